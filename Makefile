@@ -1,0 +1,43 @@
+# Every target sets up what it needs by itself (scripts/setup-env); Python 3.11 or newer and make are enough to start.
+# All paths are relative, so that a checkout under a path with a space works.
+
+PYTHON_BIN := .venv/bin/python
+
+.DEFAULT_GOAL := help
+# One environment for all targets: two set-ups at once (make -j) would write into each other's.
+.NOTPARALLEL:
+.PHONY: help demo test lint bench clean env env-dev
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' Makefile
+
+demo: env ## compare six samplers on mini-code and write leaderboards/mini-code.md
+	@scripts/demo
+
+# The tests reach no network: a model or data set that is not here is a failure, not a download.
+test: export HF_HUB_OFFLINE = 1
+test: export TOKENIZERS_PARALLELISM = false
+test: lint ## lint, types and tests; stops at the first step that fails
+	@echo '== pytest'
+	@$(PYTHON_BIN) -m pytest
+
+lint: env-dev ## ruff check, ruff format --check and mypy
+	@echo '== ruff check'
+	@$(PYTHON_BIN) -m ruff check
+	@echo '== ruff format --check'
+	@$(PYTHON_BIN) -m ruff format --check
+	@echo '== mypy'
+	@$(PYTHON_BIN) -m mypy
+
+bench: env-dev ## run each script in benchmarks/ in turn
+	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(PYTHON_BIN) "$$script"; done
+
+clean: ## remove caches and build output (keeps .venv and runs)
+	@rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@find . \( -name .venv -o -name .git -o -name runs \) -prune -o -type d -name __pycache__ -exec rm -rf {} +
+
+env:
+	@scripts/setup-env base
+
+env-dev:
+	@scripts/setup-env dev

@@ -1,0 +1,246 @@
+"""Sampler and task cards: TOML files read into frozen dataclasses and checked once. An unknown key is an error."""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+import types
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from spa_bench.errors import CardError, UsageError
+from spa_bench.registry import did_you_mean
+
+Card = TypeVar("Card", "SamplerCard", "TaskCard")
+
+
+@dataclass(frozen=True)
+class DecodingCard:
+    """How a sampler draws; the task adds the length limit and the stop strings."""
+
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+
+
+@dataclass(frozen=True)
+class LoraCard:
+    """How one adapter is trained. Steps are counted per adapter, as in the SPA paper."""
+
+    rank: int = 8
+    alpha: float = 16.0
+    targets: str | tuple[str, ...] = "all-linear"  # or the last names of linear layers: ["q_proj", "v_proj"]
+    steps: int = 24  # optimiser steps for each adapter
+    batch: int = 16  # examples a step
+    learning_rate: float = 2e-3
+    schedule: str = "cosine"  # cosine, linear or constant, after the warm-up
+    warmup: int = 2  # steps
+    weight_decay: float = 0.0
+    clip: float = 1.0  # gradient norm of one member
+
+
+@dataclass(frozen=True)
+class AttributionCard:
+    """How examples are scored against queries; each method reads what concerns it."""
+
+    method: str = "influence"  # influence, bm25 or random
+    damping: float = 0.1  # influence: times the mean of the Fisher diagonal
+    normalize: bool = True  # influence: divide by the example's preconditioned gradient norm
+
+
+@dataclass(frozen=True)
+class PartitionCard:
+    """How scores become K disjoint parts that cover the data."""
+
+    method: str = "argmax"  # argmax (the paper's) or balanced
+    columns: str = "variance"  # variance: the K queries of highest variance (the paper's); clusters: K groups of all queries
+    scale: str = "zscore"  # zscore per query, or none
+
+
+@dataclass(frozen=True)
+class DataCard:
+    """The instruction set and the attribution queries."""
+
+    examples: str = "mini"  # "mini" or a JSON/JSONL file of prompt and completion (or instruction, input, output)
+    queries: str = "mini"  # "mini", a file of the same shapes, or "sample:M": M examples of the set itself
+
+
+@dataclass(frozen=True)
+class SamplerCard:
+    """A mixture of members."""
+
+    name: str
+    description: str
+    kind: str = "mixture"
+    members: int = 1  # K
+    draws: int = 4  # answers a problem when --n is not given
+    adapters: str = "none"  # none; all: one on all data; seeds: K on all data, other seeds; parts: K on the parts
+    decoding: DecodingCard = field(default_factory=DecodingCard)
+    lora: LoraCard = field(default_factory=LoraCard)
+    attribution: AttributionCard = field(default_factory=AttributionCard)
+    partition: PartitionCard = field(default_factory=PartitionCard)
+    data: DataCard = field(default_factory=DataCard)
+
+
+@dataclass(frozen=True)
+class TaskCard:
+    """A benchmark: where its problems come from and how answers are cut and run."""
+
+    name: str
+    description: str
+    kind: str = "code"
+    problems: str = "jsonl"  # mini-code, humaneval or jsonl
+    file: str = ""  # for jsonl: a HumanEval-shaped file
+    version: str = ""  # names data and harness
+    max_new_tokens: int = 512
+    stop: tuple[str, ...] = ()
+    seconds: float = 3.0  # limit for one program
+    memory_mb: int = 1024
+
+
+def cards_folder(kind: str) -> Path:
+    """The folder of shipped `baselines` or `tasks` cards: inside the installed package, or the checkout's root."""
+    package = Path(__file__).resolve().parent
+    installed = package / "_cards" / kind
+    return installed if installed.is_dir() else package.parents[1] / kind
+
+
+def card_names(kind: str) -> list[str]:
+    """Names of the shipped cards of `kind` ("baselines" or "tasks")."""
+    return sorted(p.stem for p in cards_folder(kind).glob("*.toml"))
+
+
+def load_sampler_card(name_or_path: str, overrides: Mapping[str, object] | None = None) -> SamplerCard:
+    """The sampler card of that name or file. Raises UsageError or CardError."""
+    card = _load(SamplerCard, "sampler", "baselines", name_or_path, overrides or {})
+    where = f"sampler {name_or_path!r}"
+    _one_of(where, "adapters", card.adapters, ("none", "all", "seeds", "parts"))
+    _one_of(where, "partition.columns", card.partition.columns, ("variance", "clusters"))
+    _one_of(where, "partition.scale", card.partition.scale, ("zscore", "none"))
+    _one_of(where, "lora.schedule", card.lora.schedule, ("cosine", "linear", "constant"))
+    _positive(where, {"members": card.members, "draws": card.draws, "lora.rank": card.lora.rank, "lora.steps": card.lora.steps})
+    _positive(where, {"lora.batch": card.lora.batch, "lora.learning_rate": card.lora.learning_rate, "lora.clip": card.lora.clip})
+    _positive(where, {"attribution.damping": card.attribution.damping, "decoding.top_p": card.decoding.top_p})
+    for key, value in (("temperature", card.decoding.temperature), ("min_p", card.decoding.min_p), ("top_k", card.decoding.top_k)):
+        if value < 0:
+            raise CardError(f"{where}: decoding.{key} is {value}; it must not be negative")
+    if card.decoding.top_p > 1 or card.decoding.min_p > 1:
+        raise CardError(f"{where}: decoding.top_p and decoding.min_p are shares between 0 and 1; got {card.decoding}")
+    if card.members > 1 and card.adapters in {"none", "all"}:
+        raise CardError(f"{where}: {card.members} members need adapters = \"parts\" or \"seeds\"; got {card.adapters!r}")
+    if card.members < 2 and card.adapters == "parts":
+        raise CardError(f'{where}: adapters = "parts" needs at least 2 members; got {card.members}')
+    return card
+
+
+def load_task_card(name_or_path: str, overrides: Mapping[str, object] | None = None) -> TaskCard:
+    """The task card of that name or file. Raises UsageError or CardError."""
+    card = _load(TaskCard, "task", "tasks", name_or_path, overrides or {})
+    limits = {"max_new_tokens": card.max_new_tokens, "seconds": card.seconds, "memory_mb": card.memory_mb}
+    _positive(f"task {name_or_path!r}", limits)
+    if card.problems == "jsonl" and not card.file:
+        raise CardError(f"task {name_or_path!r}: problems = \"jsonl\" needs file = \"problems.jsonl\"")
+    if card.file and not Path(card.file).is_absolute() and Path(name_or_path).suffix == ".toml":
+        card = dataclasses.replace(card, file=str(Path(name_or_path).resolve().parent / card.file))
+    return card
+
+
+def parse_overrides(settings: Sequence[str]) -> tuple[dict[str, object], dict[str, object]]:
+    """(`sampler` overrides, `task` overrides) from `key=value` texts.
+
+    A key is a dotted path in the sampler card, or in the task card behind `task.`; a value is TOML, or text.
+    """
+    sampler: dict[str, object] = {}
+    task: dict[str, object] = {}
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not equals or not key.strip():
+            raise UsageError(f"--set takes key=value, such as decoding.temperature=0.5; got {setting!r}")
+        try:
+            parsed: object = tomllib.loads(f"v = {value}")["v"]
+        except tomllib.TOMLDecodeError:
+            parsed = value.strip()
+        target, key = (task, key.strip()[5:]) if key.strip().startswith("task.") else (sampler, key.strip().removeprefix("sampler."))
+        target[key] = parsed
+    return sampler, task
+
+
+def _load(kind: type[Card], what: str, folder: str, name_or_path: str, overrides: Mapping[str, object]) -> Card:
+    if name_or_path.endswith(".toml"):
+        path = Path(name_or_path)
+        if not path.is_file():
+            raise UsageError(f"no {what} card at {name_or_path}")
+    else:
+        path = cards_folder(folder) / f"{name_or_path}.toml"
+        if name_or_path not in card_names(folder):
+            raise UsageError(f"unknown {what} {name_or_path!r}{did_you_mean(name_or_path, card_names(folder))}")
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise CardError(f"{path} is not valid TOML: {error}") from error
+    content.setdefault("name", path.stem)
+    for key, value in overrides.items():
+        _put(content, key, value)
+    return _build(kind, content, str(path), "")
+
+
+def _put(content: dict[str, Any], key: str, value: object) -> None:
+    *parents, last = key.split(".")
+    for parent in parents:
+        content = content.setdefault(parent, {})
+        if not isinstance(content, dict):
+            raise UsageError(f"--set {key}: {parent!r} is a value, not a table")
+    content[last] = value
+
+
+def _build(kind: type[Any], content: Mapping[str, Any], place: str, prefix: str) -> Any:
+    hints = typing.get_type_hints(kind)
+    fields = {f.name: f for f in dataclasses.fields(kind)}
+    for key in content:
+        if key not in fields:
+            raise CardError(f"unknown key {prefix + key!r} in {place}{did_you_mean(key, fields)}")
+    values = {}
+    for name, spec in fields.items():
+        if name in content:
+            values[name] = _value(hints[name], content[name], place, prefix + name)
+        elif spec.default is dataclasses.MISSING and spec.default_factory is dataclasses.MISSING:
+            raise CardError(f"{place} lacks the key {prefix + name!r}")
+    return kind(**values)
+
+
+def _value(hint: Any, value: Any, place: str, name: str) -> Any:
+    if dataclasses.is_dataclass(hint):
+        if not isinstance(value, dict):
+            raise CardError(f"{name!r} in {place} must be a table [{name}]; got {value!r}")
+        return _build(typing.cast("type[Any]", hint), value, place, name + ".")
+    for kind in _alternatives(hint):
+        if typing.get_origin(kind) is tuple and isinstance(value, list) and all(isinstance(v, str) for v in value):
+            return tuple(value)
+        if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
+            return float(value)
+        if kind in (int, str, bool) and type(value) is kind:
+            return value
+    wanted = " or ".join("list of strings" if typing.get_origin(k) is tuple else k.__name__ for k in _alternatives(hint))
+    raise CardError(f"{name!r} in {place} must be {wanted}; got {value!r}")
+
+
+def _alternatives(hint: Any) -> Iterator[Any]:
+    if isinstance(hint, types.UnionType):
+        yield from typing.get_args(hint)
+    else:
+        yield hint
+
+
+def _one_of(where: str, key: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise CardError(f"{where}: {key} is {value!r}{did_you_mean(value, known)}")
+
+
+def _positive(where: str, values: Mapping[str, float]) -> None:
+    for key, value in values.items():
+        if not value > 0:
+            raise CardError(f"{where}: {key} is {value}; it must be greater than 0")

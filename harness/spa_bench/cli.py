@@ -1,0 +1,335 @@
+"""The command line: `spa-bench run|grade|score|show|list|leaderboard`. Thin: it parses, calls and prints."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from spa_bench import __version__
+from spa_bench.errors import SpaBenchError, UsageError
+
+if TYPE_CHECKING:
+    from spa_bench.models.hf import HFModel
+    from spa_bench.store import RunFolder
+
+_EMBEDDED = "embedded"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code: 0 done, 2 an error the user can mend (one line on stderr), 130 interrupted."""
+    from spa_bench.console import error_line
+
+    arguments = _parser().parse_args(argv)
+    try:
+        arguments.act(arguments)
+    except SpaBenchError as error:
+        error_line(error)
+        return 2
+    except KeyboardInterrupt:
+        error_line("interrupted; the same command goes on where it stopped")
+        return 130
+    except BrokenPipeError:  # the reader of our output has gone, as in `spa-bench list tasks | head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return 0
+
+
+def entry() -> None:
+    """The console script."""
+    sys.exit(main())
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> Any:
+        """One line and exit code 2."""
+        from spa_bench.console import error_line
+
+        error_line(f"{message}; see {self.prog} --help")
+        sys.exit(2)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="spa-bench", description="Which way of sampling gives answers that are both good and different?")
+    parser.add_argument("--version", action="version", version=f"spa-bench {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
+
+    run = commands.add_parser("run", help="draw samples with a sampler on a task, grade and measure them")
+    run.set_defaults(act=_run)
+    run.add_argument("--sampler", required=True, metavar="NAME|CARD.toml", help="see `spa-bench list samplers`")
+    run.add_argument("--task", required=True, metavar="NAME|CARD.toml", help="see `spa-bench list tasks`")
+    run.add_argument("--model", default=_EMBEDDED, metavar="PATH|HUB-ID", help="a causal LM of transformers (default: the embedded model)")
+    run.add_argument("--n", type=int, help="answers a problem, a multiple of the sampler's members (default: the card's)")
+    which = run.add_mutually_exclusive_group()
+    which.add_argument("--seed", type=int, default=0, help="seed of training and sampling (default 0)")
+    which.add_argument("--seeds", metavar="A,B,C", help="several seeds, one run each")
+    run.add_argument("--limit", type=int, metavar="L", help="only the first L problems")
+    run.add_argument("--data", metavar="FILE", help="training pairs instead of the card's; queries become 48 of them unless --queries is given")
+    run.add_argument("--queries", metavar="FILE", help="attribution queries instead of the card's")
+    run.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings", help="override a card's key, e.g. lora.steps=100 or task.seconds=5")
+    run.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    run.add_argument("--dtype", default="auto", help="auto, float32, bfloat16 or float16")
+    run.add_argument("--batch-size", default="auto", metavar="auto|B", help="rows decoded together")
+    run.add_argument("--threads", type=int, help="CPU threads (default: the cores this process may use)")
+    run.add_argument("--trust-remote-code", action="store_true", help="run code that comes with the model")
+    run.add_argument("--revision", help="branch, tag or commit of a model on the hub")
+    run.add_argument("--out", type=Path, default=Path("runs"), metavar="DIR", help="where run folders go (default: runs)")
+    run.add_argument("--until", choices=("generate", "grade"), default="grade", help="generate: stop before grading; see `spa-bench grade`")
+    _grading(run)
+    _output(run)
+
+    grade = commands.add_parser("grade", help="grade runs that were generated elsewhere")
+    grade.set_defaults(act=_grade)
+    grade.add_argument("runs", nargs="+", type=Path, metavar="RUN")
+    _grading(grade)
+    _output(grade)
+
+    score = commands.add_parser("score", help="score completions in evalplus' sample format")
+    score.set_defaults(act=_score)
+    score.add_argument("--task", required=True, metavar="NAME|CARD.toml")
+    score.add_argument("--samples", required=True, type=Path, metavar="FILE.jsonl", help="rows of task_id with completion or solution")
+    score.add_argument("--name", help="what to call them in tables (default: the file's name)")
+    score.add_argument("--cut", action="store_true", help="cut completions at the task's stop strings first")
+    score.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings", help="override a key of the task card, e.g. task.seconds=10")
+    score.add_argument("--out", type=Path, default=Path("runs"), metavar="DIR")
+    _grading(score)
+    _output(score)
+
+    show = commands.add_parser("show", help="the samples of a run with their verdicts")
+    show.set_defaults(act=_show)
+    show.add_argument("run", type=Path, metavar="RUN")
+    show.add_argument("--problem", metavar="ID", help="one problem's samples side by side")
+
+    catalogue = commands.add_parser("list", help="what there is: samplers, tasks, metrics, models")
+    catalogue.set_defaults(act=_list)
+    catalogue.add_argument("what", choices=("samplers", "tasks", "metrics", "models"))
+
+    board = commands.add_parser("leaderboard", help="a table of runs, seeds pooled, with paired differences")
+    board.set_defaults(act=_leaderboard)
+    board.add_argument("runs", nargs="+", type=Path, metavar="RUNS", help="run folders, or folders of them")
+    board.add_argument("--format", choices=("md", "json"), default="md")
+    board.add_argument("--json", action="store_true", help="the same as --format json")
+    board.add_argument("--reference", metavar="SAMPLER", help="print paired differences of this sampler against the others")
+    board.add_argument("--write", type=Path, metavar="FILE", help="write it there too")
+    return parser
+
+
+def _grading(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--sandbox", help="bwrap (default) or none-i-trust-this-code")
+    parser.add_argument("--workers", type=int, default=None, help="programs run at once (default: the cores)")
+
+
+def _output(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print rows as JSON on stdout and nothing else there")
+
+
+# commands ------------------------------------------------------------------------------------------------------------
+
+
+def _run(a: argparse.Namespace) -> None:
+    from spa_bench.cards import load_sampler_card, load_task_card, parse_overrides
+    from spa_bench.console import Reporter
+    from spa_bench.run import Job, check_draws, generate, grade, load_task
+    from spa_bench.sandbox import DEFAULT_SANDBOX, choose
+
+    sampler_settings, task_settings = parse_overrides(a.settings)
+    if a.data:
+        sampler_settings |= {"data.examples": a.data, "data.queries": a.queries or "sample:48"}
+    elif a.queries:
+        sampler_settings["data.queries"] = a.queries
+    card, task_card = load_sampler_card(a.sampler, sampler_settings), load_task_card(a.task, task_settings)
+    n = card.draws if a.n is None else a.n
+    if a.n is None and n % card.members:
+        n = card.members
+    check_draws(card, n)
+    seeds = _seeds(a)
+    workers = _workers(a)
+    sandbox = a.sandbox or DEFAULT_SANDBOX
+    if a.until != "generate":
+        choose(sandbox)  # before anything is computed: it may not be there
+    task = load_task(task_card)
+    model = _load_model(a)
+    from spa_bench.plan import plan_lines
+    from spa_bench.spa.stages import default_cache
+
+    console = Reporter()
+    for line in plan_lines(card, task, model, n=n, seeds=seeds, limit=a.limit, embedded=a.model == _EMBEDDED):
+        console.note(line)
+    folders = []
+    for seed in seeds:
+        reporter = Reporter()
+        folder = generate(Job(card, task_card, n, seed, a.limit, sandbox), task, model, a.out, default_cache(), reporter)
+        if a.until != "generate":
+            grade(folder, task, reporter, sandbox=None, workers=workers)
+        folders.append(folder)
+    if a.until == "generate":
+        print("\n".join(str(f.path) for f in folders))
+        console.note("grade with: spa-bench grade " + " ".join(str(f.path) for f in folders))
+    else:
+        _summary(folders, as_json=a.json)
+
+
+def _grade(a: argparse.Namespace) -> None:
+    from spa_bench.console import Reporter
+    from spa_bench.run import grade
+    from spa_bench.store import open_run
+
+    folders = [open_run(path) for path in a.runs]
+    for folder in folders:
+        grade(folder, _task_of(folder), Reporter(), sandbox=a.sandbox, workers=_workers(a))
+    _summary(folders, as_json=a.json)
+
+
+def _score(a: argparse.Namespace) -> None:
+    from spa_bench.cards import load_task_card, parse_overrides
+    from spa_bench.console import Reporter
+    from spa_bench.run import grade, load_task
+    from spa_bench.samples_file import import_samples
+    from spa_bench.sandbox import DEFAULT_SANDBOX, choose
+    from spa_bench.tasks.code import CodeTask
+
+    sampler_settings, task_settings = parse_overrides(a.settings)
+    if sampler_settings:
+        raise UsageError(f"score has no sampler: --set takes keys that begin with task.; got {next(iter(sampler_settings))!r}")
+    task = load_task(load_task_card(a.task, task_settings))
+    if not isinstance(task, CodeTask):
+        raise UsageError(f"task {a.task!r} is not a code task; score reads code samples")
+    sandbox = a.sandbox or DEFAULT_SANDBOX
+    choose(sandbox)
+    console = Reporter()
+    console.note(f"task: {task.name} {task.version}, {len(task.problems)} problems, found: {task.found}")
+    label = a.name or a.samples.name.removesuffix(".gz").removesuffix(".jsonl")
+    if "/" in label or not label.strip("."):
+        raise UsageError(f"--name is {label!r}; it names a folder and takes no slash")
+    folder = import_samples(a.samples, task, a.out, label=label, cut=a.cut, sandbox=sandbox)
+    console.note(f"run folder: {folder.path}")
+    grade(folder, task, console, sandbox=None, workers=_workers(a))
+    _summary([folder], as_json=a.json)
+
+
+def _show(a: argparse.Namespace) -> None:
+    from spa_bench.show import show
+    from spa_bench.store import open_run
+
+    folder = open_run(a.run)
+    print(show(folder, _task_of(folder), a.problem))
+
+
+def _list(a: argparse.Namespace) -> None:
+    from tabulate import tabulate
+
+    from spa_bench.cards import card_names, load_sampler_card, load_task_card
+
+    if a.what == "samplers":
+        cards = [load_sampler_card(name) for name in card_names("baselines")]
+        rows = [[c.name, c.members, c.draws, c.description] for c in cards]
+        print(tabulate(rows, ["sampler", "K", "n", "what it does"]))
+    elif a.what == "tasks":
+        tasks = [load_task_card(name) for name in card_names("tasks")]
+        print(tabulate([[t.name, t.version, t.description] for t in tasks], ["task", "version", "what it is"], disable_numparse=True))
+    elif a.what == "metrics":
+        from spa_bench.metrics.suite import METRICS
+
+        print(tabulate([[m.name, m.alias, m.description] for m in METRICS], ["metric", "alias", "definition"]))
+    else:
+        rows = [[_EMBEDDED, "2.9 M parameters, Llama architecture, 256 tokens; inside the package"]]
+        rows += [["PATH", "a folder with a causal LM of transformers (safetensors)"], ["HUB-ID", "the same on the hub, e.g. codellama/CodeLlama-7b-hf"]]
+        print(tabulate(rows, ["--model", "what it is"]))
+
+
+def _leaderboard(a: argparse.Namespace) -> None:
+    from spa_bench.leaderboard import build_rows, find_runs, markdown
+
+    rows = build_rows(find_runs(a.runs))
+    if a.json or a.format == "json":
+        text = json.dumps([r.to_json() for r in rows], indent=1)
+    else:
+        reference = f" --reference {a.reference}" if a.reference else ""
+        if a.reference and all(r.sampler != a.reference for r in rows):
+            raise UsageError(f"no runs of the reference {a.reference!r} here; there are {', '.join(sorted({r.sampler for r in rows}))}")
+        text = markdown(rows, reference=a.reference, command=f"spa-bench leaderboard RUNS{reference}")
+    print(text)
+    if a.write:
+        try:
+            a.write.parent.mkdir(parents=True, exist_ok=True)
+            a.write.write_text(text.rstrip() + "\n")
+        except OSError as error:
+            raise UsageError(f"cannot write {a.write}: {error.strerror}") from error
+
+
+# helpers -------------------------------------------------------------------------------------------------------------
+
+
+def _seeds(a: argparse.Namespace) -> list[int]:
+    if a.seeds is None:
+        return [a.seed]
+    try:
+        seeds = [int(s) for s in a.seeds.split(",")]
+    except ValueError as error:
+        raise UsageError(f"--seeds takes whole numbers with commas, such as 0,1,2; got {a.seeds!r}") from error
+    if len(set(seeds)) < len(seeds):
+        raise UsageError(f"--seeds names a seed twice: {a.seeds}")
+    return seeds
+
+
+def _workers(a: argparse.Namespace) -> int:
+    workers: int = len(os.sched_getaffinity(0)) if a.workers is None else a.workers
+    if workers < 1:
+        raise UsageError(f"--workers is {workers}; it must be at least 1")
+    return workers
+
+
+def _load_model(a: argparse.Namespace) -> HFModel:
+    if a.batch_size != "auto" and not (a.batch_size.isdigit() and int(a.batch_size) > 0):
+        raise UsageError(f"--batch-size takes auto or a number of rows; got {a.batch_size!r}")
+    if a.threads is not None and a.threads < 1:
+        raise UsageError(f"--threads is {a.threads}; it must be at least 1")
+    from spa_bench.mini.data import MODEL
+    from spa_bench.models.hf import HFModel, HFOptions
+
+    options = HFOptions(a.device, a.dtype, None if a.batch_size == "auto" else int(a.batch_size), a.threads, a.trust_remote_code, a.revision)
+    if a.model == _EMBEDDED:
+        return HFModel(str(MODEL), options, name=_EMBEDDED)
+    return HFModel(a.model, options)
+
+
+def _task_of(folder: RunFolder) -> Any:
+    """The task that `folder` was made for, loaded here. Raises UsageError when its problems are others here."""
+    from spa_bench.cards import TaskCard, _build
+    from spa_bench.run import load_task
+
+    stored = folder.spec["task"]
+    extra = {"problems_hash", "problems_n"}
+    card: TaskCard = _build(TaskCard, {**{k: v for k, v in stored.items() if k not in extra}, "description": ""}, str(folder.path), "")
+    if card.problems == "jsonl":
+        card = replace(card, file=str(folder.read_json("task_file.json") or ""))
+    task = load_task(card)
+    here = task.describe()["problems_hash"]
+    if here != stored["problems_hash"]:
+        raise UsageError(f"{folder.path} was made with other problems of {card.name} (hash {stored['problems_hash']}) than those found here ({here}, {task.found})")
+    return task
+
+
+def _summary(folders: Sequence[RunFolder], *, as_json: bool) -> None:
+    from spa_bench.leaderboard import build_rows, table
+
+    rows = build_rows(folders)
+    if as_json:
+        print(json.dumps([r.to_json() for r in rows], indent=1))
+        return
+    print(table(rows, style="simple"))
+    for row, folder in ((r, f) for r in rows for f in folders if f.path.name in r.runs):
+        content = folder.read_json("metrics.json")
+        verdicts = ", ".join(f"{count} {name}" for name, count in content["verdicts"].items())
+        finish = content["finish"]
+        odd = [f"{finish[k]} {what}" for k, what in (("length", "cut by the length limit"), ("skipped", "skipped: the prompt does not fit the context")) if finish.get(k)]
+        print(f"{row.sampler}, seed {folder.spec['seed']}: {verdicts}{'; ' + '; '.join(odd) if odd else ''}  ({folder.path})")
+
+
+if __name__ == "__main__":
+    entry()

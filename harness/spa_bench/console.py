@@ -1,0 +1,52 @@
+"""What a user sees while a run goes on: a progress bar on a terminal, plain lines in a log. All of it on stderr."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console as RichConsole
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+
+class Reporter:
+    """Reports stages and keeps their times: `seconds` maps a stage to what it took."""
+
+    def __init__(self, *, quiet: bool = False):
+        self._console = RichConsole(stderr=True, highlight=False)
+        self._quiet = quiet
+        self._bars = self._console.is_terminal and not quiet
+        self.seconds: dict[str, float] = {}
+
+    def note(self, text: str) -> None:
+        """One line for the user."""
+        if not self._quiet:
+            self._console.print(text, markup=False, soft_wrap=True)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[Callable[[int, int], None]]:
+        """Time and show a named piece of work; the value is called with (done, total)."""
+        began = time.monotonic()
+        try:
+            if self._bars:
+                columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+                with Progress(*columns, console=self._console, transient=True) as bar:
+                    task = bar.add_task(name, total=None)
+                    yield lambda done, total: bar.update(task, completed=done, total=total)
+            else:
+                yield _ignore
+        finally:
+            took = time.monotonic() - began
+            self.seconds[name] = self.seconds.get(name, 0.0) + took
+        self.note(f"{name}: {took:.1f} s")
+
+
+def _ignore(done: int, total: int) -> None:
+    pass
+
+
+def error_line(message: object) -> None:
+    """`spa-bench: message` on stderr, on one line."""
+    print("spa-bench: " + " ".join(str(message).split()), file=sys.stderr)

@@ -1,0 +1,50 @@
+"""The embedded model's tokenizer: byte-level BPE of 1,024 entries, trained on the world's own corpus.
+
+Prompt and completion are encoded apart, here and wherever pairs are used: a prompt ends in a newline that must not
+merge with the completion's indentation. Digits stand alone and a newline may merge with the indentation behind it; all 256 bytes are in the vocabulary, so
+that any text can be encoded and decoded back exactly.
+"""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+from spa_bench.mini.world import draw_style, draw_training_task
+
+END = "<|endoftext|>"
+VOCABULARY = 1024
+CONTEXT = 256
+
+
+def train_tokenizer(folder: Path, *, seed: int = 0, documents: int = 8000) -> None:
+    """Train on `documents` seeded tasks and write `tokenizer.json` and `tokenizer_config.json` to `folder`."""
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    rng = random.Random(f"tokenizer-{seed}")
+    corpus = []
+    for _ in range(documents):
+        task = draw_training_task(rng)
+        corpus += [task.prompt, task.solution(draw_style(task, rng), rng)]
+    tokenizer = Tokenizer(models.BPE())
+    split = pre_tokenizers.Split(Regex(r"\n *| {2,}| ?[A-Za-z_]+|\d| ?[^\sA-Za-z0-9_]+|\s"), "isolated")
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY,
+        special_tokens=[END],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(corpus, trainer)
+    wrapped = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        eos_token=END,
+        pad_token=END,
+        model_max_length=CONTEXT,
+        clean_up_tokenization_spaces=False,
+        padding_side="left",
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    wrapped.save_pretrained(str(folder))

@@ -1,0 +1,63 @@
+"""The model protocol: the only seam between the harness and torch, vLLM or a server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spa_bench.types import Completion, Member, Request
+
+
+class Model(Protocol):
+    """Answers requests for a mixture of members. `Request.member` is an index into `members`."""
+
+    name: str
+    context: int  # tokens that prompt and answer may have together
+
+    def describe(self) -> dict[str, object]:
+        """What the run's spec says of this model: name, hash of the weights, of the tokenizer."""
+        ...
+
+    def numerics(self) -> dict[str, object]:
+        """Device, dtype, threads and CPU capability: what can move the last digits."""
+        ...
+
+    def generate(self, requests: Sequence[Request], members: Sequence[Member]) -> Iterator[Completion]:
+        """One completion a request, in any order. A completion depends on its request and member alone.
+
+        A prompt that leaves no room in the context yields a completion with finish "skipped" and no text.
+        """
+        ...
+
+    def loglikelihood(self, requests: Sequence[Request], members: Sequence[Member]) -> Iterator[tuple[Request, float, bool]]:
+        """(request, log-probability of its continuation in nats, whether it is the greedy one), in any order."""
+        ...
+
+    def next_token_logprobs(
+        self, contexts: Sequence[tuple[str, str]], members: Sequence[Member]
+    ) -> Iterator[NDArray[np.float32] | None]:
+        """For each (prompt, continuation), in order: log-probabilities (K, T, V) of every next token.
+
+        Teacher-forced over the T tokens of the continuation, the end token included; temperature 1, no truncation;
+        natural logarithm. None when prompt and continuation do not fit the context.
+        """
+        ...
+
+
+class LoraTrainable(Protocol):
+    """What SPA needs from a model besides answers: see spa_bench.spa."""
+
+    name: str
+    context: int
+
+    @property
+    def network(self) -> Any:
+        """The torch module, frozen, with stacked LoRA layers attached on demand."""
+        ...
+
+    def encode_pair(self, prompt: str, completion: str) -> tuple[list[int], list[int]]:
+        """Token ids of a prompt and of its completion with the end token; encoded apart."""
+        ...

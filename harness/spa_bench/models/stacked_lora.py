@@ -1,0 +1,185 @@
+"""K LoRA adapters over one frozen base as one batched computation (Hu et al. 2021, arXiv 2106.09685).
+
+The rows of a batch are grouped by member: rows [m·R, (m+1)·R) belong to member m, R rows each. Every targeted
+linear layer computes x Wᵀ + s (x Aᵀ) Bᵀ with A stacked to (K, r, in) and B to (K, out, r), so one pass over the base
+serves all members. Limits: plain LoRA on nn.Linear only (no DoRA, no biases, no embeddings).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from spa_bench.errors import ModelError
+
+ALL_LINEAR = "all-linear"
+_PEFT_PREFIX = "base_model.model."
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """One LoRA adapter: per module path the factors A (r, in) and B (out, r), and what scales their product."""
+
+    factors: Mapping[str, tuple[Tensor, Tensor]]
+    rank: int
+    alpha: float
+
+    @property
+    def scale(self) -> float:
+        """alpha / r."""
+        return self.alpha / self.rank
+
+
+class StackedLinear(nn.Module):
+    """A frozen linear layer plus, while factors are set, one low-rank update per group of rows."""
+
+    def __init__(self, base: nn.Linear):
+        super().__init__()
+        self.base = base
+        self.down: Tensor | None = None  # (K, in, r)
+        self.up: Tensor | None = None  # (K, r, out), already scaled
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (K·R, ..., in) -> (K·R, ..., out)."""
+        y = cast(Tensor, self.base(x))
+        if self.down is None or self.up is None:
+            return y
+        k = self.down.shape[0]
+        update = torch.bmm(torch.bmm(x.reshape(k, -1, x.shape[-1]), self.down.to(x.dtype)), self.up.to(x.dtype))
+        return y + update.view(y.shape)
+
+
+def target_modules(network: nn.Module, targets: str | Sequence[str] = ALL_LINEAR) -> list[str]:
+    """Paths of the linear layers that adapters change, in model order: all but the output layer, or by last name.
+
+    Raises ModelError when nothing matches or a match is no linear layer.
+    """
+    output = network.get_output_embeddings() if hasattr(network, "get_output_embeddings") else None
+    named = [(n, _plain(m)) for n, m in network.named_modules() if not n.endswith(".base")]
+    linear = {n for n, m in named if isinstance(m, nn.Linear) and m is not output}
+    if targets == ALL_LINEAR:
+        if not linear:
+            kinds = sorted({type(m).__name__ for _, m in named if hasattr(m, "weight")})
+            raise ModelError(f"no nn.Linear layer to adapt in {type(network).__name__} (layers with weights: {', '.join(kinds)})")
+        return [n for n, _ in named if n in linear]
+    wanted = [targets] if isinstance(targets, str) else list(targets)
+    matched = [n for n, _ in named if n.rsplit(".", 1)[-1] in wanted]
+    missing = [w for w in wanted if not any(n.rsplit(".", 1)[-1] == w for n in matched)]
+    if missing or not set(matched) <= linear:
+        known = sorted({n.rsplit(".", 1)[-1] for n in linear})
+        raise ModelError(f"LoRA targets {missing or wanted} are no linear layers of this model; it has {', '.join(known)}")
+    return matched
+
+
+def _plain(module: nn.Module) -> nn.Module:
+    return module.base if isinstance(module, StackedLinear) else module
+
+
+def attach(network: nn.Module, paths: Sequence[str]) -> dict[str, StackedLinear]:
+    """Wrap the layers at `paths` in place (idempotent) and return the wrappers; without factors nothing changes."""
+    wrapped = {}
+    for path in paths:
+        module = network.get_submodule(path)
+        if not isinstance(module, StackedLinear):
+            parent, _, name = path.rpartition(".")
+            stacked = StackedLinear(cast(nn.Linear, module))
+            setattr(network.get_submodule(parent), name, stacked)
+            module = stacked
+        wrapped[path] = module
+    return wrapped
+
+
+@contextmanager
+def use_factors(layers: Mapping[str, StackedLinear], down: Mapping[str, Tensor], up: Mapping[str, Tensor]) -> Any:
+    """Set `down` (K, in, r) and scaled `up` (K, r, out) for the time of the block; layers not named stay bare."""
+    try:
+        for path, layer in layers.items():
+            layer.down, layer.up = down.get(path), up.get(path)
+        yield
+    finally:
+        for layer in layers.values():
+            layer.down = layer.up = None
+
+
+def stack(
+    adapters: Sequence[Adapter | None], layers: Mapping[str, StackedLinear], *, dtype: torch.dtype, device: torch.device
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Factors of K adapters for use_factors; None is the bare base, smaller ranks are padded with zeros."""
+    rank = max((a.rank for a in adapters if a is not None), default=0)
+    down: dict[str, Tensor] = {}
+    up: dict[str, Tensor] = {}
+    touched = {path for a in adapters if a is not None for path in a.factors}
+    if unknown := touched - set(layers):
+        raise ModelError(f"the adapter changes {sorted(unknown)[0]!r}, which this model does not have; was it made for another model?")
+    for path in layers:
+        if path not in touched:
+            continue
+        base = layers[path].base
+        a = torch.zeros(len(adapters), base.in_features, rank)
+        b = torch.zeros(len(adapters), rank, base.out_features)
+        for i, adapter in enumerate(adapters):
+            if adapter is None or path not in adapter.factors:
+                continue
+            low, high = adapter.factors[path]
+            if low.shape[1] != base.in_features or high.shape[0] != base.out_features:
+                raise ModelError(f"adapter and model differ in shape at {path}: {tuple(low.shape)} does not fit {base.in_features} inputs")
+            a[i, :, : adapter.rank] = low.T
+            b[i, : adapter.rank] = high.T * adapter.scale
+        down[path], up[path] = a.to(device, dtype), b.to(device, dtype)
+    return down, up
+
+
+def write_adapter(adapter: Adapter, folder: Path, *, base_model: str) -> None:
+    """Write `adapter` in PEFT's format: adapter_config.json and adapter_model.safetensors."""
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {}
+    for path, (low, high) in adapter.factors.items():
+        tensors[f"{_PEFT_PREFIX}{path}.lora_A.weight"] = low.detach().float().cpu().contiguous()
+        tensors[f"{_PEFT_PREFIX}{path}.lora_B.weight"] = high.detach().float().cpu().contiguous()
+    save_file(tensors, str(folder / "adapter_model.safetensors"), metadata={"format": "pt"})
+    config = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": base_model,
+        "r": adapter.rank,
+        "lora_alpha": adapter.alpha,
+        "lora_dropout": 0.0,
+        "bias": "none",
+        "fan_in_fan_out": False,
+        "inference_mode": True,
+        "target_modules": sorted({path.rsplit(".", 1)[-1] for path in adapter.factors}),
+    }
+    (folder / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n")
+
+
+def read_adapter(folder: Path) -> Adapter:
+    """Read a LoRA adapter in PEFT's format; safetensors only. Raises ModelError when it is missing or no plain LoRA."""
+    from safetensors.torch import load_file
+
+    config_file, weights_file = folder / "adapter_config.json", folder / "adapter_model.safetensors"
+    if not config_file.is_file() or not weights_file.is_file():
+        raise ModelError(f"no PEFT adapter in {folder}: adapter_config.json and adapter_model.safetensors are needed")
+    config = json.loads(config_file.read_text())
+    odd = [k for k in ("use_dora", "rank_pattern", "alpha_pattern", "modules_to_save", "fan_in_fan_out") if config.get(k)]
+    if config.get("peft_type") != "LORA" or odd or config.get("bias", "none") != "none":
+        raise ModelError(f"the adapter in {folder} is not plain LoRA ({', '.join(odd) or config.get('peft_type')}); only plain LoRA can be stacked")
+    rank, alpha = int(config["r"]), float(config["lora_alpha"])
+    if config.get("use_rslora"):
+        alpha *= rank**0.5  # rank-stabilised LoRA scales by alpha / sqrt(r)
+    tensors = load_file(str(weights_file))
+    factors: dict[str, tuple[Tensor, Tensor]] = {}
+    for name, tensor in tensors.items():
+        match = re.fullmatch(re.escape(_PEFT_PREFIX) + r"(.+)\.lora_A\.weight", name)
+        if match:
+            factors[match[1]] = (tensor, tensors[name.replace("lora_A", "lora_B")])
+    return Adapter(factors, rank, alpha)

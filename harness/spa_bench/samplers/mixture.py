@@ -1,0 +1,52 @@
+"""A mixture of members: temperature, nucleus, a single adapter and SPA are all this one class."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from spa_bench.cards import SamplerCard
+from spa_bench.errors import UsageError
+from spa_bench.models.base import Model
+from spa_bench.samplers.base import Prompt
+from spa_bench.seeds import draw_seed
+from spa_bench.types import Completion, Decoding, Key, Member, Request
+
+
+class Mixture:
+    """K members, each giving r = n / K draws a prompt."""
+
+    def __init__(self, name: str, members: Sequence[Member]):
+        self.name, self.members = name, tuple(members)
+
+    def requests(
+        self, prompts: Sequence[Prompt], n: int, seed: int, *, task: str, done: Collection[Key] = ()
+    ) -> list[Request]:
+        """One request a draw, without those whose keys are `done`. Raises UsageError unless n is a multiple of K."""
+        draws, left = divmod(n, len(self.members))
+        if left or draws < 1:
+            raise UsageError(f"n is {n}, but {self.name} has {len(self.members)} members: n must be a multiple of {len(self.members)}")
+        made = []
+        for prompt in prompts:
+            for index, member in enumerate(self.members):
+                decoding = replace(member.decoding, max_new_tokens=prompt.max_new_tokens, stop=prompt.stop)
+                for draw in range(draws):
+                    if Key(prompt.problem_id, index, draw) not in done:
+                        own = draw_seed(seed, task, prompt.problem_id, index, draw)
+                        made.append(Request(prompt.problem_id, index, draw, "generate", prompt.text, decoding, own))
+        return made
+
+    def sample(
+        self, model: Model, prompts: Sequence[Prompt], n: int, seed: int, *, task: str, done: Collection[Key] = ()
+    ) -> Iterator[Completion]:
+        """See Sampler.sample."""
+        yield from model.generate(self.requests(prompts, n, seed, task=task, done=done), self.members)
+
+
+def build(card: SamplerCard, adapters: Sequence[Path]) -> Mixture:
+    """The mixture of `card` over trained adapters (none: the base model alone)."""
+    decoding = Decoding(card.decoding.temperature, card.decoding.top_p, card.decoding.top_k, card.decoding.min_p)
+    if not adapters:
+        return Mixture(card.name, [Member("base", None, decoding)])
+    return Mixture(card.name, [Member(f"member-{k}", folder, decoding) for k, folder in enumerate(adapters)])

@@ -1,0 +1,64 @@
+"""Samples of a run as text: a list of problems, or one problem's answers side by side."""
+
+from __future__ import annotations
+
+import shutil
+import textwrap
+from collections.abc import Sequence
+
+from tabulate import tabulate
+
+from spa_bench.errors import UsageError
+from spa_bench.registry import did_you_mean
+from spa_bench.store import RunFolder
+from spa_bench.tasks.base import Task
+from spa_bench.types import Grade, Key, Record
+
+
+def show(folder: RunFolder, task: Task, problem: str | None) -> str:
+    """What `spa-bench show` prints. Raises UsageError for a problem that the run does not have."""
+    records = sorted(folder.records().values(), key=lambda r: (r.member, r.draw))
+    grades = folder.grades()
+    ids = [p.id for p in task.problems if any(r.problem == p.id for r in records)]
+    if problem is None:
+        rows = [[i, *_counts([r for r in records if r.problem == i], grades)] for i in ids]
+        return tabulate(rows, ["problem", "samples", "passed", "different texts", "verdicts"])
+    if problem not in ids:
+        raise UsageError(f"the run has no problem {problem!r}{did_you_mean(problem, ids)}" if len(ids) < 9 else f"the run has no problem {problem!r}; it has {ids[0]} to {ids[-1]}")
+    mine = [r for r in records if r.problem == problem]
+    prompt = next(p.prompt for p in task.problems if p.id == problem)
+    return _safe(prompt) + "\n" + side_by_side(mine, grades)
+
+
+def side_by_side(records: Sequence[Record], grades: dict[Key, Grade], width: int | None = None) -> str:
+    """Answers in columns, as many as fit; member, verdict and message above each."""
+    width = width or shutil.get_terminal_size((120, 40)).columns
+    per_row = max(1, min(len(records), width // 44))
+    cell = max(30, width // per_row - 3)
+    blocks = []
+    for start in range(0, len(records), per_row):
+        part = records[start : start + per_row]
+        heads, bodies = [], []
+        for r in part:
+            found = grades.get(r.key)
+            verdict = "not graded" if found is None else str(found.verdict)
+            heads.append(f"member {r.member}, draw {r.draw}: {verdict}")
+            lines = [w for line in _safe(r.graded).split("\n") for w in (textwrap.wrap(line, cell, drop_whitespace=False) or [""])]
+            if found and found.message:
+                lines += ["", *textwrap.wrap(_safe(found.message), cell)]
+            bodies.append(lines)
+        height = max(map(len, bodies))
+        rows = [heads, ["-" * len(h) for h in heads], *[[b[i] if i < len(b) else "" for b in bodies] for i in range(height)]]
+        blocks.append("\n".join(" | ".join(c.ljust(cell) for c in row).rstrip() for row in rows))
+    return "\n\n".join(blocks)
+
+
+def _counts(records: Sequence[Record], grades: dict[Key, Grade]) -> tuple[int, int, int, str]:
+    verdicts = [str(grades[r.key].verdict) if r.key in grades else "not graded" for r in records]
+    summary = ", ".join(f"{verdicts.count(v)} {v}" for v in sorted(set(verdicts)))
+    return len(records), verdicts.count("passed"), len({r.graded.strip() for r in records}), summary
+
+
+def _safe(text: str) -> str:
+    """`text` without control characters: a model's answer must not drive the terminal."""
+    return "".join(c if c == "\n" or c.isprintable() else " " * 4 if c == "\t" else "\ufffd" for c in text)

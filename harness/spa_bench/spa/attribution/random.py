@@ -1,0 +1,31 @@
+"""Random scores: with a balanced partition this shuffles the data and cuts it into equal parts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spa_bench.cards import AttributionCard, LoraCard
+from spa_bench.spa.attribution.base import Progress
+from spa_bench.types import Example
+
+
+class RandomAttributor:
+    """Independent standard normal scores from a seed."""
+
+    def __init__(self, seed: int):
+        self._seed = seed
+
+    def scores(self, examples: Sequence[Example], queries: Sequence[Example], *, progress: Progress) -> NDArray[np.float32]:
+        """See Attributor.scores."""
+        progress(len(examples), len(examples))
+        rng = np.random.default_rng(self._seed)
+        return rng.standard_normal((len(examples), len(queries)), dtype=np.float32)
+
+
+def build(card: AttributionCard, lora: LoraCard, model: Any, seed: int) -> RandomAttributor:
+    """The attributor; card, lora and model are not used."""
+    return RandomAttributor(seed)

@@ -1,0 +1,59 @@
+"""Pairs as padded batches, and the loss that attribution and training share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from spa_bench.errors import DataError
+from spa_bench.types import Example
+
+_PAD_TO = 16  # bfloat16 kernels on CPU slow down on odd lengths
+_IGNORE = -100
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """One pair as token ids; the loss counts the tokens from `head` on."""
+
+    ids: tuple[int, ...]
+    head: int
+
+
+def encode(model: Any, examples: Sequence[Example], what: str) -> list[Encoded]:
+    """Encode pairs. Raises DataError naming the first that does not fit the model's context."""
+    encoded = []
+    for number, example in enumerate(examples):
+        head, tail = model.encode_pair(example.prompt, example.completion)
+        if len(head) + len(tail) > model.context:
+            raise DataError(f"{what} {number} has {len(head) + len(tail)} tokens; the model's context is {model.context}; remove or shorten it")
+        encoded.append(Encoded((*head, *tail), max(len(head), 1)))
+    return encoded
+
+
+def fitting(model: Any, examples: Sequence[Example]) -> list[int]:
+    """Indices of the examples whose prompt and completion fit the model's context."""
+    return [i for i, e in enumerate(examples) if sum(map(len, model.encode_pair(e.prompt, e.completion))) <= model.context]
+
+
+def pad(encoded: Sequence[Encoded]) -> tuple[Tensor, Tensor]:
+    """(ids, labels), each (rows, length), padded on the right; labels hold the tokens that count, -100 elsewhere."""
+    length = -(-max(len(e.ids) for e in encoded) // _PAD_TO) * _PAD_TO
+    ids = torch.zeros(len(encoded), length, dtype=torch.long)
+    labels = torch.full((len(encoded), length), _IGNORE)
+    for i, row in enumerate(encoded):
+        ids[i, : len(row.ids)] = torch.tensor(row.ids)
+        labels[i, row.head : len(row.ids)] = torch.tensor(row.ids[row.head :])
+    return ids, labels
+
+
+def token_mean_losses(logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean cross-entropy of each row over its counted tokens: logits (rows, T, V), labels (rows, T) -> (rows,)."""
+    losses = torch.nn.functional.cross_entropy(
+        logits[:, :-1].float().transpose(1, 2), labels[:, 1:], ignore_index=_IGNORE, reduction="none"
+    )
+    return losses.sum(1) / (labels[:, 1:] != _IGNORE).sum(1).clamp_min(1)

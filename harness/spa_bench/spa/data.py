@@ -1,0 +1,92 @@
+"""Instruction sets: reading pairs from files in the shapes the field uses."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from spa_bench.errors import DataError
+from spa_bench.types import Example
+
+_ALPACA = "Below is an instruction that describes a task{given}. Write a response that appropriately completes the request.\n\n"
+
+
+def load_examples(source: str) -> list[Example]:
+    """Pairs from "mini" or a .json/.jsonl file. Raises DataError naming file, row and what is wrong.
+
+    Rows hold `prompt` and `completion`, or `instruction`, optional `input`, and `output` (put into Alpaca's template).
+    """
+    if source == "mini":
+        from spa_bench.mini.data import instructions
+
+        return instructions()
+    return read_pairs(Path(source))
+
+
+def load_queries(source: str, examples: Sequence[Example], seed: int) -> list[Example]:
+    """Attribution queries: "mini", a file, or "sample:M" for M seeded examples of the set itself."""
+    if source == "mini":
+        from spa_bench.mini.data import queries
+
+        return queries()
+    if source.startswith("sample:"):
+        count = source.removeprefix("sample:")
+        if not count.isdigit() or not 0 < int(count) <= len(examples):
+            raise DataError(f"data.queries is {source!r}: sample:M takes M examples of the set, 1 to {len(examples)}")
+        return random.Random(f"queries-{seed}").sample(list(examples), int(count))
+    return read_pairs(Path(source))
+
+
+def read_pairs(path: Path) -> list[Example]:
+    """All pairs of a .json (one list) or .jsonl file, in order."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise DataError(f"cannot read the examples in {path}: {error.strerror}") from error
+    rows: list[tuple[str, object]] = []
+    if path.suffix == ".json":
+        try:
+            content = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise DataError(f"{path} is not valid JSON: {error}") from error
+        if not isinstance(content, list):
+            raise DataError(f"{path} must hold a list of rows; got {type(content).__name__}")
+        rows = [(f"{path}, row {i}", row) for i, row in enumerate(content, 1)]
+    else:
+        for number, line in enumerate(text.splitlines(), 1):
+            if line.strip():
+                try:
+                    rows.append((f"{path}, line {number}", json.loads(line)))
+                except json.JSONDecodeError as error:
+                    raise DataError(f"{path}, line {number} is not valid JSON: {error}") from error
+    if not rows:
+        raise DataError(f"{path} holds no examples")
+    return [_pair(row, place) for place, row in rows]
+
+
+def hash_examples(examples: Sequence[Example]) -> str:
+    """Hash over all pairs in order."""
+    digest = hashlib.blake2b(digest_size=16)
+    for example in examples:
+        digest.update(json.dumps([example.prompt, example.completion]).encode())
+    return digest.hexdigest()
+
+
+def _pair(row: object, place: str) -> Example:
+    if not isinstance(row, Mapping):
+        raise DataError(f"{place}: expected an object, got {type(row).__name__}")
+    if "prompt" in row and "completion" in row:
+        prompt, completion = row["prompt"], row["completion"]
+    elif "instruction" in row and "output" in row:
+        given = row.get("input") or ""
+        head = _ALPACA.format(given=", paired with an input that provides further context" if given else "")
+        body = f"### Instruction:\n{row['instruction']}\n\n" + (f"### Input:\n{given}\n\n" if given else "")
+        prompt, completion = head + body + "### Response:\n", row["output"]
+    else:
+        raise DataError(f"{place}: needs prompt and completion, or instruction and output; it has {', '.join(map(str, row)) or 'no keys'}")
+    if not isinstance(prompt, str) or not isinstance(completion, str) or not completion.strip():
+        raise DataError(f"{place}: prompt and completion must be text and the completion not empty")
+    return Example(prompt, completion)

@@ -1,0 +1,74 @@
+"""From a score matrix to K disjoint parts that cover the data (SPA, arXiv 2411.06722, section 3)."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spa_bench.cards import PartitionCard
+from spa_bench.errors import DataError
+from spa_bench.registry import load
+
+Scores = NDArray[np.float32]
+
+
+def partition(scores: Scores, k: int, card: PartitionCard, seed: int) -> list[int]:
+    """Part of each of N examples, from scores (N, M): scale, reduce the M queries to K columns, assign.
+
+    Raises DataError when K > N, M < K, a score is not finite, or a part stays empty.
+    """
+    n, m = scores.shape
+    if k > n:
+        raise DataError(f"{k} parts from {n} examples: give more examples or fewer members")
+    if m < k:
+        raise DataError(f"{k} parts need at least {k} queries; there are {m}")
+    if not np.isfinite(scores).all():
+        raise DataError(f"the score of example {int(np.argwhere(~np.isfinite(scores))[0][0])} is not finite")
+    columns = select_columns(scores, k, card, seed)
+    parts: list[int] = load("partition", card.method)(columns)
+    sizes = np.bincount(parts, minlength=k)
+    if (sizes == 0).any():
+        raise DataError(f"part {int(sizes.argmin())} is empty (sizes {sizes.tolist()}); use partition.method=balanced or fewer members")
+    return parts
+
+
+def zscore(scores: Scores) -> Scores:
+    """Each column with mean 0 and standard deviation 1; a constant column becomes 0."""
+    deviation = scores.std(0, keepdims=True)
+    return (scores - scores.mean(0, keepdims=True)) / np.where(deviation > 0, deviation, 1)
+
+
+def select_columns(scores: Scores, k: int, card: PartitionCard, seed: int) -> Scores:
+    """(N, K): the K queries of highest variance (the paper's choice), or the means of K clusters of queries.
+
+    Variance is that of the unscaled scores. Clusters: k-means on the queries' z-scored columns, so that queries
+    that value the same examples act as one; a cluster's column is z-scored again.
+    """
+    scaled = zscore(scores) if card.scale == "zscore" else scores
+    if card.columns == "variance":
+        best = np.argsort(-scores.var(0), kind="stable")[:k]
+        return scaled[:, np.sort(best)]
+    from sklearn.cluster import KMeans
+
+    labels = KMeans(k, n_init=10, random_state=seed % 2**32).fit_predict(zscore(scores).T)
+    means = np.stack([scaled[:, labels == i].mean(1) for i in range(k)], axis=1)
+    return zscore(means) if card.scale == "zscore" else means
+
+
+def argmax(columns: Scores) -> list[int]:
+    """Each example goes to the column that scores it highest: the paper's ranking heuristic."""
+    return [int(i) for i in columns.argmax(1)]
+
+
+def balanced(columns: Scores) -> list[int]:
+    """As argmax under a capacity of ceil(N / K): examples that lose most by their second choice choose first."""
+    n, k = columns.shape
+    room = np.full(k, -(-n // k))
+    ordered = np.sort(columns, axis=1)
+    regret = ordered[:, -1] - ordered[:, -2] if k > 1 else ordered[:, -1]
+    parts = [0] * n
+    for i in np.argsort(-regret, kind="stable"):
+        choice = next(int(c) for c in np.argsort(-columns[i], kind="stable") if room[c] > 0)
+        parts[int(i)] = choice
+        room[choice] -= 1
+    return parts

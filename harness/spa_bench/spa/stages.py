@@ -1,0 +1,183 @@
+"""Attribute, partition, adapt: each stage kept on disk under the hash of everything it depends on.
+
+A stage folder appears whole or not at all: it is written beside its final place and renamed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from spa_bench.cards import SamplerCard
+from spa_bench.errors import DataError
+from spa_bench.models.stacked_lora import write_adapter
+from spa_bench.registry import load
+from spa_bench.seeds import derive_seed
+from spa_bench.spa.adapt import train_adapters
+from spa_bench.spa.batches import fitting
+from spa_bench.spa.data import hash_examples, load_examples, load_queries
+from spa_bench.spa.partition import partition
+from spa_bench.types import Example
+
+_FORMAT = 1  # raise when the meaning of a stage's files changes
+
+
+class Console(Protocol):
+    """Where stages report: see spa_bench.console."""
+
+    def stage(self, name: str) -> AbstractContextManager[Callable[[int, int], None]]:
+        """A named piece of work; the value is called with (done, total)."""
+        ...
+
+    def note(self, text: str) -> None:
+        """One line for the user."""
+        ...
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """The pairs and queries of a sampler, and how many did not fit the context."""
+
+    examples: list[Example]
+    queries: list[Example]
+    skipped: int
+
+    def describe(self, card: SamplerCard) -> dict[str, object]:
+        """For the spec: names, sizes and hashes."""
+        return {
+            "examples": card.data.examples,
+            "examples_n": len(self.examples),
+            "examples_hash": hash_examples(self.examples),
+            "skipped_too_long": self.skipped,
+            "queries": card.data.queries if card.adapters == "parts" else None,
+            "queries_n": len(self.queries),
+            "queries_hash": hash_examples(self.queries),
+        }
+
+
+def load_data(card: SamplerCard, model: Any, seed: int) -> TrainingData:
+    """The card's data without what does not fit the model's context (counted). Raises DataError when nothing fits."""
+    if card.adapters == "none":
+        return TrainingData([], [], 0)
+    found = load_examples(card.data.examples)
+    examples = [found[i] for i in fitting(model, found)]
+    if not examples:
+        raise DataError(f"none of the {len(found)} examples in {card.data.examples!r} fits the model's context of {model.context} tokens")
+    if card.adapters != "parts":
+        return TrainingData(examples, [], len(found) - len(examples))
+    queries = load_queries(card.data.queries, examples, seed)
+    queries = [queries[i] for i in fitting(model, queries)]
+    if len(queries) < card.members:
+        raise DataError(f"{card.members} members need at least {card.members} queries that fit the context; {len(queries)} of {card.data.queries!r} do")
+    return TrainingData(examples, queries, len(found) - len(examples))
+
+
+class Stages:
+    """Runs or recalls the stages of one sampler for one seed."""
+
+    def __init__(self, card: SamplerCard, data: TrainingData, model: Any, seed: int, cache: Path, console: Console):
+        self._card, self._data, self._model = card, data, model
+        self._seed, self._cache, self._console = seed, cache, console
+        self._base: dict[str, object] = {
+            "format": _FORMAT,
+            "model": model.describe()["hash"],
+            "numerics": model.numerics(),
+            "examples": hash_examples(data.examples),
+        }
+
+    def adapters(self) -> list[Path]:
+        """Folders of the K adapters in PEFT's format, in order of the members."""
+        card, examples = self._card, self._data.examples
+        if card.adapters == "parts":
+            labels = self.parts()
+            parts = [[e for e, label in zip(examples, labels, strict=True) if label == k] for k in range(card.members)]
+            keys = [[i for i, label in enumerate(labels) if label == k] for k in range(card.members)]
+        else:
+            count = card.members if card.adapters == "seeds" else 1
+            parts, keys = [examples] * count, [list(range(len(examples)))] * count
+        seeds = [derive_seed(self._seed, "adapter", k) for k in range(len(parts))]
+        recipe = {**self._base, "lora": asdict(card.lora), "parts": _digest(keys), "seeds": seeds}
+        folder = self._recall("adapters", recipe, lambda to: self._adapt(parts, seeds, to))
+        return [folder / f"member-{k}" for k in range(len(parts))]
+
+    def parts(self) -> list[int]:
+        """The part of each example."""
+        card = self._card
+        seed = derive_seed(self._seed, "partition")
+        recipe = {**self._attribution_recipe(), "partition": asdict(card.partition), "members": card.members, "partition_seed": seed}
+        folder = self._recall("parts", recipe, lambda to: self._partition(seed, to))
+        labels: list[int] = json.loads((folder / "parts.json").read_text())["labels"]
+        return labels
+
+    def _attribution_recipe(self) -> dict[str, object]:
+        card = self._card
+        recipe = {**self._base, "attribution": asdict(card.attribution), "queries": hash_examples(self._data.queries)}
+        if card.attribution.method == "influence":
+            recipe |= {"rank": card.lora.rank, "alpha": card.lora.alpha, "targets": card.lora.targets}
+        return {**recipe, "seed": derive_seed(self._seed, "attribution")}
+
+    def _scores(self) -> Path:
+        return self._recall("scores", self._attribution_recipe(), self._attribute)
+
+    def _attribute(self, to: Path) -> None:
+        card = self._card
+        attributor = load("attribution", card.attribution.method)(
+            card.attribution, card.lora, self._model, derive_seed(self._seed, "attribution")
+        )
+        with self._console.stage(f"attribution ({card.attribution.method})") as progress:
+            scores = attributor.scores(self._data.examples, self._data.queries, progress=progress)
+        np.save(to / "scores.npy", scores)
+
+    def _partition(self, seed: int, to: Path) -> None:
+        card = self._card
+        scores = np.load(self._scores() / "scores.npy")
+        labels = partition(scores, card.members, card.partition, seed)
+        sizes = np.bincount(labels, minlength=card.members).tolist()
+        self._console.note(f"parts: {card.members} of sizes {', '.join(map(str, sizes))}")
+        (to / "parts.json").write_text(json.dumps({"sizes": sizes, "labels": labels}) + "\n")
+
+    def _adapt(self, parts: Sequence[Sequence[Example]], seeds: Sequence[int], to: Path) -> None:
+        with self._console.stage(f"training {len(parts)} adapter{'s' * (len(parts) > 1)}") as progress:
+            trained = train_adapters(self._model, parts, self._card.lora, seeds, progress=progress)
+        for k, adapter in enumerate(trained):
+            write_adapter(adapter, to / f"member-{k}", base_model=self._model.name)
+
+    def _recall(self, stage: str, recipe: Mapping[str, object], make: Callable[[Path], None]) -> Path:
+        final = self._cache / f"{stage}-{_digest(recipe)}"
+        if final.is_dir():
+            self._console.note(f"{stage}: from the stage cache ({final.name})")
+            return final
+        self._cache.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=f".{stage}-", dir=self._cache))
+        try:
+            make(work)
+            (work / "key.json").write_text(json.dumps(recipe, indent=1, sort_keys=True, default=list) + "\n")
+            work.chmod(0o755)
+            os.rename(work, final)
+        except OSError:
+            if not final.is_dir():  # another process may have finished the same stage first
+                raise
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+        return final
+
+
+def _digest(content: object) -> str:
+    return hashlib.blake2b(json.dumps(content, sort_keys=True, default=list).encode(), digest_size=8).hexdigest()
+
+
+def default_cache() -> Path:
+    """SPA_BENCH_CACHE, or spa-bench/stages in the user's cache folder."""
+    if "SPA_BENCH_CACHE" in os.environ:
+        return Path(os.environ["SPA_BENCH_CACHE"]) / "stages"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "spa-bench" / "stages"

@@ -1,0 +1,39 @@
+"""The task protocol: what a benchmark asks and how it judges answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+from spa_bench.samplers.base import Prompt
+from spa_bench.sandbox.base import Sandbox
+from spa_bench.types import Completion, Grade, Problem, Record
+
+
+class Task(Protocol):
+    """A benchmark. `version` names data and harness; `found` says where the data came from."""
+
+    name: str
+    version: str
+    found: str
+    problems: Sequence[Problem]
+
+    def describe(self) -> dict[str, object]:
+        """For the spec: card, version and the hash of the problems."""
+        ...
+
+    def prompts(self, limit: int | None) -> list[Prompt]:
+        """What a model is asked, for the first `limit` problems."""
+        ...
+
+    def record(self, completion: Completion) -> Record:
+        """The completion with the text that is graded."""
+        ...
+
+    def program(self, record: Record) -> str:
+        """The whole text that is executed or compared for `record`."""
+        ...
+
+    def score(self, records: Sequence[Record], sandbox: Sandbox, *, workers: int) -> Iterator[Grade]:
+        """A grade for each record, in any order."""
+        ...

@@ -1,0 +1,112 @@
+"""Code benchmarks in HumanEval's shape: continue a function, run check(candidate) in a sandbox."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from spa_bench.cards import TaskCard
+from spa_bench.errors import DataError
+from spa_bench.registry import load
+from spa_bench.samplers.base import Prompt
+from spa_bench.sandbox.base import Limits, Program, Sandbox
+from spa_bench.types import Completion, Grade, Problem, Record, Verdict
+
+
+class CodeTask:
+    """See spa_bench.tasks.base.Task. `found` says where the problems came from."""
+
+    def __init__(self, card: TaskCard, problems: Sequence[Problem], found: str):
+        self.name, self.version, self.found = card.name, card.version, found
+        self.problems = tuple(problems)
+        self._card = card
+        self._by_id = {p.id: p for p in problems}
+
+    def describe(self) -> dict[str, object]:
+        """The card, and the hash over ids, prompts and tests; where the data lay is not part of it."""
+        digest = hashlib.blake2b(digest_size=16)
+        for p in self.problems:
+            digest.update(json.dumps([p.id, p.prompt, p.tests, p.entry_point]).encode())
+        card = {k: v for k, v in asdict(self._card).items() if k not in {"file", "description"}}
+        return {**card, "problems_hash": digest.hexdigest(), "problems_n": len(self.problems)}
+
+    def prompts(self, limit: int | None) -> list[Prompt]:
+        """Prompts of the first `limit` problems."""
+        return [Prompt(p.id, p.prompt, self._card.max_new_tokens, self._card.stop) for p in self.problems[:limit]]
+
+    def record(self, completion: Completion) -> Record:
+        """The completion cut at the task's stop strings; trailing white space never counts as a difference."""
+        key = completion.key
+        return Record(
+            key.problem, key.member, key.draw, completion.text, self.cut(completion.text), completion.finish, completion.tokens,
+            completion.seed,
+        )  # fmt: skip
+
+    def cut(self, text: str) -> str:
+        """`text` before its first stop string, without trailing white space."""
+        places = [place for s in self._card.stop if (place := text.find(s)) >= 0]
+        return text[: min(places, default=len(text))].rstrip()
+
+    def program(self, record: Record) -> str:
+        """The program without its tests."""
+        return record.graded if record.whole else self._by_id[record.problem].prompt + record.graded
+
+    def score(self, records: Sequence[Record], sandbox: Sandbox, *, workers: int) -> Iterator[Grade]:
+        """Verdicts; equal programs of a problem run once. An answer without text is refused, not run."""
+        limits = Limits(seconds=self._card.seconds, memory_mb=self._card.memory_mb)
+        same: dict[tuple[str, str], list[Record]] = {}
+        for record in records:
+            if record.finish == "skipped":
+                yield Grade(*record.key, Verdict.REFUSED, "the prompt does not fit the model's context")
+            elif not record.graded.strip():
+                yield Grade(*record.key, Verdict.REFUSED, "the answer is empty")
+            else:
+                same.setdefault((record.problem, self.program(record)), []).append(record)
+        jobs = list(same)
+        programs = [Program(source, self._by_id[problem].tests, self._by_id[problem].entry_point) for problem, source in jobs]
+        for index, outcome in sandbox.run(programs, limits=limits, workers=workers):
+            for record in same[jobs[index]]:
+                yield Grade(*record.key, outcome.verdict, outcome.message)
+
+
+def build(card: TaskCard) -> CodeTask:
+    """The task of `card`, with its problems loaded."""
+    source: Callable[[TaskCard], tuple[list[Problem], str]] = load("problems", card.problems)
+    problems, found = source(card)
+    return CodeTask(card, problems, found)
+
+
+def problems_from_file(card: TaskCard) -> tuple[list[Problem], str]:
+    """Problems of a HumanEval-shaped .jsonl or .jsonl.gz, and where they were found."""
+    return read_problems(Path(card.file)), card.file
+
+
+def read_problems(path: Path) -> list[Problem]:
+    """Rows of task_id, prompt, entry_point, test and, if known, canonical_solution. Raises DataError naming the line."""
+    try:
+        raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        text = raw.decode("utf-8")
+    except (OSError, EOFError, UnicodeDecodeError) as error:
+        raise DataError(f"cannot read the problems in {path}: {error}") from error
+    problems: dict[str, Problem] = {}
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise DataError(f"{path}, line {number} is not valid JSON: {error}") from error
+        missing = [k for k in ("task_id", "prompt", "entry_point", "test") if not isinstance(row, dict) or not isinstance(row.get(k), str)]
+        if missing:
+            raise DataError(f"{path}, line {number} lacks the text {missing[0]!r}")
+        if row["task_id"] in problems:
+            raise DataError(f"{path}, line {number} repeats the task id {row['task_id']!r}")
+        reference = row.get("canonical_solution") or ""
+        problems[row["task_id"]] = Problem(row["task_id"], row["prompt"], reference, row["test"], row["entry_point"], tuple(row.get("tags", ())))
+    if not problems:
+        raise DataError(f"{path} holds no problems")
+    return list(problems.values())

@@ -1,0 +1,173 @@
+"""Every noun of the harness, on one screen.
+
+A sampler is a mixture of members; a member is an adapter (or none) and a decoding. A task turns problems into
+requests, a model turns requests into completions, the task turns completions into grades, metrics turn grades and
+texts into estimates.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+
+class Verdict(StrEnum):
+    """How one sample ended in its tests."""
+
+    PASSED = "passed"
+    WRONG = "wrong"  # ran, an assertion failed
+    RAISED = "raised"  # another exception, a syntax error included
+    TIMEOUT = "timeout"
+    MEMORY = "memory"
+    CRASHED = "crashed"  # the process died or left before its tests were done
+    REFUSED = "refused"  # not run: no text to run
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How text is drawn from a model. Every knob that alters text is here."""
+
+    temperature: float = 0.0  # 0: greedy
+    top_p: float = 1.0  # nucleus, in (0, 1]
+    top_k: int = 0  # 0: off
+    min_p: float = 0.0  # 0: off
+    max_new_tokens: int = 512
+    stop: tuple[str, ...] = ()  # the text is cut before the first of these
+
+
+@dataclass(frozen=True)
+class Member:
+    """One voice of a sampler."""
+
+    name: str
+    adapter: Path | None  # folder in PEFT's format; None: the base model
+    decoding: Decoding
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One problem of a task."""
+
+    id: str
+    prompt: str  # what a base model continues
+    reference: str = ""  # a right continuation; the context on which divergence is measured
+    tests: str = ""  # for code: source that defines check(candidate)
+    entry_point: str = ""  # for code: the function under test
+    tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Example:
+    """One training pair: an instruction or signature, and what should follow it."""
+
+    prompt: str
+    completion: str
+
+
+class Key(NamedTuple):
+    """What identifies a sample within a run: records, grades and caches are keyed by it."""
+
+    problem: str
+    member: int
+    draw: int
+
+
+@dataclass(frozen=True)
+class Request:
+    """One question to a model."""
+
+    problem_id: str
+    member: int
+    draw: int
+    kind: Literal["generate", "loglikelihood"]
+    prompt: str
+    decoding: Decoding
+    seed: int  # 63 bits; see spa_bench.seeds.draw_seed
+    continuation: str = ""  # for loglikelihood: the text that is scored after the prompt
+    messages: tuple[tuple[str, str], ...] = ()  # (role, text); for chat models, instead of the prompt
+
+    @property
+    def key(self) -> Key:
+        """The sample this request asks for."""
+        return Key(self.problem_id, self.member, self.draw)
+
+
+@dataclass(frozen=True)
+class Completion:
+    """A model's answer to one request; it depends on that request alone."""
+
+    key: Key
+    text: str  # what the model wrote, cut at a stop string
+    tokens: int  # new tokens drawn, the end token included
+    finish: Literal["stop", "length", "skipped"]  # skipped: the prompt does not fit the context
+    seed: int
+
+
+@dataclass(frozen=True)
+class Record:
+    """A line of records.jsonl: a completion and the text that is graded."""
+
+    problem: str
+    member: int
+    draw: int
+    raw: str
+    graded: str  # after stop strings and sanitiser: what is executed and compared, without the prompt
+    finish: str
+    tokens: int
+    seed: int
+    whole: bool = False  # `graded` is a whole program, not a continuation of the prompt
+
+    @property
+    def key(self) -> Key:
+        """The sample this record holds."""
+        return Key(self.problem, self.member, self.draw)
+
+
+@dataclass(frozen=True)
+class Grade:
+    """A line of grades.jsonl: the verdict on one sample."""
+
+    problem: str
+    member: int
+    draw: int
+    verdict: Verdict
+    message: str = ""  # short, for a reader: the failing assertion or exception
+
+    @property
+    def key(self) -> Key:
+        """The sample this grade judges."""
+        return Key(self.problem, self.member, self.draw)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value with its 95 % interval, or None with the reason why there is none. Never NaN."""
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    n: int = 0  # problems behind the value
+    reason: str = ""  # why the value or the interval is missing
+
+    @staticmethod
+    def missing(reason: str) -> Estimate:
+        """No value, and why."""
+        return Estimate(None, None, None, 0, reason)
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """Everything that can change a number of a run; its hash names the run folder."""
+
+    sampler: dict[str, object]  # the card, with overrides applied
+    task: dict[str, object]  # the card, the version of the data and its hash
+    model: dict[str, object]  # name, hash of weights and tokenizer
+    data: dict[str, object]  # instruction set and queries with their hashes; empty when the sampler trains nothing
+    n: int | None  # draws a problem; None: not the same for all problems (samples from elsewhere)
+    seed: int
+    limit: int | None
+    numerics: dict[str, object]  # device, dtype, threads, CPU capability
+    sandbox: str  # asked for; metrics.json says which one ran
+    versions: dict[str, str] = field(default_factory=dict)
