@@ -123,15 +123,21 @@ def load_sampler_card(name_or_path: str, overrides: Mapping[str, object] | None 
     _one_of(where, "partition.scale", card.partition.scale, ("zscore", "none"))
     _one_of(where, "lora.schedule", card.lora.schedule, ("cosine", "linear", "constant"))
     _positive(where, {"members": card.members, "draws": card.draws, "lora.rank": card.lora.rank, "lora.steps": card.lora.steps})
-    _positive(where, {"lora.batch": card.lora.batch, "lora.learning_rate": card.lora.learning_rate, "lora.clip": card.lora.clip})
+    _positive(
+        where, {"lora.batch": card.lora.batch, "lora.learning_rate": card.lora.learning_rate, "lora.clip": card.lora.clip}
+    )
     _positive(where, {"attribution.damping": card.attribution.damping, "decoding.top_p": card.decoding.top_p})
-    for key, value in (("temperature", card.decoding.temperature), ("min_p", card.decoding.min_p), ("top_k", card.decoding.top_k)):
+    for key, value in (
+        ("temperature", card.decoding.temperature),
+        ("min_p", card.decoding.min_p),
+        ("top_k", card.decoding.top_k),
+    ):
         if value < 0:
             raise CardError(f"{where}: decoding.{key} is {value}; it must not be negative")
     if card.decoding.top_p > 1 or card.decoding.min_p > 1:
         raise CardError(f"{where}: decoding.top_p and decoding.min_p are shares between 0 and 1; got {card.decoding}")
     if card.members > 1 and card.adapters in {"none", "all"}:
-        raise CardError(f"{where}: {card.members} members need adapters = \"parts\" or \"seeds\"; got {card.adapters!r}")
+        raise CardError(f'{where}: {card.members} members need adapters = "parts" or "seeds"; got {card.adapters!r}')
     if card.members < 2 and card.adapters == "parts":
         raise CardError(f'{where}: adapters = "parts" needs at least 2 members; got {card.members}')
     return card
@@ -143,7 +149,7 @@ def load_task_card(name_or_path: str, overrides: Mapping[str, object] | None = N
     limits = {"max_new_tokens": card.max_new_tokens, "seconds": card.seconds, "memory_mb": card.memory_mb}
     _positive(f"task {name_or_path!r}", limits)
     if card.problems == "jsonl" and not card.file:
-        raise CardError(f"task {name_or_path!r}: problems = \"jsonl\" needs file = \"problems.jsonl\"")
+        raise CardError(f'task {name_or_path!r}: problems = "jsonl" needs file = "problems.jsonl"')
     if card.file and not Path(card.file).is_absolute() and Path(name_or_path).suffix == ".toml":
         card = dataclasses.replace(card, file=str(Path(name_or_path).resolve().parent / card.file))
     return card
@@ -164,7 +170,9 @@ def parse_overrides(settings: Sequence[str]) -> tuple[dict[str, object], dict[st
             parsed: object = tomllib.loads(f"v = {value}")["v"]
         except tomllib.TOMLDecodeError:
             parsed = value.strip()
-        target, key = (task, key.strip()[5:]) if key.strip().startswith("task.") else (sampler, key.strip().removeprefix("sampler."))
+        target, key = (
+            (task, key.strip()[5:]) if key.strip().startswith("task.") else (sampler, key.strip().removeprefix("sampler."))
+        )
         target[key] = parsed
     return sampler, task
 
@@ -185,7 +193,8 @@ def _load(kind: type[Card], what: str, folder: str, name_or_path: str, overrides
     content.setdefault("name", path.stem)
     for key, value in overrides.items():
         _put(content, key, value)
-    return _build(kind, content, str(path), "")
+    card: Card = _build(kind, content, str(path), "")
+    return card
 
 
 def _put(content: dict[str, Any], key: str, value: object) -> None:

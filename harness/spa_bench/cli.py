@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from spa_bench import __version__
 from spa_bench.errors import SpaBenchError, UsageError
@@ -17,6 +17,7 @@ from spa_bench.errors import SpaBenchError, UsageError
 if TYPE_CHECKING:
     from spa_bench.models.hf import HFModel
     from spa_bench.store import RunFolder
+    from spa_bench.tasks.code import CodeTask
 
 _EMBEDDED = "embedded"
 
@@ -63,15 +64,28 @@ def _parser() -> argparse.ArgumentParser:
     run.set_defaults(act=_run)
     run.add_argument("--sampler", required=True, metavar="NAME|CARD.toml", help="see `spa-bench list samplers`")
     run.add_argument("--task", required=True, metavar="NAME|CARD.toml", help="see `spa-bench list tasks`")
-    run.add_argument("--model", default=_EMBEDDED, metavar="PATH|HUB-ID", help="a causal LM of transformers (default: the embedded model)")
+    run.add_argument(
+        "--model", default=_EMBEDDED, metavar="PATH|HUB-ID", help="a causal LM of transformers (default: the embedded model)"
+    )
     run.add_argument("--n", type=int, help="answers a problem, a multiple of the sampler's members (default: the card's)")
     which = run.add_mutually_exclusive_group()
     which.add_argument("--seed", type=int, default=0, help="seed of training and sampling (default 0)")
     which.add_argument("--seeds", metavar="A,B,C", help="several seeds, one run each")
     run.add_argument("--limit", type=int, metavar="L", help="only the first L problems")
-    run.add_argument("--data", metavar="FILE", help="training pairs instead of the card's; queries become 48 of them unless --queries is given")
+    run.add_argument(
+        "--data",
+        metavar="FILE",
+        help="training pairs instead of the card's; queries become 48 of them unless --queries is given",
+    )
     run.add_argument("--queries", metavar="FILE", help="attribution queries instead of the card's")
-    run.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings", help="override a card's key, e.g. lora.steps=100 or task.seconds=5")
+    run.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="settings",
+        help="override a card's key, e.g. lora.steps=100 or task.seconds=5",
+    )
     run.add_argument("--device", default="auto", help="auto, cpu or cuda")
     run.add_argument("--dtype", default="auto", help="auto, float32, bfloat16 or float16")
     run.add_argument("--batch-size", default="auto", metavar="auto|B", help="rows decoded together")
@@ -79,7 +93,9 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--trust-remote-code", action="store_true", help="run code that comes with the model")
     run.add_argument("--revision", help="branch, tag or commit of a model on the hub")
     run.add_argument("--out", type=Path, default=Path("runs"), metavar="DIR", help="where run folders go (default: runs)")
-    run.add_argument("--until", choices=("generate", "grade"), default="grade", help="generate: stop before grading; see `spa-bench grade`")
+    run.add_argument(
+        "--until", choices=("generate", "grade"), default="grade", help="generate: stop before grading; see `spa-bench grade`"
+    )
     _grading(run)
     _output(run)
 
@@ -92,10 +108,19 @@ def _parser() -> argparse.ArgumentParser:
     score = commands.add_parser("score", help="score completions in evalplus' sample format")
     score.set_defaults(act=_score)
     score.add_argument("--task", required=True, metavar="NAME|CARD.toml")
-    score.add_argument("--samples", required=True, type=Path, metavar="FILE.jsonl", help="rows of task_id with completion or solution")
+    score.add_argument(
+        "--samples", required=True, type=Path, metavar="FILE.jsonl", help="rows of task_id with completion or solution"
+    )
     score.add_argument("--name", help="what to call them in tables (default: the file's name)")
     score.add_argument("--cut", action="store_true", help="cut completions at the task's stop strings first")
-    score.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings", help="override a key of the task card, e.g. task.seconds=10")
+    score.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="settings",
+        help="override a key of the task card, e.g. task.seconds=10",
+    )
     score.add_argument("--out", type=Path, default=Path("runs"), metavar="DIR")
     _grading(score)
     _output(score)
@@ -191,14 +216,11 @@ def _score(a: argparse.Namespace) -> None:
     from spa_bench.run import grade, load_task
     from spa_bench.samples_file import import_samples
     from spa_bench.sandbox import DEFAULT_SANDBOX, choose
-    from spa_bench.tasks.code import CodeTask
 
     sampler_settings, task_settings = parse_overrides(a.settings)
     if sampler_settings:
         raise UsageError(f"score has no sampler: --set takes keys that begin with task.; got {next(iter(sampler_settings))!r}")
-    task = load_task(load_task_card(a.task, task_settings))
-    if not isinstance(task, CodeTask):
-        raise UsageError(f"task {a.task!r} is not a code task; score reads code samples")
+    task = cast("CodeTask", load_task(load_task_card(a.task, task_settings)))
     sandbox = a.sandbox or DEFAULT_SANDBOX
     choose(sandbox)
     console = Reporter()
@@ -231,14 +253,21 @@ def _list(a: argparse.Namespace) -> None:
         print(tabulate(rows, ["sampler", "K", "n", "what it does"]))
     elif a.what == "tasks":
         tasks = [load_task_card(name) for name in card_names("tasks")]
-        print(tabulate([[t.name, t.version, t.description] for t in tasks], ["task", "version", "what it is"], disable_numparse=True))
+        print(
+            tabulate(
+                [[t.name, t.version, t.description] for t in tasks], ["task", "version", "what it is"], disable_numparse=True
+            )
+        )
     elif a.what == "metrics":
         from spa_bench.metrics.suite import METRICS
 
         print(tabulate([[m.name, m.alias, m.description] for m in METRICS], ["metric", "alias", "definition"]))
     else:
         rows = [[_EMBEDDED, "2.9 M parameters, Llama architecture, 256 tokens; inside the package"]]
-        rows += [["PATH", "a folder with a causal LM of transformers (safetensors)"], ["HUB-ID", "the same on the hub, e.g. codellama/CodeLlama-7b-hf"]]
+        rows += [
+            ["PATH", "a folder with a causal LM of transformers (safetensors)"],
+            ["HUB-ID", "the same on the hub, e.g. codellama/CodeLlama-7b-hf"],
+        ]
         print(tabulate(rows, ["--model", "what it is"]))
 
 
@@ -251,7 +280,9 @@ def _leaderboard(a: argparse.Namespace) -> None:
     else:
         reference = f" --reference {a.reference}" if a.reference else ""
         if a.reference and all(r.sampler != a.reference for r in rows):
-            raise UsageError(f"no runs of the reference {a.reference!r} here; there are {', '.join(sorted({r.sampler for r in rows}))}")
+            raise UsageError(
+                f"no runs of the reference {a.reference!r} here; there are {', '.join(sorted({r.sampler for r in rows}))}"
+            )
         text = markdown(rows, reference=a.reference, command=f"spa-bench leaderboard RUNS{reference}")
     print(text)
     if a.write:
@@ -292,7 +323,9 @@ def _load_model(a: argparse.Namespace) -> HFModel:
     from spa_bench.mini.data import MODEL
     from spa_bench.models.hf import HFModel, HFOptions
 
-    options = HFOptions(a.device, a.dtype, None if a.batch_size == "auto" else int(a.batch_size), a.threads, a.trust_remote_code, a.revision)
+    options = HFOptions(
+        a.device, a.dtype, None if a.batch_size == "auto" else int(a.batch_size), a.threads, a.trust_remote_code, a.revision
+    )
     if a.model == _EMBEDDED:
         return HFModel(str(MODEL), options, name=_EMBEDDED)
     return HFModel(a.model, options)
@@ -305,13 +338,18 @@ def _task_of(folder: RunFolder) -> Any:
 
     stored = folder.spec["task"]
     extra = {"problems_hash", "problems_n"}
-    card: TaskCard = _build(TaskCard, {**{k: v for k, v in stored.items() if k not in extra}, "description": ""}, str(folder.path), "")
+    card: TaskCard = _build(
+        TaskCard, {**{k: v for k, v in stored.items() if k not in extra}, "description": ""}, str(folder.path), ""
+    )
     if card.problems == "jsonl":
         card = replace(card, file=str(folder.read_json("task_file.json") or ""))
     task = load_task(card)
     here = task.describe()["problems_hash"]
     if here != stored["problems_hash"]:
-        raise UsageError(f"{folder.path} was made with other problems of {card.name} (hash {stored['problems_hash']}) than those found here ({here}, {task.found})")
+        raise UsageError(
+            f"{folder.path} was made with other problems of {card.name} "
+            f"(hash {stored['problems_hash']}) than those found here ({here}, {task.found})"
+        )
     return task
 
 
@@ -327,7 +365,11 @@ def _summary(folders: Sequence[RunFolder], *, as_json: bool) -> None:
         content = folder.read_json("metrics.json")
         verdicts = ", ".join(f"{count} {name}" for name, count in content["verdicts"].items())
         finish = content["finish"]
-        odd = [f"{finish[k]} {what}" for k, what in (("length", "cut by the length limit"), ("skipped", "skipped: the prompt does not fit the context")) if finish.get(k)]
+        odd = [
+            f"{finish[k]} {what}"
+            for k, what in (("length", "cut by the length limit"), ("skipped", "skipped: the prompt does not fit the context"))
+            if finish.get(k)
+        ]
         print(f"{row.sampler}, seed {folder.spec['seed']}: {verdicts}{'; ' + '; '.join(odd) if odd else ''}  ({folder.path})")
 
 

@@ -31,7 +31,13 @@ class Reporter:
         began = time.monotonic()
         try:
             if self._bars:
-                columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+                columns = (
+                    TextColumn("{task.description}"),
+                    BarColumn(),
+                    MofNCompleteColumn(),
+                    TimeElapsedColumn(),
+                    TimeRemainingColumn(),
+                )
                 with Progress(*columns, console=self._console, transient=True) as bar:
                     task = bar.add_task(name, total=None)
                     yield lambda done, total: bar.update(task, completed=done, total=total)

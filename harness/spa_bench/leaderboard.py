@@ -48,7 +48,8 @@ class Row:
         """The row that every `--json` prints."""
         metrics = {name: {k: v for k, v in asdict(e).items() if k != "seed"} for name, e in self.metrics.items()}
         return {
-            "schema_version": SCHEMA_VERSION, "task": self.task, "sampler": self.sampler, "model": self.model, "n": self.n, "k": self.k,
+            "schema_version": SCHEMA_VERSION,
+            "task": self.task, "sampler": self.sampler, "model": self.model, "n": self.n, "k": self.k,
             "seeds": list(self.seeds), "spec_hash": self.spec_hash, "group_hash": self.group_hash, "seconds": self.seconds,
             "metrics": metrics,
         }  # fmt: skip
@@ -84,7 +85,9 @@ def _row(name: str, group: Sequence[RunFolder]) -> Row:
     group = sorted(group, key=lambda r: int(r.spec["seed"]))
     seeds = [int(r.spec["seed"]) for r in group]
     if len(set(seeds)) < len(seeds):
-        raise StoreError(f"seed {seeds[0]} of {group[0].spec['sampler']['name']} is there twice: {group[0].path} and {group[1].path}")
+        raise StoreError(
+            f"seed {seeds[0]} of {group[0].spec['sampler']['name']} is there twice: {group[0].path} and {group[1].path}"
+        )
     results = []
     for run in group:
         content = run.read_json("metrics.json")
@@ -97,9 +100,11 @@ def _row(name: str, group: Sequence[RunFolder]) -> Row:
     task = {**spec["task"], "limit": spec["limit"]}
     sandboxes = sorted({s for r in results for s in r.get("sandboxes") or ()})
     return Row(
-        spec["task"]["name"], spec["sampler"]["name"], spec["model"]["name"], first["n"], first["k"], first["members"], tuple(seeds),
+        spec["task"]["name"], spec["sampler"]["name"], spec["model"]["name"], first["n"], first["k"], first["members"],
+        tuple(seeds),
         group[0].hash, name, f"{task['problems_hash']}-{task['limit']}", round(float(np.mean(seconds)), 1), tuple(sandboxes),
-        tuple(first["problems"]), values, estimates(values), tuple(r.path.name for r in group), spec["versions"], spec["numerics"],
+        tuple(first["problems"]), values, estimates(values), tuple(r.path.name for r in group), spec["versions"],
+        spec["numerics"],
     )  # fmt: skip
 
 
@@ -119,7 +124,17 @@ def table(rows: Sequence[Row], *, style: str = "github") -> str:
     for row in rows:
         mark = " (unsafe sandbox)" if NoSandbox.name in row.sandboxes else ""
         cells = [number(row.metrics[c], 4 if c == "average_kl" else 3) for c in COLUMNS]
-        body.append([row.sampler + mark, *cells, row.n if row.n is not None else "varies", row.k, row.members, len(row.seeds), f"{row.seconds:.0f}"])
+        body.append(
+            [
+                row.sampler + mark,
+                *cells,
+                row.n if row.n is not None else "varies",
+                row.k,
+                row.members,
+                len(row.seeds),
+                f"{row.seconds:.0f}",
+            ]
+        )
     headers = ["sampler", *COLUMNS, "n", "k", "K", "seeds", "seconds"]
     return tabulate(body, headers, tablefmt=style, disable_numparse=True)
 
@@ -136,7 +151,11 @@ class Comparison:
         quality, spread = self.differences["pass@1"], self.differences["diversity_score"]
         equal = equivalent(quality, MARGIN)
         how = "is equal" if equal else "differs" if resolved(quality) else "is not shown to be equal"
-        first = f"pass@1 {how} within ±{MARGIN} ({number(quality)})" if not resolved(quality) or equal else f"pass@1 differs ({number(quality)})"
+        first = (
+            f"pass@1 {how} within ±{MARGIN} ({number(quality)})"
+            if not resolved(quality) or equal
+            else f"pass@1 differs ({number(quality)})"
+        )
         if not resolved(spread):
             second = f"no difference in diversity score is resolved ({number(spread)})"
         else:
@@ -148,7 +167,9 @@ def compare(rows: Sequence[Row], reference: str) -> list[Comparison]:
     """`reference` against every other row at equal n, paired by problem. Raises UsageError for an unknown reference."""
     chosen = next((r for r in rows if r.sampler == reference), None)
     if chosen is None:
-        raise UsageError(f"no runs of the reference {reference!r} here; there are {', '.join(sorted({r.sampler for r in rows}))}")
+        raise UsageError(
+            f"no runs of the reference {reference!r} here; there are {', '.join(sorted({r.sampler for r in rows}))}"
+        )
     found = []
     for row in rows:
         if row is chosen or row.n != chosen.n or row.problems != chosen.problems:
@@ -156,7 +177,9 @@ def compare(rows: Sequence[Row], reference: str) -> list[Comparison]:
         differences = {}
         for name, alias in _paired_columns():
             a, b = _array(chosen.values[name]), _array(row.values[name])
-            differences[alias] = Estimate.missing("missing") if np.isnan(a).all() or np.isnan(b).all() else paired_difference(a, b)
+            differences[alias] = (
+                Estimate.missing("missing") if np.isnan(a).all() or np.isnan(b).all() else paired_difference(a, b)
+            )
         found.append(Comparison(row, differences))
     return found
 
@@ -195,12 +218,21 @@ def _paired_section(rows: Sequence[Row], reference: str) -> str:
         body.append([c.other.sampler, *cells])
     head = f"### {reference} minus the others, paired by problem\n\nBold: the 95 % interval excludes zero.\n\n"
     sentences = "\n".join(f"- {c.sentence(reference)}" for c in comparisons)
-    return head + tabulate(body, [f"{reference} minus", *names], tablefmt="github", disable_numparse=True) + f"\n\n{sentences}\n"
+    return (
+        head + tabulate(body, [f"{reference} minus", *names], tablefmt="github", disable_numparse=True) + f"\n\n{sentences}\n"
+    )
 
 
 def _provenance(rows: Sequence[Row]) -> str:
     body = [
-        [r.sampler, ", ".join(map(str, r.seeds)), r.spec_hash, r.group_hash, ", ".join(r.sandboxes), ", ".join(f"{k} {v}" for k, v in r.numerics.items())]
+        [
+            r.sampler,
+            ", ".join(map(str, r.seeds)),
+            r.spec_hash,
+            r.group_hash,
+            ", ".join(r.sandboxes),
+            ", ".join(f"{k} {v}" for k, v in r.numerics.items()),
+        ]
         for r in rows
     ]
     versions = ", ".join(f"{k} {v}" for k, v in rows[0].versions.items())

@@ -7,14 +7,17 @@ from spa_bench.models.base import Model
 from spa_bench.tasks.base import Task
 
 
-def plan_lines(card: SamplerCard, task: Task, model: Model, *, n: int, seeds: list[int], limit: int | None, embedded: bool) -> list[str]:
+def plan_lines(
+    card: SamplerCard, task: Task, model: Model, *, n: int, seeds: list[int], limit: int | None, embedded: bool
+) -> list[str]:
     """Lines for the user; the cost counts forward passes over tokens, not seconds."""
     problems = len(task.problems[:limit])
     draws = problems * n * len(seeds)
     trained = {"none": 0, "all": 1, "seeds": card.members, "parts": card.members}[card.adapters]
     numerics = ", ".join(f"{k} {v}" for k, v in model.numerics().items())
+    hint = " (the embedded 2.9 M parameter model; choose another with --model)"
     lines = [
-        f"model: {model.name}{' (the embedded 2.9 M parameter model; choose another with --model)' if embedded else ''}: {numerics}",
+        f"model: {model.name}{hint if embedded else ''}: {numerics}",
         f"task: {task.name} {task.version}, {problems} of {len(task.problems)} problems, found: {task.found}",
         f"sampler: {card.name}: {card.description}",
         f"samples: {problems} problems × n = {n} × {len(seeds)} seed{'s' * (len(seeds) > 1)} = {draws}",
@@ -23,8 +26,13 @@ def plan_lines(card: SamplerCard, task: Task, model: Model, *, n: int, seeds: li
         steps = trained * card.lora.steps
         source = "the embedded instruction set" if card.data.examples == "mini" else card.data.examples
         lines.append(f"data: {source}" + (f", queries: {card.data.queries}" if card.adapters == "parts" else ""))
-        passes = "one gradient pass over the data, " if card.adapters == "parts" and card.attribution.method == "influence" else ""
-        lines.append(f"cost a seed: {passes}{trained} LoRA × {card.lora.steps} steps × {card.lora.batch} = {steps * card.lora.batch} training rows, {draws // len(seeds)} answers")
+        passes = (
+            "one gradient pass over the data, " if card.adapters == "parts" and card.attribution.method == "influence" else ""
+        )
+        lines.append(
+            f"cost a seed: {passes}{trained} LoRA × {card.lora.steps} steps × {card.lora.batch} "
+            f"= {steps * card.lora.batch} training rows, {draws // len(seeds)} answers"
+        )
     else:
         lines.append(f"cost: no training, {draws} answers")
     return lines

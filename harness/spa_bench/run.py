@@ -63,7 +63,16 @@ def make_spec(job: Job, task: Task, model: Model, data: TrainingData) -> RunSpec
     versions = {"python": platform.python_version(), **{name: v for name in _VERSIONS if (v := _version(name))}}
     described = data.describe(job.sampler) if data.examples else {}
     return RunSpec(
-        sampler, task.describe(), model.describe(), described, job.n, job.seed, job.limit, model.numerics(), job.sandbox, versions
+        sampler,
+        task.describe(),
+        model.describe(),
+        described,
+        job.n,
+        job.seed,
+        job.limit,
+        model.numerics(),
+        job.sandbox,
+        versions,
     )
 
 
@@ -77,7 +86,10 @@ def generate(job: Job, task: Task, model: Model, out: Path, cache: Path, console
     folder = create(out, f"{task.name}-{job.sampler.name}-s{job.seed}", spec)
     console.note(f"run folder: {folder.path}")
     if data.skipped:
-        console.note(f"{data.skipped} of {data.skipped + len(data.examples)} training pairs do not fit the context of {model.context} tokens and are left out")
+        console.note(
+            f"{data.skipped} of {data.skipped + len(data.examples)} training pairs "
+            f"do not fit the context of {model.context} tokens and are left out"
+        )
     began, known = time.time(), folder.read_json("timings.json") or {}
     with folder.locked():
         prompts = task.prompts(job.limit)
@@ -99,12 +111,19 @@ def generate(job: Job, task: Task, model: Model, out: Path, cache: Path, console
         for name, took in console.seconds.items():
             stages[name] = round(stages.get(name, 0.0) + took, 3)
         seconds = known.get("seconds", 0.0) + time.time() - began
-        folder.write_json("timings.json", {"stages": stages, "seconds": round(seconds, 3), "host": platform.node(), "finished": stamp})
+        folder.write_json(
+            "timings.json", {"stages": stages, "seconds": round(seconds, 3), "host": platform.node(), "finished": stamp}
+        )
     return folder
 
 
 def _append(
-    folder: RunFolder, task: Task, completions: Iterable[Completion], start: int, total: int, progress: Callable[[int, int], None]
+    folder: RunFolder,
+    task: Task,
+    completions: Iterable[Completion],
+    start: int,
+    total: int,
+    progress: Callable[[int, int], None],
 ) -> None:
     waiting: list[Record] = []
     for done, completion in enumerate(completions, start + 1):
@@ -163,7 +182,13 @@ def measure(folder: RunFolder, task: Task) -> dict[str, Any]:
     """Content of metrics.json: values problem by problem, estimates over problems, and counts of what went wrong."""
     records, grades = folder.records(), folder.grades()
     spec = folder.spec
-    samples = collect_samples(task, list(records.values()), {k for k, g in grades.items() if g.verdict == "passed"}, spec, folder.read_json("divergence.json"))
+    samples = collect_samples(
+        task,
+        list(records.values()),
+        {k for k, g in grades.items() if g.verdict == "passed"},
+        spec,
+        folder.read_json("divergence.json"),
+    )
     values = per_problem(samples)
     verdicts: dict[str, int] = {}
     for result in grades.values():
@@ -200,7 +225,9 @@ def collect_samples(
     for problem in task.problems[: spec["limit"]]:
         mine = grouped.get(problem.id, [])
         if not mine or (n is not None and len(mine) != n):
-            raise DataError(f"problem {problem.id} has {len(mine)} samples, the run has n = {n}; run the same command again to finish it")
+            raise DataError(
+                f"problem {problem.id} has {len(mine)} samples, the run has n = {n}; run the same command again to finish it"
+            )
         samples[problem.id] = Samples(
             [r.graded.strip() for r in mine],
             [task.program(r) for r in mine],

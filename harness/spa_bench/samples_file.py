@@ -42,7 +42,10 @@ def read_samples(path: Path, task: CodeTask, *, cut: bool) -> list[Record]:
         raise DataError(f"{path} holds no samples")
     absent = [p.id for p in task.problems if p.id not in draws]
     if absent:
-        raise DataError(f"{path} has no sample for {absent[0]} ({len(absent)} of {len(known)} problems are missing); every problem needs one")
+        raise DataError(
+            f"{path} has no sample for {absent[0]} ({len(absent)} of {len(known)} problems are missing); "
+            f"every problem needs one"
+        )
     return records
 
 
@@ -75,7 +78,9 @@ def _row(line: str, place: str, known: dict[str, Problem], task: str) -> tuple[P
     for kind in ("solution", "completion"):
         if kind in row:
             if not isinstance(row[kind], str):
-                raise DataError(f"{place}: {kind} must be one text; got {type(row[kind]).__name__} (repeat the task_id for more samples)")
+                raise DataError(
+                    f"{place}: {kind} must be one text; got {type(row[kind]).__name__} (repeat the task_id for more samples)"
+                )
             return known[row["task_id"]], row[kind], kind == "solution"
     raise DataError(f"{place} has neither completion nor solution")
 

@@ -24,7 +24,11 @@ def show(folder: RunFolder, task: Task, problem: str | None) -> str:
         rows = [[i, *_counts([r for r in records if r.problem == i], grades)] for i in ids]
         return tabulate(rows, ["problem", "samples", "passed", "different texts", "verdicts"])
     if problem not in ids:
-        raise UsageError(f"the run has no problem {problem!r}{did_you_mean(problem, ids)}" if len(ids) < 9 else f"the run has no problem {problem!r}; it has {ids[0]} to {ids[-1]}")
+        raise UsageError(
+            f"the run has no problem {problem!r}{did_you_mean(problem, ids)}"
+            if len(ids) < 9
+            else f"the run has no problem {problem!r}; it has {ids[0]} to {ids[-1]}"
+        )
     mine = [r for r in records if r.problem == problem]
     prompt = next(p.prompt for p in task.problems if p.id == problem)
     return _safe(prompt) + "\n" + side_by_side(mine, grades)
@@ -43,7 +47,9 @@ def side_by_side(records: Sequence[Record], grades: dict[Key, Grade], width: int
             found = grades.get(r.key)
             verdict = "not graded" if found is None else str(found.verdict)
             heads.append(f"member {r.member}, draw {r.draw}: {verdict}")
-            lines = [w for line in _safe(r.graded).split("\n") for w in (textwrap.wrap(line, cell, drop_whitespace=False) or [""])]
+            lines = [
+                w for line in _safe(r.graded).split("\n") for w in (textwrap.wrap(line, cell, drop_whitespace=False) or [""])
+            ]
             if found and found.message:
                 lines += ["", *textwrap.wrap(_safe(found.message), cell)]
             bodies.append(lines)

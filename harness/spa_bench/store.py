@@ -11,7 +11,7 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -58,9 +58,8 @@ class RunFolder:
         """All whole grades by key."""
         return {g.key: g for g in self._rows("grades.jsonl", Grade)}
 
-    def append(self, rows: Iterable[Record] | Iterable[Grade]) -> None:
+    def append(self, rows: Sequence[Record] | Sequence[Grade]) -> None:
         """Append `rows` to their file and sync it; a torn end left by a killed process is cut off first."""
-        rows = list(rows)
         if not rows:
             return
         path = self.path / ("records.jsonl" if isinstance(rows[0], Record) else "grades.jsonl")
@@ -128,7 +127,9 @@ def create(parent: Path, name: str, spec: RunSpec) -> RunFolder:
         except OSError as error:
             raise StoreError(f"cannot write to the run folder {path}: {error.strerror}; use another --out") from error
     elif found != content:
-        raise StoreError(f"{path} holds a run with another spec ({differences(found, content)}); use another --out, nothing was changed")
+        raise StoreError(
+            f"{path} holds a run with another spec ({differences(found, content)}); use another --out, nothing was changed"
+        )
     return folder
 
 

@@ -60,20 +60,25 @@ _KL = "one member: there is nothing to compare; or no problem fits the context"
 
 METRICS: tuple[Metric, ...] = (
     Metric("pass@1", "share of right answers", lambda s: float(np.mean(s.passed)), rate=True, depends_on_n=False),
-    Metric("pass@K", "chance that one of k answers is right (unbiased; by members when K > 1)", lambda s: _pass_at(s, s.k), rate=True,
+    Metric("pass@K", "chance that one of k answers is right (unbiased; by members when K > 1)", lambda s: _pass_at(s, s.k),
+           rate=True,
            depends_on_n=False),
-    Metric("diversity_score[exact]", "1 - duplicate pairs / all pairs, texts compared exactly", lambda s: diversity_score(s.texts),
+    Metric("diversity_score[exact]", "1 - duplicate pairs / all pairs, texts compared exactly",
+           lambda s: diversity_score(s.texts),
            rate=True, alias="diversity_score", missing=_TWO),
     Metric("diversity_score[ast]", "the same, programs compared by syntax tree with names normalised",
            lambda s: diversity_score([program_key(p) for p in s.programs]), rate=True, missing=_TWO),
     Metric("effective_diversity[ast,correct]", "distinct syntax trees among the correct answers, as a share of n",
            lambda s: effective_diversity(s.programs, s.passed), rate=True, alias="effective_diversity", missing=_EQUAL),
-    Metric("distinct_correct[ast]", "distinct syntax trees among the correct answers", lambda s: float(distinct_correct(s.programs, s.passed)),
+    Metric("distinct_correct[ast]", "distinct syntax trees among the correct answers",
+           lambda s: float(distinct_correct(s.programs, s.passed)),
            missing=_EQUAL),
-    Metric("vendi[ngram,q=1]", "Vendi score: effective number of different texts (1- and 2-grams)", _vendi, alias="vendi", missing=_TWO),
+    Metric("vendi[ngram,q=1]", "Vendi score: effective number of different texts (1- and 2-grams)",
+           _vendi, alias="vendi", missing=_TWO),
     Metric("average_kl[i<j]", "mean KL between members, nats a token, over i < j (the paper's; depends on their order)",
            lambda s: None if s.kl is None else average_kl(s.kl), alias="average_kl", missing=_KL),
-    Metric("average_kl[i!=j]", "the same over i != j", lambda s: None if s.kl is None else average_kl_symmetric(s.kl), missing=_KL),
+    Metric("average_kl[i!=j]", "the same over i != j",
+           lambda s: None if s.kl is None else average_kl_symmetric(s.kl), missing=_KL),
 )  # fmt: skip
 
 

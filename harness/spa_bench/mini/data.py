@@ -117,8 +117,15 @@ def queries() -> list[Example]:
 def _write(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     card = TaskCard("mini-code", "")
-    rows = [
-        {"task_id": p.id, "prompt": p.prompt, "entry_point": p.entry_point, "canonical_solution": p.reference, "test": p.tests, "tags": p.tags}
+    rows: list[dict[str, object]] = [
+        {
+            "task_id": p.id,
+            "prompt": p.prompt,
+            "entry_point": p.entry_point,
+            "canonical_solution": p.reference,
+            "test": p.tests,
+            "tags": p.tags,
+        }
         for p in problems(card)[0]
     ]
     _lines(folder / "mini-code.jsonl", rows)

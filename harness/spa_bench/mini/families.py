@@ -34,7 +34,28 @@ def integers(rng: random.Random) -> list[int]:
     return [rng.randint(-12, 25) for _ in range(rng.choice((0, 1, 3, 4, 5, 6, 7, 8)))]
 
 
-_WORDS = "tree stone level noon river tea radar onion sister test ant rotor store ice nation art east eye oar inner".split()
+_WORDS = [
+    "tree",
+    "stone",
+    "level",
+    "noon",
+    "river",
+    "tea",
+    "radar",
+    "onion",
+    "sister",
+    "test",
+    "ant",
+    "rotor",
+    "store",
+    "ice",
+    "nation",
+    "art",
+    "east",
+    "eye",
+    "oar",
+    "inner",
+]
 
 
 def words(rng: random.Random) -> list[str]:
@@ -64,7 +85,13 @@ def _one(maker: Callable[[random.Random], object]) -> Callable[[random.Random], 
 
 
 def _family(
-    name: str, arguments: str, a: str, b: str, inputs: Callable[[random.Random], Arguments], *bodies: str, params: tuple[str, ...] = ()
+    name: str,
+    arguments: str,
+    a: str,
+    b: str,
+    inputs: Callable[[random.Random], Arguments],
+    *bodies: str,
+    params: tuple[str, ...] = (),
 ) -> Family:
     return Family(name, arguments, (a, b), inputs, tuple(body.strip("\n") for body in bodies), params)
 

@@ -109,9 +109,7 @@ STEPS: tuple[Step, ...] = (
 
 def _shared(source: str, empty: str) -> tuple[Reducer, ...]:
     return (
-        Reducer(
-            "list", source, "the resulting list", "{l}", "list({it})", "[]", "{a}.append({x})", "[{x}] + {r}"
-        ),
+        Reducer("list", source, "the resulting list", "{l}", "list({it})", "[]", "{a}.append({x})", "[{x}] + {r}"),
         Reducer("count", source, "how many there are", "len({l})", "", "0", "{a} += 1", "1 + {r}"),
         Reducer("distinct", source, "how many distinct ones there are", "len(set({l}))", "len(set({it}))"),
         Reducer("first", source, f"the first one or {empty}", "{l}[0] if {l} else " + empty),

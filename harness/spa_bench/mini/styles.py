@@ -125,7 +125,11 @@ def functional(steps: tuple[Bound, ...], reducer: Reducer, n: Names) -> Lines | 
 def _fold(reducer: Reducer, n: Names) -> tuple[str, str, Lines]:
     """Initial value, update and last lines of a loop; reducers without a fold collect into a list first."""
     if reducer.start:
-        return reducer.start, reducer.update.replace("{a}", n.accumulator).replace("{x}", n.element), [f"return {n.accumulator}"]
+        return (
+            reducer.start,
+            reducer.update.replace("{a}", n.accumulator).replace("{x}", n.element),
+            [f"return {n.accumulator}"],
+        )
     return "[]", f"{n.accumulator}.append({n.element})", _return(reducer, n.accumulator)
 
 
@@ -200,7 +204,14 @@ def inner_generator(steps: tuple[Bound, ...], reducer: Reducer, n: Names) -> Lin
 
 def reduce_call(steps: tuple[Bound, ...], reducer: Reducer, n: Names) -> Lines | None:
     """functools.reduce over a comprehension; only for reducers whose fold is an expression."""
-    folds = {"sum": "a + b", "product": "a * b", "concat": "a + b", "list": "a + [b]", "count": "a + 1", "total-length": "a + len(b)"}
+    folds = {
+        "sum": "a + b",
+        "product": "a * b",
+        "concat": "a + b",
+        "list": "a + [b]",
+        "count": "a + 1",
+        "total-length": "a + len(b)",
+    }
     if reducer.name not in folds or not steps:
         return None
     return [

@@ -1,7 +1,8 @@
 """The embedded model's tokenizer: byte-level BPE of 1,024 entries, trained on the world's own corpus.
 
 Prompt and completion are encoded apart, here and wherever pairs are used: a prompt ends in a newline that must not
-merge with the completion's indentation. Digits stand alone and a newline may merge with the indentation behind it; all 256 bytes are in the vocabulary, so
+merge with the completion's indentation. Digits stand alone and a newline may merge with the
+indentation behind it; all 256 bytes are in the vocabulary, so
 that any text can be encoded and decoded back exactly.
 """
 
@@ -29,7 +30,9 @@ def train_tokenizer(folder: Path, *, seed: int = 0, documents: int = 8000) -> No
         corpus += [task.prompt, task.solution(draw_style(task, rng), rng)]
     tokenizer = Tokenizer(models.BPE())
     split = pre_tokenizers.Split(Regex(r"\n *| {2,}| ?[A-Za-z_]+|\d| ?[^\sA-Za-z0-9_]+|\s"), "isolated")
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+    )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=VOCABULARY,

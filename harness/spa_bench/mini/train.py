@@ -127,7 +127,9 @@ def export(model: Any, folder: Path) -> None:
     """Write `model` to `folder` in bfloat16, without the tied output matrix, readable by everybody."""
     from safetensors.torch import save_file
 
-    weights = {k: v.detach().to("cpu", torch.bfloat16).contiguous() for k, v in model.state_dict().items() if k != "lm_head.weight"}
+    weights = {
+        k: v.detach().to("cpu", torch.bfloat16).contiguous() for k, v in model.state_dict().items() if k != "lm_head.weight"
+    }
     save_file(weights, str(folder / "model.safetensors"), metadata={"format": "pt"})
     config = json.loads(model.config.to_json_string(use_diff=True))
     config.update({"architectures": ["LlamaForCausalLM"], "dtype": "bfloat16"})
@@ -174,7 +176,7 @@ def train(folder: Path, settings: Settings, *, minutes: float, device: str, thre
             group["lr"] = rate(settings, step)
         with torch.autocast(device, torch.bfloat16):
             loss = loss_of(model, ids.to(device), weights.to(device))
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)

@@ -17,8 +17,15 @@ from spa_bench.mini.families import FAMILIES, Arguments, Family
 from spa_bench.mini.ops import Reducer, Step, reducers_for, steps_for
 from spa_bench.mini.styles import STYLES, Bound, Names
 
-FUNCTIONS = tuple("solve process compute run task transform apply func calc handle work evaluate make answer go convert".split())
-_ARGUMENTS = {"int": ("nums", "values", "numbers", "data"), "str": ("words", "strings", "items", "names"), "char": ("text", "string", "line", "s")}
+FUNCTIONS = (
+    "solve", "process", "compute", "run", "task", "transform", "apply", "func",
+    "calc", "handle", "work", "evaluate", "make", "answer", "go", "convert",
+)  # fmt: skip
+_ARGUMENTS = {
+    "int": ("nums", "values", "numbers", "data"),
+    "str": ("words", "strings", "items", "names"),
+    "char": ("text", "string", "line", "s"),
+}
 _NOUNS = {"int": "numbers", "str": "words", "char": "characters"}
 _ELEMENTS = {"int": ("x", "n", "v", "item"), "str": ("w", "word", "x", "item"), "char": ("c", "ch", "x", "char")}
 _ACCUMULATORS = ("out", "result", "res", "acc")
@@ -117,7 +124,9 @@ def draw_pipeline(rng: random.Random, *, level: int) -> Task:
     else:
         docstring = f"Return {reducer.wording} of the {noun} after " + " and ".join(s[1] for s in sayings) + "."
     key = " ".join([element, *(s.name for s in steps), reducer.name])
-    return Task(rng.choice(FUNCTIONS), rng.choice(_ARGUMENTS[element]), docstring, level, key, element, tuple(steps), params, reducer)
+    return Task(
+        rng.choice(FUNCTIONS), rng.choice(_ARGUMENTS[element]), docstring, level, key, element, tuple(steps), params, reducer
+    )
 
 
 def draw_family(rng: random.Random, family: Family | None = None) -> Task:

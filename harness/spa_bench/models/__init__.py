@@ -1,0 +1,1 @@
+"""Models: the only seam to torch; see base.py for the protocol."""

@@ -17,7 +17,7 @@ from typing import Any, Literal, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from spa_bench.errors import ModelError, UsageError
 from spa_bench.models import stacked_lora
@@ -81,7 +81,9 @@ class HFModel:
             network = AutoModelForCausalLM.from_pretrained(path, dtype=self._dtype, use_safetensors=True, **common)
         except (OSError, ValueError, KeyError) as error:
             first = str(error).strip().split("\n", 1)[0]
-            raise ModelError(f"cannot load model {path!r}: {first}; give a folder or a hub name with safetensors weights") from error
+            raise ModelError(
+                f"cannot load model {path!r}: {first}; give a folder or a hub name with safetensors weights"
+            ) from error
         self.network: nn.Module = network.to(self._device).eval().requires_grad_(False)
         config = network.config.get_text_config()
         self.context = int(getattr(config, "max_position_embeddings", None) or self._tokenizer.model_max_length)
@@ -123,7 +125,9 @@ class HFModel:
         before = row.prompt[-4:]
         head: str = self._tokenizer.decode(before, skip_special_tokens=True)
         whole: str = self._tokenizer.decode(before + ids, skip_special_tokens=True)
-        return whole[len(head) :] if whole.startswith(head) else cast(str, self._tokenizer.decode(ids, skip_special_tokens=True))
+        return (
+            whole[len(head) :] if whole.startswith(head) else cast(str, self._tokenizer.decode(ids, skip_special_tokens=True))
+        )
 
     # generation ------------------------------------------------------------------------------------------------
 
@@ -180,7 +184,12 @@ class HFModel:
         with self._adapters([members[m].adapter for m in batch]):
             for step in range(steps):
                 out = self.network(
-                    input_ids=ids, attention_mask=mask, position_ids=position, past_key_values=cache, use_cache=True, logits_to_keep=1
+                    input_ids=ids,
+                    attention_mask=mask,
+                    position_ids=position,
+                    past_key_values=cache,
+                    use_cache=True,
+                    logits_to_keep=1,
                 )
                 token = choose(out.logits[:, -1], decoding, uniform[:, step])
                 self._extend(alive, token.tolist(), check_stops=step % _STOP_EVERY == _STOP_EVERY - 1)
@@ -299,9 +308,13 @@ class HFModel:
             for request in mine:
                 head, tail = self.encode_pair(request.prompt, request.continuation)
                 if len(head) + len(tail) > self.context:
-                    raise UsageError(f"problem {request.problem_id}: {len(head) + len(tail)} tokens do not fit the context of {self.context}")
+                    raise UsageError(
+                        f"problem {request.problem_id}: {len(head) + len(tail)} tokens do not fit the context of {self.context}"
+                    )
                 pairs.append((head, tail[:-1]))
-            for request, pair, logprobs in zip(mine, pairs, self._teacher_forced(pairs, [members[member].adapter]), strict=True):
+            for request, pair, logprobs in zip(
+                mine, pairs, self._teacher_forced(pairs, [members[member].adapter]), strict=True
+            ):
                 tokens = np.arange(len(pair[1])), np.array(pair[1])
                 greedy = bool((logprobs[0].argmax(-1) == tokens[1]).all())
                 yield request, float(logprobs[0][tokens].astype(np.float64).sum()), greedy
@@ -346,7 +359,9 @@ def _check_linear(network: nn.Module, path: str) -> None:
     except AttributeError:
         module = None
     if not isinstance(module, nn.Linear | StackedLinear):
-        raise ModelError(f"the adapter changes {path!r}, which is no linear layer of this model; was it made for another model?")
+        raise ModelError(
+            f"the adapter changes {path!r}, which is no linear layer of this model; was it made for another model?"
+        )
 
 
 def _read_adapter(folder: Path) -> Adapter:

@@ -29,7 +29,10 @@ class _GrowingLayer(DynamicLayer):  # type: ignore[misc]
         new = key_states.shape[-2]
         if not self._buffers or self._filled + new > self._buffers[0].shape[-2]:
             room = -(-(self._filled + new) // _BLOCK) * _BLOCK
-            grown = [torch.zeros(*s.shape[:-2], room, s.shape[-1], dtype=s.dtype, device=s.device) for s in (key_states, value_states)]
+            grown = [
+                torch.zeros(*s.shape[:-2], room, s.shape[-1], dtype=s.dtype, device=s.device)
+                for s in (key_states, value_states)
+            ]
             for old, buffer in zip(self._buffers, grown, strict=False):
                 buffer[..., : self._filled, :] = old[..., : self._filled, :]
             self._buffers = grown

@@ -62,13 +62,15 @@ def target_modules(network: nn.Module, targets: str | Sequence[str] = ALL_LINEAR
 
     Raises ModelError when nothing matches or a match is no linear layer.
     """
-    output = network.get_output_embeddings() if hasattr(network, "get_output_embeddings") else None
+    output = cast(Any, network).get_output_embeddings() if hasattr(network, "get_output_embeddings") else None
     named = [(n, _plain(m)) for n, m in network.named_modules() if not n.endswith(".base")]
     linear = {n for n, m in named if isinstance(m, nn.Linear) and m is not output}
     if targets == ALL_LINEAR:
         if not linear:
             kinds = sorted({type(m).__name__ for _, m in named if hasattr(m, "weight")})
-            raise ModelError(f"no nn.Linear layer to adapt in {type(network).__name__} (layers with weights: {', '.join(kinds)})")
+            raise ModelError(
+                f"no nn.Linear layer to adapt in {type(network).__name__} (layers with weights: {', '.join(kinds)})"
+            )
         return [n for n, _ in named if n in linear]
     wanted = [targets] if isinstance(targets, str) else list(targets)
     matched = [n for n, _ in named if n.rsplit(".", 1)[-1] in wanted]
@@ -118,7 +120,9 @@ def stack(
     up: dict[str, Tensor] = {}
     touched = {path for a in adapters if a is not None for path in a.factors}
     if unknown := touched - set(layers):
-        raise ModelError(f"the adapter changes {sorted(unknown)[0]!r}, which this model does not have; was it made for another model?")
+        raise ModelError(
+            f"the adapter changes {sorted(unknown)[0]!r}, which this model does not have; was it made for another model?"
+        )
     for path in layers:
         if path not in touched:
             continue
@@ -130,7 +134,9 @@ def stack(
                 continue
             low, high = adapter.factors[path]
             if low.shape[1] != base.in_features or high.shape[0] != base.out_features:
-                raise ModelError(f"adapter and model differ in shape at {path}: {tuple(low.shape)} does not fit {base.in_features} inputs")
+                raise ModelError(
+                    f"adapter and model differ in shape at {path}: {tuple(low.shape)} does not fit {base.in_features} inputs"
+                )
             a[i, :, : adapter.rank] = low.T
             b[i, : adapter.rank] = high.T * adapter.scale
         down[path], up[path] = a.to(device, dtype), b.to(device, dtype)
@@ -172,7 +178,10 @@ def read_adapter(folder: Path) -> Adapter:
     config = json.loads(config_file.read_text())
     odd = [k for k in ("use_dora", "rank_pattern", "alpha_pattern", "modules_to_save", "fan_in_fan_out") if config.get(k)]
     if config.get("peft_type") != "LORA" or odd or config.get("bias", "none") != "none":
-        raise ModelError(f"the adapter in {folder} is not plain LoRA ({', '.join(odd) or config.get('peft_type')}); only plain LoRA can be stacked")
+        raise ModelError(
+            f"the adapter in {folder} is not plain LoRA "
+            f"({', '.join(odd) or config.get('peft_type')}); only plain LoRA can be stacked"
+        )
     rank, alpha = int(config["r"]), float(config["lora_alpha"])
     if config.get("use_rslora"):
         alpha *= rank**0.5  # rank-stabilised LoRA scales by alpha / sqrt(r)

@@ -20,13 +20,13 @@ class Mixture:
     def __init__(self, name: str, members: Sequence[Member]):
         self.name, self.members = name, tuple(members)
 
-    def requests(
-        self, prompts: Sequence[Prompt], n: int, seed: int, *, task: str, done: Collection[Key] = ()
-    ) -> list[Request]:
+    def requests(self, prompts: Sequence[Prompt], n: int, seed: int, *, task: str, done: Collection[Key] = ()) -> list[Request]:
         """One request a draw, without those whose keys are `done`. Raises UsageError unless n is a multiple of K."""
         draws, left = divmod(n, len(self.members))
         if left or draws < 1:
-            raise UsageError(f"n is {n}, but {self.name} has {len(self.members)} members: n must be a multiple of {len(self.members)}")
+            raise UsageError(
+                f"n is {n}, but {self.name} has {len(self.members)} members: n must be a multiple of {len(self.members)}"
+            )
         made = []
         for prompt in prompts:
             for index, member in enumerate(self.members):

@@ -1,0 +1,1 @@
+"""SPA: attribute, partition, adapt (arXiv 2411.06722)."""

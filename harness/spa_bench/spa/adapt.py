@@ -42,7 +42,12 @@ def train_adapters(
         generator = torch.Generator().manual_seed(seed)
         low = {p: initial_down(layer.base.in_features, card.rank, generator) for p, layer in layers.items()}
         down.append({p: a.to(device).requires_grad_() for p, a in low.items()})
-        up.append({p: torch.zeros(card.rank, layer.base.out_features, device=device, requires_grad=True) for p, layer in layers.items()})
+        up.append(
+            {
+                p: torch.zeros(card.rank, layer.base.out_features, device=device, requires_grad=True)
+                for p, layer in layers.items()
+            }
+        )
     members = [[*a.values(), *b.values()] for a, b in zip(down, up, strict=True)]
     optimizers = [torch.optim.AdamW(m, lr=card.learning_rate, weight_decay=card.weight_decay, foreach=True) for m in members]
     scale = card.alpha / card.rank
@@ -55,7 +60,10 @@ def train_adapters(
             losses = token_mean_losses(network(input_ids=ids, use_cache=False).logits, labels)
             per_member = losses.view(k, -1).mean(1)
             if not torch.isfinite(per_member).all():
-                raise DataError(f"the loss of adapter {int((~torch.isfinite(per_member)).nonzero()[0])} is not finite at step {step}; lower lora.learning_rate")
+                raise DataError(
+                    f"the loss of adapter {int((~torch.isfinite(per_member)).nonzero()[0])} "
+                    f"is not finite at step {step}; lower lora.learning_rate"
+                )
             per_member.sum().backward()  # type: ignore[no-untyped-call]
         for parameters, optimizer in zip(members, optimizers, strict=True):
             torch.nn.utils.clip_grad_norm_(parameters, card.clip)

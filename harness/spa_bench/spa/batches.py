@@ -30,7 +30,10 @@ def encode(model: Any, examples: Sequence[Example], what: str) -> list[Encoded]:
     for number, example in enumerate(examples):
         head, tail = model.encode_pair(example.prompt, example.completion)
         if len(head) + len(tail) > model.context:
-            raise DataError(f"{what} {number} has {len(head) + len(tail)} tokens; the model's context is {model.context}; remove or shorten it")
+            raise DataError(
+                f"{what} {number} has {len(head) + len(tail)} tokens; "
+                f"the model's context is {model.context}; remove or shorten it"
+            )
         encoded.append(Encoded((*head, *tail), max(len(head), 1)))
     return encoded
 

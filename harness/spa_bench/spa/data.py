@@ -86,7 +86,9 @@ def _pair(row: object, place: str) -> Example:
         body = f"### Instruction:\n{row['instruction']}\n\n" + (f"### Input:\n{given}\n\n" if given else "")
         prompt, completion = head + body + "### Response:\n", row["output"]
     else:
-        raise DataError(f"{place}: needs prompt and completion, or instruction and output; it has {', '.join(map(str, row)) or 'no keys'}")
+        raise DataError(
+            f"{place}: needs prompt and completion, or instruction and output; it has {', '.join(map(str, row)) or 'no keys'}"
+        )
     if not isinstance(prompt, str) or not isinstance(completion, str) or not completion.strip():
         raise DataError(f"{place}: prompt and completion must be text and the completion not empty")
     return Example(prompt, completion)

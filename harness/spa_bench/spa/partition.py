@@ -28,14 +28,17 @@ def partition(scores: Scores, k: int, card: PartitionCard, seed: int) -> list[in
     parts: list[int] = load("partition", card.method)(columns)
     sizes = np.bincount(parts, minlength=k)
     if (sizes == 0).any():
-        raise DataError(f"part {int(sizes.argmin())} is empty (sizes {sizes.tolist()}); use partition.method=balanced or fewer members")
+        raise DataError(
+            f"part {int(sizes.argmin())} is empty (sizes {sizes.tolist()}); use partition.method=balanced or fewer members"
+        )
     return parts
 
 
 def zscore(scores: Scores) -> Scores:
     """Each column with mean 0 and standard deviation 1; a constant column becomes 0."""
     deviation = scores.std(0, keepdims=True)
-    return (scores - scores.mean(0, keepdims=True)) / np.where(deviation > 0, deviation, 1)
+    scaled: Scores = (scores - scores.mean(0, keepdims=True)) / np.where(deviation > 0, deviation, 1)
+    return scaled
 
 
 def select_columns(scores: Scores, k: int, card: PartitionCard, seed: int) -> Scores:

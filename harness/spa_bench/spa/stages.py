@@ -72,13 +72,18 @@ def load_data(card: SamplerCard, model: Any, seed: int) -> TrainingData:
     found = load_examples(card.data.examples)
     examples = [found[i] for i in fitting(model, found)]
     if not examples:
-        raise DataError(f"none of the {len(found)} examples in {card.data.examples!r} fits the model's context of {model.context} tokens")
+        raise DataError(
+            f"none of the {len(found)} examples in {card.data.examples!r} fits the model's context of {model.context} tokens"
+        )
     if card.adapters != "parts":
         return TrainingData(examples, [], len(found) - len(examples))
     queries = load_queries(card.data.queries, examples, seed)
     queries = [queries[i] for i in fitting(model, queries)]
     if len(queries) < card.members:
-        raise DataError(f"{card.members} members need at least {card.members} queries that fit the context; {len(queries)} of {card.data.queries!r} do")
+        raise DataError(
+            f"{card.members} members need at least {card.members} queries that fit the context; "
+            f"{len(queries)} of {card.data.queries!r} do"
+        )
     return TrainingData(examples, queries, len(found) - len(examples))
 
 
@@ -114,7 +119,12 @@ class Stages:
         """The part of each example."""
         card = self._card
         seed = derive_seed(self._seed, "partition")
-        recipe = {**self._attribution_recipe(), "partition": asdict(card.partition), "members": card.members, "partition_seed": seed}
+        recipe = {
+            **self._attribution_recipe(),
+            "partition": asdict(card.partition),
+            "members": card.members,
+            "partition_seed": seed,
+        }
         folder = self._recall("parts", recipe, lambda to: self._partition(seed, to))
         labels: list[int] = json.loads((folder / "parts.json").read_text())["labels"]
         return labels

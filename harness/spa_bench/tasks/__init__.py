@@ -1,0 +1,1 @@
+"""Tasks: benchmarks and how they judge; see base.py."""

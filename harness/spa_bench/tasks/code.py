@@ -100,13 +100,19 @@ def read_problems(path: Path) -> list[Problem]:
             row = json.loads(line)
         except json.JSONDecodeError as error:
             raise DataError(f"{path}, line {number} is not valid JSON: {error}") from error
-        missing = [k for k in ("task_id", "prompt", "entry_point", "test") if not isinstance(row, dict) or not isinstance(row.get(k), str)]
+        missing = [
+            k
+            for k in ("task_id", "prompt", "entry_point", "test")
+            if not isinstance(row, dict) or not isinstance(row.get(k), str)
+        ]
         if missing:
             raise DataError(f"{path}, line {number} lacks the text {missing[0]!r}")
         if row["task_id"] in problems:
             raise DataError(f"{path}, line {number} repeats the task id {row['task_id']!r}")
         reference = row.get("canonical_solution") or ""
-        problems[row["task_id"]] = Problem(row["task_id"], row["prompt"], reference, row["test"], row["entry_point"], tuple(row.get("tags", ())))
+        problems[row["task_id"]] = Problem(
+            row["task_id"], row["prompt"], reference, row["test"], row["entry_point"], tuple(row.get("tags", ()))
+        )
     if not problems:
         raise DataError(f"{path} holds no problems")
     return list(problems.values())

@@ -47,7 +47,9 @@ def _download(folder: Path | None) -> tuple[list[Problem], str]:
     try:
         from evalplus.data.humaneval import _ready_human_eval_plus_path
     except ImportError as error:
-        raise DataError(f"HumanEval not found: {looked} and evalplus is not installed (pip install 'spa-bench[evalplus]'); {ways}") from error
+        raise DataError(
+            f"HumanEval not found: {looked} and evalplus is not installed (pip install 'spa-bench[evalplus]'); {ways}"
+        ) from error
     try:
         path = Path(_ready_human_eval_plus_path())
     except Exception as error:  # wget and urllib raise a dozen kinds; what failed is in the message

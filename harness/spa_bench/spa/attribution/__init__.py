@@ -1,0 +1,1 @@
+"""Attribution: scoring training examples against queries; see base.py."""
