@@ -102,6 +102,7 @@ def _parser() -> argparse.ArgumentParser:
     grade = commands.add_parser("grade", help="grade runs that were generated elsewhere")
     grade.set_defaults(act=_grade)
     grade.add_argument("runs", nargs="+", type=Path, metavar="RUN")
+    grade.add_argument("--task-file", type=Path, metavar="FILE", help="where a jsonl task's problems are on this machine")
     _grading(grade)
     _output(grade)
 
@@ -206,7 +207,7 @@ def _grade(a: argparse.Namespace) -> None:
 
     folders = [open_run(path) for path in a.runs]
     for folder in folders:
-        grade(folder, _task_of(folder), Reporter(), sandbox=a.sandbox, workers=_workers(a))
+        grade(folder, _task_of(folder, a.task_file), Reporter(), sandbox=a.sandbox, workers=_workers(a))
     _summary(folders, as_json=a.json)
 
 
@@ -331,10 +332,10 @@ def _load_model(a: argparse.Namespace) -> HFModel:
     return HFModel(a.model, options)
 
 
-def _task_of(folder: RunFolder) -> Any:
+def _task_of(folder: RunFolder, task_file: Path | None = None) -> Any:
     """The task that `folder` was made for, loaded here. Raises UsageError when its problems are others here."""
     from spa_bench.cards import TaskCard, _build
-    from spa_bench.run import load_task
+    from spa_bench.run import TASK_FILE, load_task
 
     stored = folder.spec["task"]
     extra = {"problems_hash", "problems_n"}
@@ -342,7 +343,7 @@ def _task_of(folder: RunFolder) -> Any:
         TaskCard, {**{k: v for k, v in stored.items() if k not in extra}, "description": ""}, str(folder.path), ""
     )
     if card.problems == "jsonl":
-        card = replace(card, file=str(folder.read_json("task_file.json") or ""))
+        card = replace(card, file=str(task_file or folder.read_json(TASK_FILE) or ""))
     task = load_task(card)
     here = task.describe()["problems_hash"]
     if here != stored["problems_hash"]:

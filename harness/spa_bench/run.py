@@ -27,6 +27,7 @@ from spa_bench.store import RunFolder, create
 from spa_bench.tasks.base import Task
 from spa_bench.types import Completion, Key, Record, RunSpec
 
+TASK_FILE = "task_file.json"  # where a jsonl task's problems lay: outside the spec, the hash of the problems is in it
 _BATCH = 64  # completions or grades written and synced together
 _VERSIONS = ("spa-bench", "torch", "transformers", "peft", "evalplus")
 
@@ -85,6 +86,8 @@ def generate(job: Job, task: Task, model: Model, out: Path, cache: Path, console
     spec = make_spec(job, task, model, data)
     folder = create(out, f"{task.name}-{job.sampler.name}-s{job.seed}", spec)
     console.note(f"run folder: {folder.path}")
+    if job.task.file:
+        folder.write_json(TASK_FILE, str(Path(job.task.file).resolve()))
     if data.skipped:
         console.note(
             f"{data.skipped} of {data.skipped + len(data.examples)} training pairs "

@@ -16,7 +16,11 @@ class Task(Protocol):
     name: str
     version: str
     found: str
-    problems: Sequence[Problem]
+
+    @property
+    def problems(self) -> Sequence[Problem]:
+        """All problems, in order."""
+        ...
 
     def describe(self) -> dict[str, object]:
         """For the spec: card, version and the hash of the problems."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sys
 from pathlib import Path
 
 from spa_bench.cards import TaskCard
@@ -51,7 +53,8 @@ def _download(folder: Path | None) -> tuple[list[Problem], str]:
             f"HumanEval not found: {looked} and evalplus is not installed (pip install 'spa-bench[evalplus]'); {ways}"
         ) from error
     try:
-        path = Path(_ready_human_eval_plus_path())
+        with contextlib.redirect_stdout(sys.stderr):  # evalplus reports its download on stdout, which is for results
+            path = Path(_ready_human_eval_plus_path())
     except Exception as error:  # wget and urllib raise a dozen kinds; what failed is in the message
         raise DataError(f"HumanEval not found: {looked} and evalplus could not download it ({error}); {ways}") from error
     return _complete(path, "evalplus")
