@@ -26,6 +26,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit code: 0 done, 2 an error the user can mend (one line on stderr), 130 interrupted."""
     from spa_bench.console import error_line
 
+    # before torch is loaded: threads that spin on a busy machine fall to a fraction of one thread's speed
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     arguments = _parser().parse_args(argv)
     try:
         arguments.act(arguments)

@@ -27,6 +27,7 @@ from typing import NoReturn
 
 WARM = "bisect collections copy dataclasses datetime decimal enum fractions functools hashlib heapq itertools operator re"
 WARM += " statistics string typing"
+VERDICTS = ("passed", "wrong", "raised", "timeout", "memory", "crashed")
 TICK = 0.03  # seconds between looks at a running program
 REPORT = 4096  # bytes that are read of a report; a genuine one is shorter, and written at once
 ALONE = os.getpid() == 1  # in a pid namespace of our own: then, and only then, all other processes are ours to kill
@@ -72,12 +73,13 @@ def _run(program: dict[str, str], limits: dict[str, float], scratch: str) -> tup
         status = _kill(child)
     if report.startswith(nonce.encode()):
         verdict, _, message = report.decode(errors="replace")[len(nonce) :].partition(" ")
-        return verdict, message
+        # one that found the nonce can claim anything, but not break the harness with it
+        return (verdict, message) if verdict in VERDICTS else ("crashed", "reported a verdict that does not exist")
     if broken:
         return broken
     if status == -signal.SIGXCPU:
         return "timeout", "used up its CPU time"
-    end = f"exited with status {status}" if status >= 0 else f"killed by {signal.Signals(-status).name}"
+    end = f"exited with status {status}" if status >= 0 else f"killed by signal {-status} ({signal.strsignal(-status)})"
     return "crashed", f"{end} before its tests were done"
 
 

@@ -1,0 +1,81 @@
+"""Fixtures for all tests: isolated caches, the real data where it is, and a tiny seeded random transformer."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+_DATA = os.environ.get("SPA_BENCH_DATA")  # read before any fixture unsets it
+CONTEXT = 1024  # tokens of the tiny model: real HumanEval prompts fit
+
+
+@pytest.fixture(autouse=True)
+def _isolated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No test reads or leaves anything in the user's caches, and none reaches the network."""
+    monkeypatch.setenv("SPA_BENCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # for the processes that a test starts
+    for name in ("HUMANEVAL_OVERRIDE_PATH", "SPA_BENCH_DATA"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(scope="session")
+def data() -> Path:
+    """The folder of real benchmark data; tests that need it skip where it is absent."""
+    folder = Path(_DATA) if _DATA else ROOT.parent / "shared" / "data"
+    if not (folder / "humaneval").is_dir():
+        pytest.skip(f"no benchmark data in {folder}; set SPA_BENCH_DATA to a folder with humaneval/HumanEval.jsonl.gz")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A seeded random Llama of 0.3 M parameters with the embedded tokenizer, as safetensors."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    folder = tmp_path_factory.mktemp("tiny")
+    source = ROOT / "harness" / "spa_bench" / "mini" / "model"
+    shutil.copy(source / "tokenizer.json", folder)
+    settings = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "eos_token": "<|endoftext|>",
+        "pad_token": "<|endoftext|>",
+        "model_max_length": CONTEXT,
+        "clean_up_tokenization_spaces": False,
+    }
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    config = LlamaConfig(
+        vocab_size=len(json.loads((folder / "tokenizer.json").read_text())["model"]["vocab"]),
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=CONTEXT,
+        initializer_range=0.15,  # wide, so that texts differ between prompts and end at different lengths
+        bos_token_id=None,
+        eos_token_id=0,
+        pad_token_id=0,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = LlamaForCausalLM(config)
+    network.save_pretrained(str(folder))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tiny_folder: Path) -> Iterator[Any]:
+    """The tiny transformer behind the harness' own interface, on one CPU thread in float32."""
+    from spa_bench.models.hf import HFModel, HFOptions
+
+    yield HFModel(str(tiny_folder), HFOptions(device="cpu", threads=1), name="tiny")
