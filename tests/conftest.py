@@ -11,6 +11,13 @@ from typing import Any
 
 import pytest
 
+from doubles import InProcessSandbox
+from spa_bench.errors import SandboxError
+from spa_bench.sandbox import choose
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
 ROOT = Path(__file__).resolve().parents[1]
 _DATA = os.environ.get("SPA_BENCH_DATA")  # read before any fixture unsets it
 CONTEXT = 1024  # tokens of the tiny model: real HumanEval prompts fit
@@ -20,7 +27,6 @@ CONTEXT = 1024  # tokens of the tiny model: real HumanEval prompts fit
 def _isolated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No test reads or leaves anything in the user's caches, and none reaches the network."""
     monkeypatch.setenv("SPA_BENCH_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # for the processes that a test starts
     for name in ("HUMANEVAL_OVERRIDE_PATH", "SPA_BENCH_DATA"):
         monkeypatch.delenv(name, raising=False)
@@ -69,6 +75,7 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         network = LlamaForCausalLM(config)
+        network.lm_head.weight.data[0] *= 1.6  # the end token wins now and then
     network.save_pretrained(str(folder))
     return folder
 
@@ -79,3 +86,43 @@ def tiny_model(tiny_folder: Path) -> Iterator[Any]:
     from spa_bench.models.hf import HFModel, HFOptions
 
     yield HFModel(str(tiny_folder), HFOptions(device="cpu", threads=1), name="tiny")
+
+
+@pytest.fixture(scope="session")
+def bwrap() -> str:
+    """The name of the real sandbox; tests that need it skip where it does not work."""
+    try:
+        return choose("bwrap").name
+    except SandboxError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture
+def sandbox(monkeypatch: pytest.MonkeyPatch) -> InProcessSandbox:
+    """A sandbox double that every run of this test uses; it runs our own programs in this process and keeps them."""
+    double = InProcessSandbox()
+    monkeypatch.setattr("spa_bench.run.choose", lambda name: double)
+    return double
+
+
+@pytest.fixture
+def three(tmp_path: Path) -> Path:
+    """A task card over a HumanEval-shaped file of three problems: add, double and last."""
+    rows = [
+        ("add", "a, b", "a + b", "(1, 2) == 3", "(0, 0) == 0"),
+        ("double", "x", "2 * x", "(3) == 6", "(-1) == -2"),
+        ("last", "xs", "xs[-1]", "([1, 2]) == 2", "([7]) == 7"),
+    ]
+    lines = []
+    for name, arguments, result, *checks in rows:
+        tests = "def check(candidate):\n" + "".join(f"    assert candidate{check}\n" for check in checks)
+        prompt = f'def {name}({arguments}):\n    """Return {result}."""\n'
+        reference = f"    return {result}\n"
+        row = {"task_id": f"three/{name}", "prompt": prompt, "entry_point": name, "test": tests, "canonical_solution": reference}
+        lines.append(json.dumps(row) + "\n")
+    (tmp_path / "three.jsonl").write_text("".join(lines))
+    card = tmp_path / "three.toml"
+    card.write_text(
+        'description = "three problems"\nfile = "three.jsonl"\nversion = "1"\nmax_new_tokens = 12\nstop = ["\\ndef "]\n'
+    )
+    return card

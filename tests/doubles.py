@@ -1,0 +1,125 @@
+"""Test doubles: a model that answers from a function, a sandbox in this process, a console that keeps its lines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from spa_bench.cards import DecodingCard, SamplerCard, load_task_card
+from spa_bench.models.base import Model
+from spa_bench.run import Job, generate, grade, load_task
+from spa_bench.sandbox import Limits, Outcome, Program
+from spa_bench.store import RunFolder
+from spa_bench.types import Completion, Key, Member, Request, Verdict
+
+RIGHT = {"three/add": "    return a + b\n", "three/double": "    return 2 * x\n", "three/last": "    return xs[-1]\n"}
+WRONG = "    return None\n"
+
+
+class MockModel:
+    """A Model that answers with `answer(request)` and keeps the keys it was asked for.
+
+    `stop_after` interrupts it, as a user would, when so many answers are out.
+    """
+
+    name = "mock"
+    context = 4096
+
+    def __init__(self, answer: Callable[[Request], str], *, stop_after: int | None = None):
+        self._answer, self._stop_after = answer, stop_after
+        self.asked: list[Key] = []
+
+    def describe(self) -> dict[str, object]:
+        return {"name": self.name, "hash": "mock"}
+
+    def numerics(self) -> dict[str, object]:
+        return {"device": "none"}
+
+    def generate(self, requests: Sequence[Request], members: Sequence[Member]) -> Iterator[Completion]:
+        for request in requests:
+            if self._stop_after is not None and len(self.asked) >= self._stop_after:
+                raise KeyboardInterrupt
+            self.asked.append(request.key)
+            yield Completion(request.key, self._answer(request), 1, "stop", request.seed)
+
+    def loglikelihood(self, requests: Sequence[Request], members: Sequence[Member]) -> Iterator[tuple[Request, float, bool]]:
+        raise NotImplementedError
+
+    def next_token_logprobs(self, contexts: Sequence[tuple[str, str]], members: Sequence[Member]) -> Iterator[Any]:
+        """Member k thinks that token 0 of 2 has probability 0.5 / (k + 1), at both of two places."""
+        for _ in contexts:
+            first = np.array([0.5 / (k + 1) for k in range(len(members))])
+            table = np.log(np.stack([first, 1 - first], -1))
+            yield np.repeat(table[:, None], 2, 1).astype(np.float32)
+
+    def encode_pair(self, prompt: str, completion: str) -> tuple[list[int], list[int]]:
+        return list(prompt.encode()), [*completion.encode(), 0]
+
+
+class InProcessSandbox:
+    """Runs programs of the tests' own in this process, last one first, and keeps them."""
+
+    name = "in-process"
+
+    def __init__(self) -> None:
+        self.programs: list[Program] = []
+
+    def run(self, programs: Sequence[Program], *, limits: Limits, workers: int) -> Iterator[tuple[int, Outcome]]:
+        self.programs += programs
+        for index, program in reversed(list(enumerate(programs))):
+            yield index, self._outcome(program)
+
+    def _outcome(self, program: Program) -> Outcome:
+        scope: dict[str, Any] = {}
+        try:
+            exec(program.source + "\n" + program.tests, scope)
+            scope["check"](scope[program.entry_point])
+        except AssertionError:
+            return Outcome(Verdict.WRONG, "AssertionError")
+        except Exception as error:
+            return Outcome(Verdict.RAISED, repr(error))
+        return Outcome(Verdict.PASSED)
+
+
+class Lines:
+    """A console that keeps its notes and the names of its stages."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+        self.stages: list[str] = []
+        self.seconds: dict[str, float] = {}
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[Callable[[int, int], None]]:
+        self.stages.append(name)
+        yield lambda done, total: None
+        self.seconds[name] = 0.5
+
+
+def ignore(done: int, total: int) -> None:
+    """A progress that nobody looks at."""
+
+
+def sampler_card(name: str = "mock-sampler", **changes: Any) -> SamplerCard:
+    """A sampler of one member without an adapter at temperature 0.8, with `changes`."""
+    return SamplerCard(**{"name": name, "description": "", "decoding": DecodingCard(temperature=0.8), **changes})
+
+
+def mock_run(
+    out: Path, task_card: Path, answer: Callable[[Request], str] | Model, *, n: int = 2, seed: int = 0, graded: bool = True, **card: Any
+) -> RunFolder:
+    """A run of a mock model on the task of `task_card`; `card` changes the sampler card."""
+    model = answer if isinstance(answer, MockModel) else MockModel(answer)
+    loaded = load_task_card(str(task_card))
+    task = load_task(loaded)
+    folder = generate(Job(sampler_card(**card), loaded, n, seed), task, model, out, out / "cache", Lines())
+    if graded:
+        grade(folder, task, Lines(), sandbox=None, workers=1)
+    return folder

@@ -1,0 +1,194 @@
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from spa_bench.cards import SamplerCard, card_names, load_sampler_card, load_task_card, parse_overrides
+from spa_bench.errors import CardError, UsageError
+from spa_bench.registry import TABLES, load
+
+
+def write(tmp_path: Path, text: str, name: str = "card.toml") -> str:
+    path = tmp_path / name
+    path.write_text(text)
+    return str(path)
+
+
+@pytest.mark.parametrize("name", card_names("baselines"))
+def test_shipped_sampler_cards_load(name: str):
+    card = load_sampler_card(name)
+    assert card.name == name
+    assert card.description
+    assert card.draws % card.members == 0
+
+
+@pytest.mark.parametrize("name", card_names("tasks"))
+def test_shipped_task_cards_load(name: str):
+    card = load_task_card(name)
+    assert card.name == name
+    assert card.description
+    assert card.version
+
+
+def test_the_samplers_of_the_demo_and_both_controls_are_shipped():
+    wanted = {"spa-influence", "spa-lexical", "spa-random", "single", "temperature", "nucleus", "seeds", "single-long"}
+    assert wanted <= set(card_names("baselines"))
+    assert {"mini-code", "humaneval"} <= set(card_names("tasks"))
+
+
+def test_single_long_trains_as_many_steps_as_all_adapters_of_spa():
+    spa = load_sampler_card("spa-influence")
+    assert load_sampler_card("single-long").lora.steps == spa.members * spa.lora.steps
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_every_name_in_a_registry_table_loads(table: str):
+    for name in TABLES[table]:
+        assert callable(load(table, name))
+
+
+def test_an_unknown_key_names_the_file_and_the_closest_key(tmp_path: Path):
+    path = write(tmp_path, 'description = "x"\n[decoding]\ntemprature = 0.5\n')
+    with pytest.raises(CardError) as error:
+        load_sampler_card(path)
+    assert str(error.value) == f"unknown key 'decoding.temprature' in {path}; did you mean 'temperature'?"
+
+
+def test_an_unknown_key_far_from_all_names_what_is_known(tmp_path: Path):
+    with pytest.raises(CardError, match=r"unknown key 'zzz'.*known: .*seconds"):
+        load_task_card(write(tmp_path, 'description = "x"\nproblems = "humaneval"\nzzz = 1\n'))
+
+
+def test_a_missing_key_is_named(tmp_path: Path):
+    with pytest.raises(CardError, match=r"card\.toml lacks the key 'description'"):
+        load_sampler_card(write(tmp_path, "members = 1\n"))
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('members = "4"', r"'members' in .*card\.toml must be int; got '4'"),
+        ("members = true", r"'members' .* must be int; got True"),
+        ("members = 1.5", r"'members' .* must be int; got 1\.5"),
+        ("name = 3", r"'name' .* must be str; got 3"),
+        ("lora = 3", r"'lora' .* must be a table \[lora\]; got 3"),
+        ("lora.targets = 3", r"'lora\.targets' .* must be str or list of strings; got 3"),
+        ("lora.targets = [1]", r"'lora\.targets' .* must be str or list of strings; got \[1\]"),
+        ("attribution.normalize = 1", r"'attribution\.normalize' .* must be bool; got 1"),
+        ('decoding.temperature = "hot"', r"'decoding\.temperature' .* must be float; got 'hot'"),
+    ],
+)
+def test_a_wrong_type_names_key_file_and_value(tmp_path: Path, line: str, message: str):
+    with pytest.raises(CardError, match=message):
+        load_sampler_card(write(tmp_path, f'description = "x"\n{line}\n'))
+
+
+def test_a_whole_number_is_a_float_where_a_float_is_wanted(tmp_path: Path):
+    temperature = load_sampler_card(write(tmp_path, 'description = "x"\ndecoding.temperature = 1\n')).decoding.temperature
+    assert isinstance(temperature, float)
+    assert temperature == 1.0
+
+
+def test_targets_may_be_a_list_of_names(tmp_path: Path):
+    card = load_sampler_card(write(tmp_path, 'description = "x"\nlora.targets = ["q_proj", "v_proj"]\n'))
+    assert card.lora.targets == ("q_proj", "v_proj")
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('adapters = "part"', r"adapters is 'part'; did you mean 'parts'\?"),
+        ("members = 0", r"members is 0; it must be greater than 0"),
+        ("members = 4", r'4 members need adapters = "parts" or "seeds"; got .none.'),
+        ('members = 1\nadapters = "parts"', r"needs at least 2 members; got 1"),
+        ("decoding.temperature = -1", r"decoding\.temperature is -1\.0; it must not be negative"),
+        ("decoding.top_p = 1.5", r"shares between 0 and 1"),
+        ("decoding.top_p = 0", r"decoding\.top_p is 0\.0; it must be greater than 0"),
+        ("decoding.min_p = 2", r"shares between 0 and 1"),
+        ("decoding.top_k = -1", r"decoding\.top_k is -1"),
+        ("lora.steps = 0", r"lora\.steps is 0"),
+        ("lora.learning_rate = nan", r"lora\.learning_rate is nan"),
+        ('lora.schedule = "cos"', r"lora\.schedule is 'cos'"),
+        ('partition.columns = "variances"', r"partition\.columns is 'variances'; did you mean 'variance'\?"),
+        ("attribution.damping = 0", r"attribution\.damping is 0"),
+    ],
+)
+def test_a_value_out_of_range_is_named(tmp_path: Path, line: str, message: str):
+    with pytest.raises(CardError, match=message):
+        load_sampler_card(write(tmp_path, f'description = "x"\n{line}\n'))
+
+
+def test_broken_toml_names_the_file(tmp_path: Path):
+    with pytest.raises(CardError, match=r"card\.toml is not valid TOML: .*line 1"):
+        load_sampler_card(write(tmp_path, "description = \n"))
+
+
+def test_bytes_that_are_no_text_are_named(tmp_path: Path):
+    path = tmp_path / "card.toml"
+    path.write_bytes(b'description = "\xff"\n')
+    with pytest.raises(CardError, match=r"card\.toml is not valid TOML"):
+        load_sampler_card(str(path))
+
+
+def test_an_unknown_sampler_and_task_name_the_closest():
+    with pytest.raises(UsageError, match=r"unknown sampler 'temprature'; did you mean 'temperature'\?"):
+        load_sampler_card("temprature")
+    with pytest.raises(UsageError, match=r"unknown task 'humanevel'; did you mean 'humaneval'\?"):
+        load_task_card("humanevel")
+
+
+def test_a_card_file_that_is_missing_is_named(tmp_path: Path):
+    with pytest.raises(UsageError, match=r"no sampler card at .*nowhere\.toml"):
+        load_sampler_card(str(tmp_path / "nowhere.toml"))
+
+
+def test_a_card_is_named_after_its_file_unless_it_says_otherwise(tmp_path: Path):
+    assert load_sampler_card(write(tmp_path, 'description = "x"\n', "mine.toml")).name == "mine"
+    assert load_sampler_card(write(tmp_path, 'description = "x"\nname = "yours"\n', "mine.toml")).name == "yours"
+
+
+def test_overrides_change_what_they_name_and_nothing_else():
+    sampler, task = parse_overrides(["lora.steps=7", "decoding.temperature=0.5", "lora.targets=['q_proj']", "task.seconds=9"])
+    changed, shipped = load_sampler_card("temperature", sampler), load_sampler_card("temperature")
+    assert (changed.lora.steps, changed.decoding.temperature, changed.lora.targets) == (7, 0.5, ("q_proj",))
+    assert dataclasses.replace(changed, lora=shipped.lora, decoding=shipped.decoding) == shipped
+    assert load_task_card("humaneval", task).seconds == 9.0
+
+
+def test_an_override_without_toml_quotes_is_text():
+    sampler, _ = parse_overrides(["attribution.method=bm25", "sampler.description=two words"])
+    assert sampler == {"attribution.method": "bm25", "description": "two words"}
+
+
+@pytest.mark.parametrize("setting", ["lora.steps", "=3", " = 3"])
+def test_an_override_without_key_or_value_is_refused(setting: str):
+    with pytest.raises(UsageError, match="--set takes key=value"):
+        parse_overrides([setting])
+
+
+def test_an_override_of_an_unknown_key_names_the_closest():
+    with pytest.raises(CardError, match=r"unknown key 'lora\.stepps'.*did you mean 'steps'\?"):
+        load_sampler_card("single", {"lora.stepps": 3})
+
+
+def test_an_override_below_a_value_is_refused():
+    with pytest.raises(UsageError, match=r"--set description\.x: 'description' is a value, not a table"):
+        load_sampler_card("single", {"description.x": 3})
+
+
+def test_the_file_of_a_task_is_beside_its_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "inner").mkdir()
+    write(tmp_path, 'description = "x"\nfile = "p.jsonl"\n', "inner/t.toml")
+    monkeypatch.chdir(tmp_path)
+    assert load_task_card("inner/t.toml").file == str(tmp_path / "inner" / "p.jsonl")
+
+
+def test_a_task_of_problems_in_a_file_needs_the_file(tmp_path: Path):
+    with pytest.raises(CardError, match=r'problems = "jsonl" needs file'):
+        load_task_card(write(tmp_path, 'description = "x"\n'))
+
+
+def test_cards_are_frozen():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        load_sampler_card("single").members = 2  # type: ignore[misc]
+    assert all(f.init for f in dataclasses.fields(SamplerCard))

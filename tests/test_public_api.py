@@ -1,0 +1,70 @@
+"""The names that others build on. Changing one is a decision, not an accident."""
+
+import inspect
+import re
+from dataclasses import fields
+
+import pytest
+
+from spa_bench import cli, errors, types
+
+FIELDS = {
+    "Decoding": ["temperature", "top_p", "top_k", "min_p", "max_new_tokens", "stop"],
+    "Member": ["name", "adapter", "decoding"],
+    "Problem": ["id", "prompt", "reference", "tests", "entry_point", "tags"],
+    "Example": ["prompt", "completion"],
+    "Request": ["problem_id", "member", "draw", "kind", "prompt", "decoding", "seed", "continuation", "messages"],
+    "Completion": ["key", "text", "tokens", "finish", "seed"],
+    "Record": ["problem", "member", "draw", "raw", "graded", "finish", "tokens", "seed", "whole"],
+    "Grade": ["problem", "member", "draw", "verdict", "message"],
+    "Estimate": ["value", "low", "high", "n", "reason"],
+    "RunSpec": ["sampler", "task", "model", "data", "n", "seed", "limit", "numerics", "sandbox", "versions"],
+}
+
+
+def test_nouns_are_these_and_no_others():
+    defined = {name for name, value in vars(types).items() if inspect.isclass(value) and value.__module__ == types.__name__}
+    assert defined == {*FIELDS, "Verdict", "Key"}
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_fields_of_a_noun_keep_their_names_and_order(name: str):
+    assert [f.name for f in fields(getattr(types, name))] == FIELDS[name]
+
+
+def test_verdicts_are_seven():
+    assert [str(v) for v in types.Verdict] == ["passed", "wrong", "raised", "timeout", "memory", "crashed", "refused"]
+
+
+def test_a_key_is_problem_member_draw():
+    assert types.Key._fields == ("problem", "member", "draw")
+    request = types.Request("p", 1, 2, "generate", "text", types.Decoding(), 0)
+    assert request.key == ("p", 1, 2)
+
+
+def test_all_errors_share_one_base():
+    tree = {name for name, value in vars(errors).items() if inspect.isclass(value) and issubclass(value, errors.SpaBenchError)}
+    assert tree == {"SpaBenchError", "UsageError", "CardError", "DataError", "ModelError", "SandboxError", "StoreError"}
+
+
+COMMANDS = ("run", "grade", "score", "show", "list", "leaderboard")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as end:
+        cli.main([command, "--help"])
+    assert end.value.code == 0
+    assert f"spa-bench {command}" in capsys.readouterr().out
+
+
+def test_an_unknown_command_names_the_known_ones_and_there_are_no_others(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as end:
+        cli.main(["frobnicate"])
+    assert end.value.code == 2
+    error = capsys.readouterr().err
+    assert error.startswith("spa-bench: ")
+    assert error.count("\n") == 1
+    known = re.search(r"choose from (.*)\)", error)
+    assert known
+    assert re.findall(r"\w+", known[1]) == list(COMMANDS)
