@@ -23,6 +23,11 @@ _DATA = os.environ.get("SPA_BENCH_DATA")  # read before any fixture unsets it
 CONTEXT = 1024  # tokens of the tiny model: real HumanEval prompts fit
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    # PEFT asks transformers 5.23 by an old name whenever it wraps a model
+    config.addinivalue_line("filterwarnings", "ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+
+
 @pytest.fixture(autouse=True)
 def _isolated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No test reads or leaves anything in the user's caches, and none reaches the network."""

@@ -57,7 +57,6 @@ class PartitionCard:
     """How scores become K disjoint parts that cover the data."""
 
     method: str = "argmax"  # argmax (the paper's) or balanced
-    columns: str = "variance"  # variance: the K queries of highest variance (the paper's); clusters: K groups of all queries
     scale: str = "zscore"  # zscore per query, or none
 
 
@@ -119,7 +118,6 @@ def load_sampler_card(name_or_path: str, overrides: Mapping[str, object] | None 
     card = _load(SamplerCard, "sampler", "baselines", name_or_path, overrides or {})
     where = f"sampler {name_or_path!r}"
     _one_of(where, "adapters", card.adapters, ("none", "all", "seeds", "parts"))
-    _one_of(where, "partition.columns", card.partition.columns, ("variance", "clusters"))
     _one_of(where, "partition.scale", card.partition.scale, ("zscore", "none"))
     _one_of(where, "lora.schedule", card.lora.schedule, ("cosine", "linear", "constant"))
     _positive(where, {"members": card.members, "draws": card.draws, "lora.rank": card.lora.rank, "lora.steps": card.lora.steps})

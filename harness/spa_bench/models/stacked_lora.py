@@ -53,8 +53,8 @@ class StackedLinear(nn.Module):
         if self.down is None or self.up is None:
             return y
         k = self.down.shape[0]
-        update = torch.bmm(torch.bmm(x.reshape(k, -1, x.shape[-1]), self.down.to(x.dtype)), self.up.to(x.dtype))
-        return y + update.view(y.shape)
+        low = torch.bmm(x.reshape(k, -1, x.shape[-1]), self.down.to(x.dtype))
+        return torch.baddbmm(y.view(k, -1, y.shape[-1]), low, self.up.to(x.dtype)).view(y.shape)
 
 
 def target_modules(network: nn.Module, targets: str | Sequence[str] = ALL_LINEAR) -> list[str]:

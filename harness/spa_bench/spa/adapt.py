@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -51,20 +51,20 @@ def train_adapters(
     members = [[*a.values(), *b.values()] for a, b in zip(down, up, strict=True)]
     optimizers = [torch.optim.AdamW(m, lr=card.learning_rate, weight_decay=card.weight_decay, foreach=True) for m in members]
     scale = card.alpha / card.rank
+    # on a CPU 16 rows at a time stay in its cache; a GPU wants the whole batch
+    rows = card.batch if device.type == "cuda" else max(1, 16 // k)
     for step in range(card.steps):
-        rows = [row for order in orders for row in order[step]]
-        ids, labels = (t.to(device) for t in pad(rows))
-        stacked_down = {p: torch.stack([d[p] for d in down]) for p in layers}
-        stacked_up = {p: torch.stack([u[p] for u in up]) * scale for p in layers}
-        with use_factors(layers, stacked_down, stacked_up):
-            losses = token_mean_losses(network(input_ids=ids, use_cache=False).logits, labels)
-            per_member = losses.view(k, -1).mean(1)
-            if not torch.isfinite(per_member).all():
-                raise DataError(
-                    f"the loss of adapter {int((~torch.isfinite(per_member)).nonzero()[0])} "
-                    f"is not finite at step {step}; lower lora.learning_rate"
-                )
-            per_member.sum().backward()  # type: ignore[no-untyped-call]
+        for chunk in _chunks([order[step] for order in orders], rows):
+            ids, labels = (t.to(device) for t in pad(chunk))
+            stacked_down = {p: torch.stack([d[p] for d in down]) for p in layers}
+            stacked_up = {p: torch.stack([u[p] for u in up]) * scale for p in layers}
+            with use_factors(layers, stacked_down, stacked_up):
+                losses = token_mean_losses(network(input_ids=ids, use_cache=False).logits, labels)
+                per_member = losses.view(k, -1).sum(1) / card.batch
+                if not torch.isfinite(per_member).all():
+                    bad = int((~torch.isfinite(per_member)).nonzero()[0])
+                    raise DataError(f"the loss of adapter {bad} is not finite at step {step}; lower lora.learning_rate")
+                per_member.sum().backward()  # type: ignore[no-untyped-call]
         for parameters, optimizer in zip(members, optimizers, strict=True):
             torch.nn.utils.clip_grad_norm_(parameters, card.clip)
             for group in optimizer.param_groups:
@@ -76,6 +76,12 @@ def train_adapters(
         Adapter({p: (a[p].detach().T.contiguous(), b[p].detach().T.contiguous()) for p in layers}, card.rank, card.alpha)
         for a, b in zip(down, up, strict=True)
     ]
+
+
+def _chunks(batches: Sequence[Sequence[Encoded]], rows: int) -> Iterator[list[Encoded]]:
+    """`rows` rows of every member at a time, grouped by member."""
+    for start in range(0, len(batches[0]), rows):
+        yield [row for batch in batches for row in batch[start : start + rows]]
 
 
 def learning_rate(card: LoraCard, step: int) -> float:

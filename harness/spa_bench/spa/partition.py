@@ -12,8 +12,8 @@ from spa_bench.registry import load
 Scores = NDArray[np.float32]
 
 
-def partition(scores: Scores, k: int, card: PartitionCard, seed: int) -> list[int]:
-    """Part of each of N examples, from scores (N, M): scale, reduce the M queries to K columns, assign.
+def partition(scores: Scores, k: int, card: PartitionCard) -> list[int]:
+    """Part of each of N examples, from scores (N, M): keep K queries, scale, assign.
 
     Raises DataError when K > N, M < K, a score is not finite, or a part stays empty.
     """
@@ -24,7 +24,7 @@ def partition(scores: Scores, k: int, card: PartitionCard, seed: int) -> list[in
         raise DataError(f"{k} parts need at least {k} queries; there are {m}")
     if not np.isfinite(scores).all():
         raise DataError(f"the score of example {int(np.argwhere(~np.isfinite(scores))[0][0])} is not finite")
-    columns = select_columns(scores, k, card, seed)
+    columns = select_columns(scores, k, card.scale)
     parts: list[int] = load("partition", card.method)(columns)
     sizes = np.bincount(parts, minlength=k)
     if (sizes == 0).any():
@@ -41,21 +41,10 @@ def zscore(scores: Scores) -> Scores:
     return scaled
 
 
-def select_columns(scores: Scores, k: int, card: PartitionCard, seed: int) -> Scores:
-    """(N, K): the K queries of highest variance (the paper's choice), or the means of K clusters of queries.
-
-    Variance is that of the unscaled scores. Clusters: k-means on the queries' z-scored columns, so that queries
-    that value the same examples act as one; a cluster's column is z-scored again.
-    """
-    scaled = zscore(scores) if card.scale == "zscore" else scores
-    if card.columns == "variance":
-        best = np.argsort(-scores.var(0), kind="stable")[:k]
-        return scaled[:, np.sort(best)]
-    from sklearn.cluster import KMeans
-
-    labels = KMeans(k, n_init=10, random_state=seed % 2**32).fit_predict(zscore(scores).T)
-    means = np.stack([scaled[:, labels == i].mean(1) for i in range(k)], axis=1)
-    return zscore(means) if card.scale == "zscore" else means
+def select_columns(scores: Scores, k: int, scale: str) -> Scores:
+    """(N, K): the K queries whose unscaled scores vary most over the examples, as the paper keeps them; then scaled."""
+    kept: Scores = scores[:, np.sort(np.argsort(-scores.var(0), kind="stable")[:k])]
+    return zscore(kept) if scale == "zscore" else kept
 
 
 def argmax(columns: Scores) -> list[int]:

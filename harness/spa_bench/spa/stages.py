@@ -118,14 +118,8 @@ class Stages:
     def parts(self) -> list[int]:
         """The part of each example."""
         card = self._card
-        seed = derive_seed(self._seed, "partition")
-        recipe = {
-            **self._attribution_recipe(),
-            "partition": asdict(card.partition),
-            "members": card.members,
-            "partition_seed": seed,
-        }
-        folder = self._recall("parts", recipe, lambda to: self._partition(seed, to))
+        recipe = {**self._attribution_recipe(), "partition": asdict(card.partition), "members": card.members}
+        folder = self._recall("parts", recipe, self._partition)
         labels: list[int] = json.loads((folder / "parts.json").read_text())["labels"]
         return labels
 
@@ -148,10 +142,10 @@ class Stages:
             scores = attributor.scores(self._data.examples, self._data.queries, progress=progress)
         np.save(to / "scores.npy", scores)
 
-    def _partition(self, seed: int, to: Path) -> None:
+    def _partition(self, to: Path) -> None:
         card = self._card
         scores = np.load(self._scores() / "scores.npy")
-        labels = partition(scores, card.members, card.partition, seed)
+        labels = partition(scores, card.members, card.partition)
         sizes = np.bincount(labels, minlength=card.members).tolist()
         self._console.note(f"parts: {card.members} of sizes {', '.join(map(str, sizes))}")
         (to / "parts.json").write_text(json.dumps({"sizes": sizes, "labels": labels}) + "\n")
