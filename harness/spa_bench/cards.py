@@ -191,7 +191,7 @@ def _load(kind: type[Card], what: str, folder: str, name_or_path: str, overrides
     content.setdefault("name", path.stem)
     for key, value in overrides.items():
         _put(content, key, value)
-    card: Card = _build(kind, content, str(path), "")
+    card: Card = _build(kind, content, f"{path} with --set" if overrides else str(path), "")
     return card
 
 

@@ -282,9 +282,9 @@ def _leaderboard(a: argparse.Namespace) -> None:
         text = json.dumps([r.to_json() for r in rows], indent=1)
     else:
         reference = f" --reference {a.reference}" if a.reference else ""
-        if a.reference and all(r.sampler != a.reference for r in rows):
+        if a.reference and all(r.label != a.reference for r in rows):
             raise UsageError(
-                f"no runs of the reference {a.reference!r} here; there are {', '.join(sorted({r.sampler for r in rows}))}"
+                f"no runs of the reference {a.reference!r} here; there are {', '.join(sorted({r.label for r in rows}))}"
             )
         text = markdown(rows, reference=a.reference, command=f"spa-bench leaderboard RUNS{reference}")
     print(text)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,7 @@ class Row:
     runs: tuple[str, ...]
     versions: dict[str, str]
     numerics: dict[str, Any]
+    label: str = ""  # the sampler's name, with the start of its group hash where a table has the name twice
 
     def to_json(self) -> dict[str, Any]:
         """The row that every `--json` prints."""
@@ -78,6 +79,11 @@ def build_rows(runs: Sequence[RunFolder]) -> list[Row]:
     for run in {r.path.resolve(): r for r in runs}.values():
         groups.setdefault(group_hash(run.spec), []).append(run)
     rows = [_row(name, group) for name, group in groups.items()]
+    names = [(r.task, r.task_hash, r.sampler) for r in rows]
+    rows = [
+        replace(r, label=r.sampler if names.count(name) == 1 else f"{r.sampler}@{r.group_hash[:6]}")
+        for r, name in zip(rows, names, strict=True)
+    ]
     return sorted(rows, key=lambda r: (r.task, r.task_hash, -(r.metrics["effective_diversity"].value or -1.0), r.sampler))
 
 
@@ -126,7 +132,7 @@ def table(rows: Sequence[Row], *, style: str = "github") -> str:
         cells = [number(row.metrics[c], 4 if c == "average_kl" else 3) for c in COLUMNS]
         body.append(
             [
-                row.sampler + mark,
+                row.label + mark,
                 *cells,
                 row.n if row.n is not None else "varies",
                 row.k,
@@ -160,16 +166,14 @@ class Comparison:
             second = f"no difference in diversity score is resolved ({number(spread)})"
         else:
             second = f"diversity score is {'higher' if (spread.value or 0) > 0 else 'lower'} ({number(spread)})"
-        return f"{reference} against {self.other.sampler}: {first}; {second}."
+        return f"{reference} against {self.other.label}: {first}; {second}."
 
 
 def compare(rows: Sequence[Row], reference: str) -> list[Comparison]:
     """`reference` against every other row at equal n, paired by problem. Raises UsageError for an unknown reference."""
-    chosen = next((r for r in rows if r.sampler == reference), None)
+    chosen = next((r for r in rows if r.label == reference), None)
     if chosen is None:
-        raise UsageError(
-            f"no runs of the reference {reference!r} here; there are {', '.join(sorted({r.sampler for r in rows}))}"
-        )
+        raise UsageError(f"no runs of the reference {reference!r} here; there are {', '.join(sorted({r.label for r in rows}))}")
     found = []
     for row in rows:
         if row is chosen or row.n != chosen.n or row.problems != chosen.problems:
@@ -202,7 +206,7 @@ def markdown(rows: Sequence[Row], *, reference: str | None, command: str) -> str
         mine = [r for r in rows if (r.task, r.task_hash) == key]
         parts.append(f"## {key[0]}\n\n{len(mine[0].problems)} problems, model {', '.join(sorted({r.model for r in mine}))}.\n")
         parts.append(table(mine) + "\n")
-        if reference and any(r.sampler == reference for r in mine):
+        if reference and any(r.label == reference for r in mine):
             parts.append(_paired_section(mine, reference))
         parts.append(_provenance(mine))
     parts.append(_LEGEND)
@@ -215,7 +219,7 @@ def _paired_section(rows: Sequence[Row], reference: str) -> str:
     body = []
     for c in comparisons:
         cells = [f"**{number(c.differences[a])}**" if resolved(c.differences[a]) else number(c.differences[a]) for a in names]
-        body.append([c.other.sampler, *cells])
+        body.append([c.other.label, *cells])
     head = f"### {reference} minus the others, paired by problem\n\nBold: the 95 % interval excludes zero.\n\n"
     sentences = "\n".join(f"- {c.sentence(reference)}" for c in comparisons)
     return (
@@ -226,7 +230,7 @@ def _paired_section(rows: Sequence[Row], reference: str) -> str:
 def _provenance(rows: Sequence[Row]) -> str:
     body = [
         [
-            r.sampler,
+            r.label,
             ", ".join(map(str, r.seeds)),
             r.spec_hash,
             r.group_hash,

@@ -73,6 +73,8 @@ class HFModel:
         self._dtype = _DTYPES[dtype_name]
         self._threads = options.threads or len(os.sched_getaffinity(0))
         torch.set_num_threads(self._threads)
+        if Path(path).is_absolute() and not Path(path).is_dir():
+            raise ModelError(f"no model folder at {path}")
         logging.set_verbosity_error()
         logging.disable_progress_bar()
         common: dict[str, Any] = {"trust_remote_code": options.trust_remote_code, "revision": options.revision}
