@@ -48,9 +48,8 @@ def main() -> None:
     for row in rows:
         stages = ", ".join(f"{k} {v:.1f}" for k, v in row["stages"].items())  # type: ignore[attr-defined]
         print(f"{row['sampler']:14} {row['seconds']:6} s  {row['peak_mb']:5} MB  ({stages})")
-    print(
-        f"all: {sum(float(str(r['seconds'])) for r in rows):.0f} s on {len(os.sched_getaffinity(0))} cores, load {os.getloadavg()[0]:.1f}"
-    )
+    total = sum(float(str(r["seconds"])) for r in rows)
+    print(f"all: {total:.0f} s on {len(os.sched_getaffinity(0))} cores, load {os.getloadavg()[0]:.1f}")
 
 
 if __name__ == "__main__":
