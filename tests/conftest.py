@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -86,11 +85,11 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny_model(tiny_folder: Path) -> Iterator[Any]:
+def tiny_model(tiny_folder: Path) -> Any:
     """The tiny transformer behind the harness' own interface, on one CPU thread in float32."""
     from spa_bench.models.hf import HFModel, HFOptions
 
-    yield HFModel(str(tiny_folder), HFOptions(device="cpu", threads=1), name="tiny")
+    return HFModel(str(tiny_folder), HFOptions(device="cpu", threads=1), name="tiny")
 
 
 @pytest.fixture(scope="session")
@@ -123,7 +122,13 @@ def three(tmp_path: Path) -> Path:
         tests = "def check(candidate):\n" + "".join(f"    assert candidate{check}\n" for check in checks)
         prompt = f'def {name}({arguments}):\n    """Return {result}."""\n'
         reference = f"    return {result}\n"
-        row = {"task_id": f"three/{name}", "prompt": prompt, "entry_point": name, "test": tests, "canonical_solution": reference}
+        row = {
+            "task_id": f"three/{name}",
+            "prompt": prompt,
+            "entry_point": name,
+            "test": tests,
+            "canonical_solution": reference,
+        }
         lines.append(json.dumps(row) + "\n")
     (tmp_path / "three.jsonl").write_text("".join(lines))
     card = tmp_path / "three.toml"

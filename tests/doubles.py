@@ -113,7 +113,14 @@ def sampler_card(name: str = "mock-sampler", **changes: Any) -> SamplerCard:
 
 
 def mock_run(
-    out: Path, task_card: Path, answer: Callable[[Request], str] | Model, *, n: int = 2, seed: int = 0, graded: bool = True, **card: Any
+    out: Path,
+    task_card: Path,
+    answer: Callable[[Request], str] | Model,
+    *,
+    n: int = 2,
+    seed: int = 0,
+    graded: bool = True,
+    **card: Any,
 ) -> RunFolder:
     """A run of a mock model on the task of `task_card`; `card` changes the sampler card."""
     model = answer if isinstance(answer, MockModel) else MockModel(answer)

@@ -27,7 +27,8 @@ LAYERS = (
 )
 LEVEL = {unit: level for level, units in enumerate(LAYERS) for unit in units}
 HEAVY = {"torch", "transformers", "peft", "safetensors", "tokenizers", "accelerate"}
-HOMES = {**dict.fromkeys(HEAVY, {"models", "spa", "mini"}), "evalplus": {"tasks/evalplus.py"}, "lm_eval": {"tasks/lm_eval.py"}}
+HOMES = {name: {"models", "spa", "mini"} for name in HEAVY}
+HOMES |= {"evalplus": {"tasks/evalplus.py"}, "lm_eval": {"tasks/lm_eval.py"}}
 
 FILES = sorted(PACKAGE.rglob("*.py"))
 

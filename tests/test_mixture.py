@@ -7,7 +7,6 @@ from spa_bench.samplers.base import Prompt
 from spa_bench.samplers.mixture import Mixture, build
 from spa_bench.types import Decoding, Key, Member
 
-
 PROMPTS = [Prompt("a", "def a():\n", 8, ("\n\n",)), Prompt("b", "def b():\n", 16, ())]
 FOUR = Mixture("four", [Member(str(i), None, Decoding(temperature=0.1 * i)) for i in range(4)])
 

@@ -13,12 +13,15 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from spa_bench.errors import ModelError, UsageError
+from spa_bench.models import hf
 from spa_bench.models.hf import HFModel, HFOptions, hash_folder
 from spa_bench.models.stacked_lora import Adapter, target_modules, write_adapter
 from spa_bench.seeds import draw_seed
 from spa_bench.types import Completion, Decoding, Key, Member, Request
 
-PROMPTS = [f"def f{i}(nums):\n" + f'    """Return {"the sum of " * (i % 4)}the numbers above {i}."""\n' * (1 + i % 3) for i in range(9)]
+PROMPTS = [
+    f"def f{i}(nums):\n" + f'    """Return {"the sum of " * (i % 4)}the numbers above {i}."""\n' * (1 + i % 3) for i in range(9)
+]
 GREEDY = Decoding(max_new_tokens=24)
 BASE = [Member("base", None, GREEDY)]
 BATCH_SIZES = (4, 7, 64)
@@ -32,7 +35,7 @@ def members(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> list
     network = AutoModelForCausalLM.from_pretrained(str(tiny_folder))
     generator = torch.Generator().manual_seed(0)
     made = list(BASE)
-    for rank in (2, 5):
+    for rank in (8, 5):
         factors = {}
         for path in target_modules(network, ["q_proj", "v_proj", "down_proj"]):
             layer = network.get_submodule(path)
@@ -129,6 +132,29 @@ def test_a_completion_does_not_depend_on_batch_size_order_or_company(
         assert answers(model, [one], members) == {one.key: together[one.key]}
 
 
+ODD_RANK = pytest.mark.xfail(strict=True, reason="kernels differ by row at ranks 1, 5, 6, 7, 9, 10: pad them to 4 in stack()")
+
+
+@pytest.mark.parametrize("member", [0, 1, pytest.param(2, marks=ODD_RANK)], ids=["base", "rank 8", "rank 5"])
+@pytest.mark.parametrize("company", [4, 8, 36])
+def test_the_logits_of_a_row_are_bitwise_those_it_has_alone(
+    member: int, company: int, tiny_model: HFModel, members: list[Member], monkeypatch: pytest.MonkeyPatch
+):
+    seen: list[torch.Tensor] = []
+    real = hf.choose
+    monkeypatch.setattr(hf, "choose", lambda logits, *rest: real(seen.append(logits.clone()) or logits, *rest))
+    hot = Decoding(0.8, max_new_tokens=6)
+    requests = [request(PROMPTS[5], hot, draw=d) for d in range(company)]
+    chosen = [members[member]]
+    monkeypatch.setattr(tiny_model, "_end", frozenset())  # no row ends early, so that rows keep their places
+    answers(tiny_model, requests, chosen)
+    steps = [step[company - 1] for step in seen]
+    seen.clear()
+    answers(tiny_model, requests[-1:], chosen)
+    assert len(seen) == len(steps) == 6
+    assert all(torch.equal(alone[0], together) for alone, together in zip(seen, steps, strict=True))
+
+
 def test_the_mixed_rows_are_worth_comparing(together: dict[Key, Completion]):
     found = list(together.values())
     assert len({c.text for c in found}) > 0.8 * len(found)
@@ -206,13 +232,11 @@ def test_a_skipped_prompt_does_not_disturb_its_company(tiny_model: HFModel):
 
 
 @pytest.mark.xfail(strict=True, reason="an empty prompt has no token to start from: RuntimeError in reshape")
-def test_an_empty_prompt_is_continued_or_refused_with_a_reason(tiny_model: HFModel):
-    try:
-        found = answer(tiny_model, "", Decoding(max_new_tokens=3))
-    except (ModelError, UsageError) as error:
-        assert "empty" in str(error)
-    else:
-        assert found.tokens > 0
+def test_an_empty_prompt_is_continued_from_the_end_token(tiny_model: HFModel):
+    assert answer(tiny_model, "", Decoding(max_new_tokens=3)).tokens == 3
+    [found] = tiny_model.next_token_logprobs([("", "12")], BASE)
+    assert found is not None
+    assert found.shape == (1, 3, 1024)
 
 
 def test_no_requests_give_no_completions(tiny_model: HFModel):
@@ -333,7 +357,12 @@ def assert_one_line(error: Exception, path: str) -> None:
     assert "\n" not in str(error)
 
 
-@pytest.mark.parametrize("path", ["/nowhere/model", "nobody/no-such-model", "nowhere"])
+def test_a_model_folder_that_is_missing_is_named():
+    with pytest.raises(ModelError, match=r"^no model folder at /nowhere/model$"):
+        HFModel("/nowhere/model", HFOptions(device="cpu", threads=1))
+
+
+@pytest.mark.parametrize("path", ["nobody/no-such-model", "nowhere"])
 def test_an_unknown_model_is_an_error_on_one_line(path: str):
     with pytest.raises(ModelError) as error:
         HFModel(path, HFOptions(device="cpu", threads=1))

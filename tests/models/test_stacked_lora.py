@@ -72,7 +72,9 @@ def edit_config(folder: Path, **changes: object) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
 
 
-def test_each_member_of_a_stack_is_its_adapter_alone_in_peft(tiny_folder: Path, network: Any, ids: torch.Tensor, tmp_path: Path):
+def test_each_member_of_a_stack_is_its_adapter_alone_in_peft(
+    tiny_folder: Path, network: Any, ids: torch.Tensor, tmp_path: Path
+):
     folders = [written(network, tmp_path / str(s), seed=s) for s in range(3)]
     together = stacked_logits(network, [read_adapter(f) for f in folders], ids)
     base = stacked_logits(network, [None], ids)[0]

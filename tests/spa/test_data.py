@@ -54,7 +54,11 @@ def test_code_alpaca_is_read_whole(data: Path):
     ("name", "content", "message"),
     [
         ("x.jsonl", '{"prompt": "a", "completion": "b"}\n{"prompt"\n', r"x\.jsonl, line 2 is not valid JSON"),
-        ("x.jsonl", '\n{"prompt": "a"}\n', r"x\.jsonl, line 2: needs prompt and completion, or instruction and output; it has prompt"),
+        (
+            "x.jsonl",
+            '\n{"prompt": "a"}\n',
+            r"x\.jsonl, line 2: needs prompt and completion, or instruction and output; it has prompt",
+        ),
         ("x.jsonl", "{}", r"line 1: needs .*; it has no keys"),
         ("x.jsonl", "[1]", r"line 1: expected an object, got list"),
         ("x.jsonl", '{"prompt": 1, "completion": "b"}', r"line 1: prompt and completion must be text"),

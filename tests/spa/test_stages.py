@@ -1,0 +1,238 @@
+"""Stages are kept whole under the hash of what they depend on, and recalled."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from doubles import Lines, sampler_card
+from spa_bench.cards import AttributionCard, DataCard, DecodingCard, LoraCard, PartitionCard, SamplerCard
+from spa_bench.errors import DataError
+from spa_bench.models.hf import HFModel
+from spa_bench.spa import stages
+from spa_bench.spa.stages import Stages, TrainingData, default_cache, load_data
+from spa_bench.types import Example
+
+PAIRS = [Example(f"def f{i}(nums):\n", f"    return sum(nums[{i}:])\n") for i in range(12)]
+QUERIES = [Example(f"def g{i}(text):\n", f"    return text[{i}]\n") for i in range(4)]
+DATA = TrainingData(PAIRS, QUERIES, 0)
+CARD = sampler_card(
+    "spa",
+    members=2,
+    adapters="parts",
+    lora=LoraCard(rank=2, steps=1, batch=2, targets=("q_proj",)),
+    attribution=AttributionCard("bm25"),
+    partition=PartitionCard("balanced"),
+)
+
+
+class Trained:
+    """Counts trainings and keeps their parts and seeds; the real one runs."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch):
+        self.parts: list[list[list[Example]]] = []
+        self.seeds: list[list[int]] = []
+        real = stages.train_adapters
+
+        def counting(model: Any, parts: Any, card: Any, seeds: Any, **rest: Any) -> Any:
+            self.parts.append([list(p) for p in parts])
+            self.seeds.append(list(seeds))
+            return real(model, parts, card, seeds, **rest)
+
+        monkeypatch.setattr(stages, "train_adapters", counting)
+
+
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> Trained:
+    return Trained(monkeypatch)
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    return tmp_path / "stages"
+
+
+def adapters(model: HFModel, cache: Path, card: SamplerCard = CARD, *, seed: int = 0, data: TrainingData = DATA) -> list[Path]:
+    return Stages(card, data, model, seed, cache, Lines()).adapters()
+
+
+def names(cache: Path) -> list[str]:
+    return sorted(p.name.rsplit("-", 1)[0] for p in cache.iterdir())
+
+
+def test_a_second_call_takes_the_adapters_from_the_cache(tiny_model: HFModel, cache: Path, trained: Trained):
+    first = adapters(tiny_model, cache)
+    console = Lines()
+    again = Stages(CARD, DATA, tiny_model, 0, cache, console).adapters()
+    assert again == first
+    assert len(trained.parts) == 1
+    assert console.stages == []
+    assert any(note.startswith("adapters: from the stage cache") for note in console.notes)
+    assert names(cache) == ["adapters", "parts", "scores"]
+
+
+def test_the_parts_are_disjoint_and_cover_the_data(tiny_model: HFModel, cache: Path, trained: Trained):
+    folders = adapters(tiny_model, cache)
+    [parts] = trained.parts
+    assert sorted((e for part in parts for e in part), key=PAIRS.index) == PAIRS
+    assert [len(p) for p in parts] == [6, 6]
+    assert [f.name for f in folders] == ["member-0", "member-1"]
+    assert all((f / "adapter_model.safetensors").is_file() for f in folders)
+
+
+def test_another_seed_trains_anew(tiny_model: HFModel, cache: Path, trained: Trained):
+    first, other = (adapters(tiny_model, cache, seed=s) for s in (0, 1))
+    assert set(first).isdisjoint(other)
+    assert set(trained.seeds[0]).isdisjoint(trained.seeds[1])
+
+
+@pytest.mark.parametrize(
+    ("change", "kept"),
+    [
+        ({"decoding": DecodingCard(1.5)}, {"scores", "parts", "adapters"}),
+        ({"name": "other", "draws": 8, "description": "x"}, {"scores", "parts", "adapters"}),
+        ({"lora": replace(CARD.lora, steps=2)}, {"scores", "parts"}),
+        ({"partition": PartitionCard("balanced", "none")}, {"scores", "adapters"}),  # the parts come out the same
+        ({"members": 3}, {"scores"}),
+        ({"attribution": AttributionCard("random")}, set()),
+    ],
+    ids=["decoding", "name", "lora", "partition", "members", "attribution"],
+)
+def test_a_change_redoes_what_depends_on_it_and_nothing_else(
+    change: dict[str, Any], kept: set[str], tiny_model: HFModel, cache: Path
+):
+    adapters(tiny_model, cache)
+    before = set(cache.iterdir())
+    adapters(tiny_model, cache, replace(CARD, **change))
+    made = {p.name.rsplit("-", 1)[0] for p in set(cache.iterdir()) - before}
+    assert made == {"scores", "parts", "adapters"} - kept
+
+
+def test_other_data_redoes_everything(tiny_model: HFModel, cache: Path):
+    adapters(tiny_model, cache)
+    adapters(tiny_model, cache, data=TrainingData([*PAIRS[1:], Example("a", "b")], QUERIES, 0))
+    assert names(cache) == ["adapters"] * 2 + ["parts"] * 2 + ["scores"] * 2
+
+
+def test_other_queries_redo_the_scores(tiny_model: HFModel, cache: Path):
+    adapters(tiny_model, cache)
+    adapters(tiny_model, cache, data=TrainingData(PAIRS, [*QUERIES[1:], Example("def nums(sum):\n", "return nums")], 0))
+    assert names(cache).count("scores") == 2
+
+
+def test_influence_scores_depend_on_the_rank_and_lexical_ones_do_not(tiny_model: HFModel, cache: Path):
+    wider = replace(CARD, lora=replace(CARD.lora, rank=3))
+    adapters(tiny_model, cache)
+    adapters(tiny_model, cache, wider)
+    assert names(cache).count("scores") == 1
+    influence = {"attribution": AttributionCard("influence")}
+    adapters(tiny_model, cache, replace(CARD, **influence))
+    adapters(tiny_model, cache, replace(wider, **influence))
+    assert names(cache).count("scores") == 3
+
+
+def test_samplers_that_decode_otherwise_share_one_adapter_on_all_data(tiny_model: HFModel, cache: Path, trained: Trained):
+    cards = [replace(CARD, name=str(t), members=1, adapters="all", decoding=DecodingCard(t)) for t in (0.1, 0.8)]
+    data = TrainingData(PAIRS, [], 0)
+    assert adapters(tiny_model, cache, cards[0], data=data) == adapters(tiny_model, cache, cards[1], data=data)
+    assert trained.parts == [[PAIRS]]
+    assert names(cache) == ["adapters"]
+
+
+def test_the_seeds_control_trains_every_member_on_all_data_with_its_own_seed(
+    tiny_model: HFModel, cache: Path, trained: Trained
+):
+    folders = adapters(tiny_model, cache, replace(CARD, members=3, adapters="seeds"), data=TrainingData(PAIRS, [], 0))
+    assert trained.parts == [[PAIRS] * 3]
+    assert len({*trained.seeds[0]}) == 3
+    assert len({(f / "adapter_model.safetensors").read_bytes() for f in folders}) == 3
+
+
+def test_a_stage_that_was_cut_short_leaves_nothing_and_is_done_anew(
+    tiny_model: HFModel, cache: Path, trained: Trained, monkeypatch: pytest.MonkeyPatch
+):
+    real = stages.write_adapter
+
+    def break_at_the_second(adapter: Any, folder: Path, **rest: Any) -> None:
+        if folder.name == "member-1":
+            raise KeyboardInterrupt
+        real(adapter, folder, **rest)
+
+    with monkeypatch.context() as context:
+        context.setattr(stages, "write_adapter", break_at_the_second)
+        with pytest.raises(KeyboardInterrupt):
+            adapters(tiny_model, cache)
+    assert names(cache) == ["parts", "scores"]
+    assert len(adapters(tiny_model, cache)) == 2
+    assert len(trained.parts) == 2
+
+
+def test_a_half_written_stage_of_a_killed_process_is_not_taken(tiny_model: HFModel, cache: Path, trained: Trained):
+    [folder] = {f.parent for f in adapters(tiny_model, cache)}
+    folder.rename(cache / ".adapters-killed")
+    (cache / ".adapters-killed" / "member-1" / "adapter_model.safetensors").unlink()
+    assert {f.parent for f in adapters(tiny_model, cache)} == {folder}
+    assert len(trained.parts) == 2
+
+
+def test_a_stage_says_what_it_depends_on(tiny_model: HFModel, cache: Path):
+    folder = adapters(tiny_model, cache)[0].parent
+    recipe = json.loads((folder / "key.json").read_text())
+    assert recipe["model"] == tiny_model.describe()["hash"]
+    assert recipe["lora"]["rank"] == 2
+    assert recipe["numerics"]["threads"] == 1
+    assert len(recipe["seeds"]) == 2
+    [parts] = cache.glob("parts-*")
+    assert json.loads((parts / "parts.json").read_text())["sizes"] == [6, 6]
+
+
+def test_the_cache_is_where_the_variable_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setenv("SPA_BENCH_CACHE", str(tmp_path / "a"))
+    assert default_cache() == tmp_path / "a" / "stages"
+    monkeypatch.delenv("SPA_BENCH_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "b"))
+    assert default_cache() == tmp_path / "b" / "spa-bench" / "stages"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path / "c"))
+    assert default_cache() == tmp_path / "c" / ".cache" / "spa-bench" / "stages"
+
+
+# data ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> str:
+    rows = [{"prompt": e.prompt, "completion": e.completion} for e in PAIRS] + [{"prompt": "1" * 1020, "completion": "12345"}]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    return str(tmp_path / "pairs.jsonl")
+
+
+def test_pairs_that_do_not_fit_the_context_are_left_out_and_counted(tiny_model: HFModel, file: str):
+    card = replace(CARD, data=DataCard(file, "sample:5"))
+    found = load_data(card, tiny_model, 0)
+    assert (found.examples, len(found.queries), found.skipped) == (PAIRS, 5, 1)
+    assert found.describe(card)["skipped_too_long"] == 1
+
+
+def test_a_sampler_without_adapters_needs_no_data(tiny_model: HFModel):
+    assert load_data(sampler_card(data=DataCard("nowhere.jsonl")), tiny_model, 0) == TrainingData([], [], 0)
+
+
+def test_one_adapter_on_all_data_needs_no_queries(tiny_model: HFModel, file: str):
+    card = sampler_card(adapters="all", data=DataCard(file, "nowhere.jsonl"))
+    assert load_data(card, tiny_model, 0).queries == []
+
+
+def test_fewer_queries_than_members_are_refused(tiny_model: HFModel, file: str):
+    card = replace(CARD, members=4, data=DataCard(file, "sample:3"))
+    with pytest.raises(DataError, match=r"4 members need at least 4 queries that fit the context; 3 of 'sample:3' do"):
+        load_data(card, tiny_model, 0)
+
+
+def test_data_of_which_nothing_fits_is_refused(tiny_model: HFModel, tmp_path: Path):
+    path = tmp_path / "long.jsonl"
+    path.write_text(json.dumps({"prompt": "1" * 1020, "completion": "12345"}))
+    with pytest.raises(DataError, match=r"none of the 1 examples in .*long\.jsonl' fits the model's context of 1024 tokens"):
+        load_data(replace(CARD, data=DataCard(str(path), "sample:1")), tiny_model, 0)
