@@ -189,15 +189,20 @@ def _prompts(settings: Settings, model: HFModel) -> list[str]:
     chosen = found[:: max(1, len(found) // settings.prompts)][: settings.prompts]
     longest = max(len(model.encode_prompt(text)) for text in chosen)
     if longest + settings.new_tokens > model.context:
-        raise UsageError(f"--new-tokens {settings.new_tokens} behind {longest} of a prompt do not fit the context of {model.context}")
+        raise UsageError(
+            f"--new-tokens {settings.new_tokens} behind {longest} of a prompt do not fit the context of {model.context}"
+        )
     return [chosen[i % len(chosen)] for i in range(settings.rows // settings.members)] * settings.members
 
 
-def _generate(model: _FixedLength, texts: Sequence[str], adapters: Sequence[Path | None], settings: Settings) -> list[list[int]]:
+def _generate(
+    model: _FixedLength, texts: Sequence[str], adapters: Sequence[Path | None], settings: Settings
+) -> list[list[int]]:
     decoding = Decoding(temperature=0.0, max_new_tokens=settings.new_tokens)
     members = [Member(f"m{i}", adapter, decoding) for i, adapter in enumerate(adapters)]
     requests = [
-        Request(f"row-{i}", i * len(members) // len(texts), 0, "generate", text, decoding, seed=i) for i, text in enumerate(texts)
+        Request(f"row-{i}", i * len(members) // len(texts), 0, "generate", text, decoding, seed=i)
+        for i, text in enumerate(texts)
     ]
     for _ in model.generate(requests, members):
         pass
@@ -275,7 +280,9 @@ def _settings(argv: Sequence[str] | None) -> tuple[Settings, bool]:
     parser.add_argument("--rounds", type=int, default=5, help="timed rounds, one turn a contender (default: %(default)s)")
     parser.add_argument("--rank", type=int, default=8, help="rank of the adapters (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the adapters (default: %(default)s)")
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="CPU threads; default: the cores at hand")
+    parser.add_argument(
+        "--threads", type=int, default=len(os.sched_getaffinity(0)), help="CPU threads; default: the cores at hand"
+    )
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16"))
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of the table")

@@ -118,7 +118,6 @@ def test_a_value_out_of_range_is_named(tmp_path: Path, line: str, message: str):
         load_sampler_card(write(tmp_path, f'description = "x"\n{line}\n'))
 
 
-@pytest.mark.xfail(strict=True, reason="these values are not checked")
 @pytest.mark.parametrize(
     "line",
     [

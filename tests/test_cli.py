@@ -340,7 +340,6 @@ def test_bad_input_to_score_is_one_line(arguments: list[str], message: str, scor
     assert not (tmp_path / "runs").exists()
 
 
-@pytest.mark.xfail(strict=True, reason="a scored run does not keep where the problems of a jsonl task lay")
 def test_a_scored_run_can_be_shown_and_graded_again(score: Call, call: Call, tmp_path: Path):
     score(GOOD)
     [path] = (tmp_path / "runs").iterdir()

@@ -69,7 +69,6 @@ def test_a_run_that_is_not_graded_is_an_error_that_says_how_to_grade_it(make: Ma
     assert str(error.value) == f"{folder.path} is not graded yet; finish it with: spa-bench grade {folder.path}"
 
 
-@pytest.mark.xfail(strict=True, reason="RunFolder.read_json lets JSONDecodeError through")
 def test_damaged_metrics_are_an_error_that_names_the_file(make: Make):
     folder = make()
     (folder.path / "metrics.json").write_text("{")
@@ -84,7 +83,6 @@ def test_the_same_seed_twice_is_an_error_that_names_both_runs(make: Make, tmp_pa
     assert all(str(run.path) in str(error.value) for run in runs)
 
 
-@pytest.mark.xfail(strict=True, reason="the message names the first two runs, not the two of the seed that is there twice")
 def test_the_seed_that_is_there_twice_is_the_one_that_is_named(make: Make, tmp_path: Path, three: Path):
     runs = [make(), make(seed=1), mock_run(tmp_path / "copy", three, good, name="good", seed=1)]
     with pytest.raises(StoreError, match="seed 1 of good is there twice"):

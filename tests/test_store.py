@@ -146,7 +146,6 @@ def test_what_is_no_run_is_named(tmp_path: Path, folder: RunFolder):
         open_run(folder.path)
 
 
-@pytest.mark.xfail(strict=True, reason="create reads spec.json without the care of open_run: JSONDecodeError")
 def test_going_on_in_a_folder_whose_spec_is_damaged_is_refused(folder: RunFolder):
     (folder.path / "spec.json").write_text("{")
     with pytest.raises(StoreError, match=r"cannot read .*spec\.json"):

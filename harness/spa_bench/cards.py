@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import tomllib
 import types
 import typing
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from spa_bench.errors import CardError, UsageError
-from spa_bench.registry import did_you_mean
+from spa_bench.registry import TABLES, did_you_mean
 
 Card = TypeVar("Card", "SamplerCard", "TaskCard")
 
@@ -65,7 +66,7 @@ class DataCard:
     """The instruction set and the attribution queries."""
 
     examples: str = "mini"  # "mini" or a JSON/JSONL file of prompt and completion (or instruction, input, output)
-    queries: str = "mini"  # "mini", a file of the same shapes, or "sample:M": M examples of the set itself
+    queries: str = "mini"  # "mini", a file of the same shapes, or "sample" (up to 48) or "sample:M" examples of the set
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,10 @@ def load_sampler_card(name_or_path: str, overrides: Mapping[str, object] | None 
     """The sampler card of that name or file. Raises UsageError or CardError."""
     card = _load(SamplerCard, "sampler", "baselines", name_or_path, overrides or {})
     where = f"sampler {name_or_path!r}"
+    _plain_name(where, card.name)
+    _one_of(where, "kind", card.kind, tuple(TABLES["sampler"]))
+    _one_of(where, "attribution.method", card.attribution.method, tuple(TABLES["attribution"]))
+    _one_of(where, "partition.method", card.partition.method, tuple(TABLES["partition"]))
     _one_of(where, "adapters", card.adapters, ("none", "all", "seeds", "parts"))
     _one_of(where, "partition.scale", card.partition.scale, ("zscore", "none"))
     _one_of(where, "lora.schedule", card.lora.schedule, ("cosine", "linear", "constant"))
@@ -125,13 +130,16 @@ def load_sampler_card(name_or_path: str, overrides: Mapping[str, object] | None 
         where, {"lora.batch": card.lora.batch, "lora.learning_rate": card.lora.learning_rate, "lora.clip": card.lora.clip}
     )
     _positive(where, {"attribution.damping": card.attribution.damping, "decoding.top_p": card.decoding.top_p})
-    for key, value in (
-        ("temperature", card.decoding.temperature),
-        ("min_p", card.decoding.min_p),
-        ("top_k", card.decoding.top_k),
-    ):
-        if value < 0:
-            raise CardError(f"{where}: decoding.{key} is {value}; it must not be negative")
+    not_negative = {
+        "decoding.temperature": card.decoding.temperature,
+        "decoding.min_p": card.decoding.min_p,
+        "decoding.top_k": card.decoding.top_k,
+        "lora.weight_decay": card.lora.weight_decay,
+        "lora.warmup": card.lora.warmup,
+    }
+    for key, value in not_negative.items():
+        if not 0 <= value < math.inf:
+            raise CardError(f"{where}: {key} is {value}; it must not be negative, and finite")
     if card.decoding.top_p > 1 or card.decoding.min_p > 1:
         raise CardError(f"{where}: decoding.top_p and decoding.min_p are shares between 0 and 1; got {card.decoding}")
     if card.members > 1 and card.adapters in {"none", "all"}:
@@ -144,6 +152,9 @@ def load_sampler_card(name_or_path: str, overrides: Mapping[str, object] | None 
 def load_task_card(name_or_path: str, overrides: Mapping[str, object] | None = None) -> TaskCard:
     """The task card of that name or file. Raises UsageError or CardError."""
     card = _load(TaskCard, "task", "tasks", name_or_path, overrides or {})
+    _plain_name(f"task {name_or_path!r}", card.name)
+    _one_of(f"task {name_or_path!r}", "kind", card.kind, tuple(TABLES["task"]))
+    _one_of(f"task {name_or_path!r}", "problems", card.problems, tuple(TABLES["problems"]))
     limits = {"max_new_tokens": card.max_new_tokens, "seconds": card.seconds, "memory_mb": card.memory_mb}
     _positive(f"task {name_or_path!r}", limits)
     if card.problems == "jsonl" and not card.file:
@@ -247,7 +258,12 @@ def _one_of(where: str, key: str, value: str, known: tuple[str, ...]) -> None:
         raise CardError(f"{where}: {key} is {value!r}{did_you_mean(value, known)}")
 
 
+def _plain_name(where: str, name: str) -> None:
+    if "/" in name or not name.strip("."):
+        raise CardError(f"{where}: name is {name!r}; it names run folders and takes no slash")
+
+
 def _positive(where: str, values: Mapping[str, float]) -> None:
     for key, value in values.items():
-        if not value > 0:
-            raise CardError(f"{where}: {key} is {value}; it must be greater than 0")
+        if not 0 < value < math.inf:
+            raise CardError(f"{where}: {key} is {value}; it must be greater than 0 and finite")

@@ -167,7 +167,7 @@ def _run(a: argparse.Namespace) -> None:
 
     sampler_settings, task_settings = parse_overrides(a.settings)
     if a.data:
-        sampler_settings |= {"data.examples": a.data, "data.queries": a.queries or "sample:48"}
+        sampler_settings |= {"data.examples": a.data, "data.queries": a.queries or "sample"}
     elif a.queries:
         sampler_settings["data.queries"] = a.queries
     card, task_card = load_sampler_card(a.sampler, sampler_settings), load_task_card(a.task, task_settings)
@@ -196,7 +196,8 @@ def _run(a: argparse.Namespace) -> None:
             grade(folder, task, reporter, sandbox=None, workers=workers)
         folders.append(folder)
     if a.until == "generate":
-        print("\n".join(str(f.path) for f in folders))
+        paths = [str(f.path) for f in folders]
+        print(json.dumps(paths) if a.json else "\n".join(paths))
         console.note("grade with: spa-bench grade " + " ".join(str(f.path) for f in folders))
     else:
         _summary(folders, as_json=a.json)
@@ -337,7 +338,8 @@ def _load_model(a: argparse.Namespace) -> HFModel:
 def _task_of(folder: RunFolder, task_file: Path | None = None) -> Any:
     """The task that `folder` was made for, loaded here. Raises UsageError when its problems are others here."""
     from spa_bench.cards import TaskCard, _build
-    from spa_bench.run import TASK_FILE, load_task
+    from spa_bench.run import load_task
+    from spa_bench.store import TASK_FILE
 
     stored = folder.spec["task"]
     extra = {"problems_hash", "problems_n"}

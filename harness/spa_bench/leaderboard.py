@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -84,16 +85,20 @@ def build_rows(runs: Sequence[RunFolder]) -> list[Row]:
         replace(r, label=r.sampler if names.count(name) == 1 else f"{r.sampler}@{r.group_hash[:6]}")
         for r, name in zip(rows, names, strict=True)
     ]
-    return sorted(rows, key=lambda r: (r.task, r.task_hash, -(r.metrics["effective_diversity"].value or -1.0), r.sampler))
+    return sorted(rows, key=lambda r: (r.task, r.task_hash, -_or(r.metrics["effective_diversity"].value, -1.0), r.sampler))
+
+
+def _or(value: float | None, default: float) -> float:
+    return default if value is None else value
 
 
 def _row(name: str, group: Sequence[RunFolder]) -> Row:
     group = sorted(group, key=lambda r: int(r.spec["seed"]))
     seeds = [int(r.spec["seed"]) for r in group]
-    if len(set(seeds)) < len(seeds):
-        raise StoreError(
-            f"seed {seeds[0]} of {group[0].spec['sampler']['name']} is there twice: {group[0].path} and {group[1].path}"
-        )
+    for one, other in pairwise(group):
+        if one.spec["seed"] == other.spec["seed"]:
+            sampler = one.spec["sampler"]["name"]
+            raise StoreError(f"seed {one.spec['seed']} of {sampler} is there twice: {one.path} and {other.path}")
     results = []
     for run in group:
         content = run.read_json("metrics.json")

@@ -22,12 +22,13 @@ from spa_bench.models.base import Model
 from spa_bench.registry import load
 from spa_bench.samplers.base import Sampler
 from spa_bench.sandbox import DEFAULT_SANDBOX, choose
+from spa_bench.spa.data import hash_examples
 from spa_bench.spa.stages import Stages, TrainingData, load_data
-from spa_bench.store import RunFolder, create
+from spa_bench.store import TASK_FILE, RunFolder, create
 from spa_bench.tasks.base import Task
-from spa_bench.types import Completion, Key, Record, RunSpec
+from spa_bench.types import Example, Grade, Key, Record, RunSpec
 
-TASK_FILE = "task_file.json"  # where a jsonl task's problems lay: outside the spec, the hash of the problems is in it
+Progress = Callable[[int, int], None]  # called with (done, total)
 _BATCH = 64  # completions or grades written and synced together
 _VERSIONS = ("spa-bench", "torch", "transformers", "peft", "evalplus")
 
@@ -105,7 +106,7 @@ def generate(job: Job, task: Task, model: Model, out: Path, cache: Path, console
             if len(done) < total:
                 with console.stage("generation") as progress:
                     completions = sampler.sample(model, prompts, job.n, job.seed, task=task.name, done=done.keys())
-                    _append(folder, task, completions, len(done), total, progress)
+                    _append(folder, map(task.record, completions), len(done), total, progress)
             if kl_wanted:
                 with console.stage("divergence") as progress:
                     folder.write_json("divergence.json", measure_divergence(task, model, sampler, len(prompts), progress))
@@ -120,27 +121,21 @@ def generate(job: Job, task: Task, model: Model, out: Path, cache: Path, console
     return folder
 
 
-def _append(
-    folder: RunFolder,
-    task: Task,
-    completions: Iterable[Completion],
-    start: int,
-    total: int,
-    progress: Callable[[int, int], None],
-) -> None:
-    waiting: list[Record] = []
-    for done, completion in enumerate(completions, start + 1):
-        waiting.append(task.record(completion))
-        if len(waiting) >= _BATCH:
-            folder.append(waiting)
-            waiting = []
-        progress(done, total)
-    folder.append(waiting)
+def _append(folder: RunFolder, rows: Iterable[Record] | Iterable[Grade], start: int, total: int, progress: Progress) -> None:
+    """Append `rows` in synced batches; what has come is kept when the next one fails or the user interrupts."""
+    waiting: list[Any] = []
+    try:
+        for done, row in enumerate(rows, start + 1):
+            waiting.append(row)
+            if len(waiting) >= _BATCH:
+                batch, waiting = waiting, []
+                folder.append(batch)
+            progress(done, total)
+    finally:
+        folder.append(waiting)
 
 
-def measure_divergence(
-    task: Task, model: Model, sampler: Sampler, count: int, progress: Callable[[int, int], None]
-) -> dict[str, Any]:
+def measure_divergence(task: Task, model: Model, sampler: Sampler, count: int, progress: Progress) -> dict[str, Any]:
     """KL matrices (K, K) between members, problem by problem, on the task's reference continuations."""
     problems = [p for p in task.problems[:count] if p.reference]
     matrices: dict[str, list[list[float]]] = {}
@@ -150,28 +145,22 @@ def measure_divergence(
             matrices[problem.id] = np.round(kl_matrix(logprobs), 9).tolist()
         progress(i + 1, len(problems))
     context = "teacher-forced on the task's reference solution, temperature 1, no truncation, mean over tokens, nats"
-    return {"context": context, "problems": len(matrices), "of": count, "kl": matrices}
+    references = hash_examples([Example(p.prompt, p.reference) for p in problems])
+    return {"context": context, "references_hash": references, "problems": len(matrices), "of": count, "kl": matrices}
 
 
 def grade(folder: RunFolder, task: Task, console: Reporter, *, sandbox: str | None, workers: int) -> None:
     """Grade what is not graded yet, in `sandbox` or the one of the spec, then write metrics.json."""
-    graded = folder.grades()
-    missing = [r for key, r in folder.records().items() if key not in graded]
     chosen = sandbox or str(folder.spec["sandbox"])
-    used = (folder.read_json("sandboxes.json") or []) if graded else []
     began = time.monotonic()
     with folder.locked():
+        graded = folder.grades()
+        missing = [r for key, r in folder.records().items() if key not in graded]
         if missing:
+            used = (folder.read_json("sandboxes.json") or []) if graded else []
             with console.stage("grading") as progress:
                 folder.write_json("sandboxes.json", sorted({*used, chosen}))
-                waiting = []
-                for done, result in enumerate(task.score(missing, choose(chosen), workers=workers), 1):
-                    waiting.append(result)
-                    if len(waiting) >= _BATCH:
-                        folder.append(waiting)
-                        waiting = []
-                    progress(done, len(missing))
-                folder.append(waiting)
+                _append(folder, task.score(missing, choose(chosen), workers=workers), 0, len(missing), progress)
         with console.stage("metrics"):
             folder.write_json("metrics.json", measure(folder, task))
         timings = folder.read_json("timings.json") or {"stages": {}, "seconds": 0.0}

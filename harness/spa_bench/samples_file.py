@@ -5,11 +5,12 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import zlib
 from pathlib import Path
 
 from spa_bench.errors import DataError
 from spa_bench.registry import did_you_mean
-from spa_bench.store import RunFolder, create
+from spa_bench.store import TASK_FILE, RunFolder, create
 from spa_bench.tasks.code import CodeTask
 from spa_bench.types import Problem, Record, RunSpec
 
@@ -23,7 +24,7 @@ def read_samples(path: Path, task: CodeTask, *, cut: bool) -> list[Record]:
     try:
         raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
         text = raw.decode("utf-8")
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+    except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
         raise DataError(f"cannot read the samples in {path}: {error}") from error
     known = {p.id: p for p in task.problems}
     draws: dict[str, int] = {}
@@ -60,6 +61,8 @@ def import_samples(path: Path, task: CodeTask, out: Path, *, label: str, cut: bo
     sampler: dict[str, object] = {"name": label, "kind": "samples", "members": 1, "samples_hash": digest, "cut": cut}
     spec = RunSpec(sampler, task.describe(), {"name": label}, {}, n, 0, None, {}, sandbox)
     folder = create(out, f"{task.name}-{label}", spec)
+    if task.file:
+        folder.write_json(TASK_FILE, task.file)
     with folder.locked():
         done = folder.records()
         folder.append([r for r in records if r.key not in done])

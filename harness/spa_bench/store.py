@@ -20,6 +20,7 @@ from spa_bench.errors import StoreError
 from spa_bench.types import Grade, Key, Record, RunSpec, Verdict
 
 SCHEMA_VERSION = 1
+TASK_FILE = "task_file.json"  # where a jsonl task's problems lay: outside the spec, which has their hash
 Row = TypeVar("Row", Record, Grade)
 
 
@@ -72,7 +73,10 @@ class RunFolder:
     def read_json(self, name: str) -> Any:
         """Content of a JSON file of the run, or None where it is missing."""
         path = self.path / name
-        return json.loads(path.read_text()) if path.exists() else None
+        try:
+            return json.loads(path.read_text()) if path.exists() else None
+        except (OSError, ValueError) as error:
+            raise StoreError(f"cannot read {path}: {error}; remove it and run again") from error
 
     def write_json(self, name: str, content: object) -> None:
         """Replace a JSON file of the run atomically."""

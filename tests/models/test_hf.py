@@ -132,10 +132,7 @@ def test_a_completion_does_not_depend_on_batch_size_order_or_company(
         assert answers(model, [one], members) == {one.key: together[one.key]}
 
 
-ODD_RANK = pytest.mark.xfail(strict=True, reason="kernels differ by row at ranks 1, 5, 6, 7, 9, 10: pad them to 4 in stack()")
-
-
-@pytest.mark.parametrize("member", [0, 1, pytest.param(2, marks=ODD_RANK)], ids=["base", "rank 8", "rank 5"])
+@pytest.mark.parametrize("member", [0, 1, 2], ids=["base", "rank 8", "rank 5"])
 @pytest.mark.parametrize("company", [4, 8, 36])
 def test_the_logits_of_a_row_are_bitwise_those_it_has_alone(
     member: int, company: int, tiny_model: HFModel, members: list[Member], monkeypatch: pytest.MonkeyPatch
@@ -231,9 +228,10 @@ def test_a_skipped_prompt_does_not_disturb_its_company(tiny_model: HFModel):
     assert found["short", 0, 0].text == answer(tiny_model, PROMPTS[0]).text
 
 
-@pytest.mark.xfail(strict=True, reason="an empty prompt has no token to start from: RuntimeError in reshape")
 def test_an_empty_prompt_is_continued_from_the_end_token(tiny_model: HFModel):
-    assert answer(tiny_model, "", Decoding(max_new_tokens=3)).tokens == 3
+    best = tiny_model.network(torch.tensor([[0]])).logits[0, -1].argmax()  # 0 is the end token
+    drawn = answer(tiny_model, "", Decoding(max_new_tokens=3))
+    assert (drawn.tokens == 1) == (int(best) == 0)
     [found] = tiny_model.next_token_logprobs([("", "12")], BASE)
     assert found is not None
     assert found.shape == (1, 3, 1024)
@@ -395,7 +393,6 @@ def of_another_width(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [without_a_layer, torn, of_another_width])
-@pytest.mark.xfail(strict=True, reason="SafetensorError and RuntimeError are not caught; missing weights are drawn at random")
 def test_damaged_weights_are_an_error_on_one_line(damage: Callable[[Path], None], tiny_folder: Path, tmp_path: Path):
     folder = copied(tiny_folder, tmp_path / "model")
     damage(folder)

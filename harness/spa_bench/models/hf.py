@@ -59,6 +59,7 @@ class HFModel:
     """See spa_bench.models.base.Model; `path` is a local folder or a name on the hub."""
 
     def __init__(self, path: str, options: HFOptions | None = None, *, name: str | None = None):
+        from safetensors import SafetensorError
         from transformers import AutoModelForCausalLM, AutoTokenizer
         from transformers.utils import logging
 
@@ -80,17 +81,23 @@ class HFModel:
         common: dict[str, Any] = {"trust_remote_code": options.trust_remote_code, "revision": options.revision}
         try:
             self._tokenizer = AutoTokenizer.from_pretrained(path, **common)
-            network = AutoModelForCausalLM.from_pretrained(path, dtype=self._dtype, use_safetensors=True, **common)
-        except (OSError, ValueError, KeyError) as error:
+            network, loading = AutoModelForCausalLM.from_pretrained(
+                path, dtype=self._dtype, use_safetensors=True, output_loading_info=True, **common
+            )
+        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
             first = str(error).strip().split("\n", 1)[0]
             raise ModelError(
                 f"cannot load model {path!r}: {first}; give a folder or a hub name with safetensors weights"
             ) from error
+        if missing := sorted(loading["missing_keys"]):
+            raise ModelError(f"cannot load model {path!r}: it lacks {missing[0]!r} ({len(missing)} weights missing)")
         self.network: nn.Module = network.to(self._device).eval().requires_grad_(False)
         config = network.config.get_text_config()
         self.context = int(getattr(config, "max_position_embeddings", None) or self._tokenizer.model_max_length)
         self._vocabulary = int(config.vocab_size)
         self._end = _end_tokens(self._tokenizer, network)
+        own = self._tokenizer.eos_token_id
+        self._end_token: int = min(self._end) if own is None else own
         self._layers: dict[str, StackedLinear] = {}
 
     # what it is ------------------------------------------------------------------------------------------------
@@ -113,13 +120,13 @@ class HFModel:
     # text to tokens --------------------------------------------------------------------------------------------
 
     def encode_prompt(self, prompt: str) -> list[int]:
-        """Token ids of `prompt` with the special tokens its tokenizer puts in front."""
-        return cast("list[int]", self._tokenizer(prompt)["input_ids"])
+        """Token ids of `prompt` with the special tokens its tokenizer puts in front; an empty one is an end token."""
+        return cast("list[int]", self._tokenizer(prompt)["input_ids"]) or [self._end_token]
 
     def encode_pair(self, prompt: str, completion: str) -> tuple[list[int], list[int]]:
         """Ids of a prompt and of its completion with the end token, encoded apart as in generation."""
         tail = cast("list[int]", self._tokenizer(completion, add_special_tokens=False)["input_ids"])
-        return self.encode_prompt(prompt), [*tail, self._tokenizer.eos_token_id]
+        return self.encode_prompt(prompt), [*tail, self._end_token]
 
     def _text(self, row: _Row, count: int) -> str:
         """Text of the first `count` new tokens: what they add behind the prompt's last tokens."""

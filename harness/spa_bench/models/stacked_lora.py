@@ -115,7 +115,8 @@ def stack(
     adapters: Sequence[Adapter | None], layers: Mapping[str, StackedLinear], *, dtype: torch.dtype, device: torch.device
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Factors of K adapters for use_factors; None is the bare base, smaller ranks are padded with zeros."""
-    rank = max((a.rank for a in adapters if a is not None), default=0)
+    # padded to a multiple of 4: other widths take CPU kernels whose last bits depend on a row's place in the batch
+    rank = -(-max((a.rank for a in adapters if a is not None), default=0) // 4) * 4
     down: dict[str, Tensor] = {}
     up: dict[str, Tensor] = {}
     touched = {path for a in adapters if a is not None for path in a.factors}
@@ -170,12 +171,17 @@ def write_adapter(adapter: Adapter, folder: Path, *, base_model: str) -> None:
 
 def read_adapter(folder: Path) -> Adapter:
     """Read a LoRA adapter in PEFT's format; safetensors only. Raises ModelError when it is missing or no plain LoRA."""
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     config_file, weights_file = folder / "adapter_config.json", folder / "adapter_model.safetensors"
     if not config_file.is_file() or not weights_file.is_file():
         raise ModelError(f"no PEFT adapter in {folder}: adapter_config.json and adapter_model.safetensors are needed")
-    config = json.loads(config_file.read_text())
+    try:
+        config = json.loads(config_file.read_text())
+        tensors = load_file(str(weights_file))
+    except (ValueError, SafetensorError) as error:
+        raise ModelError(f"the adapter in {folder} is broken: {error}") from error
     odd = [k for k in ("use_dora", "rank_pattern", "alpha_pattern", "modules_to_save", "fan_in_fan_out") if config.get(k)]
     if config.get("peft_type") != "LORA" or odd or config.get("bias", "none") != "none":
         raise ModelError(
@@ -185,10 +191,13 @@ def read_adapter(folder: Path) -> Adapter:
     rank, alpha = int(config["r"]), float(config["lora_alpha"])
     if config.get("use_rslora"):
         alpha *= rank**0.5  # rank-stabilised LoRA scales by alpha / sqrt(r)
-    tensors = load_file(str(weights_file))
     factors: dict[str, tuple[Tensor, Tensor]] = {}
-    for name, tensor in tensors.items():
-        match = re.fullmatch(re.escape(_PEFT_PREFIX) + r"(.+)\.lora_A\.weight", name)
-        if match:
-            factors[match[1]] = (tensor, tensors[name.replace("lora_A", "lora_B")])
+    for name in tensors:
+        match = re.fullmatch(re.escape(_PEFT_PREFIX) + r"(.+)\.lora_[AB]\.weight", name)
+        low, high = (f"{_PEFT_PREFIX}{match[1]}.lora_{side}.weight" for side in "AB") if match else ("", "")
+        if match is None or low not in tensors or high not in tensors:
+            raise ModelError(
+                f"the adapter in {folder} holds {name!r}, which is no pair of LoRA factors; only plain LoRA can be stacked"
+            )
+        factors[match[1]] = (tensors[low], tensors[high])
     return Adapter(factors, rank, alpha)

@@ -85,7 +85,7 @@ def _chunks(batches: Sequence[Sequence[Encoded]], rows: int) -> Iterator[list[En
 
 
 def learning_rate(card: LoraCard, step: int) -> float:
-    """Rate at `step`: linear warm-up, then the card's schedule down to 0 at the last step."""
+    """Rate at `step`: linear warm-up, then the card's schedule, which reaches 0 behind the last step."""
     if step < card.warmup:
         return card.learning_rate * (step + 1) / card.warmup
     done = (step - card.warmup) / max(1, card.steps - card.warmup)

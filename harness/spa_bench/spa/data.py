@@ -11,6 +11,7 @@ from pathlib import Path
 from spa_bench.errors import DataError
 from spa_bench.types import Example
 
+_SAMPLED = 48  # queries that "sample" draws from the data
 _ALPACA = "Below is an instruction that describes a task{given}. Write a response that appropriately completes the request.\n\n"
 
 
@@ -27,11 +28,13 @@ def load_examples(source: str) -> list[Example]:
 
 
 def load_queries(source: str, examples: Sequence[Example], seed: int) -> list[Example]:
-    """Attribution queries: "mini", a file, or "sample:M" for M seeded examples of the set itself."""
+    """Attribution queries: "mini", a file, or "sample" (up to 48) or "sample:M" seeded examples of the set itself."""
     if source == "mini":
         from spa_bench.mini.data import queries
 
         return queries()
+    if source == "sample":
+        return random.Random(f"queries-{seed}").sample(list(examples), min(_SAMPLED, len(examples)))
     if source.startswith("sample:"):
         count = source.removeprefix("sample:")
         if not count.isdigit() or not 0 < int(count) <= len(examples):
@@ -44,8 +47,8 @@ def read_pairs(path: Path) -> list[Example]:
     """All pairs of a .json (one list) or .jsonl file, in order."""
     try:
         text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise DataError(f"cannot read the examples in {path}: {error.strerror}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"cannot read the examples in {path}: {getattr(error, 'strerror', None) or error}") from error
     rows: list[tuple[str, object]] = []
     if path.suffix == ".json":
         try:
@@ -56,7 +59,7 @@ def read_pairs(path: Path) -> list[Example]:
             raise DataError(f"{path} must hold a list of rows; got {type(content).__name__}")
         rows = [(f"{path}, row {i}", row) for i, row in enumerate(content, 1)]
     else:
-        for number, line in enumerate(text.splitlines(), 1):
+        for number, line in enumerate(text.split("\n"), 1):
             if line.strip():
                 try:
                     rows.append((f"{path}, line {number}", json.loads(line)))

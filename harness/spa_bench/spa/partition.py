@@ -53,14 +53,16 @@ def argmax(columns: Scores) -> list[int]:
 
 
 def balanced(columns: Scores) -> list[int]:
-    """As argmax under a capacity of ceil(N / K): examples that lose most by their second choice choose first."""
+    """As argmax with parts of N // K or one more: examples that lose most by their second choice choose first."""
     n, k = columns.shape
-    room = np.full(k, -(-n // k))
+    room, extra = np.full(k, n // k), n % k
     ordered = np.sort(columns, axis=1)
     regret = ordered[:, -1] - ordered[:, -2] if k > 1 else ordered[:, -1]
     parts = [0] * n
     for i in np.argsort(-regret, kind="stable"):
-        choice = next(int(c) for c in np.argsort(-columns[i], kind="stable") if room[c] > 0)
+        # a part takes one more than its n // k while there are extra places left
+        choice = next(int(c) for c in np.argsort(-columns[i], kind="stable") if room[c] > 0 or (room[c] == 0 and extra > 0))
         parts[int(i)] = choice
+        extra -= int(room[choice] == 0)
         room[choice] -= 1
     return parts

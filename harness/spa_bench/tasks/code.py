@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -22,6 +23,7 @@ class CodeTask:
 
     def __init__(self, card: TaskCard, problems: Sequence[Problem], found: str):
         self.name, self.version, self.found = card.name, card.version, found
+        self.file = str(Path(card.file).resolve()) if card.file else ""
         self.problems = tuple(problems)
         self._card = card
         self._by_id = {p.id: p for p in problems}
@@ -90,10 +92,10 @@ def read_problems(path: Path) -> list[Problem]:
     try:
         raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
         text = raw.decode("utf-8")
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+    except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
         raise DataError(f"cannot read the problems in {path}: {error}") from error
     problems: dict[str, Problem] = {}
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from spa_bench.cards import TaskCard
@@ -63,4 +64,11 @@ def _download(folder: Path | None) -> tuple[list[Problem], str]:
 def _complete(path: Path, way: str) -> tuple[list[Problem], str]:
     if not path.is_file():
         raise DataError(f"{way} leads to {path}, which is no file")
-    return read_problems(path), f"{path} (by {way})"
+    return [_well_formed(p) for p in read_problems(path)], f"{path} (by {way})"
+
+
+def _well_formed(problem: Problem) -> Problem:
+    """OpenAI's file has the import of HumanEval/115 inside its function; evalplus moves it in front, and so do we."""
+    if problem.id != "HumanEval/115" or problem.prompt.startswith("import math\n"):
+        return problem
+    return replace(problem, prompt="import math\n" + problem.prompt.replace("    import math\n", ""))
