@@ -193,6 +193,27 @@ def compare(rows: Sequence[Row], reference: str) -> list[Comparison]:
     return found
 
 
+def summary(comparisons: Sequence[Comparison], reference: str) -> str:
+    """In one sentence, from which samplers of equal pass@1 the reference differs in diversity score."""
+    groups: dict[str, list[str]] = {"higher than": [], "lower than": [], "not resolved against": []}
+    unequal = []
+    for c in comparisons:
+        spread = c.differences["diversity_score"]
+        if not equivalent(c.differences["pass@1"], MARGIN):
+            unequal.append(c.other.label)
+        elif resolved(spread):
+            groups["higher than" if (spread.value or 0) > 0 else "lower than"].append(c.other.label)
+        else:
+            groups["not resolved against"].append(c.other.label)
+    found = ", ".join(f"{how} {_listed(names)}" for how, names in groups.items() if names) or "compared with none"
+    rest = f"; with {_listed(unequal)} pass@1 is not shown to be equal" if unequal else ""
+    return f"At equal pass@1 (paired 95 % interval inside ±{MARGIN}), the diversity score of {reference} is {found}{rest}."
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
 def _paired_columns() -> list[tuple[str, str]]:
     return [
         ("pass@1", "pass@1"), ("pass@K", "pass@K"), ("diversity_score[exact]", "diversity_score"),
@@ -226,7 +247,7 @@ def _paired_section(rows: Sequence[Row], reference: str) -> str:
         cells = [f"**{number(c.differences[a])}**" if resolved(c.differences[a]) else number(c.differences[a]) for a in names]
         body.append([c.other.label, *cells])
     head = f"### {reference} minus the others, paired by problem\n\nBold: the 95 % interval excludes zero.\n\n"
-    sentences = "\n".join(f"- {c.sentence(reference)}" for c in comparisons)
+    sentences = summary(comparisons, reference) + "\n\n" + "\n".join(f"- {c.sentence(reference)}" for c in comparisons)
     return (
         head + tabulate(body, [f"{reference} minus", *names], tablefmt="github", disable_numparse=True) + f"\n\n{sentences}\n"
     )
