@@ -54,7 +54,7 @@ def gradients(tiny_model: HFModel, tiny_folder: Path) -> dict[Example, dict[str,
     modules = dict(wrapped.base_model.model.named_modules())
     up = {}
     for path, low in first_factors(tiny_model).items():
-        modules[path].lora_A["default"].weight.data.copy_(low.T)
+        modules[path].lora_A["default"].weight.data.copy_(low)
         up[path] = modules[path].lora_B["default"].weight
         assert (up[path] == 0).all()
     found = {}
@@ -100,7 +100,7 @@ def test_a_step_on_an_example_of_higher_score_lowers_the_querys_loss_more(
     low = first_factors(tiny_model)
     losses = []
     for i, example in enumerate(EXAMPLES):
-        factors = {p: (low[p].T.contiguous(), -0.02 * g) for p, g in gradients[example].items()}
+        factors = {p: (low[p], -0.02 * g) for p, g in gradients[example].items()}
         write_adapter(Adapter(factors, LORA.rank, LORA.alpha), tmp_path / str(i), base_model="tiny")
         losses.append(query_loss(tiny_model, QUERIES[column], tmp_path / str(i)))
     assert np.argsort(losses)[0] == found.argmax()

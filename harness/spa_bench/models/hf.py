@@ -280,9 +280,10 @@ class HFModel:
     ) -> Iterator[NDArray[np.float32]]:
         start = 0
         while start < len(pairs):
-            tokens = max(len(tail) for _, tail in pairs[start : start + 32])
+            most = 32 if self._device.type == "cuda" else 8  # few rows a member stay in a CPU's cache
+            tokens = max(len(tail) for _, tail in pairs[start : start + most])
             rows = _LOGIT_BYTES // (4 * len(adapters) * (tokens + 1) * self._vocabulary)
-            part = pairs[start : start + min(32, max(MIN_ROWS, rows))]
+            part = pairs[start : start + min(most, max(MIN_ROWS, rows))]
             yield from self._forced_batch(part, adapters)
             start += len(part)
 

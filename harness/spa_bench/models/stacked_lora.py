@@ -44,7 +44,7 @@ class StackedLinear(nn.Module):
     def __init__(self, base: nn.Linear):
         super().__init__()
         self.base = base
-        self.down: Tensor | None = None  # (K, in, r)
+        self.down: Tensor | None = None  # (K, r, in), or (r, in) shared by all groups at LoRA's start
         self.up: Tensor | None = None  # (K, r, out), already scaled
 
     def forward(self, x: Tensor) -> Tensor:
@@ -52,8 +52,14 @@ class StackedLinear(nn.Module):
         y = cast(Tensor, self.base(x))
         if self.down is None or self.up is None:
             return y
-        k = self.down.shape[0]
-        low = torch.bmm(x.reshape(k, -1, x.shape[-1]), self.down.to(x.dtype))
+        k = self.up.shape[0]
+        if self.down.ndim == 2:  # B = 0: no gradient flows back through A, only the one of B is wanted
+            low = torch.nn.functional.linear(x.detach(), self.down.to(x.dtype)).view(k, -1, self.down.shape[0])
+            return torch.baddbmm(y.view(k, -1, y.shape[-1]), low, self.up.to(x.dtype)).view(y.shape)
+        rows, down = x.reshape(k, -1, x.shape[-1]), self.down.to(x.dtype)
+        # the same product twice: (A xᵀ)ᵀ has a backward pass several times faster on a CPU, x Aᵀ does not let the last
+        # bits of a row depend on how many rows there are
+        low = torch.bmm(down, rows.mT).mT if torch.is_grad_enabled() else torch.bmm(rows, down.mT)
         return torch.baddbmm(y.view(k, -1, y.shape[-1]), low, self.up.to(x.dtype)).view(y.shape)
 
 
@@ -101,7 +107,10 @@ def attach(network: nn.Module, paths: Sequence[str]) -> dict[str, StackedLinear]
 
 @contextmanager
 def use_factors(layers: Mapping[str, StackedLinear], down: Mapping[str, Tensor], up: Mapping[str, Tensor]) -> Any:
-    """Set `down` (K, in, r) and scaled `up` (K, r, out) for the time of the block; layers not named stay bare."""
+    """Set `down` (K, r, in) and scaled `up` (K, r, out) for the time of the block; layers not named stay bare.
+
+    At LoRA's start (`up` all zeros, a gradient for `up` alone) `down` may be one (r, in) for all groups.
+    """
     try:
         for path, layer in layers.items():
             layer.down, layer.up = down.get(path), up.get(path)
@@ -128,7 +137,7 @@ def stack(
         if path not in touched:
             continue
         base = layers[path].base
-        a = torch.zeros(len(adapters), base.in_features, rank)
+        a = torch.zeros(len(adapters), rank, base.in_features)
         b = torch.zeros(len(adapters), rank, base.out_features)
         for i, adapter in enumerate(adapters):
             if adapter is None or path not in adapter.factors:
@@ -138,7 +147,7 @@ def stack(
                 raise ModelError(
                     f"adapter and model differ in shape at {path}: {tuple(low.shape)} does not fit {base.in_features} inputs"
                 )
-            a[i, :, : adapter.rank] = low.T
+            a[i, : adapter.rank] = low
             b[i, : adapter.rank] = high.T * adapter.scale
         down[path], up[path] = a.to(device, dtype), b.to(device, dtype)
     return down, up

@@ -73,7 +73,7 @@ def train_adapters(
             optimizer.zero_grad(set_to_none=True)
         progress(step + 1, card.steps)
     return [
-        Adapter({p: (a[p].detach().T.contiguous(), b[p].detach().T.contiguous()) for p in layers}, card.rank, card.alpha)
+        Adapter({p: (a[p].detach(), b[p].detach().T.contiguous()) for p in layers}, card.rank, card.alpha)
         for a, b in zip(down, up, strict=True)
     ]
 

@@ -76,9 +76,9 @@ class InfluenceAttributor:
             indices = order[start : start + _ROWS]
             ids, labels = (t.to(device) for t in pad([encoded[i] for i in indices]))
             rows = len(indices)
-            down = {p: d.to(device)[None].expand(rows, -1, -1) for p, d in self._down.items()}
+            down = {p: d.to(device) for p, d in self._down.items()}
             up = {
-                path: torch.zeros(rows, down[path].shape[2], layer.base.out_features, device=device, requires_grad=True)
+                path: torch.zeros(rows, down[path].shape[0], layer.base.out_features, device=device, requires_grad=True)
                 for path, layer in layers.items()
             }
             with use_factors(layers, down, up):
@@ -88,9 +88,9 @@ class InfluenceAttributor:
 
 
 def initial_down(inputs: int, rank: int, generator: torch.Generator) -> Tensor:
-    """LoRA's A at its start, transposed to (in, r): uniform within ±1/sqrt(in), as PEFT draws it."""
+    """LoRA's A (r, in) at its start: uniform within ±1/sqrt(in), as PEFT draws it."""
     bound = 1 / math.sqrt(inputs)
-    return torch.empty(inputs, rank).uniform_(-bound, bound, generator=generator)
+    return torch.empty(rank, inputs).uniform_(-bound, bound, generator=generator)
 
 
 def build(card: AttributionCard, lora: LoraCard, model: Any, seed: int) -> InfluenceAttributor:
