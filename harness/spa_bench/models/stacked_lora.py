@@ -55,12 +55,18 @@ class StackedLinear(nn.Module):
         k = self.up.shape[0]
         if self.down.ndim == 2:  # B = 0: no gradient flows back through A, only the one of B is wanted
             low = torch.nn.functional.linear(x.detach(), self.down.to(x.dtype)).view(k, -1, self.down.shape[0])
-            return torch.baddbmm(y.view(k, -1, y.shape[-1]), low, self.up.to(x.dtype)).view(y.shape)
+            return _added(y, low, self.up)
         rows, down = x.reshape(k, -1, x.shape[-1]), self.down.to(x.dtype)
         # the same product twice: (A xᵀ)ᵀ has a backward pass several times faster on a CPU, x Aᵀ does not let the last
         # bits of a row depend on how many rows there are
         low = torch.bmm(down, rows.mT).mT if torch.is_grad_enabled() else torch.bmm(rows, down.mT)
-        return torch.baddbmm(y.view(k, -1, y.shape[-1]), low, self.up.to(x.dtype)).view(y.shape)
+        return _added(y, low, self.up)
+
+
+def _added(y: Tensor, low: Tensor, up: Tensor) -> Tensor:
+    """y + low @ up, in place: y is fresh from the base layer and nobody else's."""
+    y.view(up.shape[0], -1, y.shape[-1]).baddbmm_(low, up.to(y.dtype))
+    return y
 
 
 def target_modules(network: nn.Module, targets: str | Sequence[str] = ALL_LINEAR) -> list[str]:

@@ -12,7 +12,6 @@ from torch import Tensor
 from spa_bench.errors import DataError
 from spa_bench.types import Example
 
-_PAD_TO = 8  # few shapes, little waste
 _IGNORE = -100
 
 
@@ -45,7 +44,7 @@ def fitting(model: Any, examples: Sequence[Example]) -> list[int]:
 
 def pad(encoded: Sequence[Encoded]) -> tuple[Tensor, Tensor]:
     """(ids, labels), each (rows, length), padded on the right; labels hold the tokens that count, -100 elsewhere."""
-    length = -(-max(len(e.ids) for e in encoded) // _PAD_TO) * _PAD_TO
+    length = max(len(e.ids) for e in encoded)
     ids = torch.zeros(len(encoded), length, dtype=torch.long)
     labels = torch.full((len(encoded), length), _IGNORE)
     for i, row in enumerate(encoded):

@@ -90,7 +90,7 @@ class InfluenceAttributor:
 def initial_down(inputs: int, rank: int, generator: torch.Generator) -> Tensor:
     """LoRA's A (r, in) at its start: uniform within ±1/sqrt(in), as PEFT draws it."""
     bound = 1 / math.sqrt(inputs)
-    return torch.empty(rank, inputs).uniform_(-bound, bound, generator=generator)
+    return torch.empty(inputs, rank).uniform_(-bound, bound, generator=generator).T.contiguous()
 
 
 def build(card: AttributionCard, lora: LoraCard, model: Any, seed: int) -> InfluenceAttributor:
