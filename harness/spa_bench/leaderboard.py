@@ -205,7 +205,9 @@ def summary(comparisons: Sequence[Comparison], reference: str) -> str:
             groups["higher than" if (spread.value or 0) > 0 else "lower than"].append(c.other.label)
         else:
             groups["not resolved against"].append(c.other.label)
-    found = ", ".join(f"{how} {_listed(names)}" for how, names in groups.items() if names) or "compared with none"
+    found = ", ".join(f"{how} {_listed(names)}" for how, names in groups.items() if names)
+    if not found:
+        return f"No sampler's pass@1 is shown to equal that of {reference} within ±{MARGIN}: nothing is said at equal quality."
     rest = f"; with {_listed(unequal)} pass@1 is not shown to be equal" if unequal else ""
     return f"At equal pass@1 (paired 95 % interval inside ±{MARGIN}), the diversity score of {reference} is {found}{rest}."
 
