@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from doubles import InProcessSandbox
+from doubles import InProcessJudge
 from spa_bench.errors import SandboxError
 from spa_bench.sandbox import choose
 
@@ -102,10 +102,10 @@ def bwrap() -> str:
 
 
 @pytest.fixture
-def sandbox(monkeypatch: pytest.MonkeyPatch) -> InProcessSandbox:
-    """A sandbox double that every run of this test uses; it runs our own programs in this process and keeps them."""
-    double = InProcessSandbox()
-    monkeypatch.setattr("spa_bench.run.choose", lambda name: double)
+def sandbox(monkeypatch: pytest.MonkeyPatch) -> InProcessJudge:
+    """A judge double that every run of this test uses; it runs our own programs in this process and keeps them."""
+    double = InProcessJudge()
+    monkeypatch.setattr("spa_bench.run.make_judge", lambda *_: double)
     return double
 
 

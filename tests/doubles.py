@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from spa_bench.cards import DecodingCard, SamplerCard, load_task_card
+from spa_bench.grading import Check, Outcome, Program
 from spa_bench.models.base import Model
 from spa_bench.run import Job, generate, grade, load_task
-from spa_bench.sandbox import Limits, Outcome, Program
 from spa_bench.store import RunFolder
 from spa_bench.types import Completion, Key, Member, Request, Verdict
 
@@ -60,15 +60,13 @@ class MockModel:
         return list(prompt.encode()), [*completion.encode(), 0]
 
 
-class InProcessSandbox:
-    """Runs programs of the tests' own in this process, last one first, and keeps them."""
-
-    name = "in-process"
+class InProcessJudge:
+    """Judges programs of the tests' own in this process, last one first, and keeps them."""
 
     def __init__(self) -> None:
         self.programs: list[Program] = []
 
-    def run(self, programs: Sequence[Program], *, limits: Limits, workers: int) -> Iterator[tuple[int, Outcome]]:
+    def run(self, programs: Sequence[Program]) -> Iterator[tuple[int, Outcome]]:
         self.programs += programs
         for index, program in reversed(list(enumerate(programs))):
             yield index, self._outcome(program)
@@ -76,7 +74,8 @@ class InProcessSandbox:
     def _outcome(self, program: Program) -> Outcome:
         scope: dict[str, Any] = {}
         try:
-            exec(program.source + "\n" + program.tests, scope)
+            assert isinstance(program.tests, Check)
+            exec(program.source + "\n" + program.tests.source, scope)
             scope["check"](scope[program.entry_point])
         except AssertionError:
             return Outcome(Verdict.WRONG, "AssertionError")

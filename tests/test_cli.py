@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from doubles import RIGHT, InProcessSandbox, mock_run
+from doubles import RIGHT, InProcessJudge, mock_run
 from spa_bench import __version__, cli
 from spa_bench.cards import card_names
 
@@ -249,7 +249,7 @@ def test_a_damaged_run_is_named(call: Call, finished: Path):
 # show ----------------------------------------------------------------------------------------------------------------
 
 
-def test_show_lists_the_problems_with_their_verdicts(call: Call, sandbox: InProcessSandbox, three: Path, tmp_path: Path):
+def test_show_lists_the_problems_with_their_verdicts(call: Call, sandbox: InProcessJudge, three: Path, tmp_path: Path):
     folder = mock_run(tmp_path / "mocks", three, lambda r: RIGHT[r.problem_id] if r.draw else "    return None\n")
     lines = call("show", folder.path).out.splitlines()
     assert [line.split()[:3] for line in lines if line.startswith("three/")] == [[i, "2", "1"] for i in RIGHT]
@@ -257,7 +257,7 @@ def test_show_lists_the_problems_with_their_verdicts(call: Call, sandbox: InProc
 
 
 def test_show_puts_the_samples_of_a_problem_side_by_side(
-    call: Call, sandbox: InProcessSandbox, three: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    call: Call, sandbox: InProcessJudge, three: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("COLUMNS", "100")
     answers = ["    return a + b  # \x1b[31m\n", "    return None\n"]
@@ -273,7 +273,7 @@ def test_show_puts_the_samples_of_a_problem_side_by_side(
 
 
 def test_show_of_a_problem_that_the_run_lacks_names_those_it_has(
-    call: Call, sandbox: InProcessSandbox, three: Path, tmp_path: Path
+    call: Call, sandbox: InProcessJudge, three: Path, tmp_path: Path
 ):
     folder = mock_run(tmp_path / "mocks", three, lambda r: "")
     error = call("show", folder.path, "--problem", "three/ad").error()
@@ -364,7 +364,7 @@ def test_list_names_every_sampler_task_metric_and_kind_of_model(call: Call):
     assert "invalid choice: 'cards'" in call("list", "cards").error()
 
 
-def test_a_leaderboard_is_printed_and_written(call: Call, sandbox: InProcessSandbox, three: Path, tmp_path: Path):
+def test_a_leaderboard_is_printed_and_written(call: Call, sandbox: InProcessJudge, three: Path, tmp_path: Path):
     for name, extra in (("plain", ""), ("wordy", "    y = 1\n")):
         mock_run(tmp_path / "mocks", three, lambda r, extra=extra: extra * r.draw + RIGHT[r.problem_id], name=name)
     page = tmp_path / "boards" / "three.md"
@@ -378,7 +378,7 @@ def test_a_leaderboard_is_printed_and_written(call: Call, sandbox: InProcessSand
     assert call("leaderboard", tmp_path / "mocks", "--reference", "best").error().startswith("no runs of the reference 'best'")
 
 
-def test_a_leaderboard_that_cannot_be_written_is_one_line(call: Call, sandbox: InProcessSandbox, three: Path, tmp_path: Path):
+def test_a_leaderboard_that_cannot_be_written_is_one_line(call: Call, sandbox: InProcessJudge, three: Path, tmp_path: Path):
     mock_run(tmp_path / "mocks", three, lambda r: "")
     blocked = written(tmp_path, "file", "")
     assert (

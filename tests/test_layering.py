@@ -17,11 +17,11 @@ PACKAGE = Path(__file__).resolve().parents[1] / "harness" / "spa_bench"
 LAYERS = (
     {"__init__", "types", "errors", "seeds"},
     {"registry", "console", "sandbox", "metrics", "store"},
-    {"cards"},
+    {"cards", "grading"},
     {"models", "mini"},
     {"samplers"},
     {"tasks", "spa"},
-    {"run", "samples_file", "plan", "show"},
+    {"run", "samples_file", "plan", "show", "doctor"},
     {"leaderboard"},
     {"cli"},
 )

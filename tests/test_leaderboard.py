@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from doubles import RIGHT, WRONG, InProcessSandbox, mock_run
+from doubles import RIGHT, WRONG, InProcessJudge, mock_run
 from spa_bench.errors import StoreError, UsageError
 from spa_bench.leaderboard import build_rows, compare, find_runs, markdown, number, table
 from spa_bench.metrics.intervals import estimate, paired_difference
@@ -28,7 +28,7 @@ def poor(request: Request) -> str:
 
 
 @pytest.fixture
-def make(sandbox: InProcessSandbox, three: Path, tmp_path: Path) -> Make:
+def make(sandbox: InProcessJudge, three: Path, tmp_path: Path) -> Make:
     def made(name: str = "good", answer: Callable[[Request], str] = good, **options: object) -> RunFolder:
         return mock_run(tmp_path / "runs", three, answer, name=name, **options)  # type: ignore[arg-type]
 

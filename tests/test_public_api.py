@@ -11,14 +11,15 @@ from spa_bench import cli, errors, types
 FIELDS = {
     "Decoding": ["temperature", "top_p", "top_k", "min_p", "max_new_tokens", "stop"],
     "Member": ["name", "adapter", "decoding"],
-    "Problem": ["id", "prompt", "reference", "tests", "entry_point", "tags"],
+    "Problem": ["id", "prompt", "reference", "tests", "entry_point", "tags", "suites"],
+    "CallSuite": ["name", "inputs", "oracle", "atol", "identity"],
     "Example": ["prompt", "completion"],
     "Request": ["problem_id", "member", "draw", "kind", "prompt", "decoding", "seed", "continuation", "messages"],
     "Completion": ["key", "text", "tokens", "finish", "seed"],
     "Record": ["problem", "member", "draw", "raw", "graded", "finish", "tokens", "seed", "whole"],
-    "Grade": ["problem", "member", "draw", "verdict", "message"],
+    "Grade": ["problem", "member", "draw", "verdict", "message", "call", "suite", "mark"],
     "Estimate": ["value", "low", "high", "n", "reason"],
-    "RunSpec": ["sampler", "task", "model", "data", "n", "seed", "limit", "numerics", "sandbox", "versions"],
+    "RunSpec": ["sampler", "task", "model", "data", "n", "seed", "limit", "numerics", "sandbox", "grading", "versions"],
 }
 
 
@@ -47,7 +48,7 @@ def test_all_errors_share_one_base():
     assert tree == {"SpaBenchError", "UsageError", "CardError", "DataError", "ModelError", "SandboxError", "StoreError"}
 
 
-COMMANDS = ("run", "grade", "score", "show", "list", "leaderboard")
+COMMANDS = ("run", "grade", "score", "show", "list", "leaderboard", "doctor")
 
 
 @pytest.mark.parametrize("command", COMMANDS)

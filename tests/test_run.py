@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from doubles import RIGHT, WRONG, InProcessSandbox, Lines, MockModel, mock_run, sampler_card
+from doubles import RIGHT, WRONG, InProcessJudge, Lines, MockModel, mock_run, sampler_card
 from spa_bench import run
 from spa_bench.cards import LoraCard, load_task_card
 from spa_bench.errors import DataError, UsageError
@@ -32,7 +32,7 @@ def answers(folder: RunFolder) -> dict[Any, Any]:
 
 
 @pytest.fixture
-def whole(sandbox: InProcessSandbox, three: Path, tmp_path: Path) -> RunFolder:
+def whole(sandbox: InProcessJudge, three: Path, tmp_path: Path) -> RunFolder:
     return mock_run(tmp_path / "whole", three, half_right, n=4)
 
 
@@ -116,7 +116,7 @@ def test_a_torn_record_is_drawn_again(whole: RunFolder, three: Path, tmp_path: P
 
 
 def test_a_finished_run_asks_neither_model_nor_sandbox_again(
-    whole: RunFolder, sandbox: InProcessSandbox, three: Path, tmp_path: Path
+    whole: RunFolder, sandbox: InProcessJudge, three: Path, tmp_path: Path
 ):
     sandbox.programs.clear()
     model = MockModel(half_right)
@@ -126,7 +126,7 @@ def test_a_finished_run_asks_neither_model_nor_sandbox_again(
     assert sandbox.programs == []
 
 
-def test_grading_goes_on_where_it_stopped(whole: RunFolder, sandbox: InProcessSandbox, three: Path):
+def test_grading_goes_on_where_it_stopped(whole: RunFolder, sandbox: InProcessJudge, three: Path):
     metrics = measured(whole)
     path = whole.path / "grades.jsonl"
     path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:6]))
@@ -138,7 +138,7 @@ def test_grading_goes_on_where_it_stopped(whole: RunFolder, sandbox: InProcessSa
     assert measured(whole) == metrics
 
 
-def test_the_sandboxes_that_graded_are_named(sandbox: InProcessSandbox, three: Path, tmp_path: Path):
+def test_the_sandboxes_that_graded_are_named(sandbox: InProcessJudge, three: Path, tmp_path: Path):
     folder = mock_run(tmp_path, three, half_right, graded=False)
     task = load_task(load_task_card(str(three)))
     grade(folder, task, Lines(), sandbox="none-i-trust-this-code", workers=1)
@@ -146,13 +146,13 @@ def test_the_sandboxes_that_graded_are_named(sandbox: InProcessSandbox, three: P
     assert folder.spec["sandbox"] == "bwrap"
 
 
-def test_draws_do_not_depend_on_n_or_limit(sandbox: InProcessSandbox, three: Path, tmp_path: Path):
+def test_draws_do_not_depend_on_n_or_limit(sandbox: InProcessJudge, three: Path, tmp_path: Path):
     few = mock_run(tmp_path, three, half_right, n=1).records()
     many = mock_run(tmp_path, three, half_right, n=3).records()
     assert few.items() <= many.items()
 
 
-def test_the_limit_takes_the_first_problems(sandbox: InProcessSandbox, three: Path, tmp_path: Path):
+def test_the_limit_takes_the_first_problems(sandbox: InProcessJudge, three: Path, tmp_path: Path):
     loaded = load_task_card(str(three))
     task = load_task(loaded)
     model = MockModel(half_right)
@@ -179,14 +179,14 @@ def test_n_must_be_a_positive_multiple_of_the_members(n: int):
     check_draws(card, 6)
 
 
-def test_an_empty_answer_is_refused_and_counts_as_wrong(sandbox: InProcessSandbox, three: Path, tmp_path: Path):
+def test_an_empty_answer_is_refused_and_counts_as_wrong(sandbox: InProcessJudge, three: Path, tmp_path: Path):
     folder = mock_run(tmp_path, three, lambda r: "" if r.draw else RIGHT[r.problem_id])
     assert measured(folder)["verdicts"] == {"passed": 3, "refused": 3}
     assert measured(folder)["values"]["pass@1"] == [0.5] * 3
 
 
 def test_measuring_an_unfinished_run_names_the_problem_and_the_remedy(
-    sandbox: InProcessSandbox, three: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sandbox: InProcessJudge, three: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(run, "_BATCH", 1)
     with pytest.raises(KeyboardInterrupt):
@@ -201,7 +201,7 @@ def test_measuring_an_unfinished_run_names_the_problem_and_the_remedy(
 
 
 @pytest.fixture
-def pair(sandbox: InProcessSandbox, three: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunFolder:
+def pair(sandbox: InProcessJudge, three: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunFolder:
     """A run of two members whose training is left out: member 0 is right, member 1 is not."""
     monkeypatch.setattr(run.Stages, "adapters", lambda self: [tmp_path / "zero", tmp_path / "one"])
     card = {"members": 2, "adapters": "seeds", "lora": LoraCard(steps=1)}

@@ -93,13 +93,16 @@ class TaskCard:
     name: str
     description: str
     kind: str = "code"
-    problems: str = "jsonl"  # mini-code, humaneval or jsonl
+    problems: str = "jsonl"  # mini-code, humaneval, humaneval-plus, mbpp-plus or jsonl
     file: str = ""  # for jsonl: a HumanEval-shaped file
     version: str = ""  # names data and harness
+    suites: tuple[str, ...] = ()  # for tests that are data: ["base"] or ["base", "plus"]; empty: all
     max_new_tokens: int = 512
     stop: tuple[str, ...] = ()
-    seconds: float = 3.0  # limit for one program
+    seconds: float = 3.0  # of CPU for one program; where tests are data, the least limit of one call
     memory_mb: int = 1024
+    packages: tuple[str, ...] = ("numpy",)  # distributions that programs may import beside the standard library
+    one_process: bool = False  # run program and tests together when something cannot cross between two processes
 
 
 def cards_folder(kind: str) -> Path:

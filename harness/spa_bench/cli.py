@@ -1,4 +1,4 @@
-"""The command line: `spa-bench run|grade|score|show|list|leaderboard`. Thin: it parses, calls and prints."""
+"""The command line: `spa-bench run|grade|score|show|list|leaderboard|doctor`. Thin: it parses, calls and prints."""
 
 from __future__ import annotations
 
@@ -23,14 +23,17 @@ _EMBEDDED = "embedded"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; the exit code: 0 done, 2 an error the user can mend (one line on stderr), 130 interrupted."""
+    """Run one command; the exit code: 0 done, 2 an error the user can mend (one line on stderr), 130 interrupted.
+
+    `doctor` ends with 1 where the main job cannot run.
+    """
     from spa_bench.console import error_line
 
     # before torch is loaded: threads that spin on a busy machine fall to a fraction of one thread's speed
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     arguments = _parser().parse_args(argv)
     try:
-        arguments.act(arguments)
+        return arguments.act(arguments) or 0
     except SpaBenchError as error:
         error_line(error)
         return 2
@@ -40,7 +43,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output has gone, as in `spa-bench list tasks | head -1`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    return 0
 
 
 def entry() -> None:
@@ -98,6 +100,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--until", choices=("generate", "grade"), default="grade", help="generate: stop before grading; see `spa-bench grade`"
     )
+    _rules(run)
     _grading(run)
     _output(run)
 
@@ -125,6 +128,7 @@ def _parser() -> argparse.ArgumentParser:
         help="override a key of the task card, e.g. task.seconds=10",
     )
     score.add_argument("--out", type=Path, default=Path("runs"), metavar="DIR")
+    _rules(score)
     _grading(score)
     _output(score)
 
@@ -144,11 +148,28 @@ def _parser() -> argparse.ArgumentParser:
     board.add_argument("--json", action="store_true", help="the same as --format json")
     board.add_argument("--reference", metavar="SAMPLER", help="print paired differences of this sampler against the others")
     board.add_argument("--write", type=Path, metavar="FILE", help="write it there too")
+
+    doctor = commands.add_parser("doctor", help="what this machine has, and the command for what it lacks")
+    doctor.set_defaults(act=_doctor)
+    _output(doctor)
     return parser
 
 
+def _rules(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--grading",
+        choices=("default", "evalplus"),
+        default="default",
+        help="whose rules decide: evalplus repeats evalplus 0.3.1 to the verdict, mistakes included (docs/security.md)",
+    )
+
+
 def _grading(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--sandbox", help="bwrap (default) or none-i-trust-this-code")
+    parser.add_argument(
+        "--sandbox",
+        metavar="NAME",
+        help="bwrap, docker, landlock (default: the first that works here) or none-i-trust-this-code; see `spa-bench doctor`",
+    )
     parser.add_argument("--workers", type=int, default=None, help="programs run at once (default: the cores)")
 
 
@@ -163,7 +184,7 @@ def _run(a: argparse.Namespace) -> None:
     from spa_bench.cards import load_sampler_card, load_task_card, parse_overrides
     from spa_bench.console import Reporter
     from spa_bench.run import Job, check_draws, generate, grade, load_task
-    from spa_bench.sandbox import DEFAULT_SANDBOX, choose
+    from spa_bench.sandbox import choose
 
     sampler_settings, task_settings = parse_overrides(a.settings)
     if a.data:
@@ -177,9 +198,8 @@ def _run(a: argparse.Namespace) -> None:
     check_draws(card, n)
     seeds = _seeds(a)
     workers = _workers(a)
-    sandbox = a.sandbox or DEFAULT_SANDBOX
-    if a.until != "generate":
-        choose(sandbox)  # before anything is computed: it may not be there
+    # before anything is computed: it may not be there
+    sandbox = a.sandbox or "bwrap" if a.until == "generate" else choose(a.sandbox).name
     task = load_task(task_card)
     model = _load_model(a)
     from spa_bench.plan import plan_lines
@@ -191,7 +211,9 @@ def _run(a: argparse.Namespace) -> None:
     folders = []
     for seed in seeds:
         reporter = Reporter()
-        folder = generate(Job(card, task_card, n, seed, a.limit, sandbox), task, model, a.out, default_cache(), reporter)
+        folder = generate(
+            Job(card, task_card, n, seed, a.limit, sandbox, a.grading), task, model, a.out, default_cache(), reporter
+        )
         if a.until != "generate":
             grade(folder, task, reporter, sandbox=None, workers=workers)
         folders.append(folder)
@@ -219,20 +241,19 @@ def _score(a: argparse.Namespace) -> None:
     from spa_bench.console import Reporter
     from spa_bench.run import grade, load_task
     from spa_bench.samples_file import import_samples
-    from spa_bench.sandbox import DEFAULT_SANDBOX, choose
+    from spa_bench.sandbox import choose
 
     sampler_settings, task_settings = parse_overrides(a.settings)
     if sampler_settings:
         raise UsageError(f"score has no sampler: --set takes keys that begin with task.; got {next(iter(sampler_settings))!r}")
     task = cast("CodeTask", load_task(load_task_card(a.task, task_settings)))
-    sandbox = a.sandbox or DEFAULT_SANDBOX
-    choose(sandbox)
+    sandbox = choose(a.sandbox).name
     console = Reporter()
     console.note(f"task: {task.name} {task.version}, {len(task.problems)} problems, found: {task.found}")
     label = a.name or a.samples.name.removesuffix(".gz").removesuffix(".jsonl")
     if "/" in label or not label.strip("."):
         raise UsageError(f"--name is {label!r}; it names a folder and takes no slash")
-    folder = import_samples(a.samples, task, a.out, label=label, cut=a.cut, sandbox=sandbox)
+    folder = import_samples(a.samples, task, a.out, label=label, cut=a.cut, sandbox=sandbox, grading=a.grading)
     console.note(f"run folder: {folder.path}")
     grade(folder, task, console, sandbox=None, workers=_workers(a))
     _summary([folder], as_json=a.json)
@@ -295,6 +316,17 @@ def _leaderboard(a: argparse.Namespace) -> None:
             a.write.write_text(text.rstrip() + "\n")
         except OSError as error:
             raise UsageError(f"cannot write {a.write}: {error.strerror}") from error
+
+
+def _doctor(a: argparse.Namespace) -> int:
+    from spa_bench.console import error_line
+    from spa_bench.doctor import examine, obstacle, table
+
+    rows = examine()
+    print(json.dumps([vars(row) for row in rows], indent=1) if a.json else table(rows))
+    if reason := obstacle(rows):
+        error_line(reason)
+    return 1 if reason else 0
 
 
 # helpers -------------------------------------------------------------------------------------------------------------

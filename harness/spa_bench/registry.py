@@ -19,6 +19,8 @@ TABLES: dict[str, dict[str, str]] = {
     "problems": {
         "mini-code": "spa_bench.mini.data:problems",
         "humaneval": "spa_bench.tasks.evalplus:humaneval",
+        "humaneval-plus": "spa_bench.tasks.evalplus:humaneval_plus",
+        "mbpp-plus": "spa_bench.tasks.evalplus:mbpp_plus",
         "jsonl": "spa_bench.tasks.code:problems_from_file",
     },
     "attribution": {

@@ -16,16 +16,17 @@ import numpy as np
 from spa_bench.cards import SamplerCard, TaskCard
 from spa_bench.console import Reporter
 from spa_bench.errors import DataError, UsageError
+from spa_bench.grading import Grader, Grading
 from spa_bench.metrics.divergence import kl_matrix
 from spa_bench.metrics.suite import Samples, estimates, per_problem
 from spa_bench.models.base import Model
 from spa_bench.registry import load
 from spa_bench.samplers.base import Sampler
-from spa_bench.sandbox import DEFAULT_SANDBOX, choose
+from spa_bench.sandbox import choose
 from spa_bench.spa.data import hash_examples
-from spa_bench.spa.stages import Stages, TrainingData, load_data
+from spa_bench.spa.stages import Stages, TrainingData, default_cache, load_data
 from spa_bench.store import TASK_FILE, RunFolder, create
-from spa_bench.tasks.base import Task
+from spa_bench.tasks.base import Judge, Task
 from spa_bench.types import Example, Grade, Key, Record, RunSpec
 
 Progress = Callable[[int, int], None]  # called with (done, total)
@@ -42,7 +43,8 @@ class Job:
     n: int
     seed: int
     limit: int | None = None
-    sandbox: str = DEFAULT_SANDBOX
+    sandbox: str = "bwrap"
+    grading: str = "default"
 
 
 def load_task(card: TaskCard) -> Task:
@@ -74,6 +76,7 @@ def make_spec(job: Job, task: Task, model: Model, data: TrainingData) -> RunSpec
         job.limit,
         model.numerics(),
         job.sandbox,
+        job.grading,
         versions,
     )
 
@@ -149,6 +152,17 @@ def measure_divergence(task: Task, model: Model, sampler: Sampler, count: int, p
     return {"context": context, "references_hash": references, "problems": len(matrices), "of": count, "kl": matrices}
 
 
+def make_judge(task: Task, sandbox: str, grading: str, workers: int, console: Reporter) -> Judge:
+    """What judges the programs of `task`: the sandbox of that name, with that many workers. Raises SandboxError."""
+
+    def progress(done: int, total: int) -> None:
+        if done == 1:
+            console.note(f"running {total} reference solutions, once on this machine, for expected outputs and time limits")
+
+    cache = default_cache().parent
+    return Grader(choose(sandbox), cache, Grading(grading), workers, task.limits, task.packages, progress)
+
+
 def grade(folder: RunFolder, task: Task, console: Reporter, *, sandbox: str | None, workers: int) -> None:
     """Grade what is not graded yet, in `sandbox` or the one of the spec, then write metrics.json."""
     chosen = sandbox or str(folder.spec["sandbox"])
@@ -160,7 +174,8 @@ def grade(folder: RunFolder, task: Task, console: Reporter, *, sandbox: str | No
             used = (folder.read_json("sandboxes.json") or []) if graded else []
             with console.stage("grading") as progress:
                 folder.write_json("sandboxes.json", sorted({*used, chosen}))
-                _append(folder, task.score(missing, choose(chosen), workers=workers), 0, len(missing), progress)
+                judge = make_judge(task, chosen, str(folder.spec.get("grading", "default")), workers, console)
+                _append(folder, task.score(missing, judge), 0, len(missing), progress)
         with console.stage("metrics"):
             folder.write_json("metrics.json", measure(folder, task))
         timings = folder.read_json("timings.json") or {"stages": {}, "seconds": 0.0}

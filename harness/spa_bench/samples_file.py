@@ -50,7 +50,9 @@ def read_samples(path: Path, task: CodeTask, *, cut: bool) -> list[Record]:
     return records
 
 
-def import_samples(path: Path, task: CodeTask, out: Path, *, label: str, cut: bool, sandbox: str) -> RunFolder:
+def import_samples(
+    path: Path, task: CodeTask, out: Path, *, label: str, cut: bool, sandbox: str, grading: str = "default"
+) -> RunFolder:
     """A run folder that holds the samples of `path` as its records, ready to be graded."""
     records = read_samples(path, task, cut=cut)
     counts: dict[str, int] = {}
@@ -59,7 +61,7 @@ def import_samples(path: Path, task: CodeTask, out: Path, *, label: str, cut: bo
     n = min(counts.values()) if len(set(counts.values())) == 1 else None
     digest = hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
     sampler: dict[str, object] = {"name": label, "kind": "samples", "members": 1, "samples_hash": digest, "cut": cut}
-    spec = RunSpec(sampler, task.describe(), {"name": label}, {}, n, 0, None, {}, sandbox)
+    spec = RunSpec(sampler, task.describe(), {"name": label}, {}, n, 0, None, {}, sandbox, grading)
     folder = create(out, f"{task.name}-{label}", spec)
     if task.file:
         folder.write_json(TASK_FILE, task.file)

@@ -7,6 +7,7 @@ texts into estimates.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -47,6 +48,17 @@ class Member:
 
 
 @dataclass(frozen=True)
+class CallSuite:
+    """Tests that are data: arguments on which a program must return what the reference returns."""
+
+    name: str  # "base" or "plus"
+    inputs: Callable[[], Sequence[Sequence[object]]]  # one list of arguments a test; called when they are needed
+    oracle: str = "equal"  # how results are compared: a name in spa_bench.grading.compare.ORACLES
+    atol: float = 0.0  # absolute tolerance
+    identity: str = ""  # names the inputs, as a hash of where they come from; "": they are hashed themselves
+
+
+@dataclass(frozen=True)
 class Problem:
     """One problem of a task."""
 
@@ -56,6 +68,7 @@ class Problem:
     tests: str = ""  # for code: source that defines check(candidate)
     entry_point: str = ""  # for code: the function under test
     tags: tuple[str, ...] = ()
+    suites: tuple[CallSuite, ...] = ()  # for code: tests that are data; they take the place of `tests`
 
 
 @dataclass(frozen=True)
@@ -134,6 +147,9 @@ class Grade:
     draw: int
     verdict: Verdict
     message: str = ""  # short, for a reader: the failing assertion or exception
+    call: str = ""  # arguments of the first call that failed, shortened
+    suite: str = ""  # for tests that are data: the suite that failed; those before it passed
+    mark: str = ""  # "one process": tests and program ran together; "unproxied": they would have had to
 
     @property
     def key(self) -> Key:
@@ -169,5 +185,6 @@ class RunSpec:
     seed: int
     limit: int | None
     numerics: dict[str, object]  # device, dtype, threads, CPU capability
-    sandbox: str  # asked for; metrics.json says which one ran
+    sandbox: str  # that grading is to use; metrics.json says which one ran
+    grading: str  # whose rules decide: default or evalplus
     versions: dict[str, str] = field(default_factory=dict)

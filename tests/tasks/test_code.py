@@ -1,14 +1,17 @@
 import gzip
 import json
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from doubles import InProcessSandbox
+from doubles import InProcessJudge
 from spa_bench.cards import TaskCard
 from spa_bench.errors import DataError
+from spa_bench.grading import Calls, Check, Outcome, Program
 from spa_bench.tasks.code import CodeTask, build, problems_from_file, read_problems
-from spa_bench.types import Completion, Key, Problem, Record, Verdict
+from spa_bench.types import CallSuite, Completion, Key, Problem, Record, Verdict
 
 CARD = TaskCard("t", "", version="1", max_new_tokens=9, stop=("\ndef ", "\nprint("), seconds=2.0, memory_mb=99)
 TESTS = "def check(candidate):\n    assert candidate(1) == 2\n"
@@ -18,15 +21,23 @@ RIGHT, WRONG = "    return x + 1", "    return x"
 ROW = {"task_id": "a", "prompt": "def f():\n", "entry_point": "f", "test": "def check(c):\n    pass\n"}
 
 
+class Keeps:
+    """A judge that only keeps what it is given."""
+
+    def run(self, programs: Sequence[Program]) -> Iterator[tuple[int, Outcome]]:
+        self.programs = list(programs)
+        return iter(())
+
+
 def record(problem: str, draw: int, graded: str, *, finish: str = "stop", whole: bool = False) -> Record:
     return Record(problem, 0, draw, graded, graded, finish, 1, 0, whole)
 
 
-def score(*records: Record) -> tuple[dict[Key, tuple[Verdict, str]], InProcessSandbox]:
-    sandbox = InProcessSandbox()
-    grades = list(TASK.score(records, sandbox, workers=1))
+def score(*records: Record) -> tuple[dict[Key, tuple[Verdict, str]], InProcessJudge]:
+    judge = InProcessJudge()
+    grades = list(TASK.score(records, judge))
     assert len(grades) == len(records)
-    return {g.key: (g.verdict, g.message) for g in grades}, sandbox
+    return {g.key: (g.verdict, g.message) for g in grades}, judge
 
 
 @pytest.mark.parametrize(
@@ -62,32 +73,44 @@ def test_every_record_gets_its_own_verdict():
 
 
 def test_an_answer_without_text_is_refused_and_not_run():
-    found, sandbox = score(record("a", 0, ""), record("a", 1, " \n\t"), record("a", 2, RIGHT, finish="skipped"))
+    found, judge = score(record("a", 0, ""), record("a", 1, " \n\t"), record("a", 2, RIGHT, finish="skipped"))
     assert [v for v, _ in found.values()] == [Verdict.REFUSED] * 3
     assert found["a", 0, 0][1] == found["a", 0, 1][1] == "the answer is empty"
     assert "does not fit the model's context" in found["a", 0, 2][1]
-    assert sandbox.programs == []
+    assert judge.programs == []
 
 
 def test_equal_programs_of_a_problem_run_once_and_all_get_the_verdict():
-    found, sandbox = score(*(record("a", i, RIGHT) for i in range(5)), record("a", 5, WRONG), record("b", 0, RIGHT))
-    assert len(sandbox.programs) == 3
+    found, judge = score(*(record("a", i, RIGHT) for i in range(5)), record("a", 5, WRONG), record("b", 0, RIGHT))
+    assert len(judge.programs) == 3
     assert all(found["a", 0, i][0] == Verdict.PASSED for i in range(5))
 
 
 def test_a_program_carries_the_tests_and_the_entry_point_of_its_problem():
-    _, sandbox = score(record("a", 0, RIGHT))
-    [program] = sandbox.programs
-    assert (program.tests, program.entry_point) == (TESTS, "f")
+    _, judge = score(record("a", 0, RIGHT))
+    [program] = judge.programs
+    assert (program.tests, program.entry_point) == (Check(TESTS, PROBLEMS[0].prompt), "f")
 
 
-def test_the_limits_are_the_cards(monkeypatch: pytest.MonkeyPatch):
-    seen = []
-    sandbox = InProcessSandbox()
-    monkeypatch.setattr(sandbox, "run", lambda programs, *, limits, workers: iter(seen.append((limits, workers)) or ()))
-    list(TASK.score([record("a", 0, RIGHT)], sandbox, workers=3))
-    [(limits, workers)] = seen
-    assert (limits.seconds, limits.memory_mb, workers) == (2.0, 99, 3)
+def test_the_limits_are_the_cards():
+    _, judge = score(record("a", 0, RIGHT))
+    assert judge.programs[0].seconds == 2.0
+    assert TASK.limits.memory_mb == 99
+    assert TASK.packages == ("numpy",)
+
+
+def test_tests_that_are_data_take_the_place_of_those_that_are_code():
+    suite = CallSuite("base", lambda: [[1]])
+    task = CodeTask(CARD, [replace(PROBLEMS[0], reference=RIGHT, suites=(suite,))], "here")
+    judge = Keeps()
+    list(task.score([record("a", 0, WRONG)], judge))
+    assert judge.programs[0].tests == Calls((suite,), PROBLEMS[0].prompt + RIGHT)
+
+
+def test_where_the_card_allows_it_tests_may_run_in_one_process():
+    judge = InProcessJudge()
+    list(CodeTask(replace(CARD, one_process=True), PROBLEMS, "here").score([record("a", 0, RIGHT)], judge))
+    assert judge.programs[0].tests == Check(TESTS, PROBLEMS[0].prompt, one_process=True)
 
 
 def test_prompts_carry_length_and_stops_of_the_card():

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from doubles import RIGHT, InProcessSandbox, Lines
+from doubles import RIGHT, InProcessJudge, Lines
 from spa_bench.cards import load_task_card
 from spa_bench.errors import DataError
 from spa_bench.run import grade, load_task
@@ -56,13 +56,13 @@ def test_a_solution_that_begins_with_the_prompt_is_stored_without_it(task: CodeT
     assert task.program(record) == solution.rstrip()
 
 
-def test_another_solution_is_a_whole_program(task: CodeTask, tmp_path: Path, sandbox: InProcessSandbox):
+def test_another_solution_is_a_whole_program(task: CodeTask, tmp_path: Path, sandbox: InProcessJudge):
     solution = "import operator\n\nadd = operator.add\n\nprint(1)"
     path = write(tmp_path, [{"task_id": "three/add", "solution": solution}, *ALL[1:]])
     [record] = only(read_samples(path, task, cut=True), "three/add")
     assert (record.graded, record.whole) == (solution, True)
     assert task.program(record) == solution
-    assert [str(g.verdict) for g in task.score([record], sandbox, workers=1)] == ["passed"]
+    assert [str(g.verdict) for g in task.score([record], sandbox)] == ["passed"]
 
 
 def test_a_completion_that_repeats_the_prompt_is_taken_as_it_is(task: CodeTask, tmp_path: Path):
@@ -128,7 +128,7 @@ def test_a_bad_file_leaves_no_run_folder(task: CodeTask, tmp_path: Path):
     assert not (tmp_path / "out").exists()
 
 
-def test_equal_numbers_of_samples_are_n_and_are_measured(task: CodeTask, tmp_path: Path, sandbox: InProcessSandbox):
+def test_equal_numbers_of_samples_are_n_and_are_measured(task: CodeTask, tmp_path: Path, sandbox: InProcessJudge):
     path = write(tmp_path, [*ALL, *({**row, "completion": "    return None"} for row in ALL)])
     folder = import_samples(path, task, tmp_path / "out", label="s", cut=False, sandbox="bwrap")
     grade(folder, task, Lines(), sandbox=None, workers=1)
@@ -139,7 +139,7 @@ def test_equal_numbers_of_samples_are_n_and_are_measured(task: CodeTask, tmp_pat
 
 
 def test_with_unequal_numbers_what_depends_on_n_is_missing_with_a_reason(
-    task: CodeTask, tmp_path: Path, sandbox: InProcessSandbox
+    task: CodeTask, tmp_path: Path, sandbox: InProcessJudge
 ):
     path = write(tmp_path, [*ALL, {"task_id": "three/add", "completion": "    return None"}])
     folder = import_samples(path, task, tmp_path / "out", label="s", cut=False, sandbox="bwrap")

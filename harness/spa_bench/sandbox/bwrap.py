@@ -5,35 +5,36 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from spa_bench.errors import SandboxError
 from spa_bench.sandbox.base import (
-    DEFAULT_LIMITS,
     ENVIRONMENT,
-    RUNNER,
+    INSIDE,
     Limits,
-    Outcomes,
-    Program,
-    execute,
+    Settings,
+    interpreter_paths,
     last_line,
-    runner_command,
+    package_paths,
+    site_folders,
+    zygote_command,
 )
+
+_INNER = "/spa-bench"  # where the zygote's code and the packages are mounted
 
 
 class Bwrap:
     """The sandbox that `choose` prefers. Raises SandboxError where bwrap is missing or does not work."""
 
     name = "bwrap"
+    cgroup = True
 
     def __init__(self) -> None:
         path = shutil.which("bwrap")
         if path is None:
             raise SandboxError("bwrap is not installed")
         # without further user namespaces a program cannot become root in one, where more of the kernel is open to it;
-        # bwrap before 0.8 does not know the option and some containers do not allow it
+        # bwrap before 0.8 does not know the option and some containers do not allow it (seccomp stops it there too)
         for extra in (["--disable-userns"], []):
             self._bwrap = [path, *extra]
             error = self._try()
@@ -41,32 +42,37 @@ class Bwrap:
                 return
         raise SandboxError(f"bwrap is installed but does not work here ({error})")
 
-    def run(self, programs: Sequence[Program], *, limits: Limits = DEFAULT_LIMITS, workers: int = 2) -> Outcomes:
-        """As Sandbox.run says."""
-        return execute(lambda: self._command(limits), programs, limits=limits, workers=workers)
-
-    def _try(self) -> str:
-        """Start a runner that has nothing to do: why that fails, or ""."""
-        command = self._command(DEFAULT_LIMITS)
-        try:
-            done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=60, env=ENVIRONMENT)
-        except (OSError, subprocess.TimeoutExpired) as error:
-            return str(error)
-        return "" if done.returncode == 0 else last_line(done.stderr) or f"exit status {done.returncode}"
-
-    def _command(self, limits: Limits) -> list[str]:
-        # as pid 1 the runner cannot be killed from inside, and can kill everything else that is left there
-        isolation = "--unshare-all --unshare-user --die-with-parent --new-session --as-pid-1 --cap-drop ALL"
+    def command(self, limits: Limits, packages: Sequence[str] = ("numpy",), scratch: str = "") -> list[str]:
+        """As Sandbox.command says."""
+        # as pid 1 the zygote cannot be killed from inside, and can kill everything else that is left there
+        isolation = "--unshare-all --unshare-user --die-with-parent --new-session --as-pid-1 --cap-drop ALL --clearenv"
         identity = "--uid 65534 --gid 65534 --hostname sandbox"
+        environment = [word for pair in ENVIRONMENT.items() for word in ("--setenv", *pair)]
         system = ["--ro-bind", "/usr", "/usr", "--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache"]
         for path in ("/bin", "/lib", "/lib32", "/lib64", "/sbin"):
             system += ["--symlink", os.readlink(path), path] if os.path.islink(path) else ["--ro-bind-try", path, path]
-        system += ["--proc", "/proc", "--dev", "/dev", "--size", str(limits.file_mb << 20), "--tmpfs", "/tmp"]
-        prefixes = {sys.prefix, sys.base_prefix}
-        for path in sorted(prefixes | {os.path.realpath(prefix) for prefix in prefixes}):  # outer folders first
-            system += [] if Path(path).is_relative_to("/usr") else ["--ro-bind", path, path]
-        system += ["--ro-bind", str(RUNNER), "/runner.py"]
-        # user 65534 is still the caller outside; for root the kernel would let it write to /proc/sys
-        read_only = "--remount-ro /proc --remount-ro /dev --remount-ro / --chdir /tmp"
-        options = [*isolation.split(), *identity.split(), *system, *read_only.split()]
-        return [*self._bwrap, *options, *runner_command("/runner.py", limits, "/tmp")]
+        # no /proc: nothing about any process can be read, the program's own memory map included
+        system += ["--dev", "/dev", "--size", str(limits.file_mb << 20), "--tmpfs", "/tmp"]
+        for path in interpreter_paths():  # outer folders first
+            system += ["--ro-bind", path, path]
+        for path in site_folders():
+            system += ["--tmpfs", path, "--remount-ro", path]
+        system += ["--ro-bind", str(INSIDE), f"{_INNER}/inside"]
+        places = package_paths(packages)
+        for place in places:
+            system += ["--ro-bind", str(place), f"{_INNER}/packages/{place.name}"]
+        # user 65534 is still the caller outside; for root the kernel would let it write to much of what is mounted
+        read_only = "--remount-ro /dev --remount-ro / --chdir /tmp"
+        options = [*isolation.split(), *identity.split(), *environment, *system, *read_only.split()]
+        settings = Settings(limits, "/tmp", tuple(f"{_INNER}/packages/{p.name}" for p in places), alone=True)
+        return [*self._bwrap, *options, *zygote_command(settings, folder=_INNER)]
+
+    def _try(self) -> str:
+        """Start a zygote that has nothing to do: why that fails, or ""."""
+        try:
+            done = subprocess.run(self.command(Limits()), stdin=subprocess.DEVNULL, capture_output=True, timeout=60)
+        except (OSError, subprocess.TimeoutExpired) as error:
+            return str(error)
+        if done.returncode == 0 and done.stdout.startswith(b"H"):
+            return ""
+        return last_line(done.stderr) or f"exit status {done.returncode}"

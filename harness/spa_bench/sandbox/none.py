@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import tempfile
+import os
 from collections.abc import Sequence
 
-from spa_bench.sandbox.base import DEFAULT_LIMITS, RUNNER, Limits, Outcomes, Program, execute, runner_command
+from spa_bench.sandbox.base import INSIDE, Limits, Settings, package_paths, zygote_command
 
 
 class NoSandbox:
     """Runs programs as the user, with the user's files and network."""
 
     name = "none-i-trust-this-code"
+    cgroup = False
 
-    def run(self, programs: Sequence[Program], *, limits: Limits = DEFAULT_LIMITS, workers: int = 2) -> Outcomes:
-        """As Sandbox.run says."""
-        with tempfile.TemporaryDirectory(prefix="spa-bench-", ignore_cleanup_errors=True) as scratch:
-
-            def command() -> list[str]:
-                # a folder for each runner, as each empties its own between programs
-                return runner_command(str(RUNNER), limits, tempfile.mkdtemp(dir=scratch))
-
-            yield from execute(command, programs, limits=limits, workers=workers)
+    def command(self, limits: Limits, packages: Sequence[str] = ("numpy",), scratch: str = "") -> list[str]:
+        """As Sandbox.command says."""
+        paths = tuple(str(path) for path in package_paths(packages))
+        return zygote_command(Settings(limits, os.path.realpath(scratch), paths, seccomp=False), folder=str(INSIDE.parent))

@@ -5,9 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
+from spa_bench.grading.base import Outcome, Program
 from spa_bench.samplers.base import Prompt
-from spa_bench.sandbox.base import Sandbox
+from spa_bench.sandbox import Limits
 from spa_bench.types import Completion, Grade, Problem, Record
+
+
+class Judge(Protocol):
+    """What judges programs: spa_bench.grading.Grader, or a double in tests."""
+
+    def run(self, programs: Sequence[Program]) -> Iterator[tuple[int, Outcome]]:
+        """An outcome for each index, in any order."""
+        ...
 
 
 class Task(Protocol):
@@ -16,6 +25,8 @@ class Task(Protocol):
     name: str
     version: str
     found: str
+    limits: Limits  # of one program
+    packages: tuple[str, ...]  # distributions that programs may import
 
     @property
     def problems(self) -> Sequence[Problem]:
@@ -38,6 +49,6 @@ class Task(Protocol):
         """The whole text that is executed or compared for `record`."""
         ...
 
-    def score(self, records: Sequence[Record], sandbox: Sandbox, *, workers: int) -> Iterator[Grade]:
+    def score(self, records: Sequence[Record], judge: Judge) -> Iterator[Grade]:
         """A grade for each record, in any order."""
         ...

@@ -1,4 +1,4 @@
-"""Code benchmarks in HumanEval's shape: continue a function, run check(candidate) in a sandbox."""
+"""Code benchmarks in HumanEval's shape: continue a function; tests are code (check(candidate)) or data (suites of calls)."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from spa_bench.cards import TaskCard
 from spa_bench.errors import DataError
+from spa_bench.grading.base import Calls, Check, Program
 from spa_bench.registry import load
 from spa_bench.samplers.base import Prompt
-from spa_bench.sandbox.base import Limits, Program, Sandbox
+from spa_bench.sandbox import Limits
+from spa_bench.tasks.base import Judge
 from spa_bench.types import Completion, Grade, Problem, Record, Verdict
 
 
@@ -23,6 +26,7 @@ class CodeTask:
 
     def __init__(self, card: TaskCard, problems: Sequence[Problem], found: str):
         self.name, self.version, self.found = card.name, card.version, found
+        self.limits, self.packages = Limits(memory_mb=card.memory_mb), card.packages
         self.file = str(Path(card.file).resolve()) if card.file else ""
         self.problems = tuple(problems)
         self._card = card
@@ -32,7 +36,9 @@ class CodeTask:
         """The card, and the hash over ids, prompts and tests; where the data lay is not part of it."""
         digest = hashlib.blake2b(digest_size=16)
         for p in self.problems:
-            digest.update(json.dumps([p.id, p.prompt, p.tests, p.entry_point]).encode())
+            suites = [[s.name, s.oracle, s.atol, s.identity] for s in p.suites]
+            tests = [p.tests] if not suites else [p.reference, suites]
+            digest.update(json.dumps([p.id, p.prompt, *tests, p.entry_point]).encode())
         card = {k: v for k, v in asdict(self._card).items() if k not in {"file", "description"}}
         return {**card, "problems_hash": digest.hexdigest(), "problems_n": len(self.problems)}
 
@@ -57,9 +63,8 @@ class CodeTask:
         """The program without its tests."""
         return record.graded if record.whole else self._by_id[record.problem].prompt + record.graded
 
-    def score(self, records: Sequence[Record], sandbox: Sandbox, *, workers: int) -> Iterator[Grade]:
+    def score(self, records: Sequence[Record], judge: Judge) -> Iterator[Grade]:
         """Verdicts; equal programs of a problem run once. An answer without text is refused, not run."""
-        limits = Limits(seconds=self._card.seconds, memory_mb=self._card.memory_mb)
         same: dict[tuple[str, str], list[Record]] = {}
         for record in records:
             if record.finish == "skipped":
@@ -69,10 +74,16 @@ class CodeTask:
             else:
                 same.setdefault((record.problem, self.program(record)), []).append(record)
         jobs = list(same)
-        programs = [Program(source, self._by_id[problem].tests, self._by_id[problem].entry_point) for problem, source in jobs]
-        for index, outcome in sandbox.run(programs, limits=limits, workers=workers):
+        for index, found in judge.run([self._tested(problem, source) for problem, source in jobs]):
             for record in same[jobs[index]]:
-                yield Grade(*record.key, outcome.verdict, outcome.message)
+                yield Grade(*record.key, found.verdict, found.message, found.call, found.suite, found.mark)
+
+    def _tested(self, problem_id: str, source: str) -> Program:
+        """The program with its tests."""
+        problem = self._by_id[problem_id]
+        reference = problem.prompt + problem.reference
+        tests = Calls(problem.suites, reference) if problem.suites else Check(problem.tests, reference, self._card.one_process)
+        return Program(source, problem.entry_point, tests, problem.id, self._card.seconds)
 
 
 def build(card: TaskCard) -> CodeTask:
@@ -87,34 +98,39 @@ def problems_from_file(card: TaskCard) -> tuple[list[Problem], str]:
     return read_problems(Path(card.file)), card.file
 
 
-def read_problems(path: Path) -> list[Problem]:
-    """Rows of task_id, prompt, entry_point, test and, if known, canonical_solution. Raises DataError naming the line."""
+def read_rows(path: Path) -> Iterator[tuple[str, dict[str, Any], str]]:
+    """(`FILE, line N`, row, text of the line) of each object in a .jsonl or .jsonl.gz. Raises DataError naming the line."""
     try:
         raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
         text = raw.decode("utf-8")
     except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
         raise DataError(f"cannot read the problems in {path}: {error}") from error
-    problems: dict[str, Problem] = {}
+    seen = set()
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
+        place = f"{path}, line {number}"
         try:
             row = json.loads(line)
         except json.JSONDecodeError as error:
-            raise DataError(f"{path}, line {number} is not valid JSON: {error}") from error
-        missing = [
-            k
-            for k in ("task_id", "prompt", "entry_point", "test")
-            if not isinstance(row, dict) or not isinstance(row.get(k), str)
-        ]
-        if missing:
-            raise DataError(f"{path}, line {number} lacks the text {missing[0]!r}")
-        if row["task_id"] in problems:
-            raise DataError(f"{path}, line {number} repeats the task id {row['task_id']!r}")
-        reference = row.get("canonical_solution") or ""
-        problems[row["task_id"]] = Problem(
-            row["task_id"], row["prompt"], reference, row["test"], row["entry_point"], tuple(row.get("tags", ()))
-        )
-    if not problems:
+            raise DataError(f"{place} is not valid JSON: {error}") from error
+        if not isinstance(row, dict) or not isinstance(row.get("task_id"), str):
+            raise DataError(f"{place} lacks the text 'task_id'")
+        if row["task_id"] in seen:
+            raise DataError(f"{place} repeats the task id {row['task_id']!r}")
+        seen.add(row["task_id"])
+        yield place, row, line
+    if not seen:
         raise DataError(f"{path} holds no problems")
-    return list(problems.values())
+
+
+def read_problems(path: Path) -> list[Problem]:
+    """Rows of task_id, prompt, entry_point, test and, if known, canonical_solution. Raises DataError naming the line."""
+    problems = []
+    for place, row, _ in read_rows(path):
+        missing = [k for k in ("prompt", "entry_point", "test") if not isinstance(row.get(k), str)]
+        if missing:
+            raise DataError(f"{place} lacks the text {missing[0]!r}")
+        reference, tags = row.get("canonical_solution") or "", tuple(row.get("tags", ()))
+        problems.append(Problem(row["task_id"], row["prompt"], reference, row["test"], row["entry_point"], tags))
+    return problems

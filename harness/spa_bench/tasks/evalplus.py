@@ -1,36 +1,90 @@
-"""HumanEval as evalplus publishes it: evalplus' own override variable, SPA_BENCH_DATA, or evalplus' download."""
+"""evalplus' benchmarks: HumanEval with its base tests, HumanEval+ and MBPP+ with tests that are data.
+
+Found by evalplus' own override variables, SPA_BENCH_DATA, or evalplus' download.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import importlib
 import os
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from spa_bench.cards import TaskCard
 from spa_bench.errors import DataError
-from spa_bench.tasks.code import read_problems
-from spa_bench.types import Problem
+from spa_bench.tasks.code import read_problems, read_rows
+from spa_bench.types import CallSuite, Problem
 
-_PLACES = ("humaneval/HumanEval.jsonl.gz", "humaneval/HumanEval.jsonl")
+_AS_SETS = ["similar_elements", "find_char_long", "common_in_nested_lists", "extract_singly", "larg_nnum"]
+_AS_SETS += ["intersection_array", "find_dissimilar", "Diff"]
+# problems with more than one right answer: entry point -> oracle (evalplus/eval/_special_oracle.py)
+_ORACLES = {
+    "humaneval": {"find_zero": "poly"},
+    "mbpp": {
+        "are_equivalent": "anything",
+        "sum_div": "or zero",
+        "surface_Area": "surface area",
+        "digit_distance_nums": "digit distance",
+        **dict.fromkeys(("check_str", "text_match_three", "text_starta_endb"), "not none"),
+        **dict.fromkeys(_AS_SETS, "as sets"),
+    },
+}
+
+
+@dataclass(frozen=True)
+class _Set:
+    """One data set and the ways to it."""
+
+    title: str
+    override: str  # evalplus' environment variable
+    places: tuple[str, ...]  # under SPA_BENCH_DATA
+    module: str  # of evalplus, with the function that downloads
+    download: str
+
+
+_HUMANEVAL = _Set(
+    "HumanEval",
+    "HUMANEVAL_OVERRIDE_PATH",
+    ("humaneval/HumanEval.jsonl.gz", "humaneval/HumanEval.jsonl"),
+    "evalplus.data.humaneval",
+    "_ready_human_eval_plus_path",
+)
+_HUMANEVAL_PLUS = replace(
+    _HUMANEVAL, title="HumanEval+", places=("humanevalplus/HumanEvalPlus.jsonl.gz", "humanevalplus/HumanEvalPlus.jsonl")
+)
+_MBPP_PLUS = _Set(
+    "MBPP+",
+    "MBPP_OVERRIDE_PATH",
+    ("mbppplus/MbppPlus.jsonl.gz", "mbppplus/MbppPlus.jsonl"),
+    "evalplus.data.mbpp",
+    "_ready_mbpp_plus_path",
+)
 
 
 def humaneval(card: TaskCard) -> tuple[list[Problem], str]:
-    """The 164 problems with their base tests, and where they were found.
+    """The 164 problems with OpenAI's tests, and where they were found.
 
     Tried in this order: HUMANEVAL_OVERRIDE_PATH, SPA_BENCH_DATA, evalplus' cache or download. Raises DataError that
     names all three ways when none leads anywhere.
     """
-    override = os.environ.get("HUMANEVAL_OVERRIDE_PATH")
-    if override:
-        return _complete(Path(override), "HUMANEVAL_OVERRIDE_PATH")
-    folder = data_folder()
-    if folder is not None:
-        for place in _PLACES:
-            if (folder / place).is_file():
-                return _complete(folder / place, "SPA_BENCH_DATA")
-    return _download(folder)
+    path, found = _find(_HUMANEVAL)
+    return [_well_formed(p) for p in read_problems(path)], found
+
+
+def humaneval_plus(card: TaskCard) -> tuple[list[Problem], str]:
+    """The 164 problems with evalplus' base and plus inputs, and where they were found; see `humaneval`."""
+    path, found = _find(_HUMANEVAL_PLUS)
+    return _with_suites(path, card, "humaneval"), found
+
+
+def mbpp_plus(card: TaskCard) -> tuple[list[Problem], str]:
+    """MBPP+ with base and plus inputs (378 problems in v0.2.0), and where it was found; see `humaneval`."""
+    path, found = _find(_MBPP_PLUS)
+    return _with_suites(path, card, "mbpp"), found
 
 
 def data_folder() -> Path | None:
@@ -41,30 +95,77 @@ def data_folder() -> Path | None:
     return Path(named) if named else None
 
 
-def _download(folder: Path | None) -> tuple[list[Problem], str]:
-    looked = f"SPA_BENCH_DATA ({folder}) holds no {_PLACES[0]}" if folder else "SPA_BENCH_DATA is not set"
+def _find(wanted: _Set) -> tuple[Path, str]:
+    """The file of a data set, and how it was found."""
+    override = os.environ.get(wanted.override)
+    if override:
+        return _existing(Path(override), wanted.override)
+    folder = data_folder()
+    for place in wanted.places if folder else ():
+        if folder and (folder / place).is_file():
+            return _existing(folder / place, "SPA_BENCH_DATA")
+    looked = f"SPA_BENCH_DATA ({folder}) holds no {wanted.places[0]}" if folder else "SPA_BENCH_DATA is not set"
     ways = (
-        "set SPA_BENCH_DATA to a folder with humaneval/HumanEval.jsonl.gz, or HUMANEVAL_OVERRIDE_PATH to a HumanEval(+) "
+        f"set SPA_BENCH_DATA to a folder with {wanted.places[0]}, or {wanted.override} to a {wanted.title.rstrip('+')}(+) "
         ".jsonl(.gz) file, or let evalplus download it (needs internet)"
     )
     try:
-        from evalplus.data.humaneval import _ready_human_eval_plus_path
+        module = importlib.import_module(wanted.module)
     except ImportError as error:
         raise DataError(
-            f"HumanEval not found: {looked} and evalplus is not installed (pip install 'spa-bench[evalplus]'); {ways}"
+            f"{wanted.title} not found: {looked} and evalplus is not installed (pip install 'spa-bench[evalplus]'); {ways}"
         ) from error
     try:
         with contextlib.redirect_stdout(sys.stderr):  # evalplus reports its download on stdout, which is for results
-            path = Path(_ready_human_eval_plus_path())
+            path = Path(getattr(module, wanted.download)())
     except Exception as error:  # wget and urllib raise a dozen kinds; what failed is in the message
-        raise DataError(f"HumanEval not found: {looked} and evalplus could not download it ({error}); {ways}") from error
-    return _complete(path, "evalplus")
+        raise DataError(f"{wanted.title} not found: {looked} and evalplus could not download it ({error}); {ways}") from error
+    return _existing(path, "evalplus")
 
 
-def _complete(path: Path, way: str) -> tuple[list[Problem], str]:
+def _existing(path: Path, way: str) -> tuple[Path, str]:
     if not path.is_file():
         raise DataError(f"{way} leads to {path}, which is no file")
-    return [_well_formed(p) for p in read_problems(path)], f"{path} (by {way})"
+    return path, f"{path} (by {way})"
+
+
+def _with_suites(path: Path, card: TaskCard, dataset: str) -> list[Problem]:
+    """Problems whose tests are the suites that the card names, or all."""
+    problems = []
+    for place, row, line in read_rows(path):
+        missing = [k for k in ("prompt", "canonical_solution", "entry_point", "base_input") if k not in row]
+        if missing:
+            raise DataError(f"{place} lacks {missing[0]!r}: it is no row of evalplus")
+        identity = hashlib.blake2b(line.encode(), digest_size=16).hexdigest()
+        names = [name for name in ("base", "plus") if f"{name}_input" in row and name in (card.suites or (name,))]
+        suites = tuple(_suite(row, name, dataset, identity) for name in names)
+        problems.append(
+            Problem(row["task_id"], row["prompt"], row["canonical_solution"], "", row["entry_point"], suites=suites)
+        )
+    return problems
+
+
+def _suite(row: dict[str, Any], name: str, dataset: str, identity: str) -> CallSuite:
+    def inputs() -> list[list[Any]]:
+        found = list(row[f"{name}_input"])  # Mbpp/793 has {} for none
+        if dataset == "mbpp":
+            found = _mbpp_inputs(row["task_id"], found)
+        return [list(arguments) for arguments in found]
+
+    oracle = _ORACLES[dataset].get(row["entry_point"], "equal")
+    return CallSuite(name, inputs, oracle, float(row.get("atol", 0)), f"{dataset} {name} {identity}")
+
+
+def _mbpp_inputs(task_id: str, inputs: list[Any]) -> list[Any]:
+    """Tuples, sets and complex numbers, which JSON lacks, as evalplus restores them."""
+    try:
+        from evalplus.data.mbpp import mbpp_deserialize_inputs
+    except ImportError as error:
+        raise DataError(
+            "MBPP+ needs evalplus, which knows the types of its inputs: pip install 'spa-bench[evalplus]'"
+        ) from error
+    restored: list[Any] = mbpp_deserialize_inputs(task_id, inputs)
+    return restored
 
 
 def _well_formed(problem: Problem) -> Problem:

@@ -1,0 +1,11 @@
+"""Verdicts on programs: they run in a sandbox, and what they answer is compared outside of it.
+
+`Grader.run` takes programs and yields outcomes. Tests that are data (`Calls`) are compared by compare.py, outside; tests
+that are code (`Check`) run in a process of their own inside the sandbox, where the program is a proxy. docs/security.md
+says what can be trusted, and where verdicts differ from evalplus'.
+"""
+
+from spa_bench.grading.base import Calls, Check, Grading, Outcome, Program
+from spa_bench.grading.pool import Grader
+
+__all__ = ["Calls", "Check", "Grader", "Grading", "Outcome", "Program"]

@@ -1,0 +1,121 @@
+"""Whether a returned value is right: evalplus' rules (evalplus/eval/__init__.py, `unsafe_execute`), on plain values.
+
+Equal values are right. Where the expected value is a float, or a list or tuple of floats, or the problem has a
+tolerance, values of the same type that `numpy.allclose` (rtol 1e-7) accepts are right too. Problems with several right
+answers have an oracle of their own.
+
+`Grading.EVALPLUS` repeats evalplus 0.3.1; the default differs where that is a mistake:
+
+- HumanEval/32 (`poly`): evalplus never counts its tests as passed, so no solution passes. Here they count.
+- evalplus lets the tolerance of one float leak into all later tests of the problem. Here each test has its own.
+- A NaN where NaN is expected is right here; in evalplus nothing is.
+- numpy scalars count as the Python numbers they hold; evalplus refuses them where a tolerance applies.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+from spa_bench.grading.base import Grading
+from spa_bench.sandbox.inside import wire
+
+_FLOAT_ATOL = 1e-6
+
+
+def is_floats(value: Any) -> bool:
+    """Whether the value has a tolerance of its own: a float, or a list or tuple of floats that is not empty."""
+    if type(value) in (list, tuple):
+        return bool(value) and all(isinstance(item, float) for item in value)
+    return isinstance(value, float)
+
+
+def is_right(answer: Any, expected: Any, arguments: Any, *, oracle: str, atol: float, grading: Grading) -> bool:
+    """Whether `answer` (of wire.decode) may be returned for `arguments`. Never raises: what cannot be compared is wrong.
+
+    `atol` is the problem's tolerance, already raised for floats (see `tolerance`).
+    """
+    try:
+        plain = wire.natural(answer)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            if oracle == "poly":
+                return grading is Grading.DEFAULT and abs(_poly(arguments[0], plain)) <= atol
+            equal = _equal(answer, plain, expected, grading)
+            equal = ORACLES[oracle](equal, plain, expected, arguments, atol)
+            if equal or atol == 0:
+                return bool(equal)
+            kind = type(plain) if grading is Grading.DEFAULT else type(answer)
+            if kind is not type(expected):
+                return False
+            if isinstance(expected, list | tuple) and len(plain) != len(expected):
+                return False
+            import numpy as np
+
+            return bool(np.allclose(plain, expected, rtol=1e-07, atol=atol, equal_nan=grading is Grading.DEFAULT))
+    except Exception:  # as in evalplus: what raises when it is compared is wrong
+        return False
+
+
+def tolerance(atol: float, expected: Any, floats_before: bool, grading: Grading) -> float:
+    """The tolerance of one test; `floats_before` says whether an earlier one of the suite expected floats."""
+    floats = is_floats(expected) or (floats_before and grading is Grading.EVALPLUS)
+    return _FLOAT_ATOL if atol == 0 and floats else atol
+
+
+def _equal(answer: Any, plain: Any, expected: Any, grading: Grading) -> bool:
+    if isinstance(answer, wire.Foreign) and answer.kind == "ndarray":
+        raise ValueError("the truth of an array is ambiguous")  # as Python has it
+    return bool(plain == expected) or (grading is Grading.DEFAULT and _both_nan(plain, expected))
+
+
+def _both_nan(a: Any, b: Any) -> bool:
+    """Whether the values are equal once NaN equals NaN."""
+    if type(a) is not type(b):
+        return bool(a == b)
+    if isinstance(a, float):
+        return a == b or (math.isnan(a) and math.isnan(b))
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(map(_both_nan, a, b))
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(_both_nan(a[k], b[k]) for k in a)
+    return bool(a == b)
+
+
+# oracles: (equal, answer, expected, arguments, tolerance) -> right ---------------------------------------------------
+
+
+def _surface(base: Any, height: Any) -> Any:
+    """Mbpp/581, with the height from base to apex."""
+    slant = math.sqrt((base / 2) ** 2 + height**2)
+    return round(base**2 + 4 * (base * slant) / 2)
+
+
+def _digit_distance(first: Any, second: Any) -> int:
+    """Mbpp/558, the shorter number padded with zeros."""
+    a, b = str(first), str(second)
+    width = max(len(a), len(b))
+    return sum(abs(int(x) - int(y)) for x, y in zip(a.zfill(width), b.zfill(width), strict=True))
+
+
+def _poly(coefficients: Any, x: Any) -> Any:
+    """HumanEval/32: the polynomial's value at x."""
+    return sum(coefficient * math.pow(x, i) for i, coefficient in enumerate(coefficients))
+
+
+def _not_none(equal: bool, answer: Any, expected: Any, arguments: Any, atol: float) -> bool:
+    return bool(answer == expected) if isinstance(answer, bool) else bool(expected == (answer is not None))
+
+
+ORACLES: dict[str, Callable[[bool, Any, Any, Any, float], Any]] = {  # see spa_bench.types.CallSuite
+    "equal": lambda equal, answer, expected, arguments, atol: equal,
+    "anything": lambda equal, answer, expected, arguments, atol: True,
+    "or zero": lambda equal, answer, expected, arguments, atol: equal or answer == 0,
+    "surface area": lambda equal, answer, expected, arguments, atol: equal or abs(answer - _surface(*arguments)) <= atol,
+    "digit distance": lambda equal, answer, expected, arguments, atol: equal or answer == _digit_distance(*arguments),
+    "as sets": lambda equal, answer, expected, arguments, atol: wire.set_of(answer) == set(expected),
+    "not none": _not_none,
+    "poly": lambda equal, answer, expected, arguments, atol: equal,  # decided before these
+}

@@ -1,0 +1,251 @@
+"""Grades many programs at once: a worker process a core (worker.py), each with a sandbox of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import selectors
+import subprocess
+import sys
+import tempfile
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from spa_bench.errors import DataError, SandboxError, UsageError
+from spa_bench.grading.base import Calls, Grading, Outcome, Program
+from spa_bench.grading.suites import FrameFile, SuiteFiles, key
+from spa_bench.sandbox.base import Limits, Sandbox
+from spa_bench.sandbox.cgroup import remove_stale
+from spa_bench.types import CallSuite, Verdict
+
+_START = "import sys; sys.path.insert(0, sys.argv[1]); from spa_bench.grading.worker import main; main(sys.argv[2])"
+_PACKAGE = str(Path(__file__).resolve().parents[2])
+_EVALPLUS_FRAMES = 29 - 8  # Python frames below a call in evalplus' workers and in ours: depth that is missing there
+_LOAD_SECONDS = 10.0  # CPU time of what a program does before the first call of a suite
+_HANGS_SECONDS = 1800.0  # a worker watches its sandbox; this is for a worker that does not
+Progress = Callable[[int, int], None]  # called with (done, total)
+Outcomes = Iterator[tuple[int, Outcome]]  # index into the programs, and how that one ended
+
+
+@dataclass(frozen=True)
+class Grader:
+    """Runs programs in a sandbox and judges them."""
+
+    sandbox: Sandbox
+    cache: Path  # where suites are kept, with what references return
+    grading: Grading = Grading.DEFAULT
+    workers: int = 2
+    limits: Limits = field(default_factory=Limits)
+    packages: tuple[str, ...] = ("numpy",)  # distributions that programs may import
+    progress: Progress = lambda done, total: None  # of references that are run first
+    _times: dict[str, float] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _keys: dict[tuple[str, ...], str] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def run(self, programs: Sequence[Program]) -> Outcomes:
+        """Outcomes as they come, every index exactly once. An outcome depends on its program alone.
+
+        First runs the references of suites that are new on this machine. Nothing runs while the iterator waits to be asked,
+        but the programs already handed out; closing it ends them. Raises SandboxError when a sandbox does not start,
+        DataError when a reference does not run.
+        """
+        if self.workers < 1:
+            raise UsageError(f"workers={self.workers}; at least 1 is needed")
+        self._prepare(programs)
+        jobs = [self._job(program) for program in programs]
+        # the longest first: at the end no worker waits for another one's
+        order = sorted(range(len(jobs)), key=lambda i: -self._expected_seconds(jobs[i]))
+        for place, answer in self._execute([jobs[i] for i in order]):
+            yield order[place], Outcome(**{**answer, "verdict": Verdict(answer["verdict"])})
+
+    def _prepare(self, programs: Sequence[Program]) -> None:
+        """See to it that all suites are complete in the cache."""
+        wanted: dict[str, tuple[Program, CallSuite, str]] = {}
+        for program in programs:
+            if isinstance(program.tests, Calls):
+                reference = program.tests.reference
+                for suite in program.tests.suites:
+                    wanted.setdefault(self._key(suite, reference, program.entry_point), (program, suite, reference))
+        missing = {name: found for name, found in wanted.items() if not self._is_complete(name)}
+        jobs = []
+        for name, (program, suite, reference) in missing.items():
+            SuiteFiles(self._folder, name).write_inputs(suite)
+            shared = {"key": name, "oracle": suite.oracle, "entry_point": program.entry_point}
+            jobs.append({"do": "reference", "source": reference, **shared, **self._settings(reference)})
+        named = [program.problem for program, *_ in missing.values()]
+        for done, (index, answer) in enumerate(self._execute(jobs), 1):
+            self.progress(done, len(jobs))
+            if answer.get("failed") or answer.get("verdict"):
+                why = answer.get("failed") or answer["message"]
+                raise DataError(f"the reference solution of {named[index]} does not run in the sandbox: {why}")
+
+    def _is_complete(self, name: str) -> bool:
+        files = SuiteFiles(self._folder, name)
+        if not files.complete():
+            return False
+        try:
+            sizes = {len(FrameFile(files.inputs)), len(FrameFile(files.expected)), len(files.read_times())}
+        except (ValueError, KeyError, TypeError):
+            sizes = set()
+        if len(sizes) != 1:
+            for path in (files.inputs, files.expected, files.times):
+                path.unlink(missing_ok=True)
+        return len(sizes) == 1
+
+    def _key(self, suite: CallSuite, reference: str, entry_point: str) -> str:
+        known = (suite.name, suite.identity, reference, entry_point)
+        if not suite.identity:
+            return key(suite, reference, entry_point)
+        if known not in self._keys:
+            self._keys[known] = key(suite, reference, entry_point)
+        return self._keys[known]
+
+    @property
+    def _folder(self) -> Path:
+        return self.cache / "suites"
+
+    def _settings(self, text: str) -> dict[str, Any]:
+        fixed = {"load_seconds": _LOAD_SECONDS, "memory_mb": self.limits.memory_mb, "grading": str(self.grading)}
+        fixed["recursion"] = 1000 - (_EVALPLUS_FRAMES if self.grading is Grading.EVALPLUS else 0)
+        return {"cache": str(self._folder), "numpy": "numpy" in text, **fixed}
+
+    def _job(self, program: Program) -> dict[str, Any]:
+        tests = program.tests
+        job = {"source": program.source, "entry_point": program.entry_point, "seconds": program.seconds}
+        if isinstance(tests, Calls):
+            places = [
+                {"name": s.name, "key": self._key(s, tests.reference, program.entry_point), "oracle": s.oracle, "atol": s.atol}
+                for s in tests.suites
+            ]
+            return {**job, "do": "calls", "suites": places, **self._settings(program.source + tests.reference)}
+        code = {"tests": tests.source, "helpers": tests.helpers, "one_process": tests.one_process}
+        return {**job, "do": "check", **code, **self._settings(program.source + tests.source)}
+
+    def _expected_seconds(self, job: dict[str, Any]) -> float:
+        """What a right program takes; 0 where that is not known."""
+        return sum(self._seconds(place["key"]) for place in job.get("suites", ()))
+
+    def _seconds(self, name: str) -> float:
+        if name not in self._times:
+            self._times[name] = sum(SuiteFiles(self._folder, name).read_times())
+        return self._times[name]
+
+    def _execute(self, jobs: Sequence[dict[str, Any]]) -> Iterator[tuple[int, dict[str, Any]]]:
+        waiting = deque(range(len(jobs)))
+        sessions: list[_Session] = []
+        with contextlib.ExitStack() as stack:
+            if jobs:
+                remove_stale()
+            try:
+                for _ in range(min(self.workers, len(jobs))):
+                    scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="spa-bench-", ignore_cleanup_errors=True))
+                    sessions.append(_Session(self._config(scratch)))
+                    sessions[-1].hand(waiting[0], jobs[waiting.popleft()])
+                while sessions:
+                    for session in _ready(sessions):
+                        index, answer = session.index, session.answer()
+                        if answer is None:
+                            continue
+                        if waiting:
+                            session.hand(waiting[0], jobs[waiting.popleft()])
+                        else:
+                            sessions.remove(session)
+                            session.close()
+                        if "error" in answer:
+                            raise SandboxError(f"the {self.sandbox.name} sandbox did not start: {answer['error']}")
+                        yield index, answer
+            finally:
+                for session in sessions:
+                    session.close()
+
+    def _config(self, scratch: str) -> str:
+        return json.dumps(
+            {
+                "command": self.sandbox.command(self.limits, self.packages, scratch),
+                "cgroup": self.sandbox.cgroup,
+                "inherit_environment": self.sandbox.name == "docker",
+                "limits": asdict(self.limits),
+                "grading": str(self.grading),
+                "scratch": scratch,
+            }
+        )
+
+
+class _Session:
+    """A worker and the program it has. Never blocks: a worker may be slow to read."""
+
+    def __init__(self, config: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-sPc", _START, _PACKAGE, config],
+            bufsize=0,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "PYTHONHASHSEED": "0"},
+            start_new_session=True,  # a ^C reaches the harness alone, which then cleans up
+        )
+        assert self.process.stdin
+        assert self.process.stdout
+        self.to_worker, self.from_worker = self.process.stdin, self.process.stdout
+        for pipe in (self.to_worker, self.from_worker):
+            os.set_blocking(pipe.fileno(), False)
+        self.index, self.unsent, self._answer = -1, b"", b""
+
+    def hand(self, index: int, job: dict[str, Any]) -> None:
+        """Give the idle worker a job."""
+        self.index, self._answer = index, b""
+        self.unsent = json.dumps(job).encode() + b"\n"
+        self.deadline = time.monotonic() + _HANGS_SECONDS
+        self.send()
+
+    def send(self) -> None:
+        """Send what the pipe takes."""
+        with contextlib.suppress(BlockingIOError, BrokenPipeError):  # a broken pipe shows when reading
+            while self.unsent:
+                self.unsent = self.unsent[os.write(self.to_worker.fileno(), self.unsent) :]
+
+    def answer(self) -> dict[str, Any] | None:
+        """The answer to the job in hand, or None while it is not there. Raises SandboxError when the worker is gone."""
+        self.send()
+        chunk = None
+        with contextlib.suppress(BlockingIOError):
+            chunk = os.read(self.from_worker.fileno(), 1 << 16)
+        if chunk == b"":
+            raise SandboxError(f"a grading process ended (status {self.process.wait()}); run the same command again")
+        if chunk is None and time.monotonic() > self.deadline:
+            raise SandboxError(f"a grading process has not answered for {_HANGS_SECONDS:g} s; run the same command again")
+        self._answer += chunk or b""
+        if not self._answer.endswith(b"\n"):
+            return None
+        found: dict[str, Any] = json.loads(self._answer)
+        return found
+
+    def close(self) -> None:
+        """End the worker, and with it its sandbox."""
+        self.to_worker.close()
+        try:
+            self.process.wait(0.05)  # it is idle, and removes its cgroup when its input ends
+        except subprocess.TimeoutExpired:
+            self.process.terminate()
+            try:
+                self.process.wait(5)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        self.from_worker.close()
+
+
+def _ready(sessions: Sequence[_Session]) -> list[_Session]:
+    """Sessions that have something to say, or are late."""
+    with selectors.DefaultSelector() as selector:
+        for session in sessions:
+            selector.register(session.from_worker, selectors.EVENT_READ, session)
+            if session.unsent:
+                selector.register(session.to_worker, selectors.EVENT_WRITE, session)
+        wait = max(0.0, min(session.deadline for session in sessions) - time.monotonic()) + 0.01
+        found = [entry.data for entry, _ in selector.select(wait)]
+    now = time.monotonic()
+    return list(dict.fromkeys([*found, *(s for s in sessions if now > s.deadline)]))

@@ -1,0 +1,118 @@
+"""Suites of calls on disk: their inputs, what the reference returns, and how long it takes on this machine.
+
+A cache folder holds for each suite `KEY.inputs` and `KEY.expected` (frames, below) and `KEY.MACHINE.json` (CPU seconds
+a call). Nothing there is a pickle; a broken file is made anew. The key covers inputs, reference, oracle and Python.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from spa_bench.sandbox.inside import wire
+from spa_bench.types import CallSuite
+
+_MAGIC = b"spa-bench frames 1\n"
+
+
+class FrameFile:
+    """A list of byte strings in one file: a line of magic, a line of JSON, the bytes.
+
+    The JSON has sizes, checksum and which frames are `odd`: values that do not equal themselves (NaN), or are not plain.
+    """
+
+    def __init__(self, path: Path):
+        """Raises ValueError where the file is broken, FileNotFoundError where it is missing."""
+        data = path.read_bytes()
+        head_end = data.find(b"\n", len(_MAGIC))
+        if not data.startswith(_MAGIC) or head_end < 0:
+            raise ValueError(f"{path} holds no frames")
+        head = json.loads(data[len(_MAGIC) : head_end])
+        self._data, self._starts, self._odd = data, [head_end + 1], frozenset(head["odd"])
+        for size in head["sizes"]:
+            self._starts.append(self._starts[-1] + size)
+        if self._starts[-1] != len(data) or zlib.crc32(memoryview(data)[head_end + 1 :]) != head["crc32"]:
+            raise ValueError(f"{path} is broken")
+
+    def __len__(self) -> int:
+        return len(self._starts) - 1
+
+    def __getitem__(self, index: int) -> bytes:
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        return self._data[self._starts[index] : self._starts[index + 1]]
+
+    def equals(self, index: int, data: bytes) -> bool:
+        """Whether `data` is this frame, and equal bytes mean equal values."""
+        same = self.size(index) == len(data) and self._data.startswith(data, self._starts[index])
+        return same and index not in self._odd
+
+    def size(self, index: int) -> int:
+        """Bytes of one frame."""
+        return self._starts[index + 1] - self._starts[index]
+
+
+def write_frames(path: Path, frames: Sequence[bytes], odd: Sequence[int] = ()) -> None:
+    """Replace the file atomically."""
+    blob = b"".join(frames)
+    head = json.dumps({"sizes": [len(f) for f in frames], "crc32": zlib.crc32(blob), "odd": list(odd)}).encode()
+    _replace(path, _MAGIC + head + b"\n" + blob)
+
+
+def _replace(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_name(f"{path.name}.{os.getpid()}.new")
+    new.write_bytes(data)
+    new.replace(path)
+
+
+def key(suite: CallSuite, reference: str, entry_point: str) -> str:
+    """Names the suite's files."""
+    digest = hashlib.blake2b(digest_size=16)
+    parts = [reference, entry_point, suite.oracle, platform.python_version(), suite.identity]
+    digest.update(json.dumps(parts).encode())
+    if not suite.identity:
+        for arguments in suite.inputs():
+            digest.update(wire.encode(list(arguments)))
+    return digest.hexdigest()
+
+
+def machine() -> str:
+    """Names what decides how fast a program runs here: processor, cores and Python."""
+    model = ""
+    if os.path.exists("/proc/cpuinfo"):
+        with open("/proc/cpuinfo") as lines:
+            model = next((line for line in lines if line.startswith("model name")), "")
+    parts = f"{platform.machine()} {model} {os.cpu_count()} {platform.python_version()}"
+    return hashlib.blake2b(parts.encode(), digest_size=6).hexdigest()
+
+
+class SuiteFiles:
+    """Where one suite lies."""
+
+    def __init__(self, cache: Path, name: str):
+        self.inputs = cache / f"{name}.inputs"
+        self.expected = cache / f"{name}.expected"
+        self.times = cache / f"{name}.{machine()}.json"
+
+    def write_inputs(self, suite: CallSuite) -> None:
+        """Write the inputs unless they are there."""
+        if not self.inputs.exists():
+            write_frames(self.inputs, [wire.encode(list(arguments)) for arguments in suite.inputs()])
+
+    def write_times(self, seconds: Sequence[float]) -> None:
+        """Write the reference's CPU seconds a call."""
+        _replace(self.times, json.dumps({"seconds": [round(s, 6) for s in seconds]}).encode())
+
+    def read_times(self) -> list[float]:
+        """The reference's CPU seconds a call. Raises ValueError or FileNotFoundError."""
+        return [float(s) for s in json.loads(self.times.read_bytes())["seconds"]]
+
+    def complete(self) -> bool:
+        """Whether nothing is missing. Content is checked where it is read."""
+        return self.inputs.exists() and self.expected.exists() and self.times.exists()

@@ -1,0 +1,127 @@
+"""Tests that are data: call the function on each input and send back what it returns; expected values are not here.
+
+A frame is a kind, the CPU seconds of the call and a length, then bytes: `O` the value that was returned, as `wire`
+writes it (of a reference `Q` where it does not equal itself, as NaN, or is not plain); the rest ends the program: `N` a
+value that cannot cross, `E` an exception of a call, `P` one before the first call, `X` no such function, `M` out of
+memory, `S` sys.exit. Frames wait in memory that is shared with the zygote, which sends them on when the program is
+killed, and go through the pipe in batches, so that a call costs no system call.
+"""
+
+from __future__ import annotations
+
+import marshal
+import mmap
+import os
+import resource
+import struct
+import sys
+import time
+import types
+from typing import Any
+
+from spa_bench.sandbox.inside import wire
+
+FRAME = struct.Struct("<sdI")
+SHARED = 1 << 18
+_HEADER = struct.Struct("<QdQQ")  # calls begun, CPU time at the last one, bytes that wait, whether they are being sent
+_FLUSH_SECONDS = 0.002
+_ANSWER = 3  # the descriptor
+
+
+def reset(shared: mmap.mmap) -> None:
+    """Before a program starts: nothing of the last one is left."""
+    shared[:] = bytes(SHARED)
+
+
+def progress(shared: mmap.mmap) -> tuple[int, float, bool]:
+    """(calls begun, CPU seconds before the last one, whether it is sending). A program can write anything here."""
+    begun, since, _, sending = _HEADER.unpack_from(shared, 0)
+    return begun, since if since >= 0 else 0.0, bool(sending)
+
+
+def unsent(shared: mmap.mmap) -> memoryview:
+    """Frames that a killed program had finished and not sent, where they lie."""
+    _, _, waiting, sending = _HEADER.unpack_from(shared, 0)
+    size = 0 if sending or waiting > SHARED - _HEADER.size else waiting
+    return memoryview(shared)[_HEADER.size : _HEADER.size + size]
+
+
+def describe(error: BaseException) -> str:
+    """`NameError: what`. Survives any __str__ that the program wrote."""
+    try:
+        return f"{type(error).__name__}: {error}"[:300].removesuffix(": ")
+    except BaseException:
+        return "an exception that cannot be described"
+
+
+def load(source: str, entry_point: str) -> tuple[bytes, Any]:
+    """(b"", the function) of a program, or (kind, message) where it does not get that far."""
+    module = types.ModuleType("__spa_bench__")
+    sys.modules["__spa_bench__"] = module  # dataclasses and pickle look modules up there
+    try:
+        exec(compile(source, "<program>", "exec", dont_inherit=True), vars(module))
+        found = vars(module).get(entry_point, module)
+        return (b"X", f"{entry_point} is not defined") if found is module else (b"", found)
+    except SystemExit:
+        return b"S", "SystemExit before its tests were done"
+    except MemoryError:
+        return b"M", "MemoryError"
+    except BaseException as error:
+        return b"P", describe(error)
+
+
+def run(payload: dict[str, str], inputs: list[Any], shared: mmap.mmap, collect: bool) -> None:
+    """Be the program. `collect` goes on after a value that cannot cross (for references)."""
+    # bound before the program can replace them
+    clock, encode, write, frame, begin = time.process_time, wire.encode, os.write, FRAME.pack, _HEADER.pack_into
+    room, base = SHARED - _HEADER.size, _HEADER.size
+    waiting, sent_at = 0, 0.0
+    make_room = resource.setrlimit
+    ceiling = (resource.getrlimit(resource.RLIMIT_AS)[1],) * 2
+
+    def send(data: Any) -> None:
+        while data:
+            data = data[write(_ANSWER, data) :]
+
+    going_on = (b"O", b"Q", b"N") if collect else (b"O",)
+    kind, found = load(payload["source"], payload["entry_point"])
+    if kind:
+        make_room(resource.RLIMIT_AS, ceiling)
+        send(frame(kind, clock(), len(found.encode("utf-8", "replace"))) + found.encode("utf-8", "replace"))
+        return
+    for number, arguments in enumerate(inputs, 1):
+        start = clock()
+        begin(shared, 0, number, start, waiting, 0)
+        kind, measured = b"O", 0.0
+        try:
+            value = found(*arguments)
+            measured = clock() if collect else 0.0
+            data = encode(value)
+            if collect and marshal.loads(data) != value:
+                kind = b"Q"
+        except wire.WireError as error:
+            kind, data = b"N", describe(error).encode()
+        except SystemExit:
+            kind, data = b"S", b"SystemExit before its tests were done"
+        except MemoryError:
+            make_room(resource.RLIMIT_AS, ceiling)
+            kind, data = b"M", b"MemoryError"
+        except BaseException as error:
+            kind, data = b"E", describe(error).encode("utf-8", "replace")
+        end = measured or clock()
+        data = frame(kind, end - start, len(data)) + data
+        fits = waiting + len(data) <= room
+        if fits:
+            shared[base + waiting : base + waiting + len(data)] = data
+            waiting += len(data)
+        last = number == len(inputs) or kind not in going_on
+        if fits and not last and end - sent_at < _FLUSH_SECONDS:
+            continue
+        begin(shared, 0, number, start, 0, 1)
+        send(shared[base : base + waiting])
+        if not fits:
+            send(memoryview(data))
+        waiting, sent_at = 0, end
+        begin(shared, 0, number + 1, clock(), 0, 0)
+        if last:
+            return

@@ -1,0 +1,278 @@
+"""Tests that are code: `check(candidate)` runs in a judge process, the program in another one, plain data between them.
+
+`candidate` is a proxy in the judge: arguments, what became of them, results and exceptions cross as `wire` writes them.
+What cannot cross (see README of the sandbox in docs/security.md) ends the test with the verdict `unproxied`: a
+function, a generator or an object of the program's own class, as argument or result. `in_one_process` runs tests and
+program together, for cards that allow it; such a program can read the tests and cheat.
+"""
+
+from __future__ import annotations
+
+import builtins
+import json
+import os
+import struct
+import sys
+from typing import Any, NoReturn
+
+from spa_bench.sandbox.inside import calls, wire
+
+_ANSWER, _TO, _FROM = 3, 5, 6  # descriptors of the judge
+_REQUESTS, _REPLIES = 5, 6  # of the candidate
+_HEAD = struct.Struct("<sI")
+_MOST = 1 << 26  # bytes of one reply
+_ENDS = {b"P": "raised", b"X": "raised", b"S": "crashed", b"M": "memory", b"N": "unproxied"}
+
+
+class _Over(BaseException):
+    """The program cannot go on. No test can swallow it but one that catches BaseException, and then it comes again."""
+
+    def __init__(self, verdict: str, message: str):
+        self.verdict, self.message = verdict, message
+
+
+class _Candidate:
+    """The program behind its proxy."""
+
+    def __init__(self) -> None:
+        self.last = ""  # the arguments of the last call
+        self.over: _Over | None = None
+
+    def ready(self) -> None:
+        """Wait until the program is loaded. Raises _Over when it cannot be."""
+        self._receive()
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self.over:
+            raise self.over
+        self.last = _call_text(args, kwargs)
+        self._ask(self._encode((list(args), kwargs)))
+        kind, data = self._receive()
+        error, result, after = self._read(kind, data)
+        if error:
+            raise error
+        if after is not None:
+            _update(list(args), after[0])
+            _update(kwargs, after[1])
+        return result
+
+    def _ask(self, request: bytes) -> None:
+        try:
+            _send(_TO, b"C", request)
+        except OSError:  # it has closed its end, or is gone
+            self._end("gone", "")
+
+    def _read(self, kind: bytes, data: bytes) -> tuple[BaseException | None, Any, Any]:
+        """(exception to raise, result, arguments after the call or None) of a reply, which may be anything."""
+        try:
+            result, after = wire.decode(data)
+            if kind == b"E":
+                names, arguments, text = result
+                return _exception(names, arguments, str(text)), None, None
+            self._crossed(result, "returned")
+            if after is None:
+                return None, wire.natural(result), None
+            arguments, keywords = wire.natural(after)
+            return None, wire.natural(result), (list(arguments), dict(keywords))
+        except Exception as error:  # all of it is the program's doing; _Over is no Exception
+            self._end("crashed", f"answered nonsense ({error})")
+
+    def _encode(self, request: Any) -> bytes:
+        try:
+            data = wire.encode(request)
+        except wire.WireError as error:
+            self._end("unproxied", f"an argument cannot cross: {error}")
+        self._crossed(wire.decode(data), "an argument is")
+        return data
+
+    def _crossed(self, value: Any, what: str) -> None:
+        for foreign in wire.foreigners(value):
+            if foreign.kind in ("opaque", "ndarray"):
+                self._end("unproxied", f"{what} {foreign.name}, which cannot cross between program and tests")
+
+    def _receive(self) -> tuple[bytes, bytes]:
+        try:
+            kind, size = _HEAD.unpack(_exactly(_FROM, _HEAD.size))
+            if size > _MOST:
+                self._end("wrong", f"answered with more than {_MOST >> 20} MB")
+            data = _exactly(_FROM, size)
+        except (EOFError, OSError):
+            self._end("gone", "")
+        if kind in _ENDS:
+            self._end(_ENDS[kind], data.decode("utf-8", "replace")[:300])
+        return kind, data
+
+    def _end(self, verdict: str, message: str) -> NoReturn:
+        self.over = _Over(verdict, message)
+        raise self.over
+
+
+def judge(job: dict[str, Any]) -> None:
+    """Run the tests against the program in the other process."""
+    program = _Candidate()
+
+    def candidate(*args: Any, **kwargs: Any) -> Any:
+        return program(*args, **kwargs)
+
+    candidate.__name__ = candidate.__qualname__ = job["entry_point"]
+    try:
+        program.ready()
+        verdict, message = _tests(job, _helpers(job), candidate)
+    except _Over:
+        verdict, message = "", ""
+    if program.over:
+        verdict, message = program.over.verdict, program.over.message
+    _report(verdict, message, program.last)
+
+
+def candidate(job: dict[str, Any]) -> None:
+    """Be the program: answer calls until the judge ends."""
+    exactly, send, encode, decode, natural = _exactly, _send, wire.encode, wire.decode, wire.natural
+    kind, found = calls.load(job["source"], job["entry_point"])
+    if kind:
+        return send(_REPLIES, kind, found.encode("utf-8", "replace"))
+    send(_REPLIES, b"R", b"")
+    while True:
+        try:
+            request = exactly(_REQUESTS, _HEAD.unpack(exactly(_REQUESTS, _HEAD.size))[1])
+        except EOFError:
+            return
+        given = natural(decode(request))
+        kind = b"O"
+        try:
+            result = found(*given[0], **given[1])
+            after = encode(given)
+            data = encode((result, None if after == request else given))
+        except wire.WireError as error:
+            kind, data = b"N", str(error).encode()
+        except SystemExit:
+            kind, data = b"S", b"SystemExit before its tests were done"
+        except MemoryError:
+            kind, data = b"M", b"MemoryError"
+        except BaseException as error:
+            kind, data = b"E", encode((_parts(error), None))
+        send(_REPLIES, kind, data)
+
+
+def in_one_process(job: dict[str, Any]) -> None:
+    """Run program and tests together."""
+    kind, found = calls.load(job["source"], job["entry_point"])
+    if kind:
+        return _report(_ENDS[kind], found, "")
+    scope = dict(vars(sys.modules["__spa_bench__"]))
+    _report(*_tests(job, scope, found), "")
+
+
+def _helpers(job: dict[str, Any]) -> dict[str, Any]:
+    """The names that tests may use beside the candidate: those of the prompt and the reference solution."""
+    scope: dict[str, Any] = {"__name__": "__tests__"}
+    if job["helpers"]:
+        try:
+            exec(compile(job["helpers"], "<helpers>", "exec", dont_inherit=True), scope)
+        except Exception:  # a prompt that is no program by itself; a test that needs its names will say so
+            scope = {"__name__": "__tests__"}
+    return scope
+
+
+def _tests(job: dict[str, Any], scope: dict[str, Any], candidate: Any) -> tuple[str, str]:
+    """Verdict and message."""
+    scope[job["entry_point"]] = candidate
+    testing = False
+    try:
+        exec(compile(job["tests"], "<tests>", "exec", dont_inherit=True), scope)
+        testing = True
+        scope["check"](candidate)
+        return "passed", ""
+    except AssertionError as error:
+        return ("wrong" if testing else "raised"), calls.describe(error) + _place(error, job["tests"])
+    except SystemExit:
+        return "crashed", "SystemExit before its tests were done"
+    except MemoryError:
+        return "memory", "MemoryError"
+    except _Over:
+        raise
+    except BaseException as error:
+        return "raised", calls.describe(error)
+
+
+def _place(error: BaseException, tests: str) -> str:
+    """` at: ` and the line of the tests that failed."""
+    at, trace = "", error.__traceback__
+    while trace:
+        if trace.tb_frame.f_code.co_filename == "<tests>":
+            at = " at: " + tests.split("\n")[trace.tb_lineno - 1].strip()
+        trace = trace.tb_next
+    return at
+
+
+def _report(verdict: str, message: str, call: str) -> None:
+    data = json.dumps({"verdict": verdict, "message": message[:500], "call": call}).encode()
+    os.write(_ANSWER, calls.FRAME.pack(b"J", 0.0, len(data)) + data)
+
+
+def _parts(error: BaseException) -> Any:
+    """(names of its classes, plain arguments, text): what crosses of an exception."""
+    names = [kind.__name__ for kind in type(error).__mro__]
+    plain = [a for a in error.args if type(a) in (str, int, float, bool, type(None))]
+    return names, plain, calls.describe(error)
+
+
+def _exception(names: Any, arguments: Any, text: str) -> BaseException:
+    """The exception as the tests see it: of the nearest class that Python itself has."""
+    for name in names:
+        kind = getattr(builtins, name, None) if isinstance(name, str) else None
+        if isinstance(kind, type) and issubclass(kind, Exception):
+            try:
+                error: BaseException = kind(*arguments)
+            except Exception:
+                error = Exception(text)
+            return error
+    return Exception(text)
+
+
+def _update(old: Any, new: Any) -> None:
+    """Change `old` in place to what the program made of it, as a call in one process would have."""
+    if type(old) is not type(new):
+        return
+    if isinstance(old, list):
+        old[:] = [_updated(old[i], item) if i < len(old) else item for i, item in enumerate(new)]
+    elif isinstance(old, dict):
+        fresh = {key: _updated(old[key], item) if key in old else item for key, item in new.items()}
+        old.clear()
+        old.update(fresh)
+    elif isinstance(old, set | bytearray):
+        old.clear()
+        old.update(new) if isinstance(old, set) else old.extend(new)
+    elif isinstance(old, tuple):
+        for mine, theirs in zip(old, new, strict=False):
+            _update(mine, theirs)
+
+
+def _updated(old: Any, new: Any) -> Any:
+    """`old` itself where it can be changed in place, else `new`."""
+    if type(old) is type(new) and isinstance(old, list | dict | set | bytearray | tuple):
+        _update(old, new)
+        return old if not isinstance(old, tuple) or old == new else new
+    return new
+
+
+def _call_text(args: Any, kwargs: Any) -> str:
+    parts = [wire.short(a) for a in args] + [f"{k}={wire.short(v)}" for k, v in kwargs.items()]
+    return ", ".join(parts)[:300]
+
+
+def _send(descriptor: int, kind: bytes, data: bytes) -> None:
+    data = _HEAD.pack(kind, len(data)) + data
+    while data:
+        data = data[os.write(descriptor, data) :]
+
+
+def _exactly(descriptor: int, size: int) -> bytes:
+    parts = []
+    while size:
+        part = os.read(descriptor, min(size, 1 << 20))
+        if not part:
+            raise EOFError
+        parts.append(part)
+        size -= len(part)
+    return b"".join(parts)

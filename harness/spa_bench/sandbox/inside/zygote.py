@@ -1,0 +1,393 @@
+"""The first process inside a sandbox: forks a warmed child for each program, relays what it says, and ends it.
+
+Started as `python -sPSBc BOOT FOLDER SETTINGS` (see sandbox/base.py). Commands come on stdin, each a length and a
+marshalled dict; they are trusted. Answers go to stdout, each a kind, a length and bytes: `H` hello, `D` what the
+child wrote, `E` how it ended. Programs, tests and results pass through without ever being in this process' memory
+(splice), as every later child begins as a copy of it. A child has a pipe each way and nothing else; it cannot make
+processes, so when it is killed nothing of it is left. Time is counted as CPU time of the child, read from its clock,
+so that a busy machine does not turn right answers wrong; a program that sleeps is ended by the clock on the wall.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import gc
+import importlib
+import importlib.util
+import json
+import marshal
+import mmap
+import os
+import random
+import select
+import shutil
+import signal
+import site
+import struct
+import sys
+import termios
+import time
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from spa_bench.sandbox.inside import calls, guard, judge
+
+WARM = "bisect collections copy dataclasses datetime decimal enum fractions functools hashlib heapq itertools json math"
+WARM += " operator random re statistics string typing"
+TICK = 0.02  # seconds between looks at a running program
+PATIENCE = 4  # seconds by the clock that a program gets for each second of CPU, and one more
+KEPT_SUITES = 4
+_READ = 1 << 20
+
+
+def main(folder: str, settings_json: str) -> None:
+    """Answer commands until stdin ends."""
+    settings = json.loads(settings_json)
+    commands, answers = _channels()
+    signal.signal(signal.SIGINT, signal.SIG_IGN if os.getpid() != 1 else signal.SIG_DFL)
+    wake, waker = os.pipe()
+    for end in (wake, waker, commands, answers):
+        os.set_inheritable(end, False)
+    os.set_blocking(wake, False)
+    os.set_blocking(waker, False)
+    signal.set_wakeup_fd(waker)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    sys.path[:] = [path for path in sys.path if path and path != folder]
+    sys.meta_path.append(_Packages(settings["packages"]))
+    if settings["site"]:
+        site.main()
+    os.environ.clear()
+    _warm()
+    hello = {"python": sys.version.split()[0], "pid": os.getpid(), **_restrict(settings)}
+    zygote = Zygote(settings, commands, answers, wake)
+    gc.collect()
+    gc.freeze()
+    zygote.send(b"H", json.dumps(hello).encode())
+    zygote.serve()
+
+
+def _channels() -> tuple[int, int]:
+    """(commands, answers): stdin and stdout moved away, so that a program finds only the null device there."""
+    commands, answers = os.dup(0), os.dup(1)
+    null = os.open(os.devnull, os.O_RDWR)
+    for standard in (0, 1, 2):
+        os.dup2(null, standard)
+    os.close(null)
+    return commands, answers
+
+
+class _Packages:
+    """Finds the packages that programs may import, without looking through the folders that hold them."""
+
+    def __init__(self, paths: list[str]):
+        self.paths = {os.path.basename(path).partition(".")[0]: path for path in paths if not path.endswith(".libs")}
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
+        """As importlib.abc.MetaPathFinder says."""
+        found = self.paths.get(name) if path is None else None
+        if found is None:
+            return None
+        if os.path.isdir(found):
+            found, inner = f"{found}/__init__.py", [found]
+            return importlib.util.spec_from_file_location(name, found, submodule_search_locations=inner)
+        return importlib.util.spec_from_file_location(name, found)
+
+
+def _warm() -> None:
+    for name in WARM.split():
+        importlib.import_module(name)
+    site.setquit()  # programs may call exit(); the interpreter runs without the site module
+    site.sethelper()
+    sys.argv[:] = [""]
+
+
+def _restrict(settings: dict[str, Any]) -> dict[str, Any]:
+    """Take from this process, and all it forks, what no program needs; says which layers hold."""
+    layers: dict[str, Any] = {"seccomp": False, "landlock": 0}
+    guard.hide()
+    if settings["die_with_parent"]:
+        guard.die_with_parent()
+    if settings["drop_capabilities"]:
+        guard.drop_capabilities()
+    if settings["landlock"] is not None:
+        layers["landlock"] = guard.landlock(settings["landlock"], [os.devnull])
+    if settings["seccomp"]:
+        guard.install(guard.base_filter(writes=bool(settings["scratch"])))
+        layers["seccomp"] = True
+    return layers
+
+
+class Zygote:
+    """Holds the suites it was given; runs one program at a time."""
+
+    def __init__(self, settings: dict[str, Any], commands: int, answers: int, wake: int):
+        self.settings, self.commands, self.answers, self.wake = settings, commands, answers, wake
+        self.suites: dict[str, tuple[list[Any], list[float]]] = {}
+        self.shared = mmap.mmap(-1, calls.SHARED)
+        self.scratch = settings["scratch"]
+        self.kept = set(os.listdir(self.scratch)) if self.scratch else set()  # an interpreter may live in /tmp
+
+    def serve(self) -> NoReturn:
+        """Run what is asked for, one after the other."""
+        while True:
+            message = self._command()
+            if message["do"] == "suite":
+                while len(self.suites) >= KEPT_SUITES:
+                    del self.suites[next(iter(self.suites))]
+                self.suites[message["suite"]] = ([marshal.loads(f) for f in message["frames"]], message["limits"])
+                gc.freeze()
+            elif message["do"] != "stop":  # that came too late
+                self._run(message)
+
+    def _command(self) -> Any:
+        size = struct.unpack("<I", self._exactly(4))[0]
+        return marshal.loads(self._exactly(size))
+
+    def _exactly(self, size: int) -> bytes:
+        parts = []
+        while size:
+            part = os.read(self.commands, min(size, _READ))
+            if not part:
+                os._exit(0)
+            parts.append(part)
+            size -= len(part)
+        return b"".join(parts)
+
+    def send(self, kind: bytes, data: bytes) -> None:
+        """One answer to the grader."""
+        self._write(kind + struct.pack("<I", len(data)) + data)
+
+    def _write(self, data: bytes | memoryview) -> None:
+        while data:
+            data = data[os.write(self.answers, data) :]
+
+    def _run(self, job: dict[str, Any]) -> None:
+        if job["numpy"]:  # import it once, not once a program
+            with contextlib.suppress(ImportError):
+                importlib.import_module("numpy")
+        run = _Run(self, self.suites[job["suite"]][1] if job["do"] == "calls" else [], job)
+        run.start(self._children(job))
+        end = run.watch()
+        self._clean()
+        self.send(b"E", json.dumps(end).encode())
+
+    def _children(self, job: dict[str, Any]) -> list[tuple[list[int], Callable[[Any], None]]]:
+        """For each process of the job: descriptors of its own, and what it does with its part of the payload."""
+        if job["do"] == "calls":
+            inputs = self.suites[job["suite"]][0]
+            return [([], lambda payload: calls.run(payload, inputs, self.shared, job["collect"]))]
+        if job["do"] == "one process":
+            return [([], judge.in_one_process)]
+        to_candidate, to_judge = os.pipe(), os.pipe()
+        return [([to_candidate[1], to_judge[0]], judge.judge), ([to_candidate[0], to_judge[1]], judge.candidate)]
+
+    def pass_on(self, size: int, target: int) -> None:
+        """Move so many bytes of the commands to a child, or away when it has gone."""
+        while size:
+            try:
+                moved = os.splice(self.commands, target, min(size, _READ))
+            except BrokenPipeError:
+                null = os.open(os.devnull, os.O_WRONLY)
+                self.pass_on(size, null)
+                os.close(null)
+                return
+            if not moved:
+                os._exit(0)
+            size -= moved
+
+    def relay(self, pipe: int) -> bool:
+        """Move what waits in the pipe to the grader; False when nothing does."""
+        size = waiting = _waiting(pipe)
+        if waiting:
+            self._write(b"D" + struct.pack("<I", waiting))
+        while size:
+            try:
+                size -= os.splice(pipe, self.answers, size)
+            except BlockingIOError:
+                select.select([], [self.answers], [])
+                if not _waiting(pipe):  # the program has read its own answer: it gets zeros in its place
+                    self._write(bytes(size))
+                    break
+        return bool(waiting)
+
+    def relay_bytes(self, data: memoryview) -> None:
+        """Move bytes of shared memory to the grader."""
+        self._write(b"D" + struct.pack("<I", len(data)))
+        self._write(data)
+
+    def child(self, descriptors: list[int], act: Callable[[Any], None], job: dict[str, Any]) -> NoReturn:
+        """Become a process that runs a program. Its descriptors: null as 0 to 2, then answer, payload and its own."""
+        leave = os._exit
+        try:
+            signal.set_wakeup_fd(-1)
+            for number in (signal.SIGCHLD, signal.SIGINT):
+                signal.signal(number, signal.SIG_DFL)
+            os.setsid()
+            guard.die_with_parent()
+            for place, descriptor in enumerate(descriptors, 40):  # out of the way of those below
+                os.dup2(descriptor, place)
+            for place in range(len(descriptors)):
+                os.dup2(40 + place, 3 + place)
+            os.closerange(3 + len(descriptors), 256)
+            payload = marshal.loads(_all(4))
+            os.close(4)
+            os.chdir(self._folder())
+            random.seed(0)
+            sys.setrecursionlimit(job["recursion"])
+            limits = self.settings["limits"]
+            threads = limits["threads"] if self.settings["alone"] else None
+            guard.limit(job["memory_mb"], limits["file_mb"], job["cpu_seconds"], threads)
+            if self.settings["seccomp"]:
+                guard.install(guard.child_filter(os.getpid()))
+            act(payload)
+            leave(0)
+        finally:
+            leave(71)
+
+    def _folder(self) -> str:
+        if not self.scratch:
+            return "/"
+        if self.settings["alone"]:
+            return str(self.scratch)
+        folder = f"{self.scratch}/{os.getpid()}"
+        os.mkdir(folder)
+        return folder
+
+    def _clean(self) -> None:
+        # what cannot be removed raises, which ends this sandbox: better than showing it to the next program
+        for entry in set(os.listdir(self.scratch)) - self.kept if self.scratch else ():
+            path = os.path.join(self.scratch, entry)
+            shutil.rmtree(path) if os.path.isdir(path) and not os.path.islink(path) else os.unlink(path)
+
+
+class _Run:
+    """One program at work: its processes, and how long they may."""
+
+    def __init__(self, zygote: Zygote, limits: list[float], job: dict[str, Any]):
+        self.zygote, self.limits, self.job = zygote, limits, job
+        self.pids: list[int] = []
+        self.pipe = -1
+        self.ended: dict[int, int] = {}
+        self.call, self.call_began = 0, time.monotonic()
+        self.began = self.call_began
+
+    def start(self, children: list[tuple[list[int], Callable[[Any], None]]]) -> None:
+        """Fork the processes and hand each its payload; the first one answers."""
+        calls.reset(self.zygote.shared)
+        self.pipe, answer = os.pipe()
+        os.set_blocking(self.pipe, False)
+        null = os.open(os.devnull, os.O_WRONLY)
+        payloads = []
+        for place, (own, act) in enumerate(children):
+            theirs, ours = os.pipe()
+            pid = os.fork()
+            if not pid:
+                os.close(ours)
+                self.zygote.child([null if place else answer, theirs, *own], act, self.job)
+            self.pids.append(pid)
+            os.close(theirs)
+            payloads.append(ours)
+        for descriptor in {answer, null, *(d for own, _ in children for d in own)}:
+            os.close(descriptor)
+        for size, target in zip(self.job["sizes"], payloads, strict=True):
+            self.zygote.pass_on(size, target)
+            os.close(target)
+
+    def watch(self) -> dict[str, Any]:
+        """Relay until the program is over, past a limit, or no longer wanted; how that was."""
+        poll = select.poll()
+        for descriptor in (self.pipe, self.zygote.wake, self.zygote.commands):
+            poll.register(descriptor, select.POLLIN)
+        why, looked = "", time.monotonic()
+        while not why:
+            for descriptor, _ in poll.poll(TICK * 1000):
+                if descriptor == self.pipe:
+                    if not self.zygote.relay(self.pipe):
+                        poll.unregister(self.pipe)
+                elif descriptor == self.zygote.wake:
+                    os.read(self.zygote.wake, 512)
+                    why = why or self._reap()
+                else:
+                    self.zygote._command()  # "stop" is all that can come now
+                    why = "stopped"
+            now = time.monotonic()
+            if not why and now - looked >= TICK:
+                why, looked = self._overdue(now), now
+        return self._finish(why)
+
+    def _reap(self) -> str:
+        """Note which processes have ended; the job is over with the first one."""
+        for pid in self.pids:
+            if pid not in self.ended:
+                found, status = os.waitpid(pid, os.WNOHANG)
+                if found:
+                    self.ended[pid] = os.waitstatus_to_exitcode(status)
+        return "exit" if self.pids[0] in self.ended else ""
+
+    def _overdue(self, now: float) -> str:
+        """ "timeout" when the call in hand, or the whole program, has used up its time."""
+        used = sum(_cpu(pid) for pid in self.pids if pid not in self.ended)
+        call, since, flushing = calls.progress(self.zygote.shared)
+        if call != self.call:
+            self.call, self.call_began = call, now
+        total = self.job["cpu_seconds"]
+        if used > total or now - self.began > PATIENCE * total + 1:
+            return "timeout"
+        if 0 < call <= len(self.limits) and not flushing:
+            allowed = self.limits[call - 1]
+            if used - since > allowed or now - self.call_began > PATIENCE * allowed + 1:
+                return "timeout"
+        elif not call and (used > self.job["seconds"] or now - self.began > PATIENCE * self.job["seconds"] + 1):
+            return "timeout"
+        return ""
+
+    def _finish(self, why: str) -> dict[str, Any]:
+        """Kill and reap all processes, relay what is left, say how it ended."""
+        self._reap()  # before they are killed: who ended by itself?
+        own = dict(self.ended)
+        cpu = sum(_cpu(pid) for pid in self.pids if pid not in self.ended)
+        with contextlib.suppress(OSError):
+            if self.zygote.settings["alone"]:
+                os.kill(-1, signal.SIGKILL)
+        for pid in self.pids:
+            with contextlib.suppress(OSError):
+                os.killpg(pid, signal.SIGKILL)
+            if pid not in self.ended:
+                with contextlib.suppress(OSError):
+                    os.kill(pid, signal.SIGKILL)  # it may not have a group yet
+                os.waitpid(pid, 0)
+        with contextlib.suppress(ChildProcessError):
+            while self.zygote.settings["alone"]:
+                os.waitpid(-1, 0)
+        if why != "stopped":
+            self._relay_rest()
+        os.close(self.pipe)
+        status = [own.get(pid) for pid in self.pids]
+        return {"why": why, "status": status, "call": max(0, calls.progress(self.zygote.shared)[0] - 1), "cpu": cpu}
+
+    def _relay_rest(self) -> None:
+        while self.zygote.relay(self.pipe):
+            pass
+        if rest := calls.unsent(self.zygote.shared):
+            self.zygote.relay_bytes(rest)
+            rest.release()
+
+
+def _waiting(pipe: int) -> int:
+    """Bytes that can be read from a pipe now."""
+    return int(struct.unpack("i", fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)))[0])
+
+
+def _all(descriptor: int) -> bytes:
+    parts = []
+    while part := os.read(descriptor, _READ):
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _cpu(pid: int) -> float:
+    """CPU seconds of a child, all its threads together; 0 once it is gone."""
+    with contextlib.suppress(OSError):
+        return time.clock_gettime((~pid << 3) | 2)  # as clock_getcpuclockid(3) makes it
+    return 0.0
