@@ -32,7 +32,7 @@ def _isolated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No test reads or leaves anything in the user's caches, and none reaches the network."""
     monkeypatch.setenv("SPA_BENCH_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # for the processes that a test starts
-    for name in ("HUMANEVAL_OVERRIDE_PATH", "SPA_BENCH_DATA"):
+    for name in ("HUMANEVAL_OVERRIDE_PATH", "MBPP_OVERRIDE_PATH", "SPA_BENCH_DATA"):
         monkeypatch.delenv(name, raising=False)
 
 

@@ -398,3 +398,55 @@ def test_the_console_script_ends_with_the_exit_code(tmp_path: Path):
 def test_the_version_is_printed(call: Call):
     done = call("--version")
     assert (done.code, done.out) == (0, f"spa-bench {__version__}\n")
+
+
+# grading -------------------------------------------------------------------------------------------------------------
+
+
+def test_grading_is_in_the_spec_and_makes_another_run(score: Call, tmp_path: Path):
+    for grading in ("default", "evalplus"):
+        assert score(GOOD, "--grading", grading).code == 0
+    specs = [json.loads((path / "spec.json").read_text()) for path in (tmp_path / "runs").iterdir()]
+    assert sorted(spec["grading"] for spec in specs) == ["default", "evalplus"]
+
+
+def test_grading_by_unknown_rules_is_one_line(score: Call, tmp_path: Path):
+    assert "argument --grading: invalid choice: 'openai'" in score(GOOD, "--grading", "openai").error()
+    assert not (tmp_path / "runs").exists()
+
+
+def test_show_prints_the_first_failing_call(score: Call, call: Call, tmp_path: Path):
+    score([{"task_id": "three/add", "completion": "    return a - b\n"}, *GOOD[1:]])
+    [path] = (tmp_path / "runs").iterdir()
+    out = call("show", path, "--problem", "three/add").out
+    assert "AssertionError at: assert candidate(1, 2) == 3" in out
+    assert "first failing call: (1, 2)" in out
+
+
+@pytest.mark.parametrize(
+    ("one_process", "mark", "said"),
+    [
+        ("false", "unproxied", "1 refused: values cannot cross between program and tests (docs/security.md)"),
+        ("true", "one process", "1 judged in one process with the tests, which a program could cheat"),
+    ],
+)
+def test_marks_are_counted_in_the_summary_and_in_the_metrics(
+    one_process: str, mark: str, said: str, score: Call, call: Call, tmp_path: Path
+):
+    number = (
+        "    class Number(object):\n        def __eq__(self, other):\n            return other == a + b\n    return Number()\n"
+    )
+    done = score([{"task_id": "three/add", "completion": number}, *GOOD[1:]], "--set", f"task.one_process={one_process}")
+    assert done.code == 0, done.err
+    assert f"; {said}  (" in done.out.splitlines()[-1]
+    [path] = (tmp_path / "runs").iterdir()
+    assert json.loads((path / "metrics.json").read_text())["marks"] == {mark: 1}
+    assert mark in call("show", path, "--problem", "three/add").out
+
+
+def test_a_run_without_marks_says_nothing_of_them(score: Call, tmp_path: Path):
+    done = score(GOOD)
+    [path] = (tmp_path / "runs").iterdir()
+    assert json.loads((path / "metrics.json").read_text())["marks"] == {}
+    assert "one process" not in done.out
+    assert "cannot cross" not in done.out

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from spa_bench.tasks.code import CodeTask
 
 _EMBEDDED = "embedded"
+_MARKS = {  # what a grade's mark means, in a summary
+    "one process": "judged in one process with the tests, which a program could cheat",
+    "unproxied": "refused: values cannot cross between program and tests (docs/security.md)",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -407,6 +411,7 @@ def _summary(folders: Sequence[RunFolder], *, as_json: bool) -> None:
             for k, what in (("length", "cut by the length limit"), ("skipped", "skipped: the prompt does not fit the context"))
             if finish.get(k)
         ]
+        odd += [f"{count} {_MARKS[mark]}" for mark, count in content.get("marks", {}).items()]
         print(f"{row.sampler}, seed {folder.spec['seed']}: {verdicts}{'; ' + '; '.join(odd) if odd else ''}  ({folder.path})")
 
 

@@ -6,6 +6,7 @@ import datetime
 import importlib.metadata
 import platform
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -197,12 +198,9 @@ def measure(folder: RunFolder, task: Task) -> dict[str, Any]:
         folder.read_json("divergence.json"),
     )
     values = per_problem(samples)
-    verdicts: dict[str, int] = {}
-    for result in grades.values():
-        verdicts[str(result.verdict)] = verdicts.get(str(result.verdict), 0) + 1
-    finishes: dict[str, int] = {}
-    for record in records.values():
-        finishes[record.finish] = finishes.get(record.finish, 0) + 1
+    verdicts = Counter(str(result.verdict) for result in grades.values())
+    marks = Counter(result.mark for result in grades.values() if result.mark)
+    finishes = Counter(record.finish for record in records.values())
     first = next(iter(samples.values()))
     return {
         "n": spec["n"],
@@ -211,6 +209,7 @@ def measure(folder: RunFolder, task: Task) -> dict[str, Any]:
         "problems": list(samples),
         "sandboxes": folder.read_json("sandboxes.json"),
         "verdicts": dict(sorted(verdicts.items())),
+        "marks": dict(sorted(marks.items())),
         "finish": dict(sorted(finishes.items())),
         "values": values,
         "estimates": {name: asdict(e) for name, e in estimates({m: [v] for m, v in values.items()}).items()},

@@ -50,13 +50,20 @@ def side_by_side(records: Sequence[Record], grades: dict[Key, Grade], width: int
             lines = [
                 w for line in _safe(r.graded).split("\n") for w in (textwrap.wrap(line, cell, drop_whitespace=False) or [""])
             ]
-            if found and found.message:
-                lines += ["", *textwrap.wrap(_safe(found.message), cell)]
+            for text in _details(found) if found else ():
+                lines += ["", *textwrap.wrap(_safe(text), cell)]
             bodies.append(lines)
         height = max(map(len, bodies))
         rows = [heads, ["-" * len(h) for h in heads], *[[b[i] if i < len(b) else "" for b in bodies] for i in range(height)]]
         blocks.append("\n".join(" | ".join(c.ljust(cell) for c in row).rstrip() for row in rows))
     return "\n\n".join(blocks)
+
+
+def _details(grade: Grade) -> list[str]:
+    """Why it failed, the first call that did, and what is odd about the verdict."""
+    where = f"{grade.suite} tests, " if grade.suite else ""
+    texts = [grade.message, f"{where}first failing call: ({grade.call})" if grade.call else "", grade.mark]
+    return [text for text in texts if text]
 
 
 def _counts(records: Sequence[Record], grades: dict[Key, Grade]) -> tuple[int, int, int, str]:

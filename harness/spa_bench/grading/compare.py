@@ -15,6 +15,7 @@ answers have an oracle of their own.
 from __future__ import annotations
 
 import math
+import re
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -23,6 +24,7 @@ from spa_bench.grading.base import Grading
 from spa_bench.sandbox.inside import wire
 
 _FLOAT_ATOL = 1e-6
+_DTYPE = re.compile(r"[<>|=]([biuf][1248]|c8|c16|f2)")  # of arrays that are made here
 
 
 def is_floats(value: Any) -> bool:
@@ -35,40 +37,57 @@ def is_floats(value: Any) -> bool:
 def is_right(answer: Any, expected: Any, arguments: Any, *, oracle: str, atol: float, grading: Grading) -> bool:
     """Whether `answer` (of wire.decode) may be returned for `arguments`. Never raises: what cannot be compared is wrong.
 
-    `atol` is the problem's tolerance, already raised for floats (see `tolerance`).
+    `atol` is the problem's tolerance (see `leaked`); for floats it is at least 1e-6.
     """
     try:
-        plain = wire.natural(answer)
+        value = _real(answer) if grading is Grading.EVALPLUS else _real(answer, scalars=False)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             if oracle == "poly":
-                return grading is Grading.DEFAULT and abs(_poly(arguments[0], plain)) <= atol
-            equal = _equal(answer, plain, expected, grading)
-            equal = ORACLES[oracle](equal, plain, expected, arguments, atol)
+                return grading is Grading.DEFAULT and abs(_poly(arguments[0], value)) <= atol
+            equal = bool(value == expected) or (grading is Grading.DEFAULT and _both_nan(value, expected))
+            equal = ORACLES[oracle](equal, value, expected, arguments, atol)
+            atol = _FLOAT_ATOL if atol == 0 and is_floats(expected) else atol
             if equal or atol == 0:
                 return bool(equal)
-            kind = type(plain) if grading is Grading.DEFAULT else type(answer)
-            if kind is not type(expected):
+            if type(value) is not type(expected) or (grading is Grading.EVALPLUS and _is_subclass(answer)):
                 return False
-            if isinstance(expected, list | tuple) and len(plain) != len(expected):
+            if isinstance(expected, list | tuple) and len(value) != len(expected):
                 return False
             import numpy as np
 
-            return bool(np.allclose(plain, expected, rtol=1e-07, atol=atol, equal_nan=grading is Grading.DEFAULT))
+            return bool(np.allclose(value, expected, rtol=1e-07, atol=atol, equal_nan=grading is Grading.DEFAULT))
     except Exception:  # as in evalplus: what raises when it is compared is wrong
         return False
 
 
-def tolerance(atol: float, expected: Any, floats_before: bool, grading: Grading) -> float:
-    """The tolerance of one test; `floats_before` says whether an earlier one of the suite expected floats."""
-    floats = is_floats(expected) or (floats_before and grading is Grading.EVALPLUS)
-    return _FLOAT_ATOL if atol == 0 and floats else atol
+def _is_subclass(answer: Any) -> bool:
+    return isinstance(answer, wire.Foreign) and answer.kind == "subclass"
 
 
-def _equal(answer: Any, plain: Any, expected: Any, grading: Grading) -> bool:
-    if isinstance(answer, wire.Foreign) and answer.kind == "ndarray":
-        raise ValueError("the truth of an array is ambiguous")  # as Python has it
-    return bool(plain == expected) or (grading is Grading.DEFAULT and _both_nan(plain, expected))
+def leaked(atol: float, floats_before: bool, grading: Grading) -> float:
+    """The tolerance that a test begins with; `floats_before` says whether an earlier one of the suite expected floats."""
+    return _FLOAT_ATOL if atol == 0 and floats_before and grading is Grading.EVALPLUS else atol
+
+
+def _real(value: Any, *, scalars: bool = True) -> Any:
+    """wire.natural, with arrays of numpy (and its scalars) as such: they compare in their own way."""
+    if isinstance(value, wire.Foreign):
+        if value.kind == "ndarray" or (value.kind == "numpy" and scalars):
+            import numpy as np
+
+            kind, content = value.value
+            if not _DTYPE.fullmatch(kind):
+                return value
+            array = np.array(content, dtype=kind)
+            return array if value.kind == "ndarray" else array[()]
+        return wire.natural(value)
+    if not wire.foreigners(value):
+        return value
+    if isinstance(value, dict):
+        return {_real(k, scalars=scalars): _real(v, scalars=scalars) for k, v in value.items()}
+    items = (_real(item, scalars=scalars) for item in value)
+    return type(value)(wire.set_of(items) if isinstance(value, set | frozenset) else items)
 
 
 def _both_nan(a: Any, b: Any) -> bool:

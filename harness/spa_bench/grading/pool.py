@@ -55,14 +55,14 @@ class Grader:
         """
         if self.workers < 1:
             raise UsageError(f"workers={self.workers}; at least 1 is needed")
-        self._prepare(programs)
+        self.prepare(programs)
         jobs = [self._job(program) for program in programs]
         # the longest first: at the end no worker waits for another one's
         order = sorted(range(len(jobs)), key=lambda i: -self._expected_seconds(jobs[i]))
         for place, answer in self._execute([jobs[i] for i in order]):
             yield order[place], Outcome(**{**answer, "verdict": Verdict(answer["verdict"])})
 
-    def _prepare(self, programs: Sequence[Program]) -> None:
+    def prepare(self, programs: Sequence[Program]) -> None:
         """See to it that all suites are complete in the cache."""
         wanted: dict[str, tuple[Program, CallSuite, str]] = {}
         for program in programs:
@@ -73,7 +73,12 @@ class Grader:
         missing = {name: found for name, found in wanted.items() if not self._is_complete(name)}
         jobs = []
         for name, (program, suite, reference) in missing.items():
-            SuiteFiles(self._folder, name).write_inputs(suite)
+            try:
+                SuiteFiles(self._folder, name).write_inputs(suite)
+            except OSError as error:
+                raise UsageError(
+                    f"cannot write the cache {self._folder}: {error.strerror}; set SPA_BENCH_CACHE to a folder of yours"
+                ) from error
             shared = {"key": name, "oracle": suite.oracle, "entry_point": program.entry_point}
             jobs.append({"do": "reference", "source": reference, **shared, **self._settings(reference)})
         named = [program.problem for program, *_ in missing.values()]
@@ -85,15 +90,16 @@ class Grader:
 
     def _is_complete(self, name: str) -> bool:
         files = SuiteFiles(self._folder, name)
-        if not files.complete():
-            return False
         try:
+            if not files.complete():
+                return False
             sizes = {len(FrameFile(files.inputs)), len(FrameFile(files.expected)), len(files.read_times())}
-        except (ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError):
             sizes = set()
         if len(sizes) != 1:
             for path in (files.inputs, files.expected, files.times):
-                path.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):
+                    path.unlink()
         return len(sizes) == 1
 
     def _key(self, suite: CallSuite, reference: str, entry_point: str) -> str:
@@ -157,6 +163,8 @@ class Grader:
                             session.close()
                         if "error" in answer:
                             raise SandboxError(f"the {self.sandbox.name} sandbox did not start: {answer['error']}")
+                        if "fault" in answer:
+                            raise SandboxError(f"grading itself failed, please report it: {answer['fault']}")
                         yield index, answer
             finally:
                 for session in sessions:

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import platform
+import tempfile
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,11 +33,15 @@ class FrameFile:
         head_end = data.find(b"\n", len(_MAGIC))
         if not data.startswith(_MAGIC) or head_end < 0:
             raise ValueError(f"{path} holds no frames")
-        head = json.loads(data[len(_MAGIC) : head_end])
-        self._data, self._starts, self._odd = data, [head_end + 1], frozenset(head["odd"])
-        for size in head["sizes"]:
-            self._starts.append(self._starts[-1] + size)
-        if self._starts[-1] != len(data) or zlib.crc32(memoryview(data)[head_end + 1 :]) != head["crc32"]:
+        try:
+            head = json.loads(data[len(_MAGIC) : head_end])
+            self._data, self._starts, self._odd = data, [head_end + 1], frozenset(head["odd"])
+            for size in head["sizes"]:
+                self._starts.append(self._starts[-1] + size)
+            whole = self._starts[-1] == len(data) and zlib.crc32(memoryview(data)[head_end + 1 :]) == head["crc32"]
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"{path} is broken: {error}") from error
+        if not whole:
             raise ValueError(f"{path} is broken")
 
     def __len__(self) -> int:
@@ -66,9 +71,10 @@ def write_frames(path: Path, frames: Sequence[bytes], odd: Sequence[int] = ()) -
 
 def _replace(path: Path, data: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_name(f"{path.name}.{os.getpid()}.new")
-    new.write_bytes(data)
-    new.replace(path)
+    descriptor, new = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".new")
+    with open(descriptor, "wb") as stream:
+        stream.write(data)
+    os.replace(new, path)
 
 
 def key(suite: CallSuite, reference: str, entry_point: str) -> str:

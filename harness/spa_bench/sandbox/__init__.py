@@ -32,7 +32,8 @@ def choose(name: str | None = None) -> Sandbox:
     Raises UsageError for a name that is not known and SandboxError when it does not work here.
     """
     if name is not None and name not in SANDBOXES:
-        near = difflib.get_close_matches(name, SANDBOXES, 1, cutoff=0.3)
+        near = [known for known in SANDBOXES if name and known.startswith(name)]
+        near += difflib.get_close_matches(name, SANDBOXES, 1, cutoff=0.3)
         hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(SANDBOXES)}"
         raise UsageError(f"unknown sandbox {name!r}; {hint}")
     reasons = []

@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from spa_bench.cards import TaskCard
-from spa_bench.errors import DataError
+from spa_bench.errors import CardError, DataError
+from spa_bench.registry import did_you_mean
 from spa_bench.tasks.code import read_problems, read_rows
 from spa_bench.types import CallSuite, Problem
 
+_SUITES = ("base", "plus")
 _AS_SETS = ["similar_elements", "find_char_long", "common_in_nested_lists", "extract_singly", "larg_nnum"]
 _AS_SETS += ["intersection_array", "find_dissimilar", "Diff"]
 # problems with more than one right answer: entry point -> oracle (evalplus/eval/_special_oracle.py)
@@ -131,13 +133,21 @@ def _existing(path: Path, way: str) -> tuple[Path, str]:
 
 def _with_suites(path: Path, card: TaskCard, dataset: str) -> list[Problem]:
     """Problems whose tests are the suites that the card names, or all."""
+    unknown = [name for name in card.suites if name not in _SUITES]
+    if unknown:
+        raise CardError(f"task {card.name!r}: unknown suite {unknown[0]!r}{did_you_mean(unknown[0], _SUITES)}")
     problems = []
     for place, row, line in read_rows(path):
-        missing = [k for k in ("prompt", "canonical_solution", "entry_point", "base_input") if k not in row]
-        if missing:
-            raise DataError(f"{place} lacks {missing[0]!r}: it is no row of evalplus")
+        wrong = [k for k in ("prompt", "canonical_solution", "entry_point") if not isinstance(row.get(k), str)]
+        wrong += [k for k in ("base_input", "plus_input") if k in row and not _are_calls(row[k])]
+        wrong += [k for k in ("base_input",) if k not in row]
+        wrong += [] if isinstance(row.get("atol", 0), int | float) else ["atol"]
+        if wrong:
+            raise DataError(f"{place} has no {wrong[0]!r} of evalplus' kind")
         identity = hashlib.blake2b(line.encode(), digest_size=16).hexdigest()
-        names = [name for name in ("base", "plus") if f"{name}_input" in row and name in (card.suites or (name,))]
+        names = [name for name in _SUITES if f"{name}_input" in row and name in (card.suites or _SUITES)]
+        if not names:
+            raise DataError(f"{place} has no {' or '.join(card.suites)} tests")
         suites = tuple(_suite(row, name, dataset, identity) for name in names)
         problems.append(
             Problem(row["task_id"], row["prompt"], row["canonical_solution"], "", row["entry_point"], suites=suites)
@@ -145,9 +155,14 @@ def _with_suites(path: Path, card: TaskCard, dataset: str) -> list[Problem]:
     return problems
 
 
+def _are_calls(value: Any) -> bool:
+    """A list of lists of arguments; Mbpp/793 has {} for none."""
+    return value == {} or (isinstance(value, list) and all(isinstance(arguments, list) for arguments in value))
+
+
 def _suite(row: dict[str, Any], name: str, dataset: str, identity: str) -> CallSuite:
     def inputs() -> list[list[Any]]:
-        found = list(row[f"{name}_input"])  # Mbpp/793 has {} for none
+        found = list(row[f"{name}_input"])
         if dataset == "mbpp":
             found = _mbpp_inputs(row["task_id"], found)
         return [list(arguments) for arguments in found]

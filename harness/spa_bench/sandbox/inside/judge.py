@@ -13,6 +13,7 @@ import json
 import os
 import struct
 import sys
+from collections import deque
 from typing import Any, NoReturn
 
 from spa_bench.sandbox.inside import calls, wire
@@ -49,11 +50,11 @@ class _Candidate:
         self._ask(self._encode((list(args), kwargs)))
         kind, data = self._receive()
         error, result, after = self._read(kind, data)
-        if error:
-            raise error
         if after is not None:
             _update(list(args), after[0])
             _update(kwargs, after[1])
+        if error:
+            raise error
         return result
 
     def _ask(self, request: bytes) -> None:
@@ -66,14 +67,14 @@ class _Candidate:
         """(exception to raise, result, arguments after the call or None) of a reply, which may be anything."""
         try:
             result, after = wire.decode(data)
+            if after is not None:
+                arguments, keywords = wire.natural(after)
+                after = list(arguments), dict(keywords)
             if kind == b"E":
-                names, arguments, text = result
-                return _exception(names, arguments, str(text)), None, None
+                names, parts, text = result
+                return _exception(names, parts, str(text)), None, after
             self._crossed(result, "returned")
-            if after is None:
-                return None, wire.natural(result), None
-            arguments, keywords = wire.natural(after)
-            return None, wire.natural(result), (list(arguments), dict(keywords))
+            return None, wire.natural(result), after
         except Exception as error:  # all of it is the program's doing; _Over is no Exception
             self._end("crashed", f"answered nonsense ({error})")
 
@@ -82,12 +83,12 @@ class _Candidate:
             data = wire.encode(request)
         except wire.WireError as error:
             self._end("unproxied", f"an argument cannot cross: {error}")
-        self._crossed(wire.decode(data), "an argument is")
+        self._crossed(wire.decode(data), "an argument is", ("opaque", "ndarray", "numpy", "subclass"))
         return data
 
-    def _crossed(self, value: Any, what: str) -> None:
+    def _crossed(self, value: Any, what: str, not_these: tuple[str, ...] = ("opaque", "ndarray")) -> None:
         for foreign in wire.foreigners(value):
-            if foreign.kind in ("opaque", "ndarray"):
+            if foreign.kind in not_these:
                 self._end("unproxied", f"{what} {foreign.name}, which cannot cross between program and tests")
 
     def _receive(self) -> tuple[bytes, bytes]:
@@ -138,19 +139,21 @@ def candidate(job: dict[str, Any]) -> None:
         except EOFError:
             return
         given = natural(decode(request))
-        kind = b"O"
+        kind, error = b"O", None
         try:
             result = found(*given[0], **given[1])
-            after = encode(given)
-            data = encode((result, None if after == request else given))
-        except wire.WireError as error:
-            kind, data = b"N", str(error).encode()
         except SystemExit:
             kind, data = b"S", b"SystemExit before its tests were done"
         except MemoryError:
             kind, data = b"M", b"MemoryError"
-        except BaseException as error:
-            kind, data = b"E", encode((_parts(error), None))
+        except BaseException as raised:
+            kind, error, result = b"E", raised, _parts(raised)
+        if kind in b"OE":
+            try:
+                after = given if encode(given) != request else None
+                data = encode((result, after))
+            except wire.WireError as reason:
+                kind, data = (b"N", str(reason).encode()) if not error else (b"E", encode((_parts(error), None)))
         send(_REPLIES, kind, data)
 
 
@@ -213,20 +216,25 @@ def _report(verdict: str, message: str, call: str) -> None:
 def _parts(error: BaseException) -> Any:
     """(names of its classes, plain arguments, text): what crosses of an exception."""
     names = [kind.__name__ for kind in type(error).__mro__]
-    plain = [a for a in error.args if type(a) in (str, int, float, bool, type(None))]
-    return names, plain, calls.describe(error)
+    plain = [a for a in error.args if type(a) in (str, bytes, int, float, bool, type(None))]
+    try:
+        text = str(error)
+    except BaseException:
+        text = "an exception that cannot be described"
+    return names, plain, text
 
 
 def _exception(names: Any, arguments: Any, text: str) -> BaseException:
-    """The exception as the tests see it: of the nearest class that Python itself has."""
-    for name in names:
-        kind = getattr(builtins, name, None) if isinstance(name, str) else None
+    """The exception as the tests see it: of the nearest class that Python itself has and can make."""
+    kinds = [getattr(builtins, name, None) for name in names if isinstance(name, str)]
+    for kind in kinds:
         if isinstance(kind, type) and issubclass(kind, Exception):
-            try:
-                error: BaseException = kind(*arguments)
-            except Exception:
-                error = Exception(text)
-            return error
+            for parts in (arguments, [text]):
+                try:
+                    error: BaseException = kind(*parts)
+                except Exception:
+                    continue
+                return error
     return Exception(text)
 
 
@@ -240,7 +248,7 @@ def _update(old: Any, new: Any) -> None:
         fresh = {key: _updated(old[key], item) if key in old else item for key, item in new.items()}
         old.clear()
         old.update(fresh)
-    elif isinstance(old, set | bytearray):
+    elif isinstance(old, set | bytearray | deque) and old != new:
         old.clear()
         old.update(new) if isinstance(old, set) else old.extend(new)
     elif isinstance(old, tuple):
@@ -250,7 +258,7 @@ def _update(old: Any, new: Any) -> None:
 
 def _updated(old: Any, new: Any) -> Any:
     """`old` itself where it can be changed in place, else `new`."""
-    if type(old) is type(new) and isinstance(old, list | dict | set | bytearray | tuple):
+    if type(old) is type(new) and isinstance(old, list | dict | set | bytearray | deque | tuple):
         _update(old, new)
         return old if not isinstance(old, tuple) or old == new else new
     return new

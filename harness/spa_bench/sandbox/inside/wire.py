@@ -23,6 +23,8 @@ _TAG = StopIteration  # marshal can write it, and it is no plain value
 _ATOMS = frozenset({type(None), bool, int, float, complex, str, bytes, type(...)})
 _CONTAINERS = frozenset({list, tuple, set, frozenset, dict})
 _PLAIN = _ATOMS | _CONTAINERS
+_SETS = frozenset({set, frozenset})
+_SET_LEVELS = 10  # that a set counts for: marshal writes its items twice, and so a set of sets of sets ever more often
 _BASES = (bool, int, float, complex, str, bytes, list, tuple, set, frozenset, dict)
 
 
@@ -51,8 +53,8 @@ def encode(value: Any) -> bytes:
 
 def _is_plain(value: Any) -> bool:
     """Whether marshal writes `value` as it is. It would write anything with a buffer (a numpy array) as bytes."""
-    level, seen = [value], 0
-    for _ in range(MAX_DEPTH):
+    level, seen, depth = [value], 0, 0
+    while depth < MAX_DEPTH:
         kinds = set(map(type, level))
         if kinds <= _ATOMS:
             return True
@@ -67,6 +69,7 @@ def _is_plain(value: Any) -> bool:
             elif kind in _CONTAINERS:
                 inner.extend(item)
         level = inner
+        depth += _SET_LEVELS if kinds & _SETS else 1
         seen += len(level)
         if seen > MAX_ITEMS:
             raise WireError(f"more than {MAX_ITEMS:,} values")
@@ -97,7 +100,8 @@ def _of_base(value: Any, base: Any, depth: int, room: list[int]) -> Any:
     if base is dict:
         return {_tagged(k, depth + 1, room): _tagged(v, depth + 1, room) for k, v in dict.items(value)}
     if base in _CONTAINERS:
-        return base(_tagged(item, depth + 1, room) for item in base.__iter__(value))
+        inner = depth + (_SET_LEVELS if base in _SETS else 1)
+        return base(_tagged(item, inner, room) for item in base.__iter__(value))
     if base in (str, bytes):
         return base.__getitem__(value, slice(None)) if type(value) is base else base.__add__(value, base())
     return value if base is bool else base.__add__(value, base())
@@ -118,8 +122,10 @@ def _library(value: Any, kind: type) -> tuple[str, Any] | None:
         return "fraction", (value.numerator, value.denominator)
     if module == "decimal" and name == "Decimal":
         return "decimal", str(value)
-    if module == "numpy":
-        return ("ndarray", [value.dtype.str, value.tolist()]) if name == "ndarray" else ("numpy", value.item())
+    if module == "numpy" and name == "ndarray":
+        return "ndarray", [value.dtype.str, value.tolist()]
+    if module == "numpy" and type(item := value.item()) in _ATOMS:  # that of a longdouble is one again
+        return "numpy", [value.dtype.str, item]
     return None
 
 
@@ -202,7 +208,7 @@ def _deque(items: Any) -> Any:
 
 _NATURAL: dict[str, Callable[[Any], Any]] = {
     "subclass": lambda value: value,
-    "numpy": lambda value: value,
+    "numpy": lambda parts: parts[1],
     "range": lambda parts: range(*parts),
     "bytearray": bytearray,
     "dict_keys": lambda items: {item: None for item in items}.keys(),  # noqa: C420
@@ -310,12 +316,12 @@ def _checked(foreign: Foreign) -> Foreign:
         "decimal": type(value) is str and len(value) < 10_000 and _is_decimal(value),
         "bytearray": type(value) is bytes,
         "ndarray": type(value) is list and len(parts) == 2 and type(parts[0]) is str,
+        "numpy": type(value) is list and len(parts) == 2 and type(parts[0]) is str and type(parts[1]) in _ATOMS,
         "dict_keys": type(value) is list,
         "dict_values": type(value) is list,
         "dict_items": type(value) is list and all(type(part) is tuple and len(part) == 2 for part in parts),
         "deque": type(value) is list,
         "subclass": type(value) in _PLAIN,
-        "numpy": type(value) in _ATOMS,
     }.get(kind, False)
     return foreign if fits else Foreign("opaque", foreign.name, None)
 

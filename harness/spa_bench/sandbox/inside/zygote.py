@@ -39,6 +39,7 @@ TICK = 0.02  # seconds between looks at a running program
 PATIENCE = 4  # seconds by the clock that a program gets for each second of CPU, and one more
 KEPT_SUITES = 4
 _READ = 1 << 20
+_LEAVING = 0.05  # seconds that the second process gets to end when the first has
 
 
 def main(folder: str, settings_json: str) -> None:
@@ -269,6 +270,7 @@ class _Run:
         self.pids: list[int] = []
         self.pipe = -1
         self.ended: dict[int, int] = {}
+        self.used = 0.0  # CPU seconds of those that have ended
         self.call, self.call_began = 0, time.monotonic()
         self.began = self.call_began
 
@@ -320,14 +322,19 @@ class _Run:
         """Note which processes have ended; the job is over with the first one."""
         for pid in self.pids:
             if pid not in self.ended:
-                found, status = os.waitpid(pid, os.WNOHANG)
-                if found:
-                    self.ended[pid] = os.waitstatus_to_exitcode(status)
+                self._wait(pid, os.WNOHANG)
         return "exit" if self.pids[0] in self.ended else ""
+
+    def _wait(self, pid: int, options: int = 0) -> None:
+        """Note how a process ended, and what it used, if it has."""
+        found, status, usage = os.wait4(pid, options)
+        if found:
+            self.ended[pid] = os.waitstatus_to_exitcode(status)
+            self.used += usage.ru_utime + usage.ru_stime
 
     def _overdue(self, now: float) -> str:
         """ "timeout" when the call in hand, or the whole program, has used up its time."""
-        used = sum(_cpu(pid) for pid in self.pids if pid not in self.ended)
+        used = self.used + sum(_cpu(pid) for pid in self.pids if pid not in self.ended)
         call, since, flushing = calls.progress(self.zygote.shared)
         if call != self.call:
             self.call, self.call_began = call, now
@@ -345,8 +352,11 @@ class _Run:
     def _finish(self, why: str) -> dict[str, Any]:
         """Kill and reap all processes, relay what is left, say how it ended."""
         self._reap()  # before they are killed: who ended by itself?
+        patience = time.monotonic() + _LEAVING
+        while why == "exit" and len(self.ended) < len(self.pids) and time.monotonic() < patience:
+            time.sleep(0.0003)  # a process closes its pipes a moment before it has ended
+            self._reap()
         own = dict(self.ended)
-        cpu = sum(_cpu(pid) for pid in self.pids if pid not in self.ended)
         with contextlib.suppress(OSError):
             if self.zygote.settings["alone"]:
                 os.kill(-1, signal.SIGKILL)
@@ -356,7 +366,7 @@ class _Run:
             if pid not in self.ended:
                 with contextlib.suppress(OSError):
                     os.kill(pid, signal.SIGKILL)  # it may not have a group yet
-                os.waitpid(pid, 0)
+                self._wait(pid)
         with contextlib.suppress(ChildProcessError):
             while self.zygote.settings["alone"]:
                 os.waitpid(-1, 0)
@@ -364,7 +374,7 @@ class _Run:
             self._relay_rest()
         os.close(self.pipe)
         status = [own.get(pid) for pid in self.pids]
-        return {"why": why, "status": status, "call": max(0, calls.progress(self.zygote.shared)[0] - 1), "cpu": cpu}
+        return {"why": why, "status": status, "call": max(0, calls.progress(self.zygote.shared)[0] - 1), "cpu": self.used}
 
     def _relay_rest(self) -> None:
         while self.zygote.relay(self.pipe):

@@ -1,0 +1,356 @@
+# ruff: noqa: E501 -- tables of code snippets
+"""What is left behind: for the next program, on this machine, and when something is killed."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from spa_bench.grading import Calls, Check, Grader, Outcome, Program
+from spa_bench.sandbox import Limits, Sandbox, choose
+from spa_bench.sandbox.cgroup import available
+from spa_bench.types import CallSuite
+
+attack = pytest.mark.attack
+ADDS_ONE = "def f(x):\n    return x + 1\n"
+LOOPS = "def f(x):\n    while True: pass\n"
+TESTS = Calls((CallSuite("base", lambda: [[1], [3]]),), ADDS_ONE)
+Grades = Callable[..., list[Outcome]]
+Waits = Callable[[Callable[[], bool]], bool]
+Family = Callable[[int], list[int]]
+
+# the next program ------------------------------------------------------------------------------------------------------
+
+# the interpreter itself may lie under /tmp
+LOOK = """
+import os, sys
+def f(x):
+    own = {path.split('/')[2] for path in (sys.prefix, sys.base_prefix) if path.startswith('/tmp/')}
+    assert not set(os.listdir('/tmp')) - own and os.getcwd() == '/tmp'
+    open('fresh', 'wb').write(bytes(6 << 20))  # there is room
+    os.remove('fresh')
+    return x + 1
+"""
+LEAVES = {
+    "a file": "open('a', 'w').write('x')",
+    "folders": "os.makedirs('a/b/c')\n    open('a/b/c/d', 'w')",
+    "a hidden file": "open('.a', 'w')",
+    "a name that is no unicode": "open(b'\\xff\\n', 'w')",
+    "a link to itself": "os.symlink('/tmp', 'a')",
+    "a link to nothing": "os.symlink('/nowhere', 'a')",
+    "a full disk": "try:\n        for n in range(99): open(str(n), 'wb').write(bytes(1 << 20))\n    except OSError: pass",
+    "many files": "[os.close(os.open(str(n), 64)) for n in range(3000)]",
+    "a folder without rights": "os.makedirs('a/b')\n    os.chmod('a', 0)",
+    "a working folder without rights": "os.chmod('/tmp', 0)",
+    "deep folders": "for _ in range(1500):\n        os.mkdir('d')\n        os.chdir('d')",
+    "an open file": "globals()['kept'] = open('a', 'wb', buffering=0)\n    kept.write(bytes(1 << 20))\n    os.remove('a')",
+    "another mask": "os.umask(0o777)\n    os.mkdir('a')",
+    "a thread that writes": "__import__('threading').Thread(target=lambda: [open(str(n), 'w') for n in range(10**9)], daemon=True).start()",
+}
+
+
+@pytest.mark.parametrize(
+    (),
+    [
+        pytest.param(marks=attack(f"import os\ndone = []\ndef f(x):\n    if done: return x + 1\n    done.append(1)\n    {text}\n    return x + 1\n",
+                                  then=LOOK, seconds=2, only="bwrap"), id=name)
+        for name, text in LEAVES.items()
+    ],
+)  # fmt: skip
+def test_files_of_one_program_do_not_reach_the_next(found: Outcome, after: Outcome) -> None:
+    assert found.verdict in ("passed", "crashed", "raised")  # crashed: it left what cannot be removed
+    assert after.verdict == "passed"
+
+
+SPOILS = {
+    "a module": ("import math\nmath.pi = 3", "import math\nassert math.pi > 3.1"),
+    "builtins": ("import builtins\nbuiltins.len = None", "assert len([1]) == 1"),
+    "sys.modules": ("import sys\nsys.modules.clear()", "import sys, json\nassert len(sys.modules) > 50"),
+    "our modules": (
+        "from spa_bench.sandbox.inside import wire\nwire.encode = lambda _: b'N'",
+        "from spa_bench.sandbox.inside import wire\nassert wire.encode(1) != b'N'",
+    ),
+    "a global": (
+        "import sys\nsys.stolen = 1\nimport builtins\nbuiltins.stolen = 1",
+        "import sys, builtins\nassert not hasattr(sys, 'stolen')",
+    ),
+    "the limit of recursion": ("import sys\nsys.setrecursionlimit(60)", "import sys\nassert sys.getrecursionlimit() > 500"),
+    "seeds": ("import random\nrandom.seed(7)\nrandom.random()", "import random\nassert round(random.random(), 6) == 0.844422"),
+    "the environment": ("import os\nos.environ['A'] = 'x'\nos.putenv('A', 'x')", "import os\nassert os.getenv('A') is None"),
+    "limits": ("import resource\nresource.setrlimit(7, (9, 9))", "import resource\nassert resource.getrlimit(7)[0] > 9"),
+    "signals": (
+        "import signal\nsignal.signal(10, signal.SIG_IGN)",
+        "import signal\nassert signal.getsignal(10) == signal.SIG_DFL",
+    ),
+    "blocked signals": (
+        "import signal\nsignal.pthread_sigmask(0, [10])",
+        "import signal\nassert not signal.pthread_sigmask(0, [])",
+    ),
+    "timers": ("import signal\nsignal.alarm(1)", "import signal\nassert signal.alarm(0) == 0"),
+    "the collector": ("import gc\ngc.disable()", "import gc\nassert gc.isenabled()"),
+    "contexts of decimals": (
+        "import decimal\ndecimal.getcontext().prec = 1",
+        "import decimal\nassert decimal.getcontext().prec == 28",
+    ),
+    "the import path": ("import sys\nsys.path.insert(0, '/tmp')", "import sys\nassert '/tmp' not in sys.path"),
+    "import hooks": ("import sys\nsys.meta_path.clear()", "import wave, sys\nassert sys.meta_path"),
+    "audit hooks": ("import sys\nsys.addaudithook(lambda *_: 1 / 0)", "import wave"),
+    "the locale": (
+        "import locale\nlocale.setlocale(locale.LC_ALL, 'C')",
+        "import locale\nassert locale.setlocale(locale.LC_ALL)",
+    ),
+    "memory shared with the zygote": (
+        "import sys\nframe = sys._getframe()\nwhile 'shared' not in frame.f_locals: frame = frame.f_back\nframe.f_locals['shared'][9:] = b'x' * (2**18 - 9)",
+        "import sys\nframe = sys._getframe()\nwhile 'shared' not in frame.f_locals: frame = frame.f_back\nassert b'x' not in frame.f_locals['shared'][:]",
+    ),
+    "names": ("def g(): pass\nsecret = 1", "assert 'g' not in globals() and 'secret' not in globals()"),
+}
+
+
+@pytest.mark.parametrize(
+    (),
+    [
+        pytest.param(marks=attack(f"{spoil}\n{ADDS_ONE}", then=f"{look}\n{ADDS_ONE}"), id=name)
+        for name, (spoil, look) in SPOILS.items()
+    ],
+)
+def test_this_of_one_program_does_not_reach_the_next(found: Outcome, after: Outcome) -> None:
+    assert found.verdict in ("passed", "crashed", "wrong", "raised")
+    assert after.verdict == "passed"
+
+
+ENDS = {"a crash": "import os\nos.abort()", "memory": "kept = [bytearray(1 << 22) for _ in range(9999)]"}
+
+
+@pytest.mark.parametrize((), [pytest.param(marks=attack(ENDS[name], then=ADDS_ONE, seconds=1), id=name) for name in ENDS])
+def test_the_next_program_passes_after(found: Outcome, after: Outcome) -> None:
+    assert found.verdict in ("crashed", "memory")
+    assert after.verdict == "passed"
+
+
+FILES = {
+    "one large file": ("open('a', 'wb').write(bytes(9 << 20))", "File too large"),
+    "many large files": ("for n in range(9): open(str(n), 'wb').write(bytes(4 << 20))", "No space left"),
+    "a file with holes": ("os.truncate(os.open('a', 66), 1 << 40)", "File too large"),
+    "room asked for": ("os.posix_fallocate(os.open('a', 66), 0, 1 << 30)", ""),
+}
+
+
+@pytest.mark.parametrize(
+    (),
+    [pytest.param(marks=attack(f"import os\n{text}\n{ADDS_ONE}", only="bwrap"), id=name) for name, (text, _) in FILES.items()],
+)
+def test_the_disk_cannot_be_filled_by(found: Outcome, request: pytest.FixtureRequest) -> None:
+    assert found.verdict == "raised"
+    assert FILES[request.node.callspec.id.split("-")[-1]][1] in found.message
+
+
+# this machine ----------------------------------------------------------------------------------------------------------
+
+
+@attack(
+    "import os\nfor path in ('/tmp/ATTACK', 'ATTACK', '/dev/shm/ATTACK', '/var/tmp/ATTACK'):\n    try: open(path, 'w')\n    except OSError: pass\n"
+    + ADDS_ONE
+)
+def test_all_attacks_together_leave_nothing_on_this_machine(
+    found: Outcome, jail: Sandbox, batches: Callable[[Sandbox], object]
+) -> None:
+    batch = batches(jail)
+    assert batch.behind == batch.before  # type: ignore[attr-defined]
+    assert not [place for place in ("/tmp", ".", "/dev/shm", "/var/tmp", "/") if os.path.lexists(f"{place}/ATTACK")]
+    with pytest.raises(ChildProcessError):  # no zombie either
+        os.waitpid(-1, os.WNOHANG)
+
+
+def cgroups(pids: list[int]) -> list[str]:
+    """Control groups that workers with these pids made."""
+    return [str(path) for pid in pids for path in Path("/sys/fs/cgroup").rglob(f"spa-bench-{pid}-*")]
+
+
+def test_while_a_program_runs_it_has_a_control_group_and_afterwards_there_is_none(
+    jail: Sandbox, cache: Path, children_of: Family
+) -> None:
+    if not available():
+        pytest.skip("no control groups can be made here")
+    outcomes = Grader(jail, cache, workers=1).run([Program(ADDS_ONE, "f", TESTS)] * 2)
+    next(outcomes)
+    workers = children_of(os.getpid())
+    assert len(cgroups(workers)) >= 1
+    outcomes.close()  # type: ignore[attr-defined]
+    assert cgroups(workers) == []
+
+
+def test_stopping_early_leaves_no_process_no_descriptor_and_no_file(
+    jail: Sandbox, cache: Path, temporary: Path, family: Family, comes_true: Waits
+) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    outcomes = Grader(jail, cache, workers=2).run(
+        [Program(ADDS_ONE, "f", TESTS), *[Program(LOOPS, "f", TESTS, seconds=90)] * 2]
+    )
+    assert next(outcomes)[1].verdict == "passed"
+    assert comes_true(lambda: len(family(os.getpid())) >= 4)
+    mine = family(os.getpid())
+    outcomes.close()  # type: ignore[attr-defined]
+    assert comes_true(lambda: not [pid for pid in mine if os.path.exists(f"/proc/{pid}")])
+    assert family(os.getpid()) == []
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert list(temporary.iterdir()) == []
+
+
+HARNESS = """
+import sys
+from pathlib import Path
+from spa_bench.grading import Calls, Check, Grader, Program
+from spa_bench.sandbox import choose
+from spa_bench.types import CallSuite
+reference = "def f(x):\\n    return x + 1\\n"
+tests = Calls((CallSuite("base", lambda: [[1]]),), reference)
+loops = "def f(x):\\n    while True: pass\\n"
+programs = [Program(reference, "f", tests, seconds=95), Program(loops, "f", {tests}, seconds=95)]
+for _, outcome in Grader(choose({name!r}), Path({cache!r}), workers=1).run(programs): print(outcome.verdict, flush=True)
+"""
+KINDS = {"calls": "tests", "check": "Check('def check(candidate): candidate(1)')"}
+
+
+@pytest.mark.parametrize(("kind", "how"), [("calls", signal.SIGKILL), ("check", signal.SIGTERM), ("calls", signal.SIGINT)])
+def test_the_sandbox_ends_with_the_harness(
+    jail: Sandbox, tmp_path: Path, kind: str, how: int, family: Family, comes_true: Waits
+) -> None:
+    script = HARNESS.format(tests=KINDS[kind], name=jail.name, cache=str(tmp_path))
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen([sys.executable, "-c", script], env=environment, text=True, **pipes) as harness:  # type: ignore[call-overload]
+        assert harness.stdout.readline() == "passed\n"
+        assert comes_true(lambda: len(family(harness.pid)) >= 3)
+        time.sleep(0.1)
+        mine = family(harness.pid)
+        harness.send_signal(how)
+    assert comes_true(lambda: not [pid for pid in mine if _runs(pid)])
+
+
+def _runs(pid: int) -> bool:
+    """Whether the process is there and no zombie (whose parent is the first process of this machine)."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+@pytest.mark.parametrize("level", ["sandbox", "zygote or program"])
+def test_a_sandbox_that_is_killed_from_outside_costs_at_most_its_program(
+    jail: Sandbox, cache: Path, level: str, children_of: Family, family: Family, comes_true: Waits
+) -> None:
+    slow = "import time\ndef f(x):\n    time.sleep(0.3)\n    return x + 1\n"
+    programs = [Program(source, "f", TESTS, seconds=5) for source in (ADDS_ONE, slow, ADDS_ONE)]
+    outcomes = Grader(jail, cache, workers=1).run(programs)
+    found = dict([next(outcomes)])
+    assert comes_true(lambda: len(family(os.getpid())) >= 3)
+    [worker] = children_of(os.getpid())
+    below = family(worker)
+    os.kill(below[0] if level == "sandbox" else below[-1], signal.SIGKILL)
+    found |= dict(outcomes)
+    assert found[0].verdict == found[2].verdict == "passed"
+    assert found[1].verdict in ("passed", "crashed")
+    assert family(os.getpid()) == []
+
+
+@pytest.mark.slow
+def test_a_zygote_that_is_stopped_is_given_up(cache: Path, children_of: Family) -> None:
+    """The worker waits 4 * seconds + 1, and ten more."""
+    sandbox = choose("landlock")  # the child of the worker is the zygote itself
+    check = Check("def check(candidate):\n    assert candidate(1) == 2\n")
+    sleeps = "import time\ndef f(x):\n    time.sleep(0.5)\n    return x + 1\n"
+    outcomes = Grader(sandbox, cache, workers=1).run(
+        [Program(s, "f", check, seconds=0.2) for s in (ADDS_ONE, sleeps, ADDS_ONE)]
+    )
+    found = dict([next(outcomes)])
+    [worker] = children_of(os.getpid())
+    os.kill(children_of(worker)[0], signal.SIGSTOP)
+    found |= dict(outcomes)
+    assert [found[n].verdict for n in range(3)] == ["passed", "timeout", "passed"]
+
+
+# many at once ----------------------------------------------------------------------------------------------------------
+
+SOURCES = {"passed": ADDS_ONE, "wrong": "def f(x):\n    return 2\n", "raised": "1 / 0", "crashed": "import os\nos._exit(0)"}
+MIXED = [list(SOURCES)[n * 7 % 4] for n in range(40)]
+
+
+def test_every_program_is_answered_once_by_its_own_outcome(jail: Sandbox, grades: Grades) -> None:
+    found = grades(jail, *(SOURCES[name] for name in MIXED), workers=3)
+    assert [outcome.verdict for outcome in found] == MIXED
+
+
+def test_outcomes_do_not_depend_on_order_or_workers(jail: Sandbox, grades: Grades) -> None:
+    text = "import random\ndef f(x):\n    raise Exception(random.random(), {{'a', 'b', 'c'}}, {}, hash('a'))\n"
+    sources = [text.format(n) for n in range(8)]
+    assert grades(jail, *sources, workers=2) == grades(jail, *sources[::-1], workers=1)[::-1]
+
+
+def test_graders_in_several_threads_do_not_meet(jail: Sandbox, grades: Grades) -> None:
+    found: list[list[str]] = []
+
+    def grade() -> None:
+        found.append([outcome.verdict for outcome in grades(jail, *(SOURCES[name] for name in MIXED[:12]))])
+
+    threads = [threading.Thread(target=grade) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [MIXED[:12]] * 3
+
+
+def test_graders_in_several_processes_do_not_meet(jail: Sandbox, tmp_path: Path) -> None:
+    script = HARNESS.format(tests="tests", name=jail.name, cache=str(tmp_path)).replace("while True: pass", "return 0")
+    processes = [subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    assert [process.communicate(timeout=60)[0].split() for process in processes] == [["passed", "wrong"]] * 2
+
+
+def test_a_lower_limit_of_memory_on_this_machine_is_kept(jail: Sandbox, tmp_path: Path) -> None:
+    script = "import resource\nresource.setrlimit(resource.RLIMIT_AS, (3 << 30, 3 << 30))\n"
+    script += HARNESS.format(tests="tests", name=jail.name, cache=str(tmp_path)).replace("while True: pass", "return 0")
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout.split() == ["passed", "wrong"], done.stderr
+
+
+# soaking ---------------------------------------------------------------------------------------------------------------
+
+
+def _soak(cache: Path, samples: int) -> None:
+    """Grade so many samples of every kind; memory and descriptors of this process stay as they are."""
+    kinds = {ADDS_ONE: "passed", "def f(x):\n    return 0\n": "wrong", "1 / 0": "raised", "import os\nos._exit(0)": "crashed"}
+    kinds |= {
+        "import os\nos.fork()": "raised",
+        "def f(x):\n    return [x] * 10_000\n": "wrong",
+        "def f(x):\n    return bytes(1 << 31)\n": "memory",
+    }
+    check = Check("def check(candidate):\n    assert candidate(1) == 2\n")
+    programs = [Program(list(kinds)[n % 7], "f", check if n % 5 == 0 else TESTS, seconds=3) for n in range(samples)]
+    count, sizes, descriptors = 0, [], []
+    for index, outcome in Grader(choose(), cache, workers=2, limits=Limits(memory_mb=512)).run(programs):
+        assert outcome.verdict == kinds[programs[index].source]
+        count += 1
+        if count % (samples // 10) == samples // 20:
+            sizes.append(int(Path("/proc/self/statm").read_text().split()[1]) * 4096 >> 20)
+            descriptors.append(len(os.listdir("/proc/self/fd")))
+    assert count == samples
+    assert len(set(descriptors)) == 1
+    assert sizes[-1] - sizes[1] < 20
+
+
+def test_a_thousand_samples_leave_memory_and_descriptors_as_they_were(cache: Path) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    _soak(cache, 1000)
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.slow
+def test_twenty_thousand_samples_leave_memory_and_descriptors_as_they_were(cache: Path) -> None:
+    _soak(cache, 20_000)
