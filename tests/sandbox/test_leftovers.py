@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from spa_bench.errors import SandboxError
 from spa_bench.grading import Calls, Check, Grader, Outcome, Program
 from spa_bench.sandbox import Limits, Sandbox, choose
+from spa_bench.sandbox.base import interpreter_paths
 from spa_bench.sandbox.cgroup import available
 from spa_bench.types import CallSuite
 
@@ -109,6 +111,10 @@ SPOILS = {
         "import sys\nframe = sys._getframe()\nwhile 'shared' not in frame.f_locals: frame = frame.f_back\nframe.f_locals['shared'][9:] = b'x' * (2**18 - 9)",
         "import sys\nframe = sys._getframe()\nwhile 'shared' not in frame.f_locals: frame = frame.f_back\nassert b'x' not in frame.f_locals['shared'][:]",
     ),
+    "flags of a descriptor": (
+        "import fcntl, os\nfor n in (0, 1, 2): fcntl.fcntl(n, fcntl.F_SETFL, os.O_NONBLOCK | os.O_APPEND)",
+        "import fcntl, os\nassert not any(fcntl.fcntl(n, fcntl.F_GETFL) & (os.O_NONBLOCK | os.O_APPEND) for n in (0, 1, 2))",
+    ),
     "names": ("def g(): pass\nsecret = 1", "assert 'g' not in globals() and 'secret' not in globals()"),
 }
 
@@ -123,6 +129,24 @@ SPOILS = {
 def test_this_of_one_program_does_not_reach_the_next(found: Outcome, after: Outcome) -> None:
     assert found.verdict in ("passed", "crashed", "wrong", "raised")
     assert after.verdict == "passed"
+
+
+def test_folders_above_a_mount_are_not_kept(
+    cache: Path, tmp_path: Path, grades: Grades, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The interpreter may lie under /tmp, where programs write."""
+    try:
+        sandbox = choose("bwrap")
+    except SandboxError as error:
+        pytest.skip(str(error))
+    if not tmp_path.is_relative_to("/tmp"):
+        pytest.skip("the folders of tests are not under /tmp")
+    (tmp_path / "mounted").mkdir()
+    paths = [*interpreter_paths(), str(tmp_path / "mounted")]
+    monkeypatch.setattr("spa_bench.sandbox.bwrap.interpreter_paths", lambda: paths)
+    leave = f"import os\nfor path in ({str(tmp_path)!r}, {str(tmp_path.parent)!r}):\n    try: open(path + '/left', 'w')\n    except OSError: pass\n"
+    look = f"import os\nassert not os.path.exists({str(tmp_path / 'left')!r}) and not os.path.exists({str(tmp_path.parent / 'left')!r})\n"
+    assert [found.verdict for found in grades(sandbox, leave + ADDS_ONE, look + ADDS_ONE)] == ["passed", "passed"]
 
 
 ENDS = {"a crash": "import os\nos.abort()", "memory": "kept = [bytearray(1 << 22) for _ in range(9999)]"}

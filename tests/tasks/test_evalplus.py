@@ -216,10 +216,10 @@ WITHOUT = [{**{k: v for k, v in ROW.items() if k != name}, "task_id": "x"} for n
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        (WITHOUT[0], "lacks 'prompt'"),
-        (WITHOUT[1], "lacks 'canonical_solution'"),
-        (WITHOUT[2], "lacks 'entry_point'"),
-        (WITHOUT[3], "lacks 'base_input'"),
+        (WITHOUT[0], "has no 'prompt' of evalplus' kind"),
+        (WITHOUT[1], "has no 'canonical_solution' of evalplus' kind"),
+        (WITHOUT[2], "has no 'entry_point' of evalplus' kind"),
+        (WITHOUT[3], "has no 'base_input' of evalplus' kind"),
         ("{", "is not valid JSON"),
         ("[1]", "lacks the text 'task_id'"),
         ({**ROW, "task_id": 3}, "lacks the text 'task_id'"),
@@ -244,7 +244,7 @@ def test_a_row_of_another_shape_is_one_line_that_names_it(row: Any, message: str
 
 def test_openai_s_file_is_no_file_of_evalplus(real: Path, data: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("HUMANEVAL_OVERRIDE_PATH", str(data / "humaneval" / "HumanEval.jsonl.gz"))
-    with pytest.raises(DataError, match=r"HumanEval\.jsonl\.gz, line 1 lacks 'base_input': it is no row of evalplus"):
+    with pytest.raises(DataError, match=r"HumanEval\.jsonl\.gz, line 1 has no 'base_input' of evalplus' kind"):
         loaded("humaneval-plus")
 
 

@@ -8,32 +8,23 @@ from __future__ import annotations
 
 import contextlib
 import json
-import marshal
-import os
 import resource
-import select
-import shutil
 import signal
 import struct
-import subprocess
 import sys
-import time
 import traceback
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from spa_bench.grading.base import Grading, Outcome, one_line
+from spa_bench.grading.channel import SandboxGone, Zygote
 from spa_bench.grading.compare import is_floats, is_right, leaked
 from spa_bench.grading.suites import FrameFile, SuiteFiles, write_frames
-from spa_bench.sandbox.base import ENVIRONMENT, last_line
-from spa_bench.sandbox.cgroup import Cgroup, make
 from spa_bench.sandbox.inside import calls, guard, wire
 from spa_bench.types import Verdict
 
-_START_SECONDS = 60.0
-_GRACE_SECONDS = 10.0  # the zygote enforces the limits itself; past this it hangs
 _COMPARE_SECONDS = 10  # for one value
 _TOTAL_SECONDS = 60.0  # of all calls of a suite, as in evalplus
 _TIME_FACTOR = 4.0  # a call may take so much longer than the reference took here
@@ -47,125 +38,8 @@ _MESSAGES = {
 }  # fmt: skip
 
 
-class SandboxGone(Exception):
-    """The sandbox ended or hangs."""
-
-
 class _TooLong(BaseException):
     """A comparison takes longer than any honest one."""
-
-
-class Zygote:
-    """The process inside the sandbox, started when it is first needed and again after it is gone."""
-
-    def __init__(self, config: dict[str, Any]):
-        self._config = config
-        self._process: subprocess.Popen[bytes] | None = None
-        self._cgroup = Cgroup(())
-        self._suites: set[str] = set()
-        self._buffer = b""
-
-    def start(self) -> None:
-        """Raises SandboxGone with the reason when it does not start."""
-        if self._process:
-            return
-        limits = self._config["limits"]
-        if self._config["cgroup"]:
-            room = limits["memory_mb"] + limits["file_mb"] + 512  # the zygote, the suites it holds, and a child
-            self._cgroup = make(str(time.monotonic_ns()), memory_mb=room, processes=3 * limits["threads"])
-        self._process = subprocess.Popen(
-            self._cgroup.wrap(self._config["command"]),
-            bufsize=0,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=None if self._config["inherit_environment"] else ENVIRONMENT,
-            cwd="/",
-        )
-        self._suites, self._buffer = set(), b""
-        try:
-            kind, _ = self.receive(time.monotonic() + _START_SECONDS)
-        except SandboxGone:
-            reason = last_line(os.read(self._process.stderr.fileno(), 1 << 16)) if self._process.stderr else ""
-            self.close()
-            raise SandboxGone(reason or "it says not why") from None
-        assert kind == b"H"
-
-    def send(self, header: dict[str, Any], *payloads: dict[str, Any]) -> None:
-        """A command, and for each process of it what only that one may see."""
-        parts = [marshal.dumps(payload, 2) for payload in payloads]
-        message = marshal.dumps({**header, "sizes": [len(part) for part in parts]}, 2)
-        assert self._process
-        assert self._process.stdin
-        data = b"".join([struct.pack("<I", len(message)), message, *parts])
-        try:
-            while data:
-                data = data[os.write(self._process.stdin.fileno(), data) :]
-        except BrokenPipeError:
-            raise SandboxGone("the sandbox ended") from None
-
-    def send_suite(self, name: str, inputs: Iterable[bytes], limits: list[float]) -> None:
-        """Give it a suite unless it has it."""
-        if name not in self._suites:
-            self.send({"do": "suite", "suite": name, "frames": list(inputs), "limits": limits})
-            if len(self._suites) >= _KEPT_SUITES:
-                self._suites.clear()  # it keeps as many; which ones is not worth following
-            self._suites.add(name)
-
-    def receive(self, deadline: float) -> tuple[bytes, bytes]:
-        """The next answer. Raises SandboxGone when there is none by the deadline."""
-        head = self._exactly(5, deadline)
-        return head[:1], self._exactly(struct.unpack("<I", head[1:])[0], deadline)
-
-    def _exactly(self, size: int, deadline: float) -> bytes:
-        assert self._process
-        assert self._process.stdout
-        source = self._process.stdout.fileno()
-        parts, have = [self._buffer], len(self._buffer)
-        while have < size:
-            ready, _, _ = select.select([source], [], [], max(0.0, deadline - time.monotonic()))
-            part = os.read(source, 1 << 20) if ready else b""
-            if not part:
-                raise SandboxGone("the sandbox stopped answering" if not ready else "the sandbox ended")
-            parts.append(part)
-            have += len(part)
-        data = b"".join(parts)
-        self._buffer = data[size:]
-        return data[:size]
-
-    def answers(self, seconds: float) -> Generator[tuple[bytes, bytes], None, None]:
-        """What comes of the job in hand, its end last; closing it early stops the job. Raises SandboxGone."""
-        deadline = time.monotonic() + 4 * seconds + 1 + _GRACE_SECONDS
-        ended = False
-        try:
-            while not ended:
-                kind, data = self.receive(deadline)
-                ended = kind == b"E"
-                yield kind, data
-        except GeneratorExit:
-            if not ended:
-                self.send({"do": "stop"})
-            while not ended:
-                ended = self.receive(time.monotonic() + _GRACE_SECONDS)[0] == b"E"
-
-    def memory_kills(self) -> int:
-        """Processes that the kernel has killed for memory so far."""
-        return self._cgroup.out_of_memory()
-
-    def close(self) -> None:
-        """Kill it, and with it what it runs."""
-        if self._process:
-            self._process.kill()
-            self._process.wait()
-            for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
-                if pipe:
-                    pipe.close()
-            self._process = None
-        self._cgroup.remove()
-        self._cgroup = Cgroup(())
-        if self._config["scratch"]:
-            for entry in os.listdir(self._config["scratch"]):
-                shutil.rmtree(os.path.join(self._config["scratch"], entry), ignore_errors=True)
 
 
 class Suite:
@@ -468,7 +342,9 @@ def _no_longer_than(seconds: int) -> Iterator[None]:
 def main(config_json: str) -> None:
     """Answer jobs until stdin ends."""
     guard.die_with_parent()
-    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
+    _, most = resource.getrlimit(resource.RLIMIT_AS)
+    memory = _MEMORY if most == resource.RLIM_INFINITY else min(_MEMORY, most)
+    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     worker = Worker(json.loads(config_json))
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # the harness has gone on without us
     try:

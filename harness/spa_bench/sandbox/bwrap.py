@@ -53,6 +53,7 @@ class Bwrap:
             system += ["--symlink", os.readlink(path), path] if os.path.islink(path) else ["--ro-bind-try", path, path]
         # no /proc: nothing about any process can be read, the program's own memory map included
         system += ["--dev", "/dev", "--size", str(limits.file_mb << 20), "--tmpfs", "/tmp"]
+        scratch = "/tmp"
         for path in interpreter_paths():  # outer folders first
             system += ["--ro-bind", path, path]
         for path in site_folders():
@@ -61,10 +62,14 @@ class Bwrap:
         places = package_paths(packages)
         for place in places:
             system += ["--ro-bind", str(place), f"{_INNER}/packages/{place.name}"]
+        if any(path.startswith("/tmp/") for path in interpreter_paths()):
+            # folders on the way to a mount cannot be removed after a program: it gets another folder
+            scratch = f"{_INNER}/scratch"
+            system += ["--remount-ro", "/tmp", "--size", str(limits.file_mb << 20), "--tmpfs", scratch]
         # user 65534 is still the caller outside; for root the kernel would let it write to much of what is mounted
-        read_only = "--remount-ro /dev --remount-ro / --chdir /tmp"
+        read_only = f"--remount-ro /dev --remount-ro / --chdir {scratch}"
         options = [*isolation.split(), *identity.split(), *environment, *system, *read_only.split()]
-        settings = Settings(limits, "/tmp", tuple(f"{_INNER}/packages/{p.name}" for p in places), alone=True)
+        settings = Settings(limits, scratch, tuple(f"{_INNER}/packages/{p.name}" for p in places), alone=True)
         return [*self._bwrap, *options, *zygote_command(settings, folder=_INNER)]
 
     def _try(self) -> str:

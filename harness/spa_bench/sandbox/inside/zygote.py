@@ -14,7 +14,6 @@ import contextlib
 import fcntl
 import gc
 import importlib
-import importlib.util
 import json
 import marshal
 import mmap
@@ -31,10 +30,8 @@ import time
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from spa_bench.sandbox.inside import calls, guard, judge
+from spa_bench.sandbox.inside import begin, calls, guard, judge
 
-WARM = "bisect collections copy dataclasses datetime decimal enum fractions functools hashlib heapq itertools json math"
-WARM += " operator random re statistics string typing"
 TICK = 0.02  # seconds between looks at a running program
 PATIENCE = 4  # seconds by the clock that a program gets for each second of CPU, and one more
 KEPT_SUITES = 4
@@ -45,7 +42,7 @@ _LEAVING = 0.05  # seconds that the second process gets to end when the first ha
 def main(folder: str, settings_json: str) -> None:
     """Answer commands until stdin ends."""
     settings = json.loads(settings_json)
-    commands, answers = _channels()
+    commands, answers = begin.channels()
     signal.signal(signal.SIGINT, signal.SIG_IGN if os.getpid() != 1 else signal.SIG_DFL)
     wake, waker = os.pipe()
     for end in (wake, waker, commands, answers):
@@ -55,68 +52,17 @@ def main(folder: str, settings_json: str) -> None:
     signal.set_wakeup_fd(waker)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     sys.path[:] = [path for path in sys.path if path and path != folder]
-    sys.meta_path.append(_Packages(settings["packages"]))
+    sys.meta_path.append(begin.Packages(settings["packages"]))
     if settings["site"]:
         site.main()
     os.environ.clear()
-    _warm()
-    hello = {"python": sys.version.split()[0], "pid": os.getpid(), **_restrict(settings)}
+    begin.warm()
+    hello = {"python": sys.version.split()[0], "pid": os.getpid(), **begin.restrict(settings)}
     zygote = Zygote(settings, commands, answers, wake)
     gc.collect()
     gc.freeze()
     zygote.send(b"H", json.dumps(hello).encode())
     zygote.serve()
-
-
-def _channels() -> tuple[int, int]:
-    """(commands, answers): stdin and stdout moved away, so that a program finds only the null device there."""
-    commands, answers = os.dup(0), os.dup(1)
-    null = os.open(os.devnull, os.O_RDWR)
-    for standard in (0, 1, 2):
-        os.dup2(null, standard)
-    os.close(null)
-    return commands, answers
-
-
-class _Packages:
-    """Finds the packages that programs may import, without looking through the folders that hold them."""
-
-    def __init__(self, paths: list[str]):
-        self.paths = {os.path.basename(path).partition(".")[0]: path for path in paths if not path.endswith(".libs")}
-
-    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
-        """As importlib.abc.MetaPathFinder says."""
-        found = self.paths.get(name) if path is None else None
-        if found is None:
-            return None
-        if os.path.isdir(found):
-            found, inner = f"{found}/__init__.py", [found]
-            return importlib.util.spec_from_file_location(name, found, submodule_search_locations=inner)
-        return importlib.util.spec_from_file_location(name, found)
-
-
-def _warm() -> None:
-    for name in WARM.split():
-        importlib.import_module(name)
-    site.setquit()  # programs may call exit(); the interpreter runs without the site module
-    site.sethelper()
-    sys.argv[:] = [""]
-
-
-def _restrict(settings: dict[str, Any]) -> dict[str, Any]:
-    """Take from this process, and all it forks, what no program needs; says which layers hold."""
-    layers: dict[str, Any] = {"seccomp": False, "landlock": 0}
-    guard.hide()
-    if settings["die_with_parent"]:
-        guard.die_with_parent()
-    if settings["drop_capabilities"]:
-        guard.drop_capabilities()
-    if settings["landlock"] is not None:
-        layers["landlock"] = guard.landlock(settings["landlock"], [os.devnull])
-    if settings["seccomp"]:
-        guard.install(guard.base_filter(writes=bool(settings["scratch"])))
-        layers["seccomp"] = True
-    return layers
 
 
 class Zygote:
@@ -231,6 +177,7 @@ class Zygote:
             for place in range(len(descriptors)):
                 os.dup2(40 + place, 3 + place)
             os.closerange(3 + len(descriptors), 256)
+            begin.null_as_standard()  # opened anew: flags of the zygote's would go on to the next program
             payload = marshal.loads(_all(4))
             os.close(4)
             os.chdir(self._folder())
