@@ -1,6 +1,6 @@
 """Speed of grading, and verdicts, beside `evalplus.evaluate`: the same samples, machine, cores and run.
 
-    python benchmarks/grading.py [--sets a,b,c,d] [--workers W] [--no-peer] [--sandbox NAME]
+    python benchmarks/grading.py [--sets a,b,c,d] [--workers W] [--peer-workers P] [--no-peer] [--sandbox NAME]
 
 Sets: (a) the canonical solutions of HumanEval+, (b) those of MBPP+, (c) StarCoder2-15B-Instruct's 164 samples, (d) the
 first 20 samples a problem of CodeGen-16B. Expected outputs are computed beforehand on both sides. evalplus is timed from
@@ -190,6 +190,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sets", default="a,b,c,d")
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--peer-workers", type=int, help="of evalplus, whose own default is half of the cores (default: W)")
     parser.add_argument("--sandbox")
     parser.add_argument("--no-peer", action="store_true", help="ours alone")
     parser.add_argument("--grading", default="default", choices=list(Grading))
@@ -213,7 +214,7 @@ def main() -> None:
                 print(f"    floor: {work:.1f} s in one process, {work / arguments.workers:.1f} s on {arguments.workers} cores")
             if arguments.no_peer or arguments.limit:
                 continue
-            theirs, statuses = peer(which, chosen, folder, data, arguments.workers)
+            theirs, statuses = peer(which, chosen, folder, data, arguments.peer_workers or arguments.workers)
             total_ours, total_peer = total_ours + seconds, total_peer + theirs
             print(f"    evalplus {theirs:.1f} s: ratio {theirs / seconds:.2f}")
             for (problem_id, _), outcome, status in zip(chosen, outcomes, statuses, strict=True):

@@ -1,0 +1,143 @@
+"""The options of every command."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from spa_bench import __version__
+
+EMBEDDED = "embedded"  # the model that comes with the package
+
+
+class Parser(argparse.ArgumentParser):
+    """One whose errors are one line."""
+
+    def error(self, message: str) -> Any:
+        """One line and exit code 2."""
+        from spa_bench.console import error_line
+
+        error_line(f"{message}; see {self.prog} --help")
+        sys.exit(2)
+
+
+def build(actions: Mapping[str, Callable[[argparse.Namespace], int | None]]) -> argparse.ArgumentParser:
+    """The parser of all commands; `act` of what it parses is the action of that name."""
+    parser = Parser(prog="spa-bench", description="Which way of sampling gives answers that are both good and different?")
+    parser.add_argument("--version", action="version", version=f"spa-bench {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser)
+
+    run = commands.add_parser("run", help="draw samples with a sampler on a task, grade and measure them")
+    run.set_defaults(act=actions["run"])
+    run.add_argument("--sampler", required=True, metavar="NAME|CARD.toml", help="see `spa-bench list samplers`")
+    run.add_argument("--task", required=True, metavar="NAME|CARD.toml", help="see `spa-bench list tasks`")
+    run.add_argument(
+        "--model", default=EMBEDDED, metavar="PATH|HUB-ID", help="a causal LM of transformers (default: the embedded model)"
+    )
+    run.add_argument("--n", type=int, help="answers a problem, a multiple of the sampler's members (default: the card's)")
+    which = run.add_mutually_exclusive_group()
+    which.add_argument("--seed", type=int, default=0, help="seed of training and sampling (default 0)")
+    which.add_argument("--seeds", metavar="A,B,C", help="several seeds, one run each")
+    run.add_argument("--limit", type=int, metavar="L", help="only the first L problems")
+    run.add_argument(
+        "--data",
+        metavar="FILE",
+        help="training pairs instead of the card's; queries become 48 of them unless --queries is given",
+    )
+    run.add_argument("--queries", metavar="FILE", help="attribution queries instead of the card's")
+    run.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="settings",
+        help="override a card's key, e.g. lora.steps=100 or task.seconds=5",
+    )
+    run.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    run.add_argument("--dtype", default="auto", help="auto, float32, bfloat16 or float16")
+    run.add_argument("--batch-size", default="auto", metavar="auto|B", help="rows decoded together")
+    run.add_argument("--threads", type=int, help="CPU threads (default: the cores this process may use)")
+    run.add_argument("--trust-remote-code", action="store_true", help="run code that comes with the model")
+    run.add_argument("--revision", help="branch, tag or commit of a model on the hub")
+    run.add_argument("--out", type=Path, default=Path("runs"), metavar="DIR", help="where run folders go (default: runs)")
+    run.add_argument(
+        "--until", choices=("generate", "grade"), default="grade", help="generate: stop before grading; see `spa-bench grade`"
+    )
+    _rules(run)
+    _grading(run)
+    _output(run)
+
+    grade = commands.add_parser("grade", help="grade runs that were generated elsewhere")
+    grade.set_defaults(act=actions["grade"])
+    grade.add_argument("runs", nargs="+", type=Path, metavar="RUN")
+    grade.add_argument("--task-file", type=Path, metavar="FILE", help="where a jsonl task's problems are on this machine")
+    _grading(grade)
+    _output(grade)
+
+    score = commands.add_parser("score", help="score completions in evalplus' sample format")
+    score.set_defaults(act=actions["score"])
+    score.add_argument("--task", required=True, metavar="NAME|CARD.toml")
+    score.add_argument(
+        "--samples", required=True, type=Path, metavar="FILE.jsonl", help="rows of task_id with completion or solution"
+    )
+    score.add_argument("--name", help="what to call them in tables (default: the file's name)")
+    score.add_argument("--cut", action="store_true", help="cut completions at the task's stop strings first")
+    score.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="settings",
+        help="override a key of the task card, e.g. task.seconds=10",
+    )
+    score.add_argument("--out", type=Path, default=Path("runs"), metavar="DIR")
+    _rules(score)
+    _grading(score)
+    _output(score)
+
+    show = commands.add_parser("show", help="the samples of a run with their verdicts")
+    show.set_defaults(act=actions["show"])
+    show.add_argument("run", type=Path, metavar="RUN")
+    show.add_argument("--problem", metavar="ID", help="one problem's samples side by side")
+
+    catalogue = commands.add_parser("list", help="what there is: samplers, tasks, metrics, models")
+    catalogue.set_defaults(act=actions["list"])
+    catalogue.add_argument("what", choices=("samplers", "tasks", "metrics", "models"))
+
+    board = commands.add_parser("leaderboard", help="a table of runs, seeds pooled, with paired differences")
+    board.set_defaults(act=actions["leaderboard"])
+    board.add_argument("runs", nargs="+", type=Path, metavar="RUNS", help="run folders, or folders of them")
+    board.add_argument("--format", choices=("md", "json"), default="md")
+    board.add_argument("--json", action="store_true", help="the same as --format json")
+    board.add_argument("--reference", metavar="SAMPLER", help="print paired differences of this sampler against the others")
+    board.add_argument("--write", type=Path, metavar="FILE", help="write it there too")
+
+    doctor = commands.add_parser("doctor", help="what this machine has, and the command for what it lacks")
+    doctor.set_defaults(act=actions["doctor"])
+    _output(doctor)
+    return parser
+
+
+def _rules(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--grading",
+        choices=("default", "evalplus"),
+        default="default",
+        help="whose rules decide: evalplus repeats evalplus 0.3.1 to the verdict, mistakes included (docs/security.md)",
+    )
+
+
+def _grading(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--sandbox",
+        metavar="NAME",
+        help="bwrap, docker, landlock (default: the first that works here) or none-i-trust-this-code; see `spa-bench doctor`",
+    )
+    parser.add_argument("--workers", type=int, default=None, help="programs run at once (default: the cores)")
+
+
+def _output(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print rows as JSON on stdout and nothing else there")
