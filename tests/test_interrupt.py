@@ -48,6 +48,7 @@ def test_handlers_are_put_back():
 def test_without_a_signal_pause_points_do_nothing():
     with patiently(lambda text: None):
         pause_point()
+        assert not asked()
 
 
 def test_a_command_stopped_by_the_user_says_how_to_go_on_and_goes_on(tmp_path: Path):

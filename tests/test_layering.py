@@ -23,7 +23,7 @@ LAYERS = (
     {"models", "mini"},
     {"samplers"},
     {"tasks", "spa"},
-    {"measure", "spread", "samples_file", "plan", "show", "doctor", "export", "power"},
+    {"measure", "spread", "samples_file", "catalogue", "plan", "show", "doctor", "export", "power"},
     {"run"},
     {"verify", "rerun", "leaderboard"},
     {"loading"},

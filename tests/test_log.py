@@ -151,6 +151,7 @@ def test_settling_a_settled_file_does_not_write(log: Log[Record], monkeypatch: p
     log.append([record(0), record(1)])
     monkeypatch.setattr(module, "replace_file", lambda *_: pytest.fail("written"))
     log.settle(lambda r: r.draw)
+    assert log.rows() == [record(0), record(1)]
 
 
 def test_lines_longer_than_the_look_back_are_recognised(log: Log[Record]):

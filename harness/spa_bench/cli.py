@@ -23,10 +23,6 @@ if TYPE_CHECKING:
     from spa_bench.tasks.code import CodeTask
 
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EFBIG}
-_MARKS = {  # what a grade's mark means, in a summary
-    "one process": "judged in one process with the tests, which a program could cheat",
-    "unproxied": "refused: values cannot cross between program and tests (docs/security.md)",
-}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -200,35 +196,9 @@ def _show(a: argparse.Namespace) -> None:
 
 
 def _list(a: argparse.Namespace) -> None:
-    from tabulate import tabulate
+    from spa_bench.catalogue import catalogue
 
-    from spa_bench.cards import card_names, load_sampler_card, load_task_card
-
-    if a.what == "samplers":
-        cards = [load_sampler_card(name) for name in card_names("baselines")]
-        rows = [[c.name, c.members, c.draws, c.description] for c in cards]
-        print(tabulate(rows, ["sampler", "K", "n", "what it does"]))
-    elif a.what == "tasks":
-        tasks = [load_task_card(name) for name in card_names("tasks")]
-        print(
-            tabulate(
-                [[t.name, t.version, t.description] for t in tasks], ["task", "version", "what it is"], disable_numparse=True
-            )
-        )
-    elif a.what == "metrics":
-        from spa_bench.metrics.suite import ALIASES, AT_SIZES, METRICS
-
-        short = {name: alias for alias, name in ALIASES.items()}
-        described = {m.name: m.description for m in METRICS} | {m.name: m.description for m in AT_SIZES}
-        metrics = [[name, short.get(name, ""), description] for name, description in described.items()]
-        print(tabulate(metrics, ["metric", "alias", "definition"]))
-    else:
-        rows = [[EMBEDDED, "2.9 M parameters, Llama architecture, 256 tokens; inside the package"]]
-        rows += [
-            ["PATH", "a folder with a causal LM of transformers (safetensors)"],
-            ["HUB-ID", "the same on the hub, e.g. codellama/CodeLlama-7b-hf"],
-        ]
-        print(tabulate(rows, ["--model", "what it is"]))
+    print(catalogue(a.what))
 
 
 def _leaderboard(a: argparse.Namespace) -> int:
@@ -384,6 +354,7 @@ def _power(a: argparse.Namespace) -> None:
 
 def _summary(folders: Sequence[RunFolder], *, as_json: bool) -> None:
     from spa_bench.leaderboard import build_rows, from_runs, table
+    from spa_bench.show import ending
 
     rows = build_rows(from_runs(folders))
     if as_json:
@@ -392,14 +363,7 @@ def _summary(folders: Sequence[RunFolder], *, as_json: bool) -> None:
     for key in dict.fromkeys(r.table_key for r in rows):
         print(table([r for r in rows if r.table_key == key], style="plain"))
     for folder in folders:
-        content = folder.read_json("metrics.json")
-        verdicts = ", ".join(f"{count} {name}" for name, count in content["verdicts"].items())
-        odd = [f"{content['counts']['truncated']} cut by the length limit"] if content["counts"]["truncated"] else []
-        odd += [f"{count} without an answer: {why}" for why, count in content["failures"].items()]
-        odd += [f"{content['counts']['invalid']} that are no program"] if content["counts"]["invalid"] else []
-        odd += [f"{count} {_MARKS[mark]}" for mark, count in content["marks"].items()]
-        name = f"{folder.spec['sampler']['name']}, seed {folder.spec['seed']}"
-        print(f"{name}: {verdicts}{'; ' + '; '.join(odd) if odd else ''}  ({folder.path})")
+        print(ending(folder))
 
 
 _ACTIONS: Mapping[str, Callable[[argparse.Namespace], int | None]] = {

@@ -7,7 +7,6 @@ replaced one after the other: a process that is killed between leaves a pair tha
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import time
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 from spa_bench.errors import StoreError
 from spa_bench.interrupt import pause_point
 from spa_bench.log import replace_file
+from spa_bench.provenance import hash_bytes
 from spa_bench.store import RunFolder
 from spa_bench.types import Record
 
@@ -102,7 +102,7 @@ def faults(folder: RunFolder) -> list[str]:
     if not path.exists():
         return [f"{path} is missing"]
     found = []
-    if _sha(path.read_bytes()) != about["sha"]:
+    if hash_bytes(path.read_bytes()) != about["sha"]:
         found.append(f"{path} is damaged (its checksum does not fit)")
     wanted = folder.spec.get("embedding", {})
     if (about["model"], about["hash"]) != (wanted.get("name"), wanted.get("hash")):
@@ -120,7 +120,7 @@ def _kept(folder: RunFolder, texts: Sequence[str]) -> FloatArray:
     if about is None or not path.exists() or about["hash"] != folder.spec["embedding"]["hash"]:
         return none
     data = path.read_bytes()
-    if _sha(data) != about["sha"] or about["texts"] != _digest(texts[: about["rows"]]) or about["rows"] > len(texts):
+    if hash_bytes(data) != about["sha"] or about["texts"] != _digest(texts[: about["rows"]]) or about["rows"] > len(texts):
         return none
     rows: FloatArray = np.load(io.BytesIO(data), allow_pickle=False)
     return rows
@@ -131,14 +131,10 @@ def _write(folder: RunFolder, rows: Sequence[FloatArray], texts: Sequence[str], 
     np.save(stream, np.stack(rows).astype("<f4"), allow_pickle=False)
     wanted = folder.spec["embedding"]
     about: dict[str, object] = {"model": wanted["name"], "hash": wanted["hash"], "rows": len(rows)}
-    about |= {"texts": _digest(texts[: len(rows)]), "sha": _sha(stream.getvalue()), "numerics": embedder.numerics()}
+    about |= {"texts": _digest(texts[: len(rows)]), "sha": hash_bytes(stream.getvalue()), "numerics": embedder.numerics()}
     replace_file(folder.path / ARRAY, stream.getvalue())
     folder.write_json(ABOUT, about)
 
 
 def _digest(texts: Sequence[str]) -> str:
-    return hashlib.blake2b(json.dumps(list(texts)).encode(), digest_size=16).hexdigest()
-
-
-def _sha(data: bytes) -> str:
-    return hashlib.blake2b(data, digest_size=16).hexdigest()
+    return hash_bytes(json.dumps(list(texts)).encode())

@@ -86,11 +86,12 @@ class Log(Generic[Row]):
     def faults(self) -> list[str]:
         """What is wrong with the file, for `spa-bench verify`; empty when every byte is as it was written."""
         try:
-            whole, end = self._scan(self._read())
-            twice = len(whole) - len({row.key for row in whole})
+            data = self._read()
+            whole, end = self._scan(data)
         except StoreError as error:
             return [str(error)]
-        if end != len(self._read()):
+        twice = len(whole) - len({row.key for row in whole})
+        if end != len(data):
             return [f"{self.path}: line {len(whole) + 1} is broken or torn"]
         return [f"{self.path}: {twice} keys are there twice"] if twice else []
 
@@ -161,23 +162,25 @@ class Log(Generic[Row]):
         return size
 
 
-def replace_file(path: Path, content: bytes) -> None:
-    """Put `content` at `path` so that a reader sees the old or the new file, whole, whenever this process is killed.
-
-    Raises StoreError when it cannot be written.
-    """
+def put(path: Path, content: bytes) -> None:
+    """Put `content` at `path` so that a reader sees the old or the new file, whole, whenever this process is killed."""
     new = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
-        try:
-            with new.open("wb") as stream:
-                stream.write(content)
-                stream.flush()
-                os.fsync(stream.fileno())
-            new.replace(path)
-        except OSError:
-            new.unlink(missing_ok=True)
-            raise
-        sync_folder(path.parent)
+        with new.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        new.replace(path)
+    except OSError:
+        new.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """`put` for what a run keeps: raises StoreError when it cannot be written."""
+    try:
+        put(path, content)
     except OSError as error:
         raise StoreError(
             f"cannot write {path}: {error.strerror}; make room or use another --out, and run the same command again"

@@ -37,7 +37,7 @@ def build(actions: Mapping[str, Callable[[argparse.Namespace], int | None]]) -> 
     grade = commands.add_parser("grade", help="grade runs that were generated elsewhere")
     grade.set_defaults(act=actions["grade"])
     grade.add_argument("runs", nargs="+", type=Path, metavar="RUN")
-    grade.add_argument("--task-file", type=Path, metavar="FILE", help="where a jsonl task's problems are on this machine")
+    _task_file(grade)
     _grading(grade)
     _price(grade)
     _metrics(grade)
@@ -51,7 +51,7 @@ def build(actions: Mapping[str, Callable[[argparse.Namespace], int | None]]) -> 
     show.set_defaults(act=actions["show"])
     show.add_argument("run", type=Path, metavar="RUN")
     show.add_argument("--problem", metavar="ID", help="one problem's samples side by side")
-    show.add_argument("--task-file", type=Path, metavar="FILE", help="where a jsonl task's problems are on this machine")
+    _task_file(show)
 
     catalogue = commands.add_parser("list", help="what there is: samplers, tasks, metrics, models")
     catalogue.set_defaults(act=actions["list"])
@@ -59,15 +59,7 @@ def build(actions: Mapping[str, Callable[[argparse.Namespace], int | None]]) -> 
 
     board = commands.add_parser("leaderboard", help="a table of runs, seeds pooled, with paired differences")
     board.set_defaults(act=actions["leaderboard"])
-    board.add_argument("runs", nargs="+", type=Path, metavar="RUNS", help="run folders, result files, or folders of them")
-    board.add_argument("--format", choices=("md", "csv", "json", "latex"), default="md")
-    board.add_argument("--json", action="store_true", help="the same as --format json")
-    board.add_argument("--reference", metavar="SAMPLER", help="print paired differences of this sampler against the others")
-    board.add_argument("--write", type=Path, metavar="FILE", help="write it there too")
-    board.add_argument(
-        "--save", type=Path, metavar="DIR", help="write a result file for each row, as kept in leaderboards/results"
-    )
-    board.add_argument("--submit", action="store_true", help="only check that RUNS are complete and consistent result files")
+    _leaderboard(board)
 
     doctor = commands.add_parser("doctor", help="what this machine has, and the command for what it lacks")
     doctor.set_defaults(act=actions["doctor"])
@@ -76,30 +68,19 @@ def build(actions: Mapping[str, Callable[[argparse.Namespace], int | None]]) -> 
     verify = commands.add_parser("verify", help="check every byte of a run: checksums, seeds, texts, metrics")
     verify.set_defaults(act=actions["verify"])
     verify.add_argument("runs", nargs="+", type=Path, metavar="RUN")
-    verify.add_argument("--task-file", type=Path, metavar="FILE", help="where a jsonl task's problems are on this machine")
+    _task_file(verify)
     _output(verify)
 
     rerun = commands.add_parser("rerun", help="do a run again from its spec and say what came out otherwise")
     rerun.set_defaults(act=actions["rerun"])
-    rerun.add_argument("run", type=Path, metavar="RUN")
-    rerun.add_argument(
-        "--out", type=Path, metavar="DIR", help="where the repetition goes (default: reruns, beside the folder of runs)"
-    )
-    rerun.add_argument("--use-cache", action="store_true", help="take adapters from the stage cache instead of training anew")
-    rerun.add_argument("--task-file", type=Path, metavar="FILE", help="where a jsonl task's problems are on this machine")
-    rerun.add_argument("--data", type=Path, metavar="FILE", help="where the run's training pairs are on this machine")
-    rerun.add_argument("--queries", type=Path, metavar="FILE", help="where the run's attribution queries are on this machine")
-    _loading(rerun)
-    _grading(rerun)
-    _embedding(rerun)
-    _output(rerun)
+    _rerun(rerun)
 
     export = commands.add_parser("export", help="the samples of a run as files that evalplus or lm-eval read")
     export.set_defaults(act=actions["export"])
     export.add_argument("run", type=Path, metavar="RUN")
     export.add_argument("--to", required=True, choices=("evalplus", "lm-eval"), help="whose files")
     export.add_argument("--out", required=True, type=Path, metavar="DIR", help="a new or empty folder, or an earlier export")
-    export.add_argument("--task-file", type=Path, metavar="FILE", help="where a jsonl task's problems are on this machine")
+    _task_file(export)
 
     power = commands.add_parser("power", help="what difference between two samplers so many problems can show")
     power.set_defaults(act=actions["power"])
@@ -124,14 +105,7 @@ def _run(parser: argparse.ArgumentParser) -> None:
         help="training pairs instead of the card's; queries become 48 of them unless --queries is given",
     )
     parser.add_argument("--queries", metavar="FILE", help="attribution queries instead of the card's")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        dest="settings",
-        help="override a card's key, e.g. lora.steps=100 or task.seconds=5",
-    )
+    _settings(parser, "override a card's key, e.g. lora.steps=100 or task.seconds=5")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--dtype", default="auto", help="auto, float32, bfloat16 or float16")
     parser.add_argument("--threads", type=int, help="CPU threads (default: the cores this process may use)")
@@ -161,18 +135,38 @@ def _score(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--name", help="what to call them in tables (default: the file's name)")
     parser.add_argument("--cut", action="store_true", help="cut completions at the task's stop strings first")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        dest="settings",
-        help="override a key of the task card, e.g. task.seconds=10",
-    )
+    _settings(parser, "override a key of the task card, e.g. task.seconds=10")
     parser.add_argument("--out", type=Path, default=Path("runs"), metavar="DIR")
     _rules(parser)
     _grading(parser)
     _metrics(parser)
+    _output(parser)
+
+
+def _leaderboard(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUNS", help="run folders, result files, or folders of them")
+    parser.add_argument("--format", choices=("md", "csv", "json", "latex"), default="md")
+    parser.add_argument("--json", action="store_true", help="the same as --format json")
+    parser.add_argument("--reference", metavar="SAMPLER", help="print paired differences of this sampler against the others")
+    parser.add_argument("--write", type=Path, metavar="FILE", help="write it there too")
+    parser.add_argument(
+        "--save", type=Path, metavar="DIR", help="write a result file for each row, as kept in leaderboards/results"
+    )
+    parser.add_argument("--submit", action="store_true", help="only check that RUNS are complete and consistent result files")
+
+
+def _rerun(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", type=Path, metavar="RUN")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="where the repetition goes (default: reruns, beside the folder of runs)"
+    )
+    parser.add_argument("--use-cache", action="store_true", help="take adapters from the stage cache instead of training anew")
+    _task_file(parser)
+    parser.add_argument("--data", type=Path, metavar="FILE", help="where the run's training pairs are on this machine")
+    parser.add_argument("--queries", type=Path, metavar="FILE", help="where the run's attribution queries are on this machine")
+    _loading(parser)
+    _grading(parser)
+    _embedding(parser)
     _output(parser)
 
 
@@ -204,6 +198,14 @@ def _power(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--power", type=float, default=0.8, help="chance to show a difference (default 0.8)")
     parser.add_argument("--difference", type=float, metavar="D", help="say how likely this one is shown, and what it takes")
     _output(parser)
+
+
+def _task_file(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--task-file", type=Path, metavar="FILE", help="where a jsonl task's problems are on this machine")
+
+
+def _settings(parser: argparse.ArgumentParser, what: str) -> None:
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings", help=what)
 
 
 def _loading(parser: argparse.ArgumentParser) -> None:

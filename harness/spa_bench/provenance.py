@@ -45,6 +45,11 @@ def source_hash(*parts: str) -> str:
     return digest.hexdigest()
 
 
+def hash_bytes(data: bytes) -> str:
+    """The hash by which files that we keep are told apart: blake2b, 32 hex digits."""
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
+
+
 def hash_folder(folder: Path) -> str:
     """Hash over names and contents of the weight, config and tokenizer files in `folder`."""
     digest = hashlib.blake2b(digest_size=16)
@@ -57,6 +62,7 @@ def hash_folder(folder: Path) -> str:
     return digest.hexdigest()
 
 
+@lru_cache(maxsize=8)  # what runs is the code of when it was loaded
 def _git(*arguments: str) -> str | None:
     """What git says about the package's folder; None without git, or outside a checkout."""
     if not (_PACKAGE.parents[1] / ".git").exists():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,11 +53,15 @@ def compare(there: RunFolder, here: RunFolder) -> Comparison:
     texts += [k for k in theirs if k not in ours]
     other = set(texts)
     verdicts = [k for k in grades if k not in other and k in again and again[k].verdict != grades[k].verdict]
-    value: Callable[[Any], Any] = lambda e: None if e is None else e["value"]  # noqa: E731
-    a, b = ((f.read_json("metrics.json") or {}).get("estimates", {}) for f in (there, here))
-    names = dict.fromkeys([*a, *b])
-    metrics = {n: (value(a.get(n)), value(b.get(n))) for n in names if value(a.get(n)) != value(b.get(n))}
+    a, b = (_values(folder) for folder in (there, here))
+    metrics = {name: (a.get(name), b.get(name)) for name in {**a, **b} if a.get(name) != b.get(name)}
     return Comparison(differences(there.spec, here.spec), len(ours), texts, verdicts, metrics)
+
+
+def _values(folder: RunFolder) -> dict[str, Any]:
+    """The estimates of a run by name, without their intervals."""
+    found = (folder.read_json("metrics.json") or {}).get("estimates", {})
+    return {name: estimate["value"] for name, estimate in found.items()}
 
 
 def _counted(what: str, keys: list[Key], total: int) -> str:

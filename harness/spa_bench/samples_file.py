@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import hashlib
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -71,7 +70,7 @@ def import_samples(
     for record in records:
         counts[record.problem] = counts.get(record.problem, 0) + 1
     n = min(counts.values()) if len(set(counts.values())) == 1 else None
-    digest = hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
+    digest = provenance.hash_bytes(path.read_bytes())
     sampler: dict[str, object] = {"name": label, "kind": "samples", "members": 1, "samples_hash": digest, "cut": cut}
     spec = RunSpec(
         sampler=sampler,

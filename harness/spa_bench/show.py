@@ -16,6 +16,11 @@ from spa_bench.store import RunFolder
 from spa_bench.tasks.base import Task
 from spa_bench.types import Grade, Key, Record
 
+_MARKS = {  # what a grade's mark means, in the line that ends a run
+    "one process": "judged in one process with the tests, which a program could cheat",
+    "unproxied": "refused: values cannot cross between program and tests (docs/security.md)",
+}
+
 
 def show(folder: RunFolder, task: Task, problem: str | None) -> str:
     """What `spa-bench show` prints. Raises UsageError for a problem that the run does not have.
@@ -60,6 +65,18 @@ def _unfinished(folder: RunFolder, task: Task, records: Sequence[Record], grades
     if left := sum(r.key not in grades for r in records):
         found.append(f"{left} samples are not graded; go on with: spa-bench grade {shlex.quote(str(folder.path))}")
     return found
+
+
+def ending(folder: RunFolder) -> str:
+    """How a graded run ended, in a line: verdicts, and what went wrong with how many samples."""
+    content = folder.read_json("metrics.json")
+    verdicts = ", ".join(f"{count} {name}" for name, count in content["verdicts"].items())
+    odd = [f"{content['counts']['truncated']} cut by the length limit"] if content["counts"]["truncated"] else []
+    odd += [f"{count} without an answer: {why}" for why, count in content["failures"].items()]
+    odd += [f"{content['counts']['invalid']} that are no program"] if content["counts"]["invalid"] else []
+    odd += [f"{count} {_MARKS[mark]}" for mark, count in content["marks"].items()]
+    name = f"{folder.spec['sampler']['name']}, seed {folder.spec['seed']}"
+    return f"{name}: {verdicts}{'; ' + '; '.join(odd) if odd else ''}  ({folder.path})"
 
 
 def side_by_side(records: Sequence[Record], grades: dict[Key, Grade], width: int | None = None) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from processes import children, descendants
 from spa_bench.errors import SandboxError, SpaBenchError, UsageError
 from spa_bench.grading import Calls, Check, Grader, Outcome, Program, pool
 from spa_bench.sandbox import Limits
@@ -46,24 +47,6 @@ def mixed() -> list[Program]:
     check = Check("def check(candidate):\n    assert candidate(1) == 2\n")
     suites = [program(kinds[i % 5].format(i)) for i in range(20)]
     return suites + [Program(kinds[i % 5].format(i), "f", check, "set/8") for i in range(20, 30)]
-
-
-def children(pid: int | str = "self") -> list[int]:
-    """Processes whose parent is `pid`."""
-    found = []
-    for task in Path(f"/proc/{pid}/task").glob("*/children"):
-        try:
-            found += [int(word) for word in task.read_text().split()]
-        except OSError:
-            continue
-    return found
-
-
-def descendants() -> list[int]:
-    found = children()
-    for pid in found:
-        found += children(pid)
-    return found
 
 
 def comes_true(condition: Callable[[], Any], seconds: float = 10.0) -> bool:

@@ -17,7 +17,7 @@ from spa_bench.metrics.lexical import compression_ratio, distinct_n
 from spa_bench.metrics.novelty import distinct_k, utility_k
 from spa_bench.metrics.rarefaction import subsets
 from spa_bench.metrics.self_bleu import self_bleu
-from spa_bench.metrics.texts import TEXT_METRICS, TextSamples, text_values, text_values_of, values_of
+from spa_bench.metrics.texts import TEXT_METRICS, TextSamples, text_values_of, values_of
 from spa_bench.metrics.vendi import ngram_kernel, vendi_from_features, vendi_score
 
 TEXTS = [
@@ -46,7 +46,7 @@ ORDER_FREE = [name for name in NAMES if name not in ("compression_ratio", "utili
 
 
 def values(samples, sizes):
-    return text_values(**vars(samples), sizes=sizes)
+    return values_of(samples, sizes)
 
 
 def part(samples, places):

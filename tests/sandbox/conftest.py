@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from processes import children, descendants
 from spa_bench.errors import SandboxError
 from spa_bench.grading import Calls, Check, Grader, Outcome, Program
 from spa_bench.sandbox import Limits, Sandbox, choose
@@ -172,22 +173,6 @@ def snapshot() -> dict[str, Any]:
         "temporary": sorted(name for name in os.listdir(tempfile.gettempdir()) if "ATTACK" in name),
         "children": children(os.getpid()),
     }
-
-
-def children(pid: int) -> list[int]:
-    """Processes whose parent is `pid`, zombies included."""
-    found = []
-    for task in Path(f"/proc/{pid}/task").glob("*/children"):
-        try:
-            found += [int(word) for word in task.read_text().split()]
-        except OSError:
-            continue
-    return found
-
-
-def descendants(pid: int) -> list[int]:
-    direct = children(pid)
-    return direct + [below for child in direct for below in descendants(child)]
 
 
 @pytest.fixture

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from spa_bench.errors import UsageError
+from spa_bench.log import put
 
 SCHEMA_VERSION = 1
 MANIFEST = "export.json"
@@ -26,10 +26,10 @@ def write_export(out: Path, files: Mapping[str, bytes], *, run: str, to: str) ->
     stale = _stale(out, files)
     try:
         out.mkdir(parents=True, exist_ok=True)
-        _replace(out / MANIFEST, (json.dumps(owner, indent=1) + "\n").encode())
+        put(out / MANIFEST, (json.dumps(owner, indent=1) + "\n").encode())
         for name, content in files.items():
             (out / name).parent.mkdir(parents=True, exist_ok=True)
-            _replace(out / name, content)
+            put(out / name, content)
         for name in earlier - files.keys():
             if (out / name).resolve().is_relative_to(out.resolve()):  # the list lies in a file that anyone can edit
                 (out / name).unlink(missing_ok=True)
@@ -68,12 +68,3 @@ def _stale(out: Path, files: Mapping[str, bytes]) -> tuple[str, ...]:
         if name.endswith(".jsonl") and results.exists() and (not (out / name).exists() or (out / name).read_bytes() != content):
             lines.append(f"{results} is of the earlier samples and evalplus would print it again: remove it")
     return tuple(lines)
-
-
-def _replace(path: Path, content: bytes) -> None:
-    new = path.with_name(f".{path.name}.new")
-    with new.open("wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    new.replace(path)

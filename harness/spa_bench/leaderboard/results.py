@@ -16,6 +16,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from spa_bench import provenance
 from spa_bench.errors import StoreError
 from spa_bench.leaderboard.schema import KEPT, shape_faults
 from spa_bench.log import replace_file
@@ -150,7 +151,7 @@ def _of_run(run: RunFolder, content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _hash_file(path: Path) -> str:
-    return hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest() if path.exists() else ""
+    return provenance.hash_bytes(path.read_bytes()) if path.exists() else ""
 
 
 # files ---------------------------------------------------------------------------------------------------------------

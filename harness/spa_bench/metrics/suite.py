@@ -166,6 +166,7 @@ ALIASES = {"effective_diversity": "effective_diversity[ast,correct]", "vendi": "
 }
 RATES = {m.name for m in METRICS if m.rate} | {m.name for m in AT_SIZES if m.rate}
 _MISSING = {m.name: m.missing for m in METRICS} | {m.name: m.missing for m in AT_SIZES}
+_AT_SIZES = {m.name: m for m in AT_SIZES}
 _OURS = {m.name for m in METRICS} | {m.name for m in AT_SIZES}
 
 
@@ -214,10 +215,9 @@ def value_bounds(name: str, size: float = math.inf) -> tuple[float, float] | Non
     name = ALIASES.get(name, name)
     if is_rate(name):
         return 0.0, 1.0
-    if name.startswith("vendi["):
-        return 1.0, size
-    if name.startswith(("distinct_k[", "distinct_correct[")):
-        return 0.0, size
+    if name in _AT_SIZES:
+        metric = _AT_SIZES[name]
+        return metric.least, size if metric.counts_samples else math.inf
     return (0.0, math.inf) if name in _OURS else None  # divergences, entropies, lengths: none is ever below 0
 
 

@@ -39,12 +39,14 @@ DISTINCT = (1, 2, 3)
 
 @dataclass(frozen=True)
 class TextMetric:
-    """A metric that `text_values` gives."""
+    """A metric that `values_of` gives."""
 
     name: str
     description: str
     rate: bool  # every value lies between 0 and 1
     missing: str  # why there may be no value
+    least: float = 0.0  # no value is below it where there is an answer
+    counts_samples: bool = False  # an (effective) number of samples: no value is above their number
 
 
 _KERNELS = {
@@ -65,7 +67,8 @@ def _vendi_name(kernel: str, order: float) -> str:
 
 TEXT_METRICS: tuple[TextMetric, ...] = (
     *(
-        TextMetric(_vendi_name(kernel, q), f"Vendi score of order {q:g}: effective number of different {what}", False, missing)
+        TextMetric(_vendi_name(kernel, q), f"Vendi score of order {q:g}: effective number of different {what}", False, missing,
+                   least=1.0, counts_samples=True)
         for kernel, (what, missing) in _KERNELS.items()
         for q in ORDERS
     ),
@@ -74,17 +77,19 @@ TEXT_METRICS: tuple[TextMetric, ...] = (
     *(TextMetric(f"distinct[n={n}]", f"different {n}-grams / all {n}-grams of all answers", True, f"no answer has a {n}-gram")
       for n in DISTINCT),
     TextMetric("compression_ratio", "bytes of all answers / bytes after gzip; higher is less diverse", False, "no text"),
-    TextMetric("distinct_k[exact]", "NoveltyBench's distinct_k: different texts, compared after stripping", False, _SIZE),
-    TextMetric("distinct_k[ast]", "the same, programs compared by syntax tree with names normalised", False, _SIZE),
+    TextMetric("distinct_k[exact]", "NoveltyBench's distinct_k: different texts, compared after stripping", False, _SIZE,
+               counts_samples=True),
+    TextMetric("distinct_k[ast]", "the same, programs compared by syntax tree with names normalised", False, _SIZE,
+               counts_samples=True),
     TextMetric("distinct_k[behaviour]", "the same, programs compared by what they do on the tests; unknown adds none", False,
-               _BEHAVIOUR),
+               _BEHAVIOUR, counts_samples=True),
     TextMetric("utility_k[ast]", "NoveltyBench's utility_k, patience 0.8: right answers with a new syntax tree",
                True, _SIZE),
     TextMetric("effective_diversity[ast,correct]", "distinct syntax trees among the correct answers, as a share of n", True,
                _SIZE),
     TextMetric("effective_diversity[behaviour,ran]", "distinct behaviours among the answers that ran, as a share of n", True,
                _BEHAVIOUR),
-    TextMetric("distinct_correct[ast]", "distinct syntax trees among the correct answers", False, _SIZE),
+    TextMetric("distinct_correct[ast]", "distinct syntax trees among the correct answers", False, _SIZE, counts_samples=True),
 )  # fmt: skip
 
 
@@ -103,37 +108,12 @@ class TextSamples:
     embeddings: NDArray[np.floating] | None = None  # (n, d); rows of failed samples are not looked at
 
 
-def text_values(
-    *,
-    texts: Sequence[str],
-    programs: Sequence[str],
-    passed: Sequence[bool],
-    failed: Sequence[bool],
-    behaviours: Sequence[str] | None,
-    ran: Sequence[bool] | None,
-    members: int,
-    problem: str,
-    sizes: Sequence[int],
-    embeddings: NDArray[np.floating] | None = None,
-) -> Values:
-    """Every metric of `TEXT_METRICS` at every size, for one problem; the arguments are the fields of `TextSamples`.
-
-    The value at size n is that of the whole sample in its own order. None where the design has no such size, where the
-    metric is undefined (Vendi and self-BLEU of one sample) or where what it needs was not given. Raises ValueError for fields
-    of different lengths, no samples, a sample that passed and failed, or embeddings without a cosine.
-    """
-    return values_of(
-        TextSamples(problem, texts, programs, passed, failed, members, behaviours, ran, embeddings),
-        sizes,
-    )
-
-
 def text_values_of(problems: Sequence[TextSamples], sizes: Sequence[int], *, workers: int = 1) -> list[Values]:
-    """`text_values` of every problem, in their order; the same numbers for any `workers`.
+    """`values_of` every problem, in their order; the same numbers for any `workers`.
 
     More than a second's work goes to up to `workers` spawned processes (one, too, for workers = 1) of one BLAS thread
     each: small matrices gain nothing from threads, and threads may change a last digit. So a script that calls this needs
-    `if __name__ == "__main__":`. Raises ValueError for `workers` below 1, and as `text_values`.
+    `if __name__ == "__main__":`. Raises ValueError for `workers` below 1, and as `values_of`.
     """
     if workers < 1:
         raise ValueError(f"at least one worker, not {workers}")
@@ -178,7 +158,12 @@ _WORTH_A_PROCESS = 400  # samples: about half a second's work, which is what sta
 
 
 def values_of(samples: TextSamples, sizes: Sequence[int]) -> Values:
-    """`text_values` of one problem; arguments and errors as there."""
+    """Every metric of `TEXT_METRICS` at every size, for one problem.
+
+    The value at size n is that of the whole sample in its own order. None where the design has no such size, where the
+    metric is undefined (Vendi and self-BLEU of one sample) or where what it needs was not given. Raises ValueError for fields
+    of different lengths, no samples, a sample that passed and failed, or embeddings without a cosine.
+    """
     _check(samples)
     n, members = len(samples.texts), samples.members
     values: Values = {metric.name: dict.fromkeys(sizes) for metric in TEXT_METRICS}

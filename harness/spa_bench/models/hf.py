@@ -28,12 +28,13 @@ from spa_bench.models.beams import Beam, BeamSearch
 from spa_bench.models.chat import chat_text, check_template
 from spa_bench.models.failures import broken, no_room, out_of_memory, within_memory
 from spa_bench.models.hf_beams import Decoder, Searched
-from spa_bench.models.kv_cache import attends_to_all, growing_cache
+from spa_bench.models.kv_cache import attends_to_all
 from spa_bench.models.loading import device_of, dtype_of, end_tokens, hash_state, load_network
 from spa_bench.models.rows import BLOCK, Row, padded, survivors
 from spa_bench.models.rows import MIN_ROWS as MIN_ROWS
 from spa_bench.models.sampling import RowDecoding, choose, uniforms
 from spa_bench.models.stacked_lora import Adapter, StackedLinear
+from spa_bench.models.window import Window
 from spa_bench.provenance import hash_folder
 from spa_bench.types import Completion, Member, Request
 
@@ -186,8 +187,7 @@ class HFModel:
             spare = part[0]
             fill = [Row(spare.request, spare.prompt, 0, [], "stop") for _ in range(width - len(part))]
             rows += [*(row.anew() for row in part), *fill]
-        ids, mask = (t.to(self._device) for t in padded([(r.prompt[:-1], r.prompt[-1:]) for r in rows], block=self._block))
-        position = (mask.cumsum(-1) - 1).clamp_min(0)
+        window = Window.of(self.network, [r.prompt for r in rows], block=self._block, device=self._device)
         steps = max(r.limit for r in rows)
         noise = np.zeros((len(rows), steps), np.float32)
         for i, row in enumerate(rows):
@@ -195,19 +195,10 @@ class HFModel:
                 noise[i, : row.limit] = uniforms(row.request.seed, row.limit)
         uniform = torch.from_numpy(noise).to(self._device)
         decoding = RowDecoding.of([r.request.decoding for r in rows], self._vocabulary, self._device)
-        cache = growing_cache(self.network.config)
         alive = rows
         with self._adapters([members[m].adapter for m in batch]):
             for step in range(steps):
-                out = self.network(
-                    input_ids=ids,
-                    attention_mask=mask,
-                    position_ids=position,
-                    past_key_values=cache,
-                    use_cache=True,
-                    logits_to_keep=1,
-                )
-                logits = out.logits[:, -1]
+                logits = window.logits()
                 token = choose(logits, decoding, uniform[:, step])
                 # NaN and +inf are the largest; -inf alone only forbids a token
                 drawn = torch.where(logits.amax(-1).isfinite(), token, _BROKEN).tolist()
@@ -218,12 +209,9 @@ class HFModel:
                 if keep is not None:
                     index = torch.tensor(keep, device=self._device)
                     alive = [alive[i] for i in keep]
-                    token, mask, position = token[index], mask[index], position[index]
-                    uniform, decoding = uniform[index], decoding.select(index)
-                    cache.reorder_cache(index)
-                ids = token[:, None]
-                mask = torch.cat([mask, mask.new_ones(len(alive), 1)], -1)
-                position = position[:, -1:] + 1
+                    token, uniform, decoding = token[index], uniform[index], decoding.select(index)
+                    window.keep(index)
+                window.extend(token)
         return [self._complete(r) for r in rows if r.limit]
 
     def _extend(self, rows: Sequence[Row], tokens: Sequence[int], *, check_stops: bool) -> None:

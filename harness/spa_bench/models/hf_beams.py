@@ -14,8 +14,7 @@ import torch
 from torch import Tensor
 
 from spa_bench.models.beams import Beam, BeamSearch, Groups, advance, candidates_needed, start
-from spa_bench.models.kv_cache import growing_cache
-from spa_bench.models.rows import padded
+from spa_bench.models.window import Window
 
 Text = Callable[[Sequence[int], Sequence[int]], str]  # (tokens before, new tokens) -> what the new ones add
 
@@ -54,34 +53,20 @@ class Decoder:
         """`prompts`, searched in place until all of their beams have ended or their logits broke."""
         for prompt in prompts:
             prompt.groups, prompt.drawn, prompt.broken = start(search), 0, False
-        cache = growing_cache(self.network.config)
         # one row a prompt reads it; the beams share that row
         for i, prompt in enumerate(prompts):
             prompt.rows = {(g, 0): i for g in range(search.groups)}
         rows = [p.prompt for p in prompts] + [prompts[0].prompt] * (self.least_rows - len(prompts))
-        ids, mask = (t.to(self.device) for t in padded([(row[:-1], row[-1:]) for row in rows], block=self.block))
-        position = (mask.cumsum(-1) - 1).clamp_min(0)
+        window = Window.of(self.network, rows, block=self.block, device=self.device)
         while True:
-            out = self.network(
-                input_ids=ids,
-                attention_mask=mask,
-                position_ids=position,
-                past_key_values=cache,
-                use_cache=True,
-                logits_to_keep=1,
-            )
-            index, token = self._advance(prompts, out.logits[:, -1], search)
+            index, token = self._advance(prompts, window.logits(), search)
             if not index:
                 return prompts
             spare = self.least_rows - len(index)
             index, token = index + index[:1] * spare, token + token[:1] * spare
-            if index != list(range(len(mask))):
-                kept = torch.tensor(index, device=self.device)
-                cache.reorder_cache(kept)
-                mask, position = mask[kept], position[kept]
-            ids = torch.tensor(token, device=self.device)[:, None]
-            mask = torch.cat([mask, mask.new_ones(len(mask), 1)], -1)
-            position = position[:, -1:] + 1
+            if index != list(range(len(window))):
+                window.keep(torch.tensor(index, device=self.device))
+            window.extend(torch.tensor(token, device=self.device))
 
     def _advance(self, prompts: Sequence[Searched], logits: Tensor, search: BeamSearch) -> tuple[list[int], list[int]]:
         """(row it comes from, last token) of each beam that goes on; `prompts` are one step further."""

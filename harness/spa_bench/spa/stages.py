@@ -203,7 +203,7 @@ class Stages:
 def _hashes(folder: Path) -> dict[str, str]:
     """A hash for each file of a stage but its key and its lock."""
     files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name not in {"key.json", ".lock", ".lock-owner"})
-    return {str(p.relative_to(folder)): hashlib.blake2b(p.read_bytes(), digest_size=16).hexdigest() for p in files}
+    return {str(p.relative_to(folder)): provenance.hash_bytes(p.read_bytes()) for p in files}
 
 
 def _is_whole(folder: Path) -> bool:
