@@ -16,9 +16,10 @@ import pytest
 
 from doubles import RIGHT, WRONG, InProcessJudge, Lines, MockModel, mock_run, sampler_card
 from spa_bench import run
-from spa_bench.cards import LoraCard, load_task_card
+from spa_bench.cards import load_task_card
 from spa_bench.errors import StoreError
 from spa_bench.run import Job, generate, grade, load_task
+from spa_bench.spa_cards import LoraCard
 from spa_bench.store import open_run
 from spa_bench.types import Completion, Key, Member, Request
 from test_log import files_no_larger_than

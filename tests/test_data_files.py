@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from doubles import SANDBOX, Call, InProcessJudge, sampler_card
-from spa_bench.cards import DataCard
 from spa_bench.spa.data import files_of, named
+from spa_bench.spa_cards import DataCard
 from spa_bench.store import group_hash, open_run
 
 CARD = """

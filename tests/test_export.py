@@ -276,14 +276,14 @@ def test_what_an_earlier_export_wrote_and_this_one_does_not_is_removed_and_nothi
 def test_an_interrupted_export_can_be_repeated(task: CodeTask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     from spa_bench.export import folder as module
 
-    run, write = complete(tmp_path, task), module._replace
+    run, write = complete(tmp_path, task), module.put
 
     def stop(path: Path, content: bytes) -> None:
         if path.name == "README.md":
             raise KeyboardInterrupt
         write(path, content)
 
-    monkeypatch.setattr(module, "_replace", stop)
+    monkeypatch.setattr(module, "put", stop)
     with pytest.raises(KeyboardInterrupt):
         export(run, task, to="evalplus", out=tmp_path / "out")
     monkeypatch.undo()

@@ -17,7 +17,8 @@ PACKAGE = Path(__file__).resolve().parents[1] / "harness" / "spa_bench"
 LAYERS = (
     {"__init__", "types", "errors", "seeds", "interrupt", "provenance"},
     {"registry", "console", "json_rows", "sandbox", "metrics", "log"},
-    {"cards", "grading", "options", "lock"},
+    {"spa_cards", "grading", "options", "lock"},
+    {"cards"},
     {"store", "arguments", "extensions"},
     {"embeddings"},
     {"models", "mini"},

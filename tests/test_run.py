@@ -10,11 +10,12 @@ import pytest
 
 from doubles import RIGHT, WRONG, InProcessJudge, Lines, MockModel, mock_run, sampler_card
 from spa_bench import run
-from spa_bench.cards import LoraCard, load_task_card
+from spa_bench.cards import load_task_card
 from spa_bench.errors import DataError, UsageError
 from spa_bench.leaderboard.page import LEGEND
 from spa_bench.metrics.suite import AT_SIZES, METRICS
 from spa_bench.run import Job, check_draws, generate, grade, load_task
+from spa_bench.spa_cards import LoraCard
 from spa_bench.store import RunFolder, open_run
 from spa_bench.types import Request
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import re
 import tomllib
 import types
@@ -13,8 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from spa_bench import spa_cards
 from spa_bench.errors import CardError, UsageError
 from spa_bench.registry import TABLES, beside, did_you_mean
+from spa_bench.spa_cards import AttributionCard, DataCard, LoraCard, PartitionCard, not_negative, one_of, positive
 
 _MOST = {"seconds": 86_400, "memory_mb": 1 << 20}  # of a task: a day, a TiB; far below what the kernel's numbers hold
 _DISTRIBUTION = re.compile(r"[A-Za-z0-9]([\w.-]*[A-Za-z0-9])?", re.ASCII)  # names of packages, as PEP 508 has them
@@ -28,47 +29,6 @@ class DecodingCard:
     top_p: float = 1.0
     top_k: int = 0
     min_p: float = 0.0
-
-
-@dataclass(frozen=True)
-class LoraCard:
-    """How one adapter is trained. Steps are counted per adapter, as in the SPA paper."""
-
-    rank: int = 8
-    alpha: float = 16.0
-    targets: str | tuple[str, ...] = "all-linear"  # or the last names of linear layers: ["q_proj", "v_proj"]
-    steps: int = 24  # optimiser steps for each adapter
-    batch: int = 16  # examples a step
-    learning_rate: float = 2e-3
-    schedule: str = "cosine"  # cosine, linear or constant, after the warm-up
-    warmup: int = 2  # steps
-    weight_decay: float = 0.0
-    clip: float = 1.0  # gradient norm of one member
-
-
-@dataclass(frozen=True)
-class AttributionCard:
-    """How examples are scored against queries; each method reads what concerns it."""
-
-    method: str = "influence"  # influence, bm25 or random
-    damping: float = 0.1  # influence: times the mean of the Fisher diagonal
-    normalize: bool = True  # influence: divide by the example's preconditioned gradient norm
-
-
-@dataclass(frozen=True)
-class PartitionCard:
-    """How scores become K disjoint parts that cover the data."""
-
-    method: str = "argmax"  # argmax (the paper's) or balanced
-    scale: str = "zscore"  # zscore per query, or none
-
-
-@dataclass(frozen=True)
-class DataCard:
-    """The instruction set and the attribution queries."""
-
-    examples: str = "mini"  # "mini" or a JSON/JSONL file of prompt and completion (or instruction, input, output)
-    queries: str = "mini"  # "mini", a file of the same shapes, or "sample" (up to 48) or "sample:M" examples of the set
 
 
 @dataclass(frozen=True)
@@ -164,29 +124,14 @@ def _options(kind: str, content: object, place: str, where: str) -> Any:
 def _check_sampler(where: str, card: SamplerCard) -> None:
     _plain_name(where, card.name)
     if ":" not in card.kind:
-        _one_of(where, "kind", card.kind, tuple(TABLES["sampler"]))
-    _one_of(where, "attribution.method", card.attribution.method, tuple(TABLES["attribution"]))
-    _one_of(where, "partition.method", card.partition.method, tuple(TABLES["partition"]))
-    _one_of(where, "adapters", card.adapters, ("none", "all", "seeds", "parts"))
-    _one_of(where, "partition.scale", card.partition.scale, ("zscore", "none"))
-    _one_of(where, "lora.schedule", card.lora.schedule, ("cosine", "linear", "constant"))
-    _positive(where, {"members": card.members, "draws": card.draws, "lora.rank": card.lora.rank, "lora.steps": card.lora.steps})
-    _positive(
-        where, {"lora.batch": card.lora.batch, "lora.learning_rate": card.lora.learning_rate, "lora.clip": card.lora.clip}
-    )
-    _positive(where, {"attribution.damping": card.attribution.damping, "decoding.top_p": card.decoding.top_p})
-    not_negative = {
-        "decoding.temperature": card.decoding.temperature,
-        "decoding.min_p": card.decoding.min_p,
-        "decoding.top_k": card.decoding.top_k,
-        "lora.weight_decay": card.lora.weight_decay,
-        "lora.warmup": card.lora.warmup,
-    }
-    for key, value in not_negative.items():
-        if not 0 <= value < math.inf:
-            raise CardError(f"{where}: {key} is {value}; it must not be negative, and finite")
+        one_of(where, "kind", card.kind, tuple(TABLES["sampler"]))
+    one_of(where, "adapters", card.adapters, ("none", "all", "seeds", "parts"))
+    positive(where, {"members": card.members, "draws": card.draws, "decoding.top_p": card.decoding.top_p})
+    decoding = {k: v for k, v in dataclasses.asdict(card.decoding).items() if k != "top_p"}
+    not_negative(where, {f"decoding.{k}": v for k, v in decoding.items()})
     if card.decoding.top_p > 1 or card.decoding.min_p > 1:
         raise CardError(f"{where}: decoding.top_p and decoding.min_p are shares between 0 and 1; got {card.decoding}")
+    spa_cards.check(where, data=card.data, attribution=card.attribution, partition=card.partition, lora=card.lora)
     if card.members > 1 and card.adapters in {"none", "all"}:
         raise CardError(f'{where}: {card.members} members need adapters = "parts" or "seeds"; got {card.adapters!r}')
     if card.members < 2 and card.adapters == "parts":
@@ -197,10 +142,10 @@ def load_task_card(name_or_path: str, overrides: Mapping[str, object] | None = N
     """The task card of that name or file. Raises UsageError or CardError."""
     card = build_task_card(*_read("task", "tasks", name_or_path, overrides or {}))
     _plain_name(f"task {name_or_path!r}", card.name)
-    _one_of(f"task {name_or_path!r}", "kind", card.kind, tuple(TABLES["task"]))
-    _one_of(f"task {name_or_path!r}", "problems", card.problems, tuple(TABLES["problems"]))
+    one_of(f"task {name_or_path!r}", "kind", card.kind, tuple(TABLES["task"]))
+    one_of(f"task {name_or_path!r}", "problems", card.problems, tuple(TABLES["problems"]))
     limits = {"max_new_tokens": card.max_new_tokens, "seconds": card.seconds, "memory_mb": card.memory_mb}
-    _positive(f"task {name_or_path!r}", limits)
+    positive(f"task {name_or_path!r}", limits)
     for key, most in _MOST.items():
         if limits[key] > most:
             raise CardError(f"task {name_or_path!r}: {key} is {limits[key]}; it must be at most {most}")
@@ -294,14 +239,20 @@ def _value(hint: Any, value: Any, place: str, name: str) -> Any:
             raise CardError(f"{name!r} in {place} must be a table [{name}]; got {value!r}")
         return _build(typing.cast("type[Any]", hint), value, place, name + ".")
     for kind in _alternatives(hint):
-        if typing.get_origin(kind) is tuple and isinstance(value, list) and all(isinstance(v, str) for v in value):
-            return tuple(value)
+        if typing.get_origin(kind) is tuple and isinstance(value, list):
+            item = typing.get_args(kind)[0]
+            if all(type(v) is item for v in value):
+                return tuple(value)
         if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
             return float(value)
         if kind in (int, str, bool) and type(value) is kind:
             return value
-    wanted = " or ".join("list of strings" if typing.get_origin(k) is tuple else k.__name__ for k in _alternatives(hint))
+    wanted = " or ".join(_list_name(k) if typing.get_origin(k) is tuple else k.__name__ for k in _alternatives(hint))
     raise CardError(f"{name!r} in {place} must be {wanted}; got {value!r}")
+
+
+def _list_name(kind: Any) -> str:
+    return "list of numbers" if typing.get_args(kind)[0] is int else "list of strings"
 
 
 def _alternatives(hint: Any) -> Iterator[Any]:
@@ -311,19 +262,8 @@ def _alternatives(hint: Any) -> Iterator[Any]:
         yield hint
 
 
-def _one_of(where: str, key: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise CardError(f"{where}: {key} is {value!r}{did_you_mean(value, known)}")
-
-
 def _plain_name(where: str, name: str) -> None:
     if "/" in name or not name.strip("."):
         raise CardError(f"{where}: name is {name!r}; it names run folders and takes no slash")
     if not name.isprintable():
         raise CardError(f"{where}: name is {name!r}; it stands in tables and takes no control characters")
-
-
-def _positive(where: str, values: Mapping[str, float]) -> None:
-    for key, value in values.items():
-        if not 0 < value < math.inf:
-            raise CardError(f"{where}: {key} is {value}; it must be greater than 0 and finite")

@@ -8,13 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spa_bench.cards import DataCard, SamplerCard, TaskCard, build_task_card
+from spa_bench.cards import SamplerCard, TaskCard, build_task_card
 from spa_bench.errors import UsageError
 from spa_bench.options import EMBEDDED
 from spa_bench.rerun import sampler_card
 from spa_bench.run import Job, load_task
 from spa_bench.spa.data import files_of
 from spa_bench.spa.stages import load_data
+from spa_bench.spa_cards import DataCard
 from spa_bench.store import DATA_FILES, TASK_FILE, RunFolder
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ def check_data(folder: RunFolder, job: Job, model: Model) -> None:
 def _placed(folder: RunFolder, card: SamplerCard, given: Mapping[str, Path | None]) -> DataCard:
     """The data of `card` with the paths that its files have on this machine."""
     known, stored = folder.read_json(DATA_FILES) or {}, files_of(card)
-    places = {}
+    places: dict[str, Any] = {}
     for what, option in _OPTIONS.items():
         path = given[what]
         if what in stored:

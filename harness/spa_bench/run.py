@@ -14,7 +14,7 @@ from typing import Any
 
 from spa_bench import embeddings, provenance
 from spa_bench.arguments import check_limit
-from spa_bench.cards import DataCard, SamplerCard, TaskCard
+from spa_bench.cards import SamplerCard, TaskCard
 from spa_bench.console import Reporter
 from spa_bench.errors import StoreError, UsageError
 from spa_bench.extensions import code_of, hashes
@@ -28,6 +28,7 @@ from spa_bench.samplers.base import Sampler
 from spa_bench.sandbox import choose
 from spa_bench.spa.data import files_of, named
 from spa_bench.spa.stages import Stages, TrainingData, default_cache, load_data
+from spa_bench.spa_cards import DataCard
 from spa_bench.spread import measure_divergence, measure_noise
 from spa_bench.store import ADDED, DATA_FILES, TASK_FILE, TIMINGS, RunFolder, create
 from spa_bench.tasks.base import Judge, Task

@@ -4,9 +4,9 @@ import re
 import numpy as np
 
 from doubles import ignore
-from spa_bench.cards import AttributionCard, LoraCard
 from spa_bench.registry import load
 from spa_bench.spa.attribution import random as random_attribution
+from spa_bench.spa_cards import AttributionCard, LoraCard
 from spa_bench.types import Example
 
 EXAMPLES = [

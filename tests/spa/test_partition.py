@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from spa_bench.cards import PartitionCard
 from spa_bench.errors import DataError
 from spa_bench.spa.partition import argmax, balanced, partition, select_columns, zscore
+from spa_bench.spa_cards import PartitionCard
 
 ARGMAX = PartitionCard("argmax", "zscore")
 RAW = PartitionCard("argmax", "none")

@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 
 from doubles import Lines, sampler_card
-from spa_bench.cards import AttributionCard, DataCard, DecodingCard, LoraCard, PartitionCard, SamplerCard
+from spa_bench.cards import DecodingCard, SamplerCard
 from spa_bench.errors import DataError
 from spa_bench.models.hf import HFModel
 from spa_bench.spa import stages
 from spa_bench.spa.stages import Stages, TrainingData, default_cache, load_data
+from spa_bench.spa_cards import AttributionCard, DataCard, LoraCard, PartitionCard
 from spa_bench.types import Example
 
 PAIRS = [Example(f"def f{i}(nums):\n", f"    return sum(nums[{i}:])\n") for i in range(12)]

@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 
-from spa_bench.cards import LoraCard
 from spa_bench.errors import DataError
 from spa_bench.interrupt import asked, pause_point
 from spa_bench.models.stacked_lora import Adapter, use_factors
@@ -23,6 +22,7 @@ from spa_bench.spa import checkpoint
 from spa_bench.spa.attribution.base import Progress
 from spa_bench.spa.attribution.influence import initial_down
 from spa_bench.spa.batches import Encoded, encode, pad, token_mean_losses
+from spa_bench.spa_cards import LoraCard
 from spa_bench.types import Example
 
 _CHECKPOINT_SECONDS = 60.0

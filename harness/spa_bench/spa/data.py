@@ -12,9 +12,10 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from spa_bench.cards import DataCard, SamplerCard
+from spa_bench.cards import SamplerCard
 from spa_bench.errors import DataError
 from spa_bench.json_rows import read_json
+from spa_bench.spa_cards import DataCard
 from spa_bench.types import Example
 
 _SAMPLED = 48  # queries that "sample" draws from the data

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from spa_bench.cards import PartitionCard
 from spa_bench.errors import DataError
 from spa_bench.registry import load
+from spa_bench.spa_cards import PartitionCard
 
 Scores = NDArray[np.float32]
 

@@ -18,13 +18,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from spa_bench.cards import AttributionCard, LoraCard
 from spa_bench.errors import DataError
 from spa_bench.interrupt import pause_point
 from spa_bench.models.stacked_lora import use_factors
 from spa_bench.spa.attribution.base import Progress
 from spa_bench.spa.batches import Encoded, encode, pad, token_mean_losses
 from spa_bench.spa.rows import RowFile
+from spa_bench.spa_cards import AttributionCard, LoraCard
 from spa_bench.types import Example
 
 _ROWS = 16  # examples a pass: more of them leave the CPU's cache and run slower

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spa_bench.cards import AttributionCard, LoraCard
 from spa_bench.spa.attribution.base import Progress
 from spa_bench.spa.rows import RowFile
+from spa_bench.spa_cards import AttributionCard, LoraCard
 from spa_bench.types import Example
 
 

@@ -1,0 +1,168 @@
+"""The tables of a sampler card that say how SPA trains: [data], [attribution], [partition], [lora].
+
+Frozen dataclasses with their defaults; `check` looks at the values once, when a card is read.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from spa_bench.errors import CardError
+from spa_bench.registry import TABLES, did_you_mean
+
+CURVATURES = ("identity", "cosine", "fisher", "datainf", "ekfac", "lissa")
+FEATURES = ("lora", "projection", "core")
+CORES = ("random", "pca", "adapter")
+
+
+@dataclass(frozen=True)
+class ColumnsCard:
+    """Which columns of the data hold what; empty: recognised by the shape of the rows."""
+
+    prompt: str = ""
+    input: str = ""  # put below the prompt, where a row has one
+    completion: str = ""
+    messages: str = ""  # a list of turns, instead of the three above
+
+
+@dataclass(frozen=True)
+class DataCard:
+    """The instruction set and the attribution queries."""
+
+    examples: str = "mini"  # "mini", a .jsonl, .json or .parquet file, or "hub:NAME" or "hub:NAME:SPLIT"
+    queries: str = "mini"  # "mini", "code" or "text" (ours, on the paper's subjects), a source as above, "sample" or "sample:M"
+    columns: ColumnsCard = field(default_factory=ColumnsCard)
+    template: str = "auto"  # of instructions: auto (the model's chat template, else Alpaca's), chat, alpaca or plain
+    duplicates: str = "keep"  # keep (counted), drop (all but the first), refuse
+
+
+@dataclass(frozen=True)
+class AttributionCard:
+    """How examples are scored against queries; each method reads what concerns it."""
+
+    method: str = "influence"  # influence, bm25, embedding or random
+    curvature: str = "ekfac"  # influence: identity, cosine, fisher, datainf, ekfac or lissa
+    damping: float = 0.1  # influence: times the mean eigenvalue of the curvature (of each block where it has blocks)
+    features: str = "lora"  # influence: lora (the adapter's gradient), projection (of that), core (LoGra)
+    dimensions: int = 0  # projection: numbers an example (0: 4096); core: k of its k x k numbers a module (0: 16)
+    core: str = "random"  # core: what projects a layer's input and output gradient: random, pca, adapter
+    checkpoints: tuple[int, ...] = (0,)  # influence: after how many steps of a warm-up on all data; the mean over them
+    curvature_examples: int = 256  # influence: examples that the curvature is estimated from; 0: all
+    normalize: bool = False  # influence: divide by the norm of the example's gradient
+    depth: int = 120  # lissa: products with the curvature in one run of the recursion
+    repeats: int = 1  # lissa: runs that are averaged; the paper has 500 for code, 200 for text
+    scale: float = 0.0  # lissa: divides the curvature so that the recursion converges; 0: measured
+    lissa_batch: int = 16  # lissa: examples a product
+    variant: str = "plus"  # bm25: plus (the formula that the paper prints) or okapi
+    encoder: str = "tf-idf"  # embedding: tf-idf, or a model of sentence-transformers or transformers
+
+
+@dataclass(frozen=True)
+class PartitionCard:
+    """How scores become K disjoint parts that cover the data."""
+
+    method: str = "argmax"  # argmax (the paper's), balanced, kmeans, kmeans-embedding, random, file
+    scale: str = "zscore"  # of each query's scores: zscore, rank or none
+    capacity: float = 1.0  # balanced: most examples of a part, times N / K
+    least: int = 1  # fewest examples of a part
+    encoder: str = "tf-idf"  # kmeans-embedding: as attribution.encoder
+    file: str = ""  # file: a .json list, or lines, with a part for each example
+
+
+@dataclass(frozen=True)
+class LoraCard:
+    """How one adapter is trained. Steps are counted per adapter, as in the SPA paper."""
+
+    rank: int = 8
+    alpha: float = 16.0
+    dropout: float = 0.0  # of the adapter's input
+    targets: str | tuple[str, ...] = "all-linear"  # or the last names of linear layers: ["q_proj", "v_proj"]
+    steps: int = 24  # optimiser steps for each adapter; 0: `epochs` says
+    epochs: float = 0.0  # passes over the adapter's own part, where steps = 0
+    batch: int = 16  # examples (or packs) of one forward and backward pass
+    accumulation: int = 1  # such batches a step
+    learning_rate: float = 2e-3
+    schedule: str = "cosine"  # cosine, linear or constant, after the warm-up
+    warmup: int = 2  # steps
+    weight_decay: float = 0.0
+    clip: float = 1.0  # gradient norm of one member
+    loss: str = "completion"  # which tokens count: completion, or all
+    length: int = 0  # most tokens of a row; 0: the model's context
+    packing: bool = False  # several pairs in one row, each blind to the others
+    precision: str = "float32"  # of the activations: float32 or bfloat16; factors and moments stay float32
+    gradient_checkpointing: bool = False  # compute activations twice instead of keeping them
+    together: int = 0  # members trained in one stacked pass; 0: as many as memory holds
+
+
+def check(where: str, *, data: DataCard, attribution: AttributionCard, partition: PartitionCard, lora: LoraCard) -> None:
+    """Raises CardError for the first value that cannot be; `where` names the card."""
+    one_of(where, "data.template", data.template, ("auto", "plain", "alpaca", "chat"))
+    one_of(where, "data.duplicates", data.duplicates, ("keep", "drop", "refuse"))
+    _attribution(where, attribution)
+    one_of(where, "partition.method", partition.method, tuple(TABLES["partition"]))
+    one_of(where, "partition.scale", partition.scale, ("zscore", "rank", "none"))
+    positive(where, {"partition.least": partition.least})
+    if partition.capacity < 1:
+        raise CardError(f"{where}: partition.capacity is {partition.capacity}; below 1 the parts cannot hold all examples")
+    if (partition.method == "file") != bool(partition.file):
+        raise CardError(f'{where}: partition.method = "file" and partition.file = "parts.json" need each other')
+    _lora(where, lora)
+
+
+def _attribution(where: str, card: AttributionCard) -> None:
+    one_of(where, "attribution.method", card.method, tuple(TABLES["attribution"]))
+    one_of(where, "attribution.curvature", card.curvature, CURVATURES)
+    one_of(where, "attribution.features", card.features, FEATURES)
+    one_of(where, "attribution.core", card.core, CORES)
+    one_of(where, "attribution.variant", card.variant, ("plus", "okapi"))
+    positive(where, {f"attribution.{k}": getattr(card, k) for k in ("damping", "depth", "repeats", "lissa_batch")})
+    not_negative(where, {f"attribution.{k}": getattr(card, k) for k in ("dimensions", "curvature_examples", "scale")})
+    steps = card.checkpoints
+    if not steps or min(steps) < 0 or len(set(steps)) < len(steps):
+        raise CardError(f"{where}: attribution.checkpoints is {list(steps)}; it takes different numbers of steps, 0 or more")
+    if card.features == "core" and card.core == "adapter" and 0 in steps:
+        raise CardError(
+            f'{where}: attribution.core = "adapter" has no gradient at LoRA\'s start, where B = 0: use checkpoints after '
+            "a warm-up, such as [24], or another core"
+        )
+    if card.features == "projection" and card.curvature == "ekfac":
+        raise CardError(f'{where}: curvature "ekfac" needs the layers apart: use features "lora" or "core", not "projection"')
+    if card.features != "lora" and card.curvature == "lissa":
+        raise CardError(f'{where}: curvature "lissa" works on features "lora" alone; got {card.features!r}')
+
+
+def _lora(where: str, card: LoraCard) -> None:
+    one_of(where, "lora.schedule", card.schedule, ("cosine", "linear", "constant"))
+    one_of(where, "lora.loss", card.loss, ("completion", "all"))
+    one_of(where, "lora.precision", card.precision, ("float32", "bfloat16"))
+    positive(where, {f"lora.{k}": getattr(card, k) for k in ("rank", "batch", "accumulation", "learning_rate", "clip")})
+    not_negative(
+        where,
+        {f"lora.{k}": getattr(card, k) for k in ("weight_decay", "warmup", "dropout", "steps", "epochs", "length", "together")},
+    )
+    if bool(card.steps) == bool(card.epochs):
+        raise CardError(f"{where}: lora.steps is {card.steps} and lora.epochs {card.epochs}: one says how long, the other is 0")
+    if card.dropout >= 1:
+        raise CardError(f"{where}: lora.dropout is {card.dropout}; it is a share below 1")
+
+
+def one_of(where: str, key: str, value: str, known: tuple[str, ...]) -> None:
+    """Raises CardError unless `value` is one of `known`."""
+    if value not in known:
+        raise CardError(f"{where}: {key} is {value!r}{did_you_mean(value, known)}")
+
+
+def positive(where: str, values: Mapping[str, float]) -> None:
+    """Raises CardError for a value that is not above 0 and finite."""
+    for key, value in values.items():
+        if not 0 < value < math.inf:
+            raise CardError(f"{where}: {key} is {value}; it must be greater than 0 and finite")
+
+
+def not_negative(where: str, values: Mapping[str, float]) -> None:
+    """Raises CardError for a value below 0 or not finite."""
+    for key, value in values.items():
+        if not 0 <= value < math.inf:
+            raise CardError(f"{where}: {key} is {value}; it must not be negative, and finite")
