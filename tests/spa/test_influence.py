@@ -11,8 +11,8 @@ import torch
 from doubles import ignore
 from spa_bench.errors import DataError, ModelError
 from spa_bench.models.hf import HFModel
-from spa_bench.models.stacked_lora import Adapter, write_adapter
-from spa_bench.spa.attribution.influence import build, initial_down
+from spa_bench.models.stacked_lora import Adapter, initial_down, write_adapter
+from spa_bench.spa.attribution.influence import build
 from spa_bench.spa_cards import AttributionCard, LoraCard
 from spa_bench.types import Decoding, Example, Member
 

@@ -8,6 +8,7 @@ serves all members. Limits: plain LoRA on nn.Linear only (no DoRA, no biases, no
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
@@ -157,6 +158,12 @@ def stack(
             b[i, : adapter.rank] = high.T * adapter.scale
         down[path], up[path] = a.to(device, dtype), b.to(device, dtype)
     return down, up
+
+
+def initial_down(inputs: int, rank: int, generator: torch.Generator) -> Tensor:
+    """LoRA's A (r, in) at its start: uniform within ±1/sqrt(in), as PEFT draws it."""
+    bound = 1 / math.sqrt(inputs)
+    return torch.empty(inputs, rank).uniform_(-bound, bound, generator=generator).T.contiguous()
 
 
 def write_adapter(adapter: Adapter, folder: Path, *, base_model: str) -> None:

@@ -17,10 +17,9 @@ import torch
 
 from spa_bench.errors import DataError
 from spa_bench.interrupt import asked, pause_point
-from spa_bench.models.stacked_lora import Adapter, use_factors
+from spa_bench.models.stacked_lora import Adapter, initial_down, use_factors
 from spa_bench.spa import checkpoint
 from spa_bench.spa.attribution.base import Progress
-from spa_bench.spa.attribution.influence import initial_down
 from spa_bench.spa.batches import Encoded, encode, pad, token_mean_losses
 from spa_bench.spa_cards import LoraCard
 from spa_bench.types import Example

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from spa_bench.errors import DataError
 from spa_bench.interrupt import pause_point
-from spa_bench.models.stacked_lora import use_factors
+from spa_bench.models.stacked_lora import initial_down, use_factors
 from spa_bench.spa.attribution.base import Progress
 from spa_bench.spa.batches import Encoded, encode, pad, token_mean_losses
 from spa_bench.spa.rows import RowFile
@@ -100,12 +100,6 @@ class InfluenceAttributor:
                 losses = token_mean_losses(network(input_ids=ids, use_cache=False).logits, labels)
                 gradients = torch.autograd.grad(losses.sum(), list(up.values()))
             yield indices, torch.cat([g.reshape(rows, -1) for g in gradients], 1) * self._scale
-
-
-def initial_down(inputs: int, rank: int, generator: torch.Generator) -> Tensor:
-    """LoRA's A (r, in) at its start: uniform within ±1/sqrt(in), as PEFT draws it."""
-    bound = 1 / math.sqrt(inputs)
-    return torch.empty(inputs, rank).uniform_(-bound, bound, generator=generator).T.contiguous()
 
 
 def build(card: AttributionCard, lora: LoraCard, model: Any, seed: int) -> InfluenceAttributor:
