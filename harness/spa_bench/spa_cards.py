@@ -45,6 +45,7 @@ class AttributionCard:
     method: str = "influence"  # influence, bm25, embedding or random
     curvature: str = "ekfac"  # influence: identity, cosine, fisher, datainf, ekfac or lissa
     damping: float = 0.1  # influence: times the mean eigenvalue of the curvature (of each block where it has blocks)
+    damping_kind: str = "relative"  # or absolute: `damping` is what is added, as in the paper
     features: str = "lora"  # influence: lora (the adapter's gradient), projection (of that), core (LoGra)
     dimensions: int = 0  # projection: numbers an example (0: 4096); core: k of its k x k numbers a module (0: 16)
     core: str = "random"  # core: what projects a layer's input and output gradient: random, pca, adapter
@@ -114,6 +115,7 @@ def check(where: str, *, data: DataCard, attribution: AttributionCard, partition
 def _attribution(where: str, card: AttributionCard) -> None:
     one_of(where, "attribution.method", card.method, tuple(TABLES["attribution"]))
     one_of(where, "attribution.curvature", card.curvature, CURVATURES)
+    one_of(where, "attribution.damping_kind", card.damping_kind, ("relative", "absolute"))
     one_of(where, "attribution.features", card.features, FEATURES)
     one_of(where, "attribution.core", card.core, CORES)
     one_of(where, "attribution.variant", card.variant, ("plus", "okapi"))

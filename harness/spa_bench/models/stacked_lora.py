@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,18 +45,20 @@ class StackedLinear(nn.Module):
     def __init__(self, base: nn.Linear):
         super().__init__()
         self.base = base
-        self.down: Tensor | None = None  # (K, r, in), or (r, in) shared by all groups at LoRA's start
+        self.down: Tensor | None = None  # (K, r, in)
         self.up: Tensor | None = None  # (K, r, out), already scaled
+        self.tap: Callable[[Tensor, Tensor], Tensor] | None = None  # sees input and output, and returns the output
 
     def forward(self, x: Tensor) -> Tensor:
         """x (K·R, ..., in) -> (K·R, ..., out)."""
+        y = self._adapted(x)
+        return y if self.tap is None else self.tap(x, y)
+
+    def _adapted(self, x: Tensor) -> Tensor:
         y = cast(Tensor, self.base(x))
         if self.down is None or self.up is None:
             return y
         k = self.up.shape[0]
-        if self.down.ndim == 2:  # B = 0: no gradient flows back through A, only the one of B is wanted
-            low = torch.nn.functional.linear(x.detach(), self.down.to(x.dtype)).view(k, -1, self.down.shape[0])
-            return _added(y, low, self.up)
         rows, down = x.reshape(k, -1, x.shape[-1]), self.down.to(x.dtype)
         # the same product twice: (A xᵀ)ᵀ has a backward pass several times faster on a CPU, x Aᵀ does not let the last
         # bits of a row depend on how many rows there are
@@ -114,17 +116,15 @@ def attach(network: nn.Module, paths: Sequence[str]) -> dict[str, StackedLinear]
 
 @contextmanager
 def use_factors(layers: Mapping[str, StackedLinear], down: Mapping[str, Tensor], up: Mapping[str, Tensor]) -> Any:
-    """Set `down` (K, r, in) and scaled `up` (K, r, out) for the time of the block; layers not named stay bare.
-
-    At LoRA's start (`up` all zeros, a gradient for `up` alone) `down` may be one (r, in) for all groups.
-    """
+    """Set `down` (K, r, in) and scaled `up` (K, r, out) for the time of the block; layers not named are bare in it."""
+    before = {path: (layer.down, layer.up) for path, layer in layers.items()}
     try:
         for path, layer in layers.items():
             layer.down, layer.up = down.get(path), up.get(path)
         yield
     finally:
-        for layer in layers.values():
-            layer.down = layer.up = None
+        for path, layer in layers.items():
+            layer.down, layer.up = before[path]
 
 
 def stack(

@@ -12,7 +12,7 @@ from torch import Tensor
 from spa_bench.errors import DataError
 from spa_bench.types import Example
 
-_IGNORE = -100
+IGNORE = -100
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def pad(encoded: Sequence[Encoded]) -> tuple[Tensor, Tensor]:
     """(ids, labels), each (rows, length), padded on the right; labels hold the tokens that count, -100 elsewhere."""
     length = max(len(e.ids) for e in encoded)
     ids = torch.zeros(len(encoded), length, dtype=torch.long)
-    labels = torch.full((len(encoded), length), _IGNORE)
+    labels = torch.full((len(encoded), length), IGNORE)
     for i, row in enumerate(encoded):
         ids[i, : len(row.ids)] = torch.tensor(row.ids)
         labels[i, row.head : len(row.ids)] = torch.tensor(row.ids[row.head :])
@@ -56,6 +56,6 @@ def pad(encoded: Sequence[Encoded]) -> tuple[Tensor, Tensor]:
 def token_mean_losses(logits: Tensor, labels: Tensor) -> Tensor:
     """Mean cross-entropy of each row over its counted tokens: logits (rows, T, V), labels (rows, T) -> (rows,)."""
     losses = torch.nn.functional.cross_entropy(
-        logits[:, :-1].float().transpose(1, 2), labels[:, 1:], ignore_index=_IGNORE, reduction="none"
+        logits[:, :-1].float().transpose(1, 2), labels[:, 1:], ignore_index=IGNORE, reduction="none"
     )
-    return losses.sum(1) / (labels[:, 1:] != _IGNORE).sum(1).clamp_min(1)
+    return losses.sum(1) / (labels[:, 1:] != IGNORE).sum(1).clamp_min(1)
