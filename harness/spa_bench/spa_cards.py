@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 from spa_bench.errors import CardError
 from spa_bench.registry import TABLES, did_you_mean
@@ -95,6 +95,21 @@ class LoraCard:
     precision: str = "float32"  # of the activations: float32 or bfloat16; factors and moments stay float32
     gradient_checkpointing: bool = False  # compute activations twice instead of keeping them
     together: int = 0  # members trained in one stacked pass; 0: as many as memory holds
+
+
+def concerns(card: AttributionCard) -> frozenset[str]:
+    """The keys that can change the scores of the card's method."""
+    own = {"bm25": {"variant"}, "embedding": {"encoder"}, "random": set[str]()}
+    if card.method != "influence":
+        return frozenset({"method"} | own.get(card.method, {f.name for f in fields(card)}))
+    keys = {f.name for f in fields(card)} - {"variant", "encoder"}
+    if card.features == "lora":
+        keys -= {"dimensions"}
+    if card.features != "core":
+        keys -= {"core"}
+    if card.curvature != "lissa":
+        keys -= {"depth", "repeats", "scale", "lissa_batch"}
+    return frozenset(keys)
 
 
 def check(where: str, *, data: DataCard, attribution: AttributionCard, partition: PartitionCard, lora: LoraCard) -> None:

@@ -23,23 +23,30 @@ class Encoded:
     head: int
 
 
-def encode(model: Any, examples: Sequence[Example], what: str) -> list[Encoded]:
-    """Encode pairs. Raises DataError naming the first that does not fit the model's context."""
+def encode(model: Any, examples: Sequence[Example], what: str, *, length: int = 0, loss: str = "completion") -> list[Encoded]:
+    """Encode pairs; `loss` says which tokens count: "completion", or "all" but the first, which nothing predicts.
+
+    Raises DataError naming the first pair of more than `length` tokens (0: the model's context).
+    """
     encoded = []
     for number, example in enumerate(examples):
         head, tail = model.encode_pair(example.prompt, example.completion)
-        if len(head) + len(tail) > model.context:
-            raise DataError(
-                f"{what} {number} has {len(head) + len(tail)} tokens; "
-                f"the model's context is {model.context}; remove or shorten it"
-            )
-        encoded.append(Encoded((*head, *tail), max(len(head), 1)))
+        if len(head) + len(tail) > _most(model, length):
+            limit = f"lora.length is {length}" if 0 < length < model.context else f"the model's context is {model.context}"
+            raise DataError(f"{what} {number} has {len(head) + len(tail)} tokens; {limit}; remove or shorten it")
+        encoded.append(Encoded((*head, *tail), max(len(head), 1) if loss == "completion" else 1))
     return encoded
 
 
-def fitting(model: Any, examples: Sequence[Example]) -> list[int]:
-    """Indices of the examples whose prompt and completion fit the model's context."""
-    return [i for i, e in enumerate(examples) if sum(map(len, model.encode_pair(e.prompt, e.completion))) <= model.context]
+def fitting(model: Any, examples: Sequence[Example], length: int = 0) -> list[int]:
+    """Indices of the examples whose prompt and completion have at most `length` tokens (0: the model's context)."""
+    most = _most(model, length)
+    return [i for i, e in enumerate(examples) if sum(map(len, model.encode_pair(e.prompt, e.completion))) <= most]
+
+
+def _most(model: Any, length: int) -> int:
+    context: int = model.context
+    return min(length or context, context)
 
 
 def pad(encoded: Sequence[Encoded]) -> tuple[Tensor, Tensor]:

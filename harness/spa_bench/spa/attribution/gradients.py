@@ -8,7 +8,7 @@ is wanted and drops them, so that no gradient of the whole model is ever held, a
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
@@ -18,11 +18,11 @@ from torch import Tensor
 
 from spa_bench.errors import DataError
 from spa_bench.interrupt import pause_point
+from spa_bench.models.checkpointing import checkpointed
 from spa_bench.models.failures import is_out_of_memory
 from spa_bench.models.stacked_lora import Adapter, StackedLinear, stack, use_factors
 from spa_bench.seeds import derive_seed
 from spa_bench.spa.batches import IGNORE, Encoded, pad, token_mean_losses
-from spa_bench.spa.precision import lean, precise
 from spa_bench.spa_cards import LoraCard
 
 Sink = Callable[[str, Tensor, Tensor], None]  # (path, x (rows, T, in), δ (rows, T, out)); δ is zero where there is padding
@@ -95,7 +95,9 @@ class Point:
         factors: tuple[dict[str, Tensor], dict[str, Tensor]] = {}, {}
         if self.adapter is not None:
             factors = stack([self.adapter], self.layers, dtype=next(network.parameters()).dtype, device=self.device)
-        with use_factors(self.layers, *factors), precise(self.lora, self.device), lean(network, self.lora):
+        lean = checkpointed(network, self.model.name) if self.lora.gradient_checkpointing else nullcontext()
+        half = torch.autocast(self.device.type, torch.bfloat16, enabled=self.lora.precision == "bfloat16")
+        with use_factors(self.layers, *factors), half, lean:
             yield
 
     def catch(self, batch: Batch, sink: Sink, *, uniform: Tensor | None = None) -> None:

@@ -86,13 +86,16 @@ def scores_at(
     Raises DataError for an example or query whose gradient is zero or not finite.
     """
     point = Point(model, model.lora_layers(lora.targets), adapter, lora)
-    encoded = encode(model, examples, "example")
+    encoded, asked = (
+        encode(model, pairs, what, length=lora.length, loss=lora.loss)
+        for pairs, what in ((examples, "example"), (queries, "query"))
+    )
     sample = Sampled(point, encoded, card, seed)
     rows = RowFile(kept / f"{name}.rows", len(queries)) if kept else None
     with point.ready():
         ready = _recalled(kept / f"{name}.safetensors") if kept else None
         if ready is None:
-            ready = _prepared(sample, encode(model, queries, "query"), queries, card)
+            ready = _prepared(sample, asked, queries, card)
             if kept:
                 _keep(kept / f"{name}.safetensors", ready)
         divide = card.normalize or card.curvature == "cosine"
