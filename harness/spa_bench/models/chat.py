@@ -8,7 +8,8 @@ from typing import Any
 
 from spa_bench.errors import ModelError
 
-_TODAY = datetime.datetime(2024, 7, 26)  # for templates that write the date: the text must not depend on the day of the run
+_DAY = datetime.datetime(2024, 7, 26)  # Llama's templates fall back on it too
+_CODES = "YymdBbeAaHMSjI"  # of strftime
 _ANSWER = "ANSWER-0c7f"  # stands for an answer where the template's own text is looked for
 
 
@@ -51,10 +52,20 @@ def _rendered(tokenizer: Any, model: str, messages: Sequence[tuple[str, str]], *
     from jinja2 import TemplateError
 
     turns = [{"role": role, "content": text} for role, text in messages]
+    template = _on_one_day(tokenizer.get_chat_template())
     try:
         text: str = tokenizer.apply_chat_template(
-            turns, add_generation_prompt=not answered, tokenize=False, strftime_now=_TODAY.strftime
+            turns, chat_template=template, add_generation_prompt=not answered, tokenize=False
         )
     except TemplateError as error:
         raise ModelError(f"the chat template of model {model!r} refuses the messages: {error}") from error
     return text
+
+
+def _on_one_day(template: str) -> str:
+    """`template` with a fixed date for today's: the text must not depend on the day of the run."""
+    if "strftime_now" not in template:
+        return template
+    # the library's own function is a global of the template, which a macro of that name hides
+    filled = "".join(f" | replace('%{code}', '{_DAY.strftime('%' + code)}')" for code in _CODES)
+    return f"{{%- macro strftime_now(format) -%}}{{{{ format{filled} }}}}{{%- endmacro -%}}" + template
