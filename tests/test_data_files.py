@@ -206,3 +206,23 @@ def test_a_place_of_what_was_in_no_file_is_refused(run: Call, call: Call, sandbo
     sampled = made(run, tmp_path, "--sampler", card, "--data", file)
     error = again(call, sampled, tmp_path / "out", "--queries", file).error()
     assert error == f"--queries plays no part: {sampled} was made with no queries from a file"
+
+
+def test_a_run_on_data_of_the_hub_is_repeated_unless_the_hub_has_changed(
+    run: Call, call: Call, sandbox: InProcessJudge, card: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    import datasets
+
+    held = [{"instruction": f"Add {i}.", "output": f"    return {i}"} for i in range(8)]
+    monkeypatch.setattr(datasets, "load_dataset", lambda name, *, split: {("some/set", "train"): held}[name, split])
+    folder = made(run, tmp_path, "--sampler", card, "--data", "hub:some/set")
+    assert spec_of(folder)["data"]["examples"] == "hub:some/set"
+    assert not (folder / "data_files.json").exists()
+    done = again(call, folder, tmp_path / "out")
+    assert "spec: the same" in done.out, done.err
+    held[3]["output"] = "    return 4"
+    error = again(call, folder, tmp_path / "out").error()
+    assert error.startswith("hub:some/set holds other examples now (hash ")
+    assert error.endswith("the hub has changed, and this run cannot be repeated from it")
+    error = again(call, folder, tmp_path / "out", "--data", tmp_path / "x.jsonl").error()
+    assert error == f"--data plays no part: {folder} was made with no examples from a file"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -159,3 +161,21 @@ def test_a_card_names_messages_or_the_other_columns():
         CardError, match=r"data\.columns\.messages takes the place of prompt, input and completion: name it alone"
     ):
         load_sampler_card("spa-influence", {**settings, "data.columns.messages": "talk"})
+
+
+def test_every_row_of_the_page_on_data_is_recognised(tmp_path: Path):
+    page = (Path(__file__).resolve().parents[2] / "docs" / "data.md").read_text()
+    lines = page.partition("```jsonl\n")[2].partition("```")[0].splitlines()
+    found = [recognise(json.loads(line), f"line {i}") for i, line in enumerate(lines, 1)]
+    assert isinstance(found[0], Example)
+    assert [(row.completion, row.given) for row in found[1:] if isinstance(row, Instruction)] == [
+        ("4", ""),
+        ("4", ""),
+        ("def double(x):\n    return 2 * x", ""),
+        ("3", "1 2"),
+        ("4", ""),
+        ("Ada", "Ada wrote the first program."),
+        ("4", ""),
+        ("4", ""),
+        ("4", ""),
+    ]

@@ -11,11 +11,12 @@ from typing import Any
 
 from spa_bench.cards import SamplerCard
 from spa_bench.errors import DataError
+from spa_bench.interrupt import pause_point
 from spa_bench.spa.batches import pair_ids
 from spa_bench.spa.data.sets import as_pairs, distinct, draw_queries, example_rows, hash_examples, query_rows, sample_size
 from spa_bench.spa.data.shapes import Row
 from spa_bench.spa.data.sources import is_sampled, named
-from spa_bench.spa.data.templates import template_of
+from spa_bench.spa.data.templates import Template, template_of
 from spa_bench.types import Example
 
 _SHOWN = 60  # characters of a query in a message
@@ -119,7 +120,9 @@ def load_data(card: SamplerCard, model: Any, seed: int) -> TrainingData:
         )
     queries: list[Example] = []
     if card.adapters == "parts":
-        queries = _queries(card, model, seed, sources, examples, limit)
+        if card.members > len(examples):
+            raise DataError(f"{card.members} parts from {len(examples)} examples that fit {limit}: give more, or fewer members")
+        queries = _queries(card, model, seed, sources, examples, template)
     used = any(template.takes(row) for row in [*sources.examples, *(sources.queries or [])])
     return TrainingData(
         examples,
@@ -134,16 +137,14 @@ def load_data(card: SamplerCard, model: Any, seed: int) -> TrainingData:
 
 
 def _queries(
-    card: SamplerCard, model: Any, seed: int, sources: Sources, examples: Sequence[Example], limit: str
+    card: SamplerCard, model: Any, seed: int, sources: Sources, examples: Sequence[Example], template: Template
 ) -> list[Example]:
     """The queries of a sampler with parts: all of a source, or a sample of `examples`, which fit."""
-    if card.members > len(examples):
-        raise DataError(f"{card.members} parts from {len(examples)} examples that fit {limit}: give more, or fewer members")
     if sources.queries is None:
         queries = draw_queries(card.data.queries, examples, seed)
         _enough_queries(card, len(queries), "are drawn by")
         return queries
-    queries = as_pairs(sources.queries, template_of(card.data.template, model), card.data.queries)
+    queries = as_pairs(sources.queries, template, card.data.queries)
     for number, query in enumerate(queries, 1):
         if (size := _tokens(model, query)) > model.context:
             text = " ".join(_asked(sources.queries[number - 1]).split())
@@ -182,6 +183,7 @@ def _most_tokens(card: SamplerCard, model: Any) -> tuple[int, str]:
 
 
 def _tokens(model: Any, pair: Example) -> int:
+    pause_point()
     return sum(map(len, pair_ids(model, pair)))
 
 

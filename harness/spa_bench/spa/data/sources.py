@@ -82,7 +82,8 @@ def _parquet_rows(path: Path) -> list[Located]:
     except ImportError as error:
         raise DataError(f"{path} is Parquet, which needs pyarrow: {_INSTALL}") from error
     try:
-        return _numbered(path, parquet.read_table(path).to_pylist())
+        with path.open("rb") as file:
+            return _numbered(path, parquet.read_table(file).to_pylist())
     except (OSError, ValueError) as error:  # pyarrow's own are among these
         raise _unreadable(path, error) from error
 
