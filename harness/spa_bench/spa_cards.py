@@ -116,6 +116,8 @@ def check(where: str, *, data: DataCard, attribution: AttributionCard, partition
     """Raises CardError for the first value that cannot be; `where` names the card."""
     one_of(where, "data.template", data.template, ("auto", "plain", "alpaca", "chat"))
     one_of(where, "data.duplicates", data.duplicates, ("keep", "drop", "refuse"))
+    if data.columns.messages and data.columns != ColumnsCard(messages=data.columns.messages):
+        raise CardError(f"{where}: data.columns.messages takes the place of prompt, input and completion: name it alone")
     _attribution(where, attribution)
     one_of(where, "partition.method", partition.method, tuple(TABLES["partition"]))
     one_of(where, "partition.scale", partition.scale, ("zscore", "rank", "none"))
