@@ -15,7 +15,7 @@ from spa_bench.errors import DataError
 from spa_bench.models.hf import HFModel
 from spa_bench.models.stacked_lora import Adapter, write_adapter
 from spa_bench.spa.adapt import train_adapters
-from spa_bench.spa.schedule import learning_rate, order, steps_of
+from spa_bench.spa.schedule import learning_rate, order
 from spa_bench.spa_cards import LoraCard
 from spa_bench.types import Decoding, Example, Member
 

@@ -26,6 +26,7 @@ from spa_bench.log import replace_file
 from spa_bench.models.stacked_lora import write_adapter
 from spa_bench.registry import load
 from spa_bench.seeds import derive_seed
+from spa_bench.spa import checkpoint
 from spa_bench.spa.adapt import train_adapters
 from spa_bench.spa.batches import fitting
 from spa_bench.spa.data import hash_examples, is_sampled, load_examples, load_queries, named
@@ -169,7 +170,7 @@ class Stages:
             trained = train_adapters(self._model, parts, self._card.lora, seeds, progress=progress, keep=kept)
         for k, adapter in enumerate(trained):
             write_adapter(adapter, to / f"member-{k}", base_model=self._model.name)
-        kept.unlink(missing_ok=True)
+        checkpoint.clear(kept)
 
     def _recall(self, stage: str, recipe: Mapping[str, object], make: Callable[[Path], None]) -> Path:
         name = f"{stage}-{_digest(recipe)}"
