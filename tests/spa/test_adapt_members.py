@@ -17,6 +17,7 @@ from spa_bench.spa import adapt
 from spa_bench.spa.adapt import adapters_at, train_adapters
 from spa_bench.spa.batches import encode
 from spa_bench.spa.schedule import order, steps_of
+from spa_bench.spa.trainee import Trainee
 from spa_bench.spa_cards import LoraCard
 from spa_bench.types import Example
 
@@ -152,6 +153,14 @@ def test_a_mask_depends_on_its_sample_and_layer_alone():
     assert torch.equal(mask[0, 5:9], mask[2, :4])  # wherever it stands
     assert not torch.equal(mask[0, :4], mask[2, :4])
     assert not torch.equal(mask, Dropout(0.25, (3, 9), [(0, 0, 5, 1), (0, 5, 9, 2), (2, 0, 4, 2)]).mask("b", x))
+
+
+def test_a_pair_meets_another_mask_each_time_it_is_read(tiny_model: HFModel):
+    rows, layers = encode(tiny_model, PAIRS, "pair"), tiny_model.lora_layers(CARD.targets)
+    trainees = [Trainee(number, rows, CARD, seed, layers, torch.device("cpu")) for number, seed in ((0, 3), (1, 3), (0, 4))]
+    first, again, other = ([s.seed for step in range(t.steps) for s in t.samples(step)] for t in trainees)
+    assert first == again  # whatever its number is
+    assert len({*first, *other}) == len(first) + len(other) == 2 * 50
 
 
 def test_dropout_keeps_its_share_and_the_mean():
