@@ -160,7 +160,7 @@ class Stages:
             trained = train_adapters(self._model, parts, self._card.lora, seeds, progress=progress, keep=kept)
         for k, adapter in enumerate(trained):
             write_adapter(adapter, to / f"member-{k}", base_model=self._model.name)
-        kept.unlink(missing_ok=True)
+        checkpoint.clear(kept)
 
     def _recall(self, stage: str, recipe: Mapping[str, object], make: Callable[[Path], None]) -> Path:
         name = f"{stage}-{_digest(recipe)}"
