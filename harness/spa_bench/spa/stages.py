@@ -26,14 +26,14 @@ from spa_bench.log import replace_file
 from spa_bench.models.stacked_lora import write_adapter
 from spa_bench.registry import load
 from spa_bench.seeds import derive_seed
+from spa_bench.spa import encoders, partition, report
 from spa_bench.spa.adapt import train_adapters
 from spa_bench.spa.batches import fitting
 from spa_bench.spa.data import hash_examples, is_sampled, load_examples, load_queries, named
-from spa_bench.spa.partition import partition
 from spa_bench.spa.rows import RowFile
 from spa_bench.types import Example
 
-_FORMAT = 2  # raise when the meaning of a stage's files changes
+FORMAT = 3  # raise when the meaning of a stage's files changes
 
 
 class Console(Protocol):
@@ -68,10 +68,17 @@ class TrainingData:
             "examples_n": len(self.examples),
             "examples_hash": hash_examples(self.examples),
             "skipped_too_long": self.skipped,
-            "queries": data.queries if card.adapters == "parts" else None,
+            "queries": data.queries if self.queries else None,
             "queries_n": len(self.queries),
             "queries_hash": None if is_sampled(data.queries) else hash_examples(self.queries),
+            **self._own_parts(card),
         }
+
+    def _own_parts(self, card: SamplerCard) -> dict[str, object]:
+        """Hashes of what the user brought to make the parts: a file of labels, or a method."""
+        if card.adapters != "parts" or not (card.partition.method == "file" or ":" in card.partition.method):
+            return {}
+        return {"parts": {k: v for k, v in partition.identity(card.partition, 0).items() if k in {"file", "source"}}}
 
 
 def load_data(card: SamplerCard, model: Any, seed: int) -> TrainingData:
@@ -84,7 +91,7 @@ def load_data(card: SamplerCard, model: Any, seed: int) -> TrainingData:
         raise DataError(
             f"none of the {len(found)} examples in {card.data.examples!r} fits the model's context of {model.context} tokens"
         )
-    if card.adapters != "parts":
+    if card.adapters != "parts" or not partition.needs_scores(card.partition.method):
         return TrainingData(examples, [], len(found) - len(examples))
     queries = load_queries(card.data.queries, examples, seed)
     queries = [queries[i] for i in fitting(model, queries)]
@@ -103,7 +110,7 @@ class Stages:
         self._card, self._data, self._model = card, data, model
         self._seed, self._cache, self._console = seed, cache, console
         self._base: dict[str, object] = {
-            "format": _FORMAT,
+            "format": FORMAT,
             "model": model.describe()["hash"],
             "numerics": model.numerics(),
             "code": provenance.source_hash("models", "spa"),
@@ -117,7 +124,7 @@ class Stages:
         if card.adapters == "parts":
             labels = self.parts()
             parts = [[e for e, label in zip(examples, labels, strict=True) if label == k] for k in range(card.members)]
-            keys = [[i for i, label in enumerate(labels) if label == k] for k in range(card.members)]
+            keys = _members(labels, card.members)
         else:
             count = card.members if card.adapters == "seeds" else 1
             parts, keys = [examples] * count, [list(range(len(examples)))] * count
@@ -126,19 +133,36 @@ class Stages:
         folder = self._recall("adapters", recipe, lambda to: self._adapt(parts, seeds, to))
         return [folder / f"member-{k}" for k in range(len(parts))]
 
+    def attribute(self) -> Path:
+        """The folder of the score matrix."""
+        return self._scores()
+
     def parts(self) -> list[int]:
         """The part of each example."""
-        card = self._card
-        recipe = {**self._attribution_recipe(), "partition": asdict(card.partition), "members": card.members}
-        folder = self._recall("parts", recipe, self._partition)
-        labels: list[int] = json.loads((folder / "parts.json").read_text())["labels"]
+        labels: list[int] = json.loads((self.partition() / "parts.json").read_text())["labels"]
         return labels
+
+    def partition(self) -> Path:
+        """The folder of the parts. Nothing is attributed for a method that looks at no scores."""
+        card = self._card
+        if partition.needs_scores(card.partition.method):
+            recipe = self._attribution_recipe()
+        else:
+            recipe = {k: v for k, v in self._base.items() if k in {"format", "code", "versions", "examples"}}
+        made = {"partition": partition.identity(card.partition, self._partition_seed), "members": card.members}
+        return self._recall("parts", {**recipe, **made}, self._partition)
+
+    @property
+    def _partition_seed(self) -> int:
+        return derive_seed(self._seed, "partition")
 
     def _attribution_recipe(self) -> dict[str, object]:
         card = self._card
         recipe = {**self._base, "attribution": asdict(card.attribution), "queries": hash_examples(self._data.queries)}
         if card.attribution.method == "influence":
             recipe |= {"rank": card.lora.rank, "alpha": card.lora.alpha, "targets": card.lora.targets}
+        if card.attribution.method == "embedding":
+            recipe["encoder"] = encoders.identity(card.attribution.encoder)
         return {**recipe, "seed": derive_seed(self._seed, "attribution")}
 
     def _scores(self) -> Path:
@@ -153,15 +177,20 @@ class Stages:
             kept = RowFile(to / "rows.bin", len(self._data.queries))
             scores = attributor.scores(self._data.examples, self._data.queries, progress=progress, kept=kept)
         np.save(to / "scores.npy", scores)
+        report.write(to, report.of_scores(scores, self._data.examples, self._data.queries))
         (to / "rows.bin").unlink(missing_ok=True)
 
     def _partition(self, to: Path) -> None:
-        card = self._card
-        scores = np.load(self._scores() / "scores.npy")
-        labels = partition(scores, card.members, card.partition)
-        sizes = np.bincount(labels, minlength=card.members).tolist()
-        self._console.note(f"parts: {card.members} of sizes {', '.join(map(str, sizes))}")
-        (to / "parts.json").write_text(json.dumps({"sizes": sizes, "labels": labels}) + "\n")
+        card, examples, k = self._card, self._data.examples, self._card.members
+        scores = np.load(self._scores() / "scores.npy") if partition.needs_scores(card.partition.method) else None
+        with self._console.stage(f"partition ({card.partition.method})"):
+            labels = partition.partition(card.partition, k, examples=examples, scores=scores, seed=self._partition_seed)
+            found = report.of_parts(labels, k, card.partition, examples=examples, queries=self._data.queries, scores=scores)
+        self._console.note(f"parts: {k} of sizes {', '.join(map(str, found['sizes']))}")
+        # the digest is what adapters on these parts have in their key
+        parts = {"digest": _digest(_members(labels, k)), "sizes": found["sizes"], "labels": labels}
+        (to / "parts.json").write_text(json.dumps(parts) + "\n")
+        report.write(to, found)
 
     def _adapt(self, parts: Sequence[Sequence[Example]], seeds: Sequence[int], to: Path) -> None:
         with self._console.stage(f"training {len(parts)} adapter{'s' * (len(parts) > 1)}") as progress:
@@ -174,7 +203,7 @@ class Stages:
     def _recall(self, stage: str, recipe: Mapping[str, object], make: Callable[[Path], None]) -> Path:
         name = f"{stage}-{_digest(recipe)}"
         final, work = self._cache / name, self._cache / f".{name}"
-        if final.is_dir() and not _is_whole(final):
+        if final.is_dir() and damaged(final):
             self._console.note(f"{stage}: the stage cache is damaged ({name}); made again")
             shutil.rmtree(final, ignore_errors=True)
         if final.is_dir():
@@ -206,12 +235,18 @@ def _hashes(folder: Path) -> dict[str, str]:
     return {str(p.relative_to(folder)): provenance.hash_bytes(p.read_bytes()) for p in files}
 
 
-def _is_whole(folder: Path) -> bool:
-    """Whether the files of a finished stage are those that were written."""
+def damaged(folder: Path) -> str:
+    """The first file of a finished stage that is not as it was written, or missing, or too many; "" when it is whole."""
     try:
-        return bool(json.loads((folder / "key.json").read_bytes())["files"] == _hashes(folder))
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return False
+        written, found = json.loads((folder / "key.json").read_bytes())["files"], _hashes(folder)
+        return min((name for name in {*written, *found} if written.get(name) != found.get(name)), default="")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return "key.json"
+
+
+def _members(labels: Sequence[int], k: int) -> list[list[int]]:
+    """The indices of the examples of each of k parts."""
+    return [[i for i, label in enumerate(labels) if label == part] for part in range(k)]
 
 
 def _digest(content: object) -> str:
