@@ -47,7 +47,7 @@ def describe(folder: Path, against: Path | None = None) -> Described:
     parts = {"scores": None, "parts": folder, "adapters": _parts_of(folder, key) if stage == "adapters" else None}[stage]
     content: dict[str, Any] = {}
     if stage != "adapters" or parts:
-        content = json.loads(((parts or folder) / report.FILE).read_text(encoding="utf-8"))
+        content = _report(parts or folder)
     alike = compare(parts, against) if against and parts else {}
     if against and not parts:
         raise DataError(f"{folder} has no parts that could be compared with {against}")
@@ -106,6 +106,16 @@ def _key(folder: Path) -> dict[str, Any]:
     return key
 
 
+def _report(folder: Path) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = json.loads((folder / report.FILE).read_bytes())
+    except FileNotFoundError:
+        content = {}
+    if content.get("version") != report.VERSION:
+        raise StoreError(f"{folder} was made by another spa-bench and has no {report.FILE} of this one; make the stage again")
+    return content
+
+
 def _parts_of(folder: Path, key: Mapping[str, Any]) -> Path | None:
     """The parts beside `folder` on which these adapters were trained; None when they are not there, or all data was used."""
     for other in sorted(folder.resolve().parent.glob("parts-*")):
@@ -161,7 +171,11 @@ def _parts(content: Mapping[str, Any]) -> list[str]:
         [p["part"], p["size"], f"{p['size'] / content['examples']:.1%}", "" if p["query"] is None else p["query"], _words(p)]
         for p in content["parts"]
     ]
-    defining = [[p["part"], e["example"], e["margin"], _line(e["prompt"]), _line(e["completion"])] for p in content["parts"] for e in p["defining"]]
+    defining = [
+        [p["part"], e["example"], e["margin"], _line(e["prompt"]), _line(e["completion"])]
+        for p in content["parts"]
+        for e in p["defining"]
+    ]
     return [
         f"{len(rows)} parts of {content['examples']} examples, silhouette {silhouette}",
         tabulate(rows, ["part", "size", "share", "query", "words that set it apart"]),

@@ -58,13 +58,14 @@ def _shown(queries: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 
 def _sizes(axes: Any, report: Mapping[str, Any], queries: Sequence[Mapping[str, Any]]) -> None:
     sizes = report["sizes"]
-    bars = axes.bar(range(len(sizes)), sizes, color=_KEPT, width=0.7)
-    axes.bar_label(bars, fontsize=8, color=_INK)
+    bars = axes.bar(range(len(sizes)), sizes, color=_KEPT, width=0.5)
     equal = report["examples"] / len(sizes)
     axes.axhline(equal, color=_INK, linewidth=0.8, linestyle="--")
-    axes.annotate(f"N / K = {equal:.4g}", (1, equal), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=8)
-    axes.set(xlabel="part", ylabel="examples", xticks=range(len(sizes)), title="sizes of the parts")
-    axes.margins(y=0.15)
+    paper = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}  # keeps the line out of the numbers
+    axes.bar_label(bars, fontsize=8, color=_INK, padding=4, bbox=paper, zorder=3)
+    axes.set(xlabel="part", ylabel="examples", xticks=range(len(sizes)))
+    axes.set_title(f"sizes of the parts (dashed: N / K = {equal:.4g})", fontsize=9)
+    axes.margins(y=0.18)
     _plain(axes)
 
 
@@ -92,8 +93,9 @@ def _scores(axes: Any, report: Mapping[str, Any], queries: Sequence[Mapping[str,
     _query_ticks(axes, queries)
     more = f", {len(queries)} of highest variance of {len(report['queries'])}" if len(queries) < len(report["queries"]) else ""
     hint = "; hatched: kept, with its part" if any(kept) else ""
-    axes.set(ylabel="score", title=f"scores of the examples by query{more} (box 25-75 %, whiskers 5-95 %, dots ends{hint})")
-    axes.title.set_fontsize(9)
+    axes.set_ylabel("score")
+    title = f"scores of the examples by query{more} (box 25-75 %, whiskers 5-95 %, dots ends{hint})"
+    axes.set_title(title, fontsize=9, wrap=True)
     _plain(axes)
 
 

@@ -21,6 +21,7 @@ from spa_bench.spa_cards import PartitionCard
 from spa_bench.types import Example
 
 FILE = "report.json"
+VERSION = 1  # raise when a key changes its meaning
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 _BY_QUERY = {"argmax", "balanced"}  # methods whose part p is that of the p-th kept query
 _SHOWN = 3  # examples of each query and part
@@ -31,7 +32,7 @@ _SAMPLE = 2048  # rows of the silhouette: it needs all distances between them
 
 def of_scores(scores: Scores, examples: Sequence[Example], queries: Sequence[Example]) -> dict[str, Any]:
     """The report on a score matrix (N, M): of each query its text, variance, quantiles and nearest examples."""
-    return {"examples": len(examples), "queries": _of_queries(scores, examples, queries)}
+    return {"version": VERSION, "examples": len(examples), "queries": _of_queries(scores, examples, queries)}
 
 
 def of_parts(
@@ -61,6 +62,7 @@ def of_parts(
         for part in range(k)
     ]
     found: dict[str, Any] = {
+        "version": VERSION,
         "method": card.method,
         "scale": None if scores is None else card.scale,
         "examples": len(examples),
