@@ -82,12 +82,12 @@ def build(actions: Mapping[str, Callable[[argparse.Namespace], int | None]]) -> 
     export.add_argument("--out", required=True, type=Path, metavar="DIR", help="a new or empty folder, or an earlier export")
     _task_file(export)
 
-    spa = commands.add_parser("spa", help="SPA's stages by themselves: attribute, partition, adapt; describe looks at one")
-    _spa(spa, actions)
-
     power = commands.add_parser("power", help="what difference between two samplers so many problems can show")
     power.set_defaults(act=actions["power"])
     _power(power)
+
+    spa = commands.add_parser("spa", help="SPA's stages by themselves: attribute, partition, adapt; describe looks at one")
+    _spa(spa, actions)
     return parser
 
 
