@@ -28,6 +28,7 @@ LAYERS = (
     {"run"},
     {"verify", "rerun", "leaderboard"},
     {"loading"},
+    {"spa_commands"},
     {"cli"},
     {"__main__"},
 )

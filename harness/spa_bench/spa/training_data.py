@@ -12,6 +12,7 @@ from typing import Any
 from spa_bench.cards import SamplerCard
 from spa_bench.errors import DataError
 from spa_bench.interrupt import pause_point
+from spa_bench.spa import partition
 from spa_bench.spa.batches import pair_ids
 from spa_bench.spa.data.sets import as_pairs, distinct, draw_queries, example_rows, hash_examples, query_rows, sample_size
 from spa_bench.spa.data.shapes import Row
@@ -49,9 +50,10 @@ class TrainingData:
             "skipped_too_long": self.skipped,
             "repeated": self.repeated,
             "template": self.template,
-            "queries": data.queries if card.adapters == "parts" else None,
+            "queries": data.queries if _needs_queries(card) else None,
             "queries_n": len(self.queries),
             "queries_hash": None if is_sampled(data.queries) else hash_examples(self.queries),
+            **_own_parts(card),
         }
 
     def notes(self, card: SamplerCard) -> list[str]:
@@ -88,10 +90,10 @@ def read_sources(card: SamplerCard) -> Sources:
         return Sources([], None, 0, 0)
     data = card.data
     examples, repeated = _without_repeats(example_rows(data.examples, data.columns), data.duplicates, data.examples)
-    if card.adapters != "parts":
-        return Sources(examples, None, repeated, 0)
-    if card.members > len(examples):
+    if card.adapters == "parts" and card.members > len(examples):
         raise DataError(f"{card.members} parts from {len(examples)} examples in {data.examples!r}: give more, or fewer members")
+    if not _needs_queries(card):
+        return Sources(examples, None, repeated, 0)
     if is_sampled(data.queries):
         _enough_queries(card, sample_size(data.queries, len(distinct(examples))), "are drawn by")
         return Sources(examples, None, repeated, 0)
@@ -119,9 +121,9 @@ def load_data(card: SamplerCard, model: Any, seed: int) -> TrainingData:
             f"none of the {len(pairs)} examples in {card.data.examples!r} fits {limit}; the shortest has {min(long)}"
         )
     queries: list[Example] = []
-    if card.adapters == "parts":
-        if card.members > len(examples):
-            raise DataError(f"{card.members} parts from {len(examples)} examples that fit {limit}: give more, or fewer members")
+    if card.adapters == "parts" and card.members > len(examples):
+        raise DataError(f"{card.members} parts from {len(examples)} examples that fit {limit}: give more, or fewer members")
+    if _needs_queries(card):
         queries = _queries(card, model, seed, sources, examples, template)
     used = any(template.takes(row) for row in [*sources.examples, *(sources.queries or [])])
     return TrainingData(
@@ -134,6 +136,17 @@ def load_data(card: SamplerCard, model: Any, seed: int) -> TrainingData:
         sources.repeated_queries,
         template.name if used else None,
     )
+
+
+def _needs_queries(card: SamplerCard) -> bool:
+    return card.adapters == "parts" and partition.needs_scores(card.partition.method)
+
+
+def _own_parts(card: SamplerCard) -> dict[str, object]:
+    """Hashes of what the user brought to make the parts: a file of labels, or a method."""
+    if card.adapters != "parts" or not (card.partition.method == "file" or ":" in card.partition.method):
+        return {}
+    return {"parts": {k: v for k, v in partition.identity(card.partition, 0).items() if k in {"file", "source"}}}
 
 
 def _queries(
