@@ -28,6 +28,7 @@ LAYERS = (
     {"run"},
     {"verify", "rerun", "leaderboard"},
     {"loading"},
+    {"study"},
     {"cli"},
     {"__main__"},
 )

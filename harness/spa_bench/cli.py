@@ -349,6 +349,12 @@ def _power(a: argparse.Namespace) -> None:
     print(json.dumps(power.content(design, found), indent=1) if a.json else power.table(design, found))
 
 
+def _study(a: argparse.Namespace) -> None:
+    from spa_bench.study.command import study
+
+    study(a)
+
+
 # helpers -------------------------------------------------------------------------------------------------------------
 
 
@@ -378,6 +384,7 @@ _ACTIONS: Mapping[str, Callable[[argparse.Namespace], int | None]] = {
     "rerun": _rerun,
     "export": _export,
     "power": _power,
+    "study": _study,
 }
 
 if __name__ == "__main__":

@@ -36,6 +36,7 @@ class DataCard:
     columns: ColumnsCard = field(default_factory=ColumnsCard)
     template: str = "auto"  # of instructions: auto (the model's chat template, else Alpaca's), chat, alpaca or plain
     duplicates: str = "keep"  # keep (counted), drop (all but the first), refuse
+    share: float = 1.0  # of the examples that fit, drawn with the seed; a larger share has what a smaller one has
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,9 @@ def check(where: str, *, data: DataCard, attribution: AttributionCard, partition
     """Raises CardError for the first value that cannot be; `where` names the card."""
     one_of(where, "data.template", data.template, ("auto", "plain", "alpaca", "chat"))
     one_of(where, "data.duplicates", data.duplicates, ("keep", "drop", "refuse"))
+    positive(where, {"data.share": data.share})
+    if data.share > 1:
+        raise CardError(f"{where}: data.share is {data.share}; it is a share of the examples, at most 1")
     _attribution(where, attribution)
     one_of(where, "partition.method", partition.method, tuple(TABLES["partition"]))
     one_of(where, "partition.scale", partition.scale, ("zscore", "rank", "none"))

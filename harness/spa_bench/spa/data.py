@@ -10,6 +10,7 @@ import hashlib
 import json
 import random
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from spa_bench.cards import SamplerCard
@@ -24,7 +25,7 @@ _ALPACA = "Below is an instruction that describes a task{given}. Write a respons
 
 def named(data: DataCard) -> DataCard:
     """`data` with the names of its files in place of their paths; `named` of that is the same."""
-    return DataCard(_bare(data.examples, _is_examples_file), _bare(data.queries, _is_queries_file))
+    return replace(data, examples=_bare(data.examples, _is_examples_file), queries=_bare(data.queries, _is_queries_file))
 
 
 def files_of(card: SamplerCard) -> dict[str, str]:

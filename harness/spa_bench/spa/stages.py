@@ -31,6 +31,7 @@ from spa_bench.spa.batches import fitting
 from spa_bench.spa.data import hash_examples, is_sampled, load_examples, load_queries, named
 from spa_bench.spa.partition import partition
 from spa_bench.spa.rows import RowFile
+from spa_bench.spa.share import share_of
 from spa_bench.types import Example
 
 _FORMAT = 2  # raise when the meaning of a stage's files changes
@@ -55,18 +56,19 @@ class TrainingData:
     examples: list[Example]
     queries: list[Example]
     skipped: int
+    whole: str | None = None  # hash of the set that `examples` are a share of; None: they are all of it
 
     def describe(self, card: SamplerCard) -> dict[str, object]:
         """For the spec: names, sizes and hashes.
 
-        Queries that the seed draws from the examples have no hash of their own: runs that differ in the seed alone are one
-        group, and the examples' hash, the seed and the code say which they are.
+        What the seed draws has no hash of its own, queries from the examples and a share of them: runs that differ in the
+        seed alone are one group, and the hash of the whole set, the seed and the code say which they are.
         """
         data = named(card.data)
         return {
             "examples": data.examples,
             "examples_n": len(self.examples),
-            "examples_hash": hash_examples(self.examples),
+            "examples_hash": self.whole or hash_examples(self.examples),
             "skipped_too_long": self.skipped,
             "queries": data.queries if card.adapters == "parts" else None,
             "queries_n": len(self.queries),
@@ -84,8 +86,12 @@ def load_data(card: SamplerCard, model: Any, seed: int) -> TrainingData:
         raise DataError(
             f"none of the {len(found)} examples in {card.data.examples!r} fits the model's context of {model.context} tokens"
         )
+    skipped, whole = len(found) - len(examples), None
+    if card.data.share < 1:
+        whole = hash_examples(examples)
+        examples = share_of(examples, card.data.share, seed)
     if card.adapters != "parts":
-        return TrainingData(examples, [], len(found) - len(examples))
+        return TrainingData(examples, [], skipped, whole)
     queries = load_queries(card.data.queries, examples, seed)
     queries = [queries[i] for i in fitting(model, queries)]
     if len(queries) < card.members:
@@ -93,7 +99,7 @@ def load_data(card: SamplerCard, model: Any, seed: int) -> TrainingData:
             f"{card.members} members need at least {card.members} queries that fit the context; "
             f"{len(queries)} of {card.data.queries!r} do"
         )
-    return TrainingData(examples, queries, len(found) - len(examples))
+    return TrainingData(examples, queries, skipped, whole)
 
 
 class Stages:
