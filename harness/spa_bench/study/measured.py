@@ -96,10 +96,22 @@ def change(series: Sequence[Measured], metric: str, *, falls: bool = False) -> T
     """
     x = np.array([m.point.x for m in series], float)
     weights = (x - x.mean()) / ((x - x.mean()) ** 2).sum() * (x[-1] - x[0]) * (-1 if falls else 1)
-    line = np.tensordot(weights, np.stack([m.scores(metric) for m in series]), 1)
-    if np.isnan(line).all():
+    scores = np.stack([m.scores(metric) for m in series])
+    if np.isnan(scores).all():
         return Estimate.missing("no value to compare"), None
-    return paired_test(line, np.zeros_like(line), resamples=RESAMPLES)
+    # Weights add up to 0: it is a multiple of the difference of two weighted means, which are rates where the metric is one.
+    # So a change that is 0 for every problem has an interval all the same.
+    total = float(weights[weights > 0].sum())
+    gains, losses = (_mean(scores, np.clip(sign * weights, 0, None), metric) for sign in (1, -1))
+    found, p = paired_test(gains, losses, rate=is_rate(metric), resamples=RESAMPLES)
+    value, low, high = (None if v is None else v * total for v in (found.value, found.low, found.high))
+    return Estimate(value, low, high, found.n, found.reason), p
+
+
+def _mean(scores: NDArray[np.float64], weights: NDArray[np.float64], metric: str) -> NDArray[np.float64]:
+    """The weighted mean over points, shape (S, P); that of rates stays one, rounding or not."""
+    mean: NDArray[np.float64] = np.tensordot(weights / weights.sum(), scores, 1)
+    return np.clip(mean, 0.0, 1.0) if is_rate(metric) else mean
 
 
 def by_series(points: Sequence[Measured]) -> dict[str, list[Measured]]:

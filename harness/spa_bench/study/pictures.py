@@ -99,12 +99,11 @@ def _temperature(report: Report) -> list[Panel]:
 
 def _members(report: Report) -> list[Panel]:
     size = shared_size(report.points)
-    found: list[Panel] = [
+    return [
         *(lambda axes, metric=metric: _curves(axes, report, metric) for metric in ("pass@1", "pass@2", "pass@5", DIVERSITY)),
         lambda axes: _curves(axes, report, "effective_diversity[ast,correct]", size),
         lambda axes: _curves(axes, report, "average_kl[i<j]"),
     ]
-    return found
 
 
 def _data_fraction(report: Report) -> list[Panel]:
@@ -134,16 +133,20 @@ def _bars(axes: Axes, points: Sequence[Measured], metric: str) -> None:
     axes.set_title(_NAMES[metric])
 
 
-def _curves(axes: Axes, report: Report, metric: str, size: int | None = None) -> None:
-    """A line a sampler over what the study varies."""
-    for name, series in by_series(report.points).items():
+def _curves(axes: Axes, report: Report, metric: str, size: int | None = None, *, log: bool = False) -> None:
+    """A line a sampler over what the study varies; the samplers' points stand a little beside each other."""
+    samplers = by_series(report.points)
+    every = [m.point.x or 0.0 for m in report.points]
+    for i, (name, series) in enumerate(samplers.items()):
         found = [(m.point.x or 0.0, m.estimate(metric, size)) for m in series]
         known = [(x, e) for x, e in found if e.value is not None]
         if not known:
             continue
+        aside = 0.01 * (i - (len(samplers) - 1) / 2)
+        places = [x * (1 + 2 * aside) if log else x + aside * (max(every) - min(every)) for x, _ in known]
         colour, marker, dashes = _STYLES[series[0].point.role]
         axes.errorbar(
-            [x for x, _ in known], [e.value or 0.0 for _, e in known], yerr=_reach([e for _, e in known]), label=name,
+            places, [e.value or 0.0 for _, e in known], yerr=_reach([e for _, e in known]), label=name,
             color=colour, marker=marker, linestyle=dashes, capsize=2, markersize=5, linewidth=1.4, elinewidth=0.8,
         )  # fmt: skip
     axes.set_xlabel(report.study.axis)
@@ -152,7 +155,7 @@ def _curves(axes: Axes, report: Report, metric: str, size: int | None = None) ->
 
 def _shares(axes: Axes, report: Report, metric: str) -> None:
     """As `_curves`, shares on a logarithmic axis, with the interval that all of the data gives as a band."""
-    _curves(axes, report, metric)
+    _curves(axes, report, metric, log=True)
     axes.set_xscale("log")
     shares = sorted({m.point.x or 1.0 for m in report.points})
     axes.set_xticks(shares, [f"{100 * x:g} %" for x in shares])
@@ -164,24 +167,28 @@ def _shares(axes: Axes, report: Report, metric: str) -> None:
 
 
 def _plane(axes: Axes, points: Sequence[Measured], *, sweep: bool) -> None:
-    """pass@1 against diversity score; with `sweep`, the points of one sampler joined and the front of single marked."""
+    """pass@1 against diversity score; with `sweep` the points of a sampler joined, without intervals, over single's front."""
     for name, series in by_series(points).items():
         colour, marker, dashes = _STYLES[series[0].point.role]
-        quality, spread = ([m.estimate(metric) for m in series] for metric in ("pass@1", DIVERSITY))
+        spread, quality = ([m.estimate(metric) for m in series] for metric in (DIVERSITY, "pass@1"))
         if any(e.value is None for e in (*quality, *spread)):
             continue
         x, y = ([e.value or 0.0 for e in side] for side in (spread, quality))
+        across, along = (None, None) if sweep else (_reach(spread), _reach(quality))
         axes.errorbar(
-            x, y, xerr=_reach(spread), yerr=_reach(quality), label=name, color=colour, marker=marker,
-            linestyle=dashes if sweep else "none", markersize=5, linewidth=0.8, elinewidth=0.5,
+            x, y, xerr=across, yerr=along, label=name, color=colour, marker=marker,
+            linestyle=dashes if sweep else "none", markersize=5, linewidth=1.0, elinewidth=0.6,
         )  # fmt: skip
         if sweep and series[0].point.role == "single":
             front = pareto_front(np.column_stack([x, y]))
             steps = sorted((a, b) for a, b, out in zip(x, y, front, strict=True) if out)
-            axes.plot([a for a, _ in steps], [b for _, b in steps], color=colour, linewidth=2.6, alpha=0.35, zorder=0)
+            label = f"front of {name} over temperatures"
+            axes.plot(
+                [a for a, _ in steps], [b for _, b in steps], color="#999999", linewidth=6, alpha=0.5, zorder=0, label=label
+            )
     axes.set_xlabel("diversity score")
     axes.set_ylabel("pass@1")
-    axes.set_title("quality against diversity" + (" (grey: front of single)" if sweep else ""))
+    axes.set_title("quality against diversity")
 
 
 def _reach(estimates: Sequence[Estimate]) -> list[list[float]]:

@@ -148,13 +148,13 @@ def _other_claims(report: Report) -> list[str]:
 
 _HOW = f"""## How to read it
 
-Values are means over problems and seeds, the small numbers 95 % intervals over both. A claim holds when all of its parts do.
-That something is more holds when the paired difference is resolved (Holm over the differences of one metric), and does not
-when it is resolved the other way, or lies with its whole interval inside ±{MARGIN}. That things are equal holds when the paired
-interval lies inside ±{MARGIN} and does not when it lies wholly outside. Everything else is not resolved. docs/studies.md has the
-rules.
-pass@K is at k = the adapters, or n for one adapter. seconds is what a run took itself, mean over seeds: stages that another run
-had left in the cache, and divergence that a run with the same adapters had measured, cost nothing."""
+Values are means over problems and seeds, the small numbers 95 % intervals over both. A claim holds when all of its parts do,
+does not when one of them does not, and is not resolved otherwise. That something is more holds when the paired difference is
+resolved (Holm over the differences of one metric), and does not when it is resolved the other way or its whole interval lies
+inside ±{MARGIN}. That things are equal holds when the paired interval lies inside ±{MARGIN} and does not when it lies wholly
+outside. docs/studies.md has the rules. pass@K is at k = the adapters, or n for one adapter. seconds is what a run took itself,
+mean over seeds: stages that another run had left in the cache, and divergence that a run with the same adapters had measured,
+cost nothing."""
 
 
 def _origin(report: Report) -> str:
