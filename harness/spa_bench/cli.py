@@ -344,6 +344,12 @@ def _power(a: argparse.Namespace) -> None:
     print(json.dumps(power.content(design, found), indent=1) if a.json else power.table(design, found))
 
 
+def _study(a: argparse.Namespace) -> None:
+    from spa_bench.study.command import study
+
+    study(a)
+
+
 # helpers -------------------------------------------------------------------------------------------------------------
 
 
@@ -374,6 +380,7 @@ _ACTIONS: Mapping[str, Callable[[argparse.Namespace], int | None]] = {
     "export": _export,
     "power": _power,
     **SPA_ACTIONS,
+    "study": _study,
 }
 
 if __name__ == "__main__":

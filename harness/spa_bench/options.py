@@ -82,6 +82,10 @@ def build(actions: Mapping[str, Callable[[argparse.Namespace], int | None]]) -> 
     export.add_argument("--out", required=True, type=Path, metavar="DIR", help="a new or empty folder, or an earlier export")
     _task_file(export)
 
+    study = commands.add_parser("study", help="the SPA paper's Table 1 and Figures 2, 4 and 6, with intervals and a verdict")
+    study.set_defaults(act=actions["study"])
+    _study(study)
+
     power = commands.add_parser("power", help="what difference between two samplers so many problems can show")
     power.set_defaults(act=actions["power"])
     _power(power)
@@ -262,6 +266,46 @@ def _device(parser: argparse.ArgumentParser) -> None:
 
 def _revision(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--revision", help="branch, tag or commit of a model on the hub")
+
+
+def _study(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("study", choices=("main", "temperature", "members", "data-fraction"), help="see docs/studies.md")
+    parser.add_argument("--task", default="mini-code", metavar="NAME|CARD.toml", help="(default mini-code)")
+    parser.add_argument("--model", default=EMBEDDED, metavar="PATH|HUB-ID", help="(default: the embedded model)")
+    parser.add_argument("--seeds", default="0,1,2,3,4", metavar="A,B,C", help="training and sampling seeds (default 0,1,2,3,4)")
+    parser.add_argument("--n", type=int, help="answers a problem (default: as many as SPA has adapters)")
+    parser.add_argument("--limit", type=int, metavar="L", help="only the first L problems")
+    parser.add_argument(
+        "--members", metavar="K", help="adapters of SPA (default: the cards'); in the study members several: 2,4,8"
+    )
+    parser.add_argument("--grid", metavar="A,B,C", help="the values of what the study varies, instead of its own")
+    parser.add_argument(
+        "--samplers",
+        metavar="ROLE[=CARD],...",
+        help="who takes part, of single, random, lexical, influence, seeds and single-long, and the card that plays it",
+    )
+    parser.add_argument(
+        "--recipe", default="embedded", metavar="NAME", help="cards of all roles: embedded (default), paper-code or paper-nlu"
+    )
+    _data(parser)
+    _settings(parser, "override a key of all cards, e.g. lora.steps=100 or task.seconds=5")
+    _device(parser)
+    parser.add_argument("--noise-floor", choices=("auto", "yes", "no"), default="auto", help="as run")
+    _loading(parser)
+    _revision(parser)
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where run folders go (default: runs/study-NAME)")
+    parser.add_argument(
+        "--write",
+        type=Path,
+        default=Path("leaderboards/studies"),
+        metavar="DIR",
+        help="where page, picture and rows go (default: leaderboards/studies)",
+    )
+    parser.add_argument("--table-only", action="store_true", help="make no runs: page and picture from those that are there")
+    _rules(parser)
+    _grading(parser)
+    _price(parser)
+    _output(parser)
 
 
 def _task_file(parser: argparse.ArgumentParser) -> None:

@@ -37,6 +37,7 @@ class DataCard:
     columns: ColumnsCard = field(default_factory=ColumnsCard)
     template: str = "auto"  # of instructions: auto (the model's chat template, else Alpaca's), chat, alpaca or plain
     duplicates: str = "keep"  # keep (counted), drop (all but the first), refuse
+    share: float = 1.0  # of the examples that fit, drawn with the seed; a larger share has what a smaller one has
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,9 @@ def check(where: str, *, data: DataCard, attribution: AttributionCard, partition
     one_of(where, "data.duplicates", data.duplicates, ("keep", "drop", "refuse"))
     if data.columns.messages and data.columns != ColumnsCard(messages=data.columns.messages):
         raise CardError(f"{where}: data.columns.messages takes the place of prompt, input and completion: name it alone")
+    positive(where, {"data.share": data.share})
+    if data.share > 1:
+        raise CardError(f"{where}: data.share is {data.share}; it is a share of the examples, at most 1")
     _attribution(where, attribution)
     if ":" not in partition.method:
         one_of(where, "partition.method", partition.method, tuple(TABLES["partition"]))

@@ -18,6 +18,7 @@ from spa_bench.spa.data.sets import as_pairs, distinct, draw_queries, example_ro
 from spa_bench.spa.data.shapes import Row
 from spa_bench.spa.data.sources import is_sampled, named
 from spa_bench.spa.data.templates import Template, template_of
+from spa_bench.spa.share import share_of
 from spa_bench.types import Example
 
 _SHOWN = 60  # characters of a query in a message
@@ -35,18 +36,19 @@ class TrainingData:
     repeated: int = 0  # examples that repeat an earlier one
     repeated_queries: int = 0
     template: str | None = None  # that instructions were put into: chat, alpaca or plain; None: there are none
+    whole: str | None = None  # hash of the set that `examples` are a share of; None: they are all of it
 
     def describe(self, card: SamplerCard) -> dict[str, object]:
         """For the spec: names, sizes and hashes.
 
-        Queries that the seed draws from the examples have no hash of their own: runs that differ in the seed alone are one
-        group, and the examples' hash, the seed and the code say which they are.
+        What the seed draws has no hash of its own, queries from the examples and a share of them: runs that differ in the
+        seed alone are one group, and the hash of the whole set, the seed and the code say which they are.
         """
         data = named(card.data)
         return {
             "examples": data.examples,
             "examples_n": len(self.examples),
-            "examples_hash": hash_examples(self.examples),
+            "examples_hash": self.whole or hash_examples(self.examples),
             "skipped_too_long": self.skipped,
             "repeated": self.repeated,
             "template": self.template,
@@ -60,8 +62,9 @@ class TrainingData:
         """Lines for the user: what was left out, what is there more than once."""
         found = []
         if self.skipped:
+            of = f" of {self.skipped + len(self.examples)}" if self.whole is None else ""
             found.append(
-                f"{self.skipped} of {self.skipped + len(self.examples)} training pairs are longer than {self.limit} "
+                f"{self.skipped}{of} training pairs are longer than {self.limit} "
                 f"and are left out; the longest has {self.longest} tokens"
             )
         done = "left out" if card.data.duplicates == "drop" else 'kept (data.duplicates = "drop" leaves them out)'
@@ -120,6 +123,9 @@ def load_data(card: SamplerCard, model: Any, seed: int) -> TrainingData:
         raise DataError(
             f"none of the {len(pairs)} examples in {card.data.examples!r} fits {limit}; the shortest has {min(long)}"
         )
+    whole = None
+    if card.data.share < 1:
+        whole, examples = hash_examples(examples), share_of(examples, card.data.share, seed)
     queries: list[Example] = []
     if card.adapters == "parts" and card.members > len(examples):
         raise DataError(f"{card.members} parts from {len(examples)} examples that fit {limit}: give more, or fewer members")
@@ -135,6 +141,7 @@ def load_data(card: SamplerCard, model: Any, seed: int) -> TrainingData:
         sources.repeated,
         sources.repeated_queries,
         template.name if used else None,
+        whole,
     )
 
 
