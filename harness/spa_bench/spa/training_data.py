@@ -36,7 +36,8 @@ class TrainingData:
     repeated: int = 0  # examples that repeat an earlier one
     repeated_queries: int = 0
     template: str | None = None  # that instructions were put into: chat, alpaca or plain; None: there are none
-    whole: str | None = None  # hash of the set that `examples` are a share of; None: they are all of it
+    whole: str | None = None  # hash of the examples that fit, where `examples` are a share of them
+    fit: int = 0  # how many fit, where `examples` are a share of them
 
     def describe(self, card: SamplerCard) -> dict[str, object]:
         """For the spec: names, sizes and hashes.
@@ -62,9 +63,9 @@ class TrainingData:
         """Lines for the user: what was left out, what is there more than once."""
         found = []
         if self.skipped:
-            of = f" of {self.skipped + len(self.examples)}" if self.whole is None else ""
+            read = self.skipped + (self.fit or len(self.examples))
             found.append(
-                f"{self.skipped}{of} training pairs are longer than {self.limit} "
+                f"{self.skipped} of {read} training pairs are longer than {self.limit} "
                 f"and are left out; the longest has {self.longest} tokens"
             )
         done = "left out" if card.data.duplicates == "drop" else 'kept (data.duplicates = "drop" leaves them out)'
@@ -123,9 +124,10 @@ def load_data(card: SamplerCard, model: Any, seed: int) -> TrainingData:
         raise DataError(
             f"none of the {len(pairs)} examples in {card.data.examples!r} fits {limit}; the shortest has {min(long)}"
         )
-    whole = None
+    whole, fit = None, 0
     if card.data.share < 1:
-        whole, examples = hash_examples(examples), share_of(examples, card.data.share, seed)
+        whole, fit = hash_examples(examples), len(examples)
+        examples = share_of(examples, card.data.share, seed)
     queries: list[Example] = []
     if card.adapters == "parts" and card.members > len(examples):
         raise DataError(f"{card.members} parts from {len(examples)} examples that fit {limit}: give more, or fewer members")
@@ -142,6 +144,7 @@ def load_data(card: SamplerCard, model: Any, seed: int) -> TrainingData:
         sources.repeated_queries,
         template.name if used else None,
         whole,
+        fit,
     )
 
 
