@@ -104,6 +104,8 @@ def check(where: str, *, data: DataCard, attribution: AttributionCard, partition
     positive(where, {"data.share": data.share})
     if data.share > 1:
         raise CardError(f"{where}: data.share is {data.share}; it is a share of the examples, at most 1")
+    if data.columns.messages and data.columns != ColumnsCard(messages=data.columns.messages):
+        raise CardError(f"{where}: data.columns.messages takes the place of prompt, input and completion: name it alone")
     _attribution(where, attribution)
     one_of(where, "partition.method", partition.method, tuple(TABLES["partition"]))
     one_of(where, "partition.scale", partition.scale, ("zscore", "rank", "none"))

@@ -23,11 +23,20 @@ class Encoded:
     head: int
 
 
+def pair_ids(model: Any, example: Example) -> tuple[list[int], list[int]]:
+    """Token ids of prompt and completion, as the model reads and ends them: the one place where pairs become tokens."""
+    if example.ending is None:
+        ids: tuple[list[int], list[int]] = model.encode_pair(example.prompt, example.completion)
+        return ids
+    chat: tuple[list[int], list[int]] = model.encode_chat(example.prompt, example.completion, example.ending)
+    return chat
+
+
 def encode(model: Any, examples: Sequence[Example], what: str) -> list[Encoded]:
     """Encode pairs. Raises DataError naming the first that does not fit the model's context."""
     encoded = []
     for number, example in enumerate(examples):
-        head, tail = model.encode_pair(example.prompt, example.completion)
+        head, tail = pair_ids(model, example)
         if len(head) + len(tail) > model.context:
             raise DataError(
                 f"{what} {number} has {len(head) + len(tail)} tokens; "
@@ -39,7 +48,7 @@ def encode(model: Any, examples: Sequence[Example], what: str) -> list[Encoded]:
 
 def fitting(model: Any, examples: Sequence[Example]) -> list[int]:
     """Indices of the examples whose prompt and completion fit the model's context."""
-    return [i for i, e in enumerate(examples) if sum(map(len, model.encode_pair(e.prompt, e.completion))) <= model.context]
+    return [i for i, e in enumerate(examples) if sum(map(len, pair_ids(model, e))) <= model.context]
 
 
 def pad(encoded: Sequence[Encoded]) -> tuple[Tensor, Tensor]:

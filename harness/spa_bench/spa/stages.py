@@ -12,7 +12,7 @@ import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,17 +21,17 @@ from safetensors import SafetensorError
 
 from spa_bench import lock, provenance
 from spa_bench.cards import SamplerCard
-from spa_bench.errors import DataError, StoreError
+from spa_bench.errors import StoreError
 from spa_bench.log import replace_file
 from spa_bench.models.stacked_lora import write_adapter
 from spa_bench.registry import load
 from spa_bench.seeds import derive_seed
 from spa_bench.spa.adapt import train_adapters
-from spa_bench.spa.batches import fitting
-from spa_bench.spa.data import hash_examples, is_sampled, load_examples, load_queries, named
+from spa_bench.spa.data import hash_examples
 from spa_bench.spa.partition import partition
 from spa_bench.spa.rows import RowFile
-from spa_bench.spa.share import share_of
+from spa_bench.spa.training_data import TrainingData as TrainingData
+from spa_bench.spa.training_data import load_data as load_data
 from spa_bench.types import Example
 
 _FORMAT = 2  # raise when the meaning of a stage's files changes
@@ -47,59 +47,6 @@ class Console(Protocol):
     def note(self, text: str) -> None:
         """One line for the user."""
         ...
-
-
-@dataclass(frozen=True)
-class TrainingData:
-    """The pairs and queries of a sampler, and how many did not fit the context."""
-
-    examples: list[Example]
-    queries: list[Example]
-    skipped: int
-    whole: str | None = None  # hash of the set that `examples` are a share of; None: they are all of it
-
-    def describe(self, card: SamplerCard) -> dict[str, object]:
-        """For the spec: names, sizes and hashes.
-
-        What the seed draws has no hash of its own, queries from the examples and a share of them: runs that differ in the
-        seed alone are one group, and the hash of the whole set, the seed and the code say which they are.
-        """
-        data = named(card.data)
-        return {
-            "examples": data.examples,
-            "examples_n": len(self.examples),
-            "examples_hash": self.whole or hash_examples(self.examples),
-            "skipped_too_long": self.skipped,
-            "queries": data.queries if card.adapters == "parts" else None,
-            "queries_n": len(self.queries),
-            "queries_hash": None if is_sampled(data.queries) else hash_examples(self.queries),
-        }
-
-
-def load_data(card: SamplerCard, model: Any, seed: int) -> TrainingData:
-    """The card's data without what does not fit the model's context (counted). Raises DataError when nothing fits."""
-    if card.adapters == "none":
-        return TrainingData([], [], 0)
-    found = load_examples(card.data.examples)
-    examples = [found[i] for i in fitting(model, found)]
-    if not examples:
-        raise DataError(
-            f"none of the {len(found)} examples in {card.data.examples!r} fits the model's context of {model.context} tokens"
-        )
-    skipped, whole = len(found) - len(examples), None
-    if card.data.share < 1:
-        whole = hash_examples(examples)
-        examples = share_of(examples, card.data.share, seed)
-    if card.adapters != "parts":
-        return TrainingData(examples, [], skipped, whole)
-    queries = load_queries(card.data.queries, examples, seed)
-    queries = [queries[i] for i in fitting(model, queries)]
-    if len(queries) < card.members:
-        raise DataError(
-            f"{card.members} members need at least {card.members} queries that fit the context; "
-            f"{len(queries)} of {card.data.queries!r} do"
-        )
-    return TrainingData(examples, queries, skipped, whole)
 
 
 class Stages:
