@@ -214,6 +214,7 @@ def _flat(name: str, series: Sequence[Measured]) -> Claim:
         equal("diversity score", difference(b, a, DIVERSITY)[0]),
         equal(f"effective diversity at n = {size}", difference(b, a, "effective_diversity[ast,correct]", size)[0]),
     ]
+    papers = (few, many) == PAPERS_MEMBERS and series[0].point.role == "influence"
     other = (
         "" if (few, many) == PAPERS_MEMBERS else f" (the paper's {PAPERS_MEMBERS[0]} and {PAPERS_MEMBERS[1]} are not both here)"
     )
