@@ -66,9 +66,8 @@ def test_all_errors_share_one_base():
     assert tree == {"SpaBenchError", "UsageError", "CardError", "DataError", "ModelError", "SandboxError", "StoreError"}
 
 
-COMMANDS = tuple(
-    ["run", "grade", "score", "show", "list", "leaderboard", "doctor", "verify", "rerun", "export", "study", "power", "spa"]
-)
+COMMANDS = ("run", "grade", "score", "show", "list", "leaderboard", "doctor", "verify", "rerun", "export", "study", "power")
+COMMANDS += ("spa",)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
