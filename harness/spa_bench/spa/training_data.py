@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from spa_bench import extensions
 from spa_bench.cards import SamplerCard
 from spa_bench.errors import DataError
 from spa_bench.interrupt import pause_point
@@ -56,7 +57,7 @@ class TrainingData:
             "queries": data.queries if _needs_queries(card) else None,
             "queries_n": len(self.queries),
             "queries_hash": None if is_sampled(data.queries) else hash_examples(self.queries),
-            **_own_parts(card),
+            **_own(card),
         }
 
     def notes(self, card: SamplerCard) -> list[str]:
@@ -152,11 +153,14 @@ def _needs_queries(card: SamplerCard) -> bool:
     return card.adapters == "parts" and partition.needs_scores(card.partition.method)
 
 
-def _own_parts(card: SamplerCard) -> dict[str, object]:
-    """Hashes of what the user brought to make the parts: a file of labels, or a method."""
-    if card.adapters != "parts" or not (card.partition.method == "file" or ":" in card.partition.method):
-        return {}
-    return {"parts": {k: v for k, v in partition.identity(card.partition, 0).items() if k in {"file", "source"}}}
+def _own(card: SamplerCard) -> dict[str, object]:
+    """Hashes of what the user brought to make the parts: a file of labels, a way to part, a way to score."""
+    found: dict[str, object] = {}
+    if card.adapters == "parts" and (card.partition.method == "file" or ":" in card.partition.method):
+        found["parts"] = {k: v for k, v in partition.identity(card.partition, 0).items() if k in {"file", "source"}}
+    if _needs_queries(card) and ":" in card.attribution.method:
+        found["scores"] = {"source": extensions.source_hash(card.attribution.method)}
+    return found
 
 
 def _queries(
