@@ -137,9 +137,8 @@ class Sampled:
     def halves(self, consume: ConsumeHalves) -> None:
         """See curvature.Sample."""
         for batch in self._batches():
-            real = batch.real.bool()
 
-            def sink(path: str, x: Tensor, delta: Tensor, real: Tensor = real) -> None:
+            def sink(path: str, x: Tensor, delta: Tensor, real: Tensor = batch.real) -> None:
                 for block, a, d in self.features.halves(path, x, delta):
                     consume(block, a[real], d[real])
 
@@ -151,9 +150,8 @@ class Sampled:
     def _moments(self) -> Mapping[str, tuple[Tensor, Tensor]]:
         found: dict[str, tuple[Tensor, Tensor]] = {}
         for batch in self._batches():
-            real = batch.real.bool()
 
-            def sink(path: str, x: Tensor, delta: Tensor, real: Tensor = real) -> None:
+            def sink(path: str, x: Tensor, delta: Tensor, real: Tensor = batch.real) -> None:
                 a, d = x[real].float(), delta[real].float()
                 before = found.get(path, (0.0, 0.0))
                 found[path] = before[0] + a.T @ a, before[1] + d.T @ d
