@@ -16,10 +16,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from spa_bench.errors import DataError
 from spa_bench.interrupt import pause_point
 from spa_bench.models.checkpointing import checkpointed
-from spa_bench.models.failures import is_out_of_memory
 from spa_bench.models.stacked_lora import Adapter, StackedLinear
 from spa_bench.seeds import derive_seed
 from spa_bench.spa.batches import IGNORE, Encoded, pad
@@ -139,7 +137,6 @@ class Point:
 
         The loss is each row's token-mean. With `uniform` (counted tokens,), numbers in [0, 1), it is that of labels drawn
         with them; see drawn_loss.
-        Raises DataError when a single row does not fit in memory.
         """
         awake = torch.zeros((), device=self.device, requires_grad=True)
 
@@ -161,13 +158,6 @@ class Point:
                     logits = logits_at(self.model.network, batch.ids, batch.where)
                 loss = own_loss(logits, batch) if uniform is None else drawn_loss(logits, batch.share, uniform)
                 torch.autograd.grad(loss, awake)
-        except (MemoryError, RuntimeError) as error:
-            if not is_out_of_memory(error):
-                raise
-            raise DataError(
-                f"the gradients of {len(batch.indices)} examples of up to {batch.ids.shape[1]} tokens do not fit in memory; "
-                "set lora.gradient_checkpointing=true, lora.precision=bfloat16 or a smaller lora.length"
-            ) from error
         finally:
             for layer in self.layers.values():
                 layer.tap = None

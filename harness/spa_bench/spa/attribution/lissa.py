@@ -52,10 +52,9 @@ def lissa(sample: Sampled, queries: Mapping[str, Tensor], card: AttributionCard)
         for _ in range(card.depth):
             product = products.times(products.draw(rng, card.lissa_batch), now)
             now = {b: queries[b] + h - (product[b] + damping * h) / scale for b, h in now.items()}
+            if not all(h.isfinite().all() for h in now.values()):
+                raise DataError(f"lissa diverged with scale {scale:.3g}; set attribution.scale to several times that")
         out = {b: total + now[b] / scale / card.repeats for b, total in out.items()}
-    sizes = torch.stack([q.square().sum() for q in out.values()])
-    if not sizes.isfinite().all():
-        raise DataError(f"lissa diverged with scale {scale:.3g}; set attribution.scale to several times that")
     return out
 
 
