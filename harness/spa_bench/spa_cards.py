@@ -171,7 +171,7 @@ def _lora(where: str, card: LoraCard) -> None:
         where,
         {f"lora.{k}": getattr(card, k) for k in ("weight_decay", "warmup", "dropout", "steps", "epochs", "length", "together")},
     )
-    if not card.targets or "" in card.targets:
+    if not card.targets or "" in tuple(card.targets):
         raise CardError(f'{where}: lora.targets is {card.targets!r}; it takes "all-linear" or last names of linear layers')
     if bool(card.steps) == bool(card.epochs):
         raise CardError(f"{where}: lora.steps is {card.steps} and lora.epochs {card.epochs}: one says how long, the other is 0")
