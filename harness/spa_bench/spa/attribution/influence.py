@@ -155,8 +155,9 @@ class Sampled:
     def gradients(self, consume: Consume, *, drawn: bool) -> None:
         """See curvature.Sample."""
         for batch in self._batches():
-            uniform = uniforms(batch, derive_seed(self.seed, "values"), self.chosen) if drawn else None
-            gradients(self.point, self.features, batch, consume, uniform)
+            for draw in range(self.card.draws if drawn else 1):
+                uniform = uniforms(batch, derive_seed(self.seed, "values", draw), self.chosen) if drawn else None
+                gradients(self.point, self.features, batch, consume, uniform)
 
     def halves(self, consume: ConsumeHalves) -> None:
         """See curvature.Sample."""
@@ -166,7 +167,9 @@ class Sampled:
                 for block, a, d in self.features.halves(path, x, delta):
                     consume(block, a[real], d[real])
 
-            self.point.catch(batch, sink, uniform=uniforms(batch, derive_seed(self.seed, "factors"), self.chosen))
+            for draw in range(self.card.draws):
+                seed = derive_seed(self.seed, "factors", draw)
+                self.point.catch(batch, sink, uniform=uniforms(batch, seed, self.chosen))
 
     def _batches(self) -> Any:
         return batches([self.encoded[i] for i in self.chosen], self.point.device)
