@@ -94,6 +94,7 @@ def scores_at(
         sample = Sampled(point, encoded, card, seed)
         rows = RowFile(kept / f"{name}.rows", len(queries)) if kept else None
         ready = _recalled(kept / f"{name}.safetensors") if kept else None
+        progress(0, len(examples))
         if ready is None:
             ready = _prepared(sample, asked, queries, card)
             if kept:
