@@ -118,6 +118,10 @@ def concerns(card: AttributionCard) -> frozenset[str]:
         keys -= {"factors"}
     if card.curvature not in {"ekfac", "lissa"}:
         keys -= {"draws"}
+    if card.curvature in {"identity", "cosine"}:
+        keys -= {"damping", "damping_kind"} | (
+            set() if card.core == "pca" and card.features == "core" else {"curvature_examples"}
+        )
     return frozenset(keys)
 
 

@@ -12,7 +12,7 @@ import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -107,7 +107,8 @@ class Stages:
     def _attribution_recipe(self) -> dict[str, object]:
         card = self._card
         recipe = {**self._base, "queries": hash_examples(self._data.queries), "seed": derive_seed(self._seed, "attribution")}
-        recipe["attribution"] = {k: v for k, v in asdict(card.attribution).items() if k in concerns(card.attribution)}
+        scored = replace(card.attribution, checkpoints=tuple(sorted(card.attribution.checkpoints)))
+        recipe["attribution"] = {k: v for k, v in asdict(scored).items() if k in concerns(scored)}
         if card.attribution.method == "influence":
             keys = ("rank", "alpha", "targets", "loss", "length", "precision")
             recipe["lora"] = {k: getattr(card.lora, k) for k in keys}
