@@ -109,6 +109,8 @@ def test_targets_may_be_a_list_of_names(tmp_path: Path):
         ("decoding.top_k = -1", r"decoding\.top_k is -1"),
         ("lora.steps = 0", r"lora\.steps is 0"),
         ("lora.epochs = 2", r"lora\.steps is 24 and lora\.epochs 2\.0: one says how long"),
+        ("lora.steps = 0\nlora.epochs = 1e300", r"1e\+300 epochs; a member reads at most"),
+        ("lora.steps = 999999999", r"999999999 steps of 16 pairs, 0 epochs; a member reads at most"),
         ("lora.targets = []", r"lora\.targets is \(\); it takes"),
         ("lora.dropout = 1", r"lora\.dropout is 1\.0; it is a share below 1"),
         ('attribution.curvature = "ekfak"', r"attribution\.curvature is 'ekfak'; did you mean 'ekfac'"),

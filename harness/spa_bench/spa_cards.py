@@ -16,6 +16,8 @@ DAMPINGS = ("relative", "absolute")
 CURVATURES = ("identity", "cosine", "fisher", "datainf", "ekfac", "lissa")
 FEATURES = ("lora", "projection", "core")
 CORES = ("random", "pca", "adapter")
+_MOST_PAIRS = 100_000_000  # that a member reads: their order is drawn before the first step
+_MOST_EPOCHS = 1000
 _MOST_DIMENSIONS = 1 << 24  # of a projection: beyond that an example takes more than its gradient
 
 
@@ -186,6 +188,11 @@ def _lora(where: str, card: LoraCard) -> None:
         raise CardError(f'{where}: lora.targets is {card.targets!r}; it takes "all-linear" or last names of linear layers')
     if bool(card.steps) == bool(card.epochs):
         raise CardError(f"{where}: lora.steps is {card.steps} and lora.epochs {card.epochs}: one says how long, the other is 0")
+    if card.steps * card.batch * card.accumulation > _MOST_PAIRS or card.epochs > _MOST_EPOCHS:
+        raise CardError(
+            f"{where}: {card.steps} steps of {card.batch * card.accumulation} pairs, {card.epochs:g} epochs; a member reads at "
+            f"most {_MOST_PAIRS} pairs in steps, or {_MOST_EPOCHS} epochs"
+        )
     if card.dropout >= 1:
         raise CardError(f"{where}: lora.dropout is {card.dropout}; it is a share below 1")
 

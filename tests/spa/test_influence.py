@@ -438,6 +438,11 @@ def test_memory_that_runs_out_ends_in_one_line(tiny_model: HFModel, monkeypatch:
         scores(tiny_model)
 
 
+def test_scores_that_are_all_zero_say_why(tiny_model: HFModel):
+    with pytest.raises(DataError, match=r"every score is 0, less than float32 holds; lower attribution.damping"):
+        scores(tiny_model, replace(CARD, curvature="fisher", damping=1e300))
+
+
 def test_unknown_targets_are_refused(tiny_model: HFModel):
     with pytest.raises(ModelError, match="c_attn"):
         scores(tiny_model, lora=replace(LORA, targets=("c_attn",)))

@@ -198,6 +198,10 @@ class Stages:
         if final.is_dir() and damaged(final):
             self._console.note(f"{stage}: the stage cache is damaged ({name}); made again")
             shutil.rmtree(final, ignore_errors=True)
+            if final.is_dir():
+                raise StoreError(
+                    f"{final} is damaged and cannot be removed; remove it, or set SPA_BENCH_CACHE to another folder"
+                )
         if final.is_dir():
             self._console.note(f"{stage}: from the stage cache ({name})")
         while not final.is_dir():

@@ -249,6 +249,8 @@ def _stream(
             rows.append(batch.indices, scores[batch.indices])
         done += len(batch.indices)
         progress(done, len(encoded))
+    if not scores.any():
+        raise DataError("every score is 0, less than float32 holds; lower attribution.damping")
     return scores
 
 
