@@ -179,7 +179,9 @@ def _lora(where: str, card: LoraCard) -> None:
     one_of(where, "lora.schedule", card.schedule, ("cosine", "linear", "constant"))
     one_of(where, "lora.loss", card.loss, ("completion", "all"))
     one_of(where, "lora.precision", card.precision, ("float32", "bfloat16"))
-    positive(where, {f"lora.{k}": getattr(card, k) for k in ("rank", "batch", "accumulation", "learning_rate", "clip")})
+    positive(
+        where, {f"lora.{k}": getattr(card, k) for k in ("rank", "alpha", "batch", "accumulation", "learning_rate", "clip")}
+    )
     not_negative(
         where,
         {f"lora.{k}": getattr(card, k) for k in ("weight_decay", "warmup", "dropout", "steps", "epochs", "length", "together")},
