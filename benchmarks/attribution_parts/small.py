@@ -1,0 +1,95 @@
+"""The small setting whose Gauss-Newton matrix fits in memory: adapter, pairs, queries and the exact scores, kept on disk."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from attribution_parts.exact import exact_scores, gauss_newton, product_error
+from attribution_parts.plain import size_of
+from attribution_parts.setting import RECIPE, Where, digest_of, query_pairs, silent, training_pairs
+from spa_bench.models.stacked_lora import Adapter, read_adapter, write_adapter
+from spa_bench.seeds import derive_seed
+from spa_bench.spa.adapt import train_adapters
+from spa_bench.spa.batches import encode
+from spa_bench.spa_cards import LoraCard
+from spa_bench.types import Example
+
+
+@dataclass(frozen=True)
+class SmallSetting:
+    """A trained adapter of few parameters, and pairs that are short, because the matrix costs by the token."""
+
+    lora: LoraCard
+    trained_on: int = 256
+    pairs: int = 48
+    longest: int = 56  # tokens of a pair
+    queries: int = 12
+    damping: float = 0.1  # times the mean eigenvalue, of a block or of the whole
+
+
+SMALL = SmallSetting(LoraCard(**{**vars(RECIPE), "rank": 2, "alpha": 4.0, "targets": ("q_proj", "v_proj")}))
+
+
+@dataclass(frozen=True)
+class Small:
+    """The setting made real; `scores` are exact: full, block and identity."""
+
+    adapter: Adapter
+    folder: Path
+    pairs: list[Example]
+    queries: list[Example]
+    matrix: NDArray[np.float32]
+    scores: dict[str, NDArray[np.float64]]
+    errors: list[float]  # of the matrix on random vectors
+    passes: int
+    seconds: float
+
+
+def small_pairs(model: Any, setting: SmallSetting) -> list[Example]:
+    """The first pairs that are short enough."""
+    pairs = training_pairs(setting.trained_on)
+    short = [p for p, e in zip(pairs, encode(model, pairs, "pair"), strict=True) if len(e.ids) <= setting.longest]
+    return short[: setting.pairs]
+
+
+def make_small(where: Where, model: Any, setting: SmallSetting, report: Callable[[str], None]) -> Small:
+    """Train the adapter, build the matrix and solve, or recall what is there."""
+    pairs, queries = small_pairs(model, setting), query_pairs(setting.queries)
+    key = {"setting": setting, "pairs": digest_of(pairs), "queries": digest_of(queries), "torch": torch.__version__}
+    folder = where.folder("exact", key)
+    adapter = trained_adapter(folder / "adapter", model, setting.lora, setting.trained_on)
+    if len(pairs) < setting.pairs:
+        raise AssertionError(f"only {len(pairs)} pairs of at most {setting.longest} tokens among {setting.trained_on}")
+    clock = folder / "seconds.txt"
+    begun = time.perf_counter()
+    before = float(clock.read_text()) if clock.exists() else 0.0
+    matrix, passes = gauss_newton(model, adapter, pairs, folder, report)
+    file = folder / "scores.npz"
+    if not file.exists():
+        errors = [product_error(model, adapter, pairs, matrix, seed) for seed in range(3)]
+        scores = exact_scores(model, adapter, pairs, queries, matrix, setting.damping)
+        np.savez(file, errors=errors, **scores)
+        clock.write_text(str(before + time.perf_counter() - begun))
+    with np.load(file) as kept:
+        scores = {name: kept[name] for name in ("full", "block", "identity")}
+        errors = [float(e) for e in kept["errors"]]
+    report(f"exact: {size_of(adapter)} parameters, error of the matrix on random vectors {max(errors):.1e}")
+    return Small(adapter, folder, pairs, queries, matrix, scores, errors, passes, float(clock.read_text()))
+
+
+def trained_adapter(folder: Path, model: Any, lora: LoraCard, count: int) -> Adapter:
+    """One adapter trained on the first `count` pairs, kept in PEFT's format."""
+    if not (folder / "adapter_model.safetensors").exists():
+        seed = derive_seed("attribution-benchmark", count)
+        (adapter,) = train_adapters(model, [training_pairs(count)], lora, [seed], progress=silent)
+        write_adapter(adapter, folder, base_model="embedded")
+    kept = read_adapter(folder)
+    return Adapter(dict(sorted(kept.factors.items())), kept.rank, kept.alpha)
