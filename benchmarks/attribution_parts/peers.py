@@ -1,0 +1,106 @@
+"""Runs the libraries in processes of their own, with the interpreter that has them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spa_bench.errors import UsageError
+from spa_bench.mini import data
+from spa_bench.spa.batches import encode
+from spa_bench.types import Example
+
+PEERS = ("kronfluence-ekfac", "dattri-ekfac", "dattri-datainf")
+_HERE = Path(__file__).resolve().parent
+
+
+@dataclass(frozen=True)
+class Timed:
+    """Scores (pairs, queries) with what they cost: seconds without start-up, peak memory of the whole process in MB."""
+
+    scores: NDArray[np.float32]
+    seconds: float
+    megabytes: float
+    megabytes_before: float
+
+
+def run_peer(
+    python: str,
+    peer: str,
+    model: Any,
+    adapter: Path,
+    pairs: Sequence[Example],
+    queries: Sequence[Example],
+    *,
+    threads: int,
+    batch: int = 16,
+    damping: float = 0.1,
+    seed: int = 0,
+) -> Timed:
+    """One library in a fresh process. Raises UsageError with the end of its output when it fails."""
+    script, _, strategy = peer.partition("-")
+    job = {
+        "model": str(data.MODEL),
+        "adapter": str(adapter),
+        "pairs": [[e.ids, e.head] for e in encode(model, pairs, "pair")],
+        "queries": [[e.ids, e.head] for e in encode(model, queries, "query")],
+        "threads": threads,
+        "batch": batch,
+        "damping": damping,
+        "seed": seed,
+        "strategy": strategy,
+    }
+    return run_process([python, str(_HERE / f"peer_{script}.py")], job, threads)
+
+
+def run_process(command: Sequence[str], job: dict[str, Any], threads: int) -> Timed:
+    """`command JOB.json OUT.npz` in a fresh process of so many threads."""
+    with tempfile.TemporaryDirectory(prefix="spa-bench-") as name:
+        folder = Path(name)
+        (folder / "job.json").write_text(json.dumps(job))
+        source = [str(_HERE.parent), str(Path(data.__file__).resolve().parents[2])]
+        environment = os.environ | {
+            "PYTHONPATH": os.pathsep.join(source),
+            "OMP_NUM_THREADS": str(threads),
+            "TOKENIZERS_PARALLELISM": "false",
+        }
+        done = subprocess.run(
+            [*command, str(folder / "job.json"), str(folder / "out.npz")],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise UsageError(f"{command[-1]} failed: {done.stderr.strip()[-600:]}")
+        with np.load(folder / "out.npz") as found:
+            return Timed(
+                found["scores"], float(found["seconds"]), float(found["megabytes"]), float(found["megabytes_before"])
+            )
+
+
+def has_peers(python: str) -> bool:
+    """Whether `python` can be run and imports both libraries."""
+    if not python:
+        return False
+    try:
+        code = "import kronfluence.analyzer, dattri.algorithm.influence_function, spa_bench.spa.batches"
+        source = str(Path(data.__file__).resolve().parents[2])
+        done = subprocess.run([python, "-c", code], capture_output=True, env=os.environ | {"PYTHONPATH": source}, check=False)
+    except OSError:
+        return False
+    return done.returncode == 0
+
+
+OURS = [sys.executable, str(_HERE / "ours.py")]
+"""The command that scores with our own code in a fresh process, beside the libraries'."""
