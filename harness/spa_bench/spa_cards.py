@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 from spa_bench.errors import CardError
 from spa_bench.registry import TABLES, did_you_mean
@@ -45,6 +45,7 @@ class AttributionCard:
     method: str = "influence"  # influence, bm25, embedding or random
     curvature: str = "ekfac"  # influence: identity, cosine, fisher, datainf, ekfac or lissa
     damping: float = 0.1  # influence: times the mean eigenvalue of the curvature (of each block where it has blocks)
+    damping_kind: str = "relative"  # or absolute: `damping` is what is added, as in the paper
     features: str = "lora"  # influence: lora (the adapter's gradient), projection (of that), core (LoGra)
     dimensions: int = 0  # projection: numbers an example (0: 4096); core: k of its k x k numbers a module (0: 16)
     core: str = "random"  # core: what projects a layer's input and output gradient: random, pca, adapter
@@ -96,6 +97,21 @@ class LoraCard:
     together: int = 0  # members trained in one stacked pass; 0: as many as memory holds
 
 
+def concerns(card: AttributionCard) -> frozenset[str]:
+    """The keys that can change the scores of the card's method."""
+    own = {"bm25": {"variant"}, "embedding": {"encoder"}, "random": set[str]()}
+    if card.method != "influence":
+        return frozenset({"method"} | own.get(card.method, {f.name for f in fields(card)}))
+    keys = {f.name for f in fields(card)} - {"variant", "encoder"}
+    if card.features == "lora":
+        keys -= {"dimensions"}
+    if card.features != "core":
+        keys -= {"core"}
+    if card.curvature != "lissa":
+        keys -= {"depth", "repeats", "scale", "lissa_batch"}
+    return frozenset(keys)
+
+
 def check(where: str, *, data: DataCard, attribution: AttributionCard, partition: PartitionCard, lora: LoraCard) -> None:
     """Raises CardError for the first value that cannot be; `where` names the card."""
     one_of(where, "data.template", data.template, ("auto", "plain", "alpaca", "chat"))
@@ -114,6 +130,7 @@ def check(where: str, *, data: DataCard, attribution: AttributionCard, partition
 def _attribution(where: str, card: AttributionCard) -> None:
     one_of(where, "attribution.method", card.method, tuple(TABLES["attribution"]))
     one_of(where, "attribution.curvature", card.curvature, CURVATURES)
+    one_of(where, "attribution.damping_kind", card.damping_kind, ("relative", "absolute"))
     one_of(where, "attribution.features", card.features, FEATURES)
     one_of(where, "attribution.core", card.core, CORES)
     one_of(where, "attribution.variant", card.variant, ("plus", "okapi"))

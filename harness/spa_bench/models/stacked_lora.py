@@ -10,9 +10,10 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from spa_bench.errors import ModelError
+from spa_bench.seeds import derive_seed
 
 ALL_LINEAR = "all-linear"
 _PEFT_PREFIX = "base_model.model."
@@ -39,24 +41,51 @@ class Adapter:
         return self.alpha / self.rank
 
 
+@dataclass(frozen=True)
+class Dropout:
+    """What of the adapters' input is dropped, inverted as in PEFT.
+
+    Each sample of a batch has its own seed, from which the mask of each layer is drawn anew: it depends on neither the
+    samples beside it nor the padding, and computing the activations a second time gives the same.
+    """
+
+    share: float
+    shape: tuple[int, int]  # rows and columns of the batch
+    spans: Sequence[tuple[int, int, int, int]]  # of each sample: its row, first column, column behind it, seed
+
+    def mask(self, path: str, x: Tensor) -> Tensor:
+        """What the input x (rows, columns, in) of the layer at `path` is multiplied by: 0, or 1 / (1 - share)."""
+        generator = torch.Generator(x.device)
+        mask = torch.zeros(*self.shape, x.shape[-1], dtype=x.dtype, device=x.device)
+        for row, first, end, seed in self.spans:
+            generator.manual_seed(derive_seed(seed, path))
+            mask[row, first:end].bernoulli_(1 - self.share, generator=generator)
+        return mask.view(x.shape).div_(1 - self.share)
+
+
 class StackedLinear(nn.Module):
     """A frozen linear layer plus, while factors are set, one low-rank update per group of rows."""
 
     def __init__(self, base: nn.Linear):
         super().__init__()
         self.base = base
-        self.down: Tensor | None = None  # (K, r, in), or (r, in) shared by all groups at LoRA's start
+        self.down: Tensor | None = None  # (K, r, in)
         self.up: Tensor | None = None  # (K, r, out), already scaled
+        self.dropout: Callable[[Tensor], Tensor] | None = None  # the mask for an input
+        self.tap: Callable[[Tensor, Tensor], Tensor] | None = None  # sees input and output, and returns the output
 
     def forward(self, x: Tensor) -> Tensor:
         """x (K·R, ..., in) -> (K·R, ..., out)."""
+        y = self._adapted(x)
+        return y if self.tap is None else self.tap(x, y)
+
+    def _adapted(self, x: Tensor) -> Tensor:
         y = cast(Tensor, self.base(x))
         if self.down is None or self.up is None:
             return y
         k = self.up.shape[0]
-        if self.down.ndim == 2:  # B = 0: no gradient flows back through A, only the one of B is wanted
-            low = torch.nn.functional.linear(x.detach(), self.down.to(x.dtype)).view(k, -1, self.down.shape[0])
-            return _added(y, low, self.up)
+        if self.dropout is not None:
+            x = x * self.dropout(x)
         rows, down = x.reshape(k, -1, x.shape[-1]), self.down.to(x.dtype)
         # the same product twice: (A xᵀ)ᵀ has a backward pass several times faster on a CPU, x Aᵀ does not let the last
         # bits of a row depend on how many rows there are
@@ -66,7 +95,8 @@ class StackedLinear(nn.Module):
 
 def _added(y: Tensor, low: Tensor, up: Tensor) -> Tensor:
     """y + low @ up, in place: y is fresh from the base layer and nobody else's."""
-    y.view(up.shape[0], -1, y.shape[-1]).baddbmm_(low, up.to(y.dtype))
+    # autocast casts neither what is done in place nor what is float32 on purpose
+    y.view(up.shape[0], -1, y.shape[-1]).baddbmm_(low.to(y.dtype), up.to(y.dtype))
     return y
 
 
@@ -113,18 +143,25 @@ def attach(network: nn.Module, paths: Sequence[str]) -> dict[str, StackedLinear]
 
 
 @contextmanager
-def use_factors(layers: Mapping[str, StackedLinear], down: Mapping[str, Tensor], up: Mapping[str, Tensor]) -> Any:
-    """Set `down` (K, r, in) and scaled `up` (K, r, out) for the time of the block; layers not named stay bare.
+def use_factors(
+    layers: Mapping[str, StackedLinear],
+    down: Mapping[str, Tensor],
+    up: Mapping[str, Tensor],
+    dropout: Dropout | None = None,
+) -> Any:
+    """Set `down` (K, r, in) and scaled `up` (K, r, out) for the time of the block; layers not named are bare in it.
 
-    At LoRA's start (`up` all zeros, a gradient for `up` alone) `down` may be one (r, in) for all groups.
+    `dropout` is that of the batch that runs within the block.
     """
+    before = {path: (layer.down, layer.up, layer.dropout) for path, layer in layers.items()}
     try:
         for path, layer in layers.items():
             layer.down, layer.up = down.get(path), up.get(path)
+            layer.dropout = partial(dropout.mask, path) if dropout else None
         yield
     finally:
-        for layer in layers.values():
-            layer.down = layer.up = None
+        for path, layer in layers.items():
+            layer.down, layer.up, layer.dropout = before[path]
 
 
 def stack(

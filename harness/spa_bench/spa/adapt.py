@@ -1,30 +1,39 @@
-"""Training K LoRA adapters in one stacked pass over a frozen base.
+"""Training K LoRA adapters over a frozen base: all in one stacked pass, or group by group where memory asks for it.
 
-Each member has its own data order, optimiser, clipping and schedule; the losses are summed, never averaged, so that a
-member's gradient is what it would be alone. A member trains exactly `steps` steps, cycling through its part.
+Each member has its own data order, dropout, optimiser, clipping and schedule; the losses are summed, never averaged, so
+that a member's gradient is what it would be alone. A member that is done leaves the stack: AdamW would move it on a zero
+gradient. So the groups change how long training takes and the last digits, nothing else.
 """
 
 from __future__ import annotations
 
-import math
-import random
+import hashlib
 import time
+from array import array
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from spa_bench.errors import DataError
+from spa_bench.errors import DataError, ModelError
 from spa_bench.interrupt import asked, pause_point
-from spa_bench.models.stacked_lora import Adapter, initial_down, use_factors
+from spa_bench.models.checkpointing import checkpointed
+from spa_bench.models.failures import within_memory
+from spa_bench.models.stacked_lora import Adapter, Dropout, use_factors
 from spa_bench.spa import checkpoint
 from spa_bench.spa.attribution.base import Progress
-from spa_bench.spa.batches import Encoded, encode, pad, token_mean_losses
+from spa_bench.spa.batches import encode
+from spa_bench.spa.packing import Batch, check_blind, collate, sample_losses
+from spa_bench.spa.schedule import steps_of
+from spa_bench.spa.trainee import Trainee, not_finite
 from spa_bench.spa_cards import LoraCard
 from spa_bench.types import Example
 
 _CHECKPOINT_SECONDS = 60.0
+_CACHED_ROWS = 16  # rows of all members that stay in a CPU's cache
 
 
 def train_adapters(
@@ -36,92 +45,187 @@ def train_adapters(
     progress: Progress,
     keep: Path | None = None,
 ) -> list[Adapter]:
-    """One adapter a part. `seeds[i]` decides member i's start and data order. `model` is a LoraTrainable.
+    """One adapter a part, on the CPU. See `adapters_at`."""
+    last = max(steps_of(len(part), card) for part in parts)
+    [(_, adapters)] = adapters_at(model, parts, card, seeds, [last], progress=progress, keep=keep)
+    return adapters
 
-    `keep` is where a checkpoint is kept once a minute; training goes on from the one it finds there, to the same bytes.
-    Raises DataError for an empty part or a loss that is not finite.
+
+def adapters_at(
+    model: Any,
+    parts: Sequence[Sequence[Example]],
+    card: LoraCard,
+    seeds: Sequence[int],
+    steps: Sequence[int],
+    *,
+    progress: Progress,
+    keep: Path | None = None,
+) -> Iterator[tuple[int, list[Adapter]]]:
+    """(s, copies of the adapters after s optimiser steps), one a part, for each of `steps`, which ascend.
+
+    0 is LoRA's start, where B = 0; a member that ends before a step is given as it ended. `seeds[i]` decides member i's
+    start, data order and dropout. `model` is a LoraTrainable. All is trained before the first is yielded: groups of
+    members come one after another.
+
+    `keep` is where a checkpoint is kept once a minute, and the adapters beside it; training goes on from what it finds
+    there, to the same bytes. What is there stays until `checkpoint.clear(keep)`.
+
+    Raises DataError for an empty part, a pair that is too long, steps that cannot be, a loss that is not finite; ModelError
+    when memory does not hold one member, or the architecture cannot do what the card asks for.
     """
     for i, part in enumerate(parts):
         if not part:
             raise DataError(f"part {i} is empty: nothing to train adapter {i} on")
-    encoded = [encode(model, part, f"part {i}, example") for i, part in enumerate(parts)]
-    orders = [_order(rows, card, seed) for rows, seed in zip(encoded, seeds, strict=True)]
-    network, layers, k = model.network, model.lora_layers(card.targets), len(parts)
-    device = next(network.parameters()).device
-    down: list[dict[str, torch.Tensor]] = []
-    up: list[dict[str, torch.Tensor]] = []
-    for seed in seeds:
-        generator = torch.Generator().manual_seed(seed)
-        low = {p: initial_down(layer.base.in_features, card.rank, generator) for p, layer in layers.items()}
-        down.append({p: a.to(device).requires_grad_() for p, a in low.items()})
-        up.append(
-            {
-                p: torch.zeros(card.rank, layer.base.out_features, device=device, requires_grad=True)
-                for p, layer in layers.items()
-            }
-        )
-    members = [[*a.values(), *b.values()] for a, b in zip(down, up, strict=True)]
-    optimizers = [torch.optim.AdamW(m, lr=card.learning_rate, weight_decay=card.weight_decay, foreach=True) for m in members]
-    scale = card.alpha / card.rank
-    # on a CPU 16 rows at a time stay in its cache; a GPU wants the whole batch
-    rows = card.batch if device.type == "cuda" else max(1, 16 // k)
-    saved = time.monotonic()
-    for step in range(checkpoint.restore(keep, members, optimizers) if keep else 0, card.steps):
-        for chunk in _chunks([order[step] for order in orders], rows):
-            ids, labels = (t.to(device) for t in pad(chunk))
-            stacked_down = {p: torch.stack([d[p] for d in down]) for p in layers}
-            stacked_up = {p: torch.stack([u[p] for u in up]) * scale for p in layers}
-            with use_factors(layers, stacked_down, stacked_up):
-                losses = token_mean_losses(network(input_ids=ids, use_cache=False).logits, labels)
-                per_member = losses.view(k, -1).sum(1) / card.batch
-                if not torch.isfinite(per_member).all():
-                    bad = int((~torch.isfinite(per_member)).nonzero()[0])
-                    raise DataError(f"the loss of adapter {bad} is not finite at step {step}; lower lora.learning_rate")
-                per_member.sum().backward()  # type: ignore[no-untyped-call]
-        for parameters, optimizer in zip(members, optimizers, strict=True):
-            torch.nn.utils.clip_grad_norm_(parameters, card.clip)
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(card, step)
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-        progress(step + 1, card.steps)
-        if keep and (asked() or time.monotonic() - saved >= _CHECKPOINT_SECONDS):
-            checkpoint.save(keep, step + 1, members, optimizers)
-            saved = time.monotonic()
-        pause_point()
-    return [
-        Adapter({p: (a[p].detach(), b[p].detach().T.contiguous()) for p in layers}, card.rank, card.alpha)
-        for a, b in zip(down, up, strict=True)
-    ]
+    last = max(steps_of(len(part), card) for part in parts)
+    if list(steps) != sorted(set(steps)) or not steps or not 0 <= steps[0] <= steps[-1] <= last:
+        raise DataError(f"adapters after {list(steps)} steps of {last} cannot be had; give ascending numbers up to {last}")
+    training = _Training(model, parts, card, seeds, steps, progress, keep)
+    for step in steps:
+        if step == steps[0]:
+            training.run()
+        yield step, training.at(step)
 
 
-def _chunks(batches: Sequence[Sequence[Encoded]], rows: int) -> Iterator[list[Encoded]]:
-    """`rows` rows of every member at a time, grouped by member."""
-    for start in range(0, len(batches[0]), rows):
-        yield [row for batch in batches for row in batch[start : start + rows]]
+class _Training:
+    """The groups of one training, and where it keeps what it has."""
 
+    def __init__(
+        self,
+        model: Any,
+        parts: Sequence[Sequence[Example]],
+        card: LoraCard,
+        seeds: Sequence[int],
+        steps: Sequence[int],
+        progress: Progress,
+        keep: Path | None,
+    ):
+        self._model, self._card, self._seeds, self._wanted = model, card, seeds, steps
+        self._progress, self._keep = progress, keep
+        self._rows = [
+            encode(model, part, f"part {i}, example", length=card.length, loss=card.loss) for i, part in enumerate(parts)
+        ]
+        self._network, self._layers = model.network, model.lora_layers(card.targets)
+        self._device = next(self._network.parameters()).device
+        if card.packing:
+            check_blind(self._network, [rows[0] for rows in self._rows] + [self._rows[-1][-1]], model.name)
+        self._key = self._named()
+        self._shelf = checkpoint.Shelf(keep, self._key, card)
+        self._groups: list[range] = []
+        self._done = 0  # steps of the groups before
 
-def learning_rate(card: LoraCard, step: int) -> float:
-    """Rate at `step`: linear warm-up, then the card's schedule, which reaches 0 behind the last step."""
-    if step < card.warmup:
-        return card.learning_rate * (step + 1) / card.warmup
-    done = (step - card.warmup) / max(1, card.steps - card.warmup)
-    shape = {"cosine": 0.5 * (1 + math.cos(math.pi * done)), "linear": 1 - done, "constant": 1.0}[card.schedule]
-    return card.learning_rate * shape
+    def run(self) -> None:
+        """Train all members, a group after another."""
+        size = self._card.together or len(self._rows)
+        first = 0
+        while first < len(self._rows):
+            group, finished = self._next(first, size)
+            if not finished and within_memory(partial(self._train, group, size)) is None:
+                if self._card.together or len(group) == 1:
+                    raise ModelError(
+                        f"out of memory while training {len(group)} adapter{'s' * (len(group) > 1)} at once: use a smaller "
+                        "lora.together, or a smaller lora.batch with more lora.accumulation, or lora.gradient_checkpointing"
+                    )
+                size = len(group) // 2
+                if self._keep:
+                    self._keep.unlink(missing_ok=True)
+                continue
+            size = min(size, len(group))  # what memory did not hold before it will not hold now
+            self._done += self._last(group)
+            self._groups.append(group)
+            first = group.stop
 
+    def at(self, step: int) -> list[Adapter]:
+        """The adapters of all members after `step` steps."""
+        return [adapter for group in self._groups for adapter in self._shelf.get(group, step)]
 
-def _order(rows: Sequence[Encoded], card: LoraCard, seed: int) -> list[list[Encoded]]:
-    """`steps` batches of exactly `batch` rows: shuffled epochs, rows of about one length together within four batches."""
-    rng = random.Random(seed)
-    stream: list[Encoded] = []
-    while len(stream) < card.steps * card.batch:
-        epoch = list(rows)
-        rng.shuffle(epoch)
-        stream += epoch
-    stream = stream[: card.steps * card.batch]
-    batches: list[list[Encoded]] = []
-    for start in range(0, len(stream), 4 * card.batch):
-        pool = sorted(stream[start : start + 4 * card.batch], key=lambda r: len(r.ids))
-        # every member meets its short and long batches at the same steps: less padding in the stacked pass
-        batches += [pool[i : i + card.batch] for i in range(0, len(pool), card.batch)]
-    return batches
+    def _next(self, first: int, size: int) -> tuple[range, bool]:
+        """The group that begins with member `first`, and whether it is done: as an earlier process had it, if one did."""
+        for group in self._shelf.groups(first):
+            if self._shelf.has(group, self._wanted):
+                return group, True
+        state = checkpoint.found(self._keep, self._key) if self._keep else None
+        if state and state[1].start == first:
+            return state[1], False
+        return range(first, min(first + size, len(self._rows))), False
+
+    def _train(self, members: range, size: int) -> bool:
+        """Train `members` together until the last step that is wanted; True."""
+        card = self._card
+        group = [Trainee(m, self._rows[m], card, self._seeds[m], self._layers, self._device) for m in members]
+        last, begun = self._last(members), self._resume(members, group)
+        rest = [range(s, min(s + size, len(self._rows))) for s in range(members.stop, len(self._rows), size)]
+        total = self._done + last + sum(map(self._last, rest))
+        saved = time.monotonic()
+        if begun == 0 and 0 in self._wanted:
+            self._shelf.put(members, 0, [t.adapter() for t in group])
+        for step in range(begun, last):
+            active = [t for t in group if step < t.steps]
+            with self._checkpointed():
+                for batch in self._batches(active, step):
+                    self._backward(active, batch.to(self._device), step)
+            for trainee in active:
+                trainee.update(step)
+            if step + 1 in self._wanted:
+                self._shelf.put(members, step + 1, [t.adapter() for t in group])
+            self._progress(self._done + step + 1, total)
+            if self._keep and (asked() or time.monotonic() - saved >= _CHECKPOINT_SECONDS):
+                checkpoint.save(self._keep, step + 1, group, self._key)
+                saved = time.monotonic()
+            pause_point()
+        for step in self._wanted:
+            if step > last:  # other groups go on
+                self._shelf.put(members, step, [t.adapter() for t in group])
+        return True
+
+    def _resume(self, members: range, group: Sequence[Trainee]) -> int:
+        """The steps that `group` has done, after putting it there."""
+        state = checkpoint.found(self._keep, self._key) if self._keep else None
+        if not self._keep or not state or state[1] != members:
+            return 0
+        if not self._shelf.has(members, [s for s in self._wanted if s <= state[0]]):
+            return 0
+        checkpoint.restore(self._keep, group)
+        return state[0]
+
+    def _last(self, members: range) -> int:
+        """Steps that a group takes."""
+        return min(self._wanted[-1], max(steps_of(len(self._rows[m]), self._card) for m in members))
+
+    def _batches(self, active: Sequence[Trainee], step: int) -> Iterator[Batch]:
+        """What the members read at `step`, at most `card.batch` pairs of each at a time."""
+        card, waiting = self._card, [t.samples(step) for t in active]
+        # a GPU wants the whole batch, and so does packing
+        usual = card.packing or self._device.type == "cuda"
+        most = card.batch if usual else min(card.batch, max(1, _CACHED_ROWS // len(active)))
+        capacity = min(card.length or self._model.context, self._model.context) if card.packing else 0
+        for start in range(0, max(map(len, waiting)), most):
+            yield collate([samples[start : start + most] for samples in waiting], capacity)
+
+    def _backward(self, active: Sequence[Trainee], batch: Batch, step: int) -> None:
+        """Add the gradients of `batch` to those of the members."""
+        card, layers = self._card, self._layers
+        down = {p: torch.stack([t.down[p] for t in active]) for p in layers}
+        up = {p: torch.stack([t.up[p] for t in active]) * (card.alpha / card.rank) for p in layers}
+        shape = (batch.ids.shape[0], batch.ids.shape[1])
+        dropout = Dropout(card.dropout, shape, batch.spans) if card.dropout else None
+        half = card.precision == "bfloat16"
+        with use_factors(layers, down, up, dropout):
+            with torch.autocast(self._device.type, dtype=torch.bfloat16) if half else nullcontext():
+                losses = sample_losses(self._network, batch)
+            if not torch.isfinite(losses).all():
+                bad = batch.owners[int((~torch.isfinite(losses)).nonzero()[0])]
+                raise not_finite("loss", active[bad].number, step)
+            shares = torch.tensor([1 / active[owner].reads(step) for owner in batch.owners], device=losses.device)
+            (losses * shares).sum().backward()  # type: ignore[no-untyped-call]
+
+    def _checkpointed(self) -> AbstractContextManager[None]:
+        return checkpointed(self._network, self._model.name) if self._card.gradient_checkpointing else nullcontext()
+
+    def _named(self) -> str:
+        """A hash of what decides the training, so that nothing goes on from the checkpoint of another one."""
+        digest = hashlib.blake2b(repr((self._card, list(self._seeds), list(self._wanted))).encode(), digest_size=16)
+        for rows in self._rows:
+            digest.update(b"part")
+            for row in rows:
+                digest.update(array("q", (row.head, *row.ids)).tobytes())
+        return digest.hexdigest()

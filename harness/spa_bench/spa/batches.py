@@ -12,7 +12,7 @@ from torch import Tensor
 from spa_bench.errors import DataError
 from spa_bench.types import Example
 
-_IGNORE = -100
+IGNORE = -100
 
 
 @dataclass(frozen=True)
@@ -23,30 +23,37 @@ class Encoded:
     head: int
 
 
-def encode(model: Any, examples: Sequence[Example], what: str) -> list[Encoded]:
-    """Encode pairs. Raises DataError naming the first that does not fit the model's context."""
+def encode(model: Any, examples: Sequence[Example], what: str, *, length: int = 0, loss: str = "completion") -> list[Encoded]:
+    """Encode pairs; `loss` says which tokens count: "completion", or "all" but the first, which nothing predicts.
+
+    Raises DataError naming the first pair of more than `length` tokens (0: the model's context).
+    """
     encoded = []
     for number, example in enumerate(examples):
         head, tail = model.encode_pair(example.prompt, example.completion)
-        if len(head) + len(tail) > model.context:
-            raise DataError(
-                f"{what} {number} has {len(head) + len(tail)} tokens; "
-                f"the model's context is {model.context}; remove or shorten it"
-            )
-        encoded.append(Encoded((*head, *tail), max(len(head), 1)))
+        if len(head) + len(tail) > _most(model, length):
+            limit = f"lora.length is {length}" if 0 < length < model.context else f"the model's context is {model.context}"
+            raise DataError(f"{what} {number} has {len(head) + len(tail)} tokens; {limit}; remove or shorten it")
+        encoded.append(Encoded((*head, *tail), max(len(head), 1) if loss == "completion" else 1))
     return encoded
 
 
-def fitting(model: Any, examples: Sequence[Example]) -> list[int]:
-    """Indices of the examples whose prompt and completion fit the model's context."""
-    return [i for i, e in enumerate(examples) if sum(map(len, model.encode_pair(e.prompt, e.completion))) <= model.context]
+def fitting(model: Any, examples: Sequence[Example], length: int = 0) -> list[int]:
+    """Indices of the examples whose prompt and completion have at most `length` tokens (0: the model's context)."""
+    most = _most(model, length)
+    return [i for i, e in enumerate(examples) if sum(map(len, model.encode_pair(e.prompt, e.completion))) <= most]
+
+
+def _most(model: Any, length: int) -> int:
+    context: int = model.context
+    return min(length or context, context)
 
 
 def pad(encoded: Sequence[Encoded]) -> tuple[Tensor, Tensor]:
     """(ids, labels), each (rows, length), padded on the right; labels hold the tokens that count, -100 elsewhere."""
     length = max(len(e.ids) for e in encoded)
     ids = torch.zeros(len(encoded), length, dtype=torch.long)
-    labels = torch.full((len(encoded), length), _IGNORE)
+    labels = torch.full((len(encoded), length), IGNORE)
     for i, row in enumerate(encoded):
         ids[i, : len(row.ids)] = torch.tensor(row.ids)
         labels[i, row.head : len(row.ids)] = torch.tensor(row.ids[row.head :])
@@ -56,6 +63,6 @@ def pad(encoded: Sequence[Encoded]) -> tuple[Tensor, Tensor]:
 def token_mean_losses(logits: Tensor, labels: Tensor) -> Tensor:
     """Mean cross-entropy of each row over its counted tokens: logits (rows, T, V), labels (rows, T) -> (rows,)."""
     losses = torch.nn.functional.cross_entropy(
-        logits[:, :-1].float().transpose(1, 2), labels[:, 1:], ignore_index=_IGNORE, reduction="none"
+        logits[:, :-1].float().transpose(1, 2), labels[:, 1:], ignore_index=IGNORE, reduction="none"
     )
-    return losses.sum(1) / (labels[:, 1:] != _IGNORE).sum(1).clamp_min(1)
+    return losses.sum(1) / (labels[:, 1:] != IGNORE).sum(1).clamp_min(1)

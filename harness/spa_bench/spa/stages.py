@@ -26,11 +26,14 @@ from spa_bench.log import replace_file
 from spa_bench.models.stacked_lora import write_adapter
 from spa_bench.registry import load
 from spa_bench.seeds import derive_seed
-from spa_bench.spa.adapt import train_adapters
+from spa_bench.spa import checkpoint
+from spa_bench.spa.adapt import adapters_at, train_adapters
+from spa_bench.spa.attribution.base import Setting
 from spa_bench.spa.batches import fitting
 from spa_bench.spa.data import hash_examples, is_sampled, load_examples, load_queries, named
 from spa_bench.spa.partition import partition
-from spa_bench.spa.rows import RowFile
+from spa_bench.spa.schedule import steps_of
+from spa_bench.spa_cards import concerns
 from spa_bench.types import Example
 
 _FORMAT = 2  # raise when the meaning of a stage's files changes
@@ -136,24 +139,59 @@ class Stages:
 
     def _attribution_recipe(self) -> dict[str, object]:
         card = self._card
-        recipe = {**self._base, "attribution": asdict(card.attribution), "queries": hash_examples(self._data.queries)}
+        recipe = {**self._base, "queries": hash_examples(self._data.queries), "seed": derive_seed(self._seed, "attribution")}
+        recipe["attribution"] = {k: v for k, v in asdict(card.attribution).items() if k in concerns(card.attribution)}
         if card.attribution.method == "influence":
-            recipe |= {"rank": card.lora.rank, "alpha": card.lora.alpha, "targets": card.lora.targets}
-        return {**recipe, "seed": derive_seed(self._seed, "attribution")}
+            keys = ("rank", "alpha", "targets", "loss", "length", "precision")
+            recipe["lora"] = {k: getattr(card.lora, k) for k in keys}
+            if any(card.attribution.checkpoints):
+                recipe["warm-up"] = self._warm_up_recipe()
+        return recipe
+
+    def _warm_up_recipe(self) -> dict[str, object]:
+        lora = {k: v for k, v in asdict(self._card.lora).items() if k != "together"}
+        steps = sorted(step for step in self._card.attribution.checkpoints if step)
+        return {**self._base, "lora": lora, "steps": steps, "seed": derive_seed(self._seed, "warm-up")}
+
+    def _warm_up(self, steps: Sequence[int]) -> dict[int, Path]:
+        """Folders of an adapter trained on all data, after so many steps."""
+        if not steps:
+            return {}
+        recipe = self._warm_up_recipe()
+
+        def train(to: Path) -> None:
+            last = steps_of(len(self._data.examples), self._card.lora)
+            if max(steps) > last:
+                raise DataError(
+                    f"attribution.checkpoints has {max(steps)}, but the warm-up ends after {last} steps (lora.steps or "
+                    "lora.epochs); use fewer"
+                )
+            kept = to / "checkpoint.safetensors"
+            with self._console.stage("warm-up") as progress:
+                parts, seeds = [self._data.examples], [derive_seed(self._seed, "warm-up")]
+                for step, [adapter] in adapters_at(
+                    self._model, parts, self._card.lora, seeds, sorted(steps), progress=progress, keep=kept
+                ):
+                    write_adapter(adapter, to / f"step-{step}", base_model=self._model.name)
+            checkpoint.clear(kept)
+
+        folder = self._recall("warm-up", recipe, train)
+        return {step: folder / f"step-{step}" for step in steps}
 
     def _scores(self) -> Path:
         return self._recall("scores", self._attribution_recipe(), self._attribute)
 
     def _attribute(self, to: Path) -> None:
         card = self._card
-        attributor = load("attribution", card.attribution.method)(
-            card.attribution, card.lora, self._model, derive_seed(self._seed, "attribution")
-        )
+        seed = derive_seed(self._seed, "attribution")
+        setting = Setting(card.attribution, card.lora, self._model, seed, self._warm_up)
+        attributor = load("attribution", card.attribution.method)(setting)
+        kept = to / "kept"
+        kept.mkdir(exist_ok=True)
         with self._console.stage(f"attribution ({card.attribution.method})") as progress:
-            kept = RowFile(to / "rows.bin", len(self._data.queries))
             scores = attributor.scores(self._data.examples, self._data.queries, progress=progress, kept=kept)
         np.save(to / "scores.npy", scores)
-        (to / "rows.bin").unlink(missing_ok=True)
+        shutil.rmtree(kept)
 
     def _partition(self, to: Path) -> None:
         card = self._card

@@ -2,26 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from spa_bench.spa.rows import RowFile
+from spa_bench.spa_cards import AttributionCard, LoraCard
 from spa_bench.types import Example
 
 Progress = Callable[[int, int], None]  # (done, total)
+WarmUp = Callable[[Sequence[int]], Mapping[int, Path]]  # steps of a training on all data -> folders of the adapter then
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What an attributor may make use of; `build(setting)` makes one."""
+
+    card: AttributionCard
+    lora: LoraCard
+    model: Any  # a LoraTrainable
+    seed: int
+    warm_up: WarmUp  # called by those that look at checkpoints
 
 
 class Attributor(Protocol):
     """Scores examples against queries."""
 
     def scores(
-        self, examples: Sequence[Example], queries: Sequence[Example], *, progress: Progress, kept: RowFile | None = None
+        self, examples: Sequence[Example], queries: Sequence[Example], *, progress: Progress, kept: Path | None = None
     ) -> NDArray[np.float32]:
         """Matrix (N, M); higher means that training on the example lowers the query's loss.
 
-        Rows that are dear may be appended to `kept` as they come; those found there are not computed again.
+        `kept` is a folder for what is dear, as it comes; what is found there is not computed again, and the result is the same.
         """
         ...

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from spa_bench.spa.attribution.base import Progress
-from spa_bench.spa.rows import RowFile
-from spa_bench.spa_cards import AttributionCard, LoraCard
+from spa_bench.spa.attribution.base import Progress, Setting
 from spa_bench.types import Example
 
 _TOKEN = re.compile(r"\w+|[^\w\s]")
@@ -25,7 +23,7 @@ class BM25Attributor:
     """BM25+ (Lv and Zhai 2011), the variant whose formula the SPA paper prints; documents are the training pairs."""
 
     def scores(
-        self, examples: Sequence[Example], queries: Sequence[Example], *, progress: Progress, kept: RowFile | None = None
+        self, examples: Sequence[Example], queries: Sequence[Example], *, progress: Progress, kept: Path | None = None
     ) -> NDArray[np.float32]:
         """See Attributor.scores; tokens are words and single signs, lowercased."""
         from rank_bm25 import BM25Plus
@@ -38,6 +36,6 @@ class BM25Attributor:
         return np.stack(columns, axis=1)
 
 
-def build(card: AttributionCard, lora: LoraCard, model: Any, seed: int) -> BM25Attributor:
+def build(setting: Setting) -> BM25Attributor:
     """The attributor; it has no settings and needs no model."""
     return BM25Attributor()

@@ -1,16 +1,18 @@
-"""Influence over LoRA parameters at LoRA's start, preconditioned by a damped diagonal Fisher.
+"""Influence over LoRA parameters, all queries in one pass over the data.
 
-score(z, q) = ∇ℓ(q)ᵀ (F + λ)⁻¹ ∇ℓ(z), divided by sqrt(∇ℓ(z)ᵀ (F + λ)⁻¹ ∇ℓ(z)) when `normalize` is set, after Koh and
-Liang 2017 (arXiv 1703.04730) with the Hessian replaced by F, the mean squared query gradient, and λ = damping · mean(F).
-The sign is such that a higher score means that training on z lowers the loss of q. At the start B = 0, so that only
-B has a gradient; damping keeps entries with F = 0 finite. One pass over the data scores all queries: an example's
-gradient is used and dropped, and memory does not grow with the number of examples.
+score(z, q) = ∇ℓ(q)ᵀ (H + λ)⁻¹ ∇ℓ(z) (Koh and Liang 2017, arXiv 1703.04730; with the sign that makes a higher score mean that
+training on z lowers the loss of q), ℓ the token-mean loss of a completion. The M queries' gradients are preconditioned once
+(curvature.py, lissa.py); then each example's gradient is made, multiplied with all of them and dropped. With several
+checkpoints the scores are averaged, as in TracIn (Pruthi et al. 2020, arXiv 2002.08484) at equal learning rates.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Container, Iterator, Sequence
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,89 +21,260 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from spa_bench.errors import DataError
-from spa_bench.interrupt import pause_point
-from spa_bench.models.stacked_lora import initial_down, use_factors
-from spa_bench.spa.attribution.base import Progress
-from spa_bench.spa.batches import Encoded, encode, pad, token_mean_losses
+from spa_bench.models.stacked_lora import Adapter, read_adapter
+from spa_bench.seeds import derive_seed
+from spa_bench.spa.attribution.base import Progress, Setting
+from spa_bench.spa.attribution.curvature import CURVATURES, Blocks, Consume, ConsumeHalves
+from spa_bench.spa.attribution.features import Features, build_features
+from spa_bench.spa.attribution.gradients import Batch, Point, batches, uniforms
+from spa_bench.spa.attribution.lissa import lissa
+from spa_bench.spa.batches import Encoded, encode
 from spa_bench.spa.rows import RowFile
 from spa_bench.spa_cards import AttributionCard, LoraCard
 from spa_bench.types import Example
 
-_ROWS = 16  # examples a pass: more of them leave the CPU's cache and run slower
-
 
 class InfluenceAttributor:
-    """See the module's docstring. `model` is a LoraTrainable; `seed` draws LoRA's A."""
+    """See the module's docstring."""
 
-    def __init__(self, card: AttributionCard, lora: LoraCard, model: Any, seed: int):
-        self._card, self._model = card, model
-        self._layers = model.lora_layers(lora.targets)
-        generator = torch.Generator().manual_seed(seed)
-        self._down = {path: initial_down(layer.base.in_features, lora.rank, generator) for path, layer in self._layers.items()}
-        self._scale = lora.alpha / lora.rank
+    def __init__(self, setting: Setting):
+        self._setting = setting
 
     def scores(
-        self, examples: Sequence[Example], queries: Sequence[Example], *, progress: Progress, kept: RowFile | None = None
+        self, examples: Sequence[Example], queries: Sequence[Example], *, progress: Progress, kept: Path | None = None
     ) -> NDArray[np.float32]:
-        """See Attributor.scores. Raises DataError for an example or query without a gradient."""
-        encoded = encode(self._model, examples, "example")
-        targets = self._all_gradients(encode(self._model, queries, "query"))
-        if not torch.isfinite(targets).all():
-            raise DataError("a query's gradient is not finite; try --dtype float32 or look for odd queries")
-        fisher = targets.square().mean(0)
-        inverse = 1.0 / (fisher + self._card.damping * fisher.mean())
-        preconditioned = targets * inverse
-        scores = torch.empty(len(examples), len(queries))
-        known = kept.read() if kept else {}
-        for index, row in known.items():
-            scores[index] = torch.from_numpy(row)
-        done = len(known)
-        for indices, gradients in self._gradients(encoded, known):
-            pause_point()
-            rows = gradients @ preconditioned.T
-            norm = (gradients.square() @ inverse).sqrt()
-            bad = [i for i, n in zip(indices, norm.tolist(), strict=True) if not math.isfinite(n) or n == 0]
-            if bad:
-                raise DataError(f"example {bad[0]} has a gradient that is zero or not finite; remove it from the data")
-            scores[indices] = (rows / norm[:, None] if self._card.normalize else rows).float().cpu()
+        """See Attributor.scores. Raises DataError for an example or query whose gradient is zero or not finite."""
+        s, steps = self._setting, sorted(self._setting.card.checkpoints)
+        trained = s.warm_up([step for step in steps if step])
+        total = np.zeros((len(examples), len(queries)), np.float32)
+        for place, step in enumerate(steps):
+
+            def advance(done: int, all_: int, place: int = place) -> None:
+                progress(place * all_ + done, len(steps) * all_)
+
+            adapter = read_adapter(trained[step]) if step else None
+            total += scores_at(
+                s.model,
+                adapter,
+                examples,
+                queries,
+                s.card,
+                s.lora,
+                seed=s.seed,
+                progress=advance,
+                kept=kept,
+                name=f"step-{step}",
+            )
+        return np.asarray(total / len(steps), np.float32)
+
+
+def scores_at(
+    model: Any,
+    adapter: Adapter | None,
+    examples: Sequence[Example],
+    queries: Sequence[Example],
+    card: AttributionCard,
+    lora: LoraCard,
+    *,
+    seed: int,
+    progress: Progress,
+    kept: Path | None = None,
+    name: str = "here",
+) -> NDArray[np.float32]:
+    """Scores (N, M) at `adapter`; None: LoRA's start, with the A that `seed` draws. `kept` as in Attributor.scores.
+
+    Raises DataError for an example or query whose gradient is zero or not finite.
+    """
+    point = Point(model, model.lora_layers(lora.targets), adapter, lora)
+    encoded, asked = (
+        encode(model, pairs, what, length=lora.length, loss=lora.loss)
+        for pairs, what in ((examples, "example"), (queries, "query"))
+    )
+    sample = Sampled(point, encoded, card, seed)
+    rows = RowFile(kept / f"{name}.rows", len(queries)) if kept else None
+    with point.ready():
+        ready = _recalled(kept / f"{name}.safetensors") if kept else None
+        if ready is None:
+            ready = _prepared(sample, asked, queries, card)
             if kept:
-                kept.append(indices, scores[indices].numpy())
-            done += len(indices)
-            progress(done, len(examples))
-        return scores.numpy()
-
-    def _all_gradients(self, encoded: Sequence[Encoded]) -> Tensor:
-        parts = list(self._gradients(encoded))
-        out = torch.empty(len(encoded), parts[0][1].shape[1], device=parts[0][1].device)
-        for indices, gradients in parts:
-            out[indices] = gradients
-        return out
-
-    def _gradients(self, encoded: Sequence[Encoded], known: Container[int] = ()) -> Iterator[tuple[list[int], Tensor]]:
-        """(indices, per-example gradients (rows, parameters)): one stacked member a row gives each row its own.
-
-        Batches whose rows are all `known` are left out; the others are the same whatever is known.
-        """
-        network, layers = self._model.network, self._layers
-        device = next(network.parameters()).device
-        order = sorted(range(len(encoded)), key=lambda i: len(encoded[i].ids))
-        for start in range(0, len(order), _ROWS):
-            indices = order[start : start + _ROWS]
-            if all(i in known for i in indices):
-                continue
-            ids, labels = (t.to(device) for t in pad([encoded[i] for i in indices]))
-            rows = len(indices)
-            down = {p: d.to(device) for p, d in self._down.items()}
-            up = {
-                path: torch.zeros(rows, down[path].shape[0], layer.base.out_features, device=device, requires_grad=True)
-                for path, layer in layers.items()
-            }
-            with use_factors(layers, down, up):
-                losses = token_mean_losses(network(input_ids=ids, use_cache=False).logits, labels)
-                gradients = torch.autograd.grad(losses.sum(), list(up.values()))
-            yield indices, torch.cat([g.reshape(rows, -1) for g in gradients], 1) * self._scale
+                _keep(kept / f"{name}.safetensors", ready)
+        divide = card.normalize or card.curvature == "cosine"
+        return _stream(sample, encoded, examples, ready, len(queries), divide=divide, progress=progress, rows=rows)
 
 
-def build(card: AttributionCard, lora: LoraCard, model: Any, seed: int) -> InfluenceAttributor:
-    """The attributor over `model`'s LoRA parameters."""
-    return InfluenceAttributor(card, lora, model, seed)
+@dataclass(frozen=True)
+class Sampled:
+    """The examples that the curvature is estimated from; see curvature.Sample."""
+
+    point: Point
+    encoded: Sequence[Encoded]  # all examples
+    card: AttributionCard
+    seed: int
+
+    @cached_property
+    def chosen(self) -> list[int]:
+        """Which examples, in order."""
+        everything = range(len(self.encoded))
+        count = self.card.curvature_examples or len(everything)
+        if count >= len(everything):
+            return list(everything)
+        return sorted(random.Random(derive_seed(self.seed, "curvature")).sample(everything, count))
+
+    @property
+    def size(self) -> int:
+        """How many."""
+        return len(self.chosen)
+
+    @cached_property
+    def features(self) -> Features:
+        """What is made of every gradient."""
+        p = self.point
+        return build_features(self.card, p.lora, p.layers, p.adapter, self.seed, self._moments)
+
+    def gradients(self, consume: Consume, *, drawn: bool) -> None:
+        """See curvature.Sample."""
+        for batch in self._batches():
+            uniform = uniforms(batch, derive_seed(self.seed, "values"), self.chosen) if drawn else None
+            gradients(self.point, self.features, batch, consume, uniform)
+
+    def halves(self, consume: ConsumeHalves) -> None:
+        """See curvature.Sample."""
+        for batch in self._batches():
+            real = batch.real.bool()
+
+            def sink(path: str, x: Tensor, delta: Tensor, real: Tensor = real) -> None:
+                for block, a, d in self.features.halves(path, x, delta):
+                    consume(block, a[real], d[real])
+
+            self.point.catch(batch, sink, uniform=uniforms(batch, derive_seed(self.seed, "factors"), self.chosen))
+
+    def _batches(self) -> Any:
+        return batches([self.encoded[i] for i in self.chosen], self.point.device)
+
+    def _moments(self) -> Mapping[str, tuple[Tensor, Tensor]]:
+        found: dict[str, tuple[Tensor, Tensor]] = {}
+        for batch in self._batches():
+            real = batch.real.bool()
+
+            def sink(path: str, x: Tensor, delta: Tensor, real: Tensor = real) -> None:
+                a, d = x[real].float(), delta[real].float()
+                before = found.get(path, (0.0, 0.0))
+                found[path] = before[0] + a.T @ a, before[1] + d.T @ d
+
+            self.point.catch(batch, sink)
+        return found
+
+
+def gradients(point: Point, features: Features, batch: Batch, consume: Consume, uniform: Tensor | None = None) -> None:
+    """Hand each block's gradients (rows, o, i) to `consume`, as soon as they are whole."""
+    waiting: Blocks = {}
+
+    def sink(path: str, x: Tensor, delta: Tensor) -> None:
+        for block, part in features.gradients(path, x, delta):
+            if not features.summed:
+                consume(block, part)
+            elif block in waiting:
+                waiting[block] += part
+            else:
+                waiting[block] = part
+
+    point.catch(batch, sink, uniform=uniform)
+    for block, gradient in waiting.items():
+        consume(block, gradient)
+
+
+def _prepared(sample: Sampled, encoded: Sequence[Encoded], queries: Sequence[Example], card: AttributionCard) -> Blocks:
+    """The queries' gradients, preconditioned: block by block (M, o, i)."""
+    point, features = sample.point, sample.features
+    found = {block: torch.zeros(len(encoded), *shape, device=point.device) for block, shape in features.shapes.items()}
+    for batch in batches(encoded, point.device):
+
+        def put(block: str, gradient: Tensor, batch: Batch = batch) -> None:
+            found[block][batch.indices] = gradient
+
+        gradients(point, features, batch, put)
+    norms = torch.stack([g.square().sum((1, 2)) for g in found.values()]).sum(0)
+    _check(norms, list(range(len(queries))), queries, "query")
+    return lissa(sample, found, card) if card.curvature == "lissa" else CURVATURES[card.curvature](sample, found, card)
+
+
+def _stream(
+    sample: Sampled,
+    encoded: Sequence[Encoded],
+    examples: Sequence[Example],
+    ready: Blocks,
+    queries: int,
+    *,
+    divide: bool,
+    progress: Progress,
+    rows: RowFile | None,
+) -> NDArray[np.float32]:
+    """One pass over the examples: each one's gradient times all prepared queries."""
+    point = sample.point
+    flat = {block: q.flatten(1).T.contiguous() for block, q in ready.items()}  # (o·i, M)
+    scores = np.zeros((len(encoded), queries), np.float32)
+    known = rows.read() if rows else {}
+    for index, row in known.items():
+        scores[index] = row
+    done = len(known)
+    for batch in batches(encoded, point.device, known):
+        found = torch.zeros(len(batch.indices), queries, device=point.device)
+        norms = torch.zeros(len(batch.indices), device=point.device)
+
+        def add(block: str, gradient: Tensor, found: Tensor = found, norms: Tensor = norms) -> None:
+            found.addmm_(gradient.flatten(1), flat[block])
+            norms.add_(gradient.square().sum((1, 2)))
+
+        gradients(point, sample.features, batch, add)
+        _check(norms, batch.indices, examples, "example")
+        scores[batch.indices] = (found / norms.sqrt()[:, None] if divide else found).cpu().numpy()
+        _check_finite(scores, batch.indices, examples)
+        if rows:
+            rows.append(batch.indices, scores[batch.indices])
+        done += len(batch.indices)
+        progress(done, len(encoded))
+    return scores
+
+
+def _check(norms: Tensor, indices: Sequence[int], pairs: Sequence[Example], what: str) -> None:
+    """Raises DataError naming the first pair whose squared gradient norm is zero or not finite."""
+    bad = [i for i, ok in zip(indices, (norms.isfinite() & (norms > 0)).tolist(), strict=True) if not ok]
+    if bad:
+        raise DataError(
+            f"{what} {bad[0]} ({_start(pairs[bad[0]])}) has a gradient that is zero or not finite; remove it from the data"
+        )
+
+
+def _check_finite(scores: NDArray[np.float32], indices: Sequence[int], pairs: Sequence[Example]) -> None:
+    bad = [i for i in indices if not np.isfinite(scores[i]).all()]
+    if bad:
+        raise DataError(f"the scores of example {bad[0]} ({_start(pairs[bad[0]])}) are not finite; raise attribution.damping")
+
+
+def _start(pair: Example) -> str:
+    text = " ".join(f"{pair.prompt} {pair.completion}".split())
+    return repr(text if len(text) <= 60 else text[:57] + "...")
+
+
+def _keep(path: Path, blocks: Blocks) -> None:
+    from safetensors.torch import save_file
+
+    new = path.with_suffix(".new")
+    save_file({block: q.contiguous().cpu() for block, q in blocks.items()}, str(new))
+    new.replace(path)
+
+
+def _recalled(path: Path) -> Blocks | None:
+    """What was prepared before; None where there is nothing, or nothing whole."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return dict(load_file(str(path))) if path.exists() else None
+    except (SafetensorError, OSError):
+        return None
+
+
+def build(setting: Setting) -> InfluenceAttributor:
+    """The attributor over the model's LoRA parameters."""
+    return InfluenceAttributor(setting)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from spa_bench.spa.attribution.base import Progress
-from spa_bench.spa.rows import RowFile
-from spa_bench.spa_cards import AttributionCard, LoraCard
+from spa_bench.spa.attribution.base import Progress, Setting
 from spa_bench.types import Example
 
 
@@ -21,7 +19,7 @@ class RandomAttributor:
         self._seed = seed
 
     def scores(
-        self, examples: Sequence[Example], queries: Sequence[Example], *, progress: Progress, kept: RowFile | None = None
+        self, examples: Sequence[Example], queries: Sequence[Example], *, progress: Progress, kept: Path | None = None
     ) -> NDArray[np.float32]:
         """See Attributor.scores."""
         progress(len(examples), len(examples))
@@ -29,6 +27,6 @@ class RandomAttributor:
         return rng.standard_normal((len(examples), len(queries)), dtype=np.float32)
 
 
-def build(card: AttributionCard, lora: LoraCard, model: Any, seed: int) -> RandomAttributor:
-    """The attributor; card, lora and model are not used."""
-    return RandomAttributor(seed)
+def build(setting: Setting) -> RandomAttributor:
+    """The attributor; it needs the seed alone."""
+    return RandomAttributor(setting.seed)

@@ -1,0 +1,135 @@
+"""(H + λ)⁻¹ on the gradients of all queries, for the curvatures that a card can name.
+
+Each function takes the queries' gradients, block by block (M, o, i), and returns them preconditioned. λ is `damping` times the
+mean eigenvalue of the block's curvature, or `damping` itself where damping_kind is "absolute".
+
+- fisher: the mean squared gradient of single parameters.
+- datainf: (1/n) Σ_i (λ + g_i g_iᵀ)⁻¹ a block, in closed form by Sherman and Morrison (Kwon et al. 2024, arXiv 2310.00902).
+- ekfac: Gauss–Newton matrix a block, in the eigenbasis of the Kronecker factors E[d dᵀ] ⊗ E[a aᵀ] of its tokens, with the
+  eigenvalues measured there (George et al. 2018, arXiv 1806.03884; Grosse et al. 2023, arXiv 2308.03296).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from spa_bench.spa_cards import AttributionCard
+
+Blocks = dict[str, Tensor]
+Consume = Callable[[str, Tensor], None]  # (block, gradients (rows, o, i))
+ConsumeHalves = Callable[[str, Tensor, Tensor], None]  # (block, inputs (tokens, i), gradients (tokens, o))
+
+
+class Sample(Protocol):
+    """Passes over the examples that the curvature is estimated from."""
+
+    @property
+    def size(self) -> int:
+        """Examples."""
+        ...
+
+    def gradients(self, consume: Consume, *, drawn: bool) -> None:
+        """Every example's gradient, of its own labels, or of `drawn` ones as gradients.drawn_losses weights them."""
+        ...
+
+    def halves(self, consume: ConsumeHalves) -> None:
+        """Inputs and gradients of every token, of drawn labels; without padding."""
+        ...
+
+
+def identity(sample: Sample, queries: Mapping[str, Tensor], card: AttributionCard) -> Blocks:
+    """The gradients as they are."""
+    return dict(queries)
+
+
+def cosine(sample: Sample, queries: Mapping[str, Tensor], card: AttributionCard) -> Blocks:
+    """Every query's gradient at length 1; the examples' are divided by theirs (LESS, Xia et al. 2024, arXiv 2402.04333)."""
+    norm = sum(q.square().sum((1, 2), keepdim=True) for q in queries.values())
+    assert isinstance(norm, Tensor)
+    return {block: q / norm.sqrt() for block, q in queries.items()}
+
+
+def fisher(sample: Sample, queries: Mapping[str, Tensor], card: AttributionCard) -> Blocks:
+    """Divided by the damped mean squared gradient."""
+    total = {block: torch.zeros_like(q[0]) for block, q in queries.items()}
+
+    def measure(block: str, g: Tensor) -> None:
+        total[block] += g.square().sum(0)
+
+    sample.gradients(measure, drawn=False)
+    return {block: _divided(q, total[block] / sample.size, card) for block, q in queries.items()}
+
+
+def datainf(sample: Sample, queries: Mapping[str, Tensor], card: AttributionCard) -> Blocks:
+    """(1/n) Σ_i [q − (g_i·q) / (λ + ‖g_i‖²) g_i] / λ, two passes over the sample."""
+    norms = dict.fromkeys(queries, 0.0)
+
+    def measure(block: str, g: Tensor) -> None:
+        norms[block] += float(g.square().sum())
+
+    sample.gradients(measure, drawn=False)
+    damping = {block: _damping(norms[block] / sample.size / q[0].numel(), card) for block, q in queries.items()}
+    away = {block: torch.zeros_like(q) for block, q in queries.items()}
+
+    def subtract(block: str, g: Tensor) -> None:
+        flat, q = g.flatten(1), queries[block].flatten(1)
+        share = (q @ flat.T) / (damping[block] + flat.square().sum(1))  # (M, rows)
+        away[block] += (share @ flat).view_as(away[block])
+
+    sample.gradients(subtract, drawn=False)
+    return {block: (q - away[block] / sample.size) / damping[block] for block, q in queries.items()}
+
+
+def ekfac(sample: Sample, queries: Mapping[str, Tensor], card: AttributionCard) -> Blocks:
+    """Eigenvalue-corrected Kronecker factors, two passes over the sample."""
+    inputs = {b: torch.zeros(q.shape[2], q.shape[2], device=q.device) for b, q in queries.items()}
+    outputs = {b: torch.zeros(q.shape[1], q.shape[1], device=q.device) for b, q in queries.items()}
+
+    def moments(block: str, a: Tensor, d: Tensor) -> None:
+        inputs[block].addmm_(a.T, a)
+        outputs[block].addmm_(d.T, d)
+
+    sample.halves(moments)
+    right = {block: _basis(moment) for block, moment in inputs.items()}
+    left = {block: _basis(moment) for block, moment in outputs.items()}
+    values = {block: torch.zeros_like(q[0]) for block, q in queries.items()}
+
+    def measure(block: str, g: Tensor) -> None:
+        values[block] += (left[block].T @ g @ right[block]).square().sum(0)
+
+    sample.gradients(measure, drawn=True)
+    out = {}
+    for block, q in queries.items():
+        turned = _divided(left[block].T @ q @ right[block], values[block] / sample.size, card)
+        out[block] = left[block] @ turned @ right[block].T
+    return out
+
+
+def _basis(moment: Tensor) -> Tensor:
+    """Eigenvectors of a symmetric matrix, as columns."""
+    vectors: Tensor = torch.linalg.eigh(moment.double())[1]
+    return vectors.float()
+
+
+def _divided(values: Tensor, diagonal: Tensor, card: AttributionCard) -> Tensor:
+    return values / (diagonal + _damping(float(diagonal.mean()), card))
+
+
+def _damping(mean: float, card: AttributionCard) -> float:
+    """λ of a block; 1 where the block has no curvature at all and damping is relative, so that zero stays zero."""
+    if card.damping_kind == "absolute":
+        return card.damping
+    return card.damping * mean or 1.0
+
+
+CURVATURES: Mapping[str, Callable[[Sample, Mapping[str, Tensor], AttributionCard], Blocks]] = {
+    "identity": identity,
+    "cosine": cosine,
+    "fisher": fisher,
+    "datainf": datainf,
+    "ekfac": ekfac,
+}

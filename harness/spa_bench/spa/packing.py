@@ -1,0 +1,160 @@
+"""Samples of several members as one batch of rows, each sample in its own row or several packed into one.
+
+In a pack each is blind to the others: position ids begin anew with each sample, which transformers turns into a
+block-diagonal mask. An architecture that carries a state along the row cannot do that, and some ignore the positions that
+they are given, so `check_blind` looks before anything is trained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from spa_bench.errors import ModelError
+from spa_bench.models.stacked_lora import StackedLinear
+from spa_bench.spa.batches import Encoded
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A pair at one place of a training."""
+
+    pair: Encoded
+    seed: int = 0  # of its dropout
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Samples of several members as rows of tokens: each member has the same number of rows, its own in one block."""
+
+    ids: Tensor  # (rows, T), padded on the right
+    positions: Tensor | None  # (rows, T), which begin anew with each sample of a row; None: a row has one sample
+    where: Tensor  # (counted tokens,): place in ids.flatten() of the token before
+    targets: Tensor  # (counted tokens,)
+    counts: tuple[int, ...]  # counted tokens of each sample
+    owners: tuple[int, ...]  # member of each sample
+    spans: tuple[tuple[int, int, int, int], ...]  # of each sample: its row, first column, column behind it, seed
+
+    def to(self, device: torch.device) -> Batch:
+        """The same with its tensors on `device`."""
+        positions = None if self.positions is None else self.positions.to(device)
+        ids, where, targets = (t.to(device) for t in (self.ids, self.where, self.targets))
+        return Batch(ids, positions, where, targets, self.counts, self.owners, self.spans)
+
+
+def first_fit(lengths: Sequence[int], capacity: int) -> list[list[int]]:
+    """Indices of `lengths` in packs of at most `capacity` tokens, each in the first pack with room, the longest first.
+
+    One that is longer than `capacity` has a pack of its own; 0 gives everyone its own, in the order given.
+    """
+    if not capacity:
+        return [[i] for i in range(len(lengths))]
+    packs: list[list[int]] = []
+    room: list[int] = []
+    for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        place = next((p for p, left in enumerate(room) if left >= lengths[i]), len(packs))
+        if place == len(packs):
+            packs.append([])
+            room.append(capacity)
+        packs[place].append(i)
+        room[place] -= lengths[i]
+    return packs
+
+
+def collate(members: Sequence[Sequence[Sample]], capacity: int = 0) -> Batch:
+    """The samples of each member as a batch: a row each, or with `capacity` as many a row as make that many tokens.
+
+    A member with fewer rows than another gets empty ones, of which nothing counts.
+    """
+    packs = [
+        [[samples[i] for i in pack] for pack in first_fit([len(s.pair.ids) for s in samples], capacity)] for samples in members
+    ]
+    rows = max(map(len, packs))
+    width = max(sum(len(s.pair.ids) for s in pack) for of_member in packs for pack in of_member)
+    ids = torch.zeros(rows * len(members), width, dtype=torch.long)
+    positions = torch.zeros_like(ids)
+    where, targets, counts, owners, spans = [], [], [], [], []
+    for member, of_member in enumerate(packs):
+        for row, pack in enumerate(of_member, member * rows):
+            start = 0
+            for sample in pack:
+                pair, end = sample.pair, start + len(sample.pair.ids)
+                ids[row, start:end] = torch.tensor(pair.ids)
+                positions[row, start:end] = torch.arange(end - start)
+                where.append(torch.arange(start + pair.head - 1, end - 1) + row * width)
+                targets.append(ids[row, start + pair.head : end])
+                counts.append(end - start - pair.head)
+                owners.append(member)
+                spans.append((row, start, end, sample.seed))
+                start = end
+    return Batch(
+        ids,
+        positions if capacity else None,
+        torch.cat(where),
+        torch.cat(targets),
+        tuple(counts),
+        tuple(owners),
+        tuple(spans),
+    )
+
+
+def sample_losses(network: Any, batch: Batch) -> Tensor:
+    """Mean cross-entropy of each sample over its counted tokens, (samples,) float32, in order of the batch's members.
+
+    Logits are computed for the counted tokens alone: those of a whole batch take more memory than the rest together
+    where the vocabulary is large.
+    """
+    head = network.get_output_embeddings()
+    # an adapted output layer needs the rows of all members to be as many
+    with _head_reads(None if isinstance(head, StackedLinear) else head, batch.where):
+        logits = network(input_ids=batch.ids, use_cache=False, **_places(batch)).logits
+    if logits.ndim == 3:
+        logits = logits.flatten(0, 1)[batch.where]
+    losses = torch.nn.functional.cross_entropy(logits.float(), batch.targets, reduction="none")
+    # not index_add: on a GPU it adds in another order each time
+    return torch.stack([part.mean() for part in torch.split(losses, list(batch.counts))])
+
+
+def _places(batch: Batch) -> dict[str, Tensor]:
+    # without a mask, transformers takes positions that begin anew for the borders of packed samples
+    return {} if batch.positions is None else {"position_ids": batch.positions}
+
+
+@contextmanager
+def _head_reads(head: Any, where: Tensor) -> Iterator[None]:
+    """Within the block the output layer sees the tokens at `where` alone: (rows, T, d) -> (counted tokens, V)."""
+    if head is None:
+        yield
+        return
+    hook = head.register_forward_pre_hook(lambda _, given: (given[0].flatten(0, 1).index_select(0, where), *given[1:]))
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+@torch.no_grad()
+def check_blind(network: Any, pairs: Sequence[Encoded], name: str) -> None:
+    """Raises ModelError when packed pairs do not have the losses that they have alone; `name` is the model's."""
+    first, second = sorted((pairs[0], pairs[-1]), key=lambda p: -len(p.ids))  # as first_fit puts them
+    other = Encoded(tuple(max(first.ids) - t for t in first.ids), first.head)  # other tokens, the same number of them
+    weight, most = next(network.parameters()), len(first.ids) + len(second.ids)
+    cause = ""
+    try:
+        alone, packed, behind = (
+            sample_losses(network, collate([[Sample(p) for p in two]], capacity).to(weight.device)).cpu()
+            for two, capacity in (((first, second), 0), ((first, second), most), ((other, second), most))
+        )
+        if not torch.allclose(packed[1], behind[1], rtol=1e-4):
+            cause = "what stands in a row before a pair changes its loss"
+        elif not torch.allclose(packed, alone, rtol=1e-3 if weight.dtype is torch.float32 else 0.05):
+            cause = "pairs have other losses in a row together than alone"
+    except (TypeError, ValueError) as error:
+        cause = str(error).split("\n", 1)[0]
+    if cause:
+        raise ModelError(f"{name} cannot be trained on packed rows ({cause}); use lora.packing = false")

@@ -1,0 +1,73 @@
+"""One adapter in training: its factors, its optimiser, and what it reads when.
+
+Its start, the order of its data and its dropout come from its own seed, so that it learns the same whoever is trained
+beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+
+from spa_bench.errors import DataError
+from spa_bench.models.stacked_lora import Adapter, StackedLinear, initial_down
+from spa_bench.seeds import derive_seed
+from spa_bench.spa.batches import Encoded
+from spa_bench.spa.packing import Sample
+from spa_bench.spa.schedule import learning_rate, order
+from spa_bench.spa_cards import LoraCard
+
+
+class Trainee:
+    """Member `number` at LoRA's start, to be trained on `rows`."""
+
+    def __init__(
+        self,
+        number: int,
+        rows: Sequence[Encoded],
+        card: LoraCard,
+        seed: int,
+        layers: Mapping[str, StackedLinear],
+        device: torch.device,
+    ):
+        self.number = number
+        self._rows, self._card, self._seed = rows, card, seed
+        self._order = order([len(r.ids) for r in rows], card, seed)
+        self.steps = len(self._order)
+        generator = torch.Generator().manual_seed(seed)
+        self.down = {p: initial_down(layer.base.in_features, card.rank, generator).to(device) for p, layer in layers.items()}
+        self.up = {p: torch.zeros(card.rank, layer.base.out_features, device=device) for p, layer in layers.items()}
+        self.parameters = [f.requires_grad_() for f in (*self.down.values(), *self.up.values())]
+        self.optimizer = torch.optim.AdamW(self.parameters, lr=card.learning_rate, weight_decay=card.weight_decay, foreach=True)
+
+    def samples(self, step: int) -> list[Sample]:
+        """What it reads at `step`."""
+        return [Sample(self._rows[i], derive_seed(self._seed, step, j)) for j, i in enumerate(self._order[step])]
+
+    def reads(self, step: int) -> int:
+        """How many pairs it reads at `step`."""
+        return len(self._order[step])
+
+    def update(self, step: int) -> None:
+        """Step `step` of its own optimiser on the gradients that have come. Raises DataError when they are not finite."""
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self._card.clip)
+        if not torch.isfinite(norm):
+            raise not_finite("gradient", self.number, step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(self._card, step, self.steps)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def adapter(self) -> Adapter:
+        """A copy of the adapter as it is now, on the CPU."""
+        factors = {
+            p: (self.down[p].detach().to("cpu", copy=True), self.up[p].detach().T.to("cpu", copy=True).contiguous())
+            for p in self.down
+        }
+        return Adapter(factors, self._card.rank, self._card.alpha)
+
+
+def not_finite(what: str, number: int, step: int) -> DataError:
+    """The error for a loss or gradient of member `number` that is NaN or infinite."""
+    return DataError(f"the {what} of adapter {number} is not finite at step {step}; lower lora.learning_rate")
