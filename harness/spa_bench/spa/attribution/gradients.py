@@ -90,14 +90,13 @@ class Point:
 
     @contextmanager
     def ready(self) -> Iterator[None]:
-        """The adapter in place, and the precision and memory that the card asks for."""
+        """The adapter in place, and activations kept or not as the card asks for."""
         network = self.model.network
         factors: tuple[dict[str, Tensor], dict[str, Tensor]] = {}, {}
         if self.adapter is not None:
             factors = stack([self.adapter], self.layers, dtype=next(network.parameters()).dtype, device=self.device)
         lean = checkpointed(network, self.model.name) if self.lora.gradient_checkpointing else nullcontext()
-        half = torch.autocast(self.device.type, torch.bfloat16, enabled=self.lora.precision == "bfloat16")
-        with use_factors(self.layers, *factors), half, lean:
+        with use_factors(self.layers, *factors), lean:
             yield
 
     def catch(self, batch: Batch, sink: Sink, *, uniform: Tensor | None = None) -> None:
@@ -114,7 +113,9 @@ class Point:
         try:
             for path, layer in self.layers.items():
                 layer.tap = partial(tapped, path)
-            logits = self.model.network(input_ids=batch.ids, use_cache=False).logits
+            # over before the way back: what sinks compute stays in float32
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.lora.precision == "bfloat16"):
+                logits = self.model.network(input_ids=batch.ids, use_cache=False).logits
             loss = token_mean_losses(logits, batch.labels) if uniform is None else drawn_losses(logits, batch.labels, uniform)
             torch.autograd.grad(loss.sum(), awake)
         except (MemoryError, RuntimeError) as error:

@@ -116,21 +116,22 @@ class Products:
         """One pass: the members of the stack share their factors and differ in the direction that is looked along."""
         count = next(iter(vectors.values())).shape[0]
         leaves = {block: f.expand(count, *f.shape).clone().requires_grad_() for block, f in self._factors.items()}
+        ids = batch.ids.repeat(count, 1)
         with sdpa_kernel(SDPBackend.MATH), forward_ad.dual_level():
             dual = {
                 block: forward_ad.make_dual(leaf, vectors[block])  # type: ignore[no-untyped-call]
                 for block, leaf in leaves.items()
             }
-            down, up = self._features.stacked(dual)
-            with use_factors(self._point.layers, down, up):
-                logits = self._point.model.network(input_ids=batch.ids.repeat(count, 1), use_cache=False).logits[:, :-1].float()
+            with use_factors(self._point.layers, *self._features.stacked(dual)):
+                logits = self._point.model.network(input_ids=ids, use_cache=False).logits[:, :-1].float()
             primal, tangent = forward_ad.unpack_dual(logits)  # type: ignore[no-untyped-call]
+        # behind the block, as the way back must not see the tangents
+        with torch.no_grad():
             counted = (batch.labels[:, 1:] != IGNORE).repeat(count, 1)
-            with torch.no_grad():
-                p = primal.softmax(-1)
-                seen = p * (tangent - (p * tangent).sum(-1, keepdim=True))  # (diag p − p pᵀ) J v
-                weight = counted / counted.sum(1, keepdim=True).clamp_min(1) / len(batch.indices)
-            found = torch.autograd.grad(primal, list(leaves.values()), seen * weight[..., None])
+            p = primal.softmax(-1)
+            seen = p * (tangent - (p * tangent).sum(-1, keepdim=True))  # (diag p − p pᵀ) J v
+            weight = counted / counted.sum(1, keepdim=True).clamp_min(1) / len(batch.indices)
+        found = torch.autograd.grad(primal, list(leaves.values()), seen * weight[..., None])
         return dict(zip(leaves, found, strict=True))
 
 

@@ -1,0 +1,253 @@
+"""Curvatures against dense matrices: Kronecker factors, Gauss–Newton products, the recursion of LiSSA."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from doubles import ignore
+from spa_bench.errors import DataError
+from spa_bench.models.hf import HFModel
+from spa_bench.models.stacked_lora import Adapter, initial_down
+from spa_bench.spa.attribution.curvature import CURVATURES, Consume, ConsumeHalves, ekfac
+from spa_bench.spa.attribution.gradients import Point, batches, drawn_losses, uniforms
+from spa_bench.spa.attribution.influence import Sampled, scores_at
+from spa_bench.spa.attribution.lissa import Products, lissa
+from spa_bench.spa.batches import IGNORE, encode
+from spa_bench.spa_cards import CURVATURES as NAMES
+from spa_bench.spa_cards import AttributionCard, LoraCard
+from spa_bench.types import Example
+
+CARD = AttributionCard(curvature="ekfac", damping=0.1)
+LORA = LoraCard(rank=2, alpha=4.0, targets=("q_proj", "down_proj"))
+EXAMPLES = [Example("def f(nums):\n", f"    return sum(nums) + {i}\n" * (1 + i % 3)) for i in range(6)]
+
+
+@dataclass
+class Tokens:
+    """A sample of one block whose examples have one token each: inputs (n, i), gradients (n, o)."""
+
+    a: Tensor
+    d: Tensor
+
+    @property
+    def size(self) -> int:
+        return len(self.a)
+
+    def gradients(self, consume: Consume, *, drawn: bool) -> None:
+        consume("x", self.d[:, :, None] * self.a[:, None])
+
+    def halves(self, consume: ConsumeHalves) -> None:
+        consume("x", self.a, self.d)
+
+
+def test_every_name_on_a_card_has_its_function():
+    assert set(NAMES) == set(CURVATURES) | {"lissa"}
+
+
+def test_ekfac_inverts_a_matrix_that_is_a_kronecker_product():
+    generator = torch.Generator().manual_seed(0)
+    mix_a, mix_d = torch.randn(4, 4, generator=generator), torch.randn(3, 3, generator=generator)
+    a, d = torch.randn(200_000, 4, generator=generator) @ mix_a, torch.randn(200_000, 3, generator=generator) @ mix_d
+    whole = torch.kron(mix_d.T @ mix_d, mix_a.T @ mix_a).double()  # of vec(d aᵀ), row by row
+    query = torch.randn(2, 3, 4, generator=generator)
+    damped = whole + 0.1 * whole.trace() / 12 * torch.eye(12, dtype=torch.double)
+    expected = torch.linalg.solve(damped, query.double().reshape(2, 12).T).T
+    found = ekfac(Tokens(a, d), {"x": query}, CARD)["x"].reshape(2, 12)
+    torch.testing.assert_close(found.double(), expected, rtol=0.03, atol=0.03 * float(expected.abs().max()))
+
+
+def test_ekfac_corrects_eigenvalues_where_the_factors_are_not_independent():
+    # d and a are large together: the Kronecker product of the factors has other eigenvalues than the matrix
+    generator = torch.Generator().manual_seed(1)
+    size = torch.rand(50_000, 1, generator=generator) * 3
+    a, d = torch.randn(50_000, 2, generator=generator) * size, torch.randn(50_000, 2, generator=generator) * size
+    rows = (d[:, :, None] * a[:, None]).reshape(-1, 4).double()
+    whole = rows.T @ rows / len(rows)
+    query = torch.randn(1, 2, 2, generator=generator)
+    expected = torch.linalg.solve(whole + 0.1 * whole.trace() / 4 * torch.eye(4), query.double().reshape(1, 4).T).T
+    found = ekfac(Tokens(a, d), {"x": query}, CARD)["x"].reshape(1, 4)
+    torch.testing.assert_close(found.double(), expected, rtol=0.1, atol=0.05 * float(expected.abs().max()))
+
+
+@pytest.mark.parametrize("curvature", ["fisher", "datainf", "ekfac"])
+def test_a_block_without_curvature_stays_finite(curvature: str):
+    nothing = Tokens(torch.zeros(5, 3), torch.zeros(5, 2))
+    found = CURVATURES[curvature](nothing, {"x": torch.zeros(1, 2, 3)}, CARD)["x"]
+    assert (found == 0).all()
+
+
+def test_drawn_labels_give_the_gauss_newton_matrix_on_average():
+    logits = torch.tensor([[[0.0, 1.0, -1.0], [2.0, 0.0, 0.5], [9.0, 9.0, 9.0]]])
+    labels = torch.tensor([[IGNORE, 2, 0]])
+    generator = torch.Generator().manual_seed(0)
+    whole, draws = torch.zeros(6, 6), 20_000
+    row = logits.expand(draws, -1, -1).clone().requires_grad_()
+    losses = drawn_losses(row, labels.expand(draws, -1), torch.rand(draws, 3, generator=generator))
+    [gradient] = torch.autograd.grad(losses.sum(), row)
+    assert (gradient[:, 2] == 0).all()  # the last token predicts nothing
+    flat = gradient[:, :2].reshape(draws, 6)
+    whole = flat.T @ flat / draws
+    p = logits[0, :2].softmax(-1)
+    expected = torch.block_diag(*(torch.diag(q) - torch.outer(q, q) for q in p)) / 2
+    torch.testing.assert_close(whole, expected, rtol=0.1, atol=0.005)
+
+
+def test_drawn_labels_leave_out_what_does_not_count():
+    logits = torch.randn(1, 4, 5, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    losses = drawn_losses(logits, torch.tensor([[IGNORE, IGNORE, 3, IGNORE]]), torch.full((1, 4), 0.5))
+    [gradient] = torch.autograd.grad(losses.sum(), logits)
+    assert (gradient[0] != 0).any(1).tolist() == [False, True, False, False]
+
+
+def test_the_draws_of_an_example_do_not_depend_on_its_batch(tiny_model: HFModel):
+    encoded = encode(tiny_model, EXAMPLES, "example")
+    [together] = batches(encoded, torch.device("cpu"))
+    drawn = uniforms(together, 5, range(6))
+    for place, index in enumerate(together.indices):
+        [alone] = batches([encoded[index]], torch.device("cpu"))
+        assert (uniforms(alone, 5, [index])[0] == drawn[place, : alone.ids.shape[1]]).all()
+    assert not (uniforms(together, 6, range(6)) == drawn)[drawn > 0].any()
+
+
+# the Gauss-Newton matrix of a model -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def sample(tiny_model: HFModel) -> Sampled:
+    generator = torch.Generator().manual_seed(3)
+    layers = tiny_model.lora_layers(LORA.targets)
+    factors = {
+        path: (
+            initial_down(layer.base.in_features, 2, generator),
+            torch.randn(layer.base.out_features, 2, generator=generator) * 0.05,
+        )
+        for path, layer in layers.items()
+    }
+    point = Point(tiny_model, layers, Adapter(factors, 2, 4.0), LORA)
+    return Sampled(point, encode(tiny_model, EXAMPLES, "example"), replace(CARD, curvature="lissa", lissa_batch=6), 1)
+
+
+@pytest.fixture(scope="module")
+def dense(sample: Sampled, tiny_folder: Path) -> tuple[Tensor, list[str]]:
+    """G in double precision, from one backward pass a token and class through PEFT, and the blocks' order."""
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    network = AutoModelForCausalLM.from_pretrained(str(tiny_folder), dtype=torch.float64, attn_implementation="eager").eval()
+    config = LoraConfig(r=2, lora_alpha=4.0, target_modules=list(LORA.targets), task_type="CAUSAL_LM")
+    wrapped = get_peft_model(network, config).eval()
+    modules = dict(wrapped.base_model.model.named_modules())
+    wanted, names = [], []
+    assert sample.point.adapter
+    for path, (low, high) in sample.point.adapter.factors.items():
+        for block, name, value in ((f"{path}.B", "lora_B", high), (f"{path}.A", "lora_A", low)):
+            weight = modules[path].get_submodule(name)["default"].weight
+            weight.data.copy_(value)
+            wanted.append(weight)
+            names.append(block)
+    whole = torch.zeros(sum(w.numel() for w in wanted), sum(w.numel() for w in wanted), dtype=torch.double)
+    for row in sample.encoded[:2]:
+        hidden = wrapped.base_model.model.model(input_ids=torch.tensor([row.ids])).last_hidden_state[0]
+        head = network.get_output_embeddings().weight.detach()
+        tokens = range(row.head - 1, len(row.ids) - 1)
+        for t in tokens:
+            p = (head @ hidden[t].detach()).softmax(-1)
+            inner = head.T @ (torch.diag(p) - torch.outer(p, p)) @ head  # logits are linear in the hidden state
+            values, vectors = torch.linalg.eigh(inner)
+            directions = (vectors * values.clamp_min(0).sqrt())[:, values > 1e-12 * values.max()]
+            found = torch.autograd.grad(hidden[t], wanted, directions.T, is_grads_batched=True, retain_graph=True)
+            flat = torch.cat([g.reshape(directions.shape[1], -1) for g in found], 1)
+            whole += flat.T @ flat / len(tokens) / 2
+    return whole, names
+
+
+def two(sample: Sampled) -> Sampled:
+    """The sample of the two examples that `dense` is of."""
+    return replace(sample, encoded=sample.encoded[:2])
+
+
+def flat(blocks: Mapping[str, Tensor], names: list[str]) -> Tensor:
+    return torch.cat([blocks[name].flatten(1) for name in names], 1).double()
+
+
+def vectors(sample: Sampled, count: int) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(9)
+    return {block: torch.randn(count, *shape, generator=generator) for block, shape in sample.features.shapes.items()}
+
+
+def test_products_are_those_with_the_gauss_newton_matrix(sample: Sampled, dense: tuple[Tensor, list[str]]):
+    whole, names = dense
+    few = two(sample)
+    [batch] = batches(few.encoded, torch.device("cpu"))
+    several = vectors(few, 11)  # more than run in one pass
+    with few.point.ready():
+        found = Products(few).times(batch, several)
+    expected = flat(several, names) @ whole
+    torch.testing.assert_close(flat(found, names), expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max()))
+
+
+def test_the_largest_and_the_mean_eigenvalue(sample: Sampled, dense: tuple[Tensor, list[str]]):
+    whole, _ = dense
+    few = two(sample)
+    with few.point.ready():
+        products = Products(few)
+        assert products.largest_eigenvalue() == pytest.approx(float(torch.linalg.eigvalsh(whole)[-1]), rel=0.05)
+        # one draw of labels for two examples: the size alone can be asked for
+        assert products.mean_eigenvalue() == pytest.approx(float(whole.trace() / len(whole)), rel=0.8)
+
+
+def test_lissa_converges_to_the_damped_inverse(sample: Sampled, dense: tuple[Tensor, list[str]]):
+    whole, names = dense
+    damping = 0.1 * float(torch.linalg.eigvalsh(whole)[-1])
+    card = replace(sample.card, damping=damping, damping_kind="absolute", depth=60)
+    few = replace(two(sample), card=card)
+    several = vectors(few, 2)
+    expected = torch.linalg.solve(whole + damping * torch.eye(len(whole)), flat(several, names).T).T
+    with few.point.ready():
+        found = flat(lissa(few, several, card), names)
+        early = flat(lissa(few, several, replace(card, depth=8)), names)
+        twice = flat(lissa(few, several, replace(card, repeats=2)), names)
+    torch.testing.assert_close(found, expected, rtol=0.02, atol=0.02 * float(expected.abs().max()))
+    assert (early - expected).norm() > 5 * (found - expected).norm()
+    torch.testing.assert_close(twice, found, rtol=1e-4, atol=1e-4)  # the batch is the whole sample: repeats are alike
+
+
+def test_lissa_with_a_scale_that_is_too_small_says_what_to_do(tiny_model: HFModel):
+    card = replace(CARD, curvature="lissa", scale=1e-7, depth=60)
+    with pytest.raises(DataError, match=r"lissa diverged with scale 1e-07; set attribution.scale"):
+        scores_at(tiny_model, None, EXAMPLES, EXAMPLES[:1], card, LORA, seed=0, progress=ignore)
+
+
+def test_batch_and_repeats_of_lissa_matter(tiny_model: HFModel):
+    card = replace(CARD, curvature="lissa", depth=4, lissa_batch=2)
+
+    def found(card: AttributionCard) -> np.ndarray:
+        return scores_at(tiny_model, None, EXAMPLES, EXAMPLES[:2], card, LORA, seed=0, progress=ignore)
+
+    plain = found(card)
+    assert not np.allclose(plain, found(replace(card, lissa_batch=6)), rtol=1e-3)
+    assert not np.allclose(plain, found(replace(card, repeats=3)), rtol=1e-3)
+    assert not np.allclose(plain, found(replace(card, scale=1e3)), rtol=1e-3)
+
+
+def test_ekfac_is_near_the_damped_block_diagonal_matrix(sample: Sampled, dense: tuple[Tensor, list[str]]):
+    whole, names = dense
+    few = replace(two(sample), encoded=[row for row in sample.encoded[:2] for _ in range(200)])
+    few = replace(few, card=replace(few.card, curvature_examples=0))
+    several = vectors(few, 4)
+    with few.point.ready():
+        found = ekfac(few, several, CARD)
+    start = 0
+    for name in names:
+        count = several[name][0].numel()
+        block = whole[start : start + count, start : start + count]
+        damped = block + 0.1 * block.trace() / count * torch.eye(count)
+        expected = torch.linalg.solve(damped, several[name].flatten(1).double().T).T
+        cosine = torch.nn.functional.cosine_similarity(found[name].flatten(1).double(), expected).min()
+        assert cosine > 0.9, name
+        start += count
