@@ -185,8 +185,7 @@ def test_products_are_those_with_the_gauss_newton_matrix(sample: Sampled, dense:
     few = two(sample)
     [batch] = batches(few.encoded, torch.device("cpu"))
     several = vectors(few, 11)  # more than run in one pass
-    with few.point.ready():
-        found = Products(few).times(batch, several)
+    found = Products(few).times(batch, several)
     expected = flat(several, names) @ whole
     torch.testing.assert_close(flat(found, names), expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max()))
 
@@ -194,11 +193,10 @@ def test_products_are_those_with_the_gauss_newton_matrix(sample: Sampled, dense:
 def test_the_largest_and_the_mean_eigenvalue(sample: Sampled, dense: tuple[Tensor, list[str]]):
     whole, _ = dense
     few = two(sample)
-    with few.point.ready():
-        products = Products(few)
-        assert products.largest_eigenvalue() == pytest.approx(float(torch.linalg.eigvalsh(whole)[-1]), rel=0.05)
-        # one draw of labels for two examples: the size alone can be asked for
-        assert products.mean_eigenvalue() == pytest.approx(float(whole.trace() / len(whole)), rel=0.8)
+    products = Products(few)
+    assert products.largest_eigenvalue() == pytest.approx(float(torch.linalg.eigvalsh(whole)[-1]), rel=0.05)
+    # one draw of labels for two examples: the size alone can be asked for
+    assert products.mean_eigenvalue() == pytest.approx(float(whole.trace() / len(whole)), rel=0.8)
 
 
 def test_lissa_converges_to_the_damped_inverse(sample: Sampled, dense: tuple[Tensor, list[str]]):
@@ -208,10 +206,9 @@ def test_lissa_converges_to_the_damped_inverse(sample: Sampled, dense: tuple[Ten
     few = replace(two(sample), card=card)
     several = vectors(few, 2)
     expected = torch.linalg.solve(whole + damping * torch.eye(len(whole)), flat(several, names).T).T
-    with few.point.ready():
-        found = flat(lissa(few, several, card), names)
-        early = flat(lissa(few, several, replace(card, depth=8)), names)
-        twice = flat(lissa(few, several, replace(card, repeats=2)), names)
+    found = flat(lissa(few, several, card), names)
+    early = flat(lissa(few, several, replace(card, depth=8)), names)
+    twice = flat(lissa(few, several, replace(card, repeats=2)), names)
     torch.testing.assert_close(found, expected, rtol=0.02, atol=0.02 * float(expected.abs().max()))
     assert (early - expected).norm() > 5 * (found - expected).norm()
     torch.testing.assert_close(twice, found, rtol=1e-4, atol=1e-4)  # the batch is the whole sample: repeats are alike
@@ -240,8 +237,7 @@ def test_ekfac_is_near_the_damped_block_diagonal_matrix(sample: Sampled, dense: 
     few = replace(two(sample), encoded=[row for row in sample.encoded[:2] for _ in range(200)])
     few = replace(few, card=replace(few.card, curvature_examples=0))
     several = vectors(few, 4)
-    with few.point.ready():
-        found = ekfac(few, several, CARD)
+    found = ekfac(few, several, CARD)
     start = 0
     for name in names:
         count = several[name][0].numel()

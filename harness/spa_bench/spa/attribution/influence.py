@@ -92,14 +92,13 @@ def scores_at(
     )
     sample = Sampled(point, encoded, card, seed)
     rows = RowFile(kept / f"{name}.rows", len(queries)) if kept else None
-    with point.ready():
-        ready = _recalled(kept / f"{name}.safetensors") if kept else None
-        if ready is None:
-            ready = _prepared(sample, asked, queries, card)
-            if kept:
-                _keep(kept / f"{name}.safetensors", ready)
-        divide = card.normalize or card.curvature == "cosine"
-        return _stream(sample, encoded, examples, ready, len(queries), divide=divide, progress=progress, rows=rows)
+    ready = _recalled(kept / f"{name}.safetensors") if kept else None
+    if ready is None:
+        ready = _prepared(sample, asked, queries, card)
+        if kept:
+            _keep(kept / f"{name}.safetensors", ready)
+    divide = card.normalize or card.curvature == "cosine"
+    return _stream(sample, encoded, examples, ready, len(queries), divide=divide, progress=progress, rows=rows)
 
 
 @dataclass(frozen=True)
