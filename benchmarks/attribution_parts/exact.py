@@ -25,8 +25,8 @@ from spa_bench.models.stacked_lora import Adapter
 from spa_bench.spa.batches import Encoded, encode, pad
 from spa_bench.types import Example
 
-DROPPED = 1e-5
-_GROUP = 8  # pairs between two saves
+DROPPED = 1e-4
+_GROUP = 4  # pairs between two saves
 Report = Callable[[str], None]
 
 

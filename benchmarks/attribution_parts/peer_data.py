@@ -39,9 +39,10 @@ def network_of(job: dict[str, Any]) -> Any:
     return PeftModel.from_pretrained(base, job["adapter"], is_trainable=True).eval()
 
 
-def lora_names(network: Any) -> list[str]:
-    """Names of the modules that hold A and B."""
-    return [n for n, m in network.named_modules() if isinstance(m, torch.nn.Linear) and (".lora_A." in n or ".lora_B." in n)]
+def lora_names(network: Any, factors: str) -> list[str]:
+    """Names of the modules that hold `factors`: AB, or B alone for LoRA's start, where A has no gradient."""
+    wanted = [f".lora_{f}." for f in factors]
+    return [n for n, m in network.named_modules() if isinstance(m, torch.nn.Linear) and any(w in n for w in wanted)]
 
 
 def rows_of(encoded: Sequence[Encoded]) -> list[dict[str, torch.Tensor]]:

@@ -13,12 +13,13 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from attribution_parts.peer_data import collate, lora_names, network_of, rows_of, run_job
 from dattri.algorithm.block_projected_if import BlockProjectedIFAttributor
 from dattri.algorithm.influence_function import IFAttributorDataInf, IFAttributorEKFAC
 from dattri.task import AttributionTask
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader
+
+from attribution_parts.peer_data import collate, lora_names, network_of, rows_of, run_job
 
 
 def _token_means(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -39,7 +40,7 @@ def _block(network: Any, job: dict[str, Any], pairs: Any, queries: Any) -> torch
     task = AttributionTask(loss_func=loss, model=network, checkpoints=network.state_dict())
     attributor = BlockProjectedIFAttributor(
         task,
-        layer_names=lora_names(network),
+        layer_names=lora_names(network, job["factors"]),
         hessian="eFIM",
         damping=job["damping"],
         sparsifier_kwargs=identity,
@@ -79,7 +80,7 @@ def _datainf(network: Any, job: dict[str, Any], pairs: Any, queries: Any) -> tor
 
 def _ekfac(network: Any, job: dict[str, Any], pairs: Any, queries: Any) -> torch.Tensor:
     task, train, test = _functional(network, job, pairs, queries)
-    attributor = IFAttributorEKFAC(task, module_name=lora_names(network), device="cpu", damping=0.0)
+    attributor = IFAttributorEKFAC(task, module_name=lora_names(network, job["factors"]), device="cpu", damping=0.0)
     attributor.cache(DataLoader(train, batch_size=1))
     for name, values in attributor.cached_lambdas.items():
         attributor.cached_lambdas[name] = values + job["damping"] * values.mean()

@@ -12,12 +12,13 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from attribution_parts.peer_data import collate, lora_names, network_of, rows_of, run_job
 from kronfluence.analyzer import Analyzer, prepare_model
 from kronfluence.arguments import FactorArguments, ScoreArguments
 from kronfluence.task import Task
 from kronfluence.utils.dataset import DataLoaderKwargs
 from torch.nn.functional import cross_entropy
+
+from attribution_parts.peer_data import collate, lora_names, network_of, rows_of, run_job
 
 
 class _Task(Task):
@@ -49,7 +50,7 @@ class _Task(Task):
 
 def make(job: dict[str, Any]) -> Callable[[], Any]:
     network = network_of(job)
-    task = _Task(lora_names(network), torch.Generator().manual_seed(job["seed"]))
+    task = _Task(lora_names(network, job["factors"]), torch.Generator().manual_seed(job["seed"]))
     pairs, queries = rows_of(job["pairs"]), rows_of(job["queries"])
 
     def timed() -> Any:
@@ -57,8 +58,10 @@ def make(job: dict[str, Any]) -> Callable[[], Any]:
             model = prepare_model(network, task)
             analyzer = Analyzer("peer", model, task, cpu=True, disable_tqdm=True, output_dir=folder, log_level=40)
             analyzer.set_dataloader_kwargs(DataLoaderKwargs(num_workers=0, collate_fn=collate))
-            factors = FactorArguments(strategy=job.get("strategy", "ekfac"))
-            analyzer.fit_all_factors("factors", pairs, per_device_batch_size=job["batch"], factor_args=factors)
+            most = job["curvature_examples"] or len(pairs)
+            sample = pairs[:: max(1, len(pairs) // most)][:most]  # they lie by length: a stride takes short and long alike
+            factors = FactorArguments(strategy=job["strategy"])
+            analyzer.fit_all_factors("factors", sample, per_device_batch_size=job["batch"], factor_args=factors)
             analyzer.compute_pairwise_scores(
                 scores_name="scores",
                 factors_name="factors",

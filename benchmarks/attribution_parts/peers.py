@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from spa_bench.errors import UsageError
 from spa_bench.mini import data
 from spa_bench.spa.batches import encode
+from spa_bench.spa_cards import AttributionCard, LoraCard
 from spa_bench.types import Example
 
-PEERS = ("kronfluence-ekfac", "dattri-ekfac", "dattri-datainf")
+PEERS = ("kronfluence-ekfac", "dattri-block", "dattri-datainf")
 _HERE = Path(__file__).resolve().parent
 
 
@@ -45,9 +46,14 @@ def run_peer(
     threads: int,
     batch: int = 16,
     damping: float = 0.1,
+    curvature_examples: int = 0,
+    factors: str = "AB",
     seed: int = 0,
 ) -> Timed:
-    """One library in a fresh process. Raises UsageError with the end of its output when it fails."""
+    """One library in a fresh process; `peer` is one of PEERS, `factors` says which of A and B have a gradient.
+
+    Raises UsageError with the end of its output when it fails.
+    """
     script, _, strategy = peer.partition("-")
     job = {
         "model": str(data.MODEL),
@@ -57,10 +63,40 @@ def run_peer(
         "threads": threads,
         "batch": batch,
         "damping": damping,
+        "curvature_examples": curvature_examples,
+        "factors": factors,
         "seed": seed,
         "strategy": strategy,
     }
     return run_process([python, str(_HERE / f"peer_{script}.py")], job, threads)
+
+
+def run_ours(
+    model: Any,
+    adapters: Sequence[Path | None],
+    pairs: Sequence[Example],
+    queries: Sequence[Example],
+    card: AttributionCard,
+    lora: LoraCard,
+    *,
+    threads: int,
+    seed: int = 0,
+) -> Timed:
+    """Our own scores in a fresh process."""
+    job = {
+        "pairs": [[e.ids, e.head] for e in encode(model, pairs, "pair")],
+        "queries": [[e.ids, e.head] for e in encode(model, queries, "query")],
+        "texts": {
+            "pairs": [[p.prompt, p.completion] for p in pairs],
+            "queries": [[q.prompt, q.completion] for q in queries],
+        },
+        "adapters": [str(a) if a else None for a in adapters],
+        "card": asdict(card),
+        "lora": asdict(lora),
+        "threads": threads,
+        "seed": seed,
+    }
+    return run_process([sys.executable, str(_HERE / "ours.py")], job, threads)
 
 
 def run_process(command: Sequence[str], job: dict[str, Any], threads: int) -> Timed:
@@ -84,9 +120,7 @@ def run_process(command: Sequence[str], job: dict[str, Any], threads: int) -> Ti
         if done.returncode:
             raise UsageError(f"{command[-1]} failed: {done.stderr.strip()[-600:]}")
         with np.load(folder / "out.npz") as found:
-            return Timed(
-                found["scores"], float(found["seconds"]), float(found["megabytes"]), float(found["megabytes_before"])
-            )
+            return Timed(found["scores"], float(found["seconds"]), float(found["megabytes"]), float(found["megabytes_before"]))
 
 
 def has_peers(python: str) -> bool:
@@ -100,7 +134,3 @@ def has_peers(python: str) -> bool:
     except OSError:
         return False
     return done.returncode == 0
-
-
-OURS = [sys.executable, str(_HERE / "ours.py")]
-"""The command that scores with our own code in a fresh process, beside the libraries'."""

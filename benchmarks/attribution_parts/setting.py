@@ -78,6 +78,10 @@ def silent(done: int, total: int) -> None:
     """A progress that nobody hears."""
 
 
+def silent_text(text: str) -> None:
+    """A report that nobody hears."""
+
+
 def digest_of(pairs: Sequence[Example]) -> str:
     """A hash of the pairs, for the keys of caches."""
     text = json.dumps([[p.prompt, p.completion] for p in pairs])

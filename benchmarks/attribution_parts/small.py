@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from attribution_parts.exact import exact_scores, gauss_newton, product_error
+from attribution_parts.exact import DROPPED, exact_scores, gauss_newton, product_error
 from attribution_parts.plain import size_of
 from attribution_parts.setting import RECIPE, Where, digest_of, query_pairs, silent, training_pairs
 from spa_bench.models.stacked_lora import Adapter, read_adapter, write_adapter
@@ -29,8 +27,8 @@ class SmallSetting:
 
     lora: LoraCard
     trained_on: int = 256
-    pairs: int = 48
-    longest: int = 56  # tokens of a pair
+    pairs: int = 32
+    longest: int = 48  # tokens of a pair
     queries: int = 12
     damping: float = 0.1  # times the mean eigenvalue, of a block or of the whole
 
@@ -50,7 +48,6 @@ class Small:
     scores: dict[str, NDArray[np.float64]]
     errors: list[float]  # of the matrix on random vectors
     passes: int
-    seconds: float
 
 
 def small_pairs(model: Any, setting: SmallSetting) -> list[Example]:
@@ -63,26 +60,22 @@ def small_pairs(model: Any, setting: SmallSetting) -> list[Example]:
 def make_small(where: Where, model: Any, setting: SmallSetting, report: Callable[[str], None]) -> Small:
     """Train the adapter, build the matrix and solve, or recall what is there."""
     pairs, queries = small_pairs(model, setting), query_pairs(setting.queries)
-    key = {"setting": setting, "pairs": digest_of(pairs), "queries": digest_of(queries), "torch": torch.__version__}
+    key = {"setting": setting, "dropped": DROPPED, "pairs": digest_of(pairs), "queries": digest_of(queries)}
     folder = where.folder("exact", key)
     adapter = trained_adapter(folder / "adapter", model, setting.lora, setting.trained_on)
     if len(pairs) < setting.pairs:
         raise AssertionError(f"only {len(pairs)} pairs of at most {setting.longest} tokens among {setting.trained_on}")
-    clock = folder / "seconds.txt"
-    begun = time.perf_counter()
-    before = float(clock.read_text()) if clock.exists() else 0.0
     matrix, passes = gauss_newton(model, adapter, pairs, folder, report)
     file = folder / "scores.npz"
     if not file.exists():
         errors = [product_error(model, adapter, pairs, matrix, seed) for seed in range(3)]
         scores = exact_scores(model, adapter, pairs, queries, matrix, setting.damping)
         np.savez(file, errors=errors, **scores)
-        clock.write_text(str(before + time.perf_counter() - begun))
     with np.load(file) as kept:
         scores = {name: kept[name] for name in ("full", "block", "identity")}
         errors = [float(e) for e in kept["errors"]]
     report(f"exact: {size_of(adapter)} parameters, error of the matrix on random vectors {max(errors):.1e}")
-    return Small(adapter, folder, pairs, queries, matrix, scores, errors, passes, float(clock.read_text()))
+    return Small(adapter, folder, pairs, queries, matrix, scores, errors, passes)
 
 
 def trained_adapter(folder: Path, model: Any, lora: LoraCard, count: int) -> Adapter:
