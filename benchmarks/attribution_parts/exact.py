@@ -76,11 +76,12 @@ def _curvatures(model: Any, layers: Any, adapter: Adapter, one: Encoded) -> Tens
 
 
 def _threshold(model: Any, layers: Any, adapter: Adapter, encoded: Sequence[Encoded]) -> float:
-    """The eigenvalue below which directions are dropped."""
+    """The largest eigenvalue whose direction is dropped; 0 where none is."""
     values = torch.cat([torch.linalg.eigvalsh(_curvatures(model, layers, adapter, e)).flatten() for e in encoded])
     values = values.clamp_min(0).sort().values
     share = values.cumsum(0) / values.sum()
-    return float(values[int((share <= DROPPED).sum())])
+    dropped = int((share <= DROPPED).sum())
+    return float(values[dropped - 1]) * (1 + 1e-6) if dropped else 0.0
 
 
 def _tokens(model: Any, layers: Any, adapter: Adapter, one: Encoded, least: float) -> Any:
@@ -89,7 +90,7 @@ def _tokens(model: Any, layers: Any, adapter: Adapter, one: Encoded, least: floa
     first = len(one.ids) - 1 - len(curvatures)
     for place, curvature in enumerate(curvatures):
         values, vectors = torch.linalg.eigh(curvature)
-        directions = (vectors * values.clamp_min(0).sqrt()).T[values >= least].float()
+        directions = (vectors * values.clamp_min(0).sqrt()).T[values > least].float()
         if not len(directions):
             continue
         ids = torch.tensor([one.ids[: first + place + 1]])

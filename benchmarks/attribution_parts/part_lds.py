@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from attribution_parts.peers import PEERS, Timed, run_ours, run_peer
+from attribution_parts.peers import PEERS, Timed, run_ours, run_peer, timed_from
 from attribution_parts.ranks import Interval, bootstrap_lds, reliability, split_half
 from attribution_parts.retrain import Outputs, Retraining, retrain
 from attribution_parts.setting import Where, query_pairs, silent, training_pairs
@@ -106,7 +106,9 @@ def summary(outputs: Outputs, timed: Mapping[str, Timed], libraries: Sequence[st
     single, pairs = bootstrap_lds(scores, outputs)
     best = max(libraries, key=lambda n: single[n].value, default=None)
     return {
-        "lds": {n: asdict(i) | {"seconds": timed[n].seconds, "megabytes": timed[n].megabytes} for n, i in single.items()},
+        "lds": {
+            n: asdict(i) | {"cpu_seconds": timed[n].cpu_seconds, "megabytes": timed[n].megabytes} for n, i in single.items()
+        },
         "ceiling": split_half(outputs),
         "reliability": reliability(outputs),
         "library": best,
@@ -159,7 +161,7 @@ def recalled(folder: Path, key: Mapping[str, Any], work: Callable[[], Timed]) ->
         np.savez(new, **vars(done))
         os.replace(new, file)
     with np.load(file) as kept:
-        return Timed(kept["scores"], *(float(kept[k]) for k in ("seconds", "megabytes", "megabytes_before")))
+        return timed_from(kept)
 
 
 def table(result: Mapping[str, Any]) -> str:
@@ -170,11 +172,11 @@ def table(result: Mapping[str, Any]) -> str:
         f"{result['training_seconds']:.0f} s of training",
         f"ceiling: {result['ceiling']:.3f} (square root of the split-half reliability {result['reliability']:.3f})",
         "",
-        f"{'':44} {'LDS':>6}  95 % interval    seconds    MB",
+        f"{'':44} {'LDS':>6}  95 % interval      CPU s    MB",
     ]
     for name, row in sorted(result["lds"].items(), key=lambda item: -item[1]["value"]):
         interval = f"[{row['low']:.3f}, {row['high']:.3f}]"
-        lines.append(f"{name:44} {row['value']:6.3f}  {interval:16} {row['seconds']:7.1f} {row['megabytes']:5.0f}")
+        lines.append(f"{name:44} {row['value']:6.3f}  {interval:16} {row['cpu_seconds']:7.1f} {row['megabytes']:5.0f}")
     if result["difference"]:
         d = Interval(**result["difference"])
         lines += ["", f"default minus {result['library']}: {d}; floor of the lower end: {result['floor']}"]

@@ -8,7 +8,7 @@ from typing import Any
 
 
 def plot_cost(speed: Mapping[str, Any], to: Path) -> None:
-    """Seconds of the default against the number of examples and of queries, as SVG."""
+    """CPU seconds of the default against the number of examples and of queries, as SVG."""
     figure, (left, right) = _figure(2, (8, 3.2))
     setting = speed["setting"]
     for axis, curve, label, fixed in (
@@ -21,7 +21,7 @@ def plot_cost(speed: Mapping[str, Any], to: Path) -> None:
         axis.set_title(fixed, fontsize=9)
         axis.set_ylim(0)
         axis.set_xlim(0)
-    left.set_ylabel("seconds, one thread")
+    left.set_ylabel("CPU seconds, one thread")
     _save(figure, to)
 
 

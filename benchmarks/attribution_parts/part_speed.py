@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from attribution_parts.part_lds import start_of
+from attribution_parts.part_lds import recalled, start_of
 from attribution_parts.peers import PEERS, Timed, run_ours, run_peer
 from attribution_parts.setting import RECIPE, Where, query_pairs, training_pairs
 from attribution_parts.small import trained_adapter
+from spa_bench import provenance
 from spa_bench.errors import UsageError
 from spa_bench.models.stacked_lora import write_adapter
 from spa_bench.spa_cards import AttributionCard, LoraCard
@@ -44,7 +45,10 @@ def run_speed(
     lissa: Mapping[str, Any] | None = None,
     peers: Sequence[str] = PEERS,
 ) -> dict[str, Any]:
-    """Seconds and megabytes of each contender in each round; curves; lissa's cost from measured products."""
+    """CPU seconds and megabytes of each contender in each round; curves; lissa's cost from measured products.
+
+    Ratios are of CPU seconds: on a machine with other work they move less than the clock's. All start in turn, a round each.
+    """
     pairs, queries = training_pairs(setting.examples), query_pairs(setting.queries)
     places = _adapters(where, model, setting)
     card = AttributionCard()
@@ -66,22 +70,26 @@ def run_speed(
                 contenders[name] = lambda peer=peer, count=count: run_peer(
                     python, peer, model, places["trained"], pairs, queries, threads=where.threads, curvature_examples=count
                 )
+    kept, code = where.folder("speed-times", setting), provenance.source_hash("models", "spa")
     times: dict[str, list[Timed]] = {name: [] for name in contenders}
     order = list(contenders)
     for turn in range(setting.rounds):
         shift = turn % len(order)
         for name in order[shift:] + order[:shift]:
             try:
-                times[name].append(contenders[name]())
-                report(f"speed: {name}: {times[name][-1].seconds:.1f} s, {times[name][-1].megabytes:.0f} MB")
+                key = {"name": name, "turn": turn, "setting": setting, "card": card, "code": code}
+                done = recalled(kept, _plain(key), contenders[name])
+                times[name].append(done)
+                report(f"speed: {name}: {done.cpu_seconds:.1f} CPU s, {done.seconds:.1f} s, {done.megabytes:.0f} MB")
             except UsageError as error:
                 report(f"speed: {name}: {error}")
-    seconds = {name: [t.seconds for t in found] for name, found in times.items() if found}
+    seconds = {name: [t.cpu_seconds for t in found] for name, found in times.items() if found}
     result: dict[str, Any] = {
-        "seconds": seconds,
+        "cpu_seconds": seconds,
+        "seconds": {name: [t.seconds for t in found] for name, found in times.items() if found},
         "megabytes": {name: max(t.megabytes for t in found) for name, found in times.items() if found},
-        "curve_n": {n: ours(card, default, n, setting.queries)().seconds for n in setting.grid_examples},
-        "curve_m": {m: ours(card, default, setting.examples // 2, m)().seconds for m in setting.grid_queries},
+        "curve_n": {n: ours(card, default, n, setting.queries)().cpu_seconds for n in setting.grid_examples},
+        "curve_m": {m: ours(card, default, setting.examples // 2, m)().cpu_seconds for m in setting.grid_queries},
         "setting": asdict(setting),
         "default": asdict(card),
     }
@@ -89,6 +97,10 @@ def run_speed(
     result["lissa"] = _lissa(ours, places["trained"], setting, lissa, statistics.median(seconds["default"]))
     result["ratios"] = ratios(seconds)
     return result
+
+
+def _plain(key: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: asdict(v) if is_dataclass(v) and not isinstance(v, type) else v for k, v in key.items()}
 
 
 def ratios(seconds: Mapping[str, Sequence[float]]) -> dict[str, float]:
@@ -123,11 +135,11 @@ def _lissa(
     card = AttributionCard(curvature="lissa", curvature_examples=64, scale=1e9, damping=1.0, damping_kind="absolute")
     for name, one in settings.items():
         few, many = (
-            ours(replace(card, depth=d, lissa_batch=one["batch"]), [adapter], 64, setting.queries)().seconds for d in (1, 4)
+            ours(replace(card, depth=d, lissa_batch=one["batch"]), [adapter], 64, setting.queries)().cpu_seconds for d in (1, 4)
         )
         product = max((many - few) / 3, 1e-9)
         total = product * one["depth"] * one["repeats"]
-        found[name] = {**one, "product_seconds": product, "seconds": total, "ratio": total / default_seconds}
+        found[name] = {**one, "product_cpu_seconds": product, "cpu_seconds": total, "ratio": total / default_seconds}
     return found
 
 
@@ -138,14 +150,14 @@ def table(result: Mapping[str, Any]) -> str:
         f"N = {s['examples']}, M = {s['queries']}, rank {s['lora']['rank']}; each contender in a fresh process, in turn, "
         f"{s['rounds']} rounds",
         "",
-        f"{'':56} {'seconds':>8} {'MB':>6}  {'it / default':>12}",
+        f"{'':56} {'CPU s':>8} {'MB':>6}  {'it / default':>12}",
     ]
-    for name, found in result["seconds"].items():
+    for name, found in result["cpu_seconds"].items():
         line = f"{name:56} {statistics.median(found):8.1f} {result['megabytes'][name]:6.0f}"
         lines.append(line if name == "default" else f"{line}  {result['ratios'][name]:12.2f}")
     for name, one in result["lissa"].items():
         what = f"lissa, {name}: depth {one['depth']} x {one['repeats']}, batch {one['batch']} (extrapolated)"
-        lines.append(f"{what:56} {one['seconds']:8.0f} {'':6}  {one['ratio']:12.1f}")
-    lines += ["", "seconds against N: " + ", ".join(f"{n}: {t:.1f}" for n, t in result["curve_n"].items())]
-    lines += ["seconds against M: " + ", ".join(f"{m}: {t:.1f}" for m, t in result["curve_m"].items())]
+        lines.append(f"{what:56} {one['cpu_seconds']:8.0f} {'':6}  {one['ratio']:12.1f}")
+    lines += ["", "CPU seconds against N: " + ", ".join(f"{n}: {t:.1f}" for n, t in result["curve_n"].items())]
+    lines += ["CPU seconds against M: " + ", ".join(f"{m}: {t:.1f}" for m, t in result["curve_m"].items())]
     return "\n".join(lines)

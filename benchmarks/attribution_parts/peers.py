@@ -7,8 +7,8 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +27,13 @@ _HERE = Path(__file__).resolve().parent
 
 @dataclass(frozen=True)
 class Timed:
-    """Scores (pairs, queries) with what they cost: seconds without start-up, peak memory of the whole process in MB."""
+    """Scores (pairs, queries) with what they cost, start-up and loading not counted."""
 
     scores: NDArray[np.float32]
-    seconds: float
-    megabytes: float
-    megabytes_before: float
+    seconds: float  # by the clock
+    cpu_seconds: float  # of all threads: what other work on the machine changes least
+    megabytes: float  # peak of the whole process
+    megabytes_before: float  # peak before the work, with the model loaded
 
 
 def run_peer(
@@ -120,7 +121,12 @@ def run_process(command: Sequence[str], job: dict[str, Any], threads: int) -> Ti
         if done.returncode:
             raise UsageError(f"{command[-1]} failed: {done.stderr.strip()[-600:]}")
         with np.load(folder / "out.npz") as found:
-            return Timed(found["scores"], float(found["seconds"]), float(found["megabytes"]), float(found["megabytes_before"]))
+            return timed_from(found)
+
+
+def timed_from(kept: Mapping[str, Any]) -> Timed:
+    """What an .npz file of these fields holds."""
+    return Timed(kept["scores"], *(float(kept[f.name]) for f in fields(Timed)[1:]))
 
 
 def has_peers(python: str) -> bool:
