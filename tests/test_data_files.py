@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import pytest
 
 from doubles import SANDBOX, Call, InProcessJudge, sampler_card
 from spa_bench.spa.data import files_of, named
-from spa_bench.spa_cards import DataCard
+from spa_bench.spa_cards import ColumnsCard, DataCard
 from spa_bench.store import group_hash, open_run
 
 CARD = """
@@ -80,12 +80,17 @@ def spec_of(path: Path) -> dict[str, Any]:
         ("pairs.json", "sample:5", ("pairs.json", "sample:5")),
         ("a/mini", "a/sample", ("./mini", "./sample")),  # files, though they are called so
         ("a/sample", "a/sample:2", ("sample", "./sample:2")),
+        ("hub:some/name:test", "hub:some/name", ("hub:some/name:test", "hub:some/name")),  # no paths
+        ("a/code", "code", ("code", "code")),
+        ("a/hub:x", "a/text", ("./hub:x", "./text")),
     ],
 )
 def test_a_file_is_named_without_its_folder_and_stays_a_file(examples: str, queries: str, names: tuple[str, str]):
     data = DataCard(examples, queries)
     assert named(data) == DataCard(*names)
     assert named(named(data)) == named(data)
+    more = replace(data, columns=ColumnsCard(prompt="q"), template="plain", duplicates="drop")
+    assert named(more) == replace(more, examples=names[0], queries=names[1])
     card = sampler_card(members=2, adapters="parts", data=data)
     assert files_of(card).keys() == files_of(replace(card, data=named(data))).keys()
 
@@ -98,6 +103,7 @@ def test_the_files_of_a_sampler_are_those_that_it_is_trained_with(
     found = files_of(sampler_card(adapters=adapters, data=DataCard("a.json", "sub/../b.json")))
     assert found == {what: str(tmp_path / name) for what, name in zip(files, ("a.json", "b.json"), strict=False)}
     assert files_of(sampler_card(adapters=adapters, data=DataCard())) == {}
+    assert files_of(sampler_card(adapters=adapters, data=DataCard("hub:a/b", "text"))) == {}
 
 
 # the spec ------------------------------------------------------------------------------------------------------------
@@ -109,7 +115,7 @@ def test_the_same_pairs_under_other_paths_are_the_same_run(
     assert str(tmp_path / "here") not in (folder / "spec.json").read_text()
     data = spec_of(folder)["data"]
     assert (data["examples"], data["examples_n"], data["queries"], data["queries_n"]) == ("pairs.jsonl", 8, "queries.jsonl", 3)
-    assert spec_of(folder)["sampler"]["data"] == {"examples": "pairs.jsonl", "queries": "queries.jsonl"}
+    assert spec_of(folder)["sampler"]["data"] == asdict(DataCard("pairs.jsonl", "queries.jsonl"))
     here, there = tmp_path / "here", shutil.copytree(tmp_path / "here", tmp_path / "there")
     kept = json.loads((folder / "data_files.json").read_text())
     assert (kept["examples"], kept["queries"]) == (str(here / "pairs.jsonl"), str(here / "queries.jsonl"))
@@ -200,3 +206,23 @@ def test_a_place_of_what_was_in_no_file_is_refused(run: Call, call: Call, sandbo
     sampled = made(run, tmp_path, "--sampler", card, "--data", file)
     error = again(call, sampled, tmp_path / "out", "--queries", file).error()
     assert error == f"--queries plays no part: {sampled} was made with no queries from a file"
+
+
+def test_a_run_on_data_of_the_hub_is_repeated_unless_the_hub_has_changed(
+    run: Call, call: Call, sandbox: InProcessJudge, card: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    import datasets
+
+    held = [{"instruction": f"Add {i}.", "output": f"    return {i}"} for i in range(8)]
+    monkeypatch.setattr(datasets, "load_dataset", lambda name, *, split: {("some/set", "train"): held}[name, split])
+    folder = made(run, tmp_path, "--sampler", card, "--data", "hub:some/set")
+    assert spec_of(folder)["data"]["examples"] == "hub:some/set"
+    assert not (folder / "data_files.json").exists()
+    done = again(call, folder, tmp_path / "out")
+    assert "spec: the same" in done.out, done.err
+    held[3]["output"] = "    return 4"
+    error = again(call, folder, tmp_path / "out").error()
+    assert error.startswith("hub:some/set holds other examples now (hash ")
+    assert error.endswith("the hub has changed, and this run cannot be repeated from it")
+    error = again(call, folder, tmp_path / "out", "--data", tmp_path / "x.jsonl").error()
+    assert error == f"--data plays no part: {folder} was made with no examples from a file"

@@ -13,7 +13,7 @@ FIELDS = {
     "Member": ["name", "adapter", "decoding"],
     "Problem": ["id", "prompt", "reference", "tests", "entry_point", "tags", "suites", "choices"],
     "CallSuite": ["name", "inputs", "oracle", "atol", "identity"],
-    "Example": ["prompt", "completion"],
+    "Example": ["prompt", "completion", "ending"],
     "Request": ["problem_id", "member", "draw", "kind", "prompt", "decoding", "seed", "continuation", "messages"],
     "Completion": ["key", "text", "tokens", "finish", "seed", "failure", "spent", "whole"],
     "Record": ["problem", "member", "draw", "raw", "graded", "finish", "tokens", "seed", "whole", "failure", "spent"],

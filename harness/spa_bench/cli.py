@@ -71,7 +71,7 @@ def _run(a: argparse.Namespace) -> None:
     from spa_bench.loading import load_embedder, load_model
     from spa_bench.run import Job, check_draws, check_model, generate, grade, load_task
     from spa_bench.sandbox import choose
-    from spa_bench.spa.data import load_examples, load_queries
+    from spa_bench.spa.training_data import read_sources
 
     seeds, workers, price = seeds_of(a), workers_of(a), price_of(a)
     check_limit(a.limit)
@@ -88,10 +88,7 @@ def _run(a: argparse.Namespace) -> None:
     if a.n is None and n % card.members:
         n = card.members
     check_draws(card, n)
-    if card.adapters != "none":  # read here for their errors alone, before anything is said
-        examples = load_examples(card.data.examples)
-        if card.adapters == "parts":
-            load_queries(card.data.queries, examples, seeds[0])
+    read_sources(card)  # for their errors alone, before anything is said
     noise = {"auto": None, "yes": True, "no": False}[a.noise_floor]
     # before anything is computed: it may not be there
     sandbox = a.sandbox or "bwrap" if a.until == "generate" else choose(a.sandbox, task_card.packages).name

@@ -13,8 +13,8 @@ from spa_bench.errors import UsageError
 from spa_bench.options import EMBEDDED
 from spa_bench.rerun import sampler_card
 from spa_bench.run import Job, load_task
-from spa_bench.spa.data import files_of
-from spa_bench.spa.stages import load_data
+from spa_bench.spa.data import files_of, hubs_of
+from spa_bench.spa.training_data import load_data
 from spa_bench.spa_cards import DataCard
 from spa_bench.store import DATA_FILES, TASK_FILE, RunFolder
 
@@ -103,11 +103,17 @@ def job_of(folder: RunFolder, task_file: Path | None = None, *, data: Path | Non
 
 
 def check_data(folder: RunFolder, job: Job, model: Model) -> None:
-    """Raises UsageError when the files of `job` hold other pairs than those that the run was made with."""
-    files, stored = files_of(job.placed), folder.spec["data"]
-    if not files:
+    """Raises UsageError when the files of `job`, or the hub, hold other pairs than those that the run was made with."""
+    files, hubs, stored = files_of(job.placed), hubs_of(job.placed), folder.spec["data"]
+    if not files and not hubs:
         return
     here = load_data(job.placed, model, job.seed).describe(job.sampler)
+    for what, name in hubs.items():
+        if here[f"{what}_hash"] != stored[f"{what}_hash"]:
+            raise UsageError(
+                f"{name} holds other {what} now (hash {here[f'{what}_hash']}) than {folder.path} was made with "
+                f"({stored[f'{what}_hash']}); the hub has changed, and this run cannot be repeated from it"
+            )
     for what, file in files.items():
         if here[f"{what}_hash"] != stored[f"{what}_hash"]:
             raise UsageError(

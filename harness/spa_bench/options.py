@@ -101,10 +101,15 @@ def _run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--limit", type=int, metavar="L", help="only the first L problems")
     parser.add_argument(
         "--data",
-        metavar="FILE",
-        help="training pairs instead of the card's; queries become 48 of them unless --queries is given",
+        metavar="SOURCE",
+        help="training pairs instead of the card's: a .jsonl, .json or .parquet file, or hub:NAME or hub:NAME:SPLIT; queries "
+        "become 48 of them unless --queries is given (docs/data.md)",
     )
-    parser.add_argument("--queries", metavar="FILE", help="attribution queries instead of the card's")
+    parser.add_argument(
+        "--queries",
+        metavar="SOURCE",
+        help="attribution queries instead of the card's: code or text (ours), a source as --data, sample or sample:M",
+    )
     _settings(parser, "override a card's key, e.g. lora.steps=100 or task.seconds=5")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--dtype", default="auto", help="auto, float32, bfloat16 or float16")

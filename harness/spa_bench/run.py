@@ -27,7 +27,8 @@ from spa_bench.registry import beside, load
 from spa_bench.samplers.base import Sampler
 from spa_bench.sandbox import choose
 from spa_bench.spa.data import files_of, named
-from spa_bench.spa.stages import Stages, TrainingData, default_cache, load_data
+from spa_bench.spa.stages import Stages, default_cache
+from spa_bench.spa.training_data import TrainingData, load_data
 from spa_bench.spa_cards import DataCard
 from spa_bench.spread import measure_divergence, measure_noise
 from spa_bench.store import ADDED, DATA_FILES, TASK_FILE, TIMINGS, RunFolder, create
@@ -135,11 +136,8 @@ def generate(
         folder.write_json(TASK_FILE, {"file": str(Path(job.task.file).resolve())})
     if files := files_of(job.placed):
         folder.write_json(DATA_FILES, files)
-    if data.skipped:
-        console.note(
-            f"{data.skipped} of {data.skipped + len(data.examples)} training pairs "
-            f"do not fit the context of {model.context} tokens and are left out"
-        )
+    for line in data.notes(job.sampler):
+        console.note(line)
     with folder.locked(), timed(folder, console, spec.numerics, price):
         prompts = task.prompts(job.limit)
         place = {p.problem_id: i for i, p in enumerate(prompts)}

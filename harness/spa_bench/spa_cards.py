@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, fields
 from spa_bench.errors import CardError
 from spa_bench.registry import TABLES, did_you_mean
 
+DAMPINGS = ("relative", "absolute")
 CURVATURES = ("identity", "cosine", "fisher", "datainf", "ekfac", "lissa")
 FEATURES = ("lora", "projection", "core")
 CORES = ("random", "pca", "adapter")
@@ -43,9 +44,9 @@ class AttributionCard:
     """How examples are scored against queries; each method reads what concerns it."""
 
     method: str = "influence"  # influence, bm25, embedding or random
-    curvature: str = "ekfac"  # influence: identity, cosine, fisher, datainf, ekfac or lissa
-    damping: float = 0.1  # influence: times the mean eigenvalue of the curvature (of each block where it has blocks)
-    damping_kind: str = "relative"  # or absolute: `damping` is what is added, as in the paper
+    curvature: str = "fisher"  # influence: identity, cosine, fisher, datainf, ekfac or lissa
+    damping: float = 0.1  # influence: what is added to the curvature's eigenvalues, as damping_kind says
+    damping_kind: str = "relative"  # to the mean eigenvalue (datainf, ekfac: of each block), or absolute, as it is
     features: str = "lora"  # influence: lora (the adapter's gradient), projection (of that), core (LoGra)
     dimensions: int = 0  # projection: numbers an example (0: 4096); core: k of its k x k numbers a module (0: 16)
     core: str = "random"  # core: what projects a layer's input and output gradient: random, pca, adapter
@@ -82,8 +83,8 @@ class LoraCard:
     targets: str | tuple[str, ...] = "all-linear"  # or the last names of linear layers: ["q_proj", "v_proj"]
     steps: int = 24  # optimiser steps for each adapter; 0: `epochs` says
     epochs: float = 0.0  # passes over the adapter's own part, where steps = 0
-    batch: int = 16  # examples (or packs) of one forward and backward pass
-    accumulation: int = 1  # such batches a step
+    batch: int = 16  # most examples of one forward and backward pass
+    accumulation: int = 1  # such batches a step: the step has batch x accumulation examples
     learning_rate: float = 2e-3
     schedule: str = "cosine"  # cosine, linear or constant, after the warm-up
     warmup: int = 2  # steps
@@ -91,8 +92,8 @@ class LoraCard:
     clip: float = 1.0  # gradient norm of one member
     loss: str = "completion"  # which tokens count: completion, or all
     length: int = 0  # most tokens of a row; 0: the model's context
-    packing: bool = False  # several pairs in one row, each blind to the others
-    precision: str = "float32"  # of the activations: float32 or bfloat16; factors and moments stay float32
+    packing: bool = False  # several pairs in one row, each blind to the others: the same training in fewer columns
+    precision: str = "float32"  # bfloat16: activations in that by autocast; factors and moments stay float32
     gradient_checkpointing: bool = False  # compute activations twice instead of keeping them
     together: int = 0  # members trained in one stacked pass; 0: as many as memory holds
 
@@ -116,6 +117,8 @@ def check(where: str, *, data: DataCard, attribution: AttributionCard, partition
     """Raises CardError for the first value that cannot be; `where` names the card."""
     one_of(where, "data.template", data.template, ("auto", "plain", "alpaca", "chat"))
     one_of(where, "data.duplicates", data.duplicates, ("keep", "drop", "refuse"))
+    if data.columns.messages and data.columns != ColumnsCard(messages=data.columns.messages):
+        raise CardError(f"{where}: data.columns.messages takes the place of prompt, input and completion: name it alone")
     _attribution(where, attribution)
     one_of(where, "partition.method", partition.method, tuple(TABLES["partition"]))
     one_of(where, "partition.scale", partition.scale, ("zscore", "rank", "none"))
@@ -130,7 +133,7 @@ def check(where: str, *, data: DataCard, attribution: AttributionCard, partition
 def _attribution(where: str, card: AttributionCard) -> None:
     one_of(where, "attribution.method", card.method, tuple(TABLES["attribution"]))
     one_of(where, "attribution.curvature", card.curvature, CURVATURES)
-    one_of(where, "attribution.damping_kind", card.damping_kind, ("relative", "absolute"))
+    one_of(where, "attribution.damping_kind", card.damping_kind, DAMPINGS)
     one_of(where, "attribution.features", card.features, FEATURES)
     one_of(where, "attribution.core", card.core, CORES)
     one_of(where, "attribution.variant", card.variant, ("plus", "okapi"))

@@ -78,6 +78,7 @@ class Example:
 
     prompt: str
     completion: str
+    ending: str | None = None  # after a chat prompt: what the template puts behind an answer; None: no chat
 
 
 class Key(NamedTuple):

@@ -109,7 +109,7 @@ def test_the_base_is_untouched(tiny_model: HFModel):
 @pytest.mark.parametrize(
     "change",
     [{"learning_rate": 1e-3}, {"batch": 2}, {"steps": 5}, {"weight_decay": 5.0}, {"clip": 1e-9}, {"warmup": 5}, {"alpha": 60.0},
-     {"schedule": "constant"}],
+     {"schedule": "constant"}, {"dropout": 0.2}, {"accumulation": 2}],
     ids=lambda change: next(iter(change)),
 )  # fmt: skip
 def test_every_setting_matters(tiny_model: HFModel, change: dict[str, object]):
@@ -143,6 +143,11 @@ def test_a_loss_that_is_not_finite_names_adapter_step_and_remedy(tiny_model: HFM
     wild = replace(CARD, alpha=1e15, learning_rate=1e25, warmup=0)  # alpha x B overflows after the first step
     with pytest.raises(DataError, match=r"the loss of adapter 0 is not finite at step 1; lower lora\.learning_rate"):
         train(tiny_model, [PAIRS], [0], wild)
+
+
+def test_a_gradient_that_is_not_finite_names_adapter_step_and_remedy(tiny_model: HFModel):
+    with pytest.raises(DataError, match=r"the gradient of adapter 0 is not finite at step 0; lower lora\.learning_rate"):
+        train(tiny_model, [PAIRS], [0], replace(CARD, alpha=1e30))  # B = 0, so the loss is that of the base
 
 
 def test_an_example_that_does_not_fit_the_context_is_named(tiny_model: HFModel):

@@ -56,24 +56,27 @@ def test_code_alpaca_is_read_whole(data: Path):
         ("x.jsonl", '{"prompt": "a", "completion": "b"}\n{"prompt"\n', r"x\.jsonl, line 2 is not valid JSON"),
         (
             "x.jsonl",
-            '\n{"prompt": "a"}\n',
-            r"x\.jsonl, line 2: needs prompt and completion, or instruction and output; it has prompt",
+            '\n{"prompt": "a", "n": 1}\n',
+            r"x\.jsonl, line 2: no shape that is known; it has the columns prompt, n; name two of them with data\.columns",
         ),
-        ("x.jsonl", "{}", r"line 1: needs .*; it has no keys"),
+        ("x.jsonl", "{}", r"line 1: no shape that is known; it has no columns"),
         ("x.jsonl", "[1]", r"line 1: expected an object, got list"),
-        ("x.jsonl", '{"prompt": 1, "completion": "b"}', r"line 1: prompt and completion must be text"),
-        ("x.jsonl", '{"prompt": "a", "completion": " \\n"}', r"line 1: .*the completion not empty"),
-        ("x.jsonl", '{"instruction": "a", "output": null}', r"line 1: prompt and completion must be text"),
+        ("x.jsonl", '{"prompt": 1, "completion": "b"}', r"line 1: column 'prompt' must be text; got int"),
+        ("x.jsonl", '{"prompt": "a", "completion": " \\n"}', r"line 1: column 'completion' is empty; give it a text or remove"),
+        ("x.jsonl", '{"instruction": "a", "output": null}', r"line 1: column 'output' must be text; got NoneType"),
         ("x.jsonl", " \n", r"x\.jsonl holds no examples"),
         ("x.json", "[]", r"x\.json holds no examples"),
         ("x.json", "[", r"x\.json is not valid JSON"),
         ("x.json", "{}", r"x\.json must hold a list of rows; got dict"),
-        ("x.json", [{"prompt": "a", "completion": "b"}, {"output": "b"}], r"x\.json, row 2: needs"),
+        ("x.json", [{"prompt": "a", "completion": "b"}, {"output": "b"}], r"x\.json, row 2: no shape"),
     ],
 )
 def test_a_bad_row_is_an_error_that_names_its_place(tmp_path: Path, name: str, content: object, message: str):
+    path = write(tmp_path, content, name)
     with pytest.raises(DataError, match=message):
-        read_pairs(write(tmp_path, content, name))
+        read_pairs(path)
+    with pytest.raises(DataError, match=message):
+        load_queries(str(path), SET, 0)
 
 
 def test_a_missing_file_is_named(tmp_path: Path):
@@ -102,8 +105,16 @@ def test_sampled_queries_are_distinct_examples_fixed_by_the_seed():
 
 @pytest.mark.parametrize("source", ["sample:0", "sample:21", "sample:x", "sample:", "sample:-1"])
 def test_a_sample_that_the_set_cannot_give_is_refused(source: str):
-    with pytest.raises(DataError, match=rf"data\.queries is '{source}': sample:M takes M examples of the set, 1 to 20"):
+    with pytest.raises(
+        DataError, match=rf"data\.queries is '{source}': sample:M takes M different examples of the set, 1 to 20"
+    ):
         load_queries(source, SET, 0)
+
+
+def test_an_example_that_is_there_twice_is_one_query_at_most():
+    assert len(set(load_queries("sample:3", [*SET[:3], *SET[:3]], 0))) == 3
+    with pytest.raises(DataError, match="1 to 3"):
+        load_queries("sample:4", [*SET[:3], *SET[:3]], 0)
 
 
 def test_queries_may_come_from_a_file(tmp_path: Path):
@@ -114,7 +125,15 @@ def test_queries_may_come_from_a_file(tmp_path: Path):
 def test_the_hash_depends_on_every_text_and_on_the_order():
     hashes = {
         hash_examples(s)
-        for s in ([], SET, SET[::-1], SET[:-1], [*SET[:-1], Example("p19", "c")], [Example("p0c0", ""), *SET[1:]])
+        for s in (
+            [],
+            SET,
+            SET[::-1],
+            SET[:-1],
+            [*SET[:-1], Example("p19", "c")],
+            [Example("p0c0", ""), *SET[1:]],
+            [Example("p0", "c0", ""), *SET[1:]],
+        )
     }
-    assert len(hashes) == 6
+    assert len(hashes) == 7
     assert hash_examples(list(SET)) == hash_examples(SET)

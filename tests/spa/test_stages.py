@@ -9,11 +9,11 @@ import pytest
 
 from doubles import Lines, sampler_card
 from spa_bench.cards import DecodingCard, SamplerCard
-from spa_bench.errors import DataError
 from spa_bench.models.hf import HFModel
 from spa_bench.spa import stages
-from spa_bench.spa.stages import Stages, TrainingData, default_cache, load_data
-from spa_bench.spa_cards import AttributionCard, DataCard, LoraCard, PartitionCard
+from spa_bench.spa.stages import Stages, default_cache
+from spa_bench.spa.training_data import TrainingData
+from spa_bench.spa_cards import AttributionCard, LoraCard, PartitionCard
 from spa_bench.types import Example
 
 PAIRS = [Example(f"def f{i}(nums):\n", f"    return sum(nums[{i}:])\n") for i in range(12)]
@@ -198,45 +198,6 @@ def test_the_cache_is_where_the_variable_says(monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path / "c"))
     assert default_cache() == tmp_path / "c" / ".cache" / "spa-bench" / "stages"
-
-
-# data ----------------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> str:
-    rows = [{"prompt": e.prompt, "completion": e.completion} for e in PAIRS] + [{"prompt": "1" * 1020, "completion": "12345"}]
-    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
-    return str(tmp_path / "pairs.jsonl")
-
-
-def test_pairs_that_do_not_fit_the_context_are_left_out_and_counted(tiny_model: HFModel, file: str):
-    card = replace(CARD, data=DataCard(file, "sample:5"))
-    found = load_data(card, tiny_model, 0)
-    assert (found.examples, len(found.queries), found.skipped) == (PAIRS, 5, 1)
-    assert found.describe(card)["skipped_too_long"] == 1
-
-
-def test_a_sampler_without_adapters_needs_no_data(tiny_model: HFModel):
-    assert load_data(sampler_card(data=DataCard("nowhere.jsonl")), tiny_model, 0) == TrainingData([], [], 0)
-
-
-def test_one_adapter_on_all_data_needs_no_queries(tiny_model: HFModel, file: str):
-    card = sampler_card(adapters="all", data=DataCard(file, "nowhere.jsonl"))
-    assert load_data(card, tiny_model, 0).queries == []
-
-
-def test_fewer_queries_than_members_are_refused(tiny_model: HFModel, file: str):
-    card = replace(CARD, members=4, data=DataCard(file, "sample:3"))
-    with pytest.raises(DataError, match=r"4 members need at least 4 queries that fit the context; 3 of 'sample:3' do"):
-        load_data(card, tiny_model, 0)
-
-
-def test_data_of_which_nothing_fits_is_refused(tiny_model: HFModel, tmp_path: Path):
-    path = tmp_path / "long.jsonl"
-    path.write_text(json.dumps({"prompt": "1" * 1020, "completion": "12345"}))
-    with pytest.raises(DataError, match=r"none of the 1 examples in .*long\.jsonl' fits the model's context of 1024 tokens"):
-        load_data(replace(CARD, data=DataCard(str(path), "sample:1")), tiny_model, 0)
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "remove", "key"])

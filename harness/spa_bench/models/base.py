@@ -98,6 +98,25 @@ class PairEncoder(Protocol):
         ...
 
 
+class ChatTrainable(Protocol):
+    """What training on chats needs of a model beside ChatModel: see spa_bench.spa.data.templates."""
+
+    def as_chat(self, messages: Sequence[tuple[str, str]]) -> tuple[str, str]:
+        """(text that the answer to `messages` follows when the model is asked, text that the template puts behind an answer).
+
+        Raises ModelError when there is no chat template, or it refuses the messages.
+        """
+        ...
+
+    def encode_chat(self, prompt: str, completion: str, ending: str) -> tuple[list[int], list[int]]:
+        """Token ids of a prompt and of its completion, both of as_chat: no special tokens but those in the texts.
+
+        The completion goes on to the first token of `ending` that ends an answer in generation; where none does, it gets the
+        end token instead, as encode_pair has it.
+        """
+        ...
+
+
 class LoraTrainable(Protocol):
     """What SPA needs from a model besides answers: see spa_bench.spa."""
 

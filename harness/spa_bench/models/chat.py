@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import datetime
+from collections.abc import Container, Sequence
 from typing import Any
 
 from spa_bench.errors import ModelError
+
+_DAY = datetime.datetime(2024, 7, 26)  # Llama's templates fall back on it too
+_CODES = "YymdBbeAaHMSjI"  # of strftime
+_ANSWER = "ANSWER-0c7f"  # stands for an answer where the template's own text is looked for
 
 
 def check_template(tokenizer: Any, model: str) -> None:
@@ -23,12 +28,44 @@ def chat_text(tokenizer: Any, model: str, messages: Sequence[tuple[str, str]]) -
     The template writes the special tokens too: encode the text without adding any. Raises ModelError when there is no
     template, or when it refuses the messages (some know no system role).
     """
+    return _rendered(tokenizer, model, messages, answered=False)
+
+
+def chat_ending(tokenizer: Any, model: str) -> str:
+    """What the tokenizer's template writes behind an answer that is the last turn. Raises ModelError as chat_text."""
+    whole = _rendered(tokenizer, model, [("user", "Hello"), ("assistant", _ANSWER)], answered=True)
+    return whole.rpartition(_ANSWER)[2] if _ANSWER in whole else ""
+
+
+def up_to_end(ending: Sequence[int], answer: Sequence[int], ends: Container[int]) -> list[int]:
+    """The tokens of an `answer`, which closes with those of `ending`, up to the first of these that is in `ends`; else none.
+
+    The first tokens of `ending` may look otherwise at the end of `answer`, where they merge with what is before them, but not
+    those from an end token on, which is one of its own.
+    """
+    first = next((i for i, token in enumerate(ending) if token in ends), None)
+    return [] if first is None else list(answer[: len(answer) - (len(ending) - first - 1)])
+
+
+def _rendered(tokenizer: Any, model: str, messages: Sequence[tuple[str, str]], *, answered: bool) -> str:
     check_template(tokenizer, model)
     from jinja2 import TemplateError
 
     turns = [{"role": role, "content": text} for role, text in messages]
+    template = _on_one_day(tokenizer.get_chat_template())
     try:
-        text: str = tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
+        text: str = tokenizer.apply_chat_template(
+            turns, chat_template=template, add_generation_prompt=not answered, tokenize=False
+        )
     except TemplateError as error:
         raise ModelError(f"the chat template of model {model!r} refuses the messages: {error}") from error
     return text
+
+
+def _on_one_day(template: str) -> str:
+    """`template` with a fixed date for today's: the text must not depend on the day of the run."""
+    if "strftime_now" not in template:
+        return template
+    # the library's own function is a global of the template, which a macro of that name hides
+    filled = "".join(f" | replace('%{code}', '{_DAY.strftime('%' + code)}')" for code in _CODES)
+    return f"{{%- macro strftime_now(format) -%}}{{{{ format{filled} }}}}{{%- endmacro -%}}" + template

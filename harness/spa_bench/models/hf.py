@@ -20,12 +20,12 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from spa_bench.errors import ModelError, UsageError
+from spa_bench.errors import UsageError
 from spa_bench.interrupt import pause_point
 from spa_bench.models import stacked_lora
 from spa_bench.models.base import Beams
 from spa_bench.models.beams import Beam, BeamSearch
-from spa_bench.models.chat import chat_text, check_template
+from spa_bench.models.chat import chat_ending, chat_text, check_template, up_to_end
 from spa_bench.models.failures import broken, no_room, out_of_memory, within_memory
 from spa_bench.models.hf_beams import Decoder, Searched
 from spa_bench.models.kv_cache import attends_to_all
@@ -112,8 +112,7 @@ class HFModel:
         """
         if not request.messages:
             return self.encode_prompt(request.prompt)
-        text = chat_text(self._tokenizer, self.name, request.messages)
-        return cast("list[int]", self._tokenizer(text, add_special_tokens=False)["input_ids"]) or [self._end_token]
+        return self._ids(chat_text(self._tokenizer, self.name, request.messages)) or [self._end_token]
 
     def check_chat(self) -> None:
         """See ChatModel.check_chat."""
@@ -121,8 +120,24 @@ class HFModel:
 
     def encode_pair(self, prompt: str, completion: str) -> tuple[list[int], list[int]]:
         """Ids of a prompt and of its completion with the end token, encoded apart as in generation."""
-        tail = cast("list[int]", self._tokenizer(completion, add_special_tokens=False)["input_ids"])
-        return self.encode_prompt(prompt), [*tail, self._end_token]
+        return self.encode_prompt(prompt), [*self._ids(completion), self._end_token]
+
+    def as_chat(self, messages: Sequence[tuple[str, str]]) -> tuple[str, str]:
+        """See ChatTrainable.as_chat."""
+        return chat_text(self._tokenizer, self.name, messages), self._ending
+
+    def encode_chat(self, prompt: str, completion: str, ending: str) -> tuple[list[int], list[int]]:
+        """See ChatTrainable.encode_chat."""
+        closing = up_to_end(self._ids(ending), self._ids(completion + ending), self._end)
+        return self._ids(prompt) or [self._end_token], closing or [*self._ids(completion), self._end_token]
+
+    @cached_property
+    def _ending(self) -> str:
+        return chat_ending(self._tokenizer, self.name)
+
+    def _ids(self, text: str) -> list[int]:
+        """Token ids of `text` alone, no special tokens around it."""
+        return cast("list[int]", self._tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def _text(self, before: Sequence[int], new: Sequence[int]) -> str:
         """What the tokens `new` add behind the last of the tokens `before`."""
@@ -299,7 +314,7 @@ class HFModel:
         unknown = [p for p in touched if p not in self._layers]
         if unknown:
             for path in unknown:
-                _check_linear(self.network, path)
+                stacked_lora.check_linear(self.network, path)
             self._layers.update(stacked_lora.attach(self.network, unknown))
         down, up = stacked_lora.stack(adapters, self._layers, dtype=self._dtype, device=self._device)
         return stacked_lora.use_factors(self._layers, down, up)
@@ -365,17 +380,6 @@ class HFModel:
                 tokens = np.arange(len(pair[1])), np.array(pair[1])
                 greedy = bool((logprobs[0].argmax(-1) == tokens[1]).all())
                 yield request, float(logprobs[0][tokens].astype(np.float64).sum()), greedy
-
-
-def _check_linear(network: nn.Module, path: str) -> None:
-    try:
-        module = network.get_submodule(path)
-    except AttributeError:
-        module = None
-    if not isinstance(module, nn.Linear | StackedLinear):
-        raise ModelError(
-            f"the adapter changes {path!r}, which is no linear layer of this model; was it made for another model?"
-        )
 
 
 def _read_adapter(folder: Path) -> Adapter:

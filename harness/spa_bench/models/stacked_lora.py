@@ -258,3 +258,15 @@ def read_adapter(folder: Path) -> Adapter:
             )
         factors[match[1]] = (tensors[low], tensors[high])
     return Adapter(factors, rank, alpha)
+
+
+def check_linear(network: nn.Module, path: str) -> None:
+    """Raises ModelError unless the module at `path` is a linear layer."""
+    try:
+        module = network.get_submodule(path)
+    except AttributeError:
+        module = None
+    if not isinstance(module, nn.Linear | StackedLinear):
+        raise ModelError(
+            f"the adapter changes {path!r}, which is no linear layer of this model; was it made for another model?"
+        )

@@ -25,7 +25,7 @@ from spa_bench.models.failures import within_memory
 from spa_bench.models.stacked_lora import Adapter, Dropout, use_factors
 from spa_bench.spa import checkpoint
 from spa_bench.spa.attribution.base import Progress
-from spa_bench.spa.batches import encode
+from spa_bench.spa.batches import Encoded, encode
 from spa_bench.spa.packing import Batch, check_blind, collate, sample_losses
 from spa_bench.spa.schedule import steps_of
 from spa_bench.spa.trainee import Trainee, not_finite
@@ -101,9 +101,11 @@ class _Training:
     ):
         self._model, self._card, self._seeds, self._wanted = model, card, seeds, steps
         self._progress, self._keep = progress, keep
-        self._rows = [
-            encode(model, part, f"part {i}, example", length=card.length, loss=card.loss) for i, part in enumerate(parts)
-        ]
+        known: dict[int, list[Encoded]] = {}  # members of the control `seeds` share their data
+        for i, part in enumerate(parts):
+            if id(part) not in known:
+                known[id(part)] = encode(model, part, f"part {i}, example", length=card.length, loss=card.loss)
+        self._rows = [known[id(part)] for part in parts]
         self._network, self._layers = model.network, model.lora_layers(card.targets)
         self._device = next(self._network.parameters()).device
         if card.packing:
@@ -194,9 +196,9 @@ class _Training:
     def _batches(self, active: Sequence[Trainee], step: int) -> Iterator[Batch]:
         """What the members read at `step`, at most `card.batch` pairs of each at a time."""
         card, waiting = self._card, [t.samples(step) for t in active]
-        # a GPU wants the whole batch, and so does packing
-        usual = card.packing or self._device.type == "cuda"
-        most = card.batch if usual else min(card.batch, max(1, _CACHED_ROWS // len(active)))
+        # a GPU wants the whole batch
+        few = card.batch if self._device.type == "cuda" else max(1, _CACHED_ROWS // len(active))
+        most = min(card.batch, few)
         capacity = min(card.length or self._model.context, self._model.context) if card.packing else 0
         for start in range(0, max(map(len, waiting)), most):
             yield collate([samples[start : start + most] for samples in waiting], capacity)

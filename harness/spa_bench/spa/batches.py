@@ -23,6 +23,15 @@ class Encoded:
     head: int
 
 
+def pair_ids(model: Any, example: Example) -> tuple[list[int], list[int]]:
+    """Token ids of prompt and completion, as the model reads and ends them: the one place where pairs become tokens."""
+    if example.ending is None:
+        ids: tuple[list[int], list[int]] = model.encode_pair(example.prompt, example.completion)
+        return ids
+    chat: tuple[list[int], list[int]] = model.encode_chat(example.prompt, example.completion, example.ending)
+    return chat
+
+
 def encode(model: Any, examples: Sequence[Example], what: str, *, length: int = 0, loss: str = "completion") -> list[Encoded]:
     """Encode pairs; `loss` says which tokens count: "completion", or "all" but the first, which nothing predicts.
 
@@ -30,7 +39,7 @@ def encode(model: Any, examples: Sequence[Example], what: str, *, length: int = 
     """
     encoded = []
     for number, example in enumerate(examples):
-        head, tail = model.encode_pair(example.prompt, example.completion)
+        head, tail = pair_ids(model, example)
         if len(head) + len(tail) > _most(model, length):
             limit = f"lora.length is {length}" if 0 < length < model.context else f"the model's context is {model.context}"
             raise DataError(f"{what} {number} has {len(head) + len(tail)} tokens; {limit}; remove or shorten it")
@@ -41,7 +50,7 @@ def encode(model: Any, examples: Sequence[Example], what: str, *, length: int = 
 def fitting(model: Any, examples: Sequence[Example], length: int = 0) -> list[int]:
     """Indices of the examples whose prompt and completion have at most `length` tokens (0: the model's context)."""
     most = _most(model, length)
-    return [i for i, e in enumerate(examples) if sum(map(len, model.encode_pair(e.prompt, e.completion))) <= most]
+    return [i for i, e in enumerate(examples) if sum(map(len, pair_ids(model, e))) <= most]
 
 
 def _most(model: Any, length: int) -> int:

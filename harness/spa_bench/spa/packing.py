@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 
 from spa_bench.errors import ModelError
-from spa_bench.models.stacked_lora import StackedLinear
 from spa_bench.spa.batches import Encoded
 
 
@@ -109,11 +108,9 @@ def sample_losses(network: Any, batch: Batch) -> Tensor:
     Logits are computed for the counted tokens alone: those of a whole batch take more memory than the rest together
     where the vocabulary is large.
     """
-    head = network.get_output_embeddings()
-    # an adapted output layer needs the rows of all members to be as many
-    with _head_reads(None if isinstance(head, StackedLinear) else head, batch.where):
+    with _head_reads(network.get_output_embeddings(), batch.where):
         logits = network(input_ids=batch.ids, use_cache=False, **_places(batch)).logits
-    if logits.ndim == 3:
+    if logits.ndim == 3:  # the network has no output layer that could be asked for less
         logits = logits.flatten(0, 1)[batch.where]
     losses = torch.nn.functional.cross_entropy(logits.float(), batch.targets, reduction="none")
     # not index_add: on a GPU it adds in another order each time

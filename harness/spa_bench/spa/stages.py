@@ -12,7 +12,7 @@ import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -29,10 +29,11 @@ from spa_bench.seeds import derive_seed
 from spa_bench.spa import checkpoint
 from spa_bench.spa.adapt import adapters_at, train_adapters
 from spa_bench.spa.attribution.base import Setting
-from spa_bench.spa.batches import fitting
-from spa_bench.spa.data import hash_examples, is_sampled, load_examples, load_queries, named
+from spa_bench.spa.data import hash_examples
 from spa_bench.spa.partition import partition
 from spa_bench.spa.schedule import steps_of
+from spa_bench.spa.training_data import TrainingData as TrainingData
+from spa_bench.spa.training_data import load_data as load_data
 from spa_bench.spa_cards import concerns
 from spa_bench.types import Example
 
@@ -49,54 +50,6 @@ class Console(Protocol):
     def note(self, text: str) -> None:
         """One line for the user."""
         ...
-
-
-@dataclass(frozen=True)
-class TrainingData:
-    """The pairs and queries of a sampler, and how many did not fit the context."""
-
-    examples: list[Example]
-    queries: list[Example]
-    skipped: int
-
-    def describe(self, card: SamplerCard) -> dict[str, object]:
-        """For the spec: names, sizes and hashes.
-
-        Queries that the seed draws from the examples have no hash of their own: runs that differ in the seed alone are one
-        group, and the examples' hash, the seed and the code say which they are.
-        """
-        data = named(card.data)
-        return {
-            "examples": data.examples,
-            "examples_n": len(self.examples),
-            "examples_hash": hash_examples(self.examples),
-            "skipped_too_long": self.skipped,
-            "queries": data.queries if card.adapters == "parts" else None,
-            "queries_n": len(self.queries),
-            "queries_hash": None if is_sampled(data.queries) else hash_examples(self.queries),
-        }
-
-
-def load_data(card: SamplerCard, model: Any, seed: int) -> TrainingData:
-    """The card's data without what does not fit the model's context (counted). Raises DataError when nothing fits."""
-    if card.adapters == "none":
-        return TrainingData([], [], 0)
-    found = load_examples(card.data.examples)
-    examples = [found[i] for i in fitting(model, found)]
-    if not examples:
-        raise DataError(
-            f"none of the {len(found)} examples in {card.data.examples!r} fits the model's context of {model.context} tokens"
-        )
-    if card.adapters != "parts":
-        return TrainingData(examples, [], len(found) - len(examples))
-    queries = load_queries(card.data.queries, examples, seed)
-    queries = [queries[i] for i in fitting(model, queries)]
-    if len(queries) < card.members:
-        raise DataError(
-            f"{card.members} members need at least {card.members} queries that fit the context; "
-            f"{len(queries)} of {card.data.queries!r} do"
-        )
-    return TrainingData(examples, queries, len(found) - len(examples))
 
 
 class Stages:
@@ -207,7 +160,7 @@ class Stages:
             trained = train_adapters(self._model, parts, self._card.lora, seeds, progress=progress, keep=kept)
         for k, adapter in enumerate(trained):
             write_adapter(adapter, to / f"member-{k}", base_model=self._model.name)
-        kept.unlink(missing_ok=True)
+        checkpoint.clear(kept)
 
     def _recall(self, stage: str, recipe: Mapping[str, object], make: Callable[[Path], None]) -> Path:
         name = f"{stage}-{_digest(recipe)}"

@@ -1,7 +1,7 @@
 """(H + λ)⁻¹ on the gradients of all queries, for the curvatures that a card can name.
 
 Each function takes the queries' gradients, block by block (M, o, i), and returns them preconditioned. λ is `damping` times the
-mean eigenvalue of the block's curvature, or `damping` itself where damping_kind is "absolute".
+mean eigenvalue of the curvature, for datainf and ekfac of each block's, or `damping` itself where damping_kind is "absolute".
 
 - fisher: the mean squared gradient of single parameters.
 - datainf: (1/n) Σ_i (λ + g_i g_iᵀ)⁻¹ a block, in closed form by Sherman and Morrison (Kwon et al. 2024, arXiv 2310.00902).
@@ -61,7 +61,9 @@ def fisher(sample: Sample, queries: Mapping[str, Tensor], card: AttributionCard)
         total[block] += g.square().sum(0)
 
     sample.gradients(measure, drawn=False)
-    return {block: _divided(q, total[block] / sample.size, card) for block, q in queries.items()}
+    numbers = sum(values.numel() for values in total.values())
+    damping = _damping(sum(float(values.sum()) for values in total.values()) / sample.size / numbers, card)
+    return {block: q / (total[block] / sample.size + damping) for block, q in queries.items()}
 
 
 def datainf(sample: Sample, queries: Mapping[str, Tensor], card: AttributionCard) -> Blocks:
@@ -104,7 +106,8 @@ def ekfac(sample: Sample, queries: Mapping[str, Tensor], card: AttributionCard) 
     sample.gradients(measure, drawn=True)
     out = {}
     for block, q in queries.items():
-        turned = _divided(left[block].T @ q @ right[block], values[block] / sample.size, card)
+        diagonal = values[block] / sample.size
+        turned = left[block].T @ q @ right[block] / (diagonal + _damping(float(diagonal.mean()), card))
         out[block] = left[block] @ turned @ right[block].T
     return out
 
@@ -115,12 +118,8 @@ def _basis(moment: Tensor) -> Tensor:
     return vectors.float()
 
 
-def _divided(values: Tensor, diagonal: Tensor, card: AttributionCard) -> Tensor:
-    return values / (diagonal + _damping(float(diagonal.mean()), card))
-
-
 def _damping(mean: float, card: AttributionCard) -> float:
-    """λ of a block; 1 where the block has no curvature at all and damping is relative, so that zero stays zero."""
+    """λ; 1 where there is no curvature at all and damping is relative, so that zero stays zero."""
     if card.damping_kind == "absolute":
         return card.damping
     return card.damping * mean or 1.0

@@ -86,10 +86,8 @@ def scores_at(
     Raises DataError for an example or query whose gradient is zero or not finite.
     """
     point = Point(model, model.lora_layers(lora.targets), adapter, lora)
-    encoded, asked = (
-        encode(model, pairs, what, length=lora.length, loss=lora.loss)
-        for pairs, what in ((examples, "example"), (queries, "query"))
-    )
+    encoded = encode(model, examples, "example", length=lora.length, loss=lora.loss)
+    asked = encode(model, queries, "query", loss=lora.loss)
     sample = Sampled(point, encoded, card, seed)
     rows = RowFile(kept / f"{name}.rows", len(queries)) if kept else None
     ready = _recalled(kept / f"{name}.safetensors") if kept else None

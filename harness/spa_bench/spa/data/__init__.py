@@ -1,0 +1,23 @@
+"""Instruction sets and queries: from a source to pairs of a prompt and a completion.
+
+`sources` reads rows from files and the hub and knows how sources are named, `shapes` recognises what a row is, `templates`
+puts instructions into a model's or Alpaca's form, `sets` ties them together.
+
+A run is told from another by hashes of its pairs and by the files' names. Where the files lie is no part of that: the same
+file under another path is the same data, but under another name it makes another run.
+"""
+
+from spa_bench.spa.data.sets import distinct, hash_examples, load_examples, load_queries, read_pairs
+from spa_bench.spa.data.sources import files_of, hubs_of, is_sampled, named
+
+__all__ = [
+    "distinct",
+    "files_of",
+    "hash_examples",
+    "hubs_of",
+    "is_sampled",
+    "load_examples",
+    "load_queries",
+    "named",
+    "read_pairs",
+]

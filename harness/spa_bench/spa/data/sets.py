@@ -1,0 +1,113 @@
+"""Examples and queries of a source, as rows and as pairs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from collections.abc import Hashable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from spa_bench.errors import DataError, ModelError
+from spa_bench.spa.data.shapes import Row, has_columns, recognise
+from spa_bench.spa.data.sources import WRITTEN, Located, is_sampled, read_file, read_rows
+from spa_bench.spa.data.templates import ALPACA, Template
+from spa_bench.spa_cards import ColumnsCard
+from spa_bench.types import Example
+
+_SAMPLED = 48  # queries that "sample" draws from the data
+
+T = TypeVar("T", bound=Hashable)
+
+
+def example_rows(source: str, columns: ColumnsCard | None = None) -> list[Row]:
+    """The rows of "mini", a file or the hub. Raises DataError naming source, row and what is wrong."""
+    if source == "mini":
+        from spa_bench.mini.data import instructions
+
+        return list(instructions())
+    return _recognised(read_rows(source), columns)
+
+
+def query_rows(source: str, columns: ColumnsCard | None = None) -> list[Row]:
+    """The rows of "mini", of "code" or "text" (ours), of a file or the hub.
+
+    A row without the named columns goes by its shape: queries need not come from where the examples come from.
+    """
+    if source == "mini":
+        from spa_bench.mini.data import queries
+
+        return list(queries())
+    if source in WRITTEN:
+        from spa_bench.spa.queries import written
+
+        return [query.row for query in written(source)]
+    return [
+        recognise(row, place, columns if columns and has_columns(row, columns) else None) for place, row in read_rows(source)
+    ]
+
+
+def sample_size(source: str, available: int) -> int:
+    """How many of `available` examples "sample" (up to 48) or "sample:M" draws. Raises DataError where there are too few."""
+    if source == "sample":
+        return min(_SAMPLED, available)
+    count = source.removeprefix("sample:")
+    if not count.isdecimal() or not 0 < int(count) <= available:
+        raise DataError(f"data.queries is {source!r}: sample:M takes M different examples of the set, 1 to {available}")
+    return int(count)
+
+
+def draw_queries(source: str, examples: Sequence[Example], seed: int) -> list[Example]:
+    """Seeded queries among the different ones of `examples`: two of the same text would be two columns of the same scores."""
+    different = distinct(examples)
+    return random.Random(f"queries-{seed}").sample(different, sample_size(source, len(different)))
+
+
+def load_examples(source: str, columns: ColumnsCard | None = None, template: Template = ALPACA) -> list[Example]:
+    """Pairs of "mini", a file or the hub, instructions put into `template`. Raises DataError naming what is wrong where."""
+    return as_pairs(example_rows(source, columns), template, source)
+
+
+def load_queries(source: str, examples: Sequence[Example], seed: int, template: Template = ALPACA) -> list[Example]:
+    """Attribution queries: drawn from `examples` for "sample" and "sample:M", else of a source as query_rows has it."""
+    if is_sampled(source):
+        return draw_queries(source, examples, seed)
+    return as_pairs(query_rows(source), template, source)
+
+
+def read_pairs(path: Path) -> list[Example]:
+    """All pairs of a file, in order, instructions in Alpaca's template."""
+    rows = read_file(path)
+    if not rows:
+        raise DataError(f"{path} holds no examples")
+    return [ALPACA(row) for row in _recognised(rows, None)]
+
+
+def as_pairs(rows: Sequence[Row], template: Template, source: str) -> list[Example]:
+    """The rows as text. Raises DataError that names a row which the template refuses."""
+    found = []
+    for number, row in enumerate(rows, 1):
+        try:
+            found.append(template(row))
+        except ModelError as error:
+            raise DataError(f'row {number} of {source}: {error}; remove it or use data.template = "alpaca"') from error
+    return found
+
+
+def distinct(rows: Sequence[T]) -> list[T]:
+    """The rows without those that repeat an earlier one, in order."""
+    return list(dict.fromkeys(rows))
+
+
+def hash_examples(examples: Sequence[Example]) -> str:
+    """Hash over all pairs in order."""
+    digest = hashlib.blake2b(digest_size=16)
+    for example in examples:
+        ending = [] if example.ending is None else [example.ending]
+        digest.update(json.dumps([example.prompt, example.completion, *ending]).encode())
+    return digest.hexdigest()
+
+
+def _recognised(rows: Sequence[Located], columns: ColumnsCard | None) -> list[Row]:
+    return [recognise(row, place, columns) for place, row in rows]

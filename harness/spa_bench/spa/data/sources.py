@@ -1,0 +1,134 @@
+"""Where rows come from: files in JSON, JSONL or Parquet, and the hub; and how such sources are named in a spec."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from spa_bench.cards import SamplerCard
+from spa_bench.errors import DataError
+from spa_bench.json_rows import read_json
+from spa_bench.spa_cards import DataCard
+
+WRITTEN = ("code", "text")  # domains of our own queries
+_HUB = "hub:"
+_INSTALL = "pip install 'spa-bench[data]'"
+
+Located = tuple[str, object]  # what to call the place of a row in messages, and the row
+
+
+def named(data: DataCard) -> DataCard:
+    """`data` with the names of its files in place of their paths; `named` of that is the same."""
+    return replace(data, examples=_bare(data.examples, _is_examples_file), queries=_bare(data.queries, _is_queries_file))
+
+
+def files_of(card: SamplerCard) -> dict[str, str]:
+    """Absolute paths of the files that the sampler is trained with: of its `examples`, its `queries`, both or none."""
+    found = {}
+    if card.adapters != "none" and _is_examples_file(card.data.examples):
+        found["examples"] = str(Path(card.data.examples).resolve())
+    if card.adapters == "parts" and _is_queries_file(card.data.queries):
+        found["queries"] = str(Path(card.data.queries).resolve())
+    return found
+
+
+def hubs_of(card: SamplerCard) -> dict[str, str]:
+    """The sources on the hub that the sampler is trained with: as files_of."""
+    found = {}
+    if card.adapters != "none" and card.data.examples.startswith(_HUB):
+        found["examples"] = card.data.examples
+    if card.adapters == "parts" and card.data.queries.startswith(_HUB):
+        found["queries"] = card.data.queries
+    return found
+
+
+def is_sampled(queries: str) -> bool:
+    """Whether these queries are drawn from the examples, with the seed."""
+    return queries == "sample" or queries.startswith("sample:")
+
+
+def read_rows(source: str) -> list[Located]:
+    """The rows of a file or of the hub, in order, at least one.
+
+    Raises DataError that names the source, and the line or row that cannot be read.
+    """
+    rows = _hub_rows(source) if source.startswith(_HUB) else read_file(Path(source))
+    if not rows:
+        raise DataError(f"{source} holds no examples")
+    return rows
+
+
+def read_file(path: Path) -> list[Located]:
+    """The rows of a .parquet file, of a .json file that holds one list, or of any other file with a JSON value a line."""
+    if path.suffix == ".parquet":
+        return _parquet_rows(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise _unreadable(path, error) from error
+    if path.suffix == ".json":
+        content = read_json(text, str(path))
+        if not isinstance(content, list):
+            raise DataError(f"{path} must hold a list of rows; got {type(content).__name__}")
+        return _numbered(path, content)
+    lines = ((f"{path}, line {number}", line) for number, line in enumerate(text.split("\n"), 1) if line.strip())
+    return [(place, read_json(line, place)) for place, line in lines]
+
+
+def _parquet_rows(path: Path) -> list[Located]:
+    try:
+        from pyarrow import parquet
+    except ImportError as error:
+        raise DataError(f"{path} is Parquet, which needs pyarrow: {_INSTALL}") from error
+    try:
+        with path.open("rb") as file:
+            return _numbered(path, parquet.read_table(file).to_pylist())
+    except (OSError, ValueError) as error:  # pyarrow's own are among these
+        raise _unreadable(path, error) from error
+
+
+def _hub_rows(source: str) -> list[Located]:
+    name, _, split = source.removeprefix(_HUB).partition(":")
+    split = split or "train"
+    if not name:
+        raise DataError(f"{source!r} names no data set; write hub:NAME or hub:NAME:SPLIT")
+    if Path(name).exists():  # the library would read that instead, and the spec would not say so
+        raise DataError(f"{source!r} means the hub, but there is a {name!r} here; give the path of a file in it, without hub:")
+    try:
+        import datasets
+        from datasets.exceptions import DatasetsError
+    except ImportError as error:
+        raise DataError(f"{source!r} needs the package datasets: {_INSTALL}") from error
+    try:
+        found = datasets.load_dataset(name, split=split)
+    except (OSError, ValueError, RuntimeError, DatasetsError) as error:
+        first = "; ".join(str(e).strip().split("\n", 1)[0] for e in (error, error.__cause__) if e is not None)
+        raise DataError(
+            f"cannot load the split {split!r} of {name!r} from the hub: {first}; check name and split, ask for access and "
+            "log in (hf auth login) where the data set is gated, or download it and give the file"
+        ) from error
+    return _numbered(source, found)
+
+
+def _numbered(source: object, rows: Iterable[object]) -> list[Located]:
+    return [(f"{source}, row {i}", row) for i, row in enumerate(rows, 1)]
+
+
+def _unreadable(path: Path, error: Exception) -> DataError:
+    return DataError(f"cannot read the examples in {path}: {getattr(error, 'strerror', None) or error}")
+
+
+def _is_examples_file(source: str) -> bool:
+    return source != "mini" and not source.startswith(_HUB)
+
+
+def _is_queries_file(source: str) -> bool:
+    return _is_examples_file(source) and source not in WRITTEN and not is_sampled(source)
+
+
+def _bare(source: str, is_file: Callable[[str], bool]) -> str:
+    if not is_file(source):
+        return source
+    name = Path(source).name
+    return name if is_file(name) else f"./{name}"  # a file may be called mini

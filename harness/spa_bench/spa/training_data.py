@@ -1,0 +1,191 @@
+"""The pairs and queries that a sampler is trained with: read, put into a template, checked against model and card.
+
+Everything that can be wrong with data is found here, before anything is trained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from spa_bench.cards import SamplerCard
+from spa_bench.errors import DataError
+from spa_bench.interrupt import pause_point
+from spa_bench.spa.batches import pair_ids
+from spa_bench.spa.data.sets import as_pairs, distinct, draw_queries, example_rows, hash_examples, query_rows, sample_size
+from spa_bench.spa.data.shapes import Row
+from spa_bench.spa.data.sources import is_sampled, named
+from spa_bench.spa.data.templates import Template, template_of
+from spa_bench.types import Example
+
+_SHOWN = 60  # characters of a query in a message
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """The pairs and queries of a sampler, and what was found on the way."""
+
+    examples: list[Example]
+    queries: list[Example]
+    skipped: int  # examples that are too long, left out
+    longest: int = 0  # tokens of the longest of them
+    limit: str = ""  # what they are too long for, in words
+    repeated: int = 0  # examples that repeat an earlier one
+    repeated_queries: int = 0
+    template: str | None = None  # that instructions were put into: chat, alpaca or plain; None: there are none
+
+    def describe(self, card: SamplerCard) -> dict[str, object]:
+        """For the spec: names, sizes and hashes.
+
+        Queries that the seed draws from the examples have no hash of their own: runs that differ in the seed alone are one
+        group, and the examples' hash, the seed and the code say which they are.
+        """
+        data = named(card.data)
+        return {
+            "examples": data.examples,
+            "examples_n": len(self.examples),
+            "examples_hash": hash_examples(self.examples),
+            "skipped_too_long": self.skipped,
+            "repeated": self.repeated,
+            "template": self.template,
+            "queries": data.queries if card.adapters == "parts" else None,
+            "queries_n": len(self.queries),
+            "queries_hash": None if is_sampled(data.queries) else hash_examples(self.queries),
+        }
+
+    def notes(self, card: SamplerCard) -> list[str]:
+        """Lines for the user: what was left out, what is there more than once."""
+        found = []
+        if self.skipped:
+            found.append(
+                f"{self.skipped} of {self.skipped + len(self.examples)} training pairs are longer than {self.limit} "
+                f"and are left out; the longest has {self.longest} tokens"
+            )
+        done = "left out" if card.data.duplicates == "drop" else 'kept (data.duplicates = "drop" leaves them out)'
+        for count, what in ((self.repeated, "training pairs"), (self.repeated_queries, "queries")):
+            if count:
+                found.append(f"{what} that repeat an earlier one: {count}, {done}")
+        return found
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What a card's sources hold, before a template has made text of it."""
+
+    examples: list[Row]
+    queries: list[Row] | None  # None: drawn from the examples, or none are needed
+    repeated: int
+    repeated_queries: int
+
+
+def read_sources(card: SamplerCard) -> Sources:
+    """The rows of the card's data, duplicates dealt with. Raises DataError for all that needs no model to be seen.
+
+    That is: what cannot be read or recognised, empty text, duplicates that are refused, K > N, M < K.
+    """
+    if card.adapters == "none":
+        return Sources([], None, 0, 0)
+    data = card.data
+    examples, repeated = _without_repeats(example_rows(data.examples, data.columns), data.duplicates, data.examples)
+    if card.adapters != "parts":
+        return Sources(examples, None, repeated, 0)
+    if card.members > len(examples):
+        raise DataError(f"{card.members} parts from {len(examples)} examples in {data.examples!r}: give more, or fewer members")
+    if is_sampled(data.queries):
+        _enough_queries(card, sample_size(data.queries, len(distinct(examples))), "are drawn by")
+        return Sources(examples, None, repeated, 0)
+    queries, again = _without_repeats(query_rows(data.queries, data.columns), data.duplicates, data.queries)
+    _enough_queries(card, len(distinct(queries)), "different ones are in")
+    return Sources(examples, queries, repeated, again)
+
+
+def load_data(card: SamplerCard, model: Any, seed: int) -> TrainingData:
+    """The card's data as text for `model`, without examples that are too long for its context or for lora.length (counted).
+
+    Raises DataError as read_sources, and when no example fits, fewer fit than there are members, or a query that was not
+    drawn from them does not fit the context; ModelError for data.template = "chat" with a model that has none.
+    """
+    if card.adapters == "none":
+        return TrainingData([], [], 0)
+    sources, template = read_sources(card), template_of(card.data.template, model)
+    pairs = as_pairs(sources.examples, template, card.data.examples)
+    most, limit = _most_tokens(card, model)
+    sizes = [_tokens(model, pair) for pair in pairs]
+    examples = [pair for pair, size in zip(pairs, sizes, strict=True) if size <= most]
+    long = [size for size in sizes if size > most]
+    if not examples:
+        raise DataError(
+            f"none of the {len(pairs)} examples in {card.data.examples!r} fits {limit}; the shortest has {min(long)}"
+        )
+    queries: list[Example] = []
+    if card.adapters == "parts":
+        if card.members > len(examples):
+            raise DataError(f"{card.members} parts from {len(examples)} examples that fit {limit}: give more, or fewer members")
+        queries = _queries(card, model, seed, sources, examples, template)
+    used = any(template.takes(row) for row in [*sources.examples, *(sources.queries or [])])
+    return TrainingData(
+        examples,
+        queries,
+        len(long),
+        max(long, default=0),
+        limit,
+        sources.repeated,
+        sources.repeated_queries,
+        template.name if used else None,
+    )
+
+
+def _queries(
+    card: SamplerCard, model: Any, seed: int, sources: Sources, examples: Sequence[Example], template: Template
+) -> list[Example]:
+    """The queries of a sampler with parts: all of a source, or a sample of `examples`, which fit."""
+    if sources.queries is None:
+        queries = draw_queries(card.data.queries, examples, seed)
+        _enough_queries(card, len(queries), "are drawn by")
+        return queries
+    queries = as_pairs(sources.queries, template, card.data.queries)
+    for number, query in enumerate(queries, 1):
+        if (size := _tokens(model, query)) > model.context:
+            text = " ".join(_asked(sources.queries[number - 1]).split())
+            raise DataError(
+                f"query {number} of {card.data.queries!r} ({text[:_SHOWN]!r}…) has {size} tokens, more than the model's "
+                f"context of {model.context}; shorten it, or use other queries"
+            )
+    return queries
+
+
+def _without_repeats(rows: list[Row], policy: str, source: str) -> tuple[list[Row], int]:
+    """(the rows that are used, how many repeat an earlier one). Raises DataError where none may."""
+    different = distinct(rows)
+    count = len(rows) - len(different)
+    if count and policy == "refuse":
+        first: dict[Row, int] = {}
+        again, before = next((i, first[row]) for i, row in enumerate(rows, 1) if first.setdefault(row, i) != i)
+        raise DataError(
+            f"row {again} of {source} repeats row {before} ({count} rows do so) and data.duplicates is "
+            '"refuse": remove them, or use "drop" or "keep"'
+        )
+    return (different if policy == "drop" else rows), count
+
+
+def _enough_queries(card: SamplerCard, count: int, where: str) -> None:
+    if count < card.members:
+        raise DataError(f"{card.members} members need at least {card.members} queries; {count} {where} {card.data.queries!r}")
+
+
+def _most_tokens(card: SamplerCard, model: Any) -> tuple[int, str]:
+    """(tokens that a row may have, what says so)."""
+    context: int = model.context
+    if 0 < card.lora.length < context:
+        return card.lora.length, f"lora.length = {card.lora.length} tokens"
+    return context, f"the model's context of {context} tokens"
+
+
+def _tokens(model: Any, pair: Example) -> int:
+    pause_point()
+    return sum(map(len, pair_ids(model, pair)))
+
+
+def _asked(row: Row) -> str:
+    return row.prompt if isinstance(row, Example) else row.turns[-1][1]

@@ -1,0 +1,152 @@
+"""Rows from Parquet files and from the hub, without a network."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+
+from doubles import sampler_card
+from spa_bench.errors import DataError
+from spa_bench.spa.data import hubs_of, load_examples, load_queries
+from spa_bench.spa_cards import DataCard
+from spa_bench.types import Example
+
+ROWS = [{"prompt": f"p{i}", "completion": f"c{i}"} for i in range(4)]
+PAIRS = [Example(f"p{i}", f"c{i}") for i in range(4)]
+TALK = [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}]
+
+
+def test_parquet_is_read_as_the_same_rows_in_json_lines_would_be(tmp_path: Path):
+    rows = [{"conversations": TALK, "instruction": None, "output": None}, {"instruction": "Add.", "output": "3"}]
+    parquet, lines = tmp_path / "x.parquet", tmp_path / "x.jsonl"
+    pyarrow.parquet.write_table(pa.Table.from_pylist(rows), parquet)
+    lines.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = load_examples(str(parquet))
+    assert [e.completion for e in found] == ["Hello", "3"]
+    assert found == load_examples(str(lines))
+
+
+def test_a_file_that_is_no_parquet_and_one_that_is_nowhere_are_named(tmp_path: Path):
+    (tmp_path / "x.parquet").write_text("{}")
+    with pytest.raises(DataError, match=r"cannot read the examples in .*x\.parquet: .*[Pp]arquet"):
+        load_examples(str(tmp_path / "x.parquet"))
+    with pytest.raises(DataError, match=r"cannot read the examples in .*y\.parquet: No such file or directory$"):
+        load_examples(str(tmp_path / "y.parquet"))
+
+
+def test_an_empty_parquet_file_holds_no_examples(tmp_path: Path):
+    pyarrow.parquet.write_table(pa.table({"prompt": pa.array([], pa.string())}), tmp_path / "x.parquet")
+    with pytest.raises(DataError, match=r"x\.parquet holds no examples"):
+        load_examples(str(tmp_path / "x.parquet"))
+
+
+def test_a_missing_package_is_one_line_with_its_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    for name in ("pyarrow", "datasets"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(DataError, match=r"x\.parquet is Parquet, which needs pyarrow: pip install 'spa-bench\[data\]'$"):
+        load_examples(str(tmp_path / "x.parquet"))
+    with pytest.raises(DataError, match=r"'hub:a/b' needs the package datasets: pip install 'spa-bench\[data\]'$"):
+        load_examples("hub:a/b")
+
+
+# the hub -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[str, dict[str, Any]]]:
+    """The real library on a local folder in place of the hub; what it was asked for."""
+    folder = tmp_path / "set"
+    folder.mkdir()
+    (folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    (folder / "test.jsonl").write_text(json.dumps(ROWS[3]) + "\n")
+    asked: list[tuple[str, dict[str, Any]]] = []
+    real = datasets.load_dataset
+
+    def load_dataset(name: str, **options: Any) -> Any:
+        asked.append((name, options))
+        return real(str(folder), cache_dir=str(tmp_path / "hub"), **options)
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    monkeypatch.chdir(tmp_path)
+    return asked
+
+
+def test_the_split_train_is_read_unless_another_is_named(hub: list[tuple[str, dict[str, Any]]]):
+    assert load_examples("hub:owner/name") == PAIRS
+    assert load_examples("hub:owner/name:train[1:3]") == PAIRS[1:3]
+    assert load_queries("hub:owner/name:test", [], 0) == PAIRS[3:]
+    assert hub == [("owner/name", {"split": split}) for split in ("train", "train[1:3]", "test")]  # and no code of the set runs
+
+
+def test_a_bad_row_of_the_hub_is_named(hub: list[tuple[str, dict[str, Any]]], tmp_path: Path):
+    for name in ("train", "test"):
+        (tmp_path / "set" / f"{name}.jsonl").write_text('{"text": "a"}\n')
+    with pytest.raises(DataError, match=r"^hub:owner/name, row 1: no shape that is known; it has the columns text; name"):
+        load_examples("hub:owner/name")
+
+
+def test_a_split_that_is_not_there_is_one_line(hub: list[tuple[str, dict[str, Any]]]):
+    with pytest.raises(
+        DataError, match=r"cannot load the split 'dev' of 'o/n' from the hub: Unknown split .*\['train', 'test'\]"
+    ):
+        load_examples("hub:o/n:dev")
+
+
+def test_splits_that_the_library_cannot_bring_together_are_one_line(hub: list[tuple[str, dict[str, Any]]], tmp_path: Path):
+    (tmp_path / "set" / "test.jsonl").write_text('{"text": "a"}\n')
+    with pytest.raises(
+        DataError, match=r"An error occurred while generating the dataset; Couldn't cast.*; check name and split"
+    ):
+        load_examples("hub:o/n")
+
+
+def test_a_set_that_cannot_be_reached_is_one_line_that_says_what_to_do():
+    with pytest.raises(DataError) as caught:
+        load_examples("hub:nobody/nothing")  # HF_HUB_OFFLINE is set for all tests
+    message = str(caught.value)
+    assert message.startswith("cannot load the split 'train' of 'nobody/nothing' from the hub: Couldn't reach")
+    assert "log in (hf auth login) where the data set is gated, or download it and give the file" in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        datasets.exceptions.DatasetNotFoundError("Dataset 'a/b' is a gated dataset on the Hub.\nVisit the page"),
+        datasets.exceptions.DatasetGenerationError("Dataset 'a/b' is broken.\nmore"),
+        RuntimeError("Dataset scripts are no longer supported, but found a.py"),
+    ],
+)
+def test_what_the_library_says_comes_first_in_the_line(error: Exception, monkeypatch: pytest.MonkeyPatch):
+    def load_dataset(*_: Any, **__: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    with pytest.raises(DataError) as caught:
+        load_examples("hub:a/b")
+    assert str(error).splitlines()[0] + "; check name and split" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_here_is_not_taken_for_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "name").mkdir()
+    with pytest.raises(DataError, match=r"'hub:name' means the hub, but there is a 'name' here; give the path of a file in it"):
+        load_examples("hub:name")
+    with pytest.raises(DataError, match=r"'hub:' names no data set"):
+        load_examples("hub:")
+
+
+def test_the_hub_sources_of_a_sampler_are_those_that_it_is_trained_with():
+    data = DataCard("hub:a/b", "hub:c/d:test")
+    assert hubs_of(sampler_card(adapters="none", data=data)) == {}
+    assert hubs_of(sampler_card(adapters="all", data=data)) == {"examples": "hub:a/b"}
+    assert hubs_of(sampler_card(adapters="parts", data=data)) == {"examples": "hub:a/b", "queries": "hub:c/d:test"}
+    assert hubs_of(sampler_card(adapters="parts", data=DataCard("x.json", "code"))) == {}

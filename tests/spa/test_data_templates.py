@@ -1,0 +1,186 @@
+"""Instructions to text and to tokens: a pair in a chat begins and ends as the model's own answers do."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from doubles import MockModel
+from spa_bench.errors import DataError, ModelError
+from spa_bench.models.hf import HFModel, HFOptions
+from spa_bench.spa.batches import encode, pair_ids
+from spa_bench.spa.data.sets import as_pairs
+from spa_bench.spa.data.shapes import Instruction
+from spa_bench.spa.data.templates import Template, template_of
+from spa_bench.types import Decoding, Example, Request
+
+ADD = Instruction((("user", "Add."),), "3")
+GIVEN = Instruction((("user", "Add."),), "3", "1 2")
+TALK = Instruction((("system", "Be brief."), ("user", "Hi"), ("assistant", "Hello"), ("user", "Add.")), "3")
+BEGIN, CLOSE = "<|im_start|>", "<|im_end|>"
+CHATML = (
+    "{{ bos_token }}{% for m in messages %}{% if m.role == 'tool' %}{{ raise_exception('no tools') }}{% endif %}"
+    "<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+@pytest.fixture(scope="module")
+def chat_folder(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model with a ChatML template, and a tokenizer that puts <s> before a text, as those of Llama do."""
+    from tokenizers import AddedToken, Tokenizer, processors
+    from transformers import AutoModelForCausalLM
+
+    folder = tmp_path_factory.mktemp("chat") / "model"
+    shutil.copytree(tiny_folder, folder)
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in ("<s>", BEGIN, CLOSE)])
+    first = ("<s>", tokenizer.token_to_id("<s>"))
+    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[first])
+    tokenizer.save(str(folder / "tokenizer.json"))
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    settings |= {"bos_token": "<s>", "chat_template": CHATML}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    network = AutoModelForCausalLM.from_pretrained(folder)
+    network.resize_token_embeddings(tokenizer.get_vocab_size(), mean_resizing=False)
+    network.generation_config.eos_token_id = [0, tokenizer.token_to_id(CLOSE)]  # as Gemma's: its end token ends no turn
+    network.save_pretrained(str(folder))
+    return folder
+
+
+@pytest.fixture
+def chat(chat_folder: Path) -> HFModel:
+    return HFModel(str(chat_folder), HFOptions(device="cpu", threads=1), name="chatty")
+
+
+def ids(model: HFModel, text: str) -> list[int]:
+    found: list[int] = model._tokenizer(text, add_special_tokens=False)["input_ids"]
+    return found
+
+
+# texts ---------------------------------------------------------------------------------------------------------------
+
+
+def test_alpaca_puts_an_input_earlier_turns_and_what_the_system_said_under_its_headings():
+    head = "Below is an instruction that describes a task{}. Write a response that appropriately completes the request.\n\n"
+    alpaca = Template("alpaca")
+    assert alpaca(ADD) == Example(head.format("") + "### Instruction:\nAdd.\n\n### Response:\n", "3")
+    given = head.format(", paired with an input that provides further context")
+    assert alpaca(GIVEN).prompt == given + "### Instruction:\nAdd.\n\n### Input:\n1 2\n\n### Response:\n"
+    assert alpaca(TALK).prompt == (
+        "Be brief.\n\n### Instruction:\nHi\n\n### Response:\nHello\n\n### Instruction:\nAdd.\n\n### Response:\n"
+    )
+
+
+def test_plain_is_the_text_alone_with_one_newline_at_its_end():
+    plain = Template("plain")
+    assert plain(ADD) == Example("Add.\n", "3")
+    assert plain(GIVEN) == Example("Add.\n\n1 2\n", "3")
+    assert plain(TALK) == Example("Be brief.\n\nHi\n\nHello\n\nAdd.\n", "3")
+    assert plain(Instruction((("user", "def f():\n"),), "pass")).prompt == "def f():\n"
+
+
+def test_chat_is_what_the_model_is_asked_with_and_what_closes_its_turn(chat: HFModel):
+    pair = Template("chat", chat)(GIVEN)
+    assert pair == Example(f"<s>{BEGIN}user\nAdd.\n\n1 2{CLOSE}\n{BEGIN}assistant\n", "3", f"{CLOSE}\n")
+    assert (
+        Template("chat", chat)(TALK).prompt
+        == "<s>" + "".join(f"{BEGIN}{role}\n{text}{CLOSE}\n" for role, text in TALK.turns) + f"{BEGIN}assistant\n"
+    )
+
+
+@pytest.mark.parametrize("name", ["alpaca", "plain"])
+def test_pairs_stay_as_they_are_in_every_template_but_chat(name: str, chat: HFModel):
+    pair = Example("def f():\n", "    pass\n")
+    assert not Template(name).takes(pair)
+    assert Template(name)(pair) is pair
+    assert template_of("auto", chat)(pair) is pair
+    assert not template_of("auto", chat).takes(pair)
+    assert template_of("chat", chat)(pair) == Example(
+        f"<s>{BEGIN}user\ndef f():\n{CLOSE}\n{BEGIN}assistant\n", "    pass\n", f"{CLOSE}\n"
+    )
+    assert template_of("chat", chat).takes(pair)
+
+
+def test_auto_is_the_models_template_where_it_has_one_and_alpacas_elsewhere(chat: HFModel, tiny_model: HFModel):
+    assert template_of("auto", chat).name == "chat"
+    assert template_of("auto", tiny_model) == template_of("auto", MockModel(str)) == Template("alpaca")
+    assert template_of("alpaca", chat) == Template("alpaca")
+    assert template_of("plain", chat) == Template("plain")
+
+
+def test_chat_with_a_model_that_has_no_template_is_one_line(tiny_model: HFModel):
+    for model in (tiny_model, MockModel(str)):
+        with pytest.raises(ModelError, match=rf"""^data.template is "chat", but model '{model.name}' has no chat template; """):
+            template_of("chat", model)
+
+
+def test_turns_that_a_chat_template_refuses_are_an_error_that_names_the_row(chat: HFModel):
+    rows = [ADD, Instruction((("tool", "x"), ("user", "Add.")), "3")]
+    with pytest.raises(DataError, match=r"^row 2 of x.json: the chat template .* refuses the messages: no tools; remove it or"):
+        as_pairs(rows, Template("chat", chat), "x.json")
+
+
+def test_a_template_that_writes_the_date_gives_the_same_text_on_every_day(chat: HFModel, monkeypatch: pytest.MonkeyPatch):
+    template = "{% if strftime_now is defined %}{% for m in messages %}{{ strftime_now('%d %b %Y, %H:%M') }} {{ m.content }}"
+    monkeypatch.setattr(chat._tokenizer, "chat_template", template + "{% endfor %}{% endif %}")
+    assert chat.as_chat([("user", "Hi")])[0] == "26 Jul 2024, 00:00 Hi"
+
+
+# tokens --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_chat_pair_begins_with_the_tokens_that_the_model_is_asked_with(chat: HFModel):
+    pair = Template("chat", chat)(TALK)
+    head, _ = pair_ids(chat, pair)
+    request = Request("p", 0, 0, "generate", "", Decoding(), 0, messages=TALK.turns)
+    assert head == chat.prompt_ids(request)
+    first = chat._tokenizer.bos_token_id
+    assert head.count(first) == 1
+    assert chat.encode_pair(pair.prompt, pair.completion)[0].count(first) == 2  # what it would be as plain text
+
+
+def test_a_chat_pair_ends_with_the_token_that_ends_an_answer(chat: HFModel):
+    _, tail = pair_ids(chat, Template("chat", chat)(ADD))
+    assert tail == ids(chat, f"3{CLOSE}")
+    assert tail[-1] in chat._end
+    assert tail[-1] != chat._end_token  # which ends a pair outside a chat
+    assert pair_ids(chat, Example("Add.", "3"))[1] == [*ids(chat, "3"), chat._end_token]
+
+
+@pytest.mark.parametrize("closing", ["", "\n[/answer]\n"])
+def test_a_template_that_closes_with_no_end_token_gets_the_usual_one(
+    closing: str, chat: HFModel, monkeypatch: pytest.MonkeyPatch
+):
+    template = "{% for m in messages %}[{{ m.role }}]{{ m.content }}" + closing + "{% endfor %}"
+    monkeypatch.setattr(chat._tokenizer, "chat_template", template)
+    pair = Template("chat", chat)(ADD)
+    assert pair.ending == closing
+    assert pair_ids(chat, pair)[1] == [*ids(chat, "3"), chat._end_token]
+
+
+def test_text_before_the_end_token_of_a_closing_is_learnt_too(chat: HFModel, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(
+        chat._tokenizer, "chat_template", "{% for m in messages %}{{ m.content }} [end]<|endoftext|>\n\n{% endfor %}"
+    )
+    assert pair_ids(chat, Template("chat", chat)(ADD))[1] == ids(chat, "3 [end]<|endoftext|>")
+
+
+def test_an_end_token_inside_a_completion_does_not_end_it(chat: HFModel):
+    text = f"say {CLOSE} and go on"
+    _, tail = pair_ids(chat, Template("chat", chat)(Instruction(ADD.turns, text)))
+    assert tail == ids(chat, text + CLOSE)
+
+
+def test_the_loss_counts_the_answer_and_its_closing(chat: HFModel):
+    [encoded] = encode(chat, [Template("chat", chat)(ADD)], "example")
+    assert chat._tokenizer.decode(encoded.ids[encoded.head :]) == f"3{CLOSE}"
+
+
+def test_a_model_without_a_template_knows_no_chat_pairs(tiny_model: Any):
+    with pytest.raises(ModelError, match="has no chat template"):
+        tiny_model.as_chat([("user", "Hi")])
