@@ -28,6 +28,7 @@ LAYERS = (
     {"run"},
     {"verify", "rerun", "leaderboard"},
     {"loading"},
+    {"spa_commands", "study"},
     {"cli"},
     {"__main__"},
 )

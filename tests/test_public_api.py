@@ -66,7 +66,21 @@ def test_all_errors_share_one_base():
     assert tree == {"SpaBenchError", "UsageError", "CardError", "DataError", "ModelError", "SandboxError", "StoreError"}
 
 
-COMMANDS = ("run", "grade", "score", "show", "list", "leaderboard", "doctor", "verify", "rerun", "export", "power")
+COMMANDS = (
+    "run",
+    "grade",
+    "score",
+    "show",
+    "list",
+    "leaderboard",
+    "doctor",
+    "verify",
+    "rerun",
+    "export",
+    "power",
+    "spa",
+    "study",
+)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

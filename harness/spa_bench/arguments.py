@@ -27,6 +27,13 @@ def seeds_of(a: argparse.Namespace) -> list[int]:
     return seeds
 
 
+def data_of(a: argparse.Namespace) -> dict[str, object]:
+    """What --data and --queries set in the sampler's card; other data without queries has 48 of itself."""
+    queries = a.queries or ("sample" if a.data else None)
+    given = {"data.examples": a.data, "data.queries": queries}
+    return {key: value for key, value in given.items() if value}
+
+
 def workers_of(a: argparse.Namespace) -> int:
     """Programs that run at once: --workers, or the cores of this process."""
     workers: int = len(os.sched_getaffinity(0)) if a.workers is None else a.workers

@@ -13,10 +13,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from spa_bench.arguments import check_limit, check_out, check_sandbox, label_of, price_of, seeds_of, workers_of
+from spa_bench.arguments import check_limit, check_out, check_sandbox, data_of, label_of, price_of, seeds_of, workers_of
 from spa_bench.errors import SpaBenchError, StoreError, UsageError
 from spa_bench.interrupt import patiently
 from spa_bench.options import EMBEDDED, build
+from spa_bench.spa_commands import ACTIONS as SPA_ACTIONS
 
 if TYPE_CHECKING:
     from spa_bench.store import RunFolder
@@ -79,10 +80,7 @@ def _run(a: argparse.Namespace) -> None:
     check_sandbox(a.sandbox, used=False)
     load_metrics(a.metrics)
     sampler_settings, task_settings = parse_overrides(a.settings)
-    if a.data:
-        sampler_settings |= {"data.examples": a.data, "data.queries": a.queries or "sample"}
-    elif a.queries:
-        sampler_settings["data.queries"] = a.queries
+    sampler_settings |= data_of(a)
     card, task_card = load_sampler_card(a.sampler, sampler_settings), load_task_card(a.task, task_settings)
     n = card.draws if a.n is None else a.n
     if a.n is None and n % card.members:
@@ -346,6 +344,12 @@ def _power(a: argparse.Namespace) -> None:
     print(json.dumps(power.content(design, found), indent=1) if a.json else power.table(design, found))
 
 
+def _study(a: argparse.Namespace) -> None:
+    from spa_bench.study.command import study
+
+    study(a)
+
+
 # helpers -------------------------------------------------------------------------------------------------------------
 
 
@@ -375,6 +379,8 @@ _ACTIONS: Mapping[str, Callable[[argparse.Namespace], int | None]] = {
     "rerun": _rerun,
     "export": _export,
     "power": _power,
+    **SPA_ACTIONS,
+    "study": _study,
 }
 
 if __name__ == "__main__":

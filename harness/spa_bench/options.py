@@ -82,38 +82,31 @@ def build(actions: Mapping[str, Callable[[argparse.Namespace], int | None]]) -> 
     export.add_argument("--out", required=True, type=Path, metavar="DIR", help="a new or empty folder, or an earlier export")
     _task_file(export)
 
+    study = commands.add_parser("study", help="the SPA paper's Table 1 and Figures 2, 4 and 6, with intervals and a verdict")
+    study.set_defaults(act=actions["study"])
+    _study(study)
+
     power = commands.add_parser("power", help="what difference between two samplers so many problems can show")
     power.set_defaults(act=actions["power"])
     _power(power)
+
+    spa = commands.add_parser("spa", help="SPA's stages by themselves: attribute, partition, adapt; describe looks at one")
+    _spa(spa, actions)
     return parser
 
 
 def _run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sampler", required=True, metavar="NAME|CARD.toml", help="see `spa-bench list samplers`")
     parser.add_argument("--task", required=True, metavar="NAME|CARD.toml", help="see `spa-bench list tasks`")
-    parser.add_argument(
-        "--model", default=EMBEDDED, metavar="PATH|HUB-ID", help="a causal LM of transformers (default: the embedded model)"
-    )
+    _model(parser)
     parser.add_argument("--n", type=int, help="answers a problem, a multiple of the sampler's members (default: the card's)")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--seed", type=int, default=0, help="seed of training and sampling (default 0)")
     which.add_argument("--seeds", metavar="A,B,C", help="several seeds, one run each")
     parser.add_argument("--limit", type=int, metavar="L", help="only the first L problems")
-    parser.add_argument(
-        "--data",
-        metavar="SOURCE",
-        help="training pairs instead of the card's: a .jsonl, .json or .parquet file, or hub:NAME or hub:NAME:SPLIT; queries "
-        "become 48 of them unless --queries is given (docs/data.md)",
-    )
-    parser.add_argument(
-        "--queries",
-        metavar="SOURCE",
-        help="attribution queries instead of the card's: code or text (ours), a source as --data, sample or sample:M",
-    )
+    _data(parser)
     _settings(parser, "override a card's key, e.g. lora.steps=100 or task.seconds=5")
-    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
-    parser.add_argument("--dtype", default="auto", help="auto, float32, bfloat16 or float16")
-    parser.add_argument("--threads", type=int, help="CPU threads (default: the cores this process may use)")
+    _device(parser)
     parser.add_argument(
         "--noise-floor",
         choices=("auto", "yes", "no"),
@@ -121,7 +114,7 @@ def _run(parser: argparse.ArgumentParser) -> None:
         help="draw one member n times in other batches, to see what numerics alone change (auto: unless float32 on a CPU)",
     )
     _loading(parser)
-    parser.add_argument("--revision", help="branch, tag or commit of a model on the hub")
+    _revision(parser)
     parser.add_argument("--out", type=Path, default=Path("runs"), metavar="DIR", help="where run folders go (default: runs)")
     parser.add_argument(
         "--until", choices=("generate", "grade"), default="grade", help="generate: stop before grading; see `spa-bench grade`"
@@ -202,6 +195,116 @@ def _power(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--confidence", type=float, default=0.95, help="of the interval (default 0.95)")
     parser.add_argument("--power", type=float, default=0.8, help="chance to show a difference (default 0.8)")
     parser.add_argument("--difference", type=float, metavar="D", help="say how likely this one is shown, and what it takes")
+    _output(parser)
+
+
+def _spa(parser: argparse.ArgumentParser, actions: Mapping[str, Callable[[argparse.Namespace], int | None]]) -> None:
+    commands = parser.add_subparsers(required=True, metavar="STAGE", parser_class=Parser)
+    helps = {
+        "attribute": "score every training example against every query; prints the folder of the scores",
+        "partition": "make K parts of the data, and report on them; prints the folder of the parts",
+        "adapt": "train the adapters; prints their folder",
+    }
+    for name, what in helps.items():
+        stage = commands.add_parser(name, help=what)
+        stage.set_defaults(act=actions[f"spa {name}"], seeds=None)
+        stage.add_argument("--sampler", required=True, metavar="NAME|CARD.toml", help="see `spa-bench list samplers`")
+        _model(stage)
+        _data(stage)
+        _settings(stage, "override a card's key, e.g. partition.method=kmeans or attribution.method=bm25")
+        stage.add_argument("--seed", type=int, default=0, help="seed of attribution, partition and training (default 0)")
+        if name == "partition":
+            _against(stage)
+        _device(stage)
+        _loading(stage)
+        _revision(stage)
+        _output(stage)
+    look = commands.add_parser("describe", help="tables and a picture of a folder that one of the stages printed")
+    look.set_defaults(act=actions["spa describe"])
+    look.add_argument("folder", type=Path, metavar="DIR")
+    _against(look)
+    look.add_argument(
+        "--out", type=Path, metavar="FILE.png|svg|pdf", help="draw sizes, scores and the mean scores of each part"
+    )
+    _output(look)
+
+
+def _against(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--against",
+        type=Path,
+        metavar="DIR|FILE",
+        help="say how alike (NMI) another partition is: a folder of parts, or a file with a label for each example",
+    )
+
+
+def _model(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--model", default=EMBEDDED, metavar="PATH|HUB-ID", help="a causal LM of transformers (default: the embedded model)"
+    )
+
+
+def _data(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--data",
+        metavar="SOURCE",
+        help="training pairs instead of the card's: a .jsonl, .json or .parquet file, or hub:NAME or hub:NAME:SPLIT; queries "
+        "become 48 of them unless --queries is given (docs/data.md)",
+    )
+    parser.add_argument(
+        "--queries",
+        metavar="SOURCE",
+        help="attribution queries instead of the card's: code or text (ours), a source as --data, sample or sample:M",
+    )
+
+
+def _device(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    parser.add_argument("--dtype", default="auto", help="auto, float32, bfloat16 or float16")
+    parser.add_argument("--threads", type=int, help="CPU threads (default: the cores this process may use)")
+
+
+def _revision(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--revision", help="branch, tag or commit of a model on the hub")
+
+
+def _study(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("study", choices=("main", "temperature", "members", "data-fraction"), help="see docs/studies.md")
+    parser.add_argument("--task", default="mini-code", metavar="NAME|CARD.toml", help="(default mini-code)")
+    parser.add_argument("--model", default=EMBEDDED, metavar="PATH|HUB-ID", help="(default: the embedded model)")
+    parser.add_argument("--seeds", default="0,1,2,3,4", metavar="A,B,C", help="training and sampling seeds (default 0,1,2,3,4)")
+    parser.add_argument("--n", type=int, help="answers a problem (default: as many as SPA has adapters)")
+    parser.add_argument("--limit", type=int, metavar="L", help="only the first L problems")
+    parser.add_argument(
+        "--members", metavar="K", help="adapters of SPA (default: the cards'); in the study members several: 2,4,8"
+    )
+    parser.add_argument("--grid", metavar="A,B,C", help="the values of what the study varies, instead of its own")
+    parser.add_argument(
+        "--samplers",
+        metavar="ROLE[=CARD],...",
+        help="who takes part, of single, random, lexical, influence, seeds and single-long, and the card that plays it",
+    )
+    parser.add_argument(
+        "--recipe", default="embedded", metavar="NAME", help="cards of all roles: embedded (default), paper-code or paper-nlu"
+    )
+    _data(parser)
+    _settings(parser, "override a key of all cards, e.g. lora.steps=100 or task.seconds=5")
+    _device(parser)
+    parser.add_argument("--noise-floor", choices=("auto", "yes", "no"), default="auto", help="as run")
+    _loading(parser)
+    _revision(parser)
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where run folders go (default: runs/study-NAME)")
+    parser.add_argument(
+        "--write",
+        type=Path,
+        default=Path("leaderboards/studies"),
+        metavar="DIR",
+        help="where page, picture and rows go (default: leaderboards/studies)",
+    )
+    parser.add_argument("--table-only", action="store_true", help="make no runs: page and picture from those that are there")
+    _rules(parser)
+    _grading(parser)
+    _price(parser)
     _output(parser)
 
 

@@ -29,9 +29,8 @@ def plan_lines(
         steps = trained * card.lora.steps
         source = "the embedded instruction set" if card.data.examples == "mini" else card.data.examples
         lines.append(f"data: {source}" + (f", queries: {card.data.queries}" if card.adapters == "parts" else ""))
-        passes = (
-            "one gradient pass over the data, " if card.adapters == "parts" and card.attribution.method == "influence" else ""
-        )
+        scored = card.adapters == "parts" and beside("partition", card.partition.method, "NEEDS_SCORES", True)
+        passes = "one gradient pass over the data, " if scored and card.attribution.method == "influence" else ""
         lines.append(
             f"cost a seed: {passes}{trained} LoRA × {card.lora.steps} steps × {card.lora.batch} "
             f"= {steps * card.lora.batch} training rows, {answers}"

@@ -30,11 +30,16 @@ TABLES: dict[str, dict[str, str]] = {
     "attribution": {
         "influence": "spa_bench.spa.attribution.influence:build",
         "bm25": "spa_bench.spa.attribution.bm25:build",
+        "embedding": "spa_bench.spa.attribution.embedding:build",
         "random": "spa_bench.spa.attribution.random:build",
     },
     "partition": {
-        "argmax": "spa_bench.spa.partition:argmax",
-        "balanced": "spa_bench.spa.partition:balanced",
+        "argmax": "spa_bench.spa.partition.argmax:argmax",
+        "balanced": "spa_bench.spa.partition.balanced:balanced",
+        "kmeans": "spa_bench.spa.partition.kmeans:kmeans",
+        "kmeans-embedding": "spa_bench.spa.partition.kmeans_embedding:kmeans_embedding",
+        "random": "spa_bench.spa.partition.shuffled:shuffled",
+        "file": "spa_bench.spa.partition.labels:from_file",
     },
 }
 

@@ -30,7 +30,7 @@ from spa_bench.spa.data import files_of, named
 from spa_bench.spa.stages import Stages, default_cache
 from spa_bench.spa.training_data import TrainingData, load_data
 from spa_bench.spa_cards import DataCard
-from spa_bench.spread import measure_divergence, measure_noise
+from spa_bench.spread import known_divergence, measure_divergence, measure_noise
 from spa_bench.store import ADDED, DATA_FILES, TASK_FILE, TIMINGS, RunFolder, create
 from spa_bench.tasks.base import Judge, Task
 from spa_bench.types import RunSpec
@@ -82,17 +82,21 @@ def check_model(card: SamplerCard, model: Model) -> None:
         check(card, model)
 
 
+def sampler_spec(card: SamplerCard) -> dict[str, object]:
+    """What a spec says of the sampler: the card without its description and, where nothing is trained, without that part."""
+    sampler = {k: v for k, v in asdict(replace(card, data=named(card.data))).items() if k != "description"}
+    if card.adapters == "none":
+        sampler = {k: v for k, v in sampler.items() if k not in {"lora", "attribution", "partition", "data"}}
+    return sampler
+
+
 def make_spec(job: Job, task: Task, model: Model, data: TrainingData) -> RunSpec:
     """Everything that can change a number of this run."""
-    card = replace(job.sampler, data=named(job.sampler.data))
-    sampler = {k: v for k, v in asdict(card).items() if k != "description"}
-    if job.sampler.adapters == "none":
-        sampler = {k: v for k, v in sampler.items() if k not in {"lora", "attribution", "partition", "data"}}
     noise = job.noise_floor
     if noise is None:
         noise = not model.batch_free([(p.text, p.max_new_tokens) for p in task.prompts(job.limit)])
     return RunSpec(
-        sampler=sampler,
+        sampler=sampler_spec(job.sampler),
         task=task.describe(),
         model=model.describe(),
         data=data.describe(job.sampler) if data.examples else {},
@@ -110,6 +114,11 @@ def make_spec(job: Job, task: Task, model: Model, data: TrainingData) -> RunSpec
     )
 
 
+def run_name(job: Job, task: Task) -> str:
+    """How the folder of a run begins."""
+    return f"{task.name}-{job.sampler.name}-s{job.seed}"
+
+
 def generate(
     job: Job,
     task: Task,
@@ -120,17 +129,19 @@ def generate(
     *,
     price: float | None = None,
     again: bool = False,
+    siblings: Sequence[RunFolder] = (),
 ) -> RunFolder:
     """Train what is missing, draw what is missing, measure divergence. Goes on where an earlier call stopped.
 
-    `price` is what an hour costs: it goes to timings.json. `again` refuses a finished run: nothing would be done.
+    `price` is what an hour costs: it goes to timings.json. `again` refuses a finished run: nothing would be done. Divergence
+    that one of `siblings` has measured between the same adapters is taken from there.
     """
     check_draws(job.sampler, job.n)
     check_limit(job.limit)
     check_model(job.sampler, model)
     data = load_data(job.placed, model, job.seed)
     spec = make_spec(job, task, model, data)
-    folder = create(out, f"{task.name}-{job.sampler.name}-s{job.seed}", spec, unfinished=again)
+    folder = create(out, run_name(job, task), spec, unfinished=again)
     console.note(f"run folder: {folder.path}")
     if job.task.file:
         folder.write_json(TASK_FILE, {"file": str(Path(job.task.file).resolve())})
@@ -140,7 +151,6 @@ def generate(
         console.note(line)
     with folder.locked(), timed(folder, console, spec.numerics, price):
         prompts = task.prompts(job.limit)
-        place = {p.problem_id: i for i, p in enumerate(prompts)}
         total = len(prompts) * job.n
         done = {r.key for r in folder.record_log.rows()}
         measured = {d.problem for d in folder.divergence_log.rows()}
@@ -149,12 +159,15 @@ def generate(
         if any(missing):
             needed = Stages(job.sampler, data, model, job.seed, cache, console).adapters() if data.examples else []
             remember_adapters(folder, needed)
+            if known := known_divergence(folder, siblings, measured):
+                folder.divergence_log.append(known)
+                measured |= {d.problem for d in known}
             sampler: Sampler = load("sampler", job.sampler.kind)(job.sampler, needed)
         if missing[0]:
             with console.stage("generation") as progress:
                 completions = sampler.sample(model, prompts, job.n, job.seed, task=task.name, done=done)
                 append(folder.record_log, map(task.record, completions), len(done), total, progress)
-        if missing[1]:
+        if len(measured) < len(prompts):
             with console.stage("divergence") as progress:
                 rows = measure_divergence(task.problems[: len(prompts)], model, sampler.members, measured)
                 append(folder.divergence_log, rows, len(measured), len(prompts), progress)
@@ -162,10 +175,15 @@ def generate(
             with console.stage("noise floor") as progress:
                 found = measure_noise(task, model, sampler, prompts, n=job.n, seed=job.seed, done=noisy)
                 append(folder.noise_log, found, len(noisy), total, progress)
-        for log in (folder.record_log, folder.noise_log):
-            log.settle(lambda r: (place[r.problem], r.member, r.draw))
-        folder.divergence_log.settle(lambda d: place[d.problem])
+        _settle(folder, {p.problem_id: i for i, p in enumerate(prompts)})
     return folder
+
+
+def _settle(folder: RunFolder, place: Mapping[str, int]) -> None:
+    """Bring what was generated into the order of the problems, whose places these are."""
+    for log in (folder.record_log, folder.noise_log):
+        log.settle(lambda r: (place[r.problem], r.member, r.draw))
+    folder.divergence_log.settle(lambda d: place[d.problem])
 
 
 def remember_adapters(folder: RunFolder, adapters: list[Path]) -> None:

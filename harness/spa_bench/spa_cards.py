@@ -37,6 +37,7 @@ class DataCard:
     columns: ColumnsCard = field(default_factory=ColumnsCard)
     template: str = "auto"  # of instructions: auto (the model's chat template, else Alpaca's), chat, alpaca or plain
     duplicates: str = "keep"  # keep (counted), drop (all but the first), refuse
+    share: float = 1.0  # of the examples that fit, drawn with the seed; a larger share has what a smaller one has
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class AttributionCard:
 class PartitionCard:
     """How scores become K disjoint parts that cover the data."""
 
-    method: str = "argmax"  # argmax (the paper's), balanced, kmeans, kmeans-embedding, random, file
+    method: str = "argmax"  # argmax (the paper's), balanced, kmeans, kmeans-embedding, random, file, package.module:function
     scale: str = "zscore"  # of each query's scores: zscore, rank or none
     capacity: float = 1.0  # balanced: most examples of a part, times N / K
     least: int = 1  # fewest examples of a part
@@ -119,13 +120,17 @@ def check(where: str, *, data: DataCard, attribution: AttributionCard, partition
     one_of(where, "data.duplicates", data.duplicates, ("keep", "drop", "refuse"))
     if data.columns.messages and data.columns != ColumnsCard(messages=data.columns.messages):
         raise CardError(f"{where}: data.columns.messages takes the place of prompt, input and completion: name it alone")
+    positive(where, {"data.share": data.share})
+    if data.share > 1:
+        raise CardError(f"{where}: data.share is {data.share}; it is a share of the examples, at most 1")
     _attribution(where, attribution)
-    one_of(where, "partition.method", partition.method, tuple(TABLES["partition"]))
+    if ":" not in partition.method:
+        one_of(where, "partition.method", partition.method, tuple(TABLES["partition"]))
     one_of(where, "partition.scale", partition.scale, ("zscore", "rank", "none"))
     positive(where, {"partition.least": partition.least})
     if partition.capacity < 1:
         raise CardError(f"{where}: partition.capacity is {partition.capacity}; below 1 the parts cannot hold all examples")
-    if (partition.method == "file") != bool(partition.file):
+    if ":" not in partition.method and (partition.method == "file") != bool(partition.file):
         raise CardError(f'{where}: partition.method = "file" and partition.file = "parts.json" need each other')
     _lora(where, lora)
 

@@ -13,6 +13,7 @@ from spa_bench.metrics.divergence import divergences
 from spa_bench.models.base import Model
 from spa_bench.samplers.base import Prompt, Sampler
 from spa_bench.seeds import derive_seed, draw_seed
+from spa_bench.store import RunFolder
 from spa_bench.tasks.base import Task
 from spa_bench.types import Decoding, Divergence, Key, Member, Problem, Record, Request
 
@@ -39,6 +40,27 @@ def measure_divergence(
         for problem in part:
             if problem.id not in done:
                 yield _divergence(problem.id, found.get(problem.id), len(members), adapted)
+
+
+def known_divergence(folder: RunFolder, siblings: Sequence[RunFolder], done: Collection[str]) -> list[Divergence]:
+    """Rows that are not `done`, from the first of `siblings` that measured what `folder` will measure.
+
+    Divergence depends on adapters, base, problems, numerics and code, not on decoding, n or seed: where all of these are
+    equal, measuring again would give the same bytes.
+    """
+    wanted = _measured(folder)
+    for other in siblings:
+        if other.path != folder.path and _measured(other) == wanted and (rows := other.divergence_log.rows()):
+            return [row for row in rows if row.problem not in done]
+    return []
+
+
+def _measured(folder: RunFolder) -> dict[str, object]:
+    """What decides the rows of divergence.jsonl."""
+    spec = folder.spec
+    content = {key: spec[key] for key in ("model", "numerics", "versions", "code", "limit")}
+    members = {key: spec["sampler"].get(key) for key in ("members", "adapters")}
+    return {**content, **members, "problems": spec["task"]["problems_hash"], "hashes": folder.read_json("adapters.json")}
 
 
 def _divergence(problem: str, logprobs: NDArray[np.float32] | None, members: int, adapted: bool) -> Divergence:

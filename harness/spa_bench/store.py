@@ -133,6 +133,11 @@ class RunFolder:
         return (json.dumps({**content, "sum": checksum}, indent=1) + "\n").encode()
 
 
+def folder_name(name: str, spec: Mapping[str, Any]) -> str:
+    """What the folder of the run with that spec is called: `name` says to a reader whose it is."""
+    return f"{name}-{spec_hash(spec)[:8]}"
+
+
 def create(parent: Path, name: str, spec: RunSpec, *, unfinished: bool = False) -> RunFolder:
     """The run folder for `spec`: `parent`/`name`-HASH, or `parent` itself when it is a run folder already.
 
@@ -140,7 +145,7 @@ def create(parent: Path, name: str, spec: RunSpec, *, unfinished: bool = False) 
     showing what differs, for another spec.
     """
     content = plain(spec)
-    path = parent if (parent / "spec.json").exists() else parent / f"{name}-{spec_hash(content)[:8]}"
+    path = parent if (parent / "spec.json").exists() else parent / folder_name(name, content)
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:

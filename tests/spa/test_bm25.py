@@ -3,9 +3,10 @@ import re
 
 import numpy as np
 
-from doubles import ignore
+from doubles import ignore, never
 from spa_bench.registry import load
 from spa_bench.spa.attribution import random as random_attribution
+from spa_bench.spa.attribution.base import Setting
 from spa_bench.spa_cards import AttributionCard, LoraCard
 from spa_bench.types import Example
 
@@ -17,8 +18,8 @@ EXAMPLES = [
 ]
 
 
-def scores(*queries: Example) -> np.ndarray:
-    attributor = load("attribution", "bm25")(AttributionCard("bm25"), LoraCard(), None, 0)
+def scores(*queries: Example, variant: str = "plus") -> np.ndarray:
+    attributor = load("attribution", "bm25")(Setting(AttributionCard("bm25", variant=variant), LoraCard(), None, 0, never))
     found: np.ndarray = attributor.scores(EXAMPLES, queries, progress=ignore)
     return found
 
@@ -52,6 +53,21 @@ def test_scores_are_bm25_plus_by_hand():
             total += idf * (delta + count * (k1 + 1) / (k1 * (1 - b + b * len(words) / mean) + count))
         expected.append(total)
     np.testing.assert_allclose(scores(Example("return", "max"))[:, 0], expected, rtol=1e-5)
+
+
+def test_okapi_weighs_words_otherwise_and_gives_nothing_for_words_that_are_not_there():
+    documents = [re.findall(r"\w+|[^\w\s]", f"{e.prompt} {e.completion}".lower()) for e in EXAMPLES]
+    mean = sum(map(len, documents)) / 4
+    k1, b = 1.5, 0.75
+    weight = math.log(4 - 1 + 0.5) - math.log(1 + 0.5)  # max is in one pair of four
+    expected = []
+    for words in documents:
+        count = words.count("max")
+        expected.append(weight * count * (k1 + 1) / (k1 * (1 - b + b * len(words) / mean) + count))
+    found = scores(Example("max", ""), variant="okapi")[:, 0]
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    assert found.tolist() == [0, 0, found[2], 0]
+    assert scores(Example("max", ""))[:, 0].min() > 0
 
 
 def test_random_scores_depend_on_the_seed_alone():

@@ -111,6 +111,47 @@ def test_a_change_redoes_what_depends_on_it_and_nothing_else(
     assert made == {"scores", "parts", "adapters"} - kept
 
 
+@pytest.mark.parametrize("partition", ["random", "kmeans-embedding", "file"])
+def test_parts_that_need_no_scores_attribute_nothing_and_depend_on_no_model(
+    partition: str, tiny_model: HFModel, cache: Path, tmp_path: Path
+):
+    file = tmp_path / "labels.txt"
+    file.write_text("0\n1\n" * 6)
+    card = replace(CARD, partition=PartitionCard(partition, file=str(file) if partition == "file" else ""))
+    stage = Stages(card, TrainingData(PAIRS, [], 0), tiny_model, 0, cache, Lines()).partition()
+    assert names(cache) == ["parts"]
+    key = json.loads((stage / "key.json").read_text())
+    assert not {"model", "attribution", "queries"} & set(key)
+    assert Stages(card, DATA, tiny_model, 0, cache, Lines()).partition() == stage
+    other = Stages(card, DATA, tiny_model, 1, cache, Lines()).partition()
+    assert (other == stage) == (partition == "file")
+
+
+def test_a_file_of_parts_counts_by_what_it_holds(tiny_model: HFModel, cache: Path, tmp_path: Path):
+    found = []
+    for name, content in (("a.txt", "0\n1\n" * 6), ("b.txt", "0\n1\n" * 6), ("c.txt", "1\n0\n" * 6)):
+        (tmp_path / name).write_text(content)
+        card = replace(CARD, partition=PartitionCard("file", file=str(tmp_path / name)))
+        found.append(Stages(card, DATA, tiny_model, 0, cache, Lines()).partition())
+        assert DATA.describe(card)["parts"]
+    assert found[0] == found[1] != found[2]
+
+
+def test_a_new_partition_of_the_same_scores_attributes_nothing_again(tiny_model: HFModel, cache: Path):
+    console = Lines()
+    for method in ("argmax", "balanced", "kmeans"):
+        Stages(replace(CARD, partition=PartitionCard(method)), DATA, tiny_model, 0, cache, console).partition()
+    assert console.stages.count("attribution (bm25)") == 1
+    assert names(cache) == ["parts"] * 3 + ["scores"]
+
+
+def test_the_encoder_counts_for_scores_by_embedding(tiny_model: HFModel, tiny_folder: Path, cache: Path):
+    for encoder in ("tf-idf", str(tiny_folder)):
+        card = replace(CARD, attribution=AttributionCard("embedding", encoder=encoder))
+        Stages(card, DATA, tiny_model, 0, cache, Lines()).attribute()
+    assert names(cache) == ["scores"] * 2
+
+
 def test_other_data_redoes_everything(tiny_model: HFModel, cache: Path):
     adapters(tiny_model, cache)
     adapters(tiny_model, cache, data=TrainingData([*PAIRS[1:], Example("a", "b")], QUERIES, 0))

@@ -26,18 +26,17 @@ from spa_bench.log import replace_file
 from spa_bench.models.stacked_lora import write_adapter
 from spa_bench.registry import load
 from spa_bench.seeds import derive_seed
-from spa_bench.spa import checkpoint
+from spa_bench.spa import checkpoint, encoders, partition, report
 from spa_bench.spa.adapt import adapters_at, train_adapters
 from spa_bench.spa.attribution.base import Setting
 from spa_bench.spa.data import hash_examples
-from spa_bench.spa.partition import partition
 from spa_bench.spa.schedule import steps_of
 from spa_bench.spa.training_data import TrainingData as TrainingData
 from spa_bench.spa.training_data import load_data as load_data
 from spa_bench.spa_cards import concerns
 from spa_bench.types import Example
 
-_FORMAT = 2  # raise when the meaning of a stage's files changes
+FORMAT = 3  # raise when the meaning of a stage's files changes
 
 
 class Console(Protocol):
@@ -59,7 +58,7 @@ class Stages:
         self._card, self._data, self._model = card, data, model
         self._seed, self._cache, self._console = seed, cache, console
         self._base: dict[str, object] = {
-            "format": _FORMAT,
+            "format": FORMAT,
             "model": model.describe()["hash"],
             "numerics": model.numerics(),
             "code": provenance.source_hash("models", "spa"),
@@ -73,7 +72,7 @@ class Stages:
         if card.adapters == "parts":
             labels = self.parts()
             parts = [[e for e, label in zip(examples, labels, strict=True) if label == k] for k in range(card.members)]
-            keys = [[i for i, label in enumerate(labels) if label == k] for k in range(card.members)]
+            keys = _members(labels, card.members)
         else:
             count = card.members if card.adapters == "seeds" else 1
             parts, keys = [examples] * count, [list(range(len(examples)))] * count
@@ -82,13 +81,28 @@ class Stages:
         folder = self._recall("adapters", recipe, lambda to: self._adapt(parts, seeds, to))
         return [folder / f"member-{k}" for k in range(len(parts))]
 
+    def attribute(self) -> Path:
+        """The folder of the score matrix."""
+        return self._scores()
+
     def parts(self) -> list[int]:
         """The part of each example."""
-        card = self._card
-        recipe = {**self._attribution_recipe(), "partition": asdict(card.partition), "members": card.members}
-        folder = self._recall("parts", recipe, self._partition)
-        labels: list[int] = json.loads((folder / "parts.json").read_text())["labels"]
+        labels: list[int] = json.loads((self.partition() / "parts.json").read_text())["labels"]
         return labels
+
+    def partition(self) -> Path:
+        """The folder of the parts. Nothing is attributed for a method that looks at no scores."""
+        card = self._card
+        if partition.needs_scores(card.partition.method):
+            recipe = self._attribution_recipe()
+        else:
+            recipe = {k: v for k, v in self._base.items() if k in {"format", "code", "versions", "examples"}}
+        made = {"partition": partition.identity(card.partition, self._partition_seed), "members": card.members}
+        return self._recall("parts", {**recipe, **made}, self._partition)
+
+    @property
+    def _partition_seed(self) -> int:
+        return derive_seed(self._seed, "partition")
 
     def _attribution_recipe(self) -> dict[str, object]:
         card = self._card
@@ -99,6 +113,8 @@ class Stages:
             recipe["lora"] = {k: getattr(card.lora, k) for k in keys}
             if any(card.attribution.checkpoints):
                 recipe["warm-up"] = self._warm_up_recipe()
+        if card.attribution.method == "embedding":
+            recipe["encoder"] = encoders.identity(card.attribution.encoder)
         return recipe
 
     def _warm_up_recipe(self) -> dict[str, object]:
@@ -144,15 +160,20 @@ class Stages:
         with self._console.stage(f"attribution ({card.attribution.method})") as progress:
             scores = attributor.scores(self._data.examples, self._data.queries, progress=progress, kept=kept)
         np.save(to / "scores.npy", scores)
+        report.write(to, report.of_scores(scores, self._data.examples, self._data.queries))
         shutil.rmtree(kept)
 
     def _partition(self, to: Path) -> None:
-        card = self._card
-        scores = np.load(self._scores() / "scores.npy")
-        labels = partition(scores, card.members, card.partition)
-        sizes = np.bincount(labels, minlength=card.members).tolist()
-        self._console.note(f"parts: {card.members} of sizes {', '.join(map(str, sizes))}")
-        (to / "parts.json").write_text(json.dumps({"sizes": sizes, "labels": labels}) + "\n")
+        card, examples, k = self._card, self._data.examples, self._card.members
+        scores = np.load(self._scores() / "scores.npy") if partition.needs_scores(card.partition.method) else None
+        with self._console.stage(f"partition ({card.partition.method})"):
+            labels = partition.partition(card.partition, k, examples=examples, scores=scores, seed=self._partition_seed)
+            found = report.of_parts(labels, k, card.partition, examples=examples, queries=self._data.queries, scores=scores)
+        self._console.note(f"parts: {k} of sizes {', '.join(map(str, found['sizes']))}")
+        # the digest is what adapters on these parts have in their key
+        parts = {"digest": _digest(_members(labels, k)), "sizes": found["sizes"], "labels": labels}
+        (to / "parts.json").write_text(json.dumps(parts) + "\n")
+        report.write(to, found)
 
     def _adapt(self, parts: Sequence[Sequence[Example]], seeds: Sequence[int], to: Path) -> None:
         with self._console.stage(f"training {len(parts)} adapter{'s' * (len(parts) > 1)}") as progress:
@@ -165,7 +186,7 @@ class Stages:
     def _recall(self, stage: str, recipe: Mapping[str, object], make: Callable[[Path], None]) -> Path:
         name = f"{stage}-{_digest(recipe)}"
         final, work = self._cache / name, self._cache / f".{name}"
-        if final.is_dir() and not _is_whole(final):
+        if final.is_dir() and damaged(final):
             self._console.note(f"{stage}: the stage cache is damaged ({name}); made again")
             shutil.rmtree(final, ignore_errors=True)
         if final.is_dir():
@@ -197,12 +218,18 @@ def _hashes(folder: Path) -> dict[str, str]:
     return {str(p.relative_to(folder)): provenance.hash_bytes(p.read_bytes()) for p in files}
 
 
-def _is_whole(folder: Path) -> bool:
-    """Whether the files of a finished stage are those that were written."""
+def damaged(folder: Path) -> str:
+    """The first file of a finished stage that is not as it was written, or missing, or too many; "" when it is whole."""
     try:
-        return bool(json.loads((folder / "key.json").read_bytes())["files"] == _hashes(folder))
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return False
+        written, found = json.loads((folder / "key.json").read_bytes())["files"], _hashes(folder)
+        return min((name for name in {*written, *found} if written.get(name) != found.get(name)), default="")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return "key.json"
+
+
+def _members(labels: Sequence[int], k: int) -> list[list[int]]:
+    """The indices of the examples of each of k parts."""
+    return [[i for i, label in enumerate(labels) if label == part] for part in range(k)]
 
 
 def _digest(content: object) -> str:

@@ -12,11 +12,13 @@ from typing import Any
 from spa_bench.cards import SamplerCard
 from spa_bench.errors import DataError
 from spa_bench.interrupt import pause_point
+from spa_bench.spa import partition
 from spa_bench.spa.batches import pair_ids
 from spa_bench.spa.data.sets import as_pairs, distinct, draw_queries, example_rows, hash_examples, query_rows, sample_size
 from spa_bench.spa.data.shapes import Row
 from spa_bench.spa.data.sources import is_sampled, named
 from spa_bench.spa.data.templates import Template, template_of
+from spa_bench.spa.share import share_of
 from spa_bench.types import Example
 
 _SHOWN = 60  # characters of a query in a message
@@ -34,32 +36,35 @@ class TrainingData:
     repeated: int = 0  # examples that repeat an earlier one
     repeated_queries: int = 0
     template: str | None = None  # that instructions were put into: chat, alpaca or plain; None: there are none
+    whole: str | None = None  # hash of the set that `examples` are a share of; None: they are all of it
 
     def describe(self, card: SamplerCard) -> dict[str, object]:
         """For the spec: names, sizes and hashes.
 
-        Queries that the seed draws from the examples have no hash of their own: runs that differ in the seed alone are one
-        group, and the examples' hash, the seed and the code say which they are.
+        What the seed draws has no hash of its own, queries from the examples and a share of them: runs that differ in the
+        seed alone are one group, and the hash of the whole set, the seed and the code say which they are.
         """
         data = named(card.data)
         return {
             "examples": data.examples,
             "examples_n": len(self.examples),
-            "examples_hash": hash_examples(self.examples),
+            "examples_hash": self.whole or hash_examples(self.examples),
             "skipped_too_long": self.skipped,
             "repeated": self.repeated,
             "template": self.template,
-            "queries": data.queries if card.adapters == "parts" else None,
+            "queries": data.queries if _needs_queries(card) else None,
             "queries_n": len(self.queries),
             "queries_hash": None if is_sampled(data.queries) else hash_examples(self.queries),
+            **_own_parts(card),
         }
 
     def notes(self, card: SamplerCard) -> list[str]:
         """Lines for the user: what was left out, what is there more than once."""
         found = []
         if self.skipped:
+            of = f" of {self.skipped + len(self.examples)}" if self.whole is None else ""
             found.append(
-                f"{self.skipped} of {self.skipped + len(self.examples)} training pairs are longer than {self.limit} "
+                f"{self.skipped}{of} training pairs are longer than {self.limit} "
                 f"and are left out; the longest has {self.longest} tokens"
             )
         done = "left out" if card.data.duplicates == "drop" else 'kept (data.duplicates = "drop" leaves them out)'
@@ -88,10 +93,10 @@ def read_sources(card: SamplerCard) -> Sources:
         return Sources([], None, 0, 0)
     data = card.data
     examples, repeated = _without_repeats(example_rows(data.examples, data.columns), data.duplicates, data.examples)
-    if card.adapters != "parts":
-        return Sources(examples, None, repeated, 0)
-    if card.members > len(examples):
+    if card.adapters == "parts" and card.members > len(examples):
         raise DataError(f"{card.members} parts from {len(examples)} examples in {data.examples!r}: give more, or fewer members")
+    if not _needs_queries(card):
+        return Sources(examples, None, repeated, 0)
     if is_sampled(data.queries):
         _enough_queries(card, sample_size(data.queries, len(distinct(examples))), "are drawn by")
         return Sources(examples, None, repeated, 0)
@@ -118,10 +123,13 @@ def load_data(card: SamplerCard, model: Any, seed: int) -> TrainingData:
         raise DataError(
             f"none of the {len(pairs)} examples in {card.data.examples!r} fits {limit}; the shortest has {min(long)}"
         )
+    whole = None
+    if card.data.share < 1:
+        whole, examples = hash_examples(examples), share_of(examples, card.data.share, seed)
     queries: list[Example] = []
-    if card.adapters == "parts":
-        if card.members > len(examples):
-            raise DataError(f"{card.members} parts from {len(examples)} examples that fit {limit}: give more, or fewer members")
+    if card.adapters == "parts" and card.members > len(examples):
+        raise DataError(f"{card.members} parts from {len(examples)} examples that fit {limit}: give more, or fewer members")
+    if _needs_queries(card):
         queries = _queries(card, model, seed, sources, examples, template)
     used = any(template.takes(row) for row in [*sources.examples, *(sources.queries or [])])
     return TrainingData(
@@ -133,7 +141,19 @@ def load_data(card: SamplerCard, model: Any, seed: int) -> TrainingData:
         sources.repeated,
         sources.repeated_queries,
         template.name if used else None,
+        whole,
     )
+
+
+def _needs_queries(card: SamplerCard) -> bool:
+    return card.adapters == "parts" and partition.needs_scores(card.partition.method)
+
+
+def _own_parts(card: SamplerCard) -> dict[str, object]:
+    """Hashes of what the user brought to make the parts: a file of labels, or a method."""
+    if card.adapters != "parts" or not (card.partition.method == "file" or ":" in card.partition.method):
+        return {}
+    return {"parts": {k: v for k, v in partition.identity(card.partition, 0).items() if k in {"file", "source"}}}
 
 
 def _queries(

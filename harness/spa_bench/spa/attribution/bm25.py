@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,32 +9,38 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spa_bench.spa.attribution.base import Progress, Setting
+from spa_bench.spa.encoders import check_texts, text_of, tokens
 from spa_bench.types import Example
-
-_TOKEN = re.compile(r"\w+|[^\w\s]")
-
-
-def _tokens(example: Example) -> list[str]:
-    return _TOKEN.findall(f"{example.prompt} {example.completion}".lower())
 
 
 class BM25Attributor:
-    """BM25+ (Lv and Zhai 2011), the variant whose formula the SPA paper prints; documents are the training pairs."""
+    """Documents are the training pairs, a query is a pair too; tokens are words and single signs, lowercased.
+
+    plus: BM25+ (Lv and Zhai 2011), the variant whose formula the SPA paper prints: k1 = 1.5, b = 0.75, delta = 1.
+    okapi: the same without delta, and with rank-bm25's floor under the weights of words of more than half of all pairs (a
+    quarter of the mean weight), which would be negative.
+    """
+
+    def __init__(self, variant: str):
+        self._variant = variant
 
     def scores(
         self, examples: Sequence[Example], queries: Sequence[Example], *, progress: Progress, kept: Path | None = None
     ) -> NDArray[np.float32]:
-        """See Attributor.scores; tokens are words and single signs, lowercased."""
-        from rank_bm25 import BM25Plus
+        """See Attributor.scores. Raises DataError for an example or query without a word or sign."""
+        from rank_bm25 import BM25Okapi, BM25Plus
 
-        index = BM25Plus([_tokens(e) for e in examples])
+        documents, asked = ([text_of(e) for e in pairs] for pairs in (examples, queries))
+        check_texts(documents, "example")
+        check_texts(asked, "query")
+        index = {"plus": BM25Plus, "okapi": BM25Okapi}[self._variant]([tokens(d) for d in documents])
         columns = []
-        for i, query in enumerate(queries):
-            columns.append(np.asarray(index.get_scores(_tokens(query)), np.float32))
+        for i, query in enumerate(asked):
+            columns.append(np.asarray(index.get_scores(tokens(query)), np.float32))
             progress(i + 1, len(queries))
         return np.stack(columns, axis=1)
 
 
 def build(setting: Setting) -> BM25Attributor:
-    """The attributor; it has no settings and needs no model."""
-    return BM25Attributor()
+    """The attributor; it takes the variant from the card and needs neither the model nor a seed."""
+    return BM25Attributor(setting.card.variant)

@@ -1,0 +1,41 @@
+"""Attribution by embeddings: the cosine of example and query.
+
+A likeness, not an influence: it says what a pair is about, not what training on it would do. No negative evidence either:
+with TF-IDF no score is below 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spa_bench.spa import encoders
+from spa_bench.spa.attribution.base import Progress, Setting
+from spa_bench.types import Example
+
+
+class EmbeddingAttributor:
+    """Cosine similarity of vectors from the encoder of that name: see spa_bench.spa.encoders."""
+
+    def __init__(self, encoder: str):
+        self._encoder = encoder
+
+    def scores(
+        self, examples: Sequence[Example], queries: Sequence[Example], *, progress: Progress, kept: Path | None = None
+    ) -> NDArray[np.float32]:
+        """See Attributor.scores; in [-1, 1]. A query that shares no word with any example scores 0 under TF-IDF.
+
+        Raises DataError for an example or query without a word or sign.
+        """
+        texts, asked = ([encoders.text_of(e) for e in pairs] for pairs in (examples, queries))
+        ours, theirs = encoders.encode(self._encoder, texts, asked, progress=progress)
+        found = ours @ theirs.T
+        return np.asarray(found.toarray() if hasattr(found, "toarray") else found, np.float32)
+
+
+def build(setting: Setting) -> EmbeddingAttributor:
+    """The attributor; it takes the encoder from the card and needs neither the model nor a seed."""
+    return EmbeddingAttributor(setting.card.encoder)

@@ -1,0 +1,18 @@
+"""The paper's objective, of which its argmax is a heuristic: k-means on the rows of the score matrix (arXiv 2411.06722)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from spa_bench.spa.partition.clusters import cluster
+from spa_bench.spa.partition.scaling import Scores, scaled
+from spa_bench.spa_cards import PartitionCard
+from spa_bench.types import Example
+
+
+def kmeans(scores: Scores, examples: Sequence[Example], k: int, card: PartitionCard, seed: int) -> list[int]:
+    """Clusters of the rows (M) of the scaled scores of all M queries, Euclidean. Parts are no queries and may be unequal.
+
+    The paper leaves this to future work; scaling and starts are our choice: see docs/partition.md.
+    """
+    return cluster(scaled(scores, card.scale), k, seed, "rows of scores")

@@ -1,0 +1,19 @@
+"""k-means on embeddings of the examples, as Diversify and Conquer clusters instruction data (arXiv 2409.11378)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from spa_bench.spa import encoders
+from spa_bench.spa.partition.clusters import cluster
+from spa_bench.spa.partition.scaling import Scores
+from spa_bench.spa_cards import PartitionCard
+from spa_bench.types import Example
+
+NEEDS_SCORES = False
+
+
+def kmeans_embedding(scores: Scores | None, examples: Sequence[Example], k: int, card: PartitionCard, seed: int) -> list[int]:
+    """Clusters of the examples' vectors from `card.encoder`, scaled to length 1."""
+    vectors, _ = encoders.encode(card.encoder, [encoders.text_of(e) for e in examples])
+    return cluster(vectors, k, seed, "embeddings")

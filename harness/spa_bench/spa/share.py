@@ -1,0 +1,21 @@
+"""A share of the training data, for the question how much of it is needed."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+
+from spa_bench.types import Example
+
+
+def share_of(examples: Sequence[Example], share: float, seed: int) -> list[Example]:
+    """`ceil(share × N)` of the N examples, drawn with the seed and in the order in which they stood.
+
+    Nested: what a smaller share has of one seed, a larger one has too, for both are the beginning of one permutation. So two
+    shares differ by what is added alone. With share = 1 it is all of them. `share` lies in (0, 1].
+    """
+    order = list(range(len(examples)))
+    random.Random(f"share-{seed}").shuffle(order)
+    count = math.ceil(round(share * len(order), 9))  # 0.07 × 100 is 7.000000000000001
+    return [examples[i] for i in sorted(order[:count])]

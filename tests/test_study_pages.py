@@ -1,0 +1,102 @@
+"""Pages and pictures of studies: everything is there, and the same numbers give the same bytes."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from spa_bench.study.claims import claims_of
+from spa_bench.study.designs import STUDIES
+from spa_bench.study.pictures import pictures
+from spa_bench.study.tables import Report, as_json, page, table
+from study_points import whole_point
+
+SERIES = {"single": (0.7, 0.5), "random": (0.7, 0.6), "lexical": (0.7, 0.7), "influence": (0.7, 0.9)}
+
+
+def report(study: str, *, seeds: int = 5) -> Report:
+    grid: list[float | None] = {"main": [None], "temperature": [0.0, 1.0], "data-fraction": [0.15, 1.0]}[study]
+    roles = {"main": [*SERIES], "temperature": ["single", "influence"], "data-fraction": ["single"]}[study]
+    points = []
+    for role in roles:
+        quality, spread = SERIES[role]
+        points += [whole_point(study, role, quality - (x or 0) / 5, spread, x=x, seeds=seeds) for x in grid]
+    return Report(STUDIES[study], points, claims_of(study, points), "spa-bench study", len(points) * seeds)
+
+
+@pytest.mark.parametrize("study", ["main", "temperature", "data-fraction"])
+def test_the_same_numbers_give_the_same_page_rows_and_pictures(study: str):
+    whole = report(study)
+    assert page(whole) == page(whole)
+    assert as_json(whole) == as_json(whole)
+    drawn = pictures(whole)
+    assert drawn == pictures(whole)
+    assert drawn["png"].startswith(b"\x89PNG")
+    assert b"<svg" in drawn["svg"]
+    assert b"<dc:date>" not in drawn["svg"]
+
+
+def test_other_numbers_give_another_picture():
+    one, other = report("data-fraction"), report("data-fraction", seeds=3)
+    assert pictures(one)["png"] != pictures(other)["png"]
+
+
+def test_the_settings_of_a_users_own_pictures_do_not_change_ours():
+    import matplotlib
+
+    whole = report("data-fraction")
+    before = pictures(whole)
+    with matplotlib.rc_context({"font.size": 30.0, "axes.facecolor": "black", "svg.hashsalt": "other"}):
+        assert pictures(whole) == before
+        assert matplotlib.rcParams["font.size"] == 30.0
+
+
+def test_the_page_of_table_1_has_the_verdict_first_and_paired_differences_behind_the_table():
+    text = page(report("main"))
+    assert text.index("The paper's claim that the diversity score orders") < text.index("| sampler ")
+    assert "## spa-influence minus the others, paired by problem and seed" in text
+    assert "| spa-lexical " in text.split("spa-influence minus   |")[-1]
+    assert "- That the effective diversity orders" in text
+    assert "Revision abc." in text
+    assert "Fewer than" not in text
+    assert "Not finished" not in text
+
+
+def test_a_page_says_that_seeds_are_few_and_runs_are_missing():
+    few = report("main", seeds=2)
+    text = page(Report(few.study, few.points, few.claims, few.command, 20))
+    assert "**Fewer than 5 training seeds** (2): intervals are wide." in text
+    assert "**Not finished**: 8 of 20 runs are in this table." in text
+
+
+def test_the_table_has_every_metric_and_the_setting():
+    head, _, *lines = table(report("temperature")).splitlines()
+    for name in ("temperature", "pass@1", "pass@K", "diversity_score[exact]", "diversity_score[ast]", "average_kl[i!=j]"):
+        assert name in head
+    assert len(lines) == 4
+    assert lines[1].split()[:2] == ["single", "1"]
+
+
+def test_where_n_differs_metrics_that_depend_on_it_stand_at_the_shared_n_too():
+    points = [whole_point("members", "influence", 0.7, 0.8, x=k) for k in (4.0, 8.0)]
+    content: Any = points[1].row.result
+    content["size"] = content["n"] = 8
+    for run, metrics in zip(content["runs"], points[1].contents, strict=True):
+        run["values_at"]["4"] = run["values_at"]["2"]
+        metrics["size"] = 8  # type: ignore[index]
+    whole = Report(STUDIES["members"], points, claims_of("members", points), "x", 10)
+    head = table(whole).splitlines()[0]
+    assert "vendi[ngram,q=1] (at its own n)" in head
+    assert "vendi[ngram,q=1] (at n = 4)" in head
+    assert "pass@2" in head
+    assert pictures(whole)["svg"]
+
+
+def test_the_rows_as_json_hold_the_claims_with_their_parts():
+    content = json.loads(as_json(report("main")))
+    assert content["study"] == "main"
+    assert len(content["rows"]) == 4
+    assert content["claims"][0]["outcome"] in {"holds", "does not hold", "is not resolved"}
+    assert content["claims"][0]["parts"][0]["words"].startswith("diversity score of spa-influence minus spa-lexical")
