@@ -88,7 +88,7 @@ def test_spa_by_influence_runs_on_real_prompts_from_end_to_end(sandboxed: Comman
     for r in records:
         texts.setdefault((r["problem"], r["member"]), set()).add(r["raw"])
     assert all(len(t) == 1 for t in texts.values())
-    assert texts["HumanEval/0", 0] != texts["HumanEval/0", 1]
+    assert any(texts[f"HumanEval/{i}", 0] != texts[f"HumanEval/{i}", 1] for i in range(5))
     check_adapters(tmp_path / "cache" / "stages", tiny_folder)
 
     before, cached = snapshot(run), snapshot(tmp_path / "cache")

@@ -66,21 +66,8 @@ def test_all_errors_share_one_base():
     assert tree == {"SpaBenchError", "UsageError", "CardError", "DataError", "ModelError", "SandboxError", "StoreError"}
 
 
-COMMANDS = (
-    "run",
-    "grade",
-    "score",
-    "show",
-    "list",
-    "leaderboard",
-    "doctor",
-    "verify",
-    "rerun",
-    "export",
-    "power",
-    "spa",
-    "study",
-)
+COMMANDS = ("run", "grade", "score", "show", "list", "leaderboard", "doctor", "verify", "rerun", "export", "study", "power")
+COMMANDS += ("spa",)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

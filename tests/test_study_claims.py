@@ -107,6 +107,12 @@ def test_table_1_holds_where_diversity_has_the_papers_order_at_equal_pass_at_1()
     assert claims[4].outcome == OPEN  # no divergence was measured
 
 
+def test_a_part_of_the_papers_samplers_is_not_called_its_claim():
+    claims = claims_of("main", table_1(0.9, 0.8)[1:])
+    assert (claims[0].papers, claims[0].outcome) == (False, HOLDS)
+    assert claims_of("main", table_1(0.9, 0.8)[:1]) == []
+
+
 def test_table_1_does_not_hold_where_two_samplers_are_the_other_way_round_or_the_same():
     assert claims_of("main", table_1(0.7, 0.8))[0].outcome == FAILS
     assert claims_of("main", table_1(0.8, 0.8))[0].outcome == FAILS
@@ -192,6 +198,8 @@ def test_figure_6_takes_the_two_largest_and_says_so_where_the_papers_are_not_the
     [claim] = claims_of("members", adapters(0.8, counts=(4, 8)))
     assert "from 4 to 8 adapters" in claim.states
     assert "the paper's 8 and 12 are not both here" in claim.states
+    assert not claim.papers
+    assert claims_of("members", adapters(0.8))[0].papers
 
 
 def shares(qualities: dict[float, float]) -> list[Any]:

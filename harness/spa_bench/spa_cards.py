@@ -44,7 +44,7 @@ class DataCard:
 class AttributionCard:
     """How examples are scored against queries; each method reads what concerns it."""
 
-    method: str = "influence"  # influence, bm25, embedding or random
+    method: str = "influence"  # influence, bm25, embedding, random, or package.module:function
     curvature: str = "fisher"  # influence: identity, cosine, fisher, datainf, ekfac or lissa
     damping: float = 0.1  # influence: what is added to the curvature's eigenvalues, as damping_kind says
     damping_kind: str = "relative"  # to the mean eigenvalue (datainf, ekfac: of each block), or absolute, as it is
@@ -100,7 +100,7 @@ class LoraCard:
 
 
 def concerns(card: AttributionCard) -> frozenset[str]:
-    """The keys that can change the scores of the card's method."""
+    """The keys that can change the scores of the card's method; for one of the user's own all."""
     own = {"bm25": {"variant"}, "embedding": {"encoder"}, "random": set[str]()}
     if card.method != "influence":
         return frozenset({"method"} | own.get(card.method, {f.name for f in fields(card)}))
@@ -136,7 +136,8 @@ def check(where: str, *, data: DataCard, attribution: AttributionCard, partition
 
 
 def _attribution(where: str, card: AttributionCard) -> None:
-    one_of(where, "attribution.method", card.method, tuple(TABLES["attribution"]))
+    if ":" not in card.method:
+        one_of(where, "attribution.method", card.method, tuple(TABLES["attribution"]))
     one_of(where, "attribution.curvature", card.curvature, CURVATURES)
     one_of(where, "attribution.damping_kind", card.damping_kind, DAMPINGS)
     one_of(where, "attribution.features", card.features, FEATURES)

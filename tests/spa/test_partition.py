@@ -258,7 +258,7 @@ def test_what_cannot_be_partitioned_is_refused(scores: np.ndarray, k: int, messa
 def test_a_part_below_the_least_is_an_error_that_shows_all_sizes():
     scores = np.array([[5, 0], [5, 1], [6, 2], [0, 9]], np.float32)
     assert parts(scores, 2, RAW) == [0, 0, 0, 1]
-    with pytest.raises(DataError, match=r"part 1 has 1 examples, and partition\.least is 2 \(sizes 3, 1\): use partition"):
+    with pytest.raises(DataError, match=r"part 1 has 1 example, and partition\.least is 2 \(sizes 3, 1\): use partition"):
         parts(scores, 2, replace(RAW, least=2))
 
 

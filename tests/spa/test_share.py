@@ -10,7 +10,7 @@ import pytest
 from spa_bench.cards import load_sampler_card
 from spa_bench.errors import CardError
 from spa_bench.spa.share import share_of
-from spa_bench.spa.stages import load_data
+from spa_bench.spa.training_data import load_data
 from spa_bench.types import Example
 
 PAIRS = [Example(str(i), "x") for i in range(100)]

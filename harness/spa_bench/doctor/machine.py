@@ -20,8 +20,12 @@ import spa_bench
 from spa_bench.doctor.row import PIP, Row, Unanswered, ask
 
 _HOME = Path(spa_bench.__file__).resolve().parent
-_BASE = ("numpy", "torch", "transformers", "peft", "safetensors", "rank-bm25", "rich", "sacrebleu", "tabulate")
+_BASE = (
+    *("numpy", "torch", "transformers", "peft", "safetensors", "rank-bm25", "matplotlib", "scikit-learn", "scipy"),
+    *("threadpoolctl", "rich", "sacrebleu", "tabulate"),
+)
 _OPTIONAL = {  # and what for
+    "sentence-transformers": "for its encoders, in attribution and partition",
     "evalplus": "to download HumanEval+ and MBPP+",
     "lm-eval": "for its tasks",
     "datasets": "for tasks of lm-eval",

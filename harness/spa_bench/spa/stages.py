@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import numpy as np
 from safetensors import SafetensorError
 
-from spa_bench import lock, provenance
+from spa_bench import extensions, lock, provenance
 from spa_bench.cards import SamplerCard
 from spa_bench.errors import DataError, StoreError
 from spa_bench.log import replace_file
@@ -115,6 +115,8 @@ class Stages:
                 recipe["warm-up"] = self._warm_up_recipe()
         if card.attribution.method == "embedding":
             recipe["encoder"] = encoders.identity(card.attribution.encoder)
+        if ":" in card.attribution.method:
+            recipe["source"] = extensions.source_hash(card.attribution.method)
         return recipe
 
     def _warm_up_recipe(self) -> dict[str, object]:
@@ -159,6 +161,8 @@ class Stages:
         kept.mkdir(exist_ok=True)
         with self._console.stage(f"attribution ({card.attribution.method})") as progress:
             scores = attributor.scores(self._data.examples, self._data.queries, progress=progress, kept=kept)
+        if scores.shape != (wanted := (len(self._data.examples), len(self._data.queries))):
+            raise DataError(f"attribution.method {card.attribution.method!r} gave scores {scores.shape} instead of {wanted}")
         np.save(to / "scores.npy", scores)
         report.write(to, report.of_scores(scores, self._data.examples, self._data.queries))
         shutil.rmtree(kept)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from spa_bench import extensions
 from spa_bench.cards import SamplerCard
 from spa_bench.errors import DataError
 from spa_bench.interrupt import pause_point
@@ -36,7 +37,8 @@ class TrainingData:
     repeated: int = 0  # examples that repeat an earlier one
     repeated_queries: int = 0
     template: str | None = None  # that instructions were put into: chat, alpaca or plain; None: there are none
-    whole: str | None = None  # hash of the set that `examples` are a share of; None: they are all of it
+    whole: str | None = None  # hash of the examples that fit, where `examples` are a share of them
+    fit: int = 0  # how many fit, where `examples` are a share of them
 
     def describe(self, card: SamplerCard) -> dict[str, object]:
         """For the spec: names, sizes and hashes.
@@ -55,16 +57,16 @@ class TrainingData:
             "queries": data.queries if _needs_queries(card) else None,
             "queries_n": len(self.queries),
             "queries_hash": None if is_sampled(data.queries) else hash_examples(self.queries),
-            **_own_parts(card),
+            **_own(card),
         }
 
     def notes(self, card: SamplerCard) -> list[str]:
         """Lines for the user: what was left out, what is there more than once."""
         found = []
         if self.skipped:
-            of = f" of {self.skipped + len(self.examples)}" if self.whole is None else ""
+            read = self.skipped + (self.fit or len(self.examples))
             found.append(
-                f"{self.skipped}{of} training pairs are longer than {self.limit} "
+                f"{self.skipped} of {read} training pairs are longer than {self.limit} "
                 f"and are left out; the longest has {self.longest} tokens"
             )
         done = "left out" if card.data.duplicates == "drop" else 'kept (data.duplicates = "drop" leaves them out)'
@@ -123,9 +125,10 @@ def load_data(card: SamplerCard, model: Any, seed: int) -> TrainingData:
         raise DataError(
             f"none of the {len(pairs)} examples in {card.data.examples!r} fits {limit}; the shortest has {min(long)}"
         )
-    whole = None
+    whole, fit = None, 0
     if card.data.share < 1:
-        whole, examples = hash_examples(examples), share_of(examples, card.data.share, seed)
+        whole, fit = hash_examples(examples), len(examples)
+        examples = share_of(examples, card.data.share, seed)
     queries: list[Example] = []
     if card.adapters == "parts" and card.members > len(examples):
         raise DataError(f"{card.members} parts from {len(examples)} examples that fit {limit}: give more, or fewer members")
@@ -142,6 +145,7 @@ def load_data(card: SamplerCard, model: Any, seed: int) -> TrainingData:
         sources.repeated_queries,
         template.name if used else None,
         whole,
+        fit,
     )
 
 
@@ -149,11 +153,14 @@ def _needs_queries(card: SamplerCard) -> bool:
     return card.adapters == "parts" and partition.needs_scores(card.partition.method)
 
 
-def _own_parts(card: SamplerCard) -> dict[str, object]:
-    """Hashes of what the user brought to make the parts: a file of labels, or a method."""
-    if card.adapters != "parts" or not (card.partition.method == "file" or ":" in card.partition.method):
-        return {}
-    return {"parts": {k: v for k, v in partition.identity(card.partition, 0).items() if k in {"file", "source"}}}
+def _own(card: SamplerCard) -> dict[str, object]:
+    """Hashes of what the user brought to make the parts: a file of labels, a way to part, a way to score."""
+    found: dict[str, object] = {}
+    if card.adapters == "parts" and (card.partition.method == "file" or ":" in card.partition.method):
+        found["parts"] = {k: v for k, v in partition.identity(card.partition, 0).items() if k in {"file", "source"}}
+    if _needs_queries(card) and ":" in card.attribution.method:
+        found["scores"] = {"source": extensions.source_hash(card.attribution.method)}
+    return found
 
 
 def _queries(

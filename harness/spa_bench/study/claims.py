@@ -148,7 +148,7 @@ def main(points: Sequence[Measured]) -> list[Claim]:
         states = f"{called} orders {names}" if metric != "average_kl[i<j]" else f"{called} has the same order"
         extra = f" at equal pass@1 (±{MARGIN})" if first else ""
         parts = more(tests, MARGIN if is_rate(metric) else None) + (tuple(quality) if first else ())
-        found.append(Claim(f"the {states}{extra}", parts, papers=first))
+        found.append(Claim(f"the {states}{extra}", parts, papers=first and len(ranked) == len(_ORDER)))
     return found
 
 
@@ -196,14 +196,14 @@ def _sign(found: Estimate) -> Outcome:
 def members(points: Sequence[Measured]) -> list[Claim]:
     """Figure 6: nothing changes from 8 to 12 adapters; a claim for each sampler, metrics that depend on n at n = 8."""
     ranked = sorted(by_series(points).items(), key=lambda kv: _ORDER.index(kv[1][0].point.role))
-    return [_flat(name, series, papers=i == 0) for i, (name, series) in enumerate(ranked)]
+    return [_flat(name, series) for name, series in ranked]
 
 
-def _flat(name: str, series: Sequence[Measured], *, papers: bool) -> Claim:
+def _flat(name: str, series: Sequence[Measured]) -> Claim:
     by_k = {m.point.card.members: m for m in series}
     counts = sorted(by_k)
     if len(counts) < 2:
-        return Claim(f"the number of adapters of {name} changes nothing", (), papers)
+        return Claim(f"the number of adapters of {name} changes nothing", (), papers=False)
     few, many = PAPERS_MEMBERS if set(PAPERS_MEMBERS) <= by_k.keys() else counts[-2:]
     a, b = by_k[few], by_k[many]
     size = max(a.row.sizes() & b.row.sizes(), default=0)
@@ -214,6 +214,7 @@ def _flat(name: str, series: Sequence[Measured], *, papers: bool) -> Claim:
         equal("diversity score", difference(b, a, DIVERSITY)[0]),
         equal(f"effective diversity at n = {size}", difference(b, a, "effective_diversity[ast,correct]", size)[0]),
     ]
+    papers = (few, many) == PAPERS_MEMBERS and series[0].point.role == "influence"
     other = (
         "" if (few, many) == PAPERS_MEMBERS else f" (the paper's {PAPERS_MEMBERS[0]} and {PAPERS_MEMBERS[1]} are not both here)"
     )

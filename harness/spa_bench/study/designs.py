@@ -43,7 +43,7 @@ STUDIES: Mapping[str, Study] = {
             "temperature",
             "Quality and diversity against temperature",
             "Figure 4",
-            ("single", "random", "lexical", "influence"),
+            ("single", "random", "influence"),
             "temperature",
             "decoding.temperature",
             (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 1.25, 1.5),

@@ -69,7 +69,8 @@ def pictures(report: Report) -> dict[str, bytes]:
             figure.legend(
                 handles.values(), handles.keys(), loc="outside lower center", ncols=min(len(handles), 4), frameon=False
             )
-        figure.suptitle(f"{report.study.title}: {report.task}, {report.model}, {len(report.seeds)} seeds", fontsize=10)
+        seeds = f"{len(report.seeds)} seed{'s' * (len(report.seeds) != 1)}"
+        figure.suptitle(f"{report.study.title}: {report.task}, {report.model}, {seeds}", fontsize=10)
         for suffix, metadata in (("svg", {"Date": None, "Creator": None}), ("png", {"Software": None})):
             stream = io.BytesIO()
             figure.savefig(stream, format=suffix, metadata=metadata)
@@ -149,6 +150,9 @@ def _curves(axes: Axes, report: Report, metric: str, size: int | None = None, *,
             places, [e.value or 0.0 for _, e in known], yerr=_reach([e for _, e in known]), label=name,
             color=colour, marker=marker, linestyle=dashes, capsize=2, markersize=5, linewidth=1.4, elinewidth=0.8,
         )  # fmt: skip
+    if report.study.key == "members":  # the same in all panels, whole numbers
+        axes.set_xticks(sorted(set(every)), [f"{x:g}" for x in sorted(set(every))])
+        axes.set_xlim(min(every) - 0.5, max(every) + 0.5)
     axes.set_xlabel(report.study.axis)
     axes.set_title(_NAMES[metric] + (f" at n = {size}" if size else ""))
 

@@ -20,7 +20,7 @@ from spa_bench.errors import StoreError
 from spa_bench.interrupt import pause_point
 from spa_bench.models.base import Model
 from spa_bench.run import Job, check_draws, check_model, generate, grade, make_spec, run_name, sampler_spec
-from spa_bench.spa.stages import TrainingData, load_data
+from spa_bench.spa.training_data import TrainingData, load_data
 from spa_bench.store import RunFolder, differences, folder_name, open_run, plain
 from spa_bench.study.designs import Point
 from spa_bench.tasks.base import Task

@@ -130,9 +130,12 @@ class Point:
 
         lean = checkpointed(self.model.network, self.model.name) if self.lora.gradient_checkpointing else nullcontext()
 
+        def see(path: str, x: Tensor, delta: Tensor) -> None:  # some architectures flatten rows and tokens on the way
+            sink(path, *(t.reshape(len(batch.indices), -1, t.shape[-1]) for t in (x, delta)))
+
         def tapped(path: str, base: nn.Linear, x: Tensor) -> Tensor:
             factors = self._factors.get(path)
-            return cast(Tensor, _Tapped.apply(x, awake, base, factors, partial(sink, path)))  # type: ignore[no-untyped-call]
+            return cast(Tensor, _Tapped.apply(x, awake, base, factors, partial(see, path)))  # type: ignore[no-untyped-call]
 
         try:
             for path, layer in self.layers.items():

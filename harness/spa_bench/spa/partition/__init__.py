@@ -85,7 +85,7 @@ def partition(card: PartitionCard, k: int, *, examples: Sequence[Example], score
     sizes = [labels.count(part) for part in range(k)]
     if min(sizes) < card.least:
         part = sizes.index(min(sizes))
-        size = "is empty" if not sizes[part] else f"has {sizes[part]} examples"
+        size = "is empty" if not sizes[part] else f"has {sizes[part]} example{'s' * (sizes[part] > 1)}"
         raise DataError(
             f"part {part} {size}, and partition.least is {card.least} (sizes {', '.join(map(str, sizes))}): "
             'use partition.method = "balanced", fewer members or a lower partition.least'
