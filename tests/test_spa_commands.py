@@ -147,6 +147,8 @@ def test_parts_are_compared_with_a_file_of_labels(spa: Call, call: Call, tmp_pat
         (["--set", "partition.method=file", "--set", "partition.file=nowhere.txt"], "cannot read the labels in nowhere.txt"),
         (["--set", "partition.method=nowhere:parts"], "'nowhere:parts' leads to the module 'nowhere'"),
         (["--set", "partition.capacity=0.5"], "partition.capacity is 0.5"),
+        (["--set", "partition.capacity=nan"], "partition.capacity is nan"),
+        (["--set", "partition.capacity=inf"], "partition.capacity is inf"),
         (["--set", "attribution.variant=l"], "attribution.variant is 'l'"),
         (["--seed", "-1"], "a seed is -1"),
         (["--threads", "0"], "--threads is 0"),

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from spa_bench import provenance
-from spa_bench.errors import UsageError
+from spa_bench.errors import SpaBenchError, UsageError
 from spa_bench.metrics.suite import ALIASES, AT_SIZES, METRICS, Metric, is_rate
 
 
@@ -87,6 +88,17 @@ def _module(name: str) -> Any:
             f"{name!r} leads to the module {module!r}, which cannot be imported: {error}; "
             f"is the folder with the module on PYTHONPATH?"
         ) from error
+
+
+@contextmanager
+def guarded(what: str) -> Iterator[None]:
+    """What the user's own code raises within the block becomes one line that begins with `what`."""
+    try:
+        yield
+    except SpaBenchError:
+        raise
+    except Exception as error:  # the user's code may raise anything
+        raise UsageError(f"{what} failed: {type(error).__name__}: {error}") from error
 
 
 def values_of(metric: Metric, samples: Sequence[Any]) -> list[float | None]:

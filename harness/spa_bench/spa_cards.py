@@ -16,6 +16,7 @@ DAMPINGS = ("relative", "absolute")
 CURVATURES = ("identity", "cosine", "fisher", "datainf", "ekfac", "lissa")
 FEATURES = ("lora", "projection", "core")
 CORES = ("random", "pca", "adapter")
+_MOST_DIMENSIONS = 1 << 24  # of a projection: beyond that an example takes more than its gradient
 
 
 @dataclass(frozen=True)
@@ -128,8 +129,8 @@ def check(where: str, *, data: DataCard, attribution: AttributionCard, partition
         one_of(where, "partition.method", partition.method, tuple(TABLES["partition"]))
     one_of(where, "partition.scale", partition.scale, ("zscore", "rank", "none"))
     positive(where, {"partition.least": partition.least})
-    if partition.capacity < 1:
-        raise CardError(f"{where}: partition.capacity is {partition.capacity}; below 1 the parts cannot hold all examples")
+    if not 1 <= partition.capacity < math.inf:
+        raise CardError(f"{where}: partition.capacity is {partition.capacity}; from 1 on the parts can hold all examples")
     if ":" not in partition.method and (partition.method == "file") != bool(partition.file):
         raise CardError(f'{where}: partition.method = "file" and partition.file = "parts.json" need each other')
     _lora(where, lora)
@@ -145,6 +146,8 @@ def _attribution(where: str, card: AttributionCard) -> None:
     one_of(where, "attribution.variant", card.variant, ("plus", "okapi"))
     positive(where, {f"attribution.{k}": getattr(card, k) for k in ("damping", "depth", "repeats", "lissa_batch")})
     not_negative(where, {f"attribution.{k}": getattr(card, k) for k in ("dimensions", "curvature_examples", "scale")})
+    if card.dimensions > _MOST_DIMENSIONS:
+        raise CardError(f"{where}: attribution.dimensions is {card.dimensions}; it must be at most {_MOST_DIMENSIONS}")
     steps = card.checkpoints
     if not steps or min(steps) < 0 or len(set(steps)) < len(steps):
         raise CardError(f"{where}: attribution.checkpoints is {list(steps)}; it takes different numbers of steps, 0 or more")
@@ -168,6 +171,8 @@ def _lora(where: str, card: LoraCard) -> None:
         where,
         {f"lora.{k}": getattr(card, k) for k in ("weight_decay", "warmup", "dropout", "steps", "epochs", "length", "together")},
     )
+    if not card.targets or "" in card.targets:
+        raise CardError(f'{where}: lora.targets is {card.targets!r}; it takes "all-linear" or last names of linear layers')
     if bool(card.steps) == bool(card.epochs):
         raise CardError(f"{where}: lora.steps is {card.steps} and lora.epochs {card.epochs}: one says how long, the other is 0")
     if card.dropout >= 1:

@@ -75,8 +75,8 @@ def _stages(
     console = Reporter()
     model = load_model(a.model, a)
     data = load_data(card, model, seed)
-    if data.skipped:
-        console.note(f"{data.skipped} of {data.skipped + len(data.examples)} pairs do not fit the context and are left out")
+    for line in data.notes(card):
+        console.note(line)
     row = {"sampler": card.name, "model": model.name, "seed": seed, "examples": len(data.examples), "skipped": data.skipped}
     return Stages(card, data, model, seed, default_cache(), console), console, row
 

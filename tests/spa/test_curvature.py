@@ -14,10 +14,10 @@ from spa_bench.errors import DataError
 from spa_bench.models.hf import HFModel
 from spa_bench.models.stacked_lora import Adapter, initial_down
 from spa_bench.spa.attribution.curvature import CURVATURES, Consume, ConsumeHalves, ekfac
-from spa_bench.spa.attribution.gradients import Point, batches, drawn_losses, uniforms
+from spa_bench.spa.attribution.gradients import Point, batches, drawn_loss, uniforms
 from spa_bench.spa.attribution.influence import Sampled, scores_at
 from spa_bench.spa.attribution.lissa import Products, lissa
-from spa_bench.spa.batches import IGNORE, encode
+from spa_bench.spa.batches import encode
 from spa_bench.spa_cards import CURVATURES as NAMES
 from spa_bench.spa_cards import AttributionCard, LoraCard
 from spa_bench.types import Example
@@ -82,26 +82,25 @@ def test_a_block_without_curvature_stays_finite(curvature: str):
 
 
 def test_drawn_labels_give_the_gauss_newton_matrix_on_average():
-    logits = torch.tensor([[[0.0, 1.0, -1.0], [2.0, 0.0, 0.5], [9.0, 9.0, 9.0]]])
-    labels = torch.tensor([[IGNORE, 2, 0]])
-    generator = torch.Generator().manual_seed(0)
-    whole, draws = torch.zeros(6, 6), 20_000
-    row = logits.expand(draws, -1, -1).clone().requires_grad_()
-    losses = drawn_losses(row, labels.expand(draws, -1), torch.rand(draws, 3, generator=generator))
-    [gradient] = torch.autograd.grad(losses.sum(), row)
-    assert (gradient[:, 2] == 0).all()  # the last token predicts nothing
-    flat = gradient[:, :2].reshape(draws, 6)
-    whole = flat.T @ flat / draws
-    p = logits[0, :2].softmax(-1)
-    expected = torch.block_diag(*(torch.diag(q) - torch.outer(q, q) for q in p)) / 2
-    torch.testing.assert_close(whole, expected, rtol=0.1, atol=0.005)
+    logits = torch.tensor([[0.0, 1.0, -1.0], [2.0, 0.0, 0.5]])  # two tokens of one row
+    generator, draws = torch.Generator().manual_seed(0), 20_000
+    rows = logits.repeat(draws, 1).requires_grad_()
+    loss = drawn_loss(rows, torch.full((2 * draws,), 0.5), torch.rand(2 * draws, generator=generator))
+    flat = torch.autograd.grad(loss, rows)[0].reshape(draws, 6)
+    expected = torch.block_diag(*(torch.diag(q) - torch.outer(q, q) for q in logits.softmax(-1))) / 2
+    torch.testing.assert_close(flat.T @ flat / draws, expected, rtol=0.1, atol=0.005)
 
 
-def test_drawn_labels_leave_out_what_does_not_count():
-    logits = torch.randn(1, 4, 5, generator=torch.Generator().manual_seed(0)).requires_grad_()
-    losses = drawn_losses(logits, torch.tensor([[IGNORE, IGNORE, 3, IGNORE]]), torch.full((1, 4), 0.5))
-    [gradient] = torch.autograd.grad(losses.sum(), logits)
-    assert (gradient[0] != 0).any(1).tolist() == [False, True, False, False]
+def test_a_batch_counts_the_tokens_of_completions(tiny_model: HFModel):
+    encoded = encode(tiny_model, EXAMPLES[:3], "example")
+    [batch] = batches(encoded, torch.device("cpu"))
+    rows = [encoded[i] for i in batch.indices]
+    assert batch.targets.tolist() == [t for row in rows for t in row.ids[row.head :]]
+    assert batch.counts == [len(row.ids) - row.head for row in rows]
+    assert batch.share.tolist() == pytest.approx([1 / n for n in batch.counts for _ in range(n)])
+    assert batch.real.sum(1).tolist() == [len(row.ids) for row in rows]
+    before = batch.ids.flatten()[batch.where].tolist()
+    assert before == [t for row in rows for t in row.ids[row.head - 1 : -1]]
 
 
 def test_the_draws_of_an_example_do_not_depend_on_its_batch(tiny_model: HFModel):
@@ -110,8 +109,9 @@ def test_the_draws_of_an_example_do_not_depend_on_its_batch(tiny_model: HFModel)
     drawn = uniforms(together, 5, range(6))
     for place, index in enumerate(together.indices):
         [alone] = batches([encoded[index]], torch.device("cpu"))
-        assert (uniforms(alone, 5, [index])[0] == drawn[place, : alone.ids.shape[1]]).all()
-    assert not (uniforms(together, 6, range(6)) == drawn)[drawn > 0].any()
+        start = sum(together.counts[:place])
+        assert (uniforms(alone, 5, [index]) == drawn[start : start + together.counts[place]]).all()
+    assert not (uniforms(together, 6, range(6)) == drawn).any()
 
 
 # the Gauss-Newton matrix of a model -----------------------------------------------------------------------------------

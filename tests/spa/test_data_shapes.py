@@ -179,3 +179,8 @@ def test_every_row_of_the_page_on_data_is_recognised(tmp_path: Path):
         ("4", ""),
         ("4", ""),
     ]
+
+
+def test_half_of_a_surrogate_pair_is_no_text():
+    with pytest.raises(DataError, match=r"^x, row 3: half of a surrogate pair \('\\ud800'\) is no text; remove it"):
+        recognise({"prompt": "p", "completion": "a \ud800"}, "x, row 3")

@@ -406,23 +406,23 @@ def test_an_example_that_does_not_fit_the_context_is_named(tiny_model: HFModel):
 def test_a_gradient_that_is_not_finite_is_named(tiny_model: HFModel, monkeypatch: pytest.MonkeyPatch):
     from spa_bench.spa.attribution import gradients as module
 
-    plain = module.token_mean_losses
+    plain = module.own_loss
 
-    def broken(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        losses = plain(logits, labels)
-        longest = (labels != -100).sum(1).argmax() if len(losses) == 6 else None
-        return losses if longest is None else losses * torch.where(torch.arange(6) == longest, float("nan"), 1.0)
+    def broken(logits: torch.Tensor, batch: Any) -> torch.Tensor:
+        if len(batch.indices) == 6:
+            batch.share[-1] = float("nan")  # of the longest row
+        return plain(logits, batch)
 
-    monkeypatch.setattr(module, "token_mean_losses", broken)
-    with pytest.raises(DataError, match=r"example \d \('def f\(nums\): return sum\(n for n.*zero or not finite"):
+    monkeypatch.setattr(module, "own_loss", broken)
+    with pytest.raises(DataError, match=r"example 2 \('def word.*\.\.\.'\) has a gradient.*zero or not finite"):
         scores(tiny_model)
 
 
 def test_a_query_whose_gradient_is_zero_is_named(tiny_model: HFModel, monkeypatch: pytest.MonkeyPatch):
     from spa_bench.spa.attribution import gradients as module
 
-    plain = module.token_mean_losses
-    monkeypatch.setattr(module, "token_mean_losses", lambda logits, labels: plain(logits, labels) * 0)
+    plain = module.own_loss
+    monkeypatch.setattr(module, "own_loss", lambda logits, batch: plain(logits, batch) * 0)
     with pytest.raises(DataError, match=r"query 0 \('def h\(nums\):.*zero or not finite"):
         scores(tiny_model)
 
@@ -433,8 +433,8 @@ def test_memory_that_runs_out_ends_in_one_line(tiny_model: HFModel, monkeypatch:
     def refuse(*_: Any) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(module, "token_mean_losses", refuse)
-    with pytest.raises(DataError, match=r"2 examples of up to \d+ tokens do not fit in memory; set lora"):
+    monkeypatch.setattr(module, "own_loss", refuse)
+    with pytest.raises(DataError, match="attribution ran out of memory with 2 queries; use fewer"):
         scores(tiny_model)
 
 

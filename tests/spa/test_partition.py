@@ -315,6 +315,12 @@ def wrong(scores, examples, k, card, seed):
 
 def short(scores, examples, k, card, seed):
     return [0]
+
+def fractions(scores, examples, k, card, seed):
+    return [0.7] * len(examples)
+
+def nothing(scores, examples, k, card, seed):
+    return None
 """
 
 
@@ -338,6 +344,14 @@ def test_labels_of_ones_own_method_are_checked(own: Path):
         unscored(PartitionCard("my_parts:wrong"), 2)
     with pytest.raises(DataError, match="'my_parts:short' gave 1 labels for 20 examples"):
         unscored(PartitionCard("my_parts:short"), 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"), [("fractions", "'float' object cannot be"), ("nothing", "'NoneType' object is not")]
+)
+def test_what_ones_own_method_does_wrong_is_one_line(own: Path, name: str, message: str):
+    with pytest.raises(UsageError, match=f"partition.method 'my_parts:{name}' failed: TypeError: {message}"):
+        unscored(PartitionCard(f"my_parts:{name}"), 2)
 
 
 def test_a_method_that_is_nowhere_is_refused(own: Path):

@@ -112,7 +112,7 @@ def test_parts_have_equal_sizes_where_k_divides_n(n: int, k: int):
     assert sizes(parts(random_scores(n, k), k, PartitionCard("balanced")), k) == [n // k] * k
 
 
-@pytest.mark.parametrize(("capacity", "most"), [(1.0, 25), (1.2, 30), (1.5, 38), (3.0, 75)])
+@pytest.mark.parametrize(("capacity", "most"), [(1.0, 25), (1.2, 30), (1.5, 38), (3.0, 75), (1e308, 97)])
 def test_no_part_is_above_the_capacity_times_n_over_k(capacity: float, most: int):
     scores = random_scores(100, 4) + np.array([9, 0, 0, 0])
     found = sizes(parts(scores, 4, PartitionCard("balanced", "none", capacity)), 4)

@@ -1,5 +1,7 @@
 """The stage of the scores: its key, the warm-up that it shares, what a stopped one leaves, attributors of the user's own."""
 
+import re
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -11,7 +13,7 @@ import pytest
 
 from doubles import Lines, sampler_card
 from spa_bench.cards import SamplerCard
-from spa_bench.errors import DataError
+from spa_bench.errors import DataError, UsageError
 from spa_bench.models.hf import HFModel
 from spa_bench.spa.stages import Stages
 from spa_bench.spa.training_data import TrainingData
@@ -146,3 +148,21 @@ def test_scores_of_the_wrong_shape_are_refused(tiny_model: HFModel, tmp_path: Pa
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(DataError, match=r"'short_scores:build' gave scores \(40, 2\) instead of \(40, 3\)"):
         scores(tiny_model, tmp_path / "c", with_scores(method="short_scores:build"))
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("raise OSError('gone')", "attribution.method 'failing_scores:build' failed: OSError: gone"),
+        ("return 7", "failed: AttributeError: 'int' object has no attribute 'scores'"),
+        ("return type('A', (), {'scores': lambda *a, **k: [['x'] * 3] * 40})()", "failed: ValueError: could not convert"),
+    ],
+)
+def test_what_an_attributor_of_the_users_own_raises_is_one_line(
+    body: str, message: str, tiny_model: HFModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "failing_scores.py").write_text(f"def build(setting):\n    {body}\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "failing_scores", raising=False)
+    with pytest.raises(UsageError, match=re.escape(message)):
+        scores(tiny_model, tmp_path / "c", with_scores(method="failing_scores:build"))

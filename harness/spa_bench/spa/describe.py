@@ -90,7 +90,7 @@ def _key(folder: Path) -> dict[str, Any]:
     path = folder / "key.json"
     try:
         key = json.loads(path.read_bytes())
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         hint = "it is a run; its stages lie in the stage cache" if (folder / "spec.json").exists() else "key.json is missing"
         raise StoreError(f"{folder} is no folder of the stage cache ({hint}); `spa-bench spa partition` prints one") from error
     except (OSError, ValueError, RecursionError) as error:
@@ -111,7 +111,7 @@ def _report(folder: Path) -> dict[str, Any]:
         content: dict[str, Any] = json.loads((folder / report.FILE).read_bytes())
     except FileNotFoundError:
         content = {}
-    if content.get("version") != report.VERSION:
+    if not isinstance(content, dict) or content.get("version") != report.VERSION:
         raise StoreError(f"{folder} was made by another spa-bench and has no {report.FILE} of this one; make the stage again")
     return content
 

@@ -108,13 +108,19 @@ def sample_losses(network: Any, batch: Batch) -> Tensor:
     Logits are computed for the counted tokens alone: those of a whole batch take more memory than the rest together
     where the vocabulary is large.
     """
-    with _head_reads(network.get_output_embeddings(), batch.where):
-        logits = network(input_ids=batch.ids, use_cache=False, **_places(batch)).logits
-    if logits.ndim == 3:  # the network has no output layer that could be asked for less
-        logits = logits.flatten(0, 1)[batch.where]
-    losses = torch.nn.functional.cross_entropy(logits.float(), batch.targets, reduction="none")
+    logits = logits_at(network, batch.ids, batch.where, **_places(batch))
+    losses = torch.nn.functional.cross_entropy(logits, batch.targets, reduction="none")
     # not index_add: on a GPU it adds in another order each time
     return torch.stack([part.mean() for part in torch.split(losses, list(batch.counts))])
+
+
+def logits_at(network: Any, ids: Tensor, where: Tensor, **more: Tensor) -> Tensor:
+    """Logits (tokens, V) in float32 at the places `where` of ids.flatten(), and no others."""
+    with _head_reads(network.get_output_embeddings(), where):
+        logits: Tensor = network(input_ids=ids, use_cache=False, **more).logits
+    if logits.ndim == 3:  # the network has no output layer that could be asked for less
+        logits = logits.flatten(0, 1)[where]
+    return logits.float()
 
 
 def _places(batch: Batch) -> dict[str, Tensor]:

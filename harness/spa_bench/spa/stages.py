@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
@@ -156,13 +156,17 @@ class Stages:
         card = self._card
         seed = derive_seed(self._seed, "attribution")
         setting = Setting(card.attribution, card.lora, self._model, seed, self._warm_up)
-        attributor = load("attribution", card.attribution.method)(setting)
+        method = card.attribution.method
         kept = to / "kept"
         kept.mkdir(exist_ok=True)
-        with self._console.stage(f"attribution ({card.attribution.method})") as progress:
-            scores = attributor.scores(self._data.examples, self._data.queries, progress=progress, kept=kept)
+        own = extensions.guarded(f"attribution.method {method!r}") if ":" in method else nullcontext()
+        with self._console.stage(f"attribution ({method})") as progress, own:
+            found = load("attribution", method)(setting).scores(
+                self._data.examples, self._data.queries, progress=progress, kept=kept
+            )
+            scores = np.asarray(found, np.float32)
         if scores.shape != (wanted := (len(self._data.examples), len(self._data.queries))):
-            raise DataError(f"attribution.method {card.attribution.method!r} gave scores {scores.shape} instead of {wanted}")
+            raise DataError(f"attribution.method {method!r} gave scores {scores.shape} instead of {wanted}")
         np.save(to / "scores.npy", scores)
         report.write(to, report.of_scores(scores, self._data.examples, self._data.queries))
         shutil.rmtree(kept)

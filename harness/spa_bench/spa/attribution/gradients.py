@@ -16,13 +16,12 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from spa_bench.errors import DataError
 from spa_bench.interrupt import pause_point
 from spa_bench.models.checkpointing import checkpointed
-from spa_bench.models.failures import is_out_of_memory
 from spa_bench.models.stacked_lora import Adapter, StackedLinear
 from spa_bench.seeds import derive_seed
-from spa_bench.spa.batches import IGNORE, Encoded, pad, token_mean_losses
+from spa_bench.spa.batches import IGNORE, Encoded, pad
+from spa_bench.spa.packing import logits_at
 from spa_bench.spa_cards import LoraCard
 
 LayerSink = Callable[[Tensor, Tensor], None]
@@ -73,12 +72,15 @@ def _merged(base: nn.Linear, factors: tuple[Tensor, Tensor] | None) -> Tensor:
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows of one pass: which examples they are, and their tokens."""
+    """Rows of one pass: which examples they are, their tokens, and those that count in the loss, row after row."""
 
     indices: list[int]
     ids: Tensor  # (rows, T), padded on the right
-    labels: Tensor  # (rows, T), -100 where a token does not count
-    real: Tensor  # (rows, T), 1.0 where there is a token and 0.0 where there is padding
+    real: Tensor  # (rows, T), whether there is a token
+    where: Tensor  # (counted tokens,): place in ids.flatten() of the token before
+    targets: Tensor  # (counted tokens,)
+    share: Tensor  # (counted tokens,): one by the number of them in the row
+    counts: list[int]  # counted tokens of each row
 
 
 def batches(
@@ -93,7 +95,17 @@ def batches(
         pause_point()
         ids, labels = (t.to(device) for t in pad([encoded[i] for i in indices]))
         lengths = torch.tensor([len(encoded[i].ids) for i in indices], device=device)
-        yield Batch(indices, ids, labels, (torch.arange(ids.shape[1], device=device) < lengths[:, None]).float())
+        counted = torch.nn.functional.pad(labels[:, 1:], (0, 1), value=IGNORE)
+        counts = (counted != IGNORE).sum(1)
+        yield Batch(
+            indices,
+            ids,
+            torch.arange(ids.shape[1], device=device) < lengths[:, None],
+            (counted != IGNORE).flatten().nonzero().squeeze(1),
+            counted[counted != IGNORE],
+            (1 / counts).repeat_interleave(counts),
+            counts.tolist(),
+        )
 
 
 @dataclass(frozen=True)
@@ -123,8 +135,8 @@ class Point:
     def catch(self, batch: Batch, sink: Sink, *, uniform: Tensor | None = None) -> None:
         """One forward and backward pass; `sink` gets every layer's part, the last layer's first.
 
-        The loss is each row's token-mean. With `uniform` (rows, T), numbers in [0, 1), it is that of labels drawn with them.
-        Raises DataError when a single row does not fit in memory.
+        The loss is each row's token-mean. With `uniform` (counted tokens,), numbers in [0, 1), it is that of labels drawn
+        with them; see drawn_loss.
         """
         awake = torch.zeros((), device=self.device, requires_grad=True)
 
@@ -143,42 +155,36 @@ class Point:
             with lean:
                 # over before the way back: what sinks compute stays in float32
                 with torch.autocast(self.device.type, torch.bfloat16, enabled=self.lora.precision == "bfloat16"):
-                    logits = self.model.network(input_ids=batch.ids, use_cache=False).logits
-                measure = token_mean_losses if uniform is None else partial(drawn_losses, uniform=uniform)
-                torch.autograd.grad(measure(logits, batch.labels).sum(), awake)
-        except (MemoryError, RuntimeError) as error:
-            if not is_out_of_memory(error):
-                raise
-            raise DataError(
-                f"the gradients of {len(batch.indices)} examples of up to {batch.ids.shape[1]} tokens do not fit in memory; "
-                "set lora.gradient_checkpointing=true, lora.precision=bfloat16 or a smaller lora.length"
-            ) from error
+                    logits = logits_at(self.model.network, batch.ids, batch.where)
+                loss = own_loss(logits, batch) if uniform is None else drawn_loss(logits, batch.share, uniform)
+                torch.autograd.grad(loss, awake)
         finally:
             for layer in self.layers.values():
                 layer.tap = None
 
 
-def drawn_losses(logits: Tensor, labels: Tensor, uniform: Tensor) -> Tensor:
-    """Loss of each row for labels drawn from the model itself, each token weighted by 1/sqrt(T) instead of 1/T.
+def own_loss(logits: Tensor, batch: Batch) -> Tensor:
+    """The sum over rows of their token-mean cross-entropy; logits (counted tokens, V)."""
+    return (torch.nn.functional.cross_entropy(logits, batch.targets, reduction="none") * batch.share).sum()
 
-    The mean over draws of the outer product of its gradient is the Gauss–Newton matrix of the token-mean loss,
+
+def drawn_loss(logits: Tensor, share: Tensor, uniform: Tensor) -> Tensor:
+    """As own_loss, of labels drawn from the model itself, each token weighted by 1/sqrt(T) instead of 1/T.
+
+    The mean over draws of the outer product of a row's gradient is the Gauss–Newton matrix of its token-mean loss,
     (1/T) Σ_t J_tᵀ (diag p − p pᵀ) J_t, since the tokens' draws are independent (Martens 2014, arXiv 1412.1193, section 9).
     """
-    logits, counted = logits[:, :-1].float(), labels[:, 1:] != IGNORE
     with torch.no_grad():
         ladder = logits.softmax(-1).cumsum(-1)
         # the last rung may lie below 1 by rounding
-        drawn = torch.searchsorted(ladder, uniform[:, 1:, None] * ladder[..., -1:]).squeeze(-1)
-        drawn = torch.where(counted, drawn.clamp_max(logits.shape[-1] - 1), IGNORE)
-    losses = torch.nn.functional.cross_entropy(logits.transpose(1, 2), drawn, ignore_index=IGNORE, reduction="none")
-    return losses.sum(1) / counted.sum(1).clamp_min(1).sqrt()
+        drawn = torch.searchsorted(ladder, uniform[:, None] * ladder[:, -1:]).squeeze(1).clamp_max(logits.shape[-1] - 1)
+    return (torch.nn.functional.cross_entropy(logits, drawn, reduction="none") * share.sqrt()).sum()
 
 
 def uniforms(batch: Batch, seed: int, keys: Sequence[int]) -> Tensor:
-    """(rows, T) numbers in [0, 1); a row's depend on the seed and its key alone."""
-    out = torch.zeros(batch.ids.shape)
-    for row, index in enumerate(batch.indices):
-        length = int(batch.real[row].sum())
+    """(counted tokens,) numbers in [0, 1); a row's depend on the seed and its key alone."""
+    rows = []
+    for index, count in zip(batch.indices, batch.counts, strict=True):
         generator = torch.Generator().manual_seed(derive_seed(seed, "labels", keys[index]))
-        out[row, :length] = torch.rand(length, generator=generator)
-    return out.to(batch.ids.device)
+        rows.append(torch.rand(count, generator=generator))
+    return torch.cat(rows).to(batch.ids.device)

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from spa_bench.errors import DataError
+from spa_bench.models.failures import is_out_of_memory
 from spa_bench.models.stacked_lora import Adapter, read_adapter
 from spa_bench.seeds import derive_seed
 from spa_bench.spa.attribution.base import Progress, Setting
@@ -83,8 +84,31 @@ def scores_at(
 ) -> NDArray[np.float32]:
     """Scores (N, M) at `adapter`; None: LoRA's start, with the A that `seed` draws. `kept` as in Attributor.scores.
 
-    Raises DataError for an example or query whose gradient is zero or not finite.
+    Raises DataError for an example or query whose gradient is zero or not finite, and when memory runs out.
     """
+    try:
+        return _scores_at(model, adapter, examples, queries, card, lora, seed, progress, kept, name)
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise DataError(
+            f'attribution ran out of memory with {len(queries)} queries; use fewer of them, attribution.features = "core" or '
+            "smaller attribution.dimensions, lora.gradient_checkpointing = true, or a smaller lora.length"
+        ) from error
+
+
+def _scores_at(
+    model: Any,
+    adapter: Adapter | None,
+    examples: Sequence[Example],
+    queries: Sequence[Example],
+    card: AttributionCard,
+    lora: LoraCard,
+    seed: int,
+    progress: Progress,
+    kept: Path | None,
+    name: str,
+) -> NDArray[np.float32]:
     point = Point(model, model.lora_layers(lora.targets), adapter, lora)
     encoded = encode(model, examples, "example", length=lora.length, loss=lora.loss)
     asked = encode(model, queries, "query", loss=lora.loss)
@@ -137,9 +161,8 @@ class Sampled:
     def halves(self, consume: ConsumeHalves) -> None:
         """See curvature.Sample."""
         for batch in self._batches():
-            real = batch.real.bool()
 
-            def sink(path: str, x: Tensor, delta: Tensor, real: Tensor = real) -> None:
+            def sink(path: str, x: Tensor, delta: Tensor, real: Tensor = batch.real) -> None:
                 for block, a, d in self.features.halves(path, x, delta):
                     consume(block, a[real], d[real])
 
@@ -151,9 +174,8 @@ class Sampled:
     def _moments(self) -> Mapping[str, tuple[Tensor, Tensor]]:
         found: dict[str, tuple[Tensor, Tensor]] = {}
         for batch in self._batches():
-            real = batch.real.bool()
 
-            def sink(path: str, x: Tensor, delta: Tensor, real: Tensor = real) -> None:
+            def sink(path: str, x: Tensor, delta: Tensor, real: Tensor = batch.real) -> None:
                 a, d = x[real].float(), delta[real].float()
                 before = found.get(path, (0.0, 0.0))
                 found[path] = before[0] + a.T @ a, before[1] + d.T @ d

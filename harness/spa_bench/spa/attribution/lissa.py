@@ -23,7 +23,7 @@ from spa_bench.models.stacked_lora import use_factors
 from spa_bench.seeds import derive_seed
 from spa_bench.spa.attribution.features import LoraFeatures
 from spa_bench.spa.attribution.gradients import Batch, Point, batches
-from spa_bench.spa.batches import IGNORE
+from spa_bench.spa.packing import logits_at
 from spa_bench.spa_cards import AttributionCard
 
 if TYPE_CHECKING:
@@ -52,10 +52,9 @@ def lissa(sample: Sampled, queries: Mapping[str, Tensor], card: AttributionCard)
         for _ in range(card.depth):
             product = products.times(products.draw(rng, card.lissa_batch), now)
             now = {b: queries[b] + h - (product[b] + damping * h) / scale for b, h in now.items()}
+            if not all(h.isfinite().all() for h in now.values()):
+                raise DataError(f"lissa diverged with scale {scale:.3g}; set attribution.scale to several times that")
         out = {b: total + now[b] / scale / card.repeats for b, total in out.items()}
-    sizes = torch.stack([q.square().sum() for q in out.values()])
-    if not sizes.isfinite().all():
-        raise DataError(f"lissa diverged with scale {scale:.3g}; set attribution.scale to several times that")
     return out
 
 
@@ -116,22 +115,22 @@ class Products:
         """One pass: the members of the stack share their factors and differ in the direction that is looked along."""
         count = next(iter(vectors.values())).shape[0]
         leaves = {block: f.expand(count, *f.shape).clone().requires_grad_() for block, f in self._factors.items()}
-        ids = batch.ids.repeat(count, 1)
+        ids, here = batch.ids.repeat(count, 1), torch.arange(count, device=batch.ids.device)[:, None]
+        where = (batch.where + here * batch.ids.numel()).flatten()
         with sdpa_kernel(SDPBackend.MATH), forward_ad.dual_level():
             dual = {
                 block: forward_ad.make_dual(leaf, vectors[block])  # type: ignore[no-untyped-call]
                 for block, leaf in leaves.items()
             }
             with use_factors(self._point.layers, *self._features.stacked(dual)):
-                logits = self._point.model.network(input_ids=ids, use_cache=False).logits[:, :-1].float()
+                logits = logits_at(self._point.model.network, ids, where)
             primal, tangent = forward_ad.unpack_dual(logits)  # type: ignore[no-untyped-call]
         # behind the block, as the way back must not see the tangents
         with torch.no_grad():
-            counted = (batch.labels[:, 1:] != IGNORE).repeat(count, 1)
             p = primal.softmax(-1)
             seen = p * (tangent - (p * tangent).sum(-1, keepdim=True))  # (diag p − p pᵀ) J v
-            weight = counted / counted.sum(1, keepdim=True).clamp_min(1) / len(batch.indices)
-        found = torch.autograd.grad(primal, list(leaves.values()), seen * weight[..., None])
+            weight = batch.share.repeat(count)[:, None] / len(batch.indices)
+        found = torch.autograd.grad(primal, list(leaves.values()), seen * weight)
         return dict(zip(leaves, found, strict=True))
 
 

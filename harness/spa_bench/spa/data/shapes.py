@@ -57,8 +57,18 @@ Row = Example | Instruction
 def recognise(row: object, place: str, columns: ColumnsCard | None = None) -> Row:
     """What `row` is by the `columns` that are named, else by its shape.
 
-    Raises DataError that begins with `place`: for no known shape, a column that is not there, and empty text.
+    Raises DataError that begins with `place`: for no known shape, a column that is not there, and text that is empty or none.
     """
+    found = _recognised(row, place, columns)
+    texts = (found.prompt,) if isinstance(found, Example) else (found.given, *(text for _, text in found.turns))
+    try:
+        "".join((*texts, found.completion)).encode()
+    except UnicodeEncodeError as error:
+        raise DataError(f"{place}: half of a surrogate pair ({error.object[error.start]!a}) is no text; remove it") from error
+    return found
+
+
+def _recognised(row: object, place: str, columns: ColumnsCard | None) -> Row:
     if not isinstance(row, Mapping):
         raise DataError(f"{place}: expected an object, got {type(row).__name__}")
     if columns is not None and columns != ColumnsCard():

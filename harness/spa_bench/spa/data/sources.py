@@ -64,7 +64,7 @@ def read_file(path: Path) -> list[Located]:
     if path.suffix == ".parquet":
         return _parquet_rows(path)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise _unreadable(path, error) from error
     if path.suffix == ".json":

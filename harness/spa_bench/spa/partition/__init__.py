@@ -10,6 +10,7 @@ module that says NEEDS_SCORES = False gets None: nothing is attributed for it.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import version
@@ -81,7 +82,12 @@ def partition(card: PartitionCard, k: int, *, examples: Sequence[Example], score
     if scores is not None:
         check_scores(scores)
     method: Partitioner = load("partition", card.method)
-    labels = _plain(card.method, method(scores, examples, k, card, seed), len(examples), k)
+    if ":" in card.method:
+        with extensions.guarded(f"partition.method {card.method!r}"):
+            given = [operator.index(label) for label in method(scores, examples, k, card, seed)]
+    else:
+        given = list(method(scores, examples, k, card, seed))
+    labels = _plain(card.method, given, len(examples), k)
     sizes = [labels.count(part) for part in range(k)]
     if min(sizes) < card.least:
         part = sizes.index(min(sizes))
@@ -95,7 +101,7 @@ def partition(card: PartitionCard, k: int, *, examples: Sequence[Example], score
 
 def _plain(method: str, labels: Sequence[int], n: int, k: int) -> list[int]:
     """`labels` as Python's integers. Raises DataError where a method of the user's own gave others than it should."""
-    found = [int(label) for label in labels]
+    found = list(labels)
     if len(found) != n:
         raise DataError(f"partition.method {method!r} gave {len(found)} labels for {n} examples")
     for i, label in enumerate(found):

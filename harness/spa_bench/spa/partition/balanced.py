@@ -36,7 +36,7 @@ def balanced(scores: Scores, examples: Sequence[Example], k: int, card: Partitio
     n = len(columns)
     if n < k * card.least:
         raise DataError(f"{k} parts of at least {card.least} (partition.least) need {k * card.least} examples; there are {n}")
-    return assign(columns, most=min(n, math.ceil(card.capacity * n / k)), least=card.least)
+    return assign(columns, most=math.ceil(min(card.capacity, k) * n / k), least=card.least)
 
 
 def assign(columns: Scaled, *, most: int, least: int = 0) -> list[int]:

@@ -21,8 +21,9 @@ def from_file(scores: Scores | None, examples: Sequence[Example], k: int, card: 
     check_count(path, len(found), len(examples))
     labels = []
     for place, text in found:
-        if not text.isdecimal() or int(text) >= k:
-            raise DataError(f"{path}, {place}: the part is {text!r}; with {k} members it is a whole number 0 to {k - 1}")
+        # longer ones are no part, and Python reads no integer of thousands of digits
+        if not text.isdecimal() or len(text) > 20 or int(text) >= k:
+            raise DataError(f"{path}, {place}: the part is {text[:40]!r}; with {k} members it is a whole number 0 to {k - 1}")
         labels.append(int(text))
     return labels
 
