@@ -1,4 +1,4 @@
-"""How good and how dear the influence scores are, on the embedded model: see docs/attribution.md.
+"""How good and how dear the influence scores are, on the embedded model: see docs/attribution-quality.md.
 
     python benchmarks/attribution.py [all|exact|lds|peers|speed|plot] [--peers-python PYTHON] [--json] [--threads 1]
 
@@ -28,7 +28,7 @@ from attribution_parts.peers import has_peers, run_peer
 from attribution_parts.plain import gradients
 from attribution_parts.retrain import Retraining
 from attribution_parts.setting import RECIPE, Where, default_cache, load_model
-from attribution_parts.small import SMALL, make_small
+from attribution_parts.small import BLOCKS, WHOLE, make_small
 
 from spa_bench.errors import SpaBenchError, UsageError
 
@@ -48,13 +48,13 @@ def run_part(part: str, options: argparse.Namespace) -> dict[str, Any]:
         return _plot(options.cache)
     model = load_model(options.threads)
     if part == "exact":
-        result = part_exact.run_exact(where, model, SMALL, _say, python=python)
+        result = part_exact.run_exact(where, model, BLOCKS, WHOLE, _say, python=python)
     elif part == "lds":
         result = part_lds.run_lds(where, model, Retraining(RECIPE), _say, python=python)
     elif part == "peers":
         result = check_peers(where, model, python) if python else {"skipped": True}
     else:
-        lissa = (_kept(options.cache, "exact") or {}).get("lissa")
+        lissa = (_kept(options.cache, "exact") or {}).get("whole", {}).get("lissa")
         result = part_speed.run_speed(where, model, part_speed.SpeedSetting(), _say, python=python, lissa=lissa)
     options.cache.mkdir(parents=True, exist_ok=True)
     (options.cache / f"{part}.json").write_text(json.dumps(result, indent=1, default=list) + "\n")
@@ -63,7 +63,7 @@ def run_part(part: str, options: argparse.Namespace) -> dict[str, Any]:
 
 def check_peers(where: Where, model: Any, python: str) -> dict[str, Any]:
     """kronfluence with strategy identity against our plain inner products: the same model, loss and parameters?"""
-    small = make_small(where, model, SMALL, _say)
+    small = make_small(where, model, WHOLE, _say)
     pairs, queries = small.pairs[:16], small.queries[:4]
     found = run_peer(python, "kronfluence-identity", model, small.folder / "adapter", pairs, queries, threads=where.threads)
     wanted = (gradients(model, small.adapter, pairs) @ gradients(model, small.adapter, queries).T).numpy()
@@ -74,10 +74,11 @@ def missed(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Floors that were measured and not reached."""
     found = []
     if exact := results.get("exact"):
-        if exact["ekfac"]["block"] < part_exact.FLOOR:
-            found.append(f"ekfac against the block-diagonal matrix: {exact['ekfac']['block']:.3f} < {part_exact.FLOOR}")
-        if exact["lissa"] is None:
-            found.append(f"lissa against the full matrix: no setting reached {part_exact.FLOOR}")
+        if exact["ekfac"]["value"] < part_exact.FLOOR:
+            found.append(f"ekfac against the block-diagonal matrix: {exact['ekfac']['value']:.3f} < {part_exact.FLOOR}")
+        lissa = exact["whole"]["lissa"]
+        if lissa is None or lissa["value"] < part_exact.FLOOR:
+            found.append(f"lissa against the full matrix: {lissa['value'] if lissa else 'nothing'} < {part_exact.FLOOR}")
     if (lds := results.get("lds")) and lds["difference"] and lds["difference"]["low"] <= part_lds.FLOOR:
         found.append(f"LDS minus {lds['library']}'s: lower end {lds['difference']['low']:.3f} <= {part_lds.FLOOR}")
     if speed := results.get("speed"):

@@ -3,81 +3,61 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from attribution_parts.peers import PEERS, run_peer
-from attribution_parts.plain import size_of
+from attribution_parts.plain import gradients, size_of
 from attribution_parts.ranks import rank_correlation
+from attribution_parts.search import Lissa, cheapest
 from attribution_parts.setting import Where, silent
-from attribution_parts.small import Small, SmallSetting, make_small
+from attribution_parts.small import Small, SmallSetting, make_small, single_matrices
 from spa_bench.errors import UsageError
 from spa_bench.spa.attribution.influence import scores_at
 from spa_bench.spa_cards import AttributionCard
 
 FLOOR = 0.95
+DRAWS = (1, 4, 16, 64)
+"""From how many draws of labels an example's curvature is estimated."""
+GRID = {"batches": (8, 16, 32), "repeats": (1, 2), "depths": (60, 120, 180, 250, 350, 500, 700, 1000)}
+SLACK = 0.005
+"""By how much a setting of lissa has to clear the floor in dense algebra: its batches are drawn anew in the real run."""
 Report = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Lissa:
-    """One setting of the estimator."""
-
-    depth: int
-    repeats: int
-    batch: int
-
-
-LISSA = tuple(Lissa(depth, 1, batch) for batch in (8, 32) for depth in (60, 120, 250, 500, 1000, 2000))
-"""Tried from the cheapest on, until one reaches the floor."""
-
-COPIES = (1, 4, 16)
-"""How many draws of labels an example's curvature is estimated from."""
+Rows = dict[str, dict[str, float]]
 
 
 def run_exact(
-    where: Where, model: Any, setting: SmallSetting, report: Report, *, python: str = "", lissa: Sequence[Lissa] = LISSA
+    where: Where,
+    model: Any,
+    blocks: Mapping[int, SmallSetting],
+    whole: SmallSetting,
+    report: Report,
+    *,
+    python: str = "",
+    draws: Sequence[int] = DRAWS,
+    grid: Mapping[str, Sequence[int]] = GRID,
 ) -> dict[str, Any]:
-    """Correlations of every method with the exact scores under `block` and `full`, and what reached the floor."""
-    small = make_small(where, model, setting, report)
-    rows: dict[str, dict[str, float]] = {}
+    """Correlations with the exact scores: `blocks` by rank, where methods have blocks, and `whole`, where lissa runs."""
+    result: dict[str, Any] = {"blocks": {}, "floor": FLOOR}
+    for rank, setting in blocks.items():
+        small = make_small(where, model, setting, report)
+        rows = _block_rows(where, model, small, setting, draws, python, report)
+        result["blocks"][rank] = _about(small, setting) | {"correlations": rows}
+    small = make_small(where, model, whole, report)
+    result["whole"] = _about(small, whole) | _whole(where, model, small, whole, grid, report)
+    names = {(rank, name): row["block"] for rank, b in result["blocks"].items() for name, row in b["correlations"].items()}
+    best = max((key for key in names if key[1].startswith("ekfac")), key=lambda key: names[key])
+    result["ekfac"] = {"rank": best[0], "name": best[1], "value": names[best]}
+    return result
 
-    def add(name: str, scores: NDArray[Any], seconds: float) -> dict[str, float]:
-        found = np.asarray(scores, np.float64)
-        rows[name] = {k: rank_correlation(found, small.scores[k]) for k in ("block", "full")} | {"cpu_seconds": seconds}
-        report(f"exact: {name}: block {rows[name]['block']:.3f}, full {rows[name]['full']:.3f}, {seconds:.1f} CPU s")
-        return rows[name]
 
-    add("exact full matrix", small.scores["full"], 0.0)
-    add("identity", small.scores["identity"], 0.0)
-    base = AttributionCard(damping=setting.damping, curvature_examples=0)
-    for curvature in ("cosine", "fisher", "datainf"):
-        add(curvature, *_ours(model, small, replace(base, curvature=curvature), setting))
-    for copies in COPIES:
-        card = replace(base, curvature="ekfac")
-        add(_ekfac(copies), *_ours(model, small, card, setting, copies=copies))
-    cheapest = None
-    for one in sorted(lissa, key=lambda s: s.depth * s.repeats * s.batch):
-        card = replace(base, curvature="lissa", depth=one.depth, repeats=one.repeats, lissa_batch=one.batch)
-        name = f"lissa, depth {one.depth}, repeats {one.repeats}, batch {one.batch}"
-        if add(name, *_ours(model, small, card, setting))["full"] >= FLOOR:
-            cheapest = {**asdict(one), "name": name}
-            break
-    for peer in PEERS if python else ():
-        try:
-            done = run_peer(python, peer, model, small.folder / "adapter", small.pairs, small.queries, threads=where.threads)
-            add(peer, done.scores, done.cpu_seconds)
-        except UsageError as error:
-            report(f"exact: {peer}: {error}")
-    best = max((_ekfac(c) for c in COPIES), key=lambda n: rows[n]["block"])
+def _about(small: Small, setting: SmallSetting) -> dict[str, Any]:
     return {
-        "correlations": rows,
-        "ekfac": {"name": best, "block": rows[best]["block"], "floor": FLOOR},
-        "lissa": cheapest,
         "parameters": size_of(small.adapter),
         "passes": small.passes,
         "matrix_error": max(small.errors),
@@ -85,32 +65,112 @@ def run_exact(
     }
 
 
-def _ekfac(copies: int) -> str:
-    return f"ekfac, {copies} draw{'s' * (copies > 1)} of labels an example"
+def _row(rows: Rows, small: Small, name: str, scores: NDArray[Any], seconds: float, report: Report) -> None:
+    found = np.asarray(scores, np.float64)
+    rows[name] = {k: rank_correlation(found, small.scores[k]) for k in ("block", "full")} | {"cpu_seconds": seconds}
+    report(f"exact: {name}: block {rows[name]['block']:.3f}, full {rows[name]['full']:.3f}, {seconds:.1f} CPU s")
+
+
+def _block_rows(
+    where: Where, model: Any, small: Small, setting: SmallSetting, draws: Sequence[int], python: str, report: Report
+) -> Rows:
+    rows: Rows = {}
+    _row(rows, small, "exact, the full matrix", small.scores["full"], 0.0, report)
+    _row(rows, small, "identity", small.scores["identity"], 0.0, report)
+    base = AttributionCard(damping=setting.damping, curvature_examples=0)
+    for curvature in ("cosine", "fisher", "datainf"):
+        _row(rows, small, curvature, *_ours(model, small, replace(base, curvature=curvature), setting), report)
+    for count in draws:
+        name = f"ekfac, {count} draw{'s' * (count > 1)} of labels an example"
+        _row(rows, small, name, *_ours(model, small, replace(base, curvature="ekfac"), setting, draws=count), report)
+    for peer in PEERS if python else ():
+        for count in (1, max(draws)) if peer == "kronfluence-ekfac" else (1,):
+            try:
+                done = run_peer(
+                    python,
+                    peer,
+                    model,
+                    small.folder / "adapter",
+                    small.pairs * count,
+                    small.queries,
+                    threads=where.threads,
+                    damping=setting.damping,
+                )
+            except UsageError as error:
+                report(f"exact: {peer}: {error}")
+                continue
+            name = f"{peer}, {count} draws of labels an example" if count > 1 else peer
+            _row(rows, small, name, done.scores[: len(small.pairs)], done.cpu_seconds, report)
+    return rows
+
+
+def _whole(
+    where: Where, model: Any, small: Small, setting: SmallSetting, grid: Mapping[str, Sequence[int]], report: Report
+) -> dict[str, Any]:
+    rows: Rows = {}
+    _row(rows, small, "identity", small.scores["identity"], 0.0, report)
+    base = AttributionCard(damping=setting.damping, curvature_examples=0)
+    _row(rows, small, "ekfac", *_ours(model, small, replace(base, curvature="ekfac"), setting), report)
+    found = cheapest(
+        torch.from_numpy(single_matrices(model, small, report)),
+        gradients(model, small.adapter, small.pairs),
+        gradients(model, small.adapter, small.queries),
+        small.scores["full"],
+        damping=setting.damping,
+        floor=FLOOR + SLACK,
+        batches=grid["batches"],
+        repeats=grid["repeats"],
+        depths=grid["depths"],
+    )
+    if found is None:
+        return {"correlations": rows, "lissa": None}
+    report(f"exact: lissa: in dense algebra the cheapest that reaches {FLOOR} is {found}")
+    _row(rows, small, _named(found), *_lissa(where, model, small, setting, found), report)
+    return {"correlations": rows, "lissa": asdict(found) | {"name": _named(found), "value": rows[_named(found)]["full"]}}
+
+
+def _named(one: Lissa) -> str:
+    return f"lissa, depth {one.depth}, repeats {one.repeats}, batch {one.batch}"
+
+
+def _lissa(where: Where, model: Any, small: Small, setting: SmallSetting, one: Lissa) -> tuple[NDArray[np.float32], float]:
+    card = AttributionCard(
+        curvature="lissa",
+        damping=setting.damping,
+        curvature_examples=0,
+        depth=one.depth,
+        repeats=one.repeats,
+        lissa_batch=one.batch,
+    )
+    return _ours(model, small, card, setting)
 
 
 def _ours(
-    model: Any, small: Small, card: AttributionCard, setting: SmallSetting, *, copies: int = 1
+    model: Any, small: Small, card: AttributionCard, setting: SmallSetting, *, draws: int = 1
 ) -> tuple[NDArray[np.float32], float]:
-    """Scores and seconds. Examples that are given several times get as many draws of labels, and the same scores."""
+    """Scores and CPU seconds. Examples that are given several times get as many draws of labels, and the same scores."""
     begun = time.process_time()
-    scores = scores_at(model, small.adapter, small.pairs * copies, small.queries, card, setting.lora, seed=0, progress=silent)
+    scores = scores_at(model, small.adapter, small.pairs * draws, small.queries, card, setting.lora, seed=0, progress=silent)
     return scores[: len(small.pairs)], time.process_time() - begun
 
 
-def table(result: dict[str, Any]) -> str:
+def table(result: Mapping[str, Any]) -> str:
     """`result` for a reader."""
-    s = result["setting"]
-    lines = [
-        f"{result['parameters']} parameters (rank {s['lora']['rank']}, {', '.join(s['lora']['targets'])}), "
-        f"{s['pairs']} pairs of at most {s['longest']} tokens, {s['queries']} queries, "
-        f"damping {s['damping']} x mean eigenvalue",
-        f"exact matrix: {result['passes']} backward passes, error on random vectors {result['matrix_error']:.1e}",
-        "",
-        f"{'Spearman over pairs, mean over queries':48} {'block':>7} {'full':>7} {'CPU s':>8}",
-    ]
-    lines += [f"{n:48} {r['block']:7.3f} {r['full']:7.3f} {r['cpu_seconds']:8.1f}" for n, r in result["correlations"].items()]
-    e, li = result["ekfac"], result["lissa"]
-    lines += ["", f"ekfac against the block-diagonal matrix: {e['block']:.3f} ({e['name']}); floor {e['floor']}"]
-    lines += [f"lissa against the full matrix: first to reach {FLOOR}: {li['name'] if li else 'none that was tried'}"]
+    lines: list[str] = []
+    for part in (*result["blocks"].values(), result["whole"]):
+        s = part["setting"]
+        modules = ", ".join(s["kept"] or s["lora"]["targets"])
+        lines += [
+            f"rank {s['lora']['rank']}, {modules}: {part['parameters']} parameters; {s['pairs']} pairs of at most "
+            f"{s['longest']} tokens, {s['queries']} queries, damping {s['damping']} x mean eigenvalue",
+            f"exact matrix: {part['passes']} backward passes, error on random vectors {part['matrix_error']:.1e}",
+            f"{'Spearman over pairs, mean over queries':52} {'block':>7} {'full':>7} {'CPU s':>8}",
+        ]
+        for name, row in part["correlations"].items():
+            lines.append(f"{name:52} {row['block']:7.3f} {row['full']:7.3f} {row['cpu_seconds']:8.1f}")
+        lines.append("")
+    e, one = result["ekfac"], result["whole"]["lissa"]
+    lines.append(f"ekfac against the block-diagonal matrix: {e['value']:.3f} (rank {e['rank']}, {e['name']}); floor {FLOOR}")
+    said = f"{one['value']:.3f} ({one['name']})" if one else "no setting of the grid reached it"
+    lines.append(f"lissa against the full matrix: {said}; floor {FLOOR}")
     return "\n".join(lines)

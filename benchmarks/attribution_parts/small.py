@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ class SmallSetting:
     """A trained adapter of few parameters, and pairs that are short, because the matrix costs by the token."""
 
     lora: LoraCard
+    kept: tuple[str, ...] = ()  # modules whose factors stay in the adapter; empty: all that were trained
     trained_on: int = 256
     pairs: int = 32
     longest: int = 48  # tokens of a pair
@@ -33,7 +35,14 @@ class SmallSetting:
     damping: float = 0.1  # times the mean eigenvalue, of a block or of the whole
 
 
-SMALL = SmallSetting(LoraCard(**{**vars(RECIPE), "rank": 2, "alpha": 4.0, "targets": ("q_proj", "v_proj")}))
+def _lora(rank: int) -> LoraCard:
+    return replace(RECIPE, rank=rank, alpha=2.0 * rank, targets=("q_proj", "v_proj"))
+
+
+BLOCKS = {rank: SmallSetting(_lora(rank)) for rank in (1, 2)}
+"""Where methods that have blocks are held against the block-diagonal matrix."""
+WHOLE = SmallSetting(_lora(1), kept=("model.layers.5.self_attn.v_proj",), queries=6)
+"""Where lissa is held against the whole matrix: few parameters, because its recursion needs a product for each step."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +71,7 @@ def make_small(where: Where, model: Any, setting: SmallSetting, report: Callable
     pairs, queries = small_pairs(model, setting), query_pairs(setting.queries)
     key = {"setting": setting, "dropped": DROPPED, "pairs": digest_of(pairs), "queries": digest_of(queries)}
     folder = where.folder("exact", key)
-    adapter = trained_adapter(folder / "adapter", model, setting.lora, setting.trained_on)
+    adapter = trained_adapter(folder / "adapter", model, setting.lora, setting.trained_on, setting.kept)
     if len(pairs) < setting.pairs:
         raise AssertionError(f"only {len(pairs)} pairs of at most {setting.longest} tokens among {setting.trained_on}")
     matrix, passes = gauss_newton(model, adapter, pairs, folder, report)
@@ -78,11 +87,28 @@ def make_small(where: Where, model: Any, setting: SmallSetting, report: Callable
     return Small(adapter, folder, pairs, queries, matrix, scores, errors, passes)
 
 
-def trained_adapter(folder: Path, model: Any, lora: LoraCard, count: int) -> Adapter:
-    """One adapter trained on the first `count` pairs, kept in PEFT's format."""
+def trained_adapter(folder: Path, model: Any, lora: LoraCard, count: int, kept: Sequence[str] = ()) -> Adapter:
+    """One adapter trained on the first `count` pairs, without the modules that are not `kept`, in PEFT's format."""
     if not (folder / "adapter_model.safetensors").exists():
         seed = derive_seed("attribution-benchmark", count)
-        (adapter,) = train_adapters(model, [training_pairs(count)], lora, [seed], progress=silent)
-        write_adapter(adapter, folder, base_model="embedded")
-    kept = read_adapter(folder)
-    return Adapter(dict(sorted(kept.factors.items())), kept.rank, kept.alpha)
+        (trained,) = train_adapters(model, [training_pairs(count)], lora, [seed], progress=silent)
+        factors = {p: f for p, f in trained.factors.items() if p in kept or not kept}
+        write_adapter(Adapter(factors, trained.rank, trained.alpha), folder, base_model="embedded")
+    found = read_adapter(folder)
+    return Adapter(dict(sorted(found.factors.items())), found.rank, found.alpha)
+
+
+def single_matrices(model: Any, small: Small, report: Callable[[str], None]) -> NDArray[np.float32]:
+    """(pairs, P, P): the Gauss-Newton matrix of every pair by itself."""
+    file = small.folder / "single.npy"
+    if not file.exists():
+        found = []
+        for i, pair in enumerate(small.pairs):
+            part = small.folder / f"single-{i}"
+            part.mkdir(exist_ok=True)
+            found.append(gauss_newton(model, small.adapter, [pair], part, lambda _: None)[0])
+            shutil.rmtree(part)
+        np.save(file, np.stack(found))
+        report(f"exact: {len(found)} matrices of single pairs")
+    matrices: NDArray[np.float32] = np.load(file)
+    return matrices
