@@ -54,6 +54,8 @@ class AttributionCard:
     core: str = "random"  # core: what projects a layer's input and output gradient: random, pca, adapter
     checkpoints: tuple[int, ...] = (0,)  # influence: after how many steps of a warm-up on all data; the mean over them
     curvature_examples: int = 256  # influence: examples that the curvature is estimated from; 0: all
+    factors: str = "tokens"  # ekfac: second moments of tokens, or of whole gradients, whose eigenvectors are the basis
+    draws: int = 1  # ekfac, lissa: labels drawn of each of these examples
     normalize: bool = False  # influence: divide by the norm of the example's gradient
     depth: int = 120  # lissa: products with the curvature in one run of the recursion
     repeats: int = 1  # lissa: runs that are averaged; the paper has 500 for code, 200 for text
@@ -112,6 +114,10 @@ def concerns(card: AttributionCard) -> frozenset[str]:
         keys -= {"core"}
     if card.curvature != "lissa":
         keys -= {"depth", "repeats", "scale", "lissa_batch"}
+    if card.curvature != "ekfac":
+        keys -= {"factors"}
+    if card.curvature not in {"ekfac", "lissa"}:
+        keys -= {"draws"}
     return frozenset(keys)
 
 
@@ -143,8 +149,9 @@ def _attribution(where: str, card: AttributionCard) -> None:
     one_of(where, "attribution.damping_kind", card.damping_kind, DAMPINGS)
     one_of(where, "attribution.features", card.features, FEATURES)
     one_of(where, "attribution.core", card.core, CORES)
+    one_of(where, "attribution.factors", card.factors, ("tokens", "gradients"))
     one_of(where, "attribution.variant", card.variant, ("plus", "okapi"))
-    positive(where, {f"attribution.{k}": getattr(card, k) for k in ("damping", "depth", "repeats", "lissa_batch")})
+    positive(where, {f"attribution.{k}": getattr(card, k) for k in ("damping", "depth", "repeats", "lissa_batch", "draws")})
     not_negative(where, {f"attribution.{k}": getattr(card, k) for k in ("dimensions", "curvature_examples", "scale")})
     if card.dimensions > _MOST_DIMENSIONS:
         raise CardError(f"{where}: attribution.dimensions is {card.dimensions}; it must be at most {_MOST_DIMENSIONS}")
@@ -171,7 +178,7 @@ def _lora(where: str, card: LoraCard) -> None:
         where,
         {f"lora.{k}": getattr(card, k) for k in ("weight_decay", "warmup", "dropout", "steps", "epochs", "length", "together")},
     )
-    if not card.targets or "" in card.targets:
+    if not card.targets or "" in tuple(card.targets):
         raise CardError(f'{where}: lora.targets is {card.targets!r}; it takes "all-linear" or last names of linear layers')
     if bool(card.steps) == bool(card.epochs):
         raise CardError(f"{where}: lora.steps is {card.steps} and lora.epochs {card.epochs}: one says how long, the other is 0")

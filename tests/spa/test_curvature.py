@@ -232,12 +232,13 @@ def test_batch_and_repeats_of_lissa_matter(tiny_model: HFModel):
     assert not np.allclose(plain, found(replace(card, scale=1e3)), rtol=1e-3)
 
 
-def test_ekfac_is_near_the_damped_block_diagonal_matrix(sample: Sampled, dense: tuple[Tensor, list[str]]):
+@pytest.mark.parametrize("factors", ["tokens", "gradients"])
+def test_ekfac_is_near_the_damped_block_diagonal_matrix(factors: str, sample: Sampled, dense: tuple[Tensor, list[str]]):
     whole, names = dense
-    few = replace(two(sample), encoded=[row for row in sample.encoded[:2] for _ in range(200)])
-    few = replace(few, card=replace(few.card, curvature_examples=0))
+    card = replace(CARD, curvature_examples=0, draws=200, factors=factors)
+    few = replace(two(sample), card=card)
     several = vectors(few, 4)
-    found = ekfac(few, several, CARD)
+    found = ekfac(few, several, card)
     start = 0
     for name in names:
         count = several[name][0].numel()
@@ -247,3 +248,14 @@ def test_ekfac_is_near_the_damped_block_diagonal_matrix(sample: Sampled, dense: 
         cosine = torch.nn.functional.cosine_similarity(found[name].flatten(1).double(), expected).min()
         assert cosine > 0.9, name
         start += count
+
+
+def test_more_draws_of_labels_are_other_ones(sample: Sampled):
+    few = two(sample)
+    several = vectors(few, 1)
+    once, twice, again = (
+        ekfac(replace(few, card=card), several, card)
+        for card in (replace(CARD, draws=1), replace(CARD, draws=2), replace(CARD, draws=2))
+    )
+    assert all(torch.equal(twice[b], again[b]) for b in several)
+    assert not any(torch.allclose(twice[b], once[b], rtol=1e-2) for b in several)

@@ -5,8 +5,10 @@ mean eigenvalue of the curvature, for datainf and ekfac of each block's, or `dam
 
 - fisher: the mean squared gradient of single parameters.
 - datainf: (1/n) Σ_i (λ + g_i g_iᵀ)⁻¹ a block, in closed form by Sherman and Morrison (Kwon et al. 2024, arXiv 2310.00902).
-- ekfac: Gauss–Newton matrix a block, in the eigenbasis of the Kronecker factors E[d dᵀ] ⊗ E[a aᵀ] of its tokens, with the
-  eigenvalues measured there (George et al. 2018, arXiv 1806.03884; Grosse et al. 2023, arXiv 2308.03296).
+- ekfac: Gauss–Newton matrix a block, in the eigenbasis of Kronecker factors, with the eigenvalues measured there (George et al.
+  2018, arXiv 1806.03884; Grosse et al. 2023, arXiv 2308.03296). The factors are E[d dᵀ] ⊗ E[a aᵀ] of tokens, as there, or
+  E[G Gᵀ] ⊗ E[Gᵀ G] of an example's whole gradient G (as in Shampoo, Gupta et al. 2018, arXiv 1802.09568): nearer to the matrix,
+  as a sentence's tokens are not independent, where there are enough `draws` to estimate them.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ class Sample(Protocol):
         ...
 
     def gradients(self, consume: Consume, *, drawn: bool) -> None:
-        """Every example's gradient, of its own labels, or of `drawn` ones as gradients.drawn_losses weights them."""
+        """Every example's gradient, of its own labels, or of `drawn` ones, card.draws times, as gradients.drawn_loss has it."""
         ...
 
     def halves(self, consume: ConsumeHalves) -> None:
@@ -91,11 +93,18 @@ def ekfac(sample: Sample, queries: Mapping[str, Tensor], card: AttributionCard) 
     inputs = {b: torch.zeros(q.shape[2], q.shape[2], device=q.device) for b, q in queries.items()}
     outputs = {b: torch.zeros(q.shape[1], q.shape[1], device=q.device) for b, q in queries.items()}
 
-    def moments(block: str, a: Tensor, d: Tensor) -> None:
+    def of_tokens(block: str, a: Tensor, d: Tensor) -> None:
         inputs[block].addmm_(a.T, a)
         outputs[block].addmm_(d.T, d)
 
-    sample.halves(moments)
+    def of_gradients(block: str, g: Tensor) -> None:
+        inputs[block] += (g.mT @ g).sum(0)
+        outputs[block] += (g @ g.mT).sum(0)
+
+    if card.factors == "tokens":
+        sample.halves(of_tokens)
+    else:
+        sample.gradients(of_gradients, drawn=True)
     right = {block: _basis(moment) for block, moment in inputs.items()}
     left = {block: _basis(moment) for block, moment in outputs.items()}
     values = {block: torch.zeros_like(q[0]) for block, q in queries.items()}
@@ -106,7 +115,7 @@ def ekfac(sample: Sample, queries: Mapping[str, Tensor], card: AttributionCard) 
     sample.gradients(measure, drawn=True)
     out = {}
     for block, q in queries.items():
-        diagonal = values[block] / sample.size
+        diagonal = values[block] / (sample.size * card.draws)
         turned = left[block].T @ q @ right[block] / (diagonal + _damping(float(diagonal.mean()), card))
         out[block] = left[block] @ turned @ right[block].T
     return out

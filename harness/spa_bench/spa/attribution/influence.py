@@ -9,7 +9,8 @@ checkpoints the scores are averaged, as in TracIn (Pruthi et al. 2020, arXiv 200
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -86,41 +87,33 @@ def scores_at(
 
     Raises DataError for an example or query whose gradient is zero or not finite, and when memory runs out.
     """
+    with _enough_memory(len(queries)):
+        point = Point(model, model.lora_layers(lora.targets), adapter, lora)
+        encoded = encode(model, examples, "example", length=lora.length, loss=lora.loss)
+        asked = encode(model, queries, "query", loss=lora.loss)
+        sample = Sampled(point, encoded, card, seed)
+        rows = RowFile(kept / f"{name}.rows", len(queries)) if kept else None
+        ready = _recalled(kept / f"{name}.safetensors") if kept else None
+        if ready is None:
+            ready = _prepared(sample, asked, queries, card)
+            if kept:
+                _keep(kept / f"{name}.safetensors", ready)
+        divide = card.normalize or card.curvature == "cosine"
+        return _stream(sample, encoded, examples, ready, len(queries), divide=divide, progress=progress, rows=rows)
+
+
+@contextmanager
+def _enough_memory(queries: int) -> Iterator[None]:
+    """Memory that runs out within the block becomes a DataError that says what takes less."""
     try:
-        return _scores_at(model, adapter, examples, queries, card, lora, seed, progress, kept, name)
+        yield
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
         raise DataError(
-            f'attribution ran out of memory with {len(queries)} queries; use fewer of them, attribution.features = "core" or '
+            f'attribution ran out of memory with {queries} queries; use fewer of them, attribution.features = "core" or '
             "smaller attribution.dimensions, lora.gradient_checkpointing = true, or a smaller lora.length"
         ) from error
-
-
-def _scores_at(
-    model: Any,
-    adapter: Adapter | None,
-    examples: Sequence[Example],
-    queries: Sequence[Example],
-    card: AttributionCard,
-    lora: LoraCard,
-    seed: int,
-    progress: Progress,
-    kept: Path | None,
-    name: str,
-) -> NDArray[np.float32]:
-    point = Point(model, model.lora_layers(lora.targets), adapter, lora)
-    encoded = encode(model, examples, "example", length=lora.length, loss=lora.loss)
-    asked = encode(model, queries, "query", loss=lora.loss)
-    sample = Sampled(point, encoded, card, seed)
-    rows = RowFile(kept / f"{name}.rows", len(queries)) if kept else None
-    ready = _recalled(kept / f"{name}.safetensors") if kept else None
-    if ready is None:
-        ready = _prepared(sample, asked, queries, card)
-        if kept:
-            _keep(kept / f"{name}.safetensors", ready)
-    divide = card.normalize or card.curvature == "cosine"
-    return _stream(sample, encoded, examples, ready, len(queries), divide=divide, progress=progress, rows=rows)
 
 
 @dataclass(frozen=True)
@@ -155,8 +148,9 @@ class Sampled:
     def gradients(self, consume: Consume, *, drawn: bool) -> None:
         """See curvature.Sample."""
         for batch in self._batches():
-            uniform = uniforms(batch, derive_seed(self.seed, "values"), self.chosen) if drawn else None
-            gradients(self.point, self.features, batch, consume, uniform)
+            for draw in range(self.card.draws if drawn else 1):
+                uniform = uniforms(batch, derive_seed(self.seed, "values", draw), self.chosen) if drawn else None
+                gradients(self.point, self.features, batch, consume, uniform)
 
     def halves(self, consume: ConsumeHalves) -> None:
         """See curvature.Sample."""
@@ -166,7 +160,9 @@ class Sampled:
                 for block, a, d in self.features.halves(path, x, delta):
                     consume(block, a[real], d[real])
 
-            self.point.catch(batch, sink, uniform=uniforms(batch, derive_seed(self.seed, "factors"), self.chosen))
+            for draw in range(self.card.draws):
+                seed = derive_seed(self.seed, "factors", draw)
+                self.point.catch(batch, sink, uniform=uniforms(batch, seed, self.chosen))
 
     def _batches(self) -> Any:
         return batches([self.encoded[i] for i in self.chosen], self.point.device)

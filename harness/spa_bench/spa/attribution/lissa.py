@@ -92,7 +92,7 @@ class Products:
 
         self._sample.gradients(add, drawn=True)
         numbers = sum(o * i for o, i in self._sample.features.shapes.values())
-        return total / self._sample.size / numbers
+        return total / (self._sample.size * self._sample.card.draws) / numbers
 
     def largest_eigenvalue(self) -> float:
         """The largest eigenvalue of G_B over a few batches, by power iteration."""
