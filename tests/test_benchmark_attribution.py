@@ -18,7 +18,8 @@ from spa_bench.types import Example
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
-from attribution_parts import exact, plain, ranks, retrain, setting  # noqa: E402
+import attribution  # noqa: E402
+from attribution_parts import exact, part_speed, plain, ranks, retrain, search, setting  # noqa: E402
 
 PAIRS = [Example("ab", "c"), Example("x", "y z"), Example("long er", " o")]
 QUERIES = [Example("q", "rs"), Example("ab", "xyz")]
@@ -202,3 +203,68 @@ def test_chunks_that_are_there_are_not_trained_again(tiny_model: Any, tmp_path: 
     assert second.loss.shape == (8, 2, 2)
     assert np.array_equal(second.loss[:, 0], first.loss[:, 0])
     assert not np.array_equal(second.loss[:, 1], first.loss[:, 0])
+
+
+def lissa_in_one_batch(matrices: torch.Tensor, queries: torch.Tensor, depth: int, damping: float) -> torch.Tensor:
+    """The recursion with the mean matrix, written as its geometric sum."""
+    mean = matrices.mean(0)
+    damped = mean + damping * mean.trace() / len(mean) * torch.eye(len(mean))
+    scale = 1.25 * torch.linalg.eigvalsh(damped)[-1]
+    step = torch.eye(len(mean)) - damped / scale
+    return sum(queries @ torch.linalg.matrix_power(step, k) for k in range(depth + 1)) / scale
+
+
+def test_the_search_finds_the_first_depth_that_reaches_the_floor() -> None:
+    generator = torch.Generator().manual_seed(0)
+    roots = torch.randn(6, 5, 12, generator=generator) * torch.linspace(0.1, 3, 12)
+    matrices = roots.mT @ roots
+    pairs, queries = torch.randn(20, 12, generator=generator), torch.randn(3, 12, generator=generator)
+    mean = matrices.mean(0)
+    damped = mean + 0.1 * mean.trace() / 12 * torch.eye(12)
+    wanted = (pairs @ torch.linalg.solve(damped, queries.T)).double().numpy()
+
+    def reached(depth: int) -> float:
+        return ranks.rank_correlation((pairs @ lissa_in_one_batch(matrices, queries, depth, 0.1).T).double().numpy(), wanted)
+
+    depths = (2, 5, 10, 20, 40, 80)
+    first = next(d for d in depths if reached(d) >= 0.95)
+    assert first > 2
+    found = search.cheapest(
+        matrices, pairs, queries, wanted, damping=0.1, floor=0.95, batches=(6,), repeats=(1,), depths=depths
+    )
+    assert found == search.Lissa(first, 1, 6)
+    assert found.cost == first * 6
+    never = search.cheapest(matrices, pairs, queries, wanted, damping=0.1, floor=0.95, batches=(6,), repeats=(1,), depths=(1,))
+    assert never is None
+
+
+def results(**changes: float) -> dict[str, Any]:
+    """Results of all parts with every floor reached, but for `changes`."""
+    at = {"ekfac": 0.96, "lissa": 0.97, "low": -0.01, "library": 4.0, "paper": 900.0} | changes
+    return {
+        "exact": {"ekfac": {"value": at["ekfac"]}, "whole": {"lissa": {"value": at["lissa"]}}},
+        "lds": {"difference": {"low": at["low"]}, "library": "peer"},
+        "speed": {
+            "ratios": {"peer, curvature of all examples": at["library"]},
+            "lissa": {"the paper's": {"ratio": at["paper"]}},
+        },
+    }
+
+
+def test_every_floor_that_is_missed_is_named() -> None:
+    assert attribution.missed(results()) == []
+    for change in ({"ekfac": 0.94}, {"lissa": 0.94}, {"low": -0.06}, {"library": 2.9}, {"paper": 9.0}):
+        assert len(attribution.missed(results(**change))) == 1, change
+    assert attribution.missed({"lds": {"difference": None}}) == []
+
+
+def test_ratios_are_those_of_one_round() -> None:
+    found = part_speed.ratios({"default": [1.0, 10.0, 2.0], "other": [3.0, 40.0, 4.0]})
+    assert found == {"other": 3.0}
+
+
+def test_without_the_libraries_their_part_is_skipped_and_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert attribution.main(["peers", "--cache", str(tmp_path)]) == 0
+    assert "libraries skipped" in capsys.readouterr().err
+    assert attribution.main(["peers", "--cache", str(tmp_path), "--peers-python", str(tmp_path / "none")]) == 2
+    assert "attribution_peers.sh" in capsys.readouterr().err

@@ -11,19 +11,23 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from attribution_parts.peers import PEERS, run_peer
+from attribution_parts.peers import PEERS, Timed, recalled, run_peer
 from attribution_parts.plain import gradients, size_of
 from attribution_parts.ranks import rank_correlation
 from attribution_parts.search import Lissa, cheapest
 from attribution_parts.setting import Where, silent
 from attribution_parts.small import Small, SmallSetting, make_small, single_matrices
+from spa_bench import provenance
 from spa_bench.errors import UsageError
 from spa_bench.spa.attribution.influence import scores_at
 from spa_bench.spa_cards import AttributionCard
 
 FLOOR = 0.95
-DRAWS = (1, 4, 16, 64)
-"""From how many draws of labels an example's curvature is estimated."""
+EKFAC = {
+    1: (("tokens", 1), ("tokens", 16), ("gradients", 16), ("gradients", 64), ("gradients", 256)),
+    2: (("tokens", 1), ("tokens", 16), ("gradients", 16), ("gradients", 64)),
+}
+"""By rank: what the Kronecker factors are the moments of, and how many draws of labels of each example there are."""
 GRID = {"batches": (8, 16, 32), "repeats": (1, 2), "depths": (60, 120, 180, 250, 350, 500, 700, 1000)}
 SLACK = 0.005
 """By how much a setting of lissa has to clear the floor in dense algebra: its batches are drawn anew in the real run."""
@@ -39,14 +43,14 @@ def run_exact(
     report: Report,
     *,
     python: str = "",
-    draws: Sequence[int] = DRAWS,
+    ekfac: Mapping[int, Sequence[tuple[str, int]]] = EKFAC,
     grid: Mapping[str, Sequence[int]] = GRID,
 ) -> dict[str, Any]:
     """Correlations with the exact scores: `blocks` by rank, where methods have blocks, and `whole`, where lissa runs."""
     result: dict[str, Any] = {"blocks": {}, "floor": FLOOR}
     for rank, setting in blocks.items():
         small = make_small(where, model, setting, report)
-        rows = _block_rows(where, model, small, setting, draws, python, report)
+        rows = _block_rows(where, model, small, setting, ekfac.get(rank, ()), python, report)
         result["blocks"][rank] = _about(small, setting) | {"correlations": rows}
     small = make_small(where, model, whole, report)
     result["whole"] = _about(small, whole) | _whole(where, model, small, whole, grid, report)
@@ -72,7 +76,13 @@ def _row(rows: Rows, small: Small, name: str, scores: NDArray[Any], seconds: flo
 
 
 def _block_rows(
-    where: Where, model: Any, small: Small, setting: SmallSetting, draws: Sequence[int], python: str, report: Report
+    where: Where,
+    model: Any,
+    small: Small,
+    setting: SmallSetting,
+    ekfac: Sequence[tuple[str, int]],
+    python: str,
+    report: Report,
 ) -> Rows:
     rows: Rows = {}
     _row(rows, small, "exact, the full matrix", small.scores["full"], 0.0, report)
@@ -80,26 +90,27 @@ def _block_rows(
     base = AttributionCard(damping=setting.damping, curvature_examples=0)
     for curvature in ("cosine", "fisher", "datainf"):
         _row(rows, small, curvature, *_ours(model, small, replace(base, curvature=curvature), setting), report)
-    for count in draws:
-        name = f"ekfac, {count} draw{'s' * (count > 1)} of labels an example"
-        _row(rows, small, name, *_ours(model, small, replace(base, curvature="ekfac"), setting, draws=count), report)
+    for factors, draws in ekfac:
+        card = replace(base, curvature="ekfac", factors=factors, draws=draws)
+        name = f"ekfac, factors of {factors}, {draws} draw{'s' * (draws > 1)} of labels"
+        _row(rows, small, name, *_ours(model, small, card, setting), report)
     for peer in PEERS if python else ():
-        for count in (1, max(draws)) if peer == "kronfluence-ekfac" else (1,):
-            try:
-                done = run_peer(
-                    python,
-                    peer,
-                    model,
-                    small.folder / "adapter",
-                    small.pairs * count,
-                    small.queries,
-                    threads=where.threads,
-                    damping=setting.damping,
+        # the library draws labels once for each row that it is given
+        for count in sorted({1, *(draws for _, draws in ekfac[1:2])}) if peer == "kronfluence-ekfac" else (1,):
+            key = {"peer": peer, "copies": count, "torch": torch.__version__}
+
+            def work(peer: str = peer, count: int = count) -> Timed:
+                folder, pairs = small.folder / "adapter", small.pairs * count
+                return run_peer(
+                    python, peer, model, folder, pairs, small.queries, threads=where.threads, damping=setting.damping
                 )
+
+            try:
+                done = recalled(small.folder, key, work)
             except UsageError as error:
                 report(f"exact: {peer}: {error}")
                 continue
-            name = f"{peer}, {count} draws of labels an example" if count > 1 else peer
+            name = f"{peer}, {count} draws of labels" if count > 1 else peer
             _row(rows, small, name, done.scores[: len(small.pairs)], done.cpu_seconds, report)
     return rows
 
@@ -109,8 +120,6 @@ def _whole(
 ) -> dict[str, Any]:
     rows: Rows = {}
     _row(rows, small, "identity", small.scores["identity"], 0.0, report)
-    base = AttributionCard(damping=setting.damping, curvature_examples=0)
-    _row(rows, small, "ekfac", *_ours(model, small, replace(base, curvature="ekfac"), setting), report)
     found = cheapest(
         torch.from_numpy(single_matrices(model, small, report)),
         gradients(model, small.adapter, small.pairs),
@@ -145,13 +154,17 @@ def _lissa(where: Where, model: Any, small: Small, setting: SmallSetting, one: L
     return _ours(model, small, card, setting)
 
 
-def _ours(
-    model: Any, small: Small, card: AttributionCard, setting: SmallSetting, *, draws: int = 1
-) -> tuple[NDArray[np.float32], float]:
-    """Scores and CPU seconds. Examples that are given several times get as many draws of labels, and the same scores."""
-    begun = time.process_time()
-    scores = scores_at(model, small.adapter, small.pairs * draws, small.queries, card, setting.lora, seed=0, progress=silent)
-    return scores[: len(small.pairs)], time.process_time() - begun
+def _ours(model: Any, small: Small, card: AttributionCard, setting: SmallSetting) -> tuple[NDArray[np.float32], float]:
+    """Scores and CPU seconds, from the disk where this code has made them before."""
+    key = {"card": asdict(card), "code": provenance.source_hash("models", "spa")}
+
+    def work() -> Timed:
+        wall, begun = time.perf_counter(), time.process_time()
+        scores = scores_at(model, small.adapter, small.pairs, small.queries, card, setting.lora, seed=0, progress=silent)
+        return Timed(scores, time.perf_counter() - wall, time.process_time() - begun, 0.0, 0.0)
+
+    done = recalled(small.folder, key, work)
+    return done.scores, done.cpu_seconds
 
 
 def table(result: Mapping[str, Any]) -> str:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from attribution_parts.peers import PEERS, Timed, run_ours, run_peer, timed_from
+from attribution_parts.peers import PEERS, Timed, recalled, run_ours, run_peer
 from attribution_parts.ranks import Interval, bootstrap_lds, reliability, split_half
 from attribution_parts.retrain import Outputs, Retraining, retrain
 from attribution_parts.setting import Where, query_pairs, silent, training_pairs
@@ -149,19 +146,6 @@ def start_of(model: Any, lora: LoraCard, seed: int) -> Adapter:
         low = initial_down(layer.base.in_features, lora.rank, generator)
         factors[path] = (low, torch.zeros(layer.base.out_features, lora.rank))
     return Adapter(factors, lora.rank, lora.alpha)
-
-
-def recalled(folder: Path, key: Mapping[str, Any], work: Callable[[], Timed]) -> Timed:
-    """What `work` returns, from the folder where it is there under this key."""
-    name = hashlib.blake2b(json.dumps(key, sort_keys=True, default=list).encode(), digest_size=8).hexdigest()
-    file = folder / f"{name}.npz"
-    if not file.exists():
-        done = work()
-        new = folder / f"{name}.new.npz"
-        np.savez(new, **vars(done))
-        os.replace(new, file)
-    with np.load(file) as kept:
-        return timed_from(kept)
 
 
 def table(result: Mapping[str, Any]) -> str:

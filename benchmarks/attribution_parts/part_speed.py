@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from attribution_parts.part_lds import recalled, start_of
-from attribution_parts.peers import PEERS, Timed, run_ours, run_peer
+from attribution_parts.part_lds import start_of
+from attribution_parts.peers import PEERS, Timed, recalled, run_ours, run_peer
 from attribution_parts.setting import RECIPE, Where, query_pairs, training_pairs
 from attribution_parts.small import trained_adapter
 from spa_bench import provenance

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -140,3 +141,16 @@ def has_peers(python: str) -> bool:
     except OSError:
         return False
     return done.returncode == 0
+
+
+def recalled(folder: Path, key: Mapping[str, Any], work: Callable[[], Timed]) -> Timed:
+    """What `work` returns, from the folder where it is there under this key."""
+    name = hashlib.blake2b(json.dumps(key, sort_keys=True, default=list).encode(), digest_size=8).hexdigest()
+    file = folder / f"{name}.npz"
+    if not file.exists():
+        done = work()
+        new = folder / f"{name}.new.npz"
+        np.savez(new, **vars(done))
+        os.replace(new, file)
+    with np.load(file) as kept:
+        return timed_from(kept)
