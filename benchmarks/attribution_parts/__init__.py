@@ -1,0 +1,1 @@
+"""What benchmarks/attribution.py is made of."""
