@@ -121,6 +121,8 @@ def test_targets_may_be_a_list_of_names(tmp_path: Path):
         ('attribution.features = "core"\nattribution.curvature = "lissa"', r"works on features .lora. alone; got 'core'"),
         ('attribution.features = "core"\nattribution.core = "adapter"', r"no gradient at LoRA's start"),
         ('partition.method = "file"', r"need each other"),
+        ('data.columns = {prompt = "q", completion = "q"}', r"data\.columns names q, q; each is a column of its own"),
+        ("lora.alpha = 0", r"lora\.alpha is 0\.0"),
         ("data.share = 0", r"data\.share is 0\.0"),
         ("lora.learning_rate = nan", r"lora\.learning_rate is nan"),
         ('lora.schedule = "cos"', r"lora\.schedule is 'cos'"),

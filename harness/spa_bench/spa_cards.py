@@ -130,6 +130,9 @@ def concerns(card: AttributionCard) -> frozenset[str]:
 def check(where: str, *, data: DataCard, attribution: AttributionCard, partition: PartitionCard, lora: LoraCard) -> None:
     """Raises CardError for the first value that cannot be; `where` names the card."""
     one_of(where, "data.template", data.template, ("auto", "plain", "alpaca", "chat"))
+    named = [c for c in (data.columns.prompt, data.columns.input, data.columns.completion) if c]
+    if len(set(named)) < len(named):
+        raise CardError(f"{where}: data.columns names {', '.join(named)}; each is a column of its own")
     one_of(where, "data.duplicates", data.duplicates, ("keep", "drop", "refuse"))
     if data.columns.messages and data.columns != ColumnsCard(messages=data.columns.messages):
         raise CardError(f"{where}: data.columns.messages takes the place of prompt, input and completion: name it alone")

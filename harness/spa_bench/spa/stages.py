@@ -251,6 +251,6 @@ def _digest(content: object) -> str:
 
 def default_cache() -> Path:
     """SPA_BENCH_CACHE, or spa-bench/stages in the user's cache folder."""
-    if "SPA_BENCH_CACHE" in os.environ:
-        return Path(os.environ["SPA_BENCH_CACHE"]) / "stages"
+    if chosen := os.environ.get("SPA_BENCH_CACHE"):
+        return Path(chosen) / "stages"
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "spa-bench" / "stages"
