@@ -225,3 +225,29 @@ def test_a_run_that_a_study_made_is_an_ordinary_one(study: Call, call: Call, tmp
     [run] = (tmp_path / "runs").glob("three-*")
     assert open_run(run).spec["sampler"]["decoding"]["temperature"] == 1.0
     assert call("verify", run).code == 0
+
+
+def test_samplers_with_and_without_queries_are_one_study(
+    call: Call, three: Path, tmp_path: Path, sandbox: InProcessJudge, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(command, "pictures", lambda report: {"svg": b"", "png": b""})
+    monkeypatch.setenv("SPA_BENCH_CACHE", str(tmp_path / "cache"))
+    pairs = [{"prompt": f"def f{i}(x):\n", "completion": f"    return x + {i}\n"} for i in range(12)]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
+    settings = ("lora.steps=1", "lora.batch=2", "task.max_new_tokens=4")
+    options: list[object] = ["--samplers", "random,single,lexical,influence", "--seeds", "0", "--threads", 1, "--task", three]
+    options += ["--model", tiny_folder, "--data", tmp_path / "pairs.jsonl", "--members", 2, "--sandbox", SANDBOX]
+    options += [part for setting in settings for part in ("--set", setting)]
+    options += ["--out", tmp_path / "runs", "--write", tmp_path / "pages"]
+    done = call("study", "main", *options)
+    assert done.code == 0, done.err
+    before = bytes_of(tmp_path / "pages")
+    again = call("study", "main", *options)
+    assert again.code == 0, again.err
+    assert "4 done" in again.err
+    assert bytes_of(tmp_path / "pages") == before
+    assert len(list((tmp_path / "runs").glob("*/metrics.json"))) == 4
+
+
+def test_no_answers_a_problem_are_refused(study: Call):
+    assert "n is 0" in study("temperature", "--n", 0).error()

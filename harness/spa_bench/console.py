@@ -11,6 +11,8 @@ from io import TextIOWrapper
 from rich.console import Console as RichConsole
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+_LINE_SECONDS = 60.0  # between two lines of a stage in a log
+
 
 class Reporter:
     """Reports stages and keeps their times: `seconds` maps a stage to what it took."""
@@ -43,15 +45,24 @@ class Reporter:
                     task = bar.add_task(name, total=None)
                     yield lambda done, total: bar.update(task, completed=done, total=total)
             else:
-                yield _ignore
+                yield self._lines(name, began)
         finally:
             took = time.monotonic() - began
             self.seconds[name] = self.seconds.get(name, 0.0) + took
         self.note(f"{name}: {took:.1f} s")
 
+    def _lines(self, name: str, began: float) -> Callable[[int, int], None]:
+        """For a log: a line now and then."""
+        said = began
 
-def _ignore(done: int, total: int) -> None:
-    pass
+        def report(done: int, total: int) -> None:
+            nonlocal said
+            now = time.monotonic()
+            if now - said >= _LINE_SECONDS:
+                said = now
+                self.note(f"{name}: {done} of {total}, {now - began:.0f} s")
+
+        return report
 
 
 def speakable() -> None:

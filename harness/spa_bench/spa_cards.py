@@ -16,6 +16,8 @@ DAMPINGS = ("relative", "absolute")
 CURVATURES = ("identity", "cosine", "fisher", "datainf", "ekfac", "lissa")
 FEATURES = ("lora", "projection", "core")
 CORES = ("random", "pca", "adapter")
+_MOST_PAIRS = 100_000_000  # that a member reads: their order is drawn before the first step
+_MOST_EPOCHS = 1000
 _MOST_DIMENSIONS = 1 << 24  # of a projection: beyond that an example takes more than its gradient
 
 
@@ -118,12 +120,19 @@ def concerns(card: AttributionCard) -> frozenset[str]:
         keys -= {"factors"}
     if card.curvature not in {"ekfac", "lissa"}:
         keys -= {"draws"}
+    if card.curvature in {"identity", "cosine"}:
+        keys -= {"damping", "damping_kind"} | (
+            set() if card.core == "pca" and card.features == "core" else {"curvature_examples"}
+        )
     return frozenset(keys)
 
 
 def check(where: str, *, data: DataCard, attribution: AttributionCard, partition: PartitionCard, lora: LoraCard) -> None:
     """Raises CardError for the first value that cannot be; `where` names the card."""
     one_of(where, "data.template", data.template, ("auto", "plain", "alpaca", "chat"))
+    named = [c for c in (data.columns.prompt, data.columns.input, data.columns.completion) if c]
+    if len(set(named)) < len(named):
+        raise CardError(f"{where}: data.columns names {', '.join(named)}; each is a column of its own")
     one_of(where, "data.duplicates", data.duplicates, ("keep", "drop", "refuse"))
     if data.columns.messages and data.columns != ColumnsCard(messages=data.columns.messages):
         raise CardError(f"{where}: data.columns.messages takes the place of prompt, input and completion: name it alone")
@@ -173,7 +182,9 @@ def _lora(where: str, card: LoraCard) -> None:
     one_of(where, "lora.schedule", card.schedule, ("cosine", "linear", "constant"))
     one_of(where, "lora.loss", card.loss, ("completion", "all"))
     one_of(where, "lora.precision", card.precision, ("float32", "bfloat16"))
-    positive(where, {f"lora.{k}": getattr(card, k) for k in ("rank", "batch", "accumulation", "learning_rate", "clip")})
+    positive(
+        where, {f"lora.{k}": getattr(card, k) for k in ("rank", "alpha", "batch", "accumulation", "learning_rate", "clip")}
+    )
     not_negative(
         where,
         {f"lora.{k}": getattr(card, k) for k in ("weight_decay", "warmup", "dropout", "steps", "epochs", "length", "together")},
@@ -182,6 +193,11 @@ def _lora(where: str, card: LoraCard) -> None:
         raise CardError(f'{where}: lora.targets is {card.targets!r}; it takes "all-linear" or last names of linear layers')
     if bool(card.steps) == bool(card.epochs):
         raise CardError(f"{where}: lora.steps is {card.steps} and lora.epochs {card.epochs}: one says how long, the other is 0")
+    if card.steps * card.batch * card.accumulation > _MOST_PAIRS or card.epochs > _MOST_EPOCHS:
+        raise CardError(
+            f"{where}: {card.steps} steps of {card.batch * card.accumulation} pairs, {card.epochs:g} epochs; a member reads at "
+            f"most {_MOST_PAIRS} pairs in steps, or {_MOST_EPOCHS} epochs"
+        )
     if card.dropout >= 1:
         raise CardError(f"{where}: lora.dropout is {card.dropout}; it is a share below 1")
 

@@ -201,7 +201,7 @@ def test_labels_of_other_examples_are_refused(tiny_model: HFModel, cache: Path, 
     made = stages(tiny_model, cache)
     parts = made.partition()
     (tmp_path / "short.txt").write_text("0\n1\n")
-    with pytest.raises(DataError, match=r"short\.txt has 2 labels, but there are 12 examples"):
+    with pytest.raises(DataError, match=r"short\.txt has 2 labels, but 12 examples are used"):
         describe(parts, tmp_path / "short.txt")
     with pytest.raises(DataError, match="holds no parts; name a folder of parts or a file"):
         describe(parts, made.attribute())

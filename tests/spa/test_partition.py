@@ -201,7 +201,7 @@ def test_a_file_has_a_part_for_each_example(name: str, content: str, tmp_path: P
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.txt", "0\n1\n1\n", r"a\.txt has 3 labels, but there are 4 examples"),
+        ("a.txt", "0\n1\n1\n", r"a\.txt has 3 labels, but 4 examples are used"),
         ("a.txt", "0\n1\n\n2\n0\n", r"a\.txt, line 4: the part is '2'; with 2 members it is a whole number 0 to 1"),
         ("a.txt", "0\n1\n-1\n0\n", r"a\.txt, line 3: the part is '-1'"),
         ("a.txt", "0\n1\n1.0\n0\n", r"a\.txt, line 3: the part is '1\.0'"),

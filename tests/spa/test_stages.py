@@ -9,6 +9,7 @@ import pytest
 
 from doubles import Lines, sampler_card
 from spa_bench.cards import DecodingCard, SamplerCard
+from spa_bench.errors import StoreError
 from spa_bench.models.hf import HFModel
 from spa_bench.spa import stages
 from spa_bench.spa.stages import Stages, default_cache
@@ -265,3 +266,11 @@ def test_labels_that_were_changed_are_made_again(tiny_model: HFModel, cache: Pat
     (parts / "parts.json").write_text(json.dumps({**content, "labels": content["labels"][::-1]}))
     adapters(tiny_model, cache)
     assert (parts / "parts.json").read_bytes() == before
+
+
+def test_a_damaged_stage_that_cannot_be_removed_is_not_used(tiny_model: HFModel, cache: Path, monkeypatch: pytest.MonkeyPatch):
+    folder = adapters(tiny_model, cache)[0].parent
+    (folder / "key.json").write_text("{")
+    monkeypatch.setattr(stages.shutil, "rmtree", lambda *_, **__: None)
+    with pytest.raises(StoreError, match=rf"{folder.name} is damaged and cannot be removed; remove it"):
+        adapters(tiny_model, cache)

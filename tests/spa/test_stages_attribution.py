@@ -65,7 +65,7 @@ def test_a_checkpoint_behind_the_end_of_the_warm_up_is_refused(tiny_model: HFMod
     ("method", "idle", "busy"),
     [
         ("bm25", {"curvature": "lissa", "damping": 9.0, "encoder": "other"}, {"variant": "okapi"}),
-        ("influence", {"variant": "okapi", "encoder": "other", "depth": 7, "core": "pca"}, {"damping": 9.0}),
+        ("influence", {"variant": "okapi", "encoder": "other", "depth": 7, "core": "pca", "damping": 9.0}, {"normalize": True}),
         ("random", {"damping": 9.0, "variant": "okapi"}, {"method": "bm25"}),
     ],
 )
@@ -78,11 +78,19 @@ def test_only_keys_that_the_method_reads_make_other_scores(
     assert scores(tiny_model, tmp_path, with_scores(**{"method": method, **busy})) != folder
 
 
+def test_the_order_of_checkpoints_makes_no_other_scores(tiny_model: HFModel, tmp_path: Path):
+    first = scores(tiny_model, tmp_path, with_scores(checkpoints=(2, 0)))
+    assert scores(tiny_model, tmp_path, with_scores(checkpoints=(0, 2))) == first
+
+
 def test_the_keys_of_lissa_core_and_projection_count_where_they_are_used():
     assert {"depth", "repeats", "scale", "lissa_batch"} <= concerns(AttributionCard(curvature="lissa"))
     assert {"core", "dimensions"} <= concerns(AttributionCard(features="core"))
     assert "dimensions" in concerns(AttributionCard(features="projection"))
-    assert not {"depth", "core", "dimensions"} & concerns(AttributionCard())
+    assert not {"depth", "core", "dimensions", "factors", "draws"} & concerns(AttributionCard())
+    assert {"damping", "damping_kind", "curvature_examples"} <= concerns(AttributionCard())
+    assert {"factors", "draws"} <= concerns(AttributionCard(curvature="ekfac"))
+    assert "curvature_examples" in concerns(AttributionCard(curvature="identity", features="core", core="pca"))
 
 
 class Stopping(Lines):
@@ -112,7 +120,7 @@ def test_a_stopped_attribution_goes_on_in_its_stage_to_the_same_bytes(tiny_model
 
     resumed = scores(tiny_model, tmp_path / "stopped", with_scores(curvature="fisher"), Counting())
     assert (resumed / "scores.npy").read_bytes() == (whole / "scores.npy").read_bytes()
-    assert rows[0] > 16  # the first batch was there
+    assert rows[:2] == [0, 32]  # the first batch was there
     assert not (resumed / "kept").exists()
 
 

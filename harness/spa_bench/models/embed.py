@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from spa_bench.errors import ModelError
-from spa_bench.models.loading import device_of, hash_state
+from spa_bench.models.loading import check_folder, device_of, hash_state
 from spa_bench.provenance import hash_folder
 
 _LONGEST = 8192  # tokens, where neither tokenizer nor config names a limit
@@ -88,8 +88,7 @@ def _load(path: str) -> tuple[Any, Any]:
     from transformers import AutoModel, AutoTokenizer
     from transformers.utils import logging
 
-    if Path(path).is_absolute() and not Path(path).is_dir():
-        raise ModelError(f"no model folder at {path}")
+    check_folder(path)
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:

@@ -21,8 +21,7 @@ def load_network(path: str, dtype: torch.dtype, *, revision: str | None, trust_r
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
 
-    if Path(path).is_absolute() and not Path(path).is_dir():
-        raise ModelError(f"no model folder at {path}")
+    check_folder(path)
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     common: dict[str, Any] = {"trust_remote_code": trust_remote_code, "revision": revision}
@@ -39,6 +38,14 @@ def load_network(path: str, dtype: torch.dtype, *, revision: str | None, trust_r
     if missing := sorted(loading["missing_keys"]):
         raise ModelError(f"cannot load model {path!r}: it lacks {missing[0]!r} ({len(missing)} weights missing)")
     return network, tokenizer
+
+
+def check_folder(path: str) -> None:
+    """Raises ModelError where `path` is the place of a folder that is not there, or holds no model."""
+    if Path(path).is_absolute() and not Path(path).is_dir():
+        raise ModelError(f"no model folder at {path}")
+    if Path(path).is_dir() and not (Path(path) / "config.json").is_file():
+        raise ModelError(f"cannot load model {path!r}: no config.json in that folder; give the one with weights and tokenizer")
 
 
 def device_of(wanted: str) -> torch.device:

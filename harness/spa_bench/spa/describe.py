@@ -133,17 +133,7 @@ def _facts(stage: str, key: Mapping[str, Any]) -> dict[str, Any]:
     """What a reader wants of a stage's key."""
     wanted = {"scores": ("attribution",), "parts": ("attribution", "partition", "members"), "adapters": ("lora",)}[stage]
     found = {name: key[name] for name in wanted if name in key}
-    if "attribution" in found:
-        found["attribution"] = _read_by(found["attribution"])
     return found | ({"members": len(key["seeds"])} if stage == "adapters" else {})
-
-
-def _read_by(attribution: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of the card that its method reads."""
-    reads = {"bm25": {"variant"}, "embedding": {"encoder"}, "random": set()}.get(attribution.get("method", ""))
-    if reads is None:
-        return {k: v for k, v in attribution.items() if k not in {"variant", "encoder"}}
-    return {k: v for k, v in attribution.items() if k == "method" or k in reads}
 
 
 def _head(found: Described) -> str:

@@ -12,7 +12,7 @@ import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -107,7 +107,8 @@ class Stages:
     def _attribution_recipe(self) -> dict[str, object]:
         card = self._card
         recipe = {**self._base, "queries": hash_examples(self._data.queries), "seed": derive_seed(self._seed, "attribution")}
-        recipe["attribution"] = {k: v for k, v in asdict(card.attribution).items() if k in concerns(card.attribution)}
+        scored = replace(card.attribution, checkpoints=tuple(sorted(card.attribution.checkpoints)))
+        recipe["attribution"] = {k: v for k, v in asdict(scored).items() if k in concerns(scored)}
         if card.attribution.method == "influence":
             keys = ("rank", "alpha", "targets", "loss", "length", "precision")
             recipe["lora"] = {k: getattr(card.lora, k) for k in keys}
@@ -197,6 +198,10 @@ class Stages:
         if final.is_dir() and damaged(final):
             self._console.note(f"{stage}: the stage cache is damaged ({name}); made again")
             shutil.rmtree(final, ignore_errors=True)
+            if final.is_dir():
+                raise StoreError(
+                    f"{final} is damaged and cannot be removed; remove it, or set SPA_BENCH_CACHE to another folder"
+                )
         if final.is_dir():
             self._console.note(f"{stage}: from the stage cache ({name})")
         while not final.is_dir():
@@ -246,6 +251,6 @@ def _digest(content: object) -> str:
 
 def default_cache() -> Path:
     """SPA_BENCH_CACHE, or spa-bench/stages in the user's cache folder."""
-    if "SPA_BENCH_CACHE" in os.environ:
-        return Path(os.environ["SPA_BENCH_CACHE"]) / "stages"
+    if chosen := os.environ.get("SPA_BENCH_CACHE"):
+        return Path(chosen) / "stages"
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "spa-bench" / "stages"

@@ -54,7 +54,7 @@ class TrainingData:
             "skipped_too_long": self.skipped,
             "repeated": self.repeated,
             "template": self.template,
-            "queries": data.queries if _needs_queries(card) else None,
+            "queries": data.queries if needs_queries(card) else None,
             "queries_n": len(self.queries),
             "queries_hash": None if is_sampled(data.queries) else hash_examples(self.queries),
             **_own(card),
@@ -97,7 +97,7 @@ def read_sources(card: SamplerCard) -> Sources:
     examples, repeated = _without_repeats(example_rows(data.examples, data.columns), data.duplicates, data.examples)
     if card.adapters == "parts" and card.members > len(examples):
         raise DataError(f"{card.members} parts from {len(examples)} examples in {data.examples!r}: give more, or fewer members")
-    if not _needs_queries(card):
+    if not needs_queries(card):
         return Sources(examples, None, repeated, 0)
     if is_sampled(data.queries):
         _enough_queries(card, sample_size(data.queries, len(distinct(examples))), "are drawn by")
@@ -131,8 +131,9 @@ def load_data(card: SamplerCard, model: Any, seed: int) -> TrainingData:
         examples = share_of(examples, card.data.share, seed)
     queries: list[Example] = []
     if card.adapters == "parts" and card.members > len(examples):
-        raise DataError(f"{card.members} parts from {len(examples)} examples that fit {limit}: give more, or fewer members")
-    if _needs_queries(card):
+        which = f"(data.share = {card.data.share:g} of {fit} that fit)" if fit else f"that fit {limit}"
+        raise DataError(f"{card.members} parts from {len(examples)} examples {which}: give more, or fewer members")
+    if needs_queries(card):
         queries = _queries(card, model, seed, sources, examples, template)
     used = any(template.takes(row) for row in [*sources.examples, *(sources.queries or [])])
     return TrainingData(
@@ -149,7 +150,8 @@ def load_data(card: SamplerCard, model: Any, seed: int) -> TrainingData:
     )
 
 
-def _needs_queries(card: SamplerCard) -> bool:
+def needs_queries(card: SamplerCard) -> bool:
+    """Whether the sampler makes parts by scores."""
     return card.adapters == "parts" and partition.needs_scores(card.partition.method)
 
 
@@ -158,7 +160,7 @@ def _own(card: SamplerCard) -> dict[str, object]:
     found: dict[str, object] = {}
     if card.adapters == "parts" and (card.partition.method == "file" or ":" in card.partition.method):
         found["parts"] = {k: v for k, v in partition.identity(card.partition, 0).items() if k in {"file", "source"}}
-    if _needs_queries(card) and ":" in card.attribution.method:
+    if needs_queries(card) and ":" in card.attribution.method:
         found["scores"] = {"source": extensions.source_hash(card.attribution.method)}
     return found
 

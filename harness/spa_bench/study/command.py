@@ -69,7 +69,8 @@ def study(a: argparse.Namespace) -> None:
         print(json.dumps(rows(report), indent=1))
     else:
         print(table(report))
-        print("\n".join(["", *(claim.sentence(report.where).replace("**", "") for claim in report.claims)]))
+        said = [claim.sentence(report.where).replace("**", "") for claim in report.claims]
+        print("\n".join(["", *(said or ["No claim: there is nothing to compare."])]))
 
 
 def _jobs(

@@ -138,7 +138,7 @@ def points_of(study: Study, wishes: Wishes) -> list[Point]:
         for card in [_at(study, base, x)]
     ]
     most = max(card.members for _, _, card in cards)
-    shared = wishes.n or (most if most > 1 else cards[0][2].draws)
+    shared = (most if most > 1 else cards[0][2].draws) if wishes.n is None else wishes.n
     # K adapters give K answers: in the study of K, n goes with it
     own = study.key == "members" and wishes.n is None
     points = [Point(role, x, card, card.members if own else shared) for role, x, card in cards]

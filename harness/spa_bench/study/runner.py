@@ -20,7 +20,7 @@ from spa_bench.errors import StoreError
 from spa_bench.interrupt import pause_point
 from spa_bench.models.base import Model
 from spa_bench.run import Job, check_draws, check_model, generate, grade, make_spec, run_name, sampler_spec
-from spa_bench.spa.training_data import TrainingData, load_data
+from spa_bench.spa.training_data import TrainingData, load_data, needs_queries
 from spa_bench.store import RunFolder, differences, folder_name, open_run, plain
 from spa_bench.study.designs import Point
 from spa_bench.tasks.base import Task
@@ -63,7 +63,8 @@ def runs_of(jobs: Sequence[tuple[Point, Job]], place: Place) -> list[Run]:
         card = job.placed
         check_draws(card, job.n)
         check_model(card, place.model)
-        key = repr((card.data, card.adapters, card.members if card.adapters == "parts" else 0, job.seed))
+        parts = (card.members, needs_queries(card)) if card.adapters == "parts" else ()
+        key = repr((card.data, card.adapters, parts, card.lora.length, job.seed))
         if key not in known:
             known[key] = load_data(card, place.model, job.seed)
         spec = plain(make_spec(job, place.task, place.model, known[key]))
@@ -104,6 +105,7 @@ def _make(run: Run, runs: Sequence[Run], place: Place, console: Reporter) -> Non
     quiet = Reporter(quiet=True)
     siblings = [folder for other in runs if other.path != run.path for folder in _opened(other, run.job.seed)]
     folder = generate(run.job, place.task, place.model, place.out, place.cache, quiet, price=place.price, siblings=siblings)
+    assert folder.path == run.path, f"{folder.path} is not where {run.path} was looked for"
     grade(folder, place.task, quiet, sandbox=None, workers=place.workers, price=place.price)
     stages = ", ".join(f"{name} {seconds:.0f}" for name, seconds in quiet.seconds.items() if seconds >= 1)
     console.note(

@@ -94,6 +94,7 @@ def scores_at(
         sample = Sampled(point, encoded, card, seed)
         rows = RowFile(kept / f"{name}.rows", len(queries)) if kept else None
         ready = _recalled(kept / f"{name}.safetensors") if kept else None
+        progress(0, len(examples))
         if ready is None:
             ready = _prepared(sample, asked, queries, card)
             if kept:
@@ -248,6 +249,8 @@ def _stream(
             rows.append(batch.indices, scores[batch.indices])
         done += len(batch.indices)
         progress(done, len(encoded))
+    if not scores.any():
+        raise DataError("every score is 0, less than float32 holds; lower attribution.damping")
     return scores
 
 

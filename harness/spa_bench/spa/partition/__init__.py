@@ -94,7 +94,7 @@ def partition(card: PartitionCard, k: int, *, examples: Sequence[Example], score
         size = "is empty" if not sizes[part] else f"has {sizes[part]} example{'s' * (sizes[part] > 1)}"
         raise DataError(
             f"part {part} {size}, and partition.least is {card.least} (sizes {', '.join(map(str, sizes))}): "
-            'use partition.method = "balanced", fewer members or a lower partition.least'
+            f'use partition.method = "balanced", fewer members{" or a lower partition.least" * (card.least > 1)}'
         )
     return labels
 

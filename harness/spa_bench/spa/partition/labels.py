@@ -32,8 +32,8 @@ def check_count(path: Path, labels: int, examples: int) -> None:
     """Raises DataError unless there are as many labels as examples."""
     if labels != examples:
         raise DataError(
-            f"{path} has {labels} labels, but there are {examples} examples that fit the model's context; "
-            "it takes one label for each of these, in their order"
+            f"{path} has {labels} labels, but {examples} examples are used: those that fit the model's context and "
+            "lora.length, or a data.share of them; it takes one label for each of these, in their order"
         )
 
 
