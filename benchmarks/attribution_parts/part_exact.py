@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from attribution_parts.peers import PEERS, Timed, recalled, run_peer
+from attribution_parts.peers import SMALL_PEERS, Timed, recalled, run_peer
 from attribution_parts.plain import gradients, size_of
 from attribution_parts.ranks import rank_correlation
 from attribution_parts.search import Lissa, cheapest
@@ -94,7 +94,7 @@ def _block_rows(
         card = replace(base, curvature="ekfac", factors=factors, draws=draws)
         name = f"ekfac, factors of {factors}, {draws} draw{'s' * (draws > 1)} of labels"
         _row(rows, small, name, *_ours(model, small, card, setting), report)
-    for peer in PEERS if python else ():
+    for peer in SMALL_PEERS if python else ():
         # the library draws labels once for each row that it is given
         for count in sorted({1, *(draws for _, draws in ekfac[1:2])}) if peer == "kronfluence-ekfac" else (1,):
             key = {"peer": peer, "copies": count, "torch": torch.__version__}

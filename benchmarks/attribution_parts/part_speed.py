@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, is_dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,10 @@ from spa_bench.spa_cards import AttributionCard, LoraCard
 
 FLOOR_LIBRARY, FLOOR_LISSA = 3.0, 10.0
 PAPER = {"depth": 120, "repeats": 500, "batch": 16}  # the paper does not state a batch
+FASTER = PEERS[:1]
+"""The faster of the libraries at every size that both were run at; dattri keeps all gradients in memory, gigabytes of them."""
 Report = Callable[[str], None]
+Timer = Callable[[str, int, Callable[[], Timed]], Timed]
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ def run_speed(
     *,
     python: str = "",
     lissa: Mapping[str, Any] | None = None,
-    peers: Sequence[str] = PEERS,
+    peers: Sequence[str] = FASTER,
 ) -> dict[str, Any]:
     """CPU seconds and megabytes of each contender in each round; curves; lissa's cost from measured products.
 
@@ -52,55 +55,59 @@ def run_speed(
     pairs, queries = training_pairs(setting.examples), query_pairs(setting.queries)
     places = _adapters(where, model, setting)
     card = AttributionCard()
-    default = (
-        [places[step] if step else None for step in card.checkpoints] if set(card.checkpoints) <= {0} else [places["trained"]]
-    )
+    default = [None] if set(card.checkpoints) == {0} else [places["trained"] if step else None for step in card.checkpoints]
 
     def ours(card: AttributionCard, at: Sequence[Path | None], n: int, m: int) -> Callable[[], Timed]:
         return lambda: run_ours(model, at, pairs[:n], queries[:m], card, setting.lora, threads=where.threads)
 
+    def library(peer: str, count: int) -> Callable[[], Timed]:
+        at = places["trained"]
+        return lambda: run_peer(python, peer, model, at, pairs, queries, threads=where.threads, curvature_examples=count)
+
     whole = (setting.examples, setting.queries)
     contenders = {"default": ours(card, default, *whole)}
     contenders["ekfac, trained adapter"] = ours(AttributionCard(curvature="ekfac"), [places["trained"]], *whole)
-    if python:
-        for peer in peers:
-            counts = (0, card.curvature_examples) if peer.startswith("kronfluence") else (0,)
-            for count in counts:
-                name = f"{peer}, curvature of {count or 'all'} examples"
-                contenders[name] = lambda peer=peer, count=count: run_peer(
-                    python, peer, model, places["trained"], pairs, queries, threads=where.threads, curvature_examples=count
-                )
+    for peer in peers if python else ():
+        for count in (0, card.curvature_examples):
+            contenders[f"{peer}, curvature of {count or 'all'} examples"] = library(peer, count)
     kept, code = where.folder("speed-times", setting), provenance.source_hash("models", "spa")
-    times: dict[str, list[Timed]] = {name: [] for name in contenders}
-    order = list(contenders)
-    for turn in range(setting.rounds):
-        shift = turn % len(order)
-        for name in order[shift:] + order[:shift]:
-            try:
-                key = {"name": name, "turn": turn, "setting": setting, "card": card, "code": code}
-                done = recalled(kept, _plain(key), contenders[name])
-                times[name].append(done)
-                report(f"speed: {name}: {done.cpu_seconds:.1f} CPU s, {done.seconds:.1f} s, {done.megabytes:.0f} MB")
-            except UsageError as error:
-                report(f"speed: {name}: {error}")
+
+    def timed(name: str, turn: int, work: Callable[[], Timed]) -> Timed:
+        key = {"name": name, "turn": turn, "setting": asdict(setting), "card": asdict(card), "code": code}
+        done = recalled(kept, key, work)
+        report(f"speed: {name}: {done.cpu_seconds:.1f} CPU s, {done.seconds:.1f} s, {done.megabytes:.0f} MB")
+        return done
+
+    times = _rounds(contenders, setting.rounds, timed, report)
     seconds = {name: [t.cpu_seconds for t in found] for name, found in times.items() if found}
+    curve_n = {n: timed(f"N = {n}", 0, ours(card, default, n, setting.queries)) for n in setting.grid_examples}
+    curve_m = {m: timed(f"M = {m}", 0, ours(card, default, setting.examples // 2, m)) for m in setting.grid_queries}
     result: dict[str, Any] = {
         "cpu_seconds": seconds,
         "seconds": {name: [t.seconds for t in found] for name, found in times.items() if found},
         "megabytes": {name: max(t.megabytes for t in found) for name, found in times.items() if found},
-        "curve_n": {n: ours(card, default, n, setting.queries)().cpu_seconds for n in setting.grid_examples},
-        "curve_m": {m: ours(card, default, setting.examples // 2, m)().cpu_seconds for m in setting.grid_queries},
+        "curve_n": {n: t.cpu_seconds for n, t in curve_n.items()},
+        "curve_m": {m: t.cpu_seconds for m, t in curve_m.items()},
         "setting": asdict(setting),
         "default": asdict(card),
     }
-    report("speed: curves measured")
-    result["lissa"] = _lissa(ours, places["trained"], setting, lissa, statistics.median(seconds["default"]))
+    result["lissa"] = _lissa(ours, timed, places["trained"], setting, lissa, statistics.median(seconds["default"]))
     result["ratios"] = ratios(seconds)
     return result
 
 
-def _plain(key: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: asdict(v) if is_dataclass(v) and not isinstance(v, type) else v for k, v in key.items()}
+def _rounds(contenders: Mapping[str, Callable[[], Timed]], rounds: int, timed: Timer, report: Report) -> dict[str, list[Timed]]:
+    """What each contender took in each round; every round begins with the next contender."""
+    times: dict[str, list[Timed]] = {name: [] for name in contenders}
+    order = list(contenders)
+    for turn in range(rounds):
+        shift = turn % len(order)
+        for name in order[shift:] + order[:shift]:
+            try:
+                times[name].append(timed(name, turn, contenders[name]))
+            except UsageError as error:
+                report(f"speed: {name}: {error}")
+    return times
 
 
 def ratios(seconds: Mapping[str, Sequence[float]]) -> dict[str, float]:
@@ -123,6 +130,7 @@ def _adapters(where: Where, model: Any, setting: SpeedSetting) -> dict[Any, Path
 
 def _lissa(
     ours: Callable[..., Callable[[], Timed]],
+    timed: Timer,
     adapter: Path,
     setting: SpeedSetting,
     cheapest: Mapping[str, Any] | None,
@@ -135,7 +143,12 @@ def _lissa(
     card = AttributionCard(curvature="lissa", curvature_examples=64, scale=1e9, damping=1.0, damping_kind="absolute")
     for name, one in settings.items():
         few, many = (
-            ours(replace(card, depth=d, lissa_batch=one["batch"]), [adapter], 64, setting.queries)().cpu_seconds for d in (1, 4)
+            timed(
+                f"lissa, {d} products of batch {one['batch']}",
+                0,
+                ours(replace(card, depth=d, lissa_batch=one["batch"]), [adapter], 64, setting.queries),
+            ).cpu_seconds
+            for d in (1, 4)
         )
         product = max((many - few) / 3, 1e-9)
         total = product * one["depth"] * one["repeats"]

@@ -22,7 +22,9 @@ from spa_bench.spa.batches import encode
 from spa_bench.spa_cards import AttributionCard, LoraCard
 from spa_bench.types import Example
 
-PEERS = ("kronfluence-ekfac", "dattri-block", "dattri-datainf")
+PEERS = ("kronfluence-ekfac", "dattri-block")
+SMALL_PEERS = (*PEERS, "dattri-datainf")
+"""Those that the small settings have room for: DataInf takes over 20 GB for 256 pairs and 48 queries."""
 _HERE = Path(__file__).resolve().parent
 
 
@@ -120,7 +122,7 @@ def run_process(command: Sequence[str], job: dict[str, Any], threads: int) -> Ti
             check=False,
         )
         if done.returncode:
-            raise UsageError(f"{command[-1]} failed: {done.stderr.strip()[-600:]}")
+            raise UsageError(f"{command[-1]} ended with {done.returncode}: {done.stderr.strip()[-600:]}")
         with np.load(folder / "out.npz") as found:
             return timed_from(found)
 

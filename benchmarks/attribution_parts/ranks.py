@@ -16,7 +16,7 @@ Scores = NDArray[np.float64]
 
 def column_spearman(a: Scores, b: Scores) -> Scores:
     """Spearman's correlation of each column of `a` with that of `b`, over the rows; NaN where a column is constant."""
-    x, y = (np.apply_along_axis(rankdata, 0, m) for m in (a, b))
+    x, y = (rankdata(m, axis=0) for m in (a, b))
     x, y = x - x.mean(0), y - y.mean(0)
     with np.errstate(invalid="ignore"):
         return (x * y).sum(0) / np.sqrt((x**2).sum(0) * (y**2).sum(0))
