@@ -30,68 +30,14 @@ def build(actions: Mapping[str, Callable[[argparse.Namespace], int | None]]) -> 
     parser.add_argument("--version", action="version", version=f"spa-bench {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser)
 
-    run = commands.add_parser("run", help="draw samples with a sampler on a task, grade and measure them")
-    run.set_defaults(act=actions["run"])
-    _run(run)
-
-    grade = commands.add_parser("grade", help="grade runs that were generated elsewhere")
-    grade.set_defaults(act=actions["grade"])
-    grade.add_argument("runs", nargs="+", type=Path, metavar="RUN")
-    _task_file(grade)
-    _grading(grade)
-    _price(grade)
-    _metrics(grade)
-    _output(grade)
-
-    score = commands.add_parser("score", help="score completions in evalplus' sample format")
-    score.set_defaults(act=actions["score"])
-    _score(score)
-
-    show = commands.add_parser("show", help="the samples of a run with their verdicts")
-    show.set_defaults(act=actions["show"])
-    show.add_argument("run", type=Path, metavar="RUN")
-    show.add_argument("--problem", metavar="ID", help="one problem's samples side by side")
-    _task_file(show)
-
-    catalogue = commands.add_parser("list", help="what there is: samplers, tasks, metrics, models")
-    catalogue.set_defaults(act=actions["list"])
-    catalogue.add_argument("what", choices=("samplers", "tasks", "metrics", "models"))
-
-    board = commands.add_parser("leaderboard", help="a table of runs, seeds pooled, with paired differences")
-    board.set_defaults(act=actions["leaderboard"])
-    _leaderboard(board)
-
-    doctor = commands.add_parser("doctor", help="what this machine has, and the command for what it lacks")
-    doctor.set_defaults(act=actions["doctor"])
-    _output(doctor)
-
-    verify = commands.add_parser("verify", help="check every byte of a run: checksums, seeds, texts, metrics")
-    verify.set_defaults(act=actions["verify"])
-    verify.add_argument("runs", nargs="+", type=Path, metavar="RUN")
-    _task_file(verify)
-    _output(verify)
-
-    rerun = commands.add_parser("rerun", help="do a run again from its spec and say what came out otherwise")
-    rerun.set_defaults(act=actions["rerun"])
-    _rerun(rerun)
-
-    export = commands.add_parser("export", help="the samples of a run as files that evalplus or lm-eval read")
-    export.set_defaults(act=actions["export"])
-    export.add_argument("run", type=Path, metavar="RUN")
-    export.add_argument("--to", required=True, choices=("evalplus", "lm-eval"), help="whose files")
-    export.add_argument("--out", required=True, type=Path, metavar="DIR", help="a new or empty folder, or an earlier export")
-    _task_file(export)
-
-    study = commands.add_parser("study", help="the SPA paper's Table 1 and Figures 2, 4 and 6, with intervals and a verdict")
-    study.set_defaults(act=actions["study"])
-    _study(study)
-
-    power = commands.add_parser("power", help="what difference between two samplers so many problems can show")
-    power.set_defaults(act=actions["power"])
-    _power(power)
-
-    spa = commands.add_parser("spa", help="SPA's stages by themselves: attribute, partition, adapt; describe looks at one")
-    _spa(spa, actions)
+    for name, (what, fill) in _COMMANDS.items():
+        command = commands.add_parser(name, help=what)
+        command.set_defaults(act=actions[name])
+        fill(command)
+    _spa(
+        commands.add_parser("spa", help="SPA's stages by themselves: attribute, partition, adapt; describe looks at one"),
+        actions,
+    )
     return parser
 
 
@@ -126,6 +72,15 @@ def _run(parser: argparse.ArgumentParser) -> None:
     _output(parser)
 
 
+def _grade(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN")
+    _task_file(parser)
+    _grading(parser)
+    _price(parser)
+    _metrics(parser)
+    _output(parser)
+
+
 def _score(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--task", required=True, metavar="NAME|CARD.toml")
     parser.add_argument(
@@ -141,6 +96,16 @@ def _score(parser: argparse.ArgumentParser) -> None:
     _output(parser)
 
 
+def _show(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", type=Path, metavar="RUN")
+    parser.add_argument("--problem", metavar="ID", help="one problem's samples side by side")
+    _task_file(parser)
+
+
+def _list(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("what", choices=("samplers", "tasks", "metrics", "models"))
+
+
 def _leaderboard(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUNS", help="run folders, result files, or folders of them")
     parser.add_argument("--format", choices=("md", "csv", "json", "latex"), default="md")
@@ -151,6 +116,12 @@ def _leaderboard(parser: argparse.ArgumentParser) -> None:
         "--save", type=Path, metavar="DIR", help="write a result file for each row, as kept in leaderboards/results"
     )
     parser.add_argument("--submit", action="store_true", help="only check that RUNS are complete and consistent result files")
+
+
+def _verify(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN")
+    _task_file(parser)
+    _output(parser)
 
 
 def _rerun(parser: argparse.ArgumentParser) -> None:
@@ -166,6 +137,13 @@ def _rerun(parser: argparse.ArgumentParser) -> None:
     _grading(parser)
     _embedding(parser)
     _output(parser)
+
+
+def _export(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", type=Path, metavar="RUN")
+    parser.add_argument("--to", required=True, choices=("evalplus", "lm-eval"), help="whose files")
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="a new or empty folder, or an earlier export")
+    _task_file(parser)
 
 
 def _power(parser: argparse.ArgumentParser) -> None:
@@ -368,3 +346,19 @@ def _embedding(parser: argparse.ArgumentParser) -> None:
 
 def _output(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print rows as JSON on stdout and nothing else there")
+
+
+_COMMANDS: Mapping[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
+    "run": ("draw samples with a sampler on a task, grade and measure them", _run),
+    "grade": ("grade runs that were generated elsewhere", _grade),
+    "score": ("score completions in evalplus' sample format", _score),
+    "show": ("the samples of a run with their verdicts", _show),
+    "list": ("what there is: samplers, tasks, metrics, models", _list),
+    "leaderboard": ("a table of runs, seeds pooled, with paired differences", _leaderboard),
+    "doctor": ("what this machine has, and the command for what it lacks", _output),
+    "verify": ("check every byte of a run: checksums, seeds, texts, metrics", _verify),
+    "rerun": ("do a run again from its spec and say what came out otherwise", _rerun),
+    "export": ("the samples of a run as files that evalplus or lm-eval read", _export),
+    "study": ("the SPA paper's Table 1 and Figures 2, 4 and 6, with intervals and a verdict", _study),
+    "power": ("what difference between two samplers so many problems can show", _power),
+}
