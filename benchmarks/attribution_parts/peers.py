@@ -117,6 +117,7 @@ def run_process(command: Sequence[str], job: dict[str, Any], threads: int) -> Ti
         done = subprocess.run(
             [*command, str(folder / "job.json"), str(folder / "out.npz")],
             env=environment,
+            cwd=folder,  # dattri leaves a file of its batches in the current folder, and believes one that it finds there
             capture_output=True,
             text=True,
             check=False,
