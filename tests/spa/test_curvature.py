@@ -184,7 +184,7 @@ def test_products_are_those_with_the_gauss_newton_matrix(sample: Sampled, dense:
     whole, names = dense
     few = two(sample)
     [batch] = batches(few.encoded, torch.device("cpu"))
-    several = vectors(few, 11)  # more than run in one pass
+    several = vectors(few, 19)  # more than run in one pass of 32 rows
     found = Products(few).times(batch, several)
     expected = flat(several, names) @ whole
     torch.testing.assert_close(flat(found, names), expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max()))

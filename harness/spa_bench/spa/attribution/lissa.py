@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 Blocks = dict[str, Tensor]
 
-_TOGETHER = 8  # queries whose products run in one pass, each a member of the stack
+_ROWS = 32  # of one pass, whose queries are members of the stack: tangents double what a row takes
 _POWER_STEPS = 8  # of the power iteration
 _POWER_BATCHES = 4
 _MARGIN = 1.25  # between the largest eigenvalue found and the scale
@@ -77,9 +77,10 @@ class Products:
         """G_B v for vectors (M, o, i) a block."""
         count = next(iter(vectors.values())).shape[0]
         parts = []
-        for start in range(0, count, _TOGETHER):
+        together = max(1, _ROWS // len(batch.indices))
+        for start in range(0, count, together):
             pause_point()
-            parts.append(self._product(batch, {b: v[start : start + _TOGETHER] for b, v in vectors.items()}))
+            parts.append(self._product(batch, {b: v[start : start + together] for b, v in vectors.items()}))
         return {block: torch.cat([p[block] for p in parts]) for block in vectors}
 
     def mean_eigenvalue(self) -> float:
