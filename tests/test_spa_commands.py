@@ -159,6 +159,11 @@ def test_what_cannot_be_done_is_one_line(spa: Call, arguments: list[str], messag
     assert message in spa("partition", *arguments).error()
 
 
+def test_a_partition_to_compare_with_is_read_before_anything_is_computed(spa: Call, tmp_path: Path):
+    assert "cannot read the labels in nowhere.txt" in spa("partition", "--against", "nowhere.txt").error()
+    assert not (tmp_path / "cache").exists()
+
+
 def test_adapters_on_all_data_are_a_stage_too(spa: Call, call: Call, tmp_path: Path):
     small = ["lora.steps=1", "lora.rank=2", "lora.batch=2", 'lora.targets=["q_proj"]']
     folder = stage(spa("adapt", "--sampler", "single", *(x for s in small for x in ("--set", s))))

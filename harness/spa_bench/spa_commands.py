@@ -21,6 +21,7 @@ def _attribute(a: argparse.Namespace) -> None:
 
 
 def _partition(a: argparse.Namespace) -> None:
+    _check_against(a)
     stages, console, row = _stages(a)
     _print(a, console, row, stages.partition(), table=True)
 
@@ -44,6 +45,14 @@ def _describe(a: argparse.Namespace) -> None:
         draw(found.report, a.out, (found.parts or found.folder).name)
         Reporter().note(f"picture: {a.out}")
     print(json.dumps([found.to_json()], indent=1) if a.json else text(found))
+
+
+def _check_against(a: argparse.Namespace) -> None:
+    """Raises, before anything is computed, for a partition that cannot be read."""
+    from spa_bench.spa.describe import other_labels
+
+    if a.against:
+        other_labels(a.against)
 
 
 def _stages(

@@ -85,7 +85,7 @@ def test_a_query_of_a_file_that_does_not_fit_is_named(tiny_model: HFModel, file:
     queries = write(tmp_path / "q.jsonl", [*rows(PAIRS[:3]), {"prompt": "Say  it\n" + "1" * 1020, "completion": "12345"}])
     with pytest.raises(DataError) as caught:
         load_data(parts(file, queries), tiny_model, 0)
-    assert str(caught.value).startswith(f"query 4 of {queries!r} ('Say it 1111")
+    assert str(caught.value).startswith(f"row 4 of the queries {queries!r} ('Say it 1111")
     assert str(caught.value).endswith("tokens, more than the model's context of 1024; shorten it, or use other queries")
     short = LoraCard(length=60)  # of training rows alone: a query is not trained on
     assert len(load_data(parts(file, write(tmp_path / "q.jsonl", rows(PAIRS[:3])), lora=short), tiny_model, 0).queries) == 3
@@ -94,7 +94,7 @@ def test_a_query_of_a_file_that_does_not_fit_is_named(tiny_model: HFModel, file:
 def test_our_queries_are_too_long_for_the_embedded_model(file: str):
     model = HFModel(str(MODEL), HFOptions(device="cpu", threads=1), name="embedded")
     with pytest.raises(
-        DataError, match=r"query 1 of 'text' \('What were the economic impacts .* more than the model's context of 256"
+        DataError, match=r"row 1 of the queries 'text' \('What were the economic impacts .* than the model's context of 256"
     ):
         load_data(parts(file, "text"), model, 0)
 

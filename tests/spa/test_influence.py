@@ -336,7 +336,7 @@ def test_a_pass_that_was_stopped_goes_on_to_the_same_bytes(tiny_model: HFModel, 
 
     def stop(done: int, total: int) -> None:
         passes.append(done)
-        if done == 32:
+        if done == total - len(many) + 32:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -346,7 +346,7 @@ def test_a_pass_that_was_stopped_goes_on_to_the_same_bytes(tiny_model: HFModel, 
         tiny_model, None, many, QUERIES, card, LORA, seed=SEED, progress=lambda d, t: resumed.append(d), kept=tmp_path
     )
     assert found.tobytes() == whole.tobytes()
-    assert resumed == [0, 42]
+    assert resumed == [0, 84 + 32, 84 + 42]  # the curvature's two passes are not made again
 
 
 def test_what_was_prepared_is_not_prepared_again(tiny_model: HFModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -365,7 +365,33 @@ def test_progress_counts_every_example(tiny_model: HFModel):
     scores_at(
         tiny_model, None, EXAMPLES * 7, QUERIES, CARD, LORA, seed=0, progress=lambda done, total: seen.append((done, total))
     )
+    assert seen[0] == (0, 42)
     assert seen[-1] == (42, 42)
+
+
+PREPARED = [  # a card's keys, and how many gradients of one example the curvature takes with 2 queries and 42 examples
+    ({"curvature": "identity"}, 0),
+    ({"curvature": "fisher"}, 42),
+    ({"curvature": "fisher", "curvature_examples": 10}, 10),
+    ({"curvature": "datainf"}, 84),
+    ({"curvature": "ekfac", "draws": 2}, 168),
+    ({"curvature": "ekfac", "factors": "gradients", "draws": 2}, 168),
+    ({"curvature": "fisher", "features": "core", "core": "pca", "dimensions": 4}, 84),
+    ({"curvature": "lissa", "depth": 2, "repeats": 3, "lissa_batch": 4}, 42 + (2 * 2 * 3 + 32) * 4),
+    ({"curvature": "lissa", "depth": 2, "scale": 1e6, "lissa_batch": 4, "damping_kind": "absolute", "damping": 0.1}, 2 * 2 * 4),
+]
+
+
+@pytest.mark.parametrize(("keys", "expected"), PREPARED)
+def test_progress_counts_the_gradients_of_the_curvature_exactly(tiny_model: HFModel, keys: dict, expected: int):
+    seen: list[tuple[int, int]] = []
+    card = replace(CARD, **{"curvature_examples": 0, **keys})
+    many = EXAMPLES * 7
+    scores_at(tiny_model, None, many, QUERIES, card, LORA, seed=0, progress=lambda done, total: seen.append((done, total)))
+    assert {total for _, total in seen} == {expected + len(many)}
+    assert [done for done, _ in seen] == sorted(done for done, _ in seen)
+    assert (expected, expected + len(many)) in seen  # reached by counting, as nothing is reported when preparing ends
+    assert seen[-1] == (expected + len(many), expected + len(many))
 
 
 def test_checkpoints_of_a_warm_up_are_averaged(tiny_model: HFModel, trained: Adapter, tmp_path: Path):

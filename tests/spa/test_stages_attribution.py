@@ -1,5 +1,6 @@
 """The stage of the scores: its key, the warm-up that it shares, what a stopped one leaves, attributors of the user's own."""
 
+import errno
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -13,7 +14,7 @@ import pytest
 
 from doubles import Lines, sampler_card
 from spa_bench.cards import SamplerCard
-from spa_bench.errors import DataError, UsageError
+from spa_bench.errors import DataError, StoreError, UsageError
 from spa_bench.models.hf import HFModel
 from spa_bench.spa.stages import Stages
 from spa_bench.spa.training_data import TrainingData
@@ -99,7 +100,7 @@ class Stopping(Lines):
     @contextmanager
     def stage(self, name: str) -> Iterator[Callable[[int, int], None]]:
         def progress(done: int, total: int) -> None:
-            if done >= 16:
+            if total // 2 < done < total:  # half of it is the curvature's
                 raise KeyboardInterrupt
 
         yield progress
@@ -120,7 +121,7 @@ def test_a_stopped_attribution_goes_on_in_its_stage_to_the_same_bytes(tiny_model
 
     resumed = scores(tiny_model, tmp_path / "stopped", with_scores(curvature="fisher"), Counting())
     assert (resumed / "scores.npy").read_bytes() == (whole / "scores.npy").read_bytes()
-    assert rows[:2] == [0, 32]  # the first batch was there
+    assert rows == [0, 40 + 16, 40 + 32, 40 + 40]  # the curvature and the first batch were there
     assert not (resumed / "kept").exists()
 
 
@@ -174,3 +175,34 @@ def test_what_an_attributor_of_the_users_own_raises_is_one_line(
     monkeypatch.delitem(sys.modules, "failing_scores", raising=False)
     with pytest.raises(UsageError, match=re.escape(message)):
         scores(tiny_model, tmp_path / "c", with_scores(method="failing_scores:build"))
+
+
+def test_bm25_draws_nothing_so_every_seed_shares_its_scores(tiny_model: HFModel, tmp_path: Path):
+    folders = {Stages(with_scores(method="bm25"), DATA, tiny_model, seed, tmp_path, Lines()).attribute() for seed in (0, 1)}
+    assert len(folders) == 1
+    folders = {Stages(with_scores(method="random"), DATA, tiny_model, seed, tmp_path, Lines()).attribute() for seed in (0, 1)}
+    assert len(folders) == 2
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "cannot write the stage cache CACHE: No space left on device; make"),
+        (OSError(errno.EACCES, "Permission denied", "CACHE/x"), "cannot write the stage cache CACHE: Permission denied; make"),
+        (OSError(errno.ENOENT, "No such file or directory", "/words.txt"), "scores: /words.txt: No such file or directory"),
+        (OSError("Can't load the model for 'a/b'"), "scores: Can't load the model for 'a/b'"),
+    ],
+)
+def test_an_error_of_the_system_says_what_could_not_be_done(
+    error: OSError, message: str, tiny_model: HFModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    from spa_bench.spa.attribution.bm25 import BM25Attributor
+
+    def fail(*_: object, **__: object) -> None:
+        if error.filename:
+            error.filename = error.filename.replace("CACHE", str(tmp_path))
+        raise error
+
+    monkeypatch.setattr(BM25Attributor, "scores", fail)
+    with pytest.raises(StoreError, match="^" + re.escape(message.replace("CACHE", str(tmp_path)))):
+        scores(tiny_model, tmp_path, with_scores(method="bm25"))

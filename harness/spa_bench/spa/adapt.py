@@ -125,7 +125,7 @@ class _Training:
                 if self._card.together or len(group) == 1:
                     raise ModelError(
                         f"out of memory while training {len(group)} adapter{'s' * (len(group) > 1)} at once: use a smaller "
-                        "lora.together, or a smaller lora.batch with more lora.accumulation, or lora.gradient_checkpointing"
+                        "lora.together, lora.rank, or lora.batch with more lora.accumulation, or lora.gradient_checkpointing"
                     )
                 size = len(group) // 2
                 if self._keep:

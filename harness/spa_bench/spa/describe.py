@@ -60,17 +60,22 @@ def compare(parts: Path, against: Path) -> dict[str, Any]:
     `against` is a folder of parts, or a file of labels. Raises DataError when they are of other examples.
     """
     labels = json.loads((parts / "parts.json").read_text())["labels"]
-    if against.is_dir():
-        key = _key(against)
-        if "parts.json" not in key["files"]:
-            raise DataError(f"{against} holds no parts; name a folder of parts or a file with a label for each example")
-        if key["examples"] != json.loads((parts / "key.json").read_text())["examples"]:
-            raise DataError(f"{against} has parts of other examples than {parts}: only those of the same can be compared")
-        others: list[Any] = json.loads((against / "parts.json").read_text())["labels"]
-    else:
-        others = [label for _, label in read_labels(against)]
+    others, examples = other_labels(against)
+    if examples is None:
         check_count(against, len(others), len(labels))
+    elif examples != json.loads((parts / "key.json").read_text())["examples"]:
+        raise DataError(f"{against} has parts of other examples than {parts}: only those of the same can be compared")
     return {"with": str(against), **report.agreement(labels, others)}
+
+
+def other_labels(against: Path) -> tuple[list[Any], str | None]:
+    """(labels, hash of the examples) of a folder of parts; (labels, None) of a file. Raises StoreError or DataError."""
+    if not against.is_dir():
+        return [label for _, label in read_labels(against)], None
+    key = _key(against)
+    if "parts.json" not in key["files"]:
+        raise DataError(f"{against} holds no parts; name a folder of parts or a file with a label for each example")
+    return json.loads((against / "parts.json").read_text())["labels"], key["examples"]
 
 
 def text(found: Described) -> str:

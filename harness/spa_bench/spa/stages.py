@@ -36,6 +36,7 @@ from spa_bench.spa.training_data import load_data as load_data
 from spa_bench.spa_cards import concerns
 from spa_bench.types import Example
 
+_SEEDLESS = {"bm25", "embedding"}  # attribution methods that draw nothing
 FORMAT = 3  # raise when the meaning of a stage's files changes
 
 
@@ -106,7 +107,9 @@ class Stages:
 
     def _attribution_recipe(self) -> dict[str, object]:
         card = self._card
-        recipe = {**self._base, "queries": hash_examples(self._data.queries), "seed": derive_seed(self._seed, "attribution")}
+        recipe = {**self._base, "queries": hash_examples(self._data.queries)}
+        if card.attribution.method not in _SEEDLESS:
+            recipe["seed"] = derive_seed(self._seed, "attribution")
         scored = replace(card.attribution, checkpoints=tuple(sorted(card.attribution.checkpoints)))
         recipe["attribution"] = {k: v for k, v in asdict(scored).items() if k in concerns(scored)}
         if card.attribution.method == "influence":
@@ -214,15 +217,23 @@ class Stages:
                         replace_file(work / "key.json", content.encode())
                         os.rename(work, final)
             except (OSError, SafetensorError) as error:
-                why = getattr(error, "strerror", None) or error
-                raise StoreError(
-                    f"cannot write the stage cache {self._cache}: {why}; make room or set SPA_BENCH_CACHE "
-                    "to another folder, and run the same command again"
-                ) from error
+                raise _failure(stage, self._cache, error) from error
             except StoreError:
                 if not final.is_dir():  # somebody may have finished and moved it while we asked for its lock
                     raise
         return final
+
+
+def _failure(stage: str, cache: Path, error: OSError | SafetensorError) -> StoreError:
+    """What to say of a stage that could not be written, or that read something else that failed."""
+    file, why = getattr(error, "filename", None), getattr(error, "strerror", None)
+    elsewhere = isinstance(file, str) and not Path(file).absolute().is_relative_to(cache.absolute())
+    if elsewhere or (isinstance(error, OSError) and not why):  # libraries raise OSError for what they cannot fetch, too
+        return StoreError(f"{stage}: {f'{file}: {why}' if elsewhere else error}")
+    return StoreError(
+        f"cannot write the stage cache {cache}: {why or error}; make room or set SPA_BENCH_CACHE "
+        "to another folder, and run the same command again"
+    )
 
 
 def _hashes(folder: Path) -> dict[str, str]:

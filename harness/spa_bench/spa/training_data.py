@@ -178,8 +178,8 @@ def _queries(
         if (size := _tokens(model, query)) > model.context:
             text = " ".join(_asked(sources.queries[number - 1]).split())
             raise DataError(
-                f"query {number} of {card.data.queries!r} ({text[:_SHOWN]!r}…) has {size} tokens, more than the model's "
-                f"context of {model.context}; shorten it, or use other queries"
+                f"row {number} of the queries {card.data.queries!r} ({text[:_SHOWN]!r}…) has {size} tokens, more than the "
+                f"model's context of {model.context}; shorten it, or use other queries"
             )
     return queries
 

@@ -9,7 +9,7 @@ checkpoints the scores are averaged, as in TracIn (Pruthi et al. 2020, arXiv 200
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,11 +25,11 @@ from spa_bench.errors import DataError
 from spa_bench.models.failures import is_out_of_memory
 from spa_bench.models.stacked_lora import Adapter, read_adapter
 from spa_bench.seeds import derive_seed
+from spa_bench.spa.attribution import lissa
 from spa_bench.spa.attribution.base import Progress, Setting
 from spa_bench.spa.attribution.curvature import CURVATURES, Blocks, Consume, ConsumeHalves
 from spa_bench.spa.attribution.features import Features, build_features
 from spa_bench.spa.attribution.gradients import Batch, Point, batches, uniforms
-from spa_bench.spa.attribution.lissa import lissa
 from spa_bench.spa.batches import Encoded, encode
 from spa_bench.spa.rows import RowFile
 from spa_bench.spa_cards import AttributionCard, LoraCard
@@ -91,16 +91,19 @@ def scores_at(
         point = Point(model, model.lora_layers(lora.targets), adapter, lora)
         encoded = encode(model, examples, "example", length=lora.length, loss=lora.loss)
         asked = encode(model, queries, "query", loss=lora.loss)
-        sample = Sampled(point, encoded, card, seed)
         rows = RowFile(kept / f"{name}.rows", len(queries)) if kept else None
         ready = _recalled(kept / f"{name}.safetensors") if kept else None
-        progress(0, len(examples))
+        work = Work(progress, estimate_cost(card, len(examples), len(queries)), len(examples))
+        sample = Sampled(point, encoded, card, seed, work.add)
+        if ready is not None:
+            work.prepared()
         if ready is None:
             ready = _prepared(sample, asked, queries, card)
             if kept:
                 _keep(kept / f"{name}.safetensors", ready)
+            work.prepared()
         divide = card.normalize or card.curvature == "cosine"
-        return _stream(sample, encoded, examples, ready, len(queries), divide=divide, progress=progress, rows=rows)
+        return _stream(sample, encoded, examples, ready, len(queries), divide=divide, work=work, rows=rows)
 
 
 @contextmanager
@@ -117,6 +120,36 @@ def _enough_memory(queries: int) -> Iterator[None]:
         ) from error
 
 
+class Work:
+    """Counts gradients: those that preparing the queries is expected to take, then one for each example."""
+
+    def __init__(self, progress: Progress, preparing: int, examples: int):
+        self._progress, self._preparing = progress, preparing
+        self._total, self._most = preparing + examples, preparing
+        self._done = 0
+        progress(0, self._total)
+
+    def add(self, gradients: int) -> None:
+        """So many more are made; no more than expected count while queries are prepared."""
+        self._done = min(self._done + gradients, self._most)
+        self._progress(self._done, self._total)
+
+    def prepared(self) -> None:
+        """The queries are ready."""
+        self._done, self._most = self._preparing, self._total
+
+
+def estimate_cost(card: AttributionCard, examples: int, queries: int) -> int:
+    """How many gradients of one example the curvature takes. A product counts one for each example of its batch and query."""
+    size = min(card.curvature_examples or examples, examples)
+    passes = {"fisher": 1, "datainf": 2, "ekfac": 2 * card.draws, "lissa": card.draws * (card.damping_kind != "absolute")}
+    found = size * (passes.get(card.curvature, 0) + (card.features == "core" and card.core == "pca"))
+    if card.curvature == "lissa":
+        directions = queries * card.depth * card.repeats + (0 if card.scale else lissa.POWER_PRODUCTS)
+        found += directions * min(card.lissa_batch, size)
+    return found
+
+
 @dataclass(frozen=True)
 class Sampled:
     """The examples that the curvature is estimated from; see curvature.Sample."""
@@ -125,6 +158,7 @@ class Sampled:
     encoded: Sequence[Encoded]  # all examples
     card: AttributionCard
     seed: int
+    made: Callable[[int], None] = lambda _: None  # told of gradients of one example, as they are made
 
     @cached_property
     def chosen(self) -> list[int]:
@@ -152,6 +186,7 @@ class Sampled:
             for draw in range(self.card.draws if drawn else 1):
                 uniform = uniforms(batch, derive_seed(self.seed, "values", draw), self.chosen) if drawn else None
                 gradients(self.point, self.features, batch, consume, uniform)
+                self.made(len(batch.indices))
 
     def halves(self, consume: ConsumeHalves) -> None:
         """See curvature.Sample."""
@@ -164,6 +199,7 @@ class Sampled:
             for draw in range(self.card.draws):
                 seed = derive_seed(self.seed, "factors", draw)
                 self.point.catch(batch, sink, uniform=uniforms(batch, seed, self.chosen))
+                self.made(len(batch.indices))
 
     def _batches(self) -> Any:
         return batches([self.encoded[i] for i in self.chosen], self.point.device)
@@ -178,6 +214,7 @@ class Sampled:
                 found[path] = before[0] + a.T @ a, before[1] + d.T @ d
 
             self.point.catch(batch, sink)
+            self.made(len(batch.indices))
         return found
 
 
@@ -211,7 +248,7 @@ def _prepared(sample: Sampled, encoded: Sequence[Encoded], queries: Sequence[Exa
         gradients(point, features, batch, put)
     norms = torch.stack([g.square().sum((1, 2)) for g in found.values()]).sum(0)
     _check(norms, list(range(len(queries))), queries, "query")
-    return lissa(sample, found, card) if card.curvature == "lissa" else CURVATURES[card.curvature](sample, found, card)
+    return lissa.lissa(sample, found, card) if card.curvature == "lissa" else CURVATURES[card.curvature](sample, found, card)
 
 
 def _stream(
@@ -222,7 +259,7 @@ def _stream(
     queries: int,
     *,
     divide: bool,
-    progress: Progress,
+    work: Work,
     rows: RowFile | None,
 ) -> NDArray[np.float32]:
     """One pass over the examples: each one's gradient times all prepared queries."""
@@ -232,7 +269,8 @@ def _stream(
     known = rows.read() if rows else {}
     for index, row in known.items():
         scores[index] = row
-    done = len(known)
+    if known:
+        work.add(len(known))
     for batch in batches(encoded, point.device, known):
         found = torch.zeros(len(batch.indices), queries, device=point.device)
         norms = torch.zeros(len(batch.indices), device=point.device)
@@ -247,8 +285,7 @@ def _stream(
         _check_finite(scores, batch.indices, examples)
         if rows:
             rows.append(batch.indices, scores[batch.indices])
-        done += len(batch.indices)
-        progress(done, len(encoded))
+        work.add(len(batch.indices))
     if not scores.any():
         raise DataError("every score is 0, less than float32 holds; lower attribution.damping")
     return scores

@@ -34,6 +34,7 @@ Blocks = dict[str, Tensor]
 _ROWS = 32  # of one pass, whose queries are members of the stack: tangents double what a row takes
 _POWER_STEPS = 8  # of the power iteration
 _POWER_BATCHES = 4
+POWER_PRODUCTS = _POWER_STEPS * _POWER_BATCHES
 _MARGIN = 1.25  # between the largest eigenvalue found and the scale
 
 
@@ -81,6 +82,7 @@ class Products:
         for start in range(0, count, together):
             pause_point()
             parts.append(self._product(batch, {b: v[start : start + together] for b, v in vectors.items()}))
+            self._sample.made(len(batch.indices) * min(together, count - start))
         return {block: torch.cat([p[block] for p in parts]) for block in vectors}
 
     def mean_eigenvalue(self) -> float:
