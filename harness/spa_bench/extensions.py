@@ -1,31 +1,31 @@
-"""What a user's own modules bring: metrics, and the hashes by which a run's spec tells their versions apart.
+"""What a user's own modules and installed packages bring: metrics, and the hashes by which a spec tells versions apart.
 
 The hash covers the module's own file. What that file imports is not in it: keep an extension in one file, or raise a
-number in it when another one changes.
+number in it when another one changes. Of an installed package the spec has the version too.
 """
 
 from __future__ import annotations
 
 import hashlib
-import importlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from spa_bench import provenance
+from spa_bench import plugins, provenance
 from spa_bench.errors import SpaBenchError, UsageError
 from spa_bench.metrics.suite import ALIASES, AT_SIZES, METRICS, Metric, is_rate
+from spa_bench.registry import TABLES, did_you_mean
 
 
 def load_metrics(names: Iterable[str]) -> tuple[Metric, ...]:
-    """The metrics behind `package.module:METRIC` names, in order.
+    """The metrics behind `package.module:METRIC` names and those of installed packages, in order.
 
     Raises UsageError for what cannot be imported or is no Metric, and for a metric whose name is taken or no name.
     """
     names = tuple(names)
     found = tuple(map(_metric, names))
-    taken = {m.name for m in METRICS} | {m.name for m in AT_SIZES} | set(ALIASES)
+    taken = _ours()
     for name, metric in zip(names, found, strict=True):
         if not metric.name.strip() or not metric.name.isprintable():
             raise UsageError(f"--metric {name}: its name is {metric.name!r}; it stands in tables and must be printable text")
@@ -36,30 +36,53 @@ def load_metrics(names: Iterable[str]) -> tuple[Metric, ...]:
 
 
 def hashes(names: Iterable[str]) -> dict[str, str]:
-    """`package.module:NAME` -> the hash of the module's file."""
-    return {name: source_hash(name) for name in names}
+    """`package.module:NAME`, or the name of a metric of an installed package -> the hash of the module's file."""
+    return {name: source_hash(name, "metric") for name in names}
 
 
-def source_hash(name: str) -> str:
-    """The hash of the file of the module in `package.module:NAME`. Raises UsageError when there is no such module."""
-    file = getattr(_module(name), "__file__", None)
+def source_hash(name: str, table: str = "") -> str:
+    """The hash of the file of the module in `package.module:NAME`, or behind the entry point `name` of `table`.
+
+    Raises UsageError when there is no such module.
+    """
+    if ":" in name or not table:
+        module = plugins.imported(name.partition(":")[0], repr(name))
+    else:
+        module = plugins.named(table, name).module
+    file = getattr(module, "__file__", None)
     if file is None:
         raise UsageError(f"{name!r} leads to a module without a file; its source cannot be put into the spec")
     return hashlib.blake2b(Path(file).read_bytes(), digest_size=8).hexdigest()
 
 
-def code_of(kind: str) -> dict[str, object]:
-    """What made a run: our own code and, for a sampler kind of the user's own, the hash of its module as `sampler`."""
-    return provenance.code() | ({"sampler": source_hash(kind)} if ":" in kind else {})
+def code_of(sampler: Mapping[str, Any], task: Mapping[str, Any], metrics: Iterable[str] = ()) -> dict[str, object]:
+    """What made a run of these parts of a spec: our own code, and what else there was.
+
+    `sampler`, `task` and `problems` are the hashes of the modules of kinds and of a function that are not ours;
+    `packages` has the distributions, with their versions, of those and of `metrics` that are entry points.
+    """
+    used = {"sampler": ("sampler", sampler.get("kind")), "task": ("task", task.get("kind"))}
+    if task.get("kind") == "code":
+        used["problems"] = ("problems", task.get("problems"))
+    found: dict[str, object] = {}
+    packages = {}
+    for key, (table, kind) in used.items():
+        if not kind or kind in TABLES[table] or kind == "samples":  # samples: somebody else drew them
+            continue
+        found[key] = source_hash(kind, table if table in plugins.GROUPS else "")
+        if ":" not in kind:
+            packages[key] = plugins.named(table, kind).source
+    packages |= {f"metric {name}": plugins.named("metric", name).source for name in metrics if ":" not in name}
+    return provenance.code() | found | ({"packages": packages} if packages else {})
 
 
 def changed(spec: Mapping[str, Any]) -> list[str]:
     """What in the spec's own `code`, `metrics` and `versions` is otherwise here, by name."""
     found = []
     try:
-        if spec.get("code") != code_of(str(spec["sampler"]["kind"])):
+        if spec.get("code") != code_of(spec["sampler"], spec["task"], spec.get("metrics", {})):
             found.append("code")
-    except UsageError:  # the user's module is not on the import path here
+    except UsageError:  # the user's module is not on the import path here, or the package not installed
         found.append("code")
     try:
         if spec.get("metrics", {}) != hashes(spec.get("metrics", {})):
@@ -69,25 +92,30 @@ def changed(spec: Mapping[str, Any]) -> list[str]:
     return found + ["versions"] * (spec.get("versions") != provenance.versions())
 
 
+def _ours() -> set[str]:
+    return {m.name for m in METRICS} | {m.name for m in AT_SIZES} | set(ALIASES)
+
+
 def _metric(name: str) -> Metric:
-    attribute = name.partition(":")[2]
-    if not attribute:
-        raise UsageError(f"--metric takes package.module:METRIC; got {name!r}")
-    metric = getattr(_module(name), attribute, None)
+    module, _, attribute = name.partition(":")
+    if attribute:
+        metric = getattr(plugins.imported(module, repr(name)), attribute, None)
+        said = repr(attribute)
+    else:
+        plugin = plugins.find("metric", name, taken=_ours())
+        if plugin is None:
+            raise UsageError(f"--metric takes package.module:METRIC; got {name!r}{_hint(name)}")
+        metric, said = plugin.target, f"what {plugin} leads to"
     if not isinstance(metric, Metric):
-        raise UsageError(f"--metric {name}: {attribute!r} is {metric!r}; it must be a spa_bench.metrics.suite.Metric")
+        raise UsageError(f"--metric {name}: {said} is {metric!r}; it must be a spa_bench.metrics.suite.Metric")
     return metric
 
 
-def _module(name: str) -> Any:
-    module = name.partition(":")[0]
-    try:
-        return importlib.import_module(module)
-    except (ImportError, ValueError, SyntaxError) as error:
-        raise UsageError(
-            f"{name!r} leads to the module {module!r}, which cannot be imported: {error}; "
-            f"is the folder with the module on PYTHONPATH?"
-        ) from error
+def _hint(name: str) -> str:
+    if name in _ours() or is_rate(name):
+        return ", which every run has without it"
+    others = [plugin.name for plugin in plugins.installed("metric")]
+    return did_you_mean(name, others) if others else ", and no installed package brings a metric"
 
 
 @contextmanager

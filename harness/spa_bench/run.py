@@ -107,7 +107,7 @@ def make_spec(job: Job, task: Task, model: Model, data: TrainingData) -> RunSpec
         sandbox=job.sandbox,
         grading=job.grading,
         versions=provenance.versions(),
-        code=code_of(job.sampler.kind),
+        code=code_of(asdict(job.sampler), asdict(job.task), job.metrics),
         noise_floor=noise,
         embedding=job.embedding,
         metrics=hashes(job.metrics),
