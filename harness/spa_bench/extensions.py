@@ -7,15 +7,19 @@ number in it when another one changes. Of an installed package the spec has the 
 from __future__ import annotations
 
 import hashlib
+import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from spa_bench import plugins, provenance
 from spa_bench.errors import SpaBenchError, UsageError
 from spa_bench.metrics.suite import ALIASES, AT_SIZES, METRICS, Metric, is_rate
-from spa_bench.registry import TABLES, did_you_mean
+from spa_bench.registry import TABLES, did_you_mean, is_ours, load
+from spa_bench.types import Problem
+
+Row = TypeVar("Row")
 
 
 def load_metrics(names: Iterable[str]) -> tuple[Metric, ...]:
@@ -118,6 +122,55 @@ def _hint(name: str) -> str:
     return did_you_mean(name, others) if others else ", and no installed package brings a metric"
 
 
+def made(table: str, kind: str, *arguments: Any, needs: Iterable[str]) -> Any:
+    """What the code behind `kind` builds of `arguments`.
+
+    Raises UsageError when that of others fails, or builds what lacks one of the attributes `needs`.
+    """
+    build = load(table, kind)
+    if is_ours(table, kind):
+        return build(*arguments)
+    where = f"{table} kind {kind!r}"
+    with guarded(where):
+        found = build(*arguments)
+        lacking = [name for name in needs if not hasattr(found, name)]
+    if lacking:
+        raise UsageError(f"{where} built {found!r}, which has no {lacking[0]!r}; docs/add-a-{table}.md has what it needs")
+    return found
+
+
+def checked_problems(problems: Any, where: str) -> tuple[Problem, ...]:
+    """Problems that others brought. Raises UsageError unless they are some, and each a Problem with an id of its own."""
+    with guarded(where):
+        found: tuple[Any, ...] = tuple(problems)
+    if not found:
+        raise UsageError(f"{where} has no problems")
+    seen = set()
+    for problem in found:
+        if not isinstance(problem, Problem):
+            raise UsageError(f"{where}: a problem is {problem!r}; it must be a spa_bench.types.Problem")
+        if not problem.id or problem.id in seen:
+            raise UsageError(f"{where}: the problem id {problem.id!r} is empty or there twice; each problem has its own")
+        seen.add(problem.id)
+    return found
+
+
+def check_task(task: Any, kind: str) -> None:
+    """Raises UsageError for a task of others whose problems, or whose words for the spec, cannot be used."""
+    where = f"task kind {kind!r}"
+    checked_problems(task.problems, where)
+    with guarded(where):
+        said = dict(task.describe())
+    if lacking := [key for key in ("name", "kind", "version", "problems_hash") if key not in said]:
+        raise UsageError(f"{where}: describe() lacks {lacking[0]!r}, by which a run finds its task again")
+
+
+def watched(table: str, kind: str, rows: Iterator[Row]) -> Iterator[Row]:
+    """`rows`, made by the code behind `kind`. Raises UsageError when that of others fails."""
+    with nullcontext() if is_ours(table, kind) else guarded(f"{table} kind {kind!r}"):
+        yield from rows
+
+
 @contextmanager
 def guarded(what: str) -> Iterator[None]:
     """What the user's own code raises within the block becomes one line that begins with `what`."""
@@ -126,7 +179,13 @@ def guarded(what: str) -> Iterator[None]:
     except SpaBenchError:
         raise
     except Exception as error:  # the user's code may raise anything
-        raise UsageError(f"{what} failed: {type(error).__name__}: {error}") from error
+        raise UsageError(f"{what} failed: {type(error).__name__}: {error}{_line_of(error)}") from error
+
+
+def _line_of(error: Exception) -> str:
+    """Where it was raised: who wrote the code sees no traceback."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
 
 
 def values_of(metric: Metric, samples: Sequence[Any]) -> list[float | None]:

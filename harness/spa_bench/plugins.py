@@ -87,7 +87,7 @@ class Plugin:
     @property
     def _place(self) -> tuple[str, str]:
         match = _VALUE.fullmatch(self.value)
-        if match is None:
+        if match is None or (self.table == "metric" and not match[2]):
             raise UsageError(f"{self} leads to {self.value!r}, which is not module:name")
         return match[1], match[2] or "CARD"
 
