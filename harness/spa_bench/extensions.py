@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import traceback
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from spa_bench import plugins, provenance
 from spa_bench.errors import SpaBenchError, UsageError
 from spa_bench.metrics.suite import ALIASES, AT_SIZES, METRICS, Metric, is_rate
 from spa_bench.registry import TABLES, did_you_mean, is_ours, load
-from spa_bench.types import Problem
-
-Row = TypeVar("Row")
+from spa_bench.types import Completion, Problem
 
 
 def load_metrics(names: Iterable[str]) -> tuple[Metric, ...]:
@@ -78,6 +76,15 @@ def code_of(sampler: Mapping[str, Any], task: Mapping[str, Any], metrics: Iterab
             packages[key] = plugins.named(table, kind).source
     packages |= {f"metric {name}": plugins.named("metric", name).source for name in metrics if ":" not in name}
     return provenance.code() | found | ({"packages": packages} if packages else {})
+
+
+def check_packages(spec: Mapping[str, Any], where: str, part: str) -> None:
+    """Raises UsageError when the package that brought a `part` of the run (sampler, task, metric) is not installed here."""
+    for key, source in spec.get("code", {}).get("packages", {}).items():
+        table, _, name = key.partition(" ")
+        name = name or str(spec[table]["kind"])
+        if table == part and plugins.find(table, name) is None:
+            raise UsageError(f"{where} was made with the {table} {name!r} of {source}, which is not installed; install it")
 
 
 def changed(spec: Mapping[str, Any]) -> list[str]:
@@ -165,10 +172,17 @@ def check_task(task: Any, kind: str) -> None:
         raise UsageError(f"{where}: describe() lacks {lacking[0]!r}, by which a run finds its task again")
 
 
-def watched(table: str, kind: str, rows: Iterator[Row]) -> Iterator[Row]:
-    """`rows`, made by the code behind `kind`. Raises UsageError when that of others fails."""
-    with nullcontext() if is_ours(table, kind) else guarded(f"{table} kind {kind!r}"):
-        yield from rows
+def drawn(kind: str, sample: Callable[[], Iterable[Completion]]) -> Iterator[Completion]:
+    """What `sample` of a sampler of that kind gives. Raises UsageError where that of others fails or gives no completions."""
+    if is_ours("sampler", kind):
+        yield from sample()
+        return
+    where = f"sampler kind {kind!r}"
+    with guarded(where):
+        for completion in sample():
+            if not isinstance(completion, Completion):
+                raise UsageError(f"{where} gave {completion!r}; sample() gives spa_bench.types.Completion, one an answer")
+            yield completion
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from spa_bench.cards import SamplerCard, TaskCard, build_task_card
 from spa_bench.errors import UsageError
+from spa_bench.extensions import check_packages
 from spa_bench.options import EMBEDDED
 from spa_bench.rerun import sampler_card
 from spa_bench.run import Job, load_task
@@ -158,6 +159,7 @@ def task_of(folder: RunFolder, task_file: Path | None = None) -> Any:
 
 
 def _task_card(folder: RunFolder, task_file: Path | None) -> TaskCard:
+    check_packages(folder.spec, str(folder.path), "task")
     stored = {k: v for k, v in folder.spec["task"].items() if k not in {"problems_hash", "problems_n"}}
     card = build_task_card({**stored, "description": ""}, str(folder.path))
     if card.kind == "code" and card.problems != "jsonl":

@@ -80,8 +80,8 @@ class Plugin:
 
     @property
     def description(self) -> str:
-        """The first line of the docstring of what it leads to, or of its module."""
-        said = (self.target.__doc__ or "").strip() or (self.module.__doc__ or "").strip()
+        """The first line of its module's docstring, for a card made of defaults."""
+        said = (self.module.__doc__ or "").strip()
         return str(said.splitlines()[0]) if said else f"from {self.source}"
 
     @property

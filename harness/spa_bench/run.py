@@ -17,7 +17,7 @@ from spa_bench.arguments import check_limit
 from spa_bench.cards import SamplerCard, TaskCard
 from spa_bench.console import Reporter
 from spa_bench.errors import StoreError, UsageError
-from spa_bench.extensions import check_task, code_of, hashes, made, watched
+from spa_bench.extensions import check_task, code_of, drawn, hashes, made
 from spa_bench.grading import Grader, Grading
 from spa_bench.interrupt import pause_point
 from spa_bench.log import Log, Row
@@ -169,8 +169,7 @@ def generate(
             sampler: Sampler = made("sampler", kind, job.sampler, needed, needs=("name", "members", "sample"))
         if missing[0]:
             with console.stage("generation") as progress:
-                completions = sampler.sample(model, prompts, job.n, job.seed, task=task.name, done=done)
-                completions = watched("sampler", kind, completions)
+                completions = drawn(kind, lambda: sampler.sample(model, prompts, job.n, job.seed, task=task.name, done=done))
                 append(folder.record_log, map(task.record, completions), len(done), total, progress)
         if len(measured) < len(prompts):
             with console.stage("divergence") as progress:
