@@ -115,14 +115,14 @@ def test_the_powers_pass_with_their_own_solutions(on_path: None, sandbox: Any, t
 # installed -----------------------------------------------------------------------------------------------------------
 
 SCRIPT = """
-import contextlib, io, json, sys
+import contextlib, glob, io, json, sys
 from spa_bench.cli import main
 found = []
 for command in json.loads(sys.argv[1]):
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
-            code = main(command)
+            code = main([found for word in command for found in (sorted(glob.glob(word)) if "*" in word else [word])])
         except SystemExit as end:
             code = end.code
     found.append([code, out.getvalue(), err.getvalue()])
@@ -161,9 +161,7 @@ def test_what_is_installed_is_listed_with_its_package(installed: Path):
         assert PAGES[what[:-1]].count(wanted[0])
 
 
-def test_what_is_installed_runs_by_its_plain_names_and_says_so_in_the_spec(
-    installed: Path, call: Call, tiny_folder: Path
-):
+def test_what_is_installed_runs_by_its_plain_names_and_says_so_in_the_spec(installed: Path, call: Call, tiny_folder: Path):
     common = ["--model", tiny_folder, "--device", "cpu", "--threads", 1, "--sandbox", SANDBOX, "--n", 2, "--json"]
     out, listed = installed / "runs", []
     for sampler, task, more in (
@@ -177,8 +175,10 @@ def test_what_is_installed_runs_by_its_plain_names_and_says_so_in_the_spec(
         "".join(json.dumps({"task_id": f"riddles/{i}", "completion": f" a {i}"}) + "\n" for i in ("clock", "towel"))
     )
     listed.append(["score", "--task", "riddles", "--samples", samples, "--sandbox", SANDBOX, "--out", out / "own", "--json"])
+    listed.append(["verify", out / "*" / "*"])
+    listed.append(["rerun", out / "sums" / "*", "--sandbox", SANDBOX, "--out", installed / "reruns"])
     runs = commands(installed, *listed)
-    assert [code for code, *_ in runs] == [0] * 4, [err for *_, err in runs]
+    assert [code for code, *_ in runs] == [0] * 6, [err for *_, err in runs]
     [row] = json.loads(runs[0][1])
     assert row["metrics"]["longest_word"]["n"] == 3
     assert json.loads(runs[3][1])[0]["metrics"]["pass@1"]["value"] == 1.0
@@ -195,12 +195,8 @@ def test_what_is_installed_runs_by_its_plain_names_and_says_so_in_the_spec(
     assert specs[0]["sampler"]["options"] == {"hot": 2.0}
     assert (specs[0]["task"]["options"]["problems"], specs[0]["task"]["problems_n"]) == (3, 3)
     assert specs[1]["sampler"]["decoding"]["temperature"] == 0.3
-    again = commands(
-        installed, ["verify", sums, lists, riddles, own], ["rerun", sums, "--sandbox", SANDBOX, "--out", installed / "reruns"]
-    )
-    assert again[0][:2] == (0, "".join(f"{folder}: whole\n" for folder in (sums, lists, riddles, own)))
-    assert again[1][0] == 0, again[1][2]
-    assert again[1][1].startswith("spec: the same")
+    assert runs[4][1].splitlines() == [f"{folder}: whole" for folder in (lists, own, riddles, sums)]
+    assert runs[5][1].startswith("spec: the same")
     # without the package
     gone = f"{sums} was made with the {{}} of {package}, which is not installed; install it"
     assert call("verify", sums).error() == gone.format("task 'sums'")

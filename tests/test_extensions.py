@@ -59,11 +59,6 @@ def measured(three: Path, out: Path, *metrics: str) -> tuple[RunFolder, Any]:
 # metrics -------------------------------------------------------------------------------------------------------------
 
 
-def test_the_page_shows_the_example_whole():
-    assert f"```python\n{(DOCS / 'examples' / 'longest_line.py').read_text()}```" in (DOCS / "add-a-metric.md").read_text()
-    assert f"```toml\n{(DOCS / 'examples' / 'two-lists.toml').read_text()}```" in (DOCS / "add-a-task.md").read_text()
-
-
 def test_the_metric_of_the_documentation_is_measured_and_verified(sandbox: InProcessJudge, three: Path, tmp_path: Path):
     folder, task = measured(three, tmp_path / "runs", METRIC)
     content = folder.read_json("metrics.json")
