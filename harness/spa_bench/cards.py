@@ -92,16 +92,18 @@ def load_sampler_card(name_or_path: str, overrides: Mapping[str, object] | None 
     The module behind the card's kind may have OPTIONS, a frozen dataclass that [options] is read into (a ValueError of its
     __post_init__ becomes a CardError), and `check(card)`, which raises CardError for a card that the kind cannot use.
     """
-    content, place, _ = _read("sampler", "baselines", name_or_path, overrides or {})
+    content, place = _read("sampler", "baselines", name_or_path, overrides or {})
     return build_sampler_card(content, place, f"sampler {name_or_path!r}")
 
 
 def build_sampler_card(content: Mapping[str, Any], place: str, where: str) -> SamplerCard:
     """The card with that content, from a file or a run's spec; `place` and `where` name it in messages."""
+    options = content.get("options", {})
     card: SamplerCard = _build(SamplerCard, {k: v for k, v in content.items() if k != "options"}, place, "")
     _check_sampler(where, card)
-    card = dataclasses.replace(card, options=_options("sampler", card.kind, content.get("options", {}), place, where))
-    if (check := beside("sampler", card.kind, "check")) is not None:
+    card = dataclasses.replace(card, options=_options("sampler", card.kind, options, place, where))
+    check = beside("sampler", card.kind, "check")
+    if check is not None:
         check(card)
     return card
 
@@ -139,39 +141,35 @@ def _check_sampler(where: str, card: SamplerCard) -> None:
 def load_task_card(name_or_path: str, overrides: Mapping[str, object] | None = None) -> TaskCard:
     """The task card of that name or file. Raises UsageError or CardError.
 
-    The module behind the card's kind may have OPTIONS and `check(card)`, as that of a sampler.
+    The module behind the card's kind may have OPTIONS and `check(card)`, as that of a sampler (load_sampler_card).
     """
-    content, place, folder = _read("task", "tasks", name_or_path, overrides or {})
-    where = f"task {name_or_path!r}"
-    card = build_task_card(content, place, where)
-    _plain_name(where, card.name)
+    card = build_task_card(*_read("task", "tasks", name_or_path, overrides or {}))
+    _plain_name(f"task {name_or_path!r}", card.name)
+    _known_name(f"task {name_or_path!r}", "problems", "problems", card.problems)
     limits = {"max_new_tokens": card.max_new_tokens, "seconds": card.seconds, "memory_mb": card.memory_mb}
-    positive(where, limits)
+    positive(f"task {name_or_path!r}", limits)
     for key, most in _MOST.items():
         if limits[key] > most:
-            raise CardError(f"{where}: {key} is {limits[key]}; it must be at most {most}")
+            raise CardError(f"task {name_or_path!r}: {key} is {limits[key]}; it must be at most {most}")
     for package in card.packages:
         if not _DISTRIBUTION.fullmatch(package):
-            raise CardError(f"{where}: packages holds {package!r}, which is no name of a package")
+            raise CardError(f"task {name_or_path!r}: packages holds {package!r}, which is no name of a package")
     if card.kind == "code" and card.problems == "jsonl" and not card.file:
-        raise CardError(f'{where}: problems = "jsonl" needs file = "problems.jsonl"')
-    if card.file and folder is not None:
-        card = dataclasses.replace(card, file=str(folder.resolve() / card.file))
-    if (check := beside("task", card.kind, "check")) is not None:
+        raise CardError(f'task {name_or_path!r}: problems = "jsonl" needs file = "problems.jsonl"')
+    if card.file and not Path(card.file).is_absolute() and (folder := _folder("task", name_or_path)):
+        card = dataclasses.replace(card, file=str(folder / card.file))
+    check = beside("task", card.kind, "check")
+    if check is not None:
         check(card)
     return card
 
 
-def build_task_card(content: Mapping[str, Any], place: str, where: str = "") -> TaskCard:
-    """The card with that content, from a file or a run's spec; `place` and `where` name it in messages.
-
-    Raises CardError for a wrong key or type, UsageError for a kind that is not here.
-    """
-    where = where or place
+def build_task_card(content: Mapping[str, Any], place: str) -> TaskCard:
+    """The card with that content, from a file or a run's spec. Raises CardError for a wrong key or type."""
+    options = content.get("options", {})
     card: TaskCard = _build(TaskCard, {k: v for k, v in content.items() if k != "options"}, place, "")
-    _known_name(where, "kind", "task", card.kind)
-    _known_name(where, "problems", "problems", card.problems)
-    return dataclasses.replace(card, options=_options("task", card.kind, content.get("options", {}), place, where))
+    _known_name(f"task in {place}", "kind", "task", card.kind)
+    return dataclasses.replace(card, options=_options("task", card.kind, options, place, f"task {card.name!r}"))
 
 
 def parse_overrides(settings: Sequence[str]) -> tuple[dict[str, object], dict[str, object]]:
@@ -196,18 +194,15 @@ def parse_overrides(settings: Sequence[str]) -> tuple[dict[str, object], dict[st
     return sampler, task
 
 
-def _read(
-    what: str, folder: str, name_or_path: str, overrides: Mapping[str, object]
-) -> tuple[dict[str, Any], str, Path | None]:
-    """The content of a card with `overrides`, what to call the place in messages, and the folder its paths begin in."""
-    base: Path | None = None
+def _read(what: str, folder: str, name_or_path: str, overrides: Mapping[str, object]) -> tuple[dict[str, Any], str]:
+    """The content of a card with `overrides`, and what to call the place in messages."""
     if name_or_path.endswith(".toml"):
         path = Path(name_or_path)
         if not path.is_file():
             raise UsageError(f"no {what} card at {name_or_path}")
-        content, place, base = {"name": path.stem, **_content(path)}, str(path), path.parent
+        content, place = {"name": path.stem, **_content(path)}, str(path)
     elif plugin := plugins.find(what, name_or_path, taken=[*card_names(folder), *TABLES[what]]):
-        content, place, base = _content_of(plugin)
+        content, place = _content_of(plugin)
     else:
         if name_or_path not in card_names(folder):
             names = [*card_names(folder), *(p.name for p in plugins.installed(what))]
@@ -216,7 +211,15 @@ def _read(
         content, place = {"name": path.stem, **_content(path)}, str(path)
     for key, value in overrides.items():
         _put(content, key, value)
-    return content, f"{place} with --set" if overrides else place, base
+    return content, f"{place} with --set" if overrides else place
+
+
+def _folder(what: str, name_or_path: str) -> Path | None:
+    """Where the paths in a card begin; None for a card of ours, which has none."""
+    if name_or_path.endswith(".toml"):
+        return Path(name_or_path).resolve().parent
+    plugin = plugins.find(what, name_or_path)
+    return plugin.card.parent if plugin and plugin.card else None
 
 
 def _content(path: Path) -> dict[str, Any]:
@@ -228,7 +231,7 @@ def _content(path: Path) -> dict[str, Any]:
         raise CardError(f"{path} is not valid TOML: {error}") from error
 
 
-def _content_of(plugin: plugins.Plugin) -> tuple[dict[str, Any], str, Path | None]:
+def _content_of(plugin: plugins.Plugin) -> tuple[dict[str, Any], str]:
     """What `_read` gives of the card of an installed package, or of one made of defaults where it has none."""
     path = plugin.card
     content = _content(path) if path else {"description": plugin.description}
@@ -236,7 +239,7 @@ def _content_of(plugin: plugins.Plugin) -> tuple[dict[str, Any], str, Path | Non
         raise CardError(f"{path} names itself {content['name']!r}; as the card of {plugin} it must have that name, or none")
     if plugin.is_kind:  # a card that came with code and did not use it would be a mixture, or a task of code, by mistake
         content.setdefault("kind", plugin.name)
-    return content, str(path or plugin), path.parent if path else None
+    return content, str(path or plugin)
 
 
 def _put(content: dict[str, Any], key: str, value: object) -> None:

@@ -162,7 +162,7 @@ def checked_problems(problems: Any, where: str) -> tuple[Problem, ...]:
     return found
 
 
-def check_task(task: Any, kind: str) -> None:
+def check_own_task(task: Any, kind: str) -> None:
     """Raises UsageError for a task of others whose problems, or whose words for the spec, cannot be used."""
     where = f"task kind {kind!r}"
     checked_problems(task.problems, where)

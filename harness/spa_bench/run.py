@@ -17,7 +17,7 @@ from spa_bench.arguments import check_limit
 from spa_bench.cards import SamplerCard, TaskCard
 from spa_bench.console import Reporter
 from spa_bench.errors import StoreError, UsageError
-from spa_bench.extensions import check_task, code_of, drawn, hashes, made
+from spa_bench.extensions import check_own_task, code_of, drawn, hashes, made
 from spa_bench.grading import Grader, Grading
 from spa_bench.interrupt import pause_point
 from spa_bench.log import Log, Row
@@ -67,7 +67,7 @@ def load_task(card: TaskCard) -> Task:
     needs = [name for name in (*Task.__annotations__, *vars(Task)) if not name.startswith("_")]
     task: Task = made("task", card.kind, card, needs=needs)
     if not is_ours("task", card.kind):
-        check_task(task, card.kind)
+        check_own_task(task, card.kind)
     return task
 
 
