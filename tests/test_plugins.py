@@ -9,13 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from doubles import Call
+from doubles import Call, InProcessJudge, Lines, MockModel, mock_run, sampler_card
 from installed import install
 from spa_bench import plugins
 from spa_bench.cards import card_names, load_sampler_card, load_task_card
 from spa_bench.errors import CardError, SpaBenchError, UsageError
 from spa_bench.extensions import code_of, load_metrics, source_hash
 from spa_bench.registry import TABLES, beside, load
+from spa_bench.rerun import sampler_card as sampler_of
+from spa_bench.run import Job, generate, grade, load_task
+from spa_bench.verify import notes, verify
 
 SAMPLERS, TASKS, METRICS = plugins.GROUPS.values()
 BUILD = '"""Mine.\n\nIt is."""\ndef build(card, adapters=()):\n    return card\n'
@@ -298,3 +301,30 @@ def test_help_and_import_load_no_package(tmp_path: Path):
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
+
+
+# runs whose package is gone ------------------------------------------------------------------------------------------
+
+
+def test_a_run_needs_the_package_of_its_metric_to_be_verified_and_that_of_its_sampler_only_to_be_repeated(
+    package: Install, three: Path, sandbox: InProcessJudge, tmp_path: Path
+):
+    build = "from spa_bench.samplers.mixture import build\n"
+    site = package(
+        {SAMPLERS: {"warm": "mine:build"}, METRICS: {"one": "mine_metric:M"}},
+        {"mine.py": build, "mine_metric.py": METRIC.format(name="one")},
+    )
+    plain = mock_run(tmp_path / "runs", three, lambda r: "", kind="warm")
+    loaded = load_task_card(str(three))
+    task = load_task(loaded)
+    job = Job(sampler_card(kind="warm"), loaded, 2, 0, metrics=("one",))
+    measured = generate(job, task, MockModel(lambda r: ""), tmp_path / "runs", tmp_path / "cache", Lines())  # type: ignore[arg-type]
+    grade(measured, task, Lines(), sandbox=None, workers=1)  # type: ignore[arg-type]
+    assert verify(plain, task) == verify(measured, task) == notes(plain) == notes(measured) == []
+    assert measured.read_json("metrics.json")["values"]["one"] == [1.0] * 3
+    sys.path.remove(str(site))
+    assert verify(plain, task) == []
+    assert notes(plain) == ["the run has other code than this spa-bench; `spa-bench rerun` says what that changes"]
+    gone = "was made with the {} of my-package 1.0, which is not installed; install it"
+    assert refused(lambda: sampler_of(plain.spec, "it")) == "it " + gone.format("sampler 'warm'")
+    assert verify(measured, task) == [f"{measured.path} " + gone.format("metric 'one'")]
