@@ -16,6 +16,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "harness" / "spa_bench"
 # A unit is a module or a package directly under spa_bench. It may import itself and units of the lines above its own.
 LAYERS = (
     {"__init__", "types", "errors", "seeds", "interrupt", "provenance"},
+    {"plugins"},
     {"registry", "console", "json_rows", "sandbox", "metrics", "log"},
     {"spa_cards", "grading", "options", "lock"},
     {"cards"},

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from spa_bench import spa_cards
+from spa_bench import plugins, spa_cards
 from spa_bench.errors import CardError, UsageError
-from spa_bench.registry import TABLES, beside, did_you_mean
+from spa_bench.registry import TABLES, beside, did_you_mean, known
 from spa_bench.spa_cards import AttributionCard, DataCard, LoraCard, PartitionCard, not_negative, one_of, positive
 
 _MOST = {"seconds": 86_400, "memory_mb": 1 << 20}  # of a task: a day, a TiB; far below what the kernel's numbers hold
@@ -42,7 +42,7 @@ class SamplerCard:
 
     name: str
     description: str
-    kind: str = "mixture"  # a name in the registry, or package.module:build on the import path
+    kind: str = "mixture"  # of ours, of an installed package, or package.module:build on the import path
     members: int = 1  # K
     draws: int = 4  # answers a problem when --n is not given
     adapters: str = "none"  # none; all: one on all data; seeds: K on all data, other seeds; parts: K on the parts
@@ -60,9 +60,9 @@ class TaskCard:
 
     name: str
     description: str
-    kind: str = "code"
-    problems: str = "jsonl"  # mini-code, humaneval, humaneval-plus, mbpp-plus or jsonl
-    file: str = ""  # for jsonl: a HumanEval-shaped file
+    kind: str = "code"  # of ours, of an installed package, or package.module:build on the import path
+    problems: str = "jsonl"  # for code: a name in the registry, or package.module:function; jsonl: those of `file`
+    file: str = ""  # for jsonl: a HumanEval-shaped file; other kinds may use it for theirs
     version: str = ""  # names data and harness
     suites: tuple[str, ...] = ()  # for tests that are data: ["base"] or ["base", "plus"]; empty: all
     max_new_tokens: int = 512
@@ -71,6 +71,7 @@ class TaskCard:
     memory_mb: int = 1024
     packages: tuple[str, ...] = ("numpy",)  # distributions that programs may import beside the standard library
     one_process: bool = False  # run program and tests together when something cannot cross between two processes
+    options: Any = field(default_factory=NoOptions)  # of the kind's own dataclass, the OPTIONS of its module
 
 
 def cards_folder(kind: str) -> Path:
@@ -100,17 +101,17 @@ def build_sampler_card(content: Mapping[str, Any], place: str, where: str) -> Sa
     options = content.get("options", {})
     card: SamplerCard = _build(SamplerCard, {k: v for k, v in content.items() if k != "options"}, place, "")
     _check_sampler(where, card)
-    card = dataclasses.replace(card, options=_options(card.kind, options, place, where))
+    card = dataclasses.replace(card, options=_options("sampler", card.kind, options, place, where))
     check = beside("sampler", card.kind, "check")
     if check is not None:
         check(card)
     return card
 
 
-def _options(kind: str, content: object, place: str, where: str) -> Any:
+def _options(table: str, kind: str, content: object, place: str, where: str) -> Any:
     if not isinstance(content, dict):
         raise CardError(f"'options' in {place} must be a table [options]; got {content!r}")
-    made = beside("sampler", kind, "OPTIONS", NoOptions)
+    made = beside(table, kind, "OPTIONS", NoOptions)
     if not (isinstance(made, type) and dataclasses.is_dataclass(made)):
         raise CardError(f"{where}: the OPTIONS of kind {kind!r} must be a dataclass; got {made!r}")
     if content and not dataclasses.fields(made):
@@ -123,8 +124,7 @@ def _options(kind: str, content: object, place: str, where: str) -> Any:
 
 def _check_sampler(where: str, card: SamplerCard) -> None:
     _plain_name(where, card.name)
-    if ":" not in card.kind:
-        one_of(where, "kind", card.kind, tuple(TABLES["sampler"]))
+    _known_name(where, "kind", "sampler", card.kind)
     one_of(where, "adapters", card.adapters, ("none", "all", "seeds", "parts"))
     positive(where, {"members": card.members, "draws": card.draws, "decoding.top_p": card.decoding.top_p})
     decoding = {k: v for k, v in dataclasses.asdict(card.decoding).items() if k != "top_p"}
@@ -139,11 +139,13 @@ def _check_sampler(where: str, card: SamplerCard) -> None:
 
 
 def load_task_card(name_or_path: str, overrides: Mapping[str, object] | None = None) -> TaskCard:
-    """The task card of that name or file. Raises UsageError or CardError."""
+    """The task card of that name or file. Raises UsageError or CardError.
+
+    The module behind the card's kind may have OPTIONS and `check(card)`, as that of a sampler (load_sampler_card).
+    """
     card = build_task_card(*_read("task", "tasks", name_or_path, overrides or {}))
     _plain_name(f"task {name_or_path!r}", card.name)
-    one_of(f"task {name_or_path!r}", "kind", card.kind, tuple(TABLES["task"]))
-    one_of(f"task {name_or_path!r}", "problems", card.problems, tuple(TABLES["problems"]))
+    _known_name(f"task {name_or_path!r}", "problems", "problems", card.problems)
     limits = {"max_new_tokens": card.max_new_tokens, "seconds": card.seconds, "memory_mb": card.memory_mb}
     positive(f"task {name_or_path!r}", limits)
     for key, most in _MOST.items():
@@ -152,17 +154,22 @@ def load_task_card(name_or_path: str, overrides: Mapping[str, object] | None = N
     for package in card.packages:
         if not _DISTRIBUTION.fullmatch(package):
             raise CardError(f"task {name_or_path!r}: packages holds {package!r}, which is no name of a package")
-    if card.problems == "jsonl" and not card.file:
+    if card.kind == "code" and card.problems == "jsonl" and not card.file:
         raise CardError(f'task {name_or_path!r}: problems = "jsonl" needs file = "problems.jsonl"')
-    if card.file and not Path(card.file).is_absolute() and Path(name_or_path).suffix == ".toml":
-        card = dataclasses.replace(card, file=str(Path(name_or_path).resolve().parent / card.file))
+    if card.file and not Path(card.file).is_absolute() and (folder := _folder("task", name_or_path)):
+        card = dataclasses.replace(card, file=str(folder / card.file))
+    check = beside("task", card.kind, "check")
+    if check is not None:
+        check(card)
     return card
 
 
 def build_task_card(content: Mapping[str, Any], place: str) -> TaskCard:
     """The card with that content, from a file or a run's spec. Raises CardError for a wrong key or type."""
-    card: TaskCard = _build(TaskCard, content, place, "")
-    return card
+    options = content.get("options", {})
+    card: TaskCard = _build(TaskCard, {k: v for k, v in content.items() if k != "options"}, place, "")
+    _known_name(f"task in {place}", "kind", "task", card.kind)
+    return dataclasses.replace(card, options=_options("task", card.kind, options, place, f"task {card.name!r}"))
 
 
 def parse_overrides(settings: Sequence[str]) -> tuple[dict[str, object], dict[str, object]]:
@@ -193,20 +200,46 @@ def _read(what: str, folder: str, name_or_path: str, overrides: Mapping[str, obj
         path = Path(name_or_path)
         if not path.is_file():
             raise UsageError(f"no {what} card at {name_or_path}")
+        content, place = {"name": path.stem, **_content(path)}, str(path)
+    elif plugin := plugins.find(what, name_or_path, taken=[*card_names(folder), *TABLES[what]]):
+        content, place = _content_of(plugin)
     else:
-        path = cards_folder(folder) / f"{name_or_path}.toml"
         if name_or_path not in card_names(folder):
-            raise UsageError(f"unknown {what} {name_or_path!r}{did_you_mean(name_or_path, card_names(folder))}")
+            names = [*card_names(folder), *(p.name for p in plugins.installed(what))]
+            raise UsageError(f"unknown {what} {name_or_path!r}{did_you_mean(name_or_path, names)}")
+        path = cards_folder(folder) / f"{name_or_path}.toml"
+        content, place = {"name": path.stem, **_content(path)}, str(path)
+    for key, value in overrides.items():
+        _put(content, key, value)
+    return content, f"{place} with --set" if overrides else place
+
+
+def _folder(what: str, name_or_path: str) -> Path | None:
+    """Where the paths in a card begin; None for a card of ours, which has none."""
+    if name_or_path.endswith(".toml"):
+        return Path(name_or_path).resolve().parent
+    plugin = plugins.find(what, name_or_path)
+    return plugin.card.parent if plugin and plugin.card else None
+
+
+def _content(path: Path) -> dict[str, Any]:
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except RecursionError as error:
         raise CardError(f"{path} is not valid TOML: nested too deep") from error
     except ValueError as error:  # not UTF-8, not TOML, or an integer of more digits than Python reads
         raise CardError(f"{path} is not valid TOML: {error}") from error
-    content.setdefault("name", path.stem)
-    for key, value in overrides.items():
-        _put(content, key, value)
-    return content, f"{path} with --set" if overrides else str(path)
+
+
+def _content_of(plugin: plugins.Plugin) -> tuple[dict[str, Any], str]:
+    """What `_read` gives of the card of an installed package, or of one made of defaults where it has none."""
+    path = plugin.card
+    content = _content(path) if path else {"description": plugin.description}
+    if content.setdefault("name", plugin.name) != plugin.name:
+        raise CardError(f"{path} names itself {content['name']!r}; as the card of {plugin} it must have that name, or none")
+    if plugin.is_kind:  # a card that came with code and did not use it would be a mixture, or a task of code, by mistake
+        content.setdefault("kind", plugin.name)
+    return content, str(path or plugin)
 
 
 def _put(content: dict[str, Any], key: str, value: object) -> None:
@@ -267,3 +300,9 @@ def _plain_name(where: str, name: str) -> None:
         raise CardError(f"{where}: name is {name!r}; it names run folders and takes no slash")
     if not name.isprintable():
         raise CardError(f"{where}: name is {name!r}; it stands in tables and takes no control characters")
+
+
+def _known_name(where: str, key: str, table: str, name: str) -> None:
+    """Raises CardError for what is neither in the table nor in an installed package, and no package.module:attribute."""
+    if ":" not in name and (table not in plugins.GROUPS or name in TABLES[table] or plugins.find(table, name) is None):
+        one_of(where, key, name, tuple(known(table)))

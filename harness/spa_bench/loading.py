@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from spa_bench.cards import SamplerCard, TaskCard, build_task_card
 from spa_bench.errors import UsageError
+from spa_bench.extensions import check_packages
 from spa_bench.options import EMBEDDED
 from spa_bench.rerun import sampler_card
 from spa_bench.run import Job, load_task
@@ -158,11 +159,14 @@ def task_of(folder: RunFolder, task_file: Path | None = None) -> Any:
 
 
 def _task_card(folder: RunFolder, task_file: Path | None) -> TaskCard:
+    check_packages(folder.spec, str(folder.path), "task")
     stored = {k: v for k, v in folder.spec["task"].items() if k not in {"problems_hash", "problems_n"}}
     card = build_task_card({**stored, "description": ""}, str(folder.path))
-    if card.problems != "jsonl":
+    if card.kind == "code" and card.problems != "jsonl":
         return card
     place = task_file or (folder.read_json(TASK_FILE) or {}).get("file")
+    if place is None and card.kind != "code":  # it has problems of its own
+        return card
     if place is None:
         raise UsageError(f"{folder.path} does not say where the problems of {card.name} lie; --task-file FILE says it")
     _must_exist(Path(place), "problems", "--task-file")

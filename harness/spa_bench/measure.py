@@ -14,7 +14,7 @@ import numpy as np
 
 from spa_bench import embeddings
 from spa_bench.errors import DataError, UsageError
-from spa_bench.extensions import hashes, load_metrics, values_of
+from spa_bench.extensions import check_packages, hashes, load_metrics, values_of
 from spa_bench.metrics.suite import Samples, estimates, measure_samples
 from spa_bench.store import RunFolder
 from spa_bench.tasks.base import Task
@@ -25,6 +25,7 @@ _Row = TypeVar("_Row", Record, Behaviour)
 
 def measure(folder: RunFolder, task: Task) -> dict[str, Any]:
     """Content of metrics.json. The same folder and code give the same bytes. Raises DataError when samples are missing."""
+    check_packages(folder.spec, str(folder.path), "metric")
     own = load_metrics(folder.spec.get("metrics", {}))
     samples, spec = samples_of(folder, task), folder.spec
     measured = measure_samples(samples, workers=len(os.sched_getaffinity(0)))

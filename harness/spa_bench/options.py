@@ -329,10 +329,10 @@ def _metrics(parser: argparse.ArgumentParser) -> None:
         "--metric",
         action="append",
         default=[],
-        metavar="MODULE:NAME",
+        metavar="NAME|MODULE:NAME",
         dest="metrics",
-        help="a metric of your own, on the import path; may be given several times (docs/adding-a-metric.md); on grade: beside "
-        "those of the run, in added.json",
+        help="a metric of your own, of an installed package or on the import path; may be given several times "
+        "(docs/add-a-metric.md); on grade: beside those of the run, in added.json",
     )
 
 

@@ -7,6 +7,7 @@ import importlib
 from collections.abc import Iterable
 from typing import Any
 
+from spa_bench import plugins
 from spa_bench.errors import UsageError
 
 TABLES: dict[str, dict[str, str]] = {
@@ -52,38 +53,46 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def load(table: str, name: str) -> Any:
-    """The object behind `name` in `table`, or behind `package.module:attribute` on the import path.
+    """The object behind `name`: in `table`, in an installed package, or `package.module:attribute` on the import path.
 
     Raises UsageError with the closest known name, or with what is wrong with the module.
     """
     module, attribute = _place(table, name)
-    return getattr(_imported(module, name), attribute)
+    return getattr(_imported(table, module, name), attribute)
 
 
 def beside(table: str, name: str, attribute: str, default: Any = None) -> Any:
     """What the module behind `name` calls `attribute`, such as the OPTIONS of a sampler; `default` where it has none."""
     module, _ = _place(table, name)
-    return getattr(_imported(module, name), attribute, default)
+    return getattr(_imported(table, module, name), attribute, default)
+
+
+def is_ours(table: str, name: str) -> bool:
+    """Whether the code behind `name` comes with spa-bench."""
+    return name in TABLES[table]
+
+
+def known(table: str) -> list[str]:
+    """Names that `load` takes, but for those with a colon: ours, then those of installed packages."""
+    others = plugins.installed(table) if table in plugins.GROUPS else ()
+    return [*TABLES[table], *(plugin.name for plugin in others)]
 
 
 def _place(table: str, name: str) -> tuple[str, str]:
     """(module, attribute) behind `name`."""
-    entries = TABLES[table]
-    if name not in entries and ":" not in name:
-        raise UsageError(f"unknown {table} {name!r}{did_you_mean(name, entries)}")
-    module, _, attribute = entries.get(name, name).partition(":")
-    if name not in entries and not hasattr(_imported(module, name), attribute):
-        raise UsageError(f"{name!r} leads to the module {module!r}, which has no {attribute!r}")
-    return module, attribute
+    if is_ours(table, name):
+        module, _, attribute = TABLES[table][name].partition(":")
+        return module, attribute
+    if ":" in name:
+        module, _, attribute = name.partition(":")
+        if not hasattr(plugins.imported(module, repr(name)), attribute):
+            raise UsageError(f"{name!r} leads to the module {module!r}, which has no {attribute!r}")
+        return module, attribute
+    plugin = plugins.find(table, name) if table in plugins.GROUPS else None
+    if plugin is None:
+        raise UsageError(f"unknown {table} {name!r}{did_you_mean(name, known(table))}")
+    return plugin.kind
 
 
-def _imported(module: str, name: str) -> Any:
-    try:
-        return importlib.import_module(module)
-    except (ImportError, ValueError) as error:
-        if name in {entry for table in TABLES.values() for entry in table}:
-            raise
-        raise UsageError(
-            f"{name!r} leads to the module {module!r}, which cannot be imported: {error}; "
-            f"is the folder with the module on PYTHONPATH?"
-        ) from error
+def _imported(table: str, module: str, name: str) -> Any:
+    return importlib.import_module(module) if is_ours(table, name) else plugins.imported(module, repr(name))

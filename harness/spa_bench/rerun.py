@@ -8,6 +8,7 @@ from typing import Any
 
 from spa_bench.cards import SamplerCard, build_sampler_card
 from spa_bench.errors import UsageError
+from spa_bench.extensions import check_packages
 from spa_bench.store import RunFolder, differences
 from spa_bench.types import Key
 
@@ -42,6 +43,7 @@ def sampler_card(spec: Mapping[str, Any], where: str) -> SamplerCard:
     stored = spec["sampler"]
     if stored.get("kind") == "samples":
         raise UsageError(f"{where} holds samples from a file: there is nothing to draw again; use `spa-bench score`")
+    check_packages(spec, where, "sampler")
     return build_sampler_card({**stored, "description": ""}, where, where)
 
 

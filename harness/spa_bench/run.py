@@ -17,13 +17,13 @@ from spa_bench.arguments import check_limit
 from spa_bench.cards import SamplerCard, TaskCard
 from spa_bench.console import Reporter
 from spa_bench.errors import StoreError, UsageError
-from spa_bench.extensions import code_of, hashes
+from spa_bench.extensions import check_own_task, code_of, drawn, hashes, made
 from spa_bench.grading import Grader, Grading
 from spa_bench.interrupt import pause_point
 from spa_bench.log import Log, Row
 from spa_bench.measure import measure, measure_added
 from spa_bench.models.base import Model
-from spa_bench.registry import beside, load
+from spa_bench.registry import beside, is_ours
 from spa_bench.samplers.base import Sampler
 from spa_bench.sandbox import choose
 from spa_bench.spa.data import files_of, named
@@ -64,7 +64,10 @@ class Job:
 
 def load_task(card: TaskCard) -> Task:
     """The task of `card`, its problems loaded."""
-    task: Task = load("task", card.kind)(card)
+    needs = [name for name in (*Task.__annotations__, *vars(Task)) if not name.startswith("_")]
+    task: Task = made("task", card.kind, card, needs=needs)
+    if not is_ours("task", card.kind):
+        check_own_task(task, card.kind)
     return task
 
 
@@ -107,7 +110,7 @@ def make_spec(job: Job, task: Task, model: Model, data: TrainingData) -> RunSpec
         sandbox=job.sandbox,
         grading=job.grading,
         versions=provenance.versions(),
-        code=code_of(job.sampler.kind),
+        code=code_of(asdict(job.sampler), asdict(job.task), job.metrics),
         noise_floor=noise,
         embedding=job.embedding,
         metrics=hashes(job.metrics),
@@ -162,10 +165,11 @@ def generate(
             if known := known_divergence(folder, siblings, measured):
                 folder.divergence_log.append(known)
                 measured |= {d.problem for d in known}
-            sampler: Sampler = load("sampler", job.sampler.kind)(job.sampler, needed)
+            kind = job.sampler.kind
+            sampler: Sampler = made("sampler", kind, job.sampler, needed, needs=("name", "members", "sample"))
         if missing[0]:
             with console.stage("generation") as progress:
-                completions = sampler.sample(model, prompts, job.n, job.seed, task=task.name, done=done)
+                completions = drawn(kind, lambda: sampler.sample(model, prompts, job.n, job.seed, task=task.name, done=done))
                 append(folder.record_log, map(task.record, completions), len(done), total, progress)
         if len(measured) < len(prompts):
             with console.stage("divergence") as progress:

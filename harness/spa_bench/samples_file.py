@@ -9,7 +9,7 @@ from pathlib import Path
 
 from spa_bench import provenance
 from spa_bench.errors import DataError
-from spa_bench.extensions import hashes
+from spa_bench.extensions import code_of, hashes
 from spa_bench.json_rows import read_json
 from spa_bench.registry import did_you_mean
 from spa_bench.store import TASK_FILE, RunFolder, create
@@ -84,7 +84,7 @@ def import_samples(
         sandbox=sandbox,
         grading=grading,
         versions=provenance.versions(),
-        code=provenance.code(),
+        code=code_of(sampler, task.describe(), metrics),
         embedding=dict(embedding or {}),
         metrics=hashes(metrics),
     )

@@ -13,9 +13,10 @@ from typing import Any
 
 from spa_bench.cards import TaskCard
 from spa_bench.errors import DataError
+from spa_bench.extensions import checked_problems, guarded
 from spa_bench.grading.base import Calls, Check, Program
 from spa_bench.json_rows import read_json
-from spa_bench.registry import load
+from spa_bench.registry import is_ours, load
 from spa_bench.samplers.base import Prompt
 from spa_bench.sandbox import Limits
 from spa_bench.tasks.base import Judge
@@ -40,7 +41,7 @@ class CodeTask:
             suites = [[s.name, s.oracle, s.atol, s.identity] for s in p.suites]
             tests = [p.tests] if not suites else [p.reference, suites]
             digest.update(json.dumps([p.id, p.prompt, *tests, p.entry_point]).encode())
-        card = {k: v for k, v in asdict(self._card).items() if k not in {"file", "description"}}
+        card = {k: v for k, v in asdict(self._card).items() if k not in {"file", "description", "options"}}
         return {**card, "problems_hash": digest.hexdigest(), "problems_n": len(self.problems)}
 
     def prompts(self, limit: int | None) -> list[Prompt]:
@@ -112,8 +113,12 @@ def _has_text(record: Record) -> bool:
 def build(card: TaskCard) -> CodeTask:
     """The task of `card`, with its problems loaded."""
     source: Callable[[TaskCard], tuple[list[Problem], str]] = load("problems", card.problems)
-    problems, found = source(card)
-    return CodeTask(card, problems, found)
+    if is_ours("problems", card.problems):
+        return CodeTask(card, *source(card))
+    where = f"problems {card.problems!r}"
+    with guarded(where):
+        problems, found = source(card)
+    return CodeTask(card, checked_problems(problems, where), str(found))
 
 
 def problems_from_file(card: TaskCard) -> tuple[list[Problem], str]:

@@ -1,0 +1,153 @@
+"""What installed packages add: samplers, tasks and metrics behind entry points, found by name and loaded on use.
+
+An entry point NAME of `spa_bench.samplers` or `spa_bench.tasks` leads to a function `build`, and NAME is then a kind and,
+with the CARD beside that function or one made of defaults, a card; or it leads to the path of a card, and NAME is that
+card. One of `spa_bench.metrics` leads to a Metric. Looking a name up reads the metadata of packages and imports none.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import re
+import sys
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from spa_bench.errors import UsageError
+
+GROUPS = {"sampler": "spa_bench.samplers", "task": "spa_bench.tasks", "metric": "spa_bench.metrics"}
+_VALUE = re.compile(r"\s*([\w.]+)\s*(?::\s*(\w+)\s*)?(?:\[.*\]\s*)?")  # module:attribute [extras]
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """One entry point."""
+
+    table: str  # sampler, task or metric
+    name: str
+    value: str  # module:attribute
+    source: str  # distribution and version
+
+    def __str__(self) -> str:
+        return f"{self.table} {self.name!r} of {self.source}"
+
+    @property
+    def module(self) -> Any:
+        """The module it leads to, imported. Raises UsageError."""
+        return imported(self._place[0], f"{self}", "mend that package or uninstall it")
+
+    @property
+    def target(self) -> Any:
+        """What it leads to; where it names a module alone, that module's CARD. Raises UsageError."""
+        module, attribute = self._place
+        found = self.module
+        if not hasattr(found, attribute):
+            raise UsageError(f"{self} leads to the module {module!r}, which has no {attribute!r}")
+        return getattr(found, attribute)
+
+    @property
+    def is_kind(self) -> bool:
+        """Whether it is code, and not a card alone. Raises UsageError for what is neither."""
+        target = self.target
+        if not callable(target) and not isinstance(target, str | os.PathLike):
+            raise UsageError(f"{self} leads to {target!r}; it must be a function that builds one, or the path of a .toml card")
+        return callable(target)
+
+    @property
+    def kind(self) -> tuple[str, str]:
+        """(module, attribute) of the code. Raises UsageError for a card alone."""
+        if not self.is_kind:
+            raise UsageError(f"{self} is a card and brings no code; a kind is a function that builds a {self.table}")
+        return self._place
+
+    @property
+    def card(self) -> Path | None:
+        """The card that comes with it; None where code comes without one. Raises UsageError when it is not there."""
+        named = getattr(self.module, "CARD", None) if self.is_kind else self.target
+        if named is None:
+            return None
+        file = getattr(self.module, "__file__", None) or ""
+        path = Path(file).resolve().parent / named if isinstance(named, str | os.PathLike) else None
+        if path is None or path.suffix != ".toml" or not path.is_file():
+            raise UsageError(f"{self} has the card {named!r}; it must be the path of a .toml file, from the module's folder on")
+        return path
+
+    @property
+    def description(self) -> str:
+        """The first line of its module's docstring, for a card made of defaults."""
+        said = (self.module.__doc__ or "").strip()
+        return str(said.splitlines()[0]) if said else f"from {self.source}"
+
+    @property
+    def _place(self) -> tuple[str, str]:
+        match = _VALUE.fullmatch(self.value)
+        if match is None or (self.table == "metric" and not match[2]):
+            raise UsageError(f"{self} leads to {self.value!r}, which is not module:name")
+        return match[1], match[2] or "CARD"
+
+
+def find(table: str, name: str, taken: Collection[str] = ()) -> Plugin | None:
+    """The entry point of that name; None where no package has one.
+
+    Raises UsageError for a name that is among `taken`, which are ours, that two have, or that cannot be one.
+    """
+    found = [plugin for plugin in installed(table) if plugin.name == name]
+    if not found:
+        return None
+    [plugin, *others] = found
+    if others:
+        sources = " and ".join(p.source for p in found)
+        raise UsageError(f"the {table} {name!r} is in {sources}; uninstall one, or use module:name or a card file instead")
+    if name in taken:
+        raise UsageError(
+            f"{plugin} has a name that is spa-bench's own; uninstall that package, or have its entry point named otherwise"
+        )
+    if name.strip(".") == "" or not name.isprintable() or re.search(r"[/\\:\s]|\.toml$", name):
+        raise UsageError(f"{plugin} has a name that nobody can use: it takes no slash, colon or space and is no .toml")
+    return plugin
+
+
+def named(table: str, name: str) -> Plugin:
+    """The entry point of that name. Raises UsageError also where there is none."""
+    plugin = find(table, name)
+    if plugin is None:
+        raise UsageError(f"no installed package has the {table} {name!r}; install the one that it came from")
+    return plugin
+
+
+def installed(table: str) -> tuple[Plugin, ...]:
+    """The entry points of `table`, good or not, by name and distribution."""
+    return _installed(table, tuple(sys.path))
+
+
+@lru_cache(maxsize=16)
+def _installed(table: str, places: tuple[str, ...]) -> tuple[Plugin, ...]:
+    found = [
+        Plugin(table, point.name, point.value, f"{point.dist.name} {point.dist.version}" if point.dist else "a package")
+        for point in _entry_points(GROUPS[table])
+    ]
+    return tuple(sorted(found, key=lambda p: (p.name, p.source, p.value)))
+
+
+def _entry_points(group: str) -> Iterator[metadata.EntryPoint]:
+    try:
+        yield from metadata.entry_points(group=group)
+    except Exception:  # one package's broken metadata, of any kind, must not hide those of the others
+        for distribution in metadata.distributions():
+            with contextlib.suppress(Exception):  # it is that one
+                yield from distribution.entry_points.select(group=group)
+
+
+def imported(module: str, name: str, advice: str = "is the folder with the module on PYTHONPATH?") -> Any:
+    """The module that `name` leads to. Raises UsageError whatever its code raises."""
+    try:
+        return importlib.import_module(module)
+    except (Exception, SystemExit) as error:  # the code of others may raise anything
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UsageError(f"{name} leads to the module {module!r}, which cannot be imported: {reason}; {advice}") from error

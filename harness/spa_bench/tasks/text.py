@@ -1,0 +1,125 @@
+"""A task whose answers are texts that are right or wrong by themselves: what a task of one's own begins with.
+
+A subclass says what is right; `build(card)` in its module makes one of the card and its problems. Nothing is executed: a
+text is compared, two answers behave alike where `answer` says the same of them, and a majority votes on that.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from spa_bench.cards import TaskCard
+from spa_bench.errors import UsageError
+from spa_bench.extensions import guarded
+from spa_bench.samplers.base import Prompt
+from spa_bench.sandbox import Limits
+from spa_bench.tasks.base import Judge
+from spa_bench.types import Behaviour, Completion, Grade, Problem, Record, Verdict
+
+
+class TextTask(ABC):
+    """See spa_bench.tasks.base.Task. `found` says where the problems came from."""
+
+    runs_code = False
+    packages: tuple[str, ...] = ()
+
+    def __init__(self, card: TaskCard, problems: Sequence[Problem], found: str = ""):
+        self.card, self.problems = card, tuple(problems)
+        self.name, self.version = card.name, card.version
+        self.file = str(Path(card.file).resolve()) if card.file else ""
+        self.found = found or self.file or f"kind {card.kind}"
+        self.limits = Limits(memory_mb=card.memory_mb)
+        self._by_id = {p.id: p for p in self.problems}
+
+    @abstractmethod
+    def is_right(self, problem: Problem, answer: str) -> bool:
+        """Whether `answer`, which is what `self.answer` made of a text, is right."""
+
+    def answer(self, problem: Problem, text: str) -> str:
+        """What of a text counts as the answer, for verdict and vote; here the text without white space around it."""
+        return text.strip()
+
+    def describe(self) -> dict[str, object]:
+        """The card, and the hash over all that the problems are; where the data lay is not part of it."""
+        digest = hashlib.blake2b(digest_size=16)
+        for p in self.problems:
+            digest.update(json.dumps([p.id, p.prompt, p.reference, p.tests, p.tags, p.choices]).encode())
+        card = {k: v for k, v in asdict(self.card).items() if k not in {"file", "description"}}
+        return {**card, "problems_hash": digest.hexdigest(), "problems_n": len(self.problems)}
+
+    def prompts(self, limit: int | None) -> list[Prompt]:
+        """Prompts of the first `limit` problems."""
+        return [Prompt(p.id, p.prompt, self.card.max_new_tokens, self.card.stop) for p in self.problems[:limit]]
+
+    def asked(self, limit: int | None) -> list[Any]:
+        """None of them is multiple choice, where a model is asked for the probability of each option."""
+        return []
+
+    def record(self, completion: Completion) -> Record:
+        """The completion cut at the card's stop strings; trailing white space is no difference."""
+        key, text = completion.key, completion.text
+        return Record(
+            key.problem, key.member, key.draw, text, text.rstrip() if completion.whole else self.cut(text), completion.finish,
+            completion.tokens, completion.seed, whole=completion.whole, failure=completion.failure, spent=completion.spent,
+        )  # fmt: skip
+
+    def cut(self, text: str) -> str:
+        """`text` before its first stop string, without trailing white space."""
+        places = [place for s in self.card.stop if (place := text.find(s)) >= 0]
+        return text[: min(places, default=len(text))].rstrip()
+
+    def program(self, record: Record) -> str:
+        """The text that is compared."""
+        return record.graded
+
+    def score(self, records: Sequence[Record], judge: Judge | None) -> Iterator[Grade]:
+        """Verdicts in the order of `records`. An answer without text is refused."""
+        for record in records:
+            if not self._has_text(record):
+                yield Grade(*record.key, Verdict.REFUSED, record.failure or "the answer is empty")
+            elif self._right(record):
+                yield Grade(*record.key, Verdict.PASSED)
+            else:
+                yield Grade(*record.key, Verdict.WRONG, self._said(record))
+
+    def behave(self, records: Sequence[Record], judge: Judge | None) -> Iterator[Behaviour]:
+        """What each record answers, as a digest: equal for equal answers. None where there is no text."""
+        for record in records:
+            if not self._has_text(record):
+                yield Behaviour(*record.key, digest="", ran=False, right=0, probes=0)
+                continue
+            digest = hashlib.blake2b(self._answer(record).encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+            yield Behaviour(*record.key, digest, ran=True, right=int(self._right(record)), probes=1)
+
+    def own_scores(self, records: Sequence[Record], choices: Sequence[Any], n: int, members: int) -> dict[str, Any] | None:
+        """None: no library has scores of its own for this task."""
+        return None
+
+    def _has_text(self, record: Record) -> bool:
+        return not record.failure and bool(record.graded.strip())
+
+    def _answer(self, record: Record) -> str:
+        where = f"task {self.name!r}: answer() of {record.problem}"
+        with guarded(where):
+            answer = self.answer(self._by_id[record.problem], record.graded)
+        if not isinstance(answer, str):
+            raise UsageError(f"{where} gave {answer!r}; it must be a text")
+        return answer
+
+    def _right(self, record: Record) -> bool:
+        answer, where = self._answer(record), f"task {self.name!r}: is_right() of {record.problem}"
+        with guarded(where):
+            right = self.is_right(self._by_id[record.problem], answer)
+        if not isinstance(right, bool):
+            raise UsageError(f"{where} gave {right!r}; it must be True or False")
+        return right
+
+    def _said(self, record: Record) -> str:
+        """For a reader, what was compared."""
+        return f"the answer is {self._answer(record)!r}"[:300]
