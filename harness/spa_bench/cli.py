@@ -92,7 +92,7 @@ def _run(a: argparse.Namespace) -> None:
     sandbox = a.sandbox or "bwrap" if a.until == "generate" else choose(a.sandbox, task_card.packages).name
     task = load_task(task_card)
     model = load_model(a.model, a)
-    check_model(card, model)
+    check_model(card, model, task)
     embedder = load_embedder(a.embedding, a) if a.embedding else None
     embedding = embedder.describe() if embedder else {}
     from spa_bench.plan import plan_lines
