@@ -362,7 +362,8 @@ def _summary(folders: Sequence[RunFolder], *, as_json: bool) -> None:
         print(json.dumps([r.to_json() for r in rows], indent=1))
         return
     for key in dict.fromkeys(r.table_key for r in rows):
-        print(table([r for r in rows if r.table_key == key], style="plain"))
+        mine = [r for r in rows if r.table_key == key]
+        print(f"{mine[0].title}\n{table(mine, style='plain')}")
     for folder in folders:
         print(ending(folder))
 
