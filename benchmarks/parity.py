@@ -1,0 +1,137 @@
+"""The reference's numbers from our grader: what docs/parity.md says of code, with one command.
+
+    python benchmarks/parity.py [--parts canonical,starcoder,codegen] [--workers W] [--sandbox NAME] [--json FILE]
+
+canonical: the canonical solutions of HumanEval+ and MBPP+, under both gradings. starcoder: the published greedy completions of
+StarCoder2-15B-Instruct, verdict for verdict beside evalplus' published ones. codegen: CodeGen-16B's 164 x 100 samples, cut at
+the stop words of its file; pass@k of all of them, and how far it can move when the programs that ran out of time are taken
+for right. Needs evalplus and SPA_BENCH_DATA (or ../shared/data). Minutes; codegen takes half an hour of one core.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from grading import codegen, data_folder, ours, samples
+from spa_bench.cards import load_task_card
+from spa_bench.grading import Grader, Grading, Outcome
+from spa_bench.metrics.pass_at_k import pass_at_k
+from spa_bench.run import load_task
+from spa_bench.sandbox import choose
+from spa_bench.tasks.base import Task
+
+KS = (1, 10, 100)
+Judge = Callable[[Task, Sequence[tuple[str, str]], str], list[Outcome]]
+
+
+def base_and_plus(outcome: Outcome) -> tuple[bool, bool]:
+    """Whether the base tests were passed, and whether all were; of one run."""
+    return outcome.verdict == "passed" or outcome.suite == "plus", outcome.verdict == "passed"
+
+
+def canonical(data: Path, judge: Judge) -> dict[str, Any]:
+    """Canonical solutions that do not pass, by data set and grading."""
+    found: dict[str, Any] = {}
+    for which, name in (("a", "humaneval-plus"), ("b", "mbpp-plus")):
+        task = load_task(load_task_card(name))
+        chosen = samples(which, task.problems, data)
+        for grading in Grading:
+            outcomes = judge(task, chosen, grading)
+            failing = {i: o.suite for (i, _), o in zip(chosen, outcomes, strict=True) if o.verdict != "passed"}
+            found[f"{name}, {grading}"] = {"problems": len(chosen), "failing": failing}
+            print(f"canonical solutions of {name} {task.version}, --grading {grading}: {len(chosen) - len(failing)} of "
+                  f"{len(chosen)} pass; not: {', '.join(f'{i} ({s} tests)' for i, s in failing.items()) or 'none'}")  # fmt: skip
+    return found
+
+
+def starcoder(data: Path, judge: Judge) -> dict[str, Any]:
+    """Base and plus pass@1 under both gradings, and verdicts that differ from the published ones."""
+    task = load_task(load_task_card("humaneval-plus"))
+    chosen = samples("c", task.problems, data)
+    [path] = (data / "generations" / "starcoder2-15b-instruct").glob("*_eval_results.json")
+    rows = json.loads(path.read_text())["eval"]
+    published = {
+        i: (r[0]["base_status"] == "pass", r[0]["base_status"] == r[0]["plus_status"] == "pass") for i, r in rows.items()
+    }
+    found: dict[str, Any] = {"published": _rates(list(published.values()))}
+    for grading in Grading:
+        verdicts = {i: base_and_plus(o) for (i, _), o in zip(chosen, judge(task, chosen, grading), strict=True)}
+        differ = [i for i in verdicts if verdicts[i] != published[i]]
+        found[str(grading)] = {**_rates(list(verdicts.values())), "differ": differ}
+        print(f"StarCoder2-15B-Instruct, --grading {grading}: base {found[grading]['base']:.4f}, plus {found[grading]['plus']:.4f};"
+              f" published {found['published']['base']:.4f} and {found['published']['plus']:.4f};"
+              f" verdicts that differ: {', '.join(differ) or 'none'} of {2 * len(verdicts)}")  # fmt: skip
+    return found
+
+
+def codegen_16b(data: Path, judge: Judge) -> dict[str, Any]:
+    """pass@k on base tests and on all, and on base tests if what ran out of time, or lacks a package, were right."""
+    task = load_task(load_task_card("humaneval-plus"))
+    chosen = codegen(task.problems, data, 100)
+    outcomes = judge(task, chosen, "default")
+    in_base = [o for o in outcomes if not base_and_plus(o)[0]]
+    found: dict[str, Any] = {
+        "samples": len(chosen),
+        "different": len(set(chosen)),
+        "base": _pass_at(chosen, [base_and_plus(o)[0] for o in outcomes]),
+        "plus": _pass_at(chosen, [base_and_plus(o)[1] for o in outcomes]),
+        "right in base": len(outcomes) - len(in_base),
+        "right in all": sum(base_and_plus(o)[1] for o in outcomes),
+        "failed in base": dict(Counter(str(o.verdict) for o in in_base)),
+        "base, out of time taken for right": _pass_at(chosen, [base_and_plus(o)[0] or o.verdict == "timeout" for o in outcomes]),
+        "imports of packages that are not shown": sum("ModuleNotFoundError" in o.message or "No module named" in o.message
+                                                       for o in in_base),
+    }  # fmt: skip
+    for name, value in found.items():
+        print(f"CodeGen-16B, {name}: {value}")
+    return found
+
+
+def _rates(verdicts: Sequence[tuple[bool, bool]]) -> dict[str, float]:
+    base, plus = (float(np.mean(column)) for column in zip(*verdicts, strict=True))
+    return {"base": base, "plus": plus}
+
+
+def _pass_at(chosen: Sequence[tuple[str, str]], passed: Sequence[bool]) -> dict[str, float]:
+    """Unbiased pass@k, mean over problems."""
+    each = Counter(i for i, _ in chosen)
+    [n] = set(each.values())
+    right = Counter(i for (i, _), good in zip(chosen, passed, strict=True) if good)
+    counts = np.array([right[i] for i in each])
+    return {f"pass@{k}": round(float(pass_at_k(counts, n, k).mean()), 6) for k in KS if k <= n}
+
+
+PARTS = {"canonical": canonical, "starcoder": starcoder, "codegen": codegen_16b}
+
+
+def main() -> None:
+    """Run the parts and print what they find."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--parts", default=",".join(PARTS))
+    parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--sandbox")
+    parser.add_argument("--json", type=Path, help="write what was found there")
+    arguments = parser.parse_args()
+    data, sandbox = data_folder(), choose(arguments.sandbox)
+    with tempfile.TemporaryDirectory(prefix="parity-") as scratch:
+
+        def judge(task: Task, chosen: Sequence[tuple[str, str]], grading: str) -> list[Outcome]:
+            grader = Grader(sandbox, Path(scratch), Grading(grading), arguments.workers, task.limits, task.packages)
+            return ours(task, chosen, grader)[1]
+
+        found = {name: PARTS[name](data, judge) for name in arguments.parts.split(",")}
+    if arguments.json:
+        arguments.json.write_text(json.dumps(found, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
