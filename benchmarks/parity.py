@@ -30,6 +30,7 @@ from spa_bench.sandbox import choose
 from spa_bench.tasks.base import Task
 
 KS = (1, 10, 100)
+SUITES = ("base", "plus")
 Judge = Callable[[Task, Sequence[tuple[str, str]], str], list[Outcome]]
 
 
@@ -48,8 +49,9 @@ def canonical(data: Path, judge: Judge) -> dict[str, Any]:
             outcomes = judge(task, chosen, grading)
             failing = {i: o.suite for (i, _), o in zip(chosen, outcomes, strict=True) if o.verdict != "passed"}
             found[f"{name}, {grading}"] = {"problems": len(chosen), "failing": failing}
-            print(f"canonical solutions of {name} {task.version}, --grading {grading}: {len(chosen) - len(failing)} of "
-                  f"{len(chosen)} pass; not: {', '.join(f'{i} ({s} tests)' for i, s in failing.items()) or 'none'}")  # fmt: skip
+            missed = ", ".join(f"{i} ({s} tests)" for i, s in failing.items()) or "none"
+            title = f"canonical solutions of {name} {task.version}, --grading {grading}"
+            print(f"{title}: {len(chosen) - len(failing)} of {len(chosen)} pass; not: {missed}")
     return found
 
 
@@ -59,17 +61,15 @@ def starcoder(data: Path, judge: Judge) -> dict[str, Any]:
     chosen = samples("c", task.problems, data)
     [path] = (data / "generations" / "starcoder2-15b-instruct").glob("*_eval_results.json")
     rows = json.loads(path.read_text())["eval"]
-    published = {
-        i: (r[0]["base_status"] == "pass", r[0]["base_status"] == r[0]["plus_status"] == "pass") for i, r in rows.items()
-    }
+    status = {i: [r[0][suite] == "pass" for suite in ("base_status", "plus_status")] for i, r in rows.items()}
+    published = {i: (base, base and plus) for i, (base, plus) in status.items()}
     found: dict[str, Any] = {"published": _rates(list(published.values()))}
     for grading in Grading:
         verdicts = {i: base_and_plus(o) for (i, _), o in zip(chosen, judge(task, chosen, grading), strict=True)}
         differ = [i for i in verdicts if verdicts[i] != published[i]]
         found[str(grading)] = {**_rates(list(verdicts.values())), "differ": differ}
-        print(f"StarCoder2-15B-Instruct, --grading {grading}: base {found[grading]['base']:.4f}, plus {found[grading]['plus']:.4f};"
-              f" published {found['published']['base']:.4f} and {found['published']['plus']:.4f};"
-              f" verdicts that differ: {', '.join(differ) or 'none'} of {2 * len(verdicts)}")  # fmt: skip
+        rates = " and ".join(f"{name} {found[grading][name]:.4f} (published {found['published'][name]:.4f})" for name in SUITES)
+        print(f"StarCoder2-15B-Instruct, --grading {grading}: {rates}; verdicts that differ: {', '.join(differ) or 'none'}")
     return found
 
 
@@ -79,18 +79,20 @@ def codegen_16b(data: Path, judge: Judge) -> dict[str, Any]:
     chosen = codegen(task.problems, data, 100)
     outcomes = judge(task, chosen, "default")
     in_base = [o for o in outcomes if not base_and_plus(o)[0]]
+    base, every = ([base_and_plus(o)[suite] for o in outcomes] for suite in (0, 1))
+    lacking = [o for o in in_base if "No module named" in o.message]
+    late = [good or o.verdict == "timeout" for good, o in zip(base, outcomes, strict=True)]
     found: dict[str, Any] = {
         "samples": len(chosen),
-        "different": len(set(chosen)),
-        "base": _pass_at(chosen, [base_and_plus(o)[0] for o in outcomes]),
-        "plus": _pass_at(chosen, [base_and_plus(o)[1] for o in outcomes]),
-        "right in base": len(outcomes) - len(in_base),
-        "right in all": sum(base_and_plus(o)[1] for o in outcomes),
+        "different programs": len(set(chosen)),
+        "base": _pass_at(chosen, base),
+        "plus": _pass_at(chosen, every),
+        "right in base": sum(base),
+        "right in all": sum(every),
         "failed in base": dict(Counter(str(o.verdict) for o in in_base)),
-        "base, out of time taken for right": _pass_at(chosen, [base_and_plus(o)[0] or o.verdict == "timeout" for o in outcomes]),
-        "imports of packages that are not shown": sum("ModuleNotFoundError" in o.message or "No module named" in o.message
-                                                       for o in in_base),
-    }  # fmt: skip
+        "base, out of time taken for right": _pass_at(chosen, late),
+        "imports of packages that are not shown": len(lacking),
+    }
     for name, value in found.items():
         print(f"CodeGen-16B, {name}: {value}")
     return found
