@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 import sys
 from collections import Counter
@@ -12,11 +13,13 @@ from typing import Any
 
 import pytest
 
+from doubles import Call
 from spa_bench.cards import load_task_card
 from spa_bench.errors import DataError, SpaBenchError
 from spa_bench.grading import Calls, Check, Grader, Grading, Outcome, Program
 from spa_bench.run import load_task
 from spa_bench.sandbox import choose
+from spa_bench.store import open_run
 from spa_bench.tasks.code import CodeTask
 from spa_bench.types import Problem, Record, Verdict
 
@@ -139,6 +142,74 @@ def test_tests_are_data_and_have_no_source(humaneval: CodeTask):
 def test_the_base_set_with_openai_s_tests_is_another_task(real: Path):
     task = loaded("humaneval")
     assert isinstance(canonical(task, "HumanEval/0")[0].tests, Check)
+
+
+def test_mbpp_is_mbpp_plus_with_its_base_tests_alone(mbpp: CodeTask, real: Path):
+    task = loaded("mbpp")
+    assert [p.id for p in task.problems] == [p.id for p in mbpp.problems]
+    assert {tuple(s.name for s in p.suites) for p in task.problems} == {("base",)}
+    assert (task.version, task.describe()["problems_n"]) == ("v0.2.0", 378)
+
+
+# data that is not what a card pins -----------------------------------------------------------------------------------
+
+
+def older(folder: Path, real: Path) -> tuple[Path, str]:
+    """MBPP+ with 399 problems, as v0.1.0 had (the number in the SPA paper), and its hash."""
+    raw = gzip.decompress((real / "mbppplus" / "MbppPlus.jsonl.gz").read_bytes())
+    extra = [json.dumps({**ROW, "task_id": f"Mbpp/{9000 + i}"}) for i in range(21)]
+    path = folder / "MbppPlus-399.jsonl"
+    path.write_bytes(raw.rstrip(b"\n") + ("\n" + "\n".join(extra) + "\n").encode())
+    return path, hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_mbpp_plus_of_399_problems_is_not_v_0_2_0(real: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path, digest = older(tmp_path, real)
+    monkeypatch.setenv("MBPP_OVERRIDE_PATH", str(path))
+    pinned = load_task_card("mbpp-plus").sha256
+    with pytest.raises(DataError) as caught:
+        loaded("mbpp-plus")
+    message = str(caught.value)
+    assert "\n" not in message
+    assert (
+        f"{path} is not the data that task mbpp-plus v0.2.0 pins: it has 399 problems and sha256 {digest}, not {pinned}"
+        in message
+    )
+    assert f"--set task.sha256={digest} --set task.version=NAME" in message
+    # as the message says
+    task = loaded("mbpp-plus", sha256=digest, version="v0.1.0")
+    assert (task.version, len(task.problems), task.describe()["problems_n"]) == ("v0.1.0", 399, 399)
+    assert loaded("mbpp-plus", sha256="").version == "unpinned"  # never under a name that it does not have
+    assert loaded("mbpp-plus", sha256=digest).version == f"sha256 {digest[:12]}"
+
+
+def test_compressed_or_not_it_is_the_same_data(real: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    plain = tmp_path / "HumanEvalPlus.jsonl"
+    plain.write_bytes(gzip.decompress((real / "humanevalplus" / "HumanEvalPlus.jsonl.gz").read_bytes()))
+    monkeypatch.setenv("HUMANEVAL_OVERRIDE_PATH", str(plain))
+    assert loaded("humaneval-plus").version == "v0.1.10"
+    assert len(loaded("humaneval").problems) == 164  # its tests are in both files
+    plain.write_bytes(plain.read_bytes().replace(b"0.5", b"0.6", 1))
+    for name in ("humaneval-plus", "humaneval"):
+        with pytest.raises(DataError, match=f"is not the data that task {name} .* it has 164 problems"):
+            loaded(name)
+
+
+def test_a_run_says_and_keeps_which_version_it_is_of(
+    real: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Call, tiny_folder: Path
+):
+    path, digest = older(tmp_path, real)
+    options = ["--task", "mbpp-plus", "--limit", 1, "--n", 1, "--until", "generate", "--set", "task.max_new_tokens=2", "--json"]
+    done = run(*options)
+    assert done.code == 0, done.err
+    assert "task: mbpp-plus v0.2.0, 1 of 378 problems" in done.err
+    [first] = map(Path, json.loads(done.out))
+    monkeypatch.setenv("MBPP_OVERRIDE_PATH", str(path))
+    assert "has 399 problems" in run(*options).error()
+    assert "was made with other problems of mbpp-plus" not in run(*options).error()
+    other = run(*options, "--set", f"task.sha256={digest}", "--set", "task.version=v0.1.0")
+    assert "task: mbpp-plus v0.1.0, 1 of 399 problems" in other.err
+    assert len(open_run(first).record_log.rows()) == 1  # what was computed is still there
 
 
 def oracles(task: CodeTask) -> dict[str, list[str]]:
