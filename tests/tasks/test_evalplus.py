@@ -206,7 +206,6 @@ def test_a_run_says_and_keeps_which_version_it_is_of(
     [first] = map(Path, json.loads(done.out))
     monkeypatch.setenv("MBPP_OVERRIDE_PATH", str(path))
     assert "has 399 problems" in run(*options).error()
-    assert "was made with other problems of mbpp-plus" not in run(*options).error()
     other = run(*options, "--set", f"task.sha256={digest}", "--set", "task.version=v0.1.0")
     assert "task: mbpp-plus v0.1.0, 1 of 399 problems" in other.err
     assert len(open_run(first).record_log.rows()) == 1  # what was computed is still there
@@ -343,6 +342,25 @@ def test_samples_of_rows_are_graded_with_both_suites(from_rows: Any, bwrap: str,
         ("wrong", "base", "1"),
         ("refused", "", ""),
     ]
+
+
+def test_one_run_has_the_base_verdicts_beside_those_of_all_tests(from_rows: Any, bwrap: str, tmp_path: Path, call: Call):
+    from_rows(ROW)
+    texts = ["    return x + 1", "    return x + (x < 3)", "    return x", "    return x +"]
+    samples = tmp_path / "samples.jsonl"
+    samples.write_text("".join(json.dumps({"task_id": "HumanEval/0", "completion": t}) + "\n" for t in texts))
+    options = ["--samples", samples, "--set", "task.sha256=", "--out", tmp_path / "runs", "--sandbox", bwrap, "--json"]
+    [row] = json.loads(call("score", "--task", "humaneval-plus", *options).out)
+    found = {
+        name: row["metrics"][name]["value"] for name in ("pass@1", "pass@1[base]", "pass@2", "pass@2[base]", "pass@K[base]")
+    }
+    assert found == {
+        "pass@1": 0.25, "pass@1[base]": 0.5, "pass@2": 0.5, "pass@2[base]": pytest.approx(5 / 6), "pass@K[base]": 1.0,
+    }  # fmt: skip
+    assert (row["task_version"], row["problems"]) == ("unpinned", 1)
+    [alone] = json.loads(call("score", "--task", "humaneval-plus", *options, "--set", 'task.suites=["base"]').out)
+    assert alone["metrics"]["pass@1"]["value"] == 0.5
+    assert alone["metrics"]["pass@1[base]"]["reason"] == "the task has one suite of tests"
 
 
 # canonical solutions -------------------------------------------------------------------------------------------------
