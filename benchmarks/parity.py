@@ -6,7 +6,8 @@ canonical: the canonical solutions of HumanEval+ and MBPP+, under both gradings.
 StarCoder2-15B-Instruct, verdict for verdict beside evalplus' published ones. codegen: CodeGen-16B's 164 x 100 samples, cut at
 the stop words of its file; pass@k of all of them, and how far it can move when the programs that ran out of time are taken
 for right. plain (only when it is named): those that are right again, without any sandbox, as somebody measured them before;
-this runs a model's programs with all your rights. Needs evalplus and SPA_BENCH_DATA (or ../shared/data). Minutes; codegen takes half an hour of one core.
+this runs a model's programs with all your rights. Needs evalplus, SPA_BENCH_DATA (or ../shared/data) and a machine with nothing
+else to do: limits are partly by the clock. Takes minutes; codegen about half an hour of one core.
 """
 
 from __future__ import annotations
