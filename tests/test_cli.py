@@ -141,8 +141,9 @@ def test_a_run_says_what_it_is_about_to_do_and_prints_a_table(run: Call, tiny_fo
     assert "sampler: base: the base model without an adapter" in said
     assert "samples: 3 problems × n = 2 × 1 seed = 6" in said
     assert "cost a seed: no training, 6 answers" in said
-    header = done.out.splitlines()[0].split()
-    assert header[:3] == ["sampler", "pass@1", "pass@K"]
+    title, header, *_ = done.out.splitlines()
+    assert title == "three 1, 3 problems"
+    assert header.split()[:3] == ["sampler", "pass@1", "pass@K"]
     assert "unsafe sandbox" in done.out
 
 

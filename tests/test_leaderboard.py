@@ -23,7 +23,21 @@ from spa_bench.store import SCHEMA_VERSION, RunFolder, open_run
 from spa_bench.types import Estimate, Request
 
 Make = Callable[..., RunFolder]
-ROW_KEYS = ["schema_version", "task", "sampler", "model", "n", "k", "seeds", "spec_hash", "group_hash", "seconds", "metrics"]
+ROW_KEYS = [
+    "schema_version",
+    "task",
+    "task_version",
+    "problems",
+    "sampler",
+    "model",
+    "n",
+    "k",
+    "seeds",
+    "spec_hash",
+    "group_hash",
+    "seconds",
+    "metrics",
+]
 ALIASES = {"pass@1", "pass@K", "diversity_score", "effective_diversity", "vendi", "average_kl"}
 
 

@@ -18,6 +18,18 @@ from spa_bench.registry import TABLES, beside, did_you_mean, known
 from spa_bench.spa_cards import AttributionCard, DataCard, LoraCard, PartitionCard, not_negative, one_of, positive
 
 _MOST = {"seconds": 86_400, "memory_mb": 1 << 20}  # of a task: a day, a TiB; far below what the kernel's numbers hold
+_SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
+# evalplus 0.3.1, make_raw_chat_prompt
+INSTRUCTION = """\
+Please provide a self-contained Python script that solves the following problem in a markdown code block:
+```
+{prompt}
+```
+"""
+RESPONSE = """\
+Below is a Python script with a self-contained function that solves the problem and passes corresponding tests:
+```python
+"""
 _DISTRIBUTION = re.compile(r"[A-Za-z0-9]([\w.-]*[A-Za-z0-9])?", re.ASCII)  # names of packages, as PEP 508 has them
 
 
@@ -64,9 +76,16 @@ class TaskCard:
     problems: str = "jsonl"  # for code: a name in the registry, or package.module:function; jsonl: those of `file`
     file: str = ""  # for jsonl: a HumanEval-shaped file; other kinds may use it for theirs
     version: str = ""  # names data and harness
+    sha256: str | tuple[str, ...] = ""  # that the decompressed file must have, or one of several; "": any
     suites: tuple[str, ...] = ()  # for tests that are data: ["base"] or ["base", "plus"]; empty: all
+    prompt: str = "completion"  # completion: the model goes on from the prompt; instruct: it is asked by its chat template
+    strip_prompt: bool = False  # without white space around it, but for one line end: as evalplus asks
+    instruction: str = INSTRUCTION  # of instruct: what is asked, with {prompt} filled in
+    response: str = RESPONSE  # of instruct: how the answer begins
     max_new_tokens: int = 512
     stop: tuple[str, ...] = ()
+    stop_instruct: tuple[str, ...] = ()  # of instruct, in place of `stop`
+    sanitiser: str = "stop"  # stop: the answer up to a stop string; evalplus: what evalplus.sanitize makes of that
     seconds: float = 3.0  # of CPU for one program; where tests are data, the least limit of one call
     memory_mb: int = 1024
     packages: tuple[str, ...] = ("numpy",)  # distributions that programs may import beside the standard library
@@ -146,6 +165,7 @@ def load_task_card(name_or_path: str, overrides: Mapping[str, object] | None = N
     card = build_task_card(*_read("task", "tasks", name_or_path, overrides or {}))
     _plain_name(f"task {name_or_path!r}", card.name)
     _known_name(f"task {name_or_path!r}", "problems", "problems", card.problems)
+    _check_asking(f"task {name_or_path!r}", card)
     limits = {"max_new_tokens": card.max_new_tokens, "seconds": card.seconds, "memory_mb": card.memory_mb}
     positive(f"task {name_or_path!r}", limits)
     for key, most in _MOST.items():
@@ -154,6 +174,8 @@ def load_task_card(name_or_path: str, overrides: Mapping[str, object] | None = N
     for package in card.packages:
         if not _DISTRIBUTION.fullmatch(package):
             raise CardError(f"task {name_or_path!r}: packages holds {package!r}, which is no name of a package")
+    if "sha256" in (overrides or {}) and "version" not in (overrides or {}):  # the card's own names other data
+        card = dataclasses.replace(card, version=f"sha256 {card.sha256[:12]}" if card.sha256 else "unpinned")
     if card.kind == "code" and card.problems == "jsonl" and not card.file:
         raise CardError(f'task {name_or_path!r}: problems = "jsonl" needs file = "problems.jsonl"')
     if card.file and not Path(card.file).is_absolute() and (folder := _folder("task", name_or_path)):
@@ -162,6 +184,17 @@ def load_task_card(name_or_path: str, overrides: Mapping[str, object] | None = N
     if check is not None:
         check(card)
     return card
+
+
+def _check_asking(where: str, card: TaskCard) -> None:
+    """How a model is asked, and what is made of its answer."""
+    one_of(where, "prompt", card.prompt, ("completion", "instruct"))
+    one_of(where, "sanitiser", card.sanitiser, tuple(TABLES["sanitiser"]))
+    if "{prompt}" not in card.instruction:
+        raise CardError(f"{where}: instruction has no {{prompt}}, so the model would not be told the problem")
+    for digest in (card.sha256,) if isinstance(card.sha256, str) else card.sha256:
+        if digest and not _SHA256.fullmatch(digest):
+            raise CardError(f"{where}: sha256 is {digest!r}; it must be 64 hexadecimal digits, or empty for any data")
 
 
 def build_task_card(content: Mapping[str, Any], place: str) -> TaskCard:

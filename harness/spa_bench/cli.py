@@ -92,7 +92,7 @@ def _run(a: argparse.Namespace) -> None:
     sandbox = a.sandbox or "bwrap" if a.until == "generate" else choose(a.sandbox, task_card.packages).name
     task = load_task(task_card)
     model = load_model(a.model, a)
-    check_model(card, model)
+    check_model(card, model, task)
     embedder = load_embedder(a.embedding, a) if a.embedding else None
     embedding = embedder.describe() if embedder else {}
     from spa_bench.plan import plan_lines
@@ -362,7 +362,8 @@ def _summary(folders: Sequence[RunFolder], *, as_json: bool) -> None:
         print(json.dumps([r.to_json() for r in rows], indent=1))
         return
     for key in dict.fromkeys(r.table_key for r in rows):
-        print(table([r for r in rows if r.table_key == key], style="plain"))
+        mine = [r for r in rows if r.table_key == key]
+        print(f"{mine[0].title}\n{table(mine, style='plain')}")
     for folder in folders:
         print(ending(folder))
 

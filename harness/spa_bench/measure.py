@@ -18,7 +18,7 @@ from spa_bench.extensions import check_packages, hashes, load_metrics, values_of
 from spa_bench.metrics.suite import Samples, estimates, measure_samples
 from spa_bench.store import RunFolder
 from spa_bench.tasks.base import Task
-from spa_bench.types import Behaviour, Divergence, Grade, Key, Record
+from spa_bench.types import Behaviour, Divergence, Grade, Key, Problem, Record
 
 _Row = TypeVar("_Row", Record, Behaviour)
 
@@ -153,9 +153,18 @@ def collect_samples(
                 digests if digests and len(digests) == len(mine) else None,
                 [r.graded.strip() for r in noisy[problem.id]] if problem.id in noisy else None,
                 problem.choices,
+                passed_base=_passed_base(problem, [grades[r.key] for r in mine]),
             )
         )
     return samples
+
+
+def _passed_base(problem: Problem, grades: Sequence[Grade]) -> list[bool] | None:
+    """Who passed the base suite: suites run in order until one fails. None where no suite comes behind one of that name."""
+    later = [s.name for s in problem.suites][1:]
+    if not later or problem.suites[0].name != "base":
+        return None
+    return [g.verdict == "passed" or g.suite in later for g in grades]
 
 
 def _grouped(rows: Sequence[_Row]) -> dict[str, list[_Row]]:

@@ -28,6 +28,10 @@ TABLES: dict[str, dict[str, str]] = {
         "mbpp-plus": "spa_bench.tasks.evalplus:mbpp_plus",
         "jsonl": "spa_bench.tasks.code:problems_from_file",
     },
+    "sanitiser": {
+        "stop": "spa_bench.tasks.code:as_cut",
+        "evalplus": "spa_bench.tasks.evalplus:sanitiser",
+    },
     "attribution": {
         "influence": "spa_bench.spa.attribution.influence:build",
         "bm25": "spa_bench.spa.attribution.bm25:build",

@@ -22,7 +22,7 @@ from spa_bench.grading import Grader, Grading
 from spa_bench.interrupt import pause_point
 from spa_bench.log import Log, Row
 from spa_bench.measure import measure, measure_added
-from spa_bench.models.base import Model
+from spa_bench.models.base import ChatModel, Model
 from spa_bench.registry import beside, is_ours
 from spa_bench.samplers.base import Sampler
 from spa_bench.sandbox import choose
@@ -79,10 +79,15 @@ def check_draws(card: SamplerCard, n: int) -> None:
         check_n(card, n)
 
 
-def check_model(card: SamplerCard, model: Model) -> None:
-    """Raises what the kind's own `check_model` raises for a model that it cannot use, before anything is trained for it."""
+def check_model(card: SamplerCard, model: Model, task: Task) -> None:
+    """Raises, before anything is trained, what the kind's own `check_model` raises for a model that it cannot use.
+
+    And ModelError where `task` asks in messages, for a model that says that it has no chat template.
+    """
     if (check := beside("sampler", card.kind, "check_model")) is not None:
         check(card, model)
+    if isinstance(model, ChatModel) and any(p.messages for p in task.prompts(1)):
+        model.check_chat()
 
 
 def sampler_spec(card: SamplerCard) -> dict[str, object]:
@@ -97,7 +102,7 @@ def make_spec(job: Job, task: Task, model: Model, data: TrainingData) -> RunSpec
     """Everything that can change a number of this run."""
     noise = job.noise_floor
     if noise is None:
-        noise = not model.batch_free([(p.text, p.max_new_tokens) for p in task.prompts(job.limit)])
+        noise = not model.batch_free([(p.messages or p.text, p.max_new_tokens) for p in task.prompts(job.limit)])
     return RunSpec(
         sampler=sampler_spec(job.sampler),
         task=task.describe(),
@@ -141,7 +146,7 @@ def generate(
     """
     check_draws(job.sampler, job.n)
     check_limit(job.limit)
-    check_model(job.sampler, model)
+    check_model(job.sampler, model, task)
     data = load_data(job.placed, model, job.seed)
     spec = make_spec(job, task, model, data)
     folder = create(out, run_name(job, task), spec, unfinished=again)
@@ -173,7 +178,8 @@ def generate(
                 append(folder.record_log, map(task.record, completions), len(done), total, progress)
         if len(measured) < len(prompts):
             with console.stage("divergence") as progress:
-                rows = measure_divergence(task.problems[: len(prompts)], model, sampler.members, measured)
+                asked = {p.problem_id: p for p in prompts}
+                rows = measure_divergence(task.problems[: len(prompts)], model, sampler.members, measured, asked=asked)
                 append(folder.divergence_log, rows, len(measured), len(prompts), progress)
         if missing[2]:
             with console.stage("noise floor") as progress:

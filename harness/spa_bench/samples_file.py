@@ -37,8 +37,9 @@ def read_samples(path: Path, task: CodeTask, *, cut: bool) -> list[Record]:
         problem, answer, solution = _row(line, f"{path}, line {number}", known, task.name)
         draw = draws.get(problem.id, 0)
         draws[problem.id] = draw + 1
-        whole = solution and not answer.startswith(problem.prompt)
-        graded = answer if whole else answer.removeprefix(problem.prompt) if solution else answer
+        begin = task.asked(problem)
+        whole = solution and not answer.lstrip("\n").startswith(begin.lstrip("\n"))
+        graded = answer if whole or not solution else answer.lstrip("\n").removeprefix(begin.lstrip("\n"))
         graded = task.cut(graded) if cut and not whole else graded.rstrip()
         records.append(Record(problem.id, 0, draw, answer, graded, "stop", 0, 0, whole))
     if not records:

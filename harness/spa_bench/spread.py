@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -15,7 +15,7 @@ from spa_bench.samplers.base import Prompt, Sampler
 from spa_bench.seeds import derive_seed, draw_seed
 from spa_bench.store import RunFolder
 from spa_bench.tasks.base import Task
-from spa_bench.types import Decoding, Divergence, Key, Member, Problem, Record, Request
+from spa_bench.types import Decoding, Divergence, Key, Member, Messages, Problem, Record, Request
 
 CONTEXT = "teacher-forced on the task's reference solution, temperature 1, no truncation, mean over tokens, nats"
 _TOGETHER = 8  # problems scored in one call, always the same ones, so that a stopped run goes on to the same bytes
@@ -24,9 +24,17 @@ _DIGITS = 9
 
 
 def measure_divergence(
-    problems: Sequence[Problem], model: Model, members: Sequence[Member], done: Collection[str]
+    problems: Sequence[Problem],
+    model: Model,
+    members: Sequence[Member],
+    done: Collection[str],
+    *,
+    asked: Mapping[str, Prompt] | None = None,
 ) -> Iterator[Divergence]:
-    """A row for each of `problems` that is not `done`, on the task's reference continuations."""
+    """A row for each of `problems` that is not `done`, on the task's reference continuations.
+
+    `asked`: what a model is asked, by problem; None: the problems' own prompts.
+    """
     adapted = any(member.adapter for member in members)
     voices = [*members, Member("base", None, Decoding())] if adapted else members
     for start in range(0, len(problems), _TOGETHER):
@@ -35,11 +43,18 @@ def measure_divergence(
             continue
         pause_point()
         usable = [p for p in part if p.reference]
-        answers = model.next_token_logprobs([(p.prompt, p.reference) for p in usable], voices)
+        answers = model.next_token_logprobs([_context(p, (asked or {}).get(p.id)) for p in usable], voices)
         found = dict(zip((p.id for p in usable), answers, strict=True))
         for problem in part:
             if problem.id not in done:
                 yield _divergence(problem.id, found.get(problem.id), len(members), adapted)
+
+
+def _context(problem: Problem, asked: Prompt | None) -> tuple[str | Messages, str]:
+    """(what is asked, what follows): the solution, and in an answer to messages, which is a whole program, the prompt too."""
+    if asked is None:
+        return problem.prompt, problem.reference
+    return (asked.messages, asked.text + problem.reference) if asked.messages else (asked.text, problem.reference)
 
 
 def known_divergence(folder: RunFolder, siblings: Sequence[RunFolder], done: Collection[str]) -> list[Divergence]:
@@ -60,7 +75,8 @@ def _measured(folder: RunFolder) -> dict[str, object]:
     spec = folder.spec
     content = {key: spec[key] for key in ("model", "numerics", "versions", "code", "limit")}
     members = {key: spec["sampler"].get(key) for key in ("members", "adapters")}
-    return {**content, **members, "problems": spec["task"]["problems_hash"], "hashes": folder.read_json("adapters.json")}
+    asked = {key: spec["task"].get(key) for key in ("problems_hash", "prompt", "strip_prompt", "instruction", "response")}
+    return {**content, **members, "asked": asked, "hashes": folder.read_json("adapters.json")}
 
 
 def _divergence(problem: str, logprobs: NDArray[np.float32] | None, members: int, adapted: bool) -> Divergence:
@@ -111,4 +127,4 @@ def measure_noise(
 def _request(prompt: Prompt, member: Member, time: int, seed: int, task: str) -> Request:
     decoding = replace(member.decoding, max_new_tokens=prompt.max_new_tokens, stop=prompt.stop)
     same = draw_seed(seed, task, prompt.problem_id, 0, 0)
-    return Request(prompt.problem_id, 0, time, "generate", prompt.text, decoding, same)
+    return Request(prompt.problem_id, 0, time, "generate", prompt.text, decoding, same, messages=prompt.messages)

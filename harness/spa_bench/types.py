@@ -13,6 +13,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+Messages = tuple[tuple[str, str], ...]
+"""(role, text) of each turn, for chat models. When the last is the assistant's, it is how the answer begins."""
+
 
 class Verdict(StrEnum):
     """How one sample ended in its tests."""
@@ -101,7 +104,7 @@ class Request:
     decoding: Decoding
     seed: int  # 63 bits; see spa_bench.seeds.draw_seed
     continuation: str = ""  # for loglikelihood: the text that is scored after the prompt
-    messages: tuple[tuple[str, str], ...] = ()  # (role, text); for chat models, instead of the prompt
+    messages: Messages = ()  # for chat models, instead of the prompt
 
     @property
     def key(self) -> Key:

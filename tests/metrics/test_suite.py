@@ -42,6 +42,25 @@ def test_names_are_there_once_and_aliases_lead_to_them():
     assert {"diversity_score", "effective_diversity", "vendi", "average_kl"} == set(ALIASES)
 
 
+def test_base_verdicts_count_beside_those_of_all_tests():
+    found = measure_samples([samples(passed_base=[True, True, True, False])]).values
+    assert (found["pass@1"], found["pass@1[base]"]) == ([0.5], [0.75])
+    assert (found["pass@2"], found["pass@2[base]"]) == ([pytest.approx(5 / 6)], [1.0])
+    assert found["pass@K[base]"] == found["pass@4[base]"] == [1.0]
+    assert found["pass@5[base]"] == [None]
+    two = measure_samples([samples(passed_base=[True, False, True, False], members=2, k=2)]).values
+    assert two["pass@K[base]"] == two["pass@2[base]"] == [0.75]  # a draw of each member, which are right half the time
+    assert is_rate("pass@1[base]")
+    assert known("pass@K[base]")
+
+
+def test_with_one_suite_there_is_no_base_verdict_and_a_reason():
+    found = estimates({name: [row] for name, row in measure_samples([samples()]).values.items()})
+    for name in ("pass@1[base]", "pass@K[base]", "pass@10[base]"):
+        assert found[name].value is None
+        assert found[name].reason.startswith("the task has one suite of tests")
+
+
 def test_values_of_a_problem_are_those_of_their_definitions():
     found = measure_samples([samples()]).values
     assert found["pass@1"] == [0.5]

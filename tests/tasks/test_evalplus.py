@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 import sys
 from collections import Counter
@@ -12,11 +13,13 @@ from typing import Any
 
 import pytest
 
+from doubles import Call
 from spa_bench.cards import load_task_card
 from spa_bench.errors import DataError, SpaBenchError
 from spa_bench.grading import Calls, Check, Grader, Grading, Outcome, Program
 from spa_bench.run import load_task
 from spa_bench.sandbox import choose
+from spa_bench.store import open_run
 from spa_bench.tasks.code import CodeTask
 from spa_bench.types import Problem, Record, Verdict
 
@@ -141,6 +144,73 @@ def test_the_base_set_with_openai_s_tests_is_another_task(real: Path):
     assert isinstance(canonical(task, "HumanEval/0")[0].tests, Check)
 
 
+def test_mbpp_is_mbpp_plus_with_its_base_tests_alone(mbpp: CodeTask, real: Path):
+    task = loaded("mbpp")
+    assert [p.id for p in task.problems] == [p.id for p in mbpp.problems]
+    assert {tuple(s.name for s in p.suites) for p in task.problems} == {("base",)}
+    assert (task.version, task.describe()["problems_n"]) == ("v0.2.0", 378)
+
+
+# data that is not what a card pins -----------------------------------------------------------------------------------
+
+
+def older(folder: Path, real: Path) -> tuple[Path, str]:
+    """MBPP+ with 399 problems, as v0.1.0 had (the number in the SPA paper), and its hash."""
+    raw = gzip.decompress((real / "mbppplus" / "MbppPlus.jsonl.gz").read_bytes())
+    extra = [json.dumps({**ROW, "task_id": f"Mbpp/{9000 + i}"}) for i in range(21)]
+    path = folder / "MbppPlus-399.jsonl"
+    path.write_bytes(raw.rstrip(b"\n") + ("\n" + "\n".join(extra) + "\n").encode())
+    return path, hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_mbpp_plus_of_399_problems_is_not_v_0_2_0(real: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path, digest = older(tmp_path, real)
+    monkeypatch.setenv("MBPP_OVERRIDE_PATH", str(path))
+    pinned = load_task_card("mbpp-plus").sha256
+    with pytest.raises(DataError) as caught:
+        loaded("mbpp-plus")
+    message = str(caught.value)
+    assert "\n" not in message
+    assert (
+        f"{path} is not the data that task mbpp-plus v0.2.0 pins: it has 399 problems and sha256 {digest}, not {pinned}"
+        in message
+    )
+    assert f"--set task.sha256={digest} --set task.version=NAME" in message
+    # as the message says
+    task = loaded("mbpp-plus", sha256=digest, version="v0.1.0")
+    assert (task.version, len(task.problems), task.describe()["problems_n"]) == ("v0.1.0", 399, 399)
+    assert loaded("mbpp-plus", sha256="").version == "unpinned"  # never under a name that it does not have
+    assert loaded("mbpp-plus", sha256=digest).version == f"sha256 {digest[:12]}"
+
+
+def test_compressed_or_not_it_is_the_same_data(real: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    plain = tmp_path / "HumanEvalPlus.jsonl"
+    plain.write_bytes(gzip.decompress((real / "humanevalplus" / "HumanEvalPlus.jsonl.gz").read_bytes()))
+    monkeypatch.setenv("HUMANEVAL_OVERRIDE_PATH", str(plain))
+    assert loaded("humaneval-plus").version == "v0.1.10"
+    assert len(loaded("humaneval").problems) == 164  # its tests are in both files
+    plain.write_bytes(plain.read_bytes().replace(b"0.5", b"0.6", 1))
+    for name in ("humaneval-plus", "humaneval"):
+        with pytest.raises(DataError, match=f"is not the data that task {name} .* it has 164 problems"):
+            loaded(name)
+
+
+def test_a_run_says_and_keeps_which_version_it_is_of(
+    real: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Call, tiny_folder: Path
+):
+    path, digest = older(tmp_path, real)
+    options = ["--task", "mbpp-plus", "--limit", 1, "--n", 1, "--until", "generate", "--set", "task.max_new_tokens=2", "--json"]
+    done = run(*options)
+    assert done.code == 0, done.err
+    assert "task: mbpp-plus v0.2.0, 1 of 378 problems" in done.err
+    [first] = map(Path, json.loads(done.out))
+    monkeypatch.setenv("MBPP_OVERRIDE_PATH", str(path))
+    assert "has 399 problems" in run(*options).error()
+    other = run(*options, "--set", f"task.sha256={digest}", "--set", "task.version=v0.1.0")
+    assert "task: mbpp-plus v0.1.0, 1 of 399 problems" in other.err
+    assert len(open_run(first).record_log.rows()) == 1  # what was computed is still there
+
+
 def oracles(task: CodeTask) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for p in task.problems:
@@ -204,7 +274,7 @@ def from_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         path = tmp_path / "rows.jsonl"
         path.write_text("".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows))
         monkeypatch.setenv("HUMANEVAL_OVERRIDE_PATH", str(path))
-        return loaded("humaneval-plus")
+        return loaded("humaneval-plus", sha256="")
 
     return make
 
@@ -245,7 +315,7 @@ def test_a_row_of_another_shape_is_one_line_that_names_it(row: Any, message: str
 def test_openai_s_file_is_no_file_of_evalplus(real: Path, data: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("HUMANEVAL_OVERRIDE_PATH", str(data / "humaneval" / "HumanEval.jsonl.gz"))
     with pytest.raises(DataError, match=r"HumanEval\.jsonl\.gz, line 1 has no 'base_input' of evalplus' kind"):
-        loaded("humaneval-plus")
+        loaded("humaneval-plus", sha256="")
 
 
 def test_mbpp_without_evalplus_names_the_pip_command(real: Path, monkeypatch: pytest.MonkeyPatch):
@@ -272,6 +342,25 @@ def test_samples_of_rows_are_graded_with_both_suites(from_rows: Any, bwrap: str,
         ("wrong", "base", "1"),
         ("refused", "", ""),
     ]
+
+
+def test_one_run_has_the_base_verdicts_beside_those_of_all_tests(from_rows: Any, bwrap: str, tmp_path: Path, call: Call):
+    from_rows(ROW)
+    texts = ["    return x + 1", "    return x + (x < 3)", "    return x", "    return x +"]
+    samples = tmp_path / "samples.jsonl"
+    samples.write_text("".join(json.dumps({"task_id": "HumanEval/0", "completion": t}) + "\n" for t in texts))
+    options = ["--samples", samples, "--set", "task.sha256=", "--out", tmp_path / "runs", "--sandbox", bwrap, "--json"]
+    [row] = json.loads(call("score", "--task", "humaneval-plus", *options).out)
+    found = {
+        name: row["metrics"][name]["value"] for name in ("pass@1", "pass@1[base]", "pass@2", "pass@2[base]", "pass@K[base]")
+    }
+    assert found == {
+        "pass@1": 0.25, "pass@1[base]": 0.5, "pass@2": 0.5, "pass@2[base]": pytest.approx(5 / 6), "pass@K[base]": 1.0,
+    }  # fmt: skip
+    assert (row["task_version"], row["problems"]) == ("unpinned", 1)
+    [alone] = json.loads(call("score", "--task", "humaneval-plus", *options, "--set", 'task.suites=["base"]').out)
+    assert alone["metrics"]["pass@1"]["value"] == 0.5
+    assert alone["metrics"]["pass@1[base]"]["reason"] == "the task has one suite of tests"
 
 
 # canonical solutions -------------------------------------------------------------------------------------------------

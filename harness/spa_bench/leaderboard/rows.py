@@ -33,6 +33,14 @@ class Row:
         return str(self.result["task"])
 
     @property
+    def title(self) -> str:
+        """Which task, which version of its data and how many problems: a benchmark's name alone does not say it."""
+        task, problems = self.result["spec"]["task"], len(self.result["problems"])
+        version = f" {task['version']}" if task.get("version") else ""
+        of = "" if problems == task["problems_n"] else f"{problems} of "
+        return f"{self.task}{version}, {of}{task['problems_n']} problems"
+
+    @property
     def table_key(self) -> tuple[str, str]:
         """What must be equal for rows to stand in one table, where they are paired by place: the task and its problems."""
         spec, problems = self.result["spec"], self.result["problems"]
@@ -90,7 +98,8 @@ class Row:
         metrics = {name: asdict(e) for name, e in self.metrics.items()}
         return {
             "schema_version": SCHEMA_VERSION,
-            "task": self.task, "sampler": result["sampler"], "model": result["model"], "n": result["n"], "k": result["k"],
+            "task": self.task, "task_version": result["spec"]["task"].get("version") or "", "problems": len(result["problems"]),
+            "sampler": result["sampler"], "model": result["model"], "n": result["n"], "k": result["k"],
             "seeds": self.seeds, "spec_hash": result["runs"][0]["spec_hash"], "group_hash": result["group_hash"],
             "seconds": self.seconds, "metrics": metrics,
         }  # fmt: skip

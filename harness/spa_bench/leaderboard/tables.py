@@ -109,5 +109,5 @@ def as_latex(rows: Sequence[Row]) -> str:
     parts = []
     for key in dict.fromkeys(r.table_key for r in rows):
         mine = [r for r in rows if r.table_key == key]
-        parts.append(f"% {key[0]}: {len(mine[0].result['problems'])} problems\n{table(mine, style='latex')}\n")
+        parts.append(f"% {mine[0].title}\n{table(mine, style='latex')}\n")
     return "\n".join(parts)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +47,7 @@ class Samples:
     noise: Sequence[str] | None = None  # the first member's first draw, again and again in other batches
     choices: int | None = None  # of a multiple-choice problem
     embeddings: NDArray[np.floating] | None = None  # (n, d)
+    passed_base: Sequence[bool] | None = None  # on the base tests, where the problem has others behind them
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,11 @@ def _pass_at(samples: Samples, k: int) -> Value:
     if samples.members == 1:
         return float(pass_at_k(counts.sum(1), counts.shape[1], k)[0])
     return float(pass_at_k_members(counts.sum(1)[None], counts.shape[1], k)[0])
+
+
+def _on_base(compute: Callable[[Samples], Value]) -> Callable[[Samples], Value]:
+    """`compute` as if there were no tests but the base tests."""
+    return lambda s: None if s.passed_base is None else compute(replace(s, passed=s.passed_base))
 
 
 def _pair(kind: str, mean: Callable[[NDArray[np.float64]], Value]) -> Callable[[Samples], Value]:
@@ -102,6 +108,7 @@ def _share(values: Sequence[int] | Sequence[bool]) -> Value:
     return float(np.mean(values)) if len(values) else None
 
 
+_ONE_SUITE = "the task has one suite of tests"
 _TWO = "needs at least two samples a problem"
 _ONE_MEMBER = "one member: there is nothing to compare; or no problem fits the context"
 _NO_CONTEXT = "not measured: samples from elsewhere, or no problem fits the context"
@@ -114,6 +121,12 @@ METRICS: tuple[Metric, ...] = (
            rate=True, missing="fewer answers than k"),
     *(Metric(f"pass@{k}", f"the same for k = {k}", functools.partial(_pass_at, k=k), rate=True,
              missing=f"fewer than {k} answers a problem, or members when K > 1") for k in KS),
+    Metric("pass@1[base]", "pass@1 if the base tests alone counted, from the same verdicts",
+           _on_base(lambda s: _share(s.passed)), rate=True, missing=_ONE_SUITE),
+    Metric("pass@K[base]", "pass@K on the base tests", _on_base(lambda s: _pass_at(s, s.k)), rate=True,
+           missing=f"{_ONE_SUITE}, or fewer answers than k"),
+    *(Metric(f"pass@{k}[base]", f"pass@{k} on the base tests", _on_base(functools.partial(_pass_at, k=k)), rate=True,
+             missing=f"{_ONE_SUITE}, or fewer than {k} answers a problem, or members when K > 1") for k in KS),
     Metric("any_of_n", "whether any of the n answers is right", lambda s: any_of_n(s.passed), rate=True),
     Metric("any_of_n[chance]", "what guessing gets in any-of-n", lambda s: any_of_n_chance(len(s.texts), s.choices), rate=True,
            missing=_NO_CHOICES),

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spa_bench.models.beams import BeamSearch
-from spa_bench.types import Completion, Member, Request
+from spa_bench.types import Completion, Member, Messages, Request
 
 
 class Model(Protocol):
@@ -27,8 +27,8 @@ class Model(Protocol):
         """Device, dtype, threads and CPU capability: what can move the last digits."""
         ...
 
-    def batch_free(self, prompts: Sequence[tuple[str, int]]) -> bool:
-        """Whether answers to `prompts`, (text, new tokens), are the same bytes in whatever batch they are drawn.
+    def batch_free(self, prompts: Sequence[tuple[str | Messages, int]]) -> bool:
+        """Whether answers to `prompts`, (text or messages, new tokens), are the same bytes in whatever batch they are drawn.
 
         Where not, the noise floor is measured: what numerics alone change.
         """
@@ -48,9 +48,9 @@ class Model(Protocol):
         ...
 
     def next_token_logprobs(
-        self, contexts: Sequence[tuple[str, str]], members: Sequence[Member]
+        self, contexts: Sequence[tuple[str | Messages, str]], members: Sequence[Member]
     ) -> Iterator[NDArray[np.float32] | None]:
-        """For each (prompt, continuation), in order: log-probabilities (K, T, V) of every next token.
+        """For each (prompt or messages, continuation), in order: log-probabilities (K, T, V) of every next token.
 
         Teacher-forced over the T tokens of the continuation, the end token included; temperature 1, no truncation;
         natural logarithm. None when prompt and continuation do not fit the context.
@@ -93,8 +93,8 @@ class ChatModel(Protocol):
 class PairEncoder(Protocol):
     """A model whose tokenizer can be asked: what relevance in nats a token needs."""
 
-    def encode_pair(self, prompt: str, completion: str) -> tuple[list[int], list[int]]:
-        """Token ids of a prompt and of its completion with the end token; encoded apart."""
+    def encode_pair(self, prompt: str | Messages, completion: str) -> tuple[list[int], list[int]]:
+        """Token ids of a prompt or messages, and of the completion with the end token; encoded apart."""
         ...
 
 

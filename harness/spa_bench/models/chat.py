@@ -18,7 +18,7 @@ def check_template(tokenizer: Any, model: str) -> None:
     if not getattr(tokenizer, "chat_template", None):
         raise ModelError(
             f"model {model!r} has no chat template, so it cannot be asked in messages; "
-            f"choose an instruct model or a sampler that continues prompts"
+            f"choose an instruct model, or a sampler and a task that continue prompts (--set task.prompt=completion)"
         )
 
 
@@ -27,8 +27,17 @@ def chat_text(tokenizer: Any, model: str, messages: Sequence[tuple[str, str]]) -
 
     The template writes the special tokens too: encode the text without adding any. Raises ModelError when there is no
     template, or when it refuses the messages (some know no system role).
+
+    When the last message is the assistant's, the text goes up to its end: the answer goes on from there, as in evalplus'
+    make_raw_chat_prompt.
     """
-    return _rendered(tokenizer, model, messages, answered=False)
+    if not messages or messages[-1][0] != "assistant":
+        return _rendered(tokenizer, model, messages, answered=False)
+    begun = [*messages[:-1], ("assistant", messages[-1][1] + _ANSWER)]  # a template strips white space at the end
+    text, found, _ = _rendered(tokenizer, model, begun, answered=True).partition(_ANSWER)
+    if not found:
+        raise ModelError(f"the chat template of model {model!r} does not write how an answer begins: it drops the last message")
+    return text
 
 
 def chat_ending(tokenizer: Any, model: str) -> str:

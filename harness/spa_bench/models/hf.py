@@ -36,7 +36,7 @@ from spa_bench.models.sampling import RowDecoding, choose, uniforms
 from spa_bench.models.stacked_lora import Adapter, StackedLinear
 from spa_bench.models.window import Window
 from spa_bench.provenance import hash_folder
-from spa_bench.types import Completion, Member, Request
+from spa_bench.types import Completion, Member, Messages, Request
 
 _ONE_PIECE = 512  # columns that a CPU's attention adds up in one piece; more are cut where the padding begins
 _BROKEN = -1  # in place of a token: the row's logits are not finite
@@ -101,24 +101,25 @@ class HFModel:
 
     # text to tokens --------------------------------------------------------------------------------------------
 
-    def encode_prompt(self, prompt: str) -> list[int]:
-        """Token ids of `prompt` with the special tokens its tokenizer puts in front; an empty one is an end token."""
-        return cast("list[int]", self._tokenizer(prompt)["input_ids"]) or [self._end_token]
+    def encode_prompt(self, prompt: str | Messages) -> list[int]:
+        """Token ids of `prompt` with the special tokens its tokenizer puts in front; an empty one is an end token.
+
+        Of messages: of what the chat template makes of them. Raises ModelError when the tokenizer has none, or one that
+        refuses them.
+        """
+        if isinstance(prompt, str):
+            return cast("list[int]", self._tokenizer(prompt)["input_ids"]) or [self._end_token]
+        return self._ids(chat_text(self._tokenizer, self.name, prompt)) or [self._end_token]
 
     def prompt_ids(self, request: Request) -> list[int]:
-        """Token ids that the answer to `request` follows: its prompt, or its messages through the chat template.
-
-        Raises ModelError when there are messages and the tokenizer has no chat template, or one that refuses them.
-        """
-        if not request.messages:
-            return self.encode_prompt(request.prompt)
-        return self._ids(chat_text(self._tokenizer, self.name, request.messages)) or [self._end_token]
+        """Token ids that the answer to `request` follows: of its messages if it has any, else of its prompt."""
+        return self.encode_prompt(request.messages or request.prompt)
 
     def check_chat(self) -> None:
         """See ChatModel.check_chat."""
         check_template(self._tokenizer, self.name)
 
-    def encode_pair(self, prompt: str, completion: str) -> tuple[list[int], list[int]]:
+    def encode_pair(self, prompt: str | Messages, completion: str) -> tuple[list[int], list[int]]:
         """Ids of a prompt and of its completion with the end token, encoded apart as in generation."""
         return self.encode_prompt(prompt), [*self._ids(completion), self._end_token]
 
@@ -148,7 +149,7 @@ class HFModel:
             whole[len(head) :] if whole.startswith(head) else cast(str, self._tokenizer.decode(ids, skip_special_tokens=True))
         )
 
-    def batch_free(self, prompts: Sequence[tuple[str, int]]) -> bool:
+    def batch_free(self, prompts: Sequence[tuple[str | Messages, int]]) -> bool:
         """See Model.batch_free: on a CPU in float32, as far as its attention adds up in one piece."""
         if self._device.type != "cpu" or self._dtype is not torch.float32 or not self._block:
             return False
@@ -322,7 +323,7 @@ class HFModel:
     # teacher forcing -------------------------------------------------------------------------------------------
 
     def next_token_logprobs(
-        self, contexts: Sequence[tuple[str, str]], members: Sequence[Member]
+        self, contexts: Sequence[tuple[str | Messages, str]], members: Sequence[Member]
     ) -> Iterator[NDArray[np.float32] | None]:
         """See Model.next_token_logprobs."""
         pairs = [self.encode_pair(prompt, continuation) for prompt, continuation in contexts]

@@ -9,7 +9,7 @@ from typing import Protocol
 from spa_bench.cards import SamplerCard
 from spa_bench.errors import CardError
 from spa_bench.models.base import Model
-from spa_bench.types import Completion, Key, Member
+from spa_bench.types import Completion, Key, Member, Messages
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,7 @@ class Prompt:
     text: str
     max_new_tokens: int
     stop: tuple[str, ...]
+    messages: Messages = ()  # for chat models, instead of the text
 
 
 class Sampler(Protocol):

@@ -87,16 +87,18 @@ class DiverseBeam:
         check_model(self._card, model)
         assert isinstance(model, BeamModel)
         search = BeamSearch(self._options.groups or n, self._options.width, self._options.penalty, self._options.length_power)
-        requests = [
-            Request(p.problem_id, 0, 0, "generate", p.text, Decoding(max_new_tokens=p.max_new_tokens, stop=p.stop), 0)
-            for p in prompts
-            if any(Key(p.problem_id, 0, draw) not in done for draw in range(n))
-        ]
+        waiting = [p for p in prompts if any(Key(p.problem_id, 0, draw) not in done for draw in range(n))]
+        requests = [_request(p) for p in waiting]
         for beams in model.diverse_beams(requests, self.members[0], search):
             for draw, answer in enumerate(_answers(beams, n)):
                 key = Key(beams.request.problem_id, 0, draw)
                 if key not in done:
                     yield replace(answer, key=key, seed=draw_seed(seed, task, *key))
+
+
+def _request(prompt: Prompt) -> Request:
+    decoding = Decoding(max_new_tokens=prompt.max_new_tokens, stop=prompt.stop)
+    return Request(prompt.problem_id, 0, 0, "generate", prompt.text, decoding, 0, messages=prompt.messages)
 
 
 def _answers(beams: Beams, n: int) -> list[Completion]:

@@ -34,7 +34,8 @@ class Mixture:
                 for draw in range(draws):
                     if Key(prompt.problem_id, index, draw) not in done:
                         own = draw_seed(seed, task, prompt.problem_id, index, draw)
-                        made.append(Request(prompt.problem_id, index, draw, "generate", prompt.text, decoding, own))
+                        asked = Request(prompt.problem_id, index, draw, "generate", prompt.text, decoding, own)
+                        made.append(replace(asked, messages=prompt.messages))
         return made
 
     def sample(

@@ -115,7 +115,7 @@ def token_probabilities(
     asked: list[Request] = []
     place: dict[int, tuple[int, int]] = {}  # draw -> (index, tokens)
     for i, (request, text) in enumerate(zip(requests, texts, strict=True)):
-        head, tail = model.encode_pair(request.prompt, text)
+        head, tail = model.encode_pair(request.messages or request.prompt, text)
         if len(tail) > 1 and len(head) + len(tail) <= model.context:
             asked.append(replace(request, kind="loglikelihood", continuation=text))
             place[request.draw] = (i, len(tail) - 1)

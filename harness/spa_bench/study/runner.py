@@ -62,7 +62,7 @@ def runs_of(jobs: Sequence[tuple[Point, Job]], place: Place) -> list[Run]:
     for point, job in jobs:
         card = job.placed
         check_draws(card, job.n)
-        check_model(card, place.model)
+        check_model(card, place.model, place.task)
         parts = (card.members, needs_queries(card)) if card.adapters == "parts" else ()
         key = repr((card.data, card.adapters, parts, card.lora.length, job.seed))
         if key not in known:

@@ -8,6 +8,7 @@ import json
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,17 @@ from spa_bench.registry import is_ours, load
 from spa_bench.samplers.base import Prompt
 from spa_bench.sandbox import Limits
 from spa_bench.tasks.base import Judge
-from spa_bench.types import Behaviour, Completion, Grade, Problem, Record, Verdict
+from spa_bench.types import Behaviour, Completion, Grade, Messages, Problem, Record, Verdict
+
+Sanitise = Callable[[str, str, str], tuple[str, bool]]
+"""(prompt that the answer goes on from, or "", answer after stop strings, entry point) -> (text to grade, whether it is a
+whole program)."""
+_OF_INSTRUCT = {"instruction", "response", "stop_instruct"}
+
+
+def as_cut() -> Sanitise:
+    """The sanitiser that leaves answers as the stop strings leave them."""
+    return lambda prompt, answer, entry_point: (answer, not prompt)
 
 
 class CodeTask:
@@ -32,6 +43,8 @@ class CodeTask:
         self.file = str(Path(card.file).resolve()) if card.file else ""
         self.problems = tuple(problems)
         self._card = card
+        self._instruct = card.prompt == "instruct"
+        self._stop = card.stop_instruct if self._instruct else card.stop
         self._by_id = {p.id: p for p in problems}
 
     def describe(self) -> dict[str, object]:
@@ -41,29 +54,54 @@ class CodeTask:
             suites = [[s.name, s.oracle, s.atol, s.identity] for s in p.suites]
             tests = [p.tests] if not suites else [p.reference, suites]
             digest.update(json.dumps([p.id, p.prompt, *tests, p.entry_point]).encode())
-        card = {k: v for k, v in asdict(self._card).items() if k not in {"file", "description", "options"}}
+        silent = {"file", "description", "options", "sha256"} | (set() if self._instruct else _OF_INSTRUCT)
+        card = {k: v for k, v in asdict(self._card).items() if k not in silent}
         return {**card, "problems_hash": digest.hexdigest(), "problems_n": len(self.problems)}
 
     def prompts(self, limit: int | None) -> list[Prompt]:
-        """Prompts of the first `limit` problems."""
-        return [Prompt(p.id, p.prompt, self._card.max_new_tokens, self._card.stop) for p in self.problems[:limit]]
+        """Prompts of the first `limit` problems. Raises DataError when the sanitiser of the answers is not installed."""
+        _ = self._sanitise  # what it lacks is said before anything is drawn
+        limits = self._card.max_new_tokens, self._stop
+        return [Prompt(p.id, self.asked(p), *limits, self._messages(p)) for p in self.problems[:limit]]
+
+    @cached_property
+    def _sanitise(self) -> Sanitise:
+        made: Sanitise = load("sanitiser", self._card.sanitiser)()
+        return made
+
+    def asked(self, problem: Problem) -> str:
+        """The prompt as a model is asked to continue it, and as it stands before the answer in the program."""
+        return problem.prompt.strip() + "\n" if self._card.strip_prompt else problem.prompt
+
+    def _messages(self, problem: Problem) -> Messages:
+        if not self._instruct:
+            return ()
+        question = self._card.instruction.replace("{prompt}", problem.prompt.strip())
+        return ("user", question), ("assistant", self._card.response)
 
     def record(self, completion: Completion) -> Record:
-        """The completion cut at the task's stop strings, a whole program as it is; trailing white space is no difference."""
+        """The completion cut at the task's stop strings (a whole program as it is), then what the sanitiser makes of it.
+
+        Trailing white space is no difference. An answer to messages is a whole program.
+        """
         key, text = completion.key, completion.text
+        graded, whole = text.rstrip() if completion.whole else self.cut(text), completion.whole or self._instruct
+        if graded.strip() and not completion.failure:
+            problem = self._by_id[key.problem]
+            graded, whole = self._sanitise("" if whole else self.asked(problem), graded, problem.entry_point)
         return Record(
-            key.problem, key.member, key.draw, text, text.rstrip() if completion.whole else self.cut(text), completion.finish,
-            completion.tokens, completion.seed, whole=completion.whole, failure=completion.failure, spent=completion.spent,
+            key.problem, key.member, key.draw, text, graded, completion.finish,
+            completion.tokens, completion.seed, whole=whole, failure=completion.failure, spent=completion.spent,
         )  # fmt: skip
 
     def cut(self, text: str) -> str:
         """`text` before its first stop string, without trailing white space."""
-        places = [place for s in self._card.stop if (place := text.find(s)) >= 0]
+        places = [place for s in self._stop if (place := text.find(s)) >= 0]
         return text[: min(places, default=len(text))].rstrip()
 
     def program(self, record: Record) -> str:
         """The program without its tests."""
-        return record.graded if record.whole else self._by_id[record.problem].prompt + record.graded
+        return record.graded if record.whole else self.asked(self._by_id[record.problem]) + record.graded
 
     def score(self, records: Sequence[Record], judge: Judge) -> Iterator[Grade]:
         """Verdicts; equal programs of a problem run once. An answer without text is refused, not run."""
@@ -123,16 +161,21 @@ def build(card: TaskCard) -> CodeTask:
 
 def problems_from_file(card: TaskCard) -> tuple[list[Problem], str]:
     """Problems of a HumanEval-shaped .jsonl or .jsonl.gz, and where they were found."""
-    return read_problems(Path(card.file)), card.file
+    return read_problems(Path(card.file), card), card.file
 
 
-def read_rows(path: Path) -> Iterator[tuple[str, dict[str, Any], str]]:
-    """(`FILE, line N`, row, text of the line) of each object in a .jsonl or .jsonl.gz. Raises DataError naming the line."""
+def read_rows(path: Path, card: TaskCard | None = None) -> Iterator[tuple[str, dict[str, Any], str]]:
+    """(`FILE, line N`, row, text of the line) of each object in a .jsonl or .jsonl.gz.
+
+    Raises DataError naming the line, or both hashes when the decompressed content is not what `card` pins.
+    """
     try:
         raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
         text = raw.decode("utf-8")
     except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
         raise DataError(f"cannot read the problems in {path}: {error}") from error
+    if card is not None:
+        _check_hash(raw, path, card)
     seen = set()
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
@@ -149,10 +192,23 @@ def read_rows(path: Path) -> Iterator[tuple[str, dict[str, Any], str]]:
         raise DataError(f"{path} holds no problems")
 
 
-def read_problems(path: Path) -> list[Problem]:
-    """Rows of task_id, prompt, entry_point, test and, if known, canonical_solution. Raises DataError naming the line."""
+def _check_hash(raw: bytes, path: Path, card: TaskCard) -> None:
+    pinned = (card.sha256,) if isinstance(card.sha256, str) else card.sha256
+    found = hashlib.sha256(raw).hexdigest()
+    if "" in pinned or found in pinned:
+        return
+    rows = sum(bool(line.strip()) for line in raw.split(b"\n"))
+    raise DataError(
+        f"{path} is not the data that task {card.name} {card.version} pins: it has {rows} problems and sha256 {found}, not "
+        f"{' or '.join(pinned)}; find that version, or say which one this is: --set task.sha256={found} "
+        f'--set task.version=NAME (--set task.sha256="" takes any)'
+    )
+
+
+def read_problems(path: Path, card: TaskCard | None = None) -> list[Problem]:
+    """Rows of task_id, prompt, entry_point, test and, if known, canonical_solution. Raises DataError as read_rows."""
     problems = []
-    for place, row, _ in read_rows(path):
+    for place, row, _ in read_rows(path, card):
         missing = [k for k in ("prompt", "entry_point", "test") if not isinstance(row.get(k), str)]
         if missing:
             raise DataError(f"{place} lacks the text {missing[0]!r}")

@@ -10,14 +10,16 @@ import hashlib
 import importlib
 import os
 import sys
+import warnings
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from spa_bench.cards import TaskCard
 from spa_bench.errors import CardError, DataError
 from spa_bench.registry import did_you_mean
-from spa_bench.tasks.code import read_problems, read_rows
+from spa_bench.tasks.code import Sanitise, read_problems, read_rows
 from spa_bench.types import CallSuite, Problem
 
 _SUITES = ("base", "plus")
@@ -74,7 +76,7 @@ def humaneval(card: TaskCard) -> tuple[list[Problem], str]:
     names all three ways when none leads anywhere.
     """
     path, found = _find(_HUMANEVAL)
-    return [_well_formed(p) for p in read_problems(path)], found
+    return [_well_formed(p) for p in read_problems(path, card)], found
 
 
 def humaneval_plus(card: TaskCard) -> tuple[list[Problem], str]:
@@ -87,6 +89,34 @@ def mbpp_plus(card: TaskCard) -> tuple[list[Problem], str]:
     """MBPP+ with base and plus inputs (378 problems in v0.2.0), and where it was found; see `humaneval`."""
     path, found = _find(_MBPP_PLUS)
     return _with_suites(path, card, "mbpp"), found
+
+
+def sanitiser() -> Sanitise:
+    """evalplus.sanitize as evalplus.codegen uses it: on prompt and answer, or on a reply, with four spaces for a tab.
+
+    It keeps imports and what the entry point needs, of the longest run of lines that parses. Raises DataError when evalplus
+    is not installed.
+    """
+    try:
+        from evalplus.sanitize import sanitize
+    except ImportError as error:
+        raise DataError(
+            "sanitiser = \"evalplus\" needs evalplus: pip install 'spa-bench[evalplus]', or --set task.sanitiser=stop"
+        ) from error
+
+    @lru_cache(maxsize=4096)  # greedy members often agree, and the search for lines that parse is quadratic
+    def sanitised(prompt: str, answer: str, entry_point: str) -> tuple[str, bool]:
+        program = prompt + answer.replace("\t", "    ")
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of the parser, on every part that it tries
+                program = sanitize(program, entrypoint=entry_point)
+        except (ValueError, RecursionError):  # a zero byte, half a surrogate, too deep: evalplus ends there
+            pass
+        # a program that goes on from its prompt is kept as every other answer: metrics of texts shall not see the prompt
+        return (program.removeprefix(prompt), False) if prompt and program.startswith(prompt) else (program, True)
+
+    return sanitised
 
 
 def data_folder() -> Path | None:
@@ -137,7 +167,7 @@ def _with_suites(path: Path, card: TaskCard, dataset: str) -> list[Problem]:
     if unknown:
         raise CardError(f"task {card.name!r}: unknown suite {unknown[0]!r}{did_you_mean(unknown[0], _SUITES)}")
     problems = []
-    for place, row, line in read_rows(path):
+    for place, row, line in read_rows(path, card):
         wrong = [k for k in ("prompt", "canonical_solution", "entry_point") if not isinstance(row.get(k), str)]
         wrong += [k for k in ("base_input", "plus_input") if k in row and not _are_calls(row[k])]
         wrong += [k for k in ("base_input",) if k not in row]
