@@ -329,7 +329,7 @@ def test_a_loglikelihood_says_whether_the_continuation_is_the_greedy_one(tiny_mo
 
 
 def test_a_continuation_that_does_not_fit_is_an_error_that_names_the_problem(tiny_model: HFModel):
-    long = replace(request("1" * 1020, problem="mmlu/7"), continuation="12345")
+    long = replace(request("1" * 1020, problem="mmlu/7"), continuation="123456")
     with pytest.raises(UsageError, match=r"problem mmlu/7: 1026 tokens do not fit the context of 1024"):
         list(tiny_model.loglikelihood([long], BASE))
 
