@@ -94,8 +94,8 @@ def _run(a: argparse.Namespace) -> None:
     if a.until != "generate" and task.runs_code:
         sandbox = choose(a.sandbox, task_card.packages).name
     model = load_model(a.model, a)
-    check_model(card, model)
     check_task(card, task, model, a.limit)
+    check_model(card, model)
     embedder = load_embedder(a.embedding, a) if a.embedding else None
     embedding = embedder.describe() if embedder else {}
     from spa_bench.plan import plan_lines

@@ -160,7 +160,7 @@ def task_of(folder: RunFolder, task_file: Path | None = None) -> Any:
 def _task_card(folder: RunFolder, task_file: Path | None) -> TaskCard:
     stored = {k: v for k, v in folder.spec["task"].items() if k not in {"problems_hash", "problems_n"}}
     card = build_task_card({**stored, "description": ""}, str(folder.path))
-    if card.problems != "jsonl":
+    if card.kind != "code" or card.problems != "jsonl":
         return card
     place = task_file or (folder.read_json(TASK_FILE) or {}).get("file")
     if place is None:

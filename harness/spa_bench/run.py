@@ -161,8 +161,8 @@ def generate(
     """
     check_draws(job.sampler, job.n)
     check_limit(job.limit)
-    check_model(job.sampler, model)
     asked = check_task(job.sampler, task, model, job.limit)
+    check_model(job.sampler, model)
     data = load_data(job.placed, model, job.seed)
     spec = make_spec(job, task, model, data)
     folder = create(out, run_name(job, task), spec, unfinished=again)
@@ -248,7 +248,7 @@ def remember_adapters(folder: RunFolder, adapters: list[Path]) -> None:
         return
     now = {"stage": adapters[0].parent.name, "hashes": [provenance.hash_folder(a) for a in adapters]}
     before = folder.read_json("adapters.json")
-    if before is None and folder.record_log.rows():
+    if before is None and (folder.record_log.rows() or folder.choice_log.rows()):
         raise StoreError(
             f"{folder.path} has samples but adapters.json is missing, so nobody knows of which adapters; use another --out"
         )
