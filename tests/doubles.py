@@ -13,7 +13,6 @@ import numpy as np
 
 from spa_bench.cards import DecodingCard, SamplerCard, load_task_card
 from spa_bench.grading import Behaved, Check, Outcome, Program
-from spa_bench.metrics.divergence import divergences
 from spa_bench.models.base import Model, OptionScores
 from spa_bench.run import Job, generate, grade, load_task
 from spa_bench.store import RunFolder
@@ -60,23 +59,7 @@ class MockModel:
     def option_scores(
         self, asked: Sequence[Asked], members: Sequence[Member], done: Collection[str] = ()
     ) -> Iterator[OptionScores]:
-        """Member k finds an option likelier by k nats for each letter of its text that is in its context.
-
-        `stop_after` counts the problems that were scored too.
-        """
-        for one in asked:
-            if one.problem_id in done:
-                continue
-            if self._stop_after is not None and len(self.asked) >= self._stop_after:
-                raise KeyboardInterrupt
-            self.asked.append(Key(one.problem_id, -1, -1))
-            k, o = len(members), len(one.options)
-            shared = np.array([sum(letter in context for letter in text) for context, text in one.options], float)
-            logprobs = -5.0 + np.arange(k)[:, None] * shared - np.arange(o)
-            first = np.log(np.array([[0.5 / (m + 1), 1 - 0.5 / (m + 1)] for m in range(k)]))[:, None]
-            found = divergences(first, top=1)
-            tokens = tuple(len(text) for _, text in one.options)
-            yield OptionScores(one.problem_id, logprobs, logprobs > -5.5, tokens, found.kl, found.js, found.entropy)
+        raise NotImplementedError
 
     def loglikelihood(self, requests: Sequence[Request], members: Sequence[Member]) -> Iterator[tuple[Request, float, bool]]:
         raise NotImplementedError
