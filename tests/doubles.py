@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,10 @@ import numpy as np
 
 from spa_bench.cards import DecodingCard, SamplerCard, load_task_card
 from spa_bench.grading import Behaved, Check, Outcome, Program
-from spa_bench.models.base import Model
+from spa_bench.models.base import Model, OptionScores
 from spa_bench.run import Job, generate, grade, load_task
 from spa_bench.store import RunFolder
-from spa_bench.types import Completion, Key, Member, Request, Verdict
+from spa_bench.types import Asked, Completion, Key, Member, Request, Verdict
 
 RIGHT = {"three/add": "    return a + b\n", "three/double": "    return 2 * x\n", "three/last": "    return xs[-1]\n"}
 WRONG = "    return None\n"
@@ -52,6 +52,14 @@ class MockModel:
                 raise KeyboardInterrupt
             self.asked.append(request.key)
             yield Completion(request.key, self._answer(request), 1, "stop", request.seed)
+
+    def check_options(self, asked: Sequence[Asked]) -> None:
+        """Everything fits."""
+
+    def option_scores(
+        self, asked: Sequence[Asked], members: Sequence[Member], done: Collection[str] = ()
+    ) -> Iterator[OptionScores]:
+        raise NotImplementedError
 
     def loglikelihood(self, requests: Sequence[Request], members: Sequence[Member]) -> Iterator[tuple[Request, float, bool]]:
         raise NotImplementedError

@@ -11,7 +11,7 @@ from spa_bench import plugins
 from spa_bench.cards import card_names, cards_folder, load_sampler_card, load_task_card
 from spa_bench.errors import SpaBenchError
 from spa_bench.extensions import load_metrics
-from spa_bench.metrics.suite import ALIASES, AT_SIZES, METRICS
+from spa_bench.metrics.suite import ALIASES, AT_SIZES, CHOICE_METRICS, METRICS
 from spa_bench.options import EMBEDDED
 
 Thing = TypeVar("Thing")
@@ -41,7 +41,7 @@ def _tasks() -> str:
 
 def _metrics() -> str:
     short = {name: alias for alias, name in ALIASES.items()}
-    described = {m.name: m.description for m in METRICS} | {m.name: m.description for m in AT_SIZES}
+    described = {m.name: m.description for m in (*METRICS, *CHOICE_METRICS)} | {m.name: m.description for m in AT_SIZES}
     rows = [[name, short.get(name, ""), description] for name, description in described.items()]
     others = [
         [row[0], f"--metric {plugin.name}", *row[1:]]

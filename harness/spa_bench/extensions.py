@@ -15,7 +15,7 @@ from typing import Any
 
 from spa_bench import plugins, provenance
 from spa_bench.errors import SpaBenchError, UsageError
-from spa_bench.metrics.suite import ALIASES, AT_SIZES, METRICS, Metric, is_rate
+from spa_bench.metrics.suite import ALIASES, AT_SIZES, CHOICE_METRICS, METRICS, Metric, is_rate
 from spa_bench.registry import TABLES, did_you_mean, is_ours, load
 from spa_bench.types import Completion, Problem
 
@@ -104,7 +104,7 @@ def changed(spec: Mapping[str, Any]) -> list[str]:
 
 
 def _ours() -> set[str]:
-    return {m.name for m in METRICS} | {m.name for m in AT_SIZES} | set(ALIASES)
+    return {m.name for m in (*METRICS, *CHOICE_METRICS)} | {m.name for m in AT_SIZES} | set(ALIASES)
 
 
 def _metric(name: str) -> Metric:

@@ -37,7 +37,7 @@ def read_samples(path: Path, task: CodeTask, *, cut: bool) -> list[Record]:
         problem, answer, solution = _row(line, f"{path}, line {number}", known, task.name)
         draw = draws.get(problem.id, 0)
         draws[problem.id] = draw + 1
-        begin = task.asked(problem)
+        begin = task.question(problem)
         whole = solution and not answer.lstrip("\n").startswith(begin.lstrip("\n"))
         graded = answer if whole or not solution else answer.lstrip("\n").removeprefix(begin.lstrip("\n"))
         graded = task.cut(graded) if cut and not whole else graded.rstrip()

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from spa_bench.cards import SamplerCard
 from spa_bench.errors import CardError
 from spa_bench.models.base import Model
 from spa_bench.types import Completion, Key, Member, Messages
+
+
+@dataclass(frozen=True)
+class Begun:
+    """An answer that is begun: the choice of a multiple-choice problem is made, and the model goes on writing after it."""
+
+    text: str  # what the model goes on from: context and text of the chosen option
+    choice: int
 
 
 @dataclass(frozen=True)
@@ -21,6 +29,16 @@ class Prompt:
     max_new_tokens: int
     stop: tuple[str, ...]
     messages: Messages = ()  # for chat models, instead of the text
+    begun: Mapping[tuple[int, int], Begun] = field(default_factory=dict)  # (member, draw) -> where it goes on; else `text`
+
+
+def after_choice(completion: Completion, begun: Begun | None) -> Completion:
+    """`completion` as what follows the choice of `begun`; None: nothing was chosen.
+
+    A choice is an answer even where the model has no room or memory to go on: then the text is empty, `finish` says why,
+    and it is no failure.
+    """
+    return completion if begun is None else replace(completion, choice=begun.choice, failure="")
 
 
 class Sampler(Protocol):

@@ -21,7 +21,7 @@ from spa_bench.registry import is_ours, load
 from spa_bench.samplers.base import Prompt
 from spa_bench.sandbox import Limits
 from spa_bench.tasks.base import Judge
-from spa_bench.types import Behaviour, Completion, Grade, Messages, Problem, Record, Verdict
+from spa_bench.types import Asked, Behaviour, Choices, Completion, Grade, Messages, Problem, Record, Verdict
 
 Sanitise = Callable[[str, str, str], tuple[str, bool]]
 """(prompt that the answer goes on from, or "", answer after stop strings, entry point) -> (text to grade, whether it is a
@@ -36,6 +36,8 @@ def as_cut() -> Sanitise:
 
 class CodeTask:
     """See spa_bench.tasks.base.Task. `found` says where the problems came from."""
+
+    runs_code = True
 
     def __init__(self, card: TaskCard, problems: Sequence[Problem], found: str):
         self.name, self.version, self.found = card.name, card.version, found
@@ -62,14 +64,14 @@ class CodeTask:
         """Prompts of the first `limit` problems. Raises DataError when the sanitiser of the answers is not installed."""
         _ = self._sanitise  # what it lacks is said before anything is drawn
         limits = self._card.max_new_tokens, self._stop
-        return [Prompt(p.id, self.asked(p), *limits, self._messages(p)) for p in self.problems[:limit]]
+        return [Prompt(p.id, self.question(p), *limits, self._messages(p)) for p in self.problems[:limit]]
 
     @cached_property
     def _sanitise(self) -> Sanitise:
         made: Sanitise = load("sanitiser", self._card.sanitiser)()
         return made
 
-    def asked(self, problem: Problem) -> str:
+    def question(self, problem: Problem) -> str:
         """The prompt as a model is asked to continue it, and as it stands before the answer in the program."""
         return problem.prompt.strip() + "\n" if self._card.strip_prompt else problem.prompt
 
@@ -78,6 +80,10 @@ class CodeTask:
             return ()
         question = self._card.instruction.replace("{prompt}", problem.prompt.strip())
         return ("user", question), ("assistant", self._card.response)
+
+    def asked(self, limit: int | None) -> list[Asked]:
+        """None of them is multiple choice."""
+        return []
 
     def record(self, completion: Completion) -> Record:
         """The completion cut at the task's stop strings (a whole program as it is), then what the sanitiser makes of it.
@@ -88,7 +94,7 @@ class CodeTask:
         graded, whole = text.rstrip() if completion.whole else self.cut(text), completion.whole or self._instruct
         if graded.strip() and not completion.failure:
             problem = self._by_id[key.problem]
-            graded, whole = self._sanitise("" if whole else self.asked(problem), graded, problem.entry_point)
+            graded, whole = self._sanitise("" if whole else self.question(problem), graded, problem.entry_point)
         return Record(
             key.problem, key.member, key.draw, text, graded, completion.finish,
             completion.tokens, completion.seed, whole=whole, failure=completion.failure, spent=completion.spent,
@@ -101,7 +107,7 @@ class CodeTask:
 
     def program(self, record: Record) -> str:
         """The program without its tests."""
-        return record.graded if record.whole else self.asked(self._by_id[record.problem]) + record.graded
+        return record.graded if record.whole else self.question(self._by_id[record.problem]) + record.graded
 
     def score(self, records: Sequence[Record], judge: Judge) -> Iterator[Grade]:
         """Verdicts; equal programs of a problem run once. An answer without text is refused, not run."""
@@ -127,6 +133,10 @@ class CodeTask:
         for index, did in judge.behaviours([self._tested(problem, source) for problem, source in jobs]):
             for record in same[jobs[index]]:
                 yield Behaviour(*record.key, did.digest, did.ran, did.right, did.probes)
+
+    def own_scores(self, records: Sequence[Record], choices: Sequence[Choices], n: int, members: int) -> dict[str, Any] | None:
+        """None: no library scores them beside us."""
+        return None
 
     def _same_programs(self, records: Sequence[Record]) -> dict[tuple[str, str], list[Record]]:
         """Records by (problem, program), without those that have no text."""
