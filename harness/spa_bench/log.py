@@ -40,6 +40,8 @@ class Log(Generic[Row]):
     def __init__(self, path: Path, kind: type[Row], salt: str):
         self.path, self._kind, self._salt = path, kind, f"{salt}/{path.name}".encode()
         hints = get_type_hints(kind)
+        # fields that older files lack, and those of other kinds of task: written only where they say something
+        self._sparse = tuple(f.name for f in dataclasses.fields(kind) if f.metadata.get("sparse"))
         self._enums = {n: t for n, t in hints.items() if isinstance(t, type) and issubclass(t, Enum)}
 
     def rows(self) -> list[Row]:
@@ -102,7 +104,11 @@ class Log(Generic[Row]):
             raise StoreError(f"cannot read {self.path}: {error.strerror}") from error
 
     def _line(self, row: Row) -> bytes:
-        body = json.dumps(dataclasses.asdict(row))
+        content = dataclasses.asdict(row)
+        for name in self._sparse:
+            if content[name] is None:
+                del content[name]
+        body = json.dumps(content)
         return f'{body[:-1]}, "sum": "{self._sum(body)}"}}\n'.encode()
 
     def _sum(self, body: str) -> str:

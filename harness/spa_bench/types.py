@@ -73,6 +73,16 @@ class Problem:
 
 
 @dataclass(frozen=True)
+class Asked:
+    """A multiple-choice problem as a model is asked."""
+
+    problem_id: str
+    options: tuple[tuple[str, str], ...]  # (context, text): log p(text | context); contexts may differ (WinoGrande)
+    choices: int  # the first so many options can be chosen; later ones are only scored (lm-eval's acc_mutual_info)
+    cut: bool = False  # too long: cut the context on the left as lm-eval does, instead of an error
+
+
+@dataclass(frozen=True)
 class Example:
     """One training pair: an instruction or signature, and what should follow it."""
 
@@ -121,6 +131,7 @@ class Completion:
     failure: str = ""  # why there is no answer; empty when there is one
     spent: int | None = None  # tokens drawn to get it, those thrown away included; None: `tokens`
     whole: bool = False  # the text is a whole program, not a continuation of the prompt
+    choice: int | None = None  # of a multiple-choice problem: the option that was chosen, after which the text goes on
 
 
 @dataclass(frozen=True)
@@ -138,11 +149,30 @@ class Record:
     whole: bool = False  # `graded` is a whole program, not a continuation of the prompt
     failure: str = ""  # why there is no answer; such a sample is wrong, and different from nothing
     spent: int | None = None  # tokens drawn to get it, those thrown away included; None: `tokens`
+    # of a multiple-choice problem: the option that was chosen. Not written where there is none
+    choice: int | None = field(default=None, metadata={"sparse": True})
 
     @property
     def key(self) -> Key:
         """The sample this record holds."""
         return Key(self.problem, self.member, self.draw)
+
+
+@dataclass(frozen=True)
+class Choices:
+    """A line of choices.jsonl: what every member thinks of each option of one multiple-choice problem."""
+
+    problem: str
+    logprobs: list[list[float]]  # (K, O): log-probability in nats of each option's text after its context
+    greedy: list[list[bool]]  # (K, O): whether that text is what greedy decoding writes there
+    tokens: list[int]  # (O,): tokens of each option's text
+    matrices: dict[str, list[list[float]]]  # kl and js, [choices] and [first]: (K, K), nats; see metrics.choices
+    members: dict[str, list[float]]  # entropy[choices], entropy[first]: (K,), nats
+
+    @property
+    def key(self) -> str:
+        """The problem."""
+        return self.problem
 
 
 @dataclass(frozen=True)

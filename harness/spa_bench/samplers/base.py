@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from spa_bench.cards import SamplerCard
 from spa_bench.errors import CardError
 from spa_bench.models.base import Model
 from spa_bench.types import Completion, Key, Member
+
+
+@dataclass(frozen=True)
+class Begun:
+    """An answer that is begun: the choice of a multiple-choice problem is made, and the model goes on writing after it."""
+
+    text: str  # what the model goes on from: context and text of the chosen option
+    choice: int
 
 
 @dataclass(frozen=True)
@@ -20,6 +28,7 @@ class Prompt:
     text: str
     max_new_tokens: int
     stop: tuple[str, ...]
+    begun: Mapping[tuple[int, int], Begun] = field(default_factory=dict)  # (member, draw) -> where it goes on; else `text`
 
 
 class Sampler(Protocol):

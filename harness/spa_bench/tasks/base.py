@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from spa_bench.grading.base import Behaved, Outcome, Program
 from spa_bench.samplers.base import Prompt
 from spa_bench.sandbox import Limits
-from spa_bench.types import Behaviour, Completion, Grade, Problem, Record
+from spa_bench.types import Asked as Asked
+from spa_bench.types import Behaviour, Choices, Completion, Grade, Problem, Record
 
 
 class Judge(Protocol):
@@ -31,6 +32,7 @@ class Task(Protocol):
     found: str
     limits: Limits  # of one program
     packages: tuple[str, ...]  # distributions that programs may import
+    runs_code: bool  # False: answers are no programs. No sandbox is needed, `score` and `behave` never touch the judge
 
     @property
     def problems(self) -> Sequence[Problem]:
@@ -43,6 +45,10 @@ class Task(Protocol):
 
     def prompts(self, limit: int | None) -> list[Prompt]:
         """What a model is asked, for the first `limit` problems."""
+        ...
+
+    def asked(self, limit: int | None) -> list[Asked]:
+        """Those of the first `limit` problems that are multiple choice, in order; a task may mix both kinds."""
         ...
 
     def record(self, completion: Completion) -> Record:
@@ -59,4 +65,11 @@ class Task(Protocol):
 
     def behave(self, records: Sequence[Record], judge: Judge) -> Iterator[Behaviour]:
         """A behaviour for each record, in any order. What is not known has an empty digest."""
+        ...
+
+    def own_scores(self, records: Sequence[Record], choices: Sequence[Choices], n: int, members: int) -> dict[str, Any] | None:
+        """What the library behind the task says of each member, by its own scoring; None where there is none. JSON.
+
+        {"harness": "lm-eval 0.4.13", "members": [{NAME (task or group): {METRIC (e.g. "acc,none"): value, ...}}, ...]}
+        """
         ...

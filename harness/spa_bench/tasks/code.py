@@ -19,11 +19,13 @@ from spa_bench.registry import load
 from spa_bench.samplers.base import Prompt
 from spa_bench.sandbox import Limits
 from spa_bench.tasks.base import Judge
-from spa_bench.types import Behaviour, Completion, Grade, Problem, Record, Verdict
+from spa_bench.types import Asked, Behaviour, Choices, Completion, Grade, Problem, Record, Verdict
 
 
 class CodeTask:
     """See spa_bench.tasks.base.Task. `found` says where the problems came from."""
+
+    runs_code = True
 
     def __init__(self, card: TaskCard, problems: Sequence[Problem], found: str):
         self.name, self.version, self.found = card.name, card.version, found
@@ -46,6 +48,10 @@ class CodeTask:
     def prompts(self, limit: int | None) -> list[Prompt]:
         """Prompts of the first `limit` problems."""
         return [Prompt(p.id, p.prompt, self._card.max_new_tokens, self._card.stop) for p in self.problems[:limit]]
+
+    def asked(self, limit: int | None) -> list[Asked]:
+        """None of them is multiple choice."""
+        return []
 
     def record(self, completion: Completion) -> Record:
         """The completion cut at the task's stop strings, a whole program as it is; trailing white space is no difference."""
@@ -88,6 +94,10 @@ class CodeTask:
         for index, did in judge.behaviours([self._tested(problem, source) for problem, source in jobs]):
             for record in same[jobs[index]]:
                 yield Behaviour(*record.key, did.digest, did.ran, did.right, did.probes)
+
+    def own_scores(self, records: Sequence[Record], choices: Sequence[Choices], n: int, members: int) -> dict[str, Any] | None:
+        """None: no library scores them beside us."""
+        return None
 
     def _same_programs(self, records: Sequence[Record]) -> dict[tuple[str, str], list[Record]]:
         """Records by (problem, program), without those that have no text."""
