@@ -17,6 +17,7 @@ from spa_bench.errors import CardError, UsageError
 from spa_bench.registry import TABLES, beside, did_you_mean
 from spa_bench.spa_cards import AttributionCard, DataCard, LoraCard, PartitionCard, not_negative, one_of, positive
 
+LM_EVAL = "lm-eval:"  # before the name of any task or group of lm-eval, in the place of a card
 _MOST = {"seconds": 86_400, "memory_mb": 1 << 20}  # of a task: a day, a TiB; far below what the kernel's numbers hold
 _DISTRIBUTION = re.compile(r"[A-Za-z0-9]([\w.-]*[A-Za-z0-9])?", re.ASCII)  # names of packages, as PEP 508 has them
 
@@ -71,6 +72,7 @@ class TaskCard:
     memory_mb: int = 1024
     packages: tuple[str, ...] = ("numpy",)  # distributions that programs may import beside the standard library
     one_process: bool = False  # run program and tests together when something cannot cross between two processes
+    options: Any = field(default_factory=NoOptions)  # of the kind's own dataclass, the OPTIONS of its module
 
 
 def cards_folder(kind: str) -> Path:
@@ -100,17 +102,17 @@ def build_sampler_card(content: Mapping[str, Any], place: str, where: str) -> Sa
     options = content.get("options", {})
     card: SamplerCard = _build(SamplerCard, {k: v for k, v in content.items() if k != "options"}, place, "")
     _check_sampler(where, card)
-    card = dataclasses.replace(card, options=_options(card.kind, options, place, where))
+    card = dataclasses.replace(card, options=_options("sampler", card.kind, options, place, where))
     check = beside("sampler", card.kind, "check")
     if check is not None:
         check(card)
     return card
 
 
-def _options(kind: str, content: object, place: str, where: str) -> Any:
+def _options(table: str, kind: str, content: object, place: str, where: str) -> Any:
     if not isinstance(content, dict):
         raise CardError(f"'options' in {place} must be a table [options]; got {content!r}")
-    made = beside("sampler", kind, "OPTIONS", NoOptions)
+    made = beside(table, kind, "OPTIONS", NoOptions)
     if not (isinstance(made, type) and dataclasses.is_dataclass(made)):
         raise CardError(f"{where}: the OPTIONS of kind {kind!r} must be a dataclass; got {made!r}")
     if content and not dataclasses.fields(made):
@@ -139,7 +141,10 @@ def _check_sampler(where: str, card: SamplerCard) -> None:
 
 
 def load_task_card(name_or_path: str, overrides: Mapping[str, object] | None = None) -> TaskCard:
-    """The task card of that name or file. Raises UsageError or CardError."""
+    """The task card of that name or file, or of `lm-eval:NAME`, any task or group of lm-eval. Raises UsageError or CardError.
+
+    The module behind the card's kind may have OPTIONS, as that of a sampler (load_sampler_card).
+    """
     card = build_task_card(*_read("task", "tasks", name_or_path, overrides or {}))
     _plain_name(f"task {name_or_path!r}", card.name)
     one_of(f"task {name_or_path!r}", "kind", card.kind, tuple(TABLES["task"]))
@@ -152,17 +157,23 @@ def load_task_card(name_or_path: str, overrides: Mapping[str, object] | None = N
     for package in card.packages:
         if not _DISTRIBUTION.fullmatch(package):
             raise CardError(f"task {name_or_path!r}: packages holds {package!r}, which is no name of a package")
-    if card.problems == "jsonl" and not card.file:
+    if card.kind == "code" and card.problems == "jsonl" and not card.file:
         raise CardError(f'task {name_or_path!r}: problems = "jsonl" needs file = "problems.jsonl"')
     if card.file and not Path(card.file).is_absolute() and Path(name_or_path).suffix == ".toml":
         card = dataclasses.replace(card, file=str(Path(name_or_path).resolve().parent / card.file))
+    if getattr(card.options, "local", ()):
+        folder = Path(name_or_path).resolve().parent if Path(name_or_path).suffix == ".toml" else Path.cwd()
+        local = tuple(str(folder / Path(p).expanduser()) for p in card.options.local)
+        card = dataclasses.replace(card, options=dataclasses.replace(card.options, local=local))
     return card
 
 
 def build_task_card(content: Mapping[str, Any], place: str) -> TaskCard:
     """The card with that content, from a file or a run's spec. Raises CardError for a wrong key or type."""
-    card: TaskCard = _build(TaskCard, content, place, "")
-    return card
+    options = content.get("options", {})
+    card: TaskCard = _build(TaskCard, {k: v for k, v in content.items() if k != "options"}, place, "")
+    one_of(f"task in {place}", "kind", card.kind, tuple(TABLES["task"]))
+    return dataclasses.replace(card, options=_options("task", card.kind, options, place, f"task {card.name!r}"))
 
 
 def parse_overrides(settings: Sequence[str]) -> tuple[dict[str, object], dict[str, object]]:
@@ -189,6 +200,11 @@ def parse_overrides(settings: Sequence[str]) -> tuple[dict[str, object], dict[st
 
 def _read(what: str, folder: str, name_or_path: str, overrides: Mapping[str, object]) -> tuple[dict[str, Any], str]:
     """The content of a card with `overrides`, and what to call the place in messages."""
+    if what == "task" and name_or_path.startswith(LM_EVAL):
+        content = _of_lm_eval(name_or_path.removeprefix(LM_EVAL))
+        for key, value in overrides.items():
+            _put(content, key, value)
+        return content, f"--task {name_or_path} with --set" if overrides else f"--task {name_or_path}"
     if name_or_path.endswith(".toml"):
         path = Path(name_or_path)
         if not path.is_file():
@@ -207,6 +223,13 @@ def _read(what: str, folder: str, name_or_path: str, overrides: Mapping[str, obj
     for key, value in overrides.items():
         _put(content, key, value)
     return content, f"{path} with --set" if overrides else str(path)
+
+
+def _of_lm_eval(name: str) -> dict[str, Any]:
+    """The content of a card for a task or group of lm-eval that has no card here."""
+    described = f"{name} of lm-eval, asked and scored as lm-eval does"
+    own = {"name": f"lm-eval-{name.replace('/', '-')}", "description": described, "max_new_tokens": 64}
+    return {**own, "kind": "lm-eval", "options": {"task": name}}
 
 
 def _put(content: dict[str, Any], key: str, value: object) -> None:
