@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from spa_bench.errors import UsageError
-from spa_bench.models.base import PairEncoder
 from spa_bench.tasks.lm_eval.asking import Question
 
 _NEAR = 16  # letters about a cut where that of lm-eval is looked for
@@ -22,20 +21,30 @@ class _Need(NamedTuple):
     problem: str
 
 
+@runtime_checkable
+class Tokenized(Protocol):
+    """A model whose tokenizer can be asked: see spa_bench.models.base.PairEncoder."""
+
+    name: str
+    context: int
+
+    def encode_pair(self, prompt: str, completion: str) -> tuple[list[int], list[int]]:
+        """Token ids of a prompt and of its completion with the end token; encoded apart."""
+        ...
+
+
 class Room:
     """The context of one model, and `after` tokens that it writes after a choice."""
 
-    def __init__(self, model: Any, after: int):
+    def __init__(self, model: Tokenized, after: int):
         self._model, self._after = model, after
 
     def checked(self, asked: Sequence[Question], *, cut: bool) -> tuple[dict[str, str], frozenset[str]]:
         """(prompts that were cut, by problem; multiple-choice problems that are to be cut). Empty where all fit.
 
         Raises UsageError, with the longest, where one does not fit and `cut` is False, or where no prompt could be cut to
-        fit. A model without a tokenizer here is not asked.
+        fit.
         """
-        if not isinstance(self._model, PairEncoder):
-            return {}, frozenset()
         long = [(q, need) for q in asked if (need := self._need(q)) is not None]
         if not long:
             return {}, frozenset()
@@ -90,8 +99,8 @@ class Room:
 
     def _told(self, worst: _Need, long: int, of: int) -> str:
         return (
-            f"{worst.problem} needs {worst.total} tokens ({worst.prompt} of its prompt, {worst.answer} for the answer), the longest "
-            f"of {long} in {of} problems that do not fit model {self._model.name!r}, whose context has {self._model.context}: set "
-            f"task.options.fewshot to fewer examples, a shorter answer (task.max_new_tokens after a choice, "
-            f'task.options.max_gen_toks for a generated one), or task.options.too_long = "cut" to cut prompts on the left as lm-eval does'
+            f"{worst.problem} needs {worst.total} tokens ({worst.prompt} of its prompt, {worst.answer} for the answer), and "
+            f"model {self._model.name!r} has a context of {self._model.context}; it is the longest of {long} (of {of}) that do "
+            f"not fit: set task.options.fewshot to fewer examples, or a shorter answer (task.max_new_tokens after a choice, "
+            f'task.options.max_gen_toks for a generated one), or task.options.too_long = "cut", which cuts prompts on the left'
         )

@@ -92,13 +92,13 @@ def _metric(task: Any, question: Question, name: str) -> str:
         trials = [written(question, task, text) for text in texts]
     by_filter = judged(task, [(question, trial) for trial in trials])
     values = [v for v, _ in by_filter.get(name) or next(iter(by_filter.values()))]
-    names = dict.fromkeys(["acc", "exact_match", *task.aggregation(), *values[0]])
+    names: dict[str, None] = dict.fromkeys(["acc", "exact_match", *task.aggregation(), *values[0]])
     for metric in names:
         if all(_is_verdict(v.get(metric)) for v in values):
             return metric
     raise UsageError(
-        f"{question.task} has no metric that calls an answer right or wrong (it has {', '.join(values[0]) or 'none'}), so there "
-        f"is no verdict on a sample"
+        f"{question.task} has no metric that calls an answer right or wrong (it has {', '.join(values[0]) or 'none'}), so no "
+        f"sample of it has a verdict"
     )
 
 

@@ -20,7 +20,7 @@ from spa_bench.tasks.lm_eval import library
 from spa_bench.tasks.lm_eval.asking import Question, identity, questions
 from spa_bench.tasks.lm_eval.local import Place
 from spa_bench.tasks.lm_eval.options import LmEvalOptions
-from spa_bench.tasks.lm_eval.room import Room
+from spa_bench.tasks.lm_eval.room import Room, Tokenized
 from spa_bench.tasks.lm_eval.scoring import Judging, Response, chosen, judged, mean_of, own_scores, written
 from spa_bench.types import Behaviour, Choices, Completion, Grade, Key, Problem, Record, Verdict
 
@@ -31,7 +31,9 @@ _SHORT = 80  # letters of an answer in a message
 class _Chat(Protocol):
     """A model that writes messages through its chat template: see spa_bench.models.base.ChatTrainable."""
 
-    def as_chat(self, messages: Sequence[tuple[str, str]]) -> tuple[str, str]: ...
+    def as_chat(self, messages: Sequence[tuple[str, str]]) -> tuple[str, str]:
+        """(text that the answer follows, what the template puts behind an answer)."""
+        ...
 
 
 class LmEvalTask:
@@ -96,8 +98,9 @@ class LmEvalTask:
             if not isinstance(model, _Chat):
                 raise ModelError(f"options.chat asks through a chat template, and model {model.name!r} has none here")
             self._asked = questions(self._loaded, self._options, _template(model))
-        room = Room(model, self._card.max_new_tokens)
-        self._cut, self._long = room.checked(self._questions(limit), cut=self._options.too_long == "cut")
+        if isinstance(model, Tokenized):  # one without a tokenizer here says what does not fit when it is asked
+            room = Room(model, self._card.max_new_tokens)
+            self._cut, self._long = room.checked(self._questions(limit), cut=self._options.too_long == "cut")
 
     def _questions(self, limit: int | None) -> list[Question]:
         if self._asked is None:
@@ -124,8 +127,9 @@ class LmEvalTask:
         graded = text
         for one in stop:  # in lm-eval's order
             graded = graded.split(one)[0]
+        graded = graded if question.kind == "written" else graded.rstrip()
         return Record(
-            key.problem, key.member, key.draw, text, graded if question.kind == "written" else graded.rstrip(), completion.finish,
+            key.problem, key.member, key.draw, text, graded, completion.finish,
             completion.tokens, completion.seed, failure=completion.failure, spent=completion.spent, choice=completion.choice,
         )  # fmt: skip
 
@@ -178,9 +182,7 @@ class LmEvalTask:
             for (record, question, _), (values, seen) in zip(answered, found, strict=True):
                 yield record, question, values, seen
 
-    def _responses(
-        self, record: Record, question: Question, greedy: list[list[bool]] | None
-    ) -> list[list[Response]] | None:
+    def _responses(self, record: Record, question: Question, greedy: list[list[bool]] | None) -> list[list[Response]] | None:
         """What lm-eval sees of one sample; None where there is nothing."""
         if record.failure and record.choice is None:
             return None
@@ -190,9 +192,7 @@ class LmEvalTask:
             return None if greedy is None else [[(-1.0, greedy[record.member][0])]]
         return None if record.choice is None else chosen(question, record.choice)
 
-    def own_scores(
-        self, records: Sequence[Record], choices: Sequence[Choices], n: int, members: int
-    ) -> dict[str, Any] | None:
+    def own_scores(self, records: Sequence[Record], choices: Sequence[Choices], n: int, members: int) -> dict[str, Any] | None:
         """lm-eval's results of each member, from the log-probabilities of `choices` and the texts of `records`.
 
         {"harness": ..., "members": [{task or group: {"acc,none": ..., "acc_stderr,none": ..., "sample_len": ...}}]}. Of a
@@ -218,10 +218,10 @@ class LmEvalTask:
             if question.kind == "written":
                 task = self._loaded.tasks[question.task]
                 repeats = draws > 1 and (task.get_config("repeats") or 1) == draws
-                mine = [texts.get(Key(place, member, d)) for d in (range(draws) if repeats else [draw])]
-                if None in mine:
+                keys = [Key(place, member, d) for d in (range(draws) if repeats else [draw])]
+                if any(key not in texts for key in keys):
                     continue
-                got = [list(mine)] if repeats else written(question, task, str(mine[0]))
+                got: list[list[Response]] = [[texts[k] for k in keys]] if repeats else written(question, task, texts[keys[0]])
             elif place in choices:
                 row = choices[place]
                 got = [[pair] for pair in zip(row.logprobs[member], row.greedy[member], strict=True)]
@@ -282,15 +282,13 @@ def load(card: TaskCard) -> LmEvalTask:
     task = LmEvalTask(card, library.load(options, tuple(places)))
     if card.version and card.version != task.version:
         raise UsageError(
-            f"task {card.name!r} wants version {card.version!r}, and here it is {task.version!r}; install that lm-eval, or change "
-            f"the card's version"
+            f"task {card.name!r} wants version {card.version!r}, and here it is {task.version!r}; install that lm-eval, or "
+            f"change the card's version"
         )
     here = task.describe()["problems_hash"]
     if options.hash and options.hash != here:
         raise DataError(
-            f"task {card.name!r} wants problems with the hash {options.hash}, and those here ({task.found}) have {here}: they are "
-            f"other problems, or asked otherwise"
+            f"task {card.name!r} wants problems with the hash {options.hash}, and those here ({task.found}) have {here}: they "
+            f"are other problems, or asked otherwise"
         )
     return task
-
-
