@@ -77,7 +77,7 @@ def load(options: LmEvalOptions, places: tuple[Place, ...]) -> Loaded:
     Raises UsageError for a name, subject or setting that cannot be, DataError for documents that cannot be had.
     """
     own = harness()
-    with quiet():
+    with quiet(), seeded():
         manager = _manager(options)
         index = manager.task_index
         if options.task not in index:
