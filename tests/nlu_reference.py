@@ -94,7 +94,12 @@ def answered(task: LmEvalTask, model: Any) -> tuple[list[Record], list[Choices]]
 def _row(model: Any, asked: Any) -> Choices:
     scored = [_scored(model, context, text, asked.cut) for context, text in asked.options]
     return Choices(
-        asked.problem_id, [[s[0] for s in scored]], [[s[1] for s in scored]], [s[2] for s in scored], {}, {"entropy[first]": [0]}
+        asked.problem_id,
+        [[s[0] for s in scored]],
+        [[s[1] for s in scored]],
+        [s[2] for s in scored],
+        {},
+        {"entropy[first]": [0]},
     )
 
 

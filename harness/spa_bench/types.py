@@ -112,6 +112,7 @@ class Request:
     seed: int  # 63 bits; see spa_bench.seeds.draw_seed
     continuation: str = ""  # for loglikelihood: the text that is scored after the prompt
     messages: tuple[tuple[str, str], ...] = ()  # (role, text); for chat models, instead of the prompt
+    apart: bool = False  # for loglikelihood: continuation and prompt are encoded apart, as a model's own text is
 
     @property
     def key(self) -> Key:

@@ -37,9 +37,7 @@ def test_mmlu_equals_lm_eval_with_and_without_examples(
     assert 0 < ours["mmlu"]["acc,none"] < 1
 
 
-def test_prompts_that_are_too_long_are_cut_as_lm_eval_cuts_them(
-    data: Path, tiny_folder: Path, tiny_model: Any, tmp_path: Path
-):
+def test_prompts_that_are_too_long_are_cut_as_lm_eval_cuts_them(data: Path, tiny_folder: Path, tiny_model: Any, tmp_path: Path):
     name = "mmlu_high_school_us_history"
     files = {split: data / "mmlu" / split / "high_school_us_history.jsonl" for split in ("test", "dev")}
     with_files(tmp_path / "yaml", f"mmlu/default/{name}.yaml", name, files)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from spa_bench.cards import SamplerCard
@@ -29,6 +29,15 @@ class Prompt:
     max_new_tokens: int
     stop: tuple[str, ...]
     begun: Mapping[tuple[int, int], Begun] = field(default_factory=dict)  # (member, draw) -> where it goes on; else `text`
+
+
+def after_choice(completion: Completion, begun: Begun | None) -> Completion:
+    """`completion` as what follows the choice of `begun`; None: nothing was chosen.
+
+    A choice is an answer even where the model has no room or memory to go on: then the text is empty, `finish` says why,
+    and it is no failure.
+    """
+    return completion if begun is None else replace(completion, choice=begun.choice, failure="")
 
 
 class Sampler(Protocol):

@@ -25,7 +25,10 @@ class Judge(Protocol):
 
 
 class Task(Protocol):
-    """A benchmark. `version` names data and harness; `found` says where the data came from."""
+    """A benchmark. `version` names data and harness; `found` says where the data came from.
+
+    A task may have `check_model(model)`, which raises UsageError for a model that it cannot ask, before anything is trained.
+    """
 
     name: str
     version: str

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from spa_bench.errors import DataError, UsageError
-from spa_bench.tasks.base import Asked
 from spa_bench.tasks.lm_eval.library import Loaded, quiet, seeded
 from spa_bench.tasks.lm_eval.options import LmEvalOptions
-from spa_bench.types import Problem
+from spa_bench.types import Asked, Problem
 
 _MAX_GEN_TOKS = 256  # lm-eval's own, where a task says nothing
 _LENGTHS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")  # first wins, as in lm-eval

@@ -170,8 +170,8 @@ def _cannot_load(task: str, error: Exception) -> SpaBenchError:
     said = " ".join(str(error).split())[:300] or type(error).__name__
     if "gated" in said.lower():
         return DataError(
-            f"the data of {task} is gated ({said}): accept its terms on its page on the hub and log in with `hf auth login` (or "
-            f"set HF_TOKEN), or set options.local to files of your own"
+            f"the data of {task} is gated ({said}): accept its terms on its page on the hub and log in with `hf auth login` "
+            f"(or set HF_TOKEN), or set options.local to files of your own"
         )
     if isinstance(error, OSError) or "offline" in said.lower() or "connect" in said.lower():
         return DataError(
