@@ -139,6 +139,8 @@ def test_other_data_is_another_task(quiz: Path):
 
 def test_a_pinned_version_of_lm_eval_is_kept_to(quiz: Path):
     settings = {"options.include": str(quiz), "options.local": [str(quiz.parent / "data")], "version": "7; lm-eval 0.1"}
+    for known in ("7", f"7; lm-eval {metadata.version('lm-eval')}"):
+        load_task(load_task_card("lm-eval:quiz", {**settings, "version": known}))
     with pytest.raises(UsageError, match=r"wants version '7; lm-eval 0\.1', and here it is '7; lm-eval 0\.4"):
         load_task(load_task_card("lm-eval:quiz", settings))
 

@@ -271,7 +271,10 @@ def _template(model: _Chat) -> Any:
 
 
 def load(card: TaskCard) -> LmEvalTask:
-    """The task of `card`. Raises UsageError, CardError or DataError."""
+    """The task of `card`. Raises UsageError, CardError or DataError.
+
+    The card's `version`, where it has one, is that of lm-eval's task, with or without that of lm-eval: others are an error.
+    """
     options: LmEvalOptions = card.options
     places = [Place(Path(p).expanduser(), asked=True) for p in options.local]
     for place in places:
@@ -280,7 +283,7 @@ def load(card: TaskCard) -> LmEvalTask:
     if not places and (folder := data_folder()):
         places = [Place(folder, asked=False)]
     task = LmEvalTask(card, library.load(options, tuple(places)))
-    if card.version and card.version != task.version:
+    if card.version and card.version not in {task.version, task.version.partition(";")[0]}:
         raise UsageError(
             f"task {card.name!r} wants version {card.version!r}, and here it is {task.version!r}; install that lm-eval, or "
             f"change the card's version"
