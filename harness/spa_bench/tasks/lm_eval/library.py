@@ -150,7 +150,7 @@ def _usable(name: str, task: Any) -> None:
         raise UsageError(f"{name} asks of images or sounds; only text is asked here")
     if getattr(task, "UNSAFE_CODE", False):
         raise UsageError(
-            f"{name} runs the model's code without a sandbox in lm-eval; use a task of kind code, such as humaneval"
+            f"{name} runs the model's code, and lm-eval has no sandbox; use a task of kind code, such as humaneval"
         )
 
 
