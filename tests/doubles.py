@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,11 @@ import numpy as np
 
 from spa_bench.cards import DecodingCard, SamplerCard, load_task_card
 from spa_bench.grading import Behaved, Check, Outcome, Program
-from spa_bench.models.base import Model
+from spa_bench.metrics.divergence import divergences
+from spa_bench.models.base import Model, OptionScores
 from spa_bench.run import Job, generate, grade, load_task
 from spa_bench.store import RunFolder
-from spa_bench.types import Completion, Key, Member, Request, Verdict
+from spa_bench.types import Asked, Completion, Key, Member, Request, Verdict
 
 RIGHT = {"three/add": "    return a + b\n", "three/double": "    return 2 * x\n", "three/last": "    return xs[-1]\n"}
 WRONG = "    return None\n"
@@ -52,6 +53,30 @@ class MockModel:
                 raise KeyboardInterrupt
             self.asked.append(request.key)
             yield Completion(request.key, self._answer(request), 1, "stop", request.seed)
+
+    def check_options(self, asked: Sequence[Asked]) -> None:
+        """Everything fits."""
+
+    def option_scores(
+        self, asked: Sequence[Asked], members: Sequence[Member], done: Collection[str] = ()
+    ) -> Iterator[OptionScores]:
+        """Member k finds an option likelier by k nats for each letter of its text that is in its context.
+
+        `stop_after` counts the problems that were scored too.
+        """
+        for one in asked:
+            if one.problem_id in done:
+                continue
+            if self._stop_after is not None and len(self.asked) >= self._stop_after:
+                raise KeyboardInterrupt
+            self.asked.append(Key(one.problem_id, -1, -1))
+            k, o = len(members), len(one.options)
+            shared = np.array([sum(letter in context for letter in text) for context, text in one.options], float)
+            logprobs = -5.0 + np.arange(k)[:, None] * shared - np.arange(o)
+            first = np.log(np.array([[0.5 / (m + 1), 1 - 0.5 / (m + 1)] for m in range(k)]))[:, None]
+            found = divergences(first, top=1)
+            tokens = tuple(len(text) for _, text in one.options)
+            yield OptionScores(one.problem_id, logprobs, logprobs > -5.5, tokens, found.kl, found.js, found.entropy)
 
     def loglikelihood(self, requests: Sequence[Request], members: Sequence[Member]) -> Iterator[tuple[Request, float, bool]]:
         raise NotImplementedError

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tabulate import tabulate
 
 from spa_bench.cards import card_names, load_sampler_card, load_task_card
-from spa_bench.metrics.suite import ALIASES, AT_SIZES, METRICS
+from spa_bench.metrics.suite import ALIASES, AT_SIZES, CHOICE_METRICS, METRICS
 from spa_bench.options import EMBEDDED
 
 
@@ -27,7 +27,7 @@ def _tasks() -> str:
 
 def _metrics() -> str:
     short = {name: alias for alias, name in ALIASES.items()}
-    described = {m.name: m.description for m in METRICS} | {m.name: m.description for m in AT_SIZES}
+    described = {m.name: m.description for m in (*METRICS, *CHOICE_METRICS)} | {m.name: m.description for m in AT_SIZES}
     rows = [[name, short.get(name, ""), description] for name, description in described.items()]
     return tabulate(rows, ["metric", "alias", "definition"])
 

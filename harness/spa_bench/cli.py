@@ -70,7 +70,7 @@ def _run(a: argparse.Namespace) -> None:
     from spa_bench.console import Reporter
     from spa_bench.extensions import load_metrics
     from spa_bench.loading import load_embedder, load_model
-    from spa_bench.run import Job, check_draws, check_model, generate, grade, load_task
+    from spa_bench.run import Job, check_draws, check_model, check_task, generate, grade, load_task
     from spa_bench.sandbox import choose
     from spa_bench.spa.training_data import read_sources
 
@@ -89,9 +89,12 @@ def _run(a: argparse.Namespace) -> None:
     read_sources(card)  # for their errors alone, before anything is said
     noise = {"auto": None, "yes": True, "no": False}[a.noise_floor]
     # before anything is computed: it may not be there
-    sandbox = a.sandbox or "bwrap" if a.until == "generate" else choose(a.sandbox, task_card.packages).name
     task = load_task(task_card)
+    sandbox = a.sandbox or "bwrap"
+    if a.until != "generate" and task.runs_code:
+        sandbox = choose(a.sandbox, task_card.packages).name
     model = load_model(a.model, a)
+    check_task(card, task, model, a.limit)
     check_model(card, model)
     embedder = load_embedder(a.embedding, a) if a.embedding else None
     embedding = embedder.describe() if embedder else {}
@@ -159,6 +162,8 @@ def _score(a: argparse.Namespace) -> None:
     if sampler_settings:
         raise UsageError(f"score has no sampler: --set takes keys that begin with task.; got {next(iter(sampler_settings))!r}")
     task = cast("CodeTask", load_task(load_task_card(a.task, task_settings)))
+    if not task.runs_code:
+        raise UsageError(f"score takes programs, and the answers of {task.name} are none; use run")
     sandbox = choose(a.sandbox, task.packages).name
     embedder = load_embedder(a.embedding, a) if a.embedding else None
     embedding = embedder.describe() if embedder else {}
@@ -355,7 +360,7 @@ def _study(a: argparse.Namespace) -> None:
 
 def _summary(folders: Sequence[RunFolder], *, as_json: bool) -> None:
     from spa_bench.leaderboard import build_rows, from_runs, table
-    from spa_bench.show import ending
+    from spa_bench.show import choices_table, ending
 
     rows = build_rows(from_runs(folders))
     if as_json:
@@ -363,6 +368,8 @@ def _summary(folders: Sequence[RunFolder], *, as_json: bool) -> None:
         return
     for key in dict.fromkeys(r.table_key for r in rows):
         print(table([r for r in rows if r.table_key == key], style="plain"))
+    if found := choices_table(folders):
+        print(f"\n{found}\n")
     for folder in folders:
         print(ending(folder))
 

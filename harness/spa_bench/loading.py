@@ -163,7 +163,7 @@ def _task_card(folder: RunFolder, task_file: Path | None) -> TaskCard:
     if hasattr(card.options, "local"):
         local = [str(task_file)] if task_file else (folder.read_json(TASK_FILE) or {}).get("local", [])
         return replace(card, options=replace(card.options, local=tuple(local)))
-    if card.problems != "jsonl":
+    if card.kind != "code" or card.problems != "jsonl":
         return card
     place = task_file or (folder.read_json(TASK_FILE) or {}).get("file")
     if place is None:

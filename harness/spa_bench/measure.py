@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import math
 import os
 import warnings
 from collections import Counter
@@ -18,7 +19,7 @@ from spa_bench.extensions import hashes, load_metrics, values_of
 from spa_bench.metrics.suite import Samples, estimates, measure_samples
 from spa_bench.store import RunFolder
 from spa_bench.tasks.base import Task
-from spa_bench.types import Behaviour, Divergence, Grade, Key, Record
+from spa_bench.types import Behaviour, Choices, Divergence, Grade, Key, Record
 
 _Row = TypeVar("_Row", Record, Behaviour)
 
@@ -43,6 +44,30 @@ def measure(folder: RunFolder, task: Task) -> dict[str, Any]:
         "values": values,
         "values_at": {str(size): values for size, values in measured.at.items()},
         "estimates": {name: asdict(e) for name, e in found.items()},
+        **_own_scores(folder, task, first),
+    }
+
+
+def _own_scores(folder: RunFolder, task: Task, first: Samples) -> dict[str, Any]:
+    """What the library behind the task says of each member; empty where there is none."""
+    if folder.spec["sampler"].get("kind") == "samples":
+        return {}
+    found = task.own_scores(folder.record_log.rows(), folder.choice_log.rows(), len(first.texts), first.members)
+    return {} if found is None else {"own_scores": found}
+
+
+def own_means(found: Mapping[str, Any]) -> dict[str, float]:
+    """From own_scores, `own[NAME,METRIC]` -> mean over members, of what is a number for each of them."""
+    each: dict[str, list[Any]] = {}
+    for member in found["members"]:
+        for name, scores in member.items():
+            for metric, value in scores.items():
+                each.setdefault(f"own[{name},{metric}]", []).append(value)
+    numbers = {name: values for name, values in each.items() if len(values) == len(found["members"])}
+    return {
+        name: float(f"{np.mean(values):.10g}")
+        for name, values in numbers.items()
+        if all(isinstance(v, int | float) and math.isfinite(v) for v in values)
     }
 
 
@@ -71,6 +96,7 @@ def samples_of(folder: RunFolder, task: Task) -> list[Samples]:
         folder.divergence_log.rows(),
         folder.behaviour_log.rows(),
         folder.noise_log.rows(),
+        folder.choice_log.rows(),
     )
     if vectors := embeddings.read(folder, list(records.values())):
         samples = [replace(s, embeddings=np.stack([vectors[text] for text in s.texts])) for s in samples]
@@ -92,7 +118,7 @@ def counts(records: Sequence[Record], grades: Mapping[Key, Grade], task: Task) -
     marks = Counter(grade.mark for grade in grades.values() if grade.mark)
     finishes = Counter(record.finish for record in records)
     failures = Counter(record.failure for record in records if record.failure)
-    programs = Counter(task.program(record) for record in records if not record.failure)
+    programs = Counter(task.program(record) for record in records if task.runs_code and not record.failure)
     invalid = sum(count for program, count in programs.items() if not _parses(program))
     odd = {
         "samples": len(records),
@@ -116,6 +142,7 @@ def collect_samples(
     divergence: Sequence[Divergence] = (),
     behaviours: Sequence[Behaviour] = (),
     noise: Sequence[Record] = (),
+    choices: Sequence[Choices] = (),
 ) -> list[Samples]:
     """Samples problem by problem in the task's order.
 
@@ -126,6 +153,7 @@ def collect_samples(
     members, n = int(spec["sampler"].get("members", 1)), spec["n"]
     least = min((len(grouped.get(p.id, [])) for p in problems), default=0)
     spread = {d.problem: d for d in divergence if d.tokens}
+    asked = {c.problem: c for c in choices}
     drawn = spec["sampler"].get("kind") != "samples"
     samples = []
     for problem in problems:
@@ -141,7 +169,7 @@ def collect_samples(
             Samples(
                 problem.id,
                 [r.graded.strip() for r in mine],
-                [task.program(r) for r in mine],
+                [task.program(r) for r in mine] if task.runs_code else None,
                 [grades[r.key].verdict == "passed" for r in mine],
                 [bool(r.failure) for r in mine],
                 members,
@@ -152,6 +180,7 @@ def collect_samples(
                 digests if digests and len(digests) == len(mine) else None,
                 [r.graded.strip() for r in noisy[problem.id]] if problem.id in noisy else None,
                 problem.choices,
+                asked=asked.get(problem.id),
             )
         )
     return samples

@@ -37,4 +37,12 @@ def plan_lines(
         )
     else:
         lines.append(f"cost a seed: no training, {answers}")
+    if asked := task.asked(limit):
+        options = sum(len(one.options) for one in asked)
+        lines.append(
+            f"choices: {len(asked)} problems are multiple choice: {options} options, scored by all members in one pass; the "
+            f"model goes on writing after its choice"
+        )
+    if not task.runs_code:
+        lines.append("verdicts: the answers are no programs: nothing is run, and no sandbox is needed")
     return lines

@@ -2,38 +2,36 @@
 
 from __future__ import annotations
 
-import datetime
-import platform
-import resource
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from itertools import chain
 from pathlib import Path
-from typing import Any
 
 from spa_bench import embeddings, provenance
 from spa_bench.arguments import check_limit
 from spa_bench.cards import SamplerCard, TaskCard
+from spa_bench.choosing import begin, first_token_divergence, known_choices, measure_choices
 from spa_bench.console import Reporter
 from spa_bench.errors import StoreError, UsageError
 from spa_bench.extensions import code_of, hashes
-from spa_bench.grading import Grader, Grading
+from spa_bench.grading import Behaved, Grader, Grading, Outcome, Program
 from spa_bench.interrupt import pause_point
 from spa_bench.log import Log, Row
 from spa_bench.measure import measure, measure_added
 from spa_bench.models.base import Model
 from spa_bench.registry import beside, load
-from spa_bench.samplers.base import Sampler
-from spa_bench.sandbox import choose
+from spa_bench.samplers.base import Prompt, Sampler
+from spa_bench.sandbox import NOT_NEEDED, choose
 from spa_bench.spa.data import files_of, named
 from spa_bench.spa.stages import Stages, default_cache
 from spa_bench.spa.training_data import TrainingData, load_data
 from spa_bench.spa_cards import DataCard
 from spa_bench.spread import known_divergence, measure_divergence, measure_noise
-from spa_bench.store import ADDED, DATA_FILES, TASK_FILE, TIMINGS, RunFolder, create
+from spa_bench.store import ADDED, DATA_FILES, TASK_FILE, RunFolder, create
 from spa_bench.tasks.base import Judge, Task
-from spa_bench.types import RunSpec
+from spa_bench.timing import timed
+from spa_bench.types import Asked, Member, RunSpec
 
 Progress = Callable[[int, int], None]  # called with (done, total)
 _BATCH = 64  # rows written and synced together, at the latest after _SYNC_SECONDS
@@ -82,6 +80,25 @@ def check_model(card: SamplerCard, model: Model) -> None:
         check(card, model)
 
 
+def check_task(card: SamplerCard, task: Task, model: Model, limit: int | None) -> list[Asked]:
+    """The multiple-choice problems among the first `limit`. Raises UsageError for what cannot be asked of `model`.
+
+    That is what the task's own `check_model` refuses, options that do not fit the context, and a sampler whose kind cannot go
+    on after a choice.
+    """
+    asked = task.asked(limit)
+    if asked and not beside("sampler", card.kind, "BEGUN", False):
+        raise UsageError(
+            f"{task.name} is multiple choice, and {card.name} (kind {card.kind!r}) cannot go on after a choice: it draws whole "
+            f'answers; use a sampler of kind "mixture", such as single, temperature or spa-influence'
+        )
+    if (check := getattr(task, "check_model", None)) is not None:
+        check(model)
+    if asked:
+        model.check_options(asked)
+    return asked
+
+
 def sampler_spec(card: SamplerCard) -> dict[str, object]:
     """What a spec says of the sampler: the card without its description and, where nothing is trained, without that part."""
     sampler = {k: v for k, v in asdict(replace(card, data=named(card.data))).items() if k != "description"}
@@ -94,7 +111,7 @@ def make_spec(job: Job, task: Task, model: Model, data: TrainingData) -> RunSpec
     """Everything that can change a number of this run."""
     noise = job.noise_floor
     if noise is None:
-        noise = not model.batch_free([(p.text, p.max_new_tokens) for p in task.prompts(job.limit)])
+        noise = not model.batch_free(_longest_texts(task, job.limit))
     return RunSpec(
         sampler=sampler_spec(job.sampler),
         task=task.describe(),
@@ -104,7 +121,7 @@ def make_spec(job: Job, task: Task, model: Model, data: TrainingData) -> RunSpec
         seed=job.seed,
         limit=job.limit,
         numerics=model.numerics(),
-        sandbox=job.sandbox,
+        sandbox=job.sandbox if task.runs_code else NOT_NEEDED,
         grading=job.grading,
         versions=provenance.versions(),
         code=code_of(job.sampler.kind),
@@ -112,6 +129,12 @@ def make_spec(job: Job, task: Task, model: Model, data: TrainingData) -> RunSpec
         embedding=job.embedding,
         metrics=hashes(job.metrics),
     )
+
+
+def _longest_texts(task: Task, limit: int | None) -> list[tuple[str, int]]:
+    """(what an answer to each prompt may have to follow, new tokens): with the longest option where there are options."""
+    options = {one.problem_id: max(map("".join, one.options), key=len) for one in task.asked(limit)}
+    return [(options.get(p.problem_id, p.text), p.max_new_tokens) for p in task.prompts(limit)]
 
 
 def run_name(job: Job, task: Task) -> str:
@@ -138,6 +161,7 @@ def generate(
     """
     check_draws(job.sampler, job.n)
     check_limit(job.limit)
+    asked = check_task(job.sampler, task, model, job.limit)
     check_model(job.sampler, model)
     data = load_data(job.placed, model, job.seed)
     spec = make_spec(job, task, model, data)
@@ -155,23 +179,31 @@ def generate(
         prompts = task.prompts(job.limit)
         total = len(prompts) * job.n
         done = {r.key for r in folder.record_log.rows()}
+        chosen = {c.problem for c in folder.choice_log.rows()}
         measured = {d.problem for d in folder.divergence_log.rows()}
         noisy = {r.key for r in folder.noise_log.rows()}
         missing = len(done) < total, len(measured) < len(prompts), len(noisy) < total * spec.noise_floor
-        if any(missing):
+        if any(missing) or len(chosen) < len(asked):
             needed = Stages(job.sampler, data, model, job.seed, cache, console).adapters() if data.examples else []
             remember_adapters(folder, needed)
             if known := known_divergence(folder, siblings, measured):
                 folder.divergence_log.append(known)
                 measured |= {d.problem for d in known}
             sampler: Sampler = load("sampler", job.sampler.kind)(job.sampler, needed)
+            if asked:
+                prompts = _choose(folder, job, task, model, sampler.members, asked, prompts, siblings, console)
         if missing[0]:
             with console.stage("generation") as progress:
                 completions = sampler.sample(model, prompts, job.n, job.seed, task=task.name, done=done)
                 append(folder.record_log, map(task.record, completions), len(done), total, progress)
         if len(measured) < len(prompts):
             with console.stage("divergence") as progress:
-                rows = measure_divergence(task.problems[: len(prompts)], model, sampler.members, measured)
+                first = {c.problem: first_token_divergence(c) for c in folder.choice_log.rows()}
+                others = [p for p in task.problems[: len(prompts)] if p.id not in first]
+                rows = chain(
+                    (row for problem, row in first.items() if problem not in measured),
+                    measure_divergence(others, model, sampler.members, measured),
+                )
                 append(folder.divergence_log, rows, len(measured), len(prompts), progress)
         if missing[2]:
             with console.stage("noise floor") as progress:
@@ -181,11 +213,35 @@ def generate(
     return folder
 
 
+def _choose(
+    folder: RunFolder,
+    job: Job,
+    task: Task,
+    model: Model,
+    members: Sequence[Member],
+    asked: Sequence[Asked],
+    prompts: Sequence[Prompt],
+    siblings: Sequence[RunFolder],
+    console: Reporter,
+) -> list[Prompt]:
+    """`prompts` with the choice of every draw made: what is missing of choices.jsonl is measured first."""
+    done = {c.problem for c in folder.choice_log.rows()}
+    if known := known_choices(folder, siblings, done):
+        folder.choice_log.append(known)
+        done |= {c.problem for c in known}
+    if len(done) < len(asked):
+        with console.stage("choices") as progress:
+            append(folder.choice_log, measure_choices(asked, model, members, done), len(done), len(asked), progress)
+    choices = {c.problem: c for c in folder.choice_log.rows()}
+    return begin(prompts, asked, choices, members, job.n, job.seed, task=task.name)
+
+
 def _settle(folder: RunFolder, place: Mapping[str, int]) -> None:
     """Bring what was generated into the order of the problems, whose places these are."""
     for log in (folder.record_log, folder.noise_log):
         log.settle(lambda r: (place[r.problem], r.member, r.draw))
     folder.divergence_log.settle(lambda d: place[d.problem])
+    folder.choice_log.settle(lambda c: place[c.problem])
 
 
 def remember_adapters(folder: RunFolder, adapters: list[Path]) -> None:
@@ -194,7 +250,7 @@ def remember_adapters(folder: RunFolder, adapters: list[Path]) -> None:
         return
     now = {"stage": adapters[0].parent.name, "hashes": [provenance.hash_folder(a) for a in adapters]}
     before = folder.read_json("adapters.json")
-    if before is None and folder.record_log.rows():
+    if before is None and (folder.record_log.rows() or folder.choice_log.rows()):
         raise StoreError(
             f"{folder.path} has samples but adapters.json is missing, so nobody knows of which adapters; use another --out"
         )
@@ -230,39 +286,14 @@ def _pausing(rows: Iterator[Row]) -> Iterator[Row]:
         pause_point()
 
 
-@contextmanager
-def timed(folder: RunFolder, console: Reporter, numerics: Mapping[str, Any], price: float | None) -> Iterator[None]:
-    """Add what the block takes to timings.json, whether it ends well or not; the file is outside all hashes.
+class _NoJudge:
+    """Stands where no program is judged."""
 
-    With `price`, of an hour, `price` there grows by what the block costs and `priced_seconds` by its seconds: where those
-    are fewer than `seconds`, a part of the run was done without a price, and is not in it.
-    """
-    began = time.monotonic()
-    before = dict(console.seconds)
-    try:
-        yield
-    finally:
-        known = folder.read_json(TIMINGS) or {"stages": {}, "seconds": 0.0}
-        took = time.monotonic() - began
-        for name, total in console.seconds.items():
-            known["stages"][name] = round(known["stages"].get(name, 0.0) + total - before.get(name, 0.0), 3)
-        known["seconds"] = round(known["seconds"] + took, 3)
-        if price is not None:
-            known["price"] = round(known.get("price", 0.0) + took / 3600 * price, 6)
-            known["priced_seconds"] = round(known.get("priced_seconds", 0.0) + took, 3)
-        known["peak_memory_mb"] = max(known.get("peak_memory_mb", 0), _peak_memory_mb())
-        if numerics.get("device") == "cuda":
-            from spa_bench.models.device import peak_gpu_memory_mb
+    def run(self, programs: Sequence[Program]) -> Iterator[tuple[int, Outcome]]:
+        raise AssertionError("a task whose answers are no programs asked for a judge")
 
-            known["gpu_seconds"] = round(known.get("gpu_seconds", 0.0) + took, 3)
-            known["peak_gpu_memory_mb"] = max(known.get("peak_gpu_memory_mb", 0), peak_gpu_memory_mb())
-        known["host"] = platform.node()
-        known["finished"] = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        folder.write_json(TIMINGS, known)
-
-
-def _peak_memory_mb() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    def behaviours(self, programs: Sequence[Program]) -> Iterator[tuple[int, Behaved]]:
+        raise AssertionError("a task whose answers are no programs asked for a judge")
 
 
 def make_judge(task: Task, sandbox: str, grading: str, workers: int, console: Reporter) -> Judge:
@@ -292,7 +323,7 @@ def grade(
     `embedder` is called where the spec wants embeddings that are not there yet; `metrics` of the user's own that the
     spec does not have go to added.json; `price` is what an hour costs.
     """
-    chosen = sandbox or str(folder.spec["sandbox"])
+    chosen = (sandbox or str(folder.spec["sandbox"])) if task.runs_code else NOT_NEEDED
     with folder.locked(), timed(folder, console, {}, price):
         records = folder.record_log.rows()
         graded = {g.key for g in folder.grade_log.rows()}
@@ -305,7 +336,9 @@ def grade(
             )
         if ungraded or unknown:
             remember_judge(folder, chosen, fresh=not graded)
-            judge = make_judge(task, chosen, str(folder.spec["grading"]), workers, console)
+            judge: Judge = _NoJudge()
+            if task.runs_code:
+                judge = make_judge(task, chosen, str(folder.spec["grading"]), workers, console)
         if ungraded:
             with console.stage("grading") as progress:
                 append(folder.grade_log, _pausing(task.score(ungraded, judge)), 0, len(ungraded), progress)

@@ -7,14 +7,18 @@ import shutil
 import textwrap
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Any
 
+import numpy as np
 from tabulate import tabulate
 
 from spa_bench.errors import UsageError
+from spa_bench.measure import own_means
+from spa_bench.metrics.choices import best
 from spa_bench.registry import did_you_mean
 from spa_bench.store import RunFolder
 from spa_bench.tasks.base import Task
-from spa_bench.types import Grade, Key, Record
+from spa_bench.types import Asked, Choices, Grade, Key, Record
 
 _MARKS = {  # what a grade's mark means, in the line that ends a run
     "one process": "judged in one process with the tests, which a program could cheat",
@@ -33,6 +37,7 @@ def show(folder: RunFolder, task: Task, problem: str | None) -> str:
     if problem is None:
         rows = [[i, *_counts([r for r in records if r.problem == i], grades)] for i in ids]
         listed = [tabulate(rows, ["problem", "samples", "passed", "different texts", "verdicts"])] if rows else []
+        listed += [f"\n{found}"] if (found := choices_table([folder])) else []
         return "\n".join([*listed, *_unfinished(folder, task, records, grades)])
     if problem not in ids:
         if problem in {p.id for p in task.problems[: folder.spec["limit"]]}:
@@ -45,8 +50,22 @@ def show(folder: RunFolder, task: Task, problem: str | None) -> str:
         )
     mine = [r for r in records if r.problem == problem]
     prompt = next(p.prompt for p in task.problems if p.id == problem)
-    text = _safe(prompt) + "\n" + side_by_side(mine, grades)
+    asked = next((a for a in task.asked(folder.spec["limit"]) if a.problem_id == problem), None)
+    chosen = next((c for c in folder.choice_log.rows() if c.problem == problem), None)
+    options = f"\n{_options(asked, chosen)}\n" if asked and chosen else ""
+    text = _safe(prompt) + "\n" + options + side_by_side(mine, grades)
     return "\n\n".join([text, *_unfinished(folder, task, records, grades)])
+
+
+def _options(asked: Asked, chosen: Choices) -> str:
+    """A line an option: its text, and the log-probability that each member gives it, a star where it chooses it."""
+    taken = best(np.array(chosen.logprobs)[:, : asked.choices])
+    rows = []
+    for number, (_, text) in enumerate(asked.options):
+        each = [f"{row[number]:.3f}{'*' * (taken[k] == number)}" for k, row in enumerate(chosen.logprobs)]
+        rows.append([number, _safe(text), *each])
+    head = ["option", "text", *(f"member {k}" for k in range(len(chosen.logprobs)))]
+    return tabulate(rows, head, disable_numparse=True, preserve_whitespace=True)
 
 
 def _unfinished(folder: RunFolder, task: Task, records: Sequence[Record], grades: Mapping[Key, Grade]) -> list[str]:
@@ -72,11 +91,61 @@ def ending(folder: RunFolder) -> str:
     content = folder.read_json("metrics.json")
     verdicts = ", ".join(f"{count} {name}" for name, count in content["verdicts"].items())
     odd = [f"{content['counts']['truncated']} cut by the length limit"] if content["counts"]["truncated"] else []
+    unable = sum(content["finish"].get(kind, 0) for kind in ("skipped", "failed")) - content["counts"]["failed"]
+    odd += [f"{unable} with a choice but no room to go on writing"] if unable > 0 else []
     odd += [f"{count} without an answer: {why}" for why, count in content["failures"].items()]
     odd += [f"{content['counts']['invalid']} that are no program"] if content["counts"]["invalid"] else []
     odd += [f"{count} {_MARKS[mark]}" for mark, count in content["marks"].items()]
     name = f"{folder.spec['sampler']['name']}, seed {folder.spec['seed']}"
     return f"{name}: {verdicts}{'; ' + '; '.join(odd) if odd else ''}  ({folder.path})"
+
+
+CHOICE_COLUMNS = {
+    "accuracy": "pass@1",
+    "majority vote": "majority_vote[behaviour]",
+    "any of n": "any_of_n",
+    "by chance": "any_of_n[chance]",
+    "agreement": "agreement[choices]",
+    "KL (choices)": "kl[choices,i!=j]",
+    "KL (first token)": "kl[first,i!=j]",
+    "entropy (choices)": "entropy[choices]",
+}
+"""Column -> metric, of the table that runs with multiple-choice problems get beside the others."""
+
+
+def choices_table(folders: Sequence[RunFolder]) -> str:
+    """What there is to say of multiple choice in graded runs, a line each, and what the library behind the task says.
+
+    Empty where no problem is multiple choice and no library has scores.
+    """
+    contents = [(folder, folder.read_json("metrics.json") or {}) for folder in folders]
+    asked = [(f, c) for f, c in contents if "agreement[choices]" in c.get("estimates", {})]
+    rows = [[_label(f), *(_value(c["estimates"].get(name)) for name in CHOICE_COLUMNS.values())] for f, c in asked]
+    parts = [tabulate(rows, ["sampler", *CHOICE_COLUMNS], disable_numparse=True)] if rows else []
+    for folder, content in contents:
+        if "own_scores" in content:
+            parts.append(f"{_label(folder)}, by {content['own_scores']['harness']}'s own scoring:\n{own_table(content)}")
+    return "\n\n".join(parts)
+
+
+def own_table(content: Mapping[str, Any]) -> str:
+    """What the library behind the task says, from metrics.json: a line a task and metric, mean over members and each."""
+    members = content["own_scores"]["members"]
+    rows = []
+    for name, mean in own_means(content["own_scores"]).items():
+        task, metric = name.removeprefix("own[").removesuffix("]").split(",", 1)
+        each = [f"{scores[task][metric]:.4f}" for scores in members] if len(members) > 1 else []
+        rows.append([task, metric, f"{mean:.4f}", *each])
+    head = ["task", "metric", "mean" if len(members) > 1 else "value"]
+    return tabulate(rows, [*head, *(f"member {k}" for k in range(len(members)) if len(members) > 1)], disable_numparse=True)
+
+
+def _label(folder: RunFolder) -> str:
+    return f"{folder.spec['sampler']['name']}, seed {folder.spec['seed']}"
+
+
+def _value(estimate: Mapping[str, Any] | None) -> str:
+    return "-" if estimate is None or estimate["value"] is None else f"{estimate['value']:.4g}"
 
 
 def side_by_side(records: Sequence[Record], grades: dict[Key, Grade], width: int | None = None) -> str:
@@ -91,7 +160,8 @@ def side_by_side(records: Sequence[Record], grades: dict[Key, Grade], width: int
         for r in part:
             found = grades.get(r.key)
             verdict = "not graded" if found is None else str(found.verdict)
-            heads.append(f"member {r.member}, draw {r.draw}: {verdict}")
+            chose = "" if r.choice is None else f", option {r.choice}"
+            heads.append(f"member {r.member}, draw {r.draw}{chose}: {verdict}")
             lines = [
                 w for line in _safe(r.graded).split("\n") for w in (textwrap.wrap(line, cell, drop_whitespace=False) or [""])
             ]

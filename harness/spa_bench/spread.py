@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from spa_bench.interrupt import pause_point
 from spa_bench.metrics.divergence import divergences
 from spa_bench.models.base import Model
-from spa_bench.samplers.base import Prompt, Sampler
+from spa_bench.samplers.base import Prompt, Sampler, after_choice
 from spa_bench.seeds import derive_seed, draw_seed
 from spa_bench.store import RunFolder
 from spa_bench.tasks.base import Task
@@ -48,11 +48,16 @@ def known_divergence(folder: RunFolder, siblings: Sequence[RunFolder], done: Col
     Divergence depends on adapters, base, problems, numerics and code, not on decoding, n or seed: where all of these are
     equal, measuring again would give the same bytes.
     """
-    wanted = _measured(folder)
-    for other in siblings:
-        if other.path != folder.path and _measured(other) == wanted and (rows := other.divergence_log.rows()):
+    for other in known_to(folder, siblings):
+        if rows := other.divergence_log.rows():
             return [row for row in rows if row.problem not in done]
     return []
+
+
+def known_to(folder: RunFolder, siblings: Sequence[RunFolder]) -> Iterator[RunFolder]:
+    """Those of `siblings` whose members are the same models on the same problems as those of `folder`."""
+    wanted = _measured(folder)
+    yield from (other for other in siblings if other.path != folder.path and _measured(other) == wanted)
 
 
 def _measured(folder: RunFolder) -> dict[str, object]:
@@ -103,12 +108,14 @@ def measure_noise(
             requests = [_request(prompts[i], member, time, seed, task.name) for i in piece]
             if not all(r.key in done for r in requests):
                 pause_point()
+                begun = {prompts[i].problem_id: prompts[i].begun.get((0, 0)) for i in piece}
                 for completion in model.generate(requests, [member]):
                     if completion.key not in done:
-                        yield task.record(completion)
+                        yield task.record(after_choice(completion, begun[completion.key.problem]))
 
 
 def _request(prompt: Prompt, member: Member, time: int, seed: int, task: str) -> Request:
     decoding = replace(member.decoding, max_new_tokens=prompt.max_new_tokens, stop=prompt.stop)
     same = draw_seed(seed, task, prompt.problem_id, 0, 0)
-    return Request(prompt.problem_id, 0, time, "generate", prompt.text, decoding, same)
+    begun = prompt.begun.get((0, 0))
+    return Request(prompt.problem_id, 0, time, "generate", begun.text if begun else prompt.text, decoding, same)

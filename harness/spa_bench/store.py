@@ -17,7 +17,7 @@ from typing import Any, Final
 from spa_bench import lock
 from spa_bench.errors import StoreError
 from spa_bench.log import Keyed, Log, Row, replace_file
-from spa_bench.types import Behaviour, Divergence, Grade, Key, Record, RunSpec
+from spa_bench.types import Behaviour, Choices, Divergence, Grade, Key, Record, RunSpec
 
 SCHEMA_VERSION = 2
 TASK_FILE = "task_file.json"  # where a jsonl task's problems lay: outside the spec, which has their hash
@@ -25,6 +25,7 @@ DATA_FILES = "data_files.json"  # where the files of training pairs and queries 
 TIMINGS = "timings.json"  # seconds, memory, hosts, dates: different every time
 LOGS: Final[dict[str, type[Keyed]]] = {
     "records.jsonl": Record,
+    "choices.jsonl": Choices,
     "grades.jsonl": Grade,
     "behaviours.jsonl": Behaviour,
     "divergence.jsonl": Divergence,
@@ -69,6 +70,11 @@ class RunFolder:
     def record_log(self) -> Log[Record]:
         """records.jsonl."""
         return self.log("records.jsonl", Record)
+
+    @property
+    def choice_log(self) -> Log[Choices]:
+        """choices.jsonl; there where problems are multiple choice."""
+        return self.log("choices.jsonl", Choices)
 
     @property
     def grade_log(self) -> Log[Grade]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from spa_bench import embeddings, provenance
+from spa_bench.choosing import choose
 from spa_bench.errors import SpaBenchError, StoreError
 from spa_bench.extensions import changed
 from spa_bench.measure import measure, measure_added
@@ -85,6 +86,7 @@ def _samples(folder: RunFolder, task: Task, records: list[Record]) -> Iterator[s
         return
     if spec["data"] and folder.read_json("adapters.json") is None:
         yield f"{folder.path / 'adapters.json'} is missing: nobody knows which adapters the samples are of"
+    yield from _chosen(folder, task, records)
     measured = len(folder.divergence_log.rows())
     if measured != len(problems):
         yield f"{folder.path / 'divergence.jsonl'} has {measured} rows for {len(problems)} problems"
@@ -107,9 +109,29 @@ def _drawn(spec: Mapping[str, Any], task: Task, records: list[Record], path: Pat
         wanted = draw_seed(spec["seed"], spec["task"]["name"], r.problem, r.member, r.draw)
         if spec["sampler"].get("kind") == "mixture" and r.seed != wanted:
             yield f"{path}: the seed of {_name(r.key)} is {r.seed}, not {wanted}"
-        again = task.record(Completion(r.key, r.raw, r.tokens, r.finish, r.seed, r.failure, r.spent))  # type: ignore[arg-type]
+        again = task.record(Completion(r.key, r.raw, r.tokens, r.finish, r.seed, r.failure, r.spent, choice=r.choice))  # type: ignore[arg-type]
         if again.graded != r.graded and not r.whole:
             yield f"{path}: the graded text of {_name(r.key)} is not what the raw text gives"
+
+
+def _chosen(folder: RunFolder, task: Task, records: list[Record]) -> Iterator[str]:
+    """Every multiple-choice problem has its log-probabilities, and every choice is the one that they give."""
+    spec = folder.spec
+    asked = {one.problem_id: one for one in task.asked(spec["limit"])}
+    rows = {c.problem: c for c in folder.choice_log.rows()}
+    if rows.keys() != asked.keys():
+        there = len(rows.keys() & asked.keys())
+        yield f"{folder.path / 'choices.jsonl'} has rows for {there} of {len(asked)} multiple-choice problems"
+        return
+    temperature = float(spec["sampler"]["decoding"]["temperature"])
+    for r in records:
+        if r.problem in asked:
+            seed = draw_seed(spec["seed"], spec["task"]["name"], r.problem, r.member, r.draw)
+            wanted = choose(rows[r.problem].logprobs[r.member][: asked[r.problem].choices], temperature, seed)
+            if r.choice != wanted:
+                yield f"{folder.path / 'records.jsonl'}: the choice of {_name(r.key)} is {r.choice}, not {wanted}"
+        elif r.choice is not None:
+            yield f"{folder.path / 'records.jsonl'}: {_name(r.key)} has a choice, but its problem has none"
 
 
 def _adapters(folder: RunFolder, cache: Path | None) -> Iterator[str]:

@@ -10,6 +10,7 @@ import pytest
 from spa_bench.metrics.suite import (
     ALIASES,
     AT_SIZES,
+    CHOICE_METRICS,
     METRICS,
     RATES,
     Metric,
@@ -36,7 +37,7 @@ def samples(problem: str = "p", programs: tuple[str, ...] = (RIGHT, OTHER, WRONG
 
 
 def test_names_are_there_once_and_aliases_lead_to_them():
-    names = [m.name for m in (*METRICS, *AT_SIZES)]
+    names = [m.name for m in (*METRICS, *CHOICE_METRICS, *AT_SIZES)]
     assert len(set(names)) == len(names)
     assert set(ALIASES.values()) <= set(names)
     assert {"diversity_score", "effective_diversity", "vendi", "average_kl"} == set(ALIASES)

@@ -308,7 +308,7 @@ def test_a_pair_that_just_fits_has_logprobs(tiny_model: HFModel):
 
 def test_a_loglikelihood_is_the_sum_over_the_continuation_without_the_end(tiny_model: HFModel, members: list[Member]):
     requests = [
-        replace(request(prompt, problem=str(i), member=m), kind="loglikelihood", continuation=continuation)
+        replace(request(prompt, problem=str(i), member=m), kind="loglikelihood", continuation=continuation, apart=True)
         for i, (prompt, continuation) in enumerate(PAIRS)
         for m in range(3)
     ]
@@ -323,13 +323,13 @@ def test_a_loglikelihood_is_the_sum_over_the_continuation_without_the_end(tiny_m
 
 def test_a_loglikelihood_says_whether_the_continuation_is_the_greedy_one(tiny_model: HFModel):
     first = answer(tiny_model, PROMPTS[0], Decoding(0.0, max_new_tokens=1)).text
-    likely, unlikely = (replace(request(PROMPTS[0], problem=c), continuation=c) for c in (first, "zq"))
+    likely, unlikely = (replace(request(PROMPTS[0], problem=c), continuation=c, apart=True) for c in (first, "zq"))
     flags = {r.problem_id: greedy for r, _, greedy in tiny_model.loglikelihood([likely, unlikely], BASE)}
     assert flags == {first: True, "zq": False}
 
 
 def test_a_continuation_that_does_not_fit_is_an_error_that_names_the_problem(tiny_model: HFModel):
-    long = replace(request("1" * 1020, problem="mmlu/7"), continuation="12345")
+    long = replace(request("1" * 1020, problem="mmlu/7"), continuation="123456")
     with pytest.raises(UsageError, match=r"problem mmlu/7: 1026 tokens do not fit the context of 1024"):
         list(tiny_model.loglikelihood([long], BASE))
 

@@ -19,13 +19,13 @@ from typing import Any
 import numpy as np
 
 from spa_bench.errors import StoreError
-from spa_bench.leaderboard.ranges import value_faults
+from spa_bench.leaderboard.ranges import runs_code, value_faults
 from spa_bench.leaderboard.results import Result, file_name, load
 from spa_bench.leaderboard.schema import KEPT, shape_faults
 from spa_bench.measure import design
 from spa_bench.metrics.pass_at_k import pass_at_k
 from spa_bench.metrics.suite import KS, estimates, known, sizes_up_to, value_bounds
-from spa_bench.sandbox import SANDBOXES
+from spa_bench.sandbox import NOT_NEEDED, SANDBOXES
 from spa_bench.sandbox.none import NoSandbox
 from spa_bench.store import SCHEMA_VERSION, group_hash, spec_hash
 from spa_bench.types import Verdict
@@ -72,7 +72,7 @@ def _named_faults(result: Result) -> Iterator[str]:
     for key, value in named.items():
         if result[key] != value:
             yield f"{key} is {result[key]!r}, but its spec says {value!r}"
-    if fault := _sandbox_fault(spec["sandbox"]):
+    if fault := _sandbox_fault(spec, spec["sandbox"]):
         yield f"its spec says that it is {fault}"
     seeds = [run["seed"] for run in result["runs"]]
     if len(set(seeds)) != len(seeds) or min(seeds) < 0:
@@ -107,7 +107,9 @@ def _design_faults(result: Result) -> Iterator[str]:
             yield f"values_at has the sizes {sorted(run['values_at'])}; they must be {sorted(sizes)}"
 
 
-def _sandbox_fault(name: str) -> str:
+def _sandbox_fault(spec: Mapping[str, Any], name: str) -> str:
+    if name == NOT_NEEDED and not runs_code(spec) and spec["task"].get("kind", "code") != "code":
+        return ""
     if name == NoSandbox.name:
         return f"judged without a sandbox ({name})"
     return "" if name in SANDBOXES else f"judged in {name!r}, which is no sandbox of ours"
@@ -123,7 +125,7 @@ def _run_faults(result: Result, run: Mapping[str, Any]) -> Iterator[str]:
             yield f"{name} is {run[name]!r}; it must be a hash of 32 hexadecimal digits"
     if not run["judged"] or len(set(run["judged"])) != len(run["judged"]):
         yield f"judged is {run['judged']}: a sandbox must be named, and none twice"
-    yield from filter(None, map(_sandbox_fault, run["judged"]))
+    yield from filter(None, (_sandbox_fault(result["spec"], name) for name in run["judged"]))
     yield from _cost_faults(run["cost"])
     counted = list(_count_faults(result, run))
     yield from counted or value_faults(result, run)
@@ -186,11 +188,8 @@ def _kept_faults(result: Result) -> Iterator[str]:
 def _derived(result: Result, values: Mapping[str, Any]) -> dict[str, list[float | None]]:
     """Metrics that follow from those that are kept."""
     n, right = result["n"], np.round(np.array(values["pass@1"], float) * result["n"]).astype(int)
-    distinct = [float(round(share * n)) for share in values["effective_diversity[ast,correct]"]]
-    found: dict[str, list[float | None]] = {
-        "any_of_n": [float(c > 0) for c in right],
-        "distinct_correct[ast]": list(distinct),
-    }
+    distinct = [None if share is None else float(round(share * n)) for share in values["effective_diversity[ast,correct]"]]
+    found: dict[str, list[float | None]] = {"any_of_n": [float(c > 0) for c in right], "distinct_correct[ast]": distinct}
     if result["members"] in {1, n}:  # with one draw from each member the two estimators are one
         for k in KS:
             found[f"pass@{k}"] = [float(f"{v:.10g}") for v in pass_at_k(right, n, k)] if k <= n else [None] * len(right)
@@ -209,6 +208,8 @@ def _other_faults(result: Result) -> Iterator[str]:
 def _has(result: Result, name: str) -> bool:
     """Whether a result of this design can have a metric of ours of that name."""
     member = re.fullmatch(r"pass@1\[member=(0|[1-9]\d{0,8})\]", name)
+    if name.startswith("own["):  # of the library behind the task, which has its own names
+        return not runs_code(result["spec"])
     return int(member[1]) < result["members"] > 1 if member else known(name)
 
 

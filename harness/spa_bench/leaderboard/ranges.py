@@ -11,11 +11,17 @@ from numpy.typing import NDArray
 
 from spa_bench.metrics.pass_at_k import pass_at_k
 from spa_bench.metrics.rarefaction import has_size
+from spa_bench.sandbox import NOT_NEEDED
 
 _SLACK = 1e-6  # values are kept with 10 digits
 _VENDI_SLACK = 0.25  # of a mean of logarithms: subsets are drawn where there are many
 EFFECTIVE, BEHAVIOUR, VENDI = "effective_diversity[ast,correct]", "effective_diversity[behaviour,ran]", "vendi[ngram,q=1]"
 FloatArray = NDArray[np.float64]
+
+
+def runs_code(spec: Mapping[str, Any]) -> bool:
+    """Whether the answers of a run with that spec are programs, of which metrics of syntax trees have values."""
+    return bool(spec["sandbox"] != NOT_NEEDED)
 
 
 def value_faults(result: Mapping[str, Any], run: Mapping[str, Any]) -> Iterator[str]:
@@ -54,11 +60,12 @@ def _array(column: Sequence[float | None]) -> FloatArray:
 def _null_faults(result: Mapping[str, Any], table: Mapping[str, Any], *, whole: bool) -> Iterator[str]:
     """Nulls where there must be a value, and the other way round: a null would hide a problem from the mean."""
     n, members = result["n"], result["members"]
-    never = {EFFECTIVE: False, VENDI: whole and result["size"] == 1}
+    trees = runs_code(result["spec"])
+    never = {EFFECTIVE: not trees, VENDI: whole and result["size"] == 1}
     if whole:
         never |= {"pass@1": False, "pass@K": False}
         if n is not None:
-            never |= dict.fromkeys(("diversity_score[exact]", "diversity_score[ast]"), n == 1)
+            never |= {"diversity_score[exact]": n == 1, "diversity_score[ast]": n == 1 or not trees}
         if members == 1:
             never["average_kl[i<j]"] = True
     for name, null in never.items():

@@ -16,12 +16,16 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from spa_bench import provenance
 from spa_bench.errors import StoreError
 from spa_bench.leaderboard.schema import KEPT, shape_faults
 from spa_bench.log import replace_file
+from spa_bench.measure import own_means
 from spa_bench.metrics.suite import estimates
 from spa_bench.store import SCHEMA_VERSION, TIMINGS, RunFolder, group_hash, open_run
+from spa_bench.types import Estimate
 
 Result = dict[str, Any]
 
@@ -102,7 +106,21 @@ def _from_group(group: Sequence[RunFolder]) -> Result:
         "size": size,
         "problems": first["problems"],
         "runs": [_of_run(run, content) for run, content in zip(group, contents, strict=True)],
-        "metrics": {name: asdict(e) for name, e in found.items()},
+        "metrics": {name: asdict(e) for name, e in found.items()} | _own(contents),
+    }
+
+
+def _own(contents: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """`own[NAME,METRIC]`: what the library behind the task says, mean over members and seeds, where every seed has it."""
+    if not all("own_scores" in c for c in contents):
+        return {}
+    each = [own_means(c["own_scores"]) for c in contents]
+    said = f"by {contents[0]['own_scores']['harness']}'s own scoring: no interval of ours"
+    problems = len(contents[0]["problems"])
+    return {
+        name: asdict(Estimate(float(np.mean([means[name] for means in each])), n=problems, reason=said))
+        for name in each[0]
+        if all(name in means for means in each)
     }
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spa_bench.metrics import texts
+from spa_bench.metrics.choices import agreement, best
 from spa_bench.metrics.divergence import average_kl, average_kl_symmetric, jeffreys
 from spa_bench.metrics.diversity import diversity_score, program_key
 from spa_bench.metrics.frontier import qd_score
@@ -22,7 +23,7 @@ from spa_bench.metrics.intervals import estimate
 from spa_bench.metrics.pass_at_k import pass_at_k, pass_at_k_members
 from spa_bench.metrics.quality import any_of_n, any_of_n_chance, majority_vote, member_pass_rates
 from spa_bench.metrics.rarefaction import has_size, subsets
-from spa_bench.types import Behaviour, Divergence, Estimate
+from spa_bench.types import Behaviour, Choices, Divergence, Estimate
 
 Value = float | None
 KS = (*range(2, 11), 16, 20, 25, 32, 50, 64, 100)  # of pass@k
@@ -35,7 +36,7 @@ class Samples:
 
     problem: str
     texts: Sequence[str]  # what was graded, stripped
-    programs: Sequence[str]  # whole programs
+    programs: Sequence[str] | None  # whole programs; None: the answers are none
     passed: Sequence[bool]
     failed: Sequence[bool]  # no answer
     members: int  # K; n = r K
@@ -47,6 +48,7 @@ class Samples:
     noise: Sequence[str] | None = None  # the first member's first draw, again and again in other batches
     choices: int | None = None  # of a multiple-choice problem
     embeddings: NDArray[np.floating] | None = None  # (n, d)
+    asked: Choices | None = None  # of a multiple-choice problem: what the members think of its options
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,25 @@ def _overall(kind: str) -> Callable[[Samples], Value]:
     return lambda s: s.divergence.overall.get(kind) if s.divergence else None
 
 
+def _apart(kind: str, mean: Callable[[NDArray[np.float64]], Value]) -> Callable[[Samples], Value]:
+    """The mean over pairs of members of how far apart they are on a multiple-choice problem."""
+    return lambda s: mean(np.array(s.asked.matrices[kind])) if s.asked else None
+
+
+def _each(kind: str) -> Callable[[Samples], Value]:
+    """The mean over members of what one is on a multiple-choice problem."""
+    return lambda s: float(np.mean(s.asked.members[kind])) if s.asked else None
+
+
+def _chosen(s: Samples) -> list[int]:
+    """What each member finds most probable of the choices; empty where there are none."""
+    return best(np.array(s.asked.logprobs)[:, : s.choices]) if s.asked else []
+
+
+def _trees(s: Samples) -> Value:
+    return None if s.programs is None else diversity_score([program_key(p) for p in s.programs], failed=s.failed)
+
+
 def _digests(s: Samples) -> list[str | None]:
     return [b.digest or None for b in s.behaviours or ()]
 
@@ -124,7 +145,7 @@ METRICS: tuple[Metric, ...] = (
     Metric("diversity_score[exact]", "1 - duplicate pairs / all pairs, texts compared after stripping",
            lambda s: diversity_score(s.texts, failed=s.failed), rate=True, alias="diversity_score", missing=_TWO),
     Metric("diversity_score[ast]", "the same, programs compared by syntax tree with names normalised",
-           lambda s: diversity_score([program_key(p) for p in s.programs], failed=s.failed), rate=True, missing=_TWO),
+           _trees, rate=True, missing=f"{_TWO}, and answers that are programs"),
     Metric("noise_floor[diversity_score,exact]", "diversity score of one member's same draw in other batches: numerics alone",
            _noise, rate=True, missing="not measured: float32 on a CPU gives the same bytes in every batch"),
     Metric("average_kl[i<j]", "mean KL between members, nats a token, over i < j (the paper's; depends on their order)",
@@ -153,21 +174,49 @@ METRICS: tuple[Metric, ...] = (
            missing="samples from elsewhere"),
 )  # fmt: skip
 
+_NOT_ASKED = "one member: there is nothing to compare; or no problem is multiple choice"
+_NO_OPTIONS = "no problem is multiple choice"
+CHOICE_METRICS: tuple[Metric, ...] = (
+    *(metric
+      for what, over in (("choices", "over the choices"), ("first", "of the first token after the context"))
+      for metric in (
+          Metric(f"kl[{what},i<j]", f"mean KL between members {over}, nats, over i < j (depends on their order)",
+                 _apart(f"kl[{what}]", average_kl), alias=f"kl[{what}]", missing=_NOT_ASKED),
+          Metric(f"kl[{what},i!=j]", "the same over i != j", _apart(f"kl[{what}]", average_kl_symmetric), missing=_NOT_ASKED),
+          Metric(f"js[{what}]", f"Jensen-Shannon divergence between members {over}, mean over pairs, nats",
+                 _apart(f"js[{what}]", average_kl_symmetric), missing=_NOT_ASKED),
+      )),
+    Metric("entropy[choices]", "entropy over the choices, nats, mean over members", _each("entropy[choices]"),
+           missing=_NO_OPTIONS),
+    Metric("entropy[first]", "entropy of the first token after the context, nats, mean over members", _each("entropy[first]"),
+           missing=_NO_OPTIONS),
+    Metric("agreement[choices]", "share of pairs of members that find the same choice most probable",
+           lambda s: agreement(_chosen(s)), rate=True, missing=_NOT_ASKED),
+    Metric("distinct[choices]", "different choices that the members find most probable",
+           lambda s: float(len(set(_chosen(s)))) if s.asked else None, missing=_NO_OPTIONS),
+)  # fmt: skip
+"""Metrics of multiple choice: there where a problem of the run is multiple choice."""
+
 _OF_MEMBER = "pass@1[member="
 QD = "qd_score[ast]"
 AT_SIZES: tuple[texts.TextMetric, ...] = (
     *texts.TEXT_METRICS,
-    texts.TextMetric(QD, "QD-score: best share of probes answered rightly in each syntax tree, summed, / n", True, ""),
+    texts.TextMetric(
+        QD,
+        "QD-score: best share of probes answered rightly in each syntax tree, summed, / n",
+        True,
+        "the answers are no programs",
+    ),
 )
 """Metrics that depend on n: tables show them at equal n only."""
 
 ALIASES = {"effective_diversity": "effective_diversity[ast,correct]", "vendi": "vendi[ngram,q=1]"} | {
-    m.alias: m.name for m in METRICS if m.alias
+    m.alias: m.name for m in (*METRICS, *CHOICE_METRICS) if m.alias
 }
-RATES = {m.name for m in METRICS if m.rate} | {m.name for m in AT_SIZES if m.rate}
-_MISSING = {m.name: m.missing for m in METRICS} | {m.name: m.missing for m in AT_SIZES}
+RATES = {m.name for m in (*METRICS, *CHOICE_METRICS) if m.rate} | {m.name for m in AT_SIZES if m.rate}
+_MISSING = {m.name: m.missing for m in (*METRICS, *CHOICE_METRICS)} | {m.name: m.missing for m in AT_SIZES}
 _AT_SIZES = {m.name: m for m in AT_SIZES}
-_OURS = {m.name for m in METRICS} | {m.name for m in AT_SIZES}
+_OURS = {m.name for m in (*METRICS, *CHOICE_METRICS)} | {m.name for m in AT_SIZES}
 
 
 def sizes_up_to(least: int) -> list[int]:
@@ -193,6 +242,8 @@ def measure_samples(samples: Sequence[Samples], *, workers: int = 1) -> Measured
         row[QD] = {size: _qd(one, size) for size in sizes}
     at = {size: {m.name: [_rounded(row[m.name][size]) for row in found] for m in AT_SIZES} for size in sizes}
     values = {m.name: [_rounded(m.compute(s)) for s in samples] for m in METRICS}
+    if any(s.asked for s in samples):
+        values |= {m.name: [_rounded(m.compute(s)) for s in samples] for m in CHOICE_METRICS}
     values |= _by_member(samples)
     return Measured({**values, **at.pop(least)}, at, least)
 
@@ -262,7 +313,7 @@ def _as_texts(s: Samples) -> texts.TextSamples:
 
 def _qd(s: Samples, size: int) -> Value:
     """QD-score at `size`: the niche is the syntax tree, the fitness 1 for a right answer, else its share of right probes."""
-    if not has_size(len(s.texts), s.members, size):
+    if s.programs is None or not has_size(len(s.texts), s.members, size):
         return None
     shares = [b.right / b.probes if b.probes else 0.0 for b in s.behaviours] if s.behaviours else [0.0] * len(s.texts)
     # a wrong answer is below a right one even when the few probes do not see what is wrong

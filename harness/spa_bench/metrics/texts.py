@@ -51,13 +51,14 @@ class TextMetric:
 
 _KERNELS = {
     "ngram": ("texts, by 1- and 2-grams", "needs at least two samples a problem"),
-    "ast": ("programs, by their syntax trees", "needs at least two samples a problem"),
+    "ast": ("programs, by their syntax trees", "needs at least two samples a problem, and answers that are programs"),
     "embedding": (
         "answers, by the given embeddings",
         "no embeddings: --embedding names a model for them; or fewer than two samples a problem",
     ),
 }
 _SIZE = "not a size that the design of the draws can give"
+_TREES = f"{_SIZE}, or the answers are no programs"
 _BEHAVIOUR = "the task records no behaviour of programs"
 
 
@@ -79,17 +80,17 @@ TEXT_METRICS: tuple[TextMetric, ...] = (
     TextMetric("compression_ratio", "bytes of all answers / bytes after gzip; higher is less diverse", False, "no text"),
     TextMetric("distinct_k[exact]", "NoveltyBench's distinct_k: different texts, compared after stripping", False, _SIZE,
                counts_samples=True),
-    TextMetric("distinct_k[ast]", "the same, programs compared by syntax tree with names normalised", False, _SIZE,
+    TextMetric("distinct_k[ast]", "the same, programs compared by syntax tree with names normalised", False, _TREES,
                counts_samples=True),
     TextMetric("distinct_k[behaviour]", "the same, programs compared by what they do on the tests; unknown adds none", False,
                _BEHAVIOUR, counts_samples=True),
     TextMetric("utility_k[ast]", "NoveltyBench's utility_k, patience 0.8: right answers with a new syntax tree",
-               True, _SIZE),
+               True, _TREES),
     TextMetric("effective_diversity[ast,correct]", "distinct syntax trees among the correct answers, as a share of n", True,
-               _SIZE),
+               _TREES),
     TextMetric("effective_diversity[behaviour,ran]", "distinct behaviours among the answers that ran, as a share of n", True,
                _BEHAVIOUR),
-    TextMetric("distinct_correct[ast]", "distinct syntax trees among the correct answers", False, _SIZE, counts_samples=True),
+    TextMetric("distinct_correct[ast]", "distinct syntax trees among the correct answers", False, _TREES, counts_samples=True),
 )  # fmt: skip
 
 
@@ -99,7 +100,7 @@ class TextSamples:
 
     problem: str  # its id: the seed of the subsets
     texts: Sequence[str]  # what was graded, stripped
-    programs: Sequence[str]  # whole programs
+    programs: Sequence[str] | None  # whole programs; None: the answers are none, and have no syntax trees
     passed: Sequence[bool]
     failed: Sequence[bool]  # no answer: its text and program are not looked at
     members: int  # K; n = r K
@@ -168,7 +169,7 @@ def values_of(samples: TextSamples, sizes: Sequence[int]) -> Values:
     n, members = len(samples.texts), samples.members
     values: Values = {metric.name: dict.fromkeys(sizes) for metric in TEXT_METRICS}
     answered = ~np.asarray(samples.failed, dtype=bool)
-    syntax = _Syntax.of(samples.programs, answered)
+    syntax = None if samples.programs is None else _Syntax.of(samples.programs, answered)
     tables = {name: _table(labels, members) for name, labels in _labels(samples, answered, syntax).items()}
     functions = _functions(samples, answered, syntax)
     spectra = _spectra(samples, answered, syntax)
@@ -210,15 +211,15 @@ class _Syntax:
         return cls(keys, count_features(list(rows.values())), place)
 
 
-def _labels(samples: TextSamples, answered: NDArray[np.bool_], syntax: _Syntax) -> dict[str, list[Hashable | None]]:
+def _labels(samples: TextSamples, answered: NDArray[np.bool_], syntax: _Syntax | None) -> dict[str, list[Hashable | None]]:
     """Metric name -> the class of each sample that counts, None for the others."""
-    right = [key if good else None for key, good in zip(syntax.keys, samples.passed, strict=True)]
     labels: dict[str, list[Hashable | None]] = {
         "distinct_k[exact]": [text if there else None for text, there in zip(samples.texts, answered, strict=True)],
-        "distinct_k[ast]": list(syntax.keys),
-        "distinct_correct[ast]": list(right),
-        "effective_diversity[ast,correct]": list(right),
     }
+    if syntax is not None:
+        right = [key if good else None for key, good in zip(syntax.keys, samples.passed, strict=True)]
+        labels["distinct_k[ast]"] = list(syntax.keys)
+        labels |= {name: list(right) for name in ("distinct_correct[ast]", "effective_diversity[ast,correct]")}
     if samples.behaviours is not None:
         known = [b if b and there else None for b, there in zip(samples.behaviours, answered, strict=True)]
         labels["distinct_k[behaviour]"] = list(known)
@@ -240,14 +241,11 @@ def _table(labels: Sequence[Hashable | None], members: int) -> IntArray:
 
 
 def _functions(
-    samples: TextSamples, answered: NDArray[np.bool_], syntax: _Syntax
+    samples: TextSamples, answered: NDArray[np.bool_], syntax: _Syntax | None
 ) -> dict[str, Callable[[IntArray], float | None]]:
     """Metric name -> its value on a subset of the samples, given by places in order."""
     texts = [text if there else "" for text, there in zip(samples.texts, answered, strict=True)]
     bleu = SelfBleu.of(texts)
-
-    def utility(subset: IntArray) -> float:
-        return utility_k([syntax.keys[i] for i in subset], [bool(samples.passed[i]) for i in subset])
 
     def compression(subset: IntArray) -> float | None:
         return compression_ratio([texts[i] for i in subset[answered[subset]]])
@@ -255,19 +253,26 @@ def _functions(
     functions: dict[str, Callable[[IntArray], float | None]] = {
         "self_bleu": lambda subset: bleu.mean(subset[answered[subset]]),
         "compression_ratio": compression,
-        "utility_k[ast]": utility,
     }
+    if syntax is not None:
+        keys = syntax.keys
+        functions["utility_k[ast]"] = lambda subset: utility_k(
+            [keys[i] for i in subset], [bool(samples.passed[i]) for i in subset]
+        )
     # A failed sample has the text "" here, which has no n-grams: it need not be taken out.
     for n, counts in zip(DISTINCT, count_ngrams([words(text) for text in texts], DISTINCT), strict=True):
         functions[f"distinct[n={n}]"] = partial(distinct_share, counts)
     return functions
 
 
-def _spectra(samples: TextSamples, answered: NDArray[np.bool_], syntax: _Syntax) -> dict[str, Callable[[IntArray], FloatArray]]:
+def _spectra(
+    samples: TextSamples, answered: NDArray[np.bool_], syntax: _Syntax | None
+) -> dict[str, Callable[[IntArray], FloatArray]]:
     """Kernel name -> the eigenvalues of K / (its answers) for subsets of shape (S, m); shape (S, m), or (S, d) if d < m."""
     there = np.outer(answered, answered)
     if not answered.any():
-        kernels = ("ngram", "ast") if samples.embeddings is None else ("ngram", "ast", "embedding")
+        there_is = {"ngram": True, "ast": syntax is not None, "embedding": samples.embeddings is not None}
+        kernels = [name for name, yes in there_is.items() if yes]
         return {name: lambda chosen: np.zeros(chosen.shape) for name in kernels}
 
     def of_kernel(kernel: FloatArray) -> Callable[[IntArray], FloatArray]:
@@ -276,8 +281,9 @@ def _spectra(samples: TextSamples, answered: NDArray[np.bool_], syntax: _Syntax)
         return lambda chosen: _eigenvalues(masked[chosen[:, :, None], chosen[:, None, :]], answered[chosen])
 
     texts = [text if there else "" for text, there in zip(samples.texts, answered, strict=True)]
-    asts = cosine_of_counts(syntax.counts)[np.ix_(syntax.place, syntax.place)]
-    found = {"ngram": of_kernel(ngram_kernel(texts)), "ast": of_kernel(asts)}
+    found = {"ngram": of_kernel(ngram_kernel(texts))}
+    if syntax is not None:
+        found["ast"] = of_kernel(cosine_of_counts(syntax.counts)[np.ix_(syntax.place, syntax.place)])
     if samples.embeddings is not None:
         given = np.asarray(samples.embeddings, dtype=np.float64)
         rows = np.zeros(given.shape)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -10,7 +10,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spa_bench.models.beams import BeamSearch
-from spa_bench.types import Completion, Member, Request
+from spa_bench.types import Asked, Completion, Member, Request
+
+
+@dataclass(frozen=True)
+class OptionScores:
+    """What K members think of the O options of one multiple-choice problem."""
+
+    problem: str
+    logprobs: NDArray[np.float64]  # (K, O): log-probability in nats of each option's text after its context
+    greedy: NDArray[np.bool_]  # (K, O): whether every token of the text is the likeliest
+    tokens: tuple[int, ...]  # (O,): of the text
+    kl: NDArray[np.float64]  # (K, K): KL(P_i || P_j) of the first token after the context; mean over different contexts
+    js: NDArray[np.float64]  # (K, K): Jensen-Shannon divergence, likewise
+    entropy: NDArray[np.float64]  # (K,), likewise
 
 
 class Model(Protocol):
@@ -44,7 +57,24 @@ class Model(Protocol):
         ...
 
     def loglikelihood(self, requests: Sequence[Request], members: Sequence[Member]) -> Iterator[tuple[Request, float, bool]]:
-        """(request, log-probability of its continuation in nats, whether it is the greedy one), in any order."""
+        """(request, log-probability of its continuation in nats, whether it is the greedy one), in any order.
+
+        Prompt and continuation are tokenised as lm-eval does, or apart where the request says so. Raises UsageError for one
+        that does not fit.
+        """
+        ...
+
+    def check_options(self, asked: Sequence[Asked]) -> None:
+        """Raises UsageError, naming the longest problem, where an option does not fit the context and may not be cut."""
+        ...
+
+    def option_scores(
+        self, asked: Sequence[Asked], members: Sequence[Member], done: Collection[str] = ()
+    ) -> Iterator[OptionScores]:
+        """The scores of each problem that is not `done`, in any order; all members in one pass.
+
+        Tokens, cuts and sums are lm-eval's (HFLM.loglikelihood). Raises as check_options.
+        """
         ...
 
     def next_token_logprobs(

@@ -9,34 +9,35 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache, partial
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from spa_bench.errors import UsageError
 from spa_bench.interrupt import pause_point
-from spa_bench.models import stacked_lora
-from spa_bench.models.base import Beams
+from spa_bench.models.adapters import Adapters
+from spa_bench.models.base import Beams, OptionScores
 from spa_bench.models.beams import Beam, BeamSearch
 from spa_bench.models.chat import chat_ending, chat_text, check_template, up_to_end
 from spa_bench.models.failures import broken, no_room, out_of_memory, within_memory
 from spa_bench.models.hf_beams import Decoder, Searched
 from spa_bench.models.kv_cache import attends_to_all
 from spa_bench.models.loading import device_of, dtype_of, end_tokens, hash_state, load_network
+from spa_bench.models.options import OptionEncoder
 from spa_bench.models.rows import BLOCK, Row, padded, survivors
 from spa_bench.models.rows import MIN_ROWS as MIN_ROWS
 from spa_bench.models.sampling import RowDecoding, choose, uniforms
-from spa_bench.models.stacked_lora import Adapter, StackedLinear
+from spa_bench.models.scorer import Scorer
+from spa_bench.models.stacked_lora import StackedLinear
 from spa_bench.models.window import Window
 from spa_bench.provenance import hash_folder
-from spa_bench.types import Completion, Member, Request
+from spa_bench.types import Asked, Completion, Member, Request
 
 _ONE_PIECE = 512  # columns that a CPU's attention adds up in one piece; more are cut where the padding begins
 _BROKEN = -1  # in place of a token: the row's logits are not finite
@@ -78,7 +79,7 @@ class HFModel:
         self._end = end_tokens(self._tokenizer, network)
         own = self._tokenizer.eos_token_id
         self._end_token: int = min(self._end) if own is None else own
-        self._layers: dict[str, StackedLinear] = {}
+        self._adapters = Adapters(self.network, self._dtype, self._device)
 
     # what it is ------------------------------------------------------------------------------------------------
 
@@ -211,7 +212,7 @@ class HFModel:
         uniform = torch.from_numpy(noise).to(self._device)
         decoding = RowDecoding.of([r.request.decoding for r in rows], self._vocabulary, self._device)
         alive = rows
-        with self._adapters([members[m].adapter for m in batch]):
+        with self._adapters.use([members[m].adapter for m in batch]):
             for step in range(steps):
                 logits = window.logits()
                 token = choose(logits, decoding, uniform[:, step])
@@ -274,7 +275,7 @@ class HFModel:
         usual = most = max(1, self._rows_a_member(1) // (search.groups * search.width))
         while waiting:
             now = waiting[:most]
-            with self._adapters([member.adapter]):
+            with self._adapters.use([member.adapter]):
                 done = within_memory(partial(decoder.search, [prompt for _, prompt in now], search))
             if done is None and len(now) > 1:
                 most = len(now) // 2
@@ -298,26 +299,9 @@ class HFModel:
             for b in group
         )
 
-    # adapters --------------------------------------------------------------------------------------------------
-
     def lora_layers(self, targets: str | Sequence[str]) -> dict[str, StackedLinear]:
         """The layers that LoRA changes, wrapped for stacking; see stacked_lora.target_modules for `targets`."""
-        paths = stacked_lora.target_modules(self.network, targets)
-        layers = stacked_lora.attach(self.network, paths)
-        self._layers.update(layers)
-        return layers
-
-    def _adapters(self, folders: Sequence[Path | None]) -> Any:
-        """Context in which row group i runs through adapter i."""
-        adapters = [None if f is None else _read_adapter(f) for f in folders]
-        touched = {path for a in adapters if a is not None for path in a.factors}
-        unknown = [p for p in touched if p not in self._layers]
-        if unknown:
-            for path in unknown:
-                stacked_lora.check_linear(self.network, path)
-            self._layers.update(stacked_lora.attach(self.network, unknown))
-        down, up = stacked_lora.stack(adapters, self._layers, dtype=self._dtype, device=self._device)
-        return stacked_lora.use_factors(self._layers, down, up)
+        return self._adapters.layers(targets)
 
     # teacher forcing -------------------------------------------------------------------------------------------
 
@@ -355,38 +339,44 @@ class HFModel:
         k = len(adapters)
         ids, mask = ids.repeat(k, 1).to(self._device), mask.repeat(k, 1).to(self._device)
         position = (mask.cumsum(-1) - 1).clamp_min(0)
-        with self._adapters(adapters):
+        with self._adapters.use(adapters):
             logits = self.network(
                 input_ids=ids, attention_mask=mask, position_ids=position, use_cache=False, logits_to_keep=keep
             ).logits
         logprobs = torch.log_softmax(logits.float(), -1).view(k, len(rows), -1, logits.shape[-1])
         return [logprobs[:, i, -len(tail) - 1 : -1].cpu().numpy() for i, (_, tail) in enumerate(pairs)]
 
+    # options ---------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _scorer(self) -> Scorer:
+        return Scorer(
+            self.network,
+            OptionEncoder(self._tokenizer, self.context, self._end_token),
+            self._adapters.use,
+            context=self.context,
+            vocabulary=self._vocabulary,
+            device=self._device,
+            block=self._block,
+            batch=self._options.batch_size,
+        )
+
+    def check_options(self, asked: Sequence[Asked]) -> None:
+        """See Model.check_options."""
+        self._scorer.encoded(asked)
+
+    def option_scores(
+        self, asked: Sequence[Asked], members: Sequence[Member], done: Collection[str] = ()
+    ) -> Iterator[OptionScores]:
+        """See Model.option_scores. Problems are read in groups of about one length, which `done` does not change."""
+        yield from self._scorer.scores(self._scorer.encoded(asked), [m.adapter for m in members], done)
+
     def loglikelihood(self, requests: Sequence[Request], members: Sequence[Member]) -> Iterator[tuple[Request, float, bool]]:
         """See Model.loglikelihood; the continuation is scored without an end token."""
-        for member in sorted({r.member for r in requests}):
-            mine = [r for r in requests if r.member == member]
-            pairs = []
-            for request in mine:
-                head, tail = self.prompt_ids(request), self.encode_pair("", request.continuation)[1]
-                if len(head) + len(tail) > self.context:
-                    raise UsageError(
-                        f"problem {request.problem_id}: {len(head) + len(tail)} tokens do not fit the context of {self.context}"
-                    )
-                pairs.append((head, tail[:-1]))
-            for request, pair, logprobs in zip(
-                mine, pairs, self._teacher_forced(pairs, [members[member].adapter]), strict=True
-            ):
-                tokens = np.arange(len(pair[1])), np.array(pair[1])
-                greedy = bool((logprobs[0].argmax(-1) == tokens[1]).all())
-                yield request, float(logprobs[0][tokens].astype(np.float64).sum()), greedy
-
-
-def _read_adapter(folder: Path) -> Adapter:
-    weights = folder / "adapter_model.safetensors"
-    return _cached_adapter(folder, weights.stat().st_mtime_ns if weights.exists() else 0)
-
-
-@lru_cache(maxsize=64)
-def _cached_adapter(folder: Path, _written: int) -> Adapter:
-    return stacked_lora.read_adapter(folder)
+        pairs = [
+            (self.prompt_ids(r), self._ids(r.continuation))
+            if r.apart or r.messages
+            else self._scorer.encoder.pairs([(r.prompt, r.continuation)])[0]
+            for r in requests
+        ]
+        yield from self._scorer.loglikelihood(requests, pairs, members)

@@ -9,9 +9,11 @@ from pathlib import Path
 from spa_bench.cards import SamplerCard
 from spa_bench.errors import UsageError
 from spa_bench.models.base import Model
-from spa_bench.samplers.base import Prompt
+from spa_bench.samplers.base import Prompt, after_choice
 from spa_bench.seeds import draw_seed
 from spa_bench.types import Completion, Decoding, Key, Member, Request
+
+BEGUN = True  # goes on after the choice of a multiple-choice problem
 
 
 class Mixture:
@@ -34,14 +36,19 @@ class Mixture:
                 for draw in range(draws):
                     if Key(prompt.problem_id, index, draw) not in done:
                         own = draw_seed(seed, task, prompt.problem_id, index, draw)
-                        made.append(Request(prompt.problem_id, index, draw, "generate", prompt.text, decoding, own))
+                        begun = prompt.begun.get((index, draw))
+                        text = begun.text if begun else prompt.text
+                        made.append(Request(prompt.problem_id, index, draw, "generate", text, decoding, own))
         return made
 
     def sample(
         self, model: Model, prompts: Sequence[Prompt], n: int, seed: int, *, task: str, done: Collection[Key] = ()
     ) -> Iterator[Completion]:
         """See Sampler.sample."""
-        yield from model.generate(self.requests(prompts, n, seed, task=task, done=done), self.members)
+        begun = {p.problem_id: p.begun for p in prompts}
+        for completion in model.generate(self.requests(prompts, n, seed, task=task, done=done), self.members):
+            problem, member, draw = completion.key
+            yield after_choice(completion, begun[problem].get((member, draw)))
 
 
 def build(card: SamplerCard, adapters: Sequence[Path]) -> Mixture:

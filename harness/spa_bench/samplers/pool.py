@@ -117,7 +117,7 @@ def token_probabilities(
     for i, (request, text) in enumerate(zip(requests, texts, strict=True)):
         head, tail = model.encode_pair(request.prompt, text)
         if len(tail) > 1 and len(head) + len(tail) <= model.context:
-            asked.append(replace(request, kind="loglikelihood", continuation=text))
+            asked.append(replace(request, kind="loglikelihood", continuation=text, apart=True))
             place[request.draw] = (i, len(tail) - 1)
     found = np.zeros(len(texts))
     for request, total, _ in model.loglikelihood(asked, members):

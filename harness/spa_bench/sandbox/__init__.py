@@ -16,8 +16,10 @@ from spa_bench.sandbox.docker import Docker
 from spa_bench.sandbox.landlock import LandlockSandbox
 from spa_bench.sandbox.none import NoSandbox
 
-__all__ = ["SANDBOXES", "Limits", "Sandbox", "choose"]
+__all__ = ["NOT_NEEDED", "SANDBOXES", "Limits", "Sandbox", "choose"]
 
+NOT_NEEDED = "not-needed"
+"""In place of a sandbox's name, where answers are no programs and nothing runs."""
 SANDBOXES: Mapping[str, Callable[[], Sandbox]] = {
     Bwrap.name: Bwrap,
     Docker.name: Docker,

@@ -19,7 +19,7 @@ from spa_bench.console import Reporter
 from spa_bench.errors import StoreError
 from spa_bench.interrupt import pause_point
 from spa_bench.models.base import Model
-from spa_bench.run import Job, check_draws, check_model, generate, grade, make_spec, run_name, sampler_spec
+from spa_bench.run import Job, check_draws, check_model, check_task, generate, grade, make_spec, run_name, sampler_spec
 from spa_bench.spa.training_data import TrainingData, load_data, needs_queries
 from spa_bench.store import RunFolder, differences, folder_name, open_run, plain
 from spa_bench.study.designs import Point
@@ -63,6 +63,7 @@ def runs_of(jobs: Sequence[tuple[Point, Job]], place: Place) -> list[Run]:
         card = job.placed
         check_draws(card, job.n)
         check_model(card, place.model)
+        check_task(card, place.task, place.model, job.limit)
         parts = (card.members, needs_queries(card)) if card.adapters == "parts" else ()
         key = repr((card.data, card.adapters, parts, card.lora.length, job.seed))
         if key not in known:

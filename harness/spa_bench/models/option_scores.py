@@ -1,0 +1,157 @@
+"""What every member thinks of each option: one stacked pass over the tokens of `models.options`, reduced on the fly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from spa_bench.errors import ModelError
+from spa_bench.models.base import OptionScores
+from spa_bench.models.failures import within_memory
+from spa_bench.models.options import Encoded, IntArray
+from spa_bench.models.rows import MIN_ROWS, padded
+
+FloatArray = NDArray[np.float64]
+_LOGIT_BYTES = 1 << 28  # room for the logits of one pass
+_TINY = 1e-300
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A network with K members that reads rows of tokens."""
+
+    network: Any
+    device: torch.device
+    block: int  # of rows.padded
+    vocabulary: int
+    members: int
+    adapters: Callable[[], AbstractContextManager[Any]]  # in which row group i runs through member i
+
+    def read(self, problems: Sequence[Encoded], most: int) -> list[OptionScores]:
+        """The scores of `problems`, `most` rows a member at once.
+
+        Where memory runs out it is tried with half as many. Raises ModelError when a row does not fit alone, or logits are
+        not finite.
+        """
+        keep = max(MIN_ROWS, *(p.keep for p in problems))
+        most = max(1, min(most, _LOGIT_BYTES // (4 * self.members * keep * self.vocabulary)))
+        while (found := within_memory(partial(self._read, problems, most))) is None:
+            if most == 1:
+                longest = max(problems, key=lambda p: p.longest)
+                raise ModelError(
+                    f"problem {longest.problem}: out of memory with {longest.longest} tokens for {self.members} members; "
+                    f"use a smaller dtype or a smaller --batch-size"
+                )
+            most //= 2
+        return found
+
+    @torch.inference_mode()
+    def _read(self, problems: Sequence[Encoded], most: int) -> list[OptionScores]:
+        rows = [(i, j, row) for i, p in enumerate(problems) for j, row in enumerate(p.rows)]
+        of_row: dict[tuple[int, int], _RowScores] = {}
+        with self.adapters():
+            for start in range(0, len(rows), most):
+                part = rows[start : start + most]
+                wanted = [_wanted(problems[i], j) for i, j, _ in part]
+                scores = self._pass([row for _, _, row in part], wanted)
+                of_row |= {(i, j): found for (i, j, _), found in zip(part, scores, strict=True)}
+        return [_of_problem(p, [of_row[i, j] for j in range(len(p.rows))]) for i, p in enumerate(problems)]
+
+    def _pass(self, rows: Sequence[IntArray], wanted: Sequence[_Wanted]) -> list[_RowScores]:
+        """The scores of some rows: the network reads them once for all members."""
+        tails = [max(len(text) for _, text in w.texts) for w in wanted]
+        logits = self._logits(rows, tails)  # (K, places, V)
+        behind = np.cumsum(tails)  # each row's places end before it
+        texts = [(i, number, text) for i, w in enumerate(wanted) for number, text in w.texts]
+        place = np.concatenate([np.arange(behind[i] - len(text), behind[i]) for i, _, text in texts])
+        at, token = (torch.from_numpy(a).to(self.device) for a in (place, np.concatenate([t.astype(int) for *_, t in texts])))
+        logprobs = logits.log_softmax(-1)[:, at, token].double().cpu().numpy()
+        greedy = (logits.argmax(-1)[:, at] == token).cpu().numpy()
+        starts = np.cumsum([0, *(len(text) for *_, text in texts)])[:-1]
+        sums, same = np.add.reduceat(logprobs, starts, axis=1), np.logical_and.reduceat(greedy, starts, axis=1)
+        found = [_RowScores({}, []) for _ in rows]
+        for column, (i, number, _) in enumerate(texts):
+            found[i].options[number] = sums[:, column], same[:, column]
+        ends = [(i, int(behind[i]) - 1 - back) for i, w in enumerate(wanted) for back in w.contexts]
+        if ends:
+            spread = first_tokens(logits[:, [place for _, place in ends]])
+            for (i, _), kl, js, entropy in zip(ends, *spread, strict=True):
+                found[i].first.append((kl, js, entropy))
+        return found
+
+    def _logits(self, rows: Sequence[IntArray], tails: Sequence[int]) -> Tensor:
+        """The float32 logits (K, places, V) of the tokens after each row's last places, as many as its tail."""
+        pairs = [(row[:-tail].tolist(), row[-tail:].tolist()) for row, tail in zip(rows, tails, strict=True)]
+        pairs += [pairs[0]] * max(0, MIN_ROWS - len(rows))
+        ids, mask = padded(pairs, block=self.block)
+        k = self.members
+        ids, mask = ids.repeat(k, 1).to(self.device), mask.repeat(k, 1).to(self.device)
+        position = (mask.cumsum(-1) - 1).clamp_min(0)
+        keep = min(max(*tails, MIN_ROWS), ids.shape[1])  # the output layer is one product a row, with so many rows
+        logits = self.network(
+            input_ids=ids, attention_mask=mask, position_ids=position, use_cache=False, logits_to_keep=keep
+        ).logits[:, -keep:]
+        row = np.repeat(np.arange(len(rows)), tails)
+        column = np.concatenate([np.arange(keep - tail, keep) for tail in tails])
+        wanted = torch.from_numpy(row * keep + column).to(self.device)
+        return cast(Tensor, logits.reshape(k, len(pairs) * keep, -1)[:, wanted].float())
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """What is read off one row."""
+
+    texts: list[tuple[int, IntArray]]  # options, by number, whose text ends behind it
+    contexts: list[int]  # how far before the row's end a context ends, for each context that is looked at here
+
+
+@dataclass(frozen=True)
+class _RowScores:
+    options: dict[int, tuple[FloatArray, NDArray[np.bool_]]]  # option -> log-probability (K,), greedy (K,)
+    first: list[tuple[FloatArray, FloatArray, FloatArray]]  # of each context: as first_tokens has it
+
+
+def _wanted(problem: Encoded, row: int) -> _Wanted:
+    texts = [(number, text) for number, (place, text) in enumerate(problem.options) if place == row]
+    return _Wanted(texts, [back for place, back in problem.contexts if place == row])
+
+
+def _of_problem(problem: Encoded, rows: Sequence[_RowScores]) -> OptionScores:
+    options = {number: found for row in rows for number, found in row.options.items()}
+    ordered = [options[number] for number in range(len(problem.options))]
+    logprobs = np.stack([logprob for logprob, _ in ordered], 1)
+    if not np.isfinite(logprobs).all():
+        raise ModelError(
+            f"problem {problem.problem}: the model's logits are not finite (NaN or infinite); use float32 or bfloat16"
+        )
+    kl, js, entropy = (np.mean(each, axis=0) for each in zip(*(f for row in rows for f in row.first), strict=True))
+    tokens = tuple(len(text) for _, text in problem.options)
+    return OptionScores(problem.problem, logprobs, np.stack([g for _, g in ordered], 1), tokens, kl, js, entropy)
+
+
+def first_tokens(logits: Tensor) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Of the next-token distributions with `logits` (K, C, V), in nats: KL (C, K, K), Jensen-Shannon (C, K, K), entropy (C, K).
+
+    As metrics.divergence has them; in float64, since members differ by less than float32 can add up.
+    """
+    logs = logits.double().log_softmax(-1).clamp_min(-1e9)  # a token that is forbidden: 0 × -inf is NaN
+    p = logs.exp()
+    cross = p.transpose(0, 1) @ logs.permute(1, 2, 0)  # (C, K, K): sum p_i log p_j
+    negative = torch.diagonal(cross, dim1=1, dim2=2)
+    kl = (negative[:, :, None] - cross).clamp_min(0)
+    js = torch.zeros_like(kl)
+    for i in range(len(p) - 1):
+        both = p[i] + p[i + 1 :]
+        pairs = (both * both.clamp_min(_TINY).log()).sum(-1).T  # (C, members behind i)
+        js[:, i, i + 1 :] = (negative[:, i, None] + negative[:, i + 1 :] - pairs) / 2 + np.log(2)
+    js = (js + js.transpose(1, 2)).clamp_min(0)
+    kl.diagonal(dim1=1, dim2=2).zero_()
+    return kl.cpu().numpy(), js.cpu().numpy(), (-negative).clamp_min(0).cpu().numpy()

@@ -1,0 +1,155 @@
+"""Options of multiple-choice problems as tokens, encoded, cut and counted as lm-eval 0.4.13 has it.
+
+TemplateLM._encode_pair: trailing spaces of the context move to the text; both are encoded together, and what the context
+alone takes is split off. An empty context is the beginning-of-text token, or the end token where there is none. A text that
+begins with that token gets no second one. HFLM._loglikelihood_tokens: the network reads context + text[:-1], so the
+two may be one token longer together than its context; longer ones are cut on the left.
+
+Options that read the same tokens, as those of one context with texts of one token, are one row: it is read once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spa_bench.errors import UsageError
+from spa_bench.types import Asked
+
+Pair = tuple[Sequence[int], Sequence[int]]
+"""Token ids of a context and of the text after it."""
+IntArray = NDArray[np.int32]
+_TOGETHER = 64  # problems tokenised in one call
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """One problem as tokens."""
+
+    problem: str
+    rows: tuple[IntArray, ...]  # what a network reads: context + text[:-1], each once
+    options: tuple[tuple[int, IntArray], ...]  # of each option: its row, whose last tokens are before each of the text's
+    contexts: tuple[tuple[int, int], ...]  # of each different context: a row, and how far before its end the context ends
+
+    @property
+    def longest(self) -> int:
+        """Tokens of its longest row."""
+        return max(map(len, self.rows))
+
+    @property
+    def keep(self) -> int:
+        """Places at the end of a row whose logits are needed."""
+        return max(len(text) for _, text in self.options)
+
+
+class OptionEncoder:
+    """Encodes options for a model that reads `context` tokens at most; `end` stands in for a missing beginning-of-text."""
+
+    def __init__(self, tokenizer: Any, context: int, end: int):
+        self._tokenizer, self._context = tokenizer, context
+        first = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
+        self._first: int = end if first is None else first
+        self._begins: str = tokenizer.decode(self._first)
+
+    def encode(self, asked: Sequence[Asked]) -> list[Encoded]:
+        """`asked` as tokens, in order; each text is tokenised once.
+
+        Raises UsageError, naming the longest problem, where an option does not fit and may not be cut, and for one
+        without a token.
+        """
+        found: list[Encoded] = []
+        long: list[tuple[int, str, int]] = []  # tokens, problem, option
+        for start in range(0, len(asked), _TOGETHER):
+            part = asked[start : start + _TOGETHER]
+            pairs = iter(self.pairs([option for one in part for option in one.options]))
+            for one in part:
+                mine = [next(pairs) for _ in one.options]
+                long += [
+                    (len(context) + len(text), one.problem_id, i)
+                    for i, (context, text) in enumerate(mine)
+                    if len(text) > self._context or (not one.cut and len(context) + len(text) > self._context + 1)
+                ]
+                found.append(encoded(one.problem_id, mine, self._context))
+        if long:
+            tokens, problem, option = max(long, key=lambda each: each[0])
+            many = len({each[1] for each in long})
+            raise UsageError(
+                f"{many} of {len(asked)} problems do not fit the model's context of {self._context} tokens: with option "
+                f"{option}, {problem} has {tokens}; ask with fewer examples, take a model with a longer context, or let the "
+                f"task cut on the left as lm-eval does"
+            )
+        return found
+
+    def pairs(self, options: Sequence[tuple[str, str]]) -> list[Pair]:
+        """Token ids of (context, text), in order."""
+        moved = [_spaces_moved(context, text) if context else (context, text) for context, text in options]
+        ids = self._ids([c for c, _ in moved if c] + [c + t for c, t in moved if c], special=True)
+        alone = self._ids([t for c, t in moved if not c], special=False)
+        found: list[Pair] = []
+        for context, text in moved:
+            if context:
+                before, whole = ids[context], ids[context + text]
+                found.append((before, whole[len(before) :]))
+            else:
+                tokens = alone[text]
+                found.append((tokens[:1], tokens[1:]) if tokens[:1] == [self._first] else ([self._first], tokens))
+        return found
+
+    def _ids(self, texts: Sequence[str], *, special: bool) -> dict[str, list[int]]:
+        """Token ids by text; `special`: with the tokens that the tokenizer puts around a text, unless it has them already."""
+        found: dict[str, list[int]] = {}
+        different = list(dict.fromkeys(texts))
+        for bare in (False, True):
+            part = [text for text in different if (not special or text.startswith(self._begins)) is bare]
+            if part:
+                options = {"add_special_tokens": False} if bare else {}
+                found |= dict(zip(part, self._tokenizer(part, **options)["input_ids"], strict=True))
+        return found
+
+
+def _spaces_moved(context: str, text: str) -> tuple[str, str]:
+    """(context, text) with the context's trailing white space in front of the text."""
+    kept = context.rstrip()
+    return kept, context[len(kept) :] + text
+
+
+def encoded(problem: str, pairs: Sequence[Pair], context: int) -> Encoded:
+    """The rows that answer `pairs` for a network that reads `context` tokens. Raises UsageError for a text without a token."""
+    rows: dict[bytes, int] = {}
+    kept: list[IntArray] = []
+    options: list[tuple[int, IntArray]] = []
+    contexts: dict[bytes, tuple[int, int]] = {}
+    for number, (before, text) in enumerate(pairs):
+        if not len(text):
+            raise UsageError(f"problem {problem}: option {number} adds no token to its context, so it has no probability")
+        row = np.array([*before, *text][-(context + 1) :][:-1], np.int32)
+        place = rows.setdefault(row.tobytes(), len(rows))
+        if place == len(kept):
+            kept.append(row)
+        options.append((place, np.array(text, np.int32)))
+        back = len(text) - 1
+        contexts.setdefault(row[: len(row) - back].tobytes(), (place, back))
+    return Encoded(problem, tuple(kept), tuple(options), tuple(contexts.values()))
+
+
+def groups(problems: Sequence[Encoded], most: int, tokens: int) -> Iterator[list[Encoded]]:
+    """`problems`, longest first, in groups of at most `most` rows of together at most `tokens`, but one problem at least.
+
+    They are the same whatever is known of them already: a run that was stopped goes on to the same bytes.
+    """
+    group: list[Encoded] = []
+    rows = width = 0
+    for problem in sorted(problems, key=lambda p: (-p.longest, p.keep, p.problem)):
+        if group and rows + len(problem.rows) > min(most, tokens // width):
+            yield group
+            group, rows = [], 0
+        if not group:
+            width = problem.longest
+        group.append(problem)
+        rows += len(problem.rows)
+    if group:
+        yield group
