@@ -69,7 +69,8 @@ def thinks(place: str, *members: list[float]) -> Choices:
 
 
 def verdicts(task: LmEvalTask, *records: Record, choices: tuple[Choices, ...] = ()) -> list[Verdict]:
-    found = {g.key: g.verdict for g in task.score(records, None, choices)}  # type: ignore[arg-type]
+    task.see_choices(choices)
+    found = {g.key: g.verdict for g in task.score(records, None)}  # type: ignore[arg-type]
     return [found[r.key] for r in records]
 
 

@@ -17,6 +17,17 @@ Template = Callable[[Sequence[Mapping[str, str]], bool], str]
 """(messages of role and content, whether an answer of the model is to begin) -> text."""
 
 
+def stops_of(arguments: Mapping[str, Any]) -> tuple[str, ...]:
+    """The stop strings in lm-eval's generation_kwargs."""
+    until = arguments.get("until") or []
+    return tuple(s for s in ([until] if isinstance(until, str) else until) if s)
+
+
+def length_of(arguments: Mapping[str, Any]) -> int:
+    """Tokens that an answer may have by lm-eval's generation_kwargs."""
+    return int(next((arguments[k] for k in _LENGTHS if arguments.get(k) is not None), _MAX_GEN_TOKS))
+
+
 @dataclass(frozen=True)
 class Question:
     """One document of a task of lm-eval, as it is asked."""
@@ -31,14 +42,12 @@ class Question:
     @property
     def stop(self) -> tuple[str, ...]:
         """Of a written answer: the task's stop strings."""
-        until = self.instances[0].args[1].get("until") or []
-        return tuple(s for s in ([until] if isinstance(until, str) else until) if s)
+        return stops_of(self.instances[0].args[1])
 
     @property
     def max_new_tokens(self) -> int:
         """Of a written answer: tokens that it may have."""
-        given = self.instances[0].args[1]
-        return int(next((given[k] for k in _LENGTHS if given.get(k) is not None), _MAX_GEN_TOKS))
+        return length_of(self.instances[0].args[1])
 
     @property
     def texts(self) -> tuple[tuple[str, str], ...]:

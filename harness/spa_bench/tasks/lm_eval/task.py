@@ -17,7 +17,7 @@ from spa_bench.sandbox import Limits
 from spa_bench.tasks.base import Judge
 from spa_bench.tasks.evalplus import data_folder
 from spa_bench.tasks.lm_eval import library
-from spa_bench.tasks.lm_eval.asking import Question, identity, questions
+from spa_bench.tasks.lm_eval.asking import Question, Template, identity, questions
 from spa_bench.tasks.lm_eval.local import Place
 from spa_bench.tasks.lm_eval.options import LmEvalOptions
 from spa_bench.tasks.lm_eval.room import Room, Tokenized
@@ -54,6 +54,7 @@ class LmEvalTask:
         self.problems: tuple[Problem, ...] = tuple(q.problem for q in self._plain)
         self._by_id = {q.problem.id: q for q in self._plain}
         self._asked: list[Question] | None = None if self._options.chat else self._plain
+        self._greedy: Mapping[str, list[list[bool]]] = {}
         self._cut: Mapping[str, str] = {}  # problem -> prompt that was cut to fit the model
         self._long: frozenset[str] = frozenset()  # problems of which an option does not fit whole
 
@@ -97,7 +98,7 @@ class LmEvalTask:
         if self._options.chat:
             if not isinstance(model, _Chat):
                 raise ModelError(f"options.chat asks through a chat template, and model {model.name!r} has none here")
-            self._asked = questions(self._loaded, self._options, _template(model))
+            self._asked = questions(self._loaded, self._options, template_of(model))
         if isinstance(model, Tokenized):  # one without a tokenizer here says what does not fit when it is asked
             room = Room(model, self._card.max_new_tokens)
             self._cut, self._long = room.checked(self._questions(limit), cut=self._options.too_long == "cut")
@@ -137,14 +138,14 @@ class LmEvalTask:
         """The text that is compared: the answer, or what was written after the choice."""
         return record.graded
 
-    def score(self, records: Sequence[Record], judge: Judge, choices: Sequence[Choices] = ()) -> Iterator[Grade]:
-        """Verdicts by lm-eval's scoring; `judge` is not touched. An answer that could not be had is refused.
+    def see_choices(self, choices: Sequence[Choices]) -> None:
+        """Learn what greedy decoding writes: problems with one option (lm-eval's loglikelihood, as LAMBADA) are right where
+        that is the option, and refused where nothing is known of them."""
+        self._greedy = {c.problem: c.greedy for c in choices}
 
-        Problems with one option (lm-eval's loglikelihood, as LAMBADA) are right where greedy decoding writes it, which
-        `choices` says: without their rows they are refused.
-        """
-        greedy = {c.problem: c.greedy for c in choices}
-        for record, question, values, seen in self._judged(records, greedy):
+    def score(self, records: Sequence[Record], judge: Judge) -> Iterator[Grade]:
+        """Verdicts by lm-eval's scoring; `judge` is not touched. An answer that could not be had is refused."""
+        for record, question, values, seen in self._judged(records):
             if seen is None:
                 yield Grade(*record.key, Verdict.REFUSED, record.failure or "there is no choice to judge")
             elif self._judging[question.task].passed(values, record.problem):
@@ -152,10 +153,9 @@ class LmEvalTask:
             else:
                 yield Grade(*record.key, Verdict.WRONG, _told(question, record, seen))
 
-    def behave(self, records: Sequence[Record], judge: Judge, choices: Sequence[Choices] = ()) -> Iterator[Behaviour]:
+    def behave(self, records: Sequence[Record], judge: Judge) -> Iterator[Behaviour]:
         """Each record's answer (the option, or what lm-eval's filter leaves of a text) as its behaviour; see `score`."""
-        greedy = {c.problem: c.greedy for c in choices}
-        for record, question, values, seen in self._judged(records, greedy):
+        for record, question, values, seen in self._judged(records):
             if seen is None:
                 yield Behaviour(*record.key, digest="", ran=False, right=0, probes=0)
             else:
@@ -164,14 +164,12 @@ class LmEvalTask:
                 right = int(self._judging[question.task].passed(values, record.problem))
                 yield Behaviour(*record.key, digest=digest, ran=True, right=right, probes=1)
 
-    def _judged(
-        self, records: Sequence[Record], greedy: Mapping[str, list[list[bool]]]
-    ) -> Iterator[tuple[Record, Question, dict[str, Any], Any]]:
+    def _judged(self, records: Sequence[Record]) -> Iterator[tuple[Record, Question, dict[str, Any], Any]]:
         """(record, its question, lm-eval's values, the filtered answer or None where there is nothing to judge)."""
         by_task: dict[str, list[tuple[Record, Question, list[list[Response]]]]] = {}
         for record in records:
             question = self._by_id[record.problem]
-            responses = self._responses(record, question, greedy.get(record.problem))
+            responses = self._responses(record, question, self._greedy.get(record.problem))
             if responses is None:
                 yield record, question, {}, None
             else:
@@ -253,7 +251,7 @@ def _short(value: Any) -> str:
     return text if len(text) <= _SHORT else text[: _SHORT - 1] + "…"
 
 
-def _template(model: _Chat) -> Any:
+def template_of(model: _Chat) -> Template:
     """How lm-eval's messages become text: the model's chat template, as lm-eval's own model applies it."""
 
     def render(history: Sequence[Mapping[str, str]], begin: bool) -> str:
