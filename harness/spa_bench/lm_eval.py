@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import lm_eval.models  # noqa: F401  # lm-eval registers its own models only where nothing is registered yet
 from lm_eval.api.registry import model_registry
 
 from spa_bench.cards import load_sampler_card
