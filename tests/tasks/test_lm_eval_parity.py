@@ -42,7 +42,7 @@ def test_prompts_that_are_too_long_are_cut_as_lm_eval_cuts_them(data: Path, tiny
     files = {split: data / "mmlu" / split / "high_school_us_history.jsonl" for split in ("test", "dev")}
     with_files(tmp_path / "yaml", f"mmlu/default/{name}.yaml", name, files)
     theirs = reference(tmp_path / "yaml", name, tiny_folder, num_fewshot=5, limit=12)
-    task = task_of("mmlu", task=name, local=[data], per_task=12, too_long="cut")
+    task = task_of(f"lm-eval:{name}", folder="mmlu/default", local=[data], fewshot=5, per_task=12, too_long="cut")
     assert_same(task, answered(task, tiny_model), theirs)
     assert all(asked.cut for asked in task.asked(None))
 
