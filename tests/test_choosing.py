@@ -366,7 +366,7 @@ def test_options_that_do_not_fit_are_refused_before_anything_is_trained(tiny_mod
 
 def test_a_task_may_refuse_a_model_itself(tiny_model: HFModel, tmp_path: Path):
     class Picky(Quiz):
-        def check_model(self, model: Any) -> None:
+        def check_model(self, model: Any, limit: int | None) -> None:
             raise UsageError(f"{model.name} has no chat template")
 
     with pytest.raises(UsageError, match="tiny has no chat template"):

@@ -30,15 +30,16 @@ LAYERS = (
     {"run"},
     {"verify", "rerun", "leaderboard"},
     {"loading"},
-    {"spa_commands", "study"},
+    {"spa_commands", "study", "lm_eval"},
     {"cli"},
     {"__main__"},
 )
 LEVEL = {unit: level for level, units in enumerate(LAYERS) for unit in units}
 HEAVY = {"torch", "transformers", "peft", "safetensors", "tokenizers", "accelerate"}
 HOMES = {name: {"models", "spa", "mini"} for name in HEAVY}
+LM_EVAL = {f"tasks/lm_eval/{name}.py" for name in ("library", "rewriting", "scoring", "model")} | {"lm_eval.py"}
 # export/grader.py is copied beside an exported task: it runs inside lm-eval, where it imports evalplus and nothing of ours
-HOMES |= {"evalplus": {"tasks/evalplus.py", "export/grader.py"}, "lm_eval": {"tasks/lm_eval.py"}}
+HOMES |= {"evalplus": {"tasks/evalplus.py", "export/grader.py"}, "lm_eval": LM_EVAL}
 
 FILES = sorted(PACKAGE.rglob("*.py"))
 

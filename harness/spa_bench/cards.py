@@ -17,6 +17,7 @@ from spa_bench.errors import CardError, UsageError
 from spa_bench.registry import TABLES, beside, did_you_mean, known
 from spa_bench.spa_cards import AttributionCard, DataCard, LoraCard, PartitionCard, not_negative, one_of, positive
 
+LM_EVAL = "lm-eval:"  # before the name of any task or group of lm-eval, in the place of a card
 _MOST = {"seconds": 86_400, "memory_mb": 1 << 20}  # of a task: a day, a TiB; far below what the kernel's numbers hold
 _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
 # evalplus 0.3.1, make_raw_chat_prompt
@@ -158,7 +159,7 @@ def _check_sampler(where: str, card: SamplerCard) -> None:
 
 
 def load_task_card(name_or_path: str, overrides: Mapping[str, object] | None = None) -> TaskCard:
-    """The task card of that name or file. Raises UsageError or CardError.
+    """The task card of that name or file, or of `lm-eval:NAME`, any task or group of lm-eval. Raises UsageError or CardError.
 
     The module behind the card's kind may have OPTIONS and `check(card)`, as that of a sampler (load_sampler_card).
     """
@@ -178,8 +179,12 @@ def load_task_card(name_or_path: str, overrides: Mapping[str, object] | None = N
         card = dataclasses.replace(card, version=f"sha256 {card.sha256[:12]}" if card.sha256 else "unpinned")
     if card.kind == "code" and card.problems == "jsonl" and not card.file:
         raise CardError(f'task {name_or_path!r}: problems = "jsonl" needs file = "problems.jsonl"')
-    if card.file and not Path(card.file).is_absolute() and (folder := _folder("task", name_or_path)):
-        card = dataclasses.replace(card, file=str(folder / card.file))
+    beside_card = _folder("task", name_or_path)
+    if card.file and not Path(card.file).is_absolute() and beside_card:
+        card = dataclasses.replace(card, file=str(beside_card / card.file))
+    if getattr(card.options, "local", ()):
+        local = tuple(str((beside_card or Path.cwd()) / Path(p).expanduser()) for p in card.options.local)
+        card = dataclasses.replace(card, options=dataclasses.replace(card.options, local=local))
     check = beside("task", card.kind, "check")
     if check is not None:
         check(card)
@@ -229,6 +234,11 @@ def parse_overrides(settings: Sequence[str]) -> tuple[dict[str, object], dict[st
 
 def _read(what: str, folder: str, name_or_path: str, overrides: Mapping[str, object]) -> tuple[dict[str, Any], str]:
     """The content of a card with `overrides`, and what to call the place in messages."""
+    if what == "task" and name_or_path.startswith(LM_EVAL):
+        content = _of_lm_eval(name_or_path.removeprefix(LM_EVAL))
+        for key, value in overrides.items():
+            _put(content, key, value)
+        return content, f"--task {name_or_path} with --set" if overrides else f"--task {name_or_path}"
     if name_or_path.endswith(".toml"):
         path = Path(name_or_path)
         if not path.is_file():
@@ -273,6 +283,13 @@ def _content_of(plugin: plugins.Plugin) -> tuple[dict[str, Any], str]:
     if plugin.is_kind:  # a card that came with code and did not use it would be a mixture, or a task of code, by mistake
         content.setdefault("kind", plugin.name)
     return content, str(path or plugin)
+
+
+def _of_lm_eval(name: str) -> dict[str, Any]:
+    """The content of a card for a task or group of lm-eval that has no card here."""
+    described = f"{name} of lm-eval, asked and scored as lm-eval does"
+    own = {"name": f"lm-eval-{name.replace('/', '-')}", "description": described, "max_new_tokens": 64}
+    return {**own, "kind": "lm-eval", "options": {"task": name}}
 
 
 def _put(content: dict[str, Any], key: str, value: object) -> None:

@@ -20,6 +20,7 @@ TABLES: dict[str, dict[str, str]] = {
     },
     "task": {
         "code": "spa_bench.tasks.code:build",
+        "lm-eval": "spa_bench.tasks.lm_eval:build",
     },
     "problems": {
         "mini-code": "spa_bench.mini.data:problems",

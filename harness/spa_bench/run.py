@@ -94,14 +94,14 @@ def check_task(card: SamplerCard, task: Task, model: Model, limit: int | None) -
     That is what the task's own `check_model` refuses, options that do not fit the context, and a sampler whose kind cannot go
     on after a choice.
     """
+    if (check := getattr(task, "check_model", None)) is not None:
+        check(model, limit)
     asked = task.asked(limit)
     if asked and not beside("sampler", card.kind, "BEGUN", False):
         raise UsageError(
             f"{task.name} is multiple choice, and {card.name} (kind {card.kind!r}) cannot go on after a choice: it draws whole "
             f'answers; use a sampler of kind "mixture", such as single, temperature or spa-influence'
         )
-    if (check := getattr(task, "check_model", None)) is not None:
-        check(model)
     if asked:
         model.check_options(asked)
     return asked
@@ -177,6 +177,8 @@ def generate(
     console.note(f"run folder: {folder.path}")
     if job.task.file:
         folder.write_json(TASK_FILE, {"file": str(Path(job.task.file).resolve())})
+    if local := getattr(job.task.options, "local", ()):
+        folder.write_json(TASK_FILE, {"local": list(local)})
     if files := files_of(job.placed):
         folder.write_json(DATA_FILES, files)
     for line in data.notes(job.sampler):
@@ -347,6 +349,8 @@ def grade(
             judge: Judge = _NoJudge()
             if task.runs_code:
                 judge = make_judge(task, chosen, str(folder.spec["grading"]), workers, console)
+            if (see := getattr(task, "see_choices", None)) is not None:
+                see(folder.choice_log.rows())
         if ungraded:
             with console.stage("grading") as progress:
                 append(folder.grade_log, _pausing(task.score(ungraded, judge)), 0, len(ungraded), progress)

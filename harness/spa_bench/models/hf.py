@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import cast
@@ -30,6 +30,7 @@ from spa_bench.models.hf_beams import Decoder, Searched
 from spa_bench.models.kv_cache import attends_to_all
 from spa_bench.models.loading import device_of, dtype_of, end_tokens, hash_state, load_network
 from spa_bench.models.options import OptionEncoder
+from spa_bench.models.rolling import windows
 from spa_bench.models.rows import BLOCK, Row, padded, survivors
 from spa_bench.models.rows import MIN_ROWS as MIN_ROWS
 from spa_bench.models.sampling import RowDecoding, choose, uniforms
@@ -381,3 +382,11 @@ class HFModel:
             for r in requests
         ]
         yield from self._scorer.loglikelihood(requests, pairs, members)
+
+    def rolling(self, request: Request, member: Member) -> float:
+        """The log-probability in nats of the whole prompt of `request`, however long; see spa_bench.models.rolling."""
+        encoder, text = self._scorer.encoder, request.prompt
+        first = encoder.pairs([("", text)])[0][0][0]
+        pairs = list(windows(self._tokenizer(text)["input_ids"], first, self.context))
+        part = replace(request, member=0)
+        return sum(found for _, found, _ in self._scorer.loglikelihood([part] * len(pairs), pairs, [member]))

@@ -27,7 +27,9 @@ class Judge(Protocol):
 class Task(Protocol):
     """A benchmark. `version` names data and harness; `found` says where the data came from.
 
-    A task may have `check_model(model)`, which raises UsageError for a model that it cannot ask, before anything is trained.
+    A task may have `check_model(model, limit)`, called before `asked` and `prompts`, and before anything is trained: it raises
+    UsageError for a model that it cannot ask the first `limit` problems. It may have `see_choices(rows)`, called with those of
+    choices.jsonl before `score` and `behave`, where its verdicts need them.
     """
 
     name: str

@@ -1,0 +1,86 @@
+"""Our samplers in lm-eval: `python -m spa_bench.lm_eval run --model spa-bench --model_args sampler=NAME,... --tasks ...`.
+
+Importing this module puts "spa-bench" among lm-eval's models, for its Python interface too: see docs/nlu.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+import lm_eval.models  # noqa: F401  # lm-eval registers its own models only where nothing is registered yet
+from lm_eval.api.registry import model_registry
+
+from spa_bench.cards import load_sampler_card
+from spa_bench.console import Reporter
+from spa_bench.errors import SpaBenchError, UsageError
+from spa_bench.loading import load_model
+from spa_bench.options import EMBEDDED
+from spa_bench.registry import beside, load
+from spa_bench.spa.stages import Stages, default_cache
+from spa_bench.spa.training_data import load_data
+from spa_bench.tasks.lm_eval.model import MIXTURE, SamplerLM
+
+NAME = "spa-bench"
+
+
+class SpaBenchLM(SamplerLM):
+    """A sampler's card over a model; adapters come from the stage cache, or are trained, as `spa-bench run` does it.
+
+    `sampler`: a name or file; `model`: as --model; `member`: a place, or "mixture"; `cache`: the folder of the stage cache.
+    lm-eval's own --batch_size and --device are `batch_size` and `device`.
+    """
+
+    def __init__(
+        self,
+        sampler: str = "base",
+        model: str = EMBEDDED,
+        member: int | str = MIXTURE,
+        seed: int = 0,
+        *,
+        device: str | None = None,
+        dtype: str = "auto",
+        batch_size: int | str | None = None,
+        max_batch_size: int | None = None,
+        threads: int | None = None,
+        revision: str | None = None,
+        trust_remote_code: bool = False,
+        cache: str | None = None,
+    ):
+        card = load_sampler_card(sampler)
+        if not beside("sampler", card.kind, "BEGUN", False):
+            raise UsageError(f"sampler {sampler!r} is of kind {card.kind!r}, which is no mixture of members; lm-eval needs one")
+        wanted = "auto" if batch_size is None else str(batch_size)
+        options = argparse.Namespace(
+            device=device or "auto", dtype=dtype, batch_size=wanted, threads=threads, revision=revision,
+            trust_remote_code=trust_remote_code,
+        )  # fmt: skip
+        network = load_model(model, options)
+        data = load_data(card, network, seed)
+        folder = Path(cache) if cache else default_cache()
+        adapters = Stages(card, data, network, seed, folder, Reporter()).adapters() if data.examples else []
+        members = load("sampler", card.kind)(card, adapters).members
+        super().__init__(network, members, member=member, seed=seed, name=f"{network.name}/{card.name}")
+
+
+if NAME not in model_registry:
+    model_registry.register(NAME)(SpaBenchLM)
+
+
+def main(arguments: list[str] | None = None) -> Any:
+    """lm-eval's own command, with our samplers among its models; errors of ours are one line on stderr and code 2."""
+    from lm_eval.__main__ import cli_evaluate
+
+    if arguments is not None:
+        sys.argv = ["lm_eval", *arguments]
+    try:
+        return cli_evaluate()
+    except SpaBenchError as error:
+        print(f"spa-bench: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,25 @@
+"""Any task or group of lm-eval as a task of ours: its prompts, its scoring, its weighting of groups.
+
+`options` is the card's part, `local` puts files in the place of the hub, `library` finds and loads what a card names,
+`asking` turns the documents of its tasks into problems, `scoring` lets lm-eval judge answers, and `task` is the whole.
+lm-eval is imported by functions alone: what only looks at cards does not load it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from spa_bench.cards import TaskCard
+from spa_bench.tasks.lm_eval.options import LmEvalOptions
+
+if TYPE_CHECKING:
+    from spa_bench.tasks.lm_eval.task import LmEvalTask
+
+OPTIONS = LmEvalOptions
+
+
+def build(card: TaskCard) -> LmEvalTask:
+    """The task of `card`, its prompts built. Raises DataError, CardError or UsageError."""
+    from spa_bench.tasks.lm_eval.task import load
+
+    return load(card)

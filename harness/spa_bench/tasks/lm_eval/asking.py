@@ -1,0 +1,148 @@
+"""Documents of lm-eval's tasks as problems: what a model is asked of each, by lm-eval's own building of requests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from spa_bench.errors import DataError, UsageError
+from spa_bench.tasks.lm_eval.library import Loaded, quiet, seeded
+from spa_bench.tasks.lm_eval.options import LmEvalOptions
+from spa_bench.types import Asked, Problem
+
+_MAX_GEN_TOKS = 256  # lm-eval's own, where a task says nothing
+_LENGTHS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")  # first wins, as in lm-eval
+Template = Callable[[Sequence[Mapping[str, str]], bool], str]
+"""(messages of role and content, whether an answer of the model is to begin) -> text."""
+
+
+def stops_of(arguments: Mapping[str, Any]) -> tuple[str, ...]:
+    """The stop strings in lm-eval's generation_kwargs."""
+    until = arguments.get("until") or []
+    return tuple(s for s in ([until] if isinstance(until, str) else until) if s)
+
+
+def length_of(arguments: Mapping[str, Any]) -> int:
+    """Tokens that an answer may have by lm-eval's generation_kwargs."""
+    return int(next((arguments[k] for k in _LENGTHS if arguments.get(k) is not None), _MAX_GEN_TOKS))
+
+
+@dataclass(frozen=True)
+class Question:
+    """One document of a task of lm-eval, as it is asked."""
+
+    task: str  # lm-eval's name of the task
+    instances: tuple[Any, ...]  # lm_eval.api.instance.Instance, in the order of the options
+    problem: Problem
+    kind: Literal["choice", "fixed", "written"]  # fixed: is the one right text what greedy decoding writes?
+    options: tuple[str, ...] = ()  # of a choice: what a reader sees of each
+    gold: str = ""  # what is right, for a reader
+
+    @property
+    def stop(self) -> tuple[str, ...]:
+        """Of a written answer: the task's stop strings."""
+        return stops_of(self.instances[0].args[1])
+
+    @property
+    def max_new_tokens(self) -> int:
+        """Of a written answer: tokens that it may have."""
+        return length_of(self.instances[0].args[1])
+
+    @property
+    def texts(self) -> tuple[tuple[str, str], ...]:
+        """(context, text) of each option; of a written answer (prompt, "")."""
+        if self.kind == "written":
+            return ((self.instances[0].args[0], ""),)
+        return tuple((i.args[0], i.args[1]) for i in self.instances)
+
+    def asked(self, *, cut: bool) -> Asked:
+        """As the model is asked for log-probabilities."""
+        return Asked(self.problem.id, self.texts, len(self.options) or 1, cut)
+
+
+def questions(loaded: Loaded, options: LmEvalOptions, template: Template | None = None) -> list[Question]:
+    """All documents of all tasks, in lm-eval's order; with `template` through it. Raises UsageError or DataError."""
+    found = []
+    for name, task in loaded.tasks.items():
+        task.set_fewshot_seed(1234)  # lm-eval's: examples are drawn document by document, and may be drawn again here
+        with quiet(), seeded():
+            _build(name, task, options, template)
+            by_doc: dict[int, list[Any]] = {}
+            for instance in task.instances:
+                by_doc.setdefault(instance.doc_id, []).append(instance)
+            found += [_question(name, task, sorted(of, key=lambda i: i.idx)) for of in by_doc.values()]
+    return found
+
+
+def _build(name: str, task: Any, options: LmEvalOptions, template: Template | None) -> None:
+    """Let lm-eval build the requests of one task."""
+    chat: dict[str, Any] = {}
+    if template is not None:
+
+        def render(history: Sequence[Mapping[str, str]], add_generation_prompt: bool = True) -> str:
+            return template(history, add_generation_prompt)
+
+        chat = {
+            "apply_chat_template": True,
+            "fewshot_as_multiturn": options.multiturn,
+            "chat_template": render,
+            "system_instruction": options.system or None,
+        }
+    try:
+        task.build_all_requests(limit=options.per_task or None, rank=0, world_size=1, **chat)
+    except (AssertionError, ValueError, IndexError) as error:  # lm-eval's samplers and the tasks' own code
+        shots = task.get_config("num_fewshot")
+        said = " ".join(str(error).split())[:200] or type(error).__name__
+        if shots and ("sample" in said.lower() or "example" in said.lower()):
+            raise UsageError(f"{name} cannot be asked with {shots} examples: {said}; set options.fewshot to fewer") from error
+        raise DataError(f"lm-eval cannot ask {name}: {said}") from error
+
+
+def _question(name: str, task: Any, instances: Sequence[Any]) -> Question:
+    """One document. Raises UsageError for a task whose requests are neither a choice nor one text."""
+    first, doc = instances[0], instances[0].doc
+    place = f"{name}/{first.doc_id}"
+    kinds = {i.request_type for i in instances}
+    if kinds == {"generate_until"} and len(instances) == 1:
+        target = task.doc_to_target(doc)
+        gold = target[0] if isinstance(target, list) and target else target
+        if task.get_config("doc_to_choice") is not None and isinstance(gold, int):
+            gold = task.doc_to_choice(doc)[gold]
+        problem = Problem(place, first.args[0], str(gold), tags=(name,))
+        return Question(name, (first,), problem, "written", gold=str(gold))
+    if kinds == {"loglikelihood"} and task.OUTPUT_TYPE == "multiple_choice":
+        return _choice(name, place, task, instances)
+    if kinds == {"loglikelihood"} and len(instances) == 1:
+        problem = Problem(place, first.args[0], first.args[1], tags=(name,))
+        return Question(name, (first,), problem, "fixed", gold=first.args[1].strip())
+    raise UsageError(f"{name} asks {len(instances)} requests a document ({', '.join(sorted(kinds))}), of a kind of its own")
+
+
+def _choice(name: str, place: str, task: Any, instances: Sequence[Any]) -> Question:
+    doc = instances[0].doc
+    options = tuple(str(o) for o in task.doc_to_choice(doc))
+    right = _right(task, doc, options)
+    context, text = instances[right[0] if right else 0].args[:2]
+    problem = Problem(place, context, text if right else "", tags=(name,), choices=len(options))
+    gold = " or ".join(options[i].strip() for i in right)
+    return Question(name, tuple(instances), problem, "choice", options, gold)
+
+
+def _right(task: Any, doc: Any, options: Sequence[str]) -> list[int]:
+    """The options that a document says are right, as lm-eval reads it; none where its own scoring alone knows."""
+    said = task.doc_to_text(doc) if getattr(task, "multiple_input", 0) else task.doc_to_target(doc)
+    found = []
+    for one in said if isinstance(said, list) else [said]:
+        if isinstance(one, int) and 0 <= one < len(options):
+            found.append(one)
+        elif isinstance(one, str) and one in options:
+            found.append(options.index(one))
+    return found
+
+
+def identity(found: Sequence[Question]) -> Iterator[list[object]]:
+    """What makes each problem the one it is: id, every request, and what is right."""
+    for question in found:
+        asked = question.texts if question.kind != "written" else question.instances[0].args
+        yield [question.problem.id, question.kind, asked, question.options, question.gold]

@@ -1,0 +1,181 @@
+"""lm-eval's own loading of tasks and groups: found by name, narrowed to some subjects, with local files for the hub's."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import random
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import lru_cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from spa_bench.errors import DataError, SpaBenchError, UsageError
+from spa_bench.tasks.lm_eval.local import Place
+from spa_bench.tasks.lm_eval.options import LmEvalOptions
+from spa_bench.tasks.lm_eval.rewriting import Rewriting, items, shots_of
+
+_SEED, _OTHER_SEED = 0, 1234  # lm-eval's own: of Python's generator, of numpy's and of the few-shot examples
+_MINI = Path(__file__).resolve().parents[2] / "mini" / "nlu"
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """Tasks and groups of lm-eval, ready to be asked."""
+
+    tasks: Mapping[str, Any]  # lm_eval.api.task.Task by name, in lm-eval's order
+    groups: Mapping[str, Any]  # lm_eval.api.group.Group by name
+    version: str  # of the task or group, and of lm-eval
+    found: str  # where the documents came from
+
+
+def harness() -> str:
+    """`lm-eval 0.4.13`, of the one that is installed. Raises UsageError where there is none."""
+    try:
+        return f"lm-eval {metadata.version('lm-eval')}"
+    except metadata.PackageNotFoundError as error:
+        raise UsageError("tasks of lm-eval need lm-eval, which is not installed: pip install 'spa-bench[lm-eval]'") from error
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """A block in which lm-eval prints, logs and warns of nothing."""
+    logger, heard = logging.getLogger("lm_eval"), io.StringIO()
+    level = logger.level
+    try:
+        with contextlib.redirect_stdout(heard), contextlib.redirect_stderr(heard), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            logger.setLevel(logging.CRITICAL)
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def seeded() -> Iterator[None]:
+    """A block in which the global generators are as lm-eval seeds them; some of its tasks shuffle choices by them."""
+    before, numbers = random.getstate(), np.random.get_state()  # noqa: NPY002
+    try:
+        random.seed(_SEED)
+        np.random.seed(_OTHER_SEED)  # noqa: NPY002
+        yield
+    finally:
+        random.setstate(before)
+        np.random.set_state(numbers)  # noqa: NPY002
+
+
+def load(options: LmEvalOptions, places: tuple[Place, ...]) -> Loaded:
+    """The tasks behind `options.task` with lm-eval's overrides and seeds.
+
+    Raises UsageError for a name, subject or setting that cannot be, DataError for documents that cannot be had.
+    """
+    own = harness()
+    with quiet(), seeded():
+        manager = _manager(options)
+        index = manager.task_index
+        if options.task not in index:
+            raise UsageError(f"lm-eval has no task {options.task!r}{_close(options.task, index)}")
+        rewriting = Rewriting(index, options, places)
+        if options.subjects or places:
+            rewriting.rewrite()
+        try:
+            loaded = manager.load(options.task)
+        except SpaBenchError:
+            raise
+        except Exception as error:  # datasets, huggingface_hub and the tasks' own code raise a dozen kinds
+            raise _cannot_load(options.task, error) from error
+        tasks, groups = dict(loaded["tasks"]), dict(loaded.get("groups", {}))
+        for name, task in tasks.items():
+            _usable(name, task)
+            _overridden(task, options)
+    root = groups.get(options.task) or tasks.get(options.task)
+    versions = {str(t.VERSION) for t in tasks.values()} if root is None else {str(getattr(root, "version", "N/A"))}
+    if root is not None and options.task in tasks:
+        versions = {str(root.VERSION)}
+    return Loaded(tasks, groups, f"{', '.join(sorted(versions))}; {own}", rewriting.found())
+
+
+def _manager(options: LmEvalOptions) -> Any:
+    """lm-eval's TaskManager over the definitions that `options` asks for."""
+    from lm_eval.tasks import TaskManager
+
+    include = _MINI if options.include == "mini" else Path(options.include).expanduser() if options.include else None
+    if include is not None and not include.is_dir():
+        raise UsageError(f"options.include is {options.include!r}, which is no folder")
+    manager = TaskManager(include_defaults=False, include_path=include)
+    own = dict(manager.task_index)
+    if options.include and options.task in own and not options.folder and not _needs_others(own, options.task):
+        return manager
+    manager.task_index.clear()
+    manager.task_index.update({**_shipped(options.folder), **own})
+    return manager
+
+
+@lru_cache(maxsize=8)
+def _shipped(folder: str) -> dict[str, Any]:
+    """lm-eval's own definitions under `folder`; reading all of them takes ten seconds."""
+    import lm_eval.tasks
+    from lm_eval.tasks import TaskManager
+
+    place = Path(lm_eval.tasks.__file__).parent / folder
+    if not place.is_dir():
+        raise UsageError(f"options.folder is {folder!r}; there is no such folder under {place.parent} in {harness()}")
+    return dict(TaskManager(include_defaults=False, include_path=place).task_index)
+
+
+def _needs_others(index: Mapping[str, Any], name: str) -> bool:
+    """Whether a group asks for something that is not in `index`."""
+    cfg = index[name].cfg or {}
+    named = [i if isinstance(i, str) else i.get("group") or i.get("task") for i in items(cfg)]
+    return any(n not in index or _needs_others(index, n) for n in named)
+
+
+def _close(name: str, known: Any) -> str:
+    close = get_close_matches(name, list(known), 1)
+    return f"; did you mean {close[0]!r}?" if close else "; `lm-eval ls tasks` lists them"
+
+
+def _usable(name: str, task: Any) -> None:
+    """Raises UsageError for a task that asks for something else than a choice or an answer, or that runs code."""
+    if task.OUTPUT_TYPE == "loglikelihood_rolling":
+        raise UsageError(f"{name} measures the perplexity of whole texts (loglikelihood_rolling): there is no answer to draw")
+    if getattr(task, "MULTIMODAL", False):
+        raise UsageError(f"{name} asks of images or sounds; only text is asked here")
+    if getattr(task, "UNSAFE_CODE", False):
+        raise UsageError(
+            f"{name} runs the model's code, and lm-eval has no sandbox; use a task of kind code, such as humaneval"
+        )
+
+
+def _overridden(task: Any, options: LmEvalOptions) -> None:
+    """Set what lm-eval's simple_evaluate sets: examples, their seed, the length of an answer."""
+    task.set_config("num_fewshot", shots_of(task.get_config("num_fewshot"), options))
+    task.set_fewshot_seed(_OTHER_SEED)
+    if options.max_gen_toks and task.OUTPUT_TYPE == "generate_until":
+        own = dict(task.get_config("generation_kwargs") or {})
+        for alias in ("max_new_tokens", "max_tokens", "max_completion_tokens"):
+            own.pop(alias, None)
+        task.set_config("generation_kwargs", {**own, "max_gen_toks": options.max_gen_toks})
+
+
+def _cannot_load(task: str, error: Exception) -> SpaBenchError:
+    """What the user is told of a failure inside lm-eval's loading."""
+    said = " ".join(str(error).split())[:300] or type(error).__name__
+    if "gated" in said.lower():
+        return DataError(
+            f"the data of {task} is gated ({said}): accept its terms on its page on the hub and log in with `hf auth login` "
+            f"(or set HF_TOKEN), or set options.local to files of your own"
+        )
+    if isinstance(error, OSError) or "offline" in said.lower() or "connect" in said.lower():
+        return DataError(
+            f"the data of {task} cannot be reached ({said}): go online, or let files stand in for the hub with "
+            f"options.local = [FOLDER] or SPA_BENCH_DATA"
+        )
+    return DataError(f"lm-eval cannot load {task}: {type(error).__name__}: {said}")

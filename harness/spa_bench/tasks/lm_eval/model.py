@@ -1,0 +1,107 @@
+"""A sampler of ours as a model of lm-eval's: one of its members, or all of them as a mixture."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from lm_eval.api.instance import Instance
+from lm_eval.api.model import LM
+
+from spa_bench.errors import UsageError
+from spa_bench.seeds import derive_seed, draw_seed
+from spa_bench.tasks.lm_eval.asking import length_of, stops_of
+from spa_bench.types import Asked, Member, Request
+
+MIXTURE = "mixture"
+
+
+class SamplerLM(LM):  # type: ignore[misc]  # lm-eval has no types
+    """See lm_eval.api.model.LM. `member` is a place in `members`, or "mixture".
+
+    A mixture writes each answer by a member chosen by the seed of the request. Its log-probabilities are those of the mean of
+    the members' probabilities, and what it writes greedily is what most of its members write. How text is drawn is the
+    sampler's business: of a task's generation_kwargs only `until` and the number of tokens count.
+    """
+
+    def __init__(self, model: Any, members: Sequence[Member], *, member: int | str = MIXTURE, seed: int = 0, name: str = ""):
+        super().__init__()
+        if member != MIXTURE and member not in range(len(members)):
+            raise UsageError(f"member is {member!r}; it is {MIXTURE!r} or a number from 0 to {len(members) - 1}")
+        self._model, self._members, self._member, self._seed = model, tuple(members), member, seed
+        self._name = name or model.name
+
+    @property
+    def _mine(self) -> Sequence[Member]:
+        """The members that are asked."""
+        return self._members if self._member == MIXTURE else [self._members[int(self._member)]]
+
+    def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
+        """(log-probability in nats, whether greedy decoding writes it) of each (context, continuation); cut as lm-eval cuts."""
+        asked = [Asked(str(i), ((r.args[0], r.args[1]),), 1, cut=True) for i, r in enumerate(requests)]
+        found: dict[str, tuple[float, bool]] = {}
+        for one in self._model.option_scores(asked, self._mine):
+            logprobs = one.logprobs[:, 0]
+            greedy = bool(2 * one.greedy[:, 0].sum() > len(logprobs))
+            found[one.problem] = float(np.logaddexp.reduce(logprobs) - np.log(len(logprobs))), greedy
+        return [found[str(i)] for i in range(len(requests))]
+
+    def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
+        """The log-probability in nats of each whole text."""
+        found = []
+        for place, instance in enumerate(requests):
+            request = self._request(instance.args[0], str(place), 0, 0, {})
+            logprobs = [self._model.rolling(request, member) for member in self._mine]
+            found.append(float(np.logaddexp.reduce(logprobs) - np.log(len(logprobs))))
+        return found
+
+    def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
+        """An answer to each (context, generation_kwargs). The same request again (`repeats`) is another draw."""
+        asked, seen = [], Counter[tuple[Any, Any]]()
+        for instance in requests:
+            place = instance.task_name, instance.doc_id
+            asked.append(self._drawn(instance, seen[place]))
+            seen[place] += 1
+        texts: dict[Any, str] = {}
+        for completion in self._model.generate(asked, self._members):
+            if completion.finish == "skipped":
+                raise UsageError(
+                    f"{completion.key.problem}: {completion.failure}; ask with fewer examples or a shorter max_gen_toks"
+                )
+            texts[completion.key] = completion.text
+        return [texts[r.key] for r in asked]
+
+    def _drawn(self, instance: Instance, draw: int) -> Request:
+        context, arguments = instance.args[:2]
+        problem = f"{instance.task_name}/{instance.doc_id}"
+        member = self._member
+        if member == MIXTURE:
+            member = derive_seed(self._seed, "member", problem, draw) % len(self._members)
+        return self._request(context, problem, int(member), draw, arguments, str(instance.task_name))
+
+    def _request(
+        self, text: str, problem: str, member: int, draw: int, arguments: Mapping[str, Any], task: str = ""
+    ) -> Request:
+        own = self._members[member].decoding
+        decoding = replace(own, max_new_tokens=length_of(arguments), stop=stops_of(arguments))
+        seed = draw_seed(self._seed, task, problem, member, draw)
+        return Request(problem, member, draw, "generate", text, decoding, seed)
+
+    @property
+    def tokenizer_name(self) -> str:
+        """What names the model in lm-eval's cache of requests, where a chat template is in them."""
+        return self._name.replace("/", "__")
+
+    def chat_template(self, chat_template: bool | str = False) -> str | None:
+        """A name for the model's chat template; None without one."""
+        return hashlib.blake2b(self._name.encode(), digest_size=8).hexdigest() if chat_template else None
+
+    def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
+        """The messages as the model's chat template writes them. Raises ModelError where it has none."""
+        from spa_bench.tasks.lm_eval.task import template_of
+
+        return template_of(self._model)(chat_history, add_generation_prompt)

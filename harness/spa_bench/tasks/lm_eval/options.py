@@ -1,0 +1,39 @@
+"""The [options] of a card of kind lm-eval."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class LmEvalOptions:
+    """What of lm-eval is run, and how it is asked. Defaults are lm-eval's own."""
+
+    task: str = ""  # a task, group or tag of lm-eval
+    folder: str = ""  # under lm_eval/tasks, where it is defined: saves reading all 14,000 definitions; "": anywhere
+    include: str = ""  # a folder of definitions (YAML) of one's own; "mini": the package's
+    fewshot: int = -1  # examples in the prompt; -1: the task's own number, or none
+    subjects: tuple[str, ...] = ()  # of a group: these tasks alone, by name or by its end ("anatomy" of mmlu_anatomy)
+    per_task: int = 0  # the first so many documents of every task, as lm_eval --limit; 0: all
+    local: tuple[str, ...] = ()  # folders or files that stand in for the hub
+    filter: str = ""  # of generated answers: the filter whose result decides; "": the task's first
+    max_gen_toks: int = 0  # tokens of a generated answer; 0: as the task says
+    chat: bool = False  # ask through the model's chat template
+    system: str = ""  # a system message, before the task's own description
+    multiturn: bool = True  # with chat: few-shot examples as turns of their own
+    too_long: str = "refuse"  # a prompt that leaves no room for the answer: an error; "cut": cut on the left, as lm-eval does
+    bootstrap: int = 100_000  # resamples for the standard error of metrics that have no closed form
+    hash: str = ""  # of the problems (problems_hash of a run's spec): others are an error; "": any
+
+    def __post_init__(self) -> None:
+        if not self.task:
+            raise ValueError("task is missing; it is the name of a task or group of lm-eval")
+        if self.fewshot < -1:
+            raise ValueError(f"fewshot is {self.fewshot}; it is a number of examples, or -1 for the task's own")
+        for name in ("per_task", "max_gen_toks", "bootstrap"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must not be negative")
+        if self.too_long not in {"refuse", "cut"}:
+            raise ValueError(f"too_long is {self.too_long!r}; choose 'refuse' or 'cut'")
+        if self.system and not self.chat:
+            raise ValueError(f"system is {self.system!r}, but without chat = true there is no system message")

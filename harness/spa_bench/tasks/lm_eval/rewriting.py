@@ -1,0 +1,160 @@
+"""Changes to lm-eval's definitions before they are loaded: fewer subjects of a group, files in the place of the hub."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from itertools import takewhile
+from typing import Any
+
+from spa_bench.errors import DataError, UsageError
+from spa_bench.registry import did_you_mean
+from spa_bench.tasks.lm_eval.local import Found, Place, dataset_of, find, remembered
+from spa_bench.tasks.lm_eval.options import LmEvalOptions
+
+_FILES = {"json", "csv", "parquet", "text", "arrow"}  # "datasets" that are files already
+
+
+class Rewriting:
+    """Changes an index of definitions in place: subjects that nobody asked for go, files take the place of the hub."""
+
+    def __init__(self, index: dict[str, Any], options: LmEvalOptions, places: tuple[Place, ...]):
+        self._index, self._options, self._places = index, options, places
+        self._done: dict[str, bool] = {}
+        self._kept: set[str] | None = None
+        self._from: set[str] = set()
+        self._notes: list[str] = []
+
+    def rewrite(self) -> None:
+        """Change what `options.task` leads to. Raises UsageError for a subject that is not there."""
+        if self._options.subjects:
+            self._kept = {self._named(subject) for subject in self._options.subjects}
+        self._entry(self._options.task)
+
+    def found(self) -> str:
+        """Where the documents are, for a reader."""
+        where = ", ".join(sorted(self._from)) or ("the package" if self._options.include == "mini" else "lm-eval")
+        return "; ".join([where, *self._notes])
+
+    def _named(self, subject: str) -> str:
+        """The one task that `subject` is the name or the end of."""
+        known = sorted(set(self._leaves(self._options.task)))
+        found = [subject] if subject in known else [n for n in known if n.endswith(f"_{subject}")]
+        if len(found) > 1:
+            raise UsageError(f"{self._options.task!r} has several subjects {subject!r}: {', '.join(found)}")
+        if not found:
+            raise UsageError(f"{self._options.task!r} has no subject {subject!r}{did_you_mean(subject, _ends(known))}")
+        return found[0]
+
+    def _leaves(self, name: str) -> Iterator[str]:
+        entry = self._index.get(name)
+        if entry is None or entry.kind.name in {"TASK", "PY_TASK"}:
+            yield name
+        elif entry.kind.name == "TAG":
+            yield from (leaf for tagged in sorted(entry.tags) for leaf in self._leaves(tagged))
+        else:
+            yield from self._leaves_of(entry.cfg)
+
+    def _leaves_of(self, cfg: Mapping[str, Any]) -> Iterator[str]:
+        for item in items(cfg):
+            if isinstance(item, dict) and "group" in item and item["group"] not in self._index:
+                yield from self._leaves_of(item)
+            else:
+                yield from self._leaves(item if isinstance(item, str) else item.get("group") or item["task"])
+
+    def _entry(self, name: str) -> bool:
+        """Rewrite one definition; whether anything of it is left."""
+        if name not in self._done:
+            entry = self._index[name]
+            if entry.kind.name == "TAG":
+                tagged = {t for t in entry.tags if t in self._index and self._entry(t)}
+                self._index[name], left = replace(entry, tags=tagged), bool(tagged)
+            elif entry.kind.name == "GROUP":
+                cfg = self._group(_definition(entry))
+                self._index[name], left = replace(entry, yaml_path=None, cfg=cfg), bool(cfg["task"])
+            else:
+                left = self._kept is None or name in self._kept
+                if left and entry.kind.name == "TASK":
+                    self._index[name] = self._local(entry)
+            self._done[name] = left
+        return self._done[name]
+
+    def _group(self, cfg: Mapping[str, Any]) -> dict[str, Any]:
+        kept = []
+        for item in items(cfg):
+            name = item if isinstance(item, str) else item.get("group") or item["task"]
+            if name in self._index:
+                kept += [item] if self._entry(name) else []
+            elif isinstance(item, dict) and "group" in item:
+                inner = self._group(item)
+                kept += [inner] if inner["task"] else []
+            elif self._kept is None or name in self._kept:
+                kept.append(item)
+        return {**cfg, "task": kept}
+
+    def _local(self, entry: Any) -> Any:
+        """The definition of a task with files in the place of its dataset, where there are some."""
+        cfg = _definition(entry)
+        path = cfg.get("dataset_path")
+        if not self._places or not path or path in _FILES or cfg.get("custom_dataset"):
+            return entry
+        evaluated = str(cfg.get("test_split") or cfg.get("validation_split"))
+        few = _split_of(cfg)
+        splits = [s for s in {cfg.get("training_split"), cfg.get("validation_split"), cfg.get("test_split"), few} if s]
+        found = find(self._places, path, cfg.get("dataset_name") or "", sorted(splits), evaluated)
+        if found is None:
+            return entry
+        self._from.add(f"{found.place.path} (by {'options.local' if found.place.asked else 'SPA_BENCH_DATA'})")
+        cfg = self._without_missing(cfg, found, few)
+        cfg |= {"custom_dataset": dataset_of(found), "dataset_kwargs": None}
+        if callable(cfg.get("process_docs")):
+            cfg["process_docs"] = remembered(cfg["process_docs"])
+        return replace(entry, yaml_path=None, cfg=cfg)
+
+    def _without_missing(self, cfg: dict[str, Any], found: Found, few: str | None) -> dict[str, Any]:
+        """The definition without splits that have no file. Raises DataError where examples are to come from one."""
+        missing = {k for k in ("training_split", "validation_split") if cfg.get(k) and cfg[k] not in found.splits}
+        shots = shots_of(cfg.get("num_fewshot"), self._options)
+        if few and few not in found.splits:
+            if shots:
+                raise DataError(
+                    f"{found.place.path} has no file of the split {few!r}, where the {shots} examples of {cfg['task']} come "
+                    f"from; put it there, or set options.fewshot = 0"
+                )
+            missing.add("fewshot_split")
+        elif shots and not few and "training_split" in missing and not (cfg.get("fewshot_config") or {}).get("samples"):
+            self._notes.append(
+                f"{cfg['task']} has its examples from the split it is asked of: {cfg['training_split']!r} is not there"
+            )
+        return {k: None if k in missing else v for k, v in cfg.items()}
+
+
+def _definition(entry: Any) -> dict[str, Any]:
+    """The whole definition of a task or group, its functions loaded."""
+    from lm_eval.tasks._yaml_loader import load_yaml
+
+    cfg: dict[str, Any] = load_yaml(entry.yaml_path) if entry.yaml_path else dict(entry.cfg)
+    return cfg
+
+
+def _split_of(cfg: Mapping[str, Any]) -> str | None:
+    """The split that few-shot examples are named to come from."""
+    split: str | None = (cfg.get("fewshot_config") or {}).get("split") or cfg.get("fewshot_split")
+    return split
+
+
+def shots_of(own: int | None, options: LmEvalOptions) -> int:
+    """Examples in a prompt: lm-eval never overrides a task that says 0."""
+    return own or 0 if options.fewshot < 0 or own == 0 else options.fewshot
+
+
+def items(cfg: Mapping[str, Any]) -> list[Any]:
+    """What a group's definition holds: names, and tables with a name and overrides."""
+    return list(cfg["task"]) if isinstance(cfg.get("task"), list) else []
+
+
+def _ends(names: list[str]) -> list[str]:
+    """`names` without the words that all of them begin with."""
+    words = [name.split("_") for name in names]
+    common = len(list(takewhile(lambda column: len(set(column)) == 1, zip(*words, strict=False))))
+    return ["_".join(of[common:]) or name for of, name in zip(words, names, strict=True)]

@@ -1,0 +1,166 @@
+"""Answers judged by lm-eval itself: filters, process_results, aggregation, standard errors and the weighting of groups."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+from spa_bench.errors import DataError, UsageError
+from spa_bench.tasks.lm_eval.asking import Question
+from spa_bench.tasks.lm_eval.library import Loaded, quiet, seeded
+
+_FAR = -1000.0  # nats that an option which was not chosen lies behind the one that was
+Response = str | tuple[float, bool]
+"""A text, or (log-probability in nats, whether greedy decoding writes it)."""
+
+
+def chosen(question: Question, choice: int) -> list[list[Response]]:
+    """Responses, a list an option, with which lm-eval sees `choice` as the model's answer."""
+    count = len(question.options)
+    # options behind those that can be chosen are unconditional (acc_mutual_info): equal, so that they change nothing
+    return [[(0.0 if i == choice or i >= count else _FAR, i == choice)] for i in range(len(question.instances))]
+
+
+def written(question: Question, task: Any, text: str) -> list[list[Response]]:
+    """Responses for one text; a task that asks several times (repeats) sees it every time."""
+    return [[text] * (task.get_config("repeats") or 1)]
+
+
+def judged(
+    task: Any, asked: Sequence[tuple[Question, list[list[Response]]]]
+) -> dict[str, list[tuple[dict[str, Any], list[Any]]]]:
+    """By filter, in order: (lm-eval's values of each document, its filtered responses). All of one task.
+
+    The documents are those that were asked, not read again: a task may shuffle choices when it reads.
+    """
+    instances = [
+        [replace(i, resps=list(r), filtered_resps={}) for i, r in zip(q.instances, responses, strict=True)]
+        for q, responses in asked
+    ]
+    with quiet(), seeded():
+        try:
+            task._instances = [i for of in instances for i in of]
+            task.apply_filters()
+            return {
+                name: [
+                    (task.process_results(of[0].doc, seen), seen)
+                    for of in instances
+                    if (seen := [i.filtered_resps[name] for i in of])
+                ]
+                for name in instances[0][0].filtered_resps
+            }
+        except Exception as error:  # the tasks' own functions raise anything
+            said = " ".join(str(error).split())[:200]
+            raise DataError(f"lm-eval's scoring of {asked[0][0].task} fails: {type(error).__name__}: {said}") from error
+
+
+class Judging:
+    """Which of lm-eval's numbers decides whether one answer of a task is right."""
+
+    def __init__(self, task: Any, question: Question, wanted: str):
+        self.filter = _filter(task, question.task, wanted) if question.kind == "written" else "none"
+        self.metric = _metric(task, question, self.filter)
+
+    def passed(self, values: Mapping[str, Any], problem: str) -> bool:
+        """Whether an answer with these values is right. Raises DataError where it is neither right nor wrong."""
+        value = values.get(self.metric)
+        if not _is_verdict(value):
+            raise DataError(f"lm-eval's {self.metric} of an answer to {problem} is {value!r}, neither right (1) nor wrong (0)")
+        return bool(value)
+
+
+def _filter(task: Any, name: str, wanted: str) -> str:
+    known = [f.name for f in task._filters]
+    if wanted and wanted not in known:
+        raise UsageError(f"{name} has no filter {wanted!r}; options.filter can be {' or '.join(map(repr, known))}")
+    return wanted or known[0]
+
+
+def _metric(task: Any, question: Question, name: str) -> str:
+    """The metric that decides: acc, exact_match, or the first of the task's that is 0 or 1 for right and wrong answers."""
+    if question.kind == "choice":
+        trials = [chosen(question, i) for i in range(len(question.options))]
+    elif question.kind == "fixed":
+        trials = [[[(-1.0, greedy)]] for greedy in (True, False)]
+    else:
+        texts = (question.gold, f"{question.gold} and more of it", "")
+        trials = [written(question, task, text) for text in texts]
+    by_filter = judged(task, [(question, trial) for trial in trials])
+    values = [v for v, _ in by_filter.get(name) or next(iter(by_filter.values()))]
+    names: dict[str, None] = dict.fromkeys(["acc", "exact_match", *task.aggregation(), *values[0]])
+    for metric in names:
+        if all(_is_verdict(v.get(metric)) for v in values):
+            return metric
+    raise UsageError(
+        f"{question.task} has no metric that calls an answer right or wrong (it has {', '.join(values[0]) or 'none'}), so no "
+        f"sample of it has a verdict"
+    )
+
+
+def _is_verdict(value: Any) -> bool:
+    try:
+        return value is not None and float(value) in (0.0, 1.0)
+    except (TypeError, ValueError):  # a pair of gold and prediction, as f1 and mcc keep
+        return False
+
+
+def own_scores(
+    loaded: Loaded, responses: Mapping[str, Sequence[tuple[Question, list[list[Response]]]]], bootstrap: int
+) -> dict[str, dict[str, Any]]:
+    """lm-eval's table of results, of `responses` by task: {task or group: {"acc,none": value, "acc_stderr,none": value}}.
+
+    Groups are aggregated by lm-eval over their tasks that were asked, weighted as the group says. None for what is no number.
+    """
+    from lm_eval.evaluator_utils import _process_results
+
+    kept: dict[str, Any] = {}
+    for name, asked in responses.items():
+        raw = defaultdict(list)
+        for filter_name, found in judged(loaded.tasks[name], asked).items():
+            for values, _ in found:
+                for metric, value in values.items():
+                    raw[metric, filter_name].append(value)
+        kept[name] = {"task": loaded.tasks[name], "raw_metrics": raw, "logged_samples": []}
+    with quiet(), seeded(), _one_process():
+        results = _process_results(kept, dict(loaded.groups), bootstrap).metrics
+    table = {name: {k: _plain(v) for k, v in values.items() if "," in k} for name, values in results.items()}
+    return {name: {**row, "sample_len": results[name].get("sample_len")} for name, row in table.items() if row}
+
+
+@contextmanager
+def _one_process() -> Iterator[None]:
+    """A block in which lm-eval resamples in this process: the numbers are the same, and forking one with torch can hang."""
+    before = os.environ.get("DISABLE_MULTIPROC")
+    os.environ["DISABLE_MULTIPROC"] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["DISABLE_MULTIPROC"]
+        else:
+            os.environ["DISABLE_MULTIPROC"] = before
+
+
+def _plain(value: Any) -> Any:
+    """A number for JSON, or None."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):  # "N/A"
+        return None
+    return number if math.isfinite(number) else None
+
+
+def mean_of(tables: Sequence[Mapping[str, Mapping[str, Any]]]) -> dict[str, dict[str, Any]]:
+    """The mean of several tables of results, value by value; of one, it itself."""
+    if len(tables) == 1:
+        return {name: dict(row) for name, row in tables[0].items()}
+    return {name: {key: _mean([t[name].get(key) for t in tables]) for key in row} for name, row in tables[0].items()}
+
+
+def _mean(values: Sequence[Any]) -> Any:
+    return None if any(v is None for v in values) else sum(values) / len(values)

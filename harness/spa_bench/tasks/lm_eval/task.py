@@ -1,0 +1,295 @@
+"""lm-eval's tasks behind the protocol of spa_bench.tasks.base."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from spa_bench.cards import TaskCard
+from spa_bench.errors import DataError, ModelError, UsageError
+from spa_bench.samplers.base import Prompt
+from spa_bench.sandbox import Limits
+from spa_bench.tasks.base import Judge
+from spa_bench.tasks.evalplus import data_folder
+from spa_bench.tasks.lm_eval import library
+from spa_bench.tasks.lm_eval.asking import Question, Template, identity, questions
+from spa_bench.tasks.lm_eval.local import Place
+from spa_bench.tasks.lm_eval.options import LmEvalOptions
+from spa_bench.tasks.lm_eval.room import Room, Tokenized
+from spa_bench.tasks.lm_eval.scoring import Judging, Response, chosen, judged, mean_of, own_scores, written
+from spa_bench.types import Asked, Behaviour, Choices, Completion, Grade, Key, Problem, Record, Verdict
+
+_SHORT = 80  # letters of an answer in a message
+
+
+@runtime_checkable
+class _Chat(Protocol):
+    """A model that writes messages through its chat template: see spa_bench.models.base.ChatTrainable."""
+
+    def as_chat(self, messages: Sequence[tuple[str, str]]) -> tuple[str, str]:
+        """(text that the answer follows, what the template puts behind an answer)."""
+        ...
+
+
+class LmEvalTask:
+    """See spa_bench.tasks.base.Task. Problems are documents, `SUBTASK/doc_id`; `found` says where they came from.
+
+    A multiple-choice problem is asked by `asked`, and what is drawn for it is what the model writes after its choice. With
+    `chat` in the options, prompts are known when `check_model` has seen the model.
+    """
+
+    runs_code = False
+
+    def __init__(self, card: TaskCard, loaded: library.Loaded):
+        self.name, self.version, self.found = card.name, loaded.version, loaded.found
+        self.limits, self.packages = Limits(), ()
+        self._card, self._loaded = card, loaded
+        self._options: LmEvalOptions = card.options
+        self._plain = questions(loaded, self._options)
+        self.problems: tuple[Problem, ...] = tuple(q.problem for q in self._plain)
+        self._by_id = {q.problem.id: q for q in self._plain}
+        self._asked: list[Question] | None = None if self._options.chat else self._plain
+        self._greedy: Mapping[str, list[list[bool]]] = {}
+        self._cut: Mapping[str, str] = {}  # problem -> prompt that was cut to fit the model
+        self._long: frozenset[str] = frozenset()  # problems of which an option does not fit whole
+
+    @cached_property
+    def _judging(self) -> dict[str, Judging]:
+        """By task of lm-eval: which number of its scoring is the verdict."""
+        first = {q.task: q for q in reversed(self._plain)}
+        return {name: Judging(self._loaded.tasks[name], q, self._options.filter) for name, q in first.items()}
+
+    @cached_property
+    def _hash(self) -> str:
+        digest = hashlib.blake2b(digest_size=16)
+        for one in identity(self._plain):
+            digest.update(json.dumps(one, default=str).encode())
+        return digest.hexdigest()
+
+    def describe(self) -> dict[str, object]:
+        """The card without where its files lay, lm-eval's version, the hash over all that is asked, and what decides.
+
+        `scoring` has, by task of lm-eval, its version, its examples and the metric, with its filter, that is the verdict.
+        """
+        card = {k: v for k, v in asdict(self._card).items() if k not in {"file", "description"}}
+        options = {k: v for k, v in card["options"].items() if k != "local"}
+        scoring = {
+            name: {"version": str(task.VERSION), "examples": task.get_config("num_fewshot"), "verdict": self._verdict(name)}
+            for name, task in self._loaded.tasks.items()
+        }
+        found = {"problems_hash": self._hash, "problems_n": len(self.problems), "scoring": scoring}
+        return {**card, "version": self.version, "options": options, **found}
+
+    def _verdict(self, name: str) -> str:
+        judging = self._judging[name]
+        return f"{judging.metric},{judging.filter}"
+
+    def check_model(self, model: Any, limit: int | None = None) -> None:
+        """Learn how `model` is to be asked; call it before anything is trained or drawn.
+
+        Raises ModelError where it has no chat template and the card wants one, UsageError where a prompt of the first
+        `limit` problems leaves no room for its answer.
+        """
+        if self._options.chat:
+            if not isinstance(model, _Chat):
+                raise ModelError(f"options.chat asks through a chat template, and model {model.name!r} has none here")
+            self._asked = questions(self._loaded, self._options, template_of(model))
+        if isinstance(model, Tokenized):  # one without a tokenizer here says what does not fit when it is asked
+            room = Room(model, self._card.max_new_tokens)
+            self._cut, self._long = room.checked(self._questions(limit), cut=self._options.too_long == "cut")
+
+    def _questions(self, limit: int | None) -> list[Question]:
+        if self._asked is None:
+            raise UsageError(f"task {self.name!r} asks through a chat template: it must see the model first")
+        return self._asked[:limit]
+
+    def prompts(self, limit: int | None) -> list[Prompt]:
+        """Prompts of the first `limit` problems; what is written after a choice goes by the card's length and stop strings."""
+        made = []
+        for q in self._questions(limit):
+            context = self._cut.get(q.problem.id, q.texts[0][0] if q.kind == "written" else q.problem.prompt)
+            length, stop = (q.max_new_tokens, q.stop) if q.kind == "written" else (self._card.max_new_tokens, self._card.stop)
+            made.append(Prompt(q.problem.id, context, length, stop))
+        return made
+
+    def asked(self, limit: int | None) -> list[Asked]:
+        """Those of the first `limit` problems whose options are scored, in order; those with one option are not chosen from."""
+        return [q.asked(cut=q.problem.id in self._long) for q in self._questions(limit) if q.kind != "written"]
+
+    def record(self, completion: Completion) -> Record:
+        """The completion; what is graded is its text as it is, cut at the stop strings. lm-eval's filters come later."""
+        key, text, question = completion.key, completion.text, self._by_id[completion.key.problem]
+        stop = question.stop if question.kind == "written" else self._card.stop
+        graded = text
+        for one in stop:  # in lm-eval's order
+            graded = graded.split(one)[0]
+        graded = graded if question.kind == "written" else graded.rstrip()
+        return Record(
+            key.problem, key.member, key.draw, text, graded, completion.finish,
+            completion.tokens, completion.seed, failure=completion.failure, spent=completion.spent, choice=completion.choice,
+        )  # fmt: skip
+
+    def program(self, record: Record) -> str:
+        """The text that is compared: the answer, or what was written after the choice."""
+        return record.graded
+
+    def see_choices(self, choices: Sequence[Choices]) -> None:
+        """Learn what greedy decoding writes: problems with one option (lm-eval's loglikelihood, as LAMBADA) are right where
+        that is the option, and refused where nothing is known of them."""
+        self._greedy = {c.problem: c.greedy for c in choices}
+
+    def score(self, records: Sequence[Record], judge: Judge) -> Iterator[Grade]:
+        """Verdicts by lm-eval's scoring; `judge` is not touched. An answer that could not be had is refused."""
+        for record, question, values, seen in self._judged(records):
+            if seen is None:
+                yield Grade(*record.key, Verdict.REFUSED, record.failure or "there is no choice to judge")
+            elif self._judging[question.task].passed(values, record.problem):
+                yield Grade(*record.key, Verdict.PASSED)
+            else:
+                yield Grade(*record.key, Verdict.WRONG, _told(question, record, seen))
+
+    def behave(self, records: Sequence[Record], judge: Judge) -> Iterator[Behaviour]:
+        """Each record's answer (the option, or what lm-eval's filter leaves of a text) as its behaviour; see `score`."""
+        for record, question, values, seen in self._judged(records):
+            if seen is None:
+                yield Behaviour(*record.key, digest="", ran=False, right=0, probes=0)
+            else:
+                answer = record.choice if question.kind == "choice" else seen
+                digest = hashlib.blake2b(json.dumps([question.kind, answer], default=str).encode(), digest_size=8).hexdigest()
+                right = int(self._judging[question.task].passed(values, record.problem))
+                yield Behaviour(*record.key, digest=digest, ran=True, right=right, probes=1)
+
+    def _judged(self, records: Sequence[Record]) -> Iterator[tuple[Record, Question, dict[str, Any], Any]]:
+        """(record, its question, lm-eval's values, the filtered answer or None where there is nothing to judge)."""
+        by_task: dict[str, list[tuple[Record, Question, list[list[Response]]]]] = {}
+        for record in records:
+            question = self._by_id[record.problem]
+            responses = self._responses(record, question, self._greedy.get(record.problem))
+            if responses is None:
+                yield record, question, {}, None
+            else:
+                by_task.setdefault(question.task, []).append((record, question, responses))
+        for name, answered in by_task.items():
+            by_filter = judged(self._loaded.tasks[name], [(q, r) for _, q, r in answered])
+            found = by_filter.get(self._judging[name].filter) or next(iter(by_filter.values()))
+            for (record, question, _), (values, seen) in zip(answered, found, strict=True):
+                yield record, question, values, seen
+
+    def _responses(self, record: Record, question: Question, greedy: list[list[bool]] | None) -> list[list[Response]] | None:
+        """What lm-eval sees of one sample; None where there is nothing."""
+        if record.failure and record.choice is None:
+            return None
+        if question.kind == "written":
+            return written(question, self._loaded.tasks[question.task], record.graded)
+        if question.kind == "fixed":
+            return None if greedy is None else [[(-1.0, greedy[record.member][0])]]
+        return None if record.choice is None else chosen(question, record.choice)
+
+    def own_scores(self, records: Sequence[Record], choices: Sequence[Choices], n: int, members: int) -> dict[str, Any] | None:
+        """lm-eval's results of each member, from the log-probabilities of `choices` and the texts of `records`.
+
+        {"harness": ..., "members": [{task or group: {"acc,none": ..., "acc_stderr,none": ..., "sample_len": ...}}]}. Of a
+        member's r = n / members answers to a generated task each is a run of its own, and the values are means over them;
+        where the task itself asks r times (repeats), they are its repeats. Documents without an answer are left out.
+        """
+        known = {c.problem: c for c in choices}
+        texts = {r.key: r.graded for r in records}
+        draws = max(1, n // members)
+        tables = []
+        for member in range(members):
+            runs = [self._member(known, texts, member, draw, draws) for draw in range(draws)]
+            tables.append(mean_of([own_scores(self._loaded, run, self._options.bootstrap) for run in _different(runs)]))
+        return {"harness": library.harness(), "members": tables}
+
+    def _member(
+        self, choices: Mapping[str, Choices], texts: Mapping[Key, str], member: int, draw: int, draws: int
+    ) -> dict[str, list[tuple[Question, list[list[Response]]]]]:
+        """What lm-eval sees of one member's draw, by task."""
+        seen: dict[str, list[tuple[Question, list[list[Response]]]]] = {}
+        for question in self._plain:
+            place = question.problem.id
+            if question.kind == "written":
+                task = self._loaded.tasks[question.task]
+                repeats = draws > 1 and (task.get_config("repeats") or 1) == draws
+                keys = [Key(place, member, d) for d in (range(draws) if repeats else [draw])]
+                if any(key not in texts for key in keys):
+                    continue
+                got: list[list[Response]] = [[texts[k] for k in keys]] if repeats else written(question, task, texts[keys[0]])
+            elif place in choices:
+                row = choices[place]
+                got = [[pair] for pair in zip(row.logprobs[member], row.greedy[member], strict=True)]
+            else:
+                continue
+            seen.setdefault(question.task, []).append((question, got))
+        return seen
+
+
+def _different(runs: Sequence[Any]) -> Sequence[Any]:
+    """`runs`, or the first alone where all are the same: log-probabilities do not depend on the draw."""
+    return runs[:1] if all(run == runs[0] for run in runs) else runs
+
+
+def _told(question: Question, record: Record, seen: Any) -> str:
+    """Why an answer is wrong, for a reader."""
+    if question.kind == "fixed":
+        return f"greedy decoding does not write {_short(question.gold)}"
+    answer = question.options[record.choice].strip() if record.choice is not None and question.options else _one(seen)
+    return f"answered {_short(answer)}, not {_short(question.gold)}"
+
+
+def _one(seen: Any) -> Any:
+    return seen[0] if isinstance(seen, list) and len(seen) == 1 else seen
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _SHORT else text[: _SHORT - 1] + "…"
+
+
+def template_of(model: _Chat) -> Template:
+    """How lm-eval's messages become text: the model's chat template, as lm-eval's own model applies it."""
+
+    def render(history: Sequence[Mapping[str, str]], begin: bool) -> str:
+        turns = [(m["role"], m["content"]) for m in history]
+        begun = "" if begin else turns.pop()[1]  # lm-eval's gen_prefix: the answer has begun with this
+        try:
+            return model.as_chat(turns)[0] + begun
+        except ModelError:
+            without = [turn for turn in turns if turn[0] != "system"]
+            if without == turns:
+                raise
+            return model.as_chat(without)[0] + begun
+
+    return render
+
+
+def load(card: TaskCard) -> LmEvalTask:
+    """The task of `card`. Raises UsageError, CardError or DataError.
+
+    The card's `version`, where it has one, is that of lm-eval's task, with or without that of lm-eval: others are an error.
+    """
+    options: LmEvalOptions = card.options
+    places = [Place(Path(p).expanduser(), asked=True) for p in options.local]
+    for place in places:
+        if not place.path.exists():
+            raise DataError(f"options.local names {str(place.path)!r}, and there is no such file or folder")
+    if not places and (folder := data_folder()):
+        places = [Place(folder, asked=False)]
+    task = LmEvalTask(card, library.load(options, tuple(places)))
+    if card.version and card.version not in {task.version, task.version.partition(";")[0]}:
+        raise UsageError(
+            f"task {card.name!r} wants version {card.version!r}, and here it is {task.version!r}; install that lm-eval, or "
+            f"change the card's version"
+        )
+    here = task.describe()["problems_hash"]
+    if options.hash and options.hash != here:
+        raise DataError(
+            f"task {card.name!r} wants problems with the hash {options.hash}, and those here ({task.found}) have {here}: they "
+            f"are other problems, or asked otherwise"
+        )
+    return task

@@ -1,0 +1,322 @@
+"""Tasks of lm-eval as tasks of ours: what a card says, what is asked, and one clear line for what cannot be."""
+
+from __future__ import annotations
+
+import json
+import sys
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from doubles import Call, MockModel
+from nlu_reference import define, task_of
+from spa_bench.cards import build_task_card, load_task_card
+from spa_bench.errors import CardError, DataError, ModelError, SpaBenchError, UsageError
+from spa_bench.run import load_task
+from spa_bench.tasks.lm_eval.local import ENDINGS, rows
+
+if find_spec("lm_eval") is None:
+    pytest.skip("lm-eval is not installed: pip install 'spa-bench[lm-eval]'", allow_module_level=True)
+
+QUIZ: dict[str, Any] = {
+    "task": "quiz_one",
+    "dataset_path": "someone/quiz",
+    "dataset_name": "one",
+    "test_split": "test",
+    "fewshot_split": "dev",
+    "output_type": "multiple_choice",
+    "doc_to_text": "{{text}}",
+    "doc_to_choice": ["red", "green"],
+    "doc_to_target": "answer",
+    "metric_list": [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}],
+    "metadata": {"version": 3},
+}
+
+
+@pytest.fixture
+def quiz(tmp_path: Path) -> Path:
+    """Two tasks of a group over a dataset of the hub, and a folder of files for it; the include folder."""
+    for name, count in (("one", 4), ("two", 2)):
+        for split in ("test", "dev"):
+            file = tmp_path / "data" / "quiz" / split / f"{name}.jsonl"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text("".join(json.dumps({"text": f"{split} {name} {i}:", "answer": i % 2}) + "\n" for i in range(count)))
+        define(tmp_path / "yaml", f"quiz_{name}", {**QUIZ, "task": f"quiz_{name}", "dataset_name": name})
+    define(tmp_path / "yaml", "quiz", {"group": "quiz", "task": ["quiz_one", "quiz_two"], "metadata": {"version": 7}})
+    return tmp_path / "yaml"
+
+
+def test_files_stand_in_for_the_hub_where_the_card_says_so(quiz: Path):
+    task = task_of("lm-eval:quiz", include=quiz, local=[quiz.parent / "data"])
+    assert [p.id for p in task.problems] == [*[f"quiz_one/{i}" for i in range(4)], "quiz_two/0", "quiz_two/1"]
+    assert "options.local" in task.found
+    same = task_of("lm-eval:quiz", include=quiz, local=[quiz.parent / "data" / "quiz"])
+    assert same.describe() == task.describe()
+
+
+def test_files_stand_in_for_the_hub_where_the_environment_says_so(quiz: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("SPA_BENCH_DATA", str(quiz.parent / "data"))
+    assert "SPA_BENCH_DATA" in task_of("lm-eval:quiz", include=quiz).found
+
+
+def test_without_files_the_hub_is_asked_and_its_silence_is_one_line(quiz: Path, monkeypatch: pytest.MonkeyPatch):
+    for data in ("", str(quiz.parent)):  # a folder that does not have it
+        monkeypatch.setenv("SPA_BENCH_DATA", data)
+        with pytest.raises(DataError, match=r"cannot be reached .*options.local = .FOLDER. or SPA_BENCH_DATA"):
+            task_of("lm-eval:quiz", include=quiz)
+
+
+def test_gated_data_says_how_to_get_it(quiz: Path, monkeypatch: pytest.MonkeyPatch):
+    def gated(*_: object, **__: object) -> None:
+        raise OSError("Dataset 'someone/quiz' is a gated dataset on the Hub.\nYou must be authenticated to access it.")
+
+    monkeypatch.setattr("datasets.load_dataset", gated)
+    with pytest.raises(DataError, match=r"is gated .*accept its terms .*hf auth login"):
+        task_of("lm-eval:quiz", include=quiz)
+
+
+def test_the_number_of_examples_is_the_cards_or_the_tasks_own(quiz: Path):
+    data = [quiz.parent / "data"]
+    assert task_of("lm-eval:quiz_one", include=quiz, local=data).problems[0].prompt == "test one 0:"
+    two = task_of("lm-eval:quiz_one", include=quiz, local=data, fewshot=2).problems
+    examples = two[0].prompt.split("\n\n")
+    assert examples[-1] == "test one 0:"
+    assert [e.startswith("dev one ") for e in examples] == [True, True, False]
+    define(quiz, "quiz_one", {**QUIZ, "num_fewshot": 0})  # lm-eval: never overridden
+    assert task_of("lm-eval:quiz_one", include=quiz, local=data, fewshot=2).problems[0].prompt == "test one 0:"
+
+
+def test_more_examples_than_there_are_is_one_line(quiz: Path):
+    with pytest.raises(UsageError, match=r"quiz_two cannot be asked with 5 examples: .*set options.fewshot to fewer"):
+        task_of("lm-eval:quiz_two", include=quiz, local=[quiz.parent / "data"], fewshot=5)
+
+
+def test_examples_from_a_split_that_is_not_there_are_one_line(quiz: Path):
+    (quiz.parent / "data" / "quiz" / "dev" / "two.jsonl").unlink()
+    with pytest.raises(DataError, match="no file of the split 'dev', where the 1 examples of quiz_two come from"):
+        task_of("lm-eval:quiz_two", include=quiz, local=[quiz.parent / "data"], fewshot=1)
+    assert len(task_of("lm-eval:quiz_two", include=quiz, local=[quiz.parent / "data"]).problems) == 2
+
+
+def test_subjects_and_a_number_of_documents_narrow_a_group(quiz: Path):
+    data = [quiz.parent / "data"]
+    assert {p.tags for p in task_of("lm-eval:quiz", include=quiz, local=data, subjects=["two"]).problems} == {("quiz_two",)}
+    both = task_of("lm-eval:quiz", include=quiz, local=data, per_task=1).problems
+    assert [p.id for p in both] == ["quiz_one/0", "quiz_two/0"]
+    with pytest.raises(UsageError, match="'quiz' has no subject 'tow'; did you mean 'two'"):
+        task_of("lm-eval:quiz", include=quiz, local=data, subjects=["tow"])
+
+
+def test_subjects_of_lm_evals_own_groups_go_by_their_ends(data: Path):
+    task = task_of("bbh", local=[data], subjects=["navigate"], per_task=2)
+    assert [p.id for p in task.problems] == ["bbh_cot_fewshot_navigate/0", "bbh_cot_fewshot_navigate/1"]
+    with pytest.raises(UsageError, match=r"several subjects 'five_objects': .*deduction_five.*tracking_"):
+        task_of("bbh", local=[data], subjects=["five_objects"])
+    with pytest.raises(UsageError, match="'mmlu' has no subject 'anatomi'; did you mean 'anatomy'"):
+        task_of("mmlu", local=[data], subjects=["anatomi"])
+
+
+def test_other_data_is_another_task(quiz: Path):
+    data = [quiz.parent / "data"]
+    first = task_of("lm-eval:quiz", include=quiz, local=data).describe()
+    assert task_of("lm-eval:quiz", include=quiz, local=data, hash=first["problems_hash"]).describe()["problems_hash"]
+    assert first["version"] == f"7; lm-eval {metadata.version('lm-eval')}"
+    assert first["scoring"] == {
+        f"quiz_{n}": {"version": "3", "examples": 0, "verdict": "acc,none"} for n in ("one", "two")
+    }  # fmt: skip
+    assert str(quiz.parent / "data") not in json.dumps(first)
+    asked_otherwise = task_of("lm-eval:quiz", include=quiz, local=data, fewshot=1).describe()
+    file = quiz.parent / "data" / "quiz" / "test" / "one.jsonl"
+    file.write_text(file.read_text().replace('"answer": 1', '"answer": 0', 1))
+    changed = task_of("lm-eval:quiz", include=quiz, local=data).describe()
+    assert len({d["problems_hash"] for d in (first, changed, asked_otherwise)}) == 3
+    with pytest.raises(DataError, match=f"wants problems with the hash {first['problems_hash']}, and those here"):
+        task_of("lm-eval:quiz", include=quiz, local=data, hash=first["problems_hash"])
+
+
+def test_a_pinned_version_of_lm_eval_is_kept_to(quiz: Path):
+    settings = {"options.include": str(quiz), "options.local": [str(quiz.parent / "data")], "version": "7; lm-eval 0.1"}
+    for known in ("7", f"7; lm-eval {metadata.version('lm-eval')}"):
+        load_task(load_task_card("lm-eval:quiz", {**settings, "version": known}))
+    with pytest.raises(UsageError, match=r"wants version '7; lm-eval 0\.1', and here it is '7; lm-eval 0\.4"):
+        load_task(load_task_card("lm-eval:quiz", settings))
+
+
+def test_the_spec_leads_back_to_the_card(quiz: Path):
+    settings = {"options.include": str(quiz), "options.local": [str(quiz.parent / "data")], "options.fewshot": 1}
+    card = load_task_card("lm-eval:quiz", settings)
+    stored: dict[str, Any] = load_task(card).describe()
+    kept = {k: v for k, v in stored.items() if k not in {"problems_hash", "problems_n", "scoring"}}
+    again = build_task_card({**json.loads(json.dumps(kept)), "description": ""}, "a run")
+    assert (again.kind, again.options.fewshot, again.options.local) == ("lm-eval", 1, ())
+    assert again.version == stored["version"]
+
+
+def test_local_files_are_found_from_the_folder_of_the_card(quiz: Path):
+    card = quiz.parent / "mine.toml"
+    options = f'task = "quiz_two"\ninclude = "{quiz}"\nlocal = ["data"]'
+    card.write_text(f'description = "two"\nkind = "lm-eval"\n[options]\n{options}\n')
+    assert len(load_task(load_task_card(str(card))).problems) == 2
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_rows_are_read_from_every_kind_of_file(ending: str, tmp_path: Path):
+    import gzip
+
+    import pyarrow
+    from pyarrow import parquet
+
+    wanted = [{"text": "a,\nb", "answer": "1"}, {"text": "ü", "answer": "0"}]
+    lines = "".join(json.dumps(row) + "\n" for row in wanted).encode()
+    table = 'text,answer\n"a,\nb",1\nü,0\n'.encode()
+    file = tmp_path / f"rows{ending}"
+    if ending == ".parquet":
+        parquet.write_table(pyarrow.Table.from_pylist(wanted), file)
+    else:
+        content = {".jsonl": lines, ".jsonl.gz": gzip.compress(lines), ".json": json.dumps(wanted).encode(), ".csv": table}
+        file.write_bytes(content[ending])
+    assert rows(file) == wanted
+    file.write_bytes(b"\x93")
+    with pytest.raises(DataError, match=f"rows{ending}"):
+        rows(file)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"output_type": "loglikelihood_rolling", "metric_list": [{"metric": "word_perplexity"}]}, "no answer to draw"),
+        ({"unsafe_code": True}, "runs the model's code, and lm-eval has no sandbox"),
+        ({"metric_list": [{"metric": "brier_score"}]}, "no metric that calls an answer right or wrong"),
+        ({"doc_to_text": "{{nothing_of_this.name}}"}, "lm-eval cannot (load|ask) quiz_one"),
+    ],
+)
+def test_a_task_that_cannot_be_had_is_one_line(changes: dict[str, Any], message: str, quiz: Path):
+    define(quiz, "quiz_one", {**QUIZ, **changes})
+    with pytest.raises(SpaBenchError, match=message) as caught:
+        task_of("lm-eval:quiz_one", include=quiz, local=[quiz.parent / "data"]).describe()
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_task_names_the_nearest(quiz: Path):
+    with pytest.raises(UsageError, match=r"lm-eval has no task 'quizz_one'; did you mean 'quiz_one'"):
+        task_of("lm-eval:quizz_one", include=quiz, folder="winogrande")
+    with pytest.raises(UsageError, match=r"options.folder is 'nowhere'; there is no such folder"):
+        task_of("winogrande", folder="nowhere")
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"options.fewshots": 1}, "unknown key 'options.fewshots' in .*did you mean 'fewshot'"),
+        ({"options.fewshot": -2}, "options.fewshot is -2"),
+        ({"options.too_long": "drop"}, "options.too_long is 'drop'"),
+        ({"options.system": "Be kind."}, "options.system is 'Be kind.', but without chat"),
+        ({"options.task": ""}, "options.task is missing"),
+        ({"kind": "lm_eval"}, "kind is 'lm_eval'.*"),
+    ],
+)
+def test_a_wrong_card_is_one_line(setting: dict[str, Any], message: str):
+    with pytest.raises(CardError, match=message):
+        load_task_card("winogrande", setting)
+
+
+def test_a_folder_that_is_not_there_is_one_line(tmp_path: Path):
+    with pytest.raises(DataError, match=r"options\.local names '.*nowhere', and there is no such file or folder"):
+        task_of("winogrande", local=[tmp_path / "nowhere"])
+    (tmp_path / "winogrande").mkdir()
+    with pytest.raises(DataError, match=r"would stand in for allenai/winogrande, but there is no .*validation/winogrande_xl"):
+        task_of("winogrande", local=[tmp_path])
+
+
+def test_without_lm_eval_the_command_that_installs_it_is_named(monkeypatch: pytest.MonkeyPatch):
+    def missing(_: str) -> str:
+        raise metadata.PackageNotFoundError
+
+    monkeypatch.setattr("spa_bench.tasks.lm_eval.library.metadata.version", missing)
+    with pytest.raises(UsageError, match=r"pip install 'spa-bench\[lm-eval\]'"):
+        task_of("winogrande")
+
+
+def model(context: int) -> MockModel:
+    """A model whose tokens are bytes."""
+    mock = MockModel(lambda request: "")
+    mock.context = context
+    return mock
+
+
+def test_a_prompt_that_leaves_no_room_is_refused_before_anything_is_done(quiz: Path):
+    task = task_of("lm-eval:quiz", include=quiz, local=[quiz.parent / "data"], fewshot=1)
+    longest = max(len(p.prompt) for p in task.problems) + len(" green") + 64
+    task.check_model(model(longest))
+    with pytest.raises(UsageError) as caught:
+        task.check_model(model(longest - 1))
+    said = str(caught.value)
+    assert f"needs {longest} tokens ({longest - 70} of its prompt, 70 for the answer)" in said
+    assert f"model 'mock' has a context of {longest - 1}" in said
+    assert "options.fewshot" in said
+    task.check_model(model(longest - 1), limit=0)  # nothing is asked
+
+
+def test_cutting_is_asked_for_and_named(quiz: Path):
+    task = task_of("lm-eval:quiz_one", include=quiz, local=[quiz.parent / "data"], fewshot=1, too_long="cut")
+    assert not any(a.cut for a in task.asked(None))
+    task.check_model(model(90))
+    assert all(a.cut for a in task.asked(None))
+    with pytest.raises(UsageError, match="70 for the answer"):
+        task.check_model(model(70))
+
+
+class Chatty(MockModel):
+    """A model with a template of angle brackets, which knows no system role where `strict`."""
+
+    def __init__(self, *, strict: bool = False):
+        super().__init__(lambda request: "")
+        self._strict = strict
+
+    def as_chat(self, messages: Any) -> tuple[str, str]:
+        if self._strict and messages[0][0] == "system":
+            raise ModelError("the chat template refuses the messages")
+        return "".join(f"<{role}>{text}" for role, text in messages) + "<assistant>", "</end>"
+
+
+def test_a_chat_model_is_asked_through_its_template(quiz: Path):
+    own = {"include": quiz, "local": [quiz.parent / "data"], "fewshot": 1, "chat": True, "system": "Be short."}
+    task = task_of("lm-eval:quiz_two", **own)
+    with pytest.raises(UsageError, match="it must see the model first"):
+        task.asked(None)
+    task.check_model(Chatty())
+    context, text = task.asked(1)[0].options[0]
+    assert context.startswith("<system>Be short.<user>dev two ")
+    assert context.endswith("<user>test two 0:<assistant>")
+    assert "<assistant>" in context.removesuffix("<assistant>")  # the example is a turn of its own
+    assert text == "red"  # lm-eval: no space after a chat template
+    task.check_model(Chatty(strict=True))
+    assert task.asked(1)[0].options[0][0].startswith("<user>dev two ")  # lm-eval leaves the system message out
+    single = task_of("lm-eval:quiz_two", **own, multiturn=False)
+    single.check_model(Chatty())
+    assert single.asked(1)[0].options[0][0].count("<assistant>") == 1
+    with pytest.raises(ModelError, match="has none here"):
+        task.check_model(model(4096))
+    assert single.describe()["problems_hash"] == task.describe()["problems_hash"]  # that of the texts, not of a model
+
+
+def test_a_model_without_a_chat_template_is_one_line(quiz: Path, tiny_model: Any):
+    task = task_of("lm-eval:quiz_two", include=quiz, local=[quiz.parent / "data"], chat=True)
+    with pytest.raises(ModelError, match="has no chat template"):
+        task.check_model(tiny_model)
+
+
+def test_lm_eval_says_nothing(quiz: Path, capfd: pytest.CaptureFixture[str]):
+    task_of("lm-eval:quiz", include=quiz, local=[quiz.parent / "data"]).describe()
+    assert capfd.readouterr() == ("", "")
+
+
+def test_the_cards_are_listed_without_loading_lm_eval(call: Call, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "lm_eval", None)
+    listed = call("list", "tasks")
+    assert listed.code == 0
+    for name in ("bbh", "gpqa", "mmlu", "winogrande"):
+        assert f"\n{name} " in listed.out

@@ -1,0 +1,235 @@
+"""lm-eval's scoring of our answers: groups, filters, repeats, several right answers; against lm-eval itself where it runs."""
+
+from __future__ import annotations
+
+import csv
+import json
+import random
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nlu_reference import answered, assert_same, define, reference, scores, task_of, with_files
+from spa_bench.tasks.lm_eval.task import LmEvalTask
+from spa_bench.types import Choices, Completion, Key, Record, Verdict
+
+if find_spec("lm_eval") is None:
+    pytest.skip("lm-eval is not installed: pip install 'spa-bench[lm-eval]'", allow_module_level=True)
+
+COLOURS = ["red", "green", "blue"]
+MEAN = {"aggregation": "mean", "higher_is_better": True}
+
+
+def rows_of(folder: Path, name: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Where a definition says that its rows are: a file beside it."""
+    folder.mkdir(exist_ok=True)
+    (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    own = {"data_files": {"test": str(folder / f"{name}.jsonl")}, "cache_dir": str(folder / "cache")}
+    return {"task": name, "dataset_path": "json", "dataset_kwargs": own, "test_split": "test"}
+
+
+def choice_task(folder: Path, name: str, count: int, **changes: Any) -> None:
+    """`count` questions after a colour, three to choose from."""
+    rows = [{"text": f"The {i}th flag is", "answer": i % 3} for i in range(count)]
+    content = {
+        "output_type": "multiple_choice", "doc_to_text": "{{text}}", "doc_to_choice": COLOURS, "doc_to_target": "answer",
+        "metric_list": [{"metric": "acc", **MEAN}, {"metric": "acc_norm", **MEAN}], "metadata": {"version": 1.0},
+    }  # fmt: skip
+    define(folder, name, {**rows_of(folder, name, rows), **content, **changes})
+
+
+def text_task(folder: Path, name: str, **changes: Any) -> None:
+    """Two sums, the answer behind `####`."""
+    rows = [{"text": "1 + 1 =", "answer": "2"}, {"text": "2 + 3 =", "answer": "5"}]
+    filters = [
+        {"name": "strict", "filter": [{"function": "regex", "regex_pattern": "#### (\\d+)"}, {"function": "take_first"}]},
+        {"name": "loose", "filter": [{"function": "regex", "regex_pattern": "(\\d+)"}, {"function": "take_first"}]},
+    ]
+    content = {
+        "output_type": "generate_until", "doc_to_text": "{{text}}", "doc_to_target": "{{answer}}", "filter_list": filters,
+        "generation_kwargs": {"until": ["\n\n", "Q:"], "max_gen_toks": 7}, "metric_list": [{"metric": "exact_match", **MEAN}],
+    }  # fmt: skip
+    define(folder, name, {**rows_of(folder, name, rows), **content, **changes})
+
+
+def chose(place: str, choice: int | None, member: int = 0, draw: int = 0) -> Record:
+    return Record(place, member, draw, "", "", "stop", 1, 0, choice=choice)
+
+
+def wrote(place: str, text: str, member: int = 0, draw: int = 0) -> Record:
+    return Record(place, member, draw, text, text, "stop", 1, 0)
+
+
+def thinks(place: str, *members: list[float]) -> Choices:
+    """Log-probabilities of each member; greedy is the best."""
+    greedy = [[x == max(row) for x in row] for row in members]
+    return Choices(place, [*members], greedy, [1] * len(members[0]), {}, {})
+
+
+def verdicts(task: LmEvalTask, *records: Record, choices: tuple[Choices, ...] = ()) -> list[Verdict]:
+    task.see_choices(choices)
+    found = {g.key: g.verdict for g in task.score(records, None)}  # type: ignore[arg-type]
+    return [found[r.key] for r in records]
+
+
+@pytest.mark.parametrize("by_size", [True, False])
+def test_a_group_is_weighted_as_it_says(by_size: bool, tiny_folder: Path, tiny_model: Any, tmp_path: Path):
+    choice_task(tmp_path / "yaml", "few", 3)
+    choice_task(tmp_path / "yaml", "many", 17, doc_to_text="Which colour? {{text}}", target_delimiter="")
+    metric = {"metric": "acc", "weight_by_size": by_size}
+    define(tmp_path / "yaml", "both", {"group": "both", "task": ["few", "many"], "aggregate_metric_list": [metric]})
+    theirs = reference(tmp_path / "yaml", "both", tiny_folder)
+    task = task_of("lm-eval:both", include=tmp_path / "yaml")
+    ours = assert_same(task, answered(task, tiny_model), theirs)
+    few, many = ours["few"]["acc,none"], ours["many"]["acc,none"]
+    assert few != many
+    assert ours["both"]["acc,none"] == pytest.approx((3 * few + 17 * many) / 20 if by_size else (few + many) / 2)
+
+
+def test_an_answer_is_right_when_its_choice_is(tmp_path: Path):
+    choice_task(tmp_path / "yaml", "flags", 3)
+    task = task_of("lm-eval:flags", include=tmp_path / "yaml")
+    assert [p.id for p in task.problems] == ["flags/0", "flags/1", "flags/2"]
+    assert [p.reference for p in task.problems] == [" red", " green", " blue"]
+    assert {p.choices for p in task.problems} == {3}
+    assert verdicts(task, chose("flags/1", 0), chose("flags/1", 1, draw=1), chose("flags/1", None, draw=2)) == [
+        Verdict.WRONG, Verdict.PASSED, Verdict.REFUSED,
+    ]  # fmt: skip
+    (grade,) = task.score([chose("flags/1", 2)], None)  # type: ignore[arg-type]
+    assert grade.message == "answered 'blue', not 'green'"
+
+
+def test_several_answers_may_be_right(tiny_folder: Path, tiny_model: Any, tmp_path: Path):
+    rows = [{"text": f"Flag {i} is", "answer": right} for i, right in enumerate([[0, 2], [1], [0, 1]])]
+    choice_task(tmp_path / "yaml", "flags", 3, **{**rows_of(tmp_path / "yaml", "several", rows), "task": "flags"})
+    task = task_of("lm-eval:flags", include=tmp_path / "yaml")
+    assert verdicts(task, *[chose("flags/0", i, draw=i) for i in range(3)]) == [
+        Verdict.PASSED, Verdict.WRONG, Verdict.PASSED,
+    ]  # fmt: skip
+    assert_same(task, answered(task, tiny_model), reference(tmp_path / "yaml", "flags", tiny_folder))
+
+
+def test_unconditional_options_are_scored_and_never_chosen(tiny_folder: Path, tiny_model: Any, tmp_path: Path):
+    metrics = [{"metric": "acc_mutual_info", **MEAN}, {"metric": "acc", **MEAN}]
+    choice_task(tmp_path / "yaml", "flags", 7, metric_list=metrics)
+    task = task_of("lm-eval:flags", include=tmp_path / "yaml")
+    asked = task.asked(1)[0]
+    assert (asked.choices, len(asked.options)) == (3, 6)
+    assert asked.options[3] == ("", " red")
+    assert_same(task, answered(task, tiny_model), reference(tmp_path / "yaml", "flags", tiny_folder))
+    assert verdicts(task, chose("flags/0", 0), chose("flags/0", 1, draw=1)) == [Verdict.PASSED, Verdict.WRONG]
+
+
+def test_one_right_text_is_judged_by_what_greedy_decoding_writes(tiny_folder: Path, tiny_model: Any, tmp_path: Path):
+    content = {"output_type": "loglikelihood", "doc_to_text": "{{text}}", "doc_to_target": " {{answer}}"}
+    rows = [{"text": "The sky is", "answer": "blue"}, {"text": "Grass is", "answer": "green"}]
+    metrics = [{"metric": "acc", **MEAN}, {"metric": "perplexity", "aggregation": "perplexity", "higher_is_better": False}]
+    define(tmp_path / "yaml", "words", {**rows_of(tmp_path / "yaml", "words", rows), **content, "metric_list": metrics})
+    task = task_of("lm-eval:words", include=tmp_path / "yaml", bootstrap=2000)
+    assert [a.choices for a in task.asked(None)] == [1, 1]
+    assert task.problems[0].choices is None
+    seen = (thinks("words/0", [-1.0]), Choices("words/1", [[-9.0]], [[False]], [2], {}, {}))
+    both = chose("words/0", 0), chose("words/1", 0)
+    assert verdicts(task, *both, choices=seen) == [Verdict.PASSED, Verdict.WRONG]
+    assert verdicts(task, *both) == [Verdict.REFUSED, Verdict.REFUSED]
+    records, choices = answered(task, tiny_model)
+    theirs = reference(tmp_path / "yaml", "words", tiny_folder, bootstrap_iters=2000)
+    ours = scores(task, (records, choices))["words"]
+    assert ours["acc,none"] == theirs.results["words"]["acc,none"]
+    assert ours["perplexity,none"] == pytest.approx(theirs.results["words"]["perplexity,none"], rel=1e-5)
+    assert ours["perplexity_stderr,none"] == pytest.approx(theirs.results["words"]["perplexity_stderr,none"], rel=1e-3)
+
+
+def test_filters_are_lm_evals_and_the_first_decides(tmp_path: Path):
+    text_task(tmp_path / "yaml", "sums")
+    task = task_of("lm-eval:sums", include=tmp_path / "yaml")
+    strict, loose = wrote("sums/0", "It is #### 2"), wrote("sums/0", "It is 2", draw=1)
+    assert verdicts(task, strict, loose) == [Verdict.PASSED, Verdict.WRONG]
+    other = task_of("lm-eval:sums", include=tmp_path / "yaml", filter="loose")
+    assert verdicts(other, strict, loose) == [Verdict.PASSED, Verdict.PASSED]
+    assert task.describe()["scoring"]["sums"]["verdict"] == "exact_match,strict"  # type: ignore[index]
+    (prompt, _) = task.prompts(None)
+    assert (prompt.text, prompt.max_new_tokens, prompt.stop) == ("1 + 1 =", 7, ("\n\n", "Q:"))
+    record = task.record(Completion(Key("sums/0", 0, 0), "2 \nQ: more", 3, "stop", 0))
+    assert (record.graded, record.raw) == ("2 \n", "2 \nQ: more")
+
+
+def test_equal_answers_behave_alike_whatever_was_written_around_them(tmp_path: Path):
+    text_task(tmp_path / "yaml", "sums")
+    task = task_of("lm-eval:sums", include=tmp_path / "yaml", filter="loose")
+    records = [wrote("sums/1", text, draw=i) for i, text in enumerate(["so 5", "I say 5", "4", ""])]
+    records.append(Record("sums/1", 0, 4, "", "", "failed", 0, 0, failure="memory"))
+    one, two, other, empty, failed = sorted(task.behave(records, None), key=lambda b: b.draw)  # type: ignore[arg-type]
+    assert one.digest == two.digest
+    assert len({one.digest, other.digest, empty.digest}) == 3
+    assert [b.right for b in (one, two, other, empty)] == [1, 1, 0, 0]
+    assert (failed.ran, failed.digest) == (False, "")
+
+
+def test_draws_of_a_member_are_runs_and_values_their_mean(tmp_path: Path):
+    text_task(tmp_path / "yaml", "sums")
+    task = task_of("lm-eval:sums", include=tmp_path / "yaml", filter="loose")
+    texts = {(0, 0): ("2", "5"), (0, 1): ("2", "no"), (1, 0): ("3", "no"), (1, 1): ("2", "no")}
+    records = [wrote(f"sums/{i}", t, *key) for key, pair in texts.items() for i, t in enumerate(pair)]
+    found = task.own_scores(records, [], 4, 2)
+    assert found is not None
+    assert [m["sums"]["exact_match,loose"] for m in found["members"]] == [0.75, 0.25]
+    assert found["harness"].startswith("lm-eval 0.")
+
+
+def test_a_task_that_asks_several_times_gets_a_members_draws_as_its_repeats(tmp_path: Path):
+    vote = [{"function": "regex", "regex_pattern": "(\\d+)"}, {"function": "majority_vote"}, {"function": "take_first"}]
+    text_task(tmp_path / "yaml", "sums", repeats=3, filter_list=[{"name": "vote", "filter": vote}])
+    task = task_of("lm-eval:sums", include=tmp_path / "yaml")
+    records = [wrote(f"sums/{i}", t, draw=d) for i in range(2) for d, t in enumerate(["2", "5", "5"])]
+    found = task.own_scores(records, [], 3, 1)
+    assert found is not None
+    assert found["members"][0]["sums"]["exact_match,vote"] == 0.5  # the vote is 5, right for the second alone
+    assert verdicts(task, *records[:3]) == [Verdict.PASSED, Verdict.WRONG, Verdict.WRONG]
+
+
+def test_scores_are_of_the_member_and_of_what_was_asked(tmp_path: Path):
+    choice_task(tmp_path / "yaml", "flags", 3)
+    task = task_of("lm-eval:flags", include=tmp_path / "yaml")
+    choices = [thinks("flags/0", [-1, -2, -3], [-2, -1, -3]), thinks("flags/1", [-2, -1, -3], [-1, -2, -3])]
+    found = task.own_scores([], choices, 2, 2)
+    assert found is not None
+    assert [m["flags"]["acc,none"] for m in found["members"]] == [1.0, 0.0]
+    assert [m["flags"]["sample_len"] for m in found["members"]] == [2, 2]
+    json.dumps(found, allow_nan=False)
+
+
+def gpqa(folder: Path) -> Path:
+    """Made-up rows with the columns of GPQA's file."""
+    rows = [
+        {
+            "Pre-Revision Question": "", "Question": f"What is {i} + {i}?", "Correct Answer": f"{2 * i} in all",
+            **{f"Incorrect Answer {j}": f" {2 * i + j} [title]  or so" for j in (1, 2, 3)},
+            "Explanation": "Add.", "Subdomain": "Arithmetic", "High-level domain": "Mathematics", "Record ID": f"rec{i}",
+        }
+        for i in range(10, 40)
+    ]  # fmt: skip
+    (folder / "gpqa").mkdir(parents=True)
+    file = folder / "gpqa" / "gpqa_main.csv"
+    with file.open("w", newline="") as out:
+        writer = csv.DictWriter(out, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    return file
+
+
+def test_gpqas_choices_are_shuffled_as_lm_eval_shuffles_them(tiny_folder: Path, tiny_model: Any, tmp_path: Path):
+    file = gpqa(tmp_path / "data")
+    name = "gpqa_main_zeroshot"
+    with_files(tmp_path / "yaml", f"gpqa/zeroshot/{name}.yaml", name, {"train": file})
+    theirs = reference(tmp_path / "yaml", name, tiny_folder)
+    random.seed(5)
+    task = task_of("gpqa", local=[tmp_path / "data"])
+    assert_same(task, answered(task, tiny_model), theirs)
+    assert {p.reference for p in task.problems} == {" (A)", " (B)", " (C)", " (D)"}
+    assert "\n(A) " in task.problems[0].prompt
+    drawn = random.random()
+    random.seed(5)
+    assert random.random() == drawn  # the global generator is where it was
