@@ -90,7 +90,7 @@ class Reader:
     def _logits(self, rows: Sequence[IntArray], tails: Sequence[int]) -> Tensor:
         """The float32 logits (K, places, V) of the tokens after each row's last places, as many as its tail."""
         pairs = [(row[:-tail].tolist(), row[-tail:].tolist()) for row, tail in zip(rows, tails, strict=True)]
-        pairs += [pairs[0]] * max(0, MIN_ROWS - len(rows))
+        pairs += [pairs[0]] * max(0, -(-MIN_ROWS // self.members) - len(rows))
         ids, mask = padded(pairs, block=self.block)
         k = self.members
         ids, mask = ids.repeat(k, 1).to(self.device), mask.repeat(k, 1).to(self.device)
