@@ -22,8 +22,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from spa_bench.mini.corpus import TEXT, draw_pair
 from spa_bench.mini.tokenizer import CONTEXT, VOCABULARY, train_tokenizer
-from spa_bench.mini.world import draw_style, draw_training_task
 
 POOL = 16  # batches drawn together, so that a batch holds sequences of about one length
 
@@ -46,6 +46,7 @@ class Settings:
     flat: float = 0.3  # share of the steps before the cosine starts
     floor: float = 0.02  # the cosine's end, as a share of the learning rate
     prompt_weight: float = 0.1
+    text: float = TEXT  # share of the text world among the pairs
 
 
 def build_model(settings: Settings) -> Any:
@@ -72,13 +73,9 @@ def build_model(settings: Settings) -> Any:
 def pool(tokenizer: Any, settings: Settings, index: int) -> list[tuple[Tensor, Tensor]]:
     """The `index`-th pool of batches: (token ids, loss weights), each (batch, length), padded to 16."""
     rng = random.Random(f"corpus-{settings.seed}-{index}")
-    prompts, bodies = [], []
-    for _ in range(POOL * settings.batch):
-        task = draw_training_task(rng)
-        prompts.append(task.prompt)
-        bodies.append(task.solution(draw_style(task, rng), rng))
-    pairs = zip(tokenizer(prompts)["input_ids"], tokenizer(bodies)["input_ids"], strict=True)
-    rows = [(head + tail + [tokenizer.eos_token_id], len(head)) for head, tail in pairs]
+    pairs = [draw_pair(rng, text=settings.text) for _ in range(POOL * settings.batch)]
+    heads, tails = (tokenizer(texts)["input_ids"] for texts in ([p.prompt for p in pairs], [p.completion for p in pairs]))
+    rows = [(head + tail + [tokenizer.eos_token_id], len(head)) for head, tail in zip(heads, tails, strict=True)]
     rows = sorted((r for r in rows if len(r[0]) <= CONTEXT), key=lambda r: len(r[0]))
     batches = []
     for start in range(0, len(rows) - settings.batch + 1, settings.batch):
@@ -145,7 +142,7 @@ def train(folder: Path, settings: Settings, *, minutes: float, device: str, thre
 
     torch.set_num_threads(threads)
     if not (folder / "tokenizer.json").exists():
-        train_tokenizer(folder, seed=settings.seed)
+        train_tokenizer(folder, seed=settings.seed, text=settings.text)
     tokenizer = PreTrainedTokenizerFast.from_pretrained(str(folder))
     model = build_model(settings).to(device)
     matrices = [p for p in model.parameters() if p.ndim > 1]

@@ -1,0 +1,103 @@
+"""Questions of counting: things of one kind, days of the week, and a small table."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+from spa_bench.mini.text.item import BIG, DAYS, KINDS, NAMES, SMALL, Item, Why, counted, listed, question
+
+_MOST_DAYS = 12
+_MEASURES = (("years", "older", "younger", "oldest", "youngest"), ("kg", "heavier", "lighter", "heaviest", "lightest"))
+
+
+def counting(rng: random.Random) -> Item:
+    """How many things of one kind there are among others, at most 9, as in BBH's object_counting."""
+    kind = rng.choice(KINDS)
+    strangers = [noun for other in KINDS if other != kind for noun in SMALL[other] + BIG[other]]
+    while True:
+        mine = [(rng.randint(1, 4), n) for n in rng.sample(SMALL[kind] + BIG[kind], rng.choice((2, 3)))]
+        if (total := sum(n for n, _ in mine)) <= 9:
+            break
+    other = [(rng.randint(1, 4), n) for n in rng.sample(strangers, rng.choice((1, 2)))]
+    things = rng.sample(mine + other, len(mine) + len(other))
+    said = listed([counted(n, noun) for n, noun in things])
+    verb = rng.choice(("I have {}. How many {}s do I have?", "There are {}. How many {}s are there?"))
+    key = " ".join(f"{n} {noun}" for n, noun in sorted(mine))
+    mine = [thing for thing in things if thing in mine]
+    everything = sum(n for n, _ in things)
+    names = [counted(n, noun) for n, noun in mine]
+    sums = [sum(n for n, _ in mine[: i + 1]) for i in range(len(mine))]
+    why: Why = {
+        "because": (f", because {' + '.join(str(n) for n, _ in mine)} = {total}.",),
+        "steps": (". " + ", ".join(f"{name} make {s}" if i else name for i, (name, s) in enumerate(zip(names, sums, strict=True))) + ".",),
+        "backwards": (f". {listed(names[::-1])} are {total}.",),
+        "rest": (f". {everything} - {everything - total} = {total}.",),
+    }
+    return Item("counting", question(verb.format(said, kind)), (str(total),), (0,), key, (why,))
+
+
+def dates(rng: random.Random) -> Item:
+    """A day of the week, some days before or after another, as in BBH's date_understanding."""
+    anchor, shift = rng.choice((("Today is", 0), ("Yesterday was", 1), ("Tomorrow is", -1)))
+    named, far, later = rng.randrange(7), rng.randint(2, _MOST_DAYS), rng.random() < 0.5
+    today = (named + shift) % 7
+    answer = (today + (far if later else -far)) % 7
+    choices = sorted([answer, *rng.sample([d for d in range(7) if d != answer], 3)])
+    asked = f"What day is it in {far} days?" if later else f"What day was it {far} days ago?"
+    text = f"{anchor} {DAYS[named]}. {asked}"
+    why = _why_dates(today, far if later else -far)
+    right = choices.index(answer)
+    return Item("dates", question(text), tuple(DAYS[d] for d in choices), (right,), f"{text}", (why,))
+
+
+def _why_dates(today: int, shift: int) -> Why:
+    now, then = DAYS[today], DAYS[(today + shift) % 7]
+    far, sign = abs(shift), 1 if shift > 0 else -1
+    after, before = ("after", "before") if shift > 0 else ("before", "after")
+    walk = [DAYS[(today + sign * i) % 7] for i in range(far % 7 + 1)]
+    week = "A week changes nothing. " if far >= 7 else ""
+    return {
+        "because": (f", because today is {now} and {then} is {far} days {after}.",),
+        "steps": (f". {week}{', '.join(walk)}.",),
+        "backwards": (f". {far} days {before} {then} is {now}.",),
+        "round": (f". It is also {7 - far % 7} days {before} {now}.",),
+    }
+
+
+def table(rng: random.Random) -> Item:
+    """Three or four people with age and weight; several may be older than a number, as in BBH's penguins_in_a_table."""
+    people = rng.sample(NAMES, rng.choice((3, 4)))
+    columns = [rng.sample(range(2, 10), len(people)), rng.sample(range(2, 10), len(people))]
+    rows = " ".join(f"{p}: {a} years, {w} kg." for p, a, w in zip(people, *columns, strict=True))
+    column = rng.randrange(2)
+    unit, more, less, most, least = _MEASURES[column]
+    values, top = columns[column], rng.random() < 0.5
+    if rng.random() < 0.5:
+        bound = max(values) if top else min(values)
+        right = [values.index(bound)]
+        asked, key = f"the {most if top else least}", most if top else least
+    else:
+        ranked = sorted(values, reverse=top)
+        bound = rng.choice(ranked[1:3])
+        right = [i for i, v in enumerate(values) if (v > bound if top else v < bound)]
+        asked = key = f"{more if top else less} than {bound} {unit}"
+    rule = max(values) if top else min(values)
+    why = tuple(_why_table(people, values, i, unit=unit, top=top, alone=len(right) == 1, rule=rule) for i in right)
+    key = f"{key}: {' '.join(map(str, values))}"
+    return Item("table", f"{rows}\n" + question(f"Who is {asked}?"), tuple(people), tuple(right), key, why)
+
+
+def _why_table(
+    people: Sequence[str], values: Sequence[int], chosen: int, *, unit: str, top: bool, alone: bool, rule: int
+) -> Why:
+    less = [v for v in sorted(values, reverse=top) if (v < values[chosen] if top else v > values[chosen])]
+    ranked = sorted(zip(values, people, strict=True), reverse=top)
+    others = [f"{p} has {v} {unit}" for i, (p, v) in enumerate(zip(people, values, strict=True)) if i != chosen]
+    one = "Nobody else is." if alone else "Others are, too."
+    return {
+        "because": (f", because {values[chosen]} is {'more' if top else 'less'} than {listed([str(v) for v in less])}.",),
+        "sorted": (f". In order: {', '.join(f'{p} {v}' for v, p in ranked)}.",),
+        "others": (f". {listed(others)}.",),
+        "alone": (f". {one}", f". {one} {'Most' if top else 'Least'} is {rule}."),
+    }
