@@ -19,7 +19,7 @@ CONTEXT = 256
 
 
 def train_tokenizer(folder: Path, *, seed: int = 0, documents: int = 8000, text: float = TEXT) -> None:
-    """Train on `documents` seeded pairs, a share `text` of them of the text world, and write `tokenizer.json` and `tokenizer_config.json` to `folder`."""
+    """Train on `documents` seeded pairs, a share `text` of them of the text world; write `tokenizer.json` and its config."""
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 

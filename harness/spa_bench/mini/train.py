@@ -136,6 +136,59 @@ def export(model: Any, folder: Path) -> None:
         file.chmod(0o644)
 
 
+@dataclass
+class Training:
+    """The model on its way: what `state.pt` holds, and what is needed to go on from there."""
+
+    settings: Settings
+    model: Any
+    optimizer: torch.optim.Optimizer
+    curve: list[list[float]]  # [step, mean loss of the last 100 steps]
+    step: int = 0
+    seconds: float = 0.0  # spent so far, over all calls
+
+    def save(self, file: Path) -> None:
+        """Keep all of it, so that a call that ends here can be gone on with."""
+        state = {
+            "settings": asdict(self.settings), "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
+            "curve": self.curve, "step": self.step, "seconds": self.seconds,
+        }  # fmt: skip
+        torch.save(state, file.with_suffix(".new"))
+        file.with_suffix(".new").replace(file)
+
+    def restore(self, file: Path, device: str) -> None:
+        """Go on where `file` was saved. Leaves with a message when that was with other settings."""
+        state = torch.load(file, weights_only=True, map_location=device)
+        if state["settings"] != asdict(self.settings):
+            raise SystemExit(f"{file} was made with other settings: {state['settings']}; use another --out")
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.curve, self.step, self.seconds = state["curve"], state["step"], state["seconds"]
+
+
+def begin(settings: Settings, device: str) -> Training:
+    """A fresh model and its optimiser; only matrices are decayed."""
+    model = build_model(settings).to(device)
+    matrices = [p for p in model.parameters() if p.ndim > 1]
+    others = [p for p in model.parameters() if p.ndim <= 1]
+    groups = [{"params": matrices, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    return Training(settings, model, torch.optim.AdamW(groups, lr=settings.learning_rate, betas=(0.9, 0.98), fused=True), [])
+
+
+def take_step(training: Training, ids: Tensor, weights: Tensor, device: str) -> float:
+    """One optimiser step on a batch; its loss."""
+    for group in training.optimizer.param_groups:
+        group["lr"] = rate(training.settings, training.step)
+    with torch.autocast(device, torch.bfloat16):
+        loss = loss_of(training.model, ids.to(device), weights.to(device))
+    loss.backward()  # type: ignore[no-untyped-call]
+    torch.nn.utils.clip_grad_norm_(training.model.parameters(), training.settings.clip)
+    training.optimizer.step()
+    training.optimizer.zero_grad(set_to_none=True)
+    training.step += 1
+    return float(loss.detach())
+
+
 def train(folder: Path, settings: Settings, *, minutes: float, device: str, threads: int) -> bool:
     """Train for at most `minutes`; True once all steps are done and the model is exported."""
     from transformers import PreTrainedTokenizerFast
@@ -144,61 +197,40 @@ def train(folder: Path, settings: Settings, *, minutes: float, device: str, thre
     if not (folder / "tokenizer.json").exists():
         train_tokenizer(folder, seed=settings.seed, text=settings.text)
     tokenizer = PreTrainedTokenizerFast.from_pretrained(str(folder))
-    model = build_model(settings).to(device)
-    matrices = [p for p in model.parameters() if p.ndim > 1]
-    others = [p for p in model.parameters() if p.ndim <= 1]
-    groups = [{"params": matrices, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, betas=(0.9, 0.98), fused=True)
-    state_file, curve, step, spent = folder / "state.pt", [], 0, 0.0
-    if state_file.exists():
-        state = torch.load(state_file, weights_only=True, map_location=device)
-        if state["settings"] != asdict(settings):
-            raise SystemExit(f"{state_file} was made with other settings: {state['settings']}; use another --out")
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        curve, step, spent = state["curve"], state["step"], state["seconds"]
-    began, running = time.monotonic(), []
-
-    def save() -> None:
-        state = {
-            "settings": asdict(settings), "model": model.state_dict(), "optimizer": optimizer.state_dict(),
-            "curve": curve, "step": step, "seconds": spent + time.monotonic() - began,
-        }  # fmt: skip
-        torch.save(state, state_file.with_suffix(".new"))
-        state_file.with_suffix(".new").replace(state_file)
-
-    for ids, weights in batches(tokenizer, settings, step):
-        if step >= settings.steps or time.monotonic() - began > minutes * 60:
+    training, file = begin(settings, device), folder / "state.pt"
+    if file.exists():
+        training.restore(file, device)
+    began, spent, running = time.monotonic(), training.seconds, []
+    for ids, weights in batches(tokenizer, settings, training.step):
+        if training.step >= settings.steps or time.monotonic() - began > minutes * 60:
             break
-        for group in optimizer.param_groups:
-            group["lr"] = rate(settings, step)
-        with torch.autocast(device, torch.bfloat16):
-            loss = loss_of(model, ids.to(device), weights.to(device))
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        running.append(float(loss.detach()))
-        step += 1
-        if step % 100 == 0:
-            curve.append([step, round(sum(running) / len(running), 4)])
-            seconds = spent + time.monotonic() - began
-            print(f"step {step}/{settings.steps}  loss {curve[-1][1]:.4f}  {seconds:.0f} s", flush=True)
+        running.append(take_step(training, ids, weights, device))
+        training.seconds = spent + time.monotonic() - began
+        if training.step % 100 == 0:
+            training.curve.append([training.step, round(sum(running) / len(running), 4)])
             running = []
-        if step % 500 == 0:
-            save()
-    save()
-    if step < settings.steps:
-        print(f"stopped at step {step}; the same command goes on")
+            print(
+                f"step {training.step}/{settings.steps}  loss {training.curve[-1][1]:.4f}  {training.seconds:.0f} s", flush=True
+            )
+        if training.step % 500 == 0:
+            training.save(file)
+    training.save(file)
+    if training.step < settings.steps:
+        print(f"stopped at step {training.step}; the same command goes on")
         return False
-    export(model, folder)
+    write_result(training, folder, device)
+    return True
+
+
+def write_result(training: Training, folder: Path, device: str) -> None:
+    """The exported model, its card and the record of its training."""
+    export(training.model, folder)
     record = {
-        "settings": asdict(settings), "parameters": sum(p.numel() for p in model.parameters()), "device": device,
-        "loss_curve": curve, "torch": torch.__version__,
+        "settings": asdict(training.settings), "parameters": sum(p.numel() for p in training.model.parameters()),
+        "device": device, "loss_curve": training.curve, "torch": torch.__version__,
     }  # fmt: skip
     (folder / "README.md").write_text(model_card(record))
     (folder / "training.json").write_text(json.dumps(record, indent=1) + "\n")
-    return True
 
 
 def model_card(record: dict[str, Any]) -> str:

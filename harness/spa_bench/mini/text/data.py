@@ -18,8 +18,8 @@ _SHARE = 0.6  # of "because" among the explanations of the instruction set, as t
 def documents(family: str) -> list[dict[str, Any]]:
     """48 held-out questions of one family, all different, as rows that the YAML of mini-nlu reads.
 
-    prompt, choices, right (indices of all true choices), answers (their text), rest (what the sentence goes on with)
-    and sentence (what it begins with up to and with each choice).
+    prompt, choices, right (indices of all true choices), gold (the first of them), answers (their text), rest (what the
+    sentence goes on with) and sentences (what it begins with, up to and with each choice).
     """
     rng = random.Random(f"mini-nlu-1-{family}")
     rows: dict[tuple[str, str], dict[str, Any]] = {}
@@ -29,6 +29,7 @@ def documents(family: str) -> list[dict[str, Any]]:
             "prompt": item.prompt,
             "choices": list(item.choices),
             "right": list(item.right),
+            "gold": item.right[0],
             "answers": [item.choices[i] for i in item.right],
             "rest": item.rest.strip(),
             "sentences": [f"{item.prompt} {choice}" for choice in item.choices],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from itertools import pairwise
 
 from spa_bench.mini.text.item import NAMES, Item, Why, question
 
@@ -92,7 +93,7 @@ def ordering(rng: random.Random) -> Item:
 
 
 def _why_ordering(people: list[str], rank: int, more: str, less: str) -> Why:
-    chain = " and ".join(f"{a} is {more} than {b}" for a, b in zip(people, people[1:], strict=False))
+    chain = " and ".join(f"{a} is {more} than {b}" for a, b in pairwise(people))
     above, below = people[:rank], people[rank + 1 :]
     if not above:
         only = f"Nobody is {more}"

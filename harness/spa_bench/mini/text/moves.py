@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from itertools import pairwise
 
 from spa_bench.mini.text.item import COLOURS, NAMES, Item, Why, listed, question
 
@@ -73,7 +74,12 @@ def tracking(rng: random.Random) -> Item:
         held.append(after)
     ball, who = rng.randrange(3), rng.random() < 0.5
     holders = [state.index(ball) for state in held]
-    begin = listed([f"{p} has the {c} ball" if i == 0 else f"{p} the {c} one" for i, (p, c) in enumerate(zip(people, colours, strict=True))])
+    begin = listed(
+        [
+            f"{p} has the {c} ball" if i == 0 else f"{p} the {c} one"
+            for i, (p, c) in enumerate(zip(people, colours, strict=True))
+        ]
+    )
     acts = " ".join(f"{people[a]} and {people[b]} swap." for a, b in swaps)
     end = holders[-1]
     asked = f"Who has the {colours[ball]} ball?" if who else f"Which ball does {people[end]} have?"
@@ -87,7 +93,7 @@ def _why_tracking(people: list[str], colours: list[str], ball: int, holders: lis
     path = [people[h] for i, h in enumerate(holders) if i == 0 or h != holders[i - 1]]
     colour = colours[ball]
     others = [f"{people[p]} has the {colours[end[p]]} ball" for p in range(3) if end[p] != ball]
-    got = [f"{b} got it from {a}" for a, b in zip(path, path[1:], strict=False)][::-1]
+    got = [f"{b} got it from {a}" for a, b in pairwise(path)][::-1]
     moved = f"the {colour} ball went from {' to '.join(path)}" if got else f"{path[0]} kept the {colour} ball"
     return {
         "because": (f", because {moved}.",),

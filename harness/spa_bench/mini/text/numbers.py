@@ -22,7 +22,7 @@ def counting(rng: random.Random) -> Item:
     other = [(rng.randint(1, 4), n) for n in rng.sample(strangers, rng.choice((1, 2)))]
     things = rng.sample(mine + other, len(mine) + len(other))
     said = listed([counted(n, noun) for n, noun in things])
-    verb = rng.choice(("I have {}. How many {}s do I have?", "There are {}. How many {}s are there?"))
+    verb = rng.choice(("I have {}. How many {}s do I have?", "I see {}. How many {}s do I see?"))
     key = " ".join(f"{n} {noun}" for n, noun in sorted(mine))
     mine = [thing for thing in things if thing in mine]
     everything = sum(n for n, _ in things)
@@ -30,7 +30,11 @@ def counting(rng: random.Random) -> Item:
     sums = [sum(n for n, _ in mine[: i + 1]) for i in range(len(mine))]
     why: Why = {
         "because": (f", because {' + '.join(str(n) for n, _ in mine)} = {total}.",),
-        "steps": (". " + ", ".join(f"{name} make {s}" if i else name for i, (name, s) in enumerate(zip(names, sums, strict=True))) + ".",),
+        "steps": (
+            ". "
+            + ", ".join(f"{name} make {s}" if i else name for i, (name, s) in enumerate(zip(names, sums, strict=True)))
+            + ".",
+        ),
         "backwards": (f". {listed(names[::-1])} are {total}.",),
         "rest": (f". {everything} - {everything - total} = {total}.",),
     }

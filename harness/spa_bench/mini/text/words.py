@@ -107,4 +107,6 @@ def pronoun(rng: random.Random) -> Item:
         "outcome": (f" So {ahead} {domain.done[0]}.", f" So {behind} {domain.done[1]}."),
     }
     key = f"{verb} {link} {word}"
-    return Item("pronoun", f"{first} {verb} {second} {link}", choices, (choices.index(meant),), key, (why,), rest=f" was {word}.")
+    return Item(
+        "pronoun", f"{first} {verb} {second} {link}", choices, (choices.index(meant),), key, (why,), rest=f" was {word}."
+    )
