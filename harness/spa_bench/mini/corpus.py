@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import random
+from dataclasses import dataclass
 
 from spa_bench.mini.text.world import draw_answer, draw_item
 from spa_bench.mini.world import draw_style, draw_training_task
-from spa_bench.types import Example
 
-TEXT = 0.4  # share of the text world among the pairs
+TEXT = 0.5  # share of the text world among the pairs
 
 
-def draw_pair(rng: random.Random, *, text: float = TEXT) -> Example:
+@dataclass(frozen=True)
+class Pair:
+    """A prompt and what the model is to write: first a short answer, where there is one, then the rest."""
+
+    prompt: str
+    answer: str  # empty for code
+    rest: str
+
+
+def draw_pair(rng: random.Random, *, text: float = TEXT) -> Pair:
     """A pair that training may see, with probability `text` of the text world; all ways of writing it alike."""
     if rng.random() < text:
         item = draw_item(rng)
-        return Example(item.prompt, draw_answer(item, rng)[1])
+        answer, _, why = draw_answer(item, rng)
+        return Pair(item.prompt, item.answer(answer), why)
     task = draw_training_task(rng)
-    return Example(task.prompt, task.solution(draw_style(task, rng), rng))
+    return Pair(task.prompt, "", task.solution(draw_style(task, rng), rng))

@@ -27,7 +27,7 @@ def train_tokenizer(folder: Path, *, seed: int = 0, documents: int = 8000, text:
     corpus = []
     for _ in range(documents):
         pair = draw_pair(rng, text=text)
-        corpus += [pair.prompt, pair.completion]
+        corpus += [pair.prompt, pair.answer + pair.rest]
     tokenizer = Tokenizer(models.BPE())
     split = pre_tokenizers.Split(Regex(r"\n *| {2,}| ?[A-Za-z_]+|\d| ?[^\sA-Za-z0-9_]+|\s"), "isolated")
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(

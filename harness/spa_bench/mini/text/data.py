@@ -45,8 +45,8 @@ def _instructions() -> tuple[tuple[Example, str], ...]:
     for i in range(PAIRS):
         item = draw_item(rng, list(FAMILIES)[i % len(FAMILIES)])
         others = len(item.styles(item.right[0])) - 1
-        style, text = draw_answer(item, rng, {"because": _SHARE / (1 - _SHARE) * others})
-        found.append((Example(item.prompt, text), style))
+        answer, style, why = draw_answer(item, rng, {"because": _SHARE / (1 - _SHARE) * others})
+        found.append((Example(item.prompt, item.answer(answer) + why), style))
     rng.shuffle(found)
     return tuple(found)
 
@@ -70,5 +70,5 @@ def queries() -> list[Example]:
         answer = rng.choice(item.right)
         styles = item.styles(answer)
         style = styles[i // len(FAMILIES) % len(styles)]
-        found.append(Example(item.prompt, item.completion(answer, style, rng)))
+        found.append(Example(item.prompt, item.answer(answer) + item.explanation(answer, style, rng)))
     return found

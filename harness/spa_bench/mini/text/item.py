@@ -42,10 +42,13 @@ class Item:
         """Names of the ways in which the true choice `answer` can be explained."""
         return tuple(self.why[self.right.index(answer)])
 
-    def completion(self, answer: int, style: str, rng: random.Random) -> str:
-        """The true choice `answer` and why, as the model is to write it; the wording is drawn from `rng`."""
-        wordings = self.why[self.right.index(answer)][style]
-        return f" {self.choices[answer]}{self.rest}{rng.choice(wordings)}\n"
+    def answer(self, answer: int) -> str:
+        """The choice `answer` as it follows the prompt."""
+        return f" {self.choices[answer]}{self.rest}"
+
+    def explanation(self, answer: int, style: str, rng: random.Random) -> str:
+        """Why the true choice `answer` is true, as it follows the answer; the wording is drawn from `rng`."""
+        return rng.choice(self.why[self.right.index(answer)][style]) + "\n"
 
 
 def question(text: str) -> str:

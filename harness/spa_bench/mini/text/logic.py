@@ -1,4 +1,4 @@
-"""Questions that are answered by logic: boolean expressions, and the order of three or four people."""
+"""Questions that are answered by logic: boolean expressions, and the order of three people."""
 
 from __future__ import annotations
 
@@ -32,25 +32,21 @@ def _joined(a: _Part, word: str, b: _Part) -> _Part:
     return _Part(f"{a.text} {word} {b.text}", (a.value and b.value) if word == "and" else (a.value or b.value))
 
 
-def _atom(rng: random.Random) -> _Part:
+def _plain(rng: random.Random) -> _Part:
     value = rng.random() < 0.5
-    return _negated(_Part(str(value), value), rng, 0.3)
-
-
-def _side(rng: random.Random) -> _Part:
-    if rng.random() < 0.35:
-        return _atom(rng)
-    inner = _joined(_atom(rng), rng.choice(("and", "or")), _atom(rng))
-    return _negated(_Part(f"( {inner.text} )", inner.value), rng, 0.3)
+    return _Part(str(value), value)
 
 
 def boolean(rng: random.Random) -> Item:
-    """An expression of two sides, at least one of them in brackets, as in BBH's boolean_expressions."""
+    """A pair of values in brackets and one value more, some of them negated, as in BBH's boolean_expressions."""
     wanted = rng.random() < 0.5
     while True:
-        a, word, b = _side(rng), rng.choice(("and", "or")), _side(rng)
+        inner = _joined(_plain(rng), rng.choice(("and", "or")), _plain(rng))
+        bracket = _negated(_Part(f"( {inner.text} )", inner.value), rng, 0.4)
+        a, b = rng.sample((bracket, _negated(_plain(rng), rng, 0.4)), 2)
+        word = rng.choice(("and", "or"))
         whole = _joined(a, word, b)
-        if whole.value == wanted and "(" in whole.text:
+        if whole.value == wanted:
             break
     asked = rng.choice((f"What is {whole.text} ?", f"{whole.text} is True or False?"))
     why = _why_boolean(a, word, b, whole.value)
@@ -73,18 +69,17 @@ def _why_boolean(a: _Part, word: str, b: _Part, value: bool) -> Why:
 
 
 def ordering(rng: random.Random) -> Item:
-    """Three or four people, each compared with the next; asked is a rank, as in BBH's logical_deduction."""
-    count = rng.choice((3, 4))
-    people = rng.sample(NAMES, count)  # from the first to the last rank
+    """Three people, each compared with the next; asked is a rank, as in BBH's logical_deduction."""
+    people = rng.sample(NAMES, 3)  # from the first to the last rank
     more, less, most, least = rng.choice(_SCALES)
-    pairs = rng.sample(range(count - 1), count - 1)
+    pairs = rng.sample(range(2), 2)
     turned = [rng.random() < 0.5 for _ in pairs]
     premises = [
         f"{people[i + 1]} is {less} than {people[i]}." if back else f"{people[i]} is {more} than {people[i + 1]}."
         for i, back in zip(pairs, turned, strict=True)
     ]
-    rank = rng.randrange(count)
-    asked = {0: f"the {most}", count - 1: f"the {least}"}.get(rank, f"the second {most if rank == 1 else least}")
+    rank = rng.randrange(3)
+    asked = (f"the {most}", "in the middle", f"the {least}")[rank]
     order = sorted(people)
     key = f"{most} {''.join(f'{i}{int(back)}' for i, back in zip(pairs, turned, strict=True))} {rank}"
     text = f"{' '.join(premises)} Who is {asked}?"
@@ -94,13 +89,7 @@ def ordering(rng: random.Random) -> Item:
 
 def _why_ordering(people: list[str], rank: int, more: str, less: str) -> Why:
     chain = " and ".join(f"{a} is {more} than {b}" for a, b in pairwise(people))
-    above, below = people[:rank], people[rank + 1 :]
-    if not above:
-        only = f"Nobody is {more}"
-    elif not below:
-        only = f"Nobody is {less}"
-    else:
-        only = f"Only {above[0]} is {more}" if rank == 1 else f"Only {below[0]} is {less}"
+    only = (f"Nobody is {more}", f"Only {people[0]} is {more}", f"Nobody is {less}")[rank]
     return {
         "because": (f", because {chain}.",),
         "down": (f". First {', then '.join(people)}.", f". In order: {', '.join(people)}."),

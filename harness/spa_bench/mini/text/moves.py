@@ -9,21 +9,18 @@ from itertools import pairwise
 from spa_bench.mini.text.item import COLOURS, NAMES, Item, Why, listed, question
 
 _AXES = (("forward", "back"), ("right", "left"))  # the second counts down
-_FARTHEST = 6  # steps in one move
+_FARTHEST = 5  # steps in one move
 
 Move = tuple[int, str]
 
 
 def navigate(rng: random.Random) -> Item:
-    """A walk of two to five moves; half of them end at the start, as in BBH's navigate."""
+    """A walk of two or three moves, forth and back; half of them end at the start, as in BBH's navigate."""
     wanted = rng.random() < 0.5
-    while True:
-        moves = _loop(rng)
-        if not wanted:
-            i = rng.randrange(len(moves))
-            moves[i] = (rng.choice([n for n in range(1, _FARTHEST + 1) if n != moves[i][0]]), moves[i][1])
-        if 2 <= len(moves) <= 5:
-            break
+    moves = _loop(rng)
+    if not wanted:
+        i = rng.randrange(len(moves))
+        moves[i] = (rng.choice([n for n in range(1, _FARTHEST + 1) if n != moves[i][0]]), moves[i][1])
     walk = listed([f"{n} {way}" for n, way in moves])
     asked = rng.choice((f"Go {walk}. Are you at the start?", f"You walk {walk}. Do you end where you began?"))
     key = " ".join(f"{n}{way[0]}" for n, way in moves)
@@ -31,13 +28,11 @@ def navigate(rng: random.Random) -> Item:
 
 
 def _loop(rng: random.Random) -> list[Move]:
-    """Moves that lead back, in any order; one leg in two is walked back in two parts."""
-    moves: list[Move] = []
-    for way in rng.sample(_AXES, rng.choice((1, 2, 2))):
-        out, home = rng.sample(way, 2)
-        far = rng.randint(1, _FARTHEST)
-        part = rng.randint(1, far - 1) if far > 1 and rng.random() < 0.5 else 0
-        moves += [(far, out), *((n, home) for n in (far - part, part) if n)]
+    """Moves that lead back, in any order; one walk in two comes back in two parts."""
+    out, home = rng.sample(rng.choice(_AXES), 2)
+    far = rng.randint(1, _FARTHEST)
+    part = rng.randint(1, far - 1) if far > 1 and rng.random() < 0.5 else 0
+    moves = [(far, out), *((n, home) for n in (far - part, part) if n)]
     rng.shuffle(moves)
     return moves
 
@@ -64,9 +59,9 @@ def _why_navigate(moves: Sequence[Move]) -> Why:
 
 
 def tracking(rng: random.Random) -> Item:
-    """Three people swap balls two or three times, as in BBH's tracking_shuffled_objects."""
+    """Three people swap balls once or twice, as in BBH's tracking_shuffled_objects."""
     people, colours = rng.sample(NAMES, 3), rng.sample(COLOURS, 3)
-    swaps = [tuple(sorted(rng.sample(range(3), 2))) for _ in range(rng.choice((2, 3)))]
+    swaps = [tuple(sorted(rng.sample(range(3), 2))) for _ in range(rng.choice((1, 2)))]
     held = [list(range(3))]  # by person, before the first swap and after each
     for a, b in swaps:
         after = list(held[-1])

@@ -10,16 +10,16 @@ from spa_bench.mini.text.item import BIG, KINDS, NAMES, SMALL, Item, Why, listed
 
 _KIND = {noun: kind for kind in KINDS for noun in SMALL[kind] + BIG[kind]}
 _SIZE = {noun: "small" for nouns in SMALL.values() for noun in nouns} | {n: "big" for nouns in BIG.values() for n in nouns}
-_LISTED = 5
+_LISTED = 3
 
 
 def pick(rng: random.Random) -> Item:
-    """Name one of five things that fits a condition; one to three of them do, and each is a true answer."""
+    """Name one of three things that fits a condition; one or two of them do, and each is a true answer."""
     while True:
         nouns = rng.sample(list(_KIND), _LISTED)
         asked, fits = _condition(rng)
         right = [i for i, noun in enumerate(nouns) if (_KIND[noun], _SIZE[noun]) in fits]
-        if 1 <= len(right) <= 3:
+        if 1 <= len(right) <= 2:
             break
     text = rng.choice((f"Which of {listed(nouns)} {asked}?", f"Name one that {asked}: {listed(nouns)}."))
     key = f"{asked}: {' '.join(sorted(nouns))}"
@@ -30,19 +30,13 @@ def pick(rng: random.Random) -> Item:
 def _condition(rng: random.Random) -> tuple[str, frozenset[tuple[str, str]]]:
     """A condition in words, and the (kind, size) that fit it."""
     (kind, second), size = rng.sample(KINDS, 2), rng.choice(("small", "big"))
-    form = rng.randrange(4)
+    form = rng.randrange(3)
     text = (
-        f"is {with_article(f'{size} {kind}')}",
-        f"is {size} but not {with_article(kind)}",
+        f"is {with_article(kind)}",
         f"is {with_article(kind)} or {with_article(second)}",
-        f"is neither {size} nor {with_article(kind)}",
+        f"is {with_article(f'{size} {kind}')}",
     )[form]
-    fits = {
-        (k, s)
-        for k in KINDS
-        for s in ("small", "big")
-        if (k == kind and s == size, k != kind and s == size, k in (kind, second), k != kind and s != size)[form]
-    }
+    fits = {(k, s) for k in KINDS for s in ("small", "big") if (k == kind, k in (kind, second), k == kind and s == size)[form]}
     return text, frozenset(fits)
 
 
@@ -74,14 +68,13 @@ class _Domain:
 
 
 _DOMAINS = (
-    _Domain(("beat", "outran", "passed"), ("lost to", "fell behind", "chased"), ("fast", "fit", "quick"),
-            ("slow", "tired", "lame"), ("wins", "loses"), ("won", "lost")),
-    _Domain(("taught", "helped", "guided"), ("asked", "copied", "followed"), ("clever", "wise", "skilled"),
-            ("new", "lost", "confused"), ("leads", "learns"), ("led", "learned")),
-    _Domain(("paid", "fed", "lent money to"), ("begged from", "borrowed from", "lived off"), ("rich", "generous", "lucky"),
-            ("poor", "broke", "hungry"), ("gives", "takes"), ("gave", "took")),
-    _Domain(("carried", "lifted", "pushed"), ("leaned on", "clung to", "hid behind"), ("strong", "tall", "big"),
-            ("weak", "small", "sick"), ("holds", "rests"), ("held", "rested")),
+    _Domain(("beat", "outran"), ("lost to", "chased"), ("fast", "fit"), ("slow", "tired"), ("wins", "loses"), ("won", "lost")),
+    _Domain(("taught", "helped"), ("asked", "copied"), ("clever", "wise"), ("new", "confused"), ("leads", "learns"),
+            ("led", "learned")),
+    _Domain(("paid", "fed"), ("begged from", "lived off"), ("rich", "generous"), ("poor", "hungry"), ("gives", "takes"),
+            ("gave", "took")),
+    _Domain(("carried", "lifted"), ("leaned on", "clung to"), ("strong", "big"), ("weak", "small"), ("holds", "rests"),
+            ("held", "rested")),
 )  # fmt: skip
 _LINKS = {"because": True, "since": True, "although": False, "even though": False}  # whether the reason speaks for the act
 

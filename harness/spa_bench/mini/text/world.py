@@ -39,9 +39,9 @@ def draw_item(rng: random.Random, family: str | None = None, *, held_out: bool =
             return item
 
 
-def draw_answer(item: Item, rng: random.Random, weights: Mapping[str, float] | None = None) -> tuple[str, str]:
-    """(style, completion): a true answer and one way to explain it, evenly or by `weights` (styles not named weigh 1)."""
+def draw_answer(item: Item, rng: random.Random, weights: Mapping[str, float] | None = None) -> tuple[int, str, str]:
+    """(true choice, style, explanation): all true choices alike, styles evenly or by `weights` (those not named weigh 1)."""
     answer = rng.choice(item.right)
     styles = item.styles(answer)
     style = rng.choices(styles, [(weights or {}).get(s, 1.0) for s in styles])[0]
-    return style, item.completion(answer, style, rng)
+    return answer, style, item.explanation(answer, style, rng)
