@@ -252,10 +252,11 @@ pipeline_tag: text-generation
 # The embedded model of spa-bench
 
 A Llama of {record["parameters"]:,} parameters with a byte-level BPE tokenizer of {VOCABULARY:,} entries and a context of
-{CONTEXT} tokens, stored in bfloat16. It completes the generated Python functions of `spa_bench.mini`, and nothing else: it is a
-test world for samplers, small enough for a laptop. It never saw one in five sequences of two and more steps, nor any
-pipeline of four steps. Its greedy pass@1 on mini-code:
-`spa-bench run --sampler base --set decoding.temperature=0 --n 1 --task mini-code`.
+{CONTEXT} tokens, stored in bfloat16. It completes the generated Python functions of `spa_bench.mini` and answers the generated
+questions of `spa_bench.mini.text`, and nothing else: it is a test world for samplers, small enough for a laptop. It never saw
+one in five sequences of two and more steps, nor any pipeline of four steps, nor one in five of the combinations that
+questions ask for. Its greedy pass@1 on mini-code, and its accuracy on mini-nlu:
+`spa-bench run --sampler base --set decoding.temperature=0 --n 1 --task mini-code`, and the same with `--task mini-nlu`.
 
 Made by `python -m spa_bench.mini.train --out DIR` (seeded, on {record["device"]}, torch {record["torch"]}).
 
