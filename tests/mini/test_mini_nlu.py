@@ -48,16 +48,6 @@ manager = TaskManager(include_path=folder, include_defaults=False)
 found = simple_evaluate(model=Oracle(), tasks=["mini_nlu"], task_manager=manager, bootstrap_iters=0)
 print(json.dumps({key: found[key] for key in ("results", "samples", "configs", "versions", "n-shot")}, default=str))
 """
-REAL = """
-import json, sys
-from lm_eval import simple_evaluate
-from lm_eval.tasks import TaskManager
-found = simple_evaluate(
-    model="hf", model_args={"pretrained": sys.argv[2], "device": "cpu", "dtype": "float32"}, tasks=["mini_nlu"],
-    task_manager=TaskManager(include_path=sys.argv[1], include_defaults=False), bootstrap_iters=0, batch_size=16,
-)
-print(json.dumps(found["results"]))
-"""
 
 
 @pytest.fixture(scope="module", autouse=True)
