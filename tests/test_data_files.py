@@ -76,6 +76,7 @@ def spec_of(path: Path) -> dict[str, Any]:
         ("a/b/pairs.json", "/c/q.jsonl", ("pairs.json", "q.jsonl")),
         ("pairs.json", "./q.jsonl", ("pairs.json", "q.jsonl")),
         ("mini", "mini", ("mini", "mini")),
+        ("mini-nlu", "mini-nlu", ("mini-nlu", "mini-nlu")),
         ("pairs.json", "sample", ("pairs.json", "sample")),
         ("pairs.json", "sample:5", ("pairs.json", "sample:5")),
         ("a/mini", "a/sample", ("./mini", "./sample")),  # files, though they are called so

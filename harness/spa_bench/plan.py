@@ -27,7 +27,8 @@ def plan_lines(
     ]
     if trained:
         steps = trained * card.lora.steps
-        source = "the embedded instruction set" if card.data.examples == "mini" else card.data.examples
+        ours = {"mini": "the embedded instruction set", "mini-nlu": "the embedded questions"}
+        source = ours.get(card.data.examples, card.data.examples)
         lines.append(f"data: {source}" + (f", queries: {card.data.queries}" if card.adapters == "parts" else ""))
         scored = card.adapters == "parts" and beside("partition", card.partition.method, "NEEDS_SCORES", True)
         passes = "one gradient pass over the data, " if scored and card.attribution.method == "influence" else ""

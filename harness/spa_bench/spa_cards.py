@@ -35,8 +35,8 @@ class ColumnsCard:
 class DataCard:
     """The instruction set and the attribution queries."""
 
-    examples: str = "mini"  # "mini", a .jsonl, .json or .parquet file, or "hub:NAME" or "hub:NAME:SPLIT"
-    queries: str = "mini"  # "mini", "code" or "text" (ours, on the paper's subjects), a source as above, "sample" or "sample:M"
+    examples: str = "mini"  # "mini", "mini-nlu", a .jsonl, .json or .parquet file, or "hub:NAME" or "hub:NAME:SPLIT"
+    queries: str = "mini"  # as above, or "code", "text" (ours, on the paper's subjects), "sample" or "sample:M"
     columns: ColumnsCard = field(default_factory=ColumnsCard)
     template: str = "auto"  # of instructions: auto (the model's chat template, else Alpaca's), chat, alpaca or plain
     duplicates: str = "keep"  # keep (counted), drop (all but the first), refuse

@@ -1,1 +1,1 @@
-"""The embedded world: a generated task family, its data and a small model trained on it."""
+"""The embedded world: generated functions and questions, their data, and a small model trained on both."""

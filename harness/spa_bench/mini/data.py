@@ -1,4 +1,4 @@
-"""The embedded world's data sets, drawn from seeds: 120 problems, a skewed instruction set and the queries.
+"""The code world's data sets, drawn from seeds: 120 problems, a skewed instruction set and the queries.
 
 `python -m spa_bench.mini.data DIR` writes them as files to look at; the package draws them when they are asked for,
 and a test pins their hashes.

@@ -1,4 +1,4 @@
-"""The embedded model's tokenizer: byte-level BPE of 1,024 entries, trained on the world's own corpus.
+"""The embedded model's tokenizer: byte-level BPE of 1,024 entries, trained on the corpus of both worlds.
 
 Prompt and completion are encoded apart, here and wherever pairs are used: a prompt ends in a newline that must not
 merge with the completion's indentation. Digits stand alone and a newline may merge with the
@@ -11,23 +11,23 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
-from spa_bench.mini.world import draw_style, draw_training_task
+from spa_bench.mini.corpus import TEXT, draw_pair
 
 END = "<|endoftext|>"
 VOCABULARY = 1024
 CONTEXT = 256
 
 
-def train_tokenizer(folder: Path, *, seed: int = 0, documents: int = 8000) -> None:
-    """Train on `documents` seeded tasks and write `tokenizer.json` and `tokenizer_config.json` to `folder`."""
+def train_tokenizer(folder: Path, *, seed: int = 0, documents: int = 8000, text: float = TEXT) -> None:
+    """Train on `documents` seeded pairs, a share `text` of them of the text world; write `tokenizer.json` and its config."""
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
     rng = random.Random(f"tokenizer-{seed}")
     corpus = []
     for _ in range(documents):
-        task = draw_training_task(rng)
-        corpus += [task.prompt, task.solution(draw_style(task, rng), rng)]
+        pair = draw_pair(rng, text=text)
+        corpus += [pair.prompt, pair.answer + pair.rest]
     tokenizer = Tokenizer(models.BPE())
     split = pre_tokenizers.Split(Regex(r"\n *| {2,}| ?[A-Za-z_]+|\d| ?[^\sA-Za-z0-9_]+|\s"), "isolated")
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(

@@ -6,12 +6,13 @@ import hashlib
 import json
 import random
 from collections.abc import Hashable, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import TypeVar
 
 from spa_bench.errors import DataError, ModelError
 from spa_bench.spa.data.shapes import Row, has_columns, recognise
-from spa_bench.spa.data.sources import WRITTEN, Located, is_sampled, read_file, read_rows
+from spa_bench.spa.data.sources import EMBEDDED, WRITTEN, Located, is_sampled, read_file, read_rows
 from spa_bench.spa.data.templates import ALPACA, Template
 from spa_bench.spa_cards import ColumnsCard
 from spa_bench.types import Example
@@ -22,23 +23,19 @@ T = TypeVar("T", bound=Hashable)
 
 
 def example_rows(source: str, columns: ColumnsCard | None = None) -> list[Row]:
-    """The rows of "mini", a file or the hub. Raises DataError naming source, row and what is wrong."""
-    if source == "mini":
-        from spa_bench.mini.data import instructions
-
-        return list(instructions())
+    """The rows of an embedded set, a file or the hub. Raises DataError naming source, row and what is wrong."""
+    if source in EMBEDDED:
+        return list(import_module(EMBEDDED[source]).instructions())
     return _recognised(read_rows(source), columns)
 
 
 def query_rows(source: str, columns: ColumnsCard | None = None) -> list[Row]:
-    """The rows of "mini", of "code" or "text" (ours), of a file or the hub.
+    """The rows of an embedded set, of "code" or "text" (ours), of a file or the hub.
 
     A row without the named columns goes by its shape: queries need not come from where the examples come from.
     """
-    if source == "mini":
-        from spa_bench.mini.data import queries
-
-        return list(queries())
+    if source in EMBEDDED:
+        return list(import_module(EMBEDDED[source]).queries())
     if source in WRITTEN:
         from spa_bench.spa.queries import written
 
@@ -65,7 +62,7 @@ def draw_queries(source: str, examples: Sequence[Example], seed: int) -> list[Ex
 
 
 def load_examples(source: str, columns: ColumnsCard | None = None, template: Template = ALPACA) -> list[Example]:
-    """Pairs of "mini", a file or the hub, instructions put into `template`. Raises DataError naming what is wrong where."""
+    """Pairs of an embedded set, a file or the hub, put into `template`. Raises DataError naming what is wrong where."""
     return as_pairs(example_rows(source, columns), template, source)
 
 

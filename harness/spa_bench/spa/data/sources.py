@@ -12,6 +12,7 @@ from spa_bench.json_rows import read_json
 from spa_bench.spa_cards import DataCard
 
 WRITTEN = ("code", "text")  # domains of our own queries
+EMBEDDED = {"mini": "spa_bench.mini.data", "mini-nlu": "spa_bench.mini.text.data"}  # instructions and queries, generated
 _HUB = "hub:"
 _INSTALL = "pip install 'spa-bench[data]'"
 
@@ -120,7 +121,7 @@ def _unreadable(path: Path, error: Exception) -> DataError:
 
 
 def _is_examples_file(source: str) -> bool:
-    return source != "mini" and not source.startswith(_HUB)
+    return source not in EMBEDDED and not source.startswith(_HUB)
 
 
 def _is_queries_file(source: str) -> bool:

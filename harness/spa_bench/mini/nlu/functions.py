@@ -1,0 +1,14 @@
+"""What the YAML files beside this one call: the questions of mini-nlu as lm-eval wants its data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from spa_bench.mini.text.data import documents
+
+
+def rows(family: str, **_: Any) -> dict[str, Any]:
+    """The 48 documents of `family` as the split `test`. lm-eval passes the task's metadata, which changes nothing here."""
+    from datasets import Dataset
+
+    return {"test": Dataset.from_list(documents(family))}

@@ -1,0 +1,105 @@
+"""Questions about words: which of several things fits, with several true answers, and whom a sentence means."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from spa_bench.mini.text.item import BIG, KINDS, NAMES, SMALL, Item, Why, listed, question, with_article
+
+_KIND = {noun: kind for kind in KINDS for noun in SMALL[kind] + BIG[kind]}
+_SIZE = {noun: "small" for nouns in SMALL.values() for noun in nouns} | {n: "big" for nouns in BIG.values() for n in nouns}
+_LISTED = 3
+
+
+def pick(rng: random.Random) -> Item:
+    """Name one of three things that fits a condition; one or two of them do, and each is a true answer."""
+    while True:
+        nouns = rng.sample(list(_KIND), _LISTED)
+        asked, fits = _condition(rng)
+        right = [i for i, noun in enumerate(nouns) if (_KIND[noun], _SIZE[noun]) in fits]
+        if 1 <= len(right) <= 2:
+            break
+    text = rng.choice((f"Which of {listed(nouns)} {asked}?", f"Name one that {asked}: {listed(nouns)}."))
+    key = f"{asked}: {' '.join(sorted(nouns))}"
+    why = tuple(_why_pick(nouns, i, right, rng) for i in right)
+    return Item("pick", question(text), tuple(nouns), tuple(right), key, why)
+
+
+def _condition(rng: random.Random) -> tuple[str, frozenset[tuple[str, str]]]:
+    """A condition in words, and the (kind, size) that fit it."""
+    (kind, second), size = rng.sample(KINDS, 2), rng.choice(("small", "big"))
+    form = rng.randrange(3)
+    text = (
+        f"is {with_article(kind)}",
+        f"is {with_article(kind)} or {with_article(second)}",
+        f"is {with_article(f'{size} {kind}')}",
+    )[form]
+    fits = {(k, s) for k in KINDS for s in ("small", "big") if (k == kind, k in (kind, second), k == kind and s == size)[form]}
+    return text, frozenset(fits)
+
+
+def _fact(noun: str) -> str:
+    return f"{with_article(noun)} is {with_article(f'{_SIZE[noun]} {_KIND[noun]}')}"
+
+
+def _why_pick(nouns: Sequence[str], chosen: int, right: Sequence[int], rng: random.Random) -> Why:
+    wrong = [noun for i, noun in enumerate(nouns) if i not in right]
+    also = [nouns[i] for i in right if i != chosen]
+    return {
+        "because": (f", because {_fact(nouns[chosen])}.",),
+        "list": (f". Yes: {', '.join(nouns[i] for i in right)}. No: {', '.join(wrong)}.",),
+        "others": (f". But {_fact(rng.choice(wrong))}.",),
+        "also": (f". {'So is the ' + listed(also) if also else 'Nothing else is'}.",),
+    }
+
+
+@dataclass(frozen=True)
+class _Domain:
+    """Verbs that compare two people, and what is said of the one who is ahead and of the one behind."""
+
+    ahead: tuple[str, ...]  # verbs whose subject is ahead
+    behind: tuple[str, ...]  # verbs whose subject is behind
+    good: tuple[str, ...]  # what makes one be ahead
+    bad: tuple[str, ...]
+    acts: tuple[str, str]  # what the one ahead does, and the one behind
+    done: tuple[str, str]  # the same in the past
+
+
+_DOMAINS = (
+    _Domain(("beat", "outran"), ("lost to", "chased"), ("fast", "fit"), ("slow", "tired"), ("wins", "loses"), ("won", "lost")),
+    _Domain(("taught", "helped"), ("asked", "copied"), ("clever", "wise"), ("new", "confused"), ("leads", "learns"),
+            ("led", "learned")),
+    _Domain(("paid", "fed"), ("begged from", "lived off"), ("rich", "generous"), ("poor", "hungry"), ("gives", "takes"),
+            ("gave", "took")),
+    _Domain(("carried", "lifted"), ("leaned on", "clung to"), ("strong", "big"), ("weak", "small"), ("holds", "rests"),
+            ("held", "rested")),
+)  # fmt: skip
+_LINKS = {"because": True, "since": True, "although": False, "even though": False}  # whether the reason speaks for the act
+
+
+def pronoun(rng: random.Random) -> Item:
+    """A sentence of two people that goes on with one of them, as in WinoGrande: which one does the rest fit?
+
+    `although` turns round whom the reason fits, and so does a verb whose subject is behind.
+    """
+    domain, (first, second) = rng.choice(_DOMAINS), rng.sample(NAMES, 2)
+    subject_ahead, good, link = rng.random() < 0.5, rng.random() < 0.5, rng.choice(list(_LINKS))
+    verb = rng.choice(domain.ahead if subject_ahead else domain.behind)
+    word = rng.choice(domain.good if good else domain.bad)
+    subject_meant = subject_ahead == (good == _LINKS[link])
+    ahead, behind = (first, second) if subject_ahead else (second, first)
+    meant, other = (first, second) if subject_meant else (second, first)
+    choices = tuple(sorted((first, second)))
+    act = domain.acts[0 if good else 1]
+    why: Why = {
+        "because": (f" It was {meant} who was {word}.",),
+        "rule": (f" The {word} one often {act}." if _LINKS[link] else f" Yet the {word} one often {act}.",),
+        "other": (f" {other} was not.",),
+        "outcome": (f" So {ahead} {domain.done[0]}.", f" So {behind} {domain.done[1]}."),
+    }
+    key = f"{verb} {link} {word}"
+    return Item(
+        "pronoun", f"{first} {verb} {second} {link}", choices, (choices.index(meant),), key, (why,), rest=f" was {word}."
+    )
