@@ -305,7 +305,7 @@ def test_choices_are_taken_from_a_run_with_the_same_members(tiny_model: HFModel,
 
 
 def test_a_choice_that_leaves_no_room_to_go_on_is_an_answer():
-    member, prompt = Member("m", None, Decoding()), Prompt("p", "Q", 8, (), {(0, 0): Begun("Q a", 1)})
+    member, prompt = Member("m", None, Decoding()), Prompt("p", "Q", 8, (), begun={(0, 0): Begun("Q a", 1)})
 
     class Full(MockModel):
         def generate(self, requests: Sequence[Request], members: Sequence[Member]) -> Iterator[Completion]:

@@ -19,6 +19,7 @@ from spa_bench.spa_cards import AttributionCard, DataCard, LoraCard, PartitionCa
 
 LM_EVAL = "lm-eval:"  # before the name of any task or group of lm-eval, in the place of a card
 _MOST = {"seconds": 86_400, "memory_mb": 1 << 20}  # of a task: a day, a TiB; far below what the kernel's numbers hold
+_OF_CODE = ("sha256", "suites", "prompt", "strip_prompt", "stop_instruct", "sanitiser", "one_process")
 _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
 # evalplus 0.3.1, make_raw_chat_prompt
 INSTRUCTION = """\
@@ -179,6 +180,10 @@ def load_task_card(name_or_path: str, overrides: Mapping[str, object] | None = N
         card = dataclasses.replace(card, version=f"sha256 {card.sha256[:12]}" if card.sha256 else "unpinned")
     if card.kind == "code" and card.problems == "jsonl" and not card.file:
         raise CardError(f'task {name_or_path!r}: problems = "jsonl" needs file = "problems.jsonl"')
+    if card.kind != "code" and (idle := [k for k in _OF_CODE if getattr(card, k) != getattr(TaskCard, k)]):
+        raise CardError(
+            f"task {name_or_path!r}: {idle[0]} plays a part for kind 'code' alone; this card has kind {card.kind!r}"
+        )
     beside_card = _folder("task", name_or_path)
     if card.file and not Path(card.file).is_absolute() and beside_card:
         card = dataclasses.replace(card, file=str(beside_card / card.file))

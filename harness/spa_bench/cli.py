@@ -153,7 +153,7 @@ def _score(a: argparse.Namespace) -> None:
     from spa_bench.loading import load_embedder
     from spa_bench.run import grade, load_task
     from spa_bench.samples_file import import_samples
-    from spa_bench.sandbox import choose
+    from spa_bench.sandbox import NOT_NEEDED, choose
 
     workers, label = workers_of(a), label_of(a.name, a.samples)
     check_out(a.out)
@@ -162,9 +162,9 @@ def _score(a: argparse.Namespace) -> None:
     if sampler_settings:
         raise UsageError(f"score has no sampler: --set takes keys that begin with task.; got {next(iter(sampler_settings))!r}")
     task = cast("CodeTask", load_task(load_task_card(a.task, task_settings)))
-    if not task.runs_code:
-        raise UsageError(f"score takes programs, and the answers of {task.name} are none; use run")
-    sandbox = choose(a.sandbox, task.packages).name
+    if not hasattr(task, "question"):
+        raise UsageError(f"score takes texts, and {task.name} also asks for probabilities; use run")
+    sandbox = choose(a.sandbox, task.packages).name if task.runs_code else NOT_NEEDED
     embedder = load_embedder(a.embedding, a) if a.embedding else None
     embedding = embedder.describe() if embedder else {}
     console = Reporter()

@@ -220,6 +220,11 @@ def test_samples_from_elsewhere_are_scored(mine: Any, call: Call, tmp_path: Path
     assert call("verify", path).out == f"{path}: whole\n"
 
 
+def test_a_key_that_plays_a_part_for_code_alone_is_refused(mine: Any):
+    with pytest.raises(SpaBenchError, match="sanitiser plays a part for kind 'code' alone; this card has kind 'mine:build'"):
+        load_task_card(mine(GOOD), {"sanitiser": "evalplus"})
+
+
 # problems from a function --------------------------------------------------------------------------------------------
 
 FUNCTION = (

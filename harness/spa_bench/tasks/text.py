@@ -57,6 +57,10 @@ class TextTask(ABC):
         """Prompts of the first `limit` problems."""
         return [Prompt(p.id, p.prompt, self.card.max_new_tokens, self.card.stop) for p in self.problems[:limit]]
 
+    def question(self, problem: Problem) -> str:
+        """What a whole answer from elsewhere may begin with: the prompt."""
+        return problem.prompt
+
     def asked(self, limit: int | None) -> list[Any]:
         """None of them is multiple choice, where a model is asked for the probability of each option."""
         return []
