@@ -66,7 +66,7 @@ def own_means(found: Mapping[str, Any]) -> dict[str, float]:
                 each.setdefault(f"own[{name},{metric}]", []).append(value)
     numbers = {name: values for name, values in each.items() if len(values) == len(found["members"])}
     return {
-        name: float(f"{np.mean(values):.10g}")
+        name: math.fsum(values) / len(values)  # of one member every digit
         for name, values in numbers.items()
         if all(isinstance(v, int | float) and math.isfinite(v) for v in values)
     }
