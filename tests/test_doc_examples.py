@@ -49,12 +49,14 @@ def on_path(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         ("task", "examples/powers.py"),
         ("task", "examples/questions.py"),
         ("task", "examples/questions.toml"),
+        ("task", "examples/days.toml"),
+        ("task", "examples/lm_eval/days.yaml"),
         ("metric", "examples/longest_line.py"),
         ("sampler", "../baselines/min-p.toml"),
     ],
 )
 def test_a_page_shows_its_example_whole(page: str, file: str):
-    language = "python" if file.endswith(".py") else "toml"
+    language = {".py": "python", ".toml": "toml", ".yaml": "yaml"}[Path(file).suffix]
     assert f"```{language}\n{(DOCS / file).read_text()}```" in PAGES[page]
 
 
@@ -202,3 +204,30 @@ def test_what_is_installed_runs_by_its_plain_names_and_says_so_in_the_spec(insta
     assert call("verify", sums).error() == gone.format("task 'sums'")
     assert call("rerun", sums).error() == gone.format("sampler 'two-heats'")
     assert call("verify", lists).code == 0
+
+
+def test_yaml_of_ones_own_is_a_task_by_a_card_or_by_its_name_alone(
+    call: Call, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    pytest.importorskip("lm_eval", reason="lm-eval is not installed: pip install 'spa-bench[lm-eval]'")
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    options = ["--sampler", "base", "--model", tiny_folder, "--threads", 1, "--device", "cpu", "--n", 1]
+    by_card = ["--task", EXAMPLES / "days.toml", "--out", tmp_path / "card"]
+    by_name = [
+        "--task",
+        "lm-eval:example_days",
+        "--set",
+        f"task.options.include={EXAMPLES / 'lm_eval'}",
+        "--out",
+        tmp_path / "name",
+    ]
+    rows = []
+    for task in (by_card, by_name):
+        done = call("run", *options, "--set", "decoding.temperature=0", *task, "--json")
+        assert done.code == 0, done.err
+        rows.append(json.loads(done.out)[0]["metrics"])
+    assert rows[0]["own[example_days,acc,none]"]["value"] == rows[0]["pass@1"]["value"] == rows[1]["pass@1"]["value"]
+    [path] = (tmp_path / "card").iterdir()
+    assert call("verify", path).out == f"{path}: whole\n"
+    assert str(EXAMPLES) not in (path / "spec.json").read_text()
+    assert call("rerun", path).code == 0

@@ -187,9 +187,8 @@ def load_task_card(name_or_path: str, overrides: Mapping[str, object] | None = N
     beside_card = _folder("task", name_or_path)
     if card.file and not Path(card.file).is_absolute() and beside_card:
         card = dataclasses.replace(card, file=str(beside_card / card.file))
-    if getattr(card.options, "local", ()):
-        local = tuple(str((beside_card or Path.cwd()) / Path(p).expanduser()) for p in card.options.local)
-        card = dataclasses.replace(card, options=dataclasses.replace(card.options, local=local))
+    if card.kind == "lm-eval":
+        card = dataclasses.replace(card, options=card.options.placed(beside_card or Path.cwd()))
     check = beside("task", card.kind, "check")
     if check is not None:
         check(card)

@@ -162,9 +162,12 @@ def _task_card(folder: RunFolder, task_file: Path | None) -> TaskCard:
     check_packages(folder.spec, str(folder.path), "task")
     stored = {k: v for k, v in folder.spec["task"].items() if k not in {"problems_hash", "problems_n", "scoring"}}
     card = build_task_card({**stored, "description": ""}, str(folder.path))
-    if hasattr(card.options, "local"):
-        local = [str(task_file)] if task_file else (folder.read_json(TASK_FILE) or {}).get("local", [])
-        return replace(card, options=replace(card.options, local=tuple(local)))
+    if card.kind == "lm-eval":
+        places = folder.read_json(TASK_FILE) or {}
+        if task_file:
+            places = {"include": str(task_file)} if "include" in places else {"local": [str(task_file)]}
+        placed = {"include": card.options.include, **places, "local": tuple(places.get("local", ()))}
+        return replace(card, options=replace(card.options, **placed))
     if card.kind == "code" and card.problems != "jsonl":
         return card
     place = task_file or (folder.read_json(TASK_FILE) or {}).get("file")

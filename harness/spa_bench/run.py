@@ -177,8 +177,8 @@ def generate(
     console.note(f"run folder: {folder.path}")
     if job.task.file:
         folder.write_json(TASK_FILE, {"file": str(Path(job.task.file).resolve())})
-    if local := getattr(job.task.options, "local", ()):
-        folder.write_json(TASK_FILE, {"local": list(local)})
+    if job.task.kind == "lm-eval" and (places := job.task.options.places()):
+        folder.write_json(TASK_FILE, places)
     if files := files_of(job.placed):
         folder.write_json(DATA_FILES, files)
     for line in data.notes(job.sampler):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,17 @@ class LmEvalOptions:
     too_long: str = "refuse"  # a prompt that leaves no room for the answer: an error; "cut": cut on the left, as lm-eval does
     bootstrap: int = 100_000  # resamples for the standard error of metrics that have no closed form
     hash: str = ""  # of the problems (problems_hash of a run's spec): others are an error; "": any
+
+    def placed(self, folder: Path) -> LmEvalOptions:
+        """With `local` and `include` as whole paths, those that are relative under `folder`."""
+        local = tuple(str(folder / Path(p).expanduser()) for p in self.local)
+        own = self.include not in {"", "mini"}
+        return replace(self, local=local, include=str(folder / Path(self.include).expanduser()) if own else self.include)
+
+    def places(self) -> dict[str, object]:
+        """Where what it reads lies on this machine; no part of a spec."""
+        own = {"include": self.include} if self.include not in {"", "mini"} else {}
+        return own | ({"local": list(self.local)} if self.local else {})
 
     def __post_init__(self) -> None:
         if not self.task:

@@ -78,6 +78,7 @@ class LmEvalTask:
         """
         card = {k: v for k, v in asdict(self._card).items() if k not in {"file", "description"}}
         options = {k: v for k, v in card["options"].items() if k != "local"}
+        options["include"] = Path(options["include"]).name
         scoring = {
             name: {"version": str(task.VERSION), "examples": task.get_config("num_fewshot"), "verdict": self._verdict(name)}
             for name, task in self._loaded.tasks.items()
