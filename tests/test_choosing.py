@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -393,6 +394,13 @@ def test_a_record_without_a_choice_says_nothing_of_it(whole: RunFolder):
 def test_show_has_a_table_of_choices_and_the_options_of_a_problem(whole: RunFolder):
     listed = show(whole, Quiz(), None)
     assert "agreement" in listed
+    content = metrics(whole)
+    asked = [i for i, chance in enumerate(content["values"]["any_of_n[chance]"]) if chance is not None]
+    assert 0 < len(asked) < len(content["problems"]), "the quiz has problems of both kinds"
+    head, _, row = next(block for block in listed.split("\n\n") if "by chance" in block).strip().splitlines()[:3]
+    cells = dict(zip(re.split(r"\s{2,}", head.strip()), re.split(r"\s{2,}", row.strip()), strict=True))
+    of_choices = [content["values"]["pass@1"][i] for i in asked]
+    assert (cells["problems"], cells["accuracy"]) == (str(len(asked)), f"{sum(of_choices) / len(asked):.4g}")
     assert "three, seed 0, by quiz master 1's own scoring:" in listed
     text = show(whole, Quiz(), "quiz/even/0")
     lines = [line for line in text.splitlines() if line.lstrip().startswith(("0  ", "1  ", "2  ", "3  "))]

@@ -17,8 +17,9 @@ from spa_bench.cards import load_sampler_card
 from spa_bench.console import Reporter
 from spa_bench.errors import SpaBenchError, UsageError
 from spa_bench.loading import load_model
+from spa_bench.models.device import has_cuda
 from spa_bench.options import EMBEDDED
-from spa_bench.registry import beside, load
+from spa_bench.registry import beside, did_you_mean, load
 from spa_bench.spa.stages import Stages, default_cache
 from spa_bench.spa.training_data import load_data
 from spa_bench.tasks.lm_eval.model import MIXTURE, SamplerLM
@@ -48,13 +49,18 @@ class SpaBenchLM(SamplerLM):
         revision: str | None = None,
         trust_remote_code: bool = False,
         cache: str | None = None,
+        **unknown: Any,
     ):
+        if unknown:
+            raise UsageError(
+                f"unknown argument {next(iter(unknown))!r} of {NAME}{did_you_mean(next(iter(unknown)), _ARGUMENTS)}"
+            )
         card = load_sampler_card(sampler)
         if not beside("sampler", card.kind, "BEGUN", False):
             raise UsageError(f"sampler {sampler!r} is of kind {card.kind!r}, which is no mixture of members; lm-eval needs one")
         wanted = "auto" if batch_size is None else str(batch_size)
         options = argparse.Namespace(
-            device=device or "auto", dtype=dtype, batch_size=wanted, threads=threads, revision=revision,
+            device=_device(device), dtype=dtype, batch_size=wanted, threads=threads, revision=revision,
             trust_remote_code=trust_remote_code,
         )  # fmt: skip
         network = load_model(model, options)
@@ -63,6 +69,14 @@ class SpaBenchLM(SamplerLM):
         adapters = Stages(card, data, network, seed, folder, Reporter()).adapters() if data.examples else []
         members = load("sampler", card.kind)(card, adapters).members
         super().__init__(network, members, member=member, seed=seed, name=f"{network.name}/{card.name}")
+
+
+_ARGUMENTS = ("sampler", "model", "member", "seed", "dtype", "threads", "revision", "trust_remote_code", "cache")
+
+
+def _device(wanted: str | None) -> str:
+    """The device asked for; without CUDA the CPU for cuda:0, which lm-eval's command asks for by itself, as for its own."""
+    return "auto" if wanted is None or (wanted.startswith("cuda") and not has_cuda()) else wanted
 
 
 if NAME not in model_registry:

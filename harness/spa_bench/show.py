@@ -116,16 +116,28 @@ CHOICE_COLUMNS = {
 def choices_table(folders: Sequence[RunFolder]) -> str:
     """What there is to say of multiple choice in graded runs, a line each, and what the library behind the task says.
 
+    All columns are means over the problems that have choices, so that what guessing gets stands beside the same problems.
     Empty where no problem is multiple choice and no library has scores.
     """
     contents = [(folder, folder.read_json("metrics.json") or {}) for folder in folders]
     asked = [(f, c) for f, c in contents if "agreement[choices]" in c.get("estimates", {})]
-    rows = [[_label(f), *(_value(c["estimates"].get(name)) for name in CHOICE_COLUMNS.values())] for f, c in asked]
-    parts = [tabulate(rows, ["sampler", *CHOICE_COLUMNS], disable_numparse=True)] if rows else []
+    rows = [[_label(f), *_of_choices(c)] for f, c in asked]
+    parts = [tabulate(rows, ["sampler", "problems", *CHOICE_COLUMNS], disable_numparse=True)] if rows else []
     for folder, content in contents:
         if "own_scores" in content:
             parts.append(f"{_label(folder)}, by {content['own_scores']['harness']}'s own scoring:\n{own_table(content)}")
     return "\n\n".join(parts)
+
+
+def _of_choices(content: Mapping[str, Any]) -> list[str]:
+    """How many problems have choices, and the mean of each column over them."""
+    values: Mapping[str, Sequence[float | None]] = content["values"]
+    places = [i for i, chance in enumerate(values["any_of_n[chance]"]) if chance is not None]
+    cells = []
+    for name in CHOICE_COLUMNS.values():
+        found = [v for i in places if name in values and (v := values[name][i]) is not None]
+        cells.append(f"{sum(found) / len(found):.4g}" if found else "-")
+    return [str(len(places)), *cells]
 
 
 def own_table(content: Mapping[str, Any]) -> str:
@@ -142,10 +154,6 @@ def own_table(content: Mapping[str, Any]) -> str:
 
 def _label(folder: RunFolder) -> str:
     return f"{folder.spec['sampler']['name']}, seed {folder.spec['seed']}"
-
-
-def _value(estimate: Mapping[str, Any] | None) -> str:
-    return "-" if estimate is None or estimate["value"] is None else f"{estimate['value']:.4g}"
 
 
 def side_by_side(records: Sequence[Record], grades: dict[Key, Grade], width: int | None = None) -> str:

@@ -142,6 +142,25 @@ def test_what_is_wrong_with_a_sampler_is_one_line_of_the_command(
     assert capsys.readouterr().err == "spa-bench: unknown sampler 'bass'; did you mean 'base'?\n"
 
 
+def test_a_device_that_is_not_there_is_the_cpu_as_for_lm_evals_own_models(tiny_folder: Path, tmp_path: Path):
+    import torch
+
+    import spa_bench.lm_eval  # noqa: F401
+
+    if torch.cuda.is_available():
+        pytest.skip("there is a CUDA device")
+    arguments = {"sampler": "base", "model": str(tiny_folder), "member": 0, "threads": 1}
+    # what lm-eval's command asks for by itself
+    assert evaluate("spa-bench", "flags", four(tmp_path / "yaml"), model_args=arguments, device="cuda:0")
+
+
+def test_an_argument_that_is_none_is_named():
+    from spa_bench.lm_eval import SpaBenchLM
+
+    with pytest.raises(UsageError, match="unknown argument 'membr' of spa-bench; did you mean 'member'"):
+        SpaBenchLM(membr=1)
+
+
 @pytest.mark.slow
 def test_lm_evals_command_knows_our_samplers(tiny_folder: Path, tmp_path: Path):
     folder = four(tmp_path / "yaml")
