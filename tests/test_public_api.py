@@ -11,7 +11,7 @@ from spa_bench import cli, errors, types
 FIELDS = {
     "Decoding": ["temperature", "top_p", "top_k", "min_p", "max_new_tokens", "stop"],
     "Member": ["name", "adapter", "decoding"],
-    "Problem": ["id", "prompt", "reference", "tests", "entry_point", "tags", "suites", "choices"],
+    "Problem": ["id", "prompt", "reference", "tests", "entry_point", "tags", "suites", "choices", "right"],
     "CallSuite": ["name", "inputs", "oracle", "atol", "identity"],
     "Example": ["prompt", "completion", "ending"],
     "Request": ["problem_id", "member", "draw", "kind", "prompt", "decoding", "seed", "continuation", "messages", "apart"],

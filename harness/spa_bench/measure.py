@@ -183,6 +183,7 @@ def collect_samples(
                 problem.choices,
                 passed_base=_passed_base(problem, [grades[r.key] for r in mine]),
                 asked=asked.get(problem.id),
+                right=problem.right,
             )
         )
     return samples

@@ -73,6 +73,7 @@ class Problem:
     tags: tuple[str, ...] = ()
     suites: tuple[CallSuite, ...] = ()  # for code: tests that are data; they take the place of `tests`
     choices: int | None = None  # of a multiple-choice problem: how many there are to guess from
+    right: int = 1  # how many of these are right
 
 
 @dataclass(frozen=True)

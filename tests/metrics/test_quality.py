@@ -88,6 +88,14 @@ def test_where_guessing_is_hopeless_there_is_no_chance_level():
     assert above_chance(0.5, None) is None
 
 
+def test_several_right_choices_make_guessing_better():
+    assert any_of_n_chance(1, 3, 2) == pytest.approx(2 / 3)
+    assert any_of_n_chance(2, 4, 2) == 0.75
+    for wrong in (0, 4):
+        with pytest.raises(ValueError, match=f"of 3 choices 1 to 3 are right, not {wrong}"):
+            any_of_n_chance(1, 3, wrong)
+
+
 @pytest.mark.parametrize(("n", "choices"), [(0, 4), (1, 0)])
 def test_no_guess_or_no_choice_is_refused(n, choices):
     with pytest.raises(ValueError, match=r"at least 1|>= 1"):

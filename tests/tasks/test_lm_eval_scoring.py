@@ -105,6 +105,7 @@ def test_several_answers_may_be_right(tiny_folder: Path, tiny_model: Any, tmp_pa
     rows = [{"text": f"Flag {i} is", "answer": right} for i, right in enumerate([[0, 2], [1], [0, 1]])]
     choice_task(tmp_path / "yaml", "flags", 3, **{**rows_of(tmp_path / "yaml", "several", rows), "task": "flags"})
     task = task_of("lm-eval:flags", include=tmp_path / "yaml")
+    assert [(p.choices, p.right) for p in task.problems] == [(3, 2), (3, 1), (3, 2)]
     assert verdicts(task, *[chose("flags/0", i, draw=i) for i in range(3)]) == [
         Verdict.PASSED, Verdict.WRONG, Verdict.PASSED,
     ]  # fmt: skip

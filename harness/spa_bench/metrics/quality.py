@@ -54,12 +54,12 @@ def any_of_n(right: Sequence[bool]) -> float:
     return float(any(right))
 
 
-def any_of_n_chance(n: int, choices: int | None) -> float | None:
-    """What guessing gets in any-of-n: 1 - (1 - 1 / c)^n for `choices` = c equally likely ones; 0.90 for 8 guesses of 4.
+def any_of_n_chance(n: int, choices: int | None, right: int = 1) -> float | None:
+    """What guessing gets in any-of-n: 1 - (1 - r / c)^n for c equally likely `choices`, r `right`; 0.90 for 8 guesses of 4.
 
-    Guesses are independent, as those of n members are; without repeats it would be n / c. None where there are no
-    choices to guess from (`choices` None: free text, code): there guessing is hopeless. Raises ValueError for n < 1 or
-    choices < 1.
+    Guesses are independent, as those of n members are; without repeats it would be n / c for r = 1. None where there are no
+    choices to guess from (`choices` None: free text, code): there guessing is hopeless. Raises ValueError for n < 1,
+    choices < 1, or `right` outside 1 .. choices.
     """
     if n < 1:
         raise ValueError(f"any-of-n needs n >= 1, not {n}")
@@ -67,7 +67,9 @@ def any_of_n_chance(n: int, choices: int | None) -> float | None:
         return None
     if choices < 1:
         raise ValueError(f"there is at least 1 choice, not {choices}; None: nothing to choose from")
-    return 1.0 - (1.0 - 1.0 / choices) ** n
+    if not 1 <= right <= choices:
+        raise ValueError(f"of {choices} choices 1 to {choices} are right, not {right}")
+    return 1.0 - (1.0 - right / choices) ** n
 
 
 def above_chance(value: float, chance: float | None) -> float | None:

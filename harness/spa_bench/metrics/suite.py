@@ -49,6 +49,7 @@ class Samples:
     choices: int | None = None  # of a multiple-choice problem
     embeddings: NDArray[np.floating] | None = None  # (n, d)
     passed_base: Sequence[bool] | None = None  # on the base tests, where the problem has others behind them
+    right: int = 1  # of the choices of a multiple-choice problem, how many are right
     asked: Choices | None = None  # of a multiple-choice problem: what the members think of its options
 
 
@@ -149,7 +150,8 @@ METRICS: tuple[Metric, ...] = (
     *(Metric(f"pass@{k}[base]", f"pass@{k} on the base tests", _on_base(functools.partial(_pass_at, k=k)), rate=True,
              missing=f"{_ONE_SUITE}, or fewer than {k} answers a problem, or members when K > 1") for k in KS),
     Metric("any_of_n", "whether any of the n answers is right", lambda s: any_of_n(s.passed), rate=True),
-    Metric("any_of_n[chance]", "what guessing gets in any-of-n", lambda s: any_of_n_chance(len(s.texts), s.choices), rate=True,
+    Metric("any_of_n[chance]", "what guessing gets in any-of-n",
+           lambda s: any_of_n_chance(len(s.texts), s.choices, s.right), rate=True,
            missing=_NO_CHOICES),
     Metric("majority_vote[behaviour]", "whether the most frequent behaviour is right, ties at random",
            lambda s: majority_vote(_digests(s), s.passed) if any(_digests(s)) else None, rate=True, missing=_NO_BEHAVIOUR),

@@ -124,7 +124,7 @@ def _choice(name: str, place: str, task: Any, instances: Sequence[Any]) -> Quest
     options = tuple(str(o) for o in task.doc_to_choice(doc))
     right = _right(task, doc, options)
     context, text = instances[right[0] if right else 0].args[:2]
-    problem = Problem(place, context, text if right else "", tags=(name,), choices=len(options))
+    problem = Problem(place, context, text if right else "", tags=(name,), choices=len(options), right=max(len(right), 1))
     gold = " or ".join(options[i].strip() for i in right)
     return Question(name, tuple(instances), problem, "choice", options, gold)
 
