@@ -120,14 +120,14 @@ def counting(prompt: str, choices: Sequence[str], rest: str) -> tuple[Answers, C
 
 
 def dates(prompt: str, choices: Sequence[str], rest: str) -> tuple[Answers, Callable[[int, str], bool]]:
-    told = match(r"Q: (?:Today|It) is (\w+)\. What day (is it in|was it) (\d+) days( ago)?\?\nA:", prompt)
-    bare = match(r"Q: \w+ day comes (\d+) days (after|before) (\w+)\?\nA:", prompt)
+    told = match(r"Q: The \w+ is on (\w+), the (\w+) (\d+) days (later|earlier)\. When is the (\w+)\?\nA:", prompt)
+    bare = match(r"Q: The (\w+) is (\d+) days (after|before) the \w+ on (\w+)\. When is the (\w+)\?\nA:", prompt)
     if told:
-        day, how, ago, later = told
-        assert (how == "was it") == (later == " ago")
+        day, event, ago, how, asked = told
     else:
-        ago, how, day = bare or ("",) * 3
-    step = 1 if how in ("is it in", "after") else -1
+        event, ago, how, day, asked = bare or ("",) * 5
+    assert event == asked
+    step = 1 if how in ("later", "after") else -1
     today = DAYS.index(day)
     answer = DAYS[(today + step * number(ago)) % 7]
 
@@ -218,6 +218,12 @@ def pick(prompt: str, choices: Sequence[str], rest: str) -> tuple[Answers, Calla
     def fits(noun: str) -> bool:
         if found := match(r"is an? (small|big) (\w+)", condition):
             return (SIZE[noun], KIND[noun]) == found
+        if found := match(r"is neither an? (\w+) nor an? (\w+)", condition):
+            return KIND[noun] not in found
+        if found := match(r"is of the same kind as an? (\w+)", condition):
+            return KIND[noun] == KIND[found[0]]
+        if found := match(r"is as big as an? (\w+)", condition):
+            return SIZE[noun] == SIZE[found[0]]
         return KIND[noun] in (match(r"is an? (\w+) or an? (\w+)", condition) or match(r"is an? (\w+)", condition) or ())
 
     right = [i for i, noun in enumerate(choices) if fits(noun)]

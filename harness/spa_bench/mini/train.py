@@ -34,7 +34,7 @@ class Settings:
     """Everything that decides the weights, besides the world itself."""
 
     seed: int = 0
-    steps: int = 1800  # 4500 on code alone saturate mini-code (greedy pass@1 0.98): no room to tell samplers apart
+    steps: int = 3000  # 4500 on code alone saturate mini-code (greedy pass@1 0.98): no room to tell samplers apart
     batch: int = 32  # sequences a step
     hidden: int = 192
     layers: int = 6

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from spa_bench.mini.text.item import BIG, DAYS, KINDS, NAMES, SMALL, Item, Why, counted, listed, question
 
-_MOST_DAYS = 8
+_MOST_DAYS = 10
+_EVENTS = ("party", "trip", "match", "exam", "show", "race")
 _MEASURES = (("years", "older", "younger", "oldest", "youngest"), ("kg", "heavier", "lighter", "heaviest", "lightest"))
 
 
@@ -35,20 +36,22 @@ def counting(rng: random.Random) -> Item:
 
 
 def dates(rng: random.Random) -> Item:
-    """A day of the week, two to eight days before or after another, as in BBH's date_understanding.
+    """The day of one event, two to ten days before or after another, as in BBH's date_understanding.
 
-    What is held out is a day, a distance and a wording; training may see the same day and distance in the other wording.
+    What is held out is a day, a distance and an event. The day and the distance alone are a table of 126 cells: a model that
+    never sees one of them learns to leave it out.
     """
     today, far, later, told = rng.randrange(7), rng.randint(2, _MOST_DAYS), rng.random() < 0.5, rng.random() < 0.5
+    first, asked = rng.sample(_EVENTS, 2)
     answer = (today + (far if later else -far)) % 7
     choices = sorted([answer, *rng.sample([d for d in range(7) if d != answer], 3)])
     if told:
-        text = f"{rng.choice(('Today is', 'It is'))} {DAYS[today]}. What day "
-        text += f"is it in {far} days?" if later else f"was it {far} days ago?"
+        text = f"The {first} is on {DAYS[today]}, the {asked} {far} days {'later' if later else 'earlier'}."
     else:
-        text = f"{rng.choice(('What', 'Which'))} day comes {far} days {'after' if later else 'before'} {DAYS[today]}?"
+        text = f"The {asked} is {far} days {'after' if later else 'before'} the {first} on {DAYS[today]}."
     why = _why_dates(today, far if later else -far)
-    key = f"{DAYS[today]} {'+' if later else '-'}{far} {'told' if told else 'bare'}"
+    key = f"{asked} {DAYS[today]} {'+' if later else '-'}{far}"
+    text = f"{text} When is the {asked}?"
     return Item("dates", question(text), tuple(DAYS[d] for d in choices), (choices.index(answer),), key, (why,))
 
 

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from spa_bench.mini.text.item import BIG, KINDS, NAMES, SMALL, Item, Why, listed, question, with_article
 
 _KIND = {noun: kind for kind in KINDS for noun in SMALL[kind] + BIG[kind]}
 _SIZE = {noun: "small" for nouns in SMALL.values() for noun in nouns} | {n: "big" for nouns in BIG.values() for n in nouns}
-_LISTED = 3
+_LISTED = 4
 
 
 def pick(rng: random.Random) -> Item:
-    """Name one of three things that fits a condition; one or two of them do, and each is a true answer."""
+    """Name one of four things that fits a condition; one or two of them do, and each is a true answer."""
     while True:
         nouns = rng.sample(list(_KIND), _LISTED)
         asked, fits = _condition(rng)
@@ -30,14 +30,17 @@ def pick(rng: random.Random) -> Item:
 def _condition(rng: random.Random) -> tuple[str, frozenset[tuple[str, str]]]:
     """A condition in words, and the (kind, size) that fit it."""
     (kind, second), size = rng.sample(KINDS, 2), rng.choice(("small", "big"))
-    form = rng.randrange(3)
-    text = (
-        f"is {with_article(kind)}",
-        f"is {with_article(kind)} or {with_article(second)}",
-        f"is {with_article(f'{size} {kind}')}",
-    )[form]
-    fits = {(k, s) for k in KINDS for s in ("small", "big") if (k == kind, k in (kind, second), k == kind and s == size)[form]}
-    return text, frozenset(fits)
+    like = rng.choice(list(_KIND))
+    texts: dict[str, Callable[[str, str], bool]] = {
+        f"is {with_article(kind)}": lambda k, s: k == kind,
+        f"is {with_article(kind)} or {with_article(second)}": lambda k, s: k in (kind, second),
+        f"is neither {with_article(kind)} nor {with_article(second)}": lambda k, s: k not in (kind, second),
+        f"is {with_article(f'{size} {kind}')}": lambda k, s: (k, s) == (kind, size),
+        f"is of the same kind as {with_article(like)}": lambda k, s: k == _KIND[like],
+        f"is as big as {with_article(like)}": lambda k, s: s == _SIZE[like],
+    }
+    text, fits = rng.choice(list(texts.items()))
+    return text, frozenset((k, s) for k in KINDS for s in ("small", "big") if fits(k, s))
 
 
 def _fact(noun: str) -> str:
