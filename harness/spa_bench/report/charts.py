@@ -7,6 +7,7 @@ black, so that they serve on light and dark ground; every sampler also has a sha
 from __future__ import annotations
 
 import copy
+import io
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
@@ -49,8 +50,7 @@ def _vl_convert() -> Any:
 @lru_cache(maxsize=1)
 def script() -> str:
     """Vega, Vega-Lite and Vega-Embed as one script that sets `vegaEmbed`; it asks no network for anything."""
-    bundle = str(_vl_convert().javascript_bundle())
-    return bundle.replace("</script", "<\\/script").replace("<!--", "<\\!--").replace("\r", "")
+    return str(_vl_convert().javascript_bundle())
 
 
 def plane_data(table: Table) -> dict[str, Any]:
@@ -158,14 +158,23 @@ def as_svg(spec: Spec) -> str:
 
 def as_png(spec: Spec, *, scale: float = 2.0) -> bytes:
     """The picture as PNG, with `scale` pixels a unit."""
-    return bytes(_vl_convert().vegalite_to_png(spec, scale=scale, allowed_base_urls=[]))
+    from PIL import Image
+
+    drawn = io.BytesIO(bytes(_vl_convert().vegalite_to_png(spec, scale=scale, allowed_base_urls=[])))
+    smaller = io.BytesIO()
+    with Image.open(drawn) as image:  # as it comes it is hardly compressed
+        image.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(smaller, "PNG", optimize=True)
+    return smaller.getvalue()
 
 
 def _finished(chart: Any, width: int | str, height: int) -> Spec:
     axis = {"gridColor": _GRID, "domainColor": _INK, "tickColor": _INK, "labelColor": _INK, "titleColor": _INK}
     axis |= {"labelFontSize": 12, "titleFontSize": 13, "titleFontWeight": "normal"}
     finished = chart.properties(width=width, height=height).configure(
-        background="white", axis=axis, legend={"labelColor": _INK, "labelFontSize": 12, "titleColor": _INK}, view={"stroke": None}
+        background="white",
+        axis=axis,
+        legend={"labelColor": _INK, "labelFontSize": 12, "titleColor": _INK},
+        view={"stroke": None},
     )
     spec: Spec = finished.to_dict()
     return spec
