@@ -40,7 +40,7 @@ HEAVY = {"torch", "transformers", "peft", "safetensors", "tokenizers", "accelera
 HOMES = {name: {"models", "spa", "mini"} for name in HEAVY}
 LM_EVAL = {f"tasks/lm_eval/{name}.py" for name in ("library", "rewriting", "scoring", "model")} | {"lm_eval.py"}
 # export/grader.py is copied beside an exported task: it runs inside lm-eval, where it imports evalplus and nothing of ours
-HOMES |= {name: {"report"} for name in ("altair", "vl_convert", "jinja2", "markupsafe", "markdown_it")}
+HOMES |= {name: {"report"} for name in ("altair", "vl_convert", "markupsafe", "markdown_it")}
 HOMES |= {"evalplus": {"tasks/evalplus.py", "export/grader.py"}, "lm_eval": LM_EVAL}
 
 FILES = sorted(PACKAGE.rglob("*.py"))

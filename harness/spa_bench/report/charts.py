@@ -28,6 +28,7 @@ DIVERSITY = (
     "vendi[ast,q=1]", "vendi[embedding,q=1]", "diversity_score[ast]", "average_kl[i<j]", "kl[choices,i!=j]",
 )  # fmt: skip
 _SWEEP, _FRONT = "front of the temperatures", "front of all"
+_FIELDS = ("x", "x_low", "x_high", "y", "y_low", "y_high")
 _INK, _GRID = "#333333", "#DDDDDD"
 
 
@@ -121,7 +122,7 @@ def plane(labels: Sequence[str], *, x: str, y: str, width: int | str = 460, heig
             across, up,
             color=alt.Color("sampler:N", scale=alt.Scale(domain=list(labels), range=colours), legend=legend),
             shape=alt.Shape("sampler:N", scale=alt.Scale(domain=list(labels), range=shapes), legend=legend),
-            tooltip=["sampler:N", *(alt.Tooltip(f"{f}:Q", format=".3f") for f in ("x", "x_low", "x_high", "y", "y_low", "y_high"))],
+            tooltip=["sampler:N", *(alt.Tooltip(f"{f}:Q", format=".3f") for f in _FIELDS)],
         ),
     )  # fmt: skip
     return _finished(chart, width, height)
@@ -168,7 +169,7 @@ def as_png(spec: Spec, *, scale: float = 2.0) -> bytes:
 
 
 def _finished(chart: Any, width: int | str, height: int) -> Spec:
-    axis = {"gridColor": _GRID, "domainColor": _INK, "tickColor": _INK, "labelColor": _INK, "titleColor": _INK}
+    axis: dict[str, Any] = {"gridColor": _GRID, "domainColor": _INK, "tickColor": _INK, "labelColor": _INK, "titleColor": _INK}
     axis |= {"labelFontSize": 12, "titleFontSize": 13, "titleFontWeight": "normal"}
     finished = chart.properties(width=width, height=height).configure(
         background="white",
