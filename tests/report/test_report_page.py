@@ -160,12 +160,11 @@ def _run_of_each(folder: Path, texts: Sequence[str]) -> ReportData:
         made_run(
             folder,
             name=text,
-            model=text,
+            model=text or "m",
             seed=seed,
             problems=[f"{number} {t}" for number, t in enumerate(texts)],
             text=lambda key: texts[int(key.problem.split()[0])],
             grade=lambda key, text=text: Grade(*key, Verdict.WRONG, text, text, text, text),
-            members=2 if seed == 0 else 1,
         )
     return read([folder], ask=lambda folder: {f"{number} {t}": t for number, t in enumerate(texts)})
 
