@@ -69,7 +69,7 @@ def test_all_errors_share_one_base():
 
 
 COMMANDS = ("run", "grade", "score", "show", "list", "leaderboard", "doctor", "verify", "rerun", "export", "study", "power")
-COMMANDS += ("spa",)
+COMMANDS += ("report", "spa")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
