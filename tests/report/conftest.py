@@ -61,7 +61,6 @@ def open_page(chromium: Any) -> Iterator[Open]:
         scheme: str = "light",
         script: bool = True,
         place: str = "",
-        charts: bool = True,
     ) -> Opened:
         context = chromium.new_context(
             viewport={"width": width, "height": 800}, color_scheme=scheme, java_script_enabled=script, offline=True
@@ -82,7 +81,7 @@ def open_page(chromium: Any) -> Iterator[Open]:
         found.tab.on("pageerror", lambda error: found.said.append(str(error)))
         found.tab.on("dialog", lambda dialog: (found.said.append(dialog.message), dialog.dismiss()))
         found.tab.goto(path.resolve().as_uri() + place)
-        if script and charts:
+        if script and 'id="vega"' in path.read_text(encoding="utf-8"):
             found.tab.wait_for_selector("html[data-charts=done]", timeout=60_000)
         return found
 

@@ -10,22 +10,36 @@ import pytest
 from hostile import HOSTILE
 from report.conftest import Open, Opened
 from report_runs import made_run, mostly_right
-from spa_bench.report import read, render
+from spa_bench.report import ReportData, read, render
 from spa_bench.types import Grade, Key
 
 PROMPT = "What is {}?"
 
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def data(tmp_path_factory: pytest.TempPathFactory) -> ReportData:
     """Three samplers on ten problems, one of four members with multiple choice."""
-    folder = tmp_path_factory.mktemp("page")
+    folder = tmp_path_factory.mktemp("runs")
     names = [f"t/{i}" for i in range(10)]
     made_run(folder, name="alpha", problems=names, n=4)
     made_run(folder, name="beta", problems=names, n=30, seed=1, temperature=0.5)
     made_run(folder, name="gamma", problems=names, n=4, members=4, seed=2, choices=3)
-    path = folder / "index.html"
-    path.write_text(render(read([folder], ask=lambda _: {n: PROMPT.format(n) for n in names})), encoding="utf-8")
+    return read([folder], ask=lambda _: {n: PROMPT.format(n) for n in names})
+
+
+@pytest.fixture(scope="module")
+def page(data: ReportData, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of `data`."""
+    path = tmp_path_factory.mktemp("page") / "index.html"
+    path.write_text(render(data), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def plain(data: ReportData, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same without charts that scripts draw: it opens quickly."""
+    path = tmp_path_factory.mktemp("plain") / "index.html"
+    path.write_text(render(data, interactive=False), encoding="utf-8")
     return path
 
 
@@ -68,8 +82,8 @@ def test_axes_can_be_chosen(open_page: Open, page: Path):
     opened.tab.locator(".plane .vega svg", has_text="Vendi").wait_for()
 
 
-def test_columns_sort_by_mouse_and_by_keyboard(open_page: Open, page: Path):
-    opened = open_page(page)
+def test_columns_sort_by_mouse_and_by_keyboard(open_page: Open, plain: Path):
+    opened = open_page(plain)
     head = opened.tab.locator(".metrics thead th").nth(1)
     assert head.get_attribute("aria-sort") is None
     head.locator("button").click()
@@ -91,8 +105,8 @@ def _numbers(cells: Sequence[str]) -> list[float]:
     return [float(cell.split()[0]) for cell in cells]
 
 
-def test_what_has_no_value_stays_at_the_end(open_page: Open, page: Path):
-    opened = open_page(page)
+def test_what_has_no_value_stays_at_the_end(open_page: Open, plain: Path):
+    opened = open_page(plain)
     heads = opened.tab.locator(".metrics thead th").all_inner_texts()
     place = heads.index("average KL")
     for _ in range(2):
@@ -100,8 +114,8 @@ def test_what_has_no_value_stays_at_the_end(open_page: Open, page: Path):
         assert opened.column(0)[0] == "gamma"
 
 
-def test_rows_are_filtered_and_columns_chosen(open_page: Open, page: Path):
-    opened = open_page(page)
+def test_rows_are_filtered_and_columns_chosen(open_page: Open, plain: Path):
+    opened = open_page(plain)
     opened.tab.fill("input.rows", "GAM")
     assert opened.column(0) == ["gamma"]
     assert opened.text(".metrics .found") == "1 of 3 rows"
@@ -130,8 +144,8 @@ def test_a_sampler_in_detail_has_its_matrix_as_map_and_as_numbers(open_page: Ope
     assert "the adapters are not made yet" in detail.inner_text()
 
 
-def test_every_problem_can_be_reached_by_keys(open_page: Open, page: Path):
-    opened = open_page(page)
+def test_every_problem_can_be_reached_by_keys(open_page: Open, plain: Path):
+    opened = open_page(plain)
     seen = []
     for place in range(10):
         opened.tab.wait_for_selector(f'#browser[data-problem="{place}"]')
@@ -143,21 +157,21 @@ def test_every_problem_can_be_reached_by_keys(open_page: Open, page: Path):
     opened.tab.wait_for_selector('#browser[data-problem="8"]')
 
 
-def test_a_problem_is_found_by_its_name_and_shared_by_its_address(open_page: Open, page: Path):
-    opened = open_page(page)
+def test_a_problem_is_found_by_its_name_and_shared_by_its_address(open_page: Open, plain: Path):
+    opened = open_page(plain)
     opened.tab.fill("#find", "t/7")
     opened.tab.press("#find", "Enter")
     opened.tab.wait_for_selector('#browser[data-problem="7"]')
     _runs(opened, "#runs-all")
     address = opened.tab.evaluate("location.hash")
     assert address == "#/problem/t%40t-1/t%2F7?runs=0,1,2"
-    again = open_page(page, place=address)
+    again = open_page(plain, place=address)
     assert again.text("#problem-title") == "t/7"
     assert again.text("#which-count") == "3 of 3"
 
 
-def test_an_address_of_a_problem_that_is_not_there_says_so(open_page: Open, page: Path):
-    opened = open_page(page, place="#/problem/t%40t-1/nowhere")
+def test_an_address_of_a_problem_that_is_not_there_says_so(open_page: Open, plain: Path):
+    opened = open_page(plain, place="#/problem/t%40t-1/nowhere")
     opened.tab.locator("#problem-said", has_text="There is no problem nowhere here.").wait_for()
 
 
@@ -166,8 +180,8 @@ def _runs(opened: Opened, button: str) -> None:
     opened.tab.click(button)
 
 
-def test_answers_stand_side_by_side_with_what_differs(open_page: Open, page: Path):
-    opened = open_page(page)
+def test_answers_stand_side_by_side_with_what_differs(open_page: Open, plain: Path):
+    opened = open_page(plain)
     _runs(opened, "#runs-seed")
     assert opened.text("#which-count") == "3 of 3"
     assert opened.text("#problem-said").startswith("38 answers, ")
@@ -184,8 +198,8 @@ def test_answers_stand_side_by_side_with_what_differs(open_page: Open, page: Pat
     assert opened.tab.locator(".answer ins, .answer del").count() == 0
 
 
-def test_answers_are_told_by_verdict_member_and_draw_and_equal_ones_joined(open_page: Open, page: Path):
-    opened = open_page(page, place="#/problem/t%40t-1/t%2F1?runs=2")
+def test_answers_are_told_by_verdict_member_and_draw_and_equal_ones_joined(open_page: Open, plain: Path):
+    opened = open_page(plain, place="#/problem/t%40t-1/t%2F1?runs=2")
     opened.tab.wait_for_selector('#browser[data-problem="1"]')
     texts = opened.tab.locator(".answer").all_inner_texts()
     assert ["gamma, seed 2 · member 3 · draw 0" in t for t in texts] == [False, False, False, True]
@@ -193,7 +207,7 @@ def test_answers_are_told_by_verdict_member_and_draw_and_equal_ones_joined(open_
     assert opened.tab.locator("#options td").count() == 12
     opened.tab.select_option("#verdict", "passed")
     assert all("✓ passed" in t for t in opened.tab.locator(".answer").all_inner_texts())
-    opened.tab.goto(page.as_uri() + "#/problem/t%40t-1/t%2F1?runs=1")
+    opened.tab.goto(plain.as_uri() + "#/problem/t%40t-1/t%2F1?runs=1")
     opened.tab.select_option("#verdict", "")
     opened.tab.check("#together")
     assert opened.tab.locator(".answer summary").first.inner_text().endswith("equal answers")
@@ -203,8 +217,8 @@ def test_answers_are_told_by_verdict_member_and_draw_and_equal_ones_joined(open_
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_colours_follow_the_system_and_the_switch(open_page: Open, page: Path, scheme: str):
-    opened = open_page(page, scheme=scheme)
+def test_colours_follow_the_system_and_the_switch(open_page: Open, plain: Path, scheme: str):
+    opened = open_page(plain, scheme=scheme)
     ground = "getComputedStyle(document.body).backgroundColor"
     system = opened.tab.evaluate(ground)
     assert (system == "rgb(20, 23, 28)") == (scheme == "dark")
@@ -230,8 +244,8 @@ CONTRAST = """() => {
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_stands_out_from_its_ground(open_page: Open, page: Path, scheme: str):
-    opened = open_page(page, scheme=scheme)
+def test_text_stands_out_from_its_ground(open_page: Open, plain: Path, scheme: str):
+    opened = open_page(plain, scheme=scheme)
     opened.tab.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true; })")
     assert opened.tab.evaluate(CONTRAST) == []
 
@@ -242,8 +256,8 @@ def test_it_fits_a_phone(open_page: Open, page: Path):
     assert opened.tab.evaluate("document.documentElement.scrollWidth") <= 375
 
 
-def test_what_has_the_focus_is_seen_and_controls_have_names(open_page: Open, page: Path):
-    opened = open_page(page)
+def test_what_has_the_focus_is_seen_and_controls_have_names(open_page: Open, plain: Path):
+    opened = open_page(plain)
     opened.tab.keyboard.press("Tab")
     assert opened.tab.evaluate("document.activeElement.textContent") == "Skip to content"
     opened.tab.keyboard.press("Tab")
@@ -253,8 +267,8 @@ def test_what_has_the_focus_is_seen_and_controls_have_names(open_page: Open, pag
     assert opened.tab.evaluate(nameless) == 0
 
 
-def test_without_scripts_the_table_the_picture_and_the_details_are_there(open_page: Open, page: Path):
-    opened = open_page(page, script=False)
+def test_without_scripts_the_table_the_picture_and_the_details_are_there(open_page: Open, plain: Path):
+    opened = open_page(plain, script=False)
     assert opened.tab.locator(".metrics tbody tr").count() == 3
     assert opened.tab.locator(".plane img").is_visible()
     assert opened.tab.locator("details.sampler").count() == 3

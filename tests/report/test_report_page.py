@@ -118,6 +118,14 @@ def test_metrics_that_depend_on_n_are_compared_at_equal_n(tmp_path: Path):
     assert "metrics that depend on n are at n = 4" in render(data, interactive=False)
 
 
+def test_in_what_rows_differ_is_said(tmp_path: Path):
+    made_run(tmp_path, name="a", model="one")
+    made_run(tmp_path, name="b", model="two", n=4)
+    page = render(read([tmp_path]), interactive=False)
+    assert "Rows differ in model (two (h); one (h)), n (4; 2)." in " ".join(page.split())
+    assert "t 1, 3 problems, 2 rows." in page
+
+
 def test_what_is_not_kept_at_the_smaller_n_has_a_reason(tmp_path: Path):
     result = made_up("a", quality=0.5, spread=0.5, n=8)
     result["metrics"]["self_bleu"] = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 200, "reason": ""}

@@ -60,9 +60,37 @@ class Table:
     cells: tuple[tuple[Cell, ...], ...]  # a tuple a row, in the order of the columns
 
     @property
+    def title(self) -> str:
+        """Which problems they are."""
+        return self.rows[0].title
+
+    @property
+    def differs(self) -> dict[str, list[str]]:
+        """In what the rows' specs differ beside the sampler."""
+        return differences(self.rows)
+
+    @property
     def unequal(self) -> bool:
         """Whether rows have different n."""
         return len({row.result["size"] for row in self.rows}) > 1
+
+
+def differences(rows: Sequence[Row]) -> dict[str, list[str]]:
+    """In what the rows' specs differ beside the sampler: a name for a reader -> the values, in the order of the rows."""
+    specs = [row.result["spec"] for row in rows]
+    found = {
+        "model": [f"{s['model']['name']}{_hash(s['model'].get('hash'))}" for s in specs],
+        "n": ["varies" if s["n"] is None else str(s["n"]) for s in specs],
+        "grading": [str(s["grading"]) for s in specs],
+        "numerics": [", ".join(f"{k} {v}" for k, v in s["numerics"].items()) or "not known" for s in specs],
+        "revision of spa-bench": [str(s["code"].get("git") or "not known")[:10] for s in specs],
+        "training seeds": [str(len(row.seeds)) for row in rows],
+    }
+    return {name: list(dict.fromkeys(values)) for name, values in found.items() if len(set(values)) > 1}
+
+
+def _hash(digest: object) -> str:
+    return f" ({digest[:6]})" if isinstance(digest, str) else ""
 
 
 def table_of(rows: Sequence[Row]) -> Table:

@@ -301,8 +301,9 @@
     if (wanted.runs !== null) state.runs = new Set(wanted.runs);
     if (wanted.place >= 0) open(wanted.place, { focus: first });
     else {
-      if (first) open(0);
-      $("problem-said").textContent = visible(`There is no problem ${wanted.id} here.`);
+      const say = () => { $("problem-said").textContent = visible(`There is no problem ${wanted.id} here.`); };
+      if (first) open(0).then(say);
+      else say();
     }
   }
 
