@@ -21,7 +21,7 @@ from spa_bench.leaderboard import save
 from spa_bench.report import ReportData, read, render
 from spa_bench.report.charts import drawn_names, plane_data, plane_sets
 from spa_bench.report.escape import data_block, visible
-from spa_bench.report.table import estimate_of, table_of
+from spa_bench.report.table import differences, estimate_of, table_of
 from spa_bench.types import Grade, Verdict
 
 
@@ -121,9 +121,11 @@ def test_metrics_that_depend_on_n_are_compared_at_equal_n(tmp_path: Path):
 def test_in_what_rows_differ_is_said(tmp_path: Path):
     made_run(tmp_path, name="a", model="one")
     made_run(tmp_path, name="b", model="two", n=4)
-    page = render(read([tmp_path]), interactive=False)
-    assert "Rows differ in model (two (h); one (h)), n (4; 2)." in " ".join(page.split())
-    assert "t 1, 3 problems, 2 rows." in page
+    data = read([tmp_path])
+    found = differences(data.sections[0].rows)
+    assert {name: sorted(values) for name, values in found.items()} == {"model": ["one (h)", "two (h)"], "n": ["2", "4"]}
+    page = " ".join(render(data, interactive=False).split())
+    assert re.search(r"t 1, 3 problems, 2 rows\. Rows differ in model \(.*?\), n \(.; .\)\. </p>", page)
 
 
 def test_what_is_not_kept_at_the_smaller_n_has_a_reason(tmp_path: Path):
