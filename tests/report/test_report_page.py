@@ -125,7 +125,7 @@ def test_in_what_rows_differ_is_said(tmp_path: Path):
     found = differences(data.sections[0].rows)
     assert {name: sorted(values) for name, values in found.items()} == {"model": ["one (h)", "two (h)"], "n": ["2", "4"]}
     page = " ".join(render(data, interactive=False).split())
-    assert re.search(r"t 1, 3 problems, 2 rows\. Rows differ in model \(.*?\), n \(.; .\)\. </p>", page)
+    assert re.search(r"t 1, 3 problems, 2 rows\. Rows differ in model \(.*?\), n \(.; .\)\. ?</p>", page)
 
 
 def test_what_is_not_kept_at_the_smaller_n_has_a_reason(tmp_path: Path):
