@@ -378,11 +378,11 @@ _COMMANDS: Mapping[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] =
     "show": ("the samples of a run with their verdicts", _show),
     "list": ("what there is: samplers, tasks, metrics, models", _list),
     "leaderboard": ("a table of runs, seeds pooled, with paired differences", _leaderboard),
-    "report": ("a page of runs or results that works offline, with pictures; or a site of leaderboards", _report),
     "doctor": ("what this machine has, and the command for what it lacks", _output),
     "verify": ("check every byte of a run: checksums, seeds, texts, metrics", _verify),
     "rerun": ("do a run again from its spec and say what came out otherwise", _rerun),
     "export": ("the samples of a run as files that evalplus or lm-eval read", _export),
     "study": ("the SPA paper's Table 1 and Figures 2, 4 and 6, with intervals and a verdict", _study),
     "power": ("what difference between two samplers so many problems can show", _power),
+    "report": ("a page of runs or results that works offline, with pictures; or a site of leaderboards", _report),
 }
