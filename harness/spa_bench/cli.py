@@ -208,8 +208,8 @@ def _leaderboard(a: argparse.Namespace) -> int:
         return _submit(a)
     results = leaderboard.find_results(a.runs)
     if a.save:
-        for result in results:
-            print(leaderboard.save(result, a.save), file=sys.stderr)
+        for path in leaderboard.save_all(results, a.save):
+            print(path, file=sys.stderr)
     rows = leaderboard.build_rows(results)
     if a.reference and all(r.label != a.reference for r in rows):
         there = ", ".join(sorted({r.label for r in rows}))

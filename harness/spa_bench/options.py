@@ -113,7 +113,7 @@ def _leaderboard(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--reference", metavar="SAMPLER", help="print paired differences of this sampler against the others")
     parser.add_argument("--write", type=Path, metavar="FILE", help="write it there too")
     parser.add_argument(
-        "--save", type=Path, metavar="DIR", help="write a result file for each row, as kept in leaderboards/results"
+        "--save", type=Path, metavar="DIR|FILE.json", help="write a result file for each row, or one file that has all of them"
     )
     parser.add_argument("--submit", action="store_true", help="only check that RUNS are complete and consistent result files")
 
