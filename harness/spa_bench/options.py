@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from spa_bench import __version__
+from spa_bench.gate_options import check_options, compare_options
 
 EMBEDDED = "embedded"  # the model that comes with the package
 
@@ -355,6 +356,8 @@ _COMMANDS: Mapping[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] =
     "show": ("the samples of a run with their verdicts", _show),
     "list": ("what there is: samplers, tasks, metrics, models", _list),
     "leaderboard": ("a table of runs, seeds pooled, with paired differences", _leaderboard),
+    "compare": ("two samplers or two versions of one, paired by problem, and what differs in their specs", compare_options),
+    "check": ("runs against a baseline: exit code 1 when a metric fell", check_options),
     "doctor": ("what this machine has, and the command for what it lacks", _output),
     "verify": ("check every byte of a run: checksums, seeds, texts, metrics", _verify),
     "rerun": ("do a run again from its spec and say what came out otherwise", _rerun),

@@ -63,8 +63,11 @@ def _place_faults(path: Path, results: Sequence[Result]) -> Iterator[str]:
         yield f"it has results of {', '.join(tasks)}; give each task a file"
     elif path.name not in wanted:
         yield f"it should be called {' or '.join(reversed(wanted))}"
-    groups = [result["group_hash"] for result in results]
-    yield from (f"{r['sampler']} {r['group_hash']} is there twice" for i, r in enumerate(results) if r["group_hash"] in groups[:i])
+    seen: set[str] = set()
+    for result in results:
+        if result["group_hash"] in seen:
+            yield f"{result['sampler']} {result['group_hash']} is there twice"
+        seen.add(result["group_hash"])
 
 
 def _faults(result: Result) -> list[str]:
