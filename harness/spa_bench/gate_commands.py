@@ -22,8 +22,9 @@ def _compare(a: argparse.Namespace) -> None:
 def _check(a: argparse.Namespace) -> int:
     """0: green, 1: red."""
     from spa_bench.gate import check_places
+    from spa_bench.gate.rules import words_of
 
-    metrics = None if a.metrics is None else a.metrics.split(",")
+    metrics = None if a.metrics is None else words_of(a.metrics)
     verdict = check_places(a.runs, a.against, tolerance=a.tolerance, alpha=a.alpha, metrics=metrics)
     _write(a.write, verdict.markdown if a.write else "")
     _print(a, verdict.to_json(), verdict.report)

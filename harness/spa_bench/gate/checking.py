@@ -63,6 +63,8 @@ def check_places(
     """`check` with the tolerances as the command line has them."""
     rules.check_alpha(alpha)
     tolerances, looked_at = rules.tolerances_of(tolerance), rules.chosen(metrics)
+    if missing := [place for place in (*runs, against) if not place.exists()]:
+        raise UsageError(f"{missing[0]} is not there; give run folders, a result file, or a folder of either")
     if against.resolve() in {run.resolve() for run in runs}:
         raise UsageError(f"{against} is both what is checked and the baseline; give runs that were made since")
     candidates, baselines = build_rows(find_results(runs)), build_rows(find_results([against]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -67,7 +68,7 @@ def tolerances_of(given: Sequence[str]) -> dict[str, Tolerance]:
     value for the others, which have no scale of their own. Raises UsageError for anything else.
     """
     found = {name: rule.tolerance for name, rule in RULES.items() if rule.tolerance is not None}
-    for word in (word.strip() for text in given for word in text.split(",")):
+    for word in (word for text in given for word in words_of(text)):
         metric, equals, amount = word.rpartition("=")
         tolerance = _tolerance(amount, word)
         if not equals:
@@ -78,6 +79,11 @@ def tolerances_of(given: Sequence[str]) -> dict[str, Tolerance]:
             raise UsageError(f"--tolerance {word}: {name} is only reported ({RULES[name].why})")
         found[name] = tolerance
     return found
+
+
+def words_of(text: str) -> list[str]:
+    """What stands between the commas of `text`; those in brackets belong to a metric's name."""
+    return [word.strip() for word in re.split(r",(?![^\[]*\])", text)]
 
 
 def as_words(given: float | str | Mapping[str, float | str] | None) -> list[str]:
@@ -104,7 +110,7 @@ def chosen(metrics: Sequence[str] | None) -> list[str]:
     """The metrics to look at, in the table's order: all, or those named. Raises UsageError for an unknown one."""
     if metrics is None:
         return list(RULES)
-    wanted = {full_name(name.strip()) for name in metrics}
+    wanted = {full_name(name) for name in metrics}
     if not any(name in JUDGED for name in wanted):
         raise UsageError(f"--metrics {','.join(metrics)} leaves nothing to judge; name one of {', '.join(JUDGED)}")
     return [name for name in RULES if name in wanted]
