@@ -1,7 +1,7 @@
 """How often `spa-bench check` is red when nothing changed but the seed, and whether planted regressions turn it red.
 
 `python benchmarks/gate.py --out runs/gate [--reruns 40] [--limit 40] [--sampler spa-lexical] [--set lora.steps=12]` makes real
-runs on the embedded model, one at a time: a baseline of seeds 0 to 4, `--reruns` more of one seed each, and one run of each
+runs on the embedded model, one by one: a baseline of seeds 0 to 4, `--reruns` more of one seed each, and one run of each
 planted regression. It goes on where it stopped (what is graded is not made again) and ends with Markdown for docs/gate.md.
 About 30 s of one core a run with these defaults, two thirds of it training; `--table-only` makes none.
 
@@ -33,7 +33,7 @@ from spa_bench.store import RunFolder, open_run
 from spa_bench.types import Verdict as Graded
 
 BASELINE = 5
-FIRST_PLANTED = 1000  # a seed that no re-run has
+PLANTED = 1000  # a seed that no re-run has
 SETTINGS = {
     "temperature changed": ["--set", "decoding.temperature=1.0"],
     "partition shuffled": ["--set", "partition.method=random"],
@@ -42,31 +42,24 @@ SETTINGS = {
 _WHOLE = 5  # of the right answers, one in so many is called wrong by the broken grader
 
 
-def make(a: argparse.Namespace, folder: Path, seed: int, extra: Sequence[str] = (), sampler: str = "") -> Path:
-    """The graded run of `seed` in `folder`, made unless it is there."""
+def make(a: argparse.Namespace, folder: Path, seeds: Sequence[int], extra: Sequence[str] = (), sampler: str = "") -> list[Path]:
+    """The graded runs of `seeds` in `folder`; those that are missing are made by one command."""
     name = Path(sampler or a.sampler).stem
-    if found := [p.parent for p in folder.glob(f"{a.task}-{name}-s{seed}-*/metrics.json")]:
-        return found[0]
-    settings = [word for value in a.settings for word in ("--set", value)]
-    command = [
-        sys.executable,
-        "-m",
-        "spa_bench",
-        "run",
-        "--sampler",
-        sampler or a.sampler,
-        "--task",
-        a.task,
-        "--seed",
-        str(seed),
-    ]
-    command += ["--limit", str(a.limit), "--threads", str(a.threads), "--workers", str(a.threads), "--out", str(folder)]
-    environment = {**os.environ, "SPA_BENCH_CACHE": str(a.out / ".cache")}
-    done = subprocess.run([*command, *settings, *extra], env=environment, capture_output=True, text=True)
-    if done.returncode:
-        raise SystemExit(f"{' '.join(command)} ended with {done.returncode}: {done.stderr[-500:]}")
-    print(f"made {folder.name}, seed {seed}", file=sys.stderr, flush=True)
-    return next(p.parent for p in folder.glob(f"{a.task}-{name}-s{seed}-*/metrics.json"))
+
+    def there(seed: int) -> Path | None:
+        return next((p.parent for p in folder.glob(f"{a.task}-{name}-s{seed}-*/metrics.json")), None)
+
+    if missing := [str(seed) for seed in seeds if there(seed) is None]:
+        settings = [word for value in a.settings for word in ("--set", value)]
+        command = [sys.executable, "-m", "spa_bench", "run", "--sampler", sampler or a.sampler, "--task", a.task]
+        command += ["--seeds", ",".join(missing), "--limit", str(a.limit), "--threads", str(a.threads)]
+        command += ["--workers", str(a.threads), "--out", str(folder), *settings, *extra]
+        environment = {**os.environ, "SPA_BENCH_CACHE": str(a.out / ".cache")}
+        done = subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        if done.returncode:
+            raise SystemExit(f"{' '.join(command)} ended with {done.returncode}: {done.stderr[-500:]}")
+        print(f"made in {folder}: seeds {', '.join(missing)}", file=sys.stderr, flush=True)
+    return [run for seed in seeds if (run := there(seed)) is not None]
 
 
 def base_card(a: argparse.Namespace) -> str:
@@ -134,8 +127,8 @@ def planted(a: argparse.Namespace, runs: Sequence[Path], baseline: Path) -> list
     """(what was planted, the verdict on it)."""
     place = a.out / "planted"
     there = {
-        "adapter swapped for the base": make(a, place / "base", FIRST_PLANTED, sampler=base_card(a)),
-        **{name: make(a, place / name.replace(" ", "-"), FIRST_PLANTED, extra) for name, extra in SETTINGS.items()},
+        "adapter swapped for the base": make(a, place / "base", [PLANTED], sampler=base_card(a))[0],
+        **{name: make(a, place / name.replace(" ", "-"), [PLANTED], extra)[0] for name, extra in SETTINGS.items()},
         "grader broken": misjudged(runs[BASELINE], place / "grader", all_of=True),
         "one verdict flipped, same spec": misjudged(runs[0], place / "verdict", all_of=False),
     }
@@ -159,7 +152,7 @@ def main() -> None:
     if a.table_only:
         runs = sorted((p.parent for p in folder.glob("*/metrics.json")), key=lambda run: int(open_run(run).spec["seed"]))
     else:
-        runs = [make(a, folder, seed) for seed in range(BASELINE + a.reruns)]
+        runs = make(a, folder, range(BASELINE + a.reruns))
     if len(runs) <= BASELINE:
         raise SystemExit(f"{len(runs)} runs in {folder}: a baseline takes {BASELINE}, and there must be one more")
     baseline = _linked(runs[:BASELINE], a.out / "baseline-0")

@@ -44,7 +44,7 @@ def test_a_re_run_is_green_and_says_what_it_rests_on(baseline: Path, tmp_path: P
     assert first.startswith(f"GREEN: s on t against {baseline}: ")
     said = "\n".join(rest)
     assert "s on t: seed 7 against seeds 0, 1, 2, 3, 4 of the baseline, 60 problems" in said
-    assert "7 metrics are judged together: intervals are at 98.57 %" in said
+    assert "7 metrics were judged: intervals are at 98.57 %" in said
     assert "red by chance at most 5 % of the time" in said
     assert "in the baseline and not checked: other" in said
     assert '"s"' in said  # the spec: code.source was "s" and is "new"

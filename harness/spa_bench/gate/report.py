@@ -122,7 +122,7 @@ def _legend(verdict: Verdict) -> str:
         return "Runs of one spec, seed included, are compared exactly: there is no tolerance and no chance."
     level, alpha = f"{100 * verdict.confidence:.4g} %", f"{100 * verdict.alpha:g} %"
     return (
-        f"A drop is red when it passes its tolerance and its interval excludes zero. {verdict.tests} metrics judged at once: "
+        f"A drop is red when it passes its tolerance and its interval excludes zero. {verdict.tests} metrics were judged: "
         f"intervals are at {level}, so that the whole check is red by chance at most {alpha} of the time when nothing changed "
         "but the seeds. Would see: the smallest true drop that is red with 80 % chance."
     )
