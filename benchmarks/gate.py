@@ -3,7 +3,7 @@
 `python benchmarks/gate.py --out runs/gate [--reruns 40] [--limit 40] [--sampler spa-lexical] [--set lora.steps=12]` makes real
 runs on the embedded model, one by one: a baseline of seeds 0 to 4, `--reruns` more of one seed each, and one run of each
 planted regression. It goes on where it stopped (what is graded is not made again) and ends with Markdown for docs/gate.md.
-About 30 s of one core a run with these defaults, two thirds of it training; `--table-only` makes none.
+The code must not change meanwhile. About 30 s of one core a run, two thirds of it training; `--table-only` makes no re-runs.
 
 False alarms are counted twice: the re-runs against the baseline, which they share, and every set of five consecutive seeds as
 baseline against all other runs. Planted, each through the command line or in the way named here:
@@ -153,6 +153,8 @@ def main() -> None:
         runs = sorted((p.parent for p in folder.glob("*/metrics.json")), key=lambda run: int(open_run(run).spec["seed"]))
     else:
         runs = make(a, folder, range(BASELINE + a.reruns))
+    if len({open_run(run).spec["code"]["source"] for run in runs}) > 1:
+        raise SystemExit(f"the runs in {folder} are of several revisions of the code; make them with one, in a new folder")
     if len(runs) <= BASELINE:
         raise SystemExit(f"{len(runs)} runs in {folder}: a baseline takes {BASELINE}, and there must be one more")
     baseline = _linked(runs[:BASELINE], a.out / "baseline-0")
