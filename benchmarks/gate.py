@@ -8,7 +8,7 @@ The code must not change meanwhile. About 30 s of one core a run, two thirds of 
 False alarms are counted twice: the re-runs against the baseline, which they share, and every set of five consecutive seeds as
 baseline against all other runs. Planted, each through the command line or in the way named here:
 
-- adapter swapped for the base: a card of the same name with `adapters = "none"`;
+- adapters swapped for the base: `--set lora.learning_rate=1e-12`, which leaves B at 0, so that every member is the base;
 - temperature changed: `--set decoding.temperature=1.0`;
 - partition shuffled: `--set partition.method=random`;
 - one member missing: `--set members=3 --set draws=3`;
@@ -35,6 +35,7 @@ from spa_bench.types import Verdict as Graded
 BASELINE = 5
 PLANTED = 1000  # a seed that no re-run has
 SETTINGS = {
+    "adapters swapped for the base": ["--set", "lora.learning_rate=1e-12"],
     "temperature changed": ["--set", "decoding.temperature=1.0"],
     "partition shuffled": ["--set", "partition.method=random"],
     "one member missing": ["--set", "members=3", "--set", "draws=3"],
@@ -42,16 +43,16 @@ SETTINGS = {
 _WHOLE = 5  # of the right answers, one in so many is called wrong by the broken grader
 
 
-def make(a: argparse.Namespace, folder: Path, seeds: Sequence[int], extra: Sequence[str] = (), sampler: str = "") -> list[Path]:
+def make(a: argparse.Namespace, folder: Path, seeds: Sequence[int], extra: Sequence[str] = ()) -> list[Path]:
     """The graded runs of `seeds` in `folder`; those that are missing are made by one command."""
-    name = Path(sampler or a.sampler).stem
+    name = Path(a.sampler).stem
 
     def there(seed: int) -> Path | None:
         return next((p.parent for p in folder.glob(f"{a.task}-{name}-s{seed}-*/metrics.json")), None)
 
     if missing := [str(seed) for seed in seeds if there(seed) is None]:
         settings = [word for value in a.settings for word in ("--set", value)]
-        command = [sys.executable, "-m", "spa_bench", "run", "--sampler", sampler or a.sampler, "--task", a.task]
+        command = [sys.executable, "-m", "spa_bench", "run", "--sampler", a.sampler, "--task", a.task]
         command += ["--seeds", ",".join(missing), "--limit", str(a.limit), "--threads", str(a.threads)]
         command += ["--workers", str(a.threads), "--out", str(folder), *settings, *extra]
         environment = {**os.environ, "SPA_BENCH_CACHE": str(a.out / ".cache")}
@@ -60,14 +61,6 @@ def make(a: argparse.Namespace, folder: Path, seeds: Sequence[int], extra: Seque
             raise SystemExit(f"{' '.join(command)} ended with {done.returncode}: {done.stderr[-500:]}")
         print(f"made in {folder}: seeds {', '.join(missing)}", file=sys.stderr, flush=True)
     return [run for seed in seeds if (run := there(seed)) is not None]
-
-
-def base_card(a: argparse.Namespace) -> str:
-    """A card of the sampler's own name whose members have no adapter."""
-    card = a.out / "cards" / f"{a.sampler}.toml"
-    card.parent.mkdir(parents=True, exist_ok=True)
-    card.write_text('description = "every adapter swapped for the base"\nmembers = 4\nadapters = "none"\n')
-    return str(card)
 
 
 def misjudged(run: Path, folder: Path, *, all_of: bool) -> Path:
@@ -127,7 +120,6 @@ def planted(a: argparse.Namespace, runs: Sequence[Path], baseline: Path) -> list
     """(what was planted, the verdict on it)."""
     place = a.out / "planted"
     there = {
-        "adapter swapped for the base": make(a, place / "base", [PLANTED], sampler=base_card(a))[0],
         **{name: make(a, place / name.replace(" ", "-"), [PLANTED], extra)[0] for name, extra in SETTINGS.items()},
         "grader broken": misjudged(runs[BASELINE], place / "grader", all_of=True),
         "one verdict flipped, same spec": misjudged(runs[0], place / "verdict", all_of=False),

@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from made_up import hashed_anew, made_up
+from made_up import estimated_anew, hashed_anew, made_up
+from spa_bench.leaderboard import save_all
 from spa_bench.leaderboard.rows import Row
 from spa_bench.leaderboard.schema import COUNTS
 
 N = 4
+Result = dict[str, Any]
+Change = Callable[[Result], None]
 
 
 def simulated(
@@ -59,6 +63,42 @@ def _template(name: str) -> dict[str, Any]:
 
 def row(result: dict[str, Any]) -> Row:
     return Row(result, result["sampler"])
+
+
+def saved(folder: Path, name: str, *results: Result) -> Path:
+    """A file of `results` on the task `t`, as `leaderboard --save` writes it."""
+    [path] = save_all([estimated_anew(hashed_anew(r)) for r in results], folder / name / "t.json")
+    return path
+
+
+def candidate(folder: Path, change: Change | None = None, *, seeds: tuple[int, ...] = (7,), **options: Any) -> Path:
+    """A file with a new run of the sampler `s`, of other code, with `change` and `options` of `simulated`."""
+    result = simulated("s", seeds, **{"code": "new", **options})
+    if change:
+        change(result)
+    return saved(folder, "candidate", result)
+
+
+def set_in(*keys: str, value: object) -> Change:
+    """A change that sets what lies under `keys`."""
+
+    def change(result: Result) -> None:
+        place = result
+        for key in keys[:-1]:
+            place = place[key]
+        place[keys[-1]] = value
+
+    return change
+
+
+def one_after_another(*changes: Change) -> Change:
+    """All of `changes`."""
+
+    def change(result: Result) -> None:
+        for one in changes:
+            one(result)
+
+    return change
 
 
 def _values(

@@ -1,40 +1,17 @@
-"""`spa-bench compare` and `spa-bench check`: what is compared, what is red, what is said, and bad input in one line."""
+"""`spa-bench check`: what is red, what is said, and bad input in one line."""
 
 from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from doubles import RIGHT, Call, Done, mock_run
-from made_up import estimated_anew, hashed_anew
-from simulated import simulated
+from doubles import RIGHT, Call, mock_run
+from simulated import Change, Result, candidate, one_after_another, saved, set_in, simulated
 from spa_bench.gate import RULES, check
-from spa_bench.leaderboard import find_results, save_all
-
-Result = dict[str, Any]
-Change = Callable[[Result], None]
-
-
-def saved(tmp_path: Path, name: str, *results: Result) -> Path:
-    [path] = save_all([estimated_anew(hashed_anew(r)) for r in results], tmp_path / name / "t.json")
-    return path
-
-
-@pytest.fixture
-def baseline(tmp_path: Path) -> Path:
-    return saved(tmp_path, "baseline", simulated("s", range(5)), simulated("other", range(5), world=9))
-
-
-def candidate(tmp_path: Path, change: Change | None = None, *, seeds: tuple[int, ...] = (7,), **options: Any) -> Path:
-    result = simulated("s", seeds, **{"code": "new", **options})
-    if change:
-        change(result)
-    return saved(tmp_path, "candidate", result)
+from spa_bench.leaderboard import find_results
 
 
 def test_a_re_run_is_green_and_says_what_it_rests_on(baseline: Path, tmp_path: Path, call: Call):
@@ -217,34 +194,26 @@ def test_fewer_problems_are_compared_on_those_that_both_have(baseline: Path, tmp
 # bad input -----------------------------------------------------------------------------------------------------------
 
 
-def _set(*keys: str, value: object) -> Change:
-    def change(result: Result) -> None:
-        place = result
-        for key in keys[:-1]:
-            place = place[key]
-        place[keys[-1]] = value
-
-    return change
-
-
-def _both(*changes: Change) -> Change:
-    def change(result: Result) -> None:
-        for one in changes:
-            one(result)
-
-    return change
+OTHER_TASK = one_after_another(set_in("task", value="u"), set_in("spec", "task", "name", value="u"))
+OTHER_SAMPLER = one_after_another(set_in("sampler", value="z"), set_in("spec", "sampler", "name", value="z"))
 
 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
         (
-            _set("spec", "task", "problems_hash", value="h2"),
+            set_in("spec", "task", "problems_hash", value="h2"),
             "are on other problems of t (version 1, hash h; version 1, hash h2)",
         ),
-        (_both(_set("task", value="u"), _set("spec", "task", "name", value="u")), "has s on t, and these runs are on u"),
-        (_both(_set("sampler", value="z"), _set("spec", "sampler", "name", value="z")), "has no sampler 'z' to check against"),
-        (_set("problems", value=[f"q{i}" for i in range(60)]), "have no problem of t in common"),
+        (
+            one_after_another(set_in("task", value="u"), set_in("spec", "task", "name", value="u")),
+            "has s on t, and these runs are on u",
+        ),
+        (
+            one_after_another(set_in("sampler", value="z"), set_in("spec", "sampler", "name", value="z")),
+            "has no sampler 'z' to check against",
+        ),
+        (set_in("problems", value=[f"q{i}" for i in range(60)]), "have no problem of t in common"),
     ],
 )
 def test_what_cannot_be_checked_is_one_line(change: Change, said: str, baseline: Path, tmp_path: Path, call: Call):
@@ -314,74 +283,6 @@ def test_real_runs_are_checked_against_the_file_that_leaderboard_saves(three: Pa
     assert done.code == 1
     assert "lost: distinct[n=3]" in done.out.splitlines()[0]  # answers of two words have no trigram
     assert "more than the tolerance, not resolved" in done.out  # three problems show nothing
-
-
-# compare -------------------------------------------------------------------------------------------------------------
-
-
-def compared(call: Call, *arguments: object) -> tuple[dict[str, Any], Done]:
-    done = call("compare", *arguments, "--json")
-    assert done.code == 0, done.err
-    [row] = json.loads(done.out)
-    return row, done
-
-
-def test_compare_is_b_minus_a_with_holm_over_the_metrics(baseline: Path, tmp_path: Path, call: Call):
-    row, _ = compared(call, baseline, candidate(tmp_path, kl=0.2, seeds=(5, 6, 7, 8, 9)))
-    kl, right = row["metrics"]["average_kl[i<j]"], row["metrics"]["pass@1"]
-    assert kl["value"] == pytest.approx(kl["b"] - kl["a"], rel=1e-6)
-    assert kl["value"] < 0
-    assert kl["resolved"]
-    assert kl["adjusted_p"] >= kl["p"]
-    assert not right["resolved"]
-    assert row["notes"] == ["training seeds: other seeds on both sides, taken as independent"]
-    assert row["spec_changes"] == [{"key": "code.source", "before": '"s"', "after": '"new"'}]
-    assert (row["a"]["sampler"], row["b"]["seeds"]) == ("s", [5, 6, 7, 8, 9])
-
-
-def test_compare_pairs_equal_seeds_and_says_when_one_seed_tells_nothing_of_the_next(baseline: Path, tmp_path: Path, call: Call):
-    row, _ = compared(call, f"{baseline}:s", f"{baseline}:other")
-    assert row["notes"][0] == "training seeds: the same seeds on both sides, paired"
-    row, _ = compared(call, baseline, candidate(tmp_path))
-    assert "intervals are over problems only" in row["notes"][0]
-
-
-def test_compare_of_one_spec_says_whether_the_runs_are_the_same(baseline: Path, tmp_path: Path, call: Call):
-    def other(result: Result) -> None:
-        result["runs"][0]["records"] = "cd" * 16
-
-    row, _ = compared(call, baseline, candidate(tmp_path, other, seeds=(2,), code="s"))
-    assert any(note.startswith("seed 2 has the same spec on both sides and differs: texts") for note in row["notes"])
-    assert row["spec_changes"] == []
-
-
-def test_compare_prints_a_table_and_writes_markdown(baseline: Path, tmp_path: Path, call: Call):
-    page = tmp_path / "page.md"
-    done = call("compare", f"{baseline}:s", f"{baseline}:other", "--markdown", page)
-    assert done.code == 0
-    assert "B minus A, 95 %" in done.out
-    assert "sampler.name" in done.out
-    assert page.read_text().startswith("### t 1, 60 problems: A = s \\(") or page.read_text().startswith(
-        "### t 1, 60 problems: A = s ("
-    )
-
-
-@pytest.mark.parametrize(
-    ("a", "b", "said"),
-    [
-        ("{0}", "{0}", "holds other, s; say which, as in"),
-        ("{0}:s", "{0}:s", "are the same s, seeds 0, 1, 2, 3, 4; a sampler does not differ from itself"),
-        ("{0}:z", "{0}:s", "has no sampler 'z'; there are other, s"),
-    ],
-)
-def test_compare_says_what_it_cannot_do(a: str, b: str, said: str, baseline: Path, call: Call):
-    error = call("compare", a.format(baseline), b.format(baseline)).error()
-    assert said.replace("other, s", "") in error or said in error or said.replace("other, s", "s, other") in error
-
-
-def test_compare_of_other_tasks_is_one_line(baseline: Path, tmp_path: Path, call: Call):
-    other = candidate(tmp_path, _both(_set("task", value="u"), _set("spec", "task", "name", value="u")))
-    assert "s is on t and s on u: other tasks cannot be paired" in call("compare", baseline, other).error()
 
 
 # hostile -------------------------------------------------------------------------------------------------------------

@@ -82,6 +82,21 @@ def test_a_real_drop_is_red_and_named(changed: dict[str, float], metric: str):
     assert re.search(rf"{re.escape(metric)} fell by \d", first)
 
 
+PLANTED = {
+    "the adapters swapped for the base": {"quality": -0.8, "spread": -2.0, "kl": 0.0},
+    "a higher temperature": {"quality": -1.5, "spread": 0.8},
+    "a shuffled partition": {"spread": -1.0, "kl": 0.15},
+    "a grader that fails right answers": {"quality": -1.5},
+}
+
+
+@pytest.mark.parametrize("name", PLANTED)
+@pytest.mark.usefixtures("quick")
+def test_a_planted_regression_is_red_with_one_new_seed(name: str):
+    red = sum(not judged(world, [10], **PLANTED[name]).ok for world in range(6))
+    assert red >= 5
+
+
 def test_a_rise_is_never_red():
     verdict = judged(3, [10], tolerances=NO_TOLERANCE, quality=1.5, spread=1.5, kl=3)
     assert verdict.ok
