@@ -12,7 +12,7 @@ baseline against all other runs. Planted, each through the command line or in th
 - temperature changed: `--set decoding.temperature=1.0`;
 - partition shuffled: `--set partition.method=random`;
 - one member missing: `--set members=3 --set draws=3`;
-- grader broken: a copy of a re-run in which every fifth right answer is called wrong, measured anew by `spa-bench grade`;
+- grader broken: a copy of a re-run in which every third right answer is called wrong, measured anew by `spa-bench grade`;
 - one verdict flipped: a copy of the baseline's seed 0, of the same spec, with one verdict the other way round.
 """
 
@@ -40,7 +40,7 @@ SETTINGS = {
     "partition shuffled": ["--set", "partition.method=random"],
     "one member missing": ["--set", "members=3", "--set", "draws=3"],
 }
-_WHOLE = 5  # of the right answers, one in so many is called wrong by the broken grader
+_WHOLE = 3  # of the right answers, one in so many is called wrong by the broken grader
 
 
 def make(a: argparse.Namespace, folder: Path, seeds: Sequence[int], extra: Sequence[str] = ()) -> list[Path]:
@@ -64,7 +64,7 @@ def make(a: argparse.Namespace, folder: Path, seeds: Sequence[int], extra: Seque
 
 
 def misjudged(run: Path, folder: Path, *, all_of: bool) -> Path:
-    """A copy of `run` whose grader erred: on every fifth right answer, or on the first answer alone."""
+    """A copy of `run` whose grader erred: on every third right answer, or on the first answer alone."""
     copy = folder / run.name
     if (copy / "metrics.json").exists():
         return copy
