@@ -3,7 +3,7 @@
 from spa_bench.leaderboard.check import check
 from spa_bench.leaderboard.compare import compare, number, summary
 from spa_bench.leaderboard.page import markdown
-from spa_bench.leaderboard.results import find_results, from_runs, save
+from spa_bench.leaderboard.results import find_results, from_runs, save, save_all
 from spa_bench.leaderboard.rows import Row, build_rows
 from spa_bench.leaderboard.tables import as_csv, as_latex, table
 
@@ -19,6 +19,7 @@ __all__ = [
     "markdown",
     "number",
     "save",
+    "save_all",
     "summary",
     "table",
 ]
