@@ -44,6 +44,7 @@ def value_faults(result: Mapping[str, Any], run: Mapping[str, Any]) -> Iterator[
     if (table["average_kl[i<j]"] < -_SLACK).any():
         yield "average_kl[i<j] has values outside its range: it is at least 0"
     yield from _above_quality(table)
+    yield from _choice_faults(table)
     for at, smaller in sorted(run["values_at"].items(), key=lambda item: int(item[0])):
         found = {name: _array(column) for name, column in smaller.items()}
         faults = [*_size_faults(found, table, int(at), size, one=result["members"] == 1), *_above_quality({**table, **found})]
@@ -51,6 +52,24 @@ def value_faults(result: Mapping[str, Any], run: Mapping[str, Any]) -> Iterator[
         if n is not None and not nothing and not faults:
             faults += _entropy_faults(found[VENDI], table[VENDI], int(at))
         yield from (f"at {at}: {fault}" for fault in faults)
+
+
+def _choice_faults(table: Mapping[str, FloatArray]) -> Iterator[str]:
+    """What multiple choice adds: columns of the same problems, and none of them against pass@1."""
+    if "pass@1[mc]" not in table:
+        return
+    share, asked = table["pass@1[mc]"], ~np.isnan(table["any_of_n[chance]"])
+    for name in ("pass@1[mc]", "any_of_n[mc]"):
+        if (np.isnan(table[name]) == asked).any():
+            yield f"{name} and any_of_n[chance] are of other problems"
+            return
+    if (np.abs(share - table["pass@1"])[asked] > _SLACK).any():
+        yield "pass@1[mc] is not pass@1 where there are choices"
+    if ((share > 0) != (table["any_of_n[mc]"] > 0))[asked].any():
+        yield "any_of_n[mc] and pass@1[mc] contradict each other"
+    for name in (n for n in table if n.startswith(("kl[", "entropy["))):
+        if (table[name] < -_SLACK).any():
+            yield f"{name} has values outside its range: it is at least 0"
 
 
 def _array(column: Sequence[float | None]) -> FloatArray:
