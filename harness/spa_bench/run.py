@@ -10,7 +10,7 @@ from pathlib import Path
 
 from spa_bench import embeddings, provenance
 from spa_bench.arguments import check_limit
-from spa_bench.cards import SamplerCard, TaskCard
+from spa_bench.cards import Placed, SamplerCard, TaskCard
 from spa_bench.choosing import begin, first_token_divergence, known_choices, measure_choices
 from spa_bench.console import Reporter
 from spa_bench.errors import StoreError, UsageError
@@ -177,7 +177,7 @@ def generate(
     console.note(f"run folder: {folder.path}")
     if job.task.file:
         folder.write_json(TASK_FILE, {"file": str(Path(job.task.file).resolve())})
-    if job.task.kind == "lm-eval" and (places := job.task.options.places()):
+    if isinstance(job.task.options, Placed) and (places := job.task.options.places()):
         folder.write_json(TASK_FILE, places)
     if files := files_of(job.placed):
         folder.write_json(DATA_FILES, files)
