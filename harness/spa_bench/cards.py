@@ -21,6 +21,7 @@ LM_EVAL = "lm-eval:"  # before the name of any task or group of lm-eval, in the 
 _MOST = {"seconds": 86_400, "memory_mb": 1 << 20}  # of a task: a day, a TiB; far below what the kernel's numbers hold
 _OF_CODE = ("sha256", "suites", "prompt", "strip_prompt", "stop_instruct", "sanitiser", "one_process")
 _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
+_FILLED = re.compile(r"\{([a-z_]+(?:\.[a-z_]+)*)\}")  # in a sampler's description: a number of its card, --set included
 # evalplus 0.3.1, make_raw_chat_prompt
 INSTRUCTION = """\
 Please provide a self-contained Python script that solves the following problem in a markdown code block:
@@ -55,7 +56,7 @@ class SamplerCard:
     """A mixture of members, or a sampler of another kind over one."""
 
     name: str
-    description: str
+    description: str  # {decoding.temperature} in it is that setting of the card: numbers stay right under --set
     kind: str = "mixture"  # of ours, of an installed package, or package.module:build on the import path
     members: int = 1  # K
     draws: int = 4  # answers a problem when --n is not given
@@ -140,10 +141,19 @@ def build_sampler_card(content: Mapping[str, Any], place: str, where: str) -> Sa
     card: SamplerCard = _build(SamplerCard, {k: v for k, v in content.items() if k != "options"}, place, "")
     _check_sampler(where, card)
     card = dataclasses.replace(card, options=_options("sampler", card.kind, options, place, where))
+    card = dataclasses.replace(card, description=_FILLED.sub(lambda m: _setting(card, m), card.description))
     check = beside("sampler", card.kind, "check")
     if check is not None:
         check(card)
     return card
+
+
+def _setting(card: SamplerCard, key: re.Match[str]) -> str:
+    """The value of the setting that a description names, `{decoding.temperature}`; other braces stay as they are."""
+    value: Any = card
+    for name in key[1].split("."):
+        value = getattr(value, name, None)
+    return f"{value:g}" if isinstance(value, int | float) and not isinstance(value, bool) else key[0]
 
 
 def _options(table: str, kind: str, content: object, place: str, where: str) -> Any:

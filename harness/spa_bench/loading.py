@@ -163,7 +163,11 @@ def _task_card(folder: RunFolder, task_file: Path | None) -> TaskCard:
     stored = {k: v for k, v in folder.spec["task"].items() if k not in {"problems_hash", "problems_n", "scoring"}}
     card = build_task_card({**stored, "description": ""}, str(folder.path))
     if isinstance(card.options, Placed):
-        return replace(card, options=card.options.at(folder.read_json(TASK_FILE) or {}, task_file))
+        options = card.options.at(folder.read_json(TASK_FILE) or {}, task_file)
+        for place in options.places().values():
+            for path in [place] if isinstance(place, str) else place:
+                _must_exist(Path(path), "problems", "--task-file")
+        return replace(card, options=options)
     if card.kind == "code" and card.problems != "jsonl":
         return card
     place = task_file or (folder.read_json(TASK_FILE) or {}).get("file")

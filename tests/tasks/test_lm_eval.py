@@ -15,7 +15,9 @@ from doubles import Call, MockModel
 from nlu_reference import define, task_of
 from spa_bench.cards import build_task_card, load_task_card
 from spa_bench.errors import CardError, DataError, ModelError, SpaBenchError, UsageError
+from spa_bench.loading import task_of as spa_task_of
 from spa_bench.run import load_task
+from spa_bench.store import RunFolder
 from spa_bench.tasks.lm_eval.local import ENDINGS, rows
 
 if find_spec("lm_eval") is None:
@@ -295,6 +297,16 @@ def test_a_column_that_is_not_there_is_named_with_those_that_are(quiz: Path):
         define(quiz, "quiz_one", {**QUIZ, **wrong})
         with pytest.raises(DataError, match=message):
             task_of("lm-eval:quiz_one", include=quiz, local=[quiz.parent / "data"])
+
+
+def test_files_of_a_run_that_have_moved_name_the_option_that_says_where_they_are(quiz: Path, tmp_path: Path):
+    places = {"include": quiz, "local": [tmp_path / "data"]}
+    task = task_of("lm-eval:quiz_one", **places)
+    run = RunFolder(tmp_path / "run", {"task": json.loads(json.dumps(task.describe())), "sampler": {"kind": "mixture"}})
+    run.path.mkdir()
+    run.write_json("task_file.json", {"local": [str(tmp_path / "gone")], "include": str(quiz)})
+    with pytest.raises(UsageError, match=r"cannot read the problems in .*gone: .*; --task-file FILE says where"):
+        spa_task_of(run)
 
 
 def test_a_prompt_that_leaves_no_room_is_refused_before_anything_is_done(quiz: Path):
