@@ -27,10 +27,10 @@ def runs_code(spec: Mapping[str, Any]) -> bool:
 def value_faults(result: Mapping[str, Any], run: Mapping[str, Any]) -> Iterator[str]:
     """What in the values of one run cannot be, a sentence each; shape and counts must be in order."""
     values, n, size = run["values"], result["n"], result["size"]
-    yield from _null_faults(result, values, whole=True)
+    yield from _null_faults(result, run, values, whole=True)
     for at, table in run["values_at"].items():
         if n is None or has_size(n, result["members"], int(at)):
-            yield from (f"at {at}: {fault}" for fault in _null_faults(result, table, whole=False))
+            yield from (f"at {at}: {fault}" for fault in _null_faults(result, run, table, whole=False))
         elif any(v is not None for column in table.values() for v in column):
             yield f"at {at}: it has values, but {result['members']} members give no such number of draws"
     table = {name: _array(column) for name, column in values.items()}
@@ -76,15 +76,15 @@ def _array(column: Sequence[float | None]) -> FloatArray:
     return np.array([np.nan if v is None else v for v in column], float)
 
 
-def _null_faults(result: Mapping[str, Any], table: Mapping[str, Any], *, whole: bool) -> Iterator[str]:
+def _null_faults(result: Mapping[str, Any], run: Mapping[str, Any], table: Mapping[str, Any], *, whole: bool) -> Iterator[str]:
     """Nulls where there must be a value, and the other way round: a null would hide a problem from the mean."""
     n, members = result["n"], result["members"]
-    trees = runs_code(result["spec"])
-    never = {EFFECTIVE: not trees, VENDI: whole and result["size"] == 1}
+    trees, nothing = runs_code(result["spec"]), run["counts"]["failed"] == run["counts"]["samples"]
+    never = {EFFECTIVE: not trees, VENDI: nothing or (whole and result["size"] == 1)}
     if whole:
         never |= {"pass@1": False, "pass@K": False}
         if n is not None:
-            never |= {"diversity_score[exact]": n == 1, "diversity_score[ast]": n == 1 or not trees}
+            never |= {"diversity_score[exact]": nothing or n == 1, "diversity_score[ast]": nothing or n == 1 or not trees}
         if members == 1:
             never["average_kl[i<j]"] = True
     for name, null in never.items():

@@ -242,6 +242,11 @@ AT_SIZES: tuple[texts.TextMetric, ...] = (
 )
 """Metrics that depend on n: tables show them at equal n only."""
 
+_OF_TEXTS = {m.name for m in AT_SIZES if not m.name.startswith(("effective_", "distinct_correct", "qd_"))} | {
+    m.name for m in METRICS if m.name.startswith(("diversity_score[", "length"))
+}
+"""Metrics of the answers' texts, which have no value where not one sample of the whole run could be had."""
+
 ALIASES = {"effective_diversity": "effective_diversity[ast,correct]", "vendi": "vendi[ngram,q=1]"} | {
     m.alias: m.name for m in (*METRICS, *CHOICE_METRICS) if m.alias
 }
@@ -277,7 +282,11 @@ def measure_samples(samples: Sequence[Samples], *, workers: int = 1) -> Measured
     if any(s.asked for s in samples):
         values |= {m.name: [_rounded(m.compute(s)) for s in samples] for m in CHOICE_METRICS}
     values |= _by_member(samples)
-    return Measured({**values, **at.pop(least)}, at, least)
+    values |= at.pop(least)
+    if all(all(s.failed) for s in samples):  # where one answer is there, a problem without any counts: as alike as can be
+        for table in (values, *at.values()):
+            table |= {name: [None] * len(samples) for name in table if name in _OF_TEXTS}
+    return Measured(values, at, least)
 
 
 def is_rate(name: str) -> bool:
@@ -318,6 +327,8 @@ def estimates(
         scores = np.array([[np.nan if v is None else v for v in row] for row in table], float)
         if np.isnan(scores).all():
             found[name] = Estimate.missing(absent.get(name) or "no value")
+            if name in _OF_TEXTS:
+                found[name] = replace(found[name], reason=f"{found[name].reason}; or no sample has an answer")
         else:
             bounds = limits.get(name) or value_bounds(name, size)
             if bounds is not None and (scores < bounds[0]).any():
