@@ -142,8 +142,7 @@ def build_sampler_card(content: Mapping[str, Any], place: str, where: str) -> Sa
     _check_sampler(where, card)
     card = dataclasses.replace(card, options=_options("sampler", card.kind, options, place, where))
     card = dataclasses.replace(card, description=_FILLED.sub(lambda m: _setting(card, m), card.description))
-    check = beside("sampler", card.kind, "check")
-    if check is not None:
+    if (check := beside("sampler", card.kind, "check")) is not None:
         check(card)
     return card
 
@@ -203,8 +202,7 @@ def load_task_card(name_or_path: str, overrides: Mapping[str, object] | None = N
         card = dataclasses.replace(card, file=str(beside_card / card.file))
     if isinstance(card.options, Placed):
         card = dataclasses.replace(card, options=card.options.placed(beside_card or Path.cwd()))
-    check = beside("task", card.kind, "check")
-    if check is not None:
+    if (check := beside("task", card.kind, "check")) is not None:
         check(card)
     return card
 
