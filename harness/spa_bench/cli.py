@@ -192,8 +192,11 @@ def _show(a: argparse.Namespace) -> None:
     from spa_bench.show import show
     from spa_bench.store import open_run
 
-    folder = open_run(a.run)
-    print(show(folder, task_of(folder, a.task_file), a.problem))
+    folders = [open_run(path) for path in a.runs]
+    for folder in folders:
+        if len(folders) > 1:
+            print(f"== {folder.path}")
+        print(show(folder, task_of(folder, a.task_file), a.problem))
 
 
 def _list(a: argparse.Namespace) -> None:

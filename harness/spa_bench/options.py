@@ -98,7 +98,7 @@ def _score(parser: argparse.ArgumentParser) -> None:
 
 
 def _show(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", type=Path, metavar="RUN")
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN")
     parser.add_argument("--problem", metavar="ID", help="one problem's samples side by side")
     _task_file(parser)
 
@@ -148,6 +148,7 @@ def _export(parser: argparse.ArgumentParser) -> None:
 
 
 def _power(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("runs", nargs="*", type=Path, metavar="RUN", help="two of them are a pilot, as with --pilot")
     count = parser.add_mutually_exclusive_group()
     count.add_argument("--problems", type=int, nargs="+", metavar="N", help="how many problems, one row each")
     count.add_argument("--task", metavar="NAME|CARD.toml", help="as many as this task has (default: as the pilot has)")

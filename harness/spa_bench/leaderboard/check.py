@@ -21,7 +21,7 @@ import numpy as np
 from spa_bench.errors import StoreError
 from spa_bench.leaderboard.ranges import runs_code, value_faults
 from spa_bench.leaderboard.results import Result, file_name, load_all
-from spa_bench.leaderboard.schema import KEPT, shape_faults
+from spa_bench.leaderboard.schema import shape_faults
 from spa_bench.measure import design
 from spa_bench.metrics.pass_at_k import pass_at_k
 from spa_bench.metrics.suite import KS, estimates, known, sizes_up_to, value_bounds
@@ -193,7 +193,7 @@ def _twin_faults(result: Result) -> Iterator[str]:
 def _kept_faults(result: Result) -> Iterator[str]:
     """Estimates that are not what the values give."""
     runs = result["runs"]
-    values: dict[str, list[Any]] = {name: [run["values"][name] for run in runs] for name in KEPT}
+    values: dict[str, list[Any]] = {name: [run["values"][name] for run in runs] for name in runs[0]["values"]}
     if result["n"] is not None:
         derived = [_derived(result, run["values"]) for run in runs]
         values |= {name: [table[name] for table in derived] for name in derived[0] if name in result["metrics"]}

@@ -20,7 +20,7 @@ import numpy as np
 
 from spa_bench import provenance
 from spa_bench.errors import StoreError
-from spa_bench.leaderboard.schema import KEPT, shape_faults
+from spa_bench.leaderboard.schema import KEPT, KEPT_OF_CHOICES, shape_faults
 from spa_bench.log import replace_file
 from spa_bench.measure import own_means
 from spa_bench.metrics.suite import estimates
@@ -161,11 +161,16 @@ def _of_run(run: RunFolder, content: Mapping[str, Any]) -> dict[str, Any]:
         "verdicts": content["verdicts"],
         "judged": sorted({by["sandbox"] for by in judged["by"]}),
         "cost": {k: timings[k] for k in ("seconds", "stages", "peak_memory_mb", "gpu_seconds", "price") if k in timings},
-        "values": {name: content["values"][name] for name in KEPT if name in content["values"]},
+        "values": {name: content["values"][name] for name in _kept(content) if name in content["values"]},
         "values_at": {
             size: {name: values[name] for name in KEPT if name in values} for size, values in content["values_at"].items()
         },
     }
+
+
+def _kept(content: Mapping[str, Any]) -> tuple[str, ...]:
+    """Metrics whose values are kept; `any_of_n[chance]` is there in every run, and empty where there are no choices."""
+    return KEPT + (KEPT_OF_CHOICES if "pass@1[mc]" in content["values"] else ())
 
 
 def _hash_file(path: Path) -> str:
