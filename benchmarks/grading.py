@@ -27,6 +27,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import real_data
+
 from spa_bench.cards import load_task_card
 from spa_bench.grading import Calls, Grader, Grading, Outcome, Program
 from spa_bench.run import load_task
@@ -46,10 +48,8 @@ STOPS = ("\nclass", "\ndef", "\n#", "\nif", "\nprint")  # those the CodeGen samp
 
 
 def data_folder() -> Path:
-    """Where the real data is."""
-    folder = Path(os.environ.get("SPA_BENCH_DATA") or ROOT.parent / "shared" / "data")
-    if not folder.is_dir():
-        sys.exit(f"no benchmark data in {folder}; set SPA_BENCH_DATA")
+    """Where the real data is, for tasks too."""
+    folder = real_data.data_folder()
     os.environ["SPA_BENCH_DATA"] = str(folder)
     return folder
 

@@ -21,7 +21,6 @@ import argparse
 import importlib.util
 import json
 import os
-import platform
 import random
 import statistics
 import sys
@@ -29,18 +28,16 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
+from contest import interleave, median_ratio, versions, write_random_adapters
 
 from spa_bench.errors import SpaBenchError, UsageError
 from spa_bench.mini.data import MODEL
 from spa_bench.models.hf import HFModel, HFOptions
 from spa_bench.models.options import OptionEncoder
-from spa_bench.models.stacked_lora import Adapter, target_modules, write_adapter
 from spa_bench.types import Asked, Decoding, Member
 
 Scores = list[list[list[float]]]  # (K, problems, options)
@@ -51,6 +48,7 @@ PEERS = {
     "lm_eval": "lm-eval, once a member (loads the model each time)",
     "lm_eval_warm": "lm-eval, once a member (loaded before)",
 }
+_PACKAGES = ["torch", "transformers", "spa-bench"] + ["lm_eval"] * (importlib.util.find_spec("lm_eval") is not None)
 _LIMIT = 1.15  # what the stacked pass may cost over the bare base
 
 
@@ -88,7 +86,10 @@ def run(settings: Settings, folder: Path) -> dict[str, Any]:
     """One measurement: ratios, seconds of every round, differences, settings and versions."""
     options = HFOptions(device=settings.device, dtype=settings.dtype, batch_size=settings.batch, threads=settings.threads)
     ours, base = HFModel(settings.model, options), HFModel(settings.model, options)
-    members = [Member(f"m{k}", path, Decoding()) for k, path in enumerate(_adapters(ours.network, folder, settings))]
+    adapters = write_random_adapters(
+        ours.network, folder, members=settings.members, rank=settings.rank, seed=settings.seed, model=settings.model
+    )
+    members = [Member(f"m{k}", path, Decoding()) for k, path in enumerate(adapters)]
     asked, source = questions(settings.problems, ours)
     many = [replace(one, problem_id=f"{one.problem_id}#{k}") for k in range(len(members)) for one in asked]
     bare = [Member("base", None, Decoding())]
@@ -103,11 +104,11 @@ def run(settings: Settings, folder: Path) -> dict[str, Any]:
         contenders["lm_eval_warm"] = lambda: [_lm_eval(model, asked) for model in loaded]
     found = {name: score() for name, score in contenders.items()}  # the warm-up
     seconds = interleave(contenders, settings.rounds, time.process_time if settings.device == "cpu" else time.perf_counter)
-    ratios = {name: _median_ratio(seconds[name], seconds["ours"]) for name in contenders if name != "ours"}
+    ratios = {name: median_ratio(seconds[name], seconds["ours"]) for name in contenders if name != "ours"}
     own = np.array(found["ours"])
     peers = {name: np.array(scores) for name, scores in found.items() if name not in {"ours", "base"}}
     return {
-        "ours_over_base": _median_ratio(seconds["ours"], seconds["base"]),
+        "ours_over_base": median_ratio(seconds["ours"], seconds["base"]),
         "limit": _LIMIT,
         **{f"{name}_over_ours": ratio for name, ratio in ratios.items()},
         "largest_difference": {name: float(np.abs(scores - own).max()) for name, scores in peers.items()},
@@ -116,24 +117,9 @@ def run(settings: Settings, folder: Path) -> dict[str, Any]:
         "questions": source,
         "seconds": seconds,
         "settings": asdict(settings),
-        "versions": _versions(),
+        "versions": versions(*_PACKAGES),
         "numerics": ours.numerics(),
     }
-
-
-def interleave(
-    contenders: Mapping[str, Callable[[], object]], rounds: int, clock: Callable[[], float]
-) -> dict[str, list[float]]:
-    """Seconds by `clock` of each contender in each round; every round begins with the next contender."""
-    order = list(contenders)
-    seconds: dict[str, list[float]] = {name: [] for name in order}
-    for turn in range(rounds):
-        shift = turn % len(order)
-        for name in order[shift:] + order[:shift]:
-            start = clock()
-            contenders[name]()
-            seconds[name].append(clock() - start)
-    return seconds
 
 
 def questions(count: int, model: HFModel) -> tuple[list[Asked], str]:
@@ -197,30 +183,6 @@ def _lm_eval(model: Any, asked: Sequence[Asked]) -> list[list[float]]:
     requests = [Instance("loglikelihood", {}, option, i) for one in asked for i, option in enumerate(one.options)]
     answers = iter(model.loglikelihood(requests, disable_tqdm=True))
     return [[next(answers)[0] for _ in one.options] for one in asked]
-
-
-def _adapters(network: torch.nn.Module, folder: Path, settings: Settings) -> list[Path]:
-    """Folders of seeded random adapters on all linear layers, in PEFT's format."""
-    generator = torch.Generator().manual_seed(settings.seed)
-    folders = []
-    for member in range(settings.members):
-        factors = {}
-        for path in target_modules(network):
-            layer: Any = network.get_submodule(path)
-            down = torch.randn(settings.rank, layer.in_features, generator=generator) / layer.in_features**0.5
-            factors[path] = down, torch.randn(layer.out_features, settings.rank, generator=generator) * 0.02
-        folders.append(folder / f"member-{member}")
-        write_adapter(Adapter(factors, settings.rank, 2.0 * settings.rank), folders[-1], base_model=settings.model)
-    return folders
-
-
-def _median_ratio(above: Sequence[float], below: Sequence[float]) -> float:
-    return statistics.median(a / b for a, b in zip(above, below, strict=True))
-
-
-def _versions() -> dict[str, str]:
-    names = ["torch", "transformers", "spa-bench"] + ["lm_eval"] * (importlib.util.find_spec("lm_eval") is not None)
-    return {"python": platform.python_version(), **{name: version(name) for name in names}}
 
 
 def table(result: Mapping[str, Any]) -> str:

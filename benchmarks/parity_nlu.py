@@ -14,7 +14,6 @@ import argparse
 import contextlib
 import io
 import json
-import os
 import shutil
 import sys
 import tempfile
@@ -22,6 +21,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from real_data import data_folder
 
 from spa_bench import cli
 from spa_bench.mini.data import MODEL
@@ -141,14 +142,6 @@ def _define(name: str, one: Compared, data: Path, folder: Path, shipped: Path) -
         (folder / f"{name}.yaml").write_text(json.dumps(group))
 
 
-def data_folder() -> Path:
-    """SPA_BENCH_DATA, or the folder beside the project."""
-    folder = Path(os.environ.get("SPA_BENCH_DATA") or Path(__file__).resolve().parents[2] / "shared" / "data").resolve()
-    if not (folder / "mmlu").is_dir():
-        raise SystemExit(f"no data in {folder}; set SPA_BENCH_DATA to a folder with mmlu/, winogrande/ and bbh/")
-    return folder
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--tasks", default=",".join(COMPARED), help="with commas (default: %(default)s)")
@@ -156,7 +149,7 @@ def main() -> int:
     parser.add_argument("--model", type=Path, help="a folder with a causal LM; default: a seeded random one")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of lines")
     options = parser.parse_args()
-    data, found, different = data_folder(), {}, 0
+    data, found, different = data_folder("mmlu", "winogrande", "bbh"), {}, 0
     with tempfile.TemporaryDirectory() as made:
         work = Path(made)
         (work / "model").mkdir()

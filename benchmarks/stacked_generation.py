@@ -17,24 +17,21 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
+from contest import interleave, median_ratio, versions, write_random_adapters
 
 from spa_bench.cards import TaskCard
 from spa_bench.errors import SpaBenchError, UsageError
 from spa_bench.mini.data import MODEL, problems
 from spa_bench.models.hf import MIN_ROWS, HFModel, HFOptions
-from spa_bench.models.stacked_lora import Adapter, target_modules, write_adapter
 from spa_bench.types import Completion, Decoding, Key, Member, Request
 
 Generate = Callable[[], list[list[int]]]
@@ -106,22 +103,6 @@ class _Peer:
         return new
 
 
-def write_random_adapters(network: torch.nn.Module, folder: Path, settings: Settings) -> list[Path]:
-    """Folders of `settings.members` seeded random adapters on all linear layers, in PEFT's format."""
-    generator = torch.Generator().manual_seed(settings.seed)
-    folders = []
-    for member in range(settings.members):
-        factors = {}
-        for path in target_modules(network):
-            layer: Any = network.get_submodule(path)
-            down = torch.randn(settings.rank, layer.in_features, generator=generator) / layer.in_features**0.5
-            up = torch.randn(layer.out_features, settings.rank, generator=generator) * 0.02
-            factors[path] = (down, up)
-        folders.append(folder / f"member-{member}")
-        write_adapter(Adapter(factors, settings.rank, 2.0 * settings.rank), folders[-1], base_model=settings.model)
-    return folders
-
-
 def run(settings: Settings) -> dict[str, Any]:
     """One measurement: ratios, tokens per second, equal rows, seconds of every round, settings and versions."""
     with tempfile.TemporaryDirectory(prefix="spa-bench-") as folder:
@@ -131,7 +112,9 @@ def run(settings: Settings) -> dict[str, Any]:
 def _run(settings: Settings, folder: Path) -> dict[str, Any]:
     options = HFOptions(device=settings.device, dtype=settings.dtype, batch_size=settings.rows, threads=settings.threads)
     ours, base = _FixedLength(settings.model, options), _FixedLength(settings.model, options)
-    adapters = write_random_adapters(ours.network, folder, settings)
+    adapters = write_random_adapters(
+        ours.network, folder, members=settings.members, rank=settings.rank, seed=settings.seed, model=settings.model
+    )
     texts = _prompts(settings, ours)
     tokenizer, networks = _peers(settings, adapters)
     peers = {name: _Peer(network, tokenizer, settings.new_tokens) for name, network in networks.items()}
@@ -148,7 +131,7 @@ def _run(settings: Settings, folder: Path) -> dict[str, Any]:
         if any(len(row) != settings.new_tokens for row in drawn):
             raise AssertionError(f"{name} drew {sorted({len(row) for row in drawn})} tokens, not {settings.new_tokens}")
     seconds = interleave(contenders, settings.rounds)
-    ratios = {f"vs_{peer}": statistics.median(map(_quotient, seconds[peer], seconds["ours"])) for peer in PEERS}
+    ratios = {f"vs_{peer}": median_ratio(seconds[peer], seconds["ours"]) for peer in PEERS}
     unequal = [i for i, (a, b) in enumerate(zip(rows["ours"], rows["peft_mixed"], strict=True)) if a != b]
     tokens = settings.rows * settings.new_tokens
     return {
@@ -160,22 +143,9 @@ def _run(settings: Settings, folder: Path) -> dict[str, Any]:
         "tokens_per_second": {name: tokens / statistics.median(times) for name, times in seconds.items()},
         "seconds": seconds,
         "settings": asdict(settings),
-        "versions": _versions(),
+        "versions": versions("torch", "transformers", "peft", "spa-bench"),
         "numerics": ours.numerics(),
     }
-
-
-def interleave(contenders: Mapping[str, Generate], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each contender in each round; every round begins with the next contender."""
-    order = list(contenders)
-    seconds: dict[str, list[float]] = {name: [] for name in order}
-    for turn in range(rounds):
-        shift = turn % len(order)
-        for name in order[shift:] + order[:shift]:
-            start = time.perf_counter()
-            contenders[name]()
-            seconds[name].append(time.perf_counter() - start)
-    return seconds
 
 
 def _quotient(a: float, b: float) -> float:
@@ -241,11 +211,6 @@ def _flip(row: int, ours: list[int], theirs: list[int], text: str, adapter: str,
     ids = torch.cat([ids, torch.tensor([ours[:place]], dtype=ids.dtype)], -1).to(peer.network.device)
     logits = peer.network(input_ids=ids).logits[0, -1].float()
     return {"row": row, "token": place, "logit_gap": float(logits[theirs[place]] - logits[ours[place]])}
-
-
-def _versions() -> dict[str, str]:
-    packages = {name: version(name) for name in ("torch", "transformers", "peft", "spa-bench")}
-    return {"python": platform.python_version(), **packages}
 
 
 def table(result: Mapping[str, Any]) -> str:

@@ -68,9 +68,10 @@ def reference(folder: Path, name: str, model: Path, **settings: Any) -> Referenc
     return Reference(results, samples)
 
 
-def task_of(name: str, **options: Any) -> LmEvalTask:
-    """Our task of that card with those options."""
-    task = load_task(load_task_card(name, {f"options.{key}": _toml(value) for key, value in options.items()}))
+def task_of(name: str, *, card: Mapping[str, Any] | None = None, **options: Any) -> LmEvalTask:
+    """Our task of that card with those options; `card` sets other keys of it."""
+    settings = {**(card or {}), **{f"options.{key}": _toml(value) for key, value in options.items()}}
+    task = load_task(load_task_card(name, settings))
     assert isinstance(task, LmEvalTask)
     return task
 

@@ -5,15 +5,21 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from spa_bench.cards import TaskCard
+from doubles import Lines, sampler_card
+from spa_bench.cards import DecodingCard, SamplerCard, TaskCard
 from spa_bench.metrics.choices import best
+from spa_bench.run import Job, generate, grade
 from spa_bench.samplers.base import Prompt
 from spa_bench.sandbox import Limits
+from spa_bench.spa_cards import LoraCard
+from spa_bench.store import RunFolder
 from spa_bench.tasks.base import Judge
 from spa_bench.types import Asked, Behaviour, Choices, Completion, Grade, Problem, Record, Verdict
 
+CARD = TaskCard("quiz", "", kind="quiz", version="1", max_new_tokens=8)
 LETTERS = (" A", " B", " C", " D")
 QUESTIONS = {
     "quiz/even": ("Which is even? A. 3 B. 7 C. 9 D. 6\nAnswer:", LETTERS, " D"),
@@ -111,3 +117,19 @@ class Quiz:
 
 def build(card: TaskCard) -> Quiz:
     return Quiz(max_new_tokens=card.max_new_tokens)
+
+
+def three(temperature: float = 0.0, **changes: Any) -> SamplerCard:
+    """Three members with adapters of their own, trained for two steps."""
+    lora = LoraCard(steps=2, batch=2, learning_rate=0.02)
+    decoding = DecodingCard(temperature=temperature)
+    return sampler_card("three", adapters="seeds", members=3, draws=3, lora=lora, decoding=decoding, **changes)
+
+
+def run(model: Any, out: Path, cache: Path, task: Quiz | None = None, card: SamplerCard | None = None, **job: Any) -> RunFolder:
+    """A graded run of the quiz; `job` changes the Job, whose n is one draw a member."""
+    card, siblings = card or three(), job.pop("siblings", ())
+    made = Job(card, CARD, **{"n": card.members, "seed": 0, "noise_floor": False, **job})
+    folder = generate(made, task or Quiz(), model, out, cache, Lines(), siblings=siblings)
+    grade(folder, task or Quiz(), Lines(), sandbox=None, workers=1)
+    return folder

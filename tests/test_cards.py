@@ -1,9 +1,19 @@
 import dataclasses
+import re
+import tomllib
 from pathlib import Path
 
 import pytest
 
-from spa_bench.cards import DecodingCard, SamplerCard, card_names, load_sampler_card, load_task_card, parse_overrides
+from spa_bench.cards import (
+    DecodingCard,
+    SamplerCard,
+    card_names,
+    cards_folder,
+    load_sampler_card,
+    load_task_card,
+    parse_overrides,
+)
 from spa_bench.errors import CardError, UsageError
 from spa_bench.registry import TABLES, load
 
@@ -187,7 +197,8 @@ def test_overrides_change_what_they_name_and_nothing_else():
     sampler, task = parse_overrides(["lora.steps=7", "decoding.temperature=0.5", "lora.targets=['q_proj']", "task.seconds=9"])
     changed, shipped = load_sampler_card("temperature", sampler), load_sampler_card("temperature")
     assert (changed.lora.steps, changed.decoding.temperature, changed.lora.targets) == (7, 0.5, ("q_proj",))
-    assert dataclasses.replace(changed, lora=shipped.lora, decoding=shipped.decoding) == shipped
+    same = dataclasses.replace(changed, lora=shipped.lora, decoding=shipped.decoding, description=shipped.description)
+    assert same == shipped
     assert load_task_card("humaneval", task).seconds == 9.0
 
 
@@ -255,3 +266,20 @@ def test_a_package_of_a_task_has_a_plain_name(name: str):
 @pytest.mark.parametrize("name", ["a", "scikit-learn", "zope.interface", "ruamel_yaml2"])
 def test_names_of_packages_are_those_of_the_index(name: str):
     assert load_task_card("mini-code", {"packages": [name]}).packages == (name,)
+
+
+def test_numbers_in_a_description_are_those_of_the_card_also_under_set():
+    assert load_sampler_card("spa-random").description.startswith("SPA: 4 adapters on random parts")
+    changed = load_sampler_card("spa-random", {"members": 3, "decoding.temperature": 0.25}).description
+    assert changed == "SPA: 3 adapters on random parts of equal size, answers at temperature 0.25"
+    assert "16 draws at temperature 0.8" in load_sampler_card("oversample-dpp", {"options.pool": 16}).description
+    for name in card_names("baselines"):
+        assert not {"{", "}"} & set(load_sampler_card(name).description)
+    kept = load_sampler_card("base", {"description": "{nothing} {decoding} of {members.x} {x"}).description
+    assert kept == "{nothing} {decoding} of {members.x} {x"
+
+
+def test_no_number_of_a_shipped_card_is_written_out_in_its_description():
+    for name in card_names("baselines"):
+        written = tomllib.loads((cards_folder("baselines") / f"{name}.toml").read_text())["description"]
+        assert not re.search(r"(?<![0-9.])(?:0\.8|0\.95|32|50)(?![0-9.])|\b(?:two|three|four|eight)\b", written), name

@@ -14,26 +14,23 @@ import numpy as np
 import pytest
 
 from doubles import Call, Lines, MockModel, sampler_card
-from quiz import Quiz
+from quiz import CARD, Quiz, run, three
 from spa_bench import registry
-from spa_bench.cards import DecodingCard, SamplerCard, TaskCard
 from spa_bench.choosing import begin, choose
 from spa_bench.errors import SpaBenchError, StoreError, UsageError
 from spa_bench.leaderboard import build_rows, check, from_runs, save
 from spa_bench.metrics.choices import best
 from spa_bench.models.hf import HFModel
 from spa_bench.plan import plan_lines
-from spa_bench.run import Job, generate, grade
+from spa_bench.run import Job, generate
 from spa_bench.samplers.base import Begun, Prompt
 from spa_bench.samplers.mixture import Mixture
 from spa_bench.seeds import draw_seed
 from spa_bench.show import show
-from spa_bench.spa_cards import LoraCard
 from spa_bench.store import RunFolder
 from spa_bench.types import Asked, Choices, Completion, Decoding, Key, Member, Request
 from spa_bench.verify import verify
 
-CARD = TaskCard("quiz", "", kind="quiz", version="1", max_new_tokens=8)
 LOGS = ("choices.jsonl", "records.jsonl", "divergence.jsonl", "noise.jsonl", "grades.jsonl", "behaviours.jsonl")
 
 
@@ -44,26 +41,10 @@ def _known(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("spa_bench.run.make_judge", lambda *_: pytest.fail("a judge was made"))
 
 
-def three(temperature: float = 0.0, **changes: Any) -> SamplerCard:
-    """Three members with adapters of their own, trained for two steps."""
-    lora = LoraCard(steps=2, batch=2, learning_rate=0.02)
-    decoding = DecodingCard(temperature=temperature)
-    return sampler_card("three", adapters="seeds", members=3, draws=3, lora=lora, decoding=decoding, **changes)
-
-
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The stage cache of all runs here: adapters are trained once."""
     return tmp_path_factory.mktemp("stages")
-
-
-def run(model: Any, out: Path, cache: Path, task: Quiz | None = None, card: SamplerCard | None = None, **job: Any) -> RunFolder:
-    """A graded run of the quiz; `job` changes the Job, whose n is one draw a member."""
-    card, siblings = card or three(), job.pop("siblings", ())
-    made = Job(card, CARD, **{"n": card.members, "seed": 0, "noise_floor": False, **job})
-    folder = generate(made, task or Quiz(), model, out, cache, Lines(), siblings=siblings)
-    grade(folder, task or Quiz(), Lines(), sandbox=None, workers=1)
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -259,6 +259,15 @@ def test_show_lists_the_problems_with_their_verdicts(call: Call, sandbox: InProc
     assert "1 passed, 1 wrong" in lines[-1]
 
 
+def test_show_takes_several_runs_and_names_each(call: Call, sandbox: InProcessJudge, three: Path, tmp_path: Path):
+    folders = [mock_run(tmp_path / "mocks", three, lambda r: RIGHT[r.problem_id], seed=seed) for seed in (0, 1)]
+    lines = call("show", *(folder.path for folder in folders)).out.splitlines()
+    assert [line for line in lines if line.startswith("== ")] == [f"== {folder.path}" for folder in folders]
+    assert sum(line.startswith("three/add") for line in lines) == 2
+    one = call("show", *(folder.path for folder in folders), "--problem", "three/add").out
+    assert one.count("member 0, draw 0: passed") == 2
+
+
 def test_problems_that_moved_are_found_by_task_file_and_the_error_says_so(
     call: Call, sandbox: InProcessJudge, three: Path, tmp_path: Path
 ):

@@ -17,7 +17,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "harness" / "spa_bench"
 LAYERS = (
     {"__init__", "types", "errors", "seeds", "interrupt", "provenance"},
     {"plugins"},
-    {"registry", "console", "json_rows", "sandbox", "metrics", "log"},
+    {"registry", "console", "json_rows", "sandbox", "metrics", "log", "gate_options"},
     {"spa_cards", "grading", "options", "lock"},
     {"cards"},
     {"store", "arguments", "extensions"},
@@ -29,9 +29,9 @@ LAYERS = (
     {"choosing", "show"},
     {"run"},
     {"verify", "rerun", "leaderboard"},
-    {"loading"},
+    {"loading", "gate"},
     {"report"},
-    {"spa_commands", "study", "lm_eval"},
+    {"spa_commands", "study", "lm_eval", "gate_commands"},
     {"cli"},
     {"__main__"},
 )

@@ -234,6 +234,21 @@ def test_made_up_results_of_any_n_are_free_of_faults(n: int, tmp_path: Path):
     assert check(save(made_up("wide", quality=0.5, spread=0.4, n=n, seed=n), tmp_path)) == []
 
 
+def test_a_run_without_one_answer_has_no_diversity_to_be_found_missing(tmp_path: Path):
+    result = made_up("none", quality=0.5, spread=0.5)
+    run = result["runs"][0]
+    for table in (run["values"], *run["values_at"].values()):
+        for name in table:
+            empty = name.startswith(("diversity_score", "vendi", "average_kl")) or "behaviour" in name
+            table[name] = [None if empty else 0.0] * len(table[name])
+    samples = run["counts"]["samples"]
+    run["counts"] |= {"failed": samples, "refused": samples}
+    run["verdicts"] = {"refused": samples}
+    assert check(save(estimated_anew(result), tmp_path)) == []
+    run["values"]["vendi[ngram,q=1]"] = [0.0] * len(result["problems"])
+    assert any("all must be null here" in fault for fault in check(save(estimated_anew(result), tmp_path)))
+
+
 def test_a_sampler_of_another_kind_chooses_its_draws_together(tmp_path: Path):
     result = made_up("wide", quality=0.6, spread=0.9)
     result["spec"]["sampler"]["kind"] = "diverse-beam"

@@ -11,8 +11,11 @@ from spa_bench.leaderboard import build_rows, check, find_results, markdown
 RESULTS = sorted((Path(__file__).resolve().parents[1] / "leaderboards" / "results").glob("*.json"))
 
 
-def test_there_are_results():
-    assert len(RESULTS) >= 14
+def test_there_are_results_of_all_samplers_in_one_file():
+    [path] = [p for p in RESULTS if p.name == "mini-code.json"]
+    results = find_results([path])
+    assert len({result["sampler"] for result in results}) >= 14
+    assert {len(result["runs"]) for result in results} == {5}  # what the gate needs of a baseline
 
 
 @pytest.mark.parametrize("path", RESULTS, ids=lambda p: p.stem)

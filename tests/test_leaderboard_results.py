@@ -7,12 +7,13 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from doubles import RIGHT, InProcessJudge, mock_run
+from doubles import RIGHT, Call, InProcessJudge, mock_run
 from spa_bench.errors import StoreError
-from spa_bench.leaderboard import build_rows, check, find_results, from_runs, markdown, save
+from spa_bench.leaderboard import build_rows, check, find_results, from_runs, markdown, save, save_all
 from spa_bench.store import TIMINGS, RunFolder
 from spa_bench.types import Request, Verdict
 
@@ -128,3 +129,57 @@ def test_what_is_no_result_is_said_in_a_line(content: str, tmp_path: Path):
     assert "\n" not in fault
     with pytest.raises(StoreError):
         find_results([path])
+
+
+def test_one_file_holds_several_results_and_is_read_wherever_results_are(make: Make, call: Call, tmp_path: Path):
+    make(seed=0)
+    make(seed=1)
+    mock_run(tmp_path / "runs", tmp_path / "three.toml", good, name="other")
+    file = tmp_path / "results" / "three.json"
+    done = call("leaderboard", tmp_path / "runs", "--save", file)
+    assert done.err.splitlines() == [str(file)]
+    results = find_results([tmp_path / "results"])
+    assert [r["sampler"] for r in results] == ["good", "other"]
+    assert find_results([tmp_path / "runs", file]) == from_runs_of(tmp_path / "runs")
+    assert call("leaderboard", "--submit", file).out == f"{file}: complete and consistent\n"
+    before = file.read_bytes()
+    assert save_all(results[::-1], file) == [file]
+    assert file.read_bytes() == before
+    assert call("leaderboard", file).out.split("\n", 4)[4] == call("leaderboard", tmp_path / "runs").out.split("\n", 4)[4]
+
+
+def from_runs_of(folder: Path) -> list[dict[str, Any]]:
+    return find_results([folder])
+
+
+def test_faults_of_a_file_of_several_results_name_the_sampler(make: Make, tmp_path: Path):
+    [result] = from_runs([make()])
+    twin = {**result, "sampler": "twin"}
+    [path] = save_all([result, twin], tmp_path / "wrong.json")
+    faults = check(path)
+    assert "it should be called three.json" in faults
+    assert any(fault.startswith("twin: sampler is 'twin', but its spec says 'good'") for fault in faults)
+    assert f"twin {result['group_hash']} is there twice" in faults
+
+
+def test_one_changed_byte_of_a_file_of_several_results_is_found(make: Make, tmp_path: Path):
+    [path] = save_all(from_runs([make(), make(n=4)]), tmp_path / "three.json")
+    data = path.read_bytes()
+    for place in range(0, len(data), 397):
+        path.write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
+        assert check(path), place
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ('{"schema_version": 2, "results": []}', "damaged"),
+        ('{"schema_version": 2, "results": [1]}', "is no result of spa-bench"),
+        ('{"schema_version": 99, "results": []}', "has schema 99, this spa-bench reads 2; upgrade spa-bench"),
+    ],
+)
+def test_what_is_no_file_of_results_is_said_in_a_line(content: str, said: str, tmp_path: Path):
+    path = tmp_path / "x.json"
+    path.write_text(content)
+    [fault] = check(path)
+    assert said in fault

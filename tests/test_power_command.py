@@ -57,6 +57,15 @@ def test_seeds_and_their_spread_are_used_as_given(call: Call):
     assert row["power"] == power_at(0.05, 164, spread=spread, seeds=3, seed_spread=0.02)
 
 
+def test_two_runs_are_a_pilot_also_without_the_option(call: Call, sandbox: InProcessJudge, three: Path, tmp_path: Path):
+    good = mock_run(tmp_path / "runs", three, lambda r: RIGHT[r.problem_id], name="good")
+    poor = mock_run(tmp_path / "runs", three, lambda r: RIGHT[r.problem_id] if "add" in r.problem_id else WRONG, name="poor")
+    assert asked(call, good.path, poor.path) == asked(call, "--pilot", good.path, poor.path)
+    said = call("power", good.path).error()
+    assert "give two runs, or two folders with the seeds of each, RUN_A RUN_B; got 1" in said
+    assert "got 3" in call("power", poor.path, "--pilot", good.path, poor.path).error()
+
+
 def test_a_task_gives_the_number_of_problems(call: Call, three: Path):
     assert [row["problems"] for row in asked(call, "--task", three)["rows"]] == [3]
 

@@ -10,7 +10,7 @@ import typing
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from spa_bench import plugins, spa_cards
 from spa_bench.errors import CardError, UsageError
@@ -21,6 +21,7 @@ LM_EVAL = "lm-eval:"  # before the name of any task or group of lm-eval, in the 
 _MOST = {"seconds": 86_400, "memory_mb": 1 << 20}  # of a task: a day, a TiB; far below what the kernel's numbers hold
 _OF_CODE = ("sha256", "suites", "prompt", "strip_prompt", "stop_instruct", "sanitiser", "one_process")
 _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
+_FILLED = re.compile(r"\{([a-z_]+(?:\.[a-z_]+)*)\}")  # in a sampler's description: a number of its card, --set included
 # evalplus 0.3.1, make_raw_chat_prompt
 INSTRUCTION = """\
 Please provide a self-contained Python script that solves the following problem in a markdown code block:
@@ -55,7 +56,7 @@ class SamplerCard:
     """A mixture of members, or a sampler of another kind over one."""
 
     name: str
-    description: str
+    description: str  # {decoding.temperature} in it is that setting of the card: numbers stay right under --set
     kind: str = "mixture"  # of ours, of an installed package, or package.module:build on the import path
     members: int = 1  # K
     draws: int = 4  # answers a problem when --n is not given
@@ -95,6 +96,23 @@ class TaskCard:
     options: Any = field(default_factory=NoOptions)  # of the kind's own dataclass, the OPTIONS of its module
 
 
+@runtime_checkable
+class Placed(Protocol):
+    """Options of a task that hold paths: where these lie on a machine is no part of what a run is."""
+
+    def placed(self, folder: Path) -> Any:
+        """The options with whole paths: those that are relative lie under `folder`."""
+        ...
+
+    def places(self) -> dict[str, Any]:
+        """The paths, for a run folder's task_file.json."""
+        ...
+
+    def at(self, places: Mapping[str, Any], task_file: Path | None) -> Any:
+        """The options of a run, whose spec has no paths, with those of `places`, or with `task_file` for them."""
+        ...
+
+
 def cards_folder(kind: str) -> Path:
     """The folder of shipped `baselines` or `tasks` cards: inside the installed package, or the checkout's root."""
     package = Path(__file__).resolve().parent
@@ -123,10 +141,18 @@ def build_sampler_card(content: Mapping[str, Any], place: str, where: str) -> Sa
     card: SamplerCard = _build(SamplerCard, {k: v for k, v in content.items() if k != "options"}, place, "")
     _check_sampler(where, card)
     card = dataclasses.replace(card, options=_options("sampler", card.kind, options, place, where))
-    check = beside("sampler", card.kind, "check")
-    if check is not None:
+    card = dataclasses.replace(card, description=_FILLED.sub(lambda m: _setting(card, m), card.description))
+    if (check := beside("sampler", card.kind, "check")) is not None:
         check(card)
     return card
+
+
+def _setting(card: SamplerCard, key: re.Match[str]) -> str:
+    """The value of the setting that a description names, `{decoding.temperature}`; other braces stay as they are."""
+    value: Any = card
+    for name in key[1].split("."):
+        value = getattr(value, name, None)
+    return f"{value:g}" if isinstance(value, int | float) and not isinstance(value, bool) else key[0]
 
 
 def _options(table: str, kind: str, content: object, place: str, where: str) -> Any:
@@ -164,35 +190,40 @@ def load_task_card(name_or_path: str, overrides: Mapping[str, object] | None = N
 
     The module behind the card's kind may have OPTIONS and `check(card)`, as that of a sampler (load_sampler_card).
     """
-    card = build_task_card(*_read("task", "tasks", name_or_path, overrides or {}))
-    _plain_name(f"task {name_or_path!r}", card.name)
-    _known_name(f"task {name_or_path!r}", "problems", "problems", card.problems)
-    _check_asking(f"task {name_or_path!r}", card)
-    limits = {"max_new_tokens": card.max_new_tokens, "seconds": card.seconds, "memory_mb": card.memory_mb}
-    positive(f"task {name_or_path!r}", limits)
-    for key, most in _MOST.items():
-        if limits[key] > most:
-            raise CardError(f"task {name_or_path!r}: {key} is {limits[key]}; it must be at most {most}")
-    for package in card.packages:
-        if not _DISTRIBUTION.fullmatch(package):
-            raise CardError(f"task {name_or_path!r}: packages holds {package!r}, which is no name of a package")
+    where = f"task {name_or_path!r}"
+    content, place = _read("task", "tasks", name_or_path, overrides or {})
+    card = build_task_card(content, place)
+    _check_task(where, card)
+    card = dataclasses.replace(card, **{k: v for k, v in beside("task", card.kind, "UNSAID", {}).items() if k not in content})
     if "sha256" in (overrides or {}) and "version" not in (overrides or {}):  # the card's own names other data
         card = dataclasses.replace(card, version=f"sha256 {card.sha256[:12]}" if card.sha256 else "unpinned")
-    if card.kind == "code" and card.problems == "jsonl" and not card.file:
-        raise CardError(f'task {name_or_path!r}: problems = "jsonl" needs file = "problems.jsonl"')
-    if card.kind != "code" and (idle := [k for k in _OF_CODE if getattr(card, k) != getattr(TaskCard, k)]):
-        raise CardError(
-            f"task {name_or_path!r}: {idle[0]} plays a part for kind 'code' alone; this card has kind {card.kind!r}"
-        )
     beside_card = _folder("task", name_or_path)
     if card.file and not Path(card.file).is_absolute() and beside_card:
         card = dataclasses.replace(card, file=str(beside_card / card.file))
-    if card.kind == "lm-eval":
+    if isinstance(card.options, Placed):
         card = dataclasses.replace(card, options=card.options.placed(beside_card or Path.cwd()))
-    check = beside("task", card.kind, "check")
-    if check is not None:
+    if (check := beside("task", card.kind, "check")) is not None:
         check(card)
     return card
+
+
+def _check_task(where: str, card: TaskCard) -> None:
+    """What a task's card may say, whatever its kind's own options are."""
+    _plain_name(where, card.name)
+    _known_name(where, "problems", "problems", card.problems)
+    _check_asking(where, card)
+    limits = {"max_new_tokens": card.max_new_tokens, "seconds": card.seconds, "memory_mb": card.memory_mb}
+    positive(where, limits)
+    for key, most in _MOST.items():
+        if limits[key] > most:
+            raise CardError(f"{where}: {key} is {limits[key]}; it must be at most {most}")
+    for package in card.packages:
+        if not _DISTRIBUTION.fullmatch(package):
+            raise CardError(f"{where}: packages holds {package!r}, which is no name of a package")
+    if card.kind == "code" and card.problems == "jsonl" and not card.file:
+        raise CardError(f'{where}: problems = "jsonl" needs file = "problems.jsonl"')
+    if card.kind != "code" and (idle := [k for k in _OF_CODE if getattr(card, k) != getattr(TaskCard, k)]):
+        raise CardError(f"{where}: {idle[0]} plays a part for kind 'code' alone; this card has kind {card.kind!r}")
 
 
 def _check_asking(where: str, card: TaskCard) -> None:
@@ -239,26 +270,28 @@ def parse_overrides(settings: Sequence[str]) -> tuple[dict[str, object], dict[st
 def _read(what: str, folder: str, name_or_path: str, overrides: Mapping[str, object]) -> tuple[dict[str, Any], str]:
     """The content of a card with `overrides`, and what to call the place in messages."""
     if what == "task" and name_or_path.startswith(LM_EVAL):
-        content = _of_lm_eval(name_or_path.removeprefix(LM_EVAL))
-        for key, value in overrides.items():
-            _put(content, key, value)
-        return content, f"--task {name_or_path} with --set" if overrides else f"--task {name_or_path}"
-    if name_or_path.endswith(".toml"):
-        path = Path(name_or_path)
-        if not path.is_file():
+        content, place = _of_lm_eval(name_or_path.removeprefix(LM_EVAL)), f"--task {name_or_path}"
+    elif name_or_path.endswith(".toml"):
+        if not Path(name_or_path).is_file():
             raise UsageError(f"no {what} card at {name_or_path}")
-        content, place = {"name": path.stem, **_content(path)}, str(path)
+        content, place = _named_content(Path(name_or_path))
     elif plugin := plugins.find(what, name_or_path, taken=[*card_names(folder), *TABLES[what]]):
         content, place = _content_of(plugin)
+    elif name_or_path in card_names(folder):
+        content, place = _named_content(cards_folder(folder) / f"{name_or_path}.toml")
     else:
-        if name_or_path not in card_names(folder):
-            names = [*card_names(folder), *(p.name for p in plugins.installed(what))]
-            raise UsageError(f"unknown {what} {name_or_path!r}{did_you_mean(name_or_path, names)}")
-        path = cards_folder(folder) / f"{name_or_path}.toml"
-        content, place = {"name": path.stem, **_content(path)}, str(path)
+        names = [*card_names(folder), *(p.name for p in plugins.installed(what))]
+        near = did_you_mean(name_or_path, names)
+        others = f"; any task of lm-eval is {LM_EVAL}NAME" if what == "task" and not near.endswith("?") else ""
+        raise UsageError(f"unknown {what} {name_or_path!r}{near}{others}")
     for key, value in overrides.items():
         _put(content, key, value)
     return content, f"{place} with --set" if overrides else place
+
+
+def _named_content(path: Path) -> tuple[dict[str, Any], str]:
+    """The content of a card's file, called after it where it does not name itself, and the place."""
+    return {"name": path.stem, **_content(path)}, str(path)
 
 
 def _folder(what: str, name_or_path: str) -> Path | None:
@@ -290,9 +323,13 @@ def _content_of(plugin: plugins.Plugin) -> tuple[dict[str, Any], str]:
 
 
 def _of_lm_eval(name: str) -> dict[str, Any]:
-    """The content of a card for a task or group of lm-eval that has no card here."""
+    """The content of a card for a task or group of lm-eval that has no card here. Raises UsageError for no name."""
+    if not name.strip():
+        raise UsageError(
+            f"--task {LM_EVAL}NAME takes the name of a task or group of lm-eval; got none (`lm-eval ls tasks` lists them)"
+        )
     described = f"{name} of lm-eval, asked and scored as lm-eval does"
-    own = {"name": f"lm-eval-{name.replace('/', '-')}", "description": described, "max_new_tokens": 64}
+    own = {"name": f"lm-eval-{name.replace('/', '-')}", "description": described}
     return {**own, "kind": "lm-eval", "options": {"task": name}}
 
 

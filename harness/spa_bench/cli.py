@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, cast
 
 from spa_bench.arguments import check_limit, check_out, check_sandbox, data_of, label_of, price_of, seeds_of, workers_of
 from spa_bench.errors import SpaBenchError, StoreError, UsageError
+from spa_bench.gate_commands import ACTIONS as GATE_ACTIONS
 from spa_bench.interrupt import patiently
 from spa_bench.options import EMBEDDED, build
 from spa_bench.spa_commands import ACTIONS as SPA_ACTIONS
@@ -29,7 +30,7 @@ _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, err
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit code: 0 done, 2 an error the user can mend (one line on stderr), 130 interrupted.
 
-    `doctor` ends with 1 where the main job cannot run.
+    `doctor` ends with 1 where the main job cannot run, `check` where runs fall behind their baseline.
     """
     from spa_bench.console import error_line, speakable
 
@@ -191,8 +192,11 @@ def _show(a: argparse.Namespace) -> None:
     from spa_bench.show import show
     from spa_bench.store import open_run
 
-    folder = open_run(a.run)
-    print(show(folder, task_of(folder, a.task_file), a.problem))
+    folders = [open_run(path) for path in a.runs]
+    for folder in folders:
+        if len(folders) > 1:
+            print(f"== {folder.path}")
+        print(show(folder, task_of(folder, a.task_file), a.problem))
 
 
 def _list(a: argparse.Namespace) -> None:
@@ -208,8 +212,8 @@ def _leaderboard(a: argparse.Namespace) -> int:
         return _submit(a)
     results = leaderboard.find_results(a.runs)
     if a.save:
-        for result in results:
-            print(leaderboard.save(result, a.save), file=sys.stderr)
+        for path in leaderboard.save_all(results, a.save):
+            print(path, file=sys.stderr)
     rows = leaderboard.build_rows(results)
     if a.reference and all(r.label != a.reference for r in rows):
         there = ", ".join(sorted({r.label for r in rows}))
@@ -394,6 +398,7 @@ _ACTIONS: Mapping[str, Callable[[argparse.Namespace], int | None]] = {
     "rerun": _rerun,
     "export": _export,
     "power": _power,
+    **GATE_ACTIONS,
     **SPA_ACTIONS,
     "study": _study,
 }

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from spa_bench.spa.training_data import load_data
 from spa_bench.tasks.lm_eval.model import MIXTURE, SamplerLM
 
 NAME = "spa-bench"
+_PACKAGE = Path(__file__).resolve().parent
 
 
 class SpaBenchLM(SamplerLM):
@@ -55,6 +57,8 @@ class SpaBenchLM(SamplerLM):
             raise UsageError(
                 f"unknown argument {next(iter(unknown))!r} of {NAME}{did_you_mean(next(iter(unknown)), _ARGUMENTS)}"
             )
+        if type(seed) is not int or seed < 0:
+            raise UsageError(f"seed is {seed!r}; it must be a whole number, at least 0")
         card = load_sampler_card(sampler)
         if not beside("sampler", card.kind, "BEGUN", False):
             raise UsageError(f"sampler {sampler!r} is of kind {card.kind!r}, which is no mixture of members; lm-eval needs one")
@@ -84,7 +88,10 @@ if NAME not in model_registry:
 
 
 def main(arguments: list[str] | None = None) -> Any:
-    """lm-eval's own command, with our samplers among its models; errors of ours are one line on stderr and code 2."""
+    """lm-eval's own command, with our samplers among its models; an error is one line on stderr and code 2.
+
+    That is so for ours, and for what lm-eval says of its arguments and its data; a fault in our own code keeps its traceback.
+    """
     from lm_eval.__main__ import cli_evaluate
 
     if arguments is not None:
@@ -92,8 +99,32 @@ def main(arguments: list[str] | None = None) -> Any:
     try:
         return cli_evaluate()
     except SpaBenchError as error:
-        print(f"spa-bench: {error}", file=sys.stderr)
-        sys.exit(2)
+        said = str(error)
+    except (ValueError, TypeError, LookupError, ImportError, OSError) as error:
+        if _through_us(error):
+            raise
+        said = _told(error)
+    print(f"spa-bench: {said}", file=sys.stderr)
+    sys.exit(2)
+
+
+def _through_us(error: BaseException) -> bool:
+    """Whether our own code was at work, behind `main`, when it was raised."""
+    frames = [frame.f_code.co_filename for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return any(Path(name).is_relative_to(_PACKAGE) for name in frames[1:])
+
+
+def _told(error: Exception) -> str:
+    """What lm-eval, or the library that reads its data, says, in a line, and what can be done about it."""
+    said = " ".join(str(error).split())[:300]
+    if "asks not found" in said or "No tasks" in said:
+        return f"lm-eval: {said.rstrip('.')}; `lm-eval ls tasks` lists them, and --include_path FOLDER adds your own"
+    if isinstance(error, OSError):
+        return (
+            f"the data of a task cannot be read ({type(error).__name__}: {said}); go online, or define the task over files of "
+            f"your own and name their folder with --include_path"
+        )
+    return f"lm-eval: {type(error).__name__}: {said}"
 
 
 if __name__ == "__main__":

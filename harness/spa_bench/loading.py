@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spa_bench.cards import SamplerCard, TaskCard, build_task_card
+from spa_bench.cards import Placed, SamplerCard, TaskCard, build_task_card
 from spa_bench.errors import UsageError
 from spa_bench.extensions import check_packages
 from spa_bench.options import EMBEDDED
@@ -162,12 +162,12 @@ def _task_card(folder: RunFolder, task_file: Path | None) -> TaskCard:
     check_packages(folder.spec, str(folder.path), "task")
     stored = {k: v for k, v in folder.spec["task"].items() if k not in {"problems_hash", "problems_n", "scoring"}}
     card = build_task_card({**stored, "description": ""}, str(folder.path))
-    if card.kind == "lm-eval":
-        places = folder.read_json(TASK_FILE) or {}
-        if task_file:
-            places = {"include": str(task_file)} if "include" in places else {"local": [str(task_file)]}
-        placed = {"include": card.options.include, **places, "local": tuple(places.get("local", ()))}
-        return replace(card, options=replace(card.options, **placed))
+    if isinstance(card.options, Placed):
+        options = card.options.at(folder.read_json(TASK_FILE) or {}, task_file)
+        for place in options.places().values():
+            for path in [place] if isinstance(place, str) else place:
+                _must_exist(Path(path), "problems", "--task-file")
+        return replace(card, options=options)
     if card.kind == "code" and card.problems != "jsonl":
         return card
     place = task_file or (folder.read_json(TASK_FILE) or {}).get("file")

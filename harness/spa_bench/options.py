@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from spa_bench import __version__
+from spa_bench.gate_options import check_options, compare_options
 
 EMBEDDED = "embedded"  # the model that comes with the package
 
@@ -97,7 +98,7 @@ def _score(parser: argparse.ArgumentParser) -> None:
 
 
 def _show(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", type=Path, metavar="RUN")
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN")
     parser.add_argument("--problem", metavar="ID", help="one problem's samples side by side")
     _task_file(parser)
 
@@ -113,7 +114,7 @@ def _leaderboard(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--reference", metavar="SAMPLER", help="print paired differences of this sampler against the others")
     parser.add_argument("--write", type=Path, metavar="FILE", help="write it there too")
     parser.add_argument(
-        "--save", type=Path, metavar="DIR", help="write a result file for each row, as kept in leaderboards/results"
+        "--save", type=Path, metavar="DIR|FILE.json", help="write a result file for each row, or one file that has all of them"
     )
     parser.add_argument("--submit", action="store_true", help="only check that RUNS are complete and consistent result files")
 
@@ -170,6 +171,7 @@ def _export(parser: argparse.ArgumentParser) -> None:
 
 
 def _power(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("runs", nargs="*", type=Path, metavar="RUN", help="two of them are a pilot, as with --pilot")
     count = parser.add_mutually_exclusive_group()
     count.add_argument("--problems", type=int, nargs="+", metavar="N", help="how many problems, one row each")
     count.add_argument("--task", metavar="NAME|CARD.toml", help="as many as this task has (default: as the pilot has)")
@@ -378,6 +380,8 @@ _COMMANDS: Mapping[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] =
     "show": ("the samples of a run with their verdicts", _show),
     "list": ("what there is: samplers, tasks, metrics, models", _list),
     "leaderboard": ("a table of runs, seeds pooled, with paired differences", _leaderboard),
+    "compare": ("two samplers or two versions of one, paired by problem, and what differs in their specs", compare_options),
+    "check": ("runs against a baseline: exit code 1 when a metric fell", check_options),
     "doctor": ("what this machine has, and the command for what it lacks", _output),
     "verify": ("check every byte of a run: checksums, seeds, texts, metrics", _verify),
     "rerun": ("do a run again from its spec and say what came out otherwise", _rerun),

@@ -106,15 +106,16 @@ def design_of(a: argparse.Namespace) -> tuple[Design, list[int]]:
     Raises UsageError for options that contradict each other or play no part, and for a spread that cannot be had.
     """
     guessed = {"--rate": a.rate, "--draws": a.draws, "--correlation": a.correlation, "--agreement": a.agreement}
-    if a.pilot and (both := [name for name, value in guessed.items() if value is not None]):
+    pilot_runs = _pilot_runs(a)
+    if pilot_runs and (both := [name for name, value in guessed.items() if value is not None]):
         raise UsageError(f"--pilot and {both[0]} both say what the spread is; give one of them")
-    if a.metric and not a.pilot:
+    if a.metric and not pilot_runs:
         raise UsageError("--metric is that of a pilot; give --pilot RUN_A RUN_B with it")
-    if not (a.pilot or a.problems or a.task):
+    if not (pilot_runs or a.problems or a.task):
         raise UsageError("how many problems? give --problems N, --task NAME or --pilot RUN_A RUN_B")
-    if a.pilot:
+    if pilot_runs:
         metric = a.metric or "pass@1"
-        pilot = read_pilot(a.pilot[0], a.pilot[1], metric)
+        pilot = read_pilot(*pilot_runs, metric)
         spread, over_seeds = of_pilot(pilot)
         source = f"{metric} of a pilot of {pilot.problems} problems and {pilot.seeds} seed{'s' * (pilot.seeds > 1)}"
         counts, seeds = [pilot.problems], pilot.seeds if a.seeds is None else a.seeds
@@ -126,6 +127,17 @@ def design_of(a: argparse.Namespace) -> tuple[Design, list[int]]:
         raise UsageError("--seed-spread plays no part with 1 seed; give --seeds 2 or more with it")
     seed_spread = over_seeds if a.seed_spread is None else a.seed_spread
     return Design(spread, seeds, seed_spread, a.confidence, a.power, source, most), counts
+
+
+def _pilot_runs(a: argparse.Namespace) -> tuple[Path, Path] | None:
+    """The two sides of a pilot, from --pilot or given without it; None for none. Raises UsageError for another number."""
+    given = [*(a.pilot or ()), *a.runs]
+    if given and len(given) != 2:
+        raise UsageError(
+            f"power compares two samplers on the same problems: give two runs, or two folders with the seeds of each, RUN_A "
+            f"RUN_B; got {len(given)}: {', '.join(map(str, given))}"
+        )
+    return (given[0], given[1]) if given else None
 
 
 def rows(design: Design, problems: Sequence[int], difference: float | None) -> list[Row]:

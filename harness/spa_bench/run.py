@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 
 from spa_bench import embeddings, provenance
 from spa_bench.arguments import check_limit
-from spa_bench.cards import SamplerCard, TaskCard
+from spa_bench.cards import Placed, SamplerCard, TaskCard
 from spa_bench.choosing import begin, first_token_divergence, known_choices, measure_choices
 from spa_bench.console import Reporter
 from spa_bench.errors import StoreError, UsageError
@@ -31,7 +31,7 @@ from spa_bench.spread import known_divergence, measure_divergence, measure_noise
 from spa_bench.store import ADDED, DATA_FILES, TASK_FILE, RunFolder, create
 from spa_bench.tasks.base import Judge, Task
 from spa_bench.timing import timed
-from spa_bench.types import Asked, Member, Messages, RunSpec
+from spa_bench.types import Asked, Key, Member, Messages, RunSpec
 
 Progress = Callable[[int, int], None]  # called with (done, total)
 _BATCH = 64  # rows written and synced together, at the latest after _SYNC_SECONDS
@@ -177,73 +177,87 @@ def generate(
     console.note(f"run folder: {folder.path}")
     if job.task.file:
         folder.write_json(TASK_FILE, {"file": str(Path(job.task.file).resolve())})
-    if job.task.kind == "lm-eval" and (places := job.task.options.places()):
+    if isinstance(job.task.options, Placed) and (places := job.task.options.places()):
         folder.write_json(TASK_FILE, places)
     if files := files_of(job.placed):
         folder.write_json(DATA_FILES, files)
     for line in data.notes(job.sampler):
         console.note(line)
     with folder.locked(), timed(folder, console, spec.numerics, price):
-        prompts = task.prompts(job.limit)
-        total = len(prompts) * job.n
-        done = {r.key for r in folder.record_log.rows()}
-        chosen = {c.problem for c in folder.choice_log.rows()}
-        measured = {d.problem for d in folder.divergence_log.rows()}
-        noisy = {r.key for r in folder.noise_log.rows()}
-        missing = len(done) < total, len(measured) < len(prompts), len(noisy) < total * spec.noise_floor
-        if any(missing) or len(chosen) < len(asked):
-            needed = Stages(job.sampler, data, model, job.seed, cache, console).adapters() if data.examples else []
-            remember_adapters(folder, needed)
-            if known := known_divergence(folder, siblings, measured):
-                folder.divergence_log.append(known)
-                measured |= {d.problem for d in known}
-            kind = job.sampler.kind
-            sampler: Sampler = made("sampler", kind, job.sampler, needed, needs=("name", "members", "sample"))
-            if asked:
-                prompts = _choose(folder, job, task, model, sampler.members, asked, prompts, siblings, console)
-        if missing[0]:
-            with console.stage("generation") as progress:
-                completions = drawn(kind, lambda: sampler.sample(model, prompts, job.n, job.seed, task=task.name, done=done))
-                append(folder.record_log, map(task.record, completions), len(done), total, progress)
-        if len(measured) < len(prompts):
-            with console.stage("divergence") as progress:
-                first = {c.problem: first_token_divergence(c) for c in folder.choice_log.rows()}
-                others = [p for p in task.problems[: len(prompts)] if p.id not in first]
-                put = {p.problem_id: p for p in prompts}
-                rows = chain(
-                    (row for problem, row in first.items() if problem not in measured),
-                    measure_divergence(others, model, sampler.members, measured, asked=put),
-                )
-                append(folder.divergence_log, rows, len(measured), len(prompts), progress)
-        if missing[2]:
-            with console.stage("noise floor") as progress:
-                found = measure_noise(task, model, sampler, prompts, n=job.n, seed=job.seed, done=noisy)
-                append(folder.noise_log, found, len(noisy), total, progress)
-        _settle(folder, {p.problem_id: i for i, p in enumerate(prompts)})
+        _Drawing(folder, job, task, model, console, siblings).fill(asked, data, cache, noise=spec.noise_floor)
     return folder
 
 
-def _choose(
-    folder: RunFolder,
-    job: Job,
-    task: Task,
-    model: Model,
-    members: Sequence[Member],
-    asked: Sequence[Asked],
-    prompts: Sequence[Prompt],
-    siblings: Sequence[RunFolder],
-    console: Reporter,
-) -> list[Prompt]:
-    """`prompts` with the choice of every draw made: what is missing of choices.jsonl is measured first."""
-    done = {c.problem for c in folder.choice_log.rows()}
-    if known := known_choices(folder, siblings, done):
-        folder.choice_log.append(known)
-        done |= {c.problem for c in known}
-    if len(done) < len(asked):
-        with console.stage("choices") as progress:
-            append(folder.choice_log, measure_choices(asked, model, members, done), len(done), len(asked), progress)
-    choices = {c.problem: c for c in folder.choice_log.rows()}
-    return begin(prompts, asked, choices, members, job.n, job.seed, task=task.name)
+@dataclass(frozen=True)
+class _Drawing:
+    """A run folder that is being filled, by what, and from which other runs."""
+
+    folder: RunFolder
+    job: Job
+    task: Task
+    model: Model
+    console: Reporter
+    siblings: Sequence[RunFolder]  # that may have measured the same
+
+    def fill(self, asked: Sequence[Asked], data: TrainingData, cache: Path, *, noise: bool) -> None:
+        """Draw and measure what is missing, then bring all of it into order."""
+        job, folder, prompts = self.job, self.folder, self.task.prompts(self.job.limit)
+        total = len(prompts) * job.n
+        done = {r.key for r in folder.record_log.rows()}
+        measured = {d.problem for d in folder.divergence_log.rows()}
+        noisy = {r.key for r in folder.noise_log.rows()}
+        missing = len(done) < total, len(measured) < len(prompts), len(noisy) < total * noise
+        if any(missing) or len(folder.choice_log.rows()) < len(asked):
+            needed = Stages(job.sampler, data, self.model, job.seed, cache, self.console).adapters() if data.examples else []
+            remember_adapters(folder, needed)
+            if known := known_divergence(folder, self.siblings, measured):
+                folder.divergence_log.append(known)
+                measured |= {d.problem for d in known}
+            sampler: Sampler = made("sampler", job.sampler.kind, job.sampler, needed, needs=("name", "members", "sample"))
+            if asked:
+                prompts = self._choose(sampler.members, asked, prompts)
+        if missing[0]:
+            self._draw(sampler, prompts, done)
+        if len(measured) < len(prompts):
+            self._measure(sampler.members, prompts, measured)
+        if missing[2]:
+            with self.console.stage("noise floor") as progress:
+                found = measure_noise(self.task, self.model, sampler, prompts, n=job.n, seed=job.seed, done=noisy)
+                append(folder.noise_log, found, len(noisy), total, progress)
+        _settle(folder, {p.problem_id: i for i, p in enumerate(prompts)})
+
+    def _choose(self, members: Sequence[Member], asked: Sequence[Asked], prompts: Sequence[Prompt]) -> list[Prompt]:
+        """`prompts` with the choice of every draw made: what is missing of choices.jsonl is measured first."""
+        log = self.folder.choice_log
+        done = {c.problem for c in log.rows()}
+        if known := known_choices(self.folder, self.siblings, done):
+            log.append(known)
+            done |= {c.problem for c in known}
+        if len(done) < len(asked):
+            with self.console.stage("choices") as progress:
+                append(log, measure_choices(asked, self.model, members, done), len(done), len(asked), progress)
+        choices = {c.problem: c for c in log.rows()}
+        return begin(prompts, asked, choices, members, self.job.n, self.job.seed, task=self.task.name)
+
+    def _draw(self, sampler: Sampler, prompts: Sequence[Prompt], done: Collection[Key]) -> None:
+        """Samples that are not `done`."""
+        job, task = self.job, self.task
+        with self.console.stage("generation") as progress:
+            completions = drawn(
+                job.sampler.kind, lambda: sampler.sample(self.model, prompts, job.n, job.seed, task=task.name, done=done)
+            )
+            append(self.folder.record_log, map(task.record, completions), len(done), len(prompts) * job.n, progress)
+
+    def _measure(self, members: Sequence[Member], prompts: Sequence[Prompt], measured: Collection[str]) -> None:
+        """The divergence of problems that are not `measured`; of multiple choice it is known already."""
+        with self.console.stage("divergence") as progress:
+            first = {c.problem: first_token_divergence(c) for c in self.folder.choice_log.rows()}
+            others = [p for p in self.task.problems[: len(prompts)] if p.id not in first]
+            rows = chain(
+                (row for problem, row in first.items() if problem not in measured),
+                measure_divergence(others, self.model, members, measured, asked={p.problem_id: p for p in prompts}),
+            )
+            append(self.folder.divergence_log, rows, len(measured), len(prompts), progress)
 
 
 def _settle(folder: RunFolder, place: Mapping[str, int]) -> None:

@@ -101,14 +101,15 @@ def ending(folder: RunFolder) -> str:
 
 
 CHOICE_COLUMNS = {
-    "accuracy": "pass@1",
-    "majority vote": "majority_vote[behaviour]",
-    "any of n": "any_of_n",
+    "accuracy": "pass@1[mc]",
+    "majority vote": "majority_vote[mc]",
+    "any of n": "any_of_n[mc]",
     "by chance": "any_of_n[chance]",
     "agreement": "agreement[choices]",
     "KL (choices)": "kl[choices,i!=j]",
     "KL (first token)": "kl[first,i!=j]",
     "entropy (choices)": "entropy[choices]",
+    "diversity after": "diversity_score[mc]",
 }
 """Column -> metric, of the table that runs with multiple-choice problems get beside the others."""
 
@@ -123,6 +124,9 @@ def choices_table(folders: Sequence[RunFolder]) -> str:
     asked = [(f, c) for f, c in contents if "agreement[choices]" in c.get("estimates", {})]
     rows = [[_label(f), *_of_choices(c)] for f, c in asked]
     parts = [tabulate(rows, ["sampler", "problems", *CHOICE_COLUMNS], disable_numparse=True)] if rows else []
+    made = [(_label(f), f.spec, c["estimates"].get("distinct[choices]", {}).get("value")) for f, c in asked]
+    if note := chance_note(made):
+        parts.append(note)
     for folder, content in contents:
         if "own_scores" in content:
             parts.append(f"{_label(folder)}, by {content['own_scores']['harness']}'s own scoring:\n{own_table(content)}")
@@ -131,13 +135,24 @@ def choices_table(folders: Sequence[RunFolder]) -> str:
 
 def _of_choices(content: Mapping[str, Any]) -> list[str]:
     """How many problems have choices, and the mean of each column over them."""
-    values: Mapping[str, Sequence[float | None]] = content["values"]
-    places = [i for i, chance in enumerate(values["any_of_n[chance]"]) if chance is not None]
-    cells = []
-    for name in CHOICE_COLUMNS.values():
-        found = [v for i in places if name in values and (v := values[name][i]) is not None]
-        cells.append(f"{sum(found) / len(found):.4g}" if found else "-")
-    return [str(len(places)), *cells]
+    found: Mapping[str, Mapping[str, Any]] = content["estimates"]
+    means = [found[name]["value"] if name in found else None for name in CHOICE_COLUMNS.values()]
+    return [str(found["any_of_n[chance]"]["n"]), *("-" if mean is None else f"{mean:.4g}" for mean in means)]
+
+
+def chance_note(rows: Sequence[tuple[str, Mapping[str, Any], float | None]]) -> str:
+    """What the column "by chance" is not for those of (label, spec, different choices a problem) at temperature 0.
+
+    There a member chooses the same in all its draws, and members may choose alike: n answers are fewer guesses. Empty where
+    no row is at temperature 0, or one answer is all there is.
+    """
+    said = [
+        f"{label} made {made:.3g} different guess{'es' * (made != 1)} a problem in {spec['n']} answers"
+        for label, spec, made in rows
+        if made is not None and (spec["n"] or 1) > 1 and spec["sampler"].get("decoding", {}).get("temperature") == 0
+    ]
+    rest = "; at temperature 0 a member makes one guess, and members may make the same: "
+    return f"by chance: what n independent guesses get{rest}{', '.join(said)}." if said else ""
 
 
 def own_table(content: Mapping[str, Any]) -> str:

@@ -145,6 +145,19 @@ def test_what_is_missing_everywhere_has_a_reason():
     assert found["vendi"] == found["vendi[ngram,q=1]"]
 
 
+def test_without_one_answer_in_the_whole_run_there_is_no_diversity_and_a_reason():
+    none = samples("q", programs=("",) * 4, passed=[False] * 4, failed=[True] * 4)
+    found = measure_samples([none, none])
+    told = estimates({name: [row] for name, row in found.values.items()})
+    for name in ("diversity_score", "diversity_score[ast]", "vendi", "vendi[ngram,q=inf]"):
+        assert told[name].value is None
+        assert "no sample has an answer" in told[name].reason
+    assert set(found.at[2]["vendi[ngram,q=1]"]) == {None}
+    assert (told["pass@1"].value, told["effective_diversity"].value) == (0.0, 0.0)  # to give no answer is to be wrong
+    beside = measure_samples([samples(), none]).values  # where others answer, none at all is as alike as can be
+    assert (beside["diversity_score[exact]"][1], beside["vendi[ngram,q=1]"][1]) == (0.0, 0.0)
+
+
 def test_values_keep_ten_digits():
     [value] = measure_samples([samples()]).values["vendi[ngram,q=0.5]"]
     assert value == float(f"{value:.10g}")

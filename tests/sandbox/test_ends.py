@@ -237,6 +237,29 @@ def test_sleep_times_out(found: Outcome) -> None:
     assert found.verdict == "timeout"
 
 
+# what a program looks like that gets a twelfth of a processor: at this limit one that sleeps is ended after 2.2 s
+STARVED = """
+import time
+def f(x):
+    end = time.monotonic() + 2.8
+    while time.monotonic() < end:
+        slice = time.process_time() + 0.005
+        while time.process_time() < slice: pass
+        time.sleep(0.055)
+    return x + 1
+"""
+
+
+@attack(STARVED, seconds=0.3)
+def test_a_right_program_that_waits_for_a_busy_processor_passes(found: Outcome) -> None:
+    assert found == Outcome(Verdict.PASSED)
+
+
+@attack("import time\ndef f(x):\n    while True: time.sleep(0.05)\n", seconds=BRIEF)
+def test_naps_time_out(found: Outcome) -> None:
+    assert found.verdict == "timeout"
+
+
 @attack("import time\ntime.sleep(99)\n", check=CHECK, seconds=BRIEF)
 def test_sleep_before_the_first_call_times_out(found: Outcome) -> None:
     assert found.verdict == "timeout"

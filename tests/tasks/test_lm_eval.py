@@ -15,7 +15,9 @@ from doubles import Call, MockModel
 from nlu_reference import define, task_of
 from spa_bench.cards import build_task_card, load_task_card
 from spa_bench.errors import CardError, DataError, ModelError, SpaBenchError, UsageError
+from spa_bench.loading import task_of as spa_task_of
 from spa_bench.run import load_task
+from spa_bench.store import RunFolder
 from spa_bench.tasks.lm_eval.local import ENDINGS, rows
 
 if find_spec("lm_eval") is None:
@@ -34,6 +36,8 @@ QUIZ: dict[str, Any] = {
     "metric_list": [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}],
     "metadata": {"version": 3},
 }
+
+EXACT = [{"metric": "exact_match", "aggregation": "mean", "higher_is_better": True}]
 
 
 @pytest.fixture
@@ -203,6 +207,15 @@ def test_a_task_that_cannot_be_had_is_one_line(changes: dict[str, Any], message:
 def test_an_unknown_task_names_the_nearest(quiz: Path):
     with pytest.raises(UsageError, match=r"lm-eval has no task 'quizz_one'; did you mean 'quiz_one'"):
         task_of("lm-eval:quizz_one", include=quiz, folder="winogrande")
+    with pytest.raises(UsageError, match=r"lm-eval has no task 'mini_nlu'; it is a task of ours: --task mini-nlu"):
+        task_of("lm-eval:mini_nlu", include=quiz, folder="winogrande")
+    with pytest.raises(UsageError, match=r"'quiz_tow'; did you mean 'quiz_two' or 'quiz_one' or 'quiz'"):
+        task_of("lm-eval:quiz_tow", include=quiz, folder="winogrande")
+    for nothing in ("lm-eval:", "lm-eval: "):
+        with pytest.raises(UsageError, match=r"--task lm-eval:NAME takes the name .*got none \(`lm-eval ls tasks`"):
+            load_task_card(nothing)
+    with pytest.raises(UsageError, match=r"unknown task 'arc_easy'.*any task of lm-eval is lm-eval:NAME"):
+        load_task_card("arc_easy")
     with pytest.raises(UsageError, match=r"options.folder is 'nowhere'; there is no such folder"):
         task_of("winogrande", folder="nowhere")
 
@@ -245,6 +258,55 @@ def model(context: int) -> MockModel:
     mock = MockModel(lambda request: "")
     mock.context = context
     return mock
+
+
+def test_a_length_that_no_answer_would_have_is_refused_with_the_setting_that_has_one(quiz: Path):
+    define(quiz, "said", {**QUIZ, "task": "said", "output_type": "generate_until", "doc_to_choice": None, "metric_list": EXACT})
+    places = {"include": quiz, "local": [quiz.parent / "data"]}
+    written, chosen = (f"lm-eval:{name}" for name in ("said", "quiz_one"))
+    task_of(written, **places).check_model(model(1000))
+    for length in (64, 512, 700):
+        task = task_of(written, **places, card={"max_new_tokens": length})
+        with pytest.raises(UsageError, match=rf"max_new_tokens is {length}, but .* set task.options.max_gen_toks={length}$"):
+            task.check_model(model(1000))
+    with pytest.raises(UsageError, match="stop plays no part"):
+        task_of(written, **places, card={"stop": ["x"]}).check_model(model(1000))
+    assert task_of(written, **places).describe()["max_new_tokens"] == 0
+    assert task_of(written, **places, max_gen_toks=7).prompts(1)[0].max_new_tokens == 7
+    plain = task_of(chosen, **places)
+    assert (plain.prompts(1)[0].max_new_tokens, plain.describe()["max_new_tokens"]) == (64, 64)
+    other = task_of(chosen, **places, card={"max_new_tokens": 9, "stop": ["x"]})
+    other.check_model(model(1000))
+    assert (other.prompts(1)[0].max_new_tokens, other.describe()["max_new_tokens"]) == (9, 9)
+
+
+def test_a_column_that_is_not_there_is_named_with_those_that_are(quiz: Path):
+    file = quiz.parent / "data" / "gpqa" / "gpqa_main.jsonl"
+    file.parent.mkdir()
+    row = {"Question": "?", "Correct Answer": "a", "Incorrect Answer 1": "b", "Incorrect Answer 2": "c"}
+    file.write_text(json.dumps(row) + "\n")
+    with pytest.raises(DataError) as caught:
+        task_of("gpqa", local=[quiz.parent / "data"])
+    assert str(caught.value) == (
+        f"{file} has no column 'Incorrect Answer 3', which gpqa_main_zeroshot reads; it has Question, Correct Answer, "
+        f"Incorrect Answer 1, Incorrect Answer 2"
+    )
+    known = r"'{}', which quiz_one reads; it has text, answer$|reads the column '{}'; rows have text, answer$"
+    for wrong, name in (({"doc_to_text": "{{txt}}"}, "txt"), ({"doc_to_target": "{{solution}}"}, "solution")):
+        message = known.format(name, name)
+        define(quiz, "quiz_one", {**QUIZ, **wrong})
+        with pytest.raises(DataError, match=message):
+            task_of("lm-eval:quiz_one", include=quiz, local=[quiz.parent / "data"])
+
+
+def test_files_of_a_run_that_have_moved_name_the_option_that_says_where_they_are(quiz: Path, tmp_path: Path):
+    places = {"include": quiz, "local": [tmp_path / "data"]}
+    task = task_of("lm-eval:quiz_one", **places)
+    run = RunFolder(tmp_path / "run", {"task": json.loads(json.dumps(task.describe())), "sampler": {"kind": "mixture"}})
+    run.path.mkdir()
+    run.write_json("task_file.json", {"local": [str(tmp_path / "gone")], "include": str(quiz)})
+    with pytest.raises(UsageError, match=r"cannot read the problems in .*gone: .*; --task-file FILE says where"):
+        spa_task_of(run)
 
 
 def test_a_prompt_that_leaves_no_room_is_refused_before_anything_is_done(quiz: Path):

@@ -142,6 +142,39 @@ def test_what_is_wrong_with_a_sampler_is_one_line_of_the_command(
     assert capsys.readouterr().err == "spa-bench: unknown sampler 'bass'; did you mean 'base'?\n"
 
 
+def test_what_lm_eval_says_of_its_arguments_is_one_line_of_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    from spa_bench.lm_eval import main
+
+    def said(*arguments: str) -> str:
+        with pytest.raises(SystemExit) as end:
+            main(["run", "--model", "spa-bench", "--include_path", str(folder), *arguments])
+        assert end.value.code == 2
+        return capsys.readouterr().err.rstrip().rpartition("\n")[2]
+
+    import lm_eval.tasks
+
+    folder, manager = four(tmp_path / "yaml"), lm_eval.tasks.TaskManager
+    # reading all of lm-eval's own definitions takes ten seconds
+    monkeypatch.setattr("lm_eval.tasks.TaskManager", lambda *a, **k: manager(include_path=folder, include_defaults=False))
+    assert said("--tasks", "nope").startswith("spa-bench: lm-eval: Tasks not found: nope; `lm-eval ls tasks` lists them")
+    assert "lm-eval: ValueError: Attempted to load model 'nope'" in said("--tasks", "flags", "--model", "nope")
+    assert "seed is 'x'; it must be a whole number" in said("--tasks", "flags", "--model_args", "seed=x")
+    assert "multiple values" in said("--tasks", "flags", "--model_args", "sampler=base,batch_size=2")
+    define(folder, "away", {"task": "away", "dataset_path": "someone/away", "doc_to_text": "q", "doc_to_target": "a"})
+    assert "the data of a task cannot be read" in said("--tasks", "away")
+
+
+def test_a_fault_of_our_own_behind_lm_evals_command_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch):
+    from spa_bench.lm_eval import SpaBenchLM, main
+
+    monkeypatch.setattr("spa_bench.lm_eval.load_sampler_card", lambda _: {}["fault"])
+    monkeypatch.setattr("lm_eval.__main__.cli_evaluate", SpaBenchLM)
+    with pytest.raises(KeyError, match="fault"):
+        main()
+
+
 def test_a_device_that_is_not_there_is_the_cpu_as_for_lm_evals_own_models(tiny_folder: Path, tmp_path: Path):
     import torch
 

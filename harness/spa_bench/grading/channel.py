@@ -16,6 +16,7 @@ from spa_bench.sandbox.base import ENVIRONMENT, last_line
 from spa_bench.sandbox.cgroup import Cgroup, make
 
 _START_SECONDS = 60.0
+_LONGEST = 20  # as inside/zygote.py has it
 _GRACE_SECONDS = 10.0  # the zygote enforces the limits itself; past this it hangs
 _KEPT_SUITES = 4  # as inside/zygote.py keeps
 
@@ -104,7 +105,7 @@ class Zygote:
 
     def answers(self, seconds: float) -> Generator[tuple[bytes, bytes], None, None]:
         """What comes of the job in hand, its end last; closing it early stops the job. Raises SandboxGone."""
-        deadline = time.monotonic() + 4 * seconds + 1 + _GRACE_SECONDS
+        deadline = time.monotonic() + _LONGEST * seconds + 5 + _GRACE_SECONDS
         ended = False
         try:
             while not ended:

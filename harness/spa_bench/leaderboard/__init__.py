@@ -2,10 +2,11 @@
 
 from spa_bench.leaderboard.check import check
 from spa_bench.leaderboard.compare import compare, number, summary
+from spa_bench.leaderboard.latex import as_latex
 from spa_bench.leaderboard.page import markdown
-from spa_bench.leaderboard.results import find_results, from_runs, save
+from spa_bench.leaderboard.results import find_results, from_runs, save, save_all
 from spa_bench.leaderboard.rows import Row, build_rows
-from spa_bench.leaderboard.tables import as_csv, as_latex, table
+from spa_bench.leaderboard.tables import as_csv, table
 
 __all__ = [
     "Row",
@@ -19,6 +20,7 @@ __all__ = [
     "markdown",
     "number",
     "save",
+    "save_all",
     "summary",
     "table",
 ]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
@@ -20,8 +20,8 @@ import numpy as np
 
 from spa_bench.errors import StoreError
 from spa_bench.leaderboard.ranges import runs_code, value_faults
-from spa_bench.leaderboard.results import Result, file_name, load
-from spa_bench.leaderboard.schema import KEPT, shape_faults
+from spa_bench.leaderboard.results import Result, file_name, load_all
+from spa_bench.leaderboard.schema import shape_faults
 from spa_bench.measure import design
 from spa_bench.metrics.pass_at_k import pass_at_k
 from spa_bench.metrics.suite import KS, estimates, known, sizes_up_to, value_bounds
@@ -42,14 +42,32 @@ def check(path: Path) -> list[str]:
     what it leans on is in order.
     """
     try:
-        result = load(path)
+        results = load_all(path)
     except StoreError as error:
         return [str(error)]
-    if faults := shape_faults(result):
-        return [f"{path} is not shaped like a result: {fault}" for fault in faults]
-    wanted = file_name(result)
-    misnamed = [] if path.name == wanted else [f"it should be called {wanted}"]
-    return misnamed + _faults(result)
+    for result in results:
+        if faults := shape_faults(result):
+            return [f"{path} is not shaped like a result: {fault}" for fault in faults]
+    several = len(results) > 1
+    inside = [f"{r['sampler']}: {fault}" if several else fault for r in results for fault in _faults(r)]
+    return [*_place_faults(path, results), *inside]
+
+
+def _place_faults(path: Path, results: Sequence[Result]) -> Iterator[str]:
+    """A file of several results is called after their task, and holds each group of runs once."""
+    tasks = sorted({result["task"] for result in results})
+    wanted = [f"{tasks[0]}.json"] if len(tasks) == 1 else []
+    if len(results) == 1:
+        wanted.append(file_name(results[0]))
+    if not wanted:
+        yield f"it has results of {', '.join(tasks)}; give each task a file"
+    elif path.name not in wanted:
+        yield f"it should be called {' or '.join(reversed(wanted))}"
+    seen: set[str] = set()
+    for result in results:
+        if result["group_hash"] in seen:
+            yield f"{result['sampler']} {result['group_hash']} is there twice"
+        seen.add(result["group_hash"])
 
 
 def _faults(result: Result) -> list[str]:
@@ -175,7 +193,7 @@ def _twin_faults(result: Result) -> Iterator[str]:
 def _kept_faults(result: Result) -> Iterator[str]:
     """Estimates that are not what the values give."""
     runs = result["runs"]
-    values: dict[str, list[Any]] = {name: [run["values"][name] for run in runs] for name in KEPT}
+    values: dict[str, list[Any]] = {name: [run["values"][name] for run in runs] for name in runs[0]["values"]}
     if result["n"] is not None:
         derived = [_derived(result, run["values"]) for run in runs]
         values |= {name: [table[name] for table in derived] for name in derived[0] if name in result["metrics"]}

@@ -25,6 +25,9 @@ PAIRED = {
     "vendi": "vendi[ngram,q=1]",
 }
 """Column -> metric, for the columns in which more is better: paired, with Holm over the samplers."""
+CHOSEN = {"accuracy": "pass@1[mc]", "majority vote": "majority_vote[mc]", "any of n": "any_of_n[mc]"}
+"""The same for multiple choice: in bold where resolved."""
+_METRICS = {**PAIRED, **CHOSEN}
 RESAMPLES = 4000
 
 
@@ -73,7 +76,7 @@ def _decide(column: str, chosen: Row, others: Sequence[Row]) -> dict[str, Decisi
 
 
 def _test(column: str, one: Row, other: Row) -> tuple[Estimate, float | None]:
-    metric, size = PAIRED[column], common_size([one, other])
+    metric, size = _METRICS[column], common_size([one, other])
     if column == "pass@K" and one.result["k"] != other.result["k"]:
         return Estimate.missing(f"k is {one.result['k']} and {other.result['k']}"), None
     a, b = one.scores(metric, size), other.scores(metric, size)
@@ -88,7 +91,7 @@ def best(rows: Sequence[Row], column: str) -> set[str]:
     Empty when nothing is resolved from the best: then the column says nothing about who is best.
     """
     size = common_size(rows)
-    values = {r.label: r.estimate(PAIRED[column], size).value for r in rows}
+    values = {r.label: r.estimate(_METRICS[column], size).value for r in rows}
     known = {label: value for label, value in values.items() if value is not None}
     if len(known) < 2:
         return set()

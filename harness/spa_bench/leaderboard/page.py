@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from spa_bench.leaderboard.choices import choice_table, own_table
 from spa_bench.leaderboard.compare import PAIRED, Comparison, compare, front_of, number, summary
 from spa_bench.leaderboard.rows import Row
-from spa_bench.leaderboard.tables import STYLES, cell, grid, table
+from spa_bench.leaderboard.tables import STYLES, cell, columns_of, grid, table
 
 _ODD = ("failed", "truncated", "refused", "timed out", "out of memory", "crashed", "invalid")
 
@@ -20,12 +21,24 @@ def markdown(rows: Sequence[Row], *, reference: str | None, command: str) -> str
         version = f" {task['version']}" if task.get("version") else ""
         parts.append(f"## {key[0]}{version}\n\n{len(mine[0].result['problems'])} problems, model {', '.join(models)}.\n")
         parts.append(table(mine, style="md") + "\n")
+        parts += [_choice_section(mine), _own_section(mine)]
         if reference:
             there = any(r.label == reference for r in mine)
             parts.append(_paired_section(mine, reference) if there else _no_reference(mine, reference))
         parts += [_front_section(mine), _odd_section(mine), _cost_section(mine), _provenance(mine)]
-    parts.append(LEGEND)
+    parts.append(LEGEND + (CHOICE_LEGEND if choice_table(rows) else ""))
     return "\n".join(part for part in parts if part)
+
+
+def _choice_section(rows: Sequence[Row]) -> str:
+    found = choice_table(rows, style="md")
+    return f"### Multiple choice\n\n{found}\n" if found else ""
+
+
+def _own_section(rows: Sequence[Row]) -> str:
+    found = own_table(rows, style="md")
+    said = next((e.reason for row in rows for name, e in row.metrics.items() if name.startswith("own[")), "")
+    return f"### Own scores\n\nMeans over members and seeds, {said}.\n\n{found}\n" if found else ""
 
 
 def _paired_section(rows: Sequence[Row], reference: str) -> str:
@@ -33,14 +46,15 @@ def _paired_section(rows: Sequence[Row], reference: str) -> str:
     if not comparisons:
         return ""
     style = STYLES["md"]
-    body = [[c.other.label, *(_difference(c, column) for column in PAIRED)] for c in comparisons]
+    columns = [column for column in columns_of(rows) if column in PAIRED]
+    body = [[c.other.label, *(_difference(c, column) for column in columns)] for c in comparisons]
     head = (
         f"### {reference} minus the others, paired by problem\n\nBold: resolved at 95 %, Holm over the samplers of a column.\n"
     )
     sentences = summary(comparisons, reference) + "\n\n" + "\n".join(f"- {c.sentence(reference)}" for c in comparisons)
     from tabulate import tabulate
 
-    drawn = tabulate(body, [f"{reference} minus", *PAIRED], tablefmt=style.tablefmt, disable_numparse=True)
+    drawn = tabulate(body, [f"{reference} minus", *columns], tablefmt=style.tablefmt, disable_numparse=True)
     return f"{head}\n{drawn}\n\n{sentences}\n"
 
 
@@ -161,4 +175,10 @@ of answers (texts compared after stripping) and rewards garbage; effective_diver
 shown at the largest n that all rows have, by rarefaction. average_kl is in nats a token, over members i < j, teacher-forced
 on the reference solutions; one member has none. A sample that failed is wrong and different from nothing. seconds is a
 run's own time, mean over seeds: stages that another run had left in the cache cost nothing.
+"""
+CHOICE_LEGEND = """
+Tables of multiple choice are over the problems that have choices: accuracy is pass@1 there, *by chance* what n independent
+guesses get in any-of-n, agreement the share of pairs of members that choose the same, KL in nats over i ≠ j, and *diversity
+after* the diversity score of what is written after the choice. average_kl of such problems is that of the first token after
+the context.
 """

@@ -27,10 +27,10 @@ def runs_code(spec: Mapping[str, Any]) -> bool:
 def value_faults(result: Mapping[str, Any], run: Mapping[str, Any]) -> Iterator[str]:
     """What in the values of one run cannot be, a sentence each; shape and counts must be in order."""
     values, n, size = run["values"], result["n"], result["size"]
-    yield from _null_faults(result, values, whole=True)
+    yield from _null_faults(result, run, values, whole=True)
     for at, table in run["values_at"].items():
         if n is None or has_size(n, result["members"], int(at)):
-            yield from (f"at {at}: {fault}" for fault in _null_faults(result, table, whole=False))
+            yield from (f"at {at}: {fault}" for fault in _null_faults(result, run, table, whole=False))
         elif any(v is not None for column in table.values() for v in column):
             yield f"at {at}: it has values, but {result['members']} members give no such number of draws"
     table = {name: _array(column) for name, column in values.items()}
@@ -44,6 +44,7 @@ def value_faults(result: Mapping[str, Any], run: Mapping[str, Any]) -> Iterator[
     if (table["average_kl[i<j]"] < -_SLACK).any():
         yield "average_kl[i<j] has values outside its range: it is at least 0"
     yield from _above_quality(table)
+    yield from _choice_faults(table)
     for at, smaller in sorted(run["values_at"].items(), key=lambda item: int(item[0])):
         found = {name: _array(column) for name, column in smaller.items()}
         faults = [*_size_faults(found, table, int(at), size, one=result["members"] == 1), *_above_quality({**table, **found})]
@@ -53,19 +54,37 @@ def value_faults(result: Mapping[str, Any], run: Mapping[str, Any]) -> Iterator[
         yield from (f"at {at}: {fault}" for fault in faults)
 
 
+def _choice_faults(table: Mapping[str, FloatArray]) -> Iterator[str]:
+    """What multiple choice adds: columns of the same problems, and none of them against pass@1."""
+    if "pass@1[mc]" not in table:
+        return
+    share, asked = table["pass@1[mc]"], ~np.isnan(table["any_of_n[chance]"])
+    for name in ("pass@1[mc]", "any_of_n[mc]"):
+        if (np.isnan(table[name]) == asked).any():
+            yield f"{name} and any_of_n[chance] are of other problems"
+            return
+    if (np.abs(share - table["pass@1"])[asked] > _SLACK).any():
+        yield "pass@1[mc] is not pass@1 where there are choices"
+    if ((share > 0) != (table["any_of_n[mc]"] > 0))[asked].any():
+        yield "any_of_n[mc] and pass@1[mc] contradict each other"
+    for name in (n for n in table if n.startswith(("kl[", "entropy["))):
+        if (table[name] < -_SLACK).any():
+            yield f"{name} has values outside its range: it is at least 0"
+
+
 def _array(column: Sequence[float | None]) -> FloatArray:
     return np.array([np.nan if v is None else v for v in column], float)
 
 
-def _null_faults(result: Mapping[str, Any], table: Mapping[str, Any], *, whole: bool) -> Iterator[str]:
+def _null_faults(result: Mapping[str, Any], run: Mapping[str, Any], table: Mapping[str, Any], *, whole: bool) -> Iterator[str]:
     """Nulls where there must be a value, and the other way round: a null would hide a problem from the mean."""
     n, members = result["n"], result["members"]
-    trees = runs_code(result["spec"])
-    never = {EFFECTIVE: not trees, VENDI: whole and result["size"] == 1}
+    trees, nothing = runs_code(result["spec"]), run["counts"]["failed"] == run["counts"]["samples"]
+    never = {EFFECTIVE: not trees, VENDI: nothing or (whole and result["size"] == 1)}
     if whole:
         never |= {"pass@1": False, "pass@K": False}
         if n is not None:
-            never |= {"diversity_score[exact]": n == 1, "diversity_score[ast]": n == 1 or not trees}
+            never |= {"diversity_score[exact]": nothing or n == 1, "diversity_score[ast]": nothing or n == 1 or not trees}
         if members == 1:
             never["average_kl[i<j]"] = True
     for name, null in never.items():

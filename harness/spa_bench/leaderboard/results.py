@@ -20,7 +20,7 @@ import numpy as np
 
 from spa_bench import provenance
 from spa_bench.errors import StoreError
-from spa_bench.leaderboard.schema import KEPT, shape_faults
+from spa_bench.leaderboard.schema import KEPT, KEPT_OF_CHOICES, shape_faults
 from spa_bench.log import replace_file
 from spa_bench.measure import own_means
 from spa_bench.metrics.suite import estimates
@@ -40,12 +40,12 @@ def find_results(paths: Sequence[Path]) -> list[Result]:
     found: list[tuple[str, Result]] = []
     for path in paths:
         if path.suffix == ".json" and path.is_file():
-            found.append((str(path), read(path)))
+            found += [(str(path), result) for result in read_all(path)]
         elif (path / "spec.json").exists() or not path.is_dir():
             runs[path.resolve()] = open_run(path)
         else:
             inside = [open_run(p.parent) for p in sorted(path.glob("*/spec.json"))]
-            files = [(str(p), read(p)) for p in sorted(path.glob("*.json"))]
+            files = [(str(p), result) for p in sorted(path.glob("*.json")) for result in read_all(p)]
             if not inside and not files:
                 raise StoreError(f"no runs and no results in {path}")
             runs |= {run.path.resolve(): run for run in inside}
@@ -161,11 +161,16 @@ def _of_run(run: RunFolder, content: Mapping[str, Any]) -> dict[str, Any]:
         "verdicts": content["verdicts"],
         "judged": sorted({by["sandbox"] for by in judged["by"]}),
         "cost": {k: timings[k] for k in ("seconds", "stages", "peak_memory_mb", "gpu_seconds", "price") if k in timings},
-        "values": {name: content["values"][name] for name in KEPT if name in content["values"]},
+        "values": {name: content["values"][name] for name in _kept(content) if name in content["values"]},
         "values_at": {
             size: {name: values[name] for name in KEPT if name in values} for size, values in content["values_at"].items()
         },
     }
+
+
+def _kept(content: Mapping[str, Any]) -> tuple[str, ...]:
+    """Metrics whose values are kept; `any_of_n[chance]` is there in every run, and empty where there are no choices."""
+    return KEPT + (KEPT_OF_CHOICES if "pass@1[mc]" in content["values"] else ())
 
 
 def _hash_file(path: Path) -> str:
@@ -191,30 +196,60 @@ def save(result: Result, folder: Path) -> Path:
     return path
 
 
-def read(path: Path) -> Result:
-    """The result in a file, of a shape that every table can be drawn of. Raises StoreError when it is none."""
-    result = load(path)
-    if faults := shape_faults(result):
-        raise StoreError(f"{path} is not shaped like a result: {faults[0]}")
-    return result
+def save_all(results: Sequence[Result], place: Path) -> list[Path]:
+    """Write `results`: all into `place` where its name ends in .json, else a file each into that folder. Raises StoreError."""
+    if place.suffix != ".json":
+        return [save(result, place) for result in results]
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"cannot make {place.parent}: {error.strerror}") from error
+    if place.is_dir():
+        raise StoreError(f"{place} is a folder; a name that ends in .json is one file for all results")
+    ordered = sorted(results, key=file_name)  # so that the file does not depend on the order of its makers
+    whole = [{k: v for k, v in result.items() if k != "sum"} for result in ordered]
+    replace_file(place, _framed({"schema_version": SCHEMA_VERSION, "results": whole}))
+    return [place]
 
 
-def load(path: Path) -> Result:
-    """The content of a result file. Raises StoreError when it is none, damaged, or of another schema; looks no further."""
+def read_all(path: Path) -> list[Result]:
+    """The results in a file, of a shape that every table can be drawn of. Raises StoreError when there is none."""
+    results = load_all(path)
+    for result in results:
+        if faults := shape_faults(result):
+            where = f"{path}, {result['sampler']}," if len(results) > 1 and isinstance(result.get("sampler"), str) else path
+            raise StoreError(f"{where} is not shaped like a result: {faults[0]}")
+    return results
+
+
+def load_all(path: Path) -> list[Result]:
+    """The content of a file of one or more results. Raises StoreError when it is none, damaged, or of another schema."""
     try:
         data = path.read_bytes()
         content = json.loads(data, parse_constant=_refuse)
         if not isinstance(content, dict) or type(content.get("schema_version")) is not int or not _framable(content):
             raise StoreError(f"{path} is no result of spa-bench: it has no schema_version and runs")
         if content["schema_version"] != SCHEMA_VERSION:
-            raise StoreError(f"{path} has schema {content['schema_version']}, this spa-bench reads {SCHEMA_VERSION}")
+            newer = "; upgrade spa-bench" if content["schema_version"] > SCHEMA_VERSION else ""
+            raise StoreError(f"{path} has schema {content['schema_version']}, this spa-bench reads {SCHEMA_VERSION}{newer}")
         body = {k: v for k, v in content.items() if k != "sum"}
         whole = data == _framed(body)
     except (OSError, ValueError, RecursionError) as error:
         raise StoreError(f"cannot read the result {path}: {error}") from error
     if not whole:
         raise StoreError(f"{path} is damaged: its checksum does not fit; make it again with `spa-bench leaderboard --save`")
-    return body
+    return _several(path, body) if "results" in body else [body]
+
+
+def _several(path: Path, body: Mapping[str, Any]) -> list[Result]:
+    """What a file of several results holds. Raises StoreError for anything else."""
+    results: list[Result] = body["results"]
+    if body.keys() != {"schema_version", "results"} or not results:
+        raise StoreError(f"{path} is no file of results of spa-bench: it has other keys, or no result")
+    for result in results:
+        if result.get("schema_version") != SCHEMA_VERSION:
+            raise StoreError(f"{path} has a result of schema {result.get('schema_version')}, not {SCHEMA_VERSION}")
+    return results
 
 
 def _refuse(constant: str) -> None:
@@ -222,18 +257,27 @@ def _refuse(constant: str) -> None:
 
 
 def _framable(content: Mapping[str, Any]) -> bool:
+    if "results" in content:
+        several = content["results"]
+        return isinstance(several, list) and all(isinstance(r, dict) and "results" not in r and _framable(r) for r in several)
     return isinstance(content.get("runs"), list) and isinstance(content.get("metrics"), dict)
 
 
 def _framed(content: Mapping[str, Any]) -> bytes:
     body = json.dumps(content, sort_keys=True)
     checksum = hashlib.blake2b(body.encode(), digest_size=8).hexdigest()
-    lines = ",\n".join(f" {json.dumps(k)}: {_value(k, v)}" for k, v in {**content, "sum": checksum}.items())
-    return f"{{\n{lines}\n}}\n".encode()
+    return (_lines({**content, "sum": checksum}) + "\n").encode()
+
+
+def _lines(content: Mapping[str, Any]) -> str:
+    inside = ",\n".join(f" {json.dumps(k)}: {_value(k, v)}" for k, v in content.items())
+    return f"{{\n{inside}\n}}"
 
 
 def _value(key: str, value: Any) -> str:
     """One line a run and a metric: short enough to read a difference."""
+    if key == "results":
+        return "[\n" + ",\n".join(_lines(result) for result in value) + "\n]"
     if key == "runs":
         return "[\n" + ",\n".join(f"  {json.dumps(run)}" for run in value) + "\n ]"
     if key == "metrics":

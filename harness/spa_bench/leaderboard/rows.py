@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spa_bench.leaderboard.ranges import runs_code
 from spa_bench.leaderboard.results import Result
 from spa_bench.metrics.suite import AT_SIZES, estimates
 from spa_bench.sandbox.none import NoSandbox
@@ -106,7 +107,7 @@ class Row:
 
 
 def build_rows(results: Sequence[Result]) -> list[Row]:
-    """A row a result, sorted by task and effective diversity, best first."""
+    """A row a result, sorted by task and effective diversity, best first; by pass@1 where answers are no programs."""
     rows = [Row(result, result["sampler"]) for result in results]
     tables: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
@@ -114,7 +115,7 @@ def build_rows(results: Sequence[Result]) -> list[Row]:
     found = []
     for key in sorted(tables):
         size = common_size(tables[key])
-        found += sorted(_told_apart(tables[key]), key=lambda r: (-_effective(r, size), r.label))
+        found += sorted(_told_apart(tables[key]), key=lambda r: (-_effective(r, size), -_accuracy(r), r.label))
     return found
 
 
@@ -127,6 +128,11 @@ def common_size(rows: Sequence[Row]) -> int | None:
 def _effective(row: Row, size: int | None) -> float:
     value = row.estimate("effective_diversity[ast,correct]", size).value
     return -1.0 if value is None else value
+
+
+def _accuracy(row: Row) -> float:
+    """What decides the order where answers are no programs."""
+    return 0.0 if runs_code(row.result["spec"]) else row.estimate("pass@1").value or 0.0
 
 
 def _told_apart(rows: Sequence[Row]) -> list[Row]:

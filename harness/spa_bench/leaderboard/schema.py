@@ -18,6 +18,11 @@ KEPT = (
     "effective_diversity[behaviour,ran]", "vendi[ngram,q=1]", "average_kl[i<j]",
 )  # fmt: skip
 """Metrics whose values problem by problem go into a result."""
+KEPT_OF_CHOICES = (
+    "pass@1[mc]", "majority_vote[mc]", "any_of_n[mc]", "any_of_n[chance]", "diversity_score[mc]", "agreement[choices]",
+    "kl[choices,i!=j]", "kl[first,i!=j]", "entropy[choices]",
+)  # fmt: skip
+"""Those that are kept too where a run has multiple-choice problems; results of earlier revisions lack them."""
 KEPT_AT_SIZES = tuple(name for name in KEPT if name in {m.name for m in AT_SIZES})
 """Those of them that depend on n: they are there at smaller sizes too."""
 COUNTS = ("samples", "failed", "truncated", "refused", "timed out", "out of memory", "crashed", "invalid")
@@ -62,7 +67,7 @@ _RUN = {
         "gpu_seconds?": _NUMBER,
         "price?": _NUMBER,
     },
-    "values": dict.fromkeys(KEPT, _VALUES),
+    "values": dict.fromkeys(KEPT, _VALUES) | {f"{name}?": _VALUES for name in KEPT_OF_CHOICES},
     "values_at": {OTHERS: dict.fromkeys(KEPT_AT_SIZES, _VALUES)},
 }
 _ESTIMATE = {"value": (*_NUMBER, None), "low": (*_NUMBER, None), "high": (*_NUMBER, None), "n": int, "reason": str}
@@ -185,6 +190,8 @@ def _table_faults(result: Mapping[str, Any]) -> Iterator[str]:
                     yield f"seed {run['seed']}: {place}: {name} has {len(values)} values for {problems} problems"
                 elif is_rate(name) and not all(0 <= v <= 1 for v in values if v is not None):
                     yield f"seed {run['seed']}: {place}: {name} has values outside its range of 0 to 1"
+        if run["values"].keys() != runs[0]["values"].keys():
+            yield f"seed {run['seed']}: values has other metrics than that of seed {runs[0]['seed']}"
         if run["values_at"].keys() != runs[0]["values_at"].keys():
             yield f"seed {run['seed']}: values_at has other sizes than that of seed {runs[0]['seed']}"
     for size in runs[0]["values_at"] if runs else ():

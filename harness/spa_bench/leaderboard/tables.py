@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from tabulate import tabulate
 
 from spa_bench.leaderboard.compare import PAIRED, best
+from spa_bench.leaderboard.ranges import EFFECTIVE, runs_code
 from spa_bench.leaderboard.rows import Row, common_size
 from spa_bench.types import Estimate
 
 COLUMNS = {**PAIRED, "average_kl": "average_kl[i<j]"}
 """Column -> metric."""
+OF_PROGRAMS = {EFFECTIVE}
 _DIGITS = {"average_kl": 4}
 NOISE = "noise_floor[diversity_score,exact]"
 
@@ -58,12 +60,13 @@ def cell(estimate: Estimate, style: Style, *, digits: int = 3, bold: bool = Fals
 def table(rows: Sequence[Row], *, style: str = "plain") -> str:
     """The main table of `rows`, all of one task; metrics that depend on n at the largest n that all rows have."""
     how, size = STYLES[style], common_size(rows)
-    bold = {column: best(rows, column) if style != "plain" else set() for column in PAIRED}
+    columns = columns_of(rows)
+    bold = {column: best(rows, column) if style != "plain" else set() for column in columns if column in PAIRED}
     body = []
     for row in rows:
         mark = " (unsafe sandbox)" if row.unsafe else ""
         cells = []
-        for column, metric in COLUMNS.items():
+        for column, metric in columns.items():
             noise = row.estimate(NOISE)
             note = f" (noise {noise.value:.3f})" if column == "diversity_score" and noise.value is not None else ""
             digits, is_best = _DIGITS.get(column, 3), row.label in bold.get(column, ())
@@ -72,8 +75,14 @@ def table(rows: Sequence[Row], *, style: str = "plain") -> str:
         n = "varies" if result["n"] is None else result["n"]
         body.append([how.escape(row.label + mark), *cells, n, result["k"], result["members"], len(row.seeds)])
         body[-1].append(f"{row.seconds:.0f}")
-    head = ["sampler", *(_head(column, rows, size) for column in COLUMNS), "n", "k", "K", "seeds", "seconds"]
+    head = ["sampler", *(_head(column, rows, size) for column in columns), "n", "k", "K", "seeds", "seconds"]
     return tabulate(body, [how.escape(h) for h in head], tablefmt=how.tablefmt, disable_numparse=True)
+
+
+def columns_of(rows: Sequence[Row]) -> dict[str, str]:
+    """Column -> metric, without those of programs where the answers are none: no row would ever have a value there."""
+    trees = any(runs_code(row.result["spec"]) for row in rows)
+    return {column: metric for column, metric in COLUMNS.items() if trees or metric not in OF_PROGRAMS}
 
 
 def _head(column: str, rows: Sequence[Row], size: int | None) -> str:
@@ -102,12 +111,3 @@ def as_csv(rows: Sequence[Row]) -> str:
         for name, e in row.metrics.items():
             writer.writerow([*fixed, name, *("" if v is None else v for v in (e.value, e.low, e.high)), e.n, e.reason])
     return stream.getvalue()
-
-
-def as_latex(rows: Sequence[Row]) -> str:
-    """A booktabs-free tabular for each task."""
-    parts = []
-    for key in dict.fromkeys(r.table_key for r in rows):
-        mine = [r for r in rows if r.table_key == key]
-        parts.append(f"% {mine[0].title}\n{table(mine, style='latex')}\n")
-    return "\n".join(parts)

@@ -21,14 +21,23 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from spa_bench.metrics.student import normal_quantile, t_quantile
+from spa_bench.metrics.student import normal_quantile, pooled_error, t_quantile
 from spa_bench.types import Estimate
 
 FloatArray = NDArray[np.float64]
+Seeds = Literal["paired", "apart", "alike"]
+"""How training seeds of two sides belong together, for `paired_difference`:
+
+paired: row s of the one with row s of the other, where both have as many; else as apart.
+apart: independent, each side with a spread of its own (Welch).
+alike: independent, with one spread that both share: what a new run of the same sampler is held against. One seed is enough
+    on one side.
+"""
 
 PROBLEMS_ONLY = "interval over problems only"
 TOO_FEW_TO_EXCLUDE = "every problem has the same difference, and they are too few to exclude anything: no interval"
@@ -79,6 +88,7 @@ def paired_difference(
     b: NDArray[np.floating],
     *,
     rate: bool = False,
+    seeds: Seeds = "paired",
     confidence: float = 0.95,
     seed: int = 0,
     resamples: int = 2000,
@@ -87,8 +97,10 @@ def paired_difference(
 
     Shapes (S, P) or (P,), the same problems in the same order. Always paired by problem. With equally many seeds, row s of a is
     paired with row s of b too, and the seeds' part is t with S - 1 degrees of freedom on the S differences. With
-    different numbers, seeds are independent: sqrt(var_a / S_a + var_b / S_b) with the degrees of freedom of Welch and
-    Satterthwaite; if one side has a single seed, the interval is over problems only and `reason` says so.
+    different numbers, or `seeds` "apart", seeds are independent: sqrt(var_a / S_a + var_b / S_b) with the degrees of freedom
+    of Welch and Satterthwaite; if one side has a single seed, the interval is over problems only and `reason` says so. With
+    `seeds` "alike" the sides share one variance s², estimated with S_a + S_b - 2 degrees of freedom (pooled):
+    sqrt(s² (1 / S_a + 1 / S_b)). With a single seed in a that is the interval in which a new seed of b's sampler lies.
 
     `rate` says that both lie in [0, 1], so that differences lie in [-1, 1]. It matters when all problems differ by the same d
     (identical runs: 0), where a bootstrap has no width: up to a share u of problems, Wilson's upper end of 0 in n, may
@@ -100,7 +112,7 @@ def paired_difference(
     rate outside [0, 1].
     """
     _check(confidence, resamples)
-    found = _paired(a, b, rate, seed, resamples)
+    found = _paired(a, b, rate, seeds, seed, resamples)
     return found if isinstance(found, Estimate) else found.estimate(confidence)
 
 
@@ -109,6 +121,7 @@ def paired_test(
     b: NDArray[np.floating],
     *,
     rate: bool = False,
+    seeds: Seeds = "paired",
     confidence: float = 0.95,
     seed: int = 0,
     resamples: int = 2000,
@@ -120,7 +133,7 @@ def paired_test(
     from 2000 resamples means "0.0005 or less". None where there is no difference or only one problem.
     """
     _check(confidence, resamples)
-    found = _paired(a, b, rate, seed, resamples)
+    found = _paired(a, b, rate, seeds, seed, resamples)
     return (found, None) if isinstance(found, Estimate) else (found.estimate(confidence), found.p_value(1.0 / resamples))
 
 
@@ -226,7 +239,9 @@ class _Evidence:
         return yes
 
 
-def _paired(a: NDArray[np.floating], b: NDArray[np.floating], rate: bool, seed: int, resamples: int) -> _Evidence | Estimate:
+def _paired(
+    a: NDArray[np.floating], b: NDArray[np.floating], rate: bool, seeds: Seeds, seed: int, resamples: int
+) -> _Evidence | Estimate:
     """What is known about the mean of a - b; an Estimate when it is missing."""
     first, second = _table(a), _table(b)
     if first.shape[1] != second.shape[1]:
@@ -237,14 +252,15 @@ def _paired(a: NDArray[np.floating], b: NDArray[np.floating], rate: bool, seed: 
     if infinite := _infinite(both):
         return Estimate.missing(infinite)
     bounds = (-1.0, 1.0) if rate else None
-    if len(first) == len(second):
+    if len(first) == len(second) and seeds == "paired":
         table = first - second
         found = _evidence(table, _seed_part(_seed_means(table)), bounds, seed, resamples)
     else:
         per_problem = _problem_means(first) - _problem_means(second)
         shared = ~np.isnan(per_problem)
-        seeds = _welch_part(_seed_means(first[:, shared]), _seed_means(second[:, shared]))
-        found = _evidence(per_problem[None, :], seeds, bounds, seed, resamples)
+        part = _pooled_part if seeds == "alike" else _welch_part
+        over_seeds = part(_seed_means(first[:, shared]), _seed_means(second[:, shared]))
+        found = _evidence(per_problem[None, :], over_seeds, bounds, seed, resamples)
     if isinstance(found, _Evidence) and not rate and _NO_WIDTH in found.reasons and found.value != 0:
         return replace(found, least=2.0 ** (1 - found.n))
     return found
@@ -367,3 +383,9 @@ def _welch_part(a: FloatArray, b: FloatArray) -> _Seeds | None:
         return _Seeds(0.0, math.inf)
     df = total**2 / sum(part**2 / (len(side) - 1) for part, side in zip(parts, (a, b), strict=True))
     return _Seeds(math.sqrt(total), df)
+
+
+def _pooled_part(a: FloatArray, b: FloatArray) -> _Seeds | None:
+    """The standard error of the difference of two means over seeds of one spread; None with one seed on both sides."""
+    error, df = pooled_error(a, b)
+    return _Seeds(error, df) if df else None

@@ -164,10 +164,11 @@ class _Test:
     def power(self, difference: float) -> float:
         if self.error == 0:
             return float(difference != 0)
+        from scipy.special import erfc  # here: half the time of importing this module would be spent on it
+
         scale = self.error * math.sqrt(2)
-        near = [math.erfc(x) for x in (self.halves - abs(difference)) / scale]
-        far = [math.erfc(x) for x in (self.halves + abs(difference)) / scale]
-        return min(1.0, float(self.weights @ (np.array(near) + np.array(far))) / 2)
+        near, far = (erfc((self.halves + sign * abs(difference)) / scale) for sign in (-1, 1))
+        return min(1.0, float(self.weights @ (near + far)) / 2)
 
 
 def _test(problems: int, spread: float, confidence: float, seeds: int, seed_spread: float | None) -> _Test:

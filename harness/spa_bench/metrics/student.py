@@ -1,4 +1,4 @@
-"""Student's t without scipy: the quantile that intervals need, and the normal beside it."""
+"""Student's t without scipy: the quantiles that intervals need, and the pooled error of two means."""
 
 from __future__ import annotations
 
@@ -6,12 +6,27 @@ import math
 from functools import lru_cache
 from statistics import NormalDist
 
+import numpy as np
+from numpy.typing import NDArray
+
 _NORMAL = NormalDist()
 
 
 def normal_quantile(p: float) -> float:
     """The quantile of the standard normal at `p` in (0, 1)."""
     return _NORMAL.inv_cdf(p)
+
+
+def pooled_error(a: NDArray[np.float64], b: NDArray[np.float64]) -> tuple[float, int]:
+    """(standard error of mean(a) - mean(b), its degrees of freedom) for means of seeds, shapes (S,), of one spread.
+
+    s sqrt(1 / S_a + 1 / S_b) with s² the squares about each side's mean over S_a + S_b - 2; (0, 0) where that is 0 or less.
+    """
+    df = len(a) + len(b) - 2
+    if df < 1 or not len(a) or not len(b):
+        return 0.0, 0
+    squares = sum(float(((side - side.mean()) ** 2).sum()) for side in (a, b))
+    return math.sqrt(squares / df * (1 / len(a) + 1 / len(b))), df
 
 
 @lru_cache(maxsize=8192)

@@ -114,6 +114,15 @@ def _chosen(s: Samples) -> list[int]:
     return best(np.array(s.asked.logprobs)[:, : s.choices]) if s.asked else []
 
 
+def _where_asked(compute: Callable[[Samples], Value]) -> Callable[[Samples], Value]:
+    """`compute` of the problems that have choices, and of no other."""
+    return lambda s: compute(s) if s.choices else None
+
+
+def _right_by_vote(s: Samples) -> Value:
+    return majority_vote(_digests(s), s.passed) if any(_digests(s)) else None
+
+
 def _trees(s: Samples) -> Value:
     return None if s.programs is None else diversity_score([program_key(p) for p in s.programs], failed=s.failed)
 
@@ -154,7 +163,7 @@ METRICS: tuple[Metric, ...] = (
            lambda s: any_of_n_chance(len(s.texts), s.choices, s.right), rate=True,
            missing=_NO_CHOICES),
     Metric("majority_vote[behaviour]", "whether the most frequent behaviour is right, ties at random",
-           lambda s: majority_vote(_digests(s), s.passed) if any(_digests(s)) else None, rate=True, missing=_NO_BEHAVIOUR),
+           _right_by_vote, rate=True, missing=_NO_BEHAVIOUR),
     Metric("majority_vote[exact]", "the same for the most frequent text, texts compared after stripping",
            lambda s: majority_vote([None if f else t for t, f in zip(s.texts, s.failed, strict=True)], s.passed), rate=True),
     Metric("diversity_score[exact]", "1 - duplicate pairs / all pairs, texts compared after stripping",
@@ -192,6 +201,14 @@ METRICS: tuple[Metric, ...] = (
 _NOT_ASKED = "one member: there is nothing to compare; or no problem is multiple choice"
 _NO_OPTIONS = "no problem is multiple choice"
 CHOICE_METRICS: tuple[Metric, ...] = (
+    Metric("pass@1[mc]", "pass@1 of the problems that have choices", _where_asked(lambda s: _share(s.passed)), rate=True,
+           missing=_NO_OPTIONS),
+    Metric("majority_vote[mc]", "whether the most frequent choice is right, of the problems that have choices",
+           _where_asked(_right_by_vote), rate=True, missing=_NO_OPTIONS),
+    Metric("any_of_n[mc]", "any_of_n of the problems that have choices: the same as those of any_of_n[chance]",
+           _where_asked(lambda s: any_of_n(s.passed)), rate=True, missing=_NO_OPTIONS),
+    Metric("diversity_score[mc]", "diversity score of what is written after the choice, texts compared after stripping",
+           _where_asked(lambda s: diversity_score(s.texts, failed=s.failed)), rate=True, missing=f"{_TWO}, and choices"),
     *(metric
       for what, over in (("choices", "over the choices"), ("first", "of the first token after the context"))
       for metric in (
@@ -224,6 +241,11 @@ AT_SIZES: tuple[texts.TextMetric, ...] = (
     ),
 )
 """Metrics that depend on n: tables show them at equal n only."""
+
+_OF_TEXTS = {m.name for m in AT_SIZES if not m.name.startswith(("effective_", "distinct_correct", "qd_"))} | {
+    m.name for m in METRICS if m.name.startswith(("diversity_score[", "length"))
+}
+"""Metrics of the answers' texts, which have no value where not one sample of the whole run could be had."""
 
 ALIASES = {"effective_diversity": "effective_diversity[ast,correct]", "vendi": "vendi[ngram,q=1]"} | {
     m.alias: m.name for m in (*METRICS, *CHOICE_METRICS) if m.alias
@@ -260,7 +282,11 @@ def measure_samples(samples: Sequence[Samples], *, workers: int = 1) -> Measured
     if any(s.asked for s in samples):
         values |= {m.name: [_rounded(m.compute(s)) for s in samples] for m in CHOICE_METRICS}
     values |= _by_member(samples)
-    return Measured({**values, **at.pop(least)}, at, least)
+    values |= at.pop(least)
+    if all(all(s.failed) for s in samples):  # where one answer is there, a problem without any counts: as alike as can be
+        for table in (values, *at.values()):
+            table |= {name: [None] * len(samples) for name in table if name in _OF_TEXTS}
+    return Measured(values, at, least)
 
 
 def is_rate(name: str) -> bool:
@@ -301,6 +327,8 @@ def estimates(
         scores = np.array([[np.nan if v is None else v for v in row] for row in table], float)
         if np.isnan(scores).all():
             found[name] = Estimate.missing(absent.get(name) or "no value")
+            if name in _OF_TEXTS:
+                found[name] = replace(found[name], reason=f"{found[name].reason}; or no sample has an answer")
         else:
             bounds = limits.get(name) or value_bounds(name, size)
             if bounds is not None and (scores < bounds[0]).any():

@@ -104,12 +104,17 @@ class HFModel:
     # text to tokens --------------------------------------------------------------------------------------------
 
     def encode_prompt(self, prompt: str | Messages) -> list[int]:
-        """Token ids of `prompt` with the special tokens its tokenizer puts in front; an empty one is an end token.
+        """Token ids of `prompt` with the special tokens its tokenizer puts in front, unless it begins with them.
+
+        An empty one is an end token.
 
         Of messages: of what the chat template makes of them. Raises ModelError when the tokenizer has none, or one that
         refuses them.
         """
         if isinstance(prompt, str):
+            begun = self._tokenizer.bos_token  # a chat template may have written it already: as lm-eval, not a second time
+            if begun and prompt.startswith(begun):
+                return self._ids(prompt)
             return cast("list[int]", self._tokenizer(prompt)["input_ids"]) or [self._end_token]
         return self._ids(chat_text(self._tokenizer, self.name, prompt)) or [self._end_token]
 

@@ -5,7 +5,8 @@ marshalled dict; they are trusted. Answers go to stdout, each a kind, a length a
 child wrote, `E` how it ended. Programs, tests and results pass through without ever being in this process' memory
 (splice), as every later child begins as a copy of it. A child has a pipe each way and nothing else; it cannot make
 processes, so when it is killed nothing of it is left. Time is counted as CPU time of the child, read from its clock,
-so that a busy machine does not turn right answers wrong; a program that sleeps is ended by the clock on the wall.
+so that a busy machine does not turn right answers wrong; a program that sleeps is ended by the clock on the wall. Who waits
+for a processor and who sleeps cannot be asked (there is no /proc here), but a share of CPU time tells them apart: see `Idle`.
 """
 
 from __future__ import annotations
@@ -33,7 +34,10 @@ from typing import Any, NoReturn
 from spa_bench.sandbox.inside import begin, calls, guard, judge, probe, wire
 
 TICK = 0.02  # seconds between looks at a running program
-PATIENCE = 4  # seconds by the clock that a program gets for each second of CPU, and one more
+PATIENCE = 4  # seconds by the clock that a program may be idle for each second of CPU, and one more
+LONGEST = 20  # seconds by the clock for each second of CPU, idle or not, and five more: who naps between bits of work ends too
+WINDOW = 0.25  # seconds over which a program is seen to work or to be idle
+WORKING = 0.02  # the least share of a processor that is work: a fair one of fifty that want it
 KEPT_SUITES = 4
 _READ = 1 << 20
 _LEAVING = 0.05  # seconds that the second process gets to end when the first has
@@ -213,6 +217,26 @@ class Zygote:
             shutil.rmtree(path) if os.path.isdir(path) and not os.path.islink(path) else os.unlink(path)
 
 
+class Idle:
+    """Seconds by the clock in which a program used next to no CPU time.
+
+    What wants a processor gets a share of it on the busiest machine, what sleeps gets none: a window in which a program used
+    less than `WORKING` of the time counts as idle. The one that has just begun counts until it is judged.
+    """
+
+    def __init__(self, now: float):
+        self._began, self._used, self._before = now, 0.0, 0.0
+
+    def seconds(self, now: float, used: float) -> float:
+        """All idle time until `now`, when the program has used so many CPU seconds."""
+        length, work = now - self._began, used - self._used
+        idle = length if work < WORKING * length else 0.0
+        if length >= WINDOW:
+            self._began, self._used, self._before = now, used, self._before + idle
+            return self._before
+        return self._before + idle
+
+
 class _Run:
     """One program at work: its processes, and how long they may."""
 
@@ -224,6 +248,7 @@ class _Run:
         self.used = 0.0  # CPU seconds of those that have ended
         self.call, self.call_began = 0, time.monotonic()
         self.began = self.call_began
+        self.idle, self.call_idle = Idle(self.began), 0.0
 
     def start(self, children: list[tuple[list[int], Callable[[Any], None]]]) -> None:
         """Fork the processes and hand each its payload; the first one answers."""
@@ -286,17 +311,18 @@ class _Run:
     def _overdue(self, now: float) -> str:
         """ "timeout" when the call in hand, or the whole program, has used up its time."""
         used = self.used + sum(_cpu(pid) for pid in self.pids if pid not in self.ended)
+        idle = self.idle.seconds(now, used)
         call, since, flushing = calls.progress(self.zygote.shared)
         if call != self.call:
-            self.call, self.call_began = call, now
+            self.call, self.call_began, self.call_idle = call, now, idle
         total = self.job["cpu_seconds"]
-        if used > total or now - self.began > PATIENCE * total + 1:
+        if used > total or _too_long(idle, now - self.began, total):
             return "timeout"
+        in_call = max(0.0, idle - self.call_idle), now - self.call_began
         if 0 < call <= len(self.limits) and not flushing:
-            allowed = self.limits[call - 1]
-            if used - since > allowed or now - self.call_began > PATIENCE * allowed + 1:
+            if used - since > self.limits[call - 1] or _too_long(*in_call, self.limits[call - 1]):
                 return "timeout"
-        elif not call and (used > self.job["seconds"] or now - self.began > PATIENCE * self.job["seconds"] + 1):
+        elif not call and (used > self.job["seconds"] or _too_long(idle, now - self.began, self.job["seconds"])):
             return "timeout"
         return ""
 
@@ -333,6 +359,11 @@ class _Run:
         if rest := calls.unsent(self.zygote.shared):
             self.zygote.relay_bytes(rest)
             rest.release()
+
+
+def _too_long(idle: float, passed: float, allowed: float) -> bool:
+    """Whether a program was idle for too long, or took too long by the clock, for so many CPU seconds."""
+    return idle > PATIENCE * allowed + 1 or passed > LONGEST * allowed + 5
 
 
 def _waiting(pipe: int) -> int:

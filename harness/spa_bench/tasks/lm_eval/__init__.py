@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from spa_bench.tasks.lm_eval.task import LmEvalTask
 
 OPTIONS = LmEvalOptions
+UNSAID = {"max_new_tokens": 0}
+"""What keys of a card are where it does not say them: 0 tokens are AFTER after a choice, and none where there is no choice."""
 
 
 def build(card: TaskCard) -> LmEvalTask:

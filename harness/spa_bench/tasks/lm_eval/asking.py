@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from spa_bench.errors import DataError, UsageError
-from spa_bench.tasks.lm_eval.library import Loaded, quiet, seeded
+from spa_bench.tasks.lm_eval.library import Loaded, missing_column, quiet, seeded
 from spa_bench.tasks.lm_eval.options import LmEvalOptions
 from spa_bench.types import Asked, Problem
 
@@ -66,13 +67,25 @@ def questions(loaded: Loaded, options: LmEvalOptions, template: Template | None 
     found = []
     for name, task in loaded.tasks.items():
         task.set_fewshot_seed(1234)  # lm-eval's: examples are drawn document by document, and may be drawn again here
-        with quiet(), seeded():
+        with quiet(), seeded(), _columns(name, task):
             _build(name, task, options, template)
             by_doc: dict[int, list[Any]] = {}
             for instance in task.instances:
                 by_doc.setdefault(instance.doc_id, []).append(instance)
             found += [_question(name, task, sorted(of, key=lambda i: i.idx)) for of in by_doc.values()]
     return found
+
+
+@contextlib.contextmanager
+def _columns(name: str, task: Any) -> Iterator[None]:
+    """A block in which a column that rows do not have is a DataError with those that they have."""
+    try:
+        yield
+    except Exception as error:
+        if (column := missing_column(error)) is None:
+            raise
+        there = ", ".join(map(str, next(iter(task.eval_docs), {})))
+        raise DataError(f"lm-eval cannot ask {name}: it reads the column {column!r}; rows have {there}") from error
 
 
 def _build(name: str, task: Any, options: LmEvalOptions, template: Template | None) -> None:

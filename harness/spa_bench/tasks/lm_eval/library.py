@@ -6,6 +6,7 @@ import contextlib
 import io
 import logging
 import random
+import re
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from spa_bench.cards import card_names
 from spa_bench.errors import DataError, SpaBenchError, UsageError
 from spa_bench.tasks.lm_eval.local import Place
 from spa_bench.tasks.lm_eval.options import LmEvalOptions
@@ -90,6 +92,11 @@ def load(options: LmEvalOptions, places: tuple[Place, ...]) -> Loaded:
         except SpaBenchError:
             raise
         except Exception as error:  # datasets, huggingface_hub and the tasks' own code raise a dozen kinds
+            column = missing_column(error)
+            if column is not None and (lacking := rewriting.without(column)):
+                file, there = lacking
+                said = f"{file} has no column {column!r}, which {options.task} reads; it has {', '.join(there)}"
+                raise DataError(said) from error
             raise _cannot_load(options.task, error) from error
         tasks, groups = dict(loaded["tasks"]), dict(loaded.get("groups", {}))
         for name, task in tasks.items():
@@ -100,6 +107,16 @@ def load(options: LmEvalOptions, places: tuple[Place, ...]) -> Loaded:
     if root is not None and options.task in tasks:
         versions = {str(root.VERSION)}
     return Loaded(tasks, groups, f"{', '.join(sorted(versions))}; {own}", rewriting.found())
+
+
+def missing_column(error: Exception) -> str | None:
+    """The name that a task's own code, or its templates, looked for in a row and did not find; None for another error."""
+    from jinja2 import UndefinedError
+
+    if isinstance(error, KeyError):
+        return str(error.args[0])
+    found = re.search(r"'(\w+)' is undefined", str(error)) if isinstance(error, UndefinedError) else None
+    return found[1] if found else None
 
 
 def _manager(options: LmEvalOptions) -> Any:
@@ -138,8 +155,10 @@ def _needs_others(index: Mapping[str, Any], name: str) -> bool:
 
 
 def _close(name: str, known: Any) -> str:
-    close = get_close_matches(name, list(known), 1)
-    return f"; did you mean {close[0]!r}?" if close else "; `lm-eval ls tasks` lists them"
+    if (ours := name.replace("_", "-")) in card_names("tasks"):
+        return f"; it is a task of ours: --task {ours}"
+    close = get_close_matches(name, list(known), 3)
+    return f"; did you mean {' or '.join(map(repr, close))}?" if close else "; `lm-eval ls tasks` lists them"
 
 
 def _usable(name: str, task: Any) -> None:

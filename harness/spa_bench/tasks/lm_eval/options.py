@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -32,10 +34,16 @@ class LmEvalOptions:
         own = self.include not in {"", "mini"}
         return replace(self, local=local, include=str(folder / Path(self.include).expanduser()) if own else self.include)
 
-    def places(self) -> dict[str, object]:
+    def places(self) -> dict[str, Any]:
         """Where what it reads lies on this machine; no part of a spec."""
-        own = {"include": self.include} if self.include not in {"", "mini"} else {}
+        own: dict[str, Any] = {"include": self.include} if self.include not in {"", "mini"} else {}
         return own | ({"local": list(self.local)} if self.local else {})
+
+    def at(self, places: Mapping[str, Any], task_file: Path | None) -> LmEvalOptions:
+        """With the paths of `places` (see there) or, where the user says where files lie now, with `task_file` for them."""
+        if task_file:
+            places = {"include": str(task_file)} if "include" in places else {"local": [str(task_file)]}
+        return replace(self, include=places.get("include", self.include), local=tuple(places.get("local", ())))
 
     def __post_init__(self) -> None:
         if not self.task:

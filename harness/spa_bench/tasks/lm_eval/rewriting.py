@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import takewhile
+from pathlib import Path
 from typing import Any
 
 from spa_bench.errors import DataError, UsageError
 from spa_bench.registry import did_you_mean
-from spa_bench.tasks.lm_eval.local import Found, Place, dataset_of, find, remembered
+from spa_bench.tasks.lm_eval.local import Found, Place, dataset_of, find, remembered, rows
 from spa_bench.tasks.lm_eval.options import LmEvalOptions
 
 _FILES = {"json", "csv", "parquet", "text", "arrow"}  # "datasets" that are files already
@@ -23,6 +24,7 @@ class Rewriting:
         self._done: dict[str, bool] = {}
         self._kept: set[str] | None = None
         self._from: set[str] = set()
+        self._files: list[Path] = []  # that stand in for the hub
         self._notes: list[str] = []
 
     def rewrite(self) -> None:
@@ -35,6 +37,14 @@ class Rewriting:
         """Where the documents are, for a reader."""
         where = ", ".join(sorted(self._from)) or ("the package" if self._options.include == "mini" else "lm-eval")
         return "; ".join([where, *self._notes])
+
+    def without(self, column: str) -> tuple[Path, list[str]] | None:
+        """(a file in the place of the hub that has no such column, the columns that it has); None where all have it."""
+        for file in dict.fromkeys(self._files):
+            columns = list(rows(file)[0])
+            if column not in columns:
+                return file, columns
+        return None
 
     def _named(self, subject: str) -> str:
         """The one task that `subject` is the name or the end of."""
@@ -105,6 +115,7 @@ class Rewriting:
         if found is None:
             return entry
         self._from.add(f"{found.place.path} (by {'options.local' if found.place.asked else 'SPA_BENCH_DATA'})")
+        self._files += found.splits.values()
         cfg = self._without_missing(cfg, found, few)
         cfg |= {"custom_dataset": dataset_of(found), "dataset_kwargs": None}
         if callable(cfg.get("process_docs")):

@@ -24,6 +24,7 @@ from spa_bench.tasks.lm_eval.room import Room, Tokenized
 from spa_bench.tasks.lm_eval.scoring import Judging, Response, chosen, judged, mean_of, own_scores, written
 from spa_bench.types import Asked, Behaviour, Choices, Completion, Grade, Key, Problem, Record, Verdict
 
+AFTER = 64  # tokens that a model writes after a choice where the card does not say
 _SHORT = 80  # letters of an answer in a message
 
 
@@ -52,6 +53,8 @@ class LmEvalTask:
         self._options: LmEvalOptions = card.options
         self._plain = questions(loaded, self._options)
         self.problems: tuple[Problem, ...] = tuple(q.problem for q in self._plain)
+        choices = any(q.kind != "written" for q in self._plain)
+        self._after = (card.max_new_tokens or AFTER) if choices else 0
         self._by_id = {q.problem.id: q for q in self._plain}
         self._asked: list[Question] | None = None if self._options.chat else self._plain
         self._greedy: Mapping[str, list[list[bool]]] = {}
@@ -83,6 +86,7 @@ class LmEvalTask:
             name: {"version": str(task.VERSION), "examples": task.get_config("num_fewshot"), "verdict": self._verdict(name)}
             for name, task in self._loaded.tasks.items()
         }
+        card["max_new_tokens"] = self._after or card["max_new_tokens"]
         found = {"problems_hash": self._hash, "problems_n": len(self.problems), "scoring": scoring}
         return {**card, "version": self.version, "options": options, **found}
 
@@ -94,15 +98,28 @@ class LmEvalTask:
         """Learn how `model` is to be asked; call it before anything is trained or drawn.
 
         Raises ModelError where it has no chat template and the card wants one, UsageError where a prompt of the first
-        `limit` problems leaves no room for its answer.
+        `limit` problems leaves no room for its answer, and for a length or stop strings in the card that play no part.
         """
+        if not self._after and (idle := self._idle()):
+            raise UsageError(f"task {self.name!r}: {idle}")
         if self._options.chat:
             if not isinstance(model, _Chat):
                 raise ModelError(f"options.chat asks through a chat template, and model {model.name!r} has none here")
             self._asked = questions(self._loaded, self._options, template_of(model))
         if isinstance(model, Tokenized):  # one without a tokenizer here says what does not fit when it is asked
-            room = Room(model, self._card.max_new_tokens)
+            room = Room(model, self._after)
             self._cut, self._long = room.checked(self._questions(limit), cut=self._options.too_long == "cut")
+
+    def _idle(self) -> str:
+        """What the card sets in vain where all answers are generated, and what to set; empty where that is nothing."""
+        if length := self._card.max_new_tokens:
+            return (
+                f"max_new_tokens is {length}, but that is what follows a choice, and all its answers are generated: set "
+                f"task.options.max_gen_toks={length}"
+            )
+        if self._card.stop:
+            return "stop plays no part: lm-eval's own definition of the task says where a generated answer ends"
+        return ""
 
     def _questions(self, limit: int | None) -> list[Question]:
         if self._asked is None:
@@ -114,7 +131,7 @@ class LmEvalTask:
         made = []
         for q in self._questions(limit):
             context = self._cut.get(q.problem.id, q.texts[0][0] if q.kind == "written" else q.problem.prompt)
-            length, stop = (q.max_new_tokens, q.stop) if q.kind == "written" else (self._card.max_new_tokens, self._card.stop)
+            length, stop = (q.max_new_tokens, q.stop) if q.kind == "written" else (self._after, self._card.stop)
             made.append(Prompt(q.problem.id, context, length, stop))
         return made
 

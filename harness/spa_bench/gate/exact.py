@@ -1,0 +1,55 @@
+"""Runs of one spec, seed included, must be the same: texts, verdicts and values, with no tolerance."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+Run = Mapping[str, Any]
+_LOGS = {"records": "texts (records.jsonl)", "grades": "verdicts (grades.jsonl)"}
+
+
+def twins(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[tuple[Run, Run]]:
+    """(run of `before`, run of `after`) for every spec hash that both results have, in the order of `after`."""
+    known = {run["spec_hash"]: run for run in before["runs"]}
+    return [(known[run["spec_hash"]], run) for run in after["runs"] if run["spec_hash"] in known]
+
+
+def differences(before: Run, after: Run, problems: list[str]) -> list[tuple[str, str]]:
+    """(what, in words how it differs) of two runs of one spec; empty when they are the same."""
+    return [*_values("", before["values"], after["values"], problems), *_sizes(before, after, problems), *_logs(before, after)]
+
+
+def _sizes(before: Run, after: Run, problems: list[str]) -> Iterator[tuple[str, str]]:
+    for size in sorted(before["values_at"].keys() | after["values_at"].keys(), key=int):
+        one, other = (run["values_at"].get(size, {}) for run in (before, after))
+        yield from _values(f" at n = {size}", one, other, problems)
+
+
+def _values(where: str, before: Run, after: Run, problems: list[str]) -> Iterator[tuple[str, str]]:
+    for name in dict.fromkeys([*before, *after]):
+        ours, theirs = before.get(name), after.get(name)
+        if ours == theirs:
+            continue
+        if ours is None or theirs is None:
+            yield name + where, f"only {'now' if ours is None else 'in the baseline'}"
+            continue
+        places = [i for i, (a, b) in enumerate(zip(ours, theirs, strict=True)) if a != b]
+        first = places[0]
+        yield (
+            name + where,
+            (
+                f"{len(places)} of {len(ours)} problems differ, the first is {problems[first]}: "
+                f"{_said(ours[first])} in the baseline, {_said(theirs[first])} now"
+            ),
+        )
+
+
+def _logs(before: Run, after: Run) -> Iterator[tuple[str, str]]:
+    for key, what in _LOGS.items():
+        if before[key] != after[key]:
+            yield what, f"their hash is {before[key]} in the baseline, {after[key]} now"
+
+
+def _said(value: object) -> str:
+    return "no value" if value is None else f"{value:g}" if isinstance(value, int | float) else str(value)
