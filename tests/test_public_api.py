@@ -84,7 +84,7 @@ COMMANDS = (
     "study",
     "power",
 )
-COMMANDS += ("spa",)
+COMMANDS += ("report", "spa")
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -29,6 +29,8 @@ _OPTIONAL = {  # and what for
     "evalplus": "to download HumanEval+ and MBPP+",
     "lm-eval": "for its tasks",
     "datasets": "for tasks of lm-eval",
+    "altair": "for the charts of reports",
+    "vl-convert-python": "for the charts of reports",
     "vendi-score": "for tests that compare with it",
 }
 
