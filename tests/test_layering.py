@@ -17,11 +17,11 @@ PACKAGE = Path(__file__).resolve().parents[1] / "harness" / "spa_bench"
 LAYERS = (
     {"__init__", "types", "errors", "seeds", "interrupt", "provenance"},
     {"plugins"},
-    {"registry", "console", "json_rows", "sandbox", "metrics", "log"},
+    {"registry", "console", "json_rows", "sandbox", "metrics", "log", "tail"},
     {"spa_cards", "grading", "options", "lock"},
     {"cards"},
     {"store", "arguments", "extensions"},
-    {"embeddings"},
+    {"embeddings", "trackers"},
     {"models", "mini"},
     {"samplers"},
     {"tasks", "spa"},
@@ -30,7 +30,7 @@ LAYERS = (
     {"run"},
     {"verify", "rerun", "leaderboard"},
     {"loading"},
-    {"spa_commands", "study", "lm_eval"},
+    {"spa_commands", "study", "lm_eval", "view"},
     {"cli"},
     {"__main__"},
 )

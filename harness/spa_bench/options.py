@@ -69,6 +69,7 @@ def _run(parser: argparse.ArgumentParser) -> None:
     _grading(parser)
     _price(parser)
     _metrics(parser)
+    _trackers(parser)
     _output(parser)
 
 
@@ -78,6 +79,7 @@ def _grade(parser: argparse.ArgumentParser) -> None:
     _grading(parser)
     _price(parser)
     _metrics(parser)
+    _trackers(parser)
     _output(parser)
 
 
@@ -93,7 +95,25 @@ def _score(parser: argparse.ArgumentParser) -> None:
     _rules(parser)
     _grading(parser)
     _metrics(parser)
+    _trackers(parser)
     _output(parser)
+
+
+def _log(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN")
+    parser.add_argument(
+        "--to", action="append", required=True, metavar="NAME", dest="log", help="wandb, mlflow or trackio; as --log of run"
+    )
+    _log_samples(parser)
+
+
+def _view(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "runs", nargs="?", type=Path, default=Path("runs"), metavar="RUNS_DIR", help="a folder of runs (default: runs)"
+    )
+    parser.add_argument(
+        "--port", type=int, metavar="P", help="0: any that is free (default: 7677, or a free one where that is taken)"
+    )
 
 
 def _show(parser: argparse.ArgumentParser) -> None:
@@ -336,6 +356,21 @@ def _metrics(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _trackers(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--log",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="tell a tracker of the run: wandb, mlflow or trackio, with commas or several times (docs/trackers.md)",
+    )
+    _log_samples(parser)
+
+
+def _log_samples(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--log-samples", action="store_true", help="give trackers the samples and verdicts too")
+
+
 def _embedding(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--embedding",
@@ -360,5 +395,7 @@ _COMMANDS: Mapping[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] =
     "rerun": ("do a run again from its spec and say what came out otherwise", _rerun),
     "export": ("the samples of a run as files that evalplus or lm-eval read", _export),
     "study": ("the SPA paper's Table 1 and Figures 2, 4 and 6, with intervals and a verdict", _study),
+    "log": ("give finished or stopped runs to wandb, mlflow or trackio", _log),
+    "view": ("runs in the browser, on this machine alone, while they grow", _view),
     "power": ("what difference between two samplers so many problems can show", _power),
 }
