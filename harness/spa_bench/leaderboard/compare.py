@@ -124,11 +124,11 @@ def front_of(rows: Sequence[Row]) -> tuple[Frontier, list[str]] | None:
     known = [np.isfinite(table).any(axis=0) for pair in usable.values() for table in pair]
     if len(usable) < 2 or np.logical_and.reduce(known).sum() < 2:
         return None
-    sweep = _sweep([r for r in rows if r.label in usable])
-    return frontier(usable, sweep=sweep), sweep
+    swept = sweep_of([r for r in rows if r.label in usable])
+    return frontier(usable, sweep=swept), swept
 
 
-def _sweep(rows: Sequence[Row]) -> list[str]:
+def sweep_of(rows: Sequence[Row]) -> list[str]:
     """Labels of the temperature sweep: rows of one member that differ in the temperature alone; the longest such group."""
     groups: dict[str, list[str]] = {}
     for row in rows:

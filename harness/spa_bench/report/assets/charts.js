@@ -1,0 +1,113 @@
+"use strict";
+// charts by Vega-Lite with its interpreter, so that the page needs no eval; where they fail, picture and tables stay
+(() => {
+  const index = JSON.parse(document.getElementById("index").textContent);
+  const style = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+  const copy = (value) => JSON.parse(JSON.stringify(value));
+
+  function dressed(spec) {
+    const [ink, grid] = [style("--ink"), style("--line")];
+    const axis = { ...spec.config.axis, gridColor: grid, domainColor: ink, tickColor: ink, labelColor: ink, titleColor: ink };
+    const legend = { ...spec.config.legend, labelColor: ink, titleColor: ink };
+    return { ...spec, config: { ...spec.config, background: "transparent", axis, legend } };
+  }
+
+  // what was drawn for paper in dark ink becomes the ink of the page
+  function inked(value) {
+    if (value === "#333333") return style("--ink");
+    if (Array.isArray(value)) return value.map(inked);
+    if (value && typeof value === "object") return Object.fromEntries(Object.entries(value).map(([k, v]) => [k, inked(v)]));
+    return value;
+  }
+
+  function named(value, names) {
+    if (typeof value === "string") return names[value] ?? value;
+    if (Array.isArray(value)) return value.map((v) => named(v, names));
+    if (value && typeof value === "object") return Object.fromEntries(Object.entries(value).map(([k, v]) => [k, named(v, names)]));
+    return value;
+  }
+
+  async function draw(place, spec) {
+    const options = { ast: true, actions: false, renderer: "svg", mode: "vega-lite", logLevel: 1 };
+    const box = document.createElement("div");
+    box.className = "vega";
+    const old = [...place.childNodes];
+    place.append(box);
+    try {
+      const result = await window.vegaEmbed(box, dressed(inked(spec)), options);
+      for (const node of old) node.remove();
+      place.result?.finalize();
+      place.result = result;
+    } catch (error) {
+      box.remove();
+      throw error;
+    }
+  }
+
+  function plane(box) {
+    const content = index.planes[box.dataset.plane];
+    const [up, right] = [box.querySelector("select.quality"), box.querySelector("select.diversity")];
+    const said = box.querySelector(".chart-said");
+    const place = box.querySelector(".chart");
+    const head = (side, name) => content[side].find(([n]) => n === name)[1];
+    const show = () => {
+      const names = { "@x": head("diversity", right.value), "@y": head("quality", up.value) };
+      const spec = named(content.spec, names);
+      spec.datasets = content.sets[up.value][right.value];
+      if (place.clientWidth < 560) { // a narrow screen: the legend goes below
+        for (const layer of spec.layer) {
+          for (const channel of ["color", "shape"]) {
+            if (layer.encoding?.[channel]?.legend) Object.assign(layer.encoding[channel].legend, { orient: "bottom", columns: 2 });
+          }
+        }
+      }
+      return draw(place, spec).catch((error) => {
+        said.textContent = `The chart cannot be drawn here (${error.message}); the picture and the table hold the same numbers.`;
+      });
+    };
+    for (const select of [up, right]) select.addEventListener("change", show);
+    document.addEventListener("theme", show);
+    box.querySelector(".controls").hidden = false;
+    return show();
+  }
+
+  function matrix(box) {
+    const kind = box.querySelector("select.kind");
+    const place = box.querySelector(".chart");
+    const tables = [...box.querySelectorAll("[data-kind]")];
+    const show = () => {
+      for (const table of tables) table.hidden = table.dataset.kind !== kind.value;
+      const table = tables.find((t) => !t.hidden);
+      const values = [...table.querySelectorAll("tbody tr")].map((r) => [...r.querySelectorAll("td")].map((d) => Number(d.dataset.value)));
+      const most = Math.max(...values.flat());
+      const unit = kind.value === "tv" ? "0 to 1" : "nats";
+      const spec = named(copy(index.heat[values.length]), { "@kind (@unit)": `${kind.value} (${unit})` });
+      const cells = values.flatMap((line, i) => line.map((value, j) => ({ row: String(i), column: String(j), value, middle: most / 2 })));
+      spec.datasets = { cells };
+      return draw(place, spec).catch(() => { place.textContent = ""; });
+    };
+    kind.addEventListener("change", show);
+    document.addEventListener("theme", () => { if (place.result) show(); });
+    box.querySelector(".controls").hidden = false;
+    return show;
+  }
+
+  const ready = [];
+  for (const box of document.querySelectorAll(".plane")) {
+    if (window.vegaEmbed) ready.push(plane(box));
+    else box.querySelector(".chart-said").textContent = "The chart's script did not run; the picture and the table hold the same numbers.";
+  }
+  if (window.vegaEmbed) {
+    for (const sampler of document.querySelectorAll("details.sampler")) {
+      let waiting = [...sampler.querySelectorAll(".matrix")].map(matrix);
+      const drawAll = () => {
+        if (!sampler.open) return;
+        for (const show of waiting) show();
+        waiting = [];
+      };
+      sampler.addEventListener("toggle", drawAll);
+      drawAll();
+    }
+  }
+  Promise.all(ready).then(() => { document.documentElement.dataset.charts = "done"; });
+})();

@@ -1,0 +1,78 @@
+"""The parts of the training data that a run's members were trained on, from the stage cache where it is here.
+
+A run folder names its adapters and not its parts. The cache that made it has them in a folder beside the adapters; on
+another machine there is none, and then that is what the page says.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Partition:
+    """What is known of the parts."""
+
+    reason: str = ""  # why nothing is known; empty when something is
+    method: str = ""
+    examples: int = 0
+    sizes: tuple[int, ...] = ()
+    parts: list[dict[str, Any]] = field(default_factory=list)  # size, words, defining: see spa_bench.spa.report
+    silhouette: float | None = None
+    words: str = ""  # how words were chosen
+    margin: str = ""  # what a margin is
+
+
+def stage_cache() -> Path:
+    """The stage cache of this user: as spa_bench.spa.stages.default_cache, which is not imported because it loads torch."""
+    if chosen := os.environ.get("SPA_BENCH_CACHE"):
+        return Path(chosen) / "stages"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "spa-bench" / "stages"
+
+
+def partition_of(spec: Mapping[str, Any], adapters: Mapping[str, Any], stages: Path) -> Partition:
+    """The parts behind a run's adapters. Never raises: what cannot be had has a reason."""
+    sampler = spec["sampler"]
+    if sampler.get("adapters") != "parts":
+        how = {"all": "its adapter is trained on all pairs", "seeds": "every adapter is trained on all pairs"}
+        return Partition(how.get(str(sampler.get("adapters")), "it has no adapters, so nothing is partitioned"))
+    stage = adapters.get("stage")
+    if not isinstance(stage, str) or not stage or Path(stage).name != stage:
+        return Partition("the adapters are not made yet")
+    try:
+        key = json.loads((stages / stage / "key.json").read_bytes())
+        folder = _parts_of(stages, key)
+        report = json.loads((folder / "report.json").read_bytes()) if folder else None
+    except (OSError, ValueError, RecursionError, KeyError, TypeError):
+        report = None
+    if not isinstance(report, dict) or not isinstance(report.get("parts"), list):
+        return Partition(f"not in the run folder, and the stage cache here ({stage}) has none: look where the run was made")
+    silhouette = report.get("silhouette") or {}
+    return Partition(
+        "",
+        str(report.get("method", "")),
+        int(report.get("examples", 0)),
+        tuple(report.get("sizes", ())),
+        report["parts"],
+        silhouette.get("value"),
+        str(report.get("words", "")),
+        str(report.get("margin", "")),
+    )
+
+
+def _parts_of(stages: Path, key: Mapping[str, Any]) -> Path | None:
+    """The parts on which adapters of that key were trained: their digest is in both."""
+    for other in sorted(stages.glob("parts-*")):
+        try:
+            digest = json.loads((other / "parts.json").read_bytes())["digest"]
+            examples = json.loads((other / "key.json").read_bytes())["examples"]
+        except (OSError, ValueError, RecursionError, KeyError, TypeError):
+            continue  # another stage's damage is not this one's
+        if digest == key["parts"] and examples == key["examples"]:
+            return other
+    return None
