@@ -22,8 +22,12 @@ class Tail:
 
     def __init__(self, path: Path):
         self.path = path
-        self._at, self._inode = 0, 0
+        self._begin(0)
+
+    def _begin(self, inode: int) -> None:
+        self._at, self._inode = 0, inode
         self.tokens = 0
+        self.odd = 0  # whole lines that do not begin like a row
         self.problems: Counter[bytes] = Counter()  # rows a problem
 
     @property
@@ -41,8 +45,7 @@ class Tail:
             with self.path.open("rb") as stream:
                 now = os.fstat(stream.fileno())
                 if now.st_ino != self._inode or now.st_size < self._at:
-                    self.__init__(self.path)  # type: ignore[misc]
-                    self._inode = now.st_ino
+                    self._begin(now.st_ino)
                 before = self._at
                 stream.seek(self._at)
                 while block := stream.read(_BLOCK):
@@ -60,6 +63,8 @@ class Tail:
             return False
 
     def _count(self, lines: bytes) -> None:
-        self.problems.update(_PROBLEM.findall(lines))
+        found = _PROBLEM.findall(lines)
+        self.problems.update(found)
+        self.odd += lines.count(b"\n") - len(found)
         self.tokens += sum(map(int, _TOKENS.findall(lines)))
         self._at += len(lines)
