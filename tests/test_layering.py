@@ -30,6 +30,7 @@ LAYERS = (
     {"run"},
     {"verify", "rerun", "leaderboard"},
     {"loading"},
+    {"report"},
     {"spa_commands", "study", "lm_eval", "view"},
     {"cli"},
     {"__main__"},
@@ -39,6 +40,7 @@ HEAVY = {"torch", "transformers", "peft", "safetensors", "tokenizers", "accelera
 HOMES = {name: {"models", "spa", "mini"} for name in HEAVY}
 LM_EVAL = {f"tasks/lm_eval/{name}.py" for name in ("library", "rewriting", "scoring", "model")} | {"lm_eval.py"}
 # export/grader.py is copied beside an exported task: it runs inside lm-eval, where it imports evalplus and nothing of ours
+HOMES |= {name: {"report"} for name in ("altair", "vl_convert", "markupsafe", "markdown_it")}
 HOMES |= {"evalplus": {"tasks/evalplus.py", "export/grader.py"}, "lm_eval": LM_EVAL}
 
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -111,7 +113,12 @@ def test_heavy_packages_are_imported_only_in_their_homes(path: Path):
 
 
 @pytest.mark.parametrize(
-    "modules", ["spa_bench", "spa_bench.cli, spa_bench.leaderboard, spa_bench.cards, spa_bench.store, spa_bench.metrics.suite"]
+    "modules",
+    [
+        "spa_bench",
+        "spa_bench.cli, spa_bench.leaderboard, spa_bench.cards, spa_bench.store, spa_bench.metrics.suite",
+        "spa_bench.report, spa_bench.report.command",
+    ],
 )
 def test_looking_at_results_loads_no_torch(modules: str, tmp_path: Path):
     script = f"import {modules}, sys; print(sorted({sorted(HEAVY)!r} & sys.modules.keys()))"

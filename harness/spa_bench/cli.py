@@ -261,6 +261,12 @@ def _submit(a: argparse.Namespace) -> int:
     return 1 if any(found.values()) else 0
 
 
+def _report(a: argparse.Namespace) -> None:
+    from spa_bench.report.command import report
+
+    report(a)
+
+
 def _verify(a: argparse.Namespace) -> int:
     """0: all are whole, 1: something was found, 2: something could not be checked."""
     from spa_bench.console import error_line
@@ -408,6 +414,7 @@ _ACTIONS: Mapping[str, Callable[[argparse.Namespace], int | None]] = {
     "show": _show,
     "list": _list,
     "leaderboard": _leaderboard,
+    "report": _report,
     "doctor": _doctor,
     "verify": _verify,
     "rerun": _rerun,

@@ -138,6 +138,29 @@ def _leaderboard(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--submit", action="store_true", help="only check that RUNS are complete and consistent result files")
 
 
+def _report(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUNS", help="run folders, result files, or folders of them")
+    parser.add_argument("-o", "--out", type=Path, default=Path("report"), metavar="DIR", help="(default: report)")
+    parser.add_argument("--quality", default="pass@1", metavar="METRIC", help="up in the picture (default pass@1)")
+    parser.add_argument(
+        "--diversity",
+        default="diversity_score[exact]",
+        metavar="METRIC",
+        help="to the right in it (default the diversity score)",
+    )
+    parser.add_argument("--title", default="spa-bench report", help="of the page")
+    parser.add_argument(
+        "--problems",
+        choices=("auto", "load", "none"),
+        default="auto",
+        help="what was asked, beside the answers: auto if it is at hand, load any task as `show` does (it may download)",
+    )
+    parser.add_argument("--site", action="store_true", help="a small site instead: an index, and a page and a picture a task")
+    parser.add_argument(
+        "--also", nargs="+", type=Path, default=[], metavar="FILE.md|DIR", help="with --site: Markdown that becomes pages of it"
+    )
+
+
 def _verify(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN")
     _task_file(parser)
@@ -390,6 +413,7 @@ _COMMANDS: Mapping[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] =
     "show": ("the samples of a run with their verdicts", _show),
     "list": ("what there is: samplers, tasks, metrics, models", _list),
     "leaderboard": ("a table of runs, seeds pooled, with paired differences", _leaderboard),
+    "report": ("a page of runs or results that works offline, with pictures; or a site of leaderboards", _report),
     "doctor": ("what this machine has, and the command for what it lacks", _output),
     "verify": ("check every byte of a run: checksums, seeds, texts, metrics", _verify),
     "rerun": ("do a run again from its spec and say what came out otherwise", _rerun),

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spa_bench.metrics.suite import ALIASES, METRICS
-from spa_bench.trackers.names import original, plain
+from spa_bench.trackers.names import original, path, plain
 
 LEGAL = re.compile(r"[A-Za-z0-9_.\-/: ]+")  # narrower than MLflow's own rule, which takes letters of all scripts
 
@@ -39,6 +39,11 @@ def test_every_metric_of_ours_is_legal_and_comes_back(part: str):
     for name in [m.name + part for m in METRICS] + [alias + part for alias in ALIASES]:
         assert LEGAL.fullmatch(plain(name)), name
         assert original(plain(name)) == name
+
+
+def test_a_stage_is_legal_and_keeps_its_groups():
+    assert path("attribution (influence)/done") == "attribution :x28:influence:x29:/done"
+    assert path("seconds/noise floor") == "seconds/noise floor"
 
 
 @given(st.text(min_size=1) | st.from_regex(r"[a-z@/ :]{1,4}(\[[a-z=,:/ low]{1,6}\])?(/low|/n)?", fullmatch=True))

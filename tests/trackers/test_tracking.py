@@ -221,9 +221,13 @@ def test_progress_that_fails_keeps_the_results(folder: RunFolder, diary: Written
 
 @pytest.mark.parametrize(("error", "state"), [(KeyboardInterrupt, "stopped"), (ValueError, "failed")])
 def test_a_run_that_ends_early_is_told_as_such(folder: RunFolder, diary: Written, error: type[BaseException], state: str):
-    with pytest.raises(error), Tracking(["diary_tracker:build"], print) as told:
-        told.begin(folder)
-        raise error
+    def begin_and_end() -> None:
+        with Tracking(["diary_tracker:build"], print) as told:
+            told.begin(folder)
+            raise error
+
+    with pytest.raises(error):
+        begin_and_end()
     assert [row["state"] for row in diary.all("finish")] == [state]
 
 

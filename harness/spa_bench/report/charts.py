@@ -7,6 +7,7 @@ black, so that they serve on light and dark ground; every sampler also has a sha
 from __future__ import annotations
 
 import copy
+import io
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
@@ -27,6 +28,7 @@ DIVERSITY = (
     "vendi[ast,q=1]", "vendi[embedding,q=1]", "diversity_score[ast]", "average_kl[i<j]", "kl[choices,i!=j]",
 )  # fmt: skip
 _SWEEP, _FRONT = "front of the temperatures", "front of all"
+_FIELDS = ("x", "x_low", "x_high", "y", "y_low", "y_high")
 _INK, _GRID = "#333333", "#DDDDDD"
 
 
@@ -49,8 +51,7 @@ def _vl_convert() -> Any:
 @lru_cache(maxsize=1)
 def script() -> str:
     """Vega, Vega-Lite and Vega-Embed as one script that sets `vegaEmbed`; it asks no network for anything."""
-    bundle = str(_vl_convert().javascript_bundle())
-    return bundle.replace("</script", "<\\/script").replace("<!--", "<\\!--").replace("\r", "")
+    return str(_vl_convert().javascript_bundle())
 
 
 def plane_data(table: Table) -> dict[str, Any]:
@@ -121,7 +122,7 @@ def plane(labels: Sequence[str], *, x: str, y: str, width: int | str = 460, heig
             across, up,
             color=alt.Color("sampler:N", scale=alt.Scale(domain=list(labels), range=colours), legend=legend),
             shape=alt.Shape("sampler:N", scale=alt.Scale(domain=list(labels), range=shapes), legend=legend),
-            tooltip=["sampler:N", *(alt.Tooltip(f"{f}:Q", format=".3f") for f in ("x", "x_low", "x_high", "y", "y_low", "y_high"))],
+            tooltip=["sampler:N", *(alt.Tooltip(f"{f}:Q", format=".3f") for f in _FIELDS)],
         ),
     )  # fmt: skip
     return _finished(chart, width, height)
@@ -158,14 +159,23 @@ def as_svg(spec: Spec) -> str:
 
 def as_png(spec: Spec, *, scale: float = 2.0) -> bytes:
     """The picture as PNG, with `scale` pixels a unit."""
-    return bytes(_vl_convert().vegalite_to_png(spec, scale=scale, allowed_base_urls=[]))
+    from PIL import Image
+
+    drawn = io.BytesIO(bytes(_vl_convert().vegalite_to_png(spec, scale=scale, allowed_base_urls=[])))
+    smaller = io.BytesIO()
+    with Image.open(drawn) as image:  # as it comes it is hardly compressed
+        image.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(smaller, "PNG", optimize=True)
+    return smaller.getvalue()
 
 
 def _finished(chart: Any, width: int | str, height: int) -> Spec:
-    axis = {"gridColor": _GRID, "domainColor": _INK, "tickColor": _INK, "labelColor": _INK, "titleColor": _INK}
+    axis: dict[str, Any] = {"gridColor": _GRID, "domainColor": _INK, "tickColor": _INK, "labelColor": _INK, "titleColor": _INK}
     axis |= {"labelFontSize": 12, "titleFontSize": 13, "titleFontWeight": "normal"}
     finished = chart.properties(width=width, height=height).configure(
-        background="white", axis=axis, legend={"labelColor": _INK, "labelFontSize": 12, "titleColor": _INK}, view={"stroke": None}
+        background="white",
+        axis=axis,
+        legend={"labelColor": _INK, "labelFontSize": 12, "titleColor": _INK},
+        view={"stroke": None},
     )
     spec: Spec = finished.to_dict()
     return spec

@@ -29,4 +29,4 @@ def shown(value: Any) -> Any:
 def data_block(value: Any) -> Markup:
     """JSON that may stand between script tags: it holds no `<`, no `&` and nothing but ASCII."""
     text = json.dumps(value, separators=(",", ":"))
-    return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))  # noqa: S704
+    return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))

@@ -20,6 +20,7 @@ from spa_bench.report import charts
 from spa_bench.report.data import ReportData, Section
 from spa_bench.report.detail import Detail, details_of
 from spa_bench.report.escape import data_block, shown
+from spa_bench.report.samples import packed
 from spa_bench.report.table import Table, table_of
 
 TITLE = "spa-bench report"
@@ -52,37 +53,46 @@ def render(
     quality: str = "pass@1",
     diversity: str = "diversity_score[exact]",
     title: str = TITLE,
+    interactive: bool = True,
+    home: str = "",
     script: str = "",
     connect: str = "'none'",
 ) -> str:
     """The whole page. The same data give the same bytes.
 
-    `quality` and `diversity` are the axes at first. `script` is one more script, of a server that follows runs, and
-    `connect` where scripts may ask: a source list of Content-Security-Policy. Raises UsageError when the packages that
-    draw are missing.
+    `quality` and `diversity` are the axes at first. Without `interactive` charts are pictures, and the page is small;
+    `home` is where a link back leads. `script` is one more script, of a server that follows runs, and `connect` where
+    scripts may ask: a source list of Content-Security-Policy. Raises UsageError when the packages that draw are missing.
     """
     sections = [_shown(data, section, place, quality, diversity) for place, section in enumerate(data.sections)]
-    scripts = {name: _asset(name) for name in ("theme.js", "diff.min.js", "table.js", "samples.js", "charts.js")}
-    scripts |= {"vega.js": charts.script(), "own.js": script}
-    return _environment().get_template("page.html").render(
+    scripts = {name: asset(name) for name in ("theme.js", "table.js")} | {"own.js": script}
+    if data.problems:
+        scripts |= {name: asset(name) for name in ("unpack.js", "diff.min.js", "samples.js")}
+    if interactive:
+        scripts |= {name: asset(name) for name in ("unpack.js", "charts.js")}
+    library = charts.script() if interactive else ""
+    page: str = environment().get_template("page.html").render(
         title=title,
         version=__version__,
         data=data,
         sections=sections,
-        style=Markup(_asset("page.css")),  # noqa: S704
-        scripts={name: Markup(text) for name, text in scripts.items()},  # noqa: S704
-        policy=policy(list(scripts.values()), connect),
-        index=data_block(_index(data, sections)),
-        chunks=[Markup(p.chunk()) for p in data.problems],  # noqa: S704 - base64
+        style=Markup(asset("page.css")),
+        scripts={name: Markup(text) for name, text in scripts.items()},
+        policy=policy([*scripts.values(), library], connect=connect),
+        library=Markup(packed(library)) if library else None,
+        index=data_block(_index(data, sections, interactive=interactive)),
+        chunks=[Markup(p.chunk()) for p in data.problems],
+        home=home,
     )  # fmt: skip
+    return page
 
 
-def policy(scripts: Sequence[str], connect: str) -> str:
+def policy(scripts: Sequence[str], *, connect: str = "'none'", images: str = "data:") -> str:
     """A Content-Security-Policy that runs these scripts, named by their hashes, and nothing else."""
     hashes = " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(s.encode()).digest()).decode()}'" for s in scripts if s)
     # styles: the chart library sets its own on what it draws. A style can neither run nor, with nothing else allowed, send
     return (
-        f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data:; connect-src {connect}; "
+        f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src {images}; connect-src {connect}; "
         "base-uri 'none'; form-action 'none'"
     )
 
@@ -119,7 +129,7 @@ def _shown(data: ReportData, section: Section, place: int, quality: str, diversi
     return Shown(section, tuple(planes), details_of(data, section))
 
 
-def _index(data: ReportData, sections: Sequence[Shown]) -> dict[str, Any]:
+def _index(data: ReportData, sections: Sequence[Shown], *, interactive: bool) -> dict[str, Any]:
     """What scripts need to know of the page."""
     planes = {
         plane.id: {
@@ -129,8 +139,9 @@ def _index(data: ReportData, sections: Sequence[Shown]) -> dict[str, Any]:
         }
         for shown_ in sections
         for plane in shown_.planes
+        if interactive
     }
-    sizes = {len(t) for run in data.runs if run.matrices for t in run.matrices.means.values()}
+    sizes = {len(t) for run in data.runs if run.matrices for t in run.matrices.means.values() if interactive}
     return {
         "tasks": [{"key": s.section.key, "title": s.section.title} for s in sections],
         "runs": [
@@ -159,7 +170,8 @@ def row_id(row: Row) -> str:
 
 
 @lru_cache(maxsize=1)
-def _environment() -> Any:
+def environment() -> Any:
+    """Templates that escape what they are given. Raises UsageError where jinja2 is missing."""
     try:
         from jinja2 import Environment, PackageLoader, StrictUndefined
     except ImportError as error:
@@ -178,5 +190,6 @@ def _environment() -> Any:
     return made
 
 
-def _asset(name: str) -> str:
+def asset(name: str) -> str:
+    """A script or style of ours."""
     return (files("spa_bench.report") / "assets" / name).read_text(encoding="utf-8")

@@ -20,6 +20,11 @@ Packed = tuple[int, int, int, int, int, int, int, int]
 what is said of it (or -1), tokens, and the option that was chosen (or -1)."""
 
 
+def packed(text: str) -> str:
+    """`text` compressed, in base64; the same text gives the same."""
+    return base64.b64encode(gzip.compress(text.encode(), compresslevel=6, mtime=0)).decode("ascii")
+
+
 class Pool:
     """Texts that are kept once, in the order of their first use."""
 
@@ -57,8 +62,7 @@ class ProblemSamples:
             "answers": {str(run): _columns(rows) for run, rows in sorted(self.answers.items())},
             "logprobs": {str(run): table for run, table in sorted(self.logprobs.items())},
         }
-        packed = gzip.compress(json.dumps(content, separators=(",", ":")).encode(), compresslevel=6, mtime=0)
-        return base64.b64encode(packed).decode("ascii")
+        return packed(json.dumps(content, separators=(",", ":")))
 
     def passed(self) -> tuple[int, int]:
         """(answers that passed, answers that have a verdict) of all runs."""

@@ -78,7 +78,8 @@ def table_of(rows: Sequence[Row]) -> Table:
     columns.sort(key=lambda c: first.index(c.name) if c.shown else len(first))
     top = {name: best(rows, column) for column, name in PAIRED.items() if len(rows) > 1}
     cells = [
-        tuple(Cell(estimates[c.name][place], row.label in top.get(c.name, ())) for c in columns) for place, row in enumerate(rows)
+        tuple(Cell(estimates[c.name][place], row.label in top.get(c.name, ())) for c in columns)
+        for place, row in enumerate(rows)
     ]
     return Table(tuple(rows), size, tuple(columns), tuple(cells))
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from spa_bench.trackers.base import PROJECT, Begun, Ended
-from spa_bench.trackers.names import plain
+from spa_bench.trackers.names import path, plain
 
 PACKAGE = "mlflow"
 _ID = "spec_hash"  # the tag by which a run is found again: MLflow makes the ids of its runs itself
@@ -49,14 +49,15 @@ class Mlflow:
         return f"run {self._run} of experiment {name!r}, {self._client.tracking_uri}"
 
     def progress(self, values: Mapping[str, float], step: int) -> None:
-        """The names of stages are legal as they are."""
-        self._log(values, step)
+        """Every value has its place on the axis of its stage."""
+        self._log({path(name): value for name, value in values.items()}, step)
 
     def finish(self, ended: Ended) -> None:
         """Metrics, then files, then the status."""
-        self._log({**{plain(name): value for name, value in ended.metrics.items()}, **ended.times}, 0)
-        for path in ended.files:
-            self._client.log_artifact(self._run, str(path))
+        metrics = {plain(name): value for name, value in ended.metrics.items()}
+        self._log(metrics | {path(name): value for name, value in ended.times.items()}, 0)
+        for file in ended.files:
+            self._client.log_artifact(self._run, str(file))
         self._client.set_tag(self._run, "state", ended.state)
         self._client.set_terminated(self._run, _STATUS[ended.state])
 

@@ -29,6 +29,11 @@ def plain(name: str) -> str:
     return f"{_escaped(found[1])}/{inside}{tail}"
 
 
+def path(name: str) -> str:
+    """A name of ours such as `attribution (influence)/done` in the same letters; slashes and spaces stay."""
+    return re.sub(r"[^A-Za-z0-9_.\-/ ]", lambda m: f":x{ord(m[0]):x}:", name)
+
+
 def original(name: str) -> str:
     """The name of which `plain` made this one."""
     head, *rest = name.split("/")

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import stat
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,7 @@ from spa_bench.tail import Tail
 
 SHOWN = ("pass@1", "pass@K", "diversity_score", "effective_diversity", "vendi", "average_kl")
 """The metrics of a finished run that a list has room for, by their short names."""
+_GRACE_SECONDS = 5.0  # a run that begins, or goes from samples to grades, is not held for a moment
 _FILES = ("spec.json", *LOGS, *JSON_FILES, TIMINGS)
 Signature = dict[str, tuple[int, int, int]]  # file -> inode, size, time of the last change in nanoseconds
 
@@ -63,7 +65,7 @@ class OneRun:
             now, outside = self._signature()
         except OSError as error:
             return Glance("damaged", f"cannot read {self.path}: {error.strerror}")
-        written = max((time for _, _, time in now.values()), default=0) / 1e9
+        written = max((changed for _, _, changed in now.values()), default=0) / 1e9
         stamp = hashlib.blake2b(json.dumps(now, sort_keys=True).encode(), digest_size=8).hexdigest()
         if outside:
             return Glance("damaged", f"{outside} is a link that leads out of {self._inside}", written=written, stamp=stamp)
@@ -130,7 +132,8 @@ class OneRun:
         if odd:
             said = f"{odd} has a line that is no row: spa-bench verify {self.path}"
             return {**found, "state": "damaged", "said": said}
-        if held == "free":
+        written = max(changed for _, _, changed in now.values()) / 1e9
+        if held == "free" and not 0 <= time.time() - written < _GRACE_SECONDS:
             go_on = f"spa-bench grade {self.path}" if found["state"] == "grading" else "the command that made it"
             if found["state"] == "generating" and folder.spec["sampler"].get("kind") == "samples":
                 go_on = "the same spa-bench score"

@@ -55,9 +55,10 @@
       const spec = named(content.spec, names);
       spec.datasets = content.sets[up.value][right.value];
       if (place.clientWidth < 560) { // a narrow screen: the legend goes below
+        spec.config.legend = { ...spec.config.legend, layout: { bottom: { anchor: "start", direction: "vertical", margin: 4 } } };
         for (const layer of spec.layer) {
           for (const channel of ["color", "shape"]) {
-            if (layer.encoding?.[channel]?.legend) Object.assign(layer.encoding[channel].legend, { orient: "bottom", columns: 2 });
+            if (layer.encoding?.[channel]?.legend) Object.assign(layer.encoding[channel].legend, { orient: "bottom", columns: 2, labelLimit: 120 });
           }
         }
       }
@@ -92,12 +93,28 @@
     return show;
   }
 
-  const ready = [];
-  for (const box of document.querySelectorAll(".plane")) {
-    if (window.vegaEmbed) ready.push(plane(box));
-    else box.querySelector(".chart-said").textContent = "The chart's script did not run; the picture and the table hold the same numbers.";
+  async function load() {
+    const script = document.createElement("script");
+    script.textContent = await window.spaBench.unpack("vega"); // its hash is in the page's policy
+    document.head.append(script);
+    script.remove();
+    if (!window.vegaEmbed) throw new Error("its script did not run");
   }
-  if (window.vegaEmbed) {
+
+  async function start() {
+    const planes = [...document.querySelectorAll(".plane")];
+    const matrices = [...document.querySelectorAll(".matrix")];
+    if (!planes.length && !matrices.length) return;
+    try {
+      await load();
+    } catch (error) {
+      for (const box of planes) {
+        box.querySelector(".chart-said").textContent =
+          `The chart cannot be drawn here (${error.message}); the picture and the table hold the same numbers.`;
+      }
+      return;
+    }
+    await Promise.all(planes.map(plane));
     for (const sampler of document.querySelectorAll("details.sampler")) {
       let waiting = [...sampler.querySelectorAll(".matrix")].map(matrix);
       const drawAll = () => {
@@ -109,5 +126,9 @@
       drawAll();
     }
   }
-  Promise.all(ready).then(() => { document.documentElement.dataset.charts = "done"; });
+
+  const begin = () => start().finally(() => { document.documentElement.dataset.charts = "done"; });
+  // tables and answers first: they can be used before the charts are drawn
+  if (window.requestIdleCallback) requestIdleCallback(begin, { timeout: 1000 });
+  else setTimeout(begin, 50);
 })();

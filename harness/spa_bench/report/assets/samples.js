@@ -20,11 +20,7 @@
     return made;
   }
 
-  async function unpack(place) {
-    const packed = Uint8Array.from(atob($(`chunk-${place}`).textContent.trim()), (c) => c.charCodeAt(0));
-    const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
-    return JSON.parse(await new Response(stream).text());
-  }
+  const unpack = async (place) => JSON.parse(await window.spaBench.unpack(`chunk-${place}`));
 
   // which problem: the address ------------------------------------------------------------------------------------
 

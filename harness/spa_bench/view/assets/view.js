@@ -9,7 +9,7 @@
     "pass@1": "pass@1", "pass@K": "pass@K", diversity_score: "diversity score", effective_diversity: "effective diversity",
     vendi: "Vendi", average_kl: "average KL",
   };
-  const known = new Map(); // id -> { row, line, cells, chosen, first }
+  const known = new Map(); // id -> { row, line, cells, chosen, first: { stage, share, at } }
   let order = { key: "written", down: true }, columns = [], timer = 0, heads = "";
 
   function element(tag, text, name) {
@@ -32,10 +32,12 @@
   function lasts(seconds) {
     return seconds < 90 ? `${Math.round(seconds)} s` : seconds < 5400 ? `${Math.round(seconds / 60)} min` : `${(seconds / 3600).toFixed(1)} h`;
   }
+  // of its stage; members answer one after the other, so that answers come long before the first problem has all of its own
+  const share = (row) => row.stage === "generation" && row.samples_total ? row.samples / row.samples_total : row.done / Math.max(1, row.total);
   // by what was done since this page saw the stage first: nothing before ten seconds of that
   function left(row, first) {
-    const took = Date.now() / 1000 - first.at, done = row.done - first.done;
-    return busy(row) && took > 10 && done > 0 && row.total > row.done ? `, about ${lasts(took / done * (row.total - row.done))} left` : "";
+    const took = Date.now() / 1000 - first.at, done = share(row) - first.share;
+    return busy(row) && took > 10 && done > 0 && share(row) < 1 ? `, about ${lasts(took / done * (1 - share(row)))} left` : "";
   }
   const digits = (name, value) => value.toFixed(name === "average_kl" ? 3 : 2);
 
@@ -55,8 +57,7 @@
     put(cells.state, `state-${row.state}`, state, row.state + stage + where);
     const how = row.total ? `${row.done} of ${row.total} problems${left(row, first)}` : "";
     const bar = element("progress");
-    bar.max = Math.max(1, row.total);
-    bar.value = row.done;
+    bar.value = share(row);
     bar.setAttribute("aria-label", `${row.stage || row.state}: ${how}`);
     const of = row.samples_total && row.state !== "finished" ? ` of ${row.samples_total}` : "";
     const samples = `${row.samples}${of} answers`;
@@ -124,7 +125,7 @@
   }
 
   function value(row, key) {
-    if (key === "progress") return row.total ? row.done / row.total : -1;
+    if (key === "progress") return row.state === "finished" ? 2 : share(row);
     if (columns.includes(key)) return row.metrics[key]?.value ?? null;
     return row[key] ?? null;
   }
@@ -191,8 +192,8 @@
       for (const [id, entry] of known) if (!there.has(id)) { entry.line.remove(); known.delete(id); }
       for (const row of found.runs) {
         const entry = known.get(row.id) ?? line(row);
-        if (!entry.first || entry.first.stage !== row.stage || entry.first.done > row.done) {
-          entry.first = { stage: row.stage, done: row.done, at: Date.now() / 1000 };
+        if (!entry.first || entry.first.stage !== row.stage || entry.first.share > share(row)) {
+          entry.first = { stage: row.stage, share: share(row), at: Date.now() / 1000 };
         }
         entry.row = row;
         known.set(row.id, entry);
