@@ -180,8 +180,8 @@ def test_stages_speak_now_and_then_and_at_their_end(monkeypatch: pytest.MonkeyPa
     [
         ("Refusing", "nobody answers"),
         ("Leaving", "not logged in"),
-        ("Hanging", "it did not answer within 1 s"),
-        ("Slow", "it did not answer within 1 s"),
+        ("Hanging", "it did not answer in time"),
+        ("Slow", "it did not answer in time"),
         ("Dying", "its process ended (no luck)"),
     ],
 )
@@ -195,7 +195,7 @@ def test_a_tracker_that_fails_costs_one_line_and_no_time(
         monkeypatch.setattr(child, "FINISH_SECONDS", 1.0 if kind == "Hanging" else 30.0)
     began = time.monotonic()
     done = run("--n", 1, "--log", f"diary_tracker:{kind}")
-    assert time.monotonic() - began < 60
+    assert time.monotonic() - began < 120  # and not the 600 s for which two of them sleep
     assert done.code == 0
     assert "three" in done.out  # the table is there
     [line] = [line for line in done.err.splitlines() if "can be logged later" in line]

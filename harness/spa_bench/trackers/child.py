@@ -69,7 +69,7 @@ class Child:
                 self._changed.wait(min(left, 0.5))
         ended = self._ended
         if not ended:
-            self._give_up(self._failed or f"it did not answer within {self._finish_seconds:.0f} s")
+            self._give_up(self._failed or "it did not answer in time")
         self.close()
         return ended
 
