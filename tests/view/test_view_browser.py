@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from doubles import RIGHT, InProcessJudge, MockModel, mock_run
+from doubles import RIGHT, InProcessJudge, mock_run
 from spa_bench.store import RunFolder, open_run
 from spa_bench.view import one
 
@@ -185,7 +185,10 @@ def test_a_report_follows_its_runs_and_keeps_the_place(
 ):
     pytest.importorskip("altair", reason="no altair here: pip install 'spa-bench[report]'")
     folder, rest = growing
-    tab = open_tab(serve(folder.path.parent).url)
+    asker = serve(folder.path.parent)
+    [row] = asker.rows().values()
+    asker.get(f"/report?run={row['id']}")  # the first one loads packages; a page that took long is renewed less often
+    tab = open_tab(asker.url)
     tab.set_default_timeout(60_000)
     with folder.locked():
         tab.click("#rows a")
@@ -214,7 +217,10 @@ def test_a_reader_who_does_not_follow_is_told_and_asked(
 ):
     pytest.importorskip("altair", reason="no altair here: pip install 'spa-bench[report]'")
     folder, rest = growing
-    tab = open_tab(serve(folder.path.parent).url)
+    asker = serve(folder.path.parent)
+    [row] = asker.rows().values()
+    asker.get(f"/report?run={row['id']}")  # the first one loads packages; a page that took long is renewed less often
+    tab = open_tab(asker.url)
     tab.set_default_timeout(60_000)
     tab.click("#rows a")
     tab.uncheck("#following")

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from doubles import RIGHT, Call, InProcessJudge, MockModel, mock_run
-from spa_bench.store import RunFolder, open_run
+from spa_bench.store import RunFolder
 from spa_bench.view import one, server
 
 ROOT = Path(__file__).resolve().parents[2]

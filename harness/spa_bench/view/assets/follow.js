@@ -4,8 +4,8 @@
   const ids = Object.keys(SEEN);
   const KEY = `spa-bench-place ${location.search}`;
   const took = performance.now();
-  // a large report takes its time: reading it is not disturbed more than a tenth of that
-  const EVERY = Math.max(3000, Math.min(120000, 10 * took));
+  // a large report takes its time to make: it is not made anew again and again
+  const EVERY = Math.max(3000, Math.min(60000, 5 * took));
   const bar = document.createElement("p");
   const said = document.createElement("span");
   const again = document.createElement("button");
