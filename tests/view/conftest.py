@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import shutil
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,11 +13,6 @@ from typing import Any
 import pytest
 
 from spa_bench.view.server import Server
-
-FLAGS = (
-    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update "
-    "--disable-sync"
-).split()
 
 
 @dataclass(frozen=True)
@@ -79,16 +73,3 @@ def serve() -> Iterator[Callable[[Path], Asker]]:
         server.shutdown()
         server.server_close()
         thread.join()
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Any]:
-    """Chromium; tests that need it skip where there is none."""
-    sync_api = pytest.importorskip("playwright.sync_api", reason="no playwright here: pip install playwright")
-    with sync_api.sync_playwright() as play:
-        try:
-            found = play.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
-        except sync_api.Error as error:
-            pytest.skip(f"no Chromium here: apt-get install chromium, or playwright install chromium ({error})")
-        yield found
-        found.close()

@@ -24,12 +24,12 @@ def _now(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def open_tab(browser: Any) -> Iterator[Callable[..., Any]]:
+def open_tab(chromium: Any) -> Iterator[Callable[..., Any]]:
     """Opens an address of a server; at the end no page may have complained, or asked anybody but that server."""
     contexts, said, asked = [], [], []
 
     def opened(url: str, *, width: int = 1200, scheme: str = "light") -> Any:
-        context = browser.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme)
+        context = chromium.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme)
         contexts.append(context)
         tab = context.new_page()
         tab.on("console", lambda message: said.append(message.text))

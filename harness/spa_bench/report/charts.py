@@ -17,6 +17,7 @@ import numpy as np
 from spa_bench.errors import UsageError
 from spa_bench.leaderboard.compare import sweep_of
 from spa_bench.metrics.frontier import pareto_front
+from spa_bench.report.escape import visible
 from spa_bench.report.table import Table, head_of
 
 Spec = dict[str, Any]
@@ -29,6 +30,7 @@ DIVERSITY = (
 )  # fmt: skip
 _SWEEP, _FRONT = "front of the temperatures", "front of all"
 _FIELDS = ("x", "x_low", "x_high", "y", "y_low", "y_high")
+_LONGEST = 48  # characters of a name in a chart
 _INK, _GRID = "#333333", "#DDDDDD"
 
 
@@ -60,6 +62,7 @@ def plane_data(table: Table) -> dict[str, Any]:
     {"labels", "quality": [[metric, head]], "diversity": ..., "points": {metric: [[value, low, high] or None, by row]},
     "sweep": labels of the temperatures}.
     """
+    names_ = drawn_names([row.label for row in table.rows])
     names = [column.name for column in table.columns]
     chosen = {"quality": [n for n in QUALITY if n in names], "diversity": [n for n in DIVERSITY if n in names]}
     points: dict[str, list[list[float] | None]] = {}
@@ -70,11 +73,22 @@ def plane_data(table: Table) -> dict[str, Any]:
             for e in estimates
         ]
     return {
-        "labels": [row.label for row in table.rows],
+        "labels": list(names_.values()),
         **{side: [[n, head_of(n)] for n in found] for side, found in chosen.items()},
         "points": points,
-        "sweep": sweep_of(table.rows),
+        "sweep": [names_[label] for label in sweep_of(table.rows)],
     }
+
+
+def drawn_names(labels: Sequence[str]) -> dict[str, str]:
+    """Label -> what a chart calls it: all different, short, and of characters that can be drawn."""
+    found: dict[str, str] = {}
+    for number, label in enumerate(labels):
+        name = visible(" ".join(label.split()))
+        if len(name) > _LONGEST or not name or name in found.values():
+            name = f"{name[:_LONGEST]}… ({number})"
+        found[label] = name
+    return found
 
 
 def plane_sets(data: Mapping[str, Any], quality: str, diversity: str) -> dict[str, list[dict[str, Any]]]:

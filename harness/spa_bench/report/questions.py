@@ -6,33 +6,29 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from spa_bench.cards import build_task_card
-from spa_bench.errors import SpaBenchError
+from spa_bench.errors import DataError
 from spa_bench.registry import load
 from spa_bench.store import TASK_FILE, RunFolder
 
 Questions = Callable[[RunFolder], Mapping[str, str]]
-"""From a run to problem -> prompt; raises SpaBenchError with the reason where they cannot be had."""
+"""From a run to problem -> prompt; raises a SpaBenchError with the reason where they cannot be had."""
 _AT_HAND = {"mini-code", "jsonl"}  # problems that need neither a download nor a heavy package
 
 
-class NoQuestionsError(SpaBenchError):
-    """The prompts are not at hand."""
-
-
 def at_hand(folder: RunFolder) -> Mapping[str, str]:
-    """Prompts of problems that come with the package or lie in a file that is here. Raises SpaBenchError elsewhere."""
+    """Prompts of problems that come with the package or lie in a file that is here. Raises DataError elsewhere."""
     stored = folder.spec["task"]
     if stored.get("kind", "code") != "code" or stored.get("problems") not in _AT_HAND:
-        raise NoQuestionsError("prompts of this task are only loaded on request: spa-bench report --problems load")
+        raise DataError("prompts of this task are only loaded on request: spa-bench report --problems load")
     content = {k: v for k, v in stored.items() if k not in {"problems_hash", "problems_n", "scoring"}} | {"description": ""}
     if stored["problems"] == "jsonl":
         place = (folder.read_json(TASK_FILE) or {}).get("file")
         if place is None or not Path(place).exists():
-            raise NoQuestionsError(f"the file of problems is not where it was ({place})")
+            raise DataError(f"the file of problems is not where it was ({place})")
         content["file"] = place
     task = load("task", "code")(build_task_card(content, str(folder.path)))
     if task.describe()["problems_hash"] != stored["problems_hash"]:
-        raise NoQuestionsError("the problems here are others than those of the run")
+        raise DataError("the problems here are others than those of the run")
     return {p.id: p.prompt for p in task.problems}
 
 

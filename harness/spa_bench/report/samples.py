@@ -111,13 +111,13 @@ class SampleBook:
 
 
 def _packed(problem: ProblemSamples, record: Record, grade: Grade | None) -> Packed:
-    graded = record.graded.rstrip()
-    raw = -1 if record.raw.rstrip() == graded else problem.texts.place(record.raw)
+    graded = problem.texts.place(record.graded.rstrip())
+    raw = -1 if record.raw.rstrip() == record.graded.rstrip() else problem.texts.place(record.raw)
     said = "\n".join(_said(record, grade))
     return (
         record.member,
         record.draw,
-        problem.texts.place(graded),
+        graded,
         raw,
         problem.words.place(NOT_GRADED if grade is None else str(grade.verdict)),
         problem.words.place(said) if said else -1,

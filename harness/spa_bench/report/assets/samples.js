@@ -274,6 +274,7 @@
     options();
     show();
     browser.dataset.problem = String(place);
+    window.spaBench.ready ??= performance.now();
     if (focus) {
       $("problem-title").scrollIntoView();
       $("problem-title").focus();
