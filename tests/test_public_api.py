@@ -68,8 +68,8 @@ def test_all_errors_share_one_base():
     assert tree == {"SpaBenchError", "UsageError", "CardError", "DataError", "ModelError", "SandboxError", "StoreError"}
 
 
-COMMANDS = ("run", "grade", "score", "show", "list", "leaderboard", "doctor", "verify", "rerun", "export", "study", "power")
-COMMANDS += ("report", "log", "view", "spa")
+COMMANDS = ("run", "grade", "score", "show", "list", "leaderboard", "report", "log", "view", "doctor")
+COMMANDS += ("verify", "rerun", "export", "study", "power", "spa")
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -197,7 +197,7 @@ def test_a_report_follows_its_runs_and_keeps_the_place(
         tab.select_option("#problem", index=1)
         until(tab, "location.hash.startsWith('#/problem/')")
         tab.evaluate("document.activeElement.blur()")
-        tab.evaluate("scrollTo(0, 300)")
+        tab.evaluate("scrollTo(0, 50)")
         place, height = tab.evaluate("location.hash"), tab.evaluate("scrollY")
         assert tab.locator("#cards .answer").count() == 1
         tab.evaluate("window.mine = 1")

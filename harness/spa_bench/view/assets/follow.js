@@ -45,10 +45,16 @@
     keep(KEY, JSON.stringify({ y: scrollY, x: scrollX, hash: location.hash, values, open, sorted, at: Date.now() }));
     location.reload();
   }
-  function restore() {
+  // answers are unpacked after the page has loaded, and its fields act on them: wait for these first
+  function restore(tries = 50) {
     let place;
     try { place = JSON.parse(stored(KEY)); } catch { return; }
-    if (!place || Date.now() - place.at > 60000 || place.hash !== location.hash) return;
+    if (!place || Date.now() - place.at > 120000 || place.hash !== location.hash) return;
+    if (tries && document.getElementById("browser") && !document.querySelector("#cards > *")) {
+      setTimeout(() => restore(tries - 1), 100);
+      return;
+    }
+    keep(KEY, "null"); // once
     const before = new Map(place.values);
     fields().forEach((field, i) => {
       const value = before.get(name(field, i));
@@ -67,7 +73,7 @@
       const cell = [...document.querySelectorAll("th")].find((c) => (c.closest("table")?.id ?? "") === table && c.textContent === title);
       for (let tries = 0; cell && tries < 2 && cell.getAttribute("aria-sort") !== way; tries++) cell.querySelector("button")?.click();
     }
-    // answers are unpacked and charts drawn after this: the page has its height a little later
+    // charts are drawn after this: the page has its height a little later
     const back = () => scrollTo(place.x, place.y);
     for (const wait of [0, 150, 500]) setTimeout(back, wait);
   }
