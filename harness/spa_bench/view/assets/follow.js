@@ -74,8 +74,10 @@
       for (let tries = 0; cell && tries < 2 && cell.getAttribute("aria-sort") !== way; tries++) cell.querySelector("button")?.click();
     }
     // charts are drawn after this: the page has its height a little later
-    const back = () => scrollTo(place.x, place.y);
-    for (const wait of [0, 150, 500]) setTimeout(back, wait);
+    let mine = true; // until the reader moves
+    for (const act of ["wheel", "keydown", "pointerdown", "touchstart"]) addEventListener(act, () => { mine = false; }, { once: true, passive: true });
+    const back = () => { if (mine) scrollTo(place.x, place.y); };
+    for (const wait of [0, 150, 500, 1200, 2000]) setTimeout(back, wait);
   }
 
   // what the runs have become -------------------------------------------------------------------------------------
