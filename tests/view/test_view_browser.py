@@ -207,8 +207,8 @@ def test_a_report_follows_its_runs_and_keeps_the_place(
         until(tab, "document.querySelectorAll('#cards .answer').length === 2")
         assert tab.evaluate("location.hash") == place
         assert tab.input_value("#by") == "lines"
-        tab.wait_for_timeout(4000)
-        assert abs(tab.evaluate("scrollY") - height) < 2
+        tab.wait_for_timeout(2500)
+        assert abs(tab.evaluate("scrollY") - height) < 3
     tab.uncheck("#following")
     tab.click("text=All runs")
     tab.wait_for_selector("#rows a")

@@ -99,9 +99,10 @@
       const [one] = at;
       const how = at.length === 1 ? `${one.sampler}, seed ${one.seed}: ${one.stage}, ${one.done} of ${one.total} problems` : `${at.length} runs at work`;
       const gone = ids.length - runs.length;
+      // before anything that would move the page
+      if (grown && follow.checked && !document.hidden && !reading()) { reload(); return; }
       said.textContent = (working ? how : "no run is at work") + (gone ? `; ${gone} of the runs are not there any more` : "");
       again.hidden = !grown;
-      if (grown && follow.checked && !document.hidden && !reading()) { reload(); return; }
     } catch (error) {
       said.textContent = `the server does not answer (${error.message}); the page stays as it is`;
     }
