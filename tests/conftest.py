@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -162,3 +163,17 @@ def run(call: Call, three: Path, tiny_folder: Path, tmp_path: Path) -> Call:
         return call("run", *options, "--out", tmp_path / "runs", "--sandbox", SANDBOX, *arguments)
 
     return called
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Any]:
+    """A headless browser, one for all tests: Playwright takes no second one. Tests that need it skip where there is none."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="no playwright here: pip install playwright")
+    flags = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+    with sync_api.sync_playwright() as play:
+        try:
+            browser = play.chromium.launch(executable_path=shutil.which("chromium"), args=flags)
+        except sync_api.Error as error:
+            pytest.skip(f"no Chromium here: apt-get install chromium, or playwright install chromium ({error})")
+        yield browser
+        browser.close()

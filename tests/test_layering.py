@@ -17,11 +17,11 @@ PACKAGE = Path(__file__).resolve().parents[1] / "harness" / "spa_bench"
 LAYERS = (
     {"__init__", "types", "errors", "seeds", "interrupt", "provenance"},
     {"plugins"},
-    {"registry", "console", "json_rows", "sandbox", "metrics", "log", "gate_options"},
+    {"registry", "console", "json_rows", "sandbox", "metrics", "log", "tail", "gate_options"},
     {"spa_cards", "grading", "options", "lock"},
     {"cards"},
     {"store", "arguments", "extensions"},
-    {"embeddings"},
+    {"embeddings", "trackers"},
     {"models", "mini"},
     {"samplers"},
     {"tasks", "spa"},
@@ -31,7 +31,7 @@ LAYERS = (
     {"verify", "rerun", "leaderboard"},
     {"loading", "gate"},
     {"report"},
-    {"spa_commands", "study", "lm_eval", "gate_commands"},
+    {"spa_commands", "study", "lm_eval", "gate_commands", "view"},
     {"cli"},
     {"__main__"},
 )

@@ -13,7 +13,7 @@ from made_up import estimated_anew
 from quiz import run, three
 from spa_bench import registry
 from spa_bench.leaderboard import as_latex, build_rows, check, from_runs, markdown, save
-from spa_bench.leaderboard.results import read
+from spa_bench.leaderboard.results import read_all
 from spa_bench.leaderboard.schema import KEPT_OF_CHOICES
 from spa_bench.models.hf import HFModel
 from spa_bench.show import choices_table
@@ -97,5 +97,5 @@ def test_a_result_without_the_values_of_choices_is_still_read(whole: RunFolder, 
         del result["runs"][0]["values"][name]
     path = save(result, tmp_path)
     assert check(path) == []
-    page = markdown(build_rows([read(path)]), reference=None, command="c")
+    page = markdown(build_rows(read_all(path)), reference=None, command="c")
     assert "### Multiple choice" in page

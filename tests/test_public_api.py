@@ -68,23 +68,8 @@ def test_all_errors_share_one_base():
     assert tree == {"SpaBenchError", "UsageError", "CardError", "DataError", "ModelError", "SandboxError", "StoreError"}
 
 
-COMMANDS = (
-    "run",
-    "grade",
-    "score",
-    "show",
-    "list",
-    "leaderboard",
-    "compare",
-    "check",
-    "doctor",
-    "verify",
-    "rerun",
-    "export",
-    "study",
-    "power",
-)
-COMMANDS += ("report", "spa")
+COMMANDS = ("run", "grade", "score", "show", "list", "leaderboard", "compare", "check", "log", "view", "doctor")
+COMMANDS += ("verify", "rerun", "export", "study", "power", "report", "spa")
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -74,7 +74,9 @@ def _run(a: argparse.Namespace) -> None:
     from spa_bench.run import Job, check_draws, check_model, check_task, generate, grade, load_task
     from spa_bench.sandbox import choose
     from spa_bench.spa.training_data import read_sources
+    from spa_bench.trackers.tracking import Tracking, names_of
 
+    trackers = names_of(a.log)
     seeds, workers, price = seeds_of(a), workers_of(a), price_of(a)
     check_limit(a.limit)
     check_out(a.out)
@@ -108,14 +110,17 @@ def _run(a: argparse.Namespace) -> None:
     if embedder:
         console.note(f"embedding: {embedder.name}, the first {embedder.limit} tokens of a text")
     folders = []
-    for seed in seeds:
-        reporter = Reporter()
-        job = Job(card, task_card, n, seed, a.limit, sandbox, a.grading, noise, embedding, tuple(a.metrics))
-        folder = generate(job, task, model, a.out, default_cache(), reporter, price=price)
-        if a.until != "generate":
-            load = (lambda: embedder) if embedder else None
-            grade(folder, task, reporter, sandbox=None, workers=workers, embedder=load, price=price)
-        folders.append(folder)
+    with Tracking(trackers, console.note, samples=a.log_samples) as tracking:
+        for seed in seeds:
+            reporter = tracking.reporter()
+            job = Job(card, task_card, n, seed, a.limit, sandbox, a.grading, noise, embedding, tuple(a.metrics))
+            cache = default_cache()
+            folder = generate(job, task, model, a.out, cache, reporter, price=price, begun=tracking.begin)
+            if a.until != "generate":
+                load = (lambda: embedder) if embedder else None
+                grade(folder, task, reporter, sandbox=None, workers=workers, embedder=load, price=price)
+            tracking.finish("generated" if a.until == "generate" else "finished")
+            folders.append(folder)
     if a.until == "generate":
         paths = [str(f.path) for f in folders]
         print(json.dumps(paths) if a.json else "\n".join(paths))
@@ -131,19 +136,23 @@ def _grade(a: argparse.Namespace) -> None:
     from spa_bench.loading import embedder_of, task_of
     from spa_bench.run import grade
     from spa_bench.store import ADDED, open_run
+    from spa_bench.trackers.tracking import Tracking, names_of
     from spa_bench.types import Estimate
 
-    own = load_metrics(a.metrics)
+    own, trackers = load_metrics(a.metrics), names_of(a.log)
     workers, price = workers_of(a), price_of(a)
     check_sandbox(a.sandbox, used=True)
     folders = [(folder := open_run(path), embedder_of(folder, a)) for path in a.runs]
-    for folder, load in folders:
-        task = task_of(folder, a.task_file)
-        console = Reporter()
-        grade(folder, task, console, sandbox=a.sandbox, workers=workers, embedder=load, metrics=a.metrics, price=price)
-        found = (folder.read_json(ADDED) or {}).get("estimates", {})
-        for name in (metric.name for metric in own if metric.name in found):
-            console.note(f"{name}: {number(Estimate(**found[name]))}  ({folder.path / ADDED})")
+    with Tracking(trackers, Reporter().note, samples=a.log_samples) as tracking:
+        for folder, load in folders:
+            task = task_of(folder, a.task_file)
+            console = tracking.reporter()
+            tracking.begin(folder)
+            grade(folder, task, console, sandbox=a.sandbox, workers=workers, embedder=load, metrics=a.metrics, price=price)
+            tracking.finish("finished")
+            found = (folder.read_json(ADDED) or {}).get("estimates", {})
+            for name in (metric.name for metric in own if metric.name in found):
+                console.note(f"{name}: {number(Estimate(**found[name]))}  ({folder.path / ADDED})")
     _summary([folder for folder, _ in folders], as_json=a.json)
 
 
@@ -155,7 +164,9 @@ def _score(a: argparse.Namespace) -> None:
     from spa_bench.run import grade, load_task
     from spa_bench.samples_file import import_samples
     from spa_bench.sandbox import NOT_NEEDED, choose
+    from spa_bench.trackers.tracking import Tracking, names_of
 
+    trackers = names_of(a.log)
     workers, label = workers_of(a), label_of(a.name, a.samples)
     check_out(a.out)
     load_metrics(a.metrics)
@@ -183,7 +194,10 @@ def _score(a: argparse.Namespace) -> None:
     )
     console.note(f"run folder: {folder.path}")
     load = (lambda: embedder) if embedder else None
-    grade(folder, task, console, sandbox=None, workers=workers, embedder=load)
+    with Tracking(trackers, console.note, samples=a.log_samples) as tracking:
+        tracking.begin(folder)
+        grade(folder, task, tracking.reporter(), sandbox=None, workers=workers, embedder=load)
+        tracking.finish("finished")
     _summary([folder], as_json=a.json)
 
 
@@ -359,6 +373,18 @@ def _power(a: argparse.Namespace) -> None:
     print(json.dumps(power.content(design, found), indent=1) if a.json else power.table(design, found))
 
 
+def _log(a: argparse.Namespace) -> int:
+    from spa_bench.trackers.command import log
+
+    return log(a)
+
+
+def _view(a: argparse.Namespace) -> None:
+    from spa_bench.view.server import view
+
+    view(a.runs, a.port)
+
+
 def _study(a: argparse.Namespace) -> None:
     from spa_bench.study.command import study
 
@@ -397,6 +423,8 @@ _ACTIONS: Mapping[str, Callable[[argparse.Namespace], int | None]] = {
     "verify": _verify,
     "rerun": _rerun,
     "export": _export,
+    "log": _log,
+    "view": _view,
     "power": _power,
     **GATE_ACTIONS,
     **SPA_ACTIONS,

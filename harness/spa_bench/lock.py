@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 from spa_bench.errors import StoreError
 from spa_bench.log import sweep
@@ -114,3 +115,39 @@ def _started(pid: int) -> str:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
     except (OSError, IndexError):
         return ""
+
+
+def state(folder: Path) -> Literal["held", "free", "elsewhere"]:
+    """Whether a process holds `folder`, found without touching the lock: a try would get in the way of one that begins.
+
+    `elsewhere`: another host's process was the last to take it, and from here nobody can tell.
+    """
+    by_file = _owner(folder / ".lock-owner")
+    owner = by_file or _owner(folder / ".lock")
+    if not owner:
+        return "free"
+    if owner.get("host") != platform.node():
+        return "elsewhere"
+    if _is_gone(owner):
+        return "free"
+    return "held" if by_file or _has_open(owner["pid"], folder / ".lock") else "free"
+
+
+def host(folder: Path) -> str:
+    """The machine whose process was the last to take `folder`; "" where nobody has."""
+    return str((_owner(folder / ".lock-owner") or _owner(folder / ".lock")).get("host", ""))
+
+
+def _has_open(pid: object, path: Path) -> bool:
+    """Whether that process has the file open, which it has for as long as it holds it; True where it may not be asked."""
+    wanted = str(path.resolve())
+    try:
+        for link in Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+                if os.readlink(link) == wanted:
+                    return True
+    except FileNotFoundError:
+        return False  # it has ended meanwhile
+    except OSError:
+        return True
+    return False

@@ -70,6 +70,7 @@ def _run(parser: argparse.ArgumentParser) -> None:
     _grading(parser)
     _price(parser)
     _metrics(parser)
+    _trackers(parser)
     _output(parser)
 
 
@@ -79,6 +80,7 @@ def _grade(parser: argparse.ArgumentParser) -> None:
     _grading(parser)
     _price(parser)
     _metrics(parser)
+    _trackers(parser)
     _output(parser)
 
 
@@ -94,7 +96,25 @@ def _score(parser: argparse.ArgumentParser) -> None:
     _rules(parser)
     _grading(parser)
     _metrics(parser)
+    _trackers(parser)
     _output(parser)
+
+
+def _log(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN")
+    parser.add_argument(
+        "--to", action="append", required=True, metavar="NAME", dest="log", help="wandb, mlflow or trackio; as --log of run"
+    )
+    _log_samples(parser)
+
+
+def _view(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "runs", nargs="?", type=Path, default=Path("runs"), metavar="RUNS_DIR", help="a folder of runs (default: runs)"
+    )
+    parser.add_argument(
+        "--port", type=int, metavar="P", help="0: any that is free (default: 7677, or a free one where that is taken)"
+    )
 
 
 def _show(parser: argparse.ArgumentParser) -> None:
@@ -361,6 +381,21 @@ def _metrics(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _trackers(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--log",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="tell a tracker of the run: wandb, mlflow or trackio, with commas or several times (docs/trackers.md)",
+    )
+    _log_samples(parser)
+
+
+def _log_samples(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--log-samples", action="store_true", help="give trackers the samples and verdicts too")
+
+
 def _embedding(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--embedding",
@@ -382,6 +417,8 @@ _COMMANDS: Mapping[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] =
     "leaderboard": ("a table of runs, seeds pooled, with paired differences", _leaderboard),
     "compare": ("two samplers or two versions of one, paired by problem, and what differs in their specs", compare_options),
     "check": ("runs against a baseline: exit code 1 when a metric fell", check_options),
+    "log": ("give finished or stopped runs to wandb, mlflow or trackio", _log),
+    "view": ("runs in the browser, on this machine alone, while they grow", _view),
     "doctor": ("what this machine has, and the command for what it lacks", _output),
     "verify": ("check every byte of a run: checksums, seeds, texts, metrics", _verify),
     "rerun": ("do a run again from its spec and say what came out otherwise", _rerun),

@@ -2,7 +2,8 @@
 
 An entry point NAME of `spa_bench.samplers` or `spa_bench.tasks` leads to a function `build`, and NAME is then a kind and,
 with the CARD beside that function or one made of defaults, a card; or it leads to the path of a card, and NAME is that
-card. One of `spa_bench.metrics` leads to a Metric. Looking a name up reads the metadata of packages and imports none.
+card. One of `spa_bench.metrics` leads to a Metric, one of `spa_bench.trackers` to a function that builds a Tracker. Looking
+a name up reads the metadata of packages and imports none.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import Any
 
 from spa_bench.errors import UsageError
 
-GROUPS = {"sampler": "spa_bench.samplers", "task": "spa_bench.tasks", "metric": "spa_bench.metrics"}
+GROUPS = {name: f"spa_bench.{name}s" for name in ("sampler", "task", "metric", "tracker")}
 _VALUE = re.compile(r"\s*([\w.]+)\s*(?::\s*(\w+)\s*)?(?:\[.*\]\s*)?")  # module:attribute [extras]
 
 

@@ -39,6 +39,11 @@ TABLES: dict[str, dict[str, str]] = {
         "embedding": "spa_bench.spa.attribution.embedding:build",
         "random": "spa_bench.spa.attribution.random:build",
     },
+    "tracker": {
+        "wandb": "spa_bench.trackers.wandb:build",
+        "mlflow": "spa_bench.trackers.mlflow:build",
+        "trackio": "spa_bench.trackers.trackio:build",
+    },
     "partition": {
         "argmax": "spa_bench.spa.partition.argmax:argmax",
         "balanced": "spa_bench.spa.partition.balanced:balanced",

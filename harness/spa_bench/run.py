@@ -161,11 +161,13 @@ def generate(
     price: float | None = None,
     again: bool = False,
     siblings: Sequence[RunFolder] = (),
+    begun: Callable[[RunFolder], None] = lambda _: None,
 ) -> RunFolder:
     """Train what is missing, draw what is missing, measure divergence. Goes on where an earlier call stopped.
 
     `price` is what an hour costs: it goes to timings.json. `again` refuses a finished run: nothing would be done. Divergence
-    that one of `siblings` has measured between the same adapters is taken from there.
+    that one of `siblings` has measured between the same adapters is taken from there. `begun` is called with the folder
+    before anything is computed.
     """
     check_draws(job.sampler, job.n)
     check_limit(job.limit)
@@ -183,6 +185,7 @@ def generate(
         folder.write_json(DATA_FILES, files)
     for line in data.notes(job.sampler):
         console.note(line)
+    begun(folder)
     with folder.locked(), timed(folder, console, spec.numerics, price):
         _Drawing(folder, job, task, model, console, siblings).fill(asked, data, cache, noise=spec.noise_floor)
     return folder
