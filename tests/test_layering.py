@@ -17,7 +17,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "harness" / "spa_bench"
 LAYERS = (
     {"__init__", "types", "errors", "seeds", "interrupt", "provenance"},
     {"plugins"},
-    {"registry", "console", "json_rows", "sandbox", "metrics", "log", "tail", "gate_options"},
+    {"registry", "console", "json_rows", "sandbox", "metrics", "log", "tail", "gate_options", "watch_options"},
     {"spa_cards", "grading", "options", "lock"},
     {"cards"},
     {"store", "arguments", "extensions"},
@@ -31,7 +31,8 @@ LAYERS = (
     {"verify", "rerun", "leaderboard"},
     {"loading", "gate"},
     {"report"},
-    {"spa_commands", "study", "lm_eval", "gate_commands", "view"},
+    {"study", "lm_eval", "view"},
+    {"spa_commands", "gate_commands", "watch_commands"},
     {"cli"},
     {"__main__"},
 )

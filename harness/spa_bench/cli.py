@@ -19,6 +19,7 @@ from spa_bench.gate_commands import ACTIONS as GATE_ACTIONS
 from spa_bench.interrupt import patiently
 from spa_bench.options import EMBEDDED, build
 from spa_bench.spa_commands import ACTIONS as SPA_ACTIONS
+from spa_bench.watch_commands import ACTIONS as WATCH_ACTIONS
 
 if TYPE_CHECKING:
     from spa_bench.store import RunFolder
@@ -265,12 +266,6 @@ def _submit(a: argparse.Namespace) -> int:
     return 1 if any(found.values()) else 0
 
 
-def _report(a: argparse.Namespace) -> None:
-    from spa_bench.report.command import report
-
-    report(a)
-
-
 def _verify(a: argparse.Namespace) -> int:
     """0: all are whole, 1: something was found, 2: something could not be checked."""
     from spa_bench.console import error_line
@@ -373,18 +368,6 @@ def _power(a: argparse.Namespace) -> None:
     print(json.dumps(power.content(design, found), indent=1) if a.json else power.table(design, found))
 
 
-def _log(a: argparse.Namespace) -> int:
-    from spa_bench.trackers.command import log
-
-    return log(a)
-
-
-def _view(a: argparse.Namespace) -> None:
-    from spa_bench.view.server import view
-
-    view(a.runs, a.port)
-
-
 def _study(a: argparse.Namespace) -> None:
     from spa_bench.study.command import study
 
@@ -418,16 +401,14 @@ _ACTIONS: Mapping[str, Callable[[argparse.Namespace], int | None]] = {
     "show": _show,
     "list": _list,
     "leaderboard": _leaderboard,
-    "report": _report,
     "doctor": _doctor,
     "verify": _verify,
     "rerun": _rerun,
     "export": _export,
-    "log": _log,
-    "view": _view,
     "power": _power,
     **GATE_ACTIONS,
     **SPA_ACTIONS,
+    **WATCH_ACTIONS,
     "study": _study,
 }
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from spa_bench import __version__
 from spa_bench.gate_options import check_options, compare_options
+from spa_bench.watch_options import log_options, report_options, tracker_options, view_options
 
 EMBEDDED = "embedded"  # the model that comes with the package
 
@@ -70,7 +71,7 @@ def _run(parser: argparse.ArgumentParser) -> None:
     _grading(parser)
     _price(parser)
     _metrics(parser)
-    _trackers(parser)
+    tracker_options(parser)
     _output(parser)
 
 
@@ -80,7 +81,7 @@ def _grade(parser: argparse.ArgumentParser) -> None:
     _grading(parser)
     _price(parser)
     _metrics(parser)
-    _trackers(parser)
+    tracker_options(parser)
     _output(parser)
 
 
@@ -96,25 +97,8 @@ def _score(parser: argparse.ArgumentParser) -> None:
     _rules(parser)
     _grading(parser)
     _metrics(parser)
-    _trackers(parser)
+    tracker_options(parser)
     _output(parser)
-
-
-def _log(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN")
-    parser.add_argument(
-        "--to", action="append", required=True, metavar="NAME", dest="log", help="wandb, mlflow or trackio; as --log of run"
-    )
-    _log_samples(parser)
-
-
-def _view(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "runs", nargs="?", type=Path, default=Path("runs"), metavar="RUNS_DIR", help="a folder of runs (default: runs)"
-    )
-    parser.add_argument(
-        "--port", type=int, metavar="P", help="0: any that is free (default: 7677, or a free one where that is taken)"
-    )
 
 
 def _show(parser: argparse.ArgumentParser) -> None:
@@ -137,29 +121,6 @@ def _leaderboard(parser: argparse.ArgumentParser) -> None:
         "--save", type=Path, metavar="DIR|FILE.json", help="write a result file for each row, or one file that has all of them"
     )
     parser.add_argument("--submit", action="store_true", help="only check that RUNS are complete and consistent result files")
-
-
-def _report(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUNS", help="run folders, result files, or folders of them")
-    parser.add_argument("-o", "--out", type=Path, default=Path("report"), metavar="DIR", help="(default: report)")
-    parser.add_argument("--quality", default="pass@1", metavar="METRIC", help="up in the picture (default pass@1)")
-    parser.add_argument(
-        "--diversity",
-        default="diversity_score[exact]",
-        metavar="METRIC",
-        help="to the right in it (default the diversity score)",
-    )
-    parser.add_argument("--title", default="spa-bench report", help="of the page")
-    parser.add_argument(
-        "--problems",
-        choices=("auto", "load", "none"),
-        default="auto",
-        help="what was asked, beside the answers: auto if it is at hand, load any task as `show` does (it may download)",
-    )
-    parser.add_argument("--site", action="store_true", help="a small site instead: an index, and a page and a picture a task")
-    parser.add_argument(
-        "--also", nargs="+", type=Path, default=[], metavar="FILE.md|DIR", help="with --site: Markdown that becomes pages of it"
-    )
 
 
 def _verify(parser: argparse.ArgumentParser) -> None:
@@ -381,21 +342,6 @@ def _metrics(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _trackers(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--log",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="tell a tracker of the run: wandb, mlflow or trackio, with commas or several times (docs/trackers.md)",
-    )
-    _log_samples(parser)
-
-
-def _log_samples(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--log-samples", action="store_true", help="give trackers the samples and verdicts too")
-
-
 def _embedding(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--embedding",
@@ -417,13 +363,13 @@ _COMMANDS: Mapping[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] =
     "leaderboard": ("a table of runs, seeds pooled, with paired differences", _leaderboard),
     "compare": ("two samplers or two versions of one, paired by problem, and what differs in their specs", compare_options),
     "check": ("runs against a baseline: exit code 1 when a metric fell", check_options),
-    "log": ("give finished or stopped runs to wandb, mlflow or trackio", _log),
-    "view": ("runs in the browser, on this machine alone, while they grow", _view),
+    "log": ("give finished or stopped runs to wandb, mlflow or trackio", log_options),
+    "view": ("runs in the browser, on this machine alone, while they grow", view_options),
     "doctor": ("what this machine has, and the command for what it lacks", _output),
     "verify": ("check every byte of a run: checksums, seeds, texts, metrics", _verify),
     "rerun": ("do a run again from its spec and say what came out otherwise", _rerun),
     "export": ("the samples of a run as files that evalplus or lm-eval read", _export),
     "study": ("the SPA paper's Table 1 and Figures 2, 4 and 6, with intervals and a verdict", _study),
     "power": ("what difference between two samplers so many problems can show", _power),
-    "report": ("a page of runs or results that works offline, with pictures; or a site of leaderboards", _report),
+    "report": ("a page of runs or results that works offline, with pictures; or a site of leaderboards", report_options),
 }
