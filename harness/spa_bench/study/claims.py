@@ -145,6 +145,8 @@ def main(points: Sequence[Measured]) -> list[Claim]:
         pairs = [p for p in pairwise(ranked) if metric != "average_kl[i<j]" or min(m.point.card.members for m in p) > 1]
         tests = {f"{called} of {_minus(a, b)}": difference(a, b, metric) for a, b in pairs}
         first = metric == DIVERSITY
+        if not first and all(estimate.value is None for estimate, _ in tests.values()):
+            continue  # such as syntax trees of answers that are no programs: nothing to say
         states = f"{called} orders {names}" if metric != "average_kl[i<j]" else f"{called} has the same order"
         extra = f" at equal pass@1 (±{MARGIN})" if first else ""
         parts = more(tests, MARGIN if is_rate(metric) else None) + (tuple(quality) if first else ())
@@ -180,6 +182,8 @@ def _beyond(points: Sequence[Measured], metric: str) -> Iterator[Claim]:
     if len(sweep) < 2 or not lowest or len(sweep[0].row.result["problems"]) < 2:
         return
     scores = {m.label: (m.scores("pass@1"), m.scores(metric)) for m in (*sweep, *lowest)}
+    if any(np.isnan(table).all() for pair in scores.values() for table in pair):
+        return
     front = frontier(scores, sweep=[m.label for m in sweep])
     for m in lowest:
         states = f"{m.label} lies beyond the front of pass@1 and {_COLUMNS[metric]} that {sweep[0].point.series} draws"
