@@ -20,7 +20,7 @@ from spa_bench.rerun import sampler_card as sampler_of
 from spa_bench.run import Job, generate, grade, load_task
 from spa_bench.verify import notes, verify
 
-SAMPLERS, TASKS, METRICS = plugins.GROUPS.values()
+SAMPLERS, TASKS, METRICS, _ = plugins.GROUPS.values()
 BUILD = '"""Mine.\n\nIt is."""\ndef build(card, adapters=()):\n    return card\n'
 OPTIONS = (
     "from dataclasses import dataclass\n@dataclass(frozen=True)\nclass Own:\n    hot: float = 1.0\n"
