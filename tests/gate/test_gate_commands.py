@@ -10,8 +10,9 @@ import pytest
 
 from doubles import RIGHT, Call, mock_run
 from simulated import Change, Result, candidate, one_after_another, saved, set_in, simulated
-from spa_bench.gate import RULES, check
+from spa_bench.gate import check
 from spa_bench.leaderboard import find_results
+from spa_bench.leaderboard.schema import KEPT
 
 
 def test_a_re_run_is_green_and_says_what_it_rests_on(baseline: Path, tmp_path: Path, call: Call):
@@ -36,7 +37,7 @@ def test_a_drop_is_red_with_exit_code_1_a_summary_and_rows(baseline: Path, tmp_p
     assert row["ok"] is False
     assert (row["sampler"], row["seeds"], row["baseline_seeds"]) == ("s", [7], [0, 1, 2, 3, 4])
     lines = {line["metric"]: line for line in row["metrics"]}
-    assert set(RULES) <= set(lines)
+    assert set(KEPT) <= set(lines)
     assert lines["average_kl[i<j]"]["outcome"] == "drop"
     assert lines["average_kl[i<j]"]["difference"]["high"] < 0
     assert lines["pass@1"]["outcome"] == "held"

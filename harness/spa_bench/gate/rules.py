@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from spa_bench.errors import UsageError
-from spa_bench.leaderboard.schema import KEPT
+from spa_bench.leaderboard.schema import KEPT, KEPT_OF_CHOICES
 from spa_bench.metrics.suite import ALIASES, is_rate
 from spa_bench.registry import did_you_mean
 
@@ -45,9 +45,19 @@ RULES: Mapping[str, Rule] = {
     "effective_diversity[behaviour,ran]": Rule(None, "right answers behave alike: it falls where quality rises"),
     "vendi[ngram,q=1]": Rule(Tolerance(0.05, relative=True), "fewer different texts"),
     "average_kl[i<j]": Rule(Tolerance(0.2, relative=True), "members that are closer to each other"),
+    # tasks with multiple choice
+    "pass@1[mc]": Rule(None, "part of pass@1, which is judged"),
+    "majority_vote[mc]": Rule(Tolerance(0.02), "what most answers choose is right less often"),
+    "any_of_n[mc]": Rule(None, "answers that differ raise it by guessing alone"),
+    "any_of_n[chance]": Rule(None, "what guessing gets"),
+    "diversity_score[mc]": Rule(None, "part of the diversity score, which is judged"),
+    "agreement[choices]": Rule(None, "it falls with diversity and with ignorance"),
+    "kl[choices,i!=j]": Rule(None, "beside average_kl, which is judged"),
+    "kl[first,i!=j]": Rule(None, "beside average_kl, which is judged"),
+    "entropy[choices]": Rule(None, "it rises with ignorance"),
 }
 """Metric -> rule, for all that a result keeps problem by problem. More is better in every one that has a tolerance."""
-assert tuple(RULES) == KEPT
+assert tuple(RULES) == KEPT + KEPT_OF_CHOICES
 JUDGED = tuple(name for name, rule in RULES.items() if rule.tolerance is not None)
 FEWEST_SEEDS = 5  # of a baseline: with fewer, nobody knows how far one training seed lies from the next
 ALPHA = 0.05
