@@ -9,7 +9,7 @@ False alarms are counted twice: the re-runs against the baseline, which they sha
 baseline against all other runs. Planted, each through the command line or in the way named here:
 
 - adapters swapped for the base: `--set lora.learning_rate=1e-12`, which leaves B at 0, so that every member is the base;
-- temperature changed: `--set decoding.temperature=1.0`;
+- temperature changed from 0: `--set decoding.temperature=1.0`, which costs little, and `=2.0`;
 - partition shuffled: `--set partition.method=random`;
 - one member missing: `--set members=3 --set draws=3`;
 - grader broken: a copy of a re-run in which every third right answer is called wrong, measured anew by `spa-bench grade`;
@@ -36,7 +36,8 @@ BASELINE = 5
 PLANTED = 1000  # a seed that no re-run has
 SETTINGS = {
     "adapters swapped for the base": ["--set", "lora.learning_rate=1e-12"],
-    "temperature changed": ["--set", "decoding.temperature=1.0"],
+    "temperature changed to 1": ["--set", "decoding.temperature=1.0"],
+    "temperature changed to 2": ["--set", "decoding.temperature=2.0"],
     "partition shuffled": ["--set", "partition.method=random"],
     "one member missing": ["--set", "members=3", "--set", "draws=3"],
 }

@@ -33,7 +33,8 @@ class SpaBenchLM(SamplerLM):
     """A sampler's card over a model; adapters come from the stage cache, or are trained, as `spa-bench run` does it.
 
     `sampler`: a name or file; `model`: as --model; `member`: a place, or "mixture"; `cache`: the folder of the stage cache.
-    lm-eval's own --batch_size and --device are `batch_size` and `device`.
+    lm-eval's own --batch_size and --device are `batch_size` and `device`. An argument with a dot, such as
+    decoding.temperature=0, is a key of the card, as in `spa-bench run --set`.
     """
 
     def __init__(
@@ -51,15 +52,15 @@ class SpaBenchLM(SamplerLM):
         revision: str | None = None,
         trust_remote_code: bool = False,
         cache: str | None = None,
-        **unknown: Any,
+        **others: Any,
     ):
+        settings = {key: value for key, value in others.items() if "." in key}
+        unknown = [key for key in others if key not in settings]
         if unknown:
-            raise UsageError(
-                f"unknown argument {next(iter(unknown))!r} of {NAME}{did_you_mean(next(iter(unknown)), _ARGUMENTS)}"
-            )
+            raise UsageError(f"unknown argument {unknown[0]!r} of {NAME}{did_you_mean(unknown[0], _ARGUMENTS)}")
         if type(seed) is not int or seed < 0:
             raise UsageError(f"seed is {seed!r}; it must be a whole number, at least 0")
-        card = load_sampler_card(sampler)
+        card = load_sampler_card(sampler, settings)
         if not beside("sampler", card.kind, "BEGUN", False):
             raise UsageError(f"sampler {sampler!r} is of kind {card.kind!r}, which is no mixture of members; lm-eval needs one")
         wanted = "auto" if batch_size is None else str(batch_size)

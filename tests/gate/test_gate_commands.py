@@ -309,3 +309,14 @@ def test_the_same_input_gives_the_same_bytes(baseline: Path, tmp_path: Path):
     texts = {check(run, baseline).markdown for _ in range(2)}
     assert len(texts) == 1
     assert find_results([run]) == copy.deepcopy(find_results([run]))
+
+
+def test_a_check_that_judges_nothing_is_no_green(baseline: Path, tmp_path: Path, call: Call):
+    said = call("check", candidate(tmp_path), "--against", baseline, "--metrics", "majority_vote[mc]").error()
+    assert said == f"nothing of these runs can be judged against {baseline}: majority_vote[mc]: neither side has it"
+
+
+def test_an_unknown_metric_is_told_of_those_that_the_gate_takes(baseline: Path, tmp_path: Path, call: Call):
+    said = call("check", candidate(tmp_path), "--against", baseline, "--metrics", "kl[first]").error()
+    assert "unknown metric 'kl[first]' of the gate" in said
+    assert "did you mean 'kl[first]'" not in said

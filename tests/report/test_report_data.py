@@ -135,7 +135,19 @@ def test_the_same_run_twice_counts_once(tmp_path: Path):
     shutil.copytree(folder.path, tmp_path / "b" / "copy")
     data = read([tmp_path / "a", tmp_path / "b", folder.path])
     assert len(data.runs) == 1
-    assert data.said[0].endswith(f"is the same run as {folder.path}; it is shown once")
+    assert data.said[0].endswith(f"is the same run as {folder.path}, which is shown")
+
+
+@pytest.mark.parametrize("damaged_first", [True, False])
+def test_of_two_copies_the_whole_one_is_shown_and_what_ails_the_other_is_said(tmp_path: Path, *, damaged_first: bool):
+    whole = made_run(tmp_path / "a").path
+    copy = shutil.copytree(whole, tmp_path / "b" / "copy")
+    (copy / "metrics.json").unlink()
+    data = read([copy, whole] if damaged_first else [whole, copy])
+    assert [run.finished for run in data.runs] == [True]
+    assert f"{copy} is the same run as {whole}, which is shown (it is not finished or not graded)" in data.said
+    (copy / "metrics.json").write_text("{")
+    assert f"{copy} is the same run as {whole}, which is shown ({copy / 'metrics.json'}" in said(copy, whole)
 
 
 def test_a_result_file_stands_beside_runs_and_holds_no_answers(tmp_path: Path):

@@ -19,7 +19,7 @@ from made_up import made_up
 from report_runs import made_run
 from spa_bench.leaderboard import save
 from spa_bench.report import ReportData, read, render
-from spa_bench.report.charts import drawn_names, plane_data, plane_sets
+from spa_bench.report.charts import drawn_names, plane, plane_data, plane_sets
 from spa_bench.report.escape import data_block, visible
 from spa_bench.report.table import differences, estimate_of, table_of
 from spa_bench.types import Grade, Verdict
@@ -177,6 +177,24 @@ def _run_of_each(folder: Path, texts: Sequence[str]) -> ReportData:
             grade=lambda key, text=text: Grade(*key, Verdict.WRONG, text, text, text, text),
         )
     return read([folder], ask=lambda folder: {f"{number} {t}": t for number, t in enumerate(texts)})
+
+
+def test_one_temperature_alone_has_no_front(tmp_path: Path):
+    save(made_up("cold", quality=0.8, spread=0.2, temperature=0.0), tmp_path)
+    table = table_of(read([tmp_path]).sections[0].rows)
+    assert plane_data(table)["sweep"] == []
+    assert "front of the temperatures" not in json.dumps(plane(["cold"], x="a", y="b", sweep=False))
+    assert "front of the temperatures" in json.dumps(plane(["cold"], x="a", y="b", sweep=True))
+
+
+def test_axes_have_no_numbers_that_a_rate_cannot_be():
+    def labels(*, most: float | None = None) -> list[str]:
+        found = json.dumps(plane(["a"], x="a", y="b", most=most))
+        return re.findall(r'"labelExpr": "([^"]*)"', found)
+
+    bounded = "datum.value < -5e-4 || datum.value > 1.0005 ? '' : datum.label"
+    assert set(labels(most=1.0)) == {bounded}
+    assert set(labels()) == {bounded, "datum.value < -5e-4 ? '' : datum.label"}  # such as Vendi scores
 
 
 def test_names_in_charts_are_short_and_all_different():

@@ -94,7 +94,7 @@ def test_the_number_of_examples_is_the_cards_or_the_tasks_own(quiz: Path):
 
 
 def test_more_examples_than_there_are_is_one_line(quiz: Path):
-    with pytest.raises(UsageError, match=r"quiz_two cannot be asked with 5 examples: .*set options.fewshot to fewer"):
+    with pytest.raises(UsageError, match=r"quiz_two cannot be asked with 5 examples: .*set task.options.fewshot to fewer"):
         task_of("lm-eval:quiz_two", include=quiz, local=[quiz.parent / "data"], fewshot=5)
 
 

@@ -17,7 +17,7 @@ from test_lm_eval_scoring import MEAN, choice_task, rows_of, text_task
 
 from doubles import MockModel
 from nlu_reference import define, reference
-from spa_bench.errors import UsageError
+from spa_bench.errors import SpaBenchError, UsageError
 from spa_bench.tasks.lm_eval.library import quiet
 from spa_bench.types import Decoding, Member
 
@@ -192,6 +192,20 @@ def test_an_argument_that_is_none_is_named():
 
     with pytest.raises(UsageError, match="unknown argument 'membr' of spa-bench; did you mean 'member'"):
         SpaBenchLM(membr=1)
+
+
+def test_an_argument_with_a_dot_is_a_key_of_the_card(tiny_folder: Path, tmp_path: Path):
+    import spa_bench.lm_eval  # puts spa-bench among lm-eval's models
+
+    folder = four(tmp_path / "yaml")
+    greedy = tmp_path / "greedy.toml"
+    greedy.write_text('description = "greedy"\n[decoding]\ntemperature = 0\n')
+    given = {"model": str(tiny_folder), "member": 0, "threads": 1}
+    cards = [{"sampler": str(greedy)}, {"sampler": "base", "decoding.temperature": 0}]
+    one, other = (evaluate("spa-bench", "sums", folder, model_args={**given, **card}, device="cpu") for card in cards)
+    assert one == other
+    with pytest.raises(SpaBenchError, match=r"unknown key 'decoding\.temprature'"):
+        spa_bench.lm_eval.SpaBenchLM(model=str(tiny_folder), **{"decoding.temprature": 0})
 
 
 @pytest.mark.slow

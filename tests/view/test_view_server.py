@@ -220,6 +220,11 @@ def test_ctrl_c_ends_it_well(tmp_path: Path, number: signal.Signals):
         assert process.stderr.read() == ""
 
 
+def test_ctrl_c_before_it_serves_ends_it_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(server, "asked", lambda: True)
+    server.view(tmp_path, 0)  # comes back
+
+
 def test_looking_loads_no_torch(tmp_path: Path):
     script = "import spa_bench.view.server, spa_bench.view.answers, spa_bench.report, sys; print('torch' in sys.modules)"
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "harness")}

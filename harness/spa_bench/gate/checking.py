@@ -83,6 +83,9 @@ def judge(
     """The verdict on rows that are read already; `tolerances` and `metrics` by whole names. Raises as `check`."""
     plans = [_plan(row, baseline_of(row, baselines, against), metrics) for row in candidates]
     tests = sum(len(plan.judged(tolerances)) for plan in plans)
+    if not tests and all(line.outcome == "not compared" for plan in plans for line in plan.said):
+        why = "; ".join(dict.fromkeys(f"{line.metric}: {line.note}" for plan in plans for line in plan.said))
+        raise UsageError(f"nothing of these runs can be judged against {against}: {why or 'no metric that both have'}")
     confidence = confidence_of(alpha, tests)
     subjects = [_subject(plan, tolerances, confidence) for plan in plans]
     unused = [row.label for row in baselines if all(plan.shared.before is not row for plan in plans)]
@@ -126,6 +129,8 @@ def _plan(after: Row, before: Row, looked_at: Sequence[str]) -> _Plan:
                 scores[name] = found
             elif found is not None:
                 said.append(found)
+            elif set(looked_at) != set(rules.RULES):  # it was asked for by name
+                said.append(Line(name, "not compared", note="neither side has it"))
     if set(looked_at) == set(rules.RULES):
         said += _lost(before, after)
     return _Plan(both, new, scores, said)

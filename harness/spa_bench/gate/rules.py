@@ -67,7 +67,8 @@ def full_name(metric: str, known: Collection[str] = RULES) -> str:
     """The whole name of `metric`, which may be the short one. Raises UsageError for one that is not known."""
     name = ALIASES.get(metric, metric)
     if name not in known:
-        raise UsageError(f"unknown metric {metric!r} of the gate{did_you_mean(metric, [*known, *ALIASES])}")
+        near = [*known, *(short for short, whole in ALIASES.items() if whole in known)]
+        raise UsageError(f"unknown metric {metric!r} of the gate{did_you_mean(metric, near)}")
     return name
 
 

@@ -160,7 +160,8 @@ class HFModel:
         """See Model.batch_free: on a CPU in float32, as far as its attention adds up in one piece."""
         if self._device.type != "cpu" or self._dtype is not torch.float32 or not self._block:
             return False
-        return all(len(self.encode_prompt(text)) + new + 2 * BLOCK <= _ONE_PIECE for text, new in prompts)
+        columns = (min(len(self.encode_prompt(text)) + new, self.context) for text, new in prompts)
+        return all(n + 2 * BLOCK <= _ONE_PIECE for n in columns)
 
     # generation ------------------------------------------------------------------------------------------------
 

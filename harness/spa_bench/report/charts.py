@@ -60,8 +60,9 @@ def plane_data(table: Table) -> dict[str, Any]:
     """What the plane of a table can show: points with all choices of axes, and their fronts.
 
     {"labels", "quality": [[metric, head]], "diversity": ..., "points": {metric: [[value, low, high] or None, by row]},
-    "sweep": labels of the temperatures}.
+    "sweep": labels of the temperatures, where there are two or more}.
     """
+    sweep = sweep_of(table.rows)
     names_ = drawn_names([row.label for row in table.rows])
     names = [column.name for column in table.columns]
     chosen = {"quality": [n for n in QUALITY if n in names], "diversity": [n for n in DIVERSITY if n in names]}
@@ -76,7 +77,7 @@ def plane_data(table: Table) -> dict[str, Any]:
         "labels": list(names_.values()),
         **{side: [[n, head_of(n)] for n in found] for side, found in chosen.items()},
         "points": points,
-        "sweep": [names_[label] for label in sweep_of(table.rows)],
+        "sweep": [names_[label] for label in sweep] if len(sweep) > 1 else [],
     }
 
 
@@ -111,13 +112,27 @@ def plane_sets(data: Mapping[str, Any], quality: str, diversity: str) -> dict[st
     return {"points": points, "fronts": fronts}
 
 
-def plane(labels: Sequence[str], *, x: str, y: str, width: int | str = 460, height: int = 340) -> Spec:
-    """Quality (up) against diversity (right) with both intervals, and the fronts. Data sets: see plane_sets."""
+def plane(
+    labels: Sequence[str],
+    *,
+    x: str,
+    y: str,
+    sweep: bool = True,
+    most: float | None = None,
+    width: int | str = 460,
+    height: int = 340,
+) -> Spec:
+    """Quality (up), a rate, against diversity (right) with both intervals, and the fronts. Data sets: see plane_sets.
+
+    `sweep`: whether there is a front of temperatures. `most`: the largest value that diversity can have, if it is known.
+    """
     alt = _altair()
     colours = [COLOURS[i % len(COLOURS)] for i in range(len(labels))]
     shapes = [SHAPES[i % len(SHAPES)] for i in range(len(labels))]
-    across = alt.X("x:Q", title=x, scale=alt.Scale(zero=False, nice=True, padding=12))
-    up = alt.Y("y:Q", title=y, scale=alt.Scale(zero=False, nice=True, padding=12))
+    fronts_ = [_FRONT, _SWEEP] if sweep else [_FRONT]
+    room = alt.Scale(zero=False, nice=True, padding=12)  # around the points, so that axes may go on beyond what can be
+    across = alt.X("x:Q", title=x, scale=room, axis=alt.Axis(labelExpr=_within(most), labelOverlap=True))
+    up = alt.Y("y:Q", title=y, scale=room, axis=alt.Axis(labelExpr=_within(1.0)))
     legend = alt.Legend(title=None, orient="right", labelLimit=260, symbolSize=90, symbolStrokeColor=_INK)
     base = alt.Chart(alt.NamedData("points"))
     fronts = alt.Chart(alt.NamedData("fronts")).mark_line(interpolate="step-before", strokeWidth=2, opacity=0.75)
@@ -126,7 +141,7 @@ def plane(labels: Sequence[str], *, x: str, y: str, width: int | str = 460, heig
             across, up, color=alt.value("#8C8C8C"), order="x:Q",
             strokeDash=alt.StrokeDash(
                 "front:N",
-                scale=alt.Scale(domain=[_FRONT, _SWEEP], range=[[1, 0], [6, 4]]),
+                scale=alt.Scale(domain=fronts_, range=[[1, 0], [6, 4]][: len(fronts_)]),
                 legend=alt.Legend(title=None, orient="bottom", symbolStrokeColor="#8C8C8C", labelLimit=260),
             ),
         ),
@@ -140,6 +155,12 @@ def plane(labels: Sequence[str], *, x: str, y: str, width: int | str = 460, heig
         ),
     )  # fmt: skip
     return _finished(chart, width, height)
+
+
+def _within(most: float | None) -> str:
+    """Labels of an axis for values from 0 to `most` alone; half a thousandth allows for rounding."""
+    beyond = "" if most is None else f" || datum.value > {most + 5e-4}"
+    return f"datum.value < -5e-4{beyond} ? '' : datum.label"
 
 
 def heat(members: int, kind: str, unit: str) -> Spec:

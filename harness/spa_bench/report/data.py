@@ -101,16 +101,34 @@ def _look(path: Path, found: _Found) -> None:
 def _folder(path: Path, found: _Found) -> None:
     try:
         folder = open_run(path)
-        known = found.folders.setdefault(folder.hash, folder)
         _ = folder.spec["sampler"]["name"], folder.spec["task"]["name"], folder.spec["model"]["name"], folder.spec["seed"]
     except StoreError as error:
         found.said.append(str(error))
     except (KeyError, TypeError) as error:
-        found.folders.pop(folder.hash, None)
         found.said.append(f"{path / 'spec.json'} is no spec of a run: it lacks {error}")
     else:
+        known = found.folders.setdefault(folder.hash, folder)
         if known.path.resolve() != folder.path.resolve():
-            found.said.append(f"{folder.path} is the same run as {known.path}; it is shown once")
+            found.folders[folder.hash], said = _better(known, folder)
+            found.said.append(said)
+
+
+def _better(one: RunFolder, other: RunFolder) -> tuple[RunFolder, str]:
+    """Of two copies of a run the one to show, `one` unless it alone is at fault, and what to say of the other."""
+    faults = {folder.path: _fault(folder) for folder in (one, other)}
+    shown, left = (other, one) if faults[one.path] and not faults[other.path] else (one, other)
+    why = f" ({faults[left.path]})" if faults[left.path] else ""
+    return shown, f"{left.path} is the same run as {shown.path}, which is shown{why}"
+
+
+def _fault(folder: RunFolder) -> str:
+    """Why a run cannot be shown whole; empty for one that can."""
+    try:
+        if folder.read_json("metrics.json") is None:
+            return "it is not finished or not graded"
+        return next(iter([*folder.record_log.faults(), *folder.grade_log.faults()]), "")
+    except StoreError as error:
+        return str(error)
 
 
 def _file(path: Path, found: _Found) -> None:

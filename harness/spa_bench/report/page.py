@@ -16,6 +16,7 @@ from markupsafe import Markup
 from spa_bench import __version__
 from spa_bench.errors import UsageError
 from spa_bench.leaderboard import Row
+from spa_bench.metrics.suite import is_rate
 from spa_bench.report import charts
 from spa_bench.report.data import ReportData, Section
 from spa_bench.report.detail import Detail, details_of
@@ -105,7 +106,16 @@ def plane_picture(data: Mapping[str, Any], quality: str, diversity: str) -> char
     sets = charts.plane_sets(data, quality, diversity)
     if not sets["points"]:
         return None
-    return charts.filled(charts.plane(data["labels"], x=heads[diversity], y=heads[quality]), sets)
+    return charts.filled(
+        charts.plane(
+            data["labels"],
+            x=heads[diversity],
+            y=heads[quality],
+            sweep=bool(data["sweep"]),
+            most=1.0 if is_rate(diversity) else None,
+        ),
+        sets,
+    )
 
 
 def axes_of(data: Mapping[str, Any], quality: str, diversity: str) -> tuple[str, str]:
@@ -134,7 +144,7 @@ def _index(data: ReportData, sections: Sequence[Shown], *, interactive: bool) ->
     planes = {
         plane.id: {
             **plane.data,
-            "spec": charts.plane(plane.data["labels"], x="@x", y="@y", width="container"),
+            "spec": charts.plane(plane.data["labels"], x="@x", y="@y", sweep=bool(plane.data["sweep"]), width="container"),
             "sets": _all_sets(plane.data),
         }
         for shown_ in sections

@@ -19,6 +19,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from spa_bench.console import Reporter
 from spa_bench.errors import UsageError
+from spa_bench.interrupt import asked
 from spa_bench.view.answers import Answer, Answers, problem
 from spa_bench.view.folder import Runs
 
@@ -132,6 +133,8 @@ def view(folder: Path, port: int | None) -> None:
             f"spa-bench run --sampler base --task mini-code --out {folder}"
         )
     with _bound(folder, port) as server, _told_to_stop() as stop:
+        if asked():  # a signal that came before this command had a handler of its own
+            return
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True)
         thread.start()
         print(server.url, flush=True)

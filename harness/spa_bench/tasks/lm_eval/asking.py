@@ -106,9 +106,11 @@ def _build(name: str, task: Any, options: LmEvalOptions, template: Template | No
         task.build_all_requests(limit=options.per_task or None, rank=0, world_size=1, **chat)
     except (AssertionError, ValueError, IndexError) as error:  # lm-eval's samplers and the tasks' own code
         shots = task.get_config("num_fewshot")
-        said = " ".join(str(error).split())[:200] or type(error).__name__
+        said = " ".join(str(error).split())[:200].removeprefix("Error: ").rstrip(".") or type(error).__name__
         if shots and ("sample" in said.lower() or "example" in said.lower()):
-            raise UsageError(f"{name} cannot be asked with {shots} examples: {said}; set options.fewshot to fewer") from error
+            raise UsageError(
+                f"{name} cannot be asked with {shots} examples: {said}; set task.options.fewshot to fewer"
+            ) from error
         raise DataError(f"lm-eval cannot ask {name}: {said}") from error
 
 

@@ -101,6 +101,7 @@ class Room:
         return (
             f"{worst.problem} needs {worst.total} tokens ({worst.prompt} of its prompt, {worst.answer} for the answer), and "
             f"model {self._model.name!r} has a context of {self._model.context}; it is the longest of {long} (of {of}) that do "
-            f"not fit: set task.options.fewshot to fewer examples, or a shorter answer (task.max_new_tokens after a choice, "
-            f'task.options.max_gen_toks for a generated one), or task.options.too_long = "cut", which cuts prompts on the left'
+            "not fit: ask with fewer examples (task.options.fewshot), if there are any, or a shorter answer "
+            "(task.max_new_tokens after a choice, task.options.max_gen_toks for a generated one), or "
+            'task.options.too_long = "cut", which cuts prompts on the left'
         )
