@@ -98,7 +98,7 @@ def test_a_context_is_cut_on_the_left_as_in_lm_eval_where_the_task_says_so(tiny_
     words = " ".join(f"w{i}" for i in range(900))
     long = Asked("p/long", tuple((words + QUESTION, letter) for letter in LETTERS), 4)
     with pytest.raises(
-        UsageError, match=r"1 of 2 problems do not fit the model's context of 1024 tokens: with option 0, p/long"
+        UsageError, match=r"1 of 2 problems do not fit the model's context of 1024 tokens: with option \d, p/long"
     ):
         tiny_model.check_options([ASKED[0], long])
     found = scores(tiny_model, [replace(long, cut=True)], [BASE])["p/long"]

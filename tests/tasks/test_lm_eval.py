@@ -194,7 +194,7 @@ def test_rows_are_read_from_every_kind_of_file(ending: str, tmp_path: Path):
         ({"output_type": "loglikelihood_rolling", "metric_list": [{"metric": "word_perplexity"}]}, "no answer to draw"),
         ({"unsafe_code": True}, "runs the model's code, and lm-eval has no sandbox"),
         ({"metric_list": [{"metric": "brier_score"}]}, "no metric that calls an answer right or wrong"),
-        ({"doc_to_text": "{{nothing_of_this.name}}"}, "lm-eval cannot (load|ask) quiz_one"),
+        ({"doc_to_text": "{{nothing_of_this.name}}"}, "has no column 'nothing_of_this', which quiz_one reads"),
     ],
 )
 def test_a_task_that_cannot_be_had_is_one_line(changes: dict[str, Any], message: str, quiz: Path):
