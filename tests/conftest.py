@@ -169,7 +169,7 @@ def run(call: Call, three: Path, tiny_folder: Path, tmp_path: Path) -> Call:
 def chromium() -> Iterator[Any]:
     """A headless browser. Tests that need it skip where there is none.
 
-    One a module: Playwright takes no second one at a time, and tests of what sandboxes leave behind count this process's children.
+    One a module: Playwright takes no second one at a time, and tests of sandboxes count this process's children.
     """
     sync_api = pytest.importorskip("playwright.sync_api", reason="no playwright here: pip install playwright")
     flags = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
