@@ -143,12 +143,17 @@ def test_check_writes_summary_rows_and_verdict(kl: float | None, verdict: str, f
         save_all([estimated_anew(simulated("s", [7], code="new", kl=kl))], runner.folder / "my runs" / "t.json")
     done = runner.run("Check", OUT="my runs", BASELINE=str(baseline), TOLERANCE="5%", METRICS="average_kl,pass@1")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith(first)
-    assert runner.summary.read_text() == done.stdout
+    summary = runner.summary.read_text()
+    assert summary.startswith(first)
+    begin, *said, end = done.stdout.splitlines()
+    token = begin.removeprefix("::stop-commands::")
+    assert re.fullmatch(r"\w{32}", token)
+    assert end == f"::{token}::"  # in between nothing is a command to the runner
+    assert "\n".join(said).endswith(summary.rstrip("\n"))
     outputs = dict(line.split("=", 1) for line in runner.output.read_text().splitlines())
     assert outputs["verdict"] == verdict
     assert set(outputs) == set(action()["outputs"])
-    assert Path(outputs["summary"]).read_text() == done.stdout
+    assert Path(outputs["summary"]).read_text() == summary
     assert (Path(outputs["rows"]).read_text() != "") == (verdict != "error")
 
 
