@@ -169,7 +169,7 @@ def test_what_lm_eval_says_of_its_arguments_is_one_line_of_the_command(
 def test_a_fault_of_our_own_behind_lm_evals_command_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch):
     from spa_bench.lm_eval import SpaBenchLM, main
 
-    monkeypatch.setattr("spa_bench.lm_eval.load_sampler_card", lambda _: {}["fault"])
+    monkeypatch.setattr("spa_bench.lm_eval.load_sampler_card", lambda *_: {}["fault"])
     monkeypatch.setattr("lm_eval.__main__.cli_evaluate", SpaBenchLM)
     with pytest.raises(KeyError, match="fault"):
         main()
