@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from spa_bench import cli, doctor
+from spa_bench.cache import own_cache
 from spa_bench.doctor import Row, data, machine, row, sandboxes
 from spa_bench.errors import SandboxError
 from spa_bench.sandbox import SANDBOXES, Limits, Sandbox
@@ -458,8 +459,6 @@ def test_a_cache_that_cannot_be_written_is_named_with_its_variable(tmp_path: Pat
 
 
 def test_the_cache_is_the_one_that_runs_use(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    from spa_bench.spa.stages import default_cache
-
     for environment in ({"SPA_BENCH_CACHE": str(tmp_path)}, {"XDG_CACHE_HOME": str(tmp_path)}, {"HOME": str(tmp_path)}):
         with monkeypatch.context() as patch:
             for name in ("SPA_BENCH_CACHE", "XDG_CACHE_HOME"):
@@ -467,7 +466,7 @@ def test_the_cache_is_the_one_that_runs_use(monkeypatch: pytest.MonkeyPatch, tmp
             for name, value in environment.items():
                 patch.setenv(name, value)
             _, own = data.caches()
-            assert own.found.split(" (")[0] == str(default_cache().parent)
+            assert own.found.split(" (")[0] == str(own_cache())
 
 
 def test_the_embedded_model_is_there_or_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import random
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -12,6 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from spa_bench.cache import own_cache
 from spa_bench.errors import UsageError
 from spa_bench.mini import data
 from spa_bench.mini.world import draw_style, draw_training_task
@@ -46,8 +46,7 @@ def _plain(value: Any) -> Any:
 
 def default_cache() -> Path:
     """SPA_BENCH_CACHE, or spa-bench in the user's cache folder; below it attribution-benchmark."""
-    root = os.environ.get("SPA_BENCH_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "spa-bench"
-    return Path(root) / "attribution-benchmark"
+    return own_cache() / "attribution-benchmark"
 
 
 @lru_cache(maxsize=1)

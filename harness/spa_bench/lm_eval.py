@@ -14,6 +14,7 @@ from typing import Any
 import lm_eval.models  # noqa: F401  # lm-eval registers its own models only where nothing is registered yet
 from lm_eval.api.registry import model_registry
 
+from spa_bench.cache import stage_cache
 from spa_bench.cards import load_sampler_card
 from spa_bench.console import Reporter
 from spa_bench.errors import SpaBenchError, UsageError
@@ -21,7 +22,7 @@ from spa_bench.loading import load_model
 from spa_bench.models.device import has_cuda
 from spa_bench.options import EMBEDDED
 from spa_bench.registry import beside, did_you_mean, load
-from spa_bench.spa.stages import Stages, default_cache
+from spa_bench.spa.stages import Stages
 from spa_bench.spa.training_data import load_data
 from spa_bench.tasks.lm_eval.model import MIXTURE, SamplerLM
 
@@ -70,7 +71,7 @@ class SpaBenchLM(SamplerLM):
         )  # fmt: skip
         network = load_model(model, options)
         data = load_data(card, network, seed)
-        folder = Path(cache) if cache else default_cache()
+        folder = Path(cache) if cache else stage_cache()
         adapters = Stages(card, data, network, seed, folder, Reporter()).adapters() if data.examples else []
         members = load("sampler", card.kind)(card, adapters).members
         super().__init__(network, members, member=member, seed=seed, name=f"{network.name}/{card.name}")

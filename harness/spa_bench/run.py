@@ -10,6 +10,7 @@ from pathlib import Path
 
 from spa_bench import embeddings, provenance
 from spa_bench.arguments import check_limit
+from spa_bench.cache import own_cache
 from spa_bench.cards import Placed, SamplerCard, TaskCard
 from spa_bench.choosing import begin, first_token_divergence, known_choices, measure_choices
 from spa_bench.console import Reporter
@@ -24,7 +25,7 @@ from spa_bench.registry import beside, is_ours
 from spa_bench.samplers.base import Prompt, Sampler
 from spa_bench.sandbox import NOT_NEEDED, choose
 from spa_bench.spa.data import files_of, named
-from spa_bench.spa.stages import Stages, default_cache
+from spa_bench.spa.stages import Stages
 from spa_bench.spa.training_data import TrainingData, load_data
 from spa_bench.spa_cards import DataCard
 from spa_bench.spread import known_divergence, measure_divergence, measure_noise
@@ -330,8 +331,7 @@ def make_judge(task: Task, sandbox: str, grading: str, workers: int, console: Re
         if done == 1:
             console.note(f"running {total} reference solutions, once on this machine, for expected outputs and time limits")
 
-    cache = default_cache().parent
-    return Grader(choose(sandbox), cache, Grading(grading), workers, task.limits, task.packages, progress)
+    return Grader(choose(sandbox), own_cache(), Grading(grading), workers, task.limits, task.packages, progress)
 
 
 def grade(

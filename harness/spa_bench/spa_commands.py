@@ -62,11 +62,12 @@ def _stages(
 
     Raises UsageError for a sampler without the stage.
     """
+    from spa_bench.cache import stage_cache
     from spa_bench.cards import load_sampler_card, parse_overrides
     from spa_bench.console import Reporter
     from spa_bench.loading import load_model
     from spa_bench.spa.partition import needs_scores as looks_at_scores
-    from spa_bench.spa.stages import Stages, default_cache, load_data
+    from spa_bench.spa.stages import Stages, load_data
 
     [seed] = seeds_of(a)
     settings, task = parse_overrides(a.settings)
@@ -87,7 +88,7 @@ def _stages(
     for line in data.notes(card):
         console.note(line)
     row = {"sampler": card.name, "model": model.name, "seed": seed, "examples": len(data.examples), "skipped": data.skipped}
-    return Stages(card, data, model, seed, default_cache(), console), console, row
+    return Stages(card, data, model, seed, stage_cache(), console), console, row
 
 
 def _print(a: argparse.Namespace, console: Reporter, row: Mapping[str, Any], folder: Any, *, table: bool) -> None:

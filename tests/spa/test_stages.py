@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 
 from doubles import Lines, sampler_card
+from spa_bench.cache import stage_cache
 from spa_bench.cards import DecodingCard, SamplerCard
 from spa_bench.errors import StoreError
 from spa_bench.models.hf import HFModel
 from spa_bench.spa import stages
-from spa_bench.spa.stages import Stages, default_cache
+from spa_bench.spa.stages import Stages
 from spa_bench.spa.training_data import TrainingData
 from spa_bench.spa_cards import AttributionCard, LoraCard, PartitionCard
 from spa_bench.types import Example
@@ -233,13 +234,13 @@ def test_a_stage_says_what_it_depends_on(tiny_model: HFModel, cache: Path):
 
 def test_the_cache_is_where_the_variable_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.setenv("SPA_BENCH_CACHE", str(tmp_path / "a"))
-    assert default_cache() == tmp_path / "a" / "stages"
+    assert stage_cache() == tmp_path / "a" / "stages"
     monkeypatch.delenv("SPA_BENCH_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "b"))
-    assert default_cache() == tmp_path / "b" / "spa-bench" / "stages"
+    assert stage_cache() == tmp_path / "b" / "spa-bench" / "stages"
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path / "c"))
-    assert default_cache() == tmp_path / "c" / ".cache" / "spa-bench" / "stages"
+    assert stage_cache() == tmp_path / "c" / ".cache" / "spa-bench" / "stages"
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "remove", "key"])

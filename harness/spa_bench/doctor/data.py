@@ -11,6 +11,7 @@ from importlib import metadata
 from pathlib import Path
 
 import spa_bench
+from spa_bench.cache import own_cache, user_cache
 from spa_bench.doctor.row import PIP, Row
 
 _MODEL = Path(spa_bench.__file__).resolve().parent / "mini" / "model"
@@ -55,7 +56,7 @@ def _benchmark(check: str, variable: str, file: str, release: str, *, plus: bool
         if place.is_file():
             return Row(check, "ok", f"{place} (by SPA_BENCH_DATA)")
     looked = f"SPA_BENCH_DATA ({folder}) holds no {file}.gz" if folder else "SPA_BENCH_DATA is not set"
-    cached = sorted((_user_cache() / "evalplus").glob(f"{release}-v*.jsonl"))
+    cached = sorted((user_cache() / "evalplus").glob(f"{release}-v*.jsonl"))
     download = f'{shlex.quote(sys.executable)} -c "from evalplus.data import {_LOADERS[release]} as get; get()"'
     try:
         metadata.version("evalplus")
@@ -84,12 +85,11 @@ def hub() -> Iterator[Row]:
 
 def caches() -> Iterator[Row]:
     """The folders that fill up, and whether they can be written."""
-    home = Path(os.environ.get("HF_HOME") or _user_cache() / "huggingface").expanduser()
+    home = Path(os.environ.get("HF_HOME") or user_cache() / "huggingface").expanduser()
     models = Path(os.environ.get("HF_HUB_CACHE") or home / "hub").expanduser()
     count = len(list(models.glob("models--*")))
     yield _cache("cache of the hub", models, f", {count} model{'s' * (count != 1)}", "HF_HOME")
-    own = os.environ.get("SPA_BENCH_CACHE")
-    yield _cache("cache of spa-bench", Path(own) if own is not None else _user_cache() / "spa-bench", "", "SPA_BENCH_CACHE")
+    yield _cache("cache of spa-bench", own_cache(), "", "SPA_BENCH_CACHE")
 
 
 def _cache(check: str, folder: Path, content: str, variable: str) -> Row:
@@ -97,7 +97,3 @@ def _cache(check: str, folder: Path, content: str, variable: str) -> Row:
     if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
         return Row(check, "ok", f"{folder}{content}{'' if there == folder else ' (not made yet)'}")
     return Row(check, "missing", f"{folder} cannot be written", f"export {variable}=FOLDER")
-
-
-def _user_cache() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")

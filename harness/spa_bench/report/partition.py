@@ -7,7 +7,6 @@ another machine there is none, and then that is what the page says.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,13 +25,6 @@ class Partition:
     silhouette: float | None = None
     words: str = ""  # how words were chosen
     margin: str = ""  # what a margin is
-
-
-def stage_cache() -> Path:
-    """The stage cache of this user: as spa_bench.spa.stages.default_cache, which is not imported because it loads torch."""
-    if chosen := os.environ.get("SPA_BENCH_CACHE"):
-        return Path(chosen) / "stages"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "spa-bench" / "stages"
 
 
 def partition_of(spec: Mapping[str, Any], adapters: Mapping[str, Any], stages: Path) -> Partition:

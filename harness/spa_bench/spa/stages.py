@@ -258,10 +258,3 @@ def _members(labels: Sequence[int], k: int) -> list[list[int]]:
 
 def _digest(content: object) -> str:
     return hashlib.blake2b(json.dumps(content, sort_keys=True, default=list).encode(), digest_size=8).hexdigest()
-
-
-def default_cache() -> Path:
-    """SPA_BENCH_CACHE, or spa-bench/stages in the user's cache folder."""
-    if chosen := os.environ.get("SPA_BENCH_CACHE"):
-        return Path(chosen) / "stages"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "spa-bench" / "stages"

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from spa_bench.arguments import check_limit, check_out, check_sandbox, price_of, seeds_of, workers_of
+from spa_bench.cache import stage_cache
 from spa_bench.cards import TaskCard, load_task_card, parse_overrides
 from spa_bench.console import Reporter
 from spa_bench.errors import UsageError
@@ -18,7 +19,6 @@ from spa_bench.log import replace_file
 from spa_bench.models.base import Model
 from spa_bench.run import Job, load_task
 from spa_bench.sandbox import choose
-from spa_bench.spa.stages import default_cache
 from spa_bench.store import RunFolder, open_run
 from spa_bench.study.claims import claims_of
 from spa_bench.study.designs import STUDIES, Point, Study, Wishes, points_of, roles_of
@@ -55,7 +55,7 @@ def study(a: argparse.Namespace) -> None:
         sandbox = choose(a.sandbox, task_card.packages).name
         task = load_task(task_card)
         model = load_model(a.model, a)
-        place = Place(task, model, out, default_cache(), workers, price)
+        place = Place(task, model, out, stage_cache(), workers, price)
         found = runs_of(_jobs(points, seeds, task_card, task, model, sandbox, a), place)
         for line in _plan(chosen, found, place, seeds):
             console.note(line)

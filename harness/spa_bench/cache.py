@@ -1,0 +1,21 @@
+"""Where things are kept between runs."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def user_cache() -> Path:
+    """XDG_CACHE_HOME, or .cache in the user's home."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+
+
+def own_cache() -> Path:
+    """SPA_BENCH_CACHE, or spa-bench in the user's cache folder."""
+    return Path(os.environ.get("SPA_BENCH_CACHE") or user_cache() / "spa-bench")
+
+
+def stage_cache() -> Path:
+    """The folder of the stages (scores, parts, adapters) in our own cache."""
+    return own_cache() / "stages"
