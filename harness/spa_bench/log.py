@@ -17,7 +17,7 @@ from io import FileIO
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, TypeVar, get_type_hints
 
-from spa_bench.errors import StoreError
+from spa_bench.errors import StoreError, UsageError
 
 
 class Keyed(Protocol):
@@ -181,6 +181,15 @@ def put(path: Path, content: bytes) -> None:
         new.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def write_text(file: Path, text: str) -> None:
+    """Write what a user asked for, with the folders above it. Raises UsageError."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"cannot write {file}: {error.strerror}") from error
 
 
 def replace_file(path: Path, content: bytes) -> None:
