@@ -193,6 +193,34 @@ def open_run(path: Path) -> RunFolder:
     return RunFolder(path, spec)
 
 
+def problem_count(spec: Mapping[str, Any]) -> int:
+    """How many problems of its task a run is of."""
+    whole, limit = int(spec["task"]["problems_n"]), spec["limit"]
+    return whole if limit is None else min(whole, int(limit))
+
+
+def spec_fault(spec: Mapping[str, Any]) -> str:
+    """What a spec lacks to be one of a run, in words; empty when it is all there. Of a damaged or foreign file."""
+    try:
+        _ = spec["sampler"]["name"], spec["task"]["name"], spec["model"]["name"], spec["seed"]
+        if not all(isinstance(spec["sampler"].get(key, ""), str) for key in ("kind", "adapters")):
+            return "a sampler of that kind"
+        for value, optional in ((spec["task"]["problems_n"], False), (spec["n"], True), (spec["limit"], True)):
+            if not (optional and value is None) and (not isinstance(value, int) or value < 0):
+                return f"a number, it has {value!r}"
+    except (KeyError, TypeError, AttributeError) as error:
+        return str(error)
+    return ""
+
+
+def flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Dotted keys of nested mappings; an empty mapping is a value."""
+    found: dict[str, Any] = {}
+    for key, value in content.items():
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) and value else {f"{prefix}{key}": value}
+    return found
+
+
 def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any], prefix: str = "") -> str:
     """The dotted keys in which two specs differ, with both values: `n: 4 there, 8 here`."""
     found = []

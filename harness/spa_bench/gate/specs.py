@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from spa_bench.store import flat
+
 ABSENT = "(absent)"
 
 
@@ -21,16 +23,10 @@ class Change:
 
 def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Change]:
     """The keys in which `after` differs from `before`, sorted; the seed is no part of what two groups of runs share."""
-    one, other = (_flat({k: v for k, v in spec.items() if k != "seed"}) for spec in (before, after))
+    one, other = _values(before), _values(after)
     keys = sorted(key for key in one.keys() | other.keys() if one.get(key, ABSENT) != other.get(key, ABSENT))
     return [Change(key, one.get(key, ABSENT), other.get(key, ABSENT)) for key in keys]
 
 
-def _flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    found: dict[str, str] = {}
-    for key, value in content.items():
-        if isinstance(value, Mapping) and value:
-            found |= _flat(value, f"{prefix}{key}.")
-        else:
-            found[f"{prefix}{key}"] = json.dumps(value, sort_keys=True)
-    return found
+def _values(spec: Mapping[str, Any]) -> dict[str, str]:
+    return {key: json.dumps(value, sort_keys=True) for key, value in flat(spec).items() if key != "seed"}

@@ -27,7 +27,7 @@ from spa_bench.metrics.pass_at_k import pass_at_k
 from spa_bench.metrics.suite import KS, estimates, known, sizes_up_to, value_bounds
 from spa_bench.sandbox import NOT_NEEDED, SANDBOXES
 from spa_bench.sandbox.none import NoSandbox
-from spa_bench.store import SCHEMA_VERSION, group_hash, spec_hash
+from spa_bench.store import SCHEMA_VERSION, group_hash, problem_count, spec_hash
 from spa_bench.types import Verdict
 
 _SAME_AS_VERDICTS = {"timed out": "timeout", "refused": "refused", "crashed": "crashed", "out of memory": "memory"}
@@ -99,9 +99,8 @@ def _named_faults(result: Result) -> Iterator[str]:
 
 def _design_faults(result: Result) -> Iterator[str]:
     """Numbers of problems, members and draws."""
-    spec, problems = result["spec"], result["problems"]
-    limit, n, size = spec["limit"], result["n"], result["size"]
-    wanted = spec["task"]["problems_n"] if limit is None else min(limit, spec["task"]["problems_n"])
+    spec, problems, n, size = result["spec"], result["problems"], result["n"], result["size"]
+    wanted = problem_count(spec)
     if len(problems) != wanted or len(set(problems)) != wanted:
         yield f"{len(set(problems))} different problems of {len(problems)}, but its spec gives {wanted}"
     members = spec["sampler"].get("members", 1)

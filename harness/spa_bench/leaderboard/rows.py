@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -15,7 +15,7 @@ from spa_bench.leaderboard.ranges import runs_code
 from spa_bench.leaderboard.results import Result
 from spa_bench.metrics.suite import AT_SIZES, estimates
 from spa_bench.sandbox.none import NoSandbox
-from spa_bench.store import SCHEMA_VERSION, group_hash
+from spa_bench.store import SCHEMA_VERSION, flat, group_hash
 from spa_bench.types import Estimate
 
 _AT_SIZES = {m.name for m in AT_SIZES}
@@ -150,16 +150,8 @@ def _told_apart(rows: Sequence[Row]) -> list[Row]:
 
 def _difference(row: Row, twins: Sequence[Row]) -> str:
     """`temperature=0.5`, from the few keys of the specs that a reader cares about and in which twins differ."""
-    flat = [_flat({k: t.result["spec"].get(k) for k in ("sampler", "n", "model", "grading")}) for t in twins]
-    own = _flat({k: row.result["spec"].get(k) for k in ("sampler", "n", "model", "grading")})
-    keys = [k for k in own if len({json.dumps(f.get(k)) for f in flat}) > 1]
+    own, *others = (flat({k: one.result["spec"].get(k) for k in ("sampler", "n", "model", "grading")}) for one in (row, *twins))
+    keys = [k for k in own if len({json.dumps(other.get(k)) for other in others}) > 1]
     if not keys or len(keys) > 3:
         return group_hash(row.result["spec"])[:6]
     return ",".join(f"{key.rpartition('.')[2]}={own[key]}" for key in keys)
-
-
-def _flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in content.items():
-        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return found

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from spa_bench.cache import stage_cache
 from spa_bench.errors import SpaBenchError, StoreError
 from spa_bench.leaderboard import Row, build_rows, find_results, from_runs
 from spa_bench.report import questions
-from spa_bench.report.partition import stage_cache
 from spa_bench.report.runs import RunView, read_run, task_key
 from spa_bench.report.samples import ProblemSamples, SampleBook
-from spa_bench.store import RunFolder, open_run
+from spa_bench.store import RunFolder, open_run, spec_fault
 
 Result = dict[str, Any]
 
@@ -101,16 +101,16 @@ def _look(path: Path, found: _Found) -> None:
 def _folder(path: Path, found: _Found) -> None:
     try:
         folder = open_run(path)
-        _ = folder.spec["sampler"]["name"], folder.spec["task"]["name"], folder.spec["model"]["name"], folder.spec["seed"]
     except StoreError as error:
         found.said.append(str(error))
-    except (KeyError, TypeError) as error:
-        found.said.append(f"{path / 'spec.json'} is no spec of a run: it lacks {error}")
-    else:
-        known = found.folders.setdefault(folder.hash, folder)
-        if known.path.resolve() != folder.path.resolve():
-            found.folders[folder.hash], said = _better(known, folder)
-            found.said.append(said)
+        return
+    if fault := spec_fault(folder.spec):
+        found.said.append(f"{path / 'spec.json'} is no spec of a run: it lacks {fault}")
+        return
+    known = found.folders.setdefault(folder.hash, folder)
+    if known.path.resolve() != folder.path.resolve():
+        found.folders[folder.hash], said = _better(known, folder)
+        found.said.append(said)
 
 
 def _better(one: RunFolder, other: RunFolder) -> tuple[RunFolder, str]:

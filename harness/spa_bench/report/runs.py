@@ -14,7 +14,7 @@ from spa_bench.errors import StoreError
 from spa_bench.log import Log, Row
 from spa_bench.report.partition import Partition, partition_of
 from spa_bench.report.samples import SampleBook
-from spa_bench.store import TIMINGS, RunFolder, group_hash
+from spa_bench.store import TIMINGS, RunFolder, group_hash, problem_count
 from spa_bench.types import Choices, Divergence
 
 Matrix = list[list[float]]
@@ -85,7 +85,8 @@ def read_run(folder: RunFolder, number: int, book: SampleBook, stages: Path) -> 
     metrics, added = _json(folder, "metrics.json", said), _json(folder, "added.json", said)
     adapters = _json(folder, "adapters.json", said)
     book.add(number, task_key(folder.spec), records, grades=grades, choices=choices)
-    expected = _expected(folder.spec)
+    n = folder.spec["n"]  # None: samples from elsewhere, which may be more for one problem than for another
+    expected = None if n is None else n * problem_count(folder.spec)
     said += _unfinished(folder, len(records), expected, sum(r.key in grades for r in records), finished=bool(metrics))
     return RunView(
         folder.path,
@@ -123,14 +124,6 @@ def _json(folder: RunFolder, name: str, said: list[str]) -> dict[str, Any]:
         said.append(str(error))
         return {}
     return content if isinstance(content, dict) else {}
-
-
-def _expected(spec: Mapping[str, Any]) -> int | None:
-    """How many samples the run is to have; None for samples from elsewhere, which may differ from problem to problem."""
-    n, whole, limit = spec.get("n"), spec["task"].get("problems_n"), spec.get("limit")
-    if not isinstance(n, int) or not isinstance(whole, int):
-        return None
-    return n * (whole if limit is None else min(whole, limit))
 
 
 def _unfinished(folder: RunFolder, samples: int, expected: int | None, graded: int, *, finished: bool) -> list[str]:

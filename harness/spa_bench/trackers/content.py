@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from spa_bench.store import ADDED, TIMINGS, RunFolder, group_hash
+from spa_bench.store import ADDED, TIMINGS, RunFolder, flat, group_hash
 from spa_bench.trackers.base import Begun, Ended, Scalar, State
 
 _SMALL = ("spec.json", "metrics.json", ADDED, "judged.json", "adapters.json", TIMINGS)
@@ -24,7 +24,7 @@ def begun(folder: RunFolder) -> Begun:
         id=folder.hash,
         name=folder.path.resolve().name,
         group=f"{task}-{sampler}-{group[:8]}",
-        config=flat(spec),
+        config=config(spec),
         tags={
             "sampler": sampler,
             "task": task,
@@ -52,15 +52,10 @@ def ended(folder: RunFolder, state: State, *, samples: bool) -> Ended:
     return Ended(state, metrics, times, [path for name in names if (path := folder.path / name).is_file()])
 
 
-def flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Scalar]:
-    """Dotted keys of nested mappings; lists as JSON, and an empty mapping is left out."""
-    found: dict[str, Scalar] = {}
-    for key, value in content.items():
-        if isinstance(value, Mapping):
-            found |= flat(value, f"{prefix}{key}.")
-        else:
-            found[f"{prefix}{key}"] = json.dumps(value) if isinstance(value, list | tuple) else value
-    return found
+def config(spec: Mapping[str, Any]) -> dict[str, Scalar]:
+    """The spec by dotted keys; lists as JSON, and an empty mapping is left out."""
+    values = {key: value for key, value in flat(spec).items() if value != {}}
+    return {key: json.dumps(value) if isinstance(value, list | tuple) else value for key, value in values.items()}
 
 
 def state_of(path: Path) -> State:

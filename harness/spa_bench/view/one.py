@@ -18,7 +18,7 @@ from typing import Any
 
 from spa_bench import lock
 from spa_bench.errors import StoreError
-from spa_bench.store import JSON_FILES, LOGS, SCHEMA_VERSION, TIMINGS, RunFolder, open_run
+from spa_bench.store import JSON_FILES, LOGS, SCHEMA_VERSION, TIMINGS, RunFolder, open_run, problem_count, spec_fault
 from spa_bench.tail import Tail
 
 SHOWN = ("pass@1", "pass@K", "diversity_score", "effective_diversity", "vendi", "average_kl")
@@ -162,8 +162,7 @@ class OneRun:
             tail.look()
         spec, tails = folder.spec, self._tails
         records, drawn = tails["records.jsonl"], spec["sampler"].get("kind") != "samples"
-        whole, limit, n = spec["task"]["problems_n"], spec["limit"], spec["n"]
-        problems = whole if limit is None else min(whole, limit)
+        problems, n = problem_count(spec), spec["n"]
         wanted = problems * n if n else None
         done = {"samples": records.rows, "samples_total": wanted, "total": problems}
         if records.rows < (wanted or 1):
@@ -194,16 +193,8 @@ def _opened(path: Path) -> tuple[RunFolder | None, tuple[str, str] | None]:
         folder = open_run(path)
     except StoreError as error:
         return None, ("newer" if _schema(path) > SCHEMA_VERSION else "damaged", str(error))
-    spec = folder.spec
-    try:
-        _ = spec["sampler"]["name"], spec["model"]["name"], spec["limit"], spec["seed"]
-        if not all(isinstance(spec["sampler"].get(key, ""), str) for key in ("kind", "adapters")):
-            raise TypeError("a sampler of that kind")
-        for value in (spec["task"]["problems_n"], spec["n"], spec["limit"]):
-            if value is not None and (not isinstance(value, int) or value < 0):
-                raise TypeError(f"a number, it has {value!r}")
-    except (KeyError, TypeError, AttributeError) as error:
-        return None, ("damaged", f"{path / 'spec.json'} is no spec of a run: it lacks {error}")
+    if fault := spec_fault(folder.spec):
+        return None, ("damaged", f"{path / 'spec.json'} is no spec of a run: it lacks {fault}")
     return folder, None
 
 
