@@ -120,6 +120,7 @@ def _plan(after: Row, before: Row, looked_at: Sequence[str]) -> _Plan:
     known = {run["seed"] for _, run in same}
     new = [i for i, run in enumerate(after.result["runs"]) if run["seed"] not in known]
     said = [line for pair in same for line in _exact(*pair, both.problems)]
+    by_name = set(looked_at) != set(rules.RULES)  # metrics were asked for
     scores: dict[str, _Scores] = {}
     if new:
         _check_seeds(before, after)
@@ -129,9 +130,9 @@ def _plan(after: Row, before: Row, looked_at: Sequence[str]) -> _Plan:
                 scores[name] = found
             elif found is not None:
                 said.append(found)
-            elif set(looked_at) != set(rules.RULES):  # it was asked for by name
+            elif by_name:
                 said.append(Line(name, "not compared", note="neither side has it"))
-    if set(looked_at) == set(rules.RULES):
+    if not by_name:
         said += _lost(before, after)
     return _Plan(both, new, scores, said)
 
@@ -208,8 +209,8 @@ def _subject(plan: _Plan, tolerances: Mapping[str, Tolerance], confidence: float
     after, before = plan.shared.after, plan.shared.before
     lines = [_line(name, scores, tolerances.get(name), confidence) for name, scores in plan.scores.items()]
     notes = [_seeds_note(plan)] if plan.new else []
-    if plan.shared.partial:
-        notes.append(plan.shared.partial.replace("; A has", "; the baseline has").replace(" and B ", " and these runs "))
+    if partial := plan.shared.partial("the baseline has", "these runs"):
+        notes.append(partial)
     if len({row.result["size"] for row in (after, before)}) > 1 and plan.shared.size:
         notes.append(f"metrics that depend on n are compared at n = {plan.shared.size}")
     result = after.result

@@ -12,14 +12,13 @@ import numpy as np
 from spa_bench.gate import exact, rules
 from spa_bench.gate.sides import Shared, depends_on_n, pick_two, shared
 from spa_bench.gate.specs import Change, changes
+from spa_bench.leaderboard.compare import RESAMPLES
 from spa_bench.leaderboard.rows import Row
 from spa_bench.metrics.intervals import Seeds, paired_test
 from spa_bench.metrics.multiple import Decision, resolve
 from spa_bench.metrics.suite import is_rate
 from spa_bench.store import SCHEMA_VERSION
 from spa_bench.types import Estimate
-
-RESAMPLES = 4000
 
 
 @dataclass(frozen=True)
@@ -130,7 +129,7 @@ def _sides(both: Shared, metric: str) -> tuple[float | None, float | None]:
 
 def _notes(both: Shared, lines: Sequence[Compared]) -> list[str]:
     a, b = both.before, both.after
-    notes = [both.partial] if both.partial else []
+    notes = [partial] if (partial := both.partial("A has", "B")) else []
     if a.result["size"] != b.result["size"] and both.size:
         notes.append(f"metrics that depend on n are compared at n = {both.size}")
     if len(a.seeds) > 1 and len(b.seeds) > 1:
@@ -143,8 +142,8 @@ def _notes(both: Shared, lines: Sequence[Compared]) -> list[str]:
     elif any(line.decision.difference.value is not None for line in lines):
         notes.append("a side has one training seed: the intervals are over problems only, and say nothing of the next training")
     for before, after in exact.twins(a.result, b.result):
-        found = exact.differences(before, after, both.problems)
-        said = "; ".join(f"{what}: {how}" for what, how in found).replace("in the baseline", "in A").replace("now", "in B")
+        found = exact.differences(before, after, both.problems, ("in A", "in B"))
+        said = "; ".join(f"{what}: {how}" for what, how in found)
         notes.append(
             f"seed {after['seed']} has the same spec on both sides and " + (f"differs: {said}" if found else "is the same")
         )

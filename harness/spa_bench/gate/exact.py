@@ -15,24 +15,30 @@ def twins(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[tuple[Run
     return [(known[run["spec_hash"]], run) for run in after["runs"] if run["spec_hash"] in known]
 
 
-def differences(before: Run, after: Run, problems: list[str]) -> list[tuple[str, str]]:
-    """(what, in words how it differs) of two runs of one spec; empty when they are the same."""
-    return [*_values("", before["values"], after["values"], problems), *_sizes(before, after, problems), *_logs(before, after)]
+def differences(
+    before: Run, after: Run, problems: list[str], sides: tuple[str, str] = ("in the baseline", "now")
+) -> list[tuple[str, str]]:
+    """(what, in words how it differs) of two runs of one spec, the two called as in `sides`; empty when they are the same."""
+    return [
+        *_values("", before["values"], after["values"], problems, sides),
+        *_sizes(before, after, problems, sides),
+        *_logs(before, after, sides),
+    ]
 
 
-def _sizes(before: Run, after: Run, problems: list[str]) -> Iterator[tuple[str, str]]:
+def _sizes(before: Run, after: Run, problems: list[str], sides: tuple[str, str]) -> Iterator[tuple[str, str]]:
     for size in sorted(before["values_at"].keys() | after["values_at"].keys(), key=int):
         one, other = (run["values_at"].get(size, {}) for run in (before, after))
-        yield from _values(f" at n = {size}", one, other, problems)
+        yield from _values(f" at n = {size}", one, other, problems, sides)
 
 
-def _values(where: str, before: Run, after: Run, problems: list[str]) -> Iterator[tuple[str, str]]:
+def _values(where: str, before: Run, after: Run, problems: list[str], sides: tuple[str, str]) -> Iterator[tuple[str, str]]:
     for name in dict.fromkeys([*before, *after]):
         ours, theirs = before.get(name), after.get(name)
         if ours == theirs:
             continue
         if ours is None or theirs is None:
-            yield name + where, f"only {'now' if ours is None else 'in the baseline'}"
+            yield name + where, f"only {sides[ours is None]}"
             continue
         places = [i for i, (a, b) in enumerate(zip(ours, theirs, strict=True)) if a != b]
         first = places[0]
@@ -40,15 +46,15 @@ def _values(where: str, before: Run, after: Run, problems: list[str]) -> Iterato
             name + where,
             (
                 f"{len(places)} of {len(ours)} problems differ, the first is {problems[first]}: "
-                f"{_said(ours[first])} in the baseline, {_said(theirs[first])} now"
+                f"{_said(ours[first])} {sides[0]}, {_said(theirs[first])} {sides[1]}"
             ),
         )
 
 
-def _logs(before: Run, after: Run) -> Iterator[tuple[str, str]]:
+def _logs(before: Run, after: Run, sides: tuple[str, str]) -> Iterator[tuple[str, str]]:
     for key, what in _LOGS.items():
         if before[key] != after[key]:
-            yield what, f"their hash is {before[key]} in the baseline, {after[key]} now"
+            yield what, f"their hash is {before[key]} {sides[0]}, {after[key]} {sides[1]}"
 
 
 def _said(value: object) -> str:

@@ -8,7 +8,7 @@ from tabulate import tabulate
 
 from spa_bench.gate.comparing import Comparison
 from spa_bench.gate.specs import Change
-from spa_bench.gate.verdict import RED, Line, Subject, Verdict
+from spa_bench.gate.verdict import Line, Subject, Verdict
 from spa_bench.types import Estimate
 
 _LONGEST = 70  # characters of a value of a spec that are shown
@@ -85,10 +85,9 @@ def _body(subject: Subject, verdict: Verdict, table: Format, spec: Callable[[Seq
 
 def _cells(line: Line) -> list[str]:
     tolerance = "-" if line.tolerance is None else _number(line.tolerance)
-    verdict = line.outcome.upper() if line.red else line.outcome
     return [
         line.metric, _number(line.before), _number(line.now), _difference(line.difference), tolerance, _number(line.visible),
-        f"{verdict}: {line.note}" if line.note else verdict,
+        f"{line.said}: {line.note}" if line.note else line.said,
     ]  # fmt: skip
 
 
@@ -96,8 +95,7 @@ def _grouped(lines: Sequence[Line]) -> list[list[str]]:
     """Lines of one outcome and reason as one."""
     groups: dict[tuple[str, str], list[str]] = {}
     for line in lines:
-        verdict = line.outcome.upper() if line.outcome in RED else line.outcome
-        groups.setdefault((verdict, line.note), []).append(line.metric)
+        groups.setdefault((line.said, line.note), []).append(line.metric)
     return [[_named(names), verdict, note] for (verdict, note), names in groups.items()]
 
 

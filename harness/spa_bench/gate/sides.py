@@ -95,13 +95,12 @@ class Shared:
     problems: list[str]
     size: int | None  # samples at which metrics that depend on n are compared; None: no number that both have
 
-    @property
-    def partial(self) -> str:
-        """What is left out, in words; empty when both have the same problems."""
+    def partial(self, before: str, after: str) -> str:
+        """What is left out, in words that call the sides so; empty when both have the same problems."""
         counts = [len(row.result["problems"]) for row in (self.before, self.after)]
         if counts[0] == counts[1] == len(self.problems):
             return ""
-        return f"compared on the {len(self.problems)} problems that both have; A has {counts[0]} and B {counts[1]}"
+        return f"compared on the {len(self.problems)} problems that both have; {before} {counts[0]} and {after} {counts[1]}"
 
     def scores(self, row: Row, metric: str) -> NDArray[np.float64] | None:
         """(S, P) of one side on the shared problems; None where the metric is not there or there is no common n."""

@@ -32,6 +32,11 @@ class Line:
         """Whether it fails the check."""
         return self.outcome in RED
 
+    @property
+    def said(self) -> str:
+        """The outcome for a reader: capitals fail."""
+        return self.outcome.upper() if self.red else self.outcome
+
 
 @dataclass(frozen=True)
 class Subject:
