@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from spa_bench.leaderboard import Row
 from spa_bench.report.data import ReportData, Section
 from spa_bench.report.runs import RunView
 from spa_bench.report.table import Cell, head_of, said_of
 from spa_bench.types import Estimate
 
+Numbered = tuple[tuple[int, RunView], ...]  # runs with their place in ReportData.runs
 _MEMBER = re.compile(r"pass@1\[member=(\d+)\]")
 
 
@@ -26,64 +29,62 @@ class Detail:
     estimates: tuple[tuple[str, str, Cell], ...]  # metric, definition, estimate
     members: tuple[tuple[str, Cell], ...]  # pass@1 of each member; empty with one member
     cost: tuple[tuple[str, str], ...]
-    runs: tuple[tuple[int, RunView], ...]  # those that are here, with their number
+    runs: Numbered  # those that are here
 
 
 def details_of(data: ReportData, section: Section) -> tuple[Detail, ...]:
     """Of every row, in the order of the tables, then of groups of runs that are in no table."""
     numbered = list(enumerate(data.runs))
-    found, seen = [], set()
-    for row in section.rows:
-        group = row.result["group_hash"]
-        seen.add(group)
-        mine = tuple((i, run) for i, run in numbered if run.group == group)
-        result, spec = row.result, row.result["spec"]
-        facts = {
-            "model": str(spec["model"]["name"]),
-            "draws": str(result["design"]),
-            "n": "varies" if result["n"] is None else str(result["n"]),
-            "seeds": ", ".join(map(str, row.seeds)),
-            "spec": ", ".join(run["spec_hash"] for run in result["runs"]),
-            "group": group,
-            "judged in": ", ".join(sorted({name for run in result["runs"] for name in run["judged"]})),
-        }
-        verdicts: dict[str, int] = {}
-        for run in result["runs"]:
-            for name, count in run["verdicts"].items():
-                verdicts[name] = verdicts.get(name, 0) + count
-        facts["verdicts"] = ", ".join(f"{count} {name}" for name, count in sorted(verdicts.items()))
-        costs = [run["cost"] for run in result["runs"]]
-        found.append(_detail(f"sampler-{group}", row.label, facts, spec, row.metrics, costs, mine))
-    for group in dict.fromkeys(data.runs[i].group for i in section.runs if data.runs[i].group not in seen):
-        mine = tuple((i, run) for i, run in numbered if run.group == group)
-        first = mine[0][1]
-        facts = {
-            "model": str(first.spec["model"]["name"]),
-            "seeds": ", ".join(str(run.seed) for _, run in mine),
-            "group": group,
-            "state": "; ".join(_state(run) for _, run in mine),
-        }
-        estimates = {name: Estimate(**e) for name, e in first.estimates.items()} if len(mine) == 1 else {}
-        found.append(
-            _detail(f"sampler-{group}", first.sampler, facts, first.spec, estimates, [run.cost for _, run in mine], mine)
-        )
-    return tuple(found)
+    groups = dict.fromkeys([*(row.result["group_hash"] for row in section.rows), *(data.runs[i].group for i in section.runs)])
+    runs = {group: tuple((i, run) for i, run in numbered if run.group == group) for group in groups}
+    of_rows = [_of_row(row, runs.pop(row.result["group_hash"])) for row in section.rows]
+    return (*of_rows, *map(_of_runs, runs.values()))
+
+
+def _of_row(row: Row, runs: Numbered) -> Detail:
+    result, spec = row.result, row.result["spec"]
+    verdicts: Counter[str] = Counter()
+    for run in result["runs"]:
+        verdicts.update(run["verdicts"])
+    facts = {
+        "model": str(spec["model"]["name"]),
+        "draws": str(result["design"]),
+        "n": "varies" if result["n"] is None else str(result["n"]),
+        "seeds": ", ".join(map(str, row.seeds)),
+        "spec": ", ".join(run["spec_hash"] for run in result["runs"]),
+        "group": str(result["group_hash"]),
+        "judged in": ", ".join(sorted({name for run in result["runs"] for name in run["judged"]})),
+        "verdicts": ", ".join(f"{count} {name}" for name, count in sorted(verdicts.items())),
+    }
+    return _detail(row.label, facts, spec, row.metrics, [run["cost"] for run in result["runs"]], runs)
+
+
+def _of_runs(runs: Numbered) -> Detail:
+    """Of runs that are in no table."""
+    first = runs[0][1]
+    facts = {
+        "model": str(first.spec["model"]["name"]),
+        "seeds": ", ".join(str(run.seed) for _, run in runs),
+        "group": first.group,
+        "state": "; ".join(_state(run) for _, run in runs),
+    }
+    return _detail(first.sampler, facts, first.spec, {}, [run.cost for _, run in runs], runs)
 
 
 def _detail(
-    anchor: str,
     label: str,
     facts: Mapping[str, str],
     spec: Mapping[str, Any],
     metrics: Mapping[str, Estimate],
     costs: list[dict[str, Any]],
-    runs: tuple[tuple[int, RunView], ...],
+    runs: Numbered,
 ) -> Detail:
-    added = {name: Estimate(**e) for _, run in runs[:1] for name, e in run.estimates.items() if len(runs) == 1}
-    estimates = {**added, **metrics}
+    """With the estimates of `metrics`, and those that one run alone has."""
+    alone = {name: Estimate(**e) for _, run in runs for name, e in run.estimates.items()} if len(runs) == 1 else {}
+    estimates = {**alone, **metrics}
     members = sorted((int(m[1]), e) for name, e in estimates.items() if (m := _MEMBER.fullmatch(name)))
     return Detail(
-        anchor,
+        f"sampler-{facts['group']}",
         label,
         {k: v for k, v in facts.items() if v},
         {k: v for k, v in spec.items() if k != "schema_version"},
