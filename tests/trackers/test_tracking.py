@@ -14,7 +14,7 @@ import pytest
 from doubles import RIGHT, SANDBOX, Call, InProcessJudge, mock_run
 from spa_bench.store import RunFolder
 from spa_bench.trackers import child, tracking
-from spa_bench.trackers.content import flat
+from spa_bench.trackers.content import config
 from spa_bench.trackers.tracking import Tracking, log_runs, names_of
 
 DIARY = """
@@ -191,7 +191,7 @@ def test_a_tracker_that_fails_costs_one_line_and_no_time(
     monkeypatch.setattr(child, "START_SECONDS", 1.0)
     monkeypatch.setattr(child, "FINISH_SECONDS", 1.0)
     if kind in {"Hanging", "Dying", "Refusing", "Leaving"}:
-        monkeypatch.setattr(child, "START_SECONDS", 30.0)
+        monkeypatch.setattr(child, "START_SECONDS", 5.0 if kind == "Hanging" else 30.0)
         monkeypatch.setattr(child, "FINISH_SECONDS", 1.0 if kind == "Hanging" else 30.0)
     began = time.monotonic()
     done = run("--n", 1, "--log", f"diary_tracker:{kind}")
@@ -278,4 +278,4 @@ def _only_folders(find: Any, name: str) -> Any:
 
 def test_the_spec_becomes_flat_without_loss():
     nested = {"a": {"b": 1, "c": {"d": None}}, "stop": ["\n", "x"], "empty": {}}
-    assert flat(nested) == {"a.b": 1, "a.c.d": None, "stop": '["\\n", "x"]'}
+    assert config(nested) == {"a.b": 1, "a.c.d": None, "stop": '["\\n", "x"]'}

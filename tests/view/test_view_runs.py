@@ -74,7 +74,7 @@ def test_a_finished_run_has_its_metrics(tmp_path: Path, three: Path, sandbox: In
     assert found.metrics["average_kl"]["value"] is None
     facts = {k: v for k, v in found.facts.items() if k != "seconds"}
     assert facts == {"task": "three", "sampler": "mock-sampler", "model": "mock", "seed": 0, "n": 2, "k": 2}
-    assert found.written == max(f.stat().st_mtime for f in folder.path.iterdir() if f.name != ".lock")
+    assert found.written == max(f.stat().st_mtime_ns for f in folder.path.iterdir() if f.name != ".lock") / 1e9
 
 
 def test_a_run_that_stopped_says_where_and_how_to_go_on(tmp_path: Path, three: Path):
