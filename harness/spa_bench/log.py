@@ -88,14 +88,20 @@ class Log(Generic[Row]):
     def faults(self) -> list[str]:
         """What is wrong with the file, for `spa-bench verify`; empty when every byte is as it was written."""
         try:
-            data = self._read()
-            whole, end = self._scan(data)
+            self.all_rows()
         except StoreError as error:
             return [str(error)]
-        twice = len(whole) - len({row.key for row in whole})
+        return []
+
+    def all_rows(self) -> list[Row]:
+        """The rows of a finished file. Raises StoreError unless every byte is as it was written."""
+        data = self._read()
+        whole, end = self._scan(data)
         if end != len(data):
-            return [f"{self.path}: line {len(whole) + 1} is broken or torn"]
-        return [f"{self.path}: {twice} keys are there twice"] if twice else []
+            raise StoreError(f"{self.path}: line {len(whole) + 1} is broken or torn")
+        if twice := len(whole) - len({row.key for row in whole}):
+            raise StoreError(f"{self.path}: {twice} keys are there twice")
+        return whole
 
     def _read(self) -> bytes:
         try:

@@ -220,9 +220,12 @@ def test_ctrl_c_ends_it_well(tmp_path: Path, number: signal.Signals):
         assert process.stderr.read() == ""
 
 
-def test_ctrl_c_before_it_serves_ends_it_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_ctrl_c_before_it_serves_ends_it_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     monkeypatch.setattr(server, "asked", lambda: True)
     server.view(tmp_path, 0)  # comes back
+    assert capsys.readouterr().out == ""  # no address of a server that is not there
 
 
 def test_looking_loads_no_torch(tmp_path: Path):
