@@ -82,6 +82,15 @@ def test_axes_can_be_chosen(open_page: Open, page: Path):
     opened.tab.locator(".plane .vega svg", has_text="Vendi").wait_for()
 
 
+def test_axes_of_rates_end_at_one(open_page: Open, page: Path):
+    opened = open_page(page)
+    opened.tab.select_option("select.quality", "pass@K")
+    found = opened.tab.locator(".plane .vega svg .role-axis-label text").all_text_contents()
+    numbers = _numbers([text for text in found if text])
+    assert len(numbers) > 3
+    assert max(numbers) <= 1
+
+
 def test_columns_sort_by_mouse_and_by_keyboard(open_page: Open, plain: Path):
     opened = open_page(plain)
     head = opened.tab.locator(".metrics thead th").nth(1)

@@ -17,6 +17,7 @@ import numpy as np
 from spa_bench.errors import UsageError
 from spa_bench.leaderboard.compare import sweep_of
 from spa_bench.metrics.frontier import pareto_front
+from spa_bench.metrics.suite import is_rate
 from spa_bench.report.escape import visible
 from spa_bench.report.table import Table, head_of
 
@@ -60,7 +61,7 @@ def plane_data(table: Table) -> dict[str, Any]:
     """What the plane of a table can show: points with all choices of axes, and their fronts.
 
     {"labels", "quality": [[metric, head]], "diversity": ..., "points": {metric: [[value, low, high] or None, by row]},
-    "sweep": labels of the temperatures, where there are two or more}.
+    "within": {metric of diversity: labels of its axis}, "sweep": labels of the temperatures, where there are two or more}.
     """
     sweep = sweep_of(table.rows)
     names_ = drawn_names([row.label for row in table.rows])
@@ -77,6 +78,7 @@ def plane_data(table: Table) -> dict[str, Any]:
         "labels": list(names_.values()),
         **{side: [[n, head_of(n)] for n in found] for side, found in chosen.items()},
         "points": points,
+        "within": {name: within(1.0 if is_rate(name) else None) for name in chosen["diversity"]},
         "sweep": [names_[label] for label in sweep] if len(sweep) > 1 else [],
     }
 
@@ -118,21 +120,22 @@ def plane(
     x: str,
     y: str,
     sweep: bool = True,
-    most: float | None = None,
+    labels_x: str = "datum.label",
     width: int | str = 460,
     height: int = 340,
 ) -> Spec:
     """Quality (up), a rate, against diversity (right) with both intervals, and the fronts. Data sets: see plane_sets.
 
-    `sweep`: whether there is a front of temperatures. `most`: the largest value that diversity can have, if it is known.
+    `sweep`: whether there is a front of temperatures. `labels_x`: Vega's expression for the labels of the axis of
+    diversity, see `within`.
     """
     alt = _altair()
     colours = [COLOURS[i % len(COLOURS)] for i in range(len(labels))]
     shapes = [SHAPES[i % len(SHAPES)] for i in range(len(labels))]
     fronts_ = [_FRONT, _SWEEP] if sweep else [_FRONT]
     room = alt.Scale(zero=False, nice=True, padding=12)  # around the points, so that axes may go on beyond what can be
-    across = alt.X("x:Q", title=x, scale=room, axis=alt.Axis(labelExpr=_within(most), labelOverlap=True))
-    up = alt.Y("y:Q", title=y, scale=room, axis=alt.Axis(labelExpr=_within(1.0)))
+    across = alt.X("x:Q", title=x, scale=room, axis=alt.Axis(labelExpr=labels_x, labelOverlap=True))
+    up = alt.Y("y:Q", title=y, scale=room, axis=alt.Axis(labelExpr=within(1.0)))
     legend = alt.Legend(title=None, orient="right", labelLimit=260, symbolSize=90, symbolStrokeColor=_INK)
     base = alt.Chart(alt.NamedData("points"))
     fronts = alt.Chart(alt.NamedData("fronts")).mark_line(interpolate="step-before", strokeWidth=2, opacity=0.75)
@@ -157,8 +160,8 @@ def plane(
     return _finished(chart, width, height)
 
 
-def _within(most: float | None) -> str:
-    """Labels of an axis for values from 0 to `most` alone; half a thousandth allows for rounding."""
+def within(most: float | None) -> str:
+    """Labels of an axis for values from 0 to `most` alone, if that is known; half a thousandth allows for rounding."""
     beyond = "" if most is None else f" || datum.value > {most + 5e-4}"
     return f"datum.value < -5e-4{beyond} ? '' : datum.label"
 

@@ -12,6 +12,7 @@ from markupsafe import Markup
 _ODD = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff]"
 )
+_FOLD = re.compile(r"(?<=[\[=,;:/_])(?=[^\[=,;:/_])")  # between a sign and what follows it
 
 
 def visible(text: str) -> str:
@@ -24,6 +25,11 @@ def shown(value: Any) -> Any:
     if value is None:
         return ""
     return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def foldable(text: str) -> Markup:
+    """A name that a narrow column breaks behind a sign before it breaks inside a word."""
+    return Markup("<wbr>").join(_FOLD.split(visible(text)))
 
 
 def data_block(value: Any) -> Markup:

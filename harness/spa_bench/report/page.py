@@ -16,11 +16,10 @@ from markupsafe import Markup
 from spa_bench import __version__
 from spa_bench.errors import UsageError
 from spa_bench.leaderboard import Row
-from spa_bench.metrics.suite import is_rate
 from spa_bench.report import charts
 from spa_bench.report.data import ReportData, Section
 from spa_bench.report.detail import Detail, details_of
-from spa_bench.report.escape import data_block, shown
+from spa_bench.report.escape import data_block, foldable, shown
 from spa_bench.report.samples import packed
 from spa_bench.report.table import Table, table_of
 
@@ -112,7 +111,7 @@ def plane_picture(data: Mapping[str, Any], quality: str, diversity: str) -> char
             x=heads[diversity],
             y=heads[quality],
             sweep=bool(data["sweep"]),
-            most=1.0 if is_rate(diversity) else None,
+            labels_x=data["within"][diversity],
         ),
         sets,
     )
@@ -144,7 +143,9 @@ def _index(data: ReportData, sections: Sequence[Shown], *, interactive: bool) ->
     planes = {
         plane.id: {
             **plane.data,
-            "spec": charts.plane(plane.data["labels"], x="@x", y="@y", sweep=bool(plane.data["sweep"]), width="container"),
+            "spec": charts.plane(
+                plane.data["labels"], x="@x", y="@y", sweep=bool(plane.data["sweep"]), labels_x="@within", width="container"
+            ),
             "sets": _all_sets(plane.data),
         }
         for shown_ in sections
@@ -196,6 +197,7 @@ def environment() -> Any:
         lstrip_blocks=True,
     )
     made.globals["row_id"] = row_id
+    made.filters["foldable"] = foldable
     made.filters["json"] = lambda value: json.dumps(value, indent=1, ensure_ascii=False)
     return made
 

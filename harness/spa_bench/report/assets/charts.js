@@ -51,7 +51,7 @@
     const place = box.querySelector(".chart");
     const head = (side, name) => content[side].find(([n]) => n === name)[1];
     const show = () => {
-      const names = { "@x": head("diversity", right.value), "@y": head("quality", up.value) };
+      const names = { "@x": head("diversity", right.value), "@y": head("quality", up.value), "@within": content.within[right.value] };
       const spec = named(content.spec, names);
       spec.datasets = content.sets[up.value][right.value];
       if (place.clientWidth < 560) { // a narrow screen: the legend goes below
