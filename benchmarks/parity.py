@@ -6,8 +6,8 @@ canonical: the canonical solutions of HumanEval+ and MBPP+, under both gradings.
 StarCoder2-15B-Instruct, verdict for verdict beside evalplus' published ones. codegen: CodeGen-16B's 164 x 100 samples, cut at
 the stop words of its file; pass@k of all of them, and how far it can move when the programs that ran out of time are taken
 for right. plain (only when it is named): those that are right again, without any sandbox, as somebody measured them before;
-this runs a model's programs with all your rights. Needs evalplus, SPA_BENCH_DATA (or ../shared/data) and a machine with nothing
-else to do: limits are partly by the clock. Takes minutes; codegen about half an hour of one core.
+this runs a model's programs with all your rights. Needs evalplus and SPA_BENCH_DATA (or ../shared/data). Takes minutes;
+codegen about half an hour of one core.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ import numpy as np
 
 from grading import codegen, data_folder, ours, samples
 from spa_bench.cards import load_task_card
+from spa_bench.errors import SpaBenchError
 from spa_bench.grading import Grader, Grading, Outcome
 from spa_bench.metrics.pass_at_k import pass_at_k
 from spa_bench.run import load_task
@@ -148,10 +149,16 @@ def _pass_at(chosen: Sequence[tuple[str, str]], passed: Sequence[bool]) -> dict[
 PARTS = {"canonical": canonical, "starcoder": starcoder, "codegen": codegen_16b, "plain": plain}
 
 
-def main() -> None:
-    """Run the parts and print what they find."""
+def _parts(text: str) -> list[str]:
+    if odd := [name for name in text.split(",") if name not in PARTS]:
+        raise argparse.ArgumentTypeError(f"{odd[0]!r} is no part; there are {', '.join(PARTS)}")
+    return text.split(",")
+
+
+def main() -> int:
+    """Run the parts and print what they find; 2 on what a user can mend."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--parts", default="canonical,starcoder,codegen")
+    parser.add_argument("--parts", default="canonical,starcoder,codegen", type=_parts)
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--sandbox")
     parser.add_argument("--json", type=Path, help="write what was found there")
@@ -163,10 +170,15 @@ def main() -> None:
             grader = Grader(sandbox, Path(scratch), Grading(grading), arguments.workers, task.limits, task.packages)
             return ours(task, chosen, grader)[1]
 
-        found = {name: PARTS[name](data, judge) for name in arguments.parts.split(",")}
+        try:
+            found = {name: PARTS[name](data, judge) for name in arguments.parts}
+        except SpaBenchError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 2
     if arguments.json:
         arguments.json.write_text(json.dumps(found, indent=1) + "\n")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
