@@ -15,7 +15,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "harness" / "spa_bench"
 # A unit is a module or a package directly under spa_bench. It may import itself and units of the lines above its own.
 LAYERS = (
-    {"__init__", "types", "errors", "seeds", "interrupt", "provenance", "cache"},
+    {"__init__", "types", "errors", "seeds", "interrupt", "provenance", "cache", "paths"},
     {"plugins"},
     {"registry", "console", "json_rows", "sandbox", "metrics", "log", "tail", "gate_options", "watch_options"},
     {"spa_cards", "grading", "options", "lock"},

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
+
+from spa_bench.paths import path
 
 
 def compare_options(parser: argparse.ArgumentParser) -> None:
@@ -16,11 +17,11 @@ def compare_options(parser: argparse.ArgumentParser) -> None:
 
 def check_options(parser: argparse.ArgumentParser) -> None:
     """Of `check`."""
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUNS", help="run folders, result files, or folders of them")
+    parser.add_argument("runs", nargs="+", type=path, metavar="RUNS", help="run folders, result files, or folders of them")
     parser.add_argument(
         "--against",
         required=True,
-        type=Path,
+        type=path,
         metavar="BASELINE",
         help="a result file such as leaderboards/results/mini-code.json, or a folder of results or runs",
     )
@@ -43,6 +44,6 @@ def check_options(parser: argparse.ArgumentParser) -> None:
 
 def _output(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--write", "--markdown", type=Path, metavar="FILE.md", dest="write", help="write it there as Markdown too"
+        "--write", "--markdown", type=path, metavar="FILE.md", dest="write", help="write it there as Markdown too"
     )
     parser.add_argument("--json", action="store_true", help="print rows as JSON on stdout and nothing else there")

@@ -10,6 +10,7 @@ from typing import Any
 
 from spa_bench import __version__
 from spa_bench.gate_options import check_options, compare_options
+from spa_bench.paths import path
 from spa_bench.watch_options import log_options, report_options, tracker_options, view_options
 
 EMBEDDED = "embedded"  # the model that comes with the package
@@ -63,7 +64,7 @@ def _run(parser: argparse.ArgumentParser) -> None:
     )
     _loading(parser)
     _revision(parser)
-    parser.add_argument("--out", type=Path, default=Path("runs"), metavar="DIR", help="where run folders go (default: runs)")
+    parser.add_argument("--out", type=path, default=Path("runs"), metavar="DIR", help="where run folders go (default: runs)")
     parser.add_argument(
         "--until", choices=("generate", "grade"), default="grade", help="generate: stop before grading; see `spa-bench grade`"
     )
@@ -76,7 +77,7 @@ def _run(parser: argparse.ArgumentParser) -> None:
 
 
 def _grade(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN")
+    parser.add_argument("runs", nargs="+", type=path, metavar="RUN")
     _task_file(parser)
     _grading(parser)
     _price(parser)
@@ -88,12 +89,12 @@ def _grade(parser: argparse.ArgumentParser) -> None:
 def _score(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--task", required=True, metavar="NAME|CARD.toml")
     parser.add_argument(
-        "--samples", required=True, type=Path, metavar="FILE.jsonl", help="rows of task_id with completion or solution"
+        "--samples", required=True, type=path, metavar="FILE.jsonl", help="rows of task_id with completion or solution"
     )
     parser.add_argument("--name", help="what to call them in tables (default: the file's name)")
     parser.add_argument("--cut", action="store_true", help="cut completions at the task's stop strings first")
     _settings(parser, "override a key of the task card, e.g. task.seconds=10")
-    parser.add_argument("--out", type=Path, default=Path("runs"), metavar="DIR")
+    parser.add_argument("--out", type=path, default=Path("runs"), metavar="DIR")
     _rules(parser)
     _grading(parser)
     _metrics(parser)
@@ -102,7 +103,7 @@ def _score(parser: argparse.ArgumentParser) -> None:
 
 
 def _show(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN")
+    parser.add_argument("runs", nargs="+", type=path, metavar="RUN")
     parser.add_argument("--problem", metavar="ID", help="one problem's samples side by side")
     _task_file(parser)
 
@@ -112,32 +113,32 @@ def _list(parser: argparse.ArgumentParser) -> None:
 
 
 def _leaderboard(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUNS", help="run folders, result files, or folders of them")
+    parser.add_argument("runs", nargs="+", type=path, metavar="RUNS", help="run folders, result files, or folders of them")
     parser.add_argument("--format", choices=("md", "csv", "json", "latex"), default="md")
     parser.add_argument("--json", action="store_true", help="the same as --format json")
     parser.add_argument("--reference", metavar="SAMPLER", help="print paired differences of this sampler against the others")
-    parser.add_argument("--write", type=Path, metavar="FILE", help="write it there too")
+    parser.add_argument("--write", type=path, metavar="FILE", help="write it there too")
     parser.add_argument(
-        "--save", type=Path, metavar="DIR|FILE.json", help="write a result file for each row, or one file that has all of them"
+        "--save", type=path, metavar="DIR|FILE.json", help="write a result file for each row, or one file that has all of them"
     )
     parser.add_argument("--submit", action="store_true", help="only check that RUNS are complete and consistent result files")
 
 
 def _verify(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN")
+    parser.add_argument("runs", nargs="+", type=path, metavar="RUN")
     _task_file(parser)
     _output(parser)
 
 
 def _rerun(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", type=Path, metavar="RUN")
+    parser.add_argument("run", type=path, metavar="RUN")
     parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="where the repetition goes (default: reruns, beside the folder of runs)"
+        "--out", type=path, metavar="DIR", help="where the repetition goes (default: reruns, beside the folder of runs)"
     )
     parser.add_argument("--use-cache", action="store_true", help="take adapters from the stage cache instead of training anew")
     _task_file(parser)
-    parser.add_argument("--data", type=Path, metavar="FILE", help="where the run's training pairs are on this machine")
-    parser.add_argument("--queries", type=Path, metavar="FILE", help="where the run's attribution queries are on this machine")
+    parser.add_argument("--data", type=path, metavar="FILE", help="where the run's training pairs are on this machine")
+    parser.add_argument("--queries", type=path, metavar="FILE", help="where the run's attribution queries are on this machine")
     _loading(parser)
     _grading(parser)
     _embedding(parser)
@@ -145,14 +146,14 @@ def _rerun(parser: argparse.ArgumentParser) -> None:
 
 
 def _export(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", type=Path, metavar="RUN")
+    parser.add_argument("run", type=path, metavar="RUN")
     parser.add_argument("--to", required=True, choices=("evalplus", "lm-eval"), help="whose files")
-    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="a new or empty folder, or an earlier export")
+    parser.add_argument("--out", required=True, type=path, metavar="DIR", help="a new or empty folder, or an earlier export")
     _task_file(parser)
 
 
 def _power(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("runs", nargs="*", type=Path, metavar="RUN", help="two of them are a pilot, as with --pilot")
+    parser.add_argument("runs", nargs="*", type=path, metavar="RUN", help="two of them are a pilot, as with --pilot")
     count = parser.add_mutually_exclusive_group()
     count.add_argument("--problems", type=int, nargs="+", metavar="N", help="how many problems, one row each")
     count.add_argument("--task", metavar="NAME|CARD.toml", help="as many as this task has (default: as the pilot has)")
@@ -167,7 +168,7 @@ def _power(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--pilot",
         nargs=2,
-        type=Path,
+        type=path,
         metavar=("RUN_A", "RUN_B"),
         help="runs of two samplers on the same problems, or folders with the seeds of each, instead of the four above",
     )
@@ -205,10 +206,10 @@ def _spa(parser: argparse.ArgumentParser, actions: Mapping[str, Callable[[argpar
         _output(stage)
     look = commands.add_parser("describe", help="tables and a picture of a folder that one of the stages printed")
     look.set_defaults(act=actions["spa describe"])
-    look.add_argument("folder", type=Path, metavar="DIR")
+    look.add_argument("folder", type=path, metavar="DIR")
     _against(look)
     look.add_argument(
-        "--out", type=Path, metavar="FILE.png|svg|pdf", help="draw sizes, scores and the mean scores of each part"
+        "--out", type=path, metavar="FILE.png|svg|pdf", help="draw sizes, scores and the mean scores of each part"
     )
     _output(look)
 
@@ -216,7 +217,7 @@ def _spa(parser: argparse.ArgumentParser, actions: Mapping[str, Callable[[argpar
 def _against(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--against",
-        type=Path,
+        type=path,
         metavar="DIR|FILE",
         help="say how alike (NMI) another partition is: a folder of parts, or a file with a label for each example",
     )
@@ -277,10 +278,10 @@ def _study(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--noise-floor", choices=("auto", "yes", "no"), default="auto", help="as run")
     _loading(parser)
     _revision(parser)
-    parser.add_argument("--out", type=Path, metavar="DIR", help="where run folders go (default: runs/study-NAME)")
+    parser.add_argument("--out", type=path, metavar="DIR", help="where run folders go (default: runs/study-NAME)")
     parser.add_argument(
         "--write",
-        type=Path,
+        type=path,
         default=Path("leaderboards/studies"),
         metavar="DIR",
         help="where page, picture and rows go (default: leaderboards/studies)",
@@ -293,7 +294,7 @@ def _study(parser: argparse.ArgumentParser) -> None:
 
 
 def _task_file(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--task-file", type=Path, metavar="FILE", help="where a jsonl task's problems are on this machine")
+    parser.add_argument("--task-file", type=path, metavar="FILE", help="where a jsonl task's problems are on this machine")
 
 
 def _settings(parser: argparse.ArgumentParser, what: str) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from spa_bench.paths import path
+
 
 def report_options(parser: argparse.ArgumentParser) -> None:
     """Of `report`."""
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUNS", help="run folders, result files, or folders of them")
-    parser.add_argument("-o", "--out", type=Path, default=Path("report"), metavar="DIR", help="(default: report)")
+    parser.add_argument("runs", nargs="+", type=path, metavar="RUNS", help="run folders, result files, or folders of them")
+    parser.add_argument("-o", "--out", type=path, default=Path("report"), metavar="DIR", help="(default: report)")
     parser.add_argument("--quality", default="pass@1", metavar="METRIC", help="up in the picture (default pass@1)")
     parser.add_argument(
         "--diversity",
@@ -26,14 +28,14 @@ def report_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--site", action="store_true", help="a small site instead: an index, and a page and a picture a task")
     parser.add_argument(
-        "--also", nargs="+", type=Path, default=[], metavar="FILE.md|DIR", help="with --site: Markdown that becomes pages of it"
+        "--also", nargs="+", type=path, default=[], metavar="FILE.md|DIR", help="with --site: Markdown that becomes pages of it"
     )
 
 
 def view_options(parser: argparse.ArgumentParser) -> None:
     """Of `view`."""
     parser.add_argument(
-        "runs", nargs="?", type=Path, default=Path("runs"), metavar="RUNS_DIR", help="a folder of runs (default: runs)"
+        "runs", nargs="?", type=path, default=Path("runs"), metavar="RUNS_DIR", help="a folder of runs (default: runs)"
     )
     parser.add_argument(
         "--port", type=int, metavar="P", help="0: any that is free (default: 7677, or a free one where that is taken)"
@@ -42,7 +44,7 @@ def view_options(parser: argparse.ArgumentParser) -> None:
 
 def log_options(parser: argparse.ArgumentParser) -> None:
     """Of `log`."""
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN")
+    parser.add_argument("runs", nargs="+", type=path, metavar="RUN")
     parser.add_argument(
         "--to", action="append", required=True, metavar="NAME", dest="log", help="wandb, mlflow or trackio; as --log of run"
     )

@@ -51,7 +51,7 @@ def test_every_input_is_described_and_used_and_nothing_else_is():
 
 
 def test_every_variable_of_a_script_comes_from_its_environment_or_the_runner():
-    known = {"GITHUB_ACTION_PATH", "GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY", "RUNNER_TEMP"}
+    known = {"GITHUB_ACTION_PATH", "GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY", "RUNNER_TEMP", "RUNNER_ENVIRONMENT"}
     for s in action()["runs"]["steps"]:
         if "run" in s:
             assert set(re.findall(r"\$\{?([A-Z_]+)", s["run"])) <= {*s.get("env", {}), *known}
@@ -152,7 +152,7 @@ def test_check_writes_summary_rows_and_verdict(kl: float | None, verdict: str, f
     assert "\n".join(said).endswith(summary.rstrip("\n"))
     outputs = dict(line.split("=", 1) for line in runner.output.read_text().splitlines())
     assert outputs["verdict"] == verdict
-    assert set(outputs) == set(action()["outputs"])
+    assert set(outputs) == {*action()["outputs"], "folder"}
     assert Path(outputs["summary"]).read_text() == summary
     assert (Path(outputs["rows"]).read_text() != "") == (verdict != "error")
 

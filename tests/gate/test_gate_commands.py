@@ -10,6 +10,7 @@ import pytest
 
 from doubles import RIGHT, Call, mock_run
 from simulated import Change, Result, candidate, one_after_another, saved, set_in, simulated
+from spa_bench import cli
 from spa_bench.gate import check
 from spa_bench.leaderboard import find_results
 from spa_bench.leaderboard.schema import KEPT
@@ -72,8 +73,12 @@ def test_a_number_alone_is_a_share_for_metrics_without_a_scale(baseline: Path, t
         (["--tolerance", "effective_diversity[behaviour,ran]=0.1"], "is only reported"),
         (["--metrics", "speed"], "unknown metric 'speed' of the gate"),
         (["--metrics", "effective_diversity[behaviour,ran]"], "leaves nothing to judge"),
-        (["--alpha", "0"], "--alpha is 0; the chance of a false alarm lies between 0 and 0.5"),
+        (["--alpha", "0"], "--alpha is 0.0; the chance of a false alarm is at least 0.001 and below 0.5"),
         (["--alpha", "nan"], "--alpha is nan"),
+        (["--alpha", "1e-9"], "--alpha is 1e-09; the chance of a false alarm is at least 0.001"),
+        (["--tolerance", "5"], "--tolerance '5' is more than the whole of pass@1; 0.02 is a difference, 2% a share"),
+        (["--tolerance", "vendi=500%"], "--tolerance 'vendi=500%' is more than the whole of vendi[ngram,q=1]"),
+        (["--tolerance", "pass@1=0,03"], "--tolerance '03' is for all metrics and comes after 'pass@1=0'"),
     ],
 )
 def test_an_option_that_cannot_be_is_one_line(options: list[str], said: str, baseline: Path, tmp_path: Path, call: Call):
@@ -226,12 +231,45 @@ def test_what_cannot_be_checked_is_one_line(change: Change, said: str, baseline:
 def test_a_baseline_of_few_seeds_is_refused_unless_the_spec_is_the_same(tmp_path: Path, call: Call):
     few = saved(tmp_path, "few", simulated("s", range(4)))
     said = call("check", candidate(tmp_path), "--against", few).error()
-    assert "the baseline of s has 4 training seeds and another spec; it takes 5" in said
+    assert "the baseline of s has 4 training seeds, and not the specs and seeds of these runs; it takes 5" in said
     assert call("check", candidate(tmp_path, seeds=(3,), code="s"), "--against", few).code == 0
 
 
 def test_the_same_place_on_both_sides_is_refused(baseline: Path, call: Call):
     assert "is both what is checked and the baseline" in call("check", baseline, "--against", baseline).error()
+    for one, other in ((baseline, baseline.parent), (baseline.parent, baseline)):
+        assert "and what is checked are in one another" in call("check", one, "--against", other).error()
+
+
+def test_a_check_in_which_nothing_can_be_judged_is_no_green_one(baseline: Path, tmp_path: Path, call: Call):
+    lone = saved(tmp_path / "lone", "lone", simulated("s", [7], problems=1, code="new"))
+    said = call("check", lone, "--against", baseline).error()
+    assert "nothing of these runs can be judged against" in said
+    assert "one problem: no interval" in said
+
+
+def test_an_empty_path_is_not_the_working_folder(baseline: Path, capsys: pytest.CaptureFixture[str]):
+    for words in (["check", "", "--against", str(baseline)], ["check", str(baseline), "--against", ""]):
+        with pytest.raises(SystemExit, match="2"):
+            cli.main(words)
+        assert "the path is empty; is a variable not set?" in capsys.readouterr().err
+
+
+def test_a_name_that_is_too_long_is_one_line(baseline: Path, call: Call):
+    for words in (("check", "x" * 300, "--against", baseline), ("compare", "x" * 300, baseline), ("leaderboard", "x" * 300)):
+        assert call(*words).error().endswith("File name too long")
+
+
+def test_a_fault_of_ours_is_not_taken_for_a_red_check(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    def fails() -> int:
+        raise ZeroDivisionError("nobody foresaw it")
+
+    monkeypatch.setattr(cli, "main", fails)
+    with pytest.raises(SystemExit, match="70"):
+        cli.entry()
+    said = capsys.readouterr().err
+    assert "ZeroDivisionError: nobody foresaw it" in said
+    assert "this is a fault of spa-bench" in said
 
 
 def test_a_name_that_the_baseline_has_twice_is_refused(tmp_path: Path, call: Call):

@@ -34,7 +34,7 @@ from spa_bench.types import Estimate
 POWER = 0.8
 LOST_SHARE = 0.05  # of the problems: a metric that is gone on more of them than this is lost
 _TAIL = 20  # resamples that lie beyond each end of an interval
-_LEAST_RESAMPLES = 2000
+_LEAST_RESAMPLES, _MOST_RESAMPLES = 2000, 200_000
 
 
 def check(
@@ -43,7 +43,7 @@ def check(
     *,
     tolerance: float | str | Mapping[str, float | str] | None = None,
     alpha: float = rules.ALPHA,
-    metrics: Sequence[str] | None = None,
+    metrics: str | Sequence[str] | None = None,
 ) -> Verdict:
     """Whether `runs` (run folders, result files, or folders of them) hold up `against` a result file or folder of results.
 
@@ -54,7 +54,8 @@ def check(
     places = [Path(runs)] if isinstance(runs, str | Path) else [Path(run) for run in runs]
     if not places:
         raise UsageError("no runs to check; give run folders, a result file, or a folder of either")
-    return check_places(places, Path(against), tolerance=rules.as_words(tolerance), alpha=alpha, metrics=metrics)
+    names = rules.words_of(metrics) if isinstance(metrics, str) else metrics
+    return check_places(places, Path(against), tolerance=rules.as_words(tolerance), alpha=alpha, metrics=names)
 
 
 def check_places(
@@ -65,8 +66,11 @@ def check_places(
     tolerances, looked_at = rules.tolerances_of(tolerance), rules.chosen(metrics)
     if missing := [place for place in (*runs, against) if not place.exists()]:
         raise UsageError(f"{missing[0]} is not there; give run folders, a result file, or a folder of either")
-    if against.resolve() in {run.resolve() for run in runs}:
-        raise UsageError(f"{against} is both what is checked and the baseline; give runs that were made since")
+    base = against.resolve()
+    for place in (run.resolve() for run in runs):
+        if place == base or base in place.parents[:1] or place in base.parents[:1]:
+            how = "is both what is checked and the baseline" if place == base else "and what is checked are in one another"
+            raise UsageError(f"{against} {how}; give runs that were made since")
     candidates, baselines = build_rows(find_results(runs)), build_rows(find_results([against]))
     return judge(candidates, baselines, str(against), tolerances=tolerances, alpha=alpha, metrics=looked_at)
 
@@ -83,11 +87,14 @@ def judge(
     """The verdict on rows that are read already; `tolerances` and `metrics` by whole names. Raises as `check`."""
     plans = [_plan(row, baseline_of(row, baselines, against), metrics) for row in candidates]
     tests = sum(len(plan.judged(tolerances)) for plan in plans)
-    if not tests and all(line.outcome == "not compared" for plan in plans for line in plan.said):
-        why = "; ".join(dict.fromkeys(f"{line.metric}: {line.note}" for plan in plans for line in plan.said))
-        raise UsageError(f"nothing of these runs can be judged against {against}: {why or 'no metric that both have'}")
     confidence = confidence_of(alpha, tests)
     subjects = [_subject(plan, tolerances, confidence) for plan in plans]
+    lines = [line for subject in subjects for line in subject.lines]
+    if all(line.outcome in {"not compared", "reported"} for line in lines):
+        why = dict.fromkeys(f"{line.metric}: {line.note}" for line in lines if line.outcome == "not compared")
+        raise UsageError(
+            f"nothing of these runs can be judged against {against}: {'; '.join(why) or 'no metric that both have'}"
+        )
     unused = [row.label for row in baselines if all(plan.shared.before is not row for plan in plans)]
     notes = [f"in the baseline and not checked: {', '.join(unused)}"] if unused else []
     return Verdict(subjects, against, alpha, tests, notes)
@@ -149,8 +156,8 @@ def _check_seeds(before: Row, after: Row) -> None:
     if len(before.seeds) < rules.FEWEST_SEEDS:
         count = f"{len(before.seeds)} training seed{'s' * (len(before.seeds) > 1)}"
         raise UsageError(
-            f"the baseline of {after.label} has {count} and another spec; it takes {rules.FEWEST_SEEDS} to know how far one "
-            "seed lies from the next: run it with --seeds 0,1,2,3,4"
+            f"the baseline of {after.label} has {count}, and not the specs and seeds of these runs; it takes "
+            f"{rules.FEWEST_SEEDS} to know how far one seed lies from the next: run it with --seeds 0,1,2,3,4"
         )
 
 
@@ -239,7 +246,7 @@ def _line(metric: str, scores: _Scores, tolerance: Tolerance | None, confidence:
         rate=is_rate(metric),
         seeds="alike",
         confidence=confidence,
-        resamples=max(_LEAST_RESAMPLES, math.ceil(_TAIL / tail)),
+        resamples=min(max(_LEAST_RESAMPLES, math.ceil(_TAIL / tail)), _MOST_RESAMPLES),
     )
     shared_problems = ~(np.isnan(scores.now).all(axis=0) | np.isnan(scores.before).all(axis=0))
     before, now = (float(np.nanmean(np.nanmean(side[:, shared_problems], axis=0))) for side in (scores.before, scores.now))

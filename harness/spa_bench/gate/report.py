@@ -65,7 +65,11 @@ def _named(names: Sequence[str]) -> str:
 
 def _title(subject: Subject) -> str:
     seeds = f"{_seeds(subject.seeds)} against {_seeds(subject.baseline_seeds)} of the baseline"
-    return f"{subject.label} on {subject.task}: {seeds}, {subject.problems} problems"
+    return f"{subject.label} on {subject.task}: {seeds}, {_problems(subject.problems)}"
+
+
+def _problems(count: int) -> str:
+    return "1 problem" if count == 1 else f"{count} problems"
 
 
 def _seeds(seeds: Sequence[int]) -> str:
@@ -119,8 +123,10 @@ def _legend(verdict: Verdict) -> str:
     if not verdict.tests:
         return "Runs of one spec, seed included, are compared exactly: there is no tolerance and no chance."
     level, alpha = f"{100 * verdict.confidence:.4g} %", f"{100 * verdict.alpha:g} %"
+    judged = sum(line.outcome in {"held", "drop"} for subject in verdict.subjects for line in subject.lines)
+    tests = f"{judged} metric{' was' if judged == 1 else 's were'}"
     return (
-        f"A drop is red when it passes its tolerance and its interval excludes zero. {verdict.tests} metrics were judged: "
+        f"A drop is red when it passes its tolerance and its interval excludes zero. {tests} judged: "
         f"intervals are at {level}, so that the whole check is red by chance at most {alpha} of the time when nothing changed "
         "but the seeds. Would see: the smallest true drop that is red with 80 % chance."
     )
@@ -175,7 +181,7 @@ def _compared_title(found: Comparison) -> str:
     sides = [
         f"{name} = {row.label} ({_seeds(row.seeds)}, n = {row.result['n']})" for name, row in (("A", found.a), ("B", found.b))
     ]
-    return f"{found.a.title}: {sides[0]}, {sides[1]}; {found.problems} problems, paired"
+    return f"{found.a.version}: {sides[0]}, {sides[1]}; {_problems(found.problems)}, paired"
 
 
 def _compared(found: Comparison, table: Format, spec: Callable[[Sequence[Change], Format], str]) -> list[str]:

@@ -61,6 +61,7 @@ assert tuple(RULES) == KEPT + KEPT_OF_CHOICES
 JUDGED = tuple(name for name, rule in RULES.items() if rule.tolerance is not None)
 FEWEST_SEEDS = 5  # of a baseline: with fewer, nobody knows how far one training seed lies from the next
 ALPHA = 0.05
+LEAST_ALPHA = 0.001  # below, an interval would need more resamples than are worth their time
 
 
 def full_name(metric: str, known: Collection[str] = RULES) -> str:
@@ -76,20 +77,37 @@ def tolerances_of(given: Sequence[str]) -> dict[str, Tolerance]:
     """Metric -> tolerance: the table's, changed by `given`, each `0.02`, `5%`, or `pass@1=0.03,vendi=5%`.
 
     A number without a metric is for all of them: a difference for those between 0 and 1, and the same share of the baseline's
-    value for the others, which have no scale of their own. Raises UsageError for anything else.
+    value for the others, which have no scale of their own. It stands before those of single metrics. Raises UsageError for
+    anything else, and for a tolerance of more than the whole.
     """
     found = {name: rule.tolerance for name, rule in RULES.items() if rule.tolerance is not None}
+    named = ""
     for word in (word for text in given for word in words_of(text)):
         metric, equals, amount = word.rpartition("=")
         tolerance = _tolerance(amount, word)
         if not equals:
+            if named:
+                raise UsageError(
+                    f"--tolerance {word!r} is for all metrics and comes after {named!r}; give it first (decimals: 0.02)"
+                )
             found = {name: Tolerance(tolerance.amount, relative=tolerance.relative or not is_rate(name)) for name in found}
+            _check_reach(word, found)
             continue
-        name = full_name(metric.strip())
+        name, named = full_name(metric.strip()), word
         if name not in found:
             raise UsageError(f"--tolerance {word}: {name} is only reported ({RULES[name].why})")
         found[name] = tolerance
+        _check_reach(word, {name: tolerance})
     return found
+
+
+def _check_reach(word: str, found: Mapping[str, Tolerance]) -> None:
+    """Raises UsageError for more than the whole of a metric, which is a slip: 5 for 5 %, or a comma for a point."""
+    for name, tolerance in found.items():
+        if tolerance.amount > 1 and (tolerance.relative or is_rate(name)):
+            raise UsageError(
+                f"--tolerance {word!r} is more than the whole of {name}; 0.02 is a difference, 2% a share of the baseline"
+            )
 
 
 def words_of(text: str) -> list[str]:
@@ -129,5 +147,7 @@ def chosen(metrics: Sequence[str] | None) -> list[str]:
 
 def check_alpha(alpha: float) -> None:
     """Raises UsageError unless it can be the chance of a false alarm."""
-    if not 0 < alpha < 0.5:
-        raise UsageError(f"--alpha is {alpha:g}; the chance of a false alarm lies between 0 and 0.5, such as 0.05")
+    if not isinstance(alpha, int | float) or not LEAST_ALPHA <= alpha < 0.5:
+        raise UsageError(
+            f"--alpha is {alpha}; the chance of a false alarm is at least {LEAST_ALPHA} and below 0.5, such as 0.05"
+        )

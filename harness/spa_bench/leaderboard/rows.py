@@ -34,12 +34,16 @@ class Row:
         return str(self.result["task"])
 
     @property
+    def version(self) -> str:
+        """The task's name and the version of its data."""
+        version = self.result["spec"]["task"].get("version")
+        return f"{self.task} {version}" if version else self.task
+
+    @property
     def title(self) -> str:
         """Which task, which version of its data and how many problems: a benchmark's name alone does not say it."""
-        task, problems = self.result["spec"]["task"], len(self.result["problems"])
-        version = f" {task['version']}" if task.get("version") else ""
-        of = "" if problems == task["problems_n"] else f"{problems} of "
-        return f"{self.task}{version}, {of}{task['problems_n']} problems"
+        whole, problems = self.result["spec"]["task"]["problems_n"], len(self.result["problems"])
+        return f"{self.version}, {'' if problems == whole else f'{problems} of '}{whole} problems"
 
     @property
     def table_key(self) -> tuple[str, str]:

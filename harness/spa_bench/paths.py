@@ -1,0 +1,21 @@
+"""Paths as users give them."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from pathlib import Path
+
+_ODD = re.compile(r'[<>:"/\\|?*]')
+
+
+def path(text: str) -> Path:
+    """A path of the command line. Raises ArgumentTypeError for an empty one: it would be the working folder."""
+    if not text:
+        raise argparse.ArgumentTypeError("the path is empty; is a variable not set?")
+    return Path(text)
+
+
+def file_safe(name: str) -> str:
+    """`name` as a part of a file's name that every system, archive and CI artifact takes."""
+    return _ODD.sub("_", name)
