@@ -15,7 +15,7 @@ import pytest
 from doubles import RIGHT, WRONG, InProcessJudge, mock_run
 from made_up import made_up
 from spa_bench.errors import StoreError, UsageError
-from spa_bench.leaderboard import as_csv, as_latex, build_rows, compare, find_results, from_runs, markdown, table
+from spa_bench.leaderboard import as_csv, as_latex, build_rows, check, compare, find_results, from_runs, markdown, save, table
 from spa_bench.leaderboard.compare import best, front_of, number, summary
 from spa_bench.leaderboard.rows import Row, common_size
 from spa_bench.metrics.intervals import estimate, paired_test
@@ -302,6 +302,46 @@ def test_the_page_has_tables_sentences_and_where_it_comes_from(board: list[Row])
 def test_intervals_are_small_and_the_best_bold_in_markdown(board: list[Row]):
     value = board[0].estimate("diversity_score[exact]")
     assert f"**{value.value:.3f}** <sub>[{value.low:.3f}, {value.high:.3f}]</sub>" in table(board, style="md")
+
+
+def test_what_a_name_holds_is_no_markup(make: Make):
+    name = "<img src=x>|`$(id)` [a](b) {\\x}^~"
+    [row] = build_rows(from_runs([make(name)]))
+    page, latex = markdown([row], reference=None, command="c"), as_latex([row])
+    assert "&lt;img src=x&gt;\\|\\`$(id)\\` [a]\\(b) {\\\\x}^~" in page
+    assert "<img" not in page
+    assert "\\textless{}img src=x\\textgreater{}\\textbar{}`\\$(id)` [a](b) " in latex
+    assert "\\{\\textbackslash{}x\\}\\textasciicircum{}\\textasciitilde{}" in latex
+
+
+def test_folders_and_files_have_names_that_archives_take(make: Make, tmp_path: Path):
+    folder = make('a:b*"<c>|d?')
+    [result] = from_runs([folder])
+    path = save(result, tmp_path / "results")
+    assert folder.path.name.startswith("three-a_b___c__d_-s0-")
+    assert path.name.startswith("three--a_b___c__d_--")
+    assert check(path) == []
+
+
+@pytest.mark.parametrize(
+    "damage", ['{"seconds": null, "stages": {"grading": "long", "metrics": 1}}', "[]", "{", '{"stages": 3}']
+)
+def test_costs_that_are_none_do_not_count(make: Make, damage: str):
+    folder = make()
+    (folder.path / "timings.json").write_text(damage)
+    [row] = build_rows(from_runs([folder]))
+    assert row.seconds == 0
+    assert "grading" not in str(row.result["runs"][0]["cost"])
+    assert "three" in markdown([row], reference=None, command="c")
+
+
+@pytest.mark.parametrize("seed", [{}, None, True, -1, "0"])
+def test_a_spec_with_a_seed_that_is_none_is_one_line(make: Make, seed: object):
+    folder = make()
+    spec = json.loads((folder.path / "spec.json").read_text())
+    (folder.path / "spec.json").write_text(json.dumps(spec | {"seed": seed}))
+    with pytest.raises(StoreError, match=r"spec.json is no spec of a run: it lacks a number, it has"):
+        find_results([folder.path])
 
 
 def test_latex_escapes_names_and_makes_intervals_small(board: list[Row]):

@@ -14,7 +14,18 @@ from spa_bench.errors import StoreError
 from spa_bench.store import RunFolder, create, group_hash, open_run, plain, spec_hash
 from spa_bench.types import Grade, Key, Record, RunSpec, Verdict
 
-SPEC = RunSpec({"name": "s", "members": 1}, {"name": "t"}, {"name": "m"}, {}, 2, 0, None, {"threads": 1}, "bwrap", "default")
+SPEC = RunSpec(
+    {"name": "s", "members": 1},
+    {"name": "t", "problems_n": 3},
+    {"name": "m"},
+    {},
+    2,
+    0,
+    None,
+    {"threads": 1},
+    "bwrap",
+    "default",
+)
 
 
 def record(draw: int, text: str = "    return 1") -> Record:

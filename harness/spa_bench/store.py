@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -17,11 +18,13 @@ from typing import Any, Final
 from spa_bench import lock
 from spa_bench.errors import StoreError
 from spa_bench.log import Keyed, Log, Row, replace_file
+from spa_bench.paths import file_safe
 from spa_bench.types import Behaviour, Choices, Divergence, Grade, Key, Record, RunSpec
 
 SCHEMA_VERSION = 2
 TASK_FILE = "task_file.json"  # where a jsonl task's problems lay: outside the spec, which has their hash
 DATA_FILES = "data_files.json"  # where the files of training pairs and queries lay, likewise
+COSTS = ("seconds", "price", "priced_seconds", "peak_memory_mb", "gpu_seconds", "peak_gpu_memory_mb")  # in timings.json
 TIMINGS = "timings.json"  # seconds, memory, hosts, dates: different every time
 LOGS: Final[dict[str, type[Keyed]]] = {
     "records.jsonl": Record,
@@ -124,6 +127,18 @@ class RunFolder:
             raise StoreError(f"{path} is damaged (its checksum does not fit); remove it and run again")
         return content
 
+    def timings(self) -> dict[str, Any]:
+        """timings.json, without what cannot be a cost: it is outside all hashes, so anything may stand there. Never raises."""
+        try:
+            found = self.read_json(TIMINGS)
+        except StoreError:
+            found = None
+        if not isinstance(found, dict):
+            return {}
+        stages = found.get("stages")
+        costs = {key: value for key, value in found.items() if key not in COSTS or _is_cost(value)}
+        return {**costs, "stages": {k: v for k, v in stages.items() if _is_cost(v)} if isinstance(stages, dict) else {}}
+
     def write_json(self, name: str, content: Mapping[str, object]) -> None:
         """Replace a JSON file of the run atomically; all but timings.json carry a checksum as their last key."""
         data = (json.dumps(content, indent=1) + "\n").encode() if name == TIMINGS else self._framed(content)
@@ -139,9 +154,13 @@ class RunFolder:
         return (json.dumps({**content, "sum": checksum}, indent=1) + "\n").encode()
 
 
+def _is_cost(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
+
+
 def folder_name(name: str, spec: Mapping[str, Any]) -> str:
     """What the folder of the run with that spec is called: `name` says to a reader whose it is."""
-    return f"{name}-{spec_hash(spec)[:8]}"
+    return f"{file_safe(name)}-{spec_hash(spec)[:8]}"
 
 
 def create(parent: Path, name: str, spec: RunSpec, *, unfinished: bool = False) -> RunFolder:
@@ -190,6 +209,8 @@ def open_run(path: Path) -> RunFolder:
         raise StoreError(f"{path} has schema {version}, this spa-bench reads up to {SCHEMA_VERSION}; upgrade spa-bench")
     if version < SCHEMA_VERSION:
         raise StoreError(f"{path} has schema {version}, before lines had checksums; make the run again")
+    if fault := _spec_fault(spec):
+        raise StoreError(f"{path / 'spec.json'} is no spec of a run: it lacks {fault}")
     return RunFolder(path, spec)
 
 
@@ -199,14 +220,15 @@ def problem_count(spec: Mapping[str, Any]) -> int:
     return whole if limit is None else min(whole, int(limit))
 
 
-def spec_fault(spec: Mapping[str, Any]) -> str:
+def _spec_fault(spec: Mapping[str, Any]) -> str:
     """What a spec lacks to be one of a run, in words; empty when it is all there. Of a damaged or foreign file."""
     try:
-        _ = spec["sampler"]["name"], spec["task"]["name"], spec["model"]["name"], spec["seed"]
+        _ = spec["sampler"]["name"], spec["task"]["name"], spec["model"]["name"]
         if not all(isinstance(spec["sampler"].get(key, ""), str) for key in ("kind", "adapters")):
             return "a sampler of that kind"
-        for value, optional in ((spec["task"]["problems_n"], False), (spec["n"], True), (spec["limit"], True)):
-            if not (optional and value is None) and (not isinstance(value, int) or value < 0):
+        numbers = ((spec["seed"], False), (spec["task"]["problems_n"], False), (spec["n"], True), (spec["limit"], True))
+        for value, optional in numbers:
+            if not (optional and value is None) and (type(value) is not int or value < 0):
                 return f"a number, it has {value!r}"
     except (KeyError, TypeError, AttributeError) as error:
         return str(error)

@@ -26,7 +26,7 @@ def timed(folder: RunFolder, console: Reporter, numerics: Mapping[str, Any], pri
     try:
         yield
     finally:
-        known = folder.read_json(TIMINGS) or {"stages": {}, "seconds": 0.0}
+        known = {"stages": {}, "seconds": 0.0, **folder.timings()}
         took = time.monotonic() - began
         for name, total in console.seconds.items():
             known["stages"][name] = round(known["stages"].get(name, 0.0) + total - before.get(name, 0.0), 3)

@@ -180,16 +180,22 @@ def test_the_list_fits_a_phone(
     assert tab.evaluate("getComputedStyle(document.body).backgroundColor") != dark
 
 
-def test_a_report_follows_its_runs_and_keeps_the_place(
-    growing: tuple[RunFolder, list[bytes]], serve: Callable[[Path], Any], open_tab: Callable[..., Any]
-):
+def list_of(folder: RunFolder, serve: Callable[[Path], Any], open_tab: Callable[..., Any]) -> Any:
+    """A tab with the list of runs that `folder` is in; its report has been made once."""
     pytest.importorskip("altair", reason="no altair here: pip install 'spa-bench[report]'")
-    folder, rest = growing
     asker = serve(folder.path.parent)
     [row] = asker.rows().values()
     asker.get(f"/report?run={row['id']}")  # the first one loads packages; a page that took long is renewed less often
     tab = open_tab(asker.url)
     tab.set_default_timeout(60_000)
+    return tab
+
+
+def test_a_report_follows_its_runs_and_keeps_the_place(
+    growing: tuple[RunFolder, list[bytes]], serve: Callable[[Path], Any], open_tab: Callable[..., Any]
+):
+    folder, rest = growing
+    tab = list_of(folder, serve, open_tab)
     with folder.locked():
         tab.click("#rows a")
         tab.wait_for_selector("#follow >> text=generation, 1 of 3 problems")
@@ -217,13 +223,8 @@ def test_a_report_follows_its_runs_and_keeps_the_place(
 def test_a_reader_who_does_not_follow_is_told_and_asked(
     growing: tuple[RunFolder, list[bytes]], serve: Callable[[Path], Any], open_tab: Callable[..., Any]
 ):
-    pytest.importorskip("altair", reason="no altair here: pip install 'spa-bench[report]'")
     folder, rest = growing
-    asker = serve(folder.path.parent)
-    [row] = asker.rows().values()
-    asker.get(f"/report?run={row['id']}")  # the first one loads packages; a page that took long is renewed less often
-    tab = open_tab(asker.url)
-    tab.set_default_timeout(60_000)
+    tab = list_of(folder, serve, open_tab)
     tab.click("#rows a")
     tab.uncheck("#following")
     tab.evaluate("window.mine = 1")

@@ -17,9 +17,9 @@ def markdown(rows: Sequence[Row], *, reference: str | None, command: str) -> str
     parts = ["# Leaderboard\n", f"Made by `{command}`; do not edit by hand.\n"]
     for key in dict.fromkeys(r.table_key for r in rows):
         mine = [r for r in rows if r.table_key == key]
-        task, models = mine[0].result["spec"]["task"], sorted({r.result["model"] for r in mine})
-        version = f" {task['version']}" if task.get("version") else ""
-        parts.append(f"## {key[0]}{version}\n\n{len(mine[0].result['problems'])} problems, model {', '.join(models)}.\n")
+        models = sorted({r.result["model"] for r in mine})
+        said = f"{len(mine[0].result['problems'])} problems, model {', '.join(models)}."
+        parts.append(f"## {_escape(mine[0].version)}\n\n{_escape(said)}\n")
         parts.append(table(mine, style="md") + "\n")
         parts += [_choice_section(mine), _own_section(mine)]
         if reference:
@@ -28,6 +28,13 @@ def markdown(rows: Sequence[Row], *, reference: str | None, command: str) -> str
         parts += [_front_section(mine), _odd_section(mine), _cost_section(mine), _provenance(mine)]
     parts.append(LEGEND + (CHOICE_LEGEND if choice_table(rows) else ""))
     return "\n".join(part for part in parts if part)
+
+
+_escape = STYLES["md"].escape
+
+
+def _code(name: str) -> str:
+    return "`" + name.replace("`", "'") + "`"
 
 
 def _choice_section(rows: Sequence[Row]) -> str:
@@ -45,23 +52,20 @@ def _paired_section(rows: Sequence[Row], reference: str) -> str:
     comparisons = compare(rows, reference)
     if not comparisons:
         return ""
-    style = STYLES["md"]
     columns = [column for column in columns_of(rows) if column in PAIRED]
     body = [[c.other.label, *(_difference(c, column) for column in columns)] for c in comparisons]
-    head = (
-        f"### {reference} minus the others, paired by problem\n\nBold: resolved at 95 %, Holm over the samplers of a column.\n"
-    )
-    sentences = summary(comparisons, reference) + "\n\n" + "\n".join(f"- {c.sentence(reference)}" for c in comparisons)
-    from tabulate import tabulate
-
-    drawn = tabulate(body, [f"{reference} minus", *columns], tablefmt=style.tablefmt, disable_numparse=True)
-    return f"{head}\n{drawn}\n\n{sentences}\n"
+    head = f"### {_escape(reference)} minus the others, paired by problem\n"
+    bold = "Bold: resolved at 95 %, Holm over the samplers of a column.\n"
+    sentences = [summary(comparisons, reference) + "\n", *(f"- {c.sentence(reference)}" for c in comparisons)]
+    drawn = grid(body, [f"{reference} minus", *columns], ready=True)
+    said = "\n".join(map(_escape, sentences))
+    return f"{head}\n{bold}\n{drawn}\n\n{said}\n"
 
 
 def _no_reference(rows: Sequence[Row], reference: str) -> str:
     """Why there is no paired section, and what to ask for."""
-    labels = ", ".join(f"`{r.label}`" for r in rows)
-    return f"No row of this table is called `{reference}`, so nothing is compared with it here; `--reference` takes {labels}.\n"
+    labels, called = ", ".join(_code(r.label) for r in rows), _code(reference)
+    return f"No row of this table is called {called}, so nothing is compared with it here; `--reference` takes {labels}.\n"
 
 
 def _difference(comparison: Comparison, column: str) -> str:
@@ -86,7 +90,7 @@ def _front_section(rows: Sequence[Row]) -> str:
         if r.label in front.on_front
     ]
     head = ["sampler", "on the front", "in resamples", "adds to the hypervolume", "distance to the temperature front"]
-    swept = f"The temperature front is drawn by {', '.join(sweep)}. " if sweep else ""
+    swept = f"The temperature front is drawn by {_escape(', '.join(sweep))}. " if sweep else ""
     return (
         "### Quality and diversity together\n\n"
         f"Points are (pass@1, diversity score). {swept}"
@@ -160,7 +164,7 @@ def _provenance(rows: Sequence[Row]) -> str:
         body[-1] += [numerics, revision, row.result["design"]]
     head = ["sampler", "runs", "seeds", "spec (first seed)", "group", "sandbox", "grading", "numerics", "revision", "design"]
     versions = sorted({", ".join(f"{k} {v}" for k, v in r.result["spec"]["versions"].items()) for r in rows})
-    return f"### Where it comes from\n\n{grid(body, head)}\n\n" + "\n\n".join(versions) + "\n"
+    return f"### Where it comes from\n\n{grid(body, head)}\n\n" + "\n\n".join(map(_escape, versions)) + "\n"
 
 
 LEGEND = """## How to read it

@@ -24,7 +24,8 @@ from spa_bench.leaderboard.schema import KEPT, KEPT_OF_CHOICES, shape_faults
 from spa_bench.log import replace_file
 from spa_bench.measure import own_means
 from spa_bench.metrics.suite import estimates
-from spa_bench.store import SCHEMA_VERSION, TIMINGS, RunFolder, group_hash, open_run
+from spa_bench.paths import file_safe
+from spa_bench.store import SCHEMA_VERSION, RunFolder, group_hash, open_run
 from spa_bench.types import Estimate
 
 Result = dict[str, Any]
@@ -148,7 +149,7 @@ def _check_logs(run: RunFolder, content: Mapping[str, Any]) -> None:
 
 def _of_run(run: RunFolder, content: Mapping[str, Any]) -> dict[str, Any]:
     judged = run.read_json("judged.json") or {"by": []}
-    timings = run.read_json(TIMINGS) or {}
+    timings = run.timings()
     return {
         "seed": run.spec["seed"],
         "run": run.path.name,
@@ -180,7 +181,7 @@ def _hash_file(path: Path) -> str:
 
 def file_name(result: Result) -> str:
     """Where a result goes in a folder of results."""
-    return f"{result['task']}--{result['sampler']}--{result['group_hash'][:8]}.json"
+    return file_safe(f"{result['task']}--{result['sampler']}--{result['group_hash'][:8]}.json")
 
 
 def save(result: Result, folder: Path) -> Path:

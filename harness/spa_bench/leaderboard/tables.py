@@ -31,15 +31,23 @@ class Style:
     escape: Callable[[str], str]
 
 
+_LATEX = {**{sign: f"\\{sign}" for sign in "_%#&${}"}, "\\": "\\textbackslash{}", "~": "\\textasciitilde{}"}
+_LATEX |= {"^": "\\textasciicircum{}", "<": "\\textless{}", ">": "\\textgreater{}", "|": "\\textbar{}"}
+
+
 def _latex(text: str) -> str:
-    for sign in "_%#&":
-        text = text.replace(sign, f"\\{sign}")
-    return text
+    return "".join(_LATEX.get(sign, sign) for sign in text)
+
+
+def _markdown(text: str) -> str:
+    """What a name may hold becomes no tag, link, code or cell; brackets and underscores of metrics stay readable."""
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return text.replace("\\", "\\\\").replace("|", "\\|").replace("`", "\\`").replace("](", "]\\(").replace("*", "\\*")
 
 
 STYLES = {
     "plain": Style("simple", lambda t: t, lambda a, b: f" [{a}, {b}]", lambda t: t),
-    "md": Style("github", lambda t: f"**{t}**", lambda a, b: f" <sub>[{a}, {b}]</sub>", lambda t: t.replace("|", "\\|")),
+    "md": Style("github", lambda t: f"**{t}**", lambda a, b: f" <sub>[{a}, {b}]</sub>", _markdown),
     "latex": Style(
         "latex_raw", lambda t: f"\\textbf{{{t}}}", lambda a, b: f" {{\\scriptsize [{a}, {b}]}}", _latex
     ),
@@ -91,10 +99,10 @@ def _head(column: str, rows: Sequence[Row], size: int | None) -> str:
     return f"{column} (at {size})" if depends and len({r.result["size"] for r in rows}) > 1 else column
 
 
-def grid(body: Sequence[Sequence[object]], head: Sequence[str], *, style: str = "md") -> str:
-    """Any other table."""
+def grid(body: Sequence[Sequence[object]], head: Sequence[str], *, style: str = "md", ready: bool = False) -> str:
+    """Any other table; `ready`: all but the first column is made by `cell` and stays as it is."""
     how = STYLES[style]
-    escaped = [[how.escape(str(c)) for c in line] for line in body]
+    escaped = [[how.escape(str(first)), *(c if ready else how.escape(str(c)) for c in line)] for first, *line in body]
     return tabulate(escaped, [how.escape(h) for h in head], tablefmt=how.tablefmt, disable_numparse=True)
 
 

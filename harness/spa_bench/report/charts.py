@@ -134,7 +134,7 @@ def plane(
     shapes = [SHAPES[i % len(SHAPES)] for i in range(len(labels))]
     fronts_ = [_FRONT, _SWEEP] if sweep else [_FRONT]
     room = alt.Scale(zero=False, nice=True, padding=12)  # around the points, so that axes may go on beyond what can be
-    across = alt.X("x:Q", title=x, scale=room, axis=alt.Axis(labelExpr=labels_x, labelOverlap=True))
+    across = alt.X("x:Q", title=x, scale=room, axis=alt.Axis(labelExpr=labels_x, labelOverlap=True, labelFlush=False))
     up = alt.Y("y:Q", title=y, scale=room, axis=alt.Axis(labelExpr=within(1.0)))
     legend = alt.Legend(title=None, orient="right", labelLimit=260, symbolSize=90, symbolStrokeColor=_INK)
     base = alt.Chart(alt.NamedData("points"))

@@ -37,6 +37,7 @@ def report(a: argparse.Namespace) -> None:
             raise UsageError("--also goes with --site: a page by itself has no other pages")
         files = {"index.html": render(data, quality=a.quality, diversity=a.diversity, title=a.title).encode()}
         files |= pictures(data, a.quality, a.diversity)
+        _remove_old(files, a.out)
     _write(files, a.out)
     for name in files:
         print(a.out / name)
@@ -69,6 +70,12 @@ def _loaded(folder: RunFolder) -> Mapping[str, str]:
     from spa_bench.loading import task_of
 
     return {p.id: p.prompt for p in task_of(folder).problems}
+
+
+def _remove_old(files: Mapping[str, bytes], out: Path) -> None:
+    """Pictures of an earlier report there, which belong to none of these runs."""
+    for old in (path for kind in ("svg", "png") for path in out.glob(f"{PICTURE}*.{kind}") if path.name not in files):
+        old.unlink(missing_ok=True)
 
 
 def _write(files: Mapping[str, bytes], out: Path) -> None:

@@ -13,7 +13,7 @@ from spa_bench.leaderboard import Row, build_rows, find_results, from_runs
 from spa_bench.report import questions
 from spa_bench.report.runs import RunView, read_run, task_key
 from spa_bench.report.samples import ProblemSamples, SampleBook
-from spa_bench.store import RunFolder, open_run, spec_fault
+from spa_bench.store import RunFolder, open_run
 
 Result = dict[str, Any]
 
@@ -55,7 +55,7 @@ class _Found:
 
 
 def read(
-    paths: Sequence[Path],
+    paths: Sequence[str | Path],
     *,
     ask: questions.Questions = questions.at_hand,
     stages: Path | None = None,
@@ -66,7 +66,7 @@ def read(
     the user's). Raises StoreError when there is nothing at all to show.
     """
     found = _Found()
-    for path in paths:
+    for path in map(Path, paths):
         _look(path, found)
     if not found.folders and not found.files:
         raise StoreError(found.said[0] if found.said else "no runs and no results were named")
@@ -103,9 +103,6 @@ def _folder(path: Path, found: _Found) -> None:
         folder = open_run(path)
     except StoreError as error:
         found.said.append(str(error))
-        return
-    if fault := spec_fault(folder.spec):
-        found.said.append(f"{path / 'spec.json'} is no spec of a run: it lacks {fault}")
         return
     known = found.folders.setdefault(folder.hash, folder)
     if known.path.resolve() != folder.path.resolve():

@@ -14,7 +14,7 @@ from spa_bench.errors import StoreError
 from spa_bench.log import Log, Row
 from spa_bench.report.partition import Partition, partition_of
 from spa_bench.report.samples import SampleBook
-from spa_bench.store import TIMINGS, RunFolder, group_hash, problem_count
+from spa_bench.store import RunFolder, group_hash, problem_count
 from spa_bench.types import Choices, Divergence
 
 Matrix = list[list[float]]
@@ -99,7 +99,7 @@ def read_run(folder: RunFolder, number: int, book: SampleBook, stages: Path) -> 
         expected,
         len(grades),
         dict(sorted(Counter(str(g.verdict) for g in grades.values()).items())),
-        _json(folder, TIMINGS, said),
+        folder.timings(),
         _matrices(divergence, choices),
         tuple(adapters.get("hashes", ())),
         partition_of(folder.spec, adapters, stages),

@@ -94,7 +94,7 @@ def table(report: Report, *, style: str = "plain") -> str:
         result = m.row.result
         body.append([m.point.series, *setting, *cells, result["n"], result["members"], f"{m.row.seconds:.0f}"])
     head = ["sampler", *([report.study.axis] if report.study.axis else []), *(name for *_, name in columns)]
-    return grid(body, [*head, "n", "adapters", "seconds"], style=style)
+    return grid(body, [*head, "n", "adapters", "seconds"], style=style, ready=True)
 
 
 def _columns(report: Report) -> list[tuple[str, int | None, str]]:
@@ -135,9 +135,9 @@ def _paired(report: Report) -> list[str]:
         [c.other.label, *(cell(c.decisions[column].difference, style, bold=c.decisions[column].resolved) for column in PAIRED)]
         for c in comparisons
     ]
-    drawn = grid(body, [f"{reference} minus", *PAIRED])
+    drawn = grid(body, [f"{reference} minus", *PAIRED], ready=True)
     bold = "Bold: resolved at 95 %, Holm over the samplers of a column."
-    sentences = "\n".join(f"- {c.sentence(reference)}" for c in comparisons)
+    sentences = "\n".join(f"- {style.escape(c.sentence(reference))}" for c in comparisons)
     return [f"## {reference} minus the others, paired by problem and seed", bold, drawn, sentences]
 
 

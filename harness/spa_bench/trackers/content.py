@@ -8,12 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from spa_bench.store import ADDED, TIMINGS, RunFolder, flat, group_hash
+from spa_bench.store import ADDED, COSTS, TIMINGS, RunFolder, flat, group_hash
 from spa_bench.trackers.base import Begun, Ended, Scalar, State
 
 _SMALL = ("spec.json", "metrics.json", ADDED, "judged.json", "adapters.json", TIMINGS)
 _SAMPLES = ("records.jsonl", "grades.jsonl", "choices.jsonl", "behaviours.jsonl", "divergence.jsonl")
-_COSTS = ("seconds", "price", "peak_memory_mb", "gpu_seconds", "peak_gpu_memory_mb")
 
 
 def begun(folder: RunFolder) -> Begun:
@@ -45,8 +44,8 @@ def ended(folder: RunFolder, state: State, *, samples: bool) -> Ended:
         if _is_number(estimate["value"]):
             metrics[name] = float(estimate["value"])
             metrics |= {f"{name}/{k}": float(estimate[k]) for k in ("low", "high", "n") if _is_number(estimate[k])}
-    timings = folder.read_json(TIMINGS) or {}
-    times = {name: float(timings[name]) for name in _COSTS if _is_number(timings.get(name))}
+    timings = folder.timings()
+    times = {name: float(timings[name]) for name in COSTS if name in timings}
     times |= {f"seconds/{stage}": float(seconds) for stage, seconds in timings.get("stages", {}).items()}
     names = (*_SMALL, *_SAMPLES) if samples else _SMALL
     return Ended(state, metrics, times, [path for name in names if (path := folder.path / name).is_file()])

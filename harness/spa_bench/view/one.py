@@ -18,7 +18,7 @@ from typing import Any
 
 from spa_bench import lock
 from spa_bench.errors import StoreError
-from spa_bench.store import JSON_FILES, LOGS, SCHEMA_VERSION, TIMINGS, RunFolder, open_run, problem_count, spec_fault
+from spa_bench.store import JSON_FILES, LOGS, SCHEMA_VERSION, TIMINGS, RunFolder, open_run, problem_count
 from spa_bench.tail import Tail
 
 SHOWN = ("pass@1", "pass@K", "diversity_score", "effective_diversity", "vendi", "average_kl")
@@ -102,11 +102,7 @@ class OneRun:
             except StoreError as error:
                 self._metrics_wrong = str(error)
         if now.get(TIMINGS) != self._seen.get(TIMINGS):
-            try:
-                seconds = (self._spec.read_json(TIMINGS) or {}).get("seconds") if self._spec else None
-                self._seconds = float(seconds) if isinstance(seconds, int | float) else None
-            except (StoreError, AttributeError):
-                self._seconds = None  # it is outside all hashes, and nothing depends on it
+            self._seconds = self._spec.timings().get("seconds") if self._spec else None
         self._seen = now
 
     def _facts(self, folder: RunFolder) -> dict[str, Any]:
@@ -190,12 +186,9 @@ class OneRun:
 def _opened(path: Path) -> tuple[RunFolder | None, tuple[str, str] | None]:
     """The run, or (state, reason) where its spec cannot be used."""
     try:
-        folder = open_run(path)
+        return open_run(path), None
     except StoreError as error:
         return None, ("newer" if _schema(path) > SCHEMA_VERSION else "damaged", str(error))
-    if fault := spec_fault(folder.spec):
-        return None, ("damaged", f"{path / 'spec.json'} is no spec of a run: it lacks {fault}")
-    return folder, None
 
 
 def _schema(path: Path) -> int:
