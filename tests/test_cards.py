@@ -105,6 +105,12 @@ def test_targets_may_be_a_list_of_names(tmp_path: Path):
     assert card.lora.targets == ("q_proj", "v_proj")
 
 
+@pytest.mark.parametrize("key", ["stop", "stop_instruct"])
+def test_an_empty_stop_text_is_refused(key: str):
+    with pytest.raises(CardError, match=f"{key} has an empty text, which would cut every answer to nothing"):
+        load_task_card("mini-code", {key: ["\nclass", ""]})
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [

@@ -22,6 +22,7 @@ from spa_bench.verify import notes, verify
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 METRIC = "longest_line:METRIC"
+ONE = "members = (Member('m', None, Decoding()),)"
 
 
 @pytest.fixture(autouse=True)
@@ -107,7 +108,8 @@ def test_a_rate_has_the_interval_of_a_rate_and_a_missing_value_its_reason(sandbo
             "M = Metric('m', 'x', lambda s: 1 / 0)",
             "metric 'm' failed on problem three/add: ZeroDivisionError: ",
         ),
-        ("M = Metric('m', 'x', lambda s: 'good')", "metric 'm' failed on problem three/add: ValueError: "),
+        ("M = Metric('m', 'x', lambda s: exit(3))", "metric 'm' failed on problem three/add: SystemExit: 3"),
+        ("M = Metric('m', 'x', lambda s: 'good')", "metric 'm' is 'good' on problem three/add; it must be a number or None"),
         ("M = Metric('m', 'x', lambda s: float('nan'))", "metric 'm' is nan on problem three/add; give None where "),
         ("M = Metric('m', 'x', lambda s: float('inf'))", "metric 'm' is inf on problem three/add; give None where "),
         (
@@ -232,6 +234,30 @@ def test_the_source_of_ones_own_sampler_is_in_the_spec_and_a_changed_one_makes_a
     second = mock_run(tmp_path / "runs", three, answer, kind="mine:build")
     assert second.hash != first.hash
     assert "sampler" not in mock_run(tmp_path / "runs", three, answer).spec["code"]
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("members, sample = 1, None", "members is 1; it must be a tuple of spa_bench.types.Member"),
+        ("members, sample = ('a',), None", "members is ('a',); it must be"),
+        ("members, sample = (), None", "it has 0 members, and its card says members = 1"),
+        (
+            "members = (Member('m', None, Decoding()),)\n    sample = lambda self, *a, **k: iter(())",
+            "gave 0 of 6 answers: sample()",
+        ),
+        ("members = (Member('m', None, Decoding()),)\n    sample = lambda self, *a, **k: exit(3)", "failed: SystemExit: 3"),
+    ],
+)
+def test_a_sampler_that_is_built_wrongly_is_one_line(
+    body: str, message: str, sandbox: InProcessJudge, three: Path, tmp_path: Path
+):
+    source = f"class Own:\n    name = 'own'\n    {body}\n\ndef build(card, adapters):\n    return Own()\n"
+    (tmp_path / "mine.py").write_text(f"from spa_bench.types import Decoding, Member\n{source}")
+    with pytest.raises(UsageError) as error:
+        mock_run(tmp_path / "runs", three, answer, kind="mine:build")
+    assert "sampler kind 'mine:build'" in str(error.value)
+    assert message in str(error.value)
 
 
 # tasks ---------------------------------------------------------------------------------------------------------------

@@ -217,6 +217,9 @@ def _check_task(where: str, card: TaskCard) -> None:
     for key, most in _MOST.items():
         if limits[key] > most:
             raise CardError(f"{where}: {key} is {limits[key]}; it must be at most {most}")
+    for key in ("stop", "stop_instruct"):
+        if "" in getattr(card, key):
+            raise CardError(f"{where}: {key} has an empty text, which would cut every answer to nothing")
     for package in card.packages:
         if not _DISTRIBUTION.fullmatch(package):
             raise CardError(f"{where}: packages holds {package!r}, which is no name of a package")
@@ -281,7 +284,9 @@ def _read(what: str, folder: str, name_or_path: str, overrides: Mapping[str, obj
         content, place = _named_content(cards_folder(folder) / f"{name_or_path}.toml")
     else:
         names = [*card_names(folder), *(p.name for p in plugins.installed(what))]
-        near = did_you_mean(name_or_path, names)
+        near = did_you_mean(name_or_path.lower().replace("_", "-").replace("+", "-plus"), names)
+        if what == "task" and name_or_path == LM_EVAL.rstrip(":"):
+            raise UsageError(f"unknown task {name_or_path!r}; any task or group of lm-eval is {LM_EVAL}NAME")
         others = f"; any task of lm-eval is {LM_EVAL}NAME" if what == "task" and not near.endswith("?") else ""
         raise UsageError(f"unknown {what} {name_or_path!r}{near}{others}")
     for key, value in overrides.items():

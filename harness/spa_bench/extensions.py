@@ -10,6 +10,7 @@ import hashlib
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from spa_bench import plugins, provenance
 from spa_bench.errors import SpaBenchError, UsageError
 from spa_bench.metrics.suite import ALIASES, AT_SIZES, CHOICE_METRICS, METRICS, Metric, is_rate
 from spa_bench.registry import TABLES, did_you_mean, is_ours, load
-from spa_bench.types import Completion, Problem
+from spa_bench.types import Completion, Member, Problem
 
 
 def load_metrics(names: Iterable[str]) -> tuple[Metric, ...]:
@@ -172,6 +173,17 @@ def check_own_task(task: Any, kind: str) -> None:
         raise UsageError(f"{where}: describe() lacks {lacking[0]!r}, by which a run finds its task again")
 
 
+def check_sampler(sampler: Any, kind: str, count: int) -> None:
+    """Raises UsageError for a sampler of others whose members are not `count` of spa_bench.types.Member."""
+    members = sampler.members
+    if is_ours("sampler", kind):
+        return
+    if not isinstance(members, list | tuple) or not all(isinstance(member, Member) for member in members):
+        raise UsageError(f"sampler kind {kind!r}: members is {members!r}; it must be a tuple of spa_bench.types.Member")
+    if len(members) != count:
+        raise UsageError(f"sampler kind {kind!r}: it has {len(members)} members, and its card says members = {count}")
+
+
 def drawn(kind: str, sample: Callable[[], Iterable[Completion]]) -> Iterator[Completion]:
     """What `sample` of a sampler of that kind gives. Raises UsageError where that of others fails or gives no completions."""
     if is_ours("sampler", kind):
@@ -192,11 +204,11 @@ def guarded(what: str) -> Iterator[None]:
         yield
     except SpaBenchError:
         raise
-    except Exception as error:  # the user's code may raise anything
+    except (Exception, SystemExit) as error:  # the user's code may raise anything
         raise UsageError(f"{what} failed: {type(error).__name__}: {error}{_line_of(error)}") from error
 
 
-def _line_of(error: Exception) -> str:
+def _line_of(error: BaseException) -> str:
     """Where it was raised: who wrote the code sees no traceback."""
     frames = traceback.extract_tb(error.__traceback__)
     return f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
@@ -210,12 +222,14 @@ def values_of(metric: Metric, samples: Sequence[Any]) -> list[float | None]:
     values: list[float | None] = []
     for one in samples:
         try:
-            value = metric.compute(one)
-            values.append(None if value is None else float(f"{value:.10g}"))
-        except Exception as error:  # the user's code may raise anything
+            value: Any = metric.compute(one)
+        except (Exception, SystemExit) as error:  # the user's code may raise anything
             raise UsageError(
                 f"metric {metric.name!r} failed on problem {one.problem}: {type(error).__name__}: {error}"
             ) from error
+        if value is not None and not isinstance(value, Real):
+            raise UsageError(f"metric {metric.name!r} is {value!r} on problem {one.problem}; it must be a number or None")
+        values.append(None if value is None else float(f"{float(value):.10g}"))
         if values[-1] is not None and not -float("inf") < values[-1] < float("inf"):
             raise UsageError(f"metric {metric.name!r} is {value} on problem {one.problem}; give None where there is no value")
         if metric.rate and values[-1] is not None and not 0 <= values[-1] <= 1:

@@ -151,4 +151,5 @@ def imported(module: str, name: str, advice: str = "is the folder with the modul
         return importlib.import_module(module)
     except (Exception, SystemExit) as error:  # the code of others may raise anything
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise UsageError(f"{name} leads to the module {module!r}, which cannot be imported: {reason}; {advice}") from error
+        what = "" if isinstance(error, SyntaxError) else f"; {advice}"  # it was found
+        raise UsageError(f"{name} leads to the module {module!r}, which cannot be imported: {reason}{what}") from error

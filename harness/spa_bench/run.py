@@ -15,7 +15,7 @@ from spa_bench.cards import Placed, SamplerCard, TaskCard
 from spa_bench.choosing import begin, first_token_divergence, known_choices, measure_choices
 from spa_bench.console import Reporter
 from spa_bench.errors import StoreError, UsageError
-from spa_bench.extensions import check_own_task, code_of, drawn, hashes, made
+from spa_bench.extensions import check_own_task, check_sampler, code_of, drawn, hashes, made
 from spa_bench.grading import Behaved, Grader, Grading, Outcome, Program
 from spa_bench.interrupt import pause_point
 from spa_bench.log import Log, Row
@@ -218,6 +218,7 @@ class _Drawing:
                 folder.divergence_log.append(known)
                 measured |= {d.problem for d in known}
             sampler: Sampler = made("sampler", job.sampler.kind, job.sampler, needed, needs=("name", "members", "sample"))
+            check_sampler(sampler, job.sampler.kind, job.sampler.members)
             if asked:
                 prompts = self._choose(sampler.members, asked, prompts)
         if missing[0]:
@@ -251,6 +252,11 @@ class _Drawing:
                 job.sampler.kind, lambda: sampler.sample(self.model, prompts, job.n, job.seed, task=task.name, done=done)
             )
             append(self.folder.record_log, map(task.record, completions), len(done), len(prompts) * job.n, progress)
+        if (have := len(self.folder.record_log.rows())) != len(prompts) * job.n:
+            raise UsageError(
+                f"sampler kind {job.sampler.kind!r} gave {have} of {len(prompts) * job.n} answers: sample() gives n a problem, "
+                "those of `done` left out"
+            )
 
     def _measure(self, members: Sequence[Member], prompts: Sequence[Prompt], measured: Collection[str]) -> None:
         """The divergence of problems that are not `measured`; of multiple choice it is known already."""

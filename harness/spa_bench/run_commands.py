@@ -139,6 +139,8 @@ def _score(a: argparse.Namespace) -> None:
     from spa_bench.trackers.tracking import Tracking, names_of
 
     trackers = names_of(a.log)
+    if a.samples.is_dir():
+        raise UsageError(f"--samples is {a.samples}, a folder; give a file of samples")
     workers, label = workers_of(a), label_of(a.name, a.samples)
     check_out(a.out)
     load_metrics(a.metrics)

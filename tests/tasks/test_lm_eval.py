@@ -204,6 +204,25 @@ def test_a_task_that_cannot_be_had_is_one_line(changes: dict[str, Any], message:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(("unsafe", "message"), [(True, "runs the model's code"), (False, "no hub")])
+def test_a_module_of_a_task_that_cannot_be_imported_is_one_line(unsafe: bool, message: str, quiz: Path):
+    define(quiz, "quiz_one", {**QUIZ, "unsafe_code": unsafe})
+    (quiz / "utils.py").write_text("raise FileNotFoundError('no hub')\n")
+    definition = quiz / "quiz_one.yaml"
+    definition.write_text("{process_docs: !function utils.docs, " + definition.read_text().lstrip().removeprefix("{"))
+    for local in ([quiz.parent / "data"], []):
+        with pytest.raises(SpaBenchError, match=message):
+            task_of("lm-eval:quiz_one", include=quiz, local=local)
+
+
+@pytest.mark.parametrize(("key", "value"), [("filter", "first"), ("max_gen_toks", 8)])
+def test_an_option_of_answers_is_refused_where_there_are_choices_alone(key: str, value: object, quiz: Path):
+    with pytest.raises(
+        UsageError, match=f"options.{key} is {value!r}, for generated answers, but quiz_one asks for choices alone"
+    ):
+        task_of("lm-eval:quiz_one", include=quiz, local=[quiz.parent / "data"], **{key: value})
+
+
 def test_an_unknown_task_names_the_nearest(quiz: Path):
     with pytest.raises(UsageError, match=r"lm-eval has no task 'quizz_one'; did you mean 'quiz_one'"):
         task_of("lm-eval:quizz_one", include=quiz, folder="winogrande")
@@ -214,6 +233,11 @@ def test_an_unknown_task_names_the_nearest(quiz: Path):
     for nothing in ("lm-eval:", "lm-eval: "):
         with pytest.raises(UsageError, match=r"--task lm-eval:NAME takes the name .*got none \(`lm-eval ls tasks`"):
             load_task_card(nothing)
+    with pytest.raises(UsageError, match=r"unknown task 'lm-eval'; any task or group of lm-eval is lm-eval:NAME"):
+        load_task_card("lm-eval")
+    for slip, meant in (("MMLU", "mmlu"), ("mbpp+", "mbpp-plus"), ("mini_nlu", "mini-nlu")):
+        with pytest.raises(UsageError, match=f"did you mean '{meant}'"):
+            load_task_card(slip)
     with pytest.raises(UsageError, match=r"unknown task 'arc_easy'.*any task of lm-eval is lm-eval:NAME"):
         load_task_card("arc_easy")
     with pytest.raises(UsageError, match=r"options.folder is 'nowhere'; there is no such folder"):
@@ -327,8 +351,9 @@ def test_cutting_is_asked_for_and_named(quiz: Path):
     assert not any(a.cut for a in task.asked(None))
     task.check_model(model(90))
     assert all(a.cut for a in task.asked(None))
-    with pytest.raises(UsageError, match="70 for the answer"):
+    with pytest.raises(UsageError, match=r"70 tokens for the answer alone.*no prompt can be cut to fit") as said:
         task.check_model(model(70))
+    assert "too_long" not in str(said.value)  # it is set
 
 
 class Chatty(MockModel):

@@ -263,6 +263,8 @@ def test_problems_that_cannot_be_had_are_one_line(problems: str, message: str, m
 
 # a sampler of one's own that fails -----------------------------------------------------------------------------------
 
+OWN = "from spa_bench.types import Decoding, Member\nclass S:\n    name, members = 's', (Member('s', None, Decoding()),)\n"
+
 
 @pytest.mark.parametrize(
     ("source", "message"),
@@ -276,18 +278,15 @@ def test_problems_that_cannot_be_had_are_one_line(problems: str, message: str, m
             "sampler kind 'mine:build' failed: TypeError: build() takes 1 positional argument but 2",
         ),
         (
-            "class S:\n    name, members = 's', ()\n    def sample(self, *a, **k):\n        raise KeyError('x')\n"
-            "def build(card, adapters):\n    return S()",
-            "sampler kind 'mine:build' failed: KeyError: 'x' (mine.py, line 10)",
+            f"{OWN}    def sample(self, *a, **k):\n        raise KeyError('x')\ndef build(card, adapters):\n    return S()",
+            "sampler kind 'mine:build' failed: KeyError: 'x' (mine.py, line 11)",
         ),
         (
-            "class S:\n    name, members = 's', ()\n    def sample(self, *a, **k):\n        yield 'text'\n"
-            "def build(card, adapters):\n    return S()",
+            f"{OWN}    def sample(self, *a, **k):\n        yield 'text'\ndef build(card, adapters):\n    return S()",
             "sampler kind 'mine:build' gave 'text'; sample() gives spa_bench.types.Completion, one an answer",
         ),
         (
-            "class S:\n    name, members = 's', ()\n    def sample(self, *a, **k):\n        pass\n"
-            "def build(card, adapters):\n    return S()",
+            f"{OWN}    def sample(self, *a, **k):\n        pass\ndef build(card, adapters):\n    return S()",
             "sampler kind 'mine:build' failed: TypeError: 'NoneType' object is not iterable",
         ),
     ],

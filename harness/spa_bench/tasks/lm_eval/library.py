@@ -84,10 +84,11 @@ def load(options: LmEvalOptions, places: tuple[Place, ...]) -> Loaded:
         index = manager.task_index
         if options.task not in index:
             raise UsageError(f"lm-eval has no task {options.task!r}{_close(options.task, index)}")
+        _refuse_code(index, options.task)
         rewriting = Rewriting(index, options, places)
-        if options.subjects or places:
-            rewriting.rewrite()
         try:
+            if options.subjects or places:
+                rewriting.rewrite()
             loaded = manager.load(options.task)
         except SpaBenchError:
             raise
@@ -168,9 +169,22 @@ def _usable(name: str, task: Any) -> None:
     if getattr(task, "MULTIMODAL", False):
         raise UsageError(f"{name} asks of images or sounds; only text is asked here")
     if getattr(task, "UNSAFE_CODE", False):
-        raise UsageError(
-            f"{name} runs the model's code, and lm-eval has no sandbox; use a task of kind code, such as humaneval"
-        )
+        raise _runs_code(name)
+
+
+def _refuse_code(index: Mapping[str, Any], name: str) -> None:
+    """Raises UsageError for a definition that says it runs code, before its own module is imported and fetches some."""
+    from lm_eval.tasks._yaml_loader import load_yaml
+
+    entry = index[name]
+    if entry.yaml_path and load_yaml(entry.yaml_path, resolve_func=False).get("unsafe_code"):
+        raise _runs_code(name)
+
+
+def _runs_code(name: str) -> UsageError:
+    ours = name.replace("_", "-")
+    use = f"--task {ours}" if ours in card_names("tasks") else "a task of kind code, such as humaneval"
+    return UsageError(f"{name} runs the model's code, and lm-eval has no sandbox; use {use}")
 
 
 def _overridden(task: Any, options: LmEvalOptions) -> None:

@@ -50,7 +50,7 @@ class Room:
             return {}, frozenset()
         worst = max(need for _, need in long)
         if not cut or worst.answer >= self._model.context:
-            raise UsageError(self._told(worst, len(long), len(asked)))
+            raise UsageError(self._told(worst, len(long), len(asked), cut=cut))
         return (
             {q.problem.id: self._end(q.texts[0][0], need.answer) for q, need in long if q.kind == "written"},
             frozenset(q.problem.id for q, _ in long if q.kind != "written"),
@@ -97,11 +97,16 @@ class Room:
         near = (context[i:] for i in range(max(0, low - _NEAR), min(len(context), low + _NEAR)))
         return next((text for text in near if self._model.encode_pair(text, "")[0] == kept), context[low:])
 
-    def _told(self, worst: _Need, long: int, of: int) -> str:
+    def _told(self, worst: _Need, long: int, of: int, *, cut: bool) -> str:
+        shorter = "a shorter answer (task.max_new_tokens after a choice, task.options.max_gen_toks for a generated one)"
+        if cut:
+            return (
+                f"{worst.problem} needs {worst.answer} tokens for the answer alone, and model {self._model.name!r} has a "
+                f"context of {self._model.context}: no prompt can be cut to fit; ask for {shorter}"
+            )
         return (
             f"{worst.problem} needs {worst.total} tokens ({worst.prompt} of its prompt, {worst.answer} for the answer), and "
             f"model {self._model.name!r} has a context of {self._model.context}; it is the longest of {long} (of {of}) that do "
-            "not fit: ask with fewer examples (task.options.fewshot), if there are any, or a shorter answer "
-            "(task.max_new_tokens after a choice, task.options.max_gen_toks for a generated one), or "
+            f"not fit: ask with fewer examples (task.options.fewshot), if there are any, or {shorter}, or "
             'task.options.too_long = "cut", which cuts prompts on the left'
         )

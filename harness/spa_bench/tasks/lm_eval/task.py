@@ -54,6 +54,12 @@ class LmEvalTask:
         self._plain = questions(loaded, self._options)
         self.problems: tuple[Problem, ...] = tuple(q.problem for q in self._plain)
         choices = any(q.kind != "written" for q in self._plain)
+        if all(q.kind != "written" for q in self._plain):
+            for key in ("filter", "max_gen_toks"):
+                if value := getattr(self._options, key):
+                    raise UsageError(
+                        f"options.{key} is {value!r}, for generated answers, but {self._options.task} asks for choices alone"
+                    )
         self._after = (card.max_new_tokens or AFTER) if choices else 0
         self._by_id = {q.problem.id: q for q in self._plain}
         self._asked: list[Question] | None = None if self._options.chat else self._plain
