@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from spa_bench.errors import DataError
 
@@ -25,6 +24,8 @@ def scaled(scores: Scores, scale: str) -> Scaled:
         centred = np.where(varies, wide - wide.mean(0), 0.0)
         return np.asarray(centred / np.where(varies, wide.std(0), 1.0))
     if scale == "rank":
+        from scipy.stats import rankdata  # here: it takes a second to import, which most runs need not wait for
+
         return np.asarray(rankdata(wide, axis=0) / len(wide))
     return wide
 
