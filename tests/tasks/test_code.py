@@ -152,6 +152,11 @@ def test_problems_are_read_in_order_plain_or_compressed(tmp_path: Path, name: st
     assert (other.id, other.reference, other.tags) == ("b", "    pass\n", ("x",))
 
 
+def test_a_compressed_file_may_be_called_otherwise(tmp_path: Path):
+    path = lines(tmp_path, ROW, name="p.jsonl.gz").rename(tmp_path / "p.jsonl")
+    assert [p.id for p in read_problems(path)] == ["a"]
+
+
 def test_a_task_built_from_a_card_says_where_its_problems_were(tmp_path: Path):
     path = lines(tmp_path, ROW)
     card = TaskCard("t", "", file=str(path))

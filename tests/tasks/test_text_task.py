@@ -245,7 +245,7 @@ def test_a_task_of_code_may_have_its_problems_from_a_function(mine: Any, sandbox
 @pytest.mark.parametrize(
     ("problems", "message"),
     [
-        ("def problems(card):\n    return 3", "problems 'mine:problems' failed: TypeError: cannot unpack non-iterable int"),
+        ("def problems(card):\n    return 3", "problems 'mine:problems' gave 3; it must give a pair: the problems, and"),
         ("def problems(card):\n    return [], 'x'", "problems 'mine:problems' has no problems"),
         (
             "def problems(card):\n    return ['p'], 'x'",

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from spa_bench.cards import TaskCard
-from spa_bench.errors import DataError
+from spa_bench.errors import DataError, UsageError
 from spa_bench.extensions import checked_problems, guarded
 from spa_bench.grading.base import Calls, Check, Program
 from spa_bench.json_rows import read_json
@@ -165,7 +165,10 @@ def build(card: TaskCard) -> CodeTask:
         return CodeTask(card, *source(card))
     where = f"problems {card.problems!r}"
     with guarded(where):
-        problems, found = source(card)
+        made: Any = source(card)
+    if not isinstance(made, tuple) or len(made) != 2:
+        raise UsageError(f"{where} gave {made!r}; it must give a pair: the problems, and where they were found")
+    problems, found = made
     return CodeTask(card, checked_problems(problems, where), str(found))
 
 
@@ -174,13 +177,17 @@ def problems_from_file(card: TaskCard) -> tuple[list[Problem], str]:
     return read_problems(Path(card.file), card), card.file
 
 
+_GZIP = b"\x1f\x8b"  # how such a file begins, whatever it is called
+
+
 def read_rows(path: Path, card: TaskCard | None = None) -> Iterator[tuple[str, dict[str, Any], str]]:
     """(`FILE, line N`, row, text of the line) of each object in a .jsonl or .jsonl.gz.
 
     Raises DataError naming the line, or both hashes when the decompressed content is not what `card` pins.
     """
     try:
-        raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        data = path.read_bytes()
+        raw = gzip.decompress(data) if path.suffix == ".gz" or data.startswith(_GZIP) else data
         text = raw.decode("utf-8")
     except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
         raise DataError(f"cannot read the problems in {path}: {error}") from error
