@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import gzip
 import re
 from pathlib import Path
 
+_GZIP = b"\x1f\x8b"
 _ODD = re.compile(r'[<>:"/\\|?*]')
 
 
@@ -14,6 +16,12 @@ def path(text: str) -> Path:
     if not text:
         raise argparse.ArgumentTypeError("the path is empty; is a variable not set?")
     return Path(text)
+
+
+def unpacked(path: Path) -> bytes:
+    """The content of a file, unpacked where its name or first bytes say gzip. Raises OSError, EOFError or zlib.error."""
+    data = path.read_bytes()
+    return gzip.decompress(data) if path.suffix == ".gz" or data.startswith(_GZIP) else data
 
 
 def file_safe(name: str) -> str:

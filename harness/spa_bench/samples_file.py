@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from spa_bench import provenance
 from spa_bench.errors import DataError
 from spa_bench.extensions import code_of, hashes
 from spa_bench.json_rows import read_json
+from spa_bench.paths import unpacked
 from spa_bench.registry import did_you_mean
 from spa_bench.store import TASK_FILE, RunFolder, create
 from spa_bench.tasks.code import CodeTask
@@ -24,7 +24,7 @@ def read_samples(path: Path, task: CodeTask, *, cut: bool) -> list[Record]:
     completions at the task's stop strings. Raises DataError naming the line, the unknown id or the missing problem.
     """
     try:
-        raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        raw = unpacked(path)
         text = raw.decode("utf-8")
     except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
         raise DataError(f"cannot read the samples in {path}: {error}") from error

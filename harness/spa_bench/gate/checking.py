@@ -68,7 +68,7 @@ def check_places(
         raise UsageError(f"{missing[0]} is not there; give run folders, a result file, or a folder of either")
     base = against.resolve()
     for place in (run.resolve() for run in runs):
-        if place == base or base in place.parents[:1] or place in base.parents[:1]:
+        if base in (place, place.parent) or place == base.parent:
             how = "is both what is checked and the baseline" if place == base else "and what is checked are in one another"
             raise UsageError(f"{against} {how}; give runs that were made since")
     candidates, baselines = build_rows(find_results(runs)), build_rows(find_results([against]))

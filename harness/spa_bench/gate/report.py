@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Callable, Sequence
 
 from tabulate import tabulate
@@ -161,7 +162,7 @@ def _escaped(text: str) -> str:
     """Nothing in it is read as Markdown or HTML, whoever wrote the spec."""
     for sign in "\\`*_[]|~$@#":
         text = text.replace(sign, f"\\{sign}")
-    return " ".join(text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").split())
+    return " ".join(html.escape(text, quote=False).split())
 
 
 # compare -------------------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import html
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -41,7 +42,7 @@ def _latex(text: str) -> str:
 
 def _markdown(text: str) -> str:
     """What a name may hold becomes no tag, link, code or cell; brackets and underscores of metrics stay readable."""
-    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    text = html.escape(text, quote=False)
     return text.replace("\\", "\\\\").replace("|", "\\|").replace("`", "\\`").replace("](", "]\\(").replace("*", "\\*")
 
 

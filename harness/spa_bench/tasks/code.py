@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import json
 import zlib
@@ -17,6 +16,7 @@ from spa_bench.errors import DataError, UsageError
 from spa_bench.extensions import checked_problems, guarded
 from spa_bench.grading.base import Calls, Check, Program
 from spa_bench.json_rows import read_json
+from spa_bench.paths import unpacked
 from spa_bench.registry import is_ours, load
 from spa_bench.samplers.base import Prompt
 from spa_bench.sandbox import Limits
@@ -177,17 +177,13 @@ def problems_from_file(card: TaskCard) -> tuple[list[Problem], str]:
     return read_problems(Path(card.file), card), card.file
 
 
-_GZIP = b"\x1f\x8b"  # how such a file begins, whatever it is called
-
-
 def read_rows(path: Path, card: TaskCard | None = None) -> Iterator[tuple[str, dict[str, Any], str]]:
     """(`FILE, line N`, row, text of the line) of each object in a .jsonl or .jsonl.gz.
 
     Raises DataError naming the line, or both hashes when the decompressed content is not what `card` pins.
     """
     try:
-        data = path.read_bytes()
-        raw = gzip.decompress(data) if path.suffix == ".gz" or data.startswith(_GZIP) else data
+        raw = unpacked(path)
         text = raw.decode("utf-8")
     except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
         raise DataError(f"cannot read the problems in {path}: {error}") from error

@@ -156,8 +156,8 @@ def _needs_others(index: Mapping[str, Any], name: str) -> bool:
 
 
 def _close(name: str, known: Any) -> str:
-    if (ours := name.replace("_", "-")) in card_names("tasks"):
-        return f"; it is a task of ours: --task {ours}"
+    if ours := _ours(name):
+        return f"; it is a task of ours: {ours}"
     close = get_close_matches(name, list(known), 3)
     return f"; did you mean {' or '.join(map(repr, close))}?" if close else "; `lm-eval ls tasks` lists them"
 
@@ -182,9 +182,14 @@ def _refuse_code(index: Mapping[str, Any], name: str) -> None:
 
 
 def _runs_code(name: str) -> UsageError:
-    ours = name.replace("_", "-")
-    use = f"--task {ours}" if ours in card_names("tasks") else "a task of kind code, such as humaneval"
+    use = _ours(name) or "a task of kind code, such as humaneval"
     return UsageError(f"{name} runs the model's code, and lm-eval has no sandbox; use {use}")
+
+
+def _ours(name: str) -> str:
+    """How to ask for the task of ours that lm-eval calls `name`; empty where there is none."""
+    ours = name.replace("_", "-")
+    return f"--task {ours}" if ours in card_names("tasks") else ""
 
 
 def _overridden(task: Any, options: LmEvalOptions) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import gzip
 import io
 import json
 import zlib
@@ -14,6 +13,7 @@ from typing import Any
 
 from spa_bench.errors import DataError
 from spa_bench.json_rows import read_json
+from spa_bench.paths import unpacked
 
 ENDINGS = (".jsonl", ".jsonl.gz", ".json", ".csv", ".parquet")
 
@@ -76,7 +76,7 @@ def rows(path: Path) -> list[dict[str, Any]]:
     try:
         if path.suffix == ".parquet":
             return _parquet(path)
-        raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        raw = unpacked(path)
         text = raw.decode("utf-8")
     except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
         raise DataError(f"cannot read the rows in {path}: {error}") from error
