@@ -28,8 +28,8 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
-from spa_bench.gate import Verdict, check
-from spa_bench.store import RunFolder, open_run
+from spa_bench.compare.gate import Verdict, check
+from spa_bench.runs.folder import RunFolder, open_run
 from spa_bench.types import Verdict as Graded
 
 BASELINE = 5

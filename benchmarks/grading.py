@@ -29,9 +29,9 @@ from typing import Any
 
 import real_data
 
-from spa_bench.cards import load_task_card
+from spa_bench.cards.task import load_task_card
 from spa_bench.grading import Calls, Grader, Grading, Outcome, Program
-from spa_bench.run import load_task
+from spa_bench.runs.job import load_task
 from spa_bench.sandbox import choose
 from spa_bench.tasks.base import Task
 from spa_bench.types import CallSuite, Problem
@@ -149,7 +149,7 @@ FLOOR = """
 import json, sys, time
 sys.path.insert(0, sys.argv[1])
 from spa_bench.cards import load_task_card
-from spa_bench.run import load_task
+from spa_bench.runs.job import load_task
 total = 0.0
 for p in load_task(load_task_card(sys.argv[2])).problems:
     scope = {}

@@ -21,7 +21,18 @@ DEMO = "spa-influence,spa-lexical,spa-random,single,temperature,nucleus"
 
 def measure(sampler: str, folder: Path) -> dict[str, object]:
     """Wall seconds, peak resident MB of the process or its largest child, and seconds a stage."""
-    command = [sys.executable, "-m", "spa_bench.cli", "run", "--sampler", sampler, "--task", "mini-code", "--out", str(folder)]
+    command = [
+        sys.executable,
+        "-m",
+        "spa_bench.cli.main",
+        "run",
+        "--sampler",
+        sampler,
+        "--task",
+        "mini-code",
+        "--out",
+        str(folder),
+    ]
     environment = {**os.environ, "SPA_BENCH_CACHE": str(folder / ".cache")}
     began = time.monotonic()
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

@@ -32,14 +32,14 @@ from typing import Any
 import numpy as np
 
 from grading import codegen
-from spa_bench.cards import load_task_card
+from spa_bench.cards.task import load_task_card
 from spa_bench.metrics.diversity import normalize_ast
 from spa_bench.metrics.kernels import ast_kernel
 from spa_bench.metrics.ngrams import FloatArray, IntArray, words
 from spa_bench.metrics.rarefaction import SUBSETS, subsets
 from spa_bench.metrics.texts import TextSamples, Values, text_values_of, values_of
 from spa_bench.metrics.vendi import ORDERS, SMALLEST_EIGENVALUE, unit_rows
-from spa_bench.run import load_task
+from spa_bench.runs.job import load_task
 
 ROOT = Path(__file__).resolve().parents[1]
 DIMENSIONS = 384

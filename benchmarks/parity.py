@@ -27,11 +27,11 @@ from typing import Any
 import numpy as np
 
 from grading import codegen, data_folder, ours, samples
-from spa_bench.cards import load_task_card
+from spa_bench.cards.task import load_task_card
 from spa_bench.errors import SpaBenchError
 from spa_bench.grading import Grader, Grading, Outcome
 from spa_bench.metrics.pass_at_k import pass_at_k
-from spa_bench.run import load_task
+from spa_bench.runs.job import load_task
 from spa_bench.sandbox import choose
 from spa_bench.tasks.base import Task
 

@@ -24,7 +24,7 @@ from typing import Any
 
 from real_data import data_folder
 
-from spa_bench import cli
+from spa_bench.cli import main as cli
 from spa_bench.mini.data import MODEL
 
 SUBJECTS = ("anatomy", "astronomy", "high_school_geography", "marketing", "virology")

@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
 from report_runs import made_run  # noqa: E402
-from spa_bench.report import read, render  # noqa: E402
+from spa_bench.publish.report import read, render  # noqa: E402
 from spa_bench.types import Key  # noqa: E402
 
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]

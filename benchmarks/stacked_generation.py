@@ -28,7 +28,7 @@ from typing import Any
 import torch
 from contest import interleave, median_ratio, versions, write_random_adapters
 
-from spa_bench.cards import TaskCard
+from spa_bench.cards.task import TaskCard
 from spa_bench.errors import SpaBenchError, UsageError
 from spa_bench.mini.data import MODEL, problems
 from spa_bench.models.hf import MIN_ROWS, HFModel, HFOptions

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from doubles import SANDBOX, Call, Done, InProcessJudge
-from spa_bench import cli
+from spa_bench.cli import main as cli
 from spa_bench.errors import SandboxError
 from spa_bench.sandbox import choose
 
@@ -107,7 +107,7 @@ def bwrap() -> str:
 def sandbox(monkeypatch: pytest.MonkeyPatch) -> InProcessJudge:
     """A judge double that every run of this test uses; it runs our own programs in this process and keeps them."""
     double = InProcessJudge()
-    monkeypatch.setattr("spa_bench.run.make_judge", lambda *_: double)
+    monkeypatch.setattr("spa_bench.runs.grade.make_judge", lambda *_: double)
     return double
 
 

@@ -11,11 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from spa_bench.cards import DecodingCard, SamplerCard, load_task_card
+from spa_bench.cards.sampler import DecodingCard, SamplerCard
+from spa_bench.cards.task import load_task_card
 from spa_bench.grading import Behaved, Check, Outcome, Program
 from spa_bench.models.base import Model, OptionScores
-from spa_bench.run import Job, generate, grade, load_task
-from spa_bench.store import RunFolder
+from spa_bench.runs.folder import RunFolder
+from spa_bench.runs.generate import generate
+from spa_bench.runs.grade import grade
+from spa_bench.runs.job import Job, load_task
 from spa_bench.types import Asked, Completion, Key, Member, Request, Verdict
 
 RIGHT = {"three/add": "    return a + b\n", "three/double": "    return 2 * x\n", "three/last": "    return xs[-1]\n"}

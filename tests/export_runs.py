@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from spa_bench.store import RunFolder, create
+from spa_bench.runs.folder import RunFolder, create
 from spa_bench.tasks.base import Task
 from spa_bench.types import Record, RunSpec
 

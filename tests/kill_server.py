@@ -22,10 +22,14 @@ from pathlib import Path
 from typing import Any
 
 from doubles import InProcessJudge, Lines
-from spa_bench import run
-from spa_bench.cards import load_sampler_card, load_task_card
+from spa_bench.cards.sampler import load_sampler_card
+from spa_bench.cards.task import load_task_card
 from spa_bench.models.hf import HFModel, HFOptions
-from spa_bench.run import Job, generate, grade, load_task
+from spa_bench.runs import grade as grading
+from spa_bench.runs import log as logs
+from spa_bench.runs.generate import generate
+from spa_bench.runs.grade import grade
+from spa_bench.runs.job import Job, load_task
 from spa_bench.spa import adapt
 from spa_bench.spa.attribution import influence
 from spa_bench.types import Completion, Member, Request
@@ -127,10 +131,10 @@ def repeated(folder: Path) -> int:
 def main() -> None:
     config = json.loads(Path(sys.argv[1]).read_text())
     base = Path(config["folder"])
-    run._BATCH = 4  # type: ignore[attr-defined]
-    adapt._CHECKPOINT_SECONDS = 0.0  # type: ignore[attr-defined]
-    influence._ROWS = 4  # type: ignore[attr-defined]
-    run.make_judge = lambda *_: InProcessJudge()  # type: ignore[assignment]
+    logs._BATCH = 4
+    adapt._CHECKPOINT_SECONDS = 0.0
+    influence._ROWS = 4
+    grading.make_judge = lambda *_: InProcessJudge()  # type: ignore[assignment]
     model = Watched(config["model"], HFOptions(device="cpu", threads=1, batch_size=8), name="tiny")
     assert attempt(config, model, base / "whole", None, "") == 0
     wanted = contents(base / "whole")

@@ -11,7 +11,7 @@ import numpy as np
 
 from spa_bench.metrics.rarefaction import expected_classes
 from spa_bench.metrics.suite import estimates, sizes_up_to
-from spa_bench.store import SCHEMA_VERSION, group_hash, spec_hash
+from spa_bench.runs.folder import SCHEMA_VERSION, group_hash, spec_hash
 
 PROBLEMS = 200
 

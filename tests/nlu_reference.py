@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from spa_bench.cards import load_task_card
-from spa_bench.run import load_task
+from spa_bench.cards.task import load_task_card
+from spa_bench.runs.job import load_task
 from spa_bench.samplers.mixture import Mixture
 from spa_bench.tasks.lm_eval.library import quiet
 from spa_bench.tasks.lm_eval.task import LmEvalTask

@@ -9,15 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from doubles import Lines, sampler_card
-from spa_bench.cards import DecodingCard, SamplerCard, TaskCard
+from spa_bench.cards.sampler import DecodingCard, SamplerCard
+from spa_bench.cards.task import TaskCard
+from spa_bench.cards.training import LoraCard
 from spa_bench.metrics.choices import best
-from spa_bench.run import Job, generate, grade
-from spa_bench.samplers.base import Prompt
+from spa_bench.runs.folder import RunFolder
+from spa_bench.runs.generate import generate
+from spa_bench.runs.grade import grade
+from spa_bench.runs.job import Job
 from spa_bench.sandbox import Limits
-from spa_bench.spa_cards import LoraCard
-from spa_bench.store import RunFolder
 from spa_bench.tasks.base import Judge
-from spa_bench.types import Asked, Behaviour, Choices, Completion, Grade, Problem, Record, Verdict
+from spa_bench.types import Asked, Behaviour, Choices, Completion, Grade, Problem, Prompt, Record, Verdict
 
 CARD = TaskCard("quiz", "", kind="quiz", version="1", max_new_tokens=8)
 LETTERS = (" A", " B", " C", " D")

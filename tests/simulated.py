@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from made_up import estimated_anew, hashed_anew, made_up
-from spa_bench.leaderboard import save_all
-from spa_bench.leaderboard.rows import Row
-from spa_bench.leaderboard.schema import COUNTS
+from spa_bench.compare.leaderboard import save_all
+from spa_bench.compare.leaderboard.rows import Row
+from spa_bench.compare.leaderboard.schema import COUNTS
 
 N = 4
 Result = dict[str, Any]

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from made_up import PROBLEMS, estimated_anew, hashed_anew, made_up
-from spa_bench.cards import load_sampler_card
-from spa_bench.leaderboard import Row
-from spa_bench.study.designs import STUDIES, Point
-from spa_bench.study.measured import Measured
+from spa_bench.cards.sampler import load_sampler_card
+from spa_bench.compare.leaderboard import Row
+from spa_bench.compare.study.designs import STUDIES, Point
+from spa_bench.compare.study.measured import Measured
 
 CARDS = {"single": "single", "random": "spa-random", "lexical": "spa-lexical", "influence": "spa-influence"}
 EFFECTIVE = "effective_diversity[ast,correct]"

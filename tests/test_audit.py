@@ -15,12 +15,14 @@ from typing import Any
 import pytest
 
 from doubles import RIGHT, WRONG, InProcessJudge, Lines, MockModel, mock_run, sampler_card
-from spa_bench import run
-from spa_bench.cards import load_task_card
+from spa_bench.cards.task import load_task_card
+from spa_bench.cards.training import LoraCard
 from spa_bench.errors import StoreError
-from spa_bench.run import Job, generate, grade, load_task
-from spa_bench.spa_cards import LoraCard
-from spa_bench.store import open_run
+from spa_bench.runs import generate as run
+from spa_bench.runs.folder import open_run
+from spa_bench.runs.generate import generate
+from spa_bench.runs.grade import grade
+from spa_bench.runs.job import Job, load_task
 from spa_bench.types import Completion, Key, Member, Request
 from test_log import files_no_larger_than
 
@@ -37,7 +39,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 def test_a_disk_that_is_full_stops_a_run_in_one_line_and_more_room_lets_it_go_on(
     room: int, sandbox: InProcessJudge, three: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(run, "_BATCH", 2)
+    monkeypatch.setattr("spa_bench.runs.log._BATCH", 2)
     whole = mock_run(tmp_path / "whole", three, half_right, n=8)
     with files_no_larger_than(room), pytest.raises(StoreError, match=r"cannot write .*: File too large; ") as error:
         mock_run(tmp_path / "full", three, half_right, n=8)
@@ -50,7 +52,7 @@ def test_a_disk_that_is_full_stops_a_run_in_one_line_and_more_room_lets_it_go_on
 
 
 def test_a_folder_that_cannot_be_written_ends_in_one_line_and_code_2(three: Path, tiny_folder: Path):
-    command = [sys.executable, "-m", "spa_bench.cli", "run", "--sampler", "base", "--task", str(three), "--limit", "1"]
+    command = [sys.executable, "-m", "spa_bench.cli.main", "run", "--sampler", "base", "--task", str(three), "--limit", "1"]
     command += ["--model", str(tiny_folder), "--until", "generate", "--out", "/sys/kernel/runs"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
@@ -194,7 +196,7 @@ def test_without_need_no_noise_is_measured(sandbox: InProcessJudge, three: Path,
 
 
 def spa_bench(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "spa_bench.cli", *map(str, arguments)]
+    command = [sys.executable, "-m", "spa_bench.cli.main", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
+from spa_bench.cards.training import LoraCard
 from spa_bench.models.stacked_lora import Adapter
 from spa_bench.spa.batches import encode, pad, token_mean_losses
-from spa_bench.spa_cards import LoraCard
 from spa_bench.types import Example
 
 ROOT = Path(__file__).resolve().parents[1]

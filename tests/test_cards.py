@@ -5,17 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from spa_bench.cards import (
-    DecodingCard,
-    SamplerCard,
-    card_names,
-    cards_folder,
-    load_sampler_card,
-    load_task_card,
-    parse_overrides,
-)
+from spa_bench.cards.reading import card_names, cards_folder, parse_overrides
+from spa_bench.cards.registry import TABLES, load
+from spa_bench.cards.sampler import DecodingCard, SamplerCard, load_sampler_card
+from spa_bench.cards.task import load_task_card
 from spa_bench.errors import CardError, UsageError
-from spa_bench.registry import TABLES, load
 
 
 def write(tmp_path: Path, text: str, name: str = "card.toml") -> str:

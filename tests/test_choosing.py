@@ -15,21 +15,21 @@ import pytest
 
 from doubles import Call, Lines, MockModel, sampler_card
 from quiz import CARD, Quiz, run, three
-from spa_bench import registry
-from spa_bench.choosing import begin, choose
+from spa_bench.cards import registry
+from spa_bench.compare.leaderboard import build_rows, check, from_runs, save
 from spa_bench.errors import SpaBenchError, StoreError, UsageError
-from spa_bench.leaderboard import build_rows, check, from_runs, save
 from spa_bench.metrics.choices import best
 from spa_bench.models.hf import HFModel
-from spa_bench.plan import plan_lines
-from spa_bench.run import Job, generate
-from spa_bench.samplers.base import Begun, Prompt
+from spa_bench.publish.show import show
+from spa_bench.runs.choices import begin, choose
+from spa_bench.runs.folder import RunFolder
+from spa_bench.runs.generate import generate
+from spa_bench.runs.job import Job
+from spa_bench.runs.plan import plan_lines
+from spa_bench.runs.verify import verify
 from spa_bench.samplers.mixture import Mixture
-from spa_bench.seeds import draw_seed
-from spa_bench.show import show
-from spa_bench.store import RunFolder
-from spa_bench.types import Asked, Choices, Completion, Decoding, Key, Member, Request
-from spa_bench.verify import verify
+from spa_bench.support.seeds import draw_seed
+from spa_bench.types import Asked, Begun, Choices, Completion, Decoding, Key, Member, Prompt, Request
 
 LOGS = ("choices.jsonl", "records.jsonl", "divergence.jsonl", "noise.jsonl", "grades.jsonl", "behaviours.jsonl")
 
@@ -38,7 +38,7 @@ LOGS = ("choices.jsonl", "records.jsonl", "divergence.jsonl", "noise.jsonl", "gr
 def _known(monkeypatch: pytest.MonkeyPatch) -> None:
     """The quiz is a kind of task, and nobody may ask for a judge."""
     monkeypatch.setitem(registry.TABLES["task"], "quiz", "quiz:build")
-    monkeypatch.setattr("spa_bench.run.make_judge", lambda *_: pytest.fail("a judge was made"))
+    monkeypatch.setattr("spa_bench.runs.grade.make_judge", lambda *_: pytest.fail("a judge was made"))
 
 
 @pytest.fixture(scope="module")
@@ -182,7 +182,7 @@ def test_a_run_that_is_stopped_anywhere_goes_on_to_the_same_bytes(
     temperature: float, tiny_model: HFModel, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("spa_bench.models.scorer._ROWS", {"cpu": 6})  # several groups
-    monkeypatch.setattr("spa_bench.run._BATCH", 1)
+    monkeypatch.setattr("spa_bench.runs.log._BATCH", 1)
     task, card = Quiz(repeated=2), three(temperature)
     expected = run(tiny_model, tmp_path / "at-once", cache, task, card, noise_floor=True)
     stops = 0
@@ -309,7 +309,7 @@ def test_the_noise_floor_goes_on_after_the_choice_too(tiny_model: HFModel, tmp_p
 
 @pytest.mark.parametrize("kind", ["diverse-beam", "one-reply", "oversample-mmr", "oversample-dpp"])
 def test_a_sampler_that_draws_whole_answers_is_refused_before_anything_is_done(kind: str, tmp_path: Path):
-    from spa_bench.registry import beside
+    from spa_bench.cards.registry import beside
 
     card = sampler_card(kind=kind, options=beside("sampler", kind, "OPTIONS")())
     job = Job(card, CARD, 1, 0)

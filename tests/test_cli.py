@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from doubles import RIGHT, SANDBOX, Call, Done, InProcessJudge, mock_run
-from spa_bench import __version__, cli
-from spa_bench.cards import card_names
+from spa_bench import __version__
+from spa_bench.cards.reading import card_names
+from spa_bench.cli import main as cli
 
 
 def snapshot(folder: Path) -> dict[str, bytes]:
@@ -180,7 +181,7 @@ def test_an_interrupted_command_says_how_to_go_on(run: Call, monkeypatch: pytest
     def interrupt(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("spa_bench.run.generate", interrupt)
+    monkeypatch.setattr("spa_bench.runs.generate.generate", interrupt)
     done = run()
     assert done.code == 130
     last = done.err.splitlines()[-1]

@@ -2,8 +2,8 @@
 
 import pytest
 
-from spa_bench import console
-from spa_bench.console import Reporter
+from spa_bench.support import console
+from spa_bench.support.console import Reporter
 
 
 def test_a_log_has_a_line_now_and_then_and_one_at_the_end(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from doubles import SANDBOX, Call, InProcessJudge, sampler_card
+from spa_bench.cards.training import ColumnsCard, DataCard
+from spa_bench.runs.folder import group_hash, open_run
 from spa_bench.spa.data import files_of, named
-from spa_bench.spa_cards import ColumnsCard, DataCard
-from spa_bench.store import group_hash, open_run
 
 CARD = """
 description = "two members, trained for one step"

@@ -14,11 +14,11 @@ import pytest
 
 from doubles import SANDBOX, Call, mock_run
 from installed import install_project
-from spa_bench.cards import load_task_card
-from spa_bench.extensions import source_hash
-from spa_bench.loading import task_of
-from spa_bench.run import load_task
-from spa_bench.verify import verify
+from spa_bench.cards.source import source_hash
+from spa_bench.cards.task import load_task_card
+from spa_bench.runs.job import load_task
+from spa_bench.runs.reopen import task_of
+from spa_bench.runs.verify import verify
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -118,7 +118,7 @@ def test_the_powers_pass_with_their_own_solutions(on_path: None, sandbox: Any, t
 
 SCRIPT = """
 import contextlib, glob, io, json, sys
-from spa_bench.cli import main
+from spa_bench.cli.main import main
 found = []
 for command in json.loads(sys.argv[1]):
     out, err = io.StringIO(), io.StringIO()

@@ -14,12 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from spa_bench import cli, doctor
-from spa_bench.cache import own_cache
-from spa_bench.doctor import Row, data, machine, row, sandboxes
+from spa_bench.cli import doctor
+from spa_bench.cli import main as cli
+from spa_bench.cli.doctor import Row, data, machine, row, sandboxes
 from spa_bench.errors import SandboxError
 from spa_bench.sandbox import SANDBOXES, Limits, Sandbox
 from spa_bench.sandbox.none import NoSandbox
+from spa_bench.support.cache import own_cache
 
 STATUSES = {"ok", "missing", "not needed"}
 Programs = Callable[..., Path]
@@ -171,7 +172,7 @@ def test_versions_are_compared_as_numbers(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_doctor_loads_no_torch(tmp_path: Path):
-    script = "import sys; from spa_bench import cli; cli.main(['doctor']); print('torch' in sys.modules)"
+    script = "import sys; from spa_bench.cli import main as cli; cli.main(['doctor']); print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path, check=True)
     assert done.stdout.splitlines()[-1] == "False"
 

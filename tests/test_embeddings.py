@@ -12,15 +12,17 @@ import numpy as np
 import pytest
 
 from doubles import RIGHT, WRONG, InProcessJudge, Lines, MockModel, ignore
-from spa_bench import embeddings
-from spa_bench.cards import load_task_card
+from spa_bench.cards.task import load_task_card
 from spa_bench.errors import StoreError
 from spa_bench.metrics.vendi import vendi_from_features
-from spa_bench.run import Job, generate, grade, load_task
-from spa_bench.store import RunFolder, open_run
+from spa_bench.runs import embeddings
+from spa_bench.runs.folder import RunFolder, open_run
+from spa_bench.runs.generate import generate
+from spa_bench.runs.grade import grade
+from spa_bench.runs.job import Job, load_task
+from spa_bench.runs.verify import verify
 from spa_bench.tasks.base import Task
 from spa_bench.types import Record, Request
-from spa_bench.verify import verify
 
 SPEC: dict[str, object] = {"name": "letters", "hash": "h"}
 

@@ -12,13 +12,14 @@ import pytest
 
 from doubles import RIGHT, WRONG, InProcessJudge, Lines, mock_run
 from export_runs import record, stored
-from spa_bench import cli
-from spa_bench.cards import load_task_card
+from spa_bench.cards.task import load_task_card
+from spa_bench.cli import main as cli
 from spa_bench.errors import DataError, StoreError, UsageError
-from spa_bench.export import FORMATS, export
-from spa_bench.run import grade, load_task
-from spa_bench.samples_file import read_samples
-from spa_bench.store import RunFolder
+from spa_bench.publish.export import FORMATS, export
+from spa_bench.runs.folder import RunFolder
+from spa_bench.runs.grade import grade
+from spa_bench.runs.import_samples import read_samples
+from spa_bench.runs.job import load_task
 from spa_bench.tasks.base import Task
 from spa_bench.tasks.code import CodeTask
 from spa_bench.types import CallSuite
@@ -274,7 +275,7 @@ def test_what_an_earlier_export_wrote_and_this_one_does_not_is_removed_and_nothi
 
 
 def test_an_interrupted_export_can_be_repeated(task: CodeTask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    from spa_bench.export import folder as module
+    from spa_bench.publish.export import folder as module
 
     run, write = complete(tmp_path, task), module.put
 

@@ -12,11 +12,12 @@ import pytest
 
 from doubles import Lines
 from export_runs import command_of, follow, record, stored
-from spa_bench.cards import load_task_card
-from spa_bench.export import export
-from spa_bench.run import grade, load_task
-from spa_bench.samples_file import read_samples
-from spa_bench.store import RunFolder
+from spa_bench.cards.task import load_task_card
+from spa_bench.publish.export import export
+from spa_bench.runs.folder import RunFolder
+from spa_bench.runs.grade import grade
+from spa_bench.runs.import_samples import read_samples
+from spa_bench.runs.job import load_task
 from spa_bench.tasks.base import Task
 from spa_bench.tasks.code import CodeTask
 from spa_bench.types import Key, Record

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from spa_bench.export import grader
+from spa_bench.publish.export import grader
 
 PROMPT = 'def twice(x):\n    """Twice x."""\n'
 RIGHT = "    return 2 * x\n"

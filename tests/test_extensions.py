@@ -11,14 +11,17 @@ from typing import Any
 import pytest
 
 from doubles import RIGHT, SANDBOX, WRONG, Call, InProcessJudge, Lines, MockModel, mock_run, sampler_card
-from spa_bench.cards import load_task_card
+from spa_bench.cards.source import source_hash
+from spa_bench.cards.task import load_task_card
 from spa_bench.errors import UsageError
-from spa_bench.extensions import load_metrics, source_hash
 from spa_bench.metrics.suite import Metric
-from spa_bench.run import Job, generate, grade, load_task
-from spa_bench.store import RunFolder
+from spa_bench.runs.folder import RunFolder
+from spa_bench.runs.generate import generate
+from spa_bench.runs.grade import grade
+from spa_bench.runs.job import Job, load_task
+from spa_bench.runs.own_metrics import load_metrics
+from spa_bench.runs.verify import notes, verify
 from spa_bench.types import Request
-from spa_bench.verify import notes, verify
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 METRIC = "longest_line:METRIC"

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from spa_bench import cli
+from spa_bench.cli import main as cli
 from spa_bench.models.hf import HFModel
 from spa_bench.tasks.code import read_problems
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from spa_bench.interrupt import asked, patiently, pause_point
+from spa_bench.support.interrupt import asked, patiently, pause_point
 
 
 def test_the_first_signal_waits_for_a_pause_point():
@@ -52,7 +52,7 @@ def test_without_a_signal_pause_points_do_nothing():
 
 
 def test_a_command_stopped_by_the_user_says_how_to_go_on_and_goes_on(tmp_path: Path):
-    command = [sys.executable, "-m", "spa_bench.cli", "run", "--sampler", "temperature", "--task", "mini-code", "--n", "4"]
+    command = [sys.executable, "-m", "spa_bench.cli.main", "run", "--sampler", "temperature", "--task", "mini-code", "--n", "4"]
     command += ["--limit", "8", "--threads", "1", "--batch-size", "8", "--until", "generate", "--out", str(tmp_path / "runs")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr

@@ -7,12 +7,14 @@ from pathlib import Path
 import pytest
 
 from doubles import RIGHT
-from spa_bench.cards import load_sampler_card, load_task_card, parse_overrides
+from spa_bench.cards.reading import parse_overrides
+from spa_bench.cards.sampler import load_sampler_card
+from spa_bench.cards.task import load_task_card
 from spa_bench.errors import CardError, DataError
-from spa_bench.json_rows import read_json
-from spa_bench.run import load_task
-from spa_bench.samples_file import read_samples
+from spa_bench.runs.import_samples import read_samples
+from spa_bench.runs.job import load_task
 from spa_bench.spa.data import read_pairs
+from spa_bench.support.user_json import read_json
 from spa_bench.tasks.code import CodeTask, read_problems
 
 DEEP, LONG = "[" * 200_000, "1" * 5000

@@ -1,4 +1,7 @@
-"""Imports point one way, torch stays where it belongs, and looking at results loads no torch."""
+"""Who may import whom, torch stays where it belongs, and looking at results loads no torch.
+
+`python tests/test_layering.py` draws the picture in docs/architecture.md again, from the table here.
+"""
 
 from __future__ import annotations
 
@@ -12,37 +15,36 @@ from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).resolve().parents[1] / "harness" / "spa_bench"
-# A unit is a module or a package directly under spa_bench. It may import itself and units of the lines above its own.
-LAYERS = (
-    {"__init__", "types", "errors", "seeds", "interrupt", "provenance", "cache", "paths"},
-    {"plugins"},
-    {"registry", "console", "json_rows", "sandbox", "metrics", "log", "tail", "gate_options", "watch_options"},
-    {"spa_cards", "grading", "options", "lock"},
-    {"cards"},
-    {"store", "arguments", "extensions"},
-    {"embeddings", "trackers"},
-    {"models", "mini"},
-    {"samplers"},
-    {"tasks", "spa"},
-    {"measure", "spread", "timing", "samples_file", "catalogue", "plan", "doctor", "export", "power"},
-    {"choosing", "show"},
-    {"run"},
-    {"verify", "rerun", "leaderboard"},
-    {"loading", "gate"},
-    {"report"},
-    {"study", "lm_eval", "view"},
-    {"run_commands", "spa_commands", "gate_commands", "watch_commands"},
-    {"cli"},
-    {"__main__"},
-)
-LEVEL = {unit: level for level, units in enumerate(LAYERS) for unit in units}
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "harness" / "spa_bench"
+ARCHITECTURE = ROOT / "docs" / "architecture.md"
+# A unit is a folder or module directly under spa_bench: what it may import beside itself, types and errors.
+MAY_IMPORT = {
+    "support": "",
+    "metrics": "",
+    "sandbox": "",
+    "grading": "sandbox",
+    "cards": "support",
+    "models": "support",
+    "samplers": "cards models metrics support",
+    "tasks": "cards grading sandbox support",
+    "mini": "cards",
+    "spa": "cards mini models support",
+    "runs": "cards grading metrics mini models samplers sandbox spa support tasks",
+    "compare": "cards metrics runs sandbox spa support tasks",
+    "publish": "cards compare metrics runs support tasks __init__",
+    "cli": "cards compare metrics mini models publish runs sandbox spa support tasks __init__",
+    "lm_eval": "cards mini models runs spa support tasks",
+    "__main__": "cli",
+}
+ROOT_MODULES = {"__init__", "__main__", "types", "errors", "lm_eval"}  # docs/architecture.md has the reason for each
 HEAVY = {"torch", "transformers", "peft", "safetensors", "tokenizers", "accelerate"}
 HOMES = {name: {"models", "spa", "mini"} for name in HEAVY}
 LM_EVAL = {f"tasks/lm_eval/{name}.py" for name in ("library", "rewriting", "scoring", "model")} | {"lm_eval.py"}
+HOMES |= {name: {"publish/report"} for name in ("altair", "vl_convert", "markupsafe", "markdown_it")}
 # export/grader.py is copied beside an exported task: it runs inside lm-eval, where it imports evalplus and nothing of ours
-HOMES |= {name: {"report"} for name in ("altair", "vl_convert", "markupsafe", "markdown_it")}
-HOMES |= {"evalplus": {"tasks/evalplus.py", "export/grader.py"}, "lm_eval": LM_EVAL}
+HOMES |= {"evalplus": {"tasks/evalplus.py", "publish/export/grader.py"}, "lm_eval": LM_EVAL}
+HOMES |= {"argparse": {"lm_eval.py"}, "cyclopts": {"cli"}}  # no parsed command line below cli/
 
 FILES = sorted(PACKAGE.rglob("*.py"))
 
@@ -56,12 +58,9 @@ def unit_of(module: str) -> str:
     return module.split(".")[1] if "." in module else "__init__"
 
 
-def imports(path: Path, *, lazy: bool) -> Iterator[str]:
-    """Modules that a file imports; without `lazy` only those that run when it is imported."""
-    tree = ast.parse(path.read_text())
-    pending: list[ast.AST] = [tree]
-    while pending:
-        node = pending.pop()
+def imports(path: Path) -> Iterator[str]:
+    """Modules that a file imports, wherever in it: those of functions and of TYPE_CHECKING count."""
+    for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -70,55 +69,62 @@ def imports(path: Path, *, lazy: bool) -> Iterator[str]:
             for alias in node.names:
                 inner = f"{node.module}.{alias.name}"
                 yield inner if inner in MODULES else node.module
-        skipped = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) or (
-            isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
-        )
-        if lazy or not skipped:
-            pending += ast.iter_child_nodes(node)
 
 
 MODULES = {module_name(path): path for path in FILES}
 
 
-def test_every_module_has_a_layer():
-    assert {unit_of(module) for module in MODULES} == set(LEVEL)
+def picture() -> str:
+    """The table as a Mermaid flowchart; what another arrow of the same unit implies is left out."""
+    allowed = {unit: set(others.split()) & MAY_IMPORT.keys() for unit, others in MAY_IMPORT.items()}
+    reached: dict[str, set[str]] = {}
+    for unit in graphlib.TopologicalSorter(allowed).static_order():
+        reached[unit] = allowed[unit].union(*(reached[other] for other in allowed[unit]))
+    lines = ["```mermaid", "flowchart BT", "    base[types, errors]"]
+    for unit, others in allowed.items():
+        direct = sorted(o for o in others if not any(o in reached[other] for other in others)) or ["base"]
+        lines += [f"    {other} --> {unit}" for other in direct]
+    return "\n".join([*lines, "```"])
+
+
+def test_the_root_has_no_other_modules():
+    assert {path.stem for path in PACKAGE.glob("*.py")} == ROOT_MODULES
+    assert {unit_of(module) for module in MODULES} == {*MAY_IMPORT, *ROOT_MODULES}
 
 
 @pytest.mark.parametrize("path", FILES, ids=module_name)
-def test_imports_point_to_lower_layers(path: Path):
+def test_a_module_imports_what_its_folder_may(path: Path):
     unit = unit_of(module_name(path))
-    for target in imports(path, lazy=True):
-        if target.split(".")[0] == "spa_bench":
-            other = unit_of(target)
-            assert other == unit or LEVEL[other] < LEVEL[unit], f"{path.name} imports {target}"
+    allowed = {unit, "types", "errors", *MAY_IMPORT.get(unit, "").split()} - ({"errors"} if unit == "metrics" else set())
+    for target in imports(path):
+        assert target.split(".")[0] != "spa_bench" or unit_of(target) in allowed, f"{path.name} imports {target}"
 
 
-def test_no_two_modules_import_each_other():
-    graph = {name: {i for i in imports(path, lazy=False) if i in MODULES} for name, path in MODULES.items()}
+def test_no_circle_of_folders_or_of_modules():
+    graphlib.TopologicalSorter({unit: set(others.split()) for unit, others in MAY_IMPORT.items()}).prepare()
+    graph = {name: {i for i in imports(path) if i in MODULES and i != name} for name, path in MODULES.items()}
     order = list(graphlib.TopologicalSorter(graph).static_order())  # raises CycleError
     assert set(order) == set(MODULES)
 
 
-def test_metrics_know_neither_models_nor_tasks():
-    for path in (PACKAGE / "metrics").glob("*.py"):
-        units = {unit_of(i) for i in imports(path, lazy=True) if i.startswith("spa_bench")}
-        assert units <= {"metrics", "types"}, path.name
-
-
 @pytest.mark.parametrize("path", FILES, ids=module_name)
-def test_heavy_packages_are_imported_only_in_their_homes(path: Path):
+def test_packages_are_imported_only_in_their_homes(path: Path):
     place = path.relative_to(PACKAGE).as_posix()
-    for target in imports(path, lazy=True):
+    for target in imports(path):
         homes = HOMES.get(target.split(".")[0])
-        assert homes is None or place in homes or place.split("/")[0] in homes, f"{place} imports {target}"
+        assert homes is None or any(place == home or place.startswith(f"{home}/") for home in homes), f"{place}: {target}"
+
+
+def test_the_picture_in_the_docs_is_made_of_this_table():
+    assert picture() in ARCHITECTURE.read_text(encoding="utf-8"), "run: python tests/test_layering.py"
 
 
 @pytest.mark.parametrize(
     "modules",
     [
         "spa_bench",
-        "spa_bench.cli, spa_bench.leaderboard, spa_bench.cards, spa_bench.store, spa_bench.metrics.suite",
-        "spa_bench.report, spa_bench.report.command",
+        "spa_bench.cli.main, spa_bench.compare.leaderboard, spa_bench.cards.sampler, spa_bench.metrics.suite",
+        "spa_bench.publish.report.page, spa_bench.runs.folder",
     ],
 )
 def test_looking_at_results_loads_no_torch(modules: str, tmp_path: Path):
@@ -127,3 +133,8 @@ def test_looking_at_results_loads_no_torch(modules: str, tmp_path: Path):
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env={**os.environ, "HOME": str(tmp_path)})
     assert done.stderr == ""
     assert done.stdout == "[]\n"
+
+
+if __name__ == "__main__":
+    before, _, rest = ARCHITECTURE.read_text(encoding="utf-8").partition("```mermaid")
+    ARCHITECTURE.write_text(before + picture() + rest.partition("```")[2], encoding="utf-8")

@@ -14,12 +14,23 @@ import pytest
 
 from doubles import RIGHT, WRONG, InProcessJudge, mock_run
 from made_up import made_up
+from spa_bench.compare.leaderboard import (
+    as_csv,
+    as_latex,
+    build_rows,
+    check,
+    compare,
+    find_results,
+    from_runs,
+    markdown,
+    save,
+    table,
+)
+from spa_bench.compare.leaderboard.compare import best, front_of, number, summary
+from spa_bench.compare.leaderboard.rows import Row, common_size
 from spa_bench.errors import StoreError, UsageError
-from spa_bench.leaderboard import as_csv, as_latex, build_rows, check, compare, find_results, from_runs, markdown, save, table
-from spa_bench.leaderboard.compare import best, front_of, number, summary
-from spa_bench.leaderboard.rows import Row, common_size
 from spa_bench.metrics.intervals import estimate, paired_test
-from spa_bench.store import SCHEMA_VERSION, RunFolder, open_run
+from spa_bench.runs.folder import SCHEMA_VERSION, RunFolder, open_run
 from spa_bench.types import Estimate, Request
 
 Make = Callable[..., RunFolder]

@@ -12,9 +12,9 @@ import pytest
 
 from doubles import RIGHT, WRONG, InProcessJudge, mock_run
 from made_up import PROBLEMS, estimated_anew, hashed_anew, made_up
-from spa_bench.cli import main
-from spa_bench.leaderboard import build_rows, check, from_runs, markdown, save
-from spa_bench.leaderboard.results import _framed
+from spa_bench.cli.main import main
+from spa_bench.compare.leaderboard import build_rows, check, from_runs, markdown, save
+from spa_bench.compare.leaderboard.results import _framed
 from spa_bench.metrics.pass_at_k import pass_at_k
 from spa_bench.types import Request
 

@@ -11,13 +11,13 @@ import pytest
 
 from made_up import estimated_anew
 from quiz import run, three
-from spa_bench import registry
-from spa_bench.leaderboard import as_latex, build_rows, check, from_runs, markdown, save
-from spa_bench.leaderboard.results import read_all
-from spa_bench.leaderboard.schema import KEPT_OF_CHOICES
+from spa_bench.cards import registry
+from spa_bench.compare.leaderboard import as_latex, build_rows, check, from_runs, markdown, save
+from spa_bench.compare.leaderboard.results import read_all
+from spa_bench.compare.leaderboard.schema import KEPT_OF_CHOICES
 from spa_bench.models.hf import HFModel
-from spa_bench.show import choices_table
-from spa_bench.store import RunFolder
+from spa_bench.publish.show import choices_table
+from spa_bench.runs.folder import RunFolder
 
 
 @pytest.fixture(scope="module", autouse=True)

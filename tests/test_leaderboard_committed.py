@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from spa_bench.leaderboard import build_rows, check, find_results, markdown
+from spa_bench.compare.leaderboard import build_rows, check, find_results, markdown
 
 RESULTS = sorted((Path(__file__).resolve().parents[1] / "leaderboards" / "results").glob("*.json"))
 

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from doubles import RIGHT, Call, InProcessJudge, mock_run
+from spa_bench.compare.leaderboard import build_rows, check, find_results, from_runs, markdown, save, save_all
 from spa_bench.errors import StoreError
-from spa_bench.leaderboard import build_rows, check, find_results, from_runs, markdown, save, save_all
-from spa_bench.store import TIMINGS, RunFolder
+from spa_bench.runs.folder import TIMINGS, RunFolder
 from spa_bench.types import Request, Verdict
 
 Make = Callable[..., RunFolder]

@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
-from spa_bench import lock
 from spa_bench.errors import StoreError
+from spa_bench.support import lock
 
 HOLD = (
-    "import sys, pathlib; from spa_bench import lock\n"
+    "import sys, pathlib; from spa_bench.support import lock\n"
     "with lock.hold(pathlib.Path(sys.argv[1])):\n    print('held', flush=True)\n    sys.stdin.read()\n"
 )
 

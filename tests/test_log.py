@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from spa_bench import log as module
 from spa_bench.errors import StoreError
-from spa_bench.log import Log, replace_file, sweep
+from spa_bench.runs import log as module
+from spa_bench.runs.log import Log
+from spa_bench.support.files import replace_file, sweep
 from spa_bench.types import Grade, Record, Verdict
 
 

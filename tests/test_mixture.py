@@ -1,11 +1,10 @@
 import pytest
 
 from doubles import MockModel, sampler_card
-from spa_bench.cards import DecodingCard
+from spa_bench.cards.sampler import DecodingCard
 from spa_bench.errors import UsageError
-from spa_bench.samplers.base import Prompt
 from spa_bench.samplers.mixture import Mixture, build
-from spa_bench.types import Decoding, Key, Member
+from spa_bench.types import Decoding, Key, Member, Prompt
 
 PROMPTS = [Prompt("a", "def a():\n", 8, ("\n\n",)), Prompt("b", "def b():\n", 16, ())]
 FOUR = Mixture("four", [Member(str(i), None, Decoding(temperature=0.1 * i)) for i in range(4)])

@@ -2,9 +2,9 @@
 
 import pytest
 
-from spa_bench.cards import SamplerCard, load_sampler_card
+from spa_bench.cards.sampler import SamplerCard, load_sampler_card
+from spa_bench.cards.training import LoraCard
 from spa_bench.errors import CardError
-from spa_bench.spa_cards import LoraCard
 
 METHODS = ("influence", "lexical", "random", "single")
 CARDS = {(domain, method): load_sampler_card(f"paper-{domain}-{method}") for domain in ("code", "nlu") for method in METHODS}

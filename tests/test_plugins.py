@@ -11,14 +11,19 @@ import pytest
 
 from doubles import Call, InProcessJudge, Lines, MockModel, mock_run, sampler_card
 from installed import install
-from spa_bench import plugins
-from spa_bench.cards import card_names, load_sampler_card, load_task_card
+from spa_bench.cards import plugins
+from spa_bench.cards.reading import card_names
+from spa_bench.cards.registry import TABLES, beside, load
+from spa_bench.cards.sampler import load_sampler_card
+from spa_bench.cards.source import code_of, source_hash
+from spa_bench.cards.task import load_task_card
 from spa_bench.errors import CardError, SpaBenchError, UsageError
-from spa_bench.extensions import code_of, load_metrics, source_hash
-from spa_bench.registry import TABLES, beside, load
-from spa_bench.rerun import sampler_card as sampler_of
-from spa_bench.run import Job, generate, grade, load_task
-from spa_bench.verify import notes, verify
+from spa_bench.runs.generate import generate
+from spa_bench.runs.grade import grade
+from spa_bench.runs.job import Job, load_task
+from spa_bench.runs.own_metrics import load_metrics
+from spa_bench.runs.reopen import sampler_card as sampler_of
+from spa_bench.runs.verify import notes, verify
 
 SAMPLERS, TASKS, METRICS, _ = plugins.GROUPS.values()
 BUILD = '"""Mine.\n\nIt is."""\ndef build(card, adapters=()):\n    return card\n'
@@ -291,11 +296,11 @@ def test_help_and_import_load_no_package(tmp_path: Path):
     )
     script = (
         f"import sys; sys.path.insert(0, {str(folder)!r})\n"
-        "import spa_bench, spa_bench.cli, spa_bench.plugins as p\n"
-        "from spa_bench.cards import load_sampler_card, load_task_card\n"
+        "import spa_bench, spa_bench.cli.main, spa_bench.cards.plugins as p\n"
+        "from spa_bench.cards.sampler import load_sampler_card; from spa_bench.cards.task import load_task_card\n"
         "load_sampler_card('temperature'), load_task_card('mini-code')\n"
         "assert [x.name for t in p.GROUPS for x in p.installed(t)] == ['warm', 'quiz', 'one']\n"
-        "try:\n    spa_bench.cli.main(['run', '--help'])\n"
+        "try:\n    spa_bench.cli.main.main(['run', '--help'])\n"
         "except SystemExit as end:\n    assert end.code == 0\n"
         "assert 'mine' not in sys.modules\n"
     )

@@ -6,7 +6,8 @@ from dataclasses import fields
 
 import pytest
 
-from spa_bench import cli, errors, types
+from spa_bench import errors, types
+from spa_bench.cli import main as cli
 
 FIELDS = {
     "Decoding": ["temperature", "top_p", "top_k", "min_p", "max_new_tokens", "stop"],
@@ -22,6 +23,8 @@ FIELDS = {
     "Behaviour": ["problem", "member", "draw", "digest", "ran", "right", "probes"],
     "Asked": ["problem_id", "options", "choices", "cut"],
     "Choices": ["problem", "logprobs", "greedy", "tokens", "matrices", "members"],
+    "Begun": ["text", "choice"],
+    "Prompt": ["problem_id", "text", "max_new_tokens", "stop", "messages", "begun"],
     "Estimate": ["value", "low", "high", "n", "reason"],
     "RunSpec": [
         "sampler",

@@ -9,14 +9,16 @@ import numpy as np
 import pytest
 
 from doubles import RIGHT, WRONG, InProcessJudge, Lines, MockModel, mock_run, sampler_card
-from spa_bench import run
-from spa_bench.cards import load_task_card
+from spa_bench.cards.task import load_task_card
+from spa_bench.cards.training import LoraCard
+from spa_bench.compare.leaderboard.page import LEGEND
 from spa_bench.errors import DataError, UsageError
-from spa_bench.leaderboard.page import LEGEND
 from spa_bench.metrics.suite import AT_SIZES, METRICS
-from spa_bench.run import Job, check_draws, generate, grade, load_task
-from spa_bench.spa_cards import LoraCard
-from spa_bench.store import RunFolder, open_run
+from spa_bench.runs import generate as run
+from spa_bench.runs.folder import RunFolder, open_run
+from spa_bench.runs.generate import generate
+from spa_bench.runs.grade import grade
+from spa_bench.runs.job import Job, check_draws, load_task
 from spa_bench.types import Request
 
 
@@ -111,7 +113,7 @@ def test_times_are_outside_the_spec(whole: RunFolder):
 def test_an_interrupted_run_goes_on_to_the_same_records_and_metrics(
     stop_after: int, whole: RunFolder, three: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(run, "_BATCH", 2)
+    monkeypatch.setattr("spa_bench.runs.log._BATCH", 2)
     with pytest.raises(KeyboardInterrupt):
         mock_run(tmp_path / "again", three, MockModel(half_right, stop_after=stop_after), n=4)
     rest = MockModel(half_right)
@@ -205,7 +207,7 @@ def test_an_empty_answer_is_refused_and_counts_as_wrong(sandbox: InProcessJudge,
 def test_measuring_an_unfinished_run_names_the_problem_and_the_remedy(
     sandbox: InProcessJudge, three: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(run, "_BATCH", 1)
+    monkeypatch.setattr("spa_bench.runs.log._BATCH", 1)
     with pytest.raises(KeyboardInterrupt):
         mock_run(tmp_path, three, MockModel(half_right, stop_after=3))
     [path] = [p.parent for p in tmp_path.glob("*/spec.json")]

@@ -1,7 +1,6 @@
-from spa_bench.samplers.base import Prompt
 from spa_bench.samplers.mixture import Mixture
-from spa_bench.seeds import derive_seed, draw_seed
-from spa_bench.types import Decoding, Key, Member
+from spa_bench.support.seeds import derive_seed, draw_seed
+from spa_bench.types import Decoding, Key, Member, Prompt
 
 
 def seeds(problems: list[str], n: int, *, members: int = 2, done: tuple[Key, ...] = ()) -> dict[Key, int]:

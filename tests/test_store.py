@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from spa_bench import store
 from spa_bench.errors import StoreError
-from spa_bench.store import RunFolder, create, group_hash, open_run, plain, spec_hash
+from spa_bench.runs import folder as store
+from spa_bench.runs.folder import RunFolder, create, group_hash, open_run, plain, spec_hash
 from spa_bench.types import Grade, Key, Record, RunSpec, Verdict
 
 SPEC = RunSpec(
@@ -158,7 +158,7 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path):
 def held_elsewhere(folder: RunFolder) -> Iterator[subprocess.Popen[str]]:
     """Another process that has the folder, until it is killed or the block ends."""
     script = (
-        "import sys, pathlib; from spa_bench.store import open_run\n"
+        "import sys, pathlib; from spa_bench.runs.folder import open_run\n"
         "with open_run(pathlib.Path(sys.argv[1])).locked():\n    print('held', flush=True)\n    sys.stdin.read()\n"
     )
     command = [sys.executable, "-c", script, str(folder.path)]

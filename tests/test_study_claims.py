@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from spa_bench.compare.study.claims import DIVERSITY, Claim, Outcome, Part, claims_of, equal, more, no_worse
+from spa_bench.compare.study.designs import STUDIES
+from spa_bench.compare.study.measured import change, difference, measure_points, shared_size
 from spa_bench.errors import UsageError
-from spa_bench.study.claims import DIVERSITY, Claim, Outcome, Part, claims_of, equal, more, no_worse
-from spa_bench.study.designs import STUDIES
-from spa_bench.study.measured import change, difference, measure_points, shared_size
 from spa_bench.types import Estimate
 from study_points import EFFECTIVE, point, rates
 

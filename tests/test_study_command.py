@@ -12,12 +12,15 @@ from typing import Any
 import pytest
 
 from doubles import RIGHT, SANDBOX, WRONG, Call, Done, InProcessJudge, Lines, MockModel
-from spa_bench import lock
-from spa_bench.cards import load_sampler_card, load_task_card
-from spa_bench.run import Job, generate, load_task
-from spa_bench.spread import known_divergence
-from spa_bench.store import RunFolder, open_run
-from spa_bench.study import command, runner
+from spa_bench.cards.sampler import load_sampler_card
+from spa_bench.cards.task import load_task_card
+from spa_bench.cli import study as command
+from spa_bench.compare.study import runner
+from spa_bench.runs.divergence import known_divergence
+from spa_bench.runs.folder import RunFolder, open_run
+from spa_bench.runs.generate import generate
+from spa_bench.runs.job import Job, load_task
+from spa_bench.support import lock
 from spa_bench.types import Request
 
 NAME = "temperature--three--mock"

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from spa_bench.cards import load_sampler_card
+from spa_bench.cards.sampler import load_sampler_card
+from spa_bench.compare.study.designs import RECIPES, ROLES, STUDIES, Point, Wishes, points_of, roles_of
 from spa_bench.errors import CardError, UsageError
-from spa_bench.run import sampler_spec
-from spa_bench.study.designs import RECIPES, ROLES, STUDIES, Point, Wishes, points_of, roles_of
+from spa_bench.runs.job import sampler_spec
 
 
 def points(study: str, asked: str | None = None, **wishes: object) -> list[Point]:

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from spa_bench.study.claims import claims_of
-from spa_bench.study.designs import STUDIES
-from spa_bench.study.pictures import pictures
-from spa_bench.study.tables import Report, as_json, page, table
+from spa_bench.compare.study.claims import claims_of
+from spa_bench.compare.study.designs import STUDIES
+from spa_bench.compare.study.pictures import pictures
+from spa_bench.compare.study.tables import Report, as_json, page, table
 from study_points import whole_point
 
 SERIES = {"single": (0.7, 0.5), "random": (0.7, 0.6), "lexical": (0.7, 0.7), "influence": (0.7, 0.9)}

@@ -12,13 +12,15 @@ from pathlib import Path
 import pytest
 
 from doubles import RIGHT, WRONG, InProcessJudge, Lines, MockModel, mock_run
-from spa_bench.cards import load_task_card
+from spa_bench.cards.task import load_task_card
 from spa_bench.errors import StoreError, UsageError
-from spa_bench.rerun import compare, sampler_card
-from spa_bench.run import grade, load_task
-from spa_bench.store import RunFolder, open_run
+from spa_bench.runs.folder import RunFolder, open_run
+from spa_bench.runs.grade import grade
+from spa_bench.runs.job import load_task
+from spa_bench.runs.reopen import sampler_card
+from spa_bench.runs.rerun import compare
+from spa_bench.runs.verify import verify
 from spa_bench.types import Request
-from spa_bench.verify import verify
 
 
 def half_right(request: Request) -> str:

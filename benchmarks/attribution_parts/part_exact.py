@@ -17,10 +17,10 @@ from attribution_parts.ranks import rank_correlation
 from attribution_parts.search import Lissa, cheapest
 from attribution_parts.setting import Where, silent
 from attribution_parts.small import Small, SmallSetting, make_small, single_matrices
-from spa_bench import provenance
+from spa_bench.cards.training import AttributionCard
 from spa_bench.errors import UsageError
 from spa_bench.spa.attribution.influence import scores_at
-from spa_bench.spa_cards import AttributionCard
+from spa_bench.support import provenance
 
 FLOOR = 0.95
 EKFAC = {

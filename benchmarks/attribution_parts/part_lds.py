@@ -14,12 +14,12 @@ from attribution_parts.peers import PEERS, Timed, recalled, run_ours, run_peer
 from attribution_parts.ranks import Interval, bootstrap_lds, reliability, split_half
 from attribution_parts.retrain import Outputs, Retraining, retrain
 from attribution_parts.setting import Where, query_pairs, silent, training_pairs
-from spa_bench import provenance
+from spa_bench.cards.training import AttributionCard, LoraCard
 from spa_bench.errors import UsageError
 from spa_bench.models.stacked_lora import Adapter, initial_down, write_adapter
-from spa_bench.seeds import derive_seed
 from spa_bench.spa.adapt import adapters_at
-from spa_bench.spa_cards import AttributionCard, LoraCard
+from spa_bench.support import provenance
+from spa_bench.support.seeds import derive_seed
 
 FLOOR = -0.05
 DEFAULT = "default"

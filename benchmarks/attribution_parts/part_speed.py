@@ -12,10 +12,10 @@ from attribution_parts.part_lds import start_of
 from attribution_parts.peers import PEERS, Timed, recalled, run_ours, run_peer
 from attribution_parts.setting import RECIPE, Where, query_pairs, training_pairs
 from attribution_parts.small import trained_adapter
-from spa_bench import provenance
+from spa_bench.cards.training import AttributionCard, LoraCard
 from spa_bench.errors import UsageError
 from spa_bench.models.stacked_lora import write_adapter
-from spa_bench.spa_cards import AttributionCard, LoraCard
+from spa_bench.support import provenance
 
 FLOOR_LIBRARY, FLOOR_LISSA = 3.0, 10.0
 PAPER = {"depth": 120, "repeats": 500, "batch": 16}  # the paper does not state a batch

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spa_bench.cards.training import AttributionCard, LoraCard
 from spa_bench.errors import UsageError
 from spa_bench.mini import data
 from spa_bench.spa.batches import encode
-from spa_bench.spa_cards import AttributionCard, LoraCard
 from spa_bench.types import Example
 
 PEERS = ("kronfluence-ekfac", "dattri-block")

@@ -8,10 +8,9 @@ from pathlib import Path
 
 from spa_bench.cards import SamplerCard
 from spa_bench.models.base import Model
-from spa_bench.samplers.base import Prompt
 from spa_bench.samplers.mixture import Mixture
 from spa_bench.samplers.mixture import build as build_mixture
-from spa_bench.types import Completion, Key
+from spa_bench.types import Completion, Key, Prompt
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """`python -m spa_bench` is the command line."""
 
-from spa_bench.cli import entry
+from spa_bench.cli.main import entry
 
 if __name__ == "__main__":
     entry()

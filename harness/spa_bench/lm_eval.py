@@ -14,16 +14,17 @@ from typing import Any
 import lm_eval.models  # noqa: F401  # lm-eval registers its own models only where nothing is registered yet
 from lm_eval.api.registry import model_registry
 
-from spa_bench.cache import stage_cache
-from spa_bench.cards import load_sampler_card
-from spa_bench.console import Reporter
+from spa_bench.cards.registry import beside, load
+from spa_bench.cards.sampler import load_sampler_card
 from spa_bench.errors import SpaBenchError, UsageError
-from spa_bench.loading import load_model
+from spa_bench.mini.embedded import EMBEDDED
 from spa_bench.models.device import has_cuda
-from spa_bench.options import EMBEDDED
-from spa_bench.registry import beside, did_you_mean, load
+from spa_bench.runs.reopen import load_model
 from spa_bench.spa.stages import Stages
 from spa_bench.spa.training_data import load_data
+from spa_bench.support.cache import stage_cache
+from spa_bench.support.console import Reporter
+from spa_bench.support.text import did_you_mean
 from spa_bench.tasks.lm_eval.model import MIXTURE, SamplerLM
 
 NAME = "spa-bench"

@@ -7,7 +7,7 @@ texts into estimates.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -113,7 +113,7 @@ class Request:
     kind: Literal["generate", "loglikelihood"]
     prompt: str
     decoding: Decoding
-    seed: int  # 63 bits; see spa_bench.seeds.draw_seed
+    seed: int  # 63 bits; see spa_bench.support.seeds.draw_seed
     continuation: str = ""  # for loglikelihood: the text that is scored after the prompt
     messages: Messages = ()  # for chat models, instead of the prompt
     apart: bool = False  # for loglikelihood: continuation and prompt are encoded apart, as a model's own text is
@@ -268,3 +268,23 @@ class RunSpec:
     noise_floor: bool = False  # whether one member is run again and again in other batches
     embedding: dict[str, object] = field(default_factory=dict)  # name and hash of the model behind the embedding kernel
     metrics: dict[str, str] = field(default_factory=dict)  # metrics of the user's own: package.module:METRIC, hash of the file
+
+
+@dataclass(frozen=True)
+class Begun:
+    """An answer that is begun: the choice of a multiple-choice problem is made, and the model goes on writing after it."""
+
+    text: str  # what the model goes on from: context and text of the chosen option
+    choice: int
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What a task asks a model to continue."""
+
+    problem_id: str
+    text: str
+    max_new_tokens: int
+    stop: tuple[str, ...]
+    messages: Messages = ()  # for chat models, instead of the text
+    begun: Mapping[tuple[int, int], Begun] = field(default_factory=dict)  # (member, draw) -> where it goes on; else `text`

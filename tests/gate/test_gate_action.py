@@ -15,7 +15,7 @@ import yaml
 
 from made_up import estimated_anew
 from simulated import simulated
-from spa_bench.leaderboard import save_all
+from spa_bench.compare.leaderboard import save_all
 
 ROOT = Path(__file__).resolve().parents[2]
 ACTION = ROOT / ".github" / "actions" / "spa-bench" / "action.yml"

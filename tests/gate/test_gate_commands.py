@@ -10,10 +10,10 @@ import pytest
 
 from doubles import RIGHT, Call, mock_run
 from simulated import Change, Result, candidate, one_after_another, saved, set_in, simulated
-from spa_bench import cli
-from spa_bench.gate import check
-from spa_bench.leaderboard import find_results
-from spa_bench.leaderboard.schema import KEPT
+from spa_bench.cli import main as cli
+from spa_bench.compare.gate import check
+from spa_bench.compare.leaderboard import find_results
+from spa_bench.compare.leaderboard.schema import KEPT
 
 
 def test_a_re_run_is_green_and_says_what_it_rests_on(baseline: Path, tmp_path: Path, call: Call):

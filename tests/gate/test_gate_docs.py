@@ -12,8 +12,8 @@ import pytest
 
 from made_up import estimated_anew
 from simulated import simulated
-from spa_bench.gate.rules import RULES
-from spa_bench.leaderboard import save_all
+from spa_bench.compare.gate.rules import RULES
+from spa_bench.compare.leaderboard import save_all
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs" / "gate.md"
@@ -21,7 +21,7 @@ DOCS = ROOT / "docs" / "gate.md"
 
 @pytest.mark.parametrize(("quality", "code"), [(0.0, 0), (-3.0, 1)], ids=["a re-run", "a regression"])
 def test_the_example_for_pytest_runs_and_its_failure_says_why(quality: float, code: int, tmp_path: Path):
-    [example] = re.findall(r"```python\n(from spa_bench\.gate.*?)```", DOCS.read_text(), re.DOTALL)
+    [example] = re.findall(r"```python\n(from spa_bench\.compare\.gate.*?)```", DOCS.read_text(), re.DOTALL)
     (tmp_path / "test_it.py").write_text(example)
     [baseline] = save_all([estimated_anew(simulated("s", range(5)))], tmp_path / "leaderboards" / "results" / "mini-code.json")
     save_all([estimated_anew(simulated("s", [7], code="new", quality=quality))], tmp_path / "runs" / "new" / "t.json")

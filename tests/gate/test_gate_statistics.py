@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from simulated import row, simulated
-from spa_bench.gate import rules
-from spa_bench.gate.checking import judge
-from spa_bench.gate.verdict import Verdict, confidence_of
+from spa_bench.compare.gate import rules
+from spa_bench.compare.gate.checking import judge
+from spa_bench.compare.gate.verdict import Verdict, confidence_of
 from spa_bench.metrics.intervals import paired_difference, resolved
 from spa_bench.metrics.student import pooled_error, t_quantile
 
@@ -36,9 +36,9 @@ def judged(
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the power, which is not looked at where hundreds of checks are made, and with fewer resamples."""
-    monkeypatch.setattr("spa_bench.gate.checking._visible", lambda *_: None)
-    monkeypatch.setattr("spa_bench.gate.checking._LEAST_RESAMPLES", 500)
-    monkeypatch.setattr("spa_bench.gate.checking._TAIL", 5)
+    monkeypatch.setattr("spa_bench.compare.gate.checking._visible", lambda *_: None)
+    monkeypatch.setattr("spa_bench.compare.gate.checking._LEAST_RESAMPLES", 500)
+    monkeypatch.setattr("spa_bench.compare.gate.checking._TAIL", 5)
 
 
 @pytest.mark.parametrize("seeds", [[10], [10, 11, 12]], ids=["one new seed", "three new seeds"])
@@ -138,10 +138,10 @@ def test_a_drop_as_large_as_said_is_seen_about_four_times_in_five():
     kl = "average_kl[i<j]"
     only = {kl: rules.Tolerance(0.0)}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("spa_bench.gate.rules.RULES", {kl: rules.RULES[kl]})
+        patch.setattr("spa_bench.compare.gate.rules.RULES", {kl: rules.RULES[kl]})
         lines = [judged(world, [10], tolerances=only).subjects[0].lines[0] for world in range(10)]
         shares = [line.visible / line.before for line in lines if line.visible and line.before]
-        patch.setattr("spa_bench.gate.checking._visible", lambda *_: None)
+        patch.setattr("spa_bench.compare.gate.checking._visible", lambda *_: None)
         drop = 1 - float(np.mean(shares))
         seen = sum(not judged(world, [10], tolerances=only, kl=drop).ok for world in range(20, 80))
     assert 0.65 <= seen / 60 <= 0.98

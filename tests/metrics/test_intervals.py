@@ -5,14 +5,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from spa_bench.metrics.intervals import (
-    PROBLEMS_ONLY,
-    equivalent,
-    estimate,
-    paired_difference,
-    resolved,
-    wilson,
-)
+from spa_bench.metrics.intervals import PROBLEMS_ONLY, equivalent, estimate, paired_difference, resolved, wilson
 from spa_bench.types import Estimate
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from spa_bench.metrics.suite import (
+from spa_bench.metrics.suite import (  # fmt: skip
     ALIASES,
     AT_SIZES,
     CHOICE_METRICS,
@@ -21,7 +21,7 @@ from spa_bench.metrics.suite import (
     measure_samples,
     sizes_up_to,
     value_bounds,
-)  # fmt: skip
+)
 from spa_bench.types import Behaviour, Divergence
 
 RIGHT, OTHER, WRONG = "def f(x):\n    return x + 1", "def f(x):\n    return 1 + x", "def f(x):\n    return x"

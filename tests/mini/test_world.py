@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from spa_bench.cards import TaskCard
+from spa_bench.cards.task import TaskCard
 from spa_bench.mini import data as mini
 from spa_bench.mini.families import FAMILIES
 from spa_bench.mini.styles import STYLES

@@ -10,7 +10,7 @@ import torch
 from spa_bench.models.beams import BeamSearch
 from spa_bench.models.failures import is_out_of_memory, within_memory
 from spa_bench.models.hf import HFModel, HFOptions
-from spa_bench.seeds import draw_seed
+from spa_bench.support.seeds import draw_seed
 from spa_bench.types import Completion, Decoding, Key, Member, Request
 
 PROMPTS = [f"def f{i}(nums):\n" + "    # the sum\n" * i for i in range(6)]

@@ -16,7 +16,7 @@ from spa_bench.errors import ModelError, UsageError
 from spa_bench.models import hf
 from spa_bench.models.hf import HFModel, HFOptions, hash_folder
 from spa_bench.models.stacked_lora import Adapter, target_modules, write_adapter
-from spa_bench.seeds import draw_seed
+from spa_bench.support.seeds import draw_seed
 from spa_bench.types import Completion, Decoding, Key, Member, Request
 
 PROMPTS = [

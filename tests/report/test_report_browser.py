@@ -10,7 +10,7 @@ import pytest
 from hostile import HOSTILE
 from report.conftest import Open, Opened
 from report_runs import made_run, mostly_right
-from spa_bench.report import ReportData, read, render
+from spa_bench.publish.report import ReportData, read, render
 from spa_bench.types import Grade, Key
 
 PROMPT = "What is {}?"

@@ -11,9 +11,9 @@ import pytest
 from doubles import Call
 from made_up import made_up
 from report_runs import made_run
-from spa_bench.leaderboard import save
-from spa_bench.report import read
-from spa_bench.report.command import pictures
+from spa_bench.cli.report_command import pictures
+from spa_bench.compare.leaderboard import save
+from spa_bench.publish.report import read
 
 ROOT = Path(__file__).resolve().parents[2]
 BOARDS = ROOT / "leaderboards"

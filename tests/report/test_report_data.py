@@ -10,12 +10,12 @@ import pytest
 
 from made_up import made_up
 from report_runs import made_run
+from spa_bench.compare.leaderboard import save
 from spa_bench.errors import StoreError
-from spa_bench.leaderboard import save
-from spa_bench.log import Log
-from spa_bench.report import read
-from spa_bench.report.partition import Partition
-from spa_bench.store import SCHEMA_VERSION, RunFolder, open_run
+from spa_bench.publish.report import read
+from spa_bench.publish.report.partition import Partition
+from spa_bench.runs.folder import SCHEMA_VERSION, RunFolder, open_run
+from spa_bench.runs.log import Log
 from spa_bench.types import Grade, Key, Verdict
 
 
@@ -159,7 +159,7 @@ def test_a_result_file_stands_beside_runs_and_holds_no_answers(tmp_path: Path):
 
 def test_a_run_and_its_own_file_are_one_row(tmp_path: Path):
     folder = made_run(tmp_path / "runs")
-    from spa_bench.leaderboard import from_runs
+    from spa_bench.compare.leaderboard import from_runs
 
     file = save(from_runs([folder])[0], tmp_path / "results")
     data = read([folder.path, file])
@@ -203,9 +203,9 @@ def test_where_prompts_cannot_be_had_it_says_why(tmp_path: Path):
 
 
 def test_prompts_of_the_embedded_task_are_at_hand(tmp_path: Path):
-    from spa_bench.cards import load_task_card
-    from spa_bench.report.questions import at_hand
-    from spa_bench.run import load_task
+    from spa_bench.cards.task import load_task_card
+    from spa_bench.publish.report.questions import at_hand
+    from spa_bench.runs.job import load_task
 
     task = load_task(load_task_card("mini-code"))
     folder = made_run(tmp_path)

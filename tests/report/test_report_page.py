@@ -17,11 +17,11 @@ import pytest
 from hostile import HOSTILE
 from made_up import made_up
 from report_runs import made_run
-from spa_bench.leaderboard import save
-from spa_bench.report import ReportData, read, render
-from spa_bench.report.charts import drawn_names, plane, plane_data, plane_sets, within
-from spa_bench.report.escape import data_block, foldable, visible
-from spa_bench.report.table import differences, estimate_of, table_of
+from spa_bench.compare.leaderboard import save
+from spa_bench.publish.report import ReportData, read, render
+from spa_bench.publish.report.charts import drawn_names, plane, plane_data, plane_sets, within
+from spa_bench.publish.report.escape import data_block, foldable, visible
+from spa_bench.publish.report.table import differences, estimate_of, table_of
 from spa_bench.types import Grade, Verdict
 
 

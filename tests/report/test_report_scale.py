@@ -13,7 +13,7 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 
 import report_page  # noqa: E402
 
-from spa_bench.report import read, render  # noqa: E402
+from spa_bench.publish.report import read, render  # noqa: E402
 
 
 @pytest.mark.parametrize(

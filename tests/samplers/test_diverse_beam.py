@@ -7,14 +7,13 @@ from typing import Any
 import pytest
 
 from doubles import MockModel, mock_run, sampler_card
-from spa_bench.cards import load_sampler_card
+from spa_bench.cards.sampler import load_sampler_card
 from spa_bench.errors import CardError, ModelError, UsageError
 from spa_bench.models.base import Beams
 from spa_bench.models.beams import BeamSearch
 from spa_bench.models.hf import HFModel
-from spa_bench.samplers.base import Prompt
 from spa_bench.samplers.diverse_beam import DiverseBeam, DiverseBeamOptions, build
-from spa_bench.types import Completion, Key, Member, Request
+from spa_bench.types import Completion, Key, Member, Prompt, Request
 
 PROMPTS = [Prompt("a", "def a():\n", 8, ("\n\n",)), Prompt("b", "def b():\n", 16, ())]
 

@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 
 from doubles import Call, Lines, MockModel, sampler_card
-from spa_bench.cards import load_sampler_card, load_task_card
+from spa_bench.cards.registry import beside
+from spa_bench.cards.sampler import load_sampler_card
+from spa_bench.cards.task import load_task_card
 from spa_bench.errors import ModelError, UsageError
-from spa_bench.plan import plan_lines
-from spa_bench.registry import beside
-from spa_bench.run import Job, check_draws, generate, load_task
+from spa_bench.runs.generate import generate
+from spa_bench.runs.job import Job, check_draws, load_task
+from spa_bench.runs.plan import plan_lines
 
 KINDS = ("oversample-mmr", "oversample-dpp", "diverse-beam", "one-reply")
 

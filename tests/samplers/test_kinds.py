@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from doubles import MockModel, mock_run, sampler_card
-from spa_bench.cards import NoOptions, load_sampler_card
+from spa_bench.cards.reading import NoOptions
+from spa_bench.cards.registry import TABLES, beside, load
+from spa_bench.cards.sampler import load_sampler_card
 from spa_bench.errors import CardError, UsageError
-from spa_bench.registry import TABLES, beside, load
 from spa_bench.samplers.base import one_member, spread
 from spa_bench.types import Request
 

@@ -10,13 +10,12 @@ from typing import Any
 import pytest
 
 from doubles import MockModel, mock_run, sampler_card
-from spa_bench.cards import load_task_card
+from spa_bench.cards.task import load_task_card
 from spa_bench.errors import ModelError, UsageError
 from spa_bench.models.hf import HFModel, HFOptions
-from spa_bench.run import load_task
-from spa_bench.samplers.base import Prompt
+from spa_bench.runs.job import load_task
 from spa_bench.samplers.one_reply import OneReplyOptions, build, completions
-from spa_bench.types import Completion, Decoding, Key, Member, Request
+from spa_bench.types import Completion, Decoding, Key, Member, Prompt, Request
 
 PROMPT = "\n\ndef f(x):\n"
 PROMPTS = [Prompt("a", PROMPT, 8, ("\ndef ",)), Prompt("b", "def g(x):\n    '{n}'\n", 16, ())]

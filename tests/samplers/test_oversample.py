@@ -9,17 +9,16 @@ import numpy as np
 import pytest
 
 from doubles import RIGHT, WRONG, MockModel, mock_run, sampler_card
-from spa_bench.cards import DecodingCard, load_sampler_card
+from spa_bench.cards.registry import load
+from spa_bench.cards.sampler import DecodingCard, load_sampler_card
 from spa_bench.errors import CardError, ModelError, UsageError
 from spa_bench.metrics.vendi import ngram_kernel
 from spa_bench.models.hf import HFModel
-from spa_bench.registry import load
 from spa_bench.samplers import oversample_dpp, oversample_mmr
-from spa_bench.samplers.base import Prompt
 from spa_bench.samplers.mixture import build as build_mixture
 from spa_bench.samplers.pool import Oversampler, token_probabilities
 from spa_bench.samplers.selection import greedy_dpp, maximal_marginal_relevance
-from spa_bench.types import Completion, Key, Member, Request
+from spa_bench.types import Completion, Key, Member, Prompt, Request
 
 PROMPTS = [Prompt(name, f"def {name}(x):\n", 8, ()) for name in "abcdefghijk"]
 KINDS = {"oversample-mmr": oversample_mmr.MmrOptions, "oversample-dpp": oversample_dpp.DppOptions}

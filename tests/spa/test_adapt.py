@@ -11,12 +11,12 @@ import pytest
 import torch
 
 from doubles import ignore
+from spa_bench.cards.training import LoraCard
 from spa_bench.errors import DataError
 from spa_bench.models.hf import HFModel
 from spa_bench.models.stacked_lora import Adapter, write_adapter
 from spa_bench.spa.adapt import train_adapters
 from spa_bench.spa.schedule import learning_rate, order
-from spa_bench.spa_cards import LoraCard
 from spa_bench.types import Decoding, Example, Member
 
 CARD = LoraCard(rank=3, alpha=6.0, targets=("q_proj", "up_proj"), steps=6, batch=4, learning_rate=5e-3, warmup=2)

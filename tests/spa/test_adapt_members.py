@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from doubles import ignore
+from spa_bench.cards.training import LoraCard
 from spa_bench.errors import ModelError
 from spa_bench.models.hf import HFModel
 from spa_bench.models.stacked_lora import Adapter, Dropout, attach, use_factors
@@ -18,7 +19,6 @@ from spa_bench.spa.adapt import adapters_at, train_adapters
 from spa_bench.spa.batches import encode
 from spa_bench.spa.schedule import order, steps_of
 from spa_bench.spa.trainee import Trainee
-from spa_bench.spa_cards import LoraCard
 from spa_bench.types import Example
 
 PAIRS = [

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from doubles import ignore
+from spa_bench.cards.training import LoraCard
 from spa_bench.errors import DataError, ModelError
 from spa_bench.models.checkpointing import checkpointed
 from spa_bench.models.hf import HFModel
@@ -15,7 +16,6 @@ from spa_bench.spa import packing
 from spa_bench.spa.adapt import train_adapters
 from spa_bench.spa.batches import Encoded, encode, fitting, pad, token_mean_losses
 from spa_bench.spa.packing import Sample, check_blind, collate, first_fit, sample_losses
-from spa_bench.spa_cards import LoraCard
 from spa_bench.types import Example
 
 PAIRS = [

@@ -4,10 +4,10 @@ import re
 import numpy as np
 
 from doubles import ignore, never
-from spa_bench.registry import load
+from spa_bench.cards.registry import load
+from spa_bench.cards.training import AttributionCard, LoraCard
 from spa_bench.spa.attribution import random as random_attribution
 from spa_bench.spa.attribution.base import Setting
-from spa_bench.spa_cards import AttributionCard, LoraCard
 from spa_bench.types import Example
 
 EXAMPLES = [

@@ -10,16 +10,17 @@ import torch
 from torch import Tensor
 
 from doubles import ignore
+from spa_bench.cards.training import CURVATURES as NAMES
+from spa_bench.cards.training import AttributionCard, LoraCard
 from spa_bench.errors import DataError
 from spa_bench.models.hf import HFModel
 from spa_bench.models.stacked_lora import Adapter, initial_down
 from spa_bench.spa.attribution.curvature import CURVATURES, Consume, ConsumeHalves, ekfac
 from spa_bench.spa.attribution.gradients import Point, batches, drawn_loss, uniforms
-from spa_bench.spa.attribution.influence import Sampled, scores_at
+from spa_bench.spa.attribution.influence import scores_at
 from spa_bench.spa.attribution.lissa import Products, lissa
+from spa_bench.spa.attribution.sample import Sampled
 from spa_bench.spa.batches import encode
-from spa_bench.spa_cards import CURVATURES as NAMES
-from spa_bench.spa_cards import AttributionCard, LoraCard
 from spa_bench.types import Example
 
 CARD = AttributionCard(curvature="ekfac", damping=0.1)

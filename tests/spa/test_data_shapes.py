@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from spa_bench.cards import load_sampler_card
+from spa_bench.cards.sampler import load_sampler_card
+from spa_bench.cards.training import ColumnsCard
 from spa_bench.errors import CardError, DataError
 from spa_bench.spa.data.shapes import Instruction, has_columns, recognise
-from spa_bench.spa_cards import ColumnsCard
 from spa_bench.types import Example
 
 ASKED = Instruction((("user", "Q"),), "A")

@@ -13,9 +13,9 @@ import pyarrow.parquet
 import pytest
 
 from doubles import sampler_card
+from spa_bench.cards.training import DataCard
 from spa_bench.errors import DataError
 from spa_bench.spa.data import hubs_of, load_examples, load_queries
-from spa_bench.spa_cards import DataCard
 from spa_bench.types import Example
 
 ROWS = [{"prompt": f"p{i}", "completion": f"c{i}"} for i in range(4)]

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from doubles import Call, MockModel, sampler_card
-from spa_bench.cards import SamplerCard
+from spa_bench.cards.sampler import SamplerCard
+from spa_bench.cards.training import ColumnsCard, DataCard, LoraCard
 from spa_bench.errors import DataError, ModelError
 from spa_bench.mini.data import MODEL
 from spa_bench.models.hf import HFModel, HFOptions
 from spa_bench.spa.training_data import TrainingData, load_data, read_sources
-from spa_bench.spa_cards import ColumnsCard, DataCard, LoraCard
 from spa_bench.types import Example
 
 PAIRS = [Example(f"def f{i}(nums):\n", f"    return sum(nums[{i}:])\n") for i in range(12)]

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from doubles import Lines, sampler_card
+from spa_bench.cards.training import AttributionCard, LoraCard, PartitionCard
 from spa_bench.errors import DataError, StoreError, UsageError
 from spa_bench.models.hf import HFModel
 from spa_bench.spa import report
@@ -16,7 +17,6 @@ from spa_bench.spa.describe import describe, text
 from spa_bench.spa.picture import draw
 from spa_bench.spa.stages import Stages, TrainingData
 from spa_bench.spa.words import top_words
-from spa_bench.spa_cards import AttributionCard, LoraCard, PartitionCard
 from spa_bench.types import Example
 
 SUMS = [Example(f"def f{i}(nums):\n", f"    return sum(nums[{i}:])\n") for i in range(6)]

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from doubles import ignore, never
+from spa_bench.cards.registry import load
+from spa_bench.cards.training import AttributionCard, LoraCard
 from spa_bench.errors import DataError, ModelError, UsageError
-from spa_bench.registry import load
 from spa_bench.spa import encoders
 from spa_bench.spa.attribution.base import Setting
-from spa_bench.spa_cards import AttributionCard, LoraCard
 from spa_bench.types import Example
 
 EXAMPLES = [

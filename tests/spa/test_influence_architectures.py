@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from doubles import ignore
+from spa_bench.cards.training import AttributionCard, LoraCard
 from spa_bench.models.hf import HFModel, HFOptions
 from spa_bench.models.stacked_lora import initial_down
 from spa_bench.spa.attribution.influence import scores_at
-from spa_bench.spa_cards import AttributionCard, LoraCard
 from spa_bench.types import Example
 
 PAIRS = [Example("def f(x):\n", f"    return x + {i}\n" * i) for i in (1, 2, 3, 4)]

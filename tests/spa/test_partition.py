@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_limits
 
+from spa_bench.cards.training import AttributionCard, DataCard, LoraCard, PartitionCard, check
 from spa_bench.errors import CardError, DataError, UsageError
 from spa_bench.spa.partition import identity, needs_scores, partition
 from spa_bench.spa.partition.scaling import kept_columns, kept_queries, scaled
-from spa_bench.spa_cards import AttributionCard, DataCard, LoraCard, PartitionCard, check
 from spa_bench.types import Example
 
 ARGMAX = PartitionCard("argmax", "zscore")

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from scipy.optimize import linear_sum_assignment
 
+from spa_bench.cards.training import PartitionCard
 from spa_bench.errors import DataError
 from spa_bench.spa.partition import partition
 from spa_bench.spa.partition.balanced import assign
-from spa_bench.spa_cards import PartitionCard
 from spa_bench.types import Example
 
 

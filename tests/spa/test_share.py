@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from spa_bench.cards import load_sampler_card
+from spa_bench.cards.sampler import load_sampler_card
 from spa_bench.errors import CardError
 from spa_bench.spa.share import share_of
 from spa_bench.spa.training_data import load_data

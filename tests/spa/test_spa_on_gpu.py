@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from doubles import ignore
+from spa_bench.cards.training import AttributionCard, LoraCard
 from spa_bench.models.hf import HFModel, HFOptions
 from spa_bench.spa.adapt import train_adapters
 from spa_bench.spa.attribution.influence import scores_at
-from spa_bench.spa_cards import AttributionCard, LoraCard
 from spa_bench.types import Example
 
 pytestmark = [

@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 
 from doubles import Lines, sampler_card
-from spa_bench.cache import stage_cache
-from spa_bench.cards import DecodingCard, SamplerCard
+from spa_bench.cards.sampler import DecodingCard, SamplerCard
+from spa_bench.cards.training import AttributionCard, LoraCard, PartitionCard
 from spa_bench.errors import StoreError
 from spa_bench.models.hf import HFModel
 from spa_bench.spa import stages
 from spa_bench.spa.stages import Stages
 from spa_bench.spa.training_data import TrainingData
-from spa_bench.spa_cards import AttributionCard, LoraCard, PartitionCard
+from spa_bench.support.cache import stage_cache
 from spa_bench.types import Example
 
 PAIRS = [Example(f"def f{i}(nums):\n", f"    return sum(nums[{i}:])\n") for i in range(12)]

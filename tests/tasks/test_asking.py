@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 
 from doubles import RIGHT, Call, MockModel, mock_run
-from spa_bench.cards import INSTRUCTION, RESPONSE, load_task_card
+from spa_bench.cards.task import INSTRUCTION, RESPONSE, load_task_card
 from spa_bench.errors import CardError, DataError, ModelError
 from spa_bench.models.chat import chat_text
 from spa_bench.models.hf import HFModel, HFOptions
-from spa_bench.run import load_task
-from spa_bench.spread import measure_divergence
-from spa_bench.store import open_run
+from spa_bench.runs.divergence import measure_divergence
+from spa_bench.runs.folder import open_run
+from spa_bench.runs.job import load_task
 from spa_bench.tasks.code import CodeTask
 from spa_bench.types import Completion, Decoding, Key, Member, Request
 

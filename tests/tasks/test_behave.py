@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from doubles import InProcessJudge
-from spa_bench.cards import TaskCard, load_task_card
+from spa_bench.cards.task import TaskCard, load_task_card
 from spa_bench.grading import Behaved, Calls, Check, Grader, Outcome, Program
-from spa_bench.run import load_task
+from spa_bench.runs.job import load_task
 from spa_bench.sandbox import choose
 from spa_bench.tasks.code import CodeTask
 from spa_bench.types import Behaviour, CallSuite, Problem, Record

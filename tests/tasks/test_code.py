@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from doubles import InProcessJudge
-from spa_bench.cards import TaskCard
+from spa_bench.cards.task import TaskCard
 from spa_bench.errors import DataError
 from spa_bench.grading import Calls, Check, Outcome, Program
 from spa_bench.tasks.code import CodeTask, build, problems_from_file, read_problems

@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 
 from doubles import Call
-from spa_bench.cards import load_task_card
+from spa_bench.cards.task import load_task_card
 from spa_bench.errors import DataError, SpaBenchError
 from spa_bench.grading import Calls, Check, Grader, Grading, Outcome, Program
-from spa_bench.run import load_task
+from spa_bench.runs.folder import open_run
+from spa_bench.runs.job import load_task
 from spa_bench.sandbox import choose
-from spa_bench.store import open_run
 from spa_bench.tasks.code import CodeTask
 from spa_bench.types import Problem, Record, Verdict
 

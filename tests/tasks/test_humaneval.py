@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from spa_bench.cards import load_task_card
+from spa_bench.cards.task import load_task_card
 from spa_bench.errors import DataError
 from spa_bench.grading import Grader
-from spa_bench.run import load_task
+from spa_bench.runs.job import load_task
 from spa_bench.sandbox import choose
 from spa_bench.tasks import evalplus
 from spa_bench.tasks.code import CodeTask, read_problems
+from spa_bench.tasks.data_folder import data_folder
 from spa_bench.types import Record, Verdict
 
 CARD = load_task_card("humaneval")
@@ -111,9 +112,9 @@ def test_variables_that_lead_nowhere_are_named(monkeypatch: pytest.MonkeyPatch, 
 
 
 def test_the_places_are_looked_up_when_asked_and_not_when_imported(data: Path, monkeypatch: pytest.MonkeyPatch):
-    assert evalplus.data_folder() is None
+    assert data_folder() is None
     monkeypatch.setenv("SPA_BENCH_DATA", str(data))
-    assert evalplus.data_folder() == data
+    assert data_folder() == data
 
 
 def test_all_canonical_solutions_pass(data: Path, bwrap: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):

@@ -13,11 +13,11 @@ import pytest
 
 from doubles import Call, MockModel
 from nlu_reference import define, task_of
-from spa_bench.cards import build_task_card, load_task_card
+from spa_bench.cards.task import build_task_card, load_task_card
 from spa_bench.errors import CardError, DataError, ModelError, SpaBenchError, UsageError
-from spa_bench.loading import task_of as spa_task_of
-from spa_bench.run import load_task
-from spa_bench.store import RunFolder
+from spa_bench.runs.folder import RunFolder
+from spa_bench.runs.job import load_task
+from spa_bench.runs.reopen import task_of as spa_task_of
 from spa_bench.tasks.lm_eval.local import ENDINGS, rows
 
 if find_spec("lm_eval") is None:

@@ -1,4 +1,4 @@
-"""Completions of others, in evalplus' sample format (spa_bench.samples_file)."""
+"""Completions of others, in evalplus' sample format (spa_bench.runs.import_samples)."""
 
 import gzip
 import json
@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from doubles import RIGHT, InProcessJudge, Lines
-from spa_bench.cards import load_task_card
+from spa_bench.cards.task import load_task_card
 from spa_bench.errors import DataError
-from spa_bench.run import grade, load_task
-from spa_bench.samples_file import import_samples, read_samples
+from spa_bench.runs.grade import grade
+from spa_bench.runs.import_samples import import_samples, read_samples
+from spa_bench.runs.job import load_task
 from spa_bench.tasks.code import CodeTask
 from spa_bench.types import Key, Record
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from spa_bench import cli
-from spa_bench.store import open_run
+from spa_bench.cli import main as cli
+from spa_bench.runs.folder import open_run
 
 _NAME = "evalplus-starcoder2-15b-instruct-v0.1-humaneval"
 

@@ -12,13 +12,14 @@ from typing import Any
 import pytest
 
 from doubles import SANDBOX, Call, Lines, MockModel, mock_run, sampler_card
-from spa_bench.cards import TaskCard, load_task_card
+from spa_bench.cards.task import TaskCard, load_task_card
 from spa_bench.errors import SpaBenchError, UsageError
-from spa_bench.loading import task_of
-from spa_bench.run import Job, generate, load_task
+from spa_bench.runs.generate import generate
+from spa_bench.runs.job import Job, load_task
+from spa_bench.runs.reopen import task_of
+from spa_bench.runs.verify import notes, verify
 from spa_bench.tasks.text import TextTask
 from spa_bench.types import Completion, Key, Problem, Record
-from spa_bench.verify import notes, verify
 
 PROBLEMS = [Problem("q/one", "1 =", " 1", tags=("x",)), Problem("q/two", "2 =", " 2")]
 

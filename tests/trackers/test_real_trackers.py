@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from doubles import RIGHT, WRONG, InProcessJudge, mock_run
-from spa_bench.store import RunFolder
-from spa_bench.trackers.names import original
-from spa_bench.trackers.tracking import Tracking
+from spa_bench.publish.trackers.names import original
+from spa_bench.publish.trackers.tracking import Tracking
+from spa_bench.runs.folder import RunFolder
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # other people's packages
 

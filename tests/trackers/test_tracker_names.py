@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spa_bench.metrics.suite import ALIASES, METRICS
-from spa_bench.trackers.names import original, path, plain
+from spa_bench.publish.trackers.names import original, path, plain
 
 LEGAL = re.compile(r"[A-Za-z0-9_.\-/: ]+")  # narrower than MLflow's own rule, which takes letters of all scripts
 

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from doubles import RIGHT, SANDBOX, Call, InProcessJudge, mock_run
-from spa_bench.store import RunFolder
-from spa_bench.trackers import child, tracking
-from spa_bench.trackers.content import config
-from spa_bench.trackers.tracking import Tracking, log_runs, names_of
+from spa_bench.publish.trackers import child, tracking
+from spa_bench.publish.trackers.content import config
+from spa_bench.publish.trackers.tracking import Tracking, log_runs, names_of
+from spa_bench.runs.folder import RunFolder
 
 DIARY = """
 import dataclasses, json, os, random, sys, time

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from spa_bench.view.server import Server
+from spa_bench.publish.view.server import Server
 
 
 @dataclass(frozen=True)

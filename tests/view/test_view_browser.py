@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from doubles import RIGHT, InProcessJudge, mock_run
-from spa_bench.store import RunFolder, open_run
-from spa_bench.view import one
+from spa_bench.publish.view import one
+from spa_bench.runs.folder import RunFolder, open_run
 
 HOSTILE = '<img src=x onerror="document.title=1">'
 

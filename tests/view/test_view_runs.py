@@ -15,17 +15,18 @@ from typing import Any
 import pytest
 
 from doubles import RIGHT, WRONG, InProcessJudge, Lines, MockModel, mock_run
-from spa_bench import lock
-from spa_bench.cards import load_task_card
-from spa_bench.run import grade, load_task
-from spa_bench.store import SCHEMA_VERSION, RunFolder, open_run
-from spa_bench.tail import Tail
-from spa_bench.view import one
-from spa_bench.view.folder import Runs
-from spa_bench.view.one import Glance, OneRun
+from spa_bench.cards.task import load_task_card
+from spa_bench.publish.view import one
+from spa_bench.publish.view.folder import Runs
+from spa_bench.publish.view.one import Glance, OneRun
+from spa_bench.runs.folder import SCHEMA_VERSION, RunFolder, open_run
+from spa_bench.runs.grade import grade
+from spa_bench.runs.job import load_task
+from spa_bench.runs.tail import Tail
+from spa_bench.support import lock
 
 HOLD = (
-    "import sys, pathlib; from spa_bench import lock\n"
+    "import sys, pathlib; from spa_bench.support import lock\n"
     "with lock.hold(pathlib.Path(sys.argv[1])):\n    print('held', flush=True)\n    sys.stdin.readline()\n"
     "print('let go', flush=True)\nsys.stdin.readline()\n"
 )
@@ -219,7 +220,7 @@ def test_texts_that_look_like_keys_do_not_count(tmp_path: Path):
 
 
 def test_lines_longer_than_what_is_read_at_once_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("spa_bench.tail._BLOCK", 16)
+    monkeypatch.setattr("spa_bench.runs.tail._BLOCK", 16)
     (tmp_path / "log").write_bytes(b"".join(b'{"problem": "%d", "raw": "%s"}\n' % (i, b"x" * 50) for i in range(3)) + b'{"pro')
     tail = Tail(tmp_path / "log")
     tail.look()

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from doubles import RIGHT, Call, InProcessJudge, MockModel, mock_run
-from spa_bench.store import RunFolder
-from spa_bench.view import one, server
+from spa_bench.publish.view import one, server
+from spa_bench.runs.folder import RunFolder
 
 ROOT = Path(__file__).resolve().parents[2]
 HOSTILE = "<img src=x onerror=alert(1)>\"'&\u202e\n"
@@ -57,7 +57,7 @@ def test_a_report_is_of_the_runs_that_were_chosen_and_made_once(
     assert rows[there.path.name]["stamp"] in report.text
     both = "&".join(f"run={row['id']}" for row in rows.values())
     assert "mock-sampler, seed 7" in asker.get(f"/report?{both}").text
-    monkeypatch.setattr("spa_bench.view.answers._made", lambda *_: pytest.fail("made again"))
+    monkeypatch.setattr("spa_bench.publish.view.answers._made", lambda *_: pytest.fail("made again"))
     assert asker.get(f"/report?run={rows[there.path.name]['id']}").body == report.body
 
 
@@ -229,7 +229,8 @@ def test_ctrl_c_before_it_serves_ends_it_too(
 
 
 def test_looking_loads_no_torch(tmp_path: Path):
-    script = "import spa_bench.view.server, spa_bench.view.answers, spa_bench.report, sys; print('torch' in sys.modules)"
+    places = ", ".join(f"spa_bench.publish.{name}" for name in ("view.server", "view.answers", "report"))
+    script = f"import {places}, sys; print('torch' in sys.modules)"
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "harness")}
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment, check=True)
     assert done.stdout == "False\n"

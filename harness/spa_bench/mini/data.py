@@ -14,7 +14,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
-from spa_bench.cards import TaskCard
+from spa_bench.cards.task import TaskCard
 from spa_bench.mini.families import FAMILIES
 from spa_bench.mini.styles import STYLES
 from spa_bench.mini.world import Task, draw_family, draw_pipeline, draw_style, draw_training_task, is_held_out, run

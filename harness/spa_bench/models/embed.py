@@ -19,13 +19,13 @@ from torch import nn
 
 from spa_bench.errors import ModelError
 from spa_bench.models.loading import check_folder, device_of, hash_state
-from spa_bench.provenance import hash_folder
+from spa_bench.support.provenance import hash_folder
 
 _LONGEST = 8192  # tokens, where neither tokenizer nor config names a limit
 
 
 class HFEmbedder:
-    """See spa_bench.embeddings.Embedder; `path` is a local folder or a name on the hub. Always float32."""
+    """See spa_bench.runs.embeddings.Embedder; `path` is a local folder or a name on the hub. Always float32."""
 
     def __init__(self, path: str, *, device: str = "auto", name: str | None = None):
         self.name, self._path = name or path, path

@@ -20,7 +20,6 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from spa_bench.interrupt import pause_point
 from spa_bench.models.adapters import Adapters
 from spa_bench.models.base import Beams, OptionScores
 from spa_bench.models.beams import Beam, BeamSearch
@@ -37,7 +36,8 @@ from spa_bench.models.sampling import RowDecoding, choose, uniforms
 from spa_bench.models.scorer import Scorer
 from spa_bench.models.stacked_lora import StackedLinear
 from spa_bench.models.window import Window
-from spa_bench.provenance import hash_folder
+from spa_bench.support.interrupt import pause_point
+from spa_bench.support.provenance import hash_folder
 from spa_bench.types import Asked, Completion, Member, Messages, Request
 
 _ONE_PIECE = 512  # columns that a CPU's attention adds up in one piece; more are cut where the padding begins

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 
 from spa_bench.errors import UsageError
-from spa_bench.interrupt import pause_point
 from spa_bench.models.base import OptionScores
 from spa_bench.models.option_scores import Reader
 from spa_bench.models.options import Encoded, OptionEncoder, Pair, encoded, groups
+from spa_bench.support.interrupt import pause_point
 from spa_bench.types import Asked, Member, Request
 
 _TOKENS = {"cpu": 4096, "cuda": 32768}  # of all rows that are read together

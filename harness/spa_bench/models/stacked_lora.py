@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from spa_bench.errors import ModelError
-from spa_bench.seeds import derive_seed
+from spa_bench.support.seeds import derive_seed
 
 ALL_LINEAR = "all-linear"
 _PEFT_PREFIX = "base_model.model."

@@ -2,34 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 from typing import Protocol
 
-from spa_bench.cards import SamplerCard
+from spa_bench.cards.sampler import SamplerCard
 from spa_bench.errors import CardError
 from spa_bench.models.base import Model
-from spa_bench.types import Completion, Key, Member, Messages
-
-
-@dataclass(frozen=True)
-class Begun:
-    """An answer that is begun: the choice of a multiple-choice problem is made, and the model goes on writing after it."""
-
-    text: str  # what the model goes on from: context and text of the chosen option
-    choice: int
-
-
-@dataclass(frozen=True)
-class Prompt:
-    """What a task asks a model to continue."""
-
-    problem_id: str
-    text: str
-    max_new_tokens: int
-    stop: tuple[str, ...]
-    messages: Messages = ()  # for chat models, instead of the text
-    begun: Mapping[tuple[int, int], Begun] = field(default_factory=dict)  # (member, draw) -> where it goes on; else `text`
+from spa_bench.types import Begun, Completion, Key, Member, Prompt
 
 
 def after_choice(completion: Completion, begun: Begun | None) -> Completion:

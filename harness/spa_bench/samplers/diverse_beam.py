@@ -11,14 +11,14 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from spa_bench.cards import DecodingCard, SamplerCard
+from spa_bench.cards.sampler import DecodingCard, SamplerCard
 from spa_bench.errors import CardError, ModelError, UsageError
 from spa_bench.models.base import BeamModel, Beams, Model
 from spa_bench.models.beams import BeamSearch
-from spa_bench.samplers.base import Prompt, one_member, spread
+from spa_bench.samplers.base import one_member, spread
 from spa_bench.samplers.mixture import build as build_mixture
-from spa_bench.seeds import draw_seed
-from spa_bench.types import Completion, Decoding, Key, Request
+from spa_bench.support.seeds import draw_seed
+from spa_bench.types import Completion, Decoding, Key, Prompt, Request
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,12 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from spa_bench.cards import SamplerCard
+from spa_bench.cards.sampler import SamplerCard
 from spa_bench.errors import UsageError
 from spa_bench.models.base import Model
-from spa_bench.samplers.base import Prompt, after_choice
-from spa_bench.seeds import draw_seed
-from spa_bench.types import Completion, Decoding, Key, Member, Request
+from spa_bench.samplers.base import after_choice
+from spa_bench.support.seeds import draw_seed
+from spa_bench.types import Completion, Decoding, Key, Member, Prompt, Request
 
 BEGUN = True  # goes on after the choice of a multiple-choice problem
 

@@ -11,14 +11,14 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from spa_bench.cards import SamplerCard
+from spa_bench.cards.sampler import SamplerCard
 from spa_bench.errors import UsageError
 from spa_bench.models.base import ChatModel, Model
-from spa_bench.samplers.base import Prompt, one_member, spread
+from spa_bench.samplers.base import one_member, spread
 from spa_bench.samplers.mixture import build as build_mixture
 from spa_bench.samplers.replies import Answer, parse_reply
-from spa_bench.seeds import draw_seed
-from spa_bench.types import Completion, Key, Request
+from spa_bench.support.seeds import draw_seed
+from spa_bench.types import Completion, Key, Prompt, Request
 
 TEMPLATE = """\
 Below is the beginning of a Python function. Write {n} different ways to complete it.

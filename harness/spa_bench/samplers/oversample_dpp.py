@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from spa_bench.cards import SamplerCard
+from spa_bench.cards.sampler import SamplerCard
 from spa_bench.samplers.base import one_member
 from spa_bench.samplers.pool import Oversampler, check_pool
 from spa_bench.samplers.pool import check_model as check_model

@@ -13,14 +13,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from spa_bench.cards import SamplerCard
+from spa_bench.cards.sampler import SamplerCard
 from spa_bench.errors import ModelError, UsageError
 from spa_bench.metrics.vendi import ngram_kernel
 from spa_bench.models.base import Model, PairEncoder
-from spa_bench.registry import did_you_mean
-from spa_bench.samplers.base import Prompt, spread
+from spa_bench.samplers.base import spread
 from spa_bench.samplers.mixture import build as build_mixture
-from spa_bench.types import Completion, Key, Member, Request
+from spa_bench.support.text import did_you_mean
+from spa_bench.types import Completion, Key, Member, Prompt, Request
 
 Select = Callable[[NDArray[np.float64], NDArray[np.float64], int], list[int]]
 """(kernel (N, N), relevance (N,) in [0, 1], how many) -> the places that are kept, best first."""

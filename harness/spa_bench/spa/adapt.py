@@ -18,8 +18,8 @@ from typing import Any
 
 import torch
 
+from spa_bench.cards.training import LoraCard
 from spa_bench.errors import DataError, ModelError
-from spa_bench.interrupt import asked, pause_point
 from spa_bench.models.checkpointing import checkpointed
 from spa_bench.models.failures import within_memory
 from spa_bench.models.stacked_lora import Adapter, Dropout, use_factors
@@ -29,7 +29,7 @@ from spa_bench.spa.batches import Encoded, encode
 from spa_bench.spa.packing import Batch, check_blind, collate, sample_losses
 from spa_bench.spa.schedule import steps_of
 from spa_bench.spa.trainee import Trainee, not_finite
-from spa_bench.spa_cards import LoraCard
+from spa_bench.support.interrupt import asked, pause_point
 from spa_bench.types import Example
 
 _CHECKPOINT_SECONDS = 60.0

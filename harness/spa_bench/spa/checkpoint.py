@@ -14,9 +14,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from spa_bench.cards.training import LoraCard
 from spa_bench.models.stacked_lora import Adapter
 from spa_bench.spa.trainee import Trainee
-from spa_bench.spa_cards import LoraCard
 
 
 def save(path: Path, step: int, trainees: Sequence[Trainee], key: str) -> None:

@@ -16,8 +16,8 @@ import numpy as np
 from scipy import sparse
 
 from spa_bench.errors import DataError, ModelError, UsageError
-from spa_bench.options import EMBEDDED
-from spa_bench.provenance import hash_folder
+from spa_bench.mini.embedded import EMBEDDED
+from spa_bench.support.provenance import hash_folder
 from spa_bench.types import Example
 
 TF_IDF = "tf-idf"

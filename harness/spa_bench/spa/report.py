@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spa_bench.cards.training import PartitionCard
 from spa_bench.spa import encoders
 from spa_bench.spa.data import hash_examples
 from spa_bench.spa.partition.scaling import Scaled, Scores, kept_queries, scaled
 from spa_bench.spa.words import MEASURE, top_words
-from spa_bench.spa_cards import PartitionCard
 from spa_bench.types import Example
 
 FILE = "report.json"

@@ -9,7 +9,7 @@ import math
 import random
 from collections.abc import Sequence
 
-from spa_bench.spa_cards import LoraCard
+from spa_bench.cards.training import LoraCard
 
 
 def steps_of(examples: int, card: LoraCard) -> int:

@@ -19,13 +19,13 @@ from typing import Any, Protocol
 import numpy as np
 from safetensors import SafetensorError
 
-from spa_bench import extensions, lock, provenance
-from spa_bench.cards import SamplerCard
+from spa_bench.cards import guard
+from spa_bench.cards.registry import load
+from spa_bench.cards.sampler import SamplerCard
+from spa_bench.cards.source import source_hash
+from spa_bench.cards.training import concerns
 from spa_bench.errors import DataError, StoreError
-from spa_bench.log import replace_file
 from spa_bench.models.stacked_lora import write_adapter
-from spa_bench.registry import load
-from spa_bench.seeds import derive_seed
 from spa_bench.spa import checkpoint, encoders, partition, report
 from spa_bench.spa.adapt import adapters_at, train_adapters
 from spa_bench.spa.attribution.base import Setting
@@ -33,7 +33,9 @@ from spa_bench.spa.data import hash_examples
 from spa_bench.spa.schedule import steps_of
 from spa_bench.spa.training_data import TrainingData as TrainingData
 from spa_bench.spa.training_data import load_data as load_data
-from spa_bench.spa_cards import concerns
+from spa_bench.support import lock, provenance
+from spa_bench.support.files import replace_file
+from spa_bench.support.seeds import derive_seed
 from spa_bench.types import Example
 
 _SEEDLESS = {"bm25", "embedding"}  # attribution methods that draw nothing
@@ -41,7 +43,7 @@ FORMAT = 3  # raise when the meaning of a stage's files changes
 
 
 class Console(Protocol):
-    """Where stages report: see spa_bench.console."""
+    """Where stages report: see spa_bench.support.console."""
 
     def stage(self, name: str) -> AbstractContextManager[Callable[[int, int], None]]:
         """A named piece of work; the value is called with (done, total)."""
@@ -120,7 +122,7 @@ class Stages:
         if card.attribution.method == "embedding":
             recipe["encoder"] = encoders.identity(card.attribution.encoder)
         if ":" in card.attribution.method:
-            recipe["source"] = extensions.source_hash(card.attribution.method)
+            recipe["source"] = source_hash(card.attribution.method)
         return recipe
 
     def _warm_up_recipe(self) -> dict[str, object]:
@@ -163,7 +165,7 @@ class Stages:
         method = card.attribution.method
         kept = to / "kept"
         kept.mkdir(exist_ok=True)
-        own = extensions.guarded(f"attribution.method {method!r}") if ":" in method else nullcontext()
+        own = guard.guarded(f"attribution.method {method!r}") if ":" in method else nullcontext()
         with self._console.stage(f"attribution ({method})") as progress, own:
             found = load("attribution", method)(setting).scores(
                 self._data.examples, self._data.queries, progress=progress, kept=kept

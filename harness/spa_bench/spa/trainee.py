@@ -10,13 +10,13 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
+from spa_bench.cards.training import LoraCard
 from spa_bench.errors import DataError
 from spa_bench.models.stacked_lora import Adapter, StackedLinear, initial_down
-from spa_bench.seeds import derive_seed
 from spa_bench.spa.batches import Encoded
 from spa_bench.spa.packing import Sample
 from spa_bench.spa.schedule import learning_rate, order
-from spa_bench.spa_cards import LoraCard
+from spa_bench.support.seeds import derive_seed
 
 
 class Trainee:

@@ -9,10 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from spa_bench import extensions
-from spa_bench.cards import SamplerCard
+from spa_bench.cards.sampler import SamplerCard
+from spa_bench.cards.source import source_hash
 from spa_bench.errors import DataError
-from spa_bench.interrupt import pause_point
 from spa_bench.spa import partition
 from spa_bench.spa.batches import pair_ids
 from spa_bench.spa.data.sets import as_pairs, distinct, draw_queries, example_rows, hash_examples, query_rows, sample_size
@@ -20,6 +19,7 @@ from spa_bench.spa.data.shapes import Row
 from spa_bench.spa.data.sources import is_sampled, named
 from spa_bench.spa.data.templates import Template, template_of
 from spa_bench.spa.share import share_of
+from spa_bench.support.interrupt import pause_point
 from spa_bench.types import Example
 
 _SHOWN = 60  # characters of a query in a message
@@ -161,7 +161,7 @@ def _own(card: SamplerCard) -> dict[str, object]:
     if card.adapters == "parts" and (card.partition.method == "file" or ":" in card.partition.method):
         found["parts"] = {k: v for k, v in partition.identity(card.partition, 0).items() if k in {"file", "source"}}
     if needs_queries(card) and ":" in card.attribution.method:
-        found["scores"] = {"source": extensions.source_hash(card.attribution.method)}
+        found["scores"] = {"source": source_hash(card.attribution.method)}
     return found
 
 

@@ -6,10 +6,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 from spa_bench.grading.base import Behaved, Outcome, Program
-from spa_bench.samplers.base import Prompt
 from spa_bench.sandbox import Limits
 from spa_bench.types import Asked as Asked
-from spa_bench.types import Behaviour, Choices, Completion, Grade, Problem, Record
+from spa_bench.types import Behaviour, Choices, Completion, Grade, Problem, Prompt, Record
 
 
 class Judge(Protocol):

@@ -11,17 +11,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from spa_bench.cards import TaskCard
+from spa_bench.cards.guard import checked_problems, guarded
+from spa_bench.cards.registry import is_ours, load
+from spa_bench.cards.task import TaskCard
 from spa_bench.errors import DataError, UsageError
-from spa_bench.extensions import checked_problems, guarded
 from spa_bench.grading.base import Calls, Check, Program
-from spa_bench.json_rows import read_json
-from spa_bench.paths import unpacked
-from spa_bench.registry import is_ours, load
-from spa_bench.samplers.base import Prompt
 from spa_bench.sandbox import Limits
+from spa_bench.support.files import unpacked
+from spa_bench.support.user_json import read_json
 from spa_bench.tasks.base import Judge
-from spa_bench.types import Asked, Behaviour, Choices, Completion, Grade, Messages, Problem, Record, Verdict
+from spa_bench.types import Asked, Behaviour, Choices, Completion, Grade, Messages, Problem, Prompt, Record, Verdict
 
 Sanitise = Callable[[str, str, str], tuple[str, bool]]
 """(prompt that the answer goes on from, or "", answer after stop strings, entry point) -> (text to grade, whether it is a

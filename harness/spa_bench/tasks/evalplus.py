@@ -16,10 +16,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from spa_bench.cards import TaskCard
+from spa_bench.cards.task import TaskCard
 from spa_bench.errors import CardError, DataError
-from spa_bench.registry import did_you_mean
+from spa_bench.support.text import did_you_mean
 from spa_bench.tasks.code import Sanitise, read_problems, read_rows
+from spa_bench.tasks.data_folder import data_folder
 from spa_bench.types import CallSuite, Problem
 
 _SUITES = ("base", "plus")
@@ -117,14 +118,6 @@ def sanitiser() -> Sanitise:
         return (program.removeprefix(prompt), False) if prompt and program.startswith(prompt) else (program, True)
 
     return sanitised
-
-
-def data_folder() -> Path | None:
-    """The folder that SPA_BENCH_DATA names; DataError when it names none."""
-    named = os.environ.get("SPA_BENCH_DATA")
-    if named and not Path(named).is_dir():
-        raise DataError(f"SPA_BENCH_DATA is {named!r}, which is no folder")
-    return Path(named) if named else None
 
 
 def _find(wanted: _Set) -> tuple[Path, str]:

@@ -14,13 +14,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from spa_bench.cards import TaskCard
+from spa_bench.cards.guard import guarded
+from spa_bench.cards.task import TaskCard
 from spa_bench.errors import UsageError
-from spa_bench.extensions import guarded
-from spa_bench.samplers.base import Prompt
 from spa_bench.sandbox import Limits
 from spa_bench.tasks.base import Judge
-from spa_bench.types import Behaviour, Completion, Grade, Problem, Record, Verdict
+from spa_bench.types import Behaviour, Completion, Grade, Problem, Prompt, Record, Verdict
 
 
 class TextTask(ABC):

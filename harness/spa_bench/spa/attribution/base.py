@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from spa_bench.spa_cards import AttributionCard, LoraCard
+from spa_bench.cards.training import AttributionCard, LoraCard
 from spa_bench.types import Example
 
 Progress = Callable[[int, int], None]  # (done, total)

@@ -19,7 +19,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from spa_bench.spa_cards import AttributionCard
+from spa_bench.cards.training import AttributionCard
 
 Blocks = dict[str, Tensor]
 Consume = Callable[[str, Tensor], None]  # (block, gradients (rows, o, i))

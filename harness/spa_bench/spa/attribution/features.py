@@ -17,10 +17,10 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from spa_bench.cards.training import AttributionCard, LoraCard
 from spa_bench.errors import CardError
 from spa_bench.models.stacked_lora import Adapter, StackedLinear, initial_down
-from spa_bench.seeds import derive_seed
-from spa_bench.spa_cards import AttributionCard, LoraCard
+from spa_bench.support.seeds import derive_seed
 
 Half = tuple[str, Tensor, Tensor]  # block, inputs (rows, T, i), gradients (rows, T, o)
 Gather = Callable[[], Mapping[str, tuple[Tensor, Tensor]]]  # second moments (in, in), (out, out) of each layer's x and δ

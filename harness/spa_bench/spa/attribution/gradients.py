@@ -16,13 +16,13 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from spa_bench.interrupt import pause_point
+from spa_bench.cards.training import LoraCard
 from spa_bench.models.checkpointing import checkpointed
 from spa_bench.models.stacked_lora import Adapter, StackedLinear
-from spa_bench.seeds import derive_seed
 from spa_bench.spa.batches import IGNORE, Encoded, pad
 from spa_bench.spa.packing import logits_at
-from spa_bench.spa_cards import LoraCard
+from spa_bench.support.interrupt import pause_point
+from spa_bench.support.seeds import derive_seed
 
 LayerSink = Callable[[Tensor, Tensor], None]
 Sink = Callable[[str, Tensor, Tensor], None]  # (path, x (rows, T, in), δ (rows, T, out)); δ is zero where there is padding

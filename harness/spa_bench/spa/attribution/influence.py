@@ -8,11 +8,8 @@ checkpoints the scores are averaged, as in TracIn (Pruthi et al. 2020, arXiv 200
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +18,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from spa_bench.cards.training import AttributionCard, LoraCard
 from spa_bench.errors import DataError
 from spa_bench.models.failures import is_out_of_memory
 from spa_bench.models.stacked_lora import Adapter, read_adapter
-from spa_bench.seeds import derive_seed
 from spa_bench.spa.attribution import lissa
 from spa_bench.spa.attribution.base import Progress, Setting
-from spa_bench.spa.attribution.curvature import CURVATURES, Blocks, Consume, ConsumeHalves
-from spa_bench.spa.attribution.features import Features, build_features
-from spa_bench.spa.attribution.gradients import Batch, Point, batches, uniforms
+from spa_bench.spa.attribution.curvature import CURVATURES, Blocks
+from spa_bench.spa.attribution.gradients import Batch, Point, batches
+from spa_bench.spa.attribution.sample import Sampled, gradients
 from spa_bench.spa.batches import Encoded, encode
 from spa_bench.spa.rows import RowFile
-from spa_bench.spa_cards import AttributionCard, LoraCard
 from spa_bench.types import Example
 
 
@@ -148,92 +144,6 @@ def estimate_cost(card: AttributionCard, examples: int, queries: int) -> int:
         directions = queries * card.depth * card.repeats + (0 if card.scale else lissa.POWER_PRODUCTS)
         found += directions * min(card.lissa_batch, size)
     return found
-
-
-@dataclass(frozen=True)
-class Sampled:
-    """The examples that the curvature is estimated from; see curvature.Sample."""
-
-    point: Point
-    encoded: Sequence[Encoded]  # all examples
-    card: AttributionCard
-    seed: int
-    made: Callable[[int], None] = lambda _: None  # told of gradients of one example, as they are made
-
-    @cached_property
-    def chosen(self) -> list[int]:
-        """Which examples, in order."""
-        everything = range(len(self.encoded))
-        count = self.card.curvature_examples or len(everything)
-        if count >= len(everything):
-            return list(everything)
-        return sorted(random.Random(derive_seed(self.seed, "curvature")).sample(everything, count))
-
-    @property
-    def size(self) -> int:
-        """How many."""
-        return len(self.chosen)
-
-    @cached_property
-    def features(self) -> Features:
-        """What is made of every gradient."""
-        p = self.point
-        return build_features(self.card, p.lora, p.layers, p.adapter, self.seed, self._moments)
-
-    def gradients(self, consume: Consume, *, drawn: bool) -> None:
-        """See curvature.Sample."""
-        for batch in self._batches():
-            for draw in range(self.card.draws if drawn else 1):
-                uniform = uniforms(batch, derive_seed(self.seed, "values", draw), self.chosen) if drawn else None
-                gradients(self.point, self.features, batch, consume, uniform)
-                self.made(len(batch.indices))
-
-    def halves(self, consume: ConsumeHalves) -> None:
-        """See curvature.Sample."""
-        for batch in self._batches():
-
-            def sink(path: str, x: Tensor, delta: Tensor, real: Tensor = batch.real) -> None:
-                for block, a, d in self.features.halves(path, x, delta):
-                    consume(block, a[real], d[real])
-
-            for draw in range(self.card.draws):
-                seed = derive_seed(self.seed, "factors", draw)
-                self.point.catch(batch, sink, uniform=uniforms(batch, seed, self.chosen))
-                self.made(len(batch.indices))
-
-    def _batches(self) -> Any:
-        return batches([self.encoded[i] for i in self.chosen], self.point.device)
-
-    def _moments(self) -> Mapping[str, tuple[Tensor, Tensor]]:
-        found: dict[str, tuple[Tensor, Tensor]] = {}
-        for batch in self._batches():
-
-            def sink(path: str, x: Tensor, delta: Tensor, real: Tensor = batch.real) -> None:
-                a, d = x[real].float(), delta[real].float()
-                before = found.get(path, (0.0, 0.0))
-                found[path] = before[0] + a.T @ a, before[1] + d.T @ d
-
-            self.point.catch(batch, sink)
-            self.made(len(batch.indices))
-        return found
-
-
-def gradients(point: Point, features: Features, batch: Batch, consume: Consume, uniform: Tensor | None = None) -> None:
-    """Hand each block's gradients (rows, o, i) to `consume`, as soon as they are whole."""
-    waiting: Blocks = {}
-
-    def sink(path: str, x: Tensor, delta: Tensor) -> None:
-        for block, part in features.gradients(path, x, delta):
-            if not features.summed:
-                consume(block, part)
-            elif block in waiting:
-                waiting[block] += part
-            else:
-                waiting[block] = part
-
-    point.catch(batch, sink, uniform=uniform)
-    for block, gradient in waiting.items():
-        consume(block, gradient)
 
 
 def _prepared(sample: Sampled, encoded: Sequence[Encoded], queries: Sequence[Example], card: AttributionCard) -> Blocks:

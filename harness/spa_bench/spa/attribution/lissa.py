@@ -17,17 +17,17 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from spa_bench.cards.training import AttributionCard
 from spa_bench.errors import DataError
-from spa_bench.interrupt import pause_point
 from spa_bench.models.stacked_lora import use_factors
-from spa_bench.seeds import derive_seed
 from spa_bench.spa.attribution.features import LoraFeatures
 from spa_bench.spa.attribution.gradients import Batch, Point, batches
 from spa_bench.spa.packing import logits_at
-from spa_bench.spa_cards import AttributionCard
+from spa_bench.support.interrupt import pause_point
+from spa_bench.support.seeds import derive_seed
 
 if TYPE_CHECKING:
-    from spa_bench.spa.attribution.influence import Sampled
+    from spa_bench.spa.attribution.sample import Sampled
 
 Blocks = dict[str, Tensor]
 

@@ -10,11 +10,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import TypeVar
 
+from spa_bench.cards.training import ColumnsCard
 from spa_bench.errors import DataError, ModelError
 from spa_bench.spa.data.shapes import Row, has_columns, recognise
 from spa_bench.spa.data.sources import EMBEDDED, WRITTEN, Located, is_sampled, read_file, read_rows
 from spa_bench.spa.data.templates import ALPACA, Template
-from spa_bench.spa_cards import ColumnsCard
 from spa_bench.types import Example
 
 _SAMPLED = 48  # queries that "sample" draws from the data

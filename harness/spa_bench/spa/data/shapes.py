@@ -19,8 +19,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 
+from spa_bench.cards.training import ColumnsCard
 from spa_bench.errors import DataError
-from spa_bench.spa_cards import ColumnsCard
 from spa_bench.types import Example
 
 _SHAPES = (

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from spa_bench.cards import SamplerCard
+from spa_bench.cards.sampler import SamplerCard
+from spa_bench.cards.training import DataCard
 from spa_bench.errors import DataError
-from spa_bench.json_rows import read_json
-from spa_bench.spa_cards import DataCard
+from spa_bench.support.user_json import read_json
 
 WRITTEN = ("code", "text")  # domains of our own queries
 EMBEDDED = {"mini": "spa_bench.mini.data", "mini-nlu": "spa_bench.mini.text.data"}  # instructions and queries, generated

@@ -17,14 +17,15 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Protocol
 
-from spa_bench import extensions
+from spa_bench.cards import guard
+from spa_bench.cards.registry import beside, load
+from spa_bench.cards.source import source_hash
+from spa_bench.cards.training import PartitionCard
 from spa_bench.errors import DataError
-from spa_bench.provenance import hash_bytes
-from spa_bench.registry import beside, load
 from spa_bench.spa import encoders
 from spa_bench.spa.partition.labels import read_bytes
 from spa_bench.spa.partition.scaling import Scores, check_scores
-from spa_bench.spa_cards import PartitionCard
+from spa_bench.support.provenance import hash_bytes
 from spa_bench.types import Example
 
 
@@ -58,7 +59,7 @@ def needs_scores(method: str) -> bool:
 def identity(card: PartitionCard, seed: int) -> dict[str, object]:
     """What the parts depend on beside scores, examples and K: the card's keys that count, hashes of files, the seed."""
     if card.method not in _READS:
-        return {**asdict(card), "source": extensions.source_hash(card.method), "seed": seed}
+        return {**asdict(card), "source": source_hash(card.method), "seed": seed}
     found: dict[str, object] = {"method": card.method, "least": card.least}
     found |= {key: getattr(card, key) for key in _READS[card.method]}
     if card.method in _SEEDED:
@@ -83,7 +84,7 @@ def partition(card: PartitionCard, k: int, *, examples: Sequence[Example], score
         check_scores(scores)
     method: Partitioner = load("partition", card.method)
     if ":" in card.method:
-        with extensions.guarded(f"partition.method {card.method!r}"):
+        with guard.guarded(f"partition.method {card.method!r}"):
             given = [operator.index(label) for label in method(scores, examples, k, card, seed)]
     else:
         given = list(method(scores, examples, k, card, seed))

@@ -17,9 +17,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from spa_bench.cards.training import PartitionCard
 from spa_bench.errors import DataError
 from spa_bench.spa.partition.scaling import Scaled, Scores, kept_columns
-from spa_bench.spa_cards import PartitionCard
 from spa_bench.types import Example
 
 _UNIT = 1 << 40  # what the greatest score becomes as an integer: sums and differences of them are exact

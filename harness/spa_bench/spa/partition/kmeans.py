@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from spa_bench.cards.training import PartitionCard
 from spa_bench.spa.partition.clusters import cluster
 from spa_bench.spa.partition.scaling import Scores, scaled
-from spa_bench.spa_cards import PartitionCard
 from spa_bench.types import Example
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from spa_bench.cards.training import PartitionCard
 from spa_bench.spa import encoders
 from spa_bench.spa.partition.clusters import cluster
 from spa_bench.spa.partition.scaling import Scores
-from spa_bench.spa_cards import PartitionCard
 from spa_bench.types import Example
 
 NEEDS_SCORES = False

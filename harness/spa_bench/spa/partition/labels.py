@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from spa_bench.cards.training import PartitionCard
 from spa_bench.errors import DataError
-from spa_bench.json_rows import read_json
 from spa_bench.spa.partition.scaling import Scores
-from spa_bench.spa_cards import PartitionCard
+from spa_bench.support.user_json import read_json
 from spa_bench.types import Example
 
 NEEDS_SCORES = False

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from spa_bench.cards.training import PartitionCard
 from spa_bench.spa.partition.scaling import Scores
-from spa_bench.spa_cards import PartitionCard
 from spa_bench.types import Example
 
 NEEDS_SCORES = False

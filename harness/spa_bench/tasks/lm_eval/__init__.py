@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from spa_bench.cards import TaskCard
+from spa_bench.cards.task import TaskCard
 from spa_bench.tasks.lm_eval.options import LmEvalOptions
 
 if TYPE_CHECKING:

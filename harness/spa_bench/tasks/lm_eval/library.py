@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from spa_bench.cards import card_names
+from spa_bench.cards.reading import card_names
 from spa_bench.errors import DataError, SpaBenchError, UsageError
 from spa_bench.tasks.lm_eval.local import Place
 from spa_bench.tasks.lm_eval.options import LmEvalOptions

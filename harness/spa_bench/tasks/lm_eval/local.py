@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from spa_bench.errors import DataError
-from spa_bench.json_rows import read_json
-from spa_bench.paths import unpacked
+from spa_bench.support.files import unpacked
+from spa_bench.support.user_json import read_json
 
 ENDINGS = (".jsonl", ".jsonl.gz", ".json", ".csv", ".parquet")
 

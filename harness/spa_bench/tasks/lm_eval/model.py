@@ -13,7 +13,7 @@ from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM
 
 from spa_bench.errors import UsageError
-from spa_bench.seeds import derive_seed, draw_seed
+from spa_bench.support.seeds import derive_seed, draw_seed
 from spa_bench.tasks.lm_eval.asking import length_of, stops_of
 from spa_bench.types import Asked, Member, Request
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from spa_bench.errors import DataError, UsageError
-from spa_bench.registry import did_you_mean
+from spa_bench.support.text import did_you_mean
 from spa_bench.tasks.lm_eval.local import Found, Place, dataset_of, find, remembered, rows
 from spa_bench.tasks.lm_eval.options import LmEvalOptions
 

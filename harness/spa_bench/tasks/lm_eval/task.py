@@ -10,19 +10,18 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from spa_bench.cards import TaskCard
+from spa_bench.cards.task import TaskCard
 from spa_bench.errors import DataError, ModelError, UsageError
-from spa_bench.samplers.base import Prompt
 from spa_bench.sandbox import Limits
 from spa_bench.tasks.base import Judge
-from spa_bench.tasks.evalplus import data_folder
+from spa_bench.tasks.data_folder import data_folder
 from spa_bench.tasks.lm_eval import library
 from spa_bench.tasks.lm_eval.asking import Question, Template, identity, questions
 from spa_bench.tasks.lm_eval.local import Place
 from spa_bench.tasks.lm_eval.options import LmEvalOptions
 from spa_bench.tasks.lm_eval.room import Room, Tokenized
 from spa_bench.tasks.lm_eval.scoring import Judging, Response, chosen, judged, mean_of, own_scores, written
-from spa_bench.types import Asked, Behaviour, Choices, Completion, Grade, Key, Problem, Record, Verdict
+from spa_bench.types import Asked, Behaviour, Choices, Completion, Grade, Key, Problem, Prompt, Record, Verdict
 
 AFTER = 64  # tokens that a model writes after a choice where the card does not say
 _SHORT = 80  # letters of an answer in a message

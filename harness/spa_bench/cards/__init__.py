@@ -1,0 +1,6 @@
+"""Sampler and task cards: reading them, what may stand in them, and the code behind their names."""
+
+from spa_bench.cards.sampler import SamplerCard, load_sampler_card
+from spa_bench.cards.task import TaskCard, load_task_card
+
+__all__ = ["SamplerCard", "TaskCard", "load_sampler_card", "load_task_card"]

@@ -1,0 +1,210 @@
+"""Sampler and task cards: TOML files read into frozen dataclasses and checked once. An unknown key is an error."""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+import types
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from spa_bench.cards import plugins
+from spa_bench.cards.checks import one_of
+from spa_bench.cards.registry import TABLES, beside, known
+from spa_bench.errors import CardError, UsageError
+from spa_bench.support.text import did_you_mean
+
+LM_EVAL = "lm-eval:"  # before the name of any task or group of lm-eval, in the place of a card
+
+
+@dataclass(frozen=True)
+class NoOptions:
+    """The options of a kind that has none."""
+
+
+def cards_folder(kind: str) -> Path:
+    """The folder of shipped `baselines` or `tasks` cards: inside the installed package, or the checkout's root."""
+    package = Path(__file__).resolve().parents[1]
+    installed = package / "_cards" / kind
+    return installed if installed.is_dir() else package.parents[1] / kind
+
+
+def card_names(kind: str) -> list[str]:
+    """Names of the shipped cards of `kind` ("baselines" or "tasks")."""
+    return sorted(p.stem for p in cards_folder(kind).glob("*.toml"))
+
+
+def read_options(table: str, kind: str, content: object, place: str, where: str) -> Any:
+    """The [options] of a card, read into the dataclass of its kind. Raises CardError."""
+    if not isinstance(content, dict):
+        raise CardError(f"'options' in {place} must be a table [options]; got {content!r}")
+    made = beside(table, kind, "OPTIONS", NoOptions)
+    if not (isinstance(made, type) and dataclasses.is_dataclass(made)):
+        raise CardError(f"{where}: the OPTIONS of kind {kind!r} must be a dataclass; got {made!r}")
+    if content and not dataclasses.fields(made):
+        raise CardError(f"unknown key {'options.' + next(iter(content))!r} in {place}; kind {kind!r} has no options")
+    try:
+        return filled(made, content, place, "options.")
+    except ValueError as error:
+        raise CardError(f"{where}: options.{error}") from error
+
+
+def parse_overrides(settings: Sequence[str]) -> tuple[dict[str, object], dict[str, object]]:
+    """(`sampler` overrides, `task` overrides) from `key=value` texts.
+
+    A key is a dotted path in the sampler card, or in the task card behind `task.`; a value is TOML, or text.
+    """
+    sampler: dict[str, object] = {}
+    task: dict[str, object] = {}
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not equals or not key.strip():
+            raise UsageError(f"--set takes key=value, such as decoding.temperature=0.5; got {setting!r}")
+        try:
+            parsed: object = tomllib.loads(f"v = {value}")["v"]
+        except (ValueError, RecursionError):  # not TOML, or more digits or levels than Python reads
+            parsed = value.strip()
+        target, key = (
+            (task, key.strip()[5:]) if key.strip().startswith("task.") else (sampler, key.strip().removeprefix("sampler."))
+        )
+        target[key] = parsed
+    return sampler, task
+
+
+def read_content(what: str, folder: str, name_or_path: str, overrides: Mapping[str, object]) -> tuple[dict[str, Any], str]:
+    """The content of a card with `overrides`, and what to call the place in messages."""
+    if what == "task" and name_or_path.startswith(LM_EVAL):
+        content, place = _of_lm_eval(name_or_path.removeprefix(LM_EVAL)), f"--task {name_or_path}"
+    elif name_or_path.endswith(".toml"):
+        if not Path(name_or_path).is_file():
+            raise UsageError(f"no {what} card at {name_or_path}")
+        content, place = _named_content(Path(name_or_path))
+    elif plugin := plugins.find(what, name_or_path, taken=[*card_names(folder), *TABLES[what]]):
+        content, place = _content_of(plugin)
+    elif name_or_path in card_names(folder):
+        content, place = _named_content(cards_folder(folder) / f"{name_or_path}.toml")
+    else:
+        names = [*card_names(folder), *(p.name for p in plugins.installed(what))]
+        near = did_you_mean(name_or_path.lower().replace("_", "-").replace("+", "-plus"), names)
+        if what == "task" and name_or_path == LM_EVAL.rstrip(":"):
+            raise UsageError(f"unknown task {name_or_path!r}; any task or group of lm-eval is {LM_EVAL}NAME")
+        others = f"; any task of lm-eval is {LM_EVAL}NAME" if what == "task" and not near.endswith("?") else ""
+        raise UsageError(f"unknown {what} {name_or_path!r}{near}{others}")
+    for key, value in overrides.items():
+        _put(content, key, value)
+    return content, f"{place} with --set" if overrides else place
+
+
+def _named_content(path: Path) -> tuple[dict[str, Any], str]:
+    """The content of a card's file, called after it where it does not name itself, and the place."""
+    return {"name": path.stem, **_content(path)}, str(path)
+
+
+def card_folder(what: str, name_or_path: str) -> Path | None:
+    """Where the paths in a card begin; None for a card of ours, which has none."""
+    if name_or_path.endswith(".toml"):
+        return Path(name_or_path).resolve().parent
+    plugin = plugins.find(what, name_or_path)
+    return plugin.card.parent if plugin and plugin.card else None
+
+
+def _content(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except RecursionError as error:
+        raise CardError(f"{path} is not valid TOML: nested too deep") from error
+    except ValueError as error:  # not UTF-8, not TOML, or an integer of more digits than Python reads
+        raise CardError(f"{path} is not valid TOML: {error}") from error
+
+
+def _content_of(plugin: plugins.Plugin) -> tuple[dict[str, Any], str]:
+    """What `read_content` gives of the card of an installed package, or of one made of defaults where it has none."""
+    path = plugin.card
+    content = _content(path) if path else {"description": plugin.description}
+    if content.setdefault("name", plugin.name) != plugin.name:
+        raise CardError(f"{path} names itself {content['name']!r}; as the card of {plugin} it must have that name, or none")
+    if plugin.is_kind:  # a card that came with code and did not use it would be a mixture, or a task of code, by mistake
+        content.setdefault("kind", plugin.name)
+    return content, str(path or plugin)
+
+
+def _of_lm_eval(name: str) -> dict[str, Any]:
+    """The content of a card for a task or group of lm-eval that has no card here. Raises UsageError for no name."""
+    if not name.strip():
+        raise UsageError(
+            f"--task {LM_EVAL}NAME takes the name of a task or group of lm-eval; got none (`lm-eval ls tasks` lists them)"
+        )
+    described = f"{name} of lm-eval, asked and scored as lm-eval does"
+    own = {"name": f"lm-eval-{name.replace('/', '-')}", "description": described}
+    return {**own, "kind": "lm-eval", "options": {"task": name}}
+
+
+def _put(content: dict[str, Any], key: str, value: object) -> None:
+    *parents, last = key.split(".")
+    for parent in parents:
+        content = content.setdefault(parent, {})
+        if not isinstance(content, dict):
+            raise UsageError(f"--set {key}: {parent!r} is a value, not a table")
+    content[last] = value
+
+
+def filled(kind: type[Any], content: Mapping[str, Any], place: str, prefix: str) -> Any:
+    """The dataclass `kind` with the values of `content`. Raises CardError for a key or type that is wrong, or a key that is missing."""
+    hints = typing.get_type_hints(kind)
+    fields = {f.name: f for f in dataclasses.fields(kind)}
+    for key in content:
+        if key not in fields:
+            raise CardError(f"unknown key {prefix + key!r} in {place}{did_you_mean(key, fields)}")
+    values = {}
+    for name, spec in fields.items():
+        if name in content:
+            values[name] = _value(hints[name], content[name], place, prefix + name)
+        elif spec.default is dataclasses.MISSING and spec.default_factory is dataclasses.MISSING:
+            raise CardError(f"{place} lacks the key {prefix + name!r}")
+    return kind(**values)
+
+
+def _value(hint: Any, value: Any, place: str, name: str) -> Any:
+    if dataclasses.is_dataclass(hint):
+        if not isinstance(value, dict):
+            raise CardError(f"{name!r} in {place} must be a table [{name}]; got {value!r}")
+        return filled(typing.cast("type[Any]", hint), value, place, name + ".")
+    for kind in _alternatives(hint):
+        if typing.get_origin(kind) is tuple and isinstance(value, list):
+            item = typing.get_args(kind)[0]
+            if all(type(v) is item for v in value):
+                return tuple(value)
+        if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
+            return float(value)
+        if kind in (int, str, bool) and type(value) is kind:
+            return value
+    wanted = " or ".join(_list_name(k) if typing.get_origin(k) is tuple else k.__name__ for k in _alternatives(hint))
+    raise CardError(f"{name!r} in {place} must be {wanted}; got {value!r}")
+
+
+def _list_name(kind: Any) -> str:
+    return "list of numbers" if typing.get_args(kind)[0] is int else "list of strings"
+
+
+def _alternatives(hint: Any) -> Iterator[Any]:
+    if isinstance(hint, types.UnionType):
+        yield from typing.get_args(hint)
+    else:
+        yield hint
+
+
+def check_name(where: str, name: str) -> None:
+    """Raises CardError for a name that cannot name run folders or stand in tables."""
+    if "/" in name or not name.strip("."):
+        raise CardError(f"{where}: name is {name!r}; it names run folders and takes no slash")
+    if not name.isprintable():
+        raise CardError(f"{where}: name is {name!r}; it stands in tables and takes no control characters")
+
+
+def check_known(where: str, key: str, table: str, name: str) -> None:
+    """Raises CardError for what is neither in the table nor in an installed package, and no package.module:attribute."""
+    if ":" not in name and (table not in plugins.GROUPS or name in TABLES[table] or plugins.find(table, name) is None):
+        one_of(where, key, name, tuple(known(table)))

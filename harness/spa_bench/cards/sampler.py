@@ -1,0 +1,92 @@
+"""Sampler cards: a mixture of members as TOML, how each is trained and how it draws."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from spa_bench.cards import training
+from spa_bench.cards.checks import not_negative, one_of, positive
+from spa_bench.cards.reading import NoOptions, check_known, check_name, filled, read_content, read_options
+from spa_bench.cards.registry import beside
+from spa_bench.cards.training import AttributionCard, DataCard, LoraCard, PartitionCard
+from spa_bench.errors import CardError
+
+_FILLED = re.compile(r"\{([a-z_]+(?:\.[a-z_]+)*)\}")  # in a sampler's description: a number of its card, --set included
+
+
+@dataclass(frozen=True)
+class DecodingCard:
+    """How a sampler draws; the task adds the length limit and the stop strings."""
+
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+
+
+@dataclass(frozen=True)
+class SamplerCard:
+    """A mixture of members, or a sampler of another kind over one."""
+
+    name: str
+    description: str  # {decoding.temperature} in it is that setting of the card: numbers stay right under --set
+    kind: str = "mixture"  # of ours, of an installed package, or package.module:build on the import path
+    members: int = 1  # K
+    draws: int = 4  # answers a problem when --n is not given
+    adapters: str = "none"  # none; all: one on all data; seeds: K on all data, other seeds; parts: K on the parts
+    decoding: DecodingCard = field(default_factory=DecodingCard)
+    lora: LoraCard = field(default_factory=LoraCard)
+    attribution: AttributionCard = field(default_factory=AttributionCard)
+    partition: PartitionCard = field(default_factory=PartitionCard)
+    data: DataCard = field(default_factory=DataCard)
+    options: Any = field(default_factory=NoOptions)  # of the kind's own dataclass, the OPTIONS of its module
+
+
+def load_sampler_card(name_or_path: str, overrides: Mapping[str, object] | None = None) -> SamplerCard:
+    """The sampler card of that name or file. Raises UsageError or CardError.
+
+    The module behind the card's kind may have OPTIONS, a frozen dataclass that [options] is read into (a ValueError of its
+    __post_init__ becomes a CardError), and `check(card)`, which raises CardError for a card that the kind cannot use.
+    """
+    content, place = read_content("sampler", "baselines", name_or_path, overrides or {})
+    return build_sampler_card(content, place, f"sampler {name_or_path!r}")
+
+
+def build_sampler_card(content: Mapping[str, Any], place: str, where: str) -> SamplerCard:
+    """The card with that content, from a file or a run's spec; `place` and `where` name it in messages."""
+    options = content.get("options", {})
+    card: SamplerCard = filled(SamplerCard, {k: v for k, v in content.items() if k != "options"}, place, "")
+    _check_sampler(where, card)
+    card = dataclasses.replace(card, options=read_options("sampler", card.kind, options, place, where))
+    card = dataclasses.replace(card, description=_FILLED.sub(lambda m: _setting(card, m), card.description))
+    if (check := beside("sampler", card.kind, "check")) is not None:
+        check(card)
+    return card
+
+
+def _setting(card: SamplerCard, key: re.Match[str]) -> str:
+    """The value of the setting that a description names, `{decoding.temperature}`; other braces stay as they are."""
+    value: Any = card
+    for name in key[1].split("."):
+        value = getattr(value, name, None)
+    return f"{value:g}" if isinstance(value, int | float) and not isinstance(value, bool) else key[0]
+
+
+def _check_sampler(where: str, card: SamplerCard) -> None:
+    check_name(where, card.name)
+    check_known(where, "kind", "sampler", card.kind)
+    one_of(where, "adapters", card.adapters, ("none", "all", "seeds", "parts"))
+    positive(where, {"members": card.members, "draws": card.draws, "decoding.top_p": card.decoding.top_p})
+    decoding = {k: v for k, v in dataclasses.asdict(card.decoding).items() if k != "top_p"}
+    not_negative(where, {f"decoding.{k}": v for k, v in decoding.items()})
+    if card.decoding.top_p > 1 or card.decoding.min_p > 1:
+        raise CardError(f"{where}: decoding.top_p and decoding.min_p are shares between 0 and 1; got {card.decoding}")
+    training.check(where, data=card.data, attribution=card.attribution, partition=card.partition, lora=card.lora)
+    if card.members > 1 and card.adapters in {"none", "all"}:
+        raise CardError(f'{where}: {card.members} members need adapters = "parts" or "seeds"; got {card.adapters!r}')
+    if card.members < 2 and card.adapters == "parts":
+        raise CardError(f'{where}: adapters = "parts" needs at least 2 members; got {card.members}')

@@ -1,0 +1,202 @@
+"""The tables of a sampler card that say how SPA trains: [data], [attribution], [partition], [lora].
+
+Frozen dataclasses with their defaults; `check` looks at the values once, when a card is read.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, fields
+
+from spa_bench.cards.checks import not_negative, one_of, positive
+from spa_bench.cards.registry import TABLES
+from spa_bench.errors import CardError
+
+DAMPINGS = ("relative", "absolute")
+CURVATURES = ("identity", "cosine", "fisher", "datainf", "ekfac", "lissa")
+FEATURES = ("lora", "projection", "core")
+CORES = ("random", "pca", "adapter")
+_MOST_PAIRS = 100_000_000  # that a member reads: their order is drawn before the first step
+_MOST_EPOCHS = 1000
+_MOST_DIMENSIONS = 1 << 24  # of a projection: beyond that an example takes more than its gradient
+
+
+@dataclass(frozen=True)
+class ColumnsCard:
+    """Which columns of the data hold what; empty: recognised by the shape of the rows."""
+
+    prompt: str = ""
+    input: str = ""  # put below the prompt, where a row has one
+    completion: str = ""
+    messages: str = ""  # a list of turns, instead of the three above
+
+
+@dataclass(frozen=True)
+class DataCard:
+    """The instruction set and the attribution queries."""
+
+    examples: str = "mini"  # "mini", "mini-nlu", a .jsonl, .json or .parquet file, or "hub:NAME" or "hub:NAME:SPLIT"
+    queries: str = "mini"  # as above, or "code", "text" (ours, on the paper's subjects), "sample" or "sample:M"
+    columns: ColumnsCard = field(default_factory=ColumnsCard)
+    template: str = "auto"  # of instructions: auto (the model's chat template, else Alpaca's), chat, alpaca or plain
+    duplicates: str = "keep"  # keep (counted), drop (all but the first), refuse
+    share: float = 1.0  # of the examples that fit, drawn with the seed; a larger share has what a smaller one has
+
+
+@dataclass(frozen=True)
+class AttributionCard:
+    """How examples are scored against queries; each method reads what concerns it."""
+
+    method: str = "influence"  # influence, bm25, embedding, random, or package.module:function
+    curvature: str = "fisher"  # influence: identity, cosine, fisher, datainf, ekfac or lissa
+    damping: float = 0.1  # influence: what is added to the curvature's eigenvalues, as damping_kind says
+    damping_kind: str = "relative"  # to the mean eigenvalue (datainf, ekfac: of each block), or absolute, as it is
+    features: str = "lora"  # influence: lora (the adapter's gradient), projection (of that), core (LoGra)
+    dimensions: int = 0  # projection: numbers an example (0: 4096); core: k of its k x k numbers a module (0: 16)
+    core: str = "random"  # core: what projects a layer's input and output gradient: random, pca, adapter
+    checkpoints: tuple[int, ...] = (0,)  # influence: after how many steps of a warm-up on all data; the mean over them
+    curvature_examples: int = 256  # influence: examples that the curvature is estimated from; 0: all
+    factors: str = "tokens"  # ekfac: second moments of tokens, or of whole gradients, whose eigenvectors are the basis
+    draws: int = 1  # ekfac, lissa: labels drawn of each of these examples
+    normalize: bool = False  # influence: divide by the norm of the example's gradient
+    depth: int = 120  # lissa: products with the curvature in one run of the recursion
+    repeats: int = 1  # lissa: runs that are averaged; the paper has 500 for code, 200 for text
+    scale: float = 0.0  # lissa: divides the curvature so that the recursion converges; 0: measured
+    lissa_batch: int = 16  # lissa: examples a product
+    variant: str = "plus"  # bm25: plus (the formula that the paper prints) or okapi
+    encoder: str = "tf-idf"  # embedding: tf-idf, or a model of sentence-transformers or transformers
+
+
+@dataclass(frozen=True)
+class PartitionCard:
+    """How scores become K disjoint parts that cover the data."""
+
+    method: str = "argmax"  # argmax (the paper's), balanced, kmeans, kmeans-embedding, random, file, package.module:function
+    scale: str = "zscore"  # of each query's scores: zscore, rank or none
+    capacity: float = 1.0  # balanced: most examples of a part, times N / K
+    least: int = 1  # fewest examples of a part
+    encoder: str = "tf-idf"  # kmeans-embedding: as attribution.encoder
+    file: str = ""  # file: a .json list, or lines, with a part for each example
+
+
+@dataclass(frozen=True)
+class LoraCard:
+    """How one adapter is trained. Steps are counted per adapter, as in the SPA paper."""
+
+    rank: int = 8
+    alpha: float = 16.0
+    dropout: float = 0.0  # of the adapter's input
+    targets: str | tuple[str, ...] = "all-linear"  # or the last names of linear layers: ["q_proj", "v_proj"]
+    steps: int = 24  # optimiser steps for each adapter; 0: `epochs` says
+    epochs: float = 0.0  # passes over the adapter's own part, where steps = 0
+    batch: int = 16  # most examples of one forward and backward pass
+    accumulation: int = 1  # such batches a step: the step has batch x accumulation examples
+    learning_rate: float = 2e-3
+    schedule: str = "cosine"  # cosine, linear or constant, after the warm-up
+    warmup: int = 2  # steps
+    weight_decay: float = 0.0
+    clip: float = 1.0  # gradient norm of one member
+    loss: str = "completion"  # which tokens count: completion, or all
+    length: int = 0  # most tokens of a row; 0: the model's context
+    packing: bool = False  # several pairs in one row, each blind to the others: the same training in fewer columns
+    precision: str = "float32"  # bfloat16: activations in that by autocast; factors and moments stay float32
+    gradient_checkpointing: bool = False  # compute activations twice instead of keeping them
+    together: int = 0  # members trained in one stacked pass; 0: as many as memory holds
+
+
+def concerns(card: AttributionCard) -> frozenset[str]:
+    """The keys that can change the scores of the card's method; for one of the user's own all."""
+    own = {"bm25": {"variant"}, "embedding": {"encoder"}, "random": set[str]()}
+    if card.method != "influence":
+        return frozenset({"method"} | own.get(card.method, {f.name for f in fields(card)}))
+    keys = {f.name for f in fields(card)} - {"variant", "encoder"}
+    if card.features == "lora":
+        keys -= {"dimensions"}
+    if card.features != "core":
+        keys -= {"core"}
+    if card.curvature != "lissa":
+        keys -= {"depth", "repeats", "scale", "lissa_batch"}
+    if card.curvature != "ekfac":
+        keys -= {"factors"}
+    if card.curvature not in {"ekfac", "lissa"}:
+        keys -= {"draws"}
+    if card.curvature in {"identity", "cosine"}:
+        keys -= {"damping", "damping_kind"} | (
+            set() if card.core == "pca" and card.features == "core" else {"curvature_examples"}
+        )
+    return frozenset(keys)
+
+
+def check(where: str, *, data: DataCard, attribution: AttributionCard, partition: PartitionCard, lora: LoraCard) -> None:
+    """Raises CardError for the first value that cannot be; `where` names the card."""
+    one_of(where, "data.template", data.template, ("auto", "plain", "alpaca", "chat"))
+    named = [c for c in (data.columns.prompt, data.columns.input, data.columns.completion) if c]
+    if len(set(named)) < len(named):
+        raise CardError(f"{where}: data.columns names {', '.join(named)}; each is a column of its own")
+    one_of(where, "data.duplicates", data.duplicates, ("keep", "drop", "refuse"))
+    if data.columns.messages and data.columns != ColumnsCard(messages=data.columns.messages):
+        raise CardError(f"{where}: data.columns.messages takes the place of prompt, input and completion: name it alone")
+    positive(where, {"data.share": data.share})
+    if data.share > 1:
+        raise CardError(f"{where}: data.share is {data.share}; it is a share of the examples, at most 1")
+    _attribution(where, attribution)
+    if ":" not in partition.method:
+        one_of(where, "partition.method", partition.method, tuple(TABLES["partition"]))
+    one_of(where, "partition.scale", partition.scale, ("zscore", "rank", "none"))
+    positive(where, {"partition.least": partition.least})
+    if not 1 <= partition.capacity < math.inf:
+        raise CardError(f"{where}: partition.capacity is {partition.capacity}; from 1 on the parts can hold all examples")
+    if ":" not in partition.method and (partition.method == "file") != bool(partition.file):
+        raise CardError(f'{where}: partition.method = "file" and partition.file = "parts.json" need each other')
+    _lora(where, lora)
+
+
+def _attribution(where: str, card: AttributionCard) -> None:
+    if ":" not in card.method:
+        one_of(where, "attribution.method", card.method, tuple(TABLES["attribution"]))
+    one_of(where, "attribution.curvature", card.curvature, CURVATURES)
+    one_of(where, "attribution.damping_kind", card.damping_kind, DAMPINGS)
+    one_of(where, "attribution.features", card.features, FEATURES)
+    one_of(where, "attribution.core", card.core, CORES)
+    one_of(where, "attribution.factors", card.factors, ("tokens", "gradients"))
+    one_of(where, "attribution.variant", card.variant, ("plus", "okapi"))
+    positive(where, {f"attribution.{k}": getattr(card, k) for k in ("damping", "depth", "repeats", "lissa_batch", "draws")})
+    not_negative(where, {f"attribution.{k}": getattr(card, k) for k in ("dimensions", "curvature_examples", "scale")})
+    if card.dimensions > _MOST_DIMENSIONS:
+        raise CardError(f"{where}: attribution.dimensions is {card.dimensions}; it must be at most {_MOST_DIMENSIONS}")
+    steps = card.checkpoints
+    if not steps or min(steps) < 0 or len(set(steps)) < len(steps):
+        raise CardError(f"{where}: attribution.checkpoints is {list(steps)}; it takes different numbers of steps, 0 or more")
+    if card.features == "core" and card.core == "adapter" and 0 in steps:
+        raise CardError(
+            f'{where}: attribution.core = "adapter" has no gradient at LoRA\'s start, where B = 0: use checkpoints after '
+            "a warm-up, such as [24], or another core"
+        )
+    if card.features == "projection" and card.curvature == "ekfac":
+        raise CardError(f'{where}: curvature "ekfac" needs the layers apart: use features "lora" or "core", not "projection"')
+    if card.features != "lora" and card.curvature == "lissa":
+        raise CardError(f'{where}: curvature "lissa" works on features "lora" alone; got {card.features!r}')
+
+
+def _lora(where: str, card: LoraCard) -> None:
+    one_of(where, "lora.schedule", card.schedule, ("cosine", "linear", "constant"))
+    one_of(where, "lora.loss", card.loss, ("completion", "all"))
+    one_of(where, "lora.precision", card.precision, ("float32", "bfloat16"))
+    positive(
+        where, {f"lora.{k}": getattr(card, k) for k in ("rank", "alpha", "batch", "accumulation", "learning_rate", "clip")}
+    )
+    not_negative(
+        where,
+        {f"lora.{k}": getattr(card, k) for k in ("weight_decay", "warmup", "dropout", "steps", "epochs", "length", "together")},
+    )
+    if not card.targets or "" in tuple(card.targets):
+        raise CardError(f'{where}: lora.targets is {card.targets!r}; it takes "all-linear" or last names of linear layers')
+    if bool(card.steps) == bool(card.epochs):
+        raise CardError(f"{where}: lora.steps is {card.steps} and lora.epochs {card.epochs}: one says how long, the other is 0")
+    if card.steps * card.batch * card.accumulation > _MOST_PAIRS or card.epochs > _MOST_EPOCHS:
+        raise CardError(
+            f"{where}: {card.steps} steps of {card.batch * card.accumulation} pairs, {card.epochs:g} epochs; a member reads at "
+            f"most {_MOST_PAIRS} pairs in steps, or {_MOST_EPOCHS} epochs"
+        )
+    if card.dropout >= 1:
+        raise CardError(f"{where}: lora.dropout is {card.dropout}; it is a share below 1")

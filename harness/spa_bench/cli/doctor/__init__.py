@@ -1,0 +1,89 @@
+"""What this machine has, and the command for what it lacks: the checks of `spa-bench doctor`.
+
+All checks run at once and share one deadline; one that fails or does not answer is a row like any other. Nothing is
+imported from torch, nothing is downloaded and no container is started.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+
+from tabulate import tabulate
+
+from spa_bench.cli.doctor import data, machine, sandboxes
+from spa_bench.cli.doctor.row import Row
+from spa_bench.sandbox import SANDBOXES
+
+__all__ = ["CHECKS", "DEADLINE", "Row", "examine", "obstacle", "table"]
+
+DEADLINE = 4.0  # seconds for all checks together
+# in the order of the rows; a check whose rows have other names is known by its own where it fails
+CHECKS: Mapping[str, Callable[[], Iterable[Row]]] = {
+    "python": machine.python,
+    "packages": machine.packages,
+    "bwrap": sandboxes.bwrap,
+    "docker": sandboxes.docker,
+    "landlock": sandboxes.landlock,
+    "seccomp": sandboxes.seccomp,
+    "user namespaces": sandboxes.user_namespaces,
+    "cgroup": sandboxes.control_group,
+    "cuda": machine.cuda,
+    "cpu": machine.cpu,
+    "embedded model": data.embedded_model,
+    "data": data.benchmarks,
+    "hub": data.hub,
+    "caches": data.caches,
+}
+_ESSENTIAL = ("python", "package", "sandbox")  # what names of rows begin with, without which the main job cannot run
+_LAYERS = {*SANDBOXES, "seccomp", "user namespaces"}
+
+
+def examine() -> list[Row]:
+    """Rows of all checks, in a fixed order, within DEADLINE seconds."""
+    results: dict[str, list[Row]] = {}
+    threads = [threading.Thread(target=_run, args=(name, results), daemon=True) for name in CHECKS]
+    until = time.monotonic() + DEADLINE
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(max(0.0, until - time.monotonic()))
+    late = f"no answer within {DEADLINE:g} s"
+    return _with_choice([row for name in CHECKS for row in results.get(name) or [Row(name, "missing", late)]])
+
+
+def obstacle(rows: Iterable[Row]) -> str:
+    """Why the main job cannot run on this machine, or ""."""
+    reasons = [f"{r.check}: {r.found}" for r in rows if r.status == "missing" and r.check.startswith(_ESSENTIAL)]
+    return f"the main job cannot run here: {'; '.join(reasons)}" if reasons else ""
+
+
+def table(rows: Iterable[Row]) -> str:
+    """The rows, and then the commands at the end of lines of their own, where they can be copied."""
+    rows = list(rows)
+    text = tabulate([[r.check, r.status, r.found] for r in rows], ["check", "status", "found"], disable_numparse=True)
+    mends = [[r.check, r.status, r.mend] for r in rows if r.mend]
+    return text + (f"\n\n{tabulate(mends, ['to mend', 'status', 'command'], disable_numparse=True)}" if mends else "")
+
+
+def _run(name: str, results: dict[str, list[Row]]) -> None:
+    try:
+        results[name] = list(CHECKS[name]())
+    except Exception as error:  # whatever a broken machine brings: the other rows are worth having
+        results[name] = [Row(name, "missing", f"cannot be checked ({type(error).__name__}: {error})")]
+
+
+def _with_choice(rows: list[Row]) -> list[Row]:
+    """With a row for what `sandbox.choose` takes by default, before its layers; those it does without are not needed."""
+    status = {row.check: row.status for row in rows}
+    works = next((name for name in SANDBOXES if status.get(name) == "ok"), None)
+    if works is None:
+        mend = next((row.mend for row in rows if row.check in SANDBOXES and row.mend), "")
+        choice = Row("sandbox", "missing", "none works here, so no answer can be graded", mend)
+    else:
+        choice = Row("sandbox", "ok", f"{works} (the strongest that works here)")
+        rows = [replace(r, status="not needed") if r.check in _LAYERS and r.status == "missing" else r for r in rows]
+    place = next((i for i, row in enumerate(rows) if row.check in _LAYERS), len(rows))
+    return [*rows[:place], choice, *rows[place:]]

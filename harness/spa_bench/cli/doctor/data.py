@@ -1,0 +1,99 @@
+"""Checks of what is on disk: the embedded model, benchmark data, the hub's and our own caches."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import shlex
+import sys
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+
+import spa_bench
+from spa_bench.cli.doctor.row import PIP, Row
+from spa_bench.support.cache import own_cache, user_cache
+
+_MODEL = Path(spa_bench.__file__).resolve().parent / "mini" / "model"
+# what, variable, file under SPA_BENCH_DATA, what evalplus calls it, whether plus inputs must be in it
+_BENCHMARKS = (
+    ("HumanEval", "HUMANEVAL_OVERRIDE_PATH", "humaneval/HumanEval.jsonl", "HumanEvalPlus", False),
+    ("HumanEval+", "HUMANEVAL_OVERRIDE_PATH", "humanevalplus/HumanEvalPlus.jsonl", "HumanEvalPlus", True),
+    ("MBPP(+)", "MBPP_OVERRIDE_PATH", "mbppplus/MbppPlus.jsonl", "MbppPlus", True),
+)
+_LOADERS = {"HumanEvalPlus": "get_human_eval_plus", "MbppPlus": "get_mbpp_plus"}  # of evalplus.data: they download
+
+
+def embedded_model() -> Iterator[Row]:
+    """The model inside the package."""
+    absent = [n for n in ("config.json", "tokenizer.json", "model.safetensors") if not (_MODEL / n).is_file()]
+    weights = _MODEL / "model.safetensors"
+    if absent or weights.stat().st_size < 1 << 20:
+        found = f"{_MODEL} lacks {', '.join(absent)}" if absent else f"{weights} holds no weights"
+        root = _MODEL.parents[3]  # where spa-bench runs from its checkout
+        yield Row("embedded model", "missing", found, f"git -C {root} restore {_MODEL}" if (root / ".git").exists() else "")
+    else:
+        yield Row("embedded model", "ok", f"{weights.stat().st_size / 1e6:.1f} MB in {_MODEL}")
+
+
+def benchmarks() -> Iterator[Row]:
+    """Where each benchmark's problems are found, in the order in which tasks look for them."""
+    for name, variable, file, release, plus in _BENCHMARKS:
+        yield _benchmark(f"data {name}", variable, file, release, plus=plus)
+
+
+def _benchmark(check: str, variable: str, file: str, release: str, *, plus: bool) -> Row:
+    override, folder = os.environ.get(variable), os.environ.get("SPA_BENCH_DATA")
+    if override:
+        if not Path(override).is_file():
+            return Row(check, "missing", f"{variable} is {override}, which is no file", f"unset {variable}")
+        if plus and not _has_plus_inputs(Path(override)):
+            return Row(check, "missing", f"{variable} is {override}, without plus inputs", f"unset {variable}")
+        return Row(check, "ok", f"{override} (by {variable})")
+    if folder and not Path(folder).is_dir():
+        return Row(check, "missing", f"SPA_BENCH_DATA is {folder}, which is no folder", "unset SPA_BENCH_DATA")
+    for place in (Path(folder) / f"{file}.gz", Path(folder) / file) if folder else ():
+        if place.is_file():
+            return Row(check, "ok", f"{place} (by SPA_BENCH_DATA)")
+    looked = f"SPA_BENCH_DATA ({folder}) holds no {file}.gz" if folder else "SPA_BENCH_DATA is not set"
+    cached = sorted((user_cache() / "evalplus").glob(f"{release}-v*.jsonl"))
+    download = f'{shlex.quote(sys.executable)} -c "from evalplus.data import {_LOADERS[release]} as get; get()"'
+    try:
+        metadata.version("evalplus")
+    except metadata.PackageNotFoundError:
+        looked, download = f"{looked}, evalplus is not installed", f"{PIP} evalplus && {download}"
+    else:
+        if cached:
+            return Row(check, "ok", f"{cached[-1]} (by evalplus)")
+        looked += ", evalplus has not downloaded it"
+    return Row(check, "missing", looked, f"{download}  # or export SPA_BENCH_DATA=FOLDER, with {file}.gz in it")
+
+
+def _has_plus_inputs(path: Path) -> bool:
+    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as lines:
+        return b'"plus_input"' in lines.readline()
+
+
+def hub() -> Iterator[Row]:
+    """Whether models may be downloaded; the network is not tried."""
+    off = [n for n in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE") if os.environ.get(n, "").upper() in ("1", "ON", "YES", "TRUE")]
+    if off:
+        yield Row("hub", "not needed", f"offline ({off[0]} is set): only models in its cache", f"unset {' '.join(off)}")
+    else:
+        yield Row("hub", "ok", "online: --model HUB-ID is downloaded (HF_HUB_OFFLINE is not set)")
+
+
+def caches() -> Iterator[Row]:
+    """The folders that fill up, and whether they can be written."""
+    home = Path(os.environ.get("HF_HOME") or user_cache() / "huggingface").expanduser()
+    models = Path(os.environ.get("HF_HUB_CACHE") or home / "hub").expanduser()
+    count = len(list(models.glob("models--*")))
+    yield _cache("cache of the hub", models, f", {count} model{'s' * (count != 1)}", "HF_HOME")
+    yield _cache("cache of spa-bench", own_cache(), "", "SPA_BENCH_CACHE")
+
+
+def _cache(check: str, folder: Path, content: str, variable: str) -> Row:
+    there = next((place for place in (folder, *folder.absolute().parents) if place.exists()), folder)
+    if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
+        return Row(check, "ok", f"{folder}{content}{'' if there == folder else ' (not made yet)'}")
+    return Row(check, "missing", f"{folder} cannot be written", f"export {variable}=FOLDER")

@@ -1,0 +1,126 @@
+"""Checks of Python, packages and devices.
+
+Facts about a GPU come from nvidia-smi and from the installed torch's version file, as importing torch takes longer than
+all other checks together; so a driver that is too old for this torch is not noticed.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import shlex
+import shutil
+import sys
+from collections.abc import Iterator, Mapping
+from importlib import metadata
+from pathlib import Path
+
+import spa_bench
+from spa_bench.cli.doctor.row import PIP, Row, Unanswered, ask
+
+_HOME = Path(spa_bench.__file__).resolve().parent
+_BASE = (
+    *("numpy", "torch", "transformers", "peft", "safetensors", "rank-bm25", "matplotlib", "scikit-learn", "scipy"),
+    *("threadpoolctl", "rich", "sacrebleu", "tabulate"),
+)
+_OPTIONAL = {  # and what for
+    "sentence-transformers": "for its encoders, in attribution and partition",
+    "evalplus": "to download HumanEval+ and MBPP+",
+    "lm-eval": "for its tasks",
+    "datasets": "for tasks of lm-eval",
+    "altair": "for the charts of reports",
+    "vl-convert-python": "for the charts of reports",
+    "vendi-score": "for tests that compare with it",
+}
+
+
+def python() -> Iterator[Row]:
+    """The interpreter, the system and spa-bench itself."""
+    found = f"{platform.python_version()} at {sys.executable}; {platform.system()} {platform.release()} {platform.machine()}"
+    yield Row("python", "ok", found)  # the package neither installs nor starts with one that is too old
+    yield Row("spa-bench", "ok", f"{spa_bench.__version__} at {_HOME}")
+
+
+def packages() -> Iterator[Row]:
+    """Packages that spa-bench requires, then those that single features use, against the bounds of its metadata."""
+    try:
+        lines = metadata.requires("spa-bench") or []
+    except metadata.PackageNotFoundError:  # it runs from a checkout that is not installed
+        lines = list(_BASE)
+    bounds: dict[str, str] = {}
+    required = []
+    for line in lines:
+        if parts := re.match(r"([\w.-]+)(?:\[.*?\])?(?:>=([\w.]+))?", line):
+            bounds[parts[1]] = parts[2] or ""
+            if "extra ==" not in line:
+                required.append(parts[1])
+    tested = _tested()
+    for name in [*required, *(n for n in _OPTIONAL if n not in required)]:
+        yield _package(name, bounds.get(name, ""), tested.get(name), required=name in required)
+
+
+def _package(name: str, least: str, tested: str | None, *, required: bool) -> Row:
+    purpose = "" if required else f" ({_OPTIONAL[name]})"
+    mend = f"{PIP} {shlex.quote(f'{name}>={least}' if least else name)}"
+    try:
+        version = metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return Row(f"package {name}", "missing" if required else "not needed", f"not installed{purpose}", mend)
+    if _numbers(version) < _numbers(least):
+        found = f"{version}, but {least} is needed{purpose}"
+        return Row(f"package {name}", "missing" if required else "not needed", found, mend)
+    other = tested not in (None, version.split("+")[0])
+    return Row(f"package {name}", "ok", f"{version} (tested with {tested})" if other else version)
+
+
+def _tested() -> Mapping[str, str]:
+    """Versions of the tested set, where spa-bench runs from its checkout."""
+    file = _HOME.parents[1] / "constraints.txt"
+    lines = file.read_text().splitlines() if file.is_file() else []
+    return {n.lower().replace("_", "-"): version for n, equal, version in (line.partition("==") for line in lines) if equal}
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(n) for n in re.findall(r"\d+", version.split("+")[0]))
+
+
+def cuda() -> Iterator[Row]:
+    """GPUs by name and memory, and whether the installed torch can use them."""
+    if shutil.which("nvidia-smi") is None:
+        yield Row("cuda", "not needed", "no GPU: nvidia-smi is not installed")
+        return
+    try:
+        said = ask("nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader")
+    except Unanswered as error:
+        yield Row("cuda", "not needed", f"no GPU answers ({error})")
+        return
+    gpus = "; ".join(line.strip() for line in said.splitlines() if line.strip())
+    visible, build = os.environ.get("CUDA_VISIBLE_DEVICES"), _torch_cuda()
+    if not gpus:
+        yield Row("cuda", "not needed", "no GPU: nvidia-smi lists none")
+    elif visible is not None and visible.strip() in ("", "-1"):
+        yield Row("cuda", "not needed", f"{gpus}; hidden by CUDA_VISIBLE_DEVICES={visible}", "unset CUDA_VISIBLE_DEVICES")
+    elif not build:
+        yield Row("cuda", "missing", f"{gpus}; but this torch is built without CUDA", f"{PIP} --force-reinstall torch")
+    else:
+        yield Row("cuda", "ok", f"{gpus}; torch is built for CUDA {build}")
+
+
+def _torch_cuda() -> str:
+    """The CUDA version that the installed torch is built for, or ""."""
+    try:
+        text = Path(str(metadata.distribution("torch").locate_file("torch/version.py"))).read_text()
+    except (OSError, metadata.PackageNotFoundError):
+        return ""
+    found = re.search(r"^cuda\b.*=\s*['\"]([\d.]+)", text, re.MULTILINE)
+    return found[1] if found else ""
+
+
+def cpu() -> Iterator[Row]:
+    """Cores, threads and memory."""
+    cores, threads = len(os.sched_getaffinity(0)), os.environ.get("OMP_NUM_THREADS")
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
+    limited = f", OMP_NUM_THREADS={threads}" if threads else ""
+    found = f"{cores} of {os.cpu_count()} cores for this process{limited}, {memory:.1f} GiB of memory"
+    yield Row("cpu", "ok", f"{found}; --threads and --workers default to {cores}")

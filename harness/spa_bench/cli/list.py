@@ -1,0 +1,86 @@
+"""What there is to choose from, as tables: samplers, tasks, metrics, models."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from tabulate import tabulate
+
+from spa_bench.cards import plugins
+from spa_bench.cards.reading import card_names, cards_folder
+from spa_bench.cards.sampler import load_sampler_card
+from spa_bench.cards.task import load_task_card
+from spa_bench.errors import SpaBenchError
+from spa_bench.metrics.suite import ALIASES, AT_SIZES, CHOICE_METRICS, METRICS
+from spa_bench.mini.embedded import EMBEDDED
+from spa_bench.runs.own_metrics import load_metrics
+
+Thing = TypeVar("Thing")
+
+
+def catalogue(what: str) -> str:
+    """What `spa-bench list` prints of `what`: samplers, tasks, metrics or models.
+
+    What installed packages add comes last, with the package; what cannot be used has the reason instead.
+    """
+    return {"samplers": _samplers, "tasks": _tasks, "metrics": _metrics, "models": _models}[what]()
+
+
+def _samplers() -> str:
+    cards = [load_sampler_card(path) for path in _shipped("baselines")]  # by path: others may have taken a name
+    rows = [[c.name, c.members, c.draws, c.description] for c in cards]
+    others = _others("sampler", load_sampler_card, lambda c: [c.name, c.members, c.draws, c.description])
+    return _table(["sampler", "K", "n", "what it does"], rows, others)
+
+
+def _tasks() -> str:
+    cards = [load_task_card(path) for path in _shipped("tasks")]
+    rows = [[c.name, c.version, c.description] for c in cards]
+    others = _others("task", load_task_card, lambda c: [c.name, c.version, c.description])
+    return _table(["task", "version", "what it is"], rows, others)
+
+
+def _metrics() -> str:
+    short = {name: alias for alias, name in ALIASES.items()}
+    described = {m.name: m.description for m in (*METRICS, *CHOICE_METRICS)} | {m.name: m.description for m in AT_SIZES}
+    rows = [[name, short.get(name, ""), description] for name, description in described.items()]
+    others = [
+        [row[0], f"--metric {plugin.name}", *row[1:]]
+        for plugin in plugins.installed("metric")
+        for row in [_row(plugin, lambda name: load_metrics([name])[0], lambda m: [m.name, m.description])]
+    ]
+    return _table(["metric", "alias", "definition"], rows, others)
+
+
+def _models() -> str:
+    rows = [
+        [EMBEDDED, "2.9 M parameters, Llama architecture, 256 tokens; inside the package"],
+        ["PATH", "a folder with a causal LM of transformers (safetensors)"],
+        ["HUB-ID", "the same on the hub, e.g. codellama/CodeLlama-7b-hf"],
+    ]
+    return tabulate(rows, ["--model", "what it is"])
+
+
+def _shipped(kind: str) -> list[str]:
+    return [str(cards_folder(kind) / f"{name}.toml") for name in card_names(kind)]
+
+
+def _others(table: str, load: Callable[[str], Thing], cells: Callable[[Thing], list[object]]) -> list[list[object]]:
+    return [_row(plugin, load, cells) for plugin in plugins.installed(table)]
+
+
+def _row(plugin: plugins.Plugin, load: Callable[[str], Thing], cells: Callable[[Thing], list[object]]) -> list[object]:
+    """The cells of what is behind `plugin`, or its name and why it cannot be used, and where it comes from."""
+    try:
+        return [*cells(load(plugin.name)), plugin.source]
+    except SpaBenchError as error:
+        blank = {"sampler": ["", ""], "task": [""], "metric": []}[plugin.table]
+        return [plugin.name, *blank, f"cannot be used: {error}", plugin.source]
+
+
+def _table(headers: Sequence[str], ours: Sequence[Sequence[object]], others: Sequence[Sequence[object]]) -> str:
+    if not others:
+        return tabulate(ours, headers, disable_numparse=headers[0] == "task")
+    rows = [*([*row, ""] for row in ours), *others]
+    return tabulate(rows, [*headers, "from"], disable_numparse=headers[0] == "task")

@@ -1,0 +1,88 @@
+"""`spa-bench report`: runs or results -> a page and its pictures in a folder, or a small site."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+
+from spa_bench.cli.values import check_out
+from spa_bench.errors import UsageError
+from spa_bench.publish.report import charts, questions
+from spa_bench.publish.report.data import ReportData, read
+from spa_bench.publish.report.page import axes_of, plane_picture, render
+from spa_bench.publish.report.site import file_names, site
+from spa_bench.publish.report.table import table_of
+from spa_bench.runs.folder import RunFolder
+from spa_bench.support.console import Reporter
+from spa_bench.support.files import put
+from spa_bench.support.text import did_you_mean
+
+PICTURE = "quality-diversity"
+
+
+def report(a: argparse.Namespace) -> None:
+    """Write the page or the site of `a.runs` into `a.out`, print the files, and say on stderr what is missing."""
+    check_out(a.out)
+    ask = {"auto": questions.at_hand, "load": _loaded, "none": questions.none}[a.problems]
+    data = read(a.runs, ask=ask)
+    _check_axes(data, a.quality, a.diversity)
+    console = Reporter()
+    for line in data.said:
+        console.note(line)
+    if a.site:
+        files = site(data, also=a.also, out=a.out, quality=a.quality, diversity=a.diversity)
+    else:
+        if a.also:
+            raise UsageError("--also goes with --site: a page by itself has no other pages")
+        files = {"index.html": render(data, quality=a.quality, diversity=a.diversity, title=a.title).encode()}
+        files |= pictures(data, a.quality, a.diversity)
+        _remove_old(files, a.out)
+    _write(files, a.out)
+    for name in files:
+        print(a.out / name)
+
+
+def pictures(data: ReportData, quality: str, diversity: str) -> dict[str, bytes]:
+    """File name -> SVG or PNG of the main picture of each table, on white; the same data give the same bytes."""
+    found: dict[str, bytes] = {}
+    tables = [(name, rows) for s, name in file_names(data).items() for rows in data.sections[s].tables]
+    for number, (name, rows) in enumerate(tables):
+        content = charts.plane_data(table_of(rows))
+        spec = plane_picture(content, *axes_of(content, quality, diversity))
+        if spec is None:
+            continue
+        twin = f"-{number}" if [n for n, _ in tables].count(name) > 1 else ""
+        stem = PICTURE if len(tables) == 1 else f"{PICTURE}--{name}{twin}"
+        found |= {f"{stem}.svg": charts.as_svg(spec).encode(), f"{stem}.png": charts.as_png(spec)}
+    return found
+
+
+def _check_axes(data: ReportData, quality: str, diversity: str) -> None:
+    """Raises UsageError for a metric that is none of those that can be drawn."""
+    for option, name, known in (("--quality", quality, charts.QUALITY), ("--diversity", diversity, charts.DIVERSITY)):
+        if name not in known:
+            raise UsageError(f"{option} is {name!r}, which the picture cannot have{did_you_mean(name, known)}")
+
+
+def _loaded(folder: RunFolder) -> Mapping[str, str]:
+    """Prompts of any task, with all that it takes to load it: a download perhaps, lm-eval and torch."""
+    from spa_bench.runs.reopen import task_of
+
+    return {p.id: p.prompt for p in task_of(folder).problems}
+
+
+def _remove_old(files: Mapping[str, bytes], out: Path) -> None:
+    """Pictures of an earlier report there, which belong to none of these runs."""
+    for old in (path for kind in ("svg", "png") for path in out.glob(f"{PICTURE}*.{kind}") if path.name not in files):
+        old.unlink(missing_ok=True)
+
+
+def _write(files: Mapping[str, bytes], out: Path) -> None:
+    try:
+        for name, content in files.items():
+            place = out / name
+            place.parent.mkdir(parents=True, exist_ok=True)
+            put(place, content)
+    except OSError as error:
+        raise UsageError(f"cannot write {error.filename or out}: {error.strerror}; use another -o") from error

@@ -1,0 +1,295 @@
+"""`spa-bench check`: runs against a baseline; red when a drop passes the tolerance and its interval excludes zero.
+
+A drop is judged paired by problem: the mean over problems of (candidate's mean over its seeds - baseline's). Its interval
+adds two parts in quadrature, as everywhere (metrics/intervals.py): whole problems resampled, and training seeds by t. Here the
+spread over seeds is that of both sides together, s sqrt(1/S_c + 1/S_b) with S_c + S_b - 2 degrees of freedom, so that a
+candidate of one seed is held against what one more seed of the baseline would give. All intervals of a check are at the level
+of Bonferroni, over all metrics and samplers. docs/gate.md has what this promises, and the simulation.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spa_bench.compare.gate import exact, rules
+from spa_bench.compare.gate.rules import Tolerance
+from spa_bench.compare.gate.sides import Shared, baseline_of, depends_on_n, shared
+from spa_bench.compare.gate.specs import changes
+from spa_bench.compare.gate.verdict import Line, Subject, Verdict, confidence_of
+from spa_bench.compare.leaderboard import build_rows, find_results
+from spa_bench.compare.leaderboard.rows import Row
+from spa_bench.errors import UsageError
+from spa_bench.metrics.intervals import paired_difference, resolved
+from spa_bench.metrics.power import smallest_difference
+from spa_bench.metrics.student import normal_quantile, pooled_error
+from spa_bench.metrics.suite import ALIASES, is_rate
+from spa_bench.types import Estimate
+
+POWER = 0.8
+LOST_SHARE = 0.05  # of the problems: a metric that is gone on more of them than this is lost
+_TAIL = 20  # resamples that lie beyond each end of an interval
+_LEAST_RESAMPLES, _MOST_RESAMPLES = 2000, 200_000
+
+
+def check(
+    runs: str | Path | Sequence[str | Path],
+    against: str | Path,
+    *,
+    tolerance: float | str | Mapping[str, float | str] | None = None,
+    alpha: float = rules.ALPHA,
+    metrics: str | Sequence[str] | None = None,
+) -> Verdict:
+    """Whether `runs` (run folders, result files, or folders of them) hold up `against` a result file or folder of results.
+
+    `tolerance`: 0.02, "5%" or {"pass@1": 0.03, "vendi": "5%"}; what is not named keeps its default (gate/rules.py). `alpha` is
+    the chance that the whole check is red when nothing changed but the seeds. `metrics` judges these alone. Raises UsageError
+    or StoreError, in a sentence, when the two cannot be compared.
+    """
+    places = [Path(runs)] if isinstance(runs, str | Path) else [Path(run) for run in runs]
+    if not places:
+        raise UsageError("no runs to check; give run folders, a result file, or a folder of either")
+    names = rules.words_of(metrics) if isinstance(metrics, str) else metrics
+    return check_places(places, Path(against), tolerance=rules.as_words(tolerance), alpha=alpha, metrics=names)
+
+
+def check_places(
+    runs: Sequence[Path], against: Path, *, tolerance: Sequence[str], alpha: float, metrics: Sequence[str] | None
+) -> Verdict:
+    """`check` with the tolerances as the command line has them."""
+    rules.check_alpha(alpha)
+    tolerances, looked_at = rules.tolerances_of(tolerance), rules.chosen(metrics)
+    if missing := [place for place in (*runs, against) if not place.exists()]:
+        raise UsageError(f"{missing[0]} is not there; give run folders, a result file, or a folder of either")
+    base = against.resolve()
+    for place in (run.resolve() for run in runs):
+        if base in (place, place.parent) or place == base.parent:
+            how = "is both what is checked and the baseline" if place == base else "and what is checked are in one another"
+            raise UsageError(f"{against} {how}; give runs that were made since")
+    candidates, baselines = build_rows(find_results(runs)), build_rows(find_results([against]))
+    return judge(candidates, baselines, str(against), tolerances=tolerances, alpha=alpha, metrics=looked_at)
+
+
+def judge(
+    candidates: Sequence[Row],
+    baselines: Sequence[Row],
+    against: str,
+    *,
+    tolerances: Mapping[str, Tolerance],
+    alpha: float,
+    metrics: Sequence[str],
+) -> Verdict:
+    """The verdict on rows that are read already; `tolerances` and `metrics` by whole names. Raises as `check`."""
+    plans = [_plan(row, baseline_of(row, baselines, against), metrics) for row in candidates]
+    tests = sum(len(plan.judged(tolerances)) for plan in plans)
+    confidence = confidence_of(alpha, tests)
+    subjects = [_subject(plan, tolerances, confidence) for plan in plans]
+    lines = [line for subject in subjects for line in subject.lines]
+    if all(line.outcome in {"not compared", "reported"} for line in lines):
+        why = dict.fromkeys(f"{line.metric}: {line.note}" for line in lines if line.outcome == "not compared")
+        raise UsageError(
+            f"nothing of these runs can be judged against {against}: {'; '.join(why) or 'no metric that both have'}"
+        )
+    unused = [row.label for row in baselines if all(plan.shared.before is not row for plan in plans)]
+    notes = [f"in the baseline and not checked: {', '.join(unused)}"] if unused else []
+    return Verdict(subjects, against, alpha, tests, notes)
+
+
+@dataclass(frozen=True)
+class _Scores:
+    """One metric on both sides, on the problems that both have."""
+
+    now: NDArray[np.float64]  # (S_c, P); seeds that have no twin in the baseline
+    before: NDArray[np.float64]  # (S_b, P)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What is compared of one candidate, before anything is judged: how many tests there are decides how."""
+
+    shared: Shared
+    new: list[int]  # rows of the candidate that have no twin of the same spec in the baseline
+    scores: dict[str, _Scores]
+    said: list[Line]  # exact comparisons, and metrics that are lost or cannot be compared
+
+    def judged(self, tolerances: Mapping[str, Tolerance]) -> list[str]:
+        return [name for name in self.scores if name in tolerances]
+
+
+def _plan(after: Row, before: Row, looked_at: Sequence[str]) -> _Plan:
+    both = shared(before, after)
+    same = exact.twins(before.result, after.result)
+    known = {run["seed"] for _, run in same}
+    new = [i for i, run in enumerate(after.result["runs"]) if run["seed"] not in known]
+    said = [line for pair in same for line in _exact(*pair, both.problems)]
+    by_name = set(looked_at) != set(rules.RULES)  # metrics were asked for
+    scores: dict[str, _Scores] = {}
+    if new:
+        _check_seeds(before, after)
+        for name in looked_at:
+            found = _scores(both, name, new)
+            if isinstance(found, _Scores):
+                scores[name] = found
+            elif found is not None:
+                said.append(found)
+            elif by_name:
+                said.append(Line(name, "not compared", note="neither side has it"))
+    if not by_name:
+        said += _lost(before, after)
+    return _Plan(both, new, scores, said)
+
+
+def _exact(before: exact.Run, after: exact.Run, problems: list[str]) -> list[Line]:
+    seed = after["seed"]
+    found = exact.differences(before, after, problems)
+    if not found:
+        return [Line(f"everything, seed {seed}", "same", note="same spec: texts, verdicts and values are the baseline's")]
+    return [Line(f"{what}, seed {seed}", "differs", note=f"same spec, so it must be the same: {how}") for what, how in found]
+
+
+def _check_seeds(before: Row, after: Row) -> None:
+    if len(before.seeds) < rules.FEWEST_SEEDS:
+        count = f"{len(before.seeds)} training seed{'s' * (len(before.seeds) > 1)}"
+        raise UsageError(
+            f"the baseline of {after.label} has {count}, and not the specs and seeds of these runs; it takes "
+            f"{rules.FEWEST_SEEDS} to know how far one seed lies from the next: run it with --seeds 0,1,2,3,4"
+        )
+
+
+def _scores(both: Shared, metric: str, new: Sequence[int]) -> _Scores | Line | None:
+    """Both sides of `metric`; a line where they cannot be compared; None where neither side has it."""
+    before, now = both.scores(both.before, metric), both.scores(both.after, metric)
+    ks = [row.result["k"] for row in (both.before, both.after)]
+    if before is None and now is None:
+        if depends_on_n(both.before, metric) and both.size is None:
+            sizes = [f"n = {row.result['size']}" for row in (both.before, both.after)]
+            return Line(metric, "not compared", note=f"no number of answers is known on both sides: {sizes[0]} and {sizes[1]}")
+        return None
+    if before is None:
+        return Line(metric, "not compared", note="the baseline does not have it")
+    if metric == "pass@K" and ks[0] != ks[1]:
+        note = f"k is {ks[0]} in the baseline and {ks[1]} now"
+        return Line(metric, "lost" if ks[1] < ks[0] else "not compared", note=note)
+    if now is None:
+        reason = both.after.estimate(metric).reason
+        return Line(metric, "lost", note=f"the baseline has it, these runs have no value ({reason})")
+    now = now[list(new)]
+    there = ~np.isnan(before).any(axis=0)
+    gone = there & np.isnan(now).all(axis=0)
+    if gone.sum() > LOST_SHARE * there.sum():
+        first = both.problems[int(np.flatnonzero(gone)[0])]
+        return Line(
+            metric,
+            "lost",
+            note=f"no value on {gone.sum()} of {there.sum()} problems that have one in the baseline: {first}, ...",
+        )
+    return _Scores(now, before)
+
+
+def _lost(before: Row, after: Row) -> list[Line]:
+    """Metrics of which a result keeps the estimate alone, that the baseline has and these runs have not; and the reverse."""
+    skip = {*rules.RULES, *ALIASES}
+    have = [{n for n, e in row.metrics.items() if e.value is not None and n not in skip} for row in (before, after)]
+    lines = [
+        Line(
+            name,
+            "lost",
+            before=before.metrics[name].value,
+            note=f"the baseline has it, these runs have not ({after.estimate(name).reason})",
+        )
+        for name in before.metrics
+        if name in have[0] - have[1]
+    ]
+    return lines + [
+        Line(name, "not compared", now=after.metrics[name].value, note="the baseline does not have it")
+        for name in after.metrics
+        if name in have[1] - have[0]
+    ]
+
+
+def _subject(plan: _Plan, tolerances: Mapping[str, Tolerance], confidence: float) -> Subject:
+    after, before = plan.shared.after, plan.shared.before
+    lines = [_line(name, scores, tolerances.get(name), confidence) for name, scores in plan.scores.items()]
+    notes = [_seeds_note(plan)] if plan.new else []
+    if partial := plan.shared.partial("the baseline has", "these runs"):
+        notes.append(partial)
+    if len({row.result["size"] for row in (after, before)}) > 1 and plan.shared.size:
+        notes.append(f"metrics that depend on n are compared at n = {plan.shared.size}")
+    result = after.result
+    return Subject(
+        after.label, after.task, result["model"], after.seeds, before.seeds, len(plan.shared.problems),
+        result["runs"][0]["spec_hash"], result["group_hash"], before.result["group_hash"], result["n"], result["k"],
+        [*lines, *plan.said], changes(before.result["spec"], result["spec"]), notes,
+    )  # fmt: skip
+
+
+def _seeds_note(plan: _Plan) -> str:
+    """Which runs of both sides have the same numbers although their specs differ: the change did not touch them."""
+    after, before = plan.shared.after.result["runs"], {run["seed"]: run for run in plan.shared.before.result["runs"]}
+    fresh = [after[i] for i in plan.new]
+    equal = [str(run["seed"]) for run in fresh if run["seed"] in before and run["values"] == before[run["seed"]]["values"]]
+    if equal:
+        return f"seed {', '.join(equal)}: every value is that of the baseline's own seed, under another spec"
+    return ""
+
+
+def _line(metric: str, scores: _Scores, tolerance: Tolerance | None, confidence: float) -> Line:
+    tail = (1 - confidence) / 2
+    found = paired_difference(
+        scores.now,
+        scores.before,
+        rate=is_rate(metric),
+        seeds="alike",
+        confidence=confidence,
+        resamples=min(max(_LEAST_RESAMPLES, math.ceil(_TAIL / tail)), _MOST_RESAMPLES),
+    )
+    shared_problems = ~(np.isnan(scores.now).all(axis=0) | np.isnan(scores.before).all(axis=0))
+    before, now = (float(np.nanmean(np.nanmean(side[:, shared_problems], axis=0))) for side in (scores.before, scores.now))
+    line = Line(metric, "reported", before, now, found)
+    if tolerance is None:
+        return replace(line, note=rules.RULES[metric].why)
+    allowed = tolerance.of(before)
+    line = replace(line, tolerance=allowed, visible=_visible(scores, allowed, confidence))
+    return replace(line, **_judged(found, allowed))  # type: ignore[arg-type]
+
+
+def _judged(found: Estimate, allowed: float) -> dict[str, str]:
+    """The outcome and why, of a difference and the drop that is let pass."""
+    if found.value is None or found.high is None:
+        return {"outcome": "not compared", "note": found.reason}
+    beyond, excludes = found.value < -allowed, found.high < 0
+    if beyond and excludes:
+        return {"outcome": "drop", "note": ""}
+    if beyond:
+        return {"outcome": "held", "note": "more than the tolerance, not resolved"}
+    if excludes:
+        return {"outcome": "held", "note": "resolved, within the tolerance"}
+    return {"outcome": "held", "note": "resolved, higher" if resolved(found) else ""}
+
+
+def _visible(scores: _Scores, allowed: float, confidence: float) -> float | None:
+    """The smallest true drop that would turn red with chance `POWER`: it must pass the interval and the tolerance."""
+    difference = _means(scores.now, axis=0) - _means(scores.before, axis=0)
+    difference = difference[~np.isnan(difference)]
+    if len(difference) < 2:
+        return None
+    error, df = pooled_error(_means(scores.now, axis=1), _means(scores.before, axis=1))
+    spread, n = float(difference.std(ddof=1)), len(difference)
+    # `smallest_difference` knows S seeds a side: an error with df degrees of freedom is that of df + 1 seeds
+    as_seeds = {"seeds": df + 1, "seed_spread": error * math.sqrt(df + 1)} if df else {}
+    passes = smallest_difference(n, spread=spread, confidence=confidence, power=POWER, **as_seeds)  # type: ignore[arg-type]
+    return max(passes, allowed + normal_quantile(POWER) * math.hypot(spread / math.sqrt(n), error))
+
+
+def _means(table: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
+    """Means along `axis` where there is a value; NaN where there is none."""
+    there = ~np.isnan(table)
+    counts = there.sum(axis=axis)
+    sums = np.where(there, table, 0.0).sum(axis=axis)
+    found: NDArray[np.float64] = np.divide(sums, counts, out=np.full(counts.shape, np.nan), where=counts > 0)
+    return found

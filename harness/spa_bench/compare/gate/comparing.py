@@ -1,0 +1,194 @@
+"""`spa-bench compare A B`: B minus A, metric by metric, paired by problem, and what differs in their specs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from spa_bench.compare.gate import exact, rules
+from spa_bench.compare.gate.sides import Shared, depends_on_n, pick_two, shared
+from spa_bench.compare.gate.specs import Change, changes
+from spa_bench.compare.gate.tables import (
+    Format,
+    _changes,
+    _difference,
+    _escaped,
+    _folded,
+    _markdown_table,
+    _number,
+    _plain_table,
+    _problems,
+    _seeds,
+)
+from spa_bench.compare.leaderboard.compare import RESAMPLES
+from spa_bench.compare.leaderboard.rows import Row
+from spa_bench.metrics.intervals import Seeds, paired_test
+from spa_bench.metrics.multiple import Decision, resolve
+from spa_bench.metrics.suite import is_rate
+from spa_bench.runs.folder import SCHEMA_VERSION
+from spa_bench.types import Estimate
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One metric of both sides."""
+
+    metric: str
+    a: float | None
+    b: float | None
+    decision: Decision  # B minus A, Holm over the metrics
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two samplers, or two versions of one, on the problems that both have."""
+
+    a: Row
+    b: Row
+    problems: int
+    metrics: Sequence[Compared]
+    changes: Sequence[Change]  # A's spec to B's
+    notes: Sequence[str]
+
+    @property
+    def report(self) -> str:
+        """For a terminal."""
+
+        return compared_plain(self)
+
+    @property
+    def markdown(self) -> str:
+        """For a page."""
+
+        return compared_markdown(self)
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """One row, as every `--json` has them."""
+        sides = {
+            name: {
+                "sampler": row.result["sampler"], "label": row.label, "model": row.result["model"], "n": row.result["n"],
+                "k": row.result["k"], "seeds": row.seeds, "group_hash": row.result["group_hash"],
+            }
+            for name, row in (("a", self.a), ("b", self.b))
+        }  # fmt: skip
+        metrics = {
+            m.metric: {
+                "a": m.a, "b": m.b, **asdict(m.decision.difference), "p": m.decision.p, "adjusted_p": m.decision.adjusted,
+                "resolved": m.decision.resolved,
+            }
+            for m in self.metrics
+        }  # fmt: skip
+        said = {"spec_changes": [asdict(change) for change in self.changes], "notes": list(self.notes)}
+        return [
+            {
+                "schema_version": SCHEMA_VERSION,
+                "task": self.a.task,
+                "problems": self.problems,
+                **sides,
+                "metrics": metrics,
+                **said,
+            }
+        ]
+
+
+def compare(a: str | Path, b: str | Path) -> Comparison:
+    """B against A: each a run folder, a result file, a folder of either, or one of these followed by `:SAMPLER`.
+
+    Raises UsageError when a place holds several samplers and nothing says which, both are one, or they are not on the same
+    problems; StoreError for runs that are not graded or cannot be read.
+    """
+    one, other = pick_two(a, b)
+    both = shared(one, other)
+    tests = {name: _test(both, name) for name in rules.RULES}
+    decisions = resolve({name: found for name, found in tests.items() if found is not None})
+    lines = [Compared(name, *_sides(both, name), decision) for name, decision in decisions.items()]
+    return Comparison(
+        one, other, len(both.problems), lines, changes(one.result["spec"], other.result["spec"]), _notes(both, lines)
+    )
+
+
+def _test(both: Shared, metric: str) -> tuple[Estimate, float | None] | None:
+    """B minus A and its p; None where neither side has the metric."""
+    a, b = both.scores(both.before, metric), both.scores(both.after, metric)
+    if a is None and b is None:
+        if depends_on_n(both.before, metric) and both.size is None:
+            return Estimate.missing("no number of answers that both have"), None
+        return None
+    if a is None or b is None:
+        return Estimate.missing(f"only {'B' if a is None else 'A'} has it"), None
+    ks = [row.result["k"] for row in (both.before, both.after)]
+    if metric == "pass@K" and ks[0] != ks[1]:
+        return Estimate.missing(f"k is {ks[0]} and {ks[1]}"), None
+    return paired_test(b, a, rate=is_rate(metric), seeds=_pairing(both), resamples=RESAMPLES)
+
+
+def _pairing(both: Shared) -> Seeds:
+    """Rows of equal seeds belong together: the draws of one seed are the same on both sides."""
+    return "paired" if both.before.seeds == both.after.seeds else "apart"
+
+
+def _sides(both: Shared, metric: str) -> tuple[float | None, float | None]:
+    found = [both.scores(row, metric) for row in (both.before, both.after)]
+    a, b = (None if scores is None else float(np.nanmean(scores)) for scores in found)
+    return a, b
+
+
+def _notes(both: Shared, lines: Sequence[Compared]) -> list[str]:
+    a, b = both.before, both.after
+    notes = [partial] if (partial := both.partial("A has", "B")) else []
+    if a.result["size"] != b.result["size"] and both.size:
+        notes.append(f"metrics that depend on n are compared at n = {both.size}")
+    if len(a.seeds) > 1 and len(b.seeds) > 1:
+        how = (
+            "the same seeds on both sides, paired"
+            if _pairing(both) == "paired"
+            else "other seeds on both sides, taken as independent"
+        )
+        notes.append(f"training seeds: {how}")
+    elif any(line.decision.difference.value is not None for line in lines):
+        notes.append("a side has one training seed: the intervals are over problems only, and say nothing of the next training")
+    for before, after in exact.twins(a.result, b.result):
+        found = exact.differences(before, after, both.problems, ("in A", "in B"))
+        said = "; ".join(f"{what}: {how}" for what, how in found)
+        notes.append(
+            f"seed {after['seed']} has the same spec on both sides and " + (f"differs: {said}" if found else "is the same")
+        )
+    return notes
+
+
+def compared_plain(found: Comparison) -> str:
+    """For a terminal."""
+    return "\n\n".join([_compared_title(found), *_compared(found, _plain_table, _changes)])
+
+
+def compared_markdown(found: Comparison) -> str:
+    """For a page."""
+    return "\n\n".join([f"### {_escaped(_compared_title(found))}", *_compared(found, _markdown_table, _folded)]) + "\n"
+
+
+def _compared_title(found: Comparison) -> str:
+    sides = [
+        f"{name} = {row.label} ({_seeds(row.seeds)}, n = {row.result['n']})" for name, row in (("A", found.a), ("B", found.b))
+    ]
+    return f"{found.a.version}: {sides[0]}, {sides[1]}; {_problems(found.problems)}, paired"
+
+
+def _compared(found: Comparison, table: Format, spec: Callable[[Sequence[Change], Format], str]) -> list[str]:
+    body = []
+    for line in found.metrics:
+        decision = line.decision
+        if decision.difference.value is None:
+            said = decision.difference.reason
+        elif decision.resolved:
+            said = "resolved: B is " + ("higher" if decision.difference.value > 0 else "lower")
+        else:
+            said = "not resolved"
+        p = "-" if decision.adjusted is None else f"{decision.adjusted:.3g}"
+        body.append([line.metric, _number(line.a), _number(line.b), _difference(decision.difference), p, said])
+    parts = [table(body, ["metric", "A", "B", "B minus A, 95 %", "p (Holm)", "verdict"])]
+    parts += [table([[note] for note in found.notes], ["note"])] if found.notes else []
+    return [*parts, spec(found.changes, table)]

@@ -1,0 +1,153 @@
+"""Which metrics the gate judges, in which direction, and what drop is let pass: one table, and how `--tolerance` changes it."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from spa_bench.compare.leaderboard.schema import KEPT, KEPT_OF_CHOICES
+from spa_bench.errors import UsageError
+from spa_bench.metrics.suite import ALIASES, is_rate
+from spa_bench.support.text import did_you_mean
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """A drop that is let pass."""
+
+    amount: float
+    relative: bool = False  # a share of the baseline's value, not a difference
+
+    def of(self, baseline: float) -> float:
+        """The drop, in units of the metric."""
+        return self.amount * abs(baseline) if self.relative else self.amount
+
+    def __str__(self) -> str:
+        return f"{100 * self.amount:g} %" if self.relative else f"{self.amount:g}"
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How a metric is judged."""
+
+    tolerance: Tolerance | None  # None: nobody knows whether a drop is bad, so it is reported and never red
+    why: str  # what a drop means, or why none is judged
+
+
+RULES: Mapping[str, Rule] = {
+    "pass@1": Rule(Tolerance(0.02), "fewer right answers"),
+    "pass@K": Rule(Tolerance(0.02), "fewer problems with a right answer among K"),
+    "diversity_score[exact]": Rule(Tolerance(0.02), "more answers that are the same text"),
+    "diversity_score[ast]": Rule(Tolerance(0.02), "more answers that are the same program"),
+    "effective_diversity[ast,correct]": Rule(Tolerance(0.02), "fewer different programs among the right answers"),
+    "effective_diversity[behaviour,ran]": Rule(None, "right answers behave alike: it falls where quality rises"),
+    "vendi[ngram,q=1]": Rule(Tolerance(0.05, relative=True), "fewer different texts"),
+    "average_kl[i<j]": Rule(Tolerance(0.2, relative=True), "members that are closer to each other"),
+    # tasks with multiple choice
+    "pass@1[mc]": Rule(None, "part of pass@1, which is judged"),
+    "majority_vote[mc]": Rule(Tolerance(0.02), "what most answers choose is right less often"),
+    "any_of_n[mc]": Rule(None, "answers that differ raise it by guessing alone"),
+    "any_of_n[chance]": Rule(None, "what guessing gets"),
+    "diversity_score[mc]": Rule(None, "part of the diversity score, which is judged"),
+    "agreement[choices]": Rule(None, "it falls with diversity and with ignorance"),
+    "kl[choices,i!=j]": Rule(None, "beside average_kl, which is judged"),
+    "kl[first,i!=j]": Rule(None, "beside average_kl, which is judged"),
+    "entropy[choices]": Rule(None, "it rises with ignorance"),
+}
+"""Metric -> rule, for all that a result keeps problem by problem. More is better in every one that has a tolerance."""
+assert tuple(RULES) == KEPT + KEPT_OF_CHOICES
+JUDGED = tuple(name for name, rule in RULES.items() if rule.tolerance is not None)
+FEWEST_SEEDS = 5  # of a baseline: with fewer, nobody knows how far one training seed lies from the next
+ALPHA = 0.05
+LEAST_ALPHA = 0.001  # below, an interval would need more resamples than are worth their time
+
+
+def full_name(metric: str, known: Collection[str] = RULES) -> str:
+    """The whole name of `metric`, which may be the short one. Raises UsageError for one that is not known."""
+    name = ALIASES.get(metric, metric)
+    if name not in known:
+        near = [*known, *(short for short, whole in ALIASES.items() if whole in known)]
+        raise UsageError(f"unknown metric {metric!r} of the gate{did_you_mean(metric, near)}")
+    return name
+
+
+def tolerances_of(given: Sequence[str]) -> dict[str, Tolerance]:
+    """Metric -> tolerance: the table's, changed by `given`, each `0.02`, `5%`, or `pass@1=0.03,vendi=5%`.
+
+    A number without a metric is for all of them: a difference for those between 0 and 1, and the same share of the baseline's
+    value for the others, which have no scale of their own. It stands before those of single metrics. Raises UsageError for
+    anything else, and for a tolerance of more than the whole.
+    """
+    found = {name: rule.tolerance for name, rule in RULES.items() if rule.tolerance is not None}
+    named = ""
+    for word in (word for text in given for word in words_of(text)):
+        metric, equals, amount = word.rpartition("=")
+        tolerance = _tolerance(amount, word)
+        if not equals:
+            if named:
+                raise UsageError(
+                    f"--tolerance {word!r} is for all metrics and comes after {named!r}; give it first (decimals: 0.02)"
+                )
+            found = {name: Tolerance(tolerance.amount, relative=tolerance.relative or not is_rate(name)) for name in found}
+            _check_reach(word, found)
+            continue
+        name, named = full_name(metric.strip()), word
+        if name not in found:
+            raise UsageError(f"--tolerance {word}: {name} is only reported ({RULES[name].why})")
+        found[name] = tolerance
+        _check_reach(word, {name: tolerance})
+    return found
+
+
+def _check_reach(word: str, found: Mapping[str, Tolerance]) -> None:
+    """Raises UsageError for more than the whole of a metric, which is a slip: 5 for 5 %, or a comma for a point."""
+    for name, tolerance in found.items():
+        if tolerance.amount > 1 and (tolerance.relative or is_rate(name)):
+            raise UsageError(
+                f"--tolerance {word!r} is more than the whole of {name}; 0.02 is a difference, 2% a share of the baseline"
+            )
+
+
+def words_of(text: str) -> list[str]:
+    """What stands between the commas of `text`; those in brackets belong to a metric's name."""
+    return [word.strip() for word in re.split(r",(?![^\[]*\])", text)]
+
+
+def as_words(given: float | str | Mapping[str, float | str] | None) -> list[str]:
+    """A tolerance as Python says it, as the command line would."""
+    if given is None:
+        return []
+    if isinstance(given, Mapping):
+        return [f"{name}={amount}" for name, amount in given.items()]
+    return [str(given)]
+
+
+def _tolerance(text: str, word: str) -> Tolerance:
+    number, percent = text.strip().removesuffix("%"), text.strip().endswith("%")
+    try:
+        amount = float(number) / (100 if percent else 1)
+    except ValueError:
+        amount = math.nan
+    if not 0 <= amount < math.inf:
+        raise UsageError(f"--tolerance {word!r}: a drop is a number such as 0.02, or a share of the baseline such as 5%")
+    return Tolerance(amount, percent)
+
+
+def chosen(metrics: Sequence[str] | None) -> list[str]:
+    """The metrics to look at, in the table's order: all, or those named. Raises UsageError for an unknown one."""
+    if metrics is None:
+        return list(RULES)
+    wanted = {full_name(name) for name in metrics}
+    if not any(name in JUDGED for name in wanted):
+        raise UsageError(f"--metrics {','.join(metrics)} leaves nothing to judge; name one of {', '.join(JUDGED)}")
+    return [name for name in RULES if name in wanted]
+
+
+def check_alpha(alpha: float) -> None:
+    """Raises UsageError unless it can be the chance of a false alarm."""
+    if not isinstance(alpha, int | float) or not LEAST_ALPHA <= alpha < 0.5:
+        raise UsageError(
+            f"--alpha is {alpha}; the chance of a false alarm is at least {LEAST_ALPHA} and below 0.5, such as 0.05"
+        )

@@ -1,0 +1,142 @@
+"""What stands on the two sides: results read from places, one chosen from several, and the problems that two share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spa_bench.compare.leaderboard import build_rows, find_results
+from spa_bench.compare.leaderboard.rows import Row, common_size
+from spa_bench.errors import StoreError, UsageError
+
+Result = dict[str, Any]
+
+
+def read_place(place: str | Path) -> tuple[list[Row], str]:
+    """(rows at `place`, the sampler that it names or ""); a place may be `PLACE:SAMPLER`. Raises StoreError for nothing."""
+    path, sampler = Path(place), ""
+    if not path.exists():
+        before, colon, after = str(place).rpartition(":")
+        if colon and before and Path(before).exists():
+            path, sampler = Path(before), after
+        else:
+            raise StoreError(f"{place} is not there; give a run folder, a result file, or a folder of either")
+    return build_rows(find_results([path])), sampler
+
+
+def pick_two(a: str | Path, b: str | Path) -> tuple[Row, Row]:
+    """The two samplers to compare. Raises UsageError when a place holds several and nothing says which, or both are one."""
+    (first, name_a), (second, name_b) = read_place(a), read_place(b)
+    one = _named(first, name_a, a) if name_a or len(first) == 1 else None
+    two = _named(second, name_b, b) if name_b or len(second) == 1 else None
+    # one side that holds one sampler says which is meant on a side that holds many
+    one = one or _named(first, two.result["sampler"] if two else "", a)
+    two = two or _named(second, one.result["sampler"], b)
+    if _runs(one) == _runs(two):
+        raise UsageError(
+            f"{a} and {b} are the same {one.label}, seeds {_listed(one.seeds)}; a sampler does not differ from itself"
+        )
+    return one, two
+
+
+def _runs(row: Row) -> set[tuple[str, str]]:
+    return {(run["spec_hash"], run["records"]) for run in row.result["runs"]}
+
+
+def _named(rows: Sequence[Row], name: str, place: str | Path) -> Row:
+    there = ", ".join(row.label for row in rows)
+    found = [row for row in rows if row.label == name] or [row for row in rows if row.result["sampler"] == name]
+    if len(found) == 1:
+        return found[0]
+    if len(rows) == 1 and not name:
+        return rows[0]
+    where = str(place).removesuffix(f":{name}")
+    if not found and name:
+        raise UsageError(f"{where} has no sampler {name!r}; there are {there}")
+    raise UsageError(f"{where} holds {there}; say which, as in {where}:{(found or rows)[0].label}")
+
+
+def baseline_of(candidate: Row, baselines: Sequence[Row], place: object) -> Row:
+    """The row of `baselines` that `candidate` is held against: the same group of runs, else the one of its sampler and task.
+
+    Raises UsageError when there is none, or several.
+    """
+    if same := [row for row in baselines if row.result["group_hash"] == candidate.result["group_hash"]]:
+        return same[0]
+    named = [row for row in baselines if row.result["sampler"] == candidate.result["sampler"]]
+    on_task = [row for row in named if row.task == candidate.task]
+    if len(on_task) == 1:
+        return on_task[0]
+    there = ", ".join(f"{row.label} on {row.task}" for row in baselines)
+    if named and not on_task:
+        raise UsageError(
+            f"{place} has {candidate.result['sampler']} on {named[0].task}, and these runs are on {candidate.task}"
+        )
+    if not named:
+        raise UsageError(f"{place} has no sampler {candidate.result['sampler']!r} to check against; there are {there}")
+    labels = ", ".join(row.label for row in on_task)
+    raise UsageError(
+        f"{place} has {candidate.result['sampler']} {len(on_task)} times ({labels}) and none with the spec of these runs; "
+        "give a baseline with one of them"
+    )
+
+
+@dataclass(frozen=True)
+class Shared:
+    """Two rows on the problems that both have; `before` is the older side."""
+
+    before: Row
+    after: Row
+    problems: list[str]
+    size: int | None  # samples at which metrics that depend on n are compared; None: no number that both have
+
+    def partial(self, before: str, after: str) -> str:
+        """What is left out, in words that call the sides so; empty when both have the same problems."""
+        counts = [len(row.result["problems"]) for row in (self.before, self.after)]
+        if counts[0] == counts[1] == len(self.problems):
+            return ""
+        return f"compared on the {len(self.problems)} problems that both have; {before} {counts[0]} and {after} {counts[1]}"
+
+    def scores(self, row: Row, metric: str) -> NDArray[np.float64] | None:
+        """(S, P) of one side on the shared problems; None where the metric is not there or there is no common n."""
+        values = row.result["runs"][0]["values"]
+        if metric not in values:
+            return None
+        if depends_on_n(row, metric) and self.size is None:
+            return None
+        place = {problem: i for i, problem in enumerate(row.result["problems"])}
+        found = row.scores(metric, self.size)[:, [place[p] for p in self.problems]]
+        return None if np.isnan(found).all() else found
+
+
+def depends_on_n(row: Row, metric: str) -> bool:
+    """Whether `metric` means something else at another number of samples."""
+    at: dict[str, Any] = next(iter(row.result["runs"][0]["values_at"].values()), {})
+    return metric in at or metric.startswith(("vendi[", "effective_diversity["))
+
+
+def shared(before: Row, after: Row) -> Shared:
+    """Both on the problems that they share. Raises UsageError for other tasks, other problems, or none in common."""
+    one, other = (row.result["spec"]["task"] for row in (before, after))
+    if before.task != after.task:
+        raise UsageError(f"{before.label} is on {before.task} and {after.label} on {after.task}: other tasks cannot be paired")
+    if one["problems_hash"] != other["problems_hash"]:
+        versions = [f"version {t.get('version') or '-'}, hash {t['problems_hash']}" for t in (one, other)]
+        raise UsageError(
+            f"{before.label} and {after.label} are on other problems of {before.task} ({versions[0]}; {versions[1]}): "
+            "run both on the same version"
+        )
+    have = set(after.result["problems"])
+    problems = [p for p in before.result["problems"] if p in have]
+    if not problems:
+        raise UsageError(f"{before.label} and {after.label} have no problem of {before.task} in common")
+    return Shared(before, after, problems, common_size([before, after]))
+
+
+def _listed(seeds: Sequence[int]) -> str:
+    return ", ".join(map(str, seeds))

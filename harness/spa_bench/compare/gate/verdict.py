@@ -1,0 +1,222 @@
+"""What the gate says: a line a metric, a subject a sampler, and the verdict over all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from spa_bench.compare.gate.specs import Change
+from spa_bench.compare.gate.tables import (
+    Format,
+    _changes,
+    _difference,
+    _escaped,
+    _folded,
+    _markdown_table,
+    _named,
+    _number,
+    _plain_table,
+    _problems,
+    _seeds,
+)
+from spa_bench.runs.folder import SCHEMA_VERSION
+from spa_bench.types import Estimate
+
+Outcome = Literal["held", "drop", "lost", "differs", "same", "reported", "not compared"]
+RED = frozenset({"drop", "lost", "differs"})
+
+
+@dataclass(frozen=True)
+class Line:
+    """One metric of one sampler."""
+
+    metric: str
+    outcome: Outcome
+    before: float | None = None  # mean over problems and seeds of the baseline, on the problems that both sides have
+    now: float | None = None
+    difference: Estimate | None = None  # now minus before, with the interval of the whole check
+    tolerance: float | None = None  # the drop that is let pass, in units of the metric; None: not judged
+    visible: float | None = None  # the smallest true drop that turns red with 80 % chance
+    note: str = ""
+
+    @property
+    def red(self) -> bool:
+        """Whether it fails the check."""
+        return self.outcome in RED
+
+    @property
+    def said(self) -> str:
+        """The outcome for a reader: capitals fail."""
+        return self.outcome.upper() if self.red else self.outcome
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One sampler against its baseline."""
+
+    label: str
+    task: str
+    model: str
+    seeds: Sequence[int]  # of the candidate
+    baseline_seeds: Sequence[int]
+    problems: int  # that both sides have
+    spec_hash: str  # of the candidate's first seed
+    group_hash: str
+    baseline_group: str
+    n: int | None
+    k: int
+    lines: Sequence[Line]
+    changes: Sequence[Change]  # baseline's spec to the candidate's
+    notes: Sequence[str]
+
+    @property
+    def red(self) -> list[Line]:
+        """What fails."""
+        return [line for line in self.lines if line.red]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether the runs hold up against their baseline."""
+
+    subjects: Sequence[Subject]
+    against: str  # where the baseline is
+    alpha: float  # the chance that the whole check is red when nothing changed but the seeds
+    tests: int  # metrics of all samplers together that were judged by an interval
+    notes: Sequence[str] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Green."""
+        return not any(subject.red for subject in self.subjects)
+
+    @property
+    def confidence(self) -> float:
+        """Of every interval: two-sided, each end missed with chance alpha / tests."""
+        return confidence_of(self.alpha, self.tests)
+
+    @property
+    def report(self) -> str:
+        """For a terminal or an assertion: the verdict in the first line, then what it rests on."""
+
+        return plain(self)
+
+    @property
+    def markdown(self) -> str:
+        """For a pull request or $GITHUB_STEP_SUMMARY: the verdict in the first line."""
+
+        return markdown(self)
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """A row a sampler, as every `--json` has them; missing is null."""
+        return [self._row(subject) for subject in self.subjects]
+
+    def _row(self, subject: Subject) -> dict[str, Any]:
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "task": subject.task, "sampler": subject.label, "model": subject.model, "n": subject.n, "k": subject.k,
+            "seeds": list(subject.seeds), "spec_hash": subject.spec_hash, "group_hash": subject.group_hash,
+            "ok": not subject.red, "check_ok": self.ok, "against": self.against, "baseline_group_hash": subject.baseline_group,
+            "baseline_seeds": list(subject.baseline_seeds), "problems": subject.problems,
+            "alpha": self.alpha, "tests": self.tests, "confidence": self.confidence,
+            "metrics": [asdict(line) for line in subject.lines],
+            "spec_changes": [asdict(change) for change in subject.changes],
+            "notes": [*subject.notes, *self.notes],
+        }  # fmt: skip
+
+
+def confidence_of(alpha: float, tests: int) -> float:
+    """Of the intervals of `tests` metrics of which, by chance, one excludes 0 from below at most `alpha` of the time.
+
+    Bonferroni: 1 - 2 alpha / tests, two-sided, of which one end is what a drop has to pass.
+    """
+    return 1 - 2 * alpha / max(tests, 1)
+
+
+_HEAD = ["metric", "baseline", "now", "difference", "tolerance", "would see", "verdict"]
+
+
+def plain(verdict: Verdict) -> str:
+    """For a terminal."""
+    parts = [headline(verdict)]
+    for subject in verdict.subjects:
+        parts.append(f"{_title(subject)}\n\n{_body(subject, verdict, _plain_table, _changes)}")
+    return "\n\n".join([*parts, *verdict.notes, _legend(verdict)])
+
+
+def markdown(verdict: Verdict) -> str:
+    """For $GITHUB_STEP_SUMMARY: the verdict in the first line; everything that runs say is escaped."""
+    colour, rest = headline(verdict).split(": ", 1)
+    parts = [f"**{colour}**: {_escaped(rest)}"]
+    for subject in verdict.subjects:
+        parts.append(f"### {_escaped(_title(subject))}\n\n{_body(subject, verdict, _markdown_table, _folded)}")
+    return "\n\n".join([*parts, *map(_escaped, verdict.notes), f"<sub>{_escaped(_legend(verdict))}</sub>"]) + "\n"
+
+
+def headline(verdict: Verdict) -> str:
+    """The verdict in one line, with what is wrong."""
+    checked = ", ".join(f"{subject.label} on {subject.task}" for subject in verdict.subjects)
+    if verdict.ok:
+        return f"GREEN: {checked} against {verdict.against}: nothing is lost, and no drop passes its tolerance and its interval"
+    wrong = [f"{subject.label}: {_wrong(subject)}" for subject in verdict.subjects if subject.red]
+    return f"RED: against {verdict.against}: {'. '.join(wrong)}"
+
+
+def _wrong(subject: Subject) -> str:
+    said = [f"{line.metric} fell by {_fell(line)}" for line in subject.red if line.outcome == "drop"]
+    for outcome, words in (("lost", "lost"), ("differs", "not what the same spec gave")):
+        names = [line.metric for line in subject.red if line.outcome == outcome]
+        said += [f"{words}: {_named(names)}"] if names else []
+    return "; ".join(said)
+
+
+def _fell(line: Line) -> str:
+    assert line.difference is not None
+    assert line.difference.value is not None
+    return f"{_number(-line.difference.value)} (more than {_number(line.tolerance)})"
+
+
+def _title(subject: Subject) -> str:
+    seeds = f"{_seeds(subject.seeds)} against {_seeds(subject.baseline_seeds)} of the baseline"
+    return f"{subject.label} on {subject.task}: {seeds}, {_problems(subject.problems)}"
+
+
+def _body(subject: Subject, verdict: Verdict, table: Format, spec: Callable[[Sequence[Change], Format], str]) -> str:
+    judged = [line for line in subject.lines if line.difference is not None]
+    others = [line for line in subject.lines if line.difference is None]
+    parts = [table([_cells(line) for line in judged], _HEAD)] if judged else []
+    if others:
+        parts.append(table(_grouped(others), ["also", "verdict", "why"]))
+    parts += [table([[note] for note in subject.notes if note], ["note"])] if any(subject.notes) else []
+    parts.append(spec(subject.changes, table))
+    return "\n\n".join(parts)
+
+
+def _cells(line: Line) -> list[str]:
+    tolerance = "-" if line.tolerance is None else _number(line.tolerance)
+    return [
+        line.metric, _number(line.before), _number(line.now), _difference(line.difference), tolerance, _number(line.visible),
+        f"{line.said}: {line.note}" if line.note else line.said,
+    ]  # fmt: skip
+
+
+def _grouped(lines: Sequence[Line]) -> list[list[str]]:
+    """Lines of one outcome and reason as one."""
+    groups: dict[tuple[str, str], list[str]] = {}
+    for line in lines:
+        groups.setdefault((line.said, line.note), []).append(line.metric)
+    return [[_named(names), verdict, note] for (verdict, note), names in groups.items()]
+
+
+def _legend(verdict: Verdict) -> str:
+    if not verdict.tests:
+        return "Runs of one spec, seed included, are compared exactly: there is no tolerance and no chance."
+    level, alpha = f"{100 * verdict.confidence:.4g} %", f"{100 * verdict.alpha:g} %"
+    judged = sum(line.outcome in {"held", "drop"} for subject in verdict.subjects for line in subject.lines)
+    tests = f"{judged} metric{' was' if judged == 1 else 's were'}"
+    return (
+        f"A drop is red when it passes its tolerance and its interval excludes zero. {tests} judged: "
+        f"intervals are at {level}, so that the whole check is red by chance at most {alpha} of the time when nothing changed "
+        "but the seeds. Would see: the smallest true drop that is red with 80 % chance."
+    )

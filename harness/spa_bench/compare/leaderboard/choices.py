@@ -1,0 +1,81 @@
+"""What multiple choice and the library behind a task add to a page: tables that are there where results have them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tabulate import tabulate
+
+from spa_bench.compare.leaderboard.compare import CHOSEN, best
+from spa_bench.compare.leaderboard.rows import Row
+from spa_bench.compare.leaderboard.tables import STYLES, cell
+
+CHOICE_COLUMNS = {
+    "accuracy": "pass@1[mc]",
+    "majority vote": "majority_vote[mc]",
+    "any of n": "any_of_n[mc]",
+    "by chance": "any_of_n[chance]",
+    "agreement": "agreement[choices]",
+    "KL (choices)": "kl[choices,i!=j]",
+    "KL (first token)": "kl[first,i!=j]",
+    "entropy (choices)": "entropy[choices]",
+    "diversity after": "diversity_score[mc]",
+}
+"""Column -> metric, of the table that runs with multiple-choice problems get beside the others."""
+_CHANCE = "any_of_n[chance]"
+_DIGITS = {"KL (choices)": 4, "KL (first token)": 4}
+
+
+def choice_table(rows: Sequence[Row], *, style: str = "plain") -> str:
+    """A line a sampler over the problems that have choices, and what guessing gets on them; empty where there are none.
+
+    Columns are those that some row has a value for; of those in which more is better the best are bold, as in the main table.
+    """
+    how, asked = STYLES[style], [row for row in rows if row.estimate(_CHANCE).value is not None]
+    if not asked:
+        return ""
+    columns = {c: m for c, m in CHOICE_COLUMNS.items() if any(row.estimate(m).value is not None for row in asked)}
+    kept = [c for c in columns if c in CHOSEN and all(CHOSEN[c] in run["values"] for r in asked for run in r.result["runs"])]
+    bold = {column: best(asked, column) if style != "plain" else set() for column in kept}
+    body = []
+    for row in asked:
+        found = {column: row.estimate(metric) for column, metric in columns.items()}
+        cells = [
+            cell(estimate, how, digits=_DIGITS.get(column, 3), bold=row.label in bold.get(column, ()))
+            for column, estimate in found.items()
+        ]
+        body.append([how.escape(row.label), row.estimate(_CHANCE).n, *cells])
+    drawn = tabulate(body, [*map(how.escape, ["sampler", "problems", *columns])], tablefmt=how.tablefmt, disable_numparse=True)
+    note = chance_note([(row.label, row.result["spec"], row.estimate("distinct[choices]").value) for row in asked])
+    return f"{drawn}\n\n{how.escape(note)}" if note else drawn
+
+
+def own_table(rows: Sequence[Row], *, style: str = "plain") -> str:
+    """A line a number of the library behind the task, a column a sampler, means over members and seeds; empty without any.
+
+    Standard errors are left out: those of members and seeds are none of their mean.
+    """
+    how, names = STYLES[style], list(dict.fromkeys(n for r in rows for n in r.metrics if n.startswith("own[")))
+    shown = [name for name in names if "_stderr" not in name and not name.endswith(",sample_len]")]
+    body = []
+    for name in shown:
+        task, metric = name.removeprefix("own[").removesuffix("]").split(",", 1)
+        body.append([how.escape(task), how.escape(metric), *(cell(r.estimate(name), how, digits=4) for r in rows)])
+    head = map(how.escape, ["task", "metric", *(row.label for row in rows)])
+    return tabulate(body, [*head], tablefmt=how.tablefmt, disable_numparse=True) if body else ""
+
+
+def chance_note(rows: Sequence[tuple[str, Mapping[str, Any], float | None]]) -> str:
+    """What the column "by chance" is not for those of (label, spec, different choices a problem) at temperature 0.
+
+    There a member chooses the same in all its draws, and members may choose alike: n answers are fewer guesses. Empty where
+    no row is at temperature 0, or one answer is all there is.
+    """
+    said = [
+        f"{label} made {made:.3g} different guess{'es' * (made != 1)} a problem in {spec['n']} answers"
+        for label, spec, made in rows
+        if made is not None and (spec["n"] or 1) > 1 and spec["sampler"].get("decoding", {}).get("temperature") == 0
+    ]
+    rest = "; at temperature 0 a member makes one guess, and members may make the same: "
+    return f"by chance: what n independent guesses get{rest}{', '.join(said)}." if said else ""

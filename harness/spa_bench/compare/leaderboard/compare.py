@@ -1,0 +1,158 @@
+"""Paired differences between samplers on one task: which are resolved, and who is on the front of quality and diversity."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from spa_bench.compare.leaderboard.rows import Row, common_size
+from spa_bench.errors import UsageError
+from spa_bench.metrics.intervals import equivalent, paired_test
+from spa_bench.metrics.multiple import Decision, resolve
+from spa_bench.metrics.quality_diversity import Frontier, frontier
+from spa_bench.metrics.suite import is_rate
+from spa_bench.types import Estimate
+
+MARGIN = 0.05  # pass@1 counts as equal when the paired interval lies inside ±MARGIN
+PAIRED = {
+    "pass@1": "pass@1",
+    "pass@K": "pass@K",
+    "diversity_score": "diversity_score[exact]",
+    "effective_diversity": "effective_diversity[ast,correct]",
+    "vendi": "vendi[ngram,q=1]",
+}
+"""Column -> metric, for the columns in which more is better: paired, with Holm over the samplers."""
+CHOSEN = {"accuracy": "pass@1[mc]", "majority vote": "majority_vote[mc]", "any of n": "any_of_n[mc]"}
+"""The same for multiple choice: in bold where resolved."""
+_METRICS = {**PAIRED, **CHOSEN}
+RESAMPLES = 4000
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The reference against another row: reference minus other, paired by problem, Holm over all others a column."""
+
+    other: Row
+    decisions: dict[str, Decision]  # column -> what is known of the difference
+
+    def sentence(self, reference: str) -> str:
+        """Whether diversity differs, and whether pass@1 is equal, in words."""
+        quality, spread = self.decisions["pass@1"], self.decisions["diversity_score"]
+        if self.equal:
+            first = f"pass@1 is equal within ±{MARGIN} ({number(quality.difference)})"
+        elif quality.resolved:
+            first = f"pass@1 differs ({number(quality.difference)})"
+        else:
+            first = f"pass@1 is not shown to be equal within ±{MARGIN} ({number(quality.difference)})"
+        if not spread.resolved:
+            second = f"no difference in diversity score is resolved ({number(spread.difference)})"
+        else:
+            how = "higher" if (spread.difference.value or 0) > 0 else "lower"
+            second = f"diversity score is {how} ({number(spread.difference)})"
+        return f"{reference} against {self.other.label}: {first}; {second}."
+
+    @property
+    def equal(self) -> bool:
+        """Whether pass@1 is shown to be equal."""
+        return equivalent(self.decisions["pass@1"].difference, MARGIN)
+
+
+def compare(rows: Sequence[Row], reference: str) -> list[Comparison]:
+    """`reference` against every other row, at equal n, paired by problem. Raises UsageError for an unknown reference."""
+    chosen = next((r for r in rows if r.label == reference), None)
+    if chosen is None:
+        raise UsageError(f"no runs of the reference {reference!r} here; there are {', '.join(sorted({r.label for r in rows}))}")
+    others = [r for r in rows if r is not chosen and r.table_key == chosen.table_key]
+    decided = {column: _decide(column, chosen, others) for column in PAIRED}
+    return [Comparison(other, {column: decided[column][other.label] for column in PAIRED}) for other in others]
+
+
+def _decide(column: str, chosen: Row, others: Sequence[Row]) -> dict[str, Decision]:
+    """`chosen` minus each of `others` in one column, after Holm."""
+    return resolve({other.label: _test(column, chosen, other) for other in others})
+
+
+def _test(column: str, one: Row, other: Row) -> tuple[Estimate, float | None]:
+    metric, size = _METRICS[column], common_size([one, other])
+    if column == "pass@K" and one.result["k"] != other.result["k"]:
+        return Estimate.missing(f"k is {one.result['k']} and {other.result['k']}"), None
+    a, b = one.scores(metric, size), other.scores(metric, size)
+    if np.isnan(a).all() or np.isnan(b).all():
+        return Estimate.missing("no value to compare"), None
+    return paired_test(a, b, rate=is_rate(metric), resamples=RESAMPLES)
+
+
+def best(rows: Sequence[Row], column: str) -> set[str]:
+    """Labels of the rows to print bold in a column: the best one, and those not resolved from it (paired, Holm).
+
+    Empty when nothing is resolved from the best: then the column says nothing about who is best.
+    """
+    size = common_size(rows)
+    values = {r.label: r.estimate(_METRICS[column], size).value for r in rows}
+    known = {label: value for label, value in values.items() if value is not None}
+    if len(known) < 2:
+        return set()
+    top = next(r for r in rows if r.label == max(known, key=lambda label: known[label]))
+    decided = _decide(column, top, [r for r in rows if r is not top and r.label in known])
+    worse = {label for label, decision in decided.items() if decision.resolved}
+    return set(known) - worse if worse else set()
+
+
+def summary(comparisons: Sequence[Comparison], reference: str) -> str:
+    """In one sentence, from which samplers of equal pass@1 the reference differs in diversity score."""
+    groups: dict[str, list[str]] = {"higher than": [], "lower than": [], "not resolved against": []}
+    unequal = []
+    for c in comparisons:
+        spread = c.decisions["diversity_score"]
+        if not c.equal:
+            unequal.append(c.other.label)
+        elif spread.resolved:
+            groups["higher than" if (spread.difference.value or 0) > 0 else "lower than"].append(c.other.label)
+        else:
+            groups["not resolved against"].append(c.other.label)
+    found = ", ".join(f"{how} {_listed(names)}" for how, names in groups.items() if names)
+    if not found:
+        return f"No sampler's pass@1 is shown to equal that of {reference} within ±{MARGIN}: nothing is said at equal quality."
+    rest = f"; with {_listed(unequal)} pass@1 is not shown to be equal" if unequal else ""
+    return f"At equal pass@1 (paired 95 % interval inside ±{MARGIN}), the diversity score of {reference} is {found}{rest}."
+
+
+def front_of(rows: Sequence[Row]) -> tuple[Frontier, list[str]] | None:
+    """The front of (pass@1, diversity score) and the labels of the temperature sweep; None for fewer than 2 rows."""
+    scores = {r.label: (r.scores("pass@1"), r.scores("diversity_score[exact]")) for r in rows}
+    usable = {k: v for k, v in scores.items() if not (np.isnan(v[0]).all() or np.isnan(v[1]).all())}
+    known = [np.isfinite(table).any(axis=0) for pair in usable.values() for table in pair]
+    if len(usable) < 2 or np.logical_and.reduce(known).sum() < 2:
+        return None
+    swept = sweep_of([r for r in rows if r.label in usable])
+    return frontier(usable, sweep=swept), swept
+
+
+def sweep_of(rows: Sequence[Row]) -> list[str]:
+    """Labels of the temperature sweep: rows of one member that differ in the temperature alone; the longest such group."""
+    groups: dict[str, list[str]] = {}
+    for row in rows:
+        sampler = row.result["spec"]["sampler"]
+        decoding = sampler.get("decoding", {})
+        whole = decoding.get("top_p", 1) == 1 and not decoding.get("top_k") and not decoding.get("min_p")
+        if sampler.get("kind") == "mixture" and sampler.get("members") == 1 and whole:
+            rest = {k: v for k, v in sampler.items() if k not in {"name", "decoding", "draws"}}
+            groups.setdefault(json.dumps(rest, sort_keys=True), []).append(row.label)
+    return max(groups.values(), key=len, default=[])
+
+
+def number(estimate: Estimate, digits: int = 3) -> str:
+    """`0.512 [0.44, 0.58]`, or a dash."""
+    if estimate.value is None:
+        return "-"
+    value = f"{estimate.value:.{digits}f}"
+    if estimate.low is None or estimate.high is None:
+        return value
+    return f"{value} [{estimate.low:.{digits}f}, {estimate.high:.{digits}f}]"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)

@@ -1,0 +1,188 @@
+"""The page of a leaderboard in Markdown: a table a task, what is resolved, what went wrong, its cost and its origin."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from spa_bench.compare.leaderboard.choices import choice_table, own_table
+from spa_bench.compare.leaderboard.compare import PAIRED, Comparison, compare, front_of, number, summary
+from spa_bench.compare.leaderboard.rows import Row
+from spa_bench.compare.leaderboard.tables import STYLES, cell, columns_of, grid, table
+
+_ODD = ("failed", "truncated", "refused", "timed out", "out of memory", "crashed", "invalid")
+
+
+def markdown(rows: Sequence[Row], *, reference: str | None, command: str) -> str:
+    """The whole page; the same rows give the same bytes."""
+    parts = ["# Leaderboard\n", f"Made by `{command}`; do not edit by hand.\n"]
+    for key in dict.fromkeys(r.table_key for r in rows):
+        mine = [r for r in rows if r.table_key == key]
+        models = sorted({r.result["model"] for r in mine})
+        said = f"{len(mine[0].result['problems'])} problems, model {', '.join(models)}."
+        parts.append(f"## {_escape(mine[0].version)}\n\n{_escape(said)}\n")
+        parts.append(table(mine, style="md") + "\n")
+        parts += [_choice_section(mine), _own_section(mine)]
+        if reference:
+            there = any(r.label == reference for r in mine)
+            parts.append(_paired_section(mine, reference) if there else _no_reference(mine, reference))
+        parts += [_front_section(mine), _odd_section(mine), _cost_section(mine), _provenance(mine)]
+    parts.append(LEGEND + (CHOICE_LEGEND if choice_table(rows) else ""))
+    return "\n".join(part for part in parts if part)
+
+
+_escape = STYLES["md"].escape
+
+
+def _code(name: str) -> str:
+    return "`" + name.replace("`", "'") + "`"
+
+
+def _choice_section(rows: Sequence[Row]) -> str:
+    found = choice_table(rows, style="md")
+    return f"### Multiple choice\n\n{found}\n" if found else ""
+
+
+def _own_section(rows: Sequence[Row]) -> str:
+    found = own_table(rows, style="md")
+    said = next((e.reason for row in rows for name, e in row.metrics.items() if name.startswith("own[")), "")
+    return f"### Own scores\n\nMeans over members and seeds, {said}.\n\n{found}\n" if found else ""
+
+
+def _paired_section(rows: Sequence[Row], reference: str) -> str:
+    comparisons = compare(rows, reference)
+    if not comparisons:
+        return ""
+    columns = [column for column in columns_of(rows) if column in PAIRED]
+    body = [[c.other.label, *(_difference(c, column) for column in columns)] for c in comparisons]
+    head = f"### {_escape(reference)} minus the others, paired by problem\n"
+    bold = "Bold: resolved at 95 %, Holm over the samplers of a column.\n"
+    sentences = [summary(comparisons, reference) + "\n", *(f"- {c.sentence(reference)}" for c in comparisons)]
+    drawn = grid(body, [f"{reference} minus", *columns], ready=True)
+    said = "\n".join(map(_escape, sentences))
+    return f"{head}\n{bold}\n{drawn}\n\n{said}\n"
+
+
+def _no_reference(rows: Sequence[Row], reference: str) -> str:
+    """Why there is no paired section, and what to ask for."""
+    labels, called = ", ".join(_code(r.label) for r in rows), _code(reference)
+    return f"No row of this table is called {called}, so nothing is compared with it here; `--reference` takes {labels}.\n"
+
+
+def _difference(comparison: Comparison, column: str) -> str:
+    decision = comparison.decisions[column]
+    return cell(decision.difference, STYLES["md"], bold=decision.resolved)
+
+
+def _front_section(rows: Sequence[Row]) -> str:
+    found = front_of(rows)
+    if found is None:
+        return ""
+    front, sweep = found
+    body = [
+        [
+            r.label,
+            "yes" if front.on_front[r.label] else "no",
+            f"{front.stays_on_front[r.label]:.2f}",
+            number(front.adds[r.label], 4),
+            number(front.distance[r.label]) if front.distance[r.label].value is not None else front.distance[r.label].reason,
+        ]
+        for r in rows
+        if r.label in front.on_front
+    ]
+    head = ["sampler", "on the front", "in resamples", "adds to the hypervolume", "distance to the temperature front"]
+    swept = f"The temperature front is drawn by {_escape(', '.join(sweep))}. " if sweep else ""
+    return (
+        "### Quality and diversity together\n\n"
+        f"Points are (pass@1, diversity score). {swept}"
+        f"Hypervolume above (0, 0) of all: {number(front.hypervolume)}; R2 from (1, 1): {number(front.r2)}.\n\n"
+        f"{grid(body, head)}\n"
+    )
+
+
+def _odd_section(rows: Sequence[Row]) -> str:
+    body = []
+    for row in rows:
+        totals = {name: sum(run["counts"][name] for run in row.result["runs"]) for name in (*_ODD, "samples")}
+        body.append([row.label, *(_percent(totals[name], totals["samples"]) for name in _ODD)])
+    return f"### Samples that went wrong\n\n{grid(body, ['sampler', *_ODD])}\n"
+
+
+def _percent(part: int, whole: int) -> str:
+    return "0" if not part else f"{part} ({100 * part / whole:.1f} %)"
+
+
+def _cost_section(rows: Sequence[Row]) -> str:
+    body = []
+    for row in rows:
+        costs = [run["cost"] for run in row.result["runs"]]
+        tokens, spent = (row.estimate(name).value for name in ("tokens", "tokens[spent]"))
+        stages: dict[str, float] = {}
+        for cost in costs:
+            for name, seconds in cost.get("stages", {}).items():
+                stages[name] = stages.get(name, 0.0) + seconds / len(costs)
+        longest = ", ".join(f"{n} {s:.0f}" for n, s in sorted(stages.items(), key=lambda kv: -kv[1])[:3] if s >= 0.5)
+        body.append(
+            [
+                row.label,
+                "-" if tokens is None else f"{tokens:.1f}",
+                "-" if spent is None else f"{spent:.1f}",
+                f"{row.seconds:.0f}",
+                longest or "-",
+                max((c.get("peak_memory_mb", 0) for c in costs), default=0) or "-",
+                _mean([c["gpu_seconds"] for c in costs if "gpu_seconds" in c], 0),
+                _mean([c["price"] for c in costs if "price" in c], 2),
+            ]
+        )
+    head = ["sampler", "tokens an answer", "drawn for it", "seconds", "of which", "peak MiB", "GPU seconds", "price"]
+    return f"### What it cost\n\nMeans over seeds.\n\n{grid(body, head)}\n"
+
+
+def _mean(values: Sequence[float], digits: int) -> str:
+    return f"{sum(values) / len(values):.{digits}f}" if values else "-"
+
+
+def _provenance(rows: Sequence[Row]) -> str:
+    body = []
+    for row in rows:
+        spec, runs = row.result["spec"], row.result["runs"]
+        numerics = ", ".join(f"{k} {v}" for k, v in spec["numerics"].items()) or "-"
+        judged = ", ".join(sorted({s for run in runs for s in run["judged"]}))
+        code = spec["code"]
+        revision = (code.get("git") or "-")[:10] + (" and changes" if code.get("dirty") else "")
+        names = f"{runs[0]['run']}" + (f" and {len(runs) - 1} more" if len(runs) > 1 else "")
+        body.append(
+            [
+                row.label,
+                names,
+                ", ".join(map(str, row.seeds)),
+                runs[0]["spec_hash"],
+                row.result["group_hash"],
+                judged,
+                spec["grading"],
+            ]
+        )
+        body[-1] += [numerics, revision, row.result["design"]]
+    head = ["sampler", "runs", "seeds", "spec (first seed)", "group", "sandbox", "grading", "numerics", "revision", "design"]
+    versions = sorted({", ".join(f"{k} {v}" for k, v in r.result["spec"]["versions"].items()) for r in rows})
+    return f"### Where it comes from\n\n{grid(body, head)}\n\n" + "\n\n".join(map(_escape, versions)) + "\n"
+
+
+LEGEND = """## How to read it
+
+Values are means over problems, the small numbers a 95 % interval: a bootstrap over problems, combined with the spread
+over training seeds (t, S - 1 degrees of freedom) when there is more than one. **Bold** in the first table: the best value
+of a column and those that are not resolved from it, when some are (paired by problem, Holm over the samplers); no bold, no
+claim. K members give n = rK answers; pass@K is at the k in its column, estimated by members when K > 1 and for
+exchangeable draws otherwise (the design is named below each table). diversity_score is 1 minus the share of equal pairs
+of answers (texts compared after stripping) and rewards garbage; effective_diversity counts distinct syntax trees among the
+*correct* answers, as a share of n. vendi is the effective number of different texts (n-grams). Metrics that depend on n are
+shown at the largest n that all rows have, by rarefaction. average_kl is in nats a token, over members i < j, teacher-forced
+on the reference solutions; one member has none. A sample that failed is wrong and different from nothing. seconds is a
+run's own time, mean over seeds: stages that another run had left in the cache cost nothing.
+"""
+CHOICE_LEGEND = """
+Tables of multiple choice are over the problems that have choices: accuracy is pass@1 there, *by chance* what n independent
+guesses get in any-of-n, agreement the share of pairs of members that choose the same, KL in nats over i ≠ j, and *diversity
+after* the diversity score of what is written after the choice. average_kl of such problems is that of the first token after
+the context.
+"""

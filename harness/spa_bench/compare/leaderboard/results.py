@@ -1,0 +1,283 @@
+"""Results: what a leaderboard knows of one sampler on one task over its training seeds, from run folders or as a file.
+
+A result file can be sent by pull request: it holds the specs, the hashes of the samples, counts, and the values problem by
+problem that paired comparisons need, so that much of it can be computed again (`check`). Logs are read when a result is
+made: its hashes are those of files that were whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from spa_bench.compare.leaderboard.schema import KEPT, KEPT_OF_CHOICES, shape_faults
+from spa_bench.errors import StoreError
+from spa_bench.metrics.suite import estimates
+from spa_bench.runs.folder import SCHEMA_VERSION, RunFolder, group_hash, open_run
+from spa_bench.runs.measure import own_means
+from spa_bench.support import provenance
+from spa_bench.support.files import file_safe, replace_file
+from spa_bench.types import Estimate
+
+Result = dict[str, Any]
+
+
+def find_results(paths: Sequence[Path]) -> list[Result]:
+    """Results at `paths`: run folders (those that differ in the seed alone become one), result files, or folders of either.
+
+    The same result twice, as a run and its own file, counts once. Raises StoreError when there is nothing, a run is not
+    graded yet, a seed is there twice, a file is damaged, or two of them hold one sampler with other seeds or numbers.
+    """
+    runs: dict[Path, RunFolder] = {}
+    found: list[tuple[str, Result]] = []
+    for path in paths:
+        if path.suffix == ".json" and path.is_file():
+            found += [(str(path), result) for result in read_all(path)]
+        elif (path / "spec.json").exists() or not path.is_dir():
+            runs[path.resolve()] = open_run(path)
+        else:
+            inside = [open_run(p.parent) for p in sorted(path.glob("*/spec.json"))]
+            files = [(str(p), result) for p in sorted(path.glob("*.json")) for result in read_all(p)]
+            if not inside and not files:
+                raise StoreError(f"no runs and no results in {path}")
+            runs |= {run.path.resolve(): run for run in inside}
+            found += files
+    made = from_runs(list(runs.values()))
+    places = {run.hash: str(run.path) for run in runs.values()}
+    return _once([*((places[result["runs"][0]["spec_hash"]], result) for result in made), *found])
+
+
+def _once(found: Sequence[tuple[str, Result]]) -> list[Result]:
+    """Results that are there twice, once. Raises StoreError when two from (place, result) are of one group but differ."""
+    first: dict[str, tuple[str, Result]] = {}
+    for place, result in found:
+        before, known = first.setdefault(result["group_hash"], (place, result))
+        if known is result or _numbers(known) == _numbers(result):
+            continue
+        seeds = [", ".join(str(run["seed"]) for run in r["runs"]) for r in (known, result)]
+        how = "with other numbers" if seeds[0] == seeds[1] else f"with the seeds {seeds[0]} and {seeds[1]}"
+        raise StoreError(f"{before} and {place} hold the same {result['sampler']} {how}; give one of them")
+    return [result for _, result in first.values()]
+
+
+def _numbers(result: Result) -> Result:
+    """A result without what the place and time of a run change."""
+    runs = [{k: v for k, v in run.items() if k not in {"run", "cost"}} for run in result["runs"]]
+    return {**result, "runs": runs}
+
+
+def from_runs(runs: Sequence[RunFolder]) -> list[Result]:
+    """One result for each group of runs that differ in the seed alone; their logs are read. Raises as `find_results`."""
+    groups: dict[str, list[RunFolder]] = {}
+    for run in runs:
+        groups.setdefault(group_hash(run.spec), []).append(run)
+    return [_from_group(sorted(group, key=lambda r: int(r.spec["seed"]))) for group in groups.values()]
+
+
+def _from_group(group: Sequence[RunFolder]) -> Result:
+    for one, other in pairwise(group):
+        if one.spec["seed"] == other.spec["seed"]:
+            sampler = one.spec["sampler"]["name"]
+            raise StoreError(f"seed {one.spec['seed']} of {sampler} is there twice: {one.path} and {other.path}")
+    contents = [_metrics(run) for run in group]
+    first, spec = contents[0], {k: v for k, v in group[0].spec.items() if k != "seed"}
+    every = [name for name in first["values"] if all(name in c["values"] for c in contents)]
+    size = min(c["size"] for c in contents)
+    found = estimates({name: [c["values"][name] for c in contents] for name in every}, size=size)
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "task": spec["task"]["name"],
+        "sampler": spec["sampler"]["name"],
+        "model": spec["model"]["name"],
+        "group_hash": group_hash(spec),
+        "spec": spec,
+        "n": first["n"],
+        "k": first["k"],
+        "members": first["members"],
+        "design": first["design"],
+        "size": size,
+        "problems": first["problems"],
+        "runs": [_of_run(run, content) for run, content in zip(group, contents, strict=True)],
+        "metrics": {name: asdict(e) for name, e in found.items()} | _own(contents),
+    }
+
+
+def _own(contents: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """`own[NAME,METRIC]`: what the library behind the task says, mean over members and seeds, where every seed has it."""
+    if not all("own_scores" in c for c in contents):
+        return {}
+    each = [own_means(c["own_scores"]) for c in contents]
+    said = f"by {contents[0]['own_scores']['harness']}'s own scoring: no interval of ours"
+    problems = len(contents[0]["problems"])
+    return {
+        name: asdict(Estimate(float(np.mean([means[name] for means in each])), n=problems, reason=said))
+        for name in each[0]
+        if all(name in means for means in each)
+    }
+
+
+def _metrics(run: RunFolder) -> dict[str, Any]:
+    content: dict[str, Any] | None = run.read_json("metrics.json")
+    if content is None:
+        raise StoreError(f"{run.path} is not graded yet; finish it with: spa-bench grade {run.path}")
+    _check_logs(run, content)
+    return content
+
+
+def _check_logs(run: RunFolder, content: Mapping[str, Any]) -> None:
+    """Raises StoreError, with file and line, unless every line of records and grades is whole and metrics.json counts them."""
+    records = len(run.record_log.all_rows())
+    verdicts = Counter(str(grade.verdict) for grade in run.grade_log.all_rows())
+    for name, rows in (("records.jsonl", records), ("grades.jsonl", verdicts.total())):
+        if rows != content["counts"]["samples"]:
+            raise StoreError(
+                f"{run.path / name} has {rows} lines, but metrics.json is of {content['counts']['samples']} samples; "
+                "run the same command again"
+            )
+    if verdicts != content["verdicts"]:
+        raise StoreError(f"{run.path / 'grades.jsonl'} has other verdicts than metrics.json; run `spa-bench grade` again")
+
+
+def _of_run(run: RunFolder, content: Mapping[str, Any]) -> dict[str, Any]:
+    judged = run.read_json("judged.json") or {"by": []}
+    timings = run.timings()
+    return {
+        "seed": run.spec["seed"],
+        "run": run.path.name,
+        "spec_hash": run.hash,
+        "records": _hash_file(run.path / "records.jsonl"),
+        "grades": _hash_file(run.path / "grades.jsonl"),
+        "counts": content["counts"],
+        "verdicts": content["verdicts"],
+        "judged": sorted({by["sandbox"] for by in judged["by"]}),
+        "cost": {k: timings[k] for k in ("seconds", "stages", "peak_memory_mb", "gpu_seconds", "price") if k in timings},
+        "values": {name: content["values"][name] for name in _kept(content) if name in content["values"]},
+        "values_at": {
+            size: {name: values[name] for name in KEPT if name in values} for size, values in content["values_at"].items()
+        },
+    }
+
+
+def _kept(content: Mapping[str, Any]) -> tuple[str, ...]:
+    """Metrics whose values are kept; `any_of_n[chance]` is there in every run, and empty where there are no choices."""
+    return KEPT + (KEPT_OF_CHOICES if "pass@1[mc]" in content["values"] else ())
+
+
+def _hash_file(path: Path) -> str:
+    return provenance.hash_bytes(path.read_bytes()) if path.exists() else ""
+
+
+# files ---------------------------------------------------------------------------------------------------------------
+
+
+def file_name(result: Result) -> str:
+    """Where a result goes in a folder of results."""
+    return file_safe(f"{result['task']}--{result['sampler']}--{result['group_hash'][:8]}.json")
+
+
+def save(result: Result, folder: Path) -> Path:
+    """Write `result` into `folder`; the same result gives the same bytes. Raises StoreError when that fails."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"cannot make {folder}: {error.strerror}") from error
+    path = folder / file_name(result)
+    replace_file(path, _framed({k: v for k, v in result.items() if k != "sum"}))
+    return path
+
+
+def save_all(results: Sequence[Result], place: Path) -> list[Path]:
+    """Write `results`: all into `place` where its name ends in .json, else a file each into that folder. Raises StoreError."""
+    if place.suffix != ".json":
+        return [save(result, place) for result in results]
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"cannot make {place.parent}: {error.strerror}") from error
+    if place.is_dir():
+        raise StoreError(f"{place} is a folder; a name that ends in .json is one file for all results")
+    ordered = sorted(results, key=file_name)  # so that the file does not depend on the order of its makers
+    whole = [{k: v for k, v in result.items() if k != "sum"} for result in ordered]
+    replace_file(place, _framed({"schema_version": SCHEMA_VERSION, "results": whole}))
+    return [place]
+
+
+def read_all(path: Path) -> list[Result]:
+    """The results in a file, of a shape that every table can be drawn of. Raises StoreError when there is none."""
+    results = load_all(path)
+    for result in results:
+        if faults := shape_faults(result):
+            where = f"{path}, {result['sampler']}," if len(results) > 1 and isinstance(result.get("sampler"), str) else path
+            raise StoreError(f"{where} is not shaped like a result: {faults[0]}")
+    return results
+
+
+def load_all(path: Path) -> list[Result]:
+    """The content of a file of one or more results. Raises StoreError when it is none, damaged, or of another schema."""
+    try:
+        data = path.read_bytes()
+        content = json.loads(data, parse_constant=_refuse)
+        if not isinstance(content, dict) or type(content.get("schema_version")) is not int or not _framable(content):
+            raise StoreError(f"{path} is no result of spa-bench: it has no schema_version and runs")
+        if content["schema_version"] != SCHEMA_VERSION:
+            newer = "; upgrade spa-bench" if content["schema_version"] > SCHEMA_VERSION else ""
+            raise StoreError(f"{path} has schema {content['schema_version']}, this spa-bench reads {SCHEMA_VERSION}{newer}")
+        body = {k: v for k, v in content.items() if k != "sum"}
+        whole = data == _framed(body)
+    except (OSError, ValueError, RecursionError) as error:
+        raise StoreError(f"cannot read the result {path}: {error}") from error
+    if not whole:
+        raise StoreError(f"{path} is damaged: its checksum does not fit; make it again with `spa-bench leaderboard --save`")
+    return _several(path, body) if "results" in body else [body]
+
+
+def _several(path: Path, body: Mapping[str, Any]) -> list[Result]:
+    """What a file of several results holds. Raises StoreError for anything else."""
+    results: list[Result] = body["results"]
+    if body.keys() != {"schema_version", "results"} or not results:
+        raise StoreError(f"{path} is no file of results of spa-bench: it has other keys, or no result")
+    for result in results:
+        if result.get("schema_version") != SCHEMA_VERSION:
+            raise StoreError(f"{path} has a result of schema {result.get('schema_version')}, not {SCHEMA_VERSION}")
+    return results
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"it has the number {constant}")
+
+
+def _framable(content: Mapping[str, Any]) -> bool:
+    if "results" in content:
+        several = content["results"]
+        return isinstance(several, list) and all(isinstance(r, dict) and "results" not in r and _framable(r) for r in several)
+    return isinstance(content.get("runs"), list) and isinstance(content.get("metrics"), dict)
+
+
+def _framed(content: Mapping[str, Any]) -> bytes:
+    body = json.dumps(content, sort_keys=True)
+    checksum = hashlib.blake2b(body.encode(), digest_size=8).hexdigest()
+    return (_lines({**content, "sum": checksum}) + "\n").encode()
+
+
+def _lines(content: Mapping[str, Any]) -> str:
+    inside = ",\n".join(f" {json.dumps(k)}: {_value(k, v)}" for k, v in content.items())
+    return f"{{\n{inside}\n}}"
+
+
+def _value(key: str, value: Any) -> str:
+    """One line a run and a metric: short enough to read a difference."""
+    if key == "results":
+        return "[\n" + ",\n".join(_lines(result) for result in value) + "\n]"
+    if key == "runs":
+        return "[\n" + ",\n".join(f"  {json.dumps(run)}" for run in value) + "\n ]"
+    if key == "metrics":
+        return "{\n" + ",\n".join(f"  {json.dumps(k)}: {json.dumps(v)}" for k, v in value.items()) + "\n }"
+    return json.dumps(value)

@@ -1,0 +1,161 @@
+"""Rows of a table: results of one task that may be compared, at equal n."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spa_bench.compare.leaderboard.ranges import runs_code
+from spa_bench.compare.leaderboard.results import Result
+from spa_bench.metrics.suite import AT_SIZES, estimates
+from spa_bench.runs.folder import SCHEMA_VERSION, flat, group_hash
+from spa_bench.sandbox.none import NoSandbox
+from spa_bench.types import Estimate
+
+_AT_SIZES = {m.name for m in AT_SIZES}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One sampler on one task, over its seeds."""
+
+    result: Result
+    label: str  # the sampler's name, with what tells it from others of that name in its table
+
+    @property
+    def task(self) -> str:
+        """The task's name."""
+        return str(self.result["task"])
+
+    @property
+    def version(self) -> str:
+        """The task's name and the version of its data."""
+        version = self.result["spec"]["task"].get("version")
+        return f"{self.task} {version}" if version else self.task
+
+    @property
+    def title(self) -> str:
+        """Which task, which version of its data and how many problems: a benchmark's name alone does not say it."""
+        whole, problems = self.result["spec"]["task"]["problems_n"], len(self.result["problems"])
+        return f"{self.version}, {'' if problems == whole else f'{problems} of '}{whole} problems"
+
+    @property
+    def table_key(self) -> tuple[str, str]:
+        """What must be equal for rows to stand in one table, where they are paired by place: the task and its problems."""
+        spec, problems = self.result["spec"], self.result["problems"]
+        names = hashlib.blake2b(json.dumps(problems).encode(), digest_size=8).hexdigest()
+        return self.task, f"{spec['task']['problems_hash']}-{spec['limit']}-{len(problems)}-{names}"
+
+    @property
+    def metrics(self) -> dict[str, Estimate]:
+        """Estimates by name, aliases included."""
+        return {name: Estimate(**e) for name, e in self.result["metrics"].items()}
+
+    @property
+    def seeds(self) -> list[int]:
+        """Training and sampling seeds."""
+        return [run["seed"] for run in self.result["runs"]]
+
+    @property
+    def seconds(self) -> float:
+        """Mean over seeds; what was found in the stage cache costs nothing."""
+        return round(float(np.mean([run["cost"].get("seconds", 0.0) for run in self.result["runs"]])), 1)
+
+    @property
+    def unsafe(self) -> bool:
+        """Whether some of it was judged without a sandbox."""
+        return any(NoSandbox.name in run["judged"] for run in self.result["runs"])
+
+    def scores(self, name: str, size: int | None = None) -> NDArray[np.float64]:
+        """Values (S, P) of a metric that is kept problem by problem, NaN where there is none.
+
+        `size`: for metrics that depend on n, at that many samples.
+        """
+        tables = [
+            run["values"]
+            if size is None or size == self.result["size"] or name not in _AT_SIZES
+            else run["values_at"][str(size)]
+            for run in self.result["runs"]
+        ]
+        return np.array([[np.nan if v is None else v for v in table[name]] for table in tables], float)
+
+    def estimate(self, name: str, size: int | None = None) -> Estimate:
+        """The estimate of a metric; with `size`, of one that depends on n, at that many samples."""
+        if size is None or size == self.result["size"] or name not in _AT_SIZES:
+            return self.metrics.get(name, Estimate.missing("this result does not have it"))
+        scores = self.scores(name, size)
+        values = [[None if np.isnan(v) else float(v) for v in row] for row in scores]
+        return estimates({name: values}, size=self.result["size"] if size is None else size)[name]
+
+    def sizes(self) -> set[int]:
+        """At how many samples metrics that depend on n are known."""
+        return {self.result["size"], *map(int, self.result["runs"][0]["values_at"])}
+
+    def to_json(self) -> dict[str, Any]:
+        """The row that every `--json` prints."""
+        result = self.result
+        metrics = {name: asdict(e) for name, e in self.metrics.items()}
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "task": self.task, "task_version": result["spec"]["task"].get("version") or "", "problems": len(result["problems"]),
+            "sampler": result["sampler"], "model": result["model"], "n": result["n"], "k": result["k"],
+            "seeds": self.seeds, "spec_hash": result["runs"][0]["spec_hash"], "group_hash": result["group_hash"],
+            "seconds": self.seconds, "metrics": metrics,
+        }  # fmt: skip
+
+
+def build_rows(results: Sequence[Result]) -> list[Row]:
+    """A row a result, sorted by task and effective diversity, best first; by pass@1 where answers are no programs."""
+    rows = [Row(result, result["sampler"]) for result in results]
+    tables: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        tables.setdefault(row.table_key, []).append(row)
+    found = []
+    for key in sorted(tables):
+        size = common_size(tables[key])
+        found += sorted(_told_apart(tables[key]), key=lambda r: (-_effective(r, size), -_accuracy(r), r.label))
+    return found
+
+
+def common_size(rows: Sequence[Row]) -> int | None:
+    """The largest number of samples at which all of `rows` can be compared; None when there is none."""
+    shared = set.intersection(*(row.sizes() for row in rows)) if rows else set()
+    return max(shared, default=None)
+
+
+def _effective(row: Row, size: int | None) -> float:
+    value = row.estimate("effective_diversity[ast,correct]", size).value
+    return -1.0 if value is None else value
+
+
+def _accuracy(row: Row) -> float:
+    """What decides the order where answers are no programs."""
+    return 0.0 if runs_code(row.result["spec"]) else row.estimate("pass@1").value or 0.0
+
+
+def _told_apart(rows: Sequence[Row]) -> list[Row]:
+    """Rows of one sampler's name get what differs in their specs into their label, or the start of their hash."""
+    found = []
+    for row in rows:
+        twins = [other for other in rows if other.label == row.label]
+        found.append(row if len(twins) == 1 else replace(row, label=f"{row.label}[{_difference(row, twins)}]"))
+    labels = [row.label for row in found]
+    return [
+        row if labels.count(row.label) == 1 else replace(row, label=f"{row.label}@{row.result['group_hash'][:6]}")
+        for row in found
+    ]
+
+
+def _difference(row: Row, twins: Sequence[Row]) -> str:
+    """`temperature=0.5`, from the few keys of the specs that a reader cares about and in which twins differ."""
+    own, *others = (flat({k: one.result["spec"].get(k) for k in ("sampler", "n", "model", "grading")}) for one in (row, *twins))
+    keys = [k for k in own if len({json.dumps(other.get(k)) for other in others}) > 1]
+    if not keys or len(keys) > 3:
+        return group_hash(row.result["spec"])[:6]
+    return ",".join(f"{key.rpartition('.')[2]}={own[key]}" for key in keys)

@@ -1,0 +1,122 @@
+"""Tables of rows in Markdown, plain text, CSV and LaTeX. What they say is decided elsewhere; here it is only written."""
+
+from __future__ import annotations
+
+import csv
+import html
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from tabulate import tabulate
+
+from spa_bench.compare.leaderboard.compare import PAIRED, best
+from spa_bench.compare.leaderboard.ranges import EFFECTIVE, runs_code
+from spa_bench.compare.leaderboard.rows import Row, common_size
+from spa_bench.types import Estimate
+
+COLUMNS = {**PAIRED, "average_kl": "average_kl[i<j]"}
+"""Column -> metric."""
+OF_PROGRAMS = {EFFECTIVE}
+_DIGITS = {"average_kl": 4}
+NOISE = "noise_floor[diversity_score,exact]"
+
+
+@dataclass(frozen=True)
+class Style:
+    """How one format writes a cell."""
+
+    tablefmt: str
+    bold: Callable[[str], str]
+    interval: Callable[[str, str], str]
+    escape: Callable[[str], str]
+
+
+_LATEX = {**{sign: f"\\{sign}" for sign in "_%#&${}"}, "\\": "\\textbackslash{}", "~": "\\textasciitilde{}"}
+_LATEX |= {"^": "\\textasciicircum{}", "<": "\\textless{}", ">": "\\textgreater{}", "|": "\\textbar{}"}
+
+
+def _latex(text: str) -> str:
+    return "".join(_LATEX.get(sign, sign) for sign in text)
+
+
+def _markdown(text: str) -> str:
+    """What a name may hold becomes no tag, link, code or cell; brackets and underscores of metrics stay readable."""
+    text = html.escape(text, quote=False)
+    return text.replace("\\", "\\\\").replace("|", "\\|").replace("`", "\\`").replace("](", "]\\(").replace("*", "\\*")
+
+
+STYLES = {
+    "plain": Style("simple", lambda t: t, lambda a, b: f" [{a}, {b}]", lambda t: t),
+    "md": Style("github", lambda t: f"**{t}**", lambda a, b: f" <sub>[{a}, {b}]</sub>", _markdown),
+    "latex": Style(
+        "latex_raw", lambda t: f"\\textbf{{{t}}}", lambda a, b: f" {{\\scriptsize [{a}, {b}]}}", _latex
+    ),
+}  # fmt: skip
+
+
+def cell(estimate: Estimate, style: Style, *, digits: int = 3, bold: bool = False, note: str = "") -> str:
+    """The value with its interval in small letters; a dash where there is none."""
+    if estimate.value is None:
+        return "-"
+    value = f"{estimate.value:.{digits}f}"
+    text = style.bold(value) if bold else value
+    if estimate.low is not None and estimate.high is not None:
+        text += style.interval(f"{estimate.low:.{digits}f}", f"{estimate.high:.{digits}f}")
+    return text + note
+
+
+def table(rows: Sequence[Row], *, style: str = "plain") -> str:
+    """The main table of `rows`, all of one task; metrics that depend on n at the largest n that all rows have."""
+    how, size = STYLES[style], common_size(rows)
+    columns = columns_of(rows)
+    bold = {column: best(rows, column) if style != "plain" else set() for column in columns if column in PAIRED}
+    body = []
+    for row in rows:
+        mark = " (unsafe sandbox)" if row.unsafe else ""
+        cells = []
+        for column, metric in columns.items():
+            noise = row.estimate(NOISE)
+            note = f" (noise {noise.value:.3f})" if column == "diversity_score" and noise.value is not None else ""
+            digits, is_best = _DIGITS.get(column, 3), row.label in bold.get(column, ())
+            cells.append(cell(row.estimate(metric, size), how, digits=digits, bold=is_best, note=note))
+        result = row.result
+        n = "varies" if result["n"] is None else result["n"]
+        body.append([how.escape(row.label + mark), *cells, n, result["k"], result["members"], len(row.seeds)])
+        body[-1].append(f"{row.seconds:.0f}")
+    head = ["sampler", *(_head(column, rows, size) for column in columns), "n", "k", "K", "seeds", "seconds"]
+    return tabulate(body, [how.escape(h) for h in head], tablefmt=how.tablefmt, disable_numparse=True)
+
+
+def columns_of(rows: Sequence[Row]) -> dict[str, str]:
+    """Column -> metric, without those of programs where the answers are none: no row would ever have a value there."""
+    trees = any(runs_code(row.result["spec"]) for row in rows)
+    return {column: metric for column, metric in COLUMNS.items() if trees or metric not in OF_PROGRAMS}
+
+
+def _head(column: str, rows: Sequence[Row], size: int | None) -> str:
+    """The column's name, with the n at which it is compared where rows have different ones."""
+    depends = column in {"effective_diversity", "vendi"}
+    return f"{column} (at {size})" if depends and len({r.result["size"] for r in rows}) > 1 else column
+
+
+def grid(body: Sequence[Sequence[object]], head: Sequence[str], *, style: str = "md", ready: bool = False) -> str:
+    """Any other table; `ready`: all but the first column is made by `cell` and stays as it is."""
+    how = STYLES[style]
+    escaped = [[how.escape(str(first)), *(c if ready else how.escape(str(c)) for c in line)] for first, *line in body]
+    return tabulate(escaped, [how.escape(h) for h in head], tablefmt=how.tablefmt, disable_numparse=True)
+
+
+def as_csv(rows: Sequence[Row]) -> str:
+    """A line a row and metric: everything, for a program that wants a table."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    head = ["task", "sampler", "label", "model", "n", "k", "members", "seeds", "spec_hash", "group_hash", "seconds"]
+    writer.writerow([*head, "metric", "value", "low", "high", "problems", "reason"])
+    for row in rows:
+        result = row.result
+        fixed = [row.task, result["sampler"], row.label, result["model"], result["n"], result["k"], result["members"]]
+        fixed += [" ".join(map(str, row.seeds)), result["runs"][0]["spec_hash"], result["group_hash"], row.seconds]
+        for name, e in row.metrics.items():
+            writer.writerow([*fixed, name, *("" if v is None else v for v in (e.value, e.low, e.high)), e.n, e.reason])
+    return stream.getvalue()

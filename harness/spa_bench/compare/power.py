@@ -1,0 +1,241 @@
+"""`spa-bench power`: what difference between two samplers so many problems can show, before they are run.
+
+The numbers are those of metrics/power.py, whose docstring says what they leave out. The spread over problems comes from
+rates that the user guesses, or from a pilot: runs of two samplers on the same problems.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tabulate import tabulate
+
+from spa_bench.errors import StoreError, UsageError
+from spa_bench.metrics.power import (
+    MOST_PROBLEMS,
+    power_at,
+    problems_needed,
+    seeds_suffice,
+    smallest_difference,
+    spread_of_pilot,
+    spread_of_rates,
+)
+from spa_bench.metrics.suite import ALIASES, is_rate
+from spa_bench.runs.folder import RunFolder, group_hash, open_run
+from spa_bench.support.text import did_you_mean
+
+
+@dataclass(frozen=True)
+class Design:
+    """How two samplers will be compared."""
+
+    spread: float  # standard deviation over problems of the paired difference
+    seeds: int = 1  # training seeds of each sampler
+    seed_spread: float | None = None  # standard deviation over seeds of the mean difference
+    confidence: float = 0.95
+    power: float = 0.8  # chance that a difference is shown
+    source: str = ""  # where the spread comes from, in words
+    most: float | None = None  # the largest difference that there can be: 1 between rates; None: not known
+
+
+@dataclass(frozen=True)
+class Row:
+    """What so many problems show."""
+
+    problems: int
+    smallest_difference: float | None  # that is shown with the design's power; None: none that there can be is
+    difference: float | None = None  # that the user asks about
+    power: float | None = None  # the chance that it is shown
+    problems_needed: int | None = None  # to show it; None: `reason`
+    reason: str | None = None  # why no number of problems shows it: "too few seeds" or "more than 10 million"
+
+
+@dataclass(frozen=True)
+class Pilot:
+    """Scores of two samplers on the same problems."""
+
+    a: NDArray[np.float64]  # (S, P)
+    b: NDArray[np.float64]
+    problems: int
+    seeds: int
+
+
+def of_rates(rate: float | None, draws: int | None, correlation: float | None, agreement: float | None) -> tuple[float, str]:
+    """(spread, in words) of guessed rates; None is 0.5, 1, 0 and the correlation. Raises UsageError."""
+    p, n, c = 0.5 if rate is None else rate, 1 if draws is None else draws, 0.0 if correlation is None else correlation
+    try:
+        spread = spread_of_rates(p, draws=n, correlation=c, agreement=agreement)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    own = "" if agreement is None else f", agreement {agreement:g}"
+    return spread, f"rate {p:g}, {n} draw{'s' * (n > 1)}, correlation {c:g}{own}"
+
+
+def read_pilot(first: Path, second: Path, metric: str) -> Pilot:
+    """Scores of `metric` of two runs, or of two folders that each hold the seeds of one sampler.
+
+    Raises UsageError when the two have other problems or numbers of seeds, or no such metric; StoreError for no runs.
+    """
+    if first.resolve() == second.resolve():
+        raise UsageError(f"--pilot has {first} on both sides; a sampler does not differ from itself, give runs of two")
+    (problems, a), (others, b) = _scores(first, metric), _scores(second, metric)
+    if problems != others:
+        raise UsageError(f"{first} and {second} are runs on other problems; a pilot needs the same for both samplers")
+    if len(a) != len(b):
+        raise UsageError(f"{first} has {len(a)} seeds of its sampler and {second} {len(b)}; a pilot needs as many for both")
+    return Pilot(a, b, a.shape[1], len(a))
+
+
+def of_pilot(pilot: Pilot) -> tuple[float, float | None]:
+    """(spread over problems, spread over seeds or None) of a pilot. Raises UsageError where it has too few problems."""
+    try:
+        return spread_of_pilot(pilot.a, pilot.b)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
+def design_of(a: argparse.Namespace) -> tuple[Design, list[int]]:
+    """The design that the options of `power` ask for, and the numbers of problems that a pilot suggests.
+
+    Raises UsageError for options that contradict each other or play no part, and for a spread that cannot be had.
+    """
+    guessed = {"--rate": a.rate, "--draws": a.draws, "--correlation": a.correlation, "--agreement": a.agreement}
+    pilot_runs = _pilot_runs(a)
+    if pilot_runs and (both := [name for name, value in guessed.items() if value is not None]):
+        raise UsageError(f"--pilot and {both[0]} both say what the spread is; give one of them")
+    if a.metric and not pilot_runs:
+        raise UsageError("--metric is that of a pilot; give --pilot RUN_A RUN_B with it")
+    if not (pilot_runs or a.problems or a.task):
+        raise UsageError("how many problems? give --problems N, --task NAME or --pilot RUN_A RUN_B")
+    if pilot_runs:
+        metric = a.metric or "pass@1"
+        pilot = read_pilot(*pilot_runs, metric)
+        spread, over_seeds = of_pilot(pilot)
+        source = f"{metric} of a pilot of {pilot.problems} problems and {pilot.seeds} seed{'s' * (pilot.seeds > 1)}"
+        counts, seeds = [pilot.problems], pilot.seeds if a.seeds is None else a.seeds
+        most = 1.0 if is_rate(ALIASES.get(metric, metric)) else None
+    else:
+        (spread, source), over_seeds = of_rates(a.rate, a.draws, a.correlation, a.agreement), None
+        counts, seeds, most = [], 1 if a.seeds is None else a.seeds, 1.0
+    if a.seed_spread is not None and seeds == 1:
+        raise UsageError("--seed-spread plays no part with 1 seed; give --seeds 2 or more with it")
+    seed_spread = over_seeds if a.seed_spread is None else a.seed_spread
+    return Design(spread, seeds, seed_spread, a.confidence, a.power, source, most), counts
+
+
+def _pilot_runs(a: argparse.Namespace) -> tuple[Path, Path] | None:
+    """The two sides of a pilot, from --pilot or given without it; None for none. Raises UsageError for another number."""
+    given = [*(a.pilot or ()), *a.runs]
+    if given and len(given) != 2:
+        raise UsageError(
+            f"power compares two samplers on the same problems: give two runs, or two folders with the seeds of each, RUN_A "
+            f"RUN_B; got {len(given)}: {', '.join(map(str, given))}"
+        )
+    return (given[0], given[1]) if given else None
+
+
+def rows(design: Design, problems: Sequence[int], difference: float | None) -> list[Row]:
+    """A row for each number of problems. Raises UsageError for numbers that cannot be."""
+    if difference is not None and not math.isfinite(difference):
+        raise UsageError(f"--difference is {difference}; it must be finite")
+    if difference is not None and design.most is not None and abs(difference) > design.most:
+        raise UsageError(f"--difference is {difference:g}; two rates differ by at most {design.most:g}")
+    test = {"spread": design.spread, "confidence": design.confidence}
+    seeds, between = design.seeds, design.seed_spread
+    found = []
+    try:
+        for count in problems:
+            least: float | None = smallest_difference(count, power=design.power, seeds=seeds, seed_spread=between, **test)
+            if least is not None and design.most is not None and least > design.most:
+                least = None
+            if difference is None:
+                found.append(Row(count, least))
+                continue
+            chance = power_at(difference, count, seeds=seeds, seed_spread=between, **test)
+            needed = problems_needed(difference, power=design.power, seeds=seeds, seed_spread=between, **test)
+            found.append(Row(count, least, difference, chance, needed, _reason(design, difference) if needed is None else None))
+    except ValueError as error:
+        raise UsageError(str(error).replace("seed_spread", "--seed-spread")) from error
+    return found
+
+
+def _reason(design: Design, difference: float) -> str:
+    """Why no number of problems that is looked at shows `difference`."""
+    test = {"confidence": design.confidence, "power": design.power}
+    if seeds_suffice(difference, seeds=design.seeds, seed_spread=design.seed_spread, **test):
+        return f"more than {MOST_PROBLEMS // 10**6} million"
+    return "too few seeds"
+
+
+def notes(design: Design, found: Sequence[Row]) -> list[str]:
+    """What a reader might take for more, or less, than it is."""
+    said = []
+    if design.spread == 0:
+        left = "only seeds are" if design.seeds > 1 and design.seed_spread else "any difference is shown, for nothing is"
+        said.append(f"the spread over problems is taken to be 0 ({design.source}): {left} left to chance")
+    if few := [str(r.problems) for r in found if r.smallest_difference is None]:
+        said.append(
+            f"impossible: {', '.join(few)} problems show no difference up to {design.most:g}, the most between two rates"
+        )
+    return said
+
+
+def table(design: Design, found: Sequence[Row]) -> str:
+    """The rows, and under them what they assume."""
+    heads = ["problems", "smallest difference shown"]
+    body = [[r.problems, "none" if r.smallest_difference is None else f"{r.smallest_difference:.3f}"] for r in found]
+    if found and found[0].difference is not None:
+        asked = f"{found[0].difference:g}"
+        heads += [f"chance to show {asked}", f"problems to show {asked}"]
+        for row, r in zip(body, found, strict=True):
+            row += [f"{r.power:.2f}", r.reason if r.problems_needed is None else r.problems_needed]
+    seeds = f"{design.seeds} training seeds, spread over seeds {design.seed_spread:.3f}" if design.seeds > 1 else "one seed"
+    return "\n".join(
+        [
+            tabulate(body, heads, disable_numparse=True, colalign=["right"] * len(heads)),
+            "",
+            f"paired by problem, {design.confidence:.0%} confidence, shown with chance {design.power:g}; "
+            f"spread over problems {design.spread:.3f} ({design.source}), {seeds}",
+            "one claim: for the best of m samplers ask with --confidence 1 - 0.05 / m",
+            *notes(design, found),
+        ]
+    )
+
+
+def content(design: Design, found: Sequence[Row]) -> dict[str, object]:
+    """What --json prints."""
+    return {**asdict(design), "rows": [asdict(r) for r in found], "notes": notes(design, found)}
+
+
+def _scores(path: Path, metric: str) -> tuple[tuple[str, list[str]], NDArray[np.float64]]:
+    """((hash of the task's problems, their ids), scores (S, P) in order of the seeds) of the runs of one sampler."""
+    runs = _runs(path)
+    by_seed = {int(run.spec["seed"]): run for run in runs}
+    if len({group_hash(run.spec) for run in runs}) > 1 or len(by_seed) < len(runs):
+        raise UsageError(f"{path} holds runs that differ in more than the seed; a side of a pilot is one sampler")
+    results = []
+    for _, run in sorted(by_seed.items()):
+        measured = run.read_json("metrics.json")
+        if measured is None:
+            raise StoreError(f"{run.path} is not graded yet; finish it with: spa-bench grade {run.path}")
+        results.append(measured)
+    name = ALIASES.get(metric, metric)
+    if name not in results[0]["values"]:
+        raise UsageError(f"{path} has no metric {metric!r}{did_you_mean(metric, results[0]['values'])}")
+    scores = [[math.nan if value is None else value for value in measured["values"][name]] for measured in results]
+    return (runs[0].spec["task"]["problems_hash"], results[0]["problems"]), np.array(scores, float)
+
+
+def _runs(path: Path) -> list[RunFolder]:
+    if (path / "spec.json").exists() or not path.is_dir():
+        return [open_run(path)]
+    found = [open_run(spec.parent) for spec in sorted(path.glob("*/spec.json"))]
+    if not found:
+        raise StoreError(f"no runs in {path}")
+    return found

@@ -1,0 +1,248 @@
+"""Whether what the paper says holds here: decided by rule, from intervals, never written by hand.
+
+A claim is a list of parts, each of which holds, does not hold, or is not resolved. The claim holds when all of its parts do,
+does not when one of them does not, and is not resolved otherwise.
+
+- "A is more than B" holds when the paired difference is resolved above 0 (Holm over the differences of one metric in the
+  claim); it does not when the difference is resolved below 0, or is not resolved and its interval lies inside ±MARGIN: then
+  there is no difference that would matter (a rate's difference: for Vendi scores and KL nobody knows which one matters).
+- "A is equal to B" holds when the paired 95 % interval lies inside ±MARGIN, and does not when it lies wholly outside.
+- "A is no worse than B" is the same with one side: all of the interval above -MARGIN, or all of it below.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import pairwise
+
+import numpy as np
+
+from spa_bench.compare.leaderboard import number
+from spa_bench.compare.leaderboard.compare import MARGIN
+from spa_bench.compare.study.measured import Measured, Test, by_series, change, difference
+from spa_bench.metrics.intervals import equivalent
+from spa_bench.metrics.multiple import Decision, resolve
+from spa_bench.metrics.quality_diversity import frontier
+from spa_bench.metrics.suite import is_rate
+from spa_bench.types import Estimate
+
+DIVERSITY = "diversity_score[exact]"
+PAPERS_TEMPERATURES = 0.5  # the paper's figure ends here
+PAPERS_MEMBERS = (8, 12)  # between which the paper sees no change
+PAPERS_SHARE = 0.15
+
+
+class Outcome(StrEnum):
+    """What can be said of a claim."""
+
+    HOLDS = "holds"
+    FAILS = "does not hold"
+    OPEN = "is not resolved"
+
+
+@dataclass(frozen=True)
+class Part:
+    """One comparison of a claim."""
+
+    words: str  # with its numbers
+    outcome: Outcome
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A statement and what was found of it."""
+
+    states: str
+    parts: tuple[Part, ...]
+    papers: bool = True  # whether the paper states it, or it is a question of ours beside it
+
+    @property
+    def outcome(self) -> Outcome:
+        """That of all parts together; not resolved without parts."""
+        outcomes = {part.outcome for part in self.parts}
+        if Outcome.FAILS in outcomes:
+            return Outcome.FAILS
+        return Outcome.HOLDS if outcomes == {Outcome.HOLDS} else Outcome.OPEN
+
+    def sentence(self, where: str) -> str:
+        """The verdict with its numbers; `where` names task, model and seeds."""
+        whose = "The paper's claim that" if self.papers else "That"
+        found = "; ".join(f"{part.words} {_MARKS[part.outcome]}" for part in self.parts) or "there is nothing to compare"
+        return f"{whose} {self.states} **{self.outcome}** {where}: {found}."
+
+
+_MARKS = {Outcome.HOLDS: "(holds)", Outcome.FAILS: "(does not hold)", Outcome.OPEN: "(not resolved)"}
+
+
+# rules ---------------------------------------------------------------------------------------------------------------
+
+
+def more(tests: Mapping[str, Test], margin: float | None = MARGIN) -> tuple[Part, ...]:
+    """Each of `tests` (what it says -> difference, p) as "is more", with Holm over all of them.
+
+    `margin` is None where no difference is known to be too small to matter.
+    """
+    return tuple(Part(f"{words} {number(d.difference)}", _more(d, margin)) for words, d in resolve(tests).items())
+
+
+def _more(decision: Decision, margin: float | None) -> Outcome:
+    value = decision.difference.value
+    if decision.resolved and value is not None:
+        return Outcome.HOLDS if value > 0 else Outcome.FAILS
+    small = margin is not None and equivalent(decision.difference, margin)
+    return Outcome.FAILS if small else Outcome.OPEN
+
+
+def equal(words: str, found: Estimate, margin: float = MARGIN) -> Part:
+    """`found`, a difference, as "is equal"."""
+    return Part(f"{words} {number(found)}", _within(found, -margin, margin))
+
+
+def no_worse(words: str, found: Estimate, margin: float = MARGIN) -> Part:
+    """`found`, a difference, as "is no worse"."""
+    return Part(f"{words} {number(found)}", _within(found, -margin, np.inf))
+
+
+def _within(found: Estimate, least: float, most: float) -> Outcome:
+    if found.low is None or found.high is None:
+        return Outcome.OPEN
+    if least <= found.low and found.high <= most:
+        return Outcome.HOLDS
+    return Outcome.FAILS if found.high < least or found.low > most else Outcome.OPEN
+
+
+# claims of each study ------------------------------------------------------------------------------------------------
+
+
+def claims_of(study: str, points: Sequence[Measured]) -> list[Claim]:
+    """The claims of the study of that name; the first is the paper's main one."""
+    made = {"main": main, "temperature": temperature, "members": members, "data-fraction": data_fraction}[study]
+    return made(points)
+
+
+_ORDER = ("influence", "lexical", "random", "single")
+_COLUMNS = {
+    DIVERSITY: "diversity score",
+    "diversity_score[ast]": "diversity score by syntax tree",
+    "effective_diversity[ast,correct]": "effective diversity",
+    "vendi[ngram,q=1]": "Vendi score",
+    "average_kl[i<j]": "average KL",
+}
+
+
+def main(points: Sequence[Measured]) -> list[Claim]:
+    """Table 1: influence > lexical > random > single in diversity, at about equal pass@1; then the same by other metrics."""
+    there = {m.point.role: m for m in points}
+    ranked = [there[role] for role in _ORDER if role in there]
+    if len(ranked) < 2:
+        return []
+    names = " > ".join(m.label for m in ranked)
+    quality = [equal(f"pass@1 of {_minus(ranked[0], m)}", difference(ranked[0], m, "pass@1")[0]) for m in ranked[1:]]
+    found = []
+    for metric, called in _COLUMNS.items():
+        pairs = [p for p in pairwise(ranked) if metric != "average_kl[i<j]" or min(m.point.card.members for m in p) > 1]
+        tests = {f"{called} of {_minus(a, b)}": difference(a, b, metric) for a, b in pairs}
+        first = metric == DIVERSITY
+        if not first and all(estimate.value is None for estimate, _ in tests.values()):
+            continue  # such as syntax trees of answers that are no programs: nothing to say
+        states = f"{called} orders {names}" if metric != "average_kl[i<j]" else f"{called} has the same order"
+        extra = f" at equal pass@1 (±{MARGIN})" if first else ""
+        parts = more(tests, MARGIN if is_rate(metric) else None) + (tuple(quality) if first else ())
+        found.append(Claim(f"the {states}{extra}", parts, papers=first and len(ranked) == len(_ORDER)))
+    return found
+
+
+def temperature(points: Sequence[Measured]) -> list[Claim]:
+    """Figure 4: with the temperature pass@1 falls, pass@K and diversity rise; and is SPA beyond what temperature reaches?"""
+    whole = by_series(points)
+    papers = {name: [m for m in series if (m.point.x or 0) <= PAPERS_TEMPERATURES] for name, series in whole.items()}
+    found = [_trend(papers, papers=True)]
+    if any(len(papers[name]) < len(series) for name, series in whole.items()):
+        found.append(_trend(whole, papers=False))
+    return found + [claim for metric in (DIVERSITY, "effective_diversity[ast,correct]") for claim in _beyond(points, metric)]
+
+
+def _trend(curves: Mapping[str, Sequence[Measured]], *, papers: bool) -> Claim:
+    usable = {name: series for name, series in curves.items() if len(series) > 1}
+    ends = sorted({(series[0].point.x or 0.0, series[-1].point.x or 0.0) for series in usable.values()})
+    span = f" from {ends[0][0]:g} to {ends[-1][1]:g}" if ends else ""
+    parts: tuple[Part, ...] = ()
+    for metric, called in (("pass@1", "fall of pass@1"), ("pass@K", "rise of pass@K"), (DIVERSITY, "rise of diversity score")):
+        falls = metric == "pass@1"
+        parts += more({f"{called} of {name}": change(series, metric, falls=falls) for name, series in usable.items()})
+    return Claim(f"with the temperature{span} pass@1 falls, and pass@K and diversity rise, for all", parts, papers)
+
+
+def _beyond(points: Sequence[Measured], metric: str) -> Iterator[Claim]:
+    """Whether each SPA sampler at its lowest temperature lies outside the front that single draws with its temperatures."""
+    sweep = [m for m in points if m.point.role == "single"]
+    lowest = [series[0] for series in by_series(points).values() if series[0].point.role != "single"]
+    if len(sweep) < 2 or not lowest or len(sweep[0].row.result["problems"]) < 2:
+        return
+    scores = {m.label: (m.scores("pass@1"), m.scores(metric)) for m in (*sweep, *lowest)}
+    if any(np.isnan(table).all() for pair in scores.values() for table in pair):
+        return
+    front = frontier(scores, sweep=[m.label for m in sweep])
+    for m in lowest:
+        states = f"{m.label} lies beyond the front of pass@1 and {_COLUMNS[metric]} that {sweep[0].point.series} draws"
+        part = Part(f"signed distance {number(front.distance[m.label])}", _sign(front.distance[m.label]))
+        yield Claim(states, (part,), papers=False)
+
+
+def _sign(found: Estimate) -> Outcome:
+    if found.low is None or found.high is None or found.low <= 0 <= found.high:
+        return Outcome.OPEN
+    return Outcome.HOLDS if found.low > 0 else Outcome.FAILS
+
+
+def members(points: Sequence[Measured]) -> list[Claim]:
+    """Figure 6: nothing changes from 8 to 12 adapters; a claim for each sampler, metrics that depend on n at n = 8."""
+    ranked = sorted(by_series(points).items(), key=lambda kv: _ORDER.index(kv[1][0].point.role))
+    return [_flat(name, series) for name, series in ranked]
+
+
+def _flat(name: str, series: Sequence[Measured]) -> Claim:
+    by_k = {m.point.card.members: m for m in series}
+    counts = sorted(by_k)
+    if len(counts) < 2:
+        return Claim(f"the number of adapters of {name} changes nothing", (), papers=False)
+    few, many = PAPERS_MEMBERS if set(PAPERS_MEMBERS) <= by_k.keys() else counts[-2:]
+    a, b = by_k[few], by_k[many]
+    size = max(a.row.sizes() & b.row.sizes(), default=0)
+    k = 5 if few >= 5 else few
+    parts = [
+        equal("pass@1", difference(b, a, "pass@1")[0]),
+        equal(f"pass@{k}", difference(b, a, f"pass@{k}")[0]),
+        equal("diversity score", difference(b, a, DIVERSITY)[0]),
+        equal(f"effective diversity at n = {size}", difference(b, a, "effective_diversity[ast,correct]", size)[0]),
+    ]
+    papers = (few, many) == PAPERS_MEMBERS and series[0].point.role == "influence"
+    other = (
+        "" if (few, many) == PAPERS_MEMBERS else f" (the paper's {PAPERS_MEMBERS[0]} and {PAPERS_MEMBERS[1]} are not both here)"
+    )
+    return Claim(
+        f"nothing changes (by more than ±{MARGIN}) from {few} to {many} adapters of {name}{other}", tuple(parts), papers
+    )
+
+
+def data_fraction(points: Sequence[Measured]) -> list[Claim]:
+    """Figure 2: about 15 % of the data gives the pass@1 of all of it; then each other share by the same rule."""
+    found = []
+    for name, series in by_series(points).items():
+        whole = series[-1]
+        if whole.point.x != 1.0 or len(series) < 2:
+            continue
+        near = min(series[:-1], key=lambda m: abs((m.point.x or 0) - PAPERS_SHARE))
+        for m in sorted(series[:-1], key=lambda m: m is not near):
+            words = f"pass@1 with {100 * (m.point.x or 0):g} % minus that with all"
+            part = no_worse(words, difference(m, whole, "pass@1")[0])
+            of = f"{100 * (m.point.x or 0):g} % of the data give {name}"
+            papers = m is near and whole.point.role == "single" and abs((m.point.x or 0) - PAPERS_SHARE) < 0.051
+            found.append(Claim(f"{of} the pass@1 of all of it, or no more than {MARGIN} less", (part,), papers))
+    return found
+
+
+def _minus(a: Measured, b: Measured) -> str:
+    return f"{a.label} minus {b.label}"

@@ -1,0 +1,219 @@
+"""Which runs a study makes, as data: samplers in their roles, what is varied, and how many answers are drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from spa_bench.cards.sampler import SamplerCard, load_sampler_card
+from spa_bench.errors import UsageError
+from spa_bench.support.text import did_you_mean
+
+ROLES = ("single", "random", "lexical", "influence", "seeds", "single-long")
+CONTROLS = ("seeds", "single-long")
+"""Roles that are made from the cards of `single` and of SPA, so that they fit these whatever they are."""
+
+_PARTS = ("random", "lexical", "influence")
+RECIPES: Mapping[str, Mapping[str, str]] = {
+    "embedded": {"single": "single"} | {role: f"spa-{role}" for role in _PARTS},
+    "paper-code": {role: f"paper-code-{role}" for role in ("single", *_PARTS)},
+    "paper-nlu": {role: f"paper-nlu-{role}" for role in ("single", *_PARTS)},
+}
+"""Recipe -> role -> the card that plays it."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """What one study varies."""
+
+    name: str
+    title: str
+    shows: str  # where it is in the paper
+    roles: tuple[str, ...]  # that take part unless the user says which
+    axis: str = ""  # what is varied, for a reader; empty: nothing, samplers are compared
+    key: str = ""  # the key of the card that it is
+    grid: tuple[float, ...] = ()  # its values unless the user says which
+
+
+STUDIES: Mapping[str, Study] = {
+    study.name: study
+    for study in (
+        Study("main", "Quality and diversity of each sampler", "Table 1", ROLES),
+        Study(
+            "temperature",
+            "Quality and diversity against temperature",
+            "Figure 4",
+            ("single", "random", "influence"),
+            "temperature",
+            "decoding.temperature",
+            (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 1.25, 1.5),
+        ),
+        Study(
+            "members",
+            "Quality and diversity against the number of adapters",
+            "Figure 6",
+            ("random", "influence"),
+            "K",
+            "members",
+            (2, 4, 6, 8, 10, 12),
+        ),
+        Study(
+            "data-fraction",
+            "Quality against the share of the data",
+            "Figure 2",
+            ("single",),
+            "share of data",
+            "data.share",
+            (0.05, 0.1, 0.15, 0.25, 0.5, 1.0),
+        ),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What the user chooses of a study; empty: the study's own."""
+
+    cards: Mapping[str, str]  # role -> card, for the roles that take part
+    settings: Mapping[str, object] = field(default_factory=dict)  # keys of the cards, for all points
+    grid: tuple[float, ...] = ()
+    members: int | None = None  # K of the samplers with several adapters, where the study does not vary it
+    n: int | None = None  # answers a problem
+
+
+@dataclass(frozen=True)
+class Point:
+    """One sampler at one setting: a run for each seed."""
+
+    role: str
+    x: float | None  # the value of what is varied; None where nothing is
+    card: SamplerCard
+    n: int
+
+    @property
+    def series(self) -> str:
+        """What it is one point of: the sampler's name."""
+        return self.card.name
+
+    def label(self, study: Study) -> str:
+        """The sampler and, where one is varied, the setting."""
+        return self.series if self.x is None else f"{self.series}[{study.axis}={self.x:g}]"
+
+
+def roles_of(study: Study, recipe: str, asked: str | None) -> dict[str, str]:
+    """Role -> card from `--samplers` (`single,influence=mine.toml`), a role without a card as the recipe has it.
+
+    Raises UsageError for an unknown recipe or role, and for a card for a control, which has none.
+    """
+    if recipe not in RECIPES:
+        raise UsageError(f"unknown recipe {recipe!r}{did_you_mean(recipe, RECIPES)}")
+    cards = RECIPES[recipe]
+    if asked is None:
+        return {role: cards.get(role, "") for role in study.roles}
+    found: dict[str, str] = {}
+    for item in asked.split(","):
+        role, _, card = (part.strip() for part in item.partition("="))
+        if role not in ROLES:
+            raise UsageError(
+                f"--samplers: {role!r} is no role{did_you_mean(role, ROLES)}; a card is named as influence=CARD.toml"
+            )
+        if card and role in CONTROLS:
+            raise UsageError(f"--samplers: {role} is made from the card of single and takes none; got {card!r}")
+        found[role] = card or cards.get(role, "")
+    return {role: found[role] for role in ROLES if role in found}
+
+
+def points_of(study: Study, wishes: Wishes) -> list[Point]:
+    """All points of a study, role by role. Raises UsageError or CardError for a setting that cannot be."""
+    for key in (study.key, "members", "name", "draws"):
+        if key and key in wishes.settings:
+            raise UsageError(f"--set {key}: {_INSTEAD.get(key, 'that is what this study varies, use --grid')}")
+    grid = wishes.grid or study.grid
+    if len(set(grid)) < len(grid):
+        raise UsageError(f"--grid names a value twice: {', '.join(f'{x:g}' for x in grid)}")
+    cards = [
+        (role, x, card)
+        for role, base in _cards(study, wishes).items()
+        for x in (sorted(grid) if study.key else [None])
+        for card in [_at(study, base, x)]
+    ]
+    most = max(card.members for _, _, card in cards)
+    shared = (most if most > 1 else cards[0][2].draws) if wishes.n is None else wishes.n
+    # K adapters give K answers: in the study of K, n goes with it
+    own = study.key == "members" and wishes.n is None
+    points = [Point(role, x, card, card.members if own else shared) for role, x, card in cards]
+    names = {role: point.series for role, point in ((p.role, p) for p in points)}
+    if len(set(names.values())) < len(names):
+        raise UsageError(f"two roles are played by samplers of one name ({', '.join(sorted(names.values()))}); rename one")
+    return points
+
+
+_INSTEAD = {
+    "members": "use --members K, and in the study of K --grid",
+    "name": "the cards of a study keep their names",
+    "draws": "use --n",
+}
+
+
+@dataclass(frozen=True)
+class _Base:
+    """A sampler before the study's own setting: a card by name with overrides."""
+
+    card: str
+    settings: Mapping[str, object]
+
+    def load(self, more: Mapping[str, object]) -> SamplerCard:
+        return load_sampler_card(self.card, {**self.settings, **more})
+
+
+def _cards(study: Study, wishes: Wishes) -> dict[str, _Base]:
+    """Role -> what its points are made from."""
+    found: dict[str, _Base] = {}
+    several = {} if wishes.members is None or study.key == "members" else {"members": wishes.members}
+    for role, card in wishes.cards.items():
+        if role not in CONTROLS:
+            plain = _Base(card, wishes.settings)
+            found[role] = plain if plain.load({}).adapters != "parts" else _Base(card, {**wishes.settings, **several})
+    controls = [role for role in wishes.cards if role in CONTROLS]
+    if controls:
+        found |= _controls(controls, found, wishes)
+    return {role: found[role] for role in wishes.cards if role in found}
+
+
+def _controls(roles: Sequence[str], found: Mapping[str, _Base], wishes: Wishes) -> dict[str, _Base]:
+    """The controls, from the card of `single` and the members of SPA. Raises UsageError where one of these is missing."""
+    parts = next((found[role] for role in reversed(_PARTS) if role in found), None)
+    if "single" not in found or parts is None:
+        raise UsageError(f"the control {roles[0]} needs single and one of {', '.join(_PARTS)} among --samplers")
+    single, spa = found["single"].load({}), parts.load({})
+    made: dict[str, dict[str, object]] = {
+        "seeds": {
+            "name": "seeds",
+            "description": "control: K adapters, each on all data with its own seed",
+            "members": spa.members,
+            "adapters": "seeds",
+            "decoding.temperature": spa.decoding.temperature,
+        },
+        "single-long": {
+            "name": "single-long",
+            "description": "control: as single, with as many steps as SPA's K adapters together",
+            "lora.steps": single.lora.steps * spa.members,
+        },
+    }
+    if not single.lora.steps and "single-long" in roles:
+        raise UsageError(
+            f"the control single-long multiplies lora.steps, and {single.name} counts epochs, in which one adapter on all data "
+            "has the steps of K adapters on parts already; leave it out of --samplers"
+        )
+    return {role: _Base(wishes.cards["single"], {**wishes.settings, **made[role]}) for role in roles}
+
+
+def _at(study: Study, base: _Base, x: float | None) -> SamplerCard:
+    """The card of one point. Raises UsageError for a K that is no whole number."""
+    if x is None:
+        return base.load({})
+    if study.key == "members":
+        if x != int(x) or x < 2:
+            raise UsageError(f"--grid of members takes whole numbers from 2 on; got {x:g}")
+        x = int(x)
+    return base.load({study.key: x})

@@ -1,0 +1,127 @@
+"""What the runs of a study measured: values problem by problem and seed by seed, at equal numbers of answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spa_bench.compare.leaderboard import Row, from_runs
+from spa_bench.compare.leaderboard.compare import RESAMPLES
+from spa_bench.compare.study.designs import Point, Study
+from spa_bench.errors import StoreError, UsageError
+from spa_bench.metrics.intervals import paired_test
+from spa_bench.metrics.suite import AT_SIZES, estimates, is_rate
+from spa_bench.runs.folder import RunFolder, differences
+from spa_bench.types import Estimate
+
+_AT_SIZES = {m.name for m in AT_SIZES}
+Test = tuple[Estimate, float | None]  # a difference with its interval, and its p-value
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One point over its seeds."""
+
+    point: Point
+    row: Row  # for the functions of leaderboards; its label is the point's
+    contents: tuple[Mapping[str, Any], ...]  # metrics.json of each seed
+
+    @property
+    def label(self) -> str:
+        """What it is called in tables."""
+        return self.row.label
+
+    def scores(self, metric: str, size: int | None = None) -> NDArray[np.float64]:
+        """Values (S, P) of any metric, NaN where there is none; with `size`, of one that depends on n, at that many answers."""
+        tables = [self._table(content, metric, size) for content in self.contents]
+        rows = [table.get(metric) or [None] * len(self.row.result["problems"]) for table in tables]
+        return np.array([[np.nan if v is None else v for v in row] for row in rows], float)
+
+    def estimate(self, metric: str, size: int | None = None) -> Estimate:
+        """Its mean over problems and seeds with the 95 % interval."""
+        scores = self.scores(metric, size)
+        values = [[None if np.isnan(v) else float(v) for v in row] for row in scores]
+        return estimates({metric: values}, size=size or self.row.result["size"])[metric]
+
+    def _table(self, content: Mapping[str, Any], metric: str, size: int | None) -> Mapping[str, Any]:
+        whole = size is None or metric not in _AT_SIZES or size == content["size"]
+        table: Mapping[str, Any] = content["values"] if whole else content["values_at"].get(str(size), {})
+        return table
+
+
+def measure_points(study: Study, points: Sequence[Point], runs: Mapping[int, Sequence[RunFolder]]) -> list[Measured]:
+    """The points that have runs, at the seeds that all of these have, so that seeds can be paired.
+
+    `runs`: place of a point -> its finished runs, of different seeds. Raises UsageError when there is none, or no seed that
+    all have, and StoreError when the runs of a point differ in more than the seed.
+    """
+    seeds = [{run.spec["seed"] for run in group} for group in runs.values() if group]
+    if not seeds:
+        raise UsageError("there are no finished runs of this study; leave out --table-only to make them, or name their --out")
+    shared = set.intersection(*seeds)
+    if not shared:
+        raise UsageError("no seed is finished for every point that has runs; make the study again to finish it")
+    found = []
+    for place, group in runs.items():
+        chosen = [run for run in group if run.spec["seed"] in shared]
+        if not chosen:
+            continue
+        results = from_runs(chosen)
+        if len(results) > 1:
+            other = next(run for run in chosen if {**run.spec, "seed": 0} != {**chosen[0].spec, "seed": 0})
+            raise StoreError(f"{chosen[0].path} and {other.path} cannot be pooled: {differences(chosen[0].spec, other.spec)}")
+        ordered = sorted(chosen, key=lambda run: int(run.spec["seed"]))
+        label = points[place].label(study)
+        found.append(Measured(points[place], Row(results[0], label), tuple(run.read_json("metrics.json") for run in ordered)))
+    return found
+
+
+def difference(one: Measured, other: Measured, metric: str, size: int | None = None) -> Test:
+    """`one` minus `other`, paired by problem and seed."""
+    a, b = one.scores(metric, size), other.scores(metric, size)
+    if np.isnan(a).all() or np.isnan(b).all():
+        return Estimate.missing("no value to compare"), None
+    return paired_test(a, b, rate=is_rate(metric), resamples=RESAMPLES)
+
+
+def change(series: Sequence[Measured], metric: str, *, falls: bool = False) -> Test:
+    """How much `metric` grows (`falls`: falls) along the straight line fitted to the points of one sampler, first x to last.
+
+    The slope by least squares is a weighted sum of the points' values, so it has a value for each problem and seed and an
+    interval as any difference has. `series` is in the order of x, which takes at least two values.
+    """
+    x = np.array([m.point.x for m in series], float)
+    weights = (x - x.mean()) / ((x - x.mean()) ** 2).sum() * (x[-1] - x[0]) * (-1 if falls else 1)
+    scores = np.stack([m.scores(metric) for m in series])
+    if np.isnan(scores).all():
+        return Estimate.missing("no value to compare"), None
+    # Weights add up to 0: it is a multiple of the difference of two weighted means, which are rates where the metric is one.
+    # So a change that is 0 for every problem has an interval all the same.
+    total = float(weights[weights > 0].sum())
+    gains, losses = (_mean(scores, np.clip(sign * weights, 0, None), metric) for sign in (1, -1))
+    found, p = paired_test(gains, losses, rate=is_rate(metric), resamples=RESAMPLES)
+    value, low, high = (None if v is None else v * total for v in (found.value, found.low, found.high))
+    return Estimate(value, low, high, found.n, found.reason), p
+
+
+def _mean(scores: NDArray[np.float64], weights: NDArray[np.float64], metric: str) -> NDArray[np.float64]:
+    """The weighted mean over points, shape (S, P); that of rates stays one, rounding or not."""
+    mean: NDArray[np.float64] = np.tensordot(weights / weights.sum(), scores, 1)
+    return np.clip(mean, 0.0, 1.0) if is_rate(metric) else mean
+
+
+def by_series(points: Sequence[Measured]) -> dict[str, list[Measured]]:
+    """Sampler -> its points in the order of what is varied."""
+    found: dict[str, list[Measured]] = {}
+    for measured in points:
+        found.setdefault(measured.point.series, []).append(measured)
+    return {name: sorted(series, key=lambda m: m.point.x or 0.0) for name, series in found.items()}
+
+
+def shared_size(points: Sequence[Measured]) -> int:
+    """The largest number of answers at which all `points` can be compared, by rarefaction where they drew more."""
+    return max(set.intersection(*(m.row.sizes() for m in points)))

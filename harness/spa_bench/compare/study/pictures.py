@@ -1,0 +1,202 @@
+"""The picture of a study, as SVG and PNG; the same numbers give the same bytes with the same matplotlib.
+
+Colours are those of Okabe and Ito, which colour-blind readers can tell apart; markers and dashes differ too. Bars are 95 %
+intervals.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from spa_bench.compare.study.claims import DIVERSITY
+from spa_bench.compare.study.measured import Measured, by_series, shared_size
+from spa_bench.compare.study.tables import Report
+from spa_bench.errors import UsageError
+from spa_bench.metrics.frontier import pareto_front
+from spa_bench.types import Estimate
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_STYLES = {  # role -> colour, marker, dashes
+    "influence": ("#D55E00", "o", "-"),
+    "lexical": ("#0072B2", "s", "--"),
+    "random": ("#009E73", "^", "-."),
+    "single": ("#000000", "D", "-"),
+    "seeds": ("#CC79A7", "v", ":"),
+    "single-long": ("#7F7F7F", "P", ":"),
+}
+_NAMES = {
+    "pass@1": "pass@1",
+    "pass@K": "pass@K",
+    "pass@2": "pass@2",
+    "pass@5": "pass@5",
+    DIVERSITY: "diversity score",
+    "effective_diversity[ast,correct]": "effective diversity",
+    "average_kl[i<j]": "average KL (nats a token)",
+}
+_RC: dict[str, Any] = {
+    "svg.hashsalt": "spa-bench", "svg.fonttype": "path", "font.family": "DejaVu Sans", "font.size": 9.0, "axes.grid": True,
+    "grid.color": "#E4E4E4", "axes.axisbelow": True, "axes.spines.top": False, "axes.spines.right": False,
+    "figure.facecolor": "white", "axes.facecolor": "white", "savefig.facecolor": "white", "figure.dpi": 110, "savefig.dpi": 110,
+}  # fmt: skip
+
+
+def pictures(report: Report) -> dict[str, bytes]:
+    """Suffix -> the file: "svg" and "png". Raises UsageError where matplotlib is missing."""
+    try:
+        from matplotlib import style
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise UsageError("the picture of a study needs matplotlib: pip install matplotlib") from error
+    panels = _PANELS[report.study.name](report)
+    columns = min(len(panels), 3 if len(panels) != 4 else 2)
+    lines = -(-len(panels) // columns)
+    found = {}
+    with style.context(["default", _RC]):  # what the user has set for pictures of their own must not change this one
+        figure = Figure(figsize=(3.6 * columns, 3.0 * lines + 0.9), layout="constrained")
+        axes = figure.subplots(lines, columns, squeeze=False).ravel()
+        for place, draw in zip(axes, panels, strict=False):
+            draw(place)
+        for place in axes[len(panels) :]:
+            place.set_visible(False)
+        handles = {h.get_label(): h for place in axes for h in place.get_legend_handles_labels()[0]}
+        if len(handles) > 1:
+            figure.legend(
+                handles.values(), handles.keys(), loc="outside lower center", ncols=min(len(handles), 4), frameon=False
+            )
+        seeds = f"{len(report.seeds)} seed{'s' * (len(report.seeds) != 1)}"
+        figure.suptitle(f"{report.study.title}: {report.task}, {report.model}, {seeds}", fontsize=10)
+        for suffix, metadata in (("svg", {"Date": None, "Creator": None}), ("png", {"Software": None})):
+            stream = io.BytesIO()
+            figure.savefig(stream, format=suffix, metadata=metadata)
+            found[suffix] = stream.getvalue()
+    return found
+
+
+# what is drawn -------------------------------------------------------------------------------------------------------
+
+Panel = Callable[[Any], None]
+
+
+def _main(report: Report) -> list[Panel]:
+    metrics = ("pass@1", "pass@K", DIVERSITY, "effective_diversity[ast,correct]", "average_kl[i<j]")
+    return [
+        *(lambda axes, metric=metric: _bars(axes, report.points, metric) for metric in metrics),
+        lambda axes: _plane(axes, report.points, sweep=False),
+    ]
+
+
+def _temperature(report: Report) -> list[Panel]:
+    return [
+        *(lambda axes, metric=metric: _curves(axes, report, metric) for metric in ("pass@1", "pass@K", DIVERSITY)),
+        lambda axes: _plane(axes, report.points, sweep=True),
+    ]
+
+
+def _members(report: Report) -> list[Panel]:
+    size = shared_size(report.points)
+    return [
+        *(lambda axes, metric=metric: _curves(axes, report, metric) for metric in ("pass@1", "pass@2", "pass@5", DIVERSITY)),
+        lambda axes: _curves(axes, report, "effective_diversity[ast,correct]", size),
+        lambda axes: _curves(axes, report, "average_kl[i<j]"),
+    ]
+
+
+def _data_fraction(report: Report) -> list[Panel]:
+    return [lambda axes: _shares(axes, report, "pass@1"), lambda axes: _shares(axes, report, "pass@K")]
+
+
+_PANELS: Mapping[str, Callable[[Report], list[Panel]]] = {
+    "main": _main,
+    "temperature": _temperature,
+    "members": _members,
+    "data-fraction": _data_fraction,
+}
+
+# how it is drawn -----------------------------------------------------------------------------------------------------
+
+
+def _bars(axes: Axes, points: Sequence[Measured], metric: str) -> None:
+    """A line a sampler: its value with the interval."""
+    for y, m in enumerate(points):
+        estimate = m.estimate(metric)
+        if estimate.value is None:
+            continue
+        colour, marker, _ = _STYLES[m.point.role]
+        axes.errorbar([estimate.value], [y], xerr=_reach([estimate]), fmt=marker, color=colour, capsize=3, markersize=6)
+    axes.set_yticks(range(len(points)), [m.point.series for m in points])
+    axes.set_ylim(len(points) - 0.5, -0.5)
+    axes.set_title(_NAMES[metric])
+
+
+def _curves(axes: Axes, report: Report, metric: str, size: int | None = None, *, log: bool = False) -> None:
+    """A line a sampler over what the study varies; the samplers' points stand a little beside each other."""
+    samplers = by_series(report.points)
+    every = [m.point.x or 0.0 for m in report.points]
+    for i, (name, series) in enumerate(samplers.items()):
+        found = [(m.point.x or 0.0, m.estimate(metric, size)) for m in series]
+        known = [(x, e) for x, e in found if e.value is not None]
+        if not known:
+            continue
+        aside = 0.01 * (i - (len(samplers) - 1) / 2)
+        places = [x * (1 + 2 * aside) if log else x + aside * (max(every) - min(every)) for x, _ in known]
+        colour, marker, dashes = _STYLES[series[0].point.role]
+        axes.errorbar(
+            places, [e.value or 0.0 for _, e in known], yerr=_reach([e for _, e in known]), label=name,
+            color=colour, marker=marker, linestyle=dashes, capsize=2, markersize=5, linewidth=1.4, elinewidth=0.8,
+        )  # fmt: skip
+    if report.study.key == "members":  # the same in all panels, whole numbers
+        axes.set_xticks(sorted(set(every)), [f"{x:g}" for x in sorted(set(every))])
+        axes.set_xlim(min(every) - 0.5, max(every) + 0.5)
+    axes.set_xlabel(report.study.axis)
+    axes.set_title(_NAMES[metric] + (f" at n = {size}" if size else ""))
+
+
+def _shares(axes: Axes, report: Report, metric: str) -> None:
+    """As `_curves`, shares on a logarithmic axis, with the interval that all of the data gives as a band."""
+    _curves(axes, report, metric, log=True)
+    axes.set_xscale("log")
+    shares = sorted({m.point.x or 1.0 for m in report.points})
+    axes.set_xticks(shares, [f"{100 * x:g} %" for x in shares])
+    axes.minorticks_off()
+    for series in by_series(report.points).values():
+        whole = series[-1].estimate(metric)
+        if series[-1].point.x == 1.0 and whole.low is not None and whole.high is not None:
+            axes.axhspan(whole.low, whole.high, color=_STYLES[series[0].point.role][0], alpha=0.08, linewidth=0)
+
+
+def _plane(axes: Axes, points: Sequence[Measured], *, sweep: bool) -> None:
+    """pass@1 against diversity score; with `sweep` the points of a sampler joined, without intervals, over single's front."""
+    for name, series in by_series(points).items():
+        colour, marker, dashes = _STYLES[series[0].point.role]
+        spread, quality = ([m.estimate(metric) for m in series] for metric in (DIVERSITY, "pass@1"))
+        if any(e.value is None for e in (*quality, *spread)):
+            continue
+        x, y = ([e.value or 0.0 for e in side] for side in (spread, quality))
+        across, along = (None, None) if sweep else (_reach(spread), _reach(quality))
+        axes.errorbar(
+            x, y, xerr=across, yerr=along, label=name, color=colour, marker=marker,
+            linestyle=dashes if sweep else "none", markersize=5, linewidth=1.0, elinewidth=0.6,
+        )  # fmt: skip
+        if sweep and series[0].point.role == "single":
+            front = pareto_front(np.column_stack([x, y]))
+            steps = sorted((a, b) for a, b, out in zip(x, y, front, strict=True) if out)
+            label = f"front of {name} over temperatures"
+            axes.plot(
+                [a for a, _ in steps], [b for _, b in steps], color="#999999", linewidth=6, alpha=0.5, zorder=0, label=label
+            )
+    axes.set_xlabel("diversity score")
+    axes.set_ylabel("pass@1")
+    axes.set_title("quality against diversity")
+
+
+def _reach(estimates: Sequence[Estimate]) -> list[list[float]]:
+    """How far intervals reach below and above, 0 where there is none."""
+    below = [0.0 if e.low is None or e.value is None else max(e.value - e.low, 0.0) for e in estimates]
+    above = [0.0 if e.high is None or e.value is None else max(e.high - e.value, 0.0) for e in estimates]
+    return [below, above]

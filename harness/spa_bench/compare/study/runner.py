@@ -1,0 +1,179 @@
+"""Makes the runs of a study: ordinary run folders, so that a stopped study goes on and every number can be verified.
+
+Several processes may make one study in the same folder: each takes the next run that nobody else holds, and waits at the end
+for those of the others.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from spa_bench.compare.study.designs import Point
+from spa_bench.errors import StoreError
+from spa_bench.models.base import Model
+from spa_bench.runs.folder import RunFolder, differences, folder_name, open_run, plain
+from spa_bench.runs.generate import generate
+from spa_bench.runs.grade import grade
+from spa_bench.runs.job import Job, check_draws, check_model, check_task, make_spec, run_name, sampler_spec
+from spa_bench.spa.training_data import TrainingData, load_data, needs_queries
+from spa_bench.support import lock
+from spa_bench.support.console import Reporter
+from spa_bench.support.interrupt import pause_point
+from spa_bench.tasks.base import Task
+
+_CLAIMS = ".claims"  # in the folder of runs: a lock for each run that somebody makes
+_LOOK_AGAIN_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where runs are made and with what; the same for all runs of a study."""
+
+    task: Task
+    model: Model
+    out: Path
+    cache: Path
+    workers: int
+    price: float | None = None
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run to make, and where its folder is or will be."""
+
+    point: Point
+    job: Job
+    path: Path
+
+    @property
+    def done(self) -> bool:
+        """Whether it is there and graded."""
+        return (self.path / "metrics.json").exists()
+
+
+def runs_of(jobs: Sequence[tuple[Point, Job]], place: Place) -> list[Run]:
+    """Each job with its folder; the data is read here, so what is wrong with it is said before anything is computed."""
+    known: dict[str, TrainingData] = {}
+    found = []
+    for point, job in jobs:
+        card = job.placed
+        check_draws(card, job.n)
+        check_task(card, place.task, place.model, job.limit)
+        check_model(card, place.model, place.task)
+        parts = (card.members, needs_queries(card)) if card.adapters == "parts" else ()
+        key = repr((card.data, card.adapters, parts, card.lora.length, job.seed))
+        if key not in known:
+            known[key] = load_data(card, place.model, job.seed)
+        spec = plain(make_spec(job, place.task, place.model, known[key]))
+        found.append(Run(point, job, place.out / folder_name(run_name(job, place.task), spec)))
+    return found
+
+
+def make(runs: Sequence[Run], place: Place, console: Reporter) -> None:
+    """Make the runs that are not there, in order; those that another process is making come last.
+
+    What a run has in common with one before it is computed once: stages by the cache, divergence between the same adapters
+    by copy.
+    """
+    left = list(runs)
+    told = False
+    while left:
+        busy = []
+        for run in left:
+            pause_point()
+            with _claimed(place.out, run) as mine:
+                if mine and not run.done:
+                    _make(run, runs, place, console)
+                elif not mine and not run.done:
+                    busy.append(run)
+        if busy and len(busy) == len(left):
+            if not told:
+                console.note(f"waiting for another process, which makes {len(busy)} of these runs")
+                told = True
+            time.sleep(_LOOK_AGAIN_SECONDS)
+        left = busy
+
+
+def _make(run: Run, runs: Sequence[Run], place: Place, console: Reporter) -> None:
+    began, number = time.monotonic(), runs.index(run) + 1
+    setting = "" if run.point.x is None else f" at {run.point.x:g}"
+    console.note(f"[{number}/{len(runs)}] {run.point.series}{setting}, seed {run.job.seed}")
+    # a new one for each run: its seconds go to the run's timings
+    quiet = Reporter(quiet=True)
+    siblings = [folder for other in runs if other.path != run.path for folder in _opened(other, run.job.seed)]
+    folder = generate(run.job, place.task, place.model, place.out, place.cache, quiet, price=place.price, siblings=siblings)
+    assert folder.path == run.path, f"{folder.path} is not where {run.path} was looked for"
+    grade(folder, place.task, quiet, sandbox=None, workers=place.workers, price=place.price)
+    stages = ", ".join(f"{name} {seconds:.0f}" for name, seconds in quiet.seconds.items() if seconds >= 1)
+    console.note(
+        f"[{number}/{len(runs)}] {time.monotonic() - began:.0f} s ({stages or 'less than a second a stage'}): {run.path}"
+    )
+
+
+def _opened(run: Run, seed: int) -> Iterator[RunFolder]:
+    """The folder of a run of that seed, where it is there."""
+    if run.job.seed == seed and (run.path / "spec.json").exists():
+        yield open_run(run.path)
+
+
+@contextmanager
+def _claimed(out: Path, run: Run) -> Iterator[bool]:
+    """Whether the run is ours to make: nobody else holds it. It is, until the block ends or this process dies."""
+    folder = out / _CLAIMS / run.path.name
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"cannot make {folder}: {error.strerror}; use another --out") from error
+    held = lock.hold(folder)
+    try:
+        held.__enter__()
+    except StoreError as error:
+        if error.__cause__ is not None and not isinstance(error.__cause__, BlockingIOError):
+            raise
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        held.__exit__(None, None, None)
+
+
+def runs_there(
+    points: Sequence[Point], seeds: Sequence[int], out: Path, expected: Mapping[str, object]
+) -> dict[int, list[RunFolder]]:
+    """Finished runs in `out` by the place of their point: of the same sampler, n and seeds, and with what is `expected`.
+
+    `expected` holds dotted keys of specs, such as `task.name`. Raises StoreError when two runs of one point have one seed:
+    they differ in something that is not said here, such as the code.
+    """
+    wanted = {_identity(sampler_spec(p.card), p.n): i for i, p in enumerate(points)}
+    found: dict[int, dict[int, RunFolder]] = {}
+    for file in sorted(out.glob("*/metrics.json")):
+        run = open_run(file.parent)
+        place = wanted.get(_identity(run.spec["sampler"], run.spec["n"]))
+        if place is None or run.spec["seed"] not in seeds or any(_value(run.spec, k) != v for k, v in expected.items()):
+            continue
+        other = found.setdefault(place, {}).setdefault(run.spec["seed"], run)
+        if other is not run:
+            raise StoreError(
+                f"{other.path} and {run.path} are of one sampler and seed ({differences(other.spec, run.spec)}); move one of "
+                "them away, or leave out --table-only: then the runs of this code are taken"
+            )
+    return {place: [by_seed[s] for s in sorted(by_seed)] for place, by_seed in sorted(found.items())}
+
+
+def _identity(sampler: Mapping[str, object], n: int) -> str:
+    return json.dumps([sampler, n], sort_keys=True)
+
+
+def _value(spec: Mapping[str, Any], key: str) -> object:
+    found: Any = spec
+    for part in key.split("."):
+        found = found.get(part) if isinstance(found, dict) else None
+    return found

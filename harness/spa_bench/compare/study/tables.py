@@ -1,0 +1,208 @@
+"""The page of a study in Markdown and its rows as JSON; the same runs give the same bytes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from spa_bench.compare.leaderboard import compare
+from spa_bench.compare.leaderboard.compare import MARGIN, PAIRED
+from spa_bench.compare.leaderboard.tables import STYLES, cell, grid
+from spa_bench.compare.study.claims import Claim, Outcome
+from spa_bench.compare.study.designs import Study
+from spa_bench.compare.study.measured import Measured, shared_size
+from spa_bench.runs.folder import SCHEMA_VERSION
+
+_ENOUGH_SEEDS = 5
+_DIGITS = {"average_kl[i<j]": 4, "average_kl[i!=j]": 4}
+_COLUMNS = (
+    "pass@1", "pass@K", "diversity_score[exact]", "diversity_score[ast]", "effective_diversity[ast,correct]",
+    "vendi[ngram,q=1]", "average_kl[i<j]", "average_kl[i!=j]",
+)  # fmt: skip
+_FIXED_K = ("pass@2", "pass@5")  # where K varies, pass@K is of another k in each row
+_OF_N = ("effective_diversity[ast,correct]", "vendi[ngram,q=1]")
+
+
+@dataclass(frozen=True)
+class Report:
+    """A study that is done, or as much of it as is."""
+
+    study: Study
+    points: Sequence[Measured]
+    claims: Sequence[Claim]
+    command: str
+    wanted: int  # runs that the whole study has
+
+    @property
+    def task(self) -> str:
+        """The task's name."""
+        return str(self.points[0].row.result["task"])
+
+    @property
+    def model(self) -> str:
+        """The model's name; the last part of a path or of a name on the hub."""
+        return str(self.points[0].row.result["model"]).rstrip("/").rpartition("/")[2]
+
+    @property
+    def name(self) -> str:
+        """What its files are called."""
+        return f"{self.study.name}--{self.task}--{self.model}"
+
+    @property
+    def seeds(self) -> list[int]:
+        """Training seeds, the same for all points."""
+        return self.points[0].row.seeds
+
+    @property
+    def where(self) -> str:
+        """Task, model and seeds, as a sentence ends with them."""
+        seeds = len(self.seeds)
+        return f"on {self.task} with {self.model}, {seeds} training seed{'s' * (seeds != 1)}"
+
+
+def page(report: Report) -> str:
+    """The whole page."""
+    study, first = report.study, report.points[0]
+    version = first.row.result["spec"]["task"].get("version")
+    problems = len(first.row.result["problems"])
+    parts = [
+        f"# {study.title} ({study.shows} of the SPA paper)",
+        f"Made by `{report.command}`; do not edit by hand.",
+        f"{report.task}{f' {version}' if version else ''}, {problems} problems, model {report.model}, "
+        f"training seeds {', '.join(map(str, report.seeds))}.",
+        *_caveats(report),
+        *(f"{claim.sentence(report.where)}" for claim in report.claims[:1]),
+        f"![{study.title}]({report.name}.svg)",
+        table(report, style="md"),
+        *_paired(report),
+        *_other_claims(report),
+        _HOW,
+        _origin(report),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def table(report: Report, *, style: str = "plain") -> str:
+    """A row a point: every metric with its interval."""
+    how, columns = STYLES[style], _columns(report)
+    body = []
+    for m in report.points:
+        cells = [cell(m.estimate(metric, size), how, digits=_DIGITS.get(metric, 3)) for metric, size, _ in columns]
+        setting = [] if m.point.x is None else [f"{m.point.x:g}"]
+        result = m.row.result
+        body.append([m.point.series, *setting, *cells, result["n"], result["members"], f"{m.row.seconds:.0f}"])
+    head = ["sampler", *([report.study.axis] if report.study.axis else []), *(name for *_, name in columns)]
+    return grid(body, [*head, "n", "adapters", "seconds"], style=style, ready=True)
+
+
+def _columns(report: Report) -> list[tuple[str, int | None, str]]:
+    """(metric, number of answers it is taken at, name) of the columns."""
+    sizes = {m.row.result["size"] for m in report.points}
+    if len(sizes) == 1:
+        return [(metric, None, metric) for metric in _COLUMNS]
+    shared = shared_size(report.points)
+    found: list[tuple[str, int | None, str]] = []
+    for metric in _COLUMNS:
+        found.append((metric, None, f"{metric} (at its own n)" if metric in _OF_N else metric))
+        found += [(metric, shared, f"{metric} (at n = {shared})")] if metric in _OF_N else []
+        found += [(k, None, k) for k in _FIXED_K] if metric == "pass@K" else []
+    return found
+
+
+def _caveats(report: Report) -> list[str]:
+    found = []
+    there, seeds = sum(len(m.row.seeds) for m in report.points), len(report.seeds)
+    if there < report.wanted:
+        found.append(f"**Not finished**: {there} of {report.wanted} runs are in this table.")
+    if seeds < _ENOUGH_SEEDS:
+        over = "over problems alone" if seeds == 1 else "wide"
+        found.append(f"**Fewer than {_ENOUGH_SEEDS} training seeds** ({seeds}): intervals are {over}.")
+    if any(m.row.unsafe for m in report.points):
+        found.append("**Judged without a sandbox**, at least in part.")
+    return found
+
+
+def _paired(report: Report) -> list[str]:
+    """SPA-influence against each other sampler, where nothing but the sampler varies."""
+    reference = next((m.label for m in report.points if m.point.role == "influence" and not report.study.key), None)
+    if reference is None or len(report.points) < 2:
+        return []
+    comparisons = compare([m.row for m in report.points], reference)
+    style = STYLES["md"]
+    body = [
+        [c.other.label, *(cell(c.decisions[column].difference, style, bold=c.decisions[column].resolved) for column in PAIRED)]
+        for c in comparisons
+    ]
+    drawn = grid(body, [f"{reference} minus", *PAIRED], ready=True)
+    bold = "Bold: resolved at 95 %, Holm over the samplers of a column."
+    sentences = "\n".join(f"- {style.escape(c.sentence(reference))}" for c in comparisons)
+    return [f"## {reference} minus the others, paired by problem and seed", bold, drawn, sentences]
+
+
+def _other_claims(report: Report) -> list[str]:
+    rest = [f"- {claim.sentence(report.where)}" for claim in report.claims[1:]]
+    return ["## By the same rules", "\n".join(rest)] if rest else []
+
+
+_HOW = f"""## How to read it
+
+Values are means over problems and seeds, the small numbers 95 % intervals over both. A claim holds when all of its parts do,
+does not when one of them does not, and is not resolved otherwise. That something is more holds when the paired difference is
+resolved (Holm over the differences of one metric), and does not when it is resolved the other way or its whole interval lies
+inside ±{MARGIN}. That things are equal holds when the paired interval lies inside ±{MARGIN} and does not when it lies wholly
+outside. docs/studies.md has the rules. pass@K is at k = the adapters, or n for one adapter. seconds is what a run took itself,
+mean over seeds: stages that another run had left in the cache, and divergence that a run with the same adapters had measured,
+cost nothing."""
+
+
+def _origin(report: Report) -> str:
+    """Revision, versions and numerics, and the groups of runs."""
+    specs = [m.row.result["spec"] for m in report.points]
+    revisions = sorted({(s["code"].get("git") or "-")[:10] + (" and changes" if s["code"].get("dirty") else "") for s in specs})
+    numerics = sorted({", ".join(f"{k} {v}" for k, v in s["numerics"].items()) for s in specs})
+    versions = sorted({", ".join(f"{k} {v}" for k, v in s["versions"].items()) for s in specs})
+    sandboxes = sorted({name for m in report.points for run in m.row.result["runs"] for name in run["judged"]})
+    groups = [[m.label, m.row.result["group_hash"], m.row.result["runs"][0]["run"]] for m in report.points]
+    said = f"Revision {', '.join(revisions)}. {'; '.join(numerics)}. Judged in {', '.join(sandboxes)}. {'; '.join(versions)}."
+    return f"## Where it comes from\n\n{said}\n\n{grid(groups, ['point', 'group', 'run of the first seed'])}"
+
+
+def rows(report: Report) -> list[dict[str, Any]]:
+    """What `--json` prints: the row of each point as every command prints it, with its setting."""
+    return [
+        {**m.row.to_json(), "study": report.study.name, "label": m.label, "axis": report.study.axis or None, "x": m.point.x}
+        for m in report.points
+    ]
+
+
+def as_json(report: Report) -> str:
+    """The rows with the claims, for programs; a line a claim and a row."""
+    content: Mapping[str, Any] = {
+        "schema_version": SCHEMA_VERSION,
+        "study": report.study.name,
+        "task": report.task,
+        "model": report.model,
+        "seeds": report.seeds,
+        "command": report.command,
+        "claims": [_claim(claim, report) for claim in report.claims],
+        "rows": rows(report),
+    }
+    lines = [f" {json.dumps(key)}: {_lined(value)}" for key, value in content.items()]
+    return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+def _lined(value: object) -> str:
+    nested = isinstance(value, list) and bool(value) and isinstance(value[0], dict)
+    return "[\n" + ",\n".join(f"  {json.dumps(item)}" for item in value) + "\n ]" if nested else json.dumps(value)  # type: ignore[attr-defined]
+
+
+def _claim(claim: Claim, report: Report) -> dict[str, Any]:
+    parts = [asdict(part) for part in claim.parts]
+    return {
+        "outcome": str(Outcome(claim.outcome)),
+        "papers": claim.papers,
+        "sentence": claim.sentence(report.where),
+        "parts": parts,
+    }

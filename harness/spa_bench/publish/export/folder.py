@@ -1,0 +1,70 @@
+"""The folder of an export: written whole, file by file, and never over something else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from spa_bench.errors import UsageError
+from spa_bench.support.files import put
+
+SCHEMA_VERSION = 1
+MANIFEST = "export.json"
+
+
+def write_export(out: Path, files: Mapping[str, bytes], *, run: str, to: str) -> tuple[str, ...]:
+    """Write `files` into `out`, each atomically; one line for each result there that is now out of date.
+
+    What an earlier export wrote and this one does not is removed; other files, as a tool's results, are left alone.
+    `run` and `to` name what the folder belongs to, and MANIFEST says so before anything else is written: an export
+    that was interrupted can be repeated. Raises UsageError for a folder of another export or of something else.
+    """
+    earlier = _check(out, run, to)
+    owner = {"schema_version": SCHEMA_VERSION, "run": run, "to": to, "files": sorted(files)}
+    stale = _stale(out, files)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        put(out / MANIFEST, (json.dumps(owner, indent=1) + "\n").encode())
+        for name, content in files.items():
+            (out / name).parent.mkdir(parents=True, exist_ok=True)
+            put(out / name, content)
+        for name in earlier - files.keys():
+            if (out / name).resolve().is_relative_to(out.resolve()):  # the list lies in a file that anyone can edit
+                (out / name).unlink(missing_ok=True)
+    except OSError as error:
+        raise UsageError(f"cannot write the export to {out}: {error.strerror}; use another --out") from error
+    return stale
+
+
+def _check(out: Path, run: str, to: str) -> set[str]:
+    """The files of an earlier export of the same; UsageError where `out` holds something else."""
+    if not out.exists():
+        return set()
+    if not out.is_dir():
+        raise UsageError(f"--out is {out}, which is no folder; name a new or empty one")
+    if not any(out.iterdir()):
+        return set()
+    try:
+        found: Any = json.loads((out / MANIFEST).read_text())
+    except (OSError, ValueError):
+        found = None
+    if not isinstance(found, dict) or "run" not in found:
+        raise UsageError(f"{out} is not empty and is no export of spa-bench; nothing was written, use another --out")
+    if (found["run"], found.get("to")) != (run, to):
+        raise UsageError(
+            f"{out} holds run {found['run']} for {found.get('to')}, this is run {run} for {to}; "
+            f"nothing was written, use another --out"
+        )
+    return {str(name) for name in found.get("files", ())}
+
+
+def _stale(out: Path, files: Mapping[str, bytes]) -> tuple[str, ...]:
+    """evalplus prints an old X_eval_results.json again instead of looking at new samples in X.jsonl."""
+    lines = []
+    for name, content in files.items():
+        results = out / name.replace(".jsonl", "_eval_results.json")
+        if name.endswith(".jsonl") and results.exists() and (not (out / name).exists() or (out / name).read_bytes() != content):
+            lines.append(f"{results} is of the earlier samples and evalplus would print it again: remove it")
+    return tuple(lines)

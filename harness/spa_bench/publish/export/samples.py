@@ -1,0 +1,81 @@
+"""The samples of a run in the order in which they are exported, and what is missing of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from spa_bench.errors import StoreError, UsageError
+from spa_bench.runs.folder import RunFolder
+from spa_bench.tasks.base import Task
+from spa_bench.types import Grade, Key, Problem, Record
+
+
+@dataclass(frozen=True)
+class Content:
+    """What a format makes of a run."""
+
+    files: Mapping[str, bytes]  # path inside the folder -> what it holds
+    notes: tuple[str, ...] = ()  # what the user should know, a line each
+
+
+@dataclass(frozen=True)
+class Samples:
+    """A run's samples by problem, both in the task's order; within a problem by member, then draw."""
+
+    run: RunFolder
+    task: Task
+    problems: tuple[tuple[Problem, tuple[Record, ...]], ...]  # those with a sample
+    grades: Mapping[Key, Grade]
+
+    @property
+    def card(self) -> Mapping[str, Any]:
+        """The task card as the run's spec holds it."""
+        card: Mapping[str, Any] = self.run.spec["task"]
+        return card
+
+    @property
+    def count(self) -> int:
+        """Samples of all problems together."""
+        return sum(len(records) for _, records in self.problems)
+
+    @property
+    def graded(self) -> bool:
+        """Whether each sample has a verdict."""
+        return all(r.key in self.grades for _, records in self.problems for r in records)
+
+    @property
+    def missing_problems(self) -> int:
+        """Problems of the task that have no sample here."""
+        return len(self.task.problems) - len(self.problems)
+
+    def notes(self) -> tuple[str, ...]:
+        """What holds for every format: an unfinished run, answers that failed."""
+        lines = []
+        n, limit = self.run.spec["n"], self.run.spec["limit"]
+        wanted = n * len(self.task.problems[:limit]) if n else self.count
+        if self.count < wanted:
+            lines.append(f"the run is not finished: {self.count} of {wanted} samples are there, and no others are exported")
+        failed = sum(bool(r.failure) for _, records in self.problems for r in records)
+        if failed:
+            lines.append(
+                f"{failed} of {self.count} samples have no answer; they are exported as empty ones, so that counts stay right"
+            )
+        return tuple(lines)
+
+
+def collect(run: RunFolder, task: Task) -> Samples:
+    """The samples of `run`. Raises StoreError when there are none, UsageError when they are no programs with tests."""
+    untested = [p.id for p in task.problems if not p.tests and not p.suites]
+    if untested:
+        raise UsageError(f"{task.name} has no tests of programs for {untested[0]}; export takes runs of code tasks alone")
+    by_problem: dict[str, list[Record]] = {}
+    for record in run.records().values():
+        by_problem.setdefault(record.problem, []).append(record)
+    if not by_problem:
+        raise StoreError(f"{run.path} has no samples to export; the run's own command draws them")
+    problems = tuple(
+        (p, tuple(sorted(by_problem[p.id], key=lambda r: (r.member, r.draw)))) for p in task.problems if p.id in by_problem
+    )
+    return Samples(run, task, problems, run.grades())

@@ -1,0 +1,196 @@
+"""What a page shows: runs and result files, read as far as they can be, and sentences about what could not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from spa_bench.compare.leaderboard import Row, build_rows, find_results, from_runs
+from spa_bench.errors import SpaBenchError, StoreError
+from spa_bench.publish.report import questions
+from spa_bench.publish.report.runs import RunView, read_run, task_key
+from spa_bench.publish.report.samples import ProblemSamples, SampleBook
+from spa_bench.runs.folder import RunFolder, open_run
+from spa_bench.support.cache import stage_cache
+
+Result = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Section:
+    """One task: problems are the same throughout."""
+
+    key: str  # see task_key
+    title: str
+    tables: tuple[tuple[Row, ...], ...]  # rows that may be compared stand in one table
+    runs: tuple[int, ...]  # places in ReportData.runs
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """Of all tables."""
+        return tuple(row for table in self.tables for row in table)
+
+
+@dataclass(frozen=True)
+class ReportData:
+    """Everything that a page is made of."""
+
+    sections: tuple[Section, ...]
+    runs: tuple[RunView, ...]
+    problems: tuple[ProblemSamples, ...] = field(repr=False)
+    said: tuple[str, ...]  # what is missing, damaged or left out, a sentence each
+
+    def runs_of(self, row: Row) -> list[RunView]:
+        """The runs behind a row that are here, by seed; none for a row from a result file."""
+        return sorted((r for r in self.runs if r.group == row.result["group_hash"]), key=lambda r: r.seed)
+
+
+@dataclass
+class _Found:
+    folders: dict[str, RunFolder] = field(default_factory=dict)  # by hash
+    files: list[tuple[Path, Result]] = field(default_factory=list)
+    said: list[str] = field(default_factory=list)
+
+
+def read(
+    paths: Sequence[str | Path],
+    *,
+    ask: questions.Questions = questions.at_hand,
+    stages: Path | None = None,
+) -> ReportData:
+    """The runs and results at `paths`: run folders, finished or not, result files, or folders of either.
+
+    What cannot be read is left out, with a sentence in `said`. `ask` gives prompts, `stages` is the stage cache (default:
+    the user's). Raises StoreError when there is nothing at all to show.
+    """
+    found = _Found()
+    for path in map(Path, paths):
+        _look(path, found)
+    if not found.folders and not found.files:
+        raise StoreError(found.said[0] if found.said else "no runs and no results were named")
+    book, place = SampleBook(), stages or stage_cache()
+    folders = list(found.folders.values())
+    runs = [read_run(folder, number, book, place) for number, folder in enumerate(folders)]
+    for run in runs:
+        found.said += run.said
+    results = _results(folders, runs, found)
+    rows = build_rows(results)
+    _ask(folders, ask, book, found.said)
+    return ReportData(_sections(rows, runs), tuple(runs), book.problems(), tuple(dict.fromkeys(found.said)))
+
+
+def _look(path: Path, found: _Found) -> None:
+    """Add what is at `path`."""
+    if path.is_file():
+        _file(path, found)
+    elif (path / "spec.json").exists() or not path.is_dir():
+        _folder(path, found)
+    else:
+        inside = sorted(p.parent for p in path.glob("*/spec.json"))
+        files = sorted(path.glob("*.json"))
+        if not inside and not files:
+            found.said.append(f"no runs and no results in {path}")
+        for run in inside:
+            _folder(run, found)
+        for file in files:
+            _file(file, found)
+
+
+def _folder(path: Path, found: _Found) -> None:
+    try:
+        folder = open_run(path)
+    except StoreError as error:
+        found.said.append(str(error))
+        return
+    known = found.folders.setdefault(folder.hash, folder)
+    if known.path.resolve() != folder.path.resolve():
+        found.folders[folder.hash], said = _better(known, folder)
+        found.said.append(said)
+
+
+def _better(one: RunFolder, other: RunFolder) -> tuple[RunFolder, str]:
+    """Of two copies of a run the one to show, `one` unless it alone is at fault, and what to say of the other."""
+    faults = {folder.path: _fault(folder) for folder in (one, other)}
+    shown, left = (other, one) if faults[one.path] and not faults[other.path] else (one, other)
+    why = f" ({faults[left.path]})" if faults[left.path] else ""
+    return shown, f"{left.path} is the same run as {shown.path}, which is shown{why}"
+
+
+def _fault(folder: RunFolder) -> str:
+    """Why a run cannot be shown whole; empty for one that can."""
+    try:
+        if folder.read_json("metrics.json") is None:
+            return "it is not finished or not graded"
+        return next(iter([*folder.record_log.faults(), *folder.grade_log.faults()]), "")
+    except StoreError as error:
+        return str(error)
+
+
+def _file(path: Path, found: _Found) -> None:
+    try:
+        found.files += [(path, result) for result in find_results([path])]
+    except StoreError as error:
+        found.said.append(str(error))
+
+
+def _results(folders: Sequence[RunFolder], runs: Sequence[RunView], found: _Found) -> list[Result]:
+    """One result a sampler: from its finished runs, or from a file. What is there twice counts once."""
+    groups: dict[str, list[RunFolder]] = {}
+    for folder, run in zip(folders, runs, strict=True):
+        if run.finished:
+            groups.setdefault(run.group, []).append(folder)
+    results: dict[str, Result] = {}
+    for group, members in groups.items():
+        try:
+            [results[group]] = from_runs(members)
+        except SpaBenchError as error:
+            found.said.append(f"not in the tables: {error}")
+    for path, result in found.files:
+        known = results.setdefault(result["group_hash"], result)
+        if _samples(known) != _samples(result):
+            found.said.append(
+                f"{path} holds {result['sampler']} on {result['task']} with other seeds or samples than what was read before; "
+                "that one is shown"
+            )
+    return list(results.values())
+
+
+def _samples(result: Result) -> list[tuple[str, ...]]:
+    """What tells whether two results are of the same samples and verdicts."""
+    return sorted((run["spec_hash"], run["records"], run["grades"]) for run in result["runs"])
+
+
+def _ask(folders: Sequence[RunFolder], ask: questions.Questions, book: SampleBook, said: list[str]) -> None:
+    """What was asked, task by task, from the first run that knows."""
+    tried: dict[str, str] = {}
+    for folder in folders:
+        key = task_key(folder.spec)
+        if tried.get(key) == "":
+            continue
+        try:
+            book.ask(key, ask(folder))
+            tried[key] = ""
+        except SpaBenchError as error:
+            tried[key] = f"{folder.spec['task']['name']}: questions are not shown: {error}"
+    said += [reason for reason in tried.values() if reason]
+
+
+def _sections(rows: Sequence[Row], runs: Sequence[RunView]) -> tuple[Section, ...]:
+    """By task; rows whose problems are not the same ones stand in tables of their own."""
+    tables: dict[str, dict[tuple[str, str], list[Row]]] = {}
+    for row in rows:
+        tables.setdefault(task_key(row.result["spec"]), {}).setdefault(row.table_key, []).append(row)
+    keys = dict.fromkeys([*tables, *(run.task for run in runs)])
+    specs: dict[str, Mapping[str, Any]] = {run.task: run.spec for run in runs}
+    specs |= {task_key(row.result["spec"]): row.result["spec"] for row in rows}
+    names = [str(specs[key]["task"]["name"]) for key in keys]
+    found = []
+    for key in keys:
+        task = specs[key]["task"]
+        twin = f" ({key.rpartition('@')[2]})" if names.count(str(task["name"])) > 1 else ""
+        version = f" {task['version']}" if task.get("version") else ""
+        mine = tuple(number for number, run in enumerate(runs) if run.task == key)
+        found.append(Section(key, f"{task['name']}{version}{twin}", tuple(map(tuple, tables.get(key, {}).values())), mine))
+    return tuple(found)

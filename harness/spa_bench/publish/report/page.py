@@ -1,0 +1,207 @@
+"""The page: one HTML file with everything in it. It asks no network for anything and says so in its policy."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.resources import files
+from typing import Any
+
+from markupsafe import Markup
+
+from spa_bench import __version__
+from spa_bench.compare.leaderboard import Row
+from spa_bench.errors import UsageError
+from spa_bench.publish.report import charts
+from spa_bench.publish.report.data import ReportData, Section
+from spa_bench.publish.report.detail import Detail, details_of
+from spa_bench.publish.report.escape import data_block, foldable, shown
+from spa_bench.publish.report.samples import packed
+from spa_bench.publish.report.table import Table, table_of
+
+TITLE = "spa-bench report"
+
+
+@dataclass(frozen=True)
+class Plane:
+    """The chart of one table: what the page draws, and the picture that stands there before, or instead."""
+
+    id: str
+    table: Table
+    data: dict[str, Any]
+    quality: str
+    diversity: str
+    picture: str  # data: URL of the SVG; empty where there is nothing to draw
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A section with what is drawn of it."""
+
+    section: Section
+    planes: tuple[Plane, ...]
+    details: tuple[Detail, ...]
+
+
+def render(
+    data: ReportData,
+    *,
+    quality: str = "pass@1",
+    diversity: str = "diversity_score[exact]",
+    title: str = TITLE,
+    interactive: bool = True,
+    home: str = "",
+    script: str = "",
+    connect: str = "'none'",
+) -> str:
+    """The whole page. The same data give the same bytes.
+
+    `quality` and `diversity` are the axes at first. Without `interactive` charts are pictures, and the page is small;
+    `home` is where a link back leads. `script` is one more script, of a server that follows runs, and `connect` where
+    scripts may ask: a source list of Content-Security-Policy. Raises UsageError when the packages that draw are missing.
+    """
+    sections = [_shown(data, section, place, quality, diversity) for place, section in enumerate(data.sections)]
+    scripts = {name: asset(name) for name in ("theme.js", "table.js")} | {"own.js": script}
+    if data.problems:
+        scripts |= {name: asset(name) for name in ("unpack.js", "diff.min.js", "samples.js")}
+    if interactive:
+        scripts |= {name: asset(name) for name in ("unpack.js", "charts.js")}
+    library = charts.script() if interactive else ""
+    page: str = environment().get_template("page.html").render(
+        title=title,
+        version=__version__,
+        data=data,
+        sections=sections,
+        style=Markup(asset("page.css")),
+        scripts={name: Markup(text) for name, text in scripts.items()},
+        policy=policy([*scripts.values(), library], connect=connect),
+        library=Markup(packed(library)) if library else None,
+        index=data_block(_index(data, sections, interactive=interactive)),
+        chunks=[Markup(p.chunk()) for p in data.problems],
+        home=home,
+    )  # fmt: skip
+    return page
+
+
+def policy(scripts: Sequence[str], *, connect: str = "'none'", images: str = "data:") -> str:
+    """A Content-Security-Policy that runs these scripts, named by their hashes, and nothing else."""
+    hashes = " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(s.encode()).digest()).decode()}'" for s in scripts if s)
+    # styles: the chart library sets its own on what it draws. A style can neither run nor, with nothing else allowed, send
+    return (
+        f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src {images}; connect-src {connect}; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def plane_picture(data: Mapping[str, Any], quality: str, diversity: str) -> charts.Spec | None:
+    """The static picture of a table with these axes; None where fewer than one row has both."""
+    heads = dict([*data["quality"], *data["diversity"]])
+    if quality not in heads or diversity not in heads:
+        return None
+    sets = charts.plane_sets(data, quality, diversity)
+    if not sets["points"]:
+        return None
+    return charts.filled(
+        charts.plane(
+            data["labels"],
+            x=heads[diversity],
+            y=heads[quality],
+            sweep=bool(data["sweep"]),
+            labels_x=data["within"][diversity],
+        ),
+        sets,
+    )
+
+
+def axes_of(data: Mapping[str, Any], quality: str, diversity: str) -> tuple[str, str]:
+    """These axes, or the first that there are where the table lacks one."""
+    known = [[name for name, _ in data[side]] for side in ("quality", "diversity")]
+    return (
+        quality if quality in known[0] else next(iter(known[0]), ""),
+        diversity if diversity in known[1] else next(iter(known[1]), ""),
+    )
+
+
+def _shown(data: ReportData, section: Section, place: int, quality: str, diversity: str) -> Shown:
+    planes = []
+    for number, rows in enumerate(section.tables):
+        table = table_of(rows)
+        content = charts.plane_data(table)
+        axes = axes_of(content, quality, diversity)
+        spec = plane_picture(content, *axes)
+        picture = "" if spec is None else "data:image/svg+xml;base64," + base64.b64encode(charts.as_svg(spec).encode()).decode()
+        planes.append(Plane(f"t{place}-{number}", table, content, *axes, picture))
+    return Shown(section, tuple(planes), details_of(data, section))
+
+
+def _index(data: ReportData, sections: Sequence[Shown], *, interactive: bool) -> dict[str, Any]:
+    """What scripts need to know of the page."""
+    planes = {
+        plane.id: {
+            **plane.data,
+            "spec": charts.plane(
+                plane.data["labels"], x="@x", y="@y", sweep=bool(plane.data["sweep"]), labels_x="@within", width="container"
+            ),
+            "sets": _all_sets(plane.data),
+        }
+        for shown_ in sections
+        for plane in shown_.planes
+        if interactive
+    }
+    sizes = {len(t) for run in data.runs if run.matrices for t in run.matrices.means.values() if interactive}
+    return {
+        "tasks": [{"key": s.section.key, "title": s.section.title} for s in sections],
+        "runs": [
+            {"label": run.label, "sampler": run.sampler, "seed": run.seed, "task": run.task, "group": run.group}
+            for run in data.runs
+        ],
+        "problems": [
+            {"task": p.task, "id": p.id, "passed": p.passed(), "runs": sorted(p.answers)} for p in data.problems
+        ],
+        "planes": planes,
+        "heat": {str(size): charts.heat(size, "@kind", "@unit") for size in sorted(sizes)},
+    }  # fmt: skip
+
+
+def _all_sets(data: Mapping[str, Any]) -> dict[str, Any]:
+    """quality -> diversity -> the data sets of the plane."""
+    return {
+        quality: {diversity: charts.plane_sets(data, quality, diversity) for diversity, _ in data["diversity"]}
+        for quality, _ in data["quality"]
+    }
+
+
+def row_id(row: Row) -> str:
+    """Where a row's detail stands in the page."""
+    return f"sampler-{row.result['group_hash']}"
+
+
+@lru_cache(maxsize=1)
+def environment() -> Any:
+    """Templates that escape what they are given. Raises UsageError where jinja2 is missing."""
+    try:
+        from jinja2 import Environment, PackageLoader, StrictUndefined
+    except ImportError as error:
+        raise UsageError("a report needs jinja2: pip install 'spa-bench[report]'") from error
+    # finalize sees every value before it is escaped
+    made = Environment(
+        loader=PackageLoader("spa_bench.publish.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=shown,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.globals["row_id"] = row_id
+    made.filters["foldable"] = foldable
+    made.filters["json"] = lambda value: json.dumps(value, indent=1, ensure_ascii=False)
+    return made
+
+
+def asset(name: str) -> str:
+    """A script or style of ours."""
+    return (files("spa_bench.publish.report") / "assets" / name).read_text(encoding="utf-8")

@@ -1,0 +1,138 @@
+"""The cells of a task's table: every metric that some row has, at equal n, with its interval."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from spa_bench.compare.leaderboard import Row
+from spa_bench.compare.leaderboard.choices import CHOICE_COLUMNS
+from spa_bench.compare.leaderboard.compare import PAIRED, best
+from spa_bench.compare.leaderboard.rows import common_size
+from spa_bench.compare.leaderboard.schema import KEPT
+from spa_bench.metrics.suite import ALIASES, AT_SIZES, CHOICE_METRICS, METRICS
+from spa_bench.types import Estimate
+
+DEFAULTS = (*PAIRED.values(), "average_kl[i<j]")
+"""The columns that are shown at first."""
+_SHORT = {name: alias.replace("_", " ") for alias, name in ALIASES.items()}
+_SHORT |= {"average_kl[i<j]": "average KL", "vendi[ngram,q=1]": "Vendi"}
+_SAID = {m.name: m.description for m in (*METRICS, *CHOICE_METRICS)} | {m.name: m.description for m in AT_SIZES}
+_AT_SIZES = {m.name for m in AT_SIZES}
+
+
+@dataclass(frozen=True)
+class Column:
+    """One metric."""
+
+    name: str  # as in metrics.json
+    head: str  # for a reader
+    said: str  # its definition
+    shown: bool  # before the reader chooses
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One estimate as it is written."""
+
+    estimate: Estimate
+    best: bool  # the best of its column, or not resolved from it
+
+    @property
+    def value(self) -> str:
+        """The number; empty where there is none."""
+        return "" if self.estimate.value is None else written(self.estimate.value)
+
+    @property
+    def interval(self) -> str:
+        """`[low, high]`, or empty."""
+        low, high = self.estimate.low, self.estimate.high
+        return "" if low is None or high is None else f"[{written(low)}, {written(high)}]"
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows that may be compared, and the n at which those metrics are that depend on it."""
+
+    rows: tuple[Row, ...]
+    size: int | None
+    columns: tuple[Column, ...]
+    cells: tuple[tuple[Cell, ...], ...]  # a tuple a row, in the order of the columns
+
+    @property
+    def title(self) -> str:
+        """Which problems they are."""
+        return self.rows[0].title
+
+    @property
+    def differs(self) -> dict[str, list[str]]:
+        """In what the rows' specs differ beside the sampler."""
+        return differences(self.rows)
+
+    @property
+    def unequal(self) -> bool:
+        """Whether rows have different n."""
+        return len({row.result["size"] for row in self.rows}) > 1
+
+
+def differences(rows: Sequence[Row]) -> dict[str, list[str]]:
+    """In what the rows' specs differ beside the sampler: a name for a reader -> the values, in the order of the rows."""
+    specs = [row.result["spec"] for row in rows]
+    found = {
+        "model": [f"{s['model']['name']}{_hash(s['model'].get('hash'))}" for s in specs],
+        "n": ["varies" if s["n"] is None else str(s["n"]) for s in specs],
+        "grading": [str(s["grading"]) for s in specs],
+        "numerics": [", ".join(f"{k} {v}" for k, v in s["numerics"].items()) or "not known" for s in specs],
+        "revision of spa-bench": [str(s["code"].get("git") or "not known")[:10] for s in specs],
+        "training seeds": [str(len(row.seeds)) for row in rows],
+    }
+    return {name: list(dict.fromkeys(values)) for name, values in found.items() if len(set(values)) > 1}
+
+
+def _hash(digest: object) -> str:
+    return f" ({digest[:6]})" if isinstance(digest, str) else ""
+
+
+def table_of(rows: Sequence[Row]) -> Table:
+    """The table of rows whose problems are the same."""
+    size = common_size(rows)
+    names = dict.fromkeys([*DEFAULTS, *(n for row in rows for n in row.result["metrics"] if n not in ALIASES)])
+    estimates = {name: [estimate_of(row, name, size) for row in rows] for name in names}
+    known = [name for name in names if any(e.value is not None for e in estimates[name])]
+    asked = any("agreement[choices]" in row.result["metrics"] for row in rows)
+    first = [*DEFAULTS, *(dict.fromkeys(CHOICE_COLUMNS.values()) if asked else ())]
+    first += [name for name in known if name.startswith("own[")]
+    columns = [Column(name, head_of(name), said_of(name), name in first) for name in known]
+    columns.sort(key=lambda c: first.index(c.name) if c.shown else len(first))
+    top = {name: best(rows, column) for column, name in PAIRED.items() if len(rows) > 1}
+    cells = [
+        tuple(Cell(estimates[c.name][place], row.label in top.get(c.name, ())) for c in columns)
+        for place, row in enumerate(rows)
+    ]
+    return Table(tuple(rows), size, tuple(columns), tuple(cells))
+
+
+def estimate_of(row: Row, name: str, size: int | None) -> Estimate:
+    """The row's estimate at `size` samples where the metric depends on n, or why there is none."""
+    if name in _AT_SIZES and size is not None and size != row.result["size"] and name not in KEPT:
+        return Estimate.missing(f"it depends on n, and is not kept at n = {size}, the largest that all rows have")
+    return row.estimate(name, size)
+
+
+def head_of(name: str) -> str:
+    """A metric's name for a reader: the short one where it has one."""
+    return _SHORT.get(name, name)
+
+
+def said_of(name: str) -> str:
+    """A metric's definition; empty for one of the user's own."""
+    if name.startswith("own["):
+        return "by the scoring of the library behind the task, mean over members; no interval of ours"
+    return _SAID.get(name, "share of right answers of that member" if name.startswith("pass@1[member=") else "")
+
+
+def written(value: float) -> str:
+    """`0.713`, `12.4`, `0.0061`: three or four digits that say something."""
+    if value and abs(value) < 0.1:
+        return f"{value:.4f}"
+    return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"

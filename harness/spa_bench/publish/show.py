@@ -1,0 +1,187 @@
+"""Samples of a run as text: a list of problems, or one problem's answers side by side."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import textwrap
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from tabulate import tabulate
+
+from spa_bench.compare.leaderboard.choices import CHOICE_COLUMNS, chance_note
+from spa_bench.errors import UsageError
+from spa_bench.metrics.choices import best
+from spa_bench.runs.folder import RunFolder
+from spa_bench.runs.measure import own_means
+from spa_bench.support.text import did_you_mean
+from spa_bench.tasks.base import Task
+from spa_bench.types import Asked, Choices, Grade, Key, Record
+
+_MARKS = {  # what a grade's mark means, in the line that ends a run
+    "one process": "judged in one process with the tests, which a program could cheat",
+    "unproxied": "refused: values cannot cross between program and tests (docs/security.md)",
+}
+
+
+def show(folder: RunFolder, task: Task, problem: str | None) -> str:
+    """What `spa-bench show` prints. Raises UsageError for a problem that the run does not have.
+
+    Where samples or verdicts are missing, the last line says how to go on.
+    """
+    records = sorted(folder.records().values(), key=lambda r: (r.member, r.draw))
+    grades = folder.grades()
+    ids = [p.id for p in task.problems if any(r.problem == p.id for r in records)]
+    if problem is None:
+        rows = [[i, *_counts([r for r in records if r.problem == i], grades)] for i in ids]
+        listed = [tabulate(rows, ["problem", "samples", "passed", "different texts", "verdicts"])] if rows else []
+        listed += [f"\n{found}"] if (found := choices_table([folder])) else []
+        return "\n".join([*listed, *_unfinished(folder, task, records, grades)])
+    if problem not in ids:
+        if problem in {p.id for p in task.problems[: folder.spec["limit"]]}:
+            [how, *_] = _unfinished(folder, task, records, grades)
+            raise UsageError(f"there is no sample of {problem!r} yet: {how}")
+        raise UsageError(
+            f"the run has no problem {problem!r}{did_you_mean(problem, ids)}"
+            if len(ids) < 9
+            else f"the run has no problem {problem!r}; it has {ids[0]} to {ids[-1]}"
+        )
+    mine = [r for r in records if r.problem == problem]
+    prompt = next(p.prompt for p in task.problems if p.id == problem)
+    asked = next((a for a in task.asked(folder.spec["limit"]) if a.problem_id == problem), None)
+    chosen = next((c for c in folder.choice_log.rows() if c.problem == problem), None)
+    options = f"\n{_options(asked, chosen)}\n" if asked and chosen else ""
+    text = _safe(prompt) + "\n" + options + side_by_side(mine, grades)
+    return "\n\n".join([text, *_unfinished(folder, task, records, grades)])
+
+
+def _options(asked: Asked, chosen: Choices) -> str:
+    """A line an option: its text, and the log-probability that each member gives it, a star where it chooses it."""
+    taken = best(np.array(chosen.logprobs)[:, : asked.choices])
+    rows = []
+    for number, (_, text) in enumerate(asked.options):
+        each = [f"{row[number]:.3f}{'*' * (taken[k] == number)}" for k, row in enumerate(chosen.logprobs)]
+        rows.append([number, _safe(text), *each])
+    head = ["option", "text", *(f"member {k}" for k in range(len(chosen.logprobs)))]
+    return tabulate(rows, head, disable_numparse=True, preserve_whitespace=True)
+
+
+def _unfinished(folder: RunFolder, task: Task, records: Sequence[Record], grades: Mapping[Key, Grade]) -> list[str]:
+    """A line if samples are missing, which a killed run or a file cut short leaves, and one if verdicts are."""
+    spec, found = folder.spec, []
+    problems = task.problems[: spec["limit"]]
+    each = Counter(r.problem for r in records)
+    few = [p.id for p in problems if each[p.id] < (spec["n"] or 1)]
+    if few:
+        command = "score" if spec["sampler"]["kind"] == "samples" else "run"
+        wanted = f" of {len(problems) * spec['n']}" if spec["n"] else ""
+        found.append(
+            f"unfinished: {len(records)}{wanted} samples are whole, {len(few)} problems lack some; "
+            f"the same `spa-bench {command}` again, with --out {shlex.quote(str(folder.path))}, goes on"
+        )
+    if left := sum(r.key not in grades for r in records):
+        found.append(f"{left} samples are not graded; go on with: spa-bench grade {shlex.quote(str(folder.path))}")
+    return found
+
+
+def ending(folder: RunFolder) -> str:
+    """How a graded run ended, in a line: verdicts, and what went wrong with how many samples."""
+    content = folder.read_json("metrics.json")
+    verdicts = ", ".join(f"{count} {name}" for name, count in content["verdicts"].items())
+    odd = [f"{content['counts']['truncated']} cut by the length limit"] if content["counts"]["truncated"] else []
+    unable = sum(content["finish"].get(kind, 0) for kind in ("skipped", "failed")) - content["counts"]["failed"]
+    odd += [f"{unable} with a choice but no room to go on writing"] if unable > 0 else []
+    odd += [f"{count} without an answer: {why}" for why, count in content["failures"].items()]
+    odd += [f"{content['counts']['invalid']} that are no program"] if content["counts"]["invalid"] else []
+    odd += [f"{count} {_MARKS[mark]}" for mark, count in content["marks"].items()]
+    name = f"{folder.spec['sampler']['name']}, seed {folder.spec['seed']}"
+    return f"{name}: {verdicts}{'; ' + '; '.join(odd) if odd else ''}  ({folder.path})"
+
+
+def choices_table(folders: Sequence[RunFolder]) -> str:
+    """What there is to say of multiple choice in graded runs, a line each, and what the library behind the task says.
+
+    All columns are means over the problems that have choices, so that what guessing gets stands beside the same problems.
+    Empty where no problem is multiple choice and no library has scores.
+    """
+    contents = [(folder, folder.read_json("metrics.json") or {}) for folder in folders]
+    asked = [(f, c) for f, c in contents if "agreement[choices]" in c.get("estimates", {})]
+    rows = [[_label(f), *_of_choices(c)] for f, c in asked]
+    parts = [tabulate(rows, ["sampler", "problems", *CHOICE_COLUMNS], disable_numparse=True)] if rows else []
+    made = [(_label(f), f.spec, c["estimates"].get("distinct[choices]", {}).get("value")) for f, c in asked]
+    if note := chance_note(made):
+        parts.append(note)
+    for folder, content in contents:
+        if "own_scores" in content:
+            parts.append(f"{_label(folder)}, by {content['own_scores']['harness']}'s own scoring:\n{own_table(content)}")
+    return "\n\n".join(parts)
+
+
+def _of_choices(content: Mapping[str, Any]) -> list[str]:
+    """How many problems have choices, and the mean of each column over them."""
+    found: Mapping[str, Mapping[str, Any]] = content["estimates"]
+    means = [found[name]["value"] if name in found else None for name in CHOICE_COLUMNS.values()]
+    return [str(found["any_of_n[chance]"]["n"]), *("-" if mean is None else f"{mean:.4g}" for mean in means)]
+
+
+def own_table(content: Mapping[str, Any]) -> str:
+    """What the library behind the task says, from metrics.json: a line a task and metric, mean over members and each."""
+    members = content["own_scores"]["members"]
+    rows = []
+    for name, mean in own_means(content["own_scores"]).items():
+        task, metric = name.removeprefix("own[").removesuffix("]").split(",", 1)
+        each = [f"{scores[task][metric]:.4f}" for scores in members] if len(members) > 1 else []
+        rows.append([task, metric, f"{mean:.4f}", *each])
+    head = ["task", "metric", "mean" if len(members) > 1 else "value"]
+    return tabulate(rows, [*head, *(f"member {k}" for k in range(len(members)) if len(members) > 1)], disable_numparse=True)
+
+
+def _label(folder: RunFolder) -> str:
+    return f"{folder.spec['sampler']['name']}, seed {folder.spec['seed']}"
+
+
+def side_by_side(records: Sequence[Record], grades: dict[Key, Grade], width: int | None = None) -> str:
+    """Answers in columns, as many as fit; member, verdict and message above each."""
+    width = width or shutil.get_terminal_size((120, 40)).columns
+    per_row = max(1, min(len(records), width // 44))
+    cell = max(30, width // per_row - 3)
+    blocks = []
+    for start in range(0, len(records), per_row):
+        part = records[start : start + per_row]
+        heads, bodies = [], []
+        for r in part:
+            found = grades.get(r.key)
+            verdict = "not graded" if found is None else str(found.verdict)
+            chose = "" if r.choice is None else f", option {r.choice}"
+            heads.append(f"member {r.member}, draw {r.draw}{chose}: {verdict}")
+            lines = [
+                w for line in _safe(r.graded).split("\n") for w in (textwrap.wrap(line, cell, drop_whitespace=False) or [""])
+            ]
+            for text in _details(found) if found else ():
+                lines += ["", *textwrap.wrap(_safe(text), cell)]
+            bodies.append(lines)
+        height = max(map(len, bodies))
+        rows = [heads, ["-" * len(h) for h in heads], *[[b[i] if i < len(b) else "" for b in bodies] for i in range(height)]]
+        blocks.append("\n".join(" | ".join(c.ljust(cell) for c in row).rstrip() for row in rows))
+    return "\n\n".join(blocks)
+
+
+def _details(grade: Grade) -> list[str]:
+    """Why it failed, the first call that did, and what is odd about the verdict."""
+    where = f"{grade.suite} tests, " if grade.suite else ""
+    texts = [grade.message, f"{where}first failing call: ({grade.call})" if grade.call else "", grade.mark]
+    return [text for text in texts if text]
+
+
+def _counts(records: Sequence[Record], grades: dict[Key, Grade]) -> tuple[int, int, int, str]:
+    verdicts = [str(grades[r.key].verdict) if r.key in grades else "not graded" for r in records]
+    summary = ", ".join(f"{verdicts.count(v)} {v}" for v in sorted(set(verdicts)))
+    return len(records), verdicts.count("passed"), len({r.graded.strip() for r in records}), summary
+
+
+def _safe(text: str) -> str:
+    """`text` without control characters: a model's answer must not drive the terminal."""
+    return "".join(c if c == "\n" or c.isprintable() else " " * 4 if c == "\t" else "\ufffd" for c in text)

@@ -1,0 +1,66 @@
+"""What a tracker is told of a run, read from its folder."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from spa_bench.publish.trackers.base import Begun, Ended, Scalar, State
+from spa_bench.runs.folder import ADDED, COSTS, TIMINGS, RunFolder, flat, group_hash
+
+_SMALL = ("spec.json", "metrics.json", ADDED, "judged.json", "adapters.json", TIMINGS)
+_SAMPLES = ("records.jsonl", "grades.jsonl", "choices.jsonl", "behaviours.jsonl", "divergence.jsonl")
+
+
+def begun(folder: RunFolder) -> Begun:
+    """Who the run in `folder` is."""
+    spec, group = folder.spec, group_hash(folder.spec)
+    sampler, task = str(spec["sampler"]["name"]), str(spec["task"]["name"])
+    return Begun(
+        id=folder.hash,
+        name=folder.path.resolve().name,
+        group=f"{task}-{sampler}-{group[:8]}",
+        config=config(spec),
+        tags={
+            "sampler": sampler,
+            "task": task,
+            "model": str(spec["model"].get("name", "")),
+            "seed": str(spec["seed"]),
+            "spec_hash": folder.hash,
+            "group_hash": group,
+        },
+    )
+
+
+def ended(folder: RunFolder, state: State, *, samples: bool) -> Ended:
+    """What the run in `folder` came to; with `samples` its logs are among the files. Raises StoreError for a damaged file."""
+    found = (folder.read_json("metrics.json") or {}).get("estimates", {})
+    found |= (folder.read_json(ADDED) or {}).get("estimates", {})
+    metrics: dict[str, float] = {}
+    for name, estimate in found.items():
+        if _is_number(estimate["value"]):
+            metrics[name] = float(estimate["value"])
+            metrics |= {f"{name}/{k}": float(estimate[k]) for k in ("low", "high", "n") if _is_number(estimate[k])}
+    timings = folder.timings()
+    times = {name: float(timings[name]) for name in COSTS if name in timings}
+    times |= {f"seconds/{stage}": float(seconds) for stage, seconds in timings.get("stages", {}).items()}
+    names = (*_SMALL, *_SAMPLES) if samples else _SMALL
+    return Ended(state, metrics, times, [path for name in names if (path := folder.path / name).is_file()])
+
+
+def config(spec: Mapping[str, Any]) -> dict[str, Scalar]:
+    """The spec by dotted keys; lists as JSON, and an empty mapping is left out."""
+    values = {key: value for key, value in flat(spec).items() if value != {}}
+    return {key: json.dumps(value) if isinstance(value, list | tuple) else value for key, value in values.items()}
+
+
+def state_of(path: Path) -> State:
+    """What a run folder that nobody works on is."""
+    return "finished" if (path / "metrics.json").exists() else "stopped"
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -1,0 +1,120 @@
+"""`--log` and `spa-bench log`: from names to trackers that hear of a run while it goes on, and of its results."""
+
+from __future__ import annotations
+
+import importlib.util
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+
+from spa_bench.cards.registry import beside, is_ours, load
+from spa_bench.errors import UsageError
+from spa_bench.publish.trackers.base import State
+from spa_bench.publish.trackers.child import LATER_SECONDS, Child
+from spa_bench.publish.trackers.content import state_of
+from spa_bench.runs.folder import RunFolder
+from spa_bench.support.console import Reporter
+
+_EVERY_SECONDS = 10.0  # between two messages of a stage
+
+
+def names_of(given: Sequence[str]) -> list[str]:
+    """The trackers that `--log` names, each once. Raises UsageError for one that is not known, or whose package is missing."""
+    names = list(dict.fromkeys(name.strip() for part in given for name in part.split(",") if name.strip()))
+    if given and not names:
+        raise UsageError("--log names no tracker; wandb, mlflow or trackio")
+    for name in names:
+        load("tracker", name)
+        package = beside("tracker", name, "PACKAGE")
+        if package and not _is_there(package):
+            how = f"pip install 'spa-bench[{name}]'" if is_ours("tracker", name) else f"pip install {package}"
+            raise UsageError(f"--log {name} needs the package {package}, which is not installed: {how}")
+    return names
+
+
+def _is_there(package: str) -> bool:
+    try:
+        found = importlib.util.find_spec(package)
+    except (ImportError, ValueError):
+        return False
+    return found is not None and found.origin is not None  # a mere folder of that name, as wandb leaves, has no origin
+
+
+class Tracking:
+    """Tells the trackers `names` of one run after the other; without names it does nothing. `tell` gets lines for the user.
+
+    As a context manager it ends a run that an exception ended, as `stopped` or `failed`.
+    """
+
+    def __init__(self, names: Sequence[str], tell: Callable[[str], None], *, samples: bool = False):
+        self._names, self._tell, self._samples = names, tell, samples
+        self._children: list[Child] = []
+
+    def reporter(self) -> Reporter:
+        """What to report a run with, so that the trackers hear of it."""
+        return TrackedReporter(self) if self._names else Reporter()
+
+    def begin(self, folder: RunFolder) -> None:
+        """The run in `folder` begins or goes on."""
+        self._children = [Child(name, folder.path, self._tell, samples=self._samples) for name in self._names]
+
+    def progress(self, stage: str, done: int, total: int, seconds: float) -> None:
+        """So much of a stage is done."""
+        for child in self._children:
+            child.progress(stage, done, total, seconds)
+
+    def finish(self, state: State) -> None:
+        """The run has ended like this; what trackers hold up by at most a minute each."""
+        children, self._children = self._children, []
+        try:
+            while children:
+                children[0].finish(state)
+                children.pop(0)
+        finally:
+            for child in children:  # an impatient user
+                child.close()
+
+    def __enter__(self) -> Tracking:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None) -> None:
+        if self._children:
+            self.finish("failed" if kind is not None and issubclass(kind, Exception) else "stopped")
+
+
+class TrackedReporter(Reporter):
+    """A Reporter that also tells `tracking` how far stages are, now and then."""
+
+    def __init__(self, tracking: Tracking):
+        super().__init__()
+        self._tracking = tracking
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[Callable[[int, int], None]]:
+        """As Reporter.stage."""
+        began = said = time.monotonic()
+
+        with super().stage(name) as show:
+
+            def report(done: int, total: int) -> None:
+                nonlocal said
+                show(done, total)
+                now = time.monotonic()
+                if now - said >= _EVERY_SECONDS or done == total:
+                    said = now
+                    self._tracking.progress(name, done, total, now - began)
+
+            yield report
+
+
+def log_runs(folders: Sequence[RunFolder], names: Sequence[str], tell: Callable[[str], None], *, samples: bool) -> list[Path]:
+    """Log runs that are there already; the folders of those that a tracker did not take."""
+    missed = []
+    for folder in folders:
+        children = [Child(name, folder.path, tell, samples=samples, patience=LATER_SECONDS) for name in names]
+        taken = [child.finish(state_of(folder.path)) for child in children]
+        if not all(taken):
+            missed.append(folder.path)
+    return missed

@@ -1,0 +1,49 @@
+"""Trackio: local, in `TRACKIO_DIR`, unless `TRACKIO_SPACE_ID` or `TRACKIO_SERVER_URL` says otherwise."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from spa_bench.publish.trackers.base import PROJECT, Begun, Ended
+
+PACKAGE = "trackio"
+
+
+class Trackio:
+    """A run of trackio, found by the folder's name, which ends in the spec's hash; metrics have their own names."""
+
+    def __init__(self) -> None:
+        self._run: Any = None
+        self._id = ""
+
+    def start(self, run: Begun) -> str:
+        """Raises trackio's own errors."""
+        import trackio
+
+        self._id, project = run.id, os.environ.get("TRACKIO_PROJECT", PROJECT)
+        # it has no tags; a key that begins with `_` is its own
+        config = {**run.config, **{f"tag.{key}": value for key, value in run.tags.items()}}
+        self._run = trackio.init(project=project, name=run.name, group=run.group, config=config, resume="allow", embed=False)
+        return f"project {project!r}; see it with: trackio show --project {project}"
+
+    def progress(self, values: Mapping[str, float], step: int) -> None:
+        """Without a step: the stages have their own counts, and a run that is gone on with counts on."""
+        self._run.log(dict(values))
+
+    def finish(self, ended: Ended) -> None:
+        """Metrics are the last row, files an artifact of the run's own."""
+        import trackio
+
+        self._run.log({**ended.metrics, **ended.times, "state": ended.state})
+        files = trackio.Artifact(f"run-{self._id}", type="spa-bench-run")
+        for path in ended.files:
+            files.add_file(str(path))
+        trackio.log_artifact(files)
+        trackio.finish()
+
+
+def build() -> Trackio:
+    """One run's tracker."""
+    return Trackio()

@@ -1,0 +1,132 @@
+"""What the server answers: the list, its rows as JSON, and reports. Plain functions of the runs; server.py speaks HTTP."""
+
+from __future__ import annotations
+
+import hashlib
+import html
+import json
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from spa_bench import __version__
+from spa_bench.errors import SpaBenchError
+from spa_bench.publish.report.escape import visible
+from spa_bench.publish.view.folder import Listed, Runs
+from spa_bench.publish.view.one import SHOWN
+
+# what may be asked for by name, and where it lies: the look is the report's
+_FILES = {
+    "/page.css": ("report", "page.css", "text/css"),
+    "/theme.js": ("report", "theme.js", "text/javascript"),
+    "/view.css": ("view", "view.css", "text/css"),
+    "/view.js": ("view", "view.js", "text/javascript"),
+}
+# the list runs its own scripts alone, and asks this server alone
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'"
+)
+# a report brings a policy of its own, by the hashes of its scripts; a page cannot forbid to be framed by itself
+_REPORT_POLICY = "frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+_KEPT = 4  # reports that are not made again while nothing has changed
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One answer."""
+
+    status: int
+    kind: str  # media type
+    body: bytes
+    policy: str = _POLICY
+
+    @property
+    def tag(self) -> str:
+        """Its ETag."""
+        return f'"{hashlib.blake2b(self.body, digest_size=12).hexdigest()}"'
+
+
+class Answers:
+    """The answers of a server for the runs in one folder. Several threads may ask."""
+
+    def __init__(self, runs: Runs):
+        self._runs = runs
+        self._reports: dict[tuple[tuple[str, str], ...], bytes] = {}
+        self._one_report_at_a_time = threading.Lock()
+
+    def answer(self, path: str, query: Mapping[str, Sequence[str]]) -> Answer:
+        """To a GET of `path`."""
+        if path == "/":
+            return self._list()
+        if path in _FILES:
+            package, name, kind = _FILES[path]
+            return Answer(200, kind, _asset(package, name).encode())
+        if path == "/api/runs":
+            return self._rows(query.get("run"))
+        if path == "/report":
+            return self._report(query.get("run", []))
+        return problem(404, "There is no such page here.")
+
+    def _list(self) -> Answer:
+        page = _asset("view", "index.html").replace("{folder}", html.escape(visible(str(self._runs.root))))
+        return Answer(200, "text/html", page.replace("{version}", html.escape(__version__)).encode("utf-8", "replace"))
+
+    def _rows(self, ids: Sequence[str] | None) -> Answer:
+        found = self._runs.look() if ids is None else self._runs.chosen(ids)
+        content = {"schema_version": 1, "metrics": list(SHOWN), "runs": [_row(one) for one in found]}
+        return Answer(200, "application/json", json.dumps(content).encode())
+
+    def _report(self, ids: Sequence[str]) -> Answer:
+        """The report of the chosen runs, made once for what is in them now."""
+        chosen = self._runs.chosen(ids)
+        if not chosen:
+            return problem(404, "None of these runs is there (any more).")
+        key = tuple((one.id, one.glance.stamp) for one in chosen)
+        outside = [one.name for one in chosen if "leads out of" in one.glance.said]
+        if outside:
+            return problem(403, f"{outside[0]}: a file of it is a link that leads out of the folder.")
+        with self._one_report_at_a_time:
+            if key not in self._reports:
+                try:
+                    self._reports[key] = _made([one.path for one in chosen], dict(key))
+                except SpaBenchError as error:
+                    return problem(500, str(error))
+                while len(self._reports) > _KEPT:
+                    del self._reports[next(iter(self._reports))]
+            return Answer(200, "text/html", self._reports[key], _REPORT_POLICY)
+
+
+def _made(paths: Sequence[Path], stamps: Mapping[str, str]) -> bytes:
+    """The report's page, with the script that follows what these runs become."""
+    from spa_bench.publish.report.data import read
+    from spa_bench.publish.report.page import render
+
+    follow = f"const SEEN = {json.dumps(stamps)};\n{_asset('view', 'follow.js')}"
+    return render(read(paths), script=follow, connect="'self'").encode("utf-8", "replace")
+
+
+def _row(one: Listed) -> dict[str, Any]:
+    row = {"id": one.id, "name": one.name, **asdict(one.glance)}
+    facts = {key: visible(value) if isinstance(value, str) else value for key, value in row.pop("facts").items()}
+    metrics = {name: {key: e[key] for key in ("value", "low", "high", "n", "reason")} for name, e in row["metrics"].items()}
+    return {**row, **facts, "said": visible(row["said"]), "host": visible(row["host"]), "metrics": metrics}
+
+
+def problem(status: int, text: str) -> Answer:
+    """A page that says what is wrong."""
+    said = html.escape(visible(text))
+    page = (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>spa-bench view</title>'
+        '<meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">'
+        '<link rel="stylesheet" href="/page.css"></head>'
+        f'<body><main><h1>spa-bench view</h1><p>{said}</p><p><a href="/">All runs</a></p></main></body></html>\n'
+    )
+    return Answer(status, "text/html", page.encode("utf-8", "replace"))
+
+
+def _asset(package: str, name: str) -> str:
+    return (files(f"spa_bench.publish.{package}") / "assets" / name).read_text(encoding="utf-8")

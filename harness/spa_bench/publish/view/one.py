@@ -1,0 +1,199 @@
+"""One run folder from outside: what it is, how far it is, and whether somebody works on it.
+
+It is looked at every few seconds, so that files are read again only when they have changed, logs of unfinished runs from where
+the last look ended, and those of finished ones not at all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from spa_bench.errors import StoreError
+from spa_bench.runs.folder import JSON_FILES, LOGS, SCHEMA_VERSION, TIMINGS, RunFolder, open_run, problem_count
+from spa_bench.runs.tail import Tail
+from spa_bench.support import lock
+
+SHOWN = ("pass@1", "pass@K", "diversity_score", "effective_diversity", "vendi", "average_kl")
+"""The metrics of a finished run that a list has room for, by their short names."""
+_GRACE_SECONDS = 5.0  # a run that begins, or goes from samples to grades, is not held for a moment
+_FILES = ("spec.json", *LOGS, *JSON_FILES, TIMINGS)
+Signature = dict[str, tuple[int, int, int]]  # file -> inode, size, time of the last change in nanoseconds
+
+
+@dataclass(frozen=True)
+class Glance:
+    """What a list shows of one run."""
+
+    state: str  # generating, grading, finished, stopped, damaged or newer
+    said: str = ""  # why it is damaged, or how to go on
+    stage: str = ""  # what is being done, or was when it stopped
+    done: int = 0  # problems of that stage
+    total: int = 0
+    samples: int = 0
+    samples_total: int | None = None  # None: not known before they are there
+    written: float = 0.0  # when a file was last changed, seconds since 1970
+    stamp: str = ""  # another one whenever a file has changed
+    host: str = ""  # where it was begun, if that is another machine, so that nobody can say whether it still runs
+    facts: Mapping[str, Any] = field(default_factory=dict)  # task, sampler, model, seed, n, k, seconds
+    metrics: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # of SHOWN
+
+
+class OneRun:
+    """The run in the folder at `path`; `inside` is the folder that nothing of it may lead out of."""
+
+    def __init__(self, path: Path, inside: Path):
+        self.path, self._inside = path, inside
+        self._tails = {name: Tail(path / name) for name in LOGS}
+        self._seen: Signature = {}
+        self._spec: RunFolder | None = None
+        self._wrong: tuple[str, str] | None = None  # state and reason, of a spec that cannot be used
+        self._metrics: dict[str, Any] | None = None
+        self._metrics_wrong = ""
+        self._seconds: float | None = None
+
+    def look(self) -> Glance:
+        """How it is now."""
+        try:
+            now, outside = self._signature()
+        except OSError as error:
+            return Glance("damaged", f"cannot read {self.path}: {error.strerror}")
+        written = max((changed for _, _, changed in now.values()), default=0) / 1e9
+        stamp = hashlib.blake2b(json.dumps(now, sort_keys=True).encode(), digest_size=8).hexdigest()
+        if outside:
+            return Glance("damaged", f"{outside} is a link that leads out of {self._inside}", written=written, stamp=stamp)
+        self._read_changed(now)
+        if self._spec is None:
+            state, said = self._wrong or ("damaged", "it has no spec.json")
+            return Glance(state, said, written=written, stamp=stamp)
+        found = self._progress(self._spec, now)
+        return Glance(**{**found, "written": written, "stamp": stamp, "facts": self._facts(self._spec)})
+
+    def _signature(self) -> tuple[Signature, str]:
+        """(what is there, the first file that is a link to elsewhere)."""
+        found: Signature = {}
+        for name in _FILES:
+            path = self.path / name
+            try:
+                about = os.stat(path, follow_symlinks=False)
+                if stat.S_ISLNK(about.st_mode):
+                    if not path.resolve().is_relative_to(self._inside):
+                        return found, name
+                    about = os.stat(path)
+            except FileNotFoundError:
+                continue
+            found[name] = (about.st_ino, about.st_size, about.st_mtime_ns)
+        return found, ""
+
+    def _read_changed(self, now: Signature) -> None:
+        if self._spec is None or now.get("spec.json") != self._seen.get("spec.json"):
+            self._spec, self._wrong = _opened(self.path)
+        if now.get("metrics.json") != self._seen.get("metrics.json") or now.get("spec.json") != self._seen.get("spec.json"):
+            self._metrics, self._metrics_wrong = None, ""
+            try:
+                self._metrics = self._spec.read_json("metrics.json") if self._spec else None
+            except StoreError as error:
+                self._metrics_wrong = str(error)
+        if now.get(TIMINGS) != self._seen.get(TIMINGS):
+            self._seconds = self._spec.timings().get("seconds") if self._spec else None
+        self._seen = now
+
+    def _facts(self, folder: RunFolder) -> dict[str, Any]:
+        spec, metrics = folder.spec, self._metrics or {}
+        return {
+            "task": str(spec["task"]["name"]),
+            "sampler": str(spec["sampler"]["name"]),
+            "model": str(spec["model"]["name"]),
+            "seed": spec["seed"],
+            "n": spec["n"],
+            "k": metrics.get("k"),
+            "seconds": self._seconds,
+        }
+
+    def _progress(self, folder: RunFolder, now: Signature) -> dict[str, Any]:
+        held = lock.state(self.path)
+        if self._metrics_wrong:
+            return {"state": "damaged", "said": self._metrics_wrong}
+        if self._metrics is not None and held != "held":
+            return self._finished(self._metrics, now)
+        found = self._unfinished(folder)
+        odd = next((name for name, tail in self._tails.items() if tail.odd), None)
+        if odd:
+            said = f"{odd} has a line that is no row: spa-bench verify {self.path}"
+            return {**found, "state": "damaged", "said": said}
+        written = max(changed for _, _, changed in now.values()) / 1e9
+        if held == "free" and not 0 <= time.time() - written < _GRACE_SECONDS:
+            go_on = f"spa-bench grade {self.path}" if found["state"] == "grading" else "the command that made it"
+            if found["state"] == "generating" and folder.spec["sampler"].get("kind") == "samples":
+                go_on = "the same spa-bench score"
+            return {**found, "state": "stopped", "said": f"go on with: {go_on}"}
+        return {**found, "host": lock.host(self.path) if held == "elsewhere" else ""}
+
+    def _finished(self, metrics: Mapping[str, Any], now: Signature) -> dict[str, Any]:
+        samples = metrics["counts"]["samples"]
+        gone = [name for name in ("records.jsonl", "grades.jsonl") if samples and not now.get(name, (0, 0, 0))[1]]
+        if gone:
+            return {"state": "damaged", "said": f"{gone[0]} is missing or empty, and metrics.json counts {samples} samples"}
+        estimates = {name: metrics["estimates"][name] for name in SHOWN if name in metrics["estimates"]}
+        total = len(metrics["problems"])
+        return {
+            "state": "finished",
+            "done": total,
+            "total": total,
+            "samples": samples,
+            "samples_total": samples,
+            "metrics": estimates,
+        }
+
+    def _unfinished(self, folder: RunFolder) -> dict[str, Any]:
+        """state, stage, done, total, samples: by what the logs hold, in the order in which a run writes them."""
+        for tail in self._tails.values():
+            tail.look()
+        spec, tails = folder.spec, self._tails
+        records, drawn = tails["records.jsonl"], spec["sampler"].get("kind") != "samples"
+        problems, n = problem_count(spec), spec["n"]
+        wanted = problems * n if n else None
+        done = {"samples": records.rows, "samples_total": wanted, "total": problems}
+        if records.rows < (wanted or 1):
+            trains = spec["sampler"].get("adapters", "none") != "none"
+            if records.rows or not drawn:
+                return {**done, "state": "generating", "stage": "generation", "done": records.complete(n or 1)}
+            if tails["choices.jsonl"].rows:
+                return {**done, "state": "generating", "stage": "choices", "done": tails["choices.jsonl"].rows}
+            ready = not trains or (self.path / "adapters.json").exists()
+            return {**done, "state": "generating", "stage": "generation" if ready else "training", "done": 0}
+        for stage, name, needed in (
+            ("divergence", "divergence.jsonl", problems if drawn else 0),
+            ("noise floor", "noise.jsonl", records.rows if spec.get("noise_floor") else 0),
+        ):
+            if tails[name].rows < needed:
+                share = tails[name].rows if stage == "divergence" else tails[name].complete(n or 1)
+                return {**done, "state": "generating", "stage": stage, "done": share}
+        for stage, name in (("grading", "grades.jsonl"), ("behaviours", "behaviours.jsonl")):
+            if tails[name].rows < records.rows:
+                share = sum(tails[name].problems[p] >= count for p, count in records.problems.items())
+                return {**done, "state": "grading", "stage": stage, "done": share}
+        return {**done, "state": "grading", "stage": "metrics", "done": problems}
+
+
+def _opened(path: Path) -> tuple[RunFolder | None, tuple[str, str] | None]:
+    """The run, or (state, reason) where its spec cannot be used."""
+    try:
+        return open_run(path), None
+    except StoreError as error:
+        return None, ("newer" if _schema(path) > SCHEMA_VERSION else "damaged", str(error))
+
+
+def _schema(path: Path) -> int:
+    try:
+        version = json.loads((path / "spec.json").read_bytes()).get("schema_version")
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return 0
+    return version if isinstance(version, int) else 0

@@ -1,0 +1,256 @@
+"""Run folders: spec.json, logs of rows (log.py) and JSON files, each with a checksum. timings.json is outside all hashes.
+
+A folder belongs to one spec and, while it is open, to one process. Logs are appended and synced in batches; other files
+are replaced atomically.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, Final
+
+from spa_bench.errors import StoreError
+from spa_bench.runs.log import Keyed, Log, Row
+from spa_bench.support import lock
+from spa_bench.support.files import file_safe, replace_file
+from spa_bench.types import Behaviour, Choices, Divergence, Grade, Key, Record, RunSpec
+
+SCHEMA_VERSION = 2
+TASK_FILE = "task_file.json"  # where a jsonl task's problems lay: outside the spec, which has their hash
+DATA_FILES = "data_files.json"  # where the files of training pairs and queries lay, likewise
+COSTS = ("seconds", "price", "priced_seconds", "peak_memory_mb", "gpu_seconds", "peak_gpu_memory_mb")  # in timings.json
+TIMINGS = "timings.json"  # seconds, memory, hosts, dates: different every time
+LOGS: Final[dict[str, type[Keyed]]] = {
+    "records.jsonl": Record,
+    "choices.jsonl": Choices,
+    "grades.jsonl": Grade,
+    "behaviours.jsonl": Behaviour,
+    "divergence.jsonl": Divergence,
+    "noise.jsonl": Record,  # one member in other batches: what numerics alone change
+}
+ADDED = "added.json"  # metrics of the user's own that came after the spec
+JSON_FILES = (ADDED, "adapters.json", "embeddings.json", "judged.json", "metrics.json")
+
+
+def spec_hash(spec: Mapping[str, Any]) -> str:
+    """Names the run: a hash over the whole spec."""
+    return hashlib.blake2b(json.dumps(spec, sort_keys=True).encode(), digest_size=8).hexdigest()
+
+
+def group_hash(spec: Mapping[str, Any]) -> str:
+    """The same for runs that differ in the seed alone."""
+    return spec_hash({k: v for k, v in spec.items() if k != "seed"})
+
+
+def plain(spec: RunSpec) -> dict[str, Any]:
+    """`spec` as the JSON value that is stored and hashed."""
+    content: dict[str, Any] = json.loads(json.dumps({"schema_version": SCHEMA_VERSION, **dataclasses.asdict(spec)}))
+    return content
+
+
+class RunFolder:
+    """One run on disk. Open it with `create` (for writing) or `open_run` (for reading)."""
+
+    def __init__(self, path: Path, spec: dict[str, Any]):
+        self.path, self.spec = path, spec
+
+    @property
+    def hash(self) -> str:
+        """The spec's hash."""
+        return spec_hash(self.spec)
+
+    def log(self, name: str, kind: type[Row]) -> Log[Row]:
+        """The log of that name, whose lines are this run's alone."""
+        return Log(self.path / name, kind, self.hash)
+
+    @property
+    def record_log(self) -> Log[Record]:
+        """records.jsonl."""
+        return self.log("records.jsonl", Record)
+
+    @property
+    def choice_log(self) -> Log[Choices]:
+        """choices.jsonl; there where problems are multiple choice."""
+        return self.log("choices.jsonl", Choices)
+
+    @property
+    def grade_log(self) -> Log[Grade]:
+        """grades.jsonl."""
+        return self.log("grades.jsonl", Grade)
+
+    @property
+    def behaviour_log(self) -> Log[Behaviour]:
+        """behaviours.jsonl."""
+        return self.log("behaviours.jsonl", Behaviour)
+
+    @property
+    def divergence_log(self) -> Log[Divergence]:
+        """divergence.jsonl."""
+        return self.log("divergence.jsonl", Divergence)
+
+    @property
+    def noise_log(self) -> Log[Record]:
+        """noise.jsonl."""
+        return self.log("noise.jsonl", Record)
+
+    def records(self) -> dict[Key, Record]:
+        """All whole records by key."""
+        return {r.key: r for r in self.record_log.rows()}
+
+    def grades(self) -> dict[Key, Grade]:
+        """All whole grades by key."""
+        return {g.key: g for g in self.grade_log.rows()}
+
+    def read_json(self, name: str) -> Any:
+        """Content of a JSON file of the run, or None where it is missing. Raises StoreError when it is damaged."""
+        path = self.path / name
+        try:
+            data = path.read_bytes() if path.exists() else None
+        except OSError as error:
+            raise StoreError(f"cannot read {path}: {error.strerror}") from error
+        if data is None:
+            return None
+        try:
+            content = json.loads(data)
+        except (ValueError, RecursionError) as error:
+            raise StoreError(f"{path} is damaged ({error}); remove it and run again") from error
+        if name == TIMINGS:
+            return content
+        checksum = content.pop("sum", None) if isinstance(content, dict) else None
+        if checksum is None or data != self._framed(content):
+            raise StoreError(f"{path} is damaged (its checksum does not fit); remove it and run again")
+        return content
+
+    def timings(self) -> dict[str, Any]:
+        """timings.json, without what cannot be a cost: it is outside all hashes, so anything may stand there. Never raises."""
+        try:
+            found = self.read_json(TIMINGS)
+        except StoreError:
+            found = None
+        if not isinstance(found, dict):
+            return {}
+        stages = found.get("stages")
+        costs = {key: value for key, value in found.items() if key not in COSTS or _is_cost(value)}
+        return {**costs, "stages": {k: v for k, v in stages.items() if _is_cost(v)} if isinstance(stages, dict) else {}}
+
+    def write_json(self, name: str, content: Mapping[str, object]) -> None:
+        """Replace a JSON file of the run atomically; all but timings.json carry a checksum as their last key."""
+        data = (json.dumps(content, indent=1) + "\n").encode() if name == TIMINGS else self._framed(content)
+        replace_file(self.path / name, data)
+
+    def locked(self) -> AbstractContextManager[None]:
+        """Hold the folder for this process. Raises StoreError when another one has it; a dead one's lock is free."""
+        return lock.hold(self.path)
+
+    def _framed(self, content: Mapping[str, object]) -> bytes:
+        body = json.dumps(content, sort_keys=True)
+        checksum = hashlib.blake2b(f"{self.hash}\0{body}".encode(), digest_size=8).hexdigest()
+        return (json.dumps({**content, "sum": checksum}, indent=1) + "\n").encode()
+
+
+def _is_cost(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
+
+
+def folder_name(name: str, spec: Mapping[str, Any]) -> str:
+    """What the folder of the run with that spec is called: `name` says to a reader whose it is."""
+    return f"{file_safe(name)}-{spec_hash(spec)[:8]}"
+
+
+def create(parent: Path, name: str, spec: RunSpec, *, unfinished: bool = False) -> RunFolder:
+    """The run folder for `spec`: `parent`/`name`-HASH, or `parent` itself when it is a run folder already.
+
+    An existing folder with the same spec is gone on with; with `unfinished`, not when it is finished. Raises StoreError,
+    showing what differs, for another spec.
+    """
+    content = plain(spec)
+    path = parent if (parent / "spec.json").exists() else parent / folder_name(name, content)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"cannot make the run folder {path}: {error.strerror}; use another --out") from error
+    folder = RunFolder(path, content)
+    if unfinished and (path / "metrics.json").exists():
+        raise StoreError(f"{path} is there already, and finished: remove it or use another --out to do it again")
+    if not (path / "spec.json").exists():
+        replace_file(path / "spec.json", spec_bytes(content))
+        return folder
+    found = open_run(path).spec
+    if found != content:
+        raise StoreError(
+            f"{path} holds a run with another spec ({differences(found, content)}); use another --out, nothing was changed"
+        )
+    return folder
+
+
+def spec_bytes(spec: Mapping[str, Any]) -> bytes:
+    """spec.json as it is written: nothing but the spec, so that anybody can read and hash it."""
+    return (json.dumps(spec, indent=1) + "\n").encode()
+
+
+def open_run(path: Path) -> RunFolder:
+    """The run at `path`. Raises StoreError when it is none, or was written by another version."""
+    try:
+        spec = json.loads((path / "spec.json").read_bytes())
+    except FileNotFoundError as error:
+        raise StoreError(f"no run in {path}: spec.json is missing") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise StoreError(f"cannot read {path / 'spec.json'}: {error}") from error
+    version = spec.get("schema_version") if isinstance(spec, dict) else None
+    if not isinstance(version, int):
+        raise StoreError(f"{path / 'spec.json'} has no schema_version: it is no spec of spa-bench")
+    if version > SCHEMA_VERSION:
+        raise StoreError(f"{path} has schema {version}, this spa-bench reads up to {SCHEMA_VERSION}; upgrade spa-bench")
+    if version < SCHEMA_VERSION:
+        raise StoreError(f"{path} has schema {version}, before lines had checksums; make the run again")
+    if fault := _spec_fault(spec):
+        raise StoreError(f"{path / 'spec.json'} is no spec of a run: it lacks {fault}")
+    return RunFolder(path, spec)
+
+
+def problem_count(spec: Mapping[str, Any]) -> int:
+    """How many problems of its task a run is of."""
+    whole, limit = int(spec["task"]["problems_n"]), spec["limit"]
+    return whole if limit is None else min(whole, int(limit))
+
+
+def _spec_fault(spec: Mapping[str, Any]) -> str:
+    """What a spec lacks to be one of a run, in words; empty when it is all there. Of a damaged or foreign file."""
+    try:
+        _ = spec["sampler"]["name"], spec["task"]["name"], spec["model"]["name"]
+        if not all(isinstance(spec["sampler"].get(key, ""), str) for key in ("kind", "adapters")):
+            return "a sampler of that kind"
+        numbers = ((spec["seed"], False), (spec["task"]["problems_n"], False), (spec["n"], True), (spec["limit"], True))
+        for value, optional in numbers:
+            if not (optional and value is None) and (type(value) is not int or value < 0):
+                return f"a number, it has {value!r}"
+    except (KeyError, TypeError, AttributeError) as error:
+        return str(error)
+    return ""
+
+
+def flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Dotted keys of nested mappings; an empty mapping is a value."""
+    found: dict[str, Any] = {}
+    for key, value in content.items():
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) and value else {f"{prefix}{key}": value}
+    return found
+
+
+def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any], prefix: str = "") -> str:
+    """The dotted keys in which two specs differ, with both values: `n: 4 there, 8 here`."""
+    found = []
+    for key in sorted(set(ours) | set(theirs)):
+        a, b = ours.get(key), theirs.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            if inner := differences(a, b, f"{prefix}{key}."):
+                found.append(inner)
+        elif a != b:
+            found.append(f"{prefix}{key}: {json.dumps(a)} there, {json.dumps(b)} here")
+    return "; ".join(found)

@@ -1,0 +1,173 @@
+"""evaluate(): sampler × task -> run folder, in resumable steps: generate, grade, measure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+
+from spa_bench.cards.guard import check_sampler, drawn, made
+from spa_bench.cards.task import Placed
+from spa_bench.errors import StoreError, UsageError
+from spa_bench.models.base import Model
+from spa_bench.runs.choices import begin, first_token_divergence, known_choices, measure_choices
+from spa_bench.runs.divergence import known_divergence, measure_divergence, measure_noise
+from spa_bench.runs.folder import DATA_FILES, TASK_FILE, RunFolder, create
+from spa_bench.runs.job import Job, check_draws, check_limit, check_model, check_task, make_spec, run_name
+from spa_bench.runs.log import append
+from spa_bench.runs.timing import timed
+from spa_bench.samplers.base import Sampler
+from spa_bench.spa.data import files_of
+from spa_bench.spa.stages import Stages
+from spa_bench.spa.training_data import TrainingData, load_data
+from spa_bench.support import provenance
+from spa_bench.support.console import Reporter
+from spa_bench.tasks.base import Task
+from spa_bench.types import Asked, Key, Member, Prompt
+
+
+def generate(
+    job: Job,
+    task: Task,
+    model: Model,
+    out: Path,
+    cache: Path,
+    console: Reporter,
+    *,
+    price: float | None = None,
+    again: bool = False,
+    siblings: Sequence[RunFolder] = (),
+    begun: Callable[[RunFolder], None] = lambda _: None,
+) -> RunFolder:
+    """Train what is missing, draw what is missing, measure divergence. Goes on where an earlier call stopped.
+
+    `price` is what an hour costs: it goes to timings.json. `again` refuses a finished run: nothing would be done. Divergence
+    that one of `siblings` has measured between the same adapters is taken from there. `begun` is called with the folder
+    before anything is computed.
+    """
+    check_draws(job.sampler, job.n)
+    check_limit(job.limit)
+    asked = check_task(job.sampler, task, model, job.limit)
+    check_model(job.sampler, model, task)
+    data = load_data(job.placed, model, job.seed)
+    spec = make_spec(job, task, model, data)
+    folder = create(out, run_name(job, task), spec, unfinished=again)
+    console.note(f"run folder: {folder.path}")
+    if job.task.file:
+        folder.write_json(TASK_FILE, {"file": str(Path(job.task.file).resolve())})
+    if isinstance(job.task.options, Placed) and (places := job.task.options.places()):
+        folder.write_json(TASK_FILE, places)
+    if files := files_of(job.placed):
+        folder.write_json(DATA_FILES, files)
+    for line in data.notes(job.sampler):
+        console.note(line)
+    begun(folder)
+    with folder.locked(), timed(folder, console, spec.numerics, price):
+        _Drawing(folder, job, task, model, console, siblings).fill(asked, data, cache, noise=spec.noise_floor)
+    return folder
+
+
+@dataclass(frozen=True)
+class _Drawing:
+    """A run folder that is being filled, by what, and from which other runs."""
+
+    folder: RunFolder
+    job: Job
+    task: Task
+    model: Model
+    console: Reporter
+    siblings: Sequence[RunFolder]  # that may have measured the same
+
+    def fill(self, asked: Sequence[Asked], data: TrainingData, cache: Path, *, noise: bool) -> None:
+        """Draw and measure what is missing, then bring all of it into order."""
+        job, folder, prompts = self.job, self.folder, self.task.prompts(self.job.limit)
+        total = len(prompts) * job.n
+        done = {r.key for r in folder.record_log.rows()}
+        measured = {d.problem for d in folder.divergence_log.rows()}
+        noisy = {r.key for r in folder.noise_log.rows()}
+        missing = len(done) < total, len(measured) < len(prompts), len(noisy) < total * noise
+        if any(missing) or len(folder.choice_log.rows()) < len(asked):
+            needed = Stages(job.sampler, data, self.model, job.seed, cache, self.console).adapters() if data.examples else []
+            remember_adapters(folder, needed)
+            if known := known_divergence(folder, self.siblings, measured):
+                folder.divergence_log.append(known)
+                measured |= {d.problem for d in known}
+            sampler: Sampler = made("sampler", job.sampler.kind, job.sampler, needed, needs=("name", "members", "sample"))
+            check_sampler(sampler, job.sampler.kind, job.sampler.members)
+            if asked:
+                prompts = self._choose(sampler.members, asked, prompts)
+        if missing[0]:
+            self._draw(sampler, prompts, done)
+        if len(measured) < len(prompts):
+            self._measure(sampler.members, prompts, measured)
+        if missing[2]:
+            with self.console.stage("noise floor") as progress:
+                found = measure_noise(self.task, self.model, sampler, prompts, n=job.n, seed=job.seed, done=noisy)
+                append(folder.noise_log, found, len(noisy), total, progress)
+        _settle(folder, {p.problem_id: i for i, p in enumerate(prompts)})
+
+    def _choose(self, members: Sequence[Member], asked: Sequence[Asked], prompts: Sequence[Prompt]) -> list[Prompt]:
+        """`prompts` with the choice of every draw made: what is missing of choices.jsonl is measured first."""
+        log = self.folder.choice_log
+        done = {c.problem for c in log.rows()}
+        if known := known_choices(self.folder, self.siblings, done):
+            log.append(known)
+            done |= {c.problem for c in known}
+        if len(done) < len(asked):
+            with self.console.stage("choices") as progress:
+                append(log, measure_choices(asked, self.model, members, done), len(done), len(asked), progress)
+        choices = {c.problem: c for c in log.rows()}
+        return begin(prompts, asked, choices, members, self.job.n, self.job.seed, task=self.task.name)
+
+    def _draw(self, sampler: Sampler, prompts: Sequence[Prompt], done: Collection[Key]) -> None:
+        """Samples that are not `done`."""
+        job, task = self.job, self.task
+        with self.console.stage("generation") as progress:
+            completions = drawn(
+                job.sampler.kind, lambda: sampler.sample(self.model, prompts, job.n, job.seed, task=task.name, done=done)
+            )
+            append(self.folder.record_log, map(task.record, completions), len(done), len(prompts) * job.n, progress)
+        if (have := len(self.folder.record_log.rows())) != len(prompts) * job.n:
+            raise UsageError(
+                f"sampler kind {job.sampler.kind!r} gave {have} of {len(prompts) * job.n} answers: sample() gives n a problem, "
+                "those of `done` left out"
+            )
+
+    def _measure(self, members: Sequence[Member], prompts: Sequence[Prompt], measured: Collection[str]) -> None:
+        """The divergence of problems that are not `measured`; of multiple choice it is known already."""
+        with self.console.stage("divergence") as progress:
+            first = {c.problem: first_token_divergence(c) for c in self.folder.choice_log.rows()}
+            others = [p for p in self.task.problems[: len(prompts)] if p.id not in first]
+            rows = chain(
+                (row for problem, row in first.items() if problem not in measured),
+                measure_divergence(others, self.model, members, measured, asked={p.problem_id: p for p in prompts}),
+            )
+            append(self.folder.divergence_log, rows, len(measured), len(prompts), progress)
+
+
+def _settle(folder: RunFolder, place: Mapping[str, int]) -> None:
+    """Bring what was generated into the order of the problems, whose places these are."""
+    for log in (folder.record_log, folder.noise_log):
+        log.settle(lambda r: (place[r.problem], r.member, r.draw))
+    folder.divergence_log.settle(lambda d: place[d.problem])
+    folder.choice_log.settle(lambda c: place[c.problem])
+
+
+def remember_adapters(folder: RunFolder, adapters: list[Path]) -> None:
+    """Write the adapters' hashes down. Raises StoreError when samples here were drawn with other ones."""
+    if not adapters:
+        return
+    now = {"stage": adapters[0].parent.name, "hashes": [provenance.hash_folder(a) for a in adapters]}
+    before = folder.read_json("adapters.json")
+    if before is None and (folder.record_log.rows() or folder.choice_log.rows()):
+        raise StoreError(
+            f"{folder.path} has samples but adapters.json is missing, so nobody knows of which adapters; use another --out"
+        )
+    if before is None:
+        folder.write_json("adapters.json", now)
+    elif before != now:
+        raise StoreError(
+            f"{folder.path} was begun with other adapters ({before['stage']}, {before['hashes'][0]}) than there are now "
+            f"({now['stage']}, {now['hashes'][0]}); use another --out"
+        )

@@ -1,0 +1,108 @@
+"""Grading a run: verdicts, behaviours and metrics for the samples that are on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from spa_bench.cards.source import hashes
+from spa_bench.errors import StoreError
+from spa_bench.grading import Behaved, Grader, Grading, Outcome, Program
+from spa_bench.runs import embeddings
+from spa_bench.runs.folder import ADDED, RunFolder
+from spa_bench.runs.log import Row, append
+from spa_bench.runs.measure import measure, measure_added
+from spa_bench.runs.timing import timed
+from spa_bench.sandbox import NOT_NEEDED, choose
+from spa_bench.support import provenance
+from spa_bench.support.cache import own_cache
+from spa_bench.support.console import Reporter
+from spa_bench.support.interrupt import pause_point
+from spa_bench.tasks.base import Judge, Task
+
+
+def _pausing(rows: Iterator[Row]) -> Iterator[Row]:
+    """`rows`, ending between two of them when the user asked to stop."""
+    for row in rows:
+        yield row
+        pause_point()
+
+
+class _NoJudge:
+    """Stands where no program is judged."""
+
+    def run(self, programs: Sequence[Program]) -> Iterator[tuple[int, Outcome]]:
+        raise AssertionError("a task whose answers are no programs asked for a judge")
+
+    def behaviours(self, programs: Sequence[Program]) -> Iterator[tuple[int, Behaved]]:
+        raise AssertionError("a task whose answers are no programs asked for a judge")
+
+
+def make_judge(task: Task, sandbox: str, grading: str, workers: int, console: Reporter) -> Judge:
+    """What judges the programs of `task`: the sandbox of that name, with that many workers. Raises SandboxError."""
+
+    def progress(done: int, total: int) -> None:
+        if done == 1:
+            console.note(f"running {total} reference solutions, once on this machine, for expected outputs and time limits")
+
+    return Grader(choose(sandbox), own_cache(), Grading(grading), workers, task.limits, task.packages, progress)
+
+
+def grade(
+    folder: RunFolder,
+    task: Task,
+    console: Reporter,
+    *,
+    sandbox: str | None,
+    workers: int,
+    embedder: Callable[[], embeddings.Embedder] | None = None,
+    metrics: Sequence[str] = (),
+    price: float | None = None,
+) -> None:
+    """Grade what is not graded yet, in `sandbox` or the one of the spec, then write metrics.json.
+
+    `embedder` is called where the spec wants embeddings that are not there yet; `metrics` of the user's own that the
+    spec does not have go to added.json; `price` is what an hour costs.
+    """
+    chosen = (sandbox or str(folder.spec["sandbox"])) if task.runs_code else NOT_NEEDED
+    with folder.locked(), timed(folder, console, {}, price):
+        records = folder.record_log.rows()
+        graded = {g.key for g in folder.grade_log.rows()}
+        behaved = {b.key for b in folder.behaviour_log.rows()}
+        ungraded, unknown = ([r for r in records if r.key not in keys] for keys in (graded, behaved))
+        if graded and folder.read_json("judged.json") is None:
+            raise StoreError(
+                f"{folder.path / 'judged.json'} is missing, so nobody knows which sandbox judged; remove grades.jsonl and "
+                "behaviours.jsonl too and grade again"
+            )
+        if ungraded or unknown:
+            remember_judge(folder, chosen, fresh=not graded)
+            judge: Judge = _NoJudge()
+            if task.runs_code:
+                judge = make_judge(task, chosen, str(folder.spec["grading"]), workers, console)
+            if (see := getattr(task, "see_choices", None)) is not None:
+                see(folder.choice_log.rows())
+        if ungraded:
+            with console.stage("grading") as progress:
+                append(folder.grade_log, _pausing(task.score(ungraded, judge)), 0, len(ungraded), progress)
+        if unknown:
+            with console.stage("behaviours") as progress:
+                append(folder.behaviour_log, _pausing(task.behave(unknown, judge)), 0, len(unknown), progress)
+        place = {p.id: i for i, p in enumerate(task.problems)}
+        folder.grade_log.settle(lambda g: (place[g.problem], g.member, g.draw))
+        folder.behaviour_log.settle(lambda b: (place[b.problem], b.member, b.draw))
+        if embedder is not None and embeddings.missing(folder):
+            model = embedder()
+            with console.stage("embeddings") as progress:
+                embeddings.embed(folder, model, progress)
+        with console.stage("metrics"):
+            folder.write_json("metrics.json", measure(folder, task))
+            if new := hashes(name for name in metrics if name not in folder.spec.get("metrics", {})):
+                before = (folder.read_json(ADDED) or {}).get("metrics", {})
+                folder.write_json(ADDED, measure_added(folder, task, {**before, **new}))
+
+
+def remember_judge(folder: RunFolder, sandbox: str, *, fresh: bool) -> None:
+    """Write down which sandboxes judged, and under which Python and code."""
+    now = {"sandbox": sandbox, "versions": provenance.versions(), "code": provenance.code()}
+    before = [] if fresh else (folder.read_json("judged.json") or {}).get("by", [])
+    folder.write_json("judged.json", {"by": [*before, now] if now not in before else before})

@@ -1,0 +1,138 @@
+"""One run to do: what it needs, what it must satisfy before anything is computed, and its spec."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, replace
+
+from spa_bench.cards.guard import check_own_task, made
+from spa_bench.cards.registry import beside, is_ours
+from spa_bench.cards.sampler import SamplerCard
+from spa_bench.cards.source import code_of, hashes
+from spa_bench.cards.task import TaskCard
+from spa_bench.cards.training import DataCard
+from spa_bench.errors import UsageError
+from spa_bench.models.base import ChatModel, Model
+from spa_bench.sandbox import NOT_NEEDED
+from spa_bench.spa.data import named
+from spa_bench.spa.training_data import TrainingData
+from spa_bench.support import provenance
+from spa_bench.tasks.base import Task
+from spa_bench.types import Asked, Messages, RunSpec
+
+
+def check_limit(limit: int | None) -> None:
+    """Raises UsageError for a --limit that leaves no problem."""
+    if limit is not None and limit < 1:
+        raise UsageError(f"limit is {limit}; it must be at least 1")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run to do."""
+
+    sampler: SamplerCard
+    task: TaskCard
+    n: int
+    seed: int
+    limit: int | None = None
+    sandbox: str = "bwrap"
+    grading: str = "default"
+    noise_floor: bool | None = None  # None: where numerics can move a text (Model.batch_free)
+    embedding: dict[str, object] = field(default_factory=dict)  # what its Embedder describes; empty: no embedding kernel
+    metrics: tuple[str, ...] = ()  # of the user's own, package.module:METRIC
+    files: DataCard | None = None  # where the card's files of pairs lie on this machine; None: where the card says
+
+    @property
+    def placed(self) -> SamplerCard:
+        """The sampler's card with the paths of its files."""
+        return self.sampler if self.files is None else replace(self.sampler, data=self.files)
+
+
+def load_task(card: TaskCard) -> Task:
+    """The task of `card`, its problems loaded."""
+    needs = [name for name in (*Task.__annotations__, *vars(Task)) if not name.startswith("_")]
+    task: Task = made("task", card.kind, card, needs=needs)
+    if not is_ours("task", card.kind):
+        check_own_task(task, card.kind)
+    return task
+
+
+def check_draws(card: SamplerCard, n: int) -> None:
+    """Raises UsageError unless `n` is a positive multiple of the members, and what the kind's own `check_n` allows."""
+    if n < 1 or n % card.members:
+        raise UsageError(f"n is {n}, but {card.name} has {card.members} members: n must be a multiple of {card.members}")
+    if (check_n := beside("sampler", card.kind, "check_n")) is not None:
+        check_n(card, n)
+
+
+def check_model(card: SamplerCard, model: Model, task: Task) -> None:
+    """Raises, before anything is trained, what the kind's own `check_model` raises for a model that it cannot use.
+
+    And ModelError where `task` asks in messages, for a model that says that it has no chat template.
+    """
+    if (check := beside("sampler", card.kind, "check_model")) is not None:
+        check(card, model)
+    if isinstance(model, ChatModel) and any(p.messages for p in task.prompts(1)):
+        model.check_chat()
+
+
+def check_task(card: SamplerCard, task: Task, model: Model, limit: int | None) -> list[Asked]:
+    """The multiple-choice problems among the first `limit`. Raises UsageError for what cannot be asked of `model`.
+
+    That is what the task's own `check_model` refuses, options that do not fit the context, and a sampler whose kind cannot go
+    on after a choice.
+    """
+    if (check := getattr(task, "check_model", None)) is not None:
+        check(model, limit)
+    asked = task.asked(limit)
+    if asked and not beside("sampler", card.kind, "BEGUN", False):
+        raise UsageError(
+            f"{task.name} is multiple choice, and {card.name} (kind {card.kind!r}) cannot go on after a choice: it draws whole "
+            f'answers; use a sampler of kind "mixture", such as single, temperature or spa-influence'
+        )
+    if asked:
+        model.check_options(asked)
+    return asked
+
+
+def sampler_spec(card: SamplerCard) -> dict[str, object]:
+    """What a spec says of the sampler: the card without its description and, where nothing is trained, without that part."""
+    sampler = {k: v for k, v in asdict(replace(card, data=named(card.data))).items() if k != "description"}
+    if card.adapters == "none":
+        sampler = {k: v for k, v in sampler.items() if k not in {"lora", "attribution", "partition", "data"}}
+    return sampler
+
+
+def make_spec(job: Job, task: Task, model: Model, data: TrainingData) -> RunSpec:
+    """Everything that can change a number of this run."""
+    noise = job.noise_floor
+    if noise is None:
+        noise = not model.batch_free(_longest_texts(task, job.limit))
+    return RunSpec(
+        sampler=sampler_spec(job.sampler),
+        task=task.describe(),
+        model=model.describe(),
+        data=data.describe(job.sampler) if data.examples else {},
+        n=job.n,
+        seed=job.seed,
+        limit=job.limit,
+        numerics=model.numerics(),
+        sandbox=job.sandbox if task.runs_code else NOT_NEEDED,
+        grading=job.grading,
+        versions=provenance.versions(),
+        code=code_of(asdict(job.sampler), asdict(job.task), job.metrics),
+        noise_floor=noise,
+        embedding=job.embedding,
+        metrics=hashes(job.metrics),
+    )
+
+
+def _longest_texts(task: Task, limit: int | None) -> list[tuple[str | Messages, int]]:
+    """(what an answer to each prompt may have to follow, new tokens): with the longest option where there are options."""
+    options = {one.problem_id: max(map("".join, one.options), key=len) for one in task.asked(limit)}
+    return [(options.get(p.problem_id) or p.messages or p.text, p.max_new_tokens) for p in task.prompts(limit)]
+
+
+def run_name(job: Job, task: Task) -> str:
+    """How the folder of a run begins."""
+    return f"{task.name}-{job.sampler.name}-s{job.seed}"

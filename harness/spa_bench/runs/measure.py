@@ -1,0 +1,215 @@
+"""metrics.json from what a run folder holds: values problem by problem, estimates, and counts of what went wrong."""
+
+from __future__ import annotations
+
+import ast
+import math
+import os
+import warnings
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any, TypeVar
+
+import numpy as np
+
+from spa_bench.cards.source import check_packages, hashes
+from spa_bench.errors import DataError, UsageError
+from spa_bench.metrics.suite import Samples, estimates, measure_samples
+from spa_bench.runs import embeddings
+from spa_bench.runs.folder import RunFolder
+from spa_bench.runs.own_metrics import load_metrics, values_of
+from spa_bench.tasks.base import Task
+from spa_bench.types import Behaviour, Choices, Divergence, Grade, Key, Problem, Record
+
+_Row = TypeVar("_Row", Record, Behaviour)
+
+
+def measure(folder: RunFolder, task: Task) -> dict[str, Any]:
+    """Content of metrics.json. The same folder and code give the same bytes. Raises DataError when samples are missing."""
+    check_packages(folder.spec, str(folder.path), "metric")
+    own = load_metrics(folder.spec.get("metrics", {}))
+    samples, spec = samples_of(folder, task), folder.spec
+    measured = measure_samples(samples, workers=len(os.sched_getaffinity(0)))
+    first = samples[0]
+    values = measured.values | {metric.name: values_of(metric, samples) for metric in own}
+    found = estimates({name: [row] for name, row in values.items()}, own, size=measured.size)
+    return {
+        "spec_hash": folder.hash,
+        "n": spec["n"],
+        "k": first.k,
+        "members": first.members,
+        "design": design(spec),
+        "size": measured.size,
+        "problems": [s.problem for s in samples],
+        **counts(list(folder.records().values()), folder.grades(), task),
+        "values": values,
+        "values_at": {str(size): values for size, values in measured.at.items()},
+        "estimates": {name: asdict(e) for name, e in found.items()},
+        **_own_scores(folder, task, first),
+    }
+
+
+def _own_scores(folder: RunFolder, task: Task, first: Samples) -> dict[str, Any]:
+    """What the library behind the task says of each member; empty where there is none."""
+    if folder.spec["sampler"].get("kind") == "samples":
+        return {}
+    found = task.own_scores(folder.record_log.rows(), folder.choice_log.rows(), len(first.texts), first.members)
+    return {} if found is None else {"own_scores": found}
+
+
+def own_means(found: Mapping[str, Any]) -> dict[str, float]:
+    """From own_scores, `own[NAME,METRIC]` -> mean over members, of what is a number for each of them."""
+    each: dict[str, list[Any]] = {}
+    for member in found["members"]:
+        for name, scores in member.items():
+            for metric, value in scores.items():
+                each.setdefault(f"own[{name},{metric}]", []).append(value)
+    numbers = {name: values for name, values in each.items() if len(values) == len(found["members"])}
+    return {
+        name: math.fsum(values) / len(values)  # of one member every digit
+        for name, values in numbers.items()
+        if all(isinstance(v, int | float) and math.isfinite(v) for v in values)
+    }
+
+
+def measure_added(folder: RunFolder, task: Task, names: Mapping[str, str]) -> dict[str, Any]:
+    """Content of added.json: metrics of the user's own (name -> hash of the source) that the run's spec does not have.
+
+    Raises UsageError for a metric whose source has another hash here.
+    """
+    if other := [name for name, found in hashes(names).items() if found != names[name]]:
+        raise UsageError(f"metric {other[0]!r} has another source here; compute it anew with `spa-bench grade --metric`")
+    own = load_metrics([*folder.spec.get("metrics", {}), *names])[-len(names) :]
+    samples = samples_of(folder, task)
+    values = {metric.name: values_of(metric, samples) for metric in own}
+    found = estimates({name: [row] for name, row in values.items()}, own)
+    return {"metrics": dict(names), "values": values, "estimates": {name: asdict(e) for name, e in found.items()}}
+
+
+def samples_of(folder: RunFolder, task: Task) -> list[Samples]:
+    """What metrics see of a run, problem by problem. Raises DataError when samples are missing."""
+    records = folder.records()
+    samples = collect_samples(
+        task,
+        list(records.values()),
+        folder.grades(),
+        folder.spec,
+        folder.divergence_log.rows(),
+        folder.behaviour_log.rows(),
+        folder.noise_log.rows(),
+        folder.choice_log.rows(),
+    )
+    if vectors := embeddings.read(folder, list(records.values())):
+        samples = [replace(s, embeddings=np.stack([vectors[text] for text in s.texts])) for s in samples]
+    return samples
+
+
+def design(spec: Mapping[str, Any]) -> str:
+    """How a run's draws came about, in words: it decides what pass@k means."""
+    members, n = int(spec["sampler"].get("members", 1)), spec["n"]
+    if members > 1:
+        return f"{n // members if n else 'r'} draw{'s' * (n != members)} from each of {members} members"
+    independent = spec["sampler"].get("kind", "mixture") in {"mixture", "samples"}
+    return "exchangeable draws" if independent else "chosen together, not exchangeable"
+
+
+def counts(records: Sequence[Record], grades: Mapping[Key, Grade], task: Task) -> dict[str, dict[str, int]]:
+    """How many samples ended how: verdicts, marks, ends of generation, causes of failure, and texts that are no program."""
+    verdicts = Counter(str(grade.verdict) for grade in grades.values())
+    marks = Counter(grade.mark for grade in grades.values() if grade.mark)
+    finishes = Counter(record.finish for record in records)
+    failures = Counter(record.failure for record in records if record.failure)
+    programs = Counter(task.program(record) for record in records if task.runs_code and not record.failure)
+    invalid = sum(count for program, count in programs.items() if not _parses(program))
+    odd = {
+        "samples": len(records),
+        "failed": sum(failures.values()),
+        "truncated": finishes["length"],
+        "refused": verdicts["refused"],
+        "timed out": verdicts["timeout"],
+        "out of memory": verdicts["memory"],
+        "crashed": verdicts["crashed"],
+        "invalid": invalid,
+    }
+    tables = {"verdicts": verdicts, "marks": marks, "finish": finishes, "failures": failures}
+    return {"counts": odd, **{name: dict(sorted(table.items())) for name, table in tables.items()}}
+
+
+def collect_samples(
+    task: Task,
+    records: Sequence[Record],
+    grades: Mapping[Key, Grade],
+    spec: dict[str, Any],
+    divergence: Sequence[Divergence] = (),
+    behaviours: Sequence[Behaviour] = (),
+    noise: Sequence[Record] = (),
+    choices: Sequence[Choices] = (),
+) -> list[Samples]:
+    """Samples problem by problem in the task's order.
+
+    Raises DataError when a problem has another number of samples than n, or one is not graded.
+    """
+    problems = task.problems[: spec["limit"]]
+    grouped, behaved, noisy = _grouped(records), _grouped(behaviours), _grouped(noise)
+    members, n = int(spec["sampler"].get("members", 1)), spec["n"]
+    least = min((len(grouped.get(p.id, [])) for p in problems), default=0)
+    spread = {d.problem: d for d in divergence if d.tokens}
+    asked = {c.problem: c for c in choices}
+    drawn = spec["sampler"].get("kind") != "samples"
+    samples = []
+    for problem in problems:
+        mine = grouped.get(problem.id, [])
+        if not mine or (n is not None and len(mine) != n):
+            raise DataError(
+                f"problem {problem.id} has {len(mine)} samples, the run has n = {n}; run the same command again to finish it"
+            )
+        if ungraded := [r.key for r in mine if r.key not in grades]:
+            raise DataError(f"sample {ungraded[0]} is not graded; finish the run with `spa-bench grade`")
+        digests = behaved.get(problem.id)
+        samples.append(
+            Samples(
+                problem.id,
+                [r.graded.strip() for r in mine],
+                [task.program(r) for r in mine] if task.runs_code else None,
+                [grades[r.key].verdict == "passed" for r in mine],
+                [bool(r.failure) for r in mine],
+                members,
+                members if members > 1 else least,
+                [r.tokens for r in mine] if drawn else (),
+                [r.tokens if r.spent is None else r.spent for r in mine] if drawn else (),
+                spread.get(problem.id),
+                digests if digests and len(digests) == len(mine) else None,
+                [r.graded.strip() for r in noisy[problem.id]] if problem.id in noisy else None,
+                problem.choices,
+                passed_base=_passed_base(problem, [grades[r.key] for r in mine]),
+                asked=asked.get(problem.id),
+                right=problem.right,
+            )
+        )
+    return samples
+
+
+def _passed_base(problem: Problem, grades: Sequence[Grade]) -> list[bool] | None:
+    """Who passed the base suite: suites run in order until one fails. None where no suite comes behind one of that name."""
+    later = [s.name for s in problem.suites][1:]
+    if not later or problem.suites[0].name != "base":
+        return None
+    return [g.verdict == "passed" or g.suite in later for g in grades]
+
+
+def _grouped(rows: Sequence[_Row]) -> dict[str, list[_Row]]:
+    found: dict[str, list[_Row]] = {}
+    for row in sorted(rows, key=lambda r: (r.member, r.draw)):
+        found.setdefault(row.problem, []).append(row)
+    return found
+
+
+def _parses(program: str) -> bool:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            ast.parse(program)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    return True

@@ -1,0 +1,49 @@
+"""What `spa-bench run` says before it starts: model, task, data, samples and a rough cost."""
+
+from __future__ import annotations
+
+from spa_bench.cards.registry import beside
+from spa_bench.cards.sampler import SamplerCard
+from spa_bench.models.base import Model
+from spa_bench.tasks.base import Task
+
+
+def plan_lines(
+    card: SamplerCard, task: Task, model: Model, *, n: int, seeds: list[int], limit: int | None, embedded: bool
+) -> list[str]:
+    """Lines for the user; the cost counts forward passes over tokens, not seconds."""
+    problems = len(task.problems[:limit])
+    draws = problems * n * len(seeds)
+    drawn = beside("sampler", card.kind, "drawn", lambda card, n: n)(card, n)
+    answers = f"{problems * n} answers" if drawn == n else f"{problems * drawn} answers, {problems * n} of them kept"
+    trained = {"none": 0, "all": 1, "seeds": card.members, "parts": card.members}[card.adapters]
+    numerics = ", ".join(f"{k} {v}" for k, v in model.numerics().items())
+    hint = " (the embedded 2.9 M parameter model; choose another with --model)"
+    lines = [
+        f"model: {model.name}{hint if embedded else ''}: {numerics}",
+        f"task: {task.name} {task.version}, {problems} of {len(task.problems)} problems, found: {task.found}",
+        f"sampler: {card.name}: {card.description}",
+        f"samples: {problems} problems × n = {n} × {len(seeds)} seed{'s' * (len(seeds) > 1)} = {draws}",
+    ]
+    if trained:
+        steps = trained * card.lora.steps
+        ours = {"mini": "the embedded instruction set", "mini-nlu": "the embedded questions"}
+        source = ours.get(card.data.examples, card.data.examples)
+        lines.append(f"data: {source}" + (f", queries: {card.data.queries}" if card.adapters == "parts" else ""))
+        scored = card.adapters == "parts" and beside("partition", card.partition.method, "NEEDS_SCORES", True)
+        passes = "one gradient pass over the data, " if scored and card.attribution.method == "influence" else ""
+        lines.append(
+            f"cost a seed: {passes}{trained} LoRA × {card.lora.steps} steps × {card.lora.batch} "
+            f"= {steps * card.lora.batch} training rows, {answers}"
+        )
+    else:
+        lines.append(f"cost a seed: no training, {answers}")
+    if asked := task.asked(limit):
+        options = sum(len(one.options) for one in asked)
+        lines.append(
+            f"choices: {len(asked)} problems are multiple choice: {options} options, scored by all members in one pass; the "
+            f"model goes on writing after its choice"
+        )
+    if not task.runs_code:
+        lines.append("verdicts: the answers are no programs: nothing is run, and no sandbox is needed")
+    return lines

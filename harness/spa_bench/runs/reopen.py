@@ -1,0 +1,188 @@
+"""Models and tasks from options, or from what a run's spec says of them."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from spa_bench.cards.sampler import SamplerCard, build_sampler_card
+from spa_bench.cards.source import check_packages
+from spa_bench.cards.task import Placed, TaskCard, build_task_card
+from spa_bench.cards.training import DataCard
+from spa_bench.errors import UsageError
+from spa_bench.mini.embedded import EMBEDDED
+from spa_bench.runs.folder import DATA_FILES, TASK_FILE, RunFolder
+from spa_bench.runs.job import Job, load_task
+from spa_bench.spa.data import files_of, hubs_of
+from spa_bench.spa.training_data import load_data
+
+if TYPE_CHECKING:
+    from spa_bench.models.base import Model
+    from spa_bench.models.embed import HFEmbedder
+    from spa_bench.models.hf import HFModel
+
+_OPTIONS = {"examples": "--data", "queries": "--queries"}  # of `rerun`: where these files lie now
+
+
+def load_model(name: str, a: argparse.Namespace) -> HFModel:
+    """The model of that name with the options of `run`. Raises UsageError or ModelError."""
+    if a.batch_size != "auto" and not (a.batch_size.isdigit() and int(a.batch_size) > 0):
+        raise UsageError(f"--batch-size takes auto or a number of rows; got {a.batch_size!r}")
+    if a.threads is not None and a.threads < 1:
+        raise UsageError(f"--threads is {a.threads}; it must be at least 1")
+    from spa_bench.mini.data import MODEL
+    from spa_bench.models.hf import HFModel, HFOptions
+
+    options = HFOptions(
+        a.device, a.dtype, None if a.batch_size == "auto" else int(a.batch_size), a.threads, a.trust_remote_code, a.revision
+    )
+    if name == EMBEDDED:
+        return HFModel(str(MODEL), options, name=EMBEDDED)
+    return HFModel(name, options)
+
+
+def model_of(folder: RunFolder, a: argparse.Namespace) -> HFModel:
+    """The model of a run, on the device and in the type of the run. Raises UsageError where that device is not here."""
+    numerics, model = folder.spec["numerics"], folder.spec["model"]
+    a.device, a.dtype = numerics.get("device", "auto"), numerics.get("dtype", "auto")
+    a.threads, a.revision = numerics.get("threads"), model.get("revision")
+    return load_model(model["name"], a)
+
+
+def load_embedder(name: str, a: argparse.Namespace) -> HFEmbedder:
+    """The embedding model of that name, on the --device of the command where it has one. Raises UsageError or ModelError."""
+    from spa_bench.mini.data import MODEL
+    from spa_bench.models.embed import HFEmbedder
+
+    device = getattr(a, "device", "auto")
+    return HFEmbedder(str(MODEL), device=device, name=EMBEDDED) if name == EMBEDDED else HFEmbedder(name, device=device)
+
+
+def embedder_of(folder: RunFolder, a: argparse.Namespace) -> Callable[[], HFEmbedder]:
+    """Loads the embedding model of a run, from --embedding or from where the spec has it, when it is called.
+
+    Raises UsageError for --embedding with a run that has no embeddings and, when called, for another model than the spec's.
+    """
+    wanted, given = folder.spec.get("embedding", {}), a.embedding
+    if given and not wanted:
+        raise UsageError(f"{folder.path} was made without --embedding, and its spec stays as it is; make the run again with it")
+
+    def loaded() -> HFEmbedder:
+        embedder = load_embedder(given or str(wanted["name"]), a)
+        if embedder.describe()["hash"] != wanted["hash"]:
+            raise UsageError(
+                f"{given or wanted['name']} is another embedding model (hash {embedder.describe()['hash']}) than the one of "
+                f"{folder.path} ({wanted['name']}, {wanted['hash']}); --embedding says where that is on this machine"
+            )
+        return embedder
+
+    return loaded
+
+
+def job_of(folder: RunFolder, task_file: Path | None = None, *, data: Path | None = None, queries: Path | None = None) -> Job:
+    """The job that made a run; `data` and `queries` are where its files of pairs lie now, where they have moved.
+
+    Raises UsageError for samples from a file, for files that are not there, and for a place of what was in no file.
+    """
+    spec, card = folder.spec, sampler_card(folder.spec, str(folder.path))
+    return Job(
+        card,
+        _task_card(folder, task_file),
+        spec["n"],
+        spec["seed"],
+        spec["limit"],
+        spec["sandbox"],
+        spec["grading"],
+        spec["noise_floor"],
+        spec.get("embedding", {}),
+        tuple(spec.get("metrics", {})),
+        _placed(folder, card, {"examples": data, "queries": queries}),
+    )
+
+
+def check_data(folder: RunFolder, job: Job, model: Model) -> None:
+    """Raises UsageError when the files of `job`, or the hub, hold other pairs than those that the run was made with."""
+    files, hubs, stored = files_of(job.placed), hubs_of(job.placed), folder.spec["data"]
+    if not files and not hubs:
+        return
+    here = load_data(job.placed, model, job.seed).describe(job.sampler)
+    for what, name in hubs.items():
+        if here[f"{what}_hash"] != stored[f"{what}_hash"]:
+            raise UsageError(
+                f"{name} holds other {what} now (hash {here[f'{what}_hash']}) than {folder.path} was made with "
+                f"({stored[f'{what}_hash']}); the hub has changed, and this run cannot be repeated from it"
+            )
+    for what, file in files.items():
+        if here[f"{what}_hash"] != stored[f"{what}_hash"]:
+            raise UsageError(
+                f"{file} holds other {what} (hash {here[f'{what}_hash']}) than {folder.path} was made with "
+                f"({stored[what]}, {stored[f'{what}_hash']}); {_OPTIONS[what]} FILE says where those are on this machine"
+            )
+
+
+def _placed(folder: RunFolder, card: SamplerCard, given: Mapping[str, Path | None]) -> DataCard:
+    """The data of `card` with the paths that its files have on this machine."""
+    known, stored = folder.read_json(DATA_FILES) or {}, files_of(card)
+    places: dict[str, Any] = {}
+    for what, option in _OPTIONS.items():
+        path = given[what]
+        if what in stored:
+            place = Path(path or known.get(what) or stored[what]).resolve()
+            _must_exist(place, what, option)
+            places[what] = str(place)
+        elif path is not None:
+            raise UsageError(f"{option} plays no part: {folder.path} was made with no {what} from a file")
+    return replace(card.data, **places)
+
+
+def _must_exist(place: Path, what: str, option: str) -> None:
+    if not place.exists():
+        raise UsageError(
+            f"cannot read the {what} in {place}: there is no such file; {option} FILE says where they are on this machine"
+        )
+
+
+def task_of(folder: RunFolder, task_file: Path | None = None) -> Any:
+    """The task that `folder` was made for, loaded here. Raises UsageError when its problems are others here."""
+    card, stored = _task_card(folder, task_file), folder.spec["task"]
+    task = load_task(card)
+    here = task.describe()["problems_hash"]
+    if here != stored["problems_hash"]:
+        raise UsageError(
+            f"{folder.path} was made with other problems of {card.name} "
+            f"(hash {stored['problems_hash']}) than those found here ({here}, {task.found})"
+        )
+    return task
+
+
+def _task_card(folder: RunFolder, task_file: Path | None) -> TaskCard:
+    check_packages(folder.spec, str(folder.path), "task")
+    stored = {k: v for k, v in folder.spec["task"].items() if k not in {"problems_hash", "problems_n", "scoring"}}
+    card = build_task_card({**stored, "description": ""}, str(folder.path))
+    if isinstance(card.options, Placed):
+        options = card.options.at(folder.read_json(TASK_FILE) or {}, task_file)
+        for place in options.places().values():
+            for path in [place] if isinstance(place, str) else place:
+                _must_exist(Path(path), "problems", "--task-file")
+        return replace(card, options=options)
+    if card.kind == "code" and card.problems != "jsonl":
+        return card
+    place = task_file or (folder.read_json(TASK_FILE) or {}).get("file")
+    if place is None and card.kind != "code":  # it has problems of its own
+        return card
+    if place is None:
+        raise UsageError(f"{folder.path} does not say where the problems of {card.name} lie; --task-file FILE says it")
+    _must_exist(Path(place), "problems", "--task-file")
+    return replace(card, file=str(place))
+
+
+def sampler_card(spec: Mapping[str, Any], where: str) -> SamplerCard:
+    """The sampler card that `spec` holds. Raises UsageError for samples that somebody else drew."""
+    stored = spec["sampler"]
+    if stored.get("kind") == "samples":
+        raise UsageError(f"{where} holds samples from a file: there is nothing to draw again; use `spa-bench score`")
+    check_packages(spec, where, "sampler")
+    return build_sampler_card({**stored, "description": ""}, where, where)

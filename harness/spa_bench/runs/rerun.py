@@ -1,0 +1,60 @@
+"""`spa-bench rerun`: do a run again from its spec, and say what came out otherwise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from spa_bench.runs.folder import RunFolder, differences
+from spa_bench.types import Key
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What two runs of one spec have in common."""
+
+    spec: str  # the keys of the spec that differ, with both values; "" when none does
+    samples: int
+    other_texts: list[Key]  # samples whose graded text differs
+    other_verdicts: list[Key]  # samples of equal text with another verdict
+    other_metrics: dict[str, tuple[Any, Any]]  # estimates that differ: (there, here)
+
+    @property
+    def same(self) -> bool:
+        """Whether texts, verdicts and metrics are the same."""
+        return not (self.other_texts or self.other_verdicts or self.other_metrics)
+
+    def lines(self) -> list[str]:
+        """For a reader."""
+        found = [f"spec: {self.spec}" if self.spec else "spec: the same"]
+        found.append(_counted("texts", self.other_texts, self.samples))
+        found.append(_counted("verdicts on equal texts", self.other_verdicts, self.samples))
+        for name, (there, here) in self.other_metrics.items():
+            found.append(f"{name}: {there} there, {here} here")
+        return [*found, "metrics: the same"] if not self.other_metrics else found
+
+
+def compare(there: RunFolder, here: RunFolder) -> Comparison:
+    """`there`, the run, against `here`, its repetition."""
+    ours, theirs = there.records(), here.records()
+    grades, again = there.grades(), here.grades()
+    texts = [k for k in ours if k not in theirs or (theirs[k].graded, theirs[k].failure) != (ours[k].graded, ours[k].failure)]
+    texts += [k for k in theirs if k not in ours]
+    other = set(texts)
+    verdicts = [k for k in grades if k not in other and k in again and again[k].verdict != grades[k].verdict]
+    a, b = (_values(folder) for folder in (there, here))
+    metrics = {name: (a.get(name), b.get(name)) for name in {**a, **b} if a.get(name) != b.get(name)}
+    return Comparison(differences(there.spec, here.spec), len(ours), texts, verdicts, metrics)
+
+
+def _values(folder: RunFolder) -> dict[str, Any]:
+    """The estimates of a run by name, without their intervals."""
+    found = (folder.read_json("metrics.json") or {}).get("estimates", {})
+    return {name: estimate["value"] for name, estimate in found.items()}
+
+
+def _counted(what: str, keys: list[Key], total: int) -> str:
+    if not keys:
+        return f"{what}: all {total} the same"
+    first = keys[0]
+    return f"{what}: {len(keys)} of {total} differ, the first is {first.problem}, member {first.member}, draw {first.draw}"

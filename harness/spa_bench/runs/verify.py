@@ -1,0 +1,193 @@
+"""`spa-bench verify`: is every byte of a run what its spec, its samples and this code say it must be?
+
+All files but timings.json and the lock are covered: spec.json by the hash that salts every checksum and names the folder,
+logs line by line, JSON files by their checksum, metrics.json byte by byte against metrics computed anew. Checksums
+find accidents, not a forger who computes them again; `spa-bench rerun` is the answer to that.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from spa_bench.cards.source import changed
+from spa_bench.errors import SpaBenchError, StoreError
+from spa_bench.runs import embeddings
+from spa_bench.runs.choices import choose
+from spa_bench.runs.folder import ADDED, DATA_FILES, JSON_FILES, LOGS, TASK_FILE, RunFolder, spec_bytes
+from spa_bench.runs.measure import measure, measure_added
+from spa_bench.support import provenance
+from spa_bench.support.seeds import draw_seed
+from spa_bench.tasks.base import Task
+from spa_bench.types import Completion, Key, Record
+
+_FREE = {"timings.json", ".lock", ".lock-owner"}  # differ every time
+_PLACES = (TASK_FILE, DATA_FILES)  # where files lay: with a checksum, outside the spec
+
+
+def verify(folder: RunFolder, task: Task, *, cache: Path | None = None) -> list[str]:
+    """What is wrong with the run, a sentence each; empty when it is whole. `cache` is where its adapters may be."""
+    faults = list(_files(folder))
+    if faults:
+        return faults  # what is built on damaged files says nothing
+    records = folder.record_log.rows()
+    return [*_samples(folder, task, records), *_adapters(folder, cache), *_metrics(folder, task)]
+
+
+def notes(folder: RunFolder) -> list[str]:
+    """What a reader of a verdict should know: code or versions that are others than the run's."""
+    said = "the run has other {} than this spa-bench; `spa-bench rerun` says what that changes"
+    return [said.format(name) for name in changed(folder.spec)]
+
+
+def _files(folder: RunFolder) -> Iterator[str]:
+    path = folder.path
+    if (path / "spec.json").read_bytes() != spec_bytes(folder.spec):
+        yield f"{path / 'spec.json'} is not as it was written"
+    tail = path.name.rpartition("-")[2]
+    if len(tail) == 8 and tail != folder.hash[:8]:
+        yield f"{path / 'spec.json'}: its hash is {folder.hash[:8]}, but the folder's name says {tail}"
+    for name, kind in LOGS.items():
+        yield from folder.log(name, kind).faults()
+    yield from embeddings.faults(folder)
+    known = {"spec.json", embeddings.ARRAY, *LOGS, *JSON_FILES, *_PLACES, *_FREE}
+    for file in sorted(path.iterdir()):
+        if file.name in (*JSON_FILES, *_PLACES):
+            try:
+                folder.read_json(file.name)
+            except StoreError as error:
+                yield str(error)
+        elif file.name not in known:
+            yield f"{file} does not belong to a run"
+
+
+def _samples(folder: RunFolder, task: Task, records: list[Record]) -> Iterator[str]:
+    spec, path = folder.spec, folder.path / "records.jsonl"
+    problems = [p.id for p in task.problems[: spec["limit"]]]
+    counts = Counter(r.problem for r in records)
+    wanted = {p: spec["n"] if spec["n"] is not None else max(1, counts[p]) for p in problems}
+    for problem in [p for p in {**wanted, **counts} if counts.get(p, 0) != wanted.get(p, 0)]:
+        yield f"{path}: {problem} has {counts.get(problem, 0)} samples, not {wanted.get(problem, 0)}"
+    if spec["sampler"].get("kind") != "samples":
+        yield from _drawn(spec, task, records, path)
+    kept = {r.key for r in records}
+    place = {p: i for i, p in enumerate(problems)}
+    yield from _in_order(folder, place)
+    for name in ("grades.jsonl", "behaviours.jsonl"):
+        keys = {row.key for row in folder.log(name, LOGS[name]).rows()}
+        if keys != kept:
+            yield f"{folder.path / name} has {len(keys - kept)} rows without a sample and lacks {len(kept - keys)}"
+    if kept and folder.read_json("judged.json") is None:
+        yield f"{folder.path / 'judged.json'} is missing: nobody knows which sandbox judged"
+    if spec["sampler"].get("kind") == "samples":
+        return
+    if spec["data"] and folder.read_json("adapters.json") is None:
+        yield f"{folder.path / 'adapters.json'} is missing: nobody knows which adapters the samples are of"
+    yield from _chosen(folder, task, records)
+    measured = len(folder.divergence_log.rows())
+    if measured != len(problems):
+        yield f"{folder.path / 'divergence.jsonl'} has {measured} rows for {len(problems)} problems"
+    noisy, wanted_noise = len(folder.noise_log.rows()), len(problems) * spec["n"] * bool(spec["noise_floor"])
+    if noisy != wanted_noise or (folder.path / "noise.jsonl").exists() != bool(spec["noise_floor"]):
+        yield f"{folder.path / 'noise.jsonl'} has {noisy} rows, not {wanted_noise}"
+
+
+def _in_order(folder: RunFolder, place: Mapping[str, int]) -> Iterator[str]:
+    for name, kind in LOGS.items():
+        rows: list[Any] = folder.log(name, kind).rows()
+        order = [(place.get(r.problem, -1), getattr(r, "member", 0), getattr(r, "draw", 0)) for r in rows]
+        if order != sorted(order):
+            yield f"{folder.path / name}: the lines are not in order"
+
+
+def _drawn(spec: Mapping[str, Any], task: Task, records: list[Record], path: Path) -> Iterator[str]:
+    """Seeds, and the graded text from the raw one."""
+    for r in records:
+        wanted = draw_seed(spec["seed"], spec["task"]["name"], r.problem, r.member, r.draw)
+        if spec["sampler"].get("kind") == "mixture" and r.seed != wanted:
+            yield f"{path}: the seed of {_name(r.key)} is {r.seed}, not {wanted}"
+        drawn = Completion(r.key, r.raw, r.tokens, r.finish, r.seed, r.failure, r.spent, choice=r.choice)  # type: ignore[arg-type]
+        if task.record(drawn).graded != r.graded and (not r.whole or spec["sampler"].get("kind") == "mixture"):
+            yield f"{path}: the graded text of {_name(r.key)} is not what the raw text gives"
+
+
+def _chosen(folder: RunFolder, task: Task, records: list[Record]) -> Iterator[str]:
+    """Every multiple-choice problem has its log-probabilities, and every choice is the one that they give."""
+    spec = folder.spec
+    asked = {one.problem_id: one for one in task.asked(spec["limit"])}
+    rows = {c.problem: c for c in folder.choice_log.rows()}
+    if rows.keys() != asked.keys():
+        there = len(rows.keys() & asked.keys())
+        yield f"{folder.path / 'choices.jsonl'} has rows for {there} of {len(asked)} multiple-choice problems"
+        return
+    temperature = float(spec["sampler"]["decoding"]["temperature"])
+    for r in records:
+        if r.problem in asked:
+            seed = draw_seed(spec["seed"], spec["task"]["name"], r.problem, r.member, r.draw)
+            wanted = choose(rows[r.problem].logprobs[r.member][: asked[r.problem].choices], temperature, seed)
+            if r.choice != wanted:
+                yield f"{folder.path / 'records.jsonl'}: the choice of {_name(r.key)} is {r.choice}, not {wanted}"
+        elif r.choice is not None:
+            yield f"{folder.path / 'records.jsonl'}: {_name(r.key)} has a choice, but its problem has none"
+
+
+def _adapters(folder: RunFolder, cache: Path | None) -> Iterator[str]:
+    adapters = folder.read_json("adapters.json")
+    stage = cache / adapters["stage"] if adapters and cache else None
+    if stage is not None and stage.is_dir():
+        for k, hashed in enumerate(adapters["hashes"]):
+            if provenance.hash_folder(stage / f"member-{k}") != hashed:
+                yield f"{stage / f'member-{k}'} is not the adapter that gave the samples"
+
+
+def _metrics(folder: RunFolder, task: Task) -> Iterator[str]:
+    written, added = folder.read_json("metrics.json"), folder.read_json(ADDED)
+    if written is None:
+        yield f"{folder.path} is not graded yet; finish it with: spa-bench grade {folder.path}"
+        return
+    yield from _anew(folder.path / "metrics.json", written, lambda: measure(folder, task))
+    if added is not None:
+        yield from _anew(folder.path / ADDED, added, lambda: measure_added(folder, task, added["metrics"]))
+
+
+def _anew(path: Path, written: dict[str, Any], compute: Callable[[], dict[str, Any]]) -> Iterator[str]:
+    try:
+        again = json.loads(json.dumps(compute()))
+    except SpaBenchError as error:
+        yield str(error)
+        return
+    for name in sorted({*written, *again}):
+        if not _same(written.get(name), again.get(name)):
+            yield f"{path}: {name} differs{_first_difference(written.get(name), again.get(name))}"
+
+
+def _same(written: Any, again: Any) -> bool:
+    """Equality, but for the last digits of floats: another CPU may round them otherwise. The file's own bytes are checked."""
+    if isinstance(written, dict) and isinstance(again, dict):
+        return written.keys() == again.keys() and all(_same(written[k], again[k]) for k in written)
+    if isinstance(written, list) and isinstance(again, list):
+        return len(written) == len(again) and all(map(_same, written, again))
+    if isinstance(written, float) and isinstance(again, float):
+        return math.isclose(written, again, rel_tol=1e-7, abs_tol=1e-9)
+    return bool(written == again)
+
+
+def _first_difference(written: Any, again: Any) -> str:
+    if isinstance(written, dict) and isinstance(again, dict):
+        for name in sorted({*written, *again}):
+            if not _same(written.get(name), again.get(name)):
+                return f" at {name}{_first_difference(written.get(name), again.get(name))}"
+    return f": {_short(written)} there, {_short(again)} computed anew"
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) < 80 else text[:77] + "..."
+
+
+def _name(key: Key) -> str:
+    return f"{key.problem}, member {key.member}, draw {key.draw}"

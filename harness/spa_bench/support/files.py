@@ -1,0 +1,75 @@
+"""Paths as users give them."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import re
+from pathlib import Path
+
+from spa_bench.errors import StoreError, UsageError
+
+_GZIP = b"\x1f\x8b"
+_ODD = re.compile(r'[<>:"/\\|?*]')
+
+
+def unpacked(path: Path) -> bytes:
+    """The content of a file, unpacked where its name or first bytes say gzip. Raises OSError, EOFError or zlib.error."""
+    data = path.read_bytes()
+    return gzip.decompress(data) if path.suffix == ".gz" or data.startswith(_GZIP) else data
+
+
+def file_safe(name: str) -> str:
+    """`name` as a part of a file's name that every system, archive and CI artifact takes."""
+    return _ODD.sub("_", name)
+
+
+def put(path: Path, content: bytes) -> None:
+    """Put `content` at `path` so that a reader sees the old or the new file, whole, whenever this process is killed."""
+    new = path.with_name(f".{path.name}.{os.getpid()}.new")
+    try:
+        with new.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        new.replace(path)
+    except OSError:
+        new.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def write_text(file: Path, text: str) -> None:
+    """Write what a user asked for, with the folders above it. Raises UsageError."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"cannot write {file}: {error.strerror}") from error
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """`put` for what a run keeps: raises StoreError when it cannot be written."""
+    try:
+        put(path, content)
+    except OSError as error:
+        raise StoreError(
+            f"cannot write {path}: {error.strerror}; make room or use another --out, and run the same command again"
+        ) from error
+
+
+def sweep(folder: Path) -> None:
+    """Remove what killed processes left half written in `folder`; call it while the folder is held."""
+    for file in folder.glob(".*.new"):
+        pid = file.name.split(".")[-2]
+        if pid.isdigit() and not Path(f"/proc/{pid}").exists():
+            file.unlink(missing_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in `folder` last through a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,153 @@
+"""A lock on a folder: one process at a time. The kernel frees it with its owner, however that one dies.
+
+Where the file system cannot lock (some cluster file systems), a file with host, process id and start time stands in:
+it is stale when that process is not there any more. From another host nobody can tell, so the message says what to remove.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import platform
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+from spa_bench.errors import StoreError
+from spa_bench.support.files import sweep
+
+_NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL}
+
+
+@contextmanager
+def hold(folder: Path, *, wait: Callable[[str], None] | None = None) -> Iterator[None]:
+    """Hold `folder` for this process.
+
+    When another one has it: raises StoreError that names it, or with `wait` calls it once with who that is and waits.
+    """
+    path, told = folder / ".lock", False
+    while True:
+        try:
+            stream = path.open("a+")
+        except OSError as error:
+            raise StoreError(f"cannot write to {folder}: {error.strerror}; use another --out") from error
+        with stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                owner = _described(_owner(path))
+                if wait is None:
+                    raise StoreError(f"{owner} works on {folder}; wait for it or use another --out") from error
+                if not told:
+                    wait(owner)
+                    told = True
+                time.sleep(0.2)
+                continue
+            except OSError as error:
+                if error.errno not in _NO_LOCKS:
+                    raise StoreError(f"cannot lock {folder}: {error.strerror}") from error
+                with _by_file(folder):
+                    sweep(folder)
+                    yield
+                return
+            stream.truncate(0)
+            stream.write(json.dumps(_me()) + "\n")
+            stream.flush()
+            sweep(folder)
+            yield
+            return
+
+
+@contextmanager
+def _by_file(folder: Path) -> Iterator[None]:
+    path = folder / ".lock-owner"
+    for _ in range(2):
+        try:
+            descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+            break
+        except FileExistsError:
+            owner = _owner(path)
+            if not _is_gone(owner):
+                raise StoreError(
+                    f"{_described(owner)} works on {folder}; wait for it, or remove {path} if it is not there any more"
+                ) from None
+            with contextlib.suppress(FileNotFoundError):
+                path.unlink()
+    else:
+        raise StoreError(f"another process has just taken {folder}; wait for it or use another --out")
+    try:
+        with os.fdopen(descriptor, "w") as stream:
+            stream.write(json.dumps(_me()) + "\n")
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _me() -> dict[str, object]:
+    return {"host": platform.node(), "pid": os.getpid(), "started": _started(os.getpid())}
+
+
+def _owner(path: Path) -> dict[str, object]:
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _described(owner: dict[str, object]) -> str:
+    return f"process {owner['pid']} on {owner['host']}" if {"pid", "host"} <= owner.keys() else "another process"
+
+
+def _is_gone(owner: dict[str, object]) -> bool:
+    pid = owner.get("pid")
+    return owner.get("host") == platform.node() and isinstance(pid, int) and _started(pid) != owner.get("started")
+
+
+def _started(pid: int) -> str:
+    """The start time of a process in clock ticks, which tells it from a later one with the same number; "" if it is gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return ""
+
+
+def state(folder: Path) -> Literal["held", "free", "elsewhere"]:
+    """Whether a process holds `folder`, found without touching the lock: a try would get in the way of one that begins.
+
+    `elsewhere`: another host's process was the last to take it, and from here nobody can tell.
+    """
+    by_file = _owner(folder / ".lock-owner")
+    owner = by_file or _owner(folder / ".lock")
+    if not owner:
+        return "free"
+    if owner.get("host") != platform.node():
+        return "elsewhere"
+    if _is_gone(owner):
+        return "free"
+    return "held" if by_file or _has_open(owner["pid"], folder / ".lock") else "free"
+
+
+def host(folder: Path) -> str:
+    """The machine whose process was the last to take `folder`; "" where nobody has."""
+    return str((_owner(folder / ".lock-owner") or _owner(folder / ".lock")).get("host", ""))
+
+
+def _has_open(pid: object, path: Path) -> bool:
+    """Whether that process has the file open, which it has for as long as it holds it; True where it may not be asked."""
+    wanted = str(path.resolve())
+    try:
+        for link in Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+                if os.readlink(link) == wanted:
+                    return True
+    except FileNotFoundError:
+        return False  # it has ended meanwhile
+    except OSError:
+        return True
+    return False

@@ -1,0 +1,77 @@
+"""What made a number: versions of packages, the revision of our own code and its hash."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import os
+import platform
+import subprocess
+from functools import lru_cache
+from pathlib import Path
+
+PACKAGES = ("spa-bench", "numpy", "torch", "transformers", "tokenizers", "peft", "sacrebleu", "evalplus")
+_PACKAGE = Path(__file__).resolve().parents[1]
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that can move a number; those that are not installed are left out."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def code() -> dict[str, object]:
+    """Our own code: `git`, the last commit that touched it, `dirty`, whether it differs from that, `source`, its hash.
+
+    `git` and `dirty` are None where the package does not lie in a checkout of its own.
+    """
+    commit = _git("log", "-1", "--format=%H", "--", ".")
+    changes = _git("status", "--porcelain", "--untracked-files=no", "--", ".") if commit else None
+    return {"git": commit or None, "dirty": bool(changes) if changes is not None else None, "source": source_hash()}
+
+
+@lru_cache(maxsize=8)
+def source_hash(*parts: str) -> str:
+    """A hash over our own .py files, or over those in the sub-packages `parts`."""
+    digest = hashlib.blake2b(digest_size=8)
+    for folder in [_PACKAGE / part for part in parts] or [_PACKAGE]:
+        for file in sorted(folder.rglob("*.py")):
+            digest.update(str(file.relative_to(_PACKAGE)).encode() + b"\0" + file.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def hash_bytes(data: bytes) -> str:
+    """The hash by which files that we keep are told apart: blake2b, 32 hex digits."""
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
+
+
+def hash_folder(folder: Path) -> str:
+    """Hash over names and contents of the weight, config and tokenizer files in `folder`."""
+    digest = hashlib.blake2b(digest_size=16)
+    for file in sorted(folder.iterdir()):
+        if file.suffix in {".safetensors", ".json", ".model", ".txt", ".jinja"} and file.name != "training.json":
+            digest.update(file.name.encode() + b"\0")
+            with file.open("rb") as stream:
+                while block := stream.read(1 << 20):
+                    digest.update(block)
+    return digest.hexdigest()
+
+
+@lru_cache(maxsize=8)  # what runs is the code of when it was loaded
+def _git(*arguments: str) -> str | None:
+    """What git says about the package's folder; None without git, or outside a checkout."""
+    if not (_PACKAGE.parents[1] / ".git").exists():
+        return None
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")}
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(_PACKAGE), *arguments], capture_output=True, text=True, timeout=20, check=True, env=environment
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
