@@ -40,7 +40,7 @@ def written(folder: Path, name: str, text: str) -> Path:
         (["--set", "task.second=3"], "unknown key 'second' in "),
         (["--set", "nonsense"], "--set takes key=value"),
         (["--n", "0"], "n is 0, but base has 1 members: n must be a multiple of 1"),
-        (["--n", "four"], "argument --n: invalid int value: 'four'"),
+        (["--n", "four"], "argument --n: 'four' is not a whole number"),
         (["--sampler", "spa-random", "--n", "6"], "n is 6, but spa-random has 4 members: n must be a multiple of 4"),
         (["--seeds", "1,x"], "--seeds takes whole numbers with commas, such as 0,1,2; got '1,x'"),
         (["--seeds", "1,1"], "--seeds names a seed twice: 1,1"),
@@ -181,7 +181,7 @@ def test_an_interrupted_command_says_how_to_go_on(run: Call, monkeypatch: pytest
     def interrupt(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("spa_bench.runs.generate.generate", interrupt)
+    monkeypatch.setattr("spa_bench.runs.perform.generate", interrupt)
     done = run()
     assert done.code == 130
     last = done.err.splitlines()[-1]
@@ -317,7 +317,7 @@ def test_show_on_a_terminal_of_ascii_prints_question_marks(sandbox: InProcessJud
     folder = mock_run(tmp_path / "mocks", three, lambda r: "    return 'naïve …'\n")
     command = [sys.executable, "-m", "spa_bench", "show", str(folder.path), "--problem", "three/add"]
     environment = {**os.environ, "HOME": str(tmp_path), "PYTHONIOENCODING": "ascii", "COLUMNS": "100"}
-    environment["PYTHONPATH"] = str(Path(cli.__file__).parents[1])
+    environment["PYTHONPATH"] = str(Path(cli.__file__).parents[2])
     done = subprocess.run(command, capture_output=True, cwd=tmp_path, env=environment)
     assert (done.returncode, done.stderr) == (0, b"")
     assert b"return 'na?ve ?'" in done.stdout
@@ -473,7 +473,7 @@ def test_the_console_script_ends_with_the_exit_code(tmp_path: Path):
 
 def test_the_module_is_the_command_line(tmp_path: Path):
     command = [sys.executable, "-m", "spa_bench", "show", "nowhere"]
-    environment = {**os.environ, "HOME": str(tmp_path), "PYTHONPATH": str(Path(cli.__file__).parents[1])}
+    environment = {**os.environ, "HOME": str(tmp_path), "PYTHONPATH": str(Path(cli.__file__).parents[2])}
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "spa-bench: no run in nowhere: spec.json is missing\n"

@@ -31,7 +31,7 @@ MAY_IMPORT = {
     "mini": "cards",
     "spa": "cards mini models support",
     "runs": "cards grading metrics mini models samplers sandbox spa support tasks",
-    "compare": "cards metrics runs sandbox spa support tasks",
+    "compare": "cards metrics mini models runs sandbox spa support tasks",
     "publish": "cards compare metrics runs support tasks __init__",
     "cli": "cards compare metrics mini models publish runs sandbox spa support tasks __init__",
     "lm_eval": "cards mini models runs spa support tasks",
@@ -44,7 +44,7 @@ LM_EVAL = {f"tasks/lm_eval/{name}.py" for name in ("library", "rewriting", "scor
 HOMES |= {name: {"publish/report"} for name in ("altair", "vl_convert", "markupsafe", "markdown_it")}
 # export/grader.py is copied beside an exported task: it runs inside lm-eval, where it imports evalplus and nothing of ours
 HOMES |= {"evalplus": {"tasks/evalplus.py", "publish/export/grader.py"}, "lm_eval": LM_EVAL}
-HOMES |= {"argparse": {"lm_eval.py"}, "cyclopts": {"cli"}}  # no parsed command line below cli/
+HOMES |= {"argparse": {"mini/train.py"}, "cyclopts": {"cli"}}  # no parsed command line below cli/
 
 FILES = sorted(PACKAGE.rglob("*.py"))
 

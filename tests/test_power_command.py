@@ -221,7 +221,7 @@ def test_pilots_that_cannot_be_paired_are_refused(
     [
         ([], "how many problems? give --problems N, --task NAME or --pilot RUN_A RUN_B"),
         (["--problems", "1"], "an interval needs at least 2 problems, not 1"),
-        (["--problems", "9", "--task", "mini-code"], "argument --task: not allowed with argument --problems"),
+        (["--problems", "9", "--task", "mini-code"], "--problems and --task both say how many problems; give one"),
         (["--problems", "9", "--rate", "1.5"], "a rate lies in [0, 1], not 1.5"),
         (["--problems", "9", "--rate", "nan"], "a rate lies in [0, 1], not nan"),
         (["--problems", "9", "--draws", "0"], "draws must be at least 1, not 0"),

@@ -5,7 +5,6 @@ Importing this module puts "spa-bench" among lm-eval's models, for its Python in
 
 from __future__ import annotations
 
-import argparse
 import sys
 import traceback
 from pathlib import Path
@@ -19,7 +18,7 @@ from spa_bench.cards.sampler import load_sampler_card
 from spa_bench.errors import SpaBenchError, UsageError
 from spa_bench.mini.embedded import EMBEDDED
 from spa_bench.models.device import has_cuda
-from spa_bench.runs.reopen import load_model
+from spa_bench.runs.reopen import ModelOptions, load_model
 from spa_bench.spa.stages import Stages
 from spa_bench.spa.training_data import load_data
 from spa_bench.support.cache import stage_cache
@@ -66,7 +65,7 @@ class SpaBenchLM(SamplerLM):
         if not beside("sampler", card.kind, "BEGUN", False):
             raise UsageError(f"sampler {sampler!r} is of kind {card.kind!r}, which is no mixture of members; lm-eval needs one")
         wanted = "auto" if batch_size is None else str(batch_size)
-        options = argparse.Namespace(
+        options = ModelOptions(
             device=_device(device), dtype=dtype, batch_size=wanted, threads=threads, revision=revision,
             trust_remote_code=trust_remote_code,
         )  # fmt: skip

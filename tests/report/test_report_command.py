@@ -11,7 +11,7 @@ import pytest
 from doubles import Call
 from made_up import made_up
 from report_runs import made_run
-from spa_bench.cli.report_command import pictures
+from spa_bench.publish.report.write import pictures
 from spa_bench.compare.leaderboard import save
 from spa_bench.publish.report import read
 

@@ -152,7 +152,7 @@ def _put(content: dict[str, Any], key: str, value: object) -> None:
 
 
 def filled(kind: type[Any], content: Mapping[str, Any], place: str, prefix: str) -> Any:
-    """The dataclass `kind` with the values of `content`. Raises CardError for a key or type that is wrong, or a key that is missing."""
+    """The dataclass `kind` with the values of `content`. Raises CardError for a wrong key or type, or a missing key."""
     hints = typing.get_type_hints(kind)
     fields = {f.name: f for f in dataclasses.fields(kind)}
     for key in content:

@@ -1,9 +1,9 @@
-"""What there is to choose from, as tables: samplers, tasks, metrics, models."""
+"""`spa-bench list`: what there is to choose from, as tables: samplers, tasks, metrics, models."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Annotated, Literal, TypeVar
 
 from tabulate import tabulate
 
@@ -11,12 +11,20 @@ from spa_bench.cards import plugins
 from spa_bench.cards.reading import card_names, cards_folder
 from spa_bench.cards.sampler import load_sampler_card
 from spa_bench.cards.task import load_task_card
+from spa_bench.cli.options import option
 from spa_bench.errors import SpaBenchError
 from spa_bench.metrics.suite import ALIASES, AT_SIZES, CHOICE_METRICS, METRICS
 from spa_bench.mini.embedded import EMBEDDED
 from spa_bench.runs.own_metrics import load_metrics
 
 Thing = TypeVar("Thing")
+
+
+def show_list(
+    what: Annotated[Literal["samplers", "tasks", "metrics", "models"], option("what to list", metavar="WHAT")], /
+) -> None:
+    """What there is: samplers, tasks, metrics, models."""
+    print(catalogue(what))
 
 
 def catalogue(what: str) -> str:

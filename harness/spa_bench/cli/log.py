@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-import argparse
+from typing import Annotated
 
-from spa_bench.publish.trackers.tracking import log_runs, names_of
-from spa_bench.runs.folder import open_run
-from spa_bench.support.console import Reporter
+from spa_bench.cli.options import OUTPUT, RunFolders, option
 
 
-def log(a: argparse.Namespace) -> int:
-    """2 when a tracker did not take a run, else 0."""
-    names = names_of(a.log)
-    missed = log_runs([open_run(path) for path in a.runs], names, Reporter().note, samples=a.log_samples)
+def log(
+    runs: RunFolders,
+    /,
+    *,
+    to: Annotated[tuple[str, ...], option("wandb, mlflow or trackio; as --log of run", OUTPUT, metavar="NAME")],
+    log_samples: Annotated[bool, option("give trackers the samples and verdicts too", OUTPUT)] = False,
+) -> int:
+    """Give finished or stopped runs to wandb, mlflow or trackio. The exit code is 2 where a tracker did not take a run."""
+    from spa_bench.publish.trackers.tracking import log_runs, names_of
+    from spa_bench.runs.folder import open_run
+    from spa_bench.support.console import Reporter
+
+    names = names_of(to)
+    missed = log_runs([open_run(path) for path in runs], names, Reporter().note, samples=log_samples)
     return 2 if missed else 0

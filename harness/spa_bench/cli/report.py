@@ -1,27 +1,37 @@
-"""The commands `spa-bench report`, `view` and `log`: they look at runs and change none."""
+"""`spa-bench report`: runs or results -> a page and its pictures in a folder, or a small site."""
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+from spa_bench.cli.options import OUTPUT, WHAT, Results, a_path, option
 
 
-def _report(a: argparse.Namespace) -> None:
-    from spa_bench.cli.report_command import report
+def report(
+    runs: Results,
+    /,
+    *,
+    out: Annotated[Path, a_path("where the page goes", OUTPUT, metavar="DIR", name=("--out", "-o"))] = Path("report"),
+    quality: Annotated[str, option("up in the picture", WHAT, metavar="METRIC")] = "pass@1",
+    diversity: Annotated[str, option("to the right in it", WHAT, metavar="METRIC")] = "diversity_score[exact]",
+    title: Annotated[str, option("of the page", WHAT)] = "spa-bench report",
+    problems: Annotated[
+        Literal["auto", "load", "none"],
+        option(
+            "what was asked, beside the answers: auto if it is at hand, load any task as `show` does (it may download)", WHAT
+        ),
+    ] = "auto",
+    site: Annotated[bool, option("a small site instead: an index, and a page and a picture a task", WHAT)] = False,
+    also: Annotated[
+        tuple[Path, ...],
+        a_path("with --site: Markdown that becomes pages of it", WHAT, metavar="FILE.md|DIR", many=True),
+    ] = (),
+) -> None:
+    """A page of runs or results that works offline, with pictures; or a site of leaderboards."""
+    from spa_bench.publish.report.write import ReportOptions, write_report
+    from spa_bench.support.console import Reporter
 
-    report(a)
-
-
-def _view(a: argparse.Namespace) -> None:
-    from spa_bench.publish.view.server import view
-
-    view(a.runs, a.port)
-
-
-def _log(a: argparse.Namespace) -> int:
-    from spa_bench.cli.log import log
-
-    return log(a)
-
-
-ACTIONS: Mapping[str, Callable[[argparse.Namespace], int | None]] = {"report": _report, "view": _view, "log": _log}
+    options = ReportOptions(out=out, quality=quality, diversity=diversity, title=title, problems=problems, site=site, also=also)
+    for path in write_report(runs, options, Reporter().note):
+        print(path)

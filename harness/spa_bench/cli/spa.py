@@ -1,114 +1,146 @@
-"""The commands `spa-bench spa attribute|partition|adapt|describe`: the stages of a sampler by themselves, from one cache."""
+"""`spa-bench spa attribute|partition|adapt|describe`: the stages of a sampler by themselves, from one cache."""
 
 from __future__ import annotations
 
-import argparse
 import json
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-from spa_bench.cli.values import data_of, seeds_of
+from spa_bench.cli.options import OUTPUT, WHAT, Json, Machine, Pairs, Sampler, a_path, option, overrides
 from spa_bench.errors import UsageError
+from spa_bench.mini.embedded import EMBEDDED
 
 if TYPE_CHECKING:
-    from spa_bench.spa.stages import Stages
+    from spa_bench.runs.stages import StageOptions
     from spa_bench.support.console import Reporter
 
+Model = Annotated[
+    str,
+    option("a causal LM of transformers; embedded is the one of 2.9 M parameters in the package", WHAT, metavar="PATH|HUB-ID"),
+]
+Settings = Annotated[
+    tuple[str, ...], overrides("override a card's key, e.g. partition.method=kmeans or attribution.method=bm25")
+]
+Seed = Annotated[int, option("seed of attribution, partition and training", WHAT)]
+Against = Annotated[
+    Path | None,
+    a_path(
+        "say how alike (NMI) another partition is: a folder of parts, or a file with a label for each example",
+        OUTPUT,
+        metavar="DIR|FILE",
+    ),
+]
 
-def _attribute(a: argparse.Namespace) -> None:
-    stages, console, row = _stages(a, needs_scores=True)
-    _print(a, console, row, stages.attribute(), table=False)
+
+def attribute(
+    *,
+    sampler: Sampler,
+    model: Model = EMBEDDED,
+    pairs: Pairs | None = None,
+    settings: Settings = (),
+    seed: Seed = 0,
+    machine: Machine | None = None,
+    as_json: Json = False,
+) -> None:
+    """Score every training example against every query; prints the folder of the scores."""
+    from spa_bench.runs.stages import open_stages
+
+    opened = open_stages(sampler, _options(model, pairs, settings, seed, machine), last="attribute")
+    _print(opened.console, opened.row, opened.stages.attribute(), as_json=as_json)
 
 
-def _partition(a: argparse.Namespace) -> None:
-    _check_against(a)
-    stages, console, row = _stages(a)
-    _print(a, console, row, stages.partition(), table=True)
+def partition(
+    *,
+    sampler: Sampler,
+    model: Model = EMBEDDED,
+    pairs: Pairs | None = None,
+    settings: Settings = (),
+    seed: Seed = 0,
+    machine: Machine | None = None,
+    against: Against = None,
+    as_json: Json = False,
+) -> None:
+    """Make K parts of the data, and report on them; prints the folder of the parts."""
+    from spa_bench.runs.stages import open_stages
+    from spa_bench.spa.describe import other_labels
+
+    if against:  # what cannot be read is said before anything is computed
+        other_labels(against)
+    opened = open_stages(sampler, _options(model, pairs, settings, seed, machine), last="partition")
+    _print(opened.console, opened.row, opened.stages.partition(), against=against, table=True, as_json=as_json)
 
 
-def _adapt(a: argparse.Namespace) -> None:
-    stages, console, row = _stages(a, any_adapters=True)
-    _print(a, console, row, stages.adapters()[0].parent, table=False)
+def adapt(
+    *,
+    sampler: Sampler,
+    model: Model = EMBEDDED,
+    pairs: Pairs | None = None,
+    settings: Settings = (),
+    seed: Seed = 0,
+    machine: Machine | None = None,
+    as_json: Json = False,
+) -> None:
+    """Train the adapters; prints their folder."""
+    from spa_bench.runs.stages import open_stages
+
+    opened = open_stages(sampler, _options(model, pairs, settings, seed, machine), last="adapt")
+    _print(opened.console, opened.row, opened.stages.adapters()[0].parent, as_json=as_json)
 
 
-def _describe(a: argparse.Namespace) -> None:
-    from spa_bench.spa.describe import describe, text
+def describe(
+    folder: Annotated[Path, a_path("a folder that one of the stages printed", metavar="DIR")],
+    /,
+    *,
+    against: Against = None,
+    out: Annotated[
+        Path | None,
+        a_path("draw sizes, scores and the mean scores of each part", OUTPUT, metavar="FILE.png|svg|pdf"),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Tables and a picture of a folder that one of the stages printed."""
+    from spa_bench.spa import describe as stage
     from spa_bench.spa.picture import check_place, draw
     from spa_bench.support.console import Reporter
 
-    if a.out:
-        check_place(a.out)
-    found = describe(a.folder, a.against)
-    if a.out:
-        if not found.report:
-            raise UsageError(f"{a.folder}: the parts of these adapters are not beside them, so there is nothing to draw")
-        draw(found.report, a.out, (found.parts or found.folder).name)
-        Reporter().note(f"picture: {a.out}")
-    print(json.dumps([found.to_json()], indent=1) if a.json else text(found))
+    if out:
+        check_place(out)
+    said = stage.describe(folder, against)
+    if out:
+        if not said.report:
+            raise UsageError(f"{folder}: the parts of these adapters are not beside them, so there is nothing to draw")
+        draw(said.report, out, (said.parts or said.folder).name)
+        Reporter().note(f"picture: {out}")
+    print(json.dumps([said.to_json()], indent=1) if as_json else stage.text(said))
 
 
-def _check_against(a: argparse.Namespace) -> None:
-    """Raises, before anything is computed, for a partition that cannot be read."""
-    from spa_bench.spa.describe import other_labels
+def _options(model: str, pairs: Pairs | None, settings: tuple[str, ...], seed: int, machine: Machine | None) -> StageOptions:
+    from spa_bench.runs.stages import StageOptions
 
-    if a.against:
-        other_labels(a.against)
-
-
-def _stages(
-    a: argparse.Namespace, *, needs_scores: bool = False, any_adapters: bool = False
-) -> tuple[Stages, Reporter, dict[str, Any]]:
-    """The stages of the options' sampler, where to report, and what a row says of them.
-
-    Raises UsageError for a sampler without the stage.
-    """
-    from spa_bench.cards.reading import parse_overrides
-    from spa_bench.cards.sampler import load_sampler_card
-    from spa_bench.runs.reopen import load_model
-    from spa_bench.spa.partition import needs_scores as looks_at_scores
-    from spa_bench.spa.stages import Stages, load_data
-    from spa_bench.support.cache import stage_cache
-    from spa_bench.support.console import Reporter
-
-    [seed] = seeds_of(a)
-    settings, task = parse_overrides(a.settings)
-    if task:
-        raise UsageError(f"spa has no task: --set takes keys of the sampler's card; got task.{next(iter(task))}")
-    card = load_sampler_card(a.sampler, settings | data_of(a))
-    if card.adapters == "none" or (card.adapters != "parts" and not any_adapters):
-        trains = "trains nothing" if card.adapters == "none" else "trains on all data and has no parts"
-        raise UsageError(f'the sampler {card.name!r} {trains}; use one with adapters = "parts", such as spa-influence')
-    if needs_scores and not looks_at_scores(card.partition.method):
-        raise UsageError(
-            f"partition.method {card.partition.method!r} of {card.name!r} looks at no scores: there is nothing to attribute; "
-            "--set partition.method=argmax has some"
-        )
-    console = Reporter()
-    model = load_model(a.model, a)
-    data = load_data(card, model, seed)
-    for line in data.notes(card):
-        console.note(line)
-    row = {"sampler": card.name, "model": model.name, "seed": seed, "examples": len(data.examples), "skipped": data.skipped}
-    return Stages(card, data, model, seed, stage_cache(), console), console, row
+    pairs, machine = pairs or Pairs(), machine or Machine()
+    return StageOptions(
+        model=model, loading=machine.options(), data=pairs.data, queries=pairs.queries, settings=settings, seed=seed
+    )
 
 
-def _print(a: argparse.Namespace, console: Reporter, row: Mapping[str, Any], folder: Any, *, table: bool) -> None:
+def _print(
+    console: Reporter,
+    row: Mapping[str, object],
+    folder: Path,
+    *,
+    against: Path | None = None,
+    table: bool = False,
+    as_json: bool,
+) -> None:
     """The folder on stdout, or a row; with `table` the report as notes."""
     from spa_bench.spa.describe import describe, text
 
-    found = describe(folder, getattr(a, "against", None))
-    if a.json:
-        print(json.dumps([{**row, **found.to_json()}], indent=1))
+    said = describe(folder, against)
+    if as_json:
+        print(json.dumps([{**row, **said.to_json()}], indent=1))
         return
     if table:
-        console.note(text(found))
+        console.note(text(said))
     console.note(f"look at it with: spa-bench spa describe {folder}")
     print(folder)
-
-
-ACTIONS: Mapping[str, Callable[[argparse.Namespace], int | None]] = {
-    "spa attribute": _attribute,
-    "spa partition": _partition,
-    "spa adapt": _adapt,
-    "spa describe": _describe,
-}

@@ -1,168 +1,107 @@
-"""`spa-bench study`: from options to runs, and from runs to page, picture and rows."""
+"""`spa-bench study`: the SPA paper's Table 1 and Figures 2, 4 and 6."""
 
 from __future__ import annotations
 
-import argparse
 import json
-import math
-import shlex
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated, Literal
 
-from spa_bench.cards.reading import parse_overrides
-from spa_bench.cards.task import TaskCard, load_task_card
-from spa_bench.cli.values import check_out, check_sandbox, price_of, seeds_of, workers_of
-from spa_bench.compare.study.claims import claims_of
-from spa_bench.compare.study.designs import STUDIES, Point, Study, Wishes, points_of, roles_of
-from spa_bench.compare.study.measured import measure_points
-from spa_bench.compare.study.pictures import pictures
-from spa_bench.compare.study.runner import Place, Run, make, runs_of, runs_there
-from spa_bench.compare.study.tables import Report, as_json, page, rows, table
-from spa_bench.errors import UsageError
-from spa_bench.models.base import Model
-from spa_bench.runs.folder import RunFolder, open_run
-from spa_bench.runs.job import Job, check_limit, load_task
-from spa_bench.runs.reopen import load_model
-from spa_bench.sandbox import choose
-from spa_bench.support.cache import stage_cache
-from spa_bench.support.console import Reporter
-from spa_bench.support.files import replace_file
-from spa_bench.tasks.base import Task
-
-_NOISE = {"auto": None, "yes": True, "no": False}
+from spa_bench.cli.options import (
+    NOISE,
+    OUTPUT,
+    WHAT,
+    Json,
+    Judge,
+    Limit,
+    Machine,
+    NoiseFloor,
+    Pairs,
+    Price,
+    Rules,
+    a_path,
+    name_tasks,
+    option,
+    overrides,
+    read_seeds,
+)
+from spa_bench.mini.embedded import EMBEDDED
 
 
-def study(a: argparse.Namespace) -> None:
-    """Make the runs of the study that are missing, write its page, picture and rows, and print the table or the rows."""
-    chosen, seeds = STUDIES[a.study], seeds_of(a)
-    workers, price = workers_of(a), price_of(a)
-    check_limit(a.limit)
-    out = a.out or Path("runs") / f"study-{chosen.name}"
-    _check_folders(out, a.write)
-    check_sandbox(a.sandbox, used=False)
-    sampler_settings, task_settings = parse_overrides(a.settings)
-    if a.data:
-        sampler_settings |= {"data.examples": a.data, "data.queries": a.queries or "sample"}
-    elif a.queries:
-        sampler_settings["data.queries"] = a.queries
-    grid, members = _grid(chosen, a)
-    wishes = Wishes(roles_of(chosen, a.recipe, a.samplers), sampler_settings, grid, members, a.n)
-    points, task_card = points_of(chosen, wishes), load_task_card(a.task, task_settings)
-    console = Reporter()
-    if a.table_only:
-        expected = {"task.name": task_card.name, "model.name": a.model, "limit": a.limit, "grading": a.grading}
-        there = runs_there(points, seeds, out, expected)
-    else:
-        sandbox = choose(a.sandbox, task_card.packages).name
-        task = load_task(task_card)
-        model = load_model(a.model, a)
-        place = Place(task, model, out, stage_cache(), workers, price)
-        found = runs_of(_jobs(points, seeds, task_card, task, model, sandbox, a), place)
-        for line in _plan(chosen, found, place, seeds):
-            console.note(line)
-        make(found, place, console)
-        there = _by_point(points, found)
-    measured = measure_points(chosen, points, there)
-    report = Report(chosen, measured, claims_of(chosen.name, measured), command_of(a, seeds), len(points) * len(seeds))
-    for path in _write(report, a.write):
-        console.note(f"written: {path}")
-    if a.json:
+def study(
+    study: Annotated[
+        Literal["main", "temperature", "members", "data-fraction"], option("see docs/studies.md", metavar="STUDY")
+    ],
+    /,
+    *,
+    task: Annotated[str, option("what is solved", WHAT, metavar="NAME|CARD.toml", completer=name_tasks)] = "mini-code",
+    model: Annotated[
+        str,
+        option(
+            "a causal LM of transformers; embedded is the one of 2.9 M parameters in the package", WHAT, metavar="PATH|HUB-ID"
+        ),
+    ] = EMBEDDED,
+    seeds: Annotated[str, option("training and sampling seeds", WHAT, metavar="A,B,C")] = "0,1,2,3,4",
+    n: Annotated[int | None, option("answers a problem (default: as many as SPA has adapters)", WHAT)] = None,
+    limit: Limit = None,
+    members: Annotated[
+        str | None,
+        option("adapters of SPA (default: the cards'); in the study members several: 2,4,8", WHAT, metavar="K"),
+    ] = None,
+    grid: Annotated[
+        str | None, option("the values of what the study varies, instead of its own", WHAT, metavar="A,B,C")
+    ] = None,
+    samplers: Annotated[
+        str | None,
+        option(
+            "who takes part, of single, random, lexical, influence, seeds and single-long, and the card that plays it",
+            WHAT,
+            metavar="ROLE[=CARD],...",
+        ),
+    ] = None,
+    recipe: Annotated[str, option("cards of all roles: embedded, paper-code or paper-nlu", WHAT, metavar="NAME")] = "embedded",
+    pairs: Pairs | None = None,
+    settings: Annotated[tuple[str, ...], overrides("override a key of all cards, e.g. lora.steps=100 or task.seconds=5")] = (),
+    machine: Machine | None = None,
+    noise_floor: NoiseFloor = "auto",
+    grading: Rules = "default",
+    judge: Judge | None = None,
+    out: Annotated[Path | None, a_path("where run folders go (default: runs/study-NAME)", OUTPUT, metavar="DIR")] = None,
+    write: Annotated[Path, a_path("where page, picture and rows go", OUTPUT, metavar="DIR")] = Path("leaderboards/studies"),
+    table_only: Annotated[bool, option("make no runs: page and picture from those that are there", OUTPUT)] = False,
+    price_per_hour: Price = None,
+    as_json: Json = False,
+) -> None:
+    """The SPA paper's Table 1 and Figures 2, 4 and 6, with intervals and a verdict."""
+    from spa_bench.compare.study import whole
+    from spa_bench.compare.study.tables import rows, table
+    from spa_bench.support.console import Reporter
+
+    pairs, machine, judge = pairs or Pairs(), machine or Machine(), judge or Judge()
+    options = whole.StudyOptions(
+        task=task,
+        model=model,
+        loading=machine.options(),
+        seeds=read_seeds(0, seeds),
+        n=n,
+        limit=limit,
+        members=members,
+        grid=grid,
+        samplers=samplers,
+        recipe=recipe,
+        data=pairs.data,
+        queries=pairs.queries,
+        settings=settings,
+        noise_floor=NOISE[noise_floor],
+        rules=grading,
+        judge=judge.options(price_per_hour),
+        out=out,
+        write=write,
+        table_only=table_only,
+    )
+    report = whole.study(study, options, Reporter())
+    if as_json:
         print(json.dumps(rows(report), indent=1))
-    else:
-        print(table(report))
-        said = [claim.sentence(report.where).replace("**", "") for claim in report.claims]
-        print("\n".join(["", *(said or ["No claim: there is nothing to compare."])]))
-
-
-def _jobs(
-    points: Sequence[Point], seeds: Sequence[int], card: TaskCard, task: Task, model: Model, sandbox: str, a: argparse.Namespace
-) -> list[tuple[Point, Job]]:
-    """All points of the first seed, then those of the next: a study that is stopped has whole seeds."""
-    noise = _NOISE[a.noise_floor]
-    if noise is None:  # once for all: it depends on the prompts, which are the same
-        noise = not model.batch_free([(p.messages or p.text, p.max_new_tokens) for p in task.prompts(a.limit)])
-    return [
-        (point, Job(point.card, card, point.n, seed, a.limit, sandbox, a.grading, noise)) for seed in seeds for point in points
-    ]
-
-
-def _plan(chosen: Study, runs: Sequence[Run], place: Place, seeds: Sequence[int]) -> list[str]:
-    done = sum(run.done for run in runs)
-    numerics = ", ".join(f"{k} {v}" for k, v in place.model.numerics().items())
-    samplers = ", ".join(dict.fromkeys(run.point.series for run in runs))
-    varied = sorted({run.point.x for run in runs if run.point.x is not None})
-    over = f"; {chosen.axis} {', '.join(f'{x:g}' for x in varied)}" if varied else ""
-    problems = len(place.task.problems[: runs[0].job.limit])
-    answers = sum(run.job.n * problems for run in runs)
-    return [
-        f"study: {chosen.name} ({chosen.shows} of the SPA paper): {samplers}{over}",
-        f"model: {place.model.name}: {numerics}; task: {place.task.name}, {problems} problems",
-        f"runs: {len(runs)} ({len(runs) // len(seeds)} points × {len(seeds)} seeds), {done} done, {answers} answers in all; "
-        f"in {place.out}",
-    ]
-
-
-def _by_point(points: Sequence[Point], runs: Sequence[Run]) -> dict[int, list[RunFolder]]:
-    found: dict[int, list[RunFolder]] = {}
-    for run in runs:
-        found.setdefault(points.index(run.point), []).append(open_run(run.path))
-    return {place: found[place] for place in sorted(found)}
-
-
-def _write(report: Report, folder: Path) -> list[Path]:
-    """The page, the pictures and the rows in `folder`. Raises StoreError when it cannot be written."""
-    files = {"md": page(report).encode(), "json": as_json(report).encode(), **pictures(report)}
-    folder.mkdir(parents=True, exist_ok=True)
-    for suffix, content in files.items():
-        replace_file(folder / f"{report.name}.{suffix}", content)
-    return [folder / f"{report.name}.{suffix}" for suffix in files]
-
-
-# options -------------------------------------------------------------------------------------------------------------
-
-
-def command_of(a: argparse.Namespace, seeds: Sequence[int]) -> str:
-    """The command that makes the study again: what changes a number, and not where it is written or in which order."""
-    plain = {"--task": a.task, "--model": a.model, "--seeds": ",".join(map(str, sorted(seeds)))}
-    chosen = {
-        "--recipe": a.recipe if a.recipe != "embedded" else None, "--samplers": a.samplers, "--n": a.n, "--limit": a.limit,
-        "--members": a.members, "--grid": a.grid, "--data": a.data, "--queries": a.queries,
-        "--device": a.device if a.device != "auto" else None, "--dtype": a.dtype if a.dtype != "auto" else None,
-        "--threads": a.threads, "--revision": a.revision, "--grading": a.grading if a.grading != "default" else None,
-    }  # fmt: skip
-    words = [item for key, value in {**plain, **chosen}.items() if value is not None for item in (key, str(value))]
-    return shlex.join(["spa-bench", "study", a.study, *words, *(word for s in a.settings for word in ("--set", s))])
-
-
-def _check_folders(out: Path, write: Path) -> None:
-    check_out(out)
-    if (out / "spec.json").exists():
-        raise UsageError(f"--out is {out}, which is a run; name a folder for the runs of the study")
-    if write.exists() and not write.is_dir():
-        raise UsageError(f"--write is {write}, which is no folder; name a folder, there or not")
-
-
-def _grid(chosen: Study, a: argparse.Namespace) -> tuple[tuple[float, ...], int | None]:
-    """(the values of what is varied, K where that is not what is varied). Raises UsageError for what cannot be either."""
-    grid, members = _numbers("--grid", a.grid), _numbers("--members", a.members)
-    if grid and not chosen.key:
-        raise UsageError(f"--grid: the study {chosen.name} varies nothing but the sampler; leave it out")
-    if chosen.key == "members":
-        if grid and members:
-            raise UsageError("--grid and --members are the same in this study; give one of them")
-        return grid or members, None
-    if len(members) > 1 or any(k != int(k) or k < 2 for k in members):
-        raise UsageError(f"--members takes one whole number from 2 on in the study {chosen.name}; got {a.members!r}")
-    return grid, int(members[0]) if members else None
-
-
-def _numbers(option: str, text: str | None) -> tuple[float, ...]:
-    if text is None:
-        return ()
-    try:
-        found = tuple(float(part) for part in text.split(","))
-    except ValueError as error:
-        raise UsageError(f"{option} takes numbers with commas, such as 0,0.5,1; got {text!r}") from error
-    if not all(map(math.isfinite, found)):
-        raise UsageError(f"{option} takes finite numbers; got {text!r}")
-    return found
+        return
+    print(table(report))
+    claims = [claim.sentence(report.where).replace("**", "") for claim in report.claims]
+    print("\n".join(["", *(claims or ["No claim: there is nothing to compare."])]))

@@ -6,7 +6,6 @@ rates that the user guesses, or from a pilot: runs of two samplers on the same p
 
 from __future__ import annotations
 
-import argparse
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -42,6 +41,24 @@ class Design:
     power: float = 0.8  # chance that a difference is shown
     source: str = ""  # where the spread comes from, in words
     most: float | None = None  # the largest difference that there can be: 1 between rates; None: not known
+
+
+@dataclass(frozen=True, kw_only=True)
+class PowerOptions:
+    """What a user says of two samplers that are to be compared; None is what was not said."""
+
+    problems: Sequence[int] = ()  # how many problems, a row each
+    task: str | None = None  # the task that says how many problems there are
+    rate: float | None = None  # share of right answers
+    draws: int | None = None  # answers a problem
+    correlation: float | None = None  # of answers of the two samplers on one problem, 0 to 1
+    agreement: float | None = None  # of two answers of one sampler on one problem
+    pilot: Sequence[Path] = ()  # two runs, or two folders with the seeds of each
+    metric: str | None = None  # of the pilot
+    seeds: int | None = None  # training seeds of each sampler
+    seed_spread: float | None = None  # standard deviation over seeds of the mean difference
+    confidence: float = 0.95
+    power: float = 0.8  # chance that a difference is shown
 
 
 @dataclass(frozen=True)
@@ -100,38 +117,42 @@ def of_pilot(pilot: Pilot) -> tuple[float, float | None]:
         raise UsageError(str(error)) from error
 
 
-def design_of(a: argparse.Namespace) -> tuple[Design, list[int]]:
+def design_of(options: PowerOptions) -> tuple[Design, list[int]]:
     """The design that the options of `power` ask for, and the numbers of problems that a pilot suggests.
 
     Raises UsageError for options that contradict each other or play no part, and for a spread that cannot be had.
     """
-    guessed = {"--rate": a.rate, "--draws": a.draws, "--correlation": a.correlation, "--agreement": a.agreement}
-    pilot_runs = _pilot_runs(a)
+    guessed = {
+        "--rate": options.rate,
+        "--draws": options.draws,
+        "--correlation": options.correlation,
+        "--agreement": options.agreement,
+    }
+    pilot_runs = _pilot_runs(options.pilot)
     if pilot_runs and (both := [name for name, value in guessed.items() if value is not None]):
         raise UsageError(f"--pilot and {both[0]} both say what the spread is; give one of them")
-    if a.metric and not pilot_runs:
+    if options.metric and not pilot_runs:
         raise UsageError("--metric is that of a pilot; give --pilot RUN_A RUN_B with it")
-    if not (pilot_runs or a.problems or a.task):
+    if not (pilot_runs or options.problems or options.task):
         raise UsageError("how many problems? give --problems N, --task NAME or --pilot RUN_A RUN_B")
     if pilot_runs:
-        metric = a.metric or "pass@1"
+        metric = options.metric or "pass@1"
         pilot = read_pilot(*pilot_runs, metric)
         spread, over_seeds = of_pilot(pilot)
         source = f"{metric} of a pilot of {pilot.problems} problems and {pilot.seeds} seed{'s' * (pilot.seeds > 1)}"
-        counts, seeds = [pilot.problems], pilot.seeds if a.seeds is None else a.seeds
+        counts, seeds = [pilot.problems], pilot.seeds if options.seeds is None else options.seeds
         most = 1.0 if is_rate(ALIASES.get(metric, metric)) else None
     else:
-        (spread, source), over_seeds = of_rates(a.rate, a.draws, a.correlation, a.agreement), None
-        counts, seeds, most = [], 1 if a.seeds is None else a.seeds, 1.0
-    if a.seed_spread is not None and seeds == 1:
+        (spread, source), over_seeds = of_rates(options.rate, options.draws, options.correlation, options.agreement), None
+        counts, seeds, most = [], 1 if options.seeds is None else options.seeds, 1.0
+    if options.seed_spread is not None and seeds == 1:
         raise UsageError("--seed-spread plays no part with 1 seed; give --seeds 2 or more with it")
-    seed_spread = over_seeds if a.seed_spread is None else a.seed_spread
-    return Design(spread, seeds, seed_spread, a.confidence, a.power, source, most), counts
+    seed_spread = over_seeds if options.seed_spread is None else options.seed_spread
+    return Design(spread, seeds, seed_spread, options.confidence, options.power, source, most), counts
 
 
-def _pilot_runs(a: argparse.Namespace) -> tuple[Path, Path] | None:
-    """The two sides of a pilot, from --pilot or given without it; None for none. Raises UsageError for another number."""
-    given = [*(a.pilot or ()), *a.runs]
+def _pilot_runs(given: Sequence[Path]) -> tuple[Path, Path] | None:
+    """The two sides of a pilot; None for none. Raises UsageError for another number."""
     if given and len(given) != 2:
         raise UsageError(
             f"power compares two samplers on the same problems: give two runs, or two folders with the seeds of each, RUN_A "

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,51 +26,81 @@ if TYPE_CHECKING:
 _OPTIONS = {"examples": "--data", "queries": "--queries"}  # of `rerun`: where these files lie now
 
 
-def load_model(name: str, a: argparse.Namespace) -> HFModel:
-    """The model of that name with the options of `run`. Raises UsageError or ModelError."""
-    if a.batch_size != "auto" and not (a.batch_size.isdigit() and int(a.batch_size) > 0):
-        raise UsageError(f"--batch-size takes auto or a number of rows; got {a.batch_size!r}")
-    if a.threads is not None and a.threads < 1:
-        raise UsageError(f"--threads is {a.threads}; it must be at least 1")
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions:
+    """How a model is loaded, as the command line says it."""
+
+    device: str = "auto"  # auto, cpu, cuda, cuda:N
+    dtype: str = "auto"  # auto: float32 on a CPU, bfloat16 elsewhere
+    threads: int | None = None  # CPU threads; None: the cores this process may use
+    batch_size: str = "auto"  # rows decoded together: auto, or their number in digits
+    revision: str | None = None  # branch, tag or commit on the hub
+    trust_remote_code: bool = False  # run code that comes with the model
+
+
+def load_model(name: str, options: ModelOptions) -> HFModel:
+    """The model of that name. Raises UsageError or ModelError."""
+    rows, threads = options.batch_size, options.threads
+    if rows != "auto" and not (rows.isdigit() and int(rows) > 0):
+        raise UsageError(f"--batch-size takes auto or a number of rows; got {rows!r}")
+    if threads is not None and threads < 1:
+        raise UsageError(f"--threads is {threads}; it must be at least 1")
     from spa_bench.mini.data import MODEL
     from spa_bench.models.hf import HFModel, HFOptions
 
-    options = HFOptions(
-        a.device, a.dtype, None if a.batch_size == "auto" else int(a.batch_size), a.threads, a.trust_remote_code, a.revision
+    chosen = HFOptions(
+        device=options.device,
+        dtype=options.dtype,
+        batch_size=None if rows == "auto" else int(rows),
+        threads=threads,
+        trust_remote_code=options.trust_remote_code,
+        revision=options.revision,
     )
     if name == EMBEDDED:
-        return HFModel(str(MODEL), options, name=EMBEDDED)
-    return HFModel(name, options)
+        return HFModel(str(MODEL), chosen, name=EMBEDDED)
+    return HFModel(name, chosen)
 
 
-def model_of(folder: RunFolder, a: argparse.Namespace) -> HFModel:
-    """The model of a run, on the device and in the type of the run. Raises UsageError where that device is not here."""
+def model_of(folder: RunFolder, options: ModelOptions) -> HFModel:
+    """The model of a run, on the device and in the type of the run; `options` say how many rows, and whether to run its code.
+
+    Raises UsageError where that device is not here.
+    """
     numerics, model = folder.spec["numerics"], folder.spec["model"]
-    a.device, a.dtype = numerics.get("device", "auto"), numerics.get("dtype", "auto")
-    a.threads, a.revision = numerics.get("threads"), model.get("revision")
-    return load_model(model["name"], a)
+    made = replace(
+        options,
+        device=device_of(folder),
+        dtype=numerics.get("dtype", "auto"),
+        threads=numerics.get("threads"),
+        revision=model.get("revision"),
+    )
+    return load_model(model["name"], made)
 
 
-def load_embedder(name: str, a: argparse.Namespace) -> HFEmbedder:
-    """The embedding model of that name, on the --device of the command where it has one. Raises UsageError or ModelError."""
+def device_of(folder: RunFolder) -> str:
+    """The device on which a run was made; auto where its spec names none."""
+    return str(folder.spec["numerics"].get("device", "auto"))
+
+
+def load_embedder(name: str, *, device: str = "auto") -> HFEmbedder:
+    """The embedding model of that name. Raises UsageError or ModelError."""
     from spa_bench.mini.data import MODEL
     from spa_bench.models.embed import HFEmbedder
 
-    device = getattr(a, "device", "auto")
     return HFEmbedder(str(MODEL), device=device, name=EMBEDDED) if name == EMBEDDED else HFEmbedder(name, device=device)
 
 
-def embedder_of(folder: RunFolder, a: argparse.Namespace) -> Callable[[], HFEmbedder]:
-    """Loads the embedding model of a run, from --embedding or from where the spec has it, when it is called.
+def embedder_of(folder: RunFolder, given: str | None, *, device: str = "auto") -> Callable[[], HFEmbedder]:
+    """Loads the embedding model of a run, from `given` (--embedding) or from where the spec has it, when it is called.
 
     Raises UsageError for --embedding with a run that has no embeddings and, when called, for another model than the spec's.
     """
-    wanted, given = folder.spec.get("embedding", {}), a.embedding
+    wanted = folder.spec.get("embedding", {})
     if given and not wanted:
         raise UsageError(f"{folder.path} was made without --embedding, and its spec stays as it is; make the run again with it")
 
     def loaded() -> HFEmbedder:
-        embedder = load_embedder(given or str(wanted["name"]), a)
+        embedder = load_embedder(given or str(wanted["name"]), device=device)
         if embedder.describe()["hash"] != wanted["hash"]:
             raise UsageError(
                 f"{given or wanted['name']} is another embedding model (hash {embedder.describe()['hash']}) than the one of "

@@ -6,6 +6,7 @@ imported from torch, nothing is downloaded and no container is started.
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -15,7 +16,9 @@ from tabulate import tabulate
 
 from spa_bench.cli.doctor import data, machine, sandboxes
 from spa_bench.cli.doctor.row import Row
+from spa_bench.cli.options import Json
 from spa_bench.sandbox import SANDBOXES
+from spa_bench.support.console import error_line
 
 __all__ = ["CHECKS", "DEADLINE", "Row", "examine", "obstacle", "table"]
 
@@ -87,3 +90,12 @@ def _with_choice(rows: list[Row]) -> list[Row]:
         rows = [replace(r, status="not needed") if r.check in _LAYERS and r.status == "missing" else r for r in rows]
     place = next((i for i, row in enumerate(rows) if row.check in _LAYERS), len(rows))
     return [*rows[:place], choice, *rows[place:]]
+
+
+def doctor(*, as_json: Json = False) -> int:
+    """What this machine has, and the command for what it lacks. The exit code is 1 where the main job cannot run."""
+    rows = examine()
+    print(json.dumps([vars(row) for row in rows], indent=1) if as_json else table(rows))
+    if reason := obstacle(rows):
+        error_line(reason)
+    return 1 if reason else 0

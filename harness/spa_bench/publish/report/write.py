@@ -1,12 +1,12 @@
-"""`spa-bench report`: runs or results -> a page and its pictures in a folder, or a small site."""
+"""Runs or results -> a page and its pictures in a folder, or a small site."""
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-from spa_bench.cli.values import check_out
 from spa_bench.errors import UsageError
 from spa_bench.publish.report import charts, questions
 from spa_bench.publish.report.data import ReportData, read
@@ -14,33 +14,47 @@ from spa_bench.publish.report.page import axes_of, plane_picture, render
 from spa_bench.publish.report.site import file_names, site
 from spa_bench.publish.report.table import table_of
 from spa_bench.runs.folder import RunFolder
-from spa_bench.support.console import Reporter
+from spa_bench.runs.values import check_out
 from spa_bench.support.files import put
 from spa_bench.support.text import did_you_mean
 
 PICTURE = "quality-diversity"
 
 
-def report(a: argparse.Namespace) -> None:
-    """Write the page or the site of `a.runs` into `a.out`, print the files, and say on stderr what is missing."""
-    check_out(a.out)
-    ask = {"auto": questions.at_hand, "load": _loaded, "none": questions.none}[a.problems]
-    data = read(a.runs, ask=ask)
-    _check_axes(data, a.quality, a.diversity)
-    console = Reporter()
+@dataclass(frozen=True, kw_only=True)
+class ReportOptions:
+    """What a page shows and where it goes."""
+
+    out: Path = Path("report")
+    quality: str = "pass@1"  # the metric that goes up in the picture
+    diversity: str = "diversity_score[exact]"  # the metric to the right in it
+    title: str = "spa-bench report"
+    problems: Literal["auto", "load", "none"] = "auto"  # what was asked: if it is at hand, from any task, or left out
+    site: bool = False  # an index and a page a task, instead of one page
+    also: Sequence[Path] = ()  # with site: Markdown files, or folders of them, that become pages of it
+
+
+def write_report(runs: Sequence[Path], options: ReportOptions, note: Callable[[str], None]) -> list[Path]:
+    """The files of the page or the site of `runs`, written; what is missing of the runs is told to `note`.
+
+    Raises UsageError for metrics that cannot be drawn and for a folder that cannot be written.
+    """
+    check_out(options.out)
+    ask = {"auto": questions.at_hand, "load": _loaded, "none": questions.none}[options.problems]
+    data = read(runs, ask=ask)
+    _check_axes(data, options.quality, options.diversity)
     for line in data.said:
-        console.note(line)
-    if a.site:
-        files = site(data, also=a.also, out=a.out, quality=a.quality, diversity=a.diversity)
+        note(line)
+    if options.site:
+        files = site(data, also=options.also, out=options.out, quality=options.quality, diversity=options.diversity)
     else:
-        if a.also:
+        if options.also:
             raise UsageError("--also goes with --site: a page by itself has no other pages")
-        files = {"index.html": render(data, quality=a.quality, diversity=a.diversity, title=a.title).encode()}
-        files |= pictures(data, a.quality, a.diversity)
-        _remove_old(files, a.out)
-    _write(files, a.out)
-    for name in files:
-        print(a.out / name)
+        page = render(data, quality=options.quality, diversity=options.diversity, title=options.title)
+        files = {"index.html": page.encode(), **pictures(data, options.quality, options.diversity)}
+        _remove_old(files, options.out)
+    _write(files, options.out)
+    return [options.out / name for name in files]
 
 
 def pictures(data: ReportData, quality: str, diversity: str) -> dict[str, bytes]:

@@ -1,0 +1,85 @@
+"""The table of commands: where the function of each is, under which heading it stands, and what it does."""
+
+from __future__ import annotations
+
+from cyclopts import Group
+
+MAKE = Group("Make runs", sort_key=1)
+LOOK = Group("Look at runs", sort_key=2)
+COMPARE = Group("Compare runs", sort_key=3)
+CHECK = Group("Check runs, move them, look around", sort_key=4)
+# name -> (where its function is, group, what it does), in the order of messages
+COMMANDS: dict[str, tuple[str, Group, str]] = {
+    "run": ("run:run", MAKE, "draw samples with a sampler on a task, grade and measure them"),
+    "grade": ("grade:grade", MAKE, "grade runs that were generated elsewhere"),
+    "score": ("score:score", MAKE, "score completions in evalplus' sample format"),
+    "show": ("show:show", LOOK, "the samples of a run with their verdicts"),
+    "list": ("list:show_list", CHECK, "what there is: samplers, tasks, metrics, models"),
+    "leaderboard": ("leaderboard:leaderboard", COMPARE, "a table of runs, seeds pooled, with paired differences"),
+    "compare": (
+        "gate:compare",
+        COMPARE,
+        "two samplers or two versions of one, paired by problem, and what differs in their specs",
+    ),
+    "check": ("gate:check", COMPARE, "runs against a baseline: exit code 1 when a metric fell"),
+    "log": ("log:log", CHECK, "give finished or stopped runs to wandb, mlflow or trackio"),
+    "view": ("view:view", LOOK, "runs in the browser, on this machine alone, while they grow"),
+    "doctor": ("doctor:doctor", CHECK, "what this machine has, and the command for what it lacks"),
+    "verify": ("verify:verify", CHECK, "check every byte of a run: checksums, seeds, texts, metrics"),
+    "rerun": ("rerun:rerun", MAKE, "do a run again from its spec and say what came out otherwise"),
+    "export": ("export:export", CHECK, "the samples of a run as files that evalplus or lm-eval read"),
+    "study": ("study:study", MAKE, "the SPA paper's Table 1 and Figures 2, 4 and 6, with intervals and a verdict"),
+    "power": ("power:power", COMPARE, "what difference between two samplers so many problems can show"),
+    "report": ("report:report", LOOK, "a page of runs or results that works offline, with pictures; or a site of leaderboards"),
+}
+STAGES: dict[str, tuple[str, str]] = {
+    "attribute": (
+        "spa:attribute",
+        "score every training example against every query; prints the folder of the scores",
+    ),
+    "partition": ("spa:partition", "make K parts of the data, and report on them; prints the folder of the parts"),
+    "adapt": ("spa:adapt", "train the adapters; prints their folder"),
+    "describe": ("spa:describe", "tables and a picture of a folder that one of the stages printed"),
+}
+
+EXAMPLES: dict[str, tuple[str, ...]] = {
+    "run": (
+        "spa-bench run --sampler spa-influence --task mini-code",
+        "spa-bench run --sampler temperature --task mini-code --set decoding.temperature=0.5 --n 8 --seeds 0,1,2",
+        "spa-bench run --sampler single --task humaneval --model PATH --data pairs.jsonl --until generate",
+    ),
+    "grade": ("spa-bench grade runs/mini-code-seeds-s0-*",),
+    "score": ("spa-bench score --task humaneval-plus --samples completions.jsonl",),
+    "show": ("spa-bench show runs/mini-code-spa-influence-s0-* --problem mini-code/40",),
+    "list": ("spa-bench list samplers",),
+    "leaderboard": (
+        "spa-bench leaderboard runs --reference spa-influence --write board.md",
+        "spa-bench leaderboard runs --save results",
+        "spa-bench leaderboard results/*.json --submit",
+    ),
+    "compare": ("spa-bench compare leaderboards/results/mini-code.json:single runs/mini-code-single-s0-*",),
+    "check": ("spa-bench check runs --against leaderboards/results/mini-code.json",),
+    "log": ("spa-bench log runs/* --to mlflow",),
+    "view": ("spa-bench view runs",),
+    "doctor": ("spa-bench doctor",),
+    "verify": ("spa-bench verify runs/*",),
+    "rerun": ("spa-bench rerun runs/mini-code-seeds-s0-*",),
+    "export": ("spa-bench export runs/mini-code-seeds-s0-* --to evalplus --out samples",),
+    "study": (
+        "spa-bench study main",
+        "spa-bench study temperature --samplers single,influence --grid 0,0.5,1",
+    ),
+    "power": (
+        "spa-bench power --problems 164 --difference 0.05",
+        "spa-bench power --pilot runs/a runs/b",
+    ),
+    "report": (
+        "spa-bench report runs -o report",
+        "spa-bench report leaderboards/results --site --also leaderboards/mini-code.md -o leaderboards",
+    ),
+    "spa attribute": ("spa-bench spa attribute --sampler spa-influence",),
+    "spa partition": ("spa-bench spa partition --sampler spa-influence --set partition.method=balanced",),
+    "spa adapt": ("spa-bench spa adapt --sampler spa-influence --set lora.steps=100",),
+    "spa describe": ("spa-bench spa describe DIR --out parts.png",),
+}
+"""Command lines that the help of each command shows."""

@@ -1,0 +1,73 @@
+"""`spa-bench leaderboard`: a table of runs, seeds pooled, with paired differences."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+from spa_bench.cli.options import OUTPUT, WHAT, Results, a_path, option
+from spa_bench.errors import UsageError
+from spa_bench.support.files import write_text
+
+
+def leaderboard(
+    runs: Results,
+    /,
+    *,
+    reference: Annotated[
+        str | None,
+        option("print paired differences of this sampler against the others", WHAT, metavar="SAMPLER"),
+    ] = None,
+    submit: Annotated[bool, option("only check that RUNS are complete and consistent result files", WHAT)] = False,
+    style: Annotated[Literal["md", "csv", "json", "latex"], option("of the table", OUTPUT, name="--format")] = "md",
+    as_json: Annotated[bool, option("the same as --format json", OUTPUT, name="--json")] = False,
+    write: Annotated[Path | None, a_path("write it there too", OUTPUT, metavar="FILE")] = None,
+    save: Annotated[
+        Path | None,
+        a_path("write a result file for each row, or one file that has all of them", OUTPUT, metavar="DIR|FILE.json"),
+    ] = None,
+) -> int:
+    """A table of runs, seeds pooled, with paired differences."""
+    from spa_bench.compare import leaderboard as board
+
+    if submit:
+        return _submit(runs, as_json=as_json)
+    results = board.find_results(runs)
+    if save:
+        for path in board.save_all(results, save):
+            print(path, file=sys.stderr)
+    rows = board.build_rows(results)
+    if reference and all(row.label != reference for row in rows):
+        there = ", ".join(sorted({row.label for row in rows}))
+        raise UsageError(f"no runs of the reference {reference!r} here; there are {there}")
+    form = "json" if as_json else style
+    if form == "json":
+        text = json.dumps([row.to_json() for row in rows], indent=1)
+    elif form == "md":
+        again = shlex.join(["spa-bench", "leaderboard", *map(str, runs), *(["--reference", reference] if reference else [])])
+        text = board.markdown(rows, reference=reference, command=again)
+    else:
+        text = board.as_csv(rows) if form == "csv" else board.as_latex(rows)
+    print(text.rstrip())
+    if write:
+        write_text(write, text.rstrip() + "\n")
+    return 0
+
+
+def _submit(files: Sequence[Path], *, as_json: bool) -> int:
+    """Check result files; 1 when one has faults."""
+    from spa_bench.compare.leaderboard import check
+
+    if missing := [path for path in files if not path.is_file()]:
+        raise UsageError(f"{missing[0]} is no file; --submit checks result files")
+    faults = {str(path): check(path) for path in files}
+    if as_json:
+        print(json.dumps(faults, indent=1))
+    else:
+        for path, lines in faults.items():
+            print("\n".join(f"{path}: {line}" for line in lines) if lines else f"{path}: complete and consistent")
+    return 1 if any(faults.values()) else 0

@@ -1,0 +1,63 @@
+"""`spa-bench rerun`: do a run again from its spec and say what came out otherwise."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+from spa_bench.cli.options import (
+    OUTPUT,
+    WHERE,
+    Embedding,
+    Json,
+    Judge,
+    Loading,
+    RunFolder,
+    TaskFile,
+    a_path,
+    option,
+)
+
+
+def rerun(
+    run: RunFolder,
+    /,
+    *,
+    use_cache: Annotated[bool, option("take adapters from the stage cache instead of training anew", WHERE)] = False,
+    task_file: TaskFile = None,
+    data: Annotated[Path | None, a_path("where the run's training pairs are on this machine", WHERE, metavar="FILE")] = None,
+    queries: Annotated[
+        Path | None, a_path("where the run's attribution queries are on this machine", WHERE, metavar="FILE")
+    ] = None,
+    loading: Loading | None = None,
+    judge: Judge | None = None,
+    embedding: Embedding = None,
+    out: Annotated[
+        Path | None,
+        a_path("where the repetition goes (default: reruns, beside the folder of runs)", OUTPUT, metavar="DIR"),
+    ] = None,
+    as_json: Json = False,
+) -> int:
+    """Do a run again from its spec and say what came out otherwise. The exit code is 1 where anything did."""
+    from spa_bench.runs import perform
+
+    loading, judge = loading or Loading(), judge or Judge()
+    options = perform.RerunOptions(
+        out=out,
+        use_cache=use_cache,
+        task_file=task_file,
+        data=data,
+        queries=queries,
+        batch_size=loading.batch_size,
+        trust_remote_code=loading.trust_remote_code,
+        judge=judge.options(),
+        embedding=embedding,
+    )
+    folder, differences = perform.rerun(run, options)
+    if as_json:
+        print(json.dumps({"same": differences.same, "run": str(folder.path), **asdict(differences)}, indent=1))
+    else:
+        print("\n".join(differences.lines()))
+    return 0 if differences.same else 1

@@ -1,0 +1,60 @@
+"""`spa-bench score`: score completions in evalplus' sample format."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from spa_bench.cli.options import (
+    OUTPUT,
+    WHAT,
+    Embedding,
+    Json,
+    Judge,
+    Metrics,
+    Rules,
+    Task,
+    Trackers,
+    a_path,
+    option,
+    overrides,
+)
+
+
+def score(
+    *,
+    task: Task,
+    samples: Annotated[
+        Path, a_path("rows of task_id with completion or solution", WHAT, metavar="FILE.jsonl", name="--samples")
+    ],
+    name: Annotated[str | None, option("what to call them in tables (default: the file's name)", WHAT)] = None,
+    cut: Annotated[bool, option("cut completions at the task's stop strings first", WHAT)] = False,
+    settings: Annotated[tuple[str, ...], overrides("override a key of the task card, e.g. task.seconds=10")] = (),
+    grading: Rules = "default",
+    judge: Judge | None = None,
+    embedding: Embedding = None,
+    metrics: Metrics = (),
+    out: Annotated[Path, a_path("where the run folder goes", OUTPUT, metavar="DIR", name="--out")] = Path("runs"),
+    trackers: Trackers | None = None,
+    as_json: Json = False,
+) -> None:
+    """Score completions in evalplus' sample format."""
+    from spa_bench.cli.summary import print_summary
+    from spa_bench.publish.trackers.tracking import Tracking, names_of
+    from spa_bench.runs import perform
+    from spa_bench.support.console import Reporter
+
+    judge, trackers = judge or Judge(), trackers or Trackers()
+    options = perform.ScoreOptions(
+        name=name,
+        cut=cut,
+        settings=settings,
+        rules=grading,
+        judge=judge.options(),
+        embedding=embedding,
+        metrics=metrics,
+        out=out,
+    )
+    with Tracking(names_of(trackers.log), Reporter().note, samples=trackers.log_samples) as tracking:
+        folder = perform.score(task, samples, options, follow=tracking)
+    print_summary([folder], as_json=as_json)

@@ -1,0 +1,25 @@
+"""What commands print of the runs that they made: a table for each task, or rows of JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from spa_bench.compare.leaderboard import build_rows, from_runs, table
+from spa_bench.publish.show import choices_table, ending
+from spa_bench.runs.folder import RunFolder
+
+
+def print_summary(folders: Sequence[RunFolder], *, as_json: bool) -> None:
+    """The metrics of `folders` on stdout."""
+    rows = build_rows(from_runs(folders))
+    if as_json:
+        print(json.dumps([row.to_json() for row in rows], indent=1))
+        return
+    for key in dict.fromkeys(row.table_key for row in rows):
+        mine = [row for row in rows if row.table_key == key]
+        print(f"{mine[0].title}\n{table(mine, style='plain')}")
+    if choices := choices_table(folders):
+        print(f"\n{choices}\n")
+    for folder in folders:
+        print(ending(folder))

@@ -1,0 +1,188 @@
+"""A study: from its options to runs, and from runs to page, picture and rows."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from spa_bench.cards.reading import parse_overrides
+from spa_bench.cards.task import TaskCard, load_task_card
+from spa_bench.compare.study.claims import claims_of
+from spa_bench.compare.study.designs import STUDIES, Point, Study, Wishes, points_of, roles_of
+from spa_bench.compare.study.measured import measure_points
+from spa_bench.compare.study.pictures import pictures
+from spa_bench.compare.study.runner import Place, Run, make, runs_of, runs_there
+from spa_bench.compare.study.tables import Report, as_json, page
+from spa_bench.errors import UsageError
+from spa_bench.mini.embedded import EMBEDDED
+from spa_bench.models.base import Model
+from spa_bench.runs.folder import RunFolder, open_run
+from spa_bench.runs.job import Job, check_limit, load_task
+from spa_bench.runs.perform import JudgeOptions
+from spa_bench.runs.reopen import ModelOptions, load_model
+from spa_bench.runs.values import check_out, check_price, check_sandbox, check_seeds, checked_workers, data_settings
+from spa_bench.sandbox import choose
+from spa_bench.support.cache import stage_cache
+from spa_bench.support.console import Reporter
+from spa_bench.support.files import replace_file
+from spa_bench.tasks.base import Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyOptions:
+    """What a study is made of, and where it goes."""
+
+    task: str = "mini-code"
+    model: str = EMBEDDED
+    loading: ModelOptions = field(default_factory=ModelOptions)
+    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+    n: int | None = None  # answers a problem; None: as many as SPA has adapters
+    limit: int | None = None
+    members: str | None = None  # adapters of SPA; in the study members several, with commas
+    grid: str | None = None  # the values of what the study varies, with commas
+    samplers: str | None = None  # ROLE[=CARD],...
+    recipe: str = "embedded"  # cards of all roles
+    data: str | None = None
+    queries: str | None = None
+    settings: tuple[str, ...] = ()
+    noise_floor: bool | None = None
+    rules: Literal["default", "evalplus"] = "default"
+    judge: JudgeOptions = field(default_factory=JudgeOptions)
+    out: Path | None = None  # of the run folders; None: runs/study-NAME
+    write: Path = Path("leaderboards/studies")  # of page, picture and rows
+    table_only: bool = False  # no runs: from those that are there
+
+
+def study(name: str, a: StudyOptions, console: Reporter) -> Report:
+    """Make the runs of the study that are missing, write its page, picture and rows, and return what came out."""
+    chosen, seeds = STUDIES[name], list(a.seeds)
+    workers, price = checked_workers(a.judge.workers), a.judge.price_per_hour
+    check_seeds(a.seeds)
+    check_price(price)
+    check_limit(a.limit)
+    out = a.out or Path("runs") / f"study-{chosen.name}"
+    _check_folders(out, a.write)
+    check_sandbox(a.judge.sandbox, used=False)
+    sampler_settings, task_settings = parse_overrides(a.settings)
+    sampler_settings |= data_settings(a.data, a.queries)
+    grid, members = _grid(chosen, a)
+    wishes = Wishes(roles_of(chosen, a.recipe, a.samplers), sampler_settings, grid, members, a.n)
+    points, task_card = points_of(chosen, wishes), load_task_card(a.task, task_settings)
+    if a.table_only:
+        expected = {"task.name": task_card.name, "model.name": a.model, "limit": a.limit, "grading": a.rules}
+        there = runs_there(points, seeds, out, expected)
+    else:
+        sandbox = choose(a.judge.sandbox, task_card.packages).name
+        task = load_task(task_card)
+        model = load_model(a.model, a.loading)
+        place = Place(task, model, out, stage_cache(), workers, price)
+        found = runs_of(_jobs(points, seeds, task_card, task, model, sandbox, a), place)
+        for line in _plan(chosen, found, place, seeds):
+            console.note(line)
+        make(found, place, console)
+        there = _by_point(points, found)
+    measured = measure_points(chosen, points, there)
+    report = Report(chosen, measured, claims_of(chosen.name, measured), command_of(name, a), len(points) * len(seeds))
+    for path in _write(report, a.write):
+        console.note(f"written: {path}")
+    return report
+
+
+def _jobs(
+    points: Sequence[Point], seeds: Sequence[int], card: TaskCard, task: Task, model: Model, sandbox: str, a: StudyOptions
+) -> list[tuple[Point, Job]]:
+    """All points of the first seed, then those of the next: a study that is stopped has whole seeds."""
+    noise = a.noise_floor
+    if noise is None:  # once for all: it depends on the prompts, which are the same
+        noise = not model.batch_free([(p.messages or p.text, p.max_new_tokens) for p in task.prompts(a.limit)])
+    return [
+        (point, Job(point.card, card, point.n, seed, a.limit, sandbox, a.rules, noise)) for seed in seeds for point in points
+    ]
+
+
+def _plan(chosen: Study, runs: Sequence[Run], place: Place, seeds: Sequence[int]) -> list[str]:
+    done = sum(run.done for run in runs)
+    numerics = ", ".join(f"{k} {v}" for k, v in place.model.numerics().items())
+    samplers = ", ".join(dict.fromkeys(run.point.series for run in runs))
+    varied = sorted({run.point.x for run in runs if run.point.x is not None})
+    over = f"; {chosen.axis} {', '.join(f'{x:g}' for x in varied)}" if varied else ""
+    problems = len(place.task.problems[: runs[0].job.limit])
+    answers = sum(run.job.n * problems for run in runs)
+    return [
+        f"study: {chosen.name} ({chosen.shows} of the SPA paper): {samplers}{over}",
+        f"model: {place.model.name}: {numerics}; task: {place.task.name}, {problems} problems",
+        f"runs: {len(runs)} ({len(runs) // len(seeds)} points × {len(seeds)} seeds), {done} done, {answers} answers in all; "
+        f"in {place.out}",
+    ]
+
+
+def _by_point(points: Sequence[Point], runs: Sequence[Run]) -> dict[int, list[RunFolder]]:
+    found: dict[int, list[RunFolder]] = {}
+    for run in runs:
+        found.setdefault(points.index(run.point), []).append(open_run(run.path))
+    return {place: found[place] for place in sorted(found)}
+
+
+def _write(report: Report, folder: Path) -> list[Path]:
+    """The page, the pictures and the rows in `folder`. Raises StoreError when it cannot be written."""
+    files = {"md": page(report).encode(), "json": as_json(report).encode(), **pictures(report)}
+    folder.mkdir(parents=True, exist_ok=True)
+    for suffix, content in files.items():
+        replace_file(folder / f"{report.name}.{suffix}", content)
+    return [folder / f"{report.name}.{suffix}" for suffix in files]
+
+
+# options -------------------------------------------------------------------------------------------------------------
+
+
+def command_of(name: str, a: StudyOptions) -> str:
+    """The command that makes the study again: what changes a number, and not where it is written or in which order."""
+    plain = {"--task": a.task, "--model": a.model, "--seeds": ",".join(map(str, sorted(a.seeds)))}
+    chosen = {
+        "--recipe": a.recipe if a.recipe != "embedded" else None, "--samplers": a.samplers, "--n": a.n, "--limit": a.limit,
+        "--members": a.members, "--grid": a.grid, "--data": a.data, "--queries": a.queries,
+        "--device": a.loading.device if a.loading.device != "auto" else None,
+        "--dtype": a.loading.dtype if a.loading.dtype != "auto" else None,
+        "--threads": a.loading.threads, "--revision": a.loading.revision,
+        "--grading": a.rules if a.rules != "default" else None,
+    }  # fmt: skip
+    words = [item for key, value in {**plain, **chosen}.items() if value is not None for item in (key, str(value))]
+    return shlex.join(["spa-bench", "study", name, *words, *(word for s in a.settings for word in ("--set", s))])
+
+
+def _check_folders(out: Path, write: Path) -> None:
+    check_out(out)
+    if (out / "spec.json").exists():
+        raise UsageError(f"--out is {out}, which is a run; name a folder for the runs of the study")
+    if write.exists() and not write.is_dir():
+        raise UsageError(f"--write is {write}, which is no folder; name a folder, there or not")
+
+
+def _grid(chosen: Study, a: StudyOptions) -> tuple[tuple[float, ...], int | None]:
+    """(the values of what is varied, K where that is not what is varied). Raises UsageError for what cannot be either."""
+    grid, members = _numbers("--grid", a.grid), _numbers("--members", a.members)
+    if grid and not chosen.key:
+        raise UsageError(f"--grid: the study {chosen.name} varies nothing but the sampler; leave it out")
+    if chosen.key == "members":
+        if grid and members:
+            raise UsageError("--grid and --members are the same in this study; give one of them")
+        return grid or members, None
+    if len(members) > 1 or any(k != int(k) or k < 2 for k in members):
+        raise UsageError(f"--members takes one whole number from 2 on in the study {chosen.name}; got {a.members!r}")
+    return grid, int(members[0]) if members else None
+
+
+def _numbers(option: str, text: str | None) -> tuple[float, ...]:
+    if text is None:
+        return ()
+    try:
+        found = tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise UsageError(f"{option} takes numbers with commas, such as 0,0.5,1; got {text!r}") from error
+    if not all(map(math.isfinite, found)):
+        raise UsageError(f"{option} takes finite numbers; got {text!r}")
+    return found

@@ -1,0 +1,335 @@
+"""What `run`, `grade`, `score` and `rerun` do, as functions of plain values: each gives the run folders that it made."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol, cast
+
+from spa_bench.cards.reading import parse_overrides
+from spa_bench.cards.sampler import SamplerCard, load_sampler_card
+from spa_bench.cards.task import TaskCard, load_task_card
+from spa_bench.errors import UsageError
+from spa_bench.mini.embedded import EMBEDDED
+from spa_bench.runs.folder import RunFolder, open_run
+from spa_bench.runs.generate import generate
+from spa_bench.runs.grade import grade
+from spa_bench.runs.import_samples import import_samples
+from spa_bench.runs.job import Job, check_draws, check_limit, check_model, check_task, load_task
+from spa_bench.runs.own_metrics import load_metrics
+from spa_bench.runs.plan import plan_lines
+from spa_bench.runs.reopen import (
+    ModelOptions,
+    check_data,
+    device_of,
+    embedder_of,
+    job_of,
+    load_embedder,
+    load_model,
+    model_of,
+    task_of,
+)
+from spa_bench.runs.rerun import Comparison, compare
+from spa_bench.runs.values import (
+    check_out,
+    check_price,
+    check_sandbox,
+    check_seeds,
+    checked_workers,
+    data_settings,
+    label_of,
+)
+from spa_bench.sandbox import NOT_NEEDED, choose
+from spa_bench.spa.training_data import read_sources
+from spa_bench.support.cache import stage_cache
+from spa_bench.support.console import Reporter
+
+if TYPE_CHECKING:
+    from spa_bench.models.embed import HFEmbedder
+    from spa_bench.models.hf import HFModel
+    from spa_bench.tasks.base import Task
+    from spa_bench.tasks.code import CodeTask
+
+Rules = Literal["default", "evalplus"]  # whose rules decide on verdicts
+
+
+class Follower(Protocol):
+    """Hears of one run after the other while they go on, as trackers do."""
+
+    def reporter(self) -> Reporter:
+        """Where the next run reports its stages."""
+        ...
+
+    def begin(self, folder: RunFolder) -> None:
+        """The run in `folder` begins or resumes."""
+        ...
+
+    def finish(self, state: Literal["generated", "finished"]) -> None:
+        """The run has come so far."""
+        ...
+
+
+class NoFollower:
+    """Follows nothing; the user sees the stages on stderr."""
+
+    def reporter(self) -> Reporter:
+        """See Follower."""
+        return Reporter()
+
+    def begin(self, folder: RunFolder) -> None:
+        """See Follower."""
+
+    def finish(self, state: Literal["generated", "finished"]) -> None:
+        """See Follower."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgeOptions:
+    """How answers are judged on this machine."""
+
+    sandbox: str | None = None  # a name of spa_bench.sandbox.SANDBOXES; None: the first that works here
+    workers: int | None = None  # programs that run at once; None: the cores of this process
+    price_per_hour: float | None = None  # what an hour of this machine costs, for timings.json; None: unknown
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """What a run is made of, beside its sampler and its task."""
+
+    model: str = EMBEDDED  # a folder, a name on the hub, or the embedded one
+    loading: ModelOptions = field(default_factory=ModelOptions)
+    n: int | None = None  # answers a problem; None: the card's
+    seeds: tuple[int, ...] = (0,)  # a run each
+    limit: int | None = None  # only the first so many problems
+    data: str | None = None  # where training pairs come from instead of the card's source
+    queries: str | None = None  # likewise the queries of attribution
+    settings: tuple[str, ...] = ()  # KEY=VALUE, as --set takes them
+    noise_floor: bool | None = None  # None: where numerics can move a text
+    until: Literal["generate", "grade"] = "grade"
+    rules: Rules = "default"
+    judge: JudgeOptions = field(default_factory=JudgeOptions)
+    embedding: str | None = None  # the model behind the embedding kernel
+    metrics: tuple[str, ...] = ()  # of the user's own
+    out: Path = Path("runs")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Loaded:
+    """The parts of a run, checked: what is wrong with them is said before anything is computed."""
+
+    card: SamplerCard
+    task_card: TaskCard
+    n: int
+    sandbox: str
+    task: Task
+    model: HFModel
+    embedder: HFEmbedder | None
+
+
+def run(sampler: str, task: str, options: RunOptions, *, follow: Follower | None = None) -> list[RunFolder]:
+    """Draw, grade and measure: a run folder a seed. What is there already is not done again.
+
+    `sampler` and `task` are names or card files. Raises the SpaBenchError of whatever cannot be used, before drawing.
+    """
+    follow = follow or NoFollower()
+    workers = checked_workers(options.judge.workers)
+    check_seeds(options.seeds)
+    check_price(options.judge.price_per_hour)
+    check_limit(options.limit)
+    check_out(options.out)
+    check_sandbox(options.judge.sandbox, used=False)
+    load_metrics(options.metrics)
+    parts = _load(sampler, task, options)
+    console = Reporter()
+    for line in _plan(parts, options):
+        console.note(line)
+    return [_one_run(parts, options, seed, workers, follow) for seed in options.seeds]
+
+
+def _load(sampler: str, task: str, options: RunOptions) -> _Loaded:
+    sampler_settings, task_settings = parse_overrides(options.settings)
+    card = load_sampler_card(sampler, sampler_settings | data_settings(options.data, options.queries))
+    task_card = load_task_card(task, task_settings)
+    n = card.draws if options.n is None else options.n
+    if options.n is None and n % card.members:
+        n = card.members
+    check_draws(card, n)
+    read_sources(card)  # for their errors alone
+    loaded = load_task(task_card)
+    sandbox = options.judge.sandbox or "bwrap"
+    if options.until != "generate" and loaded.runs_code:
+        sandbox = choose(options.judge.sandbox, task_card.packages).name
+    model = load_model(options.model, options.loading)
+    check_task(card, loaded, model, options.limit)
+    check_model(card, model, loaded)
+    embedder = load_embedder(options.embedding, device=options.loading.device) if options.embedding else None
+    return _Loaded(card=card, task_card=task_card, n=n, sandbox=sandbox, task=loaded, model=model, embedder=embedder)
+
+
+def _plan(parts: _Loaded, options: RunOptions) -> list[str]:
+    lines = plan_lines(
+        parts.card,
+        parts.task,
+        parts.model,
+        n=parts.n,
+        seeds=list(options.seeds),
+        limit=options.limit,
+        embedded=options.model == EMBEDDED,
+    )
+    if parts.embedder:
+        lines.append(f"embedding: {parts.embedder.name}, the first {parts.embedder.limit} tokens of a text")
+    return lines
+
+
+def _one_run(parts: _Loaded, options: RunOptions, seed: int, workers: int, follow: Follower) -> RunFolder:
+    console, embedder, price = follow.reporter(), parts.embedder, options.judge.price_per_hour
+    job = Job(
+        sampler=parts.card,
+        task=parts.task_card,
+        n=parts.n,
+        seed=seed,
+        limit=options.limit,
+        sandbox=parts.sandbox,
+        grading=options.rules,
+        noise_floor=options.noise_floor,
+        embedding=embedder.describe() if embedder else {},
+        metrics=options.metrics,
+    )
+    folder = generate(job, parts.task, parts.model, options.out, stage_cache(), console, price=price, begun=follow.begin)
+    if options.until == "generate":
+        follow.finish("generated")
+        return folder
+    load = (lambda: embedder) if embedder else None
+    grade(folder, parts.task, console, sandbox=None, workers=workers, embedder=load, price=price)
+    follow.finish("finished")
+    return folder
+
+
+@dataclass(frozen=True, kw_only=True)
+class GradeOptions:
+    """How runs that are there are graded."""
+
+    judge: JudgeOptions = field(default_factory=JudgeOptions)
+    task_file: Path | None = None  # where a jsonl task's problems are on this machine
+    embedding: str | None = None  # where the runs' embedding model is on this machine
+    metrics: tuple[str, ...] = ()  # of the user's own, beside those of the runs
+
+
+def grade_runs(paths: Sequence[Path], options: GradeOptions, *, follow: Follower | None = None) -> list[RunFolder]:
+    """Grade and measure runs that were generated elsewhere, or that were stopped."""
+    follow = follow or NoFollower()
+    load_metrics(options.metrics)
+    workers = checked_workers(options.judge.workers)
+    check_price(options.judge.price_per_hour)
+    check_sandbox(options.judge.sandbox, used=True)
+    folders = [(folder := open_run(path), embedder_of(folder, options.embedding)) for path in paths]
+    for folder, embedder in folders:
+        task = task_of(folder, options.task_file)
+        console = follow.reporter()
+        follow.begin(folder)
+        grade(
+            folder,
+            task,
+            console,
+            sandbox=options.judge.sandbox,
+            workers=workers,
+            embedder=embedder,
+            metrics=options.metrics,
+            price=options.judge.price_per_hour,
+        )
+        follow.finish("finished")
+    return [folder for folder, _ in folders]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreOptions:
+    """How samples from a file are scored."""
+
+    name: str | None = None  # what to call them in tables; None: the file's name
+    cut: bool = False  # cut completions at the task's stop strings first
+    settings: tuple[str, ...] = ()  # KEY=VALUE of the task's card, as --set takes them
+    rules: Rules = "default"
+    judge: JudgeOptions = field(default_factory=JudgeOptions)
+    embedding: str | None = None
+    metrics: tuple[str, ...] = ()
+    out: Path = Path("runs")
+
+
+def score(task: str, samples: Path, options: ScoreOptions, *, follow: Follower | None = None) -> RunFolder:
+    """A run folder of samples that somebody else drew, graded and measured. Raises the SpaBenchError of what is wrong."""
+    follow = follow or NoFollower()
+    if samples.is_dir():
+        raise UsageError(f"--samples is {samples}, a folder; give a file of samples")
+    workers, label = checked_workers(options.judge.workers), label_of(options.name, samples)
+    check_out(options.out)
+    load_metrics(options.metrics)
+    sampler_settings, task_settings = parse_overrides(options.settings)
+    if sampler_settings:
+        raise UsageError(f"score has no sampler: --set takes keys that begin with task.; got {next(iter(sampler_settings))!r}")
+    loaded = cast("CodeTask", load_task(load_task_card(task, task_settings)))
+    if not hasattr(loaded, "question"):
+        raise UsageError(f"score takes texts, and {loaded.name} also asks for probabilities; use run")
+    sandbox = choose(options.judge.sandbox, loaded.packages).name if loaded.runs_code else NOT_NEEDED
+    embedder = load_embedder(options.embedding) if options.embedding else None
+    console = Reporter()
+    console.note(f"task: {loaded.name} {loaded.version}, {len(loaded.problems)} problems, found: {loaded.found}")
+    folder = import_samples(
+        samples,
+        loaded,
+        options.out,
+        label=label,
+        cut=options.cut,
+        sandbox=sandbox,
+        grading=options.rules,
+        embedding=embedder.describe() if embedder else {},
+        metrics=options.metrics,
+    )
+    console.note(f"run folder: {folder.path}")
+    follow.begin(folder)
+    grade(folder, loaded, follow.reporter(), sandbox=None, workers=workers, embedder=(lambda: embedder) if embedder else None)
+    follow.finish("finished")
+    return folder
+
+
+@dataclass(frozen=True, kw_only=True)
+class RerunOptions:
+    """How a run is repeated."""
+
+    out: Path | None = None  # None: reruns, beside the folder of runs
+    use_cache: bool = False  # take adapters from the stage cache instead of training anew
+    task_file: Path | None = None  # where files of the run are on this machine
+    data: Path | None = None
+    queries: Path | None = None
+    batch_size: str = "auto"
+    trust_remote_code: bool = False
+    judge: JudgeOptions = field(default_factory=JudgeOptions)
+    embedding: str | None = None
+
+
+def rerun(path: Path, options: RerunOptions) -> tuple[RunFolder, Comparison]:
+    """(the repetition of a run, how it differs). Device, type and threads are those of the run."""
+    workers = checked_workers(options.judge.workers)
+    check_sandbox(options.judge.sandbox, used=True)
+    there = open_run(path)
+    load = embedder_of(there, options.embedding, device=device_of(there))
+    job = job_of(there, options.task_file, data=options.data, queries=options.queries)
+    task = task_of(there, options.task_file)
+    loading = ModelOptions(batch_size=options.batch_size, trust_remote_code=options.trust_remote_code)
+    # what is not here is missed before hours of work
+    model, embedder = model_of(there, loading), load() if job.embedding else None
+    check_data(there, job, model)
+    out = options.out or there.path.resolve().parent.parent / "reruns"
+    if out.resolve() in (there.path.resolve(), there.path.resolve().parent):
+        raise UsageError(f"--out {out} is where the run itself lies; name another folder for its repetition")
+    console = Reporter()
+    console.note(f"repeating {there.path} in {out}")
+    with tempfile.TemporaryDirectory(prefix="spa-bench-rerun-") as fresh:
+        cache = stage_cache() if options.use_cache else Path(fresh)
+        here = generate(job, task, model, out, cache, console, again=True)
+        grade(
+            here, task, console, sandbox=options.judge.sandbox, workers=workers,
+            embedder=(lambda: embedder) if embedder else None,
+        )  # fmt: skip
+    return here, compare(there, here)

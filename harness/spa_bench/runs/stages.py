@@ -1,0 +1,73 @@
+"""SPA's stages by themselves: those of a sampler's card over a model and data, from the same cache as whole runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from spa_bench.cards.reading import parse_overrides
+from spa_bench.cards.sampler import SamplerCard, load_sampler_card
+from spa_bench.errors import UsageError
+from spa_bench.mini.embedded import EMBEDDED
+from spa_bench.runs.reopen import ModelOptions, load_model
+from spa_bench.runs.values import check_seeds, data_settings
+from spa_bench.spa.partition import needs_scores
+from spa_bench.spa.stages import Stages
+from spa_bench.spa.training_data import load_data
+from spa_bench.support.cache import stage_cache
+from spa_bench.support.console import Reporter
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageOptions:
+    """What a stage works on, beside its sampler."""
+
+    model: str = EMBEDDED
+    loading: ModelOptions = field(default_factory=ModelOptions)
+    data: str | None = None  # where training pairs come from instead of the card's source
+    queries: str | None = None
+    settings: tuple[str, ...] = ()  # KEY=VALUE of the sampler's card, as --set takes them
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenStages:
+    """The stages of a sampler, ready to be computed."""
+
+    stages: Stages
+    console: Reporter
+    row: dict[str, object]  # what --json says of them: sampler, model, seed, examples, skipped
+
+
+def open_stages(sampler: str, options: StageOptions, *, last: Literal["attribute", "partition", "adapt"]) -> OpenStages:
+    """The stages of `sampler` up to the `last` one. Raises UsageError for a sampler that does not have it."""
+    check_seeds((options.seed,))
+    settings, task = parse_overrides(options.settings)
+    if task:
+        raise UsageError(f"spa has no task: --set takes keys of the sampler's card; got task.{next(iter(task))}")
+    card = load_sampler_card(sampler, settings | data_settings(options.data, options.queries))
+    _check_has(card, last)
+    console = Reporter()
+    model = load_model(options.model, options.loading)
+    data = load_data(card, model, options.seed)
+    for line in data.notes(card):
+        console.note(line)
+    row: dict[str, object] = {
+        "sampler": card.name,
+        "model": model.name,
+        "seed": options.seed,
+        "examples": len(data.examples),
+        "skipped": data.skipped,
+    }
+    return OpenStages(stages=Stages(card, data, model, options.seed, stage_cache(), console), console=console, row=row)
+
+
+def _check_has(card: SamplerCard, last: str) -> None:
+    if card.adapters == "none" or (card.adapters != "parts" and last != "adapt"):
+        trains = "trains nothing" if card.adapters == "none" else "trains on all data and has no parts"
+        raise UsageError(f'the sampler {card.name!r} {trains}; use one with adapters = "parts", such as spa-influence')
+    if last == "attribute" and not needs_scores(card.partition.method):
+        raise UsageError(
+            f"partition.method {card.partition.method!r} of {card.name!r} looks at no scores: there is nothing to attribute; "
+            "--set partition.method=argmax has some"
+        )
