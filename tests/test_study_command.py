@@ -14,8 +14,7 @@ import pytest
 from doubles import RIGHT, SANDBOX, WRONG, Call, Done, InProcessJudge, Lines, MockModel
 from spa_bench.cards.sampler import load_sampler_card
 from spa_bench.cards.task import load_task_card
-from spa_bench.compare.study import whole
-from spa_bench.compare.study import runner
+from spa_bench.compare.study import runner, whole
 from spa_bench.runs.divergence import known_divergence
 from spa_bench.runs.folder import RunFolder, open_run
 from spa_bench.runs.generate import generate

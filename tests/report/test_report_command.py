@@ -11,9 +11,9 @@ import pytest
 from doubles import Call
 from made_up import made_up
 from report_runs import made_run
-from spa_bench.publish.report.write import pictures
 from spa_bench.compare.leaderboard import save
 from spa_bench.publish.report import read
+from spa_bench.publish.report.write import pictures
 
 ROOT = Path(__file__).resolve().parents[2]
 BOARDS = ROOT / "leaderboards"
