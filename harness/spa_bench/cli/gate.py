@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Annotated
 
-from spa_bench.cli.options import GRADED, OUTPUT, WHAT, Json, Results, a_path, option
+from spa_bench.cli.options import GRADED, OUTPUT, WHAT, Json, Results, a_path, name_metrics, option
 from spa_bench.support.files import write_text
 
 _SIDE = "a run folder, a result file, or a folder of either; with several samplers in it PLACE:SAMPLER"
@@ -54,7 +54,9 @@ def check(
         ),
     ] = (),
     alpha: Annotated[float, option("chance that the whole check is red when nothing changed but the seeds", GRADED)] = 0.05,
-    metrics: Annotated[str | None, option("judge these alone (default: all of docs/gate.md)", GRADED, metavar="A,B")] = None,
+    metrics: Annotated[
+        str | None, option("judge these alone (default: all of docs/gate.md)", GRADED, metavar="A,B", completer=name_metrics)
+    ] = None,
     write: Write = None,
     as_json: Json = False,
 ) -> int:

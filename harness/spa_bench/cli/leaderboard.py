@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-from spa_bench.cli.options import OUTPUT, WHAT, Results, a_path, option
+from spa_bench.cli.options import OUTPUT, WHAT, Results, a_path, name_samplers, option
 from spa_bench.errors import UsageError
 from spa_bench.support.files import write_text
 
@@ -20,7 +20,7 @@ def leaderboard(
     *,
     reference: Annotated[
         str | None,
-        option("print paired differences of this sampler against the others", WHAT, metavar="SAMPLER"),
+        option("print paired differences of this sampler against the others", WHAT, metavar="SAMPLER", completer=name_samplers),
     ] = None,
     submit: Annotated[bool, option("only check that RUNS are complete and consistent result files", WHAT)] = False,
     style: Annotated[Literal["md", "csv", "json", "latex"], option("of the table", OUTPUT, name="--format")] = "md",

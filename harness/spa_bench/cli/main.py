@@ -66,7 +66,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     app = build()
     if words in ([], ["spa"]):
-        error_line(f"the following arguments are required: {'STAGE' if words else 'COMMAND'}; see spa-bench --help")
+        what = "STAGE" if words else "COMMAND"
+        error_line(f"the following arguments are required: {what}; see {' '.join(['spa-bench', *words])} --help")
         return 2
     try:
         command, given, _ = app.parse_args(words, exit_on_error=False, print_error=False)

@@ -58,16 +58,18 @@ def read_seeds(seed: int, seeds: str | None) -> tuple[int, ...]:
 
 def name_samplers(*_: object) -> list[str]:
     """Names of samplers, for the shell."""
+    from spa_bench.cards.plugins import installed
     from spa_bench.cards.reading import card_names
 
-    return card_names("baselines")
+    return [*card_names("baselines"), *(plugin.name for plugin in installed("sampler"))]
 
 
 def name_tasks(*_: object) -> list[str]:
     """Names of tasks, for the shell."""
+    from spa_bench.cards.plugins import installed
     from spa_bench.cards.reading import card_names
 
-    return card_names("tasks")
+    return [*card_names("tasks"), *(plugin.name for plugin in installed("task"))]
 
 
 def name_metrics(*_: object) -> list[str]:

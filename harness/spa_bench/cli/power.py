@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Annotated
 
-from spa_bench.cli.options import WHAT, Json, a_path, name_runs, name_tasks, option
+from spa_bench.cli.options import WHAT, Json, a_path, name_metrics, name_runs, name_tasks, option
 from spa_bench.errors import UsageError
 
 
@@ -39,7 +39,7 @@ def power(
             metavar="RUN_A RUN_B",
         ),
     ] = None,
-    metric: Annotated[str | None, option("of the pilot (default pass@1)", WHAT)] = None,
+    metric: Annotated[str | None, option("of the pilot (default pass@1)", WHAT, completer=name_metrics)] = None,
     seeds: Annotated[
         int | None, option("training seeds of each sampler (default: the pilot's, or 1)", WHAT, metavar="S")
     ] = None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from spa_bench.cli.options import OUTPUT, WHAT, Results, a_path, option
+from spa_bench.cli.options import OUTPUT, WHAT, Results, a_path, name_metrics, option
 
 
 def report(
@@ -13,8 +13,10 @@ def report(
     /,
     *,
     out: Annotated[Path, a_path("where the page goes", OUTPUT, metavar="DIR", name=("--out", "-o"))] = Path("report"),
-    quality: Annotated[str, option("up in the picture", WHAT, metavar="METRIC")] = "pass@1",
-    diversity: Annotated[str, option("to the right in it", WHAT, metavar="METRIC")] = "diversity_score[exact]",
+    quality: Annotated[str, option("up in the picture", WHAT, metavar="METRIC", completer=name_metrics)] = "pass@1",
+    diversity: Annotated[
+        str, option("to the right in it", WHAT, metavar="METRIC", completer=name_metrics)
+    ] = "diversity_score[exact]",
     title: Annotated[str, option("of the page", WHAT)] = "spa-bench report",
     problems: Annotated[
         Literal["auto", "load", "none"],

@@ -1,0 +1,117 @@
+"""The command line as a whole: help in groups with examples, completion by the shell, slips, start-up."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from doubles import Call
+from spa_bench.cli.commands import COMMANDS, EXAMPLES, STAGES
+from spa_bench.cli.main import build, main
+
+WORDS = [*([name] for name in COMMANDS), *(["spa", name] for name in STAGES)]
+
+
+@pytest.fixture(autouse=True)
+def wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "160")
+
+
+@pytest.mark.parametrize("words", WORDS, ids=" ".join)
+def test_help_shows_what_a_command_does_and_examples(words: list[str], call: Call):
+    name = " ".join(words)
+    what = STAGES[words[1]][1] if words[0] == "spa" else COMMANDS[name][2]
+    shown = call(*words, "--help").out
+    assert what in shown
+    assert all(example in shown for example in EXAMPLES[name])
+
+
+def test_help_of_run_is_in_groups(call: Call):
+    shown = call("run", "--help").out
+    places = [shown.index(f" {title} ") for title in ("What to run", "Where it runs", "How it is graded", "Output")]
+    assert places == sorted(places)
+    assert shown.index("--sampler") < places[1] < shown.index("--threads") < places[2] < shown.index("--sandbox") < places[3]
+
+
+@pytest.mark.parametrize("example", [e for examples in EXAMPLES.values() for e in examples])
+def test_every_example_is_a_command_line_that_can_be_read(example: str):
+    command, given, _ = build().parse_args(shlex.split(example)[1:], exit_on_error=False, print_error=False)
+    assert command.__name__ in example or command.__name__ == "show_list"
+    assert given.args or given.kwargs or command.__name__ == "doctor"
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
+        (["run", "--sampler", "spa-inf"], "spa-influence"),
+        (["run", "--task", "mini-c"], "mini-code"),
+        (["check", "x", "--metrics", "pass"], "pass@1"),
+        (["leaderboard", "x", "--reference", "spa-r"], "spa-random"),
+        (["show", ""], "runs/mini-code-base-s0"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else value,
+)
+def test_the_shell_completes_names(words: list[str], wanted: str, call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "mini-code-base-s0").mkdir(parents=True)
+    (tmp_path / "runs" / "mini-code-base-s0" / "spec.json").write_text("{}")
+    assert wanted in call("__complete", *words).out.splitlines()
+
+
+def test_completion_is_for_the_shell_that_is_named(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert call("--install-completion", "--shell", "bash", "--output", tmp_path / "completion").code == 0
+    assert "complete -F" in (tmp_path / "completion").read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "the following arguments are required: COMMAND; see spa-bench --help"),
+        (["spa"], "the following arguments are required: STAGE; see spa-bench spa --help"),
+        (["rnu"], "argument COMMAND: invalid choice: 'rnu' (choose from run, "),
+        (["run", "--samp", "base"], "unrecognized arguments: --samp; did you mean --sampler?; see spa-bench run --help"),
+        (["run", "--smapler=base"], "unrecognized arguments: --smapler=base; did you mean --sampler?"),
+        (["run"], "the following arguments are required: --sampler"),
+        (["run", "--sampler"], "argument --sampler: expected one argument"),
+        (["run", "--sampler", "base", "--task", "mini-code", "extra"], "unrecognized arguments: extra"),
+        (["run", "--sampler", "base", "--task", "mini-code", "--until", "never"], "invalid choice: 'never'"),
+        (["run", "--sampler", "base", "--task", "mini-code", "--seed", "1", "--seeds", "1,2"], "--seed and --seeds both"),
+        (["check", "x", "--against", "x", "--alpha", "much"], "argument --alpha: 'much' is not a number"),
+        (["power", "--pilot", "a"], "argument --pilot: expected 2 arguments"),
+        (["list", "moels"], "argument WHAT: invalid choice: 'moels' (choose from samplers, tasks, metrics, models)"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_slip_is_one_line_that_names_it(words: list[str], said: str, call: Call):
+    assert said in call(*words).error()
+
+
+def test_the_last_of_a_repeated_option_wins(call: Call):
+    assert "unknown sampler 'last'" in call("run", "--sampler", "first", "--task", "mini-code", "--sampler", "last").error()
+
+
+def test_options_that_take_many_take_them_at_once_or_one_by_one(call: Call):
+    at_once = call("power", "--problems", 50, 164).out
+    assert at_once == call("power", "--problems", 50, "--problems", 164).out
+    assert len(at_once.splitlines()) > len(call("power", "--problems", 50).out.splitlines())
+
+
+def test_version_is_a_line(capsys: pytest.CaptureFixture[str]):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("spa-bench 0.")
+
+
+def test_help_loads_nothing_that_computes(tmp_path: Path):
+    script = (
+        "import sys; from spa_bench.cli.main import main; main(['--help']); "
+        "print(sorted({'torch', 'transformers', 'numpy', 'scipy'} & sys.modules.keys()), file=sys.stderr)"
+    )
+    environment = {**os.environ, "HOME": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path, env=environment)
+    assert done.stderr == "[]\n"
