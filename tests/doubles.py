@@ -77,6 +77,11 @@ class MockModel:
     def encode_pair(self, prompt: str, completion: str) -> tuple[list[int], list[int]]:
         return list(prompt.encode()), [*completion.encode(), 0]
 
+    network: Any = None  # for tests that put adapters in the place of trained ones
+
+    def lora_layers(self, targets: str | Sequence[str]) -> dict[str, Any]:
+        raise NotImplementedError
+
 
 class InProcessJudge:
     """Judges programs of the tests' own in this process, last one first, and keeps them."""

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from spa_bench.errors import UsageError
 from spa_bench.models.beams import BeamSearch
 from spa_bench.types import Asked, Completion, Member, Messages, Request
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from spa_bench.models.stacked_lora import StackedLinear
 
 
 @dataclass(frozen=True)
@@ -128,8 +134,9 @@ class PairEncoder(Protocol):
         ...
 
 
-class ChatTrainable(Protocol):
-    """What training on chats needs of a model beside ChatModel: see spa_bench.spa.data.templates."""
+@runtime_checkable
+class ChatTrainable(ChatModel, Protocol):
+    """What training on chats needs of a model: see spa_bench.spa.data.templates."""
 
     def as_chat(self, messages: Sequence[tuple[str, str]]) -> tuple[str, str]:
         """(text that the answer to `messages` follows when the model is asked, text that the template puts behind an answer).
@@ -147,17 +154,49 @@ class ChatTrainable(Protocol):
         ...
 
 
-class LoraTrainable(Protocol):
-    """What SPA needs from a model besides answers: see spa_bench.spa."""
+@runtime_checkable
+class PairModel(PairEncoder, Protocol):
+    """What reading training pairs needs of a model: their tokens, and how many of them fit.
+
+    Pairs that a chat template made need a ChatTrainable too.
+    """
 
     name: str
-    context: int
+    context: int  # tokens that prompt and completion may have together
+
+
+@runtime_checkable
+class LoraTrainable(PairModel, Protocol):
+    """What attribution and training need of a model: its network, and the layers that LoRA changes."""
 
     @property
-    def network(self) -> Any:
+    def network(self) -> nn.Module:
         """The torch module, frozen, with stacked LoRA layers attached on demand."""
         ...
 
-    def encode_pair(self, prompt: str, completion: str) -> tuple[list[int], list[int]]:
-        """Token ids of a prompt and of its completion with the end token; encoded apart."""
+    def lora_layers(self, targets: str | Sequence[str]) -> dict[str, StackedLinear]:
+        """The layers that LoRA changes, by path, wrapped for stacking; see stacked_lora.target_modules for `targets`.
+
+        Raises ModelError when nothing matches, or a match is no linear layer.
+        """
         ...
+
+
+@runtime_checkable
+class StageModel(LoraTrainable, Protocol):
+    """What the stages of SPA need of a model: that it can be trained, and what a stage is kept under. See spa_bench.spa."""
+
+    def describe(self) -> dict[str, object]:
+        """As Model.describe."""
+        ...
+
+    def numerics(self) -> dict[str, object]:
+        """As Model.numerics."""
+        ...
+
+
+def trainable(model: Model) -> StageModel:
+    """`model`, as one that SPA can train. Raises UsageError for one that only answers."""
+    if not isinstance(model, StageModel):
+        raise UsageError(f"model {model.name!r} cannot be trained; use a sampler without adapters, such as base")
+    return model

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
 
+from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from spa_bench.errors import ModelError
 
 
 @contextmanager
-def checkpointed(network: Any, name: str) -> Iterator[None]:
+def checkpointed(network: nn.Module, name: str) -> Iterator[None]:
     """Within the block each of the network's blocks keeps its input alone for the backward pass.
 
     Not transformers' own switch: it works in training mode alone, which would turn the base's dropout on, and leaves a hook

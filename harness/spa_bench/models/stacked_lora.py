@@ -98,12 +98,19 @@ def _added(y: Tensor, low: Tensor, up: Tensor) -> Tensor:
     return y
 
 
+def output_layer(network: nn.Module) -> nn.Module | None:
+    """The layer that makes the logits; None where the network names none."""
+    if not hasattr(network, "get_output_embeddings"):
+        return None
+    return cast("Callable[[], nn.Module | None]", network.get_output_embeddings)()
+
+
 def target_modules(network: nn.Module, targets: str | Sequence[str] = ALL_LINEAR) -> list[str]:
     """Paths of the linear layers that adapters change, in model order: all but the output layer, or by last name.
 
     Raises ModelError when nothing matches or a match is no linear layer.
     """
-    output = cast(Any, network).get_output_embeddings() if hasattr(network, "get_output_embeddings") else None
+    output = output_layer(network)
     named = [(n, _plain(m)) for n, m in network.named_modules() if not n.endswith(".base")]
     linear = {n for n, m in named if isinstance(m, nn.Linear) and m is not output}
     if targets == ALL_LINEAR:

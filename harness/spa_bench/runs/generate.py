@@ -10,7 +10,7 @@ from pathlib import Path
 from spa_bench.cards.guard import check_sampler, drawn, made
 from spa_bench.cards.task import Placed
 from spa_bench.errors import StoreError, UsageError
-from spa_bench.models.base import Model
+from spa_bench.models.base import Model, trainable
 from spa_bench.runs.choices import begin, first_token_divergence, known_choices, measure_choices
 from spa_bench.runs.divergence import known_divergence, measure_divergence, measure_noise
 from spa_bench.runs.folder import DATA_FILES, TASK_FILE, RunFolder, create
@@ -88,7 +88,11 @@ class _Drawing:
         noisy = {r.key for r in folder.noise_log.rows()}
         missing = len(done) < total, len(measured) < len(prompts), len(noisy) < total * noise
         if any(missing) or len(folder.choice_log.rows()) < len(asked):
-            needed = Stages(job.sampler, data, self.model, job.seed, cache, self.console).adapters() if data.examples else []
+            needed = (
+                Stages(job.sampler, data, trainable(self.model), job.seed, cache, self.console).adapters()
+                if data.examples
+                else []
+            )
             remember_adapters(folder, needed)
             if known := known_divergence(folder, self.siblings, measured):
                 folder.divergence_log.append(known)

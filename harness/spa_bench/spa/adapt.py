@@ -14,12 +14,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from spa_bench.cards.training import LoraCard
 from spa_bench.errors import DataError, ModelError
+from spa_bench.models.base import LoraTrainable
 from spa_bench.models.checkpointing import checkpointed
 from spa_bench.models.failures import within_memory
 from spa_bench.models.stacked_lora import Adapter, Dropout, use_factors
@@ -37,7 +37,7 @@ _CACHED_ROWS = 16  # rows of all members that stay in a CPU's cache
 
 
 def train_adapters(
-    model: Any,
+    model: LoraTrainable,
     parts: Sequence[Sequence[Example]],
     card: LoraCard,
     seeds: Sequence[int],
@@ -52,7 +52,7 @@ def train_adapters(
 
 
 def adapters_at(
-    model: Any,
+    model: LoraTrainable,
     parts: Sequence[Sequence[Example]],
     card: LoraCard,
     seeds: Sequence[int],
@@ -64,7 +64,7 @@ def adapters_at(
     """(s, copies of the adapters after s optimiser steps), one a part, for each of `steps`, which ascend.
 
     0 is LoRA's start, where B = 0; a member that ends before a step is given as it ended. `seeds[i]` decides member i's
-    start, data order and dropout. `model` is a LoraTrainable. All is trained before the first is yielded: groups of
+    start, data order and dropout. All is trained before the first is yielded: groups of
     members come one after another.
 
     `keep` is where a checkpoint is kept once a minute, and the adapters beside it; training goes on from what it finds
@@ -91,7 +91,7 @@ class _Training:
 
     def __init__(
         self,
-        model: Any,
+        model: LoraTrainable,
         parts: Sequence[Sequence[Example]],
         card: LoraCard,
         seeds: Sequence[int],

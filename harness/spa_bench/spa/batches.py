@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from spa_bench.errors import DataError
+from spa_bench.models.base import ChatTrainable, PairModel
 from spa_bench.types import Example
 
 IGNORE = -100
@@ -23,16 +23,17 @@ class Encoded:
     head: int
 
 
-def pair_ids(model: Any, example: Example) -> tuple[list[int], list[int]]:
+def pair_ids(model: PairModel, example: Example) -> tuple[list[int], list[int]]:
     """Token ids of prompt and completion, as the model reads and ends them: the one place where pairs become tokens."""
     if example.ending is None:
-        ids: tuple[list[int], list[int]] = model.encode_pair(example.prompt, example.completion)
-        return ids
-    chat: tuple[list[int], list[int]] = model.encode_chat(example.prompt, example.completion, example.ending)
-    return chat
+        return model.encode_pair(example.prompt, example.completion)
+    assert isinstance(model, ChatTrainable)  # whose template made the ending
+    return model.encode_chat(example.prompt, example.completion, example.ending)
 
 
-def encode(model: Any, examples: Sequence[Example], what: str, *, length: int = 0, loss: str = "completion") -> list[Encoded]:
+def encode(
+    model: PairModel, examples: Sequence[Example], what: str, *, length: int = 0, loss: str = "completion"
+) -> list[Encoded]:
     """Encode pairs; `loss` says which tokens count: "completion", or "all" but the first, which nothing predicts.
 
     Raises DataError naming the first pair of more than `length` tokens (0: the model's context).
@@ -47,15 +48,14 @@ def encode(model: Any, examples: Sequence[Example], what: str, *, length: int = 
     return encoded
 
 
-def fitting(model: Any, examples: Sequence[Example], length: int = 0) -> list[int]:
+def fitting(model: PairModel, examples: Sequence[Example], length: int = 0) -> list[int]:
     """Indices of the examples whose prompt and completion have at most `length` tokens (0: the model's context)."""
     most = _most(model, length)
     return [i for i, e in enumerate(examples) if sum(map(len, pair_ids(model, e))) <= most]
 
 
-def _most(model: Any, length: int) -> int:
-    context: int = model.context
-    return min(length or context, context)
+def _most(model: PairModel, length: int) -> int:
+    return min(length or model.context, model.context)
 
 
 def pad(encoded: Sequence[Encoded]) -> tuple[Tensor, Tensor]:

@@ -7,12 +7,13 @@ the same under other names have little in common. A model sees a text up to its 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import sparse
 
 from spa_bench.errors import DataError, ModelError, UsageError
@@ -25,8 +26,9 @@ _SENTENCE = "sentence-transformers:"
 _HUB = "sentence-transformers/"  # the organisation of that library on the hub
 _TOKEN = re.compile(r"\w+|[^\w\s]")
 _SHOWN = 40  # characters of a text in a message
-Vectors = Any  # (n, d) float64, rows of length 1 or 0: an array, or scipy's CSR
+Vectors: TypeAlias = NDArray[np.float64] | sparse.csr_array  # (n, d), rows of length 1 or 0
 Progress = Callable[[int, int], None]
+_Embed = Callable[[Sequence[str]], Iterable[NDArray[np.float32]]]  # a vector for each text
 
 
 def text_of(example: Example) -> str:
@@ -100,14 +102,14 @@ def _tf_idf(texts: Sequence[str], others: Sequence[str]) -> tuple[Vectors, Vecto
     return vectors, sparse.csr_array(model.transform(others)) if others else vectors[:0]
 
 
-def _transformer(encoder: str) -> Callable[[Sequence[str]], Any]:
+def _transformer(encoder: str) -> _Embed:
     from spa_bench.models.embed import HFEmbedder
 
     folder = _folder(encoder)
     return HFEmbedder(str(folder or encoder), name=encoder).embed
 
 
-def _sentence_transformer(encoder: str) -> Callable[[Sequence[str]], Any]:
+def _sentence_transformer(encoder: str) -> _Embed:
     try:
         from sentence_transformers import SentenceTransformer
     except ImportError as error:

@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from spa_bench.errors import ModelError
+from spa_bench.models.stacked_lora import output_layer
 from spa_bench.spa.batches import Encoded
 
 
@@ -102,7 +102,7 @@ def collate(members: Sequence[Sequence[Sample]], capacity: int = 0) -> Batch:
     )
 
 
-def sample_losses(network: Any, batch: Batch) -> Tensor:
+def sample_losses(network: nn.Module, batch: Batch) -> Tensor:
     """Mean cross-entropy of each sample over its counted tokens, (samples,) float32, in order of the batch's members.
 
     Logits are computed for the counted tokens alone: those of a whole batch take more memory than the rest together
@@ -114,9 +114,9 @@ def sample_losses(network: Any, batch: Batch) -> Tensor:
     return torch.stack([part.mean() for part in torch.split(losses, list(batch.counts))])
 
 
-def logits_at(network: Any, ids: Tensor, where: Tensor, **more: Tensor) -> Tensor:
+def logits_at(network: nn.Module, ids: Tensor, where: Tensor, **more: Tensor) -> Tensor:
     """Logits (tokens, V) in float32 at the places `where` of ids.flatten(), and no others."""
-    with _head_reads(network.get_output_embeddings(), where):
+    with _head_reads(output_layer(network), where):
         logits: Tensor = network(input_ids=ids, use_cache=False, **more).logits
     if logits.ndim == 3:  # the network has no output layer that could be asked for less
         logits = logits.flatten(0, 1)[where]
@@ -129,7 +129,7 @@ def _places(batch: Batch) -> dict[str, Tensor]:
 
 
 @contextmanager
-def _head_reads(head: Any, where: Tensor) -> Iterator[None]:
+def _head_reads(head: nn.Module | None, where: Tensor) -> Iterator[None]:
     """Within the block the output layer sees the tokens at `where` alone: (rows, T, d) -> (counted tokens, V)."""
     if head is None:
         yield
@@ -142,7 +142,7 @@ def _head_reads(head: Any, where: Tensor) -> Iterator[None]:
 
 
 @torch.no_grad()
-def check_blind(network: Any, pairs: Sequence[Encoded], name: str) -> None:
+def check_blind(network: nn.Module, pairs: Sequence[Encoded], name: str) -> None:
     """Raises ModelError when packed pairs do not have the losses that they have alone; `name` is the model's."""
     first, second = sorted((pairs[0], pairs[-1]), key=lambda p: -len(p.ids))  # as first_fit puts them
     other = Encoded(tuple(max(first.ids) - t for t in first.ids), first.head)  # other tokens, the same number of them

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from spa_bench.errors import UsageError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 FORMATS = (".png", ".svg", ".pdf")
 _KEPT, _OTHER, _INK = "#0072B2", "#C8C8C8", "#222222"
@@ -56,7 +59,7 @@ def _shown(queries: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     return [q for q in queries if q in best]
 
 
-def _sizes(axes: Any, report: Mapping[str, Any], queries: Sequence[Mapping[str, Any]]) -> None:
+def _sizes(axes: Axes, report: Mapping[str, Any], queries: Sequence[Mapping[str, Any]]) -> None:
     sizes = report["sizes"]
     bars = axes.bar(range(len(sizes)), sizes, color=_KEPT, width=0.5)
     equal = report["examples"] / len(sizes)
@@ -69,7 +72,7 @@ def _sizes(axes: Any, report: Mapping[str, Any], queries: Sequence[Mapping[str, 
     _plain(axes)
 
 
-def _scores(axes: Any, report: Mapping[str, Any], queries: Sequence[Mapping[str, Any]]) -> None:
+def _scores(axes: Axes, report: Mapping[str, Any], queries: Sequence[Mapping[str, Any]]) -> None:
     kept = [q.get("part") is not None for q in queries]
     boxes = []
     for query in queries:
@@ -99,7 +102,7 @@ def _scores(axes: Any, report: Mapping[str, Any], queries: Sequence[Mapping[str,
     _plain(axes)
 
 
-def _heat(axes: Any, report: Mapping[str, Any], queries: Sequence[Mapping[str, Any]]) -> None:
+def _heat(axes: Axes, report: Mapping[str, Any], queries: Sequence[Mapping[str, Any]]) -> None:
     import numpy as np
 
     means = np.array([q["mean_by_part"] for q in queries]).T
@@ -117,12 +120,12 @@ def _heat(axes: Any, report: Mapping[str, Any], queries: Sequence[Mapping[str, A
     axes.figure.colorbar(image, ax=axes, label=f"mean {scale}", pad=0.01)
 
 
-def _query_ticks(axes: Any, queries: Sequence[Mapping[str, Any]]) -> None:
+def _query_ticks(axes: Axes, queries: Sequence[Mapping[str, Any]]) -> None:
     """The number of each query, and below those that are a part's own which part."""
     names = [str(q["query"]) if q.get("part") is None else f"{q['query']}\n({q['part']})" for q in queries]
     axes.set_xticks(range(len(names)), names, fontsize=6 if len(names) > 30 else 8)
     axes.set_xlabel("query (its part)" if any(q.get("part") is not None for q in queries) else "query", fontsize=9)
 
 
-def _plain(axes: Any) -> None:
+def _plain(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)

@@ -6,9 +6,9 @@ Everything is computed from scores, labels and texts in one thread and rounded t
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsFloat
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,7 +82,7 @@ def of_parts(
     return found
 
 
-def silhouette(rows: Scaled | None, labels: NDArray[Any]) -> dict[str, Any]:
+def silhouette(rows: Scaled | None, labels: NDArray[np.intp]) -> dict[str, Any]:
     """Mean silhouette (Rousseeuw 1987) of rows (N, M), Euclidean, with how many rows it was taken from; or why there is none.
 
     In [-1, 1]: near 1 where parts are apart, about 0 where they touch, below where examples lie nearer to another part.
@@ -141,7 +141,7 @@ def _of_queries(scores: Scores, examples: Sequence[Example], queries: Sequence[E
 
 
 def _affinity(
-    labels: NDArray[Any], k: int, texts: Sequence[str], rows: Scaled | None, kept: Sequence[int] | None
+    labels: NDArray[np.intp], k: int, texts: Sequence[str], rows: Scaled | None, kept: Sequence[int] | None
 ) -> tuple[NDArray[np.float64], str]:
     """(N, k): how much each example belongs to each part, and in words what a margin of that is."""
     if rows is not None and kept is not None:
@@ -156,7 +156,7 @@ def _affinity(
     return np.asarray(vectors @ (means / lengths).T), "TF-IDF cosine with the part's mean, less the highest with another's"
 
 
-def _defining(part: int, labels: NDArray[Any], affinity: NDArray[np.float64], examples: Sequence[Example]) -> list[Any]:
+def _defining(part: int, labels: NDArray[np.intp], affinity: NDArray[np.float64], examples: Sequence[Example]) -> list[Any]:
     """The examples of a part with the highest margin; with one part alone, of the highest affinity."""
     members = np.flatnonzero(labels == part)
     others = np.delete(affinity[members], part, axis=1)
@@ -179,9 +179,9 @@ def _no_silhouette(reason: str) -> dict[str, Any]:
     return {"value": None, "rows": 0, "reason": reason}
 
 
-def _number(value: Any) -> float:
+def _number(value: SupportsFloat) -> float:
     return float(f"{float(value):.6g}") + 0.0  # no -0.0
 
 
-def _rounded(values: Any) -> list[float]:
+def _rounded(values: Iterable[SupportsFloat]) -> list[float]:
     return [_number(v) for v in values]

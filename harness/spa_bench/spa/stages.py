@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from safetensors import SafetensorError
@@ -25,6 +25,7 @@ from spa_bench.cards.sampler import SamplerCard
 from spa_bench.cards.source import source_hash
 from spa_bench.cards.training import concerns
 from spa_bench.errors import DataError, StoreError
+from spa_bench.models.base import StageModel
 from spa_bench.models.stacked_lora import write_adapter
 from spa_bench.spa import checkpoint, encoders, partition, report
 from spa_bench.spa.adapt import adapters_at, train_adapters
@@ -57,7 +58,7 @@ class Console(Protocol):
 class Stages:
     """Runs or recalls the stages of one sampler for one seed."""
 
-    def __init__(self, card: SamplerCard, data: TrainingData, model: Any, seed: int, cache: Path, console: Console):
+    def __init__(self, card: SamplerCard, data: TrainingData, model: StageModel, seed: int, cache: Path, console: Console):
         self._card, self._data, self._model = card, data, model
         self._seed, self._cache, self._console = seed, cache, console
         self._base: dict[str, object] = {

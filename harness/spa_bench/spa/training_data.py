@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from spa_bench.cards.sampler import SamplerCard
 from spa_bench.cards.source import source_hash
-from spa_bench.errors import DataError
+from spa_bench.errors import DataError, UsageError
+from spa_bench.models.base import Model, PairModel
 from spa_bench.spa import partition
 from spa_bench.spa.batches import pair_ids
 from spa_bench.spa.data.sets import as_pairs, distinct, draw_queries, example_rows, hash_examples, query_rows, sample_size
@@ -107,14 +107,17 @@ def read_sources(card: SamplerCard) -> Sources:
     return Sources(examples, queries, repeated, again)
 
 
-def load_data(card: SamplerCard, model: Any, seed: int) -> TrainingData:
+def load_data(card: SamplerCard, model: Model | PairModel, seed: int) -> TrainingData:
     """The card's data as text for `model`, without examples that are too long for its context or for lora.length (counted).
 
     Raises DataError as read_sources, and when no example fits, fewer fit than there are members, or a query that was not
-    drawn from them does not fit the context; ModelError for data.template = "chat" with a model that has none.
+    drawn from them does not fit the context; ModelError for data.template = "chat" with a model that has none;
+    UsageError for a model whose tokens nobody can see.
     """
     if card.adapters == "none":
         return TrainingData([], [], 0)
+    if not isinstance(model, PairModel):
+        raise UsageError(f"model {model.name!r} cannot be trained; use a sampler without adapters, such as base")
     sources, template = read_sources(card), template_of(card.data.template, model)
     pairs = as_pairs(sources.examples, template, card.data.examples)
     most, limit = _most_tokens(card, model)
@@ -166,7 +169,7 @@ def _own(card: SamplerCard) -> dict[str, object]:
 
 
 def _queries(
-    card: SamplerCard, model: Any, seed: int, sources: Sources, examples: Sequence[Example], template: Template
+    card: SamplerCard, model: PairModel, seed: int, sources: Sources, examples: Sequence[Example], template: Template
 ) -> list[Example]:
     """The queries of a sampler with parts: all of a source, or a sample of `examples`, which fit."""
     if sources.queries is None:
@@ -203,15 +206,14 @@ def _enough_queries(card: SamplerCard, count: int, where: str) -> None:
         raise DataError(f"{card.members} members need at least {card.members} queries; {count} {where} {card.data.queries!r}")
 
 
-def _most_tokens(card: SamplerCard, model: Any) -> tuple[int, str]:
+def _most_tokens(card: SamplerCard, model: PairModel) -> tuple[int, str]:
     """(tokens that a row may have, what says so)."""
-    context: int = model.context
-    if 0 < card.lora.length < context:
+    if 0 < card.lora.length < model.context:
         return card.lora.length, f"lora.length = {card.lora.length} tokens"
-    return context, f"the model's context of {context} tokens"
+    return model.context, f"the model's context of {model.context} tokens"
 
 
-def _tokens(model: Any, pair: Example) -> int:
+def _tokens(model: PairModel, pair: Example) -> int:
     pause_point()
     return sum(map(len, pair_ids(model, pair)))
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spa_bench.cards.training import AttributionCard, LoraCard
+from spa_bench.models.base import LoraTrainable
 from spa_bench.types import Example
 
 Progress = Callable[[int, int], None]  # (done, total)
@@ -23,7 +24,7 @@ class Setting:
 
     card: AttributionCard
     lora: LoraCard
-    model: Any  # a LoraTrainable
+    model: LoraTrainable
     seed: int
     warm_up: WarmUp  # called by those that look at checkpoints
 

@@ -11,12 +11,13 @@ from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any, cast
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor, nn
 
 from spa_bench.cards.training import LoraCard
+from spa_bench.models.base import LoraTrainable
 from spa_bench.models.checkpointing import checkpointed
 from spa_bench.models.stacked_lora import Adapter, StackedLinear
 from spa_bench.spa.batches import IGNORE, Encoded, pad
@@ -30,6 +31,19 @@ Sink = Callable[[str, Tensor, Tensor], None]  # (path, x (rows, T, in), δ (rows
 _ROWS = 16  # examples a pass: more of them leave the CPU's cache and run slower
 
 
+class _Context(Protocol):
+    """What autograd hands from the way forward to the way back."""
+
+    base: nn.Linear
+    factors: tuple[Tensor, Tensor] | None
+    sink: LayerSink
+    saved_tensors: tuple[Tensor, ...]
+
+    def save_for_backward(self, *tensors: Tensor) -> None:
+        """Keep `tensors` as saved_tensors."""
+        ...
+
+
 class _Tapped(torch.autograd.Function):
     """x (W + U)ᵀ + bias for a frozen layer and one update U of low rank, with a sink for its input and gradient.
 
@@ -39,7 +53,7 @@ class _Tapped(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, awake: Tensor, base: nn.Linear, factors: tuple[Tensor, Tensor] | None, sink: LayerSink
+        ctx: _Context, x: Tensor, awake: Tensor, base: nn.Linear, factors: tuple[Tensor, Tensor] | None, sink: LayerSink
     ) -> Tensor:
         """`factors` are A (r, in) and scaled B (out, r); `awake` makes a gradient flow although no weight requires one."""
         ctx.save_for_backward(x)
@@ -50,7 +64,7 @@ class _Tapped(torch.autograd.Function):
         return y
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Any:
+    def backward(ctx: _Context, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         """The gradient of x."""
         (x,), (delta,), factors = ctx.saved_tensors, gradients, ctx.factors
         ctx.sink(x, delta)
@@ -112,7 +126,7 @@ def batches(
 class Point:
     """A model with one adapter, the same for all rows (None: LoRA's start, where the adapter changes nothing)."""
 
-    model: Any  # a LoraTrainable
+    model: LoraTrainable
     layers: Mapping[str, StackedLinear]
     adapter: Adapter | None
     lora: LoraCard

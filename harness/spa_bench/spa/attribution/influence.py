@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +19,7 @@ from torch import Tensor
 
 from spa_bench.cards.training import AttributionCard, LoraCard
 from spa_bench.errors import DataError
+from spa_bench.models.base import LoraTrainable
 from spa_bench.models.failures import is_out_of_memory
 from spa_bench.models.stacked_lora import Adapter, read_adapter
 from spa_bench.spa.attribution import lissa
@@ -67,7 +67,7 @@ class InfluenceAttributor:
 
 
 def scores_at(
-    model: Any,
+    model: LoraTrainable,
     adapter: Adapter | None,
     examples: Sequence[Example],
     queries: Sequence[Example],

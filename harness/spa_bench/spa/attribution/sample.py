@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 from torch import Tensor
 
@@ -69,7 +68,7 @@ class Sampled:
                 self.point.catch(batch, sink, uniform=uniforms(batch, seed, self.chosen))
                 self.made(len(batch.indices))
 
-    def _batches(self) -> Any:
+    def _batches(self) -> Iterator[Batch]:
         return batches([self.encoded[i] for i in self.chosen], self.point.device)
 
     def _moments(self) -> Mapping[str, tuple[Tensor, Tensor]]:

@@ -10,10 +10,9 @@ plain   the turns one after another, an empty line between them and a newline at
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from spa_bench.errors import ModelError
-from spa_bench.models.base import ChatModel
+from spa_bench.models.base import ChatTrainable, PairModel
 from spa_bench.spa.data.shapes import Instruction, Row, Turns
 from spa_bench.types import Example
 
@@ -26,7 +25,7 @@ class Template:
     """Makes a pair of a row."""
 
     name: str  # chat, alpaca or plain
-    model: Any = None  # chat: whose template it is
+    model: ChatTrainable | None = None  # chat: whose template it is
     pairs: bool = False  # chat: whether pairs are put into it too, the prompt as the user's turn
 
     def takes(self, row: Row) -> bool:
@@ -42,7 +41,7 @@ class Template:
         if self.name == "alpaca":
             return Example(_alpaca(row), row.completion)
         turns = _with_given(row)
-        if self.name == "chat":
+        if self.model is not None:
             prompt, ending = self.model.as_chat(turns)
             return Example(prompt, row.completion, ending)
         text = "\n\n".join(text for _, text in turns)
@@ -52,7 +51,7 @@ class Template:
 ALPACA = Template("alpaca")
 
 
-def template_of(wanted: str, model: Any) -> Template:
+def template_of(wanted: str, model: PairModel) -> Template:
     """The template for `wanted`, which is auto, chat, alpaca or plain; auto is chat where `model` can, else Alpaca's.
 
     Raises ModelError for chat with a model that has no chat template.
@@ -60,7 +59,7 @@ def template_of(wanted: str, model: Any) -> Template:
     if wanted not in {"auto", "chat"}:
         return Template(wanted)
     try:
-        if not isinstance(model, ChatModel):
+        if not isinstance(model, ChatTrainable):
             raise ModelError("it takes no messages")
         model.check_chat()
     except ModelError as error:

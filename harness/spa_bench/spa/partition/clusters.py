@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from spa_bench.errors import DataError
+from spa_bench.spa.encoders import Vectors
 
 STARTS = 10  # random starts (k-means++) of which the best is kept
 _ROUNDS = 300
 
 
-def cluster(rows: Any, k: int, seed: int, what: str) -> list[int]:
+def cluster(rows: Vectors, k: int, seed: int, what: str) -> list[int]:
     """The cluster of each row of (N, d), dense or sparse: scikit-learn's KMeans, Lloyd's algorithm, one thread.
 
     `what` names a row in messages. Raises DataError when fewer than k rows differ.
@@ -27,7 +26,7 @@ def cluster(rows: Any, k: int, seed: int, what: str) -> list[int]:
     return [numbers.setdefault(int(label), len(numbers)) for label in found]
 
 
-def _different(rows: Any, enough: int) -> int:
+def _different(rows: Vectors, enough: int) -> int:
     """How many different rows there are, counted up to `enough`."""
     seen: set[bytes] = set()
     for i in range(rows.shape[0]):
