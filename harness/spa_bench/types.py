@@ -11,10 +11,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 Messages = tuple[tuple[str, str], ...]
 """(role, text) of each turn, for chat models. When the last is the assistant's, it is how the answer begins."""
+
+Json: TypeAlias = dict[str, Any]
+"""A JSON object, a run's spec among them: its values are of the types that the file has, which the reader knows or checks."""
 
 
 class Verdict(StrEnum):

@@ -240,12 +240,7 @@ def _scores(path: Path, metric: str) -> tuple[tuple[str, list[str]], NDArray[np.
     by_seed = {int(run.spec["seed"]): run for run in runs}
     if len({group_hash(run.spec) for run in runs}) > 1 or len(by_seed) < len(runs):
         raise UsageError(f"{path} holds runs that differ in more than the seed; a side of a pilot is one sampler")
-    results = []
-    for _, run in sorted(by_seed.items()):
-        measured = run.read_json("metrics.json")
-        if measured is None:
-            raise StoreError(f"{run.path} is not graded yet; finish it with: spa-bench grade {run.path}")
-        results.append(measured)
+    results = [run.metrics() for _, run in sorted(by_seed.items())]
     name = ALIASES.get(metric, metric)
     if name not in results[0]["values"]:
         raise UsageError(f"{path} has no metric {metric!r}{did_you_mean(metric, results[0]['values'])}")

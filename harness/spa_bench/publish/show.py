@@ -89,7 +89,7 @@ def _unfinished(folder: RunFolder, task: Task, records: Sequence[Record], grades
 
 def ending(folder: RunFolder) -> str:
     """How a graded run ended, in a line: verdicts, and what went wrong with how many samples."""
-    content = folder.read_json("metrics.json")
+    content = folder.metrics()
     verdicts = ", ".join(f"{count} {name}" for name, count in content["verdicts"].items())
     odd = [f"{content['counts']['truncated']} cut by the length limit"] if content["counts"]["truncated"] else []
     unable = sum(content["finish"].get(kind, 0) for kind in ("skipped", "failed")) - content["counts"]["failed"]

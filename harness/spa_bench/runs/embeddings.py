@@ -11,7 +11,7 @@ import io
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -115,7 +115,7 @@ def faults(folder: RunFolder) -> list[str]:
 def _kept(folder: RunFolder, texts: Sequence[str]) -> FloatArray:
     """Rows (R, d) of the first R of `texts`, R = 0 where nothing on disk fits them and the spec's model."""
     none = np.zeros((0, 1), np.float32)
-    about: Any = folder.read_json(ABOUT)
+    about = folder.read_json(ABOUT)
     path = folder.path / ARRAY
     if about is None or not path.exists() or about["hash"] != folder.spec["embedding"]["hash"]:
         return none

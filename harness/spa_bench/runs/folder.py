@@ -13,13 +13,13 @@ import math
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from spa_bench.errors import StoreError
 from spa_bench.runs.log import Keyed, Log, Row
 from spa_bench.support import lock
 from spa_bench.support.files import file_safe, replace_file
-from spa_bench.types import Behaviour, Choices, Divergence, Grade, Key, Record, RunSpec
+from spa_bench.types import Behaviour, Choices, Divergence, Grade, Json, Key, Record, RunSpec
 
 SCHEMA_VERSION = 2
 TASK_FILE = "task_file.json"  # where a jsonl task's problems lay: outside the spec, which has their hash
@@ -38,26 +38,26 @@ ADDED = "added.json"  # metrics of the user's own that came after the spec
 JSON_FILES = (ADDED, "adapters.json", "embeddings.json", "judged.json", "metrics.json")
 
 
-def spec_hash(spec: Mapping[str, Any]) -> str:
+def spec_hash(spec: Mapping[str, object]) -> str:
     """Names the run: a hash over the whole spec."""
     return hashlib.blake2b(json.dumps(spec, sort_keys=True).encode(), digest_size=8).hexdigest()
 
 
-def group_hash(spec: Mapping[str, Any]) -> str:
+def group_hash(spec: Mapping[str, object]) -> str:
     """The same for runs that differ in the seed alone."""
     return spec_hash({k: v for k, v in spec.items() if k != "seed"})
 
 
-def plain(spec: RunSpec) -> dict[str, Any]:
+def plain(spec: RunSpec) -> Json:
     """`spec` as the JSON value that is stored and hashed."""
-    content: dict[str, Any] = json.loads(json.dumps({"schema_version": SCHEMA_VERSION, **dataclasses.asdict(spec)}))
+    content: Json = json.loads(json.dumps({"schema_version": SCHEMA_VERSION, **dataclasses.asdict(spec)}))
     return content
 
 
 class RunFolder:
     """One run on disk. Open it with `create` (for writing) or `open_run` (for reading)."""
 
-    def __init__(self, path: Path, spec: dict[str, Any]):
+    def __init__(self, path: Path, spec: Json):
         self.path, self.spec = path, spec
 
     @property
@@ -107,7 +107,7 @@ class RunFolder:
         """All whole grades by key."""
         return {g.key: g for g in self.grade_log.rows()}
 
-    def read_json(self, name: str) -> Any:
+    def read_json(self, name: str) -> Json | None:
         """Content of a JSON file of the run, or None where it is missing. Raises StoreError when it is damaged."""
         path = self.path / name
         try:
@@ -117,7 +117,7 @@ class RunFolder:
         if data is None:
             return None
         try:
-            content = json.loads(data)
+            content: Json = json.loads(data)
         except (ValueError, RecursionError) as error:
             raise StoreError(f"{path} is damaged ({error}); remove it and run again") from error
         if name == TIMINGS:
@@ -127,7 +127,14 @@ class RunFolder:
             raise StoreError(f"{path} is damaged (its checksum does not fit); remove it and run again")
         return content
 
-    def timings(self) -> dict[str, Any]:
+    def metrics(self) -> Json:
+        """metrics.json of a graded run. Raises StoreError where it is missing or damaged."""
+        content = self.read_json("metrics.json")
+        if content is None:
+            raise StoreError(f"{self.path} is not graded yet; finish it with: spa-bench grade {self.path}")
+        return content
+
+    def timings(self) -> Json:
         """timings.json, without what cannot be a cost: it is outside all hashes, so anything may stand there. Never raises."""
         try:
             found = self.read_json(TIMINGS)
@@ -158,7 +165,7 @@ def _is_cost(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
 
 
-def folder_name(name: str, spec: Mapping[str, Any]) -> str:
+def folder_name(name: str, spec: Mapping[str, object]) -> str:
     """What the folder of the run with that spec is called: `name` says to a reader whose it is."""
     return f"{file_safe(name)}-{spec_hash(spec)[:8]}"
 
@@ -189,7 +196,7 @@ def create(parent: Path, name: str, spec: RunSpec, *, unfinished: bool = False) 
     return folder
 
 
-def spec_bytes(spec: Mapping[str, Any]) -> bytes:
+def spec_bytes(spec: Mapping[str, object]) -> bytes:
     """spec.json as it is written: nothing but the spec, so that anybody can read and hash it."""
     return (json.dumps(spec, indent=1) + "\n").encode()
 
@@ -214,13 +221,13 @@ def open_run(path: Path) -> RunFolder:
     return RunFolder(path, spec)
 
 
-def problem_count(spec: Mapping[str, Any]) -> int:
+def problem_count(spec: Json) -> int:
     """How many problems of its task a run is of."""
     whole, limit = int(spec["task"]["problems_n"]), spec["limit"]
     return whole if limit is None else min(whole, int(limit))
 
 
-def _spec_fault(spec: Mapping[str, Any]) -> str:
+def _spec_fault(spec: Json) -> str:
     """What a spec lacks to be one of a run, in words; empty when it is all there. Of a damaged or foreign file."""
     try:
         _ = spec["sampler"]["name"], spec["task"]["name"], spec["model"]["name"]
@@ -235,15 +242,15 @@ def _spec_fault(spec: Mapping[str, Any]) -> str:
     return ""
 
 
-def flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flat(content: Mapping[str, object], prefix: str = "") -> Json:
     """Dotted keys of nested mappings; an empty mapping is a value."""
-    found: dict[str, Any] = {}
+    found: Json = {}
     for key, value in content.items():
         found |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) and value else {f"{prefix}{key}": value}
     return found
 
 
-def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any], prefix: str = "") -> str:
+def differences(ours: Mapping[str, object], theirs: Mapping[str, object], prefix: str = "") -> str:
     """The dotted keys in which two specs differ, with both values: `n: 4 there, 8 here`."""
     found = []
     for key in sorted(set(ours) | set(theirs)):

@@ -16,7 +16,7 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from enum import Enum
 from io import FileIO
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Protocol, TypeVar, get_type_hints
+from typing import ClassVar, Generic, Protocol, TypeVar, get_type_hints
 
 from spa_bench.errors import StoreError
 from spa_bench.support.files import replace_file, sync_folder
@@ -25,7 +25,7 @@ from spa_bench.support.files import replace_file, sync_folder
 class Keyed(Protocol):
     """A dataclass with a key that is there once in a file."""
 
-    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
+    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[object]]]
 
     @property
     def key(self) -> Hashable:
@@ -79,7 +79,7 @@ class Log(Generic[Row]):
                 f"cannot write {self.path}: {error.strerror}; what it held is safe, make room and run the same command again"
             ) from error
 
-    def settle(self, place: Callable[[Row], Any]) -> None:
+    def settle(self, place: Callable[[Row], int | tuple[int, ...]]) -> None:
         """Bring the rows into the order of `place`, so that finished files do not depend on how often a run was stopped."""
         data = self._read()
         rows, end = self._scan(data)

@@ -9,7 +9,7 @@ import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
@@ -20,12 +20,12 @@ from spa_bench.runs import embeddings
 from spa_bench.runs.folder import RunFolder
 from spa_bench.runs.own_metrics import load_metrics, values_of
 from spa_bench.tasks.base import Task
-from spa_bench.types import Behaviour, Choices, Divergence, Grade, Key, Problem, Record
+from spa_bench.types import Behaviour, Choices, Divergence, Grade, Json, Key, Problem, Record
 
 _Row = TypeVar("_Row", Record, Behaviour)
 
 
-def measure(folder: RunFolder, task: Task) -> dict[str, Any]:
+def measure(folder: RunFolder, task: Task) -> Json:
     """Content of metrics.json. The same folder and code give the same bytes. Raises DataError when samples are missing."""
     check_packages(folder.spec, str(folder.path), "metric")
     own = load_metrics(folder.spec.get("metrics", {}))
@@ -50,7 +50,7 @@ def measure(folder: RunFolder, task: Task) -> dict[str, Any]:
     }
 
 
-def _own_scores(folder: RunFolder, task: Task, first: Samples) -> dict[str, Any]:
+def _own_scores(folder: RunFolder, task: Task, first: Samples) -> Json:
     """What the library behind the task says of each member; empty where there is none."""
     if folder.spec["sampler"].get("kind") == "samples":
         return {}
@@ -58,22 +58,19 @@ def _own_scores(folder: RunFolder, task: Task, first: Samples) -> dict[str, Any]
     return {} if found is None else {"own_scores": found}
 
 
-def own_means(found: Mapping[str, Any]) -> dict[str, float]:
+def own_means(found: Json) -> dict[str, float]:
     """From own_scores, `own[NAME,METRIC]` -> mean over members, of what is a number for each of them."""
-    each: dict[str, list[Any]] = {}
+    each: dict[str, list[float | str | None]] = {}
     for member in found["members"]:
         for name, scores in member.items():
             for metric, value in scores.items():
                 each.setdefault(f"own[{name},{metric}]", []).append(value)
-    numbers = {name: values for name, values in each.items() if len(values) == len(found["members"])}
-    return {
-        name: math.fsum(values) / len(values)  # of one member every digit
-        for name, values in numbers.items()
-        if all(isinstance(v, int | float) and math.isfinite(v) for v in values)
-    }
+    numbers = {name: [v for v in values if isinstance(v, int | float) and math.isfinite(v)] for name, values in each.items()}
+    whole = {name: values for name, values in numbers.items() if len(values) == len(each[name]) == len(found["members"])}
+    return {name: math.fsum(values) / len(values) for name, values in whole.items()}  # of one member every digit
 
 
-def measure_added(folder: RunFolder, task: Task, names: Mapping[str, str]) -> dict[str, Any]:
+def measure_added(folder: RunFolder, task: Task, names: Mapping[str, str]) -> Json:
     """Content of added.json: metrics of the user's own (name -> hash of the source) that the run's spec does not have.
 
     Raises UsageError for a metric whose source has another hash here.
@@ -105,7 +102,7 @@ def samples_of(folder: RunFolder, task: Task) -> list[Samples]:
     return samples
 
 
-def design(spec: Mapping[str, Any]) -> str:
+def design(spec: Json) -> str:
     """How a run's draws came about, in words: it decides what pass@k means."""
     members, n = int(spec["sampler"].get("members", 1)), spec["n"]
     if members > 1:
@@ -140,7 +137,7 @@ def collect_samples(
     task: Task,
     records: Sequence[Record],
     grades: Mapping[Key, Grade],
-    spec: dict[str, Any],
+    spec: Json,
     divergence: Sequence[Divergence] = (),
     behaviours: Sequence[Behaviour] = (),
     noise: Sequence[Record] = (),

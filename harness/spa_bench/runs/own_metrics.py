@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from numbers import Real
-from typing import Any
 
 from spa_bench.cards import plugins
 from spa_bench.errors import UsageError
-from spa_bench.metrics.suite import ALIASES, AT_SIZES, CHOICE_METRICS, METRICS, Metric, is_rate
+from spa_bench.metrics.suite import ALIASES, AT_SIZES, CHOICE_METRICS, METRICS, Metric, Samples, is_rate
 from spa_bench.support.text import did_you_mean
 
 
@@ -55,7 +54,7 @@ def _hint(name: str) -> str:
     return did_you_mean(name, others) if others else ", and no installed package brings a metric"
 
 
-def values_of(metric: Metric, samples: Sequence[Any]) -> list[float | None]:
+def values_of(metric: Metric, samples: Sequence[Samples]) -> list[float | None]:
     """`metric` of every problem's Samples.
 
     Raises UsageError, naming the problem, when it fails, or gives no finite number, or a rate outside [0, 1].
@@ -63,7 +62,7 @@ def values_of(metric: Metric, samples: Sequence[Any]) -> list[float | None]:
     values: list[float | None] = []
     for one in samples:
         try:
-            value: Any = metric.compute(one)
+            value: object = metric.compute(one)
         except (Exception, SystemExit) as error:  # the user's code may raise anything
             raise UsageError(
                 f"metric {metric.name!r} failed on problem {one.problem}: {type(error).__name__}: {error}"

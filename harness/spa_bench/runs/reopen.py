@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from spa_bench.cards.sampler import SamplerCard, build_sampler_card
 from spa_bench.cards.source import check_packages
@@ -17,6 +17,8 @@ from spa_bench.runs.folder import DATA_FILES, TASK_FILE, RunFolder
 from spa_bench.runs.job import Job, load_task
 from spa_bench.spa.data import files_of, hubs_of
 from spa_bench.spa.training_data import load_data
+from spa_bench.tasks.base import Task
+from spa_bench.types import Json
 
 if TYPE_CHECKING:
     from spa_bench.models.base import Model
@@ -155,7 +157,7 @@ def check_data(folder: RunFolder, job: Job, model: Model) -> None:
 def _placed(folder: RunFolder, card: SamplerCard, given: Mapping[str, Path | None]) -> DataCard:
     """The data of `card` with the paths that its files have on this machine."""
     known, stored = folder.read_json(DATA_FILES) or {}, files_of(card)
-    places: dict[str, Any] = {}
+    places: dict[str, str] = {}
     for what, option in _OPTIONS.items():
         path = given[what]
         if what in stored:
@@ -164,7 +166,8 @@ def _placed(folder: RunFolder, card: SamplerCard, given: Mapping[str, Path | Non
             places[what] = str(place)
         elif path is not None:
             raise UsageError(f"{option} plays no part: {folder.path} was made with no {what} from a file")
-    return replace(card.data, **places)
+    data = card.data
+    return replace(data, examples=places.get("examples", data.examples), queries=places.get("queries", data.queries))
 
 
 def _must_exist(place: Path, what: str, option: str) -> None:
@@ -174,7 +177,7 @@ def _must_exist(place: Path, what: str, option: str) -> None:
         )
 
 
-def task_of(folder: RunFolder, task_file: Path | None = None) -> Any:
+def task_of(folder: RunFolder, task_file: Path | None = None) -> Task:
     """The task that `folder` was made for, loaded here. Raises UsageError when its problems are others here."""
     card, stored = _task_card(folder, task_file), folder.spec["task"]
     task = load_task(card)
@@ -208,7 +211,7 @@ def _task_card(folder: RunFolder, task_file: Path | None) -> TaskCard:
     return replace(card, file=str(place))
 
 
-def sampler_card(spec: Mapping[str, Any], where: str) -> SamplerCard:
+def sampler_card(spec: Json, where: str) -> SamplerCard:
     """The sampler card that `spec` holds. Raises UsageError for samples that somebody else drew."""
     stored = spec["sampler"]
     if stored.get("kind") == "samples":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from spa_bench.runs.folder import RunFolder, differences
 from spa_bench.types import Key
@@ -17,7 +16,7 @@ class Comparison:
     samples: int
     other_texts: list[Key]  # samples whose graded text differs
     other_verdicts: list[Key]  # samples of equal text with another verdict
-    other_metrics: dict[str, tuple[Any, Any]]  # estimates that differ: (there, here)
+    other_metrics: dict[str, tuple[float | None, float | None]]  # estimates that differ: (there, here)
 
     @property
     def same(self) -> bool:
@@ -47,7 +46,7 @@ def compare(there: RunFolder, here: RunFolder) -> Comparison:
     return Comparison(differences(there.spec, here.spec), len(ours), texts, verdicts, metrics)
 
 
-def _values(folder: RunFolder) -> dict[str, Any]:
+def _values(folder: RunFolder) -> dict[str, float | None]:
     """The estimates of a run by name, without their intervals."""
     found = (folder.read_json("metrics.json") or {}).get("estimates", {})
     return {name: estimate["value"] for name, estimate in found.items()}

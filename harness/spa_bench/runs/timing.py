@@ -8,14 +8,13 @@ import resource
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
 
 from spa_bench.runs.folder import TIMINGS, RunFolder
 from spa_bench.support.console import Reporter
 
 
 @contextmanager
-def timed(folder: RunFolder, console: Reporter, numerics: Mapping[str, Any], price: float | None) -> Iterator[None]:
+def timed(folder: RunFolder, console: Reporter, numerics: Mapping[str, object], price: float | None) -> Iterator[None]:
     """Add what the block takes to timings.json, whether it ends well or not; the file is outside all hashes.
 
     With `price`, of an hour, `price` there grows by what the block costs and `priced_seconds` by its seconds: where those

@@ -12,7 +12,6 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from spa_bench.cards.source import changed
 from spa_bench.errors import SpaBenchError, StoreError
@@ -23,7 +22,7 @@ from spa_bench.runs.measure import measure, measure_added
 from spa_bench.support import provenance
 from spa_bench.support.seeds import draw_seed
 from spa_bench.tasks.base import Task
-from spa_bench.types import Completion, Key, Record
+from spa_bench.types import Completion, Json, Key, Record
 
 _FREE = {"timings.json", ".lock", ".lock-owner"}  # differ every time
 _PLACES = (TASK_FILE, DATA_FILES)  # where files lay: with a checksum, outside the spec
@@ -98,13 +97,13 @@ def _samples(folder: RunFolder, task: Task, records: list[Record]) -> Iterator[s
 
 def _in_order(folder: RunFolder, place: Mapping[str, int]) -> Iterator[str]:
     for name, kind in LOGS.items():
-        rows: list[Any] = folder.log(name, kind).rows()
-        order = [(place.get(r.problem, -1), getattr(r, "member", 0), getattr(r, "draw", 0)) for r in rows]
+        keys = [row.key for row in folder.log(name, kind).rows()]
+        order = [(place.get(k.problem, -1), k.member, k.draw) if isinstance(k, Key) else (place.get(str(k), -1),) for k in keys]
         if order != sorted(order):
             yield f"{folder.path / name}: the lines are not in order"
 
 
-def _drawn(spec: Mapping[str, Any], task: Task, records: list[Record], path: Path) -> Iterator[str]:
+def _drawn(spec: Json, task: Task, records: list[Record], path: Path) -> Iterator[str]:
     """Seeds, and the graded text from the raw one."""
     for r in records:
         wanted = draw_seed(spec["seed"], spec["task"]["name"], r.problem, r.member, r.draw)
@@ -137,8 +136,7 @@ def _chosen(folder: RunFolder, task: Task, records: list[Record]) -> Iterator[st
 
 def _adapters(folder: RunFolder, cache: Path | None) -> Iterator[str]:
     adapters = folder.read_json("adapters.json")
-    stage = cache / adapters["stage"] if adapters and cache else None
-    if stage is not None and stage.is_dir():
+    if adapters and cache and (stage := cache / adapters["stage"]).is_dir():
         for k, hashed in enumerate(adapters["hashes"]):
             if provenance.hash_folder(stage / f"member-{k}") != hashed:
                 yield f"{stage / f'member-{k}'} is not the adapter that gave the samples"
@@ -154,7 +152,7 @@ def _metrics(folder: RunFolder, task: Task) -> Iterator[str]:
         yield from _anew(folder.path / ADDED, added, lambda: measure_added(folder, task, added["metrics"]))
 
 
-def _anew(path: Path, written: dict[str, Any], compute: Callable[[], dict[str, Any]]) -> Iterator[str]:
+def _anew(path: Path, written: Json, compute: Callable[[], Json]) -> Iterator[str]:
     try:
         again = json.loads(json.dumps(compute()))
     except SpaBenchError as error:
@@ -165,7 +163,7 @@ def _anew(path: Path, written: dict[str, Any], compute: Callable[[], dict[str, A
             yield f"{path}: {name} differs{_first_difference(written.get(name), again.get(name))}"
 
 
-def _same(written: Any, again: Any) -> bool:
+def _same(written: object, again: object) -> bool:
     """Equality, but for the last digits of floats: another CPU may round them otherwise. The file's own bytes are checked."""
     if isinstance(written, dict) and isinstance(again, dict):
         return written.keys() == again.keys() and all(_same(written[k], again[k]) for k in written)
@@ -176,7 +174,7 @@ def _same(written: Any, again: Any) -> bool:
     return bool(written == again)
 
 
-def _first_difference(written: Any, again: Any) -> str:
+def _first_difference(written: object, again: object) -> str:
     if isinstance(written, dict) and isinstance(again, dict):
         for name in sorted({*written, *again}):
             if not _same(written.get(name), again.get(name)):
@@ -184,7 +182,7 @@ def _first_difference(written: Any, again: Any) -> str:
     return f": {_short(written)} there, {_short(again)} computed anew"
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     text = json.dumps(value)
     return text if len(text) < 80 else text[:77] + "..."
 

@@ -125,9 +125,7 @@ def _own(contents: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _metrics(run: RunFolder) -> dict[str, Any]:
-    content: dict[str, Any] | None = run.read_json("metrics.json")
-    if content is None:
-        raise StoreError(f"{run.path} is not graded yet; finish it with: spa-bench grade {run.path}")
+    content = run.metrics()
     _check_logs(run, content)
     return content
 

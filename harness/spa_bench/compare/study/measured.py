@@ -76,7 +76,7 @@ def measure_points(study: Study, points: Sequence[Point], runs: Mapping[int, Seq
             raise StoreError(f"{chosen[0].path} and {other.path} cannot be pooled: {differences(chosen[0].spec, other.spec)}")
         ordered = sorted(chosen, key=lambda run: int(run.spec["seed"]))
         label = points[place].label(study)
-        found.append(Measured(points[place], Row(results[0], label), tuple(run.read_json("metrics.json") for run in ordered)))
+        found.append(Measured(points[place], Row(results[0], label), tuple(run.metrics() for run in ordered)))
     return found
 
 
