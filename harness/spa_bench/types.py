@@ -16,6 +16,9 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 Messages = tuple[tuple[str, str], ...]
 """(role, text) of each turn, for chat models. When the last is the assistant's, it is how the answer begins."""
 
+Finish = Literal["stop", "length", "skipped", "failed"]
+"""How a completion ended; skipped: the prompt does not fit the context."""
+
 Json: TypeAlias = dict[str, Any]
 """A JSON object, a run's spec among them: its values are of the types that the file has, which the reader knows or checks."""
 
@@ -134,7 +137,7 @@ class Completion:
     key: Key
     text: str  # what the model wrote, cut at a stop string
     tokens: int  # new tokens of the text, the end token included
-    finish: Literal["stop", "length", "skipped", "failed"]  # skipped: the prompt does not fit the context
+    finish: Finish
     seed: int
     failure: str = ""  # why there is no answer; empty when there is one
     spent: int | None = None  # tokens drawn to get it, those thrown away included; None: `tokens`
@@ -151,7 +154,7 @@ class Record:
     draw: int
     raw: str
     graded: str  # after stop strings and sanitiser: what is executed and compared, without the prompt
-    finish: str
+    finish: Finish
     tokens: int
     seed: int
     whole: bool = False  # `graded` is a whole program, not a continuation of the prompt
@@ -160,10 +163,43 @@ class Record:
     # of a multiple-choice problem: the option that was chosen. Not written where there is none
     choice: int | None = field(default=None, metadata={"sparse": True})
 
+    @staticmethod
+    def of(completion: Completion, graded: str, *, whole: bool = False) -> Record:
+        """The line for `completion`: `graded` is what is executed and compared of its text."""
+        c = completion
+        return Record(
+            problem=c.key.problem,
+            member=c.key.member,
+            draw=c.key.draw,
+            raw=c.text,
+            graded=graded,
+            finish=c.finish,
+            tokens=c.tokens,
+            seed=c.seed,
+            whole=whole,
+            failure=c.failure,
+            spent=c.spent,
+            choice=c.choice,
+        )
+
     @property
     def key(self) -> Key:
         """The sample this record holds."""
         return Key(self.problem, self.member, self.draw)
+
+    @property
+    def completion(self) -> Completion:
+        """The completion that `of` made this line of; whether it was a whole program is not known any more."""
+        return Completion(
+            key=self.key,
+            text=self.raw,
+            tokens=self.tokens,
+            finish=self.finish,
+            seed=self.seed,
+            failure=self.failure,
+            spent=self.spent,
+            choice=self.choice,
+        )
 
 
 @dataclass(frozen=True)

@@ -115,7 +115,7 @@ def counts(records: Sequence[Record], grades: Mapping[Key, Grade], task: Task) -
     """How many samples ended how: verdicts, marks, ends of generation, causes of failure, and texts that are no program."""
     verdicts = Counter(str(grade.verdict) for grade in grades.values())
     marks = Counter(grade.mark for grade in grades.values() if grade.mark)
-    finishes = Counter(record.finish for record in records)
+    finishes = Counter[str](record.finish for record in records)
     failures = Counter(record.failure for record in records if record.failure)
     programs = Counter(task.program(record) for record in records if task.runs_code and not record.failure)
     invalid = sum(count for program, count in programs.items() if not _parses(program))

@@ -22,7 +22,7 @@ from spa_bench.runs.measure import measure, measure_added
 from spa_bench.support import provenance
 from spa_bench.support.seeds import draw_seed
 from spa_bench.tasks.base import Task
-from spa_bench.types import Completion, Json, Key, Record
+from spa_bench.types import Json, Key, Record
 
 _FREE = {"timings.json", ".lock", ".lock-owner"}  # differ every time
 _PLACES = (TASK_FILE, DATA_FILES)  # where files lay: with a checksum, outside the spec
@@ -109,8 +109,7 @@ def _drawn(spec: Json, task: Task, records: list[Record], path: Path) -> Iterato
         wanted = draw_seed(spec["seed"], spec["task"]["name"], r.problem, r.member, r.draw)
         if spec["sampler"].get("kind") == "mixture" and r.seed != wanted:
             yield f"{path}: the seed of {_name(r.key)} is {r.seed}, not {wanted}"
-        drawn = Completion(r.key, r.raw, r.tokens, r.finish, r.seed, r.failure, r.spent, choice=r.choice)  # type: ignore[arg-type]
-        if task.record(drawn).graded != r.graded and (not r.whole or spec["sampler"].get("kind") == "mixture"):
+        if task.record(r.completion).graded != r.graded and (not r.whole or spec["sampler"].get("kind") == "mixture"):
             yield f"{path}: the graded text of {_name(r.key)} is not what the raw text gives"
 
 

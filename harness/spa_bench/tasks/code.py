@@ -89,15 +89,12 @@ class CodeTask:
 
         Trailing white space is no difference. An answer to messages is a whole program.
         """
-        key, text = completion.key, completion.text
+        text = completion.text
         graded, whole = text.rstrip() if completion.whole else self.cut(text), completion.whole or self._instruct
         if graded.strip() and not completion.failure:
-            problem = self._by_id[key.problem]
+            problem = self._by_id[completion.key.problem]
             graded, whole = self._sanitise("" if whole else self.question(problem), graded, problem.entry_point)
-        return Record(
-            key.problem, key.member, key.draw, text, graded, completion.finish,
-            completion.tokens, completion.seed, whole=whole, failure=completion.failure, spent=completion.spent,
-        )  # fmt: skip
+        return Record.of(completion, graded, whole=whole)
 
     def cut(self, text: str) -> str:
         """`text` before its first stop string, without trailing white space."""

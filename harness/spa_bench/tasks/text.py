@@ -66,11 +66,8 @@ class TextTask(ABC):
 
     def record(self, completion: Completion) -> Record:
         """The completion cut at the card's stop strings; trailing white space is no difference."""
-        key, text = completion.key, completion.text
-        return Record(
-            key.problem, key.member, key.draw, text, text.rstrip() if completion.whole else self.cut(text), completion.finish,
-            completion.tokens, completion.seed, whole=completion.whole, failure=completion.failure, spent=completion.spent,
-        )  # fmt: skip
+        text = completion.text
+        return Record.of(completion, text.rstrip() if completion.whole else self.cut(text), whole=completion.whole)
 
     def cut(self, text: str) -> str:
         """`text` before its first stop string, without trailing white space."""

@@ -146,16 +146,12 @@ class LmEvalTask:
 
     def record(self, completion: Completion) -> Record:
         """The completion; what is graded is its text as it is, cut at the stop strings. lm-eval's filters come later."""
-        key, text, question = completion.key, completion.text, self._by_id[completion.key.problem]
+        graded, question = completion.text, self._by_id[completion.key.problem]
         stop = question.stop if question.kind == "written" else self._card.stop
-        graded = text
         for one in stop:  # in lm-eval's order
             graded = graded.split(one)[0]
         graded = graded if question.kind == "written" else graded.rstrip()
-        return Record(
-            key.problem, key.member, key.draw, text, graded, completion.finish,
-            completion.tokens, completion.seed, failure=completion.failure, spent=completion.spent, choice=completion.choice,
-        )  # fmt: skip
+        return Record.of(completion, graded)
 
     def program(self, record: Record) -> str:
         """The text that is compared: the answer, or what was written after the choice."""
