@@ -1,0 +1,109 @@
+"""The seams between the parts: values instead of a parsed command line, declared members instead of look-ups, no Any."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parents[1] / "harness" / "spa_bench"
+FILES = sorted(PACKAGE.rglob("*.py"))
+PARSERS = {"mini/train.py"}  # a program of its own: `python -m spa_bench.mini.train`
+
+# Where a member may be there or not, because the object is not ours: file -> the members that are asked for.
+FOREIGN = {
+    "cards/plugins.py": {"__file__"},  # a module of the user's: none where it is built in
+    "cards/source.py": {"__file__"},
+    "cli/mistakes.py": {"exception_message"},  # errors of the command-line library
+    "grading/compare.py": {"shape", "size"},  # what a program returned: arrays, of any library
+    "models/chat.py": {"chat_template"},  # tokenizers
+    "models/embed.py": {"max_position_embeddings"},  # configs of architectures
+    "models/hf.py": {"max_position_embeddings"},
+    "models/loading.py": {"backend_tokenizer", "eos_token_id", "chat_template"},
+    "models/stacked_lora.py": {"get_output_embeddings", "weight"},  # torch modules
+    "spa/attribution/embedding.py": {"toarray"},  # an array, or scipy's sparse one
+    "spa/partition/clusters.py": {"tocsr"},
+    "spa/data/sources.py": {"strerror"},  # OSError, or one of a library
+    "spa/stages.py": {"filename", "strerror"},
+    "tasks/lm_eval/asking.py": {"multiple_input"},  # lm-eval's tasks
+    "tasks/lm_eval/library.py": {"MULTIMODAL", "UNSAFE_CODE", "version"},
+}
+VAGUE = {"cards/task.py": "Placed", "tasks/base.py": "Task"}  # protocols that still speak of Any
+# Objects of our own that are still asked what they are; to become declared members.
+OURS = {
+    "cards/plugins.py": {"CARD"},
+    "runs/grade.py": {"see_choices"},
+    "runs/job.py": {"check_model"},
+    "runs/perform.py": {"question"},
+}
+
+
+def place(path: Path) -> str:
+    return path.relative_to(PACKAGE).as_posix()
+
+
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def probes(path: Path) -> Iterator[str]:
+    """Names of members that a file asks for with a default: hasattr(x, "name"), getattr(x, "name", default)."""
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and len(node.args) > 1:
+            name = node.args[1]
+            asks = node.func.id == "hasattr" or (node.func.id == "getattr" and len(node.args) == 3)
+            if asks and isinstance(name, ast.Constant):
+                yield str(name.value)
+
+
+def names(node: ast.AST) -> set[str]:
+    """Every name in `node`, those in quoted annotations too."""
+    found = {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
+    found |= {n.attr for n in ast.walk(node) if isinstance(n, ast.Attribute)}
+    return found | {n.value for n in ast.walk(node) if isinstance(n, ast.Constant) and n.value in {"Any", "Namespace"}}
+
+
+def imported(path: Path) -> set[str]:
+    nodes = list(ast.walk(tree(path)))
+    found = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    return found | {str(node.module) for node in nodes if isinstance(node, ast.ImportFrom)}
+
+
+def test_a_parsed_command_line_stays_where_it_was_parsed():
+    reading = {place(path) for path in FILES if "argparse" in imported(path) or "Namespace" in names(tree(path))}
+    assert reading == PARSERS
+
+
+def test_the_program_that_parses_by_itself_does_so_in_its_main_alone():
+    for name in PARSERS:
+        outside = [node for node in tree(PACKAGE / name).body if getattr(node, "name", "") != "main"]
+        assert not any(names(node) & {"argparse", "Namespace", "ArgumentParser"} for node in outside), name
+
+
+@pytest.mark.parametrize("path", FILES, ids=place)
+def test_members_of_our_own_objects_are_declared_and_not_looked_for(path: Path):
+    allowed = FOREIGN.get(place(path), set()) | OURS.get(place(path), set())
+    assert set(probes(path)) <= allowed
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_the_list_of_members_that_may_be_missing_has_no_old_entries(name: str):
+    assert FOREIGN[name] <= set(probes(PACKAGE / name))
+
+
+@pytest.mark.parametrize("path", FILES, ids=place)
+def test_a_protocol_says_what_it_takes_and_gives(path: Path):
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.ClassDef) and any("Protocol" in names(base) for base in node.bases):
+            assert "Any" not in names(node) or VAGUE.get(place(path)) == node.name, (
+                f"{place(path)}, line {node.lineno}: {node.name}"
+            )
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if place(path).startswith(("spa/", "runs/"))], ids=place)
+def test_what_trains_and_runs_takes_no_model_or_network_of_any_type(path: Path):
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.arg | ast.AnnAssign) and node.annotation is not None:
+            assert not (isinstance(node.annotation, ast.Name) and node.annotation.id == "Any"), f"line {node.lineno}"
