@@ -1,0 +1,152 @@
+"""The likely mistakes on the command line: each ends with exit code 2 and one line that names what is wrong and the way on."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import pytest
+
+from spa_bench.cli.main import main
+
+RUN = "run --sampler base --task mini-code"
+
+# A mistake; what its line names (the option, the value seen); and the ways on, one of which the line gives.
+MISTAKES: list[tuple[str, list[str], list[str]]] = [
+    # commands
+    ("", ["COMMAND"], ["--help"]),
+    ("runn --sampler base", ["runn"], ["'run'"]),
+    ("leaderbord runs", ["leaderbord"], ["'leaderboard'"]),
+    ("evaluate", ["evaluate"], ["--help", "'run'"]),
+    ("spa", ["STAGE"], ["--help", "'attribute'"]),
+    ("spa atribute", ["atribute"], ["'attribute'"]),
+    ("spa attribute", ["--sampler"], ["--help"]),
+    ("list sampler", ["sampler"], ["'samplers'"]),
+    ("study", ["study"], ["--help", "'main'"]),
+    ("study maine", ["maine"], ["'main'"]),
+    # what is missing, and what is too much
+    ("run", ["--sampler", "--task"], ["run --help"]),
+    ("run --sampler base", ["--task"], ["run --help"]),
+    ("run --task mini-code", ["--sampler"], ["run --help"]),
+    ("run base mini-code", ["spa-bench"], ["--sampler, --task", "base"]),
+    ("run --sampler", ["--sampler", "argument"], ["run --help"]),
+    (f"{RUN} --limit", ["--limit", "argument"], ["run --help"]),
+    (f"{RUN} --set", ["--set", "argument"], ["run --help"]),
+    (f"{RUN} extra", ["extra"], ["--help"]),
+    (f"{RUN} --seeds 1 2", [" 2"], ["--help", "--seeds"]),
+    (f"{RUN} --set decoding.temperature 1", [" "], ["key=value", "arguments: 1"]),
+    ("grade", ["RUN"], ["grade --help"]),
+    ("verify", ["RUN"], ["verify --help"]),
+    ("leaderboard", ["RUNS"], ["leaderboard --help"]),
+    ("compare empty", ["B"], ["compare --help"]),
+    ("check empty", ["--against"], ["check --help"]),
+    ("export empty", ["--to", "--out"], ["export --help"]),
+    ("score", ["--task", "--samples"], ["score --help"]),
+    ("log empty", ["--to"], ["log --help"]),
+    ("doctor everything", ["everything"], ["--help"]),
+    ("power", ["problems"], ["--problems N, --task NAME or --pilot RUN_A RUN_B"]),
+    # options that are not there
+    (f"{RUN} --limt 6", ["--limt"], ["--help", "--limit"]),
+    (f"{RUN} --temperature 0.8", ["--temperature"], ["--help", "decoding.temperature"]),
+    (f"{RUN} --num-samples 4", ["--num-samples"], ["--help"]),
+    (f"{RUN} --json=please", ["--json", "please"], ["--help"]),
+    (f"{RUN} --seed 1 --seeds 1,2", ["--seed", "--seeds"], ["not allowed", "one of", "both"]),
+    # names
+    ("run --sampler basee --task mini-code", ["unknown sampler 'basee'"], ["did you mean 'base'?"]),
+    ("run --sampler spa-influance --task mini-code", ["'spa-influance'"], ["did you mean 'spa-influence'?"]),
+    ("run --sampler '' --task mini-code", ["unknown sampler ''"], ["known: base, "]),
+    ("run --sampler base --task minicode", ["unknown task 'minicode'"], ["did you mean 'mini-code'?"]),
+    ("run --sampler nowhere.toml --task mini-code", ["sampler card", "nowhere.toml"], ["no "]),
+    ("run --sampler base --task nowhere.toml", ["task card", "nowhere.toml"], ["no "]),
+    (f"{RUN} --model /nowhere/model", ["/nowhere/model"], ["no model folder at"]),
+    (f"{RUN} --sandbox jail", ["unknown sandbox 'jail'"], ["bwrap, docker, landlock"]),
+    (f"{RUN} --log tensorboard", ["unknown tracker 'tensorboard'"], ["mlflow, trackio, wandb"]),
+    ("log empty --to wandbb", ["unknown tracker 'wandbb'"], ["did you mean 'wandb'?"]),
+    (f"{RUN} --metric vendi", ["--metric", "'vendi'"], ["package.module:METRIC"]),
+    (f"{RUN} --device gpu", ["unknown device 'gpu'"], ["auto, cpu or cuda"]),
+    (f"{RUN} --dtype fp16", ["unknown dtype 'fp16'"], ["float16"]),
+    ("study main --recipe papercode", ["unknown recipe 'papercode'"], ["did you mean 'paper-code'?"]),
+    ("study main --samplers singel", ["--samplers", "'singel'"], ["did you mean 'single'?"]),
+    # choices
+    (f"{RUN} --until train", ["--until", "'train'"], ["'generate', 'grade'"]),
+    (f"{RUN} --noise-floor maybe", ["--noise-floor", "'maybe'"], ["'auto', 'yes', 'no'"]),
+    (f"{RUN} --grading strict", ["--grading", "'strict'"], ["'default', 'evalplus'"]),
+    ("leaderboard empty --format html", ["--format", "'html'"], ["'md', 'csv', 'json', 'latex'"]),
+    ("report empty --problems all", ["--problems", "'all'"], ["'auto', 'load', 'none'"]),
+    ("export empty --to json --out there", ["--to", "'json'"], ["'evalplus', 'lm-eval'"]),
+    # numbers
+    (f"{RUN} --limit six", ["--limit", "'six'"], ["int", "whole number"]),
+    (f"{RUN} --limit 1.5", ["--limit", "'1.5'"], ["int", "whole number"]),
+    (f"{RUN} --limit 0", ["limit", "0"], ["at least 1"]),
+    (f"{RUN} --n four", ["--n", "'four'"], ["int", "whole number"]),
+    (f"{RUN} --n 0", ["n is 0"], ["a multiple of 1"]),
+    ("run --sampler spa-random --task mini-code --n 6", ["n is 6", "4 members"], ["a multiple of 4"]),
+    (f"{RUN} --seed x", ["--seed", "'x'"], ["int", "whole number"]),
+    (f"{RUN} --seed -1", ["seed", "-1"], ["0 or more"]),
+    (f"{RUN} --seeds '1;2'", ["--seeds", "'1;2'"], ["whole numbers with commas"]),
+    (f"{RUN} --seeds 1,1", ["--seeds", "1,1"], ["twice"]),
+    (f"{RUN} --seeds ''", ["--seeds", "''"], ["whole numbers with commas"]),
+    (f"{RUN} --threads two", ["--threads", "'two'"], ["int", "whole number"]),
+    (f"{RUN} --threads 0", ["--threads", "0"], ["at least 1"]),
+    (f"{RUN} --workers 0", ["--workers", "0"], ["at least 1"]),
+    (f"{RUN} --batch-size many", ["--batch-size", "'many'"], ["auto or a number"]),
+    (f"{RUN} --price-per-hour free", ["--price-per-hour", "'free'"], ["float", "number"]),
+    (f"{RUN} --price-per-hour -1", ["--price-per-hour", "-1"], ["not be negative"]),
+    ("study temperature --grid x", ["--grid", "'x'"], ["numbers with commas"]),
+    ("view empty --port x", ["--port", "'x'"], ["int", "whole number"]),
+    # keys of cards
+    (f"{RUN} --set decoding.temprature=1", ["'decoding.temprature'", "base.toml"], ["did you mean 'temperature'?"]),
+    (f"{RUN} --set temperature=1", ["'temperature'", "base.toml"], ["known: ", "'decoding.temperature'"]),
+    (f"{RUN} --set task.secnds=1", ["'secnds'", "mini-code.toml"], ["did you mean 'seconds'?"]),
+    (f"{RUN} --set nonsense", ["--set", "'nonsense'"], ["key=value, such as decoding.temperature=0.5"]),
+    (f"{RUN} --set =1", ["--set", "'=1'"], ["key=value, such as decoding.temperature=0.5"]),
+    (f"{RUN} --set decoding.temperature=hot", ["'decoding.temperature'", "'hot'"], ["must be float"]),
+    (f"{RUN} --set lora.rank=8.5", ["'lora.rank'", "8.5"], ["must be int"]),
+    # files and folders
+    (f"{RUN} --out afile", ["--out", "afile"], ["name a folder"]),
+    (f"{RUN.replace('base', 'spa-random')} --data nowhere.jsonl", ["examples", "nowhere.jsonl"], ["cannot read"]),
+    ("grade nowhere", ["nowhere"], ["spec.json is missing"]),
+    ("show empty", ["empty"], ["spec.json is missing"]),
+    ("rerun nowhere", ["nowhere"], ["spec.json is missing"]),
+    ("report nowhere", ["nowhere"], ["spec.json is missing"]),
+    ("leaderboard nowhere", ["nowhere"], ["spec.json is missing"]),
+    ("leaderboard empty", ["empty"], ["no runs and no results in"]),
+    ("leaderboard bad.json", ["bad.json"], ["cannot read the result"]),
+    ("leaderboard --submit empty", ["empty"], ["--submit checks result files"]),
+    ("compare nowhere elsewhere", ["nowhere"], ["give a run folder, a result file"]),
+    ("check nowhere --against elsewhere", ["nowhere"], ["give run folders, a result file"]),
+    ("power nowhere", ["got 1: nowhere"], ["RUN_A RUN_B"]),
+    ("view nowhere", ["nowhere"], ["name a folder of runs"]),
+    ("export nowhere --to evalplus --out there", ["nowhere"], ["spec.json is missing"]),
+    ("spa describe nowhere", ["nowhere"], ["`spa-bench spa partition` prints one"]),
+]
+
+
+@pytest.mark.parametrize(("line", "named", "ways"), MISTAKES, ids=[line or "nothing" for line, *_ in MISTAKES])
+def test_a_mistake_is_one_line_that_names_it_and_the_way_on(
+    line: str,
+    named: list[str],
+    ways: list[str],
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "afile").write_text("x\n")
+    (tmp_path / "bad.json").write_text("{")
+    before = sorted(tmp_path.rglob("*"))
+    try:
+        code: object = main(shlex.split(line))
+    except SystemExit as end:
+        code = end.code
+    out, err = capsys.readouterr()
+    assert code == 2, err
+    assert out == ""
+    assert err.startswith("spa-bench: ")
+    assert err.count("\n") == 1
+    assert err.endswith("\n")
+    for word in named:
+        assert word in err
+    assert any(way in err for way in ways), f"{err!r} has none of {ways}"
+    assert [path for path in sorted(tmp_path.rglob("*")) if "cache" not in path.parts] == before
