@@ -74,7 +74,7 @@ def test_completion_is_for_the_shell_that_is_named(call: Call, tmp_path: Path, m
     [
         ([], "the following arguments are required: COMMAND; see spa-bench --help"),
         (["spa"], "the following arguments are required: STAGE; see spa-bench spa --help"),
-        (["rnu"], "argument COMMAND: invalid choice: 'rnu' (choose from run, "),
+        (["rnu"], "argument COMMAND: invalid choice: 'rnu' (choose from 'run', "),
         (["run", "--samp", "base"], "unrecognized arguments: --samp; did you mean --sampler?; see spa-bench run --help"),
         (["run", "--smapler=base"], "unrecognized arguments: --smapler=base; did you mean --sampler?"),
         (["run"], "the following arguments are required: --sampler"),
@@ -84,7 +84,7 @@ def test_completion_is_for_the_shell_that_is_named(call: Call, tmp_path: Path, m
         (["run", "--sampler", "base", "--task", "mini-code", "--seed", "1", "--seeds", "1,2"], "--seed and --seeds both"),
         (["check", "x", "--against", "x", "--alpha", "much"], "argument --alpha: 'much' is not a number"),
         (["power", "--pilot", "a"], "argument --pilot: expected 2 arguments"),
-        (["list", "moels"], "argument WHAT: invalid choice: 'moels' (choose from samplers, tasks, metrics, models)"),
+        (["list", "moels"], "argument WHAT: invalid choice: 'moels' (choose from 'samplers', 'tasks', 'metrics', 'models')"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -18,10 +18,10 @@ def sentence(error: CycloptsError, words: Sequence[str]) -> str:
     """What is wrong with the command line `words`, and the help that says more."""
     chain = " ".join(["spa-bench", *(error.command_chain or ())])
     unknown = _unknown_options(error, words) if isinstance(error, MissingArgumentError) else ""
-    return f"{unknown or _what(error)}; see {chain} --help"
+    return f"{unknown or _what(error, words)}; see {chain} --help"
 
 
-def _what(error: CycloptsError) -> str:
+def _what(error: CycloptsError, words: Sequence[str]) -> str:
     match error:
         case UnknownCommandError():
             return _unknown_command(error)
@@ -32,7 +32,7 @@ def _what(error: CycloptsError) -> str:
             said = str(error.msg or getattr(error, "exception_message", "") or error.__cause__ or error)
             return f"argument {name}: {said}"
         case ConsumeMultipleError() | MissingArgumentError() if error.argument is not None:
-            return _missing(error)
+            return _missing(error, words)
         case UnknownOptionError():
             return _unknown_option(error)
         case UnusedCliTokensError():
@@ -52,19 +52,21 @@ def _name(error: CycloptsError) -> str:
 
 def _wrong_value(name: str, value: str, kind: object) -> str:
     if get_origin(kind) is Literal:
-        choices = ", ".join(map(str, get_args(kind)))
-        return f"argument {name}: invalid choice: {value!r} (choose from {choices})"
+        return _no_choice(name, value, list(get_args(kind)))
     wanted = _KINDS.get(kind) if isinstance(kind, type) else None
     return f"argument {name}: {value!r} is not {wanted or 'what it takes'}"
 
 
-def _missing(error: MissingArgumentError) -> str:
+def _missing(error: MissingArgumentError, words: Sequence[str]) -> str:
     assert error.argument is not None
     name, given = error.keyword or _name(error), any(token.keyword for token in error.argument.tokens) or error.keyword
     if given or error.tokens_so_far:
         count = error.argument.token_count()[0]
         return f"argument {name}: expected {'one argument' if count < 2 else f'{count} arguments'}"
-    return f"the following arguments are required: {name}"
+    others = [] if error.app is None else [a.name for a in error.app.assemble_argument_collection() if a.required]
+    given_names = {word.partition("=")[0] for word in words}
+    missing = dict.fromkeys([name, *(other for other in others if other.startswith("-") and other not in given_names)])
+    return f"the following arguments are required: {', '.join(missing)}"
 
 
 def _unknown_options(error: MissingArgumentError, words: Sequence[str]) -> str:
@@ -90,8 +92,12 @@ def _unrecognized(word: str, known: Sequence[str]) -> str:
 
 def _unknown_command(error: UnknownCommandError) -> str:
     [word, *_] = error.unused_tokens or ["?"]
-    known = list(STAGES) if error.command_chain else [*COMMANDS, "spa"]
-    near = difflib.get_close_matches(word, known, 1)
-    hint = f"; did you mean {near[0]}?" if near else ""
-    place = "STAGE" if error.command_chain else "COMMAND"
-    return f"argument {place}: invalid choice: {word!r} (choose from {', '.join(known)}){hint}"
+    return _no_choice(
+        "STAGE" if error.command_chain else "COMMAND", word, list(STAGES) if error.command_chain else [*COMMANDS, "spa"]
+    )
+
+
+def _no_choice(name: str, value: str, choices: Sequence[str]) -> str:
+    near = difflib.get_close_matches(value, choices, 1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return f"argument {name}: invalid choice: {value!r} (choose from {', '.join(map(repr, choices))}){hint}"

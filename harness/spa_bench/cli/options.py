@@ -39,6 +39,21 @@ def a_path(said: str, group: Group | None = None, *, metavar: str, many: bool = 
     return Parameter(help=said, group=group, metavar=metavar, converter=_read_paths, consume_multiple=many or None, **others)
 
 
+def a_count(said: str, group: Group | None = None, **others: Any) -> Parameter:
+    """An option that is a whole number, or several: nothing is rounded to one."""
+    return Parameter(help=said, group=group, converter=_read_counts, **others)
+
+
+def _read_counts(kind: object, tokens: Sequence[Token]) -> int | tuple[int, ...]:
+    numbers = []
+    for token in tokens:
+        try:
+            numbers.append(int(token.value))
+        except ValueError as error:
+            raise ValueError(f"{token.value!r} is not a whole number") from error
+    return tuple(numbers) if get_origin(kind) is tuple else numbers[0]
+
+
 def _read_paths(kind: object, tokens: Sequence[Token]) -> Path | list[Path] | tuple[Path, ...]:
     texts = [token.value for token in tokens]
     if "" in texts:
@@ -87,7 +102,7 @@ def name_runs(*_: object) -> list[str]:
 
 Sampler = Annotated[str, option("see `spa-bench list samplers`", WHAT, metavar="NAME|CARD.toml", completer=name_samplers)]
 Task = Annotated[str, option("see `spa-bench list tasks`", WHAT, metavar="NAME|CARD.toml", completer=name_tasks)]
-Limit = Annotated[int | None, option("only the first L problems", WHAT, metavar="L")]
+Limit = Annotated[int | None, a_count("only the first L problems", WHAT, metavar="L")]
 Json = Annotated[bool, option("print rows as JSON on stdout and nothing else there", OUTPUT, name="--json")]
 RunFolder = Annotated[Path, a_path("a run folder", metavar="RUN", completer=name_runs)]
 RunFolders = Annotated[list[Path], a_path("run folders", metavar="RUN", completer=name_runs)]
@@ -147,7 +162,7 @@ class Machine(Loading):
 
     device: Annotated[str, option("auto, cpu or cuda", WHERE)] = "auto"
     dtype: Annotated[str, option("auto, float32, bfloat16 or float16", WHERE)] = "auto"
-    threads: Annotated[int | None, option("CPU threads (default: the cores this process may use)", WHERE)] = None
+    threads: Annotated[int | None, a_count("CPU threads (default: the cores this process may use)", WHERE)] = None
     revision: Annotated[str | None, option("branch, tag or commit of a model on the hub", WHERE)] = None
 
     def options(self) -> ModelOptions:
@@ -201,7 +216,7 @@ class Judge:
             metavar="NAME",
         ),
     ] = None
-    workers: Annotated[int | None, option("programs run at once (default: the cores)", GRADED)] = None
+    workers: Annotated[int | None, a_count("programs run at once (default: the cores)", GRADED)] = None
 
     def options(self, price_per_hour: float | None = None) -> JudgeOptions:
         """The same for whoever grades."""

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Annotated
 
-from spa_bench.cli.options import WHAT, Json, a_path, name_metrics, name_runs, name_tasks, option
+from spa_bench.cli.options import WHAT, Json, a_count, a_path, name_metrics, name_runs, name_tasks, option
 from spa_bench.errors import UsageError
 
 
@@ -16,13 +16,15 @@ def power(
     ] = (),
     /,
     *,
-    problems: Annotated[tuple[int, ...], option("how many problems, one row each", WHAT, metavar="N", many=True)] = (),
+    problems: Annotated[
+        tuple[int, ...], a_count("how many problems, one row each", WHAT, metavar="N", consume_multiple=True)
+    ] = (),
     task: Annotated[
         str | None,
         option("as many as this task has (default: as the pilot has)", WHAT, metavar="NAME|CARD.toml", completer=name_tasks),
     ] = None,
     rate: Annotated[float | None, option("share of right answers that you expect (default 0.5)", WHAT, metavar="P")] = None,
-    draws: Annotated[int | None, option("answers a problem (default 1)", WHAT, metavar="N")] = None,
+    draws: Annotated[int | None, a_count("answers a problem (default 1)", WHAT, metavar="N")] = None,
     correlation: Annotated[
         float | None,
         option("of answers of the two samplers on one problem, 0 to 1 (default 0)", WHAT, metavar="C"),
@@ -41,7 +43,7 @@ def power(
     ] = None,
     metric: Annotated[str | None, option("of the pilot (default pass@1)", WHAT, completer=name_metrics)] = None,
     seeds: Annotated[
-        int | None, option("training seeds of each sampler (default: the pilot's, or 1)", WHAT, metavar="S")
+        int | None, a_count("training seeds of each sampler (default: the pilot's, or 1)", WHAT, metavar="S")
     ] = None,
     seed_spread: Annotated[
         float | None,

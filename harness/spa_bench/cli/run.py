@@ -24,6 +24,7 @@ from spa_bench.cli.options import (
     Sampler,
     Task,
     Trackers,
+    a_count,
     a_path,
     option,
     overrides,
@@ -44,9 +45,9 @@ def run(
         ),
     ] = EMBEDDED,
     n: Annotated[
-        int | None, option("answers a problem, a multiple of the sampler's members (default: the card's)", WHAT)
+        int | None, a_count("answers a problem, a multiple of the sampler's members (default: the card's)", WHAT)
     ] = None,
-    seed: Annotated[int | None, option("seed of training and sampling (default 0)", WHAT)] = None,
+    seed: Annotated[int | None, a_count("seed of training and sampling (default 0)", WHAT)] = None,
     seeds: Annotated[str | None, option("several seeds, one run each", WHAT, metavar="A,B,C")] = None,
     limit: Limit = None,
     settings: Annotated[tuple[str, ...], overrides("override a card's key, e.g. lora.steps=100 or task.seconds=5")] = (),

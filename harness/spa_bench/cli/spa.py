@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from spa_bench.cli.options import OUTPUT, WHAT, Json, Machine, Pairs, Sampler, a_path, option, overrides
+from spa_bench.cli.options import OUTPUT, WHAT, Json, Machine, Pairs, Sampler, a_count, a_path, option, overrides
 from spa_bench.errors import UsageError
 from spa_bench.mini.embedded import EMBEDDED
 
@@ -22,7 +22,7 @@ Model = Annotated[
 Settings = Annotated[
     tuple[str, ...], overrides("override a card's key, e.g. partition.method=kmeans or attribution.method=bm25")
 ]
-Seed = Annotated[int, option("seed of attribution, partition and training", WHAT)]
+Seed = Annotated[int, a_count("seed of attribution, partition and training", WHAT)]
 Against = Annotated[
     Path | None,
     a_path(

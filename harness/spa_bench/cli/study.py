@@ -18,6 +18,7 @@ from spa_bench.cli.options import (
     Pairs,
     Price,
     Rules,
+    a_count,
     a_path,
     name_tasks,
     option,
@@ -41,7 +42,7 @@ def study(
         ),
     ] = EMBEDDED,
     seeds: Annotated[str, option("training and sampling seeds", WHAT, metavar="A,B,C")] = "0,1,2,3,4",
-    n: Annotated[int | None, option("answers a problem (default: as many as SPA has adapters)", WHAT)] = None,
+    n: Annotated[int | None, a_count("answers a problem (default: as many as SPA has adapters)", WHAT)] = None,
     limit: Limit = None,
     members: Annotated[
         str | None,

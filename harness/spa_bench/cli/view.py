@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from spa_bench.cli.options import WHERE, a_path, name_runs, option
+from spa_bench.cli.options import WHERE, a_count, a_path, name_runs
 
 
 def view(
@@ -13,7 +13,7 @@ def view(
     /,
     *,
     port: Annotated[
-        int | None, option("0: any that is free (default: 7677, or a free one where that is taken)", WHERE, metavar="P")
+        int | None, a_count("0: any that is free (default: 7677, or a free one where that is taken)", WHERE, metavar="P")
     ] = None,
 ) -> None:
     """Runs in the browser, on this machine alone, while they grow."""
