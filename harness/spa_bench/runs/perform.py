@@ -17,7 +17,7 @@ from spa_bench.runs.folder import RunFolder, open_run
 from spa_bench.runs.generate import generate
 from spa_bench.runs.grade import grade
 from spa_bench.runs.import_samples import import_samples
-from spa_bench.runs.job import Job, check_draws, check_limit, check_model, check_task, load_task
+from spa_bench.runs.job import Job, check_draws, check_limit, check_task, load_task
 from spa_bench.runs.own_metrics import load_metrics
 from spa_bench.runs.plan import plan_lines
 from spa_bench.runs.reopen import (
@@ -163,7 +163,6 @@ def _load(sampler: str, task: str, options: RunOptions) -> _Loaded:
         sandbox = choose(options.judge.sandbox, task_card.packages).name
     model = load_model(options.model, options.loading)
     check_task(card, loaded, model, options.limit)
-    check_model(card, model, loaded)
     embedder = load_embedder(options.embedding, device=options.loading.device) if options.embedding else None
     return _Loaded(card=card, task_card=task_card, n=n, sandbox=sandbox, task=loaded, model=model, embedder=embedder)
 
