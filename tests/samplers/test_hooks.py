@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from doubles import Call, Lines, MockModel, sampler_card
-from spa_bench.cards.registry import beside
 from spa_bench.cards.sampler import load_sampler_card
 from spa_bench.cards.task import load_task_card
 from spa_bench.errors import ModelError, UsageError
 from spa_bench.runs.generate import generate
 from spa_bench.runs.job import Job, check_draws, load_task
 from spa_bench.runs.plan import plan_lines
+from spa_bench.samplers.base import any_model, any_n, draws_n, sampler_kind
 
 KINDS = ("oversample-mmr", "oversample-dpp", "diverse-beam", "one-reply")
 
@@ -56,8 +56,9 @@ def test_the_plan_counts_what_is_drawn_and_what_is_kept(kind: str, settings: dic
 
 
 def test_kinds_without_hooks_draw_n():
-    for hook in ("check_n", "check_model", "drawn"):
-        assert beside("sampler", "mixture", hook) is None
+    kind = sampler_kind("mixture")
+    assert (kind.check_n, kind.check_model, kind.drawn) == (any_n, any_model, draws_n)
+    assert kind.drawn(sampler_card(), 7) == 7
 
 
 @pytest.mark.parametrize(
