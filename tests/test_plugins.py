@@ -80,6 +80,45 @@ def test_code_without_a_card_has_one_of_defaults(package: Install):
     )
 
 
+DECLARED = (
+    "from spa_bench.samplers.base import SamplerKind\nfrom spa_bench.tasks.base import TaskKind\n"
+    "from spa_bench.errors import CardError\n"
+    "def refuse(card):\n    if card.options.hot > 5:\n        raise CardError(f'{card.name}: too hot')\n"
+    "WARM = SamplerKind(build=build, options=Own, check=refuse, card='warm.toml', goes_on=True)\n"
+    "QUIZ = TaskKind(build=build, options=Own, check=refuse, unsaid={'max_new_tokens': 3})\n"
+)
+
+
+def test_a_package_may_declare_a_kind_as_an_object(package: Install):
+    files = {"mine.py": BUILD + OPTIONS + "del OPTIONS\n" + DECLARED, "warm.toml": 'description = "x"\noptions.hot = 2\n'}
+    package({SAMPLERS: {"warm": "mine:WARM"}, TASKS: {"quiz": "mine:QUIZ"}}, files)
+    card = load_sampler_card("warm")
+    assert (card.name, card.kind, card.description, card.options.hot) == ("warm", "warm", "x", 2.0)
+    assert sampler_kind("warm").goes_on
+    assert load_sampler_card("warm", {"kind": "mine:WARM"}).options == card.options
+    assert refused(lambda: load_sampler_card("warm", {"options.hot": 6})) == "warm: too hot"
+    assert "options.hot is -1.0; too cold" in refused(lambda: load_sampler_card("warm", {"options.hot": -1}))
+    task = load_task_card("quiz", {"options.hot": 3})
+    assert (task.name, task.kind, task.description, task.options.hot, task.max_new_tokens) == ("quiz", "quiz", "Mine.", 3.0, 3)
+    assert load_task_card("quiz", {"max_new_tokens": 9}).max_new_tokens == 9
+    assert refused(lambda: load_task_card("quiz", {"options.hot": 6})) == "quiz: too hot"
+
+
+def test_an_object_of_another_table_or_no_kind_is_refused(package: Install):
+    files = {"mine.py": BUILD + OPTIONS + DECLARED + "THREE = 3\n"}
+    package({SAMPLERS: {"warm": "mine:QUIZ", "three": "mine:THREE"}}, files)
+    assert refused(lambda: load_sampler_card("warm")) == "sampler 'warm' leads to a kind of task: TaskKind"
+    assert refused(lambda: sampler_kind("warm")) == (
+        "sampler 'warm' leads to a TaskKind; it must be a SamplerKind, or a function that builds one"
+    )
+    assert refused(lambda: sampler_kind("mine:THREE")) == (
+        "sampler 'mine:THREE' leads to 3; it must be a SamplerKind, or a function that builds one"
+    )
+    assert "it must be a SamplerKind, a function that builds a sampler, or the path of a .toml card" in refused(
+        lambda: load_sampler_card("three")
+    ) or "leads to 3" in refused(lambda: load_sampler_card("three"))
+
+
 @pytest.mark.parametrize("path", ["'cards/warm.toml'", "__import__('pathlib').Path(__file__).parent / 'cards' / 'warm.toml'"])
 def test_the_card_beside_code_is_of_that_kind_unless_it_says_otherwise(path: str, package: Install):
     card = 'description = "a card"\ndraws = 7\n'

@@ -93,7 +93,8 @@ def test_one_reply_of_a_model_without_a_chat_template_is_refused_before_the_plan
     assert not (tmp_path / "cache").exists()
 
 
-def test_the_hooks_of_ones_own_kind_are_called(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, three: Path):
+@pytest.mark.parametrize("attribute", ["build", "KIND"])
+def test_the_hooks_of_ones_own_kind_are_called(attribute: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, three: Path):
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     (tmp_path / "hooked.py").write_text(
@@ -102,9 +103,11 @@ def test_the_hooks_of_ones_own_kind_are_called(monkeypatch: pytest.MonkeyPatch, 
         "def check_n(card, n):\n    if n > 3: raise UsageError(f'{card.name}: {n} are too many')\n"
         "def check_model(card, model): raise ModelError(f'{model.name} will not do')\n"
         "def drawn(card, n): return 5 * n\n"
+        "from spa_bench.samplers.base import SamplerKind\n"
+        "KIND = SamplerKind(build=build, check_n=check_n, check_model=check_model, drawn=drawn)\n"
     )
     try:
-        card = sampler_card(kind="hooked:build")
+        card = sampler_card(kind=f"hooked:{attribute}")
         with pytest.raises(UsageError, match="mock-sampler: 4 are too many"):
             check_draws(card, 4)
         loaded = load_task_card(str(three))

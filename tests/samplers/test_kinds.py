@@ -51,7 +51,7 @@ def test_the_example_of_the_documentation_runs(on_path: Path, three: Path, tmp_p
     fields = {"kind": loaded.kind, "options": loaded.options, "decoding": loaded.decoding}
     folder = mock_run(tmp_path / "runs", three, model, n=3, **fields)
     assert len(folder.records()) == len(folder.grades()) == 9
-    assert folder.spec["sampler"]["kind"] == "warm_up:build"
+    assert folder.spec["sampler"]["kind"] == "warm_up:KIND"
     assert folder.spec["sampler"]["options"] == {"step": 0.2}
     heat = {r.draw: r.decoding.temperature for r in seen}
     assert heat == {0: 0.2, 1: pytest.approx(0.4), 2: pytest.approx(0.6)}

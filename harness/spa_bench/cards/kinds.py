@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import ClassVar, Generic, TypeVar
 
 Build = TypeVar("Build", covariant=True)
 Card = TypeVar("Card", contravariant=True)
@@ -45,6 +45,7 @@ def as_declared(options: object, kind: type[Options]) -> Options:
 class Kind(Generic[Build]):
     """A kind of anything; a table whose kinds are functions and nothing more has a class of its own all the same."""
 
+    table: ClassVar[str] = ""  # of the registry, whose kinds these are; "": any
     build: Build  # the factory: what it takes and gives is the table's to say
 
 

@@ -67,7 +67,10 @@ def kind_of(cls: type[K], table: str, name: str) -> K:
     """
     module, attribute = _place(table, name)
     found = importlib.import_module(module) if is_ours(table, name) else plugins.imported(module, repr(name))
-    return plugins.declared(cls, plugins.attribute_of(found, attribute, repr(name)), found, f"{table} {name!r}")
+    kind = plugins.declared(cls, plugins.attribute_of(found, attribute, repr(name)), found, f"{table} {name!r}")
+    if kind.table not in {"", table}:
+        raise UsageError(f"{table} {name!r} leads to a kind of {kind.table}: {type(kind).__name__}")
+    return kind
 
 
 def is_ours(table: str, name: str) -> bool:

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol, cast
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from spa_bench.cards.reading import parse_overrides
 from spa_bench.cards.sampler import SamplerCard, load_sampler_card
@@ -45,12 +45,11 @@ from spa_bench.sandbox import NOT_NEEDED, choose
 from spa_bench.spa.training_data import read_sources
 from spa_bench.support.cache import stage_cache
 from spa_bench.support.console import Reporter
+from spa_bench.tasks.base import Task, TextsTask
 
 if TYPE_CHECKING:
     from spa_bench.models.embed import HFEmbedder
     from spa_bench.models.hf import HFModel
-    from spa_bench.tasks.base import Task
-    from spa_bench.tasks.code import CodeTask
 
 Rules = Literal["default", "evalplus"]  # whose rules decide on verdicts
 
@@ -267,8 +266,8 @@ def score(task: str, samples: Path, options: ScoreOptions, *, follow: Follower |
     sampler_settings, task_settings = parse_overrides(options.settings)
     if sampler_settings:
         raise UsageError(f"score has no sampler: --set takes keys that begin with task.; got {next(iter(sampler_settings))!r}")
-    loaded = cast("CodeTask", load_task(load_task_card(task, task_settings)))
-    if not hasattr(loaded, "question"):
+    loaded = load_task(load_task_card(task, task_settings))
+    if not isinstance(loaded, TextsTask):
         raise UsageError(f"score takes texts, and {loaded.name} also asks for probabilities; use run")
     sandbox = choose(options.judge.sandbox, loaded.packages).name if loaded.runs_code else NOT_NEEDED
     embedder = load_embedder(options.embedding) if options.embedding else None

@@ -61,6 +61,7 @@ class SamplerKind(CardKind[Callable[[SamplerCard, Sequence[Path]], Sampler], Sam
     The checks are made before anything is printed, trained or written.
     """
 
+    table = "sampler"
     # raises UsageError for a number of answers, a multiple of the members, that it cannot give
     check_n: Callable[[SamplerCard, int], None] = field(default=any_n, metadata=beside("check_n"))
     # raises ModelError for a model that it cannot use

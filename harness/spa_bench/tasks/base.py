@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from spa_bench.cards.registry import kind_of
 from spa_bench.cards.task import TaskCard, TaskCardKind
@@ -109,6 +109,21 @@ class Task(Protocol):
         ...
 
 
+@runtime_checkable
+class TextsTask(Task, Protocol):
+    """A task whose answers are texts alone, so that those of others can be scored: `spa-bench score`."""
+
+    file: str  # where its problems lie; "": in no file
+
+    def question(self, problem: Problem) -> str:
+        """What a whole answer from elsewhere may begin with."""
+        ...
+
+    def cut(self, text: str) -> str:
+        """`text` before its first stop string, without trailing white space."""
+        ...
+
+
 class TaskDefaults:
     """What a Task need not say itself: every model is asked the same, nothing is multiple choice, no library has scores."""
 
@@ -138,6 +153,8 @@ class TaskDefaults:
 @dataclass(frozen=True, kw_only=True)
 class TaskKind(TaskCardKind[Callable[[TaskCard], Task]]):
     """A kind of task. `build` makes one of its card, with its problems loaded."""
+
+    table = "task"
 
 
 def task_kind(name: str) -> TaskKind:

@@ -33,10 +33,14 @@ _OF_INSTRUCT = {"instruction", "response", "stop_instruct"}
 class SanitiserKind(Kind[Callable[[], Sanitise]]):
     """A kind of sanitiser. `build` makes one; raises DataError when what it needs is not installed."""
 
+    table = "sanitiser"
+
 
 @dataclass(frozen=True, kw_only=True)
 class ProblemsKind(Kind[Callable[[TaskCard], tuple[list[Problem], str]]]):
     """A kind of problems. `build` gives those of a card, and where they were found."""
+
+    table = "problems"
 
 
 def as_cut() -> Sanitise:

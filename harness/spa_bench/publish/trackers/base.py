@@ -56,6 +56,7 @@ class Tracker(Protocol):
 class TrackerKind(Kind[Callable[[], Tracker]]):
     """A kind of tracker. `build` makes one for one run."""
 
+    table = "tracker"
     # the package that it needs: without that the command stops at once, with the pip command; "": none
     package: str = field(default="", metadata=beside("PACKAGE"))
 

@@ -48,6 +48,8 @@ class Attributor(Protocol):
 class AttributionKind(Kind[Callable[[Setting], Attributor]]):
     """A kind of attribution. `build` makes one of a setting."""
 
+    table = "attribution"
+
 
 def attribution_kind(name: str) -> AttributionKind:
     """The kind of that name. Raises UsageError for an unknown one, or for code that cannot be used."""

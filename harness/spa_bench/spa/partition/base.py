@@ -42,6 +42,7 @@ def nothing_else(card: PartitionCard) -> dict[str, object]:
 class PartitionKind(Kind[Partitioner]):
     """A kind of partition. `build` is the partitioner itself; of one of the user's own all of the card counts, and the seed."""
 
+    table = "partition"
     # whether it gets scores; where not, nothing is attributed for it
     needs_scores: bool = field(default=True, metadata=beside("NEEDS_SCORES"))
     # the keys of the card that it reads, beside `method` and `least`
