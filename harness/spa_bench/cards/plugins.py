@@ -59,7 +59,9 @@ class Plugin:
         if isinstance(target, str | os.PathLike):
             return False
         if not callable(target) and not isinstance(target, Kind):
-            raise UsageError(f"{self} leads to {target!r}; it must be a function that builds one, or the path of a .toml card")
+            raise UsageError(
+                f"{self} leads to {target!r}; it must be a kind, a function that builds one, or the path of a .toml card"
+            )
         return True
 
     @property
