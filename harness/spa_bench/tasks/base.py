@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -124,7 +124,7 @@ class TextsTask(Task, Protocol):
         ...
 
 
-class TaskDefaults:
+class TaskDefaults(ABC):
     """What a Task need not say itself: every model is asked the same, nothing is multiple choice, no library has scores."""
 
     @abstractmethod

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -21,7 +21,7 @@ from spa_bench.tasks.base import Judge, TaskDefaults
 from spa_bench.types import Behaviour, Choices, Completion, Grade, Problem, Prompt, Record, Verdict
 
 
-class TextTask(TaskDefaults, ABC):
+class TextTask(TaskDefaults):
     """See spa_bench.tasks.base.Task. `found` says where the problems came from."""
 
     runs_code = False
