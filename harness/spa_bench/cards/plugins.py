@@ -1,9 +1,9 @@
 """What installed packages add: samplers, tasks and metrics behind entry points, found by name and loaded on use.
 
-An entry point NAME of `spa_bench.samplers` or `spa_bench.tasks` leads to a function `build`, and NAME is then a kind and,
-with the CARD beside that function or one made of defaults, a card; or it leads to the path of a card, and NAME is that
-card. One of `spa_bench.metrics` leads to a Metric, one of `spa_bench.trackers` to a function that builds a Tracker. Looking
-a name up reads the metadata of packages and imports none.
+An entry point NAME of `spa_bench.samplers` or `spa_bench.tasks` leads to a kind (spa_bench.cards.kinds) or a function that
+builds one of it, and NAME is then a kind and, with the card that comes with it or one made of defaults, a card; or it leads
+to the path of a card, and NAME is that card. One of `spa_bench.metrics` leads to a Metric, one of `spa_bench.trackers` to a
+kind of tracker or a function. Looking a name up reads the metadata of packages and imports none.
 """
 
 from __future__ import annotations

@@ -79,7 +79,7 @@ def is_ours(table: str, name: str) -> bool:
 
 
 def known(table: str) -> list[str]:
-    """Names that `load` takes, but for those with a colon: ours, then those of installed packages."""
+    """Names that `kind_of` takes, but for those with a colon: ours, then those of installed packages."""
     others = plugins.installed(table) if table in plugins.GROUPS else ()
     return [*TABLES[table], *(plugin.name for plugin in others)]
 
