@@ -1,8 +1,8 @@
 """What members think of the choices of one multiple-choice problem: how far apart they are, how sure, and who agrees.
 
 The log-probabilities of the texts of the choices are normalised over the choices (temperature 1): softmax over O numbers.
-Nothing is corrected for the length of a text. What a member chooses is the most probable text, of equals the first, as in
-lm-eval's `acc`.
+No correction is made for the length of a text. A member chooses the most probable text, or the first of several equally
+probable ones, as in lm-eval's `acc`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _TINY = 1e-300
 
 @dataclass(frozen=True)
 class Spread:
-    """Of K members over O choices, in nats."""
+    """How far apart K members are over O choices, and how sure each of them is. All values are in nats."""
 
     kl: FloatArray  # (K, K): KL(P_i || P_j)
     js: FloatArray  # (K, K): Jensen-Shannon divergence, at most log 2
@@ -32,12 +32,12 @@ def normalised(logprobs: Sequence[Sequence[float]] | FloatArray) -> FloatArray:
     if logs.ndim != 2 or not logs.size or not np.isfinite(logs).all():
         raise ValueError(f"log-probabilities of choices are finite numbers of shape (members, choices), not {logs.shape}")
     logs = logs - logs.max(axis=1, keepdims=True)
-    found: FloatArray = logs - np.log(np.exp(logs).sum(axis=1, keepdims=True))
-    return found
+    conditional: FloatArray = logs - np.log(np.exp(logs).sum(axis=1, keepdims=True))
+    return conditional
 
 
 def spread(logprobs: Sequence[Sequence[float]] | FloatArray) -> Spread:
-    """How far apart K members are over O choices, from log-probabilities (K, O). Raises as `normalised`."""
+    """The divergences between K members and their entropies, from log-probabilities (K, O). Raises as `normalised`."""
     logs = normalised(logprobs)
     p = np.exp(logs)
     kl = np.maximum((p[:, None] * (logs[:, None] - logs[None])).sum(axis=2), 0.0)
@@ -47,7 +47,7 @@ def spread(logprobs: Sequence[Sequence[float]] | FloatArray) -> Spread:
 
 
 def best(logprobs: Sequence[Sequence[float]] | FloatArray) -> list[int]:
-    """The choice of each member, from log-probabilities (K, O): the most probable, of equals the first."""
+    """The place of each member's most probable choice, from log-probabilities (K, O); of equal choices it is the first."""
     return [int(place) for place in np.argmax(np.asarray(logprobs, np.float64), axis=1)]
 
 

@@ -1,10 +1,11 @@
 """How far apart the members of a mixture are as distributions, on one shared continuation.
 
-The paper's "average KL" (arXiv 2411.06722) leaves open on what text and at what level. Here: teacher-forced next-token
-distributions at temperature 1 without truncation, averaged over the tokens of a continuation that all members score.
-The input is always `logprobs`, shape (K members, T tokens, V vocabulary), natural log, of any float type; all sums run
-in float64 after every distribution is normalised again there, so that rounding of a float32 log-softmax does not pass for
-divergence. One problem a call; average over problems outside. `divergences` gets everything in one pass over the tokens.
+The paper (arXiv 2411.06722) does not say on what text and at what level its "average KL" is measured. Here it is measured
+on teacher-forced next-token distributions at temperature 1 without truncation, and averaged over the tokens of a continuation
+that all members score. The input is always `logprobs`, shape (K members, T tokens, V vocabulary), natural log, of any float
+type. Every distribution is normalised again in float64 and all sums run there, so that the rounding of a float32 log-softmax
+does not count as divergence. A call is for one problem; the caller averages over problems. `divergences` computes everything
+in one pass over the tokens.
 
 All numbers are per token, given the same context: by the chain rule the KL between the members' distributions over whole
 texts is a sum over tokens too, but under contexts drawn from the first member, not under one shared text. Nothing here
@@ -23,9 +24,9 @@ FloatArray = NDArray[np.float64]
 
 ONE_MEMBER = "one member: there is nothing to compare"
 
-_CHUNK = 1 << 18  # numbers of float64 worked on at once, 2 MiB: five times as fast as 32 MiB, which no cache holds
-_GROUP = 16  # entries of which only the maximum is looked at first, when the top k is sought
-_TINY = 1e-300  # x log x is 0 at 0; below this it is nothing in float64
+_CHUNK = 1 << 18  # numbers of float64 processed at once, 2 MiB: five times as fast as 32 MiB, which no cache holds
+_GROUP = 16  # entries a group; the search for the top k looks at the maximum of each group first
+_TINY = 1e-300  # x log x is 0 at 0; below this it is 0 in float64
 _UNNORMALISED = 0.02  # bfloat16 log-probabilities sum to 1 within about this; logits and log2 do not
 
 
@@ -37,34 +38,34 @@ class Divergences:
     """
 
     tokens: int  # T
-    kl: FloatArray  # KL(P_i || P_j); inf where i gives probability to a token that j gives none
+    kl: FloatArray  # KL(P_i || P_j); inf where i gives probability to a token to which j gives none
     js: FloatArray  # Jensen-Shannon of the pair, equal weights; symmetric, at most log 2
     tv: FloatArray  # total variation, sum |p_i - p_j| / 2; symmetric, at most 1, at most sqrt(KL / 2) (Pinsker)
     renyi: dict[float, FloatArray]  # order a -> log(sum p_i^a p_j^(1-a)) / (a - 1); KL as a -> 1 (Rényi 1961)
     amari: dict[float, FloatArray]  # a -> (1 - sum p_i^a p_j^(1-a)) / (a (1 - a)); KL as a -> 1 (Amari; Cressie-Read)
-    jensen_shannon_all: float | None  # of all members, at most log K; None with one
-    entropy: FloatArray  # (K,) of each member's next token
+    jensen_shannon_all: float | None  # of all members together, at most log K; None with one member
+    entropy: FloatArray  # (K,) entropy of each member's next token
     top_k: int  # the k below
     top_k_entropy: FloatArray  # (K,) entropy of the k likeliest tokens, their probabilities scaled to sum to 1; at most log k
     top_k_mass: FloatArray  # (K,) probability of the k likeliest tokens together
-    kl_to_base: FloatArray | None  # (K,) KL(P_i || base); None: no base was given
-    reason: str = ""  # why the means over pairs are missing
+    kl_to_base: FloatArray | None  # (K,) KL(P_i || base); None where no base was given
+    reason: str = ""  # why the means over pairs are missing; empty where they are there
 
     @property
     def hellinger_squared(self) -> FloatArray:
         """Mean over tokens of H² = sum (sqrt(p_i) - sqrt(p_j))² / 2 = 1 - sum sqrt(p_i p_j), shape (K, K), at most 1.
 
-        A quarter of Amari's divergence of order 0.5. Raises KeyError when order 0.5 was not asked for.
+        A quarter of Amari's divergence of order 0.5. Raises KeyError when 0.5 is not among the orders.
         """
         return self.amari[0.5] / 4.0
 
     def means(self) -> dict[str, float | None]:
-        """The means over pairs of members, by name; None with one member (`reason` says so).
+        """The means over pairs of members, by name; each is None with one member (`reason` says so).
 
-        `kl[i<j]` is the paper's and depends on the order of members, `kl[i!=j]` does not. `jeffreys` is the sum of both
+        `kl[i<j]` is the paper's and depends on the order of the members; `kl[i!=j]` does not. `jeffreys` is the sum of both
         directions. Rényi and Amari are means over i != j.
         """
-        found = {
+        by_name = {
             "kl[i<j]": average_kl(self.kl),
             "kl[i!=j]": average_kl_symmetric(self.kl),
             "jeffreys": jeffreys(self.kl),
@@ -72,9 +73,9 @@ class Divergences:
             "js[all]": self.jensen_shannon_all,
             "tv": average_kl_symmetric(self.tv),
         }
-        found |= {f"renyi[{order:g}]": average_kl_symmetric(matrix) for order, matrix in self.renyi.items()}
-        found |= {f"amari[{order:g}]": average_kl_symmetric(matrix) for order, matrix in self.amari.items()}
-        return found
+        by_name |= {f"renyi[{order:g}]": average_kl_symmetric(matrix) for order, matrix in self.renyi.items()}
+        by_name |= {f"amari[{order:g}]": average_kl_symmetric(matrix) for order, matrix in self.amari.items()}
+        return by_name
 
 
 def divergences(
@@ -86,11 +87,11 @@ def divergences(
 ) -> Divergences:
     """All divergences, entropies and distances to the base of K members, in one pass over the tokens.
 
-    `logprobs`, shape (K, T, V): natural log-probabilities at temperature 1 without truncation. `base`, shape (T, V): the
-    base model's on the same tokens. `top` is the k of the top-k entropy and mass. `orders` are the a of the Rényi and Amari
-    families, in (0, 2] without 1 (that is KL). Rényi's logarithm is taken token by token, then averaged.
+    `logprobs`, shape (K, T, V), are natural log-probabilities at temperature 1 without truncation. `base`, shape (T, V), are
+    those of the base model on the same tokens. `top` is the k of the top-k entropy and mass. `orders` are the values of a in
+    the Rényi and Amari families, in (0, 2] without 1 (which is KL). Rényi's logarithm is taken token by token, then averaged.
 
-    Raises ValueError for other shapes, orders or a top outside 1..V, and as `kl_matrix`.
+    Raises ValueError for other shapes or orders, for a top outside 1..V, and as `kl_matrix`.
     """
     members, tokens, vocabulary = _shape(logprobs)
     if not 1 <= top <= vocabulary:
@@ -111,13 +112,13 @@ class _Sums:
     """Sums over the tokens seen so far."""
 
     cross: FloatArray  # (K, K) sum p_i log p_j
-    never: FloatArray  # (K, K) probability i gives to what j never does
+    never: FloatArray  # (K, K) probability that i gives to tokens to which j gives none
     tv: FloatArray  # (K, K) sum |p_i - p_j|, i < j
     pairs: FloatArray  # (K, K) sum (p_i + p_j) log(p_i + p_j), i < j
     renyi: dict[float, FloatArray]  # sum over tokens of log(affinity)
     amari: dict[float, FloatArray]  # sum over tokens of 1 - affinity
     top: FloatArray  # (2, K) entropy and mass of the top k
-    base: FloatArray  # (2, K) sum p_i log p_base; probability i gives to what the base never does
+    base: FloatArray  # (2, K) sum p_i log p_base; probability that i gives to tokens to which the base gives none
     mixture: float = 0.0  # sum over tokens of p log p of the mean of the members
 
     @classmethod
@@ -132,9 +133,9 @@ class _Sums:
         return cls(square(), square(), square(), square(), each(), each(), *pairs)
 
     def add(self, logs: FloatArray, base: FloatArray | None, top: int) -> None:
-        """Take in some tokens: `logs`, shape (K, tokens here, V), and the base's, shape (1, tokens here, V)."""
+        """Add some tokens to the sums: `logs`, shape (K, tokens here, V), and the base's, shape (1, tokens here, V)."""
         members = len(logs)
-        roots = np.exp(logs / 2)  # of the probabilities: order 0.5 for free
+        roots = np.exp(logs / 2)  # square roots of the probabilities: they give order 0.5 at no cost
         p = (roots * roots).reshape(members, -1)
         self.top += _top_sums(logs, top)
         for order in self.renyi:
@@ -153,7 +154,7 @@ class _Sums:
             if never is not None:
                 self.base[1] += p @ never[0]
         positive = np.maximum(p, _TINY)
-        one, other = np.empty_like(p[0]), np.empty_like(p[0])  # pair by pair in two buffers: the cache holds them
+        one, other = np.empty_like(p[0]), np.empty_like(p[0])  # pair by pair in two buffers, which fit in the cache
         for i in range(members - 1):
             for j in range(i + 1, members):
                 np.abs(np.subtract(p[i], p[j], out=one), out=one)
@@ -167,7 +168,7 @@ class _Sums:
         negentropy = np.diagonal(self.cross) / tokens
         kl = np.maximum(negentropy[:, None] - self.cross / tokens, 0.0)
         kl[self.never > 0] = np.inf
-        # JS = (sum p_i log p_i + sum p_j log p_j - sum s log s) / 2 + log 2, s = p_i + p_j: no halves over the vocabulary
+        # JS = (sum p_i log p_i + sum p_j log p_j - sum s log s) / 2 + log 2, s = p_i + p_j: no halving over the vocabulary
         js = (negentropy[:, None] + negentropy - _mirrored(self.pairs) / tokens) / 2 + np.log(2)
         for matrix in [js, *self.renyi.values(), *self.amari.values()]:
             np.fill_diagonal(matrix, 0.0)
@@ -194,10 +195,10 @@ class _Sums:
 def kl_matrix(logprobs: NDArray[np.floating]) -> FloatArray:
     """KL(P_i || P_j) in nats for every pair of members, averaged over tokens, shape (K, K).
 
-    sum_v p_i (log p_i - log p_j), as one matrix product of p with log p. A token that member i gives probability 0 adds
-    nothing; one that i gives some and j gives none makes the entry inf (truncated sampling does that: score at
-    temperature 1).
-    The diagonal is exactly 0, and what rounding (about 1e-15) takes below 0 is 0.
+    KL is sum_v p_i (log p_i - log p_j), computed as one matrix product of p with log p. A token to which member i gives
+    probability 0 adds nothing. A token to which i gives probability and j gives none makes the entry inf; truncated sampling
+    has that effect, so score at temperature 1. The diagonal is exactly 0, and values that rounding (about 1e-15) takes below 0
+    are set to 0.
 
     Raises ValueError for another shape, an empty axis, NaN, or distributions that do not sum to 1.
     """
@@ -252,8 +253,8 @@ def jeffreys(matrix: FloatArray) -> float | None:
 def jensen_shannon(logprobs: NDArray[np.floating]) -> float | None:
     """The Jensen-Shannon divergence of all members, averaged over tokens, in nats, 0 to log K; None with one member.
 
-    The mean over members of KL(P_i || M), M = mean of the P_i with equal weights (Lin 1991): what knowing the member tells
-    about the next token. Finite also where KL is not. Raises as `kl_matrix`.
+    It is the mean over members of KL(P_i || M), where M is the mean of the P_i with equal weights (Lin 1991): how much knowing
+    the member tells about the next token. It is finite also where KL is not. Raises as `kl_matrix`.
     """
     members, tokens = _shape(logprobs)[:2]
     total = 0.0
@@ -269,7 +270,7 @@ def _xlogx(p: FloatArray) -> float:
 
 
 def _split(logs: FloatArray) -> tuple[FloatArray, NDArray[np.bool_] | None]:
-    """`logs` with 0 in place of -inf (0 * -inf is NaN, not 0), and where that was; None: nowhere."""
+    """(`logs` with 0 in place of -inf, a mask of the replaced entries or None without any): 0 * -inf is NaN, not 0."""
     if not np.isneginf(logs.min()):
         return logs, None
     never = np.isneginf(logs)
@@ -277,19 +278,19 @@ def _split(logs: FloatArray) -> tuple[FloatArray, NDArray[np.bool_] | None]:
 
 
 def _affinity(logs: FloatArray, roots: FloatArray | None, order: float) -> FloatArray:
-    """sum_v p_i^a p_j^(1-a) for every token, shape (tokens, K, K). `roots`: sqrt(p), if a = 0.5."""
+    """sum_v p_i^a p_j^(1-a) for every token, shape (tokens, K, K). `roots` is sqrt(p) where a = 0.5."""
     if roots is not None:
         left = right = roots
     else:
         left = np.exp(order * logs)
-        # Beyond e^700 no float64 goes; where p_j is 0 and p_i is not, an order above 1 must be infinite, as KL is.
+        # A float64 ends near e^700. Where p_j is 0 and p_i is not, an order above 1 must be infinite, as KL is.
         right = np.exp(np.minimum((1 - order) * np.where(np.isneginf(logs), 0.0, logs), 700.0))
-    found: FloatArray = np.matmul(left.transpose(1, 0, 2), right.transpose(1, 2, 0))
+    affinities: FloatArray = np.matmul(left.transpose(1, 0, 2), right.transpose(1, 2, 0))
     never = np.isneginf(logs) if roots is None and np.isneginf(logs.min()) else None
     if never is not None:
         lost = np.matmul(left.transpose(1, 0, 2), never.transpose(1, 2, 0).astype(np.float64))  # p_i^a where p_j = 0
-        found = np.where(lost > 0, np.inf, found - lost) if order > 1 else found - lost
-    return found
+        affinities = np.where(lost > 0, np.inf, affinities - lost) if order > 1 else affinities - lost
+    return affinities
 
 
 def _top_sums(logs: FloatArray, k: int) -> FloatArray:
@@ -299,15 +300,15 @@ def _top_sums(logs: FloatArray, k: int) -> FloatArray:
     best = np.exp(_largest(rows, k)).reshape(members, -1, k)
     mass = best.sum(axis=2)
     entropy = np.log(mass) - (best * np.log(np.maximum(best, _TINY))).sum(axis=2) / mass
-    found: FloatArray = np.stack([np.maximum(entropy, 0.0).sum(axis=1), mass.sum(axis=1)])
-    return found
+    totals: FloatArray = np.stack([np.maximum(entropy, 0.0).sum(axis=1), mass.sum(axis=1)])
+    return totals
 
 
 def _largest(rows: FloatArray, k: int) -> FloatArray:
     """The k largest entries of each row, shape (rows, k), in any order.
 
-    In a long row the k-th largest of the maxima of groups is a floor under the k-th largest entry, so only what lies
-    above it is sorted: a quarter of the time of a partition of the row.
+    In a long row the k-th largest of the groups' maxima is a lower bound of the k-th largest entry, so only the entries above
+    it are sorted. That takes a quarter of the time of a partition of the row.
     """
     count, width = rows.shape
     whole = width // _GROUP * _GROUP
@@ -315,8 +316,8 @@ def _largest(rows: FloatArray, k: int) -> FloatArray:
         return np.partition(rows, width - k, axis=1)[:, width - k :]
     maxima = rows[:, :whole].reshape(count, _GROUP, -1).max(axis=1)
     floor = np.partition(maxima, maxima.shape[1] - k, axis=1)[:, -k]
-    found = [row[row >= least] for row, least in zip(rows, floor, strict=True)]
-    return np.stack([np.partition(row, len(row) - k)[-k:] for row in found])
+    candidates = [row[row >= least] for row, least in zip(rows, floor, strict=True)]
+    return np.stack([np.partition(row, len(row) - k)[-k:] for row in candidates])
 
 
 def _mirrored(upper: FloatArray) -> FloatArray:
@@ -333,9 +334,10 @@ def _shape(logprobs: NDArray[np.floating]) -> tuple[int, int, int]:
 
 
 def _chunks(logprobs: NDArray[np.floating], abreast: int = 0) -> Iterator[FloatArray]:
-    """Some tokens at a time: float64 log-probabilities, normalised, shape (K, tokens here, V).
+    """Normalised float64 log-probabilities, some tokens at a time, shape (K, tokens here, V).
 
-    `abreast`: the members of another array whose chunks these must keep step with; 0: its own.
+    The length of a chunk follows from the number of members: `abreast` members of another array whose chunks are read
+    beside these, or this array's own where it is 0.
     """
     members, tokens, vocabulary = _shape(logprobs)
     step = max(1, _CHUNK // ((abreast or members) * vocabulary))

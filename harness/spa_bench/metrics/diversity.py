@@ -1,9 +1,9 @@
 """How different the samples of one problem are: as text, and as programs that are right.
 
-`diversity_score` is the paper's column (arXiv 2411.06722), over whatever keys the caller compares: the graded texts
+`diversity_score` is the paper's column (arXiv 2411.06722), computed over the keys that the caller passes: the graded texts
 (`exact`) or their `program_key`s (`ast`). `effective_diversity` counts only what is correct, after "effective semantic
-diversity" (Shypula et al., arXiv 2504.12522). They use behaviour to tell programs apart; correct programs agree on
-the tests by definition, so here the normalised syntax tree does.
+diversity" (Shypula et al., arXiv 2504.12522). They tell programs apart by behaviour. Correct programs agree on the tests by
+definition, so here the normalised syntax tree tells them apart.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from functools import lru_cache
 def diversity_score(texts: Sequence[str], *, failed: Sequence[bool] | None = None) -> float | None:
     """1 - (duplicate pairs / all pairs) over the texts of one problem, in [0, 1]; None with fewer than 2 texts.
 
-    Two texts are duplicates when they are equal, character by character: strip them first. Duplicates are counted by
-    class, m * (m - 1) / 2 pairs in a class of m. Where `failed[i]`, sample i has no answer: it still counts among all
-    pairs, and every pair with it is a duplicate pair, so that failing never looks diverse. Two empty *answers* that did
-    not fail are simply equal. It rewards garbage as much as insight: read it beside quality.
+    Two texts are duplicates when they are equal, character by character, so strip them first. Duplicates are counted by
+    class: a class of m texts has m * (m - 1) / 2 pairs. `failed[i]` says that sample i has no answer. Such a sample still
+    counts among all pairs, and every pair with it is a duplicate pair, so that failing never looks diverse. Two empty
+    *answers* that did not fail are simply equal. The score rewards garbage as much as insight: read it beside quality.
 
     Raises ValueError when `failed` has another length.
     """
@@ -57,14 +57,15 @@ def distinct_correct(sources: Sequence[str], valid: Sequence[bool]) -> int:
 def effective_diversity(sources: Sequence[str], valid: Sequence[bool]) -> float:
     """Different correct programs / all samples, in [0, 1]; 0.0 when none is correct.
 
-    The samples of one problem, arguments and errors as in `distinct_correct`. Wrong samples earn nothing and
-    still count below the line, so neither garbage nor copies of one solution raise it. Depends on n: compare at equal n.
+    The samples are those of one problem; arguments and errors are as in `distinct_correct`. Wrong samples add nothing above
+    the line and count below it, so neither garbage nor copies of one solution raise the value. It depends on n: compare at
+    equal n.
     """
     return distinct_correct(sources, valid) / len(sources)
 
 
 def program_key(source: str) -> str:
-    """The key under which two programs count as the same: `normalize_ast`, or the text itself if that is None."""
+    """The key by which two programs count as the same: `normalize_ast`, or the text itself where that is None."""
     normal = normalize_ast(source)
     return _unparsed(source) if normal is None else normal
 
@@ -75,7 +76,7 @@ def key_of_tokens(source: str, tokens: Sequence[str] | None) -> str:
 
 
 def _unparsed(source: str) -> str:
-    # A normal form starts with "Module(", so the two kinds never meet.
+    # A normal form starts with "Module(", so it never equals such a key.
     return f"unparsed:{source}"
 
 
@@ -83,18 +84,18 @@ def _unparsed(source: str) -> str:
 def normalize_ast(source: str) -> str | None:
     """The syntax tree of a program as text, local names numbered and docstrings dropped; None if it does not parse.
 
-    Layout, comments and bare string statements (docstrings among them) leave no trace. Every name that the source
-    *binds* (arguments, variables, loop, comprehension, lambda and except names, functions and classes at any level)
-    becomes v0, v1, ... by first appearance in the tree. Names stay that mean something outside: builtins and other names
-    the source does not bind, imported names, attributes, keywords of calls, names bound in a class body, and parameters
-    that some call of the source names by keyword. A binding that shadows a builtin (`sum = 0`) is renamed.
+    Layout, comments and bare string statements (docstrings among them) have no effect. Every name that the source *binds*
+    (arguments, variables, loop, comprehension, lambda and except names, functions and classes at any level) becomes v0, v1,
+    ... by first appearance in the tree. Names that mean something outside stay: builtins and other names that the source does
+    not bind, imported names, attributes, keywords of calls, names bound in a class body, and parameters that some call of the
+    source names by keyword. A binding that shadows a builtin (`sum = 0`) is renamed.
 
-    Limits: the renaming is one map for the whole source, blind to scopes. It never makes one name of two, but
-    two programs that differ only in *reusing* a name in another scope count as different. Annotations count. Equal
-    texts are comparable within one version of Python only; the text is a key, not something to store.
+    Limits: one map renames the whole source and knows no scopes. It never gives two names the same number, but two
+    programs that differ only in *reusing* a name in another scope count as different. Annotations count. Texts can be
+    compared within one version of Python only; the text is a key, and is not meant to be stored.
 
-    Never raises on any text: what Python cannot parse (null bytes, nesting beyond its limits) or print (huge integers) gives
-    None.
+    It raises for no text: the result is None for text that Python cannot parse (null bytes, nesting beyond its limits) or
+    print (huge integers).
     """
     tokens = normal_tokens(source)
     return None if tokens is None else " ".join(tokens)
@@ -108,7 +109,7 @@ def normal_tokens(source: str) -> list[str] | None:
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a stray "\d" in a sample is no business of ours
+            warnings.simplefilter("ignore")  # a stray "\d" in a sample must not warn the user
             return _render(ast.parse(source))
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
@@ -128,21 +129,21 @@ _NAME_FIELD = {  # node -> the field that holds an identifier; all but Name bind
     "ParamSpec": "name",
     "TypeVarTuple": "name",
 }
-_LEFT_OUT = {"ctx", "kind", "type_comment", "type_ignores"}  # follow from the structure, or mean nothing at run time
+_LEFT_OUT = {"ctx", "kind", "type_comment", "type_ignores"}  # these follow from the structure, or have no effect at run time
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 
 
 @dataclass
 class _Names:
-    """What a program does with its names, gathered while it is walked."""
+    """What a program does with its names, collected while its tree is walked."""
 
     bound: set[str] = field(default_factory=set)
     kept: set[str] = field(default_factory=set)  # imported, or bound in a class body: reached as attributes
     parameters: set[str] = field(default_factory=set)
-    keywords: set[str] = field(default_factory=set)  # used in calls
+    keywords: set[str] = field(default_factory=set)  # keywords that calls use
 
     def note(self, node: ast.AST, name: str | None, in_class: bool) -> None:
-        """Take in what `node`, which holds the identifier `name`, says about names."""
+        """Record what `node`, which holds the identifier `name`, says about names."""
         if isinstance(node, ast.alias):
             self.kept.add(node.asname or node.name.partition(".")[0])
         elif isinstance(node, ast.keyword) and node.arg:
@@ -160,7 +161,7 @@ class _Names:
         """Whether `name` becomes a number."""
         if name in self.kept or (name in self.keywords and name in self.parameters):
             return False
-        # An unbound name that looks like one of ours joins the numbering, else it could be mistaken for a bound one.
+        # An unbound name that looks like one of ours is numbered too, else it could be mistaken for a bound one.
         return name in self.bound or re.fullmatch(r"v\d+", name) is not None
 
 
@@ -169,7 +170,7 @@ class _Identifier(str):
 
 
 def _render(tree: ast.Module) -> list[str]:
-    """The tree as pieces of text, iteratively: a program as deep as the parser allows is no deeper a stack here."""
+    """The tree as pieces of text. It does not recurse, so that the deepest program that parses does not exhaust the stack."""
     names = _Names()
     out: list[str] = []
     stack: list[tuple[object, bool]] = [(tree, False)]  # what is left to write, and whether a class body holds it

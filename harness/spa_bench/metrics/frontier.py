@@ -1,8 +1,8 @@
 """Quality and diversity together: which samplers are on the Pareto front, and how far out.
 
-A point is a sampler, its coordinates are what is wanted, more being better: (quality, diversity). These functions see numbers
-only; scale the coordinates to comparable ranges first where a distance or R2 mixes them. Intervals, by
-resampling problems: `quality_diversity`.
+A point is a sampler, and its coordinates are (quality, diversity), where more is better. These functions see numbers only:
+scale the coordinates to comparable ranges first where a distance or R2 mixes them. `quality_diversity` gives the intervals,
+by resampling problems.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ FloatArray = NDArray[np.float64]
 
 
 def pareto_front(points: NDArray[np.floating]) -> NDArray[np.bool_]:
-    """Which points no other dominates, shape (N,) from (N, d): equal or better in all coordinates and better in one.
+    """Which points no other point dominates, shape (N,) from (N, d).
 
-    Equal points do not dominate each other. Raises ValueError for another shape, or coordinates that are not finite.
+    A point dominates another that it equals or exceeds in all coordinates and exceeds in one. Equal points do not dominate
+    each other. Raises ValueError for another shape, or coordinates that are not finite.
     """
     table = _points(points)
     no_worse = (table[:, None] >= table[None]).all(axis=2)
@@ -30,10 +31,10 @@ def pareto_front(points: NDArray[np.floating]) -> NDArray[np.bool_]:
 def hypervolume(points: NDArray[np.floating], reference: Sequence[float]) -> float:
     """The volume that the points dominate above `reference`, shape (d,): the union of the boxes from it to each point.
 
-    Points not above the reference in all coordinates add nothing. In 2 dimensions a sweep; in d the volume is cut in slabs
-    along the last coordinate, exact for any d and exponential in it (Zitzler & Thiele 1998). Grows whenever a point of the
-    front moves out. It depends on the reference, so state it: (0, 0) for rates. Raises as `pareto_front`, and for a
-    reference of another length.
+    Points that are not above the reference in all coordinates add nothing. In 2 dimensions the volume is computed by a sweep;
+    in d dimensions it is cut into slabs along the last coordinate, which is exact for any d and takes time exponential in d
+    (Zitzler & Thiele 1998). It grows whenever a point of the front moves outwards. It depends on the reference, so state it:
+    (0, 0) for rates. Raises as `pareto_front`, and for a reference of another length.
     """
     table, origin = _points(points), np.asarray(reference, dtype=np.float64)
     if origin.shape != (table.shape[1],) or not np.isfinite(origin).all():
@@ -45,11 +46,11 @@ def hypervolume(points: NDArray[np.floating], reference: Sequence[float]) -> flo
 def r2(points: NDArray[np.floating], ideal: Sequence[float], *, weights: int = 101) -> float:
     """The R2 indicator of a set, at least 0 when no point passes the ideal; less is better.
 
-    The mean over weights w of min over points of max_j w_j (ideal_j - x_j): the expected loss, under a weighted
+    It is the mean over weights w of min over points of max_j w_j (ideal_j - x_j): the expected loss, under a weighted
     Tchebycheff utility, of a user who does not say which weights (Hansen & Jaszkiewicz 1998; the unary form of Brockhoff et
     al. 2012). `ideal` is the point of reference that utilities are measured from: (1, 1) for rates. Weights are uniform on the
-    simplex: w = (i, m - i) / m for i = 0..m, m = `weights` - 1, so 2 dimensions only. Raises as `pareto_front`, for other
-    dimensions and weights < 2.
+    simplex: w = (i, m - i) / m for i = 0..m, m = `weights` - 1, so it exists in 2 dimensions only. Raises as `pareto_front`,
+    for other dimensions and for weights < 2.
     """
     table, goal = _points(points), np.asarray(ideal, dtype=np.float64)
     if table.shape[1] != 2 or goal.shape != (2,) or not np.isfinite(goal).all():
@@ -66,7 +67,7 @@ def qd_score(niches: Sequence[Hashable | None], fitness: Sequence[float], *, nor
 
     `niches[i]` says where answer i belongs (a class of behaviour, a syntax tree; None: nowhere) and `fitness[i]` >= 0 how
     good it is (Pugh, Soros & Stanley 2016). With fitness 0 or 1 it counts the distinct right answers. `normalised` divides
-    by n, which keeps it in [0, 1] for fitness in [0, 1]; even so it falls with n, as niches fill up: compare at equal n only.
+    by n, which keeps it in [0, 1] for fitness in [0, 1]. It still falls with n, as niches fill up: compare at equal n only.
 
     Raises ValueError when there is no answer, lengths differ, or a fitness is negative or not finite.
     """
@@ -85,12 +86,12 @@ def qd_score(niches: Sequence[Hashable | None], fitness: Sequence[float], *, nor
 def distance_to_front(point: Sequence[float], sweep: NDArray[np.floating]) -> float:
     """The signed distance of a point to the front that a sweep draws: above 0 outside (better), below 0 inside.
 
-    `sweep`, shape (M, 2): the points of one sampler at M settings, such as temperatures. Its front is the broken line
-    through its non-dominated points in order, extended from the ends level and plumb: what is worse than the best in one
-    coordinate is inside, however far. Straight lines between settings, because a user can mix two of them by tossing
-    a coin for each problem, and the means over problems are then on the line. It may have dents where a mixture of settings
-    that are not neighbours would do better. Euclidean: scale the coordinates first. Raises as `pareto_front`, and
-    unless both are 2-d.
+    `sweep`, shape (M, 2), are the points of one sampler at M settings, such as temperatures. Its front is the broken line
+    through its non-dominated points in order, extended horizontally from the left end and vertically from the right end: a
+    point that is worse than the best in one coordinate is inside, however far it lies in the other. The lines between settings
+    are straight, because a user can mix two settings by tossing a coin for each problem, and the means over problems then lie
+    on the line. The line may have dents where a mixture of settings that are not neighbours would do better. The distance is
+    Euclidean: scale the coordinates first. Raises as `pareto_front`, and unless both are 2-d.
     """
     table, place = _points(sweep), np.asarray(point, dtype=np.float64)
     if table.shape[1] != 2 or place.shape != (2,) or not np.isfinite(place).all():
@@ -99,8 +100,8 @@ def distance_to_front(point: Sequence[float], sweep: NDArray[np.floating]) -> fl
 
 
 def signed_distances(place: FloatArray, front: FloatArray) -> float:
-    """As `distance_to_front` for a front that is sorted by its first coordinate, without equal or dominated points."""
-    # Level from the left end, plumb from the right one; the far ends are beyond anything the point could be nearest to.
+    """`distance_to_front` for a front that is sorted by its first coordinate and has no equal or dominated points."""
+    # The ends are extended horizontally and vertically, further than the nearest point of the front can lie.
     far = 1.0 + np.abs(front - place).max() * 4
     line = np.concatenate([[[front[0, 0] - far, front[0, 1]]], front, [[front[-1, 0], front[-1, 1] - far]]])
     starts, steps = line[:-1], np.diff(line, axis=0)
@@ -111,7 +112,7 @@ def signed_distances(place: FloatArray, front: FloatArray) -> float:
         return distance
     if distance == 0:
         return 0.0
-    height = np.interp(place[0], front[:, 0], front[:, 1])  # level left of the front, as the line is
+    height = np.interp(place[0], front[:, 0], front[:, 1])  # horizontal left of the front, as the line is
     return distance if place[1] > height else -distance
 
 

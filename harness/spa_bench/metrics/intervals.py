@@ -1,4 +1,4 @@
-"""From scores a problem to a value with its interval (95 % unless told otherwise), and the test that goes with it.
+"""Values with intervals from scores of problems (95 % unless the caller says otherwise), and the test that belongs to them.
 
 Scores come as an array of shape (S seeds, P problems), or (P,) for one seed; NaN marks a problem for which the metric has
 no value. Two things vary, and each is treated as what it is:
@@ -10,10 +10,10 @@ no value. Two things vary, and each is treated as what it is:
 - Training seeds: too few for a bootstrap (over 3 seeds a percentile interval covers 75 %, not 95), so Student's t
   with S - 1 degrees of freedom on the seed means.
 
-The half-widths of the two are added in quadrature, each side by itself. That errs on the wide side: the noise of
-single draws is in both (97 to 99 % with 2 to 5 seeds). What no interval here mends, by simulation (benchmarks/coverage.py):
-where the values of the problems have a long tail (log-normal, sigma 1), it covers 90 % at 60 problems and 87 % at 20; greedy
-answers that differ on 7 % of 60 problems, 93 %.
+The half-widths of the two are added in quadrature, each side by itself. That errs on the wide side: the noise of single draws
+is in both (97 to 99 % with 2 to 5 seeds). By simulation (benchmarks/coverage.py) two weaknesses remain: where the values of
+the problems have a long tail (log-normal, sigma 1), an interval covers 90 % at 60 problems and 87 % at 20; for greedy answers
+that differ on 7 % of 60 problems it covers 93 %.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ FloatArray = NDArray[np.float64]
 Seeds = Literal["paired", "apart", "alike"]
 """How training seeds of two sides belong together, for `paired_difference`:
 
-paired: row s of the one with row s of the other, where both have as many; else as apart.
-apart: independent, each side with a spread of its own (Welch).
-alike: independent, with one spread that both share: what a new run of the same sampler is held against. One seed is enough
-    on one side.
+paired: row s of one side belongs with row s of the other, where both have equally many; else as `apart`.
+apart: the seeds are independent, and each side has a spread of its own (Welch).
+alike: the seeds are independent, and both sides share one spread: a new run of the same sampler is compared with this. One
+    seed is enough on one side.
 """
 
 PROBLEMS_ONLY = "interval over problems only"
@@ -57,13 +57,13 @@ def estimate(
 ) -> Estimate:
     """The mean over problems of the mean over seeds, with its interval over problems and, from 2 seeds on, training seeds.
 
-    `scores`, shape (S, P) or (P,); NaN: no value there. `n` of the result counts the problems with a value. `rate` says
-    that scores lie in [0, 1]: the interval is then clipped to it and nowhere narrower than Wilson's, with as many problems
-    as the spread of the scores is worth; when the value is exactly 0 or 1, where a bootstrap has no width, the problems'
-    part is Wilson's with n problems. `bounds` (least, most; infinite where there is none) is where a score that is no rate
-    can lie: the interval is cut there and is otherwise what it would be without; it never leaves the value out, should scores
-    lie outside after all. `confidence` is the chance to cover. `seed` and `resamples` fix the bootstrap. Seed means are taken
-    over the problems a seed has values for; where these differ between seeds, the interval gets wider.
+    `scores` has the shape (S, P) or (P,); NaN marks a missing value. `n` of the result counts the problems with a value. `rate`
+    says that scores lie in [0, 1]: the interval is then clipped to [0, 1] and is nowhere narrower than Wilson's for as many
+    problems as the spread of the scores is worth. When the value is exactly 0 or 1, where a bootstrap has no width, the
+    problems' part is Wilson's with n problems. `bounds` (least, most; infinite where there is none) are the limits of a score
+    that is not a rate: the interval is cut there and is otherwise unchanged, and it always contains the value, even where
+    scores lie outside. `confidence` is the chance to cover. `seed` and `resamples` fix the bootstrap. A seed's mean is taken
+    over the problems for which the seed has values; where these differ between seeds, the interval gets wider.
 
     `reason` says what the interval leaves out (one seed: problems only; one problem: no interval). Without any value, or
     with infinite ones, the result is `Estimate.missing`. Raises ValueError for another shape, resamples < 1, confidence
@@ -75,12 +75,12 @@ def estimate(
         raise ValueError(f"a rate lies in [0, 1], but scores reach from {np.nanmin(table)} to {np.nanmax(table)}")
     if infinite := _infinite(table):
         return Estimate.missing(infinite)
-    found = _evidence(table, _seed_part(_seed_means(table)), (0.0, 1.0) if rate else None, seed, resamples)
-    if isinstance(found, Estimate):
-        return found
+    evidence = _evidence(table, _seed_part(_seed_means(table)), (0.0, 1.0) if rate else None, seed, resamples)
+    if isinstance(evidence, Estimate):
+        return evidence
     if bounds is not None and not rate:
-        found = replace(found, bounds=(min(bounds[0], found.value), max(bounds[1], found.value)))
-    return found.estimate(confidence)
+        evidence = replace(evidence, bounds=(min(bounds[0], evidence.value), max(bounds[1], evidence.value)))
+    return evidence.estimate(confidence)
 
 
 def paired_difference(
@@ -95,25 +95,26 @@ def paired_difference(
 ) -> Estimate:
     """The mean of a - b over the problems that have a value in both, with its interval, as in `estimate`.
 
-    Shapes (S, P) or (P,), the same problems in the same order. Always paired by problem. With equally many seeds, row s of a is
-    paired with row s of b too, and the seeds' part is t with S - 1 degrees of freedom on the S differences. With
-    different numbers, or `seeds` "apart", seeds are independent: sqrt(var_a / S_a + var_b / S_b) with the degrees of freedom
-    of Welch and Satterthwaite; if one side has a single seed, the interval is over problems only and `reason` says so. With
-    `seeds` "alike" the sides share one variance s², estimated with S_a + S_b - 2 degrees of freedom (pooled):
-    sqrt(s² (1 / S_a + 1 / S_b)). With a single seed in a that is the interval in which a new seed of b's sampler lies.
+    The shapes are (S, P) or (P,), for the same problems in the same order. The sides are always paired by problem. With
+    equally many seeds, row s of a is paired with row s of b too, and the seeds' part is t with S - 1 degrees of freedom on the
+    S differences. With different numbers, or `seeds` "apart", seeds are independent: sqrt(var_a / S_a + var_b / S_b) with the
+    degrees of freedom of Welch and Satterthwaite; if one side has a single seed, the interval is over problems only and
+    `reason` says so. With `seeds` "alike" the sides share one variance s², estimated with S_a + S_b - 2 degrees of freedom
+    (pooled): sqrt(s² (1 / S_a + 1 / S_b)). With a single seed in a that is the interval in which a new seed of b's sampler
+    lies.
 
     `rate` says that both lie in [0, 1], so that differences lie in [-1, 1]. It matters when all problems differ by the same d
     (identical runs: 0), where a bootstrap has no width: up to a share u of problems, Wilson's upper end of 0 in n, may
     still differ otherwise, so the interval goes from d - u (1 + d) to d + u (1 - d). Without `rate` it has no width there,
-    and `reason` says so; unless d is not 0 and 2^(1 - n), the smallest p of any test by signs, is above 1 - `confidence`:
-    then there is no interval.
+    and `reason` says so. One case has no interval: d is not 0, and 2^(1 - n), the smallest p of any test by signs, is above
+    1 - `confidence`.
 
     Raises ValueError when the numbers of problems differ, for another shape, resamples < 1, confidence outside (0, 1), or a
     rate outside [0, 1].
     """
     _check(confidence, resamples)
-    found = _paired(a, b, rate, seeds, seed, resamples)
-    return found if isinstance(found, Estimate) else found.estimate(confidence)
+    evidence = _paired(a, b, rate, seeds, seed, resamples)
+    return evidence if isinstance(evidence, Estimate) else evidence.estimate(confidence)
 
 
 def paired_test(
@@ -129,12 +130,14 @@ def paired_test(
     """`paired_difference(...)`, and the p-value that belongs to it; the bootstrap is drawn once.
 
     p is the smallest alpha whose interval of confidence 1 - alpha excludes 0 (the interval, inverted): p <= 1 - confidence
-    exactly when the interval excludes 0. It is two-sided and at least 1 / resamples, for no bootstrap can say more: p = 0.0005
-    from 2000 resamples means "0.0005 or less". None where there is no difference or only one problem.
+    exactly when the interval excludes 0. It is two-sided and at least 1 / resamples, because a bootstrap cannot tell smaller
+    values apart: p = 0.0005 from 2000 resamples means "0.0005 or less". None where there is no difference or only one problem.
     """
     _check(confidence, resamples)
-    found = _paired(a, b, rate, seeds, seed, resamples)
-    return (found, None) if isinstance(found, Estimate) else (found.estimate(confidence), found.p_value(1.0 / resamples))
+    evidence = _paired(a, b, rate, seeds, seed, resamples)
+    if isinstance(evidence, Estimate):
+        return evidence, None
+    return evidence.estimate(confidence), evidence.p_value(1.0 / resamples)
 
 
 def equivalent(estimate: Estimate, margin: float) -> bool:
@@ -154,7 +157,7 @@ def resolved(estimate: Estimate) -> bool:
 
 
 def wilson(successes: float, n: float, confidence: float = 0.95) -> tuple[float, float]:
-    """Wilson's score interval (low, high) of a binomial rate, within [0, 1] and of positive width also at 0 and n.
+    """Wilson's score interval (low, high) of a binomial rate. It lies within [0, 1] and has a positive width also at 0 and n.
 
     (p + z²/2n ± z sqrt(p(1-p)/n + z²/4n²)) / (1 + z²/n), p = successes / n (Wilson 1927). n need not be whole. Raises
     ValueError unless n >= 1, 0 <= successes <= n and 0 < confidence < 1.
@@ -168,7 +171,7 @@ def wilson(successes: float, n: float, confidence: float = 0.95) -> tuple[float,
     centre = p + z * z / (2 * n)
     half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     scale = 1 + z * z / n
-    # Exactly 0 and 1 at the ends, where centre and half differ by rounding alone.
+    # The ends are exactly 0 and 1 there; centre and half differ by rounding alone.
     low = 0.0 if successes == 0 else max(0.0, (centre - half) / scale)
     high = 1.0 if successes == n else min(1.0, (centre + half) / scale)
     return low, high
@@ -183,7 +186,7 @@ def _check(confidence: float, resamples: int) -> None:
 
 @dataclass(frozen=True)
 class _Seeds:
-    """What training seeds add: a standard error with its degrees of freedom."""
+    """The training seeds' part of an interval: a standard error with its degrees of freedom."""
 
     error: float
     df: float
@@ -194,14 +197,14 @@ class _Seeds:
 
 @dataclass(frozen=True)
 class _Evidence:
-    """A value and how far its interval reaches to both sides, at any confidence."""
+    """A value, and how far its interval reaches to each side at any confidence."""
 
     value: float
     n: int
     problems: Callable[[float], tuple[float, float]] | None  # alpha -> reach below and above; None: one problem
     seeds: _Seeds | None
-    bounds: tuple[float, float] | None  # what the value cannot leave
-    least: float = 0.0  # an alpha below which nothing is excluded
+    bounds: tuple[float, float] | None  # limits of the value
+    least: float = 0.0  # below this alpha no interval excludes anything
     reasons: tuple[str, ...] = ()
 
     def interval(self, alpha: float) -> tuple[float, float]:
@@ -220,7 +223,7 @@ class _Evidence:
         return Estimate(self.value, *self.interval(alpha), self.n, "; ".join(self.reasons))
 
     def p_value(self, floor: float) -> float | None:
-        """The smallest alpha whose interval excludes 0, at least `floor`; 1 if none does. Intervals are nested in alpha."""
+        """The smallest alpha whose interval excludes 0, at least `floor`; 1 where none does. Intervals are nested in alpha."""
         if self.problems is None:
             return None
 
@@ -242,7 +245,7 @@ class _Evidence:
 def _paired(
     a: NDArray[np.floating], b: NDArray[np.floating], rate: bool, seeds: Seeds, seed: int, resamples: int
 ) -> _Evidence | Estimate:
-    """What is known about the mean of a - b; an Estimate when it is missing."""
+    """The mean of a - b with the reach of its interval; an Estimate that says why where it is missing."""
     first, second = _table(a), _table(b)
     if first.shape[1] != second.shape[1]:
         raise ValueError(f"cannot pair {first.shape[1]} problems with {second.shape[1]}: compare runs on the same problems")
@@ -254,22 +257,22 @@ def _paired(
     bounds = (-1.0, 1.0) if rate else None
     if len(first) == len(second) and seeds == "paired":
         table = first - second
-        found = _evidence(table, _seed_part(_seed_means(table)), bounds, seed, resamples)
+        evidence = _evidence(table, _seed_part(_seed_means(table)), bounds, seed, resamples)
     else:
         per_problem = _problem_means(first) - _problem_means(second)
         shared = ~np.isnan(per_problem)
         part = _pooled_part if seeds == "alike" else _welch_part
         over_seeds = part(_seed_means(first[:, shared]), _seed_means(second[:, shared]))
-        found = _evidence(per_problem[None, :], over_seeds, bounds, seed, resamples)
-    if isinstance(found, _Evidence) and not rate and _NO_WIDTH in found.reasons and found.value != 0:
-        return replace(found, least=2.0 ** (1 - found.n))
-    return found
+        evidence = _evidence(per_problem[None, :], over_seeds, bounds, seed, resamples)
+    if isinstance(evidence, _Evidence) and not rate and _NO_WIDTH in evidence.reasons and evidence.value != 0:
+        return replace(evidence, least=2.0 ** (1 - evidence.n))
+    return evidence
 
 
 def _evidence(
     table: FloatArray, seeds: _Seeds | None, bounds: tuple[float, float] | None, seed: int, resamples: int
 ) -> _Evidence | Estimate:
-    """What the scores say, given the part of training seeds (None: unknown) and what bounds the scores."""
+    """The mean of the scores with the reach of its interval, from the seeds' part (None: unknown) and the scores' bounds."""
     means = _problem_means(table)
     means = means[~np.isnan(means)]
     n = len(means)
@@ -288,7 +291,7 @@ def _evidence(
 
 
 def _unseen_reach(value: float, n: int, bounds: tuple[float, float]) -> Callable[[float], tuple[float, float]]:
-    """How far the mean may lie from what all n problems show: a share of problems that none of n showed is at the bounds."""
+    """How far the mean may lie from the value that all n problems share, if problems that were not seen lie at the bounds."""
 
     def reach(alpha: float) -> tuple[float, float]:
         unseen = wilson(0, n, 1 - alpha)[1]
@@ -303,12 +306,12 @@ def _bootstrap_reach(
     """Reach of the stretched percentile interval of the mean over problems; of a rate, at least Wilson's."""
     n, value = len(means), float(means.mean())
     replicates = np.sort(_resampled_means(means, seed, resamples))
-    # Problems of binary scores: n. Scores that vary less than 0 and 1 would are worth more problems than there are.
+    # Binary scores are worth n problems. Scores that vary less than zeros and ones would are worth more than n.
     worth = n * value * (1 - value) / float(means.var()) if bounds == (0.0, 1.0) else 0.0
 
     def reach(alpha: float) -> tuple[float, float]:
         if alpha > 1 - 1e-9:
-            stretch = math.sqrt(n / (n - 1))  # t / z is 0 / 0 here
+            stretch = math.sqrt(n / (n - 1))  # t / z would be 0 / 0 here
         else:
             stretch = t_quantile(n - 1, 1 - alpha / 2) / normal_quantile(1 - alpha / 2) * math.sqrt(n / (n - 1))
         low, high = np.quantile(replicates, (alpha / 2, 1 - alpha / 2))
@@ -341,7 +344,7 @@ def _table(scores: NDArray[np.floating]) -> FloatArray:
 
 
 def _infinite(table: FloatArray) -> str:
-    """Why there is no estimate, if some scores are infinite; else empty."""
+    """The reason why there is no estimate, where some scores are infinite; else empty."""
     count = int(np.isinf(table).any(axis=0).sum())
     return f"infinite for {count} of {table.shape[1]} problems" if count else ""
 

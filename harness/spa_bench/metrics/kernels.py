@@ -1,8 +1,8 @@
 """Similarities between the samples of one problem: by token n-grams, by syntax trees, by given features.
 
-All are cosines of counts, so they are 1 for equal items and in [0, 1]. They see what is counted and nothing else: the
-n-gram kernel not the order of n-grams, the syntax kernel not the order of siblings. Both need memory for distinct
-items x distinct features. Inner products are of whole numbers, hence exact: no kernel depends on threads or blocking.
+All are cosines of counts, so they lie in [0, 1] and are 1 for equal items. They see the counts and nothing else: the n-gram
+kernel ignores the order of n-grams, and the syntax kernel ignores the order of siblings. Both need memory for distinct items x
+distinct features. Inner products are of whole numbers and therefore exact, so no kernel depends on threads or blocking.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ def ngram_kernel(texts: Sequence[str], *, orders: Sequence[int] = (1, 2)) -> Flo
 
     The kernel of `ngram_vendi_score` of the package vendi_score 0.0.3, except that tokens are matches of \w+|[^\w\s] instead
     of nltk's, and the default orders are 1 and 2 instead of 1 to 4. A text too short for an n-gram of some order has, in that
-    order, similarity 1 with the other such texts and 0 with the rest, so equal texts have similarity exactly 1, empty
-    ones too.
+    order, similarity 1 with the other such texts and 0 with the rest, so equal texts have similarity exactly 1, and so do
+    empty texts.
 
     Raises ValueError without texts, without orders, or for an order below 1.
     """
@@ -29,7 +29,7 @@ def ngram_kernel(texts: Sequence[str], *, orders: Sequence[int] = (1, 2)) -> Flo
     place = {text: i for i, text in enumerate(dict.fromkeys(texts))}
     counts = count_ngrams([words(text) for text in place], orders)
     kernel = np.mean([cosine_of_counts(one) for one in counts], axis=0)
-    # Built over the distinct texts and then spread: copies get exactly the same row.
+    # The kernel is computed for distinct texts and then spread, so that copies get exactly the same row.
     index = [place[text] for text in texts]
     return np.asarray(kernel[np.ix_(index, index)], dtype=np.float64)
 
@@ -38,8 +38,8 @@ def ast_kernel(programs: Sequence[str]) -> FloatArray:
     """The cosine similarity of the counts of `syntax_features`, shape (n, n), in [0, 1].
 
     Programs that differ only in layout, comments, docstrings and local names have similarity exactly 1. A text that does
-    not parse has a feature of its own: similarity 1 with equal texts, 0 with everything else. So many different broken
-    texts count as different: read it beside the share that runs. Raises ValueError without programs.
+    not parse has a feature of its own: similarity 1 with equal texts, 0 with everything else. Many different broken
+    texts therefore count as different: read it beside the share that runs. Raises ValueError without programs.
     """
     _some(programs)
     place = {program: i for i, program in enumerate(dict.fromkeys(programs))}
@@ -69,7 +69,7 @@ def features_of_tokens(source: str, tokens: Sequence[str] | None) -> list[Hashab
     for token in tokens:
         if token == ")":
             above.pop()
-        elif token.endswith("("):  # the only tokens that do: a value's repr ends in a quote or is a word or number
+        elif token.endswith("("):  # no other token ends so: a value's repr ends in a quote or is a word or number
             label = token[:-1]
             features.append((label, above[-1], above[-2]))
             above.append(label)
@@ -85,7 +85,7 @@ def cosine_of_counts(counts: Counts) -> FloatArray:
     squares = np.diagonal(inner)
     empty = squares == 0
     squares = np.where(empty, 1.0, squares)
-    # The root of the product, not the product of roots: that one is exact for equal rows, whose similarity is then 1.
+    # The root of the product is exact for equal rows, whose similarity is then 1; the product of roots is not.
     kernel = np.minimum(inner / np.sqrt(np.outer(squares, squares)), 1.0)
     kernel[np.ix_(empty, empty)] = 1.0
     np.fill_diagonal(kernel, 1.0)

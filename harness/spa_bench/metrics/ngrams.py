@@ -1,8 +1,8 @@
-r"""Counts of features in texts: token n-grams and whatever else can be listed, as sorted arrays.
+r"""Counts of features in texts as sorted arrays: token n-grams, and anything else that can be listed.
 
 One text has few of all the n-grams there are, so counts are kept as (row, kind, count) entries; self-BLEU and distinct-n
 work on any subset of the rows by filtering them. Tokens here are matches of \w+|[^\w\s]: words and single signs, which
-suits code and text written with spaces; scripts without spaces come out as very long words.
+suits code and text written with spaces; scripts without spaces give very long words.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ class Counts:
 
 
 def words(text: str) -> list[str]:
-    r"""The tokens of a text, matches of \w+|[^\w\s]; white space leaves no trace."""
+    r"""The tokens of a text, matches of \w+|[^\w\s]; white space has no effect."""
     return _TOKEN.findall(text)
 
 
 def count_features(rows: Sequence[Sequence[Hashable]]) -> Counts:
-    """The counts of whatever is listed in each row; equal (==) entries are one kind."""
+    """The counts of the features listed in each row; equal (==) features are one kind."""
     return count_ngrams(rows, (1,))[0]
 
 
@@ -58,19 +58,19 @@ def count_ngrams(rows: Sequence[Sequence[Hashable]], orders: Sequence[int]) -> l
     tokens = np.array([number.setdefault(token, len(number)) for row in rows for token in row], dtype=np.int64)
     owner = np.repeat(np.arange(len(rows)), [len(row) for row in rows])
     grams = tokens
-    found: dict[int, Counts] = {}
+    by_order: dict[int, Counts] = {}
     for n in range(1, max(orders) + 1):
         if n > 1:
-            # An n-gram is the (n - 1)-gram that begins there and the token n - 1 places on, numbered afresh so that
-            # the product stays small; where the two lie in different rows there is none.
+            # An n-gram is the (n - 1)-gram that begins there and the token n - 1 places on, numbered again so that
+            # the product stays small; where the two lie in different rows there is no n-gram.
             whole = owner[: len(owner) - n + 1] == owner[n - 1 :]
             pairs = grams[: len(whole)] * len(number) + tokens[n - 1 :]
             grams = np.full(len(pairs), -1, dtype=np.int64)
             grams[whole] = np.unique(pairs[whole], return_inverse=True)[1]
         if n in orders:
             real = grams >= 0
-            found[n] = _counts(owner[: len(grams)][real], grams[real], len(rows))
-    return [found[n] for n in orders]
+            by_order[n] = _counts(owner[: len(grams)][real], grams[real], len(rows))
+    return [by_order[n] for n in orders]
 
 
 def _counts(owner: IntArray, kinds: IntArray, items: int) -> Counts:

@@ -1,7 +1,7 @@
 """NoveltyBench's distinct_k and utility_k over equivalence classes of the k answers to one problem.
 
-Zhang et al. 2025 (arXiv 2504.05228). What makes two answers equivalent is given from outside, as labels: a key of each answer
-(its text, syntax tree or behaviour) or `partition`, which builds classes from a yes/no question about pairs as the paper does
+Zhang et al. 2025 (arXiv 2504.05228). The caller says what makes two answers equivalent, as labels: a key of each answer (its
+text, syntax tree or behaviour), or the classes of `partition`, which asks a yes/no question about pairs, as the paper does
 with a trained classifier. A label None is a failed sample: it has no class and earns nothing.
 """
 
@@ -17,7 +17,7 @@ _Answer = TypeVar("_Answer")
 
 
 def distinct_k(labels: Sequence[Hashable | None]) -> int:
-    """The number of different classes among the k samples, 0 to k; failed ones (None) add none."""
+    """The number of different classes among the k samples, 0 to k; failed samples (None) add none."""
     return len(set(labels) - {None})
 
 
@@ -26,9 +26,9 @@ def utility_k(
 ) -> float:
     """(1 - p) / (1 - p**k) * sum over i = 1..k of p**(i - 1) * [the class of sample i is new] * u_i.
 
-    What a user of patience p gets from reading the k samples in this order, when repetitions are worth nothing; as a share
-    of the most possible, so in [0, 1] for utilities in [0, 1]. A class is used up by its first sample even if that one is
-    worth 0, as in the paper. p = 1 is the limit, the plain mean. It depends on the order.
+    It is what a user of patience p gets from reading the k samples in this order, when repetitions are worth nothing, as a
+    share of the most that is possible; so it lies in [0, 1] for utilities in [0, 1]. A class is used up by its first sample
+    even if that sample is worth 0, as in the paper. p = 1 is the limit, the plain mean. The value depends on the order.
 
     Raises ValueError without samples, for unequal lengths, or p outside (0, 1].
     """
@@ -53,15 +53,15 @@ def utility_k(
 def partition(answers: Sequence[_Answer], equivalent: Callable[[_Answer, _Answer], bool]) -> list[int]:
     """The class of each answer, numbered 0, 1, ... by first appearance, from a question about pairs.
 
-    Greedy, as NoveltyBench's released code: an answer joins the first class whose *first member* it is equivalent to, or
-    opens a new one. `equivalent(first, answer)` need not be transitive or symmetric; if it is not, the classes depend
-    on the order. Asks at most k * (classes) questions.
+    It is greedy, as in NoveltyBench's released code: an answer joins the first class whose *first member* it is equivalent to,
+    or opens a new one. `equivalent(first, answer)` need not be transitive or symmetric; if it is not, the classes depend on
+    the order. At most k * (classes) questions are asked.
     """
     firsts: list[_Answer] = []
     classes: list[int] = []
     for answer in answers:
-        found = next((c for c, first in enumerate(firsts) if equivalent(first, answer)), len(firsts))
-        if found == len(firsts):
+        place = next((c for c, first in enumerate(firsts) if equivalent(first, answer)), len(firsts))
+        if place == len(firsts):
             firsts.append(answer)
-        classes.append(found)
+        classes.append(place)
     return classes

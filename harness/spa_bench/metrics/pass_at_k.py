@@ -39,15 +39,15 @@ def pass_at_k_members(
     """pass@k of every problem when the k samples come from k different members, shape (P,).
 
     `correct`, shape (P, K), holds c_i, the number of right samples among the r_i draws of member i. `draws_per_member` is r,
-    the same for all, or the r_i of each member, shape (K,). The value is the mean over the k-subsets of members of
-    1 - prod(q_i), q_i = 1 - c_i / r_i, that is 1 - e_k(q) / C(K, k) with e_k the elementary symmetric polynomial: what
-    drawing k members without replacement, and an answer of each, gives. The normalised polynomials follow the recursion
-    m_j <- m_j + j / i * (q_i * m_(j-1) - m_j) over the members i = 1..K, all in [0, 1]: K * k steps, no subset is
-    listed and nothing overflows. For r = 1 it equals `pass_at_k(correct.sum(axis=1), K, k)`. With unequal r_i it is not
-    biased either, since every q_i is a mean and the members of a subset are drawn apart.
+    the same for all, or the r_i of each member, shape (K,). The value is the mean over the k-subsets of members of 1 -
+    prod(q_i), q_i = 1 - c_i / r_i, that is 1 - e_k(q) / C(K, k) with e_k the elementary symmetric polynomial: what drawing k
+    members without replacement, and an answer of each, gives. The normalised polynomials follow the recursion m_j <- m_j + j /
+    i * (q_i * m_(j-1) - m_j) over the members i = 1..K, all in [0, 1]: K * k steps, no subset is listed and nothing overflows.
+    For r = 1 it equals `pass_at_k(correct.sum(axis=1), K, k)`. With unequal r_i it is unbiased too, because every q_i is a
+    mean and the members of a subset are drawn independently.
 
-    Raises ValueError unless the array is 2-d, every r_i >= 1, 1 <= k <= K and every c_i is a whole number in 0..r_i. There
-    is no k > K in this design: two answers of one member would be asked for, and how to choose it is another design.
+    Raises ValueError unless the array is 2-d, every r_i >= 1, 1 <= k <= K and every c_i is a whole number in 0..r_i. This
+    design has no k > K: it would need two answers of one member, and how to choose that member is another design.
     """
     given = np.asarray(correct)
     if given.ndim != 2:
@@ -65,7 +65,7 @@ def pass_at_k_members(
         )
     counts = _counts(given, draws)
     fails = 1.0 - counts / draws
-    # means[:, j]: the mean of prod(q) over the j-subsets of the members seen so far; 0 while there are fewer than j.
+    # means[:, j]: the mean of prod(q) over the j-subsets of the members seen so far; 0 while fewer than j members are seen.
     means = np.zeros((len(fails), k + 1))
     means[:, 0] = 1.0
     sizes = np.arange(1, k + 1)
@@ -78,7 +78,7 @@ def pass_at_k_members(
 
 def _counts(correct: Sequence[int] | NDArray[np.generic], draws: int | NDArray[np.integer]) -> NDArray[np.int64]:
     given = np.asarray(correct)
-    possible = bool(((given >= 0) & (given <= draws)).all())  # False for NaN too, which must not be cast
+    possible = bool(((given >= 0) & (given <= draws)).all())  # it is False for NaN too, which must not be cast
     counts = given.astype(np.int64) if possible else np.zeros(0, dtype=np.int64)
     if not (possible and np.array_equal(counts, given)):
         most = draws if np.ndim(draws) == 0 else np.asarray(draws).tolist()

@@ -1,13 +1,13 @@
-"""What difference between two samplers n problems can show, before they are run.
+"""The difference between two samplers that n problems can show, before they are run.
 
 The test is `intervals.paired_test`: the mean difference d over problems against half an interval, which is
 hypot(t(n-1) s / sqrt(n), t(S-1) s_S / sqrt(S)) with s the standard deviation over problems and s_S over training seeds; the
 second part is absent with one seed. Power is the chance that |d| exceeds it. For normal scores that is an integral over the
 two estimated deviations (chi distributions), taken on a grid: with one seed, the power of the t-test.
 
-What it leaves out: skew and values that are mostly 0, at few problems; the bounds of rates; and Holm's correction: for one
-claim among m samplers, ask with confidence 1 - 0.05 / m. With one seed "shown" means over problems only: for these
-adapters, not for the next training.
+Three things are left out: skew and values that are mostly 0, at few problems; the bounds of rates; and Holm's correction (for
+one claim among m samplers, use confidence 1 - 0.05 / m). With one seed "shown" means over problems only: for these adapters,
+not for the next training.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from spa_bench.metrics.student import t_quantile
 FloatArray = NDArray[np.float64]
 
 _GRID = 96  # points of each chi distribution
-MOST_PROBLEMS = 10**7  # that `problems_needed` looks at
+MOST_PROBLEMS = 10**7  # the most that `problems_needed` tries
 
 
 def power_at(
@@ -83,7 +83,7 @@ def problems_needed(
 ) -> int | None:
     """The fewest problems, 2 or more, that show `difference` with chance `power`; None if even 10 million do not.
 
-    None is what training seeds do, for no number of problems makes up for too few of them, or a tiny difference:
+    None comes from too few training seeds, which no number of problems makes up for, or from a tiny difference:
     `seeds_suffice` says which. Raises as `smallest_difference`, and for a difference of 0.
     """
     _check_power(power, confidence)
@@ -107,10 +107,10 @@ def problems_needed(
 def seeds_suffice(
     difference: float, *, confidence: float = 0.95, power: float = 0.8, seeds: int = 1, seed_spread: float | None = None
 ) -> bool:
-    """Whether endlessly many problems would show `difference` with chance `power`, with these training seeds.
+    """Whether infinitely many problems would show `difference` with chance `power`, with these training seeds.
 
-    Then the problems have no spread in the mean, and what is left is the t-test over seeds: always, with one seed or no
-    spread over seeds, unless the difference is 0. Raises as `smallest_difference`.
+    The mean over so many problems has no spread, and the t-test over seeds is left. With one seed or no spread over seeds
+    the answer is always yes, unless the difference is 0. Raises as `smallest_difference`.
     """
     _check_power(power, confidence)
     return _test(2, 0.0, confidence, seeds, seed_spread).power(difference) >= power
@@ -119,9 +119,10 @@ def seeds_suffice(
 def spread_of_pilot(a: NDArray[np.floating], b: NDArray[np.floating]) -> tuple[float, float | None]:
     """`spread` and `seed_spread` of a paired difference from pilot scores, shapes (S, P) or (P,).
 
-    Standard deviations (ddof = 1) of a - b over problems, of the mean over seeds, and over seeds (None with one), of the mean
-    over the problems that have a value everywhere. The first shrinks a little with more seeds, because draws average out.
-    Raises ValueError when the shapes differ, or fewer than 2 problems have a value everywhere.
+    `spread` is the standard deviation (ddof = 1) over problems of the mean over seeds of a - b. `seed_spread` is that over
+    seeds of the mean over problems; None with one seed. Only problems that have a value everywhere count. The first shrinks a
+    little with more seeds, because draws average out. Raises ValueError when the shapes differ, or fewer than 2 problems have
+    a value everywhere.
     """
     first, second = (np.atleast_2d(np.asarray(side, dtype=np.float64)) for side in (a, b))
     if first.shape != second.shape or first.ndim != 2:
@@ -137,11 +138,11 @@ def spread_of_pilot(a: NDArray[np.floating], b: NDArray[np.floating]) -> tuple[f
 def spread_of_rates(rate: float = 0.5, *, correlation: float = 0.0, draws: int = 1, agreement: float | None = None) -> float:
     """`spread` of the difference of two samplers of equal rate, without a pilot: sqrt(2 p (1 - p) (a + (1 - a) / n - c)).
 
-    `rate` is p, a share of right answers; `correlation` is c, that of an answer of the one with an answer of the other
-    on the same problem (hard problems are hard for both); `agreement` is a, that of two answers of one sampler, which with n =
-    `draws` > 1 averages out only what is chance (default: `correlation`, all that the draws of one sampler share is
-    the problem). The defaults are the worst case of samplers that are not opposed: 0.71. Raises ValueError for a rate outside
-    [0, 1], correlation or agreement outside [0, 1], agreement below correlation, or draws < 1.
+    `rate` is p, a share of right answers; `correlation` is c, between an answer of one sampler and an answer of the other on
+    the same problem (hard problems are hard for both). `agreement` is a, the correlation between two answers of one sampler:
+    with n = `draws` > 1 only chance averages out. It defaults to `correlation`, as if the draws of one sampler shared nothing
+    but the problem. The defaults are the worst case of samplers that are not opposed: 0.71. Raises ValueError for a rate
+    outside [0, 1], correlation or agreement outside [0, 1], agreement below correlation, or draws < 1.
     """
     shared = correlation if agreement is None else agreement
     if not 0 <= rate <= 1:
@@ -155,7 +156,7 @@ def spread_of_rates(rate: float = 0.5, *, correlation: float = 0.0, draws: int =
 
 @dataclass(frozen=True)
 class _Test:
-    """The paired test as numbers: the true standard error of d, and half the interval with how often it is that wide."""
+    """The paired test as numbers: the true standard error of d, and the half-widths of the interval with their chances."""
 
     error: float
     halves: FloatArray
@@ -164,7 +165,7 @@ class _Test:
     def power(self, difference: float) -> float:
         if self.error == 0:
             return float(difference != 0)
-        from scipy.special import erfc  # here: half the time of importing this module would be spent on it
+        from scipy.special import erfc  # imported here: it takes half of this module's import time
 
         scale = self.error * math.sqrt(2)
         near, far = (erfc((self.halves + sign * abs(difference)) / scale) for sign in (-1, 1))

@@ -1,6 +1,6 @@
 """How good answers are: accuracy, majority vote, any-of-n beside its chance level, pass rates of members.
 
-Everything is for one problem, given all its n answers, so that the intervals can resample problems. Answers are compared as
+Each function takes all n answers to one problem, so that the intervals can resample problems. Answers are compared as
 labels, which may be anything hashable: a choice, a number, a digest of behaviour. pass@k is in `pass_at_k`.
 """
 
@@ -24,10 +24,11 @@ def majority_vote(labels: Sequence[Hashable | None], right: Sequence[bool]) -> f
     """The chance that the most frequent label is right, ties broken at random, in [0, 1].
 
     `labels[i]` is what answer i says and `right[i]` whether it is right; None is no vote (no answer, no verdict) and loses
-    against any label. Of m labels with the most votes, each is chosen with chance 1 / m, and the expectation is given,
-    so nothing is drawn: 0.5 when a right and a wrong label tie. No vote at all is wrong: 0. As self-consistency (Wang et al.
-    2022, arXiv 2203.11171), whose tie rule is not stated. Where answers of one label have different verdicts (programs that
-    behave alike on the few inputs they were tried on), one of them is taken at random: the label counts with its share.
+    against any label. Of m labels with the most votes, each is chosen with chance 1 / m. The result is the expectation, so
+    nothing is drawn: it is 0.5 when a right and a wrong label tie. Without any vote it is 0. This is self-consistency (Wang et
+    al. 2022, arXiv 2203.11171), which does not state a rule for ties. Where answers of one label have different verdicts
+    (programs that behave alike on the few inputs they were tried on), one of them is taken at random: the label counts with
+    its share of right answers.
 
     Raises ValueError when there is no answer or lengths differ.
     """
@@ -41,13 +42,13 @@ def majority_vote(labels: Sequence[Hashable | None], right: Sequence[bool]) -> f
     if not verdicts:
         return 0.0
     most = max(map(len, verdicts.values()))
-    return float(np.mean([accuracy(found) for found in verdicts.values() if len(found) == most]))
+    return float(np.mean([accuracy(of_label) for of_label in verdicts.values() if len(of_label) == most]))
 
 
 def any_of_n(right: Sequence[bool]) -> float:
     """1.0 when at least one answer is right, else 0.0: what an oracle choosing among the n answers gets.
 
-    Not an estimate of pass@n unless the n answers are the n draws meant. Read it beside `any_of_n_chance`. Raises
+    It estimates pass@n only where the n answers are the n draws that pass@n means. Read it beside `any_of_n_chance`. Raises
     ValueError when there is no answer.
     """
     _some(len(right))
@@ -55,11 +56,11 @@ def any_of_n(right: Sequence[bool]) -> float:
 
 
 def any_of_n_chance(n: int, choices: int | None, right: int = 1) -> float | None:
-    """What guessing gets in any-of-n: 1 - (1 - r / c)^n for c equally likely `choices`, r `right`; 0.90 for 8 guesses of 4.
+    """The chance that one of n guesses is right: 1 - (1 - r / c)^n for c equally likely `choices`, r of them `right`.
 
-    Guesses are independent, as those of n members are; without repeats it would be n / c for r = 1. None where there are no
-    choices to guess from (`choices` None: free text, code): there guessing is hopeless. Raises ValueError for n < 1,
-    choices < 1, or `right` outside 1 .. choices.
+    It is 0.90 for 8 guesses among 4 choices. Guesses are independent, as those of n members are; without repeats it would be n
+    / c for r = 1. The result is None where there are no choices to guess from (`choices` is None: free text, code). Raises
+    ValueError for n < 1, choices < 1, or `right` outside 1 .. choices.
     """
     if n < 1:
         raise ValueError(f"any-of-n needs n >= 1, not {n}")
@@ -75,7 +76,7 @@ def any_of_n_chance(n: int, choices: int | None, right: int = 1) -> float | None
 def above_chance(value: float, chance: float | None) -> float | None:
     """(value - chance) / (1 - chance): 0 for guessing, 1 for always right, below 0 for worse than guessing.
 
-    Cohen's rescaling (kappa). None where there is no chance level, or it is 1.
+    This is Cohen's rescaling (kappa). It is None where there is no chance level, or the chance level is 1.
     """
     return None if chance is None or chance >= 1 else (value - chance) / (1 - chance)
 

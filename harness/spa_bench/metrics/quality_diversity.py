@@ -3,7 +3,7 @@
 One draw of problems serves all samplers, so what makes a problem hard for all moves the front and the point alike and
 does not widen the distance between them. Percentile bootstrap, stretched as in `intervals`. With 2 training seeds or more,
 the same number for all samplers, seed s of one goes with seed s of the others: each seed gives a value, and their spread
-enters by Student's t as in `intervals`; otherwise `reason` says that the interval is over problems only.
+enters by Student's t as in `intervals`. Otherwise `reason` says that the interval is over problems only.
 
 The hypervolume of a front and the distance to one are not smooth and a little biased: the best of several noisy points
 looks better than it is (winner's curse), in the value and in the interval.
@@ -37,7 +37,7 @@ class Frontier:
     stays_on_front: dict[str, float]  # share of resamples in which none does, 0 to 1
     hypervolume: Estimate  # of all samplers, above `reference`
     r2: Estimate  # of all samplers, from `ideal`; less is better
-    adds: dict[str, Estimate]  # hypervolume that is lost without this sampler; at least 0, so never resolved from its interval
+    adds: dict[str, Estimate]  # hypervolume lost without this sampler; at least 0, so its interval never resolves it
     distance: dict[str, Estimate]  # signed, to the front that the sweep draws; above 0: outside, better
 
 
@@ -51,14 +51,14 @@ def frontier(
     seed: int = 0,
     resamples: int = 1000,
 ) -> Frontier:
-    """Front, hypervolume, R2 and distances of `scores`: sampler -> (quality, diversity), a value a problem each.
+    """The front, hypervolume, R2 and distances of the samplers in `scores`: sampler -> (quality, diversity) of each problem.
 
-    Arrays of shape (P,) or (S, P); the same problems in the same order for all. Only problems with a value everywhere
-    count (`n`). `sweep` names the samplers that draw the front to measure the others
-    from, such as temperatures. `reference` and `ideal` are those of `hypervolume` and `r2`; both coordinates should have a
-    comparable range, for distances and R2 add them up.
+    The arrays have the shape (P,) or (S, P), with the same problems in the same order for all. Only problems with a value
+    everywhere count (`n`). `sweep` names the samplers that draw the front to measure the others from, such as temperatures.
+    `reference` and `ideal` are those of `hypervolume` and `r2`; both coordinates should have a comparable range, for distances
+    and R2 add them up.
 
-    Raises ValueError without samplers, for a sampler of the sweep that is not there, different numbers of problems,
+    Raises ValueError without samplers, for a sampler of the sweep that is not among `scores`, different numbers of problems,
     fewer than 2 with a value everywhere, confidence outside (0, 1), or resamples < 1.
     """
     if resamples < 1 or not 0 < confidence < 1:
@@ -101,7 +101,7 @@ def frontier(
 
 
 def _table(scores: Mapping[str, tuple[NDArray[np.floating], NDArray[np.floating]]]) -> FloatArray:
-    """Shape (S, N samplers, 2, P), of the problems with a value everywhere; S = 1, means over seeds, if seeds cannot pair."""
+    """Scores (S, N samplers, 2, P) on the problems with a value everywhere; S = 1, the mean, where seeds cannot pair."""
     if not scores:
         raise ValueError("no samplers: there is no front")
     sides = [np.atleast_2d(np.asarray(side, dtype=np.float64)) for pair in scores.values() for side in pair]

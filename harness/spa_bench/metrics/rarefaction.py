@@ -1,12 +1,13 @@
-"""What a metric that depends on n would be with fewer samples: means over subsets of the samples there are.
+"""What a metric that depends on n would be with fewer samples: its mean over subsets of the samples.
 
 Rarefaction comes from ecology (Hurlbert 1971): species counts of unequal samples are compared at equal size. Which subsets
-stand for "m samples" follows from the design of the draws, n = r * K in the order (member, draw). K = 1: draws are
-exchangeable, so every m-subset alike. K > 1: for m <= K one draw each of m different members, for m a multiple of K the
-same number of draws of every member; any other m has no value, because a sampler never hands out such a set.
+stand for "m samples" follows from the design of the draws, n = r * K in the order (member, draw). With K = 1 the draws are
+exchangeable, so every m-subset counts alike. With K > 1 a subset has one draw from each of m different members where m <= K,
+and the same number of draws from every member where m is a multiple of K. Any other m has no value, because a sampler never
+gives such a set.
 
-Counts of classes have closed forms. Everything else is a mean over seeded random subsets, unbiased but with noise
-of its own: the spread over subsets / sqrt(their number), a problem at a time.
+Counts of classes have closed forms. Everything else is a mean over seeded random subsets. It is unbiased but has noise
+of its own: for each problem, the spread over subsets / sqrt(their number).
 """
 
 from __future__ import annotations
@@ -24,11 +25,11 @@ from spa_bench.metrics.pass_at_k import pass_at_k, pass_at_k_members
 IntArray = NDArray[np.int64]
 
 SUBSETS = 32
-"""Random subsets a size and problem: their noise in a mean over problems is 1/5.7 of that of one subset a problem."""
+"""Random subsets for each size and problem. Their noise in a mean over problems is 1/5.7 of that of one subset a problem."""
 
 
 def has_size(draws: int, members: int, size: int) -> bool:
-    """Whether `size` of the `draws` samples of `members` members can be compared: 1 <= size <= draws and as the design says.
+    """Whether the design has subsets of `size` among the `draws` samples of `members` members; 1 <= size <= draws is needed.
 
     Raises ValueError unless `draws` is a positive multiple of `members`.
     """
@@ -61,9 +62,10 @@ def expected_classes(counts: NDArray[np.generic], draws: int, size: int) -> floa
 def subsets(draws: int, members: int, size: int, *, problem: str, most: int = SUBSETS) -> IntArray | None:
     """Places of the samples in each subset, shape (subsets, size), in a random order; None where the design has none.
 
-    All of them where there are at most `most`, so that the mean is exact; the whole sample in its own order if `size` is
-    all. Otherwise `most` drawn alike and apart from each other. They depend on the problem's id, the size and the
-    design, and on nothing else: every metric and kernel sees the same ones. Raises ValueError as `has_size`.
+    Where there are at most `most` subsets, the result has all of them, so that the mean is exact. Where `size` is `draws`, it
+    has the whole sample in its own order. Otherwise it has `most` subsets, drawn independently with equal chances. They depend
+    on the problem's id, the size and the design, and on nothing else: every metric and kernel sees the same subsets. Raises
+    ValueError as `has_size`.
     """
     if not has_size(draws, members, size):
         return None
@@ -79,12 +81,12 @@ def subsets(draws: int, members: int, size: int, *, problem: str, most: int = SU
     draw = generator.random((most, members, each)).argsort(axis=2)
     if size <= members:
         chosen = order[:, :size]
-        found = chosen * each + np.take_along_axis(draw[:, :, 0], chosen, axis=1)
+        places = chosen * each + np.take_along_axis(draw[:, :, 0], chosen, axis=1)
     else:
-        # In rounds, a draw of every member each: no member has the first places to itself.
+        # Each round takes a draw of every member, so that no member has the first places to itself.
         rounds = np.take_along_axis(draw[:, :, : size // members], order[:, :, None], axis=1) + order[:, :, None] * each
-        found = rounds.transpose(0, 2, 1).reshape(most, size)
-    return np.asarray(found, dtype=np.int64)
+        places = rounds.transpose(0, 2, 1).reshape(most, size)
+    return np.asarray(places, dtype=np.int64)
 
 
 def _number(each: int, members: int, size: int) -> int:

@@ -1,9 +1,9 @@
 """Self-BLEU: how much each sample repeats the others; higher is less diverse.
 
 Zhu et al. 2018 (Texygen, arXiv 1802.01886): the mean over samples of the BLEU of each against all others as references.
-BLEU is sacrebleu's `sentence_bleu` with its defaults: tokenizer 13a, orders 1 to 4, smoothing exp, effective order. Ours
-counts n-grams once a sample instead of once a pair: of every n-gram the two largest counts suffice to know the
-largest among the *others*. 13a is made for news text; on code it splits at most operators and keeps `_` and `.` in names.
+BLEU is sacrebleu's `sentence_bleu` with its defaults: tokenizer 13a, orders 1 to 4, smoothing exp, effective order. This
+implementation counts n-grams once a sample instead of once a pair: the two largest counts of an n-gram give the largest count
+among the *others*. 13a is made for news text; on code it splits at most operators and keeps `_` and `.` in names.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ MAX_ORDER = 4
 def self_bleu(texts: Sequence[str]) -> float | None:
     """The mean over the texts of BLEU(text, all other texts) / 100, in [0, 1]; None with fewer than 2 texts.
 
-    Equal to the mean of `sacrebleu.sentence_bleu(text, others).score / 100` (to 1e-9). A text without tokens scores 0, also
-    against its like: so n empty answers score 0, although they are all the same. It falls with n being smaller, because
+    Equal to the mean of `sacrebleu.sentence_bleu(text, others).score / 100` (to 1e-9). A text without tokens scores 0,
+    also against other such texts, so n empty answers score 0 although they are equal. The value falls with smaller n, because
     there are fewer references: compare at equal n.
     """
     if len(texts) < 2:
@@ -35,7 +35,7 @@ def self_bleu(texts: Sequence[str]) -> float | None:
 class SelfBleu:
     """The n-gram counts of the texts of one problem, from which the self-BLEU of any of its subsets follows."""
 
-    place: IntArray  # (n,) which distinct text each text is
+    place: IntArray  # (n,) the distinct text that each text equals
     lengths: IntArray  # (U,) tokens of each distinct text
     rows: IntArray  # (E,) distinct text of each entry; entries sorted by n-gram, then from the largest count down
     grams: IntArray  # (E,) n-gram of each entry, all orders numbered together
@@ -67,7 +67,7 @@ class SelfBleu:
         return float(self._scores(copies) @ copies / len(chosen))
 
     def _scores(self, copies: IntArray) -> FloatArray:
-        """BLEU / 100 of each distinct text against the others, (U,), where text u is there copies[u] times; 0 where absent."""
+        """BLEU / 100 of each distinct text against the others, (U,), where text u occurs copies[u] times; 0 where absent."""
         matches = self._matches(copies)
         totals = np.maximum(self.lengths[:, None] - np.arange(MAX_ORDER), 0)
         real = totals > 0
@@ -82,8 +82,8 @@ class SelfBleu:
         return np.where((matches.sum(axis=1) > 0) & (copies > 0), scores, 0.0)
 
     def _matches(self, copies: IntArray) -> FloatArray:
-        """Of each text's n-grams, how many the others have too, (U, 4); an n-gram counts as often as one other has it."""
-        there = np.flatnonzero((copies > 0)[self.rows])  # places, not a mask: most subsets are small
+        """The number of each text's n-grams that the others have too, (U, 4); an n-gram counts as often as one other has it."""
+        there = np.flatnonzero((copies > 0)[self.rows])  # places rather than a mask, because most subsets are small
         grams, counts, rows = self.grams[there], self.counts[there], self.rows[there]
         again = grams[1:] == grams[:-1]  # whether entry i + 1 is of the same n-gram as entry i
         starts = np.flatnonzero(np.append(True, ~again)[: len(grams)])
@@ -97,7 +97,7 @@ class SelfBleu:
         return np.asarray(sums.reshape(-1, MAX_ORDER), dtype=np.float64)
 
     def _closest_lengths(self, copies: IntArray) -> FloatArray:
-        """The length among the others that is closest to each text's own, the shorter of two as close, (U,)."""
+        """The length among the others that is closest to each text's own, (U,); of two equally close lengths the shorter."""
         there = np.flatnonzero(copies)
         gaps = np.abs(self.lengths[:, None] - self.lengths[there]).astype(np.float64)
         gaps[there, np.arange(len(there))] = np.where(copies[there] > 1, 0.0, np.inf)

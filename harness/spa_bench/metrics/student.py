@@ -18,9 +18,10 @@ def normal_quantile(p: float) -> float:
 
 
 def pooled_error(a: NDArray[np.float64], b: NDArray[np.float64]) -> tuple[float, int]:
-    """(standard error of mean(a) - mean(b), its degrees of freedom) for means of seeds, shapes (S,), of one spread.
+    """(standard error of mean(a) - mean(b), its degrees of freedom) for seed means, shapes (S,), that share one spread.
 
-    s sqrt(1 / S_a + 1 / S_b) with s² the squares about each side's mean over S_a + S_b - 2; (0, 0) where that is 0 or less.
+    The error is s sqrt(1 / S_a + 1 / S_b), where s² is the sum of squares about each side's mean / (S_a + S_b - 2). The result
+    is (0, 0) where that divisor is 0 or less.
     """
     df = len(a) + len(b) - 2
     if df < 1 or not len(a) or not len(b):
@@ -35,7 +36,7 @@ def t_quantile(df: float, p: float = 0.975) -> float:
 
     Closed forms for df = 1 and 2; the expansion around the normal quantile (Abramowitz & Stegun 26.7.5) above 10 000; between
     them P(T > t) = I_x(df/2, 1/2) / 2, x = df / (df + t²), by the continued fraction of the incomplete beta function (DLMF
-    8.17.22), solved by Newton's method in log t. Good to about 1e-8. Raises ValueError outside the ranges above.
+    8.17.22), solved by Newton's method in log t. It is accurate to about 1e-8. Raises ValueError outside the ranges above.
     """
     if not df > 0 or not 0 < p < 1:
         raise ValueError(f"Student's t needs df > 0 and 0 < p < 1, not df={df}, p={p}")
@@ -54,7 +55,7 @@ def t_quantile(df: float, p: float = 0.975) -> float:
 
 
 def _solve(df: float, tail: float, start: float) -> float:
-    """The t with P(T > t) = `tail`. log P falls concavely in log t, so Newton's steps from the normal quantile converge."""
+    """The t with P(T > t) = `tail`. log P is concave in log t, so Newton's steps from the normal quantile converge."""
     density = math.exp(math.lgamma((df + 1) / 2) - math.lgamma(df / 2)) / math.sqrt(df * math.pi)
     t = start
     for _ in range(100):
@@ -73,7 +74,7 @@ def _upper_tail(t: float, df: float) -> float:
 
 
 def _incomplete_beta(x: float, rest: float, a: float, b: float) -> float:
-    """The regularised incomplete beta function I_x(a, b); `rest` is 1 - x, with all its digits."""
+    """The regularised incomplete beta function I_x(a, b); `rest` is 1 - x in full precision."""
     if x <= 0 or rest <= 0:
         return float(rest <= 0)
     if x > (a + 1) / (a + b + 2):  # there the fraction converges slowly

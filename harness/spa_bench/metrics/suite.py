@@ -27,7 +27,7 @@ from spa_bench.types import Behaviour, Choices, Divergence, Estimate
 
 Value = float | None
 KS = (*range(2, 11), 16, 20, 25, 32, 50, 64, 100)  # of pass@k
-_DIGITS = 10  # significant digits that are kept: the last ones of a float depend on the CPU
+_DIGITS = 10  # significant digits that are kept: the last digits of a float depend on the CPU
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Samples:
 
     problem: str
     texts: Sequence[str]  # what was graded, stripped
-    programs: Sequence[str] | None  # whole programs; None: the answers are none
+    programs: Sequence[str] | None  # whole programs; None where the answers are not programs
     passed: Sequence[bool]
     failed: Sequence[bool]  # no answer
     members: int  # K; n = r K
@@ -45,12 +45,12 @@ class Samples:
     spent: Sequence[int] = ()  # tokens drawn, those thrown away included
     divergence: Divergence | None = None
     behaviours: Sequence[Behaviour] | None = None
-    noise: Sequence[str] | None = None  # the first member's first draw, again and again in other batches
+    noise: Sequence[str] | None = None  # the first member's first draw, repeated in other batches
     choices: int | None = None  # of a multiple-choice problem
     embeddings: NDArray[np.floating] | None = None  # (n, d)
-    passed_base: Sequence[bool] | None = None  # on the base tests, where the problem has others behind them
+    passed_base: Sequence[bool] | None = None  # on the base tests, where the problem has more tests after them
     right: int = 1  # of the choices of a multiple-choice problem, how many are right
-    asked: Choices | None = None  # of a multiple-choice problem: what the members think of its options
+    preferences: Choices | None = None  # of a multiple-choice problem: what the members think of its options
 
 
 @dataclass(frozen=True)
@@ -60,10 +60,10 @@ class Metric:
     name: str
     description: str
     compute: Callable[[Samples], Value]
-    rate: bool = False  # a share between 0 and 1: Wilson's interval at the ends
-    alias: str = ""  # the short name that is always there
+    rate: bool = False  # a share between 0 and 1, which gets Wilson's interval at the ends
+    alias: str = ""  # a short name, which is always there too
     missing: str = ""  # why `compute` may give None
-    bounds: tuple[float, float] | None = None  # where values that are no rate can lie: intervals are cut there
+    bounds: tuple[float, float] | None = None  # limits of values that are not a rate: intervals are cut there
 
 
 def _pass_at(samples: Samples, k: int) -> Value:
@@ -76,7 +76,7 @@ def _pass_at(samples: Samples, k: int) -> Value:
 
 
 def _on_base(compute: Callable[[Samples], Value]) -> Callable[[Samples], Value]:
-    """`compute` as if there were no tests but the base tests."""
+    """`compute` as if the base tests were the only tests."""
     return lambda s: None if s.passed_base is None else compute(replace(s, passed=s.passed_base))
 
 
@@ -101,21 +101,21 @@ def _overall(kind: str) -> Callable[[Samples], Value]:
 
 def _apart(kind: str, mean: Callable[[NDArray[np.float64]], Value]) -> Callable[[Samples], Value]:
     """The mean over pairs of members of how far apart they are on a multiple-choice problem."""
-    return lambda s: mean(np.array(s.asked.matrices[kind])) if s.asked else None
+    return lambda s: mean(np.array(s.preferences.matrices[kind])) if s.preferences else None
 
 
 def _each(kind: str) -> Callable[[Samples], Value]:
-    """The mean over members of what one is on a multiple-choice problem."""
-    return lambda s: float(np.mean(s.asked.members[kind])) if s.asked else None
+    """The mean over members of one of their numbers on a multiple-choice problem."""
+    return lambda s: float(np.mean(s.preferences.members[kind])) if s.preferences else None
 
 
 def _chosen(s: Samples) -> list[int]:
     """What each member finds most probable of the choices; empty where there are none."""
-    return best(np.array(s.asked.logprobs)[:, : s.choices]) if s.asked else []
+    return best(np.array(s.preferences.logprobs)[:, : s.choices]) if s.preferences else []
 
 
-def _where_asked(compute: Callable[[Samples], Value]) -> Callable[[Samples], Value]:
-    """`compute` of the problems that have choices, and of no other."""
+def _where_choices(compute: Callable[[Samples], Value]) -> Callable[[Samples], Value]:
+    """`compute` for the problems that have choices; None for the others."""
     return lambda s: compute(s) if s.choices else None
 
 
@@ -198,36 +198,36 @@ METRICS: tuple[Metric, ...] = (
            missing="samples from elsewhere"),
 )  # fmt: skip
 
-_NOT_ASKED = "one member: there is nothing to compare; or no problem is multiple choice"
+_NO_PAIR = "one member: there is nothing to compare; or no problem is multiple choice"
 _NO_OPTIONS = "no problem is multiple choice"
 CHOICE_METRICS: tuple[Metric, ...] = (
-    Metric("pass@1[mc]", "pass@1 of the problems that have choices", _where_asked(lambda s: _share(s.passed)), rate=True,
+    Metric("pass@1[mc]", "pass@1 of the problems that have choices", _where_choices(lambda s: _share(s.passed)), rate=True,
            missing=_NO_OPTIONS),
     Metric("majority_vote[mc]", "whether the most frequent choice is right, of the problems that have choices",
-           _where_asked(_right_by_vote), rate=True, missing=_NO_OPTIONS),
+           _where_choices(_right_by_vote), rate=True, missing=_NO_OPTIONS),
     Metric("any_of_n[mc]", "any_of_n of the problems that have choices: the same as those of any_of_n[chance]",
-           _where_asked(lambda s: any_of_n(s.passed)), rate=True, missing=_NO_OPTIONS),
+           _where_choices(lambda s: any_of_n(s.passed)), rate=True, missing=_NO_OPTIONS),
     Metric("diversity_score[mc]", "diversity score of what is written after the choice, texts compared after stripping",
-           _where_asked(lambda s: diversity_score(s.texts, failed=s.failed)), rate=True, missing=f"{_TWO}, and choices"),
+           _where_choices(lambda s: diversity_score(s.texts, failed=s.failed)), rate=True, missing=f"{_TWO}, and choices"),
     *(metric
       for what, over in (("choices", "over the choices"), ("first", "of the first token after the context"))
       for metric in (
           Metric(f"kl[{what},i<j]", f"mean KL between members {over}, nats, over i < j (depends on their order)",
-                 _apart(f"kl[{what}]", average_kl), alias=f"kl[{what}]", missing=_NOT_ASKED),
-          Metric(f"kl[{what},i!=j]", "the same over i != j", _apart(f"kl[{what}]", average_kl_symmetric), missing=_NOT_ASKED),
+                 _apart(f"kl[{what}]", average_kl), alias=f"kl[{what}]", missing=_NO_PAIR),
+          Metric(f"kl[{what},i!=j]", "the same over i != j", _apart(f"kl[{what}]", average_kl_symmetric), missing=_NO_PAIR),
           Metric(f"js[{what}]", f"Jensen-Shannon divergence between members {over}, mean over pairs, nats",
-                 _apart(f"js[{what}]", average_kl_symmetric), missing=_NOT_ASKED),
+                 _apart(f"js[{what}]", average_kl_symmetric), missing=_NO_PAIR),
       )),
     Metric("entropy[choices]", "entropy over the choices, nats, mean over members", _each("entropy[choices]"),
            missing=_NO_OPTIONS),
     Metric("entropy[first]", "entropy of the first token after the context, nats, mean over members", _each("entropy[first]"),
            missing=_NO_OPTIONS),
     Metric("agreement[choices]", "share of pairs of members that find the same choice most probable",
-           lambda s: agreement(_chosen(s)), rate=True, missing=_NOT_ASKED),
+           lambda s: agreement(_chosen(s)), rate=True, missing=_NO_PAIR),
     Metric("distinct[choices]", "different choices that the members find most probable",
-           lambda s: float(len(set(_chosen(s)))) if s.asked else None, missing=_NO_OPTIONS),
+           lambda s: float(len(set(_chosen(s)))) if s.preferences else None, missing=_NO_OPTIONS),
 )  # fmt: skip
-"""Metrics of multiple choice: there where a problem of the run is multiple choice."""
+"""Metrics of multiple choice, which a run has where one of its problems is multiple choice."""
 
 _OF_MEMBER = "pass@1[member="
 QD = "qd_score[ast]"
@@ -245,7 +245,7 @@ AT_SIZES: tuple[texts.TextMetric, ...] = (
 _OF_TEXTS = {m.name for m in AT_SIZES if not m.name.startswith(("effective_", "distinct_correct", "qd_"))} | {
     m.name for m in METRICS if m.name.startswith(("diversity_score[", "length"))
 }
-"""Metrics of the answers' texts, which have no value where not one sample of the whole run could be had."""
+"""Metrics of the answers' texts, which have no value where no sample of the whole run has an answer."""
 
 ALIASES = {"effective_diversity": "effective_diversity[ast,correct]", "vendi": "vendi[ngram,q=1]"} | {
     m.alias: m.name for m in (*METRICS, *CHOICE_METRICS) if m.alias
@@ -265,7 +265,7 @@ def sizes_up_to(least: int) -> list[int]:
 class Measured:
     """Values of all metrics, problem by problem in one order."""
 
-    values: dict[str, list[Value]]  # at all samples, those that depend on n at `size`
+    values: dict[str, list[Value]]  # at all samples; metrics that depend on n at `size`
     at: dict[int, dict[str, list[Value]]]  # smaller sizes -> metrics that depend on n
     size: int  # the fewest samples of a problem
 
@@ -274,16 +274,16 @@ def measure_samples(samples: Sequence[Samples], *, workers: int = 1) -> Measured
     """All metrics of all problems; the same numbers for any number of `workers`."""
     least = min(len(s.texts) for s in samples)
     sizes = sizes_up_to(least)
-    found = texts.text_values_of([_as_texts(s) for s in samples], sizes, workers=workers)
-    for row, one in zip(found, samples, strict=True):
+    tables = texts.text_values_of([_as_texts(s) for s in samples], sizes, workers=workers)
+    for row, one in zip(tables, samples, strict=True):
         row[QD] = {size: _qd(one, size) for size in sizes}
-    at = {size: {m.name: [_rounded(row[m.name][size]) for row in found] for m in AT_SIZES} for size in sizes}
+    at = {size: {m.name: [_rounded(row[m.name][size]) for row in tables] for m in AT_SIZES} for size in sizes}
     values = {m.name: [_rounded(m.compute(s)) for s in samples] for m in METRICS}
-    if any(s.asked for s in samples):
+    if any(s.preferences for s in samples):
         values |= {m.name: [_rounded(m.compute(s)) for s in samples] for m in CHOICE_METRICS}
     values |= _by_member(samples)
     values |= at.pop(least)
-    if all(all(s.failed) for s in samples):  # where one answer is there, a problem without any counts: as alike as can be
+    if all(all(s.failed) for s in samples):  # where the run has an answer, a problem without any counts as without diversity
         for table in (values, *at.values()):
             table |= {name: [None] * len(samples) for name in table if name in _OF_TEXTS}
     return Measured(values, at, least)
@@ -295,14 +295,14 @@ def is_rate(name: str) -> bool:
 
 
 def known(name: str) -> bool:
-    """Whether it is a metric of ours, or the short name of one."""
+    """Whether `name` is a built-in metric, or the short name of one."""
     return name in _OURS or name in ALIASES or (name.startswith(_OF_MEMBER) and name[len(_OF_MEMBER) : -1].isdecimal())
 
 
 def value_bounds(name: str, size: float = math.inf) -> tuple[float, float] | None:
-    """(least, most) that a value of a metric of ours can be at `size` samples; None for another metric.
+    """(least, most) of the values that a built-in metric can have at `size` samples; None for another metric.
 
-    The least of a Vendi score is 1 for any answer and 0 for none: here it is 1.
+    The least Vendi score is 1 with answers and 0 without any; the result has 1.
     """
     name = ALIASES.get(name, name)
     if is_rate(name):
@@ -310,31 +310,32 @@ def value_bounds(name: str, size: float = math.inf) -> tuple[float, float] | Non
     if name in _AT_SIZES:
         metric = _AT_SIZES[name]
         return metric.least, size if metric.counts_samples else math.inf
-    return (0.0, math.inf) if name in _OURS else None  # divergences, entropies, lengths: none is ever below 0
+    return (0.0, math.inf) if name in _OURS else None  # divergences, entropies and lengths are never below 0
 
 
 def estimates(
     values: Mapping[str, Sequence[Sequence[Value]]], own: Sequence[Metric] = (), *, size: float = math.inf
 ) -> dict[str, Estimate]:
-    """Estimates from metric name -> S seeds × P problems, the short aliases included; `own` are metrics of the user's.
+    """Estimates from metric name -> S seeds × P problems, the short aliases included; `own` are the user's metrics.
 
-    Intervals are cut where values cannot lie; `size`, the samples that values are of, is what a Vendi score is at most.
+    Intervals are cut at the limits of the values. `size` is the number of samples behind each value, which a Vendi score does
+    not exceed.
     """
     rates, absent = RATES | {m.name for m in own if m.rate}, _MISSING | {m.name: m.missing for m in own}
     limits = {m.name: m.bounds for m in own}
-    found: dict[str, Estimate] = {}
+    by_name: dict[str, Estimate] = {}
     for name, table in values.items():
         scores = np.array([[np.nan if v is None else v for v in row] for row in table], float)
         if np.isnan(scores).all():
-            found[name] = Estimate.missing(absent.get(name) or "no value")
+            by_name[name] = Estimate.missing(absent.get(name) or "no value")
             if name in _OF_TEXTS:
-                found[name] = replace(found[name], reason=f"{found[name].reason}; or no sample has an answer")
+                by_name[name] = replace(by_name[name], reason=f"{by_name[name].reason}; or no sample has an answer")
         else:
             bounds = limits.get(name) or value_bounds(name, size)
             if bounds is not None and (scores < bounds[0]).any():
                 bounds = (min(0.0, bounds[0]), bounds[1])  # a Vendi score where nothing was answered
-            found[name] = estimate(scores, rate=name in rates or is_rate(name), bounds=bounds)
-    return found | {alias: found[name] for alias, name in ALIASES.items() if name in found}
+            by_name[name] = estimate(scores, rate=name in rates or is_rate(name), bounds=bounds)
+    return by_name | {alias: by_name[name] for alias, name in ALIASES.items() if name in by_name}
 
 
 def _by_member(samples: Sequence[Samples]) -> dict[str, list[Value]]:
@@ -355,11 +356,11 @@ def _as_texts(s: Samples) -> texts.TextSamples:
 
 
 def _qd(s: Samples, size: int) -> Value:
-    """QD-score at `size`: the niche is the syntax tree, the fitness 1 for a right answer, else its share of right probes."""
+    """QD-score at `size`: the niche is the syntax tree; the fitness is 1 for a right answer, else its share of right probes."""
     if s.programs is None or not has_size(len(s.texts), s.members, size):
         return None
     shares = [b.right / b.probes if b.probes else 0.0 for b in s.behaviours] if s.behaviours else [0.0] * len(s.texts)
-    # a wrong answer is below a right one even when the few probes do not see what is wrong
+    # a wrong answer scores below a right one even when the few probes do not show what is wrong
     fitness = [1.0 if good else min(share, 0.99) for good, share in zip(s.passed, shares, strict=True)]
     niches = [None if f else program_key(p) for p, f in zip(s.programs, s.failed, strict=True)]
     chosen = subsets(len(s.texts), s.members, size, problem=s.problem)

@@ -2,9 +2,9 @@
 
 A value at size m estimates what m samples would have given (`rarefaction`): counts of classes exactly, the rest as a mean over
 the same seeded subsets for all metrics and kernels. Size counts *draws*: a failed sample (no answer) is among the m, and adds
-nothing to any metric. What an answer-less subset gives follows from that: classes, effective numbers and utility are
-0; self-BLEU, distinct-n and the compression ratio are averages over answers, so a subset in which they
-are undefined is left out of the mean, and without any other the value is None.
+nothing to any metric. The values of a subset without answers follow from that: classes, effective numbers and utility are 0.
+Self-BLEU, distinct-n and the compression ratio are averages over answers, so a subset in which they are undefined is left out
+of the mean; where no subset is left, the value is None.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class TextMetric:
     description: str
     rate: bool  # every value lies between 0 and 1
     missing: str  # why there may be no value
-    least: float = 0.0  # no value is below it where there is an answer
+    least: float = 0.0  # where there is an answer, no value is below it
     counts_samples: bool = False  # an (effective) number of samples: no value is above their number
 
 
@@ -100,21 +100,21 @@ class TextSamples:
 
     problem: str  # its id: the seed of the subsets
     texts: Sequence[str]  # what was graded, stripped
-    programs: Sequence[str] | None  # whole programs; None: the answers are none, and have no syntax trees
+    programs: Sequence[str] | None  # whole programs; None where the answers are not programs and have no syntax trees
     passed: Sequence[bool]
-    failed: Sequence[bool]  # no answer: its text and program are not looked at
+    failed: Sequence[bool]  # no answer: text and program are ignored
     members: int  # K; n = r K
     behaviours: Sequence[str] | None = None  # digests of the outputs on the test inputs, "" where unknown
     ran: Sequence[bool] | None = None
-    embeddings: NDArray[np.floating] | None = None  # (n, d); rows of failed samples are not looked at
+    embeddings: NDArray[np.floating] | None = None  # (n, d); rows of failed samples are ignored
 
 
 def text_values_of(problems: Sequence[TextSamples], sizes: Sequence[int], *, workers: int = 1) -> list[Values]:
-    """`values_of` every problem, in their order; the same numbers for any `workers`.
+    """`values_of` of every problem, in their order; the same numbers for any `workers`.
 
-    More than a second's work goes to up to `workers` spawned processes (one, too, for workers = 1) of one BLAS thread
-    each: small matrices gain nothing from threads, and threads may change a last digit. So a script that calls this needs
-    `if __name__ == "__main__":`. Raises ValueError for `workers` below 1, and as `values_of`.
+    More than a second's work goes to at most `workers` spawned processes (one also for workers = 1) with one BLAS thread
+    each: small matrices gain nothing from threads, and threads may change a last digit. A script that calls this function
+    therefore needs `if __name__ == "__main__":`. Raises ValueError for `workers` below 1, and as `values_of`.
     """
     if workers < 1:
         raise ValueError(f"at least one worker, not {workers}")
@@ -128,24 +128,24 @@ def text_values_of(problems: Sequence[TextSamples], sizes: Sequence[int], *, wor
         with _one_blas_thread():
             pending = [pool.submit(values_of, problem, sizes) for problem in problems]
         return [one.result() for one in pending]
-    except BrokenProcessPool:  # somebody killed one of them, perhaps for its memory: do it here, one problem at a time
+    except BrokenProcessPool:  # one of them was killed, perhaps for its memory: compute here, one problem at a time
         return [values_of(p, sizes) for p in problems]
     finally:
         running = list((pool._processes or {}).values())
         pool.shutdown(wait=False, cancel_futures=True)
         for process in running:
-            process.kill()  # idle when all went well; otherwise nobody wants what it does
+            process.kill()  # it is idle when all went well; otherwise its work is no longer needed
 
 
 def _leave_signals_to_the_harness() -> None:
-    """A Ctrl-C reaches every process of the terminal; the harness alone decides what it means."""
+    """Ignore signals: a Ctrl-C reaches every process of the terminal, and the harness alone decides what it means."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
 
 
 @contextmanager
 def _one_blas_thread() -> Iterator[None]:
-    """Processes started meanwhile run BLAS in one thread, unless the user's environment says otherwise."""
+    """Processes started within the block run BLAS in one thread, unless the user's environment says otherwise."""
     names = [name for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS") if name not in os.environ]
     os.environ.update(dict.fromkeys(names, "1"))  # numpy reads it when it is loaded, so it cannot be set in the worker
     try:
@@ -161,8 +161,8 @@ _WORTH_A_PROCESS = 400  # samples: about half a second's work, which is what sta
 def values_of(samples: TextSamples, sizes: Sequence[int]) -> Values:
     """Every metric of `TEXT_METRICS` at every size, for one problem.
 
-    The value at size n is that of the whole sample in its own order. None where the design has no such size, where the
-    metric is undefined (Vendi and self-BLEU of one sample) or where what it needs was not given. Raises ValueError for fields
+    The value at size n is that of the whole sample in its own order. It is None where the design has no such size, where
+    the metric is undefined (Vendi and self-BLEU of one sample) or where its input is missing. Raises ValueError for fields
     of different lengths, no samples, a sample that passed and failed, or embeddings without a cosine.
     """
     _check(samples)
@@ -190,7 +190,7 @@ def values_of(samples: TextSamples, sizes: Sequence[int]) -> Values:
 
 @dataclass(frozen=True)
 class _Syntax:
-    """What the programs are as syntax trees; each distinct program is parsed once."""
+    """The programs as syntax trees; each distinct program is parsed once."""
 
     keys: Sequence[str | None]  # (n,) `program_key` of each sample, None for failed ones
     counts: Counts  # features of each distinct key
@@ -259,7 +259,7 @@ def _functions(
         functions["utility_k[ast]"] = lambda subset: utility_k(
             [keys[i] for i in subset], [bool(samples.passed[i]) for i in subset]
         )
-    # A failed sample has the text "" here, which has no n-grams: it need not be taken out.
+    # A failed sample has the text "" here, which has no n-grams: it need not be removed.
     for n, counts in zip(DISTINCT, count_ngrams([words(text) for text in texts], DISTINCT), strict=True):
         functions[f"distinct[n={n}]"] = partial(distinct_share, counts)
     return functions
@@ -268,7 +268,7 @@ def _functions(
 def _spectra(
     samples: TextSamples, answered: NDArray[np.bool_], syntax: _Syntax | None
 ) -> dict[str, Callable[[IntArray], FloatArray]]:
-    """Kernel name -> the eigenvalues of K / (its answers) for subsets of shape (S, m); shape (S, m), or (S, d) if d < m."""
+    """Kernel name -> function from subsets (S, m) to the eigenvalues of K / (its answers), shape (S, m), or (S, d) if d < m."""
     there = np.outer(answered, answered)
     if not answered.any():
         there_is = {"ngram": True, "ast": syntax is not None, "embedding": samples.embeddings is not None}
@@ -281,9 +281,9 @@ def _spectra(
         return lambda chosen: _eigenvalues(masked[chosen[:, :, None], chosen[:, None, :]], answered[chosen])
 
     texts = [text if there else "" for text, there in zip(samples.texts, answered, strict=True)]
-    found = {"ngram": of_kernel(ngram_kernel(texts))}
+    spectra = {"ngram": of_kernel(ngram_kernel(texts))}
     if syntax is not None:
-        found["ast"] = of_kernel(cosine_of_counts(syntax.counts)[np.ix_(syntax.place, syntax.place)])
+        spectra["ast"] = of_kernel(cosine_of_counts(syntax.counts)[np.ix_(syntax.place, syntax.place)])
     if samples.embeddings is not None:
         given = np.asarray(samples.embeddings, dtype=np.float64)
         rows = np.zeros(given.shape)
@@ -297,8 +297,8 @@ def _spectra(
             some = rows[chosen]
             return _eigenvalues(some.transpose(0, 2, 1) @ some, answered[chosen])
 
-        found["embedding"] = of_rows
-    return found
+        spectra["embedding"] = of_rows
+    return spectra
 
 
 def _eigenvalues(matrices: FloatArray, answered: NDArray[np.bool_]) -> FloatArray:

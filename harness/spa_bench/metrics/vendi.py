@@ -1,8 +1,8 @@
 """The Vendi score: the effective number of different items, from a similarity kernel.
 
-Friedman & Dieng 2023 (arXiv 2210.02410); its family of orders q: Pasarkar & Dieng 2024 (arXiv 2310.12952). Low orders
-count rare items, high orders only the common ones. It depends on the number of items: compare at equal n.
-All orders come from one eigendecomposition, which is where the time goes.
+Friedman & Dieng 2023 (arXiv 2210.02410); its family of orders q: Pasarkar & Dieng 2024 (arXiv 2310.12952). Low orders count
+rare items, high orders only the common ones. The score depends on the number of items: compare at equal n. All orders come
+from one eigendecomposition, which takes most of the time.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ __all__ = [
 FloatArray = NDArray[np.float64]
 
 ORDERS = (0.1, 0.5, 1.0, 2.0, math.inf)
-"""The orders of the tables."""
+"""The orders that the tables show."""
 
 SMALLEST_EIGENVALUE = 1e-10
-"""Eigenvalues of K/n below this are rounding noise: at q = 0.1 a hundred of size 1e-17 would count as two items."""
+"""Eigenvalues of K/n below this are rounding noise: at q = 0.1 a hundred eigenvalues of size 1e-17 would count as two items."""
 
 
 def vendi_score(kernel: NDArray[np.floating], *, order: float = 1.0) -> float:
-    """The exponential of the Rényi entropy of order q of the eigenvalues of K/n; from 1 (all alike) to n (all unrelated).
+    """The exponential of the Rényi entropy of order q of the eigenvalues of K/n, from 1 (all alike) to n (all unrelated).
 
     `kernel`, shape (n, n): similarities with 1 on the diagonal. With p the eigenvalues of K/n: q = 1 is Shannon,
-    exp(-sum(p log p)); q = inf is 1 / max(p); otherwise sum(p ** q) ** (1 / (1 - q)). Eigenvalues under 1e-10 are dropped,
-    the negative ones of a kernel that is not positive semi-definite among them.
+    exp(-sum(p log p)); q = inf is 1 / max(p); otherwise sum(p ** q) ** (1 / (1 - q)). Eigenvalues under 1e-10 are dropped;
+    these include the negative ones of a kernel that is not positive semi-definite.
 
     Raises ValueError for an order that is not positive, and for a kernel that is empty, not square, not finite, not symmetric
-    or has another diagonal than 1 (to 1e-6).
+    or has a diagonal other than 1 (to 1e-6).
     """
     return vendi_scores(kernel, (order,))[0]
 
@@ -98,7 +98,7 @@ def unit_rows(features: NDArray[np.floating]) -> FloatArray:
 def effective_numbers(eigenvalues: NDArray[np.floating], orders: Sequence[float]) -> FloatArray:
     """The effective number of every order, shape (len(orders), ...), from eigenvalues of K/n, shape (..., n).
 
-    Eigenvalues under 1e-10 are dropped; where none is left (the kernel of no items) the number is 0. Raises ValueError
+    Eigenvalues under 1e-10 are dropped; where none is left (a kernel without items) the number is 0. Raises ValueError
     for an order that is not positive.
     """
     p = np.asarray(eigenvalues, dtype=np.float64)

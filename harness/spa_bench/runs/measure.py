@@ -180,7 +180,7 @@ def collect_samples(
                 [r.graded.strip() for r in noisy[problem.id]] if problem.id in noisy else None,
                 problem.choices,
                 passed_base=_passed_base(problem, [grades[r.key] for r in mine]),
-                asked=asked.get(problem.id),
+                preferences=asked.get(problem.id),
                 right=problem.right,
             )
         )
