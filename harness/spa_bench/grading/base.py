@@ -1,4 +1,4 @@
-"""The nouns of grading: what is asked and what is answered."""
+"""The nouns of grading: tests, programs to grade, and their outcomes."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ MESSAGE_CHARACTERS = 300
 class Grading(StrEnum):
     """Whose rules decide."""
 
-    DEFAULT = "default"  # evalplus' rules with its mistakes mended; see compare.py
-    EVALPLUS = "evalplus"  # evalplus 0.3.1 to the verdict
+    DEFAULT = "default"  # evalplus' rules with its mistakes corrected; see compare.py
+    EVALPLUS = "evalplus"  # the verdicts of evalplus 0.3.1, mistakes included
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Calls:
     """Tests that are data: suites that run one after the other, each in a fresh process, until one fails."""
 
     suites: tuple[CallSuite, ...]
-    reference: str  # a right program: it says what is expected, and how long it takes here
+    reference: str  # a right program: its results are expected, and its time here sets the limits
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Program:
     entry_point: str  # name in the program of the function under test
     tests: Check | Calls
     problem: str = ""  # its id, for error messages
-    seconds: float = 3.0  # CPU time: of Check altogether, of Calls the least limit of one call
+    seconds: float = 3.0  # CPU time: for Check the limit of everything together, for Calls the least limit of one call
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Outcome:
     verdict: Verdict
     message: str = ""  # one line of at most 300 characters; empty when passed
     call: str = ""  # the arguments of the first call that failed, shortened
-    suite: str = ""  # of Calls: the suite that failed; those before it passed
+    suite: str = ""  # for Calls: the suite that failed; the suites before it passed
     mark: str = ""  # "one process", "unproxied": see Check
 
 
@@ -67,5 +67,5 @@ class Behaved:
 
 
 def one_line(text: str) -> str:
-    """Printable, on one line, short."""
+    """`text` as one short line of printable characters."""
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:MESSAGE_CHARACTERS]

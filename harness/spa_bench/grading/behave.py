@@ -1,7 +1,7 @@
 """The worker's part of behaviours: run a program on the probes of its problem, and digest what it did.
 
-Runs outside the sandbox. What a program returns is read by wire.decode and written anew by digest.py; expected values
-stay here, and so does the count of right answers. See docs/security.md on what a behaviour does not see.
+Runs outside the sandbox. What a program returns is read by wire.decode and rewritten by digest.py. Expected values and
+the count of right answers stay here. docs/security.md says what a behaviour does not show.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ from spa_bench.grading.suites import FrameFile, SuiteFiles, write_frames
 from spa_bench.sandbox.inside import calls, wire
 from spa_bench.types import Verdict
 
-_JUDGE_SECONDS = 10  # for all that one program returned
-_MOST = 1 << 26  # bytes of what a reference returns, and of all arguments of a problem
+_JUDGE_SECONDS = 10  # to judge everything that one program returned
+_MOST = 1 << 26  # bytes of a reference's results, and of all arguments of a problem
 _KEPT = 4  # problems
-_KNOWN, _KNOWN_SIZE = 512, 1 << 12  # answers of a problem that are judged once, and how long they may be
+_KNOWN, _KNOWN_SIZE = 512, 1 << 12  # answers of a problem whose judgement is kept, and their most bytes
 _NAME = 1024  # bytes of the name of a type, or of a message, at most
 _GOES_ON = b"ONE"
 _ENDS = {b"P": "raised", b"X": "raised", b"M": "memory", b"S": "crashed"}
@@ -60,7 +60,7 @@ class _Probes:
         self.arguments = [inputs[i] for i in range(len(inputs))]
         self.expected = [expected[i] for i in range(len(expected))]
         self.limits = [max(job["seconds"], TIME_FACTOR * seconds) for seconds in times]
-        # of tests that are code the time is that of all calls, which no call and no sum of calls may exceed
+        # with tests that are code, the time is that of all calls together: neither a call nor their sum may exceed it
         total = max(self.limits) if job["together"] else sum(self.limits)
         self.seconds = min(TOTAL_SECONDS, total) + 1
         self.most = OUTPUT_FACTOR * max(map(len, self.expected)) + OUTPUT_ROOM
@@ -68,18 +68,18 @@ class _Probes:
         self._known: dict[tuple[int, bytes, bytes], tuple[bytes, bool]] = {}
 
     def judge(self, index: int, did: _Did) -> tuple[bytes, bool]:
-        """(what was done, canonically; whether the reference did it). Raises WireError where that cannot be read."""
+        """(canonical form of what was done, whether the reference did the same). Raises WireError where it cannot be read."""
         known = (index, did.code, did.data)
-        found = self._known.get(known)
-        if found is None:
+        judged = self._known.get(known)
+        if judged is None:
             if did.code == b"O":
                 answer = wire.decode(did.data)
-                found = canonical(answer), self._is_right(index, answer)
+                judged = canonical(answer), self._is_right(index, answer)
             else:
-                found = did.data, did.code == b"E" and self.expected[index] == b"E" + did.data
+                judged = did.data, did.code == b"E" and self.expected[index] == b"E" + did.data
             if len(did.data) <= _KNOWN_SIZE and len(self._known) < _KNOWN:
-                self._known[known] = found
-        return found
+                self._known[known] = judged
+        return judged
 
     def _is_right(self, index: int, answer: Any) -> bool:
         if self.expected[index][:1] != b"O":
@@ -120,7 +120,7 @@ class Prober:
                     ran = ran and (one.code != b"E" or probes.may_raise(index))
         except (TooLong, MemoryError):
             ran, end = False, "too long to compare"
-        except Exception:  # whatever it is, it is the program's doing and must not end the run
+        except Exception:  # whatever it is, the program caused it, and it must not end the run
             ran, end = False, "cannot be read"
         _add(digest, b"!", end.encode())
         return Behaved(digest.hexdigest(), ran, right, len(probes.arguments))
@@ -144,13 +144,13 @@ class Prober:
     def _run(
         self, job: dict[str, Any], name: str, probes: Sequence[bytes], limits: list[float], seconds: float, most: int
     ) -> tuple[list[_Did], str]:
-        """What a program did on each probe, in order, and how it ended if that was before the last one, else ""."""
-        # marshalled once more: the zygote unpacks a frame and hands the child bytes, which it reads anew for each call
+        """(what a program did on each probe, in order; how it ended where that was before the last probe, else "")."""
+        # marshalled twice: the zygote unpacks a frame and gives the child bytes, which the child reads again for each call
         self.zygote.send_suite(f"{name} probes", [marshal.dumps(probe, 2) for probe in probes], limits)
         kills = self.zygote.memory_kills()
         header = command(job, "probe", job["load_seconds"], seconds, suite=f"{name} probes", most=most)
         self.zygote.send(header, {"source": job["source"], "entry_point": job["entry_point"]})
-        found: list[_Did] = []
+        answered: list[_Did] = []
         buffer = bytearray()
         answers = self.zygote.answers(seconds)
         with contextlib.closing(answers):
@@ -163,7 +163,7 @@ class Prober:
                 while len(buffer) - at >= calls.FRAME.size:
                     code, used, size = calls.FRAME.unpack_from(buffer, at)
                     if size > most + _NAME or (code not in _ENDS and code not in _GOES_ON):
-                        return found, "crashed"  # nonsense: it has written there itself
+                        return answered, "crashed"  # an invalid frame: the program itself wrote to the channel
                     at += calls.FRAME.size
                     if len(buffer) - at < size:
                         at -= calls.FRAME.size
@@ -171,38 +171,38 @@ class Prober:
                     did = _Did(code, used, bytes(buffer[at : at + size]))
                     at += size
                     if code in _ENDS:
-                        # before its first call, the class of the exception is what it did
+                        # before the first call, the class of the exception is the behaviour
                         name = did.data.partition(b":")[0][:100].hex() if code in b"PX" else ""
-                        return found, _ENDS[code] + name
-                    found.append(did)
-                    if len(found) == len(probes):
-                        return found, ""
+                        return answered, _ENDS[code] + name
+                    answered.append(did)
+                    if len(answered) == len(probes):
+                        return answered, ""
                 del buffer[:at]
-        return found, str(ended(self.zygote, end, end["status"][0], seconds, "", kills).verdict)
+        return answered, str(ended(self.zygote, end, end["status"][0], seconds, "", kills).verdict)
 
     # references
 
     def measure(self, job: dict[str, Any]) -> dict[str, Any]:
-        """Write the probes of a problem and what its reference does on them; `probes` says how many there are.
+        """Write the probes of a problem and what its reference does on them; `probes` of the result is their number.
 
-        None where the reference does not pass its tests or does not run on all probes. A probe is left out where what the
-        reference returns cannot cross. Raises SandboxGone.
+        There are none where the reference does not pass its tests or does not run on all probes. A probe is left out where
+        the reference's result cannot cross. Raises SandboxGone.
         """
         files = SuiteFiles(Path(job["cache"]), job["key"])
         if job["together"]:
-            found, altogether = self._noted(job)
+            arguments, altogether = self._noted(job)
         else:
             inputs = FrameFile(files.inputs)
-            found, altogether = [inputs[i] for i in range(len(inputs))], 0.0
-        if not found:
+            arguments, altogether = [inputs[i] for i in range(len(inputs))], 0.0
+        if not arguments:
             return {"probes": 0}
-        limits = [REFERENCE_SECONDS] * len(found)
-        did, end = self._run(job, f"{job['key']} reference", found, limits, REFERENCE_SECONDS, _MOST)
+        limits = [REFERENCE_SECONDS] * len(arguments)
+        did, end = self._run(job, f"{job['key']} reference", arguments, limits, REFERENCE_SECONDS, _MOST)
         kept = [i for i, one in enumerate(did) if one.code != b"N"]
         if end or not kept:
             return {"probes": 0}
         expected = [did[i].code + self._expected(job, did[i]) for i in kept]
-        write_frames(files.inputs, [found[i] for i in kept])
+        write_frames(files.inputs, [arguments[i] for i in kept])
         write_frames(files.expected, expected)
         files.write_times([altogether or max(0.0, did[i].seconds) for i in kept])
         return {"probes": len(kept)}
@@ -215,9 +215,9 @@ class Prober:
     def _noted(self, job: dict[str, Any]) -> tuple[list[bytes], float]:
         """(arguments of the first distinct calls of tests that are code, CPU seconds of tests and reference together).
 
-        Nothing where the reference does not pass its tests in a process of its own.
+        The list is empty where the reference does not pass its tests in a process of its own.
         """
-        seconds = 10 * job["seconds"]  # as when the time of a reference is taken
+        seconds = 10 * job["seconds"]  # as when the time of a reference is measured
         tests = {name: job[name] for name in ("tests", "helpers", "entry_point", "noted")}
         program = {"source": job["source"], "entry_point": job["entry_point"]}
         self.zygote.send(command(job, "check", seconds, seconds), tests, program)
@@ -227,17 +227,17 @@ class Prober:
                 end = json.loads(data)
             elif len(said) <= _MOST:
                 said += data
-        found: list[bytes] = []
+        arguments: list[bytes] = []
         at = 0
         while len(said) - at >= calls.FRAME.size:
             code, _, size = calls.FRAME.unpack_from(said, at)
             data = bytes(said[at + calls.FRAME.size : at + calls.FRAME.size + size])
             at += calls.FRAME.size + size
             if code == b"J" and at <= len(said):  # the last one
-                return (found if _says_passed(data) else []), max(float(end["cpu"]), 1e-6)
+                return (arguments if _says_passed(data) else []), max(float(end["cpu"]), 1e-6)
             if code != b"C" or not _is_call(data):
                 break
-            found.append(data)
+            arguments.append(data)
         return [], 0.0
 
 

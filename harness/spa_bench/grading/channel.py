@@ -17,7 +17,7 @@ from spa_bench.sandbox.cgroup import Cgroup, make
 
 _START_SECONDS = 60.0
 _LONGEST = 20  # as inside/zygote.py has it
-_GRACE_SECONDS = 10.0  # the zygote enforces the limits itself; past this it hangs
+_GRACE_SECONDS = 10.0  # the zygote enforces the limits itself; later than this it hangs
 _KEPT_SUITES = 4  # as inside/zygote.py keeps
 
 
@@ -36,7 +36,7 @@ class Zygote:
         self._buffer = b""
 
     def start(self) -> None:
-        """Raises SandboxGone with the reason when it does not start."""
+        """Start the process. Raises SandboxGone with the reason when it does not start."""
         if self._process:
             return
         limits = self._config["limits"]
@@ -62,7 +62,7 @@ class Zygote:
         assert kind == b"H"
 
     def send(self, header: dict[str, Any], *payloads: dict[str, Any]) -> None:
-        """A command, and for each process of it what only that one may see."""
+        """Send a command, and for each of its processes the payload that only this process may see."""
         parts = [marshal.dumps(payload, 2) for payload in payloads]
         message = marshal.dumps({**header, "sizes": [len(part) for part in parts]}, 2)
         assert self._process
@@ -75,11 +75,11 @@ class Zygote:
             raise SandboxGone("the sandbox ended") from None
 
     def send_suite(self, name: str, inputs: Iterable[bytes], limits: list[float]) -> None:
-        """Give it a suite unless it has it."""
+        """Send a suite, unless the zygote has it already."""
         if name not in self._suites:
             self.send({"do": "suite", "suite": name, "frames": list(inputs), "limits": limits})
             if len(self._suites) >= _KEPT_SUITES:
-                self._suites.clear()  # it keeps as many; which ones is not worth following
+                self._suites.clear()  # it keeps this many; tracking which ones is not worth the effort
             self._suites.add(name)
 
     def receive(self, deadline: float) -> tuple[bytes, bytes]:
@@ -104,7 +104,7 @@ class Zygote:
         return data[:size]
 
     def answers(self, seconds: float) -> Generator[tuple[bytes, bytes], None, None]:
-        """What comes of the job in hand, its end last; closing it early stops the job. Raises SandboxGone."""
+        """The answers of the current job, its end last; closing the generator early stops the job. Raises SandboxGone."""
         deadline = time.monotonic() + _LONGEST * seconds + 5 + _GRACE_SECONDS
         ended = False
         try:
@@ -123,7 +123,7 @@ class Zygote:
         return self._cgroup.out_of_memory()
 
     def close(self) -> None:
-        """Kill it, and with it what it runs."""
+        """Kill the zygote, and with it the programs that it runs."""
         if self._process:
             self._process.kill()
             self._process.wait()

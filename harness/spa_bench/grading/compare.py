@@ -8,7 +8,7 @@ answers have an oracle of their own.
 
 - HumanEval/32 (`poly`): evalplus never counts its tests as passed, so no solution passes. Here they count.
 - evalplus lets the tolerance of one float leak into all later tests of the problem. Here each test has its own.
-- A NaN where NaN is expected is right here; in evalplus nothing is.
+- A NaN is right here where NaN is expected; in evalplus no answer is.
 - numpy scalars count as the Python numbers they hold; evalplus refuses them where a tolerance applies.
 """
 
@@ -27,7 +27,7 @@ from spa_bench.sandbox.inside import wire
 
 _FLOAT_ATOL = 1e-6
 _BROADCAST = 1 << 20  # items that numpy may make of two values which hold fewer
-_DTYPE = re.compile(r"[<>|=]([biuf][1248]|c8|c16|f2)")  # of arrays that are made here
+_DTYPE = re.compile(r"[<>|=]([biuf][1248]|c8|c16|f2)")  # types of the arrays that are built here
 
 
 def is_floats(value: Any) -> bool:
@@ -38,7 +38,7 @@ def is_floats(value: Any) -> bool:
 
 
 def is_right(answer: Any, expected: Any, arguments: Any, *, oracle: str, atol: float, grading: Grading) -> bool:
-    """Whether `answer` (of wire.decode) may be returned for `arguments`. Never raises: what cannot be compared is wrong.
+    """Whether `answer` (from wire.decode) is right for `arguments`. An answer that cannot be compared is wrong; nothing is raised.
 
     `atol` is the problem's tolerance (see `leaked`); for floats it is at least 1e-6.
     """
@@ -65,16 +65,16 @@ def is_right(answer: Any, expected: Any, arguments: Any, *, oracle: str, atol: f
             if math.prod(np.broadcast_shapes(*shapes)) > max(_BROADCAST, *map(math.prod, shapes)):
                 return False
             return bool(np.allclose(value, expected, rtol=1e-07, atol=atol, equal_nan=grading is Grading.DEFAULT))
-    except Exception:  # as in evalplus: what raises when it is compared is wrong
+    except Exception:  # as in evalplus: an answer whose comparison raises is wrong
         return False
 
 
 def _is_costly(value: Any, expected: Any) -> bool:
     """Whether `==` would take far more memory or time than the values themselves, in code that no signal interrupts.
 
-    An array compares with all items of what it meets; one of several items equals nothing (numpy does not say whether it
-    does), so nothing is lost. A Decimal writes an integer that it meets in base ten. That an expected Decimal meets a long
-    integer is not looked for: no benchmark here expects one.
+    An array compares with all items of the other value. An array of several items equals nothing (numpy does not say whether
+    it does), so no right answer is lost. A Decimal writes the integer that it is compared with in base ten. An expected
+    Decimal beside a long integer is not detected: no benchmark here expects a Decimal.
     """
     leaves, wanted = list(_leaves(value)), list(_leaves(expected))
     largest = max((getattr(leaf, "size", 1) for leaf in leaves), default=1)
@@ -85,7 +85,7 @@ def _is_costly(value: Any, expected: Any) -> bool:
 
 
 def _leaves(value: Any) -> Iterator[Any]:
-    """What is in a value and no container: a number, a text, a whole array."""
+    """The parts of a value that are not containers: numbers, texts, whole arrays."""
     if type(value) is dict:
         value = [item for pair in value.items() for item in pair]
     if type(value) in (list, tuple, set, frozenset):
@@ -98,11 +98,11 @@ def _leaves(value: Any) -> Iterator[Any]:
 def _shape(value: Any) -> tuple[int, ...]:
     """The shape of the array that numpy would make of numbers in lists. Raises TypeError or ValueError where there is none.
 
-    Of texts numpy would make an array too, each as long as the longest: one long text among many takes all memory.
+    Texts are refused: numpy would make each as long as the longest, so that one long text among many takes all memory.
     """
     if type(value) in (list, tuple):
         kinds = set(map(type, value))
-        # most are lists of plain numbers, and long
+        # most values are long lists of plain numbers
         inner = {()} if kinds <= {int, float} else {_shape(item) for item in value}
         if len(inner) > 1:
             raise ValueError(f"items of the shapes {inner}")
@@ -122,7 +122,7 @@ def leaked(atol: float, floats_before: bool, grading: Grading) -> float:
 
 
 def _real(value: Any, *, scalars: bool = True) -> Any:
-    """wire.natural, with arrays of numpy (and its scalars) as such: they compare in their own way."""
+    """wire.natural, but numpy's arrays (and scalars) stay numpy's, because they compare in their own way."""
     if isinstance(value, wire.Foreign):
         if value.kind == "ndarray" or (value.kind == "numpy" and scalars):
             import numpy as np
@@ -187,5 +187,5 @@ ORACLES: dict[str, Callable[[bool, Any, Any, Any, float], Any]] = {  # see spa_b
     "digit distance": lambda equal, answer, expected, arguments, atol: equal or answer == _digit_distance(*arguments),
     "as sets": lambda equal, answer, expected, arguments, atol: wire.set_of(answer) == set(expected),
     "not none": _not_none,
-    "poly": lambda equal, answer, expected, arguments, atol: equal,  # decided before these
+    "poly": lambda equal, answer, expected, arguments, atol: equal,  # decided before the oracles
 }

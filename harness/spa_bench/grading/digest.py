@@ -3,10 +3,10 @@
 The relation is Python's equality on what `wire.decode` reads, as in compare.py, made coarser where two runs of one
 algorithm may differ: 1, 1.0 and True are one; sets and dictionaries have no order; -0.0 is 0.0 and NaN equals NaN;
 floats count to 6 significant digits, but never coarser than units (so that 1234567.0 stays the integer it equals), and
-below 1e-9 as 0. An instance of a subclass is its base, a numpy scalar the number it holds. What has no plain content
-is the name of its type.
+below 1e-9 as 0. An instance of a subclass counts as its base, and a numpy scalar as the number it holds. A value without
+plain content counts as the name of its type.
 
-Limits: any rounding has borders, and noise across one still tells two values apart. Integers, and floats without a
+Limits: any rounding has borders, and noise across a border still makes two values differ. Integers, and floats without a
 fraction, are never rounded: two floats of 1e20 with noise in the last digit are two values.
 """
 
@@ -19,15 +19,15 @@ from typing import Any
 
 from spa_bench.sandbox.inside import wire
 
-_ZERO = 1e-9  # what is left of a difference of equal numbers is smaller
-_COARSE = 1e5  # from here on, 6 significant digits would be coarser than units
+_ZERO = 1e-9  # the rounding error in a difference of equal numbers is smaller
+_COARSE = 1e5  # above this, 6 significant digits would be coarser than units
 _MOST_DIGITS = 20_000  # of a Decimal that is written as a number
 
 
 def canonical(value: Any) -> bytes:
-    """Bytes of a value of `wire.decode`; none is the beginning of another's.
+    """The bytes of a value from `wire.decode`; the bytes of one value are never the beginning of another's.
 
-    Takes time linear in the value's size but for sets and dictionaries, which are sorted.
+    The time is linear in the value's size, except for sets and dictionaries, which are sorted.
     """
     make = _KINDS.get(type(value))
     return make(value) if make else _sized(b"?", type(value).__name__.encode())
@@ -38,7 +38,7 @@ def _sized(tag: bytes, data: bytes) -> bytes:
 
 
 def _number(value: float | Fraction) -> bytes:
-    """Of an int, a float or a fraction."""
+    """The bytes of an int, a float or a fraction."""
     if isinstance(value, float) and not math.isfinite(value):
         return _sized(b"f", repr(value).encode())
     number: float | int = value if isinstance(value, int) else _rounded(value)
@@ -49,12 +49,12 @@ def _rounded(value: float | Fraction) -> float | int:
     """6 significant digits, but never coarser than units; an int where that leaves no fraction."""
     if value.is_integer() if isinstance(value, float) else value.denominator == 1:
         return int(value)
-    if not -(2**53) < value < 2**53:  # only a Fraction has a fraction there, and no float may be near it
+    if not -(2**53) < value < 2**53:  # only a Fraction has a fractional part there, and perhaps no float is near it
         return round(value)
     number = float(value)
     if abs(number) < _ZERO:
         return 0
-    # in two steps, so that the noise of 12345.65000000001 is gone before the border at 12345.65 is asked
+    # in two steps, so that the noise of 12345.65000000001 is gone before the border at 12345.65 matters
     near = round(round(number, 6)) if abs(number) >= _COARSE else float(f"{float(f'{number:.12g}'):.5e}")
     return int(near) if near == int(near) else near
 
@@ -66,7 +66,7 @@ def _complex(value: complex) -> bytes:
 
 def _sequence(tag: bytes, items: Iterable[Any]) -> bytes:
     parts = []
-    for item in items:  # no comprehension: one frame of Python a level
+    for item in items:  # no comprehension, so that a level takes one frame of Python
         parts.append(canonical(item))
     return _sized(tag, b"".join(parts))
 
@@ -91,9 +91,9 @@ def _foreign(value: wire.Foreign) -> bytes:
 
 
 def _range(parts: tuple[int, int, int]) -> bytes:
-    """Ranges are equal as sequences: where they have no second item, the step says nothing."""
-    found = range(*parts)
-    return _sequence(b"r", [len(found), *([found.start] if found else []), *([found.step] if len(found) > 1 else [])])
+    """The bytes of a range. Ranges are equal as sequences: without a second item the step has no effect."""
+    numbers = range(*parts)
+    return _sequence(b"r", [len(numbers), *([numbers.start] if numbers else []), *([numbers.step] if len(numbers) > 1 else [])])
 
 
 def _decimal(text: str) -> bytes:

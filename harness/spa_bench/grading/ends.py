@@ -12,9 +12,9 @@ from spa_bench.grading.channel import Zygote
 from spa_bench.types import Verdict
 
 TOTAL_SECONDS = 60.0  # of all calls of a suite, as in evalplus
-TIME_FACTOR = 4.0  # a call may take so much longer than the reference took here
+TIME_FACTOR = 4.0  # a call may take this many times the reference's time on this machine
 REFERENCE_SECONDS = 600.0
-OUTPUT_FACTOR, OUTPUT_ROOM = 4, 1 << 20  # an answer may be so much longer than the expected one
+OUTPUT_FACTOR, OUTPUT_ROOM = 4, 1 << 20  # an answer may be this many times as long as the expected one, and this much longer
 
 
 class TooLong(BaseException):
@@ -22,7 +22,7 @@ class TooLong(BaseException):
 
 
 def command(job: dict[str, Any], do: str, seconds: float, cpu_seconds: float, **more: Any) -> dict[str, Any]:
-    """The command to a zygote that begins a job: `seconds` to load the program, `cpu_seconds` altogether."""
+    """The command that starts a job: `seconds` to load the program, `cpu_seconds` for everything together."""
     head = {"do": do, "recursion": job["recursion"], "memory_mb": job["memory_mb"], "numpy": job["numpy"]}
     return {**head, "seconds": seconds, "cpu_seconds": cpu_seconds, **more}
 
@@ -41,7 +41,7 @@ def ended(zygote: Zygote, end: dict[str, Any], status: int | None, limit: float,
 
 @contextlib.contextmanager
 def no_longer_than(seconds: int) -> Iterator[None]:
-    """Raises TooLong when the block takes longer. Main thread only."""
+    """Raise TooLong when the block takes longer than `seconds`. It works in the main thread only."""
 
     def raise_(*_: Any) -> None:
         raise TooLong

@@ -1,4 +1,4 @@
-"""Grades many programs at once: a worker process a core (worker.py), each with a sandbox of its own."""
+"""Grades many programs at once: each core has a worker process (worker.py) with a sandbox of its own."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from spa_bench.types import CallSuite, Verdict
 
 _START = "import sys; sys.path.insert(0, sys.argv[1]); from spa_bench.grading.worker import main; main(sys.argv[2])"
 _PACKAGE = str(Path(__file__).resolve().parents[2])
-_EVALPLUS_FRAMES = 29 - 8  # Python frames below a call in evalplus' workers and in ours: depth that is missing there
+_EVALPLUS_FRAMES = 29 - 8  # Python frames below a call in evalplus' workers, less those in ours: depth that programs lack there
 _LOAD_SECONDS = 10.0  # CPU time of what a program does before the first call of a suite
-_HANGS_SECONDS = 1800.0  # a worker watches its sandbox; this is for a worker that does not
+_HANGS_SECONDS = 1800.0  # a worker watches its sandbox; this limit is for a worker that itself hangs
 Progress = Callable[[int, int], None]  # called with (done, total)
 Outcomes = Iterator[tuple[int, Outcome]]  # index into the programs, and how that one ended
 
@@ -43,30 +43,30 @@ class Grader:
     workers: int = 2
     limits: Limits = field(default_factory=Limits)
     packages: tuple[str, ...] = ("numpy",)  # distributions that programs may import
-    progress: Progress = lambda done, total: None  # of references that are run first
+    progress: Progress = lambda done, total: None  # of the references, which run first
     _times: dict[str, float] = field(default_factory=dict, init=False, repr=False, compare=False)
     _keys: dict[tuple[str, ...], str] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def run(self, programs: Sequence[Program]) -> Outcomes:
-        """Outcomes as they come, every index exactly once. An outcome depends on its program alone.
+        """Outcomes in the order in which programs end, every index exactly once. An outcome depends on its program alone.
 
-        First runs the references of suites that are new on this machine. Nothing runs while the iterator waits to be asked,
-        but the programs already handed out; closing it ends them. Raises SandboxError when a sandbox does not start,
-        DataError when a reference does not run.
+        The references of suites that are new on this machine run first. While the caller does not ask for the next outcome,
+        only the programs already handed out run; closing the iterator ends them. Raises SandboxError when a sandbox does not
+        start, DataError when a reference does not run.
         """
         self._check_workers()
         self.prepare(programs)
         jobs = [self._job(program) for program in programs]
-        # the longest first: at the end no worker waits for another one's
+        # the longest first, so that no worker waits long for another one at the end
         order = sorted(range(len(jobs)), key=lambda i: -self._expected_seconds(jobs[i]))
         for place, answer in self._execute([jobs[i] for i in order]):
             yield order[place], Outcome(**{**answer, "verdict": Verdict(answer["verdict"])})
 
     def behaviours(self, programs: Sequence[Program]) -> Iterator[tuple[int, Behaved]]:
-        """What each program does on the probes of its problem (probes.py), as it comes, every index exactly once.
+        """What each program does on the probes of its problem (probes.py), in the order of ending, every index exactly once.
 
-        A behaviour depends on its program alone; equal programs run once. First finds the probes of problems that are new
-        on this machine; a program whose problem has none is not run. Raises SandboxError when a sandbox does not start.
+        A behaviour depends on its program alone; equal programs run once. The probes of problems that are new on this machine
+        are found first. A program whose problem has no probes does not run. Raises SandboxError when a sandbox does not start.
         """
         self._check_workers()
         keys = [self._probes_key(program) for program in programs]
@@ -79,7 +79,7 @@ class Grader:
             job = {"do": "behave", "key": name, "source": program.source, "seconds": program.seconds}
             job |= self._probe_settings(program, program.source)
             same.setdefault(json.dumps(job), []).append(index)
-        # programs of one problem one after the other: a sandbox keeps the probes of a few problems only
+        # programs of one problem follow each other, because a sandbox keeps the probes of a few problems only
         jobs = sorted((json.loads(job) for job in same), key=lambda job: str(job["key"]))
         for place, answer in self._execute(jobs):
             for index in same[json.dumps(jobs[place])]:
@@ -98,7 +98,7 @@ class Grader:
         return {**shared, **probes.settings(tests)}
 
     def _find_probes(self, wanted: dict[str, Program]) -> dict[str, int]:
-        """Probes of each problem, by key; finds those that are not in the cache."""
+        """The number of probes of each problem, by key. Probes that are not in the cache are found."""
         counts = {name: probes.known(self._probes_folder, name) for name in wanted}
         missing = [name for name in wanted if not counts[name]]
         jobs = []
@@ -119,14 +119,14 @@ class Grader:
             raise UsageError(f"workers={self.workers}; at least 1 is needed")
 
     def prepare(self, programs: Sequence[Program]) -> None:
-        """See to it that all suites are complete in the cache."""
+        """Complete all suites in the cache."""
         wanted: dict[str, tuple[Program, CallSuite, str]] = {}
         for program in programs:
             if isinstance(program.tests, Calls):
                 reference = program.tests.reference
                 for suite in program.tests.suites:
                     wanted.setdefault(self._key(suite, reference, program.entry_point), (program, suite, reference))
-        missing = {name: found for name, found in wanted.items() if not self._is_complete(name)}
+        missing = {name: parts for name, parts in wanted.items() if not self._is_complete(name)}
         jobs = []
         for name, (program, suite, reference) in missing.items():
             with _cache_errors(self._folder):
@@ -188,7 +188,7 @@ class Grader:
         return {**job, "do": "check", **code, **self._settings(program.source + tests.source)}
 
     def _expected_seconds(self, job: dict[str, Any]) -> float:
-        """What a right program takes; 0 where that is not known."""
+        """The seconds that a right program takes; 0 where they are unknown."""
         return sum(self._seconds(place["key"]) for place in job.get("suites", ()))
 
     def _seconds(self, name: str) -> float:
@@ -241,7 +241,7 @@ class Grader:
 
 @contextlib.contextmanager
 def _cache_errors(folder: Path) -> Iterator[None]:
-    """UsageError where the cache cannot be written."""
+    """Raise UsageError where the block cannot write the cache."""
     try:
         yield
     except OSError as error:
@@ -260,7 +260,7 @@ class _Session:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "PYTHONHASHSEED": "0"},
-            start_new_session=True,  # a ^C reaches the harness alone, which then cleans up
+            start_new_session=True,  # Ctrl-C reaches the harness alone, which then cleans up
         )
         assert self.process.stdin
         assert self.process.stdout
@@ -277,13 +277,13 @@ class _Session:
         self.send()
 
     def send(self) -> None:
-        """Send what the pipe takes."""
-        with contextlib.suppress(BlockingIOError, BrokenPipeError):  # a broken pipe shows when reading
+        """Send as many bytes as the pipe takes."""
+        with contextlib.suppress(BlockingIOError, BrokenPipeError):  # a broken pipe is reported by the next read
             while self.unsent:
                 self.unsent = self.unsent[os.write(self.to_worker.fileno(), self.unsent) :]
 
     def answer(self) -> dict[str, Any] | None:
-        """The answer to the job in hand, or None while it is not there. Raises SandboxError when the worker is gone."""
+        """The answer to the current job, or None while there is none. Raises SandboxError when the worker is gone."""
         self.send()
         chunk = None
         with contextlib.suppress(BlockingIOError):
@@ -295,14 +295,14 @@ class _Session:
         self._answer += chunk or b""
         if not self._answer.endswith(b"\n"):
             return None
-        found: dict[str, Any] = json.loads(self._answer)
-        return found
+        answer: dict[str, Any] = json.loads(self._answer)
+        return answer
 
     def close(self) -> None:
         """End the worker, and with it its sandbox."""
         self.to_worker.close()
         try:
-            self.process.wait(0.05)  # it is idle, and removes its cgroup when its input ends
+            self.process.wait(0.05)  # an idle worker removes its cgroup when its input ends
         except subprocess.TimeoutExpired:
             self.process.terminate()
             try:
@@ -314,13 +314,13 @@ class _Session:
 
 
 def _ready(sessions: Sequence[_Session]) -> list[_Session]:
-    """Sessions that have something to say, or are late."""
+    """The sessions that have an answer to read, or are late."""
     with selectors.DefaultSelector() as selector:
         for session in sessions:
             selector.register(session.from_worker, selectors.EVENT_READ, session)
             if session.unsent:
                 selector.register(session.to_worker, selectors.EVENT_WRITE, session)
         wait = max(0.0, min(session.deadline for session in sessions) - time.monotonic()) + 0.01
-        found = [entry.data for entry, _ in selector.select(wait)]
+        readable = [entry.data for entry, _ in selector.select(wait)]
     now = time.monotonic()
-    return list(dict.fromkeys([*found, *(s for s in sessions if now > s.deadline)]))
+    return list(dict.fromkeys([*readable, *(s for s in sessions if now > s.deadline)]))

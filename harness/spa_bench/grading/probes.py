@@ -1,9 +1,9 @@
 """Probes: the inputs on which programs of one problem are compared by what they do.
 
-Of tests that are data: the first inputs of the first suite. Of tests that are code: the arguments of the first distinct
-calls that the tests make of the reference solution, noted in the sandbox (behave.py). Both are kept in the cache beside
-what the reference does on them, in the files of suites.py; a problem whose reference does not pass has none, which
-is not kept but tried again in each run.
+Where tests are data, the probes are the first inputs of the first suite. Where tests are code, they are the arguments of the
+first distinct calls that the tests make to the reference solution, recorded in the sandbox (behave.py). Both are kept in the
+cache beside the reference's behaviour, in the files of suites.py. A problem whose reference does not pass has no probes; that
+is not cached, and each run tries again.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from spa_bench.grading.base import Calls, Check
 from spa_bench.grading.suites import FrameFile, SuiteFiles, write_frames
 from spa_bench.sandbox.inside import wire
 
-PROBES = 16  # a problem; more tell more programs apart, and cost each program as many calls
+PROBES = 16  # for each problem; more probes tell more programs apart, and each costs every program a call
 
 
 def probes_key(tests: Check | Calls, entry_point: str, suite_key: str) -> str:
-    """Names the files of a problem's probes; `suite_key` is that of the first suite of tests that are data."""
+    """The name of the files of a problem's probes; `suite_key` is that of the first suite where tests are data."""
     parts = ["probes 1", PROBES, entry_point, platform.python_version()]
     parts += [suite_key] if isinstance(tests, Calls) else [tests.source, tests.helpers]
     return hashlib.blake2b(json.dumps(parts).encode(), digest_size=16).hexdigest()
 
 
 def known(folder: Path, key: str) -> int:
-    """Probes of a problem that are whole in the cache; 0 where they are to be found anew."""
+    """The number of a problem's probes in the cache; 0 where they are missing or incomplete."""
     files = SuiteFiles(folder, key)
     try:
         sizes = {len(FrameFile(files.inputs)), len(FrameFile(files.expected)), len(files.read_times())}
@@ -48,7 +48,7 @@ def write_inputs(folder: Path, key: str, tests: Calls) -> None:
 
 
 def settings(tests: Check | Calls) -> dict[str, Any]:
-    """What jobs on a problem's probes say of its tests."""
+    """The settings of the tests that jobs on a problem's probes contain."""
     if isinstance(tests, Check):
         return {"together": True, "oracle": "equal", "atol": 0.0}
     first = tests.suites[0] if tests.suites else None
@@ -56,7 +56,7 @@ def settings(tests: Check | Calls) -> dict[str, Any]:
 
 
 def measuring(tests: Check | Calls) -> dict[str, Any]:
-    """What the job that finds a problem's probes needs beside `settings`."""
+    """The settings that the job that finds a problem's probes has beside `settings`."""
     if isinstance(tests, Calls):
         return {"source": tests.reference}
     return {"source": tests.helpers, "tests": tests.source, "helpers": tests.helpers, "noted": PROBES}

@@ -1,7 +1,7 @@
 """Suites of calls on disk: their inputs, what the reference returns, and how long it takes on this machine.
 
-A cache folder holds for each suite `KEY.inputs` and `KEY.expected` (frames, below) and `KEY.MACHINE.json` (CPU seconds
-a call). Nothing there is a pickle; a broken file is made anew. The key covers inputs, reference, oracle and Python.
+A cache folder holds for each suite `KEY.inputs` and `KEY.expected` (frames, below) and `KEY.MACHINE.json` (CPU seconds a
+call). No file is a pickle, and a broken file is rewritten. The key covers inputs, reference, oracle and Python.
 """
 
 from __future__ import annotations
@@ -24,11 +24,12 @@ _MAGIC = b"spa-bench frames 1\n"
 class FrameFile:
     """A list of byte strings in one file: a line of magic, a line of JSON, the bytes.
 
-    The JSON has sizes, checksum and which frames are `odd`: values that do not equal themselves (NaN), or are not plain.
+    The JSON has the sizes, the checksum and the places of `odd` frames: values that do not equal themselves (NaN) or are not
+    plain.
     """
 
     def __init__(self, path: Path):
-        """Raises ValueError where the file is broken, FileNotFoundError where it is missing."""
+        """Read the file. Raises ValueError where it is broken, FileNotFoundError where it is missing."""
         data = path.read_bytes()
         head_end = data.find(b"\n", len(_MAGIC))
         if not data.startswith(_MAGIC) or head_end < 0:
@@ -78,7 +79,7 @@ def _replace(path: Path, data: bytes) -> None:
 
 
 def key(suite: CallSuite, reference: str, entry_point: str) -> str:
-    """Names the suite's files."""
+    """The name of the suite's files."""
     digest = hashlib.blake2b(digest_size=16)
     parts = [reference, entry_point, suite.oracle, platform.python_version(), suite.identity]
     digest.update(json.dumps(parts).encode())
@@ -89,7 +90,7 @@ def key(suite: CallSuite, reference: str, entry_point: str) -> str:
 
 
 def machine() -> str:
-    """Names what decides how fast a program runs here: processor, cores and Python."""
+    """A hash of what decides how fast a program runs here: processor, cores and Python."""
     model = ""
     if os.path.exists("/proc/cpuinfo"):
         with open("/proc/cpuinfo") as lines:
@@ -99,7 +100,7 @@ def machine() -> str:
 
 
 class SuiteFiles:
-    """Where one suite lies."""
+    """The paths of one suite's files."""
 
     def __init__(self, cache: Path, name: str):
         self.inputs = cache / f"{name}.inputs"
@@ -120,5 +121,5 @@ class SuiteFiles:
         return [float(s) for s in json.loads(self.times.read_bytes())["seconds"]]
 
     def complete(self) -> bool:
-        """Whether nothing is missing. Content is checked where it is read."""
+        """Whether all files exist. Their content is checked when it is read."""
         return self.inputs.exists() and self.expected.exists() and self.times.exists()

@@ -1,7 +1,7 @@
 """A process outside the sandbox that hands programs to one sandbox and compares what they return.
 
-`python -c START CONFIG` reads jobs from stdin, a line of JSON each, and writes an outcome a line to stdout. It trusts
-its own process alone: what comes out of the sandbox is read by wire.decode, with limits on size, depth and time.
+`python -c START CONFIG` reads jobs from stdin, a line of JSON each, and writes a line with an outcome to stdout for each.
+It trusts its own process alone: wire.decode reads what comes out of the sandbox, with limits on size, depth and time.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from spa_bench.grading.suites import FrameFile, SuiteFiles, write_frames
 from spa_bench.sandbox.inside import calls, guard, wire
 from spa_bench.types import Verdict
 
-_COMPARE_SECONDS = 10  # for one value
+_COMPARE_SECONDS = 10  # to compare one value
 _MEMORY = 16 << 30  # address space of this process, and so of its children, which have limits of their own
 _KEPT_SUITES = 4
 _MESSAGES = {
@@ -55,7 +55,7 @@ class Suite:
         times = files.read_times()
         if not len(self._inputs) == len(self._expected) == len(times):
             raise ValueError(f"{files.inputs} and its expected outputs differ in length")
-        # where the expected value is too large to keep, evalplus passes nothing; we leave such a test out
+        # where the expected value is too large to keep, evalplus passes no program; here such a test is left out
         self._tests = [i for i in range(len(times)) if self._expected.size(i) or job["grading"] == Grading.EVALPLUS]
         self.limits = [max(job["seconds"], TIME_FACTOR * times[i]) for i in self._tests]
         self._first_floats: int | None = None
@@ -80,7 +80,7 @@ class Suite:
         return self._expected[self._tests[index]]
 
     def is_expected(self, index: int, data: bytes) -> bool:
-        """Whether these bytes are the expected value; False says nothing."""
+        """Whether these bytes are those of the expected value; other bytes may still be a right answer."""
         return self.oracle == "equal" and self._expected.equals(self._tests[index], data)
 
     def floats_before(self, index: int) -> bool:
@@ -185,7 +185,7 @@ class Worker:
         )
 
     def _wrong(self, suite: Suite, index: int, code: bytes, data: bytes) -> Outcome | None:
-        """The outcome where a frame is not a right answer."""
+        """The outcome where a frame is not a right answer; None where it is."""
         if code != b"O":
             if code not in _MESSAGES:
                 return Outcome(Verdict.CRASHED, "answered nonsense", suite.call_text(index))
@@ -210,7 +210,7 @@ class Worker:
             message = f"returned a value that cannot be read: {error}"
         except (TooLong, MemoryError):
             message = "returned a value that takes too long to compare"
-        except Exception as error:  # whatever it is, it is the program's doing and must not end the run
+        except Exception as error:  # whatever it is, the program caused it, and it must not end the run
             message = f"returned a value that cannot be compared ({type(error).__name__})"
         return Outcome(Verdict.WRONG, message, suite.call_text(index))
 
@@ -219,7 +219,7 @@ class Worker:
     def _check(self, job: dict[str, Any]) -> Outcome:
         outcome = self._check_within(job, job["seconds"])
         if outcome.verdict is Verdict.TIMEOUT and job["helpers"]:
-            # a slow machine must not turn a right answer wrong: how long does the reference take here?
+            # a slow machine must not make a right answer wrong: measure how long the reference takes here
             name = job["helpers"] + job["tests"]
             if name not in self._reference_seconds:
                 reference = {**job, "source": job["helpers"]}
@@ -264,7 +264,7 @@ class Worker:
         return Outcome(verdict, message, "" if verdict is Verdict.PASSED else call), end["cpu"]
 
     def _report(self, data: bytes) -> dict[str, Any] | None:
-        """The judge's report; None when there is none. In one process the program may have written anything."""
+        """The judge's report; None where there is none. In one process the program may have written any bytes."""
         try:
             code, _, size = calls.FRAME.unpack_from(data)
             report = json.loads(data[calls.FRAME.size : calls.FRAME.size + size])
@@ -280,7 +280,7 @@ class Worker:
     # references
 
     def _reference(self, job: dict[str, Any]) -> dict[str, Any]:
-        """Run the reference, write what it returns and how long it takes; `failed` says why it cannot be one."""
+        """Run the reference and write its results and times; `failed` says why it cannot serve as a reference."""
         files = SuiteFiles(Path(job["cache"]), job["key"])
         inputs = FrameFile(files.inputs)
         self.zygote.send_suite(
@@ -327,12 +327,12 @@ def main(config_json: str) -> None:
     memory = _MEMORY if most == resource.RLIM_INFINITY else min(_MEMORY, most)
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     worker = Worker(json.loads(config_json))
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # the harness has gone on without us
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # the harness no longer needs this worker
     try:
         for line in sys.stdin.buffer:
             try:
                 answer = worker.grade(json.loads(line))
-            except Exception as error:  # of ours: the harness says so in one line
+            except Exception as error:  # an error of the harness itself, which reports it in one line
                 place = traceback.extract_tb(error.__traceback__)[-1]
                 answer = {"fault": f"{type(error).__name__}: {error} ({Path(place.filename).name}, line {place.lineno})"}
             sys.stdout.write(json.dumps(answer) + "\n")
