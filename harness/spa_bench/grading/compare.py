@@ -38,9 +38,10 @@ def is_floats(value: Any) -> bool:
 
 
 def is_right(answer: Any, expected: Any, arguments: Any, *, oracle: str, atol: float, grading: Grading) -> bool:
-    """Whether `answer` (from wire.decode) is right for `arguments`. An answer that cannot be compared is wrong; nothing is raised.
+    """Whether `answer` (from wire.decode) is right for `arguments`.
 
-    `atol` is the problem's tolerance (see `leaked`); for floats it is at least 1e-6.
+    No answer raises: one that cannot be compared is wrong. `atol` is the problem's tolerance (see `leaked`); for floats it is
+    at least 1e-6.
     """
     try:
         value = _real(answer) if grading is Grading.EVALPLUS else _real(answer, scalars=False)

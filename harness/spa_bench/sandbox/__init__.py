@@ -19,7 +19,7 @@ from spa_bench.sandbox.none import NoSandbox
 __all__ = ["NOT_NEEDED", "SANDBOXES", "Limits", "Sandbox", "choose"]
 
 NOT_NEEDED = "not-needed"
-"""In place of a sandbox's name, where answers are no programs and nothing runs."""
+"""The word in place of a sandbox's name where answers are not programs and nothing runs."""
 SANDBOXES: Mapping[str, Callable[[], Sandbox]] = {
     Bwrap.name: Bwrap,
     Docker.name: Docker,
@@ -29,9 +29,9 @@ SANDBOXES: Mapping[str, Callable[[], Sandbox]] = {
 
 
 def choose(name: str | None = None, packages: Sequence[str] = ()) -> Sandbox:
-    """The sandbox of that name, tried out; by default the strongest that works here, and never silently none.
+    """The sandbox of that name after a trial; by default the strongest that works here, and never silently no sandbox.
 
-    Raises UsageError for a name that is not known and SandboxError when it does not work here, or lacks one of the
+    Raises UsageError for an unknown name, and SandboxError when the sandbox does not work here or lacks one of the
     `packages` that programs may import.
     """
     if name is not None and name not in SANDBOXES:
@@ -44,12 +44,12 @@ def choose(name: str | None = None, packages: Sequence[str] = ()) -> Sandbox:
         if candidate == NoSandbox.name and name is None:
             break
         try:
-            found = SANDBOXES[candidate]()
+            sandbox = SANDBOXES[candidate]()
         except SandboxError as error:
             reasons.append(str(error))
             continue
-        found.command(Limits(), packages)  # says which package is not there
-        return found
+        sandbox.command(Limits(), packages)  # it raises for a package that is not installed
+        return sandbox
     raise SandboxError(
         f"no sandbox here can run untrusted code: {'; '.join(reasons)}; install or repair one (apt-get install bubblewrap) "
         f"or, if you trust the code, pass --sandbox {NoSandbox.name}"

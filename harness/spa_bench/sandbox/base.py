@@ -1,4 +1,4 @@
-"""The sandbox seam: a sandbox is a way to start the process in which programs run (see inside/zygote.py)."""
+"""What every sandbox offers: a command that starts the process in which programs run (see inside/zygote.py)."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from typing import Protocol
 from spa_bench.errors import SandboxError
 
 INSIDE = Path(__file__).parent / "inside"
-# All that a program could see of the environment, were it not emptied. Fixed hashing makes the order of sets, and so
-# verdicts, repeatable; threads of BLAS would eat the address space and do not survive a fork.
+# The whole environment of the zygote. Fixed hashing makes the order of sets, and therefore verdicts, repeatable. Threads of
+# BLAS would use up the address space, and they do not survive a fork.
 ENVIRONMENT = {"PYTHONHASHSEED": "0", "OPENBLAS_NUM_THREADS": "1", "LC_ALL": "C.UTF-8"}
-# Makes FOLDER/inside importable under its full name without the rest of the package, which is not shown inside.
+# Makes FOLDER/inside importable under its full name without the rest of the package, which is hidden inside.
 BOOT = (
     "import sys, types\n"
     "for name in ('spa_bench', 'spa_bench.sandbox'):\n"
@@ -31,39 +31,39 @@ BOOT = (
 
 @dataclass(frozen=True)
 class Limits:
-    """What one program may use, whatever its tests."""
+    """The resources that one program may use, whatever its tests."""
 
     memory_mb: int = 1024  # address space
     file_mb: int = 8  # the largest file, and all files together
-    threads: int = 32  # at one time; processes: none
+    threads: int = 32  # at one time; a program may start no process
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What the zygote is told; see inside/zygote.py."""
+    """The settings of a zygote; see inside/zygote.py."""
 
     limits: Limits
-    scratch: str  # folder that programs may write to, emptied after each; "": none
+    scratch: str  # folder that programs may write to, emptied after each program; "" for none
     packages: tuple[str, ...]  # paths of packages that programs may import, and of what those need
-    alone: bool = False  # all other processes it can see are its own children
+    alone: bool = False  # whether all other processes that the zygote sees are its own children
     seccomp: bool = True
-    site: bool = False  # packages of the interpreter's own site-packages can be imported
+    site: bool = False  # whether packages of the interpreter's own site-packages can be imported
     drop_capabilities: bool = False
     die_with_parent: bool = True
-    landlock: tuple[str, ...] | None = None  # what can be read; None: no Landlock
+    landlock: tuple[str, ...] | None = None  # paths that can be read; None: no Landlock
 
 
 class Sandbox(Protocol):
     """A place to run untrusted programs."""
 
     name: str
-    cgroup: bool  # put the process into a cgroup of its own where one can be made
+    cgroup: bool  # whether to put the process into a cgroup of its own, where one can be made
 
     def command(self, limits: Limits, packages: Sequence[str] = ("numpy",), scratch: str = "") -> list[str]:
-        """The command that starts a zygote; stdin and stdout are its channels, on stderr it says why it gives up.
+        """The command that starts a zygote. Its channels are stdin and stdout; on stderr it says why it gives up.
 
-        `packages` are names of distributions that programs may import beside the standard library; SandboxError when one
-        is not installed. `scratch` is a folder of the caller's for sandboxes that have none of their own.
+        `packages` are names of distributions that programs may import beside the standard library. `scratch` is a folder of
+        the caller for sandboxes that have none of their own. Raises SandboxError where a package is not installed.
         """
         ...
 
@@ -75,11 +75,11 @@ def zygote_command(settings: Settings, *, folder: str, python: str | None = None
 
 
 def package_paths(packages: Sequence[str]) -> list[Path]:
-    """Files and folders that `import` needs for these installed distributions and what they require, where that is here.
+    """Files and folders that `import` needs for these distributions and for those of their requirements that are installed.
 
     Raises SandboxError for one of `packages` that is not installed.
     """
-    found: set[Path] = set()
+    places: set[Path] = set()
     pending, seen = list(packages), set[str]()
     while pending:
         package = pending.pop()
@@ -92,13 +92,13 @@ def package_paths(packages: Sequence[str]) -> list[Path]:
                     f"package {package!r}, which programs may import, is not installed here; "
                     f"pip install it, or take it out of task.packages"
                 ) from None
-            continue  # a requirement that only holds on other machines
+            continue  # a requirement that applies only to other machines
         needed = [need for need in installed.requires or [] if "extra ==" not in need]
         pending += {re.split(r"[^\w.-]", need)[0] for need in needed} - seen
         tops = {file.parts[0] for file in installed.files or []}
         paths = {Path(str(installed.locate_file(top))).resolve() for top in tops if top not in ("..", "__pycache__")}
-        found |= {path for path in paths if path.suffix not in (".dist-info", ".pth") and path.exists()}
-    return sorted(found)
+        places |= {path for path in paths if path.suffix not in (".dist-info", ".pth") and path.exists()}
+    return sorted(places)
 
 
 def interpreter_paths() -> list[str]:
@@ -116,5 +116,5 @@ def site_folders() -> list[str]:
 
 
 def last_line(errors: bytes) -> str:
-    """The last line of what a process wrote to standard error, where it says why it gave up."""
+    """The last line that a process wrote to standard error, which says why it gave up."""
     return (errors.decode(errors="replace").strip().splitlines() or [""])[-1]

@@ -1,4 +1,4 @@
-"""bubblewrap: new namespaces of every kind, in which only the interpreter can be read and only /tmp written."""
+"""bubblewrap: new namespaces of every kind, in which a program can read only the interpreter and write only to /tmp."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from spa_bench.sandbox.base import (
 
 _INNER = "/spa-bench"  # where the zygote's code and the packages are mounted
 _DEVICES = ("full", "null", "random", "urandom", "zero")
-# bwrap's own read-only mounts are `nodev`, where no device can be opened; but it keeps the flags of what it mounts
+# bwrap's own read-only mounts are `nodev`, which forbids to open devices; but bwrap keeps the flags of what it mounts
 _READ_ONLY = 'while [ "$1" != -- ]; do MOUNT --bind "$1" "$1" && MOUNT -o remount,bind,ro "$1" || exit 70; shift; done; '
 _READ_ONLY += 'shift; exec "$@"'
 
@@ -38,8 +38,8 @@ class Bwrap:
         path = shutil.which("bwrap")
         if path is None:
             raise SandboxError("bwrap is not installed")
-        # without further user namespaces a program cannot become root in one, where more of the kernel is open to it;
-        # bwrap before 0.8 does not know the option and some containers do not allow it (seccomp stops it there too)
+        # without further user namespaces a program cannot become root in one, where it could reach more of the kernel;
+        # bwrap before 0.8 lacks the option and some containers forbid it (there seccomp stops such a program too)
         for before, extra in itertools.product(_before(), (["--disable-userns"], [])):
             self._bwrap = [*before, path, *extra]
             error = self._try()
@@ -49,14 +49,14 @@ class Bwrap:
 
     def command(self, limits: Limits, packages: Sequence[str] = ("numpy",), scratch: str = "") -> list[str]:
         """As Sandbox.command says."""
-        # as pid 1 the zygote cannot be killed from inside, and can kill everything else that is left there
+        # as pid 1 the zygote cannot be killed from inside, and can kill every process that is left there
         isolation = "--unshare-all --unshare-user --die-with-parent --new-session --as-pid-1 --cap-drop ALL --clearenv"
         identity = "--uid 65534 --gid 65534 --hostname sandbox"
         environment = [word for pair in ENVIRONMENT.items() for word in ("--setenv", *pair)]
         system = ["--ro-bind", "/usr", "/usr", "--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache"]
         for path in ("/bin", "/lib", "/lib32", "/lib64", "/sbin"):
             system += ["--symlink", os.readlink(path), path] if os.path.islink(path) else ["--ro-bind-try", path, path]
-        # no /proc: nothing about any process can be read, the program's own memory map included
+        # no /proc: a program can read nothing about any process, not even its own memory map
         system += ["--tmpfs", "/dev", "--size", str(limits.file_mb << 20), "--tmpfs", "/tmp"]
         for name in _DEVICES:
             system += ["--dev-bind-try", f"/dev/{name}", f"/dev/{name}"]
@@ -70,19 +70,19 @@ class Bwrap:
         for place in places:
             system += ["--ro-bind", str(place), f"{_INNER}/packages/{place.name}"]
         if any(path.startswith("/tmp/") for path in interpreter_paths()):
-            # folders on the way to a mount cannot be removed after a program: it gets another folder
+            # folders above a mount cannot be removed after a program, so programs get another folder
             scratch = f"{_INNER}/scratch"
             system += ["--remount-ro", "/tmp", "--size", str(limits.file_mb << 20), "--tmpfs", scratch]
         # semaphores of the C library are files there: they count as the program's own, and are removed with them
         system += ["--symlink", scratch, "/dev/shm"]
-        # user 65534 is still the caller outside; for root the kernel would let it write to much of what is mounted
+        # outside, user 65534 is still the caller; where that is root, the kernel would let it write to many of the mounts
         read_only = f"--remount-ro /dev --remount-ro / --chdir {scratch}"
         options = [*isolation.split(), *identity.split(), *environment, *system, *read_only.split()]
         settings = Settings(limits, scratch, tuple(f"{_INNER}/packages/{p.name}" for p in places), alone=True)
         return [*self._bwrap, *options, *zygote_command(settings, folder=_INNER)]
 
     def _try(self) -> str:
-        """Start a zygote that has nothing to do: why that fails, or ""."""
+        """The reason why a zygote without work does not start, or ""."""
         try:
             done = subprocess.run(self.command(Limits(), ()), stdin=subprocess.DEVNULL, capture_output=True, timeout=60)
         except (OSError, subprocess.TimeoutExpired) as error:
@@ -93,7 +93,7 @@ class Bwrap:
 
 
 def _before() -> list[list[str]]:
-    """What the command may begin with, the best first: for root, who owns the device nodes, one that makes them read-only."""
+    """The possible beginnings of the command, the best first: for root, who owns the device nodes, one makes them read-only."""
     unshare, mount = shutil.which("unshare"), shutil.which("mount")
     if os.geteuid() != 0 or not unshare or not mount:
         return [[]]

@@ -16,19 +16,19 @@ _Limits = Callable[[int, int], dict[str, int]]  # (bytes, processes) -> file and
 
 @dataclass(frozen=True)
 class Cgroup:
-    """Folders of one group: one in version 2, one a controller in version 1."""
+    """The folders of one group: one in version 2, one for each controller in version 1."""
 
     folders: tuple[Path, ...]
 
     def wrap(self, command: list[str]) -> list[str]:
-        """The same command, that first puts itself into the group."""
+        """The same command, which first moves itself into the group."""
         if not self.folders:
             return command
         script = 'while [ "$1" != -- ]; do echo 0 >"$1/cgroup.procs" || exit 70; shift; done; shift; exec "$@"'
         return ["/bin/sh", "-c", script, "sh", *map(str, self.folders), "--", *command]
 
     def out_of_memory(self) -> int:
-        """How many processes of the group the kernel has killed for memory."""
+        """The number of processes of the group that the kernel has killed for memory."""
         count = 0
         for folder in self.folders:
             for name in ("memory.events", "memory.oom_control"):
@@ -38,7 +38,7 @@ class Cgroup:
         return count
 
     def remove(self) -> None:
-        """Remove the group; its processes have been killed, but may take a moment to be gone."""
+        """Remove the group. Its processes have been killed, but may take a moment to end."""
         for folder in self.folders:
             for _ in range(50):
                 try:
@@ -51,7 +51,7 @@ class Cgroup:
 
 
 def make(name: str, *, memory_mb: int, processes: int) -> Cgroup:
-    """A new group of this name with these limits; one without folders where none can be made."""
+    """A new group of this name with these limits; it has no folders where no group can be made."""
     places = _version_2() or _version_1()
     folders = []
     for parent, limits in places:
@@ -99,7 +99,7 @@ def _own() -> dict[str, str]:
 def _version_2() -> list[tuple[Path, _Limits]]:
     if not (_ROOT / "cgroup.controllers").is_file():
         return []
-    # the kernel lets only a group without processes hand controllers on: a neighbour of ours, not a child
+    # only a group without processes can pass controllers to children, so the new group is a sibling, not a child
     own = _ROOT / _own().get("", "/").lstrip("/")
     for parent in (own, own.parent):
         with contextlib.suppress(OSError):

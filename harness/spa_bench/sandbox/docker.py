@@ -1,8 +1,8 @@
 """Docker: a container without network, writable files or capabilities; under gVisor's runtime where it is configured.
 
-`SPA_BENCH_DOCKER_IMAGE` names the image (default `python:3.X-slim` of this interpreter's version), in which the
-packages that programs import must be installed. It is not pulled: an image that is not there is an error that says how
-to get it. Within the container the same limits and filters of system calls hold as in the other sandboxes.
+`SPA_BENCH_DOCKER_IMAGE` names the image (default `python:3.X-slim` of this interpreter's version), in which the packages that
+programs import must be installed. The image is not pulled: where it is missing, the error says how to get it. Within the
+container the same limits and filters of system calls hold as in the other sandboxes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _GVISOR = "runsc"
 
 
 class Docker:
-    """Raises SandboxError where no engine answers or the image is not there."""
+    """Containers of one image. Raises SandboxError where no engine answers or the image is missing."""
 
     name = "docker"
     cgroup = False  # the engine makes one

@@ -1,9 +1,9 @@
 """Landlock, seccomp and resource limits: for Linux machines without bubblewrap; no extra program is needed.
 
-Programs run as the caller, without capabilities, and can read the interpreter and its libraries, write nowhere, make
-no process, open no socket, signal and trace nobody. What it does not cover, and bwrap does: names and sizes of files
-everywhere can be looked up (not their content), process numbers and the host's name are the real ones, programs have
-no folder to write to, and a hole in the system calls of the list in inside/guard.py is a hole in the user's account.
+Programs run as the caller, without capabilities, and can read the interpreter and its libraries, write nowhere, make no
+process, open no socket, signal and trace nobody. bwrap covers more: here the names and sizes of all files can be looked up
+(not their content), process numbers and the host's name are the real ones, programs have no folder to write to, and a hole in
+the list of system calls in inside/guard.py is a hole in the user's account.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _DEVICES = ("/dev/null", "/dev/zero", "/dev/urandom")
 
 
 class LandlockSandbox:
-    """Raises SandboxError where the kernel has no Landlock or no seccomp filters."""
+    """Programs without rights. Raises SandboxError where the kernel has no Landlock or no seccomp filters."""
 
     name = "landlock"
     cgroup = True

@@ -1,4 +1,4 @@
-"""No sandbox: time, memory and file sizes are limited, and that is all. For code you would run yourself."""
+"""No sandbox: only time, memory and file sizes are limited. It is for code that you would run yourself."""
 
 from __future__ import annotations
 

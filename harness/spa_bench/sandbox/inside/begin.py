@@ -25,7 +25,7 @@ def channels() -> tuple[int, int]:
 
 
 def null_as_standard() -> None:
-    """Make descriptors 0 to 2 the null device."""
+    """Connect descriptors 0 to 2 with the null device."""
     null = os.open(os.devnull, os.O_RDWR)
     for standard in (0, 1, 2):
         os.dup2(null, standard)
@@ -33,24 +33,24 @@ def null_as_standard() -> None:
 
 
 class Packages:
-    """Finds the packages that programs may import, without looking through the folders that hold them."""
+    """Finds the packages that programs may import, without searching the folders that hold them."""
 
     def __init__(self, paths: list[str]):
         self.paths = {os.path.basename(path).partition(".")[0]: path for path in paths if not path.endswith(".libs")}
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
         """As importlib.abc.MetaPathFinder says."""
-        found = self.paths.get(name) if path is None else None
-        if found is None:
+        place = self.paths.get(name) if path is None else None
+        if place is None:
             return None
-        if os.path.isdir(found):
-            found, inner = f"{found}/__init__.py", [found]
-            return importlib.util.spec_from_file_location(name, found, submodule_search_locations=inner)
-        return importlib.util.spec_from_file_location(name, found)
+        if os.path.isdir(place):
+            place, inner = f"{place}/__init__.py", [place]
+            return importlib.util.spec_from_file_location(name, place, submodule_search_locations=inner)
+        return importlib.util.spec_from_file_location(name, place)
 
 
 def warm() -> None:
-    """Import what programs use most, and what the site module would have set."""
+    """Import the modules that programs use most, and set what the site module would have set."""
     for name in WARM.split():
         importlib.import_module(name)
     site.setquit()  # programs may call exit(); the interpreter runs without the site module
@@ -59,9 +59,9 @@ def warm() -> None:
 
 
 def own_builtins(*modules: types.ModuleType) -> None:
-    """Give these modules the builtins of now: a program that sets builtins.map to None breaks itself alone.
+    """Give these modules a copy of the builtins, so that a program that sets builtins.map to None breaks itself alone.
 
-    Against mistakes only; a program that means to can reach into these modules too.
+    This protects against mistakes only; a program that intends to can reach into these modules too.
     """
     for module in modules:
         names = {name: value for name, value in vars(builtins).items() if not name.startswith("_")}
@@ -69,7 +69,7 @@ def own_builtins(*modules: types.ModuleType) -> None:
 
 
 def restrict(settings: dict[str, Any]) -> dict[str, Any]:
-    """Take from this process, and all it forks, what no program needs; says which layers hold."""
+    """Take from this process and its children the rights that no program needs. The result says which layers hold."""
     layers: dict[str, Any] = {"seccomp": False, "landlock": 0}
     guard.hide()
     if settings["die_with_parent"]:

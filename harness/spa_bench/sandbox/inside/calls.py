@@ -1,4 +1,4 @@
-"""Tests that are data: call the function on each input and send back what it returns; expected values are not here.
+"""Tests that are data: call the function on each input and send back its result; expected values are not here.
 
 A frame is a kind, the CPU seconds of the call and a length, then bytes: `O` the value that was returned, as `wire`
 writes it (of a reference `Q` where it does not equal itself, as NaN, or is not plain); the rest ends the program: `N` a
@@ -23,31 +23,31 @@ from spa_bench.sandbox.inside import wire
 
 FRAME = struct.Struct("<sdI")
 SHARED = 1 << 18
-HEADER = struct.Struct("<QdQQ")  # calls begun, CPU time at the last one, bytes that wait, whether they are being sent
+HEADER = struct.Struct("<QdQQ")  # calls begun, CPU time when the last one began, bytes that wait, whether they are being sent
 _FLUSH_SECONDS = 0.002
 ANSWER = 3  # the descriptor
 
 
 def reset(shared: mmap.mmap) -> None:
-    """Before a program starts: nothing of the last one is left."""
+    """Clear what the last program left, before the next one starts."""
     shared[:] = bytes(SHARED)
 
 
 def progress(shared: mmap.mmap) -> tuple[int, float, bool]:
-    """(calls begun, CPU seconds before the last one, whether it is sending). A program can write anything here."""
+    """(calls begun, CPU seconds before the last one, whether it is sending). A program can write any bytes here."""
     begun, since, _, sending = HEADER.unpack_from(shared, 0)
     return begun, since if since >= 0 else 0.0, bool(sending)
 
 
 def unsent(shared: mmap.mmap) -> memoryview:
-    """Frames that a killed program had finished and not sent, where they lie."""
+    """A view of the frames that a killed program had finished and not sent."""
     _, _, waiting, sending = HEADER.unpack_from(shared, 0)
     size = 0 if sending or waiting > SHARED - HEADER.size else waiting
     return memoryview(shared)[HEADER.size : HEADER.size + size]
 
 
 def describe(error: BaseException) -> str:
-    """`NameError: what`. Survives any __str__ that the program wrote."""
+    """The text `NameError: what`. It survives any __str__ that the program defines."""
     try:
         return f"{type(error).__name__}: {error}"[:300].removesuffix(": ")
     except BaseException:
@@ -55,13 +55,13 @@ def describe(error: BaseException) -> str:
 
 
 def load(source: str, entry_point: str) -> tuple[bytes, Any]:
-    """(b"", the function) of a program, or (kind, message) where it does not get that far."""
+    """(b"", the function) of a program, or (kind, message) where it does not load."""
     module = types.ModuleType("__spa_bench__")
-    sys.modules["__spa_bench__"] = module  # dataclasses and pickle look modules up there
+    sys.modules["__spa_bench__"] = module  # dataclasses and pickle look up modules there
     try:
         exec(compile(source, "<program>", "exec", dont_inherit=True), vars(module))
-        found = vars(module).get(entry_point, module)
-        return (b"X", f"{entry_point} is not defined") if found is module else (b"", found)
+        function = vars(module).get(entry_point, module)
+        return (b"X", f"{entry_point} is not defined") if function is module else (b"", function)
     except SystemExit:
         return b"S", "SystemExit before its tests were done"
     except MemoryError:
@@ -71,7 +71,7 @@ def load(source: str, entry_point: str) -> tuple[bytes, Any]:
 
 
 def _equals_itself(data: bytes, value: Any) -> bool:
-    """Whether the value is plain and equal to what is read again: not NaN."""
+    """Whether the value is plain and equals itself after it is read again; NaN does not."""
     try:
         return bool(marshal.loads(data) == value)
     except Exception:  # numpy
@@ -79,7 +79,7 @@ def _equals_itself(data: bytes, value: Any) -> bool:
 
 
 def run(payload: dict[str, str], inputs: list[Any], shared: mmap.mmap, collect: bool) -> None:
-    """Be the program. `collect` goes on after a value that cannot cross (for references)."""
+    """Run the program. With `collect` it continues after a value that cannot cross (for references)."""
     # bound before the program can replace them
     clock, encode, write, frame, begin = time.process_time, wire.encode, os.write, FRAME.pack, HEADER.pack_into
     room, base = SHARED - HEADER.size, HEADER.size
@@ -92,17 +92,17 @@ def run(payload: dict[str, str], inputs: list[Any], shared: mmap.mmap, collect: 
             data = data[write(ANSWER, data) :]
 
     going_on = (b"O", b"Q", b"N") if collect else (b"O",)
-    kind, found = load(payload["source"], payload["entry_point"])
+    kind, loaded = load(payload["source"], payload["entry_point"])
     if kind:
         make_room(resource.RLIMIT_AS, ceiling)
-        send(frame(kind, clock(), len(found.encode("utf-8", "replace"))) + found.encode("utf-8", "replace"))
+        send(frame(kind, clock(), len(loaded.encode("utf-8", "replace"))) + loaded.encode("utf-8", "replace"))
         return
     for number, arguments in enumerate(inputs, 1):
         start = clock()
         begin(shared, 0, number, start, waiting, 0)
         kind, measured = b"O", 0.0
         try:
-            value = found(*arguments)
+            value = loaded(*arguments)
             measured = clock() if collect else 0.0
             data = encode(value)
             if collect and not _equals_itself(data, value):

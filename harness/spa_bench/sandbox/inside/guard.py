@@ -72,7 +72,7 @@ _NR, _ARCH, _ARG0, _ARG1, _ARG3, _ARG4 = 0, 4, 16, 24, 40, 48  # in struct secco
 _HIGH = 4  # from the low word of an argument to its high one
 _CLONE_THREAD, _CLONE_NEW = 0x00010000, 0x7E020080  # all CLONE_NEW* flags
 _IOCTLS = (termios.FIONREAD, termios.FIONBIO, termios.FIOCLEX, termios.FIONCLEX)
-# fcntl F_DUPFD, F_GETFD, F_SETFD, F_GETFL, F_SETFL, F_GETLK, F_DUPFD_CLOEXEC, F_GETPIPE_SZ: others reach beyond the process
+# fcntl F_DUPFD, F_GETFD, F_SETFD, F_GETFL, F_SETFL, F_GETLK, F_DUPFD_CLOEXEC, F_GETPIPE_SZ: the others reach beyond the process
 # (F_SETOWN sends signals to others; F_SETLEASE on a file of the host makes all who open it wait)
 _FCNTL = (0, 1, 2, 3, 4, 5, 1030, 1032)
 # F_SETLK, F_SETLKW: said to succeed and not done. Such a lock never holds within one process, and a program is one; on a
@@ -83,7 +83,7 @@ _MSG_NOSIGNAL, _MSG_DONTWAIT, _MSG_WAITALL = 0x4000, 0x40, 0x100
 
 
 class Unsupported(RuntimeError):
-    """This machine or kernel lacks what was asked for."""
+    """This machine or kernel lacks a feature that is needed."""
 
 
 def limit(memory_mb: int, file_mb: int, seconds: float, threads: int | None) -> None:
@@ -109,12 +109,12 @@ def limit(memory_mb: int, file_mb: int, seconds: float, threads: int | None) -> 
 
 
 def hide() -> None:
-    """Other processes of the same user can neither read nor trace this one (its children neither)."""
+    """Prevent other processes of the same user from reading or tracing this one and its children."""
     LIBC.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def die_with_parent() -> None:
-    """SIGKILL for this process when its parent ends."""
+    """Have the kernel send SIGKILL to this process when its parent ends."""
     LIBC.prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
 
 
@@ -129,7 +129,7 @@ def drop_capabilities() -> None:
 
 
 def base_filter(*, writes: bool = True) -> bytes:
-    """The filter of the zygote and all its children: the list above, which still has what makes and ends processes.
+    """The filter of the zygote and all its children: the list above, with the calls that start and end processes.
 
     Without `writes` nothing changes a file. Modes, owners and times of files cannot be changed in any case: Landlock has
     no right for that, and in a namespace whose owner is the owner of the host's device nodes they could be changed.
@@ -227,8 +227,8 @@ def landlock_abi() -> int:
 def landlock(readable: Sequence[str], writable: Sequence[str] = ()) -> int:
     """From now on only `readable` can be read and only `writable` files written to, by this process and its children.
 
-    Also without TCP (ABI 4), abstract unix sockets and signals to outside (ABI 6). The ABI that was used. Raises
-    Unsupported where the kernel has no Landlock.
+    TCP (ABI 4), abstract unix sockets and signals to the outside (ABI 6) are closed too. The result is the ABI that was
+    used. Raises Unsupported where the kernel has no Landlock.
     """
     abi = landlock_abi()
     if not abi:

@@ -1,9 +1,9 @@
 """Tests that are code: `check(candidate)` runs in a judge process, the program in another one, plain data between them.
 
-`candidate` is a proxy in the judge: arguments, what became of them, results and exceptions cross as `wire` writes them.
-What cannot cross (see README of the sandbox in docs/security.md) ends the test with the verdict `unproxied`: a
-function, a generator or an object of the program's own class, as argument or result. `in_one_process` runs tests and
-program together, for cards that allow it; such a program can read the tests and cheat.
+`candidate` is a proxy in the judge: arguments, what became of them, results and exceptions cross as `wire` writes them. A
+value that cannot cross (see docs/security.md) ends the test with the verdict `unproxied`: a function, a generator or an object
+of the program's own class, as argument or result. `in_one_process` runs tests and program together, for cards that allow it;
+such a program can read the tests and cheat.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _ENDS = {b"P": "raised", b"X": "raised", b"S": "crashed", b"M": "memory", b"N": 
 
 
 class _Over(BaseException):
-    """The program cannot go on. No test can swallow it but one that catches BaseException, and then it comes again."""
+    """The program cannot continue. Only a test that catches BaseException can swallow it, and then it is raised again."""
 
     def __init__(self, verdict: str, message: str):
         self.verdict, self.message = verdict, message
@@ -37,7 +37,7 @@ class _Candidate:
 
     def __init__(self, noted: int = 0) -> None:
         self.last = ""  # the arguments of the last call
-        self.noted: dict[bytes, None] = {}  # the first distinct arguments, as they crossed
+        self.noted: dict[bytes, None] = {}  # the first distinct arguments, as the bytes that crossed
         self.most_noted = noted
         self.over: _Over | None = None
 
@@ -65,11 +65,11 @@ class _Candidate:
     def _ask(self, request: bytes) -> None:
         try:
             _send(_TO, b"C", request)
-        except OSError:  # it has closed its end, or is gone
+        except OSError:  # the program has closed its end, or has ended
             self._end("gone", "")
 
     def _read(self, kind: bytes, data: bytes) -> tuple[BaseException | None, Any, Any]:
-        """(exception to raise, result, arguments after the call or None) of a reply, which may be anything."""
+        """(exception to raise, result, arguments after the call or None) of a reply, which may be any bytes."""
         try:
             result, after = wire.decode(data)
             if after is not None:
@@ -80,7 +80,7 @@ class _Candidate:
                 return _exception(names, parts, str(text)), None, after
             self._crossed(result, "returned")
             return None, wire.natural(result), after
-        except Exception as error:  # all of it is the program's doing; _Over is no Exception
+        except Exception as error:  # the program caused it; _Over is no Exception
             self._end("crashed", f"answered nonsense ({error})")
 
     def _encode(self, request: Any) -> bytes:
@@ -116,7 +116,7 @@ class _Candidate:
 def judge(job: dict[str, Any]) -> None:
     """Run the tests against the program in the other process.
 
-    `noted`: report also so many distinct arguments of calls, the first ones, where the program passes.
+    `noted` is a number: where the program passes, so many first distinct arguments of calls are reported too.
     """
     program = _Candidate(job.get("noted", 0))
 
@@ -137,11 +137,11 @@ def judge(job: dict[str, Any]) -> None:
 
 
 def candidate(job: dict[str, Any]) -> None:
-    """Be the program: answer calls until the judge ends."""
+    """Run the program and answer calls until the judge ends."""
     exactly, send, encode, decode, natural = _exactly, _send, wire.encode, wire.decode, wire.natural
-    kind, found = calls.load(job["source"], job["entry_point"])
+    kind, loaded = calls.load(job["source"], job["entry_point"])
     if kind:
-        return send(_REPLIES, kind, found.encode("utf-8", "replace"))
+        return send(_REPLIES, kind, loaded.encode("utf-8", "replace"))
     send(_REPLIES, b"R", b"")
     while True:
         try:
@@ -151,7 +151,7 @@ def candidate(job: dict[str, Any]) -> None:
         given = natural(decode(request))
         kind, error = b"O", None
         try:
-            result = found(*given[0], **given[1])
+            result = loaded(*given[0], **given[1])
         except SystemExit:
             kind, data = b"S", b"SystemExit before its tests were done"
         except MemoryError:
@@ -169,11 +169,11 @@ def candidate(job: dict[str, Any]) -> None:
 
 def in_one_process(job: dict[str, Any]) -> None:
     """Run program and tests together."""
-    kind, found = calls.load(job["source"], job["entry_point"])
+    kind, loaded = calls.load(job["source"], job["entry_point"])
     if kind:
-        return _report(_ENDS[kind], found, "")
+        return _report(_ENDS[kind], loaded, "")
     scope = dict(vars(sys.modules["__spa_bench__"]))
-    _report(*_tests(job, scope, found), "")
+    _report(*_tests(job, scope, loaded), "")
 
 
 def _helpers(job: dict[str, Any]) -> dict[str, Any]:
@@ -230,7 +230,7 @@ def _answer(kind: bytes, data: bytes) -> None:
 
 
 def _parts(error: BaseException) -> Any:
-    """(names of its classes, plain arguments, text): what crosses of an exception."""
+    """(names of its classes, plain arguments, text): the parts of an exception that cross."""
     names = [kind.__name__ for kind in type(error).__mro__]
     plain = [a for a in error.args if type(a) in (str, bytes, int, float, bool, type(None))]
     try:
@@ -255,7 +255,7 @@ def _exception(names: Any, arguments: Any, text: str) -> BaseException:
 
 
 def _update(old: Any, new: Any) -> None:
-    """Change `old` in place to what the program made of it, as a call in one process would have."""
+    """Change `old` in place to `new`, the program's version of it, as a call in one process would have."""
     if type(old) is not type(new):
         return
     if isinstance(old, list):

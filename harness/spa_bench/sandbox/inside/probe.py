@@ -1,9 +1,9 @@
 """Probing: call the function on each probe and send back what it does; expected values are not here.
 
-A probe is the arguments of one call, (list, dict), as `wire` writes them. They are read anew for each call, so that
-what a program does to its arguments stays in that call; what it keeps elsewhere (a global, a default value) does not.
-Frames are those of `calls`: `O` a value, `N` the name of the type of one that cannot cross or is too large, `E` the name
-of an exception's class. The program goes on after these; `P`, `X`, `M` and `S` end it.
+A probe is the arguments of one call, (list, dict), as `wire` writes them. They are read again for each call, so that a
+program's changes to its arguments stay in that call; what it keeps elsewhere (a global, a default value) remains. Frames are
+those of `calls`: `O` a value, `N` the name of the type of one that cannot cross or is too large, `E` the name of an
+exception's class. The program continues after these; `P`, `X`, `M` and `S` end it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from spa_bench.sandbox.inside import calls, wire
 
 
 def type_name(value: object) -> bytes:
-    """The name of a value's type. Survives any metaclass that the program wrote."""
+    """The name of a value's type. It survives any metaclass that the program defines."""
     try:
         return f"{type(value).__name__}"[:100].encode("utf-8", "replace")
     except BaseException:
@@ -25,7 +25,7 @@ def type_name(value: object) -> bytes:
 
 
 def run(payload: dict[str, str], probes: list[bytes], shared: mmap.mmap, most: int) -> None:
-    """Be the program. A value of more than `most` bytes counts as one that cannot cross."""
+    """Run the program on the probes. A value of more than `most` bytes counts as one that cannot cross."""
     # bound before the program can replace them
     clock, encode, decode, natural, name, write = time.process_time, wire.encode, wire.decode, wire.natural, type_name, os.write
     frame, begin, make_room = calls.FRAME.pack, calls.HEADER.pack_into, resource.setrlimit
@@ -36,17 +36,17 @@ def run(payload: dict[str, str], probes: list[bytes], shared: mmap.mmap, most: i
         while data:
             data = data[write(calls.ANSWER, data) :]
 
-    kind, found = calls.load(payload["source"], payload["entry_point"])
+    kind, loaded = calls.load(payload["source"], payload["entry_point"])
     if kind:
         make_room(resource.RLIMIT_AS, ceiling)
-        return send(kind, clock(), found.encode("utf-8", "replace"))
+        return send(kind, clock(), loaded.encode("utf-8", "replace"))
     for number, probe in enumerate(probes, 1):
         arguments, keywords = natural(decode(probe))
         start = clock()
         begin(shared, 0, number, start, 0, 0)
         kind, measured, value = b"O", 0.0, None
         try:
-            value = found(*arguments, **keywords)
+            value = loaded(*arguments, **keywords)
             measured = clock()
             data = encode(value)
             if len(data) > most:
@@ -61,7 +61,7 @@ def run(payload: dict[str, str], probes: list[bytes], shared: mmap.mmap, most: i
         except BaseException as error:
             kind, data = b"E", name(error)
         seconds = (measured or clock()) - start
-        begin(shared, 0, number, start, 0, 1)  # who reads slowly does not count against the call
+        begin(shared, 0, number, start, 0, 1)  # a slow reader does not count against the call
         send(kind, seconds, data)
         if kind in (b"S", b"M"):
             return

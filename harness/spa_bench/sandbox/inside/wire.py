@@ -27,7 +27,7 @@ _ATOMS = frozenset({type(None), bool, int, float, complex, str, bytes, type(...)
 _CONTAINERS = frozenset({list, tuple, set, frozenset, dict})
 _PLAIN = _ATOMS | _CONTAINERS
 _SETS = frozenset({set, frozenset})
-_SET_LEVELS = 10  # that a set counts for: marshal writes its items twice, and so a set of sets of sets ever more often
+_SET_LEVELS = 10  # a set counts as this many: marshal writes its items twice, and the items of nested sets ever more often
 _BASES = (bool, int, float, complex, str, bytes, list, tuple, set, frozenset, dict)
 
 
@@ -36,7 +36,7 @@ class WireError(ValueError):
 
 
 class Foreign:
-    """A value that is not plain. Equal to nothing; `natural` turns those of a known kind into what they stand for."""
+    """A value that is not plain. It equals nothing; `natural` turns one of a known kind into the value it stands for."""
 
     __slots__ = ("kind", "name", "value")
 
@@ -55,7 +55,7 @@ def encode(value: Any) -> bytes:
 
 
 def _is_plain(value: Any) -> bool:
-    """Whether marshal writes `value` as it is. It would write anything with a buffer (a numpy array) as bytes."""
+    """Whether marshal writes `value` as it is. marshal would write any object with a buffer (a numpy array) as bytes."""
     level, seen, depth = [value], 0, 0
     while depth < MAX_DEPTH:
         kinds = set(map(type, level))
@@ -92,10 +92,10 @@ def _tagged(value: Any, depth: int, room: list[int]) -> Any:
         if base in kind.__mro__:
             plain = _of_base(value, base, depth, room)
             return plain if kind is base else (_TAG, "subclass", _name(kind), plain)
-    found = _library(value, kind)
-    if found is None:
+    known = _library(value, kind)
+    if known is None:
         return (_TAG, "opaque", _name(kind), None)
-    return (_TAG, found[0], _name(kind), _tagged(found[1], depth + 1, room))
+    return (_TAG, known[0], _name(kind), _tagged(known[1], depth + 1, room))
 
 
 def _of_base(value: Any, base: Any, depth: int, room: list[int]) -> Any:
@@ -127,7 +127,7 @@ def _library(value: Any, kind: type) -> tuple[str, Any] | None:
         return "decimal", str(value)
     if module == "numpy" and name == "ndarray":
         return "ndarray", [value.dtype.str, value.tolist()]
-    if module == "numpy" and type(item := value.item()) in _ATOMS:  # that of a longdouble is one again
+    if module == "numpy" and type(item := value.item()) in _ATOMS:  # the item of a longdouble is a longdouble again
         return "numpy", [value.dtype.str, item]
     return None
 
@@ -139,7 +139,7 @@ def _name(kind: type) -> str:
 
 
 def decode(data: bytes, *, max_items: int = MAX_ITEMS) -> Any:
-    """The value that `encode` wrote. Whatever the bytes are, raises nothing but WireError, and runs none of them."""
+    """The value that `encode` wrote. Whatever the bytes are, none of them is run and only WireError is raised."""
     reader = _Reader(data, max_items)
     try:
         value = reader.read(0)
@@ -153,9 +153,9 @@ def decode(data: bytes, *, max_items: int = MAX_ITEMS) -> Any:
 
 
 def natural(value: Any) -> Any:
-    """`value` with each Foreign of a known kind replaced by what it stands for; opaque ones stay.
+    """`value` with each Foreign of a known kind replaced by the value that it stands for; opaque ones stay.
 
-    Raises TypeError, ValueError or ArithmeticError where a program wrote what no value encodes to.
+    Raises TypeError, ValueError or ArithmeticError where a program wrote bytes that no value encodes to.
     """
     if isinstance(value, Foreign):
         make = _NATURAL.get(value.kind)
@@ -170,10 +170,10 @@ def natural(value: Any) -> Any:
 
 def set_of(items: Iterable[Any]) -> set[Any]:
     """The same as set(items), but a signal can interrupt it: values with colliding hashes take quadratic time."""
-    found = set()
+    unique = set()
     for item in items:
-        found.add(item)
-    return found
+        unique.add(item)
+    return unique
 
 
 def short(value: Any) -> str:
@@ -226,11 +226,11 @@ _NATURAL: dict[str, Callable[[Any], Any]] = {
 
 
 class _Reader:
-    """Reads the types that `encode` writes, and nothing else that marshal knows."""
+    """Reads the types that `encode` writes, and no other type of marshal."""
 
     def __init__(self, data: bytes, room: int):
         self.data, self.at, self.room = data, 0, room
-        self.decimals, self.widest = False, 0  # whether there is one; bits of the longest integer
+        self.decimals, self.widest = False, 0  # whether there is a Decimal; bits of the longest integer
 
     def read(self, depth: int) -> Any:
         if depth > _READ_DEPTH:
@@ -256,12 +256,12 @@ class _Reader:
 
     def _rare(self, code: int, depth: int) -> Any:
         if code == 0x7B:  # {
-            found: dict[Any, Any] = {}
+            mapping: dict[Any, Any] = {}
             while self.data[self.at] != 0x30:
                 key = self.read(depth + 1)
-                found[key] = self.read(depth + 1)
+                mapping[key] = self.read(depth + 1)
             self.at += 1
-            return found
+            return mapping
         if code == 0x6C:  # l
             return self._long()
         if code in (0x3C, 0x3E):  # < >
@@ -295,7 +295,7 @@ class _Reader:
         return self.data[self.at - size : self.at]
 
     def _long(self) -> int:
-        """An integer in digits of 15 bits, joined in pairs so that long ones take no quadratic time."""
+        """An integer from digits of 15 bits, joined in pairs so that long ones do not take quadratic time."""
         count = int.from_bytes(self._take(4), "little", signed=True)
         raw = self._take(2 * abs(count))
         self.widest = max(self.widest, 15 * abs(count))

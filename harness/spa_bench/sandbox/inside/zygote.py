@@ -1,12 +1,12 @@
 """The first process inside a sandbox: forks a warmed child for each program, relays what it says, and ends it.
 
-Started as `python -sPSBc BOOT FOLDER SETTINGS` (see sandbox/base.py). Commands come on stdin, each a length and a
-marshalled dict; they are trusted. Answers go to stdout, each a kind, a length and bytes: `H` hello, `D` what the
-child wrote, `E` how it ended. Programs, tests and results pass through without ever being in this process' memory
-(splice), as every later child begins as a copy of it. A child has a pipe each way and nothing else; it cannot make
-processes, so when it is killed nothing of it is left. Time is counted as CPU time of the child, read from its clock,
-so that a busy machine does not turn right answers wrong; a program that sleeps is ended by the clock on the wall. Who waits
-for a processor and who sleeps cannot be asked (there is no /proc here), but a share of CPU time tells them apart: see `Idle`.
+Started as `python -sPSBc BOOT FOLDER SETTINGS` (see sandbox/base.py). Commands come on stdin, each a length and a marshalled
+dict; they are trusted. Answers go to stdout, each a kind, a length and bytes: `H` hello, `D` what the child wrote, `E` how it
+ended. Programs, tests and results pass through (splice) without ever being in this process' memory, because every later child
+begins as a copy of that. A child has one pipe each way and no other channel; it cannot make processes, so when it is killed
+nothing of it is left. Time is counted as CPU time of the child, read from its clock, so that a busy machine does not turn
+right answers wrong; a program that sleeps is ended by the clock on the wall. The kernel does not say here (there is no /proc)
+which program waits for a processor and which one sleeps, but the share of CPU time tells them apart: see `Idle`.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ from spa_bench.sandbox.inside import begin, calls, guard, judge, probe, wire
 
 TICK = 0.02  # seconds between looks at a running program
 PATIENCE = 4  # seconds by the clock that a program may be idle for each second of CPU, and one more
-LONGEST = 20  # seconds by the clock for each second of CPU, idle or not, and five more: who naps between bits of work ends too
+LONGEST = 20  # seconds by the clock for each second of CPU, idle or not, and five more: also for a program that naps
 WINDOW = 0.25  # seconds over which a program is seen to work or to be idle
-WORKING = 0.02  # the least share of a processor that is work: a fair one of fifty that want it
+WORKING = 0.02  # the least share of a processor that counts as work: a fair share among fifty programs
 KEPT_SUITES = 4
 _READ = 1 << 20
-_LEAVING = 0.05  # seconds that the second process gets to end when the first has
+_LEAVING = 0.05  # seconds that the second process gets to end after the first has ended
 
 
 def main(folder: str, settings_json: str) -> None:
@@ -81,7 +81,7 @@ class Zygote:
         self.kept = set(os.listdir(self.scratch)) if self.scratch else set()  # an interpreter may live in /tmp
 
     def serve(self) -> NoReturn:
-        """Run what is asked for, one after the other."""
+        """Run the jobs that arrive, one after the other."""
         while True:
             message = self._command()
             if message["do"] == "suite":
@@ -89,7 +89,7 @@ class Zygote:
                     del self.suites[next(iter(self.suites))]
                 self.suites[message["suite"]] = ([marshal.loads(f) for f in message["frames"]], message["limits"])
                 gc.freeze()
-            elif message["do"] != "stop":  # that came too late
+            elif message["do"] != "stop":  # a "stop" that came too late
                 self._run(message)
 
     def _command(self) -> Any:
@@ -138,7 +138,7 @@ class Zygote:
         return [([to_candidate[1], to_judge[0]], judge.judge), ([to_candidate[0], to_judge[1]], judge.candidate)]
 
     def pass_on(self, size: int, target: int) -> None:
-        """Move so many bytes of the commands to a child, or away when it has gone."""
+        """Move so many bytes of the commands to a child; they are dropped when it has ended."""
         while size:
             try:
                 moved = os.splice(self.commands, target, min(size, _READ))
@@ -152,7 +152,7 @@ class Zygote:
             size -= moved
 
     def relay(self, pipe: int) -> bool:
-        """Move what waits in the pipe to the grader; False when nothing does."""
+        """Move the bytes that wait in the pipe to the grader; False when none do."""
         size = waiting = _waiting(pipe)
         if waiting:
             self._write(b"D" + struct.pack("<I", waiting))
@@ -185,7 +185,7 @@ class Zygote:
             for place in range(len(descriptors)):
                 os.dup2(40 + place, 3 + place)
             os.closerange(3 + len(descriptors), 256)
-            begin.null_as_standard()  # opened anew: flags of the zygote's would go on to the next program
+            begin.null_as_standard()  # opened again: a program could set flags on the zygote's descriptors for the next program
             payload = marshal.loads(_all(4))
             os.close(4)
             os.chdir(self._folder())
@@ -220,15 +220,15 @@ class Zygote:
 class Idle:
     """Seconds by the clock in which a program used next to no CPU time.
 
-    What wants a processor gets a share of it on the busiest machine, what sleeps gets none: a window in which a program used
-    less than `WORKING` of the time counts as idle. The one that has just begun counts until it is judged.
+    A program that wants a processor gets a share of it on the busiest machine; one that sleeps gets none. So a window in which
+    a program used less than `WORKING` of the time counts as idle. The current window counts as idle until it is judged.
     """
 
     def __init__(self, now: float):
         self._began, self._used, self._before = now, 0.0, 0.0
 
     def seconds(self, now: float, used: float) -> float:
-        """All idle time until `now`, when the program has used so many CPU seconds."""
+        """All idle seconds until `now`, when the program has used `used` CPU seconds."""
         length, work = now - self._began, used - self._used
         idle = length if work < WORKING * length else 0.0
         if length >= WINDOW:
@@ -238,14 +238,14 @@ class Idle:
 
 
 class _Run:
-    """One program at work: its processes, and how long they may."""
+    """One running program: its processes and their limits of time."""
 
     def __init__(self, zygote: Zygote, limits: list[float], job: dict[str, Any]):
         self.zygote, self.limits, self.job = zygote, limits, job
         self.pids: list[int] = []
         self.pipe = -1
         self.ended: dict[int, int] = {}
-        self.used = 0.0  # CPU seconds of those that have ended
+        self.used = 0.0  # CPU seconds of the processes that have ended
         self.call, self.call_began = 0, time.monotonic()
         self.began = self.call_began
         self.idle, self.call_idle = Idle(self.began), 0.0
@@ -273,7 +273,7 @@ class _Run:
             os.close(target)
 
     def watch(self) -> dict[str, Any]:
-        """Relay until the program is over, past a limit, or no longer wanted; how that was."""
+        """Relay until the program has ended, passed a limit, or is no longer wanted; the result says which."""
         poll = select.poll()
         for descriptor in (self.pipe, self.zygote.wake, self.zygote.commands):
             poll.register(descriptor, select.POLLIN)
@@ -295,16 +295,16 @@ class _Run:
         return self._finish(why)
 
     def _reap(self) -> str:
-        """Note which processes have ended; the job is over with the first one."""
+        """Record which processes have ended; the job ends with the first one."""
         for pid in self.pids:
             if pid not in self.ended:
                 self._wait(pid, os.WNOHANG)
         return "exit" if self.pids[0] in self.ended else ""
 
     def _wait(self, pid: int, options: int = 0) -> None:
-        """Note how a process ended, and what it used, if it has."""
-        found, status, usage = os.wait4(pid, options)
-        if found:
+        """Where a process has ended, record how, and the CPU time that it used."""
+        ended, status, usage = os.wait4(pid, options)
+        if ended:
             self.ended[pid] = os.waitstatus_to_exitcode(status)
             self.used += usage.ru_utime + usage.ru_stime
 
@@ -327,8 +327,8 @@ class _Run:
         return ""
 
     def _finish(self, why: str) -> dict[str, Any]:
-        """Kill and reap all processes, relay what is left, say how it ended."""
-        self._reap()  # before they are killed: who ended by itself?
+        """Kill and reap all processes and relay the rest; the result says how the program ended."""
+        self._reap()  # before they are killed, to see which ended by themselves
         patience = time.monotonic() + _LEAVING
         while why == "exit" and len(self.ended) < len(self.pids) and time.monotonic() < patience:
             time.sleep(0.0003)  # a process closes its pipes a moment before it has ended
