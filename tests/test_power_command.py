@@ -228,7 +228,7 @@ def test_pilots_that_cannot_be_paired_are_refused(
         (["--problems", "9", "--correlation", "2"], "0 <= correlation <= agreement <= 1 is needed, not correlation 2.0"),
         (["--problems", "9", "--seeds", "0"], "there is at least 1 seed, not 0"),
         (["--problems", "9", "--seeds", "3"], "3 seeds need --seed-spread, "),
-        (["--problems", "9", "--seed-spread", "0.1"], "--seed-spread plays no part with 1 seed; "),
+        (["--problems", "9", "--seed-spread", "0.1"], "--seed-spread has no effect with 1 seed; "),
         (["--problems", "9", "--seeds", "2", "--seed-spread", "-1"], "a standard deviation is at least 0, not -1.0"),
         (["--problems", "9", "--confidence", "95"], "confidence lies between 0 and 1, not 95.0"),
         (["--problems", "9", "--power", "0.01"], "power lies between 1 - confidence = 0.05 and 1, not 0.01"),

@@ -1,1 +1,1 @@
-"""What compares runs: leaderboards, the gate, studies, statistical power. It reads run folders and result files; no torch."""
+"""Comparisons of runs: leaderboards, gate, studies, statistical power. They read run folders and result files, no torch."""

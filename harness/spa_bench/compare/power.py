@@ -1,6 +1,6 @@
-"""`spa-bench power`: what difference between two samplers so many problems can show, before they are run.
+"""`spa-bench power`: the difference between two samplers that a number of problems can show, before they are run.
 
-The numbers are those of metrics/power.py, whose docstring says what they leave out. The spread over problems comes from
+The numbers are those of metrics/power.py, whose docstring says what is left out. The spread over problems comes from
 rates that the user guesses, or from a pilot: runs of two samplers on the same problems.
 """
 
@@ -40,7 +40,7 @@ class Design:
     confidence: float = 0.95
     power: float = 0.8  # chance that a difference is shown
     source: str = ""  # where the spread comes from, in words
-    most: float | None = None  # the largest difference that there can be: 1 between rates; None: not known
+    most: float | None = None  # the largest possible difference: 1 between rates; None: unknown
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,13 +63,13 @@ class PowerOptions:
 
 @dataclass(frozen=True)
 class Row:
-    """What so many problems show."""
+    """The differences that one number of problems shows."""
 
     problems: int
-    smallest_difference: float | None  # that is shown with the design's power; None: none that there can be is
-    difference: float | None = None  # that the user asks about
+    smallest_difference: float | None  # shown with the design's power; None: no possible difference is
+    difference: float | None = None  # the difference that the user asks about
     power: float | None = None  # the chance that it is shown
-    problems_needed: int | None = None  # to show it; None: `reason`
+    problems_needed: int | None = None  # to show it; None: `reason` says why
     reason: str | None = None  # why no number of problems shows it: "too few seeds" or "more than 10 million"
 
 
@@ -84,7 +84,10 @@ class Pilot:
 
 
 def of_rates(rate: float | None, draws: int | None, correlation: float | None, agreement: float | None) -> tuple[float, str]:
-    """(spread, in words) of guessed rates; None is 0.5, 1, 0 and the correlation. Raises UsageError."""
+    """(spread, its source in words) of guessed rates. Raises UsageError.
+
+    None stands for the rate 0.5, 1 draw, the correlation 0, and an agreement equal to the correlation.
+    """
     p, n, c = 0.5 if rate is None else rate, 1 if draws is None else draws, 0.0 if correlation is None else correlation
     try:
         spread = spread_of_rates(p, draws=n, correlation=c, agreement=agreement)
@@ -120,7 +123,7 @@ def of_pilot(pilot: Pilot) -> tuple[float, float | None]:
 def design_of(options: PowerOptions) -> tuple[Design, list[int]]:
     """The design that the options of `power` ask for, and the numbers of problems that a pilot suggests.
 
-    Raises UsageError for options that contradict each other or play no part, and for a spread that cannot be had.
+    Raises UsageError for options that contradict each other or have no effect, and for a spread that cannot be computed.
     """
     guessed = {
         "--rate": options.rate,
@@ -146,7 +149,7 @@ def design_of(options: PowerOptions) -> tuple[Design, list[int]]:
         (spread, source), over_seeds = of_rates(options.rate, options.draws, options.correlation, options.agreement), None
         counts, seeds, most = [], 1 if options.seeds is None else options.seeds, 1.0
     if options.seed_spread is not None and seeds == 1:
-        raise UsageError("--seed-spread plays no part with 1 seed; give --seeds 2 or more with it")
+        raise UsageError("--seed-spread has no effect with 1 seed; give --seeds 2 or more with it")
     seed_spread = over_seeds if options.seed_spread is None else options.seed_spread
     return Design(spread, seeds, seed_spread, options.confidence, options.power, source, most), counts
 
@@ -169,52 +172,54 @@ def rows(design: Design, problems: Sequence[int], difference: float | None) -> l
         raise UsageError(f"--difference is {difference:g}; two rates differ by at most {design.most:g}")
     test = {"spread": design.spread, "confidence": design.confidence}
     seeds, between = design.seeds, design.seed_spread
-    found = []
+    table_rows = []
     try:
         for count in problems:
             least: float | None = smallest_difference(count, power=design.power, seeds=seeds, seed_spread=between, **test)
             if least is not None and design.most is not None and least > design.most:
                 least = None
             if difference is None:
-                found.append(Row(count, least))
+                table_rows.append(Row(count, least))
                 continue
             chance = power_at(difference, count, seeds=seeds, seed_spread=between, **test)
             needed = problems_needed(difference, power=design.power, seeds=seeds, seed_spread=between, **test)
-            found.append(Row(count, least, difference, chance, needed, _reason(design, difference) if needed is None else None))
+            table_rows.append(
+                Row(count, least, difference, chance, needed, _reason(design, difference) if needed is None else None)
+            )
     except ValueError as error:
         raise UsageError(str(error).replace("seed_spread", "--seed-spread")) from error
-    return found
+    return table_rows
 
 
 def _reason(design: Design, difference: float) -> str:
-    """Why no number of problems that is looked at shows `difference`."""
+    """The reason why no number of problems up to the most that are tried shows `difference`."""
     test = {"confidence": design.confidence, "power": design.power}
     if seeds_suffice(difference, seeds=design.seeds, seed_spread=design.seed_spread, **test):
         return f"more than {MOST_PROBLEMS // 10**6} million"
     return "too few seeds"
 
 
-def notes(design: Design, found: Sequence[Row]) -> list[str]:
-    """What a reader might take for more, or less, than it is."""
+def notes(design: Design, table_rows: Sequence[Row]) -> list[str]:
+    """Warnings against reading more, or less, into the rows than they say."""
     said = []
     if design.spread == 0:
         left = "only seeds are" if design.seeds > 1 and design.seed_spread else "any difference is shown, for nothing is"
         said.append(f"the spread over problems is taken to be 0 ({design.source}): {left} left to chance")
-    if few := [str(r.problems) for r in found if r.smallest_difference is None]:
+    if few := [str(r.problems) for r in table_rows if r.smallest_difference is None]:
         said.append(
             f"impossible: {', '.join(few)} problems show no difference up to {design.most:g}, the most between two rates"
         )
     return said
 
 
-def table(design: Design, found: Sequence[Row]) -> str:
-    """The rows, and under them what they assume."""
+def table(design: Design, table_rows: Sequence[Row]) -> str:
+    """The rows as a table, with their assumptions below it."""
     heads = ["problems", "smallest difference shown"]
-    body = [[r.problems, "none" if r.smallest_difference is None else f"{r.smallest_difference:.3f}"] for r in found]
-    if found and found[0].difference is not None:
-        asked = f"{found[0].difference:g}"
-        heads += [f"chance to show {asked}", f"problems to show {asked}"]
-        for row, r in zip(body, found, strict=True):
+    body = [[r.problems, "none" if r.smallest_difference is None else f"{r.smallest_difference:.3f}"] for r in table_rows]
+    if table_rows and table_rows[0].difference is not None:
+        shown = f"{table_rows[0].difference:g}"
+        heads += [f"chance to show {shown}", f"problems to show {shown}"]
+        for row, r in zip(body, table_rows, strict=True):
             row += [f"{r.power:.2f}", r.reason if r.problems_needed is None else r.problems_needed]
     seeds = f"{design.seeds} training seeds, spread over seeds {design.seed_spread:.3f}" if design.seeds > 1 else "one seed"
     return "\n".join(
@@ -224,14 +229,14 @@ def table(design: Design, found: Sequence[Row]) -> str:
             f"paired by problem, {design.confidence:.0%} confidence, shown with chance {design.power:g}; "
             f"spread over problems {design.spread:.3f} ({design.source}), {seeds}",
             "one claim: for the best of m samplers ask with --confidence 1 - 0.05 / m",
-            *notes(design, found),
+            *notes(design, table_rows),
         ]
     )
 
 
-def content(design: Design, found: Sequence[Row]) -> dict[str, object]:
-    """What --json prints."""
-    return {**asdict(design), "rows": [asdict(r) for r in found], "notes": notes(design, found)}
+def content(design: Design, table_rows: Sequence[Row]) -> dict[str, object]:
+    """The content that --json prints."""
+    return {**asdict(design), "rows": [asdict(r) for r in table_rows], "notes": notes(design, table_rows)}
 
 
 def _scores(path: Path, metric: str) -> tuple[tuple[str, list[str]], NDArray[np.float64]]:
@@ -251,7 +256,7 @@ def _scores(path: Path, metric: str) -> tuple[tuple[str, list[str]], NDArray[np.
 def _runs(path: Path) -> list[RunFolder]:
     if (path / "spec.json").exists() or not path.is_dir():
         return [open_run(path)]
-    found = [open_run(spec.parent) for spec in sorted(path.glob("*/spec.json"))]
-    if not found:
+    folders = [open_run(spec.parent) for spec in sorted(path.glob("*/spec.json"))]
+    if not folders:
         raise StoreError(f"no runs in {path}")
-    return found
+    return folders

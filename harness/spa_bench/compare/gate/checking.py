@@ -1,10 +1,10 @@
-"""`spa-bench check`: runs against a baseline; red when a drop passes the tolerance and its interval excludes zero.
+"""`spa-bench check` compares runs with a baseline; a drop is red when it passes the tolerance and its interval excludes zero.
 
 A drop is judged paired by problem: the mean over problems of (candidate's mean over its seeds - baseline's). Its interval
 adds two parts in quadrature, as everywhere (metrics/intervals.py): whole problems resampled, and training seeds by t. Here the
 spread over seeds is that of both sides together, s sqrt(1/S_c + 1/S_b) with S_c + S_b - 2 degrees of freedom, so that a
-candidate of one seed is held against what one more seed of the baseline would give. All intervals of a check are at the level
-of Bonferroni, over all metrics and samplers. docs/gate.md has what this promises, and the simulation.
+candidate of one seed is compared with what one more seed of the baseline would give. All intervals of a check are at
+Bonferroni's level over all metrics and samplers. docs/gate.md says what this promises, and has the simulation.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from spa_bench.metrics.suite import ALIASES, is_rate
 from spa_bench.types import Estimate
 
 POWER = 0.8
-LOST_SHARE = 0.05  # of the problems: a metric that is gone on more of them than this is lost
-_TAIL = 20  # resamples that lie beyond each end of an interval
+LOST_SHARE = 0.05  # of the problems: a metric is lost that has no value on more of them than this
+_TAIL = 20  # number of resamples beyond each end of an interval
 _LEAST_RESAMPLES, _MOST_RESAMPLES = 2000, 200_000
 
 
@@ -45,11 +45,11 @@ def check(
     alpha: float = rules.ALPHA,
     metrics: str | Sequence[str] | None = None,
 ) -> Verdict:
-    """Whether `runs` (run folders, result files, or folders of them) hold up `against` a result file or folder of results.
+    """The verdict on `runs` (run folders, result files, or folders of them) `against` a result file or folder of results.
 
-    `tolerance`: 0.02, "5%" or {"pass@1": 0.03, "vendi": "5%"}; what is not named keeps its default (gate/rules.py). `alpha` is
-    the chance that the whole check is red when nothing changed but the seeds. `metrics` judges these alone. Raises UsageError
-    or StoreError, in a sentence, when the two cannot be compared.
+    `tolerance` is 0.02, "5%" or {"pass@1": 0.03, "vendi": "5%"}; a metric without one keeps its default (gate/rules.py).
+    `alpha` is the chance that the whole check is red when nothing changed but the seeds. `metrics` limits the judgement to
+    these. Raises UsageError or StoreError, in a sentence, when the two cannot be compared.
     """
     places = [Path(runs)] if isinstance(runs, str | Path) else [Path(run) for run in runs]
     if not places:
@@ -61,7 +61,7 @@ def check(
 def check_places(
     runs: Sequence[Path], against: Path, *, tolerance: Sequence[str], alpha: float, metrics: Sequence[str] | None
 ) -> Verdict:
-    """`check` with the tolerances as the command line has them."""
+    """`check` with tolerances in the form of the command line."""
     rules.check_alpha(alpha)
     tolerances, looked_at = rules.tolerances_of(tolerance), rules.chosen(metrics)
     if missing := [place for place in (*runs, against) if not place.exists()]:
@@ -84,7 +84,7 @@ def judge(
     alpha: float,
     metrics: Sequence[str],
 ) -> Verdict:
-    """The verdict on rows that are read already; `tolerances` and `metrics` by whole names. Raises as `check`."""
+    """The verdict on rows that have been read; `tolerances` and `metrics` have whole names. Raises as `check`."""
     plans = [_plan(row, baseline_of(row, baselines, against), metrics) for row in candidates]
     tests = sum(len(plan.judged(tolerances)) for plan in plans)
     confidence = confidence_of(alpha, tests)
@@ -104,13 +104,13 @@ def judge(
 class _Scores:
     """One metric on both sides, on the problems that both have."""
 
-    now: NDArray[np.float64]  # (S_c, P); seeds that have no twin in the baseline
+    now: NDArray[np.float64]  # (S_c, P); the candidate's seeds that have no twin in the baseline
     before: NDArray[np.float64]  # (S_b, P)
 
 
 @dataclass(frozen=True)
 class _Plan:
-    """What is compared of one candidate, before anything is judged: how many tests there are decides how."""
+    """What is compared of one candidate, before anything is judged, because the number of tests decides the level."""
 
     shared: Shared
     new: list[int]  # rows of the candidate that have no twin of the same spec in the baseline
@@ -127,16 +127,16 @@ def _plan(after: Row, before: Row, looked_at: Sequence[str]) -> _Plan:
     known = {run["seed"] for _, run in same}
     new = [i for i, run in enumerate(after.result["runs"]) if run["seed"] not in known]
     said = [line for pair in same for line in _exact(*pair, both.problems)]
-    by_name = set(looked_at) != set(rules.RULES)  # metrics were asked for
+    by_name = set(looked_at) != set(rules.RULES)  # the user chose metrics
     scores: dict[str, _Scores] = {}
     if new:
         _check_seeds(before, after)
         for name in looked_at:
-            found = _scores(both, name, new)
-            if isinstance(found, _Scores):
-                scores[name] = found
-            elif found is not None:
-                said.append(found)
+            outcome = _scores(both, name, new)
+            if isinstance(outcome, _Scores):
+                scores[name] = outcome
+            elif outcome is not None:
+                said.append(outcome)
             elif by_name:
                 said.append(Line(name, "not compared", note="neither side has it"))
     if not by_name:
@@ -146,10 +146,12 @@ def _plan(after: Row, before: Row, looked_at: Sequence[str]) -> _Plan:
 
 def _exact(before: exact.Run, after: exact.Run, problems: list[str]) -> list[Line]:
     seed = after["seed"]
-    found = exact.differences(before, after, problems)
-    if not found:
+    differing = exact.differences(before, after, problems)
+    if not differing:
         return [Line(f"everything, seed {seed}", "same", note="same spec: texts, verdicts and values are the baseline's")]
-    return [Line(f"{what}, seed {seed}", "differs", note=f"same spec, so it must be the same: {how}") for what, how in found]
+    return [
+        Line(f"{what}, seed {seed}", "differs", note=f"same spec, so it must be the same: {how}") for what, how in differing
+    ]
 
 
 def _check_seeds(before: Row, after: Row) -> None:
@@ -162,7 +164,7 @@ def _check_seeds(before: Row, after: Row) -> None:
 
 
 def _scores(both: Shared, metric: str, new: Sequence[int]) -> _Scores | Line | None:
-    """Both sides of `metric`; a line where they cannot be compared; None where neither side has it."""
+    """The scores of `metric` on both sides; a line where they cannot be compared; None where neither side has the metric."""
     before, now = both.scores(both.before, metric), both.scores(both.after, metric)
     ks = [row.result["k"] for row in (both.before, both.after)]
     if before is None and now is None:
@@ -192,7 +194,7 @@ def _scores(both: Shared, metric: str, new: Sequence[int]) -> _Scores | Line | N
 
 
 def _lost(before: Row, after: Row) -> list[Line]:
-    """Metrics of which a result keeps the estimate alone, that the baseline has and these runs have not; and the reverse."""
+    """Lines on metrics that only one side has, among those of which a result keeps only the estimate."""
     skip = {*rules.RULES, *ALIASES}
     have = [{n for n, e in row.metrics.items() if e.value is not None and n not in skip} for row in (before, after)]
     lines = [
@@ -229,7 +231,7 @@ def _subject(plan: _Plan, tolerances: Mapping[str, Tolerance], confidence: float
 
 
 def _seeds_note(plan: _Plan) -> str:
-    """Which runs of both sides have the same numbers although their specs differ: the change did not touch them."""
+    """The runs whose numbers are the baseline's although their specs differ: the change did not affect them."""
     after, before = plan.shared.after.result["runs"], {run["seed"]: run for run in plan.shared.before.result["runs"]}
     fresh = [after[i] for i in plan.new]
     equal = [str(run["seed"]) for run in fresh if run["seed"] in before and run["values"] == before[run["seed"]]["values"]]
@@ -240,7 +242,7 @@ def _seeds_note(plan: _Plan) -> str:
 
 def _line(metric: str, scores: _Scores, tolerance: Tolerance | None, confidence: float) -> Line:
     tail = (1 - confidence) / 2
-    found = paired_difference(
+    difference = paired_difference(
         scores.now,
         scores.before,
         rate=is_rate(metric),
@@ -250,37 +252,37 @@ def _line(metric: str, scores: _Scores, tolerance: Tolerance | None, confidence:
     )
     shared_problems = ~(np.isnan(scores.now).all(axis=0) | np.isnan(scores.before).all(axis=0))
     before, now = (float(np.nanmean(np.nanmean(side[:, shared_problems], axis=0))) for side in (scores.before, scores.now))
-    line = Line(metric, "reported", before, now, found)
+    line = Line(metric, "reported", before, now, difference)
     if tolerance is None:
         return replace(line, note=rules.RULES[metric].why)
     allowed = tolerance.of(before)
     line = replace(line, tolerance=allowed, visible=_visible(scores, allowed, confidence))
-    return replace(line, **_judged(found, allowed))  # type: ignore[arg-type]
+    return replace(line, **_judged(difference, allowed))  # type: ignore[arg-type]
 
 
-def _judged(found: Estimate, allowed: float) -> dict[str, str]:
-    """The outcome and why, of a difference and the drop that is let pass."""
-    if found.value is None or found.high is None:
-        return {"outcome": "not compared", "note": found.reason}
-    beyond, excludes = found.value < -allowed, found.high < 0
+def _judged(difference: Estimate, allowed: float) -> dict[str, str]:
+    """The outcome and its reason, from a difference and the largest drop that is allowed."""
+    if difference.value is None or difference.high is None:
+        return {"outcome": "not compared", "note": difference.reason}
+    beyond, excludes = difference.value < -allowed, difference.high < 0
     if beyond and excludes:
         return {"outcome": "drop", "note": ""}
     if beyond:
         return {"outcome": "held", "note": "more than the tolerance, not resolved"}
     if excludes:
         return {"outcome": "held", "note": "resolved, within the tolerance"}
-    return {"outcome": "held", "note": "resolved, higher" if resolved(found) else ""}
+    return {"outcome": "held", "note": "resolved, higher" if resolved(difference) else ""}
 
 
 def _visible(scores: _Scores, allowed: float, confidence: float) -> float | None:
-    """The smallest true drop that would turn red with chance `POWER`: it must pass the interval and the tolerance."""
+    """The smallest true drop that is red with chance `POWER`: it must pass the interval and the tolerance."""
     difference = _means(scores.now, axis=0) - _means(scores.before, axis=0)
     difference = difference[~np.isnan(difference)]
     if len(difference) < 2:
         return None
     error, df = pooled_error(_means(scores.now, axis=1), _means(scores.before, axis=1))
     spread, n = float(difference.std(ddof=1)), len(difference)
-    # `smallest_difference` knows S seeds a side: an error with df degrees of freedom is that of df + 1 seeds
+    # `smallest_difference` expects S seeds a side: an error with df degrees of freedom is that of df + 1 seeds
     as_seeds = {"seeds": df + 1, "seed_spread": error * math.sqrt(df + 1)} if df else {}
     passes = smallest_difference(n, spread=spread, confidence=confidence, power=POWER, **as_seeds)  # type: ignore[arg-type]
     return max(passes, allowed + normal_quantile(POWER) * math.hypot(spread / math.sqrt(n), error))
@@ -291,5 +293,5 @@ def _means(table: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
     there = ~np.isnan(table)
     counts = there.sum(axis=axis)
     sums = np.where(there, table, 0.0).sum(axis=axis)
-    found: NDArray[np.float64] = np.divide(sums, counts, out=np.full(counts.shape, np.nan), where=counts > 0)
-    return found
+    means: NDArray[np.float64] = np.divide(sums, counts, out=np.full(counts.shape, np.nan), where=counts > 0)
+    return means

@@ -1,4 +1,4 @@
-"""`spa-bench compare A B`: B minus A, metric by metric, paired by problem, and what differs in their specs."""
+"""`spa-bench compare A B` shows B minus A for each metric, paired by problem, and the differences of their specs."""
 
 from __future__ import annotations
 
@@ -56,18 +56,18 @@ class Comparison:
 
     @property
     def report(self) -> str:
-        """For a terminal."""
+        """The comparison as text for a terminal."""
 
         return compared_plain(self)
 
     @property
     def markdown(self) -> str:
-        """For a page."""
+        """The comparison as Markdown."""
 
         return compared_markdown(self)
 
     def to_json(self) -> list[dict[str, Any]]:
-        """One row, as every `--json` has them."""
+        """The comparison as a list of one row, the form of every `--json`."""
         sides = {
             name: {
                 "sampler": row.result["sampler"], "label": row.label, "model": row.result["model"], "n": row.result["n"],
@@ -96,10 +96,10 @@ class Comparison:
 
 
 def compare(a: str | Path, b: str | Path) -> Comparison:
-    """B against A: each a run folder, a result file, a folder of either, or one of these followed by `:SAMPLER`.
+    """B compared with A; each is a run folder, a result file, a folder of either, or one of these followed by `:SAMPLER`.
 
-    Raises UsageError when a place holds several samplers and nothing says which, both are one, or they are not on the same
-    problems; StoreError for runs that are not graded or cannot be read.
+    Raises UsageError when a place holds several samplers and none is named, both sides are one sampler, or they are not on the
+    same problems; StoreError for runs that are not graded or cannot be read.
     """
     one, other = pick_two(a, b)
     both = shared(one, other)
@@ -127,13 +127,13 @@ def _test(both: Shared, metric: str) -> tuple[Estimate, float | None] | None:
 
 
 def _pairing(both: Shared) -> Seeds:
-    """Rows of equal seeds belong together: the draws of one seed are the same on both sides."""
+    """How seeds belong together: runs of equal seeds are paired, because their draws are the same on both sides."""
     return "paired" if both.before.seeds == both.after.seeds else "apart"
 
 
 def _sides(both: Shared, metric: str) -> tuple[float | None, float | None]:
-    found = [both.scores(row, metric) for row in (both.before, both.after)]
-    a, b = (None if scores is None else float(np.nanmean(scores)) for scores in found)
+    scores_of_sides = [both.scores(row, metric) for row in (both.before, both.after)]
+    a, b = (None if scores is None else float(np.nanmean(scores)) for scores in scores_of_sides)
     return a, b
 
 
@@ -152,34 +152,37 @@ def _notes(both: Shared, lines: Sequence[Compared]) -> list[str]:
     elif any(line.decision.difference.value is not None for line in lines):
         notes.append("a side has one training seed: the intervals are over problems only, and say nothing of the next training")
     for before, after in exact.twins(a.result, b.result):
-        found = exact.differences(before, after, both.problems, ("in A", "in B"))
-        said = "; ".join(f"{what}: {how}" for what, how in found)
+        differing = exact.differences(before, after, both.problems, ("in A", "in B"))
+        said = "; ".join(f"{what}: {how}" for what, how in differing)
         notes.append(
-            f"seed {after['seed']} has the same spec on both sides and " + (f"differs: {said}" if found else "is the same")
+            f"seed {after['seed']} has the same spec on both sides and " + (f"differs: {said}" if differing else "is the same")
         )
     return notes
 
 
-def compared_plain(found: Comparison) -> str:
-    """For a terminal."""
-    return "\n\n".join([_compared_title(found), *_compared(found, _plain_table, _changes)])
+def compared_plain(comparison: Comparison) -> str:
+    """A comparison as text for a terminal."""
+    return "\n\n".join([_compared_title(comparison), *_compared(comparison, _plain_table, _changes)])
 
 
-def compared_markdown(found: Comparison) -> str:
-    """For a page."""
-    return "\n\n".join([f"### {_escaped(_compared_title(found))}", *_compared(found, _markdown_table, _folded)]) + "\n"
+def compared_markdown(comparison: Comparison) -> str:
+    """A comparison as Markdown."""
+    return (
+        "\n\n".join([f"### {_escaped(_compared_title(comparison))}", *_compared(comparison, _markdown_table, _folded)]) + "\n"
+    )
 
 
-def _compared_title(found: Comparison) -> str:
+def _compared_title(comparison: Comparison) -> str:
     sides = [
-        f"{name} = {row.label} ({_seeds(row.seeds)}, n = {row.result['n']})" for name, row in (("A", found.a), ("B", found.b))
+        f"{name} = {row.label} ({_seeds(row.seeds)}, n = {row.result['n']})"
+        for name, row in (("A", comparison.a), ("B", comparison.b))
     ]
-    return f"{found.a.version}: {sides[0]}, {sides[1]}; {_problems(found.problems)}, paired"
+    return f"{comparison.a.version}: {sides[0]}, {sides[1]}; {_problems(comparison.problems)}, paired"
 
 
-def _compared(found: Comparison, table: Format, spec: Callable[[Sequence[Change], Format], str]) -> list[str]:
+def _compared(comparison: Comparison, table: Format, spec: Callable[[Sequence[Change], Format], str]) -> list[str]:
     body = []
-    for line in found.metrics:
+    for line in comparison.metrics:
         decision = line.decision
         if decision.difference.value is None:
             said = decision.difference.reason
@@ -190,5 +193,5 @@ def _compared(found: Comparison, table: Format, spec: Callable[[Sequence[Change]
         p = "-" if decision.adjusted is None else f"{decision.adjusted:.3g}"
         body.append([line.metric, _number(line.a), _number(line.b), _difference(decision.difference), p, said])
     parts = [table(body, ["metric", "A", "B", "B minus A, 95 %", "p (Holm)", "verdict"])]
-    parts += [table([[note] for note in found.notes], ["note"])] if found.notes else []
-    return [*parts, spec(found.changes, table)]
+    parts += [table([[note] for note in comparison.notes], ["note"])] if comparison.notes else []
+    return [*parts, spec(comparison.changes, table)]

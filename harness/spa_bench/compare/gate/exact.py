@@ -18,7 +18,7 @@ def twins(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[tuple[Run
 def differences(
     before: Run, after: Run, problems: list[str], sides: tuple[str, str] = ("in the baseline", "now")
 ) -> list[tuple[str, str]]:
-    """(what, in words how it differs) of two runs of one spec, the two called as in `sides`; empty when they are the same."""
+    """(what differs, how in words) between two runs of one spec, whose sides `sides` names; empty when they are the same."""
     return [
         *_values("", before["values"], after["values"], problems, sides),
         *_sizes(before, after, problems, sides),

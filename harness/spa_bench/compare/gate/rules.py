@@ -1,4 +1,4 @@
-"""Which metrics the gate judges, in which direction, and what drop is let pass: one table, and how `--tolerance` changes it."""
+"""The metrics that the gate judges and the largest drop allowed for each: one table, and how `--tolerance` changes it."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from spa_bench.support.text import did_you_mean
 
 @dataclass(frozen=True)
 class Tolerance:
-    """A drop that is let pass."""
+    """The largest drop of a metric that is allowed."""
 
     amount: float
-    relative: bool = False  # a share of the baseline's value, not a difference
+    relative: bool = False  # whether `amount` is a share of the baseline's value rather than a difference
 
     def of(self, baseline: float) -> float:
         """The drop, in units of the metric."""
@@ -32,8 +32,8 @@ class Tolerance:
 class Rule:
     """How a metric is judged."""
 
-    tolerance: Tolerance | None  # None: nobody knows whether a drop is bad, so it is reported and never red
-    why: str  # what a drop means, or why none is judged
+    tolerance: Tolerance | None  # None: a drop may be good or bad, so it is reported and never red
+    why: str  # the meaning of a drop, or why none is judged
 
 
 RULES: Mapping[str, Rule] = {
@@ -56,16 +56,16 @@ RULES: Mapping[str, Rule] = {
     "kl[first,i!=j]": Rule(None, "beside average_kl, which is judged"),
     "entropy[choices]": Rule(None, "it rises with ignorance"),
 }
-"""Metric -> rule, for all that a result keeps problem by problem. More is better in every one that has a tolerance."""
+"""Metric -> rule, for all metrics that a result keeps problem by problem. More is better for each that has a tolerance."""
 assert tuple(RULES) == KEPT + KEPT_OF_CHOICES
 JUDGED = tuple(name for name, rule in RULES.items() if rule.tolerance is not None)
-FEWEST_SEEDS = 5  # of a baseline: with fewer, nobody knows how far one training seed lies from the next
+FEWEST_SEEDS = 5  # of a baseline: fewer do not show how far one training seed lies from the next
 ALPHA = 0.05
-LEAST_ALPHA = 0.001  # below, an interval would need more resamples than are worth their time
+LEAST_ALPHA = 0.001  # a smaller alpha would need more resamples than are worth their time
 
 
 def full_name(metric: str, known: Collection[str] = RULES) -> str:
-    """The whole name of `metric`, which may be the short one. Raises UsageError for one that is not known."""
+    """The whole name of `metric`, which may be a short name. Raises UsageError for an unknown metric."""
     name = ALIASES.get(metric, metric)
     if name not in known:
         near = [*known, *(short for short, whole in ALIASES.items() if whole in known)]
@@ -76,11 +76,11 @@ def full_name(metric: str, known: Collection[str] = RULES) -> str:
 def tolerances_of(given: Sequence[str]) -> dict[str, Tolerance]:
     """Metric -> tolerance: the table's, changed by `given`, each `0.02`, `5%`, or `pass@1=0.03,vendi=5%`.
 
-    A number without a metric is for all of them: a difference for those between 0 and 1, and the same share of the baseline's
-    value for the others, which have no scale of their own. It stands before those of single metrics. Raises UsageError for
-    anything else, and for a tolerance of more than the whole.
+    A number without a metric applies to all metrics: as a difference to those between 0 and 1, and as the same share of the
+    baseline's value to the others, which have no scale of their own. It comes before the tolerances of single metrics. Raises
+    UsageError for anything else, and for a tolerance of more than the whole.
     """
-    found = {name: rule.tolerance for name, rule in RULES.items() if rule.tolerance is not None}
+    tolerances = {name: rule.tolerance for name, rule in RULES.items() if rule.tolerance is not None}
     named = ""
     for word in (word for text in given for word in words_of(text)):
         metric, equals, amount = word.rpartition("=")
@@ -90,20 +90,22 @@ def tolerances_of(given: Sequence[str]) -> dict[str, Tolerance]:
                 raise UsageError(
                     f"--tolerance {word!r} is for all metrics and comes after {named!r}; give it first (decimals: 0.02)"
                 )
-            found = {name: Tolerance(tolerance.amount, relative=tolerance.relative or not is_rate(name)) for name in found}
-            _check_reach(word, found)
+            tolerances = {
+                name: Tolerance(tolerance.amount, relative=tolerance.relative or not is_rate(name)) for name in tolerances
+            }
+            _check_reach(word, tolerances)
             continue
         name, named = full_name(metric.strip()), word
-        if name not in found:
+        if name not in tolerances:
             raise UsageError(f"--tolerance {word}: {name} is only reported ({RULES[name].why})")
-        found[name] = tolerance
+        tolerances[name] = tolerance
         _check_reach(word, {name: tolerance})
-    return found
+    return tolerances
 
 
-def _check_reach(word: str, found: Mapping[str, Tolerance]) -> None:
-    """Raises UsageError for more than the whole of a metric, which is a slip: 5 for 5 %, or a comma for a point."""
-    for name, tolerance in found.items():
+def _check_reach(word: str, tolerances: Mapping[str, Tolerance]) -> None:
+    """Raise UsageError for a tolerance of more than the whole metric, which is a slip: 5 for 5 %, or a comma for a point."""
+    for name, tolerance in tolerances.items():
         if tolerance.amount > 1 and (tolerance.relative or is_rate(name)):
             raise UsageError(
                 f"--tolerance {word!r} is more than the whole of {name}; 0.02 is a difference, 2% a share of the baseline"
@@ -111,12 +113,12 @@ def _check_reach(word: str, found: Mapping[str, Tolerance]) -> None:
 
 
 def words_of(text: str) -> list[str]:
-    """What stands between the commas of `text`; those in brackets belong to a metric's name."""
+    """The words between the commas of `text`; commas in brackets belong to a metric's name."""
     return [word.strip() for word in re.split(r",(?![^\[]*\])", text)]
 
 
 def as_words(given: float | str | Mapping[str, float | str] | None) -> list[str]:
-    """A tolerance as Python says it, as the command line would."""
+    """A tolerance given in Python, in the words of the command line."""
     if given is None:
         return []
     if isinstance(given, Mapping):
@@ -136,7 +138,7 @@ def _tolerance(text: str, word: str) -> Tolerance:
 
 
 def chosen(metrics: Sequence[str] | None) -> list[str]:
-    """The metrics to look at, in the table's order: all, or those named. Raises UsageError for an unknown one."""
+    """The metrics to compare, in the table's order: all, or those named. Raises UsageError for an unknown one."""
     if metrics is None:
         return list(RULES)
     wanted = {full_name(name) for name in metrics}
@@ -146,7 +148,7 @@ def chosen(metrics: Sequence[str] | None) -> list[str]:
 
 
 def check_alpha(alpha: float) -> None:
-    """Raises UsageError unless it can be the chance of a false alarm."""
+    """Raise UsageError unless `alpha` can be the chance of a false alarm."""
     if not isinstance(alpha, int | float) or not LEAST_ALPHA <= alpha < 0.5:
         raise UsageError(
             f"--alpha is {alpha}; the chance of a false alarm is at least {LEAST_ALPHA} and below 0.5, such as 0.05"

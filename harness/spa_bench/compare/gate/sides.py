@@ -1,4 +1,4 @@
-"""What stands on the two sides: results read from places, one chosen from several, and the problems that two share."""
+"""The two sides of a comparison: results read from places, the choice among several, and the problems that two share."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Result = dict[str, Any]
 
 
 def read_place(place: str | Path) -> tuple[list[Row], str]:
-    """(rows at `place`, the sampler that it names or ""); a place may be `PLACE:SAMPLER`. Raises StoreError for nothing."""
+    """(rows at `place`, the sampler that it names or ""); a place may be `PLACE:SAMPLER`. Raises StoreError without any."""
     path, sampler = Path(place), ""
     if not path.exists():
         before, colon, after = str(place).rpartition(":")
@@ -30,11 +30,11 @@ def read_place(place: str | Path) -> tuple[list[Row], str]:
 
 
 def pick_two(a: str | Path, b: str | Path) -> tuple[Row, Row]:
-    """The two samplers to compare. Raises UsageError when a place holds several and nothing says which, or both are one."""
+    """The two samplers to compare. Raises UsageError when a place holds several and none is named, or both are one."""
     (first, name_a), (second, name_b) = read_place(a), read_place(b)
     one = _named(first, name_a, a) if name_a or len(first) == 1 else None
     two = _named(second, name_b, b) if name_b or len(second) == 1 else None
-    # one side that holds one sampler says which is meant on a side that holds many
+    # a side with one sampler decides which one is meant on a side with many
     one = one or _named(first, two.result["sampler"] if two else "", a)
     two = two or _named(second, one.result["sampler"], b)
     if _runs(one) == _runs(two):
@@ -50,19 +50,19 @@ def _runs(row: Row) -> set[tuple[str, str]]:
 
 def _named(rows: Sequence[Row], name: str, place: str | Path) -> Row:
     there = ", ".join(row.label for row in rows)
-    found = [row for row in rows if row.label == name] or [row for row in rows if row.result["sampler"] == name]
-    if len(found) == 1:
-        return found[0]
+    named_so = [row for row in rows if row.label == name] or [row for row in rows if row.result["sampler"] == name]
+    if len(named_so) == 1:
+        return named_so[0]
     if len(rows) == 1 and not name:
         return rows[0]
     where = str(place).removesuffix(f":{name}")
-    if not found and name:
+    if not named_so and name:
         raise UsageError(f"{where} has no sampler {name!r}; there are {there}")
-    raise UsageError(f"{where} holds {there}; say which, as in {where}:{(found or rows)[0].label}")
+    raise UsageError(f"{where} holds {there}; say which, as in {where}:{(named_so or rows)[0].label}")
 
 
 def baseline_of(candidate: Row, baselines: Sequence[Row], place: object) -> Row:
-    """The row of `baselines` that `candidate` is held against: the same group of runs, else the one of its sampler and task.
+    """The row of `baselines` to compare `candidate` with: its own group of runs, else the row of its sampler and task.
 
     Raises UsageError when there is none, or several.
     """
@@ -88,40 +88,40 @@ def baseline_of(candidate: Row, baselines: Sequence[Row], place: object) -> Row:
 
 @dataclass(frozen=True)
 class Shared:
-    """Two rows on the problems that both have; `before` is the older side."""
+    """Two rows and the problems that both have; `before` is the older side."""
 
     before: Row
     after: Row
     problems: list[str]
-    size: int | None  # samples at which metrics that depend on n are compared; None: no number that both have
+    size: int | None  # number of samples at which metrics that depend on n are compared; None: no number in common
 
     def partial(self, before: str, after: str) -> str:
-        """What is left out, in words that call the sides so; empty when both have the same problems."""
+        """What is left out, in words with these names of the sides; empty when both have the same problems."""
         counts = [len(row.result["problems"]) for row in (self.before, self.after)]
         if counts[0] == counts[1] == len(self.problems):
             return ""
         return f"compared on the {len(self.problems)} problems that both have; {before} {counts[0]} and {after} {counts[1]}"
 
     def scores(self, row: Row, metric: str) -> NDArray[np.float64] | None:
-        """(S, P) of one side on the shared problems; None where the metric is not there or there is no common n."""
+        """Scores (S, P) of one side on the shared problems; None where the metric or a common n is missing."""
         values = row.result["runs"][0]["values"]
         if metric not in values:
             return None
         if depends_on_n(row, metric) and self.size is None:
             return None
         place = {problem: i for i, problem in enumerate(row.result["problems"])}
-        found = row.scores(metric, self.size)[:, [place[p] for p in self.problems]]
-        return None if np.isnan(found).all() else found
+        scores = row.scores(metric, self.size)[:, [place[p] for p in self.problems]]
+        return None if np.isnan(scores).all() else scores
 
 
 def depends_on_n(row: Row, metric: str) -> bool:
-    """Whether `metric` means something else at another number of samples."""
+    """Whether the meaning of `metric` depends on the number of samples."""
     at: dict[str, Any] = next(iter(row.result["runs"][0]["values_at"].values()), {})
     return metric in at or metric.startswith(("vendi[", "effective_diversity["))
 
 
 def shared(before: Row, after: Row) -> Shared:
-    """Both on the problems that they share. Raises UsageError for other tasks, other problems, or none in common."""
+    """Both rows with the problems that they share. Raises UsageError for other tasks, other problems, or none in common."""
     one, other = (row.result["spec"]["task"] for row in (before, after))
     if before.task != after.task:
         raise UsageError(f"{before.label} is on {before.task} and {after.label} on {after.task}: other tasks cannot be paired")

@@ -1,4 +1,4 @@
-"""What differs in two specs, flat: dotted keys with both values."""
+"""The differences of two specs as a flat list: dotted keys with both values."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Change:
 
 
 def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Change]:
-    """The keys in which `after` differs from `before`, sorted; the seed is no part of what two groups of runs share."""
+    """The keys in which `after` differs from `before`, sorted; the seed is left out, because it differs within a group."""
     one, other = _values(before), _values(after)
     keys = sorted(key for key in one.keys() | other.keys() if one.get(key, ABSENT) != other.get(key, ABSENT))
     return [Change(key, one.get(key, ABSENT), other.get(key, ABSENT)) for key in keys]

@@ -1,4 +1,4 @@
-"""What the gate says as text: for a terminal, and as Markdown for a pull request or the summary of a CI job."""
+"""Parts of the gate's text, for a terminal and as Markdown for a pull request or the summary of a CI job."""
 
 from __future__ import annotations
 
@@ -39,23 +39,23 @@ def _difference(estimate: Estimate | None) -> str:
 
 
 def _number(value: float | None) -> str:
-    """Three decimals, more for a small number, so that a KL does not read as 0."""
+    """The number with three decimals, or four where it is small, so that a KL does not read as 0."""
     if value is None:
         return "-"
     return f"{value:.3f}" if abs(value) >= 0.05 or value == 0 else f"{value:.4f}"
 
 
-def _changes(found: Sequence[Change], table: Format) -> str:
-    if not found:
+def _changes(changes: Sequence[Change], table: Format) -> str:
+    if not changes:
         return "specs: nothing differs but the seed"
-    return table([[c.key, _short(c.before), _short(c.after)] for c in found], ["spec", "before", "after"])
+    return table([[c.key, _short(c.before), _short(c.after)] for c in changes], ["spec", "before", "after"])
 
 
-def _folded(found: Sequence[Change], table: Format) -> str:
-    if not found:
-        return _changes(found, table)
-    said = f"What differs in the specs: {len(found)} key{'s' * (len(found) > 1)}"
-    return f"<details><summary>{said}</summary>\n\n{_changes(found, table)}\n\n</details>"
+def _folded(changes: Sequence[Change], table: Format) -> str:
+    if not changes:
+        return _changes(changes, table)
+    said = f"What differs in the specs: {len(changes)} key{'s' * (len(changes) > 1)}"
+    return f"<details><summary>{said}</summary>\n\n{_changes(changes, table)}\n\n</details>"
 
 
 def _short(text: str) -> str:
@@ -71,7 +71,7 @@ def _markdown_table(body: Sequence[Sequence[str]], head: Sequence[str]) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Nothing in it is read as Markdown or HTML, whoever wrote the spec."""
+    """`text` escaped so that nothing in it is read as Markdown or HTML, whoever wrote the spec."""
     for sign in "\\`*_[]|~$@#":
         text = text.replace(sign, f"\\{sign}")
     return " ".join(html.escape(text, quote=False).split())

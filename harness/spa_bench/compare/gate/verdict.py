@@ -1,4 +1,4 @@
-"""What the gate says: a line a metric, a subject a sampler, and the verdict over all of them."""
+"""The gate's verdict: each metric is a `Line`, each sampler a `Subject`, and the verdict covers all of them."""
 
 from __future__ import annotations
 
@@ -29,31 +29,31 @@ RED = frozenset({"drop", "lost", "differs"})
 
 @dataclass(frozen=True)
 class Line:
-    """One metric of one sampler."""
+    """The outcome for one metric of one sampler."""
 
     metric: str
     outcome: Outcome
     before: float | None = None  # mean over problems and seeds of the baseline, on the problems that both sides have
     now: float | None = None
     difference: Estimate | None = None  # now minus before, with the interval of the whole check
-    tolerance: float | None = None  # the drop that is let pass, in units of the metric; None: not judged
-    visible: float | None = None  # the smallest true drop that turns red with 80 % chance
+    tolerance: float | None = None  # the largest drop allowed, in units of the metric; None: not judged
+    visible: float | None = None  # the smallest true drop that is red with 80 % chance
     note: str = ""
 
     @property
     def red(self) -> bool:
-        """Whether it fails the check."""
+        """Whether the line fails the check."""
         return self.outcome in RED
 
     @property
     def said(self) -> str:
-        """The outcome for a reader: capitals fail."""
+        """The outcome for a reader; an outcome in capitals fails the check."""
         return self.outcome.upper() if self.red else self.outcome
 
 
 @dataclass(frozen=True)
 class Subject:
-    """One sampler against its baseline."""
+    """One sampler compared with its baseline."""
 
     label: str
     task: str
@@ -72,13 +72,13 @@ class Subject:
 
     @property
     def red(self) -> list[Line]:
-        """What fails."""
+        """The lines that fail the check."""
         return [line for line in self.lines if line.red]
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether the runs hold up against their baseline."""
+    """Whether the runs pass against their baseline, and the lines behind it."""
 
     subjects: Sequence[Subject]
     against: str  # where the baseline is
@@ -88,28 +88,28 @@ class Verdict:
 
     @property
     def ok(self) -> bool:
-        """Green."""
+        """Whether no line is red."""
         return not any(subject.red for subject in self.subjects)
 
     @property
     def confidence(self) -> float:
-        """Of every interval: two-sided, each end missed with chance alpha / tests."""
+        """The level of every interval: it is two-sided, and each end misses with chance alpha / tests."""
         return confidence_of(self.alpha, self.tests)
 
     @property
     def report(self) -> str:
-        """For a terminal or an assertion: the verdict in the first line, then what it rests on."""
+        """Text for a terminal or an assertion: the verdict in the first line, then its reasons."""
 
         return plain(self)
 
     @property
     def markdown(self) -> str:
-        """For a pull request or $GITHUB_STEP_SUMMARY: the verdict in the first line."""
+        """Markdown for a pull request or $GITHUB_STEP_SUMMARY: the verdict in the first line, then its reasons."""
 
         return markdown(self)
 
     def to_json(self) -> list[dict[str, Any]]:
-        """A row a sampler, as every `--json` has them; missing is null."""
+        """A row for each sampler, in the form of every `--json`; missing values are null."""
         return [self._row(subject) for subject in self.subjects]
 
     def _row(self, subject: Subject) -> dict[str, Any]:
@@ -127,9 +127,9 @@ class Verdict:
 
 
 def confidence_of(alpha: float, tests: int) -> float:
-    """Of the intervals of `tests` metrics of which, by chance, one excludes 0 from below at most `alpha` of the time.
+    """The level of each of `tests` intervals, so that without any true drop some lie below 0 with chance at most `alpha`.
 
-    Bonferroni: 1 - 2 alpha / tests, two-sided, of which one end is what a drop has to pass.
+    It is Bonferroni's 1 - 2 alpha / tests: an interval has two sides, and a drop has to pass only one of its ends.
     """
     return 1 - 2 * alpha / max(tests, 1)
 
@@ -138,7 +138,7 @@ _HEAD = ["metric", "baseline", "now", "difference", "tolerance", "would see", "v
 
 
 def plain(verdict: Verdict) -> str:
-    """For a terminal."""
+    """A verdict as text for a terminal."""
     parts = [headline(verdict)]
     for subject in verdict.subjects:
         parts.append(f"{_title(subject)}\n\n{_body(subject, verdict, _plain_table, _changes)}")
@@ -146,7 +146,7 @@ def plain(verdict: Verdict) -> str:
 
 
 def markdown(verdict: Verdict) -> str:
-    """For $GITHUB_STEP_SUMMARY: the verdict in the first line; everything that runs say is escaped."""
+    """A verdict as Markdown, with its headline in the first line; all text that comes from runs is escaped."""
     colour, rest = headline(verdict).split(": ", 1)
     parts = [f"**{colour}**: {_escaped(rest)}"]
     for subject in verdict.subjects:
@@ -155,7 +155,7 @@ def markdown(verdict: Verdict) -> str:
 
 
 def headline(verdict: Verdict) -> str:
-    """The verdict in one line, with what is wrong."""
+    """The verdict in one line, with the lines that fail."""
     checked = ", ".join(f"{subject.label} on {subject.task}" for subject in verdict.subjects)
     if verdict.ok:
         return f"GREEN: {checked} against {verdict.against}: nothing is lost, and no drop passes its tolerance and its interval"
@@ -202,7 +202,7 @@ def _cells(line: Line) -> list[str]:
 
 
 def _grouped(lines: Sequence[Line]) -> list[list[str]]:
-    """Lines of one outcome and reason as one."""
+    """Cells of the table, where lines of one outcome and reason are joined."""
     groups: dict[tuple[str, str], list[str]] = {}
     for line in lines:
         groups.setdefault((line.said, line.note), []).append(line.metric)

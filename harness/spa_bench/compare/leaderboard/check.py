@@ -1,9 +1,9 @@
-"""What in a result contradicts itself, for results that others send.
+"""Finds contradictions in results that others send.
 
-Hashes of the specs, counts, ranges, nulls, relations between metrics, and the estimates of all metrics that are kept problem
-by problem or follow from those. What cannot be seen: whether samples were drawn as the spec says, whether records and grades
-have these hashes (the file does not hold them), the names of problems, and values that are wrong but possible. Estimates of
-metrics whose values are not kept are only held against their ranges.
+It checks hashes of the specs, counts, ranges, nulls, relations between metrics, and the estimates of all metrics that are kept
+problem by problem or follow from those. It cannot see whether samples were drawn as the spec says, whether records and grades
+have these hashes (the file does not hold them), whether the names of problems are true, or values that are wrong but possible.
+Estimates of metrics whose values are not kept are compared only with their ranges.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ from spa_bench.sandbox.none import NoSandbox
 from spa_bench.types import Verdict
 
 _SAME_AS_VERDICTS = {"timed out": "timeout", "refused": "refused", "crashed": "crashed", "out of memory": "memory"}
-_MOST = 1_000_000  # answers a problem: beyond it nobody draws, and pass@k would take all memory
+_MOST = 1_000_000  # answers a problem: nobody draws more, and pass@k would take all memory
 _LOG_HASH = re.compile("[0-9a-f]{32}")
 
 
 def check(path: Path) -> list[str]:
-    """What is wrong with a result file that somebody sends, a sentence each; empty when it is complete and consistent.
+    """The faults of a result file that somebody sends, a sentence each; empty when it is complete and consistent.
 
-    Shape and checksum first, then the spec, then every run, then estimates: what comes later is only looked at when
-    what it leans on is in order.
+    Shape and checksum come first, then the spec, every run, and the estimates. A later part is checked only when the parts that
+    it depends on are in order.
     """
     try:
         results = load_all(path)
@@ -54,7 +54,7 @@ def check(path: Path) -> list[str]:
 
 
 def _place_faults(path: Path, results: Sequence[Result]) -> Iterator[str]:
-    """A file of several results is called after their task, and holds each group of runs once."""
+    """Faults of a file's name and order: several results are named after their task, and a group of runs is there once."""
     tasks = sorted({result["task"] for result in results})
     wanted = [f"{tasks[0]}.json"] if len(tasks) == 1 else []
     if len(results) == 1:
@@ -80,7 +80,7 @@ def _faults(result: Result) -> list[str]:
 
 
 def _named_faults(result: Result) -> Iterator[str]:
-    """Names, hashes of the spec, sandbox."""
+    """Faults of names, hashes of the spec and the sandbox."""
     spec = result["spec"]
     if spec["schema_version"] != SCHEMA_VERSION:
         yield f"its spec has schema {spec['schema_version']}, not {SCHEMA_VERSION}"
@@ -98,7 +98,7 @@ def _named_faults(result: Result) -> Iterator[str]:
 
 
 def _design_faults(result: Result) -> Iterator[str]:
-    """Numbers of problems, members and draws."""
+    """Faults of the numbers of problems, members and draws."""
     spec, problems, n, size = result["spec"], result["problems"], result["n"], result["size"]
     wanted = problem_count(spec)
     if len(problems) != wanted or len(set(problems)) != wanted:
@@ -119,7 +119,7 @@ def _design_faults(result: Result) -> Iterator[str]:
     if result["design"] != design(spec):
         yield f"design is {result['design']!r}; it must be {design(spec)!r}"
     sizes = {str(s) for s in sizes_up_to(size) if s != size} if size >= 1 else set()
-    for run in result["runs"][:1]:  # the shape says that all have the same
+    for run in result["runs"][:1]:  # all runs have the same, as the shape has checked
         if run["values_at"].keys() != sizes:
             yield f"values_at has the sizes {sorted(run['values_at'])}; they must be {sorted(sizes)}"
 
@@ -133,7 +133,7 @@ def _sandbox_fault(spec: Mapping[str, Any], name: str) -> str:
 
 
 def _run_faults(result: Result, run: Mapping[str, Any]) -> Iterator[str]:
-    """Counts, hashes and values of one run."""
+    """Faults of the counts, hashes and values of one run."""
     wanted = spec_hash({**result["spec"], "seed": run["seed"]})
     if run["spec_hash"] != wanted:
         yield f"spec_hash is {run['spec_hash']}, but its spec gives {wanted}"
@@ -177,7 +177,7 @@ def _count_faults(result: Result, run: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _twin_faults(result: Result) -> Iterator[str]:
-    """Two seeds never have the same logs: every line has a checksum over the spec, which holds the seed."""
+    """Seeds with the same logs, which cannot be: every line has a checksum over the spec, which holds the seed."""
     for name in ("records", "grades"):
         first: dict[str, int] = {}
         for run in result["runs"]:
@@ -190,7 +190,7 @@ def _twin_faults(result: Result) -> Iterator[str]:
 
 
 def _kept_faults(result: Result) -> Iterator[str]:
-    """Estimates that are not what the values give."""
+    """Estimates that the values do not give."""
     runs = result["runs"]
     values: dict[str, list[Any]] = {name: [run["values"][name] for run in runs] for name in runs[0]["values"]}
     if result["n"] is not None:
@@ -203,18 +203,18 @@ def _kept_faults(result: Result) -> Iterator[str]:
 
 
 def _derived(result: Result, values: Mapping[str, Any]) -> dict[str, list[float | None]]:
-    """Metrics that follow from those that are kept."""
+    """The values of metrics that follow from those that are kept."""
     n, right = result["n"], np.round(np.array(values["pass@1"], float) * result["n"]).astype(int)
     distinct = [None if share is None else float(round(share * n)) for share in values["effective_diversity[ast,correct]"]]
-    found: dict[str, list[float | None]] = {"any_of_n": [float(c > 0) for c in right], "distinct_correct[ast]": distinct}
+    derived: dict[str, list[float | None]] = {"any_of_n": [float(c > 0) for c in right], "distinct_correct[ast]": distinct}
     if result["members"] in {1, n}:  # with one draw from each member the two estimators are one
         for k in KS:
-            found[f"pass@{k}"] = [float(f"{v:.10g}") for v in pass_at_k(right, n, k)] if k <= n else [None] * len(right)
-    return found
+            derived[f"pass@{k}"] = [float(f"{v:.10g}") for v in pass_at_k(right, n, k)] if k <= n else [None] * len(right)
+    return derived
 
 
 def _other_faults(result: Result) -> Iterator[str]:
-    """Estimates that no metric of ours can have; the names of a user's own are not in the spec, only how many there are."""
+    """Estimates that no built-in metric can have. The spec has the number of the user's own metrics, but not their names."""
     metrics, own = result["metrics"], result["spec"].get("metrics", {})
     if len(unknown := [name for name in metrics if not _has(result, name)]) > len(own):
         yield f"metrics: {', '.join(unknown)} are none of ours, and its spec has {len(own)} of the user's own"
@@ -223,9 +223,9 @@ def _other_faults(result: Result) -> Iterator[str]:
 
 
 def _has(result: Result, name: str) -> bool:
-    """Whether a result of this design can have a metric of ours of that name."""
+    """Whether a result of this design can have a built-in metric of that name."""
     member = re.fullmatch(r"pass@1\[member=(0|[1-9]\d{0,8})\]", name)
-    if name.startswith("own["):  # of the library behind the task, which has its own names
+    if name.startswith("own["):  # a score of the library behind the task, which chooses the names
         return not runs_code(result["spec"])
     return int(member[1]) < result["members"] > 1 if member else known(name)
 

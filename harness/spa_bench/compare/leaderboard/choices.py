@@ -1,4 +1,4 @@
-"""What multiple choice and the library behind a task add to a page: tables that are there where results have them."""
+"""The tables that a page has where results are multiple choice or have scores of the library behind a task."""
 
 from __future__ import annotations
 
@@ -22,39 +22,42 @@ CHOICE_COLUMNS = {
     "entropy (choices)": "entropy[choices]",
     "diversity after": "diversity_score[mc]",
 }
-"""Column -> metric, of the table that runs with multiple-choice problems get beside the others."""
+"""Column -> metric, for the table of multiple choice."""
 _CHANCE = "any_of_n[chance]"
 _DIGITS = {"KL (choices)": 4, "KL (first token)": 4}
 
 
 def choice_table(rows: Sequence[Row], *, style: str = "plain") -> str:
-    """A line a sampler over the problems that have choices, and what guessing gets on them; empty where there are none.
+    """A table with a line for each sampler over the problems that have choices, and the level of guessing; empty without any.
 
-    Columns are those that some row has a value for; of those in which more is better the best are bold, as in the main table.
+    A column is there where some row has a value. The best values are bold where more is better, as in the main table.
     """
-    how, asked = STYLES[style], [row for row in rows if row.estimate(_CHANCE).value is not None]
-    if not asked:
+    how, with_choices = STYLES[style], [row for row in rows if row.estimate(_CHANCE).value is not None]
+    if not with_choices:
         return ""
-    columns = {c: m for c, m in CHOICE_COLUMNS.items() if any(row.estimate(m).value is not None for row in asked)}
-    kept = [c for c in columns if c in CHOSEN and all(CHOSEN[c] in run["values"] for r in asked for run in r.result["runs"])]
-    bold = {column: best(asked, column) if style != "plain" else set() for column in kept}
+    columns = {c: m for c, m in CHOICE_COLUMNS.items() if any(row.estimate(m).value is not None for row in with_choices)}
+    kept = [
+        c for c in columns if c in CHOSEN and all(CHOSEN[c] in run["values"] for r in with_choices for run in r.result["runs"])
+    ]
+    bold = {column: best(with_choices, column) if style != "plain" else set() for column in kept}
     body = []
-    for row in asked:
-        found = {column: row.estimate(metric) for column, metric in columns.items()}
+    for row in with_choices:
+        estimates = {column: row.estimate(metric) for column, metric in columns.items()}
         cells = [
             cell(estimate, how, digits=_DIGITS.get(column, 3), bold=row.label in bold.get(column, ()))
-            for column, estimate in found.items()
+            for column, estimate in estimates.items()
         ]
         body.append([how.escape(row.label), row.estimate(_CHANCE).n, *cells])
     drawn = tabulate(body, [*map(how.escape, ["sampler", "problems", *columns])], tablefmt=how.tablefmt, disable_numparse=True)
-    note = chance_note([(row.label, row.result["spec"], row.estimate("distinct[choices]").value) for row in asked])
+    note = chance_note([(row.label, row.result["spec"], row.estimate("distinct[choices]").value) for row in with_choices])
     return f"{drawn}\n\n{how.escape(note)}" if note else drawn
 
 
 def own_table(rows: Sequence[Row], *, style: str = "plain") -> str:
-    """A line a number of the library behind the task, a column a sampler, means over members and seeds; empty without any.
+    """A table of the scores of the library behind the task, a column for each sampler; empty without any.
 
-    Standard errors are left out: those of members and seeds are none of their mean.
+    Values are means over members and seeds. Standard errors are left out, because those of single members and seeds are not
+    standard errors of their mean.
     """
     how, names = STYLES[style], list(dict.fromkeys(n for r in rows for n in r.metrics if n.startswith("own[")))
     shown = [name for name in names if "_stderr" not in name and not name.endswith(",sample_len]")]
@@ -67,10 +70,10 @@ def own_table(rows: Sequence[Row], *, style: str = "plain") -> str:
 
 
 def chance_note(rows: Sequence[tuple[str, Mapping[str, Any], float | None]]) -> str:
-    """What the column "by chance" is not for those of (label, spec, different choices a problem) at temperature 0.
+    """A note on the column "by chance" for the rows (label, spec, different choices a problem) at temperature 0.
 
-    There a member chooses the same in all its draws, and members may choose alike: n answers are fewer guesses. Empty where
-    no row is at temperature 0, or one answer is all there is.
+    At temperature 0 a member makes the same choice in all its draws, and members may choose alike, so n answers are fewer than
+    n guesses. The note is empty where no row is at temperature 0 or has more than one answer.
     """
     said = [
         f"{label} made {made:.3g} different guess{'es' * (made != 1)} a problem in {spec['n']} answers"

@@ -1,4 +1,4 @@
-"""Paired differences between samplers on one task: which are resolved, and who is on the front of quality and diversity."""
+"""Paired differences between samplers on one task, which of them are resolved, and the front of quality and diversity."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from spa_bench.metrics.quality_diversity import Frontier, frontier
 from spa_bench.metrics.suite import is_rate
 from spa_bench.types import Estimate
 
-MARGIN = 0.05  # pass@1 counts as equal when the paired interval lies inside ±MARGIN
+MARGIN = 0.05  # pass@1 counts as equal where the paired interval lies inside ±MARGIN
 PAIRED = {
     "pass@1": "pass@1",
     "pass@K": "pass@K",
@@ -24,22 +24,22 @@ PAIRED = {
     "effective_diversity": "effective_diversity[ast,correct]",
     "vendi": "vendi[ngram,q=1]",
 }
-"""Column -> metric, for the columns in which more is better: paired, with Holm over the samplers."""
+"""Column -> metric, for the columns in which more is better; they are compared paired, with Holm over the samplers."""
 CHOSEN = {"accuracy": "pass@1[mc]", "majority vote": "majority_vote[mc]", "any of n": "any_of_n[mc]"}
-"""The same for multiple choice: in bold where resolved."""
+"""The same for multiple choice; the best are bold where differences are resolved."""
 _METRICS = {**PAIRED, **CHOSEN}
 RESAMPLES = 4000
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """The reference against another row: reference minus other, paired by problem, Holm over all others a column."""
+    """The reference minus another row, paired by problem, with Holm over all other rows of a column."""
 
     other: Row
-    decisions: dict[str, Decision]  # column -> what is known of the difference
+    decisions: dict[str, Decision]  # column -> the difference and whether it is resolved
 
     def sentence(self, reference: str) -> str:
-        """Whether diversity differs, and whether pass@1 is equal, in words."""
+        """A sentence that says whether pass@1 is equal and whether diversity differs."""
         quality, spread = self.decisions["pass@1"], self.decisions["diversity_score"]
         if self.equal:
             first = f"pass@1 is equal within ±{MARGIN} ({number(quality.difference)})"
@@ -61,7 +61,7 @@ class Comparison:
 
 
 def compare(rows: Sequence[Row], reference: str) -> list[Comparison]:
-    """`reference` against every other row, at equal n, paired by problem. Raises UsageError for an unknown reference."""
+    """`reference` compared with every other row, at equal n, paired by problem. Raises UsageError for an unknown reference."""
     chosen = next((r for r in rows if r.label == reference), None)
     if chosen is None:
         raise UsageError(f"no runs of the reference {reference!r} here; there are {', '.join(sorted({r.label for r in rows}))}")
@@ -86,9 +86,10 @@ def _test(column: str, one: Row, other: Row) -> tuple[Estimate, float | None]:
 
 
 def best(rows: Sequence[Row], column: str) -> set[str]:
-    """Labels of the rows to print bold in a column: the best one, and those not resolved from it (paired, Holm).
+    """Labels of the rows to print bold in a column: the best row, and those without a resolved difference from it.
 
-    Empty when nothing is resolved from the best: then the column says nothing about who is best.
+    Differences are paired, with Holm over the rows. The set is empty when no row differs from the best: then the column does
+    not show which row is best.
     """
     size = common_size(rows)
     values = {r.label: r.estimate(_METRICS[column], size).value for r in rows}
@@ -102,7 +103,7 @@ def best(rows: Sequence[Row], column: str) -> set[str]:
 
 
 def summary(comparisons: Sequence[Comparison], reference: str) -> str:
-    """In one sentence, from which samplers of equal pass@1 the reference differs in diversity score."""
+    """A sentence that says from which samplers of equal pass@1 the reference differs in diversity score."""
     groups: dict[str, list[str]] = {"higher than": [], "lower than": [], "not resolved against": []}
     unequal = []
     for c in comparisons:
@@ -113,11 +114,11 @@ def summary(comparisons: Sequence[Comparison], reference: str) -> str:
             groups["higher than" if (spread.difference.value or 0) > 0 else "lower than"].append(c.other.label)
         else:
             groups["not resolved against"].append(c.other.label)
-    found = ", ".join(f"{how} {_listed(names)}" for how, names in groups.items() if names)
-    if not found:
+    parts = ", ".join(f"{how} {_listed(names)}" for how, names in groups.items() if names)
+    if not parts:
         return f"No sampler's pass@1 is shown to equal that of {reference} within ±{MARGIN}: nothing is said at equal quality."
     rest = f"; with {_listed(unequal)} pass@1 is not shown to be equal" if unequal else ""
-    return f"At equal pass@1 (paired 95 % interval inside ±{MARGIN}), the diversity score of {reference} is {found}{rest}."
+    return f"At equal pass@1 (paired 95 % interval inside ±{MARGIN}), the diversity score of {reference} is {parts}{rest}."
 
 
 def front_of(rows: Sequence[Row]) -> tuple[Frontier, list[str]] | None:

@@ -1,4 +1,4 @@
-"""The page of a leaderboard in Markdown: a table a task, what is resolved, what went wrong, its cost and its origin."""
+"""The page of a leaderboard in Markdown: a table for each task, resolved differences, failures, cost and origin."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ def _code(name: str) -> str:
 
 
 def _choice_section(rows: Sequence[Row]) -> str:
-    found = choice_table(rows, style="md")
-    return f"### Multiple choice\n\n{found}\n" if found else ""
+    choices = choice_table(rows, style="md")
+    return f"### Multiple choice\n\n{choices}\n" if choices else ""
 
 
 def _own_section(rows: Sequence[Row]) -> str:
-    found = own_table(rows, style="md")
+    scores = own_table(rows, style="md")
     said = next((e.reason for row in rows for name, e in row.metrics.items() if name.startswith("own[")), "")
-    return f"### Own scores\n\nMeans over members and seeds, {said}.\n\n{found}\n" if found else ""
+    return f"### Own scores\n\nMeans over members and seeds, {said}.\n\n{scores}\n" if scores else ""
 
 
 def _paired_section(rows: Sequence[Row], reference: str) -> str:
@@ -63,7 +63,7 @@ def _paired_section(rows: Sequence[Row], reference: str) -> str:
 
 
 def _no_reference(rows: Sequence[Row], reference: str) -> str:
-    """Why there is no paired section, and what to ask for."""
+    """The reason why there is no paired section, and the references to choose from."""
     labels, called = ", ".join(_code(r.label) for r in rows), _code(reference)
     return f"No row of this table is called {called}, so nothing is compared with it here; `--reference` takes {labels}.\n"
 
@@ -74,10 +74,10 @@ def _difference(comparison: Comparison, column: str) -> str:
 
 
 def _front_section(rows: Sequence[Row]) -> str:
-    found = front_of(rows)
-    if found is None:
+    reached = front_of(rows)
+    if reached is None:
         return ""
-    front, sweep = found
+    front, sweep = reached
     body = [
         [
             r.label,

@@ -1,4 +1,4 @@
-"""What the values of one problem can be: their ranges, when they are null, and how metrics bound each other."""
+"""The possible values of one problem: their ranges, when they are null, and how metrics bound each other."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from spa_bench.metrics.rarefaction import has_size
 from spa_bench.sandbox import NOT_NEEDED
 
 _SLACK = 1e-6  # values are kept with 10 digits
-_VENDI_SLACK = 0.25  # of a mean of logarithms: subsets are drawn where there are many
+_VENDI_SLACK = 0.25  # for a mean of logarithms: subsets are sampled where there are many
 EFFECTIVE, BEHAVIOUR, VENDI = "effective_diversity[ast,correct]", "effective_diversity[behaviour,ran]", "vendi[ngram,q=1]"
 FloatArray = NDArray[np.float64]
 
 
 def runs_code(spec: Mapping[str, Any]) -> bool:
-    """Whether the answers of a run with that spec are programs, of which metrics of syntax trees have values."""
+    """Whether the answers of a run with that spec are programs, so that metrics of syntax trees have values."""
     return bool(spec["sandbox"] != NOT_NEEDED)
 
 
 def value_faults(result: Mapping[str, Any], run: Mapping[str, Any]) -> Iterator[str]:
-    """What in the values of one run cannot be, a sentence each; shape and counts must be in order."""
+    """The impossible values of one run, a sentence each; shape and counts must be in order."""
     values, n, size = run["values"], result["n"], result["size"]
     yield from _null_faults(result, run, values, whole=True)
     for at, table in run["values_at"].items():
@@ -35,7 +35,7 @@ def value_faults(result: Mapping[str, Any], run: Mapping[str, Any]) -> Iterator[
             yield f"at {at}: it has values, but {result['members']} members give no such number of draws"
     table = {name: _array(column) for name, column in values.items()}
     if np.isnan(table["pass@1"]).any():
-        return  # said above, and everything below leans on it
+        return  # reported above; the checks below depend on it
     if n is not None:
         yield from _grid_faults(table, n, run["verdicts"].get("passed", 0))
     yield from _pass_faults(table, result)
@@ -46,26 +46,29 @@ def value_faults(result: Mapping[str, Any], run: Mapping[str, Any]) -> Iterator[
     yield from _above_quality(table)
     yield from _choice_faults(table)
     for at, smaller in sorted(run["values_at"].items(), key=lambda item: int(item[0])):
-        found = {name: _array(column) for name, column in smaller.items()}
-        faults = [*_size_faults(found, table, int(at), size, one=result["members"] == 1), *_above_quality({**table, **found})]
-        faults += _vendi_faults(found[VENDI], int(at), nothing=nothing, whole=False)
+        columns = {name: _array(column) for name, column in smaller.items()}
+        faults = [
+            *_size_faults(columns, table, int(at), size, one=result["members"] == 1),
+            *_above_quality({**table, **columns}),
+        ]
+        faults += _vendi_faults(columns[VENDI], int(at), nothing=nothing, whole=False)
         if n is not None and not nothing and not faults:
-            faults += _entropy_faults(found[VENDI], table[VENDI], int(at))
+            faults += _entropy_faults(columns[VENDI], table[VENDI], int(at))
         yield from (f"at {at}: {fault}" for fault in faults)
 
 
 def _choice_faults(table: Mapping[str, FloatArray]) -> Iterator[str]:
-    """What multiple choice adds: columns of the same problems, and none of them against pass@1."""
+    """Faults of the columns of multiple choice: they cover the same problems and agree with pass@1."""
     if "pass@1[mc]" not in table:
         return
-    share, asked = table["pass@1[mc]"], ~np.isnan(table["any_of_n[chance]"])
+    share, has_choices = table["pass@1[mc]"], ~np.isnan(table["any_of_n[chance]"])
     for name in ("pass@1[mc]", "any_of_n[mc]"):
-        if (np.isnan(table[name]) == asked).any():
+        if (np.isnan(table[name]) == has_choices).any():
             yield f"{name} and any_of_n[chance] are of other problems"
             return
-    if (np.abs(share - table["pass@1"])[asked] > _SLACK).any():
+    if (np.abs(share - table["pass@1"])[has_choices] > _SLACK).any():
         yield "pass@1[mc] is not pass@1 where there are choices"
-    if ((share > 0) != (table["any_of_n[mc]"] > 0))[asked].any():
+    if ((share > 0) != (table["any_of_n[mc]"] > 0))[has_choices].any():
         yield "any_of_n[mc] and pass@1[mc] contradict each other"
     for name in (n for n in table if n.startswith(("kl[", "entropy["))):
         if (table[name] < -_SLACK).any():
@@ -77,7 +80,7 @@ def _array(column: Sequence[float | None]) -> FloatArray:
 
 
 def _null_faults(result: Mapping[str, Any], run: Mapping[str, Any], table: Mapping[str, Any], *, whole: bool) -> Iterator[str]:
-    """Nulls where there must be a value, and the other way round: a null would hide a problem from the mean."""
+    """Nulls in place of values, and values in place of nulls: a null would hide a problem from the mean."""
     n, members = result["n"], result["members"]
     trees, nothing = runs_code(result["spec"]), run["counts"]["failed"] == run["counts"]["samples"]
     never = {EFFECTIVE: not trees, VENDI: nothing or (whole and result["size"] == 1)}
@@ -94,7 +97,7 @@ def _null_faults(result: Mapping[str, Any], run: Mapping[str, Any], table: Mappi
 
 
 def _grid_faults(table: Mapping[str, FloatArray], n: int, passed: int) -> Iterator[str]:
-    """Shares of n samples, or of their pairs, that are no whole number of them."""
+    """Shares of n samples, or of their pairs, that do not belong to a whole number of them."""
     steps = {"pass@1": n, EFFECTIVE: n, BEHAVIOUR: n} | dict.fromkeys(
         ("diversity_score[exact]", "diversity_score[ast]"), n * (n - 1) // 2
     )
@@ -107,20 +110,20 @@ def _grid_faults(table: Mapping[str, FloatArray], n: int, passed: int) -> Iterat
 
 
 def _pass_faults(table: Mapping[str, FloatArray], result: Mapping[str, Any]) -> Iterator[str]:
-    """pass@K from pass@1: known for one member or one draw each, else bounded (K members, right with chances of mean p)."""
-    share, found, k, n = table["pass@1"], table["pass@K"], result["k"], result["n"]
+    """Faults of pass@K: pass@1 gives it for one member or one draw each, and otherwise bounds it (K members of mean p)."""
+    share, pass_k, k, n = table["pass@1"], table["pass@K"], result["k"], result["n"]
     if n is not None and result["members"] in {1, n}:
         wanted = pass_at_k(np.round(share * n).astype(int), n, k)
-        if (np.abs(found - wanted) > _SLACK).any():
+        if (np.abs(pass_k - wanted) > _SLACK).any():
             yield f"pass@K is not what pass@1 gives for k = {k} of n = {n} draws"
         return
     low, high = (1 - (1 - share) ** k, np.minimum(1, k * share)) if result["members"] > 1 else (share, np.ceil(share))
-    if (found < low - _SLACK).any() or (found > high + _SLACK).any():
+    if (pass_k < low - _SLACK).any() or (pass_k > high + _SLACK).any():
         yield f"pass@K has values that no pass@1 like these gives for k = {k}"
 
 
 def _vendi_faults(vendi: FloatArray, size: int, *, nothing: bool, whole: bool) -> Iterator[str]:
-    """1 to `size`; 0 where `nothing` was answered, and between them in a mean over subsets (not `whole`)."""
+    """Faults of Vendi: it is 1 to `size`, 0 where `nothing` was answered, and between in means over subsets (not `whole`)."""
     known = vendi[~np.isnan(vendi)]
     inside = (known >= 1 - _SLACK) & (known <= size * (1 + _SLACK))
     if nothing:
@@ -135,20 +138,20 @@ def _above_quality(table: Mapping[str, FloatArray]) -> Iterator[str]:
 
 
 def _size_faults(
-    found: Mapping[str, FloatArray], table: Mapping[str, FloatArray], at: int, size: int, *, one: bool
+    smaller: Mapping[str, FloatArray], table: Mapping[str, FloatArray], at: int, size: int, *, one: bool
 ) -> Iterator[str]:
-    """More samples show no fewer classes and, of `one` member, no larger share of distinct ones."""
+    """Faults between sizes: more samples have no fewer classes and, of `one` member, no larger share of distinct ones."""
     for name in (EFFECTIVE, BEHAVIOUR):
-        if (np.isnan(found[name]) != np.isnan(table[name])).any() and not np.isnan(found[name]).all():
+        if (np.isnan(smaller[name]) != np.isnan(table[name])).any() and not np.isnan(smaller[name]).all():
             yield f"{name} is null for other problems than at {size}"
-        more = found[name] * at > table[name] * size + _SLACK * size
-        fewer = found[name] < table[name] - _SLACK if one else np.zeros(1, bool)
+        more = smaller[name] * at > table[name] * size + _SLACK * size
+        fewer = smaller[name] < table[name] - _SLACK if one else np.zeros(1, bool)
         if more.any() or fewer.any():
             yield f"{name} cannot be what a part of the {size} samples gives"
 
 
 def _entropy_faults(vendi: FloatArray, whole: FloatArray, at: int) -> Iterator[str]:
-    """Vendi at a smaller size against that of all: entropy is concave, so that of the parts is at most that of the whole.
+    """Faults of Vendi at a smaller size: entropy is concave, so that of the parts is at most that of the whole.
 
     With log x >= (x - 1) / (m - 1) log m on [1, m], the mean over subsets v and that of all V have (v - 1) / (m - 1) log m
     <= log V; in the mean over problems, with `_VENDI_SLACK` for subsets that are drawn.

@@ -1,8 +1,8 @@
-"""Results: what a leaderboard knows of one sampler on one task over its training seeds, from run folders or as a file.
+"""A result holds what a leaderboard knows of one sampler on one task over its training seeds, from run folders or a file.
 
 A result file can be sent by pull request: it holds the specs, the hashes of the samples, counts, and the values problem by
-problem that paired comparisons need, so that much of it can be computed again (`check`). Logs are read when a result is
-made: its hashes are those of files that were whole.
+problem that paired comparisons need, so that much of it can be recomputed (`check`). Logs are read when a result is
+made, so its hashes are those of undamaged files.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ Result = dict[str, Any]
 def find_results(paths: Sequence[Path]) -> list[Result]:
     """Results at `paths`: run folders (those that differ in the seed alone become one), result files, or folders of either.
 
-    The same result twice, as a run and its own file, counts once. Raises StoreError when there is nothing, a run is not
-    graded yet, a seed is there twice, a file is damaged, or two of them hold one sampler with other seeds or numbers.
+    A result that is there twice, as a run and as its file, counts once. Raises StoreError when there is no result, a run is
+    not graded yet, a seed is there twice, a file is damaged, or two places hold one sampler with other seeds or numbers.
     """
     runs: dict[Path, RunFolder] = {}
-    found: list[tuple[str, Result]] = []
+    from_files: list[tuple[str, Result]] = []
     for path in paths:
         if path.suffix == ".json" and path.is_file():
-            found += [(str(path), result) for result in read_all(path)]
+            from_files += [(str(path), result) for result in read_all(path)]
         elif (path / "spec.json").exists() or not path.is_dir():
             runs[path.resolve()] = open_run(path)
         else:
@@ -49,16 +49,16 @@ def find_results(paths: Sequence[Path]) -> list[Result]:
             if not inside and not files:
                 raise StoreError(f"no runs and no results in {path}")
             runs |= {run.path.resolve(): run for run in inside}
-            found += files
+            from_files += files
     made = from_runs(list(runs.values()))
     places = {run.hash: str(run.path) for run in runs.values()}
-    return _once([*((places[result["runs"][0]["spec_hash"]], result) for result in made), *found])
+    return _once([*((places[result["runs"][0]["spec_hash"]], result) for result in made), *from_files])
 
 
-def _once(found: Sequence[tuple[str, Result]]) -> list[Result]:
-    """Results that are there twice, once. Raises StoreError when two from (place, result) are of one group but differ."""
+def _once(placed: Sequence[tuple[str, Result]]) -> list[Result]:
+    """The results without duplicates, from (place, result). Raises StoreError when two are of one group but differ."""
     first: dict[str, tuple[str, Result]] = {}
-    for place, result in found:
+    for place, result in placed:
         before, known = first.setdefault(result["group_hash"], (place, result))
         if known is result or _numbers(known) == _numbers(result):
             continue
@@ -69,13 +69,13 @@ def _once(found: Sequence[tuple[str, Result]]) -> list[Result]:
 
 
 def _numbers(result: Result) -> Result:
-    """A result without what the place and time of a run change."""
+    """A result without the parts that depend on where and when it ran."""
     runs = [{k: v for k, v in run.items() if k not in {"run", "cost"}} for run in result["runs"]]
     return {**result, "runs": runs}
 
 
 def from_runs(runs: Sequence[RunFolder]) -> list[Result]:
-    """One result for each group of runs that differ in the seed alone; their logs are read. Raises as `find_results`."""
+    """A result for each group of runs that differ in the seed alone; their logs are read. Raises as `find_results`."""
     groups: dict[str, list[RunFolder]] = {}
     for run in runs:
         groups.setdefault(group_hash(run.spec), []).append(run)
@@ -91,7 +91,7 @@ def _from_group(group: Sequence[RunFolder]) -> Result:
     first, spec = contents[0], {k: v for k, v in group[0].spec.items() if k != "seed"}
     every = [name for name in first["values"] if all(name in c["values"] for c in contents)]
     size = min(c["size"] for c in contents)
-    found = estimates({name: [c["values"][name] for c in contents] for name in every}, size=size)
+    by_name = estimates({name: [c["values"][name] for c in contents] for name in every}, size=size)
     return {
         "schema_version": SCHEMA_VERSION,
         "task": spec["task"]["name"],
@@ -106,12 +106,12 @@ def _from_group(group: Sequence[RunFolder]) -> Result:
         "size": size,
         "problems": first["problems"],
         "runs": [_of_run(run, content) for run, content in zip(group, contents, strict=True)],
-        "metrics": {name: asdict(e) for name, e in found.items()} | _own(contents),
+        "metrics": {name: asdict(e) for name, e in by_name.items()} | _own(contents),
     }
 
 
 def _own(contents: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """`own[NAME,METRIC]`: what the library behind the task says, mean over members and seeds, where every seed has it."""
+    """`own[NAME,METRIC]` -> estimate: the library's own scores, mean over members and seeds, where every seed has them."""
     if not all("own_scores" in c for c in contents):
         return {}
     each = [own_means(c["own_scores"]) for c in contents]
@@ -131,7 +131,7 @@ def _metrics(run: RunFolder) -> dict[str, Any]:
 
 
 def _check_logs(run: RunFolder, content: Mapping[str, Any]) -> None:
-    """Raises StoreError, with file and line, unless every line of records and grades is whole and metrics.json counts them."""
+    """Raise StoreError, with file and line, unless every line of records and grades is whole and metrics.json counts them."""
     records = len(run.record_log.all_rows())
     verdicts = Counter(str(grade.verdict) for grade in run.grade_log.all_rows())
     for name, rows in (("records.jsonl", records), ("grades.jsonl", verdicts.total())):
@@ -165,7 +165,7 @@ def _of_run(run: RunFolder, content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _kept(content: Mapping[str, Any]) -> tuple[str, ...]:
-    """Metrics whose values are kept; `any_of_n[chance]` is there in every run, and empty where there are no choices."""
+    """Metrics whose values are kept; every run has `any_of_n[chance]`, which is empty where there are no choices."""
     return KEPT + (KEPT_OF_CHOICES if "pass@1[mc]" in content["values"] else ())
 
 
@@ -177,7 +177,7 @@ def _hash_file(path: Path) -> str:
 
 
 def file_name(result: Result) -> str:
-    """Where a result goes in a folder of results."""
+    """The name of a result's file in a folder of results."""
     return file_safe(f"{result['task']}--{result['sampler']}--{result['group_hash'][:8]}.json")
 
 
@@ -193,7 +193,7 @@ def save(result: Result, folder: Path) -> Path:
 
 
 def save_all(results: Sequence[Result], place: Path) -> list[Path]:
-    """Write `results`: all into `place` where its name ends in .json, else a file each into that folder. Raises StoreError."""
+    """Write `results` into the file `place` where its name ends in .json, else a file each into that folder. See `save`."""
     if place.suffix != ".json":
         return [save(result, place) for result in results]
     try:
@@ -202,14 +202,14 @@ def save_all(results: Sequence[Result], place: Path) -> list[Path]:
         raise StoreError(f"cannot make {place.parent}: {error.strerror}") from error
     if place.is_dir():
         raise StoreError(f"{place} is a folder; a name that ends in .json is one file for all results")
-    ordered = sorted(results, key=file_name)  # so that the file does not depend on the order of its makers
+    ordered = sorted(results, key=file_name)  # so that the file does not depend on the order of the arguments
     whole = [{k: v for k, v in result.items() if k != "sum"} for result in ordered]
     replace_file(place, _framed({"schema_version": SCHEMA_VERSION, "results": whole}))
     return [place]
 
 
 def read_all(path: Path) -> list[Result]:
-    """The results in a file, of a shape that every table can be drawn of. Raises StoreError when there is none."""
+    """The results in a file, in a shape that fits every table. Raises StoreError when there is none."""
     results = load_all(path)
     for result in results:
         if faults := shape_faults(result):
@@ -219,7 +219,7 @@ def read_all(path: Path) -> list[Result]:
 
 
 def load_all(path: Path) -> list[Result]:
-    """The content of a file of one or more results. Raises StoreError when it is none, damaged, or of another schema."""
+    """The content of a file of one or more results. Raises StoreError for another file, a damaged one, or another schema."""
     try:
         data = path.read_bytes()
         content = json.loads(data, parse_constant=_refuse)
@@ -238,7 +238,7 @@ def load_all(path: Path) -> list[Result]:
 
 
 def _several(path: Path, body: Mapping[str, Any]) -> list[Result]:
-    """What a file of several results holds. Raises StoreError for anything else."""
+    """The results of a file of several. Raises StoreError for anything else."""
     results: list[Result] = body["results"]
     if body.keys() != {"schema_version", "results"} or not results:
         raise StoreError(f"{path} is no file of results of spa-bench: it has other keys, or no result")
@@ -271,7 +271,7 @@ def _lines(content: Mapping[str, Any]) -> str:
 
 
 def _value(key: str, value: Any) -> str:
-    """One line a run and a metric: short enough to read a difference."""
+    """The JSON of a value, with a line for each run and metric, so that differences between files can be read."""
     if key == "results":
         return "[\n" + ",\n".join(_lines(result) for result in value) + "\n]"
     if key == "runs":

@@ -26,7 +26,7 @@ class Row:
     """One sampler on one task, over its seeds."""
 
     result: Result
-    label: str  # the sampler's name, with what tells it from others of that name in its table
+    label: str  # the sampler's name, with the settings that tell it from others of that name in its table
 
     @property
     def task(self) -> str:
@@ -41,13 +41,13 @@ class Row:
 
     @property
     def title(self) -> str:
-        """Which task, which version of its data and how many problems: a benchmark's name alone does not say it."""
+        """The task, the version of its data and the number of problems, because a benchmark's name does not say these."""
         whole, problems = self.result["spec"]["task"]["problems_n"], len(self.result["problems"])
         return f"{self.version}, {'' if problems == whole else f'{problems} of '}{whole} problems"
 
     @property
     def table_key(self) -> tuple[str, str]:
-        """What must be equal for rows to stand in one table, where they are paired by place: the task and its problems."""
+        """The key that rows of one table share: the task and its problems. Rows of a table are paired by place."""
         spec, problems = self.result["spec"], self.result["problems"]
         names = hashlib.blake2b(json.dumps(problems).encode(), digest_size=8).hexdigest()
         return self.task, f"{spec['task']['problems_hash']}-{spec['limit']}-{len(problems)}-{names}"
@@ -59,23 +59,23 @@ class Row:
 
     @property
     def seeds(self) -> list[int]:
-        """Training and sampling seeds."""
+        """The seeds of training and sampling."""
         return [run["seed"] for run in self.result["runs"]]
 
     @property
     def seconds(self) -> float:
-        """Mean over seeds; what was found in the stage cache costs nothing."""
+        """Seconds of a run, mean over seeds; stages that came from the cache count as 0."""
         return round(float(np.mean([run["cost"].get("seconds", 0.0) for run in self.result["runs"]])), 1)
 
     @property
     def unsafe(self) -> bool:
-        """Whether some of it was judged without a sandbox."""
+        """Whether some of the programs were judged without a sandbox."""
         return any(NoSandbox.name in run["judged"] for run in self.result["runs"])
 
     def scores(self, name: str, size: int | None = None) -> NDArray[np.float64]:
         """Values (S, P) of a metric that is kept problem by problem, NaN where there is none.
 
-        `size`: for metrics that depend on n, at that many samples.
+        With `size`, metrics that depend on n are taken at that many samples.
         """
         tables = [
             run["values"]
@@ -86,7 +86,7 @@ class Row:
         return np.array([[np.nan if v is None else v for v in table[name]] for table in tables], float)
 
     def estimate(self, name: str, size: int | None = None) -> Estimate:
-        """The estimate of a metric; with `size`, of one that depends on n, at that many samples."""
+        """The estimate of a metric; with `size`, a metric that depends on n is taken at that many samples."""
         if size is None or size == self.result["size"] or name not in _AT_SIZES:
             return self.metrics.get(name, Estimate.missing("this result does not have it"))
         scores = self.scores(name, size)
@@ -94,7 +94,7 @@ class Row:
         return estimates({name: values}, size=self.result["size"] if size is None else size)[name]
 
     def sizes(self) -> set[int]:
-        """At how many samples metrics that depend on n are known."""
+        """The numbers of samples at which metrics that depend on n are known."""
         return {self.result["size"], *map(int, self.result["runs"][0]["values_at"])}
 
     def to_json(self) -> dict[str, Any]:
@@ -111,16 +111,16 @@ class Row:
 
 
 def build_rows(results: Sequence[Result]) -> list[Row]:
-    """A row a result, sorted by task and effective diversity, best first; by pass@1 where answers are no programs."""
+    """A row for each result, sorted by task and effective diversity, best first; by pass@1 where answers are not programs."""
     rows = [Row(result, result["sampler"]) for result in results]
     tables: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
         tables.setdefault(row.table_key, []).append(row)
-    found = []
+    ordered = []
     for key in sorted(tables):
         size = common_size(tables[key])
-        found += sorted(_told_apart(tables[key]), key=lambda r: (-_effective(r, size), -_accuracy(r), r.label))
-    return found
+        ordered += sorted(_told_apart(tables[key]), key=lambda r: (-_effective(r, size), -_accuracy(r), r.label))
+    return ordered
 
 
 def common_size(rows: Sequence[Row]) -> int | None:
@@ -135,25 +135,25 @@ def _effective(row: Row, size: int | None) -> float:
 
 
 def _accuracy(row: Row) -> float:
-    """What decides the order where answers are no programs."""
+    """The value that decides the order where answers are not programs."""
     return 0.0 if runs_code(row.result["spec"]) else row.estimate("pass@1").value or 0.0
 
 
 def _told_apart(rows: Sequence[Row]) -> list[Row]:
-    """Rows of one sampler's name get what differs in their specs into their label, or the start of their hash."""
-    found = []
+    """The rows with distinct labels: rows of one name get the settings that differ, or the start of their hash."""
+    labelled = []
     for row in rows:
         twins = [other for other in rows if other.label == row.label]
-        found.append(row if len(twins) == 1 else replace(row, label=f"{row.label}[{_difference(row, twins)}]"))
-    labels = [row.label for row in found]
+        labelled.append(row if len(twins) == 1 else replace(row, label=f"{row.label}[{_difference(row, twins)}]"))
+    labels = [row.label for row in labelled]
     return [
         row if labels.count(row.label) == 1 else replace(row, label=f"{row.label}@{row.result['group_hash'][:6]}")
-        for row in found
+        for row in labelled
     ]
 
 
 def _difference(row: Row, twins: Sequence[Row]) -> str:
-    """`temperature=0.5`, from the few keys of the specs that a reader cares about and in which twins differ."""
+    """Text such as `temperature=0.5`, from the few keys of the specs that matter to a reader and in which twins differ."""
     own, *others = (flat({k: one.result["spec"].get(k) for k in ("sampler", "n", "model", "grading")}) for one in (row, *twins))
     keys = [k for k in own if len({json.dumps(other.get(k)) for other in others}) > 1]
     if not keys or len(keys) > 3:

@@ -1,7 +1,7 @@
-"""The shape of a result: which keys there are and of which types, so that whoever reads a result need not look again.
+"""The shape of a result, its keys and their types, checked once so that readers of a result need no checks.
 
-`shape_faults` finds what would make a table fail: types, lengths, rates outside [0, 1]. Whether a result is also free of
-contradictions is `check`'s to say.
+`shape_faults` finds what would make a table fail: types, lengths, rates outside [0, 1]. `check` says whether a result is
+also free of contradictions.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ KEPT_OF_CHOICES = (
     "pass@1[mc]", "majority_vote[mc]", "any_of_n[mc]", "any_of_n[chance]", "diversity_score[mc]", "agreement[choices]",
     "kl[choices,i!=j]", "kl[first,i!=j]", "entropy[choices]",
 )  # fmt: skip
-"""Those that are kept too where a run has multiple-choice problems; results of earlier revisions lack them."""
+"""Metrics that are kept too where a run has multiple-choice problems; results of earlier revisions lack them."""
 KEPT_AT_SIZES = tuple(name for name in KEPT if name in {m.name for m in AT_SIZES})
-"""Those of them that depend on n: they are there at smaller sizes too."""
+"""Those of the kept metrics that depend on n; a result has them at smaller sizes too."""
 COUNTS = ("samples", "failed", "truncated", "refused", "timed out", "out of memory", "crashed", "invalid")
-LARGEST = 2**63  # no seed, count or time is beyond it, and it fits a float
-_DEEPEST = 20  # of the nesting of what a card or a model may say
+LARGEST = 2**63  # no seed, count or time is larger, and it fits a float
+_DEEPEST = 20  # levels of nesting in values from a card or a model
 
-OTHERS = "..."  # in a mapping: the shape of every key that is not named; without it such keys are faults
+OTHERS = "..."  # in a mapping, the shape of every key without a name here; where it is absent, such keys are faults
 _NUMBER = (int, float)
 _VALUES = [(int, float, None)]
 _SPEC = {
@@ -49,7 +49,7 @@ _SPEC = {
     "embedding?": {OTHERS: object},
     "metrics?": {OTHERS: str},
 }
-# a field of the spec that is new in our own code has no shape here yet; what the code does not know is a fault
+# a new field of RunSpec needs no shape here; a key that is not a field of RunSpec is a fault
 _SPEC |= {f"{f.name}?": object for f in dataclasses.fields(RunSpec) if not {f.name, f"{f.name}?"} & {*_SPEC, "seed"}}
 _RUN = {
     "seed": int,
@@ -102,7 +102,7 @@ _SAID = {
 
 
 def shape_faults(result: object) -> list[str]:
-    """What keeps `result` from being tabled, a sentence each, at most a few; empty when every table can be drawn of it."""
+    """The faults that keep `result` out of tables, a sentence each, at most a few; empty when every table can show it."""
     if faults := list(_faults(result, RESULT, ""))[:5]:
         return faults
     assert isinstance(result, dict)
@@ -154,11 +154,11 @@ def _is(value: object, kind: type | None) -> bool:
         return isinstance(value, bool)
     if isinstance(value, bool) or not isinstance(value, int if kind is int else (int, float)):
         return False
-    return abs(value) <= LARGEST  # a NaN is not at most anything
+    return abs(value) <= LARGEST  # a NaN fails this comparison
 
 
 def _plain(value: object, depth: int) -> bool:
-    """Whether it can be printed and written: text without half characters, finite numbers, not too deep."""
+    """Whether a value can be printed and written: text without lone surrogates, finite numbers, not too deep."""
     if isinstance(value, dict | list):
         inner = [*value, *value.values()] if isinstance(value, dict) else value
         return depth < _DEEPEST and all(_plain(item, depth + 1) for item in inner)
@@ -175,12 +175,12 @@ def _shown(value: object) -> str:
 
 
 def _table_faults(result: Mapping[str, Any]) -> Iterator[str]:
-    """What types do not say: lengths, rates, sizes."""
+    """Faults that types do not show: lengths, rates, sizes."""
     problems, runs = len(result["problems"]), result["runs"]
     if not problems or not runs:
         yield f"it has {problems} problems and {len(runs)} runs; it must have both"
     for name in ("task", "sampler"):
-        if not result[name] or "/" in result[name]:  # they make the name of the file
+        if not result[name] or "/" in result[name]:  # they are parts of the file's name
             yield f"{name} is {result[name]!r}; it must be a name without a slash"
     for run in runs:
         tables = {"values": run["values"]} | {f"values_at.{size}": table for size, table in run["values_at"].items()}

@@ -1,4 +1,4 @@
-"""Tables of rows in Markdown, plain text, CSV and LaTeX. What they say is decided elsewhere; here it is only written."""
+"""Tables of rows in Markdown, plain text, CSV and LaTeX. Other modules decide the content; this one writes it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NOISE = "noise_floor[diversity_score,exact]"
 
 @dataclass(frozen=True)
 class Style:
-    """How one format writes a cell."""
+    """How a format writes its cells."""
 
     tablefmt: str
     bold: Callable[[str], str]
@@ -41,7 +41,7 @@ def _latex(text: str) -> str:
 
 
 def _markdown(text: str) -> str:
-    """What a name may hold becomes no tag, link, code or cell; brackets and underscores of metrics stay readable."""
+    """A name escaped so that it becomes no tag, link, code or cell; brackets and underscores of metrics stay readable."""
     text = html.escape(text, quote=False)
     return text.replace("\\", "\\\\").replace("|", "\\|").replace("`", "\\`").replace("](", "]\\(").replace("*", "\\*")
 
@@ -56,7 +56,7 @@ STYLES = {
 
 
 def cell(estimate: Estimate, style: Style, *, digits: int = 3, bold: bool = False, note: str = "") -> str:
-    """The value with its interval in small letters; a dash where there is none."""
+    """The text of a value with its interval in small letters; a dash where there is none."""
     if estimate.value is None:
         return "-"
     value = f"{estimate.value:.{digits}f}"
@@ -89,26 +89,26 @@ def table(rows: Sequence[Row], *, style: str = "plain") -> str:
 
 
 def columns_of(rows: Sequence[Row]) -> dict[str, str]:
-    """Column -> metric, without those of programs where the answers are none: no row would ever have a value there."""
+    """Column -> metric, without the columns of programs where answers are not programs, because these would stay empty."""
     trees = any(runs_code(row.result["spec"]) for row in rows)
     return {column: metric for column, metric in COLUMNS.items() if trees or metric not in OF_PROGRAMS}
 
 
 def _head(column: str, rows: Sequence[Row], size: int | None) -> str:
-    """The column's name, with the n at which it is compared where rows have different ones."""
+    """The column's name, with the n of the comparison where rows have different n."""
     depends = column in {"effective_diversity", "vendi"}
     return f"{column} (at {size})" if depends and len({r.result["size"] for r in rows}) > 1 else column
 
 
 def grid(body: Sequence[Sequence[object]], head: Sequence[str], *, style: str = "md", ready: bool = False) -> str:
-    """Any other table; `ready`: all but the first column is made by `cell` and stays as it is."""
+    """A table of any content; `ready` says that all columns but the first come from `cell` and stay as they are."""
     how = STYLES[style]
     escaped = [[how.escape(str(first)), *(c if ready else how.escape(str(c)) for c in line)] for first, *line in body]
     return tabulate(escaped, [how.escape(h) for h in head], tablefmt=how.tablefmt, disable_numparse=True)
 
 
 def as_csv(rows: Sequence[Row]) -> str:
-    """A line a row and metric: everything, for a program that wants a table."""
+    """All estimates as CSV, a line for each row and metric, for other programs."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     head = ["task", "sampler", "label", "model", "n", "k", "members", "seeds", "spec_hash", "group_hash", "seconds"]

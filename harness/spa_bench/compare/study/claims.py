@@ -1,11 +1,11 @@
-"""Whether what the paper says holds here: decided by rule, from intervals, never written by hand.
+"""Decides by rule, from intervals, whether the paper's statements hold here; none is written by hand.
 
-A claim is a list of parts, each of which holds, does not hold, or is not resolved. The claim holds when all of its parts do,
-does not when one of them does not, and is not resolved otherwise.
+A claim is a list of parts, each of which holds, does not hold, or is not resolved. The claim holds when all of its parts hold,
+does not hold when one of them does not, and is not resolved otherwise.
 
 - "A is more than B" holds when the paired difference is resolved above 0 (Holm over the differences of one metric in the
   claim); it does not when the difference is resolved below 0, or is not resolved and its interval lies inside ±MARGIN: then
-  there is no difference that would matter (a rate's difference: for Vendi scores and KL nobody knows which one matters).
+  there is no difference that would matter (in a rate: for Vendi scores and KL it is unknown which difference matters).
 - "A is equal to B" holds when the paired 95 % interval lies inside ±MARGIN, and does not when it lies wholly outside.
 - "A is no worse than B" is the same with one side: all of the interval above -MARGIN, or all of it below.
 """
@@ -35,7 +35,7 @@ PAPERS_SHARE = 0.15
 
 
 class Outcome(StrEnum):
-    """What can be said of a claim."""
+    """The outcome of a claim or a part."""
 
     HOLDS = "holds"
     FAILS = "does not hold"
@@ -52,15 +52,15 @@ class Part:
 
 @dataclass(frozen=True)
 class Claim:
-    """A statement and what was found of it."""
+    """A statement and the comparisons that decide it."""
 
     states: str
     parts: tuple[Part, ...]
-    papers: bool = True  # whether the paper states it, or it is a question of ours beside it
+    papers: bool = True  # whether the paper states it; otherwise it is an additional question
 
     @property
     def outcome(self) -> Outcome:
-        """That of all parts together; not resolved without parts."""
+        """The outcome of all parts together; not resolved without parts."""
         outcomes = {part.outcome for part in self.parts}
         if Outcome.FAILS in outcomes:
             return Outcome.FAILS
@@ -69,8 +69,8 @@ class Claim:
     def sentence(self, where: str) -> str:
         """The verdict with its numbers; `where` names task, model and seeds."""
         whose = "The paper's claim that" if self.papers else "That"
-        found = "; ".join(f"{part.words} {_MARKS[part.outcome]}" for part in self.parts) or "there is nothing to compare"
-        return f"{whose} {self.states} **{self.outcome}** {where}: {found}."
+        parts = "; ".join(f"{part.words} {_MARKS[part.outcome]}" for part in self.parts) or "there is nothing to compare"
+        return f"{whose} {self.states} **{self.outcome}** {where}: {parts}."
 
 
 _MARKS = {Outcome.HOLDS: "(holds)", Outcome.FAILS: "(does not hold)", Outcome.OPEN: "(not resolved)"}
@@ -80,7 +80,7 @@ _MARKS = {Outcome.HOLDS: "(holds)", Outcome.FAILS: "(does not hold)", Outcome.OP
 
 
 def more(tests: Mapping[str, Test], margin: float | None = MARGIN) -> tuple[Part, ...]:
-    """Each of `tests` (what it says -> difference, p) as "is more", with Holm over all of them.
+    """A part "is more" for each of `tests` (words -> difference, p), with Holm over all of them.
 
     `margin` is None where no difference is known to be too small to matter.
     """
@@ -96,21 +96,21 @@ def _more(decision: Decision, margin: float | None) -> Outcome:
 
 
 def equal(words: str, found: Estimate, margin: float = MARGIN) -> Part:
-    """`found`, a difference, as "is equal"."""
+    """A part "is equal" for the difference `found`."""
     return Part(f"{words} {number(found)}", _within(found, -margin, margin))
 
 
 def no_worse(words: str, found: Estimate, margin: float = MARGIN) -> Part:
-    """`found`, a difference, as "is no worse"."""
+    """A part "is no worse" for the difference `found`."""
     return Part(f"{words} {number(found)}", _within(found, -margin, np.inf))
 
 
-def _within(found: Estimate, least: float, most: float) -> Outcome:
-    if found.low is None or found.high is None:
+def _within(difference: Estimate, least: float, most: float) -> Outcome:
+    if difference.low is None or difference.high is None:
         return Outcome.OPEN
-    if least <= found.low and found.high <= most:
+    if least <= difference.low and difference.high <= most:
         return Outcome.HOLDS
-    return Outcome.FAILS if found.high < least or found.low > most else Outcome.OPEN
+    return Outcome.FAILS if difference.high < least or difference.low > most else Outcome.OPEN
 
 
 # claims of each study ------------------------------------------------------------------------------------------------
@@ -133,35 +133,35 @@ _COLUMNS = {
 
 
 def main(points: Sequence[Measured]) -> list[Claim]:
-    """Table 1: influence > lexical > random > single in diversity, at about equal pass@1; then the same by other metrics."""
+    """Table 1: diversity falls from influence over lexical and random to single, at about equal pass@1; then other metrics."""
     there = {m.point.role: m for m in points}
     ranked = [there[role] for role in _ORDER if role in there]
     if len(ranked) < 2:
         return []
     names = " > ".join(m.label for m in ranked)
     quality = [equal(f"pass@1 of {_minus(ranked[0], m)}", difference(ranked[0], m, "pass@1")[0]) for m in ranked[1:]]
-    found = []
+    claims = []
     for metric, called in _COLUMNS.items():
         pairs = [p for p in pairwise(ranked) if metric != "average_kl[i<j]" or min(m.point.card.members for m in p) > 1]
         tests = {f"{called} of {_minus(a, b)}": difference(a, b, metric) for a, b in pairs}
         first = metric == DIVERSITY
         if not first and all(estimate.value is None for estimate, _ in tests.values()):
-            continue  # such as syntax trees of answers that are no programs: nothing to say
+            continue  # no values, such as of syntax trees where answers are not programs
         states = f"{called} orders {names}" if metric != "average_kl[i<j]" else f"{called} has the same order"
         extra = f" at equal pass@1 (±{MARGIN})" if first else ""
         parts = more(tests, MARGIN if is_rate(metric) else None) + (tuple(quality) if first else ())
-        found.append(Claim(f"the {states}{extra}", parts, papers=first and len(ranked) == len(_ORDER)))
-    return found
+        claims.append(Claim(f"the {states}{extra}", parts, papers=first and len(ranked) == len(_ORDER)))
+    return claims
 
 
 def temperature(points: Sequence[Measured]) -> list[Claim]:
-    """Figure 4: with the temperature pass@1 falls, pass@K and diversity rise; and is SPA beyond what temperature reaches?"""
+    """Figure 4: with the temperature pass@1 falls, and pass@K and diversity rise; and whether SPA lies beyond those points."""
     whole = by_series(points)
     papers = {name: [m for m in series if (m.point.x or 0) <= PAPERS_TEMPERATURES] for name, series in whole.items()}
-    found = [_trend(papers, papers=True)]
+    claims = [_trend(papers, papers=True)]
     if any(len(papers[name]) < len(series) for name, series in whole.items()):
-        found.append(_trend(whole, papers=False))
-    return found + [claim for metric in (DIVERSITY, "effective_diversity[ast,correct]") for claim in _beyond(points, metric)]
+        claims.append(_trend(whole, papers=False))
+    return claims + [claim for metric in (DIVERSITY, "effective_diversity[ast,correct]") for claim in _beyond(points, metric)]
 
 
 def _trend(curves: Mapping[str, Sequence[Measured]], *, papers: bool) -> Claim:
@@ -191,14 +191,14 @@ def _beyond(points: Sequence[Measured], metric: str) -> Iterator[Claim]:
         yield Claim(states, (part,), papers=False)
 
 
-def _sign(found: Estimate) -> Outcome:
-    if found.low is None or found.high is None or found.low <= 0 <= found.high:
+def _sign(distance: Estimate) -> Outcome:
+    if distance.low is None or distance.high is None or distance.low <= 0 <= distance.high:
         return Outcome.OPEN
-    return Outcome.HOLDS if found.low > 0 else Outcome.FAILS
+    return Outcome.HOLDS if distance.low > 0 else Outcome.FAILS
 
 
 def members(points: Sequence[Measured]) -> list[Claim]:
-    """Figure 6: nothing changes from 8 to 12 adapters; a claim for each sampler, metrics that depend on n at n = 8."""
+    """Figure 6: nothing changes from 8 to 12 adapters. Each sampler has a claim; metrics that depend on n are at n = 8."""
     ranked = sorted(by_series(points).items(), key=lambda kv: _ORDER.index(kv[1][0].point.role))
     return [_flat(name, series) for name, series in ranked]
 
@@ -228,8 +228,8 @@ def _flat(name: str, series: Sequence[Measured]) -> Claim:
 
 
 def data_fraction(points: Sequence[Measured]) -> list[Claim]:
-    """Figure 2: about 15 % of the data gives the pass@1 of all of it; then each other share by the same rule."""
-    found = []
+    """Figure 2: about 15 % of the data give the pass@1 of all data; then each other share by the same rule."""
+    claims = []
     for name, series in by_series(points).items():
         whole = series[-1]
         if whole.point.x != 1.0 or len(series) < 2:
@@ -240,8 +240,8 @@ def data_fraction(points: Sequence[Measured]) -> list[Claim]:
             part = no_worse(words, difference(m, whole, "pass@1")[0])
             of = f"{100 * (m.point.x or 0):g} % of the data give {name}"
             papers = m is near and whole.point.role == "single" and abs((m.point.x or 0) - PAPERS_SHARE) < 0.051
-            found.append(Claim(f"{of} the pass@1 of all of it, or no more than {MARGIN} less", (part,), papers))
-    return found
+            claims.append(Claim(f"{of} the pass@1 of all of it, or no more than {MARGIN} less", (part,), papers))
+    return claims
 
 
 def _minus(a: Measured, b: Measured) -> str:

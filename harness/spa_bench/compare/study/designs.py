@@ -1,4 +1,4 @@
-"""Which runs a study makes, as data: samplers in their roles, what is varied, and how many answers are drawn."""
+"""The runs that a study makes, as data: samplers in their roles, the setting that varies, and the number of answers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from spa_bench.support.text import did_you_mean
 
 ROLES = ("single", "random", "lexical", "influence", "seeds", "single-long")
 CONTROLS = ("seeds", "single-long")
-"""Roles that are made from the cards of `single` and of SPA, so that they fit these whatever they are."""
+"""Roles that are built from the cards of `single` and of SPA, so that they fit any such cards."""
 
 _PARTS = ("random", "lexical", "influence")
 RECIPES: Mapping[str, Mapping[str, str]] = {
@@ -24,15 +24,15 @@ RECIPES: Mapping[str, Mapping[str, str]] = {
 
 @dataclass(frozen=True)
 class Study:
-    """What one study varies."""
+    """A study: its roles, and the setting that it varies."""
 
     name: str
     title: str
-    shows: str  # where it is in the paper
-    roles: tuple[str, ...]  # that take part unless the user says which
-    axis: str = ""  # what is varied, for a reader; empty: nothing, samplers are compared
-    key: str = ""  # the key of the card that it is
-    grid: tuple[float, ...] = ()  # its values unless the user says which
+    shows: str  # its place in the paper
+    roles: tuple[str, ...]  # the roles that take part by default
+    axis: str = ""  # the name of the setting that varies, for a reader; empty: none varies, samplers are compared
+    key: str = ""  # the key of the card that varies
+    grid: tuple[float, ...] = ()  # its values by default
 
 
 STUDIES: Mapping[str, Study] = {
@@ -72,7 +72,7 @@ STUDIES: Mapping[str, Study] = {
 
 @dataclass(frozen=True)
 class Wishes:
-    """What the user chooses of a study; empty: the study's own."""
+    """The user's choices for a study; an empty field keeps the study's default."""
 
     cards: Mapping[str, str]  # role -> card, for the roles that take part
     settings: Mapping[str, object] = field(default_factory=dict)  # keys of the cards, for all points
@@ -86,24 +86,24 @@ class Point:
     """One sampler at one setting: a run for each seed."""
 
     role: str
-    x: float | None  # the value of what is varied; None where nothing is
+    x: float | None  # the value of the setting that varies; None where none does
     card: SamplerCard
     n: int
 
     @property
     def series(self) -> str:
-        """What it is one point of: the sampler's name."""
+        """The name of the sampler, whose points form a series."""
         return self.card.name
 
     def label(self, study: Study) -> str:
-        """The sampler and, where one is varied, the setting."""
+        """The sampler and, where one varies, the setting."""
         return self.series if self.x is None else f"{self.series}[{study.axis}={self.x:g}]"
 
 
 def roles_of(study: Study, recipe: str, asked: str | None) -> dict[str, str]:
-    """Role -> card from `--samplers` (`single,influence=mine.toml`), a role without a card as the recipe has it.
+    """Role -> card from `--samplers` (`single,influence=mine.toml`); a role without a card takes the recipe's.
 
-    Raises UsageError for an unknown recipe or role, and for a card for a control, which has none.
+    Raises UsageError for an unknown recipe or role, and for a card of a control, which takes none.
     """
     if recipe not in RECIPES:
         raise UsageError(f"unknown recipe {recipe!r}{did_you_mean(recipe, RECIPES)}")
@@ -139,7 +139,7 @@ def points_of(study: Study, wishes: Wishes) -> list[Point]:
     ]
     most = max(card.members for _, _, card in cards)
     shared = (most if most > 1 else cards[0][2].draws) if wishes.n is None else wishes.n
-    # K adapters give K answers: in the study of K, n goes with it
+    # K adapters give K answers, so n is K in the study of K
     own = study.key == "members" and wishes.n is None
     points = [Point(role, x, card, card.members if own else shared) for role, x, card in cards]
     names = {role: point.series for role, point in ((p.role, p) for p in points)}
@@ -157,7 +157,7 @@ _INSTEAD = {
 
 @dataclass(frozen=True)
 class _Base:
-    """A sampler before the study's own setting: a card by name with overrides."""
+    """A sampler without the study's own setting: the name of a card, with overrides."""
 
     card: str
     settings: Mapping[str, object]
@@ -167,17 +167,17 @@ class _Base:
 
 
 def _cards(study: Study, wishes: Wishes) -> dict[str, _Base]:
-    """Role -> what its points are made from."""
-    found: dict[str, _Base] = {}
+    """Role -> the card that its points start from."""
+    bases: dict[str, _Base] = {}
     several = {} if wishes.members is None or study.key == "members" else {"members": wishes.members}
     for role, card in wishes.cards.items():
         if role not in CONTROLS:
             plain = _Base(card, wishes.settings)
-            found[role] = plain if plain.load({}).adapters != "parts" else _Base(card, {**wishes.settings, **several})
+            bases[role] = plain if plain.load({}).adapters != "parts" else _Base(card, {**wishes.settings, **several})
     controls = [role for role in wishes.cards if role in CONTROLS]
     if controls:
-        found |= _controls(controls, found, wishes)
-    return {role: found[role] for role in wishes.cards if role in found}
+        bases |= _controls(controls, bases, wishes)
+    return {role: bases[role] for role in wishes.cards if role in bases}
 
 
 def _controls(roles: Sequence[str], found: Mapping[str, _Base], wishes: Wishes) -> dict[str, _Base]:

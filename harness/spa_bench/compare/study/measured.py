@@ -1,4 +1,4 @@
-"""What the runs of a study measured: values problem by problem and seed by seed, at equal numbers of answers."""
+"""The measurements of a study's runs: values problem by problem and seed by seed, at equal numbers of answers."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ Test = tuple[Estimate, float | None]  # a difference with its interval, and its 
 
 @dataclass(frozen=True)
 class Measured:
-    """One point over its seeds."""
+    """One point of a study over its seeds."""
 
     point: Point
-    row: Row  # for the functions of leaderboards; its label is the point's
+    row: Row  # the point as a leaderboard's functions take it, with the point's label
     contents: tuple[Mapping[str, Any], ...]  # metrics.json of each seed
 
     @property
     def label(self) -> str:
-        """What it is called in tables."""
+        """The point's name in tables."""
         return self.row.label
 
     def scores(self, metric: str, size: int | None = None) -> NDArray[np.float64]:
-        """Values (S, P) of any metric, NaN where there is none; with `size`, of one that depends on n, at that many answers."""
+        """Values (S, P) of any metric, NaN where missing; with `size`, a metric that depends on n is at that many answers."""
         tables = [self._table(content, metric, size) for content in self.contents]
         rows = [table.get(metric) or [None] * len(self.row.result["problems"]) for table in tables]
         return np.array([[np.nan if v is None else v for v in row] for row in rows], float)
 
     def estimate(self, metric: str, size: int | None = None) -> Estimate:
-        """Its mean over problems and seeds with the 95 % interval."""
+        """The mean of a metric over problems and seeds with its 95 % interval."""
         scores = self.scores(metric, size)
         values = [[None if np.isnan(v) else float(v) for v in row] for row in scores]
         return estimates({metric: values}, size=size or self.row.result["size"])[metric]
@@ -54,10 +54,10 @@ class Measured:
 
 
 def measure_points(study: Study, points: Sequence[Point], runs: Mapping[int, Sequence[RunFolder]]) -> list[Measured]:
-    """The points that have runs, at the seeds that all of these have, so that seeds can be paired.
+    """The points that have runs, at the seeds that all these points have, so that seeds can be paired.
 
-    `runs`: place of a point -> its finished runs, of different seeds. Raises UsageError when there is none, or no seed that
-    all have, and StoreError when the runs of a point differ in more than the seed.
+    `runs` maps the place of a point to its finished runs of different seeds. Raises UsageError without runs or a common seed,
+    and StoreError when the runs of a point differ in more than the seed.
     """
     seeds = [{run.spec["seed"] for run in group} for group in runs.values() if group]
     if not seeds:
@@ -65,7 +65,7 @@ def measure_points(study: Study, points: Sequence[Point], runs: Mapping[int, Seq
     shared = set.intersection(*seeds)
     if not shared:
         raise UsageError("no seed is finished for every point that has runs; make the study again to finish it")
-    found = []
+    measured = []
     for place, group in runs.items():
         chosen = [run for run in group if run.spec["seed"] in shared]
         if not chosen:
@@ -76,8 +76,8 @@ def measure_points(study: Study, points: Sequence[Point], runs: Mapping[int, Seq
             raise StoreError(f"{chosen[0].path} and {other.path} cannot be pooled: {differences(chosen[0].spec, other.spec)}")
         ordered = sorted(chosen, key=lambda run: int(run.spec["seed"]))
         label = points[place].label(study)
-        found.append(Measured(points[place], Row(results[0], label), tuple(run.metrics() for run in ordered)))
-    return found
+        measured.append(Measured(points[place], Row(results[0], label), tuple(run.metrics() for run in ordered)))
+    return measured
 
 
 def difference(one: Measured, other: Measured, metric: str, size: int | None = None) -> Test:
@@ -89,7 +89,7 @@ def difference(one: Measured, other: Measured, metric: str, size: int | None = N
 
 
 def change(series: Sequence[Measured], metric: str, *, falls: bool = False) -> Test:
-    """How much `metric` grows (`falls`: falls) along the straight line fitted to the points of one sampler, first x to last.
+    """How much `metric` grows (or falls, with `falls`) on the line fitted to a sampler's points, from the first x to the last.
 
     The slope by least squares is a weighted sum of the points' values, so it has a value for each problem and seed and an
     interval as any difference has. `series` is in the order of x, which takes at least two values.
@@ -99,27 +99,27 @@ def change(series: Sequence[Measured], metric: str, *, falls: bool = False) -> T
     scores = np.stack([m.scores(metric) for m in series])
     if np.isnan(scores).all():
         return Estimate.missing("no value to compare"), None
-    # Weights add up to 0: it is a multiple of the difference of two weighted means, which are rates where the metric is one.
-    # So a change that is 0 for every problem has an interval all the same.
+    # The weights add up to 0, so the slope is a multiple of the difference of two weighted means, which are rates where the
+    # metric is one. So a change that is 0 for every problem still has an interval.
     total = float(weights[weights > 0].sum())
     gains, losses = (_mean(scores, np.clip(sign * weights, 0, None), metric) for sign in (1, -1))
-    found, p = paired_test(gains, losses, rate=is_rate(metric), resamples=RESAMPLES)
-    value, low, high = (None if v is None else v * total for v in (found.value, found.low, found.high))
-    return Estimate(value, low, high, found.n, found.reason), p
+    estimate, p = paired_test(gains, losses, rate=is_rate(metric), resamples=RESAMPLES)
+    value, low, high = (None if v is None else v * total for v in (estimate.value, estimate.low, estimate.high))
+    return Estimate(value, low, high, estimate.n, estimate.reason), p
 
 
 def _mean(scores: NDArray[np.float64], weights: NDArray[np.float64], metric: str) -> NDArray[np.float64]:
-    """The weighted mean over points, shape (S, P); that of rates stays one, rounding or not."""
+    """The weighted mean over points, shape (S, P); that of rates stays within [0, 1] in spite of rounding."""
     mean: NDArray[np.float64] = np.tensordot(weights / weights.sum(), scores, 1)
     return np.clip(mean, 0.0, 1.0) if is_rate(metric) else mean
 
 
 def by_series(points: Sequence[Measured]) -> dict[str, list[Measured]]:
-    """Sampler -> its points in the order of what is varied."""
-    found: dict[str, list[Measured]] = {}
+    """Sampler -> its points in the order of the setting that varies."""
+    series_of: dict[str, list[Measured]] = {}
     for measured in points:
-        found.setdefault(measured.point.series, []).append(measured)
-    return {name: sorted(series, key=lambda m: m.point.x or 0.0) for name, series in found.items()}
+        series_of.setdefault(measured.point.series, []).append(measured)
+    return {name: sorted(series, key=lambda m: m.point.x or 0.0) for name, series in series_of.items()}
 
 
 def shared_size(points: Sequence[Measured]) -> int:

@@ -56,8 +56,8 @@ def pictures(report: Report) -> dict[str, bytes]:
     panels = _PANELS[report.study.name](report)
     columns = min(len(panels), 3 if len(panels) != 4 else 2)
     lines = -(-len(panels) // columns)
-    found = {}
-    with style.context(["default", _RC]):  # what the user has set for pictures of their own must not change this one
+    files = {}
+    with style.context(["default", _RC]):  # the user's own matplotlib settings must not change this picture
         figure = Figure(figsize=(3.6 * columns, 3.0 * lines + 0.9), layout="constrained")
         axes = figure.subplots(lines, columns, squeeze=False).ravel()
         for place, draw in zip(axes, panels, strict=False):
@@ -74,8 +74,8 @@ def pictures(report: Report) -> dict[str, bytes]:
         for suffix, metadata in (("svg", {"Date": None, "Creator": None}), ("png", {"Software": None})):
             stream = io.BytesIO()
             figure.savefig(stream, format=suffix, metadata=metadata)
-            found[suffix] = stream.getvalue()
-    return found
+            files[suffix] = stream.getvalue()
+    return files
 
 
 # what is drawn -------------------------------------------------------------------------------------------------------
@@ -122,7 +122,7 @@ _PANELS: Mapping[str, Callable[[Report], list[Panel]]] = {
 
 
 def _bars(axes: Axes, points: Sequence[Measured], metric: str) -> None:
-    """A line a sampler: its value with the interval."""
+    """A bar for each sampler with its interval."""
     for y, m in enumerate(points):
         estimate = m.estimate(metric)
         if estimate.value is None:
@@ -135,12 +135,12 @@ def _bars(axes: Axes, points: Sequence[Measured], metric: str) -> None:
 
 
 def _curves(axes: Axes, report: Report, metric: str, size: int | None = None, *, log: bool = False) -> None:
-    """A line a sampler over what the study varies; the samplers' points stand a little beside each other."""
+    """A curve for each sampler over the setting that varies; points of different samplers are shifted a little."""
     samplers = by_series(report.points)
     every = [m.point.x or 0.0 for m in report.points]
     for i, (name, series) in enumerate(samplers.items()):
-        found = [(m.point.x or 0.0, m.estimate(metric, size)) for m in series]
-        known = [(x, e) for x, e in found if e.value is not None]
+        values = [(m.point.x or 0.0, m.estimate(metric, size)) for m in series]
+        known = [(x, e) for x, e in values if e.value is not None]
         if not known:
             continue
         aside = 0.01 * (i - (len(samplers) - 1) / 2)
@@ -158,7 +158,7 @@ def _curves(axes: Axes, report: Report, metric: str, size: int | None = None, *,
 
 
 def _shares(axes: Axes, report: Report, metric: str) -> None:
-    """As `_curves`, shares on a logarithmic axis, with the interval that all of the data gives as a band."""
+    """The curves of `_curves` with shares on a logarithmic axis; the interval with all data is a band."""
     _curves(axes, report, metric, log=True)
     axes.set_xscale("log")
     shares = sorted({m.point.x or 1.0 for m in report.points})

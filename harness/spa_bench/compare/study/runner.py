@@ -1,7 +1,7 @@
-"""Makes the runs of a study: ordinary run folders, so that a stopped study goes on and every number can be verified.
+"""Makes the runs of a study as ordinary run folders, so that a stopped study resumes and every number can be verified.
 
-Several processes may make one study in the same folder: each takes the next run that nobody else holds, and waits at the end
-for those of the others.
+Several processes may make one study in the same folder: each takes the next run that no other process holds, and at the end
+waits for the runs of the others.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from spa_bench.support.console import Reporter
 from spa_bench.support.interrupt import pause_point
 from spa_bench.tasks.base import Task
 
-_CLAIMS = ".claims"  # in the folder of runs: a lock for each run that somebody makes
+_CLAIMS = ".claims"  # in the folder of runs: a lock for each run that a process is making
 _LOOK_AGAIN_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where runs are made and with what; the same for all runs of a study."""
+    """The folder and the settings that all runs of a study share."""
 
     task: Task
     model: Model
@@ -45,7 +45,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Run:
-    """One run to make, and where its folder is or will be."""
+    """One run of a study, and the path of its folder, made or not."""
 
     point: Point
     job: Job
@@ -53,14 +53,14 @@ class Run:
 
     @property
     def done(self) -> bool:
-        """Whether it is there and graded."""
+        """Whether the run is there and graded."""
         return (self.path / "metrics.json").exists()
 
 
 def runs_of(jobs: Sequence[tuple[Point, Job]], place: Place) -> list[Run]:
-    """Each job with its folder; the data is read here, so what is wrong with it is said before anything is computed."""
+    """Each job with its folder. The data are read here, so that faults in them are reported before anything is computed."""
     known: dict[str, TrainingData] = {}
-    found = []
+    runs = []
     for point, job in jobs:
         card = job.placed
         check_draws(card, job.n)
@@ -75,10 +75,10 @@ def runs_of(jobs: Sequence[tuple[Point, Job]], place: Place) -> list[Run]:
 
 
 def make(runs: Sequence[Run], place: Place, console: Reporter) -> None:
-    """Make the runs that are not there, in order; those that another process is making come last.
+    """Make the missing runs, in order; those that another process is making come last.
 
-    What a run has in common with one before it is computed once: stages by the cache, divergence between the same adapters
-    by copy.
+    Work that a run shares with an earlier one is done once: stages come from the cache, and the divergence between the same
+    adapters is copied.
     """
     left = list(runs)
     told = False
@@ -103,7 +103,7 @@ def _make(run: Run, runs: Sequence[Run], place: Place, console: Reporter) -> Non
     began, number = time.monotonic(), runs.index(run) + 1
     setting = "" if run.point.x is None else f" at {run.point.x:g}"
     console.note(f"[{number}/{len(runs)}] {run.point.series}{setting}, seed {run.job.seed}")
-    # a new one for each run: its seconds go to the run's timings
+    # each run has a new one, whose seconds become the run's timings
     quiet = Reporter(quiet=True)
     siblings = [folder for other in runs if other.path != run.path for folder in _opened(other, run.job.seed)]
     folder = generate(run.job, place.task, place.model, place.out, place.cache, quiet, price=place.price, siblings=siblings)
@@ -116,14 +116,14 @@ def _make(run: Run, runs: Sequence[Run], place: Place, console: Reporter) -> Non
 
 
 def _opened(run: Run, seed: int) -> Iterator[RunFolder]:
-    """The folder of a run of that seed, where it is there."""
+    """The folder of the run with that seed, if it exists."""
     if run.job.seed == seed and (run.path / "spec.json").exists():
         yield open_run(run.path)
 
 
 @contextmanager
 def _claimed(out: Path, run: Run) -> Iterator[bool]:
-    """Whether the run is ours to make: nobody else holds it. It is, until the block ends or this process dies."""
+    """Whether this process may make the run. If so, no other process may until the block ends or this process dies."""
     folder = out / _CLAIMS / run.path.name
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -146,25 +146,25 @@ def _claimed(out: Path, run: Run) -> Iterator[bool]:
 def runs_there(
     points: Sequence[Point], seeds: Sequence[int], out: Path, expected: Mapping[str, object]
 ) -> dict[int, list[RunFolder]]:
-    """Finished runs in `out` by the place of their point: of the same sampler, n and seeds, and with what is `expected`.
+    """Place of a point -> its finished runs in `out`: runs of its sampler and n, of `seeds`, and with the `expected` values.
 
-    `expected` holds dotted keys of specs, such as `task.name`. Raises StoreError when two runs of one point have one seed:
-    they differ in something that is not said here, such as the code.
+    `expected` maps dotted keys of specs, such as `task.name`, to values. Raises StoreError when two runs of one point have one
+    seed: then they differ in something else, such as the code.
     """
     wanted = {_identity(sampler_spec(p.card), p.n): i for i, p in enumerate(points)}
-    found: dict[int, dict[int, RunFolder]] = {}
+    by_place: dict[int, dict[int, RunFolder]] = {}
     for file in sorted(out.glob("*/metrics.json")):
         run = open_run(file.parent)
         place = wanted.get(_identity(run.spec["sampler"], run.spec["n"]))
         if place is None or run.spec["seed"] not in seeds or any(_value(run.spec, k) != v for k, v in expected.items()):
             continue
-        other = found.setdefault(place, {}).setdefault(run.spec["seed"], run)
+        other = by_place.setdefault(place, {}).setdefault(run.spec["seed"], run)
         if other is not run:
             raise StoreError(
                 f"{other.path} and {run.path} are of one sampler and seed ({differences(other.spec, run.spec)}); move one of "
                 "them away, or leave out --table-only: then the runs of this code are taken"
             )
-    return {place: [by_seed[s] for s in sorted(by_seed)] for place, by_seed in sorted(found.items())}
+    return {place: [by_seed[s] for s in sorted(by_seed)] for place, by_seed in sorted(by_place.items())}
 
 
 def _identity(sampler: Mapping[str, object], n: int) -> str:
@@ -172,7 +172,7 @@ def _identity(sampler: Mapping[str, object], n: int) -> str:
 
 
 def _value(spec: Mapping[str, Any], key: str) -> object:
-    found: Any = spec
+    value: Any = spec
     for part in key.split("."):
-        found = found.get(part) if isinstance(found, dict) else None
-    return found
+        value = value.get(part) if isinstance(value, dict) else None
+    return value

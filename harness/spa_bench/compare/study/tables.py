@@ -21,19 +21,19 @@ _COLUMNS = (
     "pass@1", "pass@K", "diversity_score[exact]", "diversity_score[ast]", "effective_diversity[ast,correct]",
     "vendi[ngram,q=1]", "average_kl[i<j]", "average_kl[i!=j]",
 )  # fmt: skip
-_FIXED_K = ("pass@2", "pass@5")  # where K varies, pass@K is of another k in each row
+_FIXED_K = ("pass@2", "pass@5")  # where K varies, each row's pass@K has another k
 _OF_N = ("effective_diversity[ast,correct]", "vendi[ngram,q=1]")
 
 
 @dataclass(frozen=True)
 class Report:
-    """A study that is done, or as much of it as is."""
+    """A finished study, or its finished part."""
 
     study: Study
     points: Sequence[Measured]
     claims: Sequence[Claim]
     command: str
-    wanted: int  # runs that the whole study has
+    wanted: int  # number of runs of the whole study
 
     @property
     def task(self) -> str:
@@ -42,28 +42,28 @@ class Report:
 
     @property
     def model(self) -> str:
-        """The model's name; the last part of a path or of a name on the hub."""
+        """The model's name: the last part of a path or of a name on the hub."""
         return str(self.points[0].row.result["model"]).rstrip("/").rpartition("/")[2]
 
     @property
     def name(self) -> str:
-        """What its files are called."""
+        """The name of the study's files, without suffix."""
         return f"{self.study.name}--{self.task}--{self.model}"
 
     @property
     def seeds(self) -> list[int]:
-        """Training seeds, the same for all points."""
+        """The training seeds, which all points share."""
         return self.points[0].row.seeds
 
     @property
     def where(self) -> str:
-        """Task, model and seeds, as a sentence ends with them."""
+        """Task, model and seeds as the end of a sentence."""
         seeds = len(self.seeds)
         return f"on {self.task} with {self.model}, {seeds} training seed{'s' * (seeds != 1)}"
 
 
 def page(report: Report) -> str:
-    """The whole page."""
+    """The whole page in Markdown."""
     study, first = report.study, report.points[0]
     version = first.row.result["spec"]["task"].get("version")
     problems = len(first.row.result["problems"])
@@ -85,7 +85,7 @@ def page(report: Report) -> str:
 
 
 def table(report: Report, *, style: str = "plain") -> str:
-    """A row a point: every metric with its interval."""
+    """A table with a row for each point: every metric with its interval."""
     how, columns = STYLES[style], _columns(report)
     body = []
     for m in report.points:
@@ -98,34 +98,34 @@ def table(report: Report, *, style: str = "plain") -> str:
 
 
 def _columns(report: Report) -> list[tuple[str, int | None, str]]:
-    """(metric, number of answers it is taken at, name) of the columns."""
+    """(metric, number of answers at which it is taken, name) of each column."""
     sizes = {m.row.result["size"] for m in report.points}
     if len(sizes) == 1:
         return [(metric, None, metric) for metric in _COLUMNS]
     shared = shared_size(report.points)
-    found: list[tuple[str, int | None, str]] = []
+    columns: list[tuple[str, int | None, str]] = []
     for metric in _COLUMNS:
-        found.append((metric, None, f"{metric} (at its own n)" if metric in _OF_N else metric))
-        found += [(metric, shared, f"{metric} (at n = {shared})")] if metric in _OF_N else []
-        found += [(k, None, k) for k in _FIXED_K] if metric == "pass@K" else []
-    return found
+        columns.append((metric, None, f"{metric} (at its own n)" if metric in _OF_N else metric))
+        columns += [(metric, shared, f"{metric} (at n = {shared})")] if metric in _OF_N else []
+        columns += [(k, None, k) for k in _FIXED_K] if metric == "pass@K" else []
+    return columns
 
 
 def _caveats(report: Report) -> list[str]:
-    found = []
+    caveats = []
     there, seeds = sum(len(m.row.seeds) for m in report.points), len(report.seeds)
     if there < report.wanted:
-        found.append(f"**Not finished**: {there} of {report.wanted} runs are in this table.")
+        caveats.append(f"**Not finished**: {there} of {report.wanted} runs are in this table.")
     if seeds < _ENOUGH_SEEDS:
         over = "over problems alone" if seeds == 1 else "wide"
-        found.append(f"**Fewer than {_ENOUGH_SEEDS} training seeds** ({seeds}): intervals are {over}.")
+        caveats.append(f"**Fewer than {_ENOUGH_SEEDS} training seeds** ({seeds}): intervals are {over}.")
     if any(m.row.unsafe for m in report.points):
-        found.append("**Judged without a sandbox**, at least in part.")
-    return found
+        caveats.append("**Judged without a sandbox**, at least in part.")
+    return caveats
 
 
 def _paired(report: Report) -> list[str]:
-    """SPA-influence against each other sampler, where nothing but the sampler varies."""
+    """SPA-influence compared with each other sampler, where nothing but the sampler varies."""
     reference = next((m.label for m in report.points if m.point.role == "influence" and not report.study.key), None)
     if reference is None or len(report.points) < 2:
         return []
@@ -158,7 +158,7 @@ cost nothing."""
 
 
 def _origin(report: Report) -> str:
-    """Revision, versions and numerics, and the groups of runs."""
+    """The section on revision, versions and numerics, and the groups of runs."""
     specs = [m.row.result["spec"] for m in report.points]
     revisions = sorted({(s["code"].get("git") or "-")[:10] + (" and changes" if s["code"].get("dirty") else "") for s in specs})
     numerics = sorted({", ".join(f"{k} {v}" for k, v in s["numerics"].items()) for s in specs})
@@ -170,7 +170,7 @@ def _origin(report: Report) -> str:
 
 
 def rows(report: Report) -> list[dict[str, Any]]:
-    """What `--json` prints: the row of each point as every command prints it, with its setting."""
+    """The rows that `--json` prints: the row of each point in every command's form, with its setting."""
     return [
         {**m.row.to_json(), "study": report.study.name, "label": m.label, "axis": report.study.axis or None, "x": m.point.x}
         for m in report.points
@@ -178,7 +178,7 @@ def rows(report: Report) -> list[dict[str, Any]]:
 
 
 def as_json(report: Report) -> str:
-    """The rows with the claims, for programs; a line a claim and a row."""
+    """The rows and the claims as JSON, with a line for each."""
     content: Mapping[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "study": report.study.name,
