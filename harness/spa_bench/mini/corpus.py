@@ -1,4 +1,4 @@
-"""What the embedded model and its tokenizer are trained on: a mixture of both worlds, code and text."""
+"""The training corpus of the embedded model and its tokenizer: a mixture of both worlds, code and text."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ TEXT = 0.5  # share of the text world among the pairs
 
 @dataclass(frozen=True)
 class Pair:
-    """A prompt and what the model is to write: first a short answer, where there is one, then the rest."""
+    """A prompt and the text that the model should write: first a short answer, where there is one, then the rest."""
 
     prompt: str
     answer: str  # empty for code
@@ -21,7 +21,7 @@ class Pair:
 
 
 def draw_pair(rng: random.Random, *, text: float = TEXT) -> Pair:
-    """A pair that training may see, with probability `text` of the text world; all ways of writing it alike."""
+    """A pair that training may see, of the text world with probability `text`; all ways of writing it are equally likely."""
     if rng.random() < text:
         item = draw_item(rng)
         answer, _, why = draw_answer(item, rng)

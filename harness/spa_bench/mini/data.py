@@ -1,7 +1,7 @@
 """The code world's data sets, drawn from seeds: 120 problems, a skewed instruction set and the queries.
 
-`python -m spa_bench.mini.data DIR` writes them as files to look at; the package draws them when they are asked for,
-and a test pins their hashes.
+`python -m spa_bench.mini.data DIR` writes them as files for reading. The package draws them when it needs them, and a test
+pins their hashes.
 """
 
 from __future__ import annotations
@@ -46,29 +46,29 @@ def _tasks() -> tuple[Task, ...]:
 
 
 def _checks(task: Task, rng: random.Random) -> dict[str, str]:
-    """Up to ten calls with their results, as source text; inputs that repeat count once."""
+    """Up to ten different calls with their results, as source text."""
     body = task.solution(task.styles()[0], random.Random(0))
-    found: dict[str, str] = {}
+    results: dict[str, str] = {}
     for _ in range(40):
         arguments = task.inputs(rng)
         call = ", ".join(map(repr, arguments))
-        found[call] = repr(run(task, body, copy.deepcopy(arguments)))
-        if len(found) == 10:
+        results[call] = repr(run(task, body, copy.deepcopy(arguments)))
+        if len(results) == 10:
             break
-    return found
+    return results
 
 
 def problems(card: TaskCard) -> tuple[list[Problem], str]:
     """mini-code in HumanEval's shape: 120 problems, 6 to 10 assertions each."""
-    found = []
+    drawn = []
     for number, task in enumerate(_tasks()):
         rng = random.Random(f"mini-code-tests-{number}")
         lines = [f"    assert candidate({call}) == {result}\n" for call, result in _checks(task, rng).items()]
         reference = task.solution(draw_style(task, rng, _weights(task)), rng)
         level = max(task.level, 1)
         tests = "def check(candidate):\n" + "".join(lines)
-        found.append(Problem(f"mini-code/{number}", task.prompt, reference, tests, task.function, (f"level-{level}",)))
-    return found, "embedded, drawn from a seed"
+        drawn.append(Problem(f"mini-code/{number}", task.prompt, reference, tests, task.function, (f"level-{level}",)))
+    return drawn, "embedded, drawn from a seed"
 
 
 def _weights(task: Task) -> dict[str, float]:
@@ -81,37 +81,37 @@ def _weights(task: Task) -> dict[str, float]:
 def _instructions() -> tuple[tuple[Example, str], ...]:
     rng = random.Random("mini-instruct-1")
     forbidden = {t.identity for t in _tasks()}
-    found: list[tuple[Example, str]] = []
-    while len(found) < PAIRS:
+    pairs: list[tuple[Example, str]] = []
+    while len(pairs) < PAIRS:
         task = draw_training_task(rng)
         if task.identity not in forbidden:
             style = draw_style(task, rng, _weights(task))
-            found.append((Example(task.prompt, task.solution(style, rng)), style))
-    return tuple(found)
+            pairs.append((Example(task.prompt, task.solution(style, rng)), style))
+    return tuple(pairs)
 
 
 def instructions() -> list[Example]:
-    """768 pairs, none of them a problem of mini-code; of the pipelines six in ten are written as a plain loop."""
+    """768 pairs, none of them a problem of mini-code; six in ten of the pipelines are written as a plain loop."""
     return [example for example, _ in _instructions()]
 
 
 def styles() -> list[str]:
-    """The style of each pair of instructions(), for looking at a partition; nothing in the harness trains on it."""
+    """The style of each pair of instructions(), to inspect a partition with; nothing in the harness trains on it."""
     return [style for _, style in _instructions()]
 
 
 def queries() -> list[Example]:
-    """48 pairs that stand for what a user may want: pipelines of one to three steps, all styles alike."""
+    """48 pairs that stand for a user's wishes: pipelines of one to three steps, with all styles equally often."""
     rng = random.Random("mini-queries-1")
     names = list(STYLES)
     forbidden = {t.identity for t in _tasks()}
-    found: list[Example] = []
-    while len(found) < QUERIES:
+    pairs: list[Example] = []
+    while len(pairs) < QUERIES:
         task = draw_pipeline(rng, level=rng.choice((1, 2, 3)))
-        style = names[len(found) % len(names)]
+        style = names[len(pairs) % len(names)]
         if style in task.styles() and task.identity not in forbidden and not is_held_out(task.key):
-            found.append(Example(task.prompt, task.solution(style, rng)))
-    return found
+            pairs.append(Example(task.prompt, task.solution(style, rng)))
+    return pairs
 
 
 def _write(folder: Path) -> None:

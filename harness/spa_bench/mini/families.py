@@ -15,7 +15,7 @@ Arguments = tuple[object, ...]
 
 @dataclass(frozen=True)
 class Family:
-    """A standalone task with every known way of writing it."""
+    """A standalone task with several ways of writing it."""
 
     name: str
     arguments: str

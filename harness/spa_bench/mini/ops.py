@@ -1,7 +1,7 @@
 """The vocabulary of the embedded world: steps that filter or map, and reducers that end a pipeline.
 
-A pipeline reads a list of integers, a list of strings or the characters of a string, applies 0 to 4 steps and
-reduces what is left. Every table row carries its wording and its code, so that a reader sees both side by side.
+A pipeline reads a list of integers, a list of strings or the characters of a string, applies 0 to 4 steps and reduces what is
+left. Every table row has its wording and its code, so that a reader sees both side by side.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ class Step:
     code: str  # a condition for a filter, an expression for a map
     negated: str  # the opposite condition; empty for a map
     wording: tuple[str, str]  # imperative and gerund
-    params: tuple[str, ...] = ()  # what {p} may be; empty when the step has no parameter
+    params: tuple[str, ...] = ()  # the possible values of {p}; empty when the step has no parameter
 
 
 @dataclass(frozen=True)
 class Reducer:
-    """What a pipeline returns. `final` reads a list named `{l}`; `whole` reads any iterable expression `{it}`."""
+    """The end of a pipeline, which makes its result. `final` reads a list `{l}`; `whole` reads any iterable `{it}`."""
 
     name: str
     source: str
@@ -148,7 +148,7 @@ def steps_for(element: str) -> tuple[Step, ...]:
 
 
 def reducers_for(element: str) -> tuple[Reducer, ...]:
-    """Reducers that accept `element`; characters reduce as strings, without the length family."""
+    """Reducers that accept `element`; characters have the reducers of strings, except those of length."""
     if element != "char":
         return tuple(r for r in REDUCERS if r.source == element)
     return tuple(r for r in REDUCERS if r.source == "str" and r.name not in {"longest", "shortest", "total-length"})

@@ -1,4 +1,4 @@
-"""Nine ways to write the same pipeline, so that diversity among correct answers is real in the embedded world.
+"""Nine ways to write the same pipeline, so that correct answers can really differ in the embedded world.
 
 Each style is a function from (steps, reducer, names) to the lines of a function body without indentation, or None
 when the pipeline cannot be written that way. All styles of a pipeline compute the same function: a test executes
@@ -43,7 +43,7 @@ def _at(code: str, x: str) -> str:
 
 
 def _wrap(expression: str) -> str:
-    """`expression` in brackets when an operator stands outside of every bracket."""
+    """`expression`, in brackets where an operator stands outside of every bracket."""
     depth, bare = 0, expression.startswith("-")
     for char in expression:
         depth += (char in "([") - (char in ")]")
@@ -64,7 +64,7 @@ def _indent(lines: Lines) -> Lines:
 
 
 def _comprehension(steps: tuple[Bound, ...], x: str, argument: str) -> str:
-    """All steps as one comprehension without its brackets; maps are substituted into what follows them."""
+    """All steps as one comprehension without its brackets; maps are substituted into the steps after them."""
     value, conditions = x, []
     for step in steps:
         if step.kind == "filter":

@@ -1,9 +1,8 @@
 """The embedded model's tokenizer: byte-level BPE of 1,024 entries, trained on the corpus of both worlds.
 
-Prompt and completion are encoded apart, here and wherever pairs are used: a prompt ends in a newline that must not
-merge with the completion's indentation. Digits stand alone and a newline may merge with the
-indentation behind it; all 256 bytes are in the vocabulary, so
-that any text can be encoded and decoded back exactly.
+Prompt and completion are encoded separately, here and wherever pairs are used: a prompt ends in a newline that must not merge
+with the completion's indentation. Each digit is a token, and a newline may merge with the indentation after it. All 256 bytes
+are in the vocabulary, so that any text can be encoded and decoded back exactly.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ CONTEXT = 256
 
 
 def train_tokenizer(folder: Path, *, seed: int = 0, documents: int = 8000, text: float = TEXT) -> None:
-    """Train on `documents` seeded pairs, a share `text` of them of the text world; write `tokenizer.json` and its config."""
+    """Train on `documents` seeded pairs, a share `text` from the text world; write `tokenizer.json` and its config."""
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 

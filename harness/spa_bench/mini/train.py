@@ -1,11 +1,10 @@
 """Train the embedded base model: `python -m spa_bench.mini.train --out DIR [--minutes 9]`.
 
-Seeded and resumable: batch i depends on (seed, i) alone, the optimiser's state is kept in DIR/state.pt, and a call
-ends after `--minutes` and goes on with the same command. The last call exports the model in bfloat16 safetensors
-(without the tied output matrix) beside its tokenizer, settings and loss curve (`training.json`, and
-as a model card in README.md).
-Recipe: AdamW, warm-up, flat, then cosine; loss weight 1 on the completion, 4 on a question's answer in it, 0.1 on the prompt.
-The corpus is a mixture of both worlds (`corpus.py`).
+Seeded and resumable: batch i depends on (seed, i) alone, the optimiser's state is kept in DIR/state.pt, and a call ends after
+`--minutes`; the same command resumes it. The last call exports the model in bfloat16 safetensors (without the tied output
+matrix) beside its tokenizer, settings and loss curve (`training.json`, and as a model card in README.md). Recipe: AdamW,
+warm-up, flat, then cosine; loss weight 1 on the completion, 4 on a question's answer in it, 0.1 on the prompt. The corpus is a
+mixture of both worlds (`corpus.py`).
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from torch import Tensor
 from spa_bench.mini.corpus import TEXT, draw_pair
 from spa_bench.mini.tokenizer import CONTEXT, VOCABULARY, train_tokenizer
 
-POOL = 16  # batches drawn together, so that a batch holds sequences of about one length
+POOL = 16  # batches drawn together, so that a batch holds sequences of similar length
 
 
 @dataclass(frozen=True)
@@ -99,7 +98,7 @@ def pool(tokenizer: Any, settings: Settings, index: int) -> list[tuple[Tensor, T
 
 
 def batches(tokenizer: Any, settings: Settings, start: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Batches from step `start` on, without end. Every pool counts as POOL steps; over-long rows shorten it evenly."""
+    """Batches from step `start` on, without end. Every pool counts as POOL steps; rows that are too long shorten it evenly."""
     index, offset = divmod(start, POOL)
     while True:
         rows = pool(tokenizer, settings, index)
@@ -128,7 +127,7 @@ def loss_of(model: Any, ids: Tensor, weights: Tensor) -> Tensor:
 
 
 def export(model: Any, folder: Path) -> None:
-    """Write `model` to `folder` in bfloat16, without the tied output matrix, readable by everybody."""
+    """Write `model` to `folder` in bfloat16, without the tied output matrix, readable by every user."""
     from safetensors.torch import save_file
 
     weights = {
@@ -144,18 +143,18 @@ def export(model: Any, folder: Path) -> None:
 
 @dataclass
 class Training:
-    """The model on its way: what `state.pt` holds, and what is needed to go on from there."""
+    """The state of a training: what `state.pt` holds, and what is needed to resume from it."""
 
     settings: Settings
     model: Any
     optimizer: torch.optim.Optimizer
     curve: list[list[float]]  # [step, mean loss of the last 100 steps]
-    running: list[float]  # losses since the last of these means
+    running: list[float]  # losses since the last mean
     step: int = 0
     seconds: float = 0.0  # spent so far, over all calls
 
     def save(self, file: Path) -> None:
-        """Keep all of it, so that a call that ends here can be gone on with."""
+        """Write the state, so that a later call can resume from it."""
         state = {
             "settings": asdict(self.settings), "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
             "curve": self.curve, "running": self.running, "step": self.step, "seconds": self.seconds,
@@ -164,7 +163,7 @@ class Training:
         file.with_suffix(".new").replace(file)
 
     def restore(self, file: Path, device: str) -> None:
-        """Go on where `file` was saved. Leaves with a message when that was with other settings."""
+        """Resume from the state in `file`. Raises SystemExit with a message when its settings are others."""
         state = torch.load(file, weights_only=True, map_location=device)
         if state["settings"] != asdict(self.settings):
             raise SystemExit(f"{file} was made with other settings: {state['settings']}; use another --out")
@@ -225,14 +224,14 @@ def train(folder: Path, settings: Settings, *, minutes: float, device: str, thre
             training.save(file)
     training.save(file)
     if training.step < settings.steps:
-        print(f"stopped at step {training.step}; the same command goes on")
+        print(f"stopped at step {training.step}; the same command resumes")
         return False
     write_result(training, folder, device)
     return True
 
 
 def write_result(training: Training, folder: Path, device: str) -> None:
-    """The exported model, its card and the record of its training."""
+    """Write the exported model, its card and the record of its training."""
     export(training.model, folder)
     record = {
         "settings": asdict(training.settings), "parameters": sum(p.numel() for p in training.model.parameters()),
@@ -243,7 +242,7 @@ def write_result(training: Training, folder: Path, device: str) -> None:
 
 
 def model_card(record: dict[str, Any]) -> str:
-    """The model card: what it is, how it was made, the settings and the loss curve."""
+    """The text of the model card: what the model is, how it was made, the settings and the loss curve."""
     settings = "\n".join(f"| {name} | {value} |" for name, value in record["settings"].items())
     curve = "\n".join(f"| {step} | {loss} |" for step, loss in record["loss_curve"])
     return f"""---
@@ -277,10 +276,10 @@ Training loss (weight 1 on the completion, {record["settings"]["answer_weight"]}
 
 
 def main() -> None:
-    """Command line; see the module's docstring."""
+    """Run the command line; see the module's docstring."""
     parser = argparse.ArgumentParser(description="Train the embedded base model, in resumable pieces.")
     parser.add_argument("--out", type=Path, required=True, help="folder for tokenizer, state and the exported model")
-    parser.add_argument("--minutes", type=float, default=9.0, help="stop after this long; the same command goes on")
+    parser.add_argument("--minutes", type=float, default=9.0, help="stop after this long; the same command resumes")
     parser.add_argument("--steps", type=int, default=Settings.steps)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")

@@ -35,13 +35,13 @@ _INDICES = ("i", "j", "idx")
 
 @dataclass(frozen=True)
 class Task:
-    """One function to write: what it is called, what it says and how it can be written."""
+    """One function to write: its name, its docstring and the ways to write it."""
 
     function: str
     argument: str
     docstring: str
     level: int  # number of steps for a pipeline; 0 for a bare reducer or a family
-    key: str  # the sequence of step names without parameters: what is held out
+    key: str  # the sequence of step names without parameters: the unit that is held out
     element: str = "int"
     steps: tuple[Step, ...] = ()
     params: tuple[str, ...] = ()
@@ -55,7 +55,7 @@ class Task:
 
     @property
     def identity(self) -> tuple[str, ...]:
-        """What makes two tasks the same: steps, parameters and reducer, not names or wording."""
+        """The parts that two equal tasks share: steps, parameters and reducer, not names or wording."""
         return (self.element, self.key, *self.params)
 
     def styles(self) -> tuple[str, ...]:
@@ -67,7 +67,7 @@ class Task:
         return tuple(s for s, write in STYLES.items() if write(self._bound(), self.reducer, names) is not None)
 
     def solution(self, style: str, rng: random.Random) -> str:
-        """The body in `style`, indented, ending in a newline; local names and micro-variants drawn from `rng`."""
+        """The body in `style`, indented, with a newline at its end; `rng` draws local names and small variants."""
         if self.family is not None:
             body = self.family.bodies[int(style.rsplit("-", 1)[1])].replace("{f}", self.function)
             lines = body.replace("{p}", self.params[0] if self.params else "").split("\n")
@@ -130,7 +130,7 @@ def draw_pipeline(rng: random.Random, *, level: int) -> Task:
 
 
 def draw_family(rng: random.Random, family: Family | None = None) -> Task:
-    """A standalone task; `family` fixes which."""
+    """A standalone task, of `family` if that is given."""
     family = family or rng.choice(FAMILIES)
     param = rng.choice(family.params) if family.params else ""
     docstring = rng.choice(family.wording).replace("{p}", param)
@@ -139,7 +139,7 @@ def draw_family(rng: random.Random, family: Family | None = None) -> Task:
 
 
 def draw_training_task(rng: random.Random) -> Task:
-    """A task that training may see: never held out, never four steps."""
+    """A task that training may see: it is not held out and has fewer than four steps."""
     if rng.random() < 0.15:
         return draw_family(rng)
     while True:
@@ -156,7 +156,7 @@ def draw_style(task: Task, rng: random.Random, weights: dict[str, float] | None 
 
 
 def run(task: Task, body: str, arguments: Arguments) -> object:
-    """What our own `body` returns for `arguments`; executes generated code in this process, so only ours."""
+    """The result of a generated `body` for `arguments`. It runs in this process, so it must be the package's own code."""
     return _compiled(task.prompt + body, task.function)(*arguments)  # type: ignore[operator]
 
 

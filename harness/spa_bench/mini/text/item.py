@@ -1,4 +1,4 @@
-"""What a question of the text world is, and the words that its families share."""
+"""A question of the text world, and the words that its families share."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ KINDS = tuple(SMALL)
 
 @dataclass(frozen=True)
 class Item:
-    """One question: a prompt, what may be answered, which answers are true, and why."""
+    """One question: a prompt, its choices, the true ones, and explanations."""
 
     family: str
     prompt: str  # ends where the answer begins
     choices: tuple[str, ...]
     right: tuple[int, ...]  # every choice that is true, in order
-    key: str  # the combination that is asked, without names and wording: what is held out
+    key: str  # the combination of the question, without names and wording: the unit that is held out
     why: tuple[Why, ...]  # for each of `right`: its explanations, which follow the answer directly
-    rest: str = ""  # what the sentence goes on with after the choice, before any explanation
+    rest: str = ""  # the rest of the sentence after the choice, before any explanation
 
     def styles(self, answer: int) -> tuple[str, ...]:
         """Names of the ways in which the true choice `answer` can be explained."""

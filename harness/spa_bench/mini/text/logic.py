@@ -38,7 +38,7 @@ def _plain(rng: random.Random) -> _Part:
 
 
 def boolean(rng: random.Random) -> Item:
-    """A pair of values in brackets and one value more, some of them negated, as in BBH's boolean_expressions."""
+    """A pair of values in brackets and one more value, some of them negated, as in BBH's boolean_expressions."""
     wanted = rng.random() < 0.5
     while True:
         inner = _joined(_plain(rng), rng.choice(("and", "or")), _plain(rng))
@@ -48,9 +48,9 @@ def boolean(rng: random.Random) -> Item:
         whole = _joined(a, word, b)
         if whole.value == wanted:
             break
-    asked = rng.choice((f"What is {whole.text} ?", f"{whole.text} is True or False?"))
+    wording = rng.choice((f"What is {whole.text} ?", f"{whole.text} is True or False?"))
     why = _why_boolean(a, word, b, whole.value)
-    return Item("boolean", question(asked), ("True", "False"), (0 if wanted else 1,), whole.text, (why,))
+    return Item("boolean", question(wording), ("True", "False"), (0 if wanted else 1,), whole.text, (why,))
 
 
 def _why_boolean(a: _Part, word: str, b: _Part, value: bool) -> Why:
@@ -69,7 +69,7 @@ def _why_boolean(a: _Part, word: str, b: _Part, value: bool) -> Why:
 
 
 def ordering(rng: random.Random) -> Item:
-    """Three people, each compared with the next; asked is a rank, as in BBH's logical_deduction."""
+    """Three people, each compared with the next; the question asks for a rank, as in BBH's logical_deduction."""
     people = rng.sample(NAMES, 3)  # from the first to the last rank
     more, less, most, least = rng.choice(_SCALES)
     pairs = rng.sample(range(2), 2)
@@ -79,10 +79,10 @@ def ordering(rng: random.Random) -> Item:
         for i, back in zip(pairs, turned, strict=True)
     ]
     rank = rng.randrange(3)
-    asked = (f"the {most}", "in the middle", f"the {least}")[rank]
+    place = (f"the {most}", "in the middle", f"the {least}")[rank]
     order = sorted(people)
     key = f"{most} {''.join(f'{i}{int(back)}' for i, back in zip(pairs, turned, strict=True))} {rank}"
-    text = f"{' '.join(premises)} Who is {asked}?"
+    text = f"{' '.join(premises)} Who is {place}?"
     answer = order.index(people[rank])
     return Item("ordering", question(text), tuple(order), (answer,), key, (_why_ordering(people, rank, more, less),))
 

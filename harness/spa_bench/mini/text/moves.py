@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from spa_bench.mini.text.item import COLOURS, NAMES, Item, Why, listed, question
 
-_AXES = (("forward", "back"), ("right", "left"))  # the second counts down
+_AXES = (("forward", "back"), ("right", "left"))  # the second direction counts down
 _FARTHEST = 5  # steps in one move
 
 Move = tuple[int, str]
@@ -22,9 +22,9 @@ def navigate(rng: random.Random) -> Item:
         i = rng.randrange(len(moves))
         moves[i] = (rng.choice([n for n in range(1, _FARTHEST + 1) if n != moves[i][0]]), moves[i][1])
     walk = listed([f"{n} {way}" for n, way in moves])
-    asked = rng.choice((f"Go {walk}. Are you at the start?", f"You walk {walk}. Do you end where you began?"))
+    wording = rng.choice((f"Go {walk}. Are you at the start?", f"You walk {walk}. Do you end where you began?"))
     key = " ".join(f"{n}{way[0]}" for n, way in moves)
-    return Item("navigate", question(asked), ("Yes", "No"), (0 if wanted else 1,), key, (_why_navigate(moves),))
+    return Item("navigate", question(wording), ("Yes", "No"), (0 if wanted else 1,), key, (_why_navigate(moves),))
 
 
 def _loop(rng: random.Random) -> list[Move]:
@@ -77,11 +77,11 @@ def tracking(rng: random.Random) -> Item:
     )
     acts = " ".join(f"{people[a]} and {people[b]} swap." for a, b in swaps)
     end = holders[-1]
-    asked = f"Who has the {colours[ball]} ball?" if who else f"Which ball does {people[end]} have?"
+    wording = f"Who has the {colours[ball]} ball?" if who else f"Which ball does {people[end]} have?"
     key = f"{' '.join(f'{a}{b}' for a, b in swaps)} {'who' if who else 'which'} {ball if who else end}"
     why = _why_tracking(people, colours, ball, holders, held[-1])
     choices, right = (people, end) if who else (colours, ball)
-    return Item("tracking", question(f"{begin}. {acts} {asked}"), tuple(choices), (right,), key, (why,))
+    return Item("tracking", question(f"{begin}. {acts} {wording}"), tuple(choices), (right,), key, (why,))
 
 
 def _why_tracking(people: list[str], colours: list[str], ball: int, holders: list[int], end: list[int]) -> Why:

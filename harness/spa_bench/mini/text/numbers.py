@@ -13,7 +13,7 @@ _MEASURES = (("years", "older", "younger", "oldest", "youngest"), ("kg", "heavie
 
 
 def counting(rng: random.Random) -> Item:
-    """How many things of one kind there are beside one of another, as in BBH's object_counting."""
+    """The number of things of one kind, which stand beside a thing of another kind, as in BBH's object_counting."""
     kind = rng.choice(KINDS)
     strangers = [noun for other in KINDS if other != kind for noun in SMALL[other] + BIG[other]]
     mine = [(rng.randint(1, 4), n) for n in rng.sample(SMALL[kind] + BIG[kind], 2)]
@@ -38,20 +38,20 @@ def counting(rng: random.Random) -> Item:
 def dates(rng: random.Random) -> Item:
     """The day of one event, two to ten days before or after another, as in BBH's date_understanding.
 
-    What is held out is a day, a distance and an event. The day and the distance alone are a table of 126 cells: a model that
-    never sees one of them learns to leave it out.
+    The held-out unit is a day, a distance and an event. The day and the distance alone are a table of 126 cells, and a model
+    that never sees a cell learns to leave it out.
     """
     today, far, later, told = rng.randrange(7), rng.randint(2, _MOST_DAYS), rng.random() < 0.5, rng.random() < 0.5
-    first, asked = rng.sample(_EVENTS, 2)
+    first, event = rng.sample(_EVENTS, 2)
     answer = (today + (far if later else -far)) % 7
     choices = sorted([answer, *rng.sample([d for d in range(7) if d != answer], 3)])
     if told:
-        text = f"The {first} is on {DAYS[today]}, the {asked} {far} days {'later' if later else 'earlier'}."
+        text = f"The {first} is on {DAYS[today]}, the {event} {far} days {'later' if later else 'earlier'}."
     else:
-        text = f"The {asked} is {far} days {'after' if later else 'before'} the {first} on {DAYS[today]}."
+        text = f"The {event} is {far} days {'after' if later else 'before'} the {first} on {DAYS[today]}."
     why = _why_dates(today, far if later else -far)
-    key = f"{asked} {DAYS[today]} {'+' if later else '-'}{far}"
-    text = f"{text} When is the {asked}?"
+    key = f"{event} {DAYS[today]} {'+' if later else '-'}{far}"
+    text = f"{text} When is the {event}?"
     return Item("dates", question(text), tuple(DAYS[d] for d in choices), (choices.index(answer),), key, (why,))
 
 
@@ -78,16 +78,16 @@ def table(rng: random.Random) -> Item:
     if rng.random() < 0.5:
         bound = max(values) if top else min(values)
         right = [values.index(bound)]
-        asked, key = f"the {most if top else least}", most if top else least
+        condition, key = f"the {most if top else least}", most if top else least
     else:
         ranked = sorted(values, reverse=top)
         bound = rng.choice(ranked[1:3])
         right = [i for i, v in enumerate(values) if (v > bound if top else v < bound)]
-        asked = key = f"{more if top else less} than {bound} {unit}"
+        condition = key = f"{more if top else less} than {bound} {unit}"
     rule = max(values) if top else min(values)
     why = tuple(_why_table(people, values, i, unit=unit, top=top, alone=len(right) == 1, rule=rule) for i in right)
     key = f"{key}: {' '.join(map(str, values))}"
-    return Item("table", f"{rows}\n" + question(f"Who is {asked}?"), tuple(people), tuple(right), key, why)
+    return Item("table", f"{rows}\n" + question(f"Who is {condition}?"), tuple(people), tuple(right), key, why)
 
 
 def _why_table(

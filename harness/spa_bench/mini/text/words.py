@@ -1,4 +1,4 @@
-"""Questions about words: which of several things fits, with several true answers, and whom a sentence means."""
+"""Questions about words: the thing that fits a condition, with several true answers, and the person that a sentence means."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ def pick(rng: random.Random) -> Item:
     """Name one of four things that fits a condition; one or two of them do, and each is a true answer."""
     while True:
         nouns = rng.sample(list(_KIND), _LISTED)
-        asked, fits = _condition(rng)
+        condition, fits = _condition(rng)
         right = [i for i, noun in enumerate(nouns) if (_KIND[noun], _SIZE[noun]) in fits]
         if 1 <= len(right) <= 2:
             break
-    text = rng.choice((f"Which of {listed(nouns)} {asked}?", f"Name one that {asked}: {listed(nouns)}."))
-    key = f"{asked}: {' '.join(sorted(nouns))}"
+    text = rng.choice((f"Which of {listed(nouns)} {condition}?", f"Name one that {condition}: {listed(nouns)}."))
+    key = f"{condition}: {' '.join(sorted(nouns))}"
     why = tuple(_why_pick(nouns, i, right, rng) for i in right)
     return Item("pick", question(text), tuple(nouns), tuple(right), key, why)
 
@@ -60,13 +60,13 @@ def _why_pick(nouns: Sequence[str], chosen: int, right: Sequence[int], rng: rand
 
 @dataclass(frozen=True)
 class _Domain:
-    """Verbs that compare two people, and what is said of the one who is ahead and of the one behind."""
+    """Verbs that compare two people, and words about the person who is ahead and the one who is behind."""
 
     ahead: tuple[str, ...]  # verbs whose subject is ahead
     behind: tuple[str, ...]  # verbs whose subject is behind
-    good: tuple[str, ...]  # what makes one be ahead
+    good: tuple[str, ...]  # reasons to be ahead
     bad: tuple[str, ...]
-    acts: tuple[str, str]  # what the one ahead does, and the one behind
+    acts: tuple[str, str]  # acts of the person ahead and of the one behind
     done: tuple[str, str]  # the same in the past
 
 
@@ -79,13 +79,13 @@ _DOMAINS = (
     _Domain(("carried", "lifted"), ("leaned on", "clung to"), ("strong", "big"), ("weak", "small"), ("holds", "rests"),
             ("held", "rested")),
 )  # fmt: skip
-_LINKS = {"because": True, "since": True, "although": False, "even though": False}  # whether the reason speaks for the act
+_LINKS = {"because": True, "since": True, "although": False, "even though": False}  # whether the reason supports the act
 
 
 def pronoun(rng: random.Random) -> Item:
-    """A sentence of two people that goes on with one of them, as in WinoGrande: which one does the rest fit?
+    """A sentence about two people whose rest fits one of them, as in WinoGrande.
 
-    `although` turns round whom the reason fits, and so does a verb whose subject is behind.
+    `although` reverses whom the reason fits, and so does a verb whose subject is behind.
     """
     domain, (first, second) = rng.choice(_DOMAINS), rng.sample(NAMES, 2)
     subject_ahead, good, link = rng.random() < 0.5, rng.random() < 0.5, rng.choice(list(_LINKS))

@@ -1,4 +1,4 @@
-"""Questions of the text world, drawn from seeds: nine families, of which one combination in five is held out of training."""
+"""Questions of the text world, drawn from seeds: nine families, with one combination in five held out of training."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ FAMILIES: dict[str, Callable[[random.Random], Item]] = {
 
 
 def is_held_out(item: Item) -> bool:
-    """Whether the item's combination stays out of all training, in whatever names and wording (one in five)."""
+    """Whether the item's combination stays out of all training, with any names and wording (one in five does)."""
     return hashlib.blake2b(f"{item.family} {item.key}".encode(), digest_size=4).digest()[0] < 51
 
 
 def draw_item(rng: random.Random, family: str | None = None, *, held_out: bool = False) -> Item:
-    """A question that training may see, or, with `held_out`, one that it must not; of any family, or of `family`."""
+    """A question of `family` (default: any) that training may see or, with `held_out`, one that it must not see."""
     make = FAMILIES[family or rng.choice(tuple(FAMILIES))]
     while True:
         item = make(rng)
@@ -40,7 +40,7 @@ def draw_item(rng: random.Random, family: str | None = None, *, held_out: bool =
 
 
 def draw_answer(item: Item, rng: random.Random, weights: Mapping[str, float] | None = None) -> tuple[int, str, str]:
-    """(true choice, style, explanation): all true choices alike, styles evenly or by `weights` (those not named weigh 1)."""
+    """(true choice, style, explanation); true choices are equally likely, styles too or by `weights` (others weigh 1)."""
     answer = rng.choice(item.right)
     styles = item.styles(answer)
     style = rng.choices(styles, [(weights or {}).get(s, 1.0) for s in styles])[0]
