@@ -1,4 +1,4 @@
-"""The adapters of a model's members: read from PEFT's folders, stacked, and kept while the same ones are in use."""
+"""The adapters of a model's members: read from PEFT's folders, stacked, and kept while the same adapters are in use."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ class Adapters:
     def use(self, folders: Sequence[Path | None]) -> AbstractContextManager[None]:
         """Context in which row group i runs through adapter i; None is the bare base."""
         version = tuple(None if f is None else (f, _written(f)) for f in folders)
-        # many batches of the same members follow each other: each would copy all factors to the device again
+        # many batches of the same members follow each other, and each would copy all factors to the device again
         if self._stacked is None or self._stacked[0] != version:
-            self._stacked = None  # its memory, before more is asked for
+            self._stacked = None  # frees its memory before more is allocated
             self._stacked = version, self._stack([None if v is None else _read(*v) for v in version])
         down, up = self._stacked[1]
         used: AbstractContextManager[None] = stacked_lora.use_factors(self._layers, down, up)

@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class OptionScores:
-    """What K members think of the O options of one multiple-choice problem."""
+    """The scores of the O options of one multiple-choice problem by K members."""
 
     problem: str
     logprobs: NDArray[np.float64]  # (K, O): log-probability in nats of each option's text after its context
     greedy: NDArray[np.bool_]  # (K, O): whether every token of the text is the likeliest
-    tokens: tuple[int, ...]  # (O,): of the text
+    tokens: tuple[int, ...]  # (O,): number of tokens of each option's text
     kl: NDArray[np.float64]  # (K, K): KL(P_i || P_j) of the first token after the context; mean over different contexts
     js: NDArray[np.float64]  # (K, K): Jensen-Shannon divergence, likewise
     entropy: NDArray[np.float64]  # (K,), likewise
@@ -36,42 +36,42 @@ class Model(Protocol):
     """Answers requests for a mixture of members. `Request.member` is an index into `members`."""
 
     name: str
-    context: int  # tokens that prompt and answer may have together
+    context: int  # the most tokens of prompt and answer together
 
     def describe(self) -> dict[str, object]:
-        """What the run's spec says of this model: name, hash of the weights, of the tokenizer."""
+        """The model's part of a run's spec: its name and the hashes of weights and tokenizer."""
         ...
 
     def numerics(self) -> dict[str, object]:
-        """Device, dtype, threads and CPU capability: what can move the last digits."""
+        """Device, dtype, threads and CPU capability: everything that can change the last digits."""
         ...
 
     def batch_free(self, prompts: Sequence[tuple[str | Messages, int]]) -> bool:
-        """Whether answers to `prompts`, (text or messages, new tokens), are the same bytes in whatever batch they are drawn.
+        """Whether answers to `prompts`, (text or messages, new tokens), have the same bytes in every batch.
 
-        Where not, the noise floor is measured: what numerics alone change.
+        Where they do not, the noise floor is measured: how much numerics alone change.
         """
         ...
 
     def generate(self, requests: Sequence[Request], members: Sequence[Member]) -> Iterator[Completion]:
         """One completion a request, in any order. A completion depends on its request and member alone.
 
-        A prompt that leaves no room in the context yields a completion with finish "skipped" and no text, one that cannot
-        be answered (memory, logits that are not finite) one with finish "failed"; both say why in `failure`. A request with
-        `messages` is asked through the chat template; raises ModelError, before anything is drawn, when there is none.
+        A prompt that leaves no room in the context yields a completion with finish "skipped" and no text. A prompt that cannot
+        be answered (memory, logits that are not finite) yields one with finish "failed". Both say why in `failure`. A request
+        with `messages` is asked through the chat template; raises ModelError, before anything is drawn, when there is none.
         """
         ...
 
     def loglikelihood(self, requests: Sequence[Request], members: Sequence[Member]) -> Iterator[tuple[Request, float, bool]]:
         """(request, log-probability of its continuation in nats, whether it is the greedy one), in any order.
 
-        Prompt and continuation are tokenised as lm-eval does, or apart where the request says so. Raises UsageError for one
-        that does not fit.
+        Prompt and continuation are tokenised as lm-eval does, or apart where the request says so. Raises UsageError
+        where they do not fit the context.
         """
         ...
 
     def check_options(self, asked: Sequence[Asked]) -> None:
-        """Raises UsageError, naming the longest problem, where an option does not fit the context and may not be cut."""
+        """Raise UsageError, naming the longest problem, where an option does not fit the context and may not be cut."""
         ...
 
     def option_scores(
@@ -96,21 +96,21 @@ class Model(Protocol):
 
 @dataclass(frozen=True)
 class Beams:
-    """What a beam search found for one request."""
+    """The result of a beam search for one request."""
 
     request: Request
-    groups: tuple[tuple[Completion, ...], ...]  # best first in each; one completion alone when there is no answer
-    drawn: int  # tokens of all beams, those given up included
+    groups: tuple[tuple[Completion, ...], ...]  # best first in each; a single failed completion when there is no answer
+    drawn: int  # tokens of all beams, abandoned ones included
 
 
 @runtime_checkable
 class BeamModel(Protocol):
-    """A model that can search: what the sampler diverse-beam needs."""
+    """A model that can search with beams, as the sampler diverse-beam needs."""
 
     def diverse_beams(self, requests: Sequence[Request], member: Member, search: BeamSearch) -> Iterator[Beams]:
         """The beams of each request, in any order; they depend on the request, member and search alone.
 
-        Stop strings and max_new_tokens are the request's; its temperature and seed play no part. Failures as in
+        Stop strings and max_new_tokens are the request's; its temperature and seed have no effect. Failures are those of
         Model.generate.
         """
         ...
@@ -118,19 +118,19 @@ class BeamModel(Protocol):
 
 @runtime_checkable
 class ChatModel(Protocol):
-    """A model that knows before it is asked whether it can be asked in messages: for the sampler one-reply."""
+    """A model that says before generation whether it takes messages, as the sampler one-reply needs."""
 
     def check_chat(self) -> None:
-        """Raises ModelError when it has no chat template."""
+        """Raise ModelError when the model has no chat template."""
         ...
 
 
 @runtime_checkable
 class PairEncoder(Protocol):
-    """A model whose tokenizer can be asked: what relevance in nats a token needs."""
+    """A model whose tokenizer can be used, as a relevance in nats a token needs."""
 
     def encode_pair(self, prompt: str | Messages, completion: str) -> tuple[list[int], list[int]]:
-        """Token ids of a prompt or messages, and of the completion with the end token; encoded apart."""
+        """Token ids of a prompt or messages, and of the completion with the end token; encoded separately."""
         ...
 
 
@@ -139,7 +139,7 @@ class ChatTrainable(ChatModel, Protocol):
     """What training on chats needs of a model: see spa_bench.spa.data.templates."""
 
     def as_chat(self, messages: Sequence[tuple[str, str]]) -> tuple[str, str]:
-        """(text that the answer to `messages` follows when the model is asked, text that the template puts behind an answer).
+        """(text before an answer to `messages` in generation, text that the template puts behind an answer).
 
         Raises ModelError when there is no chat template, or it refuses the messages.
         """
@@ -148,8 +148,8 @@ class ChatTrainable(ChatModel, Protocol):
     def encode_chat(self, prompt: str, completion: str, ending: str) -> tuple[list[int], list[int]]:
         """Token ids of a prompt and of its completion, both of as_chat: no special tokens but those in the texts.
 
-        The completion goes on to the first token of `ending` that ends an answer in generation; where none does, it gets the
-        end token instead, as encode_pair has it.
+        The completion includes `ending` up to its first token that ends an answer in generation. Where `ending` has none, the
+        completion gets the end token instead, as in encode_pair.
         """
         ...
 

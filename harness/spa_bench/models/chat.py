@@ -1,4 +1,4 @@
-"""Messages to one text, by the chat template that comes with a tokenizer."""
+"""Messages become one text by the chat template that comes with a tokenizer."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 
 from spa_bench.errors import ModelError
 
-_DAY = datetime.datetime(2024, 7, 26)  # Llama's templates fall back on it too
+_DAY = datetime.datetime(2024, 7, 26)  # Llama's templates have the same default
 _CODES = "YymdBbeAaHMSjI"  # of strftime
-_ANSWER = "ANSWER-0c7f"  # stands for an answer where the template's own text is looked for
+_ANSWER = "ANSWER-0c7f"  # stands for an answer, to find the template's own text around it
 
 
 def check_template(tokenizer: Any, model: str) -> None:
-    """Raises ModelError when the tokenizer of `model` has no chat template."""
+    """Raise ModelError when the tokenizer of `model` has no chat template."""
     if not getattr(tokenizer, "chat_template", None):
         raise ModelError(
             f"model {model!r} has no chat template, so it cannot be asked in messages; "
@@ -23,13 +23,13 @@ def check_template(tokenizer: Any, model: str) -> None:
 
 
 def chat_text(tokenizer: Any, model: str, messages: Sequence[tuple[str, str]]) -> str:
-    """`messages` ((role, text) each) as the tokenizer's template writes them, up to where the answer begins.
+    """The text of `messages`, (role, text) each, by the tokenizer's template, up to the beginning of the answer.
 
     The template writes the special tokens too: encode the text without adding any. Raises ModelError when there is no
     template, or when it refuses the messages (some know no system role).
 
-    When the last message is the assistant's, the text goes up to its end: the answer goes on from there, as in evalplus'
-    make_raw_chat_prompt.
+    When the last message is the assistant's, the text ends where that message ends, and the answer continues it, as in
+    evalplus' make_raw_chat_prompt.
     """
     if not messages or messages[-1][0] != "assistant":
         return _rendered(tokenizer, model, messages, answered=False)
@@ -41,16 +41,17 @@ def chat_text(tokenizer: Any, model: str, messages: Sequence[tuple[str, str]]) -
 
 
 def chat_ending(tokenizer: Any, model: str) -> str:
-    """What the tokenizer's template writes behind an answer that is the last turn. Raises ModelError as chat_text."""
+    """The text that the tokenizer's template writes behind an answer in the last turn. Raises ModelError as chat_text."""
     whole = _rendered(tokenizer, model, [("user", "Hello"), ("assistant", _ANSWER)], answered=True)
     return whole.rpartition(_ANSWER)[2] if _ANSWER in whole else ""
 
 
 def up_to_end(ending: Sequence[int], answer: Sequence[int], ends: Container[int]) -> list[int]:
-    """The tokens of an `answer`, which closes with those of `ending`, up to the first of these that is in `ends`; else none.
+    """The tokens of `answer` up to and with the first end token of its `ending`; empty where `ending` has no token of `ends`.
 
-    The first tokens of `ending` may look otherwise at the end of `answer`, where they merge with what is before them, but not
-    those from an end token on, which is one of its own.
+    `answer` is the encoded answer with the template's ending behind it, `ending` the encoded ending alone. Their last tokens
+    agree from the first end token on, because an end token never merges with others; tokens before it may differ, because they
+    can merge with the text before them.
     """
     first = next((i for i, token in enumerate(ending) if token in ends), None)
     return [] if first is None else list(answer[: len(answer) - (len(ending) - first - 1)])
@@ -72,7 +73,7 @@ def _rendered(tokenizer: Any, model: str, messages: Sequence[tuple[str, str]], *
 
 
 def _on_one_day(template: str) -> str:
-    """`template` with a fixed date for today's: the text must not depend on the day of the run."""
+    """`template` with a fixed date in place of today's, so that the text does not depend on the day of the run."""
     if "strftime_now" not in template:
         return template
     # the library's own function is a global of the template, which a macro of that name hides

@@ -1,4 +1,4 @@
-"""Activations computed twice instead of kept: what a backward pass through a large frozen base needs."""
+"""Activations that are recomputed rather than kept, which a backward pass through a large frozen base needs."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from spa_bench.errors import ModelError
 
 @contextmanager
 def checkpointed(network: nn.Module, name: str) -> Iterator[None]:
-    """Within the block each of the network's blocks keeps its input alone for the backward pass.
+    """Within the `with` block each of the network's blocks keeps only its input for the backward pass.
 
-    Not transformers' own switch: it works in training mode alone, which would turn the base's dropout on, and leaves a hook
-    on the embeddings. Raises ModelError for an architecture that does not say what its blocks are; `name` is the model's.
+    transformers' own switch is not used: it works in training mode alone, which would turn on the base's dropout, and it
+    leaves a hook on the embeddings. Raises ModelError for an architecture that does not say what its blocks are; `name` is the
+    model's.
     """
     from transformers.modeling_layers import GradientCheckpointingLayer
 

@@ -1,4 +1,4 @@
-"""What the device says of itself."""
+"""Facts about the device."""
 
 from __future__ import annotations
 

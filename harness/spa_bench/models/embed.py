@@ -1,8 +1,9 @@
-"""Texts to vectors: the mean of the last hidden states of a transformers model over a text's tokens.
+"""Texts become vectors: the mean of a transformers model's last hidden states over a text's tokens.
 
-Texts go through the model one by one, so that a vector depends on its text alone: no padding, no company, nothing to mask.
-That costs speed on a GPU, where a batch would be several times faster. Text behind the model's limit of tokens is not seen.
-Encoders are what this is for; decoders work too, encoder-decoders do not. No remote code, safetensors alone.
+Texts go through the model one by one, so that a vector depends on its text alone: there is no padding, no other text and no
+mask. That costs speed on a GPU, where a batch would be several times faster. Text behind the model's limit of tokens is
+ignored. It is meant for encoders; decoders work too, encoder-decoders do not. No remote code runs, and weights are
+safetensors.
 """
 
 from __future__ import annotations
@@ -33,15 +34,15 @@ class HFEmbedder:
         network, self._tokenizer = _load(path)
         self._network = network.to(self._device).eval().requires_grad_(False)
         self.limit = min(_positions(network), self._tokenizer.model_max_length, _LONGEST)
-        # not an end token: it is often the padding token too, whose embedding is zero and so has no direction
+        # not an end token, which is often the padding token too, whose embedding is zero and has no direction
         self._nothing: list[int] = self._tokenizer("\n")["input_ids"] or [0]
 
     def describe(self) -> dict[str, object]:
-        """For the spec: name, hash of weights and tokenizer files, and the limit of tokens."""
+        """The model's part of a spec: name, hash of weights and tokenizer files, and the limit of tokens."""
         return {"name": self.name, "hash": self._hash, "tokens": self.limit}
 
     def numerics(self) -> dict[str, object]:
-        """Device, threads and CPU capability: what can move the last digits of a vector."""
+        """Device, threads and CPU capability: everything that can change the last digits of a vector."""
         if self._device.type == "cpu":
             return {"device": "cpu", "threads": torch.get_num_threads(), "cpu": torch.backends.cpu.get_cpu_capability()}
         return {"device": self._device.type, "gpu": torch.cuda.get_device_name(self._device)}
@@ -74,7 +75,7 @@ class HFEmbedder:
 
 
 def _positions(network: nn.Module) -> int:
-    """Tokens that the network has positions for. Those of RoBERTa and its kin begin behind the one that is for padding."""
+    """The number of tokens for which the network has positions. RoBERTa's begin behind the position of padding."""
     tables = [m for name, m in network.named_modules() if name.endswith("position_embeddings") and isinstance(m, nn.Embedding)]
     if tables:
         return min(int(t.num_embeddings) - (0 if t.padding_idx is None else int(t.padding_idx) + 1) for t in tables)

@@ -1,7 +1,7 @@
-"""Answers that could not be generated: a completion with its cause instead of a text.
+"""Answers that could not be generated: completions with a cause instead of a text.
 
-Memory: on a CPU, Linux mostly ends a process that takes too much instead of refusing it memory, and nothing here can
-catch that. What is caught is an allocation that torch, the driver or Python refused.
+On a CPU, Linux usually ends a process that takes too much memory instead of refusing an allocation, and nothing here can catch
+that. Only an allocation that torch, the driver or Python refuses is caught.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _REFUSALS = ("can't allocate memory", "not enough memory", "out of memory", "_ST
 
 
 def within_memory(act: Callable[[], Result]) -> Result | None:
-    """What `act` returns, or None when memory ran out; then what it had taken is free again."""
+    """The result of `act`, or None when memory ran out; the memory that it had taken is then free again."""
     try:
         return act()
     except (MemoryError, RuntimeError) as error:
@@ -40,18 +40,18 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def no_room(request: Request, context: int) -> Completion:
-    """A prompt that leaves no room for an answer in the model's context: skipped."""
+    """The skipped completion of a prompt that leaves no room for an answer in the model's context."""
     why = f"the prompt leaves no room in the context of {context} tokens"
     return Completion(request.key, "", 0, "skipped", request.seed, why)
 
 
 def out_of_memory(request: Request, tokens: int) -> Completion:
-    """A request with a prompt of so many `tokens` that does not fit in memory even alone."""
+    """The failed completion of a request whose prompt of `tokens` tokens does not fit in memory even alone."""
     why = f"out of memory with a prompt of {tokens} tokens: use a smaller dtype or fewer new tokens"
     return Completion(request.key, "", 0, "failed", request.seed, why)
 
 
 def broken(request: Request, tokens: int) -> Completion:
-    """A request whose logits were NaN or infinite after so many new `tokens`, which are thrown away."""
+    """The failed completion of a request whose logits were NaN or infinite after `tokens` new tokens, which are discarded."""
     why = f"the model's logits are not finite (NaN or infinite) after {tokens} new tokens: use float32 or bfloat16"
     return Completion(request.key, "", 0, "failed", request.seed, why, spent=tokens)

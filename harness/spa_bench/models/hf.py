@@ -1,8 +1,8 @@
 """Any causal language model of transformers, with K stacked LoRA adapters over one copy of the weights.
 
-Decoding keeps at least four rows a member (padded), because products with fewer rows take other CPU kernels and
-change the last bits, and begins every row at a multiple of 16 columns, because attention adds in lanes; so in float32 on
-one machine a completion does not depend on the batch it was drawn in. Limit of that: 512 columns, prompt and answer together.
+Decoding keeps at least four rows a member (padded), because products with fewer rows take other CPU kernels and change the
+last bits. It begins every row at a multiple of 16 columns, because attention adds in lanes. So in float32 on one machine a
+completion does not depend on its batch, up to 512 columns of prompt and answer together.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from spa_bench.support.interrupt import pause_point
 from spa_bench.support.provenance import hash_folder
 from spa_bench.types import Asked, Completion, Member, Messages, Request
 
-_ONE_PIECE = 512  # columns that a CPU's attention adds up in one piece; more are cut where the padding begins
+_ONE_PIECE = 512  # columns that a CPU's attention adds in one piece; it splits more of them where the padding begins
 _BROKEN = -1  # in place of a token: the row's logits are not finite
 _STOP_EVERY = 8  # steps between two looks at stop strings
 _LOGIT_BYTES = 1 << 28  # room for the logits of one teacher-forced batch
@@ -48,7 +48,7 @@ _LOGIT_BYTES = 1 << 28  # room for the logits of one teacher-forced batch
 
 @dataclass(frozen=True)
 class HFOptions:
-    """What the transformers backend can be told."""
+    """The options of the transformers backend."""
 
     device: str = "auto"  # auto, cpu, cuda, cuda:N
     dtype: str = "auto"  # auto: float32 on CPU, bfloat16 on CUDA
@@ -104,12 +104,10 @@ class HFModel:
     # text to tokens --------------------------------------------------------------------------------------------
 
     def encode_prompt(self, prompt: str | Messages) -> list[int]:
-        """Token ids of `prompt` with the special tokens its tokenizer puts in front, unless it begins with them.
+        """Token ids of `prompt` after the special tokens of its tokenizer, unless it begins with them.
 
-        An empty one is an end token.
-
-        Of messages: of what the chat template makes of them. Raises ModelError when the tokenizer has none, or one that
-        refuses them.
+        An empty prompt is an end token. For messages, they are those of the chat template's text. Raises ModelError when the
+        tokenizer has none, or one that refuses them.
         """
         if isinstance(prompt, str):
             begun = self._tokenizer.bos_token  # a chat template may have written it already: as lm-eval, not a second time
@@ -119,7 +117,7 @@ class HFModel:
         return self._ids(chat_text(self._tokenizer, self.name, prompt)) or [self._end_token]
 
     def prompt_ids(self, request: Request) -> list[int]:
-        """Token ids that the answer to `request` follows: of its messages if it has any, else of its prompt."""
+        """Token ids before the answer to `request`: those of its messages if it has any, else those of its prompt."""
         return self.encode_prompt(request.messages or request.prompt)
 
     def check_chat(self) -> None:
@@ -144,11 +142,11 @@ class HFModel:
         return chat_ending(self._tokenizer, self.name)
 
     def _ids(self, text: str) -> list[int]:
-        """Token ids of `text` alone, no special tokens around it."""
+        """Token ids of `text` alone, without special tokens around it."""
         return cast("list[int]", self._tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def _text(self, before: Sequence[int], new: Sequence[int]) -> str:
-        """What the tokens `new` add behind the last of the tokens `before`."""
+        """The text that the tokens `new` add behind the tokens `before`."""
         ids, last = [t for t in new if t not in self._end], list(before[-4:])
         head: str = self._tokenizer.decode(last, skip_special_tokens=True)
         whole: str = self._tokenizer.decode(last + ids, skip_special_tokens=True)
@@ -157,7 +155,7 @@ class HFModel:
         )
 
     def batch_free(self, prompts: Sequence[tuple[str | Messages, int]]) -> bool:
-        """See Model.batch_free: on a CPU in float32, as far as its attention adds up in one piece."""
+        """See Model.batch_free: on a CPU in float32, as long as its attention adds in one piece."""
         if self._device.type != "cpu" or self._dtype is not torch.float32 or not self._block:
             return False
         columns = (min(len(self.encode_prompt(text)) + new, self.context) for text, new in prompts)
@@ -168,7 +166,7 @@ class HFModel:
     def generate(self, requests: Sequence[Request], members: Sequence[Member]) -> Iterator[Completion]:
         """See Model.generate. Requests of about the same prompt length are decoded together.
 
-        When memory runs out, the batch is halved and decoded anew; a request that does not fit alone fails with that cause.
+        When memory runs out, the batch is halved and decoded again; a request that does not fit alone fails with that cause.
         """
         queues: dict[int, list[Row]] = {}
         for request, prompt in zip(requests, [self.prompt_ids(r) for r in requests], strict=True):
@@ -179,7 +177,7 @@ class HFModel:
                 queues.setdefault(request.member, []).append(Row(request, prompt, limit))
         for rows in queues.values():
             rows.sort(key=lambda r: (-len(r.prompt), r.request.problem_id, r.request.draw))
-        whole, most = len(queues), sys.maxsize  # members and rows a member decoded together
+        whole, most = len(queues), sys.maxsize  # members, and rows a member, that are decoded together
         while queues:
             pause_point()
             active = sorted(queues)[:whole]
@@ -256,7 +254,7 @@ class HFModel:
                     row.finish = "stop"
 
     def _complete(self, row: Row) -> Completion:
-        """The completion up to the first stop string, counting the tokens that were needed to see it."""
+        """The completion up to the first stop string, counting all tokens that were drawn before it was complete."""
         if row.finish == "failed":
             return broken(row.request, len(row.new))
         new, finish, stop = row.new, row.finish or "length", row.request.decoding.stop
@@ -376,7 +374,7 @@ class HFModel:
     def option_scores(
         self, asked: Sequence[Asked], members: Sequence[Member], done: Collection[str] = ()
     ) -> Iterator[OptionScores]:
-        """See Model.option_scores. Problems are read in groups of about one length, which `done` does not change."""
+        """See Model.option_scores. Problems are read in groups of similar length, which `done` does not change."""
         yield from self._scorer.scores(self._scorer.encoded(asked), [m.adapter for m in members], done)
 
     def loglikelihood(self, requests: Sequence[Request], members: Sequence[Member]) -> Iterator[tuple[Request, float, bool]]:

@@ -1,7 +1,7 @@
 """Diverse beam search over a network of transformers: see beams.py for the search, hf.py for the model.
 
 The beams of all prompts that have not ended are the rows of one batch, at least four (padded), so that the answers to a
-prompt do not depend on its company. transformers 5 has no group beam search any more.
+prompt do not depend on the other prompts. transformers 5 no longer has group beam search.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor
 from spa_bench.models.beams import Beam, BeamSearch, Groups, advance, candidates_needed, start
 from spa_bench.models.window import Window
 
-Text = Callable[[Sequence[int], Sequence[int]], str]  # (tokens before, new tokens) -> what the new ones add
+Text = Callable[[Sequence[int], Sequence[int]], str]  # (tokens before, new tokens) -> the text that the new ones add
 
 
 @dataclass
@@ -27,9 +27,9 @@ class Searched:
     limit: int  # new tokens
     stop: tuple[str, ...]
     groups: Groups = ()
-    drawn: int = 0  # tokens of all beams, those given up included
+    drawn: int = 0  # tokens of all beams, abandoned ones included
     broken: bool = False  # logits were not finite
-    rows: dict[tuple[int, int], int] = field(default_factory=dict)  # row of each beam that goes on
+    rows: dict[tuple[int, int], int] = field(default_factory=dict)  # row of each beam that continues
 
     @property
     def steps(self) -> int:
@@ -39,7 +39,7 @@ class Searched:
 
 @dataclass(frozen=True)
 class Decoder:
-    """What the search needs to know of a model."""
+    """The parts of a model that the search needs."""
 
     network: Any
     device: torch.device
@@ -69,11 +69,11 @@ class Decoder:
             window.extend(torch.tensor(token, device=self.device))
 
     def _advance(self, prompts: Sequence[Searched], logits: Tensor, search: BeamSearch) -> tuple[list[int], list[int]]:
-        """(row it comes from, last token) of each beam that goes on; `prompts` are one step further."""
+        """(row it comes from, last token) of each beam that continues; `prompts` are advanced by one step."""
         sound = logits.amax(-1).isfinite().tolist()
         count = min(candidates_needed(search), logits.shape[-1])
-        found = torch.log_softmax(logits.float(), -1).topk(count, dim=-1)
-        values, tokens = found.values.tolist(), found.indices.tolist()
+        likeliest = torch.log_softmax(logits.float(), -1).topk(count, dim=-1)
+        values, tokens = likeliest.values.tolist(), likeliest.indices.tolist()
         index: list[int] = []
         last: list[int] = []
         for prompt in prompts:

@@ -1,4 +1,4 @@
-"""A key-value cache that grows in blocks: transformers' own copies everything at every step."""
+"""A key-value cache that grows in blocks, because transformers' own copies everything at every step."""
 
 from __future__ import annotations
 
@@ -57,5 +57,5 @@ def growing_cache(config: Any) -> Any:
 
 
 def attends_to_all(config: Any) -> bool:
-    """Whether every layer attends to all tokens before, so that a masked column among them changes nothing."""
+    """Whether every layer attends to all tokens before, so that a masked column among them has no effect."""
     return all(type(layer) is DynamicLayer for layer in DynamicCache(config=config).layers)

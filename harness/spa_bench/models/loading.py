@@ -41,7 +41,7 @@ def load_network(path: str, dtype: torch.dtype, *, revision: str | None, trust_r
 
 
 def check_folder(path: str) -> None:
-    """Raises ModelError where `path` is the place of a folder that is not there, or holds no model."""
+    """Raise ModelError where `path` is a path without a folder, or a folder without a model."""
     if Path(path).is_absolute() and not Path(path).is_dir():
         raise ModelError(f"no model folder at {path}")
     if Path(path).is_dir() and not (Path(path) / "config.json").is_file():

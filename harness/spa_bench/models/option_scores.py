@@ -1,4 +1,4 @@
-"""What every member thinks of each option: one stacked pass over the tokens of `models.options`, reduced on the fly."""
+"""The members' scores of each option, from one stacked pass over the tokens of `models.options` that is reduced at once."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ class Reader:
     def read(self, problems: Sequence[Encoded], most: int) -> list[OptionScores]:
         """The scores of `problems`, `most` rows a member at once.
 
-        Where memory runs out it is tried with half as many. Raises ModelError when a row does not fit alone, or logits are
-        not finite.
+        Where memory runs out, it tries half as many rows. Raises ModelError when a row does not fit alone, or logits are not
+        finite.
         """
         keep = max(MIN_ROWS, *(p.keep for p in problems))
         most = max(1, min(most, _LOGIT_BYTES // (4 * self.members * keep * self.vocabulary)))
-        while (found := within_memory(partial(self._read, problems, most))) is None:
+        while (scores := within_memory(partial(self._read, problems, most))) is None:
             if most == 1:
                 longest = max(problems, key=lambda p: p.longest)
                 raise ModelError(
@@ -51,7 +51,7 @@ class Reader:
                     f"use a smaller dtype or a smaller --batch-size"
                 )
             most //= 2
-        return found
+        return scores
 
     @torch.inference_mode()
     def _read(self, problems: Sequence[Encoded], most: int) -> list[OptionScores]:
@@ -107,9 +107,9 @@ class Reader:
 
 @dataclass(frozen=True)
 class _Wanted:
-    """What is read off one row."""
+    """The results that are read from one row."""
 
-    texts: list[tuple[int, IntArray]]  # options, by number, whose text ends behind it
+    texts: list[tuple[int, IntArray]]  # options, by number, whose text ends behind the row
     contexts: list[int]  # how far before the row's end a context ends, for each context that is looked at here
 
 
@@ -138,11 +138,11 @@ def _of_problem(problem: Encoded, rows: Sequence[_RowScores]) -> OptionScores:
 
 
 def first_tokens(logits: Tensor) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Of the next-token distributions with `logits` (K, C, V), in nats: KL (C, K, K), Jensen-Shannon (C, K, K), entropy (C, K).
+    """KL (C, K, K), Jensen-Shannon (C, K, K) and entropy (C, K) of next-token distributions with `logits` (K, C, V), in nats.
 
-    As metrics.divergence has them; in float64, since members differ by less than float32 can add up.
+    The definitions are those of metrics.divergence. Sums run in float64, because members differ by less than float32 resolves.
     """
-    logs = logits.double().log_softmax(-1).clamp_min(-1e9)  # a token that is forbidden: 0 × -inf is NaN
+    logs = logits.double().log_softmax(-1).clamp_min(-1e9)  # for forbidden tokens, as 0 × -inf is NaN
     p = logs.exp()
     cross = p.transpose(0, 1) @ logs.permute(1, 2, 0)  # (C, K, K): sum p_i log p_j
     negative = torch.diagonal(cross, dim1=1, dim2=2)

@@ -1,11 +1,11 @@
-"""Options of multiple-choice problems as tokens, encoded, cut and counted as lm-eval 0.4.13 has it.
+"""Options of multiple-choice problems as tokens, which are encoded, cut and counted as in lm-eval 0.4.13.
 
-TemplateLM._encode_pair: trailing spaces of the context move to the text; both are encoded together, and what the context
-alone takes is split off. An empty context is the beginning-of-text token, or the end token where there is none. A text that
-begins with that token gets no second one. HFLM._loglikelihood_tokens: the network reads context + text[:-1], so the
-two may be one token longer together than its context; longer ones are cut on the left.
+As in TemplateLM._encode_pair, trailing spaces of the context move to the text, both are encoded together, and the tokens of the
+context alone are split off. An empty context is the beginning-of-text token, or the end token where there is none. A text that
+begins with that token gets no second one. As in HFLM._loglikelihood_tokens, the network reads context + text[:-1], so the two
+may be one token longer together than its context; longer ones are cut on the left.
 
-Options that read the same tokens, as those of one context with texts of one token, are one row: it is read once.
+Options with the same tokens to read, such as those of one context with texts of one token, share a row that is read once.
 """
 
 from __future__ import annotations
@@ -31,23 +31,25 @@ class Encoded:
     """One problem as tokens."""
 
     problem: str
-    rows: tuple[IntArray, ...]  # what a network reads: context + text[:-1], each once
-    options: tuple[tuple[int, IntArray], ...]  # of each option: its row, whose last tokens are before each of the text's
+    rows: tuple[IntArray, ...]  # the rows that a network reads, context + text[:-1], each once
+    options: tuple[
+        tuple[int, IntArray], ...
+    ]  # of each option: its row and its text's tokens, each of which follows one of the row's last tokens
     contexts: tuple[tuple[int, int], ...]  # of each different context: a row, and how far before its end the context ends
 
     @property
     def longest(self) -> int:
-        """Tokens of its longest row."""
+        """The number of tokens of the longest row."""
         return max(map(len, self.rows))
 
     @property
     def keep(self) -> int:
-        """Places at the end of a row whose logits are needed."""
+        """The number of places at the end of a row whose logits are needed."""
         return max(len(text) for _, text in self.options)
 
 
 class OptionEncoder:
-    """Encodes options for a model that reads `context` tokens at most; `end` stands in for a missing beginning-of-text."""
+    """Encodes options for a model that reads `context` tokens at most; `end` replaces a missing beginning-of-text token."""
 
     def __init__(self, tokenizer: Any, context: int, end: int):
         self._tokenizer, self._context = tokenizer, context
@@ -58,10 +60,10 @@ class OptionEncoder:
     def encode(self, asked: Sequence[Asked]) -> list[Encoded]:
         """`asked` as tokens, in order; each text is tokenised once.
 
-        Raises UsageError, naming the longest problem, where an option does not fit and may not be cut, and for one
+        Raises UsageError, naming the longest problem, where an option does not fit and may not be cut, and for an option
         without a token.
         """
-        found: list[Encoded] = []
+        problems: list[Encoded] = []
         long: list[tuple[int, str, int]] = []  # tokens, problem, option
         for start in range(0, len(asked), _TOGETHER):
             part = asked[start : start + _TOGETHER]
@@ -73,7 +75,7 @@ class OptionEncoder:
                     for i, (context, text) in enumerate(mine)
                     if len(text) > self._context or (not one.cut and len(context) + len(text) > self._context + 1)
                 ]
-                found.append(encoded(one.problem_id, mine, self._context))
+                problems.append(encoded(one.problem_id, mine, self._context))
         if long:
             tokens, problem, option = max(long, key=lambda each: each[0])
             many = len({each[1] for each in long})
@@ -82,33 +84,33 @@ class OptionEncoder:
                 f"{option}, {problem} has {tokens}; ask with fewer examples, take a model with a longer context, or let the "
                 f"task cut on the left as lm-eval does"
             )
-        return found
+        return problems
 
     def pairs(self, options: Sequence[tuple[str, str]]) -> list[Pair]:
         """Token ids of (context, text), in order."""
         moved = [_spaces_moved(context, text) if context else (context, text) for context, text in options]
         ids = self._ids([c for c, _ in moved if c] + [c + t for c, t in moved if c], special=True)
         alone = self._ids([t for c, t in moved if not c], special=False)
-        found: list[Pair] = []
+        pairs: list[Pair] = []
         for context, text in moved:
             if context:
                 before, whole = ids[context], ids[context + text]
-                found.append((before, whole[len(before) :]))
+                pairs.append((before, whole[len(before) :]))
             else:
                 tokens = alone[text]
-                found.append((tokens[:1], tokens[1:]) if tokens[:1] == [self._first] else ([self._first], tokens))
-        return found
+                pairs.append((tokens[:1], tokens[1:]) if tokens[:1] == [self._first] else ([self._first], tokens))
+        return pairs
 
     def _ids(self, texts: Sequence[str], *, special: bool) -> dict[str, list[int]]:
-        """Token ids by text; `special`: with the tokens that the tokenizer puts around a text, unless it has them already."""
-        found: dict[str, list[int]] = {}
+        """Token ids by text; with `special`, the tokens that the tokenizer puts around a text are added unless it has them."""
+        ids_of: dict[str, list[int]] = {}
         different = list(dict.fromkeys(texts))
         for bare in (False, True):
             part = [text for text in different if (not special or text.startswith(self._begins)) is bare]
             if part:
                 options = {"add_special_tokens": False} if bare else {}
-                found |= dict(zip(part, self._tokenizer(part, **options)["input_ids"], strict=True))
-        return found
+                ids_of |= dict(zip(part, self._tokenizer(part, **options)["input_ids"], strict=True))
+        return ids_of
 
 
 def _spaces_moved(context: str, text: str) -> tuple[str, str]:
@@ -137,9 +139,9 @@ def encoded(problem: str, pairs: Sequence[Pair], context: int) -> Encoded:
 
 
 def groups(problems: Sequence[Encoded], most: int, tokens: int) -> Iterator[list[Encoded]]:
-    """`problems`, longest first, in groups of at most `most` rows of together at most `tokens`, but one problem at least.
+    """`problems`, longest first, in groups of at most `most` rows and `tokens` tokens together, but of one problem at least.
 
-    They are the same whatever is known of them already: a run that was stopped goes on to the same bytes.
+    The groups do not depend on which problems are done, so that a run that was stopped resumes with the same bytes.
     """
     group: list[Encoded] = []
     rows = width = 0

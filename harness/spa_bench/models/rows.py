@@ -1,4 +1,4 @@
-"""The rows of a decoding batch, and which of them go on."""
+"""The rows of a decoding batch, and which of them continue."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Row:
 
     request: Request
     prompt: list[int]
-    limit: int  # new tokens it may draw
+    limit: int  # the most new tokens
     new: list[int] = field(default_factory=list)
     finish: Literal["stop", "length", "failed"] | None = None
 
@@ -31,7 +31,7 @@ class Row:
 
 
 def survivors(rows: Sequence[Row], groups: int) -> list[int] | None:
-    """Indices to keep so that every group keeps the same number of rows, or None when too few are done to pay."""
+    """Indices to keep so that every group keeps the same number of rows, or None when too few are done for that to pay."""
     width = len(rows) // groups
     alive = [[g * width + i for i in range(width) if not rows[g * width + i].finish] for g in range(groups)]
     need = max(MIN_ROWS, max(len(a) for a in alive))
@@ -47,10 +47,10 @@ def survivors(rows: Sequence[Row], groups: int) -> list[int] | None:
 def padded(rows: Sequence[tuple[Sequence[int], Sequence[int]]], *, block: int = BLOCK) -> tuple[Tensor, Tensor]:
     """Token ids and attention mask, (rows, columns), of rows of (head, tail) that all end at the right edge.
 
-    Between head and tail are 1 to `block` masked columns, so many that a row begins at a multiple of `block`, however
-    long the longest one is. So attention adds a row's numbers in the same lanes in any company, and always by the kernel
-    for masks; with padding on the left alone, other lengths in the batch move the last bits. This holds up to 512
-    columns, where the CPU kernel begins a second part. Block 0: no such columns, for networks in which a gap would count
+    Between head and tail are 1 to `block` masked columns, so that a row begins at a multiple of `block`, however long the
+    longest row is. So attention adds a row's numbers in the same lanes beside any other rows, and always by the kernel for
+    masks. With padding on the left alone, other lengths in the batch would change the last bits. This holds up to 512 columns,
+    where the CPU kernel begins a second part. With block 0 there are no such columns, for networks in which a gap would count
     as a distance.
     """
     sizes = [len(head) + len(tail) for head, tail in rows]

@@ -1,4 +1,4 @@
-"""Drawing tokens: one uniform number a row and step, so that a draw depends on its own seed alone."""
+"""Tokens are drawn from one uniform number for each row and step, so that a draw depends on its own seed alone."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def choose(logits: Tensor, decoding: RowDecoding, uniform: Tensor) -> Tensor:
     cumulative = ordered.cumsum(-1)
     threshold = uniform[:, None] * cumulative[:, -1:]
     place = torch.searchsorted(cumulative, threshold, right=True).clamp_max(logits.shape[-1] - 1)
-    # rounding can point behind the last kept token: fall back to it
+    # rounding can lead behind the last kept token, which is then taken
     place = torch.minimum(place, (keep.sum(-1, keepdim=True) - 1).clamp_min(0))
     drawn = index.gather(-1, place)[:, 0]
     return torch.where(decoding.temperature[:, 0] == 0, best, drawn)

@@ -17,12 +17,12 @@ from spa_bench.models.options import Encoded, OptionEncoder, Pair, encoded, grou
 from spa_bench.support.interrupt import pause_point
 from spa_bench.types import Asked, Member, Request
 
-_TOKENS = {"cpu": 4096, "cuda": 32768}  # of all rows that are read together
-_ROWS = {"cpu": 128, "cuda": 1024}  # the same in rows, unless the user says how many
+_TOKENS = {"cpu": 4096, "cuda": 32768}  # tokens of all rows that are read together
+_ROWS = {"cpu": 128, "cuda": 1024}  # rows that are read together, unless the user chooses a number
 
 
 class Scorer:
-    """What a network thinks of options. `use` is the context in which row group i runs through adapter i."""
+    """A network's scores of options. `use` gives the context in which row group i runs through adapter i."""
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class Scorer:
         self._known: tuple[list[Asked], list[Encoded]] | None = None
 
     def encoded(self, asked: Sequence[Asked]) -> list[Encoded]:
-        """`asked` as tokens; those of the last call are kept, so that the seeds of a run tokenise once."""
+        """The problems in `asked` as tokens; those of the last call are kept, so that the seeds of a run tokenise once."""
         if self._known is None or list(asked) != self._known[0]:
             self._known = list(asked), self.encoder.encode(asked)
         return self._known[1]

@@ -29,7 +29,7 @@ _PEFT_PREFIX = "base_model.model."
 
 @dataclass(frozen=True)
 class Adapter:
-    """One LoRA adapter: per module path the factors A (r, in) and B (out, r), and what scales their product."""
+    """One LoRA adapter: per module path the factors A (r, in) and B (out, r), and the scale of their product."""
 
     factors: Mapping[str, tuple[Tensor, Tensor]]
     rank: int
@@ -43,10 +43,10 @@ class Adapter:
 
 @dataclass(frozen=True)
 class Dropout:
-    """What of the adapters' input is dropped, inverted as in PEFT.
+    """The dropout of the adapters' input, inverted as in PEFT.
 
-    Each sample of a batch has its own seed, from which the mask of each layer is drawn anew: it depends on neither the
-    samples beside it nor the padding, and computing the activations a second time gives the same.
+    Each sample of a batch has its own seed, from which each layer's mask is drawn. A mask depends neither on the samples
+    beside it nor on the padding, and recomputed activations get the same mask.
     """
 
     share: float
@@ -54,7 +54,7 @@ class Dropout:
     spans: Sequence[tuple[int, int, int, int]]  # of each sample: its row, first column, column behind it, seed
 
     def mask(self, path: str, x: Tensor) -> Tensor:
-        """What the input x (rows, columns, in) of the layer at `path` is multiplied by: 0, or 1 / (1 - share)."""
+        """The factors of the input x (rows, columns, in) of the layer at `path`: 0, or 1 / (1 - share)."""
         generator = torch.Generator(x.device)
         mask = torch.zeros(*self.shape, x.shape[-1], dtype=x.dtype, device=x.device)
         for row, first, end, seed in self.spans:
@@ -72,7 +72,7 @@ class StackedLinear(nn.Module):
         self.down: Tensor | None = None  # (K, r, in)
         self.up: Tensor | None = None  # (K, r, out), already scaled
         self.dropout: Callable[[Tensor], Tensor] | None = None  # the mask for an input
-        self.tap: Callable[[nn.Linear, Tensor], Tensor] | None = None  # computes the layer, in place of all that
+        self.tap: Callable[[nn.Linear, Tensor], Tensor] | None = None  # computes the layer instead, where it is set
 
     def forward(self, x: Tensor) -> Tensor:
         """x (K·R, ..., in) -> (K·R, ..., out)."""
@@ -92,8 +92,8 @@ class StackedLinear(nn.Module):
 
 
 def _added(y: Tensor, low: Tensor, up: Tensor) -> Tensor:
-    """y + low @ up, in place: y is fresh from the base layer and nobody else's."""
-    # autocast casts neither what is done in place nor what is float32 on purpose
+    """y + low @ up, in place: y comes from the base layer and is used nowhere else."""
+    # autocast casts neither operations in place nor tensors that are float32 on purpose
     y.view(up.shape[0], -1, y.shape[-1]).baddbmm_(low.to(y.dtype), up.to(y.dtype))
     return y
 
@@ -108,7 +108,7 @@ def output_layer(network: nn.Module) -> nn.Module | None:
 def target_modules(network: nn.Module, targets: str | Sequence[str] = ALL_LINEAR) -> list[str]:
     """Paths of the linear layers that adapters change, in model order: all but the output layer, or by last name.
 
-    Raises ModelError when nothing matches or a match is no linear layer.
+    Raises ModelError when nothing matches or a match is not a linear layer.
     """
     output = output_layer(network)
     named = [(n, _plain(m)) for n, m in network.named_modules() if not n.endswith(".base")]
@@ -134,7 +134,7 @@ def _plain(module: nn.Module) -> nn.Module:
 
 
 def attach(network: nn.Module, paths: Sequence[str]) -> dict[str, StackedLinear]:
-    """Wrap the layers at `paths` in place (idempotent) and return the wrappers; without factors nothing changes."""
+    """Wrap the layers at `paths` in place (idempotent) and return the wrappers, which have no effect without factors."""
     wrapped = {}
     for path in paths:
         module = network.get_submodule(path)
@@ -154,7 +154,7 @@ def use_factors(
     up: Mapping[str, Tensor],
     dropout: Dropout | None = None,
 ) -> Any:
-    """Set `down` (K, r, in) and scaled `up` (K, r, out) for the time of the block; layers not named are bare in it.
+    """Set `down` (K, r, in) and scaled `up` (K, r, out) for the time of the block; other layers are bare in it.
 
     `dropout` is that of the batch that runs within the block.
     """
@@ -203,7 +203,7 @@ def stack(
 
 
 def initial_down(inputs: int, rank: int, generator: torch.Generator) -> Tensor:
-    """LoRA's A (r, in) at its start: uniform within ±1/sqrt(in), as PEFT draws it."""
+    """The initial A (r, in) of LoRA: uniform within ±1/sqrt(in), as PEFT draws it."""
     bound = 1 / math.sqrt(inputs)
     return torch.empty(inputs, rank).uniform_(-bound, bound, generator=generator).T.contiguous()
 
@@ -234,7 +234,7 @@ def write_adapter(adapter: Adapter, folder: Path, *, base_model: str) -> None:
 
 
 def read_adapter(folder: Path) -> Adapter:
-    """Read a LoRA adapter in PEFT's format; safetensors only. Raises ModelError when it is missing or no plain LoRA."""
+    """Read a LoRA adapter in PEFT's format; safetensors only. Raises ModelError when it is missing or not plain LoRA."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -268,7 +268,7 @@ def read_adapter(folder: Path) -> Adapter:
 
 
 def check_linear(network: nn.Module, path: str) -> None:
-    """Raises ModelError unless the module at `path` is a linear layer."""
+    """Raise ModelError unless the module at `path` is a linear layer."""
     try:
         module = network.get_submodule(path)
     except AttributeError:
