@@ -1,1 +1,1 @@
-"""Samplers: what draws answers; see base.py for the protocol."""
+"""Samplers draw answers; see base.py for the protocol."""

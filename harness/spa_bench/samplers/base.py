@@ -1,4 +1,4 @@
-"""The sampler protocol: what draws answers to prompts from a model."""
+"""The sampler protocol: a sampler draws answers to prompts from a model."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from spa_bench.types import Begun, Completion, Key, Member, Prompt
 
 
 def after_choice(completion: Completion, begun: Begun | None) -> Completion:
-    """`completion` as what follows the choice of `begun`; None: nothing was chosen.
+    """`completion` as the text after the choice of `begun`; unchanged where `begun` is None and nothing was chosen.
 
-    A choice is an answer even where the model has no room or memory to go on: then the text is empty, `finish` says why,
-    and it is no failure.
+    A choice is an answer even where the model has no room or memory to continue: then the text is empty, `finish` says why,
+    and there is no failure.
     """
     return completion if begun is None else replace(completion, choice=begun.choice, failure="")
 
 
 class Sampler(Protocol):
-    """Draws n answers a prompt. Mixtures of members share one implementation; samplers that search bring their own."""
+    """Draws n answers a prompt. Mixtures of members share one implementation; samplers that search have their own."""
 
     name: str
 
@@ -78,7 +78,7 @@ def sampler_kind(name: str) -> SamplerKind:
 
 
 def one_member(card: SamplerCard) -> None:
-    """Raises CardError for more than one member: answers that are chosen or searched for are not r draws from each."""
+    """Raise CardError for more than one member: answers that are chosen or searched for are not r draws from each member."""
     if card.members != 1:
         raise CardError(
             f"sampler {card.name!r}: kind {card.kind!r} has one member, and the card has {card.members}; "
@@ -87,6 +87,6 @@ def one_member(card: SamplerCard) -> None:
 
 
 def spread(total: int, count: int) -> list[int]:
-    """`total` in `count` whole parts as equal as can be, the larger ones first."""
+    """`total` as `count` whole parts that are as equal as possible, the larger ones first."""
     each, left = divmod(total, count)
     return [each + (i < left) for i in range(count)]

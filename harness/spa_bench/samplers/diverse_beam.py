@@ -1,8 +1,8 @@
 """Diverse beam search (Vijayakumar et al. 2016, arXiv 1610.02424): answers from groups of beams that avoid each other.
 
-n answers are the best beam of each of n groups; with fewer groups than answers, their second-best ones follow, and so
-on. A search, not a draw: the seed changes nothing but the training of the adapter, and pass@k over
-subsets describes the n answers found, not a distribution.
+The n answers are the best beam of each of n groups; with fewer groups than answers, the second-best beams follow, and so on. It
+is a search, not a draw: the seed affects only the training of the adapter, and pass@k over subsets describes the n answers of
+the search, not a distribution.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from spa_bench.types import Completion, Decoding, Key, Prompt, Request
 class DiverseBeamOptions:
     """The [options] of kind diverse-beam."""
 
-    groups: int = 0  # G; 0: as many as answers
+    groups: int = 0  # G; 0: as many groups as answers
     width: int = 2  # beams of a group
     penalty: float = 0.5  # λ, in nats; the paper finds 0.2 to 0.8 good
     length_power: float = 1.0  # scores are divided by length ** this
@@ -40,7 +40,7 @@ class DiverseBeamOptions:
 
 
 def check(card: SamplerCard) -> None:
-    """Raises CardError for more than one member, and for a decoding, which would have no effect."""
+    """Raise CardError for more than one member, and for a decoding, which would have no effect."""
     one_member(card)
     if card.decoding != DecodingCard():
         raise CardError(f"sampler {card.name!r}: kind 'diverse-beam' searches and does not draw; remove [decoding]")
@@ -80,7 +80,7 @@ class DiverseBeam:
     def sample(
         self, model: Model, prompts: Sequence[Prompt], n: int, seed: int, *, task: str, done: Collection[Key] = ()
     ) -> Iterator[Completion]:
-        """See Sampler.sample. A problem of which an answer is missing is searched anew, to the same answers."""
+        """See Sampler.sample. A problem that lacks an answer is searched again, which gives the same answers."""
         check_n(self._card, n)
         check_model(self._card, model)
         assert isinstance(model, BeamModel)

@@ -1,8 +1,8 @@
-"""Several different answers asked for in one reply: for instruct models, whose tokenizer has a chat template.
+"""One reply that contains several different answers, for instruct models, whose tokenizer has a chat template.
 
-The answers are whole programs. One that begins with the prompt is stored without it, like a solution in a samples file.
-Stop strings of the task are not used: they would end the reply. The n answers know of each other, so they are
-not exchangeable: pass@k over subsets describes the reply, not a distribution.
+The answers are whole programs. One that begins with the prompt is stored without it, like a solution in a samples file. Stop
+strings of the task are not used, because they would end the reply. Each answer depends on those before it, so they are not
+exchangeable: pass@k over subsets describes the reply, not a distribution.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class OneReplyOptions:
     """The [options] of kind one-reply."""
 
     template: str = TEMPLATE  # {n} and {prompt} are filled in
-    system: str = ""  # a system message before it; "": none
+    system: str = ""  # a system message before the template; "": none
     max_new_tokens: int = 0  # of the reply; 0: n times the task's limit for one answer
 
     def __post_init__(self) -> None:
@@ -65,7 +65,7 @@ class OneReply:
     def sample(
         self, model: Model, prompts: Sequence[Prompt], n: int, seed: int, *, task: str, done: Collection[Key] = ()
     ) -> Iterator[Completion]:
-        """See Sampler.sample. A problem of which an answer is missing is asked anew, for the same reply."""
+        """See Sampler.sample. A problem that lacks an answer is asked again, which gives the same reply."""
         if n < 1:
             raise UsageError(f"n is {n}; {self.name} needs at least 1 answer a problem")
         waiting = [p for p in prompts if any(Key(p.problem_id, 0, draw) not in done for draw in range(n))]
@@ -86,9 +86,9 @@ class OneReply:
 
 
 def completions(reply: Completion, prompt: str, n: int) -> list[Completion]:
-    """n completions out of one reply; missing answers have failed, with the number that the reply holds.
+    """n completions from one reply; missing answers have failed, with the number of answers in the reply as the cause.
 
-    Tokens are the reply's, shared by length of text; tokens spent are shared equally, and are all of the reply.
+    The reply's tokens are shared by length of text. Tokens spent are shared equally, and add up to all of the reply.
     """
     drawn = reply.tokens if reply.spent is None else reply.spent
     keys = [Key(reply.key.problem, 0, draw) for draw in range(n)]
@@ -107,7 +107,7 @@ def completions(reply: Completion, prompt: str, n: int) -> list[Completion]:
 
 
 def _completion(reply: Completion, answer: Answer, prompt: str, key: Key, spent: int) -> Completion:
-    begin = prompt.lstrip("\n")  # HumanEval's prompts begin with empty lines, which nobody repeats
+    begin = prompt.lstrip("\n")  # HumanEval's prompts begin with empty lines, which models do not repeat
     continues, text = answer.text.startswith(begin), answer.text.removeprefix(begin)
     tokens = round(reply.tokens * len(answer.text) / len(reply.text))
     return Completion(key, text, tokens, "stop" if answer.whole else "length", reply.seed, "", spent, not continues)

@@ -1,7 +1,7 @@
 """Over-sampling with a determinantal point process (Kulesza & Taskar 2012): draw a pool, keep the n that span the most.
 
-The n are the greedy maximum of the determinant (Chen et al. 2018) of the n-gram kernel of the Vendi score, scaled by the
-relevance of both items if there is one: the geometric mean of the model's token probabilities.
+The n answers are the greedy maximum of the determinant (Chen et al. 2018) of the n-gram kernel of the Vendi score, scaled by
+the relevance of both items if there is one: the geometric mean of the model's token probabilities.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ class DppOptions:
     """The [options] of kind oversample-dpp."""
 
     pool: int = 32  # draws a problem
-    relevance: str = "none"  # all are equally relevant; or "loglikelihood"
+    relevance: str = "none"  # or "loglikelihood"; "none": all are equally relevant
 
     def __post_init__(self) -> None:
         check_pool(self.pool, self.relevance)

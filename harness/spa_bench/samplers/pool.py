@@ -1,7 +1,7 @@
-"""Drawing a pool of answers and keeping some: what the over-sampling samplers share.
+"""A pool of answers of which some are kept, which the over-sampling samplers share.
 
-The choice sees texts and, if wanted, the model's own log-probabilities; it never sees a verdict. The answers that are
-kept are not exchangeable: pass@k over subsets of them describes the chosen set, not a distribution.
+The choice sees texts and, if wanted, the model's own log-probabilities; it never sees a verdict. The kept answers are not
+exchangeable: pass@k over subsets of them describes the chosen set, not a distribution.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from spa_bench.support.text import did_you_mean
 from spa_bench.types import Completion, Key, Member, Prompt, Request
 
 Select = Callable[[NDArray[np.float64], NDArray[np.float64], int], list[int]]
-"""(kernel (N, N), relevance (N,) in [0, 1], how many) -> the places that are kept, best first."""
+"""(kernel (N, N), relevance (N,) in [0, 1], number to keep) -> the places of the kept answers, best first."""
 
 Options = TypeVar("Options")
 RELEVANCE = ("loglikelihood", "none")
-_CHUNK = 8  # problems whose pools are drawn together; a run that is interrupted loses at most so many
+_CHUNK = 8  # problems whose pools are drawn together; an interrupted run loses at most this many
 
 
 def check_pool(pool: int, relevance: str) -> None:
-    """Raises ValueError for a pool or a relevance that cannot be."""
+    """Raise ValueError for an impossible pool or relevance."""
     if pool < 1:
         raise ValueError(f"pool is {pool}; it must be at least 1")
     if relevance not in RELEVANCE:
@@ -99,12 +99,12 @@ class Oversampler:
             requests = self._mixture.requests(chunk, self._pool.size, seed, task=task)
             drawn = {c.key: c for c in model.generate(requests, self.members)}
             for prompt in chunk:
-                asked = [r for r in requests if r.problem_id == prompt.problem_id]
-                chosen = self._chosen(model, asked, [drawn[r.key] for r in asked], n)
+                mine = [r for r in requests if r.problem_id == prompt.problem_id]
+                chosen = self._chosen(model, mine, [drawn[r.key] for r in mine], n)
                 yield from (c for c in chosen if c.key not in done)
 
     def _chosen(self, model: Model, requests: Sequence[Request], drawn: Sequence[Completion], n: int) -> list[Completion]:
-        """The n answers that are kept, then, where there are fewer, failures; together they account for all tokens drawn."""
+        """The n kept answers, followed by failures where there are fewer; together they account for all tokens drawn."""
         good = [i for i, c in enumerate(drawn) if not c.failure]
         order: list[int] = []
         if good:
@@ -127,8 +127,8 @@ def token_probabilities(
 ) -> NDArray[np.float64]:
     """The geometric mean of the probabilities of the tokens of each text, in [0, 1]: exp of the mean log-probability.
 
-    Of the text that is kept, tokenised anew behind its prompt, without an end token. 0 for a text without tokens, and for
-    one that so tokenised does not fit the context.
+    Each text is tokenised again behind its prompt, without an end token. The mean is 0 for a text without tokens, and for one
+    that does not fit the context in this form.
     """
     assert isinstance(model, PairEncoder)  # check_model
     asked: list[Request] = []

@@ -1,8 +1,8 @@
-"""Reading several answers out of one reply of an instruct model.
+"""Reads several answers from one reply of an instruct model.
 
-The format that is asked for is a line `### Answer I` and a fenced code block for each. What is understood besides:
-other words and marks for the line (`**Solution 2:**`, `3.`), fences without lines, lines without fences, and lines as
-comments within one single block. Not understood: answers without either. Of several blocks below one line the first counts;
+The prompt asks for a line `### Answer I` and a fenced code block for each answer. Other formats are understood too: other words
+and marks for the line (`**Solution 2:**`, `3.`), fences without lines, lines without fences, and lines as comments within a
+single block. Answers with neither lines nor fences are not understood. Of several blocks below one line the first counts; the
 others are taken for examples of its use.
 """
 
@@ -35,7 +35,7 @@ class _Block:
 def parse_reply(reply: str, *, finished: bool = True) -> list[Answer]:
     """The answers in `reply`, in order; `finished` is False when the reply was cut at its length limit."""
     blocks, sections = _scan(reply, _NAMED)
-    if len(sections) == 1:  # only where no line has a word: explanations are numbered too
+    if len(sections) == 1:  # only where no line has a word, because explanations are numbered too
         blocks, sections = _scan(reply, _NUMBERED)
     marked = len(sections) - 1
     if blocks and marked:
@@ -43,16 +43,16 @@ def parse_reply(reply: str, *, finished: bool = True) -> list[Answer]:
         for block in blocks:
             if block.text.strip():
                 first.setdefault(block.section, block)
-        found = [Answer(b.text, b.closed) for b in first.values()]
+        answers = [Answer(b.text, b.closed) for b in first.values()]
     elif blocks:
-        found = [Answer(b.text, b.closed) for b in blocks]
+        answers = [Answer(b.text, b.closed) for b in blocks]
     else:
-        found = [Answer(text, finished or i < marked) for i, text in enumerate(sections[1:], 1)]
-    found = [answer for answer in found if answer.text.strip()]
-    if len(found) == 1:
-        inner = _within(found[0])
-        return inner if len(inner) > 1 else found
-    return found
+        answers = [Answer(text, finished or i < marked) for i, text in enumerate(sections[1:], 1)]
+    answers = [answer for answer in answers if answer.text.strip()]
+    if len(answers) == 1:
+        inner = _within(answers[0])
+        return inner if len(inner) > 1 else answers
+    return answers
 
 
 def _scan(reply: str, marker: re.Pattern[str]) -> tuple[list[_Block], list[str]]:
@@ -71,8 +71,8 @@ def _scan(reply: str, marker: re.Pattern[str]) -> tuple[list[_Block], list[str]]
                 inside.append(line)
         elif opening:
             fence, inside = opening[1], []
-        elif found := marker.fullmatch(bare):
-            sections.append([f"{found[1]}\n"] if found[1] else [])
+        elif marked := marker.fullmatch(bare):
+            sections.append([f"{marked[1]}\n"] if marked[1] else [])
         else:
             sections[-1].append(line)
     if fence:

@@ -1,4 +1,4 @@
-"""Choosing n of N items that are relevant and different, from a similarity kernel and a relevance for each; no randomness.
+"""Chooses n of N relevant and different items, from a similarity kernel and the relevance of each; there is no randomness.
 
 Ties go to the earlier item everywhere.
 """
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _NOTHING_NEW = 1e-10
-"""A share of an item's own square below this is rounding: the item lies in the span of those chosen."""
+"""Below this share of an item's own square the rest is rounding: the item lies in the span of the chosen items."""
 
 
 def maximal_marginal_relevance(
@@ -17,13 +17,13 @@ def maximal_marginal_relevance(
 ) -> list[int]:
     """`count` places, each the one with the highest trade · relevance − (1 − trade) · (highest similarity to one chosen).
 
-    Carbonell & Goldstein 1998. `kernel`: (N, N) similarities; `relevance`: (N,), on the kernel's scale for the trade-off
-    to mean something. trade = 1 ranks by relevance; trade = 0 by difference, from item 0 on. Raises ValueError unless
-    0 <= count <= N.
+    Carbonell & Goldstein 1998. `kernel`: (N, N) similarities; `relevance`: (N,), on the kernel's scale, so that the trade-off
+    has a meaning. trade = 1 ranks by relevance; trade = 0 by difference, from item 0 on. Raises ValueError unless 0 <= count
+    <= N.
     """
     _check(kernel, relevance, count)
     chosen: list[int] = []
-    nearest = np.zeros(len(kernel))  # nothing is chosen yet: nothing is similar to it
+    nearest = np.zeros(len(kernel))  # nothing is chosen yet, so nothing is similar to it
     free = np.ones(len(kernel), dtype=bool)
     for _ in range(count):
         value = trade * relevance - (1 - trade) * nearest
@@ -38,8 +38,8 @@ def greedy_dpp(kernel: NDArray[np.float64], relevance: NDArray[np.float64], coun
     """`count` places, each the one that raises the determinant of L most, L_ij = relevance_i · kernel_ij · relevance_j.
 
     Greedy MAP inference of a determinantal point process (Kulesza & Taskar 2012) by incremental Cholesky rows (Chen, Zhang
-    & Zhou 2018, arXiv 1709.05135), O(count² · N). Once nothing raises the determinant (copies of what is chosen, or
-    relevance 0), the rest is filled by relevance. Raises ValueError unless 0 <= count <= N.
+    & Zhou 2018, arXiv 1709.05135), O(count² · N). Once no item raises the determinant (copies of chosen items, or
+    relevance 0), the rest is chosen by relevance. Raises ValueError unless 0 <= count <= N.
     """
     _check(kernel, relevance, count)
     matrix = kernel * np.outer(relevance, relevance)
