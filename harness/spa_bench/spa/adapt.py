@@ -1,8 +1,8 @@
-"""Training K LoRA adapters over a frozen base: all in one stacked pass, or group by group where memory asks for it.
+"""Trains K LoRA adapters over a frozen base: all in one stacked pass, or group by group where memory requires it.
 
-Each member has its own data order, dropout, optimiser, clipping and schedule; the losses are summed, never averaged, so
-that a member's gradient is what it would be alone. A member that is done leaves the stack: AdamW would move it on a zero
-gradient. So the groups change how long training takes and the last digits, nothing else.
+Each member has its own data order, dropout, optimiser, clipping and schedule; the losses are summed, never averaged, so that a
+member's gradient is what it would be alone. A member that is done leaves the stack, because AdamW would move it on a zero
+gradient. So the groups affect only the duration of training and the last digits.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from spa_bench.support.interrupt import asked, pause_point
 from spa_bench.types import Example
 
 _CHECKPOINT_SECONDS = 60.0
-_CACHED_ROWS = 16  # rows of all members that stay in a CPU's cache
+_CACHED_ROWS = 16  # rows of all members together that fit in a CPU's cache
 
 
 def train_adapters(
@@ -45,7 +45,7 @@ def train_adapters(
     progress: Progress,
     keep: Path | None = None,
 ) -> list[Adapter]:
-    """One adapter a part, on the CPU. See `adapters_at`."""
+    """An adapter for each part, on the CPU. See `adapters_at`."""
     last = max(steps_of(len(part), card) for part in parts)
     [(_, adapters)] = adapters_at(model, parts, card, seeds, [last], progress=progress, keep=keep)
     return adapters
@@ -61,17 +61,17 @@ def adapters_at(
     progress: Progress,
     keep: Path | None = None,
 ) -> Iterator[tuple[int, list[Adapter]]]:
-    """(s, copies of the adapters after s optimiser steps), one a part, for each of `steps`, which ascend.
+    """(s, copies of the adapters after s optimiser steps), an adapter for each part, for each of the ascending `steps`.
 
-    0 is LoRA's start, where B = 0; a member that ends before a step is given as it ended. `seeds[i]` decides member i's
-    start, data order and dropout. All is trained before the first is yielded: groups of
-    members come one after another.
+    Step 0 is LoRA's start, where B = 0; a member that ends before a step is given in its final state. `seeds[i]` decides
+    member i's start, data order and dropout. All training is done before the first result, because groups of members are
+    trained one after another.
 
-    `keep` is where a checkpoint is kept once a minute, and the adapters beside it; training goes on from what it finds
-    there, to the same bytes. What is there stays until `checkpoint.clear(keep)`.
+    `keep` is a path where a checkpoint is written once a minute, with the adapters beside it. Training resumes from what it
+    finds there, with the same bytes. The files stay until `checkpoint.clear(keep)`.
 
-    Raises DataError for an empty part, a pair that is too long, steps that cannot be, a loss that is not finite; ModelError
-    when memory does not hold one member, or the architecture cannot do what the card asks for.
+    Raises DataError for an empty part, a pair that is too long, impossible steps, or a loss that is not finite. Raises
+    ModelError when one member does not fit in memory, or the architecture lacks what the card needs.
     """
     for i, part in enumerate(parts):
         if not part:
@@ -87,7 +87,7 @@ def adapters_at(
 
 
 class _Training:
-    """The groups of one training, and where it keeps what it has."""
+    """The groups of one training, and the paths of its checkpoint and adapters."""
 
     def __init__(
         self,
@@ -131,7 +131,7 @@ class _Training:
                 if self._keep:
                     self._keep.unlink(missing_ok=True)
                 continue
-            size = min(size, len(group))  # what memory did not hold before it will not hold now
+            size = min(size, len(group))  # a size that did not fit in memory before will not fit now
             self._done += self._last(group)
             self._groups.append(group)
             first = group.stop
@@ -141,7 +141,7 @@ class _Training:
         return [adapter for group in self._groups for adapter in self._shelf.get(group, step)]
 
     def _next(self, first: int, size: int) -> tuple[range, bool]:
-        """The group that begins with member `first`, and whether it is done: as an earlier process had it, if one did."""
+        """(the group that begins with member `first`, whether it is done); the group is that of an earlier process, if any."""
         for group in self._shelf.groups(first):
             if self._shelf.has(group, self._wanted):
                 return group, True
@@ -151,7 +151,7 @@ class _Training:
         return range(first, min(first + size, len(self._rows))), False
 
     def _train(self, members: range, size: int) -> bool:
-        """Train `members` together until the last step that is wanted; True."""
+        """Train `members` together until the last step that is wanted; the result is True."""
         card = self._card
         group = [Trainee(m, self._rows[m], card, self._seeds[m], self._layers, self._device) for m in members]
         last, begun = self._last(members), self._resume(members, group)
@@ -175,12 +175,12 @@ class _Training:
                 saved = time.monotonic()
             pause_point()
         for step in self._wanted:
-            if step > last:  # other groups go on
+            if step > last:  # other groups may need more steps
                 self._shelf.put(members, step, [t.adapter() for t in group])
         return True
 
     def _resume(self, members: range, group: Sequence[Trainee]) -> int:
-        """The steps that `group` has done, after putting it there."""
+        """The number of steps that `group` has done, after its state is restored."""
         state = checkpoint.found(self._keep, self._key) if self._keep else None
         if not self._keep or not state or state[1] != members:
             return 0
@@ -190,11 +190,11 @@ class _Training:
         return state[0]
 
     def _last(self, members: range) -> int:
-        """Steps that a group takes."""
+        """The number of steps that a group takes."""
         return min(self._wanted[-1], max(steps_of(len(self._rows[m]), self._card) for m in members))
 
     def _batches(self, active: Sequence[Trainee], step: int) -> Iterator[Batch]:
-        """What the members read at `step`, at most `card.batch` pairs of each at a time."""
+        """The batches that the members read at `step`, with at most `card.batch` pairs of each member."""
         card, waiting = self._card, [t.samples(step) for t in active]
         # a GPU wants the whole batch
         few = card.batch if self._device.type == "cuda" else max(1, _CACHED_ROWS // len(active))
@@ -224,7 +224,7 @@ class _Training:
         return checkpointed(self._network, self._model.name) if self._card.gradient_checkpointing else nullcontext()
 
     def _named(self) -> str:
-        """A hash of what decides the training, so that nothing goes on from the checkpoint of another one."""
+        """A hash of everything that decides the training, so that it never resumes from another training's checkpoint."""
         digest = hashlib.blake2b(repr((self._card, list(self._seeds), list(self._wanted))).encode(), digest_size=16)
         for rows in self._rows:
             digest.update(b"part")

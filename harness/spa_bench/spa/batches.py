@@ -24,7 +24,7 @@ class Encoded:
 
 
 def pair_ids(model: PairModel, example: Example) -> tuple[list[int], list[int]]:
-    """Token ids of prompt and completion, as the model reads and ends them: the one place where pairs become tokens."""
+    """Token ids of prompt and completion, as the model reads and ends them. Only this function turns pairs into tokens."""
     if example.ending is None:
         return model.encode_pair(example.prompt, example.completion)
     assert isinstance(model, ChatTrainable)  # whose template made the ending

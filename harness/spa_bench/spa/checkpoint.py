@@ -1,7 +1,7 @@
-"""What a training leaves on disk, as safetensors: its state in the middle, and adapters that are done with.
+"""The files of a training, as safetensors: its current state, and finished adapters.
 
-The state is one file (factors, Adam's moments, the steps done), replaced once a minute. Adapters at steps that somebody
-wants lie beside it, a file for each step of each group of members that is trained together: NAME.FIRST-END.STEP.
+The state is one file (factors, Adam's moments, the steps done), replaced once a minute. Adapters at the wanted steps lie
+beside it, a file for each step of each group of members that is trained together: NAME.FIRST-END.STEP.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from spa_bench.spa.trainee import Trainee
 
 
 def save(path: Path, step: int, trainees: Sequence[Trainee], key: str) -> None:
-    """Replace the state at `path` atomically; `step` steps are done, and at least one. `key` names the training."""
+    """Replace the state at `path` atomically; `step` >= 1 steps are done. `key` names the training."""
     tensors = {}
     for trainee in trainees:
         for i, parameter in enumerate(trainee.parameters):
@@ -41,11 +41,11 @@ def found(path: Path, key: str) -> tuple[int, range] | None:
         first, _, end = meta["members"].partition("-")
         return (int(meta["step"]), range(int(first), int(end))) if meta["key"] == key else None
     except (OSError, SafetensorError, KeyError, ValueError, TypeError):
-        return None  # torn by a machine that went down: begin again
+        return None  # incomplete after a crash of the machine: training begins again
 
 
 def restore(path: Path, trainees: Sequence[Trainee]) -> None:
-    """Put the values of a state that was `found` into the members' factors and optimisers."""
+    """Load the state that `found` reports into the members' factors and optimisers."""
     from safetensors.torch import load_file
 
     tensors = load_file(str(path))
@@ -87,7 +87,7 @@ class Shelf:
         _write(self._file(self._path, members, step), factors, {"key": self._key})
 
     def has(self, members: range, steps: Sequence[int]) -> bool:
-        """Whether the adapters of `members` are here for all `steps`, and whole."""
+        """Whether the adapters of `members` are here for all `steps`, undamaged."""
         if self._path is None:
             return all((members, s) in self._held for s in steps)
         return all(self._whole(self._path, members, s) for s in steps)
@@ -106,7 +106,7 @@ class Shelf:
         return [Adapter(p, self._card.rank, self._card.alpha) for p in pairs]
 
     def groups(self, first: int) -> list[range]:
-        """The groups that begin with member `first` and of which something is on disk, the smallest first."""
+        """The groups that begin with member `first` and have files on disk, the smallest first."""
         if self._path is None:
             return []
         names = (re.search(rf"\.{first}-(\d+)\.\d+$", f.name) for f in _beside(self._path))

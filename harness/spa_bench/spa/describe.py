@@ -21,17 +21,17 @@ _KINDS = {"scores": "scores.npy", "parts": "parts.json", "adapters": "member-0/a
 
 @dataclass(frozen=True)
 class Described:
-    """A stage and what there is to say of it."""
+    """A stage, with its facts and its report."""
 
     folder: Path
     stage: str  # scores, parts or adapters
     facts: dict[str, Any]  # of the stage itself, from its key
     report: dict[str, Any]  # see spa_bench.spa.report; empty for adapters whose parts are not beside them
     parts: Path | None = None  # the folder of the parts; None for scores
-    against: dict[str, Any] = field(default_factory=dict)  # how alike another partition is
+    against: dict[str, Any] = field(default_factory=dict)  # its agreement with another partition
 
     def to_json(self) -> dict[str, Any]:
-        """As a row for --json."""
+        """The row for --json."""
         row = {"stage": self.stage, "folder": str(self.folder), **self.facts, "report": self.report or None}
         if self.stage == "adapters":
             row["parts"] = str(self.parts) if self.parts else None
@@ -39,7 +39,7 @@ class Described:
 
 
 def describe(folder: Path, against: Path | None = None) -> Described:
-    """What the stage in `folder` is. Raises StoreError for a damaged or foreign folder, DataError for `against`."""
+    """The description of the stage in `folder`. Raises StoreError for a damaged or foreign folder, DataError for `against`."""
     key = _key(folder)
     stage = next((kind for kind, file in _KINDS.items() if file in key["files"]), None)
     if stage is None:
@@ -55,9 +55,9 @@ def describe(folder: Path, against: Path | None = None) -> Described:
 
 
 def compare(parts: Path, against: Path) -> dict[str, Any]:
-    """How alike the parts of a stage and other labels of the same examples are: report.agreement, and with what.
+    """The agreement between a stage's parts and other labels of the same examples, as in report.agreement, and their source.
 
-    `against` is a folder of parts, or a file of labels. Raises DataError when they are of other examples.
+    `against` is a folder of parts, or a file of labels. Raises DataError when they belong to other examples.
     """
     labels = json.loads((parts / "parts.json").read_text())["labels"]
     others, examples = other_labels(against)
@@ -79,7 +79,7 @@ def other_labels(against: Path) -> tuple[list[Any], str | None]:
 
 
 def text(found: Described) -> str:
-    """The tables for a terminal."""
+    """The tables of a stage as text for a terminal."""
     blocks = [_head(found)]
     if "parts" in found.report:
         blocks += _parts(found.report)
@@ -91,7 +91,7 @@ def text(found: Described) -> str:
 
 
 def _key(folder: Path) -> dict[str, Any]:
-    """key.json of a whole stage of this version."""
+    """The content of key.json in a complete stage of this version."""
     path = folder / "key.json"
     try:
         key = json.loads(path.read_bytes())
@@ -122,23 +122,23 @@ def _report(folder: Path) -> dict[str, Any]:
 
 
 def _parts_of(folder: Path, key: Mapping[str, Any]) -> Path | None:
-    """The parts beside `folder` on which these adapters were trained; None when they are not there, or all data was used."""
+    """The folder, beside `folder`, of the parts that trained these adapters; None when it is missing, or all data was used."""
     for other in sorted(folder.resolve().parent.glob("parts-*")):
         try:
-            found = _key(other)
+            other_key = _key(other)
             digest = json.loads((other / "parts.json").read_text())["digest"]
         except (StoreError, OSError):
-            continue  # another stage's damage is not this one's
-        if digest == key["parts"] and found["examples"] == key["examples"]:
+            continue  # damage of another stage does not matter here
+        if digest == key["parts"] and other_key["examples"] == key["examples"]:
             return other
     return None
 
 
 def _facts(stage: str, key: Mapping[str, Any]) -> dict[str, Any]:
-    """What a reader wants of a stage's key."""
+    """The facts of a stage's key that matter to a reader."""
     wanted = {"scores": ("attribution",), "parts": ("attribution", "partition", "members"), "adapters": ("lora",)}[stage]
-    found = {name: key[name] for name in wanted if name in key}
-    return found | ({"members": len(key["seeds"])} if stage == "adapters" else {})
+    facts = {name: key[name] for name in wanted if name in key}
+    return facts | ({"members": len(key["seeds"])} if stage == "adapters" else {})
 
 
 def _head(found: Described) -> str:

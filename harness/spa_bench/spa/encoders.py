@@ -1,7 +1,7 @@
-"""Texts to vectors for attribution and partition: TF-IDF, or a model of sentence-transformers or transformers.
+"""Texts become vectors for attribution and partition: by TF-IDF, or a model of sentence-transformers or transformers.
 
-TF-IDF needs no model and no network and is the default. It knows words and signs, not what they mean: two programs that do
-the same under other names have little in common. A model sees a text up to its own limit of tokens and no further.
+TF-IDF needs no model and no network and is the default. It sees words and signs, not their meaning: two programs that do
+the same with other names have little in common. A model sees a text up to its own limit of tokens.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ _Embed = Callable[[Sequence[str]], Iterable[NDArray[np.float32]]]  # a vector fo
 
 
 def text_of(example: Example) -> str:
-    """What of an example is compared with others: prompt and completion."""
+    """The text of an example that is compared with others: prompt and completion."""
     return f"{example.prompt} {example.completion}"
 
 
 def tokens(text: str) -> list[str]:
-    """Words and single signs, lowercased: what BM25 and TF-IDF count."""
+    """The lowercased words and single signs of a text, which BM25 and TF-IDF count."""
     return _TOKEN.findall(text.lower())
 
 
 def check_texts(texts: Sequence[str], what: str) -> None:
-    """Raises DataError for a text without a word or sign; `what` is "example" or "query"."""
+    """Raise DataError for a text without a word or sign; `what` is "example" or "query"."""
     for i, text in enumerate(texts):
         if not text.strip():
             raise DataError(f"{what} {i} has no word and no sign: there is nothing to compare; take it out")
@@ -79,7 +79,7 @@ def encode(
 
 
 def identity(encoder: str) -> dict[str, str]:
-    """What tells this encoder from another one of its name: a version, or a hash of files, or a commit on the hub.
+    """What distinguishes this encoder from another of its name: a version, a hash of files, or a commit on the hub.
 
     Raises ModelError when it is neither a folder nor found on the hub or in its cache.
     """
@@ -134,7 +134,7 @@ def _is_sentence(encoder: str) -> bool:
 
 
 def _folder(encoder: str) -> Path | None:
-    """Where the encoder lies, if that is a folder here."""
+    """The local folder of the encoder, if it has one."""
     if encoder == EMBEDDED:
         from spa_bench.mini.data import MODEL
 

@@ -1,8 +1,8 @@
 """Samples of several members as one batch of rows, each sample in its own row or several packed into one.
 
-In a pack each is blind to the others: position ids begin anew with each sample, which transformers turns into a
-block-diagonal mask. An architecture that carries a state along the row cannot do that, and some ignore the positions that
-they are given, so `check_blind` looks before anything is trained.
+In a pack no sample sees the others: position ids restart with each sample, which transformers turns into a block-diagonal mask.
+An architecture that carries a state along the row cannot do that, and some ignore the given positions, so `check_blind` tests
+it before anything is trained.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from spa_bench.spa.batches import Encoded
 
 @dataclass(frozen=True)
 class Sample:
-    """A pair at one place of a training."""
+    """A pair at one place in a training."""
 
     pair: Encoded
-    seed: int = 0  # of its dropout
+    seed: int = 0  # seed of its dropout
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Batch:
     """Samples of several members as rows of tokens: each member has the same number of rows, its own in one block."""
 
     ids: Tensor  # (rows, T), padded on the right
-    positions: Tensor | None  # (rows, T), which begin anew with each sample of a row; None: a row has one sample
+    positions: Tensor | None  # (rows, T), which restart with each sample of a row; None: a row has one sample
     where: Tensor  # (counted tokens,): place in ids.flatten() of the token before
     targets: Tensor  # (counted tokens,)
     counts: tuple[int, ...]  # counted tokens of each sample
@@ -49,7 +49,7 @@ class Batch:
 def first_fit(lengths: Sequence[int], capacity: int) -> list[list[int]]:
     """Indices of `lengths` in packs of at most `capacity` tokens, each in the first pack with room, the longest first.
 
-    One that is longer than `capacity` has a pack of its own; 0 gives everyone its own, in the order given.
+    A length above `capacity` has a pack of its own. With capacity 0 every length has its own pack, in the given order.
     """
     if not capacity:
         return [[i] for i in range(len(lengths))]
@@ -66,9 +66,9 @@ def first_fit(lengths: Sequence[int], capacity: int) -> list[list[int]]:
 
 
 def collate(members: Sequence[Sequence[Sample]], capacity: int = 0) -> Batch:
-    """The samples of each member as a batch: a row each, or with `capacity` as many a row as make that many tokens.
+    """The samples of each member as a batch, one sample a row or, with `capacity`, packs of at most that many tokens a row.
 
-    A member with fewer rows than another gets empty ones, of which nothing counts.
+    A member with fewer rows than another gets empty rows, whose tokens do not count.
     """
     packs = [
         [[samples[i] for i in pack] for pack in first_fit([len(s.pair.ids) for s in samples], capacity)] for samples in members
@@ -105,12 +105,12 @@ def collate(members: Sequence[Sequence[Sample]], capacity: int = 0) -> Batch:
 def sample_losses(network: nn.Module, batch: Batch) -> Tensor:
     """Mean cross-entropy of each sample over its counted tokens, (samples,) float32, in order of the batch's members.
 
-    Logits are computed for the counted tokens alone: those of a whole batch take more memory than the rest together
-    where the vocabulary is large.
+    Logits are computed for the counted tokens alone: with a large vocabulary, those of a whole batch take more memory than
+    everything else together.
     """
     logits = logits_at(network, batch.ids, batch.where, **_places(batch))
     losses = torch.nn.functional.cross_entropy(logits, batch.targets, reduction="none")
-    # not index_add: on a GPU it adds in another order each time
+    # not index_add, which on a GPU adds in another order each time
     return torch.stack([part.mean() for part in torch.split(losses, list(batch.counts))])
 
 
@@ -118,19 +118,19 @@ def logits_at(network: nn.Module, ids: Tensor, where: Tensor, **more: Tensor) ->
     """Logits (tokens, V) in float32 at the places `where` of ids.flatten(), and no others."""
     with _head_reads(output_layer(network), where):
         logits: Tensor = network(input_ids=ids, use_cache=False, **more).logits
-    if logits.ndim == 3:  # the network has no output layer that could be asked for less
+    if logits.ndim == 3:  # the network has no output layer that can compute fewer
         logits = logits.flatten(0, 1)[where]
     return logits.float()
 
 
 def _places(batch: Batch) -> dict[str, Tensor]:
-    # without a mask, transformers takes positions that begin anew for the borders of packed samples
+    # without a mask, transformers takes positions that restart as the borders of packed samples
     return {} if batch.positions is None else {"position_ids": batch.positions}
 
 
 @contextmanager
 def _head_reads(head: nn.Module | None, where: Tensor) -> Iterator[None]:
-    """Within the block the output layer sees the tokens at `where` alone: (rows, T, d) -> (counted tokens, V)."""
+    """Within the `with` block the output layer sees the tokens at `where` alone: (rows, T, d) -> (counted tokens, V)."""
     if head is None:
         yield
         return
@@ -143,7 +143,7 @@ def _head_reads(head: nn.Module | None, where: Tensor) -> Iterator[None]:
 
 @torch.no_grad()
 def check_blind(network: nn.Module, pairs: Sequence[Encoded], name: str) -> None:
-    """Raises ModelError when packed pairs do not have the losses that they have alone; `name` is the model's."""
+    """Raise ModelError when pairs have other losses in a pack than alone; `name` is the model's."""
     first, second = sorted((pairs[0], pairs[-1]), key=lambda p: -len(p.ids))  # as first_fit puts them
     other = Encoded(tuple(max(first.ids) - t for t in first.ids), first.head)  # other tokens, the same number of them
     weight, most = next(network.parameters()), len(first.ids) + len(second.ids)

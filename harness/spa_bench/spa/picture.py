@@ -1,7 +1,7 @@
 """A picture of a stage's report: sizes of the parts, scores of every query, mean scores of part by query.
 
-Colours are of the Okabe-Ito set and, in the heat map, from purple over white to orange: both can be told apart with any kind of
-colour vision. Nothing is said by colour alone.
+Colours come from the Okabe-Ito set and, in the heat map, from purple over white to orange; both can be told apart with any kind
+of colour vision. No information is in colour alone.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _CELLS = 120  # a heat map of more cells has no numbers
 
 
 def check_place(path: Path) -> None:
-    """Raises UsageError for a file that no picture can be written to."""
+    """Raise UsageError for a path to which no picture can be written."""
     if path.suffix.lower() not in FORMATS:
         raise UsageError(f"--out is {path}; a picture is a file that ends in {', '.join(FORMATS)}")
     if path.is_dir() or not path.absolute().parent.is_dir():
@@ -30,7 +30,7 @@ def check_place(path: Path) -> None:
 
 
 def draw(report: Mapping[str, Any], path: Path, title: str) -> None:
-    """Write the picture of a report on scores or parts (spa_bench.spa.report). Raises UsageError when `path` cannot be."""
+    """Write the picture of a report on scores or parts (spa_bench.spa.report). Raises UsageError where that fails."""
     import matplotlib
     from matplotlib.figure import Figure
 
@@ -44,7 +44,7 @@ def draw(report: Mapping[str, Any], path: Path, title: str) -> None:
     figure.suptitle(title, fontsize=11, color=_INK)
     for axes, panel in zip(figure.subplots(len(panels), squeeze=False).ravel(), panels, strict=True):
         panel(axes, report, queries)
-    # without these the same picture has other bytes every time
+    # without these the same picture would have other bytes every time
     with matplotlib.rc_context({"svg.hashsalt": "spa-bench"}):
         dates: dict[str, Any] = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
         try:
@@ -121,7 +121,7 @@ def _heat(axes: Axes, report: Mapping[str, Any], queries: Sequence[Mapping[str, 
 
 
 def _query_ticks(axes: Axes, queries: Sequence[Mapping[str, Any]]) -> None:
-    """The number of each query, and below those that are a part's own which part."""
+    """Ticks with the number of each query and, below it, the part to which it belongs."""
     names = [str(q["query"]) if q.get("part") is None else f"{q['query']}\n({q['part']})" for q in queries]
     axes.set_xticks(range(len(names)), names, fontsize=6 if len(names) > 30 else 8)
     axes.set_xlabel("query (its part)" if any(q.get("part") is not None for q in queries) else "query", fontsize=9)

@@ -1,4 +1,4 @@
-"""What scores and parts look like: plain values, kept as report.json beside them. Parts and examples count from 0.
+"""The report on scores and parts: plain values, kept as report.json beside them. Parts and examples count from 0.
 
 Everything is computed from scores, labels and texts in one thread and rounded to 6 digits: the same input gives the same bytes.
 """
@@ -23,7 +23,7 @@ from spa_bench.types import Example
 FILE = "report.json"
 VERSION = 1  # raise when a key changes its meaning
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
-_BY_QUERY = {"argmax", "balanced"}  # methods whose part p is that of the p-th kept query
+_BY_QUERY = {"argmax", "balanced"}  # methods whose part p belongs to the p-th kept query
 _SHOWN = 3  # examples of each query and part
 _WORDS = 8
 _TEXT = 200  # characters of a prompt and of a completion that are kept
@@ -31,7 +31,7 @@ _SAMPLE = 2048  # rows of the silhouette: it needs all distances between them
 
 
 def of_scores(scores: Scores, examples: Sequence[Example], queries: Sequence[Example]) -> dict[str, Any]:
-    """The report on a score matrix (N, M): of each query its text, variance, quantiles and nearest examples."""
+    """The report on a score matrix (N, M): each query's text, variance, quantiles and nearest examples."""
     return {"version": VERSION, "examples": len(examples), "queries": _of_queries(scores, examples, queries)}
 
 
@@ -44,7 +44,7 @@ def of_parts(
     queries: Sequence[Example],
     scores: Scores | None,
 ) -> dict[str, Any]:
-    """The report on k parts; `scores` (N, M) is None where the method looks at none."""
+    """The report on k parts; `scores` (N, M) is None where the method uses none."""
     of_label = np.asarray(labels)
     texts = [encoders.text_of(e) for e in examples]
     kept = kept_queries(scores, k).tolist() if scores is not None and card.method in _BY_QUERY else None
@@ -61,7 +61,7 @@ def of_parts(
         }
         for part in range(k)
     ]
-    found: dict[str, Any] = {
+    content: dict[str, Any] = {
         "version": VERSION,
         "method": card.method,
         "scale": None if scores is None else card.scale,
@@ -74,19 +74,19 @@ def of_parts(
         "queries": [],
     }
     if scores is not None and rows is not None:
-        found["queries"] = _of_queries(scores, examples, queries)
+        content["queries"] = _of_queries(scores, examples, queries)
         means = np.stack([rows[of_label == part].mean(0) for part in range(k)])
-        for j, query in enumerate(found["queries"]):
+        for j, query in enumerate(content["queries"]):
             query["part"] = kept.index(j) if kept is not None and j in kept else None
             query["mean_by_part"] = _rounded(means[:, j])
-    return found
+    return content
 
 
 def silhouette(rows: Scaled | None, labels: NDArray[np.intp]) -> dict[str, Any]:
-    """Mean silhouette (Rousseeuw 1987) of rows (N, M), Euclidean, with how many rows it was taken from; or why there is none.
+    """Mean silhouette (Rousseeuw 1987) of rows (N, M), Euclidean, with the number of rows behind it; or the reason for none.
 
-    In [-1, 1]: near 1 where parts are apart, about 0 where they touch, below where examples lie nearer to another part.
-    Of more than 2,048 rows a fixed random sample is taken.
+    It lies in [-1, 1]: near 1 where parts are apart, about 0 where they touch, below 0 where examples lie nearer to another
+    part. Of more than 2,048 rows a fixed random sample is taken.
     """
     if rows is None:
         return _no_silhouette("the method looks at no scores")
@@ -106,10 +106,10 @@ def silhouette(rows: Scaled | None, labels: NDArray[np.intp]) -> dict[str, Any]:
 
 
 def agreement(labels: Sequence[object], others: Sequence[object]) -> dict[str, float]:
-    """How alike two partitions of the same examples are, whatever their parts are called.
+    """The agreement of two partitions of the same examples, whatever the names of their parts.
 
-    nmi: mutual information over the mean of the two entropies, in [0, 1]; chance alone gives more than 0, the more the more
-    parts and the fewer examples. ami: the same less what chance gives (Vinh et al. 2010).
+    nmi: mutual information over the mean of the two entropies, in [0, 1]. Chance alone gives more than 0, and the more so with
+    more parts and fewer examples. ami: the same, corrected for chance (Vinh et al. 2010).
     """
     from sklearn.metrics import adjusted_mutual_info_score, normalized_mutual_info_score
 
@@ -121,7 +121,7 @@ def agreement(labels: Sequence[object], others: Sequence[object]) -> dict[str, f
 
 
 def write(folder: Path, content: Mapping[str, Any]) -> None:
-    """report.json of a stage."""
+    """Write report.json of a stage."""
     (folder / FILE).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
@@ -143,7 +143,7 @@ def _of_queries(scores: Scores, examples: Sequence[Example], queries: Sequence[E
 def _affinity(
     labels: NDArray[np.intp], k: int, texts: Sequence[str], rows: Scaled | None, kept: Sequence[int] | None
 ) -> tuple[NDArray[np.float64], str]:
-    """(N, k): how much each example belongs to each part, and in words what a margin of that is."""
+    """(affinity (N, k) of each example to each part, the meaning of a margin of it in words)."""
     if rows is not None and kept is not None:
         return rows[:, list(kept)], "scaled score of the part's query, less the highest of another part's"
     if rows is not None:
@@ -157,7 +157,7 @@ def _affinity(
 
 
 def _defining(part: int, labels: NDArray[np.intp], affinity: NDArray[np.float64], examples: Sequence[Example]) -> list[Any]:
-    """The examples of a part with the highest margin; with one part alone, of the highest affinity."""
+    """The examples of a part with the highest margin; where there is one part, those with the highest affinity."""
     members = np.flatnonzero(labels == part)
     others = np.delete(affinity[members], part, axis=1)
     margin = affinity[members, part] - (others.max(1) if others.size else 0.0)

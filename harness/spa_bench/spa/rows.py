@@ -1,4 +1,4 @@
-"""Rows of a score matrix on disk as they come, so that a stopped attribution goes on where it was."""
+"""Rows of a score matrix, written to disk as they come, so that a stopped attribution resumes where it was."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 
 
 class RowFile:
-    """Rows of `width` float32 with their index and a checksum, appended; a torn end is cut off."""
+    """Rows of `width` float32 with their index and a checksum, appended; an incomplete end is cut off."""
 
     def __init__(self, path: Path, width: int):
         self._path = path
         self._entry = np.dtype([("sum", "<u4"), ("index", "<u4"), ("row", "<f4", (width,))])
 
     def read(self) -> dict[int, NDArray[np.float32]]:
-        """The whole rows by index. What follows the first broken one is cut off."""
+        """The complete rows by index. The file is cut off at the first broken one."""
         data = self._path.read_bytes() if self._path.exists() else b""
         size = self._entry.itemsize
         entries = np.frombuffer(data[: len(data) // size * size], self._entry)

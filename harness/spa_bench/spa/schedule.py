@@ -1,6 +1,6 @@
-"""What one member reads at each of its optimiser steps, and at which learning rate.
+"""The examples that one member reads at each of its optimiser steps, and the learning rate.
 
-Both depend on the member's own part, seed and card alone, never on who is trained beside it.
+Both depend on the member's own part, seed and card alone, never on the members that are trained beside it.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ def learning_rate(card: LoraCard, step: int, steps: int) -> float:
 def order(lengths: Sequence[int], card: LoraCard, seed: int) -> list[list[int]]:
     """For each step the indices of its examples, whose `lengths` in tokens are given.
 
-    Shuffled epochs, examples of about one length together within four steps. A step has batch x accumulation examples,
-    but for the last where epochs say how long: how they are cut into batches changes no member's steps.
+    Epochs are shuffled, and examples of similar length stand together within four steps. A step has batch x accumulation
+    examples, except the last one where epochs set the length. How they are split into batches changes no member's steps.
     """
     rng = random.Random(seed)
     size, total = card.batch * card.accumulation, _read(len(lengths), card)
@@ -42,12 +42,12 @@ def order(lengths: Sequence[int], card: LoraCard, seed: int) -> list[list[int]]:
     stream = stream[:total]
     steps: list[list[int]] = []
     for start in range(0, total, 4 * size):
-        # every member meets its short and long examples at the same steps: less padding in the stacked pass
+        # every member reads its short and long examples at the same steps, so the stacked pass needs less padding
         pool = sorted(stream[start : start + 4 * size], key=lambda i: lengths[i])
         steps += [pool[i : i + size] for i in range(0, len(pool), size)]
     return steps
 
 
 def _read(examples: int, card: LoraCard) -> int:
-    """Examples that a member reads in all."""
+    """The number of examples that a member reads in all."""
     return card.steps * card.batch * card.accumulation or max(1, round(card.epochs * examples))

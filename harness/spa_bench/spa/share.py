@@ -10,10 +10,10 @@ from spa_bench.types import Example
 
 
 def share_of(examples: Sequence[Example], share: float, seed: int) -> list[Example]:
-    """`ceil(share × N)` of the N examples, drawn with the seed and in the order in which they stood.
+    """`ceil(share × N)` of the N examples, drawn with the seed and in their own order.
 
-    Nested: what a smaller share has of one seed, a larger one has too, for both are the beginning of one permutation. So two
-    shares differ by what is added alone. With share = 1 it is all of them. `share` lies in (0, 1].
+    Shares of one seed are nested: a larger one contains a smaller one, because both are the beginning of one permutation. So
+    two shares differ only by the added examples. With share = 1 the result is all of them. `share` lies in (0, 1].
     """
     order = list(range(len(examples)))
     random.Random(f"share-{seed}").shuffle(order)

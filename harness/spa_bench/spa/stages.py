@@ -1,7 +1,7 @@
 """Attribute, partition, adapt: each stage kept on disk under the hash of everything it depends on.
 
-A stage folder appears whole or not at all: it is made beside its final place and renamed. What a stopped process has
-done of it (score rows, a checkpoint of the training) stays there, and the next one goes on with it.
+A stage folder appears complete or not at all: it is made beside its final place and renamed. The partial work of a stopped
+process (score rows, a checkpoint of the training) stays there, and the next process resumes from it.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Console(Protocol):
 
 
 class Stages:
-    """Runs or recalls the stages of one sampler for one seed."""
+    """Runs the stages of one sampler for one seed, or takes them from the cache."""
 
     def __init__(self, card: SamplerCard, data: TrainingData, model: StageModel, seed: int, cache: Path, console: Console):
         self._card, self._data, self._model = card, data, model
@@ -94,7 +94,7 @@ class Stages:
         return labels
 
     def partition(self) -> Path:
-        """The folder of the parts. Nothing is attributed for a method that looks at no scores."""
+        """The folder of the parts. A method that uses no scores causes no attribution."""
         card = self._card
         if partition.needs_scores(card.partition.method):
             recipe = self._attribution_recipe()
@@ -172,7 +172,7 @@ class Stages:
                 .build(setting)
                 .scores(self._data.examples, self._data.queries, progress=progress, kept=kept)
             )
-            scores = np.asarray(found, np.float32)
+            scores = np.asarray(given, np.float32)
         if scores.shape != (wanted := (len(self._data.examples), len(self._data.queries))):
             raise DataError(f"attribution.method {method!r} gave scores {scores.shape} instead of {wanted}")
         np.save(to / "scores.npy", scores)
@@ -184,12 +184,12 @@ class Stages:
         scores = np.load(self._scores() / "scores.npy") if partition.needs_scores(card.partition.method) else None
         with self._console.stage(f"partition ({card.partition.method})"):
             labels = partition.partition(card.partition, k, examples=examples, scores=scores, seed=self._partition_seed)
-            found = report.of_parts(labels, k, card.partition, examples=examples, queries=self._data.queries, scores=scores)
-        self._console.note(f"parts: {k} of sizes {', '.join(map(str, found['sizes']))}")
-        # the digest is what adapters on these parts have in their key
-        parts = {"digest": _digest(_members(labels, k)), "sizes": found["sizes"], "labels": labels}
+            content = report.of_parts(labels, k, card.partition, examples=examples, queries=self._data.queries, scores=scores)
+        self._console.note(f"parts: {k} of sizes {', '.join(map(str, content['sizes']))}")
+        # adapters on these parts have this digest in their key
+        parts = {"digest": _digest(_members(labels, k)), "sizes": content["sizes"], "labels": labels}
         (to / "parts.json").write_text(json.dumps(parts) + "\n")
-        report.write(to, found)
+        report.write(to, content)
 
     def _adapt(self, parts: Sequence[Sequence[Example]], seeds: Sequence[int], to: Path) -> None:
         with self._console.stage(f"training {len(parts)} adapter{'s' * (len(parts) > 1)}") as progress:
@@ -215,7 +215,7 @@ class Stages:
             try:
                 work.mkdir(parents=True, exist_ok=True)
                 with lock.hold(work, wait=lambda owner: self._console.note(f"{stage}: {owner} is making it; waiting")):
-                    if not final.is_dir():  # the one that we waited for may have finished it
+                    if not final.is_dir():  # the process that held the lock may have finished it
                         make(work)
                         content = json.dumps({**recipe, "files": _hashes(work)}, indent=1, sort_keys=True, default=list) + "\n"
                         replace_file(work / "key.json", content.encode())
@@ -223,16 +223,16 @@ class Stages:
             except (OSError, SafetensorError) as error:
                 raise _failure(stage, self._cache, error) from error
             except StoreError:
-                if not final.is_dir():  # somebody may have finished and moved it while we asked for its lock
+                if not final.is_dir():  # another process may have finished and moved it before this one held the lock
                     raise
         return final
 
 
 def _failure(stage: str, cache: Path, error: OSError | SafetensorError) -> StoreError:
-    """What to say of a stage that could not be written, or that read something else that failed."""
+    """The error for a stage that could not be written, or that could not read something else."""
     file, why = getattr(error, "filename", None), getattr(error, "strerror", None)
     elsewhere = isinstance(file, str) and not Path(file).absolute().is_relative_to(cache.absolute())
-    if elsewhere or (isinstance(error, OSError) and not why):  # libraries raise OSError for what they cannot fetch, too
+    if elsewhere or (isinstance(error, OSError) and not why):  # libraries also raise OSError when they cannot fetch something
         return StoreError(f"{stage}: {f'{file}: {why}' if elsewhere else error}")
     return StoreError(
         f"cannot write the stage cache {cache}: {why or error}; make room or set SPA_BENCH_CACHE "
@@ -247,10 +247,10 @@ def _hashes(folder: Path) -> dict[str, str]:
 
 
 def damaged(folder: Path) -> str:
-    """The first file of a finished stage that is not as it was written, or missing, or too many; "" when it is whole."""
+    """The first file of a finished stage that is changed, missing or additional; "" when the stage is undamaged."""
     try:
-        written, found = json.loads((folder / "key.json").read_bytes())["files"], _hashes(folder)
-        return min((name for name in {*written, *found} if written.get(name) != found.get(name)), default="")
+        written, present = json.loads((folder / "key.json").read_bytes())["files"], _hashes(folder)
+        return min((name for name in {*written, *present} if written.get(name) != present.get(name)), default="")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return "key.json"
 

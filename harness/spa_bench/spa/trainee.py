@@ -1,7 +1,6 @@
-"""One adapter in training: its factors, its optimiser, and what it reads when.
+"""One adapter in training: its factors, its optimiser and its schedule of examples.
 
-Its start, the order of its data and its dropout come from its own seed, so that it learns the same whoever is trained
-beside it.
+Its start, the order of its data and its dropout come from its own seed, so that it learns the same beside any other members.
 """
 
 from __future__ import annotations
@@ -42,15 +41,15 @@ class Trainee:
         self.optimizer = torch.optim.AdamW(self.parameters, lr=card.learning_rate, weight_decay=card.weight_decay, foreach=True)
 
     def samples(self, step: int) -> list[Sample]:
-        """What it reads at `step`."""
+        """The samples that the member reads at `step`."""
         return [Sample(self._rows[i], derive_seed(self._seed, step, j)) for j, i in enumerate(self._order[step])]
 
     def reads(self, step: int) -> int:
-        """How many pairs it reads at `step`."""
+        """The number of pairs that the member reads at `step`."""
         return len(self._order[step])
 
     def update(self, step: int) -> None:
-        """Step `step` of its own optimiser on the gradients that have come. Raises DataError when they are not finite."""
+        """Take step `step` of the optimiser on the collected gradients. Raises DataError when they are not finite."""
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self._card.clip)
         if not torch.isfinite(norm):
             raise not_finite("gradient", self.number, step)
@@ -60,7 +59,7 @@ class Trainee:
         self.optimizer.zero_grad(set_to_none=True)
 
     def adapter(self) -> Adapter:
-        """A copy of the adapter as it is now, on the CPU."""
+        """A copy of the current adapter, on the CPU."""
         factors = {
             p: (self.down[p].detach().to("cpu", copy=True), self.up[p].detach().T.to("cpu", copy=True).contiguous())
             for p in self.down

@@ -1,6 +1,6 @@
-"""The pairs and queries that a sampler is trained with: read, put into a template, checked against model and card.
+"""The pairs and queries of a sampler's training: read, put into a template, and checked against model and card.
 
-Everything that can be wrong with data is found here, before anything is trained.
+All faults of data are found here, before anything is trained.
 """
 
 from __future__ import annotations
@@ -27,24 +27,24 @@ _SHOWN = 60  # characters of a query in a message
 
 @dataclass(frozen=True)
 class TrainingData:
-    """The pairs and queries of a sampler, and what was found on the way."""
+    """The pairs and queries of a sampler, with facts about how they were read."""
 
     examples: list[Example]
     queries: list[Example]
-    skipped: int  # examples that are too long, left out
+    skipped: int  # number of examples that are too long and left out
     longest: int = 0  # tokens of the longest of them
-    limit: str = ""  # what they are too long for, in words
+    limit: str = ""  # the limit that they exceed, in words
     repeated: int = 0  # examples that repeat an earlier one
     repeated_queries: int = 0
-    template: str | None = None  # that instructions were put into: chat, alpaca or plain; None: there are none
+    template: str | None = None  # the template of instructions: chat, alpaca or plain; None: there are no instructions
     whole: str | None = None  # hash of the examples that fit, where `examples` are a share of them
-    fit: int = 0  # how many fit, where `examples` are a share of them
+    fit: int = 0  # number of examples that fit, where `examples` are a share of them
 
     def describe(self, card: SamplerCard) -> dict[str, object]:
-        """For the spec: names, sizes and hashes.
+        """The data's part of a spec: names, sizes and hashes.
 
-        What the seed draws has no hash of its own, queries from the examples and a share of them: runs that differ in the
-        seed alone are one group, and the hash of the whole set, the seed and the code say which they are.
+        Data that the seed draws, a share of the examples or queries among them, have no hash of their own: runs that differ in
+        the seed alone are one group, and the hash of the whole set, the seed and the code identify such data.
         """
         data = named(card.data)
         return {
@@ -61,24 +61,24 @@ class TrainingData:
         }
 
     def notes(self, card: SamplerCard) -> list[str]:
-        """Lines for the user: what was left out, what is there more than once."""
-        found = []
+        """Lines for the user on examples that are left out or repeated."""
+        lines = []
         if self.skipped:
             read = self.skipped + (self.fit or len(self.examples))
-            found.append(
+            lines.append(
                 f"{self.skipped} of {read} training pairs are longer than {self.limit} "
                 f"and are left out; the longest has {self.longest} tokens"
             )
         done = "left out" if card.data.duplicates == "drop" else 'kept (data.duplicates = "drop" leaves them out)'
         for count, what in ((self.repeated, "training pairs"), (self.repeated_queries, "queries")):
             if count:
-                found.append(f"{what} that repeat an earlier one: {count}, {done}")
-        return found
+                lines.append(f"{what} that repeat an earlier one: {count}, {done}")
+        return lines
 
 
 @dataclass(frozen=True)
 class Sources:
-    """What a card's sources hold, before a template has made text of it."""
+    """The content of a card's sources, before a template turns it into text."""
 
     examples: list[Row]
     queries: list[Row] | None  # None: drawn from the examples, or none are needed
@@ -87,9 +87,9 @@ class Sources:
 
 
 def read_sources(card: SamplerCard) -> Sources:
-    """The rows of the card's data, duplicates dealt with. Raises DataError for all that needs no model to be seen.
+    """The rows of the card's data, after its policy for duplicates. Raises DataError for all faults that show without a model.
 
-    That is: what cannot be read or recognised, empty text, duplicates that are refused, K > N, M < K.
+    These are: unreadable files, unknown shapes, empty text, duplicates that are refused, K > N, M < K.
     """
     if card.adapters == "none":
         return Sources([], None, 0, 0)
@@ -154,24 +154,24 @@ def load_data(card: SamplerCard, model: Model | PairModel, seed: int) -> Trainin
 
 
 def needs_queries(card: SamplerCard) -> bool:
-    """Whether the sampler makes parts by scores."""
+    """Whether the sampler's parts depend on scores."""
     return card.adapters == "parts" and partition.needs_scores(card.partition.method)
 
 
 def _own(card: SamplerCard) -> dict[str, object]:
-    """Hashes of what the user brought to make the parts: a file of labels, a way to part, a way to score."""
-    found: dict[str, object] = {}
+    """Hashes of the user's own files and code behind the parts: labels, a partition method, an attribution method."""
+    hashes: dict[str, object] = {}
     if card.adapters == "parts" and (card.partition.method == "file" or ":" in card.partition.method):
-        found["parts"] = {k: v for k, v in partition.identity(card.partition, 0).items() if k in {"file", "source"}}
+        hashes["parts"] = {k: v for k, v in partition.identity(card.partition, 0).items() if k in {"file", "source"}}
     if needs_queries(card) and ":" in card.attribution.method:
-        found["scores"] = {"source": source_hash(card.attribution.method)}
-    return found
+        hashes["scores"] = {"source": source_hash(card.attribution.method)}
+    return hashes
 
 
 def _queries(
     card: SamplerCard, model: PairModel, seed: int, sources: Sources, examples: Sequence[Example], template: Template
 ) -> list[Example]:
-    """The queries of a sampler with parts: all of a source, or a sample of `examples`, which fit."""
+    """The queries of a sampler with parts: all of a source, or a sample of the `examples` that fit."""
     if sources.queries is None:
         queries = draw_queries(card.data.queries, examples, seed)
         _enough_queries(card, len(queries), "are drawn by")
@@ -188,7 +188,7 @@ def _queries(
 
 
 def _without_repeats(rows: list[Row], policy: str, source: str) -> tuple[list[Row], int]:
-    """(the rows that are used, how many repeat an earlier one). Raises DataError where none may."""
+    """(the rows that are used, the number that repeat an earlier one). Raises DataError where none may repeat."""
     different = distinct(rows)
     count = len(rows) - len(different)
     if count and policy == "refuse":
@@ -207,7 +207,7 @@ def _enough_queries(card: SamplerCard, count: int, where: str) -> None:
 
 
 def _most_tokens(card: SamplerCard, model: PairModel) -> tuple[int, str]:
-    """(tokens that a row may have, what says so)."""
+    """(the most tokens that a row may have, the source of that limit in words)."""
     if 0 < card.lora.length < model.context:
         return card.lora.length, f"lora.length = {card.lora.length} tokens"
     return model.context, f"the model's context of {model.context} tokens"

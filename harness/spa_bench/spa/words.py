@@ -12,12 +12,12 @@ _WORD = re.compile(r"[^\W\d]\w+")
 
 
 def top_words(texts: Sequence[str], labels: Sequence[int], k: int, count: int) -> list[list[tuple[str, float]]]:
-    """Up to `count` words of each of k parts with their z, those that set it apart most first; none where nothing does.
+    """Up to `count` words of each of k parts with their z, the most distinctive first; a part may have none.
 
-    For word w with y of n words in the part, y' of n' in the others and prior a = y + y', A = n + n' (the whole corpus):
-    d = ln((y + a) / (n + A - y - a)) - ln((y' + a) / (n' + A - y' - a)), and z = d / sqrt(1 / (y + a) + 1 / (y' + a)); words
-    with z > 0, of equal z in alphabetical order. Words have two letters, digits or underscores at least and do not begin with a
-    digit; case does not count.
+    For word w with y of n words in the part, y' of n' in the others and prior a = y + y', A = n + n' (the whole corpus): d =
+    ln((y + a) / (n + A - y - a)) - ln((y' + a) / (n' + A - y' - a)), and z = d / sqrt(1 / (y + a) + 1 / (y' + a)). Words with
+    z > 0 are kept; words of equal z are in alphabetical order. Words have two letters, digits or underscores at least and do
+    not begin with a digit; case does not count.
     """
     from sklearn.feature_extraction.text import CountVectorizer
 
@@ -30,12 +30,12 @@ def top_words(texts: Sequence[str], labels: Sequence[int], k: int, count: int) -
     of_label = np.asarray(labels)
     table = np.stack([np.asarray(counts[of_label == part].sum(0), np.float64).ravel() for part in range(k)])
     prior = table.sum(0)
-    found = []
+    words_of_parts = []
     for part in range(k):
         z = _z(table[part], prior - table[part], prior)
         best = np.argsort(-z, kind="stable")[:count]
-        found.append([(str(names[i]), float(z[i])) for i in best if z[i] > 1e-9])
-    return found
+        words_of_parts.append([(str(names[i]), float(z[i])) for i in best if z[i] > 1e-9])
+    return words_of_parts
 
 
 def _words(text: str) -> list[str]:

@@ -22,13 +22,13 @@ WarmUp = Callable[[Sequence[int]], Mapping[int, Path]]  # steps of a training on
 
 @dataclass(frozen=True)
 class Setting:
-    """What an attributor may make use of; `build(setting)` makes one."""
+    """What an attributor may use; `build(setting)` makes an attributor."""
 
     card: AttributionCard
     lora: LoraCard
     model: LoraTrainable
     seed: int
-    warm_up: WarmUp  # called by those that look at checkpoints
+    warm_up: WarmUp  # called by attributors that use checkpoints
 
 
 class Attributor(Protocol):
@@ -39,7 +39,8 @@ class Attributor(Protocol):
     ) -> NDArray[np.float32]:
         """Matrix (N, M); higher means that training on the example lowers the query's loss.
 
-        `kept` is a folder for what is dear, as it comes; what is found there is not computed again, and the result is the same.
+        `kept` is a folder for results that are expensive to compute, which are written there as they come. Results that are
+        found there are not recomputed; the matrix is the same.
         """
         ...
 

@@ -14,7 +14,7 @@ from spa_bench.types import Example
 
 
 class BM25Attributor:
-    """Documents are the training pairs, a query is a pair too; tokens are words and single signs, lowercased.
+    """BM25 scores, where documents and queries are pairs and tokens are lowercased words and single signs.
 
     plus: BM25+ (Lv and Zhai 2011), the variant whose formula the SPA paper prints: k1 = 1.5, b = 0.75, delta = 1.
     okapi: the same without delta, and with rank-bm25's floor under the weights of words of more than half of all pairs (a

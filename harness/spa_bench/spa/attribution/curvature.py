@@ -1,4 +1,4 @@
-"""(H + λ)⁻¹ on the gradients of all queries, for the curvatures that a card can name.
+"""Applies (H + λ)⁻¹ to the gradients of all queries, for the curvatures that a card can name.
 
 Each function takes the queries' gradients, block by block (M, o, i), and returns them preconditioned. λ is `damping` times the
 mean eigenvalue of the curvature, for datainf and ekfac of each block's, or `damping` itself where damping_kind is "absolute".
@@ -27,36 +27,36 @@ ConsumeHalves = Callable[[str, Tensor, Tensor], None]  # (block, inputs (tokens,
 
 
 class Sample(Protocol):
-    """Passes over the examples that the curvature is estimated from."""
+    """Passes over the examples from which the curvature is estimated."""
 
     @property
     def size(self) -> int:
-        """Examples."""
+        """The number of examples."""
         ...
 
     def gradients(self, consume: Consume, *, drawn: bool) -> None:
-        """Every example's gradient, of its own labels, or of `drawn` ones, card.draws times, as gradients.drawn_loss has it."""
+        """Pass on every example's gradient, of its own labels or, card.draws times, of `drawn` ones (gradients.drawn_loss)."""
         ...
 
     def halves(self, consume: ConsumeHalves) -> None:
-        """Inputs and gradients of every token, of drawn labels; without padding."""
+        """Pass on the inputs and gradients of every token for drawn labels, without padding."""
         ...
 
 
 def identity(sample: Sample, queries: Mapping[str, Tensor], card: AttributionCard) -> Blocks:
-    """The gradients as they are."""
+    """The queries' gradients, unchanged."""
     return dict(queries)
 
 
 def cosine(sample: Sample, queries: Mapping[str, Tensor], card: AttributionCard) -> Blocks:
-    """Every query's gradient at length 1; the examples' are divided by theirs (LESS, Xia et al. 2024, arXiv 2402.04333)."""
+    """Every query's gradient scaled to length 1, as the examples' gradients are (LESS, Xia et al. 2024, arXiv 2402.04333)."""
     norm = sum(q.square().sum((1, 2), keepdim=True) for q in queries.values())
     assert isinstance(norm, Tensor)
     return {block: q / norm.sqrt() for block, q in queries.items()}
 
 
 def fisher(sample: Sample, queries: Mapping[str, Tensor], card: AttributionCard) -> Blocks:
-    """Divided by the damped mean squared gradient."""
+    """The queries' gradients divided by the damped mean squared gradient."""
     total = {block: torch.zeros_like(q[0]) for block, q in queries.items()}
 
     def measure(block: str, g: Tensor) -> None:
@@ -69,7 +69,7 @@ def fisher(sample: Sample, queries: Mapping[str, Tensor], card: AttributionCard)
 
 
 def datainf(sample: Sample, queries: Mapping[str, Tensor], card: AttributionCard) -> Blocks:
-    """(1/n) Σ_i [q − (g_i·q) / (λ + ‖g_i‖²) g_i] / λ, two passes over the sample."""
+    """(1/n) Σ_i [q − (g_i·q) / (λ + ‖g_i‖²) g_i] / λ for every query's gradient q, in two passes over the sample."""
     norms = dict.fromkeys(queries, 0.0)
 
     def measure(block: str, g: Tensor) -> None:
@@ -89,7 +89,7 @@ def datainf(sample: Sample, queries: Mapping[str, Tensor], card: AttributionCard
 
 
 def ekfac(sample: Sample, queries: Mapping[str, Tensor], card: AttributionCard) -> Blocks:
-    """Eigenvalue-corrected Kronecker factors, two passes over the sample."""
+    """The queries' gradients times the inverse of eigenvalue-corrected Kronecker factors, in two passes over the sample."""
     inputs = {b: torch.zeros(q.shape[2], q.shape[2], device=q.device) for b, q in queries.items()}
     outputs = {b: torch.zeros(q.shape[1], q.shape[1], device=q.device) for b, q in queries.items()}
 
@@ -122,13 +122,13 @@ def ekfac(sample: Sample, queries: Mapping[str, Tensor], card: AttributionCard) 
 
 
 def _basis(moment: Tensor) -> Tensor:
-    """Eigenvectors of a symmetric matrix, as columns."""
+    """The eigenvectors of a symmetric matrix, as columns."""
     vectors: Tensor = torch.linalg.eigh(moment.double())[1]
     return vectors.float()
 
 
 def _damping(mean: float, card: AttributionCard) -> float:
-    """λ; 1 where there is no curvature at all and damping is relative, so that zero stays zero."""
+    """The value of λ; 1 where the curvature is zero and damping is relative, so that zero stays zero."""
     if card.damping_kind == "absolute":
         return card.damping
     return card.damping * mean or 1.0

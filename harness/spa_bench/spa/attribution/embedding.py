@@ -1,7 +1,7 @@
 """Attribution by embeddings: the cosine of example and query.
 
-A likeness, not an influence: it says what a pair is about, not what training on it would do. No negative evidence either:
-with TF-IDF no score is below 0.
+The cosine measures likeness, not influence: it shows what a pair is about, not the effect of training on it. It gives no
+negative evidence either: with TF-IDF no score is below 0.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""What an example's gradient is reduced to: blocks of numbers, one or two a layer.
+"""Reduces an example's gradient to blocks of numbers, one or two for each layer.
 
-- lora: the gradient of the adapter's own factors. With W + s·B·A (s = alpha / rank) a layer's blocks are that of B,
-  Σ_t s δ_t (A x_t)ᵀ of (out, r), and that of A, Σ_t (s Bᵀδ_t) x_tᵀ of (r, in). At LoRA's start B = 0, so that the second is
-  exactly zero and left out.
-- projection: a sparse random projection of all of that to `dimensions` numbers: each goes to one of them with a random sign,
-  which keeps inner products on average (Charikar et al. 2002; Kane and Nelson 2014, arXiv 1012.1577).
+- lora: the gradient of the adapter's own factors. With W + s·B·A (s = alpha / rank) a layer has the block of B,
+  Σ_t s δ_t (A x_t)ᵀ of shape (out, r), and that of A, Σ_t (s Bᵀδ_t) x_tᵀ of shape (r, in). At LoRA's start B = 0, so that
+  the second is exactly zero and left out.
+- projection: a sparse random projection of these blocks to `dimensions` numbers: each entry is added to one of them with a
+  random sign, which keeps inner products on average (Charikar et al. 2002; Kane and Nelson 2014, arXiv 1012.1577).
 - core: the gradient of the layer's own weight, seen through two fixed projections, Σ_t (P_o δ_t)(P_i x_t)ᵀ of (k, k) (LoGra,
   Choe et al. 2024, arXiv 2405.13954). The projections are random, principal components, or the trained adapter's Bᵀ and A.
 """
@@ -70,12 +70,12 @@ class LoraFeatures:
 
     def factors(self) -> dict[str, Tensor]:
         """The values of the blocks: B (out, r) and A (r, in); at LoRA's start B alone, which is zero."""
-        found = {}
+        values = {}
         for path, low in self._down.items():
-            found[f"{path}.B"] = self._up.get(path, low.new_zeros(self.shapes[f"{path}.B"]))
+            values[f"{path}.B"] = self._up.get(path, low.new_zeros(self.shapes[f"{path}.B"]))
             if path in self._up:
-                found[f"{path}.A"] = low
-        return found
+                values[f"{path}.A"] = low
+        return values
 
     def stacked(self, factors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """`down` (K, r, in) and scaled `up` (K, r, out) for use_factors, of K members' blocks (K, o, i)."""
@@ -130,7 +130,7 @@ class ProjectedFeatures:
         self.shapes = {"projection": (1, dimensions)}
 
     def halves(self, path: str, x: Tensor, delta: Tensor) -> Iterator[Half]:
-        """Never called: the card refuses what needs it."""
+        """Not available: the card refuses the settings that need it."""
         raise CardError("a projection has no layers apart")
 
     def gradients(self, path: str, x: Tensor, delta: Tensor) -> Iterator[tuple[str, Tensor]]:
@@ -158,7 +158,7 @@ def build_features(
     seed: int,
     moments: Gather,
 ) -> Features:
-    """The features that the card names; `moments` is called for principal components alone."""
+    """The features that the card names; `moments` is called only for principal components."""
     size = card.dimensions or _DIMENSIONS.get(card.features, 0)
     if card.features == "lora":
         return LoraFeatures(layers, adapter, lora, seed)

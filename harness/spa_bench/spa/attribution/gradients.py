@@ -1,8 +1,8 @@
 """Per-example gradients at one point of the parameters, caught layer by layer on their way back.
 
 The gradient of a linear layer for one example is Σ_t δ_t x_tᵀ, over its tokens t, of the layer's input x (in) and the loss's
-gradient δ (out) with respect to its output. A tap behind each layer sees both during the backward pass, makes of them what
-is wanted and drops them, so that no gradient of the whole model is ever held, and weights need none.
+gradient δ (out) with respect to its output. A tap behind each layer sees both during the backward pass, computes what is
+needed and drops them, so that no gradient of the whole model is ever held, and weights need none.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from spa_bench.support.seeds import derive_seed
 LayerSink = Callable[[Tensor, Tensor], None]
 Sink = Callable[[str, Tensor, Tensor], None]  # (path, x (rows, T, in), δ (rows, T, out)); δ is zero where there is padding
 
-_ROWS = 16  # examples a pass: more of them leave the CPU's cache and run slower
+_ROWS = 16  # examples a pass: more do not fit in the CPU's cache and run slower
 
 
 class _Context(Protocol):
@@ -47,8 +47,8 @@ class _Context(Protocol):
 class _Tapped(torch.autograd.Function):
     """x (W + U)ᵀ + bias for a frozen layer and one update U of low rank, with a sink for its input and gradient.
 
-    Where the weights are float32 the update is added to them for the length of the product, and again on the way back: that
-    is a third faster on a CPU than a product of its own, and leaves nothing in memory.
+    Where the weights are float32, the update is added to them during the product, and again in the backward pass. That is a
+    third faster on a CPU than a separate product, and keeps nothing in memory.
     """
 
     @staticmethod
@@ -65,7 +65,7 @@ class _Tapped(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: _Context, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        """The gradient of x."""
+        """The gradient with respect to x."""
         (x,), (delta,), factors = ctx.saved_tensors, gradients, ctx.factors
         ctx.sink(x, delta)
         back = delta @ _merged(ctx.base, factors).to(delta.dtype)
@@ -86,7 +86,7 @@ def _merged(base: nn.Linear, factors: tuple[Tensor, Tensor] | None) -> Tensor:
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows of one pass: which examples they are, their tokens, and those that count in the loss, row after row."""
+    """Rows of one pass: the examples' indices, their tokens, and the tokens that count in the loss, row after row."""
 
     indices: list[int]
     ids: Tensor  # (rows, T), padded on the right
@@ -100,7 +100,7 @@ class Batch:
 def batches(
     encoded: Sequence[Encoded], device: torch.device, known: Container[int] = (), *, rows: int = _ROWS
 ) -> Iterator[Batch]:
-    """Rows of about one length together; batches whose rows are all `known` are left out, which changes no other one."""
+    """Batches of rows of similar length; those whose rows are all `known` are left out, which changes no other batch."""
     order = sorted(range(len(encoded)), key=lambda i: len(encoded[i].ids))
     for start in range(0, len(order), rows):
         indices = order[start : start + rows]
@@ -124,7 +124,7 @@ def batches(
 
 @dataclass(frozen=True)
 class Point:
-    """A model with one adapter, the same for all rows (None: LoRA's start, where the adapter changes nothing)."""
+    """A model with one adapter for all rows (None: LoRA's start, where the adapter has no effect)."""
 
     model: LoraTrainable
     layers: Mapping[str, StackedLinear]
@@ -133,7 +133,7 @@ class Point:
 
     @property
     def device(self) -> torch.device:
-        """Where the model is."""
+        """The device of the model."""
         device: torch.device = next(self.model.network.parameters()).device
         return device
 
@@ -147,10 +147,10 @@ class Point:
         return {path: (low.to(self.device, dtype), (high * scale).to(self.device, dtype)) for path, (low, high) in factors}
 
     def catch(self, batch: Batch, sink: Sink, *, uniform: Tensor | None = None) -> None:
-        """One forward and backward pass; `sink` gets every layer's part, the last layer's first.
+        """Run one forward and backward pass; `sink` gets every layer's part, the last layer's first.
 
-        The loss is each row's token-mean. With `uniform` (counted tokens,), numbers in [0, 1), it is that of labels drawn
-        with them; see drawn_loss.
+        The loss is each row's token-mean. With `uniform` (counted tokens,), numbers in [0, 1), it is the loss of labels
+        drawn with them; see drawn_loss.
         """
         awake = torch.zeros((), device=self.device, requires_grad=True)
 
@@ -183,20 +183,20 @@ def own_loss(logits: Tensor, batch: Batch) -> Tensor:
 
 
 def drawn_loss(logits: Tensor, share: Tensor, uniform: Tensor) -> Tensor:
-    """As own_loss, of labels drawn from the model itself, each token weighted by 1/sqrt(T) instead of 1/T.
+    """The loss of labels drawn from the model itself, each token weighted by 1/sqrt(T) instead of 1/T.
 
     The mean over draws of the outer product of a row's gradient is the Gauss–Newton matrix of its token-mean loss,
     (1/T) Σ_t J_tᵀ (diag p − p pᵀ) J_t, since the tokens' draws are independent (Martens 2014, arXiv 1412.1193, section 9).
     """
     with torch.no_grad():
         ladder = logits.softmax(-1).cumsum(-1)
-        # the last rung may lie below 1 by rounding
+        # by rounding the last cumulative probability may lie below 1
         drawn = torch.searchsorted(ladder, uniform[:, None] * ladder[:, -1:]).squeeze(1).clamp_max(logits.shape[-1] - 1)
     return (torch.nn.functional.cross_entropy(logits, drawn, reduction="none") * share.sqrt()).sum()
 
 
 def uniforms(batch: Batch, seed: int, keys: Sequence[int]) -> Tensor:
-    """(counted tokens,) numbers in [0, 1); a row's depend on the seed and its key alone."""
+    """Numbers (counted tokens,) in [0, 1); a row's numbers depend on the seed and its key alone."""
     rows = []
     for index, count in zip(batch.indices, batch.counts, strict=True):
         generator = torch.Generator().manual_seed(derive_seed(seed, "labels", keys[index]))

@@ -2,7 +2,7 @@
 
 score(z, q) = ∇ℓ(q)ᵀ (H + λ)⁻¹ ∇ℓ(z) (Koh and Liang 2017, arXiv 1703.04730; with the sign that makes a higher score mean that
 training on z lowers the loss of q), ℓ the token-mean loss of a completion. The M queries' gradients are preconditioned once
-(curvature.py, lissa.py); then each example's gradient is made, multiplied with all of them and dropped. With several
+(curvature.py, lissa.py); then each example's gradient is computed, multiplied with all of them and dropped. With several
 checkpoints the scores are averaged, as in TracIn (Pruthi et al. 2020, arXiv 2002.08484) at equal learning rates.
 """
 
@@ -86,7 +86,7 @@ def scores_at(
     with _enough_memory(len(queries)):
         point = Point(model, model.lora_layers(lora.targets), adapter, lora)
         encoded = encode(model, examples, "example", length=lora.length, loss=lora.loss)
-        asked = encode(model, queries, "query", loss=lora.loss)
+        query_ids = encode(model, queries, "query", loss=lora.loss)
         rows = RowFile(kept / f"{name}.rows", len(queries)) if kept else None
         ready = _recalled(kept / f"{name}.safetensors") if kept else None
         work = Work(progress, estimate_cost(card, len(examples), len(queries)), len(examples))
@@ -94,7 +94,7 @@ def scores_at(
         if ready is not None:
             work.prepared()
         if ready is None:
-            ready = _prepared(sample, asked, queries, card)
+            ready = _prepared(sample, query_ids, queries, card)
             if kept:
                 _keep(kept / f"{name}.safetensors", ready)
             work.prepared()
@@ -104,7 +104,7 @@ def scores_at(
 
 @contextmanager
 def _enough_memory(queries: int) -> Iterator[None]:
-    """Memory that runs out within the block becomes a DataError that says what takes less."""
+    """Turn a lack of memory within the block into a DataError that says which settings need less."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
@@ -117,7 +117,7 @@ def _enough_memory(queries: int) -> Iterator[None]:
 
 
 class Work:
-    """Counts gradients: those that preparing the queries is expected to take, then one for each example."""
+    """Counts gradients: the expected number for preparing the queries, then one for each example."""
 
     def __init__(self, progress: Progress, preparing: int, examples: int):
         self._progress, self._preparing = progress, preparing
@@ -126,39 +126,39 @@ class Work:
         progress(0, self._total)
 
     def add(self, gradients: int) -> None:
-        """So many more are made; no more than expected count while queries are prepared."""
+        """Count `gradients` more; while queries are prepared, at most the expected number counts."""
         self._done = min(self._done + gradients, self._most)
         self._progress(self._done, self._total)
 
     def prepared(self) -> None:
-        """The queries are ready."""
+        """Count the preparation as done."""
         self._done, self._most = self._preparing, self._total
 
 
 def estimate_cost(card: AttributionCard, examples: int, queries: int) -> int:
-    """How many gradients of one example the curvature takes. A product counts one for each example of its batch and query."""
+    """The number of example gradients for the curvature. A product counts one for each example of its batch and query."""
     size = min(card.curvature_examples or examples, examples)
     passes = {"fisher": 1, "datainf": 2, "ekfac": 2 * card.draws, "lissa": card.draws * (card.damping_kind != "absolute")}
-    found = size * (passes.get(card.curvature, 0) + (card.features == "core" and card.core == "pca"))
+    gradients = size * (passes.get(card.curvature, 0) + (card.features == "core" and card.core == "pca"))
     if card.curvature == "lissa":
         directions = queries * card.depth * card.repeats + (0 if card.scale else lissa.POWER_PRODUCTS)
-        found += directions * min(card.lissa_batch, size)
-    return found
+        gradients += directions * min(card.lissa_batch, size)
+    return gradients
 
 
 def _prepared(sample: Sampled, encoded: Sequence[Encoded], queries: Sequence[Example], card: AttributionCard) -> Blocks:
     """The queries' gradients, preconditioned: block by block (M, o, i)."""
     point, features = sample.point, sample.features
-    found = {block: torch.zeros(len(encoded), *shape, device=point.device) for block, shape in features.shapes.items()}
+    blocks = {block: torch.zeros(len(encoded), *shape, device=point.device) for block, shape in features.shapes.items()}
     for batch in batches(encoded, point.device):
 
         def put(block: str, gradient: Tensor, batch: Batch = batch) -> None:
-            found[block][batch.indices] = gradient
+            blocks[block][batch.indices] = gradient
 
         gradients(point, features, batch, put)
-    norms = torch.stack([g.square().sum((1, 2)) for g in found.values()]).sum(0)
+    norms = torch.stack([g.square().sum((1, 2)) for g in blocks.values()]).sum(0)
     _check(norms, list(range(len(queries))), queries, "query")
-    return lissa.lissa(sample, found, card) if card.curvature == "lissa" else CURVATURES[card.curvature](sample, found, card)
+    return lissa.lissa(sample, blocks, card) if card.curvature == "lissa" else CURVATURES[card.curvature](sample, blocks, card)
 
 
 def _stream(
@@ -172,7 +172,7 @@ def _stream(
     work: Work,
     rows: RowFile | None,
 ) -> NDArray[np.float32]:
-    """One pass over the examples: each one's gradient times all prepared queries."""
+    """Scores (N, M) from one pass over the examples: each gradient times all prepared queries."""
     point = sample.point
     flat = {block: q.flatten(1).T.contiguous() for block, q in ready.items()}  # (o·i, M)
     scores = np.zeros((len(encoded), queries), np.float32)
@@ -182,16 +182,16 @@ def _stream(
     if known:
         work.add(len(known))
     for batch in batches(encoded, point.device, known):
-        found = torch.zeros(len(batch.indices), queries, device=point.device)
+        products = torch.zeros(len(batch.indices), queries, device=point.device)
         norms = torch.zeros(len(batch.indices), device=point.device)
 
-        def add(block: str, gradient: Tensor, found: Tensor = found, norms: Tensor = norms) -> None:
-            found.addmm_(gradient.flatten(1), flat[block])
+        def add(block: str, gradient: Tensor, products: Tensor = products, norms: Tensor = norms) -> None:
+            products.addmm_(gradient.flatten(1), flat[block])
             norms.add_(gradient.square().sum((1, 2)))
 
         gradients(point, sample.features, batch, add)
         _check(norms, batch.indices, examples, "example")
-        scores[batch.indices] = (found / norms.sqrt()[:, None] if divide else found).cpu().numpy()
+        scores[batch.indices] = (products / norms.sqrt()[:, None] if divide else products).cpu().numpy()
         _check_finite(scores, batch.indices, examples)
         if rows:
             rows.append(batch.indices, scores[batch.indices])
@@ -202,7 +202,7 @@ def _stream(
 
 
 def _check(norms: Tensor, indices: Sequence[int], pairs: Sequence[Example], what: str) -> None:
-    """Raises DataError naming the first pair whose squared gradient norm is zero or not finite."""
+    """Raise DataError naming the first pair whose squared gradient norm is zero or not finite."""
     bad = [i for i, ok in zip(indices, (norms.isfinite() & (norms > 0)).tolist(), strict=True) if not ok]
     if bad:
         raise DataError(
@@ -230,7 +230,7 @@ def _keep(path: Path, blocks: Blocks) -> None:
 
 
 def _recalled(path: Path) -> Blocks | None:
-    """What was prepared before; None where there is nothing, or nothing whole."""
+    """The blocks that were prepared before; None where there is no undamaged file."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 

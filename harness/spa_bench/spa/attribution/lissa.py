@@ -31,15 +31,15 @@ if TYPE_CHECKING:
 
 Blocks = dict[str, Tensor]
 
-_ROWS = 32  # of one pass, whose queries are members of the stack: tangents double what a row takes
-_POWER_STEPS = 8  # of the power iteration
+_ROWS = 32  # rows of one pass, whose queries are members of the stack; tangents double a row's memory
+_POWER_STEPS = 8  # steps of the power iteration
 _POWER_BATCHES = 4
 POWER_PRODUCTS = _POWER_STEPS * _POWER_BATCHES
-_MARGIN = 1.25  # between the largest eigenvalue found and the scale
+_MARGIN = 1.25  # the scale over the largest eigenvalue that is measured
 
 
 def lissa(sample: Sampled, queries: Mapping[str, Tensor], card: AttributionCard) -> Blocks:
-    """The queries' gradients, (M, o, i) a block, times the estimate of the damped inverse.
+    """The queries' gradients, (M, o, i) for each block, times the estimate of the damped inverse.
 
     Raises DataError when the recursion diverges.
     """
@@ -75,7 +75,7 @@ class Products:
         return batch
 
     def times(self, batch: Batch, vectors: Mapping[str, Tensor]) -> Blocks:
-        """G_B v for vectors (M, o, i) a block."""
+        """G_B v for vectors v of shape (M, o, i) in each block."""
         count = next(iter(vectors.values())).shape[0]
         parts = []
         together = max(1, _ROWS // len(batch.indices))
@@ -115,7 +115,7 @@ class Products:
         return largest
 
     def _product(self, batch: Batch, vectors: Mapping[str, Tensor]) -> Blocks:
-        """One pass: the members of the stack share their factors and differ in the direction that is looked along."""
+        """G_B times the vectors, in one pass: the members of the stack share their factors and differ in the direction."""
         count = next(iter(vectors.values())).shape[0]
         leaves = {block: f.expand(count, *f.shape).clone().requires_grad_() for block, f in self._factors.items()}
         ids, here = batch.ids.repeat(count, 1), torch.arange(count, device=batch.ids.device)[:, None]
@@ -128,13 +128,13 @@ class Products:
             with use_factors(self._point.layers, *self._features.stacked(dual)):
                 logits = logits_at(self._point.model.network, ids, where)
             primal, tangent = forward_ad.unpack_dual(logits)  # type: ignore[no-untyped-call]
-        # behind the block, as the way back must not see the tangents
+        # after the block, because the backward pass must not see the tangents
         with torch.no_grad():
             p = primal.softmax(-1)
             seen = p * (tangent - (p * tangent).sum(-1, keepdim=True))  # (diag p − p pᵀ) J v
             weight = batch.share.repeat(count)[:, None] / len(batch.indices)
-        found = torch.autograd.grad(primal, list(leaves.values()), seen * weight)
-        return dict(zip(leaves, found, strict=True))
+        products = torch.autograd.grad(primal, list(leaves.values()), seen * weight)
+        return dict(zip(leaves, products, strict=True))
 
 
 def _norm(blocks: Mapping[str, Tensor]) -> float:

@@ -1,4 +1,4 @@
-"""Gradients of answers that the model draws itself, which curvature is estimated from."""
+"""Gradients of answers that the model draws itself, from which curvature is estimated."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from spa_bench.support.seeds import derive_seed
 
 @dataclass(frozen=True)
 class Sampled:
-    """The examples that the curvature is estimated from; see curvature.Sample."""
+    """The examples from which the curvature is estimated; see curvature.Sample."""
 
     point: Point
     encoded: Sequence[Encoded]  # all examples
     card: AttributionCard
     seed: int
-    made: Callable[[int], None] = lambda _: None  # told of gradients of one example, as they are made
+    made: Callable[[int], None] = lambda _: None  # called with the number of single-example gradients, as they are computed
 
     @cached_property
     def chosen(self) -> list[int]:
-        """Which examples, in order."""
+        """The indices of the examples, in order."""
         everything = range(len(self.encoded))
         count = self.card.curvature_examples or len(everything)
         if count >= len(everything):
@@ -38,12 +38,12 @@ class Sampled:
 
     @property
     def size(self) -> int:
-        """How many."""
+        """The number of examples."""
         return len(self.chosen)
 
     @cached_property
     def features(self) -> Features:
-        """What is made of every gradient."""
+        """The features of every gradient."""
         p = self.point
         return build_features(self.card, p.lora, p.layers, p.adapter, self.seed, self._moments)
 
@@ -72,21 +72,21 @@ class Sampled:
         return batches([self.encoded[i] for i in self.chosen], self.point.device)
 
     def _moments(self) -> Mapping[str, tuple[Tensor, Tensor]]:
-        found: dict[str, tuple[Tensor, Tensor]] = {}
+        moments: dict[str, tuple[Tensor, Tensor]] = {}
         for batch in self._batches():
 
             def sink(path: str, x: Tensor, delta: Tensor, real: Tensor = batch.real) -> None:
                 a, d = x[real].float(), delta[real].float()
-                before = found.get(path, (0.0, 0.0))
-                found[path] = before[0] + a.T @ a, before[1] + d.T @ d
+                before = moments.get(path, (0.0, 0.0))
+                moments[path] = before[0] + a.T @ a, before[1] + d.T @ d
 
             self.point.catch(batch, sink)
             self.made(len(batch.indices))
-        return found
+        return moments
 
 
 def gradients(point: Point, features: Features, batch: Batch, consume: Consume, uniform: Tensor | None = None) -> None:
-    """Hand each block's gradients (rows, o, i) to `consume`, as soon as they are whole."""
+    """Pass each block's gradients (rows, o, i) to `consume` as soon as they are complete."""
     waiting: Blocks = {}
 
     def sink(path: str, x: Tensor, delta: Tensor) -> None:

@@ -1,10 +1,10 @@
 """Instruction sets and queries: from a source to pairs of a prompt and a completion.
 
-`sources` reads rows from files and the hub and knows how sources are named, `shapes` recognises what a row is, `templates`
-puts instructions into a model's or Alpaca's form, `sets` ties them together.
+`sources` reads rows from files and the hub and knows how sources are named, `shapes` recognises the shape of a row, `templates`
+puts instructions into a model's or Alpaca's form, and `sets` joins these steps.
 
-A run is told from another by hashes of its pairs and by the files' names. Where the files lie is no part of that: the same
-file under another path is the same data, but under another name it makes another run.
+Hashes of the pairs and the files' names tell runs apart. The folder of a file has no effect: the same file under another path
+is the same data, but under another name it makes another run.
 """
 
 from spa_bench.spa.data.sets import distinct, hash_examples, load_examples, load_queries, read_pairs

@@ -23,16 +23,16 @@ T = TypeVar("T", bound=Hashable)
 
 
 def example_rows(source: str, columns: ColumnsCard | None = None) -> list[Row]:
-    """The rows of an embedded set, a file or the hub. Raises DataError naming source, row and what is wrong."""
+    """The rows of an embedded set, a file or the hub. Raises DataError that names source, row and fault."""
     if source in EMBEDDED:
         return list(import_module(EMBEDDED[source]).instructions())
     return _recognised(read_rows(source), columns)
 
 
 def query_rows(source: str, columns: ColumnsCard | None = None) -> list[Row]:
-    """The rows of an embedded set, of "code" or "text" (ours), of a file or the hub.
+    """The rows of an embedded set, of our own "code" or "text", of a file or the hub.
 
-    A row without the named columns goes by its shape: queries need not come from where the examples come from.
+    A row without the named columns is recognised by its shape, because queries need not have the source of the examples.
     """
     if source in EMBEDDED:
         return list(import_module(EMBEDDED[source]).queries())
@@ -46,7 +46,7 @@ def query_rows(source: str, columns: ColumnsCard | None = None) -> list[Row]:
 
 
 def sample_size(source: str, available: int) -> int:
-    """How many of `available` examples "sample" (up to 48) or "sample:M" draws. Raises DataError where there are too few."""
+    """The number of examples that "sample" (up to 48) or "sample:M" draws of `available`. Raises DataError for too few."""
     if source == "sample":
         return min(_SAMPLED, available)
     count = source.removeprefix("sample:")
@@ -56,18 +56,18 @@ def sample_size(source: str, available: int) -> int:
 
 
 def draw_queries(source: str, examples: Sequence[Example], seed: int) -> list[Example]:
-    """Seeded queries among the different ones of `examples`: two of the same text would be two columns of the same scores."""
+    """Queries drawn with the seed from the different `examples`: equal texts would be two columns of the same scores."""
     different = distinct(examples)
     return random.Random(f"queries-{seed}").sample(different, sample_size(source, len(different)))
 
 
 def load_examples(source: str, columns: ColumnsCard | None = None, template: Template = ALPACA) -> list[Example]:
-    """Pairs of an embedded set, a file or the hub, put into `template`. Raises DataError naming what is wrong where."""
+    """Pairs of an embedded set, a file or the hub, put into `template`. Raises DataError that names place and fault."""
     return as_pairs(example_rows(source, columns), template, source)
 
 
 def load_queries(source: str, examples: Sequence[Example], seed: int, template: Template = ALPACA) -> list[Example]:
-    """Attribution queries: drawn from `examples` for "sample" and "sample:M", else of a source as query_rows has it."""
+    """Attribution queries: drawn from `examples` for "sample" and "sample:M", else read from a source as in query_rows."""
     if is_sampled(source):
         return draw_queries(source, examples, seed)
     return as_pairs(query_rows(source), template, source)
@@ -83,22 +83,22 @@ def read_pairs(path: Path) -> list[Example]:
 
 def as_pairs(rows: Sequence[Row], template: Template, source: str) -> list[Example]:
     """The rows as text. Raises DataError that names a row which the template refuses."""
-    found = []
+    pairs = []
     for number, row in enumerate(rows, 1):
         try:
-            found.append(template(row))
+            pairs.append(template(row))
         except ModelError as error:
             raise DataError(f'row {number} of {source}: {error}; remove it or use data.template = "alpaca"') from error
-    return found
+    return pairs
 
 
 def distinct(rows: Sequence[T]) -> list[T]:
-    """The rows without those that repeat an earlier one, in order."""
+    """The rows without repetitions of earlier ones, in order."""
     return list(dict.fromkeys(rows))
 
 
 def hash_examples(examples: Sequence[Example]) -> str:
-    """Hash over all pairs in order."""
+    """A hash over all pairs in order."""
     digest = hashlib.blake2b(digest_size=16)
     for example in examples:
         ending = [] if example.ending is None else [example.ending]

@@ -1,4 +1,4 @@
-"""The shapes that rows of instruction data have in the field, and what a row of each becomes.
+"""The usual shapes of rows of instruction data, and what a row of each shape becomes.
 
 | shape                | columns                                                                          |
 |----------------------|----------------------------------------------------------------------------------|
@@ -9,9 +9,9 @@
 | Dolly, Evol-Instruct | instruction, response, and context or input where there is one                   |
 | question and answer  | question, answer (GSM8K); question, response (OpenOrca); query, response (MetaMath) |
 
-A pair is text to go on with and stays as it is; every other shape is an instruction, which a template makes text of.
-Of a conversation the last answer is the completion and what is before it the prompt; what comes after it is dropped, and so
-are answers before the first user turn, which answer nothing that can be seen. A column `system` or `system_prompt` comes first.
+A pair is text and its continuation and stays as it is. Every other shape is an instruction, which a template turns into text.
+The last answer of a conversation is the completion, and the turns before it are the prompt. Turns after it are dropped, and so
+are answers before the first user turn, because their questions are missing. A column `system` or `system_prompt` comes first.
 """
 
 from __future__ import annotations
@@ -44,28 +44,30 @@ Turns = tuple[tuple[str, str], ...]
 
 @dataclass(frozen=True)
 class Instruction:
-    """Something to answer, before a template has made text of it."""
+    """An instruction with its answer, before a template turns it into text."""
 
     turns: Turns  # (role, text), role system, user or assistant; the user has the last one
     completion: str
-    given: str = ""  # an input to the last turn
+    given: str = ""  # an input that belongs to the last turn
 
 
 Row = Example | Instruction
 
 
 def recognise(row: object, place: str, columns: ColumnsCard | None = None) -> Row:
-    """What `row` is by the `columns` that are named, else by its shape.
+    """The pair or instruction of `row`, by the named `columns`, else by its shape.
 
-    Raises DataError that begins with `place`: for no known shape, a column that is not there, and text that is empty or none.
+    Raises DataError that begins with `place`, for an unknown shape, a missing column, and empty or missing text.
     """
-    found = _recognised(row, place, columns)
-    texts = (found.prompt,) if isinstance(found, Example) else (found.given, *(text for _, text in found.turns))
+    recognised = _recognised(row, place, columns)
+    texts = (
+        (recognised.prompt,) if isinstance(recognised, Example) else (recognised.given, *(text for _, text in recognised.turns))
+    )
     try:
-        "".join((*texts, found.completion)).encode()
+        "".join((*texts, recognised.completion)).encode()
     except UnicodeEncodeError as error:
         raise DataError(f"{place}: half of a surrogate pair ({error.object[error.start]!a}) is no text; remove it") from error
-    return found
+    return recognised
 
 
 def _recognised(row: object, place: str, columns: ColumnsCard | None) -> Row:
@@ -73,7 +75,7 @@ def _recognised(row: object, place: str, columns: ColumnsCard | None) -> Row:
         raise DataError(f"{place}: expected an object, got {type(row).__name__}")
     if columns is not None and columns != ColumnsCard():
         return _mapped(row, place, columns)
-    # a table has all columns in all rows: what is null in one of another shape is no column of it
+    # in a table every row has all columns: a column that is null does not belong to the row's shape
     for seen in ({name: value for name, value in row.items() if value is not None}, row):
         found = _by_shape(seen, place)
         if found is not None:
@@ -97,7 +99,7 @@ def _by_shape(row: Mapping[str, object], place: str) -> Row | None:
 
 
 def has_columns(row: object, columns: ColumnsCard) -> bool:
-    """Whether `row` has all columns that are named."""
+    """Whether `row` has all named columns."""
     wanted = [getattr(columns, f.name) for f in fields(columns)]
     return isinstance(row, Mapping) and all(name in row for name in wanted if name)
 
@@ -122,12 +124,14 @@ def _mapped(row: Mapping[str, object], place: str, columns: ColumnsCard) -> Inst
 
 def _single(row: Mapping[str, object], place: str, prompt: str, completion: str, given: str | None) -> Instruction:
     more = "" if given is None or row[given] is None else _text(row, given, place, empty=True)
-    asked = _text(row, prompt, place, empty=bool(more.strip()))
-    return Instruction((*_system(row, place), ("user", asked)), _text(row, completion, place), more if more.strip() else "")
+    instruction = _text(row, prompt, place, empty=bool(more.strip()))
+    return Instruction(
+        (*_system(row, place), ("user", instruction)), _text(row, completion, place), more if more.strip() else ""
+    )
 
 
 def _talk(row: Mapping[str, object], name: str, place: str) -> Instruction:
-    """The last answer of a conversation, and what is before it."""
+    """The instruction of a conversation: its last answer, and the turns before it."""
     said = row[name]
     if not isinstance(said, Sequence) or isinstance(said, str):
         raise DataError(f"{place}: column {name!r} must be a list of turns; got {type(said).__name__}")

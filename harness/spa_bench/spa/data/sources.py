@@ -1,4 +1,4 @@
-"""Where rows come from: files in JSON, JSONL or Parquet, and the hub; and how such sources are named in a spec."""
+"""The sources of rows: files in JSON, JSONL or Parquet, and the hub; and their names in a spec."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ EMBEDDED = {"mini": "spa_bench.mini.data", "mini-nlu": "spa_bench.mini.text.data
 _HUB = "hub:"
 _INSTALL = "pip install 'spa-bench[data]'"
 
-Located = tuple[str, object]  # what to call the place of a row in messages, and the row
+Located = tuple[str, object]  # the name of a row's place in messages, and the row
 
 
 def named(data: DataCard) -> DataCard:
@@ -25,34 +25,34 @@ def named(data: DataCard) -> DataCard:
 
 
 def files_of(card: SamplerCard) -> dict[str, str]:
-    """Absolute paths of the files that the sampler is trained with: of its `examples`, its `queries`, both or none."""
-    found = {}
+    """Absolute paths of the files with the sampler's training data: of its `examples`, its `queries`, both or neither."""
+    files = {}
     if card.adapters != "none" and _is_examples_file(card.data.examples):
-        found["examples"] = str(Path(card.data.examples).resolve())
+        files["examples"] = str(Path(card.data.examples).resolve())
     if card.adapters == "parts" and _is_queries_file(card.data.queries):
-        found["queries"] = str(Path(card.data.queries).resolve())
-    return found
+        files["queries"] = str(Path(card.data.queries).resolve())
+    return files
 
 
 def hubs_of(card: SamplerCard) -> dict[str, str]:
-    """The sources on the hub that the sampler is trained with: as files_of."""
-    found = {}
+    """The sources on the hub of the sampler's training data, in the form of files_of."""
+    hubs = {}
     if card.adapters != "none" and card.data.examples.startswith(_HUB):
-        found["examples"] = card.data.examples
+        hubs["examples"] = card.data.examples
     if card.adapters == "parts" and card.data.queries.startswith(_HUB):
-        found["queries"] = card.data.queries
-    return found
+        hubs["queries"] = card.data.queries
+    return hubs
 
 
 def is_sampled(queries: str) -> bool:
-    """Whether these queries are drawn from the examples, with the seed."""
+    """Whether these queries are drawn from the examples with the seed."""
     return queries == "sample" or queries.startswith("sample:")
 
 
 def read_rows(source: str) -> list[Located]:
     """The rows of a file or of the hub, in order, at least one.
 
-    Raises DataError that names the source, and the line or row that cannot be read.
+    Raises DataError that names the source and the unreadable line or row.
     """
     rows = _hub_rows(source) if source.startswith(_HUB) else read_file(Path(source))
     if not rows:
@@ -85,7 +85,7 @@ def _parquet_rows(path: Path) -> list[Located]:
     try:
         with path.open("rb") as file:
             return _numbered(path, parquet.read_table(file).to_pylist())
-    except (OSError, ValueError) as error:  # pyarrow's own are among these
+    except (OSError, ValueError) as error:  # these include pyarrow's own errors
         raise _unreadable(path, error) from error
 
 
@@ -94,7 +94,7 @@ def _hub_rows(source: str) -> list[Located]:
     split = split or "train"
     if not name:
         raise DataError(f"{source!r} names no data set; write hub:NAME or hub:NAME:SPLIT")
-    if Path(name).exists():  # the library would read that instead, and the spec would not say so
+    if Path(name).exists():  # the library would read that file instead, and the spec would not say so
         raise DataError(f"{source!r} means the hub, but there is a {name!r} here; give the path of a file in it, without hub:")
     try:
         import datasets
@@ -102,14 +102,14 @@ def _hub_rows(source: str) -> list[Located]:
     except ImportError as error:
         raise DataError(f"{source!r} needs the package datasets: {_INSTALL}") from error
     try:
-        found = datasets.load_dataset(name, split=split)
+        dataset = datasets.load_dataset(name, split=split)
     except (OSError, ValueError, RuntimeError, DatasetsError) as error:
         first = "; ".join(str(e).strip().split("\n", 1)[0] for e in (error, error.__cause__) if e is not None)
         raise DataError(
             f"cannot load the split {split!r} of {name!r} from the hub: {first}; check name and split, ask for access and "
             "log in (hf auth login) where the data set is gated, or download it and give the file"
         ) from error
-    return _numbered(source, found)
+    return _numbered(source, dataset)
 
 
 def _numbered(source: object, rows: Iterable[object]) -> list[Located]:

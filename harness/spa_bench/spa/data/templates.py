@@ -1,4 +1,4 @@
-"""Instructions to text: the model's chat template, Alpaca's or none.
+"""Templates turn instructions into text: the model's chat template, Alpaca's or none.
 
 alpaca  the text that Alpaca was trained on, an input under its own heading; earlier turns follow one another under the
         same headings, and a system text takes the place of the sentence at the top
@@ -22,18 +22,18 @@ _GIVEN = ", paired with an input that provides further context"
 
 @dataclass(frozen=True)
 class Template:
-    """Makes a pair of a row."""
+    """Turns a row into a pair."""
 
     name: str  # chat, alpaca or plain
-    model: ChatTrainable | None = None  # chat: whose template it is
+    model: ChatTrainable | None = None  # chat: the model whose template is used
     pairs: bool = False  # chat: whether pairs are put into it too, the prompt as the user's turn
 
     def takes(self, row: Row) -> bool:
-        """Whether it makes the text of `row`; the others are pairs, which stay as they are."""
+        """Whether the template makes the text of `row`; other rows are pairs, which stay as they are."""
         return self.pairs or isinstance(row, Instruction)
 
     def __call__(self, row: Row) -> Example:
-        """The pair. Raises ModelError when the chat template refuses the turns."""
+        """The pair of a row. Raises ModelError when the chat template refuses the turns."""
         if not isinstance(row, Instruction):
             if not self.pairs:
                 return row

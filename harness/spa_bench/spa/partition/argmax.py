@@ -11,7 +11,7 @@ from spa_bench.types import Example
 
 
 def argmax(scores: Scores, examples: Sequence[Example], k: int, card: PartitionCard, seed: int) -> list[int]:
-    """Each example goes to the kept query that scores it highest, of equal ones to the first."""
+    """The label of each example is the kept query that scores it highest, or the first of equal ones."""
     return [int(part) for part in kept_columns(scores, k, card.scale).argmax(1)]
 
 

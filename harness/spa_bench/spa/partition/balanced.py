@@ -2,8 +2,8 @@
 
 A transportation problem with N sources of one unit and K sinks: maximise the sum of scores, every part with `least` to
 `most` examples. K is small, so it is solved exactly by successive shortest paths (Jewell 1962) on a graph of the K parts:
-an edge from a to b is the cheapest example of a to move to b. Beginning at argmax, which is best without limits, every
-chain of moves is the cheapest there is, so each state is optimal for its sizes. Integers make that exact. 75,000 examples
+an edge from a to b is the cheapest example of a to move to b. It begins at argmax, which is best without limits, and
+every chain of moves is the cheapest one, so each state is optimal for its sizes. Integers make that exact. 75,000 examples
 and 8 parts take seconds; HiGHS took three times as long, and its interior point method failed where all scores tie.
 """
 
@@ -23,14 +23,14 @@ from spa_bench.spa.partition.base import PartitionKind, of_scores
 from spa_bench.spa.partition.scaling import Scaled, Scores, kept_columns
 from spa_bench.types import Example
 
-_UNIT = 1 << 40  # what the greatest score becomes as an integer: sums and differences of them are exact
+_UNIT = 1 << 40  # the integer for the greatest score: sums and differences of integers are exact
 _NEVER = 1 << 62
 
 
 def balanced(scores: Scores, examples: Sequence[Example], k: int, card: PartitionCard, seed: int) -> list[int]:
     """The parts of the highest sum of scaled scores of the kept queries, none above ceil(capacity * N / k).
 
-    None is below `card.least` either. Raises DataError when N < k * least. Scores closer than 1e-12 of the greatest one
+    No part is below `card.least` either. Raises DataError when N < k * least. Scores closer than 1e-12 of the greatest one
     count as equal.
     """
     columns = kept_columns(scores, k, card.scale)
@@ -51,7 +51,7 @@ def assign(columns: Scaled, *, most: int, least: int = 0) -> list[int]:
     k = gains.shape[1]
     moves = _Moves(gains, parts)
     sizes = [int(s) for s in np.bincount(parts, minlength=k)]
-    # a limit that is broken costs more than any chain of moves
+    # breaking a limit costs more than any chain of moves
     fine = (k + 1) * 2 * _UNIT
     while True:
         leave = [-fine if s > most else 0 if s > least else fine for s in sizes]
@@ -66,7 +66,7 @@ def assign(columns: Scaled, *, most: int, least: int = 0) -> list[int]:
 
 
 class _Moves:
-    """For each pair of parts the example that costs least to move; `parts` is changed by `move`."""
+    """For each pair of parts, the example that costs least to move. `move` changes `parts`."""
 
     def __init__(self, gains: NDArray[np.int64], parts: list[int]):
         self._gains, self._parts, k = gains, parts, gains.shape[1]
@@ -80,12 +80,12 @@ class _Moves:
                     heapq.heapify(self._heaps[a][b])
 
     def costs(self) -> list[list[int]]:
-        """(K, K): what the cheapest move from one part to another loses."""
+        """(K, K): the loss of the cheapest move from one part to another."""
         return [[self._top(a, b) for b in range(len(self._heaps))] for a in range(len(self._heaps))]
 
     def _top(self, a: int, b: int) -> int:
         heap = self._heaps[a][b]
-        while heap and self._parts[heap[0][1]] != a:  # it has moved since
+        while heap and self._parts[heap[0][1]] != a:  # the example has moved since
             heapq.heappop(heap)
         return heap[0][0] if heap else _NEVER
 
@@ -101,9 +101,9 @@ class _Moves:
 
 
 def _cheapest_chain(costs: list[list[int]], leave: list[int], enter: list[int]) -> tuple[int, list[int]]:
-    """(cost, parts in order) of the cheapest chain of moves, with what leaving the first and entering the last part costs.
+    """(cost, parts in order) of the cheapest chain of moves, with the costs of leaving the first and entering the last part.
 
-    Bellman and Ford: costs may be negative, but never the sum around a circle.
+    The algorithm is Bellman and Ford's: costs may be negative, but never their sum around a circle.
     """
     k = len(costs)
     distance, before = list(leave), [-1] * k

@@ -1,4 +1,4 @@
-"""k-means, the same in any number of threads, with parts numbered by their first example."""
+"""k-means with the same result for any number of threads, and with parts numbered by their first example."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from spa_bench.cards.training import PartitionCard
 from spa_bench.errors import DataError
 from spa_bench.spa.encoders import Vectors
 
-STARTS = 10  # random starts (k-means++) of which the best is kept
+STARTS = 10  # number of random starts (k-means++), of which the best is kept
 _ROUNDS = 300
 
 
@@ -27,7 +27,7 @@ def cluster(rows: Vectors, k: int, seed: int, what: str) -> list[int]:
 
     if (kinds := _different(rows, k)) < k:
         raise DataError(f"{k} parts by k-means need {k} different {what}; there are {kinds}: have fewer members")
-    # sums are taken in the order in which threads finish: several would move the last digits
+    # several threads would add in the order in which they finish, which changes the last digits
     with threadpool_limits(1):
         found = KMeans(k, init="k-means++", n_init=STARTS, max_iter=_ROUNDS, random_state=seed % (1 << 32)).fit_predict(rows)
     numbers: dict[int, int] = {}
@@ -35,7 +35,7 @@ def cluster(rows: Vectors, k: int, seed: int, what: str) -> list[int]:
 
 
 def _different(rows: Vectors, enough: int) -> int:
-    """How many different rows there are, counted up to `enough`."""
+    """The number of different rows, counted up to `enough`."""
     seen: set[bytes] = set()
     for i in range(rows.shape[0]):
         row = rows[[i]]

@@ -1,4 +1,4 @@
-"""The paper's objective, of which its argmax is a heuristic: k-means on the rows of the score matrix (arXiv 2411.06722)."""
+"""k-means on the rows of the score matrix, the objective of the paper's argmax heuristic (arXiv 2411.06722)."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from spa_bench.types import Example
 
 
 def kmeans(scores: Scores, examples: Sequence[Example], k: int, card: PartitionCard, seed: int) -> list[int]:
-    """Clusters of the rows (M) of the scaled scores of all M queries, Euclidean. Parts are no queries and may be unequal.
+    """Clusters of the rows (M) of the scaled scores of all M queries, Euclidean. Parts belong to no query and may be unequal.
 
-    The paper leaves this to future work; scaling and starts are our choice: see docs/partition.md.
+    The paper leaves this to future work; scaling and starts are this harness's choice: see docs/partition.md.
     """
     return cluster(scaled(scores, card.scale), k, seed, "rows of scores")
 

@@ -21,7 +21,7 @@ def from_file(scores: Scores | None, examples: Sequence[Example], k: int, card: 
     check_count(path, len(found), len(examples))
     labels = []
     for place, text in found:
-        # longer ones are no part, and Python reads no integer of thousands of digits
+        # a longer text is no part, and Python reads no integer of thousands of digits
         if not text.isdecimal() or len(text) > 20 or int(text) >= k:
             raise DataError(f"{path}, {place}: the part is {text[:40]!r}; with {k} members it is a whole number 0 to {k - 1}")
         labels.append(int(text))
@@ -29,7 +29,7 @@ def from_file(scores: Scores | None, examples: Sequence[Example], k: int, card: 
 
 
 def check_count(path: Path, labels: int, examples: int) -> None:
-    """Raises DataError unless there are as many labels as examples."""
+    """Raise DataError unless there are as many labels as examples."""
     if labels != examples:
         raise DataError(
             f"{path} has {labels} labels, but {examples} examples are used: those that fit the model's context and "
@@ -38,9 +38,9 @@ def check_count(path: Path, labels: int, examples: int) -> None:
 
 
 def read_labels(path: Path) -> list[tuple[str, str]]:
-    """(place, label) for each example: of a .json list, or of parts.json of a stage, else of lines. Empty lines count not.
+    """(place, label) for each example, from a .json list, a stage's parts.json, or lines. Empty lines do not count.
 
-    Raises DataError for what cannot be read, naming the place of a label that is neither text nor a whole number.
+    Raises DataError for an unreadable file, and for a label that is neither text nor a whole number, whose place it names.
     """
     text = _text(path)
     if path.suffix != ".json":
@@ -57,7 +57,7 @@ def read_labels(path: Path) -> list[tuple[str, str]]:
 
 
 def read_bytes(path: Path) -> bytes:
-    """What the file holds. Raises DataError when it cannot be read."""
+    """The content of the file. Raises DataError when it cannot be read."""
     try:
         return path.read_bytes()
     except OSError as error:

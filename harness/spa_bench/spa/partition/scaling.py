@@ -12,19 +12,19 @@ Scaled = NDArray[np.float64]
 
 
 def scaled(scores: Scores, scale: str) -> Scaled:
-    """The matrix (N, M) with each query's column as `scale` wants it.
+    """The matrix (N, M) with each query's column scaled by `scale`.
 
-    zscore: mean 0 and standard deviation 1 (of N, not N - 1). rank: average rank / N, in (0, 1]. none: as it is. A column
-    whose scores are all equal says nothing about the examples: zscore makes it 0, rank (N + 1) / 2N.
+    zscore: mean 0 and standard deviation 1 (of N, not N - 1). rank: average rank / N, in (0, 1]. none: unchanged. A column
+    whose scores are all equal does not tell examples apart: zscore makes it 0, rank makes it (N + 1) / 2N.
     """
     wide = scores.astype(np.float64)
     if scale == "zscore":
-        # not by the deviation: that of equal numbers need not come out as 0
+        # the test is not the deviation, because rounding may keep that of equal numbers above 0
         varies = np.ptp(wide, axis=0) > 0
         centred = np.where(varies, wide - wide.mean(0), 0.0)
         return np.asarray(centred / np.where(varies, wide.std(0), 1.0))
     if scale == "rank":
-        from scipy.stats import rankdata  # here: it takes a second to import, which most runs need not wait for
+        from scipy.stats import rankdata  # imported here: it takes a second, which most runs do not need
 
         return np.asarray(rankdata(wide, axis=0) / len(wide))
     return wide
@@ -33,7 +33,7 @@ def scaled(scores: Scores, scale: str) -> Scaled:
 def kept_queries(scores: Scores, k: int) -> NDArray[np.intp]:
     """The k queries, in order, whose unscaled scores have the highest variance over the examples, as the paper keeps them.
 
-    Of queries that vary alike the first are kept. Raises DataError when there are fewer than k.
+    Of queries with equal variance the first are kept. Raises DataError when there are fewer than k.
     """
     if scores.shape[1] < k:
         raise DataError(
@@ -43,12 +43,12 @@ def kept_queries(scores: Scores, k: int) -> NDArray[np.intp]:
 
 
 def kept_columns(scores: Scores, k: int, scale: str) -> Scaled:
-    """(N, k): the scaled scores of the queries that are kept; column p is that of part p."""
+    """The scaled scores (N, k) of the kept queries; column p belongs to part p."""
     return scaled(scores[:, kept_queries(scores, k)], scale)
 
 
 def check_scores(scores: Scores) -> None:
-    """Raises DataError for a score that is not finite, naming example and query, counted from 0."""
+    """Raise DataError for a score that is not finite, naming example and query, counted from 0."""
     bad = np.argwhere(~np.isfinite(scores))
     if len(bad):
         example, query = map(int, bad[0])
