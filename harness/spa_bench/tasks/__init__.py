@@ -1,1 +1,1 @@
-"""Tasks: benchmarks and how they judge; see base.py."""
+"""Tasks are benchmarks with their rules for judging; see base.py."""

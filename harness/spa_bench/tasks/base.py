@@ -1,4 +1,4 @@
-"""The task protocol: what a benchmark asks and how it judges answers."""
+"""The task protocol: a benchmark's prompts, and how it judges answers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from spa_bench.types import Behaviour, Choices, Completion, Grade, Problem, Prom
 
 
 class Judge(Protocol):
-    """What judges programs: spa_bench.grading.Grader, or a double in tests."""
+    """A judge of programs: spa_bench.grading.Grader, or a double in tests."""
 
     def run(self, programs: Sequence[Program]) -> Iterator[tuple[int, Outcome]]:
         """An outcome for each index, in any order."""
@@ -51,7 +51,7 @@ class Options:
 
 
 class Task(Protocol):
-    """A benchmark. `version` names data and harness; `found` says where the data came from.
+    """A benchmark. `version` names data and harness; `found` names the source of the data.
 
     TaskDefaults has what most tasks say of how a model is asked. No method changes the task.
     """
@@ -59,9 +59,9 @@ class Task(Protocol):
     name: str
     version: str
     found: str
-    limits: Limits  # of one program
+    limits: Limits  # resources of one program
     packages: tuple[str, ...]  # distributions that programs may import
-    runs_code: bool  # False: answers are no programs. No sandbox is needed, `score` and `behave` never touch the judge
+    runs_code: bool  # False: answers are not programs, no sandbox is needed, and `score` and `behave` never use the judge
 
     @property
     def problems(self) -> Sequence[Problem]:
@@ -69,7 +69,7 @@ class Task(Protocol):
         ...
 
     def describe(self) -> dict[str, object]:
-        """For the spec: card, version and the hash of the problems."""
+        """The task's part of a spec: card, version and the hash of the problems."""
         ...
 
     def asked_by(self, model: Named, limit: int | None) -> Asking:

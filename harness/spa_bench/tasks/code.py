@@ -24,8 +24,8 @@ from spa_bench.tasks.base import Judge, TaskDefaults, TaskKind
 from spa_bench.types import Behaviour, Choices, Completion, Grade, Messages, Problem, Prompt, Record, Verdict
 
 Sanitise = Callable[[str, str, str], tuple[str, bool]]
-"""(prompt that the answer goes on from, or "", answer after stop strings, entry point) -> (text to grade, whether it is a
-whole program)."""
+"""(prompt that the answer continues, or ""; answer after stop strings; entry point) -> (text to grade, whether it is a whole
+program)."""
 _OF_INSTRUCT = {"instruction", "response", "stop_instruct"}
 
 
@@ -44,7 +44,7 @@ class ProblemsKind(Kind[Callable[[TaskCard], tuple[list[Problem], str]]]):
 
 
 def as_cut() -> Sanitise:
-    """The sanitiser that leaves answers as the stop strings leave them."""
+    """The sanitiser that changes nothing after the stop strings."""
     return lambda prompt, answer, entry_point: (answer, not prompt)
 
 
@@ -64,7 +64,7 @@ class CodeTask(TaskDefaults):
         self._by_id = {p.id: p for p in problems}
 
     def describe(self) -> dict[str, object]:
-        """The card, and the hash over ids, prompts and tests; where the data lay is not part of it."""
+        """The card, and the hash over ids, prompts and tests; the place of the data is not part of it."""
         digest = hashlib.blake2b(digest_size=16)
         for p in self.problems:
             suites = [[s.name, s.oracle, s.atol, s.identity] for s in p.suites]
@@ -76,7 +76,7 @@ class CodeTask(TaskDefaults):
 
     def prompts(self, limit: int | None) -> list[Prompt]:
         """Prompts of the first `limit` problems. Raises DataError when the sanitiser of the answers is not installed."""
-        _ = self._sanitise  # what it lacks is said before anything is drawn
+        _ = self._sanitise  # a missing package is reported before anything is drawn
         limits = self._card.max_new_tokens, self._stop
         return [Prompt(p.id, self.question(p), *limits, self._messages(p)) for p in self.problems[:limit]]
 
@@ -85,7 +85,7 @@ class CodeTask(TaskDefaults):
         return kind_of(SanitiserKind, "sanitiser", self._card.sanitiser).build()
 
     def question(self, problem: Problem) -> str:
-        """The prompt as a model is asked to continue it, and as it stands before the answer in the program."""
+        """The prompt that a model continues, which also stands before the answer in the program."""
         return problem.prompt.strip() + "\n" if self._card.strip_prompt else problem.prompt
 
     def _messages(self, problem: Problem) -> Messages:
@@ -95,9 +95,9 @@ class CodeTask(TaskDefaults):
         return ("user", question), ("assistant", self._card.response)
 
     def record(self, completion: Completion) -> Record:
-        """The completion cut at the task's stop strings (a whole program as it is), then what the sanitiser makes of it.
+        """The completion, cut at the task's stop strings (unless it is a whole program) and then sanitised.
 
-        Trailing white space is no difference. An answer to messages is a whole program.
+        Trailing white space is dropped. An answer to messages is a whole program.
         """
         text = completion.text
         graded, whole = text.rstrip() if completion.whole else self.cut(text), completion.whole or self._instruct
@@ -129,7 +129,7 @@ class CodeTask(TaskDefaults):
     def behave(self, records: Sequence[Record], judge: Judge, choices: Sequence[Choices] = ()) -> Iterator[Behaviour]:
         """What each record's program does on the probes of its problem; equal programs of a problem run once.
 
-        The digest is empty, and nothing has run, where an answer has no text or the problem no probes.
+        Where an answer has no text or the problem has no probes, nothing runs and the digest is empty.
         """
         for record in records:
             if not _has_text(record):
@@ -156,7 +156,7 @@ class CodeTask(TaskDefaults):
 
 
 def _has_text(record: Record) -> bool:
-    """Whether there is anything to run."""
+    """Whether there is a text to run."""
     return not record.failure and bool(record.graded.strip())
 
 
@@ -178,7 +178,7 @@ KIND = TaskKind(build=build)
 
 
 def problems_from_file(card: TaskCard) -> tuple[list[Problem], str]:
-    """Problems of a HumanEval-shaped .jsonl or .jsonl.gz, and where they were found."""
+    """(problems of a HumanEval-shaped .jsonl or .jsonl.gz, their source)."""
     return read_problems(Path(card.file), card), card.file
 
 

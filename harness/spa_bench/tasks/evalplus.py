@@ -1,6 +1,6 @@
 """evalplus' benchmarks: HumanEval with its base tests, HumanEval+ and MBPP+ with tests that are data.
 
-Found by evalplus' own override variables, SPA_BENCH_DATA, or evalplus' download.
+Data are found by evalplus' own override variables, by SPA_BENCH_DATA, or by evalplus' download.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _ORACLES = {
 
 @dataclass(frozen=True)
 class _Set:
-    """One data set and the ways to it."""
+    """One data set and the ways to find it."""
 
     title: str
     override: str  # evalplus' environment variable
@@ -71,32 +71,32 @@ _MBPP_PLUS = _Set(
 
 
 def humaneval(card: TaskCard) -> tuple[list[Problem], str]:
-    """The 164 problems with OpenAI's tests, and where they were found.
+    """(the 164 problems with OpenAI's tests, their source).
 
-    Tried in this order: HUMANEVAL_OVERRIDE_PATH, SPA_BENCH_DATA, evalplus' cache or download. Raises DataError that
-    names all three ways when none leads anywhere.
+    The ways are tried in this order: HUMANEVAL_OVERRIDE_PATH, SPA_BENCH_DATA, evalplus' cache or download. Raises DataError
+    that names all three when none has the data.
     """
-    path, found = _find(_HUMANEVAL)
-    return [_well_formed(p) for p in read_problems(path, card)], found
+    path, source = _find(_HUMANEVAL)
+    return [_well_formed(p) for p in read_problems(path, card)], source
 
 
 def humaneval_plus(card: TaskCard) -> tuple[list[Problem], str]:
-    """The 164 problems with evalplus' base and plus inputs, and where they were found; see `humaneval`."""
-    path, found = _find(_HUMANEVAL_PLUS)
-    return _with_suites(path, card, "humaneval"), found
+    """(the 164 problems with evalplus' base and plus inputs, their source); see `humaneval`."""
+    path, source = _find(_HUMANEVAL_PLUS)
+    return _with_suites(path, card, "humaneval"), source
 
 
 def mbpp_plus(card: TaskCard) -> tuple[list[Problem], str]:
-    """MBPP+ with base and plus inputs (378 problems in v0.2.0), and where it was found; see `humaneval`."""
-    path, found = _find(_MBPP_PLUS)
-    return _with_suites(path, card, "mbpp"), found
+    """(MBPP+ with base and plus inputs, 378 problems in v0.2.0, and their source); see `humaneval`."""
+    path, source = _find(_MBPP_PLUS)
+    return _with_suites(path, card, "mbpp"), source
 
 
 def sanitiser() -> Sanitise:
     """evalplus.sanitize as evalplus.codegen uses it: on prompt and answer, or on a reply, with four spaces for a tab.
 
-    It keeps imports and what the entry point needs, of the longest run of lines that parses. Raises DataError when evalplus
-    is not installed.
+    From the longest run of lines that parses, it keeps imports and everything that the entry point needs. Raises DataError
+    when evalplus is not installed.
     """
     try:
         from evalplus.sanitize import sanitize
@@ -110,18 +110,21 @@ def sanitiser() -> Sanitise:
         program = prompt + answer.replace("\t", "    ")
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of the parser, on every part that it tries
+                warnings.simplefilter("ignore")  # the parser warns on every part that it tries
                 program = sanitize(program, entrypoint=entry_point)
-        except (ValueError, RecursionError):  # a zero byte, half a surrogate, too deep: evalplus ends there
+        except (
+            ValueError,
+            RecursionError,
+        ):  # for a zero byte, half a surrogate or too deep nesting; evalplus itself would end there
             pass
-        # a program that goes on from its prompt is kept as every other answer: metrics of texts shall not see the prompt
+        # a program that continues its prompt is stored without it, like other answers: metrics of texts must not see the prompt
         return (program.removeprefix(prompt), False) if prompt and program.startswith(prompt) else (program, True)
 
     return sanitised
 
 
 def _find(wanted: _Set) -> tuple[Path, str]:
-    """The file of a data set, and how it was found."""
+    """(the file of a data set, the way by which it was found)."""
     override = os.environ.get(wanted.override)
     if override:
         return _existing(Path(override), wanted.override)
@@ -141,7 +144,7 @@ def _find(wanted: _Set) -> tuple[Path, str]:
             f"{wanted.title} not found: {looked} and evalplus is not installed (pip install 'spa-bench[evalplus]'); {ways}"
         ) from error
     try:
-        with contextlib.redirect_stdout(sys.stderr):  # evalplus reports its download on stdout, which is for results
+        with contextlib.redirect_stdout(sys.stderr):  # evalplus reports its download on stdout, which is reserved for results
             path = Path(getattr(module, wanted.download)())
     except Exception as error:  # wget and urllib raise a dozen kinds; what failed is in the message
         raise DataError(f"{wanted.title} not found: {looked} and evalplus could not download it ({error}); {ways}") from error
@@ -179,23 +182,23 @@ def _with_suites(path: Path, card: TaskCard, dataset: str) -> list[Problem]:
 
 
 def _are_calls(value: Any) -> bool:
-    """A list of lists of arguments; Mbpp/793 has {} for none."""
+    """Whether `value` is a list of lists of arguments; Mbpp/793 has {} for no calls."""
     return value == {} or (isinstance(value, list) and all(isinstance(arguments, list) for arguments in value))
 
 
 def _suite(row: dict[str, Any], name: str, dataset: str, identity: str) -> CallSuite:
     def inputs() -> list[list[Any]]:
-        found = list(row[f"{name}_input"])
+        calls = list(row[f"{name}_input"])
         if dataset == "mbpp":
-            found = _mbpp_inputs(row["task_id"], found)
-        return [list(arguments) for arguments in found]
+            calls = _mbpp_inputs(row["task_id"], calls)
+        return [list(arguments) for arguments in calls]
 
     oracle = _ORACLES[dataset].get(row["entry_point"], "equal")
     return CallSuite(name, inputs, oracle, float(row.get("atol", 0)), f"{dataset} {name} {identity}")
 
 
 def _mbpp_inputs(task_id: str, inputs: list[Any]) -> list[Any]:
-    """Tuples, sets and complex numbers, which JSON lacks, as evalplus restores them."""
+    """The inputs with tuples, sets and complex numbers, which JSON lacks, restored as in evalplus."""
     try:
         from evalplus.data.mbpp import mbpp_deserialize_inputs
     except ImportError as error:
@@ -207,7 +210,7 @@ def _mbpp_inputs(task_id: str, inputs: list[Any]) -> list[Any]:
 
 
 def _well_formed(problem: Problem) -> Problem:
-    """OpenAI's file has the import of HumanEval/115 inside its function; evalplus moves it in front, and so do we."""
+    """The problem with the import of HumanEval/115 in front of its function, as in evalplus; OpenAI's file has it inside."""
     if problem.id != "HumanEval/115" or problem.prompt.startswith("import math\n"):
         return problem
     return replace(problem, prompt="import math\n" + problem.prompt.replace("    import math\n", ""))

@@ -1,7 +1,7 @@
-"""A task whose answers are texts that are right or wrong by themselves: what a task of one's own begins with.
+"""A base class for tasks whose answers are texts that are right or wrong by themselves; user-written tasks start here.
 
-A subclass says what is right; `build(card)` in its module makes one of the card and its problems. Nothing is executed: a
-text is compared, two answers behave alike where `answer` says the same of them, and a majority votes on that.
+A subclass says which answers are right; `build(card)` in its module makes a task from the card and its problems. Nothing is
+executed: texts are compared, two answers behave alike where `answer` is equal for them, and a majority votes on that.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ class TextTask(TaskDefaults):
 
     @abstractmethod
     def is_right(self, problem: Problem, answer: str) -> bool:
-        """Whether `answer`, which is what `self.answer` made of a text, is right."""
+        """Whether `answer`, a result of `self.answer`, is right."""
 
     def answer(self, problem: Problem, text: str) -> str:
-        """What of a text counts as the answer, for verdict and vote; here the text without white space around it."""
+        """The part of a text that counts as the answer, for verdict and vote; here the text without white space around it."""
         return text.strip()
 
     def describe(self) -> dict[str, object]:
-        """The card, and the hash over all that the problems are; where the data lay is not part of it."""
+        """The card, and the hash over everything in the problems; the place of the data is not part of it."""
         digest = hashlib.blake2b(digest_size=16)
         for p in self.problems:
             digest.update(json.dumps([p.id, p.prompt, p.reference, p.tests, p.tags, p.choices]).encode())
@@ -56,11 +56,11 @@ class TextTask(TaskDefaults):
         return [Prompt(p.id, p.prompt, self.card.max_new_tokens, self.card.stop) for p in self.problems[:limit]]
 
     def question(self, problem: Problem) -> str:
-        """What a whole answer from elsewhere may begin with: the prompt."""
+        """The text that a whole answer from elsewhere may begin with: the prompt."""
         return problem.prompt
 
     def record(self, completion: Completion) -> Record:
-        """The completion cut at the card's stop strings; trailing white space is no difference."""
+        """The completion, cut at the card's stop strings and without trailing white space."""
         text = completion.text
         return Record.of(completion, text.rstrip() if completion.whole else self.cut(text), whole=completion.whole)
 
@@ -112,5 +112,5 @@ class TextTask(TaskDefaults):
         return right
 
     def _said(self, record: Record) -> str:
-        """For a reader, what was compared."""
+        """The text that was compared, for a reader."""
         return f"the answer is {self._answer(record)!r}"[:300]

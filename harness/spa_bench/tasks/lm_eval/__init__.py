@@ -1,8 +1,8 @@
-"""Any task or group of lm-eval as a task of ours: its prompts, its scoring, its weighting of groups.
+"""Any task or group of lm-eval as a task here: with its prompts, its scoring and its weighting of groups.
 
-`options` is the card's part, `local` puts files in the place of the hub, `library` finds and loads what a card names,
-`asking` turns the documents of its tasks into problems, `scoring` lets lm-eval judge answers, and `task` is the whole.
-lm-eval is imported by functions alone: what only looks at cards does not load it.
+`options` is the card's part, `local` puts files in the place of the hub, `library` finds and loads the tasks that a card names,
+`asking` turns their documents into problems, `scoring` lets lm-eval judge answers, and `task` joins these parts. Only functions
+import lm-eval, so that code that only reads cards does not load it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Documents of lm-eval's tasks as problems: what a model is asked of each, by lm-eval's own building of requests."""
+"""Documents of lm-eval's tasks as problems, whose requests lm-eval itself builds."""
 
 from __future__ import annotations
 
@@ -12,10 +12,15 @@ from spa_bench.tasks.lm_eval.library import Loaded, missing_column, quiet, seede
 from spa_bench.tasks.lm_eval.options import LmEvalOptions
 from spa_bench.types import Asked, Problem
 
-_MAX_GEN_TOKS = 256  # lm-eval's own, where a task says nothing
-_LENGTHS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")  # first wins, as in lm-eval
+_MAX_GEN_TOKS = 256  # lm-eval's default
+_LENGTHS = (
+    "max_gen_toks",
+    "max_new_tokens",
+    "max_tokens",
+    "max_completion_tokens",
+)  # the first one present counts, as in lm-eval
 Template = Callable[[Sequence[Mapping[str, str]], bool], str]
-"""(messages of role and content, whether an answer of the model is to begin) -> text."""
+"""(messages of role and content, whether the model's answer begins after them) -> text."""
 
 
 def stops_of(arguments: Mapping[str, Any]) -> tuple[str, ...]:
@@ -25,20 +30,20 @@ def stops_of(arguments: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def length_of(arguments: Mapping[str, Any]) -> int:
-    """Tokens that an answer may have by lm-eval's generation_kwargs."""
+    """The most tokens of an answer by lm-eval's generation_kwargs."""
     return int(next((arguments[k] for k in _LENGTHS if arguments.get(k) is not None), _MAX_GEN_TOKS))
 
 
 @dataclass(frozen=True)
 class Question:
-    """One document of a task of lm-eval, as it is asked."""
+    """One document of an lm-eval task, with its requests."""
 
     task: str  # lm-eval's name of the task
     instances: tuple[Any, ...]  # lm_eval.api.instance.Instance, in the order of the options
     problem: Problem
     kind: Literal["choice", "fixed", "written"]  # fixed: is the one right text what greedy decoding writes?
-    options: tuple[str, ...] = ()  # of a choice: what a reader sees of each
-    gold: str = ""  # what is right, for a reader
+    options: tuple[str, ...] = ()  # of a choice: the text of each option for a reader
+    gold: str = ""  # the right answer, for a reader
 
     @property
     def stop(self) -> tuple[str, ...]:
@@ -47,7 +52,7 @@ class Question:
 
     @property
     def max_new_tokens(self) -> int:
-        """Of a written answer: tokens that it may have."""
+        """Of a written answer: its most tokens."""
         return length_of(self.instances[0].args[1])
 
     @property
@@ -58,13 +63,13 @@ class Question:
         return tuple((i.args[0], i.args[1]) for i in self.instances)
 
     def asked(self, *, cut: bool) -> Asked:
-        """As the model is asked for log-probabilities."""
+        """The options as a request for log-probabilities."""
         return Asked(self.problem.id, self.texts, len(self.options) or 1, cut)
 
 
 def questions(loaded: Loaded, options: LmEvalOptions, template: Template | None = None) -> list[Question]:
-    """All documents of all tasks, in lm-eval's order; with `template` through it. Raises UsageError or DataError."""
-    found = []
+    """All documents of all tasks, in lm-eval's order; `template` makes prompts chat texts. Raises UsageError or DataError."""
+    documents = []
     for name, task in loaded.tasks.items():
         task.set_fewshot_seed(1234)  # lm-eval's: examples are drawn document by document, and may be drawn again here
         with quiet(), seeded(), _columns(name, task):
@@ -72,13 +77,13 @@ def questions(loaded: Loaded, options: LmEvalOptions, template: Template | None 
             by_doc: dict[int, list[Any]] = {}
             for instance in task.instances:
                 by_doc.setdefault(instance.doc_id, []).append(instance)
-            found += [_question(name, task, sorted(of, key=lambda i: i.idx)) for of in by_doc.values()]
-    return found
+            documents += [_question(name, task, sorted(of, key=lambda i: i.idx)) for of in by_doc.values()]
+    return documents
 
 
 @contextlib.contextmanager
 def _columns(name: str, task: Any) -> Iterator[None]:
-    """A block in which a column that rows do not have is a DataError with those that they have."""
+    """Within the block, a missing column becomes a DataError that names the columns that there are."""
     try:
         yield
     except Exception as error:
@@ -145,19 +150,19 @@ def _choice(name: str, place: str, task: Any, instances: Sequence[Any]) -> Quest
 
 
 def _right(task: Any, doc: Any, options: Sequence[str]) -> list[int]:
-    """The options that a document says are right, as lm-eval reads it; none where its own scoring alone knows."""
+    """The right options of a document, as lm-eval reads it; none where only its own scoring knows them."""
     said = task.doc_to_text(doc) if getattr(task, "multiple_input", 0) else task.doc_to_target(doc)
-    found = []
+    right = []
     for one in said if isinstance(said, list) else [said]:
         if isinstance(one, int) and 0 <= one < len(options):
-            found.append(one)
+            right.append(one)
         elif isinstance(one, str) and one in options:
-            found.append(options.index(one))
-    return found
+            right.append(options.index(one))
+    return right
 
 
 def identity(found: Sequence[Question]) -> Iterator[list[object]]:
-    """What makes each problem the one it is: id, every request, and what is right."""
+    """The identity of each problem: its id, every request, and the right answer."""
     for question in found:
-        asked = question.texts if question.kind != "written" else question.instances[0].args
-        yield [question.problem.id, question.kind, asked, question.options, question.gold]
+        requests = question.texts if question.kind != "written" else question.instances[0].args
+        yield [question.problem.id, question.kind, requests, question.options, question.gold]

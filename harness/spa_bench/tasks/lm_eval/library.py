@@ -1,4 +1,4 @@
-"""lm-eval's own loading of tasks and groups: found by name, narrowed to some subjects, with local files for the hub's."""
+"""lm-eval's own loading of tasks and groups: found by name, narrowed to some subjects, with files in place of the hub's."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ _MINI = Path(__file__).resolve().parents[2] / "mini" / "nlu"
 
 @dataclass(frozen=True)
 class Loaded:
-    """Tasks and groups of lm-eval, ready to be asked."""
+    """Tasks and groups of lm-eval, loaded."""
 
     tasks: Mapping[str, Any]  # lm_eval.api.task.Task by name, in lm-eval's order
     groups: Mapping[str, Any]  # lm_eval.api.group.Group by name
     version: str  # of the task or group, and of lm-eval
-    found: str  # where the documents came from
+    found: str  # the source of the documents
 
 
 def harness() -> str:
-    """`lm-eval 0.4.13`, of the one that is installed. Raises UsageError where there is none."""
+    """`lm-eval 0.4.13`, with the installed version. Raises UsageError where none is installed."""
     try:
         return f"lm-eval {metadata.version('lm-eval')}"
     except metadata.PackageNotFoundError as error:
@@ -48,7 +48,7 @@ def harness() -> str:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """A block in which lm-eval prints, logs and warns of nothing."""
+    """Within the block, lm-eval prints, logs and warns nothing."""
     logger, heard = logging.getLogger("lm_eval"), io.StringIO()
     level = logger.level
     try:
@@ -62,7 +62,7 @@ def quiet() -> Iterator[None]:
 
 @contextlib.contextmanager
 def seeded() -> Iterator[None]:
-    """A block in which the global generators are as lm-eval seeds them; some of its tasks shuffle choices by them."""
+    """Within the block, the global generators have lm-eval's seeds; some of its tasks shuffle choices with them."""
     before, numbers = random.getstate(), np.random.get_state()  # noqa: NPY002
     try:
         random.seed(_SEED)
@@ -76,7 +76,7 @@ def seeded() -> Iterator[None]:
 def load(options: LmEvalOptions, places: tuple[Place, ...]) -> Loaded:
     """The tasks behind `options.task` with lm-eval's overrides and seeds.
 
-    Raises UsageError for a name, subject or setting that cannot be, DataError for documents that cannot be had.
+    Raises UsageError for an unknown name or subject or an impossible setting, DataError for unavailable documents.
     """
     own = harness()
     with quiet(), seeded():
@@ -111,17 +111,17 @@ def load(options: LmEvalOptions, places: tuple[Place, ...]) -> Loaded:
 
 
 def missing_column(error: Exception) -> str | None:
-    """The name that a task's own code, or its templates, looked for in a row and did not find; None for another error."""
+    """The column that a task's own code or templates did not find in a row; None for another error."""
     from jinja2 import UndefinedError
 
     if isinstance(error, KeyError):
         return str(error.args[0])
-    found = re.search(r"'(\w+)' is undefined", str(error)) if isinstance(error, UndefinedError) else None
-    return found[1] if found else None
+    undefined = re.search(r"'(\w+)' is undefined", str(error)) if isinstance(error, UndefinedError) else None
+    return undefined[1] if undefined else None
 
 
 def _manager(options: LmEvalOptions) -> Any:
-    """lm-eval's TaskManager over the definitions that `options` asks for."""
+    """lm-eval's TaskManager over the definitions that `options` names."""
     from lm_eval.tasks import TaskManager
 
     include = _MINI if options.include == "mini" else Path(options.include).expanduser() if options.include else None
@@ -149,7 +149,7 @@ def _shipped(folder: str) -> dict[str, Any]:
 
 
 def _needs_others(index: Mapping[str, Any], name: str) -> bool:
-    """Whether a group asks for something that is not in `index`."""
+    """Whether a group contains something that is not in `index`."""
     cfg = index[name].cfg or {}
     named = [i if isinstance(i, str) else i.get("group") or i.get("task") for i in items(cfg)]
     return any(n not in index or _needs_others(index, n) for n in named)
@@ -163,7 +163,7 @@ def _close(name: str, known: Any) -> str:
 
 
 def _usable(name: str, task: Any) -> None:
-    """Raises UsageError for a task that asks for something else than a choice or an answer, or that runs code."""
+    """Raise UsageError for a task that wants something other than a choice or an answer, or that runs code."""
     if task.OUTPUT_TYPE == "loglikelihood_rolling":
         raise UsageError(f"{name} measures the perplexity of whole texts (loglikelihood_rolling): there is no answer to draw")
     if getattr(task, "MULTIMODAL", False):
@@ -173,7 +173,7 @@ def _usable(name: str, task: Any) -> None:
 
 
 def _refuse_code(index: Mapping[str, Any], name: str) -> None:
-    """Raises UsageError for a definition that says it runs code, before its own module is imported and fetches some."""
+    """Raise UsageError for a definition that declares code to run, before its own module is imported and fetches code."""
     from lm_eval.tasks._yaml_loader import load_yaml
 
     entry = index[name]
@@ -187,13 +187,13 @@ def _runs_code(name: str) -> UsageError:
 
 
 def _ours(name: str) -> str:
-    """How to ask for the task of ours that lm-eval calls `name`; empty where there is none."""
+    """The option for the task here that lm-eval calls `name`; empty where there is none."""
     ours = name.replace("_", "-")
     return f"--task {ours}" if ours in card_names("tasks") else ""
 
 
 def _overridden(task: Any, options: LmEvalOptions) -> None:
-    """Set what lm-eval's simple_evaluate sets: examples, their seed, the length of an answer."""
+    """Set the values that lm-eval's simple_evaluate sets: examples, their seed, the length of an answer."""
     task.set_config("num_fewshot", shots_of(task.get_config("num_fewshot"), options))
     task.set_fewshot_seed(_OTHER_SEED)
     if options.max_gen_toks and task.OUTPUT_TYPE == "generate_until":
@@ -204,7 +204,7 @@ def _overridden(task: Any, options: LmEvalOptions) -> None:
 
 
 def _cannot_load(task: str, error: Exception) -> SpaBenchError:
-    """What the user is told of a failure inside lm-eval's loading."""
+    """The error for the user on a failure inside lm-eval's loading."""
     said = " ".join(str(error).split())[:300] or type(error).__name__
     if "gated" in said.lower():
         return DataError(

@@ -1,4 +1,4 @@
-"""Files in the place of a hub's dataset: where they lie for a task of lm-eval, and their rows."""
+"""Files in the place of a dataset on the hub: their paths for a task of lm-eval, and their rows."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Place:
     """A folder or file that stands in for datasets."""
 
     path: Path
-    asked: bool  # by the card: what is missing there is an error. Otherwise SPA_BENCH_DATA, and the hub is tried next
+    asked: bool  # named by the card, so that a missing file is an error; otherwise by SPA_BENCH_DATA, and the hub is tried next
 
 
 @dataclass(frozen=True)
@@ -35,11 +35,11 @@ class Found:
 
 
 def find(places: Sequence[Place], dataset: str, name: str, splits: Sequence[str], evaluated: str) -> Found | None:
-    """The files of `dataset` (`cais/mmlu`) and its configuration `name` (`anatomy`, or ""), by split; None: ask the hub.
+    """The files of `dataset` (`cais/mmlu`) and its configuration `name` (`anatomy`, or ""), by split; None: use the hub.
 
     A place is a folder of datasets, each in a folder called by the last part of its name (`mmlu`), or such a folder itself,
     or the file of the `evaluated` split. In a dataset's folder a split is SPLIT/NAME, NAME/SPLIT, NAME_SPLIT, SPLIT, or, of the
-    evaluated one, NAME, with one of ENDINGS. Raises DataError where there are places for it, but none has that split.
+    evaluated one, NAME, with one of ENDINGS. Raises DataError where there are places for the dataset, but none has that split.
     """
     looked = []
     for place in places:
@@ -81,22 +81,22 @@ def rows(path: Path) -> list[dict[str, Any]]:
     except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
         raise DataError(f"cannot read the rows in {path}: {error}") from error
     if path.suffix == ".csv":
-        found: list[Any] = list(csv.DictReader(io.StringIO(text)))
+        content: list[Any] = list(csv.DictReader(io.StringIO(text)))
     elif path.suffix == ".json":
-        found = _list(text, path)
+        content = _list(text, path)
     else:
-        found = [read_json(line, f"{path}, line {i}") for i, line in enumerate(text.split("\n"), 1) if line.strip()]
-    if not found or not all(isinstance(row, dict) for row in found):
+        content = [read_json(line, f"{path}, line {i}") for i, line in enumerate(text.split("\n"), 1) if line.strip()]
+    if not content or not all(isinstance(row, dict) for row in content):
         raise DataError(f"{path} holds no rows, or something else than rows")
-    return found
+    return content
 
 
 def _list(text: str, path: Path) -> list[Any]:
     try:
-        found = json.loads(text)
+        content = json.loads(text)
     except ValueError as error:
         raise DataError(f"{path} is not valid JSON: {error}") from error
-    return found if isinstance(found, list) else []
+    return content if isinstance(content, list) else []
 
 
 def _parquet(path: Path) -> list[dict[str, Any]]:
@@ -110,7 +110,7 @@ def _parquet(path: Path) -> list[dict[str, Any]]:
 
 
 def dataset_of(found: Found) -> Callable[..., Any]:
-    """What lm-eval calls for its `custom_dataset`: the files as a dictionary of datasets, in memory."""
+    """The function for lm-eval's `custom_dataset`, which loads the files as a dictionary of datasets in memory."""
 
     def load(**_: Any) -> Any:
         from datasets import Dataset, DatasetDict
@@ -121,9 +121,9 @@ def dataset_of(found: Found) -> Callable[..., Any]:
 
 
 def remembered(process: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """`process` of a dataset, done once for each: what `datasets` does by its cache on disk for data that came from there.
+    """`process`, run once for each dataset, as `datasets` does with its cache on disk for data from the hub.
 
-    GPQA shuffles its choices while it does this, so that a second time would be another task.
+    GPQA shuffles its choices in this step, so that running it twice would make another task.
     """
     done: list[tuple[Any, Any]] = []
 

@@ -1,4 +1,4 @@
-"""A sampler of ours as a model of lm-eval's: one of its members, or all of them as a mixture."""
+"""A trained sampler as a model of lm-eval: one of its members, or all of them as a mixture."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class SamplerLM(LM):  # type: ignore[misc]  # lm-eval has no types
     """See lm_eval.api.model.LM. `member` is a place in `members`, or "mixture".
 
     A mixture writes each answer by a member chosen by the seed of the request. Its log-probabilities are those of the mean of
-    the members' probabilities, and what it writes greedily is what most of its members write. How text is drawn is the
-    sampler's business: of a task's generation_kwargs only `until` and the number of tokens count.
+    the members' probabilities, and its greedy text is the one that most of its members write. The sampler decides how text
+    is drawn: of a task's generation_kwargs only `until` and the number of tokens have an effect.
     """
 
     def __init__(self, model: Any, members: Sequence[Member], *, member: int | str = MIXTURE, seed: int = 0, name: str = ""):
@@ -37,43 +37,43 @@ class SamplerLM(LM):  # type: ignore[misc]  # lm-eval has no types
 
     @property
     def _mine(self) -> Sequence[Member]:
-        """The members that are asked."""
+        """The members whose scores count."""
         return self._members if self._member == MIXTURE else [self._members[int(self._member)]]
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
         """(log-probability in nats, whether greedy decoding writes it) of each (context, continuation); cut as lm-eval cuts."""
-        asked = [Asked(str(i), ((r.args[0], r.args[1]),), 1, cut=True) for i, r in enumerate(requests)]
-        found: dict[str, tuple[float, bool]] = {}
-        for one in self._model.option_scores(asked, self._mine):
+        problems = [Asked(str(i), ((r.args[0], r.args[1]),), 1, cut=True) for i, r in enumerate(requests)]
+        scores: dict[str, tuple[float, bool]] = {}
+        for one in self._model.option_scores(problems, self._mine):
             logprobs = one.logprobs[:, 0]
             greedy = bool(2 * one.greedy[:, 0].sum() > len(logprobs))
-            found[one.problem] = float(np.logaddexp.reduce(logprobs) - np.log(len(logprobs))), greedy
-        return [found[str(i)] for i in range(len(requests))]
+            scores[one.problem] = float(np.logaddexp.reduce(logprobs) - np.log(len(logprobs))), greedy
+        return [scores[str(i)] for i in range(len(requests))]
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
         """The log-probability in nats of each whole text."""
-        found = []
+        sums = []
         for place, instance in enumerate(requests):
             request = self._request(instance.args[0], str(place), 0, 0, {})
             logprobs = [self._model.rolling(request, member) for member in self._mine]
-            found.append(float(np.logaddexp.reduce(logprobs) - np.log(len(logprobs))))
-        return found
+            sums.append(float(np.logaddexp.reduce(logprobs) - np.log(len(logprobs))))
+        return sums
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
         """An answer to each (context, generation_kwargs). The same request again (`repeats`) is another draw."""
-        asked, seen = [], Counter[tuple[Any, Any]]()
+        drawn, seen = [], Counter[tuple[Any, Any]]()
         for instance in requests:
             place = instance.task_name, instance.doc_id
-            asked.append(self._drawn(instance, seen[place]))
+            drawn.append(self._drawn(instance, seen[place]))
             seen[place] += 1
         texts: dict[Any, str] = {}
-        for completion in self._model.generate(asked, self._members):
+        for completion in self._model.generate(drawn, self._members):
             if completion.finish == "skipped":
                 raise UsageError(
                     f"{completion.key.problem}: {completion.failure}; ask with fewer examples or a shorter max_gen_toks"
                 )
             texts[completion.key] = completion.text
-        return [texts[r.key] for r in asked]
+        return [texts[r.key] for r in drawn]
 
     def _drawn(self, instance: Instance, draw: int) -> Request:
         context, arguments = instance.args[:2]
@@ -93,7 +93,7 @@ class SamplerLM(LM):  # type: ignore[misc]  # lm-eval has no types
 
     @property
     def tokenizer_name(self) -> str:
-        """What names the model in lm-eval's cache of requests, where a chat template is in them."""
+        """The model's name in lm-eval's cache of requests, where these contain a chat template."""
         return self._name.replace("/", "__")
 
     def chat_template(self, chat_template: bool | str = False) -> str | None:

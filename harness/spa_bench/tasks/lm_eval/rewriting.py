@@ -17,24 +17,24 @@ _FILES = {"json", "csv", "parquet", "text", "arrow"}  # "datasets" that are file
 
 
 class Rewriting:
-    """Changes an index of definitions in place: subjects that nobody asked for go, files take the place of the hub."""
+    """Changes an index of definitions in place: other subjects are removed, and files replace the hub."""
 
     def __init__(self, index: dict[str, Any], options: LmEvalOptions, places: tuple[Place, ...]):
         self._index, self._options, self._places = index, options, places
         self._done: dict[str, bool] = {}
         self._kept: set[str] | None = None
         self._from: set[str] = set()
-        self._files: list[Path] = []  # that stand in for the hub
+        self._files: list[Path] = []  # files that replace the hub
         self._notes: list[str] = []
 
     def rewrite(self) -> None:
-        """Change what `options.task` leads to. Raises UsageError for a subject that is not there."""
+        """Rewrite the definitions behind `options.task`. Raises UsageError for an unknown subject."""
         if self._options.subjects:
             self._kept = {self._named(subject) for subject in self._options.subjects}
         self._entry(self._options.task)
 
     def found(self) -> str:
-        """Where the documents are, for a reader."""
+        """The source of the documents, for a reader."""
         where = ", ".join(sorted(self._from)) or ("the package" if self._options.include == "mini" else "lm-eval")
         return "; ".join([where, *self._notes])
 
@@ -47,14 +47,14 @@ class Rewriting:
         return None
 
     def _named(self, subject: str) -> str:
-        """The one task that `subject` is the name or the end of."""
+        """The one task whose name is `subject` or ends with it."""
         known = sorted(set(self._leaves(self._options.task)))
-        found = [subject] if subject in known else [n for n in known if n.endswith(f"_{subject}")]
-        if len(found) > 1:
-            raise UsageError(f"{self._options.task!r} has several subjects {subject!r}: {', '.join(found)}")
-        if not found:
+        matches = [subject] if subject in known else [n for n in known if n.endswith(f"_{subject}")]
+        if len(matches) > 1:
+            raise UsageError(f"{self._options.task!r} has several subjects {subject!r}: {', '.join(matches)}")
+        if not matches:
             raise UsageError(f"{self._options.task!r} has no subject {subject!r}{did_you_mean(subject, _ends(known))}")
-        return found[0]
+        return matches[0]
 
     def _leaves(self, name: str) -> Iterator[str]:
         entry = self._index.get(name)
@@ -73,7 +73,7 @@ class Rewriting:
                 yield from self._leaves(item if isinstance(item, str) else item.get("group") or item["task"])
 
     def _entry(self, name: str) -> bool:
-        """Rewrite one definition; whether anything of it is left."""
+        """Rewrite one definition; the result says whether any task of it is left."""
         if name not in self._done:
             entry = self._index[name]
             if entry.kind.name == "TAG":
@@ -111,19 +111,19 @@ class Rewriting:
         evaluated = str(cfg.get("test_split") or cfg.get("validation_split"))
         few = _split_of(cfg)
         splits = [s for s in {cfg.get("training_split"), cfg.get("validation_split"), cfg.get("test_split"), few} if s]
-        found = find(self._places, path, cfg.get("dataset_name") or "", sorted(splits), evaluated)
-        if found is None:
+        files = find(self._places, path, cfg.get("dataset_name") or "", sorted(splits), evaluated)
+        if files is None:
             return entry
-        self._from.add(f"{found.place.path} (by {'options.local' if found.place.asked else 'SPA_BENCH_DATA'})")
-        self._files += found.splits.values()
-        cfg = self._without_missing(cfg, found, few)
-        cfg |= {"custom_dataset": dataset_of(found), "dataset_kwargs": None}
+        self._from.add(f"{files.place.path} (by {'options.local' if files.place.asked else 'SPA_BENCH_DATA'})")
+        self._files += files.splits.values()
+        cfg = self._without_missing(cfg, files, few)
+        cfg |= {"custom_dataset": dataset_of(files), "dataset_kwargs": None}
         if callable(cfg.get("process_docs")):
             cfg["process_docs"] = remembered(cfg["process_docs"])
         return replace(entry, yaml_path=None, cfg=cfg)
 
     def _without_missing(self, cfg: dict[str, Any], found: Found, few: str | None) -> dict[str, Any]:
-        """The definition without splits that have no file. Raises DataError where examples are to come from one."""
+        """The definition without splits that have no file. Raises DataError where examples have to come from one."""
         missing = {k for k in ("training_split", "validation_split") if cfg.get(k) and cfg[k] not in found.splits}
         shots = shots_of(cfg.get("num_fewshot"), self._options)
         if few and few not in found.splits:
@@ -149,18 +149,18 @@ def _definition(entry: Any) -> dict[str, Any]:
 
 
 def _split_of(cfg: Mapping[str, Any]) -> str | None:
-    """The split that few-shot examples are named to come from."""
+    """The split from which few-shot examples come, if the definition names one."""
     split: str | None = (cfg.get("fewshot_config") or {}).get("split") or cfg.get("fewshot_split")
     return split
 
 
 def shots_of(own: int | None, options: LmEvalOptions) -> int:
-    """Examples in a prompt: lm-eval never overrides a task that says 0."""
+    """The number of examples in a prompt; lm-eval never overrides a task's own 0."""
     return own or 0 if options.fewshot < 0 or own == 0 else options.fewshot
 
 
 def items(cfg: Mapping[str, Any]) -> list[Any]:
-    """What a group's definition holds: names, and tables with a name and overrides."""
+    """The members of a group's definition: names, and tables with a name and overrides."""
     return list(cfg["task"]) if isinstance(cfg.get("task"), list) else []
 
 

@@ -8,12 +8,12 @@ from typing import NamedTuple, Protocol, runtime_checkable
 from spa_bench.errors import UsageError
 from spa_bench.tasks.lm_eval.asking import Question
 
-_NEAR = 16  # letters about a cut where that of lm-eval is looked for
+_NEAR = 16  # letters around a cut in which lm-eval's own cut is searched
 _EXTRA = 8  # tokens that a tokenizer may put around a text
 
 
 class _Need(NamedTuple):
-    """Tokens of one problem."""
+    """The tokens that one problem needs."""
 
     total: int
     prompt: int
@@ -23,7 +23,7 @@ class _Need(NamedTuple):
 
 @runtime_checkable
 class Tokenized(Protocol):
-    """A model whose tokenizer can be asked: see spa_bench.models.base.PairEncoder."""
+    """A model whose tokenizer can be used; see spa_bench.models.base.PairEncoder."""
 
     name: str
     context: int
@@ -34,13 +34,13 @@ class Tokenized(Protocol):
 
 
 class Room:
-    """The context of one model, and `after` tokens that it writes after a choice."""
+    """The context of one model, with room for `after` tokens after a choice."""
 
     def __init__(self, model: Tokenized, after: int):
         self._model, self._after = model, after
 
     def checked(self, asked: Sequence[Question], *, cut: bool) -> tuple[dict[str, str], frozenset[str]]:
-        """(prompts that were cut, by problem; multiple-choice problems that are to be cut). Empty where all fit.
+        """(prompts that were cut, by problem; multiple-choice problems to cut); both are empty where all fit.
 
         Raises UsageError, with the longest, where one does not fit and `cut` is False, or where no prompt could be cut to
         fit.
@@ -57,10 +57,10 @@ class Room:
         )
 
     def _need(self, question: Question) -> _Need | None:
-        """What the longest request of one document needs, where that is more than there is."""
+        """The need of a document's longest request where it exceeds the context; else None."""
         worst = None
         for context, text, answer in self._requests(question):
-            # no token is shorter than a byte, so most documents need not be tokenised
+            # no token is shorter than a byte, so most documents fit without a count of tokens
             if len((context + text).encode()) + _EXTRA + answer <= self._model.context:
                 continue
             head, tail = self._model.encode_pair(context, text)  # the tail with an end token
@@ -70,7 +70,7 @@ class Room:
         return worst
 
     def _requests(self, question: Question) -> Iterator[tuple[str, str, int]]:
-        """(context, text, tokens after them) of each request; of options with one context only the longest."""
+        """(context, text, tokens after them) of each request; of options that share a context, only the longest."""
         if question.kind == "written":
             yield question.texts[0][0], "", question.max_new_tokens
             return
@@ -84,7 +84,7 @@ class Room:
     def _end(self, context: str, answer: int) -> str:
         """The end of `context` that leaves room for `answer` tokens.
 
-        Where there is one it is the text of exactly those tokens that lm-eval keeps, else as many letters as fit.
+        It is the text of exactly those tokens that lm-eval keeps, where there is such a text, else as many letters as fit.
         """
         room, low, high = self._model.context - answer, 0, len(context)
         kept = self._model.encode_pair(context, "")[0][-room:]

@@ -14,29 +14,29 @@ from spa_bench.errors import DataError, UsageError
 from spa_bench.tasks.lm_eval.asking import Question
 from spa_bench.tasks.lm_eval.library import Loaded, quiet, seeded
 
-_FAR = -1000.0  # nats that an option which was not chosen lies behind the one that was
+_FAR = -1000.0  # nats by which the other options lie below the chosen one
 Response = str | tuple[float, bool]
 """A text, or (log-probability in nats, whether greedy decoding writes it)."""
 
 
 def chosen(question: Question, choice: int) -> list[list[Response]]:
-    """Responses, a list an option, with which lm-eval sees `choice` as the model's answer."""
+    """Responses, a list for each option, from which lm-eval takes `choice` as the model's answer."""
     count = len(question.options)
-    # options behind those that can be chosen are unconditional (acc_mutual_info): equal, so that they change nothing
+    # options after those that can be chosen are unconditional (acc_mutual_info); equal values have no effect
     return [[(0.0 if i == choice or i >= count else _FAR, i == choice)] for i in range(len(question.instances))]
 
 
 def written(question: Question, task: Any, text: str) -> list[list[Response]]:
-    """Responses for one text; a task that asks several times (repeats) sees it every time."""
+    """Responses for one text; a task with repeats gets the same text each time."""
     return [[text] * (task.get_config("repeats") or 1)]
 
 
 def judged(
     task: Any, asked: Sequence[tuple[Question, list[list[Response]]]]
 ) -> dict[str, list[tuple[dict[str, Any], list[Any]]]]:
-    """By filter, in order: (lm-eval's values of each document, its filtered responses). All of one task.
+    """Filter -> (lm-eval's values of a document, its filtered responses) in order, for documents of one task.
 
-    The documents are those that were asked, not read again: a task may shuffle choices when it reads.
+    The documents are those of the requests and are not read again, because a task may shuffle choices when it reads.
     """
     instances = [
         [replace(i, resps=list(r), filtered_resps={}) for i, r in zip(q.instances, responses, strict=True)]
@@ -60,7 +60,7 @@ def judged(
 
 
 class Judging:
-    """Which of lm-eval's numbers decides whether one answer of a task is right."""
+    """The number of lm-eval that decides whether an answer to a task is right."""
 
     def __init__(self, task: Any, question: Question, wanted: str):
         self.filter = _filter(task, question.task, wanted) if question.kind == "written" else "none"
@@ -105,7 +105,7 @@ def _metric(task: Any, question: Question, name: str) -> str:
 def _is_verdict(value: Any) -> bool:
     try:
         return value is not None and float(value) in (0.0, 1.0)
-    except (TypeError, ValueError):  # a pair of gold and prediction, as f1 and mcc keep
+    except (TypeError, ValueError):  # f1 and mcc keep a pair of gold and prediction
         return False
 
 
@@ -114,14 +114,14 @@ def own_scores(
 ) -> dict[str, dict[str, Any]]:
     """lm-eval's table of results, of `responses` by task: {task or group: {"acc,none": value, "acc_stderr,none": value}}.
 
-    Groups are aggregated by lm-eval over their tasks that were asked, weighted as the group says. None for what is no number.
+    lm-eval aggregates groups over their tasks in `responses`, with the group's weights. A value that is no number is None.
     """
     from lm_eval.evaluator_utils import _process_results
 
     kept: dict[str, Any] = {}
-    for name, asked in responses.items():
+    for name, answered in responses.items():
         raw = defaultdict(list)
-        for filter_name, found in judged(loaded.tasks[name], asked).items():
+        for filter_name, found in judged(loaded.tasks[name], answered).items():
             for values, _ in found:
                 for metric, value in values.items():
                     raw[metric, filter_name].append(value)
@@ -134,7 +134,7 @@ def own_scores(
 
 @contextmanager
 def _one_process() -> Iterator[None]:
-    """A block in which lm-eval resamples in this process: the numbers are the same, and forking one with torch can hang."""
+    """Within the block, lm-eval resamples in this process: the numbers are equal, and forking a process with torch can hang."""
     before = os.environ.get("DISABLE_MULTIPROC")
     os.environ["DISABLE_MULTIPROC"] = "1"
     try:
@@ -156,7 +156,7 @@ def _plain(value: Any) -> Any:
 
 
 def mean_of(tables: Sequence[Mapping[str, Mapping[str, Any]]]) -> dict[str, dict[str, Any]]:
-    """The mean of several tables of results, value by value; of one, it itself."""
+    """The mean of several tables of results, value by value; a single table is returned unchanged."""
     if len(tables) == 1:
         return {name: dict(row) for name, row in tables[0].items()}
     return {name: {key: _mean([t[name].get(key) for t in tables]) for key in row} for name, row in tables[0].items()}

@@ -23,16 +23,16 @@ from spa_bench.tasks.lm_eval.room import Room, Tokenized
 from spa_bench.tasks.lm_eval.scoring import Judging, Response, chosen, judged, mean_of, own_scores, written
 from spa_bench.types import Behaviour, Choices, Completion, Grade, Key, Problem, Prompt, Record, Verdict
 
-AFTER = 64  # tokens that a model writes after a choice where the card does not say
+AFTER = 64  # tokens after a choice, by default
 _SHORT = 80  # letters of an answer in a message
 
 
 @runtime_checkable
 class _Chat(Protocol):
-    """A model that writes messages through its chat template: see spa_bench.models.base.ChatTrainable."""
+    """A model that renders messages by its chat template; see spa_bench.models.base.ChatTrainable."""
 
     def as_chat(self, messages: Sequence[tuple[str, str]]) -> tuple[str, str]:
-        """(text that the answer follows, what the template puts behind an answer)."""
+        """(text before the answer, text that the template puts behind an answer)."""
         ...
 
 
@@ -65,7 +65,7 @@ class LmEvalTask:
 
     @cached_property
     def _judging(self) -> dict[str, Judging]:
-        """By task of lm-eval: which number of its scoring is the verdict."""
+        """lm-eval task -> the number of its scoring that is the verdict."""
         first = {q.task: q for q in reversed(self._plain)}
         return {name: Judging(self._loaded.tasks[name], q, self._options.filter) for name, q in first.items()}
 
@@ -77,9 +77,9 @@ class LmEvalTask:
         return digest.hexdigest()
 
     def describe(self) -> dict[str, object]:
-        """The card without where its files lay, lm-eval's version, the hash over all that is asked, and what decides.
+        """The card without the places of its files, lm-eval's version, the hash over all requests, and the verdict's rules.
 
-        `scoring` has, by task of lm-eval, its version, its examples and the metric, with its filter, that is the verdict.
+        `scoring` has for each task of lm-eval its version, its examples, and the metric and filter that give the verdict.
         """
         card = {k: v for k, v in asdict(self._card).items() if k not in {"file", "description"}}
         options = {k: v for k, v in card["options"].items() if k != "local"}
@@ -134,18 +134,18 @@ class LmEvalTask:
         return [Options(one.problem_id, tuple(text for _, text in one.options), one.choices) for one in asked]
 
     def _idle(self) -> str:
-        """What the card sets in vain where all answers are generated, and what to set; empty where that is nothing."""
+        """A sentence on settings that have no effect where all answers are generated, and what to set instead; else empty."""
         if length := self._card.max_new_tokens:
             return (
                 f"max_new_tokens is {length}, but that is what follows a choice, and all its answers are generated: set "
                 f"task.options.max_gen_toks={length}"
             )
         if self._card.stop:
-            return "stop plays no part: lm-eval's own definition of the task says where a generated answer ends"
+            return "stop has no effect: lm-eval's own definition of the task says where a generated answer ends"
         return ""
 
     def record(self, completion: Completion) -> Record:
-        """The completion; what is graded is its text as it is, cut at the stop strings. lm-eval's filters come later."""
+        """The completion with its text, cut at the stop strings, as the graded text. lm-eval's filters come later."""
         graded, question = completion.text, self._by_id[completion.key.problem]
         stop = question.stop if question.kind == "written" else self._card.stop
         for one in stop:  # in lm-eval's order
@@ -154,7 +154,7 @@ class LmEvalTask:
         return Record.of(completion, graded)
 
     def program(self, record: Record) -> str:
-        """The text that is compared: the answer, or what was written after the choice."""
+        """The text that is compared: the answer, or the text after the choice."""
         return record.graded
 
     def score(self, records: Sequence[Record], judge: Judge, choices: Sequence[Choices]) -> Iterator[Grade]:
@@ -202,7 +202,7 @@ class LmEvalTask:
                 yield record, question, values, seen
 
     def _responses(self, record: Record, question: Question, greedy: list[list[bool]] | None) -> list[list[Response]] | None:
-        """What lm-eval sees of one sample; None where there is nothing."""
+        """The responses of one sample for lm-eval; None where there are none."""
         if record.failure and record.choice is None:
             return None
         if question.kind == "written":
@@ -214,9 +214,9 @@ class LmEvalTask:
     def own_scores(self, records: Sequence[Record], choices: Sequence[Choices], n: int, members: int) -> dict[str, object]:
         """lm-eval's results of each member, from the log-probabilities of `choices` and the texts of `records`.
 
-        {"harness": ..., "members": [{task or group: {"acc,none": ..., "acc_stderr,none": ..., "sample_len": ...}}]}. Of a
-        member's r = n / members answers to a generated task each is a run of its own, and the values are means over them;
-        where the task itself asks r times (repeats), they are its repeats. Documents without an answer are left out.
+        {"harness": ..., "members": [{task or group: {"acc,none": ..., "acc_stderr,none": ..., "sample_len": ...}}]}. Each of
+        a member's r = n / members answers to a generated task is a run of its own, and the values are means over these runs;
+        where the task itself has r repeats, the answers are its repeats. Documents without an answer are left out.
         """
         known = {c.problem: c for c in choices}
         texts = {r.key: r.graded for r in records}
@@ -230,7 +230,7 @@ class LmEvalTask:
     def _member(
         self, choices: Mapping[str, Choices], texts: Mapping[Key, str], member: int, draw: int, draws: int
     ) -> dict[str, list[tuple[Question, list[list[Response]]]]]:
-        """What lm-eval sees of one member's draw, by task."""
+        """The responses of one member's draw for lm-eval, by task."""
         seen: dict[str, list[tuple[Question, list[list[Response]]]]] = {}
         for question in self._plain:
             place = question.problem.id
@@ -251,12 +251,12 @@ class LmEvalTask:
 
 
 def _different(runs: Sequence[Any]) -> Sequence[Any]:
-    """`runs`, or the first alone where all are the same: log-probabilities do not depend on the draw."""
+    """`runs`, or only the first where all are equal, because log-probabilities do not depend on the draw."""
     return runs[:1] if all(run == runs[0] for run in runs) else runs
 
 
 def _told(question: Question, record: Record, seen: Any) -> str:
-    """Why an answer is wrong, for a reader."""
+    """The reason why an answer is wrong, for a reader."""
     if question.kind == "fixed":
         return f"greedy decoding does not write {_short(question.gold)}"
     answer = question.options[record.choice].strip() if record.choice is not None and question.options else _one(seen)
@@ -273,11 +273,11 @@ def _short(value: Any) -> str:
 
 
 def template_of(model: _Chat) -> Template:
-    """How lm-eval's messages become text: the model's chat template, as lm-eval's own model applies it."""
+    """The function from lm-eval's messages to text: the model's chat template, as lm-eval's own model applies it."""
 
     def render(history: Sequence[Mapping[str, str]], begin: bool) -> str:
         turns = [(m["role"], m["content"]) for m in history]
-        begun = "" if begin else turns.pop()[1]  # lm-eval's gen_prefix: the answer has begun with this
+        begun = "" if begin else turns.pop()[1]  # lm-eval's gen_prefix, the beginning of the answer
         try:
             return model.as_chat(turns)[0] + begun
         except ModelError:
@@ -292,7 +292,8 @@ def template_of(model: _Chat) -> Template:
 def load(card: TaskCard) -> LmEvalTask:
     """The task of `card`. Raises UsageError, CardError or DataError.
 
-    The card's `version`, where it has one, is that of lm-eval's task, with or without that of lm-eval: others are an error.
+    The card's `version`, where it has one, is that of lm-eval's task, with or without that of lm-eval; another one is an
+    error.
     """
     options = card.options_as(LmEvalOptions)
     places = [Place(Path(p).expanduser(), asked=True) for p in options.local]
