@@ -28,9 +28,9 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
-from spa_bench.compare.gate import Verdict, check
+from spa_bench.compare.gate import GateVerdict, check
 from spa_bench.runs.folder import RunFolder, open_run
-from spa_bench.types import Verdict as Graded
+from spa_bench.types import Verdict
 
 BASELINE = 5
 PLANTED = 1000  # a seed that no re-run has
@@ -74,10 +74,10 @@ def misjudged(run: Path, folder: Path, *, all_of: bool) -> Path:
     opened = open_run(copy)
     grades = opened.grade_log.rows()
     if all_of:
-        wrong = {grade.key for grade in islice((g for g in grades if g.verdict == Graded.PASSED), 0, None, _WHOLE)}
-        altered = [replace(g, verdict=Graded.WRONG) if g.key in wrong else g for g in grades]
+        wrong = {grade.key for grade in islice((g for g in grades if g.verdict == Verdict.PASSED), 0, None, _WHOLE)}
+        altered = [replace(g, verdict=Verdict.WRONG) if g.key in wrong else g for g in grades]
     else:
-        other = Graded.WRONG if grades[0].verdict == Graded.PASSED else Graded.PASSED
+        other = Verdict.WRONG if grades[0].verdict == Verdict.PASSED else Verdict.PASSED
         altered = [replace(grades[0], verdict=other), *grades[1:]]
     _measure_anew(opened, altered)
     return copy
@@ -117,7 +117,7 @@ def _linked(runs: Sequence[Path], folder: Path) -> Path:
     return folder
 
 
-def planted(a: argparse.Namespace, runs: Sequence[Path], baseline: Path) -> list[tuple[str, Verdict]]:
+def planted(a: argparse.Namespace, runs: Sequence[Path], baseline: Path) -> list[tuple[str, GateVerdict]]:
     """(what was planted, the verdict on it)."""
     place = a.out / "planted"
     there = {

@@ -16,7 +16,7 @@ import numpy as np
 
 from made_up import estimated_anew, hashed_anew, made_up
 from spa_bench.compare.leaderboard import save_all
-from spa_bench.compare.leaderboard.rows import Row
+from spa_bench.compare.leaderboard.rows import LeaderboardRow
 from spa_bench.compare.leaderboard.schema import COUNTS
 
 N = 4
@@ -61,8 +61,8 @@ def _template(name: str) -> dict[str, Any]:
     return made_up(name, quality=0.7, spread=0.5, n=N)
 
 
-def row(result: dict[str, Any]) -> Row:
-    return Row(result, result["sampler"])
+def row(result: dict[str, Any]) -> LeaderboardRow:
+    return LeaderboardRow(result, result["sampler"])
 
 
 def saved(folder: Path, name: str, *results: Result) -> Path:

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from made_up import PROBLEMS, estimated_anew, hashed_anew, made_up
 from spa_bench.cards.sampler import load_sampler_card
-from spa_bench.compare.leaderboard import Row
+from spa_bench.compare.leaderboard import LeaderboardRow
 from spa_bench.compare.study.designs import STUDIES, Point
-from spa_bench.compare.study.measured import Measured
+from spa_bench.compare.study.measured import MeasuredPoint
 
 CARDS = {"single": "single", "random": "spa-random", "lexical": "spa-lexical", "influence": "spa-influence"}
 EFFECTIVE = "effective_diversity[ast,correct]"
@@ -27,7 +27,7 @@ def rates(mean: float, *, seeds: int = 5, spread: float = 0.02, shape_seed: int 
 
 def point(
     role: str, values: Mapping[str, NDArray[np.float64]], *, x: float | None = None, members: int = 1, n: int = 4
-) -> Measured:
+) -> MeasuredPoint:
     """A point whose metrics.json holds `values`, (S, P) each; `NAME@SIZE` is a metric at that many answers."""
     card = replace(load_sampler_card(CARDS[role]), members=members)
     contents = []
@@ -44,10 +44,12 @@ def point(
         "runs": [{"seed": s, "values_at": c["values_at"]} for s, c in enumerate(contents)],
     }  # fmt: skip
     label = card.name if x is None else f"{card.name}[{x:g}]"
-    return Measured(Point(role, x, card, n), Row(result, label), tuple(contents))
+    return MeasuredPoint(Point(role, x, card, n), LeaderboardRow(result, label), tuple(contents))
 
 
-def whole_point(study: str, role: str, quality: float, spread: float, *, x: float | None = None, seeds: int = 5) -> Measured:
+def whole_point(
+    study: str, role: str, quality: float, spread: float, *, x: float | None = None, seeds: int = 5
+) -> MeasuredPoint:
     """A point with everything that a page and a picture want, from made-up results."""
     card = load_sampler_card(CARDS[role])
     results = [made_up(card.name, quality=quality, spread=spread, seed=s) for s in range(seeds)]
@@ -56,4 +58,4 @@ def whole_point(study: str, role: str, quality: float, spread: float, *, x: floa
     merged["runs"] = [{**r["runs"][0], "seed": s} for s, r in enumerate(results)]
     made = Point(role, x, card, 4)
     contents = tuple({"values": r["values"], "values_at": r["values_at"], "size": 4} for r in merged["runs"])
-    return Measured(made, Row(hashed_anew(estimated_anew(merged)), made.label(STUDIES[study])), contents)
+    return MeasuredPoint(made, LeaderboardRow(hashed_anew(estimated_anew(merged)), made.label(STUDIES[study])), contents)

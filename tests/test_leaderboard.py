@@ -19,7 +19,7 @@ from spa_bench.compare.leaderboard import (
     as_latex,
     build_rows,
     check,
-    compare,
+    compare_with_reference,
     find_results,
     from_runs,
     markdown,
@@ -27,7 +27,7 @@ from spa_bench.compare.leaderboard import (
     table,
 )
 from spa_bench.compare.leaderboard.compare import best, front_of, number, summary
-from spa_bench.compare.leaderboard.rows import Row, common_size
+from spa_bench.compare.leaderboard.rows import LeaderboardRow, common_size
 from spa_bench.errors import StoreError, UsageError
 from spa_bench.metrics.intervals import estimate, paired_test
 from spa_bench.runs.folder import SCHEMA_VERSION, RunFolder, open_run
@@ -69,7 +69,7 @@ def make(sandbox: InProcessJudge, three: Path, tmp_path: Path) -> Make:
     return made
 
 
-def rows_of(*runs: RunFolder) -> list[Row]:
+def rows_of(*runs: RunFolder) -> list[LeaderboardRow]:
     return build_rows(from_runs(runs))
 
 
@@ -177,7 +177,7 @@ def test_numbers_carry_their_interval_and_what_is_missing_is_a_dash():
 
 
 @pytest.fixture(scope="module")
-def board() -> list[Row]:
+def board() -> list[LeaderboardRow]:
     return build_rows([
         made_up("wide", quality=0.6, spread=0.9, n=32),
         made_up("narrow", quality=0.6, spread=0.3, n=32, seed=1),
@@ -185,28 +185,28 @@ def board() -> list[Row]:
     ])  # fmt: skip
 
 
-def test_a_comparison_is_paired_by_problem_and_taken_from_the_reference(board: list[Row]):
+def test_a_comparison_is_paired_by_problem_and_taken_from_the_reference(board: list[LeaderboardRow]):
     by_name = {r.label: r for r in board}
-    found = {c.other.label: c for c in compare(board, "wide")}
+    found = {c.other.label: c for c in compare_with_reference(board, "wide")}
     assert set(found) == {"narrow", "bad"}
     a, b = by_name["wide"].scores("pass@1"), by_name["bad"].scores("pass@1")
     assert found["bad"].decisions["pass@1"].difference == paired_test(a, b, rate=True, resamples=4000)[0]
-    back = {c.other.label: c for c in compare(board, "bad")}["wide"]
+    back = {c.other.label: c for c in compare_with_reference(board, "bad")}["wide"]
     assert back.decisions["pass@1"].difference.value == pytest.approx(-found["bad"].decisions["pass@1"].difference.value)
 
 
-def test_sentences_say_what_is_resolved_at_equal_quality(board: list[Row]):
-    found = {c.other.label: c.sentence("wide") for c in compare(board, "wide")}
+def test_sentences_say_what_is_resolved_at_equal_quality(board: list[LeaderboardRow]):
+    found = {c.other.label: c.sentence("wide") for c in compare_with_reference(board, "wide")}
     assert found["narrow"].startswith("wide against narrow: pass@1 is equal within ±0.05 (")
     assert "; diversity score is higher (0.59" in found["narrow"]
     assert found["bad"].startswith("wide against bad: pass@1 differs (0.3")
     assert "no difference in diversity score is resolved" in found["bad"]
-    back = {c.other.label: c.sentence("narrow") for c in compare(board, "narrow")}
+    back = {c.other.label: c.sentence("narrow") for c in compare_with_reference(board, "narrow")}
     assert "diversity score is lower (-0.59" in back["wide"]
 
 
-def test_the_summary_speaks_of_samplers_of_equal_quality_alone(board: list[Row]):
-    said = summary(compare(board, "wide"), "wide")
+def test_the_summary_speaks_of_samplers_of_equal_quality_alone(board: list[LeaderboardRow]):
+    said = summary(compare_with_reference(board, "wide"), "wide")
     assert "the diversity score of wide is higher than narrow; with bad pass@1 is not shown to be equal." in said
 
 
@@ -215,12 +215,12 @@ def test_holm_takes_back_what_one_test_alone_would_claim():
     rows = build_rows([made_up("ref", quality=0.6, spread=0.5)] + [
         made_up(name, quality=0.6, spread=0.5, seed=i + 1) for i, name in enumerate(names)
     ])  # fmt: skip
-    decisions = [d for c in compare(rows, "ref") for d in c.decisions.values() if d.p is not None]
+    decisions = [d for c in compare_with_reference(rows, "ref") for d in c.decisions.values() if d.p is not None]
     alone = [d for d in decisions if d.p is not None and d.p <= 0.05]
     assert len(alone) > sum(d.resolved for d in decisions)
 
 
-def test_the_best_and_what_is_not_resolved_from_it_are_bold(board: list[Row]):
+def test_the_best_and_what_is_not_resolved_from_it_are_bold(board: list[LeaderboardRow]):
     assert best(board, "pass@1") == {"wide", "narrow"}
     assert best(board, "diversity_score") == {"wide", "bad"}
     assert best(board, "pass@K") == {"wide", "narrow", "bad"} or "bad" not in best(board, "pass@K")
@@ -244,7 +244,7 @@ def test_rows_of_other_n_are_compared_at_the_n_that_both_have():
     assert "vendi (at 2)" in drawn
     assert f"{at:.3f}" in drawn
     assert f"{whole:.3f}" not in drawn
-    found = compare(rows, "four")[0].decisions
+    found = compare_with_reference(rows, "four")[0].decisions
     assert found["pass@K"].difference.value is None
     assert found["pass@K"].difference.reason == "k is 4 and 2"
 
@@ -255,7 +255,7 @@ def test_rows_that_share_no_n_are_tabulated_without_a_common_size():
     assert common_size(build_rows([three, four])) is None
 
 
-def test_the_front_is_that_of_quality_and_diversity(board: list[Row]):
+def test_the_front_is_that_of_quality_and_diversity(board: list[LeaderboardRow]):
     found = front_of(board)
     assert found is not None
     front, sweep = found
@@ -272,12 +272,12 @@ def test_the_temperature_sweep_is_of_samplers_that_differ_in_the_temperature_alo
     assert set(found[1]) == {"cold", "warm"}
 
 
-def test_an_unknown_reference_names_what_there_is(board: list[Row]):
+def test_an_unknown_reference_names_what_there_is(board: list[LeaderboardRow]):
     with pytest.raises(UsageError, match=r"no runs of the reference 'best' here; there are bad, narrow, wide"):
-        compare(board, "best")
+        compare_with_reference(board, "best")
 
 
-def test_a_table_without_the_reference_says_so_and_what_there_is(make: Make, board: list[Row]):
+def test_a_table_without_the_reference_says_so_and_what_there_is(make: Make, board: list[LeaderboardRow]):
     page = markdown([*board, *rows_of(make())], reference="wide", command="x")
     assert page.count("No row of this table is called `wide`") == 1
     assert "so nothing is compared with it here; `--reference` takes `good`." in page
@@ -295,7 +295,7 @@ def test_rows_of_other_problems_are_in_another_table():
 # formats -------------------------------------------------------------------------------------------------------------
 
 
-def test_the_page_has_tables_sentences_and_where_it_comes_from(board: list[Row]):
+def test_the_page_has_tables_sentences_and_where_it_comes_from(board: list[LeaderboardRow]):
     page = markdown(board, reference="wide", command="spa-bench leaderboard RUNS")
     assert "Made by `spa-bench leaderboard RUNS`; do not edit by hand." in page
     assert "200 problems, model m." in page
@@ -310,7 +310,7 @@ def test_the_page_has_tables_sentences_and_where_it_comes_from(board: list[Row])
     assert page == markdown(board, reference="wide", command="spa-bench leaderboard RUNS")
 
 
-def test_intervals_are_small_and_the_best_bold_in_markdown(board: list[Row]):
+def test_intervals_are_small_and_the_best_bold_in_markdown(board: list[LeaderboardRow]):
     value = board[0].estimate("diversity_score[exact]")
     assert f"**{value.value:.3f}** <sub>[{value.low:.3f}, {value.high:.3f}]</sub>" in table(board, style="md")
 
@@ -355,7 +355,7 @@ def test_a_spec_with_a_seed_that_is_none_is_one_line(make: Make, seed: object):
         find_results([folder.path])
 
 
-def test_latex_escapes_names_and_makes_intervals_small(board: list[Row]):
+def test_latex_escapes_names_and_makes_intervals_small(board: list[LeaderboardRow]):
     page = as_latex(board)
     assert "diversity\\_score" in page
     assert "\\textbf{" in page
@@ -363,7 +363,7 @@ def test_latex_escapes_names_and_makes_intervals_small(board: list[Row]):
     assert page.count("\\begin{tabular}") == 1
 
 
-def test_csv_has_a_line_for_every_metric_of_every_row(board: list[Row]):
+def test_csv_has_a_line_for_every_metric_of_every_row(board: list[LeaderboardRow]):
     lines = list(csv.DictReader(io.StringIO(as_csv(board))))
     assert len(lines) == sum(len(r.metrics) for r in board)
     [line] = [x for x in lines if x["label"] == "wide" and x["metric"] == "pass@1"]

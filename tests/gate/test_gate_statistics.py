@@ -11,7 +11,7 @@ import pytest
 from simulated import row, simulated
 from spa_bench.compare.gate import rules
 from spa_bench.compare.gate.checking import judge
-from spa_bench.compare.gate.verdict import Verdict, confidence_of
+from spa_bench.compare.gate.verdict import GateVerdict, confidence_of
 from spa_bench.metrics.intervals import paired_difference, resolved
 from spa_bench.metrics.student import pooled_error, t_quantile
 
@@ -26,7 +26,7 @@ def judged(
     tolerances: dict[str, rules.Tolerance] | None = None,
     alpha: float = 0.05,
     **changed: float,
-) -> Verdict:
+) -> GateVerdict:
     before = simulated("s", BASELINE, world=world)
     after = simulated("s", seeds, world=world, code="new", **changed)  # type: ignore[arg-type]
     wanted = rules.tolerances_of([]) if tolerances is None else tolerances

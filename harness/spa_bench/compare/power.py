@@ -62,7 +62,7 @@ class PowerOptions:
 
 
 @dataclass(frozen=True)
-class Row:
+class PowerRow:
     """The differences that one number of problems shows."""
 
     problems: int
@@ -164,7 +164,7 @@ def _pilot_runs(given: Sequence[Path]) -> tuple[Path, Path] | None:
     return (given[0], given[1]) if given else None
 
 
-def rows(design: Design, problems: Sequence[int], difference: float | None) -> list[Row]:
+def rows(design: Design, problems: Sequence[int], difference: float | None) -> list[PowerRow]:
     """A row for each number of problems. Raises UsageError for numbers that cannot be."""
     if difference is not None and not math.isfinite(difference):
         raise UsageError(f"--difference is {difference}; it must be finite")
@@ -179,12 +179,12 @@ def rows(design: Design, problems: Sequence[int], difference: float | None) -> l
             if least is not None and design.most is not None and least > design.most:
                 least = None
             if difference is None:
-                table_rows.append(Row(count, least))
+                table_rows.append(PowerRow(count, least))
                 continue
             chance = power_at(difference, count, seeds=seeds, seed_spread=between, **test)
             needed = problems_needed(difference, power=design.power, seeds=seeds, seed_spread=between, **test)
             table_rows.append(
-                Row(count, least, difference, chance, needed, _reason(design, difference) if needed is None else None)
+                PowerRow(count, least, difference, chance, needed, _reason(design, difference) if needed is None else None)
             )
     except ValueError as error:
         raise UsageError(str(error).replace("seed_spread", "--seed-spread")) from error
@@ -199,7 +199,7 @@ def _reason(design: Design, difference: float) -> str:
     return "too few seeds"
 
 
-def notes(design: Design, table_rows: Sequence[Row]) -> list[str]:
+def notes(design: Design, table_rows: Sequence[PowerRow]) -> list[str]:
     """Warnings against reading more, or less, into the rows than they say."""
     said = []
     if design.spread == 0:
@@ -212,7 +212,7 @@ def notes(design: Design, table_rows: Sequence[Row]) -> list[str]:
     return said
 
 
-def table(design: Design, table_rows: Sequence[Row]) -> str:
+def table(design: Design, table_rows: Sequence[PowerRow]) -> str:
     """The rows as a table, with their assumptions below it."""
     heads = ["problems", "smallest difference shown"]
     body = [[r.problems, "none" if r.smallest_difference is None else f"{r.smallest_difference:.3f}"] for r in table_rows]
@@ -234,7 +234,7 @@ def table(design: Design, table_rows: Sequence[Row]) -> str:
     )
 
 
-def content(design: Design, table_rows: Sequence[Row]) -> dict[str, object]:
+def content(design: Design, table_rows: Sequence[PowerRow]) -> dict[str, object]:
     """The content that --json prints."""
     return {**asdict(design), "rows": [asdict(r) for r in table_rows], "notes": notes(design, table_rows)}
 

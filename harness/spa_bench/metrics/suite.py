@@ -262,7 +262,7 @@ def sizes_up_to(least: int) -> list[int]:
 
 
 @dataclass(frozen=True)
-class Measured:
+class MetricValues:
     """Values of all metrics, problem by problem in one order."""
 
     values: dict[str, list[Value]]  # at all samples; metrics that depend on n at `size`
@@ -270,7 +270,7 @@ class Measured:
     size: int  # the fewest samples of a problem
 
 
-def measure_samples(samples: Sequence[Samples], *, workers: int = 1) -> Measured:
+def measure_samples(samples: Sequence[Samples], *, workers: int = 1) -> MetricValues:
     """All metrics of all problems; the same numbers for any number of `workers`."""
     least = min(len(s.texts) for s in samples)
     sizes = sizes_up_to(least)
@@ -286,7 +286,7 @@ def measure_samples(samples: Sequence[Samples], *, workers: int = 1) -> Measured
     if all(all(s.failed) for s in samples):  # where the run has an answer, a problem without any counts as without diversity
         for table in (values, *at.values()):
             table |= {name: [None] * len(samples) for name in table if name in _OF_TEXTS}
-    return Measured(values, at, least)
+    return MetricValues(values, at, least)
 
 
 def is_rate(name: str) -> bool:

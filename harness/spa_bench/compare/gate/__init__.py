@@ -7,8 +7,8 @@ assert verdict.ok, verdict.report
 """
 
 from spa_bench.compare.gate.checking import check, check_places
-from spa_bench.compare.gate.comparing import Comparison, compare
+from spa_bench.compare.gate.comparing import SamplerComparison, compare
 from spa_bench.compare.gate.rules import ALPHA, RULES
-from spa_bench.compare.gate.verdict import Line, Subject, Verdict
+from spa_bench.compare.gate.verdict import GateVerdict, Line, Subject
 
-__all__ = ["ALPHA", "RULES", "Comparison", "Line", "Subject", "Verdict", "check", "check_places", "compare"]
+__all__ = ["ALPHA", "RULES", "GateVerdict", "Line", "SamplerComparison", "Subject", "check", "check_places", "compare"]

@@ -21,9 +21,9 @@ from spa_bench.compare.gate import exact, rules
 from spa_bench.compare.gate.rules import Tolerance
 from spa_bench.compare.gate.sides import Shared, baseline_of, depends_on_n, shared
 from spa_bench.compare.gate.specs import changes
-from spa_bench.compare.gate.verdict import Line, Subject, Verdict, confidence_of
+from spa_bench.compare.gate.verdict import GateVerdict, Line, Subject, confidence_of
 from spa_bench.compare.leaderboard import build_rows, find_results
-from spa_bench.compare.leaderboard.rows import Row
+from spa_bench.compare.leaderboard.rows import LeaderboardRow
 from spa_bench.errors import UsageError
 from spa_bench.metrics.intervals import paired_difference, resolved
 from spa_bench.metrics.power import smallest_difference
@@ -44,7 +44,7 @@ def check(
     tolerance: float | str | Mapping[str, float | str] | None = None,
     alpha: float = rules.ALPHA,
     metrics: str | Sequence[str] | None = None,
-) -> Verdict:
+) -> GateVerdict:
     """The verdict on `runs` (run folders, result files, or folders of them) `against` a result file or folder of results.
 
     `tolerance` is 0.02, "5%" or {"pass@1": 0.03, "vendi": "5%"}; a metric without one keeps its default (gate/rules.py).
@@ -60,7 +60,7 @@ def check(
 
 def check_places(
     runs: Sequence[Path], against: Path, *, tolerance: Sequence[str], alpha: float, metrics: Sequence[str] | None
-) -> Verdict:
+) -> GateVerdict:
     """`check` with tolerances in the form of the command line."""
     rules.check_alpha(alpha)
     tolerances, looked_at = rules.tolerances_of(tolerance), rules.chosen(metrics)
@@ -76,14 +76,14 @@ def check_places(
 
 
 def judge(
-    candidates: Sequence[Row],
-    baselines: Sequence[Row],
+    candidates: Sequence[LeaderboardRow],
+    baselines: Sequence[LeaderboardRow],
     against: str,
     *,
     tolerances: Mapping[str, Tolerance],
     alpha: float,
     metrics: Sequence[str],
-) -> Verdict:
+) -> GateVerdict:
     """The verdict on rows that have been read; `tolerances` and `metrics` have whole names. Raises as `check`."""
     plans = [_plan(row, baseline_of(row, baselines, against), metrics) for row in candidates]
     tests = sum(len(plan.judged(tolerances)) for plan in plans)
@@ -97,7 +97,7 @@ def judge(
         )
     unused = [row.label for row in baselines if all(plan.shared.before is not row for plan in plans)]
     notes = [f"in the baseline and not checked: {', '.join(unused)}"] if unused else []
-    return Verdict(subjects, against, alpha, tests, notes)
+    return GateVerdict(subjects, against, alpha, tests, notes)
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ class _Plan:
         return [name for name in self.scores if name in tolerances]
 
 
-def _plan(after: Row, before: Row, looked_at: Sequence[str]) -> _Plan:
+def _plan(after: LeaderboardRow, before: LeaderboardRow, looked_at: Sequence[str]) -> _Plan:
     both = shared(before, after)
     same = exact.twins(before.result, after.result)
     known = {run["seed"] for _, run in same}
@@ -154,7 +154,7 @@ def _exact(before: exact.Run, after: exact.Run, problems: list[str]) -> list[Lin
     ]
 
 
-def _check_seeds(before: Row, after: Row) -> None:
+def _check_seeds(before: LeaderboardRow, after: LeaderboardRow) -> None:
     if len(before.seeds) < rules.FEWEST_SEEDS:
         count = f"{len(before.seeds)} training seed{'s' * (len(before.seeds) > 1)}"
         raise UsageError(
@@ -193,7 +193,7 @@ def _scores(both: Shared, metric: str, new: Sequence[int]) -> _Scores | Line | N
     return _Scores(now, before)
 
 
-def _lost(before: Row, after: Row) -> list[Line]:
+def _lost(before: LeaderboardRow, after: LeaderboardRow) -> list[Line]:
     """Lines on metrics that only one side has, among those of which a result keeps only the estimate."""
     skip = {*rules.RULES, *ALIASES}
     have = [{n for n, e in row.metrics.items() if e.value is not None and n not in skip} for row in (before, after)]

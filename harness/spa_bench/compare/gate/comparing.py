@@ -25,7 +25,7 @@ from spa_bench.compare.gate.tables import (
     _seeds,
 )
 from spa_bench.compare.leaderboard.compare import RESAMPLES
-from spa_bench.compare.leaderboard.rows import Row
+from spa_bench.compare.leaderboard.rows import LeaderboardRow
 from spa_bench.metrics.intervals import Seeds, paired_test
 from spa_bench.metrics.multiple import Decision, resolve
 from spa_bench.metrics.suite import is_rate
@@ -34,7 +34,7 @@ from spa_bench.types import Estimate
 
 
 @dataclass(frozen=True)
-class Compared:
+class ComparedMetric:
     """One metric of both sides."""
 
     metric: str
@@ -44,13 +44,13 @@ class Compared:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class SamplerComparison:
     """Two samplers, or two versions of one, on the problems that both have."""
 
-    a: Row
-    b: Row
+    a: LeaderboardRow
+    b: LeaderboardRow
     problems: int
-    metrics: Sequence[Compared]
+    metrics: Sequence[ComparedMetric]
     changes: Sequence[Change]  # A's spec to B's
     notes: Sequence[str]
 
@@ -95,7 +95,7 @@ class Comparison:
         ]
 
 
-def compare(a: str | Path, b: str | Path) -> Comparison:
+def compare(a: str | Path, b: str | Path) -> SamplerComparison:
     """B compared with A; each is a run folder, a result file, a folder of either, or one of these followed by `:SAMPLER`.
 
     Raises UsageError when a place holds several samplers and none is named, both sides are one sampler, or they are not on the
@@ -105,8 +105,8 @@ def compare(a: str | Path, b: str | Path) -> Comparison:
     both = shared(one, other)
     tests = {name: _test(both, name) for name in rules.RULES}
     decisions = resolve({name: found for name, found in tests.items() if found is not None})
-    lines = [Compared(name, *_sides(both, name), decision) for name, decision in decisions.items()]
-    return Comparison(
+    lines = [ComparedMetric(name, *_sides(both, name), decision) for name, decision in decisions.items()]
+    return SamplerComparison(
         one, other, len(both.problems), lines, changes(one.result["spec"], other.result["spec"]), _notes(both, lines)
     )
 
@@ -137,7 +137,7 @@ def _sides(both: Shared, metric: str) -> tuple[float | None, float | None]:
     return a, b
 
 
-def _notes(both: Shared, lines: Sequence[Compared]) -> list[str]:
+def _notes(both: Shared, lines: Sequence[ComparedMetric]) -> list[str]:
     a, b = both.before, both.after
     notes = [partial] if (partial := both.partial("A has", "B")) else []
     if a.result["size"] != b.result["size"] and both.size:
@@ -160,19 +160,19 @@ def _notes(both: Shared, lines: Sequence[Compared]) -> list[str]:
     return notes
 
 
-def compared_plain(comparison: Comparison) -> str:
+def compared_plain(comparison: SamplerComparison) -> str:
     """A comparison as text for a terminal."""
     return "\n\n".join([_compared_title(comparison), *_compared(comparison, _plain_table, _changes)])
 
 
-def compared_markdown(comparison: Comparison) -> str:
+def compared_markdown(comparison: SamplerComparison) -> str:
     """A comparison as Markdown."""
     return (
         "\n\n".join([f"### {_escaped(_compared_title(comparison))}", *_compared(comparison, _markdown_table, _folded)]) + "\n"
     )
 
 
-def _compared_title(comparison: Comparison) -> str:
+def _compared_title(comparison: SamplerComparison) -> str:
     sides = [
         f"{name} = {row.label} ({_seeds(row.seeds)}, n = {row.result['n']})"
         for name, row in (("A", comparison.a), ("B", comparison.b))
@@ -180,7 +180,7 @@ def _compared_title(comparison: Comparison) -> str:
     return f"{comparison.a.version}: {sides[0]}, {sides[1]}; {_problems(comparison.problems)}, paired"
 
 
-def _compared(comparison: Comparison, table: Format, spec: Callable[[Sequence[Change], Format], str]) -> list[str]:
+def _compared(comparison: SamplerComparison, table: Format, spec: Callable[[Sequence[Change], Format], str]) -> list[str]:
     body = []
     for line in comparison.metrics:
         decision = line.decision

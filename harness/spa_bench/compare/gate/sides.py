@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spa_bench.compare.leaderboard import build_rows, find_results
-from spa_bench.compare.leaderboard.rows import Row, common_size
+from spa_bench.compare.leaderboard.rows import LeaderboardRow, common_size
 from spa_bench.errors import StoreError, UsageError
 
 Result = dict[str, Any]
 
 
-def read_place(place: str | Path) -> tuple[list[Row], str]:
+def read_place(place: str | Path) -> tuple[list[LeaderboardRow], str]:
     """(rows at `place`, the sampler that it names or ""); a place may be `PLACE:SAMPLER`. Raises StoreError without any."""
     path, sampler = Path(place), ""
     if not path.exists():
@@ -29,7 +29,7 @@ def read_place(place: str | Path) -> tuple[list[Row], str]:
     return build_rows(find_results([path])), sampler
 
 
-def pick_two(a: str | Path, b: str | Path) -> tuple[Row, Row]:
+def pick_two(a: str | Path, b: str | Path) -> tuple[LeaderboardRow, LeaderboardRow]:
     """The two samplers to compare. Raises UsageError when a place holds several and none is named, or both are one."""
     (first, name_a), (second, name_b) = read_place(a), read_place(b)
     one = _named(first, name_a, a) if name_a or len(first) == 1 else None
@@ -44,11 +44,11 @@ def pick_two(a: str | Path, b: str | Path) -> tuple[Row, Row]:
     return one, two
 
 
-def _runs(row: Row) -> set[tuple[str, str]]:
+def _runs(row: LeaderboardRow) -> set[tuple[str, str]]:
     return {(run["spec_hash"], run["records"]) for run in row.result["runs"]}
 
 
-def _named(rows: Sequence[Row], name: str, place: str | Path) -> Row:
+def _named(rows: Sequence[LeaderboardRow], name: str, place: str | Path) -> LeaderboardRow:
     there = ", ".join(row.label for row in rows)
     named_so = [row for row in rows if row.label == name] or [row for row in rows if row.result["sampler"] == name]
     if len(named_so) == 1:
@@ -61,7 +61,7 @@ def _named(rows: Sequence[Row], name: str, place: str | Path) -> Row:
     raise UsageError(f"{where} holds {there}; say which, as in {where}:{(named_so or rows)[0].label}")
 
 
-def baseline_of(candidate: Row, baselines: Sequence[Row], place: object) -> Row:
+def baseline_of(candidate: LeaderboardRow, baselines: Sequence[LeaderboardRow], place: object) -> LeaderboardRow:
     """The row of `baselines` to compare `candidate` with: its own group of runs, else the row of its sampler and task.
 
     Raises UsageError when there is none, or several.
@@ -90,8 +90,8 @@ def baseline_of(candidate: Row, baselines: Sequence[Row], place: object) -> Row:
 class Shared:
     """Two rows and the problems that both have; `before` is the older side."""
 
-    before: Row
-    after: Row
+    before: LeaderboardRow
+    after: LeaderboardRow
     problems: list[str]
     size: int | None  # number of samples at which metrics that depend on n are compared; None: no number in common
 
@@ -102,7 +102,7 @@ class Shared:
             return ""
         return f"compared on the {len(self.problems)} problems that both have; {before} {counts[0]} and {after} {counts[1]}"
 
-    def scores(self, row: Row, metric: str) -> NDArray[np.float64] | None:
+    def scores(self, row: LeaderboardRow, metric: str) -> NDArray[np.float64] | None:
         """Scores (S, P) of one side on the shared problems; None where the metric or a common n is missing."""
         values = row.result["runs"][0]["values"]
         if metric not in values:
@@ -114,13 +114,13 @@ class Shared:
         return None if np.isnan(scores).all() else scores
 
 
-def depends_on_n(row: Row, metric: str) -> bool:
+def depends_on_n(row: LeaderboardRow, metric: str) -> bool:
     """Whether the meaning of `metric` depends on the number of samples."""
     at: dict[str, Any] = next(iter(row.result["runs"][0]["values_at"].values()), {})
     return metric in at or metric.startswith(("vendi[", "effective_diversity["))
 
 
-def shared(before: Row, after: Row) -> Shared:
+def shared(before: LeaderboardRow, after: LeaderboardRow) -> Shared:
     """Both rows with the problems that they share. Raises UsageError for other tasks, other problems, or none in common."""
     one, other = (row.result["spec"]["task"] for row in (before, after))
     if before.task != after.task:

@@ -77,7 +77,7 @@ class Subject:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class GateVerdict:
     """Whether the runs pass against their baseline, and the lines behind it."""
 
     subjects: Sequence[Subject]
@@ -137,7 +137,7 @@ def confidence_of(alpha: float, tests: int) -> float:
 _HEAD = ["metric", "baseline", "now", "difference", "tolerance", "would see", "verdict"]
 
 
-def plain(verdict: Verdict) -> str:
+def plain(verdict: GateVerdict) -> str:
     """A verdict as text for a terminal."""
     parts = [headline(verdict)]
     for subject in verdict.subjects:
@@ -145,7 +145,7 @@ def plain(verdict: Verdict) -> str:
     return "\n\n".join([*parts, *verdict.notes, _legend(verdict)])
 
 
-def markdown(verdict: Verdict) -> str:
+def markdown(verdict: GateVerdict) -> str:
     """A verdict as Markdown, with its headline in the first line; all text that comes from runs is escaped."""
     colour, rest = headline(verdict).split(": ", 1)
     parts = [f"**{colour}**: {_escaped(rest)}"]
@@ -154,7 +154,7 @@ def markdown(verdict: Verdict) -> str:
     return "\n\n".join([*parts, *map(_escaped, verdict.notes), f"<sub>{_escaped(_legend(verdict))}</sub>"]) + "\n"
 
 
-def headline(verdict: Verdict) -> str:
+def headline(verdict: GateVerdict) -> str:
     """The verdict in one line, with the lines that fail."""
     checked = ", ".join(f"{subject.label} on {subject.task}" for subject in verdict.subjects)
     if verdict.ok:
@@ -182,7 +182,7 @@ def _title(subject: Subject) -> str:
     return f"{subject.label} on {subject.task}: {seeds}, {_problems(subject.problems)}"
 
 
-def _body(subject: Subject, verdict: Verdict, table: Format, spec: Callable[[Sequence[Change], Format], str]) -> str:
+def _body(subject: Subject, verdict: GateVerdict, table: Format, spec: Callable[[Sequence[Change], Format], str]) -> str:
     judged = [line for line in subject.lines if line.difference is not None]
     others = [line for line in subject.lines if line.difference is None]
     parts = [table([_cells(line) for line in judged], _HEAD)] if judged else []
@@ -209,7 +209,7 @@ def _grouped(lines: Sequence[Line]) -> list[list[str]]:
     return [[_named(names), verdict, note] for (verdict, note), names in groups.items()]
 
 
-def _legend(verdict: Verdict) -> str:
+def _legend(verdict: GateVerdict) -> str:
     if not verdict.tests:
         return "Runs of one spec, seed included, are compared exactly: there is no tolerance and no chance."
     level, alpha = f"{100 * verdict.confidence:.4g} %", f"{100 * verdict.alpha:g} %"

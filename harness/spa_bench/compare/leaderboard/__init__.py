@@ -1,20 +1,20 @@
 """Leaderboards from run folders or result files: seeds pooled, intervals, paired differences, fronts. Imports no torch."""
 
 from spa_bench.compare.leaderboard.check import check
-from spa_bench.compare.leaderboard.compare import compare, number, summary
+from spa_bench.compare.leaderboard.compare import compare_with_reference, number, summary
 from spa_bench.compare.leaderboard.latex import as_latex
 from spa_bench.compare.leaderboard.page import markdown
 from spa_bench.compare.leaderboard.results import find_results, from_runs, save, save_all
-from spa_bench.compare.leaderboard.rows import Row, build_rows
+from spa_bench.compare.leaderboard.rows import LeaderboardRow, build_rows
 from spa_bench.compare.leaderboard.tables import as_csv, table
 
 __all__ = [
-    "Row",
+    "LeaderboardRow",
     "as_csv",
     "as_latex",
     "build_rows",
     "check",
-    "compare",
+    "compare_with_reference",
     "find_results",
     "from_runs",
     "markdown",

@@ -8,7 +8,7 @@ from typing import Any
 from tabulate import tabulate
 
 from spa_bench.compare.leaderboard.compare import CHOSEN, best
-from spa_bench.compare.leaderboard.rows import Row
+from spa_bench.compare.leaderboard.rows import LeaderboardRow
 from spa_bench.compare.leaderboard.tables import STYLES, cell
 
 CHOICE_COLUMNS = {
@@ -27,7 +27,7 @@ _CHANCE = "any_of_n[chance]"
 _DIGITS = {"KL (choices)": 4, "KL (first token)": 4}
 
 
-def choice_table(rows: Sequence[Row], *, style: str = "plain") -> str:
+def choice_table(rows: Sequence[LeaderboardRow], *, style: str = "plain") -> str:
     """A table with a line for each sampler over the problems that have choices, and the level of guessing; empty without any.
 
     A column is there where some row has a value. The best values are bold where more is better, as in the main table.
@@ -53,7 +53,7 @@ def choice_table(rows: Sequence[Row], *, style: str = "plain") -> str:
     return f"{drawn}\n\n{how.escape(note)}" if note else drawn
 
 
-def own_table(rows: Sequence[Row], *, style: str = "plain") -> str:
+def own_table(rows: Sequence[LeaderboardRow], *, style: str = "plain") -> str:
     """A table of the scores of the library behind the task, a column for each sampler; empty without any.
 
     Values are means over members and seeds. Standard errors are left out, because those of single members and seeds are not

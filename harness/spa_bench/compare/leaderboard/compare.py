@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from spa_bench.compare.leaderboard.rows import Row, common_size
+from spa_bench.compare.leaderboard.rows import LeaderboardRow, common_size
 from spa_bench.errors import UsageError
 from spa_bench.metrics.intervals import equivalent, paired_test
 from spa_bench.metrics.multiple import Decision, resolve
@@ -32,10 +32,10 @@ RESAMPLES = 4000
 
 
 @dataclass(frozen=True)
-class Comparison:
+class PairedComparison:
     """The reference minus another row, paired by problem, with Holm over all other rows of a column."""
 
-    other: Row
+    other: LeaderboardRow
     decisions: dict[str, Decision]  # column -> the difference and whether it is resolved
 
     def sentence(self, reference: str) -> str:
@@ -60,22 +60,22 @@ class Comparison:
         return equivalent(self.decisions["pass@1"].difference, MARGIN)
 
 
-def compare(rows: Sequence[Row], reference: str) -> list[Comparison]:
+def compare_with_reference(rows: Sequence[LeaderboardRow], reference: str) -> list[PairedComparison]:
     """`reference` compared with every other row, at equal n, paired by problem. Raises UsageError for an unknown reference."""
     chosen = next((r for r in rows if r.label == reference), None)
     if chosen is None:
         raise UsageError(f"no runs of the reference {reference!r} here; there are {', '.join(sorted({r.label for r in rows}))}")
     others = [r for r in rows if r is not chosen and r.table_key == chosen.table_key]
     decided = {column: _decide(column, chosen, others) for column in PAIRED}
-    return [Comparison(other, {column: decided[column][other.label] for column in PAIRED}) for other in others]
+    return [PairedComparison(other, {column: decided[column][other.label] for column in PAIRED}) for other in others]
 
 
-def _decide(column: str, chosen: Row, others: Sequence[Row]) -> dict[str, Decision]:
+def _decide(column: str, chosen: LeaderboardRow, others: Sequence[LeaderboardRow]) -> dict[str, Decision]:
     """`chosen` minus each of `others` in one column, after Holm."""
     return resolve({other.label: _test(column, chosen, other) for other in others})
 
 
-def _test(column: str, one: Row, other: Row) -> tuple[Estimate, float | None]:
+def _test(column: str, one: LeaderboardRow, other: LeaderboardRow) -> tuple[Estimate, float | None]:
     metric, size = _METRICS[column], common_size([one, other])
     if column == "pass@K" and one.result["k"] != other.result["k"]:
         return Estimate.missing(f"k is {one.result['k']} and {other.result['k']}"), None
@@ -85,7 +85,7 @@ def _test(column: str, one: Row, other: Row) -> tuple[Estimate, float | None]:
     return paired_test(a, b, rate=is_rate(metric), resamples=RESAMPLES)
 
 
-def best(rows: Sequence[Row], column: str) -> set[str]:
+def best(rows: Sequence[LeaderboardRow], column: str) -> set[str]:
     """Labels of the rows to print bold in a column: the best row, and those without a resolved difference from it.
 
     Differences are paired, with Holm over the rows. The set is empty when no row differs from the best: then the column does
@@ -102,7 +102,7 @@ def best(rows: Sequence[Row], column: str) -> set[str]:
     return set(known) - worse if worse else set()
 
 
-def summary(comparisons: Sequence[Comparison], reference: str) -> str:
+def summary(comparisons: Sequence[PairedComparison], reference: str) -> str:
     """A sentence that says from which samplers of equal pass@1 the reference differs in diversity score."""
     groups: dict[str, list[str]] = {"higher than": [], "lower than": [], "not resolved against": []}
     unequal = []
@@ -121,7 +121,7 @@ def summary(comparisons: Sequence[Comparison], reference: str) -> str:
     return f"At equal pass@1 (paired 95 % interval inside ±{MARGIN}), the diversity score of {reference} is {parts}{rest}."
 
 
-def front_of(rows: Sequence[Row]) -> tuple[Frontier, list[str]] | None:
+def front_of(rows: Sequence[LeaderboardRow]) -> tuple[Frontier, list[str]] | None:
     """The front of (pass@1, diversity score) and the labels of the temperature sweep; None for fewer than 2 rows."""
     scores = {r.label: (r.scores("pass@1"), r.scores("diversity_score[exact]")) for r in rows}
     usable = {k: v for k, v in scores.items() if not (np.isnan(v[0]).all() or np.isnan(v[1]).all())}
@@ -132,7 +132,7 @@ def front_of(rows: Sequence[Row]) -> tuple[Frontier, list[str]] | None:
     return frontier(usable, sweep=swept), swept
 
 
-def sweep_of(rows: Sequence[Row]) -> list[str]:
+def sweep_of(rows: Sequence[LeaderboardRow]) -> list[str]:
     """Labels of the temperature sweep: rows of one member that differ in the temperature alone; the longest such group."""
     groups: dict[str, list[str]] = {}
     for row in rows:

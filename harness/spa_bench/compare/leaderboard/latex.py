@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from spa_bench.compare.leaderboard.choices import choice_table, own_table
-from spa_bench.compare.leaderboard.rows import Row
+from spa_bench.compare.leaderboard.rows import LeaderboardRow
 from spa_bench.compare.leaderboard.tables import table
 
 
-def as_latex(rows: Sequence[Row]) -> str:
+def as_latex(rows: Sequence[LeaderboardRow]) -> str:
     """A tabular without booktabs for each task, followed by those of multiple choice and of own scores where there are any."""
     parts = []
     for key in dict.fromkeys(r.table_key for r in rows):

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from spa_bench.compare.leaderboard.choices import choice_table, own_table
-from spa_bench.compare.leaderboard.compare import PAIRED, Comparison, compare, front_of, number, summary
-from spa_bench.compare.leaderboard.rows import Row
+from spa_bench.compare.leaderboard.compare import PAIRED, PairedComparison, compare_with_reference, front_of, number, summary
+from spa_bench.compare.leaderboard.rows import LeaderboardRow
 from spa_bench.compare.leaderboard.tables import STYLES, cell, columns_of, grid, table
 
 _ODD = ("failed", "truncated", "refused", "timed out", "out of memory", "crashed", "invalid")
 
 
-def markdown(rows: Sequence[Row], *, reference: str | None, command: str) -> str:
+def markdown(rows: Sequence[LeaderboardRow], *, reference: str | None, command: str) -> str:
     """The whole page; the same rows give the same bytes."""
     parts = ["# Leaderboard\n", f"Made by `{command}`; do not edit by hand.\n"]
     for key in dict.fromkeys(r.table_key for r in rows):
@@ -37,19 +37,19 @@ def _code(name: str) -> str:
     return "`" + name.replace("`", "'") + "`"
 
 
-def _choice_section(rows: Sequence[Row]) -> str:
+def _choice_section(rows: Sequence[LeaderboardRow]) -> str:
     choices = choice_table(rows, style="md")
     return f"### Multiple choice\n\n{choices}\n" if choices else ""
 
 
-def _own_section(rows: Sequence[Row]) -> str:
+def _own_section(rows: Sequence[LeaderboardRow]) -> str:
     scores = own_table(rows, style="md")
     said = next((e.reason for row in rows for name, e in row.metrics.items() if name.startswith("own[")), "")
     return f"### Own scores\n\nMeans over members and seeds, {said}.\n\n{scores}\n" if scores else ""
 
 
-def _paired_section(rows: Sequence[Row], reference: str) -> str:
-    comparisons = compare(rows, reference)
+def _paired_section(rows: Sequence[LeaderboardRow], reference: str) -> str:
+    comparisons = compare_with_reference(rows, reference)
     if not comparisons:
         return ""
     columns = [column for column in columns_of(rows) if column in PAIRED]
@@ -62,18 +62,18 @@ def _paired_section(rows: Sequence[Row], reference: str) -> str:
     return f"{head}\n{bold}\n{drawn}\n\n{said}\n"
 
 
-def _no_reference(rows: Sequence[Row], reference: str) -> str:
+def _no_reference(rows: Sequence[LeaderboardRow], reference: str) -> str:
     """The reason why there is no paired section, and the references to choose from."""
     labels, called = ", ".join(_code(r.label) for r in rows), _code(reference)
     return f"No row of this table is called {called}, so nothing is compared with it here; `--reference` takes {labels}.\n"
 
 
-def _difference(comparison: Comparison, column: str) -> str:
+def _difference(comparison: PairedComparison, column: str) -> str:
     decision = comparison.decisions[column]
     return cell(decision.difference, STYLES["md"], bold=decision.resolved)
 
 
-def _front_section(rows: Sequence[Row]) -> str:
+def _front_section(rows: Sequence[LeaderboardRow]) -> str:
     reached = front_of(rows)
     if reached is None:
         return ""
@@ -99,7 +99,7 @@ def _front_section(rows: Sequence[Row]) -> str:
     )
 
 
-def _odd_section(rows: Sequence[Row]) -> str:
+def _odd_section(rows: Sequence[LeaderboardRow]) -> str:
     body = []
     for row in rows:
         totals = {name: sum(run["counts"][name] for run in row.result["runs"]) for name in (*_ODD, "samples")}
@@ -111,7 +111,7 @@ def _percent(part: int, whole: int) -> str:
     return "0" if not part else f"{part} ({100 * part / whole:.1f} %)"
 
 
-def _cost_section(rows: Sequence[Row]) -> str:
+def _cost_section(rows: Sequence[LeaderboardRow]) -> str:
     body = []
     for row in rows:
         costs = [run["cost"] for run in row.result["runs"]]
@@ -141,7 +141,7 @@ def _mean(values: Sequence[float], digits: int) -> str:
     return f"{sum(values) / len(values):.{digits}f}" if values else "-"
 
 
-def _provenance(rows: Sequence[Row]) -> str:
+def _provenance(rows: Sequence[LeaderboardRow]) -> str:
     body = []
     for row in rows:
         spec, runs = row.result["spec"], row.result["runs"]

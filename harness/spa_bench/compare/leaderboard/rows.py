@@ -22,7 +22,7 @@ _AT_SIZES = {m.name for m in AT_SIZES}
 
 
 @dataclass(frozen=True)
-class Row:
+class LeaderboardRow:
     """One sampler on one task, over its seeds."""
 
     result: Result
@@ -110,10 +110,10 @@ class Row:
         }  # fmt: skip
 
 
-def build_rows(results: Sequence[Result]) -> list[Row]:
+def build_rows(results: Sequence[Result]) -> list[LeaderboardRow]:
     """A row for each result, sorted by task and effective diversity, best first; by pass@1 where answers are not programs."""
-    rows = [Row(result, result["sampler"]) for result in results]
-    tables: dict[tuple[str, str], list[Row]] = {}
+    rows = [LeaderboardRow(result, result["sampler"]) for result in results]
+    tables: dict[tuple[str, str], list[LeaderboardRow]] = {}
     for row in rows:
         tables.setdefault(row.table_key, []).append(row)
     ordered = []
@@ -123,23 +123,23 @@ def build_rows(results: Sequence[Result]) -> list[Row]:
     return ordered
 
 
-def common_size(rows: Sequence[Row]) -> int | None:
+def common_size(rows: Sequence[LeaderboardRow]) -> int | None:
     """The largest number of samples at which all of `rows` can be compared; None when there is none."""
     shared = set.intersection(*(row.sizes() for row in rows)) if rows else set()
     return max(shared, default=None)
 
 
-def _effective(row: Row, size: int | None) -> float:
+def _effective(row: LeaderboardRow, size: int | None) -> float:
     value = row.estimate("effective_diversity[ast,correct]", size).value
     return -1.0 if value is None else value
 
 
-def _accuracy(row: Row) -> float:
+def _accuracy(row: LeaderboardRow) -> float:
     """The value that decides the order where answers are not programs."""
     return 0.0 if runs_code(row.result["spec"]) else row.estimate("pass@1").value or 0.0
 
 
-def _told_apart(rows: Sequence[Row]) -> list[Row]:
+def _told_apart(rows: Sequence[LeaderboardRow]) -> list[LeaderboardRow]:
     """The rows with distinct labels: rows of one name get the settings that differ, or the start of their hash."""
     labelled = []
     for row in rows:
@@ -152,7 +152,7 @@ def _told_apart(rows: Sequence[Row]) -> list[Row]:
     ]
 
 
-def _difference(row: Row, twins: Sequence[Row]) -> str:
+def _difference(row: LeaderboardRow, twins: Sequence[LeaderboardRow]) -> str:
     """Text such as `temperature=0.5`, from the few keys of the specs that matter to a reader and in which twins differ."""
     own, *others = (flat({k: one.result["spec"].get(k) for k in ("sampler", "n", "model", "grading")}) for one in (row, *twins))
     keys = [k for k in own if len({json.dumps(other.get(k)) for other in others}) > 1]

@@ -12,7 +12,7 @@ from tabulate import tabulate
 
 from spa_bench.compare.leaderboard.compare import PAIRED, best
 from spa_bench.compare.leaderboard.ranges import EFFECTIVE, runs_code
-from spa_bench.compare.leaderboard.rows import Row, common_size
+from spa_bench.compare.leaderboard.rows import LeaderboardRow, common_size
 from spa_bench.types import Estimate
 
 COLUMNS = {**PAIRED, "average_kl": "average_kl[i<j]"}
@@ -66,7 +66,7 @@ def cell(estimate: Estimate, style: Style, *, digits: int = 3, bold: bool = Fals
     return text + note
 
 
-def table(rows: Sequence[Row], *, style: str = "plain") -> str:
+def table(rows: Sequence[LeaderboardRow], *, style: str = "plain") -> str:
     """The main table of `rows`, all of one task; metrics that depend on n at the largest n that all rows have."""
     how, size = STYLES[style], common_size(rows)
     columns = columns_of(rows)
@@ -88,13 +88,13 @@ def table(rows: Sequence[Row], *, style: str = "plain") -> str:
     return tabulate(body, [how.escape(h) for h in head], tablefmt=how.tablefmt, disable_numparse=True)
 
 
-def columns_of(rows: Sequence[Row]) -> dict[str, str]:
+def columns_of(rows: Sequence[LeaderboardRow]) -> dict[str, str]:
     """Column -> metric, without the columns of programs where answers are not programs, because these would stay empty."""
     trees = any(runs_code(row.result["spec"]) for row in rows)
     return {column: metric for column, metric in COLUMNS.items() if trees or metric not in OF_PROGRAMS}
 
 
-def _head(column: str, rows: Sequence[Row], size: int | None) -> str:
+def _head(column: str, rows: Sequence[LeaderboardRow], size: int | None) -> str:
     """The column's name, with the n of the comparison where rows have different n."""
     depends = column in {"effective_diversity", "vendi"}
     return f"{column} (at {size})" if depends and len({r.result["size"] for r in rows}) > 1 else column
@@ -107,7 +107,7 @@ def grid(body: Sequence[Sequence[object]], head: Sequence[str], *, style: str = 
     return tabulate(escaped, [how.escape(h) for h in head], tablefmt=how.tablefmt, disable_numparse=True)
 
 
-def as_csv(rows: Sequence[Row]) -> str:
+def as_csv(rows: Sequence[LeaderboardRow]) -> str:
     """All estimates as CSV, a line for each row and metric, for other programs."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")

@@ -21,7 +21,7 @@ import numpy as np
 
 from spa_bench.compare.leaderboard import number
 from spa_bench.compare.leaderboard.compare import MARGIN
-from spa_bench.compare.study.measured import Measured, Test, by_series, change, difference
+from spa_bench.compare.study.measured import MeasuredPoint, Test, by_series, change, difference
 from spa_bench.metrics.intervals import equivalent
 from spa_bench.metrics.multiple import Decision, resolve
 from spa_bench.metrics.quality_diversity import frontier
@@ -116,7 +116,7 @@ def _within(difference: Estimate, least: float, most: float) -> Outcome:
 # claims of each study ------------------------------------------------------------------------------------------------
 
 
-def claims_of(study: str, points: Sequence[Measured]) -> list[Claim]:
+def claims_of(study: str, points: Sequence[MeasuredPoint]) -> list[Claim]:
     """The claims of the study of that name; the first is the paper's main one."""
     made = {"main": main, "temperature": temperature, "members": members, "data-fraction": data_fraction}[study]
     return made(points)
@@ -132,7 +132,7 @@ _COLUMNS = {
 }
 
 
-def main(points: Sequence[Measured]) -> list[Claim]:
+def main(points: Sequence[MeasuredPoint]) -> list[Claim]:
     """Table 1: diversity falls from influence over lexical and random to single, at about equal pass@1; then other metrics."""
     there = {m.point.role: m for m in points}
     ranked = [there[role] for role in _ORDER if role in there]
@@ -154,7 +154,7 @@ def main(points: Sequence[Measured]) -> list[Claim]:
     return claims
 
 
-def temperature(points: Sequence[Measured]) -> list[Claim]:
+def temperature(points: Sequence[MeasuredPoint]) -> list[Claim]:
     """Figure 4: with the temperature pass@1 falls, and pass@K and diversity rise; and whether SPA lies beyond those points."""
     whole = by_series(points)
     papers = {name: [m for m in series if (m.point.x or 0) <= PAPERS_TEMPERATURES] for name, series in whole.items()}
@@ -164,7 +164,7 @@ def temperature(points: Sequence[Measured]) -> list[Claim]:
     return claims + [claim for metric in (DIVERSITY, "effective_diversity[ast,correct]") for claim in _beyond(points, metric)]
 
 
-def _trend(curves: Mapping[str, Sequence[Measured]], *, papers: bool) -> Claim:
+def _trend(curves: Mapping[str, Sequence[MeasuredPoint]], *, papers: bool) -> Claim:
     usable = {name: series for name, series in curves.items() if len(series) > 1}
     ends = sorted({(series[0].point.x or 0.0, series[-1].point.x or 0.0) for series in usable.values()})
     span = f" from {ends[0][0]:g} to {ends[-1][1]:g}" if ends else ""
@@ -175,7 +175,7 @@ def _trend(curves: Mapping[str, Sequence[Measured]], *, papers: bool) -> Claim:
     return Claim(f"with the temperature{span} pass@1 falls, and pass@K and diversity rise, for all", parts, papers)
 
 
-def _beyond(points: Sequence[Measured], metric: str) -> Iterator[Claim]:
+def _beyond(points: Sequence[MeasuredPoint], metric: str) -> Iterator[Claim]:
     """Whether each SPA sampler at its lowest temperature lies outside the front that single draws with its temperatures."""
     sweep = [m for m in points if m.point.role == "single"]
     lowest = [series[0] for series in by_series(points).values() if series[0].point.role != "single"]
@@ -197,13 +197,13 @@ def _sign(distance: Estimate) -> Outcome:
     return Outcome.HOLDS if distance.low > 0 else Outcome.FAILS
 
 
-def members(points: Sequence[Measured]) -> list[Claim]:
+def members(points: Sequence[MeasuredPoint]) -> list[Claim]:
     """Figure 6: nothing changes from 8 to 12 adapters. Each sampler has a claim; metrics that depend on n are at n = 8."""
     ranked = sorted(by_series(points).items(), key=lambda kv: _ORDER.index(kv[1][0].point.role))
     return [_flat(name, series) for name, series in ranked]
 
 
-def _flat(name: str, series: Sequence[Measured]) -> Claim:
+def _flat(name: str, series: Sequence[MeasuredPoint]) -> Claim:
     by_k = {m.point.card.members: m for m in series}
     counts = sorted(by_k)
     if len(counts) < 2:
@@ -227,7 +227,7 @@ def _flat(name: str, series: Sequence[Measured]) -> Claim:
     )
 
 
-def data_fraction(points: Sequence[Measured]) -> list[Claim]:
+def data_fraction(points: Sequence[MeasuredPoint]) -> list[Claim]:
     """Figure 2: about 15 % of the data give the pass@1 of all data; then each other share by the same rule."""
     claims = []
     for name, series in by_series(points).items():
@@ -244,5 +244,5 @@ def data_fraction(points: Sequence[Measured]) -> list[Claim]:
     return claims
 
 
-def _minus(a: Measured, b: Measured) -> str:
+def _minus(a: MeasuredPoint, b: MeasuredPoint) -> str:
     return f"{a.label} minus {b.label}"

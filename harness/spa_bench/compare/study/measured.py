@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spa_bench.compare.leaderboard import Row, from_runs
+from spa_bench.compare.leaderboard import LeaderboardRow, from_runs
 from spa_bench.compare.leaderboard.compare import RESAMPLES
 from spa_bench.compare.study.designs import Point, Study
 from spa_bench.errors import StoreError, UsageError
@@ -23,11 +23,11 @@ Test = tuple[Estimate, float | None]  # a difference with its interval, and its 
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasuredPoint:
     """One point of a study over its seeds."""
 
     point: Point
-    row: Row  # the point as a leaderboard's functions take it, with the point's label
+    row: LeaderboardRow  # the point as a leaderboard's functions take it, with the point's label
     contents: tuple[Mapping[str, Any], ...]  # metrics.json of each seed
 
     @property
@@ -53,7 +53,7 @@ class Measured:
         return table
 
 
-def measure_points(study: Study, points: Sequence[Point], runs: Mapping[int, Sequence[RunFolder]]) -> list[Measured]:
+def measure_points(study: Study, points: Sequence[Point], runs: Mapping[int, Sequence[RunFolder]]) -> list[MeasuredPoint]:
     """The points that have runs, at the seeds that all these points have, so that seeds can be paired.
 
     `runs` maps the place of a point to its finished runs of different seeds. Raises UsageError without runs or a common seed,
@@ -76,11 +76,13 @@ def measure_points(study: Study, points: Sequence[Point], runs: Mapping[int, Seq
             raise StoreError(f"{chosen[0].path} and {other.path} cannot be pooled: {differences(chosen[0].spec, other.spec)}")
         ordered = sorted(chosen, key=lambda run: int(run.spec["seed"]))
         label = points[place].label(study)
-        measured.append(Measured(points[place], Row(results[0], label), tuple(run.metrics() for run in ordered)))
+        measured.append(
+            MeasuredPoint(points[place], LeaderboardRow(results[0], label), tuple(run.metrics() for run in ordered))
+        )
     return measured
 
 
-def difference(one: Measured, other: Measured, metric: str, size: int | None = None) -> Test:
+def difference(one: MeasuredPoint, other: MeasuredPoint, metric: str, size: int | None = None) -> Test:
     """`one` minus `other`, paired by problem and seed."""
     a, b = one.scores(metric, size), other.scores(metric, size)
     if np.isnan(a).all() or np.isnan(b).all():
@@ -88,7 +90,7 @@ def difference(one: Measured, other: Measured, metric: str, size: int | None = N
     return paired_test(a, b, rate=is_rate(metric), resamples=RESAMPLES)
 
 
-def change(series: Sequence[Measured], metric: str, *, falls: bool = False) -> Test:
+def change(series: Sequence[MeasuredPoint], metric: str, *, falls: bool = False) -> Test:
     """How much `metric` grows (or falls, with `falls`) on the line fitted to a sampler's points, from the first x to the last.
 
     The slope by least squares is a weighted sum of the points' values, so it has a value for each problem and seed and an
@@ -114,14 +116,14 @@ def _mean(scores: NDArray[np.float64], weights: NDArray[np.float64], metric: str
     return np.clip(mean, 0.0, 1.0) if is_rate(metric) else mean
 
 
-def by_series(points: Sequence[Measured]) -> dict[str, list[Measured]]:
+def by_series(points: Sequence[MeasuredPoint]) -> dict[str, list[MeasuredPoint]]:
     """Sampler -> its points in the order of the setting that varies."""
-    series_of: dict[str, list[Measured]] = {}
+    series_of: dict[str, list[MeasuredPoint]] = {}
     for measured in points:
         series_of.setdefault(measured.point.series, []).append(measured)
     return {name: sorted(series, key=lambda m: m.point.x or 0.0) for name, series in series_of.items()}
 
 
-def shared_size(points: Sequence[Measured]) -> int:
+def shared_size(points: Sequence[MeasuredPoint]) -> int:
     """The largest number of answers at which all `points` can be compared, by rarefaction where they drew more."""
     return max(set.intersection(*(m.row.sizes() for m in points)))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from spa_bench.compare.study.claims import DIVERSITY
-from spa_bench.compare.study.measured import Measured, by_series, shared_size
+from spa_bench.compare.study.measured import MeasuredPoint, by_series, shared_size
 from spa_bench.compare.study.tables import Report
 from spa_bench.errors import UsageError
 from spa_bench.metrics.frontier import pareto_front
@@ -121,7 +121,7 @@ _PANELS: Mapping[str, Callable[[Report], list[Panel]]] = {
 # how it is drawn -----------------------------------------------------------------------------------------------------
 
 
-def _bars(axes: Axes, points: Sequence[Measured], metric: str) -> None:
+def _bars(axes: Axes, points: Sequence[MeasuredPoint], metric: str) -> None:
     """A bar for each sampler with its interval."""
     for y, m in enumerate(points):
         estimate = m.estimate(metric)
@@ -170,7 +170,7 @@ def _shares(axes: Axes, report: Report, metric: str) -> None:
             axes.axhspan(whole.low, whole.high, color=_STYLES[series[0].point.role][0], alpha=0.08, linewidth=0)
 
 
-def _plane(axes: Axes, points: Sequence[Measured], *, sweep: bool) -> None:
+def _plane(axes: Axes, points: Sequence[MeasuredPoint], *, sweep: bool) -> None:
     """pass@1 against diversity score; with `sweep` the points of a sampler joined, without intervals, over single's front."""
     for name, series in by_series(points).items():
         colour, marker, dashes = _STYLES[series[0].point.role]

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from spa_bench.compare.leaderboard import compare
+from spa_bench.compare.leaderboard import compare_with_reference
 from spa_bench.compare.leaderboard.compare import MARGIN, PAIRED
 from spa_bench.compare.leaderboard.tables import STYLES, cell, grid
 from spa_bench.compare.study.claims import Claim, Outcome
 from spa_bench.compare.study.designs import Study
-from spa_bench.compare.study.measured import Measured, shared_size
+from spa_bench.compare.study.measured import MeasuredPoint, shared_size
 from spa_bench.runs.folder import SCHEMA_VERSION
 
 _ENOUGH_SEEDS = 5
@@ -30,7 +30,7 @@ class Report:
     """A finished study, or its finished part."""
 
     study: Study
-    points: Sequence[Measured]
+    points: Sequence[MeasuredPoint]
     claims: Sequence[Claim]
     command: str
     wanted: int  # number of runs of the whole study
@@ -129,7 +129,7 @@ def _paired(report: Report) -> list[str]:
     reference = next((m.label for m in report.points if m.point.role == "influence" and not report.study.key), None)
     if reference is None or len(report.points) < 2:
         return []
-    comparisons = compare([m.row for m in report.points], reference)
+    comparisons = compare_with_reference([m.row for m in report.points], reference)
     style = STYLES["md"]
     body = [
         [c.other.label, *(cell(c.decisions[column].difference, style, bold=c.decisions[column].resolved) for column in PAIRED)]

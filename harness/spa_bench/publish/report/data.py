@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from spa_bench.compare.leaderboard import Row, build_rows, find_results, from_runs
+from spa_bench.compare.leaderboard import LeaderboardRow, build_rows, find_results, from_runs
 from spa_bench.errors import SpaBenchError, StoreError
 from spa_bench.publish.report import questions
 from spa_bench.publish.report.runs import RunView, read_run, task_key
@@ -24,11 +24,11 @@ class Section:
 
     key: str  # see task_key
     title: str
-    tables: tuple[tuple[Row, ...], ...]  # rows that may be compared stand in one table
+    tables: tuple[tuple[LeaderboardRow, ...], ...]  # rows that may be compared stand in one table
     runs: tuple[int, ...]  # places in ReportData.runs
 
     @property
-    def rows(self) -> tuple[Row, ...]:
+    def rows(self) -> tuple[LeaderboardRow, ...]:
         """Of all tables."""
         return tuple(row for table in self.tables for row in table)
 
@@ -42,7 +42,7 @@ class ReportData:
     problems: tuple[ProblemSamples, ...] = field(repr=False)
     said: tuple[str, ...]  # what is missing, damaged or left out, a sentence each
 
-    def runs_of(self, row: Row) -> list[RunView]:
+    def runs_of(self, row: LeaderboardRow) -> list[RunView]:
         """The runs behind a row that are here, by seed; none for a row from a result file."""
         return sorted((r for r in self.runs if r.group == row.result["group_hash"]), key=lambda r: r.seed)
 
@@ -177,9 +177,9 @@ def _ask(folders: Sequence[RunFolder], ask: questions.Questions, book: SampleBoo
     said += [reason for reason in tried.values() if reason]
 
 
-def _sections(rows: Sequence[Row], runs: Sequence[RunView]) -> tuple[Section, ...]:
+def _sections(rows: Sequence[LeaderboardRow], runs: Sequence[RunView]) -> tuple[Section, ...]:
     """By task; rows whose problems are not the same ones stand in tables of their own."""
-    tables: dict[str, dict[tuple[str, str], list[Row]]] = {}
+    tables: dict[str, dict[tuple[str, str], list[LeaderboardRow]]] = {}
     for row in rows:
         tables.setdefault(task_key(row.result["spec"]), {}).setdefault(row.table_key, []).append(row)
     keys = dict.fromkeys([*tables, *(run.task for run in runs)])

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from spa_bench.compare.leaderboard import Row
+from spa_bench.compare.leaderboard import LeaderboardRow
 from spa_bench.publish.report.data import ReportData, Section
 from spa_bench.publish.report.runs import RunView
 from spa_bench.publish.report.table import Cell, head_of, said_of
@@ -41,7 +41,7 @@ def details_of(data: ReportData, section: Section) -> tuple[Detail, ...]:
     return (*of_rows, *map(_of_runs, runs.values()))
 
 
-def _of_row(row: Row, runs: Numbered) -> Detail:
+def _of_row(row: LeaderboardRow, runs: Numbered) -> Detail:
     result, spec = row.result, row.result["spec"]
     verdicts: Counter[str] = Counter()
     for run in result["runs"]:

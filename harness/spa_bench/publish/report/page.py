@@ -14,7 +14,7 @@ from typing import Any
 from markupsafe import Markup
 
 from spa_bench import __version__
-from spa_bench.compare.leaderboard import Row
+from spa_bench.compare.leaderboard import LeaderboardRow
 from spa_bench.errors import UsageError
 from spa_bench.publish.report import charts
 from spa_bench.publish.report.data import ReportData, Section
@@ -175,7 +175,7 @@ def _all_sets(data: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def row_id(row: Row) -> str:
+def row_id(row: LeaderboardRow) -> str:
     """Where a row's detail stands in the page."""
     return f"sampler-{row.result['group_hash']}"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from spa_bench.compare.leaderboard import Row
+from spa_bench.compare.leaderboard import LeaderboardRow
 from spa_bench.compare.leaderboard.choices import CHOICE_COLUMNS
 from spa_bench.compare.leaderboard.compare import PAIRED, best
 from spa_bench.compare.leaderboard.rows import common_size
@@ -54,7 +54,7 @@ class Cell:
 class Table:
     """Rows that may be compared, and the n at which those metrics are that depend on it."""
 
-    rows: tuple[Row, ...]
+    rows: tuple[LeaderboardRow, ...]
     size: int | None
     columns: tuple[Column, ...]
     cells: tuple[tuple[Cell, ...], ...]  # a tuple a row, in the order of the columns
@@ -75,7 +75,7 @@ class Table:
         return len({row.result["size"] for row in self.rows}) > 1
 
 
-def differences(rows: Sequence[Row]) -> dict[str, list[str]]:
+def differences(rows: Sequence[LeaderboardRow]) -> dict[str, list[str]]:
     """In what the rows' specs differ beside the sampler: a name for a reader -> the values, in the order of the rows."""
     specs = [row.result["spec"] for row in rows]
     found = {
@@ -93,7 +93,7 @@ def _hash(digest: object) -> str:
     return f" ({digest[:6]})" if isinstance(digest, str) else ""
 
 
-def table_of(rows: Sequence[Row]) -> Table:
+def table_of(rows: Sequence[LeaderboardRow]) -> Table:
     """The table of rows whose problems are the same."""
     size = common_size(rows)
     names = dict.fromkeys([*DEFAULTS, *(n for row in rows for n in row.result["metrics"] if n not in ALIASES)])
@@ -112,7 +112,7 @@ def table_of(rows: Sequence[Row]) -> Table:
     return Table(tuple(rows), size, tuple(columns), tuple(cells))
 
 
-def estimate_of(row: Row, name: str, size: int | None) -> Estimate:
+def estimate_of(row: LeaderboardRow, name: str, size: int | None) -> Estimate:
     """The row's estimate at `size` samples where the metric depends on n, or why there is none."""
     if name in _AT_SIZES and size is not None and size != row.result["size"] and name not in KEPT:
         return Estimate.missing(f"it depends on n, and is not kept at n = {size}, the largest that all rows have")
