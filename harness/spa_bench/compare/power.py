@@ -45,16 +45,16 @@ class Design:
 
 @dataclass(frozen=True, kw_only=True)
 class PowerOptions:
-    """What a user says of two samplers that are to be compared; None is what was not said."""
+    """A user's facts about two samplers to compare; None where the user gives none."""
 
-    problems: Sequence[int] = ()  # how many problems, a row each
-    task: str | None = None  # the task that says how many problems there are
+    problems: Sequence[int] = ()  # numbers of problems, each with a row
+    task: str | None = None  # the task whose number of problems counts
     rate: float | None = None  # share of right answers
     draws: int | None = None  # answers a problem
     correlation: float | None = None  # of answers of the two samplers on one problem, 0 to 1
     agreement: float | None = None  # of two answers of one sampler on one problem
     pilot: Sequence[Path] = ()  # two runs, or two folders with the seeds of each
-    metric: str | None = None  # of the pilot
+    metric: str | None = None  # the metric of the pilot
     seeds: int | None = None  # training seeds of each sampler
     seed_spread: float | None = None  # standard deviation over seeds of the mean difference
     confidence: float = 0.95

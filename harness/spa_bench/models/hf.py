@@ -286,14 +286,16 @@ class HFModel:
             if done is None and len(now) > 1:
                 most = len(now) // 2
                 continue
-            for request, found in now:
+            for request, searched in now:
                 if done is None:
                     most = usual  # the longest prompts come first: what follows may fit
-                    yield Beams(request, ((out_of_memory(request, len(found.prompt)),),), 0)
-                elif found.broken:
-                    yield Beams(request, ((broken(request, found.steps),),), found.drawn)
+                    yield Beams(request, ((out_of_memory(request, len(searched.prompt)),),), 0)
+                elif searched.broken:
+                    yield Beams(request, ((broken(request, searched.steps),),), searched.drawn)
                 else:
-                    yield Beams(request, tuple(self._beams(request, found, group) for group in found.groups), found.drawn)
+                    yield Beams(
+                        request, tuple(self._beams(request, searched, group) for group in searched.groups), searched.drawn
+                    )
             waiting = waiting[len(now) :]
 
     def _beams(self, request: Request, prompt: Searched, group: Sequence[Beam]) -> tuple[Completion, ...]:
@@ -393,4 +395,4 @@ class HFModel:
         first = encoder.pairs([("", text)])[0][0][0]
         pairs = list(windows(self._tokenizer(text)["input_ids"], first, self.context))
         part = replace(request, member=0)
-        return sum(found for _, found, _ in self._scorer.loglikelihood([part] * len(pairs), pairs, [member]))
+        return sum(logprob for _, logprob, _ in self._scorer.loglikelihood([part] * len(pairs), pairs, [member]))

@@ -62,7 +62,7 @@ class Reader:
                 part = rows[start : start + most]
                 wanted = [_wanted(problems[i], j) for i, j, _ in part]
                 scores = self._pass([row for _, _, row in part], wanted)
-                of_row |= {(i, j): found for (i, j, _), found in zip(part, scores, strict=True)}
+                of_row |= {(i, j): score for (i, j, _), score in zip(part, scores, strict=True)}
         return [_of_problem(p, [of_row[i, j] for j in range(len(p.rows))]) for i, p in enumerate(problems)]
 
     def _pass(self, rows: Sequence[IntArray], wanted: Sequence[_Wanted]) -> list[_RowScores]:
@@ -77,15 +77,15 @@ class Reader:
         greedy = (logits.argmax(-1)[:, at] == token).cpu().numpy()
         starts = np.cumsum([0, *(len(text) for *_, text in texts)])[:-1]
         sums, same = np.add.reduceat(logprobs, starts, axis=1), np.logical_and.reduceat(greedy, starts, axis=1)
-        found = [_RowScores({}, []) for _ in rows]
+        results = [_RowScores({}, []) for _ in rows]
         for column, (i, number, _) in enumerate(texts):
-            found[i].options[number] = sums[:, column], same[:, column]
+            results[i].options[number] = sums[:, column], same[:, column]
         ends = [(i, int(behind[i]) - 1 - back) for i, w in enumerate(wanted) for back in w.contexts]
         if ends:
             spread = first_tokens(logits[:, [place for _, place in ends]])
             for (i, _), kl, js, entropy in zip(ends, *spread, strict=True):
-                found[i].first.append((kl, js, entropy))
-        return found
+                results[i].first.append((kl, js, entropy))
+        return results
 
     def _logits(self, rows: Sequence[IntArray], tails: Sequence[int]) -> Tensor:
         """The float32 logits (K, places, V) of the tokens after each row's last places, as many as its tail."""
@@ -125,7 +125,7 @@ def _wanted(problem: Encoded, row: int) -> _Wanted:
 
 
 def _of_problem(problem: Encoded, rows: Sequence[_RowScores]) -> OptionScores:
-    options = {number: found for row in rows for number, found in row.options.items()}
+    options = {number: score for row in rows for number, score in row.options.items()}
     ordered = [options[number] for number in range(len(problem.options))]
     logprobs = np.stack([logprob for logprob, _ in ordered], 1)
     if not np.isfinite(logprobs).all():

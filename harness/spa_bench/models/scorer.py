@@ -59,7 +59,7 @@ class Scorer:
             if not all(p.problem in done for p in group):
                 pause_point()
                 rows = min(most, max(1, tokens // group[0].longest))
-                yield from (found for found in reader.read(group, rows) if found.problem not in done)
+                yield from (scored for scored in reader.read(group, rows) if scored.problem not in done)
 
     def loglikelihood(
         self, requests: Sequence[Request], pairs: Sequence[Pair], members: Sequence[Member]
@@ -73,5 +73,5 @@ class Scorer:
         for member in sorted({r.member for r in requests}):
             mine = {str(i): request for i, request in enumerate(requests) if request.member == member}
             problems = [encoded(i, [pairs[int(i)]], self._context) for i in mine]
-            for found in self.scores(problems, [members[member].adapter]):
-                yield mine[found.problem], float(found.logprobs[0, 0]), bool(found.greedy[0, 0])
+            for scored in self.scores(problems, [members[member].adapter]):
+                yield mine[scored.problem], float(scored.logprobs[0, 0]), bool(scored.greedy[0, 0])

@@ -131,15 +131,15 @@ def token_probabilities(
     that does not fit the context in this form.
     """
     assert isinstance(model, PairEncoder)  # check_model
-    asked: list[Request] = []
+    scored: list[Request] = []
     place: dict[int, tuple[int, int]] = {}  # draw -> (index, tokens)
     for i, (request, text) in enumerate(zip(requests, texts, strict=True)):
         head, tail = model.encode_pair(request.messages or request.prompt, text)
         if len(tail) > 1 and len(head) + len(tail) <= model.context:
-            asked.append(replace(request, kind="loglikelihood", continuation=text, apart=True))
+            scored.append(replace(request, kind="loglikelihood", continuation=text, apart=True))
             place[request.draw] = (i, len(tail) - 1)
-    found = np.zeros(len(texts))
-    for request, total, _ in model.loglikelihood(asked, members):
+    means = np.zeros(len(texts))
+    for request, total, _ in model.loglikelihood(scored, members):
         i, tokens = place[request.draw]
-        found[i] = np.exp(total / tokens)
-    return found
+        means[i] = np.exp(total / tokens)
+    return means

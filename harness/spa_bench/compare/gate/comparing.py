@@ -104,7 +104,7 @@ def compare(a: str | Path, b: str | Path) -> SamplerComparison:
     one, other = pick_two(a, b)
     both = shared(one, other)
     tests = {name: _test(both, name) for name in rules.RULES}
-    decisions = resolve({name: found for name, found in tests.items() if found is not None})
+    decisions = resolve({name: test for name, test in tests.items() if test is not None})
     lines = [ComparedMetric(name, *_sides(both, name), decision) for name, decision in decisions.items()]
     return SamplerComparison(
         one, other, len(both.problems), lines, changes(one.result["spec"], other.result["spec"]), _notes(both, lines)

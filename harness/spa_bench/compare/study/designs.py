@@ -100,7 +100,7 @@ class Point:
         return self.series if self.x is None else f"{self.series}[{study.axis}={self.x:g}]"
 
 
-def roles_of(study: Study, recipe: str, asked: str | None) -> dict[str, str]:
+def roles_of(study: Study, recipe: str, samplers: str | None) -> dict[str, str]:
     """Role -> card from `--samplers` (`single,influence=mine.toml`); a role without a card takes the recipe's.
 
     Raises UsageError for an unknown recipe or role, and for a card of a control, which takes none.
@@ -108,10 +108,10 @@ def roles_of(study: Study, recipe: str, asked: str | None) -> dict[str, str]:
     if recipe not in RECIPES:
         raise UsageError(f"unknown recipe {recipe!r}{did_you_mean(recipe, RECIPES)}")
     cards = RECIPES[recipe]
-    if asked is None:
+    if samplers is None:
         return {role: cards.get(role, "") for role in study.roles}
-    found: dict[str, str] = {}
-    for item in asked.split(","):
+    chosen: dict[str, str] = {}
+    for item in samplers.split(","):
         role, _, card = (part.strip() for part in item.partition("="))
         if role not in ROLES:
             raise UsageError(
@@ -119,8 +119,8 @@ def roles_of(study: Study, recipe: str, asked: str | None) -> dict[str, str]:
             )
         if card and role in CONTROLS:
             raise UsageError(f"--samplers: {role} is made from the card of single and takes none; got {card!r}")
-        found[role] = card or cards.get(role, "")
-    return {role: found[role] for role in ROLES if role in found}
+        chosen[role] = card or cards.get(role, "")
+    return {role: chosen[role] for role in ROLES if role in chosen}
 
 
 def points_of(study: Study, wishes: Wishes) -> list[Point]:
@@ -180,12 +180,12 @@ def _cards(study: Study, wishes: Wishes) -> dict[str, _Base]:
     return {role: bases[role] for role in wishes.cards if role in bases}
 
 
-def _controls(roles: Sequence[str], found: Mapping[str, _Base], wishes: Wishes) -> dict[str, _Base]:
+def _controls(roles: Sequence[str], bases: Mapping[str, _Base], wishes: Wishes) -> dict[str, _Base]:
     """The controls, from the card of `single` and the members of SPA. Raises UsageError where one of these is missing."""
-    parts = next((found[role] for role in reversed(_PARTS) if role in found), None)
-    if "single" not in found or parts is None:
+    parts = next((bases[role] for role in reversed(_PARTS) if role in bases), None)
+    if "single" not in bases or parts is None:
         raise UsageError(f"the control {roles[0]} needs single and one of {', '.join(_PARTS)} among --samplers")
-    single, spa = found["single"].load({}), parts.load({})
+    single, spa = bases["single"].load({}), parts.load({})
     made: dict[str, dict[str, object]] = {
         "seeds": {
             "name": "seeds",

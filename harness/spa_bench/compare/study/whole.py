@@ -1,4 +1,4 @@
-"""A study: from its options to runs, and from runs to page, picture and rows."""
+"""Makes a study: options become runs, and runs become page, picture and rows."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ from spa_bench.tasks.base import Task
 
 @dataclass(frozen=True, kw_only=True)
 class StudyOptions:
-    """What a study is made of, and where it goes."""
+    """The user's options for a study, and the folders of its results."""
 
     task: str = "mini-code"
     model: str = EMBEDDED
     loading: ModelOptions = field(default_factory=ModelOptions)
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
-    n: int | None = None  # answers a problem; None: as many as SPA has adapters
+    n: int | None = None  # answers a problem; None: the number of SPA's adapters
     limit: int | None = None
     members: str | None = None  # adapters of SPA; in the study members several, with commas
     grid: str | None = None  # the values of what the study varies, with commas
@@ -54,11 +54,11 @@ class StudyOptions:
     judge: JudgeOptions = field(default_factory=JudgeOptions)
     out: Path | None = None  # of the run folders; None: runs/study-NAME
     write: Path = Path("leaderboards/studies")  # of page, picture and rows
-    table_only: bool = False  # no runs: from those that are there
+    table_only: bool = False  # whether to make no runs and use finished ones only
 
 
 def study(name: str, a: StudyOptions, console: Reporter) -> Report:
-    """Make the runs of the study that are missing, write its page, picture and rows, and return what came out."""
+    """Make the missing runs of the study, write its page, picture and rows, and return the report."""
     chosen, seeds = STUDIES[name], list(a.seeds)
     workers, price = checked_workers(a.judge.workers), a.judge.price_per_hour
     check_seeds(a.seeds)
@@ -80,11 +80,11 @@ def study(name: str, a: StudyOptions, console: Reporter) -> Report:
         task = load_task(task_card)
         model = load_model(a.model, a.loading)
         place = Place(task, model, out, stage_cache(), workers, price)
-        found = runs_of(_jobs(points, seeds, task_card, task, model, sandbox, a), place)
-        for line in _plan(chosen, found, place, seeds):
+        all_runs = runs_of(_jobs(points, seeds, task_card, task, model, sandbox, a), place)
+        for line in _plan(chosen, all_runs, place, seeds):
             console.note(line)
-        make(found, place, console)
-        there = _by_point(points, found)
+        make(all_runs, place, console)
+        there = _by_point(points, all_runs)
     measured = measure_points(chosen, points, there)
     report = Report(chosen, measured, claims_of(chosen.name, measured), command_of(name, a), len(points) * len(seeds))
     for path in _write(report, a.write):
@@ -95,7 +95,7 @@ def study(name: str, a: StudyOptions, console: Reporter) -> Report:
 def _jobs(
     points: Sequence[Point], seeds: Sequence[int], card: TaskCard, task: Task, model: Model, sandbox: str, a: StudyOptions
 ) -> list[tuple[Point, Job]]:
-    """All points of the first seed, then those of the next: a study that is stopped has whole seeds."""
+    """Jobs for all points of the first seed, then those of the next, so that a stopped study has complete seeds."""
     noise = a.noise_floor
     if noise is None:  # once for all: it depends on the prompts, which are the same
         noise = not model.batch_free([(p.messages or p.text, p.max_new_tokens) for p in task.asked_by(model, a.limit).prompts])
@@ -121,14 +121,14 @@ def _plan(chosen: Study, runs: Sequence[Run], place: Place, seeds: Sequence[int]
 
 
 def _by_point(points: Sequence[Point], runs: Sequence[Run]) -> dict[int, list[RunFolder]]:
-    found: dict[int, list[RunFolder]] = {}
+    by_place: dict[int, list[RunFolder]] = {}
     for run in runs:
-        found.setdefault(points.index(run.point), []).append(open_run(run.path))
-    return {place: found[place] for place in sorted(found)}
+        by_place.setdefault(points.index(run.point), []).append(open_run(run.path))
+    return {place: by_place[place] for place in sorted(by_place)}
 
 
 def _write(report: Report, folder: Path) -> list[Path]:
-    """The page, the pictures and the rows in `folder`. Raises StoreError when it cannot be written."""
+    """Write the page, the pictures and the rows into `folder`. Raises StoreError when that fails."""
     files = {"md": page(report).encode(), "json": as_json(report).encode(), **pictures(report)}
     folder.mkdir(parents=True, exist_ok=True)
     for suffix, content in files.items():
@@ -140,7 +140,7 @@ def _write(report: Report, folder: Path) -> list[Path]:
 
 
 def command_of(name: str, a: StudyOptions) -> str:
-    """The command that makes the study again: what changes a number, and not where it is written or in which order."""
+    """The command that makes the study again: all options that change a number, without places and order."""
     plain = {"--task": a.task, "--model": a.model, "--seeds": ",".join(map(str, sorted(a.seeds)))}
     chosen = {
         "--recipe": a.recipe if a.recipe != "embedded" else None, "--samplers": a.samplers, "--n": a.n, "--limit": a.limit,
@@ -163,7 +163,7 @@ def _check_folders(out: Path, write: Path) -> None:
 
 
 def _grid(chosen: Study, a: StudyOptions) -> tuple[tuple[float, ...], int | None]:
-    """(the values of what is varied, K where that is not what is varied). Raises UsageError for what cannot be either."""
+    """(the values of the setting that varies, K where that is fixed). Raises UsageError for values that cannot be either."""
     grid, members = _numbers("--grid", a.grid), _numbers("--members", a.members)
     if grid and not chosen.key:
         raise UsageError(f"--grid: the study {chosen.name} varies nothing but the sampler; leave it out")
@@ -180,9 +180,9 @@ def _numbers(option: str, text: str | None) -> tuple[float, ...]:
     if text is None:
         return ()
     try:
-        found = tuple(float(part) for part in text.split(","))
+        values = tuple(float(part) for part in text.split(","))
     except ValueError as error:
         raise UsageError(f"{option} takes numbers with commas, such as 0,0.5,1; got {text!r}") from error
-    if not all(map(math.isfinite, found)):
+    if not all(map(math.isfinite, values)):
         raise UsageError(f"{option} takes finite numbers; got {text!r}")
-    return found
+    return values

@@ -30,12 +30,12 @@ class BM25Attributor:
         """See Attributor.scores. Raises DataError for an example or query without a word or sign."""
         from rank_bm25 import BM25Okapi, BM25Plus
 
-        documents, asked = ([text_of(e) for e in pairs] for pairs in (examples, queries))
+        documents, query_texts = ([text_of(e) for e in pairs] for pairs in (examples, queries))
         check_texts(documents, "example")
-        check_texts(asked, "query")
+        check_texts(query_texts, "query")
         index = {"plus": BM25Plus, "okapi": BM25Okapi}[self._variant]([tokens(d) for d in documents])
         columns = []
-        for i, query in enumerate(asked):
+        for i, query in enumerate(query_texts):
             columns.append(np.asarray(index.get_scores(tokens(query)), np.float32))
             progress(i + 1, len(queries))
         return np.stack(columns, axis=1)

@@ -30,10 +30,10 @@ class EmbeddingAttributor:
 
         Raises DataError for an example or query without a word or sign.
         """
-        texts, asked = ([encoders.text_of(e) for e in pairs] for pairs in (examples, queries))
-        ours, theirs = encoders.encode(self._encoder, texts, asked, progress=progress)
-        found = ours @ theirs.T
-        return np.asarray(found.toarray() if hasattr(found, "toarray") else found, np.float32)
+        texts, query_texts = ([encoders.text_of(e) for e in pairs] for pairs in (examples, queries))
+        ours, theirs = encoders.encode(self._encoder, texts, query_texts, progress=progress)
+        cosines = ours @ theirs.T
+        return np.asarray(cosines.toarray() if hasattr(cosines, "toarray") else cosines, np.float32)
 
 
 def build(setting: Setting) -> EmbeddingAttributor:

@@ -77,9 +77,9 @@ def _recognised(row: object, place: str, columns: ColumnsCard | None) -> Row:
         return _mapped(row, place, columns)
     # in a table every row has all columns: a column that is null does not belong to the row's shape
     for seen in ({name: value for name, value in row.items() if value is not None}, row):
-        found = _by_shape(seen, place)
-        if found is not None:
-            return found
+        by_shape = _by_shape(seen, place)
+        if by_shape is not None:
+            return by_shape
     raise DataError(
         f"{place}: no shape that is known; it has {_columns(row)}; name two of them with data.columns.prompt and "
         "data.columns.completion, or one with data.columns.messages (docs/data.md has the shapes)"
@@ -113,8 +113,8 @@ def _mapped(row: Mapping[str, object], place: str, columns: ColumnsCard) -> Inst
         return _talk(row, columns.messages, place)
     prompt = columns.prompt or _first(row, _PROMPTS)
     completion = columns.completion or _first(row, [c for c in _COMPLETIONS if c != prompt])
-    for what, found in (("prompt", prompt), ("completion", completion)):
-        if found is None:
+    for what, column in (("prompt", prompt), ("completion", completion)):
+        if column is None:
             raise DataError(f"{place}: which column is the {what}? Name it with data.columns.{what}; it has {_columns(row)}")
     assert prompt is not None
     assert completion is not None

@@ -29,9 +29,9 @@ def cluster(rows: Vectors, k: int, seed: int, what: str) -> list[int]:
         raise DataError(f"{k} parts by k-means need {k} different {what}; there are {kinds}: have fewer members")
     # several threads would add in the order in which they finish, which changes the last digits
     with threadpool_limits(1):
-        found = KMeans(k, init="k-means++", n_init=STARTS, max_iter=_ROUNDS, random_state=seed % (1 << 32)).fit_predict(rows)
+        labels = KMeans(k, init="k-means++", n_init=STARTS, max_iter=_ROUNDS, random_state=seed % (1 << 32)).fit_predict(rows)
     numbers: dict[int, int] = {}
-    return [numbers.setdefault(int(label), len(numbers)) for label in found]
+    return [numbers.setdefault(int(label), len(numbers)) for label in labels]
 
 
 def _different(rows: Vectors, enough: int) -> int:

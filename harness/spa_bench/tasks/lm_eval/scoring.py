@@ -121,8 +121,8 @@ def own_scores(
     kept: dict[str, Any] = {}
     for name, answered in responses.items():
         raw = defaultdict(list)
-        for filter_name, found in judged(loaded.tasks[name], answered).items():
-            for values, _ in found:
+        for filter_name, values_of_filter in judged(loaded.tasks[name], answered).items():
+            for values, _ in values_of_filter:
                 for metric, value in values.items():
                     raw[metric, filter_name].append(value)
         kept[name] = {"task": loaded.tasks[name], "raw_metrics": raw, "logged_samples": []}
