@@ -294,7 +294,7 @@ def test_a_length_that_no_answer_would_have_is_refused_with_the_setting_that_has
         task = task_of(written, **places, card={"max_new_tokens": length})
         with pytest.raises(UsageError, match=rf"max_new_tokens is {length}, but .* set task.options.max_gen_toks={length}$"):
             task.asked_by(model(1000), None)
-    with pytest.raises(UsageError, match="stop plays no part"):
+    with pytest.raises(UsageError, match="stop has no effect"):
         task_of(written, **places, card={"stop": ["x"]}).asked_by(model(1000), None)
     assert task_of(written, **places).describe()["max_new_tokens"] == 0
     assert task_of(written, **places, max_gen_toks=7).asked_by(model(1000), 1).prompts[0].max_new_tokens == 7

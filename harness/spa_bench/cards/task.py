@@ -86,7 +86,7 @@ class Placed(Protocol):
         ...
 
     def at(self, places: Mapping[str, str | list[str]], task_file: Path | None) -> Placed:
-        """The options of a run, whose spec has no paths, with those of `places`, or with `task_file` for them."""
+        """The options with the paths of `places`, or with `task_file` in their place; those in a run's spec have no paths."""
         ...
 
 

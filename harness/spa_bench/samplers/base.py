@@ -42,15 +42,15 @@ class Sampler(Protocol):
 
 
 def any_n(card: SamplerCard, n: int) -> None:
-    """Takes every number of answers."""
+    """Accept every number of answers."""
 
 
 def any_model(card: SamplerCard, model: Model) -> None:
-    """Takes every model."""
+    """Accept every model."""
 
 
 def draws_n(card: SamplerCard, n: int) -> int:
-    """n answers are drawn, and all of them are kept."""
+    """The number of draws for n answers: n, because all of them are kept."""
     return n
 
 

@@ -47,7 +47,7 @@ def check(card: SamplerCard) -> None:
 
 
 def drawn(card: SamplerCard, n: int) -> int:
-    """Beams searched a problem, of which n are kept."""
+    """The number of beams searched for a problem, of which n are kept."""
     options = card.options_as(DiverseBeamOptions)
     return (options.groups or n) * options.width
 

@@ -41,7 +41,7 @@ def check_pool(pool: int, relevance: str) -> None:
 
 @dataclass(frozen=True)
 class Pool:
-    """What a kind draws, and how it chooses of it."""
+    """The pool that a kind draws, and how it chooses from it."""
 
     size: int  # draws a problem
     relevance: str  # one of RELEVANCE
@@ -49,7 +49,7 @@ class Pool:
 
 
 def pool_kind(options: type[Options], pool_of: Callable[[Options], Pool]) -> SamplerKind:
-    """A kind of one member that draws the pool which its options say."""
+    """A kind of one member that draws the pool of its options."""
 
     def of(card: SamplerCard) -> Pool:
         return pool_of(card.options_as(options))
@@ -65,13 +65,13 @@ def pool_kind(options: type[Options], pool_of: Callable[[Options], Pool]) -> Sam
 
 
 def check_n(card: SamplerCard, pool: Pool, n: int) -> None:
-    """Raises UsageError for more answers than the pool of `card` has."""
+    """Raise UsageError for more answers than the pool of `card` has."""
     if not 1 <= n <= pool.size:
         raise UsageError(f"n is {n}, but {card.name} keeps answers of a pool of {pool.size}: choose n between 1 and that")
 
 
 def check_model(pool: Pool, model: Model) -> None:
-    """Raises ModelError for a model whose tokenizer cannot be asked, where relevance needs it."""
+    """Raise ModelError for a model without a usable tokenizer, where relevance needs one."""
     if pool.relevance == "loglikelihood" and not isinstance(model, PairEncoder):
         raise ModelError(
             f'relevance = "loglikelihood" needs a model with a tokenizer here, and {model.name!r} has none; '
@@ -90,7 +90,7 @@ class Oversampler:
     def sample(
         self, model: Model, prompts: Sequence[Prompt], n: int, seed: int, *, task: str, done: Collection[Key] = ()
     ) -> Iterator[Completion]:
-        """See Sampler.sample. A problem of which an answer is missing is drawn anew, to the same answers."""
+        """See Sampler.sample. A problem that lacks an answer is drawn again, which gives the same answers."""
         check_n(self._card, self._pool, n)
         check_model(self._pool, model)
         waiting = [p for p in prompts if any(Key(p.problem_id, 0, draw) not in done for draw in range(n))]

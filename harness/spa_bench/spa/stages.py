@@ -167,7 +167,7 @@ class Stages:
         kept.mkdir(exist_ok=True)
         own = guard.guarded(f"attribution.method {method!r}") if ":" in method else nullcontext()
         with self._console.stage(f"attribution ({method})") as progress, own:
-            found = (
+            given = (
                 attribution_kind(method)
                 .build(setting)
                 .scores(self._data.examples, self._data.queries, progress=progress, kept=kept)

@@ -28,17 +28,17 @@ class Judge(Protocol):
 
 
 class Named(Protocol):
-    """A model, as far as every task knows it: see spa_bench.models.base.Model."""
+    """The part of a model that every task may use; see spa_bench.models.base.Model."""
 
     name: str
 
 
 @dataclass(frozen=True)
 class Asking:
-    """What one model is asked: the prompts of the problems, and those of the problems that are multiple choice."""
+    """The input for one model: the prompts of all problems, and the options of the multiple-choice problems."""
 
     prompts: tuple[Prompt, ...]  # in the order of the problems
-    asked: tuple[Asked, ...] = ()  # likewise; a task may mix both kinds
+    asked: tuple[Asked, ...] = ()  # in the same order; a task may mix both kinds
 
 
 @dataclass(frozen=True)
@@ -47,13 +47,13 @@ class Options:
 
     problem_id: str
     texts: tuple[str, ...]
-    choices: int  # the first so many can be chosen; later ones are only scored
+    choices: int  # number of first options that can be chosen; later ones are only scored
 
 
 class Task(Protocol):
     """A benchmark. `version` names data and harness; `found` names the source of the data.
 
-    TaskDefaults has what most tasks say of how a model is asked. No method changes the task.
+    TaskDefaults has the members that most tasks share. No method changes the task.
     """
 
     name: str
@@ -73,14 +73,14 @@ class Task(Protocol):
         ...
 
     def asked_by(self, model: Named, limit: int | None) -> Asking:
-        """What `model` is asked of the first `limit` problems.
+        """The input for `model` from the first `limit` problems.
 
-        Raises UsageError for a model that cannot be asked them, and ModelError for one that lacks what asking needs.
+        Raises UsageError where the problems do not suit the model, and ModelError where the model lacks something they need.
         """
         ...
 
     def options(self, limit: int | None) -> Sequence[Options]:
-        """Those of the first `limit` problems that are multiple choice, in order, whichever model is asked."""
+        """The options of the multiple-choice problems among the first `limit`, in order, the same for every model."""
         ...
 
     def record(self, completion: Completion) -> Record:
@@ -96,13 +96,13 @@ class Task(Protocol):
         ...
 
     def behave(self, records: Sequence[Record], judge: Judge, choices: Sequence[Choices]) -> Iterator[Behaviour]:
-        """A behaviour for each record, in any order. What is not known has an empty digest."""
+        """A behaviour for each record, in any order. An unknown behaviour has an empty digest."""
         ...
 
     def own_scores(
         self, records: Sequence[Record], choices: Sequence[Choices], n: int, members: int
     ) -> Mapping[str, object] | None:
-        """What the library behind the task says of each member, by its own scoring; None where there is none. JSON.
+        """The scores of each member by the library behind the task, as JSON; None where there is no such library.
 
         {"harness": "lm-eval 0.4.13", "members": [{NAME (task or group): {METRIC (e.g. "acc,none"): value, ...}}, ...]}
         """
@@ -113,10 +113,10 @@ class Task(Protocol):
 class TextsTask(Task, Protocol):
     """A task whose answers are texts alone, so that those of others can be scored: `spa-bench score`."""
 
-    file: str  # where its problems lie; "": in no file
+    file: str  # path of its problems; "": they are in no file
 
     def question(self, problem: Problem) -> str:
-        """What a whole answer from elsewhere may begin with."""
+        """The text that a whole answer from elsewhere may begin with."""
         ...
 
     def cut(self, text: str) -> str:
@@ -125,14 +125,14 @@ class TextsTask(Task, Protocol):
 
 
 class TaskDefaults(ABC):
-    """What a Task need not say itself: every model is asked the same, nothing is multiple choice, no library has scores."""
+    """Defaults of a Task: every model gets the same prompts, no problem is multiple choice, and no library has scores."""
 
     @abstractmethod
     def prompts(self, limit: int | None) -> Sequence[Prompt]:
-        """What every model is asked, for the first `limit` problems."""
+        """The prompts of the first `limit` problems for every model."""
 
     def asked(self, limit: int | None) -> Sequence[Asked]:
-        """Those of the first `limit` problems that are multiple choice, in order; here none."""
+        """The multiple-choice problems among the first `limit`, in order; here none."""
         return []
 
     def asked_by(self, model: Named, limit: int | None) -> Asking:
@@ -146,7 +146,7 @@ class TaskDefaults(ABC):
     def own_scores(
         self, records: Sequence[Record], choices: Sequence[Choices], n: int, members: int
     ) -> Mapping[str, object] | None:
-        """None: no library has scores of its own for this task."""
+        """None, because no library has scores of its own for this task."""
         return None
 
 

@@ -49,7 +49,7 @@ def as_cut() -> Sanitise:
 
 
 class CodeTask(TaskDefaults):
-    """See spa_bench.tasks.base.Task. `found` says where the problems came from."""
+    """See spa_bench.tasks.base.Task. `found` names the source of the problems."""
 
     runs_code = True
 

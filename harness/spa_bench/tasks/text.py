@@ -22,7 +22,7 @@ from spa_bench.types import Behaviour, Choices, Completion, Grade, Problem, Prom
 
 
 class TextTask(TaskDefaults):
-    """See spa_bench.tasks.base.Task. `found` says where the problems came from."""
+    """See spa_bench.tasks.base.Task. `found` names the source of the problems."""
 
     runs_code = False
     packages: tuple[str, ...] = ()

@@ -70,8 +70,8 @@ def runs_of(jobs: Sequence[tuple[Point, Job]], place: Place) -> list[Run]:
         if key not in known:
             known[key] = load_data(card, place.model, job.seed)
         spec = plain(make_spec(job, place.task, asking, place.model, known[key]))
-        found.append(Run(point, job, place.out / folder_name(run_name(job, place.task), spec)))
-    return found
+        runs.append(Run(point, job, place.out / folder_name(run_name(job, place.task), spec)))
+    return runs
 
 
 def make(runs: Sequence[Run], place: Place, console: Reporter) -> None:

@@ -97,7 +97,7 @@ def _jobs(
 ) -> list[tuple[Point, Job]]:
     """Jobs for all points of the first seed, then those of the next, so that a stopped study has complete seeds."""
     noise = a.noise_floor
-    if noise is None:  # once for all: it depends on the prompts, which are the same
+    if noise is None:  # computed once, because it depends on the prompts alone, which all runs share
         noise = not model.batch_free([(p.messages or p.text, p.max_new_tokens) for p in task.asked_by(model, a.limit).prompts])
     return [
         (point, Job(point.card, card, point.n, seed, a.limit, sandbox, a.rules, noise)) for seed in seeds for point in points

@@ -5,8 +5,8 @@ so does a function:
 
     def method(scores, examples, k, card, seed) -> labels
 
-with `scores` (N, M) or None, N `examples`, `card` a PartitionCard, and a label 0 .. k - 1 for each example as the result. One
-that needs no scores gets None: nothing is attributed for it.
+with `scores` (N, M) or None, N `examples`, and a PartitionCard `card`; the result is a label 0 .. k - 1 for each example. A
+method that needs no scores gets None, and nothing is attributed for it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def needs_scores(method: str) -> bool:
 
 
 def identity(card: PartitionCard, seed: int) -> dict[str, object]:
-    """What the parts depend on beside scores, examples and K: the card's keys that count, hashes of files, the seed."""
+    """Everything that the parts depend on beside scores, examples and K: the card's keys, hashes of files, the seed."""
     kind = partition_kind(card.method)
     found = {key: value for key, value in asdict(card).items() if key in {"method", "least", *kind.reads}}
     source = {} if is_ours("partition", card.method) else {"source": source_hash(card.method)}

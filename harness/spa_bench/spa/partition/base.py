@@ -1,4 +1,4 @@
-"""The protocol of a partition, and what the harness asks of its kinds."""
+"""The protocol of a partition, and the members of its kinds."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from spa_bench.types import Example
 
 
 class Partitioner(Protocol):
-    """Gives each of N examples one of k parts."""
+    """Assigns each of N examples to one of k parts."""
 
     def __call__(
         self, scores: Scores | None, examples: Sequence[Example], k: int, card: PartitionCard, seed: int
@@ -24,7 +24,7 @@ class Partitioner(Protocol):
 
 
 def of_scores(method: Callable[[Scores, Sequence[Example], int, PartitionCard, int], list[int]]) -> Partitioner:
-    """The partitioner of a method that cannot do without scores; its kind must say that it needs them."""
+    """The partitioner of a method that needs scores; its kind must declare this need."""
 
     def labels(scores: Scores | None, examples: Sequence[Example], k: int, card: PartitionCard, seed: int) -> list[int]:
         assert scores is not None  # PartitionKind.needs_scores
@@ -34,7 +34,7 @@ def of_scores(method: Callable[[Scores, Sequence[Example], int, PartitionCard, i
 
 
 def nothing_else(card: PartitionCard) -> dict[str, object]:
-    """The card says all."""
+    """Nothing, because the card holds everything that the parts depend on."""
     return {}
 
 
@@ -47,7 +47,7 @@ class PartitionKind(Kind[Partitioner]):
     needs_scores: bool = field(default=True, metadata=beside("NEEDS_SCORES"))
     # the keys of the card that it reads, beside `method` and `least`
     reads: tuple[str, ...] = tuple(f.name for f in fields(PartitionCard))
-    seeded: bool = True  # whether the seed plays a part
+    seeded: bool = True  # whether the parts depend on the seed
     # what else the parts depend on: hashes of files, versions of libraries
     depends_on: Callable[[PartitionCard], dict[str, object]] = nothing_else
 

@@ -34,7 +34,7 @@ class LmEvalOptions:
         return replace(self, local=local, include=str(folder / Path(self.include).expanduser()) if own else self.include)
 
     def places(self) -> dict[str, str | list[str]]:
-        """Where what it reads lies on this machine; no part of a spec."""
+        """The paths on this machine that the options name; they are not part of a spec."""
         own: dict[str, str | list[str]] = {"include": self.include} if self.include not in {"", "mini"} else {}
         return own | ({"local": list(self.local)} if self.local else {})
 

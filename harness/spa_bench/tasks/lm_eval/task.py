@@ -37,10 +37,11 @@ class _Chat(Protocol):
 
 
 class LmEvalTask:
-    """See spa_bench.tasks.base.Task. Problems are documents, `SUBTASK/doc_id`; `found` says where they came from.
+    """See spa_bench.tasks.base.Task. Problems are documents, `SUBTASK/doc_id`; `found` names their
+    source.
 
-    What is drawn for a multiple-choice problem is what the model writes after its choice. With `chat` in the options, every
-    model is asked through its own template; verdicts and problems do not depend on it.
+    The text that is drawn for a multiple-choice problem follows the model's choice. With `chat` in the options, prompts go
+    through each model's own template; verdicts and problems do not depend on it.
     """
 
     runs_code = False
@@ -97,31 +98,31 @@ class LmEvalTask:
         return f"{judging.metric},{judging.filter}"
 
     def asked_by(self, model: Named, limit: int | None) -> Asking:
-        """What `model` is asked of the first `limit` problems; one with a single option is not chosen from.
+        """The prompts and options of the first `limit` problems for `model`; a problem with a single option has no choice.
 
-        What is written after a choice goes by the card's length and stop strings. Raises ModelError where the model has no
-        chat template and the card wants one, UsageError where a prompt leaves no room for its answer, and for a length or
-        stop strings in the card that play no part.
+        Text after a choice has the card's length and stop strings. Raises ModelError where the model has no chat template and
+        the card wants one, and UsageError where a prompt leaves no room for its answer, or for a length or stop strings in the
+        card that have no effect.
         """
         if not self._after and (idle := self._idle()):
             raise UsageError(f"task {self.name!r}: {idle}")
-        found = self._plain
+        documents = self._plain
         if self._options.chat:
             if not isinstance(model, _Chat):
                 raise ModelError(f"options.chat asks through a chat template, and model {model.name!r} has none here")
-            found = questions(self._loaded, self._options, template_of(model))
-        found = found[:limit]
-        cut: Mapping[str, str] = {}  # problem -> prompt that was cut to fit the model
-        long: frozenset[str] = frozenset()  # problems of which an option does not fit whole
-        if isinstance(model, Tokenized):  # one without a tokenizer here says what does not fit when it is asked
-            cut, long = Room(model, self._after).checked(found, cut=self._options.too_long == "cut")
+            documents = questions(self._loaded, self._options, template_of(model))
+        documents = documents[:limit]
+        cut: Mapping[str, str] = {}  # problem -> prompt that was cut to fit the model's context
+        long: frozenset[str] = frozenset()  # problems with an option that does not fit whole
+        if isinstance(model, Tokenized):  # a model without a tokenizer here reports what does not fit during generation
+            cut, long = Room(model, self._after).checked(documents, cut=self._options.too_long == "cut")
         return Asking(
-            tuple(self._prompt(q, cut.get(q.problem.id)) for q in found),
-            tuple(q.asked(cut=q.problem.id in long) for q in found if q.kind != "written"),
+            tuple(self._prompt(q, cut.get(q.problem.id)) for q in documents),
+            tuple(q.asked(cut=q.problem.id in long) for q in documents if q.kind != "written"),
         )
 
     def _prompt(self, question: Question, cut: str | None) -> Prompt:
-        """The prompt of one problem, or what is left of it where it was cut."""
+        """The prompt of one problem, or its rest where it was cut."""
         problem = question.problem
         if question.kind == "written":
             text = question.texts[0][0] if cut is None else cut
@@ -130,8 +131,8 @@ class LmEvalTask:
 
     def options(self, limit: int | None) -> list[Options]:
         """The texts of the first `limit` problems that have any, without a chat template."""
-        asked = (q.asked(cut=False) for q in self._plain[:limit] if q.kind != "written")
-        return [Options(one.problem_id, tuple(text for _, text in one.options), one.choices) for one in asked]
+        scored = (q.asked(cut=False) for q in self._plain[:limit] if q.kind != "written")
+        return [Options(one.problem_id, tuple(text for _, text in one.options), one.choices) for one in scored]
 
     def _idle(self) -> str:
         """A sentence on settings that have no effect where all answers are generated, and what to set instead; else empty."""
@@ -158,10 +159,10 @@ class LmEvalTask:
         return record.graded
 
     def score(self, records: Sequence[Record], judge: Judge, choices: Sequence[Choices]) -> Iterator[Grade]:
-        """Verdicts by lm-eval's scoring; `judge` is not touched. An answer that could not be had is refused.
+        """Verdicts by lm-eval's scoring; `judge` is not used. A missing answer is refused.
 
-        Problems with one option (lm-eval's loglikelihood, as LAMBADA) are right where `choices` say that greedy decoding writes
-        that, and refused where they say nothing of them.
+        A problem with one option (lm-eval's loglikelihood, as LAMBADA) is right where greedy decoding writes that option by
+        `choices`, and refused where `choices` lack it.
         """
         for record, question, values, seen in self._judged(records, choices):
             if seen is None:
@@ -172,7 +173,7 @@ class LmEvalTask:
                 yield Grade(*record.key, Verdict.WRONG, _told(question, record, seen))
 
     def behave(self, records: Sequence[Record], judge: Judge, choices: Sequence[Choices]) -> Iterator[Behaviour]:
-        """Each record's answer (the option, or what lm-eval's filter leaves of a text) as its behaviour; see `score`."""
+        """Each record's answer (the option, or the text after lm-eval's filter) as its behaviour; see `score`."""
         for record, question, values, seen in self._judged(records, choices):
             if seen is None:
                 yield Behaviour(*record.key, digest="", ran=False, right=0, probes=0)
@@ -185,7 +186,7 @@ class LmEvalTask:
     def _judged(
         self, records: Sequence[Record], choices: Sequence[Choices]
     ) -> Iterator[tuple[Record, Question, dict[str, Any], Any]]:
-        """(record, its question, lm-eval's values, the filtered answer or None where there is nothing to judge)."""
+        """(record, its question, lm-eval's values, the filtered answer or None where there is no answer to judge)."""
         greedy = {c.problem: c.greedy for c in choices}
         by_task: dict[str, list[tuple[Record, Question, list[list[Response]]]]] = {}
         for record in records:
@@ -197,8 +198,8 @@ class LmEvalTask:
                 by_task.setdefault(question.task, []).append((record, question, responses))
         for name, answered in by_task.items():
             by_filter = judged(self._loaded.tasks[name], [(q, r) for _, q, r in answered])
-            found = by_filter.get(self._judging[name].filter) or next(iter(by_filter.values()))
-            for (record, question, _), (values, seen) in zip(answered, found, strict=True):
+            judgements = by_filter.get(self._judging[name].filter) or next(iter(by_filter.values()))
+            for (record, question, _), (values, seen) in zip(answered, judgements, strict=True):
                 yield record, question, values, seen
 
     def _responses(self, record: Record, question: Question, greedy: list[list[bool]] | None) -> list[list[Response]] | None:
