@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import importlib
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 
 import spa_bench
 from spa_bench.cards import plugins
+from spa_bench.cli.commands import COMMANDS, STAGES
+from spa_bench.cli.main import build
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "harness" / "spa_bench"
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md"))]
-PATH = re.compile(r"(?<![\w/.~*:{<-])(?:[\w.-]+/)+[\w.-]+\.(?:py|js|toml|sh|md|yml|yaml|jsonl|json|svg|html|cff)(?![\w/-]|\.gz)")
+PATH = re.compile(
+    r"(?<![\w/.~*:{<-])(?:[\w.-]+/)+[\w.-]+\.(?:py|js|toml|sh|md|yml|yaml|jsonl|json|svg|html|cff)(?![\w/-]|\.gz)"
+)
 FOLDER = re.compile(r"`((?:[\w.-]+/)+)`")
 MODULE_FILE = re.compile(r"(?<![\w/.-])\w+\.py\b")
 DOTTED = re.compile(r"(?<![\w/])spa_bench(?:\.[A-Za-z_]\w*)+")
@@ -140,3 +145,26 @@ def test_paths_that_moved_lead_to_what_is_there():
             assert all(resolves(f"{module}.{name.strip()}") for name in names.split(","))
         assert all(resolves(name) for name in DOTTED.findall(row))
         assert all(is_there(path) for path in re.findall(r"spa_bench/[\w/]+\.py", row))
+
+
+def test_the_page_of_commands_names_each_command():
+    text = (DOCS / "commands.md").read_text(encoding="utf-8")
+    assert [name for name in COMMANDS if f"spa-bench {name} " not in text and f"spa-bench {name}\n" not in text] == []
+    assert [name for name in STAGES if name not in text] == []
+
+
+LINES = [
+    (page, line)
+    for page in PAGES
+    for block in re.findall(r"```(?:bash)?\n(.*?)```", page.read_text(encoding="utf-8").replace("\\\n", " "), re.DOTALL)
+    for line in block.splitlines()
+    if line.startswith("spa-bench ")
+    and "…" not in line
+    and "..." not in line
+    and (not line.startswith("spa-bench demo") or "demo" in COMMANDS)
+]
+
+
+@pytest.mark.parametrize(("page", "line"), LINES, ids=[f"{page.stem}:{line[:50]}" for page, line in LINES])
+def test_the_command_line_takes_the_commands_of_the_pages(page: Path, line: str):
+    build().parse_args(shlex.split(line, comments=True)[1:], exit_on_error=False, print_error=False)
