@@ -87,6 +87,11 @@ def test_modules_on_a_page_exist(page: Path):
     assert {name for name in DOTTED.findall(text) if name not in GROUPS and not resolves(name)} == set()
 
 
+def test_modules_named_in_the_package_exist():
+    sources = {path: set(DOTTED.findall(path.read_text(encoding="utf-8"))) - GROUPS for path in PACKAGE.rglob("*.py")}
+    assert {f"{path.name}: {name}" for path, names in sources.items() for name in names if not resolves(name)} == set()
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_on_a_page_lead_somewhere(page: Path):
     for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):

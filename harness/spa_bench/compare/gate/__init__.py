@@ -1,6 +1,6 @@
 """The regression gate: two places compared, and runs checked against a baseline. Imports no torch.
 
-from spa_bench.gate import check
+from spa_bench.compare.gate import check
 
 verdict = check("runs", against="leaderboards/results/mini-code.json")
 assert verdict.ok, verdict.report
