@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -14,6 +14,7 @@ import pytest
 from spa_bench.cards.task import load_task_card
 from spa_bench.runs.job import load_task
 from spa_bench.samplers.mixture import Mixture
+from spa_bench.tasks.base import Asking
 from spa_bench.tasks.lm_eval.library import quiet
 from spa_bench.tasks.lm_eval.task import LmEvalTask
 from spa_bench.types import Choices, Decoding, Member, Record
@@ -80,16 +81,24 @@ def _toml(value: Any) -> Any:
     return [str(v) for v in value] if isinstance(value, list) else str(value) if isinstance(value, Path) else value
 
 
-def answered(task: LmEvalTask, model: Any) -> tuple[list[Record], list[Choices]]:
+class Answers(NamedTuple):
+    """What one member answers to what it was asked."""
+
+    asking: Asking
+    records: list[Record]
+    choices: list[Choices]
+
+
+def answered(task: LmEvalTask, model: Any) -> Answers:
     """What one greedy member without an adapter answers: every option scored as lm-eval tokenises it, every text drawn."""
-    task.check_model(model)
-    choices = [_row(model, asked) for asked in task.asked(None)]
+    asking = task.asked_by(model, None)
+    choices = [_row(model, asked) for asked in asking.asked]
     known = {c.problem: int(np.argmax(c.logprobs[0])) for c in choices}
     records = [Record(place, 0, 0, "", "", "stop", 1, 0, choice=best) for place, best in known.items()]
-    prompts = [p for p in task.prompts(None) if p.problem_id not in known]
+    prompts = [p for p in asking.prompts if p.problem_id not in known]
     sampler = Mixture("base", [Member("base", None, Decoding())])
     records += [task.record(c) for c in sampler.sample(model, prompts, 1, 0, task=task.name)]
-    return records, choices
+    return Answers(asking, records, choices)
 
 
 def _row(model: Any, asked: Any) -> Choices:
@@ -119,14 +128,14 @@ def _scored(model: Any, context: str, text: str, cut: bool) -> tuple[float, bool
     return float(table.gather(1, right[:, None]).sum()), bool((table.argmax(-1) == right).all()), len(tail)
 
 
-def assert_same(task: LmEvalTask, answers: tuple[Sequence[Record], Sequence[Choices]], theirs: Reference) -> dict[str, Any]:
+def assert_same(task: LmEvalTask, answers: Answers, theirs: Reference) -> dict[str, Any]:
     """What was asked is what lm-eval asked, each text its text, each number its number to the last digit. Our numbers.
 
     Where lm-eval has no number ("N/A") ours is None.
     """
-    records, choices = {r.problem: r for r in answers[0]}, {c.problem: c for c in answers[1]}
-    asked = {a.problem_id: a.options for a in task.asked(None)}
-    prompts = {p.problem_id: p for p in task.prompts(None)}
+    records, choices = {r.problem: r for r in answers.records}, {c.problem: c for c in answers.choices}
+    asked = {a.problem_id: a.options for a in answers.asking.asked}
+    prompts = {p.problem_id: p for p in answers.asking.prompts}
     seen = 0
     for name, rows in theirs.samples.items():
         for row in rows:
@@ -147,9 +156,9 @@ def assert_same(task: LmEvalTask, answers: tuple[Sequence[Record], Sequence[Choi
     return ours
 
 
-def scores(task: LmEvalTask, answers: tuple[Sequence[Record], Sequence[Choices]]) -> dict[str, Any]:
+def scores(task: LmEvalTask, answers: Answers) -> dict[str, Any]:
     """What lm-eval says of the one member."""
-    found = task.own_scores(*answers, 1, 1)
+    found = task.own_scores(answers.records, answers.choices, 1, 1)
     assert found is not None
     only: dict[str, Any] = found["members"][0]
     return only

@@ -18,7 +18,7 @@ from spa_bench.runs.generate import generate
 from spa_bench.runs.grade import grade
 from spa_bench.runs.job import Job
 from spa_bench.sandbox import Limits
-from spa_bench.tasks.base import Judge
+from spa_bench.tasks.base import Judge, TaskDefaults
 from spa_bench.types import Asked, Behaviour, Choices, Completion, Grade, Problem, Prompt, Record, Verdict
 
 CARD = TaskCard("quiz", "", kind="quiz", version="1", max_new_tokens=8)
@@ -34,7 +34,7 @@ CONTEXTS = ("The cup fell because the cup", "The cup fell because the table")
 
 
 @dataclass
-class Quiz:
+class Quiz(TaskDefaults):
     """Four multiple-choice problems, one of them with a context an option, and an open one between them."""
 
     name: str = "quiz"
@@ -85,12 +85,12 @@ class Quiz:
     def program(self, record: Record) -> str:
         return record.graded
 
-    def score(self, records: Sequence[Record], judge: Judge) -> Iterator[Grade]:
+    def score(self, records: Sequence[Record], judge: Judge, choices: Sequence[Choices]) -> Iterator[Grade]:
         for r in records:
             right = self._right(r)
             yield Grade(*r.key, Verdict.PASSED if right else Verdict.WRONG)
 
-    def behave(self, records: Sequence[Record], judge: Judge) -> Iterator[Behaviour]:
+    def behave(self, records: Sequence[Record], judge: Judge, choices: Sequence[Choices]) -> Iterator[Behaviour]:
         for r in records:
             answer = r.graded.strip() if r.choice is None else str(r.choice)
             right = self._right(r)

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from spa_bench.cards.kinds import Kind
 from spa_bench.cards.reading import card_names, cards_folder, parse_overrides
-from spa_bench.cards.registry import TABLES, load
+from spa_bench.cards.registry import TABLES, kind_of
 from spa_bench.cards.sampler import DecodingCard, SamplerCard, load_sampler_card
 from spa_bench.cards.task import load_task_card
 from spa_bench.errors import CardError, UsageError
@@ -49,7 +50,7 @@ def test_single_long_trains_as_many_steps_as_all_adapters_of_spa():
 @pytest.mark.parametrize("table", TABLES)
 def test_every_name_in_a_registry_table_loads(table: str):
     for name in TABLES[table]:
-        assert callable(load(table, name))
+        assert callable(kind_of(Kind, table, name).build)
 
 
 def test_an_unknown_key_names_the_file_and_the_closest_key(tmp_path: Path):

@@ -27,8 +27,10 @@ from spa_bench.runs.generate import generate
 from spa_bench.runs.job import Job
 from spa_bench.runs.plan import plan_lines
 from spa_bench.runs.verify import verify
+from spa_bench.samplers.base import sampler_kind
 from spa_bench.samplers.mixture import Mixture
 from spa_bench.support.seeds import draw_seed
+from spa_bench.tasks.base import Asking
 from spa_bench.types import Asked, Begun, Choices, Completion, Decoding, Key, Member, Prompt, Request
 
 LOGS = ("choices.jsonl", "records.jsonl", "divergence.jsonl", "noise.jsonl", "grades.jsonl", "behaviours.jsonl")
@@ -309,9 +311,7 @@ def test_the_noise_floor_goes_on_after_the_choice_too(tiny_model: HFModel, tmp_p
 
 @pytest.mark.parametrize("kind", ["diverse-beam", "one-reply", "oversample-mmr", "oversample-dpp"])
 def test_a_sampler_that_draws_whole_answers_is_refused_before_anything_is_done(kind: str, tmp_path: Path):
-    from spa_bench.cards.registry import beside
-
-    card = sampler_card(kind=kind, options=beside("sampler", kind, "OPTIONS")())
+    card = sampler_card(kind=kind, options=sampler_kind(kind).options())
     job = Job(card, CARD, 1, 0)
     with pytest.raises(SpaBenchError) as caught:
         generate(job, Quiz(), _Everything(), tmp_path / "out", tmp_path / "cache", Lines())
@@ -348,7 +348,7 @@ def test_options_that_do_not_fit_are_refused_before_anything_is_trained(tiny_mod
 
 def test_a_task_may_refuse_a_model_itself(tiny_model: HFModel, tmp_path: Path):
     class Picky(Quiz):
-        def check_model(self, model: Any, limit: int | None) -> None:
+        def asked_by(self, model: Any, limit: int | None) -> Asking:
             raise UsageError(f"{model.name} has no chat template")
 
     with pytest.raises(UsageError, match="tiny has no chat template"):

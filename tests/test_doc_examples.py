@@ -89,8 +89,8 @@ def test_a_sampler_a_task_and_a_metric_on_the_import_path_run_and_are_verified(
     [folder] = (tmp_path / "runs").iterdir()
     spec = json.loads((folder / "spec.json").read_text())
     found = {key: spec["code"].get(key) for key in ("sampler", "task", "packages")}
-    assert found == {"sampler": source_hash("warm_up:build"), "task": source_hash("questions:build"), "packages": None}
-    assert (spec["task"]["kind"], spec["task"]["options"]) == ("questions:build", {"case": False})
+    assert found == {"sampler": source_hash("warm_up:KIND"), "task": source_hash("questions:KIND"), "packages": None}
+    assert (spec["task"]["kind"], spec["task"]["options"]) == ("questions:KIND", {"case": False})
     assert call("verify", folder).out == f"{folder}: whole\n"
     again = call("rerun", folder, "--sandbox", SANDBOX)
     assert (again.code, again.out.splitlines()[0]) == (0, "spec: the same"), again.err

@@ -34,7 +34,7 @@ MAY_IMPORT = {
     "compare": "cards metrics mini models runs sandbox spa support tasks",
     "publish": "cards compare metrics runs support tasks __init__",
     "cli": "cards compare metrics mini models publish runs sandbox spa support tasks __init__",
-    "lm_eval": "cards mini models runs spa support tasks",
+    "lm_eval": "cards mini models runs samplers spa support tasks",
     "__main__": "cli",
 }
 ROOT_MODULES = {"__init__", "__main__", "types", "errors", "lm_eval"}  # docs/architecture.md has the reason for each

@@ -12,8 +12,9 @@ import pytest
 from doubles import Call, InProcessJudge, Lines, MockModel, mock_run, sampler_card
 from installed import install
 from spa_bench.cards import plugins
+from spa_bench.cards.kinds import Kind
 from spa_bench.cards.reading import card_names
-from spa_bench.cards.registry import TABLES, beside, load
+from spa_bench.cards.registry import TABLES, kind_of
 from spa_bench.cards.sampler import load_sampler_card
 from spa_bench.cards.source import code_of, source_hash
 from spa_bench.cards.task import load_task_card
@@ -24,6 +25,7 @@ from spa_bench.runs.job import Job, load_task
 from spa_bench.runs.own_metrics import load_metrics
 from spa_bench.runs.reopen import sampler_card as sampler_of
 from spa_bench.runs.verify import notes, verify
+from spa_bench.samplers.base import sampler_kind
 
 SAMPLERS, TASKS, METRICS, _ = plugins.GROUPS.values()
 BUILD = '"""Mine.\n\nIt is."""\ndef build(card, adapters=()):\n    return card\n'
@@ -69,12 +71,51 @@ def test_code_without_a_card_has_one_of_defaults(package: Install):
     package({SAMPLERS: {"warm": "mine:build"}, TASKS: {"quiz": "mine:build"}}, {"mine.py": BUILD + OPTIONS})
     card = load_sampler_card("warm", {"options.hot": 2})
     assert (card.name, card.kind, card.description, card.options.hot) == ("warm", "warm", "Mine.", 2.0)
-    assert load("sampler", "warm")(card) is card
+    assert sampler_kind("warm").build(card, []) is card
     task = load_task_card("quiz", {"options.hot": 3})
     assert (task.name, task.kind, task.description, task.options.hot) == ("quiz", "quiz", "Mine.", 3.0)
     assert refused(lambda: load_task_card("quiz", {"options.hot": -1})) == "task 'quiz': options.hot is -1.0; too cold"
     assert "unknown key 'options.hott' in task 'quiz' of my-package 1.0 with --set; did you mean 'hot'?" in refused(
         lambda: load_task_card("quiz", {"options.hott": 1})
+    )
+
+
+DECLARED = (
+    "from spa_bench.samplers.base import SamplerKind\nfrom spa_bench.tasks.base import TaskKind\n"
+    "from spa_bench.errors import CardError\n"
+    "def refuse(card):\n    if card.options.hot > 5:\n        raise CardError(f'{card.name}: too hot')\n"
+    "WARM = SamplerKind(build=build, options=Own, check=refuse, card='warm.toml', goes_on=True)\n"
+    "QUIZ = TaskKind(build=build, options=Own, check=refuse, unsaid={'max_new_tokens': 3})\n"
+)
+
+
+def test_a_package_may_declare_a_kind_as_an_object(package: Install):
+    files = {"mine.py": BUILD + OPTIONS + "del OPTIONS\n" + DECLARED, "warm.toml": 'description = "x"\noptions.hot = 2\n'}
+    package({SAMPLERS: {"warm": "mine:WARM"}, TASKS: {"quiz": "mine:QUIZ"}}, files)
+    card = load_sampler_card("warm")
+    assert (card.name, card.kind, card.description, card.options.hot) == ("warm", "warm", "x", 2.0)
+    assert sampler_kind("warm").goes_on
+    assert load_sampler_card("warm", {"kind": "mine:WARM"}).options == card.options
+    assert refused(lambda: load_sampler_card("warm", {"options.hot": 6})) == "warm: too hot"
+    assert "options.hot is -1.0; too cold" in refused(lambda: load_sampler_card("warm", {"options.hot": -1}))
+    task = load_task_card("quiz", {"options.hot": 3})
+    assert (task.name, task.kind, task.description, task.options.hot, task.max_new_tokens) == ("quiz", "quiz", "Mine.", 3.0, 3)
+    assert load_task_card("quiz", {"max_new_tokens": 9}).max_new_tokens == 9
+    assert refused(lambda: load_task_card("quiz", {"options.hot": 6})) == "quiz: too hot"
+
+
+def test_an_object_of_another_table_or_no_kind_is_refused(package: Install):
+    files = {"mine.py": BUILD + OPTIONS + DECLARED + "THREE = 3\n"}
+    package({SAMPLERS: {"warm": "mine:QUIZ", "three": "mine:THREE"}}, files)
+    assert refused(lambda: load_sampler_card("warm")) == "sampler 'warm' leads to a kind of task: TaskKind"
+    assert refused(lambda: sampler_kind("warm")) == (
+        "sampler 'warm' leads to a TaskKind; it must be a SamplerKind, or a function that builds one"
+    )
+    assert refused(lambda: sampler_kind("mine:THREE")) == (
+        "sampler 'mine:THREE' leads to 3; it must be a SamplerKind, or a function that builds one"
+    )
+    assert refused(lambda: load_sampler_card("three")).endswith(
+        "leads to 3; it must be a kind, a function that builds one, or the path of a .toml card"
     )
 
 
@@ -98,7 +139,7 @@ def test_a_package_may_bring_a_card_alone(value: str, package: Install):
     package({SAMPLERS: {"calm": value}}, files)
     card = load_sampler_card("calm")
     assert (card.name, card.kind, card.decoding.temperature) == ("calm", "mixture", 0.25)
-    assert refused(lambda: load("sampler", "calm")).startswith("sampler 'calm' of my-package 1.0 is a card and brings no code")
+    assert refused(lambda: sampler_kind("calm")).startswith("sampler 'calm' of my-package 1.0 is a card and brings no code")
 
 
 def test_the_file_of_a_packages_task_lies_beside_its_card(package: Install):
@@ -111,7 +152,7 @@ def test_a_card_may_use_the_kind_of_an_installed_package(package: Install, tmp_p
     package({SAMPLERS: {"warm": "mine:build"}}, {"mine.py": BUILD + OPTIONS})
     (tmp_path / "hot.toml").write_text('description = "x"\nkind = "warm"\noptions.hot = 9\n')
     card = load_sampler_card(str(tmp_path / "hot.toml"))
-    assert (card.name, card.options.hot, beside("sampler", "warm", "OPTIONS").__name__) == ("hot", 9.0, "Own")
+    assert (card.name, card.options.hot, sampler_kind("warm").options.__name__) == ("hot", 9.0, "Own")
 
 
 def test_checks_of_a_task_kind_are_called_with_its_card(package: Install):
@@ -165,7 +206,7 @@ BROKEN = [
     ("mine:bild", BUILD, "leads to the module 'mine', which has no 'bild'"),
     ("mine", BUILD, "leads to the module 'mine', which has no 'CARD'"),
     ("mine:a.b", BUILD, "leads to 'mine:a.b', which is not module:name"),
-    ("mine:M", "M = 3", "leads to 3; it must be a function that builds one, or the path of a .toml card"),
+    ("mine:M", "M = 3", "leads to 3; it must be a kind, a function that builds one, or the path of a .toml card"),
     ("mine:build", BUILD + "CARD = 3", "has the card 3; it must be the path of a .toml file, from the module's folder on"),
     ("mine:CARD", "CARD = 'none.toml'", "has the card 'none.toml'; it must be the path of a .toml file"),
     ("mine:CARD", "CARD = 'mine.py'", "has the card 'mine.py'; it must be the path of a .toml file"),
@@ -232,7 +273,7 @@ def test_a_name_of_ours_is_refused_with_the_package_that_took_it(table: str, nam
     others = [n for n in card_names({"sampler": "baselines", "task": "tasks"}[table]) if n != name]
     assert loads(others[0]).name == others[0]
     if name in TABLES[table]:  # cards of ours go on with our kind
-        assert load(table, name).__module__.startswith("spa_bench.")
+        assert kind_of(Kind, table, name).build.__module__.startswith("spa_bench.")
 
 
 @pytest.mark.parametrize("name", ["pass@1", "vendi"])
@@ -274,7 +315,7 @@ def test_a_kind_that_nobody_has_names_the_closest_of_packages(package: Install, 
     with pytest.raises(CardError, match=r"kind is 'warmst'; did you mean 'warmest'\?"):
         load_sampler_card(str(tmp_path / "c.toml"))
     with pytest.raises(UsageError, match=r"unknown sampler 'warmst'; did you mean 'warmest'\?"):
-        load("sampler", "warmst")
+        sampler_kind("warmst")
 
 
 def test_metadata_that_cannot_be_read_hides_no_other_package(package: Install):

@@ -30,14 +30,6 @@ FOREIGN = {
     "tasks/lm_eval/asking.py": {"multiple_input"},  # lm-eval's tasks
     "tasks/lm_eval/library.py": {"MULTIMODAL", "UNSAFE_CODE", "version"},
 }
-VAGUE = {"cards/task.py": "Placed", "tasks/base.py": "Task"}  # protocols that still speak of Any
-# Objects of our own that are still asked what they are; to become declared members.
-OURS = {
-    "cards/plugins.py": {"CARD"},
-    "runs/grade.py": {"see_choices"},
-    "runs/job.py": {"check_model"},
-    "runs/perform.py": {"question"},
-}
 
 
 def place(path: Path) -> str:
@@ -84,8 +76,7 @@ def test_the_program_that_parses_by_itself_does_so_in_its_main_alone():
 
 @pytest.mark.parametrize("path", FILES, ids=place)
 def test_members_of_our_own_objects_are_declared_and_not_looked_for(path: Path):
-    allowed = FOREIGN.get(place(path), set()) | OURS.get(place(path), set())
-    assert set(probes(path)) <= allowed
+    assert set(probes(path)) <= FOREIGN.get(place(path), set())
 
 
 @pytest.mark.parametrize("name", FOREIGN)
@@ -97,9 +88,7 @@ def test_the_list_of_members_that_may_be_missing_has_no_old_entries(name: str):
 def test_a_protocol_says_what_it_takes_and_gives(path: Path):
     for node in ast.walk(tree(path)):
         if isinstance(node, ast.ClassDef) and any("Protocol" in names(base) for base in node.bases):
-            assert "Any" not in names(node) or VAGUE.get(place(path)) == node.name, (
-                f"{place(path)}, line {node.lineno}: {node.name}"
-            )
+            assert "Any" not in names(node), f"{place(path)}, line {node.lineno}: {node.name}"
 
 
 @pytest.mark.parametrize("path", [path for path in FILES if place(path).startswith(("spa/", "runs/"))], ids=place)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from spa_bench.cards import TaskCard
+from spa_bench.tasks.base import TaskKind
 from spa_bench.tasks.code import read_rows
 from spa_bench.tasks.text import TextTask
 from spa_bench.types import Problem
@@ -18,16 +19,13 @@ class QuestionOptions:
     case: bool = False  # whether Paris and paris are different answers
 
 
-OPTIONS = QuestionOptions
-
-
 class Questions(TextTask):
     """The answer is the first line, without a full stop at its end."""
 
     def answer(self, problem: Problem, text: str) -> str:
         """What is compared, and what a majority votes on."""
         line = text.strip().split("\n")[0].strip(" .")
-        return line if self.card.options.case else line.lower()
+        return line if self.card.options_as(QuestionOptions).case else line.lower()
 
     def is_right(self, problem: Problem, answer: str) -> bool:
         """Whether it is the answer of the file."""
@@ -40,3 +38,6 @@ def build(card: TaskCard) -> Questions:
     return Questions(
         card, [Problem(row["task_id"], f"Question: {row['question']}\nAnswer:", f" {row['answer']}") for row in rows]
     )
+
+
+KIND = TaskKind(build=build, options=QuestionOptions)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from spa_bench.cards import SamplerCard
 from spa_bench.models.base import Model
+from spa_bench.samplers.base import SamplerKind
 from spa_bench.samplers.mixture import Mixture
 from spa_bench.samplers.mixture import build as build_mixture
 from spa_bench.types import Completion, Key, Prompt
@@ -22,9 +23,6 @@ class WarmUpOptions:
     def __post_init__(self) -> None:
         if self.step < 0:
             raise ValueError(f"step is {self.step}; it must not be negative")
-
-
-OPTIONS = WarmUpOptions
 
 
 class WarmUp:
@@ -47,4 +45,7 @@ class WarmUp:
 
 def build(card: SamplerCard, adapters: Sequence[Path]) -> WarmUp:
     """The sampler of `card`; `adapters` are the folders that were trained for it, none for adapters = "none"."""
-    return WarmUp(build_mixture(card, adapters), card.options.step)
+    return WarmUp(build_mixture(card, adapters), card.options_as(WarmUpOptions).step)
+
+
+KIND = SamplerKind(build=build, options=WarmUpOptions)

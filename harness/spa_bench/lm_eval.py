@@ -13,12 +13,12 @@ from typing import Any
 import lm_eval.models  # noqa: F401  # lm-eval registers its own models only where nothing is registered yet
 from lm_eval.api.registry import model_registry
 
-from spa_bench.cards.registry import beside, load
 from spa_bench.cards.sampler import load_sampler_card
 from spa_bench.errors import SpaBenchError, UsageError
 from spa_bench.mini.embedded import EMBEDDED
 from spa_bench.models.device import has_cuda
 from spa_bench.runs.reopen import ModelOptions, load_model
+from spa_bench.samplers.base import sampler_kind
 from spa_bench.spa.stages import Stages
 from spa_bench.spa.training_data import load_data
 from spa_bench.support.cache import stage_cache
@@ -62,7 +62,8 @@ class SpaBenchLM(SamplerLM):
         if type(seed) is not int or seed < 0:
             raise UsageError(f"seed is {seed!r}; it must be a whole number, at least 0")
         card = load_sampler_card(sampler, settings)
-        if not beside("sampler", card.kind, "BEGUN", False):
+        kind = sampler_kind(card.kind)
+        if not kind.goes_on:
             raise UsageError(f"sampler {sampler!r} is of kind {card.kind!r}, which is no mixture of members; lm-eval needs one")
         wanted = "auto" if batch_size is None else str(batch_size)
         options = ModelOptions(
@@ -73,7 +74,7 @@ class SpaBenchLM(SamplerLM):
         data = load_data(card, network, seed)
         folder = Path(cache) if cache else stage_cache()
         adapters = Stages(card, data, network, seed, folder, Reporter()).adapters() if data.examples else []
-        members = load("sampler", card.kind)(card, adapters).members
+        members = kind.build(card, adapters).members
         super().__init__(network, members, member=member, seed=seed, name=f"{network.name}/{card.name}")
 
 

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from doubles import Call, Lines, MockModel, sampler_card
-from spa_bench.cards.registry import beside
 from spa_bench.cards.sampler import load_sampler_card
 from spa_bench.cards.task import load_task_card
 from spa_bench.errors import ModelError, UsageError
 from spa_bench.runs.generate import generate
 from spa_bench.runs.job import Job, check_draws, load_task
 from spa_bench.runs.plan import plan_lines
+from spa_bench.samplers.base import any_model, any_n, draws_n, sampler_kind
 
 KINDS = ("oversample-mmr", "oversample-dpp", "diverse-beam", "one-reply")
 
@@ -56,8 +56,9 @@ def test_the_plan_counts_what_is_drawn_and_what_is_kept(kind: str, settings: dic
 
 
 def test_kinds_without_hooks_draw_n():
-    for hook in ("check_n", "check_model", "drawn"):
-        assert beside("sampler", "mixture", hook) is None
+    kind = sampler_kind("mixture")
+    assert (kind.check_n, kind.check_model, kind.drawn) == (any_n, any_model, draws_n)
+    assert kind.drawn(sampler_card(), 7) == 7
 
 
 @pytest.mark.parametrize(
@@ -92,7 +93,8 @@ def test_one_reply_of_a_model_without_a_chat_template_is_refused_before_the_plan
     assert not (tmp_path / "cache").exists()
 
 
-def test_the_hooks_of_ones_own_kind_are_called(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, three: Path):
+@pytest.mark.parametrize("attribute", ["build", "KIND"])
+def test_the_hooks_of_ones_own_kind_are_called(attribute: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, three: Path):
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     (tmp_path / "hooked.py").write_text(
@@ -101,9 +103,11 @@ def test_the_hooks_of_ones_own_kind_are_called(monkeypatch: pytest.MonkeyPatch, 
         "def check_n(card, n):\n    if n > 3: raise UsageError(f'{card.name}: {n} are too many')\n"
         "def check_model(card, model): raise ModelError(f'{model.name} will not do')\n"
         "def drawn(card, n): return 5 * n\n"
+        "from spa_bench.samplers.base import SamplerKind\n"
+        "KIND = SamplerKind(build=build, check_n=check_n, check_model=check_model, drawn=drawn)\n"
     )
     try:
-        card = sampler_card(kind="hooked:build")
+        card = sampler_card(kind=f"hooked:{attribute}")
         with pytest.raises(UsageError, match="mock-sampler: 4 are too many"):
             check_draws(card, 4)
         loaded = load_task_card(str(three))

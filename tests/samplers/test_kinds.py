@@ -1,17 +1,18 @@
 """Kinds of samplers: their options come from their own module, and a user's own file is a kind like any other."""
 
 import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from doubles import MockModel, mock_run, sampler_card
-from spa_bench.cards.reading import NoOptions
-from spa_bench.cards.registry import TABLES, beside, load
+from spa_bench.cards.kinds import NoOptions
+from spa_bench.cards.registry import TABLES
 from spa_bench.cards.sampler import load_sampler_card
 from spa_bench.errors import CardError, UsageError
-from spa_bench.samplers.base import one_member, spread
+from spa_bench.samplers.base import SamplerKind, one_member, sampler_kind, spread
 from spa_bench.types import Request
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -50,7 +51,7 @@ def test_the_example_of_the_documentation_runs(on_path: Path, three: Path, tmp_p
     fields = {"kind": loaded.kind, "options": loaded.options, "decoding": loaded.decoding}
     folder = mock_run(tmp_path / "runs", three, model, n=3, **fields)
     assert len(folder.records()) == len(folder.grades()) == 9
-    assert folder.spec["sampler"]["kind"] == "warm_up:build"
+    assert folder.spec["sampler"]["kind"] == "warm_up:KIND"
     assert folder.spec["sampler"]["options"] == {"step": 0.2}
     heat = {r.draw: r.decoding.temperature for r in seen}
     assert heat == {0: 0.2, 1: pytest.approx(0.4), 2: pytest.approx(0.6)}
@@ -69,8 +70,8 @@ def test_the_documentation_names_every_kind_and_option():
     text = (DOCS / "add-a-sampler.md").read_text()
     for kind in TABLES["sampler"]:
         [line] = [line for line in text.splitlines() if line.startswith(f"| `{kind}` |")]
-        for name in getattr(beside("sampler", kind, "OPTIONS", NoOptions), "__dataclass_fields__", {}):
-            assert f"`{name}`" in line
+        for field in fields(sampler_kind(kind).options):
+            assert f"`{field.name}`" in line
 
 
 def test_the_card_in_the_documentation_is_the_shipped_one():
@@ -125,8 +126,9 @@ def test_a_kind_that_leads_nowhere_says_where(on_path: Path, kind: str, message:
 
 def test_a_kind_of_ones_own_needs_no_line_in_the_registry(on_path: Path):
     module(on_path, "")
-    assert load("sampler", "mine:build")("card", []) == "card"
-    assert beside("sampler", "mine:build", "OPTIONS", "none") == "none"
+    kind = sampler_kind("mine:build")
+    assert kind.build("card", []) == "card"
+    assert kind == SamplerKind(build=kind.build)  # all else is the default
 
 
 # shared pieces -------------------------------------------------------------------------------------------------------

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from doubles import RIGHT, WRONG, MockModel, mock_run, sampler_card
-from spa_bench.cards.registry import load
 from spa_bench.cards.sampler import DecodingCard, load_sampler_card
 from spa_bench.errors import CardError, ModelError, UsageError
 from spa_bench.metrics.vendi import ngram_kernel
 from spa_bench.models.hf import HFModel
 from spa_bench.samplers import oversample_dpp, oversample_mmr
+from spa_bench.samplers.base import sampler_kind
 from spa_bench.samplers.mixture import build as build_mixture
 from spa_bench.samplers.pool import Oversampler, token_probabilities
 from spa_bench.samplers.selection import greedy_dpp, maximal_marginal_relevance
@@ -44,7 +44,7 @@ class Scored(MockModel):
 
 
 def sampler(kind: str, **options: Any) -> Oversampler:
-    made: Oversampler = load("sampler", kind)(sampler_card(kind=kind, options=KINDS[kind](**{"pool": 12, **options})), [])
+    made = sampler_kind(kind).build(sampler_card(kind=kind, options=KINDS[kind](**{"pool": 12, **options})), [])
     return made
 
 
@@ -167,7 +167,7 @@ def test_a_text_without_tokens_or_that_does_not_fit_has_no_relevance():
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_tiny_model_gives_the_same_answers_in_any_order(kind: str, tiny_model: HFModel):
     card = sampler_card(kind=kind, decoding=DecodingCard(1.0), options=KINDS[kind](pool=6, relevance="loglikelihood"))
-    made = load("sampler", kind)(card, [])
+    made = sampler_kind(kind).build(card, [])
     whole = {c.key: c for c in made.sample(tiny_model, PROMPTS[:5], 3, 0, task="t")}
     again = {c.key: c for c in made.sample(tiny_model, PROMPTS[4::-1], 3, 0, task="t")}
     assert again == whole

@@ -4,10 +4,9 @@ import re
 import numpy as np
 
 from doubles import ignore, never
-from spa_bench.cards.registry import load
 from spa_bench.cards.training import AttributionCard, LoraCard
 from spa_bench.spa.attribution import random as random_attribution
-from spa_bench.spa.attribution.base import Setting
+from spa_bench.spa.attribution.base import Setting, attribution_kind
 from spa_bench.types import Example
 
 EXAMPLES = [
@@ -19,7 +18,7 @@ EXAMPLES = [
 
 
 def scores(*queries: Example, variant: str = "plus") -> np.ndarray:
-    attributor = load("attribution", "bm25")(Setting(AttributionCard("bm25", variant=variant), LoraCard(), None, 0, never))
+    attributor = attribution_kind("bm25").build(Setting(AttributionCard("bm25", variant=variant), LoraCard(), None, 0, never))
     found: np.ndarray = attributor.scores(EXAMPLES, queries, progress=ignore)
     return found
 

@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 
 from doubles import ignore, never
-from spa_bench.cards.registry import load
 from spa_bench.cards.training import AttributionCard, LoraCard
 from spa_bench.errors import DataError, ModelError, UsageError
 from spa_bench.spa import encoders
-from spa_bench.spa.attribution.base import Setting
+from spa_bench.spa.attribution.base import Setting, attribution_kind
 from spa_bench.types import Example
 
 EXAMPLES = [
@@ -26,7 +25,7 @@ EXAMPLES = [
 
 def scores(*queries: Example, encoder: str = "tf-idf", examples: list[Example] = EXAMPLES) -> np.ndarray:
     card = AttributionCard("embedding", encoder=encoder)
-    attributor = load("attribution", "embedding")(Setting(card, LoraCard(), None, 0, never))
+    attributor = attribution_kind("embedding").build(Setting(card, LoraCard(), None, 0, never))
     found: np.ndarray = attributor.scores(examples, queries, progress=ignore)
     return found
 
@@ -126,7 +125,7 @@ def test_a_missing_library_is_named_with_its_command(monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize("method", ["embedding", "bm25"])
 def test_a_pair_without_a_word_is_refused_by_its_number(method: str):
-    attributor: Any = load("attribution", method)(Setting(AttributionCard(method), LoraCard(), None, 0, never))
+    attributor: Any = attribution_kind(method).build(Setting(AttributionCard(method), LoraCard(), None, 0, never))
     with pytest.raises(DataError, match="example 1 has no word and no sign"):
         attributor.scores([EXAMPLES[0], Example(" \n", "\t")], EXAMPLES, progress=ignore)
     with pytest.raises(DataError, match="query 0 has no word and no sign"):

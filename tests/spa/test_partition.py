@@ -321,6 +321,11 @@ def fractions(scores, examples, k, card, seed):
 
 def nothing(scores, examples, k, card, seed):
     return None
+
+from spa_bench.spa.partition.base import PartitionKind
+
+HALVES = PartitionKind(build=halves, needs_scores=False, seeded=False)
+SCORED = PartitionKind(build=wrong)
 """
 
 
@@ -337,6 +342,14 @@ def test_a_method_of_ones_own_is_found_on_the_import_path(own: Path):
     assert not needs_scores("my_parts:halves")
     assert unscored(PartitionCard("my_parts:halves"), 2, 6) == [0, 0, 0, 1, 1, 1]
     assert "source" in identity(PartitionCard("my_parts:halves"), 0)
+
+
+def test_a_method_of_ones_own_may_be_declared_as_an_object(own: Path):
+    assert (needs_scores("my_parts:HALVES"), needs_scores("my_parts:SCORED")) == (False, True)
+    assert unscored(PartitionCard("my_parts:HALVES"), 2, 6) == [0, 0, 0, 1, 1, 1]
+    found = identity(PartitionCard("my_parts:HALVES"), 0)
+    assert found == identity(PartitionCard("my_parts:HALVES"), 1)  # it says that the seed plays no part
+    assert "source" in found
 
 
 def test_labels_of_ones_own_method_are_checked(own: Path):

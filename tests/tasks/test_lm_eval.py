@@ -18,6 +18,7 @@ from spa_bench.errors import CardError, DataError, ModelError, SpaBenchError, Us
 from spa_bench.runs.folder import RunFolder
 from spa_bench.runs.job import load_task
 from spa_bench.runs.reopen import task_of as spa_task_of
+from spa_bench.tasks.base import Asking
 from spa_bench.tasks.lm_eval.local import ENDINGS, rows
 
 if find_spec("lm_eval") is None:
@@ -288,20 +289,21 @@ def test_a_length_that_no_answer_would_have_is_refused_with_the_setting_that_has
     define(quiz, "said", {**QUIZ, "task": "said", "output_type": "generate_until", "doc_to_choice": None, "metric_list": EXACT})
     places = {"include": quiz, "local": [quiz.parent / "data"]}
     written, chosen = (f"lm-eval:{name}" for name in ("said", "quiz_one"))
-    task_of(written, **places).check_model(model(1000))
+    task_of(written, **places).asked_by(model(1000), None)
     for length in (64, 512, 700):
         task = task_of(written, **places, card={"max_new_tokens": length})
         with pytest.raises(UsageError, match=rf"max_new_tokens is {length}, but .* set task.options.max_gen_toks={length}$"):
-            task.check_model(model(1000))
+            task.asked_by(model(1000), None)
     with pytest.raises(UsageError, match="stop plays no part"):
-        task_of(written, **places, card={"stop": ["x"]}).check_model(model(1000))
+        task_of(written, **places, card={"stop": ["x"]}).asked_by(model(1000), None)
     assert task_of(written, **places).describe()["max_new_tokens"] == 0
-    assert task_of(written, **places, max_gen_toks=7).prompts(1)[0].max_new_tokens == 7
+    assert task_of(written, **places, max_gen_toks=7).asked_by(model(1000), 1).prompts[0].max_new_tokens == 7
     plain = task_of(chosen, **places)
-    assert (plain.prompts(1)[0].max_new_tokens, plain.describe()["max_new_tokens"]) == (64, 64)
+    [prompt] = plain.asked_by(model(1000), 1).prompts
+    assert (prompt.max_new_tokens, plain.describe()["max_new_tokens"]) == (64, 64)
     other = task_of(chosen, **places, card={"max_new_tokens": 9, "stop": ["x"]})
-    other.check_model(model(1000))
-    assert (other.prompts(1)[0].max_new_tokens, other.describe()["max_new_tokens"]) == (9, 9)
+    [prompt] = other.asked_by(model(1000), 1).prompts
+    assert (prompt.max_new_tokens, other.describe()["max_new_tokens"]) == (9, 9)
 
 
 def test_a_column_that_is_not_there_is_named_with_those_that_are(quiz: Path):
@@ -336,23 +338,22 @@ def test_files_of_a_run_that_have_moved_name_the_option_that_says_where_they_are
 def test_a_prompt_that_leaves_no_room_is_refused_before_anything_is_done(quiz: Path):
     task = task_of("lm-eval:quiz", include=quiz, local=[quiz.parent / "data"], fewshot=1)
     longest = max(len(p.prompt) for p in task.problems) + len(" green") + 64
-    task.check_model(model(longest))
+    task.asked_by(model(longest), None)
     with pytest.raises(UsageError) as caught:
-        task.check_model(model(longest - 1))
+        task.asked_by(model(longest - 1), None)
     said = str(caught.value)
     assert f"needs {longest} tokens ({longest - 70} of its prompt, 70 for the answer)" in said
     assert f"model 'mock' has a context of {longest - 1}" in said
     assert "options.fewshot" in said
-    task.check_model(model(longest - 1), limit=0)  # nothing is asked
+    assert task.asked_by(model(longest - 1), 0) == Asking(())  # nothing is asked
 
 
 def test_cutting_is_asked_for_and_named(quiz: Path):
     task = task_of("lm-eval:quiz_one", include=quiz, local=[quiz.parent / "data"], fewshot=1, too_long="cut")
-    assert not any(a.cut for a in task.asked(None))
-    task.check_model(model(90))
-    assert all(a.cut for a in task.asked(None))
+    assert not any(a.cut for a in task.asked_by(model(1000), None).asked)
+    assert all(a.cut for a in task.asked_by(model(90), None).asked)
     with pytest.raises(UsageError, match=r"70 tokens for the answer alone.*no prompt can be cut to fit") as said:
-        task.check_model(model(70))
+        task.asked_by(model(70), None)
     assert "too_long" not in str(said.value)  # it is set
 
 
@@ -372,28 +373,25 @@ class Chatty(MockModel):
 def test_a_chat_model_is_asked_through_its_template(quiz: Path):
     own = {"include": quiz, "local": [quiz.parent / "data"], "fewshot": 1, "chat": True, "system": "Be short."}
     task = task_of("lm-eval:quiz_two", **own)
-    with pytest.raises(UsageError, match="it must see the model first"):
-        task.asked(None)
-    task.check_model(Chatty())
-    context, text = task.asked(1)[0].options[0]
+    context, text = task.asked_by(Chatty(), 1).asked[0].options[0]
     assert context.startswith("<system>Be short.<user>dev two ")
     assert context.endswith("<user>test two 0:<assistant>")
     assert "<assistant>" in context.removesuffix("<assistant>")  # the example is a turn of its own
     assert text == "red"  # lm-eval: no space after a chat template
-    task.check_model(Chatty(strict=True))
-    assert task.asked(1)[0].options[0][0].startswith("<user>dev two ")  # lm-eval leaves the system message out
+    strict = task.asked_by(Chatty(strict=True), 1).asked[0]
+    assert strict.options[0][0].startswith("<user>dev two ")  # lm-eval leaves the system message out
     single = task_of("lm-eval:quiz_two", **own, multiturn=False)
-    single.check_model(Chatty())
-    assert single.asked(1)[0].options[0][0].count("<assistant>") == 1
+    assert single.asked_by(Chatty(), 1).asked[0].options[0][0].count("<assistant>") == 1
     with pytest.raises(ModelError, match="has none here"):
-        task.check_model(model(4096))
+        task.asked_by(model(4096), None)
+    assert [one.texts for one in task.options(1)] == [(" red", " green")]  # the same for every model
     assert single.describe()["problems_hash"] == task.describe()["problems_hash"]  # that of the texts, not of a model
 
 
 def test_a_model_without_a_chat_template_is_one_line(quiz: Path, tiny_model: Any):
     task = task_of("lm-eval:quiz_two", include=quiz, local=[quiz.parent / "data"], chat=True)
     with pytest.raises(ModelError, match="has no chat template"):
-        task.check_model(tiny_model)
+        task.asked_by(tiny_model, None)
 
 
 def test_lm_eval_says_nothing(quiz: Path, capfd: pytest.CaptureFixture[str]):

@@ -43,8 +43,9 @@ def test_prompts_that_are_too_long_are_cut_as_lm_eval_cuts_them(data: Path, tiny
     with_files(tmp_path / "yaml", f"mmlu/default/{name}.yaml", name, files)
     theirs = reference(tmp_path / "yaml", name, tiny_folder, num_fewshot=5, limit=12)
     task = task_of(f"lm-eval:{name}", folder="mmlu/default", local=[data], fewshot=5, per_task=12, too_long="cut")
-    assert_same(task, answered(task, tiny_model), theirs)
-    assert all(asked.cut for asked in task.asked(None))
+    answers = answered(task, tiny_model)
+    assert_same(task, answers, theirs)
+    assert all(asked.cut for asked in answers.asking.asked)
 
 
 @pytest.mark.parametrize("shots", [0, 3])

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from doubles import MockModel
 from nlu_reference import answered, assert_same, define, reference, scores, task_of, with_files
 from spa_bench.tasks.lm_eval.task import LmEvalTask
 from spa_bench.types import Choices, Completion, Key, Record, Verdict
@@ -69,8 +70,7 @@ def thinks(place: str, *members: list[float]) -> Choices:
 
 
 def verdicts(task: LmEvalTask, *records: Record, choices: tuple[Choices, ...] = ()) -> list[Verdict]:
-    task.see_choices(choices)
-    found = {g.key: g.verdict for g in task.score(records, None)}  # type: ignore[arg-type]
+    found = {g.key: g.verdict for g in task.score(records, None, choices)}  # type: ignore[arg-type]
     return [found[r.key] for r in records]
 
 
@@ -97,7 +97,7 @@ def test_an_answer_is_right_when_its_choice_is(tmp_path: Path):
     assert verdicts(task, chose("flags/1", 0), chose("flags/1", 1, draw=1), chose("flags/1", None, draw=2)) == [
         Verdict.WRONG, Verdict.PASSED, Verdict.REFUSED,
     ]  # fmt: skip
-    (grade,) = task.score([chose("flags/1", 2)], None)  # type: ignore[arg-type]
+    (grade,) = task.score([chose("flags/1", 2)], None, ())  # type: ignore[arg-type]
     assert grade.message == "answered 'blue', not 'green'"
 
 
@@ -116,7 +116,7 @@ def test_unconditional_options_are_scored_and_never_chosen(tiny_folder: Path, ti
     metrics = [{"metric": "acc_mutual_info", **MEAN}, {"metric": "acc", **MEAN}]
     choice_task(tmp_path / "yaml", "flags", 7, metric_list=metrics)
     task = task_of("lm-eval:flags", include=tmp_path / "yaml")
-    asked = task.asked(1)[0]
+    [asked] = task.asked_by(tiny_model, 1).asked
     assert (asked.choices, len(asked.options)) == (3, 6)
     assert asked.options[3] == ("", " red")
     assert_same(task, answered(task, tiny_model), reference(tmp_path / "yaml", "flags", tiny_folder))
@@ -129,15 +129,16 @@ def test_one_right_text_is_judged_by_what_greedy_decoding_writes(tiny_folder: Pa
     metrics = [{"metric": "acc", **MEAN}, {"metric": "perplexity", "aggregation": "perplexity", "higher_is_better": False}]
     define(tmp_path / "yaml", "words", {**rows_of(tmp_path / "yaml", "words", rows), **content, "metric_list": metrics})
     task = task_of("lm-eval:words", include=tmp_path / "yaml", bootstrap=2000)
-    assert [a.choices for a in task.asked(None)] == [1, 1]
+    assert [one.choices for one in task.options(None)] == [1, 1]
+    assert [a.choices for a in task.asked_by(tiny_model, None).asked] == [1, 1]
     assert task.problems[0].choices is None
     seen = (thinks("words/0", [-1.0]), Choices("words/1", [[-9.0]], [[False]], [2], {}, {}))
     both = chose("words/0", 0), chose("words/1", 0)
     assert verdicts(task, *both, choices=seen) == [Verdict.PASSED, Verdict.WRONG]
     assert verdicts(task, *both) == [Verdict.REFUSED, Verdict.REFUSED]
-    records, choices = answered(task, tiny_model)
+    answers = answered(task, tiny_model)
     theirs = reference(tmp_path / "yaml", "words", tiny_folder, bootstrap_iters=2000)
-    ours = scores(task, (records, choices))["words"]
+    ours = scores(task, answers)["words"]
     assert ours["acc,none"] == theirs.results["words"]["acc,none"]
     assert ours["perplexity,none"] == pytest.approx(theirs.results["words"]["perplexity,none"], rel=1e-5)
     assert ours["perplexity_stderr,none"] == pytest.approx(theirs.results["words"]["perplexity_stderr,none"], rel=1e-3)
@@ -151,7 +152,7 @@ def test_filters_are_lm_evals_and_the_first_decides(tmp_path: Path):
     other = task_of("lm-eval:sums", include=tmp_path / "yaml", filter="loose")
     assert verdicts(other, strict, loose) == [Verdict.PASSED, Verdict.PASSED]
     assert task.describe()["scoring"]["sums"]["verdict"] == "exact_match,strict"  # type: ignore[index]
-    (prompt, _) = task.prompts(None)
+    (prompt, _) = task.asked_by(MockModel(lambda request: ""), None).prompts
     assert (prompt.text, prompt.max_new_tokens, prompt.stop) == ("1 + 1 =", 7, ("\n\n", "Q:"))
     record = task.record(Completion(Key("sums/0", 0, 0), "2 \nQ: more", 3, "stop", 0))
     assert (record.graded, record.raw) == ("2 \n", "2 \nQ: more")
@@ -162,7 +163,7 @@ def test_equal_answers_behave_alike_whatever_was_written_around_them(tmp_path: P
     task = task_of("lm-eval:sums", include=tmp_path / "yaml", filter="loose")
     records = [wrote("sums/1", text, draw=i) for i, text in enumerate(["so 5", "I say 5", "4", ""])]
     records.append(Record("sums/1", 0, 4, "", "", "failed", 0, 0, failure="memory"))
-    one, two, other, empty, failed = sorted(task.behave(records, None), key=lambda b: b.draw)  # type: ignore[arg-type]
+    one, two, other, empty, failed = sorted(task.behave(records, None, ()), key=lambda b: b.draw)  # type: ignore[arg-type]
     assert one.digest == two.digest
     assert len({one.digest, other.digest, empty.digest}) == 3
     assert [b.right for b in (one, two, other, empty)] == [1, 1, 0, 0]

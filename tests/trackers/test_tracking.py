@@ -279,3 +279,15 @@ def _only_folders(find: Any, name: str) -> Any:
 def test_the_spec_becomes_flat_without_loss():
     nested = {"a": {"b": 1, "c": {"d": None}}, "stop": ["\n", "x"], "empty": {}}
     assert config(nested) == {"a.b": 1, "a.c.d": None, "stop": '["\\n", "x"]'}
+
+
+def test_a_tracker_of_ones_own_may_be_declared_as_an_object(diary: Written, folder: RunFolder, call: Call, tmp_path: Path):
+    (tmp_path / "declared_tracker.py").write_text(
+        "from diary_tracker import Diary\nfrom spa_bench.publish.trackers.base import TrackerKind\n"
+        "KIND, MISSING = TrackerKind(build=Diary), TrackerKind(build=Diary, package='not_installed_here')\n"
+    )
+    done = call("log", folder.path, "--to", "declared_tracker:KIND")
+    assert done.code == 0, done.err
+    assert diary.all("finish")
+    done = call("log", folder.path, "--to", "declared_tracker:MISSING")
+    assert done.error().endswith("needs the package not_installed_here, which is not installed: pip install not_installed_here")

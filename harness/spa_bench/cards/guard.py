@@ -3,50 +3,68 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Protocol, TypeVar
 
-from spa_bench.cards.registry import is_ours, load
+from spa_bench.cards.registry import is_ours
 from spa_bench.errors import SpaBenchError, UsageError
 from spa_bench.types import Completion, Member, Problem
 
+Built = TypeVar("Built")
 
-def made(table: str, kind: str, *arguments: Any, needs: Iterable[str]) -> Any:
-    """What the code behind `kind` builds of `arguments`.
+
+class _Told(Protocol):
+    """What is looked at of a task."""
+
+    @property
+    def problems(self) -> Iterable[object]: ...
+
+    def describe(self) -> Mapping[str, object]: ...
+
+
+class _Mixed(Protocol):
+    """What is looked at of a sampler."""
+
+    @property
+    def members(self) -> Sequence[Member]: ...
+
+
+def built(table: str, kind: str, build: Callable[[], Built], needs: Iterable[str]) -> Built:
+    """What `build` of the kind of that name gives.
 
     Raises UsageError when that of others fails, or builds what lacks one of the attributes `needs`.
     """
-    build = load(table, kind)
     if is_ours(table, kind):
-        return build(*arguments)
+        return build()
     where = f"{table} kind {kind!r}"
     with guarded(where):
-        found = build(*arguments)
+        found = build()
         lacking = [name for name in needs if not hasattr(found, name)]
     if lacking:
         raise UsageError(f"{where} built {found!r}, which has no {lacking[0]!r}; docs/add-a-{table}.md has what it needs")
     return found
 
 
-def checked_problems(problems: Any, where: str) -> tuple[Problem, ...]:
+def checked_problems(problems: Iterable[object], where: str) -> tuple[Problem, ...]:
     """Problems that others brought. Raises UsageError unless they are some, and each a Problem with an id of its own."""
     with guarded(where):
-        found: tuple[Any, ...] = tuple(problems)
-    if not found:
+        given = tuple(problems)
+    if not given:
         raise UsageError(f"{where} has no problems")
-    seen = set()
-    for problem in found:
+    seen, found = set(), []
+    for problem in given:
         if not isinstance(problem, Problem):
             raise UsageError(f"{where}: a problem is {problem!r}; it must be a spa_bench.types.Problem")
         if not problem.id or problem.id in seen:
             raise UsageError(f"{where}: the problem id {problem.id!r} is empty or there twice; each problem has its own")
         seen.add(problem.id)
-    return found
+        found.append(problem)
+    return tuple(found)
 
 
-def check_own_task(task: Any, kind: str) -> None:
+def check_own_task(task: _Told, kind: str) -> None:
     """Raises UsageError for a task of others whose problems, or whose words for the spec, cannot be used."""
     where = f"task kind {kind!r}"
     checked_problems(task.problems, where)
@@ -56,7 +74,7 @@ def check_own_task(task: Any, kind: str) -> None:
         raise UsageError(f"{where}: describe() lacks {lacking[0]!r}, by which a run finds its task again")
 
 
-def check_sampler(sampler: Any, kind: str, count: int) -> None:
+def check_sampler(sampler: _Mixed, kind: str, count: int) -> None:
     """Raises UsageError for a sampler of others whose members are not `count` of spa_bench.types.Member."""
     members = sampler.members
     if is_ours("sampler", kind):

@@ -1,9 +1,9 @@
 """What installed packages add: samplers, tasks and metrics behind entry points, found by name and loaded on use.
 
-An entry point NAME of `spa_bench.samplers` or `spa_bench.tasks` leads to a function `build`, and NAME is then a kind and,
-with the CARD beside that function or one made of defaults, a card; or it leads to the path of a card, and NAME is that
-card. One of `spa_bench.metrics` leads to a Metric, one of `spa_bench.trackers` to a function that builds a Tracker. Looking
-a name up reads the metadata of packages and imports none.
+An entry point NAME of `spa_bench.samplers` or `spa_bench.tasks` leads to a kind (spa_bench.cards.kinds) or a function that
+builds one of it, and NAME is then a kind and, with the card that comes with it or one made of defaults, a card; or it leads
+to the path of a card, and NAME is that card. One of `spa_bench.metrics` leads to a Metric, one of `spa_bench.trackers` to a
+kind of tracker or a function. Looking a name up reads the metadata of packages and imports none.
 """
 
 from __future__ import annotations
@@ -14,13 +14,17 @@ import os
 import re
 import sys
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TypeVar
 
+from spa_bench.cards.kinds import CardKind, Kind
 from spa_bench.errors import UsageError
+
+K = TypeVar("K", bound=Kind[object])
 
 GROUPS = {name: f"spa_bench.{name}s" for name in ("sampler", "task", "metric", "tracker")}
 _VALUE = re.compile(r"\s*([\w.]+)\s*(?::\s*(\w+)\s*)?(?:\[.*\]\s*)?")  # module:attribute [extras]
@@ -39,26 +43,26 @@ class Plugin:
         return f"{self.table} {self.name!r} of {self.source}"
 
     @property
-    def module(self) -> Any:
+    def module(self) -> ModuleType:
         """The module it leads to, imported. Raises UsageError."""
         return imported(self._place[0], f"{self}", "mend that package or uninstall it")
 
     @property
-    def target(self) -> Any:
+    def target(self) -> object:
         """What it leads to; where it names a module alone, that module's CARD. Raises UsageError."""
-        module, attribute = self._place
-        found = self.module
-        if not hasattr(found, attribute):
-            raise UsageError(f"{self} leads to the module {module!r}, which has no {attribute!r}")
-        return getattr(found, attribute)
+        return attribute_of(self.module, self._place[1], f"{self}")
 
     @property
     def is_kind(self) -> bool:
         """Whether it is code, and not a card alone. Raises UsageError for what is neither."""
         target = self.target
-        if not callable(target) and not isinstance(target, str | os.PathLike):
-            raise UsageError(f"{self} leads to {target!r}; it must be a function that builds one, or the path of a .toml card")
-        return callable(target)
+        if isinstance(target, str | os.PathLike):
+            return False
+        if not callable(target) and not isinstance(target, Kind):
+            raise UsageError(
+                f"{self} leads to {target!r}; it must be a kind, a function that builds one, or the path of a .toml card"
+            )
+        return True
 
     @property
     def kind(self) -> tuple[str, str]:
@@ -70,11 +74,11 @@ class Plugin:
     @property
     def card(self) -> Path | None:
         """The card that comes with it; None where code comes without one. Raises UsageError when it is not there."""
-        named = getattr(self.module, "CARD", None) if self.is_kind else self.target
+        named = declared(CardKind, self.target, self.module, f"{self}").card if self.is_kind else self.target
         if named is None:
             return None
-        file = getattr(self.module, "__file__", None) or ""
-        path = Path(file).resolve().parent / named if isinstance(named, str | os.PathLike) else None
+        folder = Path(getattr(self.module, "__file__", None) or "").resolve().parent
+        path = folder / named if isinstance(named, str | os.PathLike) else None
         if path is None or path.suffix != ".toml" or not path.is_file():
             raise UsageError(f"{self} has the card {named!r}; it must be the path of a .toml file, from the module's folder on")
         return path
@@ -145,7 +149,30 @@ def _entry_points(group: str) -> Iterator[metadata.EntryPoint]:
                 yield from distribution.entry_points.select(group=group)
 
 
-def imported(module: str, name: str, advice: str = "is the folder with the module on PYTHONPATH?") -> Any:
+def attribute_of(module: ModuleType, attribute: str, name: str) -> object:
+    """What the module, to which `name` leads, calls `attribute`. Raises UsageError where it has none."""
+    if not hasattr(module, attribute):
+        raise UsageError(f"{name} leads to the module {module.__name__!r}, which has no {attribute!r}")
+    found: object = getattr(module, attribute)
+    return found
+
+
+def declared(cls: type[K], found: object, module: ModuleType, name: str) -> K:
+    """`found`, to which `name` leads in `module`, as a kind of that class.
+
+    A function is one with what the module says beside it: the members of `cls` have the names of the attributes. Raises
+    UsageError for what is neither.
+    """
+    if isinstance(found, cls):
+        return found
+    if isinstance(found, Kind) or not callable(found):
+        what = f"a {type(found).__name__}" if isinstance(found, Kind) else repr(found)
+        raise UsageError(f"{name} leads to {what}; it must be a {cls.__name__}, or a function that builds one")
+    members = {f.name: getattr(module, f.metadata["beside"], None) for f in fields(cls) if "beside" in f.metadata}
+    return replace(cls(build=found), **{key: value for key, value in members.items() if value is not None})
+
+
+def imported(module: str, name: str, advice: str = "is the folder with the module on PYTHONPATH?") -> ModuleType:
     """The module that `name` leads to. Raises UsageError whatever its code raises."""
     try:
         return importlib.import_module(module)

@@ -7,22 +7,21 @@ import tomllib
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Protocol, TypeVar, cast
 
 from spa_bench.cards import plugins
 from spa_bench.cards.checks import one_of
-from spa_bench.cards.registry import TABLES, beside, known
+from spa_bench.cards.registry import TABLES, known
 from spa_bench.errors import CardError, UsageError
 from spa_bench.support.text import did_you_mean
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Made = TypeVar("Made", bound="DataclassInstance")
+MadeOf = TypeVar("MadeOf", covariant=True)
 LM_EVAL = "lm-eval:"  # before the name of any task or group of lm-eval, in the place of a card
-
-
-@dataclass(frozen=True)
-class NoOptions:
-    """The options of a kind that has none."""
 
 
 def cards_folder(kind: str) -> Path:
@@ -37,17 +36,16 @@ def card_names(kind: str) -> list[str]:
     return sorted(p.stem for p in cards_folder(kind).glob("*.toml"))
 
 
-def read_options(table: str, kind: str, content: object, place: str, where: str) -> Any:
-    """The [options] of a card, read into the dataclass of its kind. Raises CardError."""
+def read_options(declared: type[object], content: object, kind: str, place: str, where: str) -> object:
+    """The [options] of a card, read into the dataclass that its `kind` declares for them. Raises CardError."""
     if not isinstance(content, dict):
         raise CardError(f"'options' in {place} must be a table [options]; got {content!r}")
-    made = beside(table, kind, "OPTIONS", NoOptions)
-    if not (isinstance(made, type) and dataclasses.is_dataclass(made)):
-        raise CardError(f"{where}: the OPTIONS of kind {kind!r} must be a dataclass; got {made!r}")
-    if content and not dataclasses.fields(made):
+    if not (isinstance(declared, type) and dataclasses.is_dataclass(declared)):
+        raise CardError(f"{where}: the OPTIONS of kind {kind!r} must be a dataclass; got {declared!r}")
+    if content and not dataclasses.fields(declared):
         raise CardError(f"unknown key {'options.' + next(iter(content))!r} in {place}; kind {kind!r} has no options")
     try:
-        return filled(made, content, place, "options.")
+        return filled(declared, content, place, "options.")
     except ValueError as error:
         raise CardError(f"{where}: options.{error}") from error
 
@@ -74,7 +72,7 @@ def parse_overrides(settings: Sequence[str]) -> tuple[dict[str, object], dict[st
     return sampler, task
 
 
-def read_content(what: str, folder: str, name_or_path: str, overrides: Mapping[str, object]) -> tuple[dict[str, Any], str]:
+def read_content(what: str, folder: str, name_or_path: str, overrides: Mapping[str, object]) -> tuple[dict[str, object], str]:
     """The content of a card with `overrides`, and what to call the place in messages."""
     if what == "task" and name_or_path.startswith(LM_EVAL):
         content, place = _of_lm_eval(name_or_path.removeprefix(LM_EVAL)), f"--task {name_or_path}"
@@ -98,7 +96,7 @@ def read_content(what: str, folder: str, name_or_path: str, overrides: Mapping[s
     return content, f"{place} with --set" if overrides else place
 
 
-def _named_content(path: Path) -> tuple[dict[str, Any], str]:
+def _named_content(path: Path) -> tuple[dict[str, object], str]:
     """The content of a card's file, called after it where it does not name itself, and the place."""
     return {"name": path.stem, **_content(path)}, str(path)
 
@@ -111,7 +109,7 @@ def card_folder(what: str, name_or_path: str) -> Path | None:
     return plugin.card.parent if plugin and plugin.card else None
 
 
-def _content(path: Path) -> dict[str, Any]:
+def _content(path: Path) -> dict[str, object]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except RecursionError as error:
@@ -120,10 +118,10 @@ def _content(path: Path) -> dict[str, Any]:
         raise CardError(f"{path} is not valid TOML: {error}") from error
 
 
-def _content_of(plugin: plugins.Plugin) -> tuple[dict[str, Any], str]:
+def _content_of(plugin: plugins.Plugin) -> tuple[dict[str, object], str]:
     """What `read_content` gives of the card of an installed package, or of one made of defaults where it has none."""
     path = plugin.card
-    content = _content(path) if path else {"description": plugin.description}
+    content: dict[str, object] = _content(path) if path else {"description": plugin.description}
     if content.setdefault("name", plugin.name) != plugin.name:
         raise CardError(f"{path} names itself {content['name']!r}; as the card of {plugin} it must have that name, or none")
     if plugin.is_kind:  # a card that came with code and did not use it would be a mixture, or a task of code, by mistake
@@ -131,7 +129,7 @@ def _content_of(plugin: plugins.Plugin) -> tuple[dict[str, Any], str]:
     return content, str(path or plugin)
 
 
-def _of_lm_eval(name: str) -> dict[str, Any]:
+def _of_lm_eval(name: str) -> dict[str, object]:
     """The content of a card for a task or group of lm-eval that has no card here. Raises UsageError for no name."""
     if not name.strip():
         raise UsageError(
@@ -142,16 +140,25 @@ def _of_lm_eval(name: str) -> dict[str, Any]:
     return {**own, "kind": "lm-eval", "options": {"task": name}}
 
 
-def _put(content: dict[str, Any], key: str, value: object) -> None:
+def _put(content: dict[str, object], key: str, value: object) -> None:
     *parents, last = key.split(".")
     for parent in parents:
-        content = content.setdefault(parent, {})
-        if not isinstance(content, dict):
+        table = content.setdefault(parent, {})
+        if not isinstance(table, dict):
             raise UsageError(f"--set {key}: {parent!r} is a value, not a table")
+        content = table
     content[last] = value
 
 
-def filled(kind: type[Any], content: Mapping[str, Any], place: str, prefix: str) -> Any:
+class _Maker(Protocol[MadeOf]):
+    """A dataclass as what makes one of it."""
+
+    def __call__(self, **values: object) -> MadeOf:
+        """One with these values."""
+        ...
+
+
+def filled(kind: type[Made], content: Mapping[str, object], place: str, prefix: str) -> Made:
     """The dataclass `kind` with the values of `content`. Raises CardError for a wrong key or type, or a missing key."""
     hints = typing.get_type_hints(kind)
     fields = {f.name: f for f in dataclasses.fields(kind)}
@@ -164,14 +171,14 @@ def filled(kind: type[Any], content: Mapping[str, Any], place: str, prefix: str)
             values[name] = _value(hints[name], content[name], place, prefix + name)
         elif spec.default is dataclasses.MISSING and spec.default_factory is dataclasses.MISSING:
             raise CardError(f"{place} lacks the key {prefix + name!r}")
-    return kind(**values)
+    return cast("_Maker[Made]", kind)(**values)
 
 
-def _value(hint: Any, value: Any, place: str, name: str) -> Any:
-    if dataclasses.is_dataclass(hint):
+def _value(hint: object, value: object, place: str, name: str) -> object:
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         if not isinstance(value, dict):
             raise CardError(f"{name!r} in {place} must be a table [{name}]; got {value!r}")
-        return filled(typing.cast("type[Any]", hint), value, place, name + ".")
+        return filled(hint, value, place, name + ".")
     for kind in _alternatives(hint):
         if typing.get_origin(kind) is tuple and isinstance(value, list):
             item = typing.get_args(kind)[0]
@@ -181,15 +188,17 @@ def _value(hint: Any, value: Any, place: str, name: str) -> Any:
             return float(value)
         if kind in (int, str, bool) and type(value) is kind:
             return value
-    wanted = " or ".join(_list_name(k) if typing.get_origin(k) is tuple else k.__name__ for k in _alternatives(hint))
+    wanted = " or ".join(map(_type_name, _alternatives(hint)))
     raise CardError(f"{name!r} in {place} must be {wanted}; got {value!r}")
 
 
-def _list_name(kind: Any) -> str:
-    return "list of numbers" if typing.get_args(kind)[0] is int else "list of strings"
+def _type_name(kind: object) -> str:
+    if typing.get_origin(kind) is tuple:
+        return "list of numbers" if typing.get_args(kind)[0] is int else "list of strings"
+    return kind.__name__ if isinstance(kind, type) else str(kind)
 
 
-def _alternatives(hint: Any) -> Iterator[Any]:
+def _alternatives(hint: object) -> Iterator[object]:
     if isinstance(hint, types.UnionType):
         yield from typing.get_args(hint)
     else:

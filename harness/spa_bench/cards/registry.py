@@ -1,25 +1,31 @@
-"""Which code stands behind a name: readable tables, loaded on first use."""
+"""Which code stands behind a name: readable tables, loaded on first use.
+
+A name leads to the object that declares its kind, or to a function: that is a kind of which nothing else is to be said.
+"""
 
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TypeVar
 
 from spa_bench.cards import plugins
+from spa_bench.cards.kinds import Kind
 from spa_bench.errors import UsageError
 from spa_bench.support.text import did_you_mean
 
+K = TypeVar("K", bound=Kind[object])
+
 TABLES: dict[str, dict[str, str]] = {
     "sampler": {
-        "mixture": "spa_bench.samplers.mixture:build",
-        "diverse-beam": "spa_bench.samplers.diverse_beam:build",
-        "one-reply": "spa_bench.samplers.one_reply:build",
-        "oversample-mmr": "spa_bench.samplers.oversample_mmr:build",
-        "oversample-dpp": "spa_bench.samplers.oversample_dpp:build",
+        "mixture": "spa_bench.samplers.mixture:KIND",
+        "diverse-beam": "spa_bench.samplers.diverse_beam:KIND",
+        "one-reply": "spa_bench.samplers.one_reply:KIND",
+        "oversample-mmr": "spa_bench.samplers.oversample_mmr:KIND",
+        "oversample-dpp": "spa_bench.samplers.oversample_dpp:KIND",
     },
     "task": {
-        "code": "spa_bench.tasks.code:build",
-        "lm-eval": "spa_bench.tasks.lm_eval:build",
+        "code": "spa_bench.tasks.code:KIND",
+        "lm-eval": "spa_bench.tasks.lm_eval:KIND",
     },
     "problems": {
         "mini-code": "spa_bench.mini.data:problems",
@@ -39,34 +45,32 @@ TABLES: dict[str, dict[str, str]] = {
         "random": "spa_bench.spa.attribution.random:build",
     },
     "tracker": {
-        "wandb": "spa_bench.publish.trackers.wandb:build",
-        "mlflow": "spa_bench.publish.trackers.mlflow:build",
-        "trackio": "spa_bench.publish.trackers.trackio:build",
+        "wandb": "spa_bench.publish.trackers.wandb:KIND",
+        "mlflow": "spa_bench.publish.trackers.mlflow:KIND",
+        "trackio": "spa_bench.publish.trackers.trackio:KIND",
     },
     "partition": {
-        "argmax": "spa_bench.spa.partition.argmax:argmax",
-        "balanced": "spa_bench.spa.partition.balanced:balanced",
-        "kmeans": "spa_bench.spa.partition.kmeans:kmeans",
-        "kmeans-embedding": "spa_bench.spa.partition.kmeans_embedding:kmeans_embedding",
-        "random": "spa_bench.spa.partition.shuffled:shuffled",
-        "file": "spa_bench.spa.partition.labels:from_file",
+        "argmax": "spa_bench.spa.partition.argmax:KIND",
+        "balanced": "spa_bench.spa.partition.balanced:KIND",
+        "kmeans": "spa_bench.spa.partition.kmeans:KIND",
+        "kmeans-embedding": "spa_bench.spa.partition.kmeans_embedding:KIND",
+        "random": "spa_bench.spa.partition.shuffled:KIND",
+        "file": "spa_bench.spa.partition.labels:KIND",
     },
 }
 
 
-def load(table: str, name: str) -> Any:
-    """The object behind `name`: in `table`, in an installed package, or `package.module:attribute` on the import path.
+def kind_of(cls: type[K], table: str, name: str) -> K:
+    """The kind behind `name`: of `table`, of an installed package, or `package.module:attribute` on the import path.
 
     Raises UsageError with the closest known name, or with what is wrong with the module.
     """
     module, attribute = _place(table, name)
-    return getattr(_imported(table, module, name), attribute)
-
-
-def beside(table: str, name: str, attribute: str, default: Any = None) -> Any:
-    """What the module behind `name` calls `attribute`, such as the OPTIONS of a sampler; `default` where it has none."""
-    module, _ = _place(table, name)
-    return getattr(_imported(table, module, name), attribute, default)
+    found = importlib.import_module(module) if is_ours(table, name) else plugins.imported(module, repr(name))
+    kind = plugins.declared(cls, plugins.attribute_of(found, attribute, repr(name)), found, f"{table} {name!r}")
+    if kind.table not in {"", table}:
+        raise UsageError(f"{table} {name!r} leads to a kind of {kind.table}: {type(kind).__name__}")
+    return kind
 
 
 def is_ours(table: str, name: str) -> bool:
@@ -75,7 +79,7 @@ def is_ours(table: str, name: str) -> bool:
 
 
 def known(table: str) -> list[str]:
-    """Names that `load` takes, but for those with a colon: ours, then those of installed packages."""
+    """Names that `kind_of` takes, but for those with a colon: ours, then those of installed packages."""
     others = plugins.installed(table) if table in plugins.GROUPS else ()
     return [*TABLES[table], *(plugin.name for plugin in others)]
 
@@ -87,14 +91,8 @@ def _place(table: str, name: str) -> tuple[str, str]:
         return module, attribute
     if ":" in name:
         module, _, attribute = name.partition(":")
-        if not hasattr(plugins.imported(module, repr(name)), attribute):
-            raise UsageError(f"{name!r} leads to the module {module!r}, which has no {attribute!r}")
         return module, attribute
     plugin = plugins.find(table, name) if table in plugins.GROUPS else None
     if plugin is None:
         raise UsageError(f"unknown {table} {name!r}{did_you_mean(name, known(table))}")
     return plugin.kind
-
-
-def _imported(table: str, module: str, name: str) -> Any:
-    return importlib.import_module(module) if is_ours(table, name) else plugins.imported(module, repr(name))

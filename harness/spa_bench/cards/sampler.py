@@ -6,15 +6,17 @@ import dataclasses
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TypeVar
 
 from spa_bench.cards import training
 from spa_bench.cards.checks import not_negative, one_of, positive
-from spa_bench.cards.reading import NoOptions, check_known, check_name, filled, read_content, read_options
-from spa_bench.cards.registry import beside
+from spa_bench.cards.kinds import CardKind, NoOptions, as_declared
+from spa_bench.cards.reading import check_known, check_name, filled, read_content, read_options
+from spa_bench.cards.registry import kind_of
 from spa_bench.cards.training import AttributionCard, DataCard, LoraCard, PartitionCard
 from spa_bench.errors import CardError
 
+Options = TypeVar("Options")
 _FILLED = re.compile(r"\{([a-z_]+(?:\.[a-z_]+)*)\}")  # in a sampler's description: a number of its card, --set included
 
 
@@ -43,34 +45,37 @@ class SamplerCard:
     attribution: AttributionCard = field(default_factory=AttributionCard)
     partition: PartitionCard = field(default_factory=PartitionCard)
     data: DataCard = field(default_factory=DataCard)
-    options: Any = field(default_factory=NoOptions)  # of the kind's own dataclass, the OPTIONS of its module
+    options: object = field(default_factory=NoOptions)  # of the dataclass that the kind declares
+
+    def options_as(self, declared: type[Options]) -> Options:
+        """The options, of the class that the card's kind declares. Raises TypeError for another."""
+        return as_declared(self.options, declared)
 
 
 def load_sampler_card(name_or_path: str, overrides: Mapping[str, object] | None = None) -> SamplerCard:
     """The sampler card of that name or file. Raises UsageError or CardError.
 
-    The module behind the card's kind may have OPTIONS, a frozen dataclass that [options] is read into (a ValueError of its
-    __post_init__ becomes a CardError), and `check(card)`, which raises CardError for a card that the kind cannot use.
+    The card's kind declares what [options] is read into, and what cards it cannot use: see spa_bench.cards.kinds.
     """
     content, place = read_content("sampler", "baselines", name_or_path, overrides or {})
     return build_sampler_card(content, place, f"sampler {name_or_path!r}")
 
 
-def build_sampler_card(content: Mapping[str, Any], place: str, where: str) -> SamplerCard:
+def build_sampler_card(content: Mapping[str, object], place: str, where: str) -> SamplerCard:
     """The card with that content, from a file or a run's spec; `place` and `where` name it in messages."""
     options = content.get("options", {})
-    card: SamplerCard = filled(SamplerCard, {k: v for k, v in content.items() if k != "options"}, place, "")
+    card = filled(SamplerCard, {k: v for k, v in content.items() if k != "options"}, place, "")
     _check_sampler(where, card)
-    card = dataclasses.replace(card, options=read_options("sampler", card.kind, options, place, where))
+    kind: CardKind[object, SamplerCard] = kind_of(CardKind, "sampler", card.kind)
+    card = dataclasses.replace(card, options=read_options(kind.options, options, card.kind, place, where))
     card = dataclasses.replace(card, description=_FILLED.sub(lambda m: _setting(card, m), card.description))
-    if (check := beside("sampler", card.kind, "check")) is not None:
-        check(card)
+    kind.check(card)
     return card
 
 
 def _setting(card: SamplerCard, key: re.Match[str]) -> str:
     """The value of the setting that a description names, `{decoding.temperature}`; other braces stay as they are."""
-    value: Any = card
+    value: object = card
     for name in key[1].split("."):
         value = getattr(value, name, None)
     return f"{value:g}" if isinstance(value, int | float) and not isinstance(value, bool) else key[0]

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 from spa_bench.cards import plugins
 from spa_bench.cards.registry import TABLES
@@ -37,7 +36,7 @@ def source_hash(name: str, table: str = "") -> str:
     return hashlib.blake2b(Path(file).read_bytes(), digest_size=8).hexdigest()
 
 
-def code_of(sampler: Mapping[str, Any], task: Mapping[str, Any], metrics: Iterable[str] = ()) -> dict[str, object]:
+def code_of(sampler: Mapping[str, object], task: Mapping[str, object], metrics: Iterable[str] = ()) -> dict[str, object]:
     """What made a run of these parts of a spec: our own code, and what else there was.
 
     `sampler`, `task` and `problems` are the hashes of the modules of kinds and of a function that are not ours;
@@ -49,8 +48,8 @@ def code_of(sampler: Mapping[str, Any], task: Mapping[str, Any], metrics: Iterab
     found: dict[str, object] = {}
     packages = {}
     for key, (table, kind) in used.items():
-        if not kind or kind in TABLES[table] or kind == "samples":  # samples: somebody else drew them
-            continue
+        if not isinstance(kind, str) or not kind or kind in TABLES[table] or kind == "samples":
+            continue  # samples: somebody else drew them
         found[key] = source_hash(kind, table if table in plugins.GROUPS else "")
         if ":" not in kind:
             packages[key] = plugins.named(table, kind).source
@@ -58,26 +57,33 @@ def code_of(sampler: Mapping[str, Any], task: Mapping[str, Any], metrics: Iterab
     return provenance.code() | found | ({"packages": packages} if packages else {})
 
 
-def check_packages(spec: Mapping[str, Any], where: str, part: str) -> None:
+def check_packages(spec: Mapping[str, object], where: str, part: str) -> None:
     """Raises UsageError when the package that brought a `part` of the run (sampler, task, metric) is not installed here."""
-    for key, source in spec.get("code", {}).get("packages", {}).items():
+    for key, source in _part(_part(spec, "code"), "packages").items():
         table, _, name = key.partition(" ")
-        name = name or str(spec[table]["kind"])
+        name = name or str(_part(spec, table)["kind"])
         if table == part and plugins.find(table, name) is None:
             raise UsageError(f"{where} was made with the {table} {name!r} of {source}, which is not installed; install it")
 
 
-def changed(spec: Mapping[str, Any]) -> list[str]:
+def changed(spec: Mapping[str, object]) -> list[str]:
     """What in the spec's own `code`, `metrics` and `versions` is otherwise here, by name."""
     found = []
     try:
-        if spec.get("code") != code_of(spec["sampler"], spec["task"], spec.get("metrics", {})):
+        if spec.get("code") != code_of(_part(spec, "sampler"), _part(spec, "task"), _part(spec, "metrics")):
             found.append("code")
     except UsageError:  # the user's module is not on the import path here, or the package not installed
         found.append("code")
     try:
-        if spec.get("metrics", {}) != hashes(spec.get("metrics", {})):
+        if _part(spec, "metrics") != hashes(_part(spec, "metrics")):
             found.append("metrics")
     except UsageError:
         found.append("metrics")
     return found + ["versions"] * (spec.get("versions") != provenance.versions())
+
+
+def _part(content: Mapping[str, object], key: str) -> dict[str, object]:
+    """The table of that name in a spec; empty where it has none."""
+    part = content.get(key, {})
+    assert isinstance(part, dict)  # a spec is read by spa_bench.runs.folder
+    return part

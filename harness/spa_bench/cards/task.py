@@ -7,13 +7,16 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 
 from spa_bench.cards.checks import one_of, positive
-from spa_bench.cards.reading import NoOptions, card_folder, check_known, check_name, filled, read_content, read_options
-from spa_bench.cards.registry import TABLES, beside
+from spa_bench.cards.kinds import CardKind, NoOptions, as_declared, beside
+from spa_bench.cards.reading import card_folder, check_known, check_name, filled, read_content, read_options
+from spa_bench.cards.registry import TABLES, kind_of
 from spa_bench.errors import CardError
 
+Options = TypeVar("Options")
+Build = TypeVar("Build", covariant=True)
 _MOST = {"seconds": 86_400, "memory_mb": 1 << 20}  # of a task: a day, a TiB; far below what the kernel's numbers hold
 _OF_CODE = ("sha256", "suites", "prompt", "strip_prompt", "stop_instruct", "sanitiser", "one_process")
 _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
@@ -55,22 +58,34 @@ class TaskCard:
     memory_mb: int = 1024
     packages: tuple[str, ...] = ("numpy",)  # distributions that programs may import beside the standard library
     one_process: bool = False  # run program and tests together when something cannot cross between two processes
-    options: Any = field(default_factory=NoOptions)  # of the kind's own dataclass, the OPTIONS of its module
+    options: object = field(default_factory=NoOptions)  # of the dataclass that the kind declares
+
+    def options_as(self, declared: type[Options]) -> Options:
+        """The options, of the class that the card's kind declares. Raises TypeError for another."""
+        return as_declared(self.options, declared)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskCardKind(CardKind[Build, TaskCard]):
+    """A kind of task as far as its card goes; spa_bench.tasks.base.TaskKind is the whole."""
+
+    # what keys of a card are where it does not say them
+    unsaid: Mapping[str, object] = field(default_factory=dict, metadata=beside("UNSAID"))
 
 
 @runtime_checkable
 class Placed(Protocol):
     """Options of a task that hold paths: where these lie on a machine is no part of what a run is."""
 
-    def placed(self, folder: Path) -> Any:
+    def placed(self, folder: Path) -> object:
         """The options with whole paths: those that are relative lie under `folder`."""
         ...
 
-    def places(self) -> dict[str, Any]:
+    def places(self) -> Mapping[str, str | list[str]]:
         """The paths, for a run folder's task_file.json."""
         ...
 
-    def at(self, places: Mapping[str, Any], task_file: Path | None) -> Any:
+    def at(self, places: Mapping[str, str | list[str]], task_file: Path | None) -> Placed:
         """The options of a run, whose spec has no paths, with those of `places`, or with `task_file` for them."""
         ...
 
@@ -78,13 +93,15 @@ class Placed(Protocol):
 def load_task_card(name_or_path: str, overrides: Mapping[str, object] | None = None) -> TaskCard:
     """The task card of that name or file, or of `lm-eval:NAME`, any task or group of lm-eval. Raises UsageError or CardError.
 
-    The module behind the card's kind may have OPTIONS and `check(card)`, as that of a sampler (load_sampler_card).
+    The card's kind declares its options, what it refuses and what a card need not say: see spa_bench.cards.kinds.
     """
     where = f"task {name_or_path!r}"
     content, place = read_content("task", "tasks", name_or_path, overrides or {})
     card = build_task_card(content, place)
     _check_task(where, card)
-    card = dataclasses.replace(card, **{k: v for k, v in beside("task", card.kind, "UNSAID", {}).items() if k not in content})
+    kind = kind_of(TaskCardKind, "task", card.kind)
+    if kind.unsaid:
+        card = build_task_card({**kind.unsaid, **content}, place)
     if "sha256" in (overrides or {}) and "version" not in (overrides or {}):  # the card's own names other data
         card = dataclasses.replace(card, version=f"sha256 {card.sha256[:12]}" if card.sha256 else "unpinned")
     beside_card = card_folder("task", name_or_path)
@@ -92,8 +109,7 @@ def load_task_card(name_or_path: str, overrides: Mapping[str, object] | None = N
         card = dataclasses.replace(card, file=str(beside_card / card.file))
     if isinstance(card.options, Placed):
         card = dataclasses.replace(card, options=card.options.placed(beside_card or Path.cwd()))
-    if (check := beside("task", card.kind, "check")) is not None:
-        check(card)
+    kind.check(card)
     return card
 
 
@@ -130,9 +146,10 @@ def _check_asking(where: str, card: TaskCard) -> None:
             raise CardError(f"{where}: sha256 is {digest!r}; it must be 64 hexadecimal digits, or empty for any data")
 
 
-def build_task_card(content: Mapping[str, Any], place: str) -> TaskCard:
+def build_task_card(content: Mapping[str, object], place: str) -> TaskCard:
     """The card with that content, from a file or a run's spec. Raises CardError for a wrong key or type."""
     options = content.get("options", {})
-    card: TaskCard = filled(TaskCard, {k: v for k, v in content.items() if k != "options"}, place, "")
+    card = filled(TaskCard, {k: v for k, v in content.items() if k != "options"}, place, "")
     check_known(f"task in {place}", "kind", "task", card.kind)
-    return dataclasses.replace(card, options=read_options("task", card.kind, options, place, f"task {card.name!r}"))
+    declared = kind_of(TaskCardKind, "task", card.kind).options
+    return dataclasses.replace(card, options=read_options(declared, options, card.kind, place, f"task {card.name!r}"))

@@ -18,8 +18,8 @@ from spa_bench.metrics.choices import best
 from spa_bench.runs.folder import RunFolder
 from spa_bench.runs.measure import own_means
 from spa_bench.support.text import did_you_mean
-from spa_bench.tasks.base import Task
-from spa_bench.types import Asked, Choices, Grade, Key, Record
+from spa_bench.tasks.base import Options, Task
+from spa_bench.types import Choices, Grade, Key, Record
 
 _MARKS = {  # what a grade's mark means, in the line that ends a run
     "one process": "judged in one process with the tests, which a program could cheat",
@@ -51,18 +51,18 @@ def show(folder: RunFolder, task: Task, problem: str | None) -> str:
         )
     mine = [r for r in records if r.problem == problem]
     prompt = next(p.prompt for p in task.problems if p.id == problem)
-    asked = next((a for a in task.asked(folder.spec["limit"]) if a.problem_id == problem), None)
+    asked = next((a for a in task.options(folder.spec["limit"]) if a.problem_id == problem), None)
     chosen = next((c for c in folder.choice_log.rows() if c.problem == problem), None)
     options = f"\n{_options(asked, chosen)}\n" if asked and chosen else ""
     text = _safe(prompt) + "\n" + options + side_by_side(mine, grades)
     return "\n\n".join([text, *_unfinished(folder, task, records, grades)])
 
 
-def _options(asked: Asked, chosen: Choices) -> str:
+def _options(asked: Options, chosen: Choices) -> str:
     """A line an option: its text, and the log-probability that each member gives it, a star where it chooses it."""
     taken = best(np.array(chosen.logprobs)[:, : asked.choices])
     rows = []
-    for number, (_, text) in enumerate(asked.options):
+    for number, text in enumerate(asked.texts):
         each = [f"{row[number]:.3f}{'*' * (taken[k] == number)}" for k, row in enumerate(chosen.logprobs)]
         rows.append([number, _safe(text), *each])
     head = ["option", "text", *(f"member {k}" for k in range(len(chosen.logprobs)))]

@@ -7,23 +7,23 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
-from spa_bench.cards.guard import check_sampler, drawn, made
+from spa_bench.cards.guard import built, check_sampler, drawn
 from spa_bench.cards.task import Placed
 from spa_bench.errors import StoreError, UsageError
 from spa_bench.models.base import Model, trainable
 from spa_bench.runs.choices import begin, first_token_divergence, known_choices, measure_choices
 from spa_bench.runs.divergence import known_divergence, measure_divergence, measure_noise
 from spa_bench.runs.folder import DATA_FILES, TASK_FILE, RunFolder, create
-from spa_bench.runs.job import Job, check_draws, check_limit, check_model, check_task, make_spec, run_name
+from spa_bench.runs.job import Job, check_draws, check_limit, check_task, make_spec, run_name
 from spa_bench.runs.log import append
 from spa_bench.runs.timing import timed
-from spa_bench.samplers.base import Sampler
+from spa_bench.samplers.base import Sampler, sampler_kind
 from spa_bench.spa.data import files_of
 from spa_bench.spa.stages import Stages
 from spa_bench.spa.training_data import TrainingData, load_data
 from spa_bench.support import provenance
 from spa_bench.support.console import Reporter
-from spa_bench.tasks.base import Task
+from spa_bench.tasks.base import Asking, Task
 from spa_bench.types import Asked, Key, Member, Prompt
 
 
@@ -48,10 +48,9 @@ def generate(
     """
     check_draws(job.sampler, job.n)
     check_limit(job.limit)
-    asked = check_task(job.sampler, task, model, job.limit)
-    check_model(job.sampler, model, task)
+    asking = check_task(job.sampler, task, model, job.limit)
     data = load_data(job.placed, model, job.seed)
-    spec = make_spec(job, task, model, data)
+    spec = make_spec(job, task, asking, model, data)
     folder = create(out, run_name(job, task), spec, unfinished=again)
     console.note(f"run folder: {folder.path}")
     if job.task.file:
@@ -64,7 +63,7 @@ def generate(
         console.note(line)
     begun(folder)
     with folder.locked(), timed(folder, console, spec.numerics, price):
-        _Drawing(folder, job, task, model, console, siblings).fill(asked, data, cache, noise=spec.noise_floor)
+        _Drawing(folder, job, task, model, console, siblings).fill(asking, data, cache, noise=spec.noise_floor)
     return folder
 
 
@@ -79,9 +78,10 @@ class _Drawing:
     console: Reporter
     siblings: Sequence[RunFolder]  # that may have measured the same
 
-    def fill(self, asked: Sequence[Asked], data: TrainingData, cache: Path, *, noise: bool) -> None:
+    def fill(self, asking: Asking, data: TrainingData, cache: Path, *, noise: bool) -> None:
         """Draw and measure what is missing, then bring all of it into order."""
-        job, folder, prompts = self.job, self.folder, self.task.prompts(self.job.limit)
+        job, folder = self.job, self.folder
+        prompts, asked = asking.prompts, asking.asked
         total = len(prompts) * job.n
         done = {r.key for r in folder.record_log.rows()}
         measured = {d.problem for d in folder.divergence_log.rows()}
@@ -97,7 +97,8 @@ class _Drawing:
             if known := known_divergence(folder, self.siblings, measured):
                 folder.divergence_log.append(known)
                 measured |= {d.problem for d in known}
-            sampler: Sampler = made("sampler", job.sampler.kind, job.sampler, needed, needs=("name", "members", "sample"))
+            build = sampler_kind(job.sampler.kind).build
+            sampler = built("sampler", job.sampler.kind, lambda: build(job.sampler, needed), ("name", "members", "sample"))
             check_sampler(sampler, job.sampler.kind, job.sampler.members)
             if asked:
                 prompts = self._choose(sampler.members, asked, prompts)
@@ -111,7 +112,7 @@ class _Drawing:
                 append(folder.noise_log, found, len(noisy), total, progress)
         _settle(folder, {p.problem_id: i for i, p in enumerate(prompts)})
 
-    def _choose(self, members: Sequence[Member], asked: Sequence[Asked], prompts: Sequence[Prompt]) -> list[Prompt]:
+    def _choose(self, members: Sequence[Member], asked: Sequence[Asked], prompts: Sequence[Prompt]) -> tuple[Prompt, ...]:
         """`prompts` with the choice of every draw made: what is missing of choices.jsonl is measured first."""
         log = self.folder.choice_log
         done = {c.problem for c in log.rows()}
@@ -122,7 +123,7 @@ class _Drawing:
             with self.console.stage("choices") as progress:
                 append(log, measure_choices(asked, self.model, members, done), len(done), len(asked), progress)
         choices = {c.problem: c for c in log.rows()}
-        return begin(prompts, asked, choices, members, self.job.n, self.job.seed, task=self.task.name)
+        return tuple(begin(prompts, asked, choices, members, self.job.n, self.job.seed, task=self.task.name))
 
     def _draw(self, sampler: Sampler, prompts: Sequence[Prompt], done: Collection[Key]) -> None:
         """Samples that are not `done`."""

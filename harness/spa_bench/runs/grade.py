@@ -79,14 +79,13 @@ def grade(
             judge: Judge = _NoJudge()
             if task.runs_code:
                 judge = make_judge(task, chosen, str(folder.spec["grading"]), workers, console)
-            if (see := getattr(task, "see_choices", None)) is not None:
-                see(folder.choice_log.rows())
+            choices = folder.choice_log.rows()
         if ungraded:
             with console.stage("grading") as progress:
-                append(folder.grade_log, _pausing(task.score(ungraded, judge)), 0, len(ungraded), progress)
+                append(folder.grade_log, _pausing(task.score(ungraded, judge, choices)), 0, len(ungraded), progress)
         if unknown:
             with console.stage("behaviours") as progress:
-                append(folder.behaviour_log, _pausing(task.behave(unknown, judge)), 0, len(unknown), progress)
+                append(folder.behaviour_log, _pausing(task.behave(unknown, judge, choices)), 0, len(unknown), progress)
         place = {p.id: i for i, p in enumerate(task.problems)}
         folder.grade_log.settle(lambda g: (place[g.problem], g.member, g.draw))
         folder.behaviour_log.settle(lambda b: (place[b.problem], b.member, b.draw))

@@ -13,11 +13,11 @@ from spa_bench.support import provenance
 from spa_bench.support.files import unpacked
 from spa_bench.support.text import did_you_mean
 from spa_bench.support.user_json import read_json
-from spa_bench.tasks.code import CodeTask
+from spa_bench.tasks.base import TextsTask
 from spa_bench.types import Problem, Record, RunSpec
 
 
-def read_samples(path: Path, task: CodeTask, *, cut: bool) -> list[Record]:
+def read_samples(path: Path, task: TextsTask, *, cut: bool) -> list[Record]:
     """Records of a .jsonl(.gz) file of `task_id` with `completion` or `solution`; a problem's rows are its draws.
 
     A `solution` that begins with the prompt is stored without it; another one is a whole program. `cut` cuts
@@ -55,7 +55,7 @@ def read_samples(path: Path, task: CodeTask, *, cut: bool) -> list[Record]:
 
 def import_samples(
     path: Path,
-    task: CodeTask,
+    task: TextsTask,
     out: Path,
     *,
     label: str,

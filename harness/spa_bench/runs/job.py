@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, replace
 
-from spa_bench.cards.guard import check_own_task, made
-from spa_bench.cards.registry import beside, is_ours
+from spa_bench.cards.guard import built, check_own_task
+from spa_bench.cards.registry import is_ours
 from spa_bench.cards.sampler import SamplerCard
 from spa_bench.cards.source import code_of, hashes
 from spa_bench.cards.task import TaskCard
 from spa_bench.cards.training import DataCard
 from spa_bench.errors import UsageError
 from spa_bench.models.base import ChatModel, Model
+from spa_bench.samplers.base import sampler_kind
 from spa_bench.sandbox import NOT_NEEDED
 from spa_bench.spa.data import named
 from spa_bench.spa.training_data import TrainingData
 from spa_bench.support import provenance
-from spa_bench.tasks.base import Task
-from spa_bench.types import Asked, Messages, RunSpec
+from spa_bench.tasks.base import Asking, Task, task_kind
+from spa_bench.types import Messages, RunSpec
 
 
 def check_limit(limit: int | None) -> None:
@@ -51,48 +52,38 @@ class Job:
 def load_task(card: TaskCard) -> Task:
     """The task of `card`, its problems loaded."""
     needs = [name for name in (*Task.__annotations__, *vars(Task)) if not name.startswith("_")]
-    task: Task = made("task", card.kind, card, needs=needs)
+    kind = task_kind(card.kind)
+    task = built("task", card.kind, lambda: kind.build(card), needs)
     if not is_ours("task", card.kind):
         check_own_task(task, card.kind)
     return task
 
 
 def check_draws(card: SamplerCard, n: int) -> None:
-    """Raises UsageError unless `n` is a positive multiple of the members, and what the kind's own `check_n` allows."""
+    """Raises UsageError unless `n` is a positive multiple of the members, and what its kind allows."""
     if n < 1 or n % card.members:
         raise UsageError(f"n is {n}, but {card.name} has {card.members} members: n must be a multiple of {card.members}")
-    if (check_n := beside("sampler", card.kind, "check_n")) is not None:
-        check_n(card, n)
+    sampler_kind(card.kind).check_n(card, n)
 
 
-def check_model(card: SamplerCard, model: Model, task: Task) -> None:
-    """Raises, before anything is trained, what the kind's own `check_model` raises for a model that it cannot use.
+def check_task(card: SamplerCard, task: Task, model: Model, limit: int | None) -> Asking:
+    """What `model` is asked of the first `limit` problems. Raises, before anything is trained, for what cannot be.
 
-    And ModelError where `task` asks in messages, for a model that says that it has no chat template.
+    UsageError for what the task refuses, options that do not fit the context, and a sampler whose kind cannot go on after a
+    choice; ModelError for a model that the kind refuses, and for one without a chat template where the task asks in messages.
     """
-    if (check := beside("sampler", card.kind, "check_model")) is not None:
-        check(card, model)
-    if isinstance(model, ChatModel) and any(p.messages for p in task.prompts(1)):
-        model.check_chat()
-
-
-def check_task(card: SamplerCard, task: Task, model: Model, limit: int | None) -> list[Asked]:
-    """The multiple-choice problems among the first `limit`. Raises UsageError for what cannot be asked of `model`.
-
-    That is what the task's own `check_model` refuses, options that do not fit the context, and a sampler whose kind cannot go
-    on after a choice.
-    """
-    if (check := getattr(task, "check_model", None)) is not None:
-        check(model, limit)
-    asked = task.asked(limit)
-    if asked and not beside("sampler", card.kind, "BEGUN", False):
+    kind, asking = sampler_kind(card.kind), task.asked_by(model, limit)
+    if asking.asked and not kind.goes_on:
         raise UsageError(
             f"{task.name} is multiple choice, and {card.name} (kind {card.kind!r}) cannot go on after a choice: it draws whole "
             f'answers; use a sampler of kind "mixture", such as single, temperature or spa-influence'
         )
-    if asked:
-        model.check_options(asked)
-    return asked
+    if asking.asked:
+        model.check_options(asking.asked)
+    kind.check_model(card, model)
+    if isinstance(model, ChatModel) and any(p.messages for p in asking.prompts):
+        model.check_chat()
+    return asking
 
 
 def sampler_spec(card: SamplerCard) -> dict[str, object]:
@@ -103,11 +94,11 @@ def sampler_spec(card: SamplerCard) -> dict[str, object]:
     return sampler
 
 
-def make_spec(job: Job, task: Task, model: Model, data: TrainingData) -> RunSpec:
+def make_spec(job: Job, task: Task, asking: Asking, model: Model, data: TrainingData) -> RunSpec:
     """Everything that can change a number of this run."""
     noise = job.noise_floor
     if noise is None:
-        noise = not model.batch_free(_longest_texts(task, job.limit))
+        noise = not model.batch_free(_longest_texts(asking))
     return RunSpec(
         sampler=sampler_spec(job.sampler),
         task=task.describe(),
@@ -127,10 +118,10 @@ def make_spec(job: Job, task: Task, model: Model, data: TrainingData) -> RunSpec
     )
 
 
-def _longest_texts(task: Task, limit: int | None) -> list[tuple[str | Messages, int]]:
+def _longest_texts(asking: Asking) -> list[tuple[str | Messages, int]]:
     """(what an answer to each prompt may have to follow, new tokens): with the longest option where there are options."""
-    options = {one.problem_id: max(map("".join, one.options), key=len) for one in task.asked(limit)}
-    return [(options.get(p.problem_id) or p.messages or p.text, p.max_new_tokens) for p in task.prompts(limit)]
+    options = {one.problem_id: max(map("".join, one.options), key=len) for one in asking.asked}
+    return [(options.get(p.problem_id) or p.messages or p.text, p.max_new_tokens) for p in asking.prompts]
 
 
 def run_name(job: Job, task: Task) -> str:

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol, cast
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from spa_bench.cards.reading import parse_overrides
 from spa_bench.cards.sampler import SamplerCard, load_sampler_card
@@ -17,7 +17,7 @@ from spa_bench.runs.folder import RunFolder, open_run
 from spa_bench.runs.generate import generate
 from spa_bench.runs.grade import grade
 from spa_bench.runs.import_samples import import_samples
-from spa_bench.runs.job import Job, check_draws, check_limit, check_model, check_task, load_task
+from spa_bench.runs.job import Job, check_draws, check_limit, check_task, load_task
 from spa_bench.runs.own_metrics import load_metrics
 from spa_bench.runs.plan import plan_lines
 from spa_bench.runs.reopen import (
@@ -45,12 +45,11 @@ from spa_bench.sandbox import NOT_NEEDED, choose
 from spa_bench.spa.training_data import read_sources
 from spa_bench.support.cache import stage_cache
 from spa_bench.support.console import Reporter
+from spa_bench.tasks.base import Task, TextsTask
 
 if TYPE_CHECKING:
     from spa_bench.models.embed import HFEmbedder
     from spa_bench.models.hf import HFModel
-    from spa_bench.tasks.base import Task
-    from spa_bench.tasks.code import CodeTask
 
 Rules = Literal["default", "evalplus"]  # whose rules decide on verdicts
 
@@ -163,7 +162,6 @@ def _load(sampler: str, task: str, options: RunOptions) -> _Loaded:
         sandbox = choose(options.judge.sandbox, task_card.packages).name
     model = load_model(options.model, options.loading)
     check_task(card, loaded, model, options.limit)
-    check_model(card, model, loaded)
     embedder = load_embedder(options.embedding, device=options.loading.device) if options.embedding else None
     return _Loaded(card=card, task_card=task_card, n=n, sandbox=sandbox, task=loaded, model=model, embedder=embedder)
 
@@ -268,8 +266,8 @@ def score(task: str, samples: Path, options: ScoreOptions, *, follow: Follower |
     sampler_settings, task_settings = parse_overrides(options.settings)
     if sampler_settings:
         raise UsageError(f"score has no sampler: --set takes keys that begin with task.; got {next(iter(sampler_settings))!r}")
-    loaded = cast("CodeTask", load_task(load_task_card(task, task_settings)))
-    if not hasattr(loaded, "question"):
+    loaded = load_task(load_task_card(task, task_settings))
+    if not isinstance(loaded, TextsTask):
         raise UsageError(f"score takes texts, and {loaded.name} also asks for probabilities; use run")
     sandbox = choose(options.judge.sandbox, loaded.packages).name if loaded.runs_code else NOT_NEEDED
     embedder = load_embedder(options.embedding) if options.embedding else None

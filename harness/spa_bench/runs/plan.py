@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from spa_bench.cards.registry import beside
 from spa_bench.cards.sampler import SamplerCard
 from spa_bench.models.base import Model
+from spa_bench.samplers.base import sampler_kind
+from spa_bench.spa.partition import needs_scores
 from spa_bench.tasks.base import Task
 
 
@@ -14,7 +15,7 @@ def plan_lines(
     """Lines for the user; the cost counts forward passes over tokens, not seconds."""
     problems = len(task.problems[:limit])
     draws = problems * n * len(seeds)
-    drawn = beside("sampler", card.kind, "drawn", lambda card, n: n)(card, n)
+    drawn = sampler_kind(card.kind).drawn(card, n)
     answers = f"{problems * n} answers" if drawn == n else f"{problems * drawn} answers, {problems * n} of them kept"
     trained = {"none": 0, "all": 1, "seeds": card.members, "parts": card.members}[card.adapters]
     numerics = ", ".join(f"{k} {v}" for k, v in model.numerics().items())
@@ -30,7 +31,7 @@ def plan_lines(
         ours = {"mini": "the embedded instruction set", "mini-nlu": "the embedded questions"}
         source = ours.get(card.data.examples, card.data.examples)
         lines.append(f"data: {source}" + (f", queries: {card.data.queries}" if card.adapters == "parts" else ""))
-        scored = card.adapters == "parts" and beside("partition", card.partition.method, "NEEDS_SCORES", True)
+        scored = card.adapters == "parts" and needs_scores(card.partition.method)
         passes = "one gradient pass over the data, " if scored and card.attribution.method == "influence" else ""
         lines.append(
             f"cost a seed: {passes}{trained} LoRA × {card.lora.steps} steps × {card.lora.batch} "
@@ -38,8 +39,8 @@ def plan_lines(
         )
     else:
         lines.append(f"cost a seed: no training, {answers}")
-    if asked := task.asked(limit):
-        options = sum(len(one.options) for one in asked)
+    if asked := task.options(limit):
+        options = sum(len(one.texts) for one in asked)
         lines.append(
             f"choices: {len(asked)} problems are multiple choice: {options} options, scored by all members in one pass; the "
             f"model goes on writing after its choice"

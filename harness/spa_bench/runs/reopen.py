@@ -196,8 +196,8 @@ def _task_card(folder: RunFolder, task_file: Path | None) -> TaskCard:
     card = build_task_card({**stored, "description": ""}, str(folder.path))
     if isinstance(card.options, Placed):
         options = card.options.at(folder.read_json(TASK_FILE) or {}, task_file)
-        for place in options.places().values():
-            for path in [place] if isinstance(place, str) else place:
+        for paths in options.places().values():
+            for path in [paths] if isinstance(paths, str) else paths:
                 _must_exist(Path(path), "problems", "--task-file")
         return replace(card, options=options)
     if card.kind == "code" and card.problems != "jsonl":

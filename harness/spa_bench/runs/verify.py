@@ -116,7 +116,7 @@ def _drawn(spec: Json, task: Task, records: list[Record], path: Path) -> Iterato
 def _chosen(folder: RunFolder, task: Task, records: list[Record]) -> Iterator[str]:
     """Every multiple-choice problem has its log-probabilities, and every choice is the one that they give."""
     spec = folder.spec
-    asked = {one.problem_id: one for one in task.asked(spec["limit"])}
+    asked = {one.problem_id: one for one in task.options(spec["limit"])}
     rows = {c.problem: c for c in folder.choice_log.rows()}
     if rows.keys() != asked.keys():
         there = len(rows.keys() & asked.keys())

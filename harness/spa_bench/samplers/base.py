@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Protocol
 
+from spa_bench.cards.kinds import CardKind, beside
+from spa_bench.cards.registry import kind_of
 from spa_bench.cards.sampler import SamplerCard
 from spa_bench.errors import CardError
 from spa_bench.models.base import Model
@@ -25,13 +28,53 @@ class Sampler(Protocol):
     """Draws n answers a prompt. Mixtures of members share one implementation; samplers that search bring their own."""
 
     name: str
-    members: Sequence[Member]
+
+    @property
+    def members(self) -> Sequence[Member]:
+        """The members, in the order of their numbers in keys."""
+        ...
 
     def sample(
         self, model: Model, prompts: Sequence[Prompt], n: int, seed: int, *, task: str, done: Collection[Key] = ()
     ) -> Iterator[Completion]:
         """Completions in any order, without those whose keys are `done`. Raises UsageError when n does not suit."""
         ...
+
+
+def any_n(card: SamplerCard, n: int) -> None:
+    """Takes every number of answers."""
+
+
+def any_model(card: SamplerCard, model: Model) -> None:
+    """Takes every model."""
+
+
+def draws_n(card: SamplerCard, n: int) -> int:
+    """n answers are drawn, and all of them are kept."""
+    return n
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplerKind(CardKind[Callable[[SamplerCard, Sequence[Path]], Sampler], SamplerCard]):
+    """A kind of sampler. `build` makes one of a card and of the folders of its adapters: none for adapters = "none".
+
+    The checks are made before anything is printed, trained or written.
+    """
+
+    table = "sampler"
+    # raises UsageError for a number of answers, a multiple of the members, that it cannot give
+    check_n: Callable[[SamplerCard, int], None] = field(default=any_n, metadata=beside("check_n"))
+    # raises ModelError for a model that it cannot use
+    check_model: Callable[[SamplerCard, Model], None] = field(default=any_model, metadata=beside("check_model"))
+    # answers that are drawn a problem, of which n are kept
+    drawn: Callable[[SamplerCard, int], int] = field(default=draws_n, metadata=beside("drawn"))
+    # whether it goes on writing after the choice of a multiple-choice problem: see Prompt.begun
+    goes_on: bool = field(default=False, metadata=beside("BEGUN"))
+
+
+def sampler_kind(name: str) -> SamplerKind:
+    """The kind of that name. Raises UsageError for an unknown one, or for code that cannot be used."""
+    return kind_of(SamplerKind, "sampler", name)
 
 
 def one_member(card: SamplerCard) -> None:

@@ -15,7 +15,7 @@ from spa_bench.cards.sampler import DecodingCard, SamplerCard
 from spa_bench.errors import CardError, ModelError, UsageError
 from spa_bench.models.base import BeamModel, Beams, Model
 from spa_bench.models.beams import BeamSearch
-from spa_bench.samplers.base import one_member, spread
+from spa_bench.samplers.base import SamplerKind, one_member, spread
 from spa_bench.samplers.mixture import build as build_mixture
 from spa_bench.support.seeds import draw_seed
 from spa_bench.types import Completion, Decoding, Key, Prompt, Request
@@ -31,15 +31,12 @@ class DiverseBeamOptions:
     length_power: float = 1.0  # scores are divided by length ** this
 
     def __post_init__(self) -> None:
-        if self.groups < 0 or self.width < 1:
-            name = "groups" if self.groups < 0 else "width"
-            raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {int(name == 'width')}")
-        for name in ("penalty", "length_power"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise ValueError(f"{name} is {getattr(self, name)}; it must not be negative, and finite")
-
-
-OPTIONS = DiverseBeamOptions
+        for name, whole, least in (("groups", self.groups, 0), ("width", self.width, 1)):
+            if whole < least:
+                raise ValueError(f"{name} is {whole}; it must be at least {least}")
+        for name, value in (("penalty", self.penalty), ("length_power", self.length_power)):
+            if not 0 <= value < float("inf"):
+                raise ValueError(f"{name} is {value}; it must not be negative, and finite")
 
 
 def check(card: SamplerCard) -> None:
@@ -51,14 +48,15 @@ def check(card: SamplerCard) -> None:
 
 def drawn(card: SamplerCard, n: int) -> int:
     """Beams searched a problem, of which n are kept."""
-    width: int = card.options.width
-    return (card.options.groups or n) * width
+    options = card.options_as(DiverseBeamOptions)
+    return (options.groups or n) * options.width
 
 
 def check_n(card: SamplerCard, n: int) -> None:
     """Raises UsageError for more answers than there are beams."""
     if not 1 <= n <= drawn(card, n):
-        groups, width = card.options.groups or n, card.options.width
+        options = card.options_as(DiverseBeamOptions)
+        groups, width = options.groups or n, options.width
         raise UsageError(
             f"n is {n}, but {card.name} has {groups} groups of {width} beams: choose n between 1 and "
             f"{groups * width}, or more options.groups"
@@ -77,7 +75,7 @@ class DiverseBeam:
     def __init__(self, card: SamplerCard, adapters: Sequence[Path]):
         self.name, self._card = card.name, card
         self.members = build_mixture(card, adapters).members
-        self._options: DiverseBeamOptions = card.options
+        self._options = card.options_as(DiverseBeamOptions)
 
     def sample(
         self, model: Model, prompts: Sequence[Prompt], n: int, seed: int, *, task: str, done: Collection[Key] = ()
@@ -113,3 +111,6 @@ def _answers(beams: Beams, n: int) -> list[Completion]:
 def build(card: SamplerCard, adapters: Sequence[Path]) -> DiverseBeam:
     """The sampler of `card` over its adapter, or over the base model."""
     return DiverseBeam(card, adapters)
+
+
+KIND = SamplerKind(build=build, options=DiverseBeamOptions, check=check, check_n=check_n, check_model=check_model, drawn=drawn)

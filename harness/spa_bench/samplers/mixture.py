@@ -9,11 +9,9 @@ from pathlib import Path
 from spa_bench.cards.sampler import SamplerCard
 from spa_bench.errors import UsageError
 from spa_bench.models.base import Model
-from spa_bench.samplers.base import after_choice
+from spa_bench.samplers.base import SamplerKind, after_choice
 from spa_bench.support.seeds import draw_seed
 from spa_bench.types import Completion, Decoding, Key, Member, Prompt, Request
-
-BEGUN = True  # goes on after the choice of a multiple-choice problem
 
 
 class Mixture:
@@ -58,3 +56,6 @@ def build(card: SamplerCard, adapters: Sequence[Path]) -> Mixture:
     if not adapters:
         return Mixture(card.name, [Member("base", None, decoding)])
     return Mixture(card.name, [Member(f"member-{k}", folder, decoding) for k, folder in enumerate(adapters)])
+
+
+KIND = SamplerKind(build=build, goes_on=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 from spa_bench.cards.sampler import SamplerCard
 from spa_bench.errors import UsageError
 from spa_bench.models.base import ChatModel, Model
-from spa_bench.samplers.base import one_member, spread
+from spa_bench.samplers.base import SamplerKind, one_member, spread
 from spa_bench.samplers.mixture import build as build_mixture
 from spa_bench.samplers.replies import Answer, parse_reply
 from spa_bench.support.seeds import draw_seed
@@ -48,10 +48,6 @@ class OneReplyOptions:
             raise ValueError(f"max_new_tokens is {self.max_new_tokens}; it must not be negative")
 
 
-OPTIONS = OneReplyOptions
-check = one_member
-
-
 def check_model(card: SamplerCard, model: Model) -> None:
     """Raises ModelError for a model that says that it cannot be asked in messages; others are asked, and may refuse then."""
     if isinstance(model, ChatModel):
@@ -64,7 +60,7 @@ class OneReply:
     def __init__(self, card: SamplerCard, adapters: Sequence[Path]):
         self.name = card.name
         self.members = build_mixture(card, adapters).members
-        self._options: OneReplyOptions = card.options
+        self._options = card.options_as(OneReplyOptions)
 
     def sample(
         self, model: Model, prompts: Sequence[Prompt], n: int, seed: int, *, task: str, done: Collection[Key] = ()
@@ -120,3 +116,6 @@ def _completion(reply: Completion, answer: Answer, prompt: str, key: Key, spent:
 def build(card: SamplerCard, adapters: Sequence[Path]) -> OneReply:
     """The sampler of `card` over its adapter, or over the base model."""
     return OneReply(card, adapters)
+
+
+KIND = SamplerKind(build=build, options=OneReplyOptions, check=one_member, check_model=check_model)

@@ -6,16 +6,9 @@ relevance of both items if there is one: the geometric mean of the model's token
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from spa_bench.cards.sampler import SamplerCard
-from spa_bench.samplers.base import one_member
-from spa_bench.samplers.pool import Oversampler, check_pool
-from spa_bench.samplers.pool import check_model as check_model
-from spa_bench.samplers.pool import check_n as check_n
-from spa_bench.samplers.pool import drawn as drawn
+from spa_bench.samplers.pool import Pool, check_pool, pool_kind
 from spa_bench.samplers.selection import greedy_dpp
 
 
@@ -30,10 +23,4 @@ class DppOptions:
         check_pool(self.pool, self.relevance)
 
 
-OPTIONS = DppOptions
-check = one_member
-
-
-def build(card: SamplerCard, adapters: Sequence[Path]) -> Oversampler:
-    """The sampler of `card` over its adapter, or over the base model."""
-    return Oversampler(card, adapters, pool=card.options.pool, relevance=card.options.relevance, select=greedy_dpp)
+KIND = pool_kind(DppOptions, lambda options: Pool(options.pool, options.relevance, greedy_dpp))

@@ -6,17 +6,10 @@ lie in [0, 1].
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
-from spa_bench.cards.sampler import SamplerCard
-from spa_bench.samplers.base import one_member
-from spa_bench.samplers.pool import Oversampler, check_pool
-from spa_bench.samplers.pool import check_model as check_model
-from spa_bench.samplers.pool import check_n as check_n
-from spa_bench.samplers.pool import drawn as drawn
+from spa_bench.samplers.pool import Pool, check_pool, pool_kind
 from spa_bench.samplers.selection import maximal_marginal_relevance
 
 
@@ -34,11 +27,8 @@ class MmrOptions:
             raise ValueError(f"trade is {self.trade}; it is a share between 0 and 1")
 
 
-OPTIONS = MmrOptions
-check = one_member
+def _pool(options: MmrOptions) -> Pool:
+    return Pool(options.pool, options.relevance, partial(maximal_marginal_relevance, trade=options.trade))
 
 
-def build(card: SamplerCard, adapters: Sequence[Path]) -> Oversampler:
-    """The sampler of `card` over its adapter, or over the base model."""
-    select = partial(maximal_marginal_relevance, trade=card.options.trade)
-    return Oversampler(card, adapters, pool=card.options.pool, relevance=card.options.relevance, select=select)
+KIND = pool_kind(MmrOptions, _pool)

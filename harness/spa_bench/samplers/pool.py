@@ -7,8 +7,9 @@ kept are not exchangeable: pass@k over subsets of them describes the chosen set,
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,7 @@ from spa_bench.cards.sampler import SamplerCard
 from spa_bench.errors import ModelError, UsageError
 from spa_bench.metrics.vendi import ngram_kernel
 from spa_bench.models.base import Model, PairEncoder
-from spa_bench.samplers.base import spread
+from spa_bench.samplers.base import SamplerKind, one_member, spread
 from spa_bench.samplers.mixture import build as build_mixture
 from spa_bench.support.text import did_you_mean
 from spa_bench.types import Completion, Key, Member, Prompt, Request
@@ -25,6 +26,7 @@ from spa_bench.types import Completion, Key, Member, Prompt, Request
 Select = Callable[[NDArray[np.float64], NDArray[np.float64], int], list[int]]
 """(kernel (N, N), relevance (N,) in [0, 1], how many) -> the places that are kept, best first."""
 
+Options = TypeVar("Options")
 RELEVANCE = ("loglikelihood", "none")
 _CHUNK = 8  # problems whose pools are drawn together; a run that is interrupted loses at most so many
 
@@ -37,47 +39,64 @@ def check_pool(pool: int, relevance: str) -> None:
         raise ValueError(f"relevance is {relevance!r}{did_you_mean(relevance, RELEVANCE)}")
 
 
-def check_n(card: SamplerCard, n: int) -> None:
+@dataclass(frozen=True)
+class Pool:
+    """What a kind draws, and how it chooses of it."""
+
+    size: int  # draws a problem
+    relevance: str  # one of RELEVANCE
+    select: Select
+
+
+def pool_kind(options: type[Options], pool_of: Callable[[Options], Pool]) -> SamplerKind:
+    """A kind of one member that draws the pool which its options say."""
+
+    def of(card: SamplerCard) -> Pool:
+        return pool_of(card.options_as(options))
+
+    return SamplerKind(
+        build=lambda card, adapters: Oversampler(card, adapters, of(card)),
+        options=options,
+        check=one_member,
+        check_n=lambda card, n: check_n(card, of(card), n),
+        check_model=lambda card, model: check_model(of(card), model),
+        drawn=lambda card, n: of(card).size,
+    )
+
+
+def check_n(card: SamplerCard, pool: Pool, n: int) -> None:
     """Raises UsageError for more answers than the pool of `card` has."""
-    pool = card.options.pool
-    if not 1 <= n <= pool:
-        raise UsageError(f"n is {n}, but {card.name} keeps answers of a pool of {pool}: choose n between 1 and that")
+    if not 1 <= n <= pool.size:
+        raise UsageError(f"n is {n}, but {card.name} keeps answers of a pool of {pool.size}: choose n between 1 and that")
 
 
-def check_model(card: SamplerCard, model: Model) -> None:
+def check_model(pool: Pool, model: Model) -> None:
     """Raises ModelError for a model whose tokenizer cannot be asked, where relevance needs it."""
-    if card.options.relevance == "loglikelihood" and not isinstance(model, PairEncoder):
+    if pool.relevance == "loglikelihood" and not isinstance(model, PairEncoder):
         raise ModelError(
             f'relevance = "loglikelihood" needs a model with a tokenizer here, and {model.name!r} has none; '
             f'set options.relevance = "none"'
         )
 
 
-def drawn(card: SamplerCard, n: int) -> int:
-    """Answers drawn a problem, of which n are kept."""
-    pool: int = card.options.pool
-    return pool
-
-
 class Oversampler:
-    """Draws `pool` answers of one member and keeps the n that `select` chooses, numbered in the order of choice."""
+    """Draws the `pool` from one member and keeps the n that it selects, numbered in the order of choice."""
 
-    def __init__(self, card: SamplerCard, adapters: Sequence[Path], *, pool: int, relevance: str, select: Select):
-        self.name, self._card = card.name, card
+    def __init__(self, card: SamplerCard, adapters: Sequence[Path], pool: Pool):
+        self.name, self._card, self._pool = card.name, card, pool
         self._mixture = build_mixture(card, adapters)
         self.members = self._mixture.members
-        self._pool, self._relevance, self._select = pool, relevance, select
 
     def sample(
         self, model: Model, prompts: Sequence[Prompt], n: int, seed: int, *, task: str, done: Collection[Key] = ()
     ) -> Iterator[Completion]:
         """See Sampler.sample. A problem of which an answer is missing is drawn anew, to the same answers."""
-        check_n(self._card, n)
-        check_model(self._card, model)
+        check_n(self._card, self._pool, n)
+        check_model(self._pool, model)
         waiting = [p for p in prompts if any(Key(p.problem_id, 0, draw) not in done for draw in range(n))]
         for first in range(0, len(waiting), _CHUNK):
             chunk = waiting[first : first + _CHUNK]
-            requests = self._mixture.requests(chunk, self._pool, seed, task=task)
+            requests = self._mixture.requests(chunk, self._pool.size, seed, task=task)
             drawn = {c.key: c for c in model.generate(requests, self.members)}
             for prompt in chunk:
                 asked = [r for r in requests if r.problem_id == prompt.problem_id]
@@ -91,9 +110,9 @@ class Oversampler:
         if good:
             texts = [drawn[i].text for i in good]
             relevance = np.ones(len(good))
-            if self._relevance == "loglikelihood":
+            if self._pool.relevance == "loglikelihood":
                 relevance = token_probabilities(model, [requests[i] for i in good], texts, self.members)
-            order = [good[place] for place in self._select(ngram_kernel(texts), relevance, min(n, len(good)))]
+            order = [good[place] for place in self._pool.select(ngram_kernel(texts), relevance, min(n, len(good)))]
         order += [i for i, c in enumerate(drawn) if c.failure][: n - len(order)]
         tokens = sum(c.tokens if c.spent is None else c.spent for c in drawn)
         problem = requests[0].problem_id

@@ -20,7 +20,6 @@ import numpy as np
 from safetensors import SafetensorError
 
 from spa_bench.cards import guard
-from spa_bench.cards.registry import load
 from spa_bench.cards.sampler import SamplerCard
 from spa_bench.cards.source import source_hash
 from spa_bench.cards.training import concerns
@@ -29,7 +28,7 @@ from spa_bench.models.base import StageModel
 from spa_bench.models.stacked_lora import write_adapter
 from spa_bench.spa import checkpoint, encoders, partition, report
 from spa_bench.spa.adapt import adapters_at, train_adapters
-from spa_bench.spa.attribution.base import Setting
+from spa_bench.spa.attribution.base import Setting, attribution_kind
 from spa_bench.spa.data import hash_examples
 from spa_bench.spa.schedule import steps_of
 from spa_bench.spa.training_data import TrainingData as TrainingData
@@ -168,8 +167,10 @@ class Stages:
         kept.mkdir(exist_ok=True)
         own = guard.guarded(f"attribution.method {method!r}") if ":" in method else nullcontext()
         with self._console.stage(f"attribution ({method})") as progress, own:
-            found = load("attribution", method)(setting).scores(
-                self._data.examples, self._data.queries, progress=progress, kept=kept
+            found = (
+                attribution_kind(method)
+                .build(setting)
+                .scores(self._data.examples, self._data.queries, progress=progress, kept=kept)
             )
             scores = np.asarray(found, np.float32)
         if scores.shape != (wanted := (len(self._data.examples), len(self._data.queries))):

@@ -6,21 +6,22 @@ import hashlib
 import json
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from spa_bench.cards.guard import checked_problems, guarded
-from spa_bench.cards.registry import is_ours, load
+from spa_bench.cards.kinds import Kind
+from spa_bench.cards.registry import is_ours, kind_of
 from spa_bench.cards.task import TaskCard
 from spa_bench.errors import DataError, UsageError
 from spa_bench.grading.base import Calls, Check, Program
 from spa_bench.sandbox import Limits
 from spa_bench.support.files import unpacked
 from spa_bench.support.user_json import read_json
-from spa_bench.tasks.base import Judge
-from spa_bench.types import Asked, Behaviour, Choices, Completion, Grade, Messages, Problem, Prompt, Record, Verdict
+from spa_bench.tasks.base import Judge, TaskDefaults, TaskKind
+from spa_bench.types import Behaviour, Choices, Completion, Grade, Messages, Problem, Prompt, Record, Verdict
 
 Sanitise = Callable[[str, str, str], tuple[str, bool]]
 """(prompt that the answer goes on from, or "", answer after stop strings, entry point) -> (text to grade, whether it is a
@@ -28,12 +29,26 @@ whole program)."""
 _OF_INSTRUCT = {"instruction", "response", "stop_instruct"}
 
 
+@dataclass(frozen=True, kw_only=True)
+class SanitiserKind(Kind[Callable[[], Sanitise]]):
+    """A kind of sanitiser. `build` makes one; raises DataError when what it needs is not installed."""
+
+    table = "sanitiser"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProblemsKind(Kind[Callable[[TaskCard], tuple[list[Problem], str]]]):
+    """A kind of problems. `build` gives those of a card, and where they were found."""
+
+    table = "problems"
+
+
 def as_cut() -> Sanitise:
     """The sanitiser that leaves answers as the stop strings leave them."""
     return lambda prompt, answer, entry_point: (answer, not prompt)
 
 
-class CodeTask:
+class CodeTask(TaskDefaults):
     """See spa_bench.tasks.base.Task. `found` says where the problems came from."""
 
     runs_code = True
@@ -67,8 +82,7 @@ class CodeTask:
 
     @cached_property
     def _sanitise(self) -> Sanitise:
-        made: Sanitise = load("sanitiser", self._card.sanitiser)()
-        return made
+        return kind_of(SanitiserKind, "sanitiser", self._card.sanitiser).build()
 
     def question(self, problem: Problem) -> str:
         """The prompt as a model is asked to continue it, and as it stands before the answer in the program."""
@@ -79,10 +93,6 @@ class CodeTask:
             return ()
         question = self._card.instruction.replace("{prompt}", problem.prompt.strip())
         return ("user", question), ("assistant", self._card.response)
-
-    def asked(self, limit: int | None) -> list[Asked]:
-        """None of them is multiple choice."""
-        return []
 
     def record(self, completion: Completion) -> Record:
         """The completion cut at the task's stop strings (a whole program as it is), then what the sanitiser makes of it.
@@ -105,7 +115,7 @@ class CodeTask:
         """The program without its tests."""
         return record.graded if record.whole else self.question(self._by_id[record.problem]) + record.graded
 
-    def score(self, records: Sequence[Record], judge: Judge) -> Iterator[Grade]:
+    def score(self, records: Sequence[Record], judge: Judge, choices: Sequence[Choices] = ()) -> Iterator[Grade]:
         """Verdicts; equal programs of a problem run once. An answer without text is refused, not run."""
         for record in records:
             if not _has_text(record):
@@ -116,7 +126,7 @@ class CodeTask:
             for record in same[jobs[index]]:
                 yield Grade(*record.key, found.verdict, found.message, found.call, found.suite, found.mark)
 
-    def behave(self, records: Sequence[Record], judge: Judge) -> Iterator[Behaviour]:
+    def behave(self, records: Sequence[Record], judge: Judge, choices: Sequence[Choices] = ()) -> Iterator[Behaviour]:
         """What each record's program does on the probes of its problem; equal programs of a problem run once.
 
         The digest is empty, and nothing has run, where an answer has no text or the problem no probes.
@@ -129,10 +139,6 @@ class CodeTask:
         for index, did in judge.behaviours([self._tested(problem, source) for problem, source in jobs]):
             for record in same[jobs[index]]:
                 yield Behaviour(*record.key, did.digest, did.ran, did.right, did.probes)
-
-    def own_scores(self, records: Sequence[Record], choices: Sequence[Choices], n: int, members: int) -> dict[str, Any] | None:
-        """None: no library scores them beside us."""
-        return None
 
     def _same_programs(self, records: Sequence[Record]) -> dict[tuple[str, str], list[Record]]:
         """Records by (problem, program), without those that have no text."""
@@ -156,16 +162,19 @@ def _has_text(record: Record) -> bool:
 
 def build(card: TaskCard) -> CodeTask:
     """The task of `card`, with its problems loaded."""
-    source: Callable[[TaskCard], tuple[list[Problem], str]] = load("problems", card.problems)
+    source = kind_of(ProblemsKind, "problems", card.problems).build
     if is_ours("problems", card.problems):
         return CodeTask(card, *source(card))
     where = f"problems {card.problems!r}"
     with guarded(where):
-        made: Any = source(card)
+        made: object = source(card)
     if not isinstance(made, tuple) or len(made) != 2:
         raise UsageError(f"{where} gave {made!r}; it must give a pair: the problems, and where they were found")
     problems, found = made
     return CodeTask(card, checked_problems(problems, where), str(found))
+
+
+KIND = TaskKind(build=build)
 
 
 def problems_from_file(card: TaskCard) -> tuple[list[Problem], str]:

@@ -8,21 +8,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from spa_bench.cards.guard import guarded
 from spa_bench.cards.task import TaskCard
 from spa_bench.errors import UsageError
 from spa_bench.sandbox import Limits
-from spa_bench.tasks.base import Judge
-from spa_bench.types import Behaviour, Completion, Grade, Problem, Prompt, Record, Verdict
+from spa_bench.tasks.base import Judge, TaskDefaults
+from spa_bench.types import Behaviour, Choices, Completion, Grade, Problem, Prompt, Record, Verdict
 
 
-class TextTask(ABC):
+class TextTask(TaskDefaults):
     """See spa_bench.tasks.base.Task. `found` says where the problems came from."""
 
     runs_code = False
@@ -60,10 +59,6 @@ class TextTask(ABC):
         """What a whole answer from elsewhere may begin with: the prompt."""
         return problem.prompt
 
-    def asked(self, limit: int | None) -> list[Any]:
-        """None of them is multiple choice, where a model is asked for the probability of each option."""
-        return []
-
     def record(self, completion: Completion) -> Record:
         """The completion cut at the card's stop strings; trailing white space is no difference."""
         text = completion.text
@@ -78,7 +73,7 @@ class TextTask(ABC):
         """The text that is compared."""
         return record.graded
 
-    def score(self, records: Sequence[Record], judge: Judge | None) -> Iterator[Grade]:
+    def score(self, records: Sequence[Record], judge: Judge | None, choices: Sequence[Choices] = ()) -> Iterator[Grade]:
         """Verdicts in the order of `records`. An answer without text is refused."""
         for record in records:
             if not self._has_text(record):
@@ -88,7 +83,7 @@ class TextTask(ABC):
             else:
                 yield Grade(*record.key, Verdict.WRONG, self._said(record))
 
-    def behave(self, records: Sequence[Record], judge: Judge | None) -> Iterator[Behaviour]:
+    def behave(self, records: Sequence[Record], judge: Judge | None, choices: Sequence[Choices] = ()) -> Iterator[Behaviour]:
         """What each record answers, as a digest: equal for equal answers. None where there is no text."""
         for record in records:
             if not self._has_text(record):
@@ -96,10 +91,6 @@ class TextTask(ABC):
                 continue
             digest = hashlib.blake2b(self._answer(record).encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
             yield Behaviour(*record.key, digest, ran=True, right=int(self._right(record)), probes=1)
-
-    def own_scores(self, records: Sequence[Record], choices: Sequence[Any], n: int, members: int) -> dict[str, Any] | None:
-        """None: no library has scores of its own for this task."""
-        return None
 
     def _has_text(self, record: Record) -> bool:
         return not record.failure and bool(record.graded.strip())

@@ -7,10 +7,9 @@ import re
 from dataclasses import dataclass
 
 from spa_bench.cards import TaskCard
+from spa_bench.tasks.base import TaskKind
 from spa_bench.tasks.text import TextTask
 from spa_bench.types import Problem
-
-CARD = "sums.toml"
 
 
 @dataclass(frozen=True)
@@ -22,12 +21,9 @@ class SumOptions:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("problems", "digits"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
-
-
-OPTIONS = SumOptions
+        for name, number in (("problems", self.problems), ("digits", self.digits)):
+            if number < 1:
+                raise ValueError(f"{name} is {number}; it must be at least 1")
 
 
 class Sums(TextTask):
@@ -45,9 +41,13 @@ class Sums(TextTask):
 
 def build(card: TaskCard) -> Sums:
     """The task of `card`; equal options give equal problems."""
-    options, draw = card.options, random.Random(card.options.seed)
+    options = card.options_as(SumOptions)
+    draw = random.Random(options.seed)
     problems = []
     for i in range(options.problems):
         a, b = (draw.randrange(10**options.digits) for _ in "ab")
         problems.append(Problem(f"sums/{i}", f"{a} + {b} =", f" {a + b}"))
     return Sums(card, problems, found=f"made from seed {options.seed}")
+
+
+KIND = TaskKind(build=build, options=SumOptions, card="sums.toml")

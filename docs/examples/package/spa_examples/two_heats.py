@@ -8,13 +8,10 @@ from pathlib import Path
 
 from spa_bench.cards import SamplerCard
 from spa_bench.models.base import Model
-from spa_bench.samplers.base import one_member
+from spa_bench.samplers.base import SamplerKind, one_member
 from spa_bench.samplers.mixture import Mixture
 from spa_bench.samplers.mixture import build as build_mixture
 from spa_bench.types import Completion, Key, Prompt
-
-CARD = "two-heats.toml"
-check = one_member  # called with a card when it is read
 
 
 @dataclass(frozen=True)
@@ -26,9 +23,6 @@ class TwoHeatsOptions:
     def __post_init__(self) -> None:
         if self.hot <= 0:
             raise ValueError(f"hot is {self.hot}; it must be greater than 0")
-
-
-OPTIONS = TwoHeatsOptions
 
 
 class TwoHeats:
@@ -49,4 +43,7 @@ class TwoHeats:
 
 def build(card: SamplerCard, adapters: Sequence[Path]) -> TwoHeats:
     """The sampler of `card`."""
-    return TwoHeats(build_mixture(card, adapters), card.options.hot)
+    return TwoHeats(build_mixture(card, adapters), card.options_as(TwoHeatsOptions).hot)
+
+
+KIND = SamplerKind(build=build, options=TwoHeatsOptions, check=one_member, card="two-heats.toml")

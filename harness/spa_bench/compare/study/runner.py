@@ -20,7 +20,7 @@ from spa_bench.models.base import Model
 from spa_bench.runs.folder import RunFolder, differences, folder_name, open_run, plain
 from spa_bench.runs.generate import generate
 from spa_bench.runs.grade import grade
-from spa_bench.runs.job import Job, check_draws, check_model, check_task, make_spec, run_name, sampler_spec
+from spa_bench.runs.job import Job, check_draws, check_task, make_spec, run_name, sampler_spec
 from spa_bench.spa.training_data import TrainingData, load_data, needs_queries
 from spa_bench.support import lock
 from spa_bench.support.console import Reporter
@@ -64,13 +64,12 @@ def runs_of(jobs: Sequence[tuple[Point, Job]], place: Place) -> list[Run]:
     for point, job in jobs:
         card = job.placed
         check_draws(card, job.n)
-        check_task(card, place.task, place.model, job.limit)
-        check_model(card, place.model, place.task)
+        asking = check_task(card, place.task, place.model, job.limit)
         parts = (card.members, needs_queries(card)) if card.adapters == "parts" else ()
         key = repr((card.data, card.adapters, parts, card.lora.length, job.seed))
         if key not in known:
             known[key] = load_data(card, place.model, job.seed)
-        spec = plain(make_spec(job, place.task, place.model, known[key]))
+        spec = plain(make_spec(job, place.task, asking, place.model, known[key]))
         found.append(Run(point, job, place.out / folder_name(run_name(job, place.task), spec)))
     return found
 

@@ -98,7 +98,7 @@ def _jobs(
     """All points of the first seed, then those of the next: a study that is stopped has whole seeds."""
     noise = a.noise_floor
     if noise is None:  # once for all: it depends on the prompts, which are the same
-        noise = not model.batch_free([(p.messages or p.text, p.max_new_tokens) for p in task.prompts(a.limit)])
+        noise = not model.batch_free([(p.messages or p.text, p.max_new_tokens) for p in task.asked_by(model, a.limit).prompts])
     return [
         (point, Job(point.card, card, point.n, seed, a.limit, sandbox, a.rules, noise)) for seed in seeds for point in points
     ]

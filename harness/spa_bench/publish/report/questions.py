@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from spa_bench.cards.registry import load
 from spa_bench.cards.task import build_task_card
 from spa_bench.errors import DataError
 from spa_bench.runs.folder import TASK_FILE, RunFolder
+from spa_bench.tasks.code import KIND as CODE
 
 Questions = Callable[[RunFolder], Mapping[str, str]]
 """From a run to problem -> prompt; raises a SpaBenchError with the reason where they cannot be had."""
@@ -26,7 +26,7 @@ def at_hand(folder: RunFolder) -> Mapping[str, str]:
         if place is None or not Path(place).exists():
             raise DataError(f"the file of problems is not where it was ({place})")
         content["file"] = place
-    task = load("task", "code")(build_task_card(content, str(folder.path)))
+    task = CODE.build(build_task_card(content, str(folder.path)))
     if task.describe()["problems_hash"] != stored["problems_hash"]:
         raise DataError("the problems here are others than those of the run")
     return {p.id: p.prompt for p in task.problems}

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
+
+from spa_bench.cards.kinds import Kind, beside
+from spa_bench.cards.registry import kind_of
 
 PROJECT = "spa-bench"  # project or experiment, where the tracker's own environment variable names no other
 Scalar = str | int | float | bool | None
@@ -34,10 +37,7 @@ class Ended:
 
 
 class Tracker(Protocol):
-    """One run in one tracking service. It may raise anything: that is one line for the user, and the run goes on.
-
-    Its module may name the PACKAGE that it needs: without that the command stops at once, with the pip command.
-    """
+    """One run in one tracking service. It may raise anything: that is one line for the user, and the run goes on."""
 
     def start(self, run: Begun) -> str:
         """Begin or go on; where a reader finds it: a URL or a path."""
@@ -50,3 +50,17 @@ class Tracker(Protocol):
     def finish(self, ended: Ended) -> None:
         """Everything is sent when this returns."""
         ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrackerKind(Kind[Callable[[], Tracker]]):
+    """A kind of tracker. `build` makes one for one run."""
+
+    table = "tracker"
+    # the package that it needs: without that the command stops at once, with the pip command; "": none
+    package: str = field(default="", metadata=beside("PACKAGE"))
+
+
+def tracker_kind(name: str) -> TrackerKind:
+    """The kind of that name. Raises UsageError for an unknown one, or for code that cannot be used."""
+    return kind_of(TrackerKind, "tracker", name)

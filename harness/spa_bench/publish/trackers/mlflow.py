@@ -7,10 +7,9 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from spa_bench.publish.trackers.base import PROJECT, Begun, Ended
+from spa_bench.publish.trackers.base import PROJECT, Begun, Ended, TrackerKind
 from spa_bench.publish.trackers.names import path, plain
 
-PACKAGE = "mlflow"
 _ID = "spec_hash"  # the tag by which a run is found again: MLflow makes the ids of its runs itself
 _STATUS = {"finished": "FINISHED", "generated": "FINISHED", "stopped": "KILLED", "failed": "FAILED"}
 _KEY, _PARAM, _TAG = 250, 6000, 5000  # characters that MLflow takes
@@ -71,3 +70,6 @@ class Mlflow:
 def build() -> Mlflow:
     """One run's tracker."""
     return Mlflow()
+
+
+KIND = TrackerKind(build=build, package="mlflow")

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
-from spa_bench.cards.registry import beside, is_ours, load
+from spa_bench.cards.registry import is_ours
 from spa_bench.errors import UsageError
-from spa_bench.publish.trackers.base import State
+from spa_bench.publish.trackers.base import State, tracker_kind
 from spa_bench.publish.trackers.child import LATER_SECONDS, Child
 from spa_bench.publish.trackers.content import state_of
 from spa_bench.runs.folder import RunFolder
@@ -26,8 +26,7 @@ def names_of(given: Sequence[str]) -> list[str]:
     if given and not names:
         raise UsageError("--log names no tracker; wandb, mlflow or trackio")
     for name in names:
-        load("tracker", name)
-        package = beside("tracker", name, "PACKAGE")
+        package = tracker_kind(name).package
         if package and not _is_there(package):
             how = f"pip install 'spa-bench[{name}]'" if is_ours("tracker", name) else f"pip install {package}"
             raise UsageError(f"--log {name} needs the package {package}, which is not installed: {how}")

@@ -6,9 +6,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from spa_bench.publish.trackers.base import PROJECT, Begun, Ended
-
-PACKAGE = "trackio"
+from spa_bench.publish.trackers.base import PROJECT, Begun, Ended, TrackerKind
 
 
 class Trackio:
@@ -47,3 +45,6 @@ class Trackio:
 def build() -> Trackio:
     """One run's tracker."""
     return Trackio()
+
+
+KIND = TrackerKind(build=build, package="trackio")

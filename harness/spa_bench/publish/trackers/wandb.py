@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from spa_bench.errors import UsageError
-from spa_bench.publish.trackers.base import PROJECT, Begun, Ended
+from spa_bench.publish.trackers.base import PROJECT, Begun, Ended, TrackerKind
 
-PACKAGE = "wandb"
 _TAG = 64  # characters of a tag
 
 
@@ -57,3 +56,6 @@ class Wandb:
 def build() -> Wandb:
     """One run's tracker."""
     return Wandb()
+
+
+KIND = TrackerKind(build=build, package="wandb")

@@ -11,9 +11,8 @@ import sys
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from spa_bench.cards.registry import load
 from spa_bench.errors import UsageError
-from spa_bench.publish.trackers.base import Tracker
+from spa_bench.publish.trackers.base import Tracker, tracker_kind
 from spa_bench.publish.trackers.content import begun, ended
 from spa_bench.runs.folder import RunFolder, open_run
 from spa_bench.runs.tail import Tail
@@ -36,7 +35,7 @@ class Worker:
         if message["do"] == "start":
             self._folder, self._samples = open_run(Path(message["folder"])), bool(message["samples"])
             self._records = Tail(self._folder.path / "records.jsonl")
-            tracker: Tracker = load("tracker", self._name)()
+            tracker = tracker_kind(self._name).build()
             where = str(tracker.start(begun(self._folder)))
             self._tracker = tracker
             return {"where": where}

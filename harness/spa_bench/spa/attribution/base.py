@@ -10,6 +10,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from spa_bench.cards.kinds import Kind
+from spa_bench.cards.registry import kind_of
 from spa_bench.cards.training import AttributionCard, LoraCard
 from spa_bench.models.base import LoraTrainable
 from spa_bench.types import Example
@@ -40,3 +42,15 @@ class Attributor(Protocol):
         `kept` is a folder for what is dear, as it comes; what is found there is not computed again, and the result is the same.
         """
         ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttributionKind(Kind[Callable[[Setting], Attributor]]):
+    """A kind of attribution. `build` makes one of a setting."""
+
+    table = "attribution"
+
+
+def attribution_kind(name: str) -> AttributionKind:
+    """The kind of that name. Raises UsageError for an unknown one, or for code that cannot be used."""
+    return kind_of(AttributionKind, "attribution", name)

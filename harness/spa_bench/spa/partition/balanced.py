@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from spa_bench.cards.training import PartitionCard
 from spa_bench.errors import DataError
+from spa_bench.spa.partition.base import PartitionKind, of_scores
 from spa_bench.spa.partition.scaling import Scaled, Scores, kept_columns
 from spa_bench.types import Example
 
@@ -121,3 +122,6 @@ def _cheapest_chain(costs: list[list[int]], leave: list[int], enter: list[int]) 
     while before[chain[-1]] >= 0:
         chain.append(before[chain[-1]])
     return distance[last] + enter[last], chain[::-1]
+
+
+KIND = PartitionKind(build=of_scores(balanced), reads=("scale", "capacity"), seeded=False)

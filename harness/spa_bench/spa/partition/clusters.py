@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
+
+from spa_bench.cards.training import PartitionCard
 from spa_bench.errors import DataError
 from spa_bench.spa.encoders import Vectors
 
 STARTS = 10  # random starts (k-means++) of which the best is kept
 _ROUNDS = 300
+
+
+def library(card: PartitionCard) -> dict[str, object]:
+    """The version of scikit-learn, which the clusters depend on."""
+    return {"scikit-learn": version("scikit-learn")}
 
 
 def cluster(rows: Vectors, k: int, seed: int, what: str) -> list[int]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from spa_bench.cards.training import PartitionCard
-from spa_bench.spa.partition.clusters import cluster
+from spa_bench.spa.partition.base import PartitionKind, of_scores
+from spa_bench.spa.partition.clusters import cluster, library
 from spa_bench.spa.partition.scaling import Scores, scaled
 from spa_bench.types import Example
 
@@ -16,3 +17,6 @@ def kmeans(scores: Scores, examples: Sequence[Example], k: int, card: PartitionC
     The paper leaves this to future work; scaling and starts are our choice: see docs/partition.md.
     """
     return cluster(scaled(scores, card.scale), k, seed, "rows of scores")
+
+
+KIND = PartitionKind(build=of_scores(kmeans), reads=("scale",), depends_on=library)

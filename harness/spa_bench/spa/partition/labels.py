@@ -7,11 +7,11 @@ from pathlib import Path
 
 from spa_bench.cards.training import PartitionCard
 from spa_bench.errors import DataError
+from spa_bench.spa.partition.base import PartitionKind
 from spa_bench.spa.partition.scaling import Scores
+from spa_bench.support.provenance import hash_bytes
 from spa_bench.support.user_json import read_json
 from spa_bench.types import Example
-
-NEEDS_SCORES = False
 
 
 def from_file(scores: Scores | None, examples: Sequence[Example], k: int, card: PartitionCard, seed: int) -> list[int]:
@@ -69,3 +69,11 @@ def _text(path: Path) -> str:
         return read_bytes(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(f"cannot read the labels in {path}: {error}") from error
+
+
+def _content(card: PartitionCard) -> dict[str, object]:
+    """The file by what it holds."""
+    return {"file": hash_bytes(read_bytes(Path(card.file)))}
+
+
+KIND = PartitionKind(build=from_file, needs_scores=False, reads=(), seeded=False, depends_on=_content)

@@ -7,10 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from spa_bench.cards.training import PartitionCard
+from spa_bench.spa.partition.base import PartitionKind
 from spa_bench.spa.partition.scaling import Scores
 from spa_bench.types import Example
-
-NEEDS_SCORES = False
 
 
 def shuffled(scores: Scores | None, examples: Sequence[Example], k: int, card: PartitionCard, seed: int) -> list[int]:
@@ -20,3 +19,6 @@ def shuffled(scores: Scores | None, examples: Sequence[Example], k: int, card: P
     for part, piece in enumerate(pieces):
         labels[piece] = part
     return [int(part) for part in labels]
+
+
+KIND = PartitionKind(build=shuffled, needs_scores=False, reads=())

@@ -10,14 +10,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from spa_bench.cards.task import TaskCard
+from spa_bench.tasks.base import TaskKind
 from spa_bench.tasks.lm_eval.options import LmEvalOptions
 
 if TYPE_CHECKING:
     from spa_bench.tasks.lm_eval.task import LmEvalTask
-
-OPTIONS = LmEvalOptions
-UNSAID = {"max_new_tokens": 0}
-"""What keys of a card are where it does not say them: 0 tokens are AFTER after a choice, and none where there is no choice."""
 
 
 def build(card: TaskCard) -> LmEvalTask:
@@ -25,3 +22,7 @@ def build(card: TaskCard) -> LmEvalTask:
     from spa_bench.tasks.lm_eval.task import load
 
     return load(card)
+
+
+# max_new_tokens: 0 tokens are AFTER after a choice, and none where there is no choice
+KIND = TaskKind(build=build, options=LmEvalOptions, unsaid={"max_new_tokens": 0})

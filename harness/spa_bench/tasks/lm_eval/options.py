@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 
 @dataclass(frozen=True)
@@ -34,25 +33,28 @@ class LmEvalOptions:
         own = self.include not in {"", "mini"}
         return replace(self, local=local, include=str(folder / Path(self.include).expanduser()) if own else self.include)
 
-    def places(self) -> dict[str, Any]:
+    def places(self) -> dict[str, str | list[str]]:
         """Where what it reads lies on this machine; no part of a spec."""
-        own: dict[str, Any] = {"include": self.include} if self.include not in {"", "mini"} else {}
+        own: dict[str, str | list[str]] = {"include": self.include} if self.include not in {"", "mini"} else {}
         return own | ({"local": list(self.local)} if self.local else {})
 
-    def at(self, places: Mapping[str, Any], task_file: Path | None) -> LmEvalOptions:
+    def at(self, places: Mapping[str, str | list[str]], task_file: Path | None) -> LmEvalOptions:
         """With the paths of `places` (see there) or, where the user says where files lie now, with `task_file` for them."""
         if task_file:
             places = {"include": str(task_file)} if "include" in places else {"local": [str(task_file)]}
-        return replace(self, include=places.get("include", self.include), local=tuple(places.get("local", ())))
+        include, local = places.get("include", self.include), places.get("local", [])
+        assert isinstance(include, str)
+        assert isinstance(local, list)
+        return replace(self, include=include, local=tuple(local))
 
     def __post_init__(self) -> None:
         if not self.task:
             raise ValueError("task is missing; it is the name of a task or group of lm-eval")
         if self.fewshot < -1:
             raise ValueError(f"fewshot is {self.fewshot}; it is a number of examples, or -1 for the task's own")
-        for name in ("per_task", "max_gen_toks", "bootstrap"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must not be negative")
+        for name, number in (("per_task", self.per_task), ("max_gen_toks", self.max_gen_toks), ("bootstrap", self.bootstrap)):
+            if number < 0:
+                raise ValueError(f"{name} is {number}; it must not be negative")
         if self.too_long not in {"refuse", "cut"}:
             raise ValueError(f"too_long is {self.too_long!r}; choose 'refuse' or 'cut'")
         if self.system and not self.chat:

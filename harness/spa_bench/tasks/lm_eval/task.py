@@ -13,7 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 from spa_bench.cards.task import TaskCard
 from spa_bench.errors import DataError, ModelError, UsageError
 from spa_bench.sandbox import Limits
-from spa_bench.tasks.base import Judge
+from spa_bench.tasks.base import Asking, Judge, Named, Options
 from spa_bench.tasks.data_folder import data_folder
 from spa_bench.tasks.lm_eval import library
 from spa_bench.tasks.lm_eval.asking import Question, Template, identity, questions
@@ -21,7 +21,7 @@ from spa_bench.tasks.lm_eval.local import Place
 from spa_bench.tasks.lm_eval.options import LmEvalOptions
 from spa_bench.tasks.lm_eval.room import Room, Tokenized
 from spa_bench.tasks.lm_eval.scoring import Judging, Response, chosen, judged, mean_of, own_scores, written
-from spa_bench.types import Asked, Behaviour, Choices, Completion, Grade, Key, Problem, Prompt, Record, Verdict
+from spa_bench.types import Behaviour, Choices, Completion, Grade, Key, Problem, Prompt, Record, Verdict
 
 AFTER = 64  # tokens that a model writes after a choice where the card does not say
 _SHORT = 80  # letters of an answer in a message
@@ -39,32 +39,29 @@ class _Chat(Protocol):
 class LmEvalTask:
     """See spa_bench.tasks.base.Task. Problems are documents, `SUBTASK/doc_id`; `found` says where they came from.
 
-    A multiple-choice problem is asked by `asked`, and what is drawn for it is what the model writes after its choice. With
-    `chat` in the options, prompts are known when `check_model` has seen the model.
+    What is drawn for a multiple-choice problem is what the model writes after its choice. With `chat` in the options, every
+    model is asked through its own template; verdicts and problems do not depend on it.
     """
 
     runs_code = False
+    packages: tuple[str, ...] = ()
 
     def __init__(self, card: TaskCard, loaded: library.Loaded):
         self.name, self.version, self.found = card.name, loaded.version, loaded.found
-        self.limits, self.packages = Limits(), ()
+        self.limits = Limits()
         self._card, self._loaded = card, loaded
-        self._options: LmEvalOptions = card.options
+        self._options = card.options_as(LmEvalOptions)
         self._plain = questions(loaded, self._options)
         self.problems: tuple[Problem, ...] = tuple(q.problem for q in self._plain)
         choices = any(q.kind != "written" for q in self._plain)
         if all(q.kind != "written" for q in self._plain):
-            for key in ("filter", "max_gen_toks"):
-                if value := getattr(self._options, key):
+            for key, value in (("filter", self._options.filter), ("max_gen_toks", self._options.max_gen_toks)):
+                if value:
                     raise UsageError(
                         f"options.{key} is {value!r}, for generated answers, but {self._options.task} asks for choices alone"
                     )
         self._after = (card.max_new_tokens or AFTER) if choices else 0
         self._by_id = {q.problem.id: q for q in self._plain}
-        self._asked: list[Question] | None = None if self._options.chat else self._plain
-        self._greedy: Mapping[str, list[list[bool]]] = {}
-        self._cut: Mapping[str, str] = {}  # problem -> prompt that was cut to fit the model
-        self._long: frozenset[str] = frozenset()  # problems of which an option does not fit whole
 
     @cached_property
     def _judging(self) -> dict[str, Judging]:
@@ -99,21 +96,42 @@ class LmEvalTask:
         judging = self._judging[name]
         return f"{judging.metric},{judging.filter}"
 
-    def check_model(self, model: Any, limit: int | None = None) -> None:
-        """Learn how `model` is to be asked; call it before anything is trained or drawn.
+    def asked_by(self, model: Named, limit: int | None) -> Asking:
+        """What `model` is asked of the first `limit` problems; one with a single option is not chosen from.
 
-        Raises ModelError where it has no chat template and the card wants one, UsageError where a prompt of the first
-        `limit` problems leaves no room for its answer, and for a length or stop strings in the card that play no part.
+        What is written after a choice goes by the card's length and stop strings. Raises ModelError where the model has no
+        chat template and the card wants one, UsageError where a prompt leaves no room for its answer, and for a length or
+        stop strings in the card that play no part.
         """
         if not self._after and (idle := self._idle()):
             raise UsageError(f"task {self.name!r}: {idle}")
+        found = self._plain
         if self._options.chat:
             if not isinstance(model, _Chat):
                 raise ModelError(f"options.chat asks through a chat template, and model {model.name!r} has none here")
-            self._asked = questions(self._loaded, self._options, template_of(model))
+            found = questions(self._loaded, self._options, template_of(model))
+        found = found[:limit]
+        cut: Mapping[str, str] = {}  # problem -> prompt that was cut to fit the model
+        long: frozenset[str] = frozenset()  # problems of which an option does not fit whole
         if isinstance(model, Tokenized):  # one without a tokenizer here says what does not fit when it is asked
-            room = Room(model, self._after)
-            self._cut, self._long = room.checked(self._questions(limit), cut=self._options.too_long == "cut")
+            cut, long = Room(model, self._after).checked(found, cut=self._options.too_long == "cut")
+        return Asking(
+            tuple(self._prompt(q, cut.get(q.problem.id)) for q in found),
+            tuple(q.asked(cut=q.problem.id in long) for q in found if q.kind != "written"),
+        )
+
+    def _prompt(self, question: Question, cut: str | None) -> Prompt:
+        """The prompt of one problem, or what is left of it where it was cut."""
+        problem = question.problem
+        if question.kind == "written":
+            text = question.texts[0][0] if cut is None else cut
+            return Prompt(problem.id, text, question.max_new_tokens, question.stop)
+        return Prompt(problem.id, problem.prompt, self._after, self._card.stop)
+
+    def options(self, limit: int | None) -> list[Options]:
+        """The texts of the first `limit` problems that have any, without a chat template."""
+        asked = (q.asked(cut=False) for q in self._plain[:limit] if q.kind != "written")
+        return [Options(one.problem_id, tuple(text for _, text in one.options), one.choices) for one in asked]
 
     def _idle(self) -> str:
         """What the card sets in vain where all answers are generated, and what to set; empty where that is nothing."""
@@ -125,24 +143,6 @@ class LmEvalTask:
         if self._card.stop:
             return "stop plays no part: lm-eval's own definition of the task says where a generated answer ends"
         return ""
-
-    def _questions(self, limit: int | None) -> list[Question]:
-        if self._asked is None:
-            raise UsageError(f"task {self.name!r} asks through a chat template: it must see the model first")
-        return self._asked[:limit]
-
-    def prompts(self, limit: int | None) -> list[Prompt]:
-        """Prompts of the first `limit` problems; what is written after a choice goes by the card's length and stop strings."""
-        made = []
-        for q in self._questions(limit):
-            context = self._cut.get(q.problem.id, q.texts[0][0] if q.kind == "written" else q.problem.prompt)
-            length, stop = (q.max_new_tokens, q.stop) if q.kind == "written" else (self._after, self._card.stop)
-            made.append(Prompt(q.problem.id, context, length, stop))
-        return made
-
-    def asked(self, limit: int | None) -> list[Asked]:
-        """Those of the first `limit` problems whose options are scored, in order; those with one option are not chosen from."""
-        return [q.asked(cut=q.problem.id in self._long) for q in self._questions(limit) if q.kind != "written"]
 
     def record(self, completion: Completion) -> Record:
         """The completion; what is graded is its text as it is, cut at the stop strings. lm-eval's filters come later."""
@@ -157,14 +157,13 @@ class LmEvalTask:
         """The text that is compared: the answer, or what was written after the choice."""
         return record.graded
 
-    def see_choices(self, choices: Sequence[Choices]) -> None:
-        """Learn what greedy decoding writes: problems with one option (lm-eval's loglikelihood, as LAMBADA) are right where
-        that is the option, and refused where nothing is known of them."""
-        self._greedy = {c.problem: c.greedy for c in choices}
+    def score(self, records: Sequence[Record], judge: Judge, choices: Sequence[Choices]) -> Iterator[Grade]:
+        """Verdicts by lm-eval's scoring; `judge` is not touched. An answer that could not be had is refused.
 
-    def score(self, records: Sequence[Record], judge: Judge) -> Iterator[Grade]:
-        """Verdicts by lm-eval's scoring; `judge` is not touched. An answer that could not be had is refused."""
-        for record, question, values, seen in self._judged(records):
+        Problems with one option (lm-eval's loglikelihood, as LAMBADA) are right where `choices` say that greedy decoding writes
+        that, and refused where they say nothing of them.
+        """
+        for record, question, values, seen in self._judged(records, choices):
             if seen is None:
                 yield Grade(*record.key, Verdict.REFUSED, record.failure or "there is no choice to judge")
             elif self._judging[question.task].passed(values, record.problem):
@@ -172,9 +171,9 @@ class LmEvalTask:
             else:
                 yield Grade(*record.key, Verdict.WRONG, _told(question, record, seen))
 
-    def behave(self, records: Sequence[Record], judge: Judge) -> Iterator[Behaviour]:
+    def behave(self, records: Sequence[Record], judge: Judge, choices: Sequence[Choices]) -> Iterator[Behaviour]:
         """Each record's answer (the option, or what lm-eval's filter leaves of a text) as its behaviour; see `score`."""
-        for record, question, values, seen in self._judged(records):
+        for record, question, values, seen in self._judged(records, choices):
             if seen is None:
                 yield Behaviour(*record.key, digest="", ran=False, right=0, probes=0)
             else:
@@ -183,12 +182,15 @@ class LmEvalTask:
                 right = int(self._judging[question.task].passed(values, record.problem))
                 yield Behaviour(*record.key, digest=digest, ran=True, right=right, probes=1)
 
-    def _judged(self, records: Sequence[Record]) -> Iterator[tuple[Record, Question, dict[str, Any], Any]]:
+    def _judged(
+        self, records: Sequence[Record], choices: Sequence[Choices]
+    ) -> Iterator[tuple[Record, Question, dict[str, Any], Any]]:
         """(record, its question, lm-eval's values, the filtered answer or None where there is nothing to judge)."""
+        greedy = {c.problem: c.greedy for c in choices}
         by_task: dict[str, list[tuple[Record, Question, list[list[Response]]]]] = {}
         for record in records:
             question = self._by_id[record.problem]
-            responses = self._responses(record, question, self._greedy.get(record.problem))
+            responses = self._responses(record, question, greedy.get(record.problem))
             if responses is None:
                 yield record, question, {}, None
             else:
@@ -209,7 +211,7 @@ class LmEvalTask:
             return None if greedy is None else [[(-1.0, greedy[record.member][0])]]
         return None if record.choice is None else chosen(question, record.choice)
 
-    def own_scores(self, records: Sequence[Record], choices: Sequence[Choices], n: int, members: int) -> dict[str, Any] | None:
+    def own_scores(self, records: Sequence[Record], choices: Sequence[Choices], n: int, members: int) -> dict[str, object]:
         """lm-eval's results of each member, from the log-probabilities of `choices` and the texts of `records`.
 
         {"harness": ..., "members": [{task or group: {"acc,none": ..., "acc_stderr,none": ..., "sample_len": ...}}]}. Of a
@@ -292,7 +294,7 @@ def load(card: TaskCard) -> LmEvalTask:
 
     The card's `version`, where it has one, is that of lm-eval's task, with or without that of lm-eval: others are an error.
     """
-    options: LmEvalOptions = card.options
+    options = card.options_as(LmEvalOptions)
     places = [Place(Path(p).expanduser(), asked=True) for p in options.local]
     for place in places:
         if not place.path.exists():
