@@ -320,3 +320,11 @@ def test_hostile_names_in_the_chart_stay_names(open_page: Open, hostile: Path):
     opened.tab.wait_for_selector("#vg-tooltip-element.visible")
     assert opened.tab.locator("#vg-tooltip-element img, #vg-tooltip-element script, #vg-tooltip-element svg").count() == 0
     assert opened.tab.evaluate("window.hacked") is None
+
+
+def test_points_have_their_names_and_the_picture_takes_the_width_of_the_page(open_page: Open, page: Path):
+    opened = open_page(page, width=1600)
+    names = opened.tab.locator(".plane .vega svg .mark-text.role-mark text").all_text_contents()
+    assert {"alpha", "beta", "gamma"} <= set(names)
+    assert opened.tab.evaluate("document.querySelector('.plane .vega svg').clientWidth") > 1500
+    assert opened.tab.input_value("select.diversity") == "effective_diversity[ast,correct]"

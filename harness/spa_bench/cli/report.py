@@ -16,7 +16,7 @@ def report(
     quality: Annotated[str, option("up in the picture", WHAT, metavar="METRIC", completer=name_metrics)] = "pass@1",
     diversity: Annotated[
         str, option("to the right in it", WHAT, metavar="METRIC", completer=name_metrics)
-    ] = "diversity_score[exact]",
+    ] = "effective_diversity[ast,correct]",
     title: Annotated[str, option("of the page", WHAT)] = "spa-bench report",
     problems: Annotated[
         Literal["auto", "load", "none"],

@@ -19,6 +19,7 @@ from spa_bench.errors import UsageError
 from spa_bench.metrics.frontier import pareto_front
 from spa_bench.metrics.suite import is_rate
 from spa_bench.publish.report.escape import visible
+from spa_bench.publish.report.names import FONT, place_names
 from spa_bench.publish.report.table import Table, head_of
 
 Spec = dict[str, Any]
@@ -26,13 +27,16 @@ COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F
 SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right")
 QUALITY = ("pass@1", "pass@K", "majority_vote[behaviour]", "majority_vote[exact]", "any_of_n")
 DIVERSITY = (
-    "diversity_score[exact]", "effective_diversity[ast,correct]", "effective_diversity[behaviour,ran]", "vendi[ngram,q=1]",
-    "vendi[ast,q=1]", "vendi[embedding,q=1]", "diversity_score[ast]", "average_kl[i<j]", "kl[choices,i!=j]",
+    "effective_diversity[ast,correct]", "effective_diversity[behaviour,ran]", "vendi[ngram,q=1]", "vendi[ast,q=1]",
+    "vendi[embedding,q=1]", "diversity_score[exact]", "diversity_score[ast]", "average_kl[i<j]", "kl[choices,i!=j]",
 )  # fmt: skip
 _SWEEP, _FRONT = "front of the temperatures", "front of all"
 _FIELDS = ("x", "x_low", "x_high", "y", "y_low", "y_high")
 _LONGEST = 48  # characters of a name in a chart
-_INK, _GRID = "#333333", "#DDDDDD"
+_INK, _GRID, _GROUND = "#333333", "#DDDDDD", "#FFFFFF"
+_TICKS = {"expr": "ceil(width / 80)"}
+_WIDE = (560, 380)  # pixels of the plane, at least: where it is larger, names only come further apart
+_NARROW = (250, 300)  # pixels of the plane on a phone, at least
 
 
 def _altair() -> Any:
@@ -95,7 +99,7 @@ def drawn_names(labels: Sequence[str]) -> dict[str, str]:
 
 
 def plane_sets(data: Mapping[str, Any], quality: str, diversity: str) -> dict[str, list[dict[str, Any]]]:
-    """The data sets of the plane with these axes: `points` and `fronts`."""
+    """The data sets of the plane with these axes: `points`, with where their names go on wide and narrow ones, and `fronts`."""
     points, fronts = [], []
     known = []
     for label, across, up in zip(data["labels"], data["points"][diversity], data["points"][quality], strict=True):
@@ -106,6 +110,9 @@ def plane_sets(data: Mapping[str, Any], quality: str, diversity: str) -> dict[st
             "sampler": label, "x": across[0], "x_low": across[1], "x_high": across[2],
             "y": up[0], "y_low": up[1], "y_high": up[2],
         })  # fmt: skip
+    for key, size in (("wide", _WIDE), ("narrow", _NARROW)):
+        for point, beside in zip(points, place_names(points, size), strict=True):
+            point[key] = beside
     for name, mine in ((_FRONT, known), (_SWEEP, [k for k in known if k[0] in data["sweep"]])):
         if len(mine) > 1:
             out = pareto_front(np.array([[x, y] for _, x, y in mine]))
@@ -120,13 +127,15 @@ def plane(
     x: str,
     y: str,
     sweep: bool = True,
+    named: bool = False,
     labels_x: str = "datum.label",
-    width: int | str = 460,
-    height: int = 340,
+    width: int | str = 860,
+    height: int = 460,
 ) -> Spec:
     """Quality (up), a rate, against diversity (right) with both intervals, and the fronts. Data sets: see plane_sets.
 
-    `sweep`: whether there is a front of temperatures. `labels_x`: Vega's expression for the labels of the axis of
+    `sweep`: whether there is a front of temperatures. `named`: whether every point has its name beside it, so that the
+    picture needs no legend of them. `labels_x`: Vega's expression for the labels of the axis of
     diversity, see `within`.
     """
     alt = _altair()
@@ -134,9 +143,12 @@ def plane(
     shapes = [SHAPES[i % len(SHAPES)] for i in range(len(labels))]
     fronts_ = [_FRONT, _SWEEP] if sweep else [_FRONT]
     room = alt.Scale(zero=False, nice=True, padding=12)  # around the points, so that axes may go on beyond what can be
-    across = alt.X("x:Q", title=x, scale=room, axis=alt.Axis(labelExpr=labels_x, labelOverlap=True, labelFlush=False))
+    across = alt.X(
+        "x:Q", title=x, scale=room, axis=alt.Axis(labelExpr=labels_x, labelOverlap=True, labelFlush=False, tickCount=_TICKS)
+    )
     up = alt.Y("y:Q", title=y, scale=room, axis=alt.Axis(labelExpr=within(1.0)))
-    legend = alt.Legend(title=None, orient="right", labelLimit=260, symbolSize=90, symbolStrokeColor=_INK)
+    legend = None if named else alt.Legend(title=None, orient="right", labelLimit=260, symbolSize=90, symbolStrokeColor=_INK)
+    beside = {"align": _of("align"), "dx": _of("dx"), "dy": _of("dy"), "baseline": "middle", "fontSize": FONT}
     base = alt.Chart(alt.NamedData("points"))
     fronts = alt.Chart(alt.NamedData("fronts")).mark_line(interpolate="step-before", strokeWidth=2, opacity=0.75)
     chart = alt.layer(
@@ -148,16 +160,25 @@ def plane(
                 legend=alt.Legend(title=None, orient="bottom", symbolStrokeColor="#8C8C8C", labelLimit=260),
             ),
         ),
-        base.mark_rule(opacity=0.55).encode(alt.X("x_low:Q"), alt.X2("x_high:Q"), up, color=alt.value(_INK)),
-        base.mark_rule(opacity=0.55).encode(across, alt.Y("y_low:Q"), alt.Y2("y_high:Q"), color=alt.value(_INK)),
+        base.mark_rule(opacity=0.3).encode(alt.X("x_low:Q"), alt.X2("x_high:Q"), up, color=alt.value(_INK)),
+        base.mark_rule(opacity=0.3).encode(across, alt.Y("y_low:Q"), alt.Y2("y_high:Q"), color=alt.value(_INK)),
         base.mark_point(filled=True, size=95, opacity=1, stroke=_INK, strokeWidth=0.8).encode(
             across, up,
             color=alt.Color("sampler:N", scale=alt.Scale(domain=list(labels), range=colours), legend=legend),
             shape=alt.Shape("sampler:N", scale=alt.Scale(domain=list(labels), range=shapes), legend=legend),
             tooltip=["sampler:N", *(alt.Tooltip(f"{f}:Q", format=".3f") for f in _FIELDS)],
         ),
+        *(
+            base.mark_text(**beside, **look).encode(across, up, text=alt.Text("wide.name:N"))
+            for look in ({"stroke": _GROUND, "strokeWidth": 3.5, "strokeJoin": "round"}, {"color": _INK})  # a halo first
+        ),
     )  # fmt: skip
     return _finished(chart, width, height)
+
+
+def _of(key: str) -> dict[str, str]:
+    """Vega's expression for where a point's name stands."""
+    return {"expr": f"datum.wide.{key}"}
 
 
 def within(most: float | None) -> str:

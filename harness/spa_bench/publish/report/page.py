@@ -50,8 +50,8 @@ class Shown:
 def render(
     data: ReportData,
     *,
-    quality: str = "pass@1",
-    diversity: str = "diversity_score[exact]",
+    quality: str = charts.QUALITY[0],
+    diversity: str = charts.DIVERSITY[0],
     title: str = TITLE,
     interactive: bool = True,
     home: str = "",
@@ -105,16 +105,15 @@ def plane_picture(data: Mapping[str, Any], quality: str, diversity: str) -> char
     sets = charts.plane_sets(data, quality, diversity)
     if not sets["points"]:
         return None
-    return charts.filled(
-        charts.plane(
-            data["labels"],
-            x=heads[diversity],
-            y=heads[quality],
-            sweep=bool(data["sweep"]),
-            labels_x=data["within"][diversity],
-        ),
-        sets,
+    spec = charts.plane(
+        data["labels"],
+        x=heads[diversity],
+        y=heads[quality],
+        sweep=bool(data["sweep"]),
+        named=all(point["wide"]["name"] for point in sets["points"]),
+        labels_x=data["within"][diversity],
     )
+    return charts.filled(spec, sets)
 
 
 def axes_of(data: Mapping[str, Any], quality: str, diversity: str) -> tuple[str, str]:

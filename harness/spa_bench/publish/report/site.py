@@ -1,5 +1,5 @@
 """Leaderboards as a small site: an index, a page a task, and pages made of Markdown files. Links are relative, so that it
-works from a folder and from any web server; nothing is drawn by scripts, so that it is small enough to be kept."""
+works from a folder and from any web server. On the page of a task the axes of its picture can be chosen."""
 
 from __future__ import annotations
 
@@ -45,7 +45,6 @@ def site(data: ReportData, *, also: Sequence[Path] = (), out: Path, quality: str
             quality=quality,
             diversity=diversity,
             title=section.title,
-            interactive=bool(alone.problems),
             home="index.html",
         )
         files[f"{name}.html"] = page.encode()

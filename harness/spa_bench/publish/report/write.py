@@ -26,8 +26,8 @@ class ReportOptions:
     """What a page shows and where it goes."""
 
     out: Path = Path("report")
-    quality: str = "pass@1"  # the metric that goes up in the picture
-    diversity: str = "diversity_score[exact]"  # the metric to the right in it
+    quality: str = charts.QUALITY[0]  # the metric that goes up in the picture
+    diversity: str = charts.DIVERSITY[0]  # the metric to the right in it
     title: str = "spa-bench report"
     problems: Literal["auto", "load", "none"] = "auto"  # what was asked: if it is at hand, from any task, or left out
     site: bool = False  # an index and a page a task, instead of one page

@@ -12,9 +12,10 @@
     return { ...spec, config: { ...spec.config, background: "transparent", axis, legend } };
   }
 
-  // what was drawn for paper in dark ink becomes the ink of the page
+  // what was drawn for paper in dark ink becomes the ink of the page, and its white the ground
   function inked(value) {
     if (value === "#333333") return style("--ink");
+    if (value === "#FFFFFF") return style("--ground");
     if (Array.isArray(value)) return value.map(inked);
     if (value && typeof value === "object") return Object.fromEntries(Object.entries(value).map(([k, v]) => [k, inked(v)]));
     return value;
@@ -53,13 +54,17 @@
     const show = () => {
       const names = { "@x": head("diversity", right.value), "@y": head("quality", up.value), "@within": content.within[right.value] };
       const spec = named(content.spec, names);
-      spec.datasets = content.sets[up.value][right.value];
-      if (place.clientWidth < 560) { // a narrow screen: the legend goes below
-        spec.config.legend = { ...spec.config.legend, layout: { bottom: { anchor: "start", direction: "vertical", margin: 4 } } };
-        for (const layer of spec.layer) {
-          for (const channel of ["color", "shape"]) {
-            if (layer.encoding?.[channel]?.legend) Object.assign(layer.encoding[channel].legend, { orient: "bottom", columns: 2, labelLimit: 120 });
-          }
+      const narrow = place.clientWidth < 640;
+      const sets = content.sets[up.value][right.value];
+      const points = narrow ? sets.points.map((point) => ({ ...point, wide: point.narrow })) : sets.points;
+      spec.datasets = { ...sets, points };
+      const complete = points.every((point) => point.wide.name); // then nobody needs the legend of samplers
+      if (narrow) spec.config.legend = { ...spec.config.legend, layout: { bottom: { anchor: "start", direction: "vertical", margin: 4 } } };
+      for (const { encoding } of spec.layer) {
+        for (const channel of ["color", "shape"]) {
+          if (!encoding?.[channel]?.legend) continue;
+          if (complete) encoding[channel].legend = null;
+          else if (narrow) Object.assign(encoding[channel].legend, { orient: "bottom", columns: 2, labelLimit: 120 });
         }
       }
       return draw(place, spec).catch((error) => {
