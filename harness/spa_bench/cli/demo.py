@@ -1,0 +1,121 @@
+"""`spa-bench demo`: six samplers on the embedded model and its tasks, a row of the table after each, then the leaderboard."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from spa_bench.errors import UsageError
+from spa_bench.support import lock
+from spa_bench.support.files import put, write_text
+
+TASK = "mini-code"
+REFERENCE = "spa-influence"
+SAMPLERS = ("single", "temperature", "nucleus", "spa-random", "spa-lexical", REFERENCE)
+"""What is cheap comes first, so that there is soon something to see."""
+_MARK = ".spa-bench-demo"  # in a folder that a demo made: whether that one came to its end
+_BEGUN, _ENDED = b"begun\n", b"ended\n"
+
+
+def demo(out: Path = Path("runs/demo"), *, samplers: tuple[str, ...] = SAMPLERS, limit: int | None = None) -> None:
+    """Run the samplers, and write the leaderboard and a page about them: all of it in `out`, stage cache included.
+
+    `out` is made anew, unless the demo there did not come to its end: that one is resumed. Raises UsageError for a folder
+    that no demo made. `limit`: only the first so many problems.
+    """
+    began = time.monotonic()
+    with _folder(out), _stage_cache(out / ".cache"):
+        for place, sampler in enumerate(samplers):
+            _run(sampler, out, limit, head=place == 0)
+        _leaderboard(out, REFERENCE if REFERENCE in samplers else None)
+        _report(out)
+        put(out / _MARK, _ENDED)
+    print(f"The demo took {time.monotonic() - began:.0f} seconds.", flush=True)
+
+
+def _run(sampler: str, out: Path, limit: int | None, *, head: bool) -> None:
+    """One run, and its row of the table on stdout."""
+    from spa_bench.compare.leaderboard import build_rows, from_runs
+    from spa_bench.compare.leaderboard.tables import table
+    from spa_bench.runs import perform
+    from spa_bench.support.console import Reporter
+
+    Reporter().note(f"\n{sampler} on {TASK}")
+    folders = perform.run(sampler, TASK, perform.RunOptions(limit=limit, out=out))
+    lines = table(build_rows(from_runs(folders)), style="plain").splitlines()
+    print("\n".join(lines if head else lines[-1:]), flush=True)
+
+
+def _leaderboard(out: Path, reference: str | None) -> None:
+    from spa_bench.compare import leaderboard as board
+
+    command = f"spa-bench leaderboard {out}" + (f" --reference {reference}" if reference else "")
+    text = board.markdown(board.build_rows(board.find_results([out])), reference=reference, command=command).rstrip()
+    print(f"\n{text}\n")
+    write_text(out / "leaderboard.md", text + "\n")
+    print(f"The leaderboard: {out / 'leaderboard.md'}")
+
+
+def _report(out: Path) -> None:
+    """The page, where the packages that draw it are here; else how to get them."""
+    from spa_bench.publish.report.write import ReportOptions, write_report
+    from spa_bench.support.console import Reporter
+
+    page = out / "report" / "index.html"
+    try:
+        write_report([out], ReportOptions(out=page.parent, title="spa-bench demo"), Reporter().note)
+    except UsageError as error:
+        print(f"No page of it: {error}; then: spa-bench report {out} -o {page.parent}")
+        return
+    print(f"The page, for any browser: {page.resolve().as_uri()}")
+
+
+@contextmanager
+def _folder(out: Path) -> Iterator[None]:
+    """Hold `out`, emptied unless an unfinished demo is there. Raises UsageError where no demo made it."""
+    refused = f"--out {out} was not made by a demo and would be emptied; remove it, or use another --out"
+    if out.is_symlink() or (out.exists() and not out.is_dir()):
+        raise UsageError(refused)
+    mark = out / _MARK
+    if out.is_dir() and not mark.is_file() and any(out.iterdir()):
+        raise UsageError(refused)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        if not mark.is_file():
+            put(mark, _BEGUN)
+        with lock.hold(out):
+            if mark.read_bytes() != _BEGUN:
+                _empty(out)
+                put(mark, _BEGUN)
+            yield
+    except OSError as error:
+        raise UsageError(f"cannot write {error.filename or out}: {error.strerror}; use another --out") from error
+
+
+def _empty(folder: Path) -> None:
+    """Remove what is in `folder`, but for the mark and the lock. Stopped halfway, it can be done again."""
+    for entry in folder.iterdir():
+        if entry.name in (_MARK, ".lock", ".lock-owner"):
+            continue
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
+
+
+@contextmanager
+def _stage_cache(folder: Path) -> Iterator[None]:
+    """Adapters are made here, not taken from the user's cache: a demo shows the whole way."""
+    before = os.environ.get("SPA_BENCH_CACHE")
+    os.environ["SPA_BENCH_CACHE"] = str(folder.resolve())
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["SPA_BENCH_CACHE"]
+        else:
+            os.environ["SPA_BENCH_CACHE"] = before
