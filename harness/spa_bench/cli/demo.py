@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,23 +21,28 @@ _MARK = ".spa-bench-demo"  # in a folder that a demo made: whether that one came
 _BEGUN, _ENDED = b"begun\n", b"ended\n"
 
 
-def demo(out: Path = Path("runs/demo"), *, samplers: tuple[str, ...] = SAMPLERS, limit: int | None = None) -> None:
+def demo(
+    out: Path = Path("runs/demo"),
+    *,
+    samplers: Sequence[str] = SAMPLERS,
+    limit: int | None = None,
+    sandbox: str | None = None,
+) -> None:
     """Run the samplers, and write the leaderboard and a page about them: all of it in `out`, stage cache included.
 
     `out` is made anew, unless the demo there did not come to its end: that one is resumed. Raises UsageError for a folder
-    that no demo made. `limit`: only the first so many problems.
+    that no demo made. `limit`: only the first so many problems; `sandbox`: None for the first that works here.
     """
     began = time.monotonic()
-    with _folder(out), _stage_cache(out / ".cache"):
+    with folder_of_demo(out), _stage_cache(out / ".cache"):
         for place, sampler in enumerate(samplers):
-            _run(sampler, out, limit, head=place == 0)
+            _run(sampler, out, limit, sandbox, head=place == 0)
         _leaderboard(out, REFERENCE if REFERENCE in samplers else None)
         _report(out)
-        put(out / _MARK, _ENDED)
     print(f"The demo took {time.monotonic() - began:.0f} seconds.", flush=True)
 
 
-def _run(sampler: str, out: Path, limit: int | None, *, head: bool) -> None:
+def _run(sampler: str, out: Path, limit: int | None, sandbox: str | None, *, head: bool) -> None:
     """One run, and its row of the table on stdout."""
     from spa_bench.compare.leaderboard import build_rows, from_runs
     from spa_bench.compare.leaderboard.tables import table
@@ -45,7 +50,8 @@ def _run(sampler: str, out: Path, limit: int | None, *, head: bool) -> None:
     from spa_bench.support.console import Reporter
 
     Reporter().note(f"\n{sampler} on {TASK}")
-    folders = perform.run(sampler, TASK, perform.RunOptions(limit=limit, out=out))
+    options = perform.RunOptions(limit=limit, judge=perform.JudgeOptions(sandbox=sandbox), out=out)
+    folders = perform.run(sampler, TASK, options)
     lines = table(build_rows(from_runs(folders)), style="plain").splitlines()
     print("\n".join(lines if head else lines[-1:]), flush=True)
 
@@ -75,7 +81,7 @@ def _report(out: Path) -> None:
 
 
 @contextmanager
-def _folder(out: Path) -> Iterator[None]:
+def folder_of_demo(out: Path) -> Iterator[None]:
     """Hold `out`, emptied unless an unfinished demo is there. Raises UsageError where no demo made it."""
     refused = f"--out {out} was not made by a demo and would be emptied; remove it, or use another --out"
     if out.is_symlink() or (out.exists() and not out.is_dir()):
@@ -87,13 +93,14 @@ def _folder(out: Path) -> Iterator[None]:
         out.mkdir(parents=True, exist_ok=True)
         if not mark.is_file():
             put(mark, _BEGUN)
-        with lock.hold(out):
-            if mark.read_bytes() != _BEGUN:
-                _empty(out)
-                put(mark, _BEGUN)
-            yield
     except OSError as error:
         raise UsageError(f"cannot write {error.filename or out}: {error.strerror}; use another --out") from error
+    with lock.hold(out):
+        if mark.read_bytes() != _BEGUN:
+            _empty(out)
+            put(mark, _BEGUN)
+        yield
+        put(mark, _ENDED)
 
 
 def _empty(folder: Path) -> None:

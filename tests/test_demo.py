@@ -1,0 +1,71 @@
+"""The demo: rows as they come, everything in one folder, and no folder of anybody else's is emptied."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from doubles import SANDBOX
+from spa_bench.cli.demo import SAMPLERS, demo, folder_of_demo
+from spa_bench.errors import StoreError, UsageError
+
+
+def test_it_prints_a_row_a_sampler_the_leaderboard_and_where_the_page_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    before, out = os.environ["SPA_BENCH_CACHE"], tmp_path / "demo"
+    demo(out, samplers=("base", "base"), limit=2, sandbox=SANDBOX)
+    said = capsys.readouterr().out
+    rows, _, board = said.partition("\n\n")
+    assert [line.split()[0] for line in rows.splitlines() if not line.startswith("-")] == ["sampler", "base", "base"]
+    assert (out / "leaderboard.md").read_text().strip() in board
+    assert f"The page, for any browser: {(out / 'report' / 'index.html').as_uri()}" in said
+    assert (out / "report" / "index.html").is_file()
+    assert said.splitlines()[-1].startswith("The demo took ")
+    assert os.environ["SPA_BENCH_CACHE"] == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["demo"]
+
+
+def test_one_that_ended_is_made_anew_and_one_that_was_stopped_is_resumed(tmp_path: Path):
+    out = tmp_path / "demo"
+    with pytest.raises(KeyboardInterrupt):
+        _stopped_demo(out)
+    with folder_of_demo(out):
+        assert (out / "run" / "half").is_file()
+    with folder_of_demo(out):
+        assert not (out / "run").exists()
+
+
+def _stopped_demo(out: Path) -> None:
+    with folder_of_demo(out):
+        (out / "run").mkdir()
+        (out / "run" / "half").write_text("")
+        raise KeyboardInterrupt
+
+
+def test_two_at_once_do_not_share_a_folder(tmp_path: Path):
+    with (
+        folder_of_demo(tmp_path / "demo"),
+        pytest.raises(StoreError, match=r"works on .*use another --out"),
+        folder_of_demo(tmp_path / "demo"),
+    ):
+        pass
+
+
+def test_a_folder_that_no_demo_made_is_left_alone(tmp_path: Path):
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "thesis.tex").write_text("dear")
+    link = tmp_path / "link"
+    link.symlink_to(mine)
+    for out in (mine, link, mine / "thesis.tex"):
+        with pytest.raises(UsageError, match=r"was not made by a demo and would be emptied; remove it, or use another --out"):
+            demo(out)
+    assert (mine / "thesis.tex").read_text() == "dear"
+    assert list(mine.iterdir()) == [mine / "thesis.tex"]
+
+
+def test_what_trains_least_comes_first():
+    assert SAMPLERS[0] == "single"
+    assert SAMPLERS[-1] == "spa-influence"
+    assert len(SAMPLERS) == 6
