@@ -11,8 +11,8 @@ PYTHON_BIN := .venv/bin/python
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' Makefile
 
-demo: env ## compare six samplers on mini-code and write leaderboards/mini-code.md
-	@scripts/demo
+demo: env ## compare six samplers on mini-code: a leaderboard and a page in runs/demo
+	@.venv/bin/spa-bench demo
 
 # The tests reach no network: a model or data set that is not here is a failure, not a download.
 test: export HF_HUB_OFFLINE = 1

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from doubles import SANDBOX
-from spa_bench.cli.demo import SAMPLERS, demo, folder_of_demo
+from spa_bench.cli.demo import SAMPLERS, folder_of_demo, make_demo
 from spa_bench.errors import StoreError, UsageError
 
 
 def test_it_prints_a_row_a_sampler_the_leaderboard_and_where_the_page_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     before, out = os.environ["SPA_BENCH_CACHE"], tmp_path / "demo"
-    demo(out, samplers=("base", "base"), limit=2, sandbox=SANDBOX)
+    make_demo(out, samplers=("base", "base"), limit=2, sandbox=SANDBOX)
     said = capsys.readouterr().out
     rows, _, board = said.partition("\n\n")
     assert [line.split()[0] for line in rows.splitlines() if not line.startswith("-")] == ["sampler", "base", "base"]
@@ -60,7 +60,7 @@ def test_a_folder_that_no_demo_made_is_left_alone(tmp_path: Path):
     link.symlink_to(mine)
     for out in (mine, link, mine / "thesis.tex"):
         with pytest.raises(UsageError, match=r"was not made by a demo and would be emptied; remove it, or use another --out"):
-            demo(out)
+            make_demo(out)
     assert (mine / "thesis.tex").read_text() == "dear"
     assert list(mine.iterdir()) == [mine / "thesis.tex"]
 

@@ -30,6 +30,7 @@ COMMANDS: dict[str, tuple[str, Group, str]] = {
     "export": ("export:export", CHECK, "the samples of a run as files that evalplus or lm-eval read"),
     "study": ("study:study", MAKE, "the SPA paper's Table 1 and Figures 2, 4 and 6, with intervals and a verdict"),
     "power": ("power:power", COMPARE, "what difference between two samplers so many problems can show"),
+    "demo": ("demo:demo", MAKE, "six samplers on the embedded model and its tasks, the leaderboard and a page of them"),
     "report": ("report:report", LOOK, "a page of runs or results that works offline, with pictures; or a site of leaderboards"),
 }
 STAGES: dict[str, tuple[str, str]] = {
@@ -65,6 +66,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "verify": ("spa-bench verify runs/*",),
     "rerun": ("spa-bench rerun runs/mini-code-seeds-s0-*",),
     "export": ("spa-bench export runs/mini-code-seeds-s0-* --to evalplus --out samples",),
+    "demo": ("spa-bench demo",),
     "study": (
         "spa-bench study main",
         "spa-bench study temperature --samplers single,influence --grid 0,0.5,1",

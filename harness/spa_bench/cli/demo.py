@@ -8,7 +8,9 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Annotated
 
+from spa_bench.cli.options import GRADED, OUTPUT, Limit, a_path, option
 from spa_bench.errors import UsageError
 from spa_bench.support import lock
 from spa_bench.support.files import put, write_text
@@ -22,7 +24,19 @@ _BEGUN, _ENDED = b"begun\n", b"ended\n"
 
 
 def demo(
-    out: Path = Path("runs/demo"),
+    *,
+    out: Annotated[
+        Path, a_path("where runs, leaderboard and page go; only a folder that a demo made is emptied", OUTPUT, metavar="DIR")
+    ] = Path("runs/demo"),
+    limit: Limit = None,
+    sandbox: Annotated[str | None, option("as run", GRADED, metavar="NAME")] = None,
+) -> None:
+    """Six samplers on the embedded model and its tasks: the leaderboard and a page of them."""
+    make_demo(out, limit=limit, sandbox=sandbox)
+
+
+def make_demo(
+    out: Path,
     *,
     samplers: Sequence[str] = SAMPLERS,
     limit: int | None = None,
