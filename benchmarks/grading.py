@@ -225,7 +225,7 @@ def main() -> None:
             print(
                 f"all sets together: ours {total_ours:.1f} s, evalplus {total_peer:.1f} s: ratio {total_peer / total_ours:.2f}"
             )
-        print(f"a sample costs {overhead(Grader(sandbox, folder)):.1f} ms above its own run time (one worker)")
+        print(f"a sample costs {overhead(Grader(sandbox=sandbox, cache=folder)):.1f} ms above its own run time (one worker)")
 
 
 if __name__ == "__main__":

@@ -79,10 +79,18 @@ def first(samples: TextSamples, n: int) -> TextSamples:
     assert samples.behaviours is not None
     assert samples.ran is not None
     assert samples.embeddings is not None
-    fields = (samples.texts, samples.programs, samples.passed, samples.failed)
-    texts, programs, passed, failed = (list(field[:n]) for field in fields)
-    rest = (list(samples.behaviours[:n]), list(samples.ran[:n]), samples.embeddings[:n])
-    return TextSamples(samples.problem, texts, programs, passed, failed, 1, *rest)  # type: ignore[arg-type]
+    assert samples.programs is not None
+    return TextSamples(
+        problem=samples.problem,
+        texts=list(samples.texts[:n]),
+        programs=list(samples.programs[:n]),
+        passed=list(samples.passed[:n]),
+        failed=list(samples.failed[:n]),
+        members=1,
+        behaviours=list(samples.behaviours[:n]),
+        ran=list(samples.ran[:n]),
+        embeddings=samples.embeddings[:n],
+    )
 
 
 def whole_set(problems: Sequence[TextSamples], workers: int) -> dict[str, Any]:

@@ -87,8 +87,8 @@ def spec_of(path: Path) -> dict[str, Any]:
     ],
 )
 def test_a_file_is_named_without_its_folder_and_stays_a_file(examples: str, queries: str, names: tuple[str, str]):
-    data = DataCard(examples, queries)
-    assert named(data) == DataCard(*names)
+    data = DataCard(examples=examples, queries=queries)
+    assert named(data) == DataCard(examples=names[0], queries=names[1])
     assert named(named(data)) == named(data)
     more = replace(data, columns=ColumnsCard(prompt="q"), template="plain", duplicates="drop")
     assert named(more) == replace(more, examples=names[0], queries=names[1])

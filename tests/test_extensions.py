@@ -134,7 +134,8 @@ def test_a_metric_that_fails_is_one_line_that_names_it_and_the_problem(
 def test_a_rate_may_reach_both_ends_or_be_missing(
     value: str, kept: float | None, sandbox: InProcessJudge, three: Path, tmp_path: Path
 ):
-    folder, _ = measured(three, tmp_path / "runs", written(tmp_path, f"M = Metric('m', 'x', lambda s: {value}, rate=True)"))
+    source = f"M = Metric(name='m', description='x', compute=lambda s: {value}, rate=True)"
+    folder, _ = measured(three, tmp_path / "runs", written(tmp_path, source))
     assert folder.read_json("metrics.json")["values"]["m"] == [kept] * 3
 
 

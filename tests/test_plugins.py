@@ -34,7 +34,7 @@ OPTIONS = (
     "    def __post_init__(self):\n        if self.hot < 0:\n            raise ValueError(f'hot is {self.hot}; too cold')\n"
     "OPTIONS = Own\n"
 )
-METRIC = "from spa_bench.metrics.suite import Metric\nM = Metric({name!r}, 'mine', lambda s: 1.0)\n"
+METRIC = "from spa_bench.metrics.suite import Metric\nM = Metric(name={name!r}, description='mine', compute=lambda s: 1.0)\n"
 Install = Callable[..., Path]
 
 

@@ -280,10 +280,12 @@ sys.path.insert(0, {HARNESS!r})
 from spa_bench.grading import Calls, Grader, Program
 from spa_bench.sandbox import Limits, choose
 from spa_bench.types import CallSuite
-suite = CallSuite("base", lambda: [[i] for i in range(2000)])
+suite = CallSuite(name="base", inputs=lambda: [[i] for i in range(2000)])
 of = "def f(x):\\n    return [x] * {{}}\\n".format
-programs = [Program(of(i % 8), "f", Calls((suite,), of(i)), "set/7") for i in range(12)]
-grader = Grader(choose({fresh.sandbox.name!r}), Path({str(fresh.cache)!r}), workers=2, limits=Limits(memory_mb=512))
+tests = [Calls((suite,), of(i)) for i in range(12)]
+programs = [Program(source=of(i % 8), entry_point="f", tests=tests[i], problem="set/7") for i in range(12)]
+sandbox, cache = choose({fresh.sandbox.name!r}), Path({str(fresh.cache)!r})
+grader = Grader(sandbox=sandbox, cache=cache, workers=2, limits=Limits(memory_mb=512))
 found = dict(grader.run(programs))
 print([str(found[i].verdict) for i in range(12)])
 """

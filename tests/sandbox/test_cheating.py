@@ -231,9 +231,10 @@ from pathlib import Path
 from spa_bench.grading import Calls, Grader, Program
 from spa_bench.sandbox import choose
 from spa_bench.types import CallSuite
-tests = Calls((CallSuite("base", lambda: [[1]]),), {reference!r})
-programs = [Program(source, "f", tests, seconds=2) for source in {sources!r}]
-print([outcome.verdict for _, outcome in Grader(choose({name!r}), Path({cache!r}), workers=1).run(programs)])
+tests = Calls((CallSuite(name="base", inputs=lambda: [[1]]),), {reference!r})
+programs = [Program(source=source, entry_point="f", tests=tests, seconds=2) for source in {sources!r}]
+grader = Grader(sandbox=choose({name!r}), cache=Path({cache!r}), workers=1)
+print([outcome.verdict for _, outcome in grader.run(programs)])
 print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss >> 10)
 """
 

@@ -234,10 +234,14 @@ from spa_bench.grading import Calls, Check, Grader, Program
 from spa_bench.sandbox import choose
 from spa_bench.types import CallSuite
 reference = "def f(x):\\n    return x + 1\\n"
-tests = Calls((CallSuite("base", lambda: [[1]]),), reference)
+tests = Calls((CallSuite(name="base", inputs=lambda: [[1]]),), reference)
 loops = "def f(x):\\n    while True: pass\\n"
-programs = [Program(reference, "f", tests, seconds=95), Program(loops, "f", {tests}, seconds=95)]
-for _, outcome in Grader(choose({name!r}), Path({cache!r}), workers=1).run(programs): print(outcome.verdict, flush=True)
+programs = [
+    Program(source=reference, entry_point="f", tests=tests, seconds=95),
+    Program(source=loops, entry_point="f", tests={tests}, seconds=95),
+]
+grader = Grader(sandbox=choose({name!r}), cache=Path({cache!r}), workers=1)
+for _, outcome in grader.run(programs): print(outcome.verdict, flush=True)
 """
 KINDS = {"calls": "tests", "check": "Check('def check(candidate): candidate(1)')"}
 

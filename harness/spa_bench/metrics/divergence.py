@@ -129,8 +129,16 @@ class _Sums:
         def each() -> dict[float, FloatArray]:
             return {order: square() for order in orders}
 
-        pairs = np.zeros((2, members)), np.zeros((2, members))
-        return cls(square(), square(), square(), square(), each(), each(), *pairs)
+        return cls(
+            cross=square(),
+            never=square(),
+            tv=square(),
+            pairs=square(),
+            renyi=each(),
+            amari=each(),
+            top=np.zeros((2, members)),
+            base=np.zeros((2, members)),
+        )
 
     def add(self, logs: FloatArray, base: FloatArray | None, top: int) -> None:
         """Add some tokens to the sums: `logs`, shape (K, tokens here, V), and the base's, shape (1, tokens here, V)."""

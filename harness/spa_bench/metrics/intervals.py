@@ -220,7 +220,8 @@ class _Evidence:
         alpha = 1 - confidence
         if alpha < self.least:
             return Estimate(self.value, n=self.n, reason=TOO_FEW_TO_EXCLUDE)
-        return Estimate(self.value, *self.interval(alpha), self.n, "; ".join(self.reasons))
+        low, high = self.interval(alpha)
+        return Estimate(value=self.value, low=low, high=high, n=self.n, reason="; ".join(self.reasons))
 
     def p_value(self, floor: float) -> float | None:
         """The smallest alpha whose interval excludes 0, at least `floor`; 1 where none does. Intervals are nested in alpha."""

@@ -57,7 +57,14 @@ class SelfBleu:
             so_far += int(one.kinds[-1]) + 1 if len(one.kinds) else 0
         lengths = np.array([len(row) for row in tokens], dtype=np.int64)
         place = np.array([distinct[text] for text in texts], dtype=np.int64)
-        return cls(place, lengths, *(np.concatenate(parts) for parts in (rows, grams, counts, slots)))
+        return cls(
+            place=place,
+            lengths=lengths,
+            rows=np.concatenate(rows),
+            grams=np.concatenate(grams),
+            counts=np.concatenate(counts),
+            slots=np.concatenate(slots),
+        )
 
     def mean(self, chosen: IntArray) -> float | None:
         """The self-BLEU of the texts at these places (no place twice), in [0, 1]; None for fewer than 2."""

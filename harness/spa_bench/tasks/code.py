@@ -77,8 +77,16 @@ class CodeTask(TaskDefaults):
     def prompts(self, limit: int | None) -> list[Prompt]:
         """Prompts of the first `limit` problems. Raises DataError when the sanitiser of the answers is not installed."""
         _ = self._sanitise  # a missing package is reported before anything is drawn
-        limits = self._card.max_new_tokens, self._stop
-        return [Prompt(p.id, self.question(p), *limits, self._messages(p)) for p in self.problems[:limit]]
+        return [
+            Prompt(
+                problem_id=p.id,
+                text=self.question(p),
+                max_new_tokens=self._card.max_new_tokens,
+                stop=self._stop,
+                messages=self._messages(p),
+            )
+            for p in self.problems[:limit]
+        ]
 
     @cached_property
     def _sanitise(self) -> Sanitise:

@@ -130,10 +130,12 @@ def _shown(data: ReportData, section: Section, place: int, quality: str, diversi
     for number, rows in enumerate(section.tables):
         table = table_of(rows)
         content = charts.plane_data(table)
-        axes = axes_of(content, quality, diversity)
-        spec = plane_picture(content, *axes)
+        first, second = axes_of(content, quality, diversity)
+        spec = plane_picture(content, first, second)
         picture = "" if spec is None else "data:image/svg+xml;base64," + base64.b64encode(charts.as_svg(spec).encode()).decode()
-        planes.append(Plane(f"t{place}-{number}", table, content, *axes, picture))
+        planes.append(
+            Plane(id=f"t{place}-{number}", table=table, data=content, quality=first, diversity=second, picture=picture)
+        )
     return Shown(section, tuple(planes), details_of(data, section))
 
 
