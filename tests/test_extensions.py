@@ -92,7 +92,10 @@ def test_a_changed_source_makes_another_run_and_is_noted(sandbox: InProcessJudge
 
 
 def test_a_rate_has_the_interval_of_a_rate_and_a_missing_value_its_reason(sandbox: InProcessJudge, three: Path, tmp_path: Path):
-    body = "M = Metric('all', 'x', lambda s: 1.0, rate={rate})\nN = Metric('none', 'x', lambda s: None, missing='never there')"
+    body = (
+        "M = Metric(name='all', description='x', compute=lambda s: 1.0, rate={rate})\n"
+        "N = Metric(name='none', description='x', compute=lambda s: None, missing='never there')"
+    )
     found = {}
     for rate in (True, False):
         written(tmp_path, body.format(rate=rate))

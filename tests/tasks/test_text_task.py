@@ -124,7 +124,9 @@ def mine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
     sys.modules.pop("mine", None)
 
 
-GOOD = "def build(card):\n    return Same(card, [Problem('q/one', '1 =', '1'), Problem('q/two', '2 =', '2')])"
+GOOD = """def build(card):
+    one, two = Problem(id='q/one', prompt='1 =', reference='1'), Problem(id='q/two', prompt='2 =', reference='2')
+    return Same(card, [one, two])"""
 
 
 def test_a_run_of_a_kind_of_ones_own_is_whole_and_notes_another_source(mine: Any, tmp_path: Path):
@@ -230,7 +232,8 @@ def test_a_key_that_plays_a_part_for_code_alone_is_refused(mine: Any):
 
 FUNCTION = (
     "TESTS = 'def check(candidate):\\n    assert candidate(1) == 1\\n'\n"
-    "def problems(card):\n    return [Problem('p', 'def f(x):\\n', '    return x\\n', TESTS, 'f')], 'made here'"
+    "GIVEN, TESTED = {'prompt': 'def f(x):\\n', 'reference': '    return x\\n'}, {'tests': TESTS, 'entry_point': 'f'}\n"
+    "def problems(card):\n    return [Problem(id='p', **GIVEN, **TESTED)], 'made here'"
 )
 
 
