@@ -3,10 +3,13 @@
 
 PYTHON_BIN := .venv/bin/python
 
+# A worker a core, each with files as a whole (tests/conftest.py).
+PARALLEL := -n auto --dist loadgroup --no-loadscope-reorder
+
 .DEFAULT_GOAL := help
 # One environment for all targets: two set-ups at once (make -j) would write into each other's.
 .NOTPARALLEL:
-.PHONY: help demo test lint bench clean env env-dev
+.PHONY: help demo test quick lint bench clean env env-dev
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' Makefile
@@ -19,7 +22,13 @@ test: export HF_HUB_OFFLINE = 1
 test: export TOKENIZERS_PARALLELISM = false
 test: lint ## lint, types and tests; stops at the first step that fails
 	@echo '== pytest'
-	@$(PYTHON_BIN) -m pytest
+	@$(PYTHON_BIN) -m pytest $(PARALLEL)
+
+quick: export HF_HUB_OFFLINE = 1
+quick: export TOKENIZERS_PARALLELISM = false
+quick: lint ## lint, types and the tests that start no process and load no model (tests/quick.txt): under a minute
+	@echo '== pytest'
+	@$(PYTHON_BIN) -m pytest $(PARALLEL) @tests/quick.txt
 
 lint: env-dev ## ruff check, ruff format --check and mypy
 	@echo '== ruff check'

@@ -18,6 +18,7 @@ from spa_bench.sandbox import choose
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is imported; the tests themselves run side by side
 
 ROOT = Path(__file__).resolve().parents[1]
 _DATA = os.environ.get("SPA_BENCH_DATA")  # read before any fixture unsets it
@@ -27,6 +28,57 @@ CONTEXT = 1024  # tokens of the tiny model: real HumanEval prompts fit
 def pytest_configure(config: pytest.Config) -> None:
     # PEFT asks transformers 5.23 by an old name whenever it wraps a model
     config.addinivalue_line("filterwarnings", "ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Workers of `-n auto`: the cores this process may use, 8 at most, as each takes up to 1.6 GB of memory."""
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        allowed = round(int(quota) / int(period))
+    except (OSError, ValueError):  # no control groups, or "max"
+        allowed = 8
+    return max(1, min(8, allowed, len(os.sched_getaffinity(0))))
+
+
+# Groups that take longest, longest first: what begins last should be short, or one worker waits for the other.
+_LONGEST = (
+    "tests/test_kills.py",
+    "tests/sandbox/test_leftovers.py",
+    "attacks in bwrap",
+    "attacks in landlock",
+    "tests/test_audit.py",
+    "tests/grading/test_behaviours.py",
+    "tests/grading/test_suites.py",
+    "tests/test_golden.py",
+    "tests/spa/test_influence.py",
+    "tests/tasks/test_lm_eval_parity.py",
+    "tests/test_cli.py",
+    "tests/tasks/test_evalplus.py",
+    "tests/spa/test_curvature.py",
+    "tests/test_export_lm_eval.py",
+    "tests/test_export_grader.py",
+    "tests/mini/test_mini_nlu.py",
+    "tests/grading/test_pool.py",
+    "tests/tasks/test_lm_eval_model.py",
+    "tests/test_choosing.py",
+    "tests/test_study_pages.py",
+    "tests/spa/test_adapt_snapshots.py",
+)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)  # before pytest-xdist looks for groups, and after all that order the tests
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Iterator[None]:
+    """With `--dist loadgroup` a worker runs a file as a whole, and all attacks on one sandbox, which are graded at once."""
+    if config.getoption("dist", "no") != "loadgroup":
+        return (yield)
+    groups = {}
+    for item in items:
+        attack = item.get_closest_marker("attack") and item.callspec.params["jail"]  # type: ignore[attr-defined]
+        groups[item] = f"attacks in {attack}" if attack else item.nodeid.partition("::")[0]
+        item.add_marker(pytest.mark.xdist_group(groups[item]))
+    yield
+    items.sort(key=lambda item: _LONGEST.index(groups[item]) if groups[item] in _LONGEST else len(_LONGEST))
 
 
 @pytest.fixture(autouse=True)

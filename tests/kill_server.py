@@ -21,6 +21,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import sklearn.feature_extraction.text  # noqa: F401 -- here, that not every child imports what the job will
+
 from doubles import InProcessJudge, Lines
 from spa_bench.cards.sampler import load_sampler_card
 from spa_bench.cards.task import load_task_card

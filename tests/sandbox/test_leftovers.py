@@ -228,7 +228,8 @@ def test_stopping_early_leaves_no_process_no_descriptor_and_no_file(
 
 
 HARNESS = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell may have told its background jobs to ignore
 from pathlib import Path
 from spa_bench.grading import Calls, Check, Grader, Program
 from spa_bench.sandbox import choose
