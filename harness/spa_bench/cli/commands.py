@@ -30,8 +30,8 @@ COMMANDS: dict[str, tuple[str, Group, str]] = {
     "export": ("export:export", CHECK, "the samples of a run as files that evalplus or lm-eval read"),
     "study": ("study:study", MAKE, "the SPA paper's Table 1 and Figures 2, 4 and 6, with intervals and a verdict"),
     "power": ("power:power", COMPARE, "what difference between two samplers so many problems can show"),
-    "demo": ("demo:demo", MAKE, "six samplers on the embedded model and its tasks, the leaderboard and a page of them"),
     "report": ("report:report", LOOK, "a page of runs or results that works offline, with pictures; or a site of leaderboards"),
+    "demo": ("demo:demo", MAKE, "six samplers on the embedded model and its tasks, the leaderboard and a page of them"),
 }
 STAGES: dict[str, tuple[str, str]] = {
     "attribute": (
