@@ -120,11 +120,11 @@ def by_evalplus(source: str) -> bool:
 
 def by_ours(name: str, cache: Path) -> Callable[[str], bool]:
     """The same for a sandbox. Raises SandboxError where it does not work."""
-    grader = Grader(choose(name), cache, workers=1)
-    suite = CallSuite("base", lambda: INPUTS)
+    grader = Grader(sandbox=choose(name), cache=cache, workers=1)
+    suite = CallSuite(name="base", inputs=lambda: INPUTS)
 
     def passes(source: str) -> bool:
-        [(_, outcome)] = grader.run([Program(source, "f", Calls((suite,), REFERENCE), name)])
+        [(_, outcome)] = grader.run([Program(source=source, entry_point="f", tests=Calls((suite,), REFERENCE), problem=name)])
         return outcome.verdict == "passed"
 
     return passes

@@ -95,7 +95,15 @@ def ours(task: Task, chosen: Sequence[tuple[str, str]], grader: Grader) -> tuple
     programs = []
     for problem_id, source in different:
         p = by_id[problem_id]
-        programs.append(Program(source, p.entry_point, Calls(p.suites, p.prompt + p.reference), p.id, seconds=1.0))
+        programs.append(
+            Program(
+                source=source,
+                entry_point=p.entry_point,
+                tests=Calls(p.suites, p.prompt + p.reference),
+                problem=p.id,
+                seconds=1.0,
+            )
+        )
     grader.prepare(programs)
     began = time.perf_counter()
     found = dict(grader.run(programs))
@@ -172,9 +180,12 @@ def floor(which: str) -> float:
 
 def overhead(grader: Grader) -> float:
     """Milliseconds that a sample costs above its own run time: programs that do nothing, in one worker."""
-    suite = CallSuite("base", lambda: [[1], [2]])
+    suite = CallSuite(name="base", inputs=lambda: [[1], [2]])
     reference = "def f(x):\n    return x\n"
-    programs = [Program(reference + f"# {i}\n", "f", Calls((suite,), reference), "nothing") for i in range(400)]
+    programs = [
+        Program(source=reference + f"# {i}\n", entry_point="f", tests=Calls((suite,), reference), problem="nothing")
+        for i in range(400)
+    ]
     one = replace(grader, workers=1)
     one.prepare(programs)
     seconds = {}
@@ -205,7 +216,9 @@ def main() -> None:
         for which in arguments.sets.split(","):
             task = load_task(load_task_card(TASKS[which]))
             chosen = samples(which, task.problems, data)[: arguments.limit]
-            grader = Grader(sandbox, folder, Grading(arguments.grading), arguments.workers, task.limits)
+            grader = Grader(
+                sandbox=sandbox, cache=folder, grading=Grading(arguments.grading), workers=arguments.workers, limits=task.limits
+            )
             seconds, outcomes = ours(task, chosen, grader)
             verdicts = ", ".join(f"{n} {v}" for v, n in Counter(str(o.verdict) for o in outcomes).most_common())
             print(f"({which}) {NAMES[which]}: {len(chosen)} samples, ours {seconds:.1f} s ({verdicts})", flush=True)

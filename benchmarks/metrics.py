@@ -68,7 +68,17 @@ def samples_of(problem: str, prompt: str, programs: Sequence[str]) -> TextSample
     seed = int.from_bytes(hashlib.blake2b(problem.encode(), digest_size=8).digest(), "little")
     embeddings = np.random.default_rng(seed).normal(size=(len(programs), DIMENSIONS))
     texts = [program[len(prompt) :].strip() for program in programs]
-    return TextSamples(problem, texts, programs, parses, [False] * len(programs), 1, behaviours, parses, embeddings)
+    return TextSamples(
+        problem=problem,
+        texts=texts,
+        programs=programs,
+        passed=parses,
+        failed=[False] * len(programs),
+        members=1,
+        behaviours=behaviours,
+        ran=parses,
+        embeddings=embeddings,
+    )
 
 
 def sizes_of(n: int) -> list[int]:

@@ -167,7 +167,14 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="parity-") as scratch:
 
         def judge(task: Task, chosen: Sequence[tuple[str, str]], grading: str) -> list[Outcome]:
-            grader = Grader(sandbox, Path(scratch), Grading(grading), arguments.workers, task.limits, task.packages)
+            grader = Grader(
+                sandbox=sandbox,
+                cache=Path(scratch),
+                grading=Grading(grading),
+                workers=arguments.workers,
+                limits=task.limits,
+                packages=task.packages,
+            )
             return ours(task, chosen, grader)[1]
 
         try:

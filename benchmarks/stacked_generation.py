@@ -154,7 +154,7 @@ def _quotient(a: float, b: float) -> float:
 
 def _prompts(settings: Settings, model: HFModel) -> list[str]:
     """The text of each row: every member answers the same prompts, repeated when it has more rows than prompts."""
-    found = [p.prompt for p in problems(TaskCard("mini-code", ""))[0]]
+    found = [p.prompt for p in problems(TaskCard(name="mini-code", description=""))[0]]
     # problems are ordered by difficulty; a stride takes short and long prompts alike
     chosen = found[:: max(1, len(found) // settings.prompts)][: settings.prompts]
     longest = max(len(model.encode_prompt(text)) for text in chosen)
@@ -171,7 +171,15 @@ def _generate(
     decoding = Decoding(temperature=0.0, max_new_tokens=settings.new_tokens)
     members = [Member(f"m{i}", adapter, decoding) for i, adapter in enumerate(adapters)]
     requests = [
-        Request(f"row-{i}", i * len(members) // len(texts), 0, "generate", text, decoding, seed=i)
+        Request(
+            problem_id=f"row-{i}",
+            member=i * len(members) // len(texts),
+            draw=0,
+            kind="generate",
+            prompt=text,
+            decoding=decoding,
+            seed=i,
+        )
         for i, text in enumerate(texts)
     ]
     for _ in model.generate(requests, members):

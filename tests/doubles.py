@@ -54,7 +54,7 @@ class MockModel:
             if self._stop_after is not None and len(self.asked) >= self._stop_after:
                 raise KeyboardInterrupt
             self.asked.append(request.key)
-            yield Completion(request.key, self._answer(request), 1, "stop", request.seed)
+            yield Completion(key=request.key, text=self._answer(request), tokens=1, finish="stop", seed=request.seed)
 
     def check_options(self, asked: Sequence[Asked]) -> None:
         """Everything fits."""
@@ -101,10 +101,10 @@ class InProcessJudge:
             exec(program.source + "\n" + program.tests.source, scope)
             scope["check"](scope[program.entry_point])
         except AssertionError:
-            return Outcome(Verdict.WRONG, "AssertionError")
+            return Outcome(verdict=Verdict.WRONG, message="AssertionError")
         except Exception as error:
-            return Outcome(Verdict.RAISED, repr(error))
-        return Outcome(Verdict.PASSED)
+            return Outcome(verdict=Verdict.RAISED, message=repr(error))
+        return Outcome(verdict=Verdict.PASSED)
 
     def behaviours(self, programs: Sequence[Program]) -> Iterator[tuple[int, Behaved]]:
         """As spa_bench.grading.Grader.behaviours, for arguments and results whose repr says all."""
@@ -195,7 +195,7 @@ def mock_run(
     model = answer if isinstance(answer, MockModel) else MockModel(answer)
     loaded = load_task_card(str(task_card))
     task = load_task(loaded)
-    folder = generate(Job(sampler_card(**card), loaded, n, seed), task, model, out, out / "cache", Lines())
+    folder = generate(Job(sampler=sampler_card(**card), task=loaded, n=n, seed=seed), task, model, out, out / "cache", Lines())
     if graded:
         grade(folder, task, Lines(), sandbox=None, workers=1)
     return folder

@@ -19,14 +19,30 @@ def stored(
 ) -> RunFolder:
     """A run folder with these records in this order, not graded."""
     settings = {"sandbox": "none-i-trust-this-code", "grading": "default", **spec}
-    folder = create(out, "run", RunSpec({"name": "s"}, task.describe(), {"name": "m"}, {}, n, 0, limit, {}, **settings))
+    folder = create(
+        out,
+        "run",
+        RunSpec(
+            sampler={"name": "s"},
+            task=task.describe(),
+            model={"name": "m"},
+            data={},
+            n=n,
+            seed=0,
+            limit=limit,
+            numerics={},
+            **settings,
+        ),
+    )
     done = folder.records()
     folder.record_log.append([r for r in records if r.key not in done])
     return folder
 
 
 def record(problem: str, member: int, draw: int, text: str, **changes: Any) -> Record:
-    return Record(problem, member, draw, text, text.rstrip(), "stop", 1, 0, **changes)
+    return Record(
+        problem=problem, member=member, draw=draw, raw=text, graded=text.rstrip(), finish="stop", tokens=1, seed=0, **changes
+    )
 
 
 def command_of(readme: Path) -> str:

@@ -94,7 +94,10 @@ def answered(task: LmEvalTask, model: Any) -> Answers:
     asking = task.asked_by(model, None)
     choices = [_row(model, asked) for asked in asking.asked]
     known = {c.problem: int(np.argmax(c.logprobs[0])) for c in choices}
-    records = [Record(place, 0, 0, "", "", "stop", 1, 0, choice=best) for place, best in known.items()]
+    records = [
+        Record(problem=place, member=0, draw=0, raw="", graded="", finish="stop", tokens=1, seed=0, choice=best)
+        for place, best in known.items()
+    ]
     prompts = [p for p in asking.prompts if p.problem_id not in known]
     sampler = Mixture("base", [Member("base", None, Decoding())])
     records += [task.record(c) for c in sampler.sample(model, prompts, 1, 0, task=task.name)]
@@ -104,12 +107,12 @@ def answered(task: LmEvalTask, model: Any) -> Answers:
 def _row(model: Any, asked: Any) -> Choices:
     scored = [_scored(model, context, text, asked.cut) for context, text in asked.options]
     return Choices(
-        asked.problem_id,
-        [[s[0] for s in scored]],
-        [[s[1] for s in scored]],
-        [s[2] for s in scored],
-        {},
-        {"entropy[first]": [0]},
+        problem=asked.problem_id,
+        logprobs=[[s[0] for s in scored]],
+        greedy=[[s[1] for s in scored]],
+        tokens=[s[2] for s in scored],
+        matrices={},
+        members={"entropy[first]": [0]},
     )
 
 

@@ -21,7 +21,7 @@ from spa_bench.sandbox import Limits
 from spa_bench.tasks.base import Judge, TaskDefaults
 from spa_bench.types import Asked, Behaviour, Choices, Completion, Grade, Problem, Prompt, Record, Verdict
 
-CARD = TaskCard("quiz", "", kind="quiz", version="1", max_new_tokens=8)
+CARD = TaskCard(name="quiz", description="", kind="quiz", version="1", max_new_tokens=8)
 LETTERS = (" A", " B", " C", " D")
 QUESTIONS = {
     "quiz/even": ("Which is even? A. 3 B. 7 C. 9 D. 6\nAnswer:", LETTERS, " D"),
@@ -53,14 +53,17 @@ class Quiz(TaskDefaults):
         for i in range(self.repeated):
             for name, (context, texts, reference) in QUESTIONS.items():
                 choices = 2 if name == "quiz/pronoun" else len(texts) or None
-                found.append(Problem(f"{name}/{i}", f"{i}. {context}", reference, choices=choices))
+                found.append(Problem(id=f"{name}/{i}", prompt=f"{i}. {context}", reference=reference, choices=choices))
         return found
 
     def describe(self) -> dict[str, object]:
         return {"name": self.name, "kind": "quiz", "problems_hash": "quiz", "problems_n": len(self.problems)}
 
     def prompts(self, limit: int | None) -> list[Prompt]:
-        return [Prompt(p.id, p.prompt, self.max_new_tokens, self.stop) for p in self.problems[:limit]]
+        return [
+            Prompt(problem_id=p.id, text=p.prompt, max_new_tokens=self.max_new_tokens, stop=self.stop)
+            for p in self.problems[:limit]
+        ]
 
     def asked(self, limit: int | None) -> list[Asked]:
         found = []
@@ -78,9 +81,18 @@ class Quiz(TaskDefaults):
         places = [place for s in self.stop if (place := c.text.find(s)) >= 0]
         graded = c.text[: min(places, default=len(c.text))].rstrip()
         return Record(
-            c.key.problem, c.key.member, c.key.draw, c.text, graded, c.finish, c.tokens, c.seed, failure=c.failure,
-            spent=c.spent, choice=c.choice,
-        )  # fmt: skip
+            problem=c.key.problem,
+            member=c.key.member,
+            draw=c.key.draw,
+            raw=c.text,
+            graded=graded,
+            finish=c.finish,
+            tokens=c.tokens,
+            seed=c.seed,
+            failure=c.failure,
+            spent=c.spent,
+            choice=c.choice,
+        )
 
     def program(self, record: Record) -> str:
         return record.graded
@@ -88,13 +100,19 @@ class Quiz(TaskDefaults):
     def score(self, records: Sequence[Record], judge: Judge, choices: Sequence[Choices]) -> Iterator[Grade]:
         for r in records:
             right = self._right(r)
-            yield Grade(*r.key, Verdict.PASSED if right else Verdict.WRONG)
+            yield Grade(**r.key._asdict(), verdict=Verdict.PASSED if right else Verdict.WRONG)
 
     def behave(self, records: Sequence[Record], judge: Judge, choices: Sequence[Choices]) -> Iterator[Behaviour]:
         for r in records:
             answer = r.graded.strip() if r.choice is None else str(r.choice)
             right = self._right(r)
-            yield Behaviour(*r.key, hashlib.blake2b(answer.encode(), digest_size=8).hexdigest(), True, int(right), 1)
+            yield Behaviour(
+                **r.key._asdict(),
+                digest=hashlib.blake2b(answer.encode(), digest_size=8).hexdigest(),
+                ran=True,
+                right=int(right),
+                probes=1,
+            )
 
     def _right(self, r: Record) -> bool:
         if r.choice is None:
@@ -131,7 +149,7 @@ def three(temperature: float = 0.0, **changes: Any) -> SamplerCard:
 def run(model: Any, out: Path, cache: Path, task: Quiz | None = None, card: SamplerCard | None = None, **job: Any) -> RunFolder:
     """A graded run of the quiz; `job` changes the Job, whose n is one draw a member."""
     card, siblings = card or three(), job.pop("siblings", ())
-    made = Job(card, CARD, **{"n": card.members, "seed": 0, "noise_floor": False, **job})
+    made = Job(sampler=card, task=CARD, **{"n": card.members, "seed": 0, "noise_floor": False, **job})
     folder = generate(made, task or Quiz(), model, out, cache, Lines(), siblings=siblings)
     grade(folder, task or Quiz(), Lines(), sandbox=None, workers=1)
     return folder

@@ -33,8 +33,8 @@ def ordinary(key: Key) -> str:
 def mostly_right(key: Key) -> Grade:
     """Two of three pass; the others say why they did not."""
     if (len(key.problem) + key.member + key.draw) % 3:
-        return Grade(*key, Verdict.PASSED)
-    return Grade(*key, Verdict.WRONG, "AssertionError: 3 is not 4", f"[{key.draw}, 2]")
+        return Grade(**key._asdict(), verdict=Verdict.PASSED)
+    return Grade(**key._asdict(), verdict=Verdict.WRONG, message="AssertionError: 3 is not 4", call=f"[{key.draw}, 2]")
 
 
 def made_run(
@@ -63,15 +63,33 @@ def made_run(
     described = {"name": task, "kind": "code", "problems": "made-up", "version": version, "problems_n": len(problems)}
     described["problems_hash"] = f"{task}-{version}"
     spec = RunSpec(
-        sampler, described, {"name": model, "hash": "h"}, {}, n, seed, limit, {"device": "cpu"},
-        sandbox="bwrap", grading="default", versions={"python": "3"}, code={"git": "abc", "dirty": False, "source": "s"},
-    )  # fmt: skip
+        sampler=sampler,
+        task=described,
+        model={"name": model, "hash": "h"},
+        data={},
+        n=n,
+        seed=seed,
+        limit=limit,
+        numerics={"device": "cpu"},
+        sandbox="bwrap",
+        grading="default",
+        versions={"python": "3"},
+        code={"git": "abc", "dirty": False, "source": "s"},
+    )
     folder = create(parent, f"run-{members}-s{seed}", spec)
     asked = problems[:limit]
     keys = [Key(p, m, d) for p in asked for m in range(members) for d in range(n // members)][:drawn]
     texts = {key: text(key) for key in keys}
     records = [
-        Record(*key, texts[key] + "\n# more", texts[key].rstrip(), "stop", 5, 7, choice=key.draw % choices if choices else None)
+        Record(
+            **key._asdict(),
+            raw=texts[key] + "\n# more",
+            graded=texts[key].rstrip(),
+            finish="stop",
+            tokens=5,
+            seed=7,
+            choice=key.draw % choices if choices else None,
+        )
         for key in keys
     ]
     folder.record_log.append(records)
@@ -90,14 +108,22 @@ def made_run(
 
 def _divergence(problem: str, members: int, i: int) -> Divergence:
     steps = np.abs(np.subtract.outer(np.arange(members), np.arange(members))) * (0.01 + 0.001 * i)
-    return Divergence(problem, 4, {"kl": steps.tolist(), "tv": (steps / 2).tolist()}, {"entropy": [0.1] * members}, {})
+    return Divergence(
+        problem=problem,
+        tokens=4,
+        matrices={"kl": steps.tolist(), "tv": (steps / 2).tolist()},
+        members={"entropy": [0.1] * members},
+        overall={},
+    )
 
 
 def _choices(problem: str, members: int, choices: int) -> Choices:
     table = [[-0.5 * ((o + m) % choices + 1) for o in range(choices)] for m in range(members)]
     flat = [[0.0 if a == b else 0.02 for b in range(members)] for a in range(members)]
     greedy, entropy = [[False] * choices] * members, {"entropy[choices]": [0.3] * members}
-    return Choices(problem, table, greedy, [1] * choices, {"kl[choices]": flat}, entropy)
+    return Choices(
+        problem=problem, logprobs=table, greedy=greedy, tokens=[1] * choices, matrices={"kl[choices]": flat}, members=entropy
+    )
 
 
 def _metrics(

@@ -88,7 +88,15 @@ def test_the_model_goes_on_after_its_choice(whole: RunFolder, tiny_model: HFMode
     members = [Member(f"m{k}", cache / stage / f"member-{k}", Decoding()) for k in range(3)]
     decoding = Decoding(max_new_tokens=8, stop=("\n\n",))
     requests = [
-        Request(k.problem, k.member, 0, "generate", "".join(asked[k.problem].options[choice]), decoding, 0)
+        Request(
+            problem_id=k.problem,
+            member=k.member,
+            draw=0,
+            kind="generate",
+            prompt="".join(asked[k.problem].options[choice]),
+            decoding=decoding,
+            seed=0,
+        )
         for k, choice in chosen(whole).items()
         if choice is not None
     ]
@@ -126,12 +134,17 @@ def test_of_equal_choices_the_first_is_taken_at_temperature_0():
 def test_a_drawn_choice_depends_on_neither_n_nor_limit_nor_order():
     def begun(prompts: Sequence[Prompt], n: int, task: str = "quiz", seed: int = 0) -> dict[Any, Any]:
         members = [Member(str(k), None, Decoding(temperature=1.0)) for k in range(2)]
-        rows = {p.problem_id: Choices(p.problem_id, [[-1.0, -1.1, -1.2]] * 2, [], [1, 1, 1], {}, {}) for p in prompts}
+        rows = {
+            p.problem_id: Choices(
+                problem=p.problem_id, logprobs=[[-1.0, -1.1, -1.2]] * 2, greedy=[], tokens=[1, 1, 1], matrices={}, members={}
+            )
+            for p in prompts
+        }
         asked = [Asked(p.problem_id, (("Q", " a"), ("Q", " b"), ("Q", " c")), 3) for p in prompts]
         made = begin(prompts, asked, rows, members, n, seed, task=task)
         return {(p.problem_id, *place): b for p in made for place, b in p.begun.items()}
 
-    prompts = [Prompt(f"p{i}", "Q", 8, ()) for i in range(9)]
+    prompts = [Prompt(problem_id=f"p{i}", text="Q", max_new_tokens=8, stop=()) for i in range(9)]
     few, many = begun(prompts, 4), begun(list(reversed(prompts))[:6], 16)
     both = few.keys() & many.keys()
     assert len(both) == 6 * 4
@@ -289,11 +302,16 @@ def test_choices_are_taken_from_a_run_with_the_same_members(tiny_model: HFModel,
 
 
 def test_a_choice_that_leaves_no_room_to_go_on_is_an_answer():
-    member, prompt = Member("m", None, Decoding()), Prompt("p", "Q", 8, (), begun={(0, 0): Begun("Q a", 1)})
+    member, prompt = (
+        Member("m", None, Decoding()),
+        Prompt(problem_id="p", text="Q", max_new_tokens=8, stop=(), begun={(0, 0): Begun("Q a", 1)}),
+    )
 
     class Full(MockModel):
         def generate(self, requests: Sequence[Request], members: Sequence[Member]) -> Iterator[Completion]:
-            yield from (Completion(r.key, "", 0, "skipped", r.seed, "no room") for r in requests)
+            yield from (
+                Completion(key=r.key, text="", tokens=0, finish="skipped", seed=r.seed, failure="no room") for r in requests
+            )
 
     mixture = Mixture("m", [member])
     [found] = mixture.sample(Full(lambda r: ""), [prompt], 1, 0, task="t")
@@ -312,7 +330,7 @@ def test_the_noise_floor_goes_on_after_the_choice_too(tiny_model: HFModel, tmp_p
 @pytest.mark.parametrize("kind", ["diverse-beam", "one-reply", "oversample-mmr", "oversample-dpp"])
 def test_a_sampler_that_draws_whole_answers_is_refused_before_anything_is_done(kind: str, tmp_path: Path):
     card = sampler_card(kind=kind, options=sampler_kind(kind).options())
-    job = Job(card, CARD, 1, 0)
+    job = Job(sampler=card, task=CARD, n=1, seed=0)
     with pytest.raises(SpaBenchError) as caught:
         generate(job, Quiz(), _Everything(), tmp_path / "out", tmp_path / "cache", Lines())
     assert str(caught.value).startswith(
@@ -341,7 +359,9 @@ def test_options_that_do_not_fit_are_refused_before_anything_is_trained(tiny_mod
     with pytest.raises(
         UsageError, match=r"4 of 4 problems do not fit the model's context of 1024 tokens: with option 0, quiz/"
     ):
-        generate(Job(three(), CARD, 3, 0), Long(), tiny_model, tmp_path / "out", tmp_path / "cache", Lines())
+        generate(
+            Job(sampler=three(), task=CARD, n=3, seed=0), Long(), tiny_model, tmp_path / "out", tmp_path / "cache", Lines()
+        )
     assert not (tmp_path / "out").exists()
     assert not (tmp_path / "cache").exists()
 
@@ -352,7 +372,9 @@ def test_a_task_may_refuse_a_model_itself(tiny_model: HFModel, tmp_path: Path):
             raise UsageError(f"{model.name} has no chat template")
 
     with pytest.raises(UsageError, match="tiny has no chat template"):
-        generate(Job(three(), CARD, 3, 0), Picky(), tiny_model, tmp_path / "out", tmp_path / "cache", Lines())
+        generate(
+            Job(sampler=three(), task=CARD, n=3, seed=0), Picky(), tiny_model, tmp_path / "out", tmp_path / "cache", Lines()
+        )
 
 
 def test_choices_without_their_adapters_json_are_not_gone_on_with(tiny_model: HFModel, tmp_path: Path, cache: Path):

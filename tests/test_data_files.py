@@ -101,10 +101,10 @@ def test_the_files_of_a_sampler_are_those_that_it_is_trained_with(
     adapters: str, files: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
     monkeypatch.chdir(tmp_path)
-    found = files_of(sampler_card(adapters=adapters, data=DataCard("a.json", "sub/../b.json")))
+    found = files_of(sampler_card(adapters=adapters, data=DataCard(examples="a.json", queries="sub/../b.json")))
     assert found == {what: str(tmp_path / name) for what, name in zip(files, ("a.json", "b.json"), strict=False)}
     assert files_of(sampler_card(adapters=adapters, data=DataCard())) == {}
-    assert files_of(sampler_card(adapters=adapters, data=DataCard("hub:a/b", "text"))) == {}
+    assert files_of(sampler_card(adapters=adapters, data=DataCard(examples="hub:a/b", queries="text"))) == {}
 
 
 # the spec ------------------------------------------------------------------------------------------------------------
@@ -116,7 +116,7 @@ def test_the_same_pairs_under_other_paths_are_the_same_run(
     assert str(tmp_path / "here") not in (folder / "spec.json").read_text()
     data = spec_of(folder)["data"]
     assert (data["examples"], data["examples_n"], data["queries"], data["queries_n"]) == ("pairs.jsonl", 8, "queries.jsonl", 3)
-    assert spec_of(folder)["sampler"]["data"] == asdict(DataCard("pairs.jsonl", "queries.jsonl"))
+    assert spec_of(folder)["sampler"]["data"] == asdict(DataCard(examples="pairs.jsonl", queries="queries.jsonl"))
     here, there = tmp_path / "here", shutil.copytree(tmp_path / "here", tmp_path / "there")
     kept = json.loads((folder / "data_files.json").read_text())
     assert (kept["examples"], kept["queries"]) == (str(here / "pairs.jsonl"), str(here / "queries.jsonl"))

@@ -66,7 +66,7 @@ def drawn(sandbox: InProcessJudge, three: Path, task: Task, tmp_path: Path) -> R
     """Four answers to each of three problems, of which three differ; two are the same for all problems."""
     from doubles import sampler_card
 
-    job = Job(sampler_card(), load_task_card(str(three)), 4, 0, embedding=SPEC)
+    job = Job(sampler=sampler_card(), task=load_task_card(str(three)), n=4, seed=0, embedding=SPEC)
     return generate(job, task, MockModel(answer), tmp_path / "runs", tmp_path / "cache", Lines())  # type: ignore[arg-type]
 
 
@@ -167,7 +167,10 @@ def test_metrics_without_their_embeddings_are_an_error_that_says_what_to_do(draw
 
 
 def test_texts_count_without_the_white_space_around_them():
-    records = [Record("p", 0, i, "", text, "stop", 1, 0) for i, text in enumerate(["  b\n", "a", "b", " a"])]
+    records = [
+        Record(problem="p", member=0, draw=i, raw="", graded=text, finish="stop", tokens=1, seed=0)
+        for i, text in enumerate(["  b\n", "a", "b", " a"])
+    ]
     assert embeddings.texts_of(records) == ["b", "a"]
 
 

@@ -215,7 +215,7 @@ def test_problems_without_tests_are_no_programs(task: CodeTask, tmp_path: Path, 
 
 def test_tests_that_no_grader_can_run_are_refused_for_lm_eval(task: CodeTask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     run = complete(tmp_path, task)
-    suites = (CallSuite("base", lambda: [[1]]),)
+    suites = (CallSuite(name="base", inputs=lambda: [[1]]),)
     monkeypatch.setattr(task, "problems", [replace(p, suites=suites) for p in task.problems])
     with pytest.raises(DataError, match="the tests of three are data that evalplus does not have"):
         export(run, task, to="lm-eval", out=tmp_path / "out")

@@ -54,7 +54,7 @@ def measured(three: Path, out: Path, *metrics: str) -> tuple[RunFolder, Any]:
     """A graded run of a mock with `metrics`, and its task."""
     loaded = load_task_card(str(three))
     task = load_task(loaded)
-    job = Job(sampler_card(), loaded, 2, 0, metrics=metrics)
+    job = Job(sampler=sampler_card(), task=loaded, n=2, seed=0, metrics=metrics)
     folder = generate(job, task, MockModel(answer), out, out / "cache", Lines())  # type: ignore[arg-type]
     grade(folder, task, Lines(), sandbox=None, workers=1)  # type: ignore[arg-type]
     return folder, task
@@ -83,9 +83,9 @@ def test_other_metrics_do_not_change(sandbox: InProcessJudge, three: Path, tmp_p
 
 
 def test_a_changed_source_makes_another_run_and_is_noted(sandbox: InProcessJudge, three: Path, tmp_path: Path):
-    name = written(tmp_path, "M = Metric('one', 'x', lambda s: 1.0)")
+    name = written(tmp_path, "M = Metric(name='one', description='x', compute=lambda s: 1.0)")
     first, _ = measured(three, tmp_path / "runs", name)
-    written(tmp_path, "M = Metric('one', 'x', lambda s: 2.0)")
+    written(tmp_path, "M = Metric(name='one', description='x', compute=lambda s: 2.0)")
     assert any("other metrics than this spa-bench" in note for note in notes(first))
     second, _ = measured(three, tmp_path / "runs", name)
     assert second.path != first.path
@@ -111,18 +111,33 @@ def test_a_rate_has_the_interval_of_a_rate_and_a_missing_value_its_reason(sandbo
     ("body", "message"),
     [
         (
-            "M = Metric('m', 'x', lambda s: 1 / 0)",
+            "M = Metric(name='m', description='x', compute=lambda s: 1 / 0)",
             "metric 'm' failed on problem three/add: ZeroDivisionError: ",
         ),
-        ("M = Metric('m', 'x', lambda s: exit(3))", "metric 'm' failed on problem three/add: SystemExit: 3"),
-        ("M = Metric('m', 'x', lambda s: 'good')", "metric 'm' is 'good' on problem three/add; it must be a number or None"),
-        ("M = Metric('m', 'x', lambda s: float('nan'))", "metric 'm' is nan on problem three/add; give None where "),
-        ("M = Metric('m', 'x', lambda s: float('inf'))", "metric 'm' is inf on problem three/add; give None where "),
         (
-            "M = Metric('m', 'x', lambda s: 7.0, rate=True)",
+            "M = Metric(name='m', description='x', compute=lambda s: exit(3))",
+            "metric 'm' failed on problem three/add: SystemExit: 3",
+        ),
+        (
+            "M = Metric(name='m', description='x', compute=lambda s: 'good')",
+            "metric 'm' is 'good' on problem three/add; it must be a number or None",
+        ),
+        (
+            "M = Metric(name='m', description='x', compute=lambda s: float('nan'))",
+            "metric 'm' is nan on problem three/add; give None where ",
+        ),
+        (
+            "M = Metric(name='m', description='x', compute=lambda s: float('inf'))",
+            "metric 'm' is inf on problem three/add; give None where ",
+        ),
+        (
+            "M = Metric(name='m', description='x', compute=lambda s: 7.0, rate=True)",
             "metric 'm' is 7.0 on problem three/add, but with rate=True it must lie in [0, 1]; mend that and ",
         ),
-        ("M = Metric('m', 'x', lambda s: -0.5, rate=True)", "metric 'm' is -0.5 on problem three/add, but with rate=True "),
+        (
+            "M = Metric(name='m', description='x', compute=lambda s: -0.5, rate=True)",
+            "metric 'm' is -0.5 on problem three/add, but with rate=True ",
+        ),
     ],
 )
 def test_a_metric_that_fails_is_one_line_that_names_it_and_the_problem(
@@ -147,14 +162,14 @@ def test_a_rate_that_is_none_costs_neither_samples_verdicts_nor_metrics(
 ):
     folder, _ = measured(three, tmp_path / "runs")
     files = {p.name: p.read_bytes() for p in folder.path.iterdir() if p.name != "timings.json"}
-    name = written(tmp_path, "M = Metric('m', 'x', lambda s: 7.0, rate=True)")
+    name = written(tmp_path, "M = Metric(name='m', description='x', compute=lambda s: 7.0, rate=True)")
     assert call("grade", folder.path, "--sandbox", SANDBOX, "--metric", name).error().startswith("metric 'm' is 7.0 on problem")
     assert {p.name: p.read_bytes() for p in folder.path.iterdir() if p.name != "timings.json"} == files
     with pytest.raises(UsageError, match="samples and verdicts are kept"):
         measured(three, tmp_path / "own", name)
     [own] = (tmp_path / "own").glob("*/grades.jsonl")
     assert len(own.read_text().splitlines()) == len(folder.grades())
-    written(tmp_path, "M = Metric('m', 'x', lambda s: 0.7, rate=True)")
+    written(tmp_path, "M = Metric(name='m', description='x', compute=lambda s: 0.7, rate=True)")
     sys.modules.pop("mine")
     done = call("grade", own.parent, "--sandbox", SANDBOX, "--json")
     assert json.loads(done.out)[0]["metrics"]["m"]["value"] == 0.7
@@ -165,12 +180,30 @@ def test_a_rate_that_is_none_costs_neither_samples_verdicts_nor_metrics(
     [
         ("M = 3", "--metric mine:M: 'M' is 3; it must be a spa_bench.metrics.suite.Metric"),
         ("", "--metric mine:M: 'M' is None; it must be"),
-        ("M = Metric('pass@1', 'x', lambda s: 1.0)", "--metric: the name 'pass@1' is taken by another metric"),
-        ("M = Metric('vendi', 'x', lambda s: 1.0)", "--metric: the name 'vendi' is taken by another metric"),
-        ("M = Metric('pass@1[member=0]', 'x', lambda s: 7.0)", "--metric: the name 'pass@1[member=0]' is taken by another"),
-        ("M = Metric('', 'x', lambda s: 1.0)", "--metric mine:M: its name is ''; it stands in tables and must be printable"),
-        ("M = Metric(' ', 'x', lambda s: 1.0)", "--metric mine:M: its name is ' '; it stands in tables"),
-        ("M = Metric('a\\nb', 'x', lambda s: 1.0)", "--metric mine:M: its name is 'a\\nb'; it stands in tables"),
+        (
+            "M = Metric(name='pass@1', description='x', compute=lambda s: 1.0)",
+            "--metric: the name 'pass@1' is taken by another metric",
+        ),
+        (
+            "M = Metric(name='vendi', description='x', compute=lambda s: 1.0)",
+            "--metric: the name 'vendi' is taken by another metric",
+        ),
+        (
+            "M = Metric(name='pass@1[member=0]', description='x', compute=lambda s: 7.0)",
+            "--metric: the name 'pass@1[member=0]' is taken by another",
+        ),
+        (
+            "M = Metric(name='', description='x', compute=lambda s: 1.0)",
+            "--metric mine:M: its name is ''; it stands in tables and must be printable",
+        ),
+        (
+            "M = Metric(name=' ', description='x', compute=lambda s: 1.0)",
+            "--metric mine:M: its name is ' '; it stands in tables",
+        ),
+        (
+            "M = Metric(name='a\\nb', description='x', compute=lambda s: 1.0)",
+            "--metric mine:M: its name is 'a\\nb'; it stands in tables",
+        ),
         ("M = (", "'mine:M' leads to the module 'mine', which cannot be imported: "),
     ],
 )
@@ -212,10 +245,10 @@ def test_a_finished_run_takes_a_metric_later_beside_its_own(sandbox: InProcessJu
     assert added["values"] == {"longest_line": own["values"]["longest_line"]}
     assert added["estimates"] == {"longest_line": own["estimates"]["longest_line"]}
     assert verify(folder, task) == []
-    other = written(tmp_path, "M = Metric('one', 'x', lambda s: 1.0)")
+    other = written(tmp_path, "M = Metric(name='one', description='x', compute=lambda s: 1.0)")
     assert call("grade", folder.path, "--sandbox", SANDBOX, "--metric", other).code == 0
     assert sorted(folder.read_json("added.json")["values"]) == ["longest_line", "one"]
-    written(tmp_path, "M = Metric('one', 'x', lambda s: 2.0)")
+    written(tmp_path, "M = Metric(name='one', description='x', compute=lambda s: 2.0)")
     assert any("'mine:M' has another source here" in fault for fault in verify(folder, task))
 
 

@@ -168,8 +168,8 @@ def test_a_table_marks_runs_that_were_graded_without_a_sandbox(make: Make):
 
 
 def test_numbers_carry_their_interval_and_what_is_missing_is_a_dash():
-    assert number(Estimate(0.5124, 0.44, 0.58, 9)) == "0.512 [0.440, 0.580]"
-    assert number(Estimate(0.5124, n=1)) == "0.512"
+    assert number(Estimate(value=0.5124, low=0.44, high=0.58, n=9)) == "0.512 [0.440, 0.580]"
+    assert number(Estimate(value=0.5124, n=1)) == "0.512"
     assert number(Estimate.missing("why")) == "-"
 
 

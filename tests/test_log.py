@@ -18,7 +18,7 @@ from spa_bench.types import Grade, Record, Verdict
 
 
 def record(draw: int, text: str = "    return 1") -> Record:
-    return Record("p", 0, draw, text, text, "stop", 3, 99)
+    return Record(problem="p", member=0, draw=draw, raw=text, graded=text, finish="stop", tokens=3, seed=99)
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def test_rows_come_back_in_order(log: Log[Record]):
 
 def test_verdicts_come_back_as_verdicts(tmp_path: Path):
     log = Log(tmp_path / "grades.jsonl", Grade, "salt")
-    log.append([Grade("p", 0, 0, Verdict.WRONG, "why")])
+    log.append([Grade(problem="p", member=0, draw=0, verdict=Verdict.WRONG, message="why")])
     assert log.rows()[0].verdict is Verdict.WRONG
 
 

@@ -6,7 +6,10 @@ from spa_bench.errors import UsageError
 from spa_bench.samplers.mixture import Mixture, build
 from spa_bench.types import Decoding, Key, Member, Prompt
 
-PROMPTS = [Prompt("a", "def a():\n", 8, ("\n\n",)), Prompt("b", "def b():\n", 16, ())]
+PROMPTS = [
+    Prompt(problem_id="a", text="def a():\n", max_new_tokens=8, stop=("\n\n",)),
+    Prompt(problem_id="b", text="def b():\n", max_new_tokens=16, stop=()),
+]
 FOUR = Mixture("four", [Member(str(i), None, Decoding(temperature=0.1 * i)) for i in range(4)])
 
 
@@ -40,7 +43,9 @@ def test_sampling_leaves_out_what_is_done():
 
 def test_a_card_without_adapters_is_one_member_on_the_base_model():
     mixture = build(sampler_card(decoding=DecodingCard(0.7, 0.9, 5, 0.1)), [])
-    assert [(m.adapter, m.decoding) for m in mixture.members] == [(None, Decoding(0.7, 0.9, 5, 0.1))]
+    assert [(m.adapter, m.decoding) for m in mixture.members] == [
+        (None, Decoding(temperature=0.7, top_p=0.9, top_k=5, min_p=0.1))
+    ]
 
 
 def test_each_adapter_is_a_member_in_order(tmp_path):

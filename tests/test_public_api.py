@@ -62,7 +62,7 @@ def test_verdicts_are_seven():
 
 def test_a_key_is_problem_member_draw():
     assert types.Key._fields == ("problem", "member", "draw")
-    request = types.Request("p", 1, 2, "generate", "text", types.Decoding(), 0)
+    request = types.Request(problem_id="p", member=1, draw=2, kind="generate", prompt="text", decoding=types.Decoding(), seed=0)
     assert request.key == ("p", 1, 2)
 
 

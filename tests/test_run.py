@@ -175,7 +175,9 @@ def test_the_limit_takes_the_first_problems(sandbox: InProcessJudge, three: Path
     loaded = load_task_card(str(three))
     task = load_task(loaded)
     model = MockModel(half_right)
-    folder = generate(Job(sampler_card(), loaded, 2, 0, 2), task, model, tmp_path, tmp_path / "cache", Lines())
+    folder = generate(
+        Job(sampler=sampler_card(), task=loaded, n=2, seed=0, limit=2), task, model, tmp_path, tmp_path / "cache", Lines()
+    )
     assert {key.problem for key in model.asked} == {"three/add", "three/double"}
     grade(folder, task, Lines(), sandbox=None, workers=1)
     assert measured(folder)["problems"] == ["three/add", "three/double"]
@@ -184,7 +186,7 @@ def test_the_limit_takes_the_first_problems(sandbox: InProcessJudge, three: Path
 @pytest.mark.parametrize("limit", [0, -1])
 def test_a_limit_below_one_is_refused_before_anything_is_written(limit: int, three: Path, tmp_path: Path):
     loaded = load_task_card(str(three))
-    job = Job(sampler_card(), loaded, 2, 0, limit)
+    job = Job(sampler=sampler_card(), task=loaded, n=2, seed=0, limit=limit)
     with pytest.raises(UsageError, match=rf"limit is {limit}; it must be at least 1"):
         generate(job, load_task(loaded), MockModel(half_right), tmp_path / "out", tmp_path / "cache", Lines())
     assert not (tmp_path / "out").exists()
@@ -264,7 +266,7 @@ def test_the_data_of_a_sampler_that_trains_is_in_the_spec(pair: RunFolder):
 
 def test_the_price_grows_with_the_seconds_and_is_outside_the_spec(sandbox: InProcessJudge, three: Path, tmp_path: Path):
     loaded = load_task_card(str(three))
-    task, job = load_task(loaded), Job(sampler_card(), loaded, 2, 0)
+    task, job = load_task(loaded), Job(sampler=sampler_card(), task=loaded, n=2, seed=0)
     model = MockModel(lambda r: RIGHT[r.problem_id])
     folder = generate(job, task, model, tmp_path / "runs", tmp_path / "cache", Lines(), price=3.6e6)  # type: ignore[arg-type]
     first = folder.read_json("timings.json")

@@ -96,3 +96,26 @@ def test_what_trains_and_runs_takes_no_model_or_network_of_any_type(path: Path):
     for node in ast.walk(tree(path)):
         if isinstance(node, ast.arg | ast.AnnAssign) and node.annotation is not None:
             assert not (isinstance(node.annotation, ast.Name) and node.annotation.id == "Any"), f"line {node.lineno}"
+
+
+MOST_FIELDS = 4  # that a dataclass may take by place
+
+
+def dataclasses_of(path: Path) -> Iterator[tuple[ast.ClassDef, ast.expr]]:
+    """Every dataclass of a file with its decorator."""
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.ClassDef):
+            yield from ((node, d) for d in node.decorator_list if "dataclass" in names(d))
+
+
+def init_fields(node: ast.ClassDef) -> list[str]:
+    """The fields that a dataclass takes, its own and not those of its bases."""
+    fields = [b for b in node.body if isinstance(b, ast.AnnAssign) and "ClassVar" not in names(b.annotation)]
+    return [ast.unparse(b.target) for b in fields if b.value is None or "init=False" not in ast.unparse(b.value)]
+
+
+@pytest.mark.parametrize("path", FILES, ids=place)
+def test_a_dataclass_of_more_than_four_fields_takes_them_by_name(path: Path):
+    for node, decorator in dataclasses_of(path):
+        said = {k.arg: ast.unparse(k.value) for k in decorator.keywords} if isinstance(decorator, ast.Call) else {}
+        assert len(init_fields(node)) <= MOST_FIELDS or said.get("kw_only") == "True", f"{node.name}, line {node.lineno}"

@@ -5,7 +5,7 @@ from spa_bench.types import Decoding, Key, Member, Prompt
 
 def seeds(problems: list[str], n: int, *, members: int = 2, done: tuple[Key, ...] = ()) -> dict[Key, int]:
     mixture = Mixture("m", [Member(str(i), None, Decoding(temperature=1.0)) for i in range(members)])
-    prompts = [Prompt(p, "text", 8, ()) for p in problems]
+    prompts = [Prompt(problem_id=p, text="text", max_new_tokens=8, stop=()) for p in problems]
     return {r.key: r.seed for r in mixture.requests(prompts, n, 7, task="t", done=done)}
 
 

@@ -15,21 +15,21 @@ from spa_bench.runs.folder import RunFolder, create, group_hash, open_run, plain
 from spa_bench.types import Grade, Key, Record, RunSpec, Verdict
 
 SPEC = RunSpec(
-    {"name": "s", "members": 1},
-    {"name": "t", "problems_n": 3},
-    {"name": "m"},
-    {},
-    2,
-    0,
-    None,
-    {"threads": 1},
-    "bwrap",
-    "default",
+    sampler={"name": "s", "members": 1},
+    task={"name": "t", "problems_n": 3},
+    model={"name": "m"},
+    data={},
+    n=2,
+    seed=0,
+    limit=None,
+    numerics={"threads": 1},
+    sandbox="bwrap",
+    grading="default",
 )
 
 
 def record(draw: int, text: str = "    return 1") -> Record:
-    return Record("p", 0, draw, text, text, "stop", 3, 99)
+    return Record(problem="p", member=0, draw=draw, raw=text, graded=text, finish="stop", tokens=3, seed=99)
 
 
 def snapshot(folder: Path) -> dict[str, bytes]:
@@ -43,7 +43,7 @@ def folder(tmp_path: Path) -> RunFolder:
 
 def test_records_and_grades_come_back_as_they_were(folder: RunFolder):
     odd = replace(record(0), raw="ü\u2028\x00\n\ud800", graded="\t'\"", whole=True)
-    grade = Grade("p", 0, 0, Verdict.WRONG, "AssertionError: ü")
+    grade = Grade(problem="p", member=0, draw=0, verdict=Verdict.WRONG, message="AssertionError: ü")
     folder.record_log.append([odd, record(1)])
     folder.grade_log.append([grade])
     again = open_run(folder.path)

@@ -19,7 +19,7 @@ HOLDS, FAILS, OPEN = Outcome.HOLDS, Outcome.FAILS, Outcome.OPEN
 
 
 def between(low: float, high: float) -> Estimate:
-    return Estimate((low + high) / 2, low, high, 100)
+    return Estimate(value=(low + high) / 2, low=low, high=high, n=100)
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_equal_and_no_worse_are_decided_by_where_the_interval_lies(low: float, h
 
 
 def test_an_estimate_without_an_interval_decides_nothing():
-    assert equal("x", Estimate(0.0)).outcome == OPEN
+    assert equal("x", Estimate(value=0.0)).outcome == OPEN
 
 
 @pytest.mark.parametrize(

@@ -194,7 +194,7 @@ def trained(
         overrides = {"data.examples": str(pairs), "lora.steps": 1, "lora.batch": 2, "members": 2, "data.queries": "sample:4"}
         card = load_sampler_card("spa-random", {**overrides, "decoding.temperature": temperature, **settings})
         console = Lines()
-        job = Job(card, loaded, 2, 0)
+        job = Job(sampler=card, task=loaded, n=2, seed=0)
         folder = generate(job, load_task(loaded), tiny_model, tmp_path / "runs", tmp_path / "c", console, siblings=siblings)  # type: ignore[arg-type]
         return folder, console.stages
 

@@ -14,7 +14,7 @@ from spa_bench.runs.job import sampler_spec
 
 def points(study: str, asked: str | None = None, **wishes: object) -> list[Point]:
     chosen = STUDIES[study]
-    return points_of(chosen, Wishes(roles_of(chosen, "embedded", asked), **wishes))  # type: ignore[arg-type]
+    return points_of(chosen, Wishes(cards=roles_of(chosen, "embedded", asked), **wishes))  # type: ignore[arg-type]
 
 
 def test_table_1_has_the_papers_four_samplers_and_two_controls_with_as_many_answers_each():

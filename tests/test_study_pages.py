@@ -23,7 +23,13 @@ def report(study: str, *, seeds: int = 5) -> Report:
     for role in roles:
         quality, spread = SERIES[role]
         points += [whole_point(study, role, quality - (x or 0) / 5, spread, x=x, seeds=seeds) for x in grid]
-    return Report(STUDIES[study], points, claims_of(study, points), "spa-bench study", len(points) * seeds)
+    return Report(
+        study=STUDIES[study],
+        points=points,
+        claims=claims_of(study, points),
+        command="spa-bench study",
+        wanted=len(points) * seeds,
+    )
 
 
 @pytest.mark.parametrize("study", ["main", "temperature", "data-fraction"])
@@ -66,7 +72,7 @@ def test_the_page_of_table_1_has_the_verdict_first_and_paired_differences_behind
 
 def test_a_page_says_that_seeds_are_few_and_runs_are_missing():
     few = report("main", seeds=2)
-    text = page(Report(few.study, few.points, few.claims, few.command, 20))
+    text = page(Report(study=few.study, points=few.points, claims=few.claims, command=few.command, wanted=20))
     assert "**Fewer than 5 training seeds** (2): intervals are wide." in text
     assert "**Not finished**: 8 of 20 runs are in this table." in text
 
@@ -86,7 +92,7 @@ def test_where_n_differs_metrics_that_depend_on_it_stand_at_the_shared_n_too():
     for run, metrics in zip(content["runs"], points[1].contents, strict=True):
         run["values_at"]["4"] = run["values_at"]["2"]
         metrics["size"] = 8  # type: ignore[index]
-    whole = Report(STUDIES["members"], points, claims_of("members", points), "x", 10)
+    whole = Report(study=STUDIES["members"], points=points, claims=claims_of("members", points), command="x", wanted=10)
     head = table(whole).splitlines()[0]
     assert "vendi[ngram,q=1] (at its own n)" in head
     assert "vendi[ngram,q=1] (at n = 4)" in head

@@ -11,4 +11,9 @@ def longest_line(samples: Samples) -> float | None:
     return sum(lengths) / len(lengths) if lengths else None
 
 
-METRIC = Metric("longest_line", "characters in the longest line of an answer", longest_line, missing="every answer failed")
+METRIC = Metric(
+    name="longest_line",
+    description="characters in the longest line of an answer",
+    compute=longest_line,
+    missing="every answer failed",
+)

@@ -36,7 +36,11 @@ def build(card: TaskCard) -> Questions:
     """The task of `card`, its problems read from the card's file."""
     rows = [row for _, row, _ in read_rows(Path(card.file))]
     return Questions(
-        card, [Problem(row["task_id"], f"Question: {row['question']}\nAnswer:", f" {row['answer']}") for row in rows]
+        card,
+        [
+            Problem(id=row["task_id"], prompt=f"Question: {row['question']}\nAnswer:", reference=f" {row['answer']}")
+            for row in rows
+        ],
     )
 
 

@@ -35,7 +35,7 @@ class Verdict(StrEnum):
     REFUSED = "refused"  # not run: no text to run
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Decoding:
     """How text is drawn from a model. Every knob that alters text is here."""
 
@@ -56,7 +56,7 @@ class Member:
     decoding: Decoding
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CallSuite:
     """Tests that are data: arguments on which a program must return what the reference returns."""
 
@@ -67,7 +67,7 @@ class CallSuite:
     identity: str = ""  # names the inputs, as a hash of where they come from; "": they are hashed themselves
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Problem:
     """One problem of a task."""
 
@@ -109,7 +109,7 @@ class Key(NamedTuple):
     draw: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Request:
     """One question to a model."""
 
@@ -130,7 +130,7 @@ class Request:
         return Key(self.problem_id, self.member, self.draw)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Completion:
     """A model's answer to one request; it depends on that request alone."""
 
@@ -145,7 +145,7 @@ class Completion:
     choice: int | None = None  # of a multiple-choice problem: the option that was chosen, after which the text goes on
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Record:
     """A line of records.jsonl: a completion and the text that is graded."""
 
@@ -202,7 +202,7 @@ class Record:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Choices:
     """A line of choices.jsonl: what every member thinks of each option of one multiple-choice problem."""
 
@@ -219,7 +219,7 @@ class Choices:
         return self.problem
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Grade:
     """A line of grades.jsonl: the verdict on one sample."""
 
@@ -238,7 +238,7 @@ class Grade:
         return Key(self.problem, self.member, self.draw)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Divergence:
     """A line of divergence.jsonl: how far apart the members' distributions are on one problem's context."""
 
@@ -254,7 +254,7 @@ class Divergence:
         return self.problem
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Behaviour:
     """A line of behaviours.jsonl: what one program did on the probes of its problem, right or not."""
 
@@ -272,7 +272,7 @@ class Behaviour:
         return Key(self.problem, self.member, self.draw)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Estimate:
     """A value with its 95 % interval, or None with the reason why there is none. Never NaN."""
 
@@ -285,10 +285,10 @@ class Estimate:
     @staticmethod
     def missing(reason: str) -> Estimate:
         """No value, and why."""
-        return Estimate(None, None, None, 0, reason)
+        return Estimate(value=None, low=None, high=None, n=0, reason=reason)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RunSpec:
     """Everything that can change a number of a run; its hash names the run folder."""
 
@@ -317,7 +317,7 @@ class Begun:
     choice: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Prompt:
     """What a task asks a model to continue."""
 

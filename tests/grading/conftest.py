@@ -27,13 +27,13 @@ def jail() -> Sandbox:
 @pytest.fixture(scope="session")
 def grader(jail: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Grader:
     """One worker, and a cache that all tests share."""
-    return Grader(jail, tmp_path_factory.mktemp("grading"), workers=1, limits=LIMITS)
+    return Grader(sandbox=jail, cache=tmp_path_factory.mktemp("grading"), workers=1, limits=LIMITS)
 
 
 @pytest.fixture
 def fresh(jail: Sandbox, tmp_path: Path) -> Grader:
     """One worker, and a cache of this test's own."""
-    return Grader(jail, tmp_path / "graded", workers=1, limits=LIMITS)
+    return Grader(sandbox=jail, cache=tmp_path / "graded", workers=1, limits=LIMITS)
 
 
 @pytest.fixture(scope="session")

@@ -17,14 +17,14 @@ from spa_bench.sandbox import choose
 from spa_bench.types import CallSuite, Verdict
 
 ADD = "def f(x):\n    return x + 1\n"
-TWENTY = CallSuite("base", lambda: [[i] for i in range(20)])
+TWENTY = CallSuite(name="base", inputs=lambda: [[i] for i in range(20)])
 DATA = Calls((TWENTY,), ADD)
 CODE = Check("def check(candidate):\n    for i in range(20):\n        assert candidate(i) == i + 1\n", ADD)
 KINDS = {"data": DATA, "code": CODE}
 
 
 def program(source: str, tests: Calls | Check = DATA, seconds: float = 0.4) -> Program:
-    return Program(source, "f", tests, "set/7", seconds)
+    return Program(source=source, entry_point="f", tests=tests, problem="set/7", seconds=seconds)
 
 
 def suite(*arguments: Any, **changes: Any) -> CallSuite:

@@ -259,7 +259,7 @@ def test_comparing_never_raises():
 
 
 def test_every_oracle_that_a_suite_can_name_is_known():
-    assert CallSuite("base", list).oracle in ORACLES
+    assert CallSuite(name="base", inputs=list).oracle in ORACLES
 
 
 @pytest.mark.parametrize("grading", BOTH)

@@ -19,7 +19,7 @@ def case(name: str, source: str, tests: str, *, helpers: str = "", one_process: 
     assert name not in PROGRAMS
     body = textwrap.indent(textwrap.dedent(tests).strip(), "    ")
     check = Check(f"def check(candidate):\n{body}\n", helpers, one_process)
-    PROGRAMS[name] = Program(textwrap.dedent(source), "f", check, "set/7", seconds)
+    PROGRAMS[name] = Program(source=textwrap.dedent(source), entry_point="f", tests=check, problem="set/7", seconds=seconds)
     return name
 
 
@@ -298,7 +298,7 @@ PASSES = [
 
 @pytest.mark.parametrize("name", PASSES)
 def test_a_right_program_passes(name: str, graded: dict[str, Outcome]):
-    assert graded[name] == Outcome(Verdict.PASSED)
+    assert graded[name] == Outcome(verdict=Verdict.PASSED)
 
 
 # wrong programs ------------------------------------------------------------------------------------------------------
@@ -419,7 +419,7 @@ def test_a_program_whose_values_cannot_cross_is_refused_and_marked(name: str, gr
 
 @pytest.mark.parametrize("name", UNPROXIED)
 def test_where_the_card_allows_it_such_a_program_is_judged_in_one_process_and_marked(name: str, graded: dict[str, Outcome]):
-    assert graded[f"{name}, together"] == Outcome(Verdict.PASSED, mark="one process")
+    assert graded[f"{name}, together"] == Outcome(verdict=Verdict.PASSED, mark="one process")
     wrong = graded[f"{name}, together and wrong"]
     assert (wrong.verdict, wrong.mark) == (Verdict.WRONG, "one process")
     assert wrong.message.startswith("AssertionError: wrong at: ")
@@ -468,7 +468,7 @@ APART = case("nothing needs one process", "def f(x):\n    return x\n", "assert c
 
 
 def test_a_program_whose_values_cross_is_judged_apart_even_where_the_card_allows_one_process(graded: dict[str, Outcome]):
-    assert graded[APART] == Outcome(Verdict.PASSED)
+    assert graded[APART] == Outcome(verdict=Verdict.PASSED)
 
 
 # a second chance on a slow machine -----------------------------------------------------------------------------------

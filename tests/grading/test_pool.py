@@ -24,7 +24,7 @@ from spa_bench.types import CallSuite, Verdict
 Kill = Callable[[Callable[[], list[int]]], list[int]]
 Outcomes = Callable[[Grader, Sequence[Program]], list[Outcome]]
 ADD = "def f(x):\n    return x + 1\n"
-SUITE = CallSuite("base", lambda: [[1], [3]])
+SUITE = CallSuite(name="base", inputs=lambda: [[1], [3]])
 BURN = "import time\ndef f(x):\n    end = time.process_time() + {}\n"
 BURN += "    while time.process_time() < end:\n        pass\n    return {}\n"
 BUSY = BURN.format(0.7, "x + 1")
@@ -32,7 +32,7 @@ HARNESS = str(Path(pool.__file__).parents[2])
 
 
 def program(source: str = ADD, reference: str = ADD, seconds: float = 1.0) -> Program:
-    return Program(source, "f", Calls((SUITE,), reference), "set/7", seconds)
+    return Program(source=source, entry_point="f", tests=Calls((SUITE,), reference), problem="set/7", seconds=seconds)
 
 
 def mixed() -> list[Program]:
@@ -46,7 +46,9 @@ def mixed() -> list[Program]:
     ]
     check = Check("def check(candidate):\n    assert candidate(1) == 2\n")
     suites = [program(kinds[i % 5].format(i)) for i in range(20)]
-    return suites + [Program(kinds[i % 5].format(i), "f", check, "set/8") for i in range(20, 30)]
+    return suites + [
+        Program(source=kinds[i % 5].format(i), entry_point="f", tests=check, problem="set/8") for i in range(20, 30)
+    ]
 
 
 def comes_true(condition: Callable[[], Any], seconds: float = 10.0) -> bool:
@@ -120,7 +122,10 @@ def test_progress_of_references_is_told_once_for_each_suite_that_is_new(fresh: G
 def test_progress_tells_nothing_of_tests_that_are_code(fresh: Grader, outcomes: Outcomes):
     told: list[tuple[int, int]] = []
     check = Check("def check(candidate):\n    assert candidate(1) == 2\n", helpers=ADD)
-    outcomes(replace(fresh, progress=lambda done, total: told.append((done, total))), [Program(ADD, "f", check)])
+    outcomes(
+        replace(fresh, progress=lambda done, total: told.append((done, total))),
+        [Program(source=ADD, entry_point="f", tests=check)],
+    )
     assert told == []
 
 
@@ -262,7 +267,7 @@ def test_a_suite_that_cannot_be_written_by_the_worker_is_one_line(fresh: Grader,
 def test_tests_that_are_code_need_no_cache(grader: Grader, tmp_path: Path):
     (tmp_path / "file").write_text("")
     check = Check("def check(candidate):\n    assert candidate(1) == 2\n")
-    [(_, found)] = replace(grader, cache=tmp_path / "file" / "below").run([Program(ADD, "f", check)])
+    [(_, found)] = replace(grader, cache=tmp_path / "file" / "below").run([Program(source=ADD, entry_point="f", tests=check)])
     assert found.verdict == Verdict.PASSED
 
 
@@ -299,9 +304,9 @@ print([str(found[i].verdict) for i in range(12)])
 
 
 def test_two_graders_in_two_threads_share_a_cache_at_once(fresh: Grader):
-    suite = CallSuite("base", lambda: [[i] for i in range(2000)])
+    suite = CallSuite(name="base", inputs=lambda: [[i] for i in range(2000)])
     of = "def f(x):\n    return [x] * {}\n".format
-    programs = [Program(of(i), "f", Calls((suite,), of(i)), "set/7") for i in range(6)]
+    programs = [Program(source=of(i), entry_point="f", tests=Calls((suite,), of(i)), problem="set/7") for i in range(6)]
     found: list[list[Verdict]] = []
     start = threading.Barrier(2)
 

@@ -18,13 +18,13 @@ from spa_bench.types import CallSuite, Verdict
 
 Outcomes = Callable[[Grader, Sequence[Program]], list[Outcome]]
 ADD = "def f(x):\n    return x + 1\n"
-TWO = CallSuite("base", lambda: [[1], [3]])
+TWO = CallSuite(name="base", inputs=lambda: [[1], [3]])
 BURN = "import time\ndef f(x):\n    end = time.process_time() + {}\n"
 BURN += "    while time.process_time() < end:\n        pass\n    return x\n"
 
 
 def program(source: str, suites: tuple[CallSuite, ...] = (TWO,), reference: str = ADD, seconds: float = 0.5) -> Program:
-    return Program(source, "f", Calls(suites, reference), "set/7", seconds)
+    return Program(source=source, entry_point="f", tests=Calls(suites, reference), problem="set/7", seconds=seconds)
 
 
 def suite(*arguments: Any, **changes: Any) -> CallSuite:
@@ -137,7 +137,7 @@ def test_the_key_says_reference_function_oracle_and_arguments():
         key(suite(True), ADD, "f"),
         key(suite([1]), ADD, "f"),
         key(suite((1,)), ADD, "f"),
-        key(CallSuite("base", lambda: [[1, 1]]), ADD, "f"),
+        key(CallSuite(name="base", inputs=lambda: [[1, 1]]), ADD, "f"),
         key(suite(), ADD, "f"),
         key(suite(1, identity="one"), ADD, "f"),
         key(suite(1, identity="two"), ADD, "f"),
@@ -159,7 +159,7 @@ def test_arguments_with_an_identity_are_not_asked_for_until_they_are_needed():
     def asked() -> list[list[int]]:
         raise AssertionError
 
-    key(CallSuite("base", asked, identity="x"), ADD, "f")
+    key(CallSuite(name="base", inputs=asked, identity="x"), ADD, "f")
 
 
 # what references return ----------------------------------------------------------------------------------------------
@@ -342,7 +342,7 @@ def test_a_reference_that_failed_is_tried_again_the_next_time(fresh: Grader):
 
 
 def test_the_problem_whose_reference_fails_is_named_among_others(fresh: Grader):
-    bad = Program(ADD, "f", Calls((TWO,), "def f(x):\n    raise ValueError\n"), "set/8")
+    bad = Program(source=ADD, entry_point="f", tests=Calls((TWO,), "def f(x):\n    raise ValueError\n"), problem="set/8")
     with pytest.raises(DataError, match="the reference solution of set/8 "):
         list(fresh.run([program(ADD), bad, program(ADD, reference=ADD + "#\n")]))
 

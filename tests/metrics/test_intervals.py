@@ -121,7 +121,7 @@ def test_an_interval_holds_its_value_though_that_is_out_of_bounds():
 
 def test_one_problem_has_a_value_but_no_interval():
     result = estimate(np.array([[0.2, np.nan], [0.4, np.nan]]))
-    assert result == Estimate(pytest.approx(0.3), None, None, 1, "one problem: no interval")
+    assert result == Estimate(value=pytest.approx(0.3), low=None, high=None, n=1, reason="one problem: no interval")
 
 
 @pytest.mark.parametrize("scores", [np.full((2, 3), np.nan), np.zeros((2, 0)), np.zeros(0)])
@@ -252,18 +252,18 @@ def test_identical_runs_differ_by_nothing_and_the_missing_width_is_explained():
 
 
 def test_equivalence_needs_the_whole_interval_inside_the_margin():
-    result = Estimate(0.01, -0.02, 0.04, 50)
+    result = Estimate(value=0.01, low=-0.02, high=0.04, n=50)
     assert equivalent(result, 0.05)
     assert not equivalent(result, 0.03)
-    assert not equivalent(Estimate(-0.01, -0.04, 0.02, 50), 0.03)
-    assert not equivalent(Estimate(0.0, n=1), 1.0)
+    assert not equivalent(Estimate(value=-0.01, low=-0.04, high=0.02, n=50), 0.03)
+    assert not equivalent(Estimate(value=0.0, n=1), 1.0)
     with pytest.raises(ValueError, match="positive"):
         equivalent(result, 0.0)
 
 
 def test_a_difference_is_resolved_when_its_interval_excludes_zero():
-    assert resolved(Estimate(0.2, 0.1, 0.3, 50))
-    assert resolved(Estimate(-0.2, -0.3, -0.1, 50))
-    assert not resolved(Estimate(0.1, 0.0, 0.2, 50))
-    assert not resolved(Estimate(0.1, -0.1, 0.3, 50))
-    assert not resolved(Estimate(0.1, n=1))
+    assert resolved(Estimate(value=0.2, low=0.1, high=0.3, n=50))
+    assert resolved(Estimate(value=-0.2, low=-0.3, high=-0.1, n=50))
+    assert not resolved(Estimate(value=0.1, low=0.0, high=0.2, n=50))
+    assert not resolved(Estimate(value=0.1, low=-0.1, high=0.3, n=50))
+    assert not resolved(Estimate(value=0.1, n=1))

@@ -46,8 +46,8 @@ def test_what_is_no_p_value_is_refused(p):
 
 
 def test_a_difference_may_be_resolved_alone_but_not_among_many():
-    one = (Estimate(0.1, 0.01, 0.2, 50), 0.03)
-    nothing = (Estimate(0.0, -0.1, 0.1, 50), 0.9)
+    one = (Estimate(value=0.1, low=0.01, high=0.2, n=50), 0.03)
+    nothing = (Estimate(value=0.0, low=-0.1, high=0.1, n=50), 0.9)
     assert resolve({"a": one})["a"].resolved
     found = resolve({"a": one, "b": nothing, "c": (Estimate.missing("x"), None)})
     assert list(found) == ["a", "b", "c"]
@@ -56,7 +56,7 @@ def test_a_difference_may_be_resolved_alone_but_not_among_many():
 
 
 def test_the_confidence_decides():
-    tests = {"a": (Estimate(0.1, 0.01, 0.2, 50), 0.03)}
+    tests = {"a": (Estimate(value=0.1, low=0.01, high=0.2, n=50), 0.03)}
     assert resolve(tests, confidence=0.95)["a"].resolved
     assert not resolve(tests, confidence=0.99)["a"].resolved
     with pytest.raises(ValueError, match="confidence"):

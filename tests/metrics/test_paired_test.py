@@ -67,7 +67,10 @@ def test_p_under_no_difference_is_uniform():
 
 
 def test_without_an_interval_there_is_no_p():
-    assert paired_test(np.array([1.0]), np.array([0.0])) == (Estimate(1.0, None, None, 1, "one problem: no interval"), None)
+    assert paired_test(np.array([1.0]), np.array([0.0])) == (
+        Estimate(value=1.0, low=None, high=None, n=1, reason="one problem: no interval"),
+        None,
+    )
     assert paired_test(np.array([np.nan]), np.array([0.0])) == (Estimate.missing("no problem has a value"), None)
     assert paired_test(np.array([np.inf]), np.array([0.0]))[1] is None
 

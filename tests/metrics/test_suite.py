@@ -80,7 +80,10 @@ def test_values_of_a_problem_are_those_of_their_definitions():
 
 
 def test_behaviours_vote_and_give_partial_fitness():
-    acts = [Behaviour("p", 0, i, d, True, r, 4) for i, (d, r) in enumerate([("a", 4), ("a", 4), ("b", 2), ("b", 2)])]
+    acts = [
+        Behaviour(problem="p", member=0, draw=i, digest=d, ran=True, right=r, probes=4)
+        for i, (d, r) in enumerate([("a", 4), ("a", 4), ("b", 2), ("b", 2)])
+    ]
     found = measure_samples([samples(behaviours=acts)]).values
     assert found["majority_vote[behaviour]"] == [0.5]  # a tie of a right and a wrong one
     assert found["qd_score[ast]"] == [pytest.approx((1 + 1 + 0.5) / 4)]
@@ -98,7 +101,11 @@ def test_members_have_a_pass_rate_each_and_pass_at_k_takes_one_draw_of_each():
 def test_divergences_are_means_over_pairs_and_members():
     kl = [[0.0, 1.0, 2.0], [3.0, 0.0, 4.0], [5.0, 6.0, 0.0]]
     row = Divergence(
-        "p", 3, {"kl": kl, "tv": kl}, {"entropy": [1.0, 2.0, 6.0], "kl_to_base": [0.0, 0.0, 3.0]}, {"js[all]": 0.5}
+        problem="p",
+        tokens=3,
+        matrices={"kl": kl, "tv": kl},
+        members={"entropy": [1.0, 2.0, 6.0], "kl_to_base": [0.0, 0.0, 3.0]},
+        overall={"js[all]": 0.5},
     )
     found = measure_samples([samples(programs=(RIGHT, OTHER, WRONG), members=3, k=3, divergence=row)]).values
     assert found["average_kl[i<j]"] == [pytest.approx((1 + 2 + 4) / 3)]
@@ -177,7 +184,9 @@ def test_intervals_stay_where_values_can_lie():
 
 def test_a_metric_of_ones_own_names_its_bounds():
     def cut(bounds: tuple[float, float] | None) -> float | None:
-        return estimates({"mine": [[5.0, 5.1, 9.0]]}, [Metric("mine", "", lambda s: 0.0, bounds=bounds)])["mine"].low
+        return estimates(
+            {"mine": [[5.0, 5.1, 9.0]]}, [Metric(name="mine", description="", compute=lambda s: 0.0, bounds=bounds)]
+        )["mine"].low
 
     assert cut((5.0, 9.0)) == 5.0
     assert (cut(None) or 0) < 5.0

@@ -206,7 +206,14 @@ def test_fields_that_do_not_fit_are_refused(change, message):
 
 def many():
     texts = [f"return {i % 7} + {'x' * (i % 5)}" for i in range(150)]
-    one = TextSamples("a", texts, [f"def f(x):\n    {t}" for t in texts], [True] * 150, [False] * 150, 1)
+    one = TextSamples(
+        problem="a",
+        texts=texts,
+        programs=[f"def f(x):\n    {t}" for t in texts],
+        passed=[True] * 150,
+        failed=[False] * 150,
+        members=1,
+    )
     return [one, replace(one, problem="b", members=3), replace(one, problem="c"), SAMPLES, replace(one, problem="d")] * 2
 
 
@@ -242,7 +249,9 @@ def _crowd(count: int) -> list[TextSamples]:
     for i in range(count):
         rng = random.Random(i)
         texts = [f"x{rng.randrange(50)} = {rng.randrange(50)}\nreturn x + {rng.randrange(50)}" for _ in range(60)]
-        made.append(TextSamples(f"p{i}", texts, texts, [True] * 60, [False] * 60, 1))
+        made.append(
+            TextSamples(problem=f"p{i}", texts=texts, programs=texts, passed=[True] * 60, failed=[False] * 60, members=1)
+        )
     return made
 
 

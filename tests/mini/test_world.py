@@ -27,7 +27,7 @@ QUERIES = "1726c2aa7fa3b9c525a42d6b075766fd"
 
 @cache
 def problems() -> list[Problem]:
-    return mini.problems(TaskCard("mini-code", ""))[0]
+    return mini.problems(TaskCard(name="mini-code", description=""))[0]
 
 
 def digest(found: list[Problem]) -> str:

@@ -131,7 +131,7 @@ def test_an_ended_beam_keeps_its_place_until_a_better_one_takes_it():
 
 
 def request(prompt: str, decoding: Decoding, problem: str = "p") -> Request:
-    return Request(problem, 0, 0, "generate", prompt, decoding, 0)
+    return Request(problem_id=problem, member=0, draw=0, kind="generate", prompt=prompt, decoding=decoding, seed=0)
 
 
 def beams(model: HFModel, requests: Sequence[Request], search: BeamSearch, member: Member = BASE) -> dict[str, Beams]:

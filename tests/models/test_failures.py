@@ -28,7 +28,15 @@ def model(tiny_folder: Any) -> HFModel:
 def requests(members: int = 1, draws: int = 3, **changes: Any) -> list[Request]:
     decoding = Decoding(**{"temperature": 0.8, "max_new_tokens": 10, **changes})
     return [
-        Request(str(i), m, d, "generate", prompt, decoding, draw_seed(0, "t", str(i), m, d))
+        Request(
+            problem_id=str(i),
+            member=m,
+            draw=d,
+            kind="generate",
+            prompt=prompt,
+            decoding=decoding,
+            seed=draw_seed(0, "t", str(i), m, d),
+        )
         for i, prompt in enumerate(PROMPTS)
         for m in range(members)
         for d in range(draws)
@@ -102,7 +110,7 @@ def test_a_request_that_does_not_fit_alone_fails_and_the_others_do_not(model: HF
     why = f"out of memory with a prompt of {length} tokens: use a smaller dtype or fewer new tokens"
     for key, completion in found.items():
         if key.problem == "5":
-            assert completion == Completion(key, "", 0, "failed", whole[key].seed, why)
+            assert completion == Completion(key=key, text="", tokens=0, finish="failed", seed=whole[key].seed, failure=why)
         else:
             assert completion == whole[key]
 
@@ -207,7 +215,9 @@ def test_a_row_whose_logits_are_not_finite_fails_and_the_others_do_not(
     why = f"the model's logits are not finite (NaN or infinite) after {after} new tokens: use float32 or bfloat16"
     for key, completion in found.items():
         if key.problem == "2":
-            assert completion == Completion(key, "", 0, "failed", whole[key].seed, why, after)
+            assert completion == Completion(
+                key=key, text="", tokens=0, finish="failed", seed=whole[key].seed, failure=why, spent=after
+            )
         else:
             assert completion == whole[key]
 

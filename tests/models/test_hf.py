@@ -58,7 +58,7 @@ def reference(folder: Path, member: Member) -> Any:
 
 def request(prompt: str, decoding: Decoding = GREEDY, *, problem: str = "p", member: int = 0, draw: int = 0) -> Request:
     seed = draw_seed(0, "t", problem, member, draw)
-    return Request(problem, member, draw, "generate", prompt, decoding, seed)
+    return Request(problem_id=problem, member=member, draw=draw, kind="generate", prompt=prompt, decoding=decoding, seed=seed)
 
 
 def answers(model: HFModel, requests: Sequence[Request], members: Sequence[Member] = BASE) -> dict[Key, Completion]:
@@ -101,9 +101,9 @@ def test_greedy_rows_are_those_of_transformers_and_peft(tiny_model: HFModel, tin
 def mixed() -> list[Request]:
     """Greedy, hot and nucleus rows of three members, of different lengths, with and without stop strings."""
     decodings = [
-        Decoding(0.0, max_new_tokens=20),
-        Decoding(0.8, max_new_tokens=30),
-        Decoding(1.0, top_p=0.95, max_new_tokens=17, stop=("\n", " re")),
+        Decoding(temperature=0.0, max_new_tokens=20),
+        Decoding(temperature=0.8, max_new_tokens=30),
+        Decoding(temperature=1.0, top_p=0.95, max_new_tokens=17, stop=("\n", " re")),
     ]
     return [
         request(prompt, decodings[d % 3], problem=str(i), member=m, draw=d)
@@ -140,7 +140,7 @@ def test_the_logits_of_a_row_are_bitwise_those_it_has_alone(
     seen: list[torch.Tensor] = []
     real = hf.choose
     monkeypatch.setattr(hf, "choose", lambda logits, *rest: real(seen.append(logits.clone()) or logits, *rest))
-    hot = Decoding(0.8, max_new_tokens=6)
+    hot = Decoding(temperature=0.8, max_new_tokens=6)
     requests = [request(PROMPTS[5], hot, draw=d) for d in range(company)]
     chosen = [members[member]]
     monkeypatch.setattr(tiny_model, "_end", frozenset())  # no row ends early, so that rows keep their places
@@ -160,7 +160,7 @@ def test_the_logits_of_a_row_are_bitwise_those_it_has_among_longer_prompts(
     real = hf.choose
     monkeypatch.setattr(hf, "choose", lambda logits, *rest: real(seen.append(logits.clone()) or logits, *rest))
     monkeypatch.setattr(tiny_model, "_end", frozenset())
-    hot = Decoding(0.8, max_new_tokens=40)
+    hot = Decoding(temperature=0.8, max_new_tokens=40)
     mine = request(prompt, hot)
     answers(tiny_model, [mine], members[1:2])
     alone = [step[0] for step in seen]
@@ -184,7 +184,7 @@ def test_the_mixed_rows_are_worth_comparing(together: dict[Key, Completion]):
 
 
 def test_draws_with_other_seeds_differ_and_the_same_seed_is_the_same(tiny_model: HFModel):
-    hot = Decoding(1.0, max_new_tokens=12)
+    hot = Decoding(temperature=1.0, max_new_tokens=12)
     found = answers(tiny_model, [request(PROMPTS[0], hot, draw=d) for d in range(6)])
     assert len({c.text for c in found.values()}) == 6
     assert answers(tiny_model, [request(PROMPTS[0], hot, draw=3)])["p", 0, 3] == found["p", 0, 3]
@@ -192,34 +192,34 @@ def test_draws_with_other_seeds_differ_and_the_same_seed_is_the_same(tiny_model:
 
 @pytest.mark.parametrize("place", [1, 5, 9, 14])
 def test_a_text_is_cut_exactly_before_its_stop_string(tiny_model: HFModel, place: int):
-    whole = answer(tiny_model, PROMPTS[4], Decoding(0.0, max_new_tokens=40))
+    whole = answer(tiny_model, PROMPTS[4], Decoding(temperature=0.0, max_new_tokens=40))
     stop = whole.text[place : place + 3]
-    found = answer(tiny_model, PROMPTS[4], Decoding(0.0, max_new_tokens=40, stop=("never seen", stop)))
+    found = answer(tiny_model, PROMPTS[4], Decoding(temperature=0.0, max_new_tokens=40, stop=("never seen", stop)))
     assert found.text == whole.text[: whole.text.index(stop)]
     assert found.finish == "stop"
     assert 0 < found.tokens < whole.tokens
 
 
 def test_the_first_of_several_stop_strings_counts(tiny_model: HFModel):
-    whole = answer(tiny_model, PROMPTS[4], Decoding(0.0, max_new_tokens=40))
+    whole = answer(tiny_model, PROMPTS[4], Decoding(temperature=0.0, max_new_tokens=40))
     early, late = whole.text[4:7], whole.text[20:24]
-    found = answer(tiny_model, PROMPTS[4], Decoding(0.0, max_new_tokens=40, stop=(late, early)))
+    found = answer(tiny_model, PROMPTS[4], Decoding(temperature=0.0, max_new_tokens=40, stop=(late, early)))
     assert found.text == whole.text[: min(whole.text.index(early), whole.text.index(late))]
 
 
 def test_the_tokens_of_a_stopped_text_are_those_needed_to_see_the_stop_string(tiny_model: HFModel):
-    whole = answer(tiny_model, PROMPTS[4], Decoding(0.0, max_new_tokens=40))
+    whole = answer(tiny_model, PROMPTS[4], Decoding(temperature=0.0, max_new_tokens=40))
     for place in range(0, 30, 3):
         stop = whole.text[place : place + 2]
-        found = answer(tiny_model, PROMPTS[4], Decoding(0.0, max_new_tokens=40, stop=(stop,)))
-        enough = answer(tiny_model, PROMPTS[4], Decoding(0.0, max_new_tokens=found.tokens))
+        found = answer(tiny_model, PROMPTS[4], Decoding(temperature=0.0, max_new_tokens=40, stop=(stop,)))
+        enough = answer(tiny_model, PROMPTS[4], Decoding(temperature=0.0, max_new_tokens=found.tokens))
         assert stop in enough.text
         if found.tokens > 1:
-            assert stop not in answer(tiny_model, PROMPTS[4], Decoding(0.0, max_new_tokens=found.tokens - 1)).text
+            assert stop not in answer(tiny_model, PROMPTS[4], Decoding(temperature=0.0, max_new_tokens=found.tokens - 1)).text
 
 
 def test_the_end_token_ends_a_text_and_is_counted_but_not_shown(tiny_model: HFModel):
-    hot = Decoding(1.5, max_new_tokens=200)
+    hot = Decoding(temperature=1.5, max_new_tokens=200)
     found = answers(tiny_model, [request(PROMPTS[0], hot, draw=d) for d in range(16)]).values()
     ended = [c for c in found if c.finish == "stop"]
     assert ended
@@ -235,14 +235,14 @@ def test_the_end_token_ends_a_text_and_is_counted_but_not_shown(tiny_model: HFMo
 def test_a_prompt_that_fills_the_context_is_skipped(tiny_model: HFModel, over: int):
     found = answer(tiny_model, "1" * (tiny_model.context + over))  # a digit is a token
     why = f"the prompt leaves no room in the context of {tiny_model.context} tokens"
-    assert found == Completion(Key("p", 0, 0), "", 0, "skipped", found.seed, why)
+    assert found == Completion(key=Key("p", 0, 0), text="", tokens=0, finish="skipped", seed=found.seed, failure=why)
 
 
 @pytest.mark.parametrize("left", [1, 3])
 def test_a_prompt_that_nearly_fills_the_context_gets_what_is_left(tiny_model: HFModel, left: int):
     prompt = "1" * (tiny_model.context - left)
     assert len(tiny_model.encode_prompt(prompt)) == tiny_model.context - left
-    found = answer(tiny_model, prompt, Decoding(0.0, max_new_tokens=50))
+    found = answer(tiny_model, prompt, Decoding(temperature=0.0, max_new_tokens=50))
     assert (found.finish, found.tokens) == ("length", left)
 
 
@@ -322,7 +322,7 @@ def test_a_loglikelihood_is_the_sum_over_the_continuation_without_the_end(tiny_m
 
 
 def test_a_loglikelihood_says_whether_the_continuation_is_the_greedy_one(tiny_model: HFModel):
-    first = answer(tiny_model, PROMPTS[0], Decoding(0.0, max_new_tokens=1)).text
+    first = answer(tiny_model, PROMPTS[0], Decoding(temperature=0.0, max_new_tokens=1)).text
     likely, unlikely = (replace(request(PROMPTS[0], problem=c), continuation=c, apart=True) for c in (first, "zq"))
     flags = {r.problem_id: greedy for r, _, greedy in tiny_model.loglikelihood([likely, unlikely], BASE)}
     assert flags == {first: True, "zq": False}

@@ -279,7 +279,9 @@ def test_a_pass_holds_no_more_tokens_than_the_budget(tiny_model: HFModel, monkey
 
 def test_a_loglikelihood_is_tokenised_with_its_prompt_unless_it_is_the_model_s_own_text(tiny_model: HFModel):
     context, text = ASKED[1].options[0]
-    request = Request("p", 0, 0, "loglikelihood", context, Decoding(), 0, text)
+    request = Request(
+        problem_id="p", member=0, draw=0, kind="loglikelihood", prompt=context, decoding=Decoding(), seed=0, continuation=text
+    )
     [(_, joined, _)] = tiny_model.loglikelihood([request], [BASE])
     assert joined == scores(tiny_model, ASKED[1:2], [BASE])["long"].logprobs[0, 0]
     merging = replace(request, prompt="def f(x):\n", continuation="    return x")

@@ -78,11 +78,18 @@ def test_frequencies_agree_with_the_warpers_of_transformers():
 
     warpers = [TemperatureLogitsWarper(1.7), TopKLogitsWarper(5), TopPLogitsWarper(0.93), MinPLogitsWarper(0.2)]
     warped = LogitsProcessorList(warpers)(torch.zeros(1, 1, dtype=torch.long), LOGITS[None])
-    assert_close(frequencies(Decoding(1.7, 0.93, 5, 0.2)), torch.softmax(warped[0].double(), -1).numpy())
+    assert_close(
+        frequencies(Decoding(temperature=1.7, top_p=0.93, top_k=5, min_p=0.2)), torch.softmax(warped[0].double(), -1).numpy()
+    )
 
 
 def test_rows_of_one_batch_keep_their_own_decodings():
-    decodings = [Decoding(0.0), Decoding(1.0), Decoding(1.0, top_k=2), Decoding(1.0, top_p=0.5)]
+    decodings = [
+        Decoding(temperature=0.0),
+        Decoding(temperature=1.0),
+        Decoding(temperature=1.0, top_k=2),
+        Decoding(temperature=1.0, top_p=0.5),
+    ]
     columns = RowDecoding.of(decodings, VOCABULARY, torch.device("cpu"))
     uniform = torch.full((4,), 0.999)
     together = choose(LOGITS.expand(4, -1), columns, uniform)
@@ -93,14 +100,14 @@ def test_rows_of_one_batch_keep_their_own_decodings():
 
 @pytest.mark.parametrize("uniform", [0.0, 1 - 2**-24])
 def test_the_ends_of_the_unit_interval_draw_kept_tokens(uniform: float):
-    columns = RowDecoding.of([Decoding(1.0, top_k=3)], VOCABULARY, torch.device("cpu"))
+    columns = RowDecoding.of([Decoding(temperature=1.0, top_k=3)], VOCABULARY, torch.device("cpu"))
     [token] = choose(LOGITS[None], columns, torch.tensor([uniform])).tolist()
     assert token == (1 if uniform == 0 else 3)
 
 
 def test_a_token_that_cannot_be_is_never_drawn():
     logits = torch.tensor([[0.0, -torch.inf, 0.0]])
-    columns = RowDecoding.of([Decoding(1.0)], 3, torch.device("cpu"))
+    columns = RowDecoding.of([Decoding(temperature=1.0)], 3, torch.device("cpu"))
     drawn = {int(choose(logits, columns, torch.tensor([u]))) for u in np.linspace(0, 1 - 2**-24, 101, dtype=np.float32)}
     assert drawn == {0, 2}
 

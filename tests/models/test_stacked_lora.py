@@ -197,7 +197,9 @@ def test_a_network_without_linear_layers_says_what_it_has():
 
 
 def draw(model: HFModel, adapter: Path) -> None:
-    request = Request("p", 0, 0, "generate", "def f():\n", Decoding(max_new_tokens=2), 0)
+    request = Request(
+        problem_id="p", member=0, draw=0, kind="generate", prompt="def f():\n", decoding=Decoding(max_new_tokens=2), seed=0
+    )
     list(model.generate([request], [Member("m", adapter, request.decoding)]))
 
 

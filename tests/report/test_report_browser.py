@@ -49,7 +49,12 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("hostile")
 
     def judged(key: Key) -> Grade:
-        return Grade(*key, mostly_right(key).verdict, HOSTILE[_place(key.problem)], "call " + HOSTILE[_place(key.problem)])
+        return Grade(
+            **key._asdict(),
+            verdict=mostly_right(key).verdict,
+            message=HOSTILE[_place(key.problem)],
+            call="call " + HOSTILE[_place(key.problem)],
+        )
 
     names = [f"{i} {text[:200]}" for i, text in enumerate(HOSTILE)]
     for seed, text in enumerate(HOSTILE[:11]):

@@ -215,7 +215,9 @@ def test_prompts_of_the_embedded_task_are_at_hand(tmp_path: Path):
 
 def test_what_is_said_of_an_answer_has_message_call_and_what_is_odd(tmp_path: Path):
     def judged(key: Key) -> Grade:
-        return Grade(*key, Verdict.WRONG, "AssertionError", "1, 2", "plus", "one process")
+        return Grade(
+            **key._asdict(), verdict=Verdict.WRONG, message="AssertionError", call="1, 2", suite="plus", mark="one process"
+        )
 
     made_run(tmp_path, n=1, grade=judged)
     [problem, *_] = read([tmp_path]).problems
@@ -247,7 +249,9 @@ def test_parts_come_from_the_stage_cache_beside_the_adapters(tmp_path: Path):
         report = {"method": name, "examples": 3, "sizes": [2, 1], "parts": [], "silhouette": {"value": 0.5}}
         (stages / name / "report.json").write_text(json.dumps(report))
     found = read([folder.path], stages=stages).runs[0].partition
-    assert found == Partition("", "parts-2", 3, (2, 1), [], 0.5, "", "")
+    assert found == Partition(
+        reason="", method="parts-2", examples=3, sizes=(2, 1), parts=[], silhouette=0.5, words="", margin=""
+    )
 
 
 @pytest.mark.parametrize("stage", ["adapters-9", "../secrets", "", 7])

@@ -175,7 +175,9 @@ def _run_of_each(folder: Path, texts: Sequence[str]) -> ReportData:
             seed=seed,
             problems=[f"{number} {t}" for number, t in enumerate(texts)],
             text=lambda key: texts[int(key.problem.split()[0])],
-            grade=lambda key, text=text: Grade(*key, Verdict.WRONG, text, text, text, text),
+            grade=lambda key, text=text: Grade(
+                **key._asdict(), verdict=Verdict.WRONG, message=text, call=text, suite=text, mark=text
+            ),
         )
     return read([folder], ask=lambda folder: {f"{number} {t}": t for number, t in enumerate(texts)})
 

@@ -15,7 +15,10 @@ from spa_bench.models.hf import HFModel
 from spa_bench.samplers.diverse_beam import DiverseBeam, DiverseBeamOptions, build
 from spa_bench.types import Completion, Key, Member, Prompt, Request
 
-PROMPTS = [Prompt("a", "def a():\n", 8, ("\n\n",)), Prompt("b", "def b():\n", 16, ())]
+PROMPTS = [
+    Prompt(problem_id="a", text="def a():\n", max_new_tokens=8, stop=("\n\n",)),
+    Prompt(problem_id="b", text="def b():\n", max_new_tokens=16, stop=()),
+]
 
 
 class Searcher(MockModel):
@@ -30,10 +33,14 @@ class Searcher(MockModel):
         for request in reversed(requests):
             self.searches.append((request, member, search))
             if request.problem_id in self.failing:
-                yield Beams(request, ((Completion(request.key, "", 0, "failed", 0, "lost"),),), 5)
+                yield Beams(
+                    request, ((Completion(key=request.key, text="", tokens=0, finish="failed", seed=0, failure="lost"),),), 5
+                )
                 continue
             groups = tuple(
-                tuple(Completion(request.key, f"g{g}b{b}", 3, "stop", 0) for b in range(search.width))
+                tuple(
+                    Completion(key=request.key, text=f"g{g}b{b}", tokens=3, finish="stop", seed=0) for b in range(search.width)
+                )
                 for g in range(search.groups)
             )
             yield Beams(request, groups, 101)

@@ -18,7 +18,10 @@ from spa_bench.samplers.one_reply import OneReplyOptions, build, completions
 from spa_bench.types import Completion, Decoding, Key, Member, Prompt, Request
 
 PROMPT = "\n\ndef f(x):\n"
-PROMPTS = [Prompt("a", PROMPT, 8, ("\ndef ",)), Prompt("b", "def g(x):\n    '{n}'\n", 16, ())]
+PROMPTS = [
+    Prompt(problem_id="a", text=PROMPT, max_new_tokens=8, stop=("\ndef ",)),
+    Prompt(problem_id="b", text="def g(x):\n    '{n}'\n", max_new_tokens=16, stop=()),
+]
 TEMPLATE = "{{ messages | length }}{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}[assistant]"
 
 
@@ -35,7 +38,7 @@ def asked(n: int = 3, **options: Any) -> list[Request]:
 
 def reply(*codes: str, finish: str = "stop") -> Completion:
     text = "".join(f"### Answer {i}\n```python\n{code}```\n" for i, code in enumerate(codes, 1))
-    return Completion(Key("a", 0, 0), text, 100, finish, 7)  # type: ignore[arg-type]
+    return Completion(key=Key("a", 0, 0), text=text, tokens=100, finish=finish, seed=7)  # type: ignore[arg-type]
 
 
 def test_one_question_a_problem_asks_for_n_answers_in_the_cards_words():
@@ -46,7 +49,10 @@ def test_one_question_a_problem_asks_for_n_answers_in_the_cards_words():
 
 
 def test_a_reply_has_room_for_all_answers_and_no_stop_strings():
-    assert [r.decoding for r in asked(3)] == [Decoding(0.8, max_new_tokens=24), Decoding(0.8, max_new_tokens=48)]
+    assert [r.decoding for r in asked(3)] == [
+        Decoding(temperature=0.8, max_new_tokens=24),
+        Decoding(temperature=0.8, max_new_tokens=48),
+    ]
     assert {r.decoding.max_new_tokens for r in asked(3, max_new_tokens=70)} == {70}
 
 
@@ -85,7 +91,7 @@ def test_the_tokens_spent_are_those_of_the_reply(n: int):
 
 def test_a_reply_that_failed_is_n_failures_with_its_cause():
     for finish in ("skipped", "failed"):
-        lost = Completion(Key("a", 0, 0), "", 0, finish, 7, "no room", 5)  # type: ignore[arg-type]
+        lost = Completion(key=Key("a", 0, 0), text="", tokens=0, finish=finish, seed=7, failure="no room", spent=5)  # type: ignore[arg-type]
         found = completions(lost, PROMPT, 3)
         assert [(c.finish, c.failure, c.text) for c in found] == [(finish, "no room", "")] * 3
         assert sum(c.spent or 0 for c in found) == 5
@@ -93,7 +99,7 @@ def test_a_reply_that_failed_is_n_failures_with_its_cause():
 
 def test_an_answer_that_the_reply_ended_in_is_of_length():
     text = "### Answer 1\n```python\nx = 1\n```\n### Answer 2\n```python\nx ="
-    found = completions(Completion(Key("a", 0, 0), text, 9, "length", 0), PROMPT, 2)
+    found = completions(Completion(key=Key("a", 0, 0), text=text, tokens=9, finish="length", seed=0), PROMPT, 2)
     assert [(c.text, c.finish) for c in found] == [("x = 1\n", "stop"), ("x =", "length")]
 
 
@@ -151,7 +157,9 @@ def ask(model: HFModel, requests: Sequence[Request]) -> dict[Key, Completion]:
 def test_messages_go_through_the_chat_template(chat_folder: Path):
     model = HFModel(str(chat_folder), HFOptions(device="cpu", threads=1))
     decoding = Decoding(max_new_tokens=12)
-    plain = Request("p", 0, 0, "generate", "2[system]be[user]hi[assistant]", decoding, 0)
+    plain = Request(
+        problem_id="p", member=0, draw=0, kind="generate", prompt="2[system]be[user]hi[assistant]", decoding=decoding, seed=0
+    )
     chat = replace(plain, prompt="not this", messages=(("system", "be"), ("user", "hi")))
     assert ask(model, [chat]) == ask(model, [plain])
     assert ask(model, [chat]) != ask(model, [replace(plain, prompt="not this")])

@@ -20,7 +20,7 @@ from spa_bench.samplers.pool import Oversampler, token_probabilities
 from spa_bench.samplers.selection import greedy_dpp, maximal_marginal_relevance
 from spa_bench.types import Completion, Key, Member, Prompt, Request
 
-PROMPTS = [Prompt(name, f"def {name}(x):\n", 8, ()) for name in "abcdefghijk"]
+PROMPTS = [Prompt(problem_id=name, text=f"def {name}(x):\n", max_new_tokens=8, stop=()) for name in "abcdefghijk"]
 KINDS = {"oversample-mmr": oversample_mmr.MmrOptions, "oversample-dpp": oversample_dpp.DppOptions}
 
 
@@ -34,7 +34,9 @@ class Scored(MockModel):
     def generate(self, requests: Sequence[Request], members: Sequence[Member]) -> Iterator[Completion]:
         for c in super().generate(list(reversed(requests)), members):
             if c.key.draw in self.failing:
-                yield Completion(c.key, "", 0, self.finish, c.seed, f"lost {c.key.draw}", 2)  # type: ignore[arg-type]
+                yield Completion(
+                    key=c.key, text="", tokens=0, finish=self.finish, seed=c.seed, failure=f"lost {c.key.draw}", spent=2
+                )  # type: ignore[arg-type]
             else:
                 yield replace(c, tokens=len(c.text))
 

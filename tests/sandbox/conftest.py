@@ -26,7 +26,7 @@ from spa_bench.types import CallSuite
 
 ADDS_ONE = "def f(x):\n    return x + 1\n"
 CHECK = "def check(candidate):\n    assert candidate(1) == 2\n    assert candidate(3) == 4\n"
-SUITE = CallSuite("base", lambda: [[1], [3]])
+SUITE = CallSuite(name="base", inputs=lambda: [[1], [3]])
 LIMITS = Limits(memory_mb=512)
 WORKERS = 4  # more than cores: some attacks sleep, and time is counted in CPU seconds
 BOTH = ("bwrap", "landlock")
@@ -103,7 +103,13 @@ class Batch:
 def _program(mark: pytest.Mark, victim: Path, source: str) -> Program:
     check = mark.kwargs.get("check", "")
     tests = Check(check, helpers=ADDS_ONE) if check else Calls((SUITE,), ADDS_ONE)
-    return Program(source.replace("VICTIM", str(victim)), "f", tests, "attack", seconds=mark.kwargs.get("seconds", 0.2))
+    return Program(
+        source=source.replace("VICTIM", str(victim)),
+        entry_point="f",
+        tests=tests,
+        problem="attack",
+        seconds=mark.kwargs.get("seconds", 0.2),
+    )
 
 
 def _key(mark: pytest.Mark, part: str = "") -> str:
@@ -134,7 +140,7 @@ def batches(request: pytest.FixtureRequest, cache: Path, victims: Path) -> Calla
         found = known[sandbox.name] = Batch()
         found.before = snapshot()
         for workers, programs in ((WORKERS, single), (1, chained)):
-            found.outcomes |= graded(Grader(sandbox, cache, workers=workers, limits=LIMITS), programs)
+            found.outcomes |= graded(Grader(sandbox=sandbox, cache=cache, workers=workers, limits=LIMITS), programs)
         found.behind = snapshot()
         return found
 
@@ -205,8 +211,11 @@ def grades(cache: Path) -> Grades:
 
     def run(sandbox: Sandbox, *sources: str | Program, workers: int = 1, seconds: float = 0.4) -> list[Outcome]:
         tests = Calls((SUITE,), ADDS_ONE)
-        programs = [s if isinstance(s, Program) else Program(s, "f", tests, "id", seconds=seconds) for s in sources]
-        found = dict(Grader(sandbox, cache, workers=workers, limits=LIMITS).run(programs))
+        programs = [
+            s if isinstance(s, Program) else Program(source=s, entry_point="f", tests=tests, problem="id", seconds=seconds)
+            for s in sources
+        ]
+        found = dict(Grader(sandbox=sandbox, cache=cache, workers=workers, limits=LIMITS).run(programs))
         assert sorted(found) == list(range(len(programs)))
         return [found[index] for index in range(len(programs))]
 

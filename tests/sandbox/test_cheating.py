@@ -269,10 +269,12 @@ def test_integers_that_collide_do_not_hold_up_whoever_reads_them() -> None:
 
 
 def test_a_long_range_that_is_compared_as_a_set_is_wrong_at_once(jail: Sandbox, cache: Path) -> None:
-    suite = CallSuite("base", lambda: [[1]], oracle="as sets")
-    program = Program("def f(x):\n    return range(10 ** 7)\n", "f", Calls((suite,), "def f(x):\n    return [x]\n"))
+    suite = CallSuite(name="base", inputs=lambda: [[1]], oracle="as sets")
+    program = Program(
+        source="def f(x):\n    return range(10 ** 7)\n", entry_point="f", tests=Calls((suite,), "def f(x):\n    return [x]\n")
+    )
     start = time.monotonic()
-    [(_, outcome)] = Grader(jail, cache).run([program])
+    [(_, outcome)] = Grader(sandbox=jail, cache=cache).run([program])
     assert outcome.verdict == "wrong"
     assert time.monotonic() - start < 9
 

@@ -106,7 +106,7 @@ def test_tests_and_program_share_a_process_only_when_they_have_to_and_are_allowe
 ) -> None:
     check = "def check(candidate):\n    assert candidate(1)(1) == 2\n"
     one, two = [
-        Program(source, "f", Check(check, one_process=True))
+        Program(source=source, entry_point="f", tests=Check(check, one_process=True))
         for source in ("def f(x):\n    return lambda y: x + y\n", "f = 1 / 0")
     ]
     assert [(found.verdict, found.mark) for found in grades(jail, one, two)] == [("passed", "one process"), ("raised", "")]
@@ -119,5 +119,5 @@ NONSENSE_REPORTS = ["b'xyz' * 99", "b'J' + bytes(12)", "b'J' + bytes(8) + b'\\2\
 def test_in_one_process_a_nonsense_report_is_a_crash(jail: Sandbox, grades: Callable[..., list[Outcome]], report: str) -> None:
     source = f"import os\nos.write(3, {report})\ndef f(x):\n    return f\n"
     check = "def check(candidate):\n    candidate(1)\n"
-    [found] = grades(jail, Program(source, "f", Check(check, one_process=True)))
+    [found] = grades(jail, Program(source=source, entry_point="f", tests=Check(check, one_process=True)))
     assert found.verdict == "crashed"

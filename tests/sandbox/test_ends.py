@@ -13,27 +13,27 @@ BRIEF = 0.05  # for those that sleep: they end after 4 * seconds + 1
 
 @attack(ADDS_ONE)
 def test_a_right_program_passes(found: Outcome) -> None:
-    assert found == Outcome(Verdict.PASSED)
+    assert found == Outcome(verdict=Verdict.PASSED)
 
 
 @attack(ADDS_ONE, check=CHECK)
 def test_a_right_program_passes_tests_that_are_code(found: Outcome) -> None:
-    assert found == Outcome(Verdict.PASSED)
+    assert found == Outcome(verdict=Verdict.PASSED)
 
 
 @attack("def f(x):\n    return 2\n")
 def test_a_wrong_program_is_wrong_and_shows_the_first_call_that_failed(found: Outcome) -> None:
-    assert found == Outcome(Verdict.WRONG, "returned 2, expected 4", call="3", suite="base")
+    assert found == Outcome(verdict=Verdict.WRONG, message="returned 2, expected 4", call="3", suite="base")
 
 
 @attack("def f(x):\n    return 2\n", check=CHECK)
 def test_a_wrong_program_shows_the_assertion(found: Outcome) -> None:
-    assert found == Outcome(Verdict.WRONG, "AssertionError at: assert candidate(3) == 4", call="3")
+    assert found == Outcome(verdict=Verdict.WRONG, message="AssertionError at: assert candidate(3) == 4", call="3")
 
 
 @attack("def f(x):\n    return y\n")
 def test_an_exception_is_raised_and_shown(found: Outcome) -> None:
-    assert found == Outcome(Verdict.RAISED, "NameError: name 'y' is not defined", call="1", suite="base")
+    assert found == Outcome(verdict=Verdict.RAISED, message="NameError: name 'y' is not defined", call="1", suite="base")
 
 
 @attack(ADDS_ONE + "assert f(1) == 3")
@@ -49,7 +49,7 @@ def test_a_syntax_error_is_raised(found: Outcome) -> None:
 
 @attack("def g(x):\n    return x + 1\n")
 def test_a_missing_entry_point_is_raised(found: Outcome) -> None:
-    assert found == Outcome(Verdict.RAISED, "f is not defined", suite="base")
+    assert found == Outcome(verdict=Verdict.RAISED, message="f is not defined", suite="base")
 
 
 @attack("def f(x):\n    return '\ud800'\n")
@@ -253,7 +253,7 @@ def f(x):
 @pytest.mark.slow  # it makes the machine busy, and a machine that is busy already has no room for it
 @attack(STARVED, seconds=0.3)
 def test_a_right_program_that_waits_for_a_busy_processor_passes(found: Outcome) -> None:
-    assert found == Outcome(Verdict.PASSED)
+    assert found == Outcome(verdict=Verdict.PASSED)
 
 
 @attack("import time\ndef f(x):\n    while True: time.sleep(0.05)\n", seconds=BRIEF)
@@ -310,7 +310,7 @@ def test_forging_what_is_said_about_the_progress_does_not_stop_the_clock(found: 
 
 @attack("def f(x):\n    return bytes(1 << 30)\n")
 def test_too_much_memory_in_one_block_is_memory(found: Outcome) -> None:
-    assert found == Outcome(Verdict.MEMORY, "MemoryError", call="1", suite="base")
+    assert found == Outcome(verdict=Verdict.MEMORY, message="MemoryError", call="1", suite="base")
 
 
 @attack("def f(x):\n    return bytes(1 << 30)\n", check=CHECK)

@@ -22,7 +22,7 @@ from spa_bench.types import CallSuite
 attack = pytest.mark.attack
 ADDS_ONE = "def f(x):\n    return x + 1\n"
 LOOPS = "def f(x):\n    while True: pass\n"
-TESTS = Calls((CallSuite("base", lambda: [[1], [3]]),), ADDS_ONE)
+TESTS = Calls((CallSuite(name="base", inputs=lambda: [[1], [3]]),), ADDS_ONE)
 Grades = Callable[..., list[Outcome]]
 Waits = Callable[[Callable[[], bool]], bool]
 Family = Callable[[int], list[int]]
@@ -202,7 +202,7 @@ def test_while_a_program_runs_it_has_a_control_group_and_afterwards_there_is_non
 ) -> None:
     if not available():
         pytest.skip("no control groups can be made here")
-    outcomes = Grader(jail, cache, workers=1).run([Program(ADDS_ONE, "f", TESTS)] * 2)
+    outcomes = Grader(sandbox=jail, cache=cache, workers=1).run([Program(source=ADDS_ONE, entry_point="f", tests=TESTS)] * 2)
     next(outcomes)
     workers = children_of(os.getpid())
     assert len(cgroups(workers)) >= 1
@@ -214,8 +214,11 @@ def test_stopping_early_leaves_no_process_no_descriptor_and_no_file(
     jail: Sandbox, cache: Path, temporary: Path, family: Family, comes_true: Waits
 ) -> None:
     before = len(os.listdir("/proc/self/fd"))
-    outcomes = Grader(jail, cache, workers=2).run(
-        [Program(ADDS_ONE, "f", TESTS), *[Program(LOOPS, "f", TESTS, seconds=90)] * 2]
+    outcomes = Grader(sandbox=jail, cache=cache, workers=2).run(
+        [
+            Program(source=ADDS_ONE, entry_point="f", tests=TESTS),
+            *[Program(source=LOOPS, entry_point="f", tests=TESTS, seconds=90)] * 2,
+        ]
     )
     assert next(outcomes)[1].verdict == "passed"
     assert comes_true(lambda: len(family(os.getpid())) >= 4)
@@ -276,8 +279,8 @@ def test_a_sandbox_that_is_killed_from_outside_costs_at_most_its_program(
     jail: Sandbox, cache: Path, level: str, children_of: Family, family: Family, comes_true: Waits
 ) -> None:
     slow = "import time\ndef f(x):\n    time.sleep(0.3)\n    return x + 1\n"
-    programs = [Program(source, "f", TESTS, seconds=5) for source in (ADDS_ONE, slow, ADDS_ONE)]
-    outcomes = Grader(jail, cache, workers=1).run(programs)
+    programs = [Program(source=source, entry_point="f", tests=TESTS, seconds=5) for source in (ADDS_ONE, slow, ADDS_ONE)]
+    outcomes = Grader(sandbox=jail, cache=cache, workers=1).run(programs)
     found = dict([next(outcomes)])
     assert comes_true(lambda: len(family(os.getpid())) >= 3)
     [worker] = children_of(os.getpid())
@@ -295,8 +298,8 @@ def test_a_zygote_that_is_stopped_is_given_up(cache: Path, children_of: Family) 
     sandbox = choose("landlock")  # the child of the worker is the zygote itself
     check = Check("def check(candidate):\n    assert candidate(1) == 2\n")
     sleeps = "import time\ndef f(x):\n    time.sleep(0.5)\n    return x + 1\n"
-    outcomes = Grader(sandbox, cache, workers=1).run(
-        [Program(s, "f", check, seconds=0.2) for s in (ADDS_ONE, sleeps, ADDS_ONE)]
+    outcomes = Grader(sandbox=sandbox, cache=cache, workers=1).run(
+        [Program(source=s, entry_point="f", tests=check, seconds=0.2) for s in (ADDS_ONE, sleeps, ADDS_ONE)]
     )
     found = dict([next(outcomes)])
     [worker] = children_of(os.getpid())
@@ -361,9 +364,12 @@ def _soak(cache: Path, samples: int) -> None:
         "def f(x):\n    return bytes(1 << 31)\n": "memory",
     }
     check = Check("def check(candidate):\n    assert candidate(1) == 2\n")
-    programs = [Program(list(kinds)[n % 7], "f", check if n % 5 == 0 else TESTS, seconds=3) for n in range(samples)]
+    programs = [
+        Program(source=list(kinds)[n % 7], entry_point="f", tests=check if n % 5 == 0 else TESTS, seconds=3)
+        for n in range(samples)
+    ]
     count, sizes, descriptors = 0, [], []
-    for index, outcome in Grader(choose(), cache, workers=2, limits=Limits(memory_mb=512)).run(programs):
+    for index, outcome in Grader(sandbox=choose(), cache=cache, workers=2, limits=Limits(memory_mb=512)).run(programs):
         assert outcome.verdict == kinds[programs[index].source]
         count += 1
         if count % (samples // 10) == samples // 20:

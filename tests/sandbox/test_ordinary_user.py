@@ -22,8 +22,8 @@ pool = "from multiprocessing.dummy import Pool\\ndef f(x):\\n    with Pool(2) as
 sources = [right, "def f(x):\\n    return x\\n", "import os\\nos.fork()\\n" + right, "open('/etc/passwd')\\n", threads + right]
 sources += ["import os\\nos.utime('/dev/full')\\n" + right, pool]
 with tempfile.TemporaryDirectory() as cache:
-    grader = Grader(choose(sys.argv[1]), Path(cache), workers=1, packages=())  # that interpreter may have none
-    found = dict(grader.run([Program(source, "f", Check(tests)) for source in sources]))
+    grader = Grader(sandbox=choose(sys.argv[1]), cache=Path(cache), workers=1, packages=())  # that interpreter may have none
+    found = dict(grader.run([Program(source=source, entry_point="f", tests=Check(tests)) for source in sources]))
 print(json.dumps([[found[i].verdict, found[i].message] for i in range(len(sources))]))
 """
 

@@ -71,21 +71,21 @@ def secrets(jail: Sandbox, cache: Path) -> dict[str, str]:
     """What programs found, by name, in a worker that has graded others before. Inputs are no secret: they are the control."""
     keep = "kept = 'SECRET-earlier-4'\ndef f(x):\n    return ['SECRET-output-5' * 2, '-'.join(['SECRET', 'made', '6'])]\n"
     reference = "# SECRET-reference-2\ndef f(x):\n    return '-'.join(['SECRET', 'expected', '3'])\n"
-    calls = Calls((CallSuite("base", lambda: [["SECRET-input-1"]]),), reference)
+    calls = Calls((CallSuite(name="base", inputs=lambda: [["SECRET-input-1"]]),), reference)
     helpers = f"# {'SECRET-helpers-8'}\n{ADDS_ONE}"
     check = Check(
         "SECRET = 'SECRET-tests-7'\ndef check(candidate):\n    assert candidate(SECRET[:2]) == 'SECRET-wanted-9'\n", helpers
     )
     programs = {
-        "passes": Program(reference, "f", calls, seconds=9),
-        "keeps": Program(keep, "f", calls, seconds=9),
-        "checked": Program(keep, "f", check, seconds=9),
-        "scan of calls": Program(SCAN, "f", calls, seconds=9),
-        "objects of calls": Program(OBJECTS, "f", calls, seconds=9),
-        "scan of check": Program(SCAN, "f", check, seconds=9),
-        "objects of check": Program(OBJECTS, "f", check, seconds=9),
+        "passes": Program(source=reference, entry_point="f", tests=calls, seconds=9),
+        "keeps": Program(source=keep, entry_point="f", tests=calls, seconds=9),
+        "checked": Program(source=keep, entry_point="f", tests=check, seconds=9),
+        "scan of calls": Program(source=SCAN, entry_point="f", tests=calls, seconds=9),
+        "objects of calls": Program(source=OBJECTS, entry_point="f", tests=calls, seconds=9),
+        "scan of check": Program(source=SCAN, entry_point="f", tests=check, seconds=9),
+        "objects of check": Program(source=OBJECTS, entry_point="f", tests=check, seconds=9),
     }
-    found = dict(Grader(jail, cache, workers=1, limits=Limits(memory_mb=512)).run(list(programs.values())))
+    found = dict(Grader(sandbox=jail, cache=cache, workers=1, limits=Limits(memory_mb=512)).run(list(programs.values())))
     return {name: f"{found[index].verdict}: {found[index].message}" for index, name in enumerate(programs)}
 
 

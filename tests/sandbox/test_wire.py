@@ -178,7 +178,10 @@ def mutants(count: int) -> list[str]:
 def test_random_and_mutated_programs_never_end_the_run(jail: Sandbox, grades: Callable[..., list[Outcome]]) -> None:
     sources = mutants(150)
     check = Check("def check(candidate):\n    assert candidate(1) == 2\n")
-    programs: list[str | Program] = [*sources, *(Program(source, "f", check, "id", seconds=0.4) for source in sources[::3])]
+    programs: list[str | Program] = [
+        *sources,
+        *(Program(source=source, entry_point="f", tests=check, problem="id", seconds=0.4) for source in sources[::3]),
+    ]
     found = grades(jail, *programs, workers=2)
     assert {outcome.verdict for outcome in found} <= {"passed", "wrong", "raised", "timeout", "refused"}
     assert sum(outcome.verdict == "raised" for outcome in found) > 50

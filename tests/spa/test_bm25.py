@@ -18,7 +18,9 @@ EXAMPLES = [
 
 
 def scores(*queries: Example, variant: str = "plus") -> np.ndarray:
-    attributor = attribution_kind("bm25").build(Setting(AttributionCard("bm25", variant=variant), LoraCard(), None, 0, never))
+    attributor = attribution_kind("bm25").build(
+        Setting(card=AttributionCard(method="bm25", variant=variant), lora=LoraCard(), model=None, seed=0, warm_up=never)
+    )
     found: np.ndarray = attributor.scores(EXAMPLES, queries, progress=ignore)
     return found
 

@@ -130,7 +130,12 @@ def sample(tiny_model: HFModel) -> Sampled:
         for path, layer in layers.items()
     }
     point = Point(tiny_model, layers, Adapter(factors, 2, 4.0), LORA)
-    return Sampled(point, encode(tiny_model, EXAMPLES, "example"), replace(CARD, curvature="lissa", lissa_batch=6), 1)
+    return Sampled(
+        point=point,
+        encoded=encode(tiny_model, EXAMPLES, "example"),
+        card=replace(CARD, curvature="lissa", lissa_batch=6),
+        seed=1,
+    )
 
 
 @pytest.fixture(scope="module")

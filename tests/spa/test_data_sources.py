@@ -145,8 +145,8 @@ def test_a_folder_here_is_not_taken_for_the_hub(tmp_path: Path, monkeypatch: pyt
 
 
 def test_the_hub_sources_of_a_sampler_are_those_that_it_is_trained_with():
-    data = DataCard("hub:a/b", "hub:c/d:test")
+    data = DataCard(examples="hub:a/b", queries="hub:c/d:test")
     assert hubs_of(sampler_card(adapters="none", data=data)) == {}
     assert hubs_of(sampler_card(adapters="all", data=data)) == {"examples": "hub:a/b"}
     assert hubs_of(sampler_card(adapters="parts", data=data)) == {"examples": "hub:a/b", "queries": "hub:c/d:test"}
-    assert hubs_of(sampler_card(adapters="parts", data=DataCard("x.json", "code"))) == {}
+    assert hubs_of(sampler_card(adapters="parts", data=DataCard(examples="x.json", queries="code"))) == {}

@@ -137,7 +137,9 @@ def test_a_template_that_writes_the_date_gives_the_same_text_on_every_day(chat: 
 def test_a_chat_pair_begins_with_the_tokens_that_the_model_is_asked_with(chat: HFModel):
     pair = Template("chat", chat)(TALK)
     head, _ = pair_ids(chat, pair)
-    request = Request("p", 0, 0, "generate", "", Decoding(), 0, messages=TALK.turns)
+    request = Request(
+        problem_id="p", member=0, draw=0, kind="generate", prompt="", decoding=Decoding(), seed=0, messages=TALK.turns
+    )
     assert head == chat.prompt_ids(request)
     first = chat._tokenizer.bos_token_id
     assert head.count(first) == 1

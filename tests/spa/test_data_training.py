@@ -33,7 +33,7 @@ def write(path: Path, content: list[dict[str, Any]]) -> str:
 def parts(
     examples: str, queries: str = "sample:3", *, members: int = 2, lora: LoraCard | None = None, **data: Any
 ) -> SamplerCard:
-    card = DataCard(examples, queries, **data)
+    card = DataCard(examples=examples, queries=queries, **data)
     return sampler_card(members=members, adapters="parts", data=card, lora=lora or LoraCard())
 
 
@@ -52,7 +52,7 @@ def test_pairs_that_do_not_fit_the_context_are_left_out_counted_and_reported(tin
     assert found.describe(card)["skipped_too_long"] == 1
     told = "are longer than the model's context of 1024 tokens and are left out; the longest has 1026 tokens"
     assert found.notes(card) == [f"1 of 13 training pairs {told}"]
-    assert TrainingData(PAIRS, [], 0).notes(card) == []
+    assert TrainingData(examples=PAIRS, queries=[], skipped=0).notes(card) == []
 
 
 def test_a_shorter_row_of_the_card_leaves_out_more_and_says_that_it_does(tiny_model: HFModel, file: str, tmp_path: Path):
@@ -70,7 +70,7 @@ def test_a_shorter_row_of_the_card_leaves_out_more_and_says_that_it_does(tiny_mo
 
 def test_a_row_of_exactly_the_length_fits(tiny_model: HFModel, tmp_path: Path):
     exact = {"prompt": "1" * 1020, "completion": "123"}
-    card = sampler_card(adapters="all", data=DataCard(write(tmp_path / "x.jsonl", [exact])))
+    card = sampler_card(adapters="all", data=DataCard(examples=write(tmp_path / "x.jsonl", [exact])))
     assert load_data(card, tiny_model, 0).skipped == 0
 
 
@@ -78,7 +78,7 @@ def test_data_of_which_nothing_fits_is_refused(tiny_model: HFModel, tmp_path: Pa
     path = write(tmp_path / "long.jsonl", [LONG])
     message = r"none of the 1 examples in .*long\.jsonl' fits the model's context of 1024 tokens; the shortest has 1026"
     with pytest.raises(DataError, match=message):
-        load_data(sampler_card(adapters="all", data=DataCard(path)), tiny_model, 0)
+        load_data(sampler_card(adapters="all", data=DataCard(examples=path)), tiny_model, 0)
 
 
 def test_a_query_of_a_file_that_does_not_fit_is_named(tiny_model: HFModel, file: str, tmp_path: Path):
@@ -103,11 +103,13 @@ def test_our_queries_are_too_long_for_the_embedded_model(file: str):
 
 
 def test_a_sampler_without_adapters_needs_no_data(tiny_model: HFModel):
-    assert load_data(sampler_card(data=DataCard("nowhere.jsonl")), tiny_model, 0) == TrainingData([], [], 0)
+    assert load_data(sampler_card(data=DataCard(examples="nowhere.jsonl")), tiny_model, 0) == TrainingData(
+        examples=[], queries=[], skipped=0
+    )
 
 
 def test_one_adapter_on_all_data_needs_no_queries(tiny_model: HFModel, file: str):
-    card = sampler_card(adapters="all", data=DataCard(file, "nowhere.jsonl"))
+    card = sampler_card(adapters="all", data=DataCard(examples=file, queries="nowhere.jsonl"))
     assert load_data(card, tiny_model, 0).queries == []
 
 

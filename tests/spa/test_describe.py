@@ -32,7 +32,7 @@ HALVES = [0] * 6 + [1] * 6
 
 def of_parts(labels: list[int], k: int, scores: np.ndarray | None, method: str = "argmax", scale: str = "none") -> Any:
     queries = QUERIES if scores is not None else []
-    card = PartitionCard(method, scale)
+    card = PartitionCard(method=method, scale=scale)
     found = report.of_parts(labels, k, card, examples=PAIRS, queries=queries, scores=scores)
     return json.loads(json.dumps(found))  # all of it is plain
 
@@ -139,11 +139,11 @@ def stages(model: HFModel, cache: Path, seed: int = 0, **changes: Any) -> Stages
         "members": 2,
         "adapters": "parts",
         "lora": LoraCard(rank=2, steps=1, batch=2, targets=("q_proj",)),
-        "attribution": AttributionCard("bm25"),
-        "partition": PartitionCard("balanced"),
+        "attribution": AttributionCard(method="bm25"),
+        "partition": PartitionCard(method="balanced"),
     }
     card = sampler_card("spa", **{**values, **changes})
-    return Stages(card, TrainingData(PAIRS, QUERIES, 0), model, seed, cache, Lines())
+    return Stages(card, TrainingData(examples=PAIRS, queries=QUERIES, skipped=0), model, seed, cache, Lines())
 
 
 @pytest.fixture
@@ -187,7 +187,7 @@ def test_the_tables_show_parts_words_examples_and_queries(tiny_model: HFModel, c
 
 def test_parts_are_compared_with_parts_and_with_a_file(tiny_model: HFModel, cache: Path, tmp_path: Path):
     parts = stages(tiny_model, cache).partition()
-    other = stages(tiny_model, cache, 1, partition=PartitionCard("random")).partition()
+    other = stages(tiny_model, cache, 1, partition=PartitionCard(method="random")).partition()
     labels = json.loads((parts / "parts.json").read_text())["labels"]
     (tmp_path / "same.txt").write_text("".join(f"style-{label}\n" for label in labels))
     assert describe(parts, tmp_path / "same.txt").against["nmi"] == 1
@@ -207,7 +207,9 @@ def test_labels_of_other_examples_are_refused(tiny_model: HFModel, cache: Path, 
         describe(parts, made.attribute())
     with pytest.raises(DataError, match="has no parts that could be compared"):
         describe(made.attribute(), parts)
-    less = Stages(made._card, TrainingData(PAIRS[1:], QUERIES, 0), tiny_model, 0, cache, Lines()).partition()
+    less = Stages(
+        made._card, TrainingData(examples=PAIRS[1:], queries=QUERIES, skipped=0), tiny_model, 0, cache, Lines()
+    ).partition()
     with pytest.raises(DataError, match="has parts of other examples than"):
         describe(parts, less)
 

@@ -24,8 +24,8 @@ EXAMPLES = [
 
 
 def scores(*queries: Example, encoder: str = "tf-idf", examples: list[Example] = EXAMPLES) -> np.ndarray:
-    card = AttributionCard("embedding", encoder=encoder)
-    attributor = attribution_kind("embedding").build(Setting(card, LoraCard(), None, 0, never))
+    card = AttributionCard(method="embedding", encoder=encoder)
+    attributor = attribution_kind("embedding").build(Setting(card=card, lora=LoraCard(), model=None, seed=0, warm_up=never))
     found: np.ndarray = attributor.scores(examples, queries, progress=ignore)
     return found
 
@@ -125,7 +125,9 @@ def test_a_missing_library_is_named_with_its_command(monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize("method", ["embedding", "bm25"])
 def test_a_pair_without_a_word_is_refused_by_its_number(method: str):
-    attributor: Any = attribution_kind(method).build(Setting(AttributionCard(method), LoraCard(), None, 0, never))
+    attributor: Any = attribution_kind(method).build(
+        Setting(card=AttributionCard(method=method), lora=LoraCard(), model=None, seed=0, warm_up=never)
+    )
     with pytest.raises(DataError, match="example 1 has no word and no sign"):
         attributor.scores([EXAMPLES[0], Example(" \n", "\t")], EXAMPLES, progress=ignore)
     with pytest.raises(DataError, match="query 0 has no word and no sign"):

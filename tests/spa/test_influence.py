@@ -403,7 +403,7 @@ def test_checkpoints_of_a_warm_up_are_averaged(tiny_model: HFModel, trained: Ada
         return {step: tmp_path / str(step) for step in steps}
 
     seen: list[tuple[int, int]] = []
-    setting = Setting(replace(CARD, checkpoints=(7, 0)), LORA, tiny_model, SEED, warm_up)
+    setting = Setting(card=replace(CARD, checkpoints=(7, 0)), lora=LORA, model=tiny_model, seed=SEED, warm_up=warm_up)
     found = build(setting).scores(EXAMPLES, QUERIES, progress=lambda done, total: seen.append((done, total)))
     close(found, (scores(tiny_model) + scores(tiny_model, adapter=trained)) / 2, 1e-5)
     assert asked == [[7]]

@@ -14,9 +14,9 @@ from spa_bench.spa.partition import identity, needs_scores, partition
 from spa_bench.spa.partition.scaling import kept_columns, kept_queries, scaled
 from spa_bench.types import Example
 
-ARGMAX = PartitionCard("argmax", "zscore")
-RAW = PartitionCard("argmax", "none")
-KMEANS = PartitionCard("kmeans")
+ARGMAX = PartitionCard(method="argmax", scale="zscore")
+RAW = PartitionCard(method="argmax", scale="none")
+KMEANS = PartitionCard(method="kmeans")
 
 
 def pairs(n: int) -> list[Example]:
@@ -155,20 +155,20 @@ def test_parts_are_the_same_in_another_number_of_threads(method: str):
     found = []
     for threads in (1, 2):
         with threadpool_limits(threads):
-            found.append(parts(scores, 4, PartitionCard(method)))
+            found.append(parts(scores, 4, PartitionCard(method=method)))
     assert found[0] == found[1]
 
 
 def test_kmeans_on_embeddings_puts_texts_of_the_same_words_together():
     words = ["sum numbers loop", "string reverse letters", "sort list order"]
     examples = [Example(words[i % 3], f"{words[i % 3]} {i}") for i in range(12)]
-    found = partition(PartitionCard("kmeans-embedding"), 3, examples=examples, scores=None, seed=0)
+    found = partition(PartitionCard(method="kmeans-embedding"), 3, examples=examples, scores=None, seed=0)
     assert found == [0, 1, 2] * 4
 
 
 def test_kmeans_on_embeddings_needs_as_many_different_texts_as_parts():
     with pytest.raises(DataError, match="2 parts by k-means need 2 different embeddings; there are 1"):
-        partition(PartitionCard("kmeans-embedding"), 2, examples=[Example("a", "b")] * 5, scores=None, seed=0)
+        partition(PartitionCard(method="kmeans-embedding"), 2, examples=[Example("a", "b")] * 5, scores=None, seed=0)
 
 
 # by chance, from a file ----------------------------------------------------------------------------------------------
@@ -176,11 +176,11 @@ def test_kmeans_on_embeddings_needs_as_many_different_texts_as_parts():
 
 @pytest.mark.parametrize(("n", "k", "expected"), [(20, 4, [5, 5, 5, 5]), (11, 4, [3, 3, 3, 2]), (5, 5, [1] * 5)])
 def test_random_parts_are_equal_but_for_one(n: int, k: int, expected: list[int]):
-    assert sizes(unscored(PartitionCard("random"), k, n), k) == expected
+    assert sizes(unscored(PartitionCard(method="random"), k, n), k) == expected
 
 
 def test_random_parts_depend_on_the_seed_alone():
-    card = PartitionCard("random")
+    card = PartitionCard(method="random")
     assert unscored(card, 4, seed=1) == unscored(card, 4, seed=1) != unscored(card, 4, seed=2)
 
 
@@ -195,7 +195,7 @@ def test_random_parts_depend_on_the_seed_alone():
 )
 def test_a_file_has_a_part_for_each_example(name: str, content: str, tmp_path: Path):
     (tmp_path / name).write_text(content, newline="")
-    assert unscored(PartitionCard("file", file=str(tmp_path / name)), 2, 4) == [0, 1, 1, 0]
+    assert unscored(PartitionCard(method="file", file=str(tmp_path / name)), 2, 4) == [0, 1, 1, 0]
 
 
 @pytest.mark.parametrize(
@@ -222,7 +222,7 @@ def test_a_file_of_other_labels_is_refused_with_its_line(name: str, content: str
     elif content is not None:
         path.write_text(content)
     with pytest.raises(DataError, match=message):
-        unscored(PartitionCard("file", file=str(path)), 2, 4)
+        unscored(PartitionCard(method="file", file=str(path)), 2, 4)
 
 
 # what all have in common ---------------------------------------------------------------------------------------------
@@ -230,7 +230,7 @@ def test_a_file_of_other_labels_is_refused_with_its_line(name: str, content: str
 
 @pytest.mark.parametrize("method", ["argmax", "balanced", "kmeans"])
 def test_every_example_is_in_one_part_and_the_result_is_plain(method: str):
-    found = parts(random_scores(101, 9), 4, PartitionCard(method))
+    found = parts(random_scores(101, 9), 4, PartitionCard(method=method))
     assert len(found) == 101
     assert set(found) == {0, 1, 2, 3}
     assert all(type(p) is int for p in found)
@@ -282,7 +282,7 @@ def test_scores_are_needed_by_the_methods_that_look_at_them_and_by_no_other():
     ],
 )
 def test_parts_are_made_anew_for_the_keys_that_their_method_reads(method: str, change: dict[str, Any], counts: bool):
-    card = PartitionCard(method)
+    card = PartitionCard(method=method)
     assert (identity(card, 0) != identity(replace(card, **change), 0)) == counts
 
 
@@ -291,13 +291,13 @@ def test_parts_are_made_anew_for_the_keys_that_their_method_reads(method: str, c
     [("argmax", False), ("balanced", False), ("kmeans", True), ("random", True), ("kmeans-embedding", True)],
 )
 def test_the_seed_counts_where_chance_plays_a_part(method: str, counts: bool):
-    assert (identity(PartitionCard(method), 0) != identity(PartitionCard(method), 1)) == counts
+    assert (identity(PartitionCard(method=method), 0) != identity(PartitionCard(method=method), 1)) == counts
 
 
 def test_a_file_counts_by_what_it_holds(tmp_path: Path):
     for name, content in (("a.txt", "0\n1\n"), ("b.txt", "0\n1\n"), ("c.txt", "1\n0\n")):
         (tmp_path / name).write_text(content)
-    a, b, c = (identity(PartitionCard("file", file=str(tmp_path / f"{n}.txt")), 0) for n in "abc")
+    a, b, c = (identity(PartitionCard(method="file", file=str(tmp_path / f"{n}.txt")), 0) for n in "abc")
     assert a == b != c
 
 
@@ -340,23 +340,23 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_method_of_ones_own_is_found_on_the_import_path(own: Path):
     assert not needs_scores("my_parts:halves")
-    assert unscored(PartitionCard("my_parts:halves"), 2, 6) == [0, 0, 0, 1, 1, 1]
-    assert "source" in identity(PartitionCard("my_parts:halves"), 0)
+    assert unscored(PartitionCard(method="my_parts:halves"), 2, 6) == [0, 0, 0, 1, 1, 1]
+    assert "source" in identity(PartitionCard(method="my_parts:halves"), 0)
 
 
 def test_a_method_of_ones_own_may_be_declared_as_an_object(own: Path):
     assert (needs_scores("my_parts:HALVES"), needs_scores("my_parts:SCORED")) == (False, True)
-    assert unscored(PartitionCard("my_parts:HALVES"), 2, 6) == [0, 0, 0, 1, 1, 1]
-    found = identity(PartitionCard("my_parts:HALVES"), 0)
-    assert found == identity(PartitionCard("my_parts:HALVES"), 1)  # it says that the seed plays no part
+    assert unscored(PartitionCard(method="my_parts:HALVES"), 2, 6) == [0, 0, 0, 1, 1, 1]
+    found = identity(PartitionCard(method="my_parts:HALVES"), 0)
+    assert found == identity(PartitionCard(method="my_parts:HALVES"), 1)  # it says that the seed plays no part
     assert "source" in found
 
 
 def test_labels_of_ones_own_method_are_checked(own: Path):
     with pytest.raises(DataError, match="'my_parts:wrong' gave example 0 the part 2; with 2 members it is 0 to 1"):
-        unscored(PartitionCard("my_parts:wrong"), 2)
+        unscored(PartitionCard(method="my_parts:wrong"), 2)
     with pytest.raises(DataError, match="'my_parts:short' gave 1 labels for 20 examples"):
-        unscored(PartitionCard("my_parts:short"), 2)
+        unscored(PartitionCard(method="my_parts:short"), 2)
 
 
 @pytest.mark.parametrize(
@@ -364,17 +364,17 @@ def test_labels_of_ones_own_method_are_checked(own: Path):
 )
 def test_what_ones_own_method_does_wrong_is_one_line(own: Path, name: str, message: str):
     with pytest.raises(UsageError, match=f"partition.method 'my_parts:{name}' failed: TypeError: {message}"):
-        unscored(PartitionCard(f"my_parts:{name}"), 2)
+        unscored(PartitionCard(method=f"my_parts:{name}"), 2)
 
 
 def test_a_method_that_is_nowhere_is_refused(own: Path):
     with pytest.raises(UsageError, match="has no 'thirds'"):
-        unscored(PartitionCard("my_parts:thirds"), 2)
+        unscored(PartitionCard(method="my_parts:thirds"), 2)
 
 
 def test_a_card_takes_a_method_of_ones_own_and_no_other_unknown_name():
     def checked(method: str) -> None:
-        check("card", data=DataCard(), attribution=AttributionCard(), partition=PartitionCard(method), lora=LoraCard())
+        check("card", data=DataCard(), attribution=AttributionCard(), partition=PartitionCard(method=method), lora=LoraCard())
 
     checked("my_parts:halves")
     with pytest.raises(CardError, match=r"partition\.method is 'balance'; did you mean 'balanced'\?"):

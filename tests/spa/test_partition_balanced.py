@@ -109,37 +109,37 @@ def parts(scores: np.ndarray, k: int, card: PartitionCard) -> list[int]:
 
 @pytest.mark.parametrize(("n", "k"), [(768, 4), (12, 3), (8, 8)])
 def test_parts_have_equal_sizes_where_k_divides_n(n: int, k: int):
-    assert sizes(parts(random_scores(n, k), k, PartitionCard("balanced")), k) == [n // k] * k
+    assert sizes(parts(random_scores(n, k), k, PartitionCard(method="balanced")), k) == [n // k] * k
 
 
 @pytest.mark.parametrize(("capacity", "most"), [(1.0, 25), (1.2, 30), (1.5, 38), (3.0, 75), (1e308, 97)])
 def test_no_part_is_above_the_capacity_times_n_over_k(capacity: float, most: int):
     scores = random_scores(100, 4) + np.array([9, 0, 0, 0])
-    found = sizes(parts(scores, 4, PartitionCard("balanced", "none", capacity)), 4)
+    found = sizes(parts(scores, 4, PartitionCard(method="balanced", scale="none", capacity=capacity)), 4)
     assert max(found) == most
 
 
 def test_the_more_room_the_higher_the_sum_up_to_argmax():
     scores = random_scores(60, 4) + np.array([2, 0, 0, 0])
-    found = [parts(scores, 4, PartitionCard("balanced", "none", c)) for c in (1.0, 1.5, 2.0, 4.0)]
+    found = [parts(scores, 4, PartitionCard(method="balanced", scale="none", capacity=c)) for c in (1.0, 1.5, 2.0, 4.0)]
     totals = [total(scores, labels) for labels in found]
     assert totals == sorted(totals)
     assert totals[0] < totals[-1]
-    assert found[-1] == parts(scores, 4, PartitionCard("argmax", "none"))
+    assert found[-1] == parts(scores, 4, PartitionCard(method="argmax", scale="none"))
 
 
 def test_no_part_is_below_the_least():
     scores = random_scores(40, 4) + np.array([9, 0, 0, 0])
-    assert sizes(parts(scores, 4, PartitionCard("balanced", "none", 4.0)), 4) == [37, 1, 1, 1]
-    assert sizes(parts(scores, 4, PartitionCard("balanced", "none", 4.0, least=6)), 4) == [22, 6, 6, 6]
+    assert sizes(parts(scores, 4, PartitionCard(method="balanced", scale="none", capacity=4.0)), 4) == [37, 1, 1, 1]
+    assert sizes(parts(scores, 4, PartitionCard(method="balanced", scale="none", capacity=4.0, least=6)), 4) == [22, 6, 6, 6]
 
 
 def test_a_least_that_the_examples_cannot_fill_is_refused():
     with pytest.raises(DataError, match=r"4 parts of at least 6 \(partition\.least\) need 24 examples; there are 23"):
-        parts(random_scores(23, 4), 4, PartitionCard("balanced", least=6))
+        parts(random_scores(23, 4), 4, PartitionCard(method="balanced", least=6))
 
 
 def test_scaling_changes_who_goes_where():
     scores = random_scores(40, 3) * np.array([1, 5, 20])
-    found = [parts(scores, 3, PartitionCard("balanced", scale)) for scale in ("zscore", "rank", "none")]
+    found = [parts(scores, 3, PartitionCard(method="balanced", scale=scale)) for scale in ("zscore", "rank", "none")]
     assert len({tuple(labels) for labels in found}) == 3

@@ -20,14 +20,14 @@ from spa_bench.types import Example
 
 PAIRS = [Example(f"def f{i}(nums):\n", f"    return sum(nums[{i}:])\n") for i in range(12)]
 QUERIES = [Example(f"def g{i}(text):\n", f"    return text[{i}]\n") for i in range(4)]
-DATA = TrainingData(PAIRS, QUERIES, 0)
+DATA = TrainingData(examples=PAIRS, queries=QUERIES, skipped=0)
 CARD = sampler_card(
     "spa",
     members=2,
     adapters="parts",
     lora=LoraCard(rank=2, steps=1, batch=2, targets=("q_proj",)),
-    attribution=AttributionCard("bm25"),
-    partition=PartitionCard("balanced"),
+    attribution=AttributionCard(method="bm25"),
+    partition=PartitionCard(method="balanced"),
 )
 
 
@@ -97,9 +97,9 @@ def test_another_seed_trains_anew(tiny_model: HFModel, cache: Path, trained: Tra
         ({"decoding": DecodingCard(1.5)}, {"scores", "parts", "adapters"}),
         ({"name": "other", "draws": 8, "description": "x"}, {"scores", "parts", "adapters"}),
         ({"lora": replace(CARD.lora, steps=2)}, {"scores", "parts"}),
-        ({"partition": PartitionCard("balanced", "none")}, {"scores", "adapters"}),  # the parts come out the same
+        ({"partition": PartitionCard(method="balanced", scale="none")}, {"scores", "adapters"}),  # the parts come out the same
         ({"members": 3}, {"scores"}),
-        ({"attribution": AttributionCard("random")}, set()),
+        ({"attribution": AttributionCard(method="random")}, set()),
     ],
     ids=["decoding", "name", "lora", "partition", "members", "attribution"],
 )
@@ -119,8 +119,8 @@ def test_parts_that_need_no_scores_attribute_nothing_and_depend_on_no_model(
 ):
     file = tmp_path / "labels.txt"
     file.write_text("0\n1\n" * 6)
-    card = replace(CARD, partition=PartitionCard(partition, file=str(file) if partition == "file" else ""))
-    stage = Stages(card, TrainingData(PAIRS, [], 0), tiny_model, 0, cache, Lines()).partition()
+    card = replace(CARD, partition=PartitionCard(method=partition, file=str(file) if partition == "file" else ""))
+    stage = Stages(card, TrainingData(examples=PAIRS, queries=[], skipped=0), tiny_model, 0, cache, Lines()).partition()
     assert names(cache) == ["parts"]
     key = json.loads((stage / "key.json").read_text())
     assert not {"model", "attribution", "queries"} & set(key)
@@ -133,7 +133,7 @@ def test_a_file_of_parts_counts_by_what_it_holds(tiny_model: HFModel, cache: Pat
     found = []
     for name, content in (("a.txt", "0\n1\n" * 6), ("b.txt", "0\n1\n" * 6), ("c.txt", "1\n0\n" * 6)):
         (tmp_path / name).write_text(content)
-        card = replace(CARD, partition=PartitionCard("file", file=str(tmp_path / name)))
+        card = replace(CARD, partition=PartitionCard(method="file", file=str(tmp_path / name)))
         found.append(Stages(card, DATA, tiny_model, 0, cache, Lines()).partition())
         assert DATA.describe(card)["parts"]
     assert found[0] == found[1] != found[2]
@@ -142,27 +142,31 @@ def test_a_file_of_parts_counts_by_what_it_holds(tiny_model: HFModel, cache: Pat
 def test_a_new_partition_of_the_same_scores_attributes_nothing_again(tiny_model: HFModel, cache: Path):
     console = Lines()
     for method in ("argmax", "balanced", "kmeans"):
-        Stages(replace(CARD, partition=PartitionCard(method)), DATA, tiny_model, 0, cache, console).partition()
+        Stages(replace(CARD, partition=PartitionCard(method=method)), DATA, tiny_model, 0, cache, console).partition()
     assert console.stages.count("attribution (bm25)") == 1
     assert names(cache) == ["parts"] * 3 + ["scores"]
 
 
 def test_the_encoder_counts_for_scores_by_embedding(tiny_model: HFModel, tiny_folder: Path, cache: Path):
     for encoder in ("tf-idf", str(tiny_folder)):
-        card = replace(CARD, attribution=AttributionCard("embedding", encoder=encoder))
+        card = replace(CARD, attribution=AttributionCard(method="embedding", encoder=encoder))
         Stages(card, DATA, tiny_model, 0, cache, Lines()).attribute()
     assert names(cache) == ["scores"] * 2
 
 
 def test_other_data_redoes_everything(tiny_model: HFModel, cache: Path):
     adapters(tiny_model, cache)
-    adapters(tiny_model, cache, data=TrainingData([*PAIRS[1:], Example("a", "b")], QUERIES, 0))
+    adapters(tiny_model, cache, data=TrainingData(examples=[*PAIRS[1:], Example("a", "b")], queries=QUERIES, skipped=0))
     assert names(cache) == ["adapters"] * 2 + ["parts"] * 2 + ["scores"] * 2
 
 
 def test_other_queries_redo_the_scores(tiny_model: HFModel, cache: Path):
     adapters(tiny_model, cache)
-    adapters(tiny_model, cache, data=TrainingData(PAIRS, [*QUERIES[1:], Example("def nums(sum):\n", "return nums")], 0))
+    adapters(
+        tiny_model,
+        cache,
+        data=TrainingData(examples=PAIRS, queries=[*QUERIES[1:], Example("def nums(sum):\n", "return nums")], skipped=0),
+    )
     assert names(cache).count("scores") == 2
 
 
@@ -171,7 +175,7 @@ def test_influence_scores_depend_on_the_rank_and_lexical_ones_do_not(tiny_model:
     adapters(tiny_model, cache)
     adapters(tiny_model, cache, wider)
     assert names(cache).count("scores") == 1
-    influence = {"attribution": AttributionCard("influence")}
+    influence = {"attribution": AttributionCard(method="influence")}
     adapters(tiny_model, cache, replace(CARD, **influence))
     adapters(tiny_model, cache, replace(wider, **influence))
     assert names(cache).count("scores") == 3
@@ -179,7 +183,7 @@ def test_influence_scores_depend_on_the_rank_and_lexical_ones_do_not(tiny_model:
 
 def test_samplers_that_decode_otherwise_share_one_adapter_on_all_data(tiny_model: HFModel, cache: Path, trained: Trained):
     cards = [replace(CARD, name=str(t), members=1, adapters="all", decoding=DecodingCard(t)) for t in (0.1, 0.8)]
-    data = TrainingData(PAIRS, [], 0)
+    data = TrainingData(examples=PAIRS, queries=[], skipped=0)
     assert adapters(tiny_model, cache, cards[0], data=data) == adapters(tiny_model, cache, cards[1], data=data)
     assert trained.parts == [[PAIRS]]
     assert names(cache) == ["adapters"]
@@ -188,7 +192,9 @@ def test_samplers_that_decode_otherwise_share_one_adapter_on_all_data(tiny_model
 def test_the_seeds_control_trains_every_member_on_all_data_with_its_own_seed(
     tiny_model: HFModel, cache: Path, trained: Trained
 ):
-    folders = adapters(tiny_model, cache, replace(CARD, members=3, adapters="seeds"), data=TrainingData(PAIRS, [], 0))
+    folders = adapters(
+        tiny_model, cache, replace(CARD, members=3, adapters="seeds"), data=TrainingData(examples=PAIRS, queries=[], skipped=0)
+    )
     assert trained.parts == [[PAIRS] * 3]
     assert len({*trained.seeds[0]}) == 3
     assert len({(f / "adapter_model.safetensors").read_bytes() for f in folders}) == 3

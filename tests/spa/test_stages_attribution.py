@@ -23,7 +23,7 @@ from spa_bench.types import Example
 
 PAIRS = [Example(f"def f{i}(nums):\n", f"    return sum(nums[{i}:])\n") for i in range(40)]
 QUERIES = [Example(f"def g{i}(text):\n", f"    return text[{i}]\n") for i in range(3)]
-DATA = TrainingData(PAIRS, QUERIES, 0)
+DATA = TrainingData(examples=PAIRS, queries=QUERIES, skipped=0)
 CARD = sampler_card(
     "spa",
     members=2,

@@ -155,7 +155,7 @@ REPLY = f"import re\nimport os\n{DEAD}\ndef helper(x):\n\treturn x\n\ndef f(x):\
 
 
 def answered(task: CodeTask, text: str, problem: str, **changes: Any) -> Any:
-    return task.record(Completion(Key(problem, 0, 0), text, 1, "stop", 0, **changes))
+    return task.record(Completion(key=Key(problem, 0, 0), text=text, tokens=1, finish="stop", seed=0, **changes))
 
 
 @pytest.fixture

@@ -14,10 +14,10 @@ from spa_bench.sandbox import choose
 from spa_bench.tasks.code import CodeTask
 from spa_bench.types import Behaviour, CallSuite, Problem, Record
 
-CARD = TaskCard("t", "", version="1", max_new_tokens=9, stop=("\ndef ",), seconds=2.0)
+CARD = TaskCard(name="t", description="", version="1", max_new_tokens=9, stop=("\ndef ",), seconds=2.0)
 RIGHT, WRONG = "    return x + 1", "    return x"
 TESTS = "def check(candidate):\n    assert candidate(1) == 2\n    assert candidate(2) == 3\n"
-PROBLEMS = [Problem(i, f"def f(x):\n    # {i}\n", RIGHT, TESTS, "f") for i in ("a", "b")]
+PROBLEMS = [Problem(id=i, prompt=f"def f(x):\n    # {i}\n", reference=RIGHT, tests=TESTS, entry_point="f") for i in ("a", "b")]
 TASK = CodeTask(CARD, PROBLEMS, "here")
 
 
@@ -34,7 +34,9 @@ class Keeps:
 
 
 def record(problem: str, draw: int, graded: str, *, failure: str = "") -> Record:
-    return Record(problem, 0, draw, graded, graded, "stop", 1, 0, failure=failure)
+    return Record(
+        problem=problem, member=0, draw=draw, raw=graded, graded=graded, finish="stop", tokens=1, seed=0, failure=failure
+    )
 
 
 def test_every_record_gets_the_behaviour_of_its_own_program():
@@ -42,7 +44,8 @@ def test_every_record_gets_the_behaviour_of_its_own_program():
     records = [record("a", 0, RIGHT), record("b", 0, RIGHT), record("a", 1, WRONG), record("a", 2, RIGHT)]
     found = {b.key: b for b in TASK.behave(records, judge)}
     assert found == {
-        r.key: Behaviour(*r.key, f"{index:016x}", True, index, 16) for r, index in zip(records, (0, 1, 2, 0), strict=True)
+        r.key: Behaviour(**r.key._asdict(), digest=f"{index:016x}", ran=True, right=index, probes=16)
+        for r, index in zip(records, (0, 1, 2, 0), strict=True)
     }
     assert [(p.problem, p.source) for p in judge.programs] == [
         ("a", PROBLEMS[0].prompt + RIGHT),
@@ -54,12 +57,14 @@ def test_every_record_gets_the_behaviour_of_its_own_program():
 def test_an_answer_without_text_is_not_run_and_its_behaviour_not_known():
     judge = Keeps()
     records = [record("a", 0, ""), record("a", 1, " \n"), record("a", 2, RIGHT, failure="the prompt does not fit")]
-    assert list(TASK.behave(records, judge)) == [Behaviour("a", 0, draw, "", False, 0, 0) for draw in range(3)]
+    assert list(TASK.behave(records, judge)) == [
+        Behaviour(problem="a", member=0, draw=draw, digest="", ran=False, right=0, probes=0) for draw in range(3)
+    ]
     assert judge.programs == []
 
 
 def test_programs_go_to_the_judge_with_the_tests_of_grading():
-    suite = CallSuite("base", lambda: [[1]])
+    suite = CallSuite(name="base", inputs=lambda: [[1]])
     judge = Keeps()
     task = CodeTask(CARD, [replace(PROBLEMS[0], suites=(suite,)), PROBLEMS[1]], "here")
     list(task.behave([record("a", 0, WRONG), record("b", 0, WRONG)], judge))
@@ -87,7 +92,7 @@ def said(judge: InProcessJudge | Grader) -> list[tuple[bool, int, int, bool]]:
 
 def test_the_double_says_what_the_grader_says(bwrap: str, tmp_path: Path):
     expected = [(True, 2, 2, True)] * 2 + [(True, 0, 2, False), (False, 0, 2, False), (False, 0, 0, False), (True, 1, 2, False)]
-    assert said(Grader(choose(bwrap), tmp_path, workers=1)) == expected
+    assert said(Grader(sandbox=choose(bwrap), cache=tmp_path, workers=1)) == expected
     assert said(InProcessJudge()) == expected
 
 
@@ -96,7 +101,19 @@ def references_behave(task: CodeTask, grader: Grader) -> dict[str, Behaviour]:
     records = []
     for p in task.problems:
         for draw, end in enumerate(("", "\n# again\n")):
-            records.append(Record(p.id, 0, draw, "", p.prompt + p.reference + end, "stop", 1, 0, whole=True))
+            records.append(
+                Record(
+                    problem=p.id,
+                    member=0,
+                    draw=draw,
+                    raw="",
+                    graded=p.prompt + p.reference + end,
+                    finish="stop",
+                    tokens=1,
+                    seed=0,
+                    whole=True,
+                )
+            )
     found = {b.key: b for b in task.behave(records, grader)}
     assert len(found) == 2 * len(task.problems)
     for p in task.problems:
@@ -108,7 +125,7 @@ def references_behave(task: CodeTask, grader: Grader) -> dict[str, Behaviour]:
 def test_all_canonical_solutions_of_mini_code_behave_as_the_reference(bwrap: str, tmp_path: Path):
     task = load_task(load_task_card("mini-code"))
     assert isinstance(task, CodeTask)
-    found = references_behave(task, Grader(choose(bwrap), tmp_path, workers=2, packages=task.packages))
+    found = references_behave(task, Grader(sandbox=choose(bwrap), cache=tmp_path, workers=2, packages=task.packages))
     assert all(b.ran and b.probes and len(b.digest) == 16 for b in found.values())
 
 
@@ -123,5 +140,5 @@ def test_all_canonical_solutions_behave_as_the_reference(
         pytest.importorskip("evalplus")
     task = load_task(load_task_card(name))
     assert isinstance(task, CodeTask)
-    found = references_behave(task, Grader(choose(bwrap), tmp_path, workers=2, packages=task.packages))
+    found = references_behave(task, Grader(sandbox=choose(bwrap), cache=tmp_path, workers=2, packages=task.packages))
     assert [p for p, b in found.items() if not b.ran or not b.digest] == []

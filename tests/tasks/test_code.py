@@ -13,9 +13,9 @@ from spa_bench.grading import Calls, Check, Outcome, Program
 from spa_bench.tasks.code import CodeTask, build, problems_from_file, read_problems
 from spa_bench.types import CallSuite, Completion, Key, Problem, Record, Verdict
 
-CARD = TaskCard("t", "", version="1", max_new_tokens=9, stop=("\ndef ", "\nprint("), seconds=2.0, memory_mb=99)
+CARD = TaskCard(name="t", description="", version="1", max_new_tokens=9, stop=("\ndef ", "\nprint("), seconds=2.0, memory_mb=99)
 TESTS = "def check(candidate):\n    assert candidate(1) == 2\n"
-PROBLEMS = [Problem(i, f"def f(x):\n    # {i}\n", "", TESTS, "f") for i in ("a", "b")]
+PROBLEMS = [Problem(id=i, prompt=f"def f(x):\n    # {i}\n", reference="", tests=TESTS, entry_point="f") for i in ("a", "b")]
 TASK = CodeTask(CARD, PROBLEMS, "here")
 RIGHT, WRONG = "    return x + 1", "    return x"
 ROW = {"task_id": "a", "prompt": "def f():\n", "entry_point": "f", "test": "def check(c):\n    pass\n"}
@@ -31,7 +31,18 @@ class Keeps:
 
 def record(problem: str, draw: int, graded: str, *, finish: str = "stop", whole: bool = False) -> Record:
     failure = "the prompt does not fit" if finish == "skipped" else ""
-    return Record(problem, 0, draw, graded, graded, finish, 1, 0, whole, failure)
+    return Record(
+        problem=problem,
+        member=0,
+        draw=draw,
+        raw=graded,
+        graded=graded,
+        finish=finish,
+        tokens=1,
+        seed=0,
+        whole=whole,
+        failure=failure,
+    )
 
 
 def score(*records: Record) -> tuple[dict[Key, tuple[Verdict, str]], InProcessJudge]:
@@ -55,8 +66,8 @@ def score(*records: Record) -> tuple[dict[Key, tuple[Verdict, str]], InProcessJu
 )
 def test_an_answer_is_cut_before_its_first_stop_string_and_stripped_at_the_end(text: str, cut: str):
     assert TASK.cut(text) == cut
-    made = TASK.record(Completion(Key("a", 1, 2), text, 7, "length", 42))
-    assert made == Record("a", 1, 2, text, cut, "length", 7, 42)
+    made = TASK.record(Completion(key=Key("a", 1, 2), text=text, tokens=7, finish="length", seed=42))
+    assert made == Record(problem="a", member=1, draw=2, raw=text, graded=cut, finish="length", tokens=7, seed=42)
 
 
 def test_indentation_in_front_is_kept():
@@ -101,7 +112,7 @@ def test_the_limits_are_the_cards():
 
 
 def test_tests_that_are_data_take_the_place_of_those_that_are_code():
-    suite = CallSuite("base", lambda: [[1]])
+    suite = CallSuite(name="base", inputs=lambda: [[1]])
     task = CodeTask(CARD, [replace(PROBLEMS[0], reference=RIGHT, suites=(suite,))], "here")
     judge = Keeps()
     list(task.score([record("a", 0, WRONG)], judge))
@@ -127,8 +138,8 @@ def test_the_description_hashes_what_is_asked_and_tested_and_not_where_it_lay():
     for other in (
         [PROBLEMS[1], PROBLEMS[0]],
         PROBLEMS[:1],
-        [PROBLEMS[0], Problem("b", "other", "", TESTS, "f")],
-        [PROBLEMS[0], Problem("b", PROBLEMS[1].prompt, "", "other", "f")],
+        [PROBLEMS[0], Problem(id="b", prompt="other", reference="", tests=TESTS, entry_point="f")],
+        [PROBLEMS[0], Problem(id="b", prompt=PROBLEMS[1].prompt, reference="", tests="other", entry_point="f")],
     ):
         assert CodeTask(CARD, other, "here").describe()["problems_hash"] != described["problems_hash"]
 
@@ -148,7 +159,7 @@ def test_problems_are_read_in_order_plain_or_compressed(tmp_path: Path, name: st
     second = {**ROW, "task_id": "b", "canonical_solution": "    pass\n", "tags": ["x"], "more": 1}
     path = lines(tmp_path, ROW, "", second, name=name)
     first, other = read_problems(path)
-    assert first == Problem("a", "def f():\n", "", ROW["test"], "f")
+    assert first == Problem(id="a", prompt="def f():\n", reference="", tests=ROW["test"], entry_point="f")
     assert (other.id, other.reference, other.tags) == ("b", "    pass\n", ("x",))
 
 
@@ -159,7 +170,7 @@ def test_a_compressed_file_may_be_called_otherwise(tmp_path: Path):
 
 def test_a_task_built_from_a_card_says_where_its_problems_were(tmp_path: Path):
     path = lines(tmp_path, ROW)
-    card = TaskCard("t", "", file=str(path))
+    card = TaskCard(name="t", description="", file=str(path))
     assert build(card).found == str(path)
     assert [p.id for p in problems_from_file(card)[0]] == ["a"]
 
@@ -205,6 +216,8 @@ def test_a_line_separator_inside_a_text_does_not_end_the_row(tmp_path: Path):
 
 def test_a_whole_program_is_neither_cut_nor_put_behind_its_prompt():
     text = "def helper(): pass\n\ndef f(x): return x + 1\n\n"
-    whole, part = (TASK.record(Completion(Key("a", 0, 0), text, 1, "stop", 0, whole=w)) for w in (True, False))
+    whole, part = (
+        TASK.record(Completion(key=Key("a", 0, 0), text=text, tokens=1, finish="stop", seed=0, whole=w)) for w in (True, False)
+    )
     assert (whole.whole, TASK.program(whole)) == (True, text.rstrip())
     assert (part.whole, part.graded) == (False, "def helper(): pass")

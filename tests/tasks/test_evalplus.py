@@ -85,7 +85,7 @@ def canonical(task: CodeTask, *names: str) -> list[Program]:
 
 
 def grade(task: CodeTask, programs: Sequence[Program], cache: Path, grading: str = "default") -> list[Outcome]:
-    grader = Grader(choose(), cache, Grading(grading), workers=2, limits=task.limits)
+    grader = Grader(sandbox=choose(), cache=cache, grading=Grading(grading), workers=2, limits=task.limits)
     found = dict(grader.run(programs))
     return [found[i] for i in range(len(programs))]
 
@@ -334,8 +334,13 @@ def test_other_inputs_are_another_task(from_rows: Any):
 def test_samples_of_rows_are_graded_with_both_suites(from_rows: Any, bwrap: str, tmp_path: Path):
     task = from_rows(ROW)
     texts = ["    return x + 1", "    return x + (x < 3)", "    return x", ""]
-    records = [Record("HumanEval/0", 0, i, text, text, "stop", 1, 0) for i, text in enumerate(texts)]
-    grades = {g.draw: g for g in task.score(records, Grader(choose(bwrap), tmp_path, workers=1, limits=task.limits))}
+    records = [
+        Record(problem="HumanEval/0", member=0, draw=i, raw=text, graded=text, finish="stop", tokens=1, seed=0)
+        for i, text in enumerate(texts)
+    ]
+    grades = {
+        g.draw: g for g in task.score(records, Grader(sandbox=choose(bwrap), cache=tmp_path, workers=1, limits=task.limits))
+    }
     assert [(str(grades[i].verdict), grades[i].suite, grades[i].call) for i in range(4)] == [
         ("passed", "", ""),
         ("wrong", "plus", "3"),

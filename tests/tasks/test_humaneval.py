@@ -121,7 +121,10 @@ def test_all_canonical_solutions_pass(data: Path, bwrap: str, monkeypatch: pytes
     monkeypatch.setenv("SPA_BENCH_DATA", str(data))
     task = load_task(CARD)
     assert isinstance(task, CodeTask)
-    records = [Record(p.id, 0, 0, p.reference, task.cut(p.reference), "stop", 1, 0) for p in task.problems]
-    grades = list(task.score(records, Grader(choose(bwrap), tmp_path, limits=task.limits)))
+    records = [
+        Record(problem=p.id, member=0, draw=0, raw=p.reference, graded=task.cut(p.reference), finish="stop", tokens=1, seed=0)
+        for p in task.problems
+    ]
+    grades = list(task.score(records, Grader(sandbox=choose(bwrap), cache=tmp_path, limits=task.limits)))
     assert len(grades) == 164
     assert [(g.problem, g.message) for g in grades if g.verdict != Verdict.PASSED] == []

@@ -61,7 +61,7 @@ def theirs(folder: Path) -> Any:
 
 @pytest.fixture(scope="module")
 def ours(folder: Path) -> HFModel:
-    return HFModel(str(folder), HFOptions("cpu", "float32", None, 1))
+    return HFModel(str(folder), HFOptions(device="cpu", dtype="float32", batch_size=None, threads=1))
 
 
 def test_a_prompt_that_the_template_wrote_has_one_beginning(ours: HFModel, theirs: Any):
@@ -115,7 +115,11 @@ def asked_in_chat(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Run
         define(place / "yaml", name, {"task": name, "test_split": "test", **data, **metric, **content})
     define(place / "yaml", "all", {"group": "all", "task": ["flags", "words", "texts"]})
     card = load_task_card("lm-eval:all", {"options.include": str(place / "yaml"), "options.chat": True})
-    task, model, n = load_task(card), HFModel(str(folder), HFOptions("cpu", "float32", None, 1)), 2
+    task, model, n = (
+        load_task(card),
+        HFModel(str(folder), HFOptions(device="cpu", dtype="float32", batch_size=None, threads=1)),
+        2,
+    )
     job = Job(sampler=sampler_card(), task=card, n=n, seed=0)
     made = generate(job, task, model, place / "runs", place / "stages", Lines())
     grade(made, load_task(card), Lines(), sandbox=None, workers=1)

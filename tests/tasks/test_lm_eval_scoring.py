@@ -56,17 +56,17 @@ def text_task(folder: Path, name: str, **changes: Any) -> None:
 
 
 def chose(place: str, choice: int | None, member: int = 0, draw: int = 0) -> Record:
-    return Record(place, member, draw, "", "", "stop", 1, 0, choice=choice)
+    return Record(problem=place, member=member, draw=draw, raw="", graded="", finish="stop", tokens=1, seed=0, choice=choice)
 
 
 def wrote(place: str, text: str, member: int = 0, draw: int = 0) -> Record:
-    return Record(place, member, draw, text, text, "stop", 1, 0)
+    return Record(problem=place, member=member, draw=draw, raw=text, graded=text, finish="stop", tokens=1, seed=0)
 
 
 def thinks(place: str, *members: list[float]) -> Choices:
     """Log-probabilities of each member; greedy is the best."""
     greedy = [[x == max(row) for x in row] for row in members]
-    return Choices(place, [*members], greedy, [1] * len(members[0]), {}, {})
+    return Choices(problem=place, logprobs=[*members], greedy=greedy, tokens=[1] * len(members[0]), matrices={}, members={})
 
 
 def verdicts(task: LmEvalTask, *records: Record, choices: tuple[Choices, ...] = ()) -> list[Verdict]:
@@ -132,7 +132,10 @@ def test_one_right_text_is_judged_by_what_greedy_decoding_writes(tiny_folder: Pa
     assert [one.choices for one in task.options(None)] == [1, 1]
     assert [a.choices for a in task.asked_by(tiny_model, None).asked] == [1, 1]
     assert task.problems[0].choices is None
-    seen = (thinks("words/0", [-1.0]), Choices("words/1", [[-9.0]], [[False]], [2], {}, {}))
+    seen = (
+        thinks("words/0", [-1.0]),
+        Choices(problem="words/1", logprobs=[[-9.0]], greedy=[[False]], tokens=[2], matrices={}, members={}),
+    )
     both = chose("words/0", 0), chose("words/1", 0)
     assert verdicts(task, *both, choices=seen) == [Verdict.PASSED, Verdict.WRONG]
     assert verdicts(task, *both) == [Verdict.REFUSED, Verdict.REFUSED]
@@ -154,7 +157,7 @@ def test_filters_are_lm_evals_and_the_first_decides(tmp_path: Path):
     assert task.describe()["scoring"]["sums"]["verdict"] == "exact_match,strict"  # type: ignore[index]
     (prompt, _) = task.asked_by(MockModel(lambda request: ""), None).prompts
     assert (prompt.text, prompt.max_new_tokens, prompt.stop) == ("1 + 1 =", 7, ("\n\n", "Q:"))
-    record = task.record(Completion(Key("sums/0", 0, 0), "2 \nQ: more", 3, "stop", 0))
+    record = task.record(Completion(key=Key("sums/0", 0, 0), text="2 \nQ: more", tokens=3, finish="stop", seed=0))
     assert (record.graded, record.raw) == ("2 \n", "2 \nQ: more")
 
 
@@ -162,7 +165,9 @@ def test_equal_answers_behave_alike_whatever_was_written_around_them(tmp_path: P
     text_task(tmp_path / "yaml", "sums")
     task = task_of("lm-eval:sums", include=tmp_path / "yaml", filter="loose")
     records = [wrote("sums/1", text, draw=i) for i, text in enumerate(["so 5", "I say 5", "4", ""])]
-    records.append(Record("sums/1", 0, 4, "", "", "failed", 0, 0, failure="memory"))
+    records.append(
+        Record(problem="sums/1", member=0, draw=4, raw="", graded="", finish="failed", tokens=0, seed=0, failure="memory")
+    )
     one, two, other, empty, failed = sorted(task.behave(records, None, ()), key=lambda b: b.draw)  # type: ignore[arg-type]
     assert one.digest == two.digest
     assert len({one.digest, other.digest, empty.digest}) == 3

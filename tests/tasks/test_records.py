@@ -24,7 +24,7 @@ class Words(TextTask):
 
 TASKS = {
     "code": lambda: load_task(load_task_card("mini-code")),
-    "text": lambda: Words(TaskCard("w", "words", kind="mine:build"), [Problem("one", "1 =")]),
+    "text": lambda: Words(TaskCard(name="w", description="words", kind="mine:build"), [Problem(id="one", prompt="1 =")]),
     "lm-eval": lambda: load_task(load_task_card("mini-nlu")),
 }
 

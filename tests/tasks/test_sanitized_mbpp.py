@@ -34,7 +34,11 @@ def task(data: Path, tmp_path_factory: pytest.TempPathFactory) -> CodeTask:
 
 def canonical(task: CodeTask, numbers: list[int]) -> list[Record]:
     wanted = {f"sanitized-mbpp/{i}" for i in numbers}
-    return [Record(p.id, 0, 0, p.reference, p.reference, "stop", 1, 0) for p in task.problems if p.id in wanted]
+    return [
+        Record(problem=p.id, member=0, draw=0, raw=p.reference, graded=p.reference, finish="stop", tokens=1, seed=0)
+        for p in task.problems
+        if p.id in wanted
+    ]
 
 
 def test_ten_lines_of_a_card_make_it_a_task(task: CodeTask):
@@ -51,15 +55,30 @@ def test_canonical_solutions_pass_and_nothing_else_does(task: CodeTask, bwrap: s
     right = canonical(task, SOME)
     assert len(right) == len(SOME)
     entry = {p.id: p.entry_point for p in task.problems}
-    wrong = [Record(r.problem, 0, 1, "", f"def {entry[r.problem]}(*_):\n    return 'no'\n", "stop", 1, 0) for r in right]
-    grades = list(task.score([*right, *wrong], Grader(choose(bwrap), tmp_path, workers=1, limits=task.limits)))
+    wrong = [
+        Record(
+            problem=r.problem,
+            member=0,
+            draw=1,
+            raw="",
+            graded=f"def {entry[r.problem]}(*_):\n    return 'no'\n",
+            finish="stop",
+            tokens=1,
+            seed=0,
+        )
+        for r in right
+    ]
+    grades = list(task.score([*right, *wrong], Grader(sandbox=choose(bwrap), cache=tmp_path, workers=1, limits=task.limits)))
     assert [(g.problem, g.message) for g in grades if (g.verdict == "passed") != (g.draw == 0)] == []
 
 
 @pytest.mark.slow
 def test_all_canonical_solutions_pass(task: CodeTask, bwrap: str, tmp_path: Path):
-    records = [Record(p.id, 0, 0, p.reference, p.reference, "stop", 1, 0) for p in task.problems]
-    grades = list(task.score(records, Grader(choose(bwrap), tmp_path, workers=2, limits=task.limits)))
+    records = [
+        Record(problem=p.id, member=0, draw=0, raw=p.reference, graded=p.reference, finish="stop", tokens=1, seed=0)
+        for p in task.problems
+    ]
+    grades = list(task.score(records, Grader(sandbox=choose(bwrap), cache=tmp_path, workers=2, limits=task.limits)))
     assert [(g.problem, g.message) for g in grades if g.verdict != "passed"] == []
 
 

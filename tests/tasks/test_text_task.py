@@ -21,7 +21,7 @@ from spa_bench.runs.verify import notes, verify
 from spa_bench.tasks.text import TextTask
 from spa_bench.types import Completion, Key, Problem, Record
 
-PROBLEMS = [Problem("q/one", "1 =", " 1", tags=("x",)), Problem("q/two", "2 =", " 2")]
+PROBLEMS = [Problem(id="q/one", prompt="1 =", reference=" 1", tags=("x",)), Problem(id="q/two", prompt="2 =", reference=" 2")]
 
 
 class Digits(TextTask):
@@ -35,11 +35,13 @@ class Digits(TextTask):
 
 
 def task(**card: Any) -> Digits:
-    return Digits(TaskCard("q", "questions", **{"kind": "mine:build", "stop": ("\n",), **card}), PROBLEMS)
+    return Digits(TaskCard(name="q", description="questions", **{"kind": "mine:build", "stop": ("\n",), **card}), PROBLEMS)
 
 
 def record(text: str, problem: str = "q/one", **fields: Any) -> Record:
-    return dataclasses.replace(task().record(Completion(Key(problem, 0, 0), text, 1, "stop", 0)), **fields)
+    return dataclasses.replace(
+        task().record(Completion(key=Key(problem, 0, 0), text=text, tokens=1, finish="stop", seed=0)), **fields
+    )
 
 
 # the base class ------------------------------------------------------------------------------------------------------
@@ -148,7 +150,7 @@ def test_other_problems_of_a_kind_of_ones_own_are_refused(mine: Any, tmp_path: P
 
 
 def test_the_file_of_a_kind_of_ones_own_is_found_again_or_said(mine: Any, tmp_path: Path):
-    build = "def build(card):\n    return Same(card, [Problem('q', '?', Path(card.file).read_text())])"
+    build = "def build(card):\n    return Same(card, [Problem(id='q', prompt='?', reference=Path(card.file).read_text())])"
     card = Path(mine(build, "kind = 'mine:build'\nfile = 'answer.txt'"))
     (tmp_path / "answer.txt").write_text("1")
     folder = mock_run(tmp_path / "runs", card, lambda r: "1")
@@ -178,13 +180,16 @@ def test_the_file_of_a_kind_of_ones_own_is_found_again_or_said(mine: Any, tmp_pa
         ("def build(card):\n    return Same(card, [])", "task kind 'mine:build' has no problems"),
         ("def build(card):\n    return Same(card, [3])", "task kind 'mine:build' failed: AttributeError: 'int' object has no"),
         (
-            "def build(card):\n    return Same(card, [Problem('q', '')] * 2)",
+            "def build(card):\n    return Same(card, [Problem(id='q', prompt='')] * 2)",
             "task kind 'mine:build': the problem id 'q' is empty or there twice; each problem has its own",
         ),
-        ("def build(card):\n    return Same(card, [Problem('', '')])", "task kind 'mine:build': the problem id '' is empty"),
+        (
+            "def build(card):\n    return Same(card, [Problem(id='', prompt='')])",
+            "task kind 'mine:build': the problem id '' is empty",
+        ),
         (
             "class Bare(Same):\n    def describe(self):\n        return {'name': 'x'}\n"
-            "def build(card):\n    return Bare(card, [Problem('q', '')])",
+            "def build(card):\n    return Bare(card, [Problem(id='q', prompt='')])",
             "task kind 'mine:build': describe() lacks 'kind', by which a run finds its task again",
         ),
         (
@@ -298,7 +303,7 @@ OWN = "from spa_bench.types import Decoding, Member\nclass S:\n    name, members
 def test_a_sampler_that_fails_is_one_line(source: str, message: str, mine: Any, three: Path, tmp_path: Path):
     mine(source)
     loaded = load_task_card(str(three))
-    job = Job(sampler_card(kind="mine:build"), loaded, 2, 0)
+    job = Job(sampler=sampler_card(kind="mine:build"), task=loaded, n=2, seed=0)
     with pytest.raises(UsageError) as error:
         generate(job, load_task(loaded), MockModel(lambda r: ""), tmp_path / "runs", tmp_path / "cache", Lines())  # type: ignore[arg-type]
     assert str(error.value).startswith(message)

@@ -30,7 +30,7 @@ class DecodingCard:
     min_p: float = 0.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SamplerCard:
     """A mixture of members, or a sampler of another kind over one."""
 

@@ -34,7 +34,7 @@ Below is a Python script with a self-contained function that solves the problem 
 _DISTRIBUTION = re.compile(r"[A-Za-z0-9]([\w.-]*[A-Za-z0-9])?", re.ASCII)  # names of packages, as PEP 508 has them
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TaskCard:
     """A benchmark: where its problems come from and how answers are cut and run."""
 

@@ -31,7 +31,7 @@ class ColumnsCard:
     messages: str = ""  # a list of turns, instead of the three above
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class DataCard:
     """The instruction set and the attribution queries."""
 
@@ -43,7 +43,7 @@ class DataCard:
     share: float = 1.0  # of the examples that fit, drawn with the seed; a larger share has what a smaller one has
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class AttributionCard:
     """How examples are scored against queries; each method reads what concerns it."""
 
@@ -67,7 +67,7 @@ class AttributionCard:
     encoder: str = "tf-idf"  # embedding: tf-idf, or a model of sentence-transformers or transformers
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PartitionCard:
     """How scores become K disjoint parts that cover the data."""
 
@@ -79,7 +79,7 @@ class PartitionCard:
     file: str = ""  # file: a .json list, or lines, with a part for each example
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LoraCard:
     """How one adapter is trained. Steps are counted per adapter, as in the SPA paper."""
 

@@ -30,7 +30,7 @@ from spa_bench.runs.folder import RunFolder, group_hash, open_run
 from spa_bench.support.text import did_you_mean
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Design:
     """How two samplers will be compared."""
 
@@ -61,7 +61,7 @@ class PowerOptions:
     power: float = 0.8  # chance that a difference is shown
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PowerRow:
     """The differences that one number of problems shows."""
 
@@ -151,7 +151,15 @@ def design_of(options: PowerOptions) -> tuple[Design, list[int]]:
     if options.seed_spread is not None and seeds == 1:
         raise UsageError("--seed-spread has no effect with 1 seed; give --seeds 2 or more with it")
     seed_spread = over_seeds if options.seed_spread is None else options.seed_spread
-    return Design(spread, seeds, seed_spread, options.confidence, options.power, source, most), counts
+    return Design(
+        spread=spread,
+        seeds=seeds,
+        seed_spread=seed_spread,
+        confidence=options.confidence,
+        power=options.power,
+        source=source,
+        most=most,
+    ), counts
 
 
 def _pilot_runs(given: Sequence[Path]) -> tuple[Path, Path] | None:
@@ -179,12 +187,19 @@ def rows(design: Design, problems: Sequence[int], difference: float | None) -> l
             if least is not None and design.most is not None and least > design.most:
                 least = None
             if difference is None:
-                table_rows.append(PowerRow(count, least))
+                table_rows.append(PowerRow(problems=count, smallest_difference=least))
                 continue
             chance = power_at(difference, count, seeds=seeds, seed_spread=between, **test)
             needed = problems_needed(difference, power=design.power, seeds=seeds, seed_spread=between, **test)
             table_rows.append(
-                PowerRow(count, least, difference, chance, needed, _reason(design, difference) if needed is None else None)
+                PowerRow(
+                    problems=count,
+                    smallest_difference=least,
+                    difference=difference,
+                    power=chance,
+                    problems_needed=needed,
+                    reason=_reason(design, difference) if needed is None else None,
+                )
             )
     except ValueError as error:
         raise UsageError(str(error).replace("seed_spread", "--seed-spread")) from error

@@ -34,7 +34,7 @@ class Calls:
     reference: str  # a right program: its results are expected, and its time here sets the limits
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Program:
     """One sample to grade."""
 
@@ -45,7 +45,7 @@ class Program:
     seconds: float = 3.0  # CPU time: for Check the limit of everything together, for Calls the least limit of one call
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Outcome:
     """How one program ended."""
 

@@ -30,13 +30,15 @@ def command(job: dict[str, Any], do: str, seconds: float, cpu_seconds: float, **
 def ended(zygote: Zygote, end: dict[str, Any], status: int | None, limit: float, call: str, kills: int) -> Outcome:
     """The outcome of a program that ended before its tests did; `kills` are the memory kills before it ran."""
     if end["why"] == "timeout" or status == -signal.SIGXCPU:
-        return Outcome(Verdict.TIMEOUT, f"still running after {limit:.3g} s of CPU, or {4 * limit + 1:.3g} s", call)
+        return Outcome(
+            verdict=Verdict.TIMEOUT, message=f"still running after {limit:.3g} s of CPU, or {4 * limit + 1:.3g} s", call=call
+        )
     if status == -signal.SIGKILL and zygote.memory_kills() > kills:
-        return Outcome(Verdict.MEMORY, "killed for the memory of all its files and threads together", call)
+        return Outcome(verdict=Verdict.MEMORY, message="killed for the memory of all its files and threads together", call=call)
     if status is None or status >= 0:
-        return Outcome(Verdict.CRASHED, f"exited with status {status} before its tests were done", call)
+        return Outcome(verdict=Verdict.CRASHED, message=f"exited with status {status} before its tests were done", call=call)
     how = f"killed by signal {-status} ({signal.strsignal(-status)})"
-    return Outcome(Verdict.CRASHED, f"{how} before its tests were done", call)
+    return Outcome(verdict=Verdict.CRASHED, message=f"{how} before its tests were done", call=call)
 
 
 @contextlib.contextmanager

@@ -33,7 +33,7 @@ Progress = Callable[[int, int], None]  # called with (done, total)
 Outcomes = Iterator[tuple[int, Outcome]]  # index into the programs, and how that one ended
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Grader:
     """Runs programs in a sandbox and judges them."""
 

@@ -130,7 +130,7 @@ class Worker:
                 if attempt == 2 or hangs:
                     if job["do"] in ("probes", "behave"):
                         return self.prober.gone(job, verdict)
-                    return asdict(Outcome(verdict, f"{error} while the program ran"))
+                    return asdict(Outcome(verdict=verdict, message=f"{error} while the program ran"))
         raise AssertionError
 
     # tests that are data
@@ -139,8 +139,10 @@ class Worker:
         for place in job["suites"]:
             outcome = self._suite(job, self._load(job, place))
             if outcome.verdict is not Verdict.PASSED:
-                return Outcome(outcome.verdict, one_line(outcome.message), outcome.call, place["name"])
-        return Outcome(Verdict.PASSED)
+                return Outcome(
+                    verdict=outcome.verdict, message=one_line(outcome.message), call=outcome.call, suite=place["name"]
+                )
+        return Outcome(verdict=Verdict.PASSED)
 
     def _load(self, job: dict[str, Any], place: dict[str, Any]) -> Suite:
         name = f"{place['key']} {job['seconds']}"
@@ -152,7 +154,7 @@ class Worker:
 
     def _suite(self, job: dict[str, Any], suite: Suite) -> Outcome:
         if not len(suite):  # Mbpp/793 has no plus inputs
-            return Outcome(Verdict.PASSED)
+            return Outcome(verdict=Verdict.PASSED)
         self.zygote.send_suite(suite.key, map(suite.arguments, range(len(suite))), suite.limits)
         kills = self.zygote.memory_kills()
         header = command(job, "calls", job["load_seconds"], suite.seconds(), suite=suite.key, collect=False)
@@ -170,7 +172,7 @@ class Worker:
                     code, _, size = calls.FRAME.unpack_from(buffer, at)
                     start = at + calls.FRAME.size
                     if size > OUTPUT_FACTOR * suite.size(done) + OUTPUT_ROOM:
-                        return Outcome(Verdict.WRONG, f"returned {size >> 20} MB", suite.call_text(done))
+                        return Outcome(verdict=Verdict.WRONG, message=f"returned {size >> 20} MB", call=suite.call_text(done))
                     if len(buffer) - start < size:
                         break
                     wrong = self._wrong(suite, done, code, bytes(buffer[start : start + size]))
@@ -178,7 +180,7 @@ class Worker:
                         return wrong
                     done, at = done + 1, start + size
                 if done == len(suite):
-                    return Outcome(Verdict.PASSED)
+                    return Outcome(verdict=Verdict.PASSED)
                 del buffer[:at]
         return ended(
             self.zygote, end, end["status"][0], suite.limits[min(done, len(suite.limits) - 1)], suite.call_text(done), kills
@@ -188,13 +190,15 @@ class Worker:
         """The outcome where a frame is not a right answer; None where it is."""
         if code != b"O":
             if code not in _MESSAGES:
-                return Outcome(Verdict.CRASHED, "answered nonsense", suite.call_text(index))
+                return Outcome(verdict=Verdict.CRASHED, message="answered nonsense", call=suite.call_text(index))
             message = data[:2000].decode("utf-8", "replace")
-            return Outcome(_MESSAGES[code], message, "" if code in b"PX" else suite.call_text(index))
+            return Outcome(verdict=_MESSAGES[code], message=message, call="" if code in b"PX" else suite.call_text(index))
         if suite.is_expected(index, data):
             return None
         if not suite.size(index):
-            return Outcome(Verdict.WRONG, "evalplus cannot keep a value of this size", suite.call_text(index))
+            return Outcome(
+                verdict=Verdict.WRONG, message="evalplus cannot keep a value of this size", call=suite.call_text(index)
+            )
         expected = wire.natural(wire.decode(suite.expected(index)))
         try:
             with no_longer_than(_COMPARE_SECONDS):
@@ -212,7 +216,7 @@ class Worker:
             message = "returned a value that takes too long to compare"
         except Exception as error:  # whatever it is, the program caused it, and it must not end the run
             message = f"returned a value that cannot be compared ({type(error).__name__})"
-        return Outcome(Verdict.WRONG, message, suite.call_text(index))
+        return Outcome(verdict=Verdict.WRONG, message=message, call=suite.call_text(index))
 
     # tests that are code
 
@@ -238,7 +242,7 @@ class Worker:
         outcome, _ = self._run_check(job, seconds, one_process=False)
         if outcome.mark == "unproxied" and job["one_process"]:
             outcome, _ = self._run_check(job, seconds, one_process=True)
-            return Outcome(outcome.verdict, outcome.message, outcome.call, mark="one process")
+            return Outcome(verdict=outcome.verdict, message=outcome.message, call=outcome.call, mark="one process")
         return outcome
 
     def _run_check(self, job: dict[str, Any], seconds: float, *, one_process: bool) -> tuple[Outcome, float]:
@@ -256,12 +260,14 @@ class Worker:
         report = self._report(said)
         if report is None or report["verdict"] == "gone":
             outcome = ended(self.zygote, end, end["status"][0 if report is None else -1], seconds, "", kills)
-            return Outcome(outcome.verdict, one_line(outcome.message), one_line(report["call"]) if report else ""), 0.0
+            return Outcome(
+                verdict=outcome.verdict, message=one_line(outcome.message), call=one_line(report["call"]) if report else ""
+            ), 0.0
         call, message = one_line(report["call"]), one_line(report["message"])
         if report["verdict"] == "unproxied":
-            return Outcome(Verdict.REFUSED, message, call, mark="unproxied"), 0.0
+            return Outcome(verdict=Verdict.REFUSED, message=message, call=call, mark="unproxied"), 0.0
         verdict = Verdict(report["verdict"])
-        return Outcome(verdict, message, "" if verdict is Verdict.PASSED else call), end["cpu"]
+        return Outcome(verdict=verdict, message=message, call="" if verdict is Verdict.PASSED else call), end["cpu"]
 
     def _report(self, data: bytes) -> dict[str, Any] | None:
         """The judge's report; None where there is none. In one process the program may have written any bytes."""

@@ -30,7 +30,7 @@ _TINY = 1e-300  # x log x is 0 at 0; below this it is 0 in float64
 _UNNORMALISED = 0.02  # bfloat16 log-probabilities sum to 1 within about this; logits and log2 do not
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Divergences:
     """Everything about K members on one shared continuation of T tokens, averaged over the tokens. Nats, float64.
 
@@ -107,7 +107,7 @@ def divergences(
     return sums.result(tokens, top, has_base=base is not None)
 
 
-@dataclass
+@dataclass(kw_only=True)
 class _Sums:
     """Sums over the tokens seen so far."""
 

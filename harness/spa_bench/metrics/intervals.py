@@ -195,7 +195,7 @@ class _Seeds:
         return t_quantile(self.df, 1 - alpha / 2) * self.error if self.error else 0.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Evidence:
     """A value, and how far its interval reaches to each side at any confidence."""
 
@@ -216,10 +216,10 @@ class _Evidence:
 
     def estimate(self, confidence: float) -> Estimate:
         if self.problems is None:
-            return Estimate(self.value, n=self.n, reason="one problem: no interval")
+            return Estimate(value=self.value, n=self.n, reason="one problem: no interval")
         alpha = 1 - confidence
         if alpha < self.least:
-            return Estimate(self.value, n=self.n, reason=TOO_FEW_TO_EXCLUDE)
+            return Estimate(value=self.value, n=self.n, reason=TOO_FEW_TO_EXCLUDE)
         low, high = self.interval(alpha)
         return Estimate(value=self.value, low=low, high=high, n=self.n, reason="; ".join(self.reasons))
 
@@ -281,14 +281,23 @@ def _evidence(
         return Estimate.missing("no problem has a value")
     value = float(means.mean())
     if n == 1:
-        return _Evidence(value, n, None, seeds, bounds)
+        return _Evidence(value=value, n=n, problems=None, seeds=seeds, bounds=bounds)
     reasons = () if seeds is not None else (PROBLEMS_ONLY,)
     if np.ptp(means) > 0:
-        return _Evidence(value, n, _bootstrap_reach(means, bounds, seed, resamples), seeds, bounds, reasons=reasons)
+        return _Evidence(
+            value=value,
+            n=n,
+            problems=_bootstrap_reach(means, bounds, seed, resamples),
+            seeds=seeds,
+            bounds=bounds,
+            reasons=reasons,
+        )
     value = float(means[0])  # the mean of equal numbers may be off by rounding
     if bounds == (-1.0, 1.0) or (bounds is not None and value in bounds):
-        return _Evidence(value, n, _unseen_reach(value, n, bounds), seeds, bounds, reasons=reasons)
-    return _Evidence(value, n, lambda _: (0.0, 0.0), seeds, bounds, reasons=(*reasons, _NO_WIDTH))
+        return _Evidence(
+            value=value, n=n, problems=_unseen_reach(value, n, bounds), seeds=seeds, bounds=bounds, reasons=reasons
+        )
+    return _Evidence(value=value, n=n, problems=lambda _: (0.0, 0.0), seeds=seeds, bounds=bounds, reasons=(*reasons, _NO_WIDTH))
 
 
 def _unseen_reach(value: float, n: int, bounds: tuple[float, float]) -> Callable[[float], tuple[float, float]]:

@@ -29,7 +29,7 @@ NO_SWEEP = "no sweep to measure the distance to"
 IN_SWEEP = "part of the sweep"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Frontier:
     """What several samplers reach in quality and diversity together."""
 
@@ -124,4 +124,4 @@ def _estimate(value: float, replicates: FloatArray, of_seeds: FloatArray, n: int
     spread = t_quantile(seeds - 1, 1 - tail) * float(of_seeds.std(ddof=1)) / math.sqrt(seeds) if seeds > 1 else 0.0
     below = math.hypot(max(value - float(low), 0.0) * stretch, spread)
     above = math.hypot(max(float(high) - value, 0.0) * stretch, spread)
-    return Estimate(value, value - below, value + above, n, "" if seeds > 1 else PROBLEMS_ONLY)
+    return Estimate(value=value, low=value - below, high=value + above, n=n, reason="" if seeds > 1 else PROBLEMS_ONLY)

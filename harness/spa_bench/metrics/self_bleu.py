@@ -31,7 +31,7 @@ def self_bleu(texts: Sequence[str]) -> float | None:
     return SelfBleu.of(texts).mean(np.arange(len(texts)))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SelfBleu:
     """The n-gram counts of the texts of one problem, from which the self-BLEU of any of its subsets follows."""
 

@@ -30,7 +30,7 @@ KS = (*range(2, 11), 16, 20, 25, 32, 50, 64, 100)  # of pass@k
 _DIGITS = 10  # significant digits that are kept: the last digits of a float depend on the CPU
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Samples:
     """All n samples of one problem, in the order (member, draw)."""
 
@@ -53,7 +53,7 @@ class Samples:
     preferences: Choices | None = None  # of a multiple-choice problem: what the members think of its options
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Metric:
     """A metric computed problem by problem."""
 
@@ -147,86 +147,269 @@ _NO_BEHAVIOUR = "no behaviour of programs is known here"
 _NO_CHOICES = "the task has no choices to guess from"
 
 METRICS: tuple[Metric, ...] = (
-    Metric("pass@1", "share of right answers (accuracy)", lambda s: _share(s.passed), rate=True),
-    Metric("pass@K", "chance that one of k answers is right (unbiased; by members when K > 1)", lambda s: _pass_at(s, s.k),
-           rate=True, missing="fewer answers than k"),
-    *(Metric(f"pass@{k}", f"the same for k = {k}", functools.partial(_pass_at, k=k), rate=True,
-             missing=f"fewer than {k} answers a problem, or members when K > 1") for k in KS),
-    Metric("pass@1[base]", "pass@1 if the base tests alone counted, from the same verdicts",
-           _on_base(lambda s: _share(s.passed)), rate=True, missing=_ONE_SUITE),
-    Metric("pass@K[base]", "pass@K on the base tests", _on_base(lambda s: _pass_at(s, s.k)), rate=True,
-           missing=f"{_ONE_SUITE}, or fewer answers than k"),
-    *(Metric(f"pass@{k}[base]", f"pass@{k} on the base tests", _on_base(functools.partial(_pass_at, k=k)), rate=True,
-             missing=f"{_ONE_SUITE}, or fewer than {k} answers a problem, or members when K > 1") for k in KS),
-    Metric("any_of_n", "whether any of the n answers is right", lambda s: any_of_n(s.passed), rate=True),
-    Metric("any_of_n[chance]", "what guessing gets in any-of-n",
-           lambda s: any_of_n_chance(len(s.texts), s.choices, s.right), rate=True,
-           missing=_NO_CHOICES),
-    Metric("majority_vote[behaviour]", "whether the most frequent behaviour is right, ties at random",
-           _right_by_vote, rate=True, missing=_NO_BEHAVIOUR),
-    Metric("majority_vote[exact]", "the same for the most frequent text, texts compared after stripping",
-           lambda s: majority_vote([None if f else t for t, f in zip(s.texts, s.failed, strict=True)], s.passed), rate=True),
-    Metric("diversity_score[exact]", "1 - duplicate pairs / all pairs, texts compared after stripping",
-           lambda s: diversity_score(s.texts, failed=s.failed), rate=True, alias="diversity_score", missing=_TWO),
-    Metric("diversity_score[ast]", "the same, programs compared by syntax tree with names normalised",
-           _trees, rate=True, missing=f"{_TWO}, and answers that are programs"),
-    Metric("noise_floor[diversity_score,exact]", "diversity score of one member's same draw in other batches: numerics alone",
-           _noise, rate=True, missing="not measured: float32 on a CPU gives the same bytes in every batch"),
-    Metric("average_kl[i<j]", "mean KL between members, nats a token, over i < j (the paper's; depends on their order)",
-           _pair("kl", average_kl), alias="average_kl", missing=_ONE_MEMBER),
-    Metric("average_kl[i!=j]", "the same over i != j", _pair("kl", average_kl_symmetric), missing=_ONE_MEMBER),
-    Metric("jeffreys", "KL in both directions added, mean over pairs, nats a token", _pair("kl", jeffreys),
-           missing=_ONE_MEMBER),
-    Metric("js", "Jensen-Shannon divergence, mean over pairs, nats a token", _pair("js", average_kl_symmetric),
-           missing=_ONE_MEMBER),
-    Metric("js[all]", "Jensen-Shannon divergence of all members together, at most log K", _overall("js[all]"),
-           missing=_ONE_MEMBER),
-    Metric("tv", "total variation, mean over pairs, 0 to 1", _pair("tv", average_kl_symmetric), rate=True,
-           missing=_ONE_MEMBER),
-    Metric("renyi[a=0.5]", "Rényi divergence of order 0.5, mean over i != j", _pair("renyi[a=0.5]", average_kl_symmetric),
-           missing=_ONE_MEMBER),
-    Metric("amari[a=0.5]", "α-divergence at 0.5 (4 × squared Hellinger), mean over i != j",
-           _pair("amari[a=0.5]", average_kl_symmetric), missing=_ONE_MEMBER),
-    Metric("kl_to_base", "KL from a member to the model without its adapter, nats a token, mean over members",
-           _member("kl_to_base"), missing="no adapter: the members are the base; or no problem fits the context"),
-    Metric("entropy", "entropy of the next token, nats, mean over members", _member("entropy"), missing=_NO_CONTEXT),
-    Metric("entropy[top=20]", "entropy among the 20 likeliest tokens, nats", _member("entropy[top=20]"), missing=_NO_CONTEXT),
-    Metric("mass[top=20]", "probability of the 20 likeliest tokens", _member("mass[top=20]"), rate=True, missing=_NO_CONTEXT),
-    Metric("length", "characters of an answer that was graded", lambda s: _share([len(t) for t in s.texts])),
-    Metric("tokens", "new tokens of an answer", lambda s: _share(s.tokens), missing="samples from elsewhere"),
-    Metric("tokens[spent]", "tokens drawn for an answer, those thrown away included", lambda s: _share(s.spent),
-           missing="samples from elsewhere"),
-)  # fmt: skip
+    Metric(name="pass@1", description="share of right answers (accuracy)", compute=lambda s: _share(s.passed), rate=True),
+    Metric(
+        name="pass@K",
+        description="chance that one of k answers is right (unbiased; by members when K > 1)",
+        compute=lambda s: _pass_at(s, s.k),
+        rate=True,
+        missing="fewer answers than k",
+    ),
+    *(
+        Metric(
+            name=f"pass@{k}",
+            description=f"the same for k = {k}",
+            compute=functools.partial(_pass_at, k=k),
+            rate=True,
+            missing=f"fewer than {k} answers a problem, or members when K > 1",
+        )
+        for k in KS
+    ),
+    Metric(
+        name="pass@1[base]",
+        description="pass@1 if the base tests alone counted, from the same verdicts",
+        compute=_on_base(lambda s: _share(s.passed)),
+        rate=True,
+        missing=_ONE_SUITE,
+    ),
+    Metric(
+        name="pass@K[base]",
+        description="pass@K on the base tests",
+        compute=_on_base(lambda s: _pass_at(s, s.k)),
+        rate=True,
+        missing=f"{_ONE_SUITE}, or fewer answers than k",
+    ),
+    *(
+        Metric(
+            name=f"pass@{k}[base]",
+            description=f"pass@{k} on the base tests",
+            compute=_on_base(functools.partial(_pass_at, k=k)),
+            rate=True,
+            missing=f"{_ONE_SUITE}, or fewer than {k} answers a problem, or members when K > 1",
+        )
+        for k in KS
+    ),
+    Metric(
+        name="any_of_n", description="whether any of the n answers is right", compute=lambda s: any_of_n(s.passed), rate=True
+    ),
+    Metric(
+        name="any_of_n[chance]",
+        description="what guessing gets in any-of-n",
+        compute=lambda s: any_of_n_chance(len(s.texts), s.choices, s.right),
+        rate=True,
+        missing=_NO_CHOICES,
+    ),
+    Metric(
+        name="majority_vote[behaviour]",
+        description="whether the most frequent behaviour is right, ties at random",
+        compute=_right_by_vote,
+        rate=True,
+        missing=_NO_BEHAVIOUR,
+    ),
+    Metric(
+        name="majority_vote[exact]",
+        description="the same for the most frequent text, texts compared after stripping",
+        compute=lambda s: majority_vote([None if f else t for t, f in zip(s.texts, s.failed, strict=True)], s.passed),
+        rate=True,
+    ),
+    Metric(
+        name="diversity_score[exact]",
+        description="1 - duplicate pairs / all pairs, texts compared after stripping",
+        compute=lambda s: diversity_score(s.texts, failed=s.failed),
+        rate=True,
+        alias="diversity_score",
+        missing=_TWO,
+    ),
+    Metric(
+        name="diversity_score[ast]",
+        description="the same, programs compared by syntax tree with names normalised",
+        compute=_trees,
+        rate=True,
+        missing=f"{_TWO}, and answers that are programs",
+    ),
+    Metric(
+        name="noise_floor[diversity_score,exact]",
+        description="diversity score of one member's same draw in other batches: numerics alone",
+        compute=_noise,
+        rate=True,
+        missing="not measured: float32 on a CPU gives the same bytes in every batch",
+    ),
+    Metric(
+        name="average_kl[i<j]",
+        description="mean KL between members, nats a token, over i < j (the paper's; depends on their order)",
+        compute=_pair("kl", average_kl),
+        alias="average_kl",
+        missing=_ONE_MEMBER,
+    ),
+    Metric(
+        name="average_kl[i!=j]",
+        description="the same over i != j",
+        compute=_pair("kl", average_kl_symmetric),
+        missing=_ONE_MEMBER,
+    ),
+    Metric(
+        name="jeffreys",
+        description="KL in both directions added, mean over pairs, nats a token",
+        compute=_pair("kl", jeffreys),
+        missing=_ONE_MEMBER,
+    ),
+    Metric(
+        name="js",
+        description="Jensen-Shannon divergence, mean over pairs, nats a token",
+        compute=_pair("js", average_kl_symmetric),
+        missing=_ONE_MEMBER,
+    ),
+    Metric(
+        name="js[all]",
+        description="Jensen-Shannon divergence of all members together, at most log K",
+        compute=_overall("js[all]"),
+        missing=_ONE_MEMBER,
+    ),
+    Metric(
+        name="tv",
+        description="total variation, mean over pairs, 0 to 1",
+        compute=_pair("tv", average_kl_symmetric),
+        rate=True,
+        missing=_ONE_MEMBER,
+    ),
+    Metric(
+        name="renyi[a=0.5]",
+        description="Rényi divergence of order 0.5, mean over i != j",
+        compute=_pair("renyi[a=0.5]", average_kl_symmetric),
+        missing=_ONE_MEMBER,
+    ),
+    Metric(
+        name="amari[a=0.5]",
+        description="α-divergence at 0.5 (4 × squared Hellinger), mean over i != j",
+        compute=_pair("amari[a=0.5]", average_kl_symmetric),
+        missing=_ONE_MEMBER,
+    ),
+    Metric(
+        name="kl_to_base",
+        description="KL from a member to the model without its adapter, nats a token, mean over members",
+        compute=_member("kl_to_base"),
+        missing="no adapter: the members are the base; or no problem fits the context",
+    ),
+    Metric(
+        name="entropy",
+        description="entropy of the next token, nats, mean over members",
+        compute=_member("entropy"),
+        missing=_NO_CONTEXT,
+    ),
+    Metric(
+        name="entropy[top=20]",
+        description="entropy among the 20 likeliest tokens, nats",
+        compute=_member("entropy[top=20]"),
+        missing=_NO_CONTEXT,
+    ),
+    Metric(
+        name="mass[top=20]",
+        description="probability of the 20 likeliest tokens",
+        compute=_member("mass[top=20]"),
+        rate=True,
+        missing=_NO_CONTEXT,
+    ),
+    Metric(
+        name="length",
+        description="characters of an answer that was graded",
+        compute=lambda s: _share([len(t) for t in s.texts]),
+    ),
+    Metric(
+        name="tokens",
+        description="new tokens of an answer",
+        compute=lambda s: _share(s.tokens),
+        missing="samples from elsewhere",
+    ),
+    Metric(
+        name="tokens[spent]",
+        description="tokens drawn for an answer, those thrown away included",
+        compute=lambda s: _share(s.spent),
+        missing="samples from elsewhere",
+    ),
+)
 
 _NO_PAIR = "one member: there is nothing to compare; or no problem is multiple choice"
 _NO_OPTIONS = "no problem is multiple choice"
 CHOICE_METRICS: tuple[Metric, ...] = (
-    Metric("pass@1[mc]", "pass@1 of the problems that have choices", _where_choices(lambda s: _share(s.passed)), rate=True,
-           missing=_NO_OPTIONS),
-    Metric("majority_vote[mc]", "whether the most frequent choice is right, of the problems that have choices",
-           _where_choices(_right_by_vote), rate=True, missing=_NO_OPTIONS),
-    Metric("any_of_n[mc]", "any_of_n of the problems that have choices: the same as those of any_of_n[chance]",
-           _where_choices(lambda s: any_of_n(s.passed)), rate=True, missing=_NO_OPTIONS),
-    Metric("diversity_score[mc]", "diversity score of what is written after the choice, texts compared after stripping",
-           _where_choices(lambda s: diversity_score(s.texts, failed=s.failed)), rate=True, missing=f"{_TWO}, and choices"),
-    *(metric
-      for what, over in (("choices", "over the choices"), ("first", "of the first token after the context"))
-      for metric in (
-          Metric(f"kl[{what},i<j]", f"mean KL between members {over}, nats, over i < j (depends on their order)",
-                 _apart(f"kl[{what}]", average_kl), alias=f"kl[{what}]", missing=_NO_PAIR),
-          Metric(f"kl[{what},i!=j]", "the same over i != j", _apart(f"kl[{what}]", average_kl_symmetric), missing=_NO_PAIR),
-          Metric(f"js[{what}]", f"Jensen-Shannon divergence between members {over}, mean over pairs, nats",
-                 _apart(f"js[{what}]", average_kl_symmetric), missing=_NO_PAIR),
-      )),
-    Metric("entropy[choices]", "entropy over the choices, nats, mean over members", _each("entropy[choices]"),
-           missing=_NO_OPTIONS),
-    Metric("entropy[first]", "entropy of the first token after the context, nats, mean over members", _each("entropy[first]"),
-           missing=_NO_OPTIONS),
-    Metric("agreement[choices]", "share of pairs of members that find the same choice most probable",
-           lambda s: agreement(_chosen(s)), rate=True, missing=_NO_PAIR),
-    Metric("distinct[choices]", "different choices that the members find most probable",
-           lambda s: float(len(set(_chosen(s)))) if s.preferences else None, missing=_NO_OPTIONS),
-)  # fmt: skip
+    Metric(
+        name="pass@1[mc]",
+        description="pass@1 of the problems that have choices",
+        compute=_where_choices(lambda s: _share(s.passed)),
+        rate=True,
+        missing=_NO_OPTIONS,
+    ),
+    Metric(
+        name="majority_vote[mc]",
+        description="whether the most frequent choice is right, of the problems that have choices",
+        compute=_where_choices(_right_by_vote),
+        rate=True,
+        missing=_NO_OPTIONS,
+    ),
+    Metric(
+        name="any_of_n[mc]",
+        description="any_of_n of the problems that have choices: the same as those of any_of_n[chance]",
+        compute=_where_choices(lambda s: any_of_n(s.passed)),
+        rate=True,
+        missing=_NO_OPTIONS,
+    ),
+    Metric(
+        name="diversity_score[mc]",
+        description="diversity score of what is written after the choice, texts compared after stripping",
+        compute=_where_choices(lambda s: diversity_score(s.texts, failed=s.failed)),
+        rate=True,
+        missing=f"{_TWO}, and choices",
+    ),
+    *(
+        metric
+        for what, over in (("choices", "over the choices"), ("first", "of the first token after the context"))
+        for metric in (
+            Metric(
+                name=f"kl[{what},i<j]",
+                description=f"mean KL between members {over}, nats, over i < j (depends on their order)",
+                compute=_apart(f"kl[{what}]", average_kl),
+                alias=f"kl[{what}]",
+                missing=_NO_PAIR,
+            ),
+            Metric(
+                name=f"kl[{what},i!=j]",
+                description="the same over i != j",
+                compute=_apart(f"kl[{what}]", average_kl_symmetric),
+                missing=_NO_PAIR,
+            ),
+            Metric(
+                name=f"js[{what}]",
+                description=f"Jensen-Shannon divergence between members {over}, mean over pairs, nats",
+                compute=_apart(f"js[{what}]", average_kl_symmetric),
+                missing=_NO_PAIR,
+            ),
+        )
+    ),
+    Metric(
+        name="entropy[choices]",
+        description="entropy over the choices, nats, mean over members",
+        compute=_each("entropy[choices]"),
+        missing=_NO_OPTIONS,
+    ),
+    Metric(
+        name="entropy[first]",
+        description="entropy of the first token after the context, nats, mean over members",
+        compute=_each("entropy[first]"),
+        missing=_NO_OPTIONS,
+    ),
+    Metric(
+        name="agreement[choices]",
+        description="share of pairs of members that find the same choice most probable",
+        compute=lambda s: agreement(_chosen(s)),
+        rate=True,
+        missing=_NO_PAIR,
+    ),
+    Metric(
+        name="distinct[choices]",
+        description="different choices that the members find most probable",
+        compute=lambda s: float(len(set(_chosen(s)))) if s.preferences else None,
+        missing=_NO_OPTIONS,
+    ),
+)
 """Metrics of multiple choice, which a run has where one of its problems is multiple choice."""
 
 _OF_MEMBER = "pass@1[member="
@@ -234,10 +417,10 @@ QD = "qd_score[ast]"
 AT_SIZES: tuple[texts.TextMetric, ...] = (
     *texts.TEXT_METRICS,
     texts.TextMetric(
-        QD,
-        "QD-score: best share of probes answered rightly in each syntax tree, summed, / n",
-        True,
-        "the answers are no programs",
+        name=QD,
+        description="QD-score: best share of probes answered rightly in each syntax tree, summed, / n",
+        rate=True,
+        missing="the answers are no programs",
     ),
 )
 """Metrics that depend on n: tables show them at equal n only."""
@@ -351,8 +534,16 @@ def _as_texts(s: Samples) -> texts.TextSamples:
     digests = None if s.behaviours is None or not any(_digests(s)) else [b.digest for b in s.behaviours]
     ran = None if digests is None or s.behaviours is None else [b.ran for b in s.behaviours]
     return texts.TextSamples(
-        s.problem, s.texts, s.programs, s.passed, s.failed, s.members, digests, ran, s.embeddings
-    )  # fmt: skip
+        problem=s.problem,
+        texts=s.texts,
+        programs=s.programs,
+        passed=s.passed,
+        failed=s.failed,
+        members=s.members,
+        behaviours=digests,
+        ran=ran,
+        embeddings=s.embeddings,
+    )
 
 
 def _qd(s: Samples, size: int) -> Value:

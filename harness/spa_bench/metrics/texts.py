@@ -37,7 +37,7 @@ Values = dict[str, dict[int, float | None]]
 DISTINCT = (1, 2, 3)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TextMetric:
     """A metric that `values_of` gives."""
 
@@ -68,33 +68,88 @@ def _vendi_name(kernel: str, order: float) -> str:
 
 TEXT_METRICS: tuple[TextMetric, ...] = (
     *(
-        TextMetric(_vendi_name(kernel, q), f"Vendi score of order {q:g}: effective number of different {what}", False, missing,
-                   least=1.0, counts_samples=True)
+        TextMetric(
+            name=_vendi_name(kernel, q),
+            description=f"Vendi score of order {q:g}: effective number of different {what}",
+            rate=False,
+            missing=missing,
+            least=1.0,
+            counts_samples=True,
+        )
         for kernel, (what, missing) in _KERNELS.items()
         for q in ORDERS
     ),
-    TextMetric("self_bleu", "mean BLEU of each answer against the others; higher is less diverse", True,
-               "needs at least two answers a problem"),
-    *(TextMetric(f"distinct[n={n}]", f"different {n}-grams / all {n}-grams of all answers", True, f"no answer has a {n}-gram")
-      for n in DISTINCT),
-    TextMetric("compression_ratio", "bytes of all answers / bytes after gzip; higher is less diverse", False, "no text"),
-    TextMetric("distinct_k[exact]", "NoveltyBench's distinct_k: different texts, compared after stripping", False, _SIZE,
-               counts_samples=True),
-    TextMetric("distinct_k[ast]", "the same, programs compared by syntax tree with names normalised", False, _TREES,
-               counts_samples=True),
-    TextMetric("distinct_k[behaviour]", "the same, programs compared by what they do on the tests; unknown adds none", False,
-               _BEHAVIOUR, counts_samples=True),
-    TextMetric("utility_k[ast]", "NoveltyBench's utility_k, patience 0.8: right answers with a new syntax tree",
-               True, _TREES),
-    TextMetric("effective_diversity[ast,correct]", "distinct syntax trees among the correct answers, as a share of n", True,
-               _TREES),
-    TextMetric("effective_diversity[behaviour,ran]", "distinct behaviours among the answers that ran, as a share of n", True,
-               _BEHAVIOUR),
-    TextMetric("distinct_correct[ast]", "distinct syntax trees among the correct answers", False, _TREES, counts_samples=True),
-)  # fmt: skip
+    TextMetric(
+        name="self_bleu",
+        description="mean BLEU of each answer against the others; higher is less diverse",
+        rate=True,
+        missing="needs at least two answers a problem",
+    ),
+    *(
+        TextMetric(
+            name=f"distinct[n={n}]",
+            description=f"different {n}-grams / all {n}-grams of all answers",
+            rate=True,
+            missing=f"no answer has a {n}-gram",
+        )
+        for n in DISTINCT
+    ),
+    TextMetric(
+        name="compression_ratio",
+        description="bytes of all answers / bytes after gzip; higher is less diverse",
+        rate=False,
+        missing="no text",
+    ),
+    TextMetric(
+        name="distinct_k[exact]",
+        description="NoveltyBench's distinct_k: different texts, compared after stripping",
+        rate=False,
+        missing=_SIZE,
+        counts_samples=True,
+    ),
+    TextMetric(
+        name="distinct_k[ast]",
+        description="the same, programs compared by syntax tree with names normalised",
+        rate=False,
+        missing=_TREES,
+        counts_samples=True,
+    ),
+    TextMetric(
+        name="distinct_k[behaviour]",
+        description="the same, programs compared by what they do on the tests; unknown adds none",
+        rate=False,
+        missing=_BEHAVIOUR,
+        counts_samples=True,
+    ),
+    TextMetric(
+        name="utility_k[ast]",
+        description="NoveltyBench's utility_k, patience 0.8: right answers with a new syntax tree",
+        rate=True,
+        missing=_TREES,
+    ),
+    TextMetric(
+        name="effective_diversity[ast,correct]",
+        description="distinct syntax trees among the correct answers, as a share of n",
+        rate=True,
+        missing=_TREES,
+    ),
+    TextMetric(
+        name="effective_diversity[behaviour,ran]",
+        description="distinct behaviours among the answers that ran, as a share of n",
+        rate=True,
+        missing=_BEHAVIOUR,
+    ),
+    TextMetric(
+        name="distinct_correct[ast]",
+        description="distinct syntax trees among the correct answers",
+        rate=False,
+        missing=_TREES,
+        counts_samples=True,
+    ),
+)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TextSamples:
     """All n samples of one problem, in the order (member, draw)."""
 

@@ -67,7 +67,16 @@ def problems(card: TaskCard) -> tuple[list[Problem], str]:
         reference = task.solution(draw_style(task, rng, _weights(task)), rng)
         level = max(task.level, 1)
         tests = "def check(candidate):\n" + "".join(lines)
-        drawn.append(Problem(f"mini-code/{number}", task.prompt, reference, tests, task.function, (f"level-{level}",)))
+        drawn.append(
+            Problem(
+                id=f"mini-code/{number}",
+                prompt=task.prompt,
+                reference=reference,
+                tests=tests,
+                entry_point=task.function,
+                tags=(f"level-{level}",),
+            )
+        )
     return drawn, "embedded, drawn from a seed"
 
 
@@ -116,7 +125,7 @@ def queries() -> list[Example]:
 
 def _write(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    card = TaskCard("mini-code", "")
+    card = TaskCard(name="mini-code", description="")
     rows: list[dict[str, object]] = [
         {
             "task_id": p.id,

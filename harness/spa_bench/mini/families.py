@@ -13,7 +13,7 @@ from dataclasses import dataclass
 Arguments = tuple[object, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Family:
     """A standalone task with several ways of writing it."""
 
@@ -93,7 +93,14 @@ def _family(
     *bodies: str,
     params: tuple[str, ...] = (),
 ) -> Family:
-    return Family(name, arguments, (a, b), inputs, tuple(body.strip("\n") for body in bodies), params)
+    return Family(
+        name=name,
+        arguments=arguments,
+        wording=(a, b),
+        inputs=inputs,
+        bodies=tuple(body.strip("\n") for body in bodies),
+        params=params,
+    )
 
 
 _DIGITS = tuple("23456789")

@@ -12,7 +12,7 @@ LETTERS = tuple("aeinorst")
 SMALL = tuple(str(i) for i in range(2, 10))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Step:
     """One filter or map. In `code`, `{x}` is the element and `{p}` the parameter."""
 
@@ -26,7 +26,7 @@ class Step:
     params: tuple[str, ...] = ()  # the possible values of {p}; empty when the step has no parameter
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Reducer:
     """The end of a pipeline, which makes its result. `final` reads a list `{l}`; `whole` reads any iterable `{it}`."""
 
@@ -41,11 +41,22 @@ class Reducer:
 
 
 def _filter(name: str, source: str, code: str, negated: str, noun: str, params: tuple[str, ...] = ()) -> Step:
-    return Step(name, "filter", source, source, code, negated, (f"keep {noun}", f"keeping {noun}"), params)
+    return Step(
+        name=name,
+        kind="filter",
+        source=source,
+        target=source,
+        code=code,
+        negated=negated,
+        wording=(f"keep {noun}", f"keeping {noun}"),
+        params=params,
+    )
 
 
 def _map(name: str, source: str, code: str, wording: tuple[str, str], params: tuple[str, ...] = (), target: str = "") -> Step:
-    return Step(name, "map", source, target or source, code, "", wording, params)
+    return Step(
+        name=name, kind="map", source=source, target=target or source, code=code, negated="", wording=wording, params=params
+    )
 
 
 _VOWELS = '"aeiou"'
@@ -109,37 +120,112 @@ STEPS: tuple[Step, ...] = (
 
 def _shared(source: str, empty: str) -> tuple[Reducer, ...]:
     return (
-        Reducer("list", source, "the resulting list", "{l}", "list({it})", "[]", "{a}.append({x})", "[{x}] + {r}"),
-        Reducer("count", source, "how many there are", "len({l})", "", "0", "{a} += 1", "1 + {r}"),
-        Reducer("distinct", source, "how many distinct ones there are", "len(set({l}))", "len(set({it}))"),
-        Reducer("first", source, f"the first one or {empty}", "{l}[0] if {l} else " + empty),
-        Reducer("last", source, f"the last one or {empty}", "{l}[-1] if {l} else " + empty),
-        Reducer("sorted", source, "them sorted", "sorted({l})", "sorted({it})"),
+        Reducer(
+            name="list",
+            source=source,
+            wording="the resulting list",
+            final="{l}",
+            whole="list({it})",
+            start="[]",
+            update="{a}.append({x})",
+            right="[{x}] + {r}",
+        ),
+        Reducer(
+            name="count",
+            source=source,
+            wording="how many there are",
+            final="len({l})",
+            whole="",
+            start="0",
+            update="{a} += 1",
+            right="1 + {r}",
+        ),
+        Reducer(
+            name="distinct",
+            source=source,
+            wording="how many distinct ones there are",
+            final="len(set({l}))",
+            whole="len(set({it}))",
+        ),
+        Reducer(name="first", source=source, wording=f"the first one or {empty}", final="{l}[0] if {l} else " + empty),
+        Reducer(name="last", source=source, wording=f"the last one or {empty}", final="{l}[-1] if {l} else " + empty),
+        Reducer(name="sorted", source=source, wording="them sorted", final="sorted({l})", whole="sorted({it})"),
     )
 
 
 _TEXT = (
-    Reducer("concat", "str", "them joined together", '"".join({l})', '"".join({it})', '""', "{a} += {x}", "{x} + {r}"),
-    Reducer("dashes", "str", "them joined by dashes", '"-".join({l})', '"-".join({it})'),
+    Reducer(
+        name="concat",
+        source="str",
+        wording="them joined together",
+        final='"".join({l})',
+        whole='"".join({it})',
+        start='""',
+        update="{a} += {x}",
+        right="{x} + {r}",
+    ),
+    Reducer(name="dashes", source="str", wording="them joined by dashes", final='"-".join({l})', whole='"-".join({it})'),
 )
 
 REDUCERS: tuple[Reducer, ...] = (
     *_shared("int", "0"),
-    Reducer("sum", "int", "the sum", "sum({l})", "sum({it})", "0", "{a} += {x}", "{x} + {r}"),
-    Reducer("product", "int", "the product", "math.prod({l})", "math.prod({it})", "1", "{a} *= {x}", "{x} * {r}"),
-    Reducer("max", "int", "the largest or 0", "max({l}, default=0)", "max({it}, default=0)"),
-    Reducer("min", "int", "the smallest or 0", "min({l}, default=0)", "min({it}, default=0)"),
-    Reducer("descending", "int", "them in descending order", "sorted({l}, reverse=True)", "sorted({it}, reverse=True)"),
-    Reducer("mean", "int", "the average rounded down or 0", "sum({l}) // len({l}) if {l} else 0"),
+    Reducer(
+        name="sum",
+        source="int",
+        wording="the sum",
+        final="sum({l})",
+        whole="sum({it})",
+        start="0",
+        update="{a} += {x}",
+        right="{x} + {r}",
+    ),
+    Reducer(
+        name="product",
+        source="int",
+        wording="the product",
+        final="math.prod({l})",
+        whole="math.prod({it})",
+        start="1",
+        update="{a} *= {x}",
+        right="{x} * {r}",
+    ),
+    Reducer(name="max", source="int", wording="the largest or 0", final="max({l}, default=0)", whole="max({it}, default=0)"),
+    Reducer(name="min", source="int", wording="the smallest or 0", final="min({l}, default=0)", whole="min({it}, default=0)"),
+    Reducer(
+        name="descending",
+        source="int",
+        wording="them in descending order",
+        final="sorted({l}, reverse=True)",
+        whole="sorted({it}, reverse=True)",
+    ),
+    Reducer(name="mean", source="int", wording="the average rounded down or 0", final="sum({l}) // len({l}) if {l} else 0"),
     *_shared("str", '""'),
     *_TEXT,
-    Reducer("longest", "str", 'the longest or ""', 'max({l}, key=len, default="")', 'max({it}, key=len, default="")'),
-    Reducer("shortest", "str", 'the shortest or ""', 'min({l}, key=len, default="")', 'min({it}, key=len, default="")'),
     Reducer(
-        "total-length", "str", "the total length", 'len("".join({l}))', 'len("".join({it}))',
-        "0", "{a} += len({x})", "len({x}) + {r}",
+        name="longest",
+        source="str",
+        wording='the longest or ""',
+        final='max({l}, key=len, default="")',
+        whole='max({it}, key=len, default="")',
     ),
-)  # fmt: skip
+    Reducer(
+        name="shortest",
+        source="str",
+        wording='the shortest or ""',
+        final='min({l}, key=len, default="")',
+        whole='min({it}, key=len, default="")',
+    ),
+    Reducer(
+        name="total-length",
+        source="str",
+        wording="the total length",
+        final='len("".join({l}))',
+        whole='len("".join({it}))',
+        start="0",
+        update="{a} += len({x})",
+        right="len({x}) + {r}",
+    ),
+)
 
 
 def steps_for(element: str) -> tuple[Step, ...]:

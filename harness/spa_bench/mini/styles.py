@@ -22,7 +22,7 @@ class Bound:
     negated: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Names:
     """The identifiers of one solution: function, argument, element, accumulator."""
 

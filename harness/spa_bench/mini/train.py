@@ -28,7 +28,7 @@ from spa_bench.mini.tokenizer import CONTEXT, VOCABULARY, train_tokenizer
 POOL = 16  # batches drawn together, so that a batch holds sequences of similar length
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Settings:
     """Everything that decides the weights, besides the world itself."""
 
@@ -141,7 +141,7 @@ def export(model: Any, folder: Path) -> None:
         file.chmod(0o644)
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Training:
     """The state of a training: what `state.pt` holds, and what is needed to resume from it."""
 
@@ -179,7 +179,7 @@ def begin(settings: Settings, device: str) -> Training:
     others = [p for p in model.parameters() if p.ndim <= 1]
     groups = [{"params": matrices, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, betas=(0.9, 0.98), fused=True)
-    return Training(settings, model, optimizer, curve=[], running=[])
+    return Training(settings=settings, model=model, optimizer=optimizer, curve=[], running=[])
 
 
 def take_step(training: Training, ids: Tensor, weights: Tensor, device: str) -> None:

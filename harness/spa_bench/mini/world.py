@@ -33,7 +33,7 @@ _RESTS = ("rest", "tail")
 _INDICES = ("i", "j", "idx")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Task:
     """One function to write: its name, its docstring and the ways to write it."""
 
@@ -62,7 +62,7 @@ class Task:
         """Names of the styles this task can be written in."""
         if self.family is not None:
             return tuple(f"{self.family.name}-{i}" for i in range(len(self.family.bodies)))
-        names = Names(self.function, self.argument, "x", "out")
+        names = Names(function=self.function, argument=self.argument, element="x", accumulator="out")
         assert self.reducer is not None
         return tuple(s for s, write in STYLES.items() if write(self._bound(), self.reducer, names) is not None)
 
@@ -74,12 +74,12 @@ class Task:
         else:
             assert self.reducer is not None
             names = Names(
-                self.function,
-                self.argument,
-                rng.choice(_ELEMENTS[self.element]),
-                rng.choice(_ACCUMULATORS),
-                rng.choice(_RESTS),
-                rng.choice(_INDICES),
+                function=self.function,
+                argument=self.argument,
+                element=rng.choice(_ELEMENTS[self.element]),
+                accumulator=rng.choice(_ACCUMULATORS),
+                rest=rng.choice(_RESTS),
+                index=rng.choice(_INDICES),
             )
             lines = STYLES[style](self._bound(), self.reducer, names) or []
         assert lines, f"{style} cannot write {self.key}"
@@ -125,7 +125,15 @@ def draw_pipeline(rng: random.Random, *, level: int) -> Task:
         docstring = f"Return {reducer.wording} of the {noun} after " + " and ".join(s[1] for s in sayings) + "."
     key = " ".join([element, *(s.name for s in steps), reducer.name])
     return Task(
-        rng.choice(FUNCTIONS), rng.choice(_ARGUMENTS[element]), docstring, level, key, element, tuple(steps), params, reducer
+        function=rng.choice(FUNCTIONS),
+        argument=rng.choice(_ARGUMENTS[element]),
+        docstring=docstring,
+        level=level,
+        key=key,
+        element=element,
+        steps=tuple(steps),
+        params=params,
+        reducer=reducer,
     )
 
 
@@ -135,7 +143,18 @@ def draw_family(rng: random.Random, family: Family | None = None) -> Task:
     param = rng.choice(family.params) if family.params else ""
     docstring = rng.choice(family.wording).replace("{p}", param)
     params = (param,) if param else ()
-    return Task(rng.choice(FUNCTIONS), family.arguments, docstring, 0, family.name, "family", (), params, None, family)
+    return Task(
+        function=rng.choice(FUNCTIONS),
+        argument=family.arguments,
+        docstring=docstring,
+        level=0,
+        key=family.name,
+        element="family",
+        steps=(),
+        params=params,
+        reducer=None,
+        family=family,
+    )
 
 
 def draw_training_task(rng: random.Random) -> Task:

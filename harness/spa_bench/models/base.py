@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from spa_bench.models.stacked_lora import StackedLinear
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class OptionScores:
     """The scores of the O options of one multiple-choice problem by K members."""
 

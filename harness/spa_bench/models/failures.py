@@ -42,16 +42,16 @@ def is_out_of_memory(error: BaseException) -> bool:
 def no_room(request: Request, context: int) -> Completion:
     """The skipped completion of a prompt that leaves no room for an answer in the model's context."""
     why = f"the prompt leaves no room in the context of {context} tokens"
-    return Completion(request.key, "", 0, "skipped", request.seed, why)
+    return Completion(key=request.key, text="", tokens=0, finish="skipped", seed=request.seed, failure=why)
 
 
 def out_of_memory(request: Request, tokens: int) -> Completion:
     """The failed completion of a request whose prompt of `tokens` tokens does not fit in memory even alone."""
     why = f"out of memory with a prompt of {tokens} tokens: use a smaller dtype or fewer new tokens"
-    return Completion(request.key, "", 0, "failed", request.seed, why)
+    return Completion(key=request.key, text="", tokens=0, finish="failed", seed=request.seed, failure=why)
 
 
 def broken(request: Request, tokens: int) -> Completion:
     """The failed completion of a request whose logits were NaN or infinite after `tokens` new tokens, which are discarded."""
     why = f"the model's logits are not finite (NaN or infinite) after {tokens} new tokens: use float32 or bfloat16"
-    return Completion(request.key, "", 0, "failed", request.seed, why, spent=tokens)
+    return Completion(key=request.key, text="", tokens=0, finish="failed", seed=request.seed, failure=why, spent=tokens)

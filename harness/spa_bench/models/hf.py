@@ -46,7 +46,7 @@ _STOP_EVERY = 8  # steps between two looks at stop strings
 _LOGIT_BYTES = 1 << 28  # room for the logits of one teacher-forced batch
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class HFOptions:
     """The options of the transformers backend."""
 
@@ -174,7 +174,7 @@ class HFModel:
             if limit < 1:
                 yield no_room(request, self.context)
             else:
-                queues.setdefault(request.member, []).append(Row(request, prompt, limit))
+                queues.setdefault(request.member, []).append(Row(request=request, prompt=prompt, limit=limit))
         for rows in queues.values():
             rows.sort(key=lambda r: (-len(r.prompt), r.request.problem_id, r.request.draw))
         whole, most = len(queues), sys.maxsize  # members, and rows a member, that are decoded together
@@ -207,7 +207,10 @@ class HFModel:
         width = max(MIN_ROWS, *(len(part) for part in batch.values()))
         for part in batch.values():
             spare = part[0]
-            fill = [Row(spare.request, spare.prompt, 0, [], "stop") for _ in range(width - len(part))]
+            fill = [
+                Row(request=spare.request, prompt=spare.prompt, limit=0, new=[], finish="stop")
+                for _ in range(width - len(part))
+            ]
             rows += [*(row.anew() for row in part), *fill]
         window = Window.of(self.network, [r.prompt for r in rows], block=self._block, device=self._device)
         steps = max(r.limit for r in rows)
@@ -265,18 +268,20 @@ class HFModel:
                 new = new[:-1]
             text = self._text(row.prompt, new)
             text = text[: min(p for s in stop if (p := text.find(s)) >= 0)]
-        return Completion(row.request.key, text, len(new), finish, row.request.seed)
+        return Completion(key=row.request.key, text=text, tokens=len(new), finish=finish, seed=row.request.seed)
 
     def diverse_beams(self, requests: Sequence[Request], member: Member, search: BeamSearch) -> Iterator[Beams]:
         """See BeamModel.diverse_beams."""
-        decoder = Decoder(self.network, self._device, self._end, self._text, MIN_ROWS, self._block)
+        decoder = Decoder(
+            network=self.network, device=self._device, ends=self._end, text=self._text, least_rows=MIN_ROWS, block=self._block
+        )
         waiting: list[tuple[Request, Searched]] = []
         for request, prompt in zip(requests, [self.prompt_ids(r) for r in requests], strict=True):
             limit = min(request.decoding.max_new_tokens, self.context - len(prompt))
             if limit < 1:
                 yield Beams(request, ((no_room(request, self.context),),), 0)
             else:
-                waiting.append((request, Searched(prompt, limit, request.decoding.stop)))
+                waiting.append((request, Searched(prompt=prompt, limit=limit, stop=request.decoding.stop)))
         waiting.sort(key=lambda pair: -len(pair[1].prompt))
         usual = most = max(1, self._rows_a_member(1) // (search.groups * search.width))
         while waiting:
@@ -302,7 +307,13 @@ class HFModel:
         """The completions of a group whose search is over, best first."""
         return tuple(
             self._complete(
-                Row(request, prompt.prompt, prompt.limit, list(b.tokens), "stop" if b.tokens[-1] in self._end else "length")
+                Row(
+                    request=request,
+                    prompt=prompt.prompt,
+                    limit=prompt.limit,
+                    new=list(b.tokens),
+                    finish="stop" if b.tokens[-1] in self._end else "length",
+                )
             )
             for b in group
         )

@@ -19,7 +19,7 @@ from spa_bench.models.window import Window
 Text = Callable[[Sequence[int], Sequence[int]], str]  # (tokens before, new tokens) -> the text that the new ones add
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Searched:
     """One prompt and its beams so far."""
 
@@ -37,7 +37,7 @@ class Searched:
         return max(len(beam.tokens) for group in self.groups for beam in group)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Decoder:
     """The parts of a model that the search needs."""
 

@@ -24,7 +24,7 @@ _LOGIT_BYTES = 1 << 28  # room for the logits of one pass
 _TINY = 1e-300
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Reader:
     """A network with K members that reads rows of tokens."""
 
@@ -134,7 +134,15 @@ def _of_problem(problem: Encoded, rows: Sequence[_RowScores]) -> OptionScores:
         )
     kl, js, entropy = (np.mean(each, axis=0) for each in zip(*(f for row in rows for f in row.first), strict=True))
     tokens = tuple(len(text) for _, text in problem.options)
-    return OptionScores(problem.problem, logprobs, np.stack([g for _, g in ordered], 1), tokens, kl, js, entropy)
+    return OptionScores(
+        problem=problem.problem,
+        logprobs=logprobs,
+        greedy=np.stack([g for _, g in ordered], 1),
+        tokens=tokens,
+        kl=kl,
+        js=js,
+        entropy=entropy,
+    )
 
 
 def first_tokens(logits: Tensor) -> tuple[FloatArray, FloatArray, FloatArray]:

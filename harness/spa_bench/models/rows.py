@@ -15,7 +15,7 @@ MIN_ROWS = 4  # rows a member in every product: fewer take other CPU kernels, wh
 BLOCK = 16  # columns: attention on a CPU adds in lanes of so many numbers at most
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Row:
     """One row of a decoding batch."""
 
@@ -27,7 +27,7 @@ class Row:
 
     def anew(self) -> Row:
         """The same row before its first token."""
-        return Row(self.request, self.prompt, self.limit)
+        return Row(request=self.request, prompt=self.prompt, limit=self.limit)
 
 
 def survivors(rows: Sequence[Row], groups: int) -> list[int] | None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from spa_bench.types import Decoding
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RowDecoding:
     """The decodings of a batch as columns; each (rows, 1)."""
 
@@ -30,16 +30,22 @@ class RowDecoding:
             return torch.tensor(values, dtype=torch.float32, device=device)[:, None]
 
         return RowDecoding(
-            column([d.temperature for d in decodings]),
-            column([d.top_p for d in decodings]),
-            column([float(d.top_k or vocabulary) for d in decodings]),
-            column([d.min_p for d in decodings]),
-            all(d.temperature == 0 for d in decodings),
+            temperature=column([d.temperature for d in decodings]),
+            top_p=column([d.top_p for d in decodings]),
+            top_k=column([float(d.top_k or vocabulary) for d in decodings]),
+            min_p=column([d.min_p for d in decodings]),
+            greedy=all(d.temperature == 0 for d in decodings),
         )
 
     def select(self, rows: Tensor) -> RowDecoding:
         """The decodings of `rows`."""
-        return RowDecoding(self.temperature[rows], self.top_p[rows], self.top_k[rows], self.min_p[rows], self.greedy)
+        return RowDecoding(
+            temperature=self.temperature[rows],
+            top_p=self.top_p[rows],
+            top_k=self.top_k[rows],
+            min_p=self.min_p[rows],
+            greedy=self.greedy,
+        )
 
 
 def uniforms(seed: int, count: int) -> np.ndarray[tuple[int], np.dtype[np.float32]]:

@@ -54,7 +54,9 @@ class Scorer:
         kind, k = "cpu" if self._device.type == "cpu" else "cuda", len(adapters)
         most, tokens = max(1, (self._batch or _ROWS[kind]) // k), max(1, _TOKENS[kind] // k)
         use = partial(self._use, adapters)
-        reader = Reader(self._network, self._device, self._block, self._vocabulary, k, use)
+        reader = Reader(
+            network=self._network, device=self._device, block=self._block, vocabulary=self._vocabulary, members=k, adapters=use
+        )
         for group in groups(problems, most, tokens):
             if not all(p.problem in done for p in group):
                 pause_point()

@@ -13,7 +13,7 @@ from spa_bench.models.kv_cache import growing_cache
 from spa_bench.models.rows import padded
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Window:
     """Rows, and the part of them that the network has read."""
 
@@ -27,7 +27,13 @@ class Window:
     def of(network: Any, prompts: Sequence[Sequence[int]], *, block: int, device: torch.device) -> Window:
         """A window on `prompts`, which have not been read; `block` is that of `rows.padded`."""
         ids, mask = (t.to(device) for t in padded([(p[:-1], p[-1:]) for p in prompts], block=block))
-        return Window(network, ids, mask, (mask.cumsum(-1) - 1).clamp_min(0), growing_cache(network.config))
+        return Window(
+            network=network,
+            ids=ids,
+            mask=mask,
+            position=(mask.cumsum(-1) - 1).clamp_min(0),
+            cache=growing_cache(network.config),
+        )
 
     def __len__(self) -> int:
         return len(self.mask)

@@ -34,12 +34,12 @@ def _row(scores: OptionScores, choices: int) -> Choices:
     matrices = {"kl[choices]": over.kl, "js[choices]": over.js, "kl[first]": scores.kl, "js[first]": scores.js}
     members = {"entropy[choices]": over.entropy, "entropy[first]": scores.entropy}
     return Choices(
-        scores.problem,
-        scores.logprobs.tolist(),
-        scores.greedy.tolist(),
-        list(scores.tokens),
-        {name: np.round(matrix, _DIGITS).tolist() for name, matrix in matrices.items()},
-        {name: np.round(values, _DIGITS).tolist() for name, values in members.items()},
+        problem=scores.problem,
+        logprobs=scores.logprobs.tolist(),
+        greedy=scores.greedy.tolist(),
+        tokens=list(scores.tokens),
+        matrices={name: np.round(matrix, _DIGITS).tolist() for name, matrix in matrices.items()},
+        members={name: np.round(values, _DIGITS).tolist() for name, values in members.items()},
     )
 
 
@@ -105,4 +105,6 @@ def first_token_divergence(choices: Choices) -> Divergence:
     Nothing is teacher-forced for it: a reference of a letter would add a token that all members take for granted.
     """
     matrices = {"kl": choices.matrices["kl[first]"], "js": choices.matrices["js[first]"]}
-    return Divergence(choices.problem, 1, matrices, {"entropy": choices.members["entropy[first]"]}, {})
+    return Divergence(
+        problem=choices.problem, tokens=1, matrices=matrices, members={"entropy": choices.members["entropy[first]"]}, overall={}
+    )

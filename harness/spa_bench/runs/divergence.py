@@ -86,7 +86,7 @@ def _measured(folder: RunFolder) -> dict[str, object]:
 
 def _divergence(problem: str, logprobs: NDArray[np.float32] | None, members: int, adapted: bool) -> Divergence:
     if logprobs is None:
-        return Divergence(problem, 0, {}, {}, {})
+        return Divergence(problem=problem, tokens=0, matrices={}, members={}, overall={})
     top = min(TOP, logprobs.shape[2])
     found = divergences(logprobs[:members], base=logprobs[members] if adapted else None, top=top)
     matrices = {"kl": found.kl, "js": found.js, "tv": found.tv}
@@ -101,11 +101,11 @@ def _divergence(problem: str, logprobs: NDArray[np.float32] | None, members: int
         of_members["kl_to_base"] = found.kl_to_base
     overall = {} if found.jensen_shannon_all is None else {"js[all]": round(found.jensen_shannon_all, _DIGITS)}
     return Divergence(
-        problem,
-        found.tokens,
-        {name: np.round(matrix, _DIGITS).tolist() for name, matrix in matrices.items()},
-        {name: np.round(values, _DIGITS).tolist() for name, values in of_members.items()},
-        overall,
+        problem=problem,
+        tokens=found.tokens,
+        matrices={name: np.round(matrix, _DIGITS).tolist() for name, matrix in matrices.items()},
+        members={name: np.round(values, _DIGITS).tolist() for name, values in of_members.items()},
+        overall=overall,
     )
 
 
@@ -134,5 +134,7 @@ def _request(prompt: Prompt, member: Member, time: int, seed: int, task: str) ->
     decoding = replace(member.decoding, max_new_tokens=prompt.max_new_tokens, stop=prompt.stop)
     same = draw_seed(seed, task, prompt.problem_id, 0, 0)
     begun = prompt.begun.get((0, 0))
-    asked = Request(prompt.problem_id, 0, time, "generate", prompt.text, decoding, same)
+    asked = Request(
+        problem_id=prompt.problem_id, member=0, draw=time, kind="generate", prompt=prompt.text, decoding=decoding, seed=same
+    )
     return replace(asked, prompt=begun.text) if begun else replace(asked, messages=prompt.messages)

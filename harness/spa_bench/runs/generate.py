@@ -63,11 +63,13 @@ def generate(
         console.note(line)
     begun(folder)
     with folder.locked(), timed(folder, console, spec.numerics, price):
-        _Drawing(folder, job, task, model, console, siblings).fill(asking, data, cache, noise=spec.noise_floor)
+        _Drawing(folder=folder, job=job, task=task, model=model, console=console, siblings=siblings).fill(
+            asking, data, cache, noise=spec.noise_floor
+        )
     return folder
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Drawing:
     """A run folder that is being filled, by what, and from which other runs."""
 

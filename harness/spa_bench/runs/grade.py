@@ -44,7 +44,15 @@ def make_judge(task: Task, sandbox: str, grading: str, workers: int, console: Re
         if done == 1:
             console.note(f"running {total} reference solutions, once on this machine, for expected outputs and time limits")
 
-    return Grader(choose(sandbox), own_cache(), Grading(grading), workers, task.limits, task.packages, progress)
+    return Grader(
+        sandbox=choose(sandbox),
+        cache=own_cache(),
+        grading=Grading(grading),
+        workers=workers,
+        limits=task.limits,
+        packages=task.packages,
+        progress=progress,
+    )
 
 
 def grade(

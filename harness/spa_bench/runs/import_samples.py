@@ -41,7 +41,11 @@ def read_samples(path: Path, task: TextsTask, *, cut: bool) -> list[Record]:
         whole = solution and not answer.lstrip("\n").startswith(begin.lstrip("\n"))
         graded = answer if whole or not solution else answer.lstrip("\n").removeprefix(begin.lstrip("\n"))
         graded = task.cut(graded) if cut and not whole else graded.rstrip()
-        records.append(Record(problem.id, 0, draw, answer, graded, "stop", 0, 0, whole))
+        records.append(
+            Record(
+                problem=problem.id, member=0, draw=draw, raw=answer, graded=graded, finish="stop", tokens=0, seed=0, whole=whole
+            )
+        )
     if not records:
         raise DataError(f"{path} holds no samples")
     absent = [p.id for p in task.problems if p.id not in draws]

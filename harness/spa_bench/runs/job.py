@@ -27,7 +27,7 @@ def check_limit(limit: int | None) -> None:
         raise UsageError(f"limit is {limit}; it must be at least 1")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Job:
     """One run to do."""
 

@@ -120,17 +120,17 @@ def job_of(folder: RunFolder, task_file: Path | None = None, *, data: Path | Non
     """
     spec, card = folder.spec, sampler_card(folder.spec, str(folder.path))
     return Job(
-        card,
-        _task_card(folder, task_file),
-        spec["n"],
-        spec["seed"],
-        spec["limit"],
-        spec["sandbox"],
-        spec["grading"],
-        spec["noise_floor"],
-        spec.get("embedding", {}),
-        tuple(spec.get("metrics", {})),
-        _placed(folder, card, {"examples": data, "queries": queries}),
+        sampler=card,
+        task=_task_card(folder, task_file),
+        n=spec["n"],
+        seed=spec["seed"],
+        limit=spec["limit"],
+        sandbox=spec["sandbox"],
+        grading=spec["grading"],
+        noise_floor=spec["noise_floor"],
+        embedding=spec.get("embedding", {}),
+        metrics=tuple(spec.get("metrics", {})),
+        files=_placed(folder, card, {"examples": data, "queries": queries}),
     )
 
 

@@ -8,7 +8,7 @@ from spa_bench.runs.folder import RunFolder, differences
 from spa_bench.types import Key
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Comparison:
     """What two runs of one spec have in common."""
 
@@ -43,7 +43,13 @@ def compare(there: RunFolder, here: RunFolder) -> Comparison:
     verdicts = [k for k in grades if k not in other and k in again and again[k].verdict != grades[k].verdict]
     a, b = (_values(folder) for folder in (there, here))
     metrics = {name: (a.get(name), b.get(name)) for name in {**a, **b} if a.get(name) != b.get(name)}
-    return Comparison(differences(there.spec, here.spec), len(ours), texts, verdicts, metrics)
+    return Comparison(
+        spec=differences(there.spec, here.spec),
+        samples=len(ours),
+        other_texts=texts,
+        other_verdicts=verdicts,
+        other_metrics=metrics,
+    )
 
 
 def _values(folder: RunFolder) -> dict[str, float | None]:

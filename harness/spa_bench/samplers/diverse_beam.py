@@ -96,14 +96,30 @@ class DiverseBeam:
 
 def _request(prompt: Prompt) -> Request:
     decoding = Decoding(max_new_tokens=prompt.max_new_tokens, stop=prompt.stop)
-    return Request(prompt.problem_id, 0, 0, "generate", prompt.text, decoding, 0, messages=prompt.messages)
+    return Request(
+        problem_id=prompt.problem_id,
+        member=0,
+        draw=0,
+        kind="generate",
+        prompt=prompt.text,
+        decoding=decoding,
+        seed=0,
+        messages=prompt.messages,
+    )
 
 
 def _answers(beams: Beams, n: int) -> list[Completion]:
     """n answers, the best of each group first; they account for all tokens of all beams together."""
     ranked = [group[rank] for rank in range(max(map(len, beams.groups))) for group in beams.groups if rank < len(group)]
     cause = ranked[0].failure or f"the search found {len(ranked)} of {n} answers"
-    lost = Completion(beams.request.key, "", 0, ranked[0].finish if ranked[0].failure else "failed", 0, cause)
+    lost = Completion(
+        key=beams.request.key,
+        text="",
+        tokens=0,
+        finish=ranked[0].finish if ranked[0].failure else "failed",
+        seed=0,
+        failure=cause,
+    )
     answers = ranked[:n] + [lost] * (n - len(ranked))
     return [replace(answer, spent=spent) for answer, spent in zip(answers, spread(beams.drawn, n), strict=True)]
 

@@ -35,7 +35,15 @@ class Mixture:
                     if Key(prompt.problem_id, index, draw) not in done:
                         own = draw_seed(seed, task, prompt.problem_id, index, draw)
                         begun = prompt.begun.get((index, draw))
-                        asked = Request(prompt.problem_id, index, draw, "generate", prompt.text, decoding, own)
+                        asked = Request(
+                            problem_id=prompt.problem_id,
+                            member=index,
+                            draw=draw,
+                            kind="generate",
+                            prompt=prompt.text,
+                            decoding=decoding,
+                            seed=own,
+                        )
                         asked = replace(asked, prompt=begun.text) if begun else replace(asked, messages=prompt.messages)
                         made.append(asked)
         return made
@@ -52,7 +60,9 @@ class Mixture:
 
 def build(card: SamplerCard, adapters: Sequence[Path]) -> Mixture:
     """The mixture of `card` over trained adapters (none: the base model alone)."""
-    decoding = Decoding(card.decoding.temperature, card.decoding.top_p, card.decoding.top_k, card.decoding.min_p)
+    decoding = Decoding(
+        temperature=card.decoding.temperature, top_p=card.decoding.top_p, top_k=card.decoding.top_k, min_p=card.decoding.min_p
+    )
     if not adapters:
         return Mixture(card.name, [Member("base", None, decoding)])
     return Mixture(card.name, [Member(f"member-{k}", folder, decoding) for k, folder in enumerate(adapters)])

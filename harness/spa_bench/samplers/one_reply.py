@@ -82,7 +82,16 @@ class OneReply:
         limit = self._options.max_new_tokens or n * prompt.max_new_tokens
         decoding = replace(self.members[0].decoding, max_new_tokens=limit)
         messages = (*system, ("user", question))
-        return Request(prompt.problem_id, 0, 0, "generate", prompt.text, decoding, seed, messages=messages)
+        return Request(
+            problem_id=prompt.problem_id,
+            member=0,
+            draw=0,
+            kind="generate",
+            prompt=prompt.text,
+            decoding=decoding,
+            seed=seed,
+            messages=messages,
+        )
 
 
 def completions(reply: Completion, prompt: str, n: int) -> list[Completion]:
@@ -102,7 +111,7 @@ def completions(reply: Completion, prompt: str, n: int) -> list[Completion]:
         if i < len(answers):
             made.append(_completion(reply, answers[i], prompt, key, spent))
         else:
-            made.append(Completion(key, "", 0, "failed", reply.seed, cause, spent))
+            made.append(Completion(key=key, text="", tokens=0, finish="failed", seed=reply.seed, failure=cause, spent=spent))
     return made
 
 
@@ -110,7 +119,16 @@ def _completion(reply: Completion, answer: Answer, prompt: str, key: Key, spent:
     begin = prompt.lstrip("\n")  # HumanEval's prompts begin with empty lines, which models do not repeat
     continues, text = answer.text.startswith(begin), answer.text.removeprefix(begin)
     tokens = round(reply.tokens * len(answer.text) / len(reply.text))
-    return Completion(key, text, tokens, "stop" if answer.whole else "length", reply.seed, "", spent, not continues)
+    return Completion(
+        key=key,
+        text=text,
+        tokens=tokens,
+        finish="stop" if answer.whole else "length",
+        seed=reply.seed,
+        failure="",
+        spent=spent,
+        whole=not continues,
+    )
 
 
 def build(card: SamplerCard, adapters: Sequence[Path]) -> OneReply:

@@ -38,7 +38,7 @@ class Limits:
     threads: int = 32  # at one time; a program may start no process
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Settings:
     """The settings of a zygote; see inside/zygote.py."""
 

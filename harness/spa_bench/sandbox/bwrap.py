@@ -78,7 +78,9 @@ class Bwrap:
         # outside, user 65534 is still the caller; where that is root, the kernel would let it write to many of the mounts
         read_only = f"--remount-ro /dev --remount-ro / --chdir {scratch}"
         options = [*isolation.split(), *identity.split(), *environment, *system, *read_only.split()]
-        settings = Settings(limits, scratch, tuple(f"{_INNER}/packages/{p.name}" for p in places), alone=True)
+        settings = Settings(
+            limits=limits, scratch=scratch, packages=tuple(f"{_INNER}/packages/{p.name}" for p in places), alone=True
+        )
         return [*self._bwrap, *options, *zygote_command(settings, folder=_INNER)]
 
     def _try(self) -> str:

@@ -47,7 +47,7 @@ class Docker:
         mounts = ["--mount", f"type=bind,source={INSIDE},target={_INNER}/inside,readonly", "--workdir", "/tmp"]
         environment = [word for name, value in ENVIRONMENT.items() for word in ("--env", f"{name}={value}")]
         runtime = ["--runtime", self.runtime] if self.runtime else []
-        settings = Settings(limits, "/tmp", (), alone=True, site=True, die_with_parent=False)
+        settings = Settings(limits=limits, scratch="/tmp", packages=(), alone=True, site=True, die_with_parent=False)
         inner = zygote_command(settings, folder=_INNER, python="python3")
         options = [*runtime, *isolation, *mounts, *environment, "--entrypoint", inner[0]]
         return [self._docker, "run", "--rm", "--interactive", "--pull", "never", *options, self.image, *inner[1:]]

@@ -48,5 +48,7 @@ class LandlockSandbox:
         """As Sandbox.command says."""
         paths = tuple(str(path) for path in package_paths(packages))
         readable = (*_READABLE, *_DEVICES, *interpreter_paths(), *map(os.path.realpath, _READABLE), str(INSIDE), *paths)
-        settings = Settings(limits, "", paths, drop_capabilities=True, landlock=tuple(dict.fromkeys(readable)))
+        settings = Settings(
+            limits=limits, scratch="", packages=paths, drop_capabilities=True, landlock=tuple(dict.fromkeys(readable))
+        )
         return zygote_command(settings, folder=str(INSIDE.parent))

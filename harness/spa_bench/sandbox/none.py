@@ -17,4 +17,6 @@ class NoSandbox:
     def command(self, limits: Limits, packages: Sequence[str] = ("numpy",), scratch: str = "") -> list[str]:
         """As Sandbox.command says."""
         paths = tuple(str(path) for path in package_paths(packages))
-        return zygote_command(Settings(limits, os.path.realpath(scratch), paths, seccomp=False), folder=str(INSIDE.parent))
+        return zygote_command(
+            Settings(limits=limits, scratch=os.path.realpath(scratch), packages=paths, seccomp=False), folder=str(INSIDE.parent)
+        )

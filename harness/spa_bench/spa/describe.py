@@ -19,7 +19,7 @@ _TEXT = 44  # characters of a prompt and of a completion in a table
 _KINDS = {"scores": "scores.npy", "parts": "parts.json", "adapters": "member-0/adapter_model.safetensors"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Described:
     """A stage, with its facts and its report."""
 
@@ -51,7 +51,7 @@ def describe(folder: Path, against: Path | None = None) -> Described:
     alike = compare(parts, against) if against and parts else {}
     if against and not parts:
         raise DataError(f"{folder} has no parts that could be compared with {against}")
-    return Described(folder, stage, _facts(stage, key), content, parts, alike)
+    return Described(folder=folder, stage=stage, facts=_facts(stage, key), report=content, parts=parts, against=alike)
 
 
 def compare(parts: Path, against: Path) -> dict[str, Any]:

@@ -27,7 +27,7 @@ class Sample:
     seed: int = 0  # seed of its dropout
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Batch:
     """Samples of several members as rows of tokens: each member has the same number of rows, its own in one block."""
 
@@ -43,7 +43,9 @@ class Batch:
         """The same with its tensors on `device`."""
         positions = None if self.positions is None else self.positions.to(device)
         ids, where, targets = (t.to(device) for t in (self.ids, self.where, self.targets))
-        return Batch(ids, positions, where, targets, self.counts, self.owners, self.spans)
+        return Batch(
+            ids=ids, positions=positions, where=where, targets=targets, counts=self.counts, owners=self.owners, spans=self.spans
+        )
 
 
 def first_fit(lengths: Sequence[int], capacity: int) -> list[list[int]]:
@@ -92,13 +94,13 @@ def collate(members: Sequence[Sequence[Sample]], capacity: int = 0) -> Batch:
                 spans.append((row, start, end, sample.seed))
                 start = end
     return Batch(
-        ids,
-        positions if capacity else None,
-        torch.cat(where),
-        torch.cat(targets),
-        tuple(counts),
-        tuple(owners),
-        tuple(spans),
+        ids=ids,
+        positions=positions if capacity else None,
+        where=torch.cat(where),
+        targets=torch.cat(targets),
+        counts=tuple(counts),
+        owners=tuple(owners),
+        spans=tuple(spans),
     )
 
 

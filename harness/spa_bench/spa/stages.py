@@ -161,7 +161,7 @@ class Stages:
     def _attribute(self, to: Path) -> None:
         card = self._card
         seed = derive_seed(self._seed, "attribution")
-        setting = Setting(card.attribution, card.lora, self._model, seed, self._warm_up)
+        setting = Setting(card=card.attribution, lora=card.lora, model=self._model, seed=seed, warm_up=self._warm_up)
         method = card.attribution.method
         kept = to / "kept"
         kept.mkdir(exist_ok=True)

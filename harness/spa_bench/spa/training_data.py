@@ -25,7 +25,7 @@ from spa_bench.types import Example
 _SHOWN = 60  # characters of a query in a message
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TrainingData:
     """The pairs and queries of a sampler, with facts about how they were read."""
 
@@ -115,7 +115,7 @@ def load_data(card: SamplerCard, model: Model | PairModel, seed: int) -> Trainin
     UsageError for a model whose tokens nobody can see.
     """
     if card.adapters == "none":
-        return TrainingData([], [], 0)
+        return TrainingData(examples=[], queries=[], skipped=0)
     if not isinstance(model, PairModel):
         raise UsageError(f"model {model.name!r} cannot be trained; use a sampler without adapters, such as base")
     sources, template = read_sources(card), template_of(card.data.template, model)
@@ -140,16 +140,16 @@ def load_data(card: SamplerCard, model: Model | PairModel, seed: int) -> Trainin
         queries = _queries(card, model, seed, sources, examples, template)
     used = any(template.takes(row) for row in [*sources.examples, *(sources.queries or [])])
     return TrainingData(
-        examples,
-        queries,
-        len(long),
-        max(long, default=0),
-        limit,
-        sources.repeated,
-        sources.repeated_queries,
-        template.name if used else None,
-        whole,
-        fit,
+        examples=examples,
+        queries=queries,
+        skipped=len(long),
+        longest=max(long, default=0),
+        limit=limit,
+        repeated=sources.repeated,
+        repeated_queries=sources.repeated_queries,
+        template=template.name if used else None,
+        whole=whole,
+        fit=fit,
     )
 
 

@@ -127,12 +127,19 @@ class CodeTask(TaskDefaults):
         """Verdicts; equal programs of a problem run once. An answer without text is refused, not run."""
         for record in records:
             if not _has_text(record):
-                yield Grade(*record.key, Verdict.REFUSED, record.failure or "the answer is empty")
+                yield Grade(**record.key._asdict(), verdict=Verdict.REFUSED, message=record.failure or "the answer is empty")
         same = self._same_programs(records)
         jobs = list(same)
         for index, found in judge.run([self._tested(problem, source) for problem, source in jobs]):
             for record in same[jobs[index]]:
-                yield Grade(*record.key, found.verdict, found.message, found.call, found.suite, found.mark)
+                yield Grade(
+                    **record.key._asdict(),
+                    verdict=found.verdict,
+                    message=found.message,
+                    call=found.call,
+                    suite=found.suite,
+                    mark=found.mark,
+                )
 
     def behave(self, records: Sequence[Record], judge: Judge, choices: Sequence[Choices] = ()) -> Iterator[Behaviour]:
         """What each record's program does on the probes of its problem; equal programs of a problem run once.
@@ -141,12 +148,12 @@ class CodeTask(TaskDefaults):
         """
         for record in records:
             if not _has_text(record):
-                yield Behaviour(*record.key, digest="", ran=False, right=0, probes=0)
+                yield Behaviour(**record.key._asdict(), digest="", ran=False, right=0, probes=0)
         same = self._same_programs(records)
         jobs = list(same)
         for index, did in judge.behaviours([self._tested(problem, source) for problem, source in jobs]):
             for record in same[jobs[index]]:
-                yield Behaviour(*record.key, did.digest, did.ran, did.right, did.probes)
+                yield Behaviour(**record.key._asdict(), digest=did.digest, ran=did.ran, right=did.right, probes=did.probes)
 
     def _same_programs(self, records: Sequence[Record]) -> dict[tuple[str, str], list[Record]]:
         """Records by (problem, program), without those that have no text."""
@@ -160,7 +167,9 @@ class CodeTask(TaskDefaults):
         problem = self._by_id[problem_id]
         reference = problem.prompt + problem.reference
         tests = Calls(problem.suites, reference) if problem.suites else Check(problem.tests, reference, self._card.one_process)
-        return Program(source, problem.entry_point, tests, problem.id, self._card.seconds)
+        return Program(
+            source=source, entry_point=problem.entry_point, tests=tests, problem=problem.id, seconds=self._card.seconds
+        )
 
 
 def _has_text(record: Record) -> bool:
@@ -239,5 +248,14 @@ def read_problems(path: Path, card: TaskCard | None = None) -> list[Problem]:
         if missing:
             raise DataError(f"{place} lacks the text {missing[0]!r}")
         reference, tags = row.get("canonical_solution") or "", tuple(row.get("tags", ()))
-        problems.append(Problem(row["task_id"], row["prompt"], reference, row["test"], row["entry_point"], tags))
+        problems.append(
+            Problem(
+                id=row["task_id"],
+                prompt=row["prompt"],
+                reference=reference,
+                tests=row["test"],
+                entry_point=row["entry_point"],
+                tags=tags,
+            )
+        )
     return problems

@@ -40,7 +40,7 @@ _ORACLES = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Set:
     """One data set and the ways to find it."""
 
@@ -52,21 +52,21 @@ class _Set:
 
 
 _HUMANEVAL = _Set(
-    "HumanEval",
-    "HUMANEVAL_OVERRIDE_PATH",
-    ("humaneval/HumanEval.jsonl.gz", "humaneval/HumanEval.jsonl"),
-    "evalplus.data.humaneval",
-    "_ready_human_eval_plus_path",
+    title="HumanEval",
+    override="HUMANEVAL_OVERRIDE_PATH",
+    places=("humaneval/HumanEval.jsonl.gz", "humaneval/HumanEval.jsonl"),
+    module="evalplus.data.humaneval",
+    download="_ready_human_eval_plus_path",
 )
 _HUMANEVAL_PLUS = replace(
     _HUMANEVAL, title="HumanEval+", places=("humanevalplus/HumanEvalPlus.jsonl.gz", "humanevalplus/HumanEvalPlus.jsonl")
 )
 _MBPP_PLUS = _Set(
-    "MBPP+",
-    "MBPP_OVERRIDE_PATH",
-    ("mbppplus/MbppPlus.jsonl.gz", "mbppplus/MbppPlus.jsonl"),
-    "evalplus.data.mbpp",
-    "_ready_mbpp_plus_path",
+    title="MBPP+",
+    override="MBPP_OVERRIDE_PATH",
+    places=("mbppplus/MbppPlus.jsonl.gz", "mbppplus/MbppPlus.jsonl"),
+    module="evalplus.data.mbpp",
+    download="_ready_mbpp_plus_path",
 )
 
 
@@ -176,7 +176,14 @@ def _with_suites(path: Path, card: TaskCard, dataset: str) -> list[Problem]:
             raise DataError(f"{place} has no {' or '.join(card.suites)} tests")
         suites = tuple(_suite(row, name, dataset, identity) for name in names)
         problems.append(
-            Problem(row["task_id"], row["prompt"], row["canonical_solution"], "", row["entry_point"], suites=suites)
+            Problem(
+                id=row["task_id"],
+                prompt=row["prompt"],
+                reference=row["canonical_solution"],
+                tests="",
+                entry_point=row["entry_point"],
+                suites=suites,
+            )
         )
     return problems
 
@@ -194,7 +201,9 @@ def _suite(row: dict[str, Any], name: str, dataset: str, identity: str) -> CallS
         return [list(arguments) for arguments in calls]
 
     oracle = _ORACLES[dataset].get(row["entry_point"], "equal")
-    return CallSuite(name, inputs, oracle, float(row.get("atol", 0)), f"{dataset} {name} {identity}")
+    return CallSuite(
+        name=name, inputs=inputs, oracle=oracle, atol=float(row.get("atol", 0)), identity=f"{dataset} {name} {identity}"
+    )
 
 
 def _mbpp_inputs(task_id: str, inputs: list[Any]) -> list[Any]:

@@ -53,7 +53,10 @@ class TextTask(TaskDefaults):
 
     def prompts(self, limit: int | None) -> list[Prompt]:
         """Prompts of the first `limit` problems."""
-        return [Prompt(p.id, p.prompt, self.card.max_new_tokens, self.card.stop) for p in self.problems[:limit]]
+        return [
+            Prompt(problem_id=p.id, text=p.prompt, max_new_tokens=self.card.max_new_tokens, stop=self.card.stop)
+            for p in self.problems[:limit]
+        ]
 
     def question(self, problem: Problem) -> str:
         """The text that a whole answer from elsewhere may begin with: the prompt."""
@@ -77,20 +80,20 @@ class TextTask(TaskDefaults):
         """Verdicts in the order of `records`. An answer without text is refused."""
         for record in records:
             if not self._has_text(record):
-                yield Grade(*record.key, Verdict.REFUSED, record.failure or "the answer is empty")
+                yield Grade(**record.key._asdict(), verdict=Verdict.REFUSED, message=record.failure or "the answer is empty")
             elif self._right(record):
-                yield Grade(*record.key, Verdict.PASSED)
+                yield Grade(**record.key._asdict(), verdict=Verdict.PASSED)
             else:
-                yield Grade(*record.key, Verdict.WRONG, self._said(record))
+                yield Grade(**record.key._asdict(), verdict=Verdict.WRONG, message=self._said(record))
 
     def behave(self, records: Sequence[Record], judge: Judge | None, choices: Sequence[Choices] = ()) -> Iterator[Behaviour]:
         """What each record answers, as a digest: equal for equal answers. None where there is no text."""
         for record in records:
             if not self._has_text(record):
-                yield Behaviour(*record.key, digest="", ran=False, right=0, probes=0)
+                yield Behaviour(**record.key._asdict(), digest="", ran=False, right=0, probes=0)
                 continue
             digest = hashlib.blake2b(self._answer(record).encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
-            yield Behaviour(*record.key, digest, ran=True, right=int(self._right(record)), probes=1)
+            yield Behaviour(**record.key._asdict(), digest=digest, ran=True, right=int(self._right(record)), probes=1)
 
     def _has_text(self, record: Record) -> bool:
         return not record.failure and bool(record.graded.strip())

@@ -11,4 +11,9 @@ def longest_word(samples: Samples) -> float | None:
     return float(max(lengths)) if lengths else None
 
 
-METRIC = Metric("longest_word", "characters in the longest word of all answers", longest_word, missing="no answer has a word")
+METRIC = Metric(
+    name="longest_word",
+    description="characters in the longest word of all answers",
+    compute=longest_word,
+    missing="no answer has a word",
+)

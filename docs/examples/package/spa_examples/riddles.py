@@ -23,7 +23,7 @@ class Riddles(TextTask):
 def build(card: TaskCard) -> Riddles:
     """The task, its problems from the table above."""
     problems = [
-        Problem(f"riddles/{name}", f"{question} The answer is", f" {right[0]}", tags=tuple(right))
+        Problem(id=f"riddles/{name}", prompt=f"{question} The answer is", reference=f" {right[0]}", tags=tuple(right))
         for name, (question, right) in RIDDLES.items()
     ]
     return Riddles(card, problems, found="in the package spa-examples")

@@ -46,7 +46,7 @@ def build(card: TaskCard) -> Sums:
     problems = []
     for i in range(options.problems):
         a, b = (draw.randrange(10**options.digits) for _ in "ab")
-        problems.append(Problem(f"sums/{i}", f"{a} + {b} =", f" {a + b}"))
+        problems.append(Problem(id=f"sums/{i}", prompt=f"{a} + {b} =", reference=f" {a + b}"))
     return Sums(card, problems, found=f"made from seed {options.seed}")
 
 

@@ -100,7 +100,7 @@ def landlock() -> Iterator[Row]:
 
 def seccomp() -> Iterator[Row]:
     """Whether the kernel accepts the filters of system calls: a zygote puts them on and says so."""
-    command = zygote_command(Settings(Limits(), "", ()), folder=str(INSIDE.parent))
+    command = zygote_command(Settings(limits=Limits(), scratch="", packages=()), folder=str(INSIDE.parent))
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=30, env=ENVIRONMENT, check=False)
     if _hello(done.stdout).get("seccomp") is True:
         yield Row("seccomp", "ok", "this kernel accepts the filters of system calls")

@@ -97,7 +97,7 @@ def judge(
         )
     unused = [row.label for row in baselines if all(plan.shared.before is not row for plan in plans)]
     notes = [f"in the baseline and not checked: {', '.join(unused)}"] if unused else []
-    return GateVerdict(subjects, against, alpha, tests, notes)
+    return GateVerdict(subjects=subjects, against=against, alpha=alpha, tests=tests, notes=notes)
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ def _plan(after: LeaderboardRow, before: LeaderboardRow, looked_at: Sequence[str
             elif outcome is not None:
                 said.append(outcome)
             elif by_name:
-                said.append(Line(name, "not compared", note="neither side has it"))
+                said.append(Line(metric=name, outcome="not compared", note="neither side has it"))
     if not by_name:
         said += _lost(before, after)
     return _Plan(both, new, scores, said)
@@ -148,9 +148,16 @@ def _exact(before: exact.Run, after: exact.Run, problems: list[str]) -> list[Lin
     seed = after["seed"]
     differing = exact.differences(before, after, problems)
     if not differing:
-        return [Line(f"everything, seed {seed}", "same", note="same spec: texts, verdicts and values are the baseline's")]
+        return [
+            Line(
+                metric=f"everything, seed {seed}",
+                outcome="same",
+                note="same spec: texts, verdicts and values are the baseline's",
+            )
+        ]
     return [
-        Line(f"{what}, seed {seed}", "differs", note=f"same spec, so it must be the same: {how}") for what, how in differing
+        Line(metric=f"{what}, seed {seed}", outcome="differs", note=f"same spec, so it must be the same: {how}")
+        for what, how in differing
     ]
 
 
@@ -170,24 +177,28 @@ def _scores(both: Shared, metric: str, new: Sequence[int]) -> _Scores | Line | N
     if before is None and now is None:
         if depends_on_n(both.before, metric) and both.size is None:
             sizes = [f"n = {row.result['size']}" for row in (both.before, both.after)]
-            return Line(metric, "not compared", note=f"no number of answers is known on both sides: {sizes[0]} and {sizes[1]}")
+            return Line(
+                metric=metric,
+                outcome="not compared",
+                note=f"no number of answers is known on both sides: {sizes[0]} and {sizes[1]}",
+            )
         return None
     if before is None:
-        return Line(metric, "not compared", note="the baseline does not have it")
+        return Line(metric=metric, outcome="not compared", note="the baseline does not have it")
     if metric == "pass@K" and ks[0] != ks[1]:
         note = f"k is {ks[0]} in the baseline and {ks[1]} now"
-        return Line(metric, "lost" if ks[1] < ks[0] else "not compared", note=note)
+        return Line(metric=metric, outcome="lost" if ks[1] < ks[0] else "not compared", note=note)
     if now is None:
         reason = both.after.estimate(metric).reason
-        return Line(metric, "lost", note=f"the baseline has it, these runs have no value ({reason})")
+        return Line(metric=metric, outcome="lost", note=f"the baseline has it, these runs have no value ({reason})")
     now = now[list(new)]
     there = ~np.isnan(before).any(axis=0)
     gone = there & np.isnan(now).all(axis=0)
     if gone.sum() > LOST_SHARE * there.sum():
         first = both.problems[int(np.flatnonzero(gone)[0])]
         return Line(
-            metric,
-            "lost",
+            metric=metric,
+            outcome="lost",
             note=f"no value on {gone.sum()} of {there.sum()} problems that have one in the baseline: {first}, ...",
         )
     return _Scores(now, before)
@@ -199,8 +210,8 @@ def _lost(before: LeaderboardRow, after: LeaderboardRow) -> list[Line]:
     have = [{n for n, e in row.metrics.items() if e.value is not None and n not in skip} for row in (before, after)]
     lines = [
         Line(
-            name,
-            "lost",
+            metric=name,
+            outcome="lost",
             before=before.metrics[name].value,
             note=f"the baseline has it, these runs have not ({after.estimate(name).reason})",
         )
@@ -208,7 +219,7 @@ def _lost(before: LeaderboardRow, after: LeaderboardRow) -> list[Line]:
         if name in have[0] - have[1]
     ]
     return lines + [
-        Line(name, "not compared", now=after.metrics[name].value, note="the baseline does not have it")
+        Line(metric=name, outcome="not compared", now=after.metrics[name].value, note="the baseline does not have it")
         for name in after.metrics
         if name in have[1] - have[0]
     ]
@@ -224,10 +235,21 @@ def _subject(plan: _Plan, tolerances: Mapping[str, Tolerance], confidence: float
         notes.append(f"metrics that depend on n are compared at n = {plan.shared.size}")
     result = after.result
     return Subject(
-        after.label, after.task, result["model"], after.seeds, before.seeds, len(plan.shared.problems),
-        result["runs"][0]["spec_hash"], result["group_hash"], before.result["group_hash"], result["n"], result["k"],
-        [*lines, *plan.said], changes(before.result["spec"], result["spec"]), notes,
-    )  # fmt: skip
+        label=after.label,
+        task=after.task,
+        model=result["model"],
+        seeds=after.seeds,
+        baseline_seeds=before.seeds,
+        problems=len(plan.shared.problems),
+        spec_hash=result["runs"][0]["spec_hash"],
+        group_hash=result["group_hash"],
+        baseline_group=before.result["group_hash"],
+        n=result["n"],
+        k=result["k"],
+        lines=[*lines, *plan.said],
+        changes=changes(before.result["spec"], result["spec"]),
+        notes=notes,
+    )
 
 
 def _seeds_note(plan: _Plan) -> str:
@@ -252,7 +274,7 @@ def _line(metric: str, scores: _Scores, tolerance: Tolerance | None, confidence:
     )
     shared_problems = ~(np.isnan(scores.now).all(axis=0) | np.isnan(scores.before).all(axis=0))
     before, now = (float(np.nanmean(np.nanmean(side[:, shared_problems], axis=0))) for side in (scores.before, scores.now))
-    line = Line(metric, "reported", before, now, difference)
+    line = Line(metric=metric, outcome="reported", before=before, now=now, difference=difference)
     if tolerance is None:
         return replace(line, note=rules.RULES[metric].why)
     allowed = tolerance.of(before)

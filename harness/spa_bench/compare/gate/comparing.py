@@ -43,7 +43,7 @@ class ComparedMetric:
     decision: Decision  # B minus A, Holm over the metrics
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SamplerComparison:
     """Two samplers, or two versions of one, on the problems that both have."""
 
@@ -107,7 +107,12 @@ def compare(a: str | Path, b: str | Path) -> SamplerComparison:
     decisions = resolve({name: test for name, test in tests.items() if test is not None})
     lines = [ComparedMetric(name, *_sides(both, name), decision) for name, decision in decisions.items()]
     return SamplerComparison(
-        one, other, len(both.problems), lines, changes(one.result["spec"], other.result["spec"]), _notes(both, lines)
+        a=one,
+        b=other,
+        problems=len(both.problems),
+        metrics=lines,
+        changes=changes(one.result["spec"], other.result["spec"]),
+        notes=_notes(both, lines),
     )
 
 

@@ -27,7 +27,7 @@ Outcome = Literal["held", "drop", "lost", "differs", "same", "reported", "not co
 RED = frozenset({"drop", "lost", "differs"})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Line:
     """The outcome for one metric of one sampler."""
 
@@ -51,7 +51,7 @@ class Line:
         return self.outcome.upper() if self.red else self.outcome
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Subject:
     """One sampler compared with its baseline."""
 
@@ -76,7 +76,7 @@ class Subject:
         return [line for line in self.lines if line.red]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class GateVerdict:
     """Whether the runs pass against their baseline, and the lines behind it."""
 

@@ -118,7 +118,7 @@ def _own(contents: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     said = f"by {contents[0]['own_scores']['harness']}'s own scoring: no interval of ours"
     problems = len(contents[0]["problems"])
     return {
-        name: asdict(Estimate(float(np.mean([means[name] for means in each])), n=problems, reason=said))
+        name: asdict(Estimate(value=float(np.mean([means[name] for means in each])), n=problems, reason=said))
         for name in each[0]
         if all(name in means for means in each)
     }

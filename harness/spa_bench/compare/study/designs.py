@@ -22,7 +22,7 @@ RECIPES: Mapping[str, Mapping[str, str]] = {
 """Recipe -> role -> the card that plays it."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Study:
     """A study: its roles, and the setting that it varies."""
 
@@ -38,39 +38,39 @@ class Study:
 STUDIES: Mapping[str, Study] = {
     study.name: study
     for study in (
-        Study("main", "Quality and diversity of each sampler", "Table 1", ROLES),
+        Study(name="main", title="Quality and diversity of each sampler", shows="Table 1", roles=ROLES),
         Study(
-            "temperature",
-            "Quality and diversity against temperature",
-            "Figure 4",
-            ("single", "random", "influence"),
-            "temperature",
-            "decoding.temperature",
-            (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 1.25, 1.5),
+            name="temperature",
+            title="Quality and diversity against temperature",
+            shows="Figure 4",
+            roles=("single", "random", "influence"),
+            axis="temperature",
+            key="decoding.temperature",
+            grid=(0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 1.25, 1.5),
         ),
         Study(
-            "members",
-            "Quality and diversity against the number of adapters",
-            "Figure 6",
-            ("random", "influence"),
-            "K",
-            "members",
-            (2, 4, 6, 8, 10, 12),
+            name="members",
+            title="Quality and diversity against the number of adapters",
+            shows="Figure 6",
+            roles=("random", "influence"),
+            axis="K",
+            key="members",
+            grid=(2, 4, 6, 8, 10, 12),
         ),
         Study(
-            "data-fraction",
-            "Quality against the share of the data",
-            "Figure 2",
-            ("single",),
-            "share of data",
-            "data.share",
-            (0.05, 0.1, 0.15, 0.25, 0.5, 1.0),
+            name="data-fraction",
+            title="Quality against the share of the data",
+            shows="Figure 2",
+            roles=("single",),
+            axis="share of data",
+            key="data.share",
+            grid=(0.05, 0.1, 0.15, 0.25, 0.5, 1.0),
         ),
     )
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Wishes:
     """The user's choices for a study; an empty field keeps the study's default."""
 

@@ -107,7 +107,7 @@ def change(series: Sequence[MeasuredPoint], metric: str, *, falls: bool = False)
     gains, losses = (_mean(scores, np.clip(sign * weights, 0, None), metric) for sign in (1, -1))
     estimate, p = paired_test(gains, losses, rate=is_rate(metric), resamples=RESAMPLES)
     value, low, high = (None if v is None else v * total for v in (estimate.value, estimate.low, estimate.high))
-    return Estimate(value, low, high, estimate.n, estimate.reason), p
+    return Estimate(value=value, low=low, high=high, n=estimate.n, reason=estimate.reason), p
 
 
 def _mean(scores: NDArray[np.float64], weights: NDArray[np.float64], metric: str) -> NDArray[np.float64]:

@@ -31,7 +31,7 @@ _CLAIMS = ".claims"  # in the folder of runs: a lock for each run that a process
 _LOOK_AGAIN_SECONDS = 1.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Place:
     """The folder and the settings that all runs of a study share."""
 

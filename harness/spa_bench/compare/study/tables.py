@@ -25,7 +25,7 @@ _FIXED_K = ("pass@2", "pass@5")  # where K varies, each row's pass@K has another
 _OF_N = ("effective_diversity[ast,correct]", "vendi[ngram,q=1]")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Report:
     """A finished study, or its finished part."""
 

@@ -70,7 +70,7 @@ def study(name: str, a: StudyOptions, console: Reporter) -> Report:
     sampler_settings, task_settings = parse_overrides(a.settings)
     sampler_settings |= data_settings(a.data, a.queries)
     grid, members = _grid(chosen, a)
-    wishes = Wishes(roles_of(chosen, a.recipe, a.samplers), sampler_settings, grid, members, a.n)
+    wishes = Wishes(cards=roles_of(chosen, a.recipe, a.samplers), settings=sampler_settings, grid=grid, members=members, n=a.n)
     points, task_card = points_of(chosen, wishes), load_task_card(a.task, task_settings)
     if a.table_only:
         expected = {"task.name": task_card.name, "model.name": a.model, "limit": a.limit, "grading": a.rules}
@@ -79,14 +79,20 @@ def study(name: str, a: StudyOptions, console: Reporter) -> Report:
         sandbox = choose(a.judge.sandbox, task_card.packages).name
         task = load_task(task_card)
         model = load_model(a.model, a.loading)
-        place = Place(task, model, out, stage_cache(), workers, price)
+        place = Place(task=task, model=model, out=out, cache=stage_cache(), workers=workers, price=price)
         all_runs = runs_of(_jobs(points, seeds, task_card, task, model, sandbox, a), place)
         for line in _plan(chosen, all_runs, place, seeds):
             console.note(line)
         make(all_runs, place, console)
         there = _by_point(points, all_runs)
     measured = measure_points(chosen, points, there)
-    report = Report(chosen, measured, claims_of(chosen.name, measured), command_of(name, a), len(points) * len(seeds))
+    report = Report(
+        study=chosen,
+        points=measured,
+        claims=claims_of(chosen.name, measured),
+        command=command_of(name, a),
+        wanted=len(points) * len(seeds),
+    )
     for path in _write(report, a.write):
         console.note(f"written: {path}")
     return report
@@ -100,7 +106,21 @@ def _jobs(
     if noise is None:  # computed once, because it depends on the prompts alone, which all runs share
         noise = not model.batch_free([(p.messages or p.text, p.max_new_tokens) for p in task.asked_by(model, a.limit).prompts])
     return [
-        (point, Job(point.card, card, point.n, seed, a.limit, sandbox, a.rules, noise)) for seed in seeds for point in points
+        (
+            point,
+            Job(
+                sampler=point.card,
+                task=card,
+                n=point.n,
+                seed=seed,
+                limit=a.limit,
+                sandbox=sandbox,
+                grading=a.rules,
+                noise_floor=noise,
+            ),
+        )
+        for seed in seeds
+        for point in points
     ]
 
 

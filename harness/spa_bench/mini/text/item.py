@@ -26,7 +26,7 @@ BIG: dict[str, tuple[str, ...]] = {
 KINDS = tuple(SMALL)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Item:
     """One question: a prompt, its choices, the true ones, and explanations."""
 

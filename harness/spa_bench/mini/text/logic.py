@@ -50,7 +50,14 @@ def boolean(rng: random.Random) -> Item:
             break
     wording = rng.choice((f"What is {whole.text} ?", f"{whole.text} is True or False?"))
     why = _why_boolean(a, word, b, whole.value)
-    return Item("boolean", question(wording), ("True", "False"), (0 if wanted else 1,), whole.text, (why,))
+    return Item(
+        family="boolean",
+        prompt=question(wording),
+        choices=("True", "False"),
+        right=(0 if wanted else 1,),
+        key=whole.text,
+        why=(why,),
+    )
 
 
 def _why_boolean(a: _Part, word: str, b: _Part, value: bool) -> Why:
@@ -84,7 +91,14 @@ def ordering(rng: random.Random) -> Item:
     key = f"{most} {''.join(f'{i}{int(back)}' for i, back in zip(pairs, turned, strict=True))} {rank}"
     text = f"{' '.join(premises)} Who is {place}?"
     answer = order.index(people[rank])
-    return Item("ordering", question(text), tuple(order), (answer,), key, (_why_ordering(people, rank, more, less),))
+    return Item(
+        family="ordering",
+        prompt=question(text),
+        choices=tuple(order),
+        right=(answer,),
+        key=key,
+        why=(_why_ordering(people, rank, more, less),),
+    )
 
 
 def _why_ordering(people: list[str], rank: int, more: str, less: str) -> Why:

@@ -24,7 +24,14 @@ def navigate(rng: random.Random) -> Item:
     walk = listed([f"{n} {way}" for n, way in moves])
     wording = rng.choice((f"Go {walk}. Are you at the start?", f"You walk {walk}. Do you end where you began?"))
     key = " ".join(f"{n}{way[0]}" for n, way in moves)
-    return Item("navigate", question(wording), ("Yes", "No"), (0 if wanted else 1,), key, (_why_navigate(moves),))
+    return Item(
+        family="navigate",
+        prompt=question(wording),
+        choices=("Yes", "No"),
+        right=(0 if wanted else 1,),
+        key=key,
+        why=(_why_navigate(moves),),
+    )
 
 
 def _loop(rng: random.Random) -> list[Move]:
@@ -81,7 +88,14 @@ def tracking(rng: random.Random) -> Item:
     key = f"{' '.join(f'{a}{b}' for a, b in swaps)} {'who' if who else 'which'} {ball if who else end}"
     why = _why_tracking(people, colours, ball, holders, held[-1])
     choices, right = (people, end) if who else (colours, ball)
-    return Item("tracking", question(f"{begin}. {acts} {wording}"), tuple(choices), (right,), key, (why,))
+    return Item(
+        family="tracking",
+        prompt=question(f"{begin}. {acts} {wording}"),
+        choices=tuple(choices),
+        right=(right,),
+        key=key,
+        why=(why,),
+    )
 
 
 def _why_tracking(people: list[str], colours: list[str], ball: int, holders: list[int], end: list[int]) -> Why:

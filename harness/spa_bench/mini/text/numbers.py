@@ -32,7 +32,9 @@ def counting(rng: random.Random) -> Item:
         "backwards": (f". {listed(names[::-1])} are {total}.",),
         "rest": (f". {everything} - {everything - total} = {total}.",),
     }
-    return Item("counting", question(verb.format(said, kind)), (str(total),), (0,), key, (why,))
+    return Item(
+        family="counting", prompt=question(verb.format(said, kind)), choices=(str(total),), right=(0,), key=key, why=(why,)
+    )
 
 
 def dates(rng: random.Random) -> Item:
@@ -52,7 +54,14 @@ def dates(rng: random.Random) -> Item:
     why = _why_dates(today, far if later else -far)
     key = f"{event} {DAYS[today]} {'+' if later else '-'}{far}"
     text = f"{text} When is the {event}?"
-    return Item("dates", question(text), tuple(DAYS[d] for d in choices), (choices.index(answer),), key, (why,))
+    return Item(
+        family="dates",
+        prompt=question(text),
+        choices=tuple(DAYS[d] for d in choices),
+        right=(choices.index(answer),),
+        key=key,
+        why=(why,),
+    )
 
 
 def _why_dates(today: int, shift: int) -> Why:
@@ -87,7 +96,14 @@ def table(rng: random.Random) -> Item:
     rule = max(values) if top else min(values)
     why = tuple(_why_table(people, values, i, unit=unit, top=top, alone=len(right) == 1, rule=rule) for i in right)
     key = f"{key}: {' '.join(map(str, values))}"
-    return Item("table", f"{rows}\n" + question(f"Who is {condition}?"), tuple(people), tuple(right), key, why)
+    return Item(
+        family="table",
+        prompt=f"{rows}\n" + question(f"Who is {condition}?"),
+        choices=tuple(people),
+        right=tuple(right),
+        key=key,
+        why=why,
+    )
 
 
 def _why_table(

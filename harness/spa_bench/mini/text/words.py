@@ -24,7 +24,7 @@ def pick(rng: random.Random) -> Item:
     text = rng.choice((f"Which of {listed(nouns)} {condition}?", f"Name one that {condition}: {listed(nouns)}."))
     key = f"{condition}: {' '.join(sorted(nouns))}"
     why = tuple(_why_pick(nouns, i, right, rng) for i in right)
-    return Item("pick", question(text), tuple(nouns), tuple(right), key, why)
+    return Item(family="pick", prompt=question(text), choices=tuple(nouns), right=tuple(right), key=key, why=why)
 
 
 def _condition(rng: random.Random) -> tuple[str, frozenset[tuple[str, str]]]:
@@ -58,7 +58,7 @@ def _why_pick(nouns: Sequence[str], chosen: int, right: Sequence[int], rng: rand
     }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Domain:
     """Verbs that compare two people, and words about the person who is ahead and the one who is behind."""
 
@@ -71,14 +71,39 @@ class _Domain:
 
 
 _DOMAINS = (
-    _Domain(("beat", "outran"), ("lost to", "chased"), ("fast", "fit"), ("slow", "tired"), ("wins", "loses"), ("won", "lost")),
-    _Domain(("taught", "helped"), ("asked", "copied"), ("clever", "wise"), ("new", "confused"), ("leads", "learns"),
-            ("led", "learned")),
-    _Domain(("paid", "fed"), ("begged from", "lived off"), ("rich", "generous"), ("poor", "hungry"), ("gives", "takes"),
-            ("gave", "took")),
-    _Domain(("carried", "lifted"), ("leaned on", "clung to"), ("strong", "big"), ("weak", "small"), ("holds", "rests"),
-            ("held", "rested")),
-)  # fmt: skip
+    _Domain(
+        ahead=("beat", "outran"),
+        behind=("lost to", "chased"),
+        good=("fast", "fit"),
+        bad=("slow", "tired"),
+        acts=("wins", "loses"),
+        done=("won", "lost"),
+    ),
+    _Domain(
+        ahead=("taught", "helped"),
+        behind=("asked", "copied"),
+        good=("clever", "wise"),
+        bad=("new", "confused"),
+        acts=("leads", "learns"),
+        done=("led", "learned"),
+    ),
+    _Domain(
+        ahead=("paid", "fed"),
+        behind=("begged from", "lived off"),
+        good=("rich", "generous"),
+        bad=("poor", "hungry"),
+        acts=("gives", "takes"),
+        done=("gave", "took"),
+    ),
+    _Domain(
+        ahead=("carried", "lifted"),
+        behind=("leaned on", "clung to"),
+        good=("strong", "big"),
+        bad=("weak", "small"),
+        acts=("holds", "rests"),
+        done=("held", "rested"),
+    ),
+)
 _LINKS = {"because": True, "since": True, "although": False, "even though": False}  # whether the reason supports the act
 
 
@@ -104,5 +129,11 @@ def pronoun(rng: random.Random) -> Item:
     }
     key = f"{verb} {link} {word}"
     return Item(
-        "pronoun", f"{first} {verb} {second} {link}", choices, (choices.index(meant),), key, (why,), rest=f" was {word}."
+        family="pronoun",
+        prompt=f"{first} {verb} {second} {link}",
+        choices=choices,
+        right=(choices.index(meant),),
+        key=key,
+        why=(why,),
+        rest=f" was {word}.",
     )

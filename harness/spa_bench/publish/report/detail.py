@@ -18,7 +18,7 @@ Numbered = tuple[tuple[int, RunView], ...]  # runs with their place in ReportDat
 _MEMBER = re.compile(r"pass@1\[member=(\d+)\]")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Detail:
     """One sampler on one task."""
 
@@ -84,14 +84,14 @@ def _detail(
     estimates = {**alone, **metrics}
     members = sorted((int(m[1]), e) for name, e in estimates.items() if (m := _MEMBER.fullmatch(name)))
     return Detail(
-        f"sampler-{facts['group']}",
-        label,
-        {k: v for k, v in facts.items() if v},
-        {k: v for k, v in spec.items() if k != "schema_version"},
-        tuple((head_of(n), said_of(n), Cell(e, False)) for n, e in estimates.items() if e.value is not None),
-        tuple((str(k), Cell(e, False)) for k, e in members),
-        _cost(costs),
-        runs,
+        id=f"sampler-{facts['group']}",
+        label=label,
+        facts={k: v for k, v in facts.items() if v},
+        spec={k: v for k, v in spec.items() if k != "schema_version"},
+        estimates=tuple((head_of(n), said_of(n), Cell(e, False)) for n, e in estimates.items() if e.value is not None),
+        members=tuple((str(k), Cell(e, False)) for k, e in members),
+        cost=_cost(costs),
+        runs=runs,
     )
 
 

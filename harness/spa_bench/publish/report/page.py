@@ -26,7 +26,7 @@ from spa_bench.publish.report.table import Table, table_of
 TITLE = "spa-bench report"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Plane:
     """The chart of one table: what the page draws, and the picture that stands there before, or instead."""
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Partition:
     """What is known of the parts."""
 
@@ -32,10 +32,10 @@ def partition_of(spec: Mapping[str, Any], adapters: Mapping[str, Any], stages: P
     sampler = spec["sampler"]
     if sampler.get("adapters") != "parts":
         how = {"all": "its adapter is trained on all pairs", "seeds": "every adapter is trained on all pairs"}
-        return Partition(how.get(str(sampler.get("adapters")), "it has no adapters, so nothing is partitioned"))
+        return Partition(reason=how.get(str(sampler.get("adapters")), "it has no adapters, so nothing is partitioned"))
     stage = adapters.get("stage")
     if not isinstance(stage, str) or not stage or Path(stage).name != stage:
-        return Partition("the adapters are not made yet")
+        return Partition(reason="the adapters are not made yet")
     try:
         key = json.loads((stages / stage / "key.json").read_bytes())
         folder = _parts_of(stages, key)
@@ -43,17 +43,19 @@ def partition_of(spec: Mapping[str, Any], adapters: Mapping[str, Any], stages: P
     except (OSError, ValueError, RecursionError, KeyError, TypeError):
         report = None
     if not isinstance(report, dict) or not isinstance(report.get("parts"), list):
-        return Partition(f"not in the run folder, and the stage cache here ({stage}) has none: look where the run was made")
+        return Partition(
+            reason=f"not in the run folder, and the stage cache here ({stage}) has none: look where the run was made"
+        )
     silhouette = report.get("silhouette") or {}
     return Partition(
-        "",
-        str(report.get("method", "")),
-        int(report.get("examples", 0)),
-        tuple(report.get("sizes", ())),
-        report["parts"],
-        silhouette.get("value"),
-        str(report.get("words", "")),
-        str(report.get("margin", "")),
+        reason="",
+        method=str(report.get("method", "")),
+        examples=int(report.get("examples", 0)),
+        sizes=tuple(report.get("sizes", ())),
+        parts=report["parts"],
+        silhouette=silhouette.get("value"),
+        words=str(report.get("words", "")),
+        margin=str(report.get("margin", "")),
     )
 
 

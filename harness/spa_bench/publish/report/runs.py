@@ -29,7 +29,7 @@ class Matrices:
     members: dict[str, list[float]]  # entropy and the like -> (K,)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RunView:
     """What a page knows of one run."""
 
@@ -89,22 +89,22 @@ def read_run(folder: RunFolder, number: int, book: SampleBook, stages: Path) -> 
     expected = None if n is None else n * problem_count(folder.spec)
     said += _unfinished(folder, len(records), expected, sum(r.key in grades for r in records), finished=bool(metrics))
     return RunView(
-        folder.path,
-        folder.hash,
-        group_hash(folder.spec),
-        folder.spec,
-        task_key(folder.spec),
-        bool(metrics),
-        len(records),
-        expected,
-        len(grades),
-        dict(sorted(Counter(str(g.verdict) for g in grades.values()).items())),
-        folder.timings(),
-        _matrices(divergence, choices),
-        tuple(adapters.get("hashes", ())),
-        partition_of(folder.spec, adapters, stages),
-        {**metrics.get("estimates", {}), **added.get("estimates", {})},
-        tuple(said),
+        path=folder.path,
+        hash=folder.hash,
+        group=group_hash(folder.spec),
+        spec=folder.spec,
+        task=task_key(folder.spec),
+        finished=bool(metrics),
+        samples=len(records),
+        expected=expected,
+        graded=len(grades),
+        verdicts=dict(sorted(Counter(str(g.verdict) for g in grades.values()).items())),
+        cost=folder.timings(),
+        matrices=_matrices(divergence, choices),
+        adapters=tuple(adapters.get("hashes", ())),
+        partition=partition_of(folder.spec, adapters, stages),
+        estimates={**metrics.get("estimates", {}), **added.get("estimates", {})},
+        said=tuple(said),
     )
 
 

@@ -41,7 +41,7 @@ class Pool:
         return list(self._places)
 
 
-@dataclass
+@dataclass(kw_only=True)
 class ProblemSamples:
     """The answers to one problem of one task, of all runs that have some."""
 
@@ -107,7 +107,7 @@ class SampleBook:
         return tuple(sorted(self._problems.values(), key=lambda p: order.index(p.task)))
 
     def _of(self, task: str, name: str) -> ProblemSamples:
-        return self._problems.setdefault((task, name), ProblemSamples(task, name))
+        return self._problems.setdefault((task, name), ProblemSamples(task=task, id=name))
 
 
 def _packed(problem: ProblemSamples, record: Record, grade: Grade | None) -> Packed:

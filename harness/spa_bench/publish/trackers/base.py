@@ -15,7 +15,7 @@ Scalar = str | int | float | bool | None
 State = Literal["finished", "generated", "stopped", "failed"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Begun:
     """A run that begins, or is gone on with: the same `id` is the same run of the tracker."""
 

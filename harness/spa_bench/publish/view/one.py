@@ -28,7 +28,7 @@ _FILES = ("spec.json", *LOGS, *JSON_FILES, TIMINGS)
 Signature = dict[str, tuple[int, int, int]]  # file -> inode, size, time of the last change in nanoseconds
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Glance:
     """What a list shows of one run."""
 
@@ -64,15 +64,17 @@ class OneRun:
         try:
             now, outside = self._signature()
         except OSError as error:
-            return Glance("damaged", f"cannot read {self.path}: {error.strerror}")
+            return Glance(state="damaged", said=f"cannot read {self.path}: {error.strerror}")
         written = max((changed for _, _, changed in now.values()), default=0) / 1e9
         stamp = hashlib.blake2b(json.dumps(now, sort_keys=True).encode(), digest_size=8).hexdigest()
         if outside:
-            return Glance("damaged", f"{outside} is a link that leads out of {self._inside}", written=written, stamp=stamp)
+            return Glance(
+                state="damaged", said=f"{outside} is a link that leads out of {self._inside}", written=written, stamp=stamp
+            )
         self._read_changed(now)
         if self._spec is None:
             state, said = self._wrong or ("damaged", "it has no spec.json")
-            return Glance(state, said, written=written, stamp=stamp)
+            return Glance(state=state, said=said, written=written, stamp=stamp)
         found = self._progress(self._spec, now)
         return Glance(**{**found, "written": written, "stamp": stamp, "facts": self._facts(self._spec)})
 

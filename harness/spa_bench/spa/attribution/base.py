@@ -20,7 +20,7 @@ Progress = Callable[[int, int], None]  # (done, total)
 WarmUp = Callable[[Sequence[int]], Mapping[int, Path]]  # steps of a training on all data -> folders of the adapter then
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Setting:
     """What an attributor may use; `build(setting)` makes an attributor."""
 

@@ -84,7 +84,7 @@ def _merged(base: nn.Linear, factors: tuple[Tensor, Tensor] | None) -> Tensor:
     return torch.addmm(base.weight, factors[1], factors[0])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Batch:
     """Rows of one pass: the examples' indices, their tokens, and the tokens that count in the loss, row after row."""
 
@@ -112,13 +112,13 @@ def batches(
         counted = torch.nn.functional.pad(labels[:, 1:], (0, 1), value=IGNORE)
         counts = (counted != IGNORE).sum(1)
         yield Batch(
-            indices,
-            ids,
-            torch.arange(ids.shape[1], device=device) < lengths[:, None],
-            (counted != IGNORE).flatten().nonzero().squeeze(1),
-            counted[counted != IGNORE],
-            (1 / counts).repeat_interleave(counts),
-            counts.tolist(),
+            indices=indices,
+            ids=ids,
+            real=torch.arange(ids.shape[1], device=device) < lengths[:, None],
+            where=(counted != IGNORE).flatten().nonzero().squeeze(1),
+            targets=counted[counted != IGNORE],
+            share=(1 / counts).repeat_interleave(counts),
+            counts=counts.tolist(),
         )
 
 

@@ -90,7 +90,7 @@ def scores_at(
         rows = RowFile(kept / f"{name}.rows", len(queries)) if kept else None
         ready = _recalled(kept / f"{name}.safetensors") if kept else None
         work = Work(progress, estimate_cost(card, len(examples), len(queries)), len(examples))
-        sample = Sampled(point, encoded, card, seed, work.add)
+        sample = Sampled(point=point, encoded=encoded, card=card, seed=seed, made=work.add)
         if ready is not None:
             work.prepared()
         if ready is None:

@@ -17,7 +17,7 @@ from spa_bench.spa.batches import Encoded
 from spa_bench.support.seeds import derive_seed
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Sampled:
     """The examples from which the curvature is estimated; see curvature.Sample."""
 

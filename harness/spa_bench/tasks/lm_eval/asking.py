@@ -34,7 +34,7 @@ def length_of(arguments: Mapping[str, Any]) -> int:
     return int(next((arguments[k] for k in _LENGTHS if arguments.get(k) is not None), _MAX_GEN_TOKS))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Question:
     """One document of an lm-eval task, with its requests."""
 
@@ -129,13 +129,13 @@ def _question(name: str, task: Any, instances: Sequence[Any]) -> Question:
         gold = target[0] if isinstance(target, list) and target else target
         if task.get_config("doc_to_choice") is not None and isinstance(gold, int):
             gold = task.doc_to_choice(doc)[gold]
-        problem = Problem(place, first.args[0], str(gold), tags=(name,))
-        return Question(name, (first,), problem, "written", gold=str(gold))
+        problem = Problem(id=place, prompt=first.args[0], reference=str(gold), tags=(name,))
+        return Question(task=name, instances=(first,), problem=problem, kind="written", gold=str(gold))
     if kinds == {"loglikelihood"} and task.OUTPUT_TYPE == "multiple_choice":
         return _choice(name, place, task, instances)
     if kinds == {"loglikelihood"} and len(instances) == 1:
-        problem = Problem(place, first.args[0], first.args[1], tags=(name,))
-        return Question(name, (first,), problem, "fixed", gold=first.args[1].strip())
+        problem = Problem(id=place, prompt=first.args[0], reference=first.args[1], tags=(name,))
+        return Question(task=name, instances=(first,), problem=problem, kind="fixed", gold=first.args[1].strip())
     raise UsageError(f"{name} asks {len(instances)} requests a document ({', '.join(sorted(kinds))}), of a kind of its own")
 
 
@@ -144,9 +144,11 @@ def _choice(name: str, place: str, task: Any, instances: Sequence[Any]) -> Quest
     options = tuple(str(o) for o in task.doc_to_choice(doc))
     right = _right(task, doc, options)
     context, text = instances[right[0] if right else 0].args[:2]
-    problem = Problem(place, context, text if right else "", tags=(name,), choices=len(options), right=max(len(right), 1))
+    problem = Problem(
+        id=place, prompt=context, reference=text if right else "", tags=(name,), choices=len(options), right=max(len(right), 1)
+    )
     gold = " or ".join(options[i].strip() for i in right)
-    return Question(name, tuple(instances), problem, "choice", options, gold)
+    return Question(task=name, instances=tuple(instances), problem=problem, kind="choice", options=options, gold=gold)
 
 
 def _right(task: Any, doc: Any, options: Sequence[str]) -> list[int]:

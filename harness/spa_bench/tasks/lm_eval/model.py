@@ -89,7 +89,7 @@ class SamplerLM(LM):  # type: ignore[misc]  # lm-eval has no types
         own = self._members[member].decoding
         decoding = replace(own, max_new_tokens=length_of(arguments), stop=stops_of(arguments))
         seed = draw_seed(self._seed, task, problem, member, draw)
-        return Request(problem, member, draw, "generate", text, decoding, seed)
+        return Request(problem_id=problem, member=member, draw=draw, kind="generate", prompt=text, decoding=decoding, seed=seed)
 
     @property
     def tokenizer_name(self) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LmEvalOptions:
     """The task of lm-eval that is run, and its settings. Defaults are lm-eval's own."""
 

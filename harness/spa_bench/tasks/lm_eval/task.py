@@ -126,8 +126,8 @@ class LmEvalTask:
         problem = question.problem
         if question.kind == "written":
             text = question.texts[0][0] if cut is None else cut
-            return Prompt(problem.id, text, question.max_new_tokens, question.stop)
-        return Prompt(problem.id, problem.prompt, self._after, self._card.stop)
+            return Prompt(problem_id=problem.id, text=text, max_new_tokens=question.max_new_tokens, stop=question.stop)
+        return Prompt(problem_id=problem.id, text=problem.prompt, max_new_tokens=self._after, stop=self._card.stop)
 
     def options(self, limit: int | None) -> list[Options]:
         """The texts of the first `limit` problems that have any, without a chat template."""
@@ -166,22 +166,24 @@ class LmEvalTask:
         """
         for record, question, values, seen in self._judged(records, choices):
             if seen is None:
-                yield Grade(*record.key, Verdict.REFUSED, record.failure or "there is no choice to judge")
+                yield Grade(
+                    **record.key._asdict(), verdict=Verdict.REFUSED, message=record.failure or "there is no choice to judge"
+                )
             elif self._judging[question.task].passed(values, record.problem):
-                yield Grade(*record.key, Verdict.PASSED)
+                yield Grade(**record.key._asdict(), verdict=Verdict.PASSED)
             else:
-                yield Grade(*record.key, Verdict.WRONG, _told(question, record, seen))
+                yield Grade(**record.key._asdict(), verdict=Verdict.WRONG, message=_told(question, record, seen))
 
     def behave(self, records: Sequence[Record], judge: Judge, choices: Sequence[Choices]) -> Iterator[Behaviour]:
         """Each record's answer (the option, or the text after lm-eval's filter) as its behaviour; see `score`."""
         for record, question, values, seen in self._judged(records, choices):
             if seen is None:
-                yield Behaviour(*record.key, digest="", ran=False, right=0, probes=0)
+                yield Behaviour(**record.key._asdict(), digest="", ran=False, right=0, probes=0)
             else:
                 answer = record.choice if question.kind == "choice" else seen
                 digest = hashlib.blake2b(json.dumps([question.kind, answer], default=str).encode(), digest_size=8).hexdigest()
                 right = int(self._judging[question.task].passed(values, record.problem))
-                yield Behaviour(*record.key, digest=digest, ran=True, right=right, probes=1)
+                yield Behaviour(**record.key._asdict(), digest=digest, ran=True, right=right, probes=1)
 
     def _judged(
         self, records: Sequence[Record], choices: Sequence[Choices]
