@@ -203,10 +203,10 @@ def test_a_place_of_what_was_in_no_file_is_refused(run: Call, call: Call, sandbo
     bare = made(run, tmp_path, "--n", 1)
     assert not (bare / "data_files.json").exists()
     error = again(call, bare, tmp_path / "out", "--data", file).error()
-    assert error == f"--data plays no part: {bare} was made with no examples from a file"
+    assert error == f"--data has no effect: {bare} was made with no examples from a file"
     sampled = made(run, tmp_path, "--sampler", card, "--data", file)
     error = again(call, sampled, tmp_path / "out", "--queries", file).error()
-    assert error == f"--queries plays no part: {sampled} was made with no queries from a file"
+    assert error == f"--queries has no effect: {sampled} was made with no queries from a file"
 
 
 def test_a_run_on_data_of_the_hub_is_repeated_unless_the_hub_has_changed(
@@ -226,4 +226,4 @@ def test_a_run_on_data_of_the_hub_is_repeated_unless_the_hub_has_changed(
     assert error.startswith("hub:some/set holds other examples now (hash ")
     assert error.endswith("the hub has changed, and this run cannot be repeated from it")
     error = again(call, folder, tmp_path / "out", "--data", tmp_path / "x.jsonl").error()
-    assert error == f"--data plays no part: {folder} was made with no examples from a file"
+    assert error == f"--data has no effect: {folder} was made with no examples from a file"

@@ -1,6 +1,6 @@
-"""Multiple choice in a run: what every member thinks of the options, which one each draw takes, and where it goes on.
+"""Multiple choice in a run: how probable each member finds the options, and which option each draw takes.
 
-The paper's protocol (SPA, arXiv 2411.06722): the model goes on writing after its choice, so that texts can be compared.
+The paper's protocol (SPA, arXiv 2411.06722): the model continues writing after its choice, so that texts can be compared.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _DIGITS = 9
 def measure_choices(
     asked: Sequence[Asked], model: Model, members: Sequence[Member], done: Collection[str]
 ) -> Iterator[Choices]:
-    """A row for each of `asked` that is not `done`, all members in one pass, in any order."""
+    """A row for each problem in `asked` that is not in `done`, in any order; one pass scores all members."""
     choices = {one.problem_id: one.choices for one in asked}
     for scores in model.option_scores(asked, members, done):
         yield _row(scores, choices[scores.problem])
@@ -44,7 +44,7 @@ def _row(scores: OptionScores, choices: int) -> Choices:
 
 
 def known_choices(folder: RunFolder, siblings: Sequence[RunFolder], done: Collection[str]) -> list[Choices]:
-    """Rows that are not `done`, from the first of `siblings` in which the same members were asked the same."""
+    """Rows whose problems are not in `done`, from the first of `siblings` with the same members and the same task."""
     for other in known_to(folder, siblings):
         if other.spec["task"] == folder.spec["task"] and (rows := other.choice_log.rows()):
             return [row for row in rows if row.problem not in done]
@@ -52,10 +52,10 @@ def known_choices(folder: RunFolder, siblings: Sequence[RunFolder], done: Collec
 
 
 def choose(logprobs: Sequence[float], temperature: float, seed: int) -> int:
-    """The option that a draw takes. At temperature 0 the most probable, of equals the first, as lm-eval's `acc`.
+    """The option that a draw takes. At temperature 0 it is the first of the most probable options, as in lm-eval's `acc`.
 
-    Otherwise drawn from softmax(logprobs / temperature) by one uniform number, in the order of the options; `seed` is the
-    draw's, from which that of the choice is derived.
+    At any other temperature one uniform number draws it from softmax(logprobs / temperature), in the order of the options.
+    `seed` is the seed of the draw; the seed of the choice is derived from it.
     """
     if temperature == 0:
         return best([logprobs])[0]
@@ -75,9 +75,9 @@ def begin(
     *,
     task: str,
 ) -> list[Prompt]:
-    """`prompts` with the choice of every draw of a problem that is `asked` made, for n draws of all members together.
+    """`prompts`, and for each problem in `asked` the choice of every draw; `n` counts the draws of all members together.
 
-    A choice depends on run seed, task, problem, member and draw alone. top-k, top-p and min-p play no part in it.
+    A choice depends on run seed, task, problem, member and draw alone. top-k, top-p and min-p have no effect on it.
     """
     options = {one.problem_id: one for one in asked}
     return [
@@ -89,20 +89,20 @@ def begin(
 
 
 def _begun(one: Asked, known: Choices, members: Sequence[Member], n: int, seed: int, task: str) -> dict[tuple[int, int], Begun]:
-    found = {}
+    begun = {}
     for m, member in enumerate(members):
         logprobs = known.logprobs[m][: one.choices]
         for draw in range(n // len(members)):
             own = draw_seed(seed, task, one.problem_id, m, draw)
             choice = choose(logprobs, member.decoding.temperature, own)
-            found[m, draw] = Begun("".join(one.options[choice]), choice)
-    return found
+            begun[m, draw] = Begun("".join(one.options[choice]), choice)
+    return begun
 
 
 def first_token_divergence(choices: Choices) -> Divergence:
-    """The divergence of the members on a multiple-choice problem: that of the first token after its context.
+    """The divergence of the members on a multiple-choice problem, measured at the first token after its context.
 
-    Nothing is teacher-forced for it: a reference of a letter would add a token that all members take for granted.
+    No reference is teacher-forced: a reference of one letter would add a token that every member finds certain.
     """
     matrices = {"kl": choices.matrices["kl[first]"], "js": choices.matrices["js[first]"]}
     return Divergence(

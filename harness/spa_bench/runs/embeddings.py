@@ -1,8 +1,8 @@
-"""Embeddings of a run's answers, kept in its folder: what the embedding kernel needs once the model is gone.
+"""Embeddings of a run's answers, kept in its folder: the embedding kernel reads them when the model is not loaded.
 
 `embeddings.npy` has a float32 row for each distinct graded text, in the order in which texts first appear in the records;
-`embeddings.json` says which model gave them, for which texts, and has the hash of the array's file. The two are
-replaced one after the other: a process that is killed between leaves a pair that does not fit, which counts as none.
+`embeddings.json` names the model and the texts, and holds the hash of the array's file. The two files are replaced one
+after the other. A process that is killed in between leaves two files that do not match; both then count as missing.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from spa_bench.types import Record
 
 FloatArray = NDArray[np.float32]
 ARRAY, ABOUT = "embeddings.npy", "embeddings.json"
-_SAVE_SECONDS = 60.0  # what a killed process loses at most
+_SAVE_SECONDS = 60.0  # the most work that a killed process loses
 
 
 class Embedder(Protocol):
-    """What gives embeddings: spa_bench.models.embed, or a double in tests."""
+    """A model that computes embeddings: spa_bench.models.embed, or a double in tests."""
 
     def describe(self) -> dict[str, object]:
-        """For the spec: name and hash of the model."""
+        """Name and hash of the model, for the spec."""
         ...
 
     def numerics(self) -> dict[str, object]:
-        """Device and what else can move the last digits."""
+        """The device, and everything else that can change the last digits."""
         ...
 
     def embed(self, texts: Sequence[str]) -> Iterator[FloatArray]:
@@ -45,7 +45,7 @@ class Embedder(Protocol):
 
 
 def texts_of(records: Iterable[Record]) -> list[str]:
-    """Distinct graded texts in order of first appearance, without white space around them: as metrics compare them."""
+    """Distinct graded texts in order of first appearance, stripped of outer white space, as metrics compare them."""
     return list(dict.fromkeys(r.graded.strip() for r in records))
 
 
@@ -58,7 +58,7 @@ def missing(folder: RunFolder) -> bool:
 
 
 def embed(folder: RunFolder, embedder: Embedder, progress: Callable[[int, int], None]) -> None:
-    """Embed the texts that have no row yet; what is done when the user interrupts is kept."""
+    """Embed the texts that have no row yet; rows that are computed when the user interrupts are kept."""
     texts = texts_of(folder.record_log.rows())
     rows = list(_kept(folder, texts))
     started = len(rows)
@@ -77,7 +77,7 @@ def embed(folder: RunFolder, embedder: Embedder, progress: Callable[[int, int], 
 
 
 def read(folder: RunFolder, records: Sequence[Record]) -> dict[str, FloatArray] | None:
-    """Text -> its row (d,); None for a run without embeddings. Raises StoreError when they are missing or do not fit."""
+    """Text -> its row (d,); None for a run without embeddings. Raises StoreError when rows are missing or do not match."""
     if not folder.spec.get("embedding"):
         return None
     texts = texts_of(records)
@@ -91,29 +91,29 @@ def read(folder: RunFolder, records: Sequence[Record]) -> dict[str, FloatArray] 
 
 
 def faults(folder: RunFolder) -> list[str]:
-    """What is wrong with the array's bytes, for `spa-bench verify`; its checksum lies in embeddings.json."""
+    """What is wrong with the array's bytes, for `spa-bench verify`; embeddings.json holds their checksum."""
     try:
         about = folder.read_json(ABOUT)
     except StoreError:
-        return []  # verify names that file itself
+        return []  # verify reports that file itself
     path = folder.path / ARRAY
     if about is None:
         return [f"{path} has no {ABOUT}"] if path.exists() else []
     if not path.exists():
         return [f"{path} is missing"]
-    found = []
+    sentences = []
     if hash_bytes(path.read_bytes()) != about["sha"]:
-        found.append(f"{path} is damaged (its checksum does not fit)")
+        sentences.append(f"{path} is damaged (its checksum does not fit)")
     wanted = folder.spec.get("embedding", {})
     if (about["model"], about["hash"]) != (wanted.get("name"), wanted.get("hash")):
-        found.append(
+        sentences.append(
             f"{folder.path / ABOUT}: the model is {about['model']} ({about['hash']}), and the spec has {wanted or 'none'}"
         )
-    return found
+    return sentences
 
 
 def _kept(folder: RunFolder, texts: Sequence[str]) -> FloatArray:
-    """Rows (R, d) of the first R of `texts`, R = 0 where nothing on disk fits them and the spec's model."""
+    """Rows (R, d) of the first R of `texts`; R = 0 where the files on disk are of other texts or another model."""
     none = np.zeros((0, 1), np.float32)
     about = folder.read_json(ABOUT)
     path = folder.path / ARRAY

@@ -22,29 +22,29 @@ from spa_bench.support.files import file_safe, replace_file
 from spa_bench.types import Behaviour, Choices, Divergence, Grade, Json, Key, Record, RunSpec
 
 SCHEMA_VERSION = 2
-TASK_FILE = "task_file.json"  # where a jsonl task's problems lay: outside the spec, which has their hash
-DATA_FILES = "data_files.json"  # where the files of training pairs and queries lay, likewise
+TASK_FILE = "task_file.json"  # the path of a jsonl task's problems: outside the spec, which holds their hash
+DATA_FILES = "data_files.json"  # the paths of the files of training pairs and queries: likewise outside the spec
 COSTS = ("seconds", "price", "priced_seconds", "peak_memory_mb", "gpu_seconds", "peak_gpu_memory_mb")  # in timings.json
-TIMINGS = "timings.json"  # seconds, memory, hosts, dates: different every time
+TIMINGS = "timings.json"  # seconds, memory, hosts, dates: these differ every time
 LOGS: Final[dict[str, type[Keyed]]] = {
     "records.jsonl": Record,
     "choices.jsonl": Choices,
     "grades.jsonl": Grade,
     "behaviours.jsonl": Behaviour,
     "divergence.jsonl": Divergence,
-    "noise.jsonl": Record,  # one member in other batches: what numerics alone change
+    "noise.jsonl": Record,  # one member in other batches: the texts differ by numerics alone
 }
-ADDED = "added.json"  # metrics of the user's own that came after the spec
+ADDED = "added.json"  # metrics of the user's own that were added after the spec was written
 JSON_FILES = (ADDED, "adapters.json", "embeddings.json", "judged.json", "metrics.json")
 
 
 def spec_hash(spec: Mapping[str, object]) -> str:
-    """Names the run: a hash over the whole spec."""
+    """The hash over the whole spec, which names the run."""
     return hashlib.blake2b(json.dumps(spec, sort_keys=True).encode(), digest_size=8).hexdigest()
 
 
 def group_hash(spec: Mapping[str, object]) -> str:
-    """The same for runs that differ in the seed alone."""
+    """A hash that is equal for runs that differ in the seed alone."""
     return spec_hash({k: v for k, v in spec.items() if k != "seed"})
 
 
@@ -66,7 +66,7 @@ class RunFolder:
         return spec_hash(self.spec)
 
     def log(self, name: str, kind: type[Row]) -> Log[Row]:
-        """The log of that name, whose lines are this run's alone."""
+        """The log of that name; its checksums accept the lines of this run alone."""
         return Log(self.path / name, kind, self.hash)
 
     @property
@@ -76,7 +76,7 @@ class RunFolder:
 
     @property
     def choice_log(self) -> Log[Choices]:
-        """choices.jsonl; there where problems are multiple choice."""
+        """choices.jsonl; it exists where problems are multiple choice."""
         return self.log("choices.jsonl", Choices)
 
     @property
@@ -108,7 +108,7 @@ class RunFolder:
         return {g.key: g for g in self.grade_log.rows()}
 
     def read_json(self, name: str) -> Json | None:
-        """Content of a JSON file of the run, or None where it is missing. Raises StoreError when it is damaged."""
+        """Content of a JSON file of the run; None where the file is missing. Raises StoreError when it is damaged."""
         path = self.path / name
         try:
             data = path.read_bytes() if path.exists() else None
@@ -128,31 +128,31 @@ class RunFolder:
         return content
 
     def metrics(self) -> Json:
-        """metrics.json of a graded run. Raises StoreError where it is missing or damaged."""
+        """Content of metrics.json of a graded run. Raises StoreError where the file is missing or damaged."""
         content = self.read_json("metrics.json")
         if content is None:
             raise StoreError(f"{self.path} is not graded yet; finish it with: spa-bench grade {self.path}")
         return content
 
     def timings(self) -> Json:
-        """timings.json, without what cannot be a cost: it is outside all hashes, so anything may stand there. Never raises."""
+        """Content of timings.json without invalid costs: no hash covers the file, so it may hold anything. Never raises."""
         try:
-            found = self.read_json(TIMINGS)
+            content = self.read_json(TIMINGS)
         except StoreError:
-            found = None
-        if not isinstance(found, dict):
+            content = None
+        if not isinstance(content, dict):
             return {}
-        stages = found.get("stages")
-        costs = {key: value for key, value in found.items() if key not in COSTS or _is_cost(value)}
+        stages = content.get("stages")
+        costs = {key: value for key, value in content.items() if key not in COSTS or _is_cost(value)}
         return {**costs, "stages": {k: v for k, v in stages.items() if _is_cost(v)} if isinstance(stages, dict) else {}}
 
     def write_json(self, name: str, content: Mapping[str, object]) -> None:
-        """Replace a JSON file of the run atomically; all but timings.json carry a checksum as their last key."""
+        """Replace a JSON file of the run atomically; every file but timings.json has a checksum as its last key."""
         data = (json.dumps(content, indent=1) + "\n").encode() if name == TIMINGS else self._framed(content)
         replace_file(self.path / name, data)
 
     def locked(self) -> AbstractContextManager[None]:
-        """Hold the folder for this process. Raises StoreError when another one has it; a dead one's lock is free."""
+        """Hold the folder for this process. Raises StoreError when another live process holds it."""
         return lock.hold(self.path)
 
     def _framed(self, content: Mapping[str, object]) -> bytes:
@@ -166,15 +166,15 @@ def _is_cost(value: object) -> bool:
 
 
 def folder_name(name: str, spec: Mapping[str, object]) -> str:
-    """What the folder of the run with that spec is called: `name` says to a reader whose it is."""
+    """The name of the folder of the run with that spec; it begins with `name`, which a reader can understand."""
     return f"{file_safe(name)}-{spec_hash(spec)[:8]}"
 
 
 def create(parent: Path, name: str, spec: RunSpec, *, unfinished: bool = False) -> RunFolder:
     """The run folder for `spec`: `parent`/`name`-HASH, or `parent` itself when it is a run folder already.
 
-    An existing folder with the same spec is gone on with; with `unfinished`, not when it is finished. Raises StoreError,
-    showing what differs, for another spec.
+    An existing folder with the same spec is reused. Raises StoreError for a folder with another spec, with the differences,
+    and with `unfinished` for a finished run.
     """
     content = plain(spec)
     path = parent if (parent / "spec.json").exists() else parent / folder_name(name, content)
@@ -188,21 +188,21 @@ def create(parent: Path, name: str, spec: RunSpec, *, unfinished: bool = False) 
     if not (path / "spec.json").exists():
         replace_file(path / "spec.json", spec_bytes(content))
         return folder
-    found = open_run(path).spec
-    if found != content:
+    stored = open_run(path).spec
+    if stored != content:
         raise StoreError(
-            f"{path} holds a run with another spec ({differences(found, content)}); use another --out, nothing was changed"
+            f"{path} holds a run with another spec ({differences(stored, content)}); use another --out, nothing was changed"
         )
     return folder
 
 
 def spec_bytes(spec: Mapping[str, object]) -> bytes:
-    """spec.json as it is written: nothing but the spec, so that anybody can read and hash it."""
+    """The bytes of spec.json: the spec and nothing else, so that anybody can read and hash it."""
     return (json.dumps(spec, indent=1) + "\n").encode()
 
 
 def open_run(path: Path) -> RunFolder:
-    """The run at `path`. Raises StoreError when it is none, or was written by another version."""
+    """The run at `path`. Raises StoreError when no run is there, or when another version wrote it."""
     try:
         spec = json.loads((path / "spec.json").read_bytes())
     except FileNotFoundError as error:
@@ -222,13 +222,13 @@ def open_run(path: Path) -> RunFolder:
 
 
 def problem_count(spec: Json) -> int:
-    """How many problems of its task a run is of."""
+    """How many problems of its task a run covers."""
     whole, limit = int(spec["task"]["problems_n"]), spec["limit"]
     return whole if limit is None else min(whole, int(limit))
 
 
 def _spec_fault(spec: Json) -> str:
-    """What a spec lacks to be one of a run, in words; empty when it is all there. Of a damaged or foreign file."""
+    """What a damaged or foreign file lacks to be the spec of a run, in words; empty when nothing is missing."""
     try:
         _ = spec["sampler"]["name"], spec["task"]["name"], spec["model"]["name"]
         if not all(isinstance(spec["sampler"].get(key, ""), str) for key in ("kind", "adapters")):
@@ -243,21 +243,21 @@ def _spec_fault(spec: Json) -> str:
 
 
 def flat(content: Mapping[str, object], prefix: str = "") -> Json:
-    """Dotted keys of nested mappings; an empty mapping is a value."""
-    found: Json = {}
+    """Nested mappings as one mapping with dotted keys; an empty mapping is a value."""
+    dotted: Json = {}
     for key, value in content.items():
-        found |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) and value else {f"{prefix}{key}": value}
-    return found
+        dotted |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) and value else {f"{prefix}{key}": value}
+    return dotted
 
 
 def differences(ours: Mapping[str, object], theirs: Mapping[str, object], prefix: str = "") -> str:
     """The dotted keys in which two specs differ, with both values: `n: 4 there, 8 here`."""
-    found = []
+    texts = []
     for key in sorted(set(ours) | set(theirs)):
         a, b = ours.get(key), theirs.get(key)
         if isinstance(a, dict) and isinstance(b, dict):
             if inner := differences(a, b, f"{prefix}{key}."):
-                found.append(inner)
+                texts.append(inner)
         elif a != b:
-            found.append(f"{prefix}{key}: {json.dumps(a)} there, {json.dumps(b)} here")
-    return "; ".join(found)
+            texts.append(f"{prefix}{key}: {json.dumps(a)} there, {json.dumps(b)} here")
+    return "; ".join(texts)

@@ -40,11 +40,11 @@ def generate(
     siblings: Sequence[RunFolder] = (),
     begun: Callable[[RunFolder], None] = lambda _: None,
 ) -> RunFolder:
-    """Train what is missing, draw what is missing, measure divergence. Goes on where an earlier call stopped.
+    """Train missing adapters, draw missing samples and measure divergence. Resumes where an earlier call stopped.
 
-    `price` is what an hour costs: it goes to timings.json. `again` refuses a finished run: nothing would be done. Divergence
-    that one of `siblings` has measured between the same adapters is taken from there. `begun` is called with the folder
-    before anything is computed.
+    `price` is the cost of an hour; it is written to timings.json. `again` refuses a finished run, because nothing would be
+    done. Divergence that one of `siblings` has measured between the same adapters is copied from it. `begun` is called
+    with the folder before anything is computed.
     """
     check_draws(job.sampler, job.n)
     check_limit(job.limit)
@@ -71,25 +71,25 @@ def generate(
 
 @dataclass(frozen=True, kw_only=True)
 class _Drawing:
-    """A run folder that is being filled, by what, and from which other runs."""
+    """A run folder that is being filled: the task and model that fill it, and the other runs that it may copy from."""
 
     folder: RunFolder
     job: Job
     task: Task
     model: Model
     console: Reporter
-    siblings: Sequence[RunFolder]  # that may have measured the same
+    siblings: Sequence[RunFolder]  # runs that may have measured the same divergence
 
     def fill(self, asking: Asking, data: TrainingData, cache: Path, *, noise: bool) -> None:
-        """Draw and measure what is missing, then bring all of it into order."""
+        """Draw and measure everything that is missing, then sort the logs."""
         job, folder = self.job, self.folder
-        prompts, asked = asking.prompts, asking.asked
+        prompts, options = asking.prompts, asking.asked
         total = len(prompts) * job.n
         done = {r.key for r in folder.record_log.rows()}
         measured = {d.problem for d in folder.divergence_log.rows()}
         noisy = {r.key for r in folder.noise_log.rows()}
         missing = len(done) < total, len(measured) < len(prompts), len(noisy) < total * noise
-        if any(missing) or len(folder.choice_log.rows()) < len(asked):
+        if any(missing) or len(folder.choice_log.rows()) < len(options):
             needed = (
                 Stages(job.sampler, data, trainable(self.model), job.seed, cache, self.console).adapters()
                 if data.examples
@@ -102,20 +102,20 @@ class _Drawing:
             build = sampler_kind(job.sampler.kind).build
             sampler = built("sampler", job.sampler.kind, lambda: build(job.sampler, needed), ("name", "members", "sample"))
             check_sampler(sampler, job.sampler.kind, job.sampler.members)
-            if asked:
-                prompts = self._choose(sampler.members, asked, prompts)
+            if options:
+                prompts = self._choose(sampler.members, options, prompts)
         if missing[0]:
             self._draw(sampler, prompts, done)
         if len(measured) < len(prompts):
             self._measure(sampler.members, prompts, measured)
         if missing[2]:
             with self.console.stage("noise floor") as progress:
-                found = measure_noise(self.task, self.model, sampler, prompts, n=job.n, seed=job.seed, done=noisy)
-                append(folder.noise_log, found, len(noisy), total, progress)
+                noise_records = measure_noise(self.task, self.model, sampler, prompts, n=job.n, seed=job.seed, done=noisy)
+                append(folder.noise_log, noise_records, len(noisy), total, progress)
         _settle(folder, {p.problem_id: i for i, p in enumerate(prompts)})
 
     def _choose(self, members: Sequence[Member], asked: Sequence[Asked], prompts: Sequence[Prompt]) -> tuple[Prompt, ...]:
-        """`prompts` with the choice of every draw made: what is missing of choices.jsonl is measured first."""
+        """`prompts` with the choice of every draw; missing rows of choices.jsonl are measured first."""
         log = self.folder.choice_log
         done = {c.problem for c in log.rows()}
         if known := known_choices(self.folder, self.siblings, done):
@@ -128,7 +128,7 @@ class _Drawing:
         return tuple(begin(prompts, asked, choices, members, self.job.n, self.job.seed, task=self.task.name))
 
     def _draw(self, sampler: Sampler, prompts: Sequence[Prompt], done: Collection[Key]) -> None:
-        """Samples that are not `done`."""
+        """Draw the samples whose keys are not in `done`."""
         job, task = self.job, self.task
         with self.console.stage("generation") as progress:
             completions = drawn(
@@ -142,7 +142,7 @@ class _Drawing:
             )
 
     def _measure(self, members: Sequence[Member], prompts: Sequence[Prompt], measured: Collection[str]) -> None:
-        """The divergence of problems that are not `measured`; of multiple choice it is known already."""
+        """Measure the divergence of problems that are not in `measured`; for multiple choice the choices give it."""
         with self.console.stage("divergence") as progress:
             first = {c.problem: first_token_divergence(c) for c in self.folder.choice_log.rows()}
             others = [p for p in self.task.problems[: len(prompts)] if p.id not in first]
@@ -154,7 +154,7 @@ class _Drawing:
 
 
 def _settle(folder: RunFolder, place: Mapping[str, int]) -> None:
-    """Bring what was generated into the order of the problems, whose places these are."""
+    """Sort the generated logs into the order of the problems; `place` maps a problem to its position."""
     for log in (folder.record_log, folder.noise_log):
         log.settle(lambda r: (place[r.problem], r.member, r.draw))
     folder.divergence_log.settle(lambda d: place[d.problem])
@@ -162,7 +162,7 @@ def _settle(folder: RunFolder, place: Mapping[str, int]) -> None:
 
 
 def remember_adapters(folder: RunFolder, adapters: list[Path]) -> None:
-    """Write the adapters' hashes down. Raises StoreError when samples here were drawn with other ones."""
+    """Write the adapters' hashes. Raises StoreError when samples in this folder were drawn with other adapters."""
     if not adapters:
         return
     now = {"stage": adapters[0].parent.name, "hashes": [provenance.hash_folder(a) for a in adapters]}

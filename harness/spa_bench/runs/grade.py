@@ -21,14 +21,14 @@ from spa_bench.tasks.base import Judge, Task
 
 
 def _pausing(rows: Iterator[Row]) -> Iterator[Row]:
-    """`rows`, ending between two of them when the user asked to stop."""
+    """`rows`; the iteration stops between two rows when the user asked to stop."""
     for row in rows:
         yield row
         pause_point()
 
 
 class _NoJudge:
-    """Stands where no program is judged."""
+    """Takes the place of a judge where the answers are no programs."""
 
     def run(self, programs: Sequence[Program]) -> Iterator[tuple[int, Outcome]]:
         raise AssertionError("a task whose answers are no programs asked for a judge")
@@ -38,7 +38,7 @@ class _NoJudge:
 
 
 def make_judge(task: Task, sandbox: str, grading: str, workers: int, console: Reporter) -> Judge:
-    """What judges the programs of `task`: the sandbox of that name, with that many workers. Raises SandboxError."""
+    """The judge of the programs of `task`: the sandbox of that name, with that many workers. Raises SandboxError."""
 
     def progress(done: int, total: int) -> None:
         if done == 1:
@@ -66,10 +66,10 @@ def grade(
     metrics: Sequence[str] = (),
     price: float | None = None,
 ) -> None:
-    """Grade what is not graded yet, in `sandbox` or the one of the spec, then write metrics.json.
+    """Grade the samples that are not graded yet, in `sandbox` or in the spec's sandbox, then write metrics.json.
 
-    `embedder` is called where the spec wants embeddings that are not there yet; `metrics` of the user's own that the
-    spec does not have go to added.json; `price` is what an hour costs.
+    `embedder` is called where the spec asks for embeddings that are missing. `metrics` of the user's own that are not in
+    the spec are written to added.json. `price` is the cost of an hour.
     """
     chosen = (sandbox or str(folder.spec["sandbox"])) if task.runs_code else NOT_NEEDED
     with folder.locked(), timed(folder, console, {}, price):
@@ -109,7 +109,7 @@ def grade(
 
 
 def remember_judge(folder: RunFolder, sandbox: str, *, fresh: bool) -> None:
-    """Write down which sandboxes judged, and under which Python and code."""
+    """Write which sandboxes judged, and with which Python and code."""
     now = {"sandbox": sandbox, "versions": provenance.versions(), "code": provenance.code()}
     before = [] if fresh else (folder.read_json("judged.json") or {}).get("by", [])
     folder.write_json("judged.json", {"by": [*before, now] if now not in before else before})

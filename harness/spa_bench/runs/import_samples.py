@@ -18,10 +18,10 @@ from spa_bench.types import Problem, Record, RunSpec
 
 
 def read_samples(path: Path, task: TextsTask, *, cut: bool) -> list[Record]:
-    """Records of a .jsonl(.gz) file of `task_id` with `completion` or `solution`; a problem's rows are its draws.
+    """Records of a .jsonl(.gz) file whose rows have `task_id` and `completion` or `solution`; a problem's rows are its draws.
 
-    A `solution` that begins with the prompt is stored without it; another one is a whole program. `cut` cuts
-    completions at the task's stop strings. Raises DataError naming the line, the unknown id or the missing problem.
+    A `solution` that begins with the prompt is stored without the prompt; any other `solution` is a whole program. `cut`
+    cuts completions at the task's stop strings. Raises DataError that names the line, the unknown id or the missing problem.
     """
     try:
         raw = unpacked(path)

@@ -1,4 +1,4 @@
-"""One run to do: what it needs, what it must satisfy before anything is computed, and its spec."""
+"""One run to do: its parts, the checks before anything is computed, and its spec."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ class Job:
     sandbox: str = "bwrap"
     grading: str = "default"
     noise_floor: bool | None = None  # None: where numerics can move a text (Model.batch_free)
-    embedding: dict[str, object] = field(default_factory=dict)  # what its Embedder describes; empty: no embedding kernel
+    embedding: dict[str, object] = field(default_factory=dict)  # what Embedder.describe gives; empty: no embedding kernel
     metrics: tuple[str, ...] = ()  # of the user's own, package.module:METRIC
-    files: DataCard | None = None  # where the card's files of pairs lie on this machine; None: where the card says
+    files: DataCard | None = None  # the paths of the card's files of pairs on this machine; None: the card's own paths
 
     @property
     def placed(self) -> SamplerCard:
@@ -60,17 +60,17 @@ def load_task(card: TaskCard) -> Task:
 
 
 def check_draws(card: SamplerCard, n: int) -> None:
-    """Raises UsageError unless `n` is a positive multiple of the members, and what its kind allows."""
+    """Raises UsageError unless `n` is a positive multiple of the members and the card's kind allows it."""
     if n < 1 or n % card.members:
         raise UsageError(f"n is {n}, but {card.name} has {card.members} members: n must be a multiple of {card.members}")
     sampler_kind(card.kind).check_n(card, n)
 
 
 def check_task(card: SamplerCard, task: Task, model: Model, limit: int | None) -> Asking:
-    """What `model` is asked of the first `limit` problems. Raises, before anything is trained, for what cannot be.
+    """The prompts and options of the first `limit` problems for `model`, checked before anything is trained.
 
-    UsageError for what the task refuses, options that do not fit the context, and a sampler whose kind cannot go on after a
-    choice; ModelError for a model that the kind refuses, and for one without a chat template where the task asks in messages.
+    Raises UsageError where the task refuses the model, options do not fit the context, or the sampler's kind cannot continue
+    after a choice. Raises ModelError where the kind refuses the model, or where messages need a chat template that it lacks.
     """
     kind, asking = sampler_kind(card.kind), task.asked_by(model, limit)
     if asking.asked and not kind.goes_on:
@@ -87,7 +87,7 @@ def check_task(card: SamplerCard, task: Task, model: Model, limit: int | None) -
 
 
 def sampler_spec(card: SamplerCard) -> dict[str, object]:
-    """What a spec says of the sampler: the card without its description and, where nothing is trained, without that part."""
+    """The sampler in a spec: the card without its description and, where nothing is trained, without the training tables."""
     sampler = {k: v for k, v in asdict(replace(card, data=named(card.data))).items() if k != "description"}
     if card.adapters == "none":
         sampler = {k: v for k, v in sampler.items() if k not in {"lora", "attribution", "partition", "data"}}
@@ -119,11 +119,11 @@ def make_spec(job: Job, task: Task, asking: Asking, model: Model, data: Training
 
 
 def _longest_texts(asking: Asking) -> list[tuple[str | Messages, int]]:
-    """(what an answer to each prompt may have to follow, new tokens): with the longest option where there are options."""
+    """(the longest text before an answer to each prompt, new tokens): a prompt with options counts its longest option."""
     options = {one.problem_id: max(map("".join, one.options), key=len) for one in asking.asked}
     return [(options.get(p.problem_id) or p.messages or p.text, p.max_new_tokens) for p in asking.prompts]
 
 
 def run_name(job: Job, task: Task) -> str:
-    """How the folder of a run begins."""
+    """The beginning of the name of a run's folder."""
     return f"{task.name}-{job.sampler.name}-s{job.seed}"

@@ -1,8 +1,8 @@
-"""Append-only files of rows, a line of JSON each with a checksum: what a killed process leaves is found and redone.
+"""Append-only files of rows. Each row is a line of JSON with a checksum, so that a torn line is recognised and redone.
 
 The checksum covers the line and the `salt`, which names the spec and the file: a line from another run does not pass.
-A broken end (a torn line, or lines that an interrupted machine never wrote) is cut off before the next append and what
-it held is computed again. A broken line with whole lines behind it is damage and an error.
+A broken end is a torn line, or lines that an interrupted machine never wrote. The next append first cuts it off, and its
+rows are computed again. A broken line before whole lines is damage and raises an error.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from spa_bench.support.files import replace_file, sync_folder
 
 
 class Keyed(Protocol):
-    """A dataclass with a key that is there once in a file."""
+    """A dataclass whose key occurs once in a file."""
 
     __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[object]]]
 
     @property
     def key(self) -> Hashable:
-        """What tells rows of one file apart."""
+        """The key that distinguishes the rows of one file."""
         ...
 
 
@@ -42,12 +42,12 @@ class Log(Generic[Row]):
     def __init__(self, path: Path, kind: type[Row], salt: str):
         self.path, self._kind, self._salt = path, kind, f"{salt}/{path.name}".encode()
         hints = get_type_hints(kind)
-        # fields that older files lack, and those of other kinds of task: written only where they say something
+        # older files lack these fields, and so do other kinds of task: they are written only where they hold a value
         self._sparse = tuple(f.name for f in dataclasses.fields(kind) if f.metadata.get("sparse"))
         self._enums = {n: t for n, t in hints.items() if isinstance(t, type) and issubclass(t, Enum)}
 
     def rows(self) -> list[Row]:
-        """All whole rows in order; a broken end is left out. Raises StoreError for damage or a key that is there twice."""
+        """All whole rows in order, without a broken end. Raises StoreError for damage or for a key that occurs twice."""
         whole, _ = self._scan(self._read())
         seen: set[Hashable] = set()
         for number, row in enumerate(whole, 1):
@@ -57,12 +57,12 @@ class Log(Generic[Row]):
         return whole
 
     def append(self, rows: Sequence[Row]) -> None:
-        """Append `rows` and sync them; a broken end is cut off first. When the disk is full nothing of them is kept."""
+        """Append `rows` and sync them, after cutting off a broken end. When the disk is full, none of the rows is kept."""
         if not rows:
             return
         try:
             new = not self.path.exists()
-            with self.path.open("ab+", buffering=0) as stream:  # a buffer would be tried once more when it is closed
+            with self.path.open("ab+", buffering=0) as stream:  # closing a buffered stream would write the rows again
                 end = self._cut_broken_end(stream)
                 try:
                     data = b"".join(map(self._line, rows))
@@ -80,7 +80,7 @@ class Log(Generic[Row]):
             ) from error
 
     def settle(self, place: Callable[[Row], int | tuple[int, ...]]) -> None:
-        """Bring the rows into the order of `place`, so that finished files do not depend on how often a run was stopped."""
+        """Sort the rows by `place`, so that finished files do not depend on how often a run was stopped."""
         data = self._read()
         rows, end = self._scan(data)
         ordered = sorted(rows, key=place)
@@ -88,7 +88,7 @@ class Log(Generic[Row]):
             replace_file(self.path, b"".join(map(self._line, ordered)))
 
     def faults(self) -> list[str]:
-        """What is wrong with the file, for `spa-bench verify`; empty when every byte is as it was written."""
+        """What is wrong with the file, for `spa-bench verify`; empty when every byte is unchanged."""
         try:
             self.all_rows()
         except StoreError as error:
@@ -96,7 +96,7 @@ class Log(Generic[Row]):
         return []
 
     def all_rows(self) -> list[Row]:
-        """The rows of a finished file. Raises StoreError unless every byte is as it was written."""
+        """The rows of a finished file. Raises StoreError unless every byte is unchanged."""
         data = self._read()
         whole, end = self._scan(data)
         if end != len(data):
@@ -123,7 +123,7 @@ class Log(Generic[Row]):
         return hashlib.blake2b(self._salt + b"\0" + body.encode(), digest_size=8).hexdigest()
 
     def _scan(self, data: bytes) -> tuple[list[Row], int]:
-        """(whole rows, where the last of them ends). Raises StoreError when a whole line stands behind a broken one."""
+        """(whole rows, the offset at which the last one ends). Raises StoreError when a whole line follows a broken one."""
         rows: list[Row] = []
         end, broken, at = 0, 0, 0
         for number, line in enumerate(data.split(b"\n")[:-1], 1):
@@ -162,7 +162,7 @@ class Log(Generic[Row]):
             raise StoreError(f"{self.path} was written by another version of spa-bench ({error})") from error
 
     def _cut_broken_end(self, stream: FileIO) -> int:
-        """The size of the file, its broken end cut off. Reads the whole file only when its last line is broken."""
+        """Cut off a broken end; the size of the file after that. Reads the whole file only when its last line is broken."""
         size = stream.seek(0, os.SEEK_END)
         start = max(0, size - (1 << 16))
         stream.seek(start)
@@ -177,12 +177,12 @@ class Log(Generic[Row]):
 
 
 Progress = Callable[[int, int], None]  # called with (done, total)
-_BATCH = 64  # rows written and synced together, at the latest after _SYNC_SECONDS
+_BATCH = 64  # the most rows that are written and synced together; after _SYNC_SECONDS fewer are
 _SYNC_SECONDS = 5.0
 
 
 def append(log: Log[Row], rows: Iterable[Row], start: int, total: int, progress: Progress) -> None:
-    """Append `rows` in synced batches; what has come is kept when the next one fails or the user interrupts."""
+    """Append `rows` in synced batches; earlier rows are kept when the next row fails or the user interrupts."""
     waiting: list[Row] = []
     synced = time.monotonic()
     try:

@@ -1,4 +1,4 @@
-"""metrics.json from what a run folder holds: values problem by problem, estimates, and counts of what went wrong."""
+"""metrics.json from the content of a run folder: values problem by problem, estimates, and counts of failures."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def measure(folder: RunFolder, task: Task) -> Json:
     measured = measure_samples(samples, workers=len(os.sched_getaffinity(0)))
     first = samples[0]
     values = measured.values | {metric.name: values_of(metric, samples) for metric in own}
-    found = estimates({name: [row] for name, row in values.items()}, own, size=measured.size)
+    estimated = estimates({name: [row] for name, row in values.items()}, own, size=measured.size)
     return {
         "spec_hash": folder.hash,
         "n": spec["n"],
@@ -45,21 +45,21 @@ def measure(folder: RunFolder, task: Task) -> Json:
         **counts(list(folder.records().values()), folder.grades(), task),
         "values": values,
         "values_at": {str(size): values for size, values in measured.at.items()},
-        "estimates": {name: asdict(e) for name, e in found.items()},
+        "estimates": {name: asdict(e) for name, e in estimated.items()},
         **_own_scores(folder, task, first),
     }
 
 
 def _own_scores(folder: RunFolder, task: Task, first: Samples) -> Json:
-    """What the library behind the task says of each member; empty where there is none."""
+    """The scores that the library behind the task gives each member; empty where there is no library."""
     if folder.spec["sampler"].get("kind") == "samples":
         return {}
-    found = task.own_scores(folder.record_log.rows(), folder.choice_log.rows(), len(first.texts), first.members)
-    return {} if found is None else {"own_scores": found}
+    own_scores = task.own_scores(folder.record_log.rows(), folder.choice_log.rows(), len(first.texts), first.members)
+    return {} if own_scores is None else {"own_scores": own_scores}
 
 
 def own_means(found: Json) -> dict[str, float]:
-    """From own_scores, `own[NAME,METRIC]` -> mean over members, of what is a number for each of them."""
+    """`own[NAME,METRIC]` -> mean over members, for each metric of own_scores that is a number for every member."""
     each: dict[str, list[float | str | None]] = {}
     for member in found["members"]:
         for name, scores in member.items():
@@ -67,25 +67,25 @@ def own_means(found: Json) -> dict[str, float]:
                 each.setdefault(f"own[{name},{metric}]", []).append(value)
     numbers = {name: [v for v in values if isinstance(v, int | float) and math.isfinite(v)] for name, values in each.items()}
     whole = {name: values for name, values in numbers.items() if len(values) == len(each[name]) == len(found["members"])}
-    return {name: math.fsum(values) / len(values) for name, values in whole.items()}  # of one member every digit
+    return {name: math.fsum(values) / len(values) for name, values in whole.items()}  # exact for one member
 
 
 def measure_added(folder: RunFolder, task: Task, names: Mapping[str, str]) -> Json:
-    """Content of added.json: metrics of the user's own (name -> hash of the source) that the run's spec does not have.
+    """Content of added.json: metrics of the user's own (name -> hash of the source) that are not in the run's spec.
 
-    Raises UsageError for a metric whose source has another hash here.
+    Raises UsageError for a metric whose source has another hash on this machine.
     """
-    if other := [name for name, found in hashes(names).items() if found != names[name]]:
+    if other := [name for name, digest in hashes(names).items() if digest != names[name]]:
         raise UsageError(f"metric {other[0]!r} has another source here; compute it anew with `spa-bench grade --metric`")
     own = load_metrics([*folder.spec.get("metrics", {}), *names])[-len(names) :]
     samples = samples_of(folder, task)
     values = {metric.name: values_of(metric, samples) for metric in own}
-    found = estimates({name: [row] for name, row in values.items()}, own)
-    return {"metrics": dict(names), "values": values, "estimates": {name: asdict(e) for name, e in found.items()}}
+    estimated = estimates({name: [row] for name, row in values.items()}, own)
+    return {"metrics": dict(names), "values": values, "estimates": {name: asdict(e) for name, e in estimated.items()}}
 
 
 def samples_of(folder: RunFolder, task: Task) -> list[Samples]:
-    """What metrics see of a run, problem by problem. Raises DataError when samples are missing."""
+    """The samples of a run as metrics read them, problem by problem. Raises DataError when samples are missing."""
     records = folder.records()
     samples = collect_samples(
         task,
@@ -103,7 +103,7 @@ def samples_of(folder: RunFolder, task: Task) -> list[Samples]:
 
 
 def design(spec: Json) -> str:
-    """How a run's draws came about, in words: it decides what pass@k means."""
+    """How a run's draws were made, in words: the meaning of pass@k depends on it."""
     members, n = int(spec["sampler"].get("members", 1)), spec["n"]
     if members > 1:
         return f"{n // members if n else 'r'} draw{'s' * (n != members)} from each of {members} members"
@@ -112,7 +112,7 @@ def design(spec: Json) -> str:
 
 
 def counts(records: Sequence[Record], grades: Mapping[Key, Grade], task: Task) -> dict[str, dict[str, int]]:
-    """How many samples ended how: verdicts, marks, ends of generation, causes of failure, and texts that are no program."""
+    """Counts of samples: by verdict, mark, end of generation and cause of failure, and of texts that are no program."""
     verdicts = Counter(str(grade.verdict) for grade in grades.values())
     marks = Counter(grade.mark for grade in grades.values() if grade.mark)
     finishes = Counter[str](record.finish for record in records)
@@ -145,14 +145,14 @@ def collect_samples(
 ) -> list[Samples]:
     """Samples problem by problem in the task's order.
 
-    Raises DataError when a problem has another number of samples than n, or one is not graded.
+    Raises DataError when a problem does not have n samples, or when a sample is not graded.
     """
     problems = task.problems[: spec["limit"]]
     grouped, behaved, noisy = _grouped(records), _grouped(behaviours), _grouped(noise)
     members, n = int(spec["sampler"].get("members", 1)), spec["n"]
     least = min((len(grouped.get(p.id, [])) for p in problems), default=0)
     spread = {d.problem: d for d in divergence if d.tokens}
-    asked = {c.problem: c for c in choices}
+    choices_of = {c.problem: c for c in choices}
     drawn = spec["sampler"].get("kind") != "samples"
     samples = []
     for problem in problems:
@@ -180,7 +180,7 @@ def collect_samples(
                 noise=[r.graded.strip() for r in noisy[problem.id]] if problem.id in noisy else None,
                 choices=problem.choices,
                 passed_base=_passed_base(problem, [grades[r.key] for r in mine]),
-                preferences=asked.get(problem.id),
+                preferences=choices_of.get(problem.id),
                 right=problem.right,
             )
         )
@@ -188,7 +188,7 @@ def collect_samples(
 
 
 def _passed_base(problem: Problem, grades: Sequence[Grade]) -> list[bool] | None:
-    """Who passed the base suite: suites run in order until one fails. None where no suite comes behind one of that name."""
+    """Which samples passed the base suite; None where no suite follows one of that name. Suites run until one fails."""
     later = [s.name for s in problem.suites][1:]
     if not later or problem.suites[0].name != "base":
         return None
@@ -196,10 +196,10 @@ def _passed_base(problem: Problem, grades: Sequence[Grade]) -> list[bool] | None
 
 
 def _grouped(rows: Sequence[_Row]) -> dict[str, list[_Row]]:
-    found: dict[str, list[_Row]] = {}
+    by_problem: dict[str, list[_Row]] = {}
     for row in sorted(rows, key=lambda r: (r.member, r.draw)):
-        found.setdefault(row.problem, []).append(row)
-    return found
+        by_problem.setdefault(row.problem, []).append(row)
+    return by_problem
 
 
 def _parses(program: str) -> bool:

@@ -1,4 +1,4 @@
-"""Metrics of the user's own: found by name, checked, and computed with the user's mistakes as one-line errors."""
+"""Metrics of the user's own: they are imported by name, checked and computed; a mistake in one is a one-line error."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from spa_bench.support.text import did_you_mean
 
 
 def load_metrics(names: Iterable[str]) -> tuple[Metric, ...]:
-    """The metrics behind `package.module:METRIC` names and those of installed packages, in order.
+    """The metrics of `names`, in order: `package.module:METRIC`, or the name of a metric of an installed package.
 
-    Raises UsageError for what cannot be imported or is no Metric, and for a metric whose name is taken or no name.
+    Raises UsageError for a name that cannot be imported or is no Metric, and for a Metric whose own name is taken or invalid.
     """
     names = tuple(names)
-    found = tuple(map(_metric, names))
+    metrics = tuple(map(_metric, names))
     taken = _ours()
-    for name, metric in zip(names, found, strict=True):
+    for name, metric in zip(names, metrics, strict=True):
         if not metric.name.strip() or not metric.name.isprintable():
             raise UsageError(f"--metric {name}: its name is {metric.name!r}; it stands in tables and must be printable text")
-        if metric.name in taken or is_rate(metric.name):  # those of single members are nowhere listed
+        if metric.name in taken or is_rate(metric.name):  # no list holds the rates of single members
             raise UsageError(f"--metric: the name {metric.name!r} is taken by another metric; give yours another one")
         taken.add(metric.name)
-    return found
+    return metrics
 
 
 def _ours() -> set[str]:
@@ -55,9 +55,9 @@ def _hint(name: str) -> str:
 
 
 def values_of(metric: Metric, samples: Sequence[Samples]) -> list[float | None]:
-    """`metric` of every problem's Samples.
+    """The value of `metric` for every problem's Samples.
 
-    Raises UsageError, naming the problem, when it fails, or gives no finite number, or a rate outside [0, 1].
+    Raises UsageError that names the problem when the metric fails, or gives no finite number or a rate outside [0, 1].
     """
     values: list[float | None] = []
     for one in samples:

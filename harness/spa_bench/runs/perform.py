@@ -1,4 +1,4 @@
-"""What `run`, `grade`, `score` and `rerun` do, as functions of plain values: each gives the run folders that it made."""
+"""The commands `run`, `grade`, `score` and `rerun` as functions of plain values: each returns the run folders that it made."""
 
 from __future__ import annotations
 
@@ -51,14 +51,14 @@ if TYPE_CHECKING:
     from spa_bench.models.embed import HFEmbedder
     from spa_bench.models.hf import HFModel
 
-Rules = Literal["default", "evalplus"]  # whose rules decide on verdicts
+Rules = Literal["default", "evalplus"]  # the rules by which verdicts are given
 
 
 class Follower(Protocol):
-    """Hears of one run after the other while they go on, as trackers do."""
+    """Is told of the progress of one run after another, as trackers are."""
 
     def reporter(self) -> Reporter:
-        """Where the next run reports its stages."""
+        """The reporter to which the next run reports its stages."""
         ...
 
     def begin(self, folder: RunFolder) -> None:
@@ -66,7 +66,7 @@ class Follower(Protocol):
         ...
 
     def finish(self, state: Literal["generated", "finished"]) -> None:
-        """The run has come so far."""
+        """The run has reached `state`."""
         ...
 
 
@@ -89,34 +89,34 @@ class JudgeOptions:
     """How answers are judged on this machine."""
 
     sandbox: str | None = None  # a name of spa_bench.sandbox.SANDBOXES; None: the first that works here
-    workers: int | None = None  # programs that run at once; None: the cores of this process
-    price_per_hour: float | None = None  # what an hour of this machine costs, for timings.json; None: unknown
+    workers: int | None = None  # programs that run at once; None: as many as this process has cores
+    price_per_hour: float | None = None  # the cost of an hour of this machine, for timings.json; None: unknown
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
-    """What a run is made of, beside its sampler and its task."""
+    """The options of a run beside its sampler and its task."""
 
-    model: str = EMBEDDED  # a folder, a name on the hub, or the embedded one
+    model: str = EMBEDDED  # a folder, a name on the hub, or the embedded model
     loading: ModelOptions = field(default_factory=ModelOptions)
-    n: int | None = None  # answers a problem; None: the card's
-    seeds: tuple[int, ...] = (0,)  # a run each
-    limit: int | None = None  # only the first so many problems
-    data: str | None = None  # where training pairs come from instead of the card's source
-    queries: str | None = None  # likewise the queries of attribution
+    n: int | None = None  # answers to each problem; None: the card's number
+    seeds: tuple[int, ...] = (0,)  # one run for each seed
+    limit: int | None = None  # how many problems, the first ones; None: all
+    data: str | None = None  # the source of training pairs; None: the card's source
+    queries: str | None = None  # the source of attribution queries, likewise
     settings: tuple[str, ...] = ()  # KEY=VALUE, as --set takes them
-    noise_floor: bool | None = None  # None: where numerics can move a text
+    noise_floor: bool | None = None  # None: measured where numerics can change a text
     until: Literal["generate", "grade"] = "grade"
     rules: Rules = "default"
     judge: JudgeOptions = field(default_factory=JudgeOptions)
     embedding: str | None = None  # the model behind the embedding kernel
-    metrics: tuple[str, ...] = ()  # of the user's own
+    metrics: tuple[str, ...] = ()  # metrics of the user's own
     out: Path = Path("runs")
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Loaded:
-    """The parts of a run, checked: what is wrong with them is said before anything is computed."""
+    """The parts of a run, loaded and checked before anything is computed."""
 
     card: SamplerCard
     task_card: TaskCard
@@ -128,9 +128,9 @@ class _Loaded:
 
 
 def run(sampler: str, task: str, options: RunOptions, *, follow: Follower | None = None) -> list[RunFolder]:
-    """Draw, grade and measure: a run folder a seed. What is there already is not done again.
+    """Draw, grade and measure; one run folder for each seed. Work that is already done is not done again.
 
-    `sampler` and `task` are names or card files. Raises the SpaBenchError of whatever cannot be used, before drawing.
+    `sampler` and `task` are names or card files. Raises a SpaBenchError before drawing when a part cannot be used.
     """
     follow = follow or NoFollower()
     workers = checked_workers(options.judge.workers)
@@ -155,7 +155,7 @@ def _load(sampler: str, task: str, options: RunOptions) -> _Loaded:
     if options.n is None and n % card.members:
         n = card.members
     check_draws(card, n)
-    read_sources(card)  # for their errors alone
+    read_sources(card)  # called only so that an unreadable source raises now
     loaded = load_task(task_card)
     sandbox = options.judge.sandbox or "bwrap"
     if options.until != "generate" and loaded.runs_code:
@@ -207,16 +207,16 @@ def _one_run(parts: _Loaded, options: RunOptions, seed: int, workers: int, follo
 
 @dataclass(frozen=True, kw_only=True)
 class GradeOptions:
-    """How runs that are there are graded."""
+    """How existing runs are graded."""
 
     judge: JudgeOptions = field(default_factory=JudgeOptions)
-    task_file: Path | None = None  # where a jsonl task's problems are on this machine
-    embedding: str | None = None  # where the runs' embedding model is on this machine
-    metrics: tuple[str, ...] = ()  # of the user's own, beside those of the runs
+    task_file: Path | None = None  # the file of a jsonl task's problems on this machine
+    embedding: str | None = None  # the place of the runs' embedding model on this machine
+    metrics: tuple[str, ...] = ()  # metrics of the user's own, beside those of the runs
 
 
 def grade_runs(paths: Sequence[Path], options: GradeOptions, *, follow: Follower | None = None) -> list[RunFolder]:
-    """Grade and measure runs that were generated elsewhere, or that were stopped."""
+    """Grade and measure runs that were generated elsewhere, or whose grading was stopped."""
     follow = follow or NoFollower()
     load_metrics(options.metrics)
     workers = checked_workers(options.judge.workers)
@@ -245,7 +245,7 @@ def grade_runs(paths: Sequence[Path], options: GradeOptions, *, follow: Follower
 class ScoreOptions:
     """How samples from a file are scored."""
 
-    name: str | None = None  # what to call them in tables; None: the file's name
+    name: str | None = None  # the name of the samples in tables; None: the file's name
     cut: bool = False  # cut completions at the task's stop strings first
     settings: tuple[str, ...] = ()  # KEY=VALUE of the task's card, as --set takes them
     rules: Rules = "default"
@@ -256,7 +256,7 @@ class ScoreOptions:
 
 
 def score(task: str, samples: Path, options: ScoreOptions, *, follow: Follower | None = None) -> RunFolder:
-    """A run folder of samples that somebody else drew, graded and measured. Raises the SpaBenchError of what is wrong."""
+    """The run folder of samples from a file, graded and measured. Raises a SpaBenchError when a part cannot be used."""
     follow = follow or NoFollower()
     if samples.is_dir():
         raise UsageError(f"--samples is {samples}, a folder; give a file of samples")
@@ -295,9 +295,9 @@ def score(task: str, samples: Path, options: ScoreOptions, *, follow: Follower |
 class RerunOptions:
     """How a run is repeated."""
 
-    out: Path | None = None  # None: reruns, beside the folder of runs
-    use_cache: bool = False  # take adapters from the stage cache instead of training anew
-    task_file: Path | None = None  # where files of the run are on this machine
+    out: Path | None = None  # None: a folder `reruns` beside the folder of runs
+    use_cache: bool = False  # take adapters from the stage cache instead of training them again
+    task_file: Path | None = None  # the files of the run on this machine
     data: Path | None = None
     queries: Path | None = None
     batch_size: str = "auto"
@@ -307,7 +307,7 @@ class RerunOptions:
 
 
 def rerun(path: Path, options: RerunOptions) -> tuple[RunFolder, Comparison]:
-    """(the repetition of a run, how it differs). Device, type and threads are those of the run."""
+    """(the repetition of a run, its comparison with that run). Device, type and threads are those of the run."""
     workers = checked_workers(options.judge.workers)
     check_sandbox(options.judge.sandbox, used=True)
     there = open_run(path)
@@ -315,7 +315,7 @@ def rerun(path: Path, options: RerunOptions) -> tuple[RunFolder, Comparison]:
     job = job_of(there, options.task_file, data=options.data, queries=options.queries)
     task = task_of(there, options.task_file)
     loading = ModelOptions(batch_size=options.batch_size, trust_remote_code=options.trust_remote_code)
-    # what is not here is missed before hours of work
+    # a missing file is reported now, not after hours of work
     model, embedder = model_of(there, loading), load() if job.embedding else None
     check_data(there, job, model)
     out = options.out or there.path.resolve().parent.parent / "reruns"

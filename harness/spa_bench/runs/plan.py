@@ -1,4 +1,4 @@
-"""What `spa-bench run` says before it starts: model, task, data, samples and a rough cost."""
+"""The plan that `spa-bench run` prints before it starts: model, task, data, samples and a rough cost."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from spa_bench.tasks.base import Task
 def plan_lines(
     card: SamplerCard, task: Task, model: Model, *, n: int, seeds: list[int], limit: int | None, embedded: bool
 ) -> list[str]:
-    """Lines for the user; the cost counts forward passes over tokens, not seconds."""
+    """The lines of the plan; the cost counts forward passes over tokens, not seconds."""
     problems = len(task.problems[:limit])
     draws = problems * n * len(seeds)
     drawn = sampler_kind(card.kind).drawn(card, n)
@@ -39,10 +39,10 @@ def plan_lines(
         )
     else:
         lines.append(f"cost a seed: no training, {answers}")
-    if asked := task.options(limit):
-        options = sum(len(one.texts) for one in asked)
+    if choices := task.options(limit):
+        options = sum(len(one.texts) for one in choices)
         lines.append(
-            f"choices: {len(asked)} problems are multiple choice: {options} options, scored by all members in one pass; the "
+            f"choices: {len(choices)} problems are multiple choice: {options} options, scored by all members in one pass; the "
             f"model goes on writing after its choice"
         )
     if not task.runs_code:

@@ -1,4 +1,4 @@
-"""Models and tasks from options, or from what a run's spec says of them."""
+"""Models and tasks, loaded from options or from a run's spec."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ if TYPE_CHECKING:
     from spa_bench.models.embed import HFEmbedder
     from spa_bench.models.hf import HFModel
 
-_OPTIONS = {"examples": "--data", "queries": "--queries"}  # of `rerun`: where these files lie now
+_OPTIONS = {"examples": "--data", "queries": "--queries"}  # the options of `rerun` that give new paths for these files
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelOptions:
-    """How a model is loaded, as the command line says it."""
+    """How a model is loaded, in the words of the command line."""
 
     device: str = "auto"  # auto, cpu, cuda, cuda:N
     dtype: str = "auto"  # auto: float32 on a CPU, bfloat16 elsewhere
-    threads: int | None = None  # CPU threads; None: the cores this process may use
-    batch_size: str = "auto"  # rows decoded together: auto, or their number in digits
+    threads: int | None = None  # CPU threads; None: as many as this process has cores
+    batch_size: str = "auto"  # rows decoded together: auto, or a number in digits
     revision: str | None = None  # branch, tag or commit on the hub
     trust_remote_code: bool = False  # run code that comes with the model
 
@@ -64,9 +64,9 @@ def load_model(name: str, options: ModelOptions) -> HFModel:
 
 
 def model_of(folder: RunFolder, options: ModelOptions) -> HFModel:
-    """The model of a run, on the device and in the type of the run; `options` say how many rows, and whether to run its code.
+    """The model of a run, on the run's device and in its type; `options` give the batch size, and whether its code may run.
 
-    Raises UsageError where that device is not here.
+    Raises UsageError where that device is unavailable.
     """
     numerics, model = folder.spec["numerics"], folder.spec["model"]
     made = replace(
@@ -80,7 +80,7 @@ def model_of(folder: RunFolder, options: ModelOptions) -> HFModel:
 
 
 def device_of(folder: RunFolder) -> str:
-    """The device on which a run was made; auto where its spec names none."""
+    """The device on which a run was made; `auto` where its spec names none."""
     return str(folder.spec["numerics"].get("device", "auto"))
 
 
@@ -93,9 +93,9 @@ def load_embedder(name: str, *, device: str = "auto") -> HFEmbedder:
 
 
 def embedder_of(folder: RunFolder, given: str | None, *, device: str = "auto") -> Callable[[], HFEmbedder]:
-    """Loads the embedding model of a run, from `given` (--embedding) or from where the spec has it, when it is called.
+    """A function that loads the embedding model of a run, from `given` (--embedding) or from the place in the spec.
 
-    Raises UsageError for --embedding with a run that has no embeddings and, when called, for another model than the spec's.
+    Raises UsageError for --embedding with a run that has no embeddings. The function raises it for another model.
     """
     wanted = folder.spec.get("embedding", {})
     if given and not wanted:
@@ -114,9 +114,9 @@ def embedder_of(folder: RunFolder, given: str | None, *, device: str = "auto") -
 
 
 def job_of(folder: RunFolder, task_file: Path | None = None, *, data: Path | None = None, queries: Path | None = None) -> Job:
-    """The job that made a run; `data` and `queries` are where its files of pairs lie now, where they have moved.
+    """The job that made a run; `data` and `queries` are the new paths of its files of pairs, where these have moved.
 
-    Raises UsageError for samples from a file, for files that are not there, and for a place of what was in no file.
+    Raises UsageError for samples from a file, for a file that is not found, and for the path of pairs that came from no file.
     """
     spec, card = folder.spec, sampler_card(folder.spec, str(folder.path))
     return Job(
@@ -135,7 +135,7 @@ def job_of(folder: RunFolder, task_file: Path | None = None, *, data: Path | Non
 
 
 def check_data(folder: RunFolder, job: Job, model: Model) -> None:
-    """Raises UsageError when the files of `job`, or the hub, hold other pairs than those that the run was made with."""
+    """Raises UsageError when the files of `job`, or the hub, hold other pairs than the ones that the run used."""
     files, hubs, stored = files_of(job.placed), hubs_of(job.placed), folder.spec["data"]
     if not files and not hubs:
         return
@@ -155,7 +155,7 @@ def check_data(folder: RunFolder, job: Job, model: Model) -> None:
 
 
 def _placed(folder: RunFolder, card: SamplerCard, given: Mapping[str, Path | None]) -> DataCard:
-    """The data of `card` with the paths that its files have on this machine."""
+    """The [data] table of `card` with the paths that its files have on this machine."""
     known, stored = folder.read_json(DATA_FILES) or {}, files_of(card)
     places: dict[str, str] = {}
     for what, option in _OPTIONS.items():
@@ -165,7 +165,7 @@ def _placed(folder: RunFolder, card: SamplerCard, given: Mapping[str, Path | Non
             _must_exist(place, what, option)
             places[what] = str(place)
         elif path is not None:
-            raise UsageError(f"{option} plays no part: {folder.path} was made with no {what} from a file")
+            raise UsageError(f"{option} has no effect: {folder.path} was made with no {what} from a file")
     data = card.data
     return replace(data, examples=places.get("examples", data.examples), queries=places.get("queries", data.queries))
 
@@ -178,7 +178,7 @@ def _must_exist(place: Path, what: str, option: str) -> None:
 
 
 def task_of(folder: RunFolder, task_file: Path | None = None) -> Task:
-    """The task that `folder` was made for, loaded here. Raises UsageError when its problems are others here."""
+    """The task of the run in `folder`, loaded. Raises UsageError when its problems differ on this machine."""
     card, stored = _task_card(folder, task_file), folder.spec["task"]
     task = load_task(card)
     here = task.describe()["problems_hash"]
@@ -203,7 +203,7 @@ def _task_card(folder: RunFolder, task_file: Path | None) -> TaskCard:
     if card.kind == "code" and card.problems != "jsonl":
         return card
     place = task_file or (folder.read_json(TASK_FILE) or {}).get("file")
-    if place is None and card.kind != "code":  # it has problems of its own
+    if place is None and card.kind != "code":  # such a task has its own problems
         return card
     if place is None:
         raise UsageError(f"{folder.path} does not say where the problems of {card.name} lie; --task-file FILE says it")

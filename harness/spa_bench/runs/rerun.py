@@ -1,4 +1,4 @@
-"""`spa-bench rerun`: do a run again from its spec, and say what came out otherwise."""
+"""`spa-bench rerun`: repeat a run from its spec, and report what differs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from spa_bench.types import Key
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """What two runs of one spec have in common."""
+    """How the repetition of a run differs from that run."""
 
     spec: str  # the keys of the spec that differ, with both values; "" when none does
     samples: int
@@ -24,17 +24,17 @@ class Comparison:
         return not (self.other_texts or self.other_verdicts or self.other_metrics)
 
     def lines(self) -> list[str]:
-        """For a reader."""
-        found = [f"spec: {self.spec}" if self.spec else "spec: the same"]
-        found.append(_counted("texts", self.other_texts, self.samples))
-        found.append(_counted("verdicts on equal texts", self.other_verdicts, self.samples))
+        """The comparison in lines for a reader."""
+        lines = [f"spec: {self.spec}" if self.spec else "spec: the same"]
+        lines.append(_counted("texts", self.other_texts, self.samples))
+        lines.append(_counted("verdicts on equal texts", self.other_verdicts, self.samples))
         for name, (there, here) in self.other_metrics.items():
-            found.append(f"{name}: {there} there, {here} here")
-        return [*found, "metrics: the same"] if not self.other_metrics else found
+            lines.append(f"{name}: {there} there, {here} here")
+        return [*lines, "metrics: the same"] if not self.other_metrics else lines
 
 
 def compare(there: RunFolder, here: RunFolder) -> Comparison:
-    """`there`, the run, against `here`, its repetition."""
+    """The run `there` compared with `here`, its repetition."""
     ours, theirs = there.records(), here.records()
     grades, again = there.grades(), here.grades()
     texts = [k for k in ours if k not in theirs or (theirs[k].graded, theirs[k].failure) != (ours[k].graded, ours[k].failure)]
@@ -54,8 +54,8 @@ def compare(there: RunFolder, here: RunFolder) -> Comparison:
 
 def _values(folder: RunFolder) -> dict[str, float | None]:
     """The estimates of a run by name, without their intervals."""
-    found = (folder.read_json("metrics.json") or {}).get("estimates", {})
-    return {name: estimate["value"] for name, estimate in found.items()}
+    estimates = (folder.read_json("metrics.json") or {}).get("estimates", {})
+    return {name: estimate["value"] for name, estimate in estimates.items()}
 
 
 def _counted(what: str, keys: list[Key], total: int) -> str:

@@ -1,4 +1,4 @@
-"""SPA's stages by themselves: those of a sampler's card over a model and data, from the same cache as whole runs."""
+"""SPA's stages by themselves: the stages of a sampler's card on a model and data, in the same cache as those of whole runs."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from spa_bench.support.console import Reporter
 
 @dataclass(frozen=True, kw_only=True)
 class StageOptions:
-    """What a stage works on, beside its sampler."""
+    """The options of a stage beside its sampler."""
 
     model: str = EMBEDDED
     loading: ModelOptions = field(default_factory=ModelOptions)
-    data: str | None = None  # where training pairs come from instead of the card's source
+    data: str | None = None  # the source of training pairs; None: the card's source
     queries: str | None = None
     settings: tuple[str, ...] = ()  # KEY=VALUE of the sampler's card, as --set takes them
     seed: int = 0
@@ -36,11 +36,11 @@ class OpenStages:
 
     stages: Stages
     console: Reporter
-    row: dict[str, object]  # what --json says of them: sampler, model, seed, examples, skipped
+    row: dict[str, object]  # what --json prints of them: sampler, model, seed, examples, skipped
 
 
 def open_stages(sampler: str, options: StageOptions, *, last: Literal["attribute", "partition", "adapt"]) -> OpenStages:
-    """The stages of `sampler` up to the `last` one. Raises UsageError for a sampler that does not have it."""
+    """The stages of `sampler` up to the `last` one. Raises UsageError for a sampler without that stage."""
     check_seeds((options.seed,))
     settings, task = parse_overrides(options.settings)
     if task:

@@ -1,7 +1,7 @@
-"""What was appended to a log since the last look: cheap for a file that grows, and the writer notices nothing.
+"""Counts of the lines that were appended to a log since the last look: cheap, and without an effect on the writer.
 
-Nothing is locked, parsed or checked here: lines are counted. A torn last line counts when its end has come. `Log` in log.py
-reads rows, and `spa-bench verify` says whether they are whole.
+Lines are counted; nothing is locked, parsed or checked. A torn last line counts as soon as its end is written. `Log` in
+log.py reads rows, and `spa-bench verify` says whether they are whole.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ import re
 from collections import Counter
 from pathlib import Path
 
-# rows begin with their problem; inside JSON a quote has a backslash before it, so no text can look like a key
+# a row begins with its problem; inside JSON a quote has a backslash before it, so no text can look like a key
 _PROBLEM = re.compile(rb'^\{"problem": "((?:[^"\\]|\\.)*)"', re.MULTILINE)
 _TOKENS = re.compile(rb', "tokens": (\d+), "')
-_BLOCK = 1 << 22  # bytes read at once: a log may be larger than what one wants in memory
+_BLOCK = 1 << 22  # bytes read at once: a log may be larger than memory allows
 
 
 class Tail:
-    """Counts over the whole lines of the log at `path`, brought up to date by `look`."""
+    """Counts over the whole lines of the log at `path`; `look` updates them."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -28,19 +28,19 @@ class Tail:
         self._at, self._inode = 0, inode
         self.tokens = 0
         self.odd = 0  # whole lines that do not begin like a row
-        self.problems: Counter[bytes] = Counter()  # rows a problem
+        self.problems: Counter[bytes] = Counter()  # problem -> its rows
 
     @property
     def rows(self) -> int:
-        """How many rows there are."""
+        """The number of rows."""
         return self.problems.total()
 
     def complete(self, rows: int) -> int:
-        """How many problems have at least so many rows."""
+        """How many problems have at least `rows` rows."""
         return sum(count >= rows for count in self.problems.values())
 
     def look(self) -> bool:
-        """Count what has come since the last look, from the start where the file is another one now; whether any has."""
+        """Count the lines since the last look, from the start where the file was replaced; whether there were any."""
         try:
             with self.path.open("rb") as stream:
                 now = os.fstat(stream.fileno())
@@ -51,7 +51,7 @@ class Tail:
                 while block := stream.read(_BLOCK):
                     whole = block.rfind(b"\n") + 1
                     if not whole:
-                        # a line longer than a block, or its beginning alone
+                        # a line that is longer than a block, or only the beginning of one
                         block += stream.readline()
                         whole = len(block) if block.endswith(b"\n") else 0
                     if not whole:
@@ -59,12 +59,12 @@ class Tail:
                     self._count(block[:whole])
                     stream.seek(self._at)
                 return self._at != before
-        except OSError:  # not there yet, or just being replaced: the next look finds it
+        except OSError:  # the file does not exist yet, or is being replaced: the next look reads it
             return False
 
     def _count(self, lines: bytes) -> None:
-        found = _PROBLEM.findall(lines)
-        self.problems.update(found)
-        self.odd += lines.count(b"\n") - len(found)
+        problems = _PROBLEM.findall(lines)
+        self.problems.update(problems)
+        self.odd += lines.count(b"\n") - len(problems)
         self.tokens += sum(map(int, _TOKENS.findall(lines)))
         self._at += len(lines)

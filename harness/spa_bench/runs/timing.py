@@ -1,4 +1,4 @@
-"""What a run took: seconds a stage, memory, GPU seconds, price. Outside all hashes."""
+"""The costs of a run: seconds of each stage, memory, GPU seconds, price. No hash covers them."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from spa_bench.support.console import Reporter
 
 @contextmanager
 def timed(folder: RunFolder, console: Reporter, numerics: Mapping[str, object], price: float | None) -> Iterator[None]:
-    """Add what the block takes to timings.json, whether it ends well or not; the file is outside all hashes.
+    """Add the costs of the block to timings.json, even when the block raises; no hash covers the file.
 
-    With `price`, of an hour, `price` there grows by what the block costs and `priced_seconds` by its seconds: where those
-    are fewer than `seconds`, a part of the run was done without a price, and is not in it.
+    `price` is the cost of an hour: `price` in the file grows by the cost of the block, and `priced_seconds` by its seconds.
+    Where `priced_seconds` is less than `seconds`, a part of the run had no price, and the price does not include it.
     """
     began = time.monotonic()
     before = dict(console.seconds)

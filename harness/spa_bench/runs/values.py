@@ -1,6 +1,6 @@
-"""What the values of options must be: each function gives the value that is used, or raises UsageError.
+"""Checks of the values of options: each function returns the value that is used, or raises UsageError.
 
-Whoever runs or grades calls these first, before anything is loaded, printed or written.
+Functions that run or grade call these first, before anything is loaded, printed or written.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ def check_seeds(seeds: tuple[int, ...]) -> None:
 
 
 def data_settings(data: str | None, queries: str | None) -> dict[str, object]:
-    """What `data` and `queries` set in the sampler's card; other data without queries has 48 of itself."""
+    """The card settings for `data` and `queries`; where `data` is given without `queries`, 48 examples are the queries."""
     given = {"data.examples": data, "data.queries": queries or ("sample" if data else None)}
     return {key: value for key, value in given.items() if value}
 
 
 def checked_workers(workers: int | None) -> int:
-    """How many programs run at once: `workers`, or the cores of this process."""
+    """How many programs run at once: `workers`, or as many as this process has cores."""
     count = len(os.sched_getaffinity(0)) if workers is None else workers
     if count < 1:
         raise UsageError(f"--workers is {count}; it must be at least 1")
@@ -36,13 +36,13 @@ def checked_workers(workers: int | None) -> int:
 
 
 def check_price(price: float | None) -> None:
-    """Raises UsageError for a price of an hour that is negative or not finite; None is no price."""
+    """Raises UsageError for a price of an hour that is negative or not finite; None means no price."""
     if price is not None and not 0 <= price < math.inf:
         raise UsageError(f"--price-per-hour is {price:g}; it must not be negative, and finite")
 
 
 def check_sandbox(name: str | None, *, used: bool) -> None:
-    """Raises UsageError for a sandbox of an unknown name and, if it is `used` here, SandboxError if it does not work."""
+    """Raises UsageError for an unknown sandbox and, if it is `used`, SandboxError for one that does not work here."""
     if name is not None and (used or name not in SANDBOXES):
         choose(name)
 
@@ -54,7 +54,7 @@ def check_out(out: Path) -> None:
 
 
 def label_of(name: str | None, samples: Path) -> str:
-    """What samples from a file are called: `name`, or the file's name. It names a folder and stands in tables."""
+    """The label of samples from a file: `name`, or the file's name. It names a folder and stands in tables."""
     label = name or samples.name.removesuffix(".gz").removesuffix(".jsonl")
     if "/" in label or not label.strip("."):
         raise UsageError(f"--name is {label!r}; it names a folder and takes no slash")

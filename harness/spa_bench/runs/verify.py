@@ -1,8 +1,8 @@
-"""`spa-bench verify`: is every byte of a run what its spec, its samples and this code say it must be?
+"""`spa-bench verify`: is every byte of a run the byte that its spec, its samples and this code give?
 
-All files but timings.json and the lock are covered: spec.json by the hash that salts every checksum and names the folder,
-logs line by line, JSON files by their checksum, metrics.json byte by byte against metrics computed anew. Checksums
-find accidents, not a forger who computes them again; `spa-bench rerun` is the answer to that.
+It checks all files but timings.json and the lock: spec.json by the hash that salts every checksum and names the folder,
+logs line by line, JSON files by their checksum, and metrics.json also against recomputed metrics. Checksums detect
+accidents, not a forger who computes them again; `spa-bench rerun` detects a forger.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from spa_bench.support.seeds import draw_seed
 from spa_bench.tasks.base import Task
 from spa_bench.types import Json, Key, Record
 
-_FREE = {"timings.json", ".lock", ".lock-owner"}  # differ every time
-_PLACES = (TASK_FILE, DATA_FILES)  # where files lay: with a checksum, outside the spec
+_FREE = {"timings.json", ".lock", ".lock-owner"}  # these differ every time
+_PLACES = (TASK_FILE, DATA_FILES)  # the paths of input files: these have a checksum and are outside the spec
 
 
 def verify(folder: RunFolder, task: Task, *, cache: Path | None = None) -> list[str]:
-    """What is wrong with the run, a sentence each; empty when it is whole. `cache` is where its adapters may be."""
+    """What is wrong with the run, one sentence for each fault; empty when it is whole. `cache` may hold its adapters."""
     faults = list(_files(folder))
     if faults:
-        return faults  # what is built on damaged files says nothing
+        return faults  # a check that reads damaged files proves nothing
     records = folder.record_log.rows()
     return [*_samples(folder, task, records), *_adapters(folder, cache), *_metrics(folder, task)]
 
 
 def notes(folder: RunFolder) -> list[str]:
-    """What a reader of a verdict should know: code or versions that are others than the run's."""
+    """Remarks beside the verdict: code or versions here that differ from the run's."""
     said = "the run has other {} than this spa-bench; `spa-bench rerun` says what that changes"
     return [said.format(name) for name in changed(folder.spec)]
 
@@ -104,7 +104,7 @@ def _in_order(folder: RunFolder, place: Mapping[str, int]) -> Iterator[str]:
 
 
 def _drawn(spec: Json, task: Task, records: list[Record], path: Path) -> Iterator[str]:
-    """Seeds, and the graded text from the raw one."""
+    """Faults in the seeds, and graded texts that do not follow from the raw text."""
     for r in records:
         wanted = draw_seed(spec["seed"], spec["task"]["name"], r.problem, r.member, r.draw)
         if spec["sampler"].get("kind") == "mixture" and r.seed != wanted:
@@ -114,19 +114,19 @@ def _drawn(spec: Json, task: Task, records: list[Record], path: Path) -> Iterato
 
 
 def _chosen(folder: RunFolder, task: Task, records: list[Record]) -> Iterator[str]:
-    """Every multiple-choice problem has its log-probabilities, and every choice is the one that they give."""
+    """Multiple-choice problems without log-probabilities, and choices that do not follow from them."""
     spec = folder.spec
-    asked = {one.problem_id: one for one in task.options(spec["limit"])}
+    options = {one.problem_id: one for one in task.options(spec["limit"])}
     rows = {c.problem: c for c in folder.choice_log.rows()}
-    if rows.keys() != asked.keys():
-        there = len(rows.keys() & asked.keys())
-        yield f"{folder.path / 'choices.jsonl'} has rows for {there} of {len(asked)} multiple-choice problems"
+    if rows.keys() != options.keys():
+        there = len(rows.keys() & options.keys())
+        yield f"{folder.path / 'choices.jsonl'} has rows for {there} of {len(options)} multiple-choice problems"
         return
     temperature = float(spec["sampler"]["decoding"]["temperature"])
     for r in records:
-        if r.problem in asked:
+        if r.problem in options:
             seed = draw_seed(spec["seed"], spec["task"]["name"], r.problem, r.member, r.draw)
-            wanted = choose(rows[r.problem].logprobs[r.member][: asked[r.problem].choices], temperature, seed)
+            wanted = choose(rows[r.problem].logprobs[r.member][: options[r.problem].choices], temperature, seed)
             if r.choice != wanted:
                 yield f"{folder.path / 'records.jsonl'}: the choice of {_name(r.key)} is {r.choice}, not {wanted}"
         elif r.choice is not None:
@@ -163,7 +163,7 @@ def _anew(path: Path, written: Json, compute: Callable[[], Json]) -> Iterator[st
 
 
 def _same(written: object, again: object) -> bool:
-    """Equality, but for the last digits of floats: another CPU may round them otherwise. The file's own bytes are checked."""
+    """Equality except in the last digits of floats, which another CPU may round differently."""
     if isinstance(written, dict) and isinstance(again, dict):
         return written.keys() == again.keys() and all(_same(written[k], again[k]) for k in written)
     if isinstance(written, list) and isinstance(again, list):
