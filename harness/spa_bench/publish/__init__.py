@@ -1,1 +1,1 @@
-"""What shows runs to others: pages, the viewer, trackers, exports. It reads run folders and result files; no torch."""
+"""Pages, the viewer, trackers and exports: they show runs to others. They read run folders and result files, without torch."""

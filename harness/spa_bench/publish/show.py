@@ -21,16 +21,16 @@ from spa_bench.support.text import did_you_mean
 from spa_bench.tasks.base import Options, Task
 from spa_bench.types import Choices, Grade, Key, Record
 
-_MARKS = {  # what a grade's mark means, in the line that ends a run
+_MARKS = {  # a grade's mark -> its meaning, in the line that ends a run
     "one process": "judged in one process with the tests, which a program could cheat",
     "unproxied": "refused: values cannot cross between program and tests (docs/security.md)",
 }
 
 
 def show(folder: RunFolder, task: Task, problem: str | None) -> str:
-    """What `spa-bench show` prints. Raises UsageError for a problem that the run does not have.
+    """The text that `spa-bench show` prints. Raises UsageError for a problem that the run does not have.
 
-    Where samples or verdicts are missing, the last line says how to go on.
+    Where samples or verdicts are missing, the last line says how to resume the run.
     """
     records = sorted(folder.records().values(), key=lambda r: (r.member, r.draw))
     grades = folder.grades()
@@ -38,7 +38,7 @@ def show(folder: RunFolder, task: Task, problem: str | None) -> str:
     if problem is None:
         rows = [[i, *_counts([r for r in records if r.problem == i], grades)] for i in ids]
         listed = [tabulate(rows, ["problem", "samples", "passed", "different texts", "verdicts"])] if rows else []
-        listed += [f"\n{found}"] if (found := choices_table([folder])) else []
+        listed += [f"\n{table}"] if (table := choices_table([folder])) else []
         return "\n".join([*listed, *_unfinished(folder, task, records, grades)])
     if problem not in ids:
         if problem in {p.id for p in task.problems[: folder.spec["limit"]]}:
@@ -51,15 +51,15 @@ def show(folder: RunFolder, task: Task, problem: str | None) -> str:
         )
     mine = [r for r in records if r.problem == problem]
     prompt = next(p.prompt for p in task.problems if p.id == problem)
-    asked = next((a for a in task.options(folder.spec["limit"]) if a.problem_id == problem), None)
+    choice_options = next((a for a in task.options(folder.spec["limit"]) if a.problem_id == problem), None)
     chosen = next((c for c in folder.choice_log.rows() if c.problem == problem), None)
-    options = f"\n{_options(asked, chosen)}\n" if asked and chosen else ""
+    options = f"\n{_options(choice_options, chosen)}\n" if choice_options and chosen else ""
     text = _safe(prompt) + "\n" + options + side_by_side(mine, grades)
     return "\n\n".join([text, *_unfinished(folder, task, records, grades)])
 
 
 def _options(asked: Options, chosen: Choices) -> str:
-    """A line an option: its text, and the log-probability that each member gives it, a star where it chooses it."""
+    """A line for each option: its text, and each member's log-probability for it, with a star where the member chooses it."""
     taken = best(np.array(chosen.logprobs)[:, : asked.choices])
     rows = []
     for number, text in enumerate(asked.texts):
@@ -70,25 +70,25 @@ def _options(asked: Options, chosen: Choices) -> str:
 
 
 def _unfinished(folder: RunFolder, task: Task, records: Sequence[Record], grades: Mapping[Key, Grade]) -> list[str]:
-    """A line if samples are missing, which a killed run or a file cut short leaves, and one if verdicts are."""
-    spec, found = folder.spec, []
+    """A line if samples are missing, as after a killed run or in a truncated file, and a line if verdicts are missing."""
+    spec, lines = folder.spec, []
     problems = task.problems[: spec["limit"]]
     each = Counter(r.problem for r in records)
     few = [p.id for p in problems if each[p.id] < (spec["n"] or 1)]
     if few:
         command = "score" if spec["sampler"]["kind"] == "samples" else "run"
         wanted = f" of {len(problems) * spec['n']}" if spec["n"] else ""
-        found.append(
+        lines.append(
             f"unfinished: {len(records)}{wanted} samples are whole, {len(few)} problems lack some; "
             f"the same `spa-bench {command}` again, with --out {shlex.quote(str(folder.path))}, goes on"
         )
     if left := sum(r.key not in grades for r in records):
-        found.append(f"{left} samples are not graded; go on with: spa-bench grade {shlex.quote(str(folder.path))}")
-    return found
+        lines.append(f"{left} samples are not graded; go on with: spa-bench grade {shlex.quote(str(folder.path))}")
+    return lines
 
 
 def ending(folder: RunFolder) -> str:
-    """How a graded run ended, in a line: verdicts, and what went wrong with how many samples."""
+    """The end of a graded run in one line: counts of verdicts, and of samples by what went wrong."""
     content = folder.metrics()
     verdicts = ", ".join(f"{count} {name}" for name, count in content["verdicts"].items())
     odd = [f"{content['counts']['truncated']} cut by the length limit"] if content["counts"]["truncated"] else []
@@ -102,16 +102,16 @@ def ending(folder: RunFolder) -> str:
 
 
 def choices_table(folders: Sequence[RunFolder]) -> str:
-    """What there is to say of multiple choice in graded runs, a line each, and what the library behind the task says.
+    """The multiple-choice results of graded runs, one line for each run, and the scores of the library behind the task.
 
-    All columns are means over the problems that have choices, so that what guessing gets stands beside the same problems.
-    Empty where no problem is multiple choice and no library has scores.
+    All columns are means over the problems with choices, so that they can be compared with guessing on the same problems.
+    The text is empty where no problem is multiple choice and no library has scores.
     """
     contents = [(folder, folder.read_json("metrics.json") or {}) for folder in folders]
-    asked = [(f, c) for f, c in contents if "agreement[choices]" in c.get("estimates", {})]
-    rows = [[_label(f), *_of_choices(c)] for f, c in asked]
+    with_choices = [(f, c) for f, c in contents if "agreement[choices]" in c.get("estimates", {})]
+    rows = [[_label(f), *_of_choices(c)] for f, c in with_choices]
     parts = [tabulate(rows, ["sampler", "problems", *CHOICE_COLUMNS], disable_numparse=True)] if rows else []
-    made = [(_label(f), f.spec, c["estimates"].get("distinct[choices]", {}).get("value")) for f, c in asked]
+    made = [(_label(f), f.spec, c["estimates"].get("distinct[choices]", {}).get("value")) for f, c in with_choices]
     if note := chance_note(made):
         parts.append(note)
     for folder, content in contents:
@@ -122,13 +122,13 @@ def choices_table(folders: Sequence[RunFolder]) -> str:
 
 def _of_choices(content: Mapping[str, Any]) -> list[str]:
     """How many problems have choices, and the mean of each column over them."""
-    found: Mapping[str, Mapping[str, Any]] = content["estimates"]
-    means = [found[name]["value"] if name in found else None for name in CHOICE_COLUMNS.values()]
-    return [str(found["any_of_n[chance]"]["n"]), *("-" if mean is None else f"{mean:.4g}" for mean in means)]
+    estimates: Mapping[str, Mapping[str, Any]] = content["estimates"]
+    means = [estimates[name]["value"] if name in estimates else None for name in CHOICE_COLUMNS.values()]
+    return [str(estimates["any_of_n[chance]"]["n"]), *("-" if mean is None else f"{mean:.4g}" for mean in means)]
 
 
 def own_table(content: Mapping[str, Any]) -> str:
-    """What the library behind the task says, from metrics.json: a line a task and metric, mean over members and each."""
+    """The scores of the library behind the task, from metrics.json: a line for each task and metric, with mean and members."""
     members = content["own_scores"]["members"]
     rows = []
     for name, mean in own_means(content["own_scores"]).items():
@@ -144,7 +144,7 @@ def _label(folder: RunFolder) -> str:
 
 
 def side_by_side(records: Sequence[Record], grades: dict[Key, Grade], width: int | None = None) -> str:
-    """Answers in columns, as many as fit; member, verdict and message above each."""
+    """Answers in as many columns as fit; member, verdict and message are above each answer."""
     width = width or shutil.get_terminal_size((120, 40)).columns
     per_row = max(1, min(len(records), width // 44))
     cell = max(30, width // per_row - 3)
@@ -153,14 +153,14 @@ def side_by_side(records: Sequence[Record], grades: dict[Key, Grade], width: int
         part = records[start : start + per_row]
         heads, bodies = [], []
         for r in part:
-            found = grades.get(r.key)
-            verdict = "not graded" if found is None else str(found.verdict)
+            grade = grades.get(r.key)
+            verdict = "not graded" if grade is None else str(grade.verdict)
             chose = "" if r.choice is None else f", option {r.choice}"
             heads.append(f"member {r.member}, draw {r.draw}{chose}: {verdict}")
             lines = [
                 w for line in _safe(r.graded).split("\n") for w in (textwrap.wrap(line, cell, drop_whitespace=False) or [""])
             ]
-            for text in _details(found) if found else ():
+            for text in _details(grade) if grade else ():
                 lines += ["", *textwrap.wrap(_safe(text), cell)]
             bodies.append(lines)
         height = max(map(len, bodies))
@@ -170,7 +170,7 @@ def side_by_side(records: Sequence[Record], grades: dict[Key, Grade], width: int
 
 
 def _details(grade: Grade) -> list[str]:
-    """Why it failed, the first call that did, and what is odd about the verdict."""
+    """Why the answer failed, the first call that failed, and what is unusual about the verdict."""
     where = f"{grade.suite} tests, " if grade.suite else ""
     texts = [grade.message, f"{where}first failing call: ({grade.call})" if grade.call else "", grade.mark]
     return [text for text in texts if text]

@@ -1,7 +1,7 @@
 """Runs as files that other tools read: evalplus' samples, and a task of lm-eval with its cache of answers.
 
-An export writes files and executes nothing. What a tool then says of the samples is its own verdict: it may differ from
-ours where its rules do (docs/security.md), and neither tool is a sandbox.
+An export writes files and executes nothing. The other tool then gives verdicts of its own: they may differ from ours
+where its rules differ (docs/security.md), and neither tool is a sandbox.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ FORMATS = MappingProxyType[str, Callable[[Samples], Content]]({"evalplus": evalp
 
 
 def export(run: RunFolder, task: Task, *, to: str, out: Path) -> tuple[str, ...]:
-    """Write `run` to the folder `out` in the format `to`; what the user should know, a line each.
+    """Write `run` to the folder `out` in the format `to`; returns notes for the user, one line each.
 
-    The same run gives the same bytes. Raises UsageError for an unknown format and for a folder that holds anything but
-    an earlier export of this run in this format, StoreError where the run has no samples, DataError where the format
-    cannot hold them.
+    The same run gives the same bytes. Raises UsageError for an unknown format, and for a folder with anything but an
+    earlier export of this run in this format. Raises StoreError where the run has no samples, and DataError where the
+    format cannot hold them.
     """
     if to not in FORMATS:
         raise UsageError(f"--to is {to!r}{did_you_mean(to, FORMATS)}")
     samples = collect(run, task)
     content = FORMATS[to](samples)
-    found = write_export(out, content.files, run=run.hash, to=to)
-    return (*samples.notes(), *content.notes, *found)
+    stale = write_export(out, content.files, run=run.hash, to=to)
+    return (*samples.notes(), *content.notes, *stale)

@@ -1,7 +1,7 @@
-"""evalplus' sample format (0.3.1): a line a sample with `task_id` and `solution`, a whole program.
+"""evalplus' sample format (0.3.1): each line is a sample with `task_id` and `solution`, a whole program.
 
-evalplus counts the lines of a task_id as its samples, in their order, and refuses a file in which a problem of its data
-set has none. It grades HumanEval(+) and MBPP+ and nothing else.
+evalplus takes the lines of a task_id as its samples, in their order. It refuses a file in which a problem of its data set
+has no line. It grades HumanEval(+) and MBPP+ and nothing else.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import json
 from spa_bench.publish.export.samples import Content, Samples
 
 SAMPLES = "samples.jsonl"
-DATASETS = {"humaneval": "humaneval", "humaneval-plus": "humaneval", "mbpp-plus": "mbpp"}  # problems of a card -> --dataset
+DATASETS = {"humaneval": "humaneval", "humaneval-plus": "humaneval", "mbpp-plus": "mbpp"}  # card's `problems` -> --dataset
 
 
 def content(samples: Samples) -> Content:
-    """samples.jsonl in the order (problem, member, draw), and a README.md with the command; an answer that failed is ""."""
+    """samples.jsonl in the order (problem, member, draw), and a README.md with the command; a failed answer is ""."""
     rows = [
         {"task_id": problem.id, "solution": "" if record.failure else samples.task.program(record)}
         for problem, records in samples.problems
@@ -28,17 +28,17 @@ def content(samples: Samples) -> Content:
 
 
 def dataset(samples: Samples) -> str | None:
-    """What evalplus calls the run's data set; None for a task that it does not have."""
+    """The name of the run's data set in evalplus; None for a task that evalplus does not have."""
     return DATASETS.get(str(samples.card["problems"]))
 
 
 def base_only(samples: Samples) -> bool:
-    """Whether the run was graded with evalplus' base tests alone: the plus tests are no part of its task."""
+    """Whether the run was graded with evalplus' base tests alone, because its task has no plus tests."""
     return samples.card["problems"] == "humaneval" or list(samples.card["suites"]) == ["base"]
 
 
 def _obstacle(samples: Samples) -> str:
-    """Why evalplus.evaluate would not take the file; "" when it does."""
+    """Why evalplus.evaluate would refuse the file; "" when it accepts it."""
     task = samples.task
     if dataset(samples) is None:
         return (

@@ -1,4 +1,4 @@
-"""The folder of an export: written whole, file by file, and never over something else."""
+"""The folder of an export: files are written one by one, each atomically, and never over files of anything else."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ MANIFEST = "export.json"
 
 
 def write_export(out: Path, files: Mapping[str, bytes], *, run: str, to: str) -> tuple[str, ...]:
-    """Write `files` into `out`, each atomically; one line for each result there that is now out of date.
+    """Write `files` into `out`, each atomically; returns one line for each result in `out` that is now out of date.
 
-    What an earlier export wrote and this one does not is removed; other files, as a tool's results, are left alone.
-    `run` and `to` name what the folder belongs to, and MANIFEST says so before anything else is written: an export
-    that was interrupted can be repeated. Raises UsageError for a folder of another export or of something else.
+    Files that only an earlier export wrote are removed; other files, such as a tool's results, are kept. `run` and `to`
+    name the owner of the folder. MANIFEST holds them and is written first, so that an interrupted export can be repeated.
+    Raises UsageError for a folder of another export or of something else.
     """
     earlier = _check(out, run, to)
     owner = {"schema_version": SCHEMA_VERSION, "run": run, "to": to, "files": sorted(files)}
@@ -31,7 +31,7 @@ def write_export(out: Path, files: Mapping[str, bytes], *, run: str, to: str) ->
             (out / name).parent.mkdir(parents=True, exist_ok=True)
             put(out / name, content)
         for name in earlier - files.keys():
-            if (out / name).resolve().is_relative_to(out.resolve()):  # the list lies in a file that anyone can edit
+            if (out / name).resolve().is_relative_to(out.resolve()):  # anyone can edit the file that holds the list
                 (out / name).unlink(missing_ok=True)
     except OSError as error:
         raise UsageError(f"cannot write the export to {out}: {error.strerror}; use another --out") from error
@@ -39,7 +39,7 @@ def write_export(out: Path, files: Mapping[str, bytes], *, run: str, to: str) ->
 
 
 def _check(out: Path, run: str, to: str) -> set[str]:
-    """The files of an earlier export of the same; UsageError where `out` holds something else."""
+    """The files of an earlier export of the same run and format. Raises UsageError where `out` holds something else."""
     if not out.exists():
         return set()
     if not out.is_dir():
@@ -47,21 +47,21 @@ def _check(out: Path, run: str, to: str) -> set[str]:
     if not any(out.iterdir()):
         return set()
     try:
-        found: Any = json.loads((out / MANIFEST).read_text())
+        manifest: Any = json.loads((out / MANIFEST).read_text())
     except (OSError, ValueError):
-        found = None
-    if not isinstance(found, dict) or "run" not in found:
+        manifest = None
+    if not isinstance(manifest, dict) or "run" not in manifest:
         raise UsageError(f"{out} is not empty and is no export of spa-bench; nothing was written, use another --out")
-    if (found["run"], found.get("to")) != (run, to):
+    if (manifest["run"], manifest.get("to")) != (run, to):
         raise UsageError(
-            f"{out} holds run {found['run']} for {found.get('to')}, this is run {run} for {to}; "
+            f"{out} holds run {manifest['run']} for {manifest.get('to')}, this is run {run} for {to}; "
             f"nothing was written, use another --out"
         )
-    return {str(name) for name in found.get("files", ())}
+    return {str(name) for name in manifest.get("files", ())}
 
 
 def _stale(out: Path, files: Mapping[str, bytes]) -> tuple[str, ...]:
-    """evalplus prints an old X_eval_results.json again instead of looking at new samples in X.jsonl."""
+    """Lines for old results: evalplus prints an existing X_eval_results.json again and ignores new samples in X.jsonl."""
     lines = []
     for name, content in files.items():
         results = out / name.replace(".jsonl", "_eval_results.json")

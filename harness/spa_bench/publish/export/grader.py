@@ -1,8 +1,8 @@
-"""Grades answers for lm-eval: `problems` and `score` of the task beside this file. It needs nothing of spa-bench.
+"""Grades answers for lm-eval: `problems` and `score` of the task beside this file. It does not need spa-bench.
 
-Programs run in a process each, with limits of CPU, memory and time, and a program that ends early does not pass. That is
-no sandbox: a program has the rights, the files and the network of whoever runs this, and one that is written to cheat can.
-So nothing runs unless HF_ALLOW_CODE_EVAL=1 is set. Tests that are evalplus' are run by evalplus, which is no sandbox either.
+Each program runs in a process of its own, with limits on CPU, memory and time; a program that ends early does not pass. That
+is no sandbox: a program has the rights, the files and the network of the user, and a program that is written to cheat can.
+So nothing runs unless HF_ALLOW_CODE_EVAL=1 is set. evalplus runs its own tests, and is no sandbox either.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 _ALLOWED = "HF_ALLOW_CODE_EVAL"
-# The child: reads a job, gives up rights to CPU and memory, keeps the channel to us, and says the word when tests passed.
+# The child process: it reads a job, limits its CPU and memory, keeps the channel to us, and sends the word when tests pass.
 _CHILD = """
 import json, os, resource, sys, types
 job = json.loads(sys.stdin.buffer.read())
@@ -49,7 +49,7 @@ os._exit(0)
 
 
 def problems(**_: Any) -> dict[str, Any]:
-    """The rows of problems.jsonl as the split `test`. lm-eval passes the task's metadata, which changes nothing here."""
+    """The rows of problems.jsonl as the split `test`. lm-eval passes the task's metadata, which has no effect here."""
     from datasets import Dataset
 
     with Path(__file__).with_name("problems.jsonl").open(encoding="utf-8") as stream:
@@ -59,7 +59,7 @@ def problems(**_: Any) -> dict[str, Any]:
 def score(doc: dict[str, Any], results: Sequence[Any]) -> dict[str, Any]:
     """`pass@1`, `any` and `passed` (0 or 1 for each answer) of one problem; `results` is [its answers].
 
-    Raises RuntimeError when the answers are not those of the cache, and where running programs is not allowed.
+    Raises RuntimeError when the answers do not come from the cache, and where running programs is not allowed.
     """
     [answers] = results
     if not isinstance(answers, list) or len(answers) != len(doc["members"]):
@@ -80,7 +80,7 @@ def score(doc: dict[str, Any], results: Sequence[Any]) -> dict[str, Any]:
 
 
 def share(passed: Iterable[Sequence[int]]) -> float:
-    """The share of all samples that pass; aggregates `passed`."""
+    """The share of all samples that pass; it aggregates `passed`."""
     flat = [value for values in passed for value in values]
     return sum(flat) / len(flat)
 
@@ -106,17 +106,17 @@ def passes(doc: dict[str, Any], program: str) -> bool:
         ) as child:  # fmt: skip
             try:
                 text = json.dumps({**job, **limits, "program": program, "word": word}).encode()
-                out, _ = child.communicate(text, timeout=4 * doc["seconds"] + 5)  # it may have to wait for a core
+                out, _ = child.communicate(text, timeout=4 * doc["seconds"] + 5)  # the child may have to wait for a core
             except subprocess.TimeoutExpired:
                 out = b""
-            finally:  # what the program started goes with it
+            finally:  # end the processes that the program started, too
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(child.pid, signal.SIGKILL)
     return out == word.encode()
 
 
 def _passes_evalplus(doc: dict[str, Any], program: str) -> bool:
-    """Whether `program` passes the suites of `doc` by evalplus' own check, with the expected outputs of its own solution."""
+    """Whether `program` passes the suites of `doc` by evalplus' own check, with expected outputs of evalplus' own solution."""
     from evalplus.evaluate import MBPP_OUTPUT_NOT_NONE_TASKS, check_correctness
     from evalplus.gen.util import trusted_exec
 
@@ -128,11 +128,11 @@ def _passes_evalplus(doc: dict[str, Any], program: str) -> bool:
         inputs = problem[f"{suite}_input"]
         outputs = trusted_exec(solution, inputs, doc["entry_point"], record_time=True, output_not_none=not_none)
         expected[suite], expected[f"{suite}_time"] = outputs
-    found = check_correctness(doc["evalplus"], 0, problem, program, expected, base_only="plus" not in doc["suites"])
-    return all(found[suite][0] == "pass" for suite in doc["suites"])
+    verdicts = check_correctness(doc["evalplus"], 0, problem, program, expected, base_only="plus" not in doc["suites"])
+    return all(verdicts[suite][0] == "pass" for suite in doc["suites"])
 
 
-_EVALPLUS: dict[str, dict[str, Any]] = {}  # its problems, read once
+_EVALPLUS: dict[str, dict[str, Any]] = {}  # evalplus' problems, read once
 
 
 def _evalplus_problem(doc: dict[str, Any]) -> dict[str, Any]:

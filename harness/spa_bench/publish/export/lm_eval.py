@@ -1,11 +1,10 @@
 """A task of lm-eval (0.4.13) that grades a run's samples: task folder, cache of answers, and its own sample log.
 
-lm-eval has no input for samples, but `--use_cache` answers a request from a database before the model is asked, so a
-model that knows nothing (`--model dummy`) is enough. Three limits of that cache shape this file. It is keyed by the
-prompt and the generation arguments alone, so `repeats: n` would get one answer n times: the n samples of a problem are
-one cached value, a list, and `repeats` is 1. It is not read for `do_sample: true`. And two problems with one prompt
-would share a value: they are refused. lm-eval's own tasks (`humaneval`) cannot be used: their prompts and stop strings
-are others, and their metric is downloaded.
+lm-eval has no input for samples, but `--use_cache` answers a request from a database before it calls the model, so
+`--model dummy` is enough. Three limits of that cache shape this file. Its key is the prompt and the generation arguments
+alone, so `repeats: n` would get one answer n times: the n samples of a problem are one cached value, a list, and `repeats`
+is 1. It is not read for `do_sample: true`. Two problems with one prompt would share a value, so they are refused.
+lm-eval's own tasks (`humaneval`) cannot be used: they have other prompts and stop strings, and download their metric.
 """
 
 from __future__ import annotations
@@ -30,9 +29,9 @@ _UNDATED = "1970-01-01T00-00-00.000000"
 
 
 def content(samples: Samples) -> Content:
-    """task/ (YAML, problems, grader), cache/, README.md and, of a graded run, logged/ in the format of --log_samples.
+    """task/ (YAML, problems, grader), cache/, README.md and, for a graded run, logged/ in the format of --log_samples.
 
-    Raises DataError when two problems have the same prompt, and when tests are neither code nor evalplus' data.
+    Raises DataError when two problems have the same prompt, and when tests are neither code nor data of evalplus.
     """
     if dataset(samples) is None and any(problem.suites for problem, _ in samples.problems):
         raise DataError(f"the tests of {samples.task.name} are data that evalplus does not have, so no grader goes with it")
@@ -55,7 +54,7 @@ def content(samples: Samples) -> Content:
 
 
 def _answer(record: Record) -> str:
-    """What lm-eval's model would have returned; "" where there is no answer."""
+    """The text that lm-eval's model would have returned; "" where there is no answer."""
     return "" if record.failure else record.graded
 
 
@@ -67,10 +66,10 @@ def _doc(samples: Samples, problem: Problem, records: tuple[Record, ...]) -> dic
         "prompt": problem.prompt,
         "entry_point": problem.entry_point,
         "tests": problem.tests,
-        "reference": "" if of_evalplus else problem.prompt + problem.reference,  # a program whose names the tests may use
+        "reference": "" if of_evalplus else problem.prompt + problem.reference,  # a program; tests may use names of it
         "seconds": float(samples.card["seconds"]),
         "memory_mb": samples.card["memory_mb"],
-        "evalplus": (dataset(samples) or "") if of_evalplus else "",  # its data has the tests
+        "evalplus": (dataset(samples) or "") if of_evalplus else "",  # the data set of evalplus that has the tests
         "suites": [s.name for s in problem.suites],
         "members": [r.member for r in records],
         "draws": [r.draw for r in records],
@@ -79,7 +78,7 @@ def _doc(samples: Samples, problem: Problem, records: tuple[Record, ...]) -> dic
 
 
 def _yaml(samples: Samples, name: str, arguments: Mapping[str, Any]) -> str:
-    """The task's YAML. JSON values are YAML; only the !function lines are not JSON."""
+    """The task's YAML. JSON values are valid YAML; only the !function lines are not JSON."""
     aggregations = dict.fromkeys(METRICS, "mean") | {"passed": "!function grader.share"}
     metrics = "".join(
         f"  - metric: {json.dumps(metric)}\n    aggregation: {how}\n    higher_is_better: true\n"
@@ -120,7 +119,7 @@ def _cache(samples: Samples, arguments: Mapping[str, Any]) -> bytes:
                 "use --to evalplus"
             )
         owners[key] = problem.id
-        # pickle writes an object that it has seen as a reference: equal texts must always be the same object, or never
+        # pickle writes a repeated object as a reference, so equal texts must either always or never be the same object
         same: dict[str, str] = {}
         rows[key] = pickle.dumps([same.setdefault(t, t) for t in map(_answer, records)], protocol=4)
     with closing(sqlite3.connect(":memory:")) as connection:
@@ -131,7 +130,7 @@ def _cache(samples: Samples, arguments: Mapping[str, Any]) -> bytes:
 
 
 def _logged(samples: Samples, index: int, doc: Mapping[str, Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """A row as `lm_eval --log_samples` writes it, with our verdicts."""
+    """A row in the format of `lm_eval --log_samples`, with our verdicts."""
     _, records = samples.problems[index]
     passed = [int(samples.grades[r.key].verdict == Verdict.PASSED) for r in records]
     answers = [_answer(r) for r in records]
@@ -158,7 +157,7 @@ def _hash(text: str) -> str:
 
 
 def _date(samples: Samples) -> str:
-    """When the run's samples were there, as lm-eval writes a date; a fixed day where that is not known."""
+    """The date of the run's samples in lm-eval's format; a fixed day where the date is unknown."""
     timings = samples.run.read_json("timings.json") or {}
     finished = str(timings.get("finished", ""))
     return finished[:19].replace(":", "-") + ".000000" if finished else _UNDATED

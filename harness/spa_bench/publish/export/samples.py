@@ -1,4 +1,4 @@
-"""The samples of a run in the order in which they are exported, and what is missing of them."""
+"""The samples of a run in the order of their export, and notes about missing samples."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from spa_bench.types import Grade, Key, Problem, Record
 
 @dataclass(frozen=True)
 class Content:
-    """What a format makes of a run."""
+    """A run in the files of one format."""
 
-    files: Mapping[str, bytes]  # path inside the folder -> what it holds
-    notes: tuple[str, ...] = ()  # what the user should know, a line each
+    files: Mapping[str, bytes]  # path inside the folder -> the file's content
+    notes: tuple[str, ...] = ()  # notes for the user, one line each
 
 
 @dataclass(frozen=True)
@@ -26,18 +26,18 @@ class Samples:
 
     run: RunFolder
     task: Task
-    problems: tuple[tuple[Problem, tuple[Record, ...]], ...]  # those with a sample
+    problems: tuple[tuple[Problem, tuple[Record, ...]], ...]  # the problems with a sample
     grades: Mapping[Key, Grade]
 
     @property
     def card(self) -> Mapping[str, Any]:
-        """The task card as the run's spec holds it."""
+        """The task card in the run's spec."""
         card: Mapping[str, Any] = self.run.spec["task"]
         return card
 
     @property
     def count(self) -> int:
-        """Samples of all problems together."""
+        """The number of samples of all problems together."""
         return sum(len(records) for _, records in self.problems)
 
     @property
@@ -47,11 +47,11 @@ class Samples:
 
     @property
     def missing_problems(self) -> int:
-        """Problems of the task that have no sample here."""
+        """The number of the task's problems that have no sample here."""
         return len(self.task.problems) - len(self.problems)
 
     def notes(self) -> tuple[str, ...]:
-        """What holds for every format: an unfinished run, answers that failed."""
+        """The notes for every format: an unfinished run, failed answers."""
         lines = []
         n, limit = self.run.spec["n"], self.run.spec["limit"]
         wanted = n * len(self.task.problems[:limit]) if n else self.count
@@ -66,7 +66,7 @@ class Samples:
 
 
 def collect(run: RunFolder, task: Task) -> Samples:
-    """The samples of `run`. Raises StoreError when there are none, UsageError when they are no programs with tests."""
+    """The samples of `run`. Raises StoreError when it has none, and UsageError when they are not programs with tests."""
     untested = [p.id for p in task.problems if not p.tests and not p.suites]
     if untested:
         raise UsageError(f"{task.name} has no tests of programs for {untested[0]}; export takes runs of code tasks alone")

@@ -1,7 +1,7 @@
 """Charts by Altair (Vega-Lite): one specification is the picture in the page, as SVG and as PNG.
 
-Data sets are named and empty here, and filled with `filled` or by the page. Colours are those of Okabe and Ito without
-black, so that they serve on light and dark ground; every sampler also has a shape, and shapes have an outline.
+Data sets have names and are empty here; `filled` or the page fills them. The colours are Okabe and Ito's without black, so
+that they can be seen on light and dark backgrounds. Every sampler also has a shape, and every shape an outline.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ DIVERSITY = (
 )  # fmt: skip
 _SWEEP, _FRONT = "front of the temperatures", "front of all"
 _FIELDS = ("x", "x_low", "x_high", "y", "y_low", "y_high")
-_LONGEST = 48  # characters of a name in a chart
+_LONGEST = 48  # the most characters of a name in a chart
 _INK, _GRID, _GROUND = "#333333", "#DDDDDD", "#FFFFFF"
 _TICKS = {"expr": "ceil(width / 80)"}
-_WIDE = (560, 380)  # pixels of the plane, at least: where it is larger, names only come further apart
-_NARROW = (250, 300)  # pixels of the plane on a phone, at least
+_WIDE = (560, 380)  # the least size of the plane, in pixels: on a larger plane, names are only further apart
+_NARROW = (250, 300)  # the least size of the plane on a phone, in pixels
 
 
 def _altair() -> Any:
@@ -57,12 +57,12 @@ def _vl_convert() -> Any:
 
 @lru_cache(maxsize=1)
 def script() -> str:
-    """Vega, Vega-Lite and Vega-Embed as one script that sets `vegaEmbed`; it asks no network for anything."""
+    """Vega, Vega-Lite and Vega-Embed as one script that sets `vegaEmbed`; it does not use the network."""
     return str(_vl_convert().javascript_bundle())
 
 
 def plane_data(table: Table) -> dict[str, Any]:
-    """What the plane of a table can show: points with all choices of axes, and their fronts.
+    """The data for the plane of a table: points for every choice of axes, and their fronts.
 
     {"labels", "quality": [[metric, head]], "diversity": ..., "points": {metric: [[value, low, high] or None, by row]},
     "within": {metric of diversity: labels of its axis}, "sweep": labels of the temperatures, where there are two or more}.
@@ -80,7 +80,7 @@ def plane_data(table: Table) -> dict[str, Any]:
         ]
     return {
         "labels": list(names_.values()),
-        **{side: [[n, head_of(n)] for n in found] for side, found in chosen.items()},
+        **{side: [[n, head_of(n)] for n in metrics] for side, metrics in chosen.items()},
         "points": points,
         "within": {name: within(1.0 if is_rate(name) else None) for name in chosen["diversity"]},
         "sweep": [names_[label] for label in sweep] if len(sweep) > 1 else [],
@@ -88,18 +88,18 @@ def plane_data(table: Table) -> dict[str, Any]:
 
 
 def drawn_names(labels: Sequence[str]) -> dict[str, str]:
-    """Label -> what a chart calls it: all different, short, and of characters that can be drawn."""
-    found: dict[str, str] = {}
+    """Label -> its name in a chart: names are all different and short, and all their characters can be drawn."""
+    names: dict[str, str] = {}
     for number, label in enumerate(labels):
         name = visible(" ".join(label.split()))
-        if len(name) > _LONGEST or not name or name in found.values():
+        if len(name) > _LONGEST or not name or name in names.values():
             name = f"{name[:_LONGEST]}… ({number})"
-        found[label] = name
-    return found
+        names[label] = name
+    return names
 
 
 def plane_sets(data: Mapping[str, Any], quality: str, diversity: str) -> dict[str, list[dict[str, Any]]]:
-    """The data sets of the plane with these axes: `points`, with where their names go on wide and narrow ones, and `fronts`."""
+    """The data sets of the plane with these axes: `points`, with the places of their names on both sizes, and `fronts`."""
     points, fronts = [], []
     known = []
     for label, across, up in zip(data["labels"], data["points"][diversity], data["points"][quality], strict=True):
@@ -132,17 +132,16 @@ def plane(
     width: int | str = 860,
     height: int = 460,
 ) -> Spec:
-    """Quality (up), a rate, against diversity (right) with both intervals, and the fronts. Data sets: see plane_sets.
+    """A chart of quality, a rate (upwards), over diversity (to the right), with intervals and fronts. Data: see plane_sets.
 
     `sweep`: whether there is a front of temperatures. `named`: whether every point has its name beside it, so that the
-    picture needs no legend of them. `labels_x`: Vega's expression for the labels of the axis of
-    diversity, see `within`.
+    picture needs no legend of names. `labels_x`: Vega's expression for the labels of the axis of diversity, see `within`.
     """
     alt = _altair()
     colours = [COLOURS[i % len(COLOURS)] for i in range(len(labels))]
     shapes = [SHAPES[i % len(SHAPES)] for i in range(len(labels))]
     fronts_ = [_FRONT, _SWEEP] if sweep else [_FRONT]
-    room = alt.Scale(zero=False, nice=True, padding=12)  # around the points, so that axes may go on beyond what can be
+    room = alt.Scale(zero=False, nice=True, padding=12)  # space around the points: axes may extend beyond possible values
     across = alt.X(
         "x:Q", title=x, scale=room, axis=alt.Axis(labelExpr=labels_x, labelOverlap=True, labelFlush=False, tickCount=_TICKS)
     )
@@ -170,25 +169,25 @@ def plane(
         ),
         *(
             base.mark_text(**beside, **look).encode(across, up, text=alt.Text("wide.name:N"))
-            for look in ({"stroke": _GROUND, "strokeWidth": 3.5, "strokeJoin": "round"}, {"color": _INK})  # a halo first
+            for look in ({"stroke": _GROUND, "strokeWidth": 3.5, "strokeJoin": "round"}, {"color": _INK})  # halo, then text
         ),
     )  # fmt: skip
     return _finished(chart, width, height)
 
 
 def _of(key: str) -> dict[str, str]:
-    """Vega's expression for where a point's name stands."""
+    """Vega's expression for the place of a point's name."""
     return {"expr": f"datum.wide.{key}"}
 
 
 def within(most: float | None) -> str:
-    """Labels of an axis for values from 0 to `most` alone, if that is known; half a thousandth allows for rounding."""
+    """Vega's expression for labels from 0 to `most` alone, if `most` is known; half a thousandth more allows for rounding."""
     beyond = "" if most is None else f" || datum.value > {most + 5e-4}"
     return f"datum.value < -5e-4{beyond} ? '' : datum.label"
 
 
 def heat(members: int, kind: str, unit: str) -> Spec:
-    """A K × K matrix, from member (row) to member (column), with its numbers. Data set: `cells` of row, column, value."""
+    """A K × K matrix, from member (row) to member (column), with its numbers. Data set: `cells` with row, column, value."""
     alt = _altair()
     names = [str(k) for k in range(members)]
     base = alt.Chart(alt.NamedData("cells")).encode(
@@ -212,17 +211,17 @@ def filled(spec: Spec, sets: Mapping[str, Any]) -> Spec:
 
 
 def as_svg(spec: Spec) -> str:
-    """The picture as SVG; the same numbers give the same bytes with the same packages."""
+    """The picture as SVG; with the same packages, the same numbers give the same bytes."""
     return str(_vl_convert().vegalite_to_svg(spec, allowed_base_urls=[]))
 
 
 def as_png(spec: Spec, *, scale: float = 2.0) -> bytes:
-    """The picture as PNG, with `scale` pixels a unit."""
+    """The picture as PNG, with `scale` pixels for each unit."""
     from PIL import Image
 
     drawn = io.BytesIO(bytes(_vl_convert().vegalite_to_png(spec, scale=scale, allowed_base_urls=[])))
     smaller = io.BytesIO()
-    with Image.open(drawn) as image:  # as it comes it is hardly compressed
+    with Image.open(drawn) as image:  # the drawn PNG is hardly compressed, so it is saved again
         image.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(smaller, "PNG", optimize=True)
     return smaller.getvalue()
 

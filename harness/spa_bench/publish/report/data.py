@@ -1,4 +1,4 @@
-"""What a page shows: runs and result files, read as far as they can be, and sentences about what could not."""
+"""The content of a page: all readable runs and result files, and sentences about the unreadable ones."""
 
 from __future__ import annotations
 
@@ -20,30 +20,30 @@ Result = dict[str, Any]
 
 @dataclass(frozen=True)
 class Section:
-    """One task: problems are the same throughout."""
+    """One task; all its rows and runs have the same problems."""
 
     key: str  # see task_key
     title: str
-    tables: tuple[tuple[LeaderboardRow, ...], ...]  # rows that may be compared stand in one table
-    runs: tuple[int, ...]  # places in ReportData.runs
+    tables: tuple[tuple[LeaderboardRow, ...], ...]  # rows that may be compared are in one table
+    runs: tuple[int, ...]  # indices in ReportData.runs
 
     @property
     def rows(self) -> tuple[LeaderboardRow, ...]:
-        """Of all tables."""
+        """The rows of all tables."""
         return tuple(row for table in self.tables for row in table)
 
 
 @dataclass(frozen=True)
 class ReportData:
-    """Everything that a page is made of."""
+    """The whole content of a page."""
 
     sections: tuple[Section, ...]
     runs: tuple[RunView, ...]
     problems: tuple[ProblemSamples, ...] = field(repr=False)
-    said: tuple[str, ...]  # what is missing, damaged or left out, a sentence each
+    said: tuple[str, ...]  # sentences about what is missing, damaged or left out
 
     def runs_of(self, row: LeaderboardRow) -> list[RunView]:
-        """The runs behind a row that are here, by seed; none for a row from a result file."""
+        """The available runs behind a row, by seed; none for a row from a result file."""
         return sorted((r for r in self.runs if r.group == row.result["group_hash"]), key=lambda r: r.seed)
 
 
@@ -62,27 +62,27 @@ def read(
 ) -> ReportData:
     """The runs and results at `paths`: run folders, finished or not, result files, or folders of either.
 
-    What cannot be read is left out, with a sentence in `said`. `ask` gives prompts, `stages` is the stage cache (default:
-    the user's). Raises StoreError when there is nothing at all to show.
+    Unreadable runs and files are left out, with a sentence in `said`. `ask` gives prompts; `stages` is the stage cache
+    (default: the user's). Raises StoreError when there is nothing to show.
     """
-    found = _Found()
+    inputs = _Found()
     for path in map(Path, paths):
-        _look(path, found)
-    if not found.folders and not found.files:
-        raise StoreError(found.said[0] if found.said else "no runs and no results were named")
+        _look(path, inputs)
+    if not inputs.folders and not inputs.files:
+        raise StoreError(inputs.said[0] if inputs.said else "no runs and no results were named")
     book, place = SampleBook(), stages or stage_cache()
-    folders = list(found.folders.values())
+    folders = list(inputs.folders.values())
     runs = [read_run(folder, number, book, place) for number, folder in enumerate(folders)]
     for run in runs:
-        found.said += run.said
-    results = _results(folders, runs, found)
+        inputs.said += run.said
+    results = _results(folders, runs, inputs)
     rows = build_rows(results)
-    _ask(folders, ask, book, found.said)
-    return ReportData(_sections(rows, runs), tuple(runs), book.problems(), tuple(dict.fromkeys(found.said)))
+    _ask(folders, ask, book, inputs.said)
+    return ReportData(_sections(rows, runs), tuple(runs), book.problems(), tuple(dict.fromkeys(inputs.said)))
 
 
 def _look(path: Path, found: _Found) -> None:
-    """Add what is at `path`."""
+    """Add the runs and results at `path` to `found`."""
     if path.is_file():
         _file(path, found)
     elif (path / "spec.json").exists() or not path.is_dir():
@@ -111,7 +111,7 @@ def _folder(path: Path, found: _Found) -> None:
 
 
 def _better(one: RunFolder, other: RunFolder) -> tuple[RunFolder, str]:
-    """Of two copies of a run the one to show, `one` unless it alone is at fault, and what to say of the other."""
+    """(the copy of a run to show, a sentence about the other copy); `one` is shown unless it alone has a fault."""
     faults = {folder.path: _fault(folder) for folder in (one, other)}
     shown, left = (other, one) if faults[one.path] and not faults[other.path] else (one, other)
     why = f" ({faults[left.path]})" if faults[left.path] else ""
@@ -119,7 +119,7 @@ def _better(one: RunFolder, other: RunFolder) -> tuple[RunFolder, str]:
 
 
 def _fault(folder: RunFolder) -> str:
-    """Why a run cannot be shown whole; empty for one that can."""
+    """Why a run cannot be shown whole; empty where it can."""
     try:
         if folder.read_json("metrics.json") is None:
             return "it is not finished or not graded"
@@ -136,7 +136,7 @@ def _file(path: Path, found: _Found) -> None:
 
 
 def _results(folders: Sequence[RunFolder], runs: Sequence[RunView], found: _Found) -> list[Result]:
-    """One result a sampler: from its finished runs, or from a file. What is there twice counts once."""
+    """One result for each sampler, from its finished runs or from a file. Copies of a result count once."""
     groups: dict[str, list[RunFolder]] = {}
     for folder, run in zip(folders, runs, strict=True):
         if run.finished:
@@ -158,12 +158,12 @@ def _results(folders: Sequence[RunFolder], runs: Sequence[RunView], found: _Foun
 
 
 def _samples(result: Result) -> list[tuple[str, ...]]:
-    """What tells whether two results are of the same samples and verdicts."""
+    """A key that is equal for two results with the same samples and verdicts."""
     return sorted((run["spec_hash"], run["records"], run["grades"]) for run in result["runs"])
 
 
 def _ask(folders: Sequence[RunFolder], ask: questions.Questions, book: SampleBook, said: list[str]) -> None:
-    """What was asked, task by task, from the first run that knows."""
+    """Add the prompts of each task to `book`, from the first run that has them."""
     tried: dict[str, str] = {}
     for folder in folders:
         key = task_key(folder.spec)
@@ -178,7 +178,7 @@ def _ask(folders: Sequence[RunFolder], ask: questions.Questions, book: SampleBoo
 
 
 def _sections(rows: Sequence[LeaderboardRow], runs: Sequence[RunView]) -> tuple[Section, ...]:
-    """By task; rows whose problems are not the same ones stand in tables of their own."""
+    """One section for each task; rows with other problems are in other tables."""
     tables: dict[str, dict[tuple[str, str], list[LeaderboardRow]]] = {}
     for row in rows:
         tables.setdefault(task_key(row.result["spec"]), {}).setdefault(row.table_key, []).append(row)
@@ -186,11 +186,11 @@ def _sections(rows: Sequence[LeaderboardRow], runs: Sequence[RunView]) -> tuple[
     specs: dict[str, Mapping[str, Any]] = {run.task: run.spec for run in runs}
     specs |= {task_key(row.result["spec"]): row.result["spec"] for row in rows}
     names = [str(specs[key]["task"]["name"]) for key in keys]
-    found = []
+    sections = []
     for key in keys:
         task = specs[key]["task"]
         twin = f" ({key.rpartition('@')[2]})" if names.count(str(task["name"])) > 1 else ""
         version = f" {task['version']}" if task.get("version") else ""
         mine = tuple(number for number, run in enumerate(runs) if run.task == key)
-        found.append(Section(key, f"{task['name']}{version}{twin}", tuple(map(tuple, tables.get(key, {}).values())), mine))
-    return tuple(found)
+        sections.append(Section(key, f"{task['name']}{version}{twin}", tuple(map(tuple, tables.get(key, {}).values())), mine))
+    return tuple(sections)

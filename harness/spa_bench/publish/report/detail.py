@@ -1,4 +1,4 @@
-"""A sampler in detail: its spec, what it cost, its members one by one, how far they are apart, what they were trained on."""
+"""A sampler in detail: its spec, its costs, each of its members, their divergence, and their training data."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from spa_bench.publish.report.runs import RunView
 from spa_bench.publish.report.table import Cell, head_of, said_of
 from spa_bench.types import Estimate
 
-Numbered = tuple[tuple[int, RunView], ...]  # runs with their place in ReportData.runs
+Numbered = tuple[tuple[int, RunView], ...]  # runs with their index in ReportData.runs
 _MEMBER = re.compile(r"pass@1\[member=(\d+)\]")
 
 
@@ -24,16 +24,16 @@ class Detail:
 
     id: str
     label: str
-    facts: dict[str, str]  # for a reader
+    facts: dict[str, str]  # name -> value, in words for a reader
     spec: dict[str, Any]
     estimates: tuple[tuple[str, str, Cell], ...]  # metric, definition, estimate
     members: tuple[tuple[str, Cell], ...]  # pass@1 of each member; empty with one member
     cost: tuple[tuple[str, str], ...]
-    runs: Numbered  # those that are here
+    runs: Numbered  # the available runs
 
 
 def details_of(data: ReportData, section: Section) -> tuple[Detail, ...]:
-    """Of every row, in the order of the tables, then of groups of runs that are in no table."""
+    """The details of every row, in the order of the tables, then of groups of runs that are in no table."""
     numbered = list(enumerate(data.runs))
     groups = dict.fromkeys([*(row.result["group_hash"] for row in section.rows), *(data.runs[i].group for i in section.runs)])
     runs = {group: tuple((i, run) for i, run in numbered if run.group == group) for group in groups}
@@ -60,7 +60,7 @@ def _of_row(row: LeaderboardRow, runs: Numbered) -> Detail:
 
 
 def _of_runs(runs: Numbered) -> Detail:
-    """Of runs that are in no table."""
+    """The detail of runs that are in no table."""
     first = runs[0][1]
     facts = {
         "model": str(first.spec["model"]["name"]),
@@ -79,7 +79,7 @@ def _detail(
     costs: list[dict[str, Any]],
     runs: Numbered,
 ) -> Detail:
-    """With the estimates of `metrics`, and those that one run alone has."""
+    """The detail with the estimates of `metrics` and the estimates that a single run has."""
     alone = {name: Estimate(**e) for _, run in runs for name, e in run.estimates.items()} if len(runs) == 1 else {}
     estimates = {**alone, **metrics}
     members = sorted((int(m[1]), e) for name, e in estimates.items() if (m := _MEMBER.fullmatch(name)))
@@ -101,7 +101,7 @@ def _state(run: RunView) -> str:
 
 
 def _cost(costs: list[dict[str, Any]]) -> tuple[tuple[str, str], ...]:
-    """Means over seeds: seconds in all and by stage, memory, GPU seconds, price."""
+    """Means over seeds: total seconds, seconds of each stage, memory, GPU seconds, price."""
     rows: list[tuple[str, str]] = []
     units = {"seconds": "s", "gpu_seconds": "s", "peak_memory_mb": "MiB", "price": ""}
     names = {"seconds": "in all", "gpu_seconds": "GPU", "peak_memory_mb": "peak memory", "price": "price"}

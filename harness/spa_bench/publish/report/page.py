@@ -1,4 +1,4 @@
-"""The page: one HTML file with everything in it. It asks no network for anything and says so in its policy."""
+"""The page: one HTML file that contains everything. It does not use the network, and its policy forbids it."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ TITLE = "spa-bench report"
 
 @dataclass(frozen=True, kw_only=True)
 class Plane:
-    """The chart of one table: what the page draws, and the picture that stands there before, or instead."""
+    """The chart of one table: the data that the page draws, and a picture to show before that or instead of it."""
 
     id: str
     table: Table
     data: dict[str, Any]
     quality: str
     diversity: str
-    picture: str  # data: URL of the SVG; empty where there is nothing to draw
+    picture: str  # the `data:` URL of the SVG; empty where there is nothing to draw
 
 
 @dataclass(frozen=True)
 class Shown:
-    """A section with what is drawn of it."""
+    """A section with its drawings."""
 
     section: Section
     planes: tuple[Plane, ...]
@@ -60,9 +60,9 @@ def render(
 ) -> str:
     """The whole page. The same data give the same bytes.
 
-    `quality` and `diversity` are the axes at first. Without `interactive` charts are pictures, and the page is small;
-    `home` is where a link back leads. `script` is one more script, of a server that follows runs, and `connect` where
-    scripts may ask: a source list of Content-Security-Policy. Raises UsageError when the packages that draw are missing.
+    `quality` and `diversity` are the first axes. Without `interactive` the charts are pictures, and the page is small.
+    `home` is the target of a link back. `script` is an additional script, from a server that follows runs. `connect` is a
+    source list of Content-Security-Policy for the requests of scripts. Raises UsageError when drawing packages are missing.
     """
     sections = [_shown(data, section, place, quality, diversity) for place, section in enumerate(data.sections)]
     scripts = {name: asset(name) for name in ("theme.js", "table.js")} | {"own.js": script}
@@ -88,9 +88,9 @@ def render(
 
 
 def policy(scripts: Sequence[str], *, connect: str = "'none'", images: str = "data:") -> str:
-    """A Content-Security-Policy that runs these scripts, named by their hashes, and nothing else."""
+    """A Content-Security-Policy that allows these scripts, by their hashes, and no others."""
     hashes = " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(s.encode()).digest()).decode()}'" for s in scripts if s)
-    # styles: the chart library sets its own on what it draws. A style can neither run nor, with nothing else allowed, send
+    # styles: the chart library sets styles on its drawings. A style cannot run and, with nothing else allowed, cannot send
     return (
         f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src {images}; connect-src {connect}; "
         "base-uri 'none'; form-action 'none'"
@@ -117,7 +117,7 @@ def plane_picture(data: Mapping[str, Any], quality: str, diversity: str) -> char
 
 
 def axes_of(data: Mapping[str, Any], quality: str, diversity: str) -> tuple[str, str]:
-    """These axes, or the first that there are where the table lacks one."""
+    """These axes; where the table lacks one, its first axis instead."""
     known = [[name for name, _ in data[side]] for side in ("quality", "diversity")]
     return (
         quality if quality in known[0] else next(iter(known[0]), ""),
@@ -140,7 +140,7 @@ def _shown(data: ReportData, section: Section, place: int, quality: str, diversi
 
 
 def _index(data: ReportData, sections: Sequence[Shown], *, interactive: bool) -> dict[str, Any]:
-    """What scripts need to know of the page."""
+    """The facts about the page that scripts need."""
     planes = {
         plane.id: {
             **plane.data,
@@ -177,18 +177,18 @@ def _all_sets(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def row_id(row: LeaderboardRow) -> str:
-    """Where a row's detail stands in the page."""
+    """The id of a row's detail in the page."""
     return f"sampler-{row.result['group_hash']}"
 
 
 @lru_cache(maxsize=1)
 def environment() -> Any:
-    """Templates that escape what they are given. Raises UsageError where jinja2 is missing."""
+    """The environment of templates that escape all their values. Raises UsageError where jinja2 is missing."""
     try:
         from jinja2 import Environment, PackageLoader, StrictUndefined
     except ImportError as error:
         raise UsageError("a report needs jinja2: pip install 'spa-bench[report]'") from error
-    # finalize sees every value before it is escaped
+    # jinja2 calls finalize with every value before it escapes the value
     made = Environment(
         loader=PackageLoader("spa_bench.publish.report"),
         autoescape=True,
@@ -204,5 +204,5 @@ def environment() -> Any:
 
 
 def asset(name: str) -> str:
-    """A script or style of ours."""
+    """The text of one of our scripts or styles."""
     return (files("spa_bench.publish.report") / "assets" / name).read_text(encoding="utf-8")

@@ -1,7 +1,7 @@
-"""The parts of the training data that a run's members were trained on, from the stage cache where it is here.
+"""The parts of the training data on which a run's members were trained, from the stage cache where it is available.
 
-A run folder names its adapters and not its parts. The cache that made it has them in a folder beside the adapters; on
-another machine there is none, and then that is what the page says.
+A run folder names its adapters and not its parts. The stage cache of the run has the parts in a folder beside the
+adapters. On another machine the cache is unavailable, and the page says so.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class Partition:
-    """What is known of the parts."""
+    """The known facts about the parts."""
 
-    reason: str = ""  # why nothing is known; empty when something is
+    reason: str = ""  # why nothing is known; empty where the parts are known
     method: str = ""
     examples: int = 0
     sizes: tuple[int, ...] = ()
     parts: list[dict[str, Any]] = field(default_factory=list)  # size, words, defining: see spa_bench.spa.report
     silhouette: float | None = None
-    words: str = ""  # how words were chosen
-    margin: str = ""  # what a margin is
+    words: str = ""  # how the words of a part were chosen
+    margin: str = ""  # the definition of a margin
 
 
 def partition_of(spec: Mapping[str, Any], adapters: Mapping[str, Any], stages: Path) -> Partition:
-    """The parts behind a run's adapters. Never raises: what cannot be had has a reason."""
+    """The parts behind a run's adapters. Never raises: for unavailable parts it gives a reason."""
     sampler = spec["sampler"]
     if sampler.get("adapters") != "parts":
         how = {"all": "its adapter is trained on all pairs", "seeds": "every adapter is trained on all pairs"}
@@ -60,13 +60,13 @@ def partition_of(spec: Mapping[str, Any], adapters: Mapping[str, Any], stages: P
 
 
 def _parts_of(stages: Path, key: Mapping[str, Any]) -> Path | None:
-    """The parts on which adapters of that key were trained: their digest is in both."""
+    """The folder of the parts on which adapters of that key were trained; both hold the digest of the parts."""
     for other in sorted(stages.glob("parts-*")):
         try:
             digest = json.loads((other / "parts.json").read_bytes())["digest"]
             examples = json.loads((other / "key.json").read_bytes())["examples"]
         except (OSError, ValueError, RecursionError, KeyError, TypeError):
-            continue  # another stage's damage is not this one's
+            continue  # a damaged folder of another stage does not matter here
         if digest == key["parts"] and examples == key["examples"]:
             return other
     return None

@@ -1,4 +1,4 @@
-"""What was asked: run folders hold no prompts, so that they come from the task, where that is quick and needs no network."""
+"""The prompts of problems: run folders hold none, so they come from the task, where that is quick and needs no network."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _AT_HAND = {"mini-code", "jsonl"}  # problems that need neither a download nor a
 
 
 def at_hand(folder: RunFolder) -> Mapping[str, str]:
-    """Prompts of problems that come with the package or lie in a file that is here. Raises DataError elsewhere."""
+    """Prompts of problems that are in the package or in a local file. Raises DataError for other problems."""
     stored = folder.spec["task"]
     if stored.get("kind", "code") != "code" or stored.get("problems") not in _AT_HAND:
         raise DataError("prompts of this task are only loaded on request: spa-bench report --problems load")
@@ -33,5 +33,5 @@ def at_hand(folder: RunFolder) -> Mapping[str, str]:
 
 
 def none(folder: RunFolder) -> Mapping[str, str]:
-    """No prompts: nothing but run folders is read."""
+    """No prompts: only run folders are read."""
     return {}

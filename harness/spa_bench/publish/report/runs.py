@@ -1,4 +1,4 @@
-"""One run folder as far as it can be read: what is damaged or missing is said, the rest is there."""
+"""The readable content of one run folder, with sentences about its damaged or missing files."""
 
 from __future__ import annotations
 
@@ -22,33 +22,33 @@ Matrix = list[list[float]]
 
 @dataclass(frozen=True)
 class Matrices:
-    """Divergences between the members of a run, means over its problems."""
+    """Divergences between the members of a run, as means over its problems."""
 
-    means: dict[str, Matrix]  # kind -> (K, K); nats but for tv
-    problems: int  # that were measured
+    means: dict[str, Matrix]  # kind -> (K, K); in nats, except tv
+    problems: int  # how many were measured
     members: dict[str, list[float]]  # entropy and the like -> (K,)
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunView:
-    """What a page knows of one run."""
+    """The facts about one run that a page shows."""
 
     path: Path
     hash: str
     group: str  # the same for runs that differ in the seed alone
     spec: dict[str, Any]
-    task: str  # key of its task
-    finished: bool  # metrics.json is there and whole
+    task: str  # the key of its task
+    finished: bool  # whether metrics.json exists and is whole
     samples: int
-    expected: int | None  # samples when it is finished; None: not known
+    expected: int | None  # the number of samples of the finished run; None: unknown
     graded: int
     verdicts: dict[str, int]
     cost: dict[str, Any]  # timings.json
     matrices: Matrices | None  # None: nothing to compare, or not measured yet
-    adapters: tuple[str, ...]  # hashes, a member each
+    adapters: tuple[str, ...]  # one hash for each member
     partition: Partition
     estimates: dict[str, Any]  # of metrics.json and added.json, name -> estimate
-    said: tuple[str, ...] = ()  # what is missing or wrong, a sentence each
+    said: tuple[str, ...] = ()  # sentences about what is missing or wrong
 
     @property
     def sampler(self) -> str:
@@ -57,7 +57,7 @@ class RunView:
 
     @property
     def seed(self) -> int:
-        """Of training and sampling."""
+        """The seed of training and sampling."""
         return int(self.spec["seed"])
 
     @property
@@ -72,12 +72,12 @@ class RunView:
 
 
 def task_key(spec: Mapping[str, Any]) -> str:
-    """What runs have in common whose problems are the same."""
+    """A key that is equal for runs with the same problems."""
     return f"{spec['task']['name']}@{str(spec['task'].get('problems_hash', ''))[:8]}"
 
 
 def read_run(folder: RunFolder, number: int, book: SampleBook, stages: Path) -> RunView:
-    """The run in `folder`; its answers go into `book` as those of run `number`. Never raises for what is damaged."""
+    """The run in `folder`; its answers go into `book` as those of run `number`. Never raises for a damaged file."""
     said: list[str] = []
     records = _rows(folder.record_log, said)
     grades = {g.key: g for g in _rows(folder.grade_log, said)}
@@ -85,7 +85,7 @@ def read_run(folder: RunFolder, number: int, book: SampleBook, stages: Path) -> 
     metrics, added = _json(folder, "metrics.json", said), _json(folder, "added.json", said)
     adapters = _json(folder, "adapters.json", said)
     book.add(number, task_key(folder.spec), records, grades=grades, choices=choices)
-    n = folder.spec["n"]  # None: samples from elsewhere, which may be more for one problem than for another
+    n = folder.spec["n"]  # None: samples from a file, whose number may differ between problems
     expected = None if n is None else n * problem_count(folder.spec)
     said += _unfinished(folder, len(records), expected, sum(r.key in grades for r in records), finished=bool(metrics))
     return RunView(
@@ -109,7 +109,7 @@ def read_run(folder: RunFolder, number: int, book: SampleBook, stages: Path) -> 
 
 
 def _rows(log: Log[Row], said: list[str]) -> list[Row]:
-    """The rows of a log; none, and a sentence, where it is damaged."""
+    """The rows of a log; where it is damaged, none, and a sentence in `said`."""
     try:
         return log.rows()
     except StoreError as error:
@@ -127,7 +127,7 @@ def _json(folder: RunFolder, name: str, said: list[str]) -> dict[str, Any]:
 
 
 def _unfinished(folder: RunFolder, samples: int, expected: int | None, graded: int, *, finished: bool) -> list[str]:
-    """What a run that was stopped, or is still going on, lacks."""
+    """What an unfinished run lacks, whether it was stopped or is still running."""
     if expected is not None and samples < expected:
         return [f"{folder.path} is not finished: {samples} of {expected} samples are there"]
     if graded < samples:
@@ -136,7 +136,7 @@ def _unfinished(folder: RunFolder, samples: int, expected: int | None, graded: i
 
 
 def _matrices(divergence: Iterable[Divergence], choices: Iterable[Choices]) -> Matrices | None:
-    """Means over problems, each kind over those that have it; None with one member, or where nothing was measured."""
+    """Means over the problems that have each kind; None with one member, or where nothing was measured."""
     rows: list[tuple[dict[str, Matrix], dict[str, list[float]]]] = [(d.matrices, d.members) for d in divergence if d.tokens]
     rows += [(c.matrices, c.members) for c in choices]
     if not rows or all(len(table) < 2 for table in rows[0][0].values()):
@@ -149,6 +149,6 @@ def _matrices(divergence: Iterable[Divergence], choices: Iterable[Choices]) -> M
 
 
 def _mean(tables: list[Any]) -> Any:
-    """Of arrays of one shape; those of another, which another version may have written, do not count."""
+    """The mean of arrays of one shape; arrays of another shape, from another version, are ignored."""
     arrays = [np.asarray(table, float) for table in tables]
     return np.mean([a for a in arrays if a.shape == arrays[0].shape], axis=0).round(9).tolist()

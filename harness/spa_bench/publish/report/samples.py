@@ -1,6 +1,6 @@
 """The answers to every problem, run by run, packed for the page: equal texts of a problem are kept once.
 
-A run can have hundreds of thousands of answers, so that they are gathered run by run into plain tuples and no run is kept.
+A run can have hundreds of thousands of answers. So they are gathered run by run into plain tuples, and no run is kept.
 """
 
 from __future__ import annotations
@@ -21,40 +21,40 @@ what is said of it (or -1), tokens, and the option that was chosen (or -1)."""
 
 
 def packed(text: str) -> str:
-    """`text` compressed, in base64; the same text gives the same."""
+    """`text` compressed, in base64; the same text gives the same result."""
     return base64.b64encode(gzip.compress(text.encode(), compresslevel=6, mtime=0)).decode("ascii")
 
 
 class Pool:
-    """Texts that are kept once, in the order of their first use."""
+    """Different texts, each kept once, in the order of first use."""
 
     def __init__(self) -> None:
         self._places: dict[str, int] = {}
 
     def place(self, text: str) -> int:
-        """Where `text` is."""
+        """The index of `text`, which is added where it is new."""
         return self._places.setdefault(text, len(self._places))
 
     @property
     def texts(self) -> list[str]:
-        """All of them, in order."""
+        """All texts, in order."""
         return list(self._places)
 
 
 @dataclass(kw_only=True)
 class ProblemSamples:
-    """The answers to one problem of one task, of all runs that have some."""
+    """The answers of all runs to one problem of one task."""
 
-    task: str  # key of the task's section
+    task: str  # the key of the task's section
     id: str
-    question: str | None = None  # what was asked, where it could be had
+    question: str | None = None  # the prompt; None where it is unavailable
     texts: Pool = field(default_factory=Pool)
-    words: Pool = field(default_factory=Pool)  # verdicts, and what is said of answers
-    answers: dict[int, list[Packed]] = field(default_factory=dict)  # number of the run -> by (member, draw)
-    logprobs: dict[int, list[list[float]]] = field(default_factory=dict)  # number of the run -> (K, O) of multiple choice
+    words: Pool = field(default_factory=Pool)  # verdicts, and remarks about answers
+    answers: dict[int, list[Packed]] = field(default_factory=dict)  # number of the run -> answers by (member, draw)
+    logprobs: dict[int, list[list[float]]] = field(default_factory=dict)  # number of the run -> (K, O), for multiple choice
 
     def chunk(self) -> str:
-        """All of it as JSON, compressed, in base64: what a page holds of it. The same content gives the same text."""
+        """The whole problem as JSON, compressed, in base64, as a page holds it. The same content gives the same text."""
         content = {
             "question": self.question,
             "texts": self.texts.texts,
@@ -72,7 +72,7 @@ class ProblemSamples:
 
 
 class SampleBook:
-    """All problems in the order in which runs hold them."""
+    """All problems, in the order of the runs."""
 
     def __init__(self) -> None:
         self._problems: dict[tuple[str, str], ProblemSamples] = {}
@@ -86,7 +86,7 @@ class SampleBook:
         grades: Mapping[Key, Grade],
         choices: Iterable[Choices] = (),
     ) -> None:
-        """Take in the answers of the run of that number."""
+        """Add the answers of the run with the number `run`."""
         for record in sorted(records, key=lambda r: (r.member, r.draw)):
             problem = self._of(task, record.problem)
             problem.answers.setdefault(run, []).append(_packed(problem, record, grades.get(record.key)))
@@ -94,7 +94,7 @@ class SampleBook:
             self._of(task, row.problem).logprobs[run] = row.logprobs
 
     def ask(self, task: str, questions: Mapping[str, str]) -> None:
-        """Put what was asked beside the answers, and bring the task's problems into the order of `questions`."""
+        """Put the prompts beside the answers, and sort the task's problems in the order of `questions`."""
         for name, question in questions.items():
             if (task, name) in self._problems:
                 problem = self._problems.pop((task, name))
@@ -102,7 +102,7 @@ class SampleBook:
                 self._problems[task, name] = problem
 
     def problems(self) -> tuple[ProblemSamples, ...]:
-        """All of them, task by task."""
+        """All problems, task by task."""
         order = list(dict.fromkeys(task for task, _ in self._problems))
         return tuple(sorted(self._problems.values(), key=lambda p: order.index(p.task)))
 
@@ -127,7 +127,7 @@ def _packed(problem: ProblemSamples, record: Record, grade: Grade | None) -> Pac
 
 
 def _said(record: Record, grade: Grade | None) -> Iterator[str]:
-    """Why there is no answer, why it failed, the first call that did, and what is odd about it."""
+    """Remarks about an answer: why it is missing or failed, the first call that failed, and what is unusual."""
     if record.failure:
         yield f"no answer: {record.failure}"
     if record.finish == "length":

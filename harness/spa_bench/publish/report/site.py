@@ -1,5 +1,8 @@
-"""Leaderboards as a small site: an index, a page a task, and pages made of Markdown files. Links are relative, so that it
-works from a folder and from any web server. On the page of a task the axes of its picture can be chosen."""
+"""Leaderboards as a small site: an index, a page for each task, and pages made from Markdown files.
+
+Links are relative, so that the site works from a folder and from any web server. On the page of a task the reader can
+choose the axes of its picture.
+"""
 
 from __future__ import annotations
 
@@ -23,15 +26,18 @@ _SMALL = re.compile(r"&lt;sub&gt;([^&<>]*)&lt;/sub&gt;")
 
 
 def file_names(data: ReportData) -> dict[int, str]:
-    """Place of a section -> what its files are called, without a suffix."""
+    """Index of a section -> the name of its files, without a suffix."""
     names = [_ODD.sub("-", s.key.rpartition("@")[0]).strip("-.") or "task" for s in data.sections]
     keys = [s.key.rpartition("@")[2] for s in data.sections]
     return {i: name if names.count(name) == 1 else f"{name}-{keys[i]}" for i, name in enumerate(names)}
 
 
 def site(data: ReportData, *, also: Sequence[Path] = (), out: Path, quality: str, diversity: str) -> dict[str, bytes]:
-    """File name in `out` -> content: index.html, a page and a picture a task, and of `also` (Markdown files, or folders of
-    them) a page each. The same data give the same bytes. Raises UsageError for a file of `also` that cannot be read."""
+    """File name in `out` -> content: index.html, a page and a picture for each task, and a page for each file of `also`.
+
+    `also` names Markdown files or folders of them. The same data give the same bytes. Raises UsageError for a file of
+    `also` that cannot be read.
+    """
     if "index" in file_names(data).values():
         raise UsageError("a task is called index; it would take the place of the site's first page")
     documents = _documents(also)
@@ -86,16 +92,16 @@ def _page(template: str, **content: Any) -> bytes:
 
 
 def _documents(also: Sequence[Path]) -> dict[str, Path]:
-    """Name -> Markdown file. Raises UsageError where there is none, or two have one name."""
-    found: dict[str, Path] = {}
+    """Name -> Markdown file. Raises UsageError where no file is found, or two files have one name."""
+    documents: dict[str, Path] = {}
     for path in also:
         files = sorted(path.glob("*.md")) if path.is_dir() else [path]
         if not files or not all(f.is_file() and f.suffix == ".md" for f in files):
             raise UsageError(f"--also names {path}, which is no Markdown file and no folder with some")
         for file in files:
-            if found.setdefault(file.stem, file) != file:
-                raise UsageError(f"--also names two files called {file.name}: {found[file.stem]} and {file}")
-    return found
+            if documents.setdefault(file.stem, file) != file:
+                raise UsageError(f"--also names two files called {file.name}: {documents[file.stem]} and {file}")
+    return documents
 
 
 def _text(path: Path) -> str:
@@ -106,13 +112,13 @@ def _text(path: Path) -> str:
 
 
 def _title(path: Path) -> str:
-    """The first heading, with what the file's name adds to it."""
+    """The first heading, with the part that the file's name adds to it."""
     heading = re.search(r"^# +(.+)$", _text(path), re.M)
     return f"{heading[1]}: {path.stem}" if heading else path.stem
 
 
 def _html(path: Path, folder: Path) -> Markup:
-    """The file as HTML for a page in `folder`: markup in it is escaped but for <sub>, links and pictures are relative."""
+    """The file as HTML for a page in `folder`: markup except <sub> is escaped, links and pictures are relative."""
     from markdown_it import MarkdownIt
 
     reader = MarkdownIt("commonmark", {"html": False}).enable("table")

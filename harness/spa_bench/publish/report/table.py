@@ -1,4 +1,4 @@
-"""The cells of a task's table: every metric that some row has, at equal n, with its interval."""
+"""The cells of a task's table: every metric that any row has, at equal n, with its interval."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ _AT_SIZES = {m.name for m in AT_SIZES}
 class Column:
     """One metric."""
 
-    name: str  # as in metrics.json
-    head: str  # for a reader
-    said: str  # its definition
-    shown: bool  # before the reader chooses
+    name: str  # the name in metrics.json
+    head: str  # the name for a reader
+    said: str  # the definition
+    shown: bool  # whether it is shown before the reader chooses
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One estimate as it is written."""
+    """One estimate in the form that is written."""
 
     estimate: Estimate
-    best: bool  # the best of its column, or not resolved from it
+    best: bool  # whether it is the best of its column, or its difference from the best is not resolved
 
     @property
     def value(self) -> str:
@@ -45,28 +45,28 @@ class Cell:
 
     @property
     def interval(self) -> str:
-        """`[low, high]`, or empty."""
+        """`[low, high]`; empty where there is no interval."""
         low, high = self.estimate.low, self.estimate.high
         return "" if low is None or high is None else f"[{written(low)}, {written(high)}]"
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows that may be compared, and the n at which those metrics are that depend on it."""
+    """Rows that may be compared, with the n of the metrics that depend on n."""
 
     rows: tuple[LeaderboardRow, ...]
     size: int | None
     columns: tuple[Column, ...]
-    cells: tuple[tuple[Cell, ...], ...]  # a tuple a row, in the order of the columns
+    cells: tuple[tuple[Cell, ...], ...]  # one tuple for each row, in the order of the columns
 
     @property
     def title(self) -> str:
-        """Which problems they are."""
+        """The title, which says which problems the rows have."""
         return self.rows[0].title
 
     @property
     def differs(self) -> dict[str, list[str]]:
-        """In what the rows' specs differ beside the sampler."""
+        """The differences between the rows' specs, beside the sampler."""
         return differences(self.rows)
 
     @property
@@ -76,9 +76,9 @@ class Table:
 
 
 def differences(rows: Sequence[LeaderboardRow]) -> dict[str, list[str]]:
-    """In what the rows' specs differ beside the sampler: a name for a reader -> the values, in the order of the rows."""
+    """The differences between the rows' specs, beside the sampler: a name for a reader -> values in the order of rows."""
     specs = [row.result["spec"] for row in rows]
-    found = {
+    settings = {
         "model": [f"{s['model']['name']}{_hash(s['model'].get('hash'))}" for s in specs],
         "n": ["varies" if s["n"] is None else str(s["n"]) for s in specs],
         "grading": [str(s["grading"]) for s in specs],
@@ -86,7 +86,7 @@ def differences(rows: Sequence[LeaderboardRow]) -> dict[str, list[str]]:
         "revision of spa-bench": [str(s["code"].get("git") or "not known")[:10] for s in specs],
         "training seeds": [str(len(row.seeds)) for row in rows],
     }
-    return {name: list(dict.fromkeys(values)) for name, values in found.items() if len(set(values)) > 1}
+    return {name: list(dict.fromkeys(values)) for name, values in settings.items() if len(set(values)) > 1}
 
 
 def _hash(digest: object) -> str:
@@ -99,8 +99,8 @@ def table_of(rows: Sequence[LeaderboardRow]) -> Table:
     names = dict.fromkeys([*DEFAULTS, *(n for row in rows for n in row.result["metrics"] if n not in ALIASES)])
     estimates = {name: [estimate_of(row, name, size) for row in rows] for name in names}
     known = [name for name in names if any(e.value is not None for e in estimates[name])]
-    asked = any("agreement[choices]" in row.result["metrics"] for row in rows)
-    first = [*DEFAULTS, *(dict.fromkeys(CHOICE_COLUMNS.values()) if asked else ())]
+    has_choices = any("agreement[choices]" in row.result["metrics"] for row in rows)
+    first = [*DEFAULTS, *(dict.fromkeys(CHOICE_COLUMNS.values()) if has_choices else ())]
     first += [name for name in known if name.startswith("own[")]
     columns = [Column(name, head_of(name), said_of(name), name in first) for name in known]
     columns.sort(key=lambda c: first.index(c.name) if c.shown else len(first))
@@ -113,26 +113,26 @@ def table_of(rows: Sequence[LeaderboardRow]) -> Table:
 
 
 def estimate_of(row: LeaderboardRow, name: str, size: int | None) -> Estimate:
-    """The row's estimate at `size` samples where the metric depends on n, or why there is none."""
+    """The row's estimate, at `size` samples where the metric depends on n, or the reason why it has none."""
     if name in _AT_SIZES and size is not None and size != row.result["size"] and name not in KEPT:
         return Estimate.missing(f"it depends on n, and is not kept at n = {size}, the largest that all rows have")
     return row.estimate(name, size)
 
 
 def head_of(name: str) -> str:
-    """A metric's name for a reader: the short one where it has one."""
+    """A metric's name for a reader: the short name where it has one."""
     return _SHORT.get(name, name)
 
 
 def said_of(name: str) -> str:
-    """A metric's definition; empty for one of the user's own."""
+    """A metric's definition; empty for a metric of the user's own."""
     if name.startswith("own["):
         return "by the scoring of the library behind the task, mean over members; no interval of ours"
     return _SAID.get(name, "share of right answers of that member" if name.startswith("pass@1[member=") else "")
 
 
 def written(value: float) -> str:
-    """`0.713`, `12.4`, `0.0061`: three or four digits that say something."""
+    """The number as text with three or four significant digits: `0.713`, `12.4`, `0.0061`."""
     if value and abs(value) < 0.1:
         return f"{value:.4f}"
     return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"

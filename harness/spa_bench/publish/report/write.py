@@ -1,4 +1,4 @@
-"""Runs or results -> a page and its pictures in a folder, or a small site."""
+"""Writes a page and its pictures, or a small site, from runs or results."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ PICTURE = "quality-diversity"
 
 @dataclass(frozen=True, kw_only=True)
 class ReportOptions:
-    """What a page shows and where it goes."""
+    """What a page shows, and the folder to which it is written."""
 
     out: Path = Path("report")
-    quality: str = charts.QUALITY[0]  # the metric that goes up in the picture
-    diversity: str = charts.DIVERSITY[0]  # the metric to the right in it
+    quality: str = charts.QUALITY[0]  # the metric on the vertical axis of the picture
+    diversity: str = charts.DIVERSITY[0]  # the metric on its horizontal axis
     title: str = "spa-bench report"
-    problems: Literal["auto", "load", "none"] = "auto"  # what was asked: if it is at hand, from any task, or left out
-    site: bool = False  # an index and a page a task, instead of one page
-    also: Sequence[Path] = ()  # with site: Markdown files, or folders of them, that become pages of it
+    problems: Literal["auto", "load", "none"] = "auto"  # prompts: if quickly available, from any task, or left out
+    site: bool = False  # an index and a page for each task, instead of one page
+    also: Sequence[Path] = ()  # with site: Markdown files, or folders of them, that become pages of the site
 
 
 def write_report(runs: Sequence[Path], options: ReportOptions, note: Callable[[str], None]) -> list[Path]:
-    """The files of the page or the site of `runs`, written; what is missing of the runs is told to `note`.
+    """Write the page or the site of `runs`; returns its files. `note` is called with sentences about missing parts.
 
     Raises UsageError for metrics that cannot be drawn and for a folder that cannot be written.
     """
@@ -59,7 +59,7 @@ def write_report(runs: Sequence[Path], options: ReportOptions, note: Callable[[s
 
 def pictures(data: ReportData, quality: str, diversity: str) -> dict[str, bytes]:
     """File name -> SVG or PNG of the main picture of each table, on white; the same data give the same bytes."""
-    found: dict[str, bytes] = {}
+    files: dict[str, bytes] = {}
     tables = [(name, rows) for s, name in file_names(data).items() for rows in data.sections[s].tables]
     for number, (name, rows) in enumerate(tables):
         content = charts.plane_data(table_of(rows))
@@ -68,26 +68,26 @@ def pictures(data: ReportData, quality: str, diversity: str) -> dict[str, bytes]
             continue
         twin = f"-{number}" if [n for n, _ in tables].count(name) > 1 else ""
         stem = PICTURE if len(tables) == 1 else f"{PICTURE}--{name}{twin}"
-        found |= {f"{stem}.svg": charts.as_svg(spec).encode(), f"{stem}.png": charts.as_png(spec)}
-    return found
+        files |= {f"{stem}.svg": charts.as_svg(spec).encode(), f"{stem}.png": charts.as_png(spec)}
+    return files
 
 
 def _check_axes(data: ReportData, quality: str, diversity: str) -> None:
-    """Raises UsageError for a metric that is none of those that can be drawn."""
+    """Raises UsageError for a metric that cannot be drawn."""
     for option, name, known in (("--quality", quality, charts.QUALITY), ("--diversity", diversity, charts.DIVERSITY)):
         if name not in known:
             raise UsageError(f"{option} is {name!r}, which the picture cannot have{did_you_mean(name, known)}")
 
 
 def _loaded(folder: RunFolder) -> Mapping[str, str]:
-    """Prompts of any task, with all that it takes to load it: a download perhaps, lm-eval and torch."""
+    """Prompts of any task. Loading the task may need a download, lm-eval and torch."""
     from spa_bench.runs.reopen import task_of
 
     return {p.id: p.prompt for p in task_of(folder).problems}
 
 
 def _remove_old(files: Mapping[str, bytes], out: Path) -> None:
-    """Pictures of an earlier report there, which belong to none of these runs."""
+    """Remove the pictures of an earlier report in `out`, which do not belong to these runs."""
     for old in (path for kind in ("svg", "png") for path in out.glob(f"{PICTURE}*.{kind}") if path.name not in files):
         old.unlink(missing_ok=True)
 

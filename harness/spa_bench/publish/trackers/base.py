@@ -1,4 +1,4 @@
-"""The protocol of a tracker, and what it is told."""
+"""The protocol of a tracker, and the messages that it gets."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import Literal, Protocol
 from spa_bench.cards.kinds import Kind, beside
 from spa_bench.cards.registry import kind_of
 
-PROJECT = "spa-bench"  # project or experiment, where the tracker's own environment variable names no other
+PROJECT = "spa-bench"  # the project or experiment, unless the tracker's own environment variable names another
 Scalar = str | int | float | bool | None
 State = Literal["finished", "generated", "stopped", "failed"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Begun:
-    """A run that begins, or is gone on with: the same `id` is the same run of the tracker."""
+    """A run that begins or resumes: the same `id` is the same run of the tracker."""
 
     id: str  # the spec's hash
-    name: str  # of the run folder
+    name: str  # the name of the run folder
     group: str  # the same for runs that differ in the seed alone
     config: Mapping[str, Scalar]  # the spec, flat: dotted keys, lists as JSON
     tags: Mapping[str, str]  # sampler, task, model, seed, spec_hash, group_hash
@@ -28,27 +28,27 @@ class Begun:
 
 @dataclass(frozen=True)
 class Ended:
-    """How a run ended, for now: `generated` waits for its grades, and one that stopped can be gone on with."""
+    """How a run ended, for now: a `generated` run waits for its grades, and a stopped run can be resumed."""
 
     state: State
-    metrics: Mapping[str, float]  # NAME, NAME/low, NAME/high and NAME/n; what has no value is left out
-    times: Mapping[str, float]  # of timings.json: seconds/STAGE, seconds, price and memory
-    files: Sequence[Path]  # of the run folder
+    metrics: Mapping[str, float]  # NAME, NAME/low, NAME/high and NAME/n; metrics without a value are left out
+    times: Mapping[str, float]  # from timings.json: seconds/STAGE, seconds, price and memory
+    files: Sequence[Path]  # files in the run folder
 
 
 class Tracker(Protocol):
-    """One run in one tracking service. It may raise anything: that is one line for the user, and the run goes on."""
+    """One run in one tracking service. It may raise anything: the user sees one line, and the run continues."""
 
     def start(self, run: Begun) -> str:
-        """Begin or go on; where a reader finds it: a URL or a path."""
+        """Begin or resume the run; returns its place for a reader: a URL or a path."""
         ...
 
     def progress(self, values: Mapping[str, float], step: int) -> None:
-        """How far the run is: STAGE/done, STAGE/total, STAGE/seconds, and what else is known; `step` is `done`."""
+        """Take the progress of the run: STAGE/done, STAGE/total, STAGE/seconds and other known values; `step` is `done`."""
         ...
 
     def finish(self, ended: Ended) -> None:
-        """Everything is sent when this returns."""
+        """Send everything that is left before returning."""
         ...
 
 
@@ -57,7 +57,7 @@ class TrackerKind(Kind[Callable[[], Tracker]]):
     """A kind of tracker. `build` makes one for one run."""
 
     table = "tracker"
-    # the package that it needs: without that the command stops at once, with the pip command; "": none
+    # the package that it needs; where it is missing, the command stops at once and gives the pip command; "": none
     package: str = field(default="", metadata=beside("PACKAGE"))
 
 

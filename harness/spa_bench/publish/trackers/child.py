@@ -1,6 +1,6 @@
-"""A tracker in a process of its own, as the run sees it: messages go out, and nothing is waited for but the end.
+"""The run's side of a tracker that is in a process of its own: it sends messages, and waits only at the end.
 
-A tracker that is slow misses progress; one that does not answer in time, fails or dies is given up with one line.
+A slow tracker misses progress. A tracker that fails, dies or does not answer in time is given up with one line.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-START_SECONDS = 60.0  # to import the package and to reach a server
-FINISH_SECONDS = 60.0  # to send the rest, after the run
-LATER_SECONDS = 600.0  # the same for `spa-bench log`, where nobody is kept waiting
-_GO_SECONDS = 10.0  # to leave after the last answer
-_UNANSWERED = 4  # progress messages; more are not sent, so that the pipe never fills
+START_SECONDS = 60.0  # time to import the package and to reach a server
+FINISH_SECONDS = 60.0  # time to send the rest after the run
+LATER_SECONDS = 600.0  # the same for `spa-bench log`, where no run has to wait
+_GO_SECONDS = 10.0  # time to end after the last answer
+_UNANSWERED = 4  # the most unanswered progress messages; more are not sent, so that the pipe never fills
 
 
 class Child:
-    """The tracker `name` for the run in `folder`. `tell` gets a line where it is found, and one when it fails."""
+    """The tracker `name` for the run in `folder`. `tell` gets a line with the tracker's place, and one when it fails."""
 
     def __init__(self, name: str, folder: Path, tell: Callable[[str], None], *, samples: bool, patience: float | None = None):
         self.name, self._folder, self._tell = name, folder, tell
         self._start_by = time.monotonic() + (patience or START_SECONDS)
         self._finish_seconds = patience or FINISH_SECONDS
-        self._said = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
-        # the import path of this process; -P: not the working folder, where trackers make folders of their own names
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the process
+        # the import path of this process; -P leaves out the working folder, where trackers make folders of their own names
         path = os.pathsep.join(p for p in sys.path if p)
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "spa_bench.publish.trackers.worker", name],
@@ -41,7 +41,7 @@ class Child:
             stdout=subprocess.PIPE,
             stderr=self._said,
             env={**os.environ, "PYTHONPATH": path},
-            start_new_session=True,  # Ctrl-C is for the run, which then tells the tracker how it ended
+            start_new_session=True,  # Ctrl-C reaches the run alone, which then tells the tracker how it ended
         )
         self._given_up = False
         self._sent, self._answered = 0, 0
@@ -53,7 +53,7 @@ class Child:
         self._send({"do": "start", "folder": str(folder.resolve()), "samples": samples})
 
     def progress(self, stage: str, done: int, total: int, seconds: float) -> None:
-        """Pass it on if the tracker is there and keeps up."""
+        """Send the progress if the tracker is available and not too slow."""
         self._look()
         with self._changed:
             behind = self._sent - self._answered
@@ -61,7 +61,7 @@ class Child:
             self._send({"do": "progress", "stage": stage, "done": done, "total": total, "seconds": round(seconds, 3)})
 
     def finish(self, state: str) -> bool:
-        """Send the results and wait for the end, but not for long; whether all went well."""
+        """Send the results and wait a limited time for the end; returns whether all went well."""
         self._send({"do": "finish", "state": state})
         until = max(time.monotonic() + self._finish_seconds, self._start_by)
         with self._changed:
@@ -74,7 +74,7 @@ class Child:
         return ended
 
     def close(self) -> None:
-        """End the process, at the latest after some seconds, with what it has started."""
+        """End the process and the processes that it has started, at the latest after some seconds."""
         with contextlib.suppress(OSError):
             if self._process.stdin:
                 self._process.stdin.close()
@@ -109,7 +109,7 @@ class Child:
     def _send(self, message: dict[str, Any]) -> None:
         if self._given_up or self._process.stdin is None:
             return
-        with contextlib.suppress(OSError):  # it is dead: the reader says so
+        with contextlib.suppress(OSError):  # the process is dead: the reader reports it
             self._process.stdin.write(json.dumps(message).encode() + b"\n")
             self._process.stdin.flush()
             with self._changed:
@@ -121,9 +121,9 @@ class Child:
             answer = json.loads(line)
             with self._changed:
                 self._answered += 1
-                # progress that is lost costs a point of a curve: the results decide
+                # lost progress costs one point of a curve; only the results matter
                 if answer["to"] != "progress" and "failed" in answer:
-                    self._failed = self._failed or answer["failed"]  # a start that failed is why the end did
+                    self._failed = self._failed or answer["failed"]  # where the start failed, its reason is kept
                 elif answer["to"] == "start":
                     self._where = answer["where"]
                 elif answer["to"] == "finish":
@@ -139,7 +139,7 @@ class Child:
 
     def _last_words(self) -> str:
         try:
-            # not `seek`: the process writes at the same place
+            # not `seek`: the process writes at the same file position
             lines = os.pread(self._said.fileno(), 1 << 16, 0).decode(errors="replace").split("\n")
         except (OSError, ValueError):
             return ""

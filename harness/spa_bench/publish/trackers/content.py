@@ -1,4 +1,4 @@
-"""What a tracker is told of a run, read from its folder."""
+"""The content of messages to trackers, read from the run folder."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SAMPLES = ("records.jsonl", "grades.jsonl", "choices.jsonl", "behaviours.jsonl"
 
 
 def begun(folder: RunFolder) -> Begun:
-    """Who the run in `folder` is."""
+    """The identity of the run in `folder`."""
     spec, group = folder.spec, group_hash(folder.spec)
     sampler, task = str(spec["sampler"]["name"]), str(spec["task"]["name"])
     return Begun(
@@ -36,11 +36,11 @@ def begun(folder: RunFolder) -> Begun:
 
 
 def ended(folder: RunFolder, state: State, *, samples: bool) -> Ended:
-    """What the run in `folder` came to; with `samples` its logs are among the files. Raises StoreError for a damaged file."""
-    found = (folder.read_json("metrics.json") or {}).get("estimates", {})
-    found |= (folder.read_json(ADDED) or {}).get("estimates", {})
+    """The results of the run in `folder`; with `samples` its logs are among the files. Raises StoreError for a damaged file."""
+    estimates = (folder.read_json("metrics.json") or {}).get("estimates", {})
+    estimates |= (folder.read_json(ADDED) or {}).get("estimates", {})
     metrics: dict[str, float] = {}
-    for name, estimate in found.items():
+    for name, estimate in estimates.items():
         if _is_number(estimate["value"]):
             metrics[name] = float(estimate["value"])
             metrics |= {f"{name}/{k}": float(estimate[k]) for k in ("low", "high", "n") if _is_number(estimate[k])}
@@ -52,13 +52,13 @@ def ended(folder: RunFolder, state: State, *, samples: bool) -> Ended:
 
 
 def config(spec: Mapping[str, Any]) -> dict[str, Scalar]:
-    """The spec by dotted keys; lists as JSON, and an empty mapping is left out."""
+    """The spec by dotted keys; lists become JSON, and empty mappings are left out."""
     values = {key: value for key, value in flat(spec).items() if value != {}}
     return {key: json.dumps(value) if isinstance(value, list | tuple) else value for key, value in values.items()}
 
 
 def state_of(path: Path) -> State:
-    """What a run folder that nobody works on is."""
+    """The state of a run folder on which no process works."""
     return "finished" if (path / "metrics.json").exists() else "stopped"
 
 

@@ -1,4 +1,4 @@
-"""MLflow: `MLFLOW_TRACKING_URI` says where runs go, `MLFLOW_EXPERIMENT_NAME` in which experiment."""
+"""MLflow: `MLFLOW_TRACKING_URI` names the place of runs, `MLFLOW_EXPERIMENT_NAME` their experiment."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from spa_bench.publish.trackers.names import path, plain
 
 _ID = "spec_hash"  # the tag by which a run is found again: MLflow makes the ids of its runs itself
 _STATUS = {"finished": "FINISHED", "generated": "FINISHED", "stopped": "KILLED", "failed": "FAILED"}
-_KEY, _PARAM, _TAG = 250, 6000, 5000  # characters that MLflow takes
+_KEY, _PARAM, _TAG = 250, 6000, 5000  # the most characters that MLflow accepts
 _BATCH = 100  # parameters in one call
 
 
 class Mlflow:
-    """A run of MLflow, found by the spec's hash among its tags; names of metrics as `names.plain` makes them."""
+    """A run of MLflow, found by the spec's hash among its tags; `names.plain` makes the names of metrics."""
 
     def __init__(self) -> None:
         self._client: Any = None
@@ -25,7 +25,7 @@ class Mlflow:
 
     def start(self, run: Begun) -> str:
         """Raises MLflow's own errors."""
-        # it tries for minutes where nobody answers: the user's own settings come first
+        # MLflow retries for minutes where no server answers, so shorter limits are the default; the user may set others
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
         from mlflow import MlflowClient
@@ -35,9 +35,9 @@ class Mlflow:
         name = os.environ.get("MLFLOW_EXPERIMENT_NAME", PROJECT)
         there = self._client.get_experiment_by_name(name)
         experiment = there.experiment_id if there else self._client.create_experiment(name)
-        found = self._client.search_runs([experiment], f"tags.{_ID} = '{run.id}'", max_results=1)
-        if found:
-            self._run = found[0].info.run_id
+        runs = self._client.search_runs([experiment], f"tags.{_ID} = '{run.id}'", max_results=1)
+        if runs:
+            self._run = runs[0].info.run_id
             self._client.update_run(self._run, status="RUNNING")
         else:
             tags = {key: value[:_TAG] for key, value in run.tags.items()}
@@ -48,11 +48,11 @@ class Mlflow:
         return f"run {self._run} of experiment {name!r}, {self._client.tracking_uri}"
 
     def progress(self, values: Mapping[str, float], step: int) -> None:
-        """Every value has its place on the axis of its stage."""
+        """Every value is logged at its step on the axis of its stage."""
         self._log({path(name): value for name, value in values.items()}, step)
 
     def finish(self, ended: Ended) -> None:
-        """Metrics, then files, then the status."""
+        """Send metrics, then files, then the status."""
         metrics = {plain(name): value for name, value in ended.metrics.items()}
         self._log(metrics | {path(name): value for name, value in ended.times.items()}, 0)
         for file in ended.files:
@@ -68,7 +68,7 @@ class Mlflow:
 
 
 def build() -> Mlflow:
-    """One run's tracker."""
+    """The tracker of one run."""
     return Mlflow()
 
 

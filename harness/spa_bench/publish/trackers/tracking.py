@@ -1,4 +1,4 @@
-"""`--log` and `spa-bench log`: from names to trackers that hear of a run while it goes on, and of its results."""
+"""`--log` and `spa-bench log`: trackers by name, which are told of a run's progress and of its results."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from spa_bench.publish.trackers.content import state_of
 from spa_bench.runs.folder import RunFolder
 from spa_bench.support.console import Reporter
 
-_EVERY_SECONDS = 10.0  # between two messages of a stage
+_EVERY_SECONDS = 10.0  # the least time between two messages of a stage
 
 
 def names_of(given: Sequence[str]) -> list[str]:
-    """The trackers that `--log` names, each once. Raises UsageError for one that is not known, or whose package is missing."""
+    """The trackers that `--log` names, each once. Raises UsageError for an unknown one, or one whose package is missing."""
     names = list(dict.fromkeys(name.strip() for part in given for name in part.split(",") if name.strip()))
     if given and not names:
         raise UsageError("--log names no tracker; wandb, mlflow or trackio")
@@ -35,16 +35,16 @@ def names_of(given: Sequence[str]) -> list[str]:
 
 def _is_there(package: str) -> bool:
     try:
-        found = importlib.util.find_spec(package)
+        spec = importlib.util.find_spec(package)
     except (ImportError, ValueError):
         return False
-    return found is not None and found.origin is not None  # a mere folder of that name, as wandb leaves, has no origin
+    return spec is not None and spec.origin is not None  # a plain folder of that name, such as wandb's, has no origin
 
 
 class Tracking:
-    """Tells the trackers `names` of one run after the other; without names it does nothing. `tell` gets lines for the user.
+    """Tells the trackers `names` of one run after another; without names it does nothing. `tell` gets lines for the user.
 
-    As a context manager it ends a run that an exception ended, as `stopped` or `failed`.
+    As a context manager it reports a run that an exception ended as `stopped` or `failed`.
     """
 
     def __init__(self, names: Sequence[str], tell: Callable[[str], None], *, samples: bool = False):
@@ -52,27 +52,27 @@ class Tracking:
         self._children: list[Child] = []
 
     def reporter(self) -> Reporter:
-        """What to report a run with, so that the trackers hear of it."""
+        """A reporter for a run that also tells the trackers."""
         return TrackedReporter(self) if self._names else Reporter()
 
     def begin(self, folder: RunFolder) -> None:
-        """The run in `folder` begins or goes on."""
+        """The run in `folder` begins or resumes."""
         self._children = [Child(name, folder.path, self._tell, samples=self._samples) for name in self._names]
 
     def progress(self, stage: str, done: int, total: int, seconds: float) -> None:
-        """So much of a stage is done."""
+        """`done` of `total` steps of a stage are done."""
         for child in self._children:
             child.progress(stage, done, total, seconds)
 
     def finish(self, state: State) -> None:
-        """The run has ended like this; what trackers hold up by at most a minute each."""
+        """The run has ended in `state`; each tracker delays the caller by at most a minute."""
         children, self._children = self._children, []
         try:
             while children:
                 children[0].finish(state)
                 children.pop(0)
         finally:
-            for child in children:  # an impatient user
+            for child in children:  # the user interrupted a second time
                 child.close()
 
     def __enter__(self) -> Tracking:
@@ -84,7 +84,7 @@ class Tracking:
 
 
 class TrackedReporter(Reporter):
-    """A Reporter that also tells `tracking` how far stages are, now and then."""
+    """A Reporter that also tells `tracking` the progress of stages now and then."""
 
     def __init__(self, tracking: Tracking):
         super().__init__()
@@ -92,7 +92,7 @@ class TrackedReporter(Reporter):
 
     @contextmanager
     def stage(self, name: str) -> Iterator[Callable[[int, int], None]]:
-        """As Reporter.stage."""
+        """See Reporter.stage."""
         began = said = time.monotonic()
 
         with super().stage(name) as show:
@@ -109,7 +109,7 @@ class TrackedReporter(Reporter):
 
 
 def log_runs(folders: Sequence[RunFolder], names: Sequence[str], tell: Callable[[str], None], *, samples: bool) -> list[Path]:
-    """Log runs that are there already; the folders of those that a tracker did not take."""
+    """Log existing runs; returns the folders of the runs that a tracker did not accept."""
     missed = []
     for folder in folders:
         children = [Child(name, folder.path, tell, samples=samples, patience=LATER_SECONDS) for name in names]

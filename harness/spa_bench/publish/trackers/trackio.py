@@ -1,4 +1,4 @@
-"""Trackio: local, in `TRACKIO_DIR`, unless `TRACKIO_SPACE_ID` or `TRACKIO_SERVER_URL` says otherwise."""
+"""Trackio: runs are stored in the local folder `TRACKIO_DIR`, unless `TRACKIO_SPACE_ID` or `TRACKIO_SERVER_URL` is set."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from spa_bench.publish.trackers.base import PROJECT, Begun, Ended, TrackerKind
 
 
 class Trackio:
-    """A run of trackio, found by the folder's name, which ends in the spec's hash; metrics have their own names."""
+    """A run of trackio, found by the folder's name, which ends in the spec's hash; metrics keep their names."""
 
     def __init__(self) -> None:
         self._run: Any = None
@@ -21,17 +21,17 @@ class Trackio:
         import trackio
 
         self._id, project = run.id, os.environ.get("TRACKIO_PROJECT", PROJECT)
-        # it has no tags; a key that begins with `_` is its own
+        # trackio has no tags; keys that begin with `_` are reserved for trackio
         config = {**run.config, **{f"tag.{key}": value for key, value in run.tags.items()}}
         self._run = trackio.init(project=project, name=run.name, group=run.group, config=config, resume="allow", embed=False)
         return f"project {project!r}; see it with: trackio show --project {project}"
 
     def progress(self, values: Mapping[str, float], step: int) -> None:
-        """Without a step: the stages have their own counts, and a run that is gone on with counts on."""
+        """Values are logged without a step: the stages have their own counts, and a resumed run continues to count."""
         self._run.log(dict(values))
 
     def finish(self, ended: Ended) -> None:
-        """Metrics are the last row, files an artifact of the run's own."""
+        """Metrics become the last row, files an artifact of the run's own."""
         import trackio
 
         self._run.log({**ended.metrics, **ended.times, "state": ended.state})
@@ -43,7 +43,7 @@ class Trackio:
 
 
 def build() -> Trackio:
-    """One run's tracker."""
+    """The tracker of one run."""
     return Trackio()
 
 

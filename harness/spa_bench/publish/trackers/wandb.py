@@ -1,4 +1,4 @@
-"""Weights & Biases: its variables count as always, such as `WANDB_MODE`, `WANDB_PROJECT`, `WANDB_ENTITY` and `WANDB_DIR`."""
+"""Weights & Biases: its variables apply, such as `WANDB_MODE`, `WANDB_PROJECT`, `WANDB_ENTITY` and `WANDB_DIR`."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 from spa_bench.errors import UsageError
 from spa_bench.publish.trackers.base import PROJECT, Begun, Ended, TrackerKind
 
-_TAG = 64  # characters of a tag
+_TAG = 64  # the most characters of a tag
 
 
 class Wandb:
-    """A run of wandb whose id is the spec's hash; metrics have their own names."""
+    """A run of wandb whose id is the spec's hash; metrics keep their names."""
 
     def __init__(self) -> None:
         self._run: Any = None
@@ -38,7 +38,7 @@ class Wandb:
         return str(self._run.url or self._run.dir)
 
     def progress(self, values: Mapping[str, float], step: int) -> None:
-        """Without a step: the stages have their own counts, and wandb's must only grow."""
+        """Values are logged without a step: the stages have their own counts, and wandb's step may only grow."""
         self._run.log(dict(values))
 
     def finish(self, ended: Ended) -> None:
@@ -54,7 +54,7 @@ class Wandb:
 
 
 def build() -> Wandb:
-    """One run's tracker."""
+    """The tracker of one run."""
     return Wandb()
 
 

@@ -1,6 +1,6 @@
-"""The process of one tracker: reads one message a line from stdin, answers each with a line. Started by `child`.
+"""The process of one tracker, which `child` starts: it reads one message a line from stdin, and answers each with a line.
 
-In its own process a tracker cannot hold up, crash or seed anything of the run, and what it prints is not the run's output.
+In its own process a tracker cannot delay or crash the run or change its random state, and its output is not the run's.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from spa_bench.publish.trackers.content import begun, ended
 from spa_bench.runs.folder import RunFolder, open_run
 from spa_bench.runs.tail import Tail
 
-_LONGEST = 300  # characters of a reason
+_LONGEST = 300  # the most characters of a reason
 
 
 class Worker:
-    """Does what messages ask for, with the tracker of that name."""
+    """Carries out messages with the tracker of that name."""
 
     def __init__(self, name: str):
         self._name = name
@@ -31,7 +31,7 @@ class Worker:
         self._samples = False
 
     def do(self, message: dict[str, Any]) -> dict[str, Any]:
-        """The answer: `where` for start; {} for others. Raises whatever the tracker raises."""
+        """Carry out a message; returns `where` for start, {} for others. Raises whatever the tracker raises."""
         if message["do"] == "start":
             self._folder, self._samples = open_run(Path(message["folder"])), bool(message["samples"])
             self._records = Tail(self._folder.path / "records.jsonl")
@@ -49,25 +49,25 @@ class Worker:
 
     def _values(self, message: dict[str, Any], folder: RunFolder, records: Tail) -> dict[str, float]:
         stage = message["stage"]
-        found = {f"{stage}/{name}": float(message[name]) for name in ("done", "total", "seconds")}
+        values = {f"{stage}/{name}": float(message[name]) for name in ("done", "total", "seconds")}
         if stage == "generation":
             records.look()
-            found |= {"generation/tokens": float(records.tokens)}
+            values |= {"generation/tokens": float(records.tokens)}
             if folder.spec["n"]:
-                found["generation/problems"] = float(records.complete(folder.spec["n"]))
-        return found
+                values["generation/problems"] = float(records.complete(folder.spec["n"]))
+        return values
 
 
 def main(name: str) -> None:
     """Answer until stdin ends."""
     with os.fdopen(os.dup(1), "wb", buffering=0) as answers:
-        os.dup2(2, 1)  # what the tracker prints must not be taken for an answer
+        os.dup2(2, 1)  # the tracker's output must not be read as an answer
         worker = Worker(name)
         for line in sys.stdin.buffer:
             message = json.loads(line)
             try:
                 answer = worker.do(message)
-            except (Exception, SystemExit) as error:  # a tracker may raise anything; it is told in a line
+            except (Exception, SystemExit) as error:  # a tracker may raise anything; the answer reports it in one line
                 answer = {"failed": _said(error)}
             _answer(answers, {"to": message["do"], **answer})
 

@@ -1,1 +1,1 @@
-"""`spa-bench view`: a folder of runs in the browser, on this machine alone, while they grow. It only ever reads."""
+"""`spa-bench view`: shows a folder of growing runs in the browser, on this machine alone. It only reads files."""

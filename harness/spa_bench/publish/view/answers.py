@@ -1,4 +1,4 @@
-"""What the server answers: the list, its rows as JSON, and reports. Plain functions of the runs; server.py speaks HTTP."""
+"""The answers of the server: the list, its rows as JSON, and reports. They depend on the runs alone; server.py speaks HTTP."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from spa_bench.publish.report.escape import visible
 from spa_bench.publish.view.folder import Listed, Runs
 from spa_bench.publish.view.one import SHOWN
 
-# what may be asked for by name, and where it lies: the look is the report's
+# the assets that a browser may request by name, and their places; the style is the report's
 _FILES = {
     "/page.css": ("report", "page.css", "text/css"),
     "/theme.js": ("report", "theme.js", "text/javascript"),
     "/view.css": ("view", "view.css", "text/css"),
     "/view.js": ("view", "view.js", "text/javascript"),
 }
-# the list runs its own scripts alone, and asks this server alone
+# the list may run only its own scripts, and send requests only to this server
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; base-uri 'none'; "
     "form-action 'none'; frame-ancestors 'none'"
 )
-# a report brings a policy of its own, by the hashes of its scripts; a page cannot forbid to be framed by itself
+# a report has its own policy, with the hashes of its scripts; a page cannot forbid framing by a policy inside itself
 _REPORT_POLICY = "frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
-_KEPT = 4  # reports that are not made again while nothing has changed
+_KEPT = 4  # how many reports are kept, and not made again while nothing has changed
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Answer:
 
 
 class Answers:
-    """The answers of a server for the runs in one folder. Several threads may ask."""
+    """The answers of a server for the runs in one folder. Several threads may call it."""
 
     def __init__(self, runs: Runs):
         self._runs = runs
@@ -59,7 +59,7 @@ class Answers:
         self._one_report_at_a_time = threading.Lock()
 
     def answer(self, path: str, query: Mapping[str, Sequence[str]]) -> Answer:
-        """To a GET of `path`."""
+        """The answer to a GET of `path`."""
         if path == "/":
             return self._list()
         if path in _FILES:
@@ -76,12 +76,12 @@ class Answers:
         return Answer(200, "text/html", page.replace("{version}", html.escape(__version__)).encode("utf-8", "replace"))
 
     def _rows(self, ids: Sequence[str] | None) -> Answer:
-        found = self._runs.look() if ids is None else self._runs.chosen(ids)
-        content = {"schema_version": 1, "metrics": list(SHOWN), "runs": [_row(one) for one in found]}
+        listed = self._runs.look() if ids is None else self._runs.chosen(ids)
+        content = {"schema_version": 1, "metrics": list(SHOWN), "runs": [_row(one) for one in listed]}
         return Answer(200, "application/json", json.dumps(content).encode())
 
     def _report(self, ids: Sequence[str]) -> Answer:
-        """The report of the chosen runs, made once for what is in them now."""
+        """The report of the chosen runs, made once for their current content."""
         chosen = self._runs.chosen(ids)
         if not chosen:
             return problem(404, "None of these runs is there (any more).")
@@ -101,7 +101,7 @@ class Answers:
 
 
 def _made(paths: Sequence[Path], stamps: Mapping[str, str]) -> bytes:
-    """The report's page, with the script that follows what these runs become."""
+    """The report's page, with the script that follows changes of these runs."""
     from spa_bench.publish.report.data import read
     from spa_bench.publish.report.page import render
 

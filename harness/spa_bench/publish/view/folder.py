@@ -1,4 +1,4 @@
-"""A folder of runs: who is in it, each under a name that can stand in an address."""
+"""A folder of runs: a list of its runs, each with an id that can stand in an address."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from pathlib import Path
 from spa_bench.publish.report.escape import visible
 from spa_bench.publish.view.one import Glance, OneRun
 
-_DEEP = 3  # folders below one another: a study has its runs in runs/study-NAME
+_DEEP = 3  # how many levels of folders are searched: a study has its runs in runs/study-NAME
 
 
 @dataclass(frozen=True)
 class Listed:
     """A run with its name."""
 
-    id: str  # 12 hex digits, of its place in the folder
-    name: str  # its place, fit to be shown
+    id: str  # 12 hex digits: a hash of its place in the folder
+    name: str  # its place in the folder, with all characters visible
     path: Path
     glance: Glance
 
 
 class Runs:
-    """The runs in `root`, or `root` itself where that is one. Several threads may look."""
+    """The runs in `root`, or `root` itself where it is a run. Several threads may call it."""
 
     def __init__(self, root: Path):
         self.root = root.resolve()
@@ -34,15 +34,15 @@ class Runs:
         self._one_at_a_time = threading.Lock()
 
     def look(self) -> list[Listed]:
-        """Every run there is now, by name."""
+        """All current runs, by name."""
         with self._one_at_a_time:
             there = dict(self._found())
             self._known = {place: self._known.get(place) or OneRun(path, self.root) for place, path in there.items()}
-            found = [Listed(_id(place), visible(place), run.path, run.look()) for place, run in self._known.items()]
-        return sorted(found, key=lambda one: one.name)
+            listed = [Listed(_id(place), visible(place), run.path, run.look()) for place, run in self._known.items()]
+        return sorted(listed, key=lambda one: one.name)
 
     def chosen(self, ids: Sequence[str]) -> list[Listed]:
-        """The runs of these ids, in their order; an id that is not there gives none."""
+        """The runs with these ids, in their order; an unknown id gives no run."""
         there = {one.id: one for one in self.look()}
         return [there[wanted] for wanted in dict.fromkeys(ids) if wanted in there]
 
@@ -63,11 +63,11 @@ class Runs:
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
-    """The folders in it, those apart that are hidden or are links: these may lead out of what is to be shown, or in circles."""
+    """The folders in `folder` except hidden ones and links: a link may lead out of the shown folder, or in circles."""
     try:
         with os.scandir(folder) as entries:
             return [e for e in entries if not e.name.startswith(".") and e.is_dir(follow_symlinks=False)]
-    except OSError:  # removed meanwhile, or not for us to read
+    except OSError:  # the folder was removed meanwhile, or may not be read
         return []
 
 

@@ -1,7 +1,7 @@
-"""One run folder from outside: what it is, how far it is, and whether somebody works on it.
+"""One run folder from outside: its facts, its progress, and whether a process works on it.
 
-It is looked at every few seconds, so that files are read again only when they have changed, logs of unfinished runs from where
-the last look ended, and those of finished ones not at all.
+The server looks at it every few seconds. So files are read again only when they have changed. Logs of unfinished runs are
+read from the end of the last look, and logs of finished runs are not read.
 """
 
 from __future__ import annotations
@@ -23,44 +23,44 @@ from spa_bench.support import lock
 
 SHOWN = ("pass@1", "pass@K", "diversity_score", "effective_diversity", "vendi", "average_kl")
 """The metrics of a finished run that a list has room for, by their short names."""
-_GRACE_SECONDS = 5.0  # a run that begins, or goes from samples to grades, is not held for a moment
+_GRACE_SECONDS = 5.0  # a run holds no lock for a moment when it begins, and between samples and grades
 _FILES = ("spec.json", *LOGS, *JSON_FILES, TIMINGS)
 Signature = dict[str, tuple[int, int, int]]  # file -> inode, size, time of the last change in nanoseconds
 
 
 @dataclass(frozen=True, kw_only=True)
 class Glance:
-    """What a list shows of one run."""
+    """The facts about one run that a list shows."""
 
     state: str  # generating, grading, finished, stopped, damaged or newer
-    said: str = ""  # why it is damaged, or how to go on
-    stage: str = ""  # what is being done, or was when it stopped
-    done: int = 0  # problems of that stage
+    said: str = ""  # why it is damaged, or how to resume it
+    stage: str = ""  # the current stage, or the stage in which it stopped
+    done: int = 0  # finished problems of that stage
     total: int = 0
     samples: int = 0
-    samples_total: int | None = None  # None: not known before they are there
-    written: float = 0.0  # when a file was last changed, seconds since 1970
-    stamp: str = ""  # another one whenever a file has changed
-    host: str = ""  # where it was begun, if that is another machine, so that nobody can say whether it still runs
+    samples_total: int | None = None  # None: unknown until all samples exist
+    written: float = 0.0  # the time of the last change of a file, in seconds since 1970
+    stamp: str = ""  # a text that differs whenever a file has changed
+    host: str = ""  # the machine that began it, if it is another one: then it is unknown whether the run still runs
     facts: Mapping[str, Any] = field(default_factory=dict)  # task, sampler, model, seed, n, k, seconds
-    metrics: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # of SHOWN
+    metrics: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # the metrics of SHOWN
 
 
 class OneRun:
-    """The run in the folder at `path`; `inside` is the folder that nothing of it may lead out of."""
+    """The run in the folder at `path`; none of its files may lead out of the folder `inside`."""
 
     def __init__(self, path: Path, inside: Path):
         self.path, self._inside = path, inside
         self._tails = {name: Tail(path / name) for name in LOGS}
         self._seen: Signature = {}
         self._spec: RunFolder | None = None
-        self._wrong: tuple[str, str] | None = None  # state and reason, of a spec that cannot be used
+        self._wrong: tuple[str, str] | None = None  # state and reason for a spec that cannot be used
         self._metrics: dict[str, Any] | None = None
         self._metrics_wrong = ""
         self._seconds: float | None = None
 
     def look(self) -> Glance:
-        """How it is now."""
+        """The current state of the run."""
         try:
             now, outside = self._signature()
         except OSError as error:
@@ -75,24 +75,24 @@ class OneRun:
         if self._spec is None:
             state, said = self._wrong or ("damaged", "it has no spec.json")
             return Glance(state=state, said=said, written=written, stamp=stamp)
-        found = self._progress(self._spec, now)
-        return Glance(**{**found, "written": written, "stamp": stamp, "facts": self._facts(self._spec)})
+        progress = self._progress(self._spec, now)
+        return Glance(**{**progress, "written": written, "stamp": stamp, "facts": self._facts(self._spec)})
 
     def _signature(self) -> tuple[Signature, str]:
-        """(what is there, the first file that is a link to elsewhere)."""
-        found: Signature = {}
+        """(the signature of the files, the first file that is a link out of `inside`)."""
+        signature: Signature = {}
         for name in _FILES:
             path = self.path / name
             try:
                 about = os.stat(path, follow_symlinks=False)
                 if stat.S_ISLNK(about.st_mode):
                     if not path.resolve().is_relative_to(self._inside):
-                        return found, name
+                        return signature, name
                     about = os.stat(path)
             except FileNotFoundError:
                 continue
-            found[name] = (about.st_ino, about.st_size, about.st_mtime_ns)
-        return found, ""
+            signature[name] = (about.st_ino, about.st_size, about.st_mtime_ns)
+        return signature, ""
 
     def _read_changed(self, now: Signature) -> None:
         if self._spec is None or now.get("spec.json") != self._seen.get("spec.json"):
@@ -125,18 +125,18 @@ class OneRun:
             return {"state": "damaged", "said": self._metrics_wrong}
         if self._metrics is not None and held != "held":
             return self._finished(self._metrics, now)
-        found = self._unfinished(folder)
+        progress = self._unfinished(folder)
         odd = next((name for name, tail in self._tails.items() if tail.odd), None)
         if odd:
             said = f"{odd} has a line that is no row: spa-bench verify {self.path}"
-            return {**found, "state": "damaged", "said": said}
+            return {**progress, "state": "damaged", "said": said}
         written = max(changed for _, _, changed in now.values()) / 1e9
         if held == "free" and not 0 <= time.time() - written < _GRACE_SECONDS:
-            go_on = f"spa-bench grade {self.path}" if found["state"] == "grading" else "the command that made it"
-            if found["state"] == "generating" and folder.spec["sampler"].get("kind") == "samples":
+            go_on = f"spa-bench grade {self.path}" if progress["state"] == "grading" else "the command that made it"
+            if progress["state"] == "generating" and folder.spec["sampler"].get("kind") == "samples":
                 go_on = "the same spa-bench score"
-            return {**found, "state": "stopped", "said": f"go on with: {go_on}"}
-        return {**found, "host": lock.host(self.path) if held == "elsewhere" else ""}
+            return {**progress, "state": "stopped", "said": f"go on with: {go_on}"}
+        return {**progress, "host": lock.host(self.path) if held == "elsewhere" else ""}
 
     def _finished(self, metrics: Mapping[str, Any], now: Signature) -> dict[str, Any]:
         samples = metrics["counts"]["samples"]
@@ -155,7 +155,7 @@ class OneRun:
         }
 
     def _unfinished(self, folder: RunFolder) -> dict[str, Any]:
-        """state, stage, done, total, samples: by what the logs hold, in the order in which a run writes them."""
+        """state, stage, done, total, samples: they follow from the logs, in the order in which a run writes them."""
         for tail in self._tails.values():
             tail.look()
         spec, tails = folder.spec, self._tails
@@ -186,7 +186,7 @@ class OneRun:
 
 
 def _opened(path: Path) -> tuple[RunFolder | None, tuple[str, str] | None]:
-    """The run, or (state, reason) where its spec cannot be used."""
+    """(the run, None), or (None, (state, reason)) where its spec cannot be used."""
     try:
         return open_run(path), None
     except StoreError as error:

@@ -1,8 +1,8 @@
-"""`spa-bench view`: an HTTP server on loopback. It only reads, and answers this machine's browser alone.
+"""`spa-bench view`: an HTTP server on loopback. It only reads files, and answers only requests from this machine.
 
-Anybody with an account on this machine can connect to a port of loopback: on a shared one, runs are for all to see while it
-serves. Pages of other sites cannot read answers (no CORS, and the Host header must name this server, which a name that was
-made to point at 127.0.0.1 does not).
+Anybody with an account on this machine can connect to a port of loopback: on a shared machine, all users can see the runs
+while the server runs. Pages of other sites cannot read answers: there is no CORS, and the Host header must name this server,
+which a foreign name that points at 127.0.0.1 does not.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from spa_bench.publish.view.folder import Runs
 from spa_bench.support.console import Reporter
 from spa_bench.support.interrupt import asked
 
-PORT = 7677  # where it is when nobody asks for another one
+PORT = 7677  # the default port
 _LOOPBACK = "127.0.0.1"
-_MOST_QUERY = 1 << 16  # characters of an address
+_MOST_QUERY = 1 << 16  # the most characters of an address
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
@@ -37,7 +37,7 @@ _HEADERS = {
 
 
 class Server(ThreadingHTTPServer):
-    """Serves the runs in `folder` on 127.0.0.1. Raises UsageError for a port that cannot be had; port 0 is any free one."""
+    """Serves the runs in `folder` on 127.0.0.1; port 0 means any free port. Raises UsageError for an unavailable port."""
 
     daemon_threads = True
 
@@ -55,11 +55,11 @@ class Server(ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
-        """Where it is."""
+        """The address of the server."""
         return f"http://{_LOOPBACK}:{self.server_port}/"
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Nothing: a browser that has gone away is no news."""
+        """Ignore errors of a connection: a browser that has closed it is normal."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -67,10 +67,10 @@ class _Handler(BaseHTTPRequestHandler):
     server_version = "spa-bench"
     sys_version = ""
     protocol_version = "HTTP/1.1"
-    timeout = 60  # seconds that a silent connection stays open
+    timeout = 60  # seconds for which a silent connection stays open
 
     def parse_request(self) -> bool:
-        """As http.server's, and all methods but two are refused alike."""
+        """As in http.server; in addition, all methods but two are refused in the same way."""
         if not super().parse_request():
             return False
         if self.command not in ("GET", "HEAD"):
@@ -87,17 +87,17 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(problem(414, "The address is too long."))
             return
         try:
-            asked = urlsplit(self.path)
-            query = parse_qs(asked.query, max_num_fields=5000)
+            address = urlsplit(self.path)
+            query = parse_qs(address.query, max_num_fields=5000)
         except ValueError:
             self._send(problem(400, "The address cannot be read."))
             return
-        self._send(self.server.answers.answer(asked.path, query))
+        self._send(self.server.answers.answer(address.path, query))
 
     do_HEAD = do_GET
 
     def log_message(self, *_: object) -> None:
-        """Nothing: the terminal is for the run beside it."""
+        """Print nothing: the terminal belongs to the run beside the server."""
 
     def _names(self) -> set[str]:
         port = self.server.server_port
@@ -106,7 +106,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _send(self, answer: Answer, more: dict[str, str] | None = None) -> None:
         same = answer.status == 200 and self.headers.get("If-None-Match") == answer.tag
         body = b"" if same else answer.body
-        with contextlib.suppress(ConnectionError, TimeoutError):  # the browser has gone on
+        with contextlib.suppress(ConnectionError, TimeoutError):  # the browser has closed the connection
             self.send_response(304 if same else answer.status)
             headers = {
                 **_HEADERS,
@@ -125,7 +125,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def view(folder: Path, port: int | None) -> None:
-    """Serve until Ctrl-C or SIGTERM. Raises UsageError for a folder or a port that cannot be had."""
+    """Serve until Ctrl-C or SIGTERM. Raises UsageError for an unavailable folder or port."""
     if not folder.is_dir():
         what = "is no folder" if folder.exists() else "is not there"
         raise UsageError(
@@ -133,7 +133,7 @@ def view(folder: Path, port: int | None) -> None:
             f"spa-bench run --sampler base --task mini-code --out {folder}"
         )
     with _bound(folder, port) as server, _told_to_stop() as stop:
-        if asked():  # a signal that came before this command had a handler of its own
+        if asked():  # a signal came before this command had its own handler
             return
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True)
         thread.start()
@@ -146,7 +146,7 @@ def view(folder: Path, port: int | None) -> None:
 
 
 def _bound(folder: Path, port: int | None) -> Server:
-    """The server on that port; without one on PORT, or on a free one where that is taken."""
+    """The server on `port`. Where `port` is None, it takes PORT, or a free port where PORT is taken."""
     if port is not None:
         return Server(folder, port)
     try:
@@ -157,9 +157,9 @@ def _bound(folder: Path, port: int | None) -> Server:
 
 @contextlib.contextmanager
 def _told_to_stop() -> Iterator[threading.Event]:
-    """An event that Ctrl-C and SIGTERM set: to stop is how this command ends well."""
+    """An event that Ctrl-C and SIGTERM set: for this command they are the normal end."""
     stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():  # only the main thread may handle signals
+    if threading.current_thread() is not threading.main_thread():  # only the main thread may set signal handlers
         yield stop
         return
 
