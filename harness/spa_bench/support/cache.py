@@ -1,4 +1,4 @@
-"""Where things are kept between runs."""
+"""The folders in which files are kept between runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a user sees while a run goes on: a progress bar on a terminal, plain lines in a log. All of it on stderr."""
+"""The output that a user sees during a run: a progress bar on a terminal, plain lines in a log. All of it goes to stderr."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from io import TextIOWrapper
 from rich.console import Console as RichConsole
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-_LINE_SECONDS = 60.0  # between two lines of a stage in a log
+_LINE_SECONDS = 60.0  # the least time between two lines of a stage in a log
 
 
 class Reporter:
-    """Reports stages and keeps their times: `seconds` maps a stage to what it took."""
+    """Reports stages and keeps their times: `seconds` maps a stage to its duration in seconds."""
 
     def __init__(self, *, quiet: bool = False):
         self._console = RichConsole(stderr=True, highlight=False)
@@ -24,13 +24,13 @@ class Reporter:
         self.seconds: dict[str, float] = {}
 
     def note(self, text: str) -> None:
-        """One line for the user."""
+        """Print one line for the user."""
         if not self._quiet:
             self._console.print(text, markup=False, soft_wrap=True)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[Callable[[int, int], None]]:
-        """Time and show a named piece of work; the value is called with (done, total)."""
+        """Time and show a named piece of work; the caller reports progress by calling the value with (done, total)."""
         began = time.monotonic()
         try:
             if self._bars:
@@ -52,7 +52,7 @@ class Reporter:
         self.note(f"{name}: {took:.1f} s")
 
     def _lines(self, name: str, began: float) -> Callable[[int, int], None]:
-        """For a log: a line now and then."""
+        """A progress function for a log, which prints a line now and then."""
         said = began
 
         def report(done: int, total: int) -> None:
@@ -66,15 +66,15 @@ class Reporter:
 
 
 def speakable() -> None:
-    """Let stdout and stderr print `?` for what their encoding lacks, instead of failing."""
+    """Let stdout and stderr print `?` for a character that their encoding lacks, instead of failing."""
     for stream in (sys.stdout, sys.stderr):
         if not isinstance(stream, TextIOWrapper):
-            continue  # a double, in a notebook or a test
+            continue  # a stand-in for the stream, in a notebook or a test
         whole = stream.encoding.lower() in {"utf-8", "utf8"}
         if stream.errors == "strict" or (stream.errors == "surrogateescape" and not whole):
             stream.reconfigure(errors="replace")
 
 
 def error_line(message: object) -> None:
-    """`spa-bench: message` on stderr, on one line."""
+    """Print `spa-bench: message` on stderr, on one line."""
     print("spa-bench: " + " ".join(str(message).split()), file=sys.stderr)

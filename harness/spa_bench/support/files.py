@@ -1,4 +1,4 @@
-"""Paths as users give them."""
+"""Reading and writing files: unpacking, safe names, atomic replacement, and making names last."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ _ODD = re.compile(r'[<>:"/\\|?*]')
 
 
 def unpacked(path: Path) -> bytes:
-    """The content of a file, unpacked where its name or first bytes say gzip. Raises OSError, EOFError or zlib.error."""
+    """The content of a file, unpacked where its name or first bytes are gzip's. Raises OSError, EOFError or zlib.error."""
     data = path.read_bytes()
     return gzip.decompress(data) if path.suffix == ".gz" or data.startswith(_GZIP) else data
 
 
 def file_safe(name: str) -> str:
-    """`name` as a part of a file's name that every system, archive and CI artifact takes."""
+    """`name` as a part of a file's name that every system, archive and CI artifact accepts."""
     return _ODD.sub("_", name)
 
 
 def put(path: Path, content: bytes) -> None:
-    """Put `content` at `path` so that a reader sees the old or the new file, whole, whenever this process is killed."""
+    """Put `content` at `path` so that a reader sees the whole old or the whole new file, even if this process is killed."""
     new = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
         with new.open("wb") as stream:
@@ -40,7 +40,7 @@ def put(path: Path, content: bytes) -> None:
 
 
 def write_text(file: Path, text: str) -> None:
-    """Write what a user asked for, with the folders above it. Raises UsageError."""
+    """Write a file for which a user asked, and make the folders above it. Raises UsageError."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text, encoding="utf-8")
@@ -49,7 +49,7 @@ def write_text(file: Path, text: str) -> None:
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """`put` for what a run keeps: raises StoreError when it cannot be written."""
+    """`put` for a file of a run: raises StoreError when the file cannot be written."""
     try:
         put(path, content)
     except OSError as error:
@@ -59,7 +59,7 @@ def replace_file(path: Path, content: bytes) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Remove what killed processes left half written in `folder`; call it while the folder is held."""
+    """Remove half-written files of killed processes from `folder`; call it while this process holds the folder."""
     for file in folder.glob(".*.new"):
         pid = file.name.split(".")[-2]
         if pid.isdigit() and not Path(f"/proc/{pid}").exists():
@@ -67,7 +67,7 @@ def sweep(folder: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in `folder` last through a power cut."""
+    """Sync `folder`, so that the names in it survive a power cut."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

@@ -1,6 +1,6 @@
-"""Ctrl-C and SIGTERM: once finishes the batch in hand, twice stops at once. Either way nothing that was written is lost.
+"""Ctrl-C and SIGTERM: the first one finishes the current batch, the second one stops at once. Neither loses written work.
 
-Loops that do long work call `pause_point()` where they can stop well: between two batches, behind a checkpoint.
+Loops that do long work call `pause_point()` where they can stop without loss: between two batches, after a checkpoint.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-_asked = threading.Event()  # a signal is the process's, and so is this
+_asked = threading.Event()  # module-level, because a signal is for the whole process
 
 
 def asked() -> bool:
@@ -27,8 +27,8 @@ def pause_point() -> None:
 
 @contextmanager
 def patiently(tell: Callable[[str], None]) -> Iterator[None]:
-    """Within the block the first SIGINT or SIGTERM asks pause points to stop and `tell`s so; the second stops at once."""
-    if threading.current_thread() is not threading.main_thread():  # only the main thread may handle signals
+    """Within the block the first SIGINT or SIGTERM makes pause points stop and calls `tell`; the second stops at once."""
+    if threading.current_thread() is not threading.main_thread():  # only the main thread may set signal handlers
         yield
         return
 

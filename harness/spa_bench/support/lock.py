@@ -1,7 +1,7 @@
-"""A lock on a folder: one process at a time. The kernel frees it with its owner, however that one dies.
+"""A lock on a folder: one process holds it at a time. The kernel frees the lock when its owner ends, in whatever way.
 
-Where the file system cannot lock (some cluster file systems), a file with host, process id and start time stands in:
-it is stale when that process is not there any more. From another host nobody can tell, so the message says what to remove.
+Some cluster file systems cannot lock. There a file with host, process id and start time takes the place of the lock; it is
+stale when that process has ended. From another host this cannot be checked, so the message says which file to remove.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ _NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL}
 def hold(folder: Path, *, wait: Callable[[str], None] | None = None) -> Iterator[None]:
     """Hold `folder` for this process.
 
-    When another one has it: raises StoreError that names it, or with `wait` calls it once with who that is and waits.
+    When another process holds it: raises StoreError that names that process; with `wait`, calls `wait` once with its name
+    and waits.
     """
     path, told = folder / ".lock", False
     while True:
@@ -94,10 +95,10 @@ def _me() -> dict[str, object]:
 
 def _owner(path: Path) -> dict[str, object]:
     try:
-        found = json.loads(path.read_text())
+        owner = json.loads(path.read_text())
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return owner if isinstance(owner, dict) else {}
 
 
 def _described(owner: dict[str, object]) -> str:
@@ -110,7 +111,7 @@ def _is_gone(owner: dict[str, object]) -> bool:
 
 
 def _started(pid: int) -> str:
-    """The start time of a process in clock ticks, which tells it from a later one with the same number; "" if it is gone."""
+    """The start time of a process in clock ticks; it differs for a later process with the same id. "" if it has ended."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
     except (OSError, IndexError):
@@ -118,9 +119,9 @@ def _started(pid: int) -> str:
 
 
 def state(folder: Path) -> Literal["held", "free", "elsewhere"]:
-    """Whether a process holds `folder`, found without touching the lock: a try would get in the way of one that begins.
+    """Whether a process holds `folder`. The lock is not touched: taking it could hinder a process that begins.
 
-    `elsewhere`: another host's process was the last to take it, and from here nobody can tell.
+    `elsewhere`: a process of another host was the last to take the lock, and this host cannot check whether it still runs.
     """
     by_file = _owner(folder / ".lock-owner")
     owner = by_file or _owner(folder / ".lock")
@@ -134,20 +135,20 @@ def state(folder: Path) -> Literal["held", "free", "elsewhere"]:
 
 
 def host(folder: Path) -> str:
-    """The machine whose process was the last to take `folder`; "" where nobody has."""
+    """The machine whose process was the last to take the lock on `folder`; "" where none has taken it."""
     return str((_owner(folder / ".lock-owner") or _owner(folder / ".lock")).get("host", ""))
 
 
 def _has_open(pid: object, path: Path) -> bool:
-    """Whether that process has the file open, which it has for as long as it holds it; True where it may not be asked."""
+    """Whether that process has the file open, as it does while it holds the lock; True where this cannot be read."""
     wanted = str(path.resolve())
     try:
         for link in Path(f"/proc/{pid}/fd").iterdir():
-            with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            with contextlib.suppress(FileNotFoundError):  # the process has closed the file meanwhile
                 if os.readlink(link) == wanted:
                     return True
     except FileNotFoundError:
-        return False  # it has ended meanwhile
+        return False  # the process has ended meanwhile
     except OSError:
         return True
     return False

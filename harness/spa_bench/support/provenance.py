@@ -1,4 +1,4 @@
-"""What made a number: versions of packages, the revision of our own code and its hash."""
+"""The origin of a number: versions of packages, the revision of our own code and its hash."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that can move a number; those that are not installed are left out."""
-    found = {"python": platform.python_version()}
+    """Versions of Python and of the packages that can change a number; packages that are not installed are left out."""
+    installed = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
-            found[name] = importlib.metadata.version(name)
+            installed[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
 def code() -> dict[str, object]:
-    """Our own code: `git`, the last commit that touched it, `dirty`, whether it differs from that, `source`, its hash.
+    """Our own code: `git` is the last commit that touched it, `dirty` whether it differs from that, `source` its hash.
 
-    `git` and `dirty` are None where the package does not lie in a checkout of its own.
+    `git` and `dirty` are None where the package is not in a checkout of its own.
     """
     commit = _git("log", "-1", "--format=%H", "--", ".")
     changes = _git("status", "--porcelain", "--untracked-files=no", "--", ".") if commit else None
@@ -46,7 +46,7 @@ def source_hash(*parts: str) -> str:
 
 
 def hash_bytes(data: bytes) -> str:
-    """The hash by which files that we keep are told apart: blake2b, 32 hex digits."""
+    """The hash that identifies files that we keep: blake2b, 32 hex digits."""
     return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
@@ -62,9 +62,9 @@ def hash_folder(folder: Path) -> str:
     return digest.hexdigest()
 
 
-@lru_cache(maxsize=8)  # what runs is the code of when it was loaded
+@lru_cache(maxsize=8)  # the running code is the code at the time of loading, so one answer is enough
 def _git(*arguments: str) -> str | None:
-    """What git says about the package's folder; None without git, or outside a checkout."""
+    """The output of git for the package's folder; None without git, or outside a checkout."""
     if not (_PACKAGE.parents[1] / ".git").exists():
         return None
     environment = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")}

@@ -1,4 +1,4 @@
-"""Words for messages."""
+"""Phrases for messages."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """`; did you mean 'x'?` when something known is close, otherwise the list of what is known."""
+    """`; did you mean 'x'?` when a known name is close, otherwise the list of known names."""
     known = sorted(known)
     close = difflib.get_close_matches(name, known, 1)
     return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(known)}"

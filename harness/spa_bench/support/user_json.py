@@ -1,4 +1,4 @@
-"""JSON that a user wrote: what cannot be read is one line that names the place."""
+"""JSON that a user wrote: text that cannot be read becomes a one-line error that names the place."""
 
 from __future__ import annotations
 
@@ -16,5 +16,5 @@ def read_json(text: str, place: str) -> Any:
         raise DataError(f"{place} is not valid JSON: nested too deep") from error
     except json.JSONDecodeError as error:
         raise DataError(f"{place} is not valid JSON: {error}") from error
-    except ValueError as error:  # the only other one: an integer of more digits than Python reads
+    except ValueError as error:  # the only other cause: an integer with too many digits for Python
         raise DataError(f"{place} is not JSON that can be read: an integer has too many digits") from error
