@@ -1,4 +1,4 @@
-"""Sampler and task cards: reading them, what may stand in them, and the code behind their names."""
+"""Sampler and task cards: how they are read, what they may contain, and the code behind their names."""
 
 from spa_bench.cards.sampler import SamplerCard, load_sampler_card
 from spa_bench.cards.task import TaskCard, load_task_card

@@ -1,4 +1,4 @@
-"""What a user's own code brings is checked here: whatever it raises or gives becomes one line."""
+"""Checks of a user's own code: whatever it raises, and any wrong value that it returns, becomes a one-line error."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Built = TypeVar("Built")
 
 
 class _Told(Protocol):
-    """What is looked at of a task."""
+    """The part of a task that is checked here."""
 
     @property
     def problems(self) -> Iterable[object]: ...
@@ -25,47 +25,47 @@ class _Told(Protocol):
 
 
 class _Mixed(Protocol):
-    """What is looked at of a sampler."""
+    """The part of a sampler that is checked here."""
 
     @property
     def members(self) -> Sequence[Member]: ...
 
 
 def built(table: str, kind: str, build: Callable[[], Built], needs: Iterable[str]) -> Built:
-    """What `build` of the kind of that name gives.
+    """The object that `build` of the named kind gives.
 
-    Raises UsageError when that of others fails, or builds what lacks one of the attributes `needs`.
+    Raises UsageError when the `build` of a user's own kind fails, or its object lacks one of the attributes `needs`.
     """
     if is_ours(table, kind):
         return build()
     where = f"{table} kind {kind!r}"
     with guarded(where):
-        found = build()
-        lacking = [name for name in needs if not hasattr(found, name)]
+        product = build()
+        lacking = [name for name in needs if not hasattr(product, name)]
     if lacking:
-        raise UsageError(f"{where} built {found!r}, which has no {lacking[0]!r}; docs/add-a-{table}.md has what it needs")
-    return found
+        raise UsageError(f"{where} built {product!r}, which has no {lacking[0]!r}; docs/add-a-{table}.md has what it needs")
+    return product
 
 
 def checked_problems(problems: Iterable[object], where: str) -> tuple[Problem, ...]:
-    """Problems that others brought. Raises UsageError unless they are some, and each a Problem with an id of its own."""
+    """Problems from a user's own code. Raises UsageError unless there is one, and each is a Problem with a unique id."""
     with guarded(where):
         given = tuple(problems)
     if not given:
         raise UsageError(f"{where} has no problems")
-    seen, found = set(), []
+    seen, checked = set(), []
     for problem in given:
         if not isinstance(problem, Problem):
             raise UsageError(f"{where}: a problem is {problem!r}; it must be a spa_bench.types.Problem")
         if not problem.id or problem.id in seen:
             raise UsageError(f"{where}: the problem id {problem.id!r} is empty or there twice; each problem has its own")
         seen.add(problem.id)
-        found.append(problem)
-    return tuple(found)
+        checked.append(problem)
+    return tuple(checked)
 
 
 def check_own_task(task: _Told, kind: str) -> None:
-    """Raises UsageError for a task of others whose problems, or whose words for the spec, cannot be used."""
+    """Raises UsageError for a user's own task whose problems, or whose description for the spec, cannot be used."""
     where = f"task kind {kind!r}"
     checked_problems(task.problems, where)
     with guarded(where):
@@ -75,7 +75,7 @@ def check_own_task(task: _Told, kind: str) -> None:
 
 
 def check_sampler(sampler: _Mixed, kind: str, count: int) -> None:
-    """Raises UsageError for a sampler of others whose members are not `count` of spa_bench.types.Member."""
+    """Raises UsageError for a user's own sampler unless its members are `count` of spa_bench.types.Member."""
     members = sampler.members
     if is_ours("sampler", kind):
         return
@@ -86,7 +86,7 @@ def check_sampler(sampler: _Mixed, kind: str, count: int) -> None:
 
 
 def drawn(kind: str, sample: Callable[[], Iterable[Completion]]) -> Iterator[Completion]:
-    """What `sample` of a sampler of that kind gives. Raises UsageError where that of others fails or gives no completions."""
+    """The completions that `sample` gives. Raises UsageError where a user's own sampler fails or gives anything else."""
     if is_ours("sampler", kind):
         yield from sample()
         return
@@ -100,7 +100,7 @@ def drawn(kind: str, sample: Callable[[], Iterable[Completion]]) -> Iterator[Com
 
 @contextmanager
 def guarded(what: str) -> Iterator[None]:
-    """What the user's own code raises within the block becomes one line that begins with `what`."""
+    """Turn whatever the user's own code raises within the block into a one-line error that begins with `what`."""
     try:
         yield
     except SpaBenchError:
@@ -110,6 +110,6 @@ def guarded(what: str) -> Iterator[None]:
 
 
 def _line_of(error: BaseException) -> str:
-    """Where it was raised: who wrote the code sees no traceback."""
+    """The file and line that raised `error`: the author of the code sees no traceback."""
     frames = traceback.extract_tb(error.__traceback__)
     return f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""

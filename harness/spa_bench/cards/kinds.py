@@ -1,8 +1,8 @@
-"""What a name in a table of the registry leads to: one object that declares all that the harness asks of a kind.
+"""The object behind a name in a table of the registry: it declares everything that the harness needs to know of a kind.
 
 Each table has its own class, with the protocol that its kinds build: SamplerKind, TaskKind, PartitionKind and so on. Every
-member but `build` has a default, which asks for nothing. A module of a user's own may say the same by attributes beside a
-function instead; `spa_bench.cards.plugins.declared` reads them, and nothing else does.
+member but `build` has a default, which declares nothing special. A user's own module may declare the same by attributes
+beside a function; only `spa_bench.cards.plugins.declared` reads these.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ class NoOptions:
 
 
 def beside(name: str) -> Mapping[str, str]:
-    """For a member of a kind: the attribute that says the same in a module beside a function."""
+    """The metadata of a member of a kind: the attribute that declares the same beside a function in a module."""
     return {"beside": name}
 
 
 def any_card(card: object) -> None:
-    """Takes every card."""
+    """Accepts every card."""
 
 
 def as_declared(options: object, kind: type[Options]) -> Options:
-    """`options` of a card, which are of the class that the card's kind declares.
+    """The `options` of a card, typed as the class that the card's kind declares.
 
-    Raises TypeError where they are of another: the code asks for the options of another kind.
+    Raises TypeError where they are of another class: the calling code expects the options of another kind.
     """
     if not isinstance(options, kind):
         raise TypeError(f"the card has options of {type(options).__name__}, not of {kind.__name__}")
@@ -43,19 +43,19 @@ def as_declared(options: object, kind: type[Options]) -> Options:
 
 @dataclass(frozen=True, kw_only=True)
 class Kind(Generic[Build]):
-    """A kind of anything; a table whose kinds are functions and nothing more has a class of its own all the same."""
+    """A kind of any table. A table whose kinds declare nothing but a function also has a class of its own."""
 
-    table: ClassVar[str] = ""  # of the registry, whose kinds these are; "": any
-    build: Build  # the factory: what it takes and gives is the table's to say
+    table: ClassVar[str] = ""  # the registry's table of these kinds; "": any table
+    build: Build  # the factory: its table defines what it takes and gives
 
 
 @dataclass(frozen=True, kw_only=True)
 class CardKind(Kind[Build], Generic[Build, Card]):
-    """A kind that a card names, `kind = "NAME"`: what reading such a card needs to know of it."""
+    """A kind that a card names by `kind = "NAME"`, with everything that reading such a card needs."""
 
-    # a frozen dataclass for the card's [options]: a ValueError of its __post_init__ becomes a CardError
+    # a frozen dataclass for the card's [options]; a ValueError in its __post_init__ becomes a CardError
     options: type[object] = field(default=NoOptions, metadata=beside("OPTIONS"))
     # raises CardError for a card that the kind cannot use
     check: Callable[[Card], None] = field(default=any_card, metadata=beside("check"))
-    # of an installed package: the .toml that comes with the kind, from the folder of the module on; None: made of defaults
+    # for an installed package: the .toml of the kind, relative to the module's folder; None: a card made of defaults
     card: str | os.PathLike[str] | None = field(default=None, metadata=beside("CARD"))

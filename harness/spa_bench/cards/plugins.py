@@ -1,9 +1,10 @@
-"""What installed packages add: samplers, tasks and metrics behind entry points, found by name and loaded on use.
+"""Samplers, tasks, metrics and trackers of installed packages: entry points that are looked up by name and loaded on use.
 
-An entry point NAME of `spa_bench.samplers` or `spa_bench.tasks` leads to a kind (spa_bench.cards.kinds) or a function that
-builds one of it, and NAME is then a kind and, with the card that comes with it or one made of defaults, a card; or it leads
-to the path of a card, and NAME is that card. One of `spa_bench.metrics` leads to a Metric, one of `spa_bench.trackers` to a
-kind of tracker or a function. Looking a name up reads the metadata of packages and imports none.
+An entry point NAME of `spa_bench.samplers` or `spa_bench.tasks` leads to code or to a card. Code is a kind
+(spa_bench.cards.kinds) or a function that builds an object of that kind. NAME is then a kind, and also a card: the one that
+comes with the kind, or one made of defaults. Otherwise the entry point leads to the path of a card, and NAME is that card.
+An entry point of `spa_bench.metrics` leads to a Metric, one of `spa_bench.trackers` to a kind of tracker or a function.
+Looking up a name reads the metadata of packages and imports none of them.
 """
 
 from __future__ import annotations
@@ -44,17 +45,17 @@ class Plugin:
 
     @property
     def module(self) -> ModuleType:
-        """The module it leads to, imported. Raises UsageError."""
+        """The module that the entry point leads to, imported. Raises UsageError."""
         return imported(self._place[0], f"{self}", "mend that package or uninstall it")
 
     @property
     def target(self) -> object:
-        """What it leads to; where it names a module alone, that module's CARD. Raises UsageError."""
+        """The object that the entry point leads to; where it names only a module, that module's CARD. Raises UsageError."""
         return attribute_of(self.module, self._place[1], f"{self}")
 
     @property
     def is_kind(self) -> bool:
-        """Whether it is code, and not a card alone. Raises UsageError for what is neither."""
+        """Whether the entry point leads to code and not only to a card. Raises UsageError when it leads to neither."""
         target = self.target
         if isinstance(target, str | os.PathLike):
             return False
@@ -66,14 +67,14 @@ class Plugin:
 
     @property
     def kind(self) -> tuple[str, str]:
-        """(module, attribute) of the code. Raises UsageError for a card alone."""
+        """(module, attribute) of the code. Raises UsageError where there is only a card."""
         if not self.is_kind:
             raise UsageError(f"{self} is a card and brings no code; a kind is a function that builds a {self.table}")
         return self._place
 
     @property
     def card(self) -> Path | None:
-        """The card that comes with it; None where code comes without one. Raises UsageError when it is not there."""
+        """The card of the entry point; None for code without one. Raises UsageError when the card is not found."""
         named = declared(CardKind, self.target, self.module, f"{self}").card if self.is_kind else self.target
         if named is None:
             return None
@@ -85,7 +86,7 @@ class Plugin:
 
     @property
     def description(self) -> str:
-        """The first line of its module's docstring, for a card made of defaults."""
+        """The first line of the module's docstring: it describes a card made of defaults."""
         said = (self.module.__doc__ or "").strip()
         return str(said.splitlines()[0]) if said else f"from {self.source}"
 
@@ -100,14 +101,14 @@ class Plugin:
 def find(table: str, name: str, taken: Collection[str] = ()) -> Plugin | None:
     """The entry point of that name; None where no package has one.
 
-    Raises UsageError for a name that is among `taken`, which are ours, that two have, or that cannot be one.
+    Raises UsageError for a name that two packages have, that is invalid, or that is in `taken`, spa-bench's own names.
     """
-    found = [plugin for plugin in installed(table) if plugin.name == name]
-    if not found:
+    plugins = [plugin for plugin in installed(table) if plugin.name == name]
+    if not plugins:
         return None
-    [plugin, *others] = found
+    [plugin, *others] = plugins
     if others:
-        sources = " and ".join(p.source for p in found)
+        sources = " and ".join(p.source for p in plugins)
         raise UsageError(f"the {table} {name!r} is in {sources}; uninstall one, or use module:name or a card file instead")
     if name in taken:
         raise UsageError(
@@ -119,7 +120,7 @@ def find(table: str, name: str, taken: Collection[str] = ()) -> Plugin | None:
 
 
 def named(table: str, name: str) -> Plugin:
-    """The entry point of that name. Raises UsageError also where there is none."""
+    """The entry point of that name. Raises UsageError as `find` does, and where no package has one."""
     plugin = find(table, name)
     if plugin is None:
         raise UsageError(f"no installed package has the {table} {name!r}; install the one that it came from")
@@ -127,41 +128,41 @@ def named(table: str, name: str) -> Plugin:
 
 
 def installed(table: str) -> tuple[Plugin, ...]:
-    """The entry points of `table`, good or not, by name and distribution."""
+    """The entry points of `table`, usable or not, sorted by name and distribution."""
     return _installed(table, tuple(sys.path))
 
 
 @lru_cache(maxsize=16)
 def _installed(table: str, places: tuple[str, ...]) -> tuple[Plugin, ...]:
-    found = [
+    plugins = [
         Plugin(table, point.name, point.value, f"{point.dist.name} {point.dist.version}" if point.dist else "a package")
         for point in _entry_points(GROUPS[table])
     ]
-    return tuple(sorted(found, key=lambda p: (p.name, p.source, p.value)))
+    return tuple(sorted(plugins, key=lambda p: (p.name, p.source, p.value)))
 
 
 def _entry_points(group: str) -> Iterator[metadata.EntryPoint]:
     try:
         yield from metadata.entry_points(group=group)
-    except Exception:  # one package's broken metadata, of any kind, must not hide those of the others
+    except Exception:  # the broken metadata of one package, whatever is wrong with it, must not hide other packages
         for distribution in metadata.distributions():
-            with contextlib.suppress(Exception):  # it is that one
+            with contextlib.suppress(Exception):  # this is the package with the broken metadata
                 yield from distribution.entry_points.select(group=group)
 
 
 def attribute_of(module: ModuleType, attribute: str, name: str) -> object:
-    """What the module, to which `name` leads, calls `attribute`. Raises UsageError where it has none."""
+    """The value of `attribute` in `module`, to which `name` leads. Raises UsageError where the module does not have it."""
     if not hasattr(module, attribute):
         raise UsageError(f"{name} leads to the module {module.__name__!r}, which has no {attribute!r}")
-    found: object = getattr(module, attribute)
-    return found
+    target: object = getattr(module, attribute)
+    return target
 
 
 def declared(cls: type[K], found: object, module: ModuleType, name: str) -> K:
-    """`found`, to which `name` leads in `module`, as a kind of that class.
+    """The object `found`, to which `name` leads in `module`, as a kind of class `cls`.
 
-    A function is one with what the module says beside it: the members of `cls` have the names of the attributes. Raises
-    UsageError for what is neither.
+    A function becomes a kind together with the attributes beside it in the module; the members of `cls` hold the names of
+    these attributes. Raises UsageError for an object that is neither a kind nor a function.
     """
     if isinstance(found, cls):
         return found
@@ -173,10 +174,10 @@ def declared(cls: type[K], found: object, module: ModuleType, name: str) -> K:
 
 
 def imported(module: str, name: str, advice: str = "is the folder with the module on PYTHONPATH?") -> ModuleType:
-    """The module that `name` leads to. Raises UsageError whatever its code raises."""
+    """The module that `name` leads to, imported. Raises UsageError, whatever the module's code raises."""
     try:
         return importlib.import_module(module)
-    except (Exception, SystemExit) as error:  # the code of others may raise anything
+    except (Exception, SystemExit) as error:  # a user's own code may raise anything
         reason = " ".join(str(error).split()) or type(error).__name__
-        what = "" if isinstance(error, SyntaxError) else f"; {advice}"  # it was found
+        what = "" if isinstance(error, SyntaxError) else f"; {advice}"  # a module with a SyntaxError was found
         raise UsageError(f"{name} leads to the module {module!r}, which cannot be imported: {reason}{what}") from error

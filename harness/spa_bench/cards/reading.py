@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 Made = TypeVar("Made", bound="DataclassInstance")
 MadeOf = TypeVar("MadeOf", covariant=True)
-LM_EVAL = "lm-eval:"  # before the name of any task or group of lm-eval, in the place of a card
+LM_EVAL = "lm-eval:"  # the prefix of the name of a task or group of lm-eval that is used as a card
 
 
 def cards_folder(kind: str) -> Path:
-    """The folder of shipped `baselines` or `tasks` cards: inside the installed package, or the checkout's root."""
+    """The folder of shipped `baselines` or `tasks` cards: inside the installed package, or in the checkout's root."""
     package = Path(__file__).resolve().parents[1]
     installed = package / "_cards" / kind
     return installed if installed.is_dir() else package.parents[1] / kind
@@ -37,7 +37,7 @@ def card_names(kind: str) -> list[str]:
 
 
 def read_options(declared: type[object], content: object, kind: str, place: str, where: str) -> object:
-    """The [options] of a card, read into the dataclass that its `kind` declares for them. Raises CardError."""
+    """The [options] of a card as the dataclass that its `kind` declares. Raises CardError."""
     if not isinstance(content, dict):
         raise CardError(f"'options' in {place} must be a table [options]; got {content!r}")
     if not (isinstance(declared, type) and dataclasses.is_dataclass(declared)):
@@ -53,7 +53,7 @@ def read_options(declared: type[object], content: object, kind: str, place: str,
 def parse_overrides(settings: Sequence[str]) -> tuple[dict[str, object], dict[str, object]]:
     """(`sampler` overrides, `task` overrides) from `key=value` texts.
 
-    A key is a dotted path in the sampler card, or in the task card behind `task.`; a value is TOML, or text.
+    A key is a dotted path in the sampler card; with the prefix `task.` it is one in the task card. A value is TOML, or text.
     """
     sampler: dict[str, object] = {}
     task: dict[str, object] = {}
@@ -63,7 +63,7 @@ def parse_overrides(settings: Sequence[str]) -> tuple[dict[str, object], dict[st
             raise UsageError(f"--set takes key=value, such as decoding.temperature=0.5; got {setting!r}")
         try:
             parsed: object = tomllib.loads(f"v = {value}")["v"]
-        except (ValueError, RecursionError):  # not TOML, or more digits or levels than Python reads
+        except (ValueError, RecursionError):  # not TOML, or too many digits or levels for Python
             parsed = value.strip()
         target, key = (
             (task, key.strip()[5:]) if key.strip().startswith("task.") else (sampler, key.strip().removeprefix("sampler."))
@@ -73,7 +73,7 @@ def parse_overrides(settings: Sequence[str]) -> tuple[dict[str, object], dict[st
 
 
 def read_content(what: str, folder: str, name_or_path: str, overrides: Mapping[str, object]) -> tuple[dict[str, object], str]:
-    """The content of a card with `overrides`, and what to call the place in messages."""
+    """(the content of a card with `overrides`, the name of its place in messages)."""
     if what == "task" and name_or_path.startswith(LM_EVAL):
         content, place = _of_lm_eval(name_or_path.removeprefix(LM_EVAL)), f"--task {name_or_path}"
     elif name_or_path.endswith(".toml"):
@@ -97,12 +97,12 @@ def read_content(what: str, folder: str, name_or_path: str, overrides: Mapping[s
 
 
 def _named_content(path: Path) -> tuple[dict[str, object], str]:
-    """The content of a card's file, called after it where it does not name itself, and the place."""
+    """(the content of a card's file, its place); a card without a name takes the file's name."""
     return {"name": path.stem, **_content(path)}, str(path)
 
 
 def card_folder(what: str, name_or_path: str) -> Path | None:
-    """Where the paths in a card begin; None for a card of ours, which has none."""
+    """The folder to which paths in a card are relative; None for a card of spa-bench's own, which has no paths."""
     if name_or_path.endswith(".toml"):
         return Path(name_or_path).resolve().parent
     plugin = plugins.find(what, name_or_path)
@@ -114,23 +114,23 @@ def _content(path: Path) -> dict[str, object]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except RecursionError as error:
         raise CardError(f"{path} is not valid TOML: nested too deep") from error
-    except ValueError as error:  # not UTF-8, not TOML, or an integer of more digits than Python reads
+    except ValueError as error:  # not UTF-8, not TOML, or an integer with too many digits for Python
         raise CardError(f"{path} is not valid TOML: {error}") from error
 
 
 def _content_of(plugin: plugins.Plugin) -> tuple[dict[str, object], str]:
-    """What `read_content` gives of the card of an installed package, or of one made of defaults where it has none."""
+    """As `read_content`, for the card of an installed package; a package without a card gets one made of defaults."""
     path = plugin.card
     content: dict[str, object] = _content(path) if path else {"description": plugin.description}
     if content.setdefault("name", plugin.name) != plugin.name:
         raise CardError(f"{path} names itself {content['name']!r}; as the card of {plugin} it must have that name, or none")
-    if plugin.is_kind:  # a card that came with code and did not use it would be a mixture, or a task of code, by mistake
+    if plugin.is_kind:  # a card that did not name the kind beside it would be a mixture, or a code task, by mistake
         content.setdefault("kind", plugin.name)
     return content, str(path or plugin)
 
 
 def _of_lm_eval(name: str) -> dict[str, object]:
-    """The content of a card for a task or group of lm-eval that has no card here. Raises UsageError for no name."""
+    """The content of a card for a task or group of lm-eval without a shipped card. Raises UsageError for an empty name."""
     if not name.strip():
         raise UsageError(
             f"--task {LM_EVAL}NAME takes the name of a task or group of lm-eval; got none (`lm-eval ls tasks` lists them)"
@@ -151,15 +151,15 @@ def _put(content: dict[str, object], key: str, value: object) -> None:
 
 
 class _Maker(Protocol[MadeOf]):
-    """A dataclass as what makes one of it."""
+    """A dataclass, seen as the function that makes its instances."""
 
     def __call__(self, **values: object) -> MadeOf:
-        """One with these values."""
+        """An instance with these values."""
         ...
 
 
 def filled(kind: type[Made], content: Mapping[str, object], place: str, prefix: str) -> Made:
-    """The dataclass `kind` with the values of `content`. Raises CardError for a wrong key or type, or a missing key."""
+    """An instance of the dataclass `kind` with the values of `content`. Raises CardError for a wrong or missing key or type."""
     hints = typing.get_type_hints(kind)
     fields = {f.name: f for f in dataclasses.fields(kind)}
     for key in content:
@@ -214,6 +214,6 @@ def check_name(where: str, name: str) -> None:
 
 
 def check_known(where: str, key: str, table: str, name: str) -> None:
-    """Raises CardError for what is neither in the table nor in an installed package, and no package.module:attribute."""
+    """Raises CardError unless `name` is in the table or in an installed package, or is a package.module:attribute."""
     if ":" not in name and (table not in plugins.GROUPS or name in TABLES[table] or plugins.find(table, name) is None):
         one_of(where, key, name, tuple(known(table)))

@@ -1,6 +1,6 @@
-"""Which code stands behind a name: readable tables, loaded on first use.
+"""The code behind each name: readable tables, whose modules are loaded on first use.
 
-A name leads to the object that declares its kind, or to a function: that is a kind of which nothing else is to be said.
+A name leads to the object that declares its kind, or to a function: a function is a kind that declares nothing else.
 """
 
 from __future__ import annotations
@@ -61,13 +61,13 @@ TABLES: dict[str, dict[str, str]] = {
 
 
 def kind_of(cls: type[K], table: str, name: str) -> K:
-    """The kind behind `name`: of `table`, of an installed package, or `package.module:attribute` on the import path.
+    """The kind behind `name`: a name in `table` or of an installed package, or `package.module:attribute` on the import path.
 
-    Raises UsageError with the closest known name, or with what is wrong with the module.
+    Raises UsageError that gives the closest known name, or says what is wrong with the module.
     """
     module, attribute = _place(table, name)
-    found = importlib.import_module(module) if is_ours(table, name) else plugins.imported(module, repr(name))
-    kind = plugins.declared(cls, plugins.attribute_of(found, attribute, repr(name)), found, f"{table} {name!r}")
+    loaded = importlib.import_module(module) if is_ours(table, name) else plugins.imported(module, repr(name))
+    kind = plugins.declared(cls, plugins.attribute_of(loaded, attribute, repr(name)), loaded, f"{table} {name!r}")
     if kind.table not in {"", table}:
         raise UsageError(f"{table} {name!r} leads to a kind of {kind.table}: {type(kind).__name__}")
     return kind
@@ -79,7 +79,7 @@ def is_ours(table: str, name: str) -> bool:
 
 
 def known(table: str) -> list[str]:
-    """Names that `kind_of` takes, but for those with a colon: ours, then those of installed packages."""
+    """The names that `kind_of` takes, without those that have a colon: ours, then those of installed packages."""
     others = plugins.installed(table) if table in plugins.GROUPS else ()
     return [*TABLES[table], *(plugin.name for plugin in others)]
 

@@ -1,4 +1,4 @@
-"""Sampler cards: a mixture of members as TOML, how each is trained and how it draws."""
+"""Sampler cards: a mixture of members as TOML, with how each member is trained and how it draws."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from spa_bench.cards.training import AttributionCard, DataCard, LoraCard, Partit
 from spa_bench.errors import CardError
 
 Options = TypeVar("Options")
-_FILLED = re.compile(r"\{([a-z_]+(?:\.[a-z_]+)*)\}")  # in a sampler's description: a number of its card, --set included
+_FILLED = re.compile(r"\{([a-z_]+(?:\.[a-z_]+)*)\}")  # in a sampler's description: a setting of its card, after --set
 
 
 @dataclass(frozen=True)
@@ -35,34 +35,34 @@ class SamplerCard:
     """A mixture of members, or a sampler of another kind over one."""
 
     name: str
-    description: str  # {decoding.temperature} in it is that setting of the card: numbers stay right under --set
-    kind: str = "mixture"  # of ours, of an installed package, or package.module:build on the import path
+    description: str  # {decoding.temperature} in it becomes that setting of the card, so that --set changes it too
+    kind: str = "mixture"  # one of ours, one of an installed package, or package.module:build on the import path
     members: int = 1  # K
-    draws: int = 4  # answers a problem when --n is not given
-    adapters: str = "none"  # none; all: one on all data; seeds: K on all data, other seeds; parts: K on the parts
+    draws: int = 4  # answers to each problem when --n is not given
+    adapters: str = "none"  # none; all: one, on all data; seeds: K, on all data with different seeds; parts: K, on the parts
     decoding: DecodingCard = field(default_factory=DecodingCard)
     lora: LoraCard = field(default_factory=LoraCard)
     attribution: AttributionCard = field(default_factory=AttributionCard)
     partition: PartitionCard = field(default_factory=PartitionCard)
     data: DataCard = field(default_factory=DataCard)
-    options: object = field(default_factory=NoOptions)  # of the dataclass that the kind declares
+    options: object = field(default_factory=NoOptions)  # an instance of the dataclass that the kind declares
 
     def options_as(self, declared: type[Options]) -> Options:
-        """The options, of the class that the card's kind declares. Raises TypeError for another."""
+        """The options as `declared`, the class that the card's kind declares. Raises TypeError for another class."""
         return as_declared(self.options, declared)
 
 
 def load_sampler_card(name_or_path: str, overrides: Mapping[str, object] | None = None) -> SamplerCard:
     """The sampler card of that name or file. Raises UsageError or CardError.
 
-    The card's kind declares what [options] is read into, and what cards it cannot use: see spa_bench.cards.kinds.
+    The card's kind declares the class of [options], and which cards it cannot use: see spa_bench.cards.kinds.
     """
     content, place = read_content("sampler", "baselines", name_or_path, overrides or {})
     return build_sampler_card(content, place, f"sampler {name_or_path!r}")
 
 
 def build_sampler_card(content: Mapping[str, object], place: str, where: str) -> SamplerCard:
-    """The card with that content, from a file or a run's spec; `place` and `where` name it in messages."""
+    """The card with that content, which comes from a file or a run's spec; `place` and `where` name it in messages."""
     options = content.get("options", {})
     card = filled(SamplerCard, {k: v for k, v in content.items() if k != "options"}, place, "")
     _check_sampler(where, card)
@@ -74,7 +74,7 @@ def build_sampler_card(content: Mapping[str, object], place: str, where: str) ->
 
 
 def _setting(card: SamplerCard, key: re.Match[str]) -> str:
-    """The value of the setting that a description names, `{decoding.temperature}`; other braces stay as they are."""
+    """The value of the setting that a description names, as `{decoding.temperature}` does; other braces are unchanged."""
     value: object = card
     for name in key[1].split("."):
         value = getattr(value, name, None)

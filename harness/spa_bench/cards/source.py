@@ -1,7 +1,7 @@
-"""The code that is not ours: the hashes by which a spec tells its versions apart.
+"""The user's own code: the hashes by which a spec distinguishes its versions.
 
-The hash covers the module's own file. What that file imports is not in it: keep an extension in one file, or raise a
-number in it when another one changes. Of an installed package the spec has the version too.
+The hash covers the module's own file and nothing that this file imports. So keep an extension in one file, or raise a
+number in it when another of its files changes. For an installed package the spec also holds the version.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from spa_bench.support import provenance
 
 
 def hashes(names: Iterable[str]) -> dict[str, str]:
-    """`package.module:NAME`, or the name of a metric of an installed package -> the hash of the module's file."""
+    """Name of a metric (`package.module:NAME`, or one of an installed package) -> the hash of the module's file."""
     return {name: source_hash(name, "metric") for name in names}
 
 
 def source_hash(name: str, table: str = "") -> str:
-    """The hash of the file of the module in `package.module:NAME`, or behind the entry point `name` of `table`.
+    """The hash of the module's file: of the module in `package.module:NAME`, or behind the entry point `name` of `table`.
 
-    Raises UsageError when there is no such module.
+    Raises UsageError when the module is not found.
     """
     if ":" in name or not table:
         module = plugins.imported(name.partition(":")[0], repr(name))
@@ -37,28 +37,28 @@ def source_hash(name: str, table: str = "") -> str:
 
 
 def code_of(sampler: Mapping[str, object], task: Mapping[str, object], metrics: Iterable[str] = ()) -> dict[str, object]:
-    """What made a run of these parts of a spec: our own code, and what else there was.
+    """The code that makes a run with these parts of a spec: our own code, and the user's own.
 
-    `sampler`, `task` and `problems` are the hashes of the modules of kinds and of a function that are not ours;
-    `packages` has the distributions, with their versions, of those and of `metrics` that are entry points.
+    `sampler`, `task` and `problems` are the hashes of modules of the user's own: two kinds, and the function that gives
+    problems. `packages` holds the distributions and versions of these and of `metrics`, where they are entry points.
     """
     used = {"sampler": ("sampler", sampler.get("kind")), "task": ("task", task.get("kind"))}
     if task.get("kind") == "code":
         used["problems"] = ("problems", task.get("problems"))
-    found: dict[str, object] = {}
+    module_hashes: dict[str, object] = {}
     packages = {}
     for key, (table, kind) in used.items():
         if not isinstance(kind, str) or not kind or kind in TABLES[table] or kind == "samples":
-            continue  # samples: somebody else drew them
-        found[key] = source_hash(kind, table if table in plugins.GROUPS else "")
+            continue  # the kind `samples`: the samples came from a file
+        module_hashes[key] = source_hash(kind, table if table in plugins.GROUPS else "")
         if ":" not in kind:
             packages[key] = plugins.named(table, kind).source
     packages |= {f"metric {name}": plugins.named("metric", name).source for name in metrics if ":" not in name}
-    return provenance.code() | found | ({"packages": packages} if packages else {})
+    return provenance.code() | module_hashes | ({"packages": packages} if packages else {})
 
 
 def check_packages(spec: Mapping[str, object], where: str, part: str) -> None:
-    """Raises UsageError when the package that brought a `part` of the run (sampler, task, metric) is not installed here."""
+    """Raises UsageError when the package with a `part` of the run (sampler, task, metric) is not installed here."""
     for key, source in _part(_part(spec, "code"), "packages").items():
         table, _, name = key.partition(" ")
         name = name or str(_part(spec, table)["kind"])
@@ -67,23 +67,23 @@ def check_packages(spec: Mapping[str, object], where: str, part: str) -> None:
 
 
 def changed(spec: Mapping[str, object]) -> list[str]:
-    """What in the spec's own `code`, `metrics` and `versions` is otherwise here, by name."""
-    found = []
+    """The names among `code`, `metrics` and `versions` whose value in the spec differs from the value here."""
+    names = []
     try:
         if spec.get("code") != code_of(_part(spec, "sampler"), _part(spec, "task"), _part(spec, "metrics")):
-            found.append("code")
-    except UsageError:  # the user's module is not on the import path here, or the package not installed
-        found.append("code")
+            names.append("code")
+    except UsageError:  # here the user's module is not on the import path, or its package is not installed
+        names.append("code")
     try:
         if _part(spec, "metrics") != hashes(_part(spec, "metrics")):
-            found.append("metrics")
+            names.append("metrics")
     except UsageError:
-        found.append("metrics")
-    return found + ["versions"] * (spec.get("versions") != provenance.versions())
+        names.append("metrics")
+    return names + ["versions"] * (spec.get("versions") != provenance.versions())
 
 
 def _part(content: Mapping[str, object], key: str) -> dict[str, object]:
     """The table of that name in a spec; empty where it has none."""
     part = content.get(key, {})
-    assert isinstance(part, dict)  # a spec is read by spa_bench.runs.folder
+    assert isinstance(part, dict)  # spa_bench.runs.folder has checked the spec
     return part

@@ -1,4 +1,4 @@
-"""Task cards: a benchmark as TOML, where its problems come from and how answers are cut and run."""
+"""Task cards: a benchmark as TOML, with the source of its problems and how answers are cut and run."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from spa_bench.errors import CardError
 
 Options = TypeVar("Options")
 Build = TypeVar("Build", covariant=True)
-_MOST = {"seconds": 86_400, "memory_mb": 1 << 20}  # of a task: a day, a TiB; far below what the kernel's numbers hold
+_MOST = {"seconds": 86_400, "memory_mb": 1 << 20}  # the most a task may set: a day, a TiB; the kernel's numbers hold more
 _OF_CODE = ("sha256", "suites", "prompt", "strip_prompt", "stop_instruct", "sanitiser", "one_process")
 _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
-# evalplus 0.3.1, make_raw_chat_prompt
+# from evalplus 0.3.1, make_raw_chat_prompt
 INSTRUCTION = """\
 Please provide a self-contained Python script that solves the following problem in a markdown code block:
 ```
@@ -31,54 +31,54 @@ RESPONSE = """\
 Below is a Python script with a self-contained function that solves the problem and passes corresponding tests:
 ```python
 """
-_DISTRIBUTION = re.compile(r"[A-Za-z0-9]([\w.-]*[A-Za-z0-9])?", re.ASCII)  # names of packages, as PEP 508 has them
+_DISTRIBUTION = re.compile(r"[A-Za-z0-9]([\w.-]*[A-Za-z0-9])?", re.ASCII)  # the name of a package, by PEP 508
 
 
 @dataclass(frozen=True, kw_only=True)
 class TaskCard:
-    """A benchmark: where its problems come from and how answers are cut and run."""
+    """A benchmark: the source of its problems, and how answers are cut and run."""
 
     name: str
     description: str
-    kind: str = "code"  # of ours, of an installed package, or package.module:build on the import path
-    problems: str = "jsonl"  # for code: a name in the registry, or package.module:function; jsonl: those of `file`
-    file: str = ""  # for jsonl: a HumanEval-shaped file; other kinds may use it for theirs
-    version: str = ""  # names data and harness
-    sha256: str | tuple[str, ...] = ""  # that the decompressed file must have, or one of several; "": any
-    suites: tuple[str, ...] = ()  # for tests that are data: ["base"] or ["base", "plus"]; empty: all
-    prompt: str = "completion"  # completion: the model goes on from the prompt; instruct: it is asked by its chat template
-    strip_prompt: bool = False  # without white space around it, but for one line end: as evalplus asks
-    instruction: str = INSTRUCTION  # of instruct: what is asked, with {prompt} filled in
-    response: str = RESPONSE  # of instruct: how the answer begins
+    kind: str = "code"  # one of ours, one of an installed package, or package.module:build on the import path
+    problems: str = "jsonl"  # for code: a name in the registry, or package.module:function; jsonl: the problems in `file`
+    file: str = ""  # for jsonl: a HumanEval-shaped file; other kinds may use it for a file of their own
+    version: str = ""  # the version of data and harness
+    sha256: str | tuple[str, ...] = ""  # the hash of the decompressed file, or several that it may have; "": any
+    suites: tuple[str, ...] = ()  # for tests that are data: ["base"] or ["base", "plus"]; empty: all suites
+    prompt: str = "completion"  # completion: the model continues the prompt; instruct: the chat template wraps the prompt
+    strip_prompt: bool = False  # strip the prompt's outer white space, and end it with one line end, as evalplus does
+    instruction: str = INSTRUCTION  # for instruct: the instruction, with {prompt} filled in
+    response: str = RESPONSE  # for instruct: the beginning of the answer
     max_new_tokens: int = 512
     stop: tuple[str, ...] = ()
-    stop_instruct: tuple[str, ...] = ()  # of instruct, in place of `stop`
-    sanitiser: str = "stop"  # stop: the answer up to a stop string; evalplus: what evalplus.sanitize makes of that
-    seconds: float = 3.0  # of CPU for one program; where tests are data, the least limit of one call
+    stop_instruct: tuple[str, ...] = ()  # for instruct: the stop strings, instead of `stop`
+    sanitiser: str = "stop"  # stop: cut the answer at a stop string; evalplus: then apply evalplus.sanitize
+    seconds: float = 3.0  # CPU seconds for one program; where tests are data, the least limit of one call
     memory_mb: int = 1024
     packages: tuple[str, ...] = ("numpy",)  # distributions that programs may import beside the standard library
-    one_process: bool = False  # run program and tests together when something cannot cross between two processes
-    options: object = field(default_factory=NoOptions)  # of the dataclass that the kind declares
+    one_process: bool = False  # run program and tests in one process, for values that cannot be passed between two
+    options: object = field(default_factory=NoOptions)  # an instance of the dataclass that the kind declares
 
     def options_as(self, declared: type[Options]) -> Options:
-        """The options, of the class that the card's kind declares. Raises TypeError for another."""
+        """The options as `declared`, the class that the card's kind declares. Raises TypeError for another class."""
         return as_declared(self.options, declared)
 
 
 @dataclass(frozen=True, kw_only=True)
 class TaskCardKind(CardKind[Build, TaskCard]):
-    """A kind of task as far as its card goes; spa_bench.tasks.base.TaskKind is the whole."""
+    """The part of a kind of task that concerns its card; spa_bench.tasks.base.TaskKind is the whole kind."""
 
-    # what keys of a card are where it does not say them
+    # the values of keys that a card leaves out
     unsaid: Mapping[str, object] = field(default_factory=dict, metadata=beside("UNSAID"))
 
 
 @runtime_checkable
 class Placed(Protocol):
-    """Options of a task that hold paths: where these lie on a machine is no part of what a run is."""
+    """Options of a task that hold paths: the paths on a machine are not part of a run's spec."""
 
     def placed(self, folder: Path) -> object:
-        """The options with whole paths: those that are relative lie under `folder`."""
+        """The options with absolute paths: relative paths start at `folder`."""
         ...
 
     def places(self) -> Mapping[str, str | list[str]]:
@@ -86,14 +86,14 @@ class Placed(Protocol):
         ...
 
     def at(self, places: Mapping[str, str | list[str]], task_file: Path | None) -> Placed:
-        """The options with the paths of `places`, or with `task_file` in their place; those in a run's spec have no paths."""
+        """The options with the paths of `places`, or with `task_file` instead; the options in a run's spec have no paths."""
         ...
 
 
 def load_task_card(name_or_path: str, overrides: Mapping[str, object] | None = None) -> TaskCard:
-    """The task card of that name or file, or of `lm-eval:NAME`, any task or group of lm-eval. Raises UsageError or CardError.
+    """The task card of that name or file, or of `lm-eval:NAME`, a task or group of lm-eval. Raises UsageError or CardError.
 
-    The card's kind declares its options, what it refuses and what a card need not say: see spa_bench.cards.kinds.
+    The card's kind declares its options, which cards it refuses, and the defaults of keys: see spa_bench.cards.kinds.
     """
     where = f"task {name_or_path!r}"
     content, place = read_content("task", "tasks", name_or_path, overrides or {})
@@ -102,7 +102,7 @@ def load_task_card(name_or_path: str, overrides: Mapping[str, object] | None = N
     kind = kind_of(TaskCardKind, "task", card.kind)
     if kind.unsaid:
         card = build_task_card({**kind.unsaid, **content}, place)
-    if "sha256" in (overrides or {}) and "version" not in (overrides or {}):  # the card's own names other data
+    if "sha256" in (overrides or {}) and "version" not in (overrides or {}):  # the card's own version names other data
         card = dataclasses.replace(card, version=f"sha256 {card.sha256[:12]}" if card.sha256 else "unpinned")
     beside_card = card_folder("task", name_or_path)
     if card.file and not Path(card.file).is_absolute() and beside_card:
@@ -114,7 +114,7 @@ def load_task_card(name_or_path: str, overrides: Mapping[str, object] | None = N
 
 
 def _check_task(where: str, card: TaskCard) -> None:
-    """What a task's card may say, whatever its kind's own options are."""
+    """Raises CardError for an invalid value of a key that all kinds of task share."""
     check_name(where, card.name)
     check_known(where, "problems", "problems", card.problems)
     _check_asking(where, card)
@@ -136,7 +136,7 @@ def _check_task(where: str, card: TaskCard) -> None:
 
 
 def _check_asking(where: str, card: TaskCard) -> None:
-    """How a model is asked, and what is made of its answer."""
+    """Raises CardError for an invalid value of a key about prompts, answers or data."""
     one_of(where, "prompt", card.prompt, ("completion", "instruct"))
     one_of(where, "sanitiser", card.sanitiser, tuple(TABLES["sanitiser"]))
     if "{prompt}" not in card.instruction:
@@ -147,7 +147,7 @@ def _check_asking(where: str, card: TaskCard) -> None:
 
 
 def build_task_card(content: Mapping[str, object], place: str) -> TaskCard:
-    """The card with that content, from a file or a run's spec. Raises CardError for a wrong key or type."""
+    """The card with that content, which comes from a file or a run's spec. Raises CardError for a wrong key or type."""
     options = content.get("options", {})
     card = filled(TaskCard, {k: v for k, v in content.items() if k != "options"}, place, "")
     check_known(f"task in {place}", "kind", "task", card.kind)

@@ -1,6 +1,6 @@
 """The tables of a sampler card that say how SPA trains: [data], [attribution], [partition], [lora].
 
-Frozen dataclasses with their defaults; `check` looks at the values once, when a card is read.
+They are frozen dataclasses with defaults. `check` checks the values once, when a card is read.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ DAMPINGS = ("relative", "absolute")
 CURVATURES = ("identity", "cosine", "fisher", "datainf", "ekfac", "lissa")
 FEATURES = ("lora", "projection", "core")
 CORES = ("random", "pca", "adapter")
-_MOST_PAIRS = 100_000_000  # that a member reads: their order is drawn before the first step
+_MOST_PAIRS = 100_000_000  # pairs that a member may read: their order is drawn before the first step
 _MOST_EPOCHS = 1000
-_MOST_DIMENSIONS = 1 << 24  # of a projection: beyond that an example takes more than its gradient
+_MOST_DIMENSIONS = 1 << 24  # dimensions of a projection: beyond these an example takes more memory than its gradient
 
 
 @dataclass(frozen=True)
 class ColumnsCard:
-    """Which columns of the data hold what; empty: recognised by the shape of the rows."""
+    """The names of the columns of the data; empty: recognised by the shape of the rows."""
 
     prompt: str = ""
-    input: str = ""  # put below the prompt, where a row has one
+    input: str = ""  # a column whose text is put below the prompt, where a row has it
     completion: str = ""
-    messages: str = ""  # a list of turns, instead of the three above
+    messages: str = ""  # a column with a list of turns, instead of the three above
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,33 +36,33 @@ class DataCard:
     """The instruction set and the attribution queries."""
 
     examples: str = "mini"  # "mini", "mini-nlu", a .jsonl, .json or .parquet file, or "hub:NAME" or "hub:NAME:SPLIT"
-    queries: str = "mini"  # as above, or "code", "text" (ours, on the paper's subjects), "sample" or "sample:M"
+    queries: str = "mini"  # as `examples`, or "code" or "text" (ours, on the paper's subjects), "sample" or "sample:M"
     columns: ColumnsCard = field(default_factory=ColumnsCard)
-    template: str = "auto"  # of instructions: auto (the model's chat template, else Alpaca's), chat, alpaca or plain
-    duplicates: str = "keep"  # keep (counted), drop (all but the first), refuse
-    share: float = 1.0  # of the examples that fit, drawn with the seed; a larger share has what a smaller one has
+    template: str = "auto"  # for instructions: auto (the model's chat template, else Alpaca's), chat, alpaca or plain
+    duplicates: str = "keep"  # keep (and count them), drop (all but the first) or refuse
+    share: float = 1.0  # the share of the fitting examples, drawn with the seed; a larger share contains a smaller one
 
 
 @dataclass(frozen=True, kw_only=True)
 class AttributionCard:
-    """How examples are scored against queries; each method reads what concerns it."""
+    """How examples are scored against queries; each method reads the keys that concern it."""
 
     method: str = "influence"  # influence, bm25, embedding, random, or package.module:function
     curvature: str = "fisher"  # influence: identity, cosine, fisher, datainf, ekfac or lissa
-    damping: float = 0.1  # influence: what is added to the curvature's eigenvalues, as damping_kind says
-    damping_kind: str = "relative"  # to the mean eigenvalue (datainf, ekfac: of each block), or absolute, as it is
-    features: str = "lora"  # influence: lora (the adapter's gradient), projection (of that), core (LoGra)
-    dimensions: int = 0  # projection: numbers an example (0: 4096); core: k of its k x k numbers a module (0: 16)
-    core: str = "random"  # core: what projects a layer's input and output gradient: random, pca, adapter
-    checkpoints: tuple[int, ...] = (0,)  # influence: after how many steps of a warm-up on all data; the mean over them
-    curvature_examples: int = 256  # influence: examples that the curvature is estimated from; 0: all
-    factors: str = "tokens"  # ekfac: second moments of tokens, or of whole gradients, whose eigenvectors are the basis
-    draws: int = 1  # ekfac, lissa: labels drawn of each of these examples
+    damping: float = 0.1  # influence: the value that is added to the curvature's eigenvalues; see damping_kind
+    damping_kind: str = "relative"  # relative: times the mean eigenvalue (datainf, ekfac: of each block); absolute: unscaled
+    features: str = "lora"  # influence: lora (the adapter's gradient), projection (of that gradient) or core (LoGra)
+    dimensions: int = 0  # projection: numbers for each example (0: 4096); core: k, for k x k numbers of each module (0: 16)
+    core: str = "random"  # core: the projection of a layer's input and output gradient: random, pca or adapter
+    checkpoints: tuple[int, ...] = (0,)  # influence: steps of a warm-up on all data; scores are the mean over these
+    curvature_examples: int = 256  # influence: how many examples the curvature is estimated from; 0: all
+    factors: str = "tokens"  # ekfac: the second moments whose eigenvectors are the basis: of tokens, or of whole gradients
+    draws: int = 1  # ekfac, lissa: labels that are drawn for each of these examples
     normalize: bool = False  # influence: divide by the norm of the example's gradient
     depth: int = 120  # lissa: products with the curvature in one run of the recursion
-    repeats: int = 1  # lissa: runs that are averaged; the paper has 500 for code, 200 for text
+    repeats: int = 1  # lissa: runs that are averaged; the paper takes 500 for code, 200 for text
     scale: float = 0.0  # lissa: divides the curvature so that the recursion converges; 0: measured
-    lissa_batch: int = 16  # lissa: examples a product
+    lissa_batch: int = 16  # lissa: examples in each product
     variant: str = "plus"  # bm25: plus (the formula that the paper prints) or okapi
     encoder: str = "tf-idf"  # embedding: tf-idf, or a model of sentence-transformers or transformers
 
@@ -72,11 +72,11 @@ class PartitionCard:
     """How scores become K disjoint parts that cover the data."""
 
     method: str = "argmax"  # argmax (the paper's), balanced, kmeans, kmeans-embedding, random, file, package.module:function
-    scale: str = "zscore"  # of each query's scores: zscore, rank or none
-    capacity: float = 1.0  # balanced: most examples of a part, times N / K
-    least: int = 1  # fewest examples of a part
+    scale: str = "zscore"  # how each query's scores are scaled: zscore, rank or none
+    capacity: float = 1.0  # balanced: the most examples in a part, as a multiple of N / K
+    least: int = 1  # the fewest examples in a part
     encoder: str = "tf-idf"  # kmeans-embedding: as attribution.encoder
-    file: str = ""  # file: a .json list, or lines, with a part for each example
+    file: str = ""  # file: a .json list, or a text file of lines, with the part of each example
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,27 +85,27 @@ class LoraCard:
 
     rank: int = 8
     alpha: float = 16.0
-    dropout: float = 0.0  # of the adapter's input
+    dropout: float = 0.0  # the rate at which the adapter's input is dropped
     targets: str | tuple[str, ...] = "all-linear"  # or the last names of linear layers: ["q_proj", "v_proj"]
-    steps: int = 24  # optimiser steps for each adapter; 0: `epochs` says
-    epochs: float = 0.0  # passes over the adapter's own part, where steps = 0
-    batch: int = 16  # most examples of one forward and backward pass
-    accumulation: int = 1  # such batches a step: the step has batch x accumulation examples
+    steps: int = 24  # optimiser steps for each adapter; 0: `epochs` decides
+    epochs: float = 0.0  # passes over the adapter's own part; read where steps = 0
+    batch: int = 16  # the most examples in one forward and backward pass
+    accumulation: int = 1  # batches in each step: a step has batch x accumulation examples
     learning_rate: float = 2e-3
     schedule: str = "cosine"  # cosine, linear or constant, after the warm-up
-    warmup: int = 2  # steps
+    warmup: int = 2  # steps of the warm-up
     weight_decay: float = 0.0
-    clip: float = 1.0  # gradient norm of one member
-    loss: str = "completion"  # which tokens count: completion, or all
-    length: int = 0  # most tokens of a row; 0: the model's context
-    packing: bool = False  # several pairs in one row, each blind to the others: the same training in fewer columns
-    precision: str = "float32"  # bfloat16: activations in that by autocast; factors and moments stay float32
+    clip: float = 1.0  # the largest gradient norm of one member
+    loss: str = "completion"  # which tokens count: completion or all
+    length: int = 0  # the most tokens in a row; 0: the model's context
+    packing: bool = False  # several pairs in one row, without attention between them: the same training in fewer columns
+    precision: str = "float32"  # bfloat16: activations have that type by autocast; factors and moments stay float32
     gradient_checkpointing: bool = False  # compute activations twice instead of keeping them
-    together: int = 0  # members trained in one stacked pass; 0: as many as memory holds
+    together: int = 0  # members that are trained in one stacked pass; 0: as many as memory holds
 
 
 def concerns(card: AttributionCard) -> frozenset[str]:
-    """The keys that can change the scores of the card's method; for one of the user's own all."""
+    """The keys that can change the scores of the card's method; for a method of the user's own, all keys."""
     own = {"bm25": {"variant"}, "embedding": {"encoder"}, "random": set[str]()}
     if card.method != "influence":
         return frozenset({"method"} | own.get(card.method, {f.name for f in fields(card)}))
@@ -128,7 +128,7 @@ def concerns(card: AttributionCard) -> frozenset[str]:
 
 
 def check(where: str, *, data: DataCard, attribution: AttributionCard, partition: PartitionCard, lora: LoraCard) -> None:
-    """Raises CardError for the first value that cannot be; `where` names the card."""
+    """Raises CardError for the first invalid value; `where` names the card."""
     one_of(where, "data.template", data.template, ("auto", "plain", "alpaca", "chat"))
     named = [c for c in (data.columns.prompt, data.columns.input, data.columns.completion) if c]
     if len(set(named)) < len(named):
