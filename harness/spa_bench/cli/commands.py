@@ -1,4 +1,4 @@
-"""The table of commands: where the function of each is, under which heading it stands, and what it does."""
+"""The table of commands: the place of each command's function, its heading in the help, and what it does."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ MAKE = Group("Make runs", sort_key=1)
 LOOK = Group("Look at runs", sort_key=2)
 COMPARE = Group("Compare runs", sort_key=3)
 CHECK = Group("Check runs, move them, look around", sort_key=4)
-# name -> (where its function is, group, what it does), in the order of messages
+# name -> (the place of its function, its group, what it does), in the order of messages
 COMMANDS: dict[str, tuple[str, Group, str]] = {
     "run": ("run:run", MAKE, "draw samples with a sampler on a task, grade and measure them"),
     "grade": ("grade:grade", MAKE, "grade runs that were generated elsewhere"),

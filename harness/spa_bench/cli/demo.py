@@ -1,4 +1,4 @@
-"""`spa-bench demo`: six samplers on the embedded model and its tasks, a row of the table after each, then the leaderboard."""
+"""`spa-bench demo`: six samplers on the embedded model and its tasks; prints a row after each one, then the leaderboard."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TASK = "mini-code"
 REFERENCE = "spa-influence"
 SAMPLERS = ("single", "temperature", "nucleus", "spa-random", "spa-lexical", REFERENCE)
 """What is cheap comes first, so that there is soon something to see."""
-_MARK = ".spa-bench-demo"  # in a folder that a demo made: whether that one came to its end
+_MARK = ".spa-bench-demo"  # a file in a folder that a demo made; it says whether that demo is finished
 _BEGUN, _ENDED = b"begun\n", b"ended\n"
 
 
@@ -42,10 +42,10 @@ def make_demo(
     limit: int | None = None,
     sandbox: str | None = None,
 ) -> None:
-    """Run the samplers, and write the leaderboard and a page about them: all of it in `out`, stage cache included.
+    """Run the samplers, and write the leaderboard and a page about them. All files are in `out`, stage cache included.
 
-    `out` is made anew, unless the demo there did not come to its end: that one is resumed. Raises UsageError for a folder
-    that no demo made. `limit`: only the first so many problems; `sandbox`: None for the first that works here.
+    `out` is emptied first, unless it holds an unfinished demo, which is resumed. Raises UsageError for a folder that no demo
+    made. `limit` is how many problems are used, the first ones. `sandbox` None means the first that works here.
     """
     began = time.monotonic()
     with folder_of_demo(out), _stage_cache(out / ".cache"):
@@ -57,7 +57,7 @@ def make_demo(
 
 
 def _run(sampler: str, out: Path, limit: int | None, sandbox: str | None, *, head: bool) -> None:
-    """One run, and its row of the table on stdout."""
+    """Make one run, and print its row of the table on stdout."""
     from spa_bench.compare.leaderboard import build_rows, from_runs
     from spa_bench.compare.leaderboard.tables import table
     from spa_bench.runs import perform
@@ -81,7 +81,7 @@ def _leaderboard(out: Path, reference: str | None) -> None:
 
 
 def _report(out: Path) -> None:
-    """The page, where the packages that draw it are here; else how to get them."""
+    """Write the page, or print how to install the packages that draw it where they are missing."""
     from spa_bench.publish.report.write import ReportOptions, write_report
     from spa_bench.support.console import Reporter
 
@@ -96,7 +96,7 @@ def _report(out: Path) -> None:
 
 @contextmanager
 def folder_of_demo(out: Path) -> Iterator[None]:
-    """Hold `out`, emptied unless an unfinished demo is there. Raises UsageError where no demo made it."""
+    """Hold `out`; it is emptied first unless it holds an unfinished demo. Raises UsageError where no demo made it."""
     refused = f"--out {out} was not made by a demo and would be emptied; remove it, or use another --out"
     if out.is_symlink() or (out.exists() and not out.is_dir()):
         raise UsageError(refused)
@@ -118,7 +118,7 @@ def folder_of_demo(out: Path) -> Iterator[None]:
 
 
 def _empty(folder: Path) -> None:
-    """Remove what is in `folder`, but for the mark and the lock. Stopped halfway, it can be done again."""
+    """Remove everything in `folder` except the mark and the lock. If it is interrupted, it can be called again."""
     for entry in folder.iterdir():
         if entry.name in (_MARK, ".lock", ".lock-owner"):
             continue
@@ -130,7 +130,7 @@ def _empty(folder: Path) -> None:
 
 @contextmanager
 def _stage_cache(folder: Path) -> Iterator[None]:
-    """Adapters are made here, not taken from the user's cache: a demo shows the whole way."""
+    """Within the block the stage cache is in `folder`: a demo trains its own adapters, so that it shows every step."""
     before = os.environ.get("SPA_BENCH_CACHE")
     os.environ["SPA_BENCH_CACHE"] = str(folder.resolve())
     try:

@@ -59,7 +59,7 @@ def leaderboard(
 
 
 def _submit(files: Sequence[Path], *, as_json: bool) -> int:
-    """Check result files; 1 when one has faults."""
+    """Check result files; the exit code is 1 when one has faults."""
     from spa_bench.compare.leaderboard import check
 
     if missing := [path for path in files if not path.is_file()]:

@@ -1,4 +1,4 @@
-"""`spa-bench list`: what there is to choose from, as tables: samplers, tasks, metrics, models."""
+"""`spa-bench list`: tables of the samplers, tasks, metrics and models to choose from."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ def show_list(
 
 
 def catalogue(what: str) -> str:
-    """What `spa-bench list` prints of `what`: samplers, tasks, metrics or models.
+    """The table that `spa-bench list` prints for `what`: samplers, tasks, metrics or models.
 
-    What installed packages add comes last, with the package; what cannot be used has the reason instead.
+    Rows from installed packages come last and name the package; a row that cannot be used gives the reason instead.
     """
     return {"samplers": _samplers, "tasks": _tasks, "metrics": _metrics, "models": _models}[what]()
 
 
 def _samplers() -> str:
-    cards = [load_sampler_card(path) for path in _shipped("baselines")]  # by path: others may have taken a name
+    cards = [load_sampler_card(path) for path in _shipped("baselines")]  # by path: another package may have taken a name
     rows = [[c.name, c.members, c.draws, c.description] for c in cards]
     others = _others("sampler", load_sampler_card, lambda c: [c.name, c.members, c.draws, c.description])
     return _table(["sampler", "K", "n", "what it does"], rows, others)
@@ -79,7 +79,7 @@ def _others(table: str, load: Callable[[str], Thing], cells: Callable[[Thing], l
 
 
 def _row(plugin: plugins.Plugin, load: Callable[[str], Thing], cells: Callable[[Thing], list[object]]) -> list[object]:
-    """The cells of what is behind `plugin`, or its name and why it cannot be used, and where it comes from."""
+    """The cells for the object behind `plugin`, or its name and why it cannot be used; the last cell names its package."""
     try:
         return [*cells(load(plugin.name)), plugin.source]
     except SpaBenchError as error:

@@ -1,4 +1,4 @@
-"""`spa-bench log`: give runs that are there to trackers."""
+"""`spa-bench log`: send existing runs to trackers."""
 
 from __future__ import annotations
 

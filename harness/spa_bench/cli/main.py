@@ -1,4 +1,4 @@
-"""The command line: `spa-bench COMMAND`. A command is a typed function in a file of its own, imported when it is called."""
+"""The command line: `spa-bench COMMAND`. Each command is a typed function in its own file, imported when it is called."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _NAMED = _FULL | {errno.EACCES, errno.EPERM, errno.EIO, errno.ENAMETOOLONG, errn
 
 
 def build() -> App:
-    """The application with all commands. Nothing that computes is imported until its command is called."""
+    """The application with all commands. Modules that compute are imported only when their command is called."""
     app = App(
         name="spa-bench",
         help="Which way of sampling gives answers that are both good and different?",
         version=f"spa-bench {__version__}",
-        # the last of a repeated option wins; --no-x is no option of ours
+        # the last value of a repeated option counts; there are no options --no-x
         default_parameter=Parameter(negative=(), allow_repeating=True, show_default=_shown),
         help_format="plaintext",
         result_action="return_value",
@@ -45,7 +45,7 @@ def build() -> App:
 
 
 def _shown(value: object) -> str | None:
-    """How help shows a default; None where there is nothing to show."""
+    """The text for a default in help; None where help shows none."""
     return None if value is None or value is False or value == () else str(value)
 
 
@@ -54,13 +54,13 @@ def _examples(name: str) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; the exit code: 0 done, 2 an error the user can mend (one line on stderr), 130 interrupted.
+    """Run one command. Exit code: 0 done, 2 an error that the user can correct (one line on stderr), 130 interrupted.
 
-    `doctor` ends with 1 where the main job cannot run, `check` where runs fall behind their baseline.
+    `doctor` returns 1 where the main job cannot run, and `check` where runs are worse than their baseline.
     """
     from spa_bench.support.console import error_line, speakable
 
-    # before torch is loaded: threads that spin on a busy machine fall to a fraction of one thread's speed
+    # set before torch is loaded: on a busy machine spinning threads are many times slower than one thread
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     speakable()
     words = list(sys.argv[1:] if argv is None else argv)
@@ -79,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SpaBenchError as error:
         error_line(error)
         return 2
-    except BrokenPipeError:  # the reader of our output has gone, as in `spa-bench list tasks | head -1`
+    except BrokenPipeError:  # the reader of our output has ended, as in `spa-bench list tasks | head -1`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
@@ -94,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def entry() -> None:
-    """The console script. What nobody foresaw ends in 70, so that a fault of ours is not taken for a red check."""
+    """The console script. An unexpected error gives exit code 70, so that our own fault does not look like a red check."""
     try:
         sys.exit(main())
     except Exception:

@@ -1,4 +1,4 @@
-"""One line for each way in which a command line can be wrong: what, the value seen, what to do."""
+"""One line for each mistake in a command line: what is wrong, the value seen, what to do."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _KINDS = {int: "a whole number", float: "a number"}
 
 
 def sentence(error: CycloptsError, words: Sequence[str]) -> str:
-    """What is wrong with the command line `words`, and the help that says more."""
+    """What is wrong with the command line `words`, and the help command that says more."""
     chain = " ".join(["spa-bench", *(error.command_chain or ())])
     unknown = _unknown_options(error, words) if isinstance(error, MissingArgumentError) else ""
     return f"{unknown or _what(error, words)}; see {chain} --help"
@@ -43,7 +43,7 @@ def _what(error: CycloptsError, words: Sequence[str]) -> str:
 
 
 def _name(error: CycloptsError) -> str:
-    """What messages call the argument of `error`: its option, or its place."""
+    """The name of the argument of `error` in messages: its option, or its place."""
     if error.argument is None:
         return "?"
     name = error.argument.name
@@ -70,7 +70,7 @@ def _missing(error: MissingArgumentError, words: Sequence[str]) -> str:
 
 
 def _unknown_options(error: MissingArgumentError, words: Sequence[str]) -> str:
-    """The slip behind a required option that is not there: a word that is no option of this command. Empty without one."""
+    """The likely cause of a missing required option: a word that is no option of this command; empty without such a word."""
     if error.app is None:
         return ""
     collection = error.app.assemble_argument_collection()

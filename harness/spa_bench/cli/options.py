@@ -1,4 +1,4 @@
-"""Options that several commands share, as dataclasses whose fields are the options, and how their values are read."""
+"""Options that several commands share: dataclasses whose fields are the options, and functions that read their values."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ def option(
     completer: Callable[..., Iterable[str]] | None = None,
     many: bool = False,
 ) -> Parameter:
-    """How an option is shown and completed. `many`: it takes several values behind one name."""
+    """The parameter of an option: its help, its name and its completion. With `many` it takes several values after one name."""
     return Parameter(name=name, help=said, group=group, metavar=metavar, completer=completer, consume_multiple=many or None)
 
 
 def a_path(said: str, group: Group | None = None, *, metavar: str, many: bool = False, **others: Any) -> Parameter:
-    """An option or argument that is a path, or several. An empty one is an error: it would be the working folder."""
+    """An option or argument that is one path or several. An empty path is an error: it would mean the working folder."""
     return Parameter(help=said, group=group, metavar=metavar, converter=_read_paths, consume_multiple=many or None, **others)
 
 
 def a_count(said: str, group: Group | None = None, **others: Any) -> Parameter:
-    """An option that is a whole number, or several: nothing is rounded to one."""
+    """An option that is one whole number or several; other numbers are an error and are not rounded."""
     return Parameter(help=said, group=group, converter=_read_counts, **others)
 
 
@@ -64,7 +64,7 @@ def _read_paths(kind: object, tokens: Sequence[Token]) -> Path | list[Path] | tu
 
 
 def read_seeds(seed: int, seeds: str | None) -> tuple[int, ...]:
-    """The seeds of --seed or --seeds. Raises UsageError for what are no whole numbers."""
+    """The seeds of --seed or --seeds. Raises UsageError unless they are whole numbers."""
     try:
         return (seed,) if seeds is None else tuple(int(s) for s in seeds.split(","))
     except ValueError as error:
@@ -72,7 +72,7 @@ def read_seeds(seed: int, seeds: str | None) -> tuple[int, ...]:
 
 
 def name_samplers(*_: object) -> list[str]:
-    """Names of samplers, for the shell."""
+    """Names of samplers, for completion in the shell."""
     from spa_bench.cards.plugins import installed
     from spa_bench.cards.reading import card_names
 
@@ -80,7 +80,7 @@ def name_samplers(*_: object) -> list[str]:
 
 
 def name_tasks(*_: object) -> list[str]:
-    """Names of tasks, for the shell."""
+    """Names of tasks, for completion in the shell."""
     from spa_bench.cards.plugins import installed
     from spa_bench.cards.reading import card_names
 
@@ -88,14 +88,14 @@ def name_tasks(*_: object) -> list[str]:
 
 
 def name_metrics(*_: object) -> list[str]:
-    """Names of metrics, for the shell."""
+    """Names of metrics, for completion in the shell."""
     from spa_bench.metrics.suite import ALIASES, METRICS
 
     return [*ALIASES, *(metric.name for metric in METRICS)]
 
 
 def name_runs(*_: object) -> list[str]:
-    """Run folders below ./runs, and what else is here, for the shell."""
+    """Run folders below ./runs and other files here, for completion in the shell."""
     runs = (spec.parent for spec in Path("runs").glob("**/spec.json"))
     return [*map(str, runs), *(str(path) for path in Path().iterdir() if not path.name.startswith("."))]
 
@@ -158,7 +158,7 @@ class Loading:
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class Machine(Loading):
-    """On what a model runs."""
+    """The hardware on which a model runs, and how the model is loaded."""
 
     device: Annotated[str, option("auto, cpu or cuda", WHERE)] = "auto"
     dtype: Annotated[str, option("auto, float32, bfloat16 or float16", WHERE)] = "auto"
@@ -166,7 +166,7 @@ class Machine(Loading):
     revision: Annotated[str | None, option("branch, tag or commit of a model on the hub", WHERE)] = None
 
     def options(self) -> ModelOptions:
-        """The same for whoever loads the model."""
+        """The options as spa_bench.runs.reopen takes them."""
         from spa_bench.runs.reopen import ModelOptions
 
         return ModelOptions(
@@ -182,7 +182,7 @@ class Machine(Loading):
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class Pairs:
-    """What a sampler is trained on."""
+    """The data on which a sampler is trained."""
 
     data: Annotated[
         str | None,
@@ -206,7 +206,7 @@ class Pairs:
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class Judge:
-    """Where programs run."""
+    """The sandbox in which programs run."""
 
     sandbox: Annotated[
         str | None,
@@ -219,7 +219,7 @@ class Judge:
     workers: Annotated[int | None, a_count("programs run at once (default: the cores)", GRADED)] = None
 
     def options(self, price_per_hour: float | None = None) -> JudgeOptions:
-        """The same for whoever grades."""
+        """The options as spa_bench.runs.perform takes them."""
         from spa_bench.runs.perform import JudgeOptions
 
         return JudgeOptions(sandbox=self.sandbox, workers=self.workers, price_per_hour=price_per_hour)
@@ -234,7 +234,7 @@ Price = Annotated[
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class Trackers:
-    """Who is told of runs."""
+    """The trackers that are told of runs."""
 
     log: Annotated[
         tuple[str, ...],

@@ -1,4 +1,4 @@
-"""`spa-bench report`: runs or results -> a page and its pictures in a folder, or a small site."""
+"""`spa-bench report`: makes a page and its pictures, or a small site, from runs or results."""
 
 from __future__ import annotations
 

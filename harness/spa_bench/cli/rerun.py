@@ -1,4 +1,4 @@
-"""`spa-bench rerun`: do a run again from its spec and say what came out otherwise."""
+"""`spa-bench rerun`: repeat a run from its spec, and report what differs."""
 
 from __future__ import annotations
 

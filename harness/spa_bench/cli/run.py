@@ -68,7 +68,8 @@ def run(
 ) -> None:
     """Draw samples with a sampler on a task, grade and measure them.
 
-    The same command resumes a run that was stopped."""
+    The same command resumes a run that was stopped.
+    """
     from spa_bench.cli.summary import print_summary
     from spa_bench.publish.trackers.tracking import Tracking, names_of
     from spa_bench.runs import perform
@@ -105,5 +106,5 @@ def run(
 
 
 def print_paths(paths: list[str], *, as_json: bool) -> None:
-    """The paths on stdout, a line each or as JSON."""
+    """Print the paths on stdout, one on each line or as JSON."""
     print(json.dumps(paths) if as_json else "\n".join(paths))

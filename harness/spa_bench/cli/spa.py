@@ -1,4 +1,4 @@
-"""`spa-bench spa attribute|partition|adapt|describe`: the stages of a sampler by themselves, from one cache."""
+"""`spa-bench spa attribute|partition|adapt|describe`: the stages of a sampler by themselves, with one cache."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def partition(
     from spa_bench.runs.stages import open_stages
     from spa_bench.spa.describe import other_labels
 
-    if against:  # what cannot be read is said before anything is computed
+    if against:  # an unreadable file is reported before anything is computed
         other_labels(against)
     opened = open_stages(sampler, _options(model, pairs, settings, seed, machine), last="partition")
     _print(opened.console, opened.row, opened.stages.partition(), against=against, table=True, as_json=as_json)
@@ -133,7 +133,7 @@ def _print(
     table: bool = False,
     as_json: bool,
 ) -> None:
-    """The folder on stdout, or a row; with `table` the report as notes."""
+    """Print the folder or a row on stdout; with `table` also the report as notes."""
     from spa_bench.spa.describe import describe, text
 
     said = describe(folder, against)

@@ -1,4 +1,4 @@
-"""What commands print of the runs that they made: a table for each task, or rows of JSON."""
+"""The output of commands about the runs that they made: a table for each task, or rows of JSON."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from spa_bench.runs.folder import RunFolder
 
 
 def print_summary(folders: Sequence[RunFolder], *, as_json: bool) -> None:
-    """The metrics of `folders` on stdout."""
+    """Print the metrics of `folders` on stdout."""
     rows = build_rows(from_runs(folders))
     if as_json:
         print(json.dumps([row.to_json() for row in rows], indent=1))

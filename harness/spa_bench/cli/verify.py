@@ -11,7 +11,8 @@ from spa_bench.errors import SpaBenchError, StoreError
 def verify(runs: RunFolders, /, *, task_file: TaskFile = None, as_json: Json = False) -> int:
     """Check every byte of a run: checksums, seeds, texts, metrics.
 
-    The exit code is 0 where all are whole, 1 where something was found, 2 where something could not be checked."""
+    The exit code is 0 where all are whole, 1 where something was found, 2 where something could not be checked.
+    """
     from spa_bench.runs import verify as checks
     from spa_bench.runs.folder import open_run
     from spa_bench.runs.reopen import task_of
@@ -26,9 +27,9 @@ def verify(runs: RunFolders, /, *, task_file: TaskFile = None, as_json: Json = F
             folder = open_run(path)
             faults = checks.verify(folder, task_of(folder, task_file), cache=stage_cache())
             notes = checks.notes(folder)
-        except StoreError as error:  # one run that cannot be read must not hide the others
+        except StoreError as error:  # a run that cannot be read must not hide the other runs
             faults = [str(error)]
-        except SpaBenchError as error:  # what is needed to check it is not here
+        except SpaBenchError as error:  # something that the check needs is unavailable
             error_line(error)
             unchecked = True
             continue

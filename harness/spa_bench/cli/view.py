@@ -1,4 +1,4 @@
-"""`spa-bench view`: runs in the browser while they grow."""
+"""`spa-bench view`: shows runs in the browser while they grow."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What this machine has, and the command for what it lacks: the checks of `spa-bench doctor`.
+"""The checks of `spa-bench doctor`: what this machine has, and the command that installs what it lacks.
 
-All checks run at once and share one deadline; one that fails or does not answer is a row like any other. Nothing is
-imported from torch, nothing is downloaded and no container is started.
+All checks run at once and share one deadline. A check that fails or does not answer gives a row like any other. The checks
+do not import torch, download nothing and start no container.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from spa_bench.support.console import error_line
 __all__ = ["CHECKS", "DEADLINE", "Row", "examine", "obstacle", "table"]
 
 DEADLINE = 4.0  # seconds for all checks together
-# in the order of the rows; a check whose rows have other names is known by its own where it fails
+# in the order of the rows; the row of a check that fails has the name of the check
 CHECKS: Mapping[str, Callable[[], Iterable[Row]]] = {
     "python": machine.python,
     "packages": machine.packages,
@@ -40,7 +40,7 @@ CHECKS: Mapping[str, Callable[[], Iterable[Row]]] = {
     "hub": data.hub,
     "caches": data.caches,
 }
-_ESSENTIAL = ("python", "package", "sandbox")  # what names of rows begin with, without which the main job cannot run
+_ESSENTIAL = ("python", "package", "sandbox")  # the main job cannot run without the rows whose names begin like this
 _LAYERS = {*SANDBOXES, "seccomp", "user namespaces"}
 
 
@@ -58,13 +58,13 @@ def examine() -> list[Row]:
 
 
 def obstacle(rows: Iterable[Row]) -> str:
-    """Why the main job cannot run on this machine, or ""."""
+    """Why the main job cannot run on this machine; "" where it can."""
     reasons = [f"{r.check}: {r.found}" for r in rows if r.status == "missing" and r.check.startswith(_ESSENTIAL)]
     return f"the main job cannot run here: {'; '.join(reasons)}" if reasons else ""
 
 
 def table(rows: Iterable[Row]) -> str:
-    """The rows, and then the commands at the end of lines of their own, where they can be copied."""
+    """The rows as a table, followed by the commands, each at the end of its own line so that it can be copied."""
     rows = list(rows)
     text = tabulate([[r.check, r.status, r.found] for r in rows], ["check", "status", "found"], disable_numparse=True)
     mends = [[r.check, r.status, r.mend] for r in rows if r.mend]
@@ -74,12 +74,12 @@ def table(rows: Iterable[Row]) -> str:
 def _run(name: str, results: dict[str, list[Row]]) -> None:
     try:
         results[name] = list(CHECKS[name]())
-    except Exception as error:  # whatever a broken machine brings: the other rows are worth having
+    except Exception as error:  # on a broken machine anything may fail, and the other rows are still useful
         results[name] = [Row(name, "missing", f"cannot be checked ({type(error).__name__}: {error})")]
 
 
 def _with_choice(rows: list[Row]) -> list[Row]:
-    """With a row for what `sandbox.choose` takes by default, before its layers; those it does without are not needed."""
+    """The rows, with one for the default of `sandbox.choose` before its layers; missing layers then become not needed."""
     status = {row.check: row.status for row in rows}
     works = next((name for name in SANDBOXES if status.get(name) == "ok"), None)
     if works is None:

@@ -1,4 +1,4 @@
-"""Checks of what is on disk: the embedded model, benchmark data, the hub's and our own caches."""
+"""Checks of files on disk: the embedded model, benchmark data, the hub's cache and our own."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from spa_bench.cli.doctor.row import PIP, Row
 from spa_bench.support.cache import own_cache, user_cache
 
 _MODEL = Path(spa_bench.__file__).resolve().parent / "mini" / "model"
-# what, variable, file under SPA_BENCH_DATA, what evalplus calls it, whether plus inputs must be in it
+# data set, variable, file under SPA_BENCH_DATA, its name in evalplus, whether it must have plus inputs
 _BENCHMARKS = (
     ("HumanEval", "HUMANEVAL_OVERRIDE_PATH", "humaneval/HumanEval.jsonl", "HumanEvalPlus", False),
     ("HumanEval+", "HUMANEVAL_OVERRIDE_PATH", "humanevalplus/HumanEvalPlus.jsonl", "HumanEvalPlus", True),
     ("MBPP(+)", "MBPP_OVERRIDE_PATH", "mbppplus/MbppPlus.jsonl", "MbppPlus", True),
 )
-_LOADERS = {"HumanEvalPlus": "get_human_eval_plus", "MbppPlus": "get_mbpp_plus"}  # of evalplus.data: they download
+_LOADERS = {"HumanEvalPlus": "get_human_eval_plus", "MbppPlus": "get_mbpp_plus"}  # functions of evalplus.data: they download
 
 
 def embedded_model() -> Iterator[Row]:
@@ -29,15 +29,15 @@ def embedded_model() -> Iterator[Row]:
     absent = [n for n in ("config.json", "tokenizer.json", "model.safetensors") if not (_MODEL / n).is_file()]
     weights = _MODEL / "model.safetensors"
     if absent or weights.stat().st_size < 1 << 20:
-        found = f"{_MODEL} lacks {', '.join(absent)}" if absent else f"{weights} holds no weights"
-        root = _MODEL.parents[3]  # where spa-bench runs from its checkout
-        yield Row("embedded model", "missing", found, f"git -C {root} restore {_MODEL}" if (root / ".git").exists() else "")
+        reason = f"{_MODEL} lacks {', '.join(absent)}" if absent else f"{weights} holds no weights"
+        root = _MODEL.parents[3]  # the checkout's root, where spa-bench runs from its checkout
+        yield Row("embedded model", "missing", reason, f"git -C {root} restore {_MODEL}" if (root / ".git").exists() else "")
     else:
         yield Row("embedded model", "ok", f"{weights.stat().st_size / 1e6:.1f} MB in {_MODEL}")
 
 
 def benchmarks() -> Iterator[Row]:
-    """Where each benchmark's problems are found, in the order in which tasks look for them."""
+    """The place of each benchmark's problems, searched in the order in which tasks search."""
     for name, variable, file, release, plus in _BENCHMARKS:
         yield _benchmark(f"data {name}", variable, file, release, plus=plus)
 
@@ -75,7 +75,7 @@ def _has_plus_inputs(path: Path) -> bool:
 
 
 def hub() -> Iterator[Row]:
-    """Whether models may be downloaded; the network is not tried."""
+    """Whether downloads of models are allowed; the network is not tested."""
     off = [n for n in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE") if os.environ.get(n, "").upper() in ("1", "ON", "YES", "TRUE")]
     if off:
         yield Row("hub", "not needed", f"offline ({off[0]} is set): only models in its cache", f"unset {' '.join(off)}")
@@ -84,7 +84,7 @@ def hub() -> Iterator[Row]:
 
 
 def caches() -> Iterator[Row]:
-    """The folders that fill up, and whether they can be written."""
+    """The cache folders, which grow, and whether they can be written."""
     home = Path(os.environ.get("HF_HOME") or user_cache() / "huggingface").expanduser()
     models = Path(os.environ.get("HF_HUB_CACHE") or home / "hub").expanduser()
     count = len(list(models.glob("models--*")))

@@ -1,7 +1,7 @@
 """Checks of Python, packages and devices.
 
-Facts about a GPU come from nvidia-smi and from the installed torch's version file, as importing torch takes longer than
-all other checks together; so a driver that is too old for this torch is not noticed.
+Facts about a GPU come from nvidia-smi and from the installed torch's version file, because importing torch takes longer
+than all other checks together. So a driver that is too old for this torch is not detected.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _BASE = (
     *("numpy", "torch", "transformers", "peft", "safetensors", "rank-bm25", "matplotlib", "scikit-learn", "scipy"),
     *("threadpoolctl", "rich", "sacrebleu", "tabulate"),
 )
-_OPTIONAL = {  # and what for
+_OPTIONAL = {  # package -> its purpose
     "sentence-transformers": "for its encoders, in attribution and partition",
     "evalplus": "to download HumanEval+ and MBPP+",
     "lm-eval": "for its tasks",
@@ -37,16 +37,16 @@ _OPTIONAL = {  # and what for
 
 def python() -> Iterator[Row]:
     """The interpreter, the system and spa-bench itself."""
-    found = f"{platform.python_version()} at {sys.executable}; {platform.system()} {platform.release()} {platform.machine()}"
-    yield Row("python", "ok", found)  # the package neither installs nor starts with one that is too old
+    details = f"{platform.python_version()} at {sys.executable}; {platform.system()} {platform.release()} {platform.machine()}"
+    yield Row("python", "ok", details)  # the package neither installs nor starts with a Python that is too old
     yield Row("spa-bench", "ok", f"{spa_bench.__version__} at {_HOME}")
 
 
 def packages() -> Iterator[Row]:
-    """Packages that spa-bench requires, then those that single features use, against the bounds of its metadata."""
+    """Packages that spa-bench requires, then packages for single features, compared with the bounds of its metadata."""
     try:
         lines = metadata.requires("spa-bench") or []
-    except metadata.PackageNotFoundError:  # it runs from a checkout that is not installed
+    except metadata.PackageNotFoundError:  # spa-bench runs from a checkout that is not installed
         lines = list(_BASE)
     bounds: dict[str, str] = {}
     required = []
@@ -68,14 +68,14 @@ def _package(name: str, least: str, tested: str | None, *, required: bool) -> Ro
     except metadata.PackageNotFoundError:
         return Row(f"package {name}", "missing" if required else "not needed", f"not installed{purpose}", mend)
     if _numbers(version) < _numbers(least):
-        found = f"{version}, but {least} is needed{purpose}"
-        return Row(f"package {name}", "missing" if required else "not needed", found, mend)
+        reason = f"{version}, but {least} is needed{purpose}"
+        return Row(f"package {name}", "missing" if required else "not needed", reason, mend)
     other = tested not in (None, version.split("+")[0])
     return Row(f"package {name}", "ok", f"{version} (tested with {tested})" if other else version)
 
 
 def _tested() -> Mapping[str, str]:
-    """Versions of the tested set, where spa-bench runs from its checkout."""
+    """Versions of the tested packages, known where spa-bench runs from its checkout."""
     file = _HOME.parents[1] / "constraints.txt"
     lines = file.read_text().splitlines() if file.is_file() else []
     return {n.lower().replace("_", "-"): version for n, equal, version in (line.partition("==") for line in lines) if equal}
@@ -108,13 +108,13 @@ def cuda() -> Iterator[Row]:
 
 
 def _torch_cuda() -> str:
-    """The CUDA version that the installed torch is built for, or ""."""
+    """The CUDA version that the installed torch is built for; "" where there is none."""
     try:
         text = Path(str(metadata.distribution("torch").locate_file("torch/version.py"))).read_text()
     except (OSError, metadata.PackageNotFoundError):
         return ""
-    found = re.search(r"^cuda\b.*=\s*['\"]([\d.]+)", text, re.MULTILINE)
-    return found[1] if found else ""
+    match = re.search(r"^cuda\b.*=\s*['\"]([\d.]+)", text, re.MULTILINE)
+    return match[1] if match else ""
 
 
 def cpu() -> Iterator[Row]:
@@ -122,5 +122,5 @@ def cpu() -> Iterator[Row]:
     cores, threads = len(os.sched_getaffinity(0)), os.environ.get("OMP_NUM_THREADS")
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
     limited = f", OMP_NUM_THREADS={threads}" if threads else ""
-    found = f"{cores} of {os.cpu_count()} cores for this process{limited}, {memory:.1f} GiB of memory"
-    yield Row("cpu", "ok", f"{found}; --threads and --workers default to {cores}")
+    details = f"{cores} of {os.cpu_count()} cores for this process{limited}, {memory:.1f} GiB of memory"
+    yield Row("cpu", "ok", f"{details}; --threads and --workers default to {cores}")

@@ -1,4 +1,4 @@
-"""What a check says, and how it asks other programs."""
+"""The result of a check, and how checks run other programs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from spa_bench.sandbox.base import last_line
 
 SUDO = "" if os.geteuid() == 0 else "sudo "
 PIP = f"{shlex.quote(sys.executable)} -m pip install"
-_PATIENCE = 2.0  # seconds that a program gets
+_PATIENCE = 2.0  # seconds that a program may take
 _INSTALLERS = ("apt-get install -y", "dnf install -y", "zypper install -y", "pacman -S --noconfirm", "apk add")
 
 
@@ -27,15 +27,15 @@ class Row:
     check: str
     status: Literal["ok", "missing", "not needed"]  # not needed: absent or off, and the main job runs without it
     found: str
-    mend: str = ""  # the shell command that mends it
+    mend: str = ""  # the shell command that repairs it
 
 
 class Unanswered(SpaBenchError):
-    """A program that was asked something failed or kept silent."""
+    """A program that a check ran has failed or has not answered."""
 
 
 def ask(*command: str) -> str:
-    """What a program prints. Raises Unanswered, with its own complaint where it has one."""
+    """The output of a program. Raises Unanswered, with the program's own error message where it has one."""
     name = Path(command[0]).name
     try:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_PATIENCE, check=False)
@@ -49,6 +49,6 @@ def ask(*command: str) -> str:
 
 
 def install(package: str) -> str:
-    """The command of this machine's package manager (apt-get where there is none that is known)."""
-    found = next((words for words in _INSTALLERS if shutil.which(words.split()[0])), _INSTALLERS[0])
-    return f"{SUDO}{found} {package}"
+    """The command of this machine's package manager that installs `package`; apt-get's where no manager is known."""
+    installer = next((words for words in _INSTALLERS if shutil.which(words.split()[0])), _INSTALLERS[0])
+    return f"{SUDO}{installer} {package}"

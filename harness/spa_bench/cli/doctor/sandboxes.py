@@ -1,4 +1,4 @@
-"""Checks of the sandboxes and of the layers they are made of; each sandbox is tried as `sandbox.choose` tries it."""
+"""Checks of the sandboxes and of their layers; each sandbox is tested as `sandbox.choose` tests it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from spa_bench.sandbox.docker import Docker
 from spa_bench.sandbox.inside import guard
 
 PROC = Path("/proc")
-# (setting, value that forbids user namespaces, value that allows them, whether it binds root too)
+# (setting, value that forbids user namespaces, value that allows them, whether it applies to root too)
 _SWITCHES = (
     ("kernel.unprivileged_userns_clone", "0", "1", False),
     ("user.max_user_namespaces", "0", "15000", True),
@@ -35,7 +35,7 @@ def bwrap() -> Iterator[Row]:
         yield Row("bwrap", "missing", "not installed", install("bubblewrap"))
         return
     try:
-        version = ask(path, "--version").removeprefix("bubblewrap ")  # also: a bwrap that hangs is found out here
+        version = ask(path, "--version").removeprefix("bubblewrap ")  # this also detects a bwrap that hangs
         command = SANDBOXES["bwrap"]().command(Limits())
     except (Unanswered, SandboxError) as error:
         forbidden = "namespace" in str(error) or "not permitted" in str(error)
@@ -53,7 +53,7 @@ def docker() -> Iterator[Row]:
         yield Row("docker", "missing", "not installed", install("docker.io"))
         return
     try:
-        version = ask(path, "info", "--format", "{{.ServerVersion}}")  # also: an engine that hangs is found out here
+        version = ask(path, "info", "--format", "{{.ServerVersion}}")  # this also detects an engine that hangs
         sandbox = SANDBOXES["docker"]()
     except (Unanswered, SandboxError) as error:
         yield Row("docker", "missing", str(error), _mend_docker(str(error)))
@@ -82,13 +82,13 @@ def _mend_docker(complaint: str) -> str:
 
 
 def landlock() -> Iterator[Row]:
-    """Landlock: the kernel's ABI, and whether the sandbox made of it works."""
+    """Landlock: the kernel's ABI, and whether the sandbox that uses it works."""
     abi = guard.landlock_abi()
     if not abi:
         security = Path("/sys/kernel/security/lsm")
         active = f"; active are {security.read_text().strip()}" if security.is_file() else ""
-        found = f"this kernel has no Landlock or it is off (it takes Linux 5.13 booted with lsm=landlock,...){active}"
-        yield Row("landlock", "missing", found)
+        reason = f"this kernel has no Landlock or it is off (it takes Linux 5.13 booted with lsm=landlock,...){active}"
+        yield Row("landlock", "missing", reason)
         return
     try:
         SANDBOXES["landlock"]()
@@ -99,7 +99,7 @@ def landlock() -> Iterator[Row]:
 
 
 def seccomp() -> Iterator[Row]:
-    """Whether the kernel accepts the filters of system calls: a zygote puts them on and says so."""
+    """Whether the kernel accepts the filters of system calls: a zygote installs them and reports it."""
     command = zygote_command(Settings(limits=Limits(), scratch="", packages=()), folder=str(INSIDE.parent))
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=30, env=ENVIRONMENT, check=False)
     if _hello(done.stdout).get("seccomp") is True:
@@ -110,18 +110,18 @@ def seccomp() -> Iterator[Row]:
 
 
 def _hello(frame: bytes) -> dict[str, Any]:
-    """What a zygote says first (sandbox/inside/zygote.py), or nothing."""
+    """The first message of a zygote (sandbox/inside/zygote.py); empty where there is none."""
     if len(frame) < 5 or frame[:1] != b"H":
         return {}
-    found: dict[str, Any] = json.loads(frame[5 : 5 + struct.unpack_from("<I", frame, 1)[0]])
-    return found
+    message: dict[str, Any] = json.loads(frame[5 : 5 + struct.unpack_from("<I", frame, 1)[0]])
+    return message
 
 
 def user_namespaces() -> Iterator[Row]:
     """The kernel's switches that decide whether bwrap can make namespaces."""
-    found = ", ".join(f"{name}={value}" for name, value in _switches().items()) or "no switches here"
+    switches = ", ".join(f"{name}={value}" for name, value in _switches().items()) or "no switches here"
     mend = _allow()
-    yield Row("user namespaces", "missing" if mend else "ok", found, mend)
+    yield Row("user namespaces", "missing" if mend else "ok", switches, mend)
 
 
 def _switches() -> dict[str, str]:
@@ -131,7 +131,7 @@ def _switches() -> dict[str, str]:
 
 
 def _allow() -> str:
-    """The command that allows user namespaces where a switch forbids them, or ""."""
+    """The command that allows user namespaces where a switch forbids them; "" where none does."""
     here, root = _switches(), os.geteuid() == 0
     wrong = [f"{name}={on}" for name, off, on, binds_root in _SWITCHES if here.get(name) == off and (binds_root or not root)]
     return f"{SUDO}sysctl -w {' '.join(wrong)}" if wrong else ""
