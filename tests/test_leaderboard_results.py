@@ -15,6 +15,7 @@ from doubles import RIGHT, Call, InProcessJudge, mock_run
 from spa_bench.compare.leaderboard import build_rows, check, find_results, from_runs, markdown, save, save_all
 from spa_bench.errors import StoreError
 from spa_bench.runs.folder import TIMINGS, RunFolder
+from spa_bench.support.rounding import same_values
 from spa_bench.types import Request, Verdict
 
 Make = Callable[..., RunFolder]
@@ -183,3 +184,12 @@ def test_what_is_no_file_of_results_is_said_in_a_line(content: str, said: str, t
     path.write_text(content)
     [fault] = check(path)
     assert said in fault
+
+
+def test_results_that_differ_in_the_last_digits_alone_are_one():
+    one = {"pass@1": {"value": 0.5, "low": 0.3445470235694746, "n": 3}, "runs": [{"seed": 0}]}
+    other = {"pass@1": {"value": 0.5, "low": 0.34454702356947453, "n": 3}, "runs": [{"seed": 0}]}
+    assert same_values(one, other)
+    for changed in ({"value": 0.51}, {"n": 4}, {"low": 0.3446}, {"low": None}):
+        assert not same_values(one, {**other, "pass@1": {**other["pass@1"], **changed}})
+    assert not same_values(one, {**other, "runs": []})

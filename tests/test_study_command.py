@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -143,12 +142,18 @@ def test_a_run_that_another_process_makes_is_waited_for_and_not_made_twice(
     study("temperature", "--grid", "0", "--seeds", "0")
     [run] = (tmp_path / "runs").glob("three-*")
     kept = (run / "metrics.json").rename(tmp_path / "kept.json")
-    monkeypatch.setattr(runner, "_LOOK_AGAIN_SECONDS", 0.05)
+    looks: list[float] = []
+
+    def the_other_ends(seconds: float) -> None:
+        """The other process ends while this one waits for the second time."""
+        looks.append(seconds)
+        if len(looks) == 2:
+            kept.rename(run / "metrics.json")
+
+    monkeypatch.setattr(runner.time, "sleep", the_other_ends)
     with lock.hold(tmp_path / "runs" / ".claims" / run.name):
-        timer = threading.Timer(0.5, lambda: kept.rename(run / "metrics.json"))
-        timer.start()
         done = study("temperature", "--grid", "0", "--seeds", "0")
-        timer.join()
+    assert looks == [runner._LOOK_AGAIN_SECONDS] * 2
     assert "waiting for another process, which makes 1 of these runs" in done.err
     assert "[1/1]" not in done.err
 

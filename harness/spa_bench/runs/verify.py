@@ -8,7 +8,6 @@ accidents, not a forger who computes them again; `spa-bench rerun` detects a for
 from __future__ import annotations
 
 import json
-import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -20,6 +19,7 @@ from spa_bench.runs.choices import choose
 from spa_bench.runs.folder import ADDED, DATA_FILES, JSON_FILES, LOGS, TASK_FILE, RunFolder, spec_bytes
 from spa_bench.runs.measure import measure, measure_added
 from spa_bench.support import provenance
+from spa_bench.support.rounding import same_values
 from spa_bench.support.seeds import draw_seed
 from spa_bench.tasks.base import Task
 from spa_bench.types import Json, Key, Record
@@ -158,25 +158,14 @@ def _anew(path: Path, written: Json, compute: Callable[[], Json]) -> Iterator[st
         yield str(error)
         return
     for name in sorted({*written, *again}):
-        if not _same(written.get(name), again.get(name)):
+        if not same_values(written.get(name), again.get(name)):
             yield f"{path}: {name} differs{_first_difference(written.get(name), again.get(name))}"
-
-
-def _same(written: object, again: object) -> bool:
-    """Equality except in the last digits of floats, which another CPU may round differently."""
-    if isinstance(written, dict) and isinstance(again, dict):
-        return written.keys() == again.keys() and all(_same(written[k], again[k]) for k in written)
-    if isinstance(written, list) and isinstance(again, list):
-        return len(written) == len(again) and all(map(_same, written, again))
-    if isinstance(written, float) and isinstance(again, float):
-        return math.isclose(written, again, rel_tol=1e-7, abs_tol=1e-9)
-    return bool(written == again)
 
 
 def _first_difference(written: object, again: object) -> str:
     if isinstance(written, dict) and isinstance(again, dict):
         for name in sorted({*written, *again}):
-            if not _same(written.get(name), again.get(name)):
+            if not same_values(written.get(name), again.get(name)):
                 return f" at {name}{_first_difference(written.get(name), again.get(name))}"
     return f": {_short(written)} there, {_short(again)} computed anew"
 

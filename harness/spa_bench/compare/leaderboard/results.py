@@ -25,6 +25,7 @@ from spa_bench.runs.folder import SCHEMA_VERSION, RunFolder, group_hash, open_ru
 from spa_bench.runs.measure import own_means
 from spa_bench.support import provenance
 from spa_bench.support.files import file_safe, replace_file
+from spa_bench.support.rounding import same_values
 from spa_bench.types import Estimate
 
 Result = dict[str, Any]
@@ -60,7 +61,7 @@ def _once(placed: Sequence[tuple[str, Result]]) -> list[Result]:
     first: dict[str, tuple[str, Result]] = {}
     for place, result in placed:
         before, known = first.setdefault(result["group_hash"], (place, result))
-        if known is result or _numbers(known) == _numbers(result):
+        if known is result or same_values(_numbers(known), _numbers(result)):
             continue
         seeds = [", ".join(str(run["seed"]) for run in r["runs"]) for r in (known, result)]
         how = "with other numbers" if seeds[0] == seeds[1] else f"with the seeds {seeds[0]} and {seeds[1]}"

@@ -1,0 +1,16 @@
+"""When two JSON values are the same: another CPU, or another release of a library, may round the last digits otherwise."""
+
+from __future__ import annotations
+
+import math
+
+
+def same_values(one: object, other: object) -> bool:
+    """Equality of JSON values, except in the last digits of floats (1e-7 relative, 1e-9 absolute)."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(same_values(one[k], other[k]) for k in one)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(same_values, one, other))
+    if isinstance(one, float) and isinstance(other, float):
+        return math.isclose(one, other, rel_tol=1e-7, abs_tol=1e-9)
+    return bool(one == other)
