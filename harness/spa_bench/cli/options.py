@@ -89,9 +89,9 @@ def name_tasks(*_: object) -> list[str]:
 
 def name_metrics(*_: object) -> list[str]:
     """Names of metrics, for completion in the shell."""
-    from spa_bench.metrics.suite import ALIASES, METRICS
+    from spa_bench.metrics.suite import names
 
-    return [*ALIASES, *(metric.name for metric in METRICS)]
+    return sorted(names())
 
 
 def name_runs(*_: object) -> list[str]:

@@ -99,12 +99,8 @@ def run(
     with Tracking(names_of(trackers.log), note, samples=trackers.log_samples) as tracking:
         folders = perform.run(sampler, task, options, follow=tracking)
     if until == "generate":
-        print_paths([str(folder.path) for folder in folders], as_json=as_json)
-        note("grade with: spa-bench grade " + " ".join(str(folder.path) for folder in folders))
+        paths = [str(folder.path) for folder in folders]
+        print(json.dumps(paths) if as_json else "\n".join(paths))
+        note("grade with: spa-bench grade " + " ".join(paths))
     else:
         print_summary(folders, as_json=as_json)
-
-
-def print_paths(paths: list[str], *, as_json: bool) -> None:
-    """Print the paths on stdout, one on each line or as JSON."""
-    print(json.dumps(paths) if as_json else "\n".join(paths))

@@ -477,9 +477,14 @@ def is_rate(name: str) -> bool:
     return name in RATES or name.startswith(_OF_MEMBER)
 
 
+def names() -> set[str]:
+    """The names of all built-in metrics, short names included; those of single members are in no list."""
+    return _OURS | set(ALIASES)
+
+
 def known(name: str) -> bool:
     """Whether `name` is a built-in metric, or the short name of one."""
-    return name in _OURS or name in ALIASES or (name.startswith(_OF_MEMBER) and name[len(_OF_MEMBER) : -1].isdecimal())
+    return name in names() or (name.startswith(_OF_MEMBER) and name[len(_OF_MEMBER) : -1].isdecimal())
 
 
 def value_bounds(name: str, size: float = math.inf) -> tuple[float, float] | None:

@@ -7,7 +7,8 @@ from numbers import Real
 
 from spa_bench.cards import plugins
 from spa_bench.errors import UsageError
-from spa_bench.metrics.suite import ALIASES, AT_SIZES, CHOICE_METRICS, METRICS, Metric, Samples, is_rate
+from spa_bench.metrics.suite import Metric, Samples, is_rate
+from spa_bench.metrics.suite import names as names_of_ours
 from spa_bench.support.text import did_you_mean
 
 
@@ -18,7 +19,7 @@ def load_metrics(names: Iterable[str]) -> tuple[Metric, ...]:
     """
     names = tuple(names)
     metrics = tuple(map(_metric, names))
-    taken = _ours()
+    taken = names_of_ours()
     for name, metric in zip(names, metrics, strict=True):
         if not metric.name.strip() or not metric.name.isprintable():
             raise UsageError(f"--metric {name}: its name is {metric.name!r}; it stands in tables and must be printable text")
@@ -28,17 +29,13 @@ def load_metrics(names: Iterable[str]) -> tuple[Metric, ...]:
     return metrics
 
 
-def _ours() -> set[str]:
-    return {m.name for m in (*METRICS, *CHOICE_METRICS)} | {m.name for m in AT_SIZES} | set(ALIASES)
-
-
 def _metric(name: str) -> Metric:
     module, _, attribute = name.partition(":")
     if attribute:
         metric = getattr(plugins.imported(module, repr(name)), attribute, None)
         said = repr(attribute)
     else:
-        plugin = plugins.find("metric", name, taken=_ours())
+        plugin = plugins.find("metric", name, taken=names_of_ours())
         if plugin is None:
             raise UsageError(f"--metric takes package.module:METRIC; got {name!r}{_hint(name)}")
         metric, said = plugin.target, f"what {plugin} leads to"
@@ -48,7 +45,7 @@ def _metric(name: str) -> Metric:
 
 
 def _hint(name: str) -> str:
-    if name in _ours() or is_rate(name):
+    if name in names_of_ours() or is_rate(name):
         return ", which every run has without it"
     others = [plugin.name for plugin in plugins.installed("metric")]
     return did_you_mean(name, others) if others else ", and no installed package brings a metric"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -199,10 +199,15 @@ def _one_run(parts: _Loaded, options: RunOptions, seed: int, workers: int, follo
     if options.until == "generate":
         follow.finish("generated")
         return folder
-    load = (lambda: embedder) if embedder else None
+    load = _ready(embedder)
     grade(folder, parts.task, console, sandbox=None, workers=workers, embedder=load, price=price)
     follow.finish("finished")
     return folder
+
+
+def _ready(embedder: HFEmbedder | None) -> Callable[[], HFEmbedder] | None:
+    """A model that is loaded already, as `grade` takes one: a function that gives it; None without a model."""
+    return None if embedder is None else lambda: embedder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -286,7 +291,7 @@ def score(task: str, samples: Path, options: ScoreOptions, *, follow: Follower |
     )
     console.note(f"run folder: {folder.path}")
     follow.begin(folder)
-    grade(folder, loaded, follow.reporter(), sandbox=None, workers=workers, embedder=(lambda: embedder) if embedder else None)
+    grade(folder, loaded, follow.reporter(), sandbox=None, workers=workers, embedder=_ready(embedder))
     follow.finish("finished")
     return folder
 
@@ -328,6 +333,6 @@ def rerun(path: Path, options: RerunOptions) -> tuple[RunFolder, Comparison]:
         here = generate(job, task, model, out, cache, console, again=True)
         grade(
             here, task, console, sandbox=options.judge.sandbox, workers=workers,
-            embedder=(lambda: embedder) if embedder else None,
+            embedder=_ready(embedder),
         )  # fmt: skip
     return here, compare(there, here)
