@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from spa_bench.models.stacked_lora import Adapter, target_modules, write_adapter
+from spa_bench.models.hf.stacked_lora import Adapter, target_modules, write_adapter
 
 
 def write_random_adapters(

@@ -36,7 +36,7 @@ from contest import interleave, median_ratio, versions, write_random_adapters
 
 from spa_bench.errors import SpaBenchError, UsageError
 from spa_bench.mini.data import MODEL
-from spa_bench.models.hf import HFModel, HFOptions
+from spa_bench.models.hf.model import HFModel, HFOptions
 from spa_bench.models.options import OptionEncoder
 from spa_bench.types import Asked, Decoding, Member
 

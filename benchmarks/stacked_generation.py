@@ -31,7 +31,7 @@ from contest import interleave, median_ratio, versions, write_random_adapters
 from spa_bench.cards.task import TaskCard
 from spa_bench.errors import SpaBenchError, UsageError
 from spa_bench.mini.data import MODEL, problems
-from spa_bench.models.hf import MIN_ROWS, HFModel, HFOptions
+from spa_bench.models.hf.model import MIN_ROWS, HFModel, HFOptions
 from spa_bench.types import Completion, Decoding, Key, Member, Request
 
 Generate = Callable[[], list[list[int]]]

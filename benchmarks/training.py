@@ -23,8 +23,8 @@ import torch
 
 from spa_bench.cards.training import LoraCard
 from spa_bench.mini.data import MODEL, instructions
-from spa_bench.models.hf import HFModel, HFOptions
-from spa_bench.models.stacked_lora import Adapter, initial_down
+from spa_bench.models.hf.model import HFModel, HFOptions
+from spa_bench.models.hf.stacked_lora import Adapter, initial_down
 from spa_bench.spa.adapt import train_adapters
 from spa_bench.spa.batches import encode, pad
 from spa_bench.spa.schedule import learning_rate, order

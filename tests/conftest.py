@@ -141,7 +141,7 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_model(tiny_folder: Path) -> Any:
     """The tiny transformer behind the harness' own interface, on one CPU thread in float32."""
-    from spa_bench.models.hf import HFModel, HFOptions
+    from spa_bench.models.hf.model import HFModel, HFOptions
 
     return HFModel(str(tiny_folder), HFOptions(device="cpu", threads=1), name="tiny")
 

@@ -26,7 +26,7 @@ import sklearn.feature_extraction.text  # noqa: F401 -- here, that not every chi
 from doubles import InProcessJudge, Lines
 from spa_bench.cards.sampler import load_sampler_card
 from spa_bench.cards.task import load_task_card
-from spa_bench.models.hf import HFModel, HFOptions
+from spa_bench.models.hf.model import HFModel, HFOptions
 from spa_bench.runs import grade as grading
 from spa_bench.runs import log as logs
 from spa_bench.runs.generate import generate

@@ -122,8 +122,8 @@ def _scored(model: Any, context: str, text: str, cut: bool) -> tuple[float, bool
 
     bare = context.rstrip()
     text, context = context[len(bare) :] + text, bare
-    head = model._tokenizer(context)["input_ids"] if context else [model._end_token]
-    tail = model._tokenizer(context + text)["input_ids"][len(head) if context else 0 :]
+    head = model.codec.tokenizer(context)["input_ids"] if context else [model.codec.end_token]
+    tail = model.codec.tokenizer(context + text)["input_ids"][len(head) if context else 0 :]
     ids = (head + tail)[-(model.context + 1) :] if cut else head + tail
     with torch.inference_mode():
         table = model.network(torch.tensor([ids[:-1]])).logits[0, -len(tail) :].log_softmax(-1)

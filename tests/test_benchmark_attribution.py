@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from spa_bench.cards.training import LoraCard
-from spa_bench.models.stacked_lora import Adapter
+from spa_bench.models.hf.stacked_lora import Adapter
 from spa_bench.spa.batches import encode, pad, token_mean_losses
 from spa_bench.types import Example
 

@@ -19,7 +19,7 @@ from spa_bench.cards import registry
 from spa_bench.compare.leaderboard import build_rows, check, from_runs, save
 from spa_bench.errors import SpaBenchError, StoreError, UsageError
 from spa_bench.metrics.choices import best
-from spa_bench.models.hf import HFModel
+from spa_bench.models.hf.model import HFModel
 from spa_bench.publish.show import show
 from spa_bench.runs.choices import begin, choose
 from spa_bench.runs.folder import RunFolder
@@ -196,7 +196,7 @@ class Stopping:
 def test_a_run_that_is_stopped_anywhere_goes_on_to_the_same_bytes(
     temperature: float, tiny_model: HFModel, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("spa_bench.models.scorer._ROWS", {"cpu": 6})  # several groups
+    monkeypatch.setattr("spa_bench.models.hf.scorer._ROWS", {"cpu": 6})  # several groups
     monkeypatch.setattr("spa_bench.runs.log._BATCH", 1)
     task, card = Quiz(repeated=2), three(temperature)
     expected = run(tiny_model, tmp_path / "at-once", cache, task, card, noise_floor=True)

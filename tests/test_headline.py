@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from spa_bench.cli import main as cli
-from spa_bench.models.hf import HFModel
+from spa_bench.models.hf.model import HFModel
 from spa_bench.tasks.code import read_problems
 
 Command = Callable[..., tuple[int, str, str]]
@@ -152,7 +152,7 @@ def test_prompts_that_do_not_fit_are_counted_and_said(
     sandboxed: Command, tiny_model: HFModel, tiny_folder: Path, data: Path, tmp_path: Path
 ):
     prompts = [p.prompt for p in read_problems(data / "humaneval" / "HumanEval.jsonl.gz")[:5]]
-    lengths = sorted(len(tiny_model.encode_prompt(p)) for p in prompts)
+    lengths = sorted(len(tiny_model.codec.prompt(p)) for p in prompts)
     small = tmp_path / "small"
     small.mkdir()
     for file in tiny_folder.iterdir():

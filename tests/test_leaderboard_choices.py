@@ -15,7 +15,7 @@ from spa_bench.cards import registry
 from spa_bench.compare.leaderboard import as_latex, build_rows, check, from_runs, markdown, save
 from spa_bench.compare.leaderboard.results import read_all
 from spa_bench.compare.leaderboard.schema import KEPT_OF_CHOICES
-from spa_bench.models.hf import HFModel
+from spa_bench.models.hf.model import HFModel
 from spa_bench.publish.show import choices_table
 from spa_bench.runs.folder import RunFolder
 

@@ -20,9 +20,9 @@ FOREIGN = {
     "grading/compare.py": {"shape", "size"},  # what a program returned: arrays, of any library
     "models/chat.py": {"chat_template"},  # tokenizers
     "models/embed.py": {"max_position_embeddings"},  # configs of architectures
-    "models/hf.py": {"max_position_embeddings"},
-    "models/loading.py": {"backend_tokenizer", "eos_token_id", "chat_template"},
-    "models/stacked_lora.py": {"get_output_embeddings", "weight"},  # torch modules
+    "models/hf/model.py": {"max_position_embeddings"},
+    "models/hf/loading.py": {"backend_tokenizer", "eos_token_id", "chat_template"},
+    "models/hf/stacked_lora.py": {"get_output_embeddings", "weight"},  # torch modules
     "spa/attribution/embedding.py": {"toarray"},  # an array, or scipy's sparse one
     "spa/partition/clusters.py": {"tocsr"},
     "spa/data/sources.py": {"strerror"},  # OSError, or one of a library

@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from attribution_parts.plain import blocks_of, factors_at, flat, gradients, size_of
-from spa_bench.models.stacked_lora import Adapter
+from spa_bench.models.hf.stacked_lora import Adapter
 from spa_bench.spa.batches import Encoded, encode, pad
 from spa_bench.types import Example
 

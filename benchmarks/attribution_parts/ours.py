@@ -14,7 +14,7 @@ import numpy as np
 from attribution_parts.peer_data import run_job
 from attribution_parts.setting import load_model, silent
 from spa_bench.cards.training import AttributionCard, LoraCard
-from spa_bench.models.stacked_lora import read_adapter
+from spa_bench.models.hf.stacked_lora import read_adapter
 from spa_bench.spa.attribution.influence import scores_at
 from spa_bench.types import Example
 

@@ -16,7 +16,7 @@ from attribution_parts.retrain import Outputs, Retraining, retrain
 from attribution_parts.setting import Where, query_pairs, silent, training_pairs
 from spa_bench.cards.training import AttributionCard, LoraCard
 from spa_bench.errors import UsageError
-from spa_bench.models.stacked_lora import Adapter, initial_down, write_adapter
+from spa_bench.models.hf.stacked_lora import Adapter, initial_down, write_adapter
 from spa_bench.spa.adapt import adapters_at
 from spa_bench.support import provenance
 from spa_bench.support.seeds import derive_seed

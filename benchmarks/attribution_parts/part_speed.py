@@ -14,7 +14,7 @@ from attribution_parts.setting import RECIPE, Where, query_pairs, training_pairs
 from attribution_parts.small import trained_adapter
 from spa_bench.cards.training import AttributionCard, LoraCard
 from spa_bench.errors import UsageError
-from spa_bench.models.stacked_lora import write_adapter
+from spa_bench.models.hf.stacked_lora import write_adapter
 from spa_bench.support import provenance
 
 FLOOR_LIBRARY, FLOOR_LISSA = 3.0, 10.0

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from spa_bench.models.stacked_lora import Adapter, use_factors
+from spa_bench.models.hf.stacked_lora import Adapter, use_factors
 from spa_bench.spa.batches import encode, pad, token_mean_losses
 from spa_bench.types import Example
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from attribution_parts.setting import Where, digest_of, query_pairs, silent, training_pairs
 from spa_bench.cards.training import LoraCard
-from spa_bench.models.stacked_lora import Adapter, stack, use_factors
+from spa_bench.models.hf.stacked_lora import Adapter, stack, use_factors
 from spa_bench.spa.adapt import train_adapters
 from spa_bench.spa.batches import encode, pad, token_mean_losses
 from spa_bench.support.seeds import derive_seed

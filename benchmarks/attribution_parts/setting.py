@@ -15,7 +15,7 @@ from spa_bench.cards.training import LoraCard
 from spa_bench.errors import UsageError
 from spa_bench.mini import data
 from spa_bench.mini.world import draw_style, draw_training_task
-from spa_bench.models.hf import HFModel, HFOptions
+from spa_bench.models.hf.model import HFModel, HFOptions
 from spa_bench.support.cache import own_cache
 from spa_bench.types import Example
 

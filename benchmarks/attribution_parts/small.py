@@ -15,7 +15,7 @@ from attribution_parts.exact import DROPPED, exact_scores, gauss_newton, product
 from attribution_parts.plain import size_of
 from attribution_parts.setting import RECIPE, Where, digest_of, query_pairs, silent, training_pairs
 from spa_bench.cards.training import LoraCard
-from spa_bench.models.stacked_lora import Adapter, read_adapter, write_adapter
+from spa_bench.models.hf.stacked_lora import Adapter, read_adapter, write_adapter
 from spa_bench.spa.adapt import train_adapters
 from spa_bench.spa.batches import encode
 from spa_bench.support.seeds import derive_seed

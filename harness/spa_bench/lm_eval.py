@@ -16,7 +16,7 @@ from lm_eval.api.registry import model_registry
 from spa_bench.cards.sampler import load_sampler_card
 from spa_bench.errors import SpaBenchError, UsageError
 from spa_bench.mini.embedded import EMBEDDED
-from spa_bench.models.device import has_cuda
+from spa_bench.models.hf.device import has_cuda
 from spa_bench.runs.reopen import ModelOptions, load_model
 from spa_bench.samplers.base import sampler_kind
 from spa_bench.spa.stages import Stages

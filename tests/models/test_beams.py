@@ -13,8 +13,8 @@ import torch
 
 from spa_bench.models.base import BeamModel, Beams
 from spa_bench.models.beams import Beam, BeamSearch, Groups, advance, candidates_needed, start
-from spa_bench.models.hf import HFModel, HFOptions
-from spa_bench.models.stacked_lora import Adapter, target_modules, write_adapter
+from spa_bench.models.hf.model import HFModel, HFOptions
+from spa_bench.models.hf.stacked_lora import Adapter, target_modules, write_adapter
 from spa_bench.types import Decoding, Key, Member, Request
 
 PROMPTS = [
@@ -171,7 +171,7 @@ def test_one_group_of_one_beam_without_a_penalty_is_greedy(stop: tuple[str, ...]
 
 @pytest.mark.parametrize("search", [BeamSearch(3, 2, 0.5), BeamSearch(2, 1, 3.0, 0.0)])
 def test_the_beams_are_those_of_a_naive_search_over_plain_forward_passes(search: BeamSearch, tiny_model: HFModel):
-    prompt = tiny_model.encode_prompt(PROMPTS[2])
+    prompt = tiny_model.codec.prompt(PROMPTS[2])
 
     @cache
     def after(tokens: tuple[int, ...]) -> list[float]:
@@ -181,7 +181,7 @@ def test_the_beams_are_those_of_a_naive_search_over_plain_forward_passes(search:
 
     expected = naive(after, search, end=0, steps=5)
     found = beams(tiny_model, [request(PROMPTS[2], Decoding(max_new_tokens=5))], search)["p"]
-    texts = [[tiny_model._text(prompt, tokens) for tokens, _ in group] for group in expected]
+    texts = [[tiny_model.codec.text(prompt, tokens) for tokens, _ in group] for group in expected]
     assert [[c.text for c in group] for group in found.groups] == texts
     assert len({t for group in texts for t in group}) > 1
 
@@ -219,7 +219,7 @@ def test_stop_strings_and_limits_are_those_of_generate(tiny_model: HFModel):
 
 
 def test_the_tokens_drawn_are_those_of_all_beams(tiny_model: HFModel, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(tiny_model, "_end", frozenset())  # no beam ends early
+    monkeypatch.setattr(tiny_model.codec, "ends", frozenset())  # no beam ends early
     found = beams(tiny_model, [request(PROMPTS[0], Decoding(max_new_tokens=6))], BeamSearch(3, 2, 0.5))["p"]
     assert found.drawn == 6 * 3 * 2
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from spa_bench.models.beams import BeamSearch
-from spa_bench.models.failures import is_out_of_memory, within_memory
-from spa_bench.models.hf import HFModel, HFOptions
+from spa_bench.models.hf.failures import is_out_of_memory, within_memory
+from spa_bench.models.hf.model import HFModel, HFOptions
 from spa_bench.support.seeds import draw_seed
 from spa_bench.types import Completion, Decoding, Key, Member, Request
 
@@ -103,10 +103,10 @@ def test_members_are_decoded_apart_where_one_row_each_does_not_fit(model: HFMode
 
 def test_a_request_that_does_not_fit_alone_fails_and_the_others_do_not(model: HFModel):
     whole = answers(model, requests(), [BASE])
-    most = len(model.encode_prompt(PROMPTS[4]))
+    most = len(model.codec.prompt(PROMPTS[4]))
     with watched(model, Small(CPU, tokens=most)):
         found = answers(model, requests(), [BASE])
-    length = len(model.encode_prompt(PROMPTS[5]))
+    length = len(model.codec.prompt(PROMPTS[5]))
     why = f"out of memory with a prompt of {length} tokens: use a smaller dtype or fewer new tokens"
     for key, completion in found.items():
         if key.problem == "5":
@@ -116,7 +116,7 @@ def test_a_request_that_does_not_fit_alone_fails_and_the_others_do_not(model: HF
 
 
 def test_a_batch_grows_again_behind_a_request_that_failed(model: HFModel):
-    memory = Small(CPU, tokens=len(model.encode_prompt(PROMPTS[4])))
+    memory = Small(CPU, tokens=len(model.codec.prompt(PROMPTS[4])))
     with watched(model, memory):
         answers(model, requests(draws=1), [BASE])
     assert memory.tried[-1] == 5
@@ -134,7 +134,7 @@ def test_a_beam_search_that_does_not_fit_is_halved_and_one_that_never_fits_fails
     with watched(model, memory):
         assert {b.request.key: b for b in model.diverse_beams(asked, BASE, search)} == whole
     assert memory.tried == [6, 4, *[4] * 6]  # six prompts, three, and six times one, padded to four
-    with watched(model, Small(CPU, tokens=len(model.encode_prompt(PROMPTS[4])))):
+    with watched(model, Small(CPU, tokens=len(model.codec.prompt(PROMPTS[4])))):
         found = {b.request.key: b for b in model.diverse_beams(asked, BASE, search)}
     [[lost]] = found["5", 0, 0].groups
     assert lost.finish == "failed"
@@ -177,7 +177,7 @@ def test_what_was_taken_is_free_again_when_memory_ran_out():
 @contextmanager
 def broken_logits(model: HFModel, value: float, *, prompt: str, after: int, everywhere: bool = False) -> Iterator[None]:
     """The rows of `prompt` get `value` among their logits from the step `after` on; rows are told by their first logits."""
-    ids = model.encode_prompt(prompt)
+    ids = model.codec.prompt(prompt)
     with torch.inference_mode():
         mark = model.network(torch.tensor([ids])).logits[0, -1]
     state: dict[str, Any] = {}
@@ -207,7 +207,7 @@ def broken_logits(model: HFModel, value: float, *, prompt: str, after: int, ever
 def test_a_row_whose_logits_are_not_finite_fails_and_the_others_do_not(
     value: float, everywhere: bool, temperature: float, after: int, model: HFModel, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(model, "_end", frozenset())  # no row ends early, so that rows keep their places
+    monkeypatch.setattr(model.codec, "ends", frozenset())  # no row ends early, so that rows keep their places
     asked = requests(temperature=temperature)
     whole = answers(model, asked, [BASE])
     with broken_logits(model, value, prompt=PROMPTS[2], after=after, everywhere=everywhere):

@@ -13,9 +13,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from spa_bench.errors import ModelError, UsageError
-from spa_bench.models import hf
-from spa_bench.models.hf import HFModel, HFOptions, hash_folder
-from spa_bench.models.stacked_lora import Adapter, target_modules, write_adapter
+from spa_bench.models.hf import draw
+from spa_bench.models.hf.model import HFModel, HFOptions, hash_folder
+from spa_bench.models.hf.stacked_lora import Adapter, target_modules, write_adapter
 from spa_bench.support.seeds import draw_seed
 from spa_bench.types import Completion, Decoding, Key, Member, Request
 
@@ -138,12 +138,12 @@ def test_the_logits_of_a_row_are_bitwise_those_it_has_alone(
     member: int, company: int, tiny_model: HFModel, members: list[Member], monkeypatch: pytest.MonkeyPatch
 ):
     seen: list[torch.Tensor] = []
-    real = hf.choose
-    monkeypatch.setattr(hf, "choose", lambda logits, *rest: real(seen.append(logits.clone()) or logits, *rest))
+    real = draw.choose
+    monkeypatch.setattr(draw, "choose", lambda logits, *rest: real(seen.append(logits.clone()) or logits, *rest))
     hot = Decoding(temperature=0.8, max_new_tokens=6)
     requests = [request(PROMPTS[5], hot, draw=d) for d in range(company)]
     chosen = [members[member]]
-    monkeypatch.setattr(tiny_model, "_end", frozenset())  # no row ends early, so that rows keep their places
+    monkeypatch.setattr(tiny_model.codec, "ends", frozenset())  # no row ends early, so that rows keep their places
     answers(tiny_model, requests, chosen)
     steps = [step[company - 1] for step in seen]
     seen.clear()
@@ -157,9 +157,9 @@ def test_the_logits_of_a_row_are_bitwise_those_it_has_among_longer_prompts(
     prompt: str, tiny_model: HFModel, members: list[Member], monkeypatch: pytest.MonkeyPatch
 ):
     seen: list[torch.Tensor] = []
-    real = hf.choose
-    monkeypatch.setattr(hf, "choose", lambda logits, *rest: real(seen.append(logits.clone()) or logits, *rest))
-    monkeypatch.setattr(tiny_model, "_end", frozenset())
+    real = draw.choose
+    monkeypatch.setattr(draw, "choose", lambda logits, *rest: real(seen.append(logits.clone()) or logits, *rest))
+    monkeypatch.setattr(tiny_model.codec, "ends", frozenset())
     hot = Decoding(temperature=0.8, max_new_tokens=40)
     mine = request(prompt, hot)
     answers(tiny_model, [mine], members[1:2])
@@ -168,7 +168,7 @@ def test_the_logits_of_a_row_are_bitwise_those_it_has_among_longer_prompts(
     [forced] = tiny_model.next_token_logprobs([pair], members[:2])
     for longer in (1, 7, 16, 29, 100, 300):
         seen.clear()
-        other = "0" * (len(tiny_model.encode_prompt(prompt)) + longer)
+        other = "0" * (len(tiny_model.codec.prompt(prompt)) + longer)
         answers(tiny_model, [mine, *(request(other, hot, problem="other", draw=d) for d in range(4))], members[1:2])
         assert len(seen) == len(alone) == 40
         assert all(torch.equal(step[4], before) for step, before in zip(seen, alone, strict=True)), longer
@@ -241,7 +241,7 @@ def test_a_prompt_that_fills_the_context_is_skipped(tiny_model: HFModel, over: i
 @pytest.mark.parametrize("left", [1, 3])
 def test_a_prompt_that_nearly_fills_the_context_gets_what_is_left(tiny_model: HFModel, left: int):
     prompt = "1" * (tiny_model.context - left)
-    assert len(tiny_model.encode_prompt(prompt)) == tiny_model.context - left
+    assert len(tiny_model.codec.prompt(prompt)) == tiny_model.context - left
     found = answer(tiny_model, prompt, Decoding(temperature=0.0, max_new_tokens=50))
     assert (found.finish, found.tokens) == ("length", left)
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from spa_bench.models.rows import padded
+from spa_bench.models.hf.rows import padded
 
 ROWS = [([5, 6], [7]), ([1] * 15, [2]), ([], [9]), ([3] * 40, [4, 8])]
 

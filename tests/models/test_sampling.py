@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from spa_bench.models.sampling import RowDecoding, choose, uniforms
+from spa_bench.models.hf.sampling import RowDecoding, choose, uniforms
 from spa_bench.types import Decoding
 
 VOCABULARY = 6

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from spa_bench.errors import ModelError
-from spa_bench.models.hf import HFModel
-from spa_bench.models.stacked_lora import Adapter, attach, read_adapter, stack, target_modules, use_factors, write_adapter
+from spa_bench.models.hf.model import HFModel
+from spa_bench.models.hf.stacked_lora import Adapter, attach, read_adapter, stack, target_modules, use_factors, write_adapter
 from spa_bench.types import Decoding, Member, Request
 
 PROJECTIONS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]

@@ -11,7 +11,7 @@ from spa_bench.cards.sampler import load_sampler_card
 from spa_bench.errors import CardError, ModelError, UsageError
 from spa_bench.models.base import Beams
 from spa_bench.models.beams import BeamSearch
-from spa_bench.models.hf import HFModel
+from spa_bench.models.hf.model import HFModel
 from spa_bench.samplers.diverse_beam import DiverseBeam, DiverseBeamOptions, build
 from spa_bench.types import Completion, Key, Member, Prompt, Request
 

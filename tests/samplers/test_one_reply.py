@@ -12,7 +12,7 @@ import pytest
 from doubles import MockModel, mock_run, sampler_card
 from spa_bench.cards.task import load_task_card
 from spa_bench.errors import ModelError, UsageError
-from spa_bench.models.hf import HFModel, HFOptions
+from spa_bench.models.hf.model import HFModel, HFOptions
 from spa_bench.runs.job import load_task
 from spa_bench.samplers.one_reply import OneReplyOptions, build, completions
 from spa_bench.types import Completion, Decoding, Key, Member, Prompt, Request
@@ -185,6 +185,6 @@ def test_a_tokenizer_without_a_chat_template_is_an_error_before_anything_is_draw
 
 def test_a_template_that_refuses_a_role_is_an_error_on_one_line(chat_folder: Path, monkeypatch: pytest.MonkeyPatch):
     model = HFModel(str(chat_folder), HFOptions(device="cpu", threads=1))
-    monkeypatch.setattr(model._tokenizer, "chat_template", "{{ raise_exception('no system role') }}")
+    monkeypatch.setattr(model.codec.tokenizer, "chat_template", "{{ raise_exception('no system role') }}")
     with pytest.raises(ModelError, match=r"the chat template of model .* refuses the messages: no system role$"):
         list(build(card(), []).sample(model, PROMPTS, 3, 0, task="t"))

@@ -12,7 +12,7 @@ from doubles import RIGHT, WRONG, MockModel, mock_run, sampler_card
 from spa_bench.cards.sampler import DecodingCard, load_sampler_card
 from spa_bench.errors import CardError, ModelError, UsageError
 from spa_bench.metrics.vendi import ngram_kernel
-from spa_bench.models.hf import HFModel
+from spa_bench.models.hf.model import HFModel
 from spa_bench.samplers import oversample_dpp, oversample_mmr
 from spa_bench.samplers.base import sampler_kind
 from spa_bench.samplers.mixture import build as build_mixture

@@ -13,8 +13,8 @@ import torch
 from doubles import ignore
 from spa_bench.cards.training import LoraCard
 from spa_bench.errors import DataError
-from spa_bench.models.hf import HFModel
-from spa_bench.models.stacked_lora import Adapter, write_adapter
+from spa_bench.models.hf.model import HFModel
+from spa_bench.models.hf.stacked_lora import Adapter, write_adapter
 from spa_bench.spa.adapt import train_adapters
 from spa_bench.spa.schedule import learning_rate, order
 from spa_bench.types import Decoding, Example, Member

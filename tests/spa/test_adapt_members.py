@@ -12,8 +12,8 @@ import torch
 from doubles import ignore
 from spa_bench.cards.training import LoraCard
 from spa_bench.errors import ModelError
-from spa_bench.models.hf import HFModel
-from spa_bench.models.stacked_lora import Adapter, Dropout, attach, use_factors
+from spa_bench.models.hf.model import HFModel
+from spa_bench.models.hf.stacked_lora import Adapter, Dropout, attach, use_factors
 from spa_bench.spa import adapt
 from spa_bench.spa.adapt import adapters_at, train_adapters
 from spa_bench.spa.batches import encode

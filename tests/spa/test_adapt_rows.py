@@ -9,9 +9,9 @@ import torch
 from doubles import ignore
 from spa_bench.cards.training import LoraCard
 from spa_bench.errors import DataError, ModelError
-from spa_bench.models.checkpointing import checkpointed
-from spa_bench.models.hf import HFModel
-from spa_bench.models.stacked_lora import Adapter, use_factors
+from spa_bench.models.hf.checkpointing import checkpointed
+from spa_bench.models.hf.model import HFModel
+from spa_bench.models.hf.stacked_lora import Adapter, use_factors
 from spa_bench.spa import packing
 from spa_bench.spa.adapt import train_adapters
 from spa_bench.spa.batches import Encoded, encode, fitting, pad, token_mean_losses

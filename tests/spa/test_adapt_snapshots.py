@@ -11,8 +11,8 @@ import torch
 from doubles import ignore
 from spa_bench.cards.training import LoraCard
 from spa_bench.errors import DataError
-from spa_bench.models.hf import HFModel
-from spa_bench.models.stacked_lora import Adapter, initial_down
+from spa_bench.models.hf.model import HFModel
+from spa_bench.models.hf.stacked_lora import Adapter, initial_down
 from spa_bench.spa import adapt, checkpoint
 from spa_bench.spa.adapt import adapters_at, train_adapters
 from spa_bench.types import Example

@@ -13,8 +13,8 @@ from doubles import ignore
 from spa_bench.cards.training import CURVATURES as NAMES
 from spa_bench.cards.training import AttributionCard, LoraCard
 from spa_bench.errors import DataError
-from spa_bench.models.hf import HFModel
-from spa_bench.models.stacked_lora import Adapter, initial_down
+from spa_bench.models.hf.model import HFModel
+from spa_bench.models.hf.stacked_lora import Adapter, initial_down
 from spa_bench.spa.attribution.curvature import CURVATURES, Consume, ConsumeHalves, ekfac
 from spa_bench.spa.attribution.gradients import Point, batches, drawn_loss, uniforms
 from spa_bench.spa.attribution.influence import scores_at

@@ -11,7 +11,7 @@ import pytest
 
 from doubles import MockModel
 from spa_bench.errors import DataError, ModelError
-from spa_bench.models.hf import HFModel, HFOptions
+from spa_bench.models.hf.model import HFModel, HFOptions
 from spa_bench.spa.batches import encode, pair_ids
 from spa_bench.spa.data.sets import as_pairs
 from spa_bench.spa.data.shapes import Instruction
@@ -58,7 +58,7 @@ def chat(chat_folder: Path) -> HFModel:
 
 
 def ids(model: HFModel, text: str) -> list[int]:
-    found: list[int] = model._tokenizer(text, add_special_tokens=False)["input_ids"]
+    found: list[int] = model.codec.tokenizer(text, add_special_tokens=False)["input_ids"]
     return found
 
 
@@ -127,7 +127,7 @@ def test_turns_that_a_chat_template_refuses_are_an_error_that_names_the_row(chat
 
 def test_a_template_that_writes_the_date_gives_the_same_text_on_every_day(chat: HFModel, monkeypatch: pytest.MonkeyPatch):
     template = "{% if strftime_now is defined %}{% for m in messages %}{{ strftime_now('%d %b %Y, %H:%M') }} {{ m.content }}"
-    monkeypatch.setattr(chat._tokenizer, "chat_template", template + "{% endfor %}{% endif %}")
+    monkeypatch.setattr(chat.codec.tokenizer, "chat_template", template + "{% endfor %}{% endif %}")
     assert chat.as_chat([("user", "Hi")])[0] == "26 Jul 2024, 00:00 Hi"
 
 
@@ -141,7 +141,7 @@ def test_a_chat_pair_begins_with_the_tokens_that_the_model_is_asked_with(chat: H
         problem_id="p", member=0, draw=0, kind="generate", prompt="", decoding=Decoding(), seed=0, messages=TALK.turns
     )
     assert head == chat.prompt_ids(request)
-    first = chat._tokenizer.bos_token_id
+    first = chat.codec.tokenizer.bos_token_id
     assert head.count(first) == 1
     assert chat.encode_pair(pair.prompt, pair.completion)[0].count(first) == 1  # a text that begins with it gets no second
 
@@ -159,7 +159,7 @@ def test_a_template_that_closes_with_no_end_token_gets_the_usual_one(
     closing: str, chat: HFModel, monkeypatch: pytest.MonkeyPatch
 ):
     template = "{% for m in messages %}[{{ m.role }}]{{ m.content }}" + closing + "{% endfor %}"
-    monkeypatch.setattr(chat._tokenizer, "chat_template", template)
+    monkeypatch.setattr(chat.codec.tokenizer, "chat_template", template)
     pair = Template("chat", chat)(ADD)
     assert pair.ending == closing
     assert pair_ids(chat, pair)[1] == [*ids(chat, "3"), chat._end_token]
@@ -167,7 +167,7 @@ def test_a_template_that_closes_with_no_end_token_gets_the_usual_one(
 
 def test_text_before_the_end_token_of_a_closing_is_learnt_too(chat: HFModel, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(
-        chat._tokenizer, "chat_template", "{% for m in messages %}{{ m.content }} [end]<|endoftext|>\n\n{% endfor %}"
+        chat.codec.tokenizer, "chat_template", "{% for m in messages %}{{ m.content }} [end]<|endoftext|>\n\n{% endfor %}"
     )
     assert pair_ids(chat, Template("chat", chat)(ADD))[1] == ids(chat, "3 [end]<|endoftext|>")
 
@@ -180,7 +180,7 @@ def test_an_end_token_inside_a_completion_does_not_end_it(chat: HFModel):
 
 def test_the_loss_counts_the_answer_and_its_closing(chat: HFModel):
     [encoded] = encode(chat, [Template("chat", chat)(ADD)], "example")
-    assert chat._tokenizer.decode(encoded.ids[encoded.head :]) == f"3{CLOSE}"
+    assert chat.codec.tokenizer.decode(encoded.ids[encoded.head :]) == f"3{CLOSE}"
 
 
 def test_a_model_without_a_template_knows_no_chat_pairs(tiny_model: Any):

@@ -13,7 +13,7 @@ from spa_bench.cards.sampler import SamplerCard
 from spa_bench.cards.training import ColumnsCard, DataCard, LoraCard
 from spa_bench.errors import DataError, ModelError
 from spa_bench.mini.data import MODEL
-from spa_bench.models.hf import HFModel, HFOptions
+from spa_bench.models.hf.model import HFModel, HFOptions
 from spa_bench.spa.training_data import TrainingData, load_data, read_sources
 from spa_bench.types import Example
 

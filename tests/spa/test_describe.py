@@ -11,7 +11,7 @@ import pytest
 from doubles import Lines, sampler_card
 from spa_bench.cards.training import AttributionCard, LoraCard, PartitionCard
 from spa_bench.errors import DataError, StoreError, UsageError
-from spa_bench.models.hf import HFModel
+from spa_bench.models.hf.model import HFModel
 from spa_bench.spa import report
 from spa_bench.spa.describe import describe, text
 from spa_bench.spa.picture import draw

@@ -12,8 +12,8 @@ import torch
 from doubles import ignore
 from spa_bench.cards.training import AttributionCard, DataCard, LoraCard, PartitionCard, check
 from spa_bench.errors import CardError, DataError, ModelError
-from spa_bench.models.hf import HFModel
-from spa_bench.models.stacked_lora import Adapter, initial_down, write_adapter
+from spa_bench.models.hf.model import HFModel
+from spa_bench.models.hf.stacked_lora import Adapter, initial_down, write_adapter
 from spa_bench.spa.attribution.base import Setting
 from spa_bench.spa.attribution.influence import build, scores_at
 from spa_bench.types import Decoding, Example, Member

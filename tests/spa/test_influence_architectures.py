@@ -11,8 +11,8 @@ import torch
 
 from doubles import ignore
 from spa_bench.cards.training import AttributionCard, LoraCard
-from spa_bench.models.hf import HFModel, HFOptions
-from spa_bench.models.stacked_lora import initial_down
+from spa_bench.models.hf.model import HFModel, HFOptions
+from spa_bench.models.hf.stacked_lora import initial_down
 from spa_bench.spa.attribution.influence import scores_at
 from spa_bench.types import Example
 

@@ -10,7 +10,7 @@ import torch
 
 from doubles import ignore
 from spa_bench.cards.training import AttributionCard, LoraCard
-from spa_bench.models.hf import HFModel, HFOptions
+from spa_bench.models.hf.model import HFModel, HFOptions
 from spa_bench.spa.adapt import train_adapters
 from spa_bench.spa.attribution.influence import scores_at
 from spa_bench.types import Example

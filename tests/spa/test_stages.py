@@ -11,7 +11,7 @@ from doubles import Lines, sampler_card
 from spa_bench.cards.sampler import DecodingCard, SamplerCard
 from spa_bench.cards.training import AttributionCard, LoraCard, PartitionCard
 from spa_bench.errors import StoreError
-from spa_bench.models.hf import HFModel
+from spa_bench.models.hf.model import HFModel
 from spa_bench.spa import stages
 from spa_bench.spa.stages import Stages
 from spa_bench.spa.training_data import TrainingData

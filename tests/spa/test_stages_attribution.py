@@ -16,7 +16,7 @@ from doubles import Lines, sampler_card
 from spa_bench.cards.sampler import SamplerCard
 from spa_bench.cards.training import AttributionCard, LoraCard, concerns
 from spa_bench.errors import DataError, StoreError, UsageError
-from spa_bench.models.hf import HFModel
+from spa_bench.models.hf.model import HFModel
 from spa_bench.spa.stages import Stages
 from spa_bench.spa.training_data import TrainingData
 from spa_bench.types import Example

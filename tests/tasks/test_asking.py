@@ -15,7 +15,7 @@ from doubles import RIGHT, Call, MockModel, mock_run
 from spa_bench.cards.task import INSTRUCTION, RESPONSE, load_task_card
 from spa_bench.errors import CardError, DataError, ModelError
 from spa_bench.models.chat import chat_text
-from spa_bench.models.hf import HFModel, HFOptions
+from spa_bench.models.hf.model import HFModel, HFOptions
 from spa_bench.runs.divergence import measure_divergence
 from spa_bench.runs.folder import open_run
 from spa_bench.runs.job import load_task
@@ -117,7 +117,7 @@ def test_an_instruct_model_is_asked_what_evalplus_asks(
     source = inspect.getsource(codegen.run_codegen)
     assert f'instruction_prefix = "{begin}"' in source
     assert f'response_prefix = "{answer}"' in source
-    tokenizer = tiny_model._tokenizer.__class__.from_pretrained(tiny_model._path)
+    tokenizer = tiny_model.codec.tokenizer.__class__.from_pretrained(tiny_model._path)
     tokenizer.chat_template, tokenizer.bos_token = template, "<s>"
     task = other(rows_of[name], prompt="instruct")
     for problem, prompt in zip(task.problems, task.prompts(30), strict=False):
@@ -137,15 +137,15 @@ def test_what_is_asked_is_a_matter_of_the_card(rows_of: dict[str, CodeTask]):
 
 
 def test_a_template_that_drops_the_beginning_of_an_answer_is_an_error(chat: HFModel, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(chat._tokenizer, "chat_template", "{{ messages[0].content }}")
+    monkeypatch.setattr(chat.codec.tokenizer, "chat_template", "{{ messages[0].content }}")
     with pytest.raises(ModelError, match="it drops the last message"):
-        chat.encode_prompt((("user", "a"), ("assistant", "b")))
+        chat.codec.prompt((("user", "a"), ("assistant", "b")))
 
 
 def test_the_template_writes_the_special_tokens_and_nobody_else_does(chat: HFModel):
     text = "<|endoftext|><|im_start|>user\na<|im_end|>\n<|im_start|>assistant\nb"
-    ids = chat._tokenizer(text, add_special_tokens=False)["input_ids"]
-    assert chat.encode_prompt((("user", "a"), ("assistant", "b"))) == ids
+    ids = chat.codec.tokenizer(text, add_special_tokens=False)["input_ids"]
+    assert chat.codec.prompt((("user", "a"), ("assistant", "b"))) == ids
 
 
 # as evalplus sanitises -----------------------------------------------------------------------------------------------
@@ -280,7 +280,7 @@ def test_divergence_is_measured_where_the_model_is_asked(three: Path, chat: HFMo
     [plain, *_] = measure_divergence(task.problems, chat, members, ())
     assert plain.tokens == len(chat.encode_pair("", problem.reference)[1])
     [one] = chat.next_token_logprobs([(asked[problem.id].messages, "x")], members[:1])
-    text = chat_text(chat._tokenizer, "chatty", asked[problem.id].messages)
+    text = chat_text(chat.codec.tokenizer, "chatty", asked[problem.id].messages)
     [other] = chat.next_token_logprobs([(text, "x")], members[:1])  # this tokenizer puts nothing in front
     assert (one == other).all()
 

@@ -14,7 +14,7 @@ import pytest
 from doubles import Call, Lines, sampler_card
 from nlu_reference import define
 from spa_bench.cards.task import load_task_card
-from spa_bench.models.hf import HFModel, HFOptions
+from spa_bench.models.hf.model import HFModel, HFOptions
 from spa_bench.runs.folder import RunFolder
 from spa_bench.runs.generate import generate
 from spa_bench.runs.grade import grade
@@ -68,15 +68,15 @@ def test_a_prompt_that_the_template_wrote_has_one_beginning(ours: HFModel, their
     text = ours.as_chat([(turn["role"], turn["content"]) for turn in TURNS])[0]
     assert text == theirs.apply_chat_template(TURNS)
     assert text.startswith(BEGIN)
-    ids = ours.encode_prompt(text)
+    ids = ours.codec.prompt(text)
     assert ids == theirs.tok_batch_encode([text])[0][0].tolist()
     assert ids.count(ids[0]) == 1
 
 
 def test_a_prompt_without_one_gets_one(ours: HFModel, theirs: Any):
-    ids = ours.encode_prompt("Is 6 even?")
+    ids = ours.codec.prompt("Is 6 even?")
     assert ids == theirs.tok_batch_encode(["Is 6 even?"])[0][0].tolist()
-    assert ids == ours.encode_prompt(BEGIN + "Is 6 even?")
+    assert ids == ours.codec.prompt(BEGIN + "Is 6 even?")
 
 
 @pytest.mark.parametrize("chat", [True, False])

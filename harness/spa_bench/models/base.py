@@ -16,7 +16,7 @@ from spa_bench.types import Asked, Completion, Member, Messages, Request
 if TYPE_CHECKING:
     from torch import nn
 
-    from spa_bench.models.stacked_lora import StackedLinear
+    from spa_bench.models.hf.stacked_lora import StackedLinear
 
 
 @dataclass(frozen=True, kw_only=True)

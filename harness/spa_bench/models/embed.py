@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from spa_bench.errors import ModelError
-from spa_bench.models.loading import check_folder, device_of, hash_state
+from spa_bench.models.hf.loading import check_folder, device_of, hash_state
 from spa_bench.support.provenance import hash_folder
 
 _LONGEST = 8192  # tokens, where neither tokenizer nor config names a limit

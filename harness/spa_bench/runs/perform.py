@@ -49,7 +49,7 @@ from spa_bench.tasks.base import Task, TextsTask
 
 if TYPE_CHECKING:
     from spa_bench.models.embed import HFEmbedder
-    from spa_bench.models.hf import HFModel
+    from spa_bench.models.hf.model import HFModel
 
 Rules = Literal["default", "evalplus"]  # the rules by which verdicts are given
 

@@ -23,7 +23,7 @@ from spa_bench.types import Json
 if TYPE_CHECKING:
     from spa_bench.models.base import Model
     from spa_bench.models.embed import HFEmbedder
-    from spa_bench.models.hf import HFModel
+    from spa_bench.models.hf.model import HFModel
 
 _OPTIONS = {"examples": "--data", "queries": "--queries"}  # the options of `rerun` that give new paths for these files
 
@@ -48,7 +48,7 @@ def load_model(name: str, options: ModelOptions) -> HFModel:
     if threads is not None and threads < 1:
         raise UsageError(f"--threads is {threads}; it must be at least 1")
     from spa_bench.mini.data import MODEL
-    from spa_bench.models.hf import HFModel, HFOptions
+    from spa_bench.models.hf.model import HFModel, HFOptions
 
     chosen = HFOptions(
         device=options.device,

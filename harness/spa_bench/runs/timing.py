@@ -35,7 +35,7 @@ def timed(folder: RunFolder, console: Reporter, numerics: Mapping[str, object], 
             known["priced_seconds"] = round(known.get("priced_seconds", 0.0) + took, 3)
         known["peak_memory_mb"] = max(known.get("peak_memory_mb", 0), _peak_memory_mb())
         if numerics.get("device") == "cuda":
-            from spa_bench.models.device import peak_gpu_memory_mb
+            from spa_bench.models.hf.device import peak_gpu_memory_mb
 
             known["gpu_seconds"] = round(known.get("gpu_seconds", 0.0) + took, 3)
             known["peak_gpu_memory_mb"] = max(known.get("peak_gpu_memory_mb", 0), peak_gpu_memory_mb())

@@ -20,9 +20,9 @@ import torch
 from spa_bench.cards.training import LoraCard
 from spa_bench.errors import DataError, ModelError
 from spa_bench.models.base import LoraTrainable
-from spa_bench.models.checkpointing import checkpointed
-from spa_bench.models.failures import within_memory
-from spa_bench.models.stacked_lora import Adapter, Dropout, use_factors
+from spa_bench.models.hf.checkpointing import checkpointed
+from spa_bench.models.hf.failures import within_memory
+from spa_bench.models.hf.stacked_lora import Adapter, Dropout, use_factors
 from spa_bench.spa import checkpoint
 from spa_bench.spa.attribution.base import Progress
 from spa_bench.spa.batches import Encoded, encode

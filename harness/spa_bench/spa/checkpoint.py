@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from spa_bench.cards.training import LoraCard
-from spa_bench.models.stacked_lora import Adapter
+from spa_bench.models.hf.stacked_lora import Adapter
 from spa_bench.spa.trainee import Trainee
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from spa_bench.errors import ModelError
-from spa_bench.models.stacked_lora import output_layer
+from spa_bench.models.hf.stacked_lora import output_layer
 from spa_bench.spa.batches import Encoded
 
 

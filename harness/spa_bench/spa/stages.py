@@ -25,7 +25,7 @@ from spa_bench.cards.source import source_hash
 from spa_bench.cards.training import concerns
 from spa_bench.errors import DataError, StoreError
 from spa_bench.models.base import StageModel
-from spa_bench.models.stacked_lora import write_adapter
+from spa_bench.models.hf.stacked_lora import write_adapter
 from spa_bench.spa import checkpoint, encoders, partition, report
 from spa_bench.spa.adapt import adapters_at, train_adapters
 from spa_bench.spa.attribution.base import Setting, attribution_kind

@@ -11,7 +11,7 @@ import torch
 
 from spa_bench.cards.training import LoraCard
 from spa_bench.errors import DataError
-from spa_bench.models.stacked_lora import Adapter, StackedLinear, initial_down
+from spa_bench.models.hf.stacked_lora import Adapter, StackedLinear, initial_down
 from spa_bench.spa.batches import Encoded
 from spa_bench.spa.packing import Sample
 from spa_bench.spa.schedule import learning_rate, order

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from spa_bench.cards.training import AttributionCard, LoraCard
 from spa_bench.errors import CardError
-from spa_bench.models.stacked_lora import Adapter, StackedLinear, initial_down
+from spa_bench.models.hf.stacked_lora import Adapter, StackedLinear, initial_down
 from spa_bench.support.seeds import derive_seed
 
 Half = tuple[str, Tensor, Tensor]  # block, inputs (rows, T, i), gradients (rows, T, o)

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from spa_bench.cards.training import LoraCard
 from spa_bench.models.base import LoraTrainable
-from spa_bench.models.checkpointing import checkpointed
-from spa_bench.models.stacked_lora import Adapter, StackedLinear
+from spa_bench.models.hf.checkpointing import checkpointed
+from spa_bench.models.hf.stacked_lora import Adapter, StackedLinear
 from spa_bench.spa.batches import IGNORE, Encoded, pad
 from spa_bench.spa.packing import logits_at
 from spa_bench.support.interrupt import pause_point

@@ -20,8 +20,8 @@ from torch import Tensor
 from spa_bench.cards.training import AttributionCard, LoraCard
 from spa_bench.errors import DataError
 from spa_bench.models.base import LoraTrainable
-from spa_bench.models.failures import is_out_of_memory
-from spa_bench.models.stacked_lora import Adapter, read_adapter
+from spa_bench.models.hf.failures import is_out_of_memory
+from spa_bench.models.hf.stacked_lora import Adapter, read_adapter
 from spa_bench.spa.attribution import lissa
 from spa_bench.spa.attribution.base import Progress, Setting
 from spa_bench.spa.attribution.curvature import CURVATURES, Blocks

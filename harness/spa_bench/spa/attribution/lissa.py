@@ -19,7 +19,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from spa_bench.cards.training import AttributionCard
 from spa_bench.errors import DataError
-from spa_bench.models.stacked_lora import use_factors
+from spa_bench.models.hf.stacked_lora import use_factors
 from spa_bench.spa.attribution.features import LoraFeatures
 from spa_bench.spa.attribution.gradients import Batch, Point, batches
 from spa_bench.spa.packing import logits_at

@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from spa_bench.models import stacked_lora
-from spa_bench.models.stacked_lora import Adapter, StackedLinear
+from spa_bench.models.hf import stacked_lora
+from spa_bench.models.hf.stacked_lora import Adapter, StackedLinear
 
 _Version = tuple[tuple[Path, int] | None, ...]
 

@@ -12,7 +12,7 @@ import torch
 
 from spa_bench.errors import UsageError
 from spa_bench.models.base import OptionScores
-from spa_bench.models.option_scores import Reader
+from spa_bench.models.hf.option_scores import Reader
 from spa_bench.models.options import Encoded, OptionEncoder, Pair, encoded, groups
 from spa_bench.support.interrupt import pause_point
 from spa_bench.types import Asked, Member, Request

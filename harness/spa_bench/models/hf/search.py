@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from spa_bench.models.beams import Beam, BeamSearch, Groups, advance, candidates_needed, start
-from spa_bench.models.window import Window
+from spa_bench.models.hf.window import Window
 
 Text = Callable[[Sequence[int], Sequence[int]], str]  # (tokens before, new tokens) -> the text that the new ones add
 

@@ -9,8 +9,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from spa_bench.models.kv_cache import growing_cache
-from spa_bench.models.rows import padded
+from spa_bench.models.hf.kv_cache import growing_cache
+from spa_bench.models.hf.rows import padded
 
 
 @dataclass(kw_only=True)

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from spa_bench.errors import ModelError
 from spa_bench.models.base import OptionScores
-from spa_bench.models.failures import within_memory
+from spa_bench.models.hf.failures import within_memory
+from spa_bench.models.hf.rows import MIN_ROWS, padded
 from spa_bench.models.options import Encoded, IntArray
-from spa_bench.models.rows import MIN_ROWS, padded
 
 FloatArray = NDArray[np.float64]
 _LOGIT_BYTES = 1 << 28  # room for the logits of one pass
