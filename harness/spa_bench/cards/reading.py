@@ -186,9 +186,9 @@ def _value(hint: object, value: object, place: str, name: str) -> object:
                 return tuple(value)
         if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
             return float(value)
-        if kind in (int, str, bool) and type(value) is kind:
+        if kind in (int, str, bool, types.NoneType) and type(value) is kind:  # null in a spec; TOML has none
             return value
-    wanted = " or ".join(map(_type_name, _alternatives(hint)))
+    wanted = " or ".join(_type_name(kind) for kind in _alternatives(hint) if kind is not types.NoneType)
     raise CardError(f"{name!r} in {place} must be {wanted}; got {value!r}")
 
 

@@ -56,6 +56,7 @@ class TaskCard:
     sanitiser: str = "stop"  # stop: cut the answer at a stop string; evalplus: then apply evalplus.sanitize
     seconds: float = 3.0  # CPU seconds for one program; where tests are data, the least limit of one call
     memory_mb: int = 1024
+    shuffle: int | None = None  # the seed of the problems' order, of which --limit takes the first; None: the order of the data
     packages: tuple[str, ...] = ("numpy",)  # distributions that programs may import beside the standard library
     one_process: bool = False  # run program and tests in one process, for values that cannot be passed between two
     options: object = field(default_factory=NoOptions)  # an instance of the dataclass that the kind declares

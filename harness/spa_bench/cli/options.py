@@ -103,6 +103,9 @@ def name_runs(*_: object) -> list[str]:
 Sampler = Annotated[str, option("see `spa-bench list samplers`", WHAT, metavar="NAME|CARD.toml", completer=name_samplers)]
 Task = Annotated[str, option("see `spa-bench list tasks`", WHAT, metavar="NAME|CARD.toml", completer=name_tasks)]
 Limit = Annotated[int | None, a_count("only the first L problems", WHAT, metavar="L")]
+Subset = Annotated[
+    int | None, a_count("only L random problems: the first L in the order of task.shuffle (0)", WHAT, metavar="L")
+]
 Json = Annotated[bool, option("print rows as JSON on stdout and nothing else there", OUTPUT, name="--json")]
 RunFolder = Annotated[Path, a_path("a run folder", metavar="RUN", completer=name_runs)]
 RunFolders = Annotated[list[Path], a_path("run folders", metavar="RUN", completer=name_runs)]
@@ -245,3 +248,13 @@ class Trackers:
         ),
     ] = ()
     log_samples: Annotated[bool, option("give trackers the samples and verdicts too", OUTPUT)] = False
+
+
+def subset_of(limit: int | None, subset: int | None, settings: tuple[str, ...]) -> tuple[int | None, tuple[str, ...]]:
+    """The limit and the settings of a command with --limit and --subset. Raises UsageError where both are given."""
+    if subset is None:
+        return limit, settings
+    if limit is not None:
+        raise UsageError("--limit and --subset both say how many problems; give one of them")
+    chosen = any(one.partition("=")[0].strip() == "task.shuffle" for one in settings)
+    return subset, settings if chosen else (*settings, "task.shuffle=0")

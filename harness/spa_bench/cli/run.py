@@ -22,6 +22,7 @@ from spa_bench.cli.options import (
     Price,
     Rules,
     Sampler,
+    Subset,
     Task,
     Trackers,
     a_count,
@@ -29,6 +30,7 @@ from spa_bench.cli.options import (
     option,
     overrides,
     read_seeds,
+    subset_of,
 )
 from spa_bench.errors import UsageError
 from spa_bench.mini.embedded import EMBEDDED
@@ -50,6 +52,7 @@ def run(
     seed: Annotated[int | None, a_count("seed of training and sampling (default 0)", WHAT)] = None,
     seeds: Annotated[str | None, option("several seeds, one run each", WHAT, metavar="A,B,C")] = None,
     limit: Limit = None,
+    subset: Subset = None,
     settings: Annotated[tuple[str, ...], overrides("override a card's key, e.g. lora.steps=100 or task.seconds=5")] = (),
     pairs: Pairs | None = None,
     machine: Machine | None = None,
@@ -78,6 +81,7 @@ def run(
     if seed is not None and seeds is not None:
         raise UsageError("--seed and --seeds both say which seeds; give one of them")
     pairs, machine, judge, trackers = pairs or Pairs(), machine or Machine(), judge or Judge(), trackers or Trackers()
+    limit, settings = subset_of(limit, subset, settings)
     options = perform.RunOptions(
         model=model,
         loading=machine.options(),

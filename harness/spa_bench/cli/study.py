@@ -18,12 +18,14 @@ from spa_bench.cli.options import (
     Pairs,
     Price,
     Rules,
+    Subset,
     a_count,
     a_path,
     name_tasks,
     option,
     overrides,
     read_seeds,
+    subset_of,
 )
 from spa_bench.mini.embedded import EMBEDDED
 
@@ -44,6 +46,7 @@ def study(
     seeds: Annotated[str, option("training and sampling seeds", WHAT, metavar="A,B,C")] = "0,1,2,3,4",
     n: Annotated[int | None, a_count("answers a problem (default: as many as SPA has adapters)", WHAT)] = None,
     limit: Limit = None,
+    subset: Subset = None,
     members: Annotated[
         str | None,
         option("adapters of SPA (default: the cards'); in the study members several: 2,4,8", WHAT, metavar="K"),
@@ -78,6 +81,7 @@ def study(
     from spa_bench.support.console import Reporter
 
     pairs, machine, judge = pairs or Pairs(), machine or Machine(), judge or Judge()
+    limit, settings = subset_of(limit, subset, settings)
     options = whole.StudyOptions(
         task=task,
         model=model,

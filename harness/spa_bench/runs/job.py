@@ -18,6 +18,7 @@ from spa_bench.spa.data import named
 from spa_bench.spa.training_data import TrainingData
 from spa_bench.support import provenance
 from spa_bench.tasks.base import Asking, Task, task_kind
+from spa_bench.tasks.shuffled import shuffled
 from spa_bench.types import Messages, RunSpec
 
 
@@ -56,7 +57,7 @@ def load_task(card: TaskCard) -> Task:
     task = built("task", card.kind, lambda: kind.build(card), needs)
     if not is_ours("task", card.kind):
         check_own_task(task, card.kind)
-    return task
+    return task if card.shuffle is None else shuffled(task, card.shuffle)
 
 
 def check_draws(card: SamplerCard, n: int) -> None:

@@ -20,9 +20,11 @@ def plan_lines(
     trained = {"none": 0, "all": 1, "seeds": card.members, "parts": card.members}[card.adapters]
     numerics = ", ".join(f"{k} {v}" for k, v in model.numerics().items())
     hint = " (the embedded 2.9 M parameter model; choose another with --model)"
+    seed = task.describe().get("shuffle")
+    order = "" if seed is None or problems == len(task.problems) else f" (a random subset, shuffle {seed})"
     lines = [
         f"model: {model.name}{hint if embedded else ''}: {numerics}",
-        f"task: {task.name} {task.version}, {problems} of {len(task.problems)} problems, found: {task.found}",
+        f"task: {task.name} {task.version}, {problems} of {len(task.problems)} problems{order}, found: {task.found}",
         f"sampler: {card.name}: {card.description}",
         f"samples: {problems} problems × n = {n} × {len(seeds)} seed{'s' * (len(seeds) > 1)} = {draws}",
     ]

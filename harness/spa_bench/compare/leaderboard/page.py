@@ -18,7 +18,7 @@ def markdown(rows: Sequence[LeaderboardRow], *, reference: str | None, command: 
     for key in dict.fromkeys(r.table_key for r in rows):
         mine = [r for r in rows if r.table_key == key]
         models = sorted({r.result["model"] for r in mine})
-        said = f"{len(mine[0].result['problems'])} problems, model {', '.join(models)}."
+        said = f"{mine[0].covered}, model {', '.join(models)}."
         parts.append(f"## {_escape(mine[0].version)}\n\n{_escape(said)}\n")
         parts.append(table(mine, style="md") + "\n")
         parts += [_choice_section(mine), _own_section(mine)]

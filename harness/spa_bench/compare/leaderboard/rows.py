@@ -42,8 +42,16 @@ class LeaderboardRow:
     @property
     def title(self) -> str:
         """The task, the version of its data and the number of problems, because a benchmark's name does not say these."""
-        whole, problems = self.result["spec"]["task"]["problems_n"], len(self.result["problems"])
-        return f"{self.version}, {'' if problems == whole else f'{problems} of '}{whole} problems"
+        return f"{self.version}, {self.covered}"
+
+    @property
+    def covered(self) -> str:
+        """The number of problems, and which part of the task they are."""
+        task, problems = self.result["spec"]["task"], len(self.result["problems"])
+        whole, seed = task["problems_n"], task.get("shuffle")
+        if problems == whole:
+            return f"{whole} problems"
+        return f"{problems} of {whole} problems" + ("" if seed is None else f" at random (shuffle {seed})")
 
     @property
     def table_key(self) -> tuple[str, str]:

@@ -74,6 +74,7 @@ def study(name: str, a: StudyOptions, console: Reporter) -> Report:
     points, task_card = points_of(chosen, wishes), load_task_card(a.task, task_settings)
     if a.table_only:
         expected = {"task.name": task_card.name, "model.name": a.model, "limit": a.limit, "grading": a.rules}
+        expected |= {"task.shuffle": task_card.shuffle}
         there = runs_there(points, seeds, out, expected)
     else:
         sandbox = choose(a.judge.sandbox, task_card.packages).name
