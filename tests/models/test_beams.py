@@ -181,7 +181,7 @@ def test_the_beams_are_those_of_a_naive_search_over_plain_forward_passes(search:
 
     expected = naive(after, search, end=0, steps=5)
     found = beams(tiny_model, [request(PROMPTS[2], Decoding(max_new_tokens=5))], search)["p"]
-    texts = [[tiny_model.codec.text(prompt, tokens) for tokens, _ in group] for group in expected]
+    texts = [[tiny_model.codec.text(tokens) for tokens, _ in group] for group in expected]
     assert [[c.text for c in group] for group in found.groups] == texts
     assert len({t for group in texts for t in group}) > 1
 

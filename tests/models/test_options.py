@@ -89,7 +89,7 @@ def test_log_probabilities_are_those_of_lm_eval(tiny_folder: Path, tiny_model: H
 def test_tokens_are_those_of_lm_eval(tiny_folder: Path, tiny_model: HFModel):
     peer = hflm(tiny_folder)
     pairs = [option for one in ASKED for option in one.options if option[0].strip()]
-    mine = OptionEncoder(tiny_model.codec.tokenizer, 1024, 0).pairs(pairs)
+    mine = OptionEncoder(tiny_model.codec, 1024).pairs(pairs)
     assert [(list(head), list(tail)) for head, tail in mine] == [peer._encode_pair(*pair) for pair in pairs]
 
 
@@ -107,7 +107,7 @@ def test_a_context_is_cut_on_the_left_as_in_lm_eval_where_the_task_says_so(tiny_
 
 
 def test_context_and_text_may_be_one_token_longer_than_what_is_read(tiny_model: HFModel):
-    tokens = OptionEncoder(tiny_model.codec.tokenizer, 1024, 0)
+    tokens = OptionEncoder(tiny_model.codec, 1024)
     fits = Asked("p", (("1" * 1023, "23"),), 1)
     assert sum(map(len, tokens.pairs(fits.options)[0])) == 1025
     assert len(tokens.encode([fits])[0].rows[0]) == 1024

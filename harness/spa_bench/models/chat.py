@@ -62,13 +62,15 @@ def _rendered(tokenizer: Any, model: str, messages: Sequence[tuple[str, str]], *
     from jinja2 import TemplateError
 
     turns = [{"role": role, "content": text} for role, text in messages]
-    template = _on_one_day(tokenizer.get_chat_template())
     try:
+        template = _on_one_day(tokenizer.get_chat_template())
         text: str = tokenizer.apply_chat_template(
             turns, chat_template=template, add_generation_prompt=not answered, tokenize=False
         )
     except TemplateError as error:
         raise ModelError(f"the chat template of model {model!r} refuses the messages: {error}") from error
+    except Exception as error:  # a template is a program, and raises what it likes
+        raise ModelError(f"the chat template of model {model!r} fails: {type(error).__name__}: {error}") from error
     return text
 
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from spa_bench.errors import ModelError
-from spa_bench.models.hf.loading import check_folder, device_of, hash_state
+from spa_bench.models.hf.loading import check_folder, device_of, hash_state, load_tokenizer
 from spa_bench.support.provenance import hash_folder
 
 _LONGEST = 8192  # tokens, where neither tokenizer nor config names a limit
@@ -92,8 +92,8 @@ def _load(path: str) -> tuple[Any, Any]:
     check_folder(path)
     logging.set_verbosity_error()
     logging.disable_progress_bar()
+    tokenizer = load_tokenizer(AutoTokenizer, path, trust_remote_code=False)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
         network, loading = AutoModel.from_pretrained(
             path, dtype=torch.float32, use_safetensors=True, trust_remote_code=False, output_loading_info=True
         )

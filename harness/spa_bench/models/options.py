@@ -5,6 +5,9 @@ context alone are split off. An empty context is the beginning-of-text token, or
 begins with that token gets no second one. As in HFLM._loglikelihood_tokens, the network reads context + text[:-1], so the two
 may be one token longer together than its context; longer ones are cut on the left.
 
+One thing differs: tokens that a tokenizer puts behind a text (`add_eos_token`, BERT's `[SEP]`) are left out. lm-eval leaves
+them in, so that with such a tokenizer it scores the end token instead of each option's last token.
+
 Options with the same tokens to read, such as those of one context with texts of one token, share a row that is read once.
 """
 
@@ -12,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,14 +51,28 @@ class Encoded:
         return max(len(text) for _, text in self.options)
 
 
-class OptionEncoder:
-    """Encodes options for a model that reads `context` tokens at most; `end` replaces a missing beginning-of-text token."""
+class TextEncoder(Protocol):
+    """A tokenizer of whole texts; see spa_bench.models.hf.codec.Codec."""
 
-    def __init__(self, tokenizer: Any, context: int, end: int):
-        self._tokenizer, self._context = tokenizer, context
-        first = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
-        self._first: int = end if first is None else first
-        self._begins: str = tokenizer.decode(self._first)
+    @property
+    def first(self) -> tuple[int, str]:
+        """The token of an empty text, and its own text."""
+        ...
+
+    def ids_of(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of whole texts, without special tokens around them."""
+        ...
+
+    def whole(self, texts: Sequence[str], *, begun: str | None = None) -> list[list[int]]:
+        """Token ids of whole texts behind the tokenizer's special tokens; none before a text that begins with them or `begun`."""
+        ...
+
+
+class OptionEncoder:
+    """Encodes options for a model that reads `context` tokens at most."""
+
+    def __init__(self, encoder: TextEncoder, context: int):
+        self._encoder, self._context = encoder, context
 
     def encode(self, asked: Sequence[Asked]) -> list[Encoded]:
         """`asked` as tokens, in order; each text is tokenised once.
@@ -89,8 +106,11 @@ class OptionEncoder:
     def pairs(self, options: Sequence[tuple[str, str]]) -> list[Pair]:
         """Token ids of (context, text), in order."""
         moved = [_spaces_moved(context, text) if context else (context, text) for context, text in options]
-        ids = self._ids([c for c, _ in moved if c] + [c + t for c, t in moved if c], special=True)
-        alone = self._ids([t for c, t in moved if not c], special=False)
+        first, begun = self._encoder.first
+        joint = list(dict.fromkeys([c for c, _ in moved if c] + [c + t for c, t in moved if c]))
+        ids = dict(zip(joint, self._encoder.whole(joint, begun=begun), strict=True))
+        bare = list(dict.fromkeys(t for c, t in moved if not c))
+        alone = dict(zip(bare, self._encoder.ids_of(bare), strict=True))
         pairs: list[Pair] = []
         for context, text in moved:
             if context:
@@ -98,19 +118,8 @@ class OptionEncoder:
                 pairs.append((before, whole[len(before) :]))
             else:
                 tokens = alone[text]
-                pairs.append((tokens[:1], tokens[1:]) if tokens[:1] == [self._first] else ([self._first], tokens))
+                pairs.append((tokens[:1], tokens[1:]) if tokens[:1] == [first] else ([first], tokens))
         return pairs
-
-    def _ids(self, texts: Sequence[str], *, special: bool) -> dict[str, list[int]]:
-        """Token ids by text; with `special`, the tokens that the tokenizer puts around a text are added unless it has them."""
-        ids_of: dict[str, list[int]] = {}
-        different = list(dict.fromkeys(texts))
-        for bare in (False, True):
-            part = [text for text in different if (not special or text.startswith(self._begins)) is bare]
-            if part:
-                options = {"add_special_tokens": False} if bare else {}
-                ids_of |= dict(zip(part, self._tokenizer(part, **options)["input_ids"], strict=True))
-        return ids_of
 
 
 def _spaces_moved(context: str, text: str) -> tuple[str, str]:

@@ -138,7 +138,7 @@ class Drawer:
             elif len(row.new) >= row.limit:
                 row.finish = "length"
             elif check_stops and row.request.decoding.stop:
-                text = self._codec.text(row.prompt, row.new)
+                text = self._codec.text(row.new)
                 if any(s in text for s in row.request.decoding.stop):
                     row.finish = "stop"
 
@@ -147,12 +147,12 @@ class Drawer:
         if row.finish == "failed":
             return broken(row.request, len(row.new))
         new, finish, stop = row.new, row.finish or "length", row.request.decoding.stop
-        text = self._codec.text(row.prompt, new)
+        text = self._codec.text(new)
         if any(s in text for s in stop):
             finish = "stop"
-            while len(new) > 1 and any(s in self._codec.text(row.prompt, new[:-1]) for s in stop):
+            while len(new) > 1 and any(s in self._codec.text(new[:-1]) for s in stop):
                 new = new[:-1]
-            text = self._codec.text(row.prompt, new)
+            text = self._codec.text(new)
             text = text[: min(p for s in stop if (p := text.find(s)) >= 0)]
         return Completion(key=row.request.key, text=text, tokens=len(new), finish=finish, seed=row.request.seed)
 
@@ -162,7 +162,7 @@ class Drawer:
             network=self._network,
             device=self._device,
             ends=self._codec.ends,
-            text=self._codec.text,
+            text=self._codec.last_text,
             least_rows=MIN_ROWS,
             block=self._block,
         )

@@ -25,8 +25,8 @@ def load_network(path: str, dtype: torch.dtype, *, revision: str | None, trust_r
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     common: dict[str, Any] = {"trust_remote_code": trust_remote_code, "revision": revision}
+    tokenizer = load_tokenizer(AutoTokenizer, path, **common)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path, **common)
         network, loading = AutoModelForCausalLM.from_pretrained(
             path, dtype=dtype, use_safetensors=True, output_loading_info=True, **common
         )
@@ -35,9 +35,39 @@ def load_network(path: str, dtype: torch.dtype, *, revision: str | None, trust_r
         raise ModelError(
             f"cannot load model {path!r}: {first}; give a folder or a hub name with safetensors weights"
         ) from error
+    except Exception as error:  # a config can hold anything, such as nulls, and the class of its architecture trips over it
+        raise ModelError(
+            f"cannot load model {path!r}: its config.json does not fit its architecture ({first_line(error)}); "
+            f"compare it with the one that the model was published with"
+        ) from error
     if missing := sorted(loading["missing_keys"]):
         raise ModelError(f"cannot load model {path!r}: it lacks {missing[0]!r} ({len(missing)} weights missing)")
     return network, tokenizer
+
+
+def load_tokenizer(auto: Any, path: str, **options: Any) -> Any:
+    """The tokenizer that transformers' AutoTokenizer `auto` makes of `path`. Raises ModelError on one line.
+
+    Its files are read by code of several libraries, which raise exceptions of every kind for broken ones.
+    """
+    try:
+        return auto.from_pretrained(path, **options)
+    except Exception as error:
+        raise ModelError(
+            f"cannot load model {path!r}: {first_line(error)}; give a folder or a hub name with a config, a whole tokenizer and "
+            f"safetensors weights"
+        ) from error
+
+
+def first_line(error: Exception) -> str:
+    """The kind of `error` and the first line of its message, as far as a line on a terminal goes."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
+
+
+def embedding_rows(network: Any) -> int:
+    """The number of tokens that `network` can read."""
+    return int(network.get_input_embeddings().weight.shape[0])
 
 
 def check_folder(path: str) -> None:

@@ -24,7 +24,7 @@ from spa_bench.models.hf.codec import Codec
 from spa_bench.models.hf.draw import Drawer
 from spa_bench.models.hf.forced import Forced
 from spa_bench.models.hf.kv_cache import attends_to_all
-from spa_bench.models.hf.loading import device_of, dtype_of, end_tokens, hash_state, load_network
+from spa_bench.models.hf.loading import device_of, dtype_of, embedding_rows, end_tokens, hash_state, load_network
 from spa_bench.models.hf.rows import BLOCK
 from spa_bench.models.hf.rows import MIN_ROWS as MIN_ROWS
 from spa_bench.models.hf.scorer import Scorer
@@ -68,7 +68,7 @@ class HFModel:
         self.context = int(getattr(config, "max_position_embeddings", None) or self._tokenizer.model_max_length)
         vocabulary, block = int(config.vocab_size), BLOCK if attends_to_all(network.config) else 0
         self._block = block
-        self.codec = Codec(self._tokenizer, self.name, end_tokens(self._tokenizer, network))
+        self.codec = Codec(self._tokenizer, self.name, end_tokens(self._tokenizer, network), embedding_rows(network))
         self._adapters = Adapters(self.network, self._dtype, self._device)
         self._forced = Forced(self.network, self._adapters.use, vocabulary=vocabulary, device=self._device, block=block)
         self._drawer = Drawer(
@@ -83,7 +83,7 @@ class HFModel:
         )
         self._scorer = Scorer(
             self.network,
-            OptionEncoder(self._tokenizer, self.context, self.codec.end_token),
+            OptionEncoder(self.codec, self.context),
             self._adapters.use,
             context=self.context,
             vocabulary=vocabulary,
@@ -174,7 +174,7 @@ class HFModel:
     def loglikelihood(self, requests: Sequence[Request], members: Sequence[Member]) -> Iterator[tuple[Request, float, bool]]:
         """See Model.loglikelihood; the continuation is scored without an end token."""
         pairs = [
-            (self.codec.before(r), self.codec.ids(r.continuation))
+            (self.codec.before(r), self.codec.continuation(r.continuation))
             if r.apart or r.messages
             else self._scorer.encoder.pairs([(r.prompt, r.continuation)])[0]
             for r in requests
@@ -183,8 +183,7 @@ class HFModel:
 
     def rolling(self, request: Request, member: Member) -> float:
         """The log-probability in nats of the whole prompt of `request`, however long; see spa_bench.models.rolling."""
-        encoder, text = self._scorer.encoder, request.prompt
-        first = encoder.pairs([("", text)])[0][0][0]
-        pairs = list(windows(self._tokenizer(text)["input_ids"], first, self.context))
+        first, begun = self.codec.first
+        pairs = list(windows(self.codec.whole([request.prompt], begun=begun)[0], first, self.context))
         part = replace(request, member=0)
         return sum(logprob for _, logprob, _ in self._scorer.loglikelihood([part] * len(pairs), pairs, [member]))

@@ -16,7 +16,7 @@ from torch import Tensor
 from spa_bench.models.beams import Beam, BeamSearch, Groups, advance, candidates_needed, start
 from spa_bench.models.hf.window import Window
 
-Text = Callable[[Sequence[int], Sequence[int]], str]  # (tokens before, new tokens) -> the text that the new ones add
+LastText = Callable[[Sequence[int], int], str]  # see Codec.last_text
 
 
 @dataclass(kw_only=True)
@@ -44,7 +44,7 @@ class Decoder:
     network: Any
     device: torch.device
     ends: frozenset[int]
-    text: Text
+    text: LastText
     least_rows: int
     block: int  # see rows.padded
 
@@ -105,9 +105,6 @@ class Decoder:
             return beam
         ended = beam.tokens[-1] in self.ends or len(beam.tokens) >= prompt.limit
         if not ended and prompt.stop:
-            # a stop string that is new ends in the last token, and every token has at least one byte
-            window = max(len(s.encode()) for s in prompt.stop) + 4
-            before = [*prompt.prompt[-4:], *beam.tokens[:-window]][-4:]
-            text = self.text(before, beam.tokens[-window:])
+            text = self.text(beam.tokens, max(map(len, prompt.stop)))  # a stop string that is new ends in the last token
             ended = any(s in text for s in prompt.stop)
         return replace(beam, ended=True) if ended else beam
