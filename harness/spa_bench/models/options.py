@@ -64,7 +64,7 @@ class TextEncoder(Protocol):
         ...
 
     def whole(self, texts: Sequence[str], *, begun: str | None = None) -> list[list[int]]:
-        """Token ids of whole texts behind the tokenizer's special tokens; none before a text that begins with them or `begun`."""
+        """Token ids of whole texts behind the tokenizer's first special tokens, unless they begin with them or with `begun`."""
         ...
 
 

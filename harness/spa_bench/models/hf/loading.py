@@ -54,8 +54,8 @@ def load_tokenizer(auto: Any, path: str, **options: Any) -> Any:
         return auto.from_pretrained(path, **options)
     except Exception as error:
         raise ModelError(
-            f"cannot load model {path!r}: {first_line(error)}; give a folder or a hub name with a config, a whole tokenizer and "
-            f"safetensors weights"
+            f"cannot load model {path!r}: {first_line(error)}; give a folder or a hub name with a config, a whole tokenizer "
+            f"and safetensors weights"
         ) from error
 
 
