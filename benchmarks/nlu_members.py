@@ -127,7 +127,7 @@ def questions(count: int, model: HFModel) -> tuple[list[Asked], str]:
     folder = Path(os.environ.get("SPA_BENCH_DATA", "")) / "mmlu" / "test"
     real = bool(os.environ.get("SPA_BENCH_DATA")) and folder.is_dir()
     rows = _mmlu(folder) if real else _made_up(4 * count)
-    encoder = OptionEncoder(model._tokenizer, model.context, 0)  # no public way: a run asks for what does not fit, and is told
+    encoder = OptionEncoder(model.codec, model.context)  # no public way: a run asks for what does not fit, and is told
     found: list[Asked] = []
     for row in rows:
         listed = "\n".join(f"{letter}. {choice}" for letter, choice in zip(LETTERS, row["choices"], strict=True))

@@ -207,14 +207,13 @@ def test_only_the_logits_that_are_needed_are_made_and_each_text_is_tokenised_onc
 
     monkeypatch.setattr(tiny_model.network, "forward", noted)
     texts: list[str] = []
-    encode = OptionEncoder._ids
-    monkeypatch.setattr(OptionEncoder, "_ids", lambda self, t, **o: texts.extend(t) or encode(self, t, **o))
+    encode = tiny_model.codec.ids_of
+    monkeypatch.setattr(tiny_model.codec, "ids_of", lambda each: texts.extend(each) or encode(each))
     asked = [Asked(f"own/{i}", tuple((f"{QUESTION} {i}", f"{letter}") for letter in "12"), 2) for i in range(8)]
     for _ in range(2):  # two seeds of a run
         scores(tiny_model, asked, members)
     assert (kept, rows) == ([4, 4], [24, 24])  # of 40 places a row
-    assert len(set(texts)) == 24
-    assert len(texts) == 8 * (2 + 2)  # of each option its context and the whole, which the second seed finds
+    assert len(texts) == len(set(texts)) == 8 * (1 + 2)  # each context and each whole once; the second seed finds them
 
 
 def test_memory_that_runs_out_halves_the_rows_and_changes_nothing(tiny_model: HFModel, monkeypatch: pytest.MonkeyPatch):

@@ -140,7 +140,7 @@ def test_a_chat_pair_begins_with_the_tokens_that_the_model_is_asked_with(chat: H
     request = Request(
         problem_id="p", member=0, draw=0, kind="generate", prompt="", decoding=Decoding(), seed=0, messages=TALK.turns
     )
-    assert head == chat.prompt_ids(request)
+    assert head == chat.codec.before(request)
     first = chat.codec.tokenizer.bos_token_id
     assert head.count(first) == 1
     assert chat.encode_pair(pair.prompt, pair.completion)[0].count(first) == 1  # a text that begins with it gets no second
@@ -149,9 +149,9 @@ def test_a_chat_pair_begins_with_the_tokens_that_the_model_is_asked_with(chat: H
 def test_a_chat_pair_ends_with_the_token_that_ends_an_answer(chat: HFModel):
     _, tail = pair_ids(chat, Template("chat", chat)(ADD))
     assert tail == ids(chat, f"3{CLOSE}")
-    assert tail[-1] in chat._end
-    assert tail[-1] != chat._end_token  # which ends a pair outside a chat
-    assert pair_ids(chat, Example("Add.", "3"))[1] == [*ids(chat, "3"), chat._end_token]
+    assert tail[-1] in chat.codec.ends
+    assert tail[-1] != chat.codec.end_token  # which ends a pair outside a chat
+    assert pair_ids(chat, Example("Add.", "3"))[1] == [*ids(chat, "3"), chat.codec.end_token]
 
 
 @pytest.mark.parametrize("closing", ["", "\n[/answer]\n"])
@@ -162,7 +162,7 @@ def test_a_template_that_closes_with_no_end_token_gets_the_usual_one(
     monkeypatch.setattr(chat.codec.tokenizer, "chat_template", template)
     pair = Template("chat", chat)(ADD)
     assert pair.ending == closing
-    assert pair_ids(chat, pair)[1] == [*ids(chat, "3"), chat._end_token]
+    assert pair_ids(chat, pair)[1] == [*ids(chat, "3"), chat.codec.end_token]
 
 
 def test_text_before_the_end_token_of_a_closing_is_learnt_too(chat: HFModel, monkeypatch: pytest.MonkeyPatch):

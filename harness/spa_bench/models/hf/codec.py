@@ -196,7 +196,7 @@ class Codec:
     def _candidates(self) -> Iterator[_Anchor]:
         yield _Anchor("", [])
         # no token reaches over a special one, but some tokenizers begin a new text behind it
-        for text in dict.fromkeys([*map(str, self.tokenizer.all_special_tokens), *_ANCHORS]):
+        for text in dict.fromkeys([*map(str, self.tokenizer.all_special_tokens[:4]), *_ANCHORS]):
             try:
                 yield _Anchor(text, self.ids(text))
             except ModelError:  # a special token that the embedding lacks
