@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from spa_bench.errors import ModelError
 from spa_bench.models.chat import chat_ending, chat_text, check_template, up_to_end
-from spa_bench.models.hf.loading import first_line
+from spa_bench.models.hf.loading import told
 from spa_bench.models.hf.spelling import Spelling, Tail
 from spa_bench.types import Messages, Request
 
@@ -63,7 +63,7 @@ class Codec:
         try:
             found: list[list[int]] = self.tokenizer(list(texts), add_special_tokens=False)["input_ids"] if texts else []
         except Exception as error:  # a tokenizer is code of others, and raises what it likes
-            raise ModelError(f"the tokenizer of model {self._name!r} cannot encode a text: {first_line(error)}") from error
+            raise ModelError(f"the tokenizer of model {self._name!r} cannot encode a text: {told(error)}") from error
         for ids in found:
             self._check(ids)
         return found
@@ -160,6 +160,11 @@ class Codec:
         bare = self.ids("a")
         if not bare or set(bare) <= {self.tokenizer.unk_token_id}:
             raise ModelError(f"the tokenizer of model {self._name!r} has no token for plain text; its files are broken")
+        if "".join((back := self._spelling.decode(self.ids("a b"))).split()).lower() != "ab":
+            raise ModelError(
+                f"the tokenizer of model {self._name!r} does not give back the text that it encodes: 'a b' comes back as "
+                f"{back!r}; its files are broken"
+            )
         whole: list[int] = self.tokenizer("a")["input_ids"]
         places = [i for i in range(len(whole) - len(bare) + 1) if whole[i : i + len(bare)] == bare]
         if not places:

@@ -37,8 +37,8 @@ def load_network(path: str, dtype: torch.dtype, *, revision: str | None, trust_r
         ) from error
     except Exception as error:  # a config can hold anything, such as nulls, and the class of its architecture trips over it
         raise ModelError(
-            f"cannot load model {path!r}: its config.json does not fit its architecture ({first_line(error)}); "
-            f"compare it with the one that the model was published with"
+            f"cannot load model {path!r}: config.json or generation_config.json does not fit its architecture ({told(error)}); "
+            f"compare them with those that the model was published with"
         ) from error
     if missing := sorted(loading["missing_keys"]):
         raise ModelError(f"cannot load model {path!r}: it lacks {missing[0]!r} ({len(missing)} weights missing)")
@@ -54,15 +54,15 @@ def load_tokenizer(auto: Any, path: str, **options: Any) -> Any:
         return auto.from_pretrained(path, **options)
     except Exception as error:
         raise ModelError(
-            f"cannot load model {path!r}: {first_line(error)}; give a folder or a hub name with a config, a whole tokenizer "
+            f"cannot load model {path!r}: {told(error)}; give a folder or a hub name with a config, a whole tokenizer "
             f"and safetensors weights"
         ) from error
 
 
-def first_line(error: Exception) -> str:
-    """The kind of `error` and the first line of its message, as far as a line on a terminal goes."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
+def told(error: Exception) -> str:
+    """The kind of `error` and the beginning of its message, on one line."""
+    words = " ".join(str(error).split())
+    return f"{type(error).__name__}: {words[:200]}" if words else type(error).__name__
 
 
 def embedding_rows(network: Any) -> int:

@@ -1,0 +1,102 @@
+"""Whatever a model's folder holds, there is a model or one line that says what is wrong."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from spa_bench.errors import ModelError
+from spa_bench.models.chat import chat_text
+from spa_bench.models.hf.model import HFModel, HFOptions
+from tiny_tokenizers import byte_level, fast
+
+CONFIG_KEYS = ["hidden_size", "num_hidden_layers", "vocab_size", "rms_norm_eps", "hidden_act", "model_type"]
+BROKEN = {"cut": None, "empty": "", "no object": "[]", "null": "null", "no keys": "{}"}
+Change = Callable[[Path], object]
+
+
+def changed(source: Path, folder: Path, change: Change) -> str:
+    shutil.copytree(source, folder)
+    change(folder)
+    return str(folder)
+
+
+def refused(path: str) -> str:
+    with pytest.raises(ModelError) as error:
+        HFModel(path, HFOptions(device="cpu", threads=1))
+    assert "\n" not in str(error.value)
+    assert path in str(error.value)
+    return str(error.value)
+
+
+def setting(file: str, key: str, value: Any) -> Change:
+    def change(folder: Path) -> None:
+        known = json.loads((folder / file).read_text())
+        (folder / file).write_text(json.dumps({**known, key: value}))
+
+    return change
+
+
+@pytest.mark.parametrize("key", CONFIG_KEYS)
+def test_a_null_in_a_config_is_one_line(key: str, tiny_folder: Path, tmp_path: Path):
+    said = refused(changed(tiny_folder, tmp_path / "model", setting("config.json", key, None)))
+    assert said.startswith("cannot load model")
+    assert key in said or key == "model_type"
+
+
+@pytest.mark.parametrize("content", BROKEN)
+@pytest.mark.parametrize("file", ["tokenizer.json", "config.json"])
+def test_a_broken_file_is_one_line(file: str, content: str, tiny_folder: Path, tmp_path: Path):
+    def broken(folder: Path) -> None:
+        text = BROKEN[content]
+        whole = (folder / file).read_text()
+        (folder / file).write_text(whole[: len(whole) // 2] if text is None else text)
+
+    assert refused(changed(tiny_folder, tmp_path / "model", broken)).startswith("cannot load model")
+
+
+@pytest.mark.parametrize("key", ["model", "added_tokens", "decoder"])
+def test_a_null_in_a_tokenizer_is_one_line(key: str, tiny_folder: Path, tmp_path: Path):
+    refused(changed(tiny_folder, tmp_path / "model", setting("tokenizer.json", key, None)))
+
+
+@pytest.mark.parametrize("name", ["LlamaTokenizer", "GPT2Tokenizer", "BertTokenizer", "NoSuchTokenizer", 5])
+def test_a_tokenizer_whose_vocabulary_is_missing_is_one_line(name: Any, tiny_folder: Path, tmp_path: Path):
+    def lacking(folder: Path) -> None:
+        (folder / "tokenizer.json").unlink()
+        setting("tokenizer_config.json", "tokenizer_class", name)(folder)
+
+    refused(changed(tiny_folder, tmp_path / "model", lacking))
+
+
+@pytest.mark.parametrize(
+    ("template", "said"),
+    [
+        ("{{ 1 / 0 }}", "fails: ZeroDivisionError: division by zero"),
+        ("{{ tools | length }}", "fails: TypeError: "),
+        ("{% macro a() %}{{ a() }}{% endmacro %}{{ a() }}", "fails: RecursionError: "),
+        ("{% include 'other' %}", "fails: TypeError: "),
+        ("{% for", "refuses the messages: unexpected 'end of template'"),
+        ("{{ raise_exception('no system role') }}", "refuses the messages: no system role"),
+        ("{{ messages[9].content }}", "refuses the messages: "),
+    ],
+)
+def test_whatever_a_chat_template_raises_is_one_line(template: str, said: str):
+    made = fast(byte_level())
+    made.chat_template = template
+    with pytest.raises(ModelError) as error:
+        chat_text(made, "tiny", [("user", "Hi")])
+    assert str(error.value).startswith(f"the chat template of model 'tiny' {said}")
+    assert "\n" not in str(error.value)
+
+
+def test_a_tokenizer_with_several_templates_and_no_usual_one_is_one_line():
+    made = fast(byte_level())
+    made.chat_template = {"tools": "x", "rag": "y"}
+    with pytest.raises(ModelError, match=r"^the chat template of model 'tiny' fails: ValueError: "):
+        chat_text(made, "tiny", [("user", "Hi")])
