@@ -130,7 +130,10 @@ class PairEncoder(Protocol):
     """A model whose tokenizer can be used, as a relevance in nats a token needs."""
 
     def encode_pair(self, prompt: str | Messages, completion: str) -> tuple[list[int], list[int]]:
-        """Token ids of a prompt or messages, and of the completion with the end token; encoded separately."""
+        """Token ids of a prompt or messages, and of the completion with the end token; encoded separately.
+
+        The completion's tokens, put behind the prompt's, add its text and nothing else.
+        """
         ...
 
 

@@ -29,7 +29,7 @@ class Tokenized(Protocol):
     context: int
 
     def encode_pair(self, prompt: str, completion: str) -> tuple[list[int], list[int]]:
-        """Token ids of a prompt and of its completion with the end token; encoded apart."""
+        """Token ids of a prompt and of its completion with the end token; encoded apart. See PairEncoder."""
         ...
 
 
