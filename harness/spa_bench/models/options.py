@@ -6,7 +6,7 @@ begins with that token gets no second one. As in HFLM._loglikelihood_tokens, the
 may be one token longer together than its context; longer ones are cut on the left.
 
 One thing differs: tokens that a tokenizer puts behind a text (`add_eos_token`, BERT's `[SEP]`) are left out. lm-eval leaves
-them in, so that with such a tokenizer it scores the end token instead of each option's last token.
+them in: a context ends with one, an option loses its first token, and options of one token all score alike.
 
 Options with the same tokens to read, such as those of one context with texts of one token, share a row that is read once.
 """
