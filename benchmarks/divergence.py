@@ -1,75 +1,129 @@
-"""What all divergences of K members cost beside the KL matrix alone, and beside scipy pair by pair.
+"""What divergences cost: sums on the device beside (K, T, V) on the host, in time and in memory.
 
-    python benchmarks/divergence.py [--members 8] [--tokens 16] [--vocabulary 32000] [--rounds 3] [--json]
+    python benchmarks/divergence.py [--vocabularies 32000,49152,152000] [--members 4] [--tokens 64] [--rounds 5] [--json]
 
-Random float32 log-softmax; nanoseconds per number of the input, the best of the rounds. `scipy` computes KL, Jensen-Shannon and
-total variation of every pair (`scipy.special.rel_entr`), in float64. Exit code 1 when the two disagree by more than 1e-9.
+Random logits of `members` around a base, and the base; one thread, CPU milliseconds a token from the logits to the numbers of
+a row, the best of the rounds, contenders in turn in one process. `host` is what was done until 0.1: a float32 log-softmax
+of four problems at once, and numpy in float64 (spa_bench.metrics.divergence.divergences). `float32` is what a run does
+(models.hf.token_sums), `float64` the same with all numbers in float64. Memory is the peak of a process with one contender and
+eight problems, beyond that of the logits of one. Exit code 1 when a run's numbers differ by more than 1e-6 from numpy's.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
+import os
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
-from scipy.special import log_softmax, rel_entr
+import torch
 
-from spa_bench.metrics.divergence import divergences, kl_matrix
+from spa_bench.metrics.divergence import Divergences, divergences, of_sums
+from spa_bench.models.hf.divergence import summed
+from spa_bench.models.hf.token_sums import token_sums
+
+TOGETHER, ROWS = 8, 4  # problems in one call of a run, rows a batch
 
 
-def by_scipy(logprobs: np.ndarray) -> np.ndarray:
-    """KL, JS and total variation, shape (3, K, K), averaged over tokens."""
-    p = np.exp(log_softmax(logprobs.astype(np.float64), axis=-1))
-    members = len(p)
-    found = np.zeros((3, members, members))
-    for i in range(members):
-        for j in range(members):
-            found[0, i, j] = rel_entr(p[i], p[j]).sum(axis=-1).mean()
-            if i < j:
-                middle = (p[i] + p[j]) / 2
-                js = (rel_entr(p[i], middle).sum(axis=-1) + rel_entr(p[j], middle).sum(axis=-1)).mean() / 2
-                found[1:, i, j] = found[1:, j, i] = js, np.abs(p[i] - p[j]).sum(axis=-1).mean() / 2
+def logits_of(members: int, tokens: int, vocabulary: int) -> torch.Tensor:
+    """Logits (K + 1, T, V); the last row is the base's."""
+    g = torch.Generator().manual_seed(0)
+    noise = torch.randn(members + 1, tokens, vocabulary, generator=g)
+    return noise.mul_(0.3).add_(torch.randn(1, tokens, vocabulary, generator=g), alpha=3)
+
+
+def on_the_host(logits: torch.Tensor, problems: int) -> list[Divergences]:
+    members, arrays = len(logits) - 1, list[np.ndarray]()
+    while len(arrays) < problems:
+        rows = min(ROWS, problems - len(arrays))
+        batch = torch.log_softmax(logits[:, None].expand(-1, rows, -1, -1), -1)
+        arrays += [batch[:, i].numpy() for i in range(rows)]
+    return [divergences(each[:members], base=each[members]) for each in arrays]
+
+
+def on_the_device(logits: torch.Tensor, problems: int, dtype: torch.dtype = torch.float32) -> list[Divergences]:
+    members, found = len(logits) - 1, list[Divergences]()
+    room = max(1, (1 << 26) // (4 * logits[:, 0].numel()))
+    for _ in range(problems):
+        parts = [token_sums(piece, members, top=20, dtype=dtype) for piece in logits.split(room, 1)]
+        found.append(of_sums(summed([part for part in parts if part is not None], members, 20)))
     return found
 
 
-def best(call: Callable[[], object], rounds: int, numbers: int) -> float:
-    seconds = []
+def in_float64(logits: torch.Tensor, problems: int) -> list[Divergences]:
+    return on_the_device(logits, problems, torch.float64)
+
+
+WAYS: dict[str, Callable[[torch.Tensor, int], list[Divergences]]] = {
+    "host": on_the_host,
+    "float32": on_the_device,
+    "float64": in_float64,
+}
+
+
+def peak(way: str, members: int, tokens: int, vocabulary: int) -> float:
+    """MB that `way` takes for eight problems beyond the logits of one."""
+    torch.set_num_threads(1)
+    logits = logits_of(members, tokens, vocabulary)
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    before = resident("VmRSS")
+    WAYS[way](logits, TOGETHER)
+    return (resident("VmHWM") - before) / 1024
+
+
+def resident(which: str) -> int:
+    """Kilobytes of this process: VmRSS, or its peak VmHWM (Linux)."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(which))
+
+
+def difference(found: Divergences, wanted: Divergences) -> float:
+    pairs = [(found.kl, wanted.kl), (found.js, wanted.js), (found.tv, wanted.tv), (found.entropy, wanted.entropy)]
+    pairs += [(found.renyi[0.5], wanted.renyi[0.5]), (found.amari[0.5], wanted.amari[0.5])]
+    pairs += [(found.top_k_entropy, wanted.top_k_entropy), (found.top_k_mass, wanted.top_k_mass)]
+    pairs += [(np.array(found.kl_to_base), np.array(wanted.kl_to_base))]
+    pairs += [(np.array(found.jensen_shannon_all), np.array(wanted.jensen_shannon_all))]
+    return max(float(np.abs(one - other).max()) for one, other in pairs)
+
+
+def measure(members: int, tokens: int, vocabulary: int, rounds: int) -> dict[str, object]:
+    logits = logits_of(members, tokens, vocabulary)
+    seconds = {way: list[float]() for way in WAYS}
+    results = {}
     for _ in range(rounds):
-        start = time.perf_counter()
-        call()
-        seconds.append(time.perf_counter() - start)
-    return min(seconds) / numbers * 1e9
+        for way, call in WAYS.items():
+            problems = ROWS if way == "host" else 1
+            start = time.process_time()
+            results[way] = call(logits, problems)[0]
+            seconds[way].append((time.process_time() - start) / (problems * tokens))
+    best = {way: min(each) for way, each in seconds.items()}
+    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:  # a new process each
+        peaks = {way: round(pool.apply(peak, (way, members, tokens, vocabulary))) for way in WAYS}
+    return {
+        "vocabulary": vocabulary,
+        "milliseconds a token": {way: round(1e3 * each, 2) for way, each in best.items()},
+        "times as fast as host": {way: round(best["host"] / each, 2) for way, each in best.items() if way != "host"},
+        "difference": {way: float(f"{difference(results[way], results['host']):.1e}") for way in WAYS if way != "host"},
+        "MB": peaks,
+    }
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, default in (("members", 8), ("tokens", 16), ("vocabulary", 32_000), ("rounds", 3)):
+    parser.add_argument("--vocabularies", default="32000,49152,152000")
+    for name, default in (("members", 4), ("tokens", 64), ("rounds", 5)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    g = np.random.default_rng(0)
-    shape = (options.tokens, options.vocabulary)
-    logits = 3 * g.normal(size=(1, *shape)) + 0.3 * g.normal(size=(options.members, *shape))
-    logprobs = log_softmax(logits, axis=-1).astype(np.float32)
-    base = log_softmax(logits.mean(axis=0), axis=-1).astype(np.float32)
-    found = divergences(logprobs, base=base)
-    off = float(np.abs(np.stack([found.kl, found.js, found.tv]) - by_scipy(logprobs)).max())
-    calls = {
-        "kl_matrix": lambda: kl_matrix(logprobs),
-        "divergences": lambda: divergences(logprobs, base=base),
-        "scipy": lambda: by_scipy(logprobs),
-    }
-    times = {name: round(best(call, options.rounds, logprobs.size), 2) for name, call in calls.items()}
-    result = {
-        "nanoseconds": times,
-        "divergences/kl_matrix": round(times["divergences"] / times["kl_matrix"], 2),
-        "scipy/divergences": round(times["scipy"] / times["divergences"], 2),
-        "largest disagreement": off,
-    }
-    print(json.dumps(result, indent=1) if options.json else "\n".join(f"{k}: {v}" for k, v in result.items()))
-    return int(off > 1e-9)
+    torch.set_num_threads(1)
+    sizes = [int(size) for size in options.vocabularies.split(",")]
+    rows = [measure(options.members, options.tokens, size, options.rounds) for size in sizes]
+    print(json.dumps({"load": os.getloadavg()[0], "rows": rows}, indent=1) if options.json else "\n".join(map(str, rows)))
+    return int(any(row["difference"]["float32"] > 1e-6 for row in rows))  # type: ignore[index]
 
 
 if __name__ == "__main__":

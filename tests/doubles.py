@@ -6,6 +6,7 @@ import copy
 import hashlib
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,13 @@ import numpy as np
 from spa_bench.cards.sampler import DecodingCard, SamplerCard
 from spa_bench.cards.task import load_task_card
 from spa_bench.grading import Behaved, Check, Outcome, Program
+from spa_bench.metrics.divergence import sums_of
 from spa_bench.models.base import Model, OptionScores
 from spa_bench.runs.folder import RunFolder
 from spa_bench.runs.generate import generate
 from spa_bench.runs.grade import grade
 from spa_bench.runs.job import Job, load_task
-from spa_bench.types import Asked, Completion, Key, Member, Request, Verdict
+from spa_bench.types import Asked, Completion, DivergenceSums, Key, Member, Request, Verdict
 
 RIGHT = {"three/add": "    return a + b\n", "three/double": "    return 2 * x\n", "three/last": "    return xs[-1]\n"}
 WRONG = "    return None\n"
@@ -67,12 +69,21 @@ class MockModel:
     def loglikelihood(self, requests: Sequence[Request], members: Sequence[Member]) -> Iterator[tuple[Request, float, bool]]:
         raise NotImplementedError
 
-    def next_token_logprobs(self, contexts: Sequence[tuple[str, str]], members: Sequence[Member]) -> Iterator[Any]:
-        """Member k thinks that token 0 of 2 has probability 0.5 / (k + 1), at both of two places."""
-        for _ in contexts:
-            first = np.array([0.5 / (k + 1) for k in range(len(members))])
-            table = np.log(np.stack([first, 1 - first], -1))
-            yield np.repeat(table[:, None], 2, 1).astype(np.float32)
+    def divergence(
+        self,
+        contexts: Sequence[tuple[str, str]],
+        members: Sequence[Member],
+        *,
+        base: bool,
+        top: int,
+        again: Collection[int] = (),
+    ) -> Iterator[DivergenceSums]:
+        """Member k gives token 0 of 2 probability 0.5 / (k + 1), at both of two places; read again, it is 0.25 nats away."""
+        for place, _ in enumerate(contexts):
+            first = np.array([0.5 / (k + 1) for k in range(len(members) + base)])
+            logs = np.repeat(np.log(np.stack([first, 1 - first], -1))[:, None], 2, 1)
+            sums = sums_of(logs[: len(members)], base=logs[-1] if base else None, top=min(top, 2))
+            yield replace(sums, noise=0.25) if place in again else sums
 
     def encode_pair(self, prompt: str, completion: str) -> tuple[list[int], list[int]]:
         return list(prompt.encode()), [*completion.encode(), 0]

@@ -19,11 +19,12 @@ from spa_bench.cards.task import load_task_card
 from spa_bench.cards.training import LoraCard
 from spa_bench.errors import StoreError
 from spa_bench.runs import generate as run
+from spa_bench.runs.divergence import measure_divergence
 from spa_bench.runs.folder import open_run
 from spa_bench.runs.generate import generate
 from spa_bench.runs.grade import grade
 from spa_bench.runs.job import Job, load_task
-from spa_bench.types import Completion, Key, Member, Request
+from spa_bench.types import Completion, Decoding, Divergence, Key, Member, Request
 from test_log import files_no_larger_than
 
 
@@ -173,6 +174,25 @@ def test_the_noise_floor_is_that_of_one_draw_in_other_batches(sandbox: InProcess
     assert len({(r.problem, r.seed) for r in folder.noise_log.rows()}) == 3
     found = folder.read_json("metrics.json")["estimates"]["noise_floor[diversity_score,exact]"]
     assert 0 < found["value"] <= 1
+    assert "noise_floor[average_kl]" not in folder.read_json("metrics.json")["estimates"]  # one member
+
+
+@pytest.mark.parametrize("noise", [True, False])
+def test_the_noise_floor_of_kl_is_that_of_a_member_read_twice(
+    noise: bool, sandbox: InProcessJudge, three: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    two = [
+        Member(f"m{i}", None, Decoding()) for i in range(2)
+    ]  # a mock's have no adapters, so it has one
+
+    def measured(problems: Any, model: Any, members: Any, done: Any, **named: Any) -> Iterator[Divergence]:
+        return measure_divergence(problems, model, two, done, **named)
+
+    monkeypatch.setattr("spa_bench.runs.generate.measure_divergence", measured)
+    kind = Noisy if noise else MockModel
+    values = mock_run(tmp_path, three, kind(lambda r: RIGHT[r.problem_id]), n=2).read_json("metrics.json")["values"]
+    assert values["average_kl[i<j]"][0] > 0
+    assert values.get("noise_floor[average_kl]") == ([0.25, None, None] if noise else None)
 
 
 def test_a_model_that_batches_do_not_move_has_a_noise_floor_of_zero_when_asked_for(

@@ -188,8 +188,8 @@ class Stopping:
     def generate(self, *a: Any) -> Iterator[Any]:
         return self._counted(self._model.generate(*a))
 
-    def next_token_logprobs(self, *a: Any) -> Iterator[Any]:
-        return self._counted(self._model.next_token_logprobs(*a))
+    def divergence(self, *a: Any, **named: Any) -> Iterator[Any]:
+        return self._counted(self._model.divergence(*a, **named))
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])

@@ -11,7 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
+
+if TYPE_CHECKING:  # the command line starts without numpy
+    import numpy as np
+    from numpy.typing import NDArray
 
 Messages = tuple[tuple[str, str], ...]
 """(role, text) of each turn, for chat models. When the last is the assistant's, it is how the answer begins."""
@@ -246,12 +250,33 @@ class Divergence:
     tokens: int  # of the context, the end token included; 0: it does not fit the model
     matrices: dict[str, list[list[float]]]  # kl, js, tv, renyi[...]: (K, K), means over tokens, nats but for tv
     members: dict[str, list[float]]  # entropy, top-k entropy and mass, kl_to_base: (K,), means over tokens
-    overall: dict[str, float]  # of all members together: jensen_shannon
+    overall: dict[str, float]  # of all members together: js[all]; kl[noise] where the first member was read twice
 
     @property
     def key(self) -> str:
         """The problem."""
         return self.problem
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class DivergenceSums:
+    """Sums over the T tokens of one continuation, from which all divergences between K members follow. float64, nats.
+
+    p_i are the probabilities of member i; inner sums are over the vocabulary. See spa_bench.metrics.divergence.of_sums.
+    """
+
+    tokens: int  # T
+    top_k: int  # the k of `top`
+    cross: NDArray[np.float64]  # (K, K) sum p_i log p_j
+    never: NDArray[np.float64]  # (K, K) probability that i gives to tokens to which j gives none
+    tv: NDArray[np.float64]  # (K, K) sum |p_i - p_j|, i < j
+    pairs: NDArray[np.float64]  # (K, K) sum (p_i + p_j) log(p_i + p_j), i < j
+    renyi: dict[float, NDArray[np.float64]]  # order a -> (K, K) sum over tokens of log(affinity), sum p_i^a p_j^(1-a)
+    amari: dict[float, NDArray[np.float64]]  # order a -> (K, K) sum over tokens of 1 - affinity
+    top: NDArray[np.float64]  # (2, K) entropy and mass of the k likeliest tokens
+    base: NDArray[np.float64] | None  # (2, K) sum p_i log p_base; probability given to tokens to which the base gives none
+    mixture: float  # sum p log p of the mean of the members
+    noise: float | None = None  # KL a token between the first member and itself in other company; None: not read again
 
 
 @dataclass(frozen=True, kw_only=True)

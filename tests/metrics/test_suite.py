@@ -12,6 +12,7 @@ from spa_bench.metrics.suite import (  # fmt: skip
     AT_SIZES,
     CHOICE_METRICS,
     METRICS,
+    NOISE_METRICS,
     RATES,
     Metric,
     Samples,
@@ -37,7 +38,7 @@ def samples(problem: str = "p", programs: tuple[str, ...] = (RIGHT, OTHER, WRONG
 
 
 def test_names_are_there_once_and_aliases_lead_to_them():
-    names = [m.name for m in (*METRICS, *CHOICE_METRICS, *AT_SIZES)]
+    names = [m.name for m in (*METRICS, *CHOICE_METRICS, *NOISE_METRICS, *AT_SIZES)]
     assert len(set(names)) == len(names)
     assert set(ALIASES.values()) <= set(names)
     always = {"diversity_score", "effective_diversity", "vendi", "average_kl"}
@@ -112,6 +113,18 @@ def test_divergences_are_means_over_pairs_and_members():
     assert found["average_kl[i!=j]"] == [3.5]
     assert found["jeffreys"] == [7.0]
     assert (found["entropy"], found["kl_to_base"], found["js[all]"]) == ([3.0], [1.0], [0.5])
+
+
+def test_the_noise_of_kl_is_there_where_a_problem_was_read_twice():
+    kl = {"kl": [[0.0, 1.0], [1.0, 0.0]]}
+    plain = Divergence(problem="p", tokens=3, matrices=kl, members={}, overall={})
+    twice = Divergence(problem="q", tokens=3, matrices=kl, members={}, overall={"kl[noise]": 0.25})
+    two = [samples(members=2, k=2, divergence=plain), samples("q", members=2, k=2, divergence=twice)]
+    found = measure_samples(two).values
+    assert found["noise_floor[average_kl]"] == [None, 0.25]
+    assert estimates({"noise_floor[average_kl]": [found["noise_floor[average_kl]"]]})["noise_floor[average_kl]"].value == 0.25
+    assert known("noise_floor[average_kl]")
+    assert "noise_floor[average_kl]" not in measure_samples(two[:1]).values
 
 
 @pytest.mark.parametrize(

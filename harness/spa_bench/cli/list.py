@@ -13,7 +13,7 @@ from spa_bench.cards.sampler import load_sampler_card
 from spa_bench.cards.task import load_task_card
 from spa_bench.cli.options import option
 from spa_bench.errors import SpaBenchError
-from spa_bench.metrics.suite import ALIASES, AT_SIZES, CHOICE_METRICS, METRICS
+from spa_bench.metrics.suite import ALIASES, AT_SIZES, CHOICE_METRICS, METRICS, NOISE_METRICS
 from spa_bench.mini.embedded import EMBEDDED
 from spa_bench.runs.own_metrics import load_metrics
 
@@ -51,7 +51,9 @@ def _tasks() -> str:
 
 def _metrics() -> str:
     short = {name: alias for alias, name in ALIASES.items()}
-    described = {m.name: m.description for m in (*METRICS, *CHOICE_METRICS)} | {m.name: m.description for m in AT_SIZES}
+    described = {m.name: m.description for m in (*METRICS, *CHOICE_METRICS, *NOISE_METRICS)} | {
+        m.name: m.description for m in AT_SIZES
+    }
     rows = [[name, short.get(name, ""), description] for name, description in described.items()]
     others = [
         [row[0], f"--metric {plugin.name}", *row[1:]]

@@ -5,7 +5,8 @@ on teacher-forced next-token distributions at temperature 1 without truncation, 
 that all members score. The input is always `logprobs`, shape (K members, T tokens, V vocabulary), natural log, of any float
 type. Every distribution is normalised again in float64 and all sums run there, so that the rounding of a float32 log-softmax
 does not count as divergence. A call is for one problem; the caller averages over problems. `divergences` computes everything
-in one pass over the tokens.
+in one pass over the tokens. A run does not call it: its model sums on its own device (Model.divergence), and `of_sums` turns
+the sums into divergences.
 
 All numbers are per token, given the same context: by the chain rule the KL between the members' distributions over whole
 texts is a sum over tokens too, but under contexts drawn from the first member, not under one shared text. Nothing here
@@ -19,6 +20,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from spa_bench.types import DivergenceSums
 
 FloatArray = NDArray[np.float64]
 
@@ -93,6 +96,17 @@ def divergences(
 
     Raises ValueError for other shapes or orders, for a top outside 1..V, and as `kl_matrix`.
     """
+    return of_sums(sums_of(logprobs, base=base, top=top, orders=orders))
+
+
+def sums_of(
+    logprobs: NDArray[np.floating],
+    *,
+    base: NDArray[np.floating] | None = None,
+    top: int = 20,
+    orders: Sequence[float] = (0.5,),
+) -> DivergenceSums:
+    """The sums over the tokens behind `divergences`, which has the same arguments and errors."""
     members, tokens, vocabulary = _shape(logprobs)
     if not 1 <= top <= vocabulary:
         raise ValueError(f"the top {top} tokens of a vocabulary of {vocabulary}: give a number from 1 to {vocabulary}")
@@ -104,7 +118,7 @@ def divergences(
     bases = iter(()) if base is None else _chunks(base[None], members)
     for logs in _chunks(logprobs):
         sums.add(logs, next(bases, None), top)
-    return sums.result(tokens, top, has_base=base is not None)
+    return sums.after(tokens, top, has_base=base is not None)
 
 
 @dataclass(kw_only=True)
@@ -171,33 +185,54 @@ class _Sums:
                 self.pairs[i, j] += float(np.vdot(one, np.log(one, out=other)))
         self.mixture += _xlogx(p.mean(axis=0))
 
-    def result(self, tokens: int, top: int, *, has_base: bool) -> Divergences:
-        members = len(self.cross)
-        negentropy = np.diagonal(self.cross) / tokens
-        kl = np.maximum(negentropy[:, None] - self.cross / tokens, 0.0)
-        kl[self.never > 0] = np.inf
-        # JS = (sum p_i log p_i + sum p_j log p_j - sum s log s) / 2 + log 2, s = p_i + p_j: no halving over the vocabulary
-        js = (negentropy[:, None] + negentropy - _mirrored(self.pairs) / tokens) / 2 + np.log(2)
-        for matrix in [js, *self.renyi.values(), *self.amari.values()]:
-            np.fill_diagonal(matrix, 0.0)
-        to_base = np.maximum(negentropy - self.base[0] / tokens, 0.0)
-        to_base[self.base[1] > 0] = np.inf
-        together = max(float(negentropy.mean()) - self.mixture / tokens, 0.0)
-        return Divergences(
+    def after(self, tokens: int, top: int, *, has_base: bool) -> DivergenceSums:
+        return DivergenceSums(
             tokens=tokens,
-            kl=kl,
-            js=np.maximum(js, 0.0),
-            tv=_mirrored(self.tv) / (2 * tokens),
-            renyi={a: np.maximum(sums / (tokens * (a - 1)), 0.0) for a, sums in self.renyi.items()},
-            amari={a: np.maximum(sums / (tokens * a * (1 - a)), 0.0) for a, sums in self.amari.items()},
-            jensen_shannon_all=together if members > 1 else None,
-            entropy=np.maximum(-negentropy, 0.0),
             top_k=top,
-            top_k_entropy=self.top[0] / tokens,
-            top_k_mass=self.top[1] / tokens,
-            kl_to_base=to_base if has_base else None,
-            reason="" if members > 1 else ONE_MEMBER,
+            cross=self.cross,
+            never=self.never,
+            tv=self.tv,
+            pairs=self.pairs,
+            renyi=self.renyi,
+            amari=self.amari,
+            top=self.top,
+            base=self.base if has_base else None,
+            mixture=self.mixture,
         )
+
+
+def of_sums(sums: DivergenceSums) -> Divergences:
+    """The divergences of K members from their sums over one continuation. What rounding takes below 0 is set to 0."""
+    tokens, members = sums.tokens, len(sums.cross)
+    negentropy = np.diagonal(sums.cross) / tokens
+    kl = np.maximum(negentropy[:, None] - sums.cross / tokens, 0.0)
+    kl[sums.never > 0] = np.inf
+    # JS = (sum p_i log p_i + sum p_j log p_j - sum s log s) / 2 + log 2, s = p_i + p_j: no halving over the vocabulary
+    js = (negentropy[:, None] + negentropy - _mirrored(sums.pairs) / tokens) / 2 + np.log(2)
+    renyi = {a: sums_of / (tokens * (a - 1)) for a, sums_of in sums.renyi.items()}
+    amari = {a: sums_of / (tokens * a * (1 - a)) for a, sums_of in sums.amari.items()}
+    for matrix in [js, *renyi.values(), *amari.values()]:
+        np.fill_diagonal(matrix, 0.0)
+    to_base = None
+    if sums.base is not None:
+        to_base = np.maximum(negentropy - sums.base[0] / tokens, 0.0)
+        to_base[sums.base[1] > 0] = np.inf
+    together = max(float(negentropy.mean()) - sums.mixture / tokens, 0.0)
+    return Divergences(
+        tokens=tokens,
+        kl=kl,
+        js=np.maximum(js, 0.0),
+        tv=_mirrored(sums.tv) / (2 * tokens),
+        renyi={a: np.maximum(matrix, 0.0) for a, matrix in renyi.items()},
+        amari={a: np.maximum(matrix, 0.0) for a, matrix in amari.items()},
+        jensen_shannon_all=together if members > 1 else None,
+        entropy=np.maximum(-negentropy, 0.0),
+        top_k=sums.top_k,
+        top_k_entropy=sums.top[0] / tokens,
+        top_k_mass=sums.top[1] / tokens,
+        kl_to_base=to_base,
+        reason="" if members > 1 else ONE_MEMBER,
+    )
 
 
 def kl_matrix(logprobs: NDArray[np.floating]) -> FloatArray:

@@ -412,6 +412,17 @@ CHOICE_METRICS: tuple[Metric, ...] = (
 )
 """Metrics of multiple choice, which a run has where one of its problems is multiple choice."""
 
+_READ_TWICE = "kl[noise]"
+NOISE_METRICS: tuple[Metric, ...] = (
+    Metric(
+        name="noise_floor[average_kl]",
+        description="KL between one member and itself in another batch, nats a token, on one problem of 32: numerics alone",
+        compute=_overall(_READ_TWICE),
+        missing="no problem was read twice",
+    ),
+)
+"""What numerics alone give in a divergence, which a run has where a member read one of its problems twice."""
+
 _OF_MEMBER = "pass@1[member="
 QD = "qd_score[ast]"
 AT_SIZES: tuple[texts.TextMetric, ...] = (
@@ -431,12 +442,12 @@ _OF_TEXTS = {m.name for m in AT_SIZES if not m.name.startswith(("effective_", "d
 """Metrics of the answers' texts, which have no value where no sample of the whole run has an answer."""
 
 ALIASES = {"effective_diversity": "effective_diversity[ast,correct]", "vendi": "vendi[ngram,q=1]"} | {
-    m.alias: m.name for m in (*METRICS, *CHOICE_METRICS) if m.alias
+    m.alias: m.name for m in (*METRICS, *CHOICE_METRICS, *NOISE_METRICS) if m.alias
 }
-RATES = {m.name for m in (*METRICS, *CHOICE_METRICS) if m.rate} | {m.name for m in AT_SIZES if m.rate}
-_MISSING = {m.name: m.missing for m in (*METRICS, *CHOICE_METRICS)} | {m.name: m.missing for m in AT_SIZES}
+RATES = {m.name for m in (*METRICS, *CHOICE_METRICS, *NOISE_METRICS) if m.rate} | {m.name for m in AT_SIZES if m.rate}
+_MISSING = {m.name: m.missing for m in (*METRICS, *CHOICE_METRICS, *NOISE_METRICS)} | {m.name: m.missing for m in AT_SIZES}
 _AT_SIZES = {m.name: m for m in AT_SIZES}
-_OURS = {m.name for m in (*METRICS, *CHOICE_METRICS)} | {m.name for m in AT_SIZES}
+_OURS = {m.name for m in (*METRICS, *CHOICE_METRICS, *NOISE_METRICS)} | {m.name for m in AT_SIZES}
 
 
 def sizes_up_to(least: int) -> list[int]:
@@ -464,6 +475,8 @@ def measure_samples(samples: Sequence[Samples], *, workers: int = 1) -> MetricVa
     values = {m.name: [_rounded(m.compute(s)) for s in samples] for m in METRICS}
     if any(s.preferences for s in samples):
         values |= {m.name: [_rounded(m.compute(s)) for s in samples] for m in CHOICE_METRICS}
+    if any(s.divergence and _READ_TWICE in s.divergence.overall for s in samples):
+        values |= {m.name: [_rounded(m.compute(s)) for s in samples] for m in NOISE_METRICS}
     values |= _by_member(samples)
     values |= at.pop(least)
     if all(all(s.failed) for s in samples):  # where the run has an answer, a problem without any counts as without diversity

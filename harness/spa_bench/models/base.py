@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from spa_bench.errors import UsageError
 from spa_bench.models.beams import BeamSearch
-from spa_bench.types import Asked, Completion, Member, Messages, Request
+from spa_bench.types import Asked, Completion, DivergenceSums, Member, Messages, Request
 
 if TYPE_CHECKING:
     from torch import nn
@@ -83,13 +83,24 @@ class Model(Protocol):
         """
         ...
 
-    def next_token_logprobs(
-        self, contexts: Sequence[tuple[str | Messages, str]], members: Sequence[Member]
-    ) -> Iterator[NDArray[np.float32] | None]:
-        """For each (prompt or messages, continuation), in order: log-probabilities (K, T, V) of every next token.
+    def divergence(
+        self,
+        contexts: Sequence[tuple[str | Messages, str]],
+        members: Sequence[Member],
+        *,
+        base: bool,
+        top: int,
+        again: Collection[int] = (),
+    ) -> Iterator[DivergenceSums | None]:
+        """For each (prompt or messages, continuation), in order: the sums from which divergences between members follow.
 
-        Teacher-forced over the T tokens of the continuation, the end token included; temperature 1, no truncation;
-        natural logarithm. None when prompt and continuation do not fit the context.
+        Teacher-forced over the T tokens of the continuation, the end token included; temperature 1, no truncation; natural
+        logarithm. The sums are within 1e-6 a token of those of metrics.divergence in float64, and (K, T, V) numbers never leave
+        the device. `base` says whether the KL from each member to the model without an adapter is wanted, `top` is the k of the
+        top-k entropy and mass (the vocabulary where that is smaller). At the places in `again` the first member reads the
+        continuation once more, in other company, for `noise`. None when prompt and continuation do not fit the context.
+
+        Raises ModelError where logits are NaN or infinite, or memory ends with one continuation.
         """
         ...
 

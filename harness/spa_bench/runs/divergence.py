@@ -6,20 +6,21 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
-from spa_bench.metrics.divergence import divergences
+from spa_bench.metrics.divergence import of_sums
 from spa_bench.models.base import Model
 from spa_bench.runs.folder import RunFolder
 from spa_bench.samplers.base import Sampler, after_choice
 from spa_bench.support.interrupt import pause_point
 from spa_bench.support.seeds import derive_seed, draw_seed
 from spa_bench.tasks.base import Task
-from spa_bench.types import Decoding, Divergence, Key, Member, Messages, Problem, Prompt, Record, Request
+from spa_bench.types import Divergence, DivergenceSums, Key, Member, Messages, Problem, Prompt, Record, Request
 
 CONTEXT = "teacher-forced on the task's reference solution, temperature 1, no truncation, mean over tokens, nats"
 _TOGETHER = 8  # problems scored in one call: always the same ones, so that a resumed run gives the same bytes
 TOP = 20  # the k of top-k entropy and mass
+NOISE = "kl[noise]"  # in a row's `overall`
+_APART = 4  # groups of problems for one whose first member is read again
 _DIGITS = 9
 
 
@@ -30,24 +31,28 @@ def measure_divergence(
     done: Collection[str],
     *,
     asked: Mapping[str, Prompt] | None = None,
+    noise: bool = False,
 ) -> Iterator[Divergence]:
     """A row for each of `problems` that is not in `done`, measured on the task's reference continuations.
 
-    `asked` maps a problem to the prompt that the model gets; None means the problems' own prompts.
+    `asked` maps a problem to the prompt that the model gets; None means the problems' own prompts. With `noise` and several
+    members, the first member reads one problem of 32 twice, the second time in other company: the KL between the two is what
+    numerics alone give.
     """
     adapted = any(member.adapter for member in members)
-    voices = [*members, Member("base", None, Decoding())] if adapted else members
     for start in range(0, len(problems), _TOGETHER):
         part = problems[start : start + _TOGETHER]
         if all(p.id in done for p in part):
             continue
         pause_point()
         usable = [p for p in part if p.reference]
-        answers = model.next_token_logprobs([_context(p, (asked or {}).get(p.id)) for p in usable], voices)
-        logprobs = dict(zip((p.id for p in usable), answers, strict=True))
+        contexts = [_context(p, (asked or {}).get(p.id)) for p in usable]
+        again = (0,) if noise and usable and len(members) > 1 and start % (_APART * _TOGETHER) == 0 else ()
+        answers = model.divergence(contexts, members, base=adapted, top=TOP, again=again)
+        sums = dict(zip((p.id for p in usable), answers, strict=True))
         for problem in part:
             if problem.id not in done:
-                yield _divergence(problem.id, logprobs.get(problem.id), len(members), adapted)
+                yield _row(problem.id, sums.get(problem.id))
 
 
 def _context(problem: Problem, asked: Prompt | None) -> tuple[str | Messages, str]:
@@ -78,17 +83,16 @@ def known_to(folder: RunFolder, siblings: Sequence[RunFolder]) -> Iterator[RunFo
 def _measured(folder: RunFolder) -> dict[str, object]:
     """Everything on which the rows of divergence.jsonl depend."""
     spec = folder.spec
-    content = {key: spec[key] for key in ("model", "numerics", "versions", "code", "limit")}
+    content = {key: spec[key] for key in ("model", "numerics", "versions", "code", "limit", "noise_floor")}
     members = {key: spec["sampler"].get(key) for key in ("members", "adapters")}
     task = {key: spec["task"].get(key) for key in ("problems_hash", "prompt", "strip_prompt", "instruction", "response")}
     return {**content, **members, "asked": task, "hashes": folder.read_json("adapters.json")}
 
 
-def _divergence(problem: str, logprobs: NDArray[np.float32] | None, members: int, adapted: bool) -> Divergence:
-    if logprobs is None:
+def _row(problem: str, sums: DivergenceSums | None) -> Divergence:
+    if sums is None:
         return Divergence(problem=problem, tokens=0, matrices={}, members={}, overall={})
-    top = min(TOP, logprobs.shape[2])
-    measured = divergences(logprobs[:members], base=logprobs[members] if adapted else None, top=top)
+    measured = of_sums(sums)
     matrices = {"kl": measured.kl, "js": measured.js, "tv": measured.tv}
     matrices |= {f"renyi[a={a:g}]": m for a, m in measured.renyi.items()}
     matrices |= {f"amari[a={a:g}]": m for a, m in measured.amari.items()}
@@ -99,13 +103,13 @@ def _divergence(problem: str, logprobs: NDArray[np.float32] | None, members: int
     }
     if measured.kl_to_base is not None:
         of_members["kl_to_base"] = measured.kl_to_base
-    overall = {} if measured.jensen_shannon_all is None else {"js[all]": round(measured.jensen_shannon_all, _DIGITS)}
+    overall = {"js[all]": measured.jensen_shannon_all, NOISE: sums.noise}
     return Divergence(
         problem=problem,
         tokens=measured.tokens,
         matrices={name: np.round(matrix, _DIGITS).tolist() for name, matrix in matrices.items()},
         members={name: np.round(values, _DIGITS).tolist() for name, values in of_members.items()},
-        overall=overall,
+        overall={name: round(value, _DIGITS) for name, value in overall.items() if value is not None},
     )
 
 

@@ -144,11 +144,12 @@ class _Drawing:
     def _measure(self, members: Sequence[Member], prompts: Sequence[Prompt], measured: Collection[str]) -> None:
         """Measure the divergence of problems that are not in `measured`; for multiple choice the choices give it."""
         with self.console.stage("divergence") as progress:
+            asked, noise = {p.problem_id: p for p in prompts}, bool(self.folder.spec["noise_floor"])
             first = {c.problem: first_token_divergence(c) for c in self.folder.choice_log.rows()}
             others = [p for p in self.task.problems[: len(prompts)] if p.id not in first]
             rows = chain(
                 (row for problem, row in first.items() if problem not in measured),
-                measure_divergence(others, self.model, members, measured, asked={p.problem_id: p for p in prompts}),
+                measure_divergence(others, self.model, members, measured, asked=asked, noise=noise),
             )
             append(self.folder.divergence_log, rows, len(measured), len(prompts), progress)
 

@@ -19,7 +19,8 @@ COLUMNS = {**PAIRED, "average_kl": "average_kl[i<j]"}
 """Column -> metric."""
 OF_PROGRAMS = {EFFECTIVE}
 _DIGITS = {"average_kl": 4}
-NOISE = "noise_floor[diversity_score,exact]"
+NOISE = {"diversity_score": "noise_floor[diversity_score,exact]", "average_kl": "noise_floor[average_kl]"}
+"""Column -> what numerics alone give there."""
 
 
 @dataclass(frozen=True)
@@ -76,9 +77,9 @@ def table(rows: Sequence[LeaderboardRow], *, style: str = "plain") -> str:
         mark = " (unsafe sandbox)" if row.unsafe else ""
         cells = []
         for column, metric in columns.items():
-            noise = row.estimate(NOISE)
-            note = f" (noise {noise.value:.3f})" if column == "diversity_score" and noise.value is not None else ""
             digits, is_best = _DIGITS.get(column, 3), row.label in bold.get(column, ())
+            noise = row.estimate(NOISE[column]).value if column in NOISE else None
+            note = "" if noise is None else f" (noise {noise:.{digits}f})"
             cells.append(cell(row.estimate(metric, size), how, digits=digits, bold=is_best, note=note))
         result = row.result
         n = "varies" if result["n"] is None else result["n"]

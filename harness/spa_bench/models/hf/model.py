@@ -1,7 +1,7 @@
 """Any causal language model of transformers, with K stacked LoRA adapters over one copy of the weights.
 
-The parts: `codec` (text and tokens), `draw` (answers), `scorer` (options and likelihoods), `forced` (distributions of every
-next token), `adapters`. This module loads a model and gives each part what it needs.
+The parts: `codec` (text and tokens), `draw` (answers), `scorer` (options and likelihoods), `divergence` (distributions of
+every next token, as sums), `adapters`. This module loads a model and gives each part what it needs.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from spa_bench.models.base import Beams, OptionScores
 from spa_bench.models.beams import BeamSearch
 from spa_bench.models.hf.adapters import Adapters
 from spa_bench.models.hf.codec import Codec
+from spa_bench.models.hf.divergence import Forced, Wanted
 from spa_bench.models.hf.draw import Drawer
-from spa_bench.models.hf.forced import Forced
 from spa_bench.models.hf.kv_cache import attends_to_all
 from spa_bench.models.hf.loading import device_of, dtype_of, embedding_rows, end_tokens, hash_state, load_network
 from spa_bench.models.hf.rows import BLOCK
@@ -32,7 +32,7 @@ from spa_bench.models.hf.stacked_lora import StackedLinear
 from spa_bench.models.options import OptionEncoder
 from spa_bench.models.rolling import windows
 from spa_bench.support.provenance import hash_folder
-from spa_bench.types import Asked, Completion, Member, Messages, Request
+from spa_bench.types import Asked, Completion, DivergenceSums, Member, Messages, Request
 
 _ONE_PIECE = 512  # columns that a CPU's attention adds in one piece; it splits more of them where the padding begins
 
@@ -67,7 +67,7 @@ class HFModel:
         config = network.config.get_text_config()
         self.context = int(getattr(config, "max_position_embeddings", None) or self._tokenizer.model_max_length)
         vocabulary, block = int(config.vocab_size), BLOCK if attends_to_all(network.config) else 0
-        self._block = block
+        self._block, self._vocabulary = block, vocabulary
         self.codec = Codec(self._tokenizer, self.name, end_tokens(self._tokenizer, network), embedding_rows(network))
         self._adapters = Adapters(self.network, self._dtype, self._device)
         self._forced = Forced(self.network, self._adapters.use, vocabulary=vocabulary, device=self._device, block=block)
@@ -148,16 +148,40 @@ class HFModel:
         """The layers that LoRA changes, wrapped for stacking; see stacked_lora.target_modules for `targets`."""
         return self._adapters.layers(targets)
 
+    def divergence(
+        self,
+        contexts: Sequence[tuple[str | Messages, str]],
+        members: Sequence[Member],
+        *,
+        base: bool,
+        top: int,
+        again: Collection[int] = (),
+    ) -> Iterator[DivergenceSums | None]:
+        """See Model.divergence."""
+        pairs, fits = self._forced_pairs(contexts)
+        adapters = [*(m.adapter for m in members), *([None] if base else [])]
+        twice = {sum(fits[:place]) for place in again if fits[place]}
+        wanted = Wanted(adapters=adapters, members=len(members), top=min(top, self._vocabulary), again=twice)
+        answers = self._forced.sums(pairs, wanted)
+        for fit in fits:
+            yield next(answers) if fit else None
+
     def next_token_logprobs(
         self, contexts: Sequence[tuple[str | Messages, str]], members: Sequence[Member]
     ) -> Iterator[NDArray[np.float32] | None]:
-        """See Model.next_token_logprobs."""
-        pairs = [self.encode_pair(prompt, continuation) for prompt, continuation in contexts]
-        fits = [len(head) + len(tail) <= self.context for head, tail in pairs]
-        good = [pair for pair, fit in zip(pairs, fits, strict=True) if fit]
-        answers = self._forced.logprobs(good, [m.adapter for m in members])
+        """For each context of `divergence`: log-probabilities (K, T, V) of every next token, natural logarithm, on the host."""
+        pairs, fits = self._forced_pairs(contexts)
+        answers = self._forced.logprobs(pairs, [m.adapter for m in members])
         for fit in fits:
             yield next(answers) if fit else None
+
+    def _forced_pairs(
+        self, contexts: Sequence[tuple[str | Messages, str]]
+    ) -> tuple[list[tuple[list[int], list[int]]], list[bool]]:
+        """The tokens of the contexts that fit, and which of all contexts these are."""
+        pairs = [self.encode_pair(prompt, continuation) for prompt, continuation in contexts]
+        fits = [len(head) + len(tail) <= self.context for head, tail in pairs]
+        return [pair for pair, fit in zip(pairs, fits, strict=True) if fit], fits
 
     # options ---------------------------------------------------------------------------------------------------
 

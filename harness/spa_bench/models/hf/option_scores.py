@@ -17,11 +17,11 @@ from spa_bench.errors import ModelError
 from spa_bench.models.base import OptionScores
 from spa_bench.models.hf.failures import within_memory
 from spa_bench.models.hf.rows import MIN_ROWS, padded
+from spa_bench.models.hf.token_sums import token_sums
 from spa_bench.models.options import Encoded, IntArray
 
 FloatArray = NDArray[np.float64]
 _LOGIT_BYTES = 1 << 28  # room for the logits of one pass
-_TINY = 1e-300
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,18 +148,17 @@ def _of_problem(problem: Encoded, rows: Sequence[_RowScores]) -> OptionScores:
 def first_tokens(logits: Tensor) -> tuple[FloatArray, FloatArray, FloatArray]:
     """KL (C, K, K), Jensen-Shannon (C, K, K) and entropy (C, K) of next-token distributions with `logits` (K, C, V), in nats.
 
-    The definitions are those of metrics.divergence. Sums run in float64, because members differ by less than float32 resolves.
+    The definitions are those of metrics.divergence. All in float64: it is one token a context, and a member's entropy is the
+    same beside any others. NaN where a logit is.
     """
-    logs = logits.double().log_softmax(-1).clamp_min(-1e9)  # for forbidden tokens, as 0 × -inf is NaN
-    p = logs.exp()
-    cross = p.transpose(0, 1) @ logs.permute(1, 2, 0)  # (C, K, K): sum p_i log p_j
+    contexts, k = logits.shape[1], len(logits)
+    found = token_sums(logits, k, top=1, dtype=torch.float64)
+    if found is None:
+        unknown = np.full((contexts, k, k), np.nan)
+        return unknown, unknown, unknown[..., 0]
+    cross, pairs = found.cross, found.pairs + found.pairs.mT
     negative = torch.diagonal(cross, dim1=1, dim2=2)
-    kl = (negative[:, :, None] - cross).clamp_min(0)
-    js = torch.zeros_like(kl)
-    for i in range(len(p) - 1):
-        both = p[i] + p[i + 1 :]
-        pairs = (both * both.clamp_min(_TINY).log()).sum(-1).T  # (C, members behind i)
-        js[:, i, i + 1 :] = (negative[:, i, None] + negative[:, i + 1 :] - pairs) / 2 + np.log(2)
-    js = (js + js.transpose(1, 2)).clamp_min(0)
-    kl.diagonal(dim1=1, dim2=2).zero_()
+    kl = (negative[:, :, None] - cross).clamp_min(0).masked_fill(found.never > 0, np.inf)
+    js = ((negative[:, :, None] + negative[:, None] - pairs) / 2 + np.log(2)).clamp_min(0)
+    js.diagonal(dim1=1, dim2=2).zero_()
     return kl.cpu().numpy(), js.cpu().numpy(), (-negative).clamp_min(0).cpu().numpy()

@@ -10,14 +10,14 @@ from spa_bench.compare.leaderboard.choices import CHOICE_COLUMNS
 from spa_bench.compare.leaderboard.compare import PAIRED, best
 from spa_bench.compare.leaderboard.rows import common_size
 from spa_bench.compare.leaderboard.schema import KEPT
-from spa_bench.metrics.suite import ALIASES, AT_SIZES, CHOICE_METRICS, METRICS
+from spa_bench.metrics.suite import ALIASES, AT_SIZES, CHOICE_METRICS, METRICS, NOISE_METRICS
 from spa_bench.types import Estimate
 
 DEFAULTS = (*PAIRED.values(), "average_kl[i<j]")
 """The columns that are shown at first."""
 _SHORT = {name: alias.replace("_", " ") for alias, name in ALIASES.items()}
 _SHORT |= {"average_kl[i<j]": "average KL", "vendi[ngram,q=1]": "Vendi"}
-_SAID = {m.name: m.description for m in (*METRICS, *CHOICE_METRICS)} | {m.name: m.description for m in AT_SIZES}
+_SAID = {m.name: m.description for m in (*METRICS, *CHOICE_METRICS, *NOISE_METRICS)} | {m.name: m.description for m in AT_SIZES}
 _AT_SIZES = {m.name for m in AT_SIZES}
 
 

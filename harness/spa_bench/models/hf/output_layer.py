@@ -1,0 +1,103 @@
+"""The logits of a network of transformers, a few tokens at a time and with the output layer in float32.
+
+The hidden states of a row are small and its logits are not, so the network is run once and its output layer piece by piece.
+What an architecture does with the logits behind that layer (scaling, a soft cap) stays the network's own work: where there is
+such work, the network is run on one made-up token a row with the piece in the place of its own last hidden state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from spa_bench.models.hf.stacked_lora import StackedLinear, output_layer
+
+_PIECE = 1 << 14  # outputs of the layer whose weights are turned into float32 at once
+
+Forward = Callable[[Tensor], Tensor]
+
+
+class OutputLayer:
+    """The output layer of `network`, which is any causal language model of transformers."""
+
+    def __init__(self, network: Any):
+        self._network = network
+        self._behind: bool | None = None  # whether something is done with the logits behind the layer; None: not known yet
+
+    def last_states(self, inputs: dict[str, Tensor], keep: int) -> Tensor:
+        """What the output layer gets at the last `keep` places of each row, (rows, keep, d).
+
+        Where a network has no such layer, or runs it otherwise than once on all rows, these are its logits, (rows, keep, V).
+        """
+        layer, caught = output_layer(self._network), list[tuple[Tensor, Tensor]]()
+        rows, columns = inputs["input_ids"].shape
+
+        def catch(states: Tensor) -> Tensor:
+            caught.append((states, own(states[:, -1:])))
+            return caught[-1][1]
+
+        if layer is not None:
+            with _in_place_of(layer, catch) as own:
+                logits = self._network(**inputs, use_cache=False).logits
+            if len(caught) == 1 and caught[0][0].shape[:2] == (rows, columns):
+                self._behind = logits.data_ptr() != caught[0][1].data_ptr()
+                return caught[0][0][:, -keep:]
+        self._behind = None
+        return cast(Tensor, self._network(**inputs, use_cache=False).logits[:, -keep:])
+
+    def logits(self, states: Tensor) -> Tensor:
+        """The logits (R, T, V) behind `states` (R, T, ...), some of the places of last_states; float32 where it has a layer.
+
+        Row group i runs through the adapter that is in use for it, as in the network.
+        """
+        layer = output_layer(self._network)
+        if layer is None or self._behind is None:
+            return states.float()
+        with _wide(layer) as forward:
+            if not self._behind:
+                return forward(states)
+            one = torch.zeros(len(states), 1, dtype=torch.long, device=states.device)
+            with _in_place_of(layer, lambda _: forward(states)):
+                behind = self._network(input_ids=one, attention_mask=one + 1, use_cache=False).logits
+            return cast(Tensor, behind.float())
+
+
+@contextmanager
+def _in_place_of(layer: nn.Module, forward: Forward) -> Iterator[Forward]:
+    """`layer` computes `forward` for the time of the block, which gets the layer's own way."""
+    own, kept = layer.forward, layer.__dict__.get("forward")
+    layer.__dict__["forward"] = forward
+    try:
+        yield own
+    finally:
+        if kept is None:
+            del layer.__dict__["forward"]
+        else:
+            layer.__dict__["forward"] = kept
+
+
+@contextmanager
+def _wide(layer: nn.Module) -> Iterator[Forward]:
+    """The layer's own way, in float32 for the time of the block where it is linear and of another type."""
+    linear = layer.base if isinstance(layer, StackedLinear) else layer
+    if not isinstance(linear, nn.Linear) or linear.weight.dtype is torch.float32:
+        yield layer.forward
+        return
+
+    def wide(states: Tensor) -> Tensor:
+        states = states.float()
+        logits = torch.empty(*states.shape[:-1], linear.out_features, dtype=torch.float32, device=states.device)
+        for start in range(0, linear.out_features, _PIECE):
+            part = slice(start, start + _PIECE)
+            bias = None if linear.bias is None else linear.bias[part].float()
+            logits[..., part] = functional.linear(states, linear.weight[part].float(), bias)
+        return logits
+
+    own = layer.forward
+    with _in_place_of(linear, wide):
+        yield (lambda states: own(states.float())) if linear is not layer else wide
