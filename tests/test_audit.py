@@ -181,9 +181,7 @@ def test_the_noise_floor_is_that_of_one_draw_in_other_batches(sandbox: InProcess
 def test_the_noise_floor_of_kl_is_that_of_a_member_read_twice(
     noise: bool, sandbox: InProcessJudge, three: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    two = [
-        Member(f"m{i}", None, Decoding()) for i in range(2)
-    ]  # a mock's have no adapters, so it has one
+    two = [Member(f"m{i}", None, Decoding()) for i in range(2)]  # a mock's have no adapters, so it has one
 
     def measured(problems: Any, model: Any, members: Any, done: Any, **named: Any) -> Iterator[Divergence]:
         return measure_divergence(problems, model, two, done, **named)
