@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from doubles import SANDBOX, Call, Done, InProcessJudge
 from spa_bench.cli import main as cli
 from spa_bench.errors import SandboxError
 from spa_bench.sandbox import choose
+from tiny import save_tiny
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
@@ -22,7 +24,6 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is imported; th
 
 ROOT = Path(__file__).resolve().parents[1]
 _DATA = os.environ.get("SPA_BENCH_DATA")  # read before any fixture unsets it
-CONTEXT = 1024  # tokens of the tiny model: real HumanEval prompts fit
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -67,18 +68,37 @@ _LONGEST = (
 )
 
 
-@pytest.hookimpl(wrapper=True, tryfirst=True)  # before pytest-xdist looks for groups, and after all that order the tests
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Iterator[None]:
-    """With `--dist loadgroup` a worker runs a file as a whole, and all attacks on one sandbox, which are graded at once."""
-    if config.getoption("dist", "no") != "loadgroup":
-        return (yield)
-    groups = {}
-    for item in items:
-        attack = item.get_closest_marker("attack") and item.callspec.params["jail"]  # type: ignore[attr-defined]
-        groups[item] = f"attacks in {attack}" if attack else item.nodeid.partition("::")[0]
-        item.add_marker(pytest.mark.xdist_group(groups[item]))
-    yield
-    items.sort(key=lambda item: _LONGEST.index(groups[item]) if groups[item] in _LONGEST else len(_LONGEST))
+def group_of(nodeid: str) -> str:
+    """What a worker runs as a whole: a file; of tests of the sandboxes those of one, whose attacks are graded at once."""
+    file, _, name = nodeid.partition("::")
+    jail = re.search(r"\[(bwrap|landlock)\b", name)
+    return f"attacks in {jail[1]}" if jail and file.startswith("tests/sandbox/") else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """The scheduler of `--dist loadgroup`.
+
+    pytest-xdist's own takes groups from the names of tests, where it writes them by a way that pytest 9.2 closed
+    (pytest-xdist issue 1386): every test is its own group then, and what a file's tests share is made once a worker.
+    """
+    if config.getoption("dist") != "loadgroup":
+        return None
+    from xdist.scheduler.loadscope import LoadScopeScheduling
+
+    class ByGroup(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return group_of(nodeid)
+
+    return ByGroup(config, log)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Workers begin with the groups that take longest."""
+    if hasattr(config, "workerinput"):
+        order = {name: place for place, name in enumerate(_LONGEST)}
+        items.sort(key=lambda item: order.get(group_of(item.nodeid), len(order)))
 
 
 @pytest.fixture(autouse=True)
@@ -102,40 +122,7 @@ def data() -> Path:
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A seeded random Llama of 0.3 M parameters with the embedded tokenizer, as safetensors."""
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
-    folder = tmp_path_factory.mktemp("tiny")
-    source = ROOT / "harness" / "spa_bench" / "mini" / "model"
-    shutil.copy(source / "tokenizer.json", folder)
-    settings = {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "eos_token": "<|endoftext|>",
-        "pad_token": "<|endoftext|>",
-        "model_max_length": CONTEXT,
-        "clean_up_tokenization_spaces": False,
-    }
-    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
-    config = LlamaConfig(
-        vocab_size=len(json.loads((folder / "tokenizer.json").read_text())["model"]["vocab"]),
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        max_position_embeddings=CONTEXT,
-        initializer_range=0.15,  # wide, so that texts differ between prompts and end at different lengths
-        bos_token_id=None,
-        eos_token_id=0,
-        pad_token_id=0,
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        network = LlamaForCausalLM(config)
-        network.lm_head.weight.data[0] *= 1.6  # the end token wins now and then
-    network.save_pretrained(str(folder))
-    return folder
+    return save_tiny(tmp_path_factory.mktemp("tiny"))
 
 
 @pytest.fixture(scope="session")

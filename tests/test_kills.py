@@ -12,13 +12,14 @@ from typing import Any
 import pytest
 
 from spa_bench.mini.data import instructions
+from tiny import save_tiny
 
 POINTS = 50
 BATCH_IN_HAND = 8 + 4  # answers decoded together, and answers synced together
 
 
 @pytest.fixture(scope="module")
-def outcomes(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> list[dict[str, Any]]:
+def outcomes(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     folder = tmp_path_factory.mktemp("kills")
     rows = []
     for i in range(6):
@@ -28,11 +29,13 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> lis
         rows.append(json.dumps({**row, "canonical_solution": "    return 2 * x\n"}) + "\n")
     (folder / "six.jsonl").write_text("".join(rows))
     card = folder / "six.toml"
-    card.write_text('description = "six"\nfile = "six.jsonl"\nversion = "1"\nmax_new_tokens = 10\nstop = ["\\ndef "]\n')
+    card.write_text('description = "six"\nfile = "six.jsonl"\nversion = "1"\nmax_new_tokens = 4\nstop = ["\\ndef "]\n')
     pairs = folder / "pairs.jsonl"
     short = sorted(instructions(), key=lambda e: len(e.prompt) + len(e.completion))[:16]
     pairs.write_text("".join(json.dumps({"prompt": e.prompt, "completion": e.completion}) + "\n" for e in short))
-    config = {"model": str(tiny_folder), "task": str(card), "data": str(pairs), "folder": str(folder / "w"), "points": POINTS}
+    (folder / "model").mkdir()
+    model = save_tiny(folder / "model", layers=1)  # what becomes lasting does not depend on its size
+    config = {"model": str(model), "task": str(card), "data": str(pairs), "folder": str(folder / "w"), "points": POINTS}
     (folder / "config.json").write_text(json.dumps(config))
     here = Path(__file__).parent
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(here), *sys.path])}

@@ -16,6 +16,11 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that can change a number; packages that are not installed are left out."""
+    return dict(_installed())
+
+
+@lru_cache(maxsize=1)  # looking them up reads a file a package
+def _installed() -> dict[str, str]:
     installed = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
