@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from doubles import RIGHT, WRONG, InProcessJudge, Lines, MockModel, mock_run, sampler_card
+from doubles import RIGHT, WRONG, Call, InProcessJudge, Lines, MockModel, mock_run, sampler_card
 from spa_bench.cards.task import load_task_card
 from spa_bench.cards.training import LoraCard
 from spa_bench.errors import StoreError
@@ -52,15 +52,11 @@ def test_a_disk_that_is_full_stops_a_run_in_one_line_and_more_room_lets_it_go_on
     assert contents(again.path) == contents(whole.path)
 
 
-def test_a_folder_that_cannot_be_written_ends_in_one_line_and_code_2(three: Path, tiny_folder: Path):
-    command = [sys.executable, "-m", "spa_bench.cli.main", "run", "--sampler", "base", "--task", str(three), "--limit", "1"]
-    command += ["--model", str(tiny_folder), "--until", "generate", "--out", "/sys/kernel/runs"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert "Traceback" not in done.stderr
-    last = done.stderr.splitlines()[-1]
-    assert last.startswith("spa-bench: cannot make the run folder /sys/kernel/runs")
-    assert last.endswith("use another --out")
+def test_a_folder_that_cannot_be_written_ends_in_one_line_and_code_2(run: Call):
+    done = run("--limit", 1, "--until", "generate", "--out", "/sys/kernel/runs")
+    said = done.error()
+    assert said.startswith("cannot make the run folder /sys/kernel/runs")
+    assert said.endswith("use another --out")
 
 
 def _in_a_process(out: Path, card: str, said: Any) -> None:
@@ -213,31 +209,27 @@ def test_without_need_no_noise_is_measured(sandbox: InProcessJudge, three: Path,
 # the commands --------------------------------------------------------------------------------------------------------
 
 
-def spa_bench(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "spa_bench.cli.main", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
-def test_a_run_is_verified_and_repeated_from_its_spec(bwrap: str, three: Path, tiny_folder: Path, tmp_path: Path):
-    options = ["--task", three, "--model", tiny_folder, "--threads", 1, "--device", "cpu", "--n", 2]
-    made = spa_bench("run", "--sampler", "base", *options, "--out", tmp_path / "runs", "--noise-floor", "yes")
+def test_a_run_is_verified_and_repeated_from_its_spec(bwrap: str, call: Call, three: Path, tiny_folder: Path, tmp_path: Path):
+    command = [sys.executable, "-m", "spa_bench.cli.main", "run", "--sampler", "base", "--task", three, "--model", tiny_folder]
+    command += ["--threads", "1", "--device", "cpu", "--n", "2", "--out", tmp_path / "runs", "--noise-floor", "yes"]
+    made = subprocess.run(command, capture_output=True, text=True, check=False)  # what follows is another process
     assert made.returncode == 0, made.stderr
     [path] = (tmp_path / "runs").iterdir()
     assert (open_run(path).spec["code"]["source"] or "") != ""
-    whole = spa_bench("verify", path, "--json")
-    assert (whole.returncode, json.loads(whole.stdout)) == (0, {str(path): []})
-    again = spa_bench("rerun", path, "--json")
-    assert again.returncode == 0, again.stderr
-    assert json.loads(again.stdout)["same"] is True
-    itself = spa_bench("rerun", path, "--out", path.parent)
-    assert itself.returncode == 2
-    assert "is where the run itself lies" in itself.stderr
-    twice = spa_bench("rerun", path)
-    assert twice.returncode == 2
-    assert "is there already, and finished" in twice.stderr
+    whole = call("verify", path, "--json")
+    assert (whole.code, json.loads(whole.out)) == (0, {str(path): []})
+    again = call("rerun", path, "--json")
+    assert again.code == 0, again.err
+    assert json.loads(again.out)["same"] is True
+    itself = call("rerun", path, "--out", path.parent)
+    assert itself.code == 2
+    assert "is where the run itself lies" in itself.err
+    twice = call("rerun", path)
+    assert twice.code == 2
+    assert "is there already, and finished" in twice.err
     records = path / "records.jsonl"
     records.write_bytes(records.read_bytes().replace(b'"tokens": ', b'"tokens":  ', 1))
-    damaged = spa_bench("verify", tmp_path / "nowhere", path)
-    assert damaged.returncode == 1
-    assert "no run in" in damaged.stdout
-    assert "records.jsonl, line 1 is damaged" in damaged.stdout
+    damaged = call("verify", tmp_path / "nowhere", path)
+    assert damaged.code == 1
+    assert "no run in" in damaged.out
+    assert "records.jsonl, line 1 is damaged" in damaged.out

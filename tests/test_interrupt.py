@@ -53,7 +53,8 @@ def test_without_a_signal_pause_points_do_nothing():
 
 def test_a_command_stopped_by_the_user_says_how_to_go_on_and_goes_on(tmp_path: Path):
     command = [sys.executable, "-m", "spa_bench.cli.main", "run", "--sampler", "temperature", "--task", "mini-code", "--n", "4"]
-    command += ["--limit", "8", "--threads", "1", "--batch-size", "8", "--until", "generate", "--out", str(tmp_path / "runs")]
+    command += ["--limit", "2", "--threads", "1", "--batch-size", "8", "--until", "generate", "--out", str(tmp_path / "runs")]
+    command += ["--set", "lora.steps=5"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr
         said = ""
@@ -72,4 +73,4 @@ def test_a_command_stopped_by_the_user_says_how_to_go_on_and_goes_on(tmp_path: P
     again = subprocess.run(command, capture_output=True, text=True, check=False)
     assert again.returncode == 0, again.stderr
     [records] = tmp_path.glob("runs/*/records.jsonl")
-    assert len(records.read_text().splitlines()) == 32
+    assert len(records.read_text().splitlines()) == 8

@@ -11,7 +11,7 @@ CONTEXT = 1024  # tokens: real HumanEval prompts fit
 
 
 def save_tiny(folder: Path, *, layers: int = 2) -> Path:
-    """Writes a seeded random Llama with the embedded tokenizer into `folder` as safetensors: 0.3 M parameters with two layers."""
+    """Writes a seeded random Llama with the embedded tokenizer into `folder`; two layers are 0.3 M parameters."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
     from transformers.utils import logging
