@@ -16,7 +16,7 @@ import pytest
 
 from spa_bench.cli import doctor
 from spa_bench.cli import main as cli
-from spa_bench.cli.doctor import Row, data, machine, row, sandboxes
+from spa_bench.cli.doctor import Finding, data, finding, machine, sandboxes
 from spa_bench.errors import SandboxError
 from spa_bench.sandbox import SANDBOXES, Limits, Sandbox
 from spa_bench.sandbox.none import NoSandbox
@@ -47,7 +47,7 @@ def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Programs:
 def user(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not root."""
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    for module in (row, sandboxes):
+    for module in (finding, sandboxes):
         monkeypatch.setattr(module, "SUDO", "sudo ")
 
 
@@ -71,7 +71,7 @@ def checks(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     return lambda **table: monkeypatch.setattr(doctor, "CHECKS", table)
 
 
-def only(rows: Iterator[Row]) -> Row:
+def only(rows: Iterator[Finding]) -> Finding:
     [found] = rows
     return found
 
@@ -100,7 +100,7 @@ def test_json_is_a_list_of_rows_and_nothing_else(capsys: pytest.CaptureFixture[s
 
 
 def test_the_table_ends_with_the_commands(checks: Callable[..., None], capsys: pytest.CaptureFixture[str]):
-    checks(bwrap=lambda: [Row("bwrap", "ok", "works")], hub=lambda: [Row("hub", "missing", "gone", "mend --it")])
+    checks(bwrap=lambda: [Finding("bwrap", "ok", "works")], hub=lambda: [Finding("hub", "missing", "gone", "mend --it")])
     assert cli.main(["doctor"]) == 0
     seen = capsys.readouterr()
     assert seen.err == ""
@@ -131,7 +131,7 @@ def test_a_missing_package_is_named_with_its_command(
 ):
     requires = ["numpy>=1.26", "no-such-package>=2.6", "pytest>=9999", "evalplus>=0.3.1; extra == 'evalplus'"]
     monkeypatch.setattr(metadata, "requires", lambda _: requires)
-    checks(bwrap=lambda: [Row("bwrap", "ok", "works")], packages=machine.packages)
+    checks(bwrap=lambda: [Finding("bwrap", "ok", "works")], packages=machine.packages)
     assert cli.main(["doctor"]) == 1
     seen = capsys.readouterr()
     reason = f"package no-such-package: not installed; package pytest: {pytest.__version__}, but 9999 is needed"
@@ -181,22 +181,22 @@ def test_doctor_loads_no_torch(tmp_path: Path):
 
 
 def test_a_check_that_raises_is_a_row(checks: Callable[..., None]):
-    def broken() -> Iterator[Row]:
-        yield Row("never", "ok", "seen")
+    def broken() -> Iterator[Finding]:
+        yield Finding("never", "ok", "seen")
         raise ZeroDivisionError("by nothing")
 
-    checks(cpu=broken, bwrap=lambda: [Row("bwrap", "ok", "works")])
-    assert doctor.examine()[0] == Row("cpu", "missing", "cannot be checked (ZeroDivisionError: by nothing)")
+    checks(cpu=broken, bwrap=lambda: [Finding("bwrap", "ok", "works")])
+    assert doctor.examine()[0] == Finding("cpu", "missing", "cannot be checked (ZeroDivisionError: by nothing)")
 
 
 def test_a_check_that_hangs_is_a_row_and_holds_up_no_other(checks: Callable[..., None], monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(doctor, "DEADLINE", 0.3)
-    checks(docker=lambda: time.sleep(3) or [], landlock=lambda: [Row("landlock", "ok", "works")])
+    checks(docker=lambda: time.sleep(3) or [], landlock=lambda: [Finding("landlock", "ok", "works")])
     began = time.monotonic()
     choice, docker, landlock = doctor.examine()
     assert time.monotonic() - began < 2
     assert (choice.status, choice.found) == ("ok", "landlock (the strongest that works here)")
-    assert docker == Row("docker", "not needed", "no answer within 0.3 s")
+    assert docker == Finding("docker", "not needed", "no answer within 0.3 s")
     assert landlock.status == "ok"
 
 
@@ -214,12 +214,12 @@ def test_a_machine_without_anything_has_only_rows(
 
 
 def test_the_first_sandbox_that_works_is_the_choice_and_the_others_are_not_needed(checks: Callable[..., None]):
-    rows = {name: Row(name, "ok", "works") for name in ("docker", "landlock")}
-    rows |= {name: Row(name, "missing", "broken", "mend") for name in ("bwrap", "user namespaces")}
+    rows = {name: Finding(name, "ok", "works") for name in ("docker", "landlock")}
+    rows |= {name: Finding(name, "missing", "broken", "mend") for name in ("bwrap", "user namespaces")}
     checks(**{name: lambda row=row: [row] for name, row in rows.items()})
     found = {r.check: r for r in doctor.examine()}
     assert found["sandbox"].found == "docker (the strongest that works here)"
-    assert found["bwrap"] == Row("bwrap", "not needed", "broken", "mend")
+    assert found["bwrap"] == Finding("bwrap", "not needed", "broken", "mend")
     assert found["user namespaces"].status == "not needed"
 
 
@@ -255,7 +255,7 @@ def test_switches_for_users_do_not_bind_root(proc: Callable[..., None], monkeypa
 
 
 def test_a_bwrap_that_hangs_is_given_up(programs: Programs, proc: Callable[..., None], monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(row, "_PATIENCE", 0.3)
+    monkeypatch.setattr(finding, "_PATIENCE", 0.3)
     programs(bwrap="exec /bin/sleep 20")
     began = time.monotonic()
     found = only(sandboxes.bwrap())
@@ -284,7 +284,7 @@ def test_a_bwrap_that_hangs_is_given_up(programs: Programs, proc: Callable[..., 
 def test_docker_that_does_not_work_comes_with_the_command(
     script: str, found: str, mend: str, programs: Programs, user: None, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(row, "_PATIENCE", 0.3 if "sleep" in script else 5)
+    monkeypatch.setattr(finding, "_PATIENCE", 0.3 if "sleep" in script else 5)
     monkeypatch.setenv("SPA_BENCH_DOCKER_IMAGE", "mine:1")
     programs(docker=script)
     result = only(sandboxes.docker())
@@ -308,9 +308,9 @@ def test_docker_that_works_names_engine_image_and_gvisor(gvisor: bool, programs:
 def test_landlock_reports_the_kernels_abi(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(sandboxes.guard, "landlock_abi", lambda: 3)
     monkeypatch.setattr(sandboxes, "SANDBOXES", {"landlock": NoSandbox})
-    assert only(sandboxes.landlock()) == Row("landlock", "ok", "ABI 3, works")
+    assert only(sandboxes.landlock()) == Finding("landlock", "ok", "ABI 3, works")
     monkeypatch.setattr(sandboxes, "SANDBOXES", {"landlock": refused})
-    assert only(sandboxes.landlock()) == Row("landlock", "missing", "ABI 3; it is broken")
+    assert only(sandboxes.landlock()) == Finding("landlock", "missing", "ABI 3; it is broken")
     monkeypatch.setattr(sandboxes.guard, "landlock_abi", lambda: 0)
     assert "no Landlock" in only(sandboxes.landlock()).found
 
@@ -332,7 +332,7 @@ def test_a_control_group_is_not_needed(programs: Programs, monkeypatch: pytest.M
     assert only(sandboxes.control_group()).status == "not needed"
     assert only(sandboxes.control_group()).mend == "systemd-run --user --scope spa-bench run ..."
     monkeypatch.setattr(sandboxes.cgroup, "available", lambda: "version 2")
-    assert only(sandboxes.control_group()) == Row("cgroup", "ok", "version 2")
+    assert only(sandboxes.control_group()) == Finding("cgroup", "ok", "version 2")
 
 
 # devices -------------------------------------------------------------------------------------------------------------
@@ -453,8 +453,8 @@ def test_a_cache_that_cannot_be_written_is_named_with_its_variable(tmp_path: Pat
     monkeypatch.delenv("HF_HUB_CACHE", raising=False)
     (tmp_path / "hf" / "hub" / "models--a--b").mkdir(parents=True)
     hub, own = data.caches()
-    assert hub == Row("cache of the hub", "ok", f"{tmp_path}/hf/hub, 1 model")
-    assert own == Row(
+    assert hub == Finding("cache of the hub", "ok", f"{tmp_path}/hf/hub, 1 model")
+    assert own == Finding(
         "cache of spa-bench", "missing", f"{tmp_path}/file/cache cannot be written", "export SPA_BENCH_CACHE=FOLDER"
     )
 

@@ -13,7 +13,8 @@ from spa_bench.cards.sampler import load_sampler_card
 from spa_bench.cards.task import load_task_card
 from spa_bench.cli.options import option
 from spa_bench.errors import SpaBenchError
-from spa_bench.metrics.suite import ALIASES, AT_SIZES, CHOICE_METRICS, METRICS, NOISE_METRICS
+from spa_bench.metrics.suite import ALIASES
+from spa_bench.metrics.table import AT_SIZES, CHOICE_METRICS, METRICS, NOISE_METRICS
 from spa_bench.mini.embedded import EMBEDDED
 from spa_bench.runs.own_metrics import load_metrics
 

@@ -26,7 +26,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from spa_bench.metrics.student import normal_quantile, pooled_error, t_quantile
+from spa_bench.metrics import seed_part
+from spa_bench.metrics.seed_part import SeedPart
+from spa_bench.metrics.student import normal_quantile, t_quantile
 from spa_bench.types import Estimate
 
 FloatArray = NDArray[np.float64]
@@ -75,7 +77,7 @@ def estimate(
         raise ValueError(f"a rate lies in [0, 1], but scores reach from {np.nanmin(table)} to {np.nanmax(table)}")
     if infinite := _infinite(table):
         return Estimate.missing(infinite)
-    evidence = _evidence(table, _seed_part(_seed_means(table)), (0.0, 1.0) if rate else None, seed, resamples)
+    evidence = _evidence(table, seed_part.one_side(_seed_means(table)), (0.0, 1.0) if rate else None, seed, resamples)
     if isinstance(evidence, Estimate):
         return evidence
     if bounds is not None and not rate:
@@ -184,17 +186,6 @@ def _check(confidence: float, resamples: int) -> None:
         raise ValueError(f"a bootstrap needs at least 1 resample, not {resamples}")
 
 
-@dataclass(frozen=True)
-class _Seeds:
-    """The training seeds' part of an interval: a standard error with its degrees of freedom."""
-
-    error: float
-    df: float
-
-    def half(self, alpha: float) -> float:
-        return t_quantile(self.df, 1 - alpha / 2) * self.error if self.error else 0.0
-
-
 @dataclass(frozen=True, kw_only=True)
 class _Evidence:
     """A value, and how far its interval reaches to each side at any confidence."""
@@ -202,7 +193,7 @@ class _Evidence:
     value: float
     n: int
     problems: Callable[[float], tuple[float, float]] | None  # alpha -> reach below and above; None: one problem
-    seeds: _Seeds | None
+    seeds: SeedPart | None
     bounds: tuple[float, float] | None  # limits of the value
     least: float = 0.0  # below this alpha no interval excludes anything
     reasons: tuple[str, ...] = ()
@@ -258,11 +249,11 @@ def _paired(
     bounds = (-1.0, 1.0) if rate else None
     if len(first) == len(second) and seeds == "paired":
         table = first - second
-        evidence = _evidence(table, _seed_part(_seed_means(table)), bounds, seed, resamples)
+        evidence = _evidence(table, seed_part.one_side(_seed_means(table)), bounds, seed, resamples)
     else:
         per_problem = _problem_means(first) - _problem_means(second)
         shared = ~np.isnan(per_problem)
-        part = _pooled_part if seeds == "alike" else _welch_part
+        part = seed_part.alike if seeds == "alike" else seed_part.apart
         over_seeds = part(_seed_means(first[:, shared]), _seed_means(second[:, shared]))
         evidence = _evidence(per_problem[None, :], over_seeds, bounds, seed, resamples)
     if isinstance(evidence, _Evidence) and not rate and _NO_WIDTH in evidence.reasons and evidence.value != 0:
@@ -271,7 +262,7 @@ def _paired(
 
 
 def _evidence(
-    table: FloatArray, seeds: _Seeds | None, bounds: tuple[float, float] | None, seed: int, resamples: int
+    table: FloatArray, seeds: SeedPart | None, bounds: tuple[float, float] | None, seed: int, resamples: int
 ) -> _Evidence | Estimate:
     """The mean of the scores with the reach of its interval, from the seeds' part (None: unknown) and the scores' bounds."""
     means = _problem_means(table)
@@ -376,29 +367,3 @@ def _nanmean(table: FloatArray, axis: int) -> FloatArray:
     sums = np.where(there, table, 0.0).sum(axis=axis)
     means: FloatArray = np.divide(sums, counts, out=np.full(counts.shape, np.nan), where=counts > 0)
     return means
-
-
-def _seed_part(seed_means: FloatArray) -> _Seeds | None:
-    """The standard error over training seeds; None with fewer than 2."""
-    s = len(seed_means)
-    if s < 2:
-        return None
-    return _Seeds(float(seed_means.std(ddof=1)) / math.sqrt(s), s - 1)
-
-
-def _welch_part(a: FloatArray, b: FloatArray) -> _Seeds | None:
-    """The standard error of the difference of two means over seeds (Welch); None if either has fewer than 2."""
-    if min(len(a), len(b)) < 2:
-        return None
-    parts = [float(side.var(ddof=1)) / len(side) for side in (a, b)]
-    total = sum(parts)
-    if total == 0:
-        return _Seeds(0.0, math.inf)
-    df = total**2 / sum(part**2 / (len(side) - 1) for part, side in zip(parts, (a, b), strict=True))
-    return _Seeds(math.sqrt(total), df)
-
-
-def _pooled_part(a: FloatArray, b: FloatArray) -> _Seeds | None:
-    """The standard error of the difference of two means over seeds of one spread; None with one seed on both sides."""
-    error, df = pooled_error(a, b)
-    return _Seeds(error, df) if df else None

@@ -15,16 +15,16 @@ from dataclasses import replace
 from tabulate import tabulate
 
 from spa_bench.cli.doctor import data, machine, sandboxes
-from spa_bench.cli.doctor.row import Row
+from spa_bench.cli.doctor.finding import Finding
 from spa_bench.cli.options import Json
 from spa_bench.sandbox import SANDBOXES
 from spa_bench.support.console import error_line
 
-__all__ = ["CHECKS", "DEADLINE", "Row", "examine", "obstacle", "table"]
+__all__ = ["CHECKS", "DEADLINE", "Finding", "examine", "obstacle", "table"]
 
 DEADLINE = 4.0  # seconds for all checks together
 # in the order of the rows; the row of a check that fails has the name of the check
-CHECKS: Mapping[str, Callable[[], Iterable[Row]]] = {
+CHECKS: Mapping[str, Callable[[], Iterable[Finding]]] = {
     "python": machine.python,
     "packages": machine.packages,
     "bwrap": sandboxes.bwrap,
@@ -44,9 +44,9 @@ _ESSENTIAL = ("python", "package", "sandbox")  # the main job cannot run without
 _LAYERS = {*SANDBOXES, "seccomp", "user namespaces"}
 
 
-def examine() -> list[Row]:
+def examine() -> list[Finding]:
     """Rows of all checks, in a fixed order, within DEADLINE seconds."""
-    results: dict[str, list[Row]] = {}
+    results: dict[str, list[Finding]] = {}
     threads = [threading.Thread(target=_run, args=(name, results), daemon=True) for name in CHECKS]
     until = time.monotonic() + DEADLINE
     for thread in threads:
@@ -54,16 +54,16 @@ def examine() -> list[Row]:
     for thread in threads:
         thread.join(max(0.0, until - time.monotonic()))
     late = f"no answer within {DEADLINE:g} s"
-    return _with_choice([row for name in CHECKS for row in results.get(name) or [Row(name, "missing", late)]])
+    return _with_choice([row for name in CHECKS for row in results.get(name) or [Finding(name, "missing", late)]])
 
 
-def obstacle(rows: Iterable[Row]) -> str:
+def obstacle(rows: Iterable[Finding]) -> str:
     """Why the main job cannot run on this machine; "" where it can."""
     reasons = [f"{r.check}: {r.found}" for r in rows if r.status == "missing" and r.check.startswith(_ESSENTIAL)]
     return f"the main job cannot run here: {'; '.join(reasons)}" if reasons else ""
 
 
-def table(rows: Iterable[Row]) -> str:
+def table(rows: Iterable[Finding]) -> str:
     """The rows as a table, followed by the commands, each at the end of its own line so that it can be copied."""
     rows = list(rows)
     text = tabulate([[r.check, r.status, r.found] for r in rows], ["check", "status", "found"], disable_numparse=True)
@@ -71,22 +71,22 @@ def table(rows: Iterable[Row]) -> str:
     return text + (f"\n\n{tabulate(mends, ['to mend', 'status', 'command'], disable_numparse=True)}" if mends else "")
 
 
-def _run(name: str, results: dict[str, list[Row]]) -> None:
+def _run(name: str, results: dict[str, list[Finding]]) -> None:
     try:
         results[name] = list(CHECKS[name]())
     except Exception as error:  # on a broken machine anything may fail, and the other rows are still useful
-        results[name] = [Row(name, "missing", f"cannot be checked ({type(error).__name__}: {error})")]
+        results[name] = [Finding(name, "missing", f"cannot be checked ({type(error).__name__}: {error})")]
 
 
-def _with_choice(rows: list[Row]) -> list[Row]:
+def _with_choice(rows: list[Finding]) -> list[Finding]:
     """The rows, with one for the default of `sandbox.choose` before its layers; missing layers then become not needed."""
     status = {row.check: row.status for row in rows}
     works = next((name for name in SANDBOXES if status.get(name) == "ok"), None)
     if works is None:
         mend = next((row.mend for row in rows if row.check in SANDBOXES and row.mend), "")
-        choice = Row("sandbox", "missing", "none works here, so no answer can be graded", mend)
+        choice = Finding("sandbox", "missing", "none works here, so no answer can be graded", mend)
     else:
-        choice = Row("sandbox", "ok", f"{works} (the strongest that works here)")
+        choice = Finding("sandbox", "ok", f"{works} (the strongest that works here)")
         rows = [replace(r, status="not needed") if r.check in _LAYERS and r.status == "missing" else r for r in rows]
     place = next((i for i, row in enumerate(rows) if row.check in _LAYERS), len(rows))
     return [*rows[:place], choice, *rows[place:]]

@@ -11,7 +11,7 @@ from importlib import metadata
 from pathlib import Path
 
 import spa_bench
-from spa_bench.cli.doctor.row import PIP, Row
+from spa_bench.cli.doctor.finding import PIP, Finding
 from spa_bench.support.cache import own_cache, user_cache
 
 _MODEL = Path(spa_bench.__file__).resolve().parent / "mini" / "model"
@@ -24,37 +24,39 @@ _BENCHMARKS = (
 _LOADERS = {"HumanEvalPlus": "get_human_eval_plus", "MbppPlus": "get_mbpp_plus"}  # functions of evalplus.data: they download
 
 
-def embedded_model() -> Iterator[Row]:
+def embedded_model() -> Iterator[Finding]:
     """The model inside the package."""
     absent = [n for n in ("config.json", "tokenizer.json", "model.safetensors") if not (_MODEL / n).is_file()]
     weights = _MODEL / "model.safetensors"
     if absent or weights.stat().st_size < 1 << 20:
         reason = f"{_MODEL} lacks {', '.join(absent)}" if absent else f"{weights} holds no weights"
         root = _MODEL.parents[3]  # the checkout's root, where spa-bench runs from its checkout
-        yield Row("embedded model", "missing", reason, f"git -C {root} restore {_MODEL}" if (root / ".git").exists() else "")
+        yield Finding(
+            "embedded model", "missing", reason, f"git -C {root} restore {_MODEL}" if (root / ".git").exists() else ""
+        )
     else:
-        yield Row("embedded model", "ok", f"{weights.stat().st_size / 1e6:.1f} MB in {_MODEL}")
+        yield Finding("embedded model", "ok", f"{weights.stat().st_size / 1e6:.1f} MB in {_MODEL}")
 
 
-def benchmarks() -> Iterator[Row]:
+def benchmarks() -> Iterator[Finding]:
     """The place of each benchmark's problems, searched in the order in which tasks search."""
     for name, variable, file, release, plus in _BENCHMARKS:
         yield _benchmark(f"data {name}", variable, file, release, plus=plus)
 
 
-def _benchmark(check: str, variable: str, file: str, release: str, *, plus: bool) -> Row:
+def _benchmark(check: str, variable: str, file: str, release: str, *, plus: bool) -> Finding:
     override, folder = os.environ.get(variable), os.environ.get("SPA_BENCH_DATA")
     if override:
         if not Path(override).is_file():
-            return Row(check, "missing", f"{variable} is {override}, which is no file", f"unset {variable}")
+            return Finding(check, "missing", f"{variable} is {override}, which is no file", f"unset {variable}")
         if plus and not _has_plus_inputs(Path(override)):
-            return Row(check, "missing", f"{variable} is {override}, without plus inputs", f"unset {variable}")
-        return Row(check, "ok", f"{override} (by {variable})")
+            return Finding(check, "missing", f"{variable} is {override}, without plus inputs", f"unset {variable}")
+        return Finding(check, "ok", f"{override} (by {variable})")
     if folder and not Path(folder).is_dir():
-        return Row(check, "missing", f"SPA_BENCH_DATA is {folder}, which is no folder", "unset SPA_BENCH_DATA")
+        return Finding(check, "missing", f"SPA_BENCH_DATA is {folder}, which is no folder", "unset SPA_BENCH_DATA")
     for place in (Path(folder) / f"{file}.gz", Path(folder) / file) if folder else ():
         if place.is_file():
-            return Row(check, "ok", f"{place} (by SPA_BENCH_DATA)")
+            return Finding(check, "ok", f"{place} (by SPA_BENCH_DATA)")
     looked = f"SPA_BENCH_DATA ({folder}) holds no {file}.gz" if folder else "SPA_BENCH_DATA is not set"
     cached = sorted((user_cache() / "evalplus").glob(f"{release}-v*.jsonl"))
     download = f'{shlex.quote(sys.executable)} -c "from evalplus.data import {_LOADERS[release]} as get; get()"'
@@ -64,9 +66,9 @@ def _benchmark(check: str, variable: str, file: str, release: str, *, plus: bool
         looked, download = f"{looked}, evalplus is not installed", f"{PIP} evalplus && {download}"
     else:
         if cached:
-            return Row(check, "ok", f"{cached[-1]} (by evalplus)")
+            return Finding(check, "ok", f"{cached[-1]} (by evalplus)")
         looked += ", evalplus has not downloaded it"
-    return Row(check, "missing", looked, f"{download}  # or export SPA_BENCH_DATA=FOLDER, with {file}.gz in it")
+    return Finding(check, "missing", looked, f"{download}  # or export SPA_BENCH_DATA=FOLDER, with {file}.gz in it")
 
 
 def _has_plus_inputs(path: Path) -> bool:
@@ -74,16 +76,16 @@ def _has_plus_inputs(path: Path) -> bool:
         return b'"plus_input"' in lines.readline()
 
 
-def hub() -> Iterator[Row]:
+def hub() -> Iterator[Finding]:
     """Whether downloads of models are allowed; the network is not tested."""
     off = [n for n in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE") if os.environ.get(n, "").upper() in ("1", "ON", "YES", "TRUE")]
     if off:
-        yield Row("hub", "not needed", f"offline ({off[0]} is set): only models in its cache", f"unset {' '.join(off)}")
+        yield Finding("hub", "not needed", f"offline ({off[0]} is set): only models in its cache", f"unset {' '.join(off)}")
     else:
-        yield Row("hub", "ok", "online: --model HUB-ID is downloaded (HF_HUB_OFFLINE is not set)")
+        yield Finding("hub", "ok", "online: --model HUB-ID is downloaded (HF_HUB_OFFLINE is not set)")
 
 
-def caches() -> Iterator[Row]:
+def caches() -> Iterator[Finding]:
     """The cache folders, which grow, and whether they can be written."""
     home = Path(os.environ.get("HF_HOME") or user_cache() / "huggingface").expanduser()
     models = Path(os.environ.get("HF_HUB_CACHE") or home / "hub").expanduser()
@@ -92,8 +94,8 @@ def caches() -> Iterator[Row]:
     yield _cache("cache of spa-bench", own_cache(), "", "SPA_BENCH_CACHE")
 
 
-def _cache(check: str, folder: Path, content: str, variable: str) -> Row:
+def _cache(check: str, folder: Path, content: str, variable: str) -> Finding:
     there = next((place for place in (folder, *folder.absolute().parents) if place.exists()), folder)
     if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
-        return Row(check, "ok", f"{folder}{content}{'' if there == folder else ' (not made yet)'}")
-    return Row(check, "missing", f"{folder} cannot be written", f"export {variable}=FOLDER")
+        return Finding(check, "ok", f"{folder}{content}{'' if there == folder else ' (not made yet)'}")
+    return Finding(check, "missing", f"{folder} cannot be written", f"export {variable}=FOLDER")

@@ -17,7 +17,7 @@ from importlib import metadata
 from pathlib import Path
 
 import spa_bench
-from spa_bench.cli.doctor.row import PIP, Row, Unanswered, ask
+from spa_bench.cli.doctor.finding import PIP, Finding, Unanswered, ask
 
 _HOME = Path(spa_bench.__file__).resolve().parent
 _BASE = (
@@ -35,14 +35,14 @@ _OPTIONAL = {  # package -> its purpose
 }
 
 
-def python() -> Iterator[Row]:
+def python() -> Iterator[Finding]:
     """The interpreter, the system and spa-bench itself."""
     details = f"{platform.python_version()} at {sys.executable}; {platform.system()} {platform.release()} {platform.machine()}"
-    yield Row("python", "ok", details)  # the package neither installs nor starts with a Python that is too old
-    yield Row("spa-bench", "ok", f"{spa_bench.__version__} at {_HOME}")
+    yield Finding("python", "ok", details)  # the package neither installs nor starts with a Python that is too old
+    yield Finding("spa-bench", "ok", f"{spa_bench.__version__} at {_HOME}")
 
 
-def packages() -> Iterator[Row]:
+def packages() -> Iterator[Finding]:
     """Packages that spa-bench requires, then packages for single features, compared with the bounds of its metadata."""
     try:
         lines = metadata.requires("spa-bench") or []
@@ -60,18 +60,18 @@ def packages() -> Iterator[Row]:
         yield _package(name, bounds.get(name, ""), tested.get(name), required=name in required)
 
 
-def _package(name: str, least: str, tested: str | None, *, required: bool) -> Row:
+def _package(name: str, least: str, tested: str | None, *, required: bool) -> Finding:
     purpose = "" if required else f" ({_OPTIONAL[name]})"
     mend = f"{PIP} {shlex.quote(f'{name}>={least}' if least else name)}"
     try:
         version = metadata.version(name)
     except metadata.PackageNotFoundError:
-        return Row(f"package {name}", "missing" if required else "not needed", f"not installed{purpose}", mend)
+        return Finding(f"package {name}", "missing" if required else "not needed", f"not installed{purpose}", mend)
     if _numbers(version) < _numbers(least):
         reason = f"{version}, but {least} is needed{purpose}"
-        return Row(f"package {name}", "missing" if required else "not needed", reason, mend)
+        return Finding(f"package {name}", "missing" if required else "not needed", reason, mend)
     other = tested not in (None, version.split("+")[0])
-    return Row(f"package {name}", "ok", f"{version} (tested with {tested})" if other else version)
+    return Finding(f"package {name}", "ok", f"{version} (tested with {tested})" if other else version)
 
 
 def _tested() -> Mapping[str, str]:
@@ -85,26 +85,26 @@ def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(n) for n in re.findall(r"\d+", version.split("+")[0]))
 
 
-def cuda() -> Iterator[Row]:
+def cuda() -> Iterator[Finding]:
     """GPUs by name and memory, and whether the installed torch can use them."""
     if shutil.which("nvidia-smi") is None:
-        yield Row("cuda", "not needed", "no GPU: nvidia-smi is not installed")
+        yield Finding("cuda", "not needed", "no GPU: nvidia-smi is not installed")
         return
     try:
         said = ask("nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader")
     except Unanswered as error:
-        yield Row("cuda", "not needed", f"no GPU answers ({error})")
+        yield Finding("cuda", "not needed", f"no GPU answers ({error})")
         return
     gpus = "; ".join(line.strip() for line in said.splitlines() if line.strip())
     visible, build = os.environ.get("CUDA_VISIBLE_DEVICES"), _torch_cuda()
     if not gpus:
-        yield Row("cuda", "not needed", "no GPU: nvidia-smi lists none")
+        yield Finding("cuda", "not needed", "no GPU: nvidia-smi lists none")
     elif visible is not None and visible.strip() in ("", "-1"):
-        yield Row("cuda", "not needed", f"{gpus}; hidden by CUDA_VISIBLE_DEVICES={visible}", "unset CUDA_VISIBLE_DEVICES")
+        yield Finding("cuda", "not needed", f"{gpus}; hidden by CUDA_VISIBLE_DEVICES={visible}", "unset CUDA_VISIBLE_DEVICES")
     elif not build:
-        yield Row("cuda", "missing", f"{gpus}; but this torch is built without CUDA", f"{PIP} --force-reinstall torch")
+        yield Finding("cuda", "missing", f"{gpus}; but this torch is built without CUDA", f"{PIP} --force-reinstall torch")
     else:
-        yield Row("cuda", "ok", f"{gpus}; torch is built for CUDA {build}")
+        yield Finding("cuda", "ok", f"{gpus}; torch is built for CUDA {build}")
 
 
 def _torch_cuda() -> str:
@@ -117,10 +117,10 @@ def _torch_cuda() -> str:
     return match[1] if match else ""
 
 
-def cpu() -> Iterator[Row]:
+def cpu() -> Iterator[Finding]:
     """Cores, threads and memory."""
     cores, threads = len(os.sched_getaffinity(0)), os.environ.get("OMP_NUM_THREADS")
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
     limited = f", OMP_NUM_THREADS={threads}" if threads else ""
     details = f"{cores} of {os.cpu_count()} cores for this process{limited}, {memory:.1f} GiB of memory"
-    yield Row("cpu", "ok", f"{details}; --threads and --workers default to {cores}")
+    yield Finding("cpu", "ok", f"{details}; --threads and --workers default to {cores}")

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from spa_bench.cli.doctor.row import SUDO, Row, Unanswered, ask, install
+from spa_bench.cli.doctor.finding import SUDO, Finding, Unanswered, ask, install
 from spa_bench.errors import SandboxError
 from spa_bench.sandbox import SANDBOXES, Limits, cgroup
 from spa_bench.sandbox.base import ENVIRONMENT, INSIDE, Settings, last_line, zygote_command
@@ -28,11 +28,11 @@ _SWITCHES = (
 _CONTAINER = "docker run --security-opt seccomp=unconfined --security-opt apparmor=unconfined ..."
 
 
-def bwrap() -> Iterator[Row]:
+def bwrap() -> Iterator[Finding]:
     """bubblewrap: its version, whether it works, and whether it can forbid further user namespaces."""
     path = shutil.which("bwrap")
     if path is None:
-        yield Row("bwrap", "missing", "not installed", install("bubblewrap"))
+        yield Finding("bwrap", "missing", "not installed", install("bubblewrap"))
         return
     try:
         version = ask(path, "--version").removeprefix("bubblewrap ")  # this also detects a bwrap that hangs
@@ -40,34 +40,34 @@ def bwrap() -> Iterator[Row]:
     except (Unanswered, SandboxError) as error:
         forbidden = "namespace" in str(error) or "not permitted" in str(error)
         container = forbidden and any(Path(file).exists() for file in ("/.dockerenv", "/run/.containerenv"))
-        yield Row("bwrap", "missing", str(error), _allow() or (_CONTAINER if container else ""))
+        yield Finding("bwrap", "missing", str(error), _allow() or (_CONTAINER if container else ""))
         return
     nested = "accepted" if "--disable-userns" in command else "refused"
-    yield Row("bwrap", "ok", f"{version}, works; --disable-userns is {nested}")
+    yield Finding("bwrap", "ok", f"{version}, works; --disable-userns is {nested}")
 
 
-def docker() -> Iterator[Row]:
+def docker() -> Iterator[Finding]:
     """docker: its engine, the image that programs would run in, and gVisor."""
     path = shutil.which("docker")
     if path is None:
-        yield Row("docker", "missing", "not installed", install("docker.io"))
+        yield Finding("docker", "missing", "not installed", install("docker.io"))
         return
     try:
         version = ask(path, "info", "--format", "{{.ServerVersion}}")  # this also detects an engine that hangs
         sandbox = SANDBOXES["docker"]()
     except (Unanswered, SandboxError) as error:
-        yield Row("docker", "missing", str(error), _mend_docker(str(error)))
+        yield Finding("docker", "missing", str(error), _mend_docker(str(error)))
         return
     image, runtime = (sandbox.image, sandbox.runtime) if isinstance(sandbox, Docker) else ("", "")
-    yield Row("docker", "ok", f"engine {version}, image {image}")
+    yield Finding("docker", "ok", f"engine {version}, image {image}")
     if runtime:
-        yield Row("gVisor", "ok", f"runtime {runtime}")
+        yield Finding("gVisor", "ok", f"runtime {runtime}")
     elif shutil.which("runsc"):
-        yield Row(
+        yield Finding(
             "gVisor", "not needed", "runsc is no runtime of docker", f"{SUDO}runsc install && {SUDO}systemctl restart docker"
         )
     else:
-        yield Row("gVisor", "not needed", "runsc is not installed (https://gvisor.dev/docs/user_guide/install)")
+        yield Finding("gVisor", "not needed", "runsc is not installed (https://gvisor.dev/docs/user_guide/install)")
 
 
 def _mend_docker(complaint: str) -> str:
@@ -81,32 +81,32 @@ def _mend_docker(complaint: str) -> str:
     return f"{SUDO}systemctl {'restart' if hangs else 'start'} docker"
 
 
-def landlock() -> Iterator[Row]:
+def landlock() -> Iterator[Finding]:
     """Landlock: the kernel's ABI, and whether the sandbox that uses it works."""
     abi = guard.landlock_abi()
     if not abi:
         security = Path("/sys/kernel/security/lsm")
         active = f"; active are {security.read_text().strip()}" if security.is_file() else ""
         reason = f"this kernel has no Landlock or it is off (it takes Linux 5.13 booted with lsm=landlock,...){active}"
-        yield Row("landlock", "missing", reason)
+        yield Finding("landlock", "missing", reason)
         return
     try:
         SANDBOXES["landlock"]()
     except SandboxError as error:
-        yield Row("landlock", "missing", f"ABI {abi}; {error}")
+        yield Finding("landlock", "missing", f"ABI {abi}; {error}")
     else:
-        yield Row("landlock", "ok", f"ABI {abi}, works")
+        yield Finding("landlock", "ok", f"ABI {abi}, works")
 
 
-def seccomp() -> Iterator[Row]:
+def seccomp() -> Iterator[Finding]:
     """Whether the kernel accepts the filters of system calls: a zygote installs them and reports it."""
     command = zygote_command(Settings(limits=Limits(), scratch="", packages=()), folder=str(INSIDE.parent))
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=30, env=ENVIRONMENT, check=False)
     if _hello(done.stdout).get("seccomp") is True:
-        yield Row("seccomp", "ok", "this kernel accepts the filters of system calls")
+        yield Finding("seccomp", "ok", "this kernel accepts the filters of system calls")
     else:
         reason = last_line(done.stderr) or f"the zygote ends with status {done.returncode}"
-        yield Row("seccomp", "missing", f"{reason} (it takes a kernel with CONFIG_SECCOMP_FILTER on x86-64 or arm64)")
+        yield Finding("seccomp", "missing", f"{reason} (it takes a kernel with CONFIG_SECCOMP_FILTER on x86-64 or arm64)")
 
 
 def _hello(frame: bytes) -> dict[str, Any]:
@@ -117,11 +117,11 @@ def _hello(frame: bytes) -> dict[str, Any]:
     return message
 
 
-def user_namespaces() -> Iterator[Row]:
+def user_namespaces() -> Iterator[Finding]:
     """The kernel's switches that decide whether bwrap can make namespaces."""
     switches = ", ".join(f"{name}={value}" for name, value in _switches().items()) or "no switches here"
     mend = _allow()
-    yield Row("user namespaces", "missing" if mend else "ok", switches, mend)
+    yield Finding("user namespaces", "missing" if mend else "ok", switches, mend)
 
 
 def _switches() -> dict[str, str]:
@@ -137,11 +137,11 @@ def _allow() -> str:
     return f"{SUDO}sysctl -w {' '.join(wrong)}" if wrong else ""
 
 
-def control_group() -> Iterator[Row]:
+def control_group() -> Iterator[Finding]:
     """Whether each sandbox gets a control group: a second limit on memory and processes."""
     version = cgroup.available()
     if version:
-        yield Row("cgroup", "ok", version)
+        yield Finding("cgroup", "ok", version)
     else:
         mend = "systemd-run --user --scope spa-bench run ..." if shutil.which("systemd-run") else ""
-        yield Row("cgroup", "not needed", "none can be made here; other limits hold for each program", mend)
+        yield Finding("cgroup", "not needed", "none can be made here; other limits hold for each program", mend)

@@ -23,7 +23,8 @@ from spa_bench.compare.leaderboard.results import Result, file_name, load_all
 from spa_bench.compare.leaderboard.schema import shape_faults
 from spa_bench.errors import StoreError
 from spa_bench.metrics.pass_at_k import pass_at_k
-from spa_bench.metrics.suite import KS, estimates, known, sizes_up_to, value_bounds
+from spa_bench.metrics.suite import estimates, known, sizes_up_to, value_bounds
+from spa_bench.metrics.table import KS
 from spa_bench.runs.folder import SCHEMA_VERSION, group_hash, problem_count, spec_hash
 from spa_bench.runs.measure import design
 from spa_bench.sandbox import NOT_NEEDED, SANDBOXES

@@ -10,7 +10,8 @@ from spa_bench.compare.leaderboard.choices import CHOICE_COLUMNS
 from spa_bench.compare.leaderboard.compare import PAIRED, best
 from spa_bench.compare.leaderboard.rows import common_size
 from spa_bench.compare.leaderboard.schema import KEPT
-from spa_bench.metrics.suite import ALIASES, AT_SIZES, CHOICE_METRICS, METRICS, NOISE_METRICS
+from spa_bench.metrics.suite import ALIASES
+from spa_bench.metrics.table import AT_SIZES, CHOICE_METRICS, METRICS, NOISE_METRICS
 from spa_bench.types import Estimate
 
 DEFAULTS = (*PAIRED.values(), "average_kl[i<j]")

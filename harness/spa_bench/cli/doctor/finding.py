@@ -21,7 +21,7 @@ _INSTALLERS = ("apt-get install -y", "dnf install -y", "zypper install -y", "pac
 
 
 @dataclass(frozen=True)
-class Row:
+class Finding:
     """The result of one check."""
 
     check: str
