@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 import pytest
 
 from doubles import SANDBOX, Call, Done, InProcessJudge
+from groups import LONGEST, group_of
 from spa_bench.cli import main as cli
 from spa_bench.errors import SandboxError
 from spa_bench.sandbox import choose
@@ -21,6 +21,10 @@ from tiny import save_tiny
 os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is imported; the tests themselves run side by side
+
+# Whether bytes outlive a power cut is seen by no test of this process, and a disk takes milliseconds to promise it. The kill
+# server, a process of its own, has the real one.
+os.fsync = os.fstat  # type: ignore[assignment]
 
 ROOT = Path(__file__).resolve().parents[1]
 _DATA = os.environ.get("SPA_BENCH_DATA")  # read before any fixture unsets it
@@ -40,39 +44,6 @@ def pytest_xdist_auto_num_workers() -> int:
     except (OSError, ValueError):  # no control groups, or "max"
         allowed = 8
     return max(1, min(8, allowed, len(os.sched_getaffinity(0))))
-
-
-# Groups that take longest, longest first: what begins last should be short, or one worker waits for the other.
-_LONGEST = (
-    "tests/test_kills.py",
-    "tests/sandbox/test_leftovers.py",
-    "attacks in bwrap",
-    "attacks in landlock",
-    "tests/test_audit.py",
-    "tests/grading/test_behaviours.py",
-    "tests/grading/test_suites.py",
-    "tests/test_golden.py",
-    "tests/spa/test_influence.py",
-    "tests/tasks/test_lm_eval_parity.py",
-    "tests/test_cli.py",
-    "tests/tasks/test_evalplus.py",
-    "tests/spa/test_curvature.py",
-    "tests/test_export_lm_eval.py",
-    "tests/test_export_grader.py",
-    "tests/mini/test_mini_nlu.py",
-    "tests/grading/test_pool.py",
-    "tests/tasks/test_lm_eval_model.py",
-    "tests/test_choosing.py",
-    "tests/test_study_pages.py",
-    "tests/spa/test_adapt_snapshots.py",
-)
-
-
-def group_of(nodeid: str) -> str:
-    """What a worker runs as a whole: a file; of tests of the sandboxes those of one, whose attacks are graded at once."""
-    file, _, name = nodeid.partition("::")
-    jail = re.search(r"\[(bwrap|landlock)\b", name)
-    return f"attacks in {jail[1]}" if jail and file.startswith("tests/sandbox/") else file
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -97,7 +68,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Workers begin with the groups that take longest."""
     if hasattr(config, "workerinput"):
-        order = {name: place for place, name in enumerate(_LONGEST)}
+        order = {name: place for place, name in enumerate(LONGEST)}
         items.sort(key=lambda item: order.get(group_of(item.nodeid), len(order)))
 
 

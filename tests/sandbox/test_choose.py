@@ -9,7 +9,7 @@ import pytest
 from spa_bench.errors import SandboxError, UsageError
 from spa_bench.grading import Outcome
 from spa_bench.sandbox import SANDBOXES, Sandbox, choose
-from spa_bench.sandbox.base import package_paths
+from spa_bench.sandbox.base import _package_paths, package_paths
 from spa_bench.sandbox.landlock import LandlockSandbox
 
 NO_SANDBOX = "none-i-trust-this-code"
@@ -153,6 +153,7 @@ def test_a_package_that_is_not_installed_is_an_error_before_anything_runs(name: 
 def test_what_a_package_requires_may_be_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     numpy = importlib.metadata.distribution("numpy")
     monkeypatch.setattr(type(numpy), "requires", property(lambda self: ['nosuchpkg; sys_platform == "win32"']))
+    _package_paths.cache_clear()
     assert package_paths(["numpy"])
 
 

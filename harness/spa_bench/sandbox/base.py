@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
@@ -79,6 +80,11 @@ def package_paths(packages: Sequence[str]) -> list[Path]:
 
     Raises SandboxError for one of `packages` that is not installed.
     """
+    return list(_package_paths(tuple(packages)))
+
+
+@lru_cache(maxsize=32)  # reads the list of files of each package
+def _package_paths(packages: tuple[str, ...]) -> list[Path]:
     places: set[Path] = set()
     pending, seen = list(packages), set[str]()
     while pending:

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 _ALLOWED = "HF_ALLOW_CODE_EVAL"
+_PATIENCE = 5.0  # seconds by the clock that a child may have to wait for a core
 # The child process: it reads a job, limits its CPU and memory, keeps the channel to us, and sends the word when tests pass.
 _CHILD = """
 import json, os, resource, sys, types
@@ -106,7 +107,7 @@ def passes(doc: dict[str, Any], program: str) -> bool:
         ) as child:  # fmt: skip
             try:
                 text = json.dumps({**job, **limits, "program": program, "word": word}).encode()
-                out, _ = child.communicate(text, timeout=4 * doc["seconds"] + 5)  # the child may have to wait for a core
+                out, _ = child.communicate(text, timeout=4 * doc["seconds"] + _PATIENCE)
             except subprocess.TimeoutExpired:
                 out = b""
             finally:  # end the processes that the program started, too
