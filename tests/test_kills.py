@@ -29,7 +29,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
         rows.append(json.dumps({**row, "canonical_solution": "    return 2 * x\n"}) + "\n")
     (folder / "six.jsonl").write_text("".join(rows))
     card = folder / "six.toml"
-    card.write_text('description = "six"\nfile = "six.jsonl"\nversion = "1"\nmax_new_tokens = 4\nstop = ["\\ndef "]\n')
+    card.write_text('description = "six"\nfile = "six.jsonl"\nversion = "1"\nmax_new_tokens = 6\nstop = ["\\ndef "]\n')
     pairs = folder / "pairs.jsonl"
     short = sorted(instructions(), key=lambda e: len(e.prompt) + len(e.completion))[:16]
     pairs.write_text("".join(json.dumps({"prompt": e.prompt, "completion": e.completion}) + "\n" for e in short))
