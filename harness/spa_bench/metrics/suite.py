@@ -20,7 +20,8 @@ from spa_bench.types import Estimate
 
 # metrics of a user's own are written with these
 __all__ = [
-    "ALIASES", "AT_SIZES", "CHOICE_METRICS", "METRICS", "NOISE_METRICS", "QD", "RATES", "Metric", "MetricValues", "Samples", "Value",
+    "ALIASES", "AT_SIZES", "CHOICE_METRICS", "METRICS", "NOISE_METRICS", "QD", "RATES", "Metric", "MetricValues",
+    "Samples", "Value",
     "estimates", "is_rate", "known", "measure_samples", "names", "sizes_up_to", "value_bounds",
 ]  # fmt: skip
 
