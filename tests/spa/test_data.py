@@ -63,7 +63,7 @@ def test_code_alpaca_is_read_whole(data: Path):
         ("x.jsonl", "[1]", r"line 1: expected an object, got list"),
         ("x.jsonl", '{"prompt": 1, "completion": "b"}', r"line 1: column 'prompt' must be text; got int"),
         ("x.jsonl", '{"prompt": "a", "completion": " \\n"}', r"line 1: column 'completion' is empty; give it a text or remove"),
-        ("x.jsonl", '{"instruction": "a", "output": null}', r"line 1: column 'output' must be text; got NoneType"),
+        ("x.jsonl", '{"instruction": "a", "output": null}', r"line 1: column 'output' is null; give it a text or remove"),
         ("x.jsonl", " \n", r"x\.jsonl holds no examples"),
         ("x.json", "[]", r"x\.json holds no examples"),
         ("x.json", "[", r"x\.json is not valid JSON"),

@@ -74,7 +74,11 @@ def test_answers_before_the_first_question_are_dropped_but_not_what_the_system_s
         (said("human Q"), r"holds no answer that follows a user's turn \(the roles are user\)"),
         (said("gpt A", "human Q"), r"\(the roles are assistant, user\)"),
         (said("human Q", "gpt A", "gpt B"), r"\(the roles are user, assistant, assistant\)"),
-        (said("human Q", "tool x", "gpt A"), r"turn 2 of 'conversations': the role is 'tool'; it can be human, user, gpt"),
+        (
+            said("human Q", "gpt A", "gpt B", "human C", "gpt D"),
+            r"holds an answer that follows an answer \(the roles",
+        ),
+        (said("human Q", "narrator x", "gpt A"), r"turn 2 of 'conversations': the role is 'narrator'; it can be user, human"),
         (said("human  ", "gpt A"), r"the last user's turn before it of 'conversations' is empty"),
         (said("human Q", "gpt  "), r"the last answer of 'conversations' is empty; remove the row"),
         ([{"from": "human", "value": [1]}], r"turn 1 of 'conversations': what was said must be text; got list"),

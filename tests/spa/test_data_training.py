@@ -246,7 +246,10 @@ def test_columns_and_our_queries_can_be_named_on_the_command_line(run: Call, san
 def test_a_bad_row_is_one_line_before_anything_is_done(run: Call, tmp_path: Path):
     data = write(tmp_path / "x.jsonl", [*rows(PAIRS), {"prompt": "a", "completion": " "}])
     error = run("--sampler", "spa-influence", "--data", data).error()
-    assert error == f"{data}, line 13: column 'completion' is empty; give it a text or remove the row"
+    assert error == (
+        f"{data}, line 13: column 'completion' is empty; give it a text or remove the row; 1 of 13 rows cannot be used: mend "
+        "them, or leave them out with --set data.unusable=drop"
+    )
     assert not (tmp_path / "runs").exists()
 
 

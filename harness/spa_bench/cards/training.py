@@ -35,11 +35,13 @@ class ColumnsCard:
 class DataCard:
     """The instruction set and the attribution queries."""
 
-    examples: str = "mini"  # "mini", "mini-nlu", a .jsonl, .json or .parquet file, or "hub:NAME" or "hub:NAME:SPLIT"
+    examples: str = "mini"  # "mini", "mini-nlu", a file (JSON lines, JSON, CSV, Parquet), or "hub:NAME" or "hub:NAME:SPLIT"
     queries: str = "mini"  # as `examples`, or "code" or "text" (ours, on the paper's subjects), "sample" or "sample:M"
     columns: ColumnsCard = field(default_factory=ColumnsCard)
     template: str = "auto"  # for instructions: auto (the model's chat template, else Alpaca's), chat, alpaca or plain
     duplicates: str = "keep"  # keep (and count them), drop (all but the first) or refuse
+    labels: str = "auto"  # what label and kto_tag say: auto (true and false: KTO's), kto (0 and 1 too) or ignore
+    unusable: str = "refuse"  # rows without text or an answer: refuse (and count them) or drop (and count them)
     share: float = 1.0  # the share of the fitting examples, drawn with the seed; a larger share contains a smaller one
 
 
@@ -134,6 +136,8 @@ def check(where: str, *, data: DataCard, attribution: AttributionCard, partition
     if len(set(named)) < len(named):
         raise CardError(f"{where}: data.columns names {', '.join(named)}; each is a column of its own")
     one_of(where, "data.duplicates", data.duplicates, ("keep", "drop", "refuse"))
+    one_of(where, "data.labels", data.labels, ("auto", "kto", "ignore"))
+    one_of(where, "data.unusable", data.unusable, ("refuse", "drop"))
     if data.columns.messages and data.columns != ColumnsCard(messages=data.columns.messages):
         raise CardError(f"{where}: data.columns.messages takes the place of prompt, input and completion: name it alone")
     positive(where, {"data.share": data.share})

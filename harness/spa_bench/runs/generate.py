@@ -59,7 +59,7 @@ def generate(
         folder.write_json(TASK_FILE, places)
     if files := files_of(job.placed):
         folder.write_json(DATA_FILES, files)
-    for line in data.notes(job.sampler):
+    for line in (*data.told, *data.notes(job.sampler)):
         console.note(line)
     begun(folder)
     with folder.locked(), timed(folder, console, spec.numerics, price):

@@ -50,7 +50,7 @@ def open_stages(sampler: str, options: StageOptions, *, last: Literal["attribute
     console = Reporter()
     model = load_model(options.model, options.loading)
     data = load_data(card, model, options.seed)
-    for line in data.notes(card):
+    for line in (*data.told, *data.notes(card)):
         console.note(line)
     row: dict[str, object] = {
         "sampler": card.name,

@@ -6,7 +6,7 @@ All faults of data are found here, before anything is trained.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from spa_bench.cards.sampler import SamplerCard
 from spa_bench.cards.source import source_hash
@@ -14,6 +14,7 @@ from spa_bench.errors import DataError, UsageError
 from spa_bench.models.base import Model, PairModel
 from spa_bench.spa import partition
 from spa_bench.spa.batches import pair_ids
+from spa_bench.spa.data.reading import Reading
 from spa_bench.spa.data.sets import as_pairs, distinct, draw_queries, example_rows, hash_examples, query_rows, sample_size
 from spa_bench.spa.data.shapes import Row
 from spa_bench.spa.data.sources import is_sampled, named
@@ -39,6 +40,7 @@ class TrainingData:
     template: str | None = None  # the template of instructions: chat, alpaca or plain; None: there are no instructions
     whole: str | None = None  # hash of the examples that fit, where `examples` are a share of them
     fit: int = 0  # number of examples that fit, where `examples` are a share of them
+    told: tuple[str, ...] = ()  # a line for each source: the shapes that were recognised and what was left out
 
     def describe(self, card: SamplerCard) -> dict[str, object]:
         """The data's part of a spec: names, sizes and hashes.
@@ -80,10 +82,16 @@ class TrainingData:
 class Sources:
     """The content of a card's sources, before a template turns it into text."""
 
-    examples: list[Row]
-    queries: list[Row] | None  # None: drawn from the examples, or none are needed
+    examples: Reading
+    queries: Reading | None  # None: drawn from the examples, or none are needed
     repeated: int
     repeated_queries: int
+
+    @property
+    def told(self) -> tuple[str, ...]:
+        """A line for each source that is not our own; the same source twice is one line."""
+        read = (self.examples, *(() if self.queries is None else (self.queries,)))
+        return tuple(dict.fromkeys(one.told for one in read if one.told))
 
 
 def read_sources(card: SamplerCard) -> Sources:
@@ -92,18 +100,20 @@ def read_sources(card: SamplerCard) -> Sources:
     These are: unreadable files, unknown shapes, empty text, duplicates that are refused, K > N, M < K.
     """
     if card.adapters == "none":
-        return Sources([], None, 0, 0)
+        return Sources(Reading([], [], ""), None, 0, 0)
     data = card.data
-    examples, repeated = _without_repeats(example_rows(data.examples, data.columns), data.duplicates, data.examples)
-    if card.adapters == "parts" and card.members > len(examples):
-        raise DataError(f"{card.members} parts from {len(examples)} examples in {data.examples!r}: give more, or fewer members")
+    examples, repeated = _without_repeats(example_rows(data), data.duplicates, data.examples)
+    if card.adapters == "parts" and card.members > len(examples.rows):
+        raise DataError(
+            f"{card.members} parts from {len(examples.rows)} examples in {data.examples!r}: give more, or fewer members"
+        )
     if not needs_queries(card):
         return Sources(examples, None, repeated, 0)
     if is_sampled(data.queries):
-        _enough_queries(card, sample_size(data.queries, len(distinct(examples))), "are drawn by")
+        _enough_queries(card, sample_size(data.queries, len(distinct(examples.rows))), "are drawn by")
         return Sources(examples, None, repeated, 0)
-    queries, again = _without_repeats(query_rows(data.queries, data.columns), data.duplicates, data.queries)
-    _enough_queries(card, len(distinct(queries)), "different ones are in")
+    queries, again = _without_repeats(query_rows(data), data.duplicates, data.queries)
+    _enough_queries(card, len(distinct(queries.rows)), "different ones are in")
     return Sources(examples, queries, repeated, again)
 
 
@@ -119,7 +129,7 @@ def load_data(card: SamplerCard, model: Model | PairModel, seed: int) -> Trainin
     if not isinstance(model, PairModel):
         raise UsageError(f"model {model.name!r} cannot be trained; use a sampler without adapters, such as base")
     sources, template = read_sources(card), template_of(card.data.template, model)
-    pairs = as_pairs(sources.examples, template, card.data.examples)
+    pairs = as_pairs(sources.examples.rows, template, card.data.examples, sources.examples.numbers)
     most, limit = _most_tokens(card, model)
     sizes = [_tokens(model, pair) for pair in pairs]
     examples = [pair for pair, size in zip(pairs, sizes, strict=True) if size <= most]
@@ -138,7 +148,7 @@ def load_data(card: SamplerCard, model: Model | PairModel, seed: int) -> Trainin
         raise DataError(f"{card.members} parts from {len(examples)} examples {which}: give more, or fewer members")
     if needs_queries(card):
         queries = _queries(card, model, seed, sources, examples, template)
-    used = any(template.takes(row) for row in [*sources.examples, *(sources.queries or [])])
+    used = any(template.takes(row) for read in (sources.examples, sources.queries) if read for row in read.rows)
     return TrainingData(
         examples=examples,
         queries=queries,
@@ -150,6 +160,7 @@ def load_data(card: SamplerCard, model: Model | PairModel, seed: int) -> Trainin
         template=template.name if used else None,
         whole=whole,
         fit=fit,
+        told=sources.told,
     )
 
 
@@ -176,10 +187,10 @@ def _queries(
         queries = draw_queries(card.data.queries, examples, seed)
         _enough_queries(card, len(queries), "are drawn by")
         return queries
-    queries = as_pairs(sources.queries, template, card.data.queries)
-    for number, query in enumerate(queries, 1):
+    queries = as_pairs(sources.queries.rows, template, card.data.queries, sources.queries.numbers)
+    for query, row, number in zip(queries, sources.queries.rows, sources.queries.numbers, strict=True):
         if (size := _tokens(model, query)) > model.context:
-            text = " ".join(_asked(sources.queries[number - 1]).split())
+            text = " ".join(_asked(row).split())
             raise DataError(
                 f"row {number} of the queries {card.data.queries!r} ({text[:_SHOWN]!r}…) has {size} tokens, more than the "
                 f"model's context of {model.context}; shorten it, or use other queries"
@@ -187,18 +198,20 @@ def _queries(
     return queries
 
 
-def _without_repeats(rows: list[Row], policy: str, source: str) -> tuple[list[Row], int]:
+def _without_repeats(read: Reading, policy: str, source: str) -> tuple[Reading, int]:
     """(the rows that are used, the number that repeat an earlier one). Raises DataError where none may repeat."""
-    different = distinct(rows)
-    count = len(rows) - len(different)
-    if count and policy == "refuse":
-        first: dict[Row, int] = {}
-        again, before = next((i, first[row]) for i, row in enumerate(rows, 1) if first.setdefault(row, i) != i)
+    first: dict[Row, int] = {}
+    again = [i for i, row in enumerate(read.rows) if first.setdefault(row, i) != i]
+    if again and policy == "refuse":
+        before = first[read.rows[again[0]]]
         raise DataError(
-            f"row {again} of {source} repeats row {before} ({count} rows do so) and data.duplicates is "
-            '"refuse": remove them, or use "drop" or "keep"'
+            f"row {read.numbers[again[0]]} of {source} repeats row {read.numbers[before]} ({len(again)} rows do so) and "
+            'data.duplicates is "refuse": remove them, or use "drop" or "keep"'
         )
-    return (different if policy == "drop" else rows), count
+    if not again or policy != "drop":
+        return read, len(again)
+    kept = list(first.values())
+    return replace(read, rows=[read.rows[i] for i in kept], numbers=[read.numbers[i] for i in kept]), len(again)
 
 
 def _enough_queries(card: SamplerCard, count: int, where: str) -> None:

@@ -10,10 +10,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import TypeVar
 
-from spa_bench.cards.training import ColumnsCard
+from spa_bench.cards.training import ColumnsCard, DataCard
 from spa_bench.errors import DataError, ModelError
-from spa_bench.spa.data.shapes import Row, has_columns, recognise
-from spa_bench.spa.data.sources import EMBEDDED, WRITTEN, Located, is_sampled, read_file, read_rows
+from spa_bench.spa.data.reading import Reading, reading_of
+from spa_bench.spa.data.shapes import Row
+from spa_bench.spa.data.sources import EMBEDDED, WRITTEN, is_sampled, read_file, read_rows
 from spa_bench.spa.data.templates import ALPACA, Template
 from spa_bench.types import Example
 
@@ -22,27 +23,29 @@ _SAMPLED = 48  # queries that "sample" draws from the data
 T = TypeVar("T", bound=Hashable)
 
 
-def example_rows(source: str, columns: ColumnsCard | None = None) -> list[Row]:
-    """The rows of an embedded set, a file or the hub. Raises DataError that names source, row and fault."""
-    if source in EMBEDDED:
-        return list(import_module(EMBEDDED[source]).instructions())
-    return _recognised(read_rows(source), columns)
+def example_rows(data: DataCard) -> Reading:
+    """The rows of the card's examples: of an embedded set, a file or the hub.
+
+    Raises DataError that names source, row and fault.
+    """
+    if data.examples in EMBEDDED:
+        return _whole(import_module(EMBEDDED[data.examples]).instructions())
+    return reading_of(read_rows(data.examples), data.examples, data)
 
 
-def query_rows(source: str, columns: ColumnsCard | None = None) -> list[Row]:
-    """The rows of an embedded set, of our own "code" or "text", of a file or the hub.
+def query_rows(data: DataCard) -> Reading:
+    """The rows of the card's queries: of an embedded set, of our own "code" or "text", of a file or the hub.
 
     A row without the named columns is recognised by its shape, because queries need not have the source of the examples.
     """
+    source = data.queries
     if source in EMBEDDED:
-        return list(import_module(EMBEDDED[source]).queries())
+        return _whole(import_module(EMBEDDED[source]).queries())
     if source in WRITTEN:
         from spa_bench.spa.queries import written
 
-        return [query.row for query in written(source)]
-    return [
-        recognise(row, place, columns if columns and has_columns(row, columns) else None) for place, row in read_rows(source)
-    ]
+        return _whole([query.row for query in written(source)])
+    return reading_of(read_rows(source), source, data, optional=True)
 
 
 def sample_size(source: str, available: int) -> int:
@@ -63,14 +66,16 @@ def draw_queries(source: str, examples: Sequence[Example], seed: int) -> list[Ex
 
 def load_examples(source: str, columns: ColumnsCard | None = None, template: Template = ALPACA) -> list[Example]:
     """Pairs of an embedded set, a file or the hub, put into `template`. Raises DataError that names place and fault."""
-    return as_pairs(example_rows(source, columns), template, source)
+    read = example_rows(DataCard(examples=source, columns=columns or ColumnsCard()))
+    return as_pairs(read.rows, template, source, read.numbers)
 
 
 def load_queries(source: str, examples: Sequence[Example], seed: int, template: Template = ALPACA) -> list[Example]:
     """Attribution queries: drawn from `examples` for "sample" and "sample:M", else read from a source as in query_rows."""
     if is_sampled(source):
         return draw_queries(source, examples, seed)
-    return as_pairs(query_rows(source), template, source)
+    read = query_rows(DataCard(queries=source))
+    return as_pairs(read.rows, template, source, read.numbers)
 
 
 def read_pairs(path: Path) -> list[Example]:
@@ -78,13 +83,17 @@ def read_pairs(path: Path) -> list[Example]:
     rows = read_file(path)
     if not rows:
         raise DataError(f"{path} holds no examples")
-    return [ALPACA(row) for row in _recognised(rows, None)]
+    read = reading_of(rows, str(path), DataCard())
+    return as_pairs(read.rows, ALPACA, str(path), read.numbers)
 
 
-def as_pairs(rows: Sequence[Row], template: Template, source: str) -> list[Example]:
-    """The rows as text. Raises DataError that names a row which the template refuses."""
+def as_pairs(rows: Sequence[Row], template: Template, source: str, numbers: Sequence[int] | None = None) -> list[Example]:
+    """The rows as text; `numbers` says which row of `source` each is, without it they are all its rows.
+
+    Raises DataError that names a row which the template refuses.
+    """
     pairs = []
-    for number, row in enumerate(rows, 1):
+    for row, number in zip(rows, numbers or range(1, len(rows) + 1), strict=True):
         try:
             pairs.append(template(row))
         except ModelError as error:
@@ -106,5 +115,6 @@ def hash_examples(examples: Sequence[Example]) -> str:
     return digest.hexdigest()
 
 
-def _recognised(rows: Sequence[Located], columns: ColumnsCard | None) -> list[Row]:
-    return [recognise(row, place, columns) for place, row in rows]
+def _whole(rows: Sequence[Row]) -> Reading:
+    """The rows of a set of our own, all of which can be used."""
+    return Reading(list(rows), list(range(1, len(rows) + 1)), "")

@@ -1,26 +1,44 @@
 """The usual shapes of rows of instruction data, and what a row of each shape becomes.
 
-| shape                | columns                                                                          |
-|----------------------|----------------------------------------------------------------------------------|
-| a pair               | prompt, completion                                                               |
-| ShareGPT, messages   | conversations of from and value, or messages of role and content                 |
-| OSS-Instruct         | problem, solution (with lang, seed and others that are not read)                  |
-| Alpaca, Platypus     | instruction, output, and input where there is one                                |
-| Dolly, Evol-Instruct | instruction, response, and context or input where there is one                   |
-| question and answer  | question, answer (GSM8K); question, response (OpenOrca); query, response (MetaMath) |
+| shape                | columns                                                                               |
+|----------------------|---------------------------------------------------------------------------------------|
+| preference           | chosen and rejected (DPO): the chosen answer, after the prompt or the turns before it  |
+| a pair               | prompt, completion; as lists of turns they are a conversation (TRL)                   |
+| ShareGPT, messages   | messages, conversations or conversation: turns, see `turns`                           |
+| OSS-Instruct         | problem, solution (with lang, seed and others that are not read)                      |
+| Alpaca, Platypus     | instruction, output, and input where there is one                                     |
+| Dolly, Evol-Instruct | instruction, response, and context or input where there is one                        |
+| question and answer  | question or query, with answer or response; prompt, with response or answer; and input, output |
 
 A pair is text and its continuation and stays as it is. Every other shape is an instruction, which a template turns into text.
 The last answer of a conversation is the completion, and the turns before it are the prompt. Turns after it are dropped, and so
-are answers before the first user turn, because their questions are missing. A column `system` or `system_prompt` comes first.
+are answers before the first user turn, because their questions are missing. `history` holds earlier turns; `system` or
+`system_prompt` comes first, and the descriptions in `tools` follow it.
+
+A null counts as absent, at any depth. A row that a label calls bad (KTO) is not trained on.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 from spa_bench.cards.training import ColumnsCard
 from spa_bench.errors import DataError
+from spa_bench.spa.data.turns import (
+    NotTrained,
+    Turn,
+    Unusable,
+    answered,
+    as_text,
+    history_of,
+    is_list,
+    is_talk,
+    talk_of,
+    text_of,
+    turns_of,
+)
 from spa_bench.types import Example
 
 _SHAPES = (
@@ -30,14 +48,26 @@ _SHAPES = (
     ("question", "answer"),
     ("question", "response"),
     ("query", "response"),
+    ("query", "answer"),
+    ("prompt", "response"),
+    ("prompt", "answer"),
+    ("input", "output"),
 )
-_PROMPTS = ("prompt", *dict.fromkeys(prompt for prompt, _ in _SHAPES))
+_PROMPTS = ("prompt", *dict.fromkeys(prompt for prompt, _ in _SHAPES if prompt not in {"prompt", "input"}))
 _COMPLETIONS = ("completion", *dict.fromkeys(completion for _, completion in _SHAPES))
-_INPUTS = ("input", "context")  # of an instruction
-_TALKS = ("messages", "conversations")
-_SYSTEMS = ("system", "system_prompt")
-_ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "model": "assistant"}
-_ROLES |= {"chatgpt": "assistant", "system": "system"}
+_INPUTS = ("input", "context")  # that belong to an instruction or a question
+_TALKS = ("messages", "conversations", "conversation")
+_SYSTEMS = ("system", "system_prompt", "system_message")
+_TOOLS = ("tools", "functions")
+_HISTORY = "history"
+_PREFERENCES = (
+    ("chosen", "rejected"),
+    ("chosen_response", "rejected_response"),
+    ("preferred_output", "non_preferred_output"),
+)
+_LABELS = ("label", "kto_tag")
+_MEDIA = ("images", "image", "videos", "video", "audios", "audio")
+_TRANSCRIPT = re.compile(r"(?:\A|\n\n)(Human|Assistant): ?")  # of Anthropic's HH-RLHF
 
 Turns = tuple[tuple[str, str], ...]
 
@@ -54,48 +84,41 @@ class Instruction:
 Row = Example | Instruction
 
 
+@dataclass(frozen=True)
+class Recognised:
+    """A row, and how it was read."""
+
+    row: Row
+    shape: str  # rows of this shape, in words
+    read: tuple[str, ...]  # the columns that were read
+
+
 def recognise(row: object, place: str, columns: ColumnsCard | None = None) -> Row:
     """The pair or instruction of `row`, by the named `columns`, else by its shape.
 
     Raises DataError that begins with `place`, for an unknown shape, a missing column, and empty or missing text.
     """
-    recognised = _recognised(row, place, columns)
-    texts = (
-        (recognised.prompt,) if isinstance(recognised, Example) else (recognised.given, *(text for _, text in recognised.turns))
-    )
-    try:
-        "".join((*texts, recognised.completion)).encode()
-    except UnicodeEncodeError as error:
-        raise DataError(f"{place}: half of a surrogate pair ({error.object[error.start]!a}) is no text; remove it") from error
-    return recognised
+    return recognised(row, place, columns).row
 
 
-def _recognised(row: object, place: str, columns: ColumnsCard | None) -> Row:
+def recognised(row: object, place: str, columns: ColumnsCard | None = None, labels: str = "auto") -> Recognised:
+    """As `recognise`, with the columns that were read. `labels` is data.labels: auto, kto or ignore.
+
+    Raises NotTrained for a row that its label calls bad, Unusable for one of a known shape that cannot be trained on (empty
+    text, no answer, pictures), and DataError for any other fault.
+    """
     if not isinstance(row, Mapping):
         raise DataError(f"{place}: expected an object, got {type(row).__name__}")
-    if columns is not None and columns != ColumnsCard():
-        return _mapped(row, place, columns)
-    # in a table every row has all columns: a column that is null does not belong to the row's shape
-    for seen in ({name: value for name, value in row.items() if value is not None}, row):
-        by_shape = _by_shape(seen, place)
-        if by_shape is not None:
-            return by_shape
-    raise DataError(
-        f"{place}: no shape that is known; it has {_columns(row)}; name two of them with data.columns.prompt and "
-        "data.columns.completion, or one with data.columns.messages (docs/data.md has the shapes)"
-    )
-
-
-def _by_shape(row: Mapping[str, object], place: str) -> Row | None:
-    if "prompt" in row and "completion" in row:
-        return Example(_text(row, "prompt", place, empty=True), _text(row, "completion", place))
-    for name in _TALKS:
-        if isinstance(row.get(name), Sequence) and not isinstance(row[name], str):
-            return _talk(row, name, place)
-    for prompt, completion in _SHAPES:
-        if prompt in row and completion in row:
-            return _single(row, place, prompt, completion, _first(row, _INPUTS) if prompt == "instruction" else None)
-    return None
+    full: dict[str, object] = _without_nulls(row)
+    marks = _check_label(full, place, labels)
+    found = _Reader(full, row, place, columns).recognised()
+    one = found.row
+    texts = (one.prompt,) if isinstance(one, Example) else (one.given, *(text for _, text in one.turns))
+    try:
+        "".join((*texts, one.completion)).encode()
+    except UnicodeEncodeError as error:
+        raise DataError(f"{place}: half of a surrogate pair ({error.object[error.start]!a}) is no text; remove it") from error
+    return replace(found, read=(*found.read, *marks))
 
 
 def has_columns(row: object, columns: ColumnsCard) -> bool:
@@ -104,76 +127,243 @@ def has_columns(row: object, columns: ColumnsCard) -> bool:
     return isinstance(row, Mapping) and all(name in row for name in wanted if name)
 
 
-def _mapped(row: Mapping[str, object], place: str, columns: ColumnsCard) -> Instruction:
-    for field in fields(columns):
-        name = getattr(columns, field.name)
-        if name and name not in row:
-            raise DataError(f"{place}: no column {name!r}, which data.columns.{field.name} names; it has {_columns(row)}")
-    if columns.messages:
-        return _talk(row, columns.messages, place)
-    prompt = columns.prompt or _first(row, _PROMPTS)
-    completion = columns.completion or _first(row, [c for c in _COMPLETIONS if c != prompt])
-    for what, column in (("prompt", prompt), ("completion", completion)):
-        if column is None:
-            raise DataError(f"{place}: which column is the {what}? Name it with data.columns.{what}; it has {_columns(row)}")
-    assert prompt is not None
-    assert completion is not None
-    inferred = _first(row, _INPUTS) if prompt == "instruction" else None
-    return _single(row, place, prompt, completion, columns.input or inferred)
+class _Reader:
+    """One row while it is read: `row` without nulls, `raw` as it came, and the columns that were read of it."""
+
+    def __init__(self, row: Mapping[str, object], raw: Mapping[str, object], place: str, columns: ColumnsCard | None):
+        self.row, self.raw, self.place = row, raw, place
+        self.columns = columns if columns != ColumnsCard() else None
+        self.read: list[str] = []
+
+    def recognised(self) -> Recognised:
+        for name in _MEDIA:
+            if self.row.get(name):
+                raise Unusable(
+                    f"{self.place}: column {name!r} holds what is no text, and only text can be read; remove the row",
+                    "pictures, sound or films",
+                )
+        if self.columns is not None:
+            found: tuple[str, Row] | None = ("columns that the card names", self._mapped(self.columns))
+        else:
+            found = self._by_shape()
+        if found is None:
+            raise DataError(
+                f"{self.place}: no shape that is known; it has {_columns(self.raw)}; name two of them with "
+                "data.columns.prompt and data.columns.completion, or one with data.columns.messages (docs/data.md has "
+                "the shapes)"
+            )
+        return Recognised(found[1], found[0], tuple(name for name in self.row if name in self.read))
+
+    def _by_shape(self) -> tuple[str, Row] | None:
+        row = self.row
+        for chosen, rejected in _PREFERENCES:
+            if rejected in self.raw and chosen in self.raw and (chosen in row or rejected in row):
+                return "preferences", self._preferred(chosen, rejected)
+        if "prompt" in row and "completion" in row:
+            return "pairs", self._pair("prompt", "completion")
+        if talk := self._talk_column():
+            return "conversations", self._talk(talk_of(row[talk], self.place, self._use(talk)), talk)
+        for seen in (row, self.raw):  # a null in the answer is a fault of that row, where no other shape fits it
+            for prompt, completion in (*_SHAPES, ("prompt", "completion")):
+                if prompt in seen and completion in seen:
+                    return "instructions", self._single(prompt, completion, prompt not in {"problem", "input"})
+        if name := _first(self.raw, [name for name in _TALKS if name not in row]):
+            raise Unusable(f"{self.place}: column {name!r} is null; remove the row", f"an empty column {name!r}")
+        return None
+
+    def _talk_column(self) -> str | None:
+        """The column of a conversation: the first that has a turn, else the first of all."""
+        there = [name for name in _TALKS if name in self.row and is_talk(self.row[name])]
+        return next((name for name in there if self.row[name]), there[0] if there else None)
+
+    def _preferred(self, chosen: str, rejected: str) -> Row:
+        row = self.row
+        self.read.append(rejected)
+        if chosen not in row:
+            raise NotTrained(self.place, f"a rejected answer alone (column {chosen!r} is null)")
+        answer = row[self._use(chosen)]
+        talk = self._talk_column()
+        prompt = next((name for name in (*_PROMPTS, "input") if name in row), None)
+        asked = row.get("input")
+        if talk is None and isinstance(asked, Mapping):  # OpenAI's: the input holds the messages, and the tools
+            self.row = row = {**row, **{name: asked[name] for name in _TOOLS if name in asked}}
+            talk = prompt = "input"
+        if isinstance(answer, str) and (spoken := _transcript(answer)):
+            return self._talk(spoken, chosen)
+        said = turns_of(answer, "assistant", self.place, chosen)
+        if talk is None and prompt is not None and is_list(row[prompt]):
+            talk = prompt
+        before = turns_of(row[self._use(talk)], "user", self.place, talk) if talk else []
+        if before[-len(said) :] == said:  # the conversation ends with the chosen answer already
+            before = before[: -len(said)]
+        if any(turn.role == "user" for turn in said) and (not before or said[: len(before)] == before or said[0] in before):
+            if prompt is not None:
+                self.read.append(prompt)  # its text is a turn of the chosen conversation
+            return self._talk(said, chosen)
+        if talk is not None:
+            return self._talk([*before, *said], chosen)
+        if prompt is None:
+            raise DataError(f"{self.place}: column {chosen!r} has no prompt before it; it has {_columns(self.raw)}")
+        if prompt == "prompt" and isinstance(answer, str):
+            return self._pair(prompt, chosen)
+        return self._single(prompt, chosen, prompt != "input")
+
+    def _pair(self, prompt: str, completion: str) -> Row:
+        """Text and its continuation; a conversation where one is turns, or a system text or history comes first."""
+        row = self.row
+        asked, answer = row[self._use(prompt)], row[self._use(completion)]
+        first = [*self._system(), *self._history()]
+        if not first and not any(is_list(value) or isinstance(value, Mapping) for value in (asked, answer)):
+            return Example(self._text(prompt, empty=True), self._text(completion))
+        before = turns_of(asked, "user", self.place, prompt)
+        said = turns_of(answer, "assistant", self.place, completion)
+        if said[: len(before)] == before and len(said) > len(before):  # the completion repeats the prompt
+            before = []
+        return self._talk([*before, *said], completion)
+
+    def _mapped(self, columns: ColumnsCard) -> Row:
+        for field in fields(columns):
+            name = getattr(columns, field.name)
+            if name and name not in self.raw:
+                raise DataError(
+                    f"{self.place}: no column {name!r}, which data.columns.{field.name} names; it has {_columns(self.raw)}"
+                )
+        if columns.messages:
+            if columns.messages not in self.row:
+                raise Unusable(f"{self.place}: column {columns.messages!r} is null; remove the row", "an empty conversation")
+            return self._talk(talk_of(self.row[self._use(columns.messages)], self.place, columns.messages), columns.messages)
+        prompt = columns.prompt or _first(self.row, _PROMPTS)
+        completion = columns.completion or _first(self.row, [c for c in _COMPLETIONS if c != prompt])
+        for what, column in (("prompt", prompt), ("completion", completion)):
+            if column is None:
+                raise DataError(
+                    f"{self.place}: which column is the {what}? Name it with data.columns.{what}; it has {_columns(self.raw)}"
+                )
+        assert prompt is not None
+        assert completion is not None
+        if columns.input and columns.input in self.row:
+            return self._single(prompt, completion, False, columns.input)
+        return self._single(prompt, completion, prompt == "instruction" and not columns.input)
+
+    def _single(self, prompt: str, completion: str, inputs: bool, given: str | None = None) -> Instruction:
+        """An instruction and its answer; `inputs`: an input that the row has belongs to the instruction."""
+        if is_list(self.row.get(prompt)) or not isinstance(self.row.get(completion, ""), str):
+            before = turns_of(self.row.get(prompt, ""), "user", self.place, self._use(prompt))
+            said = turns_of(self.row[completion], "assistant", self.place, self._use(completion))
+            return self._talk([*before, *said], completion)
+        given = self._input({prompt, completion}) if inputs else given
+        more = "" if given is None else self._text(given, empty=True)
+        instruction = self._text(prompt, empty=bool(more.strip()))
+        first = (*self._system(), *self._history())
+        answer = self._text(completion)
+        return Instruction((*map(_spoken, first), ("user", instruction)), answer, more if more.strip() else "")
+
+    def _input(self, taken: set[str]) -> str | None:
+        """The column that holds an instruction's input. Raises DataError where two of them do."""
+        there = [name for name in _INPUTS if name in self.row and name not in taken and filled(self.row[name])]
+        if len(there) > 1:
+            raise DataError(
+                f"{self.place}: columns {' and '.join(map(repr, there))} both hold an input; name one with data.columns.input"
+            )
+        return there[0] if there else None
+
+    def _talk(self, turns: Sequence[Turn], name: str) -> Instruction:
+        """The instruction of a conversation: its last answer, and the turns before it."""
+        turns = [*self._history(), *turns]
+        before, answer = answered(turns, self.place, name)
+        start = next(i for i, turn in enumerate(turns) if turn.role == "user")
+        own = [turn for turn in turns[:start] if turn.role == "system"]
+        return Instruction((*map(_spoken, self._system(own)), *map(_spoken, before)), answer)
+
+    def _system(self, own: Sequence[Turn] = ()) -> list[Turn]:
+        """The system's turns: a conversation's `own`, else the row's, and the tools that the row describes behind them."""
+        name = next((n for n in _SYSTEMS if self.row.get(n)), None)
+        systems = list(own)
+        if not systems and name is not None:
+            systems = [Turn("system", self._text(name, empty=True))]
+        tools = next((n for n in _TOOLS if filled(self.row.get(n))), None)
+        if tools is None:
+            return systems
+        text = as_text(self.row[self._use(tools)])
+        before = [turn.text for turn in systems if turn.text.strip()]
+        return [Turn("system", "\n\n".join([*before, f"Tools:\n{text}"]))]
+
+    def _history(self) -> list[Turn]:
+        turns = history_of(self.row.get(_HISTORY), self.place, _HISTORY)
+        if turns:
+            self._use(_HISTORY)
+        return turns
+
+    def _text(self, name: str, *, empty: bool = False) -> str:
+        self._use(name)
+        if name not in self.row:
+            if empty:
+                return ""
+            raise Unusable(
+                f"{self.place}: column {name!r} is null; give it a text or remove the row", f"an empty column {name!r}"
+            )
+        value = text_of(self.row[name], f"{self.place}: column {name!r}")
+        if not empty and not value.strip():
+            raise Unusable(
+                f"{self.place}: column {name!r} is empty; give it a text or remove the row", f"an empty column {name!r}"
+            )
+        return value
+
+    def _use(self, name: str) -> str:
+        self.read.append(name)
+        return name
 
 
-def _single(row: Mapping[str, object], place: str, prompt: str, completion: str, given: str | None) -> Instruction:
-    more = "" if given is None or row[given] is None else _text(row, given, place, empty=True)
-    instruction = _text(row, prompt, place, empty=bool(more.strip()))
-    return Instruction(
-        (*_system(row, place), ("user", instruction)), _text(row, completion, place), more if more.strip() else ""
-    )
+def _check_label(row: Mapping[str, object], place: str, labels: str) -> list[str]:
+    """The columns of labels that were read. Raises NotTrained for a bad label, DataError for one that may be a class."""
+    if labels == "ignore":
+        return []
+    read = []
+    for name in _LABELS:
+        value = row.get(name)
+        if isinstance(value, str):
+            value = {"true": True, "false": False, "1": 1, "0": 0}.get(value.lower())
+        if labels == "auto" and name == "label" and not isinstance(value, bool) and value in (0, 1):
+            raise DataError(
+                f"{place}: label is {value}: bad and good answers (KTO), or classes? Say it with data.labels=kto or "
+                "data.labels=ignore"
+            )
+        if isinstance(value, bool) or (labels == "kto" and value in (0, 1)) or (name == "kto_tag" and value in (0, 1)):
+            read.append(name)
+            if not value:
+                raise NotTrained(place, "labelled bad")
+    return read
 
 
-def _talk(row: Mapping[str, object], name: str, place: str) -> Instruction:
-    """The instruction of a conversation: its last answer, and the turns before it."""
-    said = row[name]
-    if not isinstance(said, Sequence) or isinstance(said, str):
-        raise DataError(f"{place}: column {name!r} must be a list of turns; got {type(said).__name__}")
-    turns = [_turn(turn, f"{place}, turn {i} of {name!r}") for i, turn in enumerate(said, 1)]
-    last = max((i for i, (role, _) in enumerate(turns) if role == "assistant"), default=0)
-    before = turns[:last]
-    first = next((i for i, (role, _) in enumerate(before) if role == "user"), None)
-    if first is None or before[-1][0] != "user":
-        raise DataError(
-            f"{place}: column {name!r} holds no answer that follows a user's turn (the roles are "
-            f"{', '.join(role for role, _ in turns) or 'none'}); remove the row"
-        )
-    systems = tuple(turn for turn in before[:first] if turn[0] == "system") or _system(row, place)
-    for what, text in (("answer", turns[last][1]), ("user's turn before it", before[-1][1])):
-        if not text.strip():
-            raise DataError(f"{place}: the last {what} of {name!r} is empty; remove the row")
-    return Instruction((*systems, *before[first:]), turns[last][1])
+def _without_nulls(value: Mapping[str, object]) -> dict[str, object]:
+    return {name: _pruned(one) for name, one in value.items() if one is not None}
 
 
-def _turn(turn: object, place: str) -> tuple[str, str]:
-    if not isinstance(turn, Mapping):
-        raise DataError(f"{place}: expected from and value, or role and content; got {type(turn).__name__}")
-    role, text = turn.get("from", turn.get("role")), turn.get("value", turn.get("content"))
-    if role not in _ROLES:
-        raise DataError(f"{place}: the role is {role!r}; it can be {', '.join(_ROLES)}; remove the row or rename the role")
-    if not isinstance(text, str):
-        raise DataError(f"{place}: what was said must be text; got {type(text).__name__}")
-    return _ROLES[str(role)], text
-
-
-def _system(row: Mapping[str, object], place: str) -> Turns:
-    name = next((n for n in _SYSTEMS if row.get(n)), None)
-    return () if name is None else (("system", _text(row, name, place, empty=True)),)
-
-
-def _text(row: Mapping[str, object], name: str, place: str, *, empty: bool = False) -> str:
-    value = row[name]
-    if not isinstance(value, str):
-        raise DataError(f"{place}: column {name!r} must be text; got {type(value).__name__}")
-    if not empty and not value.strip():
-        raise DataError(f"{place}: column {name!r} is empty; give it a text or remove the row")
+def _pruned(value: object) -> object:
+    """`value` without the nulls in it, at any depth."""
+    if isinstance(value, Mapping):
+        return _without_nulls(value)
+    if is_list(value):
+        return [_pruned(one) for one in value if one is not None]
     return value
+
+
+def _transcript(text: str) -> list[Turn]:
+    """The turns of a text with `Human:` and `Assistant:` before them, as HH-RLHF has; empty for any other text."""
+    pieces = _TRANSCRIPT.split(text)
+    if len(pieces) < 5 or pieces[0].strip():
+        return []
+    roles = pieces[1::2]
+    return [Turn("user" if role == "Human" else "assistant", said) for role, said in zip(roles, pieces[2::2], strict=True)]
+
+
+def filled(value: object) -> bool:
+    """Whether there is anything in a column: text, or a list or object that is not empty; "[]" is an empty list."""
+    return bool(value) and not (isinstance(value, str) and value.strip() in {"", "[]", "{}"})
+
+
+def _spoken(turn: Turn) -> tuple[str, str]:
+    return turn.role, turn.text
 
 
 def _first(row: Mapping[str, object], names: Sequence[str]) -> str | None:

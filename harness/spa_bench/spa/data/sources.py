@@ -1,7 +1,11 @@
-"""The sources of rows: files in JSON, JSONL or Parquet, and the hub; and their names in a spec."""
+"""The sources of rows: files (JSON lines, JSON, CSV, Parquet), and the hub; and their names in a spec."""
 
 from __future__ import annotations
 
+import csv
+import io
+import json
+import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +13,7 @@ from pathlib import Path
 from spa_bench.cards.sampler import SamplerCard
 from spa_bench.cards.training import DataCard
 from spa_bench.errors import DataError
+from spa_bench.support.files import unpacked
 from spa_bench.support.user_json import read_json
 
 WRITTEN = ("code", "text")  # domains of our own queries
@@ -61,20 +66,57 @@ def read_rows(source: str) -> list[Located]:
 
 
 def read_file(path: Path) -> list[Located]:
-    """The rows of a .parquet file, of a .json file that holds one list, or of any other file with a JSON value a line."""
-    if path.suffix == ".parquet":
+    """The rows of a .parquet file, a list in a .json file, a .csv or .tsv table, or a JSON value a line; each may be gzipped.
+
+    A .json file whose first character is no bracket of a list has a value a line, and so has a file of any other name.
+    """
+    name = path.name.removesuffix(".gz")
+    if name.endswith(".parquet"):
         return _parquet_rows(path)
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        text = unpacked(path).decode("utf-8-sig")
+    except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
         raise _unreadable(path, error) from error
-    if path.suffix == ".json":
+    if name.endswith((".csv", ".tsv")):
+        return _table_rows(path, text, "\t" if name.endswith(".tsv") else ",")
+    if name.endswith(".json") and not _has_lines(text):
         content = read_json(text, str(path))
         if not isinstance(content, list):
             raise DataError(f"{path} must hold a list of rows; got {type(content).__name__}")
         return _numbered(path, content)
     lines = ((f"{path}, line {number}", line) for number, line in enumerate(text.split("\n"), 1) if line.strip())
     return [(place, read_json(line, place)) for place, line in lines]
+
+
+def _has_lines(text: str) -> bool:
+    """Whether a .json file has a JSON value a line: an object of its own is its first line, and another one follows."""
+    lines = [line for line in text.split("\n", 2000) if line.strip()]
+    if len(lines) < 2 or not lines[0].lstrip().startswith("{"):
+        return False
+    try:
+        return isinstance(json.loads(lines[0]), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
+def _table_rows(path: Path, text: str, delimiter: str) -> list[Located]:
+    """The rows of a table whose first line names the columns; an empty cell is null."""
+    longest = csv.field_size_limit(len(text) + 1)  # of the whole process: put back below
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    rows: list[Located] = []
+    begin = 2
+    try:
+        for row in reader:
+            place = f"{path}, line {begin}"
+            begin = reader.line_num + 1
+            if None in row or any(value is None for value in row.values()):
+                raise DataError(f"{place}: the row has another number of cells than the first line has names")
+            rows.append((place, {name: value or None for name, value in row.items()}))
+    except csv.Error as error:
+        raise DataError(f"{path}, line {reader.line_num}: {error}") from error
+    finally:
+        csv.field_size_limit(longest)
+    return rows
 
 
 def _parquet_rows(path: Path) -> list[Located]:
