@@ -258,3 +258,11 @@ def test_what_was_left_out_is_said_once(run: Call, sandbox: Any, file: str):
     options = [word for setting in settings for word in ("--set", setting)]
     done = run("--sampler", "single", "--data", file, *options, "--limit", 1, "--n", 1)
     assert done.err.count("1 of 13 training pairs are longer than the model's context of 1024 tokens and are left out") == 1
+
+
+def test_queries_that_the_sampler_does_not_read_are_said(run: Call, sandbox: Any, file: str):
+    settings = ["lora.steps=1", "lora.warmup=0", "lora.rank=2"]
+    options = [word for setting in settings for word in ("--set", setting)]
+    done = run("--sampler", "single", "--data", file, "--queries", "code", *options, "--limit", 1, "--n", 1)
+    assert "--queries code is not read: no scores make the parts of single" in done.err
+    assert done.err.count("pairs.jsonl: 13 rows: 13 pairs (prompt, completion)\n") == 1

@@ -13,6 +13,7 @@ import pytest
 
 from doubles import MockModel
 from nlu_reference import answered, assert_same, define, reference, scores, task_of, with_files
+from spa_bench.errors import DataError
 from spa_bench.tasks.lm_eval.task import LmEvalTask
 from spa_bench.types import Choices, Completion, Key, Record, Verdict
 
@@ -240,3 +241,40 @@ def test_gpqas_choices_are_shuffled_as_lm_eval_shuffles_them(tiny_folder: Path, 
     drawn = random.random()
     random.seed(5)
     assert random.random() == drawn  # the global generator is where it was
+
+
+# functions of a task that fail ---------------------------------------------------------------------------------------
+
+
+def own(task: LmEvalTask, *choices: Choices) -> dict[str, Any]:
+    return dict(task.own_scores([], choices, 1, 1))
+
+
+def test_a_metric_whose_aggregation_fails_is_missing_with_the_reason_and_the_others_stay(tmp_path: Path):
+    changes = {"metric_list": [{"metric": "acc", **MEAN}, {"metric": "f1"}]}  # f1 of three classes: scikit-learn raises
+    choice_task(tmp_path / "yaml", "flags", 3, **changes)
+    choice_task(tmp_path / "yaml", "more", 3, metric_list=changes["metric_list"][:1])
+    lists = [{"metric": name, "aggregation": "mean", "weight_by_size": True} for name in ("acc", "f1")]
+    define(tmp_path / "yaml", "all", {"group": "all", "task": ["flags", "more"], "aggregate_metric_list": lists})
+    task = task_of("lm-eval:all", include=tmp_path / "yaml")
+    chosen = [thinks(f"{name}/{i}", [0.0, -1.0, -2.0]) for name in ("flags", "more") for i in range(3)]
+    found = own(task, *chosen)
+    [scores] = found["members"]
+    assert scores["flags"]["acc,none"] == scores["all"]["acc,none"] == pytest.approx(1 / 3)
+    assert scores["flags"]["f1,none"] is None
+    assert scores["all"].get("f1,none") is None
+    assert list(found["failed"]) == ["flags,f1,none"]
+    assert found["failed"]["flags,f1,none"].startswith("f1 of flags: its aggregation fails: ValueError: Target is multiclass")
+
+
+def test_a_process_results_that_fails_names_task_and_document(tmp_path: Path):
+    folder = tmp_path / "yaml"
+    choice_task(folder, "flags", 3)
+    path = folder / "flags.yaml"  # JSON has no tags: as the first line of a block it is YAML
+    content = json.loads(path.read_text())
+    lines = [f"{key}: {json.dumps(value)}" for key, value in content.items()]
+    path.write_text("\n".join([*lines, "process_results: !function judging.judge"]))
+    fails = "    if doc['text'] == 'The 1th flag is':\n        raise SystemExit('no')\n"
+    (folder / "judging.py").write_text(f"def judge(doc, results):\n{fails}    return {{'acc': results[0][1]}}\n")
+    with pytest.raises(DataError, match=r"lm-eval's scoring fails in process_results of flags, on flags/1: SystemExit: no"):
+        verdicts(task_of("lm-eval:flags", include=folder), *(chose(f"flags/{i}", 0) for i in range(3)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,6 +14,8 @@ from spa_bench.errors import SpaBenchError, UsageError
 from spa_bench.types import Completion, Member, Problem
 
 Built = TypeVar("Built")
+Row = TypeVar("Row")
+_KEPT = " (what is done is kept: mend it, and finish the run with `spa-bench grade`)"
 
 
 class _Told(Protocol):
@@ -64,14 +67,63 @@ def checked_problems(problems: Iterable[object], where: str) -> tuple[Problem, .
     return tuple(checked)
 
 
+_CALLED = {
+    "asked_by": ("model", "limit"),
+    "options": ("limit",),
+    "record": ("completion",),
+    "program": ("record",),
+    "score": ("records", "judge", "choices"),
+    "behave": ("records", "judge", "choices"),
+    "own_scores": ("records", "choices", "n", "members"),
+}
+"""The methods of a task, and what each is called with."""
+
+
 def check_own_task(task: _Told, kind: str) -> None:
-    """Raises UsageError for a user's own task whose problems, or whose description for the spec, cannot be used."""
+    """Raises UsageError for a user's own task with a method, problems, or a description for the spec that cannot be used."""
     where = f"task kind {kind!r}"
+    for name, arguments in _CALLED.items():
+        check_call(f"{where}: {name}", getattr(task, name), arguments, "docs/add-a-task.md")
     checked_problems(task.problems, where)
     with guarded(where):
         said = dict(task.describe())
     if lacking := [key for key in ("name", "kind", "version", "problems_hash") if key not in said]:
         raise UsageError(f"{where}: describe() lacks {lacking[0]!r}, by which a run finds its task again")
+
+
+def check_call(what: str, function: object, arguments: Sequence[str], page: str) -> None:
+    """Raises UsageError unless the user's `function` can be called with `arguments`, by its signature: it is not called."""
+    if not callable(function):
+        raise UsageError(f"{what} is {function!r}; it must be a function of ({', '.join(arguments)}); see {page}")
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # written in C, without a signature
+        return
+    try:
+        signature.bind(*arguments)
+    except TypeError as error:
+        raise UsageError(f"{what}{signature} is called with ({', '.join(arguments)}): {error}; see {page}") from error
+
+
+def judged(kind: str, method: str, rows: Callable[[], Iterable[Row]], row: type[Row]) -> Iterator[Row]:
+    """The rows that `method` of a task gives. Raises UsageError where a user's own task fails or gives anything but a `row`."""
+    if is_ours("task", kind):
+        yield from rows()
+        return
+    where = f"task kind {kind!r}: {method}()"
+    with guarded(where, _KEPT):
+        for one in rows():
+            if not isinstance(one, row):
+                raise UsageError(f"{where} gave {one!r}; it gives spa_bench.types.{row.__name__}, one a sample")
+            yield one
+
+
+def called(kind: str, method: str, call: Callable[[], Built]) -> Built:
+    """What a method of a task gives. Raises UsageError where that of a user's own task fails."""
+    if is_ours("task", kind):
+        return call()
+    with guarded(f"task kind {kind!r}: {method}()", _KEPT):
+        return call()
 
 
 def check_sampler(sampler: _Mixed, kind: str, count: int) -> None:
@@ -99,14 +151,15 @@ def drawn(kind: str, sample: Callable[[], Iterable[Completion]]) -> Iterator[Com
 
 
 @contextmanager
-def guarded(what: str) -> Iterator[None]:
-    """Turn whatever the user's own code raises within the block into a one-line error that begins with `what`."""
+def guarded(what: str, advice: str = "") -> Iterator[None]:
+    """Turn whatever the user's own code raises within the block into a one-line error: `what` failed, and `advice`."""
     try:
         yield
     except SpaBenchError:
         raise
     except (Exception, SystemExit) as error:  # the user's code may raise anything
-        raise UsageError(f"{what} failed: {type(error).__name__}: {error}{_line_of(error)}") from error
+        said = " ".join(str(error).split())
+        raise UsageError(f"{what} failed: {type(error).__name__}: {said}{_line_of(error)}{advice}") from error
 
 
 def _line_of(error: BaseException) -> str:

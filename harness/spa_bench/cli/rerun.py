@@ -25,7 +25,7 @@ def rerun(
     run: RunFolder,
     /,
     *,
-    use_cache: Annotated[bool, option("take adapters from the stage cache instead of training anew", WHERE)] = False,
+    use_cache: Annotated[bool, option("take adapters from the stage cache instead of training them again", WHERE)] = False,
     task_file: TaskFile = None,
     data: Annotated[Path | None, a_path("where the run's training pairs are on this machine", WHERE, metavar="FILE")] = None,
     queries: Annotated[

@@ -29,6 +29,7 @@ def score(
     ],
     name: Annotated[str | None, option("what to call them in tables (default: the file's name)", WHAT)] = None,
     cut: Annotated[bool, option("cut completions at the task's stop strings first", WHAT)] = False,
+    partial: Annotated[bool, option("take a file that covers some problems; metrics are of those alone", WHAT)] = False,
     settings: Annotated[tuple[str, ...], overrides("override a key of the task card, e.g. task.seconds=10")] = (),
     grading: Rules = "default",
     judge: Judge | None = None,
@@ -48,6 +49,7 @@ def score(
     options = perform.ScoreOptions(
         name=name,
         cut=cut,
+        partial=partial,
         settings=settings,
         rules=grading,
         judge=judge.options(),

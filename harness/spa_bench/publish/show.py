@@ -17,6 +17,7 @@ from spa_bench.errors import UsageError
 from spa_bench.metrics.choices import best
 from spa_bench.runs.folder import RunFolder
 from spa_bench.runs.measure import own_means
+from spa_bench.runs.partial import covered
 from spa_bench.support.text import did_you_mean
 from spa_bench.tasks.base import Options, Task
 from spa_bench.types import Choices, Grade, Key, Record
@@ -72,8 +73,8 @@ def _options(asked: Options, chosen: Choices) -> str:
 def _unfinished(folder: RunFolder, task: Task, records: Sequence[Record], grades: Mapping[Key, Grade]) -> list[str]:
     """A line if samples are missing, as after a killed run or in a truncated file, and a line if verdicts are missing."""
     spec, lines = folder.spec, []
-    problems = task.problems[: spec["limit"]]
     each = Counter(r.problem for r in records)
+    problems = covered(spec, task.problems, each)
     few = [p.id for p in problems if each[p.id] < (spec["n"] or 1)]
     if few:
         command = "score" if spec["sampler"]["kind"] == "samples" else "run"
@@ -136,7 +137,13 @@ def own_table(content: Mapping[str, Any]) -> str:
         each = [f"{scores[task][metric]:.4f}" for scores in members] if len(members) > 1 else []
         rows.append([task, metric, f"{mean:.4f}", *each])
     head = ["task", "metric", "mean" if len(members) > 1 else "value"]
-    return tabulate(rows, [*head, *(f"member {k}" for k in range(len(members)) if len(members) > 1)], disable_numparse=True)
+    table = tabulate(rows, [*head, *(f"member {k}" for k in range(len(members)) if len(members) > 1)], disable_numparse=True)
+    return "\n".join([table, *failed_lines(content["own_scores"])])
+
+
+def failed_lines(own_scores: Mapping[str, Any]) -> list[str]:
+    """A line for each score of the library that is missing because a function of the task failed."""
+    return [f"no value: {why}" for why in dict.fromkeys(own_scores.get("failed", {}).values())]
 
 
 def _label(folder: RunFolder) -> str:

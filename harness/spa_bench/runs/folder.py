@@ -17,6 +17,7 @@ from typing import Final
 
 from spa_bench.errors import StoreError
 from spa_bench.runs.log import Keyed, Log, Row
+from spa_bench.runs.partial import PARTIAL
 from spa_bench.support import lock
 from spa_bench.support.files import file_safe, replace_file
 from spa_bench.types import Behaviour, Choices, Divergence, Grade, Json, Key, Record, RunSpec
@@ -224,6 +225,8 @@ def open_run(path: Path) -> RunFolder:
 def problem_count(spec: Json) -> int:
     """How many problems of its task a run covers."""
     whole, limit = int(spec["task"]["problems_n"]), spec["limit"]
+    if partial := spec["sampler"].get(PARTIAL):
+        return int(partial["problems"])
     return whole if limit is None else min(whole, int(limit))
 
 
@@ -237,6 +240,9 @@ def _spec_fault(spec: Json) -> str:
         for value, optional in numbers:
             if not (optional and value is None) and (type(value) is not int or value < 0):
                 return f"a number, it has {value!r}"
+        partial = spec["sampler"].get(PARTIAL)
+        if partial is not None and (type(partial["problems"]) is not int or not isinstance(partial["hash"], str)):
+            return f"the problems of a partial run, it has {partial!r}"
     except (KeyError, TypeError, AttributeError) as error:
         return str(error)
     return ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
+from spa_bench.cards.guard import judged
 from spa_bench.cards.source import hashes
 from spa_bench.errors import StoreError
 from spa_bench.grading import Behaved, Grader, Grading, Outcome, Program
@@ -18,6 +19,7 @@ from spa_bench.support.cache import own_cache
 from spa_bench.support.console import Reporter
 from spa_bench.support.interrupt import pause_point
 from spa_bench.tasks.base import Judge, Task
+from spa_bench.types import Behaviour, Grade
 
 
 def _pausing(rows: Iterator[Row]) -> Iterator[Row]:
@@ -71,6 +73,7 @@ def grade(
     `embedder` is called where the spec asks for embeddings that are missing. `metrics` of the user's own that are not in
     the spec are written to added.json. `price` is the cost of an hour.
     """
+    kind = str(folder.spec["task"]["kind"])
     chosen = (sandbox or str(folder.spec["sandbox"])) if task.runs_code else NOT_NEEDED
     with folder.locked(), timed(folder, console, {}, price):
         records = folder.record_log.rows()
@@ -90,10 +93,12 @@ def grade(
             choices = folder.choice_log.rows()
         if ungraded:
             with console.stage("grading") as progress:
-                append(folder.grade_log, _pausing(task.score(ungraded, judge, choices)), 0, len(ungraded), progress)
+                verdicts = judged(kind, "score", lambda: task.score(ungraded, judge, choices), Grade)
+                append(folder.grade_log, _pausing(verdicts), 0, len(ungraded), progress)
         if unknown:
             with console.stage("behaviours") as progress:
-                append(folder.behaviour_log, _pausing(task.behave(unknown, judge, choices)), 0, len(unknown), progress)
+                done = judged(kind, "behave", lambda: task.behave(unknown, judge, choices), Behaviour)
+                append(folder.behaviour_log, _pausing(done), 0, len(unknown), progress)
         place = {p.id: i for i, p in enumerate(task.problems)}
         folder.grade_log.settle(lambda g: (place[g.problem], g.member, g.draw))
         folder.behaviour_log.settle(lambda b: (place[b.problem], b.member, b.draw))
@@ -102,10 +107,13 @@ def grade(
             with console.stage("embeddings") as progress:
                 embeddings.embed(folder, model, progress)
         with console.stage("metrics"):
-            folder.write_json("metrics.json", measure(folder, task))
+            measured = measure(folder, task)
+            folder.write_json("metrics.json", measured)
             if new := hashes(name for name in metrics if name not in folder.spec.get("metrics", {})):
                 before = (folder.read_json(ADDED) or {}).get("metrics", {})
                 folder.write_json(ADDED, measure_added(folder, task, {**before, **new}))
+        for line in dict.fromkeys(measured.get("own_scores", {}).get("failed", {}).values()):
+            console.note(f"no value: {line}; the other metrics are complete")
 
 
 def remember_judge(folder: RunFolder, sandbox: str, *, fresh: bool) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from spa_bench.cards.source import code_of, hashes
 from spa_bench.errors import DataError
 from spa_bench.runs.folder import TASK_FILE, RunFolder, create
+from spa_bench.runs.partial import PARTIAL, partial_entry, partial_name
 from spa_bench.support import provenance
 from spa_bench.support.files import unpacked
 from spa_bench.support.text import did_you_mean
@@ -17,11 +18,12 @@ from spa_bench.tasks.base import TextsTask
 from spa_bench.types import Problem, Record, RunSpec
 
 
-def read_samples(path: Path, task: TextsTask, *, cut: bool) -> list[Record]:
+def read_samples(path: Path, task: TextsTask, *, cut: bool, partial: bool = False) -> list[Record]:
     """Records of a .jsonl(.gz) file whose rows have `task_id` and `completion` or `solution`; a problem's rows are its draws.
 
     A `solution` that begins with the prompt is stored without the prompt; any other `solution` is a whole program. `cut`
-    cuts completions at the task's stop strings. Raises DataError that names the line, the unknown id or the missing problem.
+    cuts completions at the task's stop strings. `partial`: problems may be without samples. Raises DataError that names the
+    line, the unknown id or the missing problem.
     """
     try:
         raw = unpacked(path)
@@ -49,10 +51,10 @@ def read_samples(path: Path, task: TextsTask, *, cut: bool) -> list[Record]:
     if not records:
         raise DataError(f"{path} holds no samples")
     absent = [p.id for p in task.problems if p.id not in draws]
-    if absent:
+    if absent and not partial:
         raise DataError(
             f"{path} has no sample for {absent[0]} ({len(absent)} of {len(known)} problems are missing); "
-            f"every problem needs one"
+            f"every problem needs one, or --partial measures the {len(draws)} that are there"
         )
     return records
 
@@ -64,19 +66,29 @@ def import_samples(
     *,
     label: str,
     cut: bool,
+    partial: bool = False,
     sandbox: str,
     grading: str = "default",
     embedding: Mapping[str, object] | None = None,
     metrics: Sequence[str] = (),
 ) -> RunFolder:
-    """A run folder that holds the samples of `path` as its records, ready to be graded. For the rest see runs.job.Job."""
-    records = read_samples(path, task, cut=cut)
+    """A run folder that holds the samples of `path` as its records, ready to be graded. For the rest see runs.job.Job.
+
+    Where `partial` and problems are without samples, spec and name say how many problems there are.
+    """
+    records = read_samples(path, task, cut=cut, partial=partial)
     counts: dict[str, int] = {}
     for record in records:
         counts[record.problem] = counts.get(record.problem, 0) + 1
     n = min(counts.values()) if len(set(counts.values())) == 1 else None
     digest = provenance.hash_bytes(path.read_bytes())
     sampler: dict[str, object] = {"name": label, "kind": "samples", "members": 1, "samples_hash": digest, "cut": cut}
+    if len(counts) < len(task.problems):
+        there = [p.id for p in task.problems if p.id in counts]
+        sampler |= {
+            "name": partial_name(label, len(there), len(task.problems)),
+            PARTIAL: partial_entry(there),
+        }
     spec = RunSpec(
         sampler=sampler,
         task=task.describe(),

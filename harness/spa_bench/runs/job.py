@@ -19,7 +19,9 @@ from spa_bench.spa.training_data import TrainingData
 from spa_bench.support import provenance
 from spa_bench.tasks.base import Asking, Task, task_kind
 from spa_bench.tasks.shuffled import shuffled
-from spa_bench.types import Messages, RunSpec
+from spa_bench.types import Json, Messages, RunSpec
+
+_SPARSE = ("labels", "unusable")  # of [data]: in a spec only where they are not as usual, so that earlier runs keep their hash
 
 
 def check_limit(limit: int | None) -> None:
@@ -89,9 +91,11 @@ def check_task(card: SamplerCard, task: Task, model: Model, limit: int | None) -
 
 def sampler_spec(card: SamplerCard) -> dict[str, object]:
     """The sampler in a spec: the card without its description and, where nothing is trained, without the training tables."""
-    sampler = {k: v for k, v in asdict(replace(card, data=named(card.data))).items() if k != "description"}
+    sampler: Json = {k: v for k, v in asdict(replace(card, data=named(card.data))).items() if k != "description"}
     if card.adapters == "none":
-        sampler = {k: v for k, v in sampler.items() if k not in {"lora", "attribution", "partition", "data"}}
+        return {k: v for k, v in sampler.items() if k not in {"lora", "attribution", "partition", "data"}}
+    usual = DataCard()
+    sampler["data"] = {k: v for k, v in sampler["data"].items() if k not in _SPARSE or v != getattr(usual, k)}
     return sampler
 
 

@@ -134,7 +134,7 @@ class Log(Generic[Row]):
             elif broken:
                 raise StoreError(
                     f"{self.path}, line {broken} is damaged (its checksum does not fit); remove the line and run again: "
-                    "what it held is computed anew"
+                    "what it held is computed again"
                 )
             else:
                 rows.append(row)

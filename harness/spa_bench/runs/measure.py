@@ -13,12 +13,14 @@ from typing import TypeVar
 
 import numpy as np
 
+from spa_bench.cards.guard import called
 from spa_bench.cards.source import check_packages, hashes
 from spa_bench.errors import DataError, UsageError
 from spa_bench.metrics.suite import Samples, estimates, measure_samples
 from spa_bench.runs import embeddings
 from spa_bench.runs.folder import RunFolder
 from spa_bench.runs.own_metrics import load_metrics, values_of
+from spa_bench.runs.partial import covered, partial_fault
 from spa_bench.tasks.base import Task
 from spa_bench.types import Behaviour, Choices, Divergence, Grade, Json, Key, Problem, Record
 
@@ -42,7 +44,7 @@ def measure(folder: RunFolder, task: Task) -> Json:
         "design": design(spec),
         "size": measured.size,
         "problems": [s.problem for s in samples],
-        **counts(list(folder.records().values()), folder.grades(), task),
+        **counts(list(folder.records().values()), folder.grades(), task, str(spec["task"]["kind"])),
         "values": values,
         "values_at": {str(size): values for size, values in measured.at.items()},
         "estimates": {name: asdict(e) for name, e in estimated.items()},
@@ -54,7 +56,8 @@ def _own_scores(folder: RunFolder, task: Task, first: Samples) -> Json:
     """The scores that the library behind the task gives each member; empty where there is no library."""
     if folder.spec["sampler"].get("kind") == "samples":
         return {}
-    own_scores = task.own_scores(folder.record_log.rows(), folder.choice_log.rows(), len(first.texts), first.members)
+    rows, choices, kind = folder.record_log.rows(), folder.choice_log.rows(), str(folder.spec["task"]["kind"])
+    own_scores = called(kind, "own_scores", lambda: task.own_scores(rows, choices, len(first.texts), first.members))
     return {} if own_scores is None else {"own_scores": own_scores}
 
 
@@ -76,7 +79,7 @@ def measure_added(folder: RunFolder, task: Task, names: Mapping[str, str]) -> Js
     Raises UsageError for a metric whose source has another hash on this machine.
     """
     if other := [name for name, digest in hashes(names).items() if digest != names[name]]:
-        raise UsageError(f"metric {other[0]!r} has another source here; compute it anew with `spa-bench grade --metric`")
+        raise UsageError(f"metric {other[0]!r} has another source here; run `spa-bench grade --metric` to compute it with that")
     own = load_metrics([*folder.spec.get("metrics", {}), *names])[-len(names) :]
     samples = samples_of(folder, task)
     values = {metric.name: values_of(metric, samples) for metric in own}
@@ -111,13 +114,16 @@ def design(spec: Json) -> str:
     return "exchangeable draws" if independent else "chosen together, not exchangeable"
 
 
-def counts(records: Sequence[Record], grades: Mapping[Key, Grade], task: Task) -> dict[str, dict[str, int]]:
-    """Counts of samples: by verdict, mark, end of generation and cause of failure, and of texts that are no program."""
+def counts(records: Sequence[Record], grades: Mapping[Key, Grade], task: Task, kind: str) -> dict[str, dict[str, int]]:
+    """Counts of samples: by verdict, mark, end of generation and cause of failure, and of texts that are no program.
+
+    `kind` is that of the task's card.
+    """
     verdicts = Counter(str(grade.verdict) for grade in grades.values())
     marks = Counter(grade.mark for grade in grades.values() if grade.mark)
     finishes = Counter[str](record.finish for record in records)
     failures = Counter(record.failure for record in records if record.failure)
-    programs = Counter(task.program(record) for record in records if task.runs_code and not record.failure)
+    programs = Counter(_programs(task, kind, [r for r in records if task.runs_code and not r.failure]))
     invalid = sum(count for program, count in programs.items() if not _parses(program))
     odd = {
         "samples": len(records),
@@ -147,8 +153,10 @@ def collect_samples(
 
     Raises DataError when a problem does not have n samples, or when a sample is not graded.
     """
-    problems = task.problems[: spec["limit"]]
     grouped, behaved, noisy = _grouped(records), _grouped(behaviours), _grouped(noise)
+    problems = covered(spec, task.problems, grouped)
+    if fault := partial_fault(spec, [p.id for p in problems]):
+        raise DataError(f"{fault}; run the same command again to finish the run")
     members, n = int(spec["sampler"].get("members", 1)), spec["n"]
     least = min((len(grouped.get(p.id, [])) for p in problems), default=0)
     spread = {d.problem: d for d in divergence if d.tokens}
@@ -168,7 +176,7 @@ def collect_samples(
             Samples(
                 problem=problem.id,
                 texts=[r.graded.strip() for r in mine],
-                programs=[task.program(r) for r in mine] if task.runs_code else None,
+                programs=_programs(task, str(spec["task"]["kind"]), mine) if task.runs_code else None,
                 passed=[grades[r.key].verdict == "passed" for r in mine],
                 failed=[bool(r.failure) for r in mine],
                 members=members,
@@ -185,6 +193,10 @@ def collect_samples(
             )
         )
     return samples
+
+
+def _programs(task: Task, kind: str, records: Sequence[Record]) -> list[str]:
+    return called(kind, "program", lambda: [task.program(record) for record in records])
 
 
 def _passed_base(problem: Problem, grades: Sequence[Grade]) -> list[bool] | None:

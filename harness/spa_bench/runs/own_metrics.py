@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from numbers import Real
 
 from spa_bench.cards import plugins
+from spa_bench.cards.guard import check_call
 from spa_bench.errors import UsageError
 from spa_bench.metrics.suite import Metric, Samples, is_rate
 from spa_bench.metrics.suite import names as names_of_ours
 from spa_bench.support.text import did_you_mean
+
+_KEPT = "; samples and verdicts are kept: mend it, and finish the run with `spa-bench grade`"
 
 
 def load_metrics(names: Iterable[str]) -> tuple[Metric, ...]:
@@ -39,7 +43,9 @@ def _metric(name: str) -> Metric:
         if plugin is None:
             raise UsageError(f"--metric takes package.module:METRIC; got {name!r}{_hint(name)}")
         metric, said = plugin.target, f"what {plugin} leads to"
-    if not isinstance(metric, Metric):
+    if isinstance(metric, Metric):
+        check_call(f"--metric {name}: its compute", metric.compute, ("samples",), "docs/add-a-metric.md")
+    else:
         raise UsageError(f"--metric {name}: {said} is {metric!r}; it must be a spa_bench.metrics.suite.Metric")
     return metric
 
@@ -56,22 +62,24 @@ def values_of(metric: Metric, samples: Sequence[Samples]) -> list[float | None]:
 
     Raises UsageError that names the problem when the metric fails, or gives no finite number or a rate outside [0, 1].
     """
-    values: list[float | None] = []
-    for one in samples:
-        try:
-            value: object = metric.compute(one)
-        except (Exception, SystemExit) as error:  # the user's code may raise anything
-            raise UsageError(
-                f"metric {metric.name!r} failed on problem {one.problem}: {type(error).__name__}: {error}"
-            ) from error
-        if value is not None and not isinstance(value, Real):
-            raise UsageError(f"metric {metric.name!r} is {value!r} on problem {one.problem}; it must be a number or None")
-        values.append(None if value is None else float(f"{float(value):.10g}"))
-        if values[-1] is not None and not -float("inf") < values[-1] < float("inf"):
-            raise UsageError(f"metric {metric.name!r} is {value} on problem {one.problem}; give None where there is no value")
-        if metric.rate and values[-1] is not None and not 0 <= values[-1] <= 1:
-            raise UsageError(
-                f"metric {metric.name!r} is {value} on problem {one.problem}, but with rate=True it must lie in [0, 1]; "
-                "mend that and finish the run with `spa-bench grade`: its samples and verdicts are kept"
-            )
-    return values
+    return [_value(metric, one) for one in samples]
+
+
+def _value(metric: Metric, one: Samples) -> float | None:
+    where = f"metric {metric.name!r}"
+    try:
+        value: object = metric.compute(one)
+        number = float(f"{float(value):.10g}") if isinstance(value, Real) else None
+    except (Exception, SystemExit) as error:  # the user's code may raise anything
+        said = " ".join(str(error).split())
+        raise UsageError(f"{where} failed on problem {one.problem}: {type(error).__name__}: {said}{_KEPT}") from error
+    if value is not None and number is None:
+        raise UsageError(f"{where} is {value!r} on problem {one.problem}; it must be a number or None{_KEPT}")
+    if number is not None and not -math.inf < number < math.inf:
+        raise UsageError(f"{where} is {number} on problem {one.problem}; give None where there is no value{_KEPT}")
+    if metric.rate and number is not None and not 0 <= number <= 1:
+        raise UsageError(
+            f"{where} is {number} on problem {one.problem}, but with rate=True it must lie in [0, 1]; "
+            "mend that and finish the run with `spa-bench grade`: its samples and verdicts are kept"
+        )
+    return number

@@ -13,12 +13,13 @@ from spa_bench.cards.sampler import SamplerCard, load_sampler_card
 from spa_bench.cards.task import TaskCard, load_task_card
 from spa_bench.errors import UsageError
 from spa_bench.mini.embedded import EMBEDDED
-from spa_bench.runs.folder import RunFolder, open_run
+from spa_bench.runs.folder import RunFolder, open_run, problem_count
 from spa_bench.runs.generate import generate
 from spa_bench.runs.grade import grade
 from spa_bench.runs.import_samples import import_samples
 from spa_bench.runs.job import Job, check_draws, check_limit, check_task, load_task
 from spa_bench.runs.own_metrics import load_metrics
+from spa_bench.runs.partial import is_partial
 from spa_bench.runs.plan import plan_lines
 from spa_bench.runs.reopen import (
     ModelOptions,
@@ -40,6 +41,7 @@ from spa_bench.runs.values import (
     checked_workers,
     data_settings,
     label_of,
+    unread_queries,
 )
 from spa_bench.sandbox import NOT_NEEDED, choose
 from spa_bench.spa.training_data import read_sources
@@ -176,6 +178,7 @@ def _plan(parts: _Loaded, options: RunOptions) -> list[str]:
         limit=options.limit,
         embedded=options.model == EMBEDDED,
     )
+    lines += unread_queries(parts.card, options.queries)
     if parts.embedder:
         lines.append(f"embedding: {parts.embedder.name}, the first {parts.embedder.limit} tokens of a text")
     return lines
@@ -252,6 +255,7 @@ class ScoreOptions:
 
     name: str | None = None  # the name of the samples in tables; None: the file's name
     cut: bool = False  # cut completions at the task's stop strings first
+    partial: bool = False  # problems may be without samples: the metrics are of those that have some
     settings: tuple[str, ...] = ()  # KEY=VALUE of the task's card, as --set takes them
     rules: Rules = "default"
     judge: JudgeOptions = field(default_factory=JudgeOptions)
@@ -284,11 +288,17 @@ def score(task: str, samples: Path, options: ScoreOptions, *, follow: Follower |
         options.out,
         label=label,
         cut=options.cut,
+        partial=options.partial,
         sandbox=sandbox,
         grading=options.rules,
         embedding=embedder.describe() if embedder else {},
         metrics=options.metrics,
     )
+    if is_partial(folder.spec):
+        there = problem_count(folder.spec)
+        console.note(
+            f"partial: there are samples of {there} of {len(loaded.problems)} problems; every metric is of those alone"
+        )
     console.note(f"run folder: {folder.path}")
     follow.begin(folder)
     grade(folder, loaded, follow.reporter(), sandbox=None, workers=workers, embedder=_ready(embedder))

@@ -10,7 +10,7 @@ from spa_bench.cards.sampler import SamplerCard, load_sampler_card
 from spa_bench.errors import UsageError
 from spa_bench.mini.embedded import EMBEDDED
 from spa_bench.runs.reopen import ModelOptions, load_model
-from spa_bench.runs.values import check_seeds, data_settings
+from spa_bench.runs.values import check_seeds, data_settings, unread_queries
 from spa_bench.spa.partition import needs_scores
 from spa_bench.spa.stages import Stages
 from spa_bench.spa.training_data import load_data
@@ -50,7 +50,7 @@ def open_stages(sampler: str, options: StageOptions, *, last: Literal["attribute
     console = Reporter()
     model = load_model(options.model, options.loading)
     data = load_data(card, model, options.seed)
-    for line in (*data.told, *data.notes(card)):
+    for line in (*unread_queries(card, options.queries), *data.told, *data.notes(card)):
         console.note(line)
     row: dict[str, object] = {
         "sampler": card.name,

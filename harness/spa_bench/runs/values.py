@@ -9,8 +9,10 @@ import math
 import os
 from pathlib import Path
 
+from spa_bench.cards.sampler import SamplerCard
 from spa_bench.errors import UsageError
 from spa_bench.sandbox import SANDBOXES, choose
+from spa_bench.spa.training_data import needs_queries
 
 
 def check_seeds(seeds: tuple[int, ...]) -> None:
@@ -25,6 +27,13 @@ def data_settings(data: str | None, queries: str | None) -> dict[str, object]:
     """The card settings for `data` and `queries`; where `data` is given without `queries`, 48 examples are the queries."""
     given = {"data.examples": data, "data.queries": queries or ("sample" if data else None)}
     return {key: value for key, value in given.items() if value}
+
+
+def unread_queries(card: SamplerCard, queries: str | None) -> list[str]:
+    """A line where --queries is given and the sampler reads none, because no scores make its parts; else no line."""
+    if queries is None or needs_queries(card):
+        return []
+    return [f"--queries {queries} is not read: no scores make the parts of {card.name}"]
 
 
 def checked_workers(workers: int | None) -> int:

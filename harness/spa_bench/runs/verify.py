@@ -18,6 +18,7 @@ from spa_bench.runs import embeddings
 from spa_bench.runs.choices import choose
 from spa_bench.runs.folder import ADDED, DATA_FILES, JSON_FILES, LOGS, TASK_FILE, RunFolder, spec_bytes
 from spa_bench.runs.measure import measure, measure_added
+from spa_bench.runs.partial import covered, partial_fault
 from spa_bench.support import provenance
 from spa_bench.support.rounding import same_values
 from spa_bench.support.seeds import draw_seed
@@ -66,8 +67,10 @@ def _files(folder: RunFolder) -> Iterator[str]:
 
 def _samples(folder: RunFolder, task: Task, records: list[Record]) -> Iterator[str]:
     spec, path = folder.spec, folder.path / "records.jsonl"
-    problems = [p.id for p in task.problems[: spec["limit"]]]
     counts = Counter(r.problem for r in records)
+    problems = [p.id for p in covered(spec, task.problems, counts)]
+    if fault := partial_fault(spec, problems):
+        yield f"{path}: {fault}"
     wanted = {p: spec["n"] if spec["n"] is not None else max(1, counts[p]) for p in problems}
     for problem in [p for p in {**wanted, **counts} if counts.get(p, 0) != wanted.get(p, 0)]:
         yield f"{path}: {problem} has {counts.get(problem, 0)} samples, not {wanted.get(problem, 0)}"
@@ -146,12 +149,12 @@ def _metrics(folder: RunFolder, task: Task) -> Iterator[str]:
     if written is None:
         yield f"{folder.path} is not graded yet; finish it with: spa-bench grade {folder.path}"
         return
-    yield from _anew(folder.path / "metrics.json", written, lambda: measure(folder, task))
+    yield from _again(folder.path / "metrics.json", written, lambda: measure(folder, task))
     if added is not None:
-        yield from _anew(folder.path / ADDED, added, lambda: measure_added(folder, task, added["metrics"]))
+        yield from _again(folder.path / ADDED, added, lambda: measure_added(folder, task, added["metrics"]))
 
 
-def _anew(path: Path, written: Json, compute: Callable[[], Json]) -> Iterator[str]:
+def _again(path: Path, written: Json, compute: Callable[[], Json]) -> Iterator[str]:
     try:
         again = json.loads(json.dumps(compute()))
     except SpaBenchError as error:
@@ -167,7 +170,7 @@ def _first_difference(written: object, again: object) -> str:
         for name in sorted({*written, *again}):
             if not same_values(written.get(name), again.get(name)):
                 return f" at {name}{_first_difference(written.get(name), again.get(name))}"
-    return f": {_short(written)} there, {_short(again)} computed anew"
+    return f": {_short(written)} there, {_short(again)} when computed again"
 
 
 def _short(value: object) -> str:

@@ -27,6 +27,7 @@ from spa_bench.metrics.suite import estimates, known, sizes_up_to, value_bounds
 from spa_bench.metrics.table import KS
 from spa_bench.runs.folder import SCHEMA_VERSION, group_hash, problem_count, spec_hash
 from spa_bench.runs.measure import design
+from spa_bench.runs.partial import is_partial, partial_fault
 from spa_bench.sandbox import NOT_NEEDED, SANDBOXES
 from spa_bench.sandbox.none import NoSandbox
 from spa_bench.types import Verdict
@@ -104,6 +105,10 @@ def _design_faults(result: Result) -> Iterator[str]:
     wanted = problem_count(spec)
     if len(problems) != wanted or len(set(problems)) != wanted:
         yield f"{len(set(problems))} different problems of {len(problems)}, but its spec gives {wanted}"
+    if is_partial(spec) and (spec["sampler"]["kind"] != "samples" or wanted >= spec["task"]["problems_n"]):
+        yield f"its spec says that it covers {wanted} of {spec['task']['problems_n']} problems; only samples from elsewhere can"
+    elif fault := partial_fault(spec, problems):
+        yield fault
     members = spec["sampler"].get("members", 1)
     if result["members"] != members or members < 1:
         yield f"members is {result['members']}, but its spec says {members}"

@@ -118,7 +118,8 @@ def _own(contents: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     each = [own_means(c["own_scores"]) for c in contents]
     said = f"by {contents[0]['own_scores']['harness']}'s own scoring: no interval of ours"
     problems = len(contents[0]["problems"])
-    return {
+    failed = {f"own[{key}]": why for c in contents for key, why in c["own_scores"].get("failed", {}).items() if "," in key}
+    return {name: asdict(Estimate.missing(why)) for name, why in failed.items()} | {
         name: asdict(Estimate(value=float(np.mean([means[name] for means in each])), n=problems, reason=said))
         for name in each[0]
         if all(name in means for means in each)

@@ -34,7 +34,14 @@ _NUMBER = (int, float)
 _VALUES = [(int, float, None)]
 _SPEC = {
     "schema_version": int,
-    "sampler": {"name": str, "kind": str, "members?": int, "decoding?": {OTHERS: object}, OTHERS: object},
+    "sampler": {
+        "name": str,
+        "kind": str,
+        "members?": int,
+        "decoding?": {OTHERS: object},
+        "partial?": {"problems": int, "hash": str},
+        OTHERS: object,
+    },
     "task": {"name": str, "problems_hash": str, "problems_n": int, "version?": (str, None), OTHERS: object},
     "model": {"name": str, OTHERS: object},
     "n": (int, None),

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from spa_bench.errors import StoreError, UsageError
-from spa_bench.runs.folder import RunFolder
+from spa_bench.runs.folder import RunFolder, problem_count
+from spa_bench.runs.partial import is_partial
 from spa_bench.tasks.base import Task
 from spa_bench.types import Grade, Key, Problem, Record
 
@@ -53,8 +54,10 @@ class Samples:
     def notes(self) -> tuple[str, ...]:
         """The notes for every format: an unfinished run, failed answers."""
         lines = []
-        n, limit = self.run.spec["n"], self.run.spec["limit"]
-        wanted = n * len(self.task.problems[:limit]) if n else self.count
+        n, spec = self.run.spec["n"], self.run.spec
+        wanted = n * problem_count(spec) if n else self.count
+        if is_partial(spec):
+            lines.append(f"the samples are of {problem_count(spec)} of {len(self.task.problems)} problems")
         if self.count < wanted:
             lines.append(f"the run is not finished: {self.count} of {wanted} samples are there, and no others are exported")
         failed = sum(bool(r.failure) for _, records in self.problems for r in records)

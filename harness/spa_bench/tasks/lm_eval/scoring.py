@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from spa_bench.errors import DataError, UsageError
 from spa_bench.tasks.lm_eval.asking import Question
 from spa_bench.tasks.lm_eval.library import Loaded, quiet, seeded
 
+_TOLD = 200  # letters of an error
 _FAR = -1000.0  # nats by which the other options lie below the chosen one
 Response = str | tuple[float, bool]
 """A text, or (log-probability in nats, whether greedy decoding writes it)."""
@@ -42,21 +44,34 @@ def judged(
         [replace(i, resps=list(r), filtered_resps={}) for i, r in zip(q.instances, responses, strict=True)]
         for q, responses in asked
     ]
+    name = asked[0][0].task
     with quiet(), seeded():
-        try:
-            task._instances = [i for of in instances for i in of]
+        task._instances = [i for of in instances for i in of]
+        with _named(f"the filters of {name}"):
             task.apply_filters()
-            return {
-                name: [
-                    (task.process_results(of[0].doc, seen), seen)
-                    for of in instances
-                    if (seen := [i.filtered_resps[name] for i in of])
-                ]
-                for name in instances[0][0].filtered_resps
-            }
-        except Exception as error:  # the tasks' own functions raise anything
-            said = " ".join(str(error).split())[:200]
-            raise DataError(f"lm-eval's scoring of {asked[0][0].task} fails: {type(error).__name__}: {said}") from error
+        results: dict[str, list[tuple[dict[str, Any], list[Any]]]] = {}
+        for filter_name in instances[0][0].filtered_resps:
+            results[filter_name] = []
+            for (question, _), of in zip(asked, instances, strict=True):
+                with _named(f"process_results of {name}, on {question.problem.id}"):
+                    if seen := [i.filtered_resps[filter_name] for i in of]:
+                        results[filter_name].append((dict(task.process_results(of[0].doc, seen)), seen))
+    return results
+
+
+@contextmanager
+def _named(what: str) -> Iterator[None]:
+    """Within the block, whatever a task's own functions raise becomes a DataError that says which function of which task."""
+    try:
+        yield
+    except (Exception, SystemExit) as error:  # the tasks' own functions raise anything
+        raise DataError(f"lm-eval's scoring fails in {what}: {told(error)}") from error
+
+
+def told(error: BaseException) -> str:
+    """An error in one line that is the same in every process."""
+    text = re.sub(r"0x[0-9a-f]+", "0x...", " ".join(str(error).split()))
+    return f"{type(error).__name__}: {text[:_TOLD]}" if text else type(error).__name__
 
 
 class Judging:
@@ -109,27 +124,91 @@ def _is_verdict(value: Any) -> bool:
         return False
 
 
+@dataclass(frozen=True)
+class OwnScores:
+    """lm-eval's table of results."""
+
+    table: dict[str, dict[str, Any]]  # {task or group: {"acc,none": value, "acc_stderr,none": value, "sample_len": n}}
+    failed: dict[str, str]  # "task,metric,filter", or "task" where all its metrics are missing -> why
+
+
 def own_scores(
     loaded: Loaded, responses: Mapping[str, Sequence[tuple[Question, list[list[Response]]]]], bootstrap: int
-) -> dict[str, dict[str, Any]]:
-    """lm-eval's table of results, of `responses` by task: {task or group: {"acc,none": value, "acc_stderr,none": value}}.
+) -> OwnScores:
+    """lm-eval's results of `responses` by task.
 
-    lm-eval aggregates groups over their tasks in `responses`, with the group's weights. A value that is no number is None.
+    lm-eval aggregates groups over their tasks in `responses`, with the group's weights. A value that is no number is None, and
+    so is a metric whose own function fails, in its task and in every group above it.
     """
-    from lm_eval.evaluator_utils import _process_results
-
     kept: dict[str, Any] = {}
+    failed: dict[str, str] = {}
     for name, answered in responses.items():
         raw = defaultdict(list)
-        for filter_name, values_of_filter in judged(loaded.tasks[name], answered).items():
+        try:
+            of_filters = judged(loaded.tasks[name], answered)
+        except DataError as error:
+            failed[name] = str(error)
+            continue
+        for filter_name, values_of_filter in of_filters.items():
             for values, _ in values_of_filter:
                 for metric, value in values.items():
                     raw[metric, filter_name].append(value)
+        for metric, filter_name in list(raw):
+            if why := _fails(loaded.tasks[name], metric, raw[metric, filter_name]):
+                failed[f"{name},{metric},{filter_name}"] = f"{metric} of {name}: its aggregation fails: {why}"
+                del raw[metric, filter_name]
         kept[name] = {"task": loaded.tasks[name], "raw_metrics": raw, "logged_samples": []}
-    with quiet(), seeded(), _one_process():
-        results = _process_results(kept, dict(loaded.groups), bootstrap).metrics
+    results = _results(kept, loaded, bootstrap, failed)
     table = {name: {k: _plain(v) for k, v in values.items() if "," in k} for name, values in results.items()}
-    return {name: {**row, "sample_len": results[name].get("sample_len")} for name, row in table.items() if row}
+    table = {name: {**row, "sample_len": results[name].get("sample_len")} for name, row in table.items() if row}
+    return OwnScores(_without_failed(table, loaded, failed), failed)
+
+
+def _fails(task: Any, metric: str, values: list[Any]) -> str:
+    """Why the task's aggregation of a metric's `values` fails; empty where it does not."""
+    with quiet(), seeded():
+        try:
+            aggregate = task.aggregation().get(metric)
+            if aggregate is not None:
+                aggregate(values)
+        except (Exception, SystemExit) as error:  # the tasks' own functions raise anything
+            return told(error)
+    return ""
+
+
+def _results(kept: dict[str, Any], loaded: Loaded, bootstrap: int, failed: dict[str, str]) -> Mapping[str, Any]:
+    """lm-eval's own results; without standard errors where resampling fails, which `failed` then says."""
+    from lm_eval.evaluator_utils import _process_results
+
+    # a function may aggregate all values and still fail on a resample that lacks a class
+    for draws in (bootstrap, 0) if bootstrap else (0,):
+        with quiet(), seeded(), _one_process():
+            try:
+                return dict(_process_results(kept, dict(loaded.groups), draws).metrics)
+            except (Exception, SystemExit) as error:  # the tasks' own functions raise anything
+                failed["standard errors" if draws else "all"] = f"lm-eval's aggregation fails: {told(error)}"
+    return {}
+
+
+def _without_failed(table: dict[str, dict[str, Any]], loaded: Loaded, failed: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """The table with None where a metric failed: lm-eval would aggregate a group over the tasks that are left."""
+    above = {name: {name, *_groups_of(name, loaded)} for name in loaded.tasks}
+    for key in failed:
+        name, _, metric = key.partition(",")
+        for place in above.get(name, set()) & table.keys():
+            gone = [k for k in table[place] if "," in k and (not metric or _without_error(k) == metric)]
+            table[place] |= dict.fromkeys(gone)
+        if metric and name in table:
+            table[name][metric] = None
+    return table
+
+
+def _groups_of(name: str, loaded: Loaded) -> set[str]:
+    return {group for group, one in loaded.groups.items() if any(t.task_name == name for t in one.get_all_tasks())}
+
+
+def _without_error(key: str) -> str:
+    return key.replace("_stderr,", ",")
 
 
 @contextmanager

@@ -219,16 +219,20 @@ class LmEvalTask:
 
         {"harness": ..., "members": [{task or group: {"acc,none": ..., "acc_stderr,none": ..., "sample_len": ...}}]}. Each of
         a member's r = n / members answers to a generated task is a run of its own, and the values are means over these runs;
-        where the task itself has r repeats, the answers are its repeats. Documents without an answer are left out.
+        where the task itself has r repeats, the answers are its repeats. Documents without an answer are left out. Where a
+        function of the task fails, its value is None, and `failed` says why: {"task,metric,filter": reason}.
         """
         known = {c.problem: c for c in choices}
         texts = {r.key: r.graded for r in records}
         draws = max(1, n // members)
-        tables = []
+        tables, failed = [], dict[str, str]()
         for member in range(members):
             runs = [self._member(known, texts, member, draw, draws) for draw in range(draws)]
-            tables.append(mean_of([own_scores(self._loaded, run, self._options.bootstrap) for run in _different(runs)]))
-        return {"harness": library.harness(), "members": tables}
+            scored = [own_scores(self._loaded, run, self._options.bootstrap) for run in _different(runs)]
+            tables.append(mean_of([one.table for one in scored]))
+            for one in scored:
+                failed |= one.failed
+        return {"harness": library.harness(), "members": tables, **({"failed": failed} if failed else {})}
 
     def _member(
         self, choices: Mapping[str, Choices], texts: Mapping[Key, str], member: int, draw: int, draws: int
