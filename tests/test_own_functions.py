@@ -30,6 +30,9 @@ class Task(TaskDefaults):
     def prompts(self, limit):
         return []
 
+    def behave(self, records, judge, choices):
+        return iter(())
+
     def record(self, completion):
         return completion
 
