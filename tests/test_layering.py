@@ -38,7 +38,7 @@ MAY_IMPORT = {
     "__main__": "cli",
 }
 ROOT_MODULES = {"__init__", "__main__", "types", "errors", "lm_eval"}  # docs/architecture.md has the reason for each
-HEAVY = {"torch", "transformers", "peft", "safetensors", "tokenizers", "accelerate"}
+HEAVY = {"torch", "transformers", "peft", "safetensors", "tokenizers", "accelerate", "gguf"}
 HOMES = {name: {"models", "spa", "mini"} for name in HEAVY}
 LM_EVAL = {f"tasks/lm_eval/{name}.py" for name in ("library", "rewriting", "scoring", "model")} | {"lm_eval.py"}
 HOMES |= {name: {"publish/report"} for name in ("altair", "vl_convert", "markupsafe", "markdown_it")}

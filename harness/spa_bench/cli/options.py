@@ -94,6 +94,21 @@ def name_metrics(*_: object) -> list[str]:
     return sorted(names())
 
 
+def name_shipped(*_: object) -> list[str]:
+    """Names of models that come in packages, for completion in the shell."""
+    from spa_bench.models.shipped import SHIPPED
+
+    return list(SHIPPED)
+
+
+def name_models(*_: object) -> list[str]:
+    """Names of models, GGUF files and folders here, for completion in the shell."""
+    from spa_bench.mini.embedded import EMBEDDED
+
+    paths = (path for path in Path().iterdir() if path.is_dir() or path.suffix == ".gguf")
+    return [EMBEDDED, *name_shipped(), *(str(path) for path in paths if not path.name.startswith("."))]
+
+
 def name_runs(*_: object) -> list[str]:
     """Run folders below ./runs and other files here, for completion in the shell."""
     runs = (spec.parent for spec in Path("runs").glob("**/spec.json"))
@@ -102,6 +117,17 @@ def name_runs(*_: object) -> list[str]:
 
 Sampler = Annotated[str, option("see `spa-bench list samplers`", WHAT, metavar="NAME|CARD.toml", completer=name_samplers)]
 Task = Annotated[str, option("see `spa-bench list tasks`", WHAT, metavar="NAME|CARD.toml", completer=name_tasks)]
+_MODEL = "a causal LM of transformers: a folder, a .gguf file, a name on the hub; or a name of `spa-bench list models`"
+Model = Annotated[str, option(_MODEL, WHAT, metavar="NAME|PATH|HUB-ID", completer=name_models)]
+ModelOrDefault = Annotated[
+    str | None,
+    option(
+        f"{_MODEL} (default: embedded for its own tasks mini-*, smollm2 for all others)",
+        WHAT,
+        metavar="NAME|PATH|HUB-ID",
+        completer=name_models,
+    ),
+]
 Limit = Annotated[int | None, a_count("only the first L problems", WHAT, metavar="L")]
 Subset = Annotated[
     int | None, a_count("only L random problems: the first L in the order of task.shuffle (0)", WHAT, metavar="L")
@@ -190,7 +216,8 @@ class Pairs:
     data: Annotated[
         str | None,
         option(
-            "training pairs instead of the card's: a .jsonl, .json or .parquet file, or hub:NAME or hub:NAME:SPLIT; queries "
+            "training pairs instead of the card's (run: or of those in docs/real-models.md): "
+            "a .jsonl, .json or .parquet file, or hub:NAME or hub:NAME:SPLIT; queries "
             "become 48 of them unless --queries is given (docs/data.md)",
             WHAT,
             metavar="SOURCE",

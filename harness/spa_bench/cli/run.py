@@ -17,6 +17,7 @@ from spa_bench.cli.options import (
     Limit,
     Machine,
     Metrics,
+    ModelOrDefault,
     NoiseFloor,
     Pairs,
     Price,
@@ -33,19 +34,13 @@ from spa_bench.cli.options import (
     subset_of,
 )
 from spa_bench.errors import UsageError
-from spa_bench.mini.embedded import EMBEDDED
 
 
 def run(
     *,
     sampler: Sampler,
     task: Task,
-    model: Annotated[
-        str,
-        option(
-            "a causal LM of transformers; embedded is the one of 2.9 M parameters in the package", WHAT, metavar="PATH|HUB-ID"
-        ),
-    ] = EMBEDDED,
+    model: ModelOrDefault = None,
     n: Annotated[
         int | None, a_count("answers a problem, a multiple of the sampler's members (default: the card's)", WHAT)
     ] = None,

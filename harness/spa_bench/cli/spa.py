@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from spa_bench.cli.options import OUTPUT, WHAT, Json, Machine, Pairs, Sampler, a_count, a_path, option, overrides
+from spa_bench.cli.options import OUTPUT, WHAT, Json, Machine, Model, Pairs, Sampler, a_count, a_path, overrides
 from spa_bench.errors import UsageError
 from spa_bench.mini.embedded import EMBEDDED
 
@@ -15,10 +15,6 @@ if TYPE_CHECKING:
     from spa_bench.runs.stages import StageOptions
     from spa_bench.support.console import Reporter
 
-Model = Annotated[
-    str,
-    option("a causal LM of transformers; embedded is the one of 2.9 M parameters in the package", WHAT, metavar="PATH|HUB-ID"),
-]
 Settings = Annotated[
     tuple[str, ...], overrides("override a card's key, e.g. partition.method=kmeans or attribution.method=bm25")
 ]

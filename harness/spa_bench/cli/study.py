@@ -14,6 +14,7 @@ from spa_bench.cli.options import (
     Judge,
     Limit,
     Machine,
+    ModelOrDefault,
     NoiseFloor,
     Pairs,
     Price,
@@ -27,7 +28,6 @@ from spa_bench.cli.options import (
     read_seeds,
     subset_of,
 )
-from spa_bench.mini.embedded import EMBEDDED
 
 
 def study(
@@ -37,12 +37,7 @@ def study(
     /,
     *,
     task: Annotated[str, option("what is solved", WHAT, metavar="NAME|CARD.toml", completer=name_tasks)] = "mini-code",
-    model: Annotated[
-        str,
-        option(
-            "a causal LM of transformers; embedded is the one of 2.9 M parameters in the package", WHAT, metavar="PATH|HUB-ID"
-        ),
-    ] = EMBEDDED,
+    model: ModelOrDefault = None,
     seeds: Annotated[str, option("training and sampling seeds", WHAT, metavar="A,B,C")] = "0,1,2,3,4",
     n: Annotated[int | None, a_count("answers a problem (default: as many as SPA has adapters)", WHAT)] = None,
     limit: Limit = None,

@@ -18,7 +18,9 @@ def print_summary(folders: Sequence[RunFolder], *, as_json: bool) -> None:
         return
     for key in dict.fromkeys(row.table_key for row in rows):
         mine = [row for row in rows if row.table_key == key]
-        print(f"{mine[0].title}\n{table(mine, style='plain')}")
+        trained = sorted({row.pairs for row in mine} - {""})
+        said = [f"trained on {', '.join(trained)}"] if trained else []
+        print("\n".join([mine[0].title, *said, table(mine, style="plain")]))
     if choices := choices_table(folders):
         print(f"\n{choices}\n")
     for folder in folders:

