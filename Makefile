@@ -9,13 +9,16 @@ PARALLEL := -n auto --dist loadgroup --no-loadscope-reorder
 .DEFAULT_GOAL := help
 # One environment for all targets: two set-ups at once (make -j) would write into each other's.
 .NOTPARALLEL:
-.PHONY: help demo test quick lint bench clean env env-dev
+.PHONY: help demo real test quick lint bench clean env env-real env-dev
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' Makefile
 
 demo: env ## compare six samplers on mini-code: a leaderboard and a page in runs/demo
 	@.venv/bin/spa-bench demo
+
+real: env-real ## base, single and SPA on HumanEval with a real model (smollm2): half an hour on two cores, in runs/real
+	@.venv/bin/spa-bench real
 
 # The tests reach no network: a model or data set that is not here is a failure, not a download.
 test: export HF_HUB_OFFLINE = 1
@@ -47,6 +50,9 @@ clean: ## remove caches and build output (keeps .venv and runs)
 
 env:
 	@scripts/setup-env base
+
+env-real:
+	@scripts/setup-env real
 
 env-dev:
 	@scripts/setup-env dev

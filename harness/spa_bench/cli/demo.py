@@ -51,8 +51,8 @@ def make_demo(
     with folder_of_demo(out), _stage_cache(out / ".cache"):
         for place, sampler in enumerate(samplers):
             _run(sampler, out, limit, sandbox, head=place == 0)
-        _leaderboard(out, REFERENCE if REFERENCE in samplers else None)
-        _report(out)
+        write_leaderboard(out, REFERENCE if REFERENCE in samplers else None)
+        write_page(out, "spa-bench demo")
     print(f"The demo took {time.monotonic() - began:.0f} seconds.", flush=True)
 
 
@@ -70,7 +70,8 @@ def _run(sampler: str, out: Path, limit: int | None, sandbox: str | None, *, hea
     print("\n".join(lines if head else lines[-1:]), flush=True)
 
 
-def _leaderboard(out: Path, reference: str | None) -> None:
+def write_leaderboard(out: Path, reference: str | None) -> None:
+    """Write the leaderboard of the runs in `out` into that folder, and print it."""
     from spa_bench.compare import leaderboard as board
 
     command = f"spa-bench leaderboard {out}" + (f" --reference {reference}" if reference else "")
@@ -80,14 +81,17 @@ def _leaderboard(out: Path, reference: str | None) -> None:
     print(f"The leaderboard: {out / 'leaderboard.md'}")
 
 
-def _report(out: Path) -> None:
-    """Write the page, or print how to install the packages that draw it where they are missing."""
+def write_page(out: Path, title: str) -> None:
+    """Write the page of the runs in `out` into that folder.
+
+    Where the packages that draw it are missing, print how to install them.
+    """
     from spa_bench.publish.report.write import ReportOptions, write_report
     from spa_bench.support.console import Reporter
 
     page = out / "report" / "index.html"
     try:
-        write_report([out], ReportOptions(out=page.parent, title="spa-bench demo"), Reporter().note)
+        write_report([out], ReportOptions(out=page.parent, title=title), Reporter().note)
     except UsageError as error:
         print(f"No page of it: {error}; then: spa-bench report {out} -o {page.parent}")
         return
