@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 import torch
 from gguf import GGMLQuantizationType as Types
+from safetensors import SafetensorError
 from transformers import MistralConfig, Starcoder2Config
 
 import gguf_files
 from doubles import Call
-from spa_bench.errors import ModelError, SpaBenchError
+from spa_bench.errors import ModelError, SpaBenchError, UsageError
 from spa_bench.models.hf.gguf import check_config, from_file
 from spa_bench.models.hf.gguf_tokenizer import SPLITS
 from spa_bench.models.hf.loading import load_network
@@ -217,6 +218,23 @@ def test_a_copy_in_the_cache_that_was_changed_is_not_used(tmp_path: Path):
     weights.write_bytes(bytes(content))
     with pytest.raises(ModelError, match="was changed since it was made; remove that folder"):
         from_file(tmp_path / "m.gguf", QUIET)
+
+
+def test_an_error_of_the_library_that_writes_is_one_line_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    gguf_files.write(tmp_path / "m.gguf")
+
+    def full(*_: object, **__: object) -> None:
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("safetensors.torch.save_file", full)
+    with pytest.raises(ModelError, match=r"cannot write .*No space left on device .*; make room"):
+        from_file(tmp_path / "m.gguf", QUIET)
+
+
+def test_a_revision_of_a_file_is_refused(tmp_path: Path):
+    gguf_files.write(tmp_path / "m.gguf")
+    with pytest.raises(UsageError, match=r"--revision main names a version on the hub, and .*m\.gguf is no model of the hub"):
+        load_model(str(tmp_path / "m.gguf"), ModelOptions(device="cpu", threads=1, revision="main"))
 
 
 def test_a_run_with_a_gguf_file_says_so_in_plan_and_spec(tmp_path: Path, call: Call, three: Path):

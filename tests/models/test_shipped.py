@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import shutil
+import subprocess
 import sys
 import zipfile
 from collections import namedtuple
@@ -165,6 +166,19 @@ def test_a_conversion_that_was_interrupted_does_not_download_again(tiny: Shipped
             shipped_model("tiny", QUIET)
     monkeypatch.setattr(shipped, "_download", lambda *_: pytest.fail("downloaded again"))
     assert shipped_model("tiny", QUIET).folder.is_dir()
+
+
+def test_two_processes_at_once_get_it_once(tiny: Shipped, tmp_path: Path):
+    """The second waits for the first, and finds it ready."""
+    code = (
+        "import sys; from dataclasses import replace; from spa_bench.models import shipped; from spa_bench.support.console "
+        "import Reporter; shipped.SHIPPED['tiny'] = eval(sys.argv[1], vars(shipped)); "
+        "shipped.shipped_model('tiny', Reporter())"
+    )
+    both = [subprocess.Popen([sys.executable, "-c", code, repr(tiny)], stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    said = [process.communicate()[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    assert sorted("getting tiny-model 1.0" in text for text in said) == [False, True]
 
 
 def test_leavings_of_a_killed_download_go_with_the_next(tiny: Shipped):

@@ -84,36 +84,38 @@ def shipped_model(name: str, console: Reporter) -> Origin:
     shipped = SHIPPED[name]
     if (ready := converted(shipped.sha256, shipped.source)) is not None:
         return ready
-    file = _file(shipped, console)
-    origin = convert(file, shipped.sha256, console, package=shipped.source)
-    file.unlink(missing_ok=True)
+    with holding(model_cache(), console):
+        if (ready := converted(shipped.sha256, shipped.source)) is not None:  # another process made it meanwhile
+            return ready
+        file = _file(shipped, console)
+        origin = convert(file, shipped.sha256, console, package=shipped.source)
+        file.unlink(missing_ok=True)
     return origin
 
 
 def _file(shipped: Shipped, console: Reporter) -> Path:
-    """The GGUF file, whole and with the right hash, in the cache."""
+    """The GGUF file, whole and with the right hash, in the cache, which this process holds."""
     folder = model_cache()
     file = folder / Path(shipped.file).name
-    with holding(folder, console):
-        if file.is_file() and sha256_of(file) == shipped.sha256:  # a conversion was interrupted
-            return file
-        for left in folder.glob(".get-*"):  # of killed processes: this one holds the folder
-            shutil.rmtree(left, ignore_errors=True)
-        need_room(folder, shipped.room, f"getting {shipped.name}")
-        with tempfile.TemporaryDirectory(prefix=".get-", dir=folder) as scratch:
-            wheel = _download(shipped, Path(scratch), console)
-            _check(wheel, shipped.wheel_sha256, shipped)
-            new = Path(scratch) / file.name
-            try:
-                with zipfile.ZipFile(wheel) as archive, archive.open(shipped.file) as packed, new.open("wb") as stream:
-                    shutil.copyfileobj(packed, stream, 1 << 20)
-                    stream.flush()
-                    os.fsync(stream.fileno())
-            except (OSError, KeyError, zipfile.BadZipFile) as error:
-                raise ModelError(f"cannot unpack {shipped.file} of {shipped.source}: {error}") from error
-            _check(new, shipped.sha256, shipped)
-            new.replace(file)
-            sync_folder(folder)
+    if file.is_file() and sha256_of(file) == shipped.sha256:  # a conversion was interrupted
+        return file
+    for left in folder.glob(".get-*"):  # of killed processes: this one holds the folder
+        shutil.rmtree(left, ignore_errors=True)
+    need_room(folder, shipped.room, f"getting {shipped.name}")
+    with tempfile.TemporaryDirectory(prefix=".get-", dir=folder) as scratch:
+        wheel = _download(shipped, Path(scratch), console)
+        _check(wheel, shipped.wheel_sha256, shipped)
+        new = Path(scratch) / file.name
+        try:
+            with zipfile.ZipFile(wheel) as archive, archive.open(shipped.file) as packed, new.open("wb") as stream:
+                shutil.copyfileobj(packed, stream, 1 << 20)
+                stream.flush()
+                os.fsync(stream.fileno())
+        except (OSError, KeyError, zipfile.BadZipFile) as error:
+            raise ModelError(f"cannot unpack {shipped.file} of {shipped.source}: {error}") from error
+        _check(new, shipped.sha256, shipped)
+        new.replace(file)
+        sync_folder(folder)
     return file
 
 

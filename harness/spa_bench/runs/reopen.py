@@ -65,6 +65,8 @@ def load_model(name: str, options: ModelOptions) -> HFModel:
     if name == EMBEDDED:
         return HFModel(str(MODEL), chosen, name=EMBEDDED)
     origin = _made(name)
+    if origin is not None and options.revision is not None:
+        raise UsageError(f"--revision {options.revision} names a version on the hub, and {name} is no model of the hub")
     return HFModel(name, chosen) if origin is None else HFModel(str(origin.folder), chosen, name=name, origin=origin)
 
 

@@ -111,7 +111,10 @@ def from_file(path: Path, console: Reporter) -> Origin:
     if not path.is_file():
         raise ModelError(f"no GGUF file at {path}")
     sha256 = sha256_of(path)
-    return converted(sha256) or convert(path, sha256, console)
+    if (ready := converted(sha256)) is not None:
+        return ready
+    with holding(model_cache(), console):
+        return converted(sha256) or convert(path, sha256, console)  # another process may have made it meanwhile
 
 
 def is_converted(sha256: str) -> bool:
@@ -134,8 +137,9 @@ def converted(sha256: str, package: str = "") -> Origin | None:
 
 
 def convert(path: Path, sha256: str, console: Reporter, *, package: str = "") -> Origin:
-    """Make safetensors in float32 of a GGUF file, in the cache. A half-made folder is never taken for a whole one.
+    """Make safetensors in float32 of a GGUF file, in the cache, which this process holds.
 
+    A half-made folder is never taken for a whole one.
     Raises ModelError where the file is cut, the disk has no room, transformers does not read the architecture or reads it
     otherwise than stated, or the tokenizer cannot be rebuilt.
     """
@@ -143,28 +147,25 @@ def convert(path: Path, sha256: str, console: Reporter, *, package: str = "") ->
     check_tokenizer(header.tokenizer, str(path))
     _check_known(header, path)
     folder = _folder(sha256)
-    with holding(folder.parent, console):
-        if (ready := converted(sha256, package)) is not None:  # another process made it meanwhile
-            return ready
-        need_room(folder.parent, 4 * header.numbers, f"{path.name} in float32")
-        if header.weights.startswith("dequantised"):
-            console.note(f"{path.name}: {header.weights} to float32, once; it stays in {folder}")
-        new = folder.with_name(f".{folder.name}.new")
+    need_room(folder.parent, 4 * header.numbers, f"{path.name} in float32")
+    if header.weights.startswith("dequantised"):
+        console.note(f"{path.name}: {header.weights} to float32, once; it stays in {folder}")
+    new = folder.with_name(f".{folder.name}.new")
+    shutil.rmtree(new, ignore_errors=True)
+    try:
+        new.mkdir()
+        with console.stage(f"reading {path.name}"):
+            _write(header, path, new)
+        origin = Origin(folder=folder, sha256=sha256, file=path.name, weights=header.weights, package=package)
+        kept = {"sha256": sha256, "file": origin.file, "weights": origin.weights, "files": hash_folder(new)}
+        put(new / _ORIGIN, json.dumps(kept, indent=1).encode())
+        shutil.rmtree(folder, ignore_errors=True)
+        new.replace(folder)
+        sync_folder(folder.parent)
+    except OSError as error:
+        raise ModelError(_unwritten(folder.parent, error.strerror or str(error))) from error
+    finally:
         shutil.rmtree(new, ignore_errors=True)
-        try:
-            new.mkdir()
-            with console.stage(f"reading {path.name}"):
-                _write(header, path, new)
-            origin = Origin(folder=folder, sha256=sha256, file=path.name, weights=header.weights, package=package)
-            kept = {"sha256": sha256, "file": origin.file, "weights": origin.weights, "files": hash_folder(new)}
-            put(new / _ORIGIN, json.dumps(kept, indent=1).encode())
-            shutil.rmtree(folder, ignore_errors=True)
-            new.replace(folder)
-            sync_folder(folder.parent)
-        except OSError as error:
-            raise ModelError(_unwritten(folder.parent, error)) from error
-        finally:
-            shutil.rmtree(new, ignore_errors=True)
     return origin
 
 
@@ -174,7 +175,7 @@ def holding(folder: Path, console: Reporter) -> Iterator[None]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ModelError(_unwritten(folder, error)) from error
+        raise ModelError(_unwritten(folder, error.strerror or str(error))) from error
     if not os.access(folder, os.W_OK):
         raise ModelError(f"cannot write {folder}; SPA_BENCH_CACHE names another folder")
     with lock.hold(folder, wait=lambda owner: console.note(f"waiting for {owner}, which prepares a model")):
@@ -191,8 +192,8 @@ def need_room(folder: Path, size: int, what: str) -> None:
         )
 
 
-def _unwritten(folder: Path, error: OSError) -> str:
-    return f"cannot write {folder}: {error.strerror or error}; make room, or let SPA_BENCH_CACHE name another folder"
+def _unwritten(folder: Path, reason: str) -> str:
+    return f"cannot write {folder}: {reason}; make room, or let SPA_BENCH_CACHE name another folder"
 
 
 def _folder(sha256: str) -> Path:
@@ -231,6 +232,7 @@ def _read_header(path: Path) -> _Header:
 
 def _write(header: _Header, path: Path, folder: Path) -> None:
     """Put the file's model into `folder` as safetensors in float32, with its tokenizer."""
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     network, tokenizer = _read(header, path)
@@ -248,7 +250,10 @@ def _write(header: _Header, path: Path, folder: Path) -> None:
         if tensor.data_ptr() not in seen:  # weights that are tied are written once
             seen.add(tensor.data_ptr())
             weights[name] = tensor.contiguous()
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    try:
+        save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    except SafetensorError as error:  # a full disk, for one
+        raise ModelError(_unwritten(folder.parent, str(error))) from error
     said = {key: value for key, value in network.config.to_dict().items() if key != "quantization_config"}
     config = type(network.config).from_dict(said)
     config.architectures = [type(network).__name__]
