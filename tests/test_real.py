@@ -36,7 +36,8 @@ def test_it_makes_three_runs_prints_the_board_with_its_settings_and_resumes(
     last = done.out.splitlines()[-1]
     assert last.startswith("It took ")
     assert "task.shuffle=0" in last
-    assert "lora.steps=1" in last
+    assert "lora.steps=1," in last
+    assert "lora.steps=8" not in last
     monkeypatch.setattr("spa_bench.models.hf.draw.Drawer.generate", lambda *_: pytest.fail("drawn again"))
     assert call(*words).code == 0
 

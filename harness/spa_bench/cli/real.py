@@ -50,7 +50,9 @@ def real(
         model=model,
         loading=ModelOptions(threads=threads),
         limit=limit,
-        settings=(*chosen, *settings),
+        settings=tuple(
+            {one.partition("=")[0].strip(): one for one in (*chosen, *settings)}.values()
+        ),  # the last one of a key counts
         noise_floor=False,
         judge=perform.JudgeOptions(sandbox=sandbox),
         out=out,
