@@ -37,6 +37,7 @@ class MockModel:
 
     name = "mock"
     context = 4096
+    notes = ()
 
     def __init__(self, answer: Callable[[Request], str], *, stop_after: int | None = None):
         self._answer, self._stop_after = answer, stop_after
@@ -92,6 +93,12 @@ class MockModel:
 
     def lora_layers(self, targets: str | Sequence[str]) -> dict[str, Any]:
         raise NotImplementedError
+
+    def lora_note(self, targets: str | Sequence[str]) -> str:
+        return ""
+
+    def peft_differs(self, folder: Path) -> str:
+        return ""
 
 
 class InProcessJudge:

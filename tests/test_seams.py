@@ -21,7 +21,6 @@ FOREIGN = {
     "grading/compare.py": {"shape", "size"},  # what a program returned: arrays, of any library
     "models/chat.py": {"chat_template"},  # tokenizers
     "models/embed.py": {"max_position_embeddings"},  # configs of architectures
-    "models/hf/model.py": {"max_position_embeddings"},
     "models/hf/loading.py": {"backend_tokenizer", "eos_token_id", "chat_template"},
     "models/hf/stacked_lora.py": {"get_output_embeddings", "weight"},  # torch modules
     "spa/attribution/embedding.py": {"toarray"},  # an array, or scipy's sparse one

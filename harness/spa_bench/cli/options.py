@@ -193,6 +193,9 @@ class Machine(Loading):
     dtype: Annotated[str, option("auto, float32, bfloat16 or float16", WHERE)] = "auto"
     threads: Annotated[int | None, a_count("CPU threads (default: the cores this process may use)", WHERE)] = None
     revision: Annotated[str | None, option("branch, tag or commit of a model on the hub", WHERE)] = None
+    context: Annotated[
+        int | None, a_count("tokens of prompt and answer together (default: as many as the model has positions)", WHERE)
+    ] = None
 
     def options(self) -> ModelOptions:
         """The options as spa_bench.runs.reopen takes them."""
@@ -205,6 +208,7 @@ class Machine(Loading):
             batch_size=self.batch_size,
             revision=self.revision,
             trust_remote_code=self.trust_remote_code,
+            context=self.context,
         )
 
 

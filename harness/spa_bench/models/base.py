@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
@@ -37,6 +38,7 @@ class Model(Protocol):
 
     name: str
     context: int  # the most tokens of prompt and answer together
+    notes: tuple[str, ...]  # lines for the user on how the model is read, where that is not as usual
 
     def describe(self) -> dict[str, object]:
         """The model's part of a run's spec: its name and the hashes of weights and tokenizer."""
@@ -195,6 +197,10 @@ class LoraTrainable(PairModel, Protocol):
         """
         ...
 
+    def lora_note(self, targets: str | Sequence[str]) -> str:
+        """A line on the linear layers that `targets` mean and LoRA cannot change; "" where it changes them all."""
+        ...
+
 
 @runtime_checkable
 class StageModel(LoraTrainable, Protocol):
@@ -206,6 +212,10 @@ class StageModel(LoraTrainable, Protocol):
 
     def numerics(self) -> dict[str, object]:
         """As Model.numerics."""
+        ...
+
+    def peft_differs(self, folder: Path) -> str:
+        """Why PEFT does not give the logits of the adapter in `folder` that this model gives; "" where it does."""
         ...
 
 

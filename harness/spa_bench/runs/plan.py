@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from spa_bench.cards.sampler import SamplerCard
 from spa_bench.mini.embedded import pairs_name
-from spa_bench.models.base import Model
+from spa_bench.models.base import Model, StageModel
 from spa_bench.samplers.base import sampler_kind
 from spa_bench.spa.partition import needs_scores
 from spa_bench.tasks.base import Task
@@ -40,6 +40,7 @@ def plan_lines(
     order = "" if seed is None or problems == len(task.problems) else f" (a random subset, shuffle {seed})"
     lines = [
         f"model: {model.name}{hint}: {numerics}",
+        *model.notes,
         f"task: {task.name} {task.version}, {problems} of {len(task.problems)} problems{order}, found: {task.found}",
         f"sampler: {card.name}: {card.description}",
         f"samples: {problems} problems × n = {n} × {len(seeds)} seed{'s' * (len(seeds) > 1)} = {draws}",
@@ -47,6 +48,8 @@ def plan_lines(
     if trained:
         steps = trained * card.lora.steps
         source = pairs_name(card.data.examples) + (f" ({pairs})" if pairs else "")
+        if isinstance(model, StageModel) and (note := model.lora_note(card.lora.targets)):
+            lines.append(note)
         lines.append(f"data: {source}" + (f", queries: {card.data.queries}" if card.adapters == "parts" else ""))
         scored = card.adapters == "parts" and needs_scores(card.partition.method)
         passes = "one gradient pass over the data, " if scored and card.attribution.method == "influence" else ""

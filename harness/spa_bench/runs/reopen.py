@@ -39,6 +39,7 @@ class ModelOptions:
     batch_size: str = "auto"  # rows decoded together: auto, or a number in digits
     revision: str | None = None  # branch, tag or commit on the hub
     trust_remote_code: bool = False  # run code that comes with the model
+    context: int | None = None  # the most tokens of prompt and answer; None: as many as the model has positions
 
 
 def load_model(name: str, options: ModelOptions) -> HFModel:
@@ -61,6 +62,7 @@ def load_model(name: str, options: ModelOptions) -> HFModel:
         threads=threads,
         trust_remote_code=options.trust_remote_code,
         revision=options.revision,
+        context=options.context,
     )
     if name == EMBEDDED:
         return HFModel(str(MODEL), chosen, name=EMBEDDED)
@@ -93,6 +95,7 @@ def model_of(folder: RunFolder, options: ModelOptions) -> HFModel:
         dtype=numerics.get("dtype", "auto"),
         threads=numerics.get("threads"),
         revision=model.get("revision"),
+        context=model.get("context"),
     )
     return load_model(model["name"], made)
 

@@ -149,7 +149,7 @@ class Stages:
                 for step, [adapter] in adapters_at(
                     self._model, parts, self._card.lora, seeds, sorted(steps), progress=progress, keep=kept
                 ):
-                    write_adapter(adapter, to / f"step-{step}", base_model=self._model.name)
+                    write_adapter(adapter, to / f"step-{step}", base_model=self._model.name, network=self._model.network)
             checkpoint.clear(kept)
 
         folder = self._recall("warm-up", recipe, train)
@@ -196,7 +196,12 @@ class Stages:
             kept = to / "checkpoint.safetensors"
             trained = train_adapters(self._model, parts, self._card.lora, seeds, progress=progress, keep=kept)
         for k, adapter in enumerate(trained):
-            write_adapter(adapter, to / f"member-{k}", base_model=self._model.name)
+            write_adapter(adapter, to / f"member-{k}", base_model=self._model.name, network=self._model.network)
+        if why := self._model.peft_differs(to / "member-0"):
+            line = f"PEFT cannot read these adapters: {why}"
+            self._console.note(line)
+            for k in range(len(trained)):
+                (to / f"member-{k}" / "PEFT.txt").write_text(line + "\n")
         checkpoint.clear(kept)
 
     def _recall(self, stage: str, recipe: Mapping[str, object], make: Callable[[Path], None]) -> Path:

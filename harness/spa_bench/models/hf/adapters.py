@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from spa_bench.errors import ModelError
 from spa_bench.models.hf import stacked_lora
+from spa_bench.models.hf.lora_probe import check_stacked, odd_layers, peft_differs, seeded_ids
 from spa_bench.models.hf.stacked_lora import Adapter, StackedLinear
 
 _Version = tuple[tuple[Path, int] | None, ...]
@@ -19,16 +21,51 @@ _Version = tuple[tuple[Path, int] | None, ...]
 class Adapters:
     """The layers of a network that adapters change, and the factors that were last stacked for them."""
 
-    def __init__(self, network: nn.Module, dtype: torch.dtype, device: torch.device):
+    def __init__(self, network: nn.Module, dtype: torch.dtype, device: torch.device, *, vocabulary: int):
         self._network, self._dtype, self._device = network, dtype, device
+        self._vocabulary = vocabulary
         self._layers: dict[str, StackedLinear] = {}
+        self._odd: dict[str, str] = {}  # layers that LoRA cannot change: path -> why
         self._stacked: tuple[_Version, tuple[dict[str, Tensor], dict[str, Tensor]]] | None = None
 
     def layers(self, targets: str | Sequence[str]) -> dict[str, StackedLinear]:
-        """The layers that LoRA changes, wrapped for stacking; see stacked_lora.target_modules for `targets`."""
-        layers = stacked_lora.attach(self._network, stacked_lora.target_modules(self._network, targets))
-        self._layers.update(layers)
+        """The layers that LoRA changes, wrapped for stacking; see stacked_lora.target_modules for `targets`.
+
+        Those that LoRA cannot change are left out: see lora_probe. Raises ModelError when none is left.
+        """
+        wanted = stacked_lora.target_modules(self._network, targets)
+        layers = self._attach([p for p in wanted if p not in self._odd])
+        if not layers:
+            why = "; ".join(f"{name} {why}" for name, why in self._odd_names(wanted))
+            raise ModelError(f"no layer of {type(self._network).__name__} can be adapted: {why}")
         return layers
+
+    def left_out(self, targets: str | Sequence[str]) -> str:
+        """A line on the layers that `targets` mean and LoRA cannot change; "" where there are none."""
+        self.layers(targets)
+        odd = [p for p in stacked_lora.target_modules(self._network, targets) if p in self._odd]
+        said = "; ".join(
+            f"{name} ({sum(p.rsplit('.', 1)[-1] == name for p in odd)}) {why}" for name, why in self._odd_names(odd)
+        )
+        return f"LoRA leaves out {len(odd)} linear layers: {said}" if odd else ""
+
+    def _odd_names(self, paths: Sequence[str]) -> list[tuple[str, str]]:
+        """(last name, why) of the layers among `paths` that LoRA cannot change, each name once."""
+        return list({p.rsplit(".", 1)[-1]: self._odd[p] for p in paths if p in self._odd}.items())
+
+    def _attach(self, paths: Sequence[str]) -> dict[str, StackedLinear]:
+        """The wrapped layers at `paths`, without those that LoRA cannot change; new ones are probed."""
+        if new := [p for p in paths if p not in self._layers]:
+            ids = seeded_ids(self._network, self._vocabulary)
+            self._odd |= odd_layers(self._network, new, ids)
+            if good := [p for p in new if p not in self._odd]:
+                self._odd |= check_stacked(self._network, good, ids, self._dtype)
+                self._layers |= stacked_lora.attach(self._network, [p for p in good if p not in self._odd])
+        return {p: self._layers[p] for p in paths if p in self._layers}
+
+    def peft_differs(self, folder: Path) -> str:
+        """Why PEFT does not read the adapter in `folder` as it is meant, on one line; "" where it gives the same logits."""
+        return peft_differs(self._network, self._layers, folder, partial(self.use, [folder]), self._vocabulary)
 
     def use(self, folders: Sequence[Path | None]) -> AbstractContextManager[None]:
         """Context in which row group i runs through adapter i; None is the bare base."""
@@ -47,7 +84,9 @@ class Adapters:
         if unknown:
             for path in unknown:
                 stacked_lora.check_linear(self._network, path)
-            self._layers.update(stacked_lora.attach(self._network, unknown))
+            self._attach(unknown)
+            if odd := next((p for p in unknown if p in self._odd), ""):
+                raise ModelError(f"the adapter changes {odd!r}, which {self._odd[odd]} in {type(self._network).__name__}")
         return stacked_lora.stack(adapters, self._layers, dtype=self._dtype, device=self._device)
 
 

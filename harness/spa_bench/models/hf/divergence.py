@@ -17,6 +17,7 @@ from torch import Tensor
 from spa_bench.errors import ModelError
 from spa_bench.models.hf.failures import within_memory
 from spa_bench.models.hf.output_layer import OutputLayer
+from spa_bench.models.hf.reading import Readable
 from spa_bench.models.hf.rows import MIN_ROWS, padded
 from spa_bench.models.hf.token_sums import TokenSums, token_sums
 from spa_bench.types import DivergenceSums
@@ -42,7 +43,7 @@ class Forced:
 
     def __init__(
         self,
-        network: Any,
+        network: Readable,
         use: Callable[[Sequence[Path | None]], AbstractContextManager[Any]],
         *,
         vocabulary: int,
@@ -51,7 +52,7 @@ class Forced:
     ):
         self._network, self._use, self._vocabulary, self._device, self._block = network, use, vocabulary, device, block
         self._kind = "cpu" if device.type == "cpu" else "cuda"
-        self._layer = OutputLayer(network)
+        self._layer = OutputLayer(network.network)
 
     def sums(self, pairs: Sequence[Pair], wanted: Wanted) -> Iterator[DivergenceSums]:
         """The sums over the tokens of each pair's second part, in order.
@@ -100,9 +101,10 @@ class Forced:
         ids, mask = padded([(head[:-1], head[-1:] + tail) for head, tail in rows], block=self._block)
         k = len(adapters)
         ids, mask = ids.repeat(k, 1).to(self._device), mask.repeat(k, 1).to(self._device)
-        inputs = {"input_ids": ids, "attention_mask": mask, "position_ids": (mask.cumsum(-1) - 1).clamp_min(0)}
+        keep = max(len(tail) for _, tail in rows) + 1
+        arranged = self._network.arranged(ids, mask, (mask.cumsum(-1) - 1).clamp_min(0), keep=keep)
         with self._use(adapters):
-            states = self._layer.last_states(inputs, max(len(tail) for _, tail in rows) + 1)
+            states = self._layer.last_states(arranged.inputs, keep, arranged.place)
         return states.reshape(k, len(rows), *states.shape[1:])[:, : len(pairs)]
 
     @torch.inference_mode()

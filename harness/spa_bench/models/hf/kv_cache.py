@@ -54,8 +54,3 @@ def growing_cache(config: Any) -> Any:
     cache = DynamicCache(config=config)
     cache.layers = [_GrowingLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
     return cache
-
-
-def attends_to_all(config: Any) -> bool:
-    """Whether every layer attends to all tokens before, so that a masked column among them has no effect."""
-    return all(type(layer) is DynamicLayer for layer in DynamicCache(config=config).layers)

@@ -30,7 +30,7 @@ def load_network(path: str, dtype: torch.dtype, *, revision: str | None, trust_r
         network, loading = AutoModelForCausalLM.from_pretrained(
             path, dtype=dtype, use_safetensors=True, output_loading_info=True, **common
         )
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
         first = str(error).strip().split("\n", 1)[0]
         raise ModelError(
             f"cannot load model {path!r}: {first}; give a folder or a hub name with safetensors weights"
@@ -40,6 +40,8 @@ def load_network(path: str, dtype: torch.dtype, *, revision: str | None, trust_r
             f"cannot load model {path!r}: config.json or generation_config.json does not fit its architecture ({told(error)}); "
             f"compare them with those that the model was published with"
         ) from error
+    if network._hf_peft_config_loaded:  # from the hub; a folder is refused before
+        raise ModelError(f"cannot load model {path!r}: it comes with an adapter of PEFT; give its base model, or a merged one")
     if missing := sorted(loading["missing_keys"]):
         raise ModelError(f"cannot load model {path!r}: it lacks {missing[0]!r} ({len(missing)} weights missing)")
     return network, tokenizer
@@ -75,7 +77,17 @@ def check_folder(path: str) -> None:
     if Path(path).is_absolute() and not Path(path).is_dir():
         raise ModelError(f"no model folder at {path}")
     if Path(path).is_dir() and not (Path(path) / "config.json").is_file():
+        if (Path(path) / "adapter_config.json").is_file():
+            raise ModelError(
+                f"cannot load model {path!r}: the folder holds an adapter of PEFT alone; merge it into its base model "
+                "(merge_and_unload, save_pretrained) and give the merged one"
+            )
         raise ModelError(f"cannot load model {path!r}: no config.json in that folder; give the one with weights and tokenizer")
+    if (Path(path) / "adapter_config.json").is_file():
+        raise ModelError(
+            f"cannot load model {path!r}: an adapter of PEFT lies beside the model (adapter_config.json), and it is unclear "
+            "which is meant; move the adapter's two files elsewhere for the model alone, or merge it (merge_and_unload)"
+        )
 
 
 def device_of(wanted: str) -> torch.device:

@@ -21,18 +21,20 @@ from spa_bench.models.base import Beams, OptionScores
 from spa_bench.models.beams import BeamSearch
 from spa_bench.models.hf.adapters import Adapters
 from spa_bench.models.hf.codec import Codec
+from spa_bench.models.hf.context import context_of
 from spa_bench.models.hf.divergence import Forced, Wanted
 from spa_bench.models.hf.draw import Drawer
 from spa_bench.models.hf.gguf import Origin
-from spa_bench.models.hf.kv_cache import attends_to_all
 from spa_bench.models.hf.loading import device_of, dtype_of, embedding_rows, end_tokens, hash_state, load_network
+from spa_bench.models.hf.probe import known_probe
+from spa_bench.models.hf.reading import Readable
 from spa_bench.models.hf.rows import BLOCK
 from spa_bench.models.hf.rows import MIN_ROWS as MIN_ROWS
 from spa_bench.models.hf.scorer import Scorer
 from spa_bench.models.hf.stacked_lora import StackedLinear
 from spa_bench.models.options import OptionEncoder
 from spa_bench.models.rolling import windows
-from spa_bench.support.provenance import hash_folder
+from spa_bench.support.provenance import hash_folder, versions
 from spa_bench.types import Asked, Completion, DivergenceSums, Member, Messages, Request
 
 _ONE_PIECE = 512  # columns that a CPU's attention adds in one piece; it splits more of them where the padding begins
@@ -48,6 +50,7 @@ class HFOptions:
     threads: int | None = None  # CPU threads; None: the cores this process may use
     trust_remote_code: bool = False  # run code shipped with the model: off unless the user says so
     revision: str | None = None  # branch, tag or commit on the hub
+    context: int | None = None  # the most tokens of prompt and answer together; None: as many as the model has positions
 
 
 class HFModel:
@@ -66,15 +69,25 @@ class HFModel:
             path, self._dtype, revision=options.revision, trust_remote_code=options.trust_remote_code
         )
         self.network: nn.Module = network.to(self._device).eval().requires_grad_(False)
-        config = network.config.get_text_config()
-        self.context = int(getattr(config, "max_position_embeddings", None) or self._tokenizer.model_max_length)
-        vocabulary, block = int(config.vocab_size), BLOCK if attends_to_all(network.config) else 0
-        self._block, self._vocabulary = block, vocabulary
-        self.codec = Codec(self._tokenizer, self.name, end_tokens(self._tokenizer, network), embedding_rows(network))
-        self._adapters = Adapters(self.network, self._dtype, self._device)
-        self._forced = Forced(self.network, self._adapters.use, vocabulary=vocabulary, device=self._device, block=block)
-        self._drawer = Drawer(
+        vocabulary = int(network.config.get_text_config().vocab_size)
+        self.context, unknown = context_of(self.network, self._tokenizer, options.context)
+        found = known_probe(
             self.network,
+            lambda: [self._hash, self.numerics(), versions()],
+            vocabulary=vocabulary,
+            context=self.context,
+            device=self._device,
+        )
+        self._way, self._vocabulary = found.way, vocabulary
+        way = found.way
+        self.context = min(self.context, way.context or self.context)
+        self.notes = tuple(note for note in (unknown, *found.notes) if note)
+        reads, block = Readable(self.network, way, context=self.context), way.block
+        self.codec = Codec(self._tokenizer, self.name, end_tokens(self._tokenizer, network), embedding_rows(network))
+        self._adapters = Adapters(self.network, self._dtype, self._device, vocabulary=vocabulary)
+        self._forced = Forced(reads, self._adapters.use, vocabulary=vocabulary, device=self._device, block=block)
+        self._drawer = Drawer(
+            reads,
             self.codec,
             self._adapters,
             context=self.context,
@@ -84,7 +97,7 @@ class HFModel:
             batch=options.batch_size,
         )
         self._scorer = Scorer(
-            self.network,
+            reads,
             OptionEncoder(self.codec, self.context),
             self._adapters.use,
             context=self.context,
@@ -135,8 +148,8 @@ class HFModel:
         return self.codec.chat_pair(prompt, completion, ending)
 
     def batch_free(self, prompts: Sequence[tuple[str | Messages, int]]) -> bool:
-        """See Model.batch_free: on a CPU in float32, as long as its attention adds in one piece."""
-        if self._device.type != "cpu" or self._dtype is not torch.float32 or not self._block:
+        """See Model.batch_free: where the probe found it, on a CPU in float32, as long as its attention adds in one piece."""
+        if self._device.type != "cpu" or self._dtype is not torch.float32 or not self._way.same_bytes:
             return False
         columns = (min(len(self.codec.prompt(text)) + new, self.context) for text, new in prompts)
         return all(n + 2 * BLOCK <= _ONE_PIECE for n in columns)
@@ -152,6 +165,14 @@ class HFModel:
     def lora_layers(self, targets: str | Sequence[str]) -> dict[str, StackedLinear]:
         """The layers that LoRA changes, wrapped for stacking; see stacked_lora.target_modules for `targets`."""
         return self._adapters.layers(targets)
+
+    def lora_note(self, targets: str | Sequence[str]) -> str:
+        """See LoraTrainable.lora_note."""
+        return self._adapters.left_out(targets)
+
+    def peft_differs(self, folder: Path) -> str:
+        """See StageModel.peft_differs."""
+        return self._adapters.peft_differs(folder)
 
     def divergence(
         self,

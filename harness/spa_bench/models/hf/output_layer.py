@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from spa_bench.models.hf.reading import at
 from spa_bench.models.hf.stacked_lora import StackedLinear, output_layer
 
 _PIECE = 1 << 14  # outputs of the layer whose weights are turned into float32 at once
@@ -29,8 +30,8 @@ class OutputLayer:
         self._network = network
         self._behind: bool | None = None  # whether something is done with the logits behind the layer; None: not known yet
 
-    def last_states(self, inputs: dict[str, Tensor], keep: int) -> Tensor:
-        """What the output layer gets at the last `keep` places of each row, (rows, keep, d).
+    def last_states(self, inputs: dict[str, Tensor], keep: int, place: Tensor | None = None) -> Tensor:
+        """What the output layer gets at the last `keep` places of each row, or at `place` (rows, keep): (rows, keep, d).
 
         Where a network has no such layer, or runs it otherwise than once on all rows, these are its logits, (rows, keep, V).
         """
@@ -46,9 +47,10 @@ class OutputLayer:
                 logits = self._network(**inputs, use_cache=False).logits
             if len(caught) == 1 and caught[0][0].shape[:2] == (rows, columns):
                 self._behind = logits.data_ptr() != caught[0][1].data_ptr()
-                return caught[0][0][:, -keep:]
+                return caught[0][0][:, -keep:] if place is None else at(caught[0][0], place)
         self._behind = None
-        return cast(Tensor, self._network(**inputs, use_cache=False).logits[:, -keep:])
+        logits = self._network(**inputs, use_cache=False).logits
+        return cast(Tensor, logits[:, -keep:] if place is None else at(logits, place))
 
     def logits(self, states: Tensor) -> Tensor:
         """The logits (R, T, V) behind `states` (R, T, ...), some of the places of last_states; float32 where it has a layer.
@@ -63,7 +65,7 @@ class OutputLayer:
                 return forward(states)
             one = torch.zeros(len(states), 1, dtype=torch.long, device=states.device)
             with _in_place_of(layer, lambda _: forward(states)):
-                behind = self._network(input_ids=one, attention_mask=one + 1, use_cache=False).logits
+                behind = self._network(input_ids=one, use_cache=False).logits
             return cast(Tensor, behind.float())
 
 

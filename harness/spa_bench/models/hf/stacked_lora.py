@@ -74,6 +74,26 @@ class StackedLinear(nn.Module):
         self.dropout: Callable[[Tensor], Tensor] | None = None  # the mask for an input
         self.tap: Callable[[nn.Linear, Tensor], Tensor] | None = None  # computes the layer instead, where it is set
 
+    @property
+    def weight(self) -> Tensor:
+        """The base layer's weight, which some architectures read beside calling the layer."""
+        return self.base.weight
+
+    @property
+    def bias(self) -> Tensor | None:
+        """The base layer's bias, likewise."""
+        return self.base.bias
+
+    @property
+    def in_features(self) -> int:
+        """The base layer's number of inputs."""
+        return self.base.in_features
+
+    @property
+    def out_features(self) -> int:
+        """The base layer's number of outputs."""
+        return self.base.out_features
+
     def forward(self, x: Tensor) -> Tensor:
         """x (K·R, ..., in) -> (K·R, ..., out)."""
         if self.tap is not None:
@@ -111,7 +131,7 @@ def target_modules(network: nn.Module, targets: str | Sequence[str] = ALL_LINEAR
     Raises ModelError when nothing matches or a match is not a linear layer.
     """
     output = output_layer(network)
-    named = [(n, _plain(m)) for n, m in network.named_modules() if not n.endswith(".base")]
+    named = [(n, plain(m)) for n, m in network.named_modules() if not n.endswith(".base")]
     linear = {n for n, m in named if isinstance(m, nn.Linear) and m is not output}
     if targets == ALL_LINEAR:
         if not linear:
@@ -129,7 +149,8 @@ def target_modules(network: nn.Module, targets: str | Sequence[str] = ALL_LINEAR
     return matched
 
 
-def _plain(module: nn.Module) -> nn.Module:
+def plain(module: nn.Module) -> nn.Module:
+    """`module`, or the layer that it wraps."""
     return module.base if isinstance(module, StackedLinear) else module
 
 
@@ -208,8 +229,12 @@ def initial_down(inputs: int, rank: int, generator: torch.Generator) -> Tensor:
     return torch.empty(inputs, rank).uniform_(-bound, bound, generator=generator).T.contiguous()
 
 
-def write_adapter(adapter: Adapter, folder: Path, *, base_model: str) -> None:
-    """Write `adapter` in PEFT's format: adapter_config.json and adapter_model.safetensors."""
+def write_adapter(adapter: Adapter, folder: Path, *, base_model: str, network: nn.Module | None = None) -> None:
+    """Write `adapter` in PEFT's format: adapter_config.json and adapter_model.safetensors.
+
+    The layers are named by their last names where these mean no other module of `network`, which the adapter changes; else by
+    their whole paths, which PEFT reads too.
+    """
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -228,9 +253,20 @@ def write_adapter(adapter: Adapter, folder: Path, *, base_model: str) -> None:
         "bias": "none",
         "fan_in_fan_out": False,
         "inference_mode": True,
-        "target_modules": sorted({path.rsplit(".", 1)[-1] for path in adapter.factors}),
+        "target_modules": _peft_names(set(adapter.factors), network),
     }
     (folder / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n")
+
+
+def _peft_names(paths: set[str], network: nn.Module | None) -> list[str]:
+    """The `target_modules` that mean the modules at `paths` alone: PEFT takes every module whose path ends with such a name."""
+    last = {path.rsplit(".", 1)[-1] for path in paths}
+    if network is None:
+        alone = not any(name.isdigit() for name in last)  # a number is the name of blocks as well
+    else:
+        modules = {name.removesuffix(".base") for name, _ in network.named_modules()}
+        alone = {name for name in modules if name.rsplit(".", 1)[-1] in last} == paths
+    return sorted(last if alone else paths)
 
 
 def read_adapter(folder: Path) -> Adapter:

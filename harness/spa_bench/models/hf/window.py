@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from spa_bench.models.hf.kv_cache import growing_cache
+from spa_bench.models.hf.reading import Readable
 from spa_bench.models.hf.rows import padded
 
 
@@ -17,14 +17,14 @@ from spa_bench.models.hf.rows import padded
 class Window:
     """Rows, and the part of them that the network has read."""
 
-    network: nn.Module
+    network: Readable
     ids: Tensor  # (rows, columns) that the network has not read yet
     mask: Tensor  # (rows, all columns): whether there is a token
     position: Tensor  # (rows, columns) of `ids`
     cache: Any
 
     @staticmethod
-    def of(network: Any, prompts: Sequence[Sequence[int]], *, block: int, device: torch.device) -> Window:
+    def of(network: Readable, prompts: Sequence[Sequence[int]], *, block: int, device: torch.device) -> Window:
         """A window on `prompts`, which have not been read; `block` is that of `rows.padded`."""
         ids, mask = (t.to(device) for t in padded([(p[:-1], p[-1:]) for p in prompts], block=block))
         return Window(
@@ -32,7 +32,7 @@ class Window:
             ids=ids,
             mask=mask,
             position=(mask.cumsum(-1) - 1).clamp_min(0),
-            cache=growing_cache(network.config),
+            cache=network.new_cache(),
         )
 
     def __len__(self) -> int:
@@ -48,7 +48,7 @@ class Window:
             use_cache=True,
             logits_to_keep=1,
         )
-        return cast(Tensor, out.logits[:, -1])
+        return out.logits[:, -1]
 
     def keep(self, index: Tensor) -> None:
         """Keep the rows `index`, in that order; a row may be there more than once."""

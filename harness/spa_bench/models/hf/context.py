@@ -1,0 +1,55 @@
+"""How many tokens a network reads: from its config, whatever the name there, or from its table of positions."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from torch import nn
+
+from spa_bench.errors import UsageError
+
+_NAMES = (
+    "max_position_embeddings",
+    "max_seq_len",
+    "n_positions",
+    "n_ctx",
+    "seq_length",
+    "max_sequence_length",
+    "max_seq_length",
+    "max_target_positions",
+    "context_length",
+    "model_max_length",
+)
+_UNKNOWN = 2048  # tokens where nothing names a context
+_MOST = 1 << 24  # tokens: transformers writes 10^30 for a tokenizer that has no limit
+
+
+def context_of(network: nn.Module, tokenizer: Any, asked: int | None) -> tuple[int, str]:
+    """(tokens of prompt and answer together, a line for the user where they were not found, else "").
+
+    `asked` is the user's own number. Raises UsageError where it is not positive, or above what the network has.
+    """
+    settings: dict[str, Any] = network.config.get_text_config().to_dict()  # type: ignore[operator, union-attr]
+    named = [settings[name] for name in _NAMES if _is_size(settings.get(name))][:1]
+    # a table may have more rows than positions, as OPT's, and then the config knows
+    tables = [
+        m.num_embeddings for n, m in network.named_modules() if isinstance(m, nn.Embedding) and re.search(r"wpe|pos(?!t)", n)
+    ]
+    found = min([*named, *tables], default=0)
+    if asked is not None and not 1 <= asked <= (found or _MOST):
+        least = f"between 1 and {found}, the positions of this model" if found else "at least 1"
+        raise UsageError(f"--context is {asked}; it must be {least}")
+    if asked or found:
+        return asked or found, ""
+    told = tokenizer.model_max_length
+    if _is_size(told):
+        return int(told), f"context: the config names none; {told} tokens are the tokenizer's; another one with --context N"
+    return (
+        _UNKNOWN,
+        f"context: neither config nor tokenizer names one; {_UNKNOWN} tokens are taken; another one with --context N",
+    )
+
+
+def _is_size(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= _MOST

@@ -1,0 +1,263 @@
+"""Finds out by a few seeded rows how a network can be read: no list of architectures says it.
+
+The reference is a plain reading of each row alone, without a mask and without a cache. A way to read is right when it gives the
+same logits, but for rounding. They are tried from the fastest on: masked columns in the middle of a row (which makes the bytes
+of a row independent of its batch), on the left, behind the row; our growing cache, the network's own, none. What does not hold
+is not used, and said in one line; a network in which a row sees what stands behind it or beside it is refused.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from spa_bench.errors import ModelError
+from spa_bench.models.hf.failures import is_out_of_memory
+from spa_bench.models.hf.reading import CacheKind, Readable, Way
+from spa_bench.models.hf.rows import BLOCK, MIN_ROWS, padded
+from spa_bench.models.hf.window import Window
+from spa_bench.support.cache import own_cache
+from spa_bench.support.files import replace_file
+from spa_bench.support.provenance import hash_bytes, source_hash
+
+_LENGTHS = (19, 4, 11, 7)  # tokens of the rows
+_LONG = 272  # tokens of a long row, which most windows of local attention do not reach over
+_SMALL = 1_000_000  # parameters up to which a long row takes no time
+_LARGE = 20_000_000  # parameters from which on the probe takes so long that its result is kept
+_STEPS = 3  # tokens that are read one by one
+_TAIL = 3  # tokens behind the masked columns
+# of the logits' spread, the mean over a row: rounding is far below, a wrong distance or state far above
+TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 0.05, torch.float16: 0.02}
+_CACHES: tuple[CacheKind, ...] = ("growing", "own")
+FAILURES = (ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, RuntimeError, TypeError, ValueError)
+
+
+@dataclass(frozen=True)
+class Probed:
+    """The way in which a network is read, and a line for everything that does not hold for it."""
+
+    way: Way
+    notes: tuple[str, ...] = ()
+
+
+def known_probe(network: nn.Module, key: Callable[[], object], **setting: Any) -> Probed:
+    """probe(), whose result for a large network is kept in our own cache; `key` gives what identifies weights and machine."""
+    if sum(p.numel() for p in network.parameters()) < _LARGE:
+        return probe(network, **setting)
+    content = json.dumps([key(), source_hash("models"), {k: str(v) for k, v in setting.items()}], sort_keys=True)
+    file = own_cache() / "probes" / f"{hash_bytes(content.encode())}.json"
+    try:
+        kept = json.loads(file.read_bytes())
+        return Probed(Way(**kept["way"]), tuple(kept["notes"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        found = probe(network, **setting)
+    with suppress(OSError):  # a full or read-only disk costs another probe next time
+        file.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(file, json.dumps(asdict(found)).encode())
+    return found
+
+
+def probe(network: nn.Module, *, vocabulary: int, context: int, device: torch.device) -> Probed:
+    """How `network` is read so that a row's logits are those that it has alone.
+
+    Raises ModelError when there is no such way. Nothing of the network changes, and no global random number is drawn.
+    """
+    with torch.inference_mode():
+        return _Probe(network, vocabulary, context, device).run()
+
+
+class _Probe:
+    def __init__(self, network: nn.Module, vocabulary: int, context: int, device: torch.device):
+        self._network, self._context, self._device = network, context, device
+        self._kind = type(network).__name__
+        self._dtype = next(network.parameters()).dtype
+        self._vocabulary = vocabulary
+        self._small = sum(p.numel() for p in network.parameters()) <= _SMALL
+        self._rows, self._want = self._draw()
+
+    def run(self) -> Probed:
+        """See probe."""
+        if not all(want.isfinite().all() for want in self._want):
+            return Probed(Way())  # the answers say so
+        notes: list[str] = []
+        positions = self._takes_positions()
+        longest = self._longest() if positions else None
+        if longest is not None:
+            notes.append(
+                f"{self._kind}: a row of more than {longest} tokens changes the logits of the rows beside it (its rotary "
+                f"frequencies depend on the longest row), so the context is {longest} tokens and not {self._context}"
+            )
+            self._context = longest
+            self._rows, self._want = self._draw()
+        packed = Way(block=0, masked=False, cache="none", keep=False, positions=positions)
+        if why := self._differs(self._scored, packed):
+            raise ModelError(f"{self._kind} cannot be evaluated: a row has other logits beside longer rows than alone ({why})")
+        way, slower = self._best(packed)
+        return Probed(replace(way, context=longest, same_bytes=self._same_bytes(way)), (*notes, *slower))
+
+    def _draw(self) -> tuple[list[list[int]], list[Tensor]]:
+        """Seeded rows that fit the context, and the logits (T, V) of each in a plain reading."""
+        lengths = [max(2, min(n, self._context)) for n in _LENGTHS]
+        if self._small and self._context > max(lengths):
+            lengths.append(min(_LONG, self._context))
+        generator = torch.Generator().manual_seed(0)
+        rows: list[list[int]] = [torch.randint(self._vocabulary, (n,), generator=generator).tolist() for n in lengths]
+        try:
+            return rows, [self._plain([row])[0] for row in rows]
+        except FAILURES as error:
+            if is_out_of_memory(error):
+                raise ModelError(
+                    f"{self._kind}: out of memory with a row of {max(lengths)} tokens; use a smaller dtype"
+                ) from error
+            raise ModelError(
+                f"{self._kind} cannot be evaluated: it does not read a plain row of tokens ({one_line(error)})"
+            ) from error
+
+    def _best(self, packed: Way) -> tuple[Way, tuple[str, ...]]:
+        """The fastest way that holds, and what does not: a line for each."""
+        columns = cache = ""
+        best = packed
+        for way in self._ways(packed.positions):
+            if why := self._differs(self._scored, way):
+                columns = columns or why
+                continue
+            best = best if best.masked else way
+            for kind in _CACHES:
+                cached = replace(way, cache=kind)
+                if not (why := self._differs(self._decoded, cached)):
+                    return cached, ()
+                cache = cache or why
+        notes = []
+        if not best.masked:
+            notes.append(f"{self._kind}: masked columns count in its rows ({columns}), so the padding stands behind them")
+        notes.append(
+            f"{self._kind}: with a cache its logits are not those of a plain reading ({cache or columns}), so each new token "
+            "reads its row again: right, and slower"
+        )
+        return best, tuple(notes)
+
+    def _ways(self, positions: bool) -> Iterator[Way]:
+        """The layouts with masked columns, without a cache, from the best on."""
+        for block in (BLOCK, 0):
+            if block and self._windows():
+                continue
+            for keep in (True, False):
+                yield Way(block=block, cache="none", keep=keep, positions=positions)
+
+    def _windows(self) -> bool:
+        """Whether the config names a window that the rows here do not reach over, in which a masked column would count."""
+        sizes = [size for name, size in _numbers(self._network.config) if re.search("window|chunk|local", name)]
+        return any(max(map(len, self._rows)) < size < self._context for size in sizes)
+
+    # what is compared -------------------------------------------------------------------------------------------
+
+    def _plain(self, rows: Sequence[Sequence[int]], position: Tensor | None = None) -> Tensor:
+        """The logits (rows, T, V) of rows of one length, read as they are."""
+        ids, more = torch.tensor(rows, device=self._device), {}
+        if position is not None:  # with a mask, as without it positions that restart mean packed rows
+            more = {"position_ids": position.to(self._device), "attention_mask": torch.ones_like(ids)}
+        out = self._network(input_ids=ids, use_cache=False, **more)
+        logits: Tensor = out.logits
+        return logits.float()
+
+    def _scored(self, way: Way, chosen: Sequence[int]) -> list[Tensor]:
+        """The logits (tail, V) of the last tokens of the rows `chosen`, which are read together."""
+        pairs = [(self._rows[i][:-_TAIL], self._rows[i][-_TAIL:]) for i in chosen]
+        ids, mask = (t.to(self._device) for t in padded(pairs, block=way.block))
+        read = Readable(self._network, way, context=self._context)
+        tail = min(_TAIL, *(len(self._rows[i]) for i in chosen))
+        position = (mask.cumsum(-1) - 1).clamp_min(0)
+        return list(read(input_ids=ids, attention_mask=mask, position_ids=position, logits_to_keep=tail).logits.float())
+
+    def _decoded(self, way: Way, chosen: Sequence[int]) -> list[Tensor]:
+        """The logits (steps, V) of rows whose last tokens are read one by one, with their order changed in between."""
+        rows = [self._rows[i] for i in chosen]
+        steps = min(_STEPS, *(len(row) - 1 for row in rows))
+        network = Readable(self._network, way, context=self._context)
+        window = Window.of(network, [row[:-steps] for row in rows], block=way.block, device=self._device)
+        order = list(range(len(rows)))
+        seen: list[list[Tensor]] = [[] for _ in rows]
+        for step in range(-steps, 1):
+            for place, logits in zip(order, window.logits().float(), strict=True):
+                seen[place].append(logits)
+            if step == -steps:
+                order.reverse()
+                window.keep(torch.tensor(order, device=self._device))
+            if step < 0:
+                window.extend(torch.tensor([rows[place][step] for place in order], device=self._device))
+        return [torch.stack(each) for each in seen]
+
+    def _differs(self, act: Callable[[Way, Sequence[int]], list[Tensor]], way: Way) -> str:
+        """Why the logits of `act`, of the last tokens of each row, are not those of plain readings; "" where they are."""
+        try:
+            got = act(way, range(len(self._rows)))
+        except FAILURES as error:
+            if is_out_of_memory(error):
+                raise ModelError(
+                    f"{self._kind}: out of memory with {len(self._rows)} short rows; use a smaller dtype"
+                ) from error
+            return one_line(error)
+        worst = max(distance(logits, want[-len(logits) :]) for logits, want in zip(got, self._want, strict=True))
+        return "" if worst <= TOLERANCE[self._dtype] else f"they differ by {worst:.2g} of the logits' spread"
+
+    # what depends on positions and on company ---------------------------------------------------------------------
+
+    def _takes_positions(self) -> bool:
+        row = self._rows[0]
+        try:
+            turned = self._plain([row], torch.arange(len(row)).flip(0)[None])
+        except FAILURES:
+            return False
+        return distance(turned[0], self._want[0]) > TOLERANCE[self._dtype]
+
+    def _longest(self) -> int | None:
+        """The tokens of the longest row that does not change the logits of another; None where none does."""
+        n = len(self._rows[0])
+
+        def disturbs(tokens: int) -> bool:
+            position = torch.stack([torch.arange(n), torch.arange(tokens - n, tokens)])
+            return distance(self._plain([self._rows[0]] * 2, position)[0], self._want[0]) > TOLERANCE[self._dtype]
+
+        if self._context <= n or not disturbs(self._context):
+            return None
+        calm, loud = n, self._context
+        while loud - calm > 1:
+            middle = (calm + loud) // 2
+            calm, loud = (calm, middle) if disturbs(middle) else (middle, loud)
+        return calm
+
+    def _same_bytes(self, way: Way) -> bool:
+        """Whether a row's logits have the same bytes among copies of itself, which is alone, and in company."""
+        if way.cache != "growing" or not way.block:
+            return False
+        company, alone = ([0, 1, 2, 3, 0, 1, 2, 3, 0], [0, 1, 2, 3]) if self._small else ([0, 1, 2, 3, 1], [1])
+        beside = self._decoded(way, company)
+        return all(torch.equal(self._decoded(way, [row] * MIN_ROWS)[0], beside[row]) for row in alone)
+
+
+def distance(got: Tensor, want: Tensor) -> float:
+    """The mean distance of logits (T, V), of the wanted ones' spread."""
+    return float((got - want).abs().mean() / want.std().clamp_min(1e-12))
+
+
+def _numbers(config: Any) -> Iterator[tuple[str, int]]:
+    """Names and values of the whole numbers in a config and the tables in it."""
+    waiting = [config.to_dict()]
+    while waiting:
+        for name, value in waiting.pop().items():
+            if isinstance(value, dict):
+                waiting.append(value)
+            elif isinstance(value, int) and not isinstance(value, bool):
+                yield str(name), value
+
+
+def one_line(error: BaseException) -> str:
+    """The first line of an error's message, or its class where it has none."""
+    return (str(error).strip() or type(error).__name__).split("\n", 1)[0][:200]
