@@ -44,10 +44,10 @@ def context_of(network: nn.Module, tokenizer: Any, asked: int | None) -> tuple[i
         return asked or found, ""
     told = tokenizer.model_max_length
     if _is_size(told):
-        return int(told), f"context: the config names none; {told} tokens are the tokenizer's; another one with --context N"
+        return int(told), f"context: {told} tokens, from the tokenizer, as the config names none; another one with --context N"
     return (
         _UNKNOWN,
-        f"context: neither config nor tokenizer names one; {_UNKNOWN} tokens are taken; another one with --context N",
+        f"context: {_UNKNOWN} tokens, as neither config nor tokenizer names one; another one with --context N",
     )
 
 

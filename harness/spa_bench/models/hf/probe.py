@@ -104,9 +104,10 @@ class _Probe:
 
     def _draw(self) -> tuple[list[list[int]], list[Tensor]]:
         """Seeded rows that fit the context, and the logits (T, V) of each in a plain reading."""
-        lengths = [max(2, min(n, self._context)) for n in _LENGTHS]
-        if self._small and self._context > max(lengths):
-            lengths.append(min(_LONG, self._context))
+        room = self._context - BLOCK  # more columns than the context are read in another way
+        lengths = [max(2, min(n, room)) for n in _LENGTHS]
+        if self._small and room > max(lengths):
+            lengths.append(min(_LONG, room))
         generator = torch.Generator().manual_seed(0)
         rows: list[list[int]] = [torch.randint(self._vocabulary, (n,), generator=generator).tolist() for n in lengths]
         try:
