@@ -260,7 +260,7 @@ def text(case: Case) -> str:
     found = {c.key.problem: c.text for c in case.ours.generate(requests, [Member("base", None, decoding)])}
     for number, prompt in enumerate(PROMPTS):
         ids = case.ours.codec.prompt(prompt)
-        if found[str(number)] != case.ours.codec.text(ids, generated(case.theirs, ids)):
+        if found[str(number)] != case.ours.codec.text(generated(case.theirs, ids)):
             return f"text {number} differs"
     return ""
 

@@ -20,8 +20,8 @@ from spa_bench.metrics.divergence import Divergences, divergences, of_sums, sums
 from spa_bench.models.hf import divergence, token_sums
 from spa_bench.models.hf.divergence import Forced, Wanted
 from spa_bench.models.hf.model import HFModel
-from spa_bench.models.hf.reading import Readable, Way
 from spa_bench.models.hf.output_layer import OutputLayer
+from spa_bench.models.hf.reading import Readable, Way
 from spa_bench.models.hf.stacked_lora import Adapter, StackedLinear, target_modules, write_adapter
 from spa_bench.runs.divergence import NOISE, measure_divergence
 from spa_bench.types import Decoding, DivergenceSums, Member, Problem
@@ -279,7 +279,9 @@ def test_a_network_without_a_named_output_layer_gives_its_logits():
 
 def test_a_bfloat16_network_has_a_noise_floor_below_its_divergence(tmp_path: Path):
     network = network_of(LLAMA, torch.bfloat16)
-    forced = Forced(Readable(network, Way(), context=1024), lambda _: nullcontext(), vocabulary=97, device=torch.device("cpu"), block=16)
+    forced = Forced(
+        Readable(network, Way(), context=1024), lambda _: nullcontext(), vocabulary=97, device=torch.device("cpu"), block=16
+    )
     pairs = [(list(range(3, 30 + i)), list(range(40, 60))) for i in range(8)]
     found = list(forced.sums(pairs, Wanted(adapters=[None, None], members=2, top=5, again={3})))
     assert [s.noise is None for s in found] == [place != 3 for place in range(8)]
