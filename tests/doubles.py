@@ -16,7 +16,7 @@ from spa_bench.cards.sampler import DecodingCard, SamplerCard
 from spa_bench.cards.task import load_task_card
 from spa_bench.grading import Behaved, Check, Outcome, Program
 from spa_bench.metrics.divergence import sums_of
-from spa_bench.models.base import Model, OptionScores
+from spa_bench.models.base import Batches, Model, OptionScores
 from spa_bench.runs.folder import RunFolder
 from spa_bench.runs.generate import generate
 from spa_bench.runs.grade import grade
@@ -48,6 +48,9 @@ class MockModel:
 
     def numerics(self) -> dict[str, object]:
         return {"device": "cpu", "dtype": "float32"}
+
+    def batches(self) -> Batches:
+        return Batches(None, 0)
 
     def batch_free(self, prompts: Sequence[tuple[str, int]]) -> bool:
         return True

@@ -33,6 +33,14 @@ class OptionScores:
     entropy: NDArray[np.float64]  # (K,), likewise
 
 
+@dataclass(frozen=True)
+class Batches:
+    """How many rows a model reads together, which can change the last digits where Model.batch_free says no."""
+
+    rows: int | None  # that the user asked for; None: the model's own choice
+    refused: int  # times that memory ran out in this process, after each of which a batch was made smaller
+
+
 class Model(Protocol):
     """Answers requests for a mixture of members. `Request.member` is an index into `members`."""
 
@@ -46,6 +54,10 @@ class Model(Protocol):
 
     def numerics(self) -> dict[str, object]:
         """Device, dtype, threads and CPU capability: everything that can change the last digits."""
+        ...
+
+    def batches(self) -> Batches:
+        """The rows that were asked for, and how often a batch was made smaller: for timings.json, outside the spec."""
         ...
 
     def batch_free(self, prompts: Sequence[tuple[str | Messages, int]]) -> bool:

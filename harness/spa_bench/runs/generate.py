@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -14,7 +15,7 @@ from spa_bench.models.base import Model, trainable
 from spa_bench.runs.choices import begin, first_token_divergence, known_choices, measure_choices
 from spa_bench.runs.divergence import known_divergence, measure_divergence, measure_noise
 from spa_bench.runs.folder import DATA_FILES, TASK_FILE, RunFolder, create
-from spa_bench.runs.job import Job, check_draws, check_limit, check_task, make_spec, run_name
+from spa_bench.runs.job import Job, check_draws, check_limit, check_task, longest_texts, make_spec, run_name
 from spa_bench.runs.log import append
 from spa_bench.runs.timing import timed
 from spa_bench.samplers.base import Sampler, sampler_kind
@@ -62,11 +63,27 @@ def generate(
     for line in (*data.told, *data.notes(job.sampler)):
         console.note(line)
     begun(folder)
-    with folder.locked(), timed(folder, console, spec.numerics, price):
+    if line := _resumed(folder, asking, model, job.n):
+        console.note(line)
+    with folder.locked(), timed(folder, console, spec.numerics, price, model.batches):
         _Drawing(folder=folder, job=job, task=task, model=model, console=console, siblings=siblings).fill(
             asking, data, cache, noise=spec.noise_floor
         )
     return folder
+
+
+def _resumed(folder: RunFolder, asking: Asking, model: Model, n: int) -> str:
+    """A line for a run that is resumed where the bytes of its texts depend on their batches; "" for any other run."""
+    done, total = len(folder.record_log.rows()), len(asking.prompts) * n
+    if not 0 < done < total or model.batch_free(longest_texts(asking)):
+        return ""
+    batches = folder.timings().get("batches")
+    halved = batches.get("halved") if isinstance(batches, dict) else 0
+    smaller = f"; memory ran out {halved} times before, and batches were halved" if halved else ""
+    return (
+        f"resumed at {done} of {total} answers: batches differ from those of a run in one go, and with them texts may differ, "
+        f"within the noise floor{smaller}"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +102,8 @@ class _Drawing:
         job, folder = self.job, self.folder
         prompts, options = asking.prompts, asking.asked
         total = len(prompts) * job.n
+        if sampler_kind(job.sampler.kind).together:
+            drop_parts(folder, job.n)
         done = {r.key for r in folder.record_log.rows()}
         measured = {d.problem for d in folder.divergence_log.rows()}
         noisy = {r.key for r in folder.noise_log.rows()}
@@ -160,6 +179,13 @@ def _settle(folder: RunFolder, place: Mapping[str, int]) -> None:
         log.settle(lambda r: (place[r.problem], r.member, r.draw))
     folder.divergence_log.settle(lambda d: place[d.problem])
     folder.choice_log.settle(lambda c: place[c.problem])
+
+
+def drop_parts(folder: RunFolder, n: int) -> None:
+    """Forget the answers to a problem of which others are missing, so that all of them come from one pool or reply."""
+    count = Counter(r.problem for r in folder.record_log.rows())
+    if any(have < n for have in count.values()):
+        folder.record_log.retain(lambda r: count[r.problem] == n)
 
 
 def remember_adapters(folder: RunFolder, adapters: list[Path]) -> None:

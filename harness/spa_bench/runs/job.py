@@ -103,7 +103,7 @@ def make_spec(job: Job, task: Task, asking: Asking, model: Model, data: Training
     """Everything that can change a number of this run."""
     noise = job.noise_floor
     if noise is None:
-        noise = not model.batch_free(_longest_texts(asking))
+        noise = not model.batch_free(longest_texts(asking))
     return RunSpec(
         sampler=sampler_spec(job.sampler),
         task=task.describe(),
@@ -123,7 +123,7 @@ def make_spec(job: Job, task: Task, asking: Asking, model: Model, data: Training
     )
 
 
-def _longest_texts(asking: Asking) -> list[tuple[str | Messages, int]]:
+def longest_texts(asking: Asking) -> list[tuple[str | Messages, int]]:
     """(the longest text before an answer to each prompt, new tokens): a prompt with options counts its longest option."""
     options = {one.problem_id: max(map("".join, one.options), key=len) for one in asking.asked}
     return [(options.get(p.problem_id) or p.messages or p.text, p.max_new_tokens) for p in asking.prompts]

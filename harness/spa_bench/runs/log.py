@@ -87,6 +87,10 @@ class Log(Generic[Row]):
         if ordered != rows or end != len(data):
             replace_file(self.path, b"".join(map(self._line, ordered)))
 
+    def retain(self, wanted: Callable[[Row], bool]) -> None:
+        """Keep the rows that are `wanted`, in their order."""
+        replace_file(self.path, b"".join(map(self._line, filter(wanted, self.rows()))))
+
     def faults(self) -> list[str]:
         """What is wrong with the file, for `spa-bench verify`; empty when every byte is unchanged."""
         try:

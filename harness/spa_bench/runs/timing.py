@@ -6,22 +6,31 @@ import datetime
 import platform
 import resource
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
+from spa_bench.models.base import Batches
 from spa_bench.runs.folder import TIMINGS, RunFolder
 from spa_bench.support.console import Reporter
 
 
 @contextmanager
-def timed(folder: RunFolder, console: Reporter, numerics: Mapping[str, object], price: float | None) -> Iterator[None]:
+def timed(
+    folder: RunFolder,
+    console: Reporter,
+    numerics: Mapping[str, object],
+    price: float | None,
+    batches: Callable[[], Batches] | None = None,
+) -> Iterator[None]:
     """Add the costs of the block to timings.json, even when the block raises; no hash covers the file.
 
     `price` is the cost of an hour: `price` in the file grows by the cost of the block, and `priced_seconds` by its seconds.
+    `batches` are those of the model that the block uses: the numbers of rows that were asked for, and how often memory ran out.
     Where `priced_seconds` is less than `seconds`, a part of the run had no price, and the price does not include it.
     """
     began = time.monotonic()
     before = dict(console.seconds)
+    refused = batches().refused if batches is not None else 0
     try:
         yield
     finally:
@@ -39,9 +48,21 @@ def timed(folder: RunFolder, console: Reporter, numerics: Mapping[str, object], 
 
             known["gpu_seconds"] = round(known.get("gpu_seconds", 0.0) + took, 3)
             known["peak_gpu_memory_mb"] = max(known.get("peak_gpu_memory_mb", 0), peak_gpu_memory_mb())
+        if batches is not None:
+            known["batches"] = _batches(known.get("batches"), batches(), refused)
         known["host"] = platform.node()
         known["finished"] = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         folder.write_json(TIMINGS, known)
+
+
+def _batches(known: object, now: Batches, refused: int) -> dict[str, object]:
+    """`known` of timings.json with the rows of this part of the run, and with the refusals of memory after the `refused`."""
+    content = known if isinstance(known, dict) else {}  # no hash covers the file, so it may hold anything
+    rows, count = content.get("rows"), content.get("halved")
+    sizes = rows if isinstance(rows, list) else []
+    size = "auto" if now.rows is None else now.rows
+    before = count if isinstance(count, int) else 0
+    return {"rows": sizes if size in sizes else [*sizes, size], "halved": before + now.refused - refused}
 
 
 def _peak_memory_mb() -> int:

@@ -70,6 +70,8 @@ class SamplerKind(CardKind[Callable[[SamplerCard, Sequence[Path]], Sampler], Sam
     drawn: Callable[[SamplerCard, int], int] = field(default=draws_n, metadata=beside("drawn"))
     # whether it goes on writing after the choice of a multiple-choice problem: see Prompt.begun
     goes_on: bool = field(default=False, metadata=beside("BEGUN"))
+    # whether the answers to a problem come from one pool, reply or search: a stopped run draws all of them again
+    together: bool = field(default=False, metadata=beside("TOGETHER"))
 
 
 def sampler_kind(name: str) -> SamplerKind:

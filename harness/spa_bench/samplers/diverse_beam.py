@@ -129,4 +129,12 @@ def build(card: SamplerCard, adapters: Sequence[Path]) -> DiverseBeam:
     return DiverseBeam(card, adapters)
 
 
-KIND = SamplerKind(build=build, options=DiverseBeamOptions, check=check, check_n=check_n, check_model=check_model, drawn=drawn)
+KIND = SamplerKind(
+    build=build,
+    options=DiverseBeamOptions,
+    check=check,
+    check_n=check_n,
+    check_model=check_model,
+    drawn=drawn,
+    together=True,
+)

@@ -136,4 +136,4 @@ def build(card: SamplerCard, adapters: Sequence[Path]) -> OneReply:
     return OneReply(card, adapters)
 
 
-KIND = SamplerKind(build=build, options=OneReplyOptions, check=one_member, check_model=check_model)
+KIND = SamplerKind(build=build, options=OneReplyOptions, check=one_member, check_model=check_model, together=True)

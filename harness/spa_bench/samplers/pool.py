@@ -61,6 +61,7 @@ def pool_kind(options: type[Options], pool_of: Callable[[Options], Pool]) -> Sam
         check_n=lambda card, n: check_n(card, of(card), n),
         check_model=lambda card, model: check_model(of(card), model),
         drawn=lambda card, n: of(card).size,
+        together=True,
     )
 
 

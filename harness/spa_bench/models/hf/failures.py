@@ -19,6 +19,14 @@ Result = TypeVar("Result")
 _REFUSALS = ("can't allocate memory", "not enough memory", "out of memory", "_STATUS_ALLOC_FAILED")
 
 
+_counted: list[None] = []  # one for each time that memory ran out in this process, as torch counts its peaks
+
+
+def refusals() -> int:
+    """How often memory has run out in this process, and something smaller was tried."""
+    return len(_counted)
+
+
 def within_memory(act: Callable[[], Result]) -> Result | None:
     """The result of `act`, or None when memory ran out; the memory that it had taken is then free again."""
     try:
@@ -26,6 +34,7 @@ def within_memory(act: Callable[[], Result]) -> Result | None:
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
+    _counted.append(None)
     # behind the handler: until it ends, the traceback holds the tensors of the frames that failed
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

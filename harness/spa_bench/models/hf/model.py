@@ -17,13 +17,14 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from spa_bench.models.base import Beams, OptionScores
+from spa_bench.models.base import Batches, Beams, OptionScores
 from spa_bench.models.beams import BeamSearch
 from spa_bench.models.hf.adapters import Adapters
 from spa_bench.models.hf.codec import Codec
 from spa_bench.models.hf.context import context_of
 from spa_bench.models.hf.divergence import Forced, Wanted
 from spa_bench.models.hf.draw import Drawer
+from spa_bench.models.hf.failures import refusals
 from spa_bench.models.hf.gguf import Origin
 from spa_bench.models.hf.loading import device_of, dtype_of, embedding_rows, end_tokens, hash_state, load_network
 from spa_bench.models.hf.probe import known_probe
@@ -115,11 +116,17 @@ class HFModel:
         return said | (self._origin.describe() if self._origin else {})
 
     def numerics(self) -> dict[str, object]:
-        """Device, dtype, threads and CPU capability."""
+        """Device and dtype; threads and capability of a CPU; name, attention and precision of float32 products of a GPU."""
         device: dict[str, object] = {"device": self._device.type, "dtype": str(self._dtype).removeprefix("torch.")}
         if self._device.type == "cpu":
             return {**device, "threads": self._threads, "cpu": torch.backends.cpu.get_cpu_capability()}
-        return {**device, "gpu": torch.cuda.get_device_name(self._device)}
+        attention = str(self.network.config._attn_implementation)  # type: ignore[union-attr]
+        precision = torch.get_float32_matmul_precision()
+        return {**device, "gpu": torch.cuda.get_device_name(self._device), "attention": attention, "matmul": precision}
+
+    def batches(self) -> Batches:
+        """See Model.batches."""
+        return Batches(self._options.batch_size, refusals())
 
     @cached_property
     def _hash(self) -> str:

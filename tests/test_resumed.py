@@ -1,0 +1,119 @@
+"""A run that is resumed where batches move texts: it says so, pools are not mixed, and what happened to batches is recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from doubles import RIGHT, Lines, MockModel, sampler_card
+from spa_bench.cards.task import load_task_card
+from spa_bench.models.base import Batches
+from spa_bench.models.hf.failures import refusals, within_memory
+from spa_bench.runs.folder import RunFolder
+from spa_bench.runs.generate import generate
+from spa_bench.runs.job import Job, load_task
+from spa_bench.samplers.oversample_mmr import MmrOptions
+from spa_bench.types import Completion, Member, Request
+
+POOL = {"kind": "oversample-mmr", "options": MmrOptions(pool=6, relevance="none")}
+
+
+class Moved(MockModel):
+    """A model whose answers name the process that drew them, as other batches can change texts."""
+
+    def __init__(self, process: str, *, free: bool = False, refused: int = 0):
+        super().__init__(lambda r: RIGHT[r.problem_id])
+        self.process, self.free, self.refused = process, free, 0
+        self.will_refuse = refused
+
+    def batch_free(self, prompts: Sequence[tuple[str, int]]) -> bool:
+        return self.free
+
+    def batches(self) -> Batches:
+        return Batches(None, self.refused)
+
+    def generate(self, requests: Sequence[Request], members: Sequence[Member]) -> Iterator[Completion]:
+        self.refused = self.will_refuse
+        for completion in super().generate(requests, members):
+            yield replace(completion, text=f"{completion.text}    # {self.process}\n")
+
+
+def draw(model: MockModel, three: Path, out: Path, **card: Any) -> tuple[RunFolder, list[str]]:
+    """The run, drawn or resumed, and the lines that it printed."""
+    loaded, lines = load_task_card(str(three)), Lines()
+    job = Job(sampler=sampler_card(**card), task=loaded, n=4, seed=0, noise_floor=False)
+    return generate(job, load_task(loaded), model, out, out / "cache", lines), lines.notes
+
+
+def cut(folder: RunFolder, rows: int) -> None:
+    """Leave the first `rows` of the records, as a stopped run would."""
+    file = folder.path / "records.jsonl"
+    file.write_bytes(b"".join(file.read_bytes().splitlines(keepends=True)[:rows]))
+
+
+@pytest.mark.parametrize("left", [1, 5, 6, 11])
+def test_the_answers_to_a_problem_are_of_one_pool_however_a_run_was_stopped(left: int, three: Path, tmp_path: Path):
+    folder, _ = draw(Moved("first"), three, tmp_path, **POOL)
+    cut(folder, left)
+    folder, _ = draw(Moved("second"), three, tmp_path, **POOL)
+    rows = folder.record_log.all_rows()
+    drawn = {p: {r.completion.text.rsplit("# ", 1)[1].strip() for r in rows if r.problem == p} for p in RIGHT}
+    assert len(rows) == 12
+    whole = left // 4
+    assert sorted(map(sorted, drawn.values())) == [["first"]] * whole + [["second"]] * (3 - whole)
+
+
+def test_draws_that_are_independent_are_kept_one_by_one(three: Path, tmp_path: Path):
+    folder, _ = draw(Moved("first"), three, tmp_path)
+    cut(folder, 5)
+    folder, _ = draw(Moved("second"), three, tmp_path)
+    rows = folder.record_log.all_rows()
+    assert sum(r.completion.text.endswith("# first\n") for r in rows) == 5
+    assert len(rows) == 12
+
+
+def test_a_resumed_run_says_that_texts_may_differ_where_batches_move_them(three: Path, tmp_path: Path):
+    folder, first = draw(Moved("first", refused=2), three, tmp_path)
+    assert not any(line.startswith("resumed") for line in first)
+    cut(folder, 5)
+    _, second = draw(Moved("second"), three, tmp_path)
+    assert (
+        "resumed at 5 of 12 answers: batches differ from those of a run in one go, and with them texts may differ, within the "
+        "noise floor; memory ran out 2 times before, and batches were halved"
+    ) in second
+    _, third = draw(Moved("third"), three, tmp_path)
+    assert not any(line.startswith("resumed") for line in third)  # nothing was missing
+
+
+def test_a_resumed_run_of_which_the_probe_found_the_same_bytes_says_nothing(three: Path, tmp_path: Path):
+    folder, _ = draw(Moved("first", free=True), three, tmp_path)
+    cut(folder, 5)
+    _, lines = draw(Moved("second", free=True), three, tmp_path)
+    assert not any(line.startswith("resumed") for line in lines)
+
+
+def test_halvings_add_up_in_the_timings_and_leave_the_spec_alone(three: Path, tmp_path: Path):
+    folder, _ = draw(Moved("first", refused=2), three, tmp_path)
+    assert folder.timings()["batches"] == {"rows": ["auto"], "halved": 2}
+    cut(folder, 3)
+    again, _ = draw(Moved("second", refused=1), three, tmp_path)
+    assert again.path == folder.path
+    assert again.timings()["batches"] == {"rows": ["auto"], "halved": 3}
+    (folder.path / "timings.json").write_text('{"batches": 7}')
+    cut(folder, 3)
+    again, _ = draw(Moved("third", refused=1), three, tmp_path)
+    assert again.timings()["batches"] == {"rows": ["auto"], "halved": 1}
+
+
+def test_every_time_that_memory_runs_out_is_counted():
+    def fail() -> None:
+        raise MemoryError
+
+    before = refusals()
+    assert within_memory(fail) is None
+    assert within_memory(lambda: 1) == 1
+    assert refusals() == before + 1
