@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,12 +11,12 @@ import torch
 from spa_bench.models.beams import BeamSearch
 from spa_bench.models.hf.failures import is_out_of_memory, within_memory
 from spa_bench.models.hf.model import HFModel, HFOptions
+from spa_bench.models.hf.stacked_lora import Adapter, target_modules, write_adapter
 from spa_bench.support.seeds import draw_seed
 from spa_bench.types import Completion, Decoding, Key, Member, Request
 
 PROMPTS = [f"def f{i}(nums):\n" + "    # the sum\n" * i for i in range(6)]
 BASE = Member("base", None, Decoding())
-TWO = [BASE, BASE]
 CPU = RuntimeError("[enforce fail at alloc_cpu.cpp:118] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to")
 REFUSALS = [CPU, MemoryError(), torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")]
 
@@ -23,6 +24,17 @@ REFUSALS = [CPU, MemoryError(), torch.cuda.OutOfMemoryError("CUDA out of memory.
 @pytest.fixture
 def model(tiny_folder: Any) -> HFModel:
     return HFModel(str(tiny_folder), HFOptions(device="cpu", threads=1), name="tiny")
+
+
+@pytest.fixture
+def adapter(model: HFModel, tmp_path: Path) -> Path:
+    """A random adapter of one layer."""
+    [path, *_] = target_modules(model.network, ["q_proj"])
+    layer: Any = model.network.get_submodule(path)
+    generator = torch.Generator().manual_seed(0)
+    factors = torch.randn(4, layer.in_features, generator=generator), torch.randn(layer.out_features, 4, generator=generator)
+    write_adapter(Adapter({path: factors}, 4, 8.0), tmp_path / "adapter", base_model="tiny")
+    return tmp_path / "adapter"
 
 
 def requests(members: int = 1, draws: int = 3, **changes: Any) -> list[Request]:
@@ -64,17 +76,18 @@ def watched(model: HFModel, watch: Callable[[torch.Tensor, torch.Tensor], None])
 
 
 class Small:
-    """Memory for so many rows, or tokens of prompts, at once; it keeps the sizes that were tried."""
+    """Memory for so many rows of a step, or prompts, or tokens of a prompt, at once; it keeps the sizes that were tried."""
 
-    def __init__(self, error: BaseException, *, rows: int = 10**6, tokens: int = 10**6, step: bool = False):
-        self.error, self.rows, self.tokens, self.step = error, rows, tokens, step
-        self.tried: list[int] = []
+    def __init__(self, error: BaseException, *, rows: int = 10**6, prompts: int = 10**6, tokens: int = 10**6):
+        self.error, self.rows, self.prompts, self.tokens = error, rows, prompts, tokens
+        self.steps: list[int] = []
+        self.read: list[int] = []
 
     def __call__(self, ids: torch.Tensor, mask: torch.Tensor) -> None:
         first = ids.shape[1] > 1
-        if first:
-            self.tried.append(len(ids))
-        if (first != self.step and len(ids) > self.rows) or (first and int(mask.sum(-1).max()) > self.tokens):
+        (self.read if first else self.steps).append(len(ids))
+        length = int((ids != 0).sum(-1).max())  # 0 is the end token, with which prompts are padded
+        if len(ids) > (self.prompts if first else self.rows) or (first and length > self.tokens):
             raise self.error
 
 
@@ -82,22 +95,46 @@ class Small:
 
 
 @pytest.mark.parametrize("error", REFUSALS, ids=["cpu", "python", "cuda"])
-@pytest.mark.parametrize("step", [False, True], ids=["prompt", "later"])
-def test_a_batch_that_does_not_fit_is_halved_and_the_texts_are_the_same(error: BaseException, step: bool, model: HFModel):
+def test_a_batch_that_does_not_fit_is_halved_and_the_texts_are_the_same(error: BaseException, model: HFModel):
     whole = answers(model, requests(), [BASE])
-    memory = Small(error, rows=5, step=step)
+    memory = Small(error, rows=5)
     with watched(model, memory):
         assert answers(model, requests(), [BASE]) == whole
-    assert memory.tried[:3] == [18, 9, 4]
-    assert set(memory.tried[2:]) == {4}
+    assert memory.steps[:3] == [18, 9, 4]
+    assert set(memory.steps[2:]) == {4}
 
 
-def test_members_are_decoded_apart_where_one_row_each_does_not_fit(model: HFModel):
-    whole = answers(model, requests(2), TWO)
+@pytest.mark.parametrize("error", REFUSALS, ids=["cpu", "python", "cuda"])
+def test_fewer_rows_begin_where_their_prompts_do_not_fit(error: BaseException, model: HFModel):
+    whole = answers(model, requests(), [BASE])
+    memory = Small(error, prompts=1)
+    with watched(model, memory):
+        assert answers(model, requests(), [BASE]) == whole
+    assert max(memory.read) > 1
+    assert memory.read[-1] == 1
+
+
+def test_memory_that_ends_in_the_middle_loses_no_answer_and_draws_none_twice(model: HFModel):
+    asked = requests()
+    whole = answers(model, asked, [BASE])
+
+    class Later(Small):
+        def __call__(self, ids: torch.Tensor, mask: torch.Tensor) -> None:
+            super().__call__(ids, mask)
+            if ids.shape[1] == 1 and len(self.steps) == 6:
+                raise self.error
+
+    with watched(model, Later(CPU)):
+        assert answers(model, asked, [BASE]) == whole
+
+
+def test_members_are_decoded_apart_where_one_row_each_does_not_fit(model: HFModel, adapter: Path):
+    two = [BASE, Member("adapted", adapter, Decoding())]
+    whole = answers(model, requests(2), two)
     memory = Small(CPU, rows=4)
     with watched(model, memory):
-        assert answers(model, requests(2), TWO) == whole
-    assert 8 in memory.tried
+        assert answers(model, requests(2), two) == whole
+    assert 8 in memory.steps
     assert not any(c.failure for c in whole.values())
 
 
@@ -119,7 +156,7 @@ def test_a_batch_grows_again_behind_a_request_that_failed(model: HFModel):
     memory = Small(CPU, tokens=len(model.codec.prompt(PROMPTS[4])))
     with watched(model, memory):
         answers(model, requests(draws=1), [BASE])
-    assert memory.tried[-1] == 5
+    assert memory.steps[0] == 5
 
 
 def test_another_error_is_not_taken_for_memory(model: HFModel):
@@ -130,10 +167,10 @@ def test_another_error_is_not_taken_for_memory(model: HFModel):
 def test_a_beam_search_that_does_not_fit_is_halved_and_one_that_never_fits_fails(model: HFModel):
     search, asked = BeamSearch(2, 2, 0.5), requests(draws=1)
     whole = {b.request.key: b for b in model.diverse_beams(asked, BASE, search)}
-    memory = Small(CPU, rows=9, step=True)
+    memory = Small(CPU, rows=9)
     with watched(model, memory):
         assert {b.request.key: b for b in model.diverse_beams(asked, BASE, search)} == whole
-    assert memory.tried == [6, 4, *[4] * 6]  # six prompts, three, and six times one, padded to four
+    assert memory.read == [6, 4, *[4] * 6]  # six prompts, three, and six times one, padded to four
     with watched(model, Small(CPU, tokens=len(model.codec.prompt(PROMPTS[4])))):
         found = {b.request.key: b for b in model.diverse_beams(asked, BASE, search)}
     [[lost]] = found["5", 0, 0].groups
@@ -176,16 +213,20 @@ def test_what_was_taken_is_free_again_when_memory_ran_out():
 
 @contextmanager
 def broken_logits(model: HFModel, value: float, *, prompt: str, after: int, everywhere: bool = False) -> Iterator[None]:
-    """The rows of `prompt` get `value` among their logits from the step `after` on; rows are told by their first logits."""
+    """The rows of `prompt` get `value` among their logits from the step `after` on; rows are told by their first logits.
+
+    What is read of a prompt before its last token matches no logits.
+    """
     ids = model.codec.prompt(prompt)
     with torch.inference_mode():
         mark = model.network(torch.tensor([ids])).logits[0, -1]
-    state: dict[str, Any] = {}
+    state: dict[str, Any] = {"step": -1}
 
     def spoil(_: Any, args: Any, kwargs: Any, output: Any) -> Any:
         logits = output.logits
-        if kwargs["input_ids"].shape[1] > 1:
-            state.update(step=0, rows=torch.isclose(logits[:, -1], mark, atol=1e-4).all(-1))
+        if kwargs["input_ids"].shape[1] > 1 or state["step"] < 0:
+            rows = torch.isclose(logits[:, -1], mark, atol=1e-4).all(-1)
+            state.update(step=0 if rows.any() else -1, rows=rows)
         else:
             state["step"] += 1
         if state["step"] >= after and len(logits) == len(state["rows"]):

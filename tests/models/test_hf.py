@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from spa_bench.errors import ModelError, UsageError
-from spa_bench.models.hf import draw
+from spa_bench.models.hf import stream
 from spa_bench.models.hf.model import HFModel, HFOptions, hash_folder
 from spa_bench.models.hf.stacked_lora import Adapter, target_modules, write_adapter
 from spa_bench.support.seeds import draw_seed
@@ -138,8 +138,8 @@ def test_the_logits_of_a_row_are_bitwise_those_it_has_alone(
     member: int, company: int, tiny_model: HFModel, members: list[Member], monkeypatch: pytest.MonkeyPatch
 ):
     seen: list[torch.Tensor] = []
-    real = draw.choose
-    monkeypatch.setattr(draw, "choose", lambda logits, *rest: real(seen.append(logits.clone()) or logits, *rest))
+    real = stream.choose
+    monkeypatch.setattr(stream, "choose", lambda logits, *rest: real(seen.append(logits.clone()) or logits, *rest))
     hot = Decoding(temperature=0.8, max_new_tokens=6)
     requests = [request(PROMPTS[5], hot, draw=d) for d in range(company)]
     chosen = [members[member]]
@@ -157,8 +157,8 @@ def test_the_logits_of_a_row_are_bitwise_those_it_has_among_longer_prompts(
     prompt: str, tiny_model: HFModel, members: list[Member], monkeypatch: pytest.MonkeyPatch
 ):
     seen: list[torch.Tensor] = []
-    real = draw.choose
-    monkeypatch.setattr(draw, "choose", lambda logits, *rest: real(seen.append(logits.clone()) or logits, *rest))
+    real = stream.choose
+    monkeypatch.setattr(stream, "choose", lambda logits, *rest: real(seen.append(logits.clone()) or logits, *rest))
     monkeypatch.setattr(tiny_model.codec, "ends", frozenset())
     hot = Decoding(temperature=0.8, max_new_tokens=40)
     mine = request(prompt, hot)

@@ -67,14 +67,19 @@ class Adapters:
         """Why PEFT does not read the adapter in `folder` as it is meant, on one line; "" where it gives the same logits."""
         return peft_differs(self._network, self._layers, folder, partial(self.use, [folder]), self._vocabulary)
 
-    def use(self, folders: Sequence[Path | None]) -> AbstractContextManager[None]:
-        """Context in which row group i runs through adapter i; None is the bare base."""
+    def use(self, folders: Sequence[Path | None], *, only: int | None = None) -> AbstractContextManager[None]:
+        """Context in which row group i runs through adapter i; None is the bare base.
+
+        With `only`, all rows run through that one of the adapters, whose factors are not stacked anew for it.
+        """
         version = tuple(None if f is None else (f, _written(f)) for f in folders)
         # many batches of the same members follow each other, and each would copy all factors to the device again
         if self._stacked is None or self._stacked[0] != version:
             self._stacked = None  # frees its memory before more is allocated
             self._stacked = version, self._stack([None if v is None else _read(*v) for v in version])
         down, up = self._stacked[1]
+        if only is not None:
+            down, up = ({path: factor[only : only + 1] for path, factor in part.items()} for part in (down, up))
         used: AbstractContextManager[None] = stacked_lora.use_factors(self._layers, down, up)
         return used
 

@@ -6,9 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from spa_bench.models.hf.sampling import uniforms
+from spa_bench.models.hf.spelling import Tail
 from spa_bench.types import Request
 
 MIN_ROWS = 4  # rows a member in every product: fewer take other CPU kernels, whose last bits differ
@@ -24,10 +28,25 @@ class Row:
     limit: int  # the most new tokens
     new: list[int] = field(default_factory=list)
     finish: Literal["stop", "length", "failed"] | None = None
+    tail: Tail | None = None  # its text so far, where stop strings are looked for in it
+    numbers: NDArray[np.float32] | None = None  # the uniform numbers of all its tokens, once one is needed
 
     def anew(self) -> Row:
         """The same row before its first token."""
         return Row(request=self.request, prompt=self.prompt, limit=self.limit)
+
+    def ended(self) -> Row:
+        """A row that only fills a place: it has ended and has no answer."""
+        return Row(request=self.request, prompt=self.prompt, limit=0, finish="stop")
+
+    def uniforms(self, count: int) -> NDArray[np.float32]:
+        """The uniform numbers (count,) of the next `count` tokens; 0 behind the limit, and where none is needed."""
+        if self.finish or self.request.decoding.temperature == 0:
+            return np.zeros(count, np.float32)
+        if self.numbers is None:
+            self.numbers = uniforms(self.request.seed, self.limit)
+        mine = self.numbers[len(self.new) : len(self.new) + count]
+        return np.pad(mine, (0, count - len(mine)))
 
 
 def survivors(rows: Sequence[Row], groups: int) -> list[int] | None:

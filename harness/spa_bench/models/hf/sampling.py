@@ -11,6 +11,8 @@ from torch import Tensor
 
 from spa_bench.types import Decoding
 
+_LIKELIEST = 512  # tokens that are sorted first: the draw is nearly always among them
+
 
 @dataclass(frozen=True, kw_only=True)
 class RowDecoding:
@@ -20,6 +22,7 @@ class RowDecoding:
     top_p: Tensor
     top_k: Tensor  # vocabulary size where it is off
     min_p: Tensor
+    unlimited: Tensor  # whether top_k is off
     greedy: bool  # every row is greedy
 
     @staticmethod
@@ -34,6 +37,7 @@ class RowDecoding:
             top_p=column([d.top_p for d in decodings]),
             top_k=column([float(d.top_k or vocabulary) for d in decodings]),
             min_p=column([d.min_p for d in decodings]),
+            unlimited=column([float(not d.top_k or d.top_k >= vocabulary) for d in decodings]).bool(),
             greedy=all(d.temperature == 0 for d in decodings),
         )
 
@@ -44,6 +48,7 @@ class RowDecoding:
             top_p=self.top_p[rows],
             top_k=self.top_k[rows],
             min_p=self.min_p[rows],
+            unlimited=self.unlimited[rows],
             greedy=self.greedy,
         )
 
@@ -63,17 +68,57 @@ def choose(logits: Tensor, decoding: RowDecoding, uniform: Tensor) -> Tensor:
     if decoding.greedy:
         return best
     probabilities = torch.softmax(logits.float() / decoding.temperature.clamp_min(1e-6), -1)
-    ordered, index = probabilities.sort(dim=-1, descending=True, stable=True)
-    rank = torch.arange(ordered.shape[-1], device=logits.device)[None]
+    if logits.shape[-1] <= 2 * _LIKELIEST or logits.device.type != "cpu":  # where to ask a GPU would be to wait for it
+        drawn = _inverse(*_ordered(probabilities), decoding, uniform)[0]
+    else:
+        drawn, known = _inverse(*_likeliest(probabilities), decoding, uniform, whole=probabilities.sum(-1, keepdim=True))
+        if len(rest := (~known).nonzero()[:, 0]):
+            drawn[rest] = _inverse(*_ordered(probabilities[rest]), decoding.select(rest), uniform[rest])[0]
+    return torch.where(decoding.temperature[:, 0] == 0, best, drawn)
+
+
+def _ordered(probabilities: Tensor) -> tuple[Tensor, Tensor]:
+    """The probabilities of each row and their tokens, most likely first; of equal ones the first token first."""
+    values, tokens = probabilities.sort(dim=-1, descending=True, stable=True)
+    return values, tokens
+
+
+def _likeliest(probabilities: Tensor) -> tuple[Tensor, Tensor]:
+    """The beginning of what _ordered gives."""
+    tokens = probabilities.topk(_LIKELIEST, dim=-1, sorted=False).indices.sort(-1).values
+    values, order = _ordered(probabilities.gather(-1, tokens))
+    return values, tokens.gather(-1, order)
+
+
+def _inverse(
+    ordered: Tensor, tokens: Tensor, decoding: RowDecoding, uniform: Tensor, whole: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """(the token of each row, whether it is certain), from the most likely `ordered` and their `tokens`.
+
+    `whole` (rows, 1) is the sum of all probabilities where `ordered` is only the beginning of them: then a row is certain whose
+    token lies within it, with all that decides about it.
+    """
+    count, last = ordered.shape[-1], ordered[:, -1:]
+    rank = torch.arange(count, device=ordered.device)[None]
+    bounded = decoding.top_k <= count  # tokens behind these are not kept
     ordered = torch.where(rank < decoding.top_k, ordered, 0.0)
-    ordered = ordered / ordered.sum(-1, keepdim=True)
+    total = ordered.sum(-1, keepdim=True)
+    if whole is not None:
+        total = torch.where(bounded, total, whole)
+    ordered = ordered / total
     before = ordered.cumsum(-1) - ordered
     keep = ((before < decoding.top_p) & (ordered >= decoding.min_p * ordered[:, :1])) | (rank == 0)
     ordered = torch.where(keep, ordered, 0.0)
     cumulative = ordered.cumsum(-1)
-    threshold = uniform[:, None] * cumulative[:, -1:]
-    place = torch.searchsorted(cumulative, threshold, right=True).clamp_max(logits.shape[-1] - 1)
+    kept, known = cumulative[:, -1:], torch.ones_like(bounded)
+    if whole is not None:
+        closed = bounded | (~keep[:, -1:] & decoding.unlimited)  # all tokens that are kept are among these
+        free = (decoding.top_p >= 1) & (decoding.min_p <= 0) & decoding.unlimited  # all tokens are kept
+        known, kept = closed | free, torch.where(closed, kept, 1.0)
+    place = torch.searchsorted(cumulative, uniform[:, None] * kept, right=True)
+    if whole is not None:
+        # of the tokens that are as likely as the last of these, some are not among them
+        known &= ordered.gather(-1, place.clamp_max(count - 1)) > last / total
     # rounding can lead behind the last kept token, which is then taken
-    place = torch.minimum(place, (keep.sum(-1, keepdim=True) - 1).clamp_min(0))
-    drawn = index.gather(-1, place)[:, 0]
-    return torch.where(decoding.temperature[:, 0] == 0, best, drawn)
+    place = torch.minimum(place.clamp_max(count - 1), (keep.sum(-1, keepdim=True) - 1).clamp_min(0))
+    return tokens.gather(-1, place)[:, 0], known[:, 0]

@@ -65,7 +65,7 @@ class Decoder:
             spare = self.least_rows - len(index)
             index, token = index + index[:1] * spare, token + token[:1] * spare
             if index != list(range(len(window))):
-                window.keep(torch.tensor(index, device=self.device))
+                window.keep(index)
             window.extend(torch.tensor(token, device=self.device))
 
     def _advance(self, prompts: Sequence[Searched], logits: Tensor, search: BeamSearch) -> tuple[list[int], list[int]]:

@@ -50,10 +50,11 @@ class Window:
         )
         return out.logits[:, -1]
 
-    def keep(self, index: Tensor) -> None:
+    def keep(self, index: Sequence[int]) -> None:
         """Keep the rows `index`, in that order; a row may be there more than once."""
-        self.cache.reorder_cache(index)
-        self.mask, self.position = self.mask[index], self.position[index]
+        chosen = torch.tensor(index, device=self.mask.device)
+        self.cache.reorder_cache(chosen)
+        self.mask, self.position = self.mask[chosen], self.position[chosen]
 
     def extend(self, token: Tensor) -> None:
         """Append a token (rows,) to each row."""
