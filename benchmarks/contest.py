@@ -1,4 +1,4 @@
-"""What benchmarks of several contenders share: random adapters, turns in a rotated order, ratios, versions."""
+"""What benchmarks of several contenders share: a model of fixed answer length, peers, random adapters, turns, ratios."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from typing import Any
 
 import torch
 
+from spa_bench.models.hf.model import HFModel, HFOptions
+from spa_bench.models.hf.rows import Row
 from spa_bench.models.hf.stacked_lora import Adapter, target_modules, write_adapter
+from spa_bench.types import Completion, Decoding, Key, Member, Request
 
 
 def write_random_adapters(
@@ -30,6 +33,92 @@ def write_random_adapters(
         folders.append(folder / f"member-{member}")
         write_adapter(Adapter(factors, rank, 2.0 * rank), folders[-1], base_model=model)
     return folders
+
+
+class FixedLength(HFModel):
+    """HFModel that takes end tokens for ordinary ones, and keeps the tokens of its answers."""
+
+    def __init__(self, path: str, options: HFOptions):
+        super().__init__(path, options)
+        self.drawn: dict[Key, list[int]] = {}
+        # no public way: ending early is what everybody else wants
+        self.codec.ends = frozenset()
+        complete = self._drawer._complete
+
+        def keep(row: Row) -> Completion:
+            self.drawn[row.request.key] = row.new
+            return complete(row)
+
+        self._drawer._complete = keep  # type: ignore[method-assign]
+
+    def answer(self, texts: Sequence[str], adapters: Sequence[Path | None], new_tokens: int) -> list[list[int]]:
+        """The greedy new tokens of each text; adapter i has the i-th part of the texts, all parts of one size."""
+        decoding = Decoding(temperature=0.0, max_new_tokens=new_tokens)
+        members = [Member(f"m{i}", adapter, decoding) for i, adapter in enumerate(adapters)]
+        requests = [
+            Request(
+                problem_id=f"row-{i}",
+                member=i * len(members) // len(texts),
+                draw=0,
+                kind="generate",
+                prompt=text,
+                decoding=decoding,
+                seed=i,
+            )
+            for i, text in enumerate(texts)
+        ]
+        for _ in self.generate(requests, members):
+            pass
+        return [self.drawn[request.key] for request in requests]
+
+
+class Peer:
+    """A network of transformers or PEFT, driven by generate(), which never ends early either."""
+
+    def __init__(self, network: Any, tokenizer: Any, new_tokens: int):
+        self.network = network.eval()
+        self._tokenizer = tokenizer
+        self._new_tokens = new_tokens
+        inner = network.get_base_model() if hasattr(network, "get_base_model") else network
+        inner.generation_config.eos_token_id = None
+
+    @torch.inference_mode()
+    def generate(self, texts: Sequence[str], **options: Any) -> list[list[int]]:
+        """New tokens of each row, text to text."""
+        batch = self._tokenizer(list(texts), return_tensors="pt", padding=True).to(self.network.device)
+        length, pad = batch["input_ids"].shape[1], self._tokenizer.pad_token_id
+        out = self.network.generate(
+            input_ids=batch["input_ids"],
+            attention_mask=batch["attention_mask"],
+            max_new_tokens=self._new_tokens,
+            do_sample=False,
+            pad_token_id=pad,
+            **options,
+        )
+        new: list[list[int]] = out[:, length:].tolist()
+        self._tokenizer.batch_decode(new, skip_special_tokens=True)
+        return new
+
+
+def peers(model: str, *, dtype: str = "float32", device: str = "cpu") -> tuple[Any, Callable[[Sequence[Path]], Any]]:
+    """The tokenizer, padding on the left, and what loads a network with some adapters (m0, m1, ...), or none."""
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(model, padding_side="left")
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+
+    def load(folders: Sequence[Path]) -> Any:
+        network: Any = AutoModelForCausalLM.from_pretrained(model, dtype=getattr(torch, dtype)).to(device)
+        if not folders:
+            return network
+        network = PeftModel.from_pretrained(network, str(folders[0]), adapter_name="m0")
+        for i, folder in enumerate(folders[1:], 1):
+            network.load_adapter(str(folder), adapter_name=f"m{i}")
+        return network
+
+    return tokenizer, load
 
 
 def interleave(

@@ -26,13 +26,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from contest import interleave, median_ratio, versions, write_random_adapters
+from contest import FixedLength, Peer, interleave, median_ratio, peers, versions, write_random_adapters
 
 from spa_bench.cards.task import TaskCard
 from spa_bench.errors import SpaBenchError, UsageError
 from spa_bench.mini.data import MODEL, problems
 from spa_bench.models.hf.model import MIN_ROWS, HFModel, HFOptions
-from spa_bench.types import Completion, Decoding, Key, Member, Request
 
 Generate = Callable[[], list[list[int]]]
 """Generates all rows, text to text, and returns the new tokens of each."""
@@ -62,47 +61,6 @@ class Settings:
     dtype: str
 
 
-class _FixedLength(HFModel):
-    """HFModel that draws on behind an end token and keeps the tokens of its last call."""
-
-    def __init__(self, path: str, options: HFOptions):
-        super().__init__(path, options)
-        self._end = frozenset()  # no public way: ending early is what everybody else wants
-        self.drawn: dict[Key, list[int]] = {}
-
-    def _complete(self, row: Any) -> Completion:
-        self.drawn[row.request.key] = row.new
-        return super()._complete(row)
-
-
-class _Peer:
-    """A network of transformers or PEFT, driven by generate(), which never ends early either."""
-
-    def __init__(self, network: Any, tokenizer: Any, new_tokens: int):
-        self.network = network.eval()
-        self._tokenizer = tokenizer
-        self._new_tokens = new_tokens
-        inner = network.get_base_model() if hasattr(network, "get_base_model") else network
-        inner.generation_config.eos_token_id = None
-
-    @torch.inference_mode()
-    def generate(self, texts: Sequence[str], **options: Any) -> list[list[int]]:
-        """New tokens of each row."""
-        batch = self._tokenizer(list(texts), return_tensors="pt", padding=True).to(self.network.device)
-        length, pad = batch["input_ids"].shape[1], self._tokenizer.pad_token_id
-        out = self.network.generate(
-            input_ids=batch["input_ids"],
-            attention_mask=batch["attention_mask"],
-            max_new_tokens=self._new_tokens,
-            do_sample=False,
-            pad_token_id=pad,
-            **options,
-        )
-        new: list[list[int]] = out[:, length:].tolist()
-        self._tokenizer.batch_decode(new, skip_special_tokens=True)
-        return new
-
-
 def run(settings: Settings) -> dict[str, Any]:
     """One measurement: ratios, tokens per second, equal rows, seconds of every round, settings and versions."""
     with tempfile.TemporaryDirectory(prefix="spa-bench-") as folder:
@@ -111,20 +69,20 @@ def run(settings: Settings) -> dict[str, Any]:
 
 def _run(settings: Settings, folder: Path) -> dict[str, Any]:
     options = HFOptions(device=settings.device, dtype=settings.dtype, batch_size=settings.rows, threads=settings.threads)
-    ours, base = _FixedLength(settings.model, options), _FixedLength(settings.model, options)
+    ours, base = FixedLength(settings.model, options), FixedLength(settings.model, options)
     adapters = write_random_adapters(
         ours.network, folder, members=settings.members, rank=settings.rank, seed=settings.seed, model=settings.model
     )
     texts = _prompts(settings, ours)
     tokenizer, networks = _peers(settings, adapters)
-    peers = {name: _Peer(network, tokenizer, settings.new_tokens) for name, network in networks.items()}
+    others = {name: Peer(network, tokenizer, settings.new_tokens) for name, network in networks.items()}
     names = [f"m{row * settings.members // settings.rows}" for row in range(settings.rows)]
     contenders: dict[str, Generate] = {
-        "ours": lambda: _generate(ours, texts, adapters, settings),
-        "peft_single": lambda: peers["peft_single"].generate(texts),
-        "peft_mixed": lambda: peers["peft_mixed"].generate(texts, adapter_names=names),
-        "base": lambda: _generate(base, texts, [None], settings),
-        "merged": lambda: peers["merged"].generate(texts),
+        "ours": lambda: ours.answer(texts, adapters, settings.new_tokens),
+        "peft_single": lambda: others["peft_single"].generate(texts),
+        "peft_mixed": lambda: others["peft_mixed"].generate(texts, adapter_names=names),
+        "base": lambda: base.answer(texts, [None], settings.new_tokens),
+        "merged": lambda: others["merged"].generate(texts),
     }
     rows = {name: generate() for name, generate in contenders.items()}  # the warm-up
     for name, drawn in rows.items():
@@ -139,7 +97,7 @@ def _run(settings: Settings, folder: Path) -> dict[str, Any]:
         "rows_equal": settings.rows - len(unequal),
         "rows": settings.rows,
         "rows_unlike_base": sum(a != b for a, b in zip(rows["ours"], rows["base"], strict=True)),
-        "flips": [_flip(i, rows["ours"][i], rows["peft_mixed"][i], texts[i], names[i], peers["peft_mixed"]) for i in unequal],
+        "flips": [_flip(i, rows["ours"][i], rows["peft_mixed"][i], texts[i], names[i], others["peft_mixed"]) for i in unequal],
         "tokens_per_second": {name: tokens / statistics.median(times) for name, times in seconds.items()},
         "seconds": seconds,
         "settings": asdict(settings),
@@ -157,7 +115,7 @@ def _prompts(settings: Settings, model: HFModel) -> list[str]:
     found = [p.prompt for p in problems(TaskCard(name="mini-code", description=""))[0]]
     # problems are ordered by difficulty; a stride takes short and long prompts alike
     chosen = found[:: max(1, len(found) // settings.prompts)][: settings.prompts]
-    longest = max(len(model.encode_prompt(text)) for text in chosen)
+    longest = max(len(model.codec.prompt(text)) for text in chosen)
     if longest + settings.new_tokens > model.context:
         raise UsageError(
             f"--new-tokens {settings.new_tokens} behind {longest} of a prompt do not fit the context of {model.context}"
@@ -165,44 +123,9 @@ def _prompts(settings: Settings, model: HFModel) -> list[str]:
     return [chosen[i % len(chosen)] for i in range(settings.rows // settings.members)] * settings.members
 
 
-def _generate(
-    model: _FixedLength, texts: Sequence[str], adapters: Sequence[Path | None], settings: Settings
-) -> list[list[int]]:
-    decoding = Decoding(temperature=0.0, max_new_tokens=settings.new_tokens)
-    members = [Member(f"m{i}", adapter, decoding) for i, adapter in enumerate(adapters)]
-    requests = [
-        Request(
-            problem_id=f"row-{i}",
-            member=i * len(members) // len(texts),
-            draw=0,
-            kind="generate",
-            prompt=text,
-            decoding=decoding,
-            seed=i,
-        )
-        for i, text in enumerate(texts)
-    ]
-    for _ in model.generate(requests, members):
-        pass
-    return [model.drawn[request.key] for request in requests]
-
-
 def _peers(settings: Settings, adapters: Sequence[Path]) -> tuple[Any, dict[str, Any]]:
     """The tokenizer, padding on the left, and a network for each peer that generate() drives."""
-    from peft import PeftModel
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(settings.model, padding_side="left")
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
-
-    def load(folders: Sequence[Path]) -> Any:
-        network = AutoModelForCausalLM.from_pretrained(settings.model, dtype=getattr(torch, settings.dtype)).to(settings.device)
-        network = PeftModel.from_pretrained(network, str(folders[0]), adapter_name="m0")
-        for i, folder in enumerate(folders[1:], 1):
-            network.load_adapter(str(folder), adapter_name=f"m{i}")
-        return network
-
+    tokenizer, load = peers(settings.model, dtype=settings.dtype, device=settings.device)
     return tokenizer, {
         "peft_single": load(adapters[:1]),
         "peft_mixed": load(adapters),
@@ -211,7 +134,7 @@ def _peers(settings: Settings, adapters: Sequence[Path]) -> tuple[Any, dict[str,
 
 
 @torch.inference_mode()
-def _flip(row: int, ours: list[int], theirs: list[int], text: str, adapter: str, peer: _Peer) -> dict[str, Any]:
+def _flip(row: int, ours: list[int], theirs: list[int], text: str, adapter: str, peer: Peer) -> dict[str, Any]:
     """Where a row first differs, and PEFT's logit of its token minus its logit of ours there: rounding, or an error."""
     place = next(i for i, (a, b) in enumerate(zip(ours, theirs, strict=True)) if a != b)
     peer.network.set_adapter(adapter)

@@ -210,13 +210,15 @@ def mock_run(
     n: int = 2,
     seed: int = 0,
     graded: bool = True,
+    noise_floor: bool | None = None,
     **card: Any,
 ) -> RunFolder:
     """A run of a mock model on the task of `task_card`; `card` changes the sampler card."""
     model = answer if isinstance(answer, MockModel) else MockModel(answer)
     loaded = load_task_card(str(task_card))
     task = load_task(loaded)
-    folder = generate(Job(sampler=sampler_card(**card), task=loaded, n=n, seed=seed), task, model, out, out / "cache", Lines())
+    todo = Job(sampler=sampler_card(**card), task=loaded, n=n, seed=seed, noise_floor=noise_floor)
+    folder = generate(todo, task, model, out, out / "cache", Lines())
     if graded:
         grade(folder, task, Lines(), sandbox=None, workers=1)
     return folder

@@ -19,12 +19,12 @@ from spa_bench.cards.task import load_task_card
 from spa_bench.cards.training import LoraCard
 from spa_bench.errors import StoreError
 from spa_bench.runs import generate as run
-from spa_bench.runs.divergence import measure_divergence
 from spa_bench.runs.folder import open_run
 from spa_bench.runs.generate import generate
 from spa_bench.runs.grade import grade
 from spa_bench.runs.job import Job, load_task
-from spa_bench.types import Completion, Decoding, Divergence, Key, Member, Request
+from spa_bench.runs.noise_floor import chosen, problems_for, rows_for
+from spa_bench.types import Completion, Key, Member, Prompt, Request
 from test_log import files_no_larger_than
 
 
@@ -164,29 +164,48 @@ class Noisy(MockModel):
 
 
 def test_the_noise_floor_is_that_of_one_draw_in_other_batches(sandbox: InProcessJudge, three: Path, tmp_path: Path):
-    folder = mock_run(tmp_path / "noisy", three, Noisy(lambda r: RIGHT[r.problem_id]), n=4)
-    assert folder.spec["noise_floor"] is True
-    assert len(folder.noise_log.rows()) == 12
-    assert len({(r.problem, r.seed) for r in folder.noise_log.rows()}) == 3
+    folder = mock_run(tmp_path / "noisy", three, Noisy(lambda r: RIGHT[r.problem_id]), n=4, noise_floor=True)
+    assert folder.spec["noise_floor"] == 3
+    noise = folder.noise_log.rows()
+    assert [(r.problem, r.draw) for r in noise] == [(p, d) for p in RIGHT for d in (0, 1)]
+    assert len({(r.problem, r.seed) for r in noise}) == 3
+    # the first time in one call of three, the second time in one of two and one of one
+    assert sorted(r.raw.rpartition("# ")[2].strip() for r in noise if r.draw) == ["1", "2", "2"]
     found = folder.read_json("metrics.json")["estimates"]["noise_floor[diversity_score,exact]"]
-    assert 0 < found["value"] <= 1
-    assert "noise_floor[average_kl]" not in folder.read_json("metrics.json")["estimates"]  # one member
+    assert found["value"] == 1
 
 
-@pytest.mark.parametrize("noise", [True, False])
-def test_the_noise_floor_of_kl_is_that_of_a_member_read_twice(
-    noise: bool, sandbox: InProcessJudge, three: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_where_too_few_answers_pay_for_it_the_noise_floor_is_null_with_a_reason(
+    sandbox: InProcessJudge, three: Path, tmp_path: Path
 ):
-    two = [Member(f"m{i}", None, Decoding()) for i in range(2)]  # a mock's have no adapters, so it has one
+    folder = mock_run(tmp_path, three, Noisy(lambda r: RIGHT[r.problem_id]), n=4)
+    assert folder.spec["noise_floor"] == 0
+    assert folder.spec["noise_floor"] is not False
+    assert not (folder.path / "noise.jsonl").exists()
+    found = folder.read_json("metrics.json")["estimates"]["noise_floor[diversity_score,exact]"]
+    assert found["value"] is None
+    assert "fewer than 4 problems" in found["reason"]
 
-    def measured(problems: Any, model: Any, members: Any, done: Any, **named: Any) -> Iterator[Divergence]:
-        return measure_divergence(problems, model, two, done, **named)
 
-    monkeypatch.setattr("spa_bench.runs.generate.measure_divergence", measured)
-    kind = Noisy if noise else MockModel
-    values = mock_run(tmp_path, three, kind(lambda r: RIGHT[r.problem_id]), n=2).read_json("metrics.json")["values"]
-    assert values["average_kl[i<j]"][0] > 0
-    assert values.get("noise_floor[average_kl]") == ([0.25, None, None] if noise else None)
+@pytest.mark.parametrize(
+    ("problems", "n", "count"), [(164, 1, 0), (164, 4, 8), (60, 8, 6), (60, 4, 0), (12, 100, 12), (1000, 10, 20), (80, 4, 4)]
+)
+def test_as_many_problems_as_five_percent_pay_for_are_drawn_twice(problems: int, n: int, count: int):
+    found = problems_for(problems, n)
+    assert found == count
+    assert 2 * rows_for(found, problems, n) <= 0.05 * problems * n or found == 0
+
+
+def test_the_problems_of_the_noise_floor_are_seeded():
+    prompts = [Prompt(problem_id=str(i), text="x", stop=(), max_new_tokens=1) for i in range(50)]
+    some = chosen(prompts, 10, 3)
+    assert some == chosen(prompts, 10, 3) == sorted(some, key=lambda p: int(p.problem_id))
+    assert len({p.problem_id for p in some}) == 10
+    assert some != chosen(prompts, 10, 4)
+
+
+def test_rows_of_noise_in_specs_of_earlier_revisions():
+    assert (rows_for(True, 60, 8), rows_for(False, 60, 8), rows_for(7, 60, 8)) == (480, 0, 14)
 
 
 def test_a_model_that_batches_do_not_move_has_a_noise_floor_of_zero_when_asked_for(

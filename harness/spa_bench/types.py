@@ -329,7 +329,7 @@ class RunSpec:
     grading: str  # whose rules decide: default or evalplus
     versions: dict[str, str] = field(default_factory=dict)
     code: dict[str, object] = field(default_factory=dict)  # git, dirty, source hash; `sampler`: that of a kind of the user's
-    noise_floor: bool = False  # whether one member is run again and again in other batches
+    noise_floor: bool | int = False  # problems that one member answers twice, in other batches; True: see runs/noise_floor.py
     embedding: dict[str, object] = field(default_factory=dict)  # name and hash of the model behind the embedding kernel
     metrics: dict[str, str] = field(default_factory=dict)  # metrics of the user's own: package.module:METRIC, hash of the file
 

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
 
 from spa_bench.metrics.divergence import of_sums
 from spa_bench.models.base import Model
 from spa_bench.runs.folder import RunFolder
-from spa_bench.samplers.base import Sampler, after_choice
 from spa_bench.support.interrupt import pause_point
-from spa_bench.support.seeds import derive_seed, draw_seed
-from spa_bench.tasks.base import Task
-from spa_bench.types import Divergence, DivergenceSums, Key, Member, Messages, Problem, Prompt, Record, Request
+from spa_bench.types import Divergence, DivergenceSums, Member, Messages, Problem, Prompt
 
 CONTEXT = "teacher-forced on the task's reference solution, temperature 1, no truncation, mean over tokens, nats"
 _TOGETHER = 8  # problems scored in one call: always the same ones, so that a resumed run gives the same bytes
@@ -111,34 +107,3 @@ def _row(problem: str, sums: DivergenceSums | None) -> Divergence:
         members={name: np.round(values, _DIGITS).tolist() for name, values in of_members.items()},
         overall={name: round(value, _DIGITS) for name, value in overall.items() if value is not None},
     )
-
-
-def measure_noise(
-    task: Task, model: Model, sampler: Sampler, prompts: Sequence[Prompt], *, n: int, seed: int, done: Collection[Key]
-) -> Iterator[Record]:
-    """The first member's first draw of each prompt, n times with one seed, each time in other batches; skips keys in `done`.
-
-    These texts differ by numerics alone, so their diversity score is the noise floor of the run's own score. Repetition t
-    takes the prompts in a seeded order of its own, in 1 + t mod 8 calls of about equal size.
-    """
-    member = sampler.members[0]
-    for time in range(n):
-        order = np.random.default_rng(derive_seed(seed, "noise", time)).permutation(len(prompts))
-        for piece in np.array_split(order, min(len(order), 1 + time % 8)):
-            requests = [_request(prompts[i], member, time, seed, task.name) for i in piece]
-            if not all(r.key in done for r in requests):
-                pause_point()
-                begun = {prompts[i].problem_id: prompts[i].begun.get((0, 0)) for i in piece}
-                for completion in model.generate(requests, [member]):
-                    if completion.key not in done:
-                        yield task.record(after_choice(completion, begun[completion.key.problem]))
-
-
-def _request(prompt: Prompt, member: Member, time: int, seed: int, task: str) -> Request:
-    decoding = replace(member.decoding, max_new_tokens=prompt.max_new_tokens, stop=prompt.stop)
-    same = draw_seed(seed, task, prompt.problem_id, 0, 0)
-    begun = prompt.begun.get((0, 0))
-    request = Request(
-        problem_id=prompt.problem_id, member=0, draw=time, kind="generate", prompt=prompt.text, decoding=decoding, seed=same
-    )
-    return replace(request, prompt=begun.text) if begun else replace(request, messages=prompt.messages)

@@ -13,10 +13,11 @@ from spa_bench.cards.task import Placed
 from spa_bench.errors import StoreError, UsageError
 from spa_bench.models.base import Model, trainable
 from spa_bench.runs.choices import begin, first_token_divergence, known_choices, measure_choices
-from spa_bench.runs.divergence import known_divergence, measure_divergence, measure_noise
+from spa_bench.runs.divergence import known_divergence, measure_divergence
 from spa_bench.runs.folder import DATA_FILES, TASK_FILE, RunFolder, create
 from spa_bench.runs.job import Job, check_draws, check_limit, check_task, longest_texts, make_spec, run_name
 from spa_bench.runs.log import append
+from spa_bench.runs.noise_floor import chosen, measure_noise, rows_for
 from spa_bench.runs.timing import timed
 from spa_bench.samplers.base import Sampler, sampler_kind
 from spa_bench.spa.data import files_of
@@ -97,7 +98,7 @@ class _Drawing:
     console: Reporter
     siblings: Sequence[RunFolder]  # runs that may have measured the same divergence
 
-    def fill(self, asking: Asking, data: TrainingData, cache: Path, *, noise: bool) -> None:
+    def fill(self, asking: Asking, data: TrainingData, cache: Path, *, noise: bool | int) -> None:
         """Draw and measure everything that is missing, then sort the logs."""
         job, folder = self.job, self.folder
         prompts, options = asking.prompts, asking.asked
@@ -107,7 +108,11 @@ class _Drawing:
         done = {r.key for r in folder.record_log.rows()}
         measured = {d.problem for d in folder.divergence_log.rows()}
         noisy = {r.key for r in folder.noise_log.rows()}
-        missing = len(done) < total, len(measured) < len(prompts), len(noisy) < total * noise
+        missing = (
+            len(done) < total,
+            len(measured) < len(prompts),
+            len(noisy) < (noise_rows := rows_for(noise, len(prompts), job.n)),
+        )
         if any(missing) or len(folder.choice_log.rows()) < len(options):
             needed = (
                 Stages(job.sampler, data, trainable(self.model), job.seed, cache, self.console).adapters()
@@ -129,8 +134,9 @@ class _Drawing:
             self._measure(sampler.members, prompts, measured)
         if missing[2]:
             with self.console.stage("noise floor") as progress:
-                noise_records = measure_noise(self.task, self.model, sampler, prompts, n=job.n, seed=job.seed, done=noisy)
-                append(folder.noise_log, noise_records, len(noisy), total, progress)
+                some = chosen(prompts, int(noise), job.seed)
+                noise_records = measure_noise(self.task, self.model, sampler, some, seed=job.seed, done=noisy)
+                append(folder.noise_log, noise_records, len(noisy), noise_rows, progress)
         _settle(folder, {p.problem_id: i for i, p in enumerate(prompts)})
 
     def _choose(self, members: Sequence[Member], asked: Sequence[Asked], prompts: Sequence[Prompt]) -> tuple[Prompt, ...]:
@@ -163,7 +169,7 @@ class _Drawing:
     def _measure(self, members: Sequence[Member], prompts: Sequence[Prompt], measured: Collection[str]) -> None:
         """Measure the divergence of problems that are not in `measured`; for multiple choice the choices give it."""
         with self.console.stage("divergence") as progress:
-            asked, noise = {p.problem_id: p for p in prompts}, bool(self.folder.spec["noise_floor"])
+            asked, noise = {p.problem_id: p for p in prompts}, self.folder.spec["noise_floor"] is not False
             first = {c.problem: first_token_divergence(c) for c in self.folder.choice_log.rows()}
             others = [p for p in self.task.problems[: len(prompts)] if p.id not in first]
             rows = chain(

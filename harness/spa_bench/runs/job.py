@@ -12,6 +12,7 @@ from spa_bench.cards.task import TaskCard
 from spa_bench.cards.training import DataCard
 from spa_bench.errors import UsageError
 from spa_bench.models.base import ChatModel, Model
+from spa_bench.runs.noise_floor import MOST, problems_for
 from spa_bench.samplers.base import sampler_kind
 from spa_bench.sandbox import NOT_NEEDED
 from spa_bench.spa.data import named
@@ -41,7 +42,7 @@ class Job:
     limit: int | None = None
     sandbox: str = "bwrap"
     grading: str = "default"
-    noise_floor: bool | None = None  # None: where numerics can move a text (Model.batch_free)
+    noise_floor: bool | int | None = None  # None: where numerics can move a text (Model.batch_free); a number of problems
     embedding: dict[str, object] = field(default_factory=dict)  # what Embedder.describe gives; empty: no embedding kernel
     metrics: tuple[str, ...] = ()  # of the user's own, package.module:METRIC
     files: DataCard | None = None  # the paths of the card's files of pairs on this machine; None: the card's own paths
@@ -101,9 +102,6 @@ def sampler_spec(card: SamplerCard) -> dict[str, object]:
 
 def make_spec(job: Job, task: Task, asking: Asking, model: Model, data: TrainingData) -> RunSpec:
     """Everything that can change a number of this run."""
-    noise = job.noise_floor
-    if noise is None:
-        noise = not model.batch_free(longest_texts(asking))
     return RunSpec(
         sampler=sampler_spec(job.sampler),
         task=task.describe(),
@@ -117,10 +115,20 @@ def make_spec(job: Job, task: Task, asking: Asking, model: Model, data: Training
         grading=job.grading,
         versions=provenance.versions(),
         code=code_of(asdict(job.sampler), asdict(job.task), job.metrics),
-        noise_floor=noise,
+        noise_floor=_noise_floor(job, asking, model),
         embedding=job.embedding,
         metrics=hashes(job.metrics),
     )
+
+
+def _noise_floor(job: Job, asking: Asking, model: Model) -> bool | int:
+    """The problems of the noise floor; False where none is needed or wanted, 0 where too few answers would pay for it."""
+    wanted, problems = job.noise_floor, len(asking.prompts)
+    if wanted is True:
+        return min(MOST, problems)
+    if wanted is None:
+        return False if model.batch_free(longest_texts(asking)) else problems_for(problems, job.n)
+    return wanted
 
 
 def longest_texts(asking: Asking) -> list[tuple[str | Messages, int]]:

@@ -18,6 +18,7 @@ from spa_bench.runs import embeddings
 from spa_bench.runs.choices import choose
 from spa_bench.runs.folder import ADDED, DATA_FILES, JSON_FILES, LOGS, TASK_FILE, RunFolder, spec_bytes
 from spa_bench.runs.measure import measure, measure_added
+from spa_bench.runs.noise_floor import rows_for
 from spa_bench.runs.partial import covered, partial_fault
 from spa_bench.support import provenance
 from spa_bench.support.rounding import same_values
@@ -93,8 +94,8 @@ def _samples(folder: RunFolder, task: Task, records: list[Record]) -> Iterator[s
     measured = len(folder.divergence_log.rows())
     if measured != len(problems):
         yield f"{folder.path / 'divergence.jsonl'} has {measured} rows for {len(problems)} problems"
-    noisy, wanted_noise = len(folder.noise_log.rows()), len(problems) * spec["n"] * bool(spec["noise_floor"])
-    if noisy != wanted_noise or (folder.path / "noise.jsonl").exists() != bool(spec["noise_floor"]):
+    noisy, wanted_noise = len(folder.noise_log.rows()), rows_for(spec["noise_floor"], len(problems), spec["n"])
+    if noisy != wanted_noise or (folder.path / "noise.jsonl").exists() != bool(wanted_noise):
         yield f"{folder.path / 'noise.jsonl'} has {noisy} rows, not {wanted_noise}"
 
 

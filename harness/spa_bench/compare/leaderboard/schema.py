@@ -52,7 +52,7 @@ _SPEC = {
     "versions": {"python": str, OTHERS: str},
     "code": {"git": (str, None), "dirty": (bool, None), "source": str, "sampler?": str},
     "data": {OTHERS: object},
-    "noise_floor?": bool,  # this and the next two: not in runs of earlier revisions
+    "noise_floor?": (bool, int),  # this and the next two: not in runs of earlier revisions
     "embedding?": {OTHERS: object},
     "metrics?": {OTHERS: str},
 }

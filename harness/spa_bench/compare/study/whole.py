@@ -106,7 +106,8 @@ def _jobs(
     """Jobs for all points of the first seed, then those of the next, so that a stopped study has complete seeds."""
     noise = a.noise_floor
     if noise is None:  # computed once, because it depends on the prompts alone, which all runs share
-        noise = not model.batch_free([(p.messages or p.text, p.max_new_tokens) for p in task.asked_by(model, a.limit).prompts])
+        asked = [(p.messages or p.text, p.max_new_tokens) for p in task.asked_by(model, a.limit).prompts]
+        noise = False if model.batch_free(asked) else None
     return [
         (
             point,

@@ -18,6 +18,7 @@ from typing import Any
 
 from spa_bench.errors import StoreError
 from spa_bench.runs.folder import JSON_FILES, LOGS, SCHEMA_VERSION, TIMINGS, RunFolder, open_run, problem_count
+from spa_bench.runs.noise_floor import TIMES, rows_for
 from spa_bench.runs.tail import Tail
 from spa_bench.support import lock
 
@@ -173,11 +174,13 @@ class OneRun:
             return {**done, "state": "generating", "stage": "generation" if ready else "training", "done": 0}
         for stage, name, needed in (
             ("divergence", "divergence.jsonl", problems if drawn else 0),
-            ("noise floor", "noise.jsonl", records.rows if spec.get("noise_floor") else 0),
+            ("noise floor", "noise.jsonl", rows_for(spec.get("noise_floor", False), problems, n or 1)),
         ):
             if tails[name].rows < needed:
-                share = tails[name].rows if stage == "divergence" else tails[name].complete(n or 1)
-                return {**done, "state": "generating", "stage": stage, "done": share}
+                if stage == "noise floor":
+                    done |= {"total": needed // TIMES}
+                have = tails[name].rows if stage == "divergence" else tails[name].complete(TIMES)
+                return {**done, "state": "generating", "stage": stage, "done": have}
         for stage, name in (("grading", "grades.jsonl"), ("behaviours", "behaviours.jsonl")):
             if tails[name].rows < records.rows:
                 share = sum(tails[name].problems[p] >= count for p, count in records.problems.items())
