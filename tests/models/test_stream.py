@@ -89,8 +89,9 @@ def test_a_prompt_is_read_once_for_all_its_draws(model: HFModel):
 
 
 def test_a_prompt_is_read_once_for_each_adapter(model: HFModel, adapter: Path):
-    passes = Passes(model)
     members = [BASE, Member("a", adapter, Decoding()), Member("hotter", None, Decoding())]
+    list(model.generate([request(0, 0, 1, 1)], members))  # wraps the layers, which are probed then
+    passes = Passes(model)
     list(model.generate([request(i, d, 12, m) for i in range(6) for d in range(5) for m in range(3)], members))
     assert passes.prompts == 12
 

@@ -10,7 +10,6 @@ import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Any
 
 import torch
 
@@ -20,6 +19,7 @@ from spa_bench.models.hf.adapters import Adapters
 from spa_bench.models.hf.codec import Codec
 from spa_bench.models.hf.failures import broken, no_room, out_of_memory, within_memory
 from spa_bench.models.hf.packed import PackedLinears
+from spa_bench.models.hf.reading import Readable
 from spa_bench.models.hf.rows import MIN_ROWS, Row
 from spa_bench.models.hf.search import Decoder, Searched
 from spa_bench.models.hf.stream import Group, Parts, Stream
@@ -32,7 +32,7 @@ class Drawer:
 
     def __init__(
         self,
-        network: Any,
+        network: Readable,
         codec: Codec,
         adapters: Adapters,
         *,
@@ -48,7 +48,7 @@ class Drawer:
             network=network,
             codec=codec,
             adapters=adapters,
-            packed=PackedLinears(network),
+            packed=PackedLinears(network.network),
             vocabulary=vocabulary,
             device=device,
             block=block,

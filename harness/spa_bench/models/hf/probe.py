@@ -22,6 +22,7 @@ from spa_bench.errors import ModelError
 from spa_bench.models.hf.failures import is_out_of_memory
 from spa_bench.models.hf.reading import CacheKind, Readable, Way
 from spa_bench.models.hf.rows import BLOCK, MIN_ROWS, padded
+from spa_bench.models.hf.slots import Prefix, Slots, columns
 from spa_bench.models.hf.window import Window
 from spa_bench.support.cache import own_cache
 from spa_bench.support.files import replace_file
@@ -96,7 +97,7 @@ class _Probe:
             )
             self._context = longest
             self._rows, self._want = self._draw()
-        packed = Way(block=0, masked=False, cache="none", keep=False, positions=positions)
+        packed = Way(block=0, masked=False, cache="none", slots=False, keep=False, positions=positions)
         if why := self._differs(self._scored, packed):
             raise ModelError(f"{self._kind} cannot be evaluated: a row has other logits beside longer rows than alone ({why})")
         way, slower = self._best(packed)
@@ -133,7 +134,8 @@ class _Probe:
             for kind in _CACHES:
                 cached = replace(way, cache=kind)
                 if not (why := self._differs(self._decoded, cached)):
-                    return cached, ()
+                    slots = bool(cached.block) and kind == "growing" and not self._differs(self._slotted, cached)
+                    return replace(cached, slots=slots), ()
                 cache = cache or why
         notes = []
         if not best.masked:
@@ -150,7 +152,7 @@ class _Probe:
             if block and self._windows():
                 continue
             for keep in (True, False):
-                yield Way(block=block, cache="none", keep=keep, positions=positions)
+                yield Way(block=block, cache="none", slots=False, keep=keep, positions=positions)
 
     def _windows(self) -> bool:
         """Whether the config names a window that the rows here do not reach over, in which a masked column would count."""
@@ -183,6 +185,23 @@ class _Probe:
         steps = min(_STEPS, *(len(row) - 1 for row in rows))
         network = Readable(self._network, way, context=self._context)
         window = Window.of(network, [row[:-steps] for row in rows], block=way.block, device=self._device)
+        return self._stepped(window, rows, steps)
+
+    def _slotted(self, way: Way, chosen: Sequence[int]) -> list[Tensor]:
+        """As _decoded, with columns of its own for each row."""
+        rows = [self._rows[i] for i in chosen]
+        steps = min(_STEPS, *(len(row) - 1 for row in rows))
+        slots = Slots(Readable(self._network, way, context=self._context), len(rows), self._device)
+        prompts = [row[:-steps] for row in rows]
+        prefixes: dict[int, Prefix] = {}
+        for wide in {columns(prompt) for prompt in prompts}:
+            places = [i for i, prompt in enumerate(prompts) if columns(prompt) == wide]
+            prefixes |= dict(zip(places, slots.read([prompts[i] for i in places]), strict=True))
+        slots.begin(range(len(rows)), [prefixes[i] for i in range(len(rows))], [prompt[-1] for prompt in prompts])
+        return self._stepped(slots, rows, steps)
+
+    def _stepped(self, window: Window | Slots, rows: Sequence[Sequence[int]], steps: int) -> list[Tensor]:
+        """The logits (steps + 1, V) of rows whose last tokens are read one by one, with their order changed in between."""
         order = list(range(len(rows)))
         seen: list[list[Tensor]] = [[] for _ in rows]
         for step in range(-steps, 1):
@@ -190,7 +209,7 @@ class _Probe:
                 seen[place].append(logits)
             if step == -steps:
                 order.reverse()
-                window.keep(torch.tensor(order, device=self._device))
+                window.keep(order)
             if step < 0:
                 window.extend(torch.tensor([rows[place][step] for place in order], device=self._device))
         return [torch.stack(each) for each in seen]
@@ -239,8 +258,9 @@ class _Probe:
         if way.cache != "growing" or not way.block:
             return False
         company, alone = ([0, 1, 2, 3, 0, 1, 2, 3, 0], [0, 1, 2, 3]) if self._small else ([0, 1, 2, 3, 1], [1])
-        beside = self._decoded(way, company)
-        return all(torch.equal(self._decoded(way, [row] * MIN_ROWS)[0], beside[row]) for row in alone)
+        act = self._slotted if way.slots else self._decoded
+        beside = act(way, company)
+        return all(torch.equal(act(way, [row] * MIN_ROWS)[0], beside[row]) for row in alone)
 
 
 def distance(got: Tensor, want: Tensor) -> float:

@@ -30,6 +30,7 @@ class Way:
     block: int = BLOCK  # of rows.padded: 0 where a masked column in the middle of a row counts
     masked: bool = True  # masked columns have no effect on the left; else rows are packed
     cache: CacheKind = "growing"  # ours, the network's own, or none: each step reads the whole row again
+    slots: bool = True  # each row may have columns of its own, masked behind its last token: see slots.py
     keep: bool = True  # the network computes the logits of the last tokens alone where it is told so
     positions: bool = True  # the network takes the position of each token
     context: int | None = None  # a row of more tokens changes the logits of the rows beside it; None: no such length

@@ -10,7 +10,6 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +17,7 @@ import torch
 from spa_bench.models.hf.adapters import Adapters
 from spa_bench.models.hf.codec import Codec
 from spa_bench.models.hf.packed import PackedLinears
+from spa_bench.models.hf.reading import Readable
 from spa_bench.models.hf.rows import MIN_ROWS, Row, survivors
 from spa_bench.models.hf.sampling import RowDecoding, choose
 from spa_bench.models.hf.slots import Prefix, Slots, columns
@@ -36,18 +36,18 @@ _PREFIX_TOKENS = {"cpu": 1024, "cuda": 16384}  # that are read at once
 class Parts:
     """The parts of a model that decoding needs."""
 
-    network: Any
+    network: Readable
     codec: Codec
     adapters: Adapters
     packed: PackedLinears
     vocabulary: int
     device: torch.device
-    block: int  # that of rows.padded; 0: the network cannot have slots
+    block: int  # that of rows.padded
 
     @property
     def slotted(self) -> bool:
         """Whether rows may begin at different steps."""
-        return self.block > 0
+        return self.network.way.slots
 
 
 class Stream:
@@ -121,7 +121,7 @@ class Stream:
             for i in range(g * width, g * width + min(width, self._most, len(queue))):
                 self.rows[i] = queue.popleft()
         prompts = [row.prompt for row in self.rows]
-        self._cache = Window.of(self._parts.network, prompts, block=0, device=self._parts.device)
+        self._cache = Window.of(self._parts.network, prompts, block=self._parts.block, device=self._parts.device)
 
     def _refill(self) -> None:
         """Give free slots to waiting rows, once enough of a group are free."""
