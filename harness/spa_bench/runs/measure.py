@@ -36,6 +36,8 @@ def measure(folder: RunFolder, task: Task) -> Json:
     first = samples[0]
     values = measured.values | {metric.name: values_of(metric, samples) for metric in own}
     estimated = estimates({name: [row] for name, row in values.items()}, own, size=measured.size)
+    if noise_floor.too_few(spec["noise_floor"]):
+        estimated[noise_floor.METRIC] = Estimate.missing(noise_floor.TOO_FEW)
     return {
         "spec_hash": folder.hash,
         "n": spec["n"],

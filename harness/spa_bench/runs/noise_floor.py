@@ -19,6 +19,14 @@ SHARE = 0.05  # of the cost of generation
 TIMES = 2  # draws of each problem
 _DEARER = 2  # an answer in a small batch costs about as much as so many in a large one
 
+METRIC = "noise_floor[diversity_score,exact]"
+TOO_FEW = f"not measured: 5 % of the cost of generation pay for fewer than {FEWEST} problems; more draws or --noise-floor yes"
+
+
+def too_few(noise_floor: bool | int) -> bool:
+    """Whether a spec says that a noise floor was needed, but too few answers would have paid for it."""
+    return noise_floor is not False and noise_floor == 0
+
 
 def problems_for(problems: int, n: int) -> int:
     """How many problems the noise floor takes of a run of `problems` × `n` answers: at most 5 % of the cost, at most 20.
