@@ -33,7 +33,7 @@ from spa_bench.runs.generate import generate
 from spa_bench.runs.grade import grade
 from spa_bench.runs.job import Job, load_task
 from spa_bench.spa import adapt
-from spa_bench.spa.attribution import influence
+from spa_bench.spa.attribution import gradients
 from spa_bench.types import Completion, Member, Request
 
 FREE = {"timings.json", ".lock"}
@@ -135,7 +135,7 @@ def main() -> None:
     base = Path(config["folder"])
     logs._BATCH = 4
     adapt._CHECKPOINT_SECONDS = 0.0
-    influence._ROWS = 4
+    gradients.TOKENS = {"cpu": 256}
     grading.make_judge = lambda *_: InProcessJudge()  # type: ignore[assignment]
     model = Watched(config["model"], HFOptions(device="cpu", threads=1, batch_size=8), name="tiny")
     assert attempt(config, model, base / "whole", None, "") == 0

@@ -105,11 +105,11 @@ class Memory:
         self.asked: list[int] = []
         real = adapt._Training._backward
 
-        def backward(training: Any, active: Any, batch: Any, step: int) -> None:
+        def backward(training: Any, active: Any, batch: Any, *rest: Any) -> None:
             self.asked.append(len(active))
             if len(active) > room:
                 raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 1 EiB")
-            real(training, active, batch, step)
+            real(training, active, batch, *rest)
 
         monkeypatch.setattr(adapt._Training, "_backward", backward)
 
@@ -124,6 +124,47 @@ def test_a_group_that_memory_does_not_hold_is_halved_and_begun_anew(tiny_model: 
     assert memory.asked[0] == 4
     assert set(memory.asked[1:]) == {2}
     assert all(distance(a, b) < 1e-4 for a, b in zip(halved, whole, strict=True))
+
+
+def test_rows_are_halved_where_a_single_member_does_not_fit(tiny_model: HFModel, monkeypatch: pytest.MonkeyPatch):
+    whole = train(tiny_model, FOUR[:2], [1, 2])
+    real, rows = adapt._Training._backward, []
+
+    def backward(training: Any, active: Any, batch: Any, *rest: Any) -> None:
+        rows.append(len(batch.ids))
+        if len(batch.ids) > 1:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 1 EiB")
+        real(training, active, batch, *rest)
+
+    monkeypatch.setattr(adapt._Training, "_backward", backward)
+    halved = train(tiny_model, FOUR[:2], [1, 2])
+    assert rows[:2] == [4, 2]  # two members, one of them
+    assert rows[-1] == 1
+    assert all(distance(a, b) < 1e-4 for a, b in zip(halved, whole, strict=True))
+
+
+def test_the_largest_pass_is_rehearsed_and_leaves_nothing(tiny_model: HFModel, monkeypatch: pytest.MonkeyPatch):
+    whole = train(tiny_model, PARTS, SEEDS)
+    real, sizes = adapt._Training._backward, []
+
+    def backward(training: Any, active: Any, batch: Any, *rest: Any) -> None:
+        sizes.append(batch.ids.numel())
+        real(training, active, batch, *rest)
+
+    def train_rehearsed(training: Any, members: range, size: int) -> bool:
+        group = [
+            Trainee(m, training._rows[m], training._card, training._seeds[m], training._layers, training._device)
+            for m in members
+        ]
+        training._rehearse(group)
+        assert all(p.grad is None for t in group for p in t.parameters)
+        return bool(plain(training, members, size))
+
+    plain = adapt._Training._train
+    monkeypatch.setattr(adapt._Training, "_backward", backward)
+    monkeypatch.setattr(adapt._Training, "_train", train_rehearsed)
+    assert all(distance(a, b) == 0 for a, b in zip(train(tiny_model, PARTS, SEEDS), whole, strict=True))
+    assert sizes[0] == max(sizes)
 
 
 def test_memory_that_does_not_hold_one_member_is_a_clear_error(tiny_model: HFModel, monkeypatch: pytest.MonkeyPatch):

@@ -166,10 +166,10 @@ def test_a_group_that_was_halved_goes_on_halved(
 ):
     real, room = adapt._Training._backward, 2
 
-    def backward(training: Any, active: Any, batch: Any, step: int) -> None:
+    def backward(training: Any, active: Any, batch: Any, *rest: Any) -> None:
         if len(active) > room:
             raise torch.cuda.OutOfMemoryError("CUDA out of memory")
-        real(training, active, batch, step)
+        real(training, active, batch, *rest)
 
     monkeypatch.setattr(adapt._Training, "_backward", backward)
     whole = snapshots(tiny_model)

@@ -16,7 +16,7 @@ from spa_bench.errors import DataError
 from spa_bench.models.hf.model import HFModel
 from spa_bench.models.hf.stacked_lora import Adapter, initial_down
 from spa_bench.spa.attribution.curvature import CURVATURES, Consume, ConsumeHalves, ekfac
-from spa_bench.spa.attribution.gradients import Point, batches, drawn_loss, uniforms
+from spa_bench.spa.attribution.gradients import Point, batches, drawn_labels, drawn_loss, uniforms
 from spa_bench.spa.attribution.influence import scores_at
 from spa_bench.spa.attribution.lissa import Products, lissa
 from spa_bench.spa.attribution.sample import Sampled
@@ -86,7 +86,9 @@ def test_drawn_labels_give_the_gauss_newton_matrix_on_average():
     logits = torch.tensor([[0.0, 1.0, -1.0], [2.0, 0.0, 0.5]])  # two tokens of one row
     generator, draws = torch.Generator().manual_seed(0), 20_000
     rows = logits.repeat(draws, 1).requires_grad_()
-    loss = drawn_loss(rows, torch.full((2 * draws,), 0.5), torch.rand(2 * draws, generator=generator))
+    drawn = drawn_labels(torch.rand(2 * draws, generator=generator))(rows.detach(), slice(0, 2 * draws))
+    losses = torch.nn.functional.cross_entropy(rows, drawn, reduction="none")
+    loss = drawn_loss(losses, torch.full((2 * draws,), 0.5))
     flat = torch.autograd.grad(loss, rows)[0].reshape(draws, 6)
     expected = torch.block_diag(*(torch.diag(q) - torch.outer(q, q) for q in logits.softmax(-1))) / 2
     torch.testing.assert_close(flat.T @ flat / draws, expected, rtol=0.1, atol=0.005)

@@ -17,12 +17,12 @@ from spa_bench.cards.guard import called
 from spa_bench.cards.source import check_packages, hashes
 from spa_bench.errors import DataError, UsageError
 from spa_bench.metrics.suite import Samples, estimates, measure_samples
-from spa_bench.runs import embeddings
+from spa_bench.runs import embeddings, noise_floor
 from spa_bench.runs.folder import RunFolder
 from spa_bench.runs.own_metrics import load_metrics, values_of
 from spa_bench.runs.partial import covered, partial_fault
 from spa_bench.tasks.base import Task
-from spa_bench.types import Behaviour, Choices, Divergence, Grade, Json, Key, Problem, Record
+from spa_bench.types import Behaviour, Choices, Divergence, Estimate, Grade, Json, Key, Problem, Record
 
 _Row = TypeVar("_Row", Record, Behaviour)
 

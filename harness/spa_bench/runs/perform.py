@@ -21,7 +21,7 @@ from spa_bench.runs.import_samples import import_samples
 from spa_bench.runs.job import Job, check_draws, check_limit, check_task, load_task
 from spa_bench.runs.own_metrics import load_metrics
 from spa_bench.runs.partial import is_partial
-from spa_bench.runs.plan import plan_lines
+from spa_bench.runs.plan import estimate_line, plan_lines
 from spa_bench.runs.reopen import (
     ModelOptions,
     check_data,
@@ -187,6 +187,8 @@ def _plan(parts: _Loaded, options: RunOptions) -> list[str]:
         pairs=parts.pairs.said,
     )
     lines += unread_queries(parts.card, options.queries)
+    if estimate := estimate_line(parts.card, parts.model):
+        lines.append(estimate)
     if parts.embedder:
         lines.append(f"embedding: {parts.embedder.name}, the first {parts.embedder.limit} tokens of a text")
     return lines

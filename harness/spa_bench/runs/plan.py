@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from spa_bench.cards.sampler import SamplerCard
 from spa_bench.mini.embedded import pairs_name
-from spa_bench.models.base import Model, StageModel
+from spa_bench.models.base import LoraTrainable, Model, StageModel
 from spa_bench.samplers.base import sampler_kind
+from spa_bench.spa.estimate import plan_estimates
 from spa_bench.spa.partition import needs_scores
 from spa_bench.tasks.base import Task
 
@@ -68,3 +69,15 @@ def plan_lines(
     if not task.runs_code:
         lines.append("verdicts: the answers are no programs: nothing is run, and no sandbox is needed")
     return lines
+
+
+def estimate_line(card: SamplerCard, model: Model) -> str:
+    """The line of the plan on time and memory of attribution and training, from a short pass through `model`; "" without any.
+
+    Raises DataError as read_sources.
+    """
+    if card.adapters == "none" or not isinstance(model, LoraTrainable):
+        return ""
+    scored = card.adapters == "parts" and needs_scores(card.partition.method) and card.attribution.method == "influence"
+    stages = plan_estimates(card, model, scored=scored)
+    return f"estimate a seed, from a short pass, within a factor of 2: {'; '.join(map(str, stages))} at the peak"

@@ -10,30 +10,33 @@ from __future__ import annotations
 import hashlib
 import time
 from array import array
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from spa_bench.cards.training import LoraCard
 from spa_bench.errors import DataError, ModelError
 from spa_bench.models.base import LoraTrainable
-from spa_bench.models.hf.checkpointing import checkpointed
 from spa_bench.models.hf.failures import within_memory
 from spa_bench.models.hf.stacked_lora import Adapter, Dropout, use_factors
+from spa_bench.models.hf.trained_lora import train_factors
 from spa_bench.spa import checkpoint
 from spa_bench.spa.attribution.base import Progress
 from spa_bench.spa.batches import Encoded, encode
-from spa_bench.spa.packing import Batch, check_blind, collate, sample_losses
+from spa_bench.spa.footprint import twice
+from spa_bench.spa.packing import Batch, Sample, check_blind, collate, sample_losses
+from spa_bench.spa.passes import TOKENS
 from spa_bench.spa.schedule import steps_of
 from spa_bench.spa.trainee import Trainee, not_finite
 from spa_bench.support.interrupt import asked, pause_point
 from spa_bench.types import Example
 
 _CHECKPOINT_SECONDS = 60.0
-_CACHED_ROWS = 16  # rows of all members together that fit in a CPU's cache
 
 
 def train_adapters(
@@ -112,6 +115,7 @@ class _Training:
             check_blind(self._network, [rows[0] for rows in self._rows] + [self._rows[-1][-1]], model.name)
         self._key = self._named()
         self._shelf = checkpoint.Shelf(keep, self._key, card)
+        self._tokens = TOKENS[self._device.type]  # padded tokens of all members in one pass
         self._groups: list[range] = []
         self._done = 0  # steps of the groups before
 
@@ -122,6 +126,9 @@ class _Training:
         while first < len(self._rows):
             group, finished = self._next(first, size)
             if not finished and within_memory(partial(self._train, group, size)) is None:
+                if (self._card.together or len(group) == 1) and self._tokens > self._longest(group) * len(group):
+                    self._tokens //= 2  # fewer rows a pass: the step stays what it is
+                    continue
                 if self._card.together or len(group) == 1:
                     raise ModelError(
                         f"out of memory while training {len(group)} adapter{'s' * (len(group) > 1)} at once: use a smaller "
@@ -158,13 +165,13 @@ class _Training:
         rest = [range(s, min(s + size, len(self._rows))) for s in range(members.stop, len(self._rows), size)]
         total = self._done + last + sum(map(self._last, rest))
         saved = time.monotonic()
+        if self._device.type != "cpu":  # on a CPU memory that ends cannot be caught, and time is dear
+            self._rehearse(group)
         if begun == 0 and 0 in self._wanted:
             self._shelf.put(members, 0, [t.adapter() for t in group])
         for step in range(begun, last):
-            active = [t for t in group if step < t.steps]
-            with self._checkpointed():
-                for batch in self._batches(active, step):
-                    self._backward(active, batch.to(self._device), step)
+            active = self._active(group, step)
+            self._collect(active, self._passes(active, step), step)
             for trainee in active:
                 trainee.update(step)
             if step + 1 in self._wanted:
@@ -193,25 +200,66 @@ class _Training:
         """The number of steps that a group takes."""
         return min(self._wanted[-1], max(steps_of(len(self._rows[m]), self._card) for m in members))
 
-    def _batches(self, active: Sequence[Trainee], step: int) -> Iterator[Batch]:
-        """The batches that the members read at `step`, with at most `card.batch` pairs of each member."""
-        card, waiting = self._card, [t.samples(step) for t in active]
-        # a GPU wants the whole batch
-        few = card.batch if self._device.type == "cuda" else max(1, _CACHED_ROWS // len(active))
-        most = min(card.batch, few)
-        capacity = min(card.length or self._model.context, self._model.context) if card.packing else 0
-        for start in range(0, max(map(len, waiting)), most):
-            yield collate([samples[start : start + most] for samples in waiting], capacity)
+    def _passes(self, active: Sequence[Trainee], step: int) -> list[list[list[Sample]]]:
+        """The samples of each member in each pass of `step`, the longest first: at most `card.batch`, and so many tokens."""
+        waiting = [sorted(t.samples(step), key=lambda s: -len(s.pair.ids)) for t in active]
+        most, longest = max(map(len, waiting)), max(len(samples[0].pair.ids) for samples in waiting)
+        rows = max(1, min(self._card.batch, self._tokens // (len(active) * longest)))
+        parts = -(-most // rows)
+        ends = [most * i // parts for i in range(parts + 1)]
+        return [[samples[a:b] for samples in waiting] for a, b in pairwise(ends)]
 
-    def _backward(self, active: Sequence[Trainee], batch: Batch, step: int) -> None:
-        """Add the gradients of `batch` to those of the members."""
+    def _collect(self, active: Sequence[Trainee], passes: Sequence[Sequence[Sequence[Sample]]], step: int) -> None:
+        """Add the gradients of `passes`, those of all members in each, to those of the members."""
         card, layers = self._card, self._layers
-        down = {p: torch.stack([t.down[p] for t in active]) for p in layers}
-        up = {p: torch.stack([t.up[p] for t in active]) * (card.alpha / card.rank) for p in layers}
+        capacity = min(card.length or self._model.context, self._model.context) if card.packing else 0
+        scale = card.alpha / card.rank
+        with torch.no_grad():
+            down = {p: torch.stack([t.down[p] for t in active]).requires_grad_() for p in layers}
+            up = {p: (torch.stack([t.up[p] for t in active]) * scale).requires_grad_() for p in layers}
+        for samples in passes:
+            batch = collate(samples, capacity).to(self._device)
+            with twice(self._model, card, batch.ids.numel()):
+                self._backward(active, batch, step, down, up)
+        for place, trainee in enumerate(active):
+            for path in layers:
+                low, high = down[path].grad, up[path].grad
+                assert low is not None
+                assert high is not None
+                trainee.down[path].grad, trainee.up[path].grad = low[place], high[place] * scale
+
+    def _rehearse(self, group: Sequence[Trainee]) -> None:
+        """Run the largest pass of all and forget it, so that memory that does not suffice shows before the first step."""
+        sizes = {step: self._passes(self._active(group, step), step)[0] for step in range(max(t.steps for t in group))}
+        step = max(sizes, key=lambda s: sum(len(m) for m in sizes[s]) * max(len(x.pair.ids) for m in sizes[s] for x in m))
+        active = self._active(group, step)
+        self._collect(active, [sizes[step]], step)
+        for trainee in active:
+            trainee.optimizer.zero_grad(set_to_none=True)
+
+    @staticmethod
+    def _active(group: Sequence[Trainee], step: int) -> list[Trainee]:
+        return [t for t in group if step < t.steps]
+
+    def _longest(self, members: range) -> int:
+        """Tokens of the longest pair of `members`."""
+        return max(len(row.ids) for m in members for row in self._rows[m])
+
+    def _backward(
+        self,
+        active: Sequence[Trainee],
+        batch: Batch,
+        step: int,
+        down: Mapping[str, Tensor],
+        up: Mapping[str, Tensor],
+    ) -> None:
+        """Add the gradients of `batch` to those of the stacked factors `down` and scaled `up`."""
+        card, layers = self._card, self._layers
         shape = (batch.ids.shape[0], batch.ids.shape[1])
         dropout = Dropout(card.dropout, shape, batch.spans) if card.dropout else None
         half = card.precision == "bfloat16"
-        with use_factors(layers, down, up, dropout):
+        whole = not half and dropout is None and next(self._network.parameters()).dtype is torch.float32
+        with train_factors(layers, down, up) if whole else use_factors(layers, down, up, dropout):
             with torch.autocast(self._device.type, dtype=torch.bfloat16) if half else nullcontext():
                 losses = sample_losses(self._network, batch)
             if not torch.isfinite(losses).all():
@@ -219,9 +267,6 @@ class _Training:
                 raise not_finite("loss", active[bad].number, step)
             shares = torch.tensor([1 / active[owner].reads(step) for owner in batch.owners], device=losses.device)
             (losses * shares).sum().backward()  # type: ignore[no-untyped-call]
-
-    def _checkpointed(self) -> AbstractContextManager[None]:
-        return checkpointed(self._network, self._model.name) if self._card.gradient_checkpointing else nullcontext()
 
     def _named(self) -> str:
         """A hash of everything that decides the training, so that it never resumes from another training's checkpoint."""

@@ -7,16 +7,15 @@ it before anything is trained.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from spa_bench.errors import ModelError
-from spa_bench.models.hf.stacked_lora import output_layer
 from spa_bench.spa.batches import Encoded
+from spa_bench.spa.losses import token_losses
 
 
 @dataclass(frozen=True)
@@ -107,40 +106,16 @@ def collate(members: Sequence[Sequence[Sample]], capacity: int = 0) -> Batch:
 def sample_losses(network: nn.Module, batch: Batch) -> Tensor:
     """Mean cross-entropy of each sample over its counted tokens, (samples,) float32, in order of the batch's members.
 
-    Logits are computed for the counted tokens alone: with a large vocabulary, those of a whole batch take more memory than
-    everything else together.
+    Logits are computed for the counted tokens alone, and of these a chunk at a time: see losses.token_losses.
     """
-    logits = logits_at(network, batch.ids, batch.where, **_places(batch))
-    losses = torch.nn.functional.cross_entropy(logits, batch.targets, reduction="none")
+    losses = token_losses(network, batch.ids, batch.where, lambda _, part: batch.targets[part], **_places(batch))
     # not index_add, which on a GPU adds in another order each time
     return torch.stack([part.mean() for part in torch.split(losses, list(batch.counts))])
-
-
-def logits_at(network: nn.Module, ids: Tensor, where: Tensor, **more: Tensor) -> Tensor:
-    """Logits (tokens, V) in float32 at the places `where` of ids.flatten(), and no others."""
-    with _head_reads(output_layer(network), where):
-        logits: Tensor = network(input_ids=ids, use_cache=False, **more).logits
-    if logits.ndim == 3:  # the network has no output layer that can compute fewer
-        logits = logits.flatten(0, 1)[where]
-    return logits.float()
 
 
 def _places(batch: Batch) -> dict[str, Tensor]:
     # without a mask, transformers takes positions that restart as the borders of packed samples
     return {} if batch.positions is None else {"position_ids": batch.positions}
-
-
-@contextmanager
-def _head_reads(head: nn.Module | None, where: Tensor) -> Iterator[None]:
-    """Within the `with` block the output layer sees the tokens at `where` alone: (rows, T, d) -> (counted tokens, V)."""
-    if head is None:
-        yield
-        return
-    hook = head.register_forward_pre_hook(lambda _, given: (given[0].flatten(0, 1).index_select(0, where), *given[1:]))
-    try:
-        yield
-    finally:
-        hook.remove()
 
 
 @torch.no_grad()

@@ -12,6 +12,13 @@ from torch.utils.checkpoint import checkpoint
 from spa_bench.errors import ModelError
 
 
+def blocks_of(network: nn.Module) -> list[nn.Module]:
+    """The network's blocks whose activations can be computed twice; empty for an architecture that does not say."""
+    from transformers.modeling_layers import GradientCheckpointingLayer
+
+    return [m for m in network.modules() if isinstance(m, GradientCheckpointingLayer)]
+
+
 @contextmanager
 def checkpointed(network: nn.Module, name: str) -> Iterator[None]:
     """Within the `with` block each of the network's blocks keeps only its input for the backward pass.
@@ -20,9 +27,7 @@ def checkpointed(network: nn.Module, name: str) -> Iterator[None]:
     leaves a hook on the embeddings. Raises ModelError for an architecture that does not say what its blocks are; `name` is the
     model's.
     """
-    from transformers.modeling_layers import GradientCheckpointingLayer
-
-    blocks = [m for m in network.modules() if isinstance(m, GradientCheckpointingLayer)]
+    blocks = blocks_of(network)
     if not blocks:
         raise ModelError(
             f"{name} has no blocks whose activations can be computed twice; use lora.gradient_checkpointing = false "

@@ -8,7 +8,6 @@ needed and drops them, so that no gradient of the whole model is ever held, and 
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Protocol, cast
@@ -18,17 +17,16 @@ from torch import Tensor, nn
 
 from spa_bench.cards.training import LoraCard
 from spa_bench.models.base import LoraTrainable
-from spa_bench.models.hf.checkpointing import checkpointed
 from spa_bench.models.hf.stacked_lora import Adapter, StackedLinear
 from spa_bench.spa.batches import IGNORE, Encoded, pad
-from spa_bench.spa.packing import logits_at
+from spa_bench.spa.footprint import twice
+from spa_bench.spa.losses import Labels, token_losses
+from spa_bench.spa.passes import TOKENS, row_groups, run_within_memory
 from spa_bench.support.interrupt import pause_point
 from spa_bench.support.seeds import derive_seed
 
 LayerSink = Callable[[Tensor, Tensor], None]
 Sink = Callable[[str, Tensor, Tensor], None]  # (path, x (rows, T, in), δ (rows, T, out)); δ is zero where there is padding
-
-_ROWS = 16  # examples a pass: more do not fit in the CPU's cache and run slower
 
 
 class _Context(Protocol):
@@ -37,6 +35,7 @@ class _Context(Protocol):
     base: nn.Linear
     factors: tuple[Tensor, Tensor] | None
     sink: LayerSink
+    needs_input_grad: tuple[bool, ...]
     saved_tensors: tuple[Tensor, ...]
 
     def save_for_backward(self, *tensors: Tensor) -> None:
@@ -68,6 +67,8 @@ class _Tapped(torch.autograd.Function):
         """The gradient with respect to x."""
         (x,), (delta,), factors = ctx.saved_tensors, gradients, ctx.factors
         ctx.sink(x, delta)
+        if not ctx.needs_input_grad[0]:  # no layer below has a gradient to be caught
+            return None, torch.zeros((), device=x.device), None, None, None
         back = delta @ _merged(ctx.base, factors).to(delta.dtype)
         if factors is not None and not _merges(ctx.base):
             back = back + (delta @ factors[1].to(delta.dtype)) @ factors[0].to(delta.dtype)
@@ -97,29 +98,43 @@ class Batch:
     counts: list[int]  # counted tokens of each row
 
 
-def batches(
-    encoded: Sequence[Encoded], device: torch.device, known: Container[int] = (), *, rows: int = _ROWS
-) -> Iterator[Batch]:
-    """Batches of rows of similar length; those whose rows are all `known` are left out, which changes no other batch."""
-    order = sorted(range(len(encoded)), key=lambda i: len(encoded[i].ids))
-    for start in range(0, len(order), rows):
-        indices = order[start : start + rows]
-        if all(i in known for i in indices):
-            continue
+def batches(encoded: Sequence[Encoded], device: torch.device, *, tokens: int = 0) -> Iterator[Batch]:
+    """Batches of at most `tokens` padded tokens (0: as many as the device likes), of similar length, the longest first."""
+    for rows in row_groups([len(e.ids) for e in encoded], tokens or TOKENS[device.type]):
+        yield batch_of(encoded, rows, device)
+
+
+def over_batches(
+    encoded: Sequence[Encoded], device: torch.device, act: Callable[[Batch], None], known: Container[int] = ()
+) -> None:
+    """Call `act` with each of `batches`, in smaller ones where memory ends: see run_within_memory.
+
+    Those whose rows are all `known` are left out, which changes no other batch.
+    """
+    groups = row_groups([len(e.ids) for e in encoded], TOKENS[device.type])
+
+    def run(rows: list[int]) -> None:
         pause_point()
-        ids, labels = (t.to(device) for t in pad([encoded[i] for i in indices]))
-        lengths = torch.tensor([len(encoded[i].ids) for i in indices], device=device)
-        counted = torch.nn.functional.pad(labels[:, 1:], (0, 1), value=IGNORE)
-        counts = (counted != IGNORE).sum(1)
-        yield Batch(
-            indices=indices,
-            ids=ids,
-            real=torch.arange(ids.shape[1], device=device) < lengths[:, None],
-            where=(counted != IGNORE).flatten().nonzero().squeeze(1),
-            targets=counted[counted != IGNORE],
-            share=(1 / counts).repeat_interleave(counts),
-            counts=counts.tolist(),
-        )
+        act(batch_of(encoded, rows, device))
+
+    run_within_memory([rows for rows in groups if not all(i in known for i in rows)], run)
+
+
+def batch_of(encoded: Sequence[Encoded], indices: list[int], device: torch.device) -> Batch:
+    """The pairs at `indices` as one batch."""
+    ids, labels = (t.to(device) for t in pad([encoded[i] for i in indices]))
+    lengths = torch.tensor([len(encoded[i].ids) for i in indices], device=device)
+    counted = torch.nn.functional.pad(labels[:, 1:], (0, 1), value=IGNORE)
+    counts = (counted != IGNORE).sum(1)
+    return Batch(
+        indices=indices,
+        ids=ids,
+        real=torch.arange(ids.shape[1], device=device) < lengths[:, None],
+        where=(counted != IGNORE).flatten().nonzero().squeeze(1),
+        targets=counted[counted != IGNORE],
+        share=(1 / counts).repeat_interleave(counts),
+        counts=counts.tolist(),
+    )
 
 
 @dataclass(frozen=True)
@@ -150,11 +165,10 @@ class Point:
         """Run one forward and backward pass; `sink` gets every layer's part, the last layer's first.
 
         The loss is each row's token-mean. With `uniform` (counted tokens,), numbers in [0, 1), it is the loss of labels
-        drawn with them; see drawn_loss.
+        drawn with them: see drawn_labels and drawn_loss.
         """
         awake = torch.zeros((), device=self.device, requires_grad=True)
-
-        lean = checkpointed(self.model.network, self.model.name) if self.lora.gradient_checkpointing else nullcontext()
+        lean = twice(self.model, self.lora, batch.ids.numel())
 
         def see(path: str, x: Tensor, delta: Tensor) -> None:  # some architectures flatten rows and tokens on the way
             sink(path, *(t.reshape(len(batch.indices), -1, t.shape[-1]) for t in (x, delta)))
@@ -169,30 +183,44 @@ class Point:
             with lean:
                 # over before the way back: what sinks compute stays in float32
                 with torch.autocast(self.device.type, torch.bfloat16, enabled=self.lora.precision == "bfloat16"):
-                    logits = logits_at(self.model.network, batch.ids, batch.where)
-                loss = own_loss(logits, batch) if uniform is None else drawn_loss(logits, batch.share, uniform)
+                    labels = own_labels(batch) if uniform is None else drawn_labels(uniform)
+                    losses = token_losses(self.model.network, batch.ids, batch.where, labels)
+                loss = own_loss(losses, batch) if uniform is None else drawn_loss(losses, batch.share)
                 torch.autograd.grad(loss, awake)
         finally:
             for layer in self.layers.values():
                 layer.tap = None
 
 
-def own_loss(logits: Tensor, batch: Batch) -> Tensor:
-    """The sum over rows of their token-mean cross-entropy; logits (counted tokens, V)."""
-    return (torch.nn.functional.cross_entropy(logits, batch.targets, reduction="none") * batch.share).sum()
+def own_labels(batch: Batch) -> Labels:
+    """The tokens that the batch's pairs have."""
+    return lambda _, part: batch.targets[part]
 
 
-def drawn_loss(logits: Tensor, share: Tensor, uniform: Tensor) -> Tensor:
-    """The loss of labels drawn from the model itself, each token weighted by 1/sqrt(T) instead of 1/T.
+def own_loss(losses: Tensor, batch: Batch) -> Tensor:
+    """The sum over rows of their token-mean cross-entropy; `losses` (counted tokens,)."""
+    return (losses * batch.share).sum()
+
+
+def drawn_labels(uniform: Tensor) -> Labels:
+    """Tokens drawn from the model itself, with the numbers `uniform` (counted tokens,) in [0, 1)."""
+
+    def labels(logits: Tensor, part: slice) -> Tensor:
+        ladder = logits.softmax(-1).cumsum(-1)
+        # by rounding the last cumulative probability may lie below 1
+        drawn = torch.searchsorted(ladder, uniform[part, None] * ladder[:, -1:])
+        return drawn.squeeze(1).clamp_max(logits.shape[-1] - 1)
+
+    return labels
+
+
+def drawn_loss(losses: Tensor, share: Tensor) -> Tensor:
+    """The loss against drawn labels, each token weighted by 1/sqrt(T) instead of 1/T.
 
     The mean over draws of the outer product of a row's gradient is the Gauss–Newton matrix of its token-mean loss,
     (1/T) Σ_t J_tᵀ (diag p − p pᵀ) J_t, since the tokens' draws are independent (Martens 2014, arXiv 1412.1193, section 9).
     """
-    with torch.no_grad():
-        ladder = logits.softmax(-1).cumsum(-1)
-        # by rounding the last cumulative probability may lie below 1
-        drawn = torch.searchsorted(ladder, uniform[:, None] * ladder[:, -1:]).squeeze(1).clamp_max(logits.shape[-1] - 1)
-    return (torch.nn.functional.cross_entropy(logits, drawn, reduction="none") * share.sqrt()).sum()
+    return (losses * share.sqrt()).sum()
 
 
 def uniforms(batch: Batch, seed: int, keys: Sequence[int]) -> Tensor:

@@ -24,10 +24,12 @@ from spa_bench.models.hf.failures import is_out_of_memory
 from spa_bench.models.hf.stacked_lora import Adapter, read_adapter
 from spa_bench.spa.attribution import lissa
 from spa_bench.spa.attribution.base import Progress, Setting
-from spa_bench.spa.attribution.curvature import CURVATURES, Blocks
-from spa_bench.spa.attribution.gradients import Batch, Point, batches
-from spa_bench.spa.attribution.sample import Sampled, gradients
+from spa_bench.spa.attribution.cost import estimate_cost
+from spa_bench.spa.attribution.curvature import CURVATURES, Blocks, Consume
+from spa_bench.spa.attribution.gradients import Batch, Point, over_batches
+from spa_bench.spa.attribution.sample import OWN_LABELS, Sampled, gradients
 from spa_bench.spa.batches import Encoded, encode
+from spa_bench.spa.estimate import Size, check_affordable
 from spa_bench.spa.rows import RowFile
 from spa_bench.types import Example
 
@@ -94,12 +96,13 @@ def scores_at(
         if ready is not None:
             work.prepared()
         if ready is None:
+            mean = sum(len(e.ids) for e in encoded) / max(1, len(encoded))
+            check_affordable(model, card, lora, Size(len(examples), len(queries), mean))
             ready = _prepared(sample, query_ids, queries, card)
             if kept:
                 _keep(kept / f"{name}.safetensors", ready)
             work.prepared()
-        divide = card.normalize or card.curvature == "cosine"
-        return _stream(sample, encoded, examples, ready, len(queries), divide=divide, work=work, rows=rows)
+        return _stream(sample, encoded, examples, ready, len(queries), card=card, work=work, rows=rows)
 
 
 @contextmanager
@@ -135,27 +138,18 @@ class Work:
         self._done, self._most = self._preparing, self._total
 
 
-def estimate_cost(card: AttributionCard, examples: int, queries: int) -> int:
-    """The number of example gradients for the curvature. A product counts one for each example of its batch and query."""
-    size = min(card.curvature_examples or examples, examples)
-    passes = {"fisher": 1, "datainf": 2, "ekfac": 2 * card.draws, "lissa": card.draws * (card.damping_kind != "absolute")}
-    gradients = size * (passes.get(card.curvature, 0) + (card.features == "core" and card.core == "pca"))
-    if card.curvature == "lissa":
-        directions = queries * card.depth * card.repeats + (0 if card.scale else lissa.POWER_PRODUCTS)
-        gradients += directions * min(card.lissa_batch, size)
-    return gradients
-
-
 def _prepared(sample: Sampled, encoded: Sequence[Encoded], queries: Sequence[Example], card: AttributionCard) -> Blocks:
     """The queries' gradients, preconditioned: block by block (M, o, i)."""
     point, features = sample.point, sample.features
     blocks = {block: torch.zeros(len(encoded), *shape, device=point.device) for block, shape in features.shapes.items()}
-    for batch in batches(encoded, point.device):
 
-        def put(block: str, gradient: Tensor, batch: Batch = batch) -> None:
+    def run(batch: Batch) -> None:
+        def put(block: str, gradient: Tensor) -> None:
             blocks[block][batch.indices] = gradient
 
         gradients(point, features, batch, put)
+
+    over_batches(encoded, point.device, run)
     norms = torch.stack([g.square().sum((1, 2)) for g in blocks.values()]).sum(0)
     _check(norms, list(range(len(queries))), queries, "query")
     return lissa.lissa(sample, blocks, card) if card.curvature == "lissa" else CURVATURES[card.curvature](sample, blocks, card)
@@ -168,12 +162,12 @@ def _stream(
     ready: Blocks,
     queries: int,
     *,
-    divide: bool,
+    card: AttributionCard,
     work: Work,
     rows: RowFile | None,
 ) -> NDArray[np.float32]:
     """Scores (N, M) from one pass over the examples: each gradient times all prepared queries."""
-    point = sample.point
+    point, divide = sample.point, card.normalize or card.curvature == "cosine"
     flat = {block: q.flatten(1).T.contiguous() for block, q in ready.items()}  # (o·i, M)
     scores = np.zeros((len(encoded), queries), np.float32)
     known = rows.read() if rows else {}
@@ -181,21 +175,45 @@ def _stream(
         scores[index] = row
     if known:
         work.add(len(known))
-    for batch in batches(encoded, point.device, known):
-        products = torch.zeros(len(batch.indices), queries, device=point.device)
-        norms = torch.zeros(len(batch.indices), device=point.device)
 
-        def add(block: str, gradient: Tensor, products: Tensor = products, norms: Tensor = norms) -> None:
+    def put(indices: Sequence[int], products: Tensor, norms: Tensor) -> None:
+        _check(norms, indices, examples, "example")
+        scores[indices] = (products / norms.sqrt()[:, None] if divide else products).cpu().numpy()
+        _check_finite(scores, indices, examples)
+        if rows:
+            rows.append(indices, scores[indices])
+        work.add(len(indices))
+
+    def start(count: int) -> tuple[Tensor, Tensor, Consume]:
+        products = torch.zeros(count, queries, device=point.device)
+        norms = torch.zeros(count, device=point.device)
+
+        def add(block: str, gradient: Tensor) -> None:
             products.addmm_(gradient.flatten(1), flat[block])
             norms.add_(gradient.square().sum((1, 2)))
 
-        gradients(point, sample.features, batch, add)
-        _check(norms, batch.indices, examples, "example")
-        scores[batch.indices] = (products / norms.sqrt()[:, None] if divide else products).cpu().numpy()
-        _check_finite(scores, batch.indices, examples)
-        if rows:
-            rows.append(batch.indices, scores[batch.indices])
-        work.add(len(batch.indices))
+        return products, norms, add
+
+    def run_rows(places: Sequence[int]) -> None:
+        def run(batch: Batch) -> None:
+            products, norms, add = start(len(batch.indices))
+            gradients(point, sample.features, batch, add)
+            put([places[i] for i in batch.indices], products, norms)
+
+        done = {place for place, i in enumerate(places) if i in known}
+        over_batches([encoded[i] for i in places], point.device, run, done)
+
+    # the curvature's examples are passed on as they were there: what is still held of them is not computed again
+    first = sample.chosen if card.curvature in OWN_LABELS else []
+    for indices, blocks in sample.held:
+        if not all(i in known for i in indices):
+            products, norms, add = start(len(indices))
+            for block, gradient in blocks.items():
+                add(block, gradient.to(point.device))
+            put(indices, products, norms)
+    if not sample.held:
+        run_rows(first)
+    run_rows(sorted(set(range(len(encoded))) - set(first)))
     if not scores.any():
         raise DataError("every score is 0, less than float32 holds; lower attribution.damping")
     return scores

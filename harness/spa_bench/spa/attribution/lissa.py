@@ -21,8 +21,8 @@ from spa_bench.cards.training import AttributionCard
 from spa_bench.errors import DataError
 from spa_bench.models.hf.stacked_lora import use_factors
 from spa_bench.spa.attribution.features import LoraFeatures
-from spa_bench.spa.attribution.gradients import Batch, Point, batches
-from spa_bench.spa.packing import logits_at
+from spa_bench.spa.attribution.gradients import Batch, Point, batch_of
+from spa_bench.spa.losses import logits_at, vocabulary_of
 from spa_bench.support.interrupt import pause_point
 from spa_bench.support.seeds import derive_seed
 
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 Blocks = dict[str, Tensor]
 
 _ROWS = 32  # rows of one pass, whose queries are members of the stack; tangents double a row's memory
+_LOGIT_BYTES = 2 << 30  # logits of one pass, with their tangents and what is made of both
+_LOGIT_COPIES = 6
 _POWER_STEPS = 8  # steps of the power iteration
 _POWER_BATCHES = 4
 POWER_PRODUCTS = _POWER_STEPS * _POWER_BATCHES
@@ -71,14 +73,14 @@ class Products:
     def draw(self, rng: random.Random, size: int) -> Batch:
         """A batch of `size` examples of the sample, or all of them where there are fewer."""
         chosen = rng.sample(self._sample.chosen, min(size, self._sample.size))
-        [batch] = batches([self._sample.encoded[i] for i in chosen], self._point.device, rows=len(chosen))
-        return batch
+        return batch_of([self._sample.encoded[i] for i in chosen], list(range(len(chosen))), self._point.device)
 
     def times(self, batch: Batch, vectors: Mapping[str, Tensor]) -> Blocks:
         """G_B v for vectors v of shape (M, o, i) in each block."""
         count = next(iter(vectors.values())).shape[0]
         parts = []
-        together = max(1, _ROWS // len(batch.indices))
+        logits = 4 * len(batch.where) * max(1, vocabulary_of(self._point.model.network))
+        together = max(1, min(_ROWS // len(batch.indices), _LOGIT_BYTES // (_LOGIT_COPIES * logits)))
         for start in range(0, count, together):
             pause_point()
             parts.append(self._product(batch, {b: v[start : start + together] for b, v in vectors.items()}))

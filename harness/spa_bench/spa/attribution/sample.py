@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 
+import torch
 from torch import Tensor
 
 from spa_bench.cards.training import AttributionCard
+from spa_bench.models.hf.memory import free_bytes
 from spa_bench.spa.attribution.curvature import Blocks, Consume, ConsumeHalves
-from spa_bench.spa.attribution.features import Features, build_features
-from spa_bench.spa.attribution.gradients import Batch, Point, batches, uniforms
+from spa_bench.spa.attribution.features import Features, Half, build_features
+from spa_bench.spa.attribution.gradients import Batch, Point, over_batches, uniforms
 from spa_bench.spa.batches import Encoded
 from spa_bench.support.seeds import derive_seed
+
+OWN_LABELS = {"fisher", "datainf"}  # curvatures from gradients that are needed again for the scores
+_HELD_SHARE = 0.25  # of the free memory, for gradients that are kept until they are needed again
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +31,7 @@ class Sampled:
     card: AttributionCard
     seed: int
     made: Callable[[int], None] = lambda _: None  # called with the number of single-example gradients, as they are computed
+    held: list[tuple[list[int], Blocks]] = field(default_factory=list)  # gradients of `chosen` rows, on the CPU; see gradients
 
     @cached_property
     def chosen(self) -> list[int]:
@@ -47,42 +53,82 @@ class Sampled:
         p = self.point
         return build_features(self.card, p.lora, p.layers, p.adapter, self.seed, self._moments)
 
+    @cached_property
+    def _holds(self) -> bool:
+        """Whether the examples' own gradients are few enough to be kept from the first pass on."""
+        size = 4 * self.size * sum(o * i for o, i in self.features.shapes.values())
+        return self.card.curvature in OWN_LABELS and size <= _HELD_SHARE * free_bytes(torch.device("cpu"))
+
     def gradients(self, consume: Consume, *, drawn: bool) -> None:
-        """See curvature.Sample."""
-        for batch in self._batches():
+        """See curvature.Sample. Gradients of the examples' own labels are computed once where memory can hold them."""
+        if not drawn and self.held:
+            for rows, blocks in self.held:
+                for block, gradient in blocks.items():
+                    consume(block, gradient.to(self.point.device))
+                self.made(len(rows))
+            return
+
+        def run(batch: Batch) -> None:
+            found = []
             for draw in range(self.card.draws if drawn else 1):
                 uniform = uniforms(batch, derive_seed(self.seed, "values", draw), self.chosen) if drawn else None
-                gradients(self.point, self.features, batch, consume, uniform)
+                found.append(example_gradients(self.point, self.features, batch, uniform))
+            for blocks in found:  # behind the passes, as one that fails for lack of memory is made again
+                for block, gradient in blocks.items():
+                    consume(block, gradient)
                 self.made(len(batch.indices))
+            if not drawn and self._holds:
+                rows = [self.chosen[i] for i in batch.indices]
+                self.held.append((rows, {block: gradient.cpu() for block, gradient in found[0].items()}))
+
+        over_batches(self._encoded, self.point.device, run)
 
     def halves(self, consume: ConsumeHalves) -> None:
         """See curvature.Sample."""
-        for batch in self._batches():
 
-            def sink(path: str, x: Tensor, delta: Tensor, real: Tensor = batch.real) -> None:
-                for block, a, d in self.features.halves(path, x, delta):
-                    consume(block, a[real], d[real])
-
+        def run(batch: Batch) -> None:
             for draw in range(self.card.draws):
-                seed = derive_seed(self.seed, "factors", draw)
-                self.point.catch(batch, sink, uniform=uniforms(batch, seed, self.chosen))
+                found: list[Half] = []
+
+                def sink(path: str, x: Tensor, delta: Tensor, found: list[Half] = found) -> None:
+                    found.extend((b, a[batch.real], d[batch.real]) for b, a, d in self.features.halves(path, x, delta))
+
+                self.point.catch(batch, sink, uniform=uniforms(batch, derive_seed(self.seed, "factors", draw), self.chosen))
+                for half in found:
+                    consume(*half)
                 self.made(len(batch.indices))
 
-    def _batches(self) -> Iterator[Batch]:
-        return batches([self.encoded[i] for i in self.chosen], self.point.device)
+        over_batches(self._encoded, self.point.device, run)
+
+    @property
+    def _encoded(self) -> list[Encoded]:
+        return [self.encoded[i] for i in self.chosen]
 
     def _moments(self) -> Mapping[str, tuple[Tensor, Tensor]]:
         moments: dict[str, tuple[Tensor, Tensor]] = {}
-        for batch in self._batches():
 
-            def sink(path: str, x: Tensor, delta: Tensor, real: Tensor = batch.real) -> None:
-                a, d = x[real].float(), delta[real].float()
-                before = moments.get(path, (0.0, 0.0))
-                moments[path] = before[0] + a.T @ a, before[1] + d.T @ d
+        def run(batch: Batch) -> None:
+            found: dict[str, tuple[Tensor, Tensor]] = {}
+
+            def sink(path: str, x: Tensor, delta: Tensor) -> None:
+                a, d = x[batch.real].float(), delta[batch.real].float()
+                found[path] = a.T @ a, d.T @ d
 
             self.point.catch(batch, sink)
+            for path, (a, d) in found.items():
+                before = moments.get(path, (0.0, 0.0))
+                moments[path] = before[0] + a, before[1] + d
             self.made(len(batch.indices))
+
+        over_batches(self._encoded, self.point.device, run)
         return moments
+
+
+def example_gradients(point: Point, features: Features, batch: Batch, uniform: Tensor | None = None) -> Blocks:
+    """Each block's gradients (rows, o, i)."""
+    found: Blocks = {}
+    gradients(point, features, batch, found.__setitem__, uniform)
+    return found
 
 
 def gradients(point: Point, features: Features, batch: Batch, consume: Consume, uniform: Tensor | None = None) -> None:

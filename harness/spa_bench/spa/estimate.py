@@ -1,0 +1,179 @@
+"""Seconds and peak memory of attribution and training before they begin, from what a token costs (footprint.py).
+
+The estimates are rough: within a factor of two while nothing else runs on the machine (tests/spa/test_estimate.py).
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from spa_bench.cards.training import AttributionCard, LoraCard
+from spa_bench.errors import DataError
+from spa_bench.models.hf.memory import free_bytes
+from spa_bench.spa.attribution.cost import estimate_cost
+from spa_bench.spa.batches import pair_ids
+from spa_bench.spa.data.sets import as_pairs, sample_size
+from spa_bench.spa.data.templates import template_of
+from spa_bench.spa.footprint import Footprint, footprint
+from spa_bench.spa.losses import CHUNK_BYTES
+from spa_bench.spa.passes import TOKENS
+from spa_bench.spa.training_data import read_sources
+
+if TYPE_CHECKING:
+    from spa_bench.cards.sampler import SamplerCard
+    from spa_bench.models.base import LoraTrainable
+    from spa_bench.models.hf.stacked_lora import StackedLinear
+
+HOURS = 24.0  # the most that preparing queries may take, unless SPA_BENCH_MOST_HOURS says otherwise
+_PADDED = 1.1  # tokens of a pass by those of its pairs
+_LOGITS = 3  # float32 copies of a chunk of logits at the peak
+_PRODUCT = 3.0  # a product with the Gauss-Newton matrix by a gradient: tangents double the way forward, attention is plain
+_EIGEN = 90.0  # operations of an eigendecomposition in float64 by n³, in units of float32 ones in large products
+_SAMPLE = 200  # pairs whose tokens are counted for a plan
+
+
+@dataclass(frozen=True)
+class Size:
+    """The size of the data."""
+
+    pairs: int
+    queries: int
+    mean: float  # tokens of a pair
+
+
+Layers = Mapping[str, "StackedLinear"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """What a stage takes."""
+
+    stage: str
+    seconds: float
+    peak: int  # bytes, the network among them
+
+    def __str__(self) -> str:
+        return f"{self.stage} {in_words(self.seconds)} and {self.peak / 1e9:.1f} GB"
+
+
+def in_words(seconds: float) -> str:
+    """A rough duration: "40 s", "12 min", "7.5 h"."""
+    if seconds < 100:
+        return f"{max(1, round(seconds))} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+def training_estimate(cost: Footprint, lora: LoraCard, layers: Layers, sizes: list[int], mean: float) -> Estimate:
+    """Training members on parts of `sizes` pairs, which have `mean` tokens."""
+    rows = sum(lora.steps * lora.batch * lora.accumulation if lora.steps else round(lora.epochs * size) for size in sizes)
+    together = min(lora.together or len(sizes), len(sizes))
+    numbers = lora.rank * sum(x.base.in_features + x.base.out_features for x in layers.values())
+    tokens = min(TOKENS[cost.device.type], round(_PADDED * mean * lora.batch * together))
+    most = max(tokens, round(2 * mean) * together)  # a row of each member
+    peak = cost.weights + _activations(cost, lora, most) + 16 * numbers * together
+    return Estimate(stage="training", seconds=rows * mean * _PADDED * cost.seconds, peak=round(peak))
+
+
+def attribution_estimate(cost: Footprint, card: AttributionCard, lora: LoraCard, layers: Layers, size: Size) -> Estimate:
+    """Scoring the pairs against the queries at all checkpoints of the card."""
+    at = preparation_estimate(cost, card, lora, layers, size)
+    once = (size.pairs + size.queries) * size.mean * _PADDED * cost.seconds
+    if card.curvature in {"fisher", "datainf"}:  # whose gradients are needed again, and mostly kept
+        once -= min(card.curvature_examples or size.pairs, size.pairs) * size.mean * _PADDED * cost.seconds
+    points = len(card.checkpoints)
+    return Estimate(stage="attribution", seconds=points * (at.seconds + once), peak=at.peak)
+
+
+def preparation_estimate(cost: Footprint, card: AttributionCard, lora: LoraCard, layers: Layers, size: Size) -> Estimate:
+    """Preconditioning the gradients of the queries at one checkpoint."""
+    shapes = list(_shapes(card, lora, layers))
+    numbers = sum(o * i for o, i in shapes)
+    work = estimate_cost(card, size.pairs, size.queries) * size.mean * _PADDED * cost.seconds
+    held = 2 * size.queries * numbers
+    if card.curvature == "ekfac":
+        operations = sum(_EIGEN * (o**3 + i**3) for o, i in shapes)
+        # a token of a network of P parameters takes 4 P operations
+        work += operations * cost.seconds / (4 * cost.parameters)
+        held += sum(3 * (o * o + i * i) for o, i in shapes)
+    if card.curvature == "lissa":
+        work *= _PRODUCT
+        held += 3 * size.queries * numbers
+    peak = cost.weights + _activations(cost, lora, TOKENS[cost.device.type]) + 4 * held
+    return Estimate(stage=f"curvature {card.curvature!r}", seconds=work, peak=round(peak))
+
+
+def plan_estimates(card: SamplerCard, model: LoraTrainable, *, scored: bool) -> list[Estimate]:
+    """The estimates of a seed's stages; `scored` says whether gradients of the data are taken.
+
+    The pairs' tokens are counted on at most 200 of them. Raises DataError as read_sources.
+    """
+    sources, template = read_sources(card), template_of(card.data.template, model)
+    pairs = len(sources.examples)
+    chosen = random.Random(0).sample(sources.examples, min(_SAMPLE, pairs))
+    sizes = [sum(map(len, pair_ids(model, pair))) for pair in as_pairs(chosen, template, card.data.examples)]
+    most = min(card.lora.length or model.context, model.context)
+    fitting = [size for size in sizes if size <= most] or [most]
+    mean = sum(fitting) / len(fitting)
+    pairs = max(1, round(pairs * card.data.share * len(fitting) / len(sizes)))
+    cost, layers = footprint(model, card.lora), model.lora_layers(card.lora.targets)
+    found = []
+    if scored:
+        queries = len(sources.queries) if sources.queries is not None else sample_size(card.data.queries, pairs)
+        found.append(attribution_estimate(cost, card.attribution, card.lora, layers, Size(pairs, queries, mean)))
+    members = {"all": [pairs], "seeds": [pairs] * card.members, "parts": [pairs // card.members] * card.members}
+    return [*found, training_estimate(cost, card.lora, layers, members[card.adapters], mean)]
+
+
+def check_affordable(model: LoraTrainable, card: AttributionCard, lora: LoraCard, size: Size) -> None:
+    """Raise DataError where lissa or ekfac would take more hours or memory than there is; other curvatures always pass."""
+    if card.curvature not in {"lissa", "ekfac"}:
+        return
+    cost = footprint(model, lora)
+    found = preparation_estimate(cost, card, lora, model.lora_layers(lora.targets), size)
+    most, room = _most_hours(), free_bytes(cost.device) + cost.weights
+    small = 'attribution.features = "core" with attribution.core = "random"'
+    less = f'use attribution.curvature = "ekfac", {small}' if card.curvature == "lissa" else f"use {small}"
+    if card.features == "core":
+        less = 'use attribution.curvature = "fisher", or fewer attribution.curvature_examples'
+    what = f"attribution.curvature = {card.curvature!r} with {size.queries} queries"
+    if found.seconds > most * 3600:
+        raise DataError(
+            f"{what} would take about {in_words(found.seconds)}, more than {most:g} h; {less}, or allow it with "
+            f"SPA_BENCH_MOST_HOURS={found.seconds / 1800:.0f}"
+        )
+    if found.peak > room:
+        raise DataError(f"{what} needs about {found.peak / 1e9:.1f} GB, and {room / 1e9:.1f} GB are free; {less}")
+
+
+def _most_hours() -> float:
+    given = os.environ.get("SPA_BENCH_MOST_HOURS", "")
+    try:
+        return float(given) if given else HOURS
+    except ValueError:
+        raise DataError(f"SPA_BENCH_MOST_HOURS is {given!r}; give a number of hours, such as 48") from None
+
+
+def _activations(cost: Footprint, lora: LoraCard, tokens: int) -> float:
+    again = lora.gradient_checkpointing or not cost.holds(tokens)
+    logits = min(4 * cost.vocabulary * tokens, CHUNK_BYTES[cost.device.type])
+    return (cost.kept_again if again else cost.kept) * tokens + _LOGITS * logits
+
+
+def _shapes(card: AttributionCard, lora: LoraCard, layers: Layers) -> Iterator[tuple[int, int]]:
+    """(o, i) of each block of an example's gradient; see features.py."""
+    if card.features == "projection":
+        yield 1, card.dimensions or 4096
+        return
+    for layer in layers.values():
+        inputs, outputs = layer.base.in_features, layer.base.out_features
+        if card.features == "core":
+            size = lora.rank if card.core == "adapter" else card.dimensions or 16
+            yield min(size, outputs), min(size, inputs)
+        else:
+            yield outputs, lora.rank
+            if any(card.checkpoints):
+                yield lora.rank, inputs

@@ -1,0 +1,120 @@
+"""What one token costs a model in a forward and backward pass, found by a short pass: seconds, and bytes that are kept."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+
+from spa_bench.cards.training import LoraCard
+from spa_bench.models.base import LoraTrainable
+from spa_bench.models.hf.checkpointing import blocks_of, checkpointed
+from spa_bench.models.hf.memory import free_bytes
+from spa_bench.models.hf.stacked_lora import use_factors
+from spa_bench.models.hf.trained_lora import train_factors
+from spa_bench.spa.losses import token_losses, vocabulary_of
+
+_WORK = 2e10  # operations of a pass on a CPU, which takes a fraction of a second
+_COUNTED = 0.5  # share of the tokens that count in the loss
+_ROOM = 0.6  # share of the free memory that kept activations may take
+_KEY = tuple[object, ...]
+
+_known: WeakKeyDictionary[nn.Module, dict[_KEY, Footprint]] = WeakKeyDictionary()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Footprint:
+    """The cost of passes with a LoRA adapter."""
+
+    seconds: float  # a token, forward and backward
+    kept: float  # bytes a token that are kept for the backward pass
+    kept_again: float  # the same where activations are computed twice; as `kept` where the network has no blocks
+    weights: int  # bytes of the network
+    parameters: int
+    vocabulary: int
+    device: torch.device
+
+    def holds(self, tokens: int) -> bool:
+        """Whether the activations of a pass of `tokens` fit well into the free memory."""
+        return self.kept * tokens <= _ROOM * free_bytes(self.device)
+
+
+def footprint(model: LoraTrainable, lora: LoraCard, *, clock: Callable[[], float] = time.perf_counter) -> Footprint:
+    """The footprint of `model`, measured once for each setting that changes it; `clock` gives seconds.
+
+    Two or three passes of 16 to 128 tokens, which take a second or less on a CPU.
+    """
+    key = (lora.rank, lora.targets, lora.precision, clock)
+    found = _known.setdefault(model.network, {})
+    if key not in found:
+        found[key] = _measured(model, lora, clock)
+    return found[key]
+
+
+def twice(model: LoraTrainable, lora: LoraCard, tokens: int) -> AbstractContextManager[None]:
+    """A block whose activations are computed twice: where the card says so, or where those of `tokens` would not fit."""
+    if lora.gradient_checkpointing or (blocks_of(model.network) and not footprint(model, lora).holds(tokens)):
+        return checkpointed(model.network, model.name)
+    return nullcontext()
+
+
+def _measured(model: LoraTrainable, lora: LoraCard, clock: Callable[[], float]) -> Footprint:
+    network, layers = model.network, model.lora_layers(lora.targets)
+    parameters = list(network.parameters())
+    device, whole = parameters[0].device, parameters[0].dtype is torch.float32 and lora.precision == "float32"
+    count = sum(p.numel() for p in parameters)
+    tokens = min(model.context, 256 if device.type != "cpu" else max(16, min(128, int(_WORK / (4 * count)))))
+    ids = torch.arange(tokens, device=device)[None] % 97
+    down = {p: torch.zeros(1, lora.rank, x.base.in_features, device=device).requires_grad_() for p, x in layers.items()}
+    up = {p: torch.zeros(1, lora.rank, x.base.out_features, device=device).requires_grad_() for p, x in layers.items()}
+
+    def run(counted: int) -> Tensor:
+        where = torch.arange(counted, device=device)
+        with torch.autocast(device.type, torch.bfloat16, enabled=lora.precision == "bfloat16"):
+            losses = token_losses(network, ids, where, lambda _, part: ids[0, where[part]])
+        return losses.sum()
+
+    own = {p.untyped_storage().data_ptr() for p in (*parameters, *network.buffers(), *down.values(), *up.values())}
+    with train_factors(layers, down, up) if whole else use_factors(layers, down, up):
+        kept = _kept(lambda: run(1), own)
+        again = float(kept)
+        if blocks := blocks_of(network):
+            with checkpointed(network, model.name):
+                again = _kept(lambda: run(1), own) + kept / len(blocks)
+        best = float("inf")
+        for _ in range(2):
+            began = clock()
+            run(max(1, int(_COUNTED * tokens))).backward()  # type: ignore[no-untyped-call]
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            best = min(best, clock() - began)
+    return Footprint(
+        seconds=best / tokens,
+        kept=kept / tokens,
+        kept_again=again / tokens,
+        weights=sum(p.numel() * p.element_size() for p in parameters),
+        parameters=count,
+        vocabulary=vocabulary_of(network),
+        device=device,
+    )
+
+
+def _kept(run: Callable[[], Tensor], own: set[int]) -> int:
+    """Bytes of the storages that `run` keeps for its backward pass, those at the addresses `own` left out."""
+    sizes: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            sizes[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        loss = run()
+    del loss
+    return sum(sizes.values())

@@ -1,0 +1,25 @@
+"""The plan of a run says how long attribution and training take, and what memory."""
+
+import re
+
+from doubles import MockModel, sampler_card
+from spa_bench.cards.sampler import load_sampler_card
+from spa_bench.models.hf.model import HFModel
+from spa_bench.runs.plan import estimate_line
+
+STAGE = r"(\d+ s|\d+ min|[\d.]+ h) and [\d.]+ GB"
+
+
+def test_the_plan_estimates_attribution_and_training(tiny_model: HFModel):
+    line = estimate_line(load_sampler_card("spa-influence", {}), tiny_model)
+    assert re.fullmatch(rf"estimate a seed, .* factor of 2: attribution {STAGE}; training {STAGE} at the peak", line), line
+
+
+def test_without_gradients_of_the_data_training_alone_is_estimated(tiny_model: HFModel):
+    line = estimate_line(load_sampler_card("spa-random", {}), tiny_model)
+    assert re.fullmatch(rf"estimate a seed, .* factor of 2: training {STAGE} at the peak", line), line
+
+
+def test_without_training_there_is_no_estimate(tiny_model: HFModel):
+    assert estimate_line(sampler_card(), tiny_model) == ""
+    assert estimate_line(sampler_card(), MockModel(lambda _: "")) == ""
