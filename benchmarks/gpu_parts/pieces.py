@@ -291,9 +291,7 @@ def kl_of_itself(setting: Setting) -> dict[str, Any]:
     pairs = [(p.prompt, p.completion) for p in instructions()[: 2 if setting.small else 16]]
     with tempfile.TemporaryDirectory() as folder:
         path = random_adapter(model, Path(folder), 0)
-        found: list[float] = []
-        for logprobs in model.next_token_logprobs(pairs, [Member(n, path, Decoding()) for n in ("a", "b")]):
-            assert logprobs is not None
-            p, q = logprobs.astype(np.float64)
-            found += list((np.exp(p) * (p - q)).sum(-1))
-    return {"places": len(found), "mean KL": float(np.mean(found)), "largest KL": float(np.max(np.abs(found)))}
+        twice = [Member(n, path, Decoding()) for n in ("a", "b")]
+        sums = [one for one in model.divergence(pairs, twice, base=False, top=10) if one is not None]
+    kl = [float(one.cross[0, 0] - one.cross[0, 1]) / one.tokens for one in sums]
+    return {"places": sum(one.tokens for one in sums), "mean KL": float(np.mean(kl)), "largest KL": float(np.abs(kl).max())}

@@ -145,13 +145,15 @@ def test_passes_are_halved_when_memory_really_ends(model: HFModel, scarce: Any, 
 
 def test_divergences_on_the_device_are_those_of_numpy(model: HFModel, tmp_path: Path):
     members = [Member(str(k), adapter(model, tmp_path / str(k), k), Decoding()) for k in range(2)]
-    for logprobs in model.next_token_logprobs([(p.prompt, p.completion) for p in PAIRS[:4]], members):
+    pairs = [(p.prompt, p.completion) for p in PAIRS[:4]]
+    sums = model.divergence(pairs, members, base=False, top=10)
+    for logprobs, one in zip(model.next_token_logprobs(pairs, members), sums, strict=True):
         assert logprobs is not None
-        p, q = torch.from_numpy(logprobs).cuda().double()
-        on_device = (p.exp() * (p - q)).sum(-1).mean()
-        here = (np.exp(np.float64(logprobs[0])) * (np.float64(logprobs[0]) - logprobs[1])).sum(-1).mean()
-        assert float(on_device) == pytest.approx(here, abs=1e-6)
-        assert here > 1e-4
+        assert one is not None
+        p, q = np.float64(logprobs)
+        here = (np.exp(p) * (p - q)).sum()
+        assert (one.cross[0, 0] - one.cross[0, 1]) / one.tokens == pytest.approx(here / len(p), abs=noise(model))
+        assert here / len(p) > 1e-4
 
 
 def test_activations_computed_twice_take_less_memory_and_give_the_same(model: HFModel):

@@ -37,7 +37,7 @@ def embedded() -> HFModel:
 
 def test_seconds_are_right_within_a_factor_of_two(embedded: HFModel):
     """CPU seconds, so that other work on the machine counts little."""
-    cost = footprint.footprint(embedded, LORA, clock=time.process_time)
+    cost = footprint.footprint(embedded, LORA)
     layers = embedded.lora_layers(LORA.targets)
     mean = sum(len(e.ids) for e in encode(embedded, PAIRS, "pair")) / len(PAIRS)
     parts = [PAIRS[k::4] for k in range(4)]

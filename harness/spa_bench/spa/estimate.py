@@ -112,17 +112,19 @@ def plan_estimates(card: SamplerCard, model: LoraTrainable, *, scored: bool) -> 
     The pairs' tokens are counted on at most 200 of them. Raises DataError as read_sources.
     """
     sources, template = read_sources(card), template_of(card.data.template, model)
-    pairs = len(sources.examples)
-    chosen = random.Random(0).sample(sources.examples, min(_SAMPLE, pairs))
-    sizes = [sum(map(len, pair_ids(model, pair))) for pair in as_pairs(chosen, template, card.data.examples)]
+    rows, numbers = sources.examples.rows, sources.examples.numbers
+    chosen = random.Random(0).sample(range(len(rows)), min(_SAMPLE, len(rows)))
+    some = as_pairs([rows[i] for i in chosen], template, card.data.examples, [numbers[i] for i in chosen])
+    sizes = [sum(map(len, pair_ids(model, pair))) for pair in some]
     most = min(card.lora.length or model.context, model.context)
     fitting = [size for size in sizes if size <= most] or [most]
     mean = sum(fitting) / len(fitting)
-    pairs = max(1, round(pairs * card.data.share * len(fitting) / len(sizes)))
+    pairs = max(1, round(len(rows) * card.data.share * len(fitting) / len(sizes)))
     cost, layers = footprint(model, card.lora), model.lora_layers(card.lora.targets)
     found = []
     if scored:
-        queries = len(sources.queries) if sources.queries is not None else sample_size(card.data.queries, pairs)
+        asked = sources.queries
+        queries = len(asked.rows) if asked is not None else sample_size(card.data.queries, len(rows))
         found.append(attribution_estimate(cost, card.attribution, card.lora, layers, Size(pairs, queries, mean)))
     members = {"all": [pairs], "seeds": [pairs] * card.members, "parts": [pairs // card.members] * card.members}
     return [*found, training_estimate(cost, card.lora, layers, members[card.adapters], mean)]

@@ -44,15 +44,16 @@ class Footprint:
         return self.kept * tokens <= _ROOM * free_bytes(self.device)
 
 
-def footprint(model: LoraTrainable, lora: LoraCard, *, clock: Callable[[], float] = time.perf_counter) -> Footprint:
-    """The footprint of `model`, measured once for each setting that changes it; `clock` gives seconds.
+def footprint(model: LoraTrainable, lora: LoraCard) -> Footprint:
+    """The footprint of `model`, measured once for each setting that changes it.
 
-    Two or three passes of 16 to 128 tokens, which take a second or less on a CPU.
+    Two or three passes of 16 to 128 tokens, which take a second or less on a CPU. There the seconds are those of the process
+    by its threads, so that other work on the machine does not count.
     """
-    key = (lora.rank, lora.targets, lora.precision, clock)
+    key = (lora.rank, lora.targets, lora.precision)
     found = _known.setdefault(model.network, {})
     if key not in found:
-        found[key] = _measured(model, lora, clock)
+        found[key] = _measured(model, lora)
     return found[key]
 
 
@@ -63,7 +64,7 @@ def twice(model: LoraTrainable, lora: LoraCard, tokens: int) -> AbstractContextM
     return nullcontext()
 
 
-def _measured(model: LoraTrainable, lora: LoraCard, clock: Callable[[], float]) -> Footprint:
+def _measured(model: LoraTrainable, lora: LoraCard) -> Footprint:
     network, layers = model.network, model.lora_layers(lora.targets)
     parameters = list(network.parameters())
     device, whole = parameters[0].device, parameters[0].dtype is torch.float32 and lora.precision == "float32"
@@ -86,6 +87,7 @@ def _measured(model: LoraTrainable, lora: LoraCard, clock: Callable[[], float]) 
         if blocks := blocks_of(network):
             with checkpointed(network, model.name):
                 again = _kept(lambda: run(1), own) + kept / len(blocks)
+        clock = time.process_time if device.type == "cpu" else time.perf_counter
         best = float("inf")
         for _ in range(2):
             began = clock()
@@ -94,7 +96,7 @@ def _measured(model: LoraTrainable, lora: LoraCard, clock: Callable[[], float]) 
                 torch.cuda.synchronize(device)
             best = min(best, clock() - began)
     return Footprint(
-        seconds=best / tokens,
+        seconds=best / tokens / (torch.get_num_threads() if device.type == "cpu" else 1),
         kept=kept / tokens,
         kept_again=again / tokens,
         weights=sum(p.numel() * p.element_size() for p in parameters),
