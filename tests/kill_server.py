@@ -21,8 +21,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import sklearn.feature_extraction.text  # noqa: F401 -- here, that not every child imports what the job will
-
 from doubles import InProcessJudge, Lines
 from spa_bench.cards.sampler import load_sampler_card
 from spa_bench.cards.task import load_task_card
@@ -38,6 +36,7 @@ from spa_bench.types import Completion, Member, Request
 
 FREE = {"timings.json", ".lock"}
 MODES = ("before", "after", "torn")
+WORKERS = 3  # a job waits for the disk as long as it computes
 
 
 class Watched(HFModel):
@@ -68,6 +67,13 @@ def job(config: dict[str, Any], model: Watched, folder: Path) -> None:
     todo = Job(sampler=card, task=task_card, n=4, seed=0, limit=None, sandbox="bwrap", grading="default", noise_floor=True)
     made = generate(todo, task, model, folder / "runs", folder / "cache", Lines())  # type: ignore[arg-type]
     grade(made, task, Lines(), sandbox=None, workers=1)  # type: ignore[arg-type]
+
+
+def warm(config: dict[str, Any], model: Watched, folder: Path) -> None:
+    """Do the job once in this process, that not every child imports what it needs."""
+    folder.mkdir(parents=True)
+    job(config, model, folder)
+    shutil.rmtree(folder)
 
 
 def armed(point: int | None, mode: str, counted: Path) -> None:
@@ -130,6 +136,40 @@ def repeated(folder: Path) -> int:
     return sum(counts.values()) - len(counts)
 
 
+def worker(
+    config: dict[str, Any], model: Watched, points: Sequence[int], place: int, wanted: dict[str, str], file: Path
+) -> int:
+    """The process that tries every WORKERS-th of `points` from `place` on, and writes what came of each to `file`."""
+    child = os.fork()
+    if child:
+        return child
+    status = 1
+    try:
+        for number in range(place, len(points), WORKERS):
+            note(file, json.dumps(killed(config, model, number, points[number], wanted)))
+        file.touch()
+        status = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def killed(config: dict[str, Any], model: Watched, number: int, point: int, wanted: dict[str, str]) -> dict[str, Any]:
+    """What comes of a job that is killed at `point` and gone on with."""
+    mode, folder = MODES[number % 3], Path(config["folder"]) / f"killed-{point}"
+    ends = [attempt(config, model, folder, point, mode)]
+    if number % 5 == 4:  # and once more while it goes on
+        ends.append(attempt(config, model, folder, 7, MODES[(number + 1) % 3]))
+    ends.append(attempt(config, model, folder, None, ""))
+    found = contents(folder)
+    other = sorted(k for k in {*found, *wanted} if found.get(k) != wanted.get(k))
+    result = {"point": point, "mode": mode, "ends": ends, "differ": other, "repeated": repeated(folder)}
+    shutil.rmtree(folder)
+    return result
+
+
 def main() -> None:
     config = json.loads(Path(sys.argv[1]).read_text())
     base = Path(config["folder"])
@@ -138,24 +178,19 @@ def main() -> None:
     gradients.TOKENS = {"cpu": 256}
     grading.make_judge = lambda *_: InProcessJudge()  # type: ignore[assignment]
     model = Watched(config["model"], HFOptions(device="cpu", threads=1, batch_size=8), name="tiny")
+    warm(config, model, base / "warm")
     assert attempt(config, model, base / "whole", None, "") == 0
     wanted = contents(base / "whole")
     calls = len((base / "whole" / "calls.txt").read_text().splitlines())
     print(json.dumps({"calls": calls, "files": len(wanted), "repeated": repeated(base / "whole")}), flush=True)
     rng = random.Random(0)
     points = sorted(rng.sample(range(1, calls + 1), config["points"]))
-    for number, point in enumerate(points):
-        mode, folder = MODES[number % 3], base / f"killed-{point}"
-        first = attempt(config, model, folder, point, mode)
-        ends = [first]
-        if number % 5 == 4:  # and once more while it goes on
-            ends.append(attempt(config, model, folder, 7, MODES[(number + 1) % 3]))
-        ends.append(attempt(config, model, folder, None, ""))
-        found = contents(folder)
-        other = sorted(k for k in {*found, *wanted} if found.get(k) != wanted.get(k))
-        result = {"point": point, "mode": mode, "ends": ends, "differ": other, "repeated": repeated(folder)}
+    files = [base / f"results-{w}.jsonl" for w in range(WORKERS)]
+    workers = [worker(config, model, points, w, wanted, file) for w, file in enumerate(files)]
+    assert [os.waitstatus_to_exitcode(os.waitpid(each, 0)[1]) for each in workers] == [0] * WORKERS
+    results = [json.loads(line) for file in files for line in file.read_text().splitlines()]
+    for result in sorted(results, key=lambda r: r["point"]):
         print(json.dumps(result), flush=True)
-        shutil.rmtree(folder)
 
 
 if __name__ == "__main__":
