@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from spa_bench.cards.task import load_task_card
 from spa_bench.errors import SpaBenchError, UsageError
 from spa_bench.models.hf.model import MIN_ROWS, HFOptions
 from spa_bench.runs.job import load_task
+from spa_bench.runs.reopen import made_of
 from spa_bench.types import Decoding, Member, Request
 
 DRAWS = 8  # of one prompt, in the measurement of prefill
@@ -64,6 +65,8 @@ class Floor:
 def run(settings: Settings) -> dict[str, Any]:
     """Tokens a CPU second of each contender, the limit, the ratios and the floors."""
     torch.set_num_threads(1)
+    if made := made_of(settings.model):  # smollm2, or a GGUF file
+        settings = replace(settings, model=str(made.folder))
     with tempfile.TemporaryDirectory(prefix="spa-bench-") as folder:
         return _run(settings, Path(folder))
 

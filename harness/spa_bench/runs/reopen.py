@@ -66,13 +66,13 @@ def load_model(name: str, options: ModelOptions) -> HFModel:
     )
     if name == EMBEDDED:
         return HFModel(str(MODEL), chosen, name=EMBEDDED)
-    origin = _made(name)
+    origin = made_of(name)
     if origin is not None and options.revision is not None:
         raise UsageError(f"--revision {options.revision} names a version on the hub, and {name} is no model of the hub")
     return HFModel(name, chosen) if origin is None else HFModel(str(origin.folder), chosen, name=name, origin=origin)
 
 
-def _made(name: str) -> Origin | None:
+def made_of(name: str) -> Origin | None:
     """The folder that is made of a shipped model or of a GGUF file; None for the name of any other model."""
     from spa_bench.models.hf.gguf import from_file, is_gguf
     from spa_bench.models.shipped import SHIPPED, shipped_model
