@@ -37,11 +37,14 @@ def measure(sampler: str, folder: Path, threads: int | None) -> dict[str, object
     ]
     environment = {**os.environ, "SPA_BENCH_CACHE": str(folder / ".cache")}
     began = time.monotonic()
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    took = time.monotonic() - began
-    if status:
-        raise SystemExit(f"spa-bench run --sampler {sampler} failed with status {status}")
+    with (folder / "said").open("w+") as said:
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=said)
+        _, status, usage = os.wait4(process.pid, 0)
+        took = time.monotonic() - began
+        if status:
+            said.seek(0)
+            last = said.read().strip().rpartition("\n")[2]
+            raise SystemExit(f"spa-bench run --sampler {sampler} failed with code {os.waitstatus_to_exitcode(status)}: {last}")
     run = next(folder.glob(f"mini-code-{sampler}-s0-*"))
     stages = json.loads((run / "timings.json").read_text())["stages"]
     cpu = round(usage.ru_utime + usage.ru_stime, 1)
