@@ -140,7 +140,8 @@ TaskFile = Annotated[Path | None, a_path("where a jsonl task's problems are on t
 NoiseFloor = Annotated[
     Literal["auto", "yes", "no"],
     option(
-        "draw one member n times in other batches, to see what numerics alone change (auto: unless float32 on a CPU)", WHERE
+        "draw one member twice in other batches on a few problems: what numerics alone change (auto: where they can)",
+        WHERE,
     ),
 ]
 Rules = Annotated[
