@@ -1,10 +1,16 @@
-"""The tiny transformer of the tests."""
+"""The tiny transformer of the tests, and adapters of it."""
 
 from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
 
 ROOT = Path(__file__).resolve().parents[1]
 CONTEXT = 1024  # tokens: real HumanEval prompts fit
@@ -44,4 +50,27 @@ def save_tiny(folder: Path, *, layers: int = 2) -> Path:
         network = LlamaForCausalLM(config)
         network.lm_head.weight.data[0] *= 1.6  # the end token wins now and then
     network.save_pretrained(str(folder))
+    return folder
+
+
+def random_adapter(
+    network: nn.Module,
+    folder: Path,
+    generator: torch.Generator,
+    *,
+    rank: int,
+    scale: float,
+    targets: str | Sequence[str] = "all-linear",
+) -> Path:
+    """Writes an adapter of `network` with random factors, alpha twice the rank, into `folder`; `scale` is that of B."""
+    import torch
+
+    from spa_bench.models.hf.stacked_lora import Adapter, target_modules, write_adapter
+
+    factors = {}
+    for path in target_modules(network, targets):
+        layer: Any = network.get_submodule(path)
+        down = torch.randn(rank, layer.in_features, generator=generator) / layer.in_features**0.5
+        factors[path] = down, scale * torch.randn(layer.out_features, rank, generator=generator)
+    write_adapter(Adapter(factors, rank, 2.0 * rank), folder, base_model="tiny")
     return folder

@@ -14,8 +14,8 @@ import torch
 from spa_bench.models.base import BeamModel, Beams
 from spa_bench.models.beams import Beam, BeamSearch, Groups, advance, candidates_needed, start
 from spa_bench.models.hf.model import HFModel, HFOptions
-from spa_bench.models.hf.stacked_lora import Adapter, target_modules, write_adapter
 from spa_bench.types import Decoding, Key, Member, Request
+from tiny import random_adapter
 
 PROMPTS = [
     f"def f{i}(nums):\n" + f'    """Return {"the sum of " * (i % 4)}the numbers above {i}."""\n' * (1 + i % 3) for i in range(7)
@@ -145,13 +145,8 @@ def adapted(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Memb
     from transformers import AutoModelForCausalLM
 
     network = AutoModelForCausalLM.from_pretrained(str(tiny_folder))
-    generator, factors = torch.Generator().manual_seed(0), {}
-    for path in target_modules(network, ["q_proj", "down_proj"]):
-        layer = network.get_submodule(path)
-        low = torch.randn(4, layer.in_features, generator=generator) / layer.in_features**0.5
-        factors[path] = (low, 0.3 * torch.randn(layer.out_features, 4, generator=generator))
-    folder = tmp_path_factory.mktemp("adapter")
-    write_adapter(Adapter(factors, 4, 8.0), folder, base_model="tiny")
+    folder, generator = tmp_path_factory.mktemp("adapter"), torch.Generator().manual_seed(0)
+    random_adapter(network, folder, generator, rank=4, scale=0.3, targets=["q_proj", "down_proj"])
     return Member("adapted", folder, Decoding())
 
 

@@ -17,14 +17,15 @@ from transformers import AutoModelForCausalLM, Gemma2Config, LlamaConfig
 
 from spa_bench.errors import ModelError
 from spa_bench.metrics.divergence import Divergences, divergences, of_sums, sums_of
+from spa_bench.metrics.table import READ_TWICE
 from spa_bench.models.hf import divergence, token_sums
 from spa_bench.models.hf.divergence import Forced, Wanted
 from spa_bench.models.hf.model import HFModel
 from spa_bench.models.hf.output_layer import OutputLayer
 from spa_bench.models.hf.reading import Readable, Way
-from spa_bench.models.hf.stacked_lora import Adapter, StackedLinear, target_modules, write_adapter
-from spa_bench.runs.divergence import NOISE, measure_divergence
+from spa_bench.runs.divergence import measure_divergence
 from spa_bench.types import Decoding, DivergenceSums, Member, Problem
+from tiny import random_adapter
 
 PAIRS = [("def f(x):\n", "    return x + 1\n"), ("1234", "    return 12\n"), ("# a\n", "    y = 3\n    return y * y\n")]
 
@@ -128,14 +129,8 @@ def members(tiny_model: HFModel, tmp_path_factory: pytest.TempPathFactory) -> li
     folder, random = tmp_path_factory.mktemp("adapters"), torch.Generator().manual_seed(7)
     made = []
     for m, rank in enumerate((4, 7)):
-        factors = {}
-        for path in target_modules(tiny_model.network):
-            layer: Any = tiny_model.network.get_submodule(path)
-            layer = layer.base if isinstance(layer, StackedLinear) else layer
-            down = torch.randn(rank, layer.in_features, generator=random) / layer.in_features**0.5
-            factors[path] = down, torch.randn(layer.out_features, rank, generator=random) * 0.1
-        write_adapter(Adapter(factors, rank, 2.0 * rank), folder / str(m), base_model="tiny")
-        made.append(Member(f"m{m}", folder / str(m), Decoding()))
+        adapter = random_adapter(tiny_model.network, folder / str(m), random, rank=rank, scale=0.1)
+        made.append(Member(f"m{m}", adapter, Decoding()))
     return [made[0], Member("base", None, Decoding()), made[1]]
 
 
@@ -279,9 +274,7 @@ def test_a_network_without_a_named_output_layer_gives_its_logits():
 
 def test_a_bfloat16_network_has_a_noise_floor_below_its_divergence(tmp_path: Path):
     network = network_of(LLAMA, torch.bfloat16)
-    forced = Forced(
-        Readable(network, Way(), context=1024), lambda _: nullcontext(), vocabulary=97, device=torch.device("cpu"), block=16
-    )
+    forced = Forced(Readable(network, Way(), context=1024), lambda _: nullcontext(), vocabulary=97, device=torch.device("cpu"))
     pairs = [(list(range(3, 30 + i)), list(range(40, 60))) for i in range(8)]
     found = list(forced.sums(pairs, Wanted(adapters=[None, None], members=2, top=5, again={3})))
     assert [s.noise is None for s in found] == [place != 3 for place in range(8)]
@@ -313,7 +306,7 @@ def problems(count: int) -> list[Problem]:
 def test_one_problem_of_32_is_read_again_where_noise_is_wanted(noise: bool, members: int, read: list[int]):
     model, voices = Known(), [Member(f"m{i}", None, Decoding()) for i in range(members)]
     rows = list(measure_divergence(problems(40), model, voices, (), noise=noise))  # type: ignore[arg-type]
-    assert [i for i, row in enumerate(rows) if NOISE in row.overall] == read
+    assert [i for i, row in enumerate(rows) if READ_TWICE in row.overall] == read
     done = {row.problem for row in rows[:5]}
     rest = list(measure_divergence(problems(40), model, voices, done, noise=noise))  # type: ignore[arg-type]
     assert rest == rows[5:]

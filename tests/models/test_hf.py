@@ -15,9 +15,9 @@ from safetensors.torch import load_file, save_file
 from spa_bench.errors import ModelError, UsageError
 from spa_bench.models.hf import stream
 from spa_bench.models.hf.model import HFModel, HFOptions, hash_folder
-from spa_bench.models.hf.stacked_lora import Adapter, target_modules, write_adapter
 from spa_bench.support.seeds import draw_seed
 from spa_bench.types import Completion, Decoding, Key, Member, Request
+from tiny import random_adapter
 
 PROMPTS = [
     f"def f{i}(nums):\n" + f'    """Return {"the sum of " * (i % 4)}the numbers above {i}."""\n' * (1 + i % 3) for i in range(9)
@@ -36,13 +36,8 @@ def members(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> list
     generator = torch.Generator().manual_seed(0)
     made = list(BASE)
     for rank in (8, 5):
-        factors = {}
-        for path in target_modules(network, ["q_proj", "v_proj", "down_proj"]):
-            layer = network.get_submodule(path)
-            low = torch.randn(rank, layer.in_features, generator=generator) / layer.in_features**0.5
-            factors[path] = (low, 0.3 * torch.randn(layer.out_features, rank, generator=generator))
         folder = tmp_path_factory.mktemp("adapter")
-        write_adapter(Adapter(factors, rank, 2.0 * rank), folder, base_model="tiny")
+        random_adapter(network, folder, generator, rank=rank, scale=0.3, targets=["q_proj", "v_proj", "down_proj"])
         made.append(Member(f"rank {rank}", folder, GREEDY))
     return made
 

@@ -18,9 +18,9 @@ from spa_bench.models.base import OptionScores
 from spa_bench.models.hf import option_scores, scorer
 from spa_bench.models.hf.model import HFModel, HFOptions
 from spa_bench.models.hf.option_scores import first_tokens
-from spa_bench.models.hf.stacked_lora import Adapter, target_modules, write_adapter
 from spa_bench.models.options import OptionEncoder, encoded, groups
 from spa_bench.types import Asked, Decoding, Member, Request
+from tiny import random_adapter
 
 LETTERS = tuple(" " + c for c in "ABCD")
 QUESTION = "Which of these numbers is even?\nA. 1\nB. 4\nC. 7\nD. 9\nAnswer:"
@@ -43,14 +43,8 @@ def members(tiny_model: HFModel, tmp_path_factory: pytest.TempPathFactory) -> li
     folder, random = tmp_path_factory.mktemp("adapters"), torch.Generator().manual_seed(7)
     made = []
     for m, rank in enumerate((4, 7)):
-        factors = {}
-        for path in target_modules(tiny_model.network):
-            layer: Any = tiny_model.network.get_submodule(path)
-            layer = getattr(layer, "base", layer)
-            down = torch.randn(rank, layer.in_features, generator=random) / layer.in_features**0.5
-            factors[path] = down, torch.randn(layer.out_features, rank, generator=random) * 0.1
-        write_adapter(Adapter(factors, rank, 2.0 * rank), folder / str(m), base_model="tiny")
-        made.append(Member(f"m{m}", folder / str(m), Decoding()))
+        adapter = random_adapter(tiny_model.network, folder / str(m), random, rank=rank, scale=0.1)
+        made.append(Member(f"m{m}", adapter, Decoding()))
     return [made[0], BASE, made[1]]
 
 

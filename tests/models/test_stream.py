@@ -14,10 +14,11 @@ from spa_bench.models.hf import sampling
 from spa_bench.models.hf.model import HFModel, HFOptions
 from spa_bench.models.hf.packed import PackedLinears
 from spa_bench.models.hf.sampling import RowDecoding, choose
-from spa_bench.models.hf.stacked_lora import Adapter, target_modules, write_adapter
+from spa_bench.models.hf.stacked_lora import target_modules
 from spa_bench.support import interrupt
 from spa_bench.support.seeds import draw_seed
 from spa_bench.types import Decoding, Key, Member, Request
+from tiny import random_adapter
 
 PROMPTS = [f"def f{i}(nums):\n" + '    """The sum."""\n' * (i % 3) for i in range(6)]
 BASE = Member("base", None, Decoding())
@@ -31,14 +32,7 @@ def model(tiny_folder: Path) -> HFModel:
 
 @pytest.fixture
 def adapter(model: HFModel, tmp_path: Path) -> Path:
-    generator = torch.Generator().manual_seed(0)
-    factors = {}
-    for path in target_modules(model.network):
-        layer: Any = model.network.get_submodule(path)
-        low = torch.randn(4, layer.in_features, generator=generator) / layer.in_features**0.5
-        factors[path] = low, 0.2 * torch.randn(layer.out_features, 4, generator=generator)
-    write_adapter(Adapter(factors, 4, 8.0), tmp_path / "adapter", base_model="tiny")
-    return tmp_path / "adapter"
+    return random_adapter(model.network, tmp_path / "adapter", torch.Generator().manual_seed(0), rank=4, scale=0.2)
 
 
 def request(number: int, draw: int, tokens: int, member: int = 0, **decoding: Any) -> Request:

@@ -366,7 +366,7 @@ CHOICE_METRICS: tuple[Metric, ...] = (
 )
 """Metrics of multiple choice, which a run has where one of its problems is multiple choice."""
 
-READ_TWICE = "kl[noise]"
+READ_TWICE = "kl[noise]"  # in `Divergence.overall`
 NOISE_METRICS: tuple[Metric, ...] = (
     Metric(
         name="noise_floor[average_kl]",

@@ -1,4 +1,4 @@
-"""How members differ beside their texts: the divergence of their distributions, and how far numerics alone change a text."""
+"""How members differ beside their texts: the divergence of their distributions."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 import numpy as np
 
 from spa_bench.metrics.divergence import of_sums
+from spa_bench.metrics.table import READ_TWICE
 from spa_bench.models.base import Model
 from spa_bench.runs.folder import RunFolder
 from spa_bench.support.interrupt import pause_point
@@ -15,7 +16,6 @@ from spa_bench.types import Divergence, DivergenceSums, Member, Messages, Proble
 CONTEXT = "teacher-forced on the task's reference solution, temperature 1, no truncation, mean over tokens, nats"
 _TOGETHER = 8  # problems scored in one call: always the same ones, so that a resumed run gives the same bytes
 TOP = 20  # the k of top-k entropy and mass
-NOISE = "kl[noise]"  # in a row's `overall`
 _APART = 4  # groups of problems for one whose first member is read again
 _DIGITS = 9
 
@@ -99,7 +99,7 @@ def _row(problem: str, sums: DivergenceSums | None) -> Divergence:
     }
     if measured.kl_to_base is not None:
         of_members["kl_to_base"] = measured.kl_to_base
-    overall = {"js[all]": measured.jensen_shannon_all, NOISE: sums.noise}
+    overall = {"js[all]": measured.jensen_shannon_all, READ_TWICE: sums.noise}
     return Divergence(
         problem=problem,
         tokens=measured.tokens,

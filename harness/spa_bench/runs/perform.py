@@ -44,7 +44,7 @@ from spa_bench.runs.values import (
     unread_queries,
 )
 from spa_bench.sandbox import NOT_NEEDED, choose
-from spa_bench.spa.training_data import read_sources
+from spa_bench.spa.training_data import Sources, read_sources
 from spa_bench.support.cache import stage_cache
 from spa_bench.support.console import Reporter
 from spa_bench.tasks.base import Task, TextsTask
@@ -122,6 +122,7 @@ class _Loaded:
 
     card: SamplerCard
     pairs: Pairs
+    sources: Sources
     task_card: TaskCard
     n: int
     sandbox: str
@@ -161,7 +162,7 @@ def _load(sampler: str, task: str, options: RunOptions) -> _Loaded:
     if options.n is None and n % card.members:
         n = card.members
     check_draws(card, n)
-    read_sources(card)  # called only so that an unreadable source raises now
+    sources = read_sources(card)  # an unreadable one raises now, before anything is loaded
     loaded = load_task(task_card)
     sandbox = options.judge.sandbox or "bwrap"
     if options.until != "generate" and loaded.runs_code:
@@ -170,7 +171,15 @@ def _load(sampler: str, task: str, options: RunOptions) -> _Loaded:
     check_task(card, loaded, model, options.limit)
     embedder = load_embedder(options.embedding, device=options.loading.device) if options.embedding else None
     return _Loaded(
-        card=card, pairs=pairs, task_card=task_card, n=n, sandbox=sandbox, task=loaded, model=model, embedder=embedder
+        card=card,
+        pairs=pairs,
+        sources=sources,
+        task_card=task_card,
+        n=n,
+        sandbox=sandbox,
+        task=loaded,
+        model=model,
+        embedder=embedder,
     )
 
 
@@ -187,7 +196,7 @@ def _plan(parts: _Loaded, options: RunOptions) -> list[str]:
         pairs=parts.pairs.said,
     )
     lines += unread_queries(parts.card, options.queries)
-    if estimate := estimate_line(parts.card, parts.model):
+    if estimate := estimate_line(parts.card, parts.model, parts.sources):
         lines.append(estimate)
     if parts.embedder:
         lines.append(f"embedding: {parts.embedder.name}, the first {parts.embedder.limit} tokens of a text")

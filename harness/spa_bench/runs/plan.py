@@ -8,6 +8,7 @@ from spa_bench.models.base import LoraTrainable, Model, StageModel
 from spa_bench.samplers.base import sampler_kind
 from spa_bench.spa.estimate import plan_estimates
 from spa_bench.spa.partition import needs_scores
+from spa_bench.spa.training_data import Sources
 from spa_bench.tasks.base import Task
 
 
@@ -71,13 +72,10 @@ def plan_lines(
     return lines
 
 
-def estimate_line(card: SamplerCard, model: Model) -> str:
-    """The line of the plan on time and memory of attribution and training, from a short pass through `model`; "" without any.
-
-    Raises DataError as read_sources.
-    """
+def estimate_line(card: SamplerCard, model: Model, sources: Sources) -> str:
+    """The line of the plan on time and memory of attribution and training, from a short pass through `model`; else ""."""
     if card.adapters == "none" or not isinstance(model, LoraTrainable):
         return ""
     scored = card.adapters == "parts" and needs_scores(card.partition.method) and card.attribution.method == "influence"
-    stages = plan_estimates(card, model, scored=scored)
+    stages = plan_estimates(card, model, sources, scored=scored)
     return f"estimate a seed, from a short pass, within a factor of 2: {'; '.join(map(str, stages))} at the peak"

@@ -21,7 +21,7 @@ from spa_bench.spa.data.templates import template_of
 from spa_bench.spa.footprint import Footprint, footprint
 from spa_bench.spa.losses import CHUNK_BYTES
 from spa_bench.spa.passes import TOKENS
-from spa_bench.spa.training_data import read_sources
+from spa_bench.spa.training_data import Sources
 
 if TYPE_CHECKING:
     from spa_bench.cards.sampler import SamplerCard
@@ -106,12 +106,12 @@ def preparation_estimate(cost: Footprint, card: AttributionCard, lora: LoraCard,
     return Estimate(stage=f"curvature {card.curvature!r}", seconds=work, peak=round(peak))
 
 
-def plan_estimates(card: SamplerCard, model: LoraTrainable, *, scored: bool) -> list[Estimate]:
-    """The estimates of a seed's stages; `scored` says whether gradients of the data are taken.
+def plan_estimates(card: SamplerCard, model: LoraTrainable, sources: Sources, *, scored: bool) -> list[Estimate]:
+    """The estimates of a seed's stages on `sources`; `scored` says whether gradients of the data are taken.
 
-    The pairs' tokens are counted on at most 200 of them. Raises DataError as read_sources.
+    The pairs' tokens are counted on at most 200 of them.
     """
-    sources, template = read_sources(card), template_of(card.data.template, model)
+    template = template_of(card.data.template, model)
     rows, numbers = sources.examples.rows, sources.examples.numbers
     chosen = random.Random(0).sample(range(len(rows)), min(_SAMPLE, len(rows)))
     some = as_pairs([rows[i] for i in chosen], template, card.data.examples, [numbers[i] for i in chosen])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -48,9 +48,8 @@ class Forced:
         *,
         vocabulary: int,
         device: torch.device,
-        block: int,
     ):
-        self._network, self._use, self._vocabulary, self._device, self._block = network, use, vocabulary, device, block
+        self._network, self._use, self._vocabulary, self._device = network, use, vocabulary, device
         self._kind = "cpu" if device.type == "cpu" else "cuda"
         self._layer = OutputLayer(network.network)
 
@@ -64,7 +63,7 @@ class Forced:
                 found = self._sums_of(states[:, place - start, -len(tail) - 1 : -1], wanted)
                 if place in wanted.again:
                     noise = self._noise(pairs[place], states[:1, place - start, -len(tail) - 1 : -1], wanted.adapters[0])
-                    found = DivergenceSums(**{**vars(found), "noise": noise})
+                    found = replace(found, noise=noise)
                 yield found
 
     def logprobs(self, pairs: Sequence[Pair], adapters: Sequence[Path | None]) -> Iterator[NDArray[np.float32]]:
@@ -98,7 +97,7 @@ class Forced:
     def _read(self, pairs: Sequence[Pair], adapters: Sequence[Path | None]) -> Tensor:
         """See _states; rows are padded to at least four a member."""
         rows = [*pairs, *[pairs[0]] * max(0, MIN_ROWS - len(pairs))]
-        ids, mask = padded([(head[:-1], head[-1:] + tail) for head, tail in rows], block=self._block)
+        ids, mask = padded([(head[:-1], head[-1:] + tail) for head, tail in rows], block=self._network.way.block)
         k = len(adapters)
         ids, mask = ids.repeat(k, 1).to(self._device), mask.repeat(k, 1).to(self._device)
         keep = max(len(tail) for _, tail in rows) + 1

@@ -28,7 +28,7 @@ from spa_bench.types import Completion, Member, Request
 
 
 class Drawer:
-    """Draws answers from `network`, which reads `context` tokens at most; `block` is that of rows.padded."""
+    """Draws answers from `network`, which reads `context` tokens at most."""
 
     def __init__(
         self,
@@ -39,11 +39,10 @@ class Drawer:
         context: int,
         vocabulary: int,
         device: torch.device,
-        block: int,
         batch: int | None,
     ):
         self._network, self._codec, self._adapters = network, codec, adapters
-        self._context, self._device, self._block, self._batch = context, device, block, batch
+        self._context, self._device, self._batch = context, device, batch
         self._parts = Parts(
             network=network,
             codec=codec,
@@ -51,7 +50,6 @@ class Drawer:
             packed=PackedLinears(network.network),
             vocabulary=vocabulary,
             device=device,
-            block=block,
         )
 
     def generate(self, requests: Sequence[Request], members: Sequence[Member]) -> Iterator[Completion]:
@@ -127,7 +125,6 @@ class Drawer:
             ends=self._codec.ends,
             text=self._codec.last_text,
             least_rows=MIN_ROWS,
-            block=self._block,
         )
         waiting: list[tuple[Request, Searched]] = []
         for request, prompt in zip(requests, [self._codec.before(r) for r in requests], strict=True):

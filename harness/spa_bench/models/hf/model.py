@@ -83,10 +83,10 @@ class HFModel:
         way = found.way
         self.context = min(self.context, way.context or self.context)
         self.notes = tuple(note for note in (unknown, *found.notes) if note)
-        reads, block = Readable(self.network, way, context=self.context), way.block
+        reads = Readable(self.network, way, context=self.context)
         self.codec = Codec(self._tokenizer, self.name, end_tokens(self._tokenizer, network), embedding_rows(network))
         self._adapters = Adapters(self.network, self._dtype, self._device, vocabulary=vocabulary)
-        self._forced = Forced(reads, self._adapters.use, vocabulary=vocabulary, device=self._device, block=block)
+        self._forced = Forced(reads, self._adapters.use, vocabulary=vocabulary, device=self._device)
         self._drawer = Drawer(
             reads,
             self.codec,
@@ -94,7 +94,6 @@ class HFModel:
             context=self.context,
             vocabulary=vocabulary,
             device=self._device,
-            block=block,
             batch=options.batch_size,
         )
         self._scorer = Scorer(
@@ -104,7 +103,6 @@ class HFModel:
             context=self.context,
             vocabulary=vocabulary,
             device=self._device,
-            block=block,
             batch=options.batch_size,
         )
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor
 from spa_bench.errors import ModelError
 from spa_bench.models.base import OptionScores
 from spa_bench.models.hf.failures import within_memory
+from spa_bench.models.hf.reading import Readable
 from spa_bench.models.hf.rows import MIN_ROWS, padded
 from spa_bench.models.hf.token_sums import token_sums
 from spa_bench.models.options import Encoded, IntArray
@@ -28,9 +29,8 @@ _LOGIT_BYTES = 1 << 28  # room for the logits of one pass
 class Reader:
     """A network with K members that reads rows of tokens."""
 
-    network: Any
+    network: Readable
     device: torch.device
-    block: int  # of rows.padded
     vocabulary: int
     members: int
     adapters: Callable[[], AbstractContextManager[Any]]  # in which row group i runs through member i
@@ -91,7 +91,7 @@ class Reader:
         """The float32 logits (K, places, V) of the tokens after each row's last places, as many as its tail."""
         pairs = [(row[:-tail].tolist(), row[-tail:].tolist()) for row, tail in zip(rows, tails, strict=True)]
         pairs += [pairs[0]] * max(0, -(-MIN_ROWS // self.members) - len(rows))
-        ids, mask = padded(pairs, block=self.block)
+        ids, mask = padded(pairs, block=self.network.way.block)
         k = self.members
         ids, mask = ids.repeat(k, 1).to(self.device), mask.repeat(k, 1).to(self.device)
         position = (mask.cumsum(-1) - 1).clamp_min(0)
@@ -102,7 +102,7 @@ class Reader:
         row = np.repeat(np.arange(len(rows)), tails)
         column = np.concatenate([np.arange(keep - tail, keep) for tail in tails])
         wanted = torch.from_numpy(row * keep + column).to(self.device)
-        return cast(Tensor, logits.reshape(k, len(pairs) * keep, -1)[:, wanted].float())
+        return logits.reshape(k, len(pairs) * keep, -1)[:, wanted].float()
 
 
 @dataclass(frozen=True)

@@ -184,7 +184,7 @@ class _Probe:
         rows = [self._rows[i] for i in chosen]
         steps = min(_STEPS, *(len(row) - 1 for row in rows))
         network = Readable(self._network, way, context=self._context)
-        window = Window.of(network, [row[:-steps] for row in rows], block=way.block, device=self._device)
+        window = Window.of(network, [row[:-steps] for row in rows], device=self._device)
         return self._stepped(window, rows, steps)
 
     def _slotted(self, way: Way, chosen: Sequence[int]) -> list[Tensor]:

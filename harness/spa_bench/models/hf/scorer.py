@@ -13,6 +13,7 @@ import torch
 from spa_bench.errors import UsageError
 from spa_bench.models.base import OptionScores
 from spa_bench.models.hf.option_scores import Reader
+from spa_bench.models.hf.reading import Readable
 from spa_bench.models.options import Encoded, OptionEncoder, Pair, encoded, groups
 from spa_bench.support.interrupt import pause_point
 from spa_bench.types import Asked, Member, Request
@@ -26,17 +27,16 @@ class Scorer:
 
     def __init__(
         self,
-        network: Any,
+        network: Readable,
         encoder: OptionEncoder,
         use: Callable[[Sequence[Path | None]], AbstractContextManager[Any]],
         *,
         context: int,
         vocabulary: int,
         device: torch.device,
-        block: int,
         batch: int | None,
     ):
-        self._network, self._use, self._device, self._block = network, use, device, block
+        self._network, self._use, self._device = network, use, device
         self._context, self._vocabulary, self._batch = context, vocabulary, batch
         self.encoder = encoder
         self._known: tuple[list[Asked], list[Encoded]] | None = None
@@ -54,9 +54,7 @@ class Scorer:
         kind, k = "cpu" if self._device.type == "cpu" else "cuda", len(adapters)
         most, tokens = max(1, (self._batch or _ROWS[kind]) // k), max(1, _TOKENS[kind] // k)
         use = partial(self._use, adapters)
-        reader = Reader(
-            network=self._network, device=self._device, block=self._block, vocabulary=self._vocabulary, members=k, adapters=use
-        )
+        reader = Reader(network=self._network, device=self._device, vocabulary=self._vocabulary, members=k, adapters=use)
         for group in groups(problems, most, tokens):
             if not all(p.problem in done for p in group):
                 pause_point()

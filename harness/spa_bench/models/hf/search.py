@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from spa_bench.models.beams import Beam, BeamSearch, Groups, advance, candidates_needed, start
+from spa_bench.models.hf.reading import Readable
 from spa_bench.models.hf.window import Window
 
 LastText = Callable[[Sequence[int], int], str]  # see Codec.last_text
@@ -41,12 +41,11 @@ class Searched:
 class Decoder:
     """The parts of a model that the search needs."""
 
-    network: Any
+    network: Readable
     device: torch.device
     ends: frozenset[int]
     text: LastText
     least_rows: int
-    block: int  # see rows.padded
 
     @torch.inference_mode()
     def search(self, prompts: Sequence[Searched], search: BeamSearch) -> Sequence[Searched]:
@@ -57,7 +56,7 @@ class Decoder:
         for i, prompt in enumerate(prompts):
             prompt.rows = {(g, 0): i for g in range(search.groups)}
         rows = [p.prompt for p in prompts] + [prompts[0].prompt] * (self.least_rows - len(prompts))
-        window = Window.of(self.network, rows, block=self.block, device=self.device)
+        window = Window.of(self.network, rows, device=self.device)
         while True:
             index, token = self._advance(prompts, window.logits(), search)
             if not index:

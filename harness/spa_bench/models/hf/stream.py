@@ -42,7 +42,6 @@ class Parts:
     packed: PackedLinears
     vocabulary: int
     device: torch.device
-    block: int  # that of rows.padded
 
     @property
     def slotted(self) -> bool:
@@ -121,7 +120,7 @@ class Stream:
             for i in range(g * width, g * width + min(width, self._most, len(queue))):
                 self.rows[i] = queue.popleft()
         prompts = [row.prompt for row in self.rows]
-        self._cache = Window.of(self._parts.network, prompts, block=self._parts.block, device=self._parts.device)
+        self._cache = Window.of(self._parts.network, prompts, device=self._parts.device)
 
     def _refill(self) -> None:
         """Give free slots to waiting rows, once enough of a group are free."""

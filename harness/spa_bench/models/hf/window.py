@@ -24,9 +24,9 @@ class Window:
     cache: Any
 
     @staticmethod
-    def of(network: Readable, prompts: Sequence[Sequence[int]], *, block: int, device: torch.device) -> Window:
-        """A window on `prompts`, which have not been read; `block` is that of `rows.padded`."""
-        ids, mask = (t.to(device) for t in padded([(p[:-1], p[-1:]) for p in prompts], block=block))
+    def of(network: Readable, prompts: Sequence[Sequence[int]], *, device: torch.device) -> Window:
+        """A window on `prompts`, which have not been read."""
+        ids, mask = (t.to(device) for t in padded([(p[:-1], p[-1:]) for p in prompts], block=network.way.block))
         return Window(
             network=network,
             ids=ids,
