@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
+import json
 import platform
 import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
@@ -12,8 +15,9 @@ from typing import Any
 
 import torch
 
+from spa_bench.errors import SpaBenchError
 from spa_bench.models.hf.model import HFModel, HFOptions
-from spa_bench.models.hf.rows import Row
+from spa_bench.models.hf.rows import MIN_ROWS, Row
 from spa_bench.models.hf.stacked_lora import Adapter, target_modules, write_adapter
 from spa_bench.types import Completion, Decoding, Key, Member, Request
 
@@ -144,3 +148,24 @@ def median_ratio(above: Sequence[float], below: Sequence[float]) -> float:
 def versions(*packages: str) -> dict[str, str]:
     """Those of Python and of installed packages."""
     return {"python": platform.python_version(), **{name: version(name) for name in packages}}
+
+
+def check_counts(parser: argparse.ArgumentParser, options: Mapping[str, Any], names: Sequence[str]) -> None:
+    """End with the parser's error unless the options `names` are 1 or more and the rows divide over the members."""
+    for name in names:
+        if options[name] < 1:
+            parser.error(f"--{name.replace('_', '-')} {options[name]} is too small; give 1 or more")
+    rows, members = options["rows"], options["members"]
+    if rows % members or rows // members < MIN_ROWS:
+        parser.error(f"--rows {rows} must be a multiple of --members {members}, at least {MIN_ROWS} a member")
+
+
+def reported(run: Callable[[], dict[str, Any]], table: Callable[[dict[str, Any]], str] | None) -> dict[str, Any] | None:
+    """The result of `run`, printed by `table` or as JSON; None, and one line on stderr, where it cannot run."""
+    try:
+        result = run()
+    except SpaBenchError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return None
+    print(json.dumps(result, indent=2) if table is None else table(result))
+    return result

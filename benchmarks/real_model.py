@@ -11,7 +11,6 @@ large matrices of the same shapes. Exit code 1 when a floor is missed.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
 import tempfile
@@ -23,11 +22,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from contest import FixedLength, Peer, interleave, median_ratio, peers, versions, write_random_adapters
+from contest import FixedLength, Peer, check_counts, interleave, median_ratio, peers, reported, versions, write_random_adapters
 
 from spa_bench.cards.task import load_task_card
-from spa_bench.errors import SpaBenchError, UsageError
-from spa_bench.models.hf.model import MIN_ROWS, HFOptions
+from spa_bench.errors import UsageError
+from spa_bench.models.hf.model import HFOptions
 from spa_bench.runs.job import load_task
 from spa_bench.runs.reopen import made_of
 from spa_bench.types import Decoding, Member, Request
@@ -210,26 +209,15 @@ def _settings(argv: Sequence[str] | None) -> tuple[Settings, bool]:
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of the table")
     options = vars(parser.parse_args(argv))
     as_json = options.pop("json")
-    for name in ("rows", "tokens", "members", "rank", "rounds"):
-        if options[name] < 1:
-            parser.error(f"--{name} {options[name]} is too small; give 1 or more")
-    if options["rows"] % options["members"] or options["rows"] // options["members"] < MIN_ROWS:
-        parser.error(
-            f"--rows {options['rows']} must be a multiple of --members {options['members']}, {MIN_ROWS} a member at least"
-        )
+    check_counts(parser, options, ("rows", "tokens", "members", "rank", "rounds"))
     return Settings(**options), as_json
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure, print, and return 1 when a floor is missed, 2 on bad input."""
     settings, as_json = _settings(argv)
-    try:
-        result = run(settings)
-    except SpaBenchError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(json.dumps(result, indent=2) if as_json else table(result))
-    return int(not all(floor["held"] for floor in result["floors"]))
+    result = reported(lambda: run(settings), None if as_json else table)
+    return 2 if result is None else int(not all(floor["held"] for floor in result["floors"]))
 
 
 if __name__ == "__main__":

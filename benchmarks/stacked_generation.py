@@ -15,7 +15,6 @@ code 1 when a row of ours differs from PEFT's mixed batch in float32.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import sys
@@ -26,12 +25,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from contest import FixedLength, Peer, interleave, median_ratio, peers, versions, write_random_adapters
+from contest import FixedLength, Peer, check_counts, interleave, median_ratio, peers, reported, versions, write_random_adapters
 
 from spa_bench.cards.task import TaskCard
-from spa_bench.errors import SpaBenchError, UsageError
+from spa_bench.errors import UsageError
 from spa_bench.mini.data import MODEL, problems
-from spa_bench.models.hf.model import MIN_ROWS, HFModel, HFOptions
+from spa_bench.models.hf.model import HFModel, HFOptions
 
 Generate = Callable[[], list[list[int]]]
 """Generates all rows, text to text, and returns the new tokens of each."""
@@ -185,11 +184,7 @@ def _settings(argv: Sequence[str] | None) -> tuple[Settings, bool]:
     options = vars(parser.parse_args(argv))
     as_json = options.pop("json")
     rows, members = options["rows"], options["members"]
-    for name in ("rows", "members", "new_tokens", "rounds", "rank", "threads"):
-        if options[name] < 1:
-            parser.error(f"--{name.replace('_', '-')} {options[name]} is too small; give 1 or more")
-    if rows % members or rows // members < MIN_ROWS:
-        parser.error(f"--rows {rows} must be a multiple of --members {members}, at least {MIN_ROWS} a member")
+    check_counts(parser, options, ("rows", "members", "new_tokens", "rounds", "rank", "threads"))
     if options["prompts"] is None:
         options["prompts"] = rows // members
     if not 1 <= options["prompts"] <= rows // members:
@@ -200,13 +195,8 @@ def _settings(argv: Sequence[str] | None) -> tuple[Settings, bool]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure, print, and return 1 when rows differ in float32, 2 on bad input."""
     settings, as_json = _settings(argv)
-    try:
-        result = run(settings)
-    except SpaBenchError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(json.dumps(result, indent=2) if as_json else table(result))
-    return int(result["rows_equal"] < result["rows"] and settings.dtype == "float32")
+    result = reported(lambda: run(settings), None if as_json else table)
+    return 2 if result is None else int(result["rows_equal"] < result["rows"] and settings.dtype == "float32")
 
 
 if __name__ == "__main__":

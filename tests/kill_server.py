@@ -105,19 +105,33 @@ def armed(point: int | None, mode: str, counted: Path) -> None:
 
 def attempt(config: dict[str, Any], model: Watched, folder: Path, point: int | None, mode: str) -> int:
     """The status of a child that does the job, and dies at `point`."""
+
+    def act() -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        armed(point, mode, folder / "calls.txt")
+        job(config, model, folder)
+
+    return status_of(forked(act))
+
+
+def forked(act: Callable[[], None]) -> int:
+    """The process number of a child that does `act`, and ends with 0 unless that fails."""
     child = os.fork()
-    if not child:
-        status = 1
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            armed(point, mode, folder / "calls.txt")
-            job(config, model, folder)
-            status = 0
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            sys.stderr.flush()
-            os._exit(status)
+    if child:
+        return child
+    status = 1
+    try:
+        act()
+        status = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def status_of(child: int) -> int:
+    """The exit status of a child, once it has ended; minus the signal that ended it."""
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
@@ -140,20 +154,13 @@ def worker(
     config: dict[str, Any], model: Watched, points: Sequence[int], place: int, wanted: dict[str, str], file: Path
 ) -> int:
     """The process that tries every WORKERS-th of `points` from `place` on, and writes what came of each to `file`."""
-    child = os.fork()
-    if child:
-        return child
-    status = 1
-    try:
+
+    def act() -> None:
+        file.touch()
         for number in range(place, len(points), WORKERS):
             note(file, json.dumps(killed(config, model, number, points[number], wanted)))
-        file.touch()
-        status = 0
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        sys.stderr.flush()
-        os._exit(status)
+
+    return forked(act)
 
 
 def killed(config: dict[str, Any], model: Watched, number: int, point: int, wanted: dict[str, str]) -> dict[str, Any]:
@@ -187,7 +194,7 @@ def main() -> None:
     points = sorted(rng.sample(range(1, calls + 1), config["points"]))
     files = [base / f"results-{w}.jsonl" for w in range(WORKERS)]
     workers = [worker(config, model, points, w, wanted, file) for w, file in enumerate(files)]
-    assert [os.waitstatus_to_exitcode(os.waitpid(each, 0)[1]) for each in workers] == [0] * WORKERS
+    assert [status_of(each) for each in workers] == [0] * WORKERS
     results = [json.loads(line) for file in files for line in file.read_text().splitlines()]
     for result in sorted(results, key=lambda r: r["point"]):
         print(json.dumps(result), flush=True)
