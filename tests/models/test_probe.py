@@ -6,6 +6,7 @@ import json
 import shutil
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch import nn
 
 from spa_bench.errors import ModelError, UsageError
 from spa_bench.models.hf import probe as probing
+from spa_bench.models.hf import rounding
 from spa_bench.models.hf.context import context_of
 from spa_bench.models.hf.model import HFModel, HFOptions
 from spa_bench.models.hf.probe import Probed, known_probe, probe
@@ -138,6 +140,48 @@ def test_the_probe_changes_nothing_and_draws_no_global_random_number():
 @pytest.mark.parametrize("context", [2, 5, 17, 40])
 def test_a_short_context_is_probed_too(context: int):
     assert probed("llama", context=context).way.cache == "growing"
+
+
+# rounding ------------------------------------------------------------------------------------------------------------
+
+
+def short(name: str, dtype: torch.dtype = torch.bfloat16) -> nn.Module:
+    return small_network(BY_NAME[name]).to(dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("name", ["llama", "mistral", "mpt", "mamba", "rwkv", "phi3, longrope"])
+def test_a_short_type_finds_what_float32_finds(name: str, dtype: torch.dtype):
+    in_full = probed(name)
+    found = probe(short(name, dtype), vocabulary=1024, context=384, device=CPU)
+    assert replace(found, way=replace(found.way, same_bytes=in_full.way.same_bytes)) == in_full
+
+
+def test_a_fault_that_the_rounding_of_a_short_type_hides_is_found_in_float32(monkeypatch: pytest.MonkeyPatch):
+    network = short("mistral")
+    monkeypatch.setitem(rounding._LEAST, torch.bfloat16, 10.0)  # nothing is seen in bfloat16
+    assert probe(network, vocabulary=1024, context=384, device=CPU).way.block == 0
+    monkeypatch.setattr(probing, "fits_float32", lambda _: False)
+    found = probe(network, vocabulary=1024, context=384, device=CPU)
+    assert "read in bfloat16 alone, as memory does not hold it in float32: what rounding hides is not seen" in found.notes[-1]
+
+
+def test_what_rounding_does_is_measured_and_allowed(monkeypatch: pytest.MonkeyPatch):
+    """A pretrained network in bfloat16 (SmolLM2) rounds its logits by more than any number that suits seeded ones."""
+    monkeypatch.setitem(rounding._LEAST, torch.bfloat16, 0.0)
+    assert probe(short("llama"), vocabulary=1024, context=384, device=CPU).way.block == 16
+    monkeypatch.setattr(rounding, "_of_last_bit", lambda *_: 0.0)
+    with pytest.raises(ModelError, match="a row has other logits beside longer rows than alone"):
+        probe(short("llama"), vocabulary=1024, context=384, device=CPU)
+
+
+def test_a_network_is_float32_for_a_while_and_the_same_tensors_afterwards():
+    network = short("llama")
+    before = {name: (tensor.data_ptr(), tensor.clone()) for name, tensor in network.state_dict().items()}
+    with rounding.in_float32(network):
+        assert {tensor.dtype for tensor in network.state_dict().values()} == {torch.float32}
+    after = network.state_dict()
+    assert all(after[n].data_ptr() == place and torch.equal(after[n], kept) for n, (place, kept) in before.items())
 
 
 def test_the_result_for_a_large_network_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

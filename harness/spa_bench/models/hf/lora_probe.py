@@ -18,7 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from spa_bench.errors import ModelError
-from spa_bench.models.hf.probe import FAILURES, TOLERANCE, distance, one_line
+from spa_bench.models.hf.probe import FAILURES, one_line
+from spa_bench.models.hf.rounding import distance, tolerance
 from spa_bench.models.hf.stacked_lora import StackedLinear, attach, plain, use_factors
 
 _ROWS, _TOKENS, _RANK = 4, 6, 4
@@ -66,6 +67,7 @@ def check_stacked(network: nn.Module, paths: Sequence[str], ids: Tensor, dtype: 
     if not bare.isfinite().all():
         return {}
     members = [_random(layers, dtype, seed) for seed in (0, 1)]
+    allowed = tolerance(network, lambda: _logits(network, ids[:2], layers, members[:1])[0])
 
     def differs(chosen: Mapping[str, StackedLinear], bare: Tensor | None = None) -> bool:
         try:
@@ -75,7 +77,7 @@ def check_stacked(network: nn.Module, paths: Sequence[str], ids: Tensor, dtype: 
             return True
         if bare is not None and distance(both, bare) == 0:
             return True
-        return any(distance(b, a) > TOLERANCE[dtype] for b, a in zip(both, torch.cat(alone), strict=True))
+        return any(distance(b, a) > allowed for b, a in zip(both, torch.cat(alone), strict=True))
 
     odd: dict[str, str] = {}
     whole = differs(layers, bare)
@@ -154,6 +156,7 @@ def peft_differs(
     ids = seeded_ids(network, vocabulary)
     with use():
         want = _logits(network, ids)
+        allowed = tolerance(network, lambda: _logits(network, ids)[0])
     with unwrapped(network, layers):
         modules = dict(network.named_modules())
         try:
@@ -167,4 +170,4 @@ def peft_differs(
                 if path and network.get_submodule(path) is not module:
                     _place(network, path, module)
             vars(network).pop("peft_config", None)
-    return "" if distance(got, want) <= TOLERANCE[next(network.parameters()).dtype] else "it gives other logits"
+    return "" if distance(got, want) <= allowed else "it gives other logits"

@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 from spa_bench.errors import ModelError
 from spa_bench.models.hf.failures import is_out_of_memory
 from spa_bench.models.hf.reading import CacheKind, Readable, Way
+from spa_bench.models.hf.rounding import distance, fits_float32, in_float32, tolerance
 from spa_bench.models.hf.rows import BLOCK, MIN_ROWS, padded
 from spa_bench.models.hf.slots import Prefix, Slots, columns
 from spa_bench.models.hf.window import Window
@@ -34,8 +36,6 @@ _SMALL = 1_000_000  # parameters up to which a long row takes no time
 _LARGE = 20_000_000  # parameters from which on the probe takes so long that its result is kept
 _STEPS = 3  # tokens that are read one by one
 _TAIL = 3  # tokens behind the masked columns
-# of the logits' spread, the mean over a row: rounding is far below, a wrong distance or state far above
-TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 0.05, torch.float16: 0.02}
 _CACHES: tuple[CacheKind, ...] = ("growing", "own")
 FAILURES = (ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, RuntimeError, TypeError, ValueError)
 
@@ -68,17 +68,31 @@ def known_probe(network: nn.Module, key: Callable[[], object], **setting: Any) -
 def probe(network: nn.Module, *, vocabulary: int, context: int, device: torch.device) -> Probed:
     """How `network` is read so that a row's logits are those that it has alone.
 
-    Raises ModelError when there is no such way. Nothing of the network changes, and no global random number is drawn.
+    A network of a short type is looked at in float32 where its weights fit so, since rounding hides small faults; the way that
+    is found must hold in its own type too, within its rounding. Raises ModelError when there is no such way. Nothing of the
+    network changes, and no global random number is drawn.
     """
+    short = next(network.parameters()).element_size() == 2
     with torch.inference_mode():
-        return _Probe(network, vocabulary, context, device).run()
+        if not short:
+            return _Probe(network, vocabulary, context, device).run()
+        note = ""
+        if fits_float32(network):
+            with in_float32(network):
+                found = _Probe(network, vocabulary, context, device).run()
+            if confirmed := _Probe(network, vocabulary, found.way.context or context, device).confirm(found):
+                return confirmed
+        else:
+            kind, dtype = type(network).__name__, str(next(network.parameters()).dtype).removeprefix("torch.")
+            note = f"{kind}: read in {dtype} alone, as memory does not hold it in float32: what rounding hides is not seen"
+        found = _Probe(network, vocabulary, context, device).run()
+        return replace(found, notes=(*found.notes, note)) if note else found
 
 
 class _Probe:
     def __init__(self, network: nn.Module, vocabulary: int, context: int, device: torch.device):
         self._network, self._context, self._device = network, context, device
         self._kind = type(network).__name__
-        self._dtype = next(network.parameters()).dtype
         self._vocabulary = vocabulary
         self._small = sum(p.numel() for p in network.parameters()) <= _SMALL
         self._rows, self._want = self._draw()
@@ -103,6 +117,25 @@ class _Probe:
         way, slower = self._best(packed)
         return Probed(replace(way, context=longest, same_bytes=self._same_bytes(way)), (*notes, *slower))
 
+    def confirm(self, found: Probed) -> Probed | None:
+        """What was found in float32, with bytes as they are in the network's own type; None where it does not hold there."""
+        if not all(want.isfinite().all() for want in self._want):
+            return Probed(Way())
+        way = found.way
+        if self._differs(self._scored, replace(way, cache="none", slots=False)):
+            return None
+        if way.cache != "none" and self._differs(self._slotted if way.slots else self._decoded, way):
+            return None
+        return replace(found, way=replace(way, same_bytes=self._same_bytes(way)))
+
+    @cached_property
+    def _tolerance(self) -> float:
+        """The most distance of two right readings of a row."""
+        return max(tolerance(self._network, partial(self._alone, row)) for row in self._rows[: len(_LENGTHS)])
+
+    def _alone(self, row: Sequence[int]) -> Tensor:
+        return self._plain([row])[0]
+
     def _draw(self) -> tuple[list[list[int]], list[Tensor]]:
         """Seeded rows that fit the context, and the logits (T, V) of each in a plain reading."""
         room = self._context - BLOCK  # more columns than the context are read in another way
@@ -112,7 +145,7 @@ class _Probe:
         generator = torch.Generator().manual_seed(0)
         rows: list[list[int]] = [torch.randint(self._vocabulary, (n,), generator=generator).tolist() for n in lengths]
         try:
-            return rows, [self._plain([row])[0] for row in rows]
+            return rows, [self._alone(row) for row in rows]
         except FAILURES as error:
             if is_out_of_memory(error):
                 raise ModelError(
@@ -225,7 +258,7 @@ class _Probe:
                 ) from error
             return one_line(error)
         worst = max(distance(logits, want[-len(logits) :]) for logits, want in zip(got, self._want, strict=True))
-        return "" if worst <= TOLERANCE[self._dtype] else f"they differ by {worst:.2g} of the logits' spread"
+        return "" if worst <= self._tolerance else f"they differ by {worst:.2g} of the logits' spread"
 
     # what depends on positions and on company ---------------------------------------------------------------------
 
@@ -235,7 +268,7 @@ class _Probe:
             turned = self._plain([row], torch.arange(len(row)).flip(0)[None])
         except FAILURES:
             return False
-        return distance(turned[0], self._want[0]) > TOLERANCE[self._dtype]
+        return distance(turned[0], self._want[0]) > self._tolerance
 
     def _longest(self) -> int | None:
         """The tokens of the longest row that does not change the logits of another; None where none does."""
@@ -243,7 +276,7 @@ class _Probe:
 
         def disturbs(tokens: int) -> bool:
             position = torch.stack([torch.arange(n), torch.arange(tokens - n, tokens)])
-            return distance(self._plain([self._rows[0]] * 2, position)[0], self._want[0]) > TOLERANCE[self._dtype]
+            return distance(self._plain([self._rows[0]] * 2, position)[0], self._want[0]) > self._tolerance
 
         if self._context <= n or not disturbs(self._context):
             return None
@@ -261,11 +294,6 @@ class _Probe:
         act = self._slotted if way.slots else self._decoded
         beside = act(way, company)
         return all(torch.equal(act(way, [row] * MIN_ROWS)[0], beside[row]) for row in alone)
-
-
-def distance(got: Tensor, want: Tensor) -> float:
-    """The mean distance of logits (T, V), of the wanted ones' spread."""
-    return float((got - want).abs().mean() / want.std().clamp_min(1e-12))
 
 
 def _numbers(config: Any) -> Iterator[tuple[str, int]]:
