@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,10 +15,14 @@ from doubles import SANDBOX, Call
 from spa_bench.cards.sampler import load_sampler_card
 from spa_bench.cards.task import load_task_card
 from spa_bench.compare.leaderboard import build_rows, find_results, markdown
+from spa_bench.compare.study import whole
+from spa_bench.compare.study.designs import STUDIES, Wishes, points_of, roles_of
 from spa_bench.errors import ModelError
+from spa_bench.models.hf.model import HFModel, HFOptions
 from spa_bench.models.shipped import SHIPPED
 from spa_bench.runs import defaults
 from spa_bench.runs.defaults import HUB_PAIRS, HUB_SHARE, Pairs, load_model_for, model_for, pairs_for
+from spa_bench.runs.job import with_prompts
 from spa_bench.runs.reopen import ModelOptions
 
 HUMANEVAL, MINI = load_task_card("humaneval"), load_task_card("mini-code")
@@ -82,6 +88,54 @@ def test_what_the_command_or_the_card_says_of_data_stays():
         assert pairs_for(sampler, task, model, {}) == Pairs({})
 
 
+def study_pairs(name: str, settings: dict[str, object], model: str | None = None) -> Pairs:
+    """What a study of humaneval takes."""
+    study = STUDIES[name]
+    grid = (0.5, 1.0) if study.key == "data.share" else ()
+    points = points_of(study, Wishes(cards=roles_of(study, "embedded", None), settings=settings, grid=grid))
+    return whole._pairs(study, points, HUMANEVAL, whole.StudyOptions(model=model), settings)
+
+
+@pytest.mark.usefixtures("hub")
+def test_a_study_takes_the_pairs_that_a_run_takes():
+    assert study_pairs("main", {}) == pairs_for(SPA, HUMANEVAL, "smollm2", {})
+    assert study_pairs("main", {"data.examples": "mini"}) == Pairs({})
+    assert study_pairs("main", {}, model="embedded") == Pairs({})
+
+
+@pytest.mark.usefixtures("hub")
+def test_a_study_of_shares_takes_the_embedded_pairs_as_the_hubs_are_many():
+    found = study_pairs("data-fraction", {})
+    assert found.settings == {"data.examples": "mini"}
+    assert "takes shares of all pairs" in found.said
+
+
+def test_a_study_without_the_hub_says_which_pairs_it_takes_in_plan_and_command(
+    call: Call, three: Path, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(whole, "pictures", lambda report: {})
+    places = [
+        "--out",
+        tmp_path / "runs",
+        "--write",
+        tmp_path / "pages",
+        "--device",
+        "cpu",
+        "--threads",
+        1,
+        "--sandbox",
+        SANDBOX,
+    ]
+    small = ["--device", "cpu", "--threads", 1, "--seeds", 0, "--n", 2]
+    small += ["--set", "lora.steps=1", "--set", "lora.batch=2", "--set", "task.max_new_tokens=2"]
+    asked = ["--task", three, "--model", tiny_folder, "--samplers", "single", "--grid", 0.5, *small]
+    done = call("study", "temperature", *asked, *places)
+    assert done.code == 0, done.err
+    assert "data: mini pairs (no --data was given, and HF_HUB_OFFLINE is set)" in " ".join(done.err.split())
+    [page] = (tmp_path / "pages").glob("*.md")
+    assert "--set data.examples=mini" in page.read_text()
+
+
 def test_without_the_hub_the_embedded_pairs_are_taken_and_the_reason_is_said():
     assert pairs_for(SPA, HUMANEVAL, "smollm2", {}) == Pairs({}, "no --data was given, and HF_HUB_OFFLINE is set")
 
@@ -105,6 +159,47 @@ def test_a_hub_that_refuses_is_one_that_does_not_answer(monkeypatch: pytest.Monk
 
     monkeypatch.setitem(sys.modules, "huggingface_hub", SimpleNamespace(HfApi=lambda: SimpleNamespace(dataset_info=refuses)))
     assert pairs_for(SPA, HUMANEVAL, "smollm2", {}).said == "no --data was given, and the hub does not answer"
+
+
+# the prompts ---------------------------------------------------------------------------------------------------------
+
+TEMPLATE = "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}<|endoftext|>{% endfor %}<assistant>"
+
+
+@pytest.mark.parametrize(("template", "prompt"), [("", "completion"), (TEMPLATE, "instruct")])
+@pytest.mark.parametrize("task", ["humaneval", "humaneval-plus", "mbpp", "mbpp-plus"])
+def test_a_model_with_a_chat_template_is_asked_by_it_as_evalplus_does(tiny_folder: Path, task: str, template: str, prompt: str):
+    model = HFModel(str(tiny_folder), HFOptions(device="cpu", threads=1))
+    model.codec.tokenizer.chat_template = template
+    card = load_task_card(task)
+    assert with_prompts(card, model).prompt == prompt
+    for wanted in ("completion", "instruct"):
+        assert with_prompts(replace(card, prompt=wanted), model).prompt == wanted
+
+
+@pytest.mark.parametrize("template", ["", TEMPLATE])
+def test_the_spec_says_how_the_model_was_asked(call: Call, three: Path, tiny_folder: Path, tmp_path: Path, template: str):
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_folder, folder)
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings | ({"chat_template": template} if template else {})))
+    asked = [
+        "--task",
+        three,
+        "--set",
+        "task.prompt=auto",
+        "--set",
+        "task.max_new_tokens=2",
+        "--n",
+        1,
+        "--out",
+        tmp_path / "runs",
+    ]
+    done = call("run", "--sampler", "base", "--model", folder, "--device", "cpu", "--until", "generate", *asked)
+    assert done.code == 0, done.err
+    assert ("prompts: by the model's chat template, as evalplus asks" in " ".join(done.err.split())) == bool(template)
+    [run] = (tmp_path / "runs").iterdir()
+    assert json.loads((run / "spec.json").read_text())["task"]["prompt"] == ("instruct" if template else "completion")
 
 
 def test_plan_spec_and_board_say_which_pairs_were_taken(call: Call, three: Path, tiny_folder: Path, tmp_path: Path):

@@ -46,7 +46,8 @@ class TaskCard:
     version: str = ""  # the version of data and harness
     sha256: str | tuple[str, ...] = ""  # the hash of the decompressed file, or several that it may have; "": any
     suites: tuple[str, ...] = ()  # for tests that are data: ["base"] or ["base", "plus"]; empty: all suites
-    prompt: str = "completion"  # completion: the model continues the prompt; instruct: the chat template wraps the prompt
+    # completion: the model continues the prompt; instruct: the chat template wraps it; auto: instruct where there is a template
+    prompt: str = "completion"
     strip_prompt: bool = False  # strip the prompt's outer white space, and end it with one line end, as evalplus does
     instruction: str = INSTRUCTION  # for instruct: the instruction, with {prompt} filled in
     response: str = RESPONSE  # for instruct: the beginning of the answer
@@ -138,7 +139,7 @@ def _check_task(where: str, card: TaskCard) -> None:
 
 def _check_asking(where: str, card: TaskCard) -> None:
     """Raises CardError for an invalid value of a key about prompts, answers or data."""
-    one_of(where, "prompt", card.prompt, ("completion", "instruct"))
+    one_of(where, "prompt", card.prompt, ("completion", "instruct", "auto"))
     one_of(where, "sanitiser", card.sanitiser, tuple(TABLES["sanitiser"]))
     if "{prompt}" not in card.instruction:
         raise CardError(f"{where}: instruction has no {{prompt}}, so the model would not be told the problem")

@@ -10,7 +10,7 @@ from spa_bench.cards.sampler import SamplerCard
 from spa_bench.cards.source import code_of, hashes
 from spa_bench.cards.task import TaskCard
 from spa_bench.cards.training import DataCard
-from spa_bench.errors import UsageError
+from spa_bench.errors import ModelError, UsageError
 from spa_bench.models.base import ChatModel, Model
 from spa_bench.runs.noise_floor import MOST, problems_for
 from spa_bench.samplers.base import sampler_kind
@@ -61,6 +61,19 @@ def load_task(card: TaskCard) -> Task:
     if not is_ours("task", card.kind):
         check_own_task(task, card.kind)
     return task if card.shuffle is None else shuffled(task, card.shuffle)
+
+
+def with_prompts(card: TaskCard, model: Model) -> TaskCard:
+    """`card` with prompts of "auto" as `model` gets them: by its chat template where it has one, as evalplus asks."""
+    if card.prompt != "auto":
+        return card
+    if not isinstance(model, ChatModel):
+        return replace(card, prompt="completion")
+    try:
+        model.check_chat()
+    except ModelError:
+        return replace(card, prompt="completion")
+    return replace(card, prompt="instruct")
 
 
 def check_draws(card: SamplerCard, n: int) -> None:

@@ -18,7 +18,7 @@ from spa_bench.runs.folder import RunFolder, open_run, problem_count
 from spa_bench.runs.generate import generate
 from spa_bench.runs.grade import grade
 from spa_bench.runs.import_samples import import_samples
-from spa_bench.runs.job import Job, check_draws, check_limit, check_task, load_task
+from spa_bench.runs.job import Job, check_draws, check_limit, check_task, load_task, with_prompts
 from spa_bench.runs.own_metrics import load_metrics
 from spa_bench.runs.partial import is_partial
 from spa_bench.runs.plan import estimate_line, plan_lines
@@ -124,6 +124,7 @@ class _Loaded:
     pairs: Pairs
     sources: Sources
     task_card: TaskCard
+    chat: bool  # whether the prompts go by a chat template because the model has one
     n: int
     sandbox: str
     task: Task
@@ -168,13 +169,17 @@ def _load(sampler: str, task: str, options: RunOptions) -> _Loaded:
     if options.until != "generate" and loaded.runs_code:
         sandbox = choose(options.judge.sandbox, task_card.packages).name
     model = load_model_for(task_card, options.model, options.loading)
+    settled = with_prompts(task_card, model)
+    if settled.prompt != task_card.prompt:
+        loaded = load_task(settled)
     check_task(card, loaded, model, options.limit)
     embedder = load_embedder(options.embedding, device=options.loading.device) if options.embedding else None
     return _Loaded(
         card=card,
         pairs=pairs,
         sources=sources,
-        task_card=task_card,
+        task_card=settled,
+        chat=task_card.prompt == "auto" and settled.prompt == "instruct",
         n=n,
         sandbox=sandbox,
         task=loaded,
@@ -195,6 +200,10 @@ def _plan(parts: _Loaded, options: RunOptions) -> list[str]:
         chosen=options.model is not None,
         pairs=parts.pairs.said,
     )
+    if parts.chat:
+        lines.append(
+            "prompts: by the model's chat template, as evalplus asks where there is one (or --set task.prompt=completion)"
+        )
     lines += unread_queries(parts.card, options.queries)
     if estimate := estimate_line(parts.card, parts.model, parts.sources):
         lines.append(estimate)

@@ -6,7 +6,7 @@ import hashlib
 import json
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -49,11 +49,13 @@ def as_cut() -> Sanitise:
 
 
 class CodeTask(TaskDefaults):
-    """See spa_bench.tasks.base.Task. `found` names the source of the problems."""
+    """See spa_bench.tasks.base.Task. `found` names the source of the problems. Prompts of "auto" are to be continued."""
 
     runs_code = True
 
     def __init__(self, card: TaskCard, problems: Sequence[Problem], found: str):
+        if card.prompt == "auto":  # before a model is known; see runs.job.with_prompts
+            card = replace(card, prompt="completion")
         self.name, self.version, self.found = card.name, card.version, found
         self.limits, self.packages = Limits(memory_mb=card.memory_mb), card.packages
         self.file = str(Path(card.file).resolve()) if card.file else ""

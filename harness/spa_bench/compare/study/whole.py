@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -19,9 +19,9 @@ from spa_bench.compare.study.runner import Place, Run, make, runs_of, runs_there
 from spa_bench.compare.study.tables import Report, as_json, page
 from spa_bench.errors import UsageError
 from spa_bench.models.base import Model
-from spa_bench.runs.defaults import load_model_for, model_for
+from spa_bench.runs.defaults import Pairs, load_model_for, model_for, pairs_for
 from spa_bench.runs.folder import RunFolder, open_run
-from spa_bench.runs.job import Job, check_limit, load_task
+from spa_bench.runs.job import Job, check_limit, load_task, with_prompts
 from spa_bench.runs.perform import JudgeOptions
 from spa_bench.runs.reopen import ModelOptions
 from spa_bench.runs.values import check_out, check_price, check_sandbox, check_seeds, checked_workers, data_settings
@@ -72,6 +72,12 @@ def study(name: str, a: StudyOptions, console: Reporter) -> Report:
     grid, members = _grid(chosen, a)
     wishes = Wishes(cards=roles_of(chosen, a.recipe, a.samplers), settings=sampler_settings, grid=grid, members=members, n=a.n)
     points, task_card = points_of(chosen, wishes), load_task_card(a.task, task_settings)
+    if not a.table_only:
+        pairs = _pairs(chosen, points, task_card, a, sampler_settings)
+        if pairs.said:
+            console.note(f"data: {pairs.settings['data.examples']} pairs ({pairs.said})")
+            points = points_of(chosen, replace(wishes, settings={**sampler_settings, **pairs.settings}))
+            a = replace(a, settings=(*a.settings, *(f"{key}={value}" for key, value in pairs.settings.items())))
     if a.table_only:
         name_of_model = model_for(task_card, a.model)
         expected = {"task.name": task_card.name, "model.name": name_of_model, "limit": a.limit, "grading": a.rules}
@@ -81,6 +87,8 @@ def study(name: str, a: StudyOptions, console: Reporter) -> Report:
         sandbox = choose(a.judge.sandbox, task_card.packages).name
         task = load_task(task_card)
         model = load_model_for(task_card, a.model, a.loading)
+        if (settled := with_prompts(task_card, model)) != task_card:
+            task_card, task = settled, load_task(settled)
         place = Place(task=task, model=model, out=out, cache=stage_cache(), workers=workers, price=price)
         all_runs = runs_of(_jobs(points, seeds, task_card, task, model, sandbox, a), place)
         for line in _plan(chosen, all_runs, place, seeds):
@@ -98,6 +106,19 @@ def study(name: str, a: StudyOptions, console: Reporter) -> Report:
     for path in _write(report, a.write):
         console.note(f"written: {path}")
     return report
+
+
+def _pairs(chosen: Study, points: Sequence[Point], task: TaskCard, a: StudyOptions, settings: Mapping[str, object]) -> Pairs:
+    """The pairs of a study whose command names none, as `run` takes them; `said` is empty where cards or command name them."""
+    trained = {point.card.data.examples: point.card for point in points if point.card.adapters != "none"}
+    found = [pairs_for(card, task, model_for(task, a.model), settings) for card in trained.values()]
+    if len(found) != 1 or not found[0].said:  # some cards have pairs of their own
+        return Pairs({})
+    if not found[0].settings:
+        return Pairs({"data.examples": "mini"}, found[0].said)
+    if chosen.key == "data.share":  # its shares are of the whole set, which is large
+        return Pairs({"data.examples": "mini"}, "no --data was given, and this study takes shares of all pairs")
+    return found[0]
 
 
 def _jobs(
