@@ -68,6 +68,20 @@ def test_a_shorter_row_of_the_card_leaves_out_more_and_says_that_it_does(tiny_mo
     assert "the model's context of 1024" in load_data(above, tiny_model, 0).notes(above)[0]
 
 
+def test_what_fits_by_its_bytes_alone_is_not_encoded(tiny_model: HFModel, file: str, monkeypatch: pytest.MonkeyPatch):
+    """A set of 75,000 pairs, of which a share is drawn, took minutes at the beginning of each run."""
+    encoded: list[str] = []
+    encode = HFModel.encode_pair
+
+    def counted(model: HFModel, prompt: str, completion: str) -> tuple[list[int], list[int]]:
+        encoded.append(prompt)
+        return encode(model, prompt, completion)
+
+    monkeypatch.setattr(HFModel, "encode_pair", counted)
+    assert load_data(parts(file), tiny_model, 0).examples == PAIRS
+    assert encoded == [LONG["prompt"]]
+
+
 def test_a_row_of_exactly_the_length_fits(tiny_model: HFModel, tmp_path: Path):
     exact = {"prompt": "1" * 1020, "completion": "123"}
     card = sampler_card(adapters="all", data=DataCard(examples=write(tmp_path / "x.jsonl", [exact])))

@@ -24,6 +24,8 @@ from spa_bench.support.interrupt import pause_point
 from spa_bench.types import Example
 
 _SHOWN = 60  # characters of a query in a message
+_TOKENS_A_BYTE = 12  # the most: a normaliser turns one letter of three bytes (U+FDFA) into 33
+_AROUND = 64  # tokens that a tokenizer may put around a text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,7 +133,7 @@ def load_data(card: SamplerCard, model: Model | PairModel, seed: int) -> Trainin
     sources, template = read_sources(card), template_of(card.data.template, model)
     pairs = as_pairs(sources.examples.rows, template, card.data.examples, sources.examples.numbers)
     most, limit = _most_tokens(card, model)
-    sizes = [_tokens(model, pair) for pair in pairs]
+    sizes = [_at_most(model, pair, most) for pair in pairs]
     examples = [pair for pair, size in zip(pairs, sizes, strict=True) if size <= most]
     long = [size for size in sizes if size > most]
     if not examples:
@@ -229,6 +231,12 @@ def _most_tokens(card: SamplerCard, model: PairModel) -> tuple[int, str]:
 def _tokens(model: PairModel, pair: Example) -> int:
     pause_point()
     return sum(map(len, pair_ids(model, pair)))
+
+
+def _at_most(model: PairModel, pair: Example, most: int) -> int:
+    """The tokens of `pair`, or more where it has at most `most` of them all the same: short texts are not encoded twice."""
+    bound = _TOKENS_A_BYTE * len(f"{pair.prompt}{pair.completion}{pair.ending or ''}".encode()) + _AROUND
+    return bound if bound <= most else _tokens(model, pair)
 
 
 def _asked(row: Row) -> str:
