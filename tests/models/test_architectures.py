@@ -11,7 +11,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
-from architectures import ARCHITECTURES, COLUMNS, check  # noqa: E402
+from architecture_parts.networks import ARCHITECTURES  # noqa: E402
+from architectures import COLUMNS, check  # noqa: E402
 
 BY_NAME = {architecture.name: architecture for architecture in ARCHITECTURES}
 FEW = ("qwen3", "mistral", "gemma2", "gpt_neox", "mpt", "mamba", "phi3, longrope")

@@ -27,7 +27,7 @@ from spa_bench.types import Completion, Decoding, Member, Request
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
-from architectures import ARCHITECTURES, Architecture, save, small_network  # noqa: E402
+from architecture_parts.networks import ARCHITECTURES, Architecture, save, small_network  # noqa: E402
 
 BY_NAME = {architecture.name: architecture for architecture in ARCHITECTURES}
 CPU = torch.device("cpu")
