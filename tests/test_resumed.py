@@ -98,15 +98,15 @@ def test_a_resumed_run_of_which_the_probe_found_the_same_bytes_says_nothing(thre
 
 def test_halvings_add_up_in_the_timings_and_leave_the_spec_alone(three: Path, tmp_path: Path):
     folder, _ = draw(Moved("first", refused=2), three, tmp_path)
-    assert folder.timings()["batches"] == {"rows": ["auto"], "halved": 2}
+    assert folder.timings()["batches"] == {"rows": ["auto"], "together": 0, "halved": 2}
     cut(folder, 3)
     again, _ = draw(Moved("second", refused=1), three, tmp_path)
     assert again.path == folder.path
-    assert again.timings()["batches"] == {"rows": ["auto"], "halved": 3}
+    assert again.timings()["batches"] == {"rows": ["auto"], "together": 0, "halved": 3}
     (folder.path / "timings.json").write_text('{"batches": 7}')
     cut(folder, 3)
     again, _ = draw(Moved("third", refused=1), three, tmp_path)
-    assert again.timings()["batches"] == {"rows": ["auto"], "halved": 1}
+    assert again.timings()["batches"] == {"rows": ["auto"], "together": 0, "halved": 1}
 
 
 def test_every_time_that_memory_runs_out_is_counted():

@@ -39,6 +39,7 @@ class Batches:
 
     rows: int | None  # that the user asked for; None: the model's own choice
     refused: int  # times that memory ran out in this process, after each of which a batch was made smaller
+    together: int = 0  # the most rows that were decoded together in this process
 
 
 class Model(Protocol):

@@ -25,7 +25,8 @@ def timed(
     """Add the costs of the block to timings.json, even when the block raises; no hash covers the file.
 
     `price` is the cost of an hour: `price` in the file grows by the cost of the block, and `priced_seconds` by its seconds.
-    `batches` are those of the model that the block uses: the numbers of rows that were asked for, and how often memory ran out.
+    `batches` are those of the model that the block uses: the numbers of rows that were asked for, the most that
+    were decoded together, and how often memory ran out.
     Where `priced_seconds` is less than `seconds`, a part of the run had no price, and the price does not include it.
     """
     began = time.monotonic()
@@ -62,7 +63,12 @@ def _batches(known: object, now: Batches, refused: int) -> dict[str, object]:
     sizes = rows if isinstance(rows, list) else []
     size = "auto" if now.rows is None else now.rows
     before = count if isinstance(count, int) else 0
-    return {"rows": sizes if size in sizes else [*sizes, size], "halved": before + now.refused - refused}
+    most = content.get("together")
+    return {
+        "rows": sizes if size in sizes else [*sizes, size],
+        "together": max(most if isinstance(most, int) else 0, now.together),
+        "halved": before + now.refused - refused,
+    }
 
 
 def _peak_memory_mb() -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
 import torch
@@ -20,6 +20,7 @@ from spa_bench.models.hf.codec import Codec
 from spa_bench.models.hf.failures import broken, no_room, out_of_memory, within_memory
 from spa_bench.models.hf.packed import PackedLinears
 from spa_bench.models.hf.reading import Readable
+from spa_bench.models.hf.row_room import RowRoom
 from spa_bench.models.hf.rows import MIN_ROWS, Row
 from spa_bench.models.hf.search import Decoder, Searched
 from spa_bench.models.hf.stream import Group, Parts, Stream
@@ -42,7 +43,9 @@ class Drawer:
         batch: int | None,
     ):
         self._network, self._codec, self._adapters = network, codec, adapters
-        self._context, self._device, self._batch = context, device, batch
+        self._context, self._device = context, device
+        self._room = RowRoom(network.network, vocabulary=vocabulary, device=device, asked=batch)
+        self.together = 0  # the most rows that were decoded together so far
         self._parts = Parts(
             network=network,
             codec=codec,
@@ -66,11 +69,12 @@ class Drawer:
         whole, most = len(queues), sys.maxsize  # groups, and rows a group, that are decoded together
         while queues:
             active = {g: queues[g] for g in [*queues][:whole]}
-            stream = Stream(self._parts, active, min(most, self._rows_a_group(len(active))))
+            stream = Stream(self._parts, active, min(most, self._rows_a_group(active)))
             while not stream.over:
                 if not stream.alive:
                     pause_point()
                 done = within_memory(partial(stream.turn, begin=not asked()))
+                self.together = max(self.together, len(stream.rows))
                 if done is None:
                     break
                 yield from map(self._complete, done)
@@ -98,10 +102,9 @@ class Drawer:
             rows.append(Row(request=request, prompt=prompt, limit=limit))
         return sorted(rows, key=lambda r: (-len(r.prompt), r.request.problem_id, r.request.member, r.request.draw))
 
-    def _rows_a_group(self, active: int) -> int:
-        # 128 rows keep a small model's activations in the CPU's cache; a GPU wants 32 a group whatever their number
-        default = 128 if self._device.type == "cpu" else 32 * active
-        return max(MIN_ROWS, (self._batch or default) // active)
+    def _rows_a_group(self, active: Mapping[Group, Sequence[Row]]) -> int:
+        columns = max(len(row.prompt) + row.limit for rows in active.values() for row in rows)
+        return max(MIN_ROWS, self._room.rows(columns) // len(active))
 
     def _complete(self, row: Row) -> Completion:
         """The completion up to the first stop string, counting all tokens that were drawn before it was complete."""
@@ -134,7 +137,8 @@ class Drawer:
             else:
                 waiting.append((request, Searched(prompt=prompt, limit=limit, stop=request.decoding.stop)))
         waiting.sort(key=lambda pair: -len(pair[1].prompt))
-        usual = most = max(1, self._rows_a_group(1) // (search.groups * search.width))
+        columns = max((len(s.prompt) + s.limit for _, s in waiting), default=1)
+        usual = most = max(1, max(MIN_ROWS, self._room.rows(columns)) // (search.groups * search.width))
         while waiting:
             now = waiting[:most]
             with self._adapters.use([member.adapter]):

@@ -47,7 +47,7 @@ class HFOptions:
 
     device: str = "auto"  # auto, cpu, cuda, cuda:N
     dtype: str = "auto"  # auto: float32 on CPU, bfloat16 on CUDA
-    batch_size: int | None = None  # rows decoded together; None: 128 on CPU, 32 a member on CUDA
+    batch_size: int | None = None  # rows decoded together; None: as many as memory holds, 128 at most on a CPU, 256 on CUDA
     threads: int | None = None  # CPU threads; None: the cores this process may use
     trust_remote_code: bool = False  # run code shipped with the model: off unless the user says so
     revision: str | None = None  # branch, tag or commit on the hub
@@ -124,7 +124,7 @@ class HFModel:
 
     def batches(self) -> Batches:
         """See Model.batches."""
-        return Batches(self._options.batch_size, refusals())
+        return Batches(self._options.batch_size, refusals(), self._drawer.together)
 
     @cached_property
     def _hash(self) -> str:
