@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,19 @@ def test_each_stage_prints_its_folder_and_does_what_it_needs(spa: Call, tmp_path
     assert cached(tmp_path) == ["parts", "scores"]
     assert (stage(spa("adapt")) / "member-1" / "adapter_model.safetensors").is_file()
     assert cached(tmp_path) == ["adapters", "parts", "scores"]
+
+
+def test_each_stage_says_beforehand_what_it_will_take(spa: Call):
+    def estimates(stage: str, method: str) -> list[str]:
+        lines = spa(stage, "--set", f"attribution.method={method}").err.splitlines()
+        return [line for line in lines if line.startswith("estimate a seed, from a short pass")]
+
+    for stage in ("attribute", "partition"):
+        [line] = estimates(stage, "influence")
+        assert re.search(r": attribution \d+ s and [\d.]+ GB at the peak$", line)
+        assert estimates(stage, "bm25") == []
+    assert re.search(r": attribution .*; training \d+ s and [\d.]+ GB at the peak$", *estimates("adapt", "influence"))
+    assert re.search(r": training \d+ s and [\d.]+ GB at the peak$", *estimates("adapt", "bm25"))
 
 
 def test_a_new_partition_takes_the_scores_from_the_cache(spa: Call):

@@ -72,10 +72,15 @@ def plan_lines(
     return lines
 
 
-def estimate_line(card: SamplerCard, model: Model, sources: Sources) -> str:
-    """The line of the plan on time and memory of attribution and training, from a short pass through `model`; else ""."""
+def estimate_line(card: SamplerCard, model: Model, sources: Sources, *, trained: bool = True) -> str:
+    """The line of the plan on time and memory of attribution and training, from a short pass through `model`; else "".
+
+    `trained` says whether adapters are wanted, beside the scores of the data.
+    """
     if card.adapters == "none" or not isinstance(model, LoraTrainable):
         return ""
     scored = card.adapters == "parts" and needs_scores(card.partition.method) and card.attribution.method == "influence"
-    stages = plan_estimates(card, model, sources, scored=scored)
+    if not scored and not trained:
+        return ""
+    stages = [one for one in plan_estimates(card, model, sources, scored=scored) if trained or one.stage == "attribution"]
     return f"estimate a seed, from a short pass, within a factor of 2: {'; '.join(map(str, stages))} at the peak"

@@ -9,11 +9,12 @@ from spa_bench.cards.reading import parse_overrides
 from spa_bench.cards.sampler import SamplerCard, load_sampler_card
 from spa_bench.errors import UsageError
 from spa_bench.mini.embedded import EMBEDDED
+from spa_bench.runs.plan import estimate_line
 from spa_bench.runs.reopen import ModelOptions, load_model
 from spa_bench.runs.values import check_seeds, data_settings, unread_queries
 from spa_bench.spa.partition import needs_scores
 from spa_bench.spa.stages import Stages
-from spa_bench.spa.training_data import load_data
+from spa_bench.spa.training_data import load_data, read_sources
 from spa_bench.support.cache import stage_cache
 from spa_bench.support.console import Reporter
 
@@ -52,6 +53,8 @@ def open_stages(sampler: str, options: StageOptions, *, last: Literal["attribute
     data = load_data(card, model, options.seed)
     for line in (*unread_queries(card, options.queries), *data.told, *data.notes(card)):
         console.note(line)
+    if estimate := estimate_line(card, model, read_sources(card), trained=last == "adapt"):
+        console.note(estimate)
     row: dict[str, object] = {
         "sampler": card.name,
         "model": model.name,
