@@ -1,8 +1,11 @@
-"""Runs one small job again and again in forked children, each killed at another point, and goes on after each.
+"""Runs one small job that is killed at many points, and goes on after each.
 
 `python kill_server.py CONFIG.json` prints one JSON object a line: a point and what came of it. Points are calls of the
 functions through which anything becomes lasting (fsync, rename, replace, truncate), counted over a whole run; there the
-child is killed before the call, after it, or after the end of the file in hand was torn off, as a power cut would.
+job is killed before the call, after it, or after the end of the file in hand was torn off, as a power cut would.
+
+What comes before a point is computed once for all of them: at each point the job forks, the child is killed there, and what
+it left on the disk is copied for another process to go on with. The job itself then goes on to the next point.
 """
 
 from __future__ import annotations
@@ -17,9 +20,9 @@ import stat
 import sys
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from doubles import InProcessJudge, Lines
 from spa_bench.cards.sampler import load_sampler_card
@@ -37,6 +40,15 @@ from spa_bench.types import Completion, Member, Request
 FREE = {"timings.json", ".lock"}
 MODES = ("before", "after", "torn")
 WORKERS = 3  # a job waits for the disk as long as it computes
+
+
+class Death(NamedTuple):
+    """The `number`-th kill: at the lasting call `point`, in which of MODES, and the status with which the process ended."""
+
+    number: int
+    point: int
+    mode: str
+    status: int
 
 
 class Watched(HFModel):
@@ -76,25 +88,23 @@ def warm(config: dict[str, Any], model: Watched, folder: Path) -> None:
     shutil.rmtree(folder)
 
 
-def armed(point: int | None, mode: str, counted: Path) -> None:
-    """From now on count lasting calls; at `point` die."""
+def armed(deaths: Mapping[int, str], die: Callable[[int, str, int], None], counted: Path) -> None:
+    """From now on count lasting calls; at those of `deaths`, call `die` with point, mode and descriptor."""
     seen = 0
-    rng = random.Random(f"{point} {mode}")
 
     def watched(real: Callable[..., Any], name: str) -> Callable[..., Any]:
         def call(*arguments: Any, **named: Any) -> Any:
             nonlocal seen
             seen += 1
             note(counted, name)
-            if seen != point:
-                return real(*arguments, **named)
+            point, mode = seen, deaths.get(seen, "")
+            descriptor = arguments[0] if name == "fsync" and stat.S_ISREG(os.fstat(arguments[0]).st_mode) else -1
+            if mode in ("before", "torn"):
+                die(point, mode, descriptor)
+            result = real(*arguments, **named)
             if mode == "after":
-                real(*arguments, **named)
-            elif mode == "torn" and name == "fsync" and stat.S_ISREG(os.fstat(arguments[0]).st_mode):
-                size = os.fstat(arguments[0]).st_size
-                os.truncate(f"/proc/self/fd/{arguments[0]}", max(0, size - rng.randint(1, 150)))
-            os.kill(os.getpid(), signal.SIGKILL)
-            raise AssertionError
+                die(point, mode, descriptor)
+            return result
 
         return call
 
@@ -103,15 +113,54 @@ def armed(point: int | None, mode: str, counted: Path) -> None:
     Path.replace = watched(Path.replace, "replace")  # type: ignore[method-assign]
 
 
-def attempt(config: dict[str, Any], model: Watched, folder: Path, point: int | None, mode: str) -> int:
-    """The status of a child that does the job, and dies at `point`."""
+def die(point: int, mode: str, descriptor: int) -> None:
+    """Kill this process, which writes to the file of `descriptor` (-1: to none)."""
+    if mode == "torn" and descriptor >= 0:
+        os.truncate(f"/proc/self/fd/{descriptor}", os.fstat(descriptor).st_size - len(torn_off(point, descriptor)))
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError
+
+
+def torn_off(point: int, descriptor: int) -> bytes:
+    """The bytes that a power cut at `point` takes from the end of the file of `descriptor`."""
+    return Path(f"/proc/self/fd/{descriptor}").read_bytes()[-random.Random(point).randint(1, 150) :]
+
+
+def attempt(config: dict[str, Any], model: Watched, folder: Path, deaths: Mapping[int, str]) -> int:
+    """The status of a child that does the job, and dies at the first of `deaths` that it comes to."""
 
     def act() -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        armed(point, mode, folder / "calls.txt")
+        armed(deaths, die, folder / "calls.txt")
         job(config, model, folder)
 
     return status_of(forked(act))
+
+
+def leavings(config: dict[str, Any], model: Watched, folder: Path, deaths: Mapping[int, str]) -> dict[int, int]:
+    """The statuses of copies of one job, each killed at another of `deaths`; `killed-POINT` has what each left on the disk.
+
+    The job itself comes to its end, with nothing of what the copies did in its files.
+    """
+    statuses = folder / "statuses.txt"
+
+    def copied(point: int, mode: str, descriptor: int) -> None:
+        torn = torn_off(point, descriptor) if mode == "torn" and descriptor >= 0 else b""
+        status = status_of(forked(lambda: die(point, mode, descriptor)))
+        shutil.copytree(folder, folder.parent / f"killed-{point}")
+        if torn:
+            with open(f"/proc/self/fd/{descriptor}", "ab") as stream:
+                stream.write(torn)
+        note(statuses, f"{point} {status}")
+
+    def act() -> None:
+        folder.mkdir(parents=True)
+        armed(deaths, copied, folder / "calls.txt")
+        job(config, model, folder)
+
+    assert status_of(forked(act)) == 0
+    lines = [line.split() for line in statuses.read_text().splitlines()]
+    return {int(point): int(status) for point, status in lines}
 
 
 def forked(act: Callable[[], None]) -> int:
@@ -150,29 +199,27 @@ def repeated(folder: Path) -> int:
     return sum(counts.values()) - len(counts)
 
 
-def worker(
-    config: dict[str, Any], model: Watched, points: Sequence[int], place: int, wanted: dict[str, str], file: Path
-) -> int:
-    """The process that tries every WORKERS-th of `points` from `place` on, and writes what came of each to `file`."""
+def worker(config: dict[str, Any], model: Watched, found: Sequence[Death], wanted: dict[str, str], file: Path) -> int:
+    """The process that goes on after each of the deaths `found`, and writes what came of each to `file`."""
 
     def act() -> None:
         file.touch()
-        for number in range(place, len(points), WORKERS):
-            note(file, json.dumps(killed(config, model, number, points[number], wanted)))
+        for death in found:
+            note(file, json.dumps(gone_on(config, model, death, wanted)))
 
     return forked(act)
 
 
-def killed(config: dict[str, Any], model: Watched, number: int, point: int, wanted: dict[str, str]) -> dict[str, Any]:
-    """What comes of a job that is killed at `point` and gone on with."""
-    mode, folder = MODES[number % 3], Path(config["folder"]) / f"killed-{point}"
-    ends = [attempt(config, model, folder, point, mode)]
-    if number % 5 == 4:  # and once more while it goes on
-        ends.append(attempt(config, model, folder, 7, MODES[(number + 1) % 3]))
-    ends.append(attempt(config, model, folder, None, ""))
+def gone_on(config: dict[str, Any], model: Watched, death: Death, wanted: dict[str, str]) -> dict[str, Any]:
+    """What comes of a job that was killed and is gone on with."""
+    folder = Path(config["folder"]) / f"killed-{death.point}"
+    ends = [death.status]
+    if death.number % 5 == 4:  # and once more while it goes on
+        ends.append(attempt(config, model, folder, {7: MODES[(death.number + 1) % 3]}))
+    ends.append(attempt(config, model, folder, {}))
     found = contents(folder)
     other = sorted(k for k in {*found, *wanted} if found.get(k) != wanted.get(k))
-    result = {"point": point, "mode": mode, "ends": ends, "differ": other, "repeated": repeated(folder)}
+    result = {"point": death.point, "mode": death.mode, "ends": ends, "differ": other, "repeated": repeated(folder)}
     shutil.rmtree(folder)
     return result
 
@@ -186,14 +233,18 @@ def main() -> None:
     grading.make_judge = lambda *_: InProcessJudge()  # type: ignore[assignment]
     model = Watched(config["model"], HFOptions(device="cpu", threads=1, batch_size=8), name="tiny")
     warm(config, model, base / "warm")
-    assert attempt(config, model, base / "whole", None, "") == 0
+    assert attempt(config, model, base / "whole", {}) == 0
     wanted = contents(base / "whole")
     calls = len((base / "whole" / "calls.txt").read_text().splitlines())
     print(json.dumps({"calls": calls, "files": len(wanted), "repeated": repeated(base / "whole")}), flush=True)
     rng = random.Random(0)
     points = sorted(rng.sample(range(1, calls + 1), config["points"]))
+    deaths = {point: MODES[number % 3] for number, point in enumerate(points)}
+    statuses = leavings(config, model, base / "copied", deaths)
+    assert contents(base / "copied") == wanted
+    found = [Death(number, point, mode, statuses[point]) for number, (point, mode) in enumerate(deaths.items())]
     files = [base / f"results-{w}.jsonl" for w in range(WORKERS)]
-    workers = [worker(config, model, points, w, wanted, file) for w, file in enumerate(files)]
+    workers = [worker(config, model, found[w::WORKERS], wanted, file) for w, file in enumerate(files)]
     assert [status_of(each) for each in workers] == [0] * WORKERS
     results = [json.loads(line) for file in files for line in file.read_text().splitlines()]
     for result in sorted(results, key=lambda r: r["point"]):
