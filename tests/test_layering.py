@@ -125,6 +125,7 @@ def test_the_picture_in_the_docs_is_made_of_this_table():
         "spa_bench",
         "spa_bench.cli.main, spa_bench.compare.leaderboard, spa_bench.cards.sampler, spa_bench.metrics.suite",
         "spa_bench.publish.report.page, spa_bench.runs.folder",
+        "spa_bench.runs.reopen, spa_bench.runs.verify, spa_bench.publish.report.write, spa_bench.publish.export",
     ],
 )
 def test_looking_at_results_loads_no_torch(modules: str, tmp_path: Path):

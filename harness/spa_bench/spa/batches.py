@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from spa_bench.errors import DataError
 from spa_bench.models.base import ChatTrainable, PairModel
 from spa_bench.types import Example
+
+if TYPE_CHECKING:  # commands that look at results reach this module, and need no torch
+    from torch import Tensor
 
 IGNORE = -100
 
@@ -60,6 +61,8 @@ def _most(model: PairModel, length: int) -> int:
 
 def pad(encoded: Sequence[Encoded]) -> tuple[Tensor, Tensor]:
     """(ids, labels), each (rows, length), padded on the right; labels hold the tokens that count, -100 elsewhere."""
+    import torch
+
     length = max(len(e.ids) for e in encoded)
     ids = torch.zeros(len(encoded), length, dtype=torch.long)
     labels = torch.full((len(encoded), length), IGNORE)
@@ -71,6 +74,8 @@ def pad(encoded: Sequence[Encoded]) -> tuple[Tensor, Tensor]:
 
 def token_mean_losses(logits: Tensor, labels: Tensor) -> Tensor:
     """Mean cross-entropy of each row over its counted tokens: logits (rows, T, V), labels (rows, T) -> (rows,)."""
+    import torch
+
     losses = torch.nn.functional.cross_entropy(
         logits[:, :-1].float().transpose(1, 2), labels[:, 1:], ignore_index=IGNORE, reduction="none"
     )
