@@ -174,6 +174,26 @@ def dense(sample: Sampled, tiny_folder: Path) -> tuple[Tensor, list[str]]:
     return whole, names
 
 
+@pytest.fixture(scope="module")
+def largest(dense: tuple[Tensor, list[str]]) -> float:
+    """The largest eigenvalue of G."""
+    return float(torch.linalg.eigvalsh(dense[0])[-1])
+
+
+@pytest.fixture(scope="module")
+def solved(sample: Sampled, dense: tuple[Tensor, list[str]]) -> dict[str, Tensor]:
+    """The inverse of each damped diagonal block of G times the first four vectors."""
+    whole, names = dense
+    several, found, start = vectors(sample, 4), {}, 0
+    for name in names:
+        count = several[name][0].numel()
+        block = whole[start : start + count, start : start + count]
+        damped = block + 0.1 * block.trace() / count * torch.eye(count)
+        found[name] = torch.linalg.solve(damped, several[name].flatten(1).double().T).T
+        start += count
+    return found
+
+
 def two(sample: Sampled) -> Sampled:
     """The sample of the two examples that `dense` is of."""
     return replace(sample, encoded=sample.encoded[:2])
@@ -198,18 +218,18 @@ def test_products_are_those_with_the_gauss_newton_matrix(sample: Sampled, dense:
     torch.testing.assert_close(flat(found, names), expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max()))
 
 
-def test_the_largest_and_the_mean_eigenvalue(sample: Sampled, dense: tuple[Tensor, list[str]]):
+def test_the_largest_and_the_mean_eigenvalue(sample: Sampled, dense: tuple[Tensor, list[str]], largest: float):
     whole, _ = dense
     few = two(sample)
     products = Products(few)
-    assert products.largest_eigenvalue() == pytest.approx(float(torch.linalg.eigvalsh(whole)[-1]), rel=0.05)
+    assert products.largest_eigenvalue() == pytest.approx(largest, rel=0.05)
     # one draw of labels for two examples: the size alone can be asked for
     assert products.mean_eigenvalue() == pytest.approx(float(whole.trace() / len(whole)), rel=0.8)
 
 
-def test_lissa_converges_to_the_damped_inverse(sample: Sampled, dense: tuple[Tensor, list[str]]):
+def test_lissa_converges_to_the_damped_inverse(sample: Sampled, dense: tuple[Tensor, list[str]], largest: float):
     whole, names = dense
-    damping = 0.1 * float(torch.linalg.eigvalsh(whole)[-1])
+    damping = 0.1 * largest
     card = replace(sample.card, damping=damping, damping_kind="absolute", depth=60)
     few = replace(two(sample), card=card)
     several = vectors(few, 2)
@@ -241,21 +261,13 @@ def test_batch_and_repeats_of_lissa_matter(tiny_model: HFModel):
 
 
 @pytest.mark.parametrize("factors", ["tokens", "gradients"])
-def test_ekfac_is_near_the_damped_block_diagonal_matrix(factors: str, sample: Sampled, dense: tuple[Tensor, list[str]]):
-    whole, names = dense
+def test_ekfac_is_near_the_damped_block_diagonal_matrix(factors: str, sample: Sampled, solved: dict[str, Tensor]):
     card = replace(CARD, curvature_examples=0, draws=200, factors=factors)
     few = replace(two(sample), card=card)
-    several = vectors(few, 4)
-    found = ekfac(few, several, card)
-    start = 0
-    for name in names:
-        count = several[name][0].numel()
-        block = whole[start : start + count, start : start + count]
-        damped = block + 0.1 * block.trace() / count * torch.eye(count)
-        expected = torch.linalg.solve(damped, several[name].flatten(1).double().T).T
+    found = ekfac(few, vectors(few, 4), card)
+    for name, expected in solved.items():
         cosine = torch.nn.functional.cosine_similarity(found[name].flatten(1).double(), expected).min()
         assert cosine > 0.9, name
-        start += count
 
 
 def test_more_draws_of_labels_are_other_ones(sample: Sampled):
