@@ -27,6 +27,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is imported; th
 # server, a process of its own, has the real one.
 os.fsync = os.fstat  # type: ignore[assignment]
 
+# Tests run side by side: what one calls in its process is told of one core, and starts one worker for programs and none for
+# texts unless it asks for more. Commands that a test starts as processes see all cores.
+CORES = len(os.sched_getaffinity(0))
+os.sched_getaffinity = lambda _: {0}
+
 # Half of the time of collecting goes into rewriting the asserts of tests, which pytest keeps beside them where it may.
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -61,7 +66,7 @@ def pytest_xdist_auto_num_workers() -> int:
         allowed = round(int(quota) / int(period))
     except (OSError, ValueError):  # no control groups, or "max"
         allowed = 8
-    return max(1, min(8, allowed, len(os.sched_getaffinity(0))))
+    return max(1, min(8, allowed, CORES))
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -13,6 +13,8 @@ from doubles import RIGHT, SANDBOX, Call, Done, InProcessJudge, mock_run
 from spa_bench import __version__
 from spa_bench.cards.reading import card_names
 from spa_bench.cli import main as cli
+from spa_bench.runs.folder import open_run
+from spa_bench.runs.values import checked_workers
 
 
 def snapshot(folder: Path) -> dict[str, bytes]:
@@ -485,6 +487,21 @@ def test_the_version_is_printed(call: Call):
 
 
 # grading -------------------------------------------------------------------------------------------------------------
+
+
+def test_as_many_programs_run_at_once_as_there_are_cores_and_end_the_same(
+    run: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    found = []
+    for cores in (1, 2):
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _, cores=cores: set(range(cores)))
+        assert (checked_workers(None), checked_workers(5)) == (cores, 5)
+        assert run("--out", tmp_path / str(cores)).code == 0
+        [path] = (tmp_path / str(cores)).iterdir()
+        folder = open_run(path)
+        found.append((folder.grades(), folder.read_json("metrics.json")))
+    assert found[0] == found[1]
+    assert len(found[0][0]) == 12
 
 
 def test_grading_is_in_the_spec_and_makes_another_run(score: Call, tmp_path: Path):
