@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from doubles import Call
 from spa_bench.support.interrupt import asked, patiently, pause_point
 
 
@@ -51,7 +52,7 @@ def test_without_a_signal_pause_points_do_nothing():
         assert not asked()
 
 
-def test_a_command_stopped_by_the_user_says_how_to_go_on_and_goes_on(tmp_path: Path):
+def test_a_command_stopped_by_the_user_says_how_to_go_on_and_goes_on(call: Call, tmp_path: Path):
     command = [sys.executable, "-m", "spa_bench.cli.main", "run", "--sampler", "temperature", "--task", "mini-code", "--n", "4"]
     command += ["--limit", "2", "--threads", "1", "--batch-size", "8", "--until", "generate", "--out", str(tmp_path / "runs")]
     command += ["--set", "lora.steps=5"]
@@ -70,7 +71,7 @@ def test_a_command_stopped_by_the_user_says_how_to_go_on_and_goes_on(tmp_path: P
     assert lines[0] == "spa-bench: finishing the batch in hand; once more to stop at once"
     assert lines[-1].startswith("spa-bench: interrupted; nothing that was done is lost, go on with: spa-bench run --sampler")
     assert "Traceback" not in rest
-    again = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert again.returncode == 0, again.stderr
+    again = call(*command[3:])
+    assert again.code == 0, again.err
     [records] = tmp_path.glob("runs/*/records.jsonl")
     assert len(records.read_text().splitlines()) == 8
