@@ -9,16 +9,20 @@ import re
 LONGEST = (
     "tests of bwrap",  # 60
     "tests of landlock",
-    "tests/test_kills.py",  # 45
+    "tests/test_kills.py",
     "tests/report/test_report_browser.py",
-    "tests/test_cli.py",
     "tests/grading/test_behaviours.py",
-    "tests/test_choosing.py",  # 30
     "tests/grading/test_suites.py",
+    "tests/test_cli.py",
+    "tests/test_choosing.py",
     "tests/view/test_view_browser.py",
     "tests/spa/test_influence.py",  # 20
     "tests/tasks/test_evalplus.py",
     "tests/spa/test_curvature.py",
+    "tests/spa/test_estimate.py",
+    "tests/models/test_shipped.py",
+    "tests/models/test_hf.py",
+    "tests/models/test_stream.py",
     "tests/tasks/test_behave.py",
     "tests/grading/test_pool.py",
     "tests/tasks/test_lm_eval_parity.py",
@@ -31,7 +35,12 @@ LONGEST = (
     "tests/test_export_evalplus.py",
     "tests/trackers/test_tracking.py",
     "tests/mini/test_mini_nlu.py",
-    "tests/test_golden.py",  # 10
+    "tests/test_golden.py",
+    "tests/test_benchmark_gpu_session.py",
+    "tests/test_export_grader.py",
+    "tests/test_real.py",
+    "tests/test_leaderboard_check.py",
+    "tests/models/test_probe.py",  # 10
     "tests/tasks/test_lm_eval_scoring.py",
     "tests/spa/test_adapt_snapshots.py",
 )
