@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from spa_bench.compare.leaderboard.choices import choice_table, own_table
 from spa_bench.compare.leaderboard.compare import PAIRED, PairedComparison, compare_with_reference, front_of, number, summary
 from spa_bench.compare.leaderboard.rows import LeaderboardRow
+from spa_bench.compare.leaderboard.signal import signal_line
 from spa_bench.compare.leaderboard.tables import STYLES, cell, columns_of, grid, table
 
 _ODD = ("failed", "truncated", "refused", "timed out", "out of memory", "crashed", "invalid")
@@ -19,6 +20,7 @@ def markdown(rows: Sequence[LeaderboardRow], *, reference: str | None, command: 
         mine = [r for r in rows if r.table_key == key]
         said = f"{mine[0].covered}, model {', '.join(sorted({r.model for r in mine}))}.{_pairs(mine)}"
         parts.append(f"## {_escape(mine[0].version)}\n\n{_escape(said)}\n")
+        parts.append(f"{line}\n" if (line := signal_line(mine)) else "")
         parts.append(table(mine, style="md") + "\n")
         parts += [_choice_section(mine), _own_section(mine)]
         if reference:

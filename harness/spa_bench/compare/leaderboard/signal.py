@@ -1,0 +1,38 @@
+"""Whether a task can tell samplers apart by quality at all: a model at the level of guessing answers nothing by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from spa_bench.compare.leaderboard.rows import LeaderboardRow
+
+_CHANCE = "any_of_n[chance]"
+
+
+def signal_line(rows: Sequence[LeaderboardRow]) -> str:
+    """A line that marks the table of `rows` "no signal"; "" where some sampler is resolved from the level of guessing.
+
+    The level is the mean over problems of right options by options, and 0 for a task without options. A table has no signal
+    when the 95 % interval of pass@1 reaches that level in every row; where a row has no interval, nothing is said.
+    """
+    levels = [_level(row) for row in rows]
+    if not rows or not all(_reaches(row, level) for row, level in zip(rows, levels, strict=True)):
+        return ""
+    level = max(levels)
+    where = f"the level of guessing ({level:.3f})" if level else "0"
+    return (
+        f"**No signal**: the interval of every sampler's pass@1 reaches {where}, so quality does not tell samplers apart here. "
+        "What measures texts and distributions still can."
+    )
+
+
+def _level(row: LeaderboardRow) -> float:
+    """The mean over problems with options of the chance that one guess is right; 0 without any."""
+    n = row.result["spec"]["n"] or 1
+    found = [value for run in row.result["runs"] for value in run["values"].get(_CHANCE, ()) if value is not None]
+    return sum(1 - (1 - value) ** (1 / n) for value in found) / len(found) if found else 0.0
+
+
+def _reaches(row: LeaderboardRow, level: float) -> bool:
+    one = row.estimate("pass@1[mc]" if level else "pass@1")
+    return one.low is not None and one.low <= level
