@@ -28,8 +28,8 @@ def free(monkeypatch: pytest.MonkeyPatch, bytes_: float) -> None:
 
 @pytest.mark.parametrize("rows", [1, 7, 40])
 def test_rows_are_those_whose_keys_values_and_logits_fit(tiny_model: HFModel, monkeypatch: pytest.MonkeyPatch, rows: int):
-    need = 100 * COLUMN * 1.3 + LOGITS * 1000
-    free(monkeypatch, (rows + 0.5) * need / 0.8)
+    need = 100 * COLUMN * 2.3 + LOGITS * 1000
+    free(monkeypatch, (rows + 0.5) * need / 0.5)
     assert room(tiny_model).rows(100) == rows
     assert room(tiny_model).rows(10) > rows
 
@@ -45,7 +45,7 @@ def test_a_number_that_was_asked_for_is_taken(tiny_model: HFModel, monkeypatch: 
 
 
 def test_a_network_without_a_cache_counts_its_logits_alone(monkeypatch: pytest.MonkeyPatch):
-    free(monkeypatch, 5.5 * LOGITS * 1000 / 0.8)
+    free(monkeypatch, 5.5 * LOGITS * 1000 / 0.5)
     assert RowRoom(torch.nn.Linear(2, 2), vocabulary=1000, device=CPU, asked=None).rows(100) == 5
 
 

@@ -14,8 +14,8 @@ from spa_bench.models.hf.probe import FAILURES
 from spa_bench.models.hf.rows import BLOCK
 
 _MOST = {"cpu": 128, "cuda": 256}  # 128 rows keep a small model's activations in a CPU's cache
-_SHARE = 0.8  # of the free memory
-_GROWTH = 1.3  # room for columns grows in steps, and an old buffer lies beside its larger copy for a while
+_SHARE = {"cpu": 0.5, "cuda": 0.8}  # of the free memory; Linux ends a process that takes too much, and others need some too
+_GROWTH = 2.3  # room for columns grows in steps, and what was read of a row's prompt lies beside the row until it begins
 _LOGITS = 6  # float32 copies of a row's logits at the peak: sorted, scaled, summed
 
 
@@ -29,9 +29,9 @@ class RowRoom:
         """Rows of so many `columns` (tokens of prompt and answer) for one batch; it can be 0 where not even one fits."""
         if self._asked is not None:
             return self._asked
-        most = _MOST["cpu" if self._device.type == "cpu" else "cuda"]
+        kind = "cpu" if self._device.type == "cpu" else "cuda"
         row = columns * self._bytes_a_column * _GROWTH + 4 * _LOGITS * self._vocabulary
-        return min(most, int(_SHARE * free_bytes(self._device) / row))
+        return min(_MOST[kind], int(_SHARE[kind] * free_bytes(self._device) / row))
 
     @cached_property
     def _bytes_a_column(self) -> float:
