@@ -453,7 +453,9 @@ def test_a_leaderboard_is_printed_and_written(call: Call, sandbox: InProcessJudg
     assert page.read_text().strip() == done.out.strip()
     rows = json.loads(call("leaderboard", tmp_path / "mocks", "--format", "json").out)
     assert [r["sampler"] for r in rows] == ["wordy", "plain"]
-    assert call("leaderboard", tmp_path / "mocks", "--reference", "best").error().startswith("no runs of the reference 'best'")
+    unknown = call("leaderboard", tmp_path / "mocks", "--reference", "best", "--save", tmp_path / "saved")
+    assert unknown.error().startswith("no runs of the reference 'best'")
+    assert not (tmp_path / "saved").exists()
 
 
 def test_a_leaderboard_that_cannot_be_written_is_one_line(call: Call, sandbox: InProcessJudge, three: Path, tmp_path: Path):

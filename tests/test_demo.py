@@ -36,6 +36,16 @@ def test_one_that_ended_is_made_anew_and_one_that_was_stopped_is_resumed(tmp_pat
         assert not (out / "run").exists()
 
 
+@pytest.mark.parametrize(("limit", "sandbox"), [(0, SANDBOX), (-1, SANDBOX), (None, "jail")])
+def test_one_that_ended_is_kept_where_an_option_is_refused(tmp_path: Path, limit: int | None, sandbox: str):
+    out = tmp_path / "demo"
+    with folder_of_demo(out):
+        (out / "leaderboard.md").write_text("dear")
+    with pytest.raises(UsageError, match=r"at least 1|unknown sandbox"):
+        make_demo(out, limit=limit, sandbox=sandbox)
+    assert (out / "leaderboard.md").read_text() == "dear"
+
+
 def _stopped_demo(out: Path) -> None:
     with folder_of_demo(out):
         (out / "run").mkdir()

@@ -280,3 +280,9 @@ def test_queries_that_the_sampler_does_not_read_are_said(run: Call, sandbox: Any
     done = run("--sampler", "single", "--data", file, "--queries", "code", *options, "--limit", 1, "--n", 1)
     assert "--queries code is not read: no scores make the parts of single" in done.err
     assert done.err.count("pairs.jsonl: 13 rows: 13 pairs (prompt, completion)\n") == 1
+
+
+def test_pairs_that_a_sampler_without_training_does_not_read_are_said(run: Call, sandbox: Any, file: str):
+    done = run("--sampler", "base", "--data", file, "--queries", "code", "--limit", 1, "--n", 1)
+    assert f"--data {file} is not read: base trains nothing" in done.err
+    assert "--queries code is not read: base trains nothing" in done.err

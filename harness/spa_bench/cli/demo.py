@@ -8,12 +8,15 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from spa_bench.cli.options import GRADED, OUTPUT, Limit, a_path, option
 from spa_bench.errors import UsageError
 from spa_bench.support import lock
 from spa_bench.support.files import put, write_text
+
+if TYPE_CHECKING:
+    from spa_bench.runs.perform import RunOptions
 
 TASK = "mini-code"
 REFERENCE = "spa-influence"
@@ -45,18 +48,25 @@ def make_demo(
     """Run the samplers, and write the leaderboard and a page about them. All files are in `out`, stage cache included.
 
     `out` is emptied first, unless it holds an unfinished demo, which is resumed. Raises UsageError for a folder that no demo
-    made. `limit` is how many problems are used, the first ones. `sandbox` None means the first that works here.
+    made, and SpaBenchError for an option that no run takes; then nothing is emptied. `limit` is how many problems are used,
+    the first ones. `sandbox` None means the first that works here.
     """
+    from spa_bench.runs import perform
+
     began = time.monotonic()
+    _check_folder(out)
+    options = perform.RunOptions(limit=limit, judge=perform.JudgeOptions(sandbox=sandbox), out=out)
+    for sampler in samplers:
+        perform.check(sampler, TASK, options)
     with folder_of_demo(out), _stage_cache(out / ".cache"):
         for place, sampler in enumerate(samplers):
-            _run(sampler, out, limit, sandbox, head=place == 0)
+            _run(sampler, options, head=place == 0)
         write_leaderboard(out, REFERENCE if REFERENCE in samplers else None)
         write_page(out, "spa-bench demo")
     print(f"The demo took {time.monotonic() - began:.0f} seconds.", flush=True)
 
 
-def _run(sampler: str, out: Path, limit: int | None, sandbox: str | None, *, head: bool) -> None:
+def _run(sampler: str, options: RunOptions, *, head: bool) -> None:
     """Make one run, and print its row of the table on stdout."""
     from spa_bench.compare.leaderboard import build_rows, from_runs
     from spa_bench.compare.leaderboard.tables import table
@@ -64,7 +74,6 @@ def _run(sampler: str, out: Path, limit: int | None, sandbox: str | None, *, hea
     from spa_bench.support.console import Reporter
 
     Reporter().note(f"\n{sampler} on {TASK}")
-    options = perform.RunOptions(limit=limit, judge=perform.JudgeOptions(sandbox=sandbox), out=out)
     folders = perform.run(sampler, TASK, options)
     lines = table(build_rows(from_runs(folders)), style="plain").splitlines()
     print("\n".join(lines if head else lines[-1:]), flush=True)
@@ -98,15 +107,18 @@ def write_page(out: Path, title: str) -> None:
     print(f"The page, for any browser: {page.resolve().as_uri()}")
 
 
+def _check_folder(out: Path) -> None:
+    """Raises UsageError where `out` is there and no demo made it."""
+    foreign = out.is_dir() and not (out / _MARK).is_file() and any(out.iterdir())
+    if out.is_symlink() or foreign or (out.exists() and not out.is_dir()):
+        raise UsageError(f"--out {out} was not made by a demo and would be emptied; remove it, or use another --out")
+
+
 @contextmanager
 def folder_of_demo(out: Path) -> Iterator[None]:
     """Hold `out`; it is emptied first unless it holds an unfinished demo. Raises UsageError where no demo made it."""
-    refused = f"--out {out} was not made by a demo and would be emptied; remove it, or use another --out"
-    if out.is_symlink() or (out.exists() and not out.is_dir()):
-        raise UsageError(refused)
+    _check_folder(out)
     mark = out / _MARK
-    if out.is_dir() and not mark.is_file() and any(out.iterdir()):
-        raise UsageError(refused)
     try:
         out.mkdir(parents=True, exist_ok=True)
         if not mark.is_file():

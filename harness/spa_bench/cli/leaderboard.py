@@ -37,13 +37,13 @@ def leaderboard(
     if submit:
         return _submit(runs, as_json=as_json)
     results = board.find_results(runs)
-    if save:
-        for path in board.save_all(results, save):
-            print(path, file=sys.stderr)
     rows = board.build_rows(results)
     if reference and all(row.label != reference for row in rows):
         there = ", ".join(sorted({row.label for row in rows}))
         raise UsageError(f"no runs of the reference {reference!r} here; there are {there}")
+    if save:
+        for path in board.save_all(results, save):
+            print(path, file=sys.stderr)
     form = "json" if as_json else style
     if form == "json":
         text = json.dumps([row.to_json() for row in rows], indent=1)

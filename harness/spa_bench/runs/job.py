@@ -78,7 +78,9 @@ def with_prompts(card: TaskCard, model: Model) -> TaskCard:
 
 def check_draws(card: SamplerCard, n: int) -> None:
     """Raises UsageError unless `n` is a positive multiple of the members and the card's kind allows it."""
-    if n < 1 or n % card.members:
+    if n < 1:
+        raise UsageError(f"n is {n}; it must be at least 1")
+    if n % card.members:
         raise UsageError(f"n is {n}, but {card.name} has {card.members} members: n must be a multiple of {card.members}")
     sampler_kind(card.kind).check_n(card, n)
 

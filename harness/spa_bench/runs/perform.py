@@ -38,10 +38,11 @@ from spa_bench.runs.values import (
     check_price,
     check_sandbox,
     check_seeds,
+    check_sources,
     checked_workers,
     data_settings,
     label_of,
-    unread_queries,
+    unread_sources,
 )
 from spa_bench.sandbox import NOT_NEEDED, choose
 from spa_bench.spa.training_data import Sources, read_sources
@@ -117,17 +118,23 @@ class RunOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Loaded:
-    """The parts of a run, loaded and checked before anything is computed."""
+class _Read:
+    """The parts of a run but its model, read and checked."""
 
     card: SamplerCard
     pairs: Pairs
     sources: Sources
     task_card: TaskCard
-    chat: bool  # whether the prompts go by a chat template because the model has one
     n: int
     sandbox: str
     task: Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Loaded(_Read):
+    """The parts of a run, loaded and checked before anything is computed."""
+
+    chat: bool  # whether the prompts go by a chat template because the model has one
     model: HFModel
     embedder: HFEmbedder | None
 
@@ -139,20 +146,26 @@ def run(sampler: str, task: str, options: RunOptions, *, follow: Follower | None
     """
     follow = follow or NoFollower()
     workers = checked_workers(options.judge.workers)
-    check_seeds(options.seeds)
-    check_price(options.judge.price_per_hour)
-    check_limit(options.limit)
-    check_out(options.out)
-    check_sandbox(options.judge.sandbox, used=False)
-    load_metrics(options.metrics)
-    parts = _load(sampler, task, options)
+    parts = _load(_read(sampler, task, options), options)
     console = Reporter()
     for line in _plan(parts, options):
         console.note(line)
     return [_one_run(parts, options, seed, workers, follow) for seed in options.seeds]
 
 
-def _load(sampler: str, task: str, options: RunOptions) -> _Loaded:
+def check(sampler: str, task: str, options: RunOptions) -> None:
+    """Raises a SpaBenchError where `run` would, as far as this shows without the model. Nothing is written."""
+    checked_workers(options.judge.workers)
+    _read(sampler, task, options)
+
+
+def _read(sampler: str, task: str, options: RunOptions) -> _Read:
+    check_seeds(options.seeds)
+    check_price(options.judge.price_per_hour)
+    check_limit(options.limit)
+    check_out(options.out)
+    check_sandbox(options.judge.sandbox, used=False)
+    load_metrics(options.metrics)
     sampler_settings, task_settings = parse_overrides(options.settings)
     sampler_settings |= data_settings(options.data, options.queries)
     card, task_card = load_sampler_card(sampler, sampler_settings), load_task_card(task, task_settings)
@@ -163,25 +176,30 @@ def _load(sampler: str, task: str, options: RunOptions) -> _Loaded:
     if options.n is None and n % card.members:
         n = card.members
     check_draws(card, n)
+    check_sources(card, options.data, options.queries)
     sources = read_sources(card)  # an unreadable one raises now, before anything is loaded
     loaded = load_task(task_card)
     sandbox = options.judge.sandbox or "bwrap"
     if options.until != "generate" and loaded.runs_code:
         sandbox = choose(options.judge.sandbox, task_card.packages).name
-    model = load_model_for(task_card, options.model, options.loading)
-    settled = with_prompts(task_card, model)
-    if settled.prompt != task_card.prompt:
+    return _Read(card=card, pairs=pairs, sources=sources, task_card=task_card, n=n, sandbox=sandbox, task=loaded)
+
+
+def _load(read: _Read, options: RunOptions) -> _Loaded:
+    model = load_model_for(read.task_card, options.model, options.loading)
+    settled, loaded = with_prompts(read.task_card, model), read.task
+    if settled.prompt != read.task_card.prompt:
         loaded = load_task(settled)
-    check_task(card, loaded, model, options.limit)
+    check_task(read.card, loaded, model, options.limit)
     embedder = load_embedder(options.embedding, device=options.loading.device) if options.embedding else None
     return _Loaded(
-        card=card,
-        pairs=pairs,
-        sources=sources,
+        card=read.card,
+        pairs=read.pairs,
+        sources=read.sources,
         task_card=settled,
-        chat=task_card.prompt == "auto" and settled.prompt == "instruct",
-        n=n,
-        sandbox=sandbox,
+        chat=read.task_card.prompt == "auto" and settled.prompt == "instruct",
+        n=read.n,
+        sandbox=read.sandbox,
         task=loaded,
         model=model,
         embedder=embedder,
@@ -204,7 +222,7 @@ def _plan(parts: _Loaded, options: RunOptions) -> list[str]:
         lines.append(
             "prompts: by the model's chat template, as evalplus asks where there is one (or --set task.prompt=completion)"
         )
-    lines += unread_queries(parts.card, options.queries)
+    lines += unread_sources(parts.card, options.data, options.queries)
     if estimate := estimate_line(parts.card, parts.model, parts.sources):
         lines.append(estimate)
     if parts.embedder:

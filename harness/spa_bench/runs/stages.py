@@ -11,7 +11,7 @@ from spa_bench.errors import UsageError
 from spa_bench.mini.embedded import EMBEDDED
 from spa_bench.runs.plan import estimate_line
 from spa_bench.runs.reopen import ModelOptions, load_model
-from spa_bench.runs.values import check_seeds, data_settings, unread_queries
+from spa_bench.runs.values import check_seeds, check_sources, data_settings, unread_sources
 from spa_bench.spa.partition import needs_scores
 from spa_bench.spa.stages import Stages
 from spa_bench.spa.training_data import load_data, read_sources
@@ -48,10 +48,11 @@ def open_stages(sampler: str, options: StageOptions, *, last: Literal["attribute
         raise UsageError(f"spa has no task: --set takes keys of the sampler's card; got task.{next(iter(task))}")
     card = load_sampler_card(sampler, settings | data_settings(options.data, options.queries))
     _check_has(card, last)
+    check_sources(card, options.data, options.queries)
     console = Reporter()
     model = load_model(options.model, options.loading)
     data = load_data(card, model, options.seed)
-    for line in (*unread_queries(card, options.queries), *data.told, *data.notes(card)):
+    for line in (*unread_sources(card, options.data, options.queries), *data.told, *data.notes(card)):
         console.note(line)
     if estimate := estimate_line(card, model, read_sources(card), trained=last == "adapt"):
         console.note(estimate)

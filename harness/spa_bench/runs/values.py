@@ -10,8 +10,9 @@ import os
 from pathlib import Path
 
 from spa_bench.cards.sampler import SamplerCard
-from spa_bench.errors import UsageError
+from spa_bench.errors import DataError, UsageError
 from spa_bench.sandbox import SANDBOXES, choose
+from spa_bench.spa.data import is_queries_file
 from spa_bench.spa.training_data import needs_queries
 
 
@@ -29,11 +30,24 @@ def data_settings(data: str | None, queries: str | None) -> dict[str, object]:
     return {key: value for key, value in given.items() if value}
 
 
-def unread_queries(card: SamplerCard, queries: str | None) -> list[str]:
-    """A line where --queries is given and the sampler reads none, because no scores make its parts; else no line."""
-    if queries is None or needs_queries(card):
-        return []
-    return [f"--queries {queries} is not read: no scores make the parts of {card.name}"]
+def check_sources(card: SamplerCard, data: str | None, queries: str | None) -> None:
+    """Raises DataError where a file of --data or --queries that `card` does not read is not there."""
+    for option, source in _unread(card, data, queries).items():
+        if is_queries_file(source) and not Path(source).is_file():
+            raise DataError(f"cannot read {option} {source}: there is no such file")
+
+
+def unread_sources(card: SamplerCard, data: str | None, queries: str | None) -> list[str]:
+    """A line for --data and one for --queries where it is given and the sampler does not read it."""
+    why = f"{card.name} trains nothing" if card.adapters == "none" else f"no scores make the parts of {card.name}"
+    return [f"{option} {source} is not read: {why}" for option, source in _unread(card, data, queries).items()]
+
+
+def _unread(card: SamplerCard, data: str | None, queries: str | None) -> dict[str, str]:
+    """The options with sources that `card` does not read: their names and values."""
+    read = {"--data": card.adapters != "none", "--queries": needs_queries(card)}
+    given = {"--data": data, "--queries": queries}
+    return {option: source for option, source in given.items() if source is not None and not read[option]}
 
 
 def checked_workers(workers: int | None) -> int:

@@ -26,7 +26,7 @@ Located = tuple[str, object]  # the name of a row's place in messages, and the r
 
 def named(data: DataCard) -> DataCard:
     """`data` with the names of its files in place of their paths; `named` of that is the same."""
-    return replace(data, examples=_bare(data.examples, _is_examples_file), queries=_bare(data.queries, _is_queries_file))
+    return replace(data, examples=_bare(data.examples, _is_examples_file), queries=_bare(data.queries, is_queries_file))
 
 
 def files_of(card: SamplerCard) -> dict[str, str]:
@@ -34,7 +34,7 @@ def files_of(card: SamplerCard) -> dict[str, str]:
     files = {}
     if card.adapters != "none" and _is_examples_file(card.data.examples):
         files["examples"] = str(Path(card.data.examples).resolve())
-    if card.adapters == "parts" and _is_queries_file(card.data.queries):
+    if card.adapters == "parts" and is_queries_file(card.data.queries):
         files["queries"] = str(Path(card.data.queries).resolve())
     return files
 
@@ -166,7 +166,8 @@ def _is_examples_file(source: str) -> bool:
     return source not in EMBEDDED and not source.startswith(_HUB)
 
 
-def _is_queries_file(source: str) -> bool:
+def is_queries_file(source: str) -> bool:
+    """Whether these queries are a file: neither ours, nor drawn from the examples, nor on the hub."""
     return _is_examples_file(source) and source not in WRITTEN and not is_sampled(source)
 
 
