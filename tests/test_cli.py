@@ -41,7 +41,7 @@ def written(folder: Path, name: str, text: str) -> Path:
         (["--set", "members='two'"], "'members' in "),
         (["--set", "task.second=3"], "unknown key 'second' in "),
         (["--set", "nonsense"], "--set takes key=value"),
-        (["--n", "0"], "n is 0, but base has 1 members: n must be a multiple of 1"),
+        (["--n", "0"], "n is 0; it must be at least 1"),
         (["--n", "four"], "argument --n: 'four' is not a whole number"),
         (["--sampler", "spa-random", "--n", "6"], "n is 6, but spa-random has 4 members: n must be a multiple of 4"),
         (["--seeds", "1,x"], "--seeds takes whole numbers with commas, such as 0,1,2; got '1,x'"),
