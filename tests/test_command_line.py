@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from cyclopts.completion.detect import ShellDetectionError
 
 from doubles import Call
 from spa_bench.cli.commands import COMMANDS, EXAMPLES, STAGES
@@ -67,6 +68,28 @@ def test_completion_is_for_the_shell_that_is_named(call: Call, tmp_path: Path, m
     monkeypatch.setenv("HOME", str(tmp_path))
     assert call("--install-completion", "--shell", "bash", "--output", tmp_path / "completion").code == 0
     assert "complete -F" in (tmp_path / "completion").read_text()
+    assert [path.name for path in tmp_path.iterdir()] == ["completion"]  # and no start file of the shell
+    assert call("--install-completion", "--shell", "bash").code == 0
+    assert "spa-bench" in (tmp_path / ".bashrc").read_text()
+    assert ".bashrc" in call("--install-completion", "--help").out
+
+
+def test_completion_for_a_shell_that_is_not_known_is_one_line(call: Call, monkeypatch: pytest.MonkeyPatch):
+    def unknown() -> str:
+        raise ShellDetectionError
+
+    monkeypatch.setattr("cyclopts.completion.detect.detect_shell", unknown)
+    assert call("--install-completion").error() == "the shell is none of bash, zsh and fish; name one with --shell"
+
+
+@pytest.mark.parametrize("words", [["--help"], ["run", "--help"], ["spa", "adapt", "--help"], ["--version"], ["list", "tasks"]])
+def test_a_reader_that_has_ended_is_no_error(words: list[str]):
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "spa_bench", *words]
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,11 @@ import sys
 from collections.abc import Sequence
 
 from cyclopts import App, CycloptsError, Parameter
+from rich.console import Console
 
 from spa_bench import __version__
 from spa_bench.cli.commands import COMMANDS, EXAMPLES, MAKE, STAGES
+from spa_bench.cli.completion import WHAT, installer
 from spa_bench.cli.mistakes import sentence
 from spa_bench.errors import SpaBenchError
 from spa_bench.support.interrupt import patiently
@@ -19,6 +21,13 @@ from spa_bench.support.interrupt import patiently
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}
 _NAMED = _FULL | {errno.EACCES, errno.EPERM, errno.EIO, errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR}
 """Errors of the system in which nothing but what the user named can be at fault."""
+
+
+class _HelpConsole(Console):
+    """Prints help; a closed stdout is an error that `main` knows, and not an exit with code 1."""
+
+    def on_broken_pipe(self) -> None:
+        raise
 
 
 def build() -> App:
@@ -30,6 +39,7 @@ def build() -> App:
         # the last value of a repeated option counts; there are no options --no-x
         default_parameter=Parameter(negative=(), allow_repeating=True, show_default=_shown),
         help_format="plaintext",
+        console=_HelpConsole(),
         result_action="return_value",
         exit_on_error=False,
         print_error=False,
@@ -40,7 +50,7 @@ def build() -> App:
     for name, (place, what) in STAGES.items():
         stages.command(f"spa_bench.cli.{place}", name=name, help=what, help_epilogue=_examples(f"spa {name}"))
     app.command(stages)
-    app.register_install_completion_command(help="let the shell complete commands, options and names; then exit")
+    app.command(installer(app), name="--install-completion", help=WHAT)
     return app
 
 
@@ -72,7 +82,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         command, given, _ = app.parse_args(words, exit_on_error=False, print_error=False)
         with patiently(error_line):
-            return command(*given.args, **given.kwargs) or 0
+            code = command(*given.args, **given.kwargs) or 0
+            if sys.stdout is not None:
+                sys.stdout.flush()  # a reader that has ended is found here and not when the process ends
+            return code
     except CycloptsError as error:
         error_line(sentence(error, words))
         return 2
