@@ -218,7 +218,17 @@ def test_grading_against_other_problems_is_refused(run: Call, call: Call, finish
 
 def test_commands_on_what_is_no_run_say_so(call: Call, tmp_path: Path):
     for command in ("grade", "show", "leaderboard"):
-        assert call(command, tmp_path / "nowhere").error() == f"no run in {tmp_path / 'nowhere'}: spec.json is missing"
+        assert call(command, tmp_path / "nowhere").error().startswith(f"{tmp_path / 'nowhere'} is not there; give a run folder")
+    (tmp_path / "runs" / "one").mkdir(parents=True)
+    written(tmp_path / "runs" / "one", "spec.json", "{}")
+    held = f"no run in {tmp_path / 'runs'}: spec.json is missing; it holds 1 run folders; give {tmp_path / 'runs'}/*"
+    assert call("show", tmp_path / "runs").error() == held
+
+
+def test_a_run_without_its_spec_is_no_folder_of_results(call: Call, finished: Path):
+    (finished / "spec.json").unlink()
+    for command in ("leaderboard", "report", "grade"):
+        assert call(command, finished).error() == f"no run in {finished}: spec.json is missing"
 
 
 def test_a_damaged_run_is_named(call: Call, finished: Path):
@@ -472,7 +482,7 @@ def test_the_console_script_ends_with_the_exit_code(tmp_path: Path):
         [script, "show", "nowhere"], capture_output=True, text=True, cwd=tmp_path, env={**os.environ, "HOME": str(tmp_path)}
     )
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "spa-bench: no run in nowhere: spec.json is missing\n"
+    assert done.stderr == "spa-bench: nowhere is not there; give a run folder\n"
 
 
 def test_the_module_is_the_command_line(tmp_path: Path):
@@ -480,7 +490,7 @@ def test_the_module_is_the_command_line(tmp_path: Path):
     environment = {**os.environ, "HOME": str(tmp_path), "PYTHONPATH": str(Path(cli.__file__).parents[2])}
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "spa-bench: no run in nowhere: spec.json is missing\n"
+    assert done.stderr == "spa-bench: nowhere is not there; give a run folder\n"
 
 
 def test_the_version_is_printed(call: Call):

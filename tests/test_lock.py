@@ -95,3 +95,6 @@ def test_without_locks_another_hosts_file_is_not_taken_for_stale(tmp_path: Path,
 def test_a_folder_that_cannot_be_written_is_named():
     with pytest.raises(StoreError, match=r"cannot write to /sys/kernel: .*use another --out"), lock.hold(Path("/sys/kernel")):
         pass
+    there = lock.hold(Path("/sys/kernel"), instead="grade a copy of it elsewhere")
+    with pytest.raises(StoreError, match=r"cannot write to /sys/kernel: [A-Za-z ]+; grade a copy of it elsewhere$"), there:
+        pass

@@ -210,7 +210,7 @@ def test_pilots_that_cannot_be_paired_are_refused(
     file.write_text(file.read_text().replace("Return", "Give"))
     other = mock_run(tmp_path / "other", three, right_in()).path
     assert "are runs on other problems" in call("power", "--pilot", one, other).error()
-    assert call("power", "--pilot", tmp_path / "cache", other).error().startswith("no run")
+    assert call("power", "--pilot", tmp_path / "cache", other).error().endswith("cache is not there; give a run folder")
 
 
 # what cannot be ------------------------------------------------------------------------------------------------------
@@ -236,7 +236,7 @@ def test_pilots_that_cannot_be_paired_are_refused(
         (["--problems", "9", "--difference", "nan"], "--difference is nan; it must be finite"),
         (["--problems", "9", "--metric", "pass@1"], "--metric is that of a pilot; give --pilot RUN_A RUN_B with it"),
         (["--pilot", "a", "b", "--rate", "0.2"], "--pilot and --rate both say what the spread is; give one of them"),
-        (["--pilot", "a", "b"], "no run in a: spec.json is missing"),
+        (["--pilot", "a", "b"], "a is not there; give a run folder"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

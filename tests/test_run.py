@@ -221,7 +221,7 @@ def test_measuring_an_unfinished_run_names_the_problem_and_the_remedy(
     with pytest.raises(KeyboardInterrupt):
         mock_run(tmp_path, three, MockModel(half_right, stop_after=3))
     [path] = [p.parent for p in tmp_path.glob("*/spec.json")]
-    with pytest.raises(DataError, match=r"problem three/double has 1 samples, the run has n = 2; run the same command again"):
+    with pytest.raises(DataError, match=r"has 3 of 6 samples: it is not finished; the same `spa-bench run` again, "):
         grade(open_run(path), load_task(load_task_card(str(three))), Lines(), sandbox=None, workers=1)
     assert not (path / "metrics.json").exists()
 

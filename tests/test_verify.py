@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from doubles import RIGHT, WRONG, InProcessJudge, Lines, MockModel, mock_run
+from doubles import RIGHT, WRONG, Call, InProcessJudge, Lines, MockModel, mock_run
 from spa_bench.cards.task import load_task_card
 from spa_bench.errors import StoreError, UsageError
 from spa_bench.runs.folder import RunFolder, open_run
@@ -129,6 +129,22 @@ def test_a_run_that_is_not_graded_is_not_whole(
 ):
     folder = mock_run(tmp_path / "runs", three, half_right, graded=False)
     assert any("is not graded yet" in fault for fault in faults(folder.path))
+    lines = (folder.path / "records.jsonl").read_bytes().splitlines(keepends=True)
+    (folder.path / "records.jsonl").write_bytes(b"".join(lines[:2]))
+    [fault] = [fault for fault in faults(folder.path) if "finish" in fault]
+    assert fault == (
+        f"{folder.path} has 2 of 6 samples: it is not finished; "
+        f"the same `spa-bench run` again, with --out {folder.path}, goes on"
+    )
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_what_cannot_be_checked_is_code_2_beside_a_whole_run(order: int, call: Call, whole: RunFolder, tmp_path: Path):
+    (tmp_path / "a.jsonl").write_text("")
+    for other, why in (("nowhere", "is not there; give a run folder"), ("a.jsonl", "is a file; give a run folder")):
+        done = call("verify", *[whole.path, tmp_path / other][::order])
+        assert done.error() == f"{tmp_path / other} {why}"
+        assert done.out.startswith(f"{whole.path}: whole")
 
 
 def test_a_strange_file_is_named(whole: RunFolder, faults: Callable[[Path], list[str]]):

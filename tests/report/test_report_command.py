@@ -44,13 +44,13 @@ def test_what_is_missing_is_said_a_line_each_and_the_rest_is_shown(call: Call, t
     done = call("report", tmp_path / "runs", tmp_path / "nowhere", "-o", tmp_path / "out", "--problems", "none")
     assert done.code == 0
     assert done.err.splitlines() == [
-        f"no run in {tmp_path / 'nowhere'}: spec.json is missing",
+        f"{tmp_path / 'nowhere'} is not there; give a run folder, a result file, or a folder of either",
         f"{folder.path} is not finished: 3 of 6 samples are there",
     ]
 
 
 def test_nothing_to_show_is_an_error(call: Call, tmp_path: Path):
-    assert "no run in" in call("report", tmp_path / "nowhere", "-o", tmp_path / "out").error()
+    assert "is not there; give a run folder" in call("report", tmp_path / "nowhere", "-o", tmp_path / "out").error()
     assert not (tmp_path / "out").exists()
 
 

@@ -121,13 +121,13 @@ def test_nothing_to_show_is_an_error(tmp_path: Path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(StoreError, match="no runs and no results in"):
         read([tmp_path / "empty"])
-    with pytest.raises(StoreError, match=r"no run in .*nowhere: spec.json is missing"):
+    with pytest.raises(StoreError, match=r"nowhere is not there; give a run folder"):
         read([tmp_path / "nowhere"])
 
 
 def test_a_path_that_is_nothing_does_not_hide_the_others(tmp_path: Path):
     folder = made_run(tmp_path)
-    assert "no run in" in said(folder.path, tmp_path / "nowhere")
+    assert "nowhere is not there" in said(folder.path, tmp_path / "nowhere")
 
 
 def test_the_same_run_twice_counts_once(tmp_path: Path):

@@ -18,11 +18,11 @@ def export(
 ) -> None:
     """The samples of a run as files that evalplus or lm-eval read."""
     from spa_bench.publish import export as files
-    from spa_bench.runs.folder import open_run
+    from spa_bench.runs.folder import given_run
     from spa_bench.runs.reopen import task_of
     from spa_bench.support.console import Reporter
 
-    folder = open_run(run)
+    folder = given_run(run)
     console = Reporter()
     for line in files.export(folder, task_of(folder, task_file), to=to, out=out):
         console.note(line)

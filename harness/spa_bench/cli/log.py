@@ -16,9 +16,9 @@ def log(
 ) -> int:
     """Give finished or stopped runs to wandb, mlflow or trackio. The exit code is 2 where a tracker did not take a run."""
     from spa_bench.publish.trackers.tracking import log_runs, names_of
-    from spa_bench.runs.folder import open_run
+    from spa_bench.runs.folder import given_run
     from spa_bench.support.console import Reporter
 
     names = names_of(to)
-    missed = log_runs([open_run(path) for path in runs], names, Reporter().note, samples=log_samples)
+    missed = log_runs([given_run(path) for path in runs], names, Reporter().note, samples=log_samples)
     return 2 if missed else 0

@@ -16,10 +16,10 @@ def show(
 ) -> None:
     """The samples of a run with their verdicts."""
     from spa_bench.publish import show as text
-    from spa_bench.runs.folder import open_run
+    from spa_bench.runs.folder import given_run
     from spa_bench.runs.reopen import task_of
 
-    folders = [open_run(path) for path in runs]
+    folders = [given_run(path) for path in runs]
     for folder in folders:
         if len(folders) > 1:
             print(f"== {folder.path}")

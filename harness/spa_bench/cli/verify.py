@@ -14,7 +14,7 @@ def verify(runs: RunFolders, /, *, task_file: TaskFile = None, as_json: Json = F
     The exit code is 0 where all are whole, 1 where something was found, 2 where something could not be checked.
     """
     from spa_bench.runs import verify as checks
-    from spa_bench.runs.folder import open_run
+    from spa_bench.runs.folder import given_run
     from spa_bench.runs.reopen import task_of
     from spa_bench.support.cache import stage_cache
     from spa_bench.support.console import error_line
@@ -24,7 +24,7 @@ def verify(runs: RunFolders, /, *, task_file: TaskFile = None, as_json: Json = F
     for path in runs:
         notes: list[str] = []
         try:
-            folder = open_run(path)
+            folder = given_run(path)
             faults = checks.verify(folder, task_of(folder, task_file), cache=stage_cache())
             notes = checks.notes(folder)
         except StoreError as error:  # a run that cannot be read must not hide the other runs

@@ -10,12 +10,13 @@ import dataclasses
 import hashlib
 import json
 import math
+import shlex
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Final
 
-from spa_bench.errors import StoreError
+from spa_bench.errors import StoreError, UsageError
 from spa_bench.runs.log import Keyed, Log, Row
 from spa_bench.runs.partial import PARTIAL
 from spa_bench.support import lock
@@ -132,7 +133,7 @@ class RunFolder:
         """Content of metrics.json of a graded run. Raises StoreError where the file is missing or damaged."""
         content = self.read_json("metrics.json")
         if content is None:
-            raise StoreError(f"{self.path} is not graded yet; finish it with: spa-bench grade {self.path}")
+            raise StoreError(self.ungraded())
         return content
 
     def timings(self) -> Json:
@@ -152,9 +153,25 @@ class RunFolder:
         data = (json.dumps(content, indent=1) + "\n").encode() if name == TIMINGS else self._framed(content)
         replace_file(self.path / name, data)
 
-    def locked(self) -> AbstractContextManager[None]:
-        """Hold the folder for this process. Raises StoreError when another live process holds it."""
-        return lock.hold(self.path)
+    def locked(self, *, instead: str = "use another --out") -> AbstractContextManager[None]:
+        """Hold the folder for this process. Raises StoreError, as support.lock.hold does, when another process holds it."""
+        return lock.hold(self.path, instead=instead)
+
+    def unfinished(self) -> str:
+        """What is missing in a run whose samples are not all there, and the way on; empty where they are, or are a file's."""
+        if self.spec["n"] is None or self.spec["sampler"].get("kind") == "samples":
+            return ""
+        there, wanted = len(self.record_log.rows()), problem_count(self.spec) * int(self.spec["n"])
+        if there >= wanted:
+            return ""
+        return (
+            f"{self.path} has {there} of {wanted} samples: it is not finished; "
+            f"the same `spa-bench run` again, with --out {shlex.quote(str(self.path))}, goes on"
+        )
+
+    def ungraded(self) -> str:
+        """Why a run has no metrics, and the way on: samples are missing, or are not graded."""
+        return self.unfinished() or f"{self.path} is not graded yet; finish it with: spa-bench grade {shlex.quote(str(self.path))}"
 
     def _framed(self, content: Mapping[str, object]) -> bytes:
         body = json.dumps(content, sort_keys=True)
@@ -200,6 +217,33 @@ def create(parent: Path, name: str, spec: RunSpec, *, unfinished: bool = False) 
 def spec_bytes(spec: Mapping[str, object]) -> bytes:
     """The bytes of spec.json: the spec and nothing else, so that anybody can read and hash it."""
     return (json.dumps(spec, indent=1) + "\n").encode()
+
+
+RUN = "a run folder"
+RESULTS = "a run folder, a result file, or a folder of either"
+
+
+def check_place(path: Path, wanted: str = RUN) -> None:
+    """Raises UsageError where nothing is at `path`, or a file where `wanted` names folders alone."""
+    if not path.exists():
+        raise UsageError(f"{path} is not there; give {wanted}")
+    if not path.is_dir() and (wanted == RUN or path.suffix != ".json"):
+        raise UsageError(f"{path} is a file; give a run folder{'' if wanted == RUN else ' or a result .json'}")
+
+
+def is_run(path: Path) -> bool:
+    """Whether the folder `path` holds the spec or a log of a run: its spec.json may be missing."""
+    return any((path / name).exists() for name in ("spec.json", *LOGS))
+
+
+def given_run(path: Path) -> RunFolder:
+    """The run at a `path` that a user gave. Raises UsageError where nothing of a run is there, and StoreError as open_run."""
+    check_place(path)
+    if not is_run(path):
+        inside = len(list(path.glob("*/spec.json")))
+        held = f"it holds {inside} run folders; give {path}/*" if inside else "give a run folder"
+        raise UsageError(f"no run in {path}: spec.json is missing; {held}")
+    return open_run(path)
 
 
 def open_run(path: Path) -> RunFolder:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from spa_bench.cards.guard import judged
 from spa_bench.cards.source import hashes
-from spa_bench.errors import StoreError
+from spa_bench.errors import DataError, StoreError
 from spa_bench.grading import Behaved, Grader, Grading, Outcome, Program
 from spa_bench.runs import embeddings
 from spa_bench.runs.folder import ADDED, RunFolder
@@ -71,11 +71,14 @@ def grade(
     """Grade the samples that are not graded yet, in `sandbox` or in the spec's sandbox, then write metrics.json.
 
     `embedder` is called where the spec asks for embeddings that are missing. `metrics` of the user's own that are not in
-    the spec are written to added.json. `price` is the cost of an hour.
+    the spec are written to added.json. `price` is the cost of an hour. Raises DataError, before anything is graded, where
+    samples are missing.
     """
     kind = str(folder.spec["task"]["kind"])
     chosen = (sandbox or str(folder.spec["sandbox"])) if task.runs_code else NOT_NEEDED
-    with folder.locked(), timed(folder, console, {}, price):
+    with folder.locked(instead="grade a copy of it elsewhere"), timed(folder, console, {}, price):
+        if missing := folder.unfinished():
+            raise DataError(missing)
         records = folder.record_log.rows()
         graded = {g.key for g in folder.grade_log.rows()}
         behaved = {b.key for b in folder.behaviour_log.rows()}

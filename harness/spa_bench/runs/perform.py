@@ -14,7 +14,7 @@ from spa_bench.cards.task import TaskCard, load_task_card
 from spa_bench.errors import UsageError
 from spa_bench.mini.embedded import EMBEDDED
 from spa_bench.runs.defaults import Pairs, load_model_for, model_for, pairs_for
-from spa_bench.runs.folder import RunFolder, open_run, problem_count
+from spa_bench.runs.folder import RunFolder, given_run, problem_count
 from spa_bench.runs.generate import generate
 from spa_bench.runs.grade import grade
 from spa_bench.runs.import_samples import import_samples
@@ -276,7 +276,7 @@ def grade_runs(paths: Sequence[Path], options: GradeOptions, *, follow: Follower
     workers = checked_workers(options.judge.workers)
     check_price(options.judge.price_per_hour)
     check_sandbox(options.judge.sandbox, used=True)
-    folders = [(folder := open_run(path), embedder_of(folder, options.embedding)) for path in paths]
+    folders = [(folder := given_run(path), embedder_of(folder, options.embedding)) for path in paths]
     for folder, embedder in folders:
         task = task_of(folder, options.task_file)
         console = follow.reporter()
@@ -371,7 +371,7 @@ def rerun(path: Path, options: RerunOptions) -> tuple[RunFolder, Comparison]:
     """(the repetition of a run, its comparison with that run). Device, type and threads are those of the run."""
     workers = checked_workers(options.judge.workers)
     check_sandbox(options.judge.sandbox, used=True)
-    there = open_run(path)
+    there = given_run(path)
     load = embedder_of(there, options.embedding, device=device_of(there))
     job = job_of(there, options.task_file, data=options.data, queries=options.queries)
     task = task_of(there, options.task_file)

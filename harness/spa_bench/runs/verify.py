@@ -148,7 +148,7 @@ def _adapters(folder: RunFolder, cache: Path | None) -> Iterator[str]:
 def _metrics(folder: RunFolder, task: Task) -> Iterator[str]:
     written, added = folder.read_json("metrics.json"), folder.read_json(ADDED)
     if written is None:
-        yield f"{folder.path} is not graded yet; finish it with: spa-bench grade {folder.path}"
+        yield folder.ungraded()
         return
     yield from _again(folder.path / "metrics.json", written, lambda: measure(folder, task))
     if added is not None:

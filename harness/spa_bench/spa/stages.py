@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -34,6 +35,7 @@ from spa_bench.spa.schedule import steps_of
 from spa_bench.spa.training_data import TrainingData as TrainingData
 from spa_bench.spa.training_data import load_data as load_data
 from spa_bench.support import lock, provenance
+from spa_bench.support.cache import ELSEWHERE
 from spa_bench.support.files import replace_file
 from spa_bench.support.seeds import derive_seed
 from spa_bench.types import Example
@@ -204,6 +206,9 @@ class Stages:
                 (to / f"member-{k}" / "PEFT.txt").write_text(line + "\n")
         checkpoint.clear(kept)
 
+    def _waiting(self, stage: str, owner: str) -> None:
+        self._console.note(f"{stage}: {owner} is making it; waiting")
+
     def _recall(self, stage: str, recipe: Mapping[str, object], make: Callable[[Path], None]) -> Path:
         name = f"{stage}-{_digest(recipe)}"
         final, work = self._cache / name, self._cache / f".{name}"
@@ -219,7 +224,7 @@ class Stages:
         while not final.is_dir():
             try:
                 work.mkdir(parents=True, exist_ok=True)
-                with lock.hold(work, wait=lambda owner: self._console.note(f"{stage}: {owner} is making it; waiting")):
+                with lock.hold(work, wait=partial(self._waiting, stage), instead=ELSEWHERE):
                     if not final.is_dir():  # the process that held the lock may have finished it
                         make(work)
                         content = json.dumps({**recipe, "files": _hashes(work)}, indent=1, sort_keys=True, default=list) + "\n"

@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+ELSEWHERE = "set SPA_BENCH_CACHE to another folder"
+"""What a user can do where our own cache cannot be written."""
+
 
 def user_cache() -> Path:
     """XDG_CACHE_HOME, or .cache in the user's home."""

@@ -54,7 +54,7 @@ def replace_file(path: Path, content: bytes) -> None:
         put(path, content)
     except OSError as error:
         raise StoreError(
-            f"cannot write {path}: {error.strerror}; make room or use another --out, and run the same command again"
+            f"cannot write {path}: {error.strerror}; make room, or make its folder writable, and run the same command again"
         ) from error
 
 

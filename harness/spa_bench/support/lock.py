@@ -25,25 +25,25 @@ _NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL}
 
 
 @contextmanager
-def hold(folder: Path, *, wait: Callable[[str], None] | None = None) -> Iterator[None]:
+def hold(folder: Path, *, wait: Callable[[str], None] | None = None, instead: str = "use another --out") -> Iterator[None]:
     """Hold `folder` for this process.
 
     When another process holds it: raises StoreError that names that process; with `wait`, calls `wait` once with its name
-    and waits.
+    and waits. `instead` is what the user can do with another folder, in the words of the command.
     """
     path, told = folder / ".lock", False
     while True:
         try:
             stream = path.open("a+")
         except OSError as error:
-            raise StoreError(f"cannot write to {folder}: {error.strerror}; use another --out") from error
+            raise StoreError(f"cannot write to {folder}: {error.strerror}; {instead}") from error
         with stream:
             try:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 owner = _described(_owner(path))
                 if wait is None:
-                    raise StoreError(f"{owner} works on {folder}; wait for it or use another --out") from error
+                    raise StoreError(f"{owner} works on {folder}; wait for it or {instead}") from error
                 if not told:
                     wait(owner)
                     told = True
@@ -52,7 +52,7 @@ def hold(folder: Path, *, wait: Callable[[str], None] | None = None) -> Iterator
             except OSError as error:
                 if error.errno not in _NO_LOCKS:
                     raise StoreError(f"cannot lock {folder}: {error.strerror}") from error
-                with _by_file(folder):
+                with _by_file(folder, instead):
                     sweep(folder)
                     yield
                 return
@@ -65,7 +65,7 @@ def hold(folder: Path, *, wait: Callable[[str], None] | None = None) -> Iterator
 
 
 @contextmanager
-def _by_file(folder: Path) -> Iterator[None]:
+def _by_file(folder: Path, instead: str) -> Iterator[None]:
     path = folder / ".lock-owner"
     for _ in range(2):
         try:
@@ -80,7 +80,7 @@ def _by_file(folder: Path) -> Iterator[None]:
             with contextlib.suppress(FileNotFoundError):
                 path.unlink()
     else:
-        raise StoreError(f"another process has just taken {folder}; wait for it or use another --out")
+        raise StoreError(f"another process has just taken {folder}; wait for it or {instead}")
     try:
         with os.fdopen(descriptor, "w") as stream:
             stream.write(json.dumps(_me()) + "\n")

@@ -29,6 +29,7 @@ from spa_bench.metrics.intervals import paired_difference, resolved
 from spa_bench.metrics.power import smallest_difference
 from spa_bench.metrics.student import normal_quantile, pooled_error
 from spa_bench.metrics.suite import ALIASES, is_rate
+from spa_bench.runs.folder import RESULTS, check_place
 from spa_bench.types import Estimate
 
 POWER = 0.8
@@ -64,8 +65,8 @@ def check_places(
     """`check` with tolerances in the form of the command line."""
     rules.check_alpha(alpha)
     tolerances, looked_at = rules.tolerances_of(tolerance), rules.chosen(metrics)
-    if missing := [place for place in (*runs, against) if not place.exists()]:
-        raise UsageError(f"{missing[0]} is not there; give run folders, a result file, or a folder of either")
+    for place in (*runs, against):
+        check_place(place, RESULTS)
     base = against.resolve()
     for place in (run.resolve() for run in runs):
         if base in (place, place.parent) or place == base.parent:

@@ -12,20 +12,21 @@ from numpy.typing import NDArray
 
 from spa_bench.compare.leaderboard import build_rows, find_results
 from spa_bench.compare.leaderboard.rows import LeaderboardRow, common_size
-from spa_bench.errors import StoreError, UsageError
+from spa_bench.errors import UsageError
+from spa_bench.runs.folder import RESULTS, check_place
 
 Result = dict[str, Any]
 
 
 def read_place(place: str | Path) -> tuple[list[LeaderboardRow], str]:
-    """(rows at `place`, the sampler that it names or ""); a place may be `PLACE:SAMPLER`. Raises StoreError without any."""
+    """(rows at `place`, the sampler that it names or ""); a place may be `PLACE:SAMPLER`. Raises UsageError without any."""
     path, sampler = Path(place), ""
     if not path.exists():
         before, colon, after = str(place).rpartition(":")
         if colon and before and Path(before).exists():
             path, sampler = Path(before), after
         else:
-            raise StoreError(f"{place} is not there; give a run folder, a result file, or a folder of either")
+            check_place(path, RESULTS)
     return build_rows(find_results([path])), sampler
 
 

@@ -21,7 +21,7 @@ import numpy as np
 from spa_bench.compare.leaderboard.schema import KEPT, KEPT_OF_CHOICES, shape_faults
 from spa_bench.errors import StoreError
 from spa_bench.metrics.suite import estimates
-from spa_bench.runs.folder import SCHEMA_VERSION, RunFolder, group_hash, open_run
+from spa_bench.runs.folder import RESULTS, SCHEMA_VERSION, RunFolder, check_place, group_hash, is_run, open_run
 from spa_bench.runs.measure import own_means
 from spa_bench.support import provenance
 from spa_bench.support.files import file_safe, replace_file
@@ -42,7 +42,9 @@ def find_results(paths: Sequence[Path]) -> list[Result]:
     for path in paths:
         if path.suffix == ".json" and path.is_file():
             from_files += [(str(path), result) for result in read_all(path)]
-        elif (path / "spec.json").exists() or not path.is_dir():
+            continue
+        check_place(path, RESULTS)
+        if is_run(path):
             runs[path.resolve()] = open_run(path)
         else:
             inside = [open_run(p.parent) for p in sorted(path.glob("*/spec.json"))]

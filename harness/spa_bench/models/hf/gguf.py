@@ -23,7 +23,7 @@ from typing import Any
 from spa_bench.errors import ModelError
 from spa_bench.models.hf.gguf_tokenizer import check_tokenizer, repair
 from spa_bench.support import lock
-from spa_bench.support.cache import model_cache
+from spa_bench.support.cache import ELSEWHERE, model_cache
 from spa_bench.support.console import Reporter
 from spa_bench.support.files import put, sync_folder
 from spa_bench.support.provenance import hash_bytes, hash_folder
@@ -178,7 +178,11 @@ def holding(folder: Path, console: Reporter) -> Iterator[None]:
         raise ModelError(_unwritten(folder, error.strerror or str(error))) from error
     if not os.access(folder, os.W_OK):
         raise ModelError(f"cannot write {folder}; SPA_BENCH_CACHE names another folder")
-    with lock.hold(folder, wait=lambda owner: console.note(f"waiting for {owner}, which prepares a model")):
+
+    def wait(owner: str) -> None:
+        console.note(f"waiting for {owner}, which prepares a model")
+
+    with lock.hold(folder, wait=wait, instead=ELSEWHERE):
         yield
 
 

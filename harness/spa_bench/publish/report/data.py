@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from spa_bench.compare.leaderboard import LeaderboardRow, build_rows, find_results, from_runs
-from spa_bench.errors import SpaBenchError, StoreError
+from spa_bench.errors import SpaBenchError, StoreError, UsageError
 from spa_bench.publish.report import questions
 from spa_bench.publish.report.runs import RunView, read_run, task_key
 from spa_bench.publish.report.samples import ProblemSamples, SampleBook
-from spa_bench.runs.folder import RunFolder, open_run
+from spa_bench.runs.folder import RESULTS, RunFolder, check_place, is_run, open_run
 from spa_bench.support.cache import stage_cache
 
 Result = dict[str, Any]
@@ -83,9 +83,14 @@ def read(
 
 def _look(path: Path, found: _Found) -> None:
     """Add the runs and results at `path` to `found`."""
+    try:
+        check_place(path, RESULTS)
+    except UsageError as error:
+        found.said.append(str(error))
+        return
     if path.is_file():
         _file(path, found)
-    elif (path / "spec.json").exists() or not path.is_dir():
+    elif is_run(path):
         _folder(path, found)
     else:
         inside = sorted(p.parent for p in path.glob("*/spec.json"))
