@@ -287,7 +287,7 @@ def test_a_context_that_nothing_names_is_said_and_never_huge():
 def test_the_users_own_context_is_taken_up_to_what_there_is():
     assert context_of(Bare(n_positions=64), Tokenizer(), 32) == (32, "")
     assert context_of(Bare(), Tokenizer(), 100_000) == (100_000, "")
-    with pytest.raises(UsageError, match="--context is 65; it must be between 1 and 64, the positions of this model"):
+    with pytest.raises(UsageError, match="--context is 65; it must be between 2 and 64, the positions of this model"):
         context_of(Bare(n_positions=64), Tokenizer(), 65)
     with pytest.raises(UsageError, match="--context is 0; it must be at least 1"):
         context_of(Bare(), Tokenizer(), 0)

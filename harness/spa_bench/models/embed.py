@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from spa_bench.errors import ModelError
+from spa_bench.models.hf.hub import only_here
 from spa_bench.models.hf.loading import check_folder, device_of, hash_state, load_tokenizer
 from spa_bench.support.provenance import hash_folder
 
@@ -91,10 +92,11 @@ def _load(path: str) -> tuple[Any, Any]:
     check_folder(path)
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    tokenizer = load_tokenizer(AutoTokenizer, path, trust_remote_code=False)
+    common = {"trust_remote_code": False, **({"local_files_only": True} if only_here(path, None) else {})}
+    tokenizer = load_tokenizer(AutoTokenizer, path, **common)
     try:
         network, loading = AutoModel.from_pretrained(
-            path, dtype=torch.float32, use_safetensors=True, trust_remote_code=False, output_loading_info=True
+            path, dtype=torch.float32, use_safetensors=True, output_loading_info=True, **common
         )
     except Exception as error:  # a config can hold anything, and the class of its architecture trips over it
         first = str(error).strip().split("\n", 1)[0]

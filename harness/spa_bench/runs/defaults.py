@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from spa_bench.cards.task import TaskCard
 from spa_bench.cards.training import DataCard
 from spa_bench.errors import ModelError
 from spa_bench.mini.embedded import EMBEDDED, REAL
+from spa_bench.models.hf.hub import is_offline
 from spa_bench.runs.reopen import ModelOptions, load_model
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def _unreachable(name: str) -> str:
     """Why the data set `name` of the hub cannot be had here; "" where the hub answers. It takes a few seconds at most."""
     if find_spec("datasets") is None:
         return "the hub's need pip install 'spa-bench[data]'"
-    if os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}:
+    if is_offline():
         return "HF_HUB_OFFLINE is set"
     answers = threading.Event()
 

@@ -11,7 +11,7 @@ from spa_bench.cards.source import code_of, hashes
 from spa_bench.cards.task import TaskCard
 from spa_bench.cards.training import DataCard
 from spa_bench.errors import ModelError, UsageError
-from spa_bench.models.base import ChatModel, Model
+from spa_bench.models.base import ChatModel, Model, PairEncoder
 from spa_bench.runs.noise_floor import MOST, problems_for
 from spa_bench.samplers.base import sampler_kind
 from spa_bench.sandbox import NOT_NEEDED
@@ -88,7 +88,7 @@ def check_draws(card: SamplerCard, n: int) -> None:
 def check_task(card: SamplerCard, task: Task, model: Model, limit: int | None) -> Asking:
     """The prompts and options of the first `limit` problems for `model`, checked before anything is trained.
 
-    Raises UsageError where the task refuses the model, options do not fit the context, or the sampler's kind cannot continue
+    Raises UsageError where the task refuses the model, no prompt or some options do not fit the context, or the sampler's kind cannot continue
     after a choice. Raises ModelError where the kind refuses the model, or where messages need a chat template that it lacks.
     """
     kind, asking = sampler_kind(card.kind), task.asked_by(model, limit)
@@ -102,7 +102,29 @@ def check_task(card: SamplerCard, task: Task, model: Model, limit: int | None) -
     kind.check_model(card, model)
     if isinstance(model, ChatModel) and any(p.messages for p in asking.prompts):
         model.check_chat()
+    if (lengths := prompt_tokens(asking, model)) and min(lengths) >= model.context:
+        raise UsageError(
+            f"no prompt of {task.name} fits the context of {model.context} tokens: the shortest has {min(lengths)}, and an answer "
+            f"needs one more; give a larger --context, or a model with a longer one"
+        )
     return asking
+
+
+def prompt_tokens(asking: Asking, model: Model) -> list[int]:
+    """The tokens of each prompt that has no options; empty for a model whose tokenizer cannot be used."""
+    if not isinstance(model, PairEncoder):
+        return []
+    asked = {one.problem_id for one in asking.asked}
+    return [len(model.encode_pair(p.messages or p.text, "")[0]) for p in asking.prompts if p.problem_id not in asked]
+
+
+def crowded(asking: Asking, model: Model) -> list[str]:
+    """A line of the plan where some prompts leave no room for an answer in the context; else no line."""
+    lengths = prompt_tokens(asking, model)
+    over = sum(length >= model.context for length in lengths)
+    return [
+        f"context: {over} of {len(lengths)} prompts leave no room for an answer in {model.context} tokens; their answers fail"
+    ] * bool(over)
 
 
 def sampler_spec(card: SamplerCard) -> dict[str, object]:

@@ -18,7 +18,7 @@ from spa_bench.runs.folder import RunFolder, given_run, problem_count
 from spa_bench.runs.generate import generate
 from spa_bench.runs.grade import grade
 from spa_bench.runs.import_samples import import_samples
-from spa_bench.runs.job import Job, check_draws, check_limit, check_task, load_task, with_prompts
+from spa_bench.runs.job import Job, check_draws, check_limit, check_task, crowded, load_task, with_prompts
 from spa_bench.runs.own_metrics import load_metrics
 from spa_bench.runs.partial import is_partial
 from spa_bench.runs.plan import estimate_line, plan_lines
@@ -48,7 +48,7 @@ from spa_bench.sandbox import NOT_NEEDED, choose
 from spa_bench.spa.training_data import Sources, read_sources
 from spa_bench.support.cache import stage_cache
 from spa_bench.support.console import Reporter
-from spa_bench.tasks.base import Task, TextsTask
+from spa_bench.tasks.base import Asking, Task, TextsTask
 
 if TYPE_CHECKING:
     from spa_bench.models.embed import HFEmbedder
@@ -134,6 +134,7 @@ class _Read:
 class _Loaded(_Read):
     """The parts of a run, loaded and checked before anything is computed."""
 
+    asking: Asking
     chat: bool  # whether the prompts go by a chat template because the model has one
     model: HFModel
     embedder: HFEmbedder | None
@@ -190,13 +191,14 @@ def _load(read: _Read, options: RunOptions) -> _Loaded:
     settled, loaded = with_prompts(read.task_card, model), read.task
     if settled.prompt != read.task_card.prompt:
         loaded = load_task(settled)
-    check_task(read.card, loaded, model, options.limit)
+    asking = check_task(read.card, loaded, model, options.limit)
     embedder = load_embedder(options.embedding, device=options.loading.device) if options.embedding else None
     return _Loaded(
         card=read.card,
         pairs=read.pairs,
         sources=read.sources,
         task_card=settled,
+        asking=asking,
         chat=read.task_card.prompt == "auto" and settled.prompt == "instruct",
         n=read.n,
         sandbox=read.sandbox,
@@ -222,6 +224,7 @@ def _plan(parts: _Loaded, options: RunOptions) -> list[str]:
         lines.append(
             "prompts: by the model's chat template, as evalplus asks where there is one (or --set task.prompt=completion)"
         )
+    lines += crowded(parts.asking, parts.model)
     lines += unread_sources(parts.card, options.data, options.queries)
     if estimate := estimate_line(parts.card, parts.model, parts.sources):
         lines.append(estimate)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -64,12 +65,27 @@ def load_model(name: str, options: ModelOptions) -> HFModel:
         revision=options.revision,
         context=options.context,
     )
+    check_name(name)
+    if options.revision is not None and (name in _ours() or name.lower().endswith(".gguf") or Path(name).exists()):
+        raise UsageError(f"--revision {options.revision} names a version on the hub, and {name} is no model of the hub")
     if name == EMBEDDED:
         return HFModel(str(MODEL), chosen, name=EMBEDDED)
     origin = made_of(name)
-    if origin is not None and options.revision is not None:
-        raise UsageError(f"--revision {options.revision} names a version on the hub, and {name} is no model of the hub")
     return HFModel(name, chosen) if origin is None else HFModel(str(origin.folder), chosen, name=name, origin=origin)
+
+
+def _ours() -> list[str]:
+    """The names of models that need no hub."""
+    from spa_bench.models.shipped import SHIPPED
+
+    return [EMBEDDED, *SHIPPED]
+
+
+def check_name(name: str) -> None:
+    """Raises UsageError for a name that is likely one of ours, mistyped: the hub is not asked for it."""
+    close = difflib.get_close_matches(name.lower(), _ours(), 1, cutoff=0.75)
+    if close and name not in _ours() and "/" not in name and not Path(name).exists():
+        raise UsageError(f"unknown model {name!r}; did you mean {close[0]!r}?")
 
 
 def made_of(name: str) -> Origin | None:
@@ -110,6 +126,7 @@ def load_embedder(name: str, *, device: str = "auto") -> HFEmbedder:
     from spa_bench.mini.data import MODEL
     from spa_bench.models.embed import HFEmbedder
 
+    check_name(name)
     return HFEmbedder(str(MODEL), device=device, name=EMBEDDED) if name == EMBEDDED else HFEmbedder(name, device=device)
 
 

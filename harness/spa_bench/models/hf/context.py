@@ -28,7 +28,8 @@ _MOST = 1 << 24  # tokens: transformers writes 10^30 for a tokenizer that has no
 def context_of(network: nn.Module, tokenizer: Any, asked: int | None) -> tuple[int, str]:
     """(tokens of prompt and answer together, a line for the user where they were not found, else "").
 
-    `asked` is the user's own number. Raises UsageError where it is not positive, or above what the network has.
+    `asked` is the user's own number. Raises UsageError where it has no room for a token of each, or is above what the
+    network has.
     """
     settings: dict[str, Any] = network.config.get_text_config().to_dict()  # type: ignore[operator, union-attr]
     named = [settings[name] for name in _NAMES if _is_size(settings.get(name))][:1]
@@ -37,8 +38,8 @@ def context_of(network: nn.Module, tokenizer: Any, asked: int | None) -> tuple[i
         m.num_embeddings for n, m in network.named_modules() if isinstance(m, nn.Embedding) and re.search(r"wpe|pos(?!t)", n)
     ]
     found = min([*named, *tables], default=0)
-    if asked is not None and not 1 <= asked <= (found or _MOST):
-        least = f"between 1 and {found}, the positions of this model" if found else "at least 1"
+    if asked is not None and not 2 <= asked <= (found or _MOST):
+        least = f"between 2 and {found}, the positions of this model" if found else "at least 2"
         raise UsageError(f"--context is {asked}; it must be {least}")
     if asked or found:
         return asked or found, ""

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from spa_bench.errors import ModelError, UsageError
+from spa_bench.models.hf.hub import not_here, only_here
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -25,12 +26,15 @@ def load_network(path: str, dtype: torch.dtype, *, revision: str | None, trust_r
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     common: dict[str, Any] = {"trust_remote_code": trust_remote_code, "revision": revision}
+    common |= {"local_files_only": True} if only_here(path, revision) else {}
     tokenizer = load_tokenizer(AutoTokenizer, path, **common)
     try:
         network, loading = AutoModelForCausalLM.from_pretrained(
             path, dtype=dtype, use_safetensors=True, output_loading_info=True, **common
         )
     except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
+        if isinstance(error, OSError) and "local_files_only" in common:
+            raise not_here(path) from error
         first = str(error).strip().split("\n", 1)[0]
         raise ModelError(
             f"cannot load model {path!r}: {first}; give a folder or a hub name with safetensors weights"
@@ -55,6 +59,8 @@ def load_tokenizer(auto: Any, path: str, **options: Any) -> Any:
     try:
         return auto.from_pretrained(path, **options)
     except Exception as error:
+        if isinstance(error, OSError) and options.get("local_files_only"):
+            raise not_here(path) from error
         raise ModelError(
             f"cannot load model {path!r}: {told(error)}; give a folder or a hub name with a config, a whole tokenizer "
             f"and safetensors weights"

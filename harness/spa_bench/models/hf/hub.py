@@ -1,0 +1,61 @@
+"""A look at the hub before a model is asked of it: a wrong name or no network is one line after a few seconds."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+from spa_bench.errors import ModelError
+
+_MOST_SECONDS = 5.0  # for the answer of the hub; its own clients try again for most of a minute
+
+
+def is_offline() -> bool:
+    """Whether the user told the hub's clients to stay offline."""
+    return os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
+
+
+def only_here(name: str, revision: str | None) -> bool:
+    """Whether the model `name` can be had from the cache alone: the hub does not answer, or must not be asked.
+
+    False for a folder. Raises ModelError where the hub has no such model or revision.
+    """
+    if Path(name).is_dir():
+        return False
+    if is_offline():
+        return True
+    from huggingface_hub import HfApi, errors
+
+    said: list[Exception | None] = []
+
+    def ask() -> None:
+        try:
+            HfApi().model_info(name, revision=revision, timeout=_MOST_SECONDS)
+        except Exception as error:  # a dozen kinds, of the hub and of the network
+            said.append(error)
+        else:
+            said.append(None)
+
+    asking = threading.Thread(target=ask, daemon=True)  # a name server that is silent holds it longer than its timeout
+    asking.start()
+    asking.join(_MOST_SECONDS)
+    match said[0] if said else TimeoutError():
+        case errors.GatedRepoError() | errors.RevisionNotFoundError() as error:
+            why = "access to it must be asked for" if isinstance(error, errors.GatedRepoError) else f"no revision {revision!r}"
+            raise ModelError(f"cannot load model {name!r} of the hub: {why}")
+        case errors.RepositoryNotFoundError() | errors.HFValidationError():
+            raise ModelError(f"cannot load model {name!r}: there is no such folder here and no such model on the hub")
+        case None | errors.HfHubHTTPError():  # the hub answers; what else is wrong, its client says
+            return False
+        case _:
+            return True
+
+
+def not_here(name: str) -> ModelError:
+    """The error for a model that is not in the cache and cannot be asked of the hub."""
+    why = "HF_HUB_OFFLINE is set" if is_offline() else "the hub does not answer"
+    return ModelError(
+        f"cannot load model {name!r}: there is no such folder here, the model is not whole in the hub's cache, and {why}; "
+        f"give a folder with a config, a whole tokenizer and safetensors weights"
+    )
