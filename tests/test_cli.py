@@ -50,8 +50,8 @@ def written(folder: Path, name: str, text: str) -> Path:
         (["--limit", "-1"], "limit is -1; it must be at least 1"),
         (["--seed", "-1"], "a seed is -1; seeds are 0 or more"),
         (["--seeds", "0,-2"], "a seed is -2; seeds are 0 or more"),
-        (["--price-per-hour", "-1"], "--price-per-hour is -1; it must not be negative, and finite"),
-        (["--price-per-hour", "nan"], "--price-per-hour is nan; it must not be negative, and finite"),
+        (["--price-per-hour", "-1"], "--price-per-hour is -1; it must be finite and not negative"),
+        (["--price-per-hour", "nan"], "--price-per-hour is nan; it must be finite and not negative"),
         (["--until", "generate", "--sandbox", "jail"], "unknown sandbox 'jail'; "),
         (["--out", "three.jsonl"], "--out is three.jsonl, which is no folder; name a folder, there or not"),
         (["--embedding", "/nowhere/model"], "no model folder at /nowhere/model"),
@@ -94,7 +94,7 @@ def test_bad_input_to_run_is_one_line_that_leaves_nothing_behind(
     ("text", "message"),
     [
         ('description = "x"\nmembres = 2\n', "unknown key 'membres' in {path}; did you mean 'members'?"),
-        ('description = "x"\nmembers = "2"\n', "'members' in {path} must be int; got '2'"),
+        ('description = "x"\nmembers = "2"\n', "'members' in {path} must be a whole number; got '2'"),
         ("members = 1\n", "{path} lacks the key 'description'"),
         ("members =", "{path} is not valid TOML: "),
     ],
@@ -243,7 +243,7 @@ def test_a_damaged_run_is_named(call: Call, finished: Path):
     [
         (["grade", "--workers", "0"], "--workers is 0; it must be at least 1"),
         (["grade", "--sandbox", "jail"], "unknown sandbox 'jail'"),
-        (["grade", "--price-per-hour", "-2"], "--price-per-hour is -2; it must not be negative, and finite"),
+        (["grade", "--price-per-hour", "-2"], "--price-per-hour is -2; it must be finite and not negative"),
         (["grade", "--metric", "nowhere"], "--metric takes package.module:METRIC; got 'nowhere'"),
         (["rerun", "--workers", "0"], "--workers is 0; it must be at least 1"),
         (["rerun", "--sandbox", "jail"], "unknown sandbox 'jail'"),
@@ -426,6 +426,10 @@ def test_bad_input_to_score_is_one_line(arguments: list[str], message: str, scor
     assert done.error().startswith(message)
     assert "run folder:" not in done.err
     assert not (tmp_path / "runs").exists()
+
+
+def test_samples_may_begin_with_a_byte_order_mark(score: Call):
+    assert score(["\ufeff" + json.dumps(GOOD[0]), *GOOD[1:]]).code == 0
 
 
 def test_a_scored_run_can_be_shown_and_graded_again(score: Call, call: Call, tmp_path: Path):

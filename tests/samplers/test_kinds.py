@@ -60,9 +60,9 @@ def test_the_example_of_the_documentation_runs(on_path: Path, three: Path, tmp_p
 def test_the_options_of_the_example_are_checked(on_path: Path):
     with pytest.raises(CardError, match=r"options\.step is -1\.0; it must not be negative"):
         load_sampler_card(str(EXAMPLE), {"options.step": -1})
-    with pytest.raises(CardError, match=r"unknown key 'options\.stepp' in .* with --set; did you mean 'step'\?"):
+    with pytest.raises(CardError, match=r"unknown key 'options\.stepp' in .* with --set; did you mean 'options.step'\?"):
         load_sampler_card(str(EXAMPLE), {"options.stepp": 1})
-    with pytest.raises(CardError, match=r"'options\.step' in .* must be float; got 'hot'"):
+    with pytest.raises(CardError, match=r"'options\.step' in .* must be a number; got 'hot'"):
         load_sampler_card(str(EXAMPLE), {"options.step": "hot"})
 
 

@@ -74,7 +74,7 @@ def test_every_problem_is_as_likely_to_be_in_a_subset(many: Path):
 
 
 def test_a_seed_is_a_whole_number(many: Path):
-    with pytest.raises(CardError, match=r"'shuffle' in .* must be int; got"):
+    with pytest.raises(CardError, match=r"'shuffle' in .* must be a whole number; got"):
         load_task_card(str(many), {"shuffle": "yes"})
 
 

@@ -26,4 +26,4 @@ def not_negative(where: str, values: Mapping[str, float]) -> None:
     """Raises CardError for a value below 0 or not finite."""
     for key, value in values.items():
         if not 0 <= value < math.inf:
-            raise CardError(f"{where}: {key} is {value}; it must not be negative, and finite")
+            raise CardError(f"{where}: {key} is {value}; it must be finite and not negative")

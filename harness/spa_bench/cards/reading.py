@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 Made = TypeVar("Made", bound="DataclassInstance")
 MadeOf = TypeVar("MadeOf", covariant=True)
+_WORDS: dict[type, str] = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
 LM_EVAL = "lm-eval:"  # the prefix of the name of a task or group of lm-eval that is used as a card
 
 
@@ -111,7 +112,7 @@ def card_folder(what: str, name_or_path: str) -> Path | None:
 
 def _content(path: Path) -> dict[str, object]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except RecursionError as error:
         raise CardError(f"{path} is not valid TOML: nested too deep") from error
     except ValueError as error:  # not UTF-8, not TOML, or an integer with too many digits for Python
@@ -164,7 +165,7 @@ def filled(kind: type[Made], content: Mapping[str, object], place: str, prefix: 
     fields = {f.name: f for f in dataclasses.fields(kind)}
     for key in content:
         if key not in fields:
-            raise CardError(f"unknown key {prefix + key!r} in {place}{did_you_mean(key, fields)}")
+            raise CardError(f"unknown key {prefix + key!r} in {place}{did_you_mean(key, fields, prefix)}")
     values = {}
     for name, spec in fields.items():
         if name in content:
@@ -194,8 +195,8 @@ def _value(hint: object, value: object, place: str, name: str) -> object:
 
 def _type_name(kind: object) -> str:
     if typing.get_origin(kind) is tuple:
-        return "list of numbers" if typing.get_args(kind)[0] is int else "list of strings"
-    return kind.__name__ if isinstance(kind, type) else str(kind)
+        return "a list of whole numbers" if typing.get_args(kind)[0] is int else "a list of texts"
+    return _WORDS.get(kind, str(kind)) if isinstance(kind, type) else str(kind)
 
 
 def _alternatives(hint: object) -> Iterator[object]:

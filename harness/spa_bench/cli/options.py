@@ -222,7 +222,7 @@ class Pairs:
         str | None,
         option(
             "training pairs instead of the card's (run: or of those in docs/real-models.md): "
-            "a .jsonl, .json or .parquet file, or hub:NAME or hub:NAME:SPLIT; queries "
+            "a .jsonl, .json, .csv or .tsv file, one of these as .gz, .parquet, or hub:NAME or hub:NAME:SPLIT; queries "
             "become 48 of them unless --queries is given (docs/data.md)",
             WHAT,
             metavar="SOURCE",

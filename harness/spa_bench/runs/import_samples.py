@@ -27,7 +27,7 @@ def read_samples(path: Path, task: TextsTask, *, cut: bool, partial: bool = Fals
     """
     try:
         raw = unpacked(path)
-        text = raw.decode("utf-8")
+        text = raw.decode("utf-8-sig")
     except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
         raise DataError(f"cannot read the samples in {path}: {error}") from error
     known = {p.id: p for p in task.problems}

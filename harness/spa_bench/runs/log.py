@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import ClassVar, Generic, Protocol, TypeVar, get_type_hints
 
 from spa_bench.errors import StoreError
+from spa_bench.types import Key
 from spa_bench.support.files import replace_file, sync_folder
 
 
@@ -52,7 +53,7 @@ class Log(Generic[Row]):
         seen: set[Hashable] = set()
         for number, row in enumerate(whole, 1):
             if row.key in seen:
-                raise StoreError(f"{self.path}, line {number} repeats {row.key}; remove one of the two lines and run again")
+                raise StoreError(f"{self.path}, line {number} repeats {_named(row.key)}; remove one of the two lines and run again")
             seen.add(row.key)
         return whole
 
@@ -199,3 +200,8 @@ def append(log: Log[Row], rows: Iterable[Row], start: int, total: int, progress:
             progress(done, total)
     finally:
         log.append(waiting)
+
+
+def _named(key: Hashable) -> str:
+    """The key of a row in words."""
+    return f"{key.problem}, member {key.member}, draw {key.draw}" if isinstance(key, Key) else str(key)

@@ -37,6 +37,8 @@ def _metric(name: str) -> Metric:
     module, _, attribute = name.partition(":")
     if attribute:
         metric = getattr(plugins.imported(module, repr(name)), attribute, None)
+        if metric is None:
+            raise UsageError(f"--metric {name}: {module} has no {attribute!r}")
         said = repr(attribute)
     else:
         plugin = plugins.find("metric", name, taken=names_of_ours())

@@ -61,7 +61,7 @@ def checked_workers(workers: int | None) -> int:
 def check_price(price: float | None) -> None:
     """Raises UsageError for a price of an hour that is negative or not finite; None means no price."""
     if price is not None and not 0 <= price < math.inf:
-        raise UsageError(f"--price-per-hour is {price:g}; it must not be negative, and finite")
+        raise UsageError(f"--price-per-hour is {price:g}; it must be finite and not negative")
 
 
 def check_sandbox(name: str | None, *, used: bool) -> None:

@@ -83,7 +83,7 @@ def _samples(folder: RunFolder, task: Task, records: list[Record]) -> Iterator[s
     for name in ("grades.jsonl", "behaviours.jsonl"):
         keys = {row.key for row in folder.log(name, LOGS[name]).rows()}
         if keys != kept:
-            yield f"{folder.path / name} has {len(keys - kept)} rows without a sample and lacks {len(kept - keys)}"
+            yield f"{folder.path / name}: {_rows_amiss(len(keys - kept), len(kept - keys))}"
     if kept and folder.read_json("judged.json") is None:
         yield f"{folder.path / 'judged.json'} is missing: nobody knows which sandbox judged"
     if spec["sampler"].get("kind") == "samples":
@@ -97,6 +97,12 @@ def _samples(folder: RunFolder, task: Task, records: list[Record]) -> Iterator[s
     noisy, wanted_noise = len(folder.noise_log.rows()), rows_for(spec["noise_floor"], len(problems), spec["n"])
     if noisy != wanted_noise or (folder.path / "noise.jsonl").exists() != bool(wanted_noise):
         yield f"{folder.path / 'noise.jsonl'} has {noisy} rows, not {wanted_noise}"
+
+
+def _rows_amiss(foreign: int, lacking: int) -> str:
+    """The rows that are of no sample, and the samples without a row, in words."""
+    said = [f"{lacking} samples have no row in it"] if lacking else []
+    return " and ".join([*said, *([f"{foreign} rows are of no sample of the run"] if foreign else [])])
 
 
 def _in_order(folder: RunFolder, place: Mapping[str, int]) -> Iterator[str]:

@@ -36,7 +36,7 @@ def choose(name: str | None = None, packages: Sequence[str] = ()) -> Sandbox:
     """
     if name is not None and name not in SANDBOXES:
         near = [known for known in SANDBOXES if name and known.startswith(name)]
-        near += difflib.get_close_matches(name, SANDBOXES, 1, cutoff=0.3)
+        near += difflib.get_close_matches(name, SANDBOXES, 1)
         hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(SANDBOXES)}"
         raise UsageError(f"unknown sandbox {name!r}; {hint}")
     reasons = []

@@ -208,7 +208,7 @@ def read_rows(path: Path, card: TaskCard | None = None) -> Iterator[tuple[str, d
     """
     try:
         raw = unpacked(path)
-        text = raw.decode("utf-8")
+        text = raw.decode("utf-8-sig")
     except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
         raise DataError(f"cannot read the problems in {path}: {error}") from error
     if card is not None:

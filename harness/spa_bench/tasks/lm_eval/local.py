@@ -77,7 +77,7 @@ def rows(path: Path) -> list[dict[str, Any]]:
         if path.suffix == ".parquet":
             return _parquet(path)
         raw = unpacked(path)
-        text = raw.decode("utf-8")
+        text = raw.decode("utf-8-sig")
     except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
         raise DataError(f"cannot read the rows in {path}: {error}") from error
     if path.suffix == ".csv":
