@@ -92,6 +92,23 @@ def test_a_reader_that_has_ended_is_no_error(words: list[str]):
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.parametrize("code", [0, 1])
+def test_a_command_whose_reader_ends_first_has_its_own_exit_code(code: int):
+    """`spa-bench check ... | head -1` must not turn red into green."""
+    program = (
+        "import sys; from spa_bench.support.console import outlive_reader; outlive_reader()\n"
+        f"for _ in range(50):\n    print('x' * 10_000)\nprint('end', file=sys.stderr); sys.exit({code})"
+    )
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as run:
+        assert run.stdout is not None
+        assert run.stdout.read(1) == "x"
+        run.stdout.close()
+        assert run.stderr is not None
+        assert run.stderr.read() == "end\n"
+    assert run.returncode == code
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

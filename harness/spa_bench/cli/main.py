@@ -108,6 +108,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def entry() -> None:
     """The console script. An unexpected error gives exit code 70, so that our own fault does not look like a red check."""
+    from spa_bench.support.console import outlive_reader
+
+    outlive_reader()
     try:
         sys.exit(main())
     except Exception:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import stat
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from io import TextIOWrapper
+from io import BufferedWriter, FileIO, TextIOWrapper
+from typing import Any
 
 from rich.console import Console as RichConsole
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -73,6 +76,25 @@ def speakable() -> None:
         whole = stream.encoding.lower() in {"utf-8", "utf8"}
         if stream.errors == "strict" or (stream.errors == "surrogateescape" and not whole):
             stream.reconfigure(errors="replace")
+
+
+class _Forgiving(FileIO):
+    """A pipe; once its reader has ended, what is written to it is lost and nothing fails."""
+
+    def write(self, data: Any, /) -> int:
+        try:
+            return super().write(data) or 0
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())
+            return len(data)
+
+
+def outlive_reader() -> None:
+    """Let a command whose stdout is a pipe go on to its own exit code where the reader ends first: `check ... | head -1`."""
+    out = sys.stdout
+    if isinstance(out, TextIOWrapper) and stat.S_ISFIFO(os.fstat(out.fileno()).st_mode):
+        pipe = _Forgiving(out.fileno(), "w", closefd=False)
+        sys.stdout = TextIOWrapper(BufferedWriter(pipe), encoding=out.encoding, errors=out.errors, newline="\n")
 
 
 def error_line(message: object) -> None:
