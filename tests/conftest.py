@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -45,19 +45,6 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("filterwarnings", "ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_make_collect_report(collector: pytest.Collector) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
-    """Every second worker collects the last files first.
-
-    Workers that collect a fresh checkout at once rewrite the asserts of other files so, and each finds what another rewrote.
-    """
-    report = yield
-    worker = os.environ.get("PYTEST_XDIST_WORKER", "")
-    if isinstance(collector, pytest.Dir) and worker.endswith(("1", "3", "5", "7", "9")):
-        report.result.reverse()
-    return report
-
-
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
     """Workers of `-n auto`: the cores this process may use, 8 at most, as each takes up to 1.6 GB of memory."""
@@ -85,13 +72,6 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
             return group_of(nodeid)
 
     return ByGroup(config, log)
-
-
-@pytest.hookimpl(tryfirst=True, specname="pytest_collection_modifyitems")
-def in_the_same_order(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Workers have files in the same order, whichever they collected first."""
-    if hasattr(config, "workerinput"):
-        items.sort(key=lambda item: item.path.parts)
 
 
 @pytest.hookimpl(trylast=True)
