@@ -21,7 +21,7 @@ from spa_bench.runs.folder import RunFolder
 from spa_bench.runs.generate import generate
 from spa_bench.runs.grade import grade
 from spa_bench.runs.job import Job, load_task
-from spa_bench.types import Asked, Completion, DivergenceSums, Key, Member, Request, Verdict
+from spa_bench.types import Asked, Completion, DivergenceSums, Key, Member, Messages, Request, Verdict
 
 RIGHT = {"three/add": "    return a + b\n", "three/double": "    return 2 * x\n", "three/last": "    return xs[-1]\n"}
 WRONG = "    return None\n"
@@ -89,8 +89,9 @@ class MockModel:
             sums = sums_of(logs[: len(members)], base=logs[-1] if base else None, top=min(top, 2))
             yield replace(sums, noise=0.25) if place in again else sums
 
-    def encode_pair(self, prompt: str, completion: str) -> tuple[list[int], list[int]]:
-        return list(prompt.encode()), [*completion.encode(), 0]
+    def encode_pair(self, prompt: str | Messages, completion: str) -> tuple[list[int], list[int]]:
+        text = prompt if isinstance(prompt, str) else "".join(words for _, words in prompt)
+        return list(text.encode()), [*completion.encode(), 0]
 
     network: Any = None  # for tests that put adapters in the place of trained ones
 

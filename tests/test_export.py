@@ -320,7 +320,7 @@ def test_the_command_prints_the_folder_and_tells_how_to_use_it(
 
 def test_the_command_ends_in_one_line_for_a_folder_that_is_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert cli.main(["export", str(tmp_path), "--to", "evalplus", "--out", str(tmp_path / "out")]) == 2
-    assert capsys.readouterr().err == f"spa-bench: no run in {tmp_path}: spec.json is missing\n"
+    assert capsys.readouterr().err == f"spa-bench: no run in {tmp_path}: spec.json is missing; give a run folder\n"
 
 
 def test_problems_that_moved_are_found_by_task_file(task: CodeTask, tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -179,7 +179,7 @@ def test_a_rate_that_is_none_costs_neither_samples_verdicts_nor_metrics(
     ("body", "message"),
     [
         ("M = 3", "--metric mine:M: 'M' is 3; it must be a spa_bench.metrics.suite.Metric"),
-        ("", "--metric mine:M: 'M' is None; it must be"),
+        ("", "--metric mine:M: mine has no 'M'"),
         (
             "M = Metric(name='pass@1', description='x', compute=lambda s: 1.0)",
             "--metric: the name 'pass@1' is taken by another metric",

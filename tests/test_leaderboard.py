@@ -132,7 +132,7 @@ def test_a_folder_with_nothing_in_it_is_an_error_that_names_it(tmp_path: Path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(StoreError, match=r"no runs and no results in .*empty"):
         find_results([tmp_path / "empty"])
-    with pytest.raises(StoreError, match=r"no run in .*nowhere"):
+    with pytest.raises(UsageError, match=r"nowhere is not there; give a run folder, a result file"):
         find_results([tmp_path / "nowhere"])
 
 

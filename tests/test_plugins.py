@@ -75,7 +75,7 @@ def test_code_without_a_card_has_one_of_defaults(package: Install):
     task = load_task_card("quiz", {"options.hot": 3})
     assert (task.name, task.kind, task.description, task.options.hot) == ("quiz", "quiz", "Mine.", 3.0)
     assert refused(lambda: load_task_card("quiz", {"options.hot": -1})) == "task 'quiz': options.hot is -1.0; too cold"
-    assert "unknown key 'options.hott' in task 'quiz' of my-package 1.0 with --set; did you mean 'hot'?" in refused(
+    assert "unknown key 'options.hott' in task 'quiz' of my-package 1.0 with --set; did you mean 'options.hot'?" in refused(
         lambda: load_task_card("quiz", {"options.hott": 1})
     )
 

@@ -98,7 +98,7 @@ def test_partition_reports_on_the_parts_and_keeps_the_report(spa: Call):
 
 
 def test_random_parts_attribute_nothing(spa: Call, tmp_path: Path):
-    stage(spa("partition", "--set", "partition.method=random", "--queries", "nowhere.jsonl"))
+    stage(spa("partition", "--set", "partition.method=random", "--queries", pairs(tmp_path / "one.jsonl", 1)))
     assert cached(tmp_path) == ["parts"]
     said = spa("attribute", "--set", "partition.method=random").error()
     assert said.startswith("partition.method 'random' of 'mine' looks at no scores: there is nothing to attribute")

@@ -289,7 +289,7 @@ def test_the_users_own_context_is_taken_up_to_what_there_is():
     assert context_of(Bare(), Tokenizer(), 100_000) == (100_000, "")
     with pytest.raises(UsageError, match="--context is 65; it must be between 2 and 64, the positions of this model"):
         context_of(Bare(n_positions=64), Tokenizer(), 65)
-    with pytest.raises(UsageError, match="--context is 0; it must be at least 1"):
+    with pytest.raises(UsageError, match="--context is 0; it must be at least 2"):
         context_of(Bare(), Tokenizer(), 0)
 
 

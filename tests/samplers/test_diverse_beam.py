@@ -125,7 +125,7 @@ def test_the_tiny_model_gives_the_same_answers_in_any_order(tiny_model: HFModel)
         ("options.width = 0", r"options\.width is 0; it must be at least 1"),
         ("options.penalty = -0.5", r"options\.penalty is -0\.5; it must be finite and not negative"),
         ("options.length_power = inf", r"options\.length_power is inf; it must be finite and not negative"),
-        ("options.with = 2", r"unknown key 'options\.with' .*did you mean 'width'\?"),
+        ("options.with = 2", r"unknown key 'options\.with' .*did you mean 'options\.width'\?"),
         ("decoding.temperature = 0.5", r"kind 'diverse-beam' searches and does not draw; remove \[decoding\]"),
         ('members = 2\nadapters = "seeds"', r"kind 'diverse-beam' has one member, and the card has 2"),
     ],

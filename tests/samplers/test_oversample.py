@@ -193,7 +193,7 @@ def test_relevance_on_the_tiny_model_is_the_mean_over_tokens(tiny_model: HFModel
         ("options.pool = 0", r"options\.pool is 0; it must be at least 1"),
         ('options.relevance = "likelihood"', r"options\.relevance is 'likelihood'; did you mean 'loglikelihood'\?"),
         ("options.trade = 2", r"options\.trade is 2\.0; it is a share between 0 and 1"),
-        ("options.pol = 3", r"unknown key 'options\.pol' in .*; did you mean 'pool'\?"),
+        ("options.pol = 3", r"unknown key 'options\.pol' in .*; did you mean 'options\.pool'\?"),
         ('members = 2\nadapters = "seeds"', r"kind 'oversample-mmr' has one member, and the card has 2; set members = 1"),
     ],
 )

@@ -248,7 +248,7 @@ def test_an_unknown_task_names_the_nearest(quiz: Path):
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ({"options.fewshots": 1}, "unknown key 'options.fewshots' in .*did you mean 'fewshot'"),
+        ({"options.fewshots": 1}, "unknown key 'options.fewshots' in .*did you mean 'options.fewshot'"),
         ({"options.fewshot": -2}, "options.fewshot is -2"),
         ({"options.too_long": "drop"}, "options.too_long is 'drop'"),
         ({"options.system": "Be kind."}, "options.system is 'Be kind.', but without chat"),

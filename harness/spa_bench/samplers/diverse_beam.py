@@ -36,7 +36,7 @@ class DiverseBeamOptions:
                 raise ValueError(f"{name} is {whole}; it must be at least {least}")
         for name, value in (("penalty", self.penalty), ("length_power", self.length_power)):
             if not 0 <= value < float("inf"):
-                raise ValueError(f"{name} is {value}; it must not be negative, and finite")
+                raise ValueError(f"{name} is {value}; it must be finite and not negative")
 
 
 def check(card: SamplerCard) -> None:
