@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from spa_bench.models.hf.model import HFModel
-from spa_bench.models.hf.stacked_lora import use_factors
+from spa_bench.models.hf.stacked_lora import attach, target_modules, use_factors
 from spa_bench.models.hf.trained_lora import train_factors
 from spa_bench.spa import losses
 from spa_bench.spa.attribution.gradients import drawn_labels
@@ -75,6 +75,24 @@ def test_drawn_labels_are_the_same_in_chunks(monkeypatch: pytest.MonkeyPatch):
     whole = token_losses(net, IDS, WHERE, drawn_labels(uniform))
     monkeypatch.setattr(losses, "CHUNK_BYTES", {"cpu": 3 * 64 * 4})
     torch.testing.assert_close(token_losses(net, IDS, WHERE, drawn_labels(uniform)), whole, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("using", [use_factors, train_factors])
+def test_several_members_in_training_have_the_losses_of_whole_logits(using: Any, monkeypatch: pytest.MonkeyPatch):
+    """Of a network that is read for the first time; a large vocabulary makes chunks."""
+    net = network("Llama")
+    layers = attach(net, target_modules(net))
+    generator = torch.Generator().manual_seed(2)
+    down = {p: torch.randn(4, 4, x.base.in_features, generator=generator) * 0.1 for p, x in layers.items()}
+    up = {p: torch.randn(4, 4, x.base.out_features, generator=generator).requires_grad_() for p, x in layers.items()}
+    ids, found = IDS.repeat(2, 1), []
+    for chunk in (1 << 20, 3 * 64 * 4):
+        monkeypatch.setattr(losses, "CHUNK_BYTES", {"cpu": chunk})
+        with using(layers, down, up):
+            loss = token_losses(net, ids, WHERE, lambda _, part: TARGETS[part])
+            found.append((loss, *torch.autograd.grad(loss.sum(), [*up.values()])))
+    for whole, chunked in zip(*found, strict=True):
+        torch.testing.assert_close(chunked, whole, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("members", [1, 3])

@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from spa_bench.models.hf.stacked_lora import output_layer
+from spa_bench.models.hf.stacked_lora import bare, output_layer
 
 # the labels of some of the counted tokens: their logits (n, V) and their places -> (n,)
 Labels = Callable[[Tensor, slice], Tensor]
@@ -106,12 +106,16 @@ def vocabulary_of(network: nn.Module) -> int:
 
 @torch.no_grad()
 def _is_plain(network: nn.Module, head: nn.Linear, ids: Tensor) -> bool:
-    """Whether the network's logits are what the output layer gives; some scale or cap them afterwards."""
+    """Whether the network's logits are what the output layer gives; some scale or cap them afterwards.
+
+    It is asked in the middle of a training, of which the adapters of several members wait for rows of each.
+    """
     if network not in _plain:
         seen: list[Tensor] = []
         hook = head.register_forward_hook(lambda _, __, out: seen.append(out.clone()))
         try:
-            logits = network(input_ids=ids, use_cache=False).logits
+            with bare(network):
+                logits = network(input_ids=ids, use_cache=False).logits
         finally:
             hook.remove()
         _plain[network] = len(seen) == 1 and bool(logits.any()) and torch.equal(seen[0], logits)

@@ -190,6 +190,20 @@ def use_factors(
             layer.down, layer.up, layer.dropout = before[path]
 
 
+@contextmanager
+def bare(network: nn.Module) -> Any:
+    """Within the block no adapter and no dropout is in use in `network`, so that it reads any number of rows."""
+    layers = [m for m in network.modules() if isinstance(m, StackedLinear)]
+    before = [(layer.down, layer.up, layer.dropout, layer.tap) for layer in layers]
+    try:
+        for layer in layers:
+            layer.down = layer.up = layer.dropout = layer.tap = None
+        yield
+    finally:
+        for layer, (down, up, dropout, tap) in zip(layers, before, strict=True):
+            layer.down, layer.up, layer.dropout, layer.tap = down, up, dropout, tap
+
+
 def stack(
     adapters: Sequence[Adapter | None], layers: Mapping[str, StackedLinear], *, dtype: torch.dtype, device: torch.device
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
