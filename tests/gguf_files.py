@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 ENDS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+ENDING = len(ENDS)
 MERGES = ("Ġ Ġ", "ĠĠ ĠĠ", "Ġ 1", "1 2", "a b")
 PIECES = (
     "<unk>",
@@ -56,15 +57,23 @@ def write(
     arch: str = "llama",
     stated: Mapping[str, Any] | None = None,
     extra: Mapping[str, np.ndarray] | None = None,
+    added: Mapping[str, int] | None = None,
+    lost: Sequence[str] = (),
+    changed: Mapping[str, np.ndarray] | None = None,
 ) -> LlamaForCausalLM:
     """Write a GGUF file, and return the network whose (quantised) weights it holds.
 
-    `stated`: further keys; one that is None takes a usual key away. `extra`: tensors that a Llama does not have.
+    `stated`: further keys; one that is None takes a usual key away. `extra`: tensors that a Llama does not have. `added`:
+    tokens behind the usual ones, with their types. `lost`: tokens, or keys of the tokenizer's lists, that are left out.
+    `changed`: tensors in place of the usual ones.
     """
-    tokens = vocabulary() if kind == "gpt2" else list(PIECES)
+    usual = vocabulary() if kind == "gpt2" else list(PIECES)
+    types = {token: 3 if i < ENDING else 6 if kind == "llama" and i < ENDING + 256 else 1 for i, token in enumerate(usual)}
+    types = {token: its for token, its in {**types, **(added or {})}.items() if token not in lost}
+    tokens = list(types)
     made = network(len(tokens))
     writer = GGUFWriter(path, arch)
-    given = dict(stated or {})
+    given = {f"{arch}.vocab_size": len(tokens), **(stated or {})}
     for key, value in {**_usual(arch, kind, pre), **given}.items():
         if isinstance(value, bool):
             writer.add_bool(key, value)
@@ -74,18 +83,22 @@ def write(
             writer.add_float32(key, value)
         elif isinstance(value, str):
             writer.add_string(key, value)
+        elif isinstance(value, list):
+            writer.add_array(key, value)
     writer.add_token_list(tokens)
-    ends = 3
-    writer.add_token_types([3 if i < ends else 6 if kind == "llama" and i < ends + 256 else 1 for i in range(len(tokens))])
-    if kind == "gpt2":
+    if "token_type" not in lost:
+        writer.add_token_types(list(types.values()))
+    if kind == "gpt2" and "merges" not in lost:
         writer.add_token_merges(list(MERGES))
-    else:
-        writer.add_token_scores([0.0] * (ends + 256) + [-float(i) for i in range(len(tokens) - ends - 256)])
+    if kind != "gpt2" and "scores" not in lost:
+        writer.add_token_scores([-float(i) if its == 1 else 0.0 for i, its in enumerate(types.values())])
     with torch.no_grad():
         for name, tensor in made.state_dict().items():
             if name == "lm_head.weight":  # tied
                 continue
             values = tensor.numpy()
+            if _name(name) in (changed or {}):
+                continue
             heads = {"q_proj": 4, "k_proj": 2}.get(name.split(".")[-2])
             if heads:  # llama.cpp turns pairs of rotary dimensions the other way round
                 values = values.reshape(heads, 2, 4, 32).swapaxes(1, 2).reshape(values.shape)
@@ -97,7 +110,7 @@ def write(
                 if heads:
                     back = back.reshape(heads, 4, 2, 32).swapaxes(1, 2).reshape(values.shape)
                 tensor.copy_(torch.from_numpy(back))
-    for name, values in (extra or {}).items():
+    for name, values in {**(extra or {}), **(changed or {})}.items():
         writer.add_tensor(name, values)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()

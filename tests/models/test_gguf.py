@@ -12,12 +12,13 @@ import pytest
 import torch
 from gguf import GGMLQuantizationType as Types
 from safetensors import SafetensorError
-from transformers import MistralConfig, Starcoder2Config
+from transformers import MistralConfig, Qwen2MoeConfig, Starcoder2Config
 
 import gguf_files
 from doubles import Call
 from spa_bench.errors import ModelError, SpaBenchError, UsageError
-from spa_bench.models.hf.gguf import check_config, from_file
+from spa_bench.models.hf.gguf import from_file
+from spa_bench.models.hf.gguf_keys import check_config
 from spa_bench.models.hf.gguf_tokenizer import SPLITS
 from spa_bench.models.hf.loading import load_network
 from spa_bench.models.hf.model import HFModel
@@ -55,7 +56,8 @@ def test_the_spec_says_the_file_and_what_was_done_to_its_weights(tmp_path: Path)
     said = model.describe()
     assert (said["name"], said["file"], said["weights"]) == (name, "m.gguf", "dequantised from Q4_1")
     shutil.copy(tmp_path / "m.gguf", tmp_path / "other.gguf")
-    assert load_model(str(tmp_path / "other.gguf"), ModelOptions(threads=1, device="cpu")).describe()["hash"] == said["hash"]
+    copy = load_model(str(tmp_path / "other.gguf"), ModelOptions(threads=1, device="cpu")).describe()
+    assert (copy["hash"], copy["file"]) == (said["hash"], "other.gguf")
     gguf_files.write(tmp_path / "m.gguf", quantised=Types.Q8_0)
     assert load_model(name, ModelOptions(threads=1, device="cpu")).describe()["hash"] != said["hash"]
 
@@ -130,17 +132,67 @@ def test_sentencepiece_puts_a_space_in_front_where_the_file_says_so(tmp_path: Pa
         assert tokenizer.decode(tokenizer(text)["input_ids"], skip_special_tokens=True) == text
 
 
+DEEPSEEK = ("<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>", "<｜User｜>")
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama"])
+def test_control_tokens_are_found_whatever_letters_they_have(tmp_path: Path, kind: str):
+    pre = "deepseek-r1-qwen" if kind == "gpt2" else None
+    added = dict.fromkeys((*DEEPSEEK, "<|end of turn|>", "[INST ]"), 3)
+    count = len(gguf_files.vocabulary() if kind == "gpt2" else gguf_files.PIECES)
+    ends = {"tokenizer.ggml.bos_token_id": count, "tokenizer.ggml.eos_token_id": count + 1}
+    gguf_files.write(tmp_path / "m.gguf", kind=kind, pre=pre, added=added, stated=ends)
+    network, tokenizer = loaded(tmp_path / "m.gguf")
+    for i, text in enumerate(added):
+        assert tokenizer(text, add_special_tokens=False)["input_ids"] == [count + i], text
+    assert (tokenizer.bos_token_id, tokenizer.eos_token_id, len(tokenizer)) == (count, count + 1, count + 5)
+    assert network.generation_config.eos_token_id == [count + 1]
+    x = tokenizer.convert_tokens_to_ids("x")
+    turn = tokenizer("<｜User｜>x<|end of turn|>", add_special_tokens=False)["input_ids"]
+    assert (turn[0], turn[-2:]) == (count + 2, [x if kind == "gpt2" else tokenizer.convert_tokens_to_ids("▁x"), count + 3])
+
+
+@pytest.mark.parametrize("pre", ["smollm", "mpt"])
+def test_user_defined_tokens_are_found_as_they_are_spelled_and_steal_no_other_id(tmp_path: Path, pre: str):
+    gguf_files.write(tmp_path / "m.gguf", pre=pre, added={"    ": 4, "\n\n": 4, "<tool>": 4})
+    _, tokenizer = loaded(tmp_path / "m.gguf")
+    spaces, lines, tool = 264, 265, 266
+    one, x, space, four = (tokenizer.convert_tokens_to_ids(piece) for piece in ("1", "x", "Ġ", "ĠĠĠĠ"))
+    assert four == gguf_files.vocabulary().index("ĠĠĠĠ")
+    for text, ids in {"    1": [spaces, one], "     x": [spaces, space, x], "x\n\n<tool>x": [x, lines, tool, x]}.items():
+        assert tokenizer(text)["input_ids"] == ids
+        assert tokenizer.decode(ids, skip_special_tokens=True) == text
+
+
+def test_user_defined_tokens_of_sentencepiece(tmp_path: Path):
+    gguf_files.write(tmp_path / "m.gguf", kind="llama", pre=None, added={"<tool>": 4, "\n\n": 4})
+    _, tokenizer = loaded(tmp_path / "m.gguf")
+    assert tokenizer("x<tool>\n\n", add_special_tokens=False)["input_ids"][1:] == [268, 269]
+    assert tokenizer.tokenize("x<tool>") == ["▁x", "<tool>"]
+
+
+def test_merges_of_sentencepiece_follow_the_scores(tmp_path: Path):
+    gguf_files.write(tmp_path / "m.gguf", kind="llama", pre=None, added={"=1": 1, "x=": 1})  # the first has the better score
+    _, tokenizer = loaded(tmp_path / "m.gguf")
+    assert tokenizer.tokenize("12x=1") == ["▁", "12", "x", "=1"]
+
+
 # what is refused ----------------------------------------------------------------------------------------------------
 
+STARCODER = {
+    "starcoder2.attention.layer_norm_rms_epsilon": None,
+    "starcoder2.attention.layer_norm_epsilon": 1e-5,
+    "starcoder2.rope.freq_base": 10000.0,
+}
 REFUSED = [
     ({"pre": "smolm"}, "names the pre-tokenizer 'smolm'; did you mean 'smollm'?"),
     ({"pre": None}, "names no pre-tokenizer"),
     ({"pre": "default"}, "names the pre-tokenizer 'default'"),
     ({"kind": "rwkv"}, "its tokenizer is of kind 'rwkv'"),
     ({"arch": "clip"}, "architecture 'clip'"),
-    ({"stated": {"llama.rope.scaling.type": "yarn"}}, "states rope.scaling.type = yarn"),
-    ({"arch": "starcoder2"}, "it lacks 'model.layers.0.input_layernorm.bias'"),
-    ({"stated": {"llama.attention.sliding_window": 64}}, "states attention.sliding_window = 64"),
+    ({"stated": {"llama.rope.scaling.type": "yarn"}}, "states llama.rope.scaling.type = yarn"),
+    ({"arch": "starcoder2", "stated": STARCODER}, "it lacks 'model.layers.0.input_layernorm.bias'"),
+    ({"stated": {"llama.attention.sliding_window": 64}}, "states llama.attention.sliding_window = 64, which is not read here"),
     ({"stated": {"llama.logit_scale": 0.5}}, "states llama.logit_scale = 0.5"),
     ({"extra": {"rope_freqs.weight": np.ones(4, dtype=np.float32)}}, "the scaled positions of Llama 3"),
     (
@@ -150,7 +202,59 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("given", "said"), REFUSED, ids=[said for _, said in REFUSED])
+KEYS = [  # of the architecture, each with what the line says of it
+    ({"attention.sliding_window": [16, 16]}, "states llama.attention.sliding_window = [16, 16], which is not read here"),
+    ({"attention.sliding_window_pattern": [True, False]}, "sliding_window_pattern = [True, False], which is not read here"),
+    ({"rope.scaling.factors": [1.0, 2.0]}, "states llama.rope.scaling.factors = [1.0, 2.0], which is not read here"),
+    ({"attention.causal": False}, "states llama.attention.causal = False, and transformers would read True"),
+    ({"attention.key_length": 16}, "states llama.attention.key_length = 16, and transformers would read 8"),
+    ({"attention.value_length": 16}, "states llama.attention.value_length = 16, and transformers would read 8"),
+    ({"attention.scale": 0.5}, "states llama.attention.scale = 0.5, and transformers would read 0.35355"),
+    ({"rope.scaling.factor": 2.0}, "states llama.rope.scaling.factor = 2.0, and transformers would read 1.0"),
+    ({"expert_count": 4, "expert_used_count": 2}, "states llama.expert_count = 4, which is not read here"),
+    ({"no_such_key": 0}, "states llama.no_such_key = 0, which is not read here"),
+    ({"attention.layer_norm_rms_epsilon": None}, "states no llama.attention.layer_norm_rms_epsilon, and transformers would"),
+    ({"context_length": None}, "states no llama.context_length, and transformers would take a default"),
+    ({"block_count": None}, "states no llama.block_count"),
+    ({"attention.head_count_kv": [2, 2]}, "cannot load"),
+    ({"feed_forward_length": [64, 64]}, "cannot load"),
+    (
+        {"feed_forward_length": 128},
+        "its tensor blk.0.ffn_gate.weight has the shape [64, 32], and by what the file",
+    ),
+    ({"embedding_length": 64}, "it must be [264, 64] (model.embed_tokens.weight)"),
+    ({"block_count": 1}, "some would be left out"),
+]
+TOKENIZERS = [
+    ({"lost": ["q"]}, "its vocabulary has no token for the byte 0x71 ('q')"),
+    ({"lost": ["<0x0A>"], "kind": "llama", "pre": None}, "its vocabulary has no token for the byte 0x0A"),
+    ({"lost": ["ĠĠ"]}, "its merge 'Ġ Ġ' needs the token 'ĠĠ', which it lacks"),
+    ({"lost": ["merges"]}, "has no list of words in tokenizer.ggml.merges"),
+    ({"lost": ["scores"], "kind": "llama", "pre": None}, "in tokenizer.ggml.scores, no list"),
+    ({"lost": ["token_type"]}, "states 264 tokens and, in tokenizer.ggml.token_type, no list"),
+    ({"stated": {"tokenizer.ggml.eos_token_id": 99999}}, "states tokenizer.ggml.eos_token_id = 99999, and it has 264 tokens"),
+    ({"stated": {"tokenizer.ggml.eot_token_id": 264}}, "states tokenizer.ggml.eot_token_id = 264, and it has 264 tokens"),
+    ({"stated": {"tokenizer.ggml.eos_token_id": None}}, "states no end token"),
+    ({"added": {"    ": 1}}, "its token '    ' is marked as normal and is not spelled in bytes"),
+    ({"added": {"é!": 4}}, "the user-defined token 264, 'é!', would be written as '\ufffd!'"),  # é is the letter of a byte
+    ({"added": {"▁▁▁": 4}, "kind": "llama", "pre": None}, "the user-defined token 268, '   ', would be read as"),
+    ({"stated": {"llama.vocab_size": 200}}, "its tensor token_embd.weight has the shape [264, 32]"),
+    (
+        {"stated": {"split.count": 2, "split.no": 0}},
+        "is part 1 of 2 of a split GGUF; merge all of them (llama-gguf-split",
+    ),
+    ({"arch": "phi3"}, "cannot load"),
+    ({"changed": {"blk.1.ffn_down.weight": np.ones((32, 32), "f4")}}, "blk.1.ffn_down.weight has the shape [32, 32]"),
+    ({"changed": {"blk.1.attn_q.weight": np.ones((8, 32), "f4")}}, "blk.1.attn_q.weight has the shape [8, 32]"),
+    ({"changed": {"blk.1.ffn_down.weight": np.ones((64, 32), "f4")}}, "cannot load"),
+]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [*REFUSED, *(({"stated": {f"llama.{k}": v for k, v in keys.items()}}, said) for keys, said in KEYS), *TOKENIZERS],
+    ids=lambda one: one if isinstance(one, str) else "",
+)
 def test_what_would_be_read_wrongly_is_refused_in_one_line(tmp_path: Path, given: dict[str, Any], said: str):
     gguf_files.write(tmp_path / "m.gguf", **given)
     with pytest.raises(ModelError) as error:
@@ -160,13 +264,34 @@ def test_what_would_be_read_wrongly_is_refused_in_one_line(tmp_path: Path, given
     assert not list(model_cache().glob("*gguf-*"))
 
 
+def test_keys_that_say_what_is_read_pass(tmp_path: Path):
+    same = {
+        "attention.key_length": 8, "attention.value_length": 8, "attention.causal": True, "attention.scale": 8**-0.5,
+        "rope.scaling.factor": 1.0, "rope.scaling.type": "none", "expert_count": 0, "expert_used_count": 0,
+        "attention.sliding_window": 0, "tensor_data_layout": "Meta AI original pth",
+    }  # fmt: skip
+    written = gguf_files.write(tmp_path / "m.gguf", stated={f"llama.{key}": value for key, value in same.items()})
+    network, _ = loaded(tmp_path / "m.gguf")
+    row = torch.tensor([[5, 9, 200, 31]])
+    assert torch.equal(network(row).logits, written(row).logits)
+
+
 def test_what_transformers_leaves_at_its_default_is_refused_where_the_file_states_another_value():
     config = Starcoder2Config(rope_theta=10000.0)
-    check_config({"rope.freq_base": 10000.0}, config, "m.gguf")
-    with pytest.raises(ModelError, match=r"m.gguf states rope.freq_base = 999999.4, and transformers would read 10000"):
-        check_config({"rope.freq_base": 999999.4}, config, "m.gguf")
-    with pytest.raises(ModelError, match=r"states no window of attention, and transformers would read 4096"):
-        check_config({}, MistralConfig(sliding_window=4096), "m.gguf")
+    check_config("starcoder2", {"rope.freq_base": 10000.0}, config, "m.gguf")
+    with pytest.raises(ModelError, match=r"m.gguf states starcoder2.rope.freq_base = 999999.4, and .* would read 10000"):
+        check_config("starcoder2", {"rope.freq_base": 999999.4}, config, "m.gguf")
+    mistral = MistralConfig(sliding_window=4096)
+    with pytest.raises(ModelError, match=r"states no mistral.attention.sliding_window, which stands for 0, and .* read 4096"):
+        check_config("mistral", {}, mistral, "m.gguf")
+    check_config("mistral", {"attention.sliding_window": 4096}, mistral, "m.gguf")
+    check_config("mistral", {"attention.sliding_window": [4096, 4096]}, mistral, "m.gguf")  # one for each layer
+    with pytest.raises(ModelError, match=r"states no mistral.attention.head_count_kv, which stands for 32, and .* read 8"):
+        check_config("mistral", {"attention.sliding_window": 4096, "attention.head_count": 32}, mistral, "m.gguf")
+    with pytest.raises(ModelError, match=r"states no mistral.rope.freq_base, which stands for 10000.0, and .* read 1000000"):
+        check_config("mistral", {}, MistralConfig(sliding_window=None, rope_theta=1e6), "m.gguf")
+    with pytest.raises(ModelError, match=r"states qwen2moe.expert_count = 8, and transformers would read 60"):
+        check_config("qwen2moe", {"expert_count": 8}, Qwen2MoeConfig(num_experts=60), "m.gguf")
 
 
 @pytest.mark.parametrize("share", [0.02, 0.3, 0.5, 0.999])
@@ -218,6 +343,24 @@ def test_a_copy_in_the_cache_that_was_changed_is_not_used(tmp_path: Path):
     weights.write_bytes(bytes(content))
     with pytest.raises(ModelError, match="was changed since it was made; remove that folder"):
         from_file(tmp_path / "m.gguf", QUIET)
+
+
+def test_all_files_of_a_converted_model_can_be_read_by_the_same_users(tmp_path: Path):
+    gguf_files.write(tmp_path / "m.gguf")
+    (tmp_path / "usual").touch()
+    folder = from_file(tmp_path / "m.gguf", QUIET).folder
+    assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {(tmp_path / "usual").stat().st_mode & 0o777}
+
+
+@pytest.mark.parametrize("place", ["cache", "cache/models"])
+def test_a_cache_that_is_a_file_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str):
+    gguf_files.write(tmp_path / "m.gguf")
+    (tmp_path / place).parent.mkdir(exist_ok=True)
+    (tmp_path / place).write_text("a file")
+    monkeypatch.setenv("SPA_BENCH_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(ModelError) as error:
+        from_file(tmp_path / "m.gguf", QUIET)
+    assert f"{tmp_path / place} is a file and no folder; set SPA_BENCH_CACHE to another folder" in str(error.value)
 
 
 def test_an_error_of_the_library_that_writes_is_one_line_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

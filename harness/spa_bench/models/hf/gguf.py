@@ -11,30 +11,26 @@ import hashlib
 import io
 import json
 import os
-import re
 import shutil
-import struct
-from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from spa_bench.errors import ModelError
-from spa_bench.models.hf.gguf_tokenizer import check_tokenizer, repair
+from spa_bench.models.hf.gguf_header import Header, read_header
+from spa_bench.models.hf.gguf_keys import AS_FOLDER, check_config, check_needed, check_shapes
+from spa_bench.models.hf.gguf_tokenizer import build, check_built, check_tokenizer
+from spa_bench.models.hf.loading import embedding_rows, load_tokenizer, told
 from spa_bench.support import lock
-from spa_bench.support.cache import ELSEWHERE, model_cache
+from spa_bench.support.cache import ELSEWHERE, model_cache, own_cache
 from spa_bench.support.console import Reporter
 from spa_bench.support.files import put, sync_folder
 from spa_bench.support.provenance import hash_bytes, hash_folder
 
-_CONVERSION = 1  # counts changes of what this module and gguf_tokenizer make of the same file
+_CONVERSION = 2  # counts changes of what this module and its neighbours make of the same file
 _ORIGIN = "ORIGIN"  # the file in a converted folder that says what it was made of; written last
-_PLAIN = {"F32", "F16", "BF16", "F64", "I8", "I16", "I32", "I64"}  # types of tensors that are not quantised
 _SLACK = 64 << 20  # bytes that stay free
-# a key of the architecture by which its texts would change; one that no check below knows is refused
-_SHAPING = re.compile("scal|softcap|rope|clamp|window|multiplier|alibi|norm_w")
-_ELSEWHERE = "use the model's folder with safetensors"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,40 +54,6 @@ class Origin:
         return said | ({"package": self.package} if self.package else {})
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Header:
-    """What a GGUF file states, without its tensors."""
-
-    stated: Mapping[str, object]  # keys and values; arrays are left out
-    types: Counter[str]  # quantisation -> numbers that are stored in it
-    names: frozenset[str]  # of the tensors
-
-    @property
-    def architecture(self) -> str:
-        return str(self.stated.get("general.architecture"))
-
-    @property
-    def own(self) -> dict[str, object]:
-        """What the file states of its architecture, by the keys after its name."""
-        return self._after(f"{self.architecture}.")
-
-    @property
-    def tokenizer(self) -> dict[str, object]:
-        return self._after("tokenizer.ggml.")
-
-    @property
-    def numbers(self) -> int:
-        return sum(self.types.values())
-
-    @property
-    def weights(self) -> str:
-        packed = {name: count for name, count in self.types.items() if name not in _PLAIN}
-        return f"dequantised from {max(packed, key=packed.__getitem__)}" if packed else f"read from {max(self.types)}"
-
-    def _after(self, prefix: str) -> dict[str, object]:
-        return {key.removeprefix(prefix): value for key, value in self.stated.items() if key.startswith(prefix)}
-
-
 def is_gguf(name: str) -> bool:
     """Whether the name of a model is that of a GGUF file."""
     return name.lower().endswith(".gguf")
@@ -111,10 +73,10 @@ def from_file(path: Path, console: Reporter) -> Origin:
     if not path.is_file():
         raise ModelError(f"no GGUF file at {path}")
     sha256 = sha256_of(path)
-    if (ready := converted(sha256)) is not None:
-        return ready
-    with holding(model_cache(), console):
-        return converted(sha256) or convert(path, sha256, console)  # another process may have made it meanwhile
+    if (ready := converted(sha256)) is None:
+        with holding(model_cache(), console):
+            ready = converted(sha256) or convert(path, sha256, console)  # another process may have made it meanwhile
+    return replace(ready, file=path.name)  # a copy may have been converted under another name
 
 
 def is_converted(sha256: str) -> bool:
@@ -129,6 +91,8 @@ def converted(sha256: str, package: str = "") -> Origin | None:
         kept = json.loads((folder / _ORIGIN).read_text())
     except FileNotFoundError:
         return None
+    except NotADirectoryError as error:
+        raise _no_folder() from error
     except (OSError, ValueError) as error:
         raise ModelError(f"cannot read {folder / _ORIGIN} ({error}); remove {folder} and run it again") from error
     if kept["files"] != hash_folder(folder):
@@ -143,9 +107,8 @@ def convert(path: Path, sha256: str, console: Reporter, *, package: str = "") ->
     Raises ModelError where the file is cut, the disk has no room, transformers does not read the architecture or reads it
     otherwise than stated, or the tokenizer cannot be rebuilt.
     """
-    header = _read_header(path)
+    header = read_header(path)
     check_tokenizer(header.tokenizer, str(path))
-    _check_known(header, path)
     folder = _folder(sha256)
     need_room(folder.parent, 4 * header.numbers, f"{path.name} in float32")
     if header.weights.startswith("dequantised"):
@@ -174,6 +137,8 @@ def holding(folder: Path, console: Reporter) -> Iterator[None]:
     """Hold a folder of the cache, made if need be; waits for another process. Raises ModelError where it is not writable."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise _no_folder() from error
     except OSError as error:
         raise ModelError(_unwritten(folder, error.strerror or str(error))) from error
     if not os.access(folder, os.W_OK):
@@ -200,54 +165,33 @@ def _unwritten(folder: Path, reason: str) -> str:
     return f"cannot write {folder}: {reason}; make room, or let SPA_BENCH_CACHE name another folder"
 
 
+def _no_folder() -> ModelError:
+    cache = model_cache()
+    file = next((place for place in (cache, *cache.parents) if place.exists() and not place.is_dir()), own_cache())
+    return ModelError(f"cannot keep models in {cache}: {file} is a file and no folder; {ELSEWHERE}")
+
+
 def _folder(sha256: str) -> Path:
     return model_cache() / f"gguf-{sha256[:32]}-{_CONVERSION}"
 
 
-def _read_header(path: Path) -> _Header:
-    """The header of a file. Raises ModelError where the file is no GGUF or ends before its last tensor."""
-    from gguf import GGUFReader, GGUFValueType
-
-    try:
-        with path.open("rb") as stream:
-            if stream.read(4) != b"GGUF":
-                raise ModelError(f"{path} is no GGUF file: it does not begin with GGUF")
-        reader = GGUFReader(path)
-        stated = {
-            key: field.contents()
-            for key, field in reader.fields.items()
-            if field.types and field.types[0] is not GGUFValueType.ARRAY
-        }
-        types: Counter[str] = Counter()
-        for tensor in reader.tensors:
-            types[tensor.tensor_type.name] += int(tensor.n_elements)
-        names = frozenset(tensor.name for tensor in reader.tensors)
-    except (ValueError, IndexError, KeyError, OverflowError, struct.error, MemoryError) as error:
-        size = path.stat().st_size
-        raise ModelError(
-            f"cannot read {path}, {size} bytes: it is cut off or damaged ({' '.join(str(error).split())[:80]}); get it again"
-        ) from error
-    except OSError as error:
-        raise ModelError(f"cannot read {path}: {error.strerror or error}") from error
-    if "general.architecture" not in stated or not names:
-        raise ModelError(f"{path} holds no model: it states no architecture, or has no tensors")
-    return _Header(stated=stated, types=types, names=names)
-
-
-def _write(header: _Header, path: Path, folder: Path) -> None:
+def _write(header: Header, path: Path, folder: Path) -> None:
     """Put the file's model into `folder` as safetensors in float32, with its tokenizer."""
     from safetensors import SafetensorError
     from safetensors.torch import save_file
+    from transformers import AutoTokenizer
 
+    where = str(path)
     network, tokenizer = _read(header, path)
-    check_config(header.own, network.config, str(path))
     held = sum(p.numel() for p in network.parameters())
     if held != header.numbers:
         raise ModelError(
             f"{path} holds {header.numbers} numbers in its tensors and the network that transformers makes of it {held}: some "
-            f"would be left out{_hint(header)}; {_ELSEWHERE}"
+            f"would be left out{_hint(header)}; {AS_FOLDER}"
         )
-    repair(tokenizer, header.tokenizer, str(path))
+    tokenizer.save_pretrained(folder)
+    rows = embedding_rows(network)
+    check_built(load_tokenizer(AutoTokenizer, str(folder)), header.tokenizer, rows, where)
     seen: set[int] = set()
     weights = {}
     for name, tensor in network.state_dict().items():
@@ -262,16 +206,19 @@ def _write(header: _Header, path: Path, folder: Path) -> None:
     config = type(network.config).from_dict(said)
     config.architectures = [type(network).__name__]
     config.save_pretrained(folder)
+    (folder / "model.safetensors").chmod((folder / "config.json").stat().st_mode & 0o777)  # it comes with 0600
     generation = network.generation_config
-    generation.eos_token_id = _ends(header, generation.eos_token_id)
+    generation.eos_token_id = _ends(header, path)
     generation.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
 
 
-def _read(header: _Header, path: Path) -> tuple[Any, Any]:
-    """(network in float32, tokenizer) as transformers reads them."""
+def _read(header: Header, path: Path) -> tuple[Any, Any]:
+    """(network in float32, as transformers reads it, tokenizer). Raises ModelError on one line, for anything in the file.
+
+    The config that transformers makes is checked before the weights are read.
+    """
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoConfig, AutoModelForCausalLM
     from transformers.utils import logging
 
     logging.set_verbosity_error()
@@ -279,96 +226,29 @@ def _read(header: _Header, path: Path) -> tuple[Any, Any]:
     place: dict[str, Any] = {"pretrained_model_name_or_path": str(path.parent), "gguf_file": path.name}
     try:
         with contextlib.redirect_stderr(io.StringIO()):  # a bar of tqdm, for which there is no switch
-            tokenizer = AutoTokenizer.from_pretrained(**place)
+            config = AutoConfig.from_pretrained(**place)
+            check_config(header.architecture, header.own, config, str(path))
+            check_needed(header.architecture, header.own, config, str(path))
+            check_shapes(header, config, str(path))
+            tokenizer = build(header, str(path))
             network, loading = AutoModelForCausalLM.from_pretrained(**place, dtype=torch.float32, output_loading_info=True)
-    except (OSError, ValueError, KeyError, IndexError, TypeError, RuntimeError, NotImplementedError, ImportError) as error:
-        first = str(error).strip().split("\n", 1)[0]
-        raise ModelError(f"cannot load {path} (architecture {header.architecture!r}): {first}; {_ELSEWHERE}") from error
+    except ModelError:
+        raise
+    except Exception as error:  # a file can state anything, and the classes of its architecture trip over it
+        raise ModelError(f"cannot load {path} (architecture {header.architecture!r}): {told(error)}; {AS_FOLDER}") from error
     if missing := sorted(loading["missing_keys"]):
-        raise ModelError(f"cannot load {path}: it lacks {missing[0]!r} ({len(missing)} weights missing); {_ELSEWHERE}")
+        raise ModelError(f"cannot load {path}: it lacks {missing[0]!r} ({len(missing)} weights missing); {AS_FOLDER}")
     return network, tokenizer
 
 
-def _ends(header: _Header, known: object) -> list[int]:
-    """The tokens that end an answer: the file's end of text, of a turn and of a message."""
+def _ends(header: Header, path: Path) -> list[int]:
+    """The tokens that end an answer: the file's end of text, of a turn and of a message. Raises ModelError without any."""
     stated = [header.tokenizer.get(f"{name}_token_id") for name in ("eos", "eot", "eom")]
-    also = known if isinstance(known, list) else [known]
-    return sorted({t for t in (*stated, *also) if isinstance(t, int)})
+    ends = sorted({t for t in stated if isinstance(t, int)})
+    if not ends:
+        raise ModelError(f"{path} states no end token (tokenizer.ggml.eos_token_id); {AS_FOLDER}")
+    return ends
 
 
-def _hint(header: _Header) -> str:
-    return " (rope_freqs.weight, the scaled positions of Llama 3)" if "rope_freqs.weight" in header.names else ""
-
-
-def _check_known(header: _Header, path: Path) -> None:
-    """Raise ModelError for a stated key that would shape texts and that nobody reads."""
-    for key, value in header.own.items():
-        if value and key not in _CHECKED and key not in _HARMLESS and _SHAPING.search(key):
-            raise ModelError(f"{path} states {header.architecture}.{key} = {value}, which is not read here; {_ELSEWHERE}")
-
-
-# the key of a file -> the attributes of a config of transformers that hold it, the first that there is
-_CHECKED: dict[str, tuple[str, ...]] = {
-    "context_length": ("max_position_embeddings", "n_positions"),
-    "block_count": ("num_hidden_layers", "n_layer"),
-    "embedding_length": ("hidden_size", "n_embd"),
-    "attention.head_count": ("num_attention_heads", "n_head"),
-    "attention.head_count_kv": ("num_key_value_heads",),
-    "attention.layer_norm_rms_epsilon": ("rms_norm_eps", "norm_eps", "layer_norm_epsilon"),
-    "attention.layer_norm_epsilon": ("layer_norm_eps", "norm_epsilon", "layer_norm_epsilon"),
-    "attention.sliding_window": ("sliding_window",),
-    "attn_logit_softcapping": ("attn_logit_softcapping",),
-    "final_logit_softcapping": ("final_logit_softcapping",),
-    "rope.freq_base": ("rope_theta",),
-    "rope.dimension_count": ("rotary_dimensions",),
-    "rope.scaling.type": ("rope_type",),
-}
-# of the kinds of keys that shape texts: what one that is checked says too, or transformers reads
-_HARMLESS = {
-    "rope.scaling.original_context_length",
-    "rope.scaling.finetuned",
-    "rope.dimension_sections",
-    "expert_weights_scale",
-}
-
-
-def check_config(stated: Mapping[str, object], config: Any, where: str) -> None:
-    """Raise ModelError where a config of transformers differs from what a file states of its architecture."""
-    said = config.to_dict()
-    said |= _positions(said)
-    for key, names in _CHECKED.items():
-        name = next((n for n in names if n in said), None)
-        value = stated.get(key)
-        if key == "attention.sliding_window" and said.get("sliding_window") and not value:
-            raise ModelError(
-                f"{where} states no window of attention, and transformers would read {said['sliding_window']}; {_ELSEWHERE}"
-            )
-        if name is None or value is None or isinstance(said[name], list):
-            if value and key == "attention.sliding_window":
-                raise ModelError(f"{where} states {key} = {value}, which transformers does not read; {_ELSEWHERE}")
-            continue
-        if not _same(value, said[name]):
-            raise ModelError(f"{where} states {key} = {value}, and transformers would read {said[name]}; {_ELSEWHERE}")
-
-
-def _positions(said: Mapping[str, Any]) -> dict[str, object]:
-    """The rotary settings of a config, those of full attention where kinds of layers differ."""
-    rope = said.get("rope_parameters") or {}
-    rope = rope.get("full_attention", rope)
-    heads = said.get("num_attention_heads") or 0
-    size = said.get("head_dim") or (said["hidden_size"] // heads if heads and "hidden_size" in said else 0)
-    found: dict[str, object] = {}
-    if rope:
-        found["rope_type"] = rope.get("rope_type", "default")
-        share = rope.get("partial_rotary_factor") or said.get("partial_rotary_factor") or 1.0
-        if size:
-            found["rotary_dimensions"] = int(size * share)
-    if "rope_theta" in rope:
-        found["rope_theta"] = rope["rope_theta"]
-    return found
-
-
-def _same(stated: object, read: object) -> bool:
-    if isinstance(stated, float) and isinstance(read, int | float):
-        return abs(stated - read) <= 1e-6 * max(abs(stated), abs(read))  # files hold float32
-    return stated == read or (stated == "none" and read == "default")
+def _hint(header: Header) -> str:
+    return " (rope_freqs.weight, the scaled positions of Llama 3)" if "rope_freqs.weight" in header.shapes else ""
