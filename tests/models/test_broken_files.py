@@ -81,9 +81,11 @@ def test_a_tokenizer_whose_vocabulary_is_missing_is_one_line(name: Any, tiny_fol
         ("{{ tools | length }}", "fails: TypeError: "),
         ("{% macro a() %}{{ a() }}{% endmacro %}{{ a() }}", "fails: RecursionError: "),
         ("{% include 'other' %}", "fails: TypeError: "),
-        ("{% for", "refuses the messages: unexpected 'end of template'"),
+        ("{% for", "has a syntax error: unexpected 'end of template'"),
         ("{{ raise_exception('no system role') }}", "refuses the messages: no system role"),
-        ("{{ messages[9].content }}", "refuses the messages: "),
+        ("{{ messages[9].content }}", "fails: UndefinedError: "),
+        ("no message", "does not write messages as they are: it drops the last message ('Hi'); "),
+        ("{{ messages[0].content | upper }}", "does not write messages as they are: it alters the last message ('Hi'); "),
     ],
 )
 def test_whatever_a_chat_template_raises_is_one_line(template: str, said: str):
@@ -92,7 +94,33 @@ def test_whatever_a_chat_template_raises_is_one_line(template: str, said: str):
     with pytest.raises(ModelError) as error:
         chat_text(made, "tiny", [("user", "Hi")])
     assert str(error.value).startswith(f"the chat template of model 'tiny' {said}")
+    assert "--set task.prompt=completion" in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("template", "said"),
+    [
+        ("{% for m in messages[:-1] %}{{ m.content }}{% endfor %}", "drops"),
+        ("{% for m in messages %}{{ m.content | upper }}{% endfor %}", "alters"),
+        ("{% for m in messages %}{{ m.content | replace('def', '') }}{% endfor %}", "alters"),
+    ],
+)
+def test_a_template_that_does_not_write_how_the_answer_begins_is_one_line(template: str, said: str):
+    made = fast(byte_level())
+    made.chat_template = template
+    with pytest.raises(ModelError) as error:
+        chat_text(made, "tiny", [("user", "Hi"), ("assistant", "def f():\n")])
+    assert f"does not write messages as they are: it {said} the last message ('def f():')" in str(error.value)
+    assert "--set task.prompt=completion" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_template_may_strip_white_space_around_messages():
+    made = fast(byte_level())
+    made.chat_template = "{% for m in messages %}<{{ m.content | trim }}>{% endfor %}"
+    assert chat_text(made, "tiny", [("user", " Hi\n")]) == "<Hi>"
+    assert chat_text(made, "tiny", [("user", "Hi"), ("assistant", "\ndef f():\n    ")]) == "<Hi><def f():\n    "
 
 
 def test_a_tokenizer_with_several_templates_and_no_usual_one_is_one_line():

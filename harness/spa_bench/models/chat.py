@@ -11,6 +11,7 @@ from spa_bench.errors import ModelError
 _DAY = datetime.datetime(2024, 7, 26)  # Llama's templates have the same default
 _CODES = "YymdBbeAaHMSjI"  # of strftime
 _ANSWER = "ANSWER-0c7f"  # stands for an answer, to find the template's own text around it
+_WITHOUT = "let the task continue prompts (--set task.prompt=completion), or give a model with another template"
 
 
 def check_template(tokenizer: Any, model: str) -> None:
@@ -26,18 +27,35 @@ def chat_text(tokenizer: Any, model: str, messages: Sequence[tuple[str, str]]) -
     """The text of `messages`, (role, text) each, by the tokenizer's template, up to the beginning of the answer.
 
     The template writes the special tokens too: encode the text without adding any. Raises ModelError when there is no
-    template, or when it refuses the messages (some know no system role).
+    template, when it refuses the messages (some know no system role), fails, or does not write the last message as it is, but
+    for white space around it.
 
     When the last message is the assistant's, the text ends where that message ends, and the answer continues it, as in
     evalplus' make_raw_chat_prompt.
     """
+    last = messages[-1][1] if messages else ""
     if not messages or messages[-1][0] != "assistant":
-        return _rendered(tokenizer, model, messages, answered=False)
-    begun = [*messages[:-1], ("assistant", messages[-1][1] + _ANSWER)]  # a template strips white space at the end
-    text, found, _ = _rendered(tokenizer, model, begun, answered=True).partition(_ANSWER)
-    if not found:
-        raise ModelError(f"the chat template of model {model!r} does not write how an answer begins: it drops the last message")
+        text = _rendered(tokenizer, model, messages, answered=False)
+        if last.strip() not in text:
+            raise _unwritten(model, last, altered=_letters(last) in _letters(text))
+        return text
+    begun = [*messages[:-1], ("assistant", last + _ANSWER)]  # a template strips white space at the end
+    whole = _rendered(tokenizer, model, begun, answered=True)
+    text, found, _ = whole.partition(_ANSWER)
+    if not found or not text.endswith(last.lstrip()):
+        raise _unwritten(model, last, altered=_letters(_ANSWER) in _letters(whole))
     return text
+
+
+def _unwritten(model: str, last: str, *, altered: bool) -> ModelError:
+    """The error for a template that does not write the last message as it is."""
+    what = f"{'alters' if altered else 'drops'} the last message"
+    shown = f" ({last.strip()[-40:]!r})" if last.strip() else ""
+    return ModelError(f"the chat template of model {model!r} does not write messages as they are: it {what}{shown}; {_WITHOUT}")
+
+
+def _letters(text: str) -> str:
+    return "".join(text.lower().split())
 
 
 def chat_ending(tokenizer: Any, model: str) -> str:
@@ -59,7 +77,7 @@ def up_to_end(ending: Sequence[int], answer: Sequence[int], ends: Container[int]
 
 def _rendered(tokenizer: Any, model: str, messages: Sequence[tuple[str, str]], *, answered: bool) -> str:
     check_template(tokenizer, model)
-    from jinja2 import TemplateError
+    from jinja2 import TemplateError, TemplateSyntaxError
 
     turns = [{"role": role, "content": text} for role, text in messages]
     try:
@@ -67,10 +85,15 @@ def _rendered(tokenizer: Any, model: str, messages: Sequence[tuple[str, str]], *
         text: str = tokenizer.apply_chat_template(
             turns, chat_template=template, add_generation_prompt=not answered, tokenize=False
         )
-    except TemplateError as error:
-        raise ModelError(f"the chat template of model {model!r} refuses the messages: {error}") from error
     except Exception as error:  # a template is a program, and raises what it likes
-        raise ModelError(f"the chat template of model {model!r} fails: {type(error).__name__}: {error}") from error
+        told = " ".join(str(error).split())[:200]
+        if isinstance(error, TemplateSyntaxError):
+            wrong = f"has a syntax error: {told}"
+        elif type(error) is TemplateError:  # raised by raise_exception, which templates call for that
+            wrong = f"refuses the messages: {told}"
+        else:
+            wrong = f"fails: {type(error).__name__}: {told}"
+        raise ModelError(f"the chat template of model {model!r} {wrong}; {_WITHOUT}") from error
     return text
 
 

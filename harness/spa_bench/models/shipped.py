@@ -22,6 +22,7 @@ from spa_bench.support.console import Reporter
 from spa_bench.support.files import sync_folder
 from spa_bench.support.interrupt import pause_point
 
+_BROKEN = "after connection broken by "  # in pip's warning that it tries again
 _SECONDS = 0.2  # between two looks at how much has come
 
 
@@ -151,7 +152,7 @@ def _download(shipped: Shipped, scratch: Path, console: Reporter) -> Path:
         code = process.returncode
     found = list(wheels.glob("*.whl")) if wheels.is_dir() else []
     if code or len(found) != 1:
-        raise ModelError(f"cannot get {shipped.name} ({wanted} by pip): {_reason(said)}")
+        raise ModelError(f"cannot get {shipped.name} ({wanted} by pip): {_reason(said, shipped.name)}")
     return found[0]
 
 
@@ -180,8 +181,15 @@ def _size(folder: Path) -> int:
     return total
 
 
-def _reason(said: Path) -> str:
-    """What pip gave as the reason, on one line."""
+def _reason(said: Path, name: str) -> str:
+    """What pip gave as the reason, on one line; where it reached no index, that comes first, with the ways out."""
     lines = [line.strip() for line in said.read_text(errors="replace").splitlines() if line.strip()]
     errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
+    broken = [line.partition(_BROKEN)[2] for line in lines if _BROKEN in line]
+    if broken:  # pip then says that there is no such version
+        cause = (broken[-1].rpartition("': /")[0].strip("'") or broken[-1]).rpartition(">: ")[2][:200]
+        return (
+            f"the index of packages was not reached ({cause}); set PIP_INDEX_URL to one that answers, or copy "
+            f"{model_cache()} from a machine where `spa-bench model get {name}` ran, or give another --model"
+        )
     return (errors or lines or ["it gave no reason"])[0][:300]
