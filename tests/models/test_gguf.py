@@ -12,7 +12,7 @@ import pytest
 import torch
 from gguf import GGMLQuantizationType as Types
 from safetensors import SafetensorError
-from transformers import MistralConfig, Qwen2MoeConfig, Starcoder2Config
+from transformers import Gemma2Config, Lfm2Config, MambaConfig, MistralConfig, Qwen2MoeConfig, Starcoder2Config
 
 import gguf_files
 from doubles import Call
@@ -292,6 +292,24 @@ def test_what_transformers_leaves_at_its_default_is_refused_where_the_file_state
         check_config("mistral", {}, MistralConfig(sliding_window=None, rope_theta=1e6), "m.gguf")
     with pytest.raises(ModelError, match=r"states qwen2moe.expert_count = 8, and transformers would read 60"):
         check_config("qwen2moe", {"expert_count": 8}, Qwen2MoeConfig(num_experts=60), "m.gguf")
+
+
+def test_keys_of_architectures_whose_layers_differ():
+    """As llama.cpp's converter writes them: short convolutions, linear attention, windows in some layers."""
+    lfm2 = Lfm2Config(num_hidden_layers=3, num_key_value_heads=8, layer_types=["conv", "conv", "full_attention"])
+    check_config("lfm2", {"attention.head_count_kv": [0, 0, 8], "rope.freq_base": 1e6}, lfm2, "m.gguf")
+    with pytest.raises(ModelError, match=r"states lfm2.attention.head_count_kv = \[0, 8, 8\], and .* read \[0, 0, 8\]"):
+        check_config("lfm2", {"attention.head_count_kv": [0, 8, 8], "rope.freq_base": 1e6}, lfm2, "m.gguf")
+    kinds = ["sliding_attention", "full_attention"] * 2
+    gemma = Gemma2Config(num_hidden_layers=4, sliding_window=64, layer_types=kinds, head_dim=256, query_pre_attn_scalar=256)
+    stated = {"attention.sliding_window": 64, "attention.key_length": 256, "attention.scale": 1 / 16}
+    check_config("gemma2", {**stated, "attention.sliding_window_pattern": [True, False] * 2}, gemma, "m.gguf")
+    with pytest.raises(ModelError, match=r"states gemma2.attention.sliding_window_pattern = \[True, True, True, False\]"):
+        check_config("gemma2", {**stated, "attention.sliding_window_pattern": [True] * 3 + [False]}, gemma, "m.gguf")
+    mamba = {"ssm.conv_kernel": 4, "ssm.inner_size": 1536, "ssm.dt_b_c_rms": False, "feed_forward_length": 0}
+    check_config("mamba", mamba, MambaConfig(intermediate_size=1536), "m.gguf")
+    with pytest.raises(ModelError, match=r"states mamba.ssm.dt_b_c_rms = True, which is not read here"):
+        check_config("mamba", {**mamba, "ssm.dt_b_c_rms": True}, MambaConfig(intermediate_size=1536), "m.gguf")
 
 
 @pytest.mark.parametrize("share", [0.02, 0.3, 0.5, 0.999])

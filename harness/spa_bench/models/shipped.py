@@ -187,7 +187,7 @@ def _reason(said: Path, name: str) -> str:
     errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
     broken = [line.partition(_BROKEN)[2] for line in lines if _BROKEN in line]
     if broken:  # pip then says that there is no such version
-        cause = (broken[-1].rpartition("': /")[0].strip("'") or broken[-1]).rpartition(">: ")[2][:200]
+        cause = (broken[-1].rpartition("': /")[0].strip("'") or broken[-1]).rpartition(">: ")[2].rstrip("')")[:200]
         return (
             f"the index of packages was not reached ({cause}); set PIP_INDEX_URL to one that answers, or copy "
             f"{model_cache()} from a machine where `spa-bench model get {name}` ran, or give another --model"

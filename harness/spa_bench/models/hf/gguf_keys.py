@@ -45,6 +45,12 @@ _KNOWN: dict[str, tuple[str, ...]] = {
     "rope.scaling.factor": ("rope_factor",),
     "rope.scale_linear": ("rope_factor",),
     "rope.scaling.attn_factor": ("rope_attention_factor",),
+    # without an attribute: one that is 0 or False has no part
+    **dict.fromkeys(
+        ("attention.clamp_kqv", "attention.max_alibi_bias", "embedding_scale", "nextn_predict_layers", "residual_scale"), ()
+    ),
+    "ssm.dt_b_c_rms": (),
+    "expert_weights_scale": ("routed_scaling_factor",),
     "ssm.conv_kernel": ("conv_kernel", "linear_conv_kernel_dim"),
     "ssm.state_size": ("state_size", "linear_key_head_dim"),
     "ssm.time_step_rank": ("time_step_rank", "linear_num_value_heads"),
@@ -163,6 +169,10 @@ def _derived(said: Mapping[str, Any]) -> dict[str, object]:
         found["heads_by_layer"] = [said["num_key_value_heads"] if kind == "full_attention" else 0 for kind in kinds]
     if "sliding_attention" in kinds:
         found["windows"] = [kind == "sliding_attention" for kind in kinds]
+    if "linear_attention" in kinds and "full_attention" in kinds:
+        interval = kinds.index("full_attention") + 1
+        regular = all((kind == "full_attention") is ((i + 1) % interval == 0) for i, kind in enumerate(kinds))
+        found["full_attention_interval"] = interval if regular else -1
     if "linear_value_head_dim" in said:
         found["linear_values"] = said["linear_value_head_dim"] * said["linear_num_value_heads"]
     return found
