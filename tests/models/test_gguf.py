@@ -216,8 +216,8 @@ KEYS = [  # of the architecture, each with what the line says of it
     ({"attention.layer_norm_rms_epsilon": None}, "states no llama.attention.layer_norm_rms_epsilon, and transformers would"),
     ({"context_length": None}, "states no llama.context_length, and transformers would take a default"),
     ({"block_count": None}, "states no llama.block_count"),
-    ({"attention.head_count_kv": [2, 2]}, "cannot load"),
-    ({"feed_forward_length": [64, 64]}, "cannot load"),
+    ({"attention.head_count_kv": [2, 2]}, "states llama.attention.head_count_kv by layer, as [2, 2], and transformers"),
+    ({"feed_forward_length": [64, 64]}, "states llama.feed_forward_length by layer, as [64, 64], and transformers"),
     (
         {"feed_forward_length": 128},
         "its tensor blk.0.ffn_gate.weight has the shape [64, 32], and by what the file",
@@ -246,7 +246,7 @@ TOKENIZERS = [
     ({"arch": "phi3"}, "cannot load"),
     ({"changed": {"blk.1.ffn_down.weight": np.ones((32, 32), "f4")}}, "blk.1.ffn_down.weight has the shape [32, 32]"),
     ({"changed": {"blk.1.attn_q.weight": np.ones((8, 32), "f4")}}, "blk.1.attn_q.weight has the shape [8, 32]"),
-    ({"changed": {"blk.1.ffn_down.weight": np.ones((64, 32), "f4")}}, "cannot load"),
+    ({"changed": {"blk.1.ffn_down.weight": np.ones((64, 32), "f4")}}, "blk.1.ffn_down.weight has the shape [64, 32]"),
 ]
 
 

@@ -86,7 +86,7 @@ def _rendered(tokenizer: Any, model: str, messages: Sequence[tuple[str, str]], *
             turns, chat_template=template, add_generation_prompt=not answered, tokenize=False
         )
     except Exception as error:  # a template is a program, and raises what it likes
-        told = " ".join(str(error).split())[:200]
+        told = " ".join(str(error).split())[:200].rstrip(".")
         if isinstance(error, TemplateSyntaxError):
             wrong = f"has a syntax error: {told}"
         elif type(error) is TemplateError:  # raised by raise_exception, which templates call for that

@@ -19,7 +19,7 @@ from typing import Any
 
 from spa_bench.errors import ModelError
 from spa_bench.models.hf.gguf_header import Header, read_header
-from spa_bench.models.hf.gguf_keys import AS_FOLDER, check_config, check_needed, check_shapes
+from spa_bench.models.hf.gguf_keys import AS_FOLDER, check_config, check_lists, check_needed, check_shapes
 from spa_bench.models.hf.gguf_tokenizer import build, check_built, check_tokenizer
 from spa_bench.models.hf.loading import embedding_rows, load_tokenizer, told
 from spa_bench.support import lock
@@ -235,6 +235,7 @@ def _read(header: Header, path: Path) -> tuple[Any, Any]:
     except ModelError:
         raise
     except Exception as error:  # a file can state anything, and the classes of its architecture trip over it
+        check_lists(header, str(path))
         raise ModelError(f"cannot load {path} (architecture {header.architecture!r}): {told(error)}; {AS_FOLDER}") from error
     if missing := sorted(loading["missing_keys"]):
         raise ModelError(f"cannot load {path}: it lacks {missing[0]!r} ({len(missing)} weights missing); {AS_FOLDER}")

@@ -107,34 +107,48 @@ def check_config(architecture: str, stated: Mapping[str, object], config: Any, w
             raise ModelError(f"{where} {told}, and transformers would read {_short(said[name])}; {AS_FOLDER}")
 
 
+def check_lists(header: Header, where: str) -> None:
+    """Raise ModelError for a size that a file states layer by layer: for a file of which transformers made no config."""
+    for key, value in header.own.items():
+        if isinstance(value, list) and key in _KNOWN | dict.fromkeys(_HARMLESS):
+            full = f"{header.architecture}.{key}"
+            raise ModelError(
+                f"{where} states {full} by layer, as {_short(value)}, and transformers reads one value; {AS_FOLDER}"
+            )
+
+
 def check_shapes(header: Header, config: Any, where: str) -> None:
     """Raise ModelError for a tensor whose shape is not the one that the config gives it; those without a match are left out.
 
-    Dimensions of size 1, and their order, are not looked at: transformers turns and extends some.
+    Dimensions of size 1 are not looked at, as transformers adds some; layers of the kind Conv1D hold their weight turned.
     """
     import gguf
     import torch
     from transformers import AutoModelForCausalLM
+    from transformers.pytorch_utils import Conv1D
 
     kind = next((kind for kind, name in gguf.MODEL_ARCH_NAMES.items() if name == header.architecture), None)
     if kind is None:
         return
     with torch.device("meta"):
-        wanted = AutoModelForCausalLM.from_config(config).state_dict()
+        network = AutoModelForCausalLM.from_config(config)
     names = gguf.get_tensor_name_map(kind, config.num_hidden_layers)
-    for ours, tensor in wanted.items():
+    for ours, tensor in network.state_dict().items():
         stem, _, end = ours.rpartition(".")
         theirs = f"{names.get_name(stem)}.{end}"
         found = header.shapes.get(theirs)
-        if found is not None and _bare(found) != _bare(tuple(tensor.shape)):
+        wanted = tuple(tensor.shape)
+        if isinstance(network.get_submodule(stem), Conv1D):
+            wanted = wanted[::-1]
+        if found is not None and _bare(found) != _bare(wanted):
             raise ModelError(
                 f"{where}: its tensor {theirs} has the shape {list(found)}, and by what the file states of "
-                f"{header.architecture} it must be {list(tensor.shape)} ({ours}); get the file again, or {AS_FOLDER}"
+                f"{header.architecture} it must be {list(wanted)} ({ours}); get the file again, or {AS_FOLDER}"
             )
 
 
 def _bare(shape: tuple[int, ...]) -> list[int]:
-    return sorted(size for size in shape if size != 1)
+    return [size for size in shape if size != 1]
 
 
 def _attributes(architecture: str, key: str, config: Any) -> tuple[str, ...]:
