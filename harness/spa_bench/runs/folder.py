@@ -171,7 +171,9 @@ class RunFolder:
 
     def ungraded(self) -> str:
         """Why a run has no metrics, and the way on: samples are missing, or are not graded."""
-        return self.unfinished() or f"{self.path} is not graded yet; finish it with: spa-bench grade {shlex.quote(str(self.path))}"
+        return (
+            self.unfinished() or f"{self.path} is not graded yet; finish it with: spa-bench grade {shlex.quote(str(self.path))}"
+        )
 
     def _framed(self, content: Mapping[str, object]) -> bytes:
         body = json.dumps(content, sort_keys=True)

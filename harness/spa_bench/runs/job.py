@@ -88,8 +88,8 @@ def check_draws(card: SamplerCard, n: int) -> None:
 def check_task(card: SamplerCard, task: Task, model: Model, limit: int | None) -> Asking:
     """The prompts and options of the first `limit` problems for `model`, checked before anything is trained.
 
-    Raises UsageError where the task refuses the model, no prompt or some options do not fit the context, or the sampler's kind cannot continue
-    after a choice. Raises ModelError where the kind refuses the model, or where messages need a chat template that it lacks.
+    Raises UsageError where the task refuses the model, no prompt or some options do not fit the context, or the sampler's kind
+    cannot continue after a choice. Raises ModelError where the kind refuses the model, or where messages need a chat template that it lacks.
     """
     kind, asking = sampler_kind(card.kind), task.asked_by(model, limit)
     if asking.asked and not kind.goes_on:
@@ -104,8 +104,8 @@ def check_task(card: SamplerCard, task: Task, model: Model, limit: int | None) -
         model.check_chat()
     if (lengths := prompt_tokens(asking, model)) and min(lengths) >= model.context:
         raise UsageError(
-            f"no prompt of {task.name} fits the context of {model.context} tokens: the shortest has {min(lengths)}, and an answer "
-            f"needs one more; give a larger --context, or a model with a longer one"
+            f"no prompt of {task.name} fits the context of {model.context} tokens: the shortest has {min(lengths)}, and an "
+            f"answer needs one more; give a larger --context, or a model with a longer one"
         )
     return asking
 

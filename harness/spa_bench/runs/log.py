@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import ClassVar, Generic, Protocol, TypeVar, get_type_hints
 
 from spa_bench.errors import StoreError
-from spa_bench.types import Key
 from spa_bench.support.files import replace_file, sync_folder
+from spa_bench.types import Key
 
 
 class Keyed(Protocol):
@@ -53,7 +53,9 @@ class Log(Generic[Row]):
         seen: set[Hashable] = set()
         for number, row in enumerate(whole, 1):
             if row.key in seen:
-                raise StoreError(f"{self.path}, line {number} repeats {_named(row.key)}; remove one of the two lines and run again")
+                raise StoreError(
+                    f"{self.path}, line {number} repeats {_named(row.key)}; remove one of the two lines and run again"
+                )
             seen.add(row.key)
         return whole
 

@@ -172,7 +172,11 @@ def collect_samples(
                 f"problem {problem.id} has {len(mine)} samples, the run has n = {n}; run the same command again to finish it"
             )
         if ungraded := [r.key for r in mine if r.key not in grades]:
-            raise DataError(f"sample {ungraded[0].problem}, member {ungraded[0].member}, draw {ungraded[0].draw} is not graded; finish the run with `spa-bench grade`")
+            first = ungraded[0]
+            raise DataError(
+                f"sample {first.problem}, member {first.member}, draw {first.draw} is not graded; finish the run with "
+                f"`spa-bench grade`"
+            )
         digests = behaved.get(problem.id)
         samples.append(
             Samples(
