@@ -89,7 +89,8 @@ def check_task(card: SamplerCard, task: Task, model: Model, limit: int | None) -
     """The prompts and options of the first `limit` problems for `model`, checked before anything is trained.
 
     Raises UsageError where the task refuses the model, no prompt or some options do not fit the context, or the sampler's kind
-    cannot continue after a choice. Raises ModelError where the kind refuses the model, or where messages need a chat template that it lacks.
+    cannot continue after a choice. Raises ModelError where the kind refuses the model, or where messages need a chat template
+    that it lacks.
     """
     kind, asking = sampler_kind(card.kind), task.asked_by(model, limit)
     if asking.asked and not kind.goes_on:
