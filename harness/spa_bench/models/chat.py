@@ -14,6 +14,14 @@ _ANSWER = "ANSWER-0c7f"  # stands for an answer, to find the template's own text
 _WITHOUT = "let the task continue prompts (--set task.prompt=completion), or give a model with another template"
 
 
+class ChatTemplateError(ModelError):
+    """What is wrong with a chat template, in `why`; the message adds what helps where a task asks the model."""
+
+    def __init__(self, why: str):
+        super().__init__(f"{why}; {_WITHOUT}")
+        self.why = why
+
+
 def check_template(tokenizer: Any, model: str) -> None:
     """Raise ModelError when the tokenizer of `model` has no chat template."""
     if not getattr(tokenizer, "chat_template", None):
@@ -51,7 +59,7 @@ def _unwritten(model: str, last: str, *, altered: bool) -> ModelError:
     """The error for a template that does not write the last message as it is."""
     what = f"{'alters' if altered else 'drops'} the last message"
     shown = f" ({last.strip()[-40:]!r})" if last.strip() else ""
-    return ModelError(f"the chat template of model {model!r} does not write messages as they are: it {what}{shown}; {_WITHOUT}")
+    return ChatTemplateError(f"the chat template of model {model!r} does not write messages as they are: it {what}{shown}")
 
 
 def _letters(text: str) -> str:
@@ -93,7 +101,7 @@ def _rendered(tokenizer: Any, model: str, messages: Sequence[tuple[str, str]], *
             wrong = f"refuses the messages: {told}"
         else:
             wrong = f"fails: {type(error).__name__}: {told}"
-        raise ModelError(f"the chat template of model {model!r} {wrong}; {_WITHOUT}") from error
+        raise ChatTemplateError(f"the chat template of model {model!r} {wrong}") from error
     return text
 
 

@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from spa_bench.cards.training import ColumnsCard, DataCard
 from spa_bench.errors import DataError, ModelError
+from spa_bench.models.chat import ChatTemplateError
 from spa_bench.spa.data.reading import Reading, reading_of
 from spa_bench.spa.data.shapes import Row
 from spa_bench.spa.data.sources import EMBEDDED, WRITTEN, is_sampled, read_file, read_rows
@@ -97,7 +98,8 @@ def as_pairs(rows: Sequence[Row], template: Template, source: str, numbers: Sequ
         try:
             pairs.append(template(row))
         except ModelError as error:
-            raise DataError(f'row {number} of {source}: {error}; remove it or use data.template = "alpaca"') from error
+            why = error.why if isinstance(error, ChatTemplateError) else error
+            raise DataError(f'row {number} of {source}: {why}; remove it or use data.template = "alpaca"') from error
     return pairs
 
 
