@@ -109,6 +109,21 @@ def test_a_command_whose_reader_ends_first_has_its_own_exit_code(code: int):
     assert run.returncode == code
 
 
+def test_a_command_outlives_the_reader_of_its_messages_too():
+    program = (
+        "import sys; from spa_bench.support.console import outlive_reader; outlive_reader()\n"
+        "for _ in range(50):\n    print('x' * 10_000, file=sys.stderr)\nprint('end')"
+    )
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as run:
+        assert run.stderr is not None
+        assert run.stderr.read(1) == "x"
+        run.stderr.close()
+        assert run.stdout is not None
+        assert run.stdout.read() == "end\n"
+    assert run.returncode == 0
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

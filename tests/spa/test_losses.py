@@ -77,14 +77,20 @@ def test_drawn_labels_are_the_same_in_chunks(monkeypatch: pytest.MonkeyPatch):
     torch.testing.assert_close(token_losses(net, IDS, WHERE, drawn_labels(uniform)), whole, rtol=1e-5, atol=1e-5)
 
 
+def factors_of(layers: Any, members: int, generator: torch.Generator) -> list[dict[str, torch.Tensor]]:
+    """[A, B] of rank 4 for each of `layers`, to be trained."""
+    widths = ({p: x.base.in_features for p, x in layers.items()}, {p: x.base.out_features for p, x in layers.items()})
+    drawn = ({p: torch.randn(members, 4, wide, generator=generator) * 0.1 for p, wide in side.items()} for side in widths)
+    return [{p: factor.requires_grad_() for p, factor in side.items()} for side in drawn]
+
+
 @pytest.mark.parametrize("using", [use_factors, train_factors])
 def test_several_members_in_training_have_the_losses_of_whole_logits(using: Any, monkeypatch: pytest.MonkeyPatch):
     """Of a network that is read for the first time; a large vocabulary makes chunks."""
     net = network("Llama")
     layers = attach(net, target_modules(net))
     generator = torch.Generator().manual_seed(2)
-    down = {p: torch.randn(4, 4, x.base.in_features, generator=generator) * 0.1 for p, x in layers.items()}
-    up = {p: torch.randn(4, 4, x.base.out_features, generator=generator).requires_grad_() for p, x in layers.items()}
+    down, up = factors_of(layers, 4, generator)
     ids, found = IDS.repeat(2, 1), []
     for chunk in (1 << 20, 3 * 64 * 4):
         monkeypatch.setattr(losses, "CHUNK_BYTES", {"cpu": chunk})
@@ -99,9 +105,8 @@ def test_several_members_in_training_have_the_losses_of_whole_logits(using: Any,
 def test_layers_in_training_are_those_of_plain_autograd(members: int, tiny_model: HFModel):
     layers = tiny_model.lora_layers("all-linear")
     generator = torch.Generator().manual_seed(2)
-    down = {p: torch.randn(members, 4, x.base.in_features, generator=generator) * 0.1 for p, x in layers.items()}
-    up = {p: torch.randn(members, 4, x.base.out_features, generator=generator) * 0.1 for p, x in layers.items()}
-    factors = [f.requires_grad_() for f in (*down.values(), *up.values())]
+    down, up = factors_of(layers, members, generator)
+    factors = [*down.values(), *up.values()]
     ids = torch.randint(3, 900, (2 * members, 17), generator=generator)
     found = []
     for using in (use_factors, train_factors):

@@ -9,7 +9,6 @@ import sys
 from collections.abc import Sequence
 
 from cyclopts import App, CycloptsError, Parameter
-from rich.console import Console
 
 from spa_bench import __version__
 from spa_bench.cli.commands import COMMANDS, EXAMPLES, MAKE, STAGES
@@ -23,13 +22,6 @@ _NAMED = _FULL | {errno.EACCES, errno.EPERM, errno.EIO, errno.ENAMETOOLONG, errn
 """Errors of the system in which nothing but what the user named can be at fault."""
 
 
-class _HelpConsole(Console):
-    """Prints help; a closed stdout is an error that `main` knows, and not an exit with code 1."""
-
-    def on_broken_pipe(self) -> None:
-        raise
-
-
 def build() -> App:
     """The application with all commands. Modules that compute are imported only when their command is called."""
     app = App(
@@ -39,7 +31,6 @@ def build() -> App:
         # the last value of a repeated option counts; there are no options --no-x
         default_parameter=Parameter(negative=(), allow_repeating=True, show_default=_shown),
         help_format="plaintext",
-        console=_HelpConsole(),
         result_action="return_value",
         exit_on_error=False,
         print_error=False,
@@ -82,19 +73,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         command, given, _ = app.parse_args(words, exit_on_error=False, print_error=False)
         with patiently(error_line):
-            code = command(*given.args, **given.kwargs) or 0
-            if sys.stdout is not None:
-                sys.stdout.flush()  # a reader that has ended is found here and not when the process ends
-            return code
+            return command(*given.args, **given.kwargs) or 0
     except CycloptsError as error:
         error_line(sentence(error, words))
         return 2
     except SpaBenchError as error:
         error_line(error)
         return 2
-    except BrokenPipeError:  # the reader of our output has ended, as in `spa-bench list tasks | head -1`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except KeyboardInterrupt:
         error_line(f"interrupted; nothing that was done is lost, go on with: {shlex.join(['spa-bench', *words])}")
         return 130

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -13,7 +12,7 @@ from spa_bench.cards.task import TaskCard
 from spa_bench.cards.training import DataCard
 from spa_bench.errors import ModelError
 from spa_bench.mini.embedded import EMBEDDED, REAL
-from spa_bench.models.hf.hub import is_offline
+from spa_bench.models.hf.hub import ask, is_offline
 from spa_bench.runs.reopen import ModelOptions, load_model
 
 if TYPE_CHECKING:
@@ -83,18 +82,5 @@ def _unreachable(name: str) -> str:
         return "the hub's need pip install 'spa-bench[data]'"
     if is_offline():
         return "HF_HUB_OFFLINE is set"
-    answers = threading.Event()
-
-    def ask() -> None:
-        from huggingface_hub import HfApi
-
-        try:
-            HfApi().dataset_info(name, timeout=_MOST_SECONDS)
-        except Exception:  # a dozen kinds, of the hub and of the network; each means that it cannot be had
-            return
-        answers.set()
-
-    asking = threading.Thread(target=ask, daemon=True)  # a name server that is silent holds it longer than its timeout
-    asking.start()
-    asking.join(_MOST_SECONDS)
-    return "" if answers.is_set() else "the hub does not answer"
+    failed = ask(lambda hub, seconds: hub.dataset_info(name, timeout=seconds), _MOST_SECONDS)
+    return "" if failed is None else "the hub does not answer"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 
 from spa_bench.cards.guard import built, check_own_task
@@ -76,6 +77,12 @@ def with_prompts(card: TaskCard, model: Model) -> TaskCard:
     return replace(card, prompt="instruct")
 
 
+def task_for(card: TaskCard, task: Task, model: Model) -> tuple[TaskCard, Task]:
+    """`card`, whose task is loaded, as `model` is asked, and the task of that card."""
+    settled = with_prompts(card, model)
+    return settled, task if settled == card else load_task(settled)
+
+
 def check_draws(card: SamplerCard, n: int) -> None:
     """Raises UsageError unless `n` is a positive multiple of the members and the card's kind allows it."""
     if n < 1:
@@ -103,25 +110,34 @@ def check_task(card: SamplerCard, task: Task, model: Model, limit: int | None) -
     kind.check_model(card, model)
     if isinstance(model, ChatModel) and any(p.messages for p in asking.prompts):
         model.check_chat()
-    if (lengths := prompt_tokens(asking, model)) and min(lengths) >= model.context:
+    _check_room(asking, task, model)
+    return asking
+
+
+def _check_room(asking: Asking, task: Task, model: Model) -> None:
+    """Raises UsageError where all prompts without options are too long; it looks no further than the first that fits."""
+    lengths = []
+    for length in _prompt_tokens(asking, model):
+        if length < model.context:
+            return
+        lengths.append(length)
+    if lengths:
         raise UsageError(
             f"no prompt of {task.name} fits the context of {model.context} tokens: the shortest has {min(lengths)}, and an "
             f"answer needs one more; give a larger --context, or a model with a longer one"
         )
-    return asking
 
 
-def prompt_tokens(asking: Asking, model: Model) -> list[int]:
-    """The tokens of each prompt that has no options; empty for a model whose tokenizer cannot be used."""
-    if not isinstance(model, PairEncoder):
-        return []
-    asked = {one.problem_id for one in asking.asked}
-    return [len(model.encode_pair(p.messages or p.text, "")[0]) for p in asking.prompts if p.problem_id not in asked]
+def _prompt_tokens(asking: Asking, model: Model) -> Iterator[int]:
+    """The tokens of each prompt that has no options; none for a model whose tokenizer cannot be used."""
+    if isinstance(model, PairEncoder):
+        asked = {one.problem_id for one in asking.asked}
+        yield from (len(model.encode_pair(p.messages or p.text, "")[0]) for p in asking.prompts if p.problem_id not in asked)
 
 
 def crowded(asking: Asking, model: Model) -> list[str]:
     """A line of the plan where some prompts leave no room for an answer in the context; else no line."""
-    lengths = prompt_tokens(asking, model)
+    lengths = list(_prompt_tokens(asking, model))
     over = sum(length >= model.context for length in lengths)
     return [
         f"context: {over} of {len(lengths)} prompts leave no room for an answer in {model.context} tokens; their answers fail"

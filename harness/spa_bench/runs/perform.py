@@ -18,7 +18,7 @@ from spa_bench.runs.folder import RunFolder, given_run, problem_count
 from spa_bench.runs.generate import generate
 from spa_bench.runs.grade import grade
 from spa_bench.runs.import_samples import import_samples
-from spa_bench.runs.job import Job, check_draws, check_limit, check_task, crowded, load_task, with_prompts
+from spa_bench.runs.job import Job, check_draws, check_limit, check_task, crowded, load_task, task_for
 from spa_bench.runs.own_metrics import load_metrics
 from spa_bench.runs.partial import is_partial
 from spa_bench.runs.plan import estimate_line, plan_lines
@@ -188,9 +188,7 @@ def _read(sampler: str, task: str, options: RunOptions) -> _Read:
 
 def _load(read: _Read, options: RunOptions) -> _Loaded:
     model = load_model_for(read.task_card, options.model, options.loading)
-    settled, loaded = with_prompts(read.task_card, model), read.task
-    if settled.prompt != read.task_card.prompt:
-        loaded = load_task(settled)
+    settled, loaded = task_for(read.task_card, read.task, model)
     asking = check_task(read.card, loaded, model, options.limit)
     embedder = load_embedder(options.embedding, device=options.loading.device) if options.embedding else None
     return _Loaded(

@@ -54,6 +54,7 @@ def load_model(name: str, options: ModelOptions) -> HFModel:
     if threads is not None and threads < 1:
         raise UsageError(f"--threads is {threads}; it must be at least 1")
     from spa_bench.mini.data import MODEL
+    from spa_bench.models.hf.gguf import is_gguf
     from spa_bench.models.hf.model import HFModel, HFOptions
 
     chosen = HFOptions(
@@ -66,7 +67,7 @@ def load_model(name: str, options: ModelOptions) -> HFModel:
         context=options.context,
     )
     check_name(name)
-    if options.revision is not None and (name in _ours() or name.lower().endswith(".gguf") or Path(name).exists()):
+    if options.revision is not None and (name in _ours() or is_gguf(name) or Path(name).exists()):
         raise UsageError(f"--revision {options.revision} names a version on the hub, and {name} is no model of the hub")
     if name == EMBEDDED:
         return HFModel(str(MODEL), chosen, name=EMBEDDED)

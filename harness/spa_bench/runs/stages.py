@@ -51,10 +51,11 @@ def open_stages(sampler: str, options: StageOptions, *, last: Literal["attribute
     check_sources(card, options.data, options.queries)
     console = Reporter()
     model = load_model(options.model, options.loading)
-    data = load_data(card, model, options.seed)
+    sources = read_sources(card)
+    data = load_data(card, model, options.seed, sources=sources)
     for line in (*unread_sources(card, options.data, options.queries), *data.told, *data.notes(card)):
         console.note(line)
-    if estimate := estimate_line(card, model, read_sources(card), trained=last == "adapt"):
+    if estimate := estimate_line(card, model, sources, trained=last == "adapt"):
         console.note(estimate)
     row: dict[str, object] = {
         "sampler": card.name,

@@ -119,8 +119,10 @@ def read_sources(card: SamplerCard) -> Sources:
     return Sources(examples, queries, repeated, again)
 
 
-def load_data(card: SamplerCard, model: Model | PairModel, seed: int) -> TrainingData:
+def load_data(card: SamplerCard, model: Model | PairModel, seed: int, *, sources: Sources | None = None) -> TrainingData:
     """The card's data as text for `model`, without examples that are too long for its context or for lora.length (counted).
+
+    `sources` are those of the card where they are read already.
 
     Raises DataError as read_sources, and when no example fits, fewer fit than there are members, or a query that was not
     drawn from them does not fit the context; ModelError for data.template = "chat" with a model that has none;
@@ -130,7 +132,7 @@ def load_data(card: SamplerCard, model: Model | PairModel, seed: int) -> Trainin
         return TrainingData(examples=[], queries=[], skipped=0)
     if not isinstance(model, PairModel):
         raise UsageError(f"model {model.name!r} cannot be trained; use a sampler without adapters, such as base")
-    sources, template = read_sources(card), template_of(card.data.template, model)
+    sources, template = sources or read_sources(card), template_of(card.data.template, model)
     pairs = as_pairs(sources.examples.rows, template, card.data.examples, sources.examples.numbers)
     most, limit = _most_tokens(card, model)
     sizes = [_at_most(model, pair, most) for pair in pairs]

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import BufferedWriter, FileIO, TextIOWrapper
-from typing import Any
+from typing import Any, TextIO
 
 from rich.console import Console as RichConsole
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -79,7 +79,7 @@ def speakable() -> None:
 
 
 class _Forgiving(FileIO):
-    """A pipe; once its reader has ended, what is written to it is lost and nothing fails."""
+    """A pipe or socket; once its reader has ended, what is written to it is lost and nothing fails."""
 
     def write(self, data: Any, /) -> int:
         try:
@@ -90,15 +90,29 @@ class _Forgiving(FileIO):
 
 
 def outlive_reader() -> None:
-    """Let a command whose stdout is a pipe go on to its own exit code where the reader ends first: `check ... | head -1`."""
-    out = sys.stdout
+    """Let a command whose output is piped go on to its own exit code where the reader ends first: `check ... | head -1`."""
+    sys.stdout, sys.stderr = _outliving(sys.stdout), _outliving(sys.stderr)
+
+
+def _outliving(stream: TextIO) -> TextIO:
+    """`stream`, or one in its place to which writing never fails where it is a pipe or a socket."""
+    if not isinstance(stream, TextIOWrapper):
+        return stream
     try:
-        piped = isinstance(out, TextIOWrapper) and stat.S_ISFIFO(os.fstat(out.fileno()).st_mode)
+        mode = os.fstat(stream.fileno()).st_mode
     except OSError:  # a stand-in for the stream, in a test
-        piped = False
-    if piped:
-        pipe = _Forgiving(out.fileno(), "w", closefd=False)
-        sys.stdout = TextIOWrapper(BufferedWriter(pipe), encoding=out.encoding, errors=out.errors, newline="\n")
+        return stream
+    if not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)):
+        return stream
+    pipe = BufferedWriter(_Forgiving(stream.fileno(), "w", closefd=False))
+    return TextIOWrapper(
+        pipe,
+        encoding=stream.encoding,
+        errors=stream.errors,
+        newline="\n",
+        line_buffering=stream.line_buffering,
+        write_through=stream.write_through,
+    )
 
 
 def error_line(message: object) -> None:

@@ -21,7 +21,7 @@ from spa_bench.errors import UsageError
 from spa_bench.models.base import Model
 from spa_bench.runs.defaults import Pairs, load_model_for, model_for, pairs_for
 from spa_bench.runs.folder import RunFolder, open_run
-from spa_bench.runs.job import Job, check_limit, load_task, with_prompts
+from spa_bench.runs.job import Job, check_limit, load_task, task_for
 from spa_bench.runs.perform import JudgeOptions
 from spa_bench.runs.reopen import ModelOptions
 from spa_bench.runs.values import check_out, check_price, check_sandbox, check_seeds, checked_workers, data_settings
@@ -72,23 +72,21 @@ def study(name: str, a: StudyOptions, console: Reporter) -> Report:
     grid, members = _grid(chosen, a)
     wishes = Wishes(cards=roles_of(chosen, a.recipe, a.samplers), settings=sampler_settings, grid=grid, members=members, n=a.n)
     points, task_card = points_of(chosen, wishes), load_task_card(a.task, task_settings)
-    if not a.table_only:
-        pairs = _pairs(chosen, points, task_card, a, sampler_settings)
-        if pairs.said:
-            console.note(f"data: {pairs.settings['data.examples']} pairs ({pairs.said})")
-            points = points_of(chosen, replace(wishes, settings={**sampler_settings, **pairs.settings}))
-            a = replace(a, settings=(*a.settings, *(f"{key}={value}" for key, value in pairs.settings.items())))
     if a.table_only:
         name_of_model = model_for(task_card, a.model)
         expected = {"task.name": task_card.name, "model.name": name_of_model, "limit": a.limit, "grading": a.rules}
         expected |= {"task.shuffle": task_card.shuffle}
         there = runs_there(points, seeds, out, expected)
     else:
+        pairs = _pairs(chosen, points, task_card, a, sampler_settings)
+        if pairs.said:
+            console.note(f"data: {pairs.settings['data.examples']} pairs ({pairs.said})")
+            points = points_of(chosen, replace(wishes, settings={**sampler_settings, **pairs.settings}))
+            a = replace(a, settings=(*a.settings, *(f"{key}={value}" for key, value in pairs.settings.items())))
         sandbox = choose(a.judge.sandbox, task_card.packages).name
         task = load_task(task_card)
         model = load_model_for(task_card, a.model, a.loading)
-        if (settled := with_prompts(task_card, model)) != task_card:
-            task_card, task = settled, load_task(settled)
+        task_card, task = task_for(task_card, task, model)
         place = Place(task=task, model=model, out=out, cache=stage_cache(), workers=workers, price=price)
         all_runs = runs_of(_jobs(points, seeds, task_card, task, model, sandbox, a), place)
         for line in _plan(chosen, all_runs, place, seeds):

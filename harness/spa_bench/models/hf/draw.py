@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 
 import torch
@@ -69,7 +69,8 @@ class Drawer:
         whole, most = len(queues), sys.maxsize  # groups, and rows a group, that are decoded together
         while queues:
             active = {g: queues[g] for g in [*queues][:whole]}
-            stream = Stream(self._parts, active, min(most, self._rows_a_group(active)))
+            columns = (len(row.prompt) + row.limit for rows in active.values() for row in rows)
+            stream = Stream(self._parts, active, min(most, self._rows_a_group(len(active), columns)))
             while not stream.over:
                 if not stream.alive:
                     pause_point()
@@ -102,9 +103,9 @@ class Drawer:
             rows.append(Row(request=request, prompt=prompt, limit=limit))
         return sorted(rows, key=lambda r: (-len(r.prompt), r.request.problem_id, r.request.member, r.request.draw))
 
-    def _rows_a_group(self, active: Mapping[Group, Sequence[Row]]) -> int:
-        columns = max(len(row.prompt) + row.limit for rows in active.values() for row in rows)
-        return max(MIN_ROWS, self._room.rows(columns) // len(active))
+    def _rows_a_group(self, groups: int, columns: Iterable[int]) -> int:
+        """Rows of each of so many groups that fit, by the `columns` that each row may take."""
+        return max(MIN_ROWS, self._room.rows(max(columns)) // groups)
 
     def _complete(self, row: Row) -> Completion:
         """The completion up to the first stop string, counting all tokens that were drawn before it was complete."""
@@ -137,8 +138,8 @@ class Drawer:
             else:
                 waiting.append((request, Searched(prompt=prompt, limit=limit, stop=request.decoding.stop)))
         waiting.sort(key=lambda pair: -len(pair[1].prompt))
-        columns = max((len(s.prompt) + s.limit for _, s in waiting), default=1)
-        usual = most = max(1, max(MIN_ROWS, self._room.rows(columns)) // (search.groups * search.width))
+        columns = [len(searched.prompt) + searched.limit for _, searched in waiting]
+        usual = most = max(1, self._rows_a_group(1, columns or [1]) // (search.groups * search.width))
         while waiting:
             now = waiting[:most]
             with self._adapters.use([member.adapter]):

@@ -110,7 +110,7 @@ def check_config(architecture: str, stated: Mapping[str, object], config: Any, w
 def check_lists(header: Header, where: str) -> None:
     """Raise ModelError for a size that a file states layer by layer: for a file of which transformers made no config."""
     for key, value in header.own.items():
-        if isinstance(value, list) and key in _KNOWN | dict.fromkeys(_HARMLESS):
+        if isinstance(value, list) and (key in _KNOWN or key in _HARMLESS):
             full = f"{header.architecture}.{key}"
             raise ModelError(
                 f"{where} states {full} by layer, as {_short(value)}, and transformers reads one value; {AS_FOLDER}"

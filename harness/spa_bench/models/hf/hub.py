@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from spa_bench.errors import ModelError
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
 
 _MOST_SECONDS = 5.0  # for the answer of the hub; its own clients try again for most of a minute
 
@@ -14,6 +19,29 @@ _MOST_SECONDS = 5.0  # for the answer of the hub; its own clients try again for 
 def is_offline() -> bool:
     """Whether the user told the hub's clients to stay offline."""
     return os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
+
+
+def ask(question: Callable[[HfApi, float], object], seconds: float) -> Exception | None:
+    """What the hub answers to `question`, a call that takes the seconds it may wait: None, or the error that it ends in.
+
+    Raises nothing, and takes `seconds` at most: a name server that is silent holds a call longer than its timeout.
+    """
+    from huggingface_hub import HfApi
+
+    ended: list[Exception | None] = []
+
+    def act() -> None:
+        try:
+            question(HfApi(), seconds)
+        except Exception as error:  # a dozen kinds, of the hub and of the network
+            ended.append(error)
+        else:
+            ended.append(None)
+
+    asking = threading.Thread(target=act, daemon=True)
+    asking.start()
+    asking.join(seconds)
+    return ended[0] if ended else TimeoutError(f"no answer in {seconds:g} seconds")
 
 
 def only_here(name: str, revision: str | None) -> bool:
@@ -25,22 +53,9 @@ def only_here(name: str, revision: str | None) -> bool:
         return False
     if is_offline():
         return True
-    from huggingface_hub import HfApi, errors
+    from huggingface_hub import errors
 
-    said: list[Exception | None] = []
-
-    def ask() -> None:
-        try:
-            HfApi().model_info(name, revision=revision, timeout=_MOST_SECONDS)
-        except Exception as error:  # a dozen kinds, of the hub and of the network
-            said.append(error)
-        else:
-            said.append(None)
-
-    asking = threading.Thread(target=ask, daemon=True)  # a name server that is silent holds it longer than its timeout
-    asking.start()
-    asking.join(_MOST_SECONDS)
-    match said[0] if said else TimeoutError():
+    match ask(lambda hub, seconds: hub.model_info(name, revision=revision, timeout=seconds), _MOST_SECONDS):
         case errors.GatedRepoError() | errors.RevisionNotFoundError() as error:
             why = "access to it must be asked for" if isinstance(error, errors.GatedRepoError) else f"no revision {revision!r}"
             raise ModelError(f"cannot load model {name!r} of the hub: {why}")
