@@ -111,9 +111,7 @@ def options(case: Case) -> str:
     worst = 0.0
     for scored in case.ours.option_scores(asked, [Member("base", None, Decoding())]):
         prompt = PROMPTS[int(scored.problem)]
-        for (head, tail), got in zip(
-            case.ours._scorer.encoder.pairs([(prompt, t) for t in texts]), scored.logprobs[0], strict=True
-        ):
+        for (head, tail), got in zip(case.ours.encoder.pairs([(prompt, t) for t in texts]), scored.logprobs[0], strict=True):
             logprobs = plain_logprobs(case.theirs, [*head, *tail])
             wanted = sum(float(logprobs[len(head) - 1 + k, token]) for k, token in enumerate(tail))
             worst = max(worst, abs(float(got) - wanted))

@@ -8,7 +8,7 @@ import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,11 @@ from typing import Any
 import torch
 
 from spa_bench.errors import SpaBenchError
+from spa_bench.models.engine import Draw, Drawn
 from spa_bench.models.hf.model import HFModel, HFOptions
-from spa_bench.models.hf.rows import MIN_ROWS, Row
+from spa_bench.models.hf.rows import MIN_ROWS
 from spa_bench.models.hf.stacked_lora import Adapter, target_modules, write_adapter
-from spa_bench.types import Completion, Decoding, Key, Member, Request
+from spa_bench.types import Decoding, Key, Member, Request
 
 
 def write_random_adapters(
@@ -47,13 +48,14 @@ class FixedLength(HFModel):
         self.drawn: dict[Key, list[int]] = {}
         # no public way: ending early is what everybody else wants
         self.codec.ends = frozenset()
-        complete = self._drawer._complete
+        draw = self.hf.draw
 
-        def keep(row: Row) -> Completion:
-            self.drawn[row.request.key] = row.new
-            return complete(row)
+        def keep(draws: Sequence[Draw]) -> Iterator[Drawn]:
+            for drawn in draw(draws):
+                self.drawn[drawn.key] = list(drawn.tokens)
+                yield drawn
 
-        self._drawer._complete = keep  # type: ignore[method-assign]
+        self.hf.draw = keep  # type: ignore[method-assign]
 
     def answer(self, texts: Sequence[str], adapters: Sequence[Path | None], new_tokens: int) -> list[list[int]]:
         """The greedy new tokens of each text; adapter i has the i-th part of the texts, all parts of one size."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from spa_bench.cards.task import load_task_card
 from spa_bench.grading import Behaved, Check, Outcome, Program
 from spa_bench.metrics.divergence import sums_of
 from spa_bench.models.base import Batches, Model, OptionScores
+from spa_bench.models.engine import STAGES
 from spa_bench.runs.folder import RunFolder
 from spa_bench.runs.generate import generate
 from spa_bench.runs.grade import grade
@@ -42,6 +43,9 @@ class MockModel:
     def __init__(self, answer: Callable[[Request], str], *, stop_after: int | None = None):
         self._answer, self._stop_after = answer, stop_after
         self.asked: list[Key] = []
+
+    engines: ClassVar[dict[str, str]] = dict.fromkeys(STAGES, "mock")
+    unable: ClassVar[dict[str, str]] = {}
 
     def describe(self) -> dict[str, object]:
         return {"name": self.name, "hash": "mock"}

@@ -195,17 +195,19 @@ def test_a_card_is_named_after_its_file_unless_it_says_otherwise(tmp_path: Path)
 
 
 def test_overrides_change_what_they_name_and_nothing_else():
-    sampler, task = parse_overrides(["lora.steps=7", "decoding.temperature=0.5", "lora.targets=['q_proj']", "task.seconds=9"])
-    changed, shipped = load_sampler_card("temperature", sampler), load_sampler_card("temperature")
+    texts = ["lora.steps=7", "decoding.temperature=0.5", "lora.targets=['q_proj']", "task.seconds=9", "engine.replies=a.jsonl"]
+    found = parse_overrides(texts)
+    changed, shipped = load_sampler_card("temperature", found.sampler), load_sampler_card("temperature")
     assert (changed.lora.steps, changed.decoding.temperature, changed.lora.targets) == (7, 0.5, ("q_proj",))
     same = dataclasses.replace(changed, lora=shipped.lora, decoding=shipped.decoding, description=shipped.description)
     assert same == shipped
-    assert load_task_card("humaneval", task).seconds == 9.0
+    assert load_task_card("humaneval", found.task).seconds == 9.0
+    assert found.engine == {"replies": "a.jsonl"}
 
 
 def test_an_override_without_toml_quotes_is_text():
-    sampler, _ = parse_overrides(["attribution.method=bm25", "sampler.description=two words"])
-    assert sampler == {"attribution.method": "bm25", "description": "two words"}
+    found = parse_overrides(["attribution.method=bm25", "sampler.description=two words"])
+    assert found.sampler == {"attribution.method": "bm25", "description": "two words"}
 
 
 @pytest.mark.parametrize("setting", ["lora.steps", "=3", " = 3"])

@@ -82,4 +82,4 @@ def test_a_card_that_python_refuses_is_named(text: str, why: str, tmp_path: Path
 
 @pytest.mark.parametrize("text", [DEEP, LONG])
 def test_a_setting_that_python_refuses_is_a_text(text: str) -> None:
-    assert parse_overrides([f"members={text}"]) == ({"members": text}, {})
+    assert parse_overrides([f"members={text}"]).sampler == {"members": text}

@@ -247,7 +247,7 @@ class Divergence:
     """A line of divergence.jsonl: how far apart the members' distributions are on one problem's context."""
 
     problem: str
-    tokens: int  # of the context, the end token included; 0: it does not fit the model
+    tokens: int  # of the context, the end token included; 0: it does not fit the model, or no engine measures divergence
     matrices: dict[str, list[list[float]]]  # kl, js, tv, renyi[...]: (K, K), means over tokens, nats but for tv
     members: dict[str, list[float]]  # entropy, top-k entropy and mass, kl_to_base: (K,), means over tokens
     overall: dict[str, float]  # of all members together: js[all]; kl[noise] where the first member was read twice
@@ -329,6 +329,9 @@ class RunSpec:
     grading: str  # whose rules decide: default or evalplus
     versions: dict[str, str] = field(default_factory=dict)
     code: dict[str, object] = field(default_factory=dict)  # git, dirty, source hash; `sampler`: that of a kind of the user's
+    engine: dict[str, object] = field(default_factory=dict)  # beside hf: name, stages and options; see runs/engines.py
+    engines: dict[str, str] = field(default_factory=dict)  # stage -> the engine that does it, or "none"
+    unable: dict[str, str] = field(default_factory=dict)  # stage without an engine -> why
     noise_floor: bool | int = False  # problems that one member answers twice, in other batches; True: see runs/noise_floor.py
     embedding: dict[str, object] = field(default_factory=dict)  # name and hash of the model behind the embedding kernel
     metrics: dict[str, str] = field(default_factory=dict)  # metrics of the user's own: package.module:METRIC, hash of the file

@@ -51,13 +51,23 @@ def read_options(declared: type[object], content: object, kind: str, place: str,
         raise CardError(f"{where}: options.{error}") from error
 
 
-def parse_overrides(settings: Sequence[str]) -> tuple[dict[str, object], dict[str, object]]:
-    """(`sampler` overrides, `task` overrides) from `key=value` texts.
+@dataclasses.dataclass(frozen=True)
+class Overrides:
+    """The settings of a command, by what they are of."""
 
-    A key is a dotted path in the sampler card; with the prefix `task.` it is one in the task card. A value is TOML, or text.
+    sampler: dict[str, object]
+    task: dict[str, object]
+    engine: dict[str, object]
+
+
+def parse_overrides(settings: Sequence[str]) -> Overrides:
+    """The overrides in `key=value` texts.
+
+    A key is a dotted path in the sampler card; with the prefix `task.` it is one in the task card, with `engine.` an option of
+    the engine. A value is TOML, or text.
     """
-    sampler: dict[str, object] = {}
-    task: dict[str, object] = {}
+    found = Overrides({}, {}, {})
+    targets = {"task.": found.task, "engine.": found.engine, "sampler.": found.sampler}
     for setting in settings:
         key, equals, value = setting.partition("=")
         if not equals or not key.strip():
@@ -66,11 +76,10 @@ def parse_overrides(settings: Sequence[str]) -> tuple[dict[str, object], dict[st
             parsed: object = tomllib.loads(f"v = {value}")["v"]
         except (ValueError, RecursionError):  # not TOML, or too many digits or levels for Python
             parsed = value.strip()
-        target, key = (
-            (task, key.strip()[5:]) if key.strip().startswith("task.") else (sampler, key.strip().removeprefix("sampler."))
-        )
-        target[key] = parsed
-    return sampler, task
+        key = key.strip()
+        prefix = next((p for p in targets if key.startswith(p)), "")
+        targets.get(prefix, found.sampler)[key.removeprefix(prefix)] = parsed
+    return found
 
 
 def read_content(what: str, folder: str, name_or_path: str, overrides: Mapping[str, object]) -> tuple[dict[str, object], str]:

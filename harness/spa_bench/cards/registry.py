@@ -44,6 +44,10 @@ TABLES: dict[str, dict[str, str]] = {
         "embedding": "spa_bench.spa.attribution.embedding:build",
         "random": "spa_bench.spa.attribution.random:build",
     },
+    "engine": {
+        "hf": "spa_bench.runs.builtin_engines:HF_KIND",
+        "mock": "spa_bench.runs.builtin_engines:MOCK_KIND",
+    },
     "tracker": {
         "wandb": "spa_bench.publish.trackers.wandb:KIND",
         "mlflow": "spa_bench.publish.trackers.mlflow:KIND",

@@ -1,4 +1,4 @@
-"""`spa-bench list`: tables of the samplers, tasks, metrics and models to choose from."""
+"""`spa-bench list`: tables of the samplers, tasks, metrics, models and engines to choose from."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from tabulate import tabulate
 
 from spa_bench.cards import plugins
 from spa_bench.cards.reading import card_names, cards_folder
+from spa_bench.cards.registry import known
 from spa_bench.cards.sampler import load_sampler_card
 from spa_bench.cards.task import load_task_card
 from spa_bench.cli.options import option
@@ -17,24 +18,25 @@ from spa_bench.metrics.suite import ALIASES
 from spa_bench.metrics.table import AT_SIZES, CHOICE_METRICS, METRICS, NOISE_METRICS
 from spa_bench.mini.embedded import EMBEDDED
 from spa_bench.models.shipped import SHIPPED, Shipped
+from spa_bench.runs.engines import engine_kind
 from spa_bench.runs.own_metrics import load_metrics
 
 Thing = TypeVar("Thing")
 
 
 def show_list(
-    what: Annotated[Literal["samplers", "tasks", "metrics", "models"], option("what to list", metavar="WHAT")], /
+    what: Annotated[Literal["samplers", "tasks", "metrics", "models", "engines"], option("what to list", metavar="WHAT")], /
 ) -> None:
-    """What there is: samplers, tasks, metrics, models."""
+    """What there is: samplers, tasks, metrics, models, engines."""
     print(catalogue(what))
 
 
 def catalogue(what: str) -> str:
-    """The table that `spa-bench list` prints for `what`: samplers, tasks, metrics or models.
+    """The table that `spa-bench list` prints for `what`: samplers, tasks, metrics, models or engines.
 
     Rows from installed packages come last and name the package; a row that cannot be used gives the reason instead.
     """
-    return {"samplers": _samplers, "tasks": _tasks, "metrics": _metrics, "models": _models}[what]()
+    return {"samplers": _samplers, "tasks": _tasks, "metrics": _metrics, "models": _models, "engines": _engines}[what]()
 
 
 def _samplers() -> str:
@@ -63,6 +65,11 @@ def _metrics() -> str:
         for row in [_row(plugin, lambda name: load_metrics([name])[0], lambda m: [m.name, m.description])]
     ]
     return _table(["metric", "alias", "definition"], rows, others)
+
+
+def _engines() -> str:
+    kinds = [(name, engine_kind(name)) for name in known("engine")]
+    return _table(["engine", "stages", "what it is"], [[name, ", ".join(k.stages), k.description] for name, k in kinds], [])
 
 
 def _models() -> str:

@@ -173,6 +173,24 @@ def overrides(said: str) -> Parameter:
     return option(said, WHAT, name="--set", metavar="KEY=VALUE")
 
 
+def name_engines(*_: object) -> list[str]:
+    """Names of engines, for completion in the shell."""
+    from spa_bench.cards.registry import known
+
+    return known("engine")
+
+
+Engine = Annotated[
+    str | None,
+    option(
+        "what draws and scores: see `spa-bench list engines` and docs/engines.md (default hf: transformers, which also trains "
+        "and measures divergence); STAGE=NAME,... for single stages; its options are --set engine.KEY=VALUE",
+        WHERE,
+        metavar="NAME|STAGE=NAME",
+        completer=name_engines,
+    ),
+]
+
 NOISE = {"auto": None, "yes": True, "no": False}
 
 

@@ -12,6 +12,7 @@ from spa_bench.cli.options import (
     OUTPUT,
     WHAT,
     Embedding,
+    Engine,
     Json,
     Judge,
     Limit,
@@ -51,6 +52,7 @@ def run(
     settings: Annotated[tuple[str, ...], overrides("override a card's key, e.g. lora.steps=100 or task.seconds=5")] = (),
     pairs: Pairs | None = None,
     machine: Machine | None = None,
+    engine: Engine = None,
     noise_floor: NoiseFloor = "auto",
     until: Annotated[
         Literal["generate", "grade"], option("generate: stop before grading; see `spa-bench grade`", GRADED)
@@ -80,6 +82,7 @@ def run(
     options = perform.RunOptions(
         model=model,
         loading=machine.options(),
+        engine=engine,
         n=n,
         seeds=read_seeds(seed or 0, seeds),
         limit=limit,

@@ -377,6 +377,14 @@ NOISE_METRICS: tuple[Metric, ...] = (
 )
 """What numerics alone give in a divergence, which a run has where a member read one of its problems twice."""
 
+DIVERGENCES = frozenset(
+    {
+        *("average_kl[i<j]", "average_kl[i!=j]", "jeffreys", "js", "js[all]", "tv", "renyi[a=0.5]", "amari[a=0.5]"),
+        *("kl_to_base", "entropy", "entropy[top=20]", "mass[top=20]", "noise_floor[average_kl]"),
+    }
+)
+"""Metrics that come from distributions of tokens, which some engines do not give."""
+
 QD = "qd_score[ast]"
 AT_SIZES: tuple[texts.TextMetric, ...] = (
     *texts.TEXT_METRICS,

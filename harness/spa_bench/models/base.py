@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from spa_bench.errors import UsageError
 from spa_bench.models.beams import BeamSearch
+from spa_bench.models.engine import Stage
 from spa_bench.types import Asked, Completion, DivergenceSums, Member, Messages, Request
 
 if TYPE_CHECKING:
@@ -49,12 +50,25 @@ class Model(Protocol):
     context: int  # the most tokens of prompt and answer together
     notes: tuple[str, ...]  # lines for the user on how the model is read, where that is not as usual
 
+    @property
+    def engines(self) -> dict[str, str]:
+        """Stage -> the name of the engine that does it, "none" where none can: see spa_bench.models.engine.STAGES."""
+        ...
+
+    @property
+    def unable(self) -> Mapping[Stage, str]:
+        """Stage -> why no engine of this model can do it, on one line. What needs such a stage is refused, or has no value."""
+        ...
+
     def describe(self) -> dict[str, object]:
         """The model's part of a run's spec: its name and the hashes of weights and tokenizer."""
         ...
 
     def numerics(self) -> dict[str, object]:
-        """Device, dtype, threads and CPU capability: everything that can change the last digits."""
+        """Device, dtype, threads and CPU capability: everything that can change the last digits.
+
+        An engine that does not train has its fingerprint under its own name.
+        """
         ...
 
     def batches(self) -> Batches:
@@ -223,12 +237,21 @@ class StageModel(LoraTrainable, Protocol):
         """As Model.describe."""
         ...
 
-    def numerics(self) -> dict[str, object]:
-        """As Model.numerics."""
+    def training_numerics(self) -> dict[str, object]:
+        """As Model.numerics, of the engine that trains alone: another engine that draws does not change what is trained."""
         ...
 
     def peft_differs(self, folder: Path) -> str:
         """Why PEFT does not give the logits of the adapter in `folder` that this model gives; "" where it does."""
+        ...
+
+
+@runtime_checkable
+class AdapterMaker(Protocol):
+    """A model that makes adapters by itself, without the stages of SPA."""
+
+    def make_adapters(self, folder: Path, seeds: Sequence[int]) -> None:
+        """Write an adapter for each seed into `folder`/member-K."""
         ...
 
 

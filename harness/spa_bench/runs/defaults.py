@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
 
 from spa_bench.cards.sampler import SamplerCard
 from spa_bench.cards.task import TaskCard
 from spa_bench.cards.training import DataCard
 from spa_bench.errors import ModelError
 from spa_bench.mini.embedded import EMBEDDED, REAL
+from spa_bench.models.base import Model
 from spa_bench.models.hf.hub import ask, is_offline
+from spa_bench.runs.engines import Chosen, model_with
 from spa_bench.runs.reopen import ModelOptions, load_model
-
-if TYPE_CHECKING:
-    from spa_bench.models.hf.model import HFModel
 
 HUB_PAIRS = "hub:ise-uiuc/Magicoder-OSS-Instruct-75K"
 """The pairs of the paper's cards for code."""
@@ -42,10 +40,14 @@ def model_for(task: TaskCard, given: str | None) -> str:
     return given or (EMBEDDED if is_mini(task) else REAL)
 
 
-def load_model_for(task: TaskCard, given: str | None, options: ModelOptions) -> HFModel:
-    """The model of `model_for`, loaded. Raises ModelError that names the ways out where the default cannot be had."""
+def load_model_for(task: TaskCard, given: str | None, options: ModelOptions, engine: Chosen | None = None) -> Model:
+    """The model of `model_for`, loaded, with the stages of `engine` done by that.
+
+    Raises ModelError that names the ways out where the default cannot be had.
+    """
+    name = model_for(task, given)
     try:
-        return load_model(model_for(task, given), options)
+        return model_with(engine or Chosen(), name, lambda: load_model(name, options))
     except ModelError as error:
         if given or is_mini(task):
             raise

@@ -11,7 +11,7 @@ from spa_bench.metrics.table import READ_TWICE
 from spa_bench.models.base import Model
 from spa_bench.runs.folder import RunFolder
 from spa_bench.support.interrupt import pause_point
-from spa_bench.types import Divergence, DivergenceSums, Member, Messages, Problem, Prompt
+from spa_bench.types import Divergence, DivergenceSums, Json, Member, Messages, Problem, Prompt
 
 CONTEXT = "teacher-forced on the task's reference solution, temperature 1, no truncation, mean over tokens, nats"
 _TOGETHER = 8  # problems scored in one call: always the same ones, so that a resumed run gives the same bytes
@@ -79,15 +79,28 @@ def known_to(folder: RunFolder, siblings: Sequence[RunFolder]) -> Iterator[RunFo
 def _measured(folder: RunFolder) -> dict[str, object]:
     """Everything on which the rows of divergence.jsonl depend."""
     spec = folder.spec
-    content = {key: spec[key] for key in ("model", "numerics", "versions", "code", "limit", "noise_floor")}
+    content = {key: spec[key] for key in ("model", "versions", "code", "limit", "noise_floor")}
+    content |= {"numerics": _of_measuring(spec), "engine": spec.get("engines", {}).get("divergence")}
     members = {key: spec["sampler"].get(key) for key in ("members", "adapters")}
     task = {key: spec["task"].get(key) for key in ("problems_hash", "prompt", "strip_prompt", "instruction", "response")}
     return {**content, **members, "asked": task, "hashes": folder.read_json("adapters.json")}
 
 
+def _of_measuring(spec: Json) -> dict[str, object]:
+    """The numerics of a run without those of engines that do not measure divergence."""
+    engines = spec.get("engines", {})
+    others = {*engines.values()} - {engines.get("divergence"), engines.get("train")}
+    return {key: value for key, value in spec["numerics"].items() if key not in others}
+
+
+def unmeasured(problem: str) -> Divergence:
+    """The row of a problem whose context does not fit, or of a run that no engine measures divergence of."""
+    return Divergence(problem=problem, tokens=0, matrices={}, members={}, overall={})
+
+
 def _row(problem: str, sums: DivergenceSums | None) -> Divergence:
     if sums is None:
-        return Divergence(problem=problem, tokens=0, matrices={}, members={}, overall={})
+        return unmeasured(problem)
     measured = of_sums(sums)
     matrices = {"kl": measured.kl, "js": measured.js, "tv": measured.tv}
     matrices |= {f"renyi[a={a:g}]": m for a, m in measured.renyi.items()}

@@ -11,9 +11,9 @@ from pathlib import Path
 from spa_bench.cards.guard import built, check_sampler, drawn
 from spa_bench.cards.task import Placed
 from spa_bench.errors import StoreError, UsageError
-from spa_bench.models.base import Model, trainable
+from spa_bench.models.base import AdapterMaker, Model, trainable
 from spa_bench.runs.choices import begin, first_token_divergence, known_choices, measure_choices
-from spa_bench.runs.divergence import known_divergence, measure_divergence
+from spa_bench.runs.divergence import known_divergence, measure_divergence, unmeasured
 from spa_bench.runs.folder import DATA_FILES, TASK_FILE, RunFolder, create
 from spa_bench.runs.job import Job, check_draws, check_limit, check_task, longest_texts, make_spec, run_name
 from spa_bench.runs.log import append
@@ -21,10 +21,11 @@ from spa_bench.runs.noise_floor import chosen, measure_noise, rows_for
 from spa_bench.runs.timing import timed
 from spa_bench.samplers.base import Sampler, sampler_kind
 from spa_bench.spa.data import files_of
-from spa_bench.spa.stages import Stages
+from spa_bench.spa.stages import Stages, made_adapters
 from spa_bench.spa.training_data import TrainingData, load_data
 from spa_bench.support import provenance
 from spa_bench.support.console import Reporter
+from spa_bench.support.seeds import derive_seed
 from spa_bench.tasks.base import Asking, Task
 from spa_bench.types import Asked, Key, Member, Prompt
 
@@ -114,11 +115,7 @@ class _Drawing:
             len(noisy) < (noise_rows := rows_for(noise, len(prompts), job.n)),
         )
         if any(missing) or len(folder.choice_log.rows()) < len(options):
-            needed = (
-                Stages(job.sampler, data, trainable(self.model), job.seed, cache, self.console).adapters()
-                if data.examples
-                else []
-            )
+            needed = self._adapters(data, cache) if data.examples else []
             remember_adapters(folder, needed)
             if known := known_divergence(folder, self.siblings, measured):
                 folder.divergence_log.append(known)
@@ -138,6 +135,14 @@ class _Drawing:
                 noise_records = measure_noise(self.task, self.model, sampler, some, seed=job.seed, done=noisy)
                 append(folder.noise_log, noise_records, len(noisy), noise_rows, progress)
         _settle(folder, {p.problem_id: i for i, p in enumerate(prompts)})
+
+    def _adapters(self, data: TrainingData, cache: Path) -> list[Path]:
+        """The folders of the members' adapters: trained, from the stage cache, or made by a model that trains nothing."""
+        card, seed = self.job.sampler, self.job.seed
+        if not isinstance(self.model, AdapterMaker):
+            return Stages(card, data, trainable(self.model), seed, cache, self.console).adapters()
+        seeds = [derive_seed(seed, "adapter", k) for k in range(1 if card.adapters == "all" else card.members)]
+        return made_adapters(self.model, seeds, cache)
 
     def _choose(self, members: Sequence[Member], asked: Sequence[Asked], prompts: Sequence[Prompt]) -> tuple[Prompt, ...]:
         """`prompts` with the choice of every draw; missing rows of choices.jsonl are measured first."""
@@ -168,6 +173,10 @@ class _Drawing:
 
     def _measure(self, members: Sequence[Member], prompts: Sequence[Prompt], measured: Collection[str]) -> None:
         """Measure the divergence of problems that are not in `measured`; for multiple choice the choices give it."""
+        if why := self.model.unable.get("divergence"):
+            self.console.note(f"divergence: not measured: {why}")
+            self.folder.divergence_log.append([unmeasured(p.problem_id) for p in prompts if p.problem_id not in measured])
+            return
         with self.console.stage("divergence") as progress:
             asked, noise = {p.problem_id: p for p in prompts}, self.folder.spec["noise_floor"] is not False
             first = {c.problem: first_token_divergence(c) for c in self.folder.choice_log.rows()}

@@ -46,6 +46,7 @@ class Job:
     noise_floor: bool | int | None = None  # None: where numerics can move a text (Model.batch_free); a number of problems
     embedding: dict[str, object] = field(default_factory=dict)  # what Embedder.describe gives; empty: no embedding kernel
     metrics: tuple[str, ...] = ()  # of the user's own, package.module:METRIC
+    engine: Json = field(default_factory=dict)  # beside hf, as Chosen.spec of runs.engines gives it
     files: DataCard | None = None  # the paths of the card's files of pairs on this machine; None: the card's own paths
 
     @property
@@ -100,6 +101,7 @@ def check_task(card: SamplerCard, task: Task, model: Model, limit: int | None) -
     that it lacks.
     """
     kind, asking = sampler_kind(card.kind), task.asked_by(model, limit)
+    _check_stages(card, asking, model)
     if asking.asked and not kind.goes_on:
         raise UsageError(
             f"{task.name} is multiple choice, and {card.name} (kind {card.kind!r}) cannot go on after a choice: it draws whole "
@@ -112,6 +114,14 @@ def check_task(card: SamplerCard, task: Task, model: Model, limit: int | None) -
         model.check_chat()
     _check_room(asking, task, model)
     return asking
+
+
+def _check_stages(card: SamplerCard, asking: Asking, model: Model) -> None:
+    """Raises UsageError where the run needs a stage that no engine of `model` can do."""
+    if card.adapters != "none" and (why := model.unable.get("train")):
+        raise UsageError(f"{card.name} trains adapters, and {model.name} cannot be trained here: {why}; use a sampler without")
+    if asking.asked and (why := model.unable.get("score")):
+        raise UsageError(f"this task scores options, and {model.name} cannot do that here: {why}")
 
 
 def _check_room(asking: Asking, task: Task, model: Model) -> None:
@@ -165,6 +175,9 @@ def make_spec(job: Job, task: Task, asking: Asking, model: Model, data: Training
         seed=job.seed,
         limit=job.limit,
         numerics=model.numerics(),
+        engine=job.engine,
+        engines=model.engines,
+        unable={str(stage): why for stage, why in model.unable.items()},
         sandbox=job.sandbox if task.runs_code else NOT_NEEDED,
         grading=job.grading,
         versions=provenance.versions(),

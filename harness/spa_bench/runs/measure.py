@@ -17,6 +17,7 @@ from spa_bench.cards.guard import called
 from spa_bench.cards.source import check_packages, hashes
 from spa_bench.errors import DataError, UsageError
 from spa_bench.metrics.suite import Samples, estimates, measure_samples
+from spa_bench.metrics.table import DIVERGENCES
 from spa_bench.runs import embeddings, noise_floor
 from spa_bench.runs.folder import RunFolder
 from spa_bench.runs.own_metrics import load_metrics, values_of
@@ -36,6 +37,9 @@ def measure(folder: RunFolder, task: Task) -> Json:
     first = samples[0]
     values = measured.values | {metric.name: values_of(metric, samples) for metric in own}
     estimated = estimates({name: [row] for name, row in values.items()}, own, size=measured.size)
+    if why := spec.get("unable", {}).get("divergence"):
+        missing = [name for name in DIVERGENCES if name in estimated and estimated[name].value is None]
+        estimated |= {name: Estimate.missing(f"not measured: {why}") for name in missing}
     if noise_floor.too_few(spec["noise_floor"]):
         estimated[noise_floor.METRIC] = Estimate.missing(noise_floor.TOO_FEW)
     return {

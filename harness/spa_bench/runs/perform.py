@@ -13,7 +13,9 @@ from spa_bench.cards.sampler import SamplerCard, load_sampler_card
 from spa_bench.cards.task import TaskCard, load_task_card
 from spa_bench.errors import UsageError
 from spa_bench.mini.embedded import EMBEDDED
+from spa_bench.models.base import Model
 from spa_bench.runs.defaults import Pairs, load_model_for, model_for, pairs_for
+from spa_bench.runs.engines import Chosen, chosen_engine
 from spa_bench.runs.folder import RunFolder, given_run, problem_count
 from spa_bench.runs.generate import generate
 from spa_bench.runs.grade import grade
@@ -52,7 +54,6 @@ from spa_bench.tasks.base import Asking, Task, TextsTask
 
 if TYPE_CHECKING:
     from spa_bench.models.embed import HFEmbedder
-    from spa_bench.models.hf.model import HFModel
 
 Rules = Literal["default", "evalplus"]  # the rules by which verdicts are given
 
@@ -102,6 +103,7 @@ class RunOptions:
 
     model: str | None = None  # a name or a path; None: the embedded model for its own tasks, smollm2 for others
     loading: ModelOptions = field(default_factory=ModelOptions)
+    engine: str | None = None  # NAME or STAGE=NAME, as chosen_engine takes it; None: hf
     n: int | None = None  # answers to each problem; None: the card's number
     seeds: tuple[int, ...] = (0,)  # one run for each seed
     limit: int | None = None  # how many problems, the first ones; None: all
@@ -126,6 +128,7 @@ class _Read:
     sources: Sources
     task_card: TaskCard
     n: int
+    engine: Chosen
     sandbox: str
     task: Task
 
@@ -136,7 +139,7 @@ class _Loaded(_Read):
 
     asking: Asking
     chat: bool  # whether the prompts go by a chat template because the model has one
-    model: HFModel
+    model: Model
     embedder: HFEmbedder | None
 
 
@@ -167,8 +170,9 @@ def _read(sampler: str, task: str, options: RunOptions) -> _Read:
     check_out(options.out)
     check_sandbox(options.judge.sandbox, used=False)
     load_metrics(options.metrics)
-    sampler_settings, task_settings = parse_overrides(options.settings)
-    sampler_settings |= data_settings(options.data, options.queries)
+    given = parse_overrides(options.settings)
+    sampler_settings, task_settings = given.sampler | data_settings(options.data, options.queries), given.task
+    engine = chosen_engine(options.engine, given.engine)
     card, task_card = load_sampler_card(sampler, sampler_settings), load_task_card(task, task_settings)
     pairs = pairs_for(card, task_card, model_for(task_card, options.model), sampler_settings)
     if pairs.settings:
@@ -183,11 +187,11 @@ def _read(sampler: str, task: str, options: RunOptions) -> _Read:
     sandbox = options.judge.sandbox or "bwrap"
     if options.until != "generate" and loaded.runs_code:
         sandbox = choose(options.judge.sandbox, task_card.packages).name
-    return _Read(card=card, pairs=pairs, sources=sources, task_card=task_card, n=n, sandbox=sandbox, task=loaded)
+    return _Read(card=card, pairs=pairs, sources=sources, task_card=task_card, n=n, engine=engine, sandbox=sandbox, task=loaded)
 
 
 def _load(read: _Read, options: RunOptions) -> _Loaded:
-    model = load_model_for(read.task_card, options.model, options.loading)
+    model = load_model_for(read.task_card, options.model, options.loading, read.engine)
     settled, loaded = task_for(read.task_card, read.task, model)
     asking = check_task(read.card, loaded, model, options.limit)
     embedder = load_embedder(options.embedding, device=options.loading.device) if options.embedding else None
@@ -199,6 +203,7 @@ def _load(read: _Read, options: RunOptions) -> _Loaded:
         asking=asking,
         chat=read.task_card.prompt == "auto" and settled.prompt == "instruct",
         n=read.n,
+        engine=read.engine,
         sandbox=read.sandbox,
         task=loaded,
         model=model,
@@ -244,6 +249,7 @@ def _one_run(parts: _Loaded, options: RunOptions, seed: int, workers: int, follo
         noise_floor=options.noise_floor,
         embedding=embedder.describe() if embedder else {},
         metrics=options.metrics,
+        engine=parts.engine.spec(),
     )
     folder = generate(job, parts.task, parts.model, options.out, stage_cache(), console, price=price, begun=follow.begin)
     if options.until == "generate":
@@ -319,10 +325,10 @@ def score(task: str, samples: Path, options: ScoreOptions, *, follow: Follower |
     workers, label = checked_workers(options.judge.workers), label_of(options.name, samples)
     check_out(options.out)
     load_metrics(options.metrics)
-    sampler_settings, task_settings = parse_overrides(options.settings)
-    if sampler_settings:
-        raise UsageError(f"score has no sampler: --set takes keys that begin with task.; got {next(iter(sampler_settings))!r}")
-    loaded = load_task(load_task_card(task, task_settings))
+    found = parse_overrides(options.settings)
+    if other := next(iter(found.sampler), "") or next((f"engine.{key}" for key in found.engine), ""):
+        raise UsageError(f"score draws nothing: --set takes keys that begin with task.; got {other!r}")
+    loaded = load_task(load_task_card(task, found.task))
     if not isinstance(loaded, TextsTask):
         raise UsageError(f"score takes texts, and {loaded.name} also asks for probabilities; use run")
     sandbox = choose(options.judge.sandbox, loaded.packages).name if loaded.runs_code else NOT_NEEDED

@@ -9,6 +9,7 @@ from spa_bench.samplers.base import sampler_kind
 from spa_bench.spa.estimate import plan_estimates
 from spa_bench.spa.partition import needs_scores
 from spa_bench.spa.training_data import Sources
+from spa_bench.support.provenance import numerics_line
 from spa_bench.tasks.base import Task
 
 
@@ -33,7 +34,7 @@ def plan_lines(
     drawn = sampler_kind(card.kind).drawn(card, n)
     answers = f"{problems * n} answers" if drawn == n else f"{problems * drawn} answers, {problems * n} of them kept"
     trained = {"none": 0, "all": 1, "seeds": card.members, "parts": card.members}[card.adapters]
-    numerics = ", ".join(f"{k} {v}" for k, v in model.numerics().items())
+    numerics = numerics_line(model.numerics())
     hints = ["the embedded 2.9 M parameter model; choose another with --model"] if embedded else []
     hints += [str(said) for said in (model.describe().get("weights"),) if said]
     hints += [] if chosen or embedded else ["no --model was given: choose another with it, or --model embedded"]

@@ -14,6 +14,7 @@ from spa_bench.cards.task import Placed, TaskCard, build_task_card
 from spa_bench.cards.training import DataCard
 from spa_bench.errors import UsageError
 from spa_bench.mini.embedded import EMBEDDED
+from spa_bench.runs.engines import engine_of_spec, model_with
 from spa_bench.runs.folder import DATA_FILES, TASK_FILE, RunFolder
 from spa_bench.runs.job import Job, load_task
 from spa_bench.spa.data import files_of, hubs_of
@@ -100,8 +101,10 @@ def made_of(name: str) -> Origin | None:
     return from_file(Path(name), Reporter()) if is_gguf(name) else None
 
 
-def model_of(folder: RunFolder, options: ModelOptions) -> HFModel:
-    """The model of a run, on the run's device and in its type; `options` give the batch size, and whether its code may run.
+def model_of(folder: RunFolder, options: ModelOptions) -> Model:
+    """The model of a run with the run's engines, on the run's device and in its type.
+
+    `options` give the batch size, and whether the model's code may run.
 
     Raises UsageError where that device is unavailable.
     """
@@ -114,7 +117,7 @@ def model_of(folder: RunFolder, options: ModelOptions) -> HFModel:
         revision=model.get("revision"),
         context=model.get("context"),
     )
-    return load_model(model["name"], made)
+    return model_with(engine_of_spec(folder.spec), str(model["name"]), lambda: load_model(model["name"], made))
 
 
 def device_of(folder: RunFolder) -> str:
@@ -169,6 +172,7 @@ def job_of(folder: RunFolder, task_file: Path | None = None, *, data: Path | Non
         noise_floor=spec["noise_floor"],
         embedding=spec.get("embedding", {}),
         metrics=tuple(spec.get("metrics", {})),
+        engine=spec.get("engine", {}),
         files=_placed(folder, card, {"examples": data, "queries": queries}),
     )
 

@@ -43,10 +43,11 @@ class OpenStages:
 def open_stages(sampler: str, options: StageOptions, *, last: Literal["attribute", "partition", "adapt"]) -> OpenStages:
     """The stages of `sampler` up to the `last` one. Raises UsageError for a sampler without that stage."""
     check_seeds((options.seed,))
-    settings, task = parse_overrides(options.settings)
-    if task:
-        raise UsageError(f"spa has no task: --set takes keys of the sampler's card; got task.{next(iter(task))}")
-    card = load_sampler_card(sampler, settings | data_settings(options.data, options.queries))
+    found = parse_overrides(options.settings)
+    for what, others in (("task", found.task), ("engine", found.engine)):
+        if others:
+            raise UsageError(f"spa has no {what}: --set takes keys of the sampler's card; got {what}.{next(iter(others))}")
+    card = load_sampler_card(sampler, found.sampler | data_settings(options.data, options.queries))
     _check_has(card, last)
     check_sources(card, options.data, options.queries)
     console = Reporter()

@@ -25,7 +25,7 @@ from spa_bench.cards.sampler import SamplerCard
 from spa_bench.cards.source import source_hash
 from spa_bench.cards.training import concerns
 from spa_bench.errors import DataError, StoreError
-from spa_bench.models.base import StageModel
+from spa_bench.models.base import AdapterMaker, StageModel
 from spa_bench.models.hf.stacked_lora import write_adapter
 from spa_bench.spa import checkpoint, encoders, partition, report
 from spa_bench.spa.adapt import adapters_at, train_adapters
@@ -65,7 +65,7 @@ class Stages:
         self._base: dict[str, object] = {
             "format": FORMAT,
             "model": model.describe()["hash"],
-            "numerics": model.numerics(),
+            "numerics": model.training_numerics(),
             "code": provenance.source_hash("models", "spa"),
             "versions": {k: v for k, v in provenance.versions().items() if k in {"torch", "transformers", "numpy"}},
             "examples": hash_examples(data.examples),
@@ -236,6 +236,21 @@ class Stages:
                 if not final.is_dir():  # another process may have finished and moved it before this one held the lock
                     raise
         return final
+
+
+def made_adapters(maker: AdapterMaker, seeds: Sequence[int], cache: Path) -> list[Path]:
+    """The folders of adapters that a model makes by itself, one for each seed, kept in `cache`."""
+    final = cache / f"adapters-{_digest(['made', list(seeds)])}"
+    work = cache / f".{final.name}"
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+        with lock.hold(work, instead=ELSEWHERE):
+            if not final.is_dir():
+                maker.make_adapters(work / "made", seeds)
+                os.rename(work / "made", final)
+    except OSError as error:
+        raise _failure("adapters", cache, error) from error
+    return [final / f"member-{k}" for k in range(len(seeds))]
 
 
 def _failure(stage: str, cache: Path, error: OSError | SafetensorError) -> StoreError:

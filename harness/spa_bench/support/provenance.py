@@ -7,6 +7,7 @@ import importlib.metadata
 import os
 import platform
 import subprocess
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 
@@ -53,6 +54,17 @@ def source_hash(*parts: str) -> str:
 def hash_bytes(data: bytes) -> str:
     """The hash that identifies files that we keep: blake2b, 32 hex digits."""
     return hashlib.blake2b(data, digest_size=16).hexdigest()
+
+
+def numerics_line(numerics: Mapping[str, object]) -> str:
+    """The numerics of a run in words: those of training first, then those of each other engine, by its name."""
+    own = [f"{key} {value}" for key, value in numerics.items() if not isinstance(value, Mapping)]
+    others = [
+        f"{name}: {', '.join(f'{key} {said}' for key, said in value.items())}"
+        for name, value in numerics.items()
+        if isinstance(value, Mapping)
+    ]
+    return "; ".join([", ".join(own), *others] if own else others)
 
 
 def hash_folder(folder: Path) -> str:

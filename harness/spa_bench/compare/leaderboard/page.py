@@ -9,6 +9,7 @@ from spa_bench.compare.leaderboard.compare import PAIRED, PairedComparison, comp
 from spa_bench.compare.leaderboard.rows import LeaderboardRow
 from spa_bench.compare.leaderboard.signal import signal_line
 from spa_bench.compare.leaderboard.tables import STYLES, cell, columns_of, grid, table
+from spa_bench.support.provenance import numerics_line
 
 _ODD = ("failed", "truncated", "refused", "timed out", "out of memory", "crashed", "invalid")
 
@@ -152,7 +153,7 @@ def _provenance(rows: Sequence[LeaderboardRow]) -> str:
     body = []
     for row in rows:
         spec, runs = row.result["spec"], row.result["runs"]
-        numerics = ", ".join(f"{k} {v}" for k, v in spec["numerics"].items()) or "-"
+        numerics = numerics_line(spec["numerics"]) or "-"
         judged = ", ".join(sorted({s for run in runs for s in run["judged"]}))
         code = spec["code"]
         revision = (code.get("git") or "-")[:10] + (" and changes" if code.get("dirty") else "")

@@ -20,6 +20,7 @@ from spa_bench.compare.study.tables import Report, as_json, page
 from spa_bench.errors import UsageError
 from spa_bench.models.base import Model
 from spa_bench.runs.defaults import Pairs, load_model_for, model_for, pairs_for
+from spa_bench.runs.engines import chosen_engine
 from spa_bench.runs.folder import RunFolder, open_run
 from spa_bench.runs.job import Job, check_limit, load_task, task_for
 from spa_bench.runs.perform import JudgeOptions
@@ -29,7 +30,9 @@ from spa_bench.sandbox import choose
 from spa_bench.support.cache import stage_cache
 from spa_bench.support.console import Reporter
 from spa_bench.support.files import replace_file
+from spa_bench.support.provenance import numerics_line
 from spa_bench.tasks.base import Task
+from spa_bench.types import Json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +42,7 @@ class StudyOptions:
     task: str = "mini-code"
     model: str | None = None  # None: the embedded model for its own tasks, smollm2 for others
     loading: ModelOptions = field(default_factory=ModelOptions)
+    engine: str | None = None  # as in RunOptions
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     n: int | None = None  # answers a problem; None: the number of SPA's adapters
     limit: int | None = None
@@ -67,7 +71,9 @@ def study(name: str, a: StudyOptions, console: Reporter) -> Report:
     out = a.out or Path("runs") / f"study-{chosen.name}"
     _check_folders(out, a.write)
     check_sandbox(a.judge.sandbox, used=False)
-    sampler_settings, task_settings = parse_overrides(a.settings)
+    given = parse_overrides(a.settings)
+    sampler_settings, task_settings = given.sampler, given.task
+    engine = chosen_engine(a.engine, given.engine)
     sampler_settings |= data_settings(a.data, a.queries)
     grid, members = _grid(chosen, a)
     wishes = Wishes(cards=roles_of(chosen, a.recipe, a.samplers), settings=sampler_settings, grid=grid, members=members, n=a.n)
@@ -85,10 +91,10 @@ def study(name: str, a: StudyOptions, console: Reporter) -> Report:
             a = replace(a, settings=(*a.settings, *(f"{key}={value}" for key, value in pairs.settings.items())))
         sandbox = choose(a.judge.sandbox, task_card.packages).name
         task = load_task(task_card)
-        model = load_model_for(task_card, a.model, a.loading)
+        model = load_model_for(task_card, a.model, a.loading, engine)
         task_card, task = task_for(task_card, task, model)
         place = Place(task=task, model=model, out=out, cache=stage_cache(), workers=workers, price=price)
-        all_runs = runs_of(_jobs(points, seeds, task_card, task, model, sandbox, a), place)
+        all_runs = runs_of(_jobs(points, seeds, task_card, task, model, sandbox, a, engine.spec()), place)
         for line in _plan(chosen, all_runs, place, seeds):
             console.note(line)
         make(all_runs, place, console)
@@ -120,7 +126,14 @@ def _pairs(chosen: Study, points: Sequence[Point], task: TaskCard, a: StudyOptio
 
 
 def _jobs(
-    points: Sequence[Point], seeds: Sequence[int], card: TaskCard, task: Task, model: Model, sandbox: str, a: StudyOptions
+    points: Sequence[Point],
+    seeds: Sequence[int],
+    card: TaskCard,
+    task: Task,
+    model: Model,
+    sandbox: str,
+    a: StudyOptions,
+    engine: Json,
 ) -> list[tuple[Point, Job]]:
     """Jobs for all points of the first seed, then those of the next, so that a stopped study has complete seeds."""
     noise = a.noise_floor
@@ -139,6 +152,7 @@ def _jobs(
                 sandbox=sandbox,
                 grading=a.rules,
                 noise_floor=noise,
+                engine=engine,
             ),
         )
         for seed in seeds
@@ -148,7 +162,7 @@ def _jobs(
 
 def _plan(chosen: Study, runs: Sequence[Run], place: Place, seeds: Sequence[int]) -> list[str]:
     done = sum(run.done for run in runs)
-    numerics = ", ".join(f"{k} {v}" for k, v in place.model.numerics().items())
+    numerics = numerics_line(place.model.numerics())
     samplers = ", ".join(dict.fromkeys(run.point.series for run in runs))
     varied = sorted({run.point.x for run in runs if run.point.x is not None})
     over = f"; {chosen.axis} {', '.join(f'{x:g}' for x in varied)}" if varied else ""
@@ -189,7 +203,7 @@ def command_of(name: str, a: StudyOptions) -> str:
         "--members": a.members, "--grid": a.grid, "--data": a.data, "--queries": a.queries,
         "--device": a.loading.device if a.loading.device != "auto" else None,
         "--dtype": a.loading.dtype if a.loading.dtype != "auto" else None,
-        "--threads": a.loading.threads, "--revision": a.loading.revision,
+        "--threads": a.loading.threads, "--engine": a.engine, "--revision": a.loading.revision,
         "--grading": a.rules if a.rules != "default" else None,
     }  # fmt: skip
     words = [item for key, value in {**plain, **chosen}.items() if value is not None for item in (key, str(value))]

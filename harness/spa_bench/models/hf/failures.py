@@ -1,4 +1,4 @@
-"""Answers that could not be generated: completions with a cause instead of a text.
+"""Answers that could not be drawn: they have a cause instead of tokens.
 
 On a CPU, Linux usually ends a process that takes too much memory instead of refusing an allocation, and nothing here can catch
 that. Only an allocation that torch, the driver or Python refuses is caught.
@@ -6,12 +6,12 @@ that. Only an allocation that torch, the driver or Python refuses is caught.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import torch
 
-from spa_bench.types import Completion, Request
+from spa_bench.models.engine import Draw, Drawn
 
 Result = TypeVar("Result")
 
@@ -48,19 +48,13 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(words in str(error) for words in _REFUSALS)
 
 
-def no_room(request: Request, context: int) -> Completion:
-    """The skipped completion of a prompt that leaves no room for an answer in the model's context."""
-    why = f"the prompt leaves no room in the context of {context} tokens"
-    return Completion(key=request.key, text="", tokens=0, finish="skipped", seed=request.seed, failure=why)
+def out_of_memory(draw: Draw) -> Drawn:
+    """The failed answer to a draw whose prompt does not fit in memory even alone."""
+    why = f"out of memory with a prompt of {len(draw.prompt)} tokens: use a smaller dtype or fewer new tokens"
+    return Drawn(key=draw.key, finish="failed", failure=why)
 
 
-def out_of_memory(request: Request, tokens: int) -> Completion:
-    """The failed completion of a request whose prompt of `tokens` tokens does not fit in memory even alone."""
-    why = f"out of memory with a prompt of {tokens} tokens: use a smaller dtype or fewer new tokens"
-    return Completion(key=request.key, text="", tokens=0, finish="failed", seed=request.seed, failure=why)
-
-
-def broken(request: Request, tokens: int) -> Completion:
-    """The failed completion of a request whose logits were NaN or infinite after `tokens` new tokens, which are discarded."""
-    why = f"the model's logits are not finite (NaN or infinite) after {tokens} new tokens: use float32 or bfloat16"
-    return Completion(key=request.key, text="", tokens=0, finish="failed", seed=request.seed, failure=why, spent=tokens)
+def broken(draw: Draw, new: Sequence[int]) -> Drawn:
+    """The failed answer to a draw whose logits were NaN or infinite after the tokens `new`, which are no answer."""
+    why = f"the model's logits are not finite (NaN or infinite) after {len(new)} new tokens: use float32 or bfloat16"
+    return Drawn(key=draw.key, tokens=tuple(new), finish="failed", failure=why)

@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from spa_bench.models.engine import Draw
 from spa_bench.models.hf.sampling import uniforms
 from spa_bench.models.hf.spelling import Tail
-from spa_bench.types import Request
 
 MIN_ROWS = 4  # rows a member in every product: fewer take other CPU kernels, whose last bits differ
 BLOCK = 16  # columns: attention on a CPU adds in lanes of so many numbers at most
@@ -23,7 +23,7 @@ BLOCK = 16  # columns: attention on a CPU adds in lanes of so many numbers at mo
 class Row:
     """One row of a decoding batch."""
 
-    request: Request
+    draw: Draw
     prompt: list[int]
     limit: int  # the most new tokens
     new: list[int] = field(default_factory=list)
@@ -33,18 +33,18 @@ class Row:
 
     def anew(self) -> Row:
         """The same row before its first token."""
-        return Row(request=self.request, prompt=self.prompt, limit=self.limit)
+        return Row(draw=self.draw, prompt=self.prompt, limit=self.limit)
 
     def ended(self) -> Row:
         """A row that only fills a place: it has ended and has no answer."""
-        return Row(request=self.request, prompt=self.prompt, limit=0, finish="stop")
+        return Row(draw=self.draw, prompt=self.prompt, limit=0, finish="stop")
 
     def uniforms(self, count: int) -> NDArray[np.float32]:
         """The uniform numbers (count,) of the next `count` tokens; 0 behind the limit, and where none is needed."""
-        if self.finish or self.request.decoding.temperature == 0:
+        if self.finish or self.draw.decoding.temperature == 0:
             return np.zeros(count, np.float32)
         if self.numbers is None:
-            self.numbers = uniforms(self.request.seed, self.limit)
+            self.numbers = uniforms(self.draw.seed, self.limit)
         mine = self.numbers[len(self.new) : len(self.new) + count]
         return np.pad(mine, (0, count - len(mine)))
 

@@ -186,7 +186,7 @@ class Stream:
         assert self._cache is not None
         before = self.alive
         steps = 1 if self._parts.device.type == "cpu" else _LOOK_EVERY
-        decodings = [r.request.decoding for r in self.rows]
+        decodings = [r.draw.decoding for r in self.rows]
         self._decoding = self._decoding or RowDecoding.of(decodings, self._parts.vocabulary, self._parts.device)
         uniform = torch.from_numpy(np.stack([r.uniforms(steps) for r in self.rows])).to(self._parts.device)
         drawn = []
@@ -211,7 +211,7 @@ class Stream:
             row.finish = "failed"
             return
         row.new.append(token)
-        stop = row.request.decoding.stop
+        stop = row.draw.decoding.stop
         if token in self._parts.codec.ends:
             row.finish = "stop"
         elif len(row.new) >= row.limit:

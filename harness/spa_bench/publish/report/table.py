@@ -12,6 +12,7 @@ from spa_bench.compare.leaderboard.rows import common_size
 from spa_bench.compare.leaderboard.schema import KEPT
 from spa_bench.metrics.suite import ALIASES
 from spa_bench.metrics.table import AT_SIZES, CHOICE_METRICS, METRICS, NOISE_METRICS
+from spa_bench.support.provenance import numerics_line
 from spa_bench.types import Estimate
 
 DEFAULTS = (*PAIRED.values(), "average_kl[i<j]")
@@ -83,7 +84,7 @@ def differences(rows: Sequence[LeaderboardRow]) -> dict[str, list[str]]:
         "model": [f"{s['model']['name']}{_hash(s['model'].get('hash'))}" for s in specs],
         "n": ["varies" if s["n"] is None else str(s["n"]) for s in specs],
         "grading": [str(s["grading"]) for s in specs],
-        "numerics": [", ".join(f"{k} {v}" for k, v in s["numerics"].items()) or "not known" for s in specs],
+        "numerics": [numerics_line(s["numerics"]) or "not known" for s in specs],
         "revision of spa-bench": [str(s["code"].get("git") or "not known")[:10] for s in specs],
         "training seeds": [str(len(row.seeds)) for row in rows],
     }

@@ -1,0 +1,30 @@
+"""The kinds of engines that come with spa-bench."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from spa_bench.models.base import Model
+from spa_bench.models.engine import STAGES
+from spa_bench.models.mock import MockModel, MockOptions, read_replies
+from spa_bench.runs.engines import EngineKind, EngineRequest
+
+
+def _hf(request: EngineRequest) -> Model:
+    return request.hf()
+
+
+def _mock(request: EngineRequest) -> Model:
+    options = request.options_as(MockOptions)
+    if not options.replies:
+        return MockModel(context=options.context)
+    return MockModel(replies=read_replies(Path(options.replies)), context=options.context)
+
+
+HF_KIND = EngineKind(build=_hf, stages=STAGES, description="transformers: trains, draws, scores and measures divergence")
+MOCK_KIND = EngineKind(
+    build=_mock,
+    options=MockOptions,
+    stages=STAGES,
+    description="made-up answers and numbers in no time, for dry runs and tests: no model is loaded",
+)
