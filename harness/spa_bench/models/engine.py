@@ -12,6 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, get_args
 
+from spa_bench.errors import ModelError
 from spa_bench.support.provenance import hash_folder
 from spa_bench.types import Decoding, DivergenceSums, Key
 
@@ -36,7 +37,12 @@ class LoraAdapter:
 
     @staticmethod
     def at(folder: Path) -> LoraAdapter:
-        """The adapter in `folder`. Its files are read once, as long as nobody writes them anew."""
+        """The adapter in `folder`. Its files are read once, as long as nobody writes them anew.
+
+        Raises ModelError where there is no such folder.
+        """
+        if not folder.is_dir():
+            raise ModelError(f"no PEFT adapter in {folder}: there is no such folder")
         weights = folder / "adapter_model.safetensors"
         return _adapter_at(folder, weights.stat().st_mtime_ns if weights.exists() else 0)
 
@@ -71,6 +77,7 @@ class Drawn:
     tokens: tuple[int, ...] = ()  # the end token included where it was drawn; the first stop string may lie before their end
     finish: Literal["stop", "length", "failed"]
     failure: str = ""  # why there is no answer, on one line; "" where there is one
+    spent: int | None = None  # of a failed draw: the tokens that were drawn for nothing; None: not known
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -99,7 +99,7 @@ def read_replies(file: Path) -> tuple[Reply, ...]:
 class MockModel:
     """See spa_bench.models.base.Model. It answers `replies`, of those that fit a request the narrowest.
 
-    Among several the seed of the draw chooses, with the adapter; at temperature 0 the adapter alone, and for the base the first.
+    Among several the seed of the draw chooses, with the adapter; at temperature 0 problem and adapter, for the base the first.
     """
 
     replies: Sequence[Reply] = field(default_factory=lambda: [Reply(text=text) for text in _REPLIES])

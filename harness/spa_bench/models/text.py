@@ -324,7 +324,7 @@ def completed(codec: TextCodec, request: Request, drawn: Drawn) -> Completion:
             finish="failed",
             seed=request.seed,
             failure=drawn.failure,
-            spent=len(new) or None,
+            spent=drawn.spent,
         )
     text = codec.text(new)
     if any(s in text for s in stop):

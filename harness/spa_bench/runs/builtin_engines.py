@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from spa_bench.errors import UsageError
 from spa_bench.models.base import Model
 from spa_bench.models.engine import STAGES
 from spa_bench.models.mock import MockModel, MockOptions, read_replies
@@ -16,6 +17,8 @@ def _hf(request: EngineRequest) -> Model:
 
 def _mock(request: EngineRequest) -> Model:
     options = request.options_as(MockOptions)
+    if request.stages != STAGES:
+        raise UsageError(f"engine mock does all stages, or none; got {', '.join(request.stages)}. Give --engine mock")
     if not options.replies:
         return MockModel(context=options.context)
     return MockModel(replies=read_replies(Path(options.replies)), context=options.context)

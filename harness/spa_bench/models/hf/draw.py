@@ -129,7 +129,7 @@ class Drawer:
                     most = usual  # the longest prompts come first: what follows may fit
                     yield DrawnBeams(draw, ((out_of_memory(draw),),), 0)
                 elif searched.broken:
-                    yield DrawnBeams(draw, ((broken(draw, [0] * searched.steps),),), searched.drawn)
+                    yield DrawnBeams(draw, ((broken(draw, searched.steps),),), searched.drawn)
                 else:
                     groups = tuple(tuple(self._beam(draw, beam) for beam in group) for group in searched.groups)
                     yield DrawnBeams(draw, groups, searched.drawn)
@@ -142,5 +142,5 @@ class Drawer:
 
 def _drawn(row: Row) -> Drawn:
     if row.finish == "failed":
-        return broken(row.draw, row.new)
+        return broken(row.draw, len(row.new))
     return Drawn(key=row.draw.key, tokens=tuple(row.new), finish=row.finish or "length")

@@ -6,7 +6,7 @@ that. Only an allocation that torch, the driver or Python refuses is caught.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TypeVar
 
 import torch
@@ -54,7 +54,7 @@ def out_of_memory(draw: Draw) -> Drawn:
     return Drawn(key=draw.key, finish="failed", failure=why)
 
 
-def broken(draw: Draw, new: Sequence[int]) -> Drawn:
-    """The failed answer to a draw whose logits were NaN or infinite after the tokens `new`, which are no answer."""
-    why = f"the model's logits are not finite (NaN or infinite) after {len(new)} new tokens: use float32 or bfloat16"
-    return Drawn(key=draw.key, tokens=tuple(new), finish="failed", failure=why)
+def broken(draw: Draw, tokens: int) -> Drawn:
+    """The failed answer to a draw whose logits were NaN or infinite after `tokens` new tokens, which are discarded."""
+    why = f"the model's logits are not finite (NaN or infinite) after {tokens} new tokens: use float32 or bfloat16"
+    return Drawn(key=draw.key, finish="failed", failure=why, spent=tokens)

@@ -1,0 +1,238 @@
+"""Engines of a run: chosen by name and stage, named in the spec, and another one that draws changes nothing that is trained."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from doubles import SANDBOX, Call, MockModel
+from spa_bench.cards.reading import parse_overrides
+from spa_bench.cards.registry import known
+from spa_bench.errors import UsageError
+from spa_bench.models.engine import STAGES
+from spa_bench.models.mock import MockModel as DryModel
+from spa_bench.models.mock import MockOptions, Reply, read_replies
+from spa_bench.runs.engines import Chosen, chosen_engine, engine_of_spec
+from spa_bench.runs.folder import RunFolder, open_run
+from spa_bench.types import Decoding, Member, Request
+
+OTHER = "other_engine:KIND"
+SMALL = ("--set", "lora.steps=1", "--set", "lora.batch=2", "--set", "data.examples=mini", "--set", "data.share=0.05")
+
+
+def folders(out: Path) -> list[RunFolder]:
+    return [open_run(spec.parent) for spec in sorted(out.glob("*/spec.json"))]
+
+
+# choosing ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", [None, "hf", "draw=hf", "train=hf,draw=hf"])
+def test_the_usual_engine_has_no_place_in_a_spec(text: str | None):
+    assert chosen_engine(text, {}) == Chosen()
+    assert chosen_engine(text, {}).spec() == {}
+
+
+def test_an_engine_has_stages_and_options_and_comes_back_from_a_spec():
+    chosen = chosen_engine(OTHER, {"size": 3})
+    assert chosen.stages == ("draw", "score")
+    assert chosen.spec() == {"name": OTHER, "stages": ["draw", "score"], "options": {"size": 3}}
+    assert engine_of_spec({"engine": chosen.spec()}) == chosen
+    assert engine_of_spec({}) == Chosen()
+    assert chosen_engine(f"draw={OTHER},score=hf", {}).spec() == {"name": OTHER, "stages": ["draw"], "options": {}}
+
+
+@pytest.mark.parametrize(
+    ("text", "settings", "said"),
+    [
+        ("vlm", {}, r"^unknown engine 'vlm'"),
+        ("mok", {}, r"^unknown engine 'mok'; did you mean 'mock'\?$"),
+        ("drew=mock", {}, r"^--engine takes NAME, or STAGE=NAME with train, draw, score, divergence; got 'drew=mock'"),
+        ("draw=", {}, r"^--engine takes NAME, or STAGE=NAME .* got 'draw='"),
+        (f"draw=mock,score={OTHER}", {}, r"^--engine names mock and other_engine:KIND; one engine beside hf"),
+        (None, {"size": 3}, r"^engine hf has no options; got engine\.size"),
+        (OTHER, {"sise": 3}, r"^unknown key 'engine\.sise' in engine other_engine:KIND; did you mean 'engine\.size'\?$"),
+        (OTHER, {"size": "x"}, r"engine\.size"),
+        (OTHER, {"size": 0}, r"size is 0; it must be at least 1$"),
+    ],
+)
+def test_what_cannot_be_chosen_is_one_line(text: str | None, settings: dict[str, object], said: str):
+    with pytest.raises(UsageError, match=said):
+        chosen_engine(text, settings)
+
+
+def test_every_engine_is_listed(call: Call):
+    said = call("list", "engines").out
+    for name in known("engine"):
+        assert f"\n{name} " in said
+
+
+# a run ---------------------------------------------------------------------------------------------------------------
+
+
+def test_another_engine_draws_and_what_is_trained_stays(run: Call, tmp_path: Path):
+    first = run("--sampler", "spa-random", *SMALL, "--set", "task.max_new_tokens=8")
+    assert first.code == 0
+    again = run("--sampler", "spa-random", *SMALL, "--set", "task.max_new_tokens=8", "--engine", OTHER)
+    assert again.code == 0, again.err
+    assert "from the stage cache" in again.err
+    one, two = folders(tmp_path / "runs")
+    if one.spec["engine"]:
+        one, two = two, one
+    assert one.spec["engines"] == dict.fromkeys(STAGES, "hf")
+    assert two.spec["engines"] == {"train": "hf", "draw": "other", "score": "other", "divergence": "hf"}
+    assert two.spec["engine"] == {"name": OTHER, "stages": ["draw", "score"], "options": {}}
+    assert two.spec["numerics"]["other"] == {"version": "1", "size": 1}
+    assert one.read_json("adapters.json") == two.read_json("adapters.json")
+    assert [r.graded for r in one.record_log.rows()] == [r.graded for r in two.record_log.rows()]
+    assert one.divergence_log.rows() == two.divergence_log.rows()
+
+
+def test_a_run_of_another_engine_is_verified_and_repeated(call: Call, run: Call, tmp_path: Path):
+    run("--engine", OTHER, "--set", "engine.size=2", "--set", "task.max_new_tokens=8", "--json")
+    [folder] = folders(tmp_path / "runs")
+    assert call("verify", folder.path).code == 0
+    repeated = call("rerun", folder.path, "--out", tmp_path / "again", "--sandbox", SANDBOX)
+    assert repeated.code == 0, repeated.err
+
+
+def test_a_table_says_the_numerics_of_each_engine(call: Call, run: Call, tmp_path: Path):
+    run("--engine", OTHER, "--set", "task.max_new_tokens=8")
+    call("leaderboard", tmp_path / "runs", "--write", tmp_path / "board.md")
+    assert "; other: version 1, size 1" in (tmp_path / "board.md").read_text()
+
+
+# mock ----------------------------------------------------------------------------------------------------------------
+
+
+def test_a_dry_run_has_all_parts_and_loads_no_model(call: Call, three: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("spa_bench.runs.defaults.load_model", lambda *_: pytest.fail("a model is loaded"))
+    command = ["run", "--sampler", "spa-influence", "--task", three, "--engine", "mock", "--out", tmp_path / "runs"]
+    done = call(*command, "--sandbox", SANDBOX)
+    assert done.code == 0, done.err
+    [folder] = folders(tmp_path / "runs")
+    assert folder.spec["engines"] == dict.fromkeys(STAGES, "mock")
+    kl = folder.read_json("metrics.json")["estimates"]["average_kl[i!=j]"]["value"]
+    assert 0 < kl < 1
+    assert call("verify", folder.path).code == 0
+    assert call("rerun", folder.path, "--out", tmp_path / "again", "--sandbox", SANDBOX).code == 0
+
+
+def test_a_dry_run_of_choices_has_a_divergence_of_first_tokens(call: Call, tmp_path: Path, tiny_folder: Path):
+    done = call("run", "--sampler", "single", "--task", "mini-nlu", "--limit", 6, "--engine", "mock", "--out", tmp_path)
+    assert done.code == 0, done.err
+    [folder] = folders(tmp_path)
+    assert len(folder.choice_log.rows()) == len(folder.divergence_log.rows()) == 6
+
+
+def test_scripted_replies_answer_the_requests_that_they_fit(tmp_path: Path):
+    file = tmp_path / "replies.jsonl"
+    rows = [
+        {"text": "any"},
+        {"text": "p, one", "problem": "p"},
+        {"text": "p, two", "problem": "p"},
+        {"text": "m1", "member": 1},
+    ]
+    file.write_text("\n".join(map(json.dumps, rows)) + "\n")
+    model = DryModel(replies=read_replies(file))
+    member = Member("base", None, Decoding(temperature=1.0, stop=(", o",)))
+
+    def answers(problem: str, number: int, count: int = 20) -> set[tuple[str, str]]:
+        asked = Request(
+            problem_id=problem, member=number, draw=0, kind="generate", prompt="x", decoding=member.decoding, seed=0
+        )
+        requests = [replace(asked, draw=d, seed=d) for d in range(count)]
+        return {(c.text, c.finish) for c in model.generate(requests, [member, member])}
+
+    assert answers("q", 0) == {("any", "stop")}
+    assert answers("q", 1) == {("m1", "stop")}
+    assert answers("p", 0) == {("p", "stop"), ("p, two", "stop")}
+
+
+def test_an_answer_of_the_mock_engine_is_cut_at_its_limit():
+    decoding = Decoding(max_new_tokens=5)
+    request = Request(problem_id="p", member=0, draw=0, kind="generate", prompt="xyz", decoding=decoding, seed=0)
+    model, members = DryModel(replies=[Reply(text="abcdefgh")], context=100), [Member("base", None, decoding)]
+    [long] = model.generate([request], members)
+    assert (long.text, long.tokens, long.finish) == ("abcde", 5, "length")
+    model.context = 3
+    [skipped] = model.generate([request], members)
+    assert (skipped.finish, skipped.text) == ("skipped", "")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "cannot read the replies"),
+        ("", "has no reply"),
+        ("{", "line 1: not JSON"),
+        ('{"text": "a"}\n\n{"txt": "a"}', "line 3: a reply is an object with text"),
+        ('{"text": 3}', "line 1: text is 3"),
+        ('{"text": "a", "member": true}', "line 1: member is True"),
+    ],
+)
+def test_replies_that_cannot_be_read_are_one_line(call: Call, tmp_path: Path, content: str | None, said: str):
+    file = tmp_path / "replies.jsonl"
+    if content is not None:
+        file.write_text(content)
+    settings = ["--engine", "mock", "--set", f"engine.replies={file}"]
+    assert said in call("run", "--sampler", "base", "--task", "mini-code", *settings, "--out", tmp_path / "runs").error()
+
+
+def test_a_request_without_a_fitting_reply_is_one_line_and_the_run_goes_on_later(call: Call, three: Path, tmp_path: Path):
+    file = tmp_path / "replies.jsonl"
+    file.write_text(json.dumps({"text": "    return a + b\n", "problem": "three/add"}) + "\n")
+    command = ["run", "--sampler", "base", "--task", three, "--n", 2, "--engine", "mock", "--sandbox", SANDBOX]
+    said = call(*command, "--set", f"engine.replies={file}", "--out", tmp_path / "runs").error()
+    assert said.startswith("no reply of the mock engine fits problem three/double, member 0, draw 0")
+    [folder] = folders(tmp_path / "runs")
+    assert len(folder.record_log.rows()) == 2
+
+
+def test_the_mock_engine_does_all_stages_or_none(run: Call):
+    assert run("--engine", "draw=mock").error() == "engine mock does all stages, or none; got draw. Give --engine mock"
+    assert "context is 1" in run("--engine", "mock", "--set", "engine.context=1").error()
+    assert MockOptions().context > 1
+
+
+# what an engine cannot do --------------------------------------------------------------------------------------------
+
+
+class Unable(MockModel):
+    """A model that gives texts and nothing else, as a server does."""
+
+    unable = {"train": "a server trains nothing", "divergence": "a server gives no distributions", "score": "no echo"}  # noqa: RUF012
+    engines = {"train": "none", "draw": "server", "score": "none", "divergence": "none"}  # noqa: RUF012
+
+
+def test_what_nobody_can_measure_has_no_value_and_the_reason(
+    call: Call, run: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("spa_bench.runs.perform.load_model_for", lambda *_: Unable(lambda r: f"    return {r.seed}\n"))
+    done = run("--n", 3)
+    assert done.code == 0, done.err
+    assert "divergence: not measured: a server gives no distributions" in done.err
+    [folder] = folders(tmp_path / "runs")
+    estimates = folder.read_json("metrics.json")["estimates"]
+    assert estimates["entropy"]["value"] is None
+    assert estimates["entropy"]["reason"] == "not measured: a server gives no distributions"
+    assert estimates["diversity_score[exact]"]["value"] == 1.0
+    assert folder.spec["engines"]["divergence"] == "none"
+    assert call("verify", folder.path).code == 0
+
+
+def test_a_stage_that_nobody_can_do_is_refused_before_anything_is_done(
+    run: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("spa_bench.runs.perform.load_model_for", lambda *_: Unable(lambda r: ""))
+    said = run("--sampler", "single").error()
+    assert said.startswith("single trains adapters, and mock cannot be trained here: a server trains nothing")
+    assert "this task scores options, and mock cannot do that here: no echo" in run("--task", "mini-nlu").error()
+    assert not list((tmp_path / "runs").glob("*/spec.json"))
+
+
+def test_overrides_of_an_engine_have_their_prefix():
+    assert parse_overrides(["engine.size=3"]).engine == {"size": 3}
