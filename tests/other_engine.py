@@ -15,6 +15,7 @@ from spa_bench.types import DivergenceSums
 @dataclass(frozen=True, kw_only=True)
 class Options:
     size: int = 1
+    hf: bool = True  # whether the weights are loaded beside the engine
     room: int | None = None
 
     def __post_init__(self) -> None:
@@ -64,8 +65,10 @@ class OtherEngine:
 
 
 def build(request: EngineRequest) -> Model:
-    model = request.hf()
-    model.use(OtherEngine(model.hf, request.options_as(Options)), request.stages)
+    options = request.options_as(Options)
+    engine = OtherEngine(request.hf().hf, options)  # stands for a process that has the weights
+    model = request.hf() if options.hf else request.unloaded()
+    model.use(engine, request.stages)
     return model
 
 

@@ -139,7 +139,10 @@ def test_a_command_outlives_the_reader_of_its_messages_too():
         (["run", "--sampler", "base", "--task", "mini-code", "--seed", "1", "--seeds", "1,2"], "--seed and --seeds both"),
         (["check", "x", "--against", "x", "--alpha", "much"], "argument --alpha: 'much' is not a number"),
         (["power", "--pilot", "a"], "argument --pilot: expected 2 arguments"),
-        (["list", "moels"], "argument WHAT: invalid choice: 'moels' (choose from 'samplers', 'tasks', 'metrics', 'models', 'engines')"),
+        (
+            ["list", "moels"],
+            "invalid choice: 'moels' (choose from 'samplers', 'tasks', 'metrics', 'models', 'engines')",
+        ),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -109,7 +109,7 @@ def test_a_table_says_the_numerics_of_each_engine(call: Call, run: Call, tmp_pat
 
 
 def test_a_dry_run_has_all_parts_and_loads_no_model(call: Call, three: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("spa_bench.runs.defaults.load_model", lambda *_: pytest.fail("a model is loaded"))
+    monkeypatch.setattr("spa_bench.runs.reopen.load_model", lambda *_: pytest.fail("a model is loaded"))
     command = ["run", "--sampler", "spa-influence", "--task", three, "--engine", "mock", "--out", tmp_path / "runs"]
     done = call(*command, "--sandbox", SANDBOX)
     assert done.code == 0, done.err
@@ -232,6 +232,38 @@ def test_a_stage_that_nobody_can_do_is_refused_before_anything_is_done(
     assert said.startswith("single trains adapters, and mock cannot be trained here: a server trains nothing")
     assert "this task scores options, and mock cannot do that here: no echo" in run("--task", "mini-nlu").error()
     assert not list((tmp_path / "runs").glob("*/spec.json"))
+
+
+def test_without_the_weights_an_engine_draws_and_scores_alike(call: Call, run: Call, tmp_path: Path):
+    task = ["--set", "task.max_new_tokens=8", "--engine", OTHER]
+    assert run(*task).code == 0
+    done = run(*task, "--set", "engine.hf=false")
+    assert done.code == 0, done.err
+    assert "weights: not loaded here, so that nothing is trained and no divergence is measured" in done.err
+    bare, whole = sorted(folders(tmp_path / "runs"), key=lambda f: f.spec["engines"]["train"], reverse=True)  # none, hf
+    assert bare.spec["engines"] == {"train": "none", "draw": "other", "score": "other", "divergence": "none"}
+    assert whole.spec["engines"]["train"] == "hf"
+    assert bare.spec["model"] == whole.spec["model"]
+    assert [r.graded for r in bare.record_log.rows()] == [r.graded for r in whole.record_log.rows()]
+    assert not any(d.tokens for d in bare.divergence_log.rows())
+    assert call("verify", bare.path).code == 0
+    assert (
+        "cannot be trained here: the weights are not loaded here"
+        in run("--sampler", "single", *task, "--set", "engine.hf=false").error()
+    )
+
+
+def test_choices_scored_without_the_weights_have_no_divergence(run: Call, tmp_path: Path):
+    done = run(
+        "--task", "mini-nlu", "--limit", 4, "--engine", OTHER, "--set", "engine.hf=false", "--set", "task.max_new_tokens=4"
+    )
+    assert done.code == 0, done.err
+    [folder] = folders(tmp_path / "runs")
+    estimates = folder.read_json("metrics.json")["estimates"]
+    assert "NaN" not in (folder.path / "choices.jsonl").read_text()
+    assert estimates["entropy[choices]"]["value"] > 0
+    assert estimates["entropy[first]"]["value"] is None
+    assert estimates["entropy"]["value"] is None
 
 
 def test_overrides_of_an_engine_have_their_prefix():

@@ -59,12 +59,12 @@ def _overall(kind: str) -> Callable[[Samples], Value]:
 
 def _apart(kind: str, mean: Callable[[NDArray[np.float64]], Value]) -> Callable[[Samples], Value]:
     """The mean over pairs of members of how far apart they are on a multiple-choice problem."""
-    return lambda s: mean(np.array(s.preferences.matrices[kind])) if s.preferences else None
+    return lambda s: mean(np.array(s.preferences.matrices[kind])) if s.preferences and kind in s.preferences.matrices else None
 
 
 def _each(kind: str) -> Callable[[Samples], Value]:
     """The mean over members of one of their numbers on a multiple-choice problem."""
-    return lambda s: float(np.mean(s.preferences.members[kind])) if s.preferences else None
+    return lambda s: float(np.mean(s.preferences.members[kind])) if s.preferences and kind in s.preferences.members else None
 
 
 def _chosen(s: Samples) -> list[int]:

@@ -30,7 +30,7 @@ class OptionScores:
     greedy: NDArray[np.bool_]  # (K, O): whether every token of the text is the likeliest
     tokens: tuple[int, ...]  # (O,): number of tokens of each option's text
     kl: NDArray[np.float64]  # (K, K): KL(P_i || P_j) of the first token after the context; mean over different contexts
-    js: NDArray[np.float64]  # (K, K): Jensen-Shannon divergence, likewise
+    js: NDArray[np.float64]  # (K, K): Jensen-Shannon divergence, likewise; NaN, as kl and entropy, where no engine compares
     entropy: NDArray[np.float64]  # (K,), likewise
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from spa_bench.metrics.choices import best, spread
 from spa_bench.models.base import Model, OptionScores
-from spa_bench.runs.divergence import known_to
+from spa_bench.runs.divergence import known_to, unmeasured
 from spa_bench.runs.folder import RunFolder
 from spa_bench.support.seeds import derive_seed, draw_seed
 from spa_bench.types import Asked, Begun, Choices, Divergence, Member, Prompt
@@ -31,8 +31,11 @@ def measure_choices(
 
 def _row(scores: OptionScores, choices: int) -> Choices:
     over = spread(scores.logprobs[:, :choices])
-    matrices = {"kl[choices]": over.kl, "js[choices]": over.js, "kl[first]": scores.kl, "js[first]": scores.js}
-    members = {"entropy[choices]": over.entropy, "entropy[first]": scores.entropy}
+    matrices = {"kl[choices]": over.kl, "js[choices]": over.js}
+    members = {"entropy[choices]": over.entropy}
+    if not np.isnan(scores.entropy).any():  # an engine that scores texts alone compares no distributions
+        matrices |= {"kl[first]": scores.kl, "js[first]": scores.js}
+        members["entropy[first]"] = scores.entropy
     return Choices(
         problem=scores.problem,
         logprobs=scores.logprobs.tolist(),
@@ -104,6 +107,8 @@ def first_token_divergence(choices: Choices) -> Divergence:
 
     No reference is teacher-forced: a reference of one letter would add a token that every member finds certain.
     """
+    if "kl[first]" not in choices.matrices:
+        return unmeasured(choices.problem)
     matrices = {"kl": choices.matrices["kl[first]"], "js": choices.matrices["js[first]"]}
     return Divergence(
         problem=choices.problem, tokens=1, matrices=matrices, members={"entropy": choices.members["entropy[first]"]}, overall={}

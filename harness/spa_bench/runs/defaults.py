@@ -13,8 +13,8 @@ from spa_bench.errors import ModelError
 from spa_bench.mini.embedded import EMBEDDED, REAL
 from spa_bench.models.base import Model
 from spa_bench.models.hf.hub import ask, is_offline
-from spa_bench.runs.engines import Chosen, model_with
-from spa_bench.runs.reopen import ModelOptions, load_model
+from spa_bench.runs.engines import Chosen
+from spa_bench.runs.reopen import ModelOptions, loaded_with
 
 HUB_PAIRS = "hub:ise-uiuc/Magicoder-OSS-Instruct-75K"
 """The pairs of the paper's cards for code."""
@@ -47,7 +47,7 @@ def load_model_for(task: TaskCard, given: str | None, options: ModelOptions, eng
     """
     name = model_for(task, given)
     try:
-        return model_with(engine or Chosen(), name, lambda: load_model(name, options))
+        return loaded_with(engine or Chosen(), name, options)
     except ModelError as error:
         if given or is_mini(task):
             raise

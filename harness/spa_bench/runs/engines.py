@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING, TypeVar, cast
 
 from spa_bench.cards.kinds import Kind, NoOptions, as_declared, beside
@@ -21,6 +22,7 @@ from spa_bench.types import Json
 
 if TYPE_CHECKING:
     from spa_bench.models.hf.model import HFModel
+    from spa_bench.models.hf.unloaded import UnloadedModel
 
 Options = TypeVar("Options")
 HF = "hf"
@@ -32,6 +34,7 @@ class EngineRequest:
 
     model: str  # the name of the model, as --model gives it
     hf: Callable[[], HFModel]  # loads that model by transformers, once
+    unloaded: Callable[[], UnloadedModel]  # loads its tokenizer and config alone
     options: object  # of the class that the engine's kind declares
     stages: tuple[Stage, ...]  # that the engine is to do
 
@@ -111,18 +114,11 @@ def engine_of_spec(spec: Json) -> Chosen:
     return dataclasses.replace(chosen, stages=tuple(found["stages"]))
 
 
-def model_with(chosen: Chosen, name: str, hf: Callable[[], HFModel]) -> Model:
+def model_with(chosen: Chosen, name: str, *, hf: Callable[[], HFModel], unloaded: Callable[[], UnloadedModel]) -> Model:
     """The model `name`, whose stages `chosen` does where it can. Raises UsageError or ModelError."""
     if chosen.name == HF:
         return hf()
-    loaded: list[HFModel] = []
-
-    def once() -> HFModel:
-        if not loaded:
-            loaded.append(hf())
-        return loaded[0]
-
-    request = EngineRequest(model=name, hf=once, options=chosen.options, stages=chosen.stages)
+    request = EngineRequest(model=name, hf=cache(hf), unloaded=unloaded, options=chosen.options, stages=chosen.stages)
     return engine_kind(chosen.name).build(request)
 
 

@@ -14,7 +14,7 @@ from spa_bench.cards.task import Placed, TaskCard, build_task_card
 from spa_bench.cards.training import DataCard
 from spa_bench.errors import UsageError
 from spa_bench.mini.embedded import EMBEDDED
-from spa_bench.runs.engines import engine_of_spec, model_with
+from spa_bench.runs.engines import Chosen, engine_of_spec, model_with
 from spa_bench.runs.folder import DATA_FILES, TASK_FILE, RunFolder
 from spa_bench.runs.job import Job, load_task
 from spa_bench.spa.data import files_of, hubs_of
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from spa_bench.models.base import Model
     from spa_bench.models.embed import HFEmbedder
     from spa_bench.models.hf.gguf import Origin
-    from spa_bench.models.hf.model import HFModel
+    from spa_bench.models.hf.model import HFModel, HFOptions
+    from spa_bench.models.hf.unloaded import UnloadedModel
 
 _OPTIONS = {"examples": "--data", "queries": "--queries"}  # the options of `rerun` that give new paths for these files
 
@@ -44,11 +45,36 @@ class ModelOptions:
     context: int | None = None  # the most tokens of prompt and answer; None: as many as the model has positions
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Place:
+    """Where a model lies, and how it is loaded."""
+
+    path: str
+    options: HFOptions
+    name: str | None = None  # where it is not the path
+    origin: Origin | None = None  # of a folder that was made of a GGUF file
+
+
 def load_model(name: str, options: ModelOptions) -> HFModel:
     """The model of that name: the embedded one, one of a package (got on first use), a GGUF file, a folder or one on the hub.
 
     Raises UsageError or ModelError.
     """
+    from spa_bench.models.hf.model import HFModel
+
+    place = _place(name, options)
+    return HFModel(place.path, place.options, name=place.name, origin=place.origin)
+
+
+def load_unloaded(name: str, options: ModelOptions) -> UnloadedModel:
+    """Tokenizer and config of the model of that name, without its weights. Raises as load_model."""
+    from spa_bench.models.hf.unloaded import UnloadedModel
+
+    place = _place(name, options)
+    return UnloadedModel(place.path, place.options, name=place.name, origin=place.origin)
+
+
+def _place(name: str, options: ModelOptions) -> _Place:
     rows, threads = options.batch_size, options.threads
     if rows != "auto" and not (rows.isdigit() and int(rows) > 0):
         raise UsageError(f"--batch-size takes auto or a number of rows; got {rows!r}")
@@ -56,7 +82,7 @@ def load_model(name: str, options: ModelOptions) -> HFModel:
         raise UsageError(f"--threads is {threads}; it must be at least 1")
     from spa_bench.mini.data import MODEL
     from spa_bench.models.hf.gguf import is_gguf
-    from spa_bench.models.hf.model import HFModel, HFOptions
+    from spa_bench.models.hf.model import HFOptions
 
     chosen = HFOptions(
         device=options.device,
@@ -71,9 +97,11 @@ def load_model(name: str, options: ModelOptions) -> HFModel:
     if options.revision is not None and (name in _ours() or is_gguf(name) or Path(name).exists()):
         raise UsageError(f"--revision {options.revision} names a version on the hub, and {name} is no model of the hub")
     if name == EMBEDDED:
-        return HFModel(str(MODEL), chosen, name=EMBEDDED)
+        return _Place(path=str(MODEL), options=chosen, name=EMBEDDED)
     origin = made_of(name)
-    return HFModel(name, chosen) if origin is None else HFModel(str(origin.folder), chosen, name=name, origin=origin)
+    if origin is None:
+        return _Place(path=name, options=chosen)
+    return _Place(path=str(origin.folder), options=chosen, name=name, origin=origin)
 
 
 def _ours() -> list[str]:
@@ -117,7 +145,12 @@ def model_of(folder: RunFolder, options: ModelOptions) -> Model:
         revision=model.get("revision"),
         context=model.get("context"),
     )
-    return model_with(engine_of_spec(folder.spec), str(model["name"]), lambda: load_model(model["name"], made))
+    return loaded_with(engine_of_spec(folder.spec), str(model["name"]), made)
+
+
+def loaded_with(engine: Chosen, name: str, options: ModelOptions) -> Model:
+    """The model of that name with the stages of `engine` done by that; what it does not need is not loaded."""
+    return model_with(engine, name, hf=lambda: load_model(name, options), unloaded=lambda: load_unloaded(name, options))
 
 
 def device_of(folder: RunFolder) -> str:
