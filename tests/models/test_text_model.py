@@ -169,6 +169,21 @@ def test_a_failed_draw_has_its_cause_and_what_it_spent(model: HFModel):
     assert completed(model.codec, request, replace(drawn, spent=None)).spent is None
 
 
+def test_where_engines_share_a_device_one_at_a_time_is_open(model: HFModel, members: list[Member], other: OtherEngine):
+    other.opened.append([])
+    asked = requests(members)[:1]
+    model.exclusive = True
+    try:
+        list(model.divergence([("x", "y")], members, base=False, top=1))
+        assert other.opened == []  # closed
+        list(model.generate(asked, members))
+        assert len(other.opened) == 1
+        assert model.network is not None
+        assert other.opened == []
+    finally:
+        model.exclusive = False
+
+
 def test_an_adapter_is_named_by_its_content(members: list[Member], tmp_path: Path):
     import shutil
 

@@ -86,9 +86,11 @@ class TextModel:
         context: int,
         engines: Mapping[Stage, Engine],
         notes: Sequence[str] = (),
+        exclusive: bool = False,  # whether one engine at a time holds the device
     ):
         self.name, self.codec, self.context, self.notes = name, codec, context, tuple(notes)
         self._engines: dict[Stage, Engine] = dict(engines)
+        self.exclusive = exclusive
         self.encoder = OptionEncoder(codec, context)
         self._encoded_before: tuple[list[Asked], list[Encoded]] | None = None
 
@@ -128,8 +130,16 @@ class TextModel:
     def _opened(self, stage: Stage, adapters: Sequence[LoraAdapter | None]) -> Engine:
         """The engine of `stage`, ready for `adapters`."""
         engine = self._engine(stage)
+        self.turn_to(engine)
         engine.open([a for a in dict.fromkeys(adapters) if a is not None])
         return engine
+
+    def turn_to(self, engine: Engine) -> None:
+        """Close the others where engines share a GPU that has no room for two."""
+        if self.exclusive:
+            for other in dict.fromkeys(self._engines.values()):
+                if other is not engine:
+                    other.close()
 
     def training_numerics(self) -> dict[str, object]:
         """See StageModel.training_numerics; nothing where no engine trains."""
@@ -290,6 +300,7 @@ class TextModel:
         engine = self._engines.get("divergence")
         if engine is None or not isinstance(engine, OptionReader):
             return {}
+        self.turn_to(engine)
         engine.open([a for a in dict.fromkeys(adapters) if a is not None])
         return {scored.problem: scored for scored in engine.options([_contexts_of(p) for p in problems], adapters)}
 

@@ -67,6 +67,10 @@ class Adapters:
         """Why PEFT does not read the adapter in `folder` as it is meant, on one line; "" where it gives the same logits."""
         return peft_differs(self._network, self._layers, folder, partial(self.use, [folder]), self._vocabulary)
 
+    def forget(self) -> None:
+        """Free the factors that were last stacked."""
+        self._stacked = None
+
     def use(self, folders: Sequence[Path | None], *, only: int | None = None) -> AbstractContextManager[None]:
         """Context in which row group i runs through adapter i; None is the bare base.
 

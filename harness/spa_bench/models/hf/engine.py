@@ -58,8 +58,9 @@ class HFEngine:
 
     def __init__(self, parts: HFParts, numerics: Callable[[], dict[str, object]]):
         self._parts, self._numerics = parts, numerics
-        network = parts.reads.network
-        self.adapters = Adapters(network, parts.dtype, parts.device, vocabulary=parts.vocabulary)
+        self.network = parts.reads.network
+        self._parked = False  # whether another engine has the GPU
+        self.adapters = Adapters(self.network, parts.dtype, parts.device, vocabulary=parts.vocabulary)
 
     @cached_property
     def _drawer(self) -> Drawer:
@@ -86,10 +87,18 @@ class HFEngine:
         return self._numerics()
 
     def open(self, adapters: Sequence[LoraAdapter]) -> None:
-        """See Engine.open: adapters are read when rows run through them."""
+        """See Engine.open: the network is on its device; adapters are read when rows run through them."""
+        if self._parked:
+            self.network.to(self._parts.device)
+            self._parked = False
 
     def close(self) -> None:
-        """See Engine.close: the network stays, as training and divergence need it."""
+        """See Engine.close: on a GPU, the network goes to the memory of the CPU, so that another engine has room."""
+        self.adapters.forget()
+        if self._parts.device.type != "cpu" and not self._parked:
+            self.network.to("cpu")
+            self._parked = True
+            torch.cuda.empty_cache()
 
     def batch_free(self, columns: Sequence[int]) -> bool:
         """See Engine.batch_free: where the probe found it, on a CPU in float32, as long as its attention adds in one piece."""
@@ -114,6 +123,7 @@ class HFEngine:
 
     def score(self, targets: Sequence[Target]) -> Iterator[TargetScores]:
         """See Engine.score. Targets of equal probability share the better rank."""
+        self.open(())
         by_adapter: dict[LoraAdapter | None, list[Target]] = {}
         for target in targets:
             by_adapter.setdefault(target.adapter, []).append(target)

@@ -63,11 +63,11 @@ class HFModel(TextModel):
         network, self._tokenizer = load_network(
             path, self._dtype, revision=options.revision, trust_remote_code=options.trust_remote_code
         )
-        self.network: nn.Module = network.to(self._device).eval().requires_grad_(False)
+        self._network: nn.Module = network.to(self._device).eval().requires_grad_(False)
         vocabulary = int(network.config.get_text_config().vocab_size)
-        context, unknown = context_of(self.network, self._tokenizer, options.context)
+        context, unknown = context_of(self._network, self._tokenizer, options.context)
         found = known_probe(
-            self.network,
+            self._network,
             lambda: [self._hash, self.training_numerics(), versions()],
             vocabulary=vocabulary,
             context=context,
@@ -77,7 +77,7 @@ class HFModel(TextModel):
         context = min(context, way.context or context)
         codec = Codec(self._tokenizer, name or path, end_tokens(self._tokenizer, network), embedding_rows(network))
         parts = HFParts(
-            reads=Readable(self.network, way, context=context),
+            reads=Readable(self._network, way, context=context),
             codec=codec,
             dtype=self._dtype,
             device=self._device,
@@ -91,6 +91,7 @@ class HFModel(TextModel):
             context=context,
             engines=dict.fromkeys(STAGES, self.hf),
             notes=[note for note in (unknown, *found.notes) if note],
+            exclusive=self._device.type != "cpu",
         )
 
     # what it is ------------------------------------------------------------------------------------------------
@@ -108,7 +109,7 @@ class HFModel(TextModel):
         device: dict[str, object] = {"device": self._device.type, "dtype": str(self._dtype).removeprefix("torch.")}
         if self._device.type == "cpu":
             return {**device, "threads": self._threads, "cpu": torch.backends.cpu.get_cpu_capability()}
-        attention = str(self.network.config._attn_implementation)  # type: ignore[union-attr]
+        attention = str(self._network.config._attn_implementation)  # type: ignore[union-attr]
         precision = torch.get_float32_matmul_precision()
         return {**device, "gpu": torch.cuda.get_device_name(self._device), "attention": attention, "matmul": precision}
 
@@ -122,7 +123,14 @@ class HFModel(TextModel):
             return self._origin.hash
         if Path(self._path).is_dir():
             return hash_folder(Path(self._path))
-        return hash_state(self.network, self._tokenizer)
+        return hash_state(self._network, self._tokenizer)
+
+    @property
+    def network(self) -> nn.Module:
+        """See LoraTrainable.network: it is on its device, whatever engine had that before."""
+        self.turn_to(self.hf)
+        self.hf.open(())
+        return self._network
 
     # acts ------------------------------------------------------------------------------------------------------
 
