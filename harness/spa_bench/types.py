@@ -58,6 +58,7 @@ class Member:
     name: str
     adapter: Path | None  # folder in PEFT's format; None: the base model
     decoding: Decoding
+    served: str = ""  # the name under which a server has this member; "": `adapter` says which it is
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,309 @@
+"""Sends calls to a server: several at once, again after failures that pass, within limits and a budget.
+
+The `openai` package speaks the protocol; its own retries are off, because they know neither the budget nor the limits of a
+minute, nor an answer that is cut in half. The calls run in a thread with an event loop of its own, so that answers go on
+coming in while a caller works on the last one. The thread ends with the calls.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
+
+from spa_bench.errors import ModelError, SpaBenchError, UsageError
+from spa_bench.models.openai.limits import Gate, backoff, retry_after
+from spa_bench.models.openai.options import OPENAI, OpenAIOptions
+from spa_bench.models.openai.spending import Ledger
+from spa_bench.models.openai.wire import Call, Refused, Reply, one_line
+from spa_bench.support.interrupt import asked, pause_point
+
+if TYPE_CHECKING:
+    from openai import APIStatusError, AsyncOpenAI
+
+_LOOK = 0.1  # seconds between two looks at whether the user wants to stop
+_END = 10.0  # seconds that calls which are broken off may take to end
+_GOES_ON = "what is drawn is kept, and the same command goes on from there"
+_PASSES = {408, 409, 425, 429}  # statuses of failures that pass, beside 500 and above
+
+
+@dataclass(frozen=True)
+class _Trouble:
+    """Why a try gave no answer."""
+
+    words: str
+    wait: float | None = None  # seconds that the server asks for
+    lost: bool = False  # the call was sent, and may have been billed
+
+
+class _Stopped(Exception):
+    """No call is sent any more."""
+
+
+class Server:
+    """A server of the OpenAI protocol. Raises UsageError where the package, a key or an address is missing or unfit."""
+
+    def __init__(self, options: OpenAIOptions):
+        try:
+            self.url = options.url
+        except ValueError as error:
+            raise UsageError(str(error)) from None
+        try:
+            self.client = f"openai {version('openai')}"
+        except PackageNotFoundError:
+            raise UsageError("a model on a server needs the package openai: pip install 'spa-bench[openai]'") from None
+        self.options = options
+        name, secret = options.api_key_env, self.secret
+        if self.url == OPENAI and not secret:
+            raise UsageError(f"{self.url} needs a key, and the environment variable {name} has none")
+        if not (secret.isascii() and secret.isprintable()):
+            raise UsageError(f"the environment variable {name} holds characters that no key has; set it to the key alone")
+        self.ledger = Ledger(options)
+        self.together = 0  # the most calls that were under way at once
+        self._under_way = 0
+        self._gate = Gate(options.requests_per_minute, options.tokens_per_minute)
+
+    @property
+    def secret(self) -> str:
+        """The key; "" where there is none. It is looked up each time, so that no object of ours holds it."""
+        return os.environ.get(self.options.api_key_env, "").strip()
+
+    def ask(self, calls: Sequence[Call]) -> Iterator[tuple[int, Reply | Refused]]:
+        """(place in `calls`, answer) of each call, as answers come.
+
+        Raises ModelError, after everything that is under way has come, where the server is gone, refuses the key or has
+        cost what it may; and what `check` of a call raises. Raises KeyboardInterrupt likewise where the user wants to stop.
+        """
+        if not calls:
+            return
+        work = _Work(self, calls)
+        work.start()
+        left = len(calls)
+        try:
+            while True:
+                if asked():
+                    work.stop()
+                try:
+                    came = work.came.get(timeout=_LOOK)
+                except queue.Empty:
+                    continue
+                if came is None:
+                    break
+                left -= 1
+                yield came
+        finally:
+            work.end()
+        if work.error is not None:
+            raise work.error
+        if left:
+            pause_point()
+
+    def one(self, call: Call) -> Reply | Refused:
+        """The answer to one call. Raises as `ask`."""
+        [(_, answer)] = self.ask([call])
+        return answer
+
+    # within the thread of the calls ------------------------------------------------------------------------------
+
+    def opened(self) -> AsyncOpenAI:
+        """The package's client. A server that asks for no key gets a word in its place."""
+        from openai import AsyncOpenAI
+
+        return AsyncOpenAI(api_key=self.secret or "none", base_url=self.url, max_retries=0, timeout=self.options.timeout)
+
+    async def answer(self, client: AsyncOpenAI, call: Call, drain: asyncio.Event) -> Reply | Refused:
+        """The answer to `call`, in as many tries as it may take.
+
+        Raises ModelError when they are used up, and _Stopped where `drain` is set before there is an answer.
+        """
+        began, tries = time.monotonic(), 0
+        while True:
+            row = await self._admitted(call, drain)
+            tries += 1
+            given = await self._tried(client, call)
+            if isinstance(given, Reply):
+                row[1] = float(given.usage.prompt + given.usage.new)
+                call.check(given)
+            if not isinstance(given, _Trouble):
+                return given
+            if given.wait is not None:
+                self._gate.close(time.monotonic() + given.wait)
+            passed, wait = time.monotonic() - began, backoff(tries) if given.wait is None else given.wait
+            if tries >= self.options.tries or passed + wait > self.options.patience:
+                times = f"{tries} tries in {passed:.0f} s" if tries > 1 else "one try"
+                asks = f" and asks for a wait of {given.wait:.0f} s" if given.wait else ""
+                raise ModelError(f"{self.url} {given.words}{asks}: given up after {times}; {_GOES_ON}")
+            await _rest(wait, drain)
+
+    async def _admitted(self, call: Call, drain: asyncio.Event) -> list[float]:
+        """Wait until limits and budget let `call` through. Raises ModelError where the budget never will."""
+        tokens = call.most.prompt + call.most.new
+        while not drain.is_set():
+            wait = self._gate.wait(time.monotonic(), tokens)
+            if wait <= 0:
+                if self.ledger.hold(call.most):
+                    return self._gate.sent(time.monotonic(), tokens)
+                if self.ledger.idle:
+                    raise ModelError(self._spent(call))
+                wait = _LOOK  # a call that is under way may turn out cheaper than it could have been
+            await _rest(wait, drain)
+        raise _Stopped
+
+    def _spent(self, call: Call) -> str:
+        ledger = self.ledger
+        return (
+            f"the budget of max_cost = ${self.options.max_cost:g} is spent: ${ledger.total:.6g} so far, here for "
+            f"{ledger.spent.words()}, and the next call could cost ${ledger.cost(call.most):.6g}; what is drawn is kept, and "
+            "the same command with a larger max_cost goes on from there"
+        )
+
+    async def _tried(self, client: AsyncOpenAI, call: Call) -> Reply | Refused | _Trouble:
+        """One try, whose tokens and cost are counted whatever comes. Raises ModelError where no other call will do better."""
+        self._under_way += 1
+        self.together = max(self.together, self._under_way)
+        given: Reply | Refused | _Trouble = _Trouble("was not waited for", lost=True)
+        try:
+            given = await self._sent(client, call)
+        except SpaBenchError:
+            given = _Trouble("")
+            raise
+        finally:
+            self._under_way -= 1
+            if isinstance(given, Reply):
+                self.ledger.answered(call.most, given.usage)
+            elif isinstance(given, _Trouble) and given.lost:
+                self.ledger.lost(call.most)
+            else:
+                self.ledger.release(call.most)
+        return given
+
+    async def _sent(self, client: AsyncOpenAI, call: Call) -> Reply | Refused | _Trouble:
+        import openai
+
+        try:
+            async with asyncio.timeout(self.options.timeout):
+                if call.body is None:
+                    text = await client.get(call.path, cast_to=str)
+                else:
+                    text = await client.post(call.path, cast_to=str, body=call.body)
+        except (TimeoutError, openai.APITimeoutError):
+            return _Trouble(f"gave no answer in {self.options.timeout:g} s", lost=True)
+        except openai.APIConnectionError as error:
+            cause = error.__cause__ or error
+            what = one_line(f"{type(cause).__name__}: {cause}", self.secret, 120)
+            if type(cause).__name__ in {"ConnectError", "ConnectTimeout"}:
+                return _Trouble(f"does not answer ({what})")
+            return _Trouble(f"broke off ({what})", lost=True)
+        except openai.APIStatusError as error:
+            return self._status(error)
+        try:
+            return call.reply(text)
+        except ValueError as error:
+            return _Trouble(one_line(str(error), self.secret), lost=True)
+
+    def _status(self, error: APIStatusError) -> Refused | _Trouble:
+        """What a status other than 200 means. Raises ModelError where every call would get it."""
+        status, name = error.status_code, self.options.api_key_env
+        said = one_line(_message(error.body) or error.response.text, self.secret)
+        if status in {401, 403}:
+            key = f"refuses the key in {name}" if self.secret else f"asks for a key, and {name} has none"
+            raise ModelError(f"{self.url} {key} ({status}: {said})")
+        if status == 402 or error.code == "insufficient_quota":
+            raise ModelError(f"{self.url} gives no more for this account ({status}: {said}); {_GOES_ON}")
+        refused = Refused(status=status, message=said)
+        if (status in _PASSES or status >= 500) and not refused.too_long:
+            return _Trouble(f"answers {status} ({said})", wait=retry_after(error.response.headers, time.time()))
+        return refused
+
+
+class _Work:
+    """Calls that are made in a thread of their own."""
+
+    def __init__(self, server: Server, calls: Sequence[Call]):
+        self._server, self._calls = server, calls
+        self.came: queue.SimpleQueue[tuple[int, Reply | Refused] | None] = queue.SimpleQueue()  # None: no more will come
+        self.error: BaseException | None = None
+        self._drain = asyncio.Event()
+        self._thread = threading.Thread(target=self._run, name="calls to a server", daemon=True)
+        self._begun = threading.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+        self._begun.wait()
+
+    def stop(self) -> None:
+        """Send no more calls; those under way come to their end."""
+        self._tell(self._drain.set)
+
+    def end(self) -> None:
+        """Break off whatever is under way."""
+        if self._task is not None:
+            self._tell(self._task.cancel)
+        self._thread.join(timeout=_END)
+
+    def _tell(self, what: Callable[[], object]) -> None:
+        with suppress(RuntimeError):  # the loop has ended
+            if self._loop is not None:
+                self._loop.call_soon_threadsafe(what)
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._all())
+        except asyncio.CancelledError:
+            pass
+        except BaseException as error:  # raised again in the caller's thread
+            self.error = self.error or error
+        finally:
+            self._begun.set()
+            self.came.put(None)
+
+    async def _all(self) -> None:
+        self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
+        self._begun.set()
+        places = iter(enumerate(self._calls))
+        async with self._server.opened() as client:
+
+            async def worker() -> None:
+                for place, call in places:
+                    try:
+                        self.came.put((place, await self._server.answer(client, call, self._drain)))
+                    except _Stopped:
+                        return
+                    except SpaBenchError as error:
+                        self.error = self.error or error
+                        self._drain.set()
+                        return
+
+            await asyncio.gather(*(worker() for _ in range(min(self._server.options.concurrency, len(self._calls)))))
+
+
+async def _rest(seconds: float, drain: asyncio.Event) -> None:
+    """Wait. Raises _Stopped as soon as no call is sent any more."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await drain.wait()
+    if drain.is_set():
+        raise _Stopped
+
+
+def _message(body: object) -> str:
+    """The server's words in the body of an error; "" where it has none."""
+    if not isinstance(body, dict):
+        return body if isinstance(body, str) else ""
+    for name in ("message", "detail", "error"):
+        said = body.get(name)
+        if isinstance(said, dict):
+            return _message(said)
+        if said:
+            return str(said)
+    return ""

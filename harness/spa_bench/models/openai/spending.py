@@ -1,0 +1,113 @@
+"""Tokens and dollars: what calls took, and whether one more may be sent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from spa_bench.models.openai.options import OpenAIOptions
+
+MILLION = 1_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Usage:
+    """The tokens of one answered call, as the server counts them."""
+
+    prompt: int
+    new: int
+    cached: int = 0  # of `prompt`, those that the server had cached
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spending:
+    """What the calls of a run took, probes included."""
+
+    calls: int = 0  # that were answered
+    prompt_tokens: int = 0
+    cached_tokens: int = 0  # of prompt_tokens
+    new_tokens: int = 0
+    lost: int = 0  # calls that were sent and whose answer never came whole: they may have been billed
+    cost: float | None = None  # dollars at the user's prices; lost calls count at the most they can have cost; None: no prices
+
+    def plus(self, other: Spending) -> Spending:
+        """Both together: of a run that was stopped and goes on. There is a cost where one of them has one."""
+        costs = [cost for cost in (self.cost, other.cost) if cost is not None]
+        return Spending(
+            calls=self.calls + other.calls,
+            prompt_tokens=self.prompt_tokens + other.prompt_tokens,
+            cached_tokens=self.cached_tokens + other.cached_tokens,
+            new_tokens=self.new_tokens + other.new_tokens,
+            lost=self.lost + other.lost,
+            cost=sum(costs) if costs else None,
+        )
+
+    def words(self) -> str:
+        """The spending in a few words, for messages."""
+        tokens = f"{self.calls} calls, {self.prompt_tokens} tokens of prompts, {self.new_tokens} of answers"
+        return tokens if self.cost is None else f"${self.cost:.4f} ({tokens})"
+
+
+class Ledger:
+    """Counts what calls take, and holds back what those under way may cost."""
+
+    def __init__(self, options: OpenAIOptions):
+        self._in, self._out, self._most = options.price_in, options.price_out, options.max_cost
+        self._cached = options.price_in if options.price_cached is None else options.price_cached
+        self.spent = Spending(cost=None if self._in is None else 0.0)
+        self._before = 0.0
+        self._held = 0.0  # dollars
+        self._under_way = 0  # calls
+
+    def before(self, earlier: Spending) -> None:
+        """Count the cost of an earlier part of the run against the budget; `spent` does not include it."""
+        self._before = earlier.cost or 0.0
+
+    def cost(self, usage: Usage) -> float:
+        """Dollars for `usage`; 0 where there are no prices."""
+        if self._in is None or self._out is None or self._cached is None:
+            return 0.0
+        plain = usage.prompt - usage.cached
+        return (plain * self._in + usage.cached * self._cached + usage.new * self._out) / MILLION
+
+    def hold(self, most: Usage) -> bool:
+        """Hold back what a call can cost at the most, before it is sent; False where the budget has not so much left."""
+        cost = self.cost(most)
+        if self._most is not None and self.total + self._held + cost > self._most:
+            return False
+        self._held += cost
+        self._under_way += 1
+        return True
+
+    @property
+    def total(self) -> float:
+        """Dollars of the run so far, its earlier parts included, without what is held back."""
+        return self._before + (self.spent.cost or 0.0)
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is held back: no call is under way that could turn out cheaper than feared."""
+        return not self._under_way
+
+    def release(self, most: Usage) -> None:
+        """Give back what `hold` held, for a call that was not billed."""
+        self._under_way -= 1
+        self._held = self._held - self.cost(most) if self._under_way else 0.0
+
+    def answered(self, most: Usage, usage: Usage) -> None:
+        """Count a call that was answered."""
+        self.release(most)
+        s = self.spent
+        self.spent = replace(
+            s,
+            calls=s.calls + 1,
+            prompt_tokens=s.prompt_tokens + usage.prompt,
+            cached_tokens=s.cached_tokens + usage.cached,
+            new_tokens=s.new_tokens + usage.new,
+            cost=None if s.cost is None else s.cost + self.cost(usage),
+        )
+
+    def lost(self, most: Usage) -> None:
+        """Count a call that was sent and whose answer did not come whole, at the most it can have cost."""
+        self.release(most)
+        s = self.spent
+        self.spent = replace(s, lost=s.lost + 1, cost=None if s.cost is None else s.cost + self.cost(most))
