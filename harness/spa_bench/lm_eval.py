@@ -65,6 +65,8 @@ class SpaBenchLM(SamplerLM):
         kind = sampler_kind(card.kind)
         if not kind.goes_on:
             raise UsageError(f"sampler {sampler!r} is of kind {card.kind!r}, which is no mixture of members; lm-eval needs one")
+        if card.served:
+            raise UsageError(f"sampler {sampler!r} draws from models of a server; lm-eval has models of its own for servers")
         wanted = "auto" if batch_size is None else str(batch_size)
         options = ModelOptions(
             device=_device(device), dtype=dtype, batch_size=wanted, threads=threads, revision=revision,

@@ -126,8 +126,8 @@ def called(kind: str, method: str, call: Callable[[], Built]) -> Built:
         return call()
 
 
-def check_sampler(sampler: _Mixed, kind: str, count: int) -> None:
-    """Raises UsageError for a user's own sampler unless its members are `count` of spa_bench.types.Member."""
+def check_sampler(sampler: _Mixed, kind: str, count: int, served: Sequence[str] = ()) -> None:
+    """Raises UsageError for a user's own sampler unless its members are `count` of types.Member, `served` as named."""
     members = sampler.members
     if is_ours("sampler", kind):
         return
@@ -135,6 +135,8 @@ def check_sampler(sampler: _Mixed, kind: str, count: int) -> None:
         raise UsageError(f"sampler kind {kind!r}: members is {members!r}; it must be a tuple of spa_bench.types.Member")
     if len(members) != count:
         raise UsageError(f"sampler kind {kind!r}: it has {len(members)} members, and its card says members = {count}")
+    if served and [member.served for member in members] != list(served):
+        raise UsageError(f"sampler kind {kind!r}: its members are not those that its card names in served: {', '.join(served)}")
 
 
 def drawn(kind: str, sample: Callable[[], Iterable[Completion]]) -> Iterator[Completion]:

@@ -39,13 +39,21 @@ class SamplerCard:
     kind: str = "mixture"  # one of ours, one of an installed package, or package.module:build on the import path
     members: int = 1  # K
     draws: int = 4  # answers to each problem when --n is not given
-    adapters: str = "none"  # none; all: one, on all data; seeds: K, on all data with different seeds; parts: K, on the parts
+    # none; all: one, on all data; seeds: K, on all data with different seeds; parts: K, on the parts; served: none is made,
+    # because a server has K models
+    adapters: str = "none"
+    served: tuple[str, ...] = ()  # the names of the members on a server, in their order
     decoding: DecodingCard = field(default_factory=DecodingCard)
     lora: LoraCard = field(default_factory=LoraCard)
     attribution: AttributionCard = field(default_factory=AttributionCard)
     partition: PartitionCard = field(default_factory=PartitionCard)
     data: DataCard = field(default_factory=DataCard)
     options: object = field(default_factory=NoOptions)  # an instance of the dataclass that the kind declares
+
+    @property
+    def trains(self) -> bool:
+        """Whether adapters are trained for it."""
+        return self.adapters not in {"none", "served"}
 
     def options_as(self, declared: type[Options]) -> Options:
         """The options as `declared`, the class that the card's kind declares. Raises TypeError for another class."""
@@ -81,16 +89,33 @@ def _setting(card: SamplerCard, key: re.Match[str]) -> str:
     return f"{value:g}" if isinstance(value, int | float) and not isinstance(value, bool) else key[0]
 
 
+def _check_served(where: str, card: SamplerCard) -> None:
+    """Raises CardError unless `served` names each member of a card of served members, and is empty in others."""
+    names = card.served
+    if card.adapters != "served":
+        if names:
+            raise CardError(f'{where}: served is {list(names)}, and adapters is {card.adapters!r}; set adapters = "served"')
+        return
+    if len(names) != card.members:
+        raise CardError(
+            f"{where}: served names {len(names)} models, {list(names)}, and members is {card.members}; name each, as "
+            """--set 'served=["NAME", "NAME"]' --set members=2"""
+        )
+    if "" in names or len(set(names)) < len(names):
+        raise CardError(f"{where}: served is {list(names)}: a name is empty or there twice, and each member has its own")
+
+
 def _check_sampler(where: str, card: SamplerCard) -> None:
     check_name(where, card.name)
     check_known(where, "kind", "sampler", card.kind)
-    one_of(where, "adapters", card.adapters, ("none", "all", "seeds", "parts"))
+    one_of(where, "adapters", card.adapters, ("none", "all", "seeds", "parts", "served"))
     positive(where, {"members": card.members, "draws": card.draws, "decoding.top_p": card.decoding.top_p})
     decoding = {k: v for k, v in dataclasses.asdict(card.decoding).items() if k != "top_p"}
     not_negative(where, {f"decoding.{k}": v for k, v in decoding.items()})
     if card.decoding.top_p > 1 or card.decoding.min_p > 1:
         raise CardError(f"{where}: decoding.top_p and decoding.min_p are shares between 0 and 1; got {card.decoding}")
     training.check(where, data=card.data, attribution=card.attribution, partition=card.partition, lora=card.lora)
+    _check_served(where, card)
     if card.members > 1 and card.adapters in {"none", "all"}:
         raise CardError(f'{where}: {card.members} members need adapters = "parts" or "seeds"; got {card.adapters!r}')
     if card.members < 2 and card.adapters == "parts":

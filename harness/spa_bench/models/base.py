@@ -166,6 +166,15 @@ class ChatModel(Protocol):
 
 
 @runtime_checkable
+class ServesMembers(Protocol):
+    """A model on a server, which may have others beside it: see Member.served."""
+
+    def check_served(self, names: Sequence[str]) -> None:
+        """Raise ModelError where the server has no model of one of these names, or another one answers to it."""
+        ...
+
+
+@runtime_checkable
 class PairEncoder(Protocol):
     """A model whose tokenizer can be used, as a relevance in nats a token needs."""
 

@@ -70,16 +70,20 @@ class Chosen:
     options: object = field(default_factory=NoOptions)
 
     def spec(self) -> Json:
-        """The engine in a spec: empty for hf. Options that are as usual are left out, so that a new one keeps old hashes."""
+        """The engine in a spec: empty for hf. Options that are as usual are left out, so that a new one keeps old hashes.
+
+        So are options whose field says {"in_spec": False}: they change no number, and a run goes on with other values.
+        """
         if self.name == HF:
             return {}
         usual = type(self.options)()
         made = dataclasses.asdict(cast("DataclassInstance", self.options))
         plain = dataclasses.asdict(cast("DataclassInstance", usual))
+        seen = {f.name for f in dataclasses.fields(cast("DataclassInstance", usual)) if f.metadata.get("in_spec", True)}
         return {
             "name": self.name,
             "stages": list(self.stages),
-            "options": {key: value for key, value in made.items() if value != plain[key]},
+            "options": {key: value for key, value in made.items() if key in seen and value != plain[key]},
         }
 
 

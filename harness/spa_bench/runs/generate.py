@@ -122,7 +122,7 @@ class _Drawing:
                 measured |= {d.problem for d in known}
             build = sampler_kind(job.sampler.kind).build
             sampler = built("sampler", job.sampler.kind, lambda: build(job.sampler, needed), ("name", "members", "sample"))
-            check_sampler(sampler, job.sampler.kind, job.sampler.members)
+            check_sampler(sampler, job.sampler.kind, job.sampler.members, job.sampler.served)
             if options:
                 prompts = self._choose(sampler.members, options, prompts)
         if missing[0]:

@@ -12,7 +12,7 @@ from spa_bench.cards.source import code_of, hashes
 from spa_bench.cards.task import TaskCard
 from spa_bench.cards.training import DataCard
 from spa_bench.errors import ModelError, UsageError
-from spa_bench.models.base import ChatModel, Model, PairEncoder
+from spa_bench.models.base import ChatModel, Model, PairEncoder, ServesMembers
 from spa_bench.runs.noise_floor import MOST, problems_for
 from spa_bench.samplers.base import sampler_kind
 from spa_bench.sandbox import NOT_NEEDED
@@ -102,6 +102,7 @@ def check_task(card: SamplerCard, task: Task, model: Model, limit: int | None) -
     """
     kind, asking = sampler_kind(card.kind), task.asked_by(model, limit)
     _check_stages(card, asking, model)
+    _check_served(card, model)
     if asking.asked and not kind.goes_on:
         raise UsageError(
             f"{task.name} is multiple choice, and {card.name} (kind {card.kind!r}) cannot go on after a choice: it draws whole "
@@ -118,10 +119,20 @@ def check_task(card: SamplerCard, task: Task, model: Model, limit: int | None) -
 
 def _check_stages(card: SamplerCard, asking: Asking, model: Model) -> None:
     """Raises UsageError where the run needs a stage that no engine of `model` can do."""
-    if card.adapters != "none" and (why := model.unable.get("train")):
+    if card.trains and (why := model.unable.get("train")):
         raise UsageError(f"{card.name} trains adapters, and {model.name} cannot be trained here: {why}; use a sampler without")
     if asking.asked and (why := model.unable.get("score")):
         raise UsageError(f"this task scores options, and {model.name} cannot do that here: {why}")
+
+
+def _check_served(card: SamplerCard, model: Model) -> None:
+    """Raises UsageError where the card's members are models of a server and `model` is none; ModelError where it lacks one."""
+    if card.served and not isinstance(model, ServesMembers):
+        raise UsageError(
+            f"{card.name} draws from {', '.join(card.served)} on a server, and {model.name} is no server; use --engine openai"
+        )
+    if isinstance(model, ServesMembers):
+        model.check_served(card.served)
 
 
 def _check_room(asking: Asking, task: Task, model: Model) -> None:
@@ -157,7 +168,9 @@ def crowded(asking: Asking, model: Model) -> list[str]:
 def sampler_spec(card: SamplerCard) -> dict[str, object]:
     """The sampler in a spec: the card without its description and, where nothing is trained, without the training tables."""
     sampler: Json = {k: v for k, v in asdict(replace(card, data=named(card.data))).items() if k != "description"}
-    if card.adapters == "none":
+    if not card.served:  # so that cards without members on a server keep their hash
+        del sampler["served"]
+    if not card.trains:
         return {k: v for k, v in sampler.items() if k not in {"lora", "attribution", "partition", "data"}}
     usual = DataCard()
     sampler["data"] = {k: v for k, v in sampler["data"].items() if k not in _SPARSE or v != getattr(usual, k)}

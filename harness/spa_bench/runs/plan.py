@@ -33,7 +33,7 @@ def plan_lines(
     draws = problems * n * len(seeds)
     drawn = sampler_kind(card.kind).drawn(card, n)
     answers = f"{problems * n} answers" if drawn == n else f"{problems * drawn} answers, {problems * n} of them kept"
-    trained = {"none": 0, "all": 1, "seeds": card.members, "parts": card.members}[card.adapters]
+    trained = 0 if not card.trains else 1 if card.adapters == "all" else card.members
     numerics = numerics_line(model.numerics())
     hints = ["the embedded 2.9 M parameter model; choose another with --model"] if embedded else []
     hints += [str(said) for said in (model.describe().get("weights"),) if said]
@@ -46,6 +46,7 @@ def plan_lines(
         *model.notes,
         f"task: {task.name} {task.version}, {problems} of {len(task.problems)} problems{order}, found: {task.found}",
         f"sampler: {card.name}: {card.description}",
+        *_served_line(card),
         f"samples: {problems} problems × n = {n} × {len(seeds)} seed{'s' * (len(seeds) > 1)} = {draws}",
     ]
     if trained:
@@ -73,12 +74,18 @@ def plan_lines(
     return lines
 
 
+def _served_line(card: SamplerCard) -> list[str]:
+    """A line on members that a server has; none for other cards."""
+    said = f"members: {', '.join(card.served)}, which the server has: what they were trained on is unknown, and in no hash"
+    return [said] * bool(card.served)
+
+
 def estimate_line(card: SamplerCard, model: Model, sources: Sources, *, trained: bool = True) -> str:
     """The line of the plan on time and memory of attribution and training, from a short pass through `model`; else "".
 
     `trained` says whether adapters are wanted, beside the scores of the data.
     """
-    if card.adapters == "none" or not isinstance(model, LoraTrainable):
+    if not card.trains or not isinstance(model, LoraTrainable):
         return ""
     scored = card.adapters == "parts" and needs_scores(card.partition.method) and card.attribution.method == "influence"
     if not scored and not trained:

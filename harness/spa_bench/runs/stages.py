@@ -69,8 +69,8 @@ def open_stages(sampler: str, options: StageOptions, *, last: Literal["attribute
 
 
 def _check_has(card: SamplerCard, last: str) -> None:
-    if card.adapters == "none" or (card.adapters != "parts" and last != "adapt"):
-        trains = "trains nothing" if card.adapters == "none" else "trains on all data and has no parts"
+    if not card.trains or (card.adapters != "parts" and last != "adapt"):
+        trains = "trains nothing" if not card.trains else "trains on all data and has no parts"
         raise UsageError(f'the sampler {card.name!r} {trains}; use one with adapters = "parts", such as spa-influence')
     if last == "attribute" and not needs_scores(card.partition.method):
         raise UsageError(

@@ -39,13 +39,13 @@ def check_sources(card: SamplerCard, data: str | None, queries: str | None) -> N
 
 def unread_sources(card: SamplerCard, data: str | None, queries: str | None) -> list[str]:
     """A line for --data and one for --queries where it is given and the sampler does not read it."""
-    why = f"{card.name} trains nothing" if card.adapters == "none" else f"no scores make the parts of {card.name}"
+    why = f"{card.name} trains nothing" if not card.trains else f"no scores make the parts of {card.name}"
     return [f"{option} {source} is not read: {why}" for option, source in _unread(card, data, queries).items()]
 
 
 def _unread(card: SamplerCard, data: str | None, queries: str | None) -> dict[str, str]:
     """The options with sources that `card` does not read: their names and values."""
-    read = {"--data": card.adapters != "none", "--queries": needs_queries(card)}
+    read = {"--data": card.trains, "--queries": needs_queries(card)}
     given = {"--data": data, "--queries": queries}
     return {option: source for option, source in given.items() if source is not None and not read[option]}
 

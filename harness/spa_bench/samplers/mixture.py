@@ -59,10 +59,12 @@ class Mixture:
 
 
 def build(card: SamplerCard, adapters: Sequence[Path]) -> Mixture:
-    """The mixture of `card` over trained adapters (none: the base model alone)."""
+    """The mixture of `card` over trained adapters, or over models that a server has (neither: the base model alone)."""
     decoding = Decoding(
         temperature=card.decoding.temperature, top_p=card.decoding.top_p, top_k=card.decoding.top_k, min_p=card.decoding.min_p
     )
+    if card.served:
+        return Mixture(card.name, [Member(name, None, decoding, served=name) for name in card.served])
     if not adapters:
         return Mixture(card.name, [Member("base", None, decoding)])
     return Mixture(card.name, [Member(f"member-{k}", folder, decoding) for k, folder in enumerate(adapters)])

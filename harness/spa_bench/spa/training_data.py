@@ -101,7 +101,7 @@ def read_sources(card: SamplerCard) -> Sources:
 
     These are: unreadable files, unknown shapes, empty text, duplicates that are refused, K > N, M < K.
     """
-    if card.adapters == "none":
+    if not card.trains:
         return Sources(Reading([], [], ""), None, 0, 0)
     data = card.data
     examples, repeated = _without_repeats(example_rows(data), data.duplicates, data.examples)
@@ -128,7 +128,7 @@ def load_data(card: SamplerCard, model: Model | PairModel, seed: int, *, sources
     drawn from them does not fit the context; ModelError for data.template = "chat" with a model that has none;
     UsageError for a model whose tokens nobody can see.
     """
-    if card.adapters == "none":
+    if not card.trains:
         return TrainingData(examples=[], queries=[], skipped=0)
     if not isinstance(model, PairModel):
         raise UsageError(f"model {model.name!r} cannot be trained; use a sampler without adapters, such as base")

@@ -114,7 +114,7 @@ def study(name: str, a: StudyOptions, console: Reporter) -> Report:
 
 def _pairs(chosen: Study, points: Sequence[Point], task: TaskCard, a: StudyOptions, settings: Mapping[str, object]) -> Pairs:
     """The pairs of a study whose command names none, as `run` takes them; `said` is empty where cards or command name them."""
-    trained = {point.card.data.examples: point.card for point in points if point.card.adapters != "none"}
+    trained = {point.card.data.examples: point.card for point in points if point.card.trains}
     found = [pairs_for(card, task, model_for(task, a.model), settings) for card in trained.values()]
     if len(found) != 1 or not found[0].said:  # some cards have pairs of their own
         return Pairs({})

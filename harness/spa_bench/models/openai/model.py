@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from spa_bench.errors import ModelError, UsageError
 from spa_bench.models.base import Batches, OptionScores
-from spa_bench.models.engine import Stage
+from spa_bench.models.engine import STAGES, Stage
 from spa_bench.models.openai import probe
 from spa_bench.models.openai.answers import completion_of, failed, skipped
 from spa_bench.models.openai.asking import PATHS, Api, begun, most_tokens
@@ -25,6 +25,7 @@ from spa_bench.models.openai.spending import Spending
 from spa_bench.models.openai.wire import Call, Refused, Reply
 from spa_bench.types import Asked, Completion, DivergenceSums, Member, Messages, Request
 
+NAME = "openai"
 UNKNOWN_CONTEXT = sys.maxsize  # tokens, where the server does not say how many
 _KNOBS = {"top_p": 1.0, "top_k": 0, "min_p": 0.0}  # that a server may ignore, and what they are where they do nothing
 
@@ -53,7 +54,7 @@ class ServedModel:
         self.context = options.context or listed.get(name) or UNKNOWN_CONTEXT
         self._ids: dict[str, str] = {}  # served name -> the name that its answers bear
         self._checked: set[tuple[Api, str]] = set()  # knobs that are known to be done
-        self._alike: tuple[str, ...] = ()
+        self.notes = self._notes()
 
     # what it is ------------------------------------------------------------------------------------------------
 
@@ -61,9 +62,8 @@ class ServedModel:
     def _main(self) -> Found:
         return next(iter(self._found.values()))
 
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """See Model.notes."""
+    def _notes(self, alike: Sequence[str] = ()) -> tuple[str, ...]:
+        """Lines on what the server does not do, and on names that may be one model."""
         found = list(self._found.values())
         lines = [
             ("the server ignores seeds: the same command would draw other texts", not all(f.seed for f in found)),
@@ -81,7 +81,7 @@ class ServedModel:
             ),
             ("the server does not say how long its context is", self.context == UNKNOWN_CONTEXT),
         ]
-        return (*(line for line, true in lines if true), *self._alike)
+        return (*(line for line, true in lines if true), *alike)
 
     def describe(self) -> dict[str, object]:
         """The name that is asked for, where, and the name that answers bear. What stands behind it the server knows alone."""
@@ -109,6 +109,11 @@ class ServedModel:
     def batch_free(self, prompts: Sequence[tuple[str | Messages, int]]) -> bool:
         """See Model.batch_free: a server batches as it likes."""
         return False
+
+    @property
+    def engines(self) -> dict[str, str]:
+        """See Model.engines."""
+        return {stage: "none" if stage in self.unable else NAME for stage in STAGES}
 
     @property
     def unable(self) -> Mapping[Stage, str]:
@@ -152,8 +157,8 @@ class ServedModel:
             if answer.logprobs:
                 scored.setdefault(answer.logprobs, []).append(name)
         same = [group for group in scored.values() if len(group) > 1]
-        self._alike = tuple(
-            f"the served models {', '.join(group)} give the same log-probabilities: they may be one model" for group in same
+        self.notes = self._notes(
+            [f"the served models {', '.join(group)} give the same log-probabilities: they may be one model" for group in same]
         )
 
     def check_chat(self) -> None:

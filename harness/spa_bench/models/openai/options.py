@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 OPENAI = "https://api.openai.com/v1"
 APIS = ("auto", "completions", "chat")
+UNSEEN = {"in_spec": False}
+"""Of an option that changes no text: a run goes on with another value of it."""
 _VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
 
 
@@ -17,20 +19,24 @@ class OpenAIOptions:
     """How a server is reached, how much is asked of it at once, and what it may cost."""
 
     base_url: str = ""  # such as http://localhost:8000/v1; "": OPENAI_BASE_URL, or else OpenAI's own
-    api_key_env: str = "OPENAI_API_KEY"  # the environment variable that holds the key, never a key
+    # the environment variable that holds the key, never a key
+    api_key_env: str = field(default="OPENAI_API_KEY", metadata=UNSEEN)
     api: str = "auto"  # auto: chat for messages, completions for texts; completions; chat: a text is the user's only message
     answers_as: tuple[str, ...] = ()  # names of a model that answers may bear beside the one that was asked for
     context: int | None = None  # the most tokens of prompt and answer together; None: as the server says
-    concurrency: int = 16  # calls that are under way at once
-    timeout: float = 600.0  # seconds for one call, from its sending to the end of its answer
-    tries: int = 8  # times that a call is sent until it is given up
-    patience: float = 1800.0  # seconds from a call's first try, after which it is not sent again
-    requests_per_minute: int | None = None
-    tokens_per_minute: int | None = None  # of prompts and answers; a call counts with the most it can take until it is answered
-    price_in: float | None = None  # dollars for a million tokens of prompts
-    price_out: float | None = None  # dollars for a million tokens of answers
-    price_cached: float | None = None  # dollars for a million tokens of prompts that the server had cached; None: as price_in
-    max_cost: float | None = None  # dollars: a call that could cost more than is left of them is not sent
+    concurrency: int = field(default=16, metadata=UNSEEN)  # calls that are under way at once
+    timeout: float = field(default=600.0, metadata=UNSEEN)  # seconds for one call, from its sending to the end of its answer
+    tries: int = field(default=8, metadata=UNSEEN)  # times that a call is sent until it is given up
+    # seconds from a call's first try, after which it is not sent again
+    patience: float = field(default=1800.0, metadata=UNSEEN)
+    requests_per_minute: int | None = field(default=None, metadata=UNSEEN)
+    # of prompts and answers; a call counts with the most that it can take until it is answered
+    tokens_per_minute: int | None = field(default=None, metadata=UNSEEN)
+    price_in: float | None = field(default=None, metadata=UNSEEN)  # dollars for a million tokens of prompts
+    price_out: float | None = field(default=None, metadata=UNSEEN)  # dollars for a million tokens of answers
+    # dollars for a million tokens of prompts that the server had cached; None: as price_in
+    price_cached: float | None = field(default=None, metadata=UNSEEN)
+    max_cost: float | None = field(default=None, metadata=UNSEEN)  # dollars: a call that could exceed it is not sent
 
     def __post_init__(self) -> None:
         """Raises ValueError, which never repeats a value that may hold a secret."""

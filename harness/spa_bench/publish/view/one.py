@@ -165,7 +165,7 @@ class OneRun:
         wanted = problems * n if n else None
         done = {"samples": records.rows, "samples_total": wanted, "total": problems}
         if records.rows < (wanted or 1):
-            trains = spec["sampler"].get("adapters", "none") != "none"
+            trains = spec["sampler"].get("adapters", "none") not in {"none", "served"}
             if records.rows or not drawn:
                 return {**done, "state": "generating", "stage": "generation", "done": records.complete(n or 1)}
             if tails["choices.jsonl"].rows:

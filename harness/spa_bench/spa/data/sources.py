@@ -32,7 +32,7 @@ def named(data: DataCard) -> DataCard:
 def files_of(card: SamplerCard) -> dict[str, str]:
     """Absolute paths of the files with the sampler's training data: of its `examples`, its `queries`, both or neither."""
     files = {}
-    if card.adapters != "none" and _is_examples_file(card.data.examples):
+    if card.trains and _is_examples_file(card.data.examples):
         files["examples"] = str(Path(card.data.examples).resolve())
     if card.adapters == "parts" and is_queries_file(card.data.queries):
         files["queries"] = str(Path(card.data.queries).resolve())
@@ -42,7 +42,7 @@ def files_of(card: SamplerCard) -> dict[str, str]:
 def hubs_of(card: SamplerCard) -> dict[str, str]:
     """The sources on the hub of the sampler's training data, in the form of files_of."""
     hubs = {}
-    if card.adapters != "none" and card.data.examples.startswith(_HUB):
+    if card.trains and card.data.examples.startswith(_HUB):
         hubs["examples"] = card.data.examples
     if card.adapters == "parts" and card.data.queries.startswith(_HUB):
         hubs["queries"] = card.data.queries
