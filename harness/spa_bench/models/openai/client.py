@@ -168,12 +168,9 @@ class Server:
         """One try, whose tokens and cost are counted whatever comes. Raises ModelError where no other call will do better."""
         self._under_way += 1
         self.together = max(self.together, self._under_way)
-        given: Reply | Refused | _Trouble = _Trouble("was not waited for", lost=True)
+        given: Reply | Refused | _Trouble | ModelError = _Trouble("was not waited for", lost=True)
         try:
             given = await self._sent(client, call)
-        except SpaBenchError:
-            given = _Trouble("")
-            raise
         finally:
             self._under_way -= 1
             if isinstance(given, Reply):
@@ -182,9 +179,12 @@ class Server:
                 self.ledger.lost(call.most)
             else:
                 self.ledger.release(call.most)
+        if isinstance(given, ModelError):
+            raise given
         return given
 
-    async def _sent(self, client: AsyncOpenAI, call: Call) -> Reply | Refused | _Trouble:
+    async def _sent(self, client: AsyncOpenAI, call: Call) -> Reply | Refused | _Trouble | ModelError:
+        """What came of sending `call`. Errors are returned: what is raised has no frame and no cause with a server's words."""
         import openai
 
         try:
@@ -204,19 +204,21 @@ class Server:
         except openai.APIStatusError as error:
             return self._status(error)
         try:
-            return call.reply(text)
+            return call.reply(text).without(self.secret)
         except ValueError as error:
             return _Trouble(one_line(str(error), self.secret), lost=True)
+        except ModelError as error:
+            return ModelError(str(error))
 
-    def _status(self, error: APIStatusError) -> Refused | _Trouble:
-        """What a status other than 200 means. Raises ModelError where every call would get it."""
+    def _status(self, error: APIStatusError) -> Refused | _Trouble | ModelError:
+        """What a status other than 200 means; a ModelError where every call would get it."""
         status, name = error.status_code, self.options.api_key_env
         said = one_line(_message(error.body) or error.response.text, self.secret)
         if status in {401, 403}:
             key = f"refuses the key in {name}" if self.secret else f"asks for a key, and {name} has none"
-            raise ModelError(f"{self.url} {key} ({status}: {said})")
+            return ModelError(f"{self.url} {key} ({status}: {said})")
         if status == 402 or error.code == "insufficient_quota":
-            raise ModelError(f"{self.url} gives no more for this account ({status}: {said}); {_GOES_ON}")
+            return ModelError(f"{self.url} gives no more for this account ({status}: {said}); {_GOES_ON}")
         refused = Refused(status=status, message=said)
         if (status in _PASSES or status >= 500) and not refused.too_long:
             return _Trouble(f"answers {status} ({said})", wait=retry_after(error.response.headers, time.time()))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from spa_bench.errors import ModelError
 from spa_bench.models.openai.spending import Usage
@@ -28,6 +28,11 @@ class Reply:
     # of the likeliest token in its place
     logprobs: tuple[tuple[float | None, float | None], ...] = ()
     pieces: tuple[str, ...] = ()  # the tokens' texts
+
+    def without(self, secret: str) -> Reply:
+        """The reply without the `secret` in what a server says of itself; its text is as it came."""
+        model, mark, why = (one_line(said, secret) for said in (self.model, self.fingerprint, self.refusal))
+        return replace(self, model=model, fingerprint=mark, refusal=why)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,278 @@
+"""Runs with `--engine openai`: members by name, a server that goes away, a budget, and a key that nobody sees again."""
+
+from __future__ import annotations
+
+import json
+import logging
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from doubles import SANDBOX, Call, InProcessJudge
+from openai_server import Fault, Served, serving
+from spa_bench.cards.sampler import load_sampler_card
+from spa_bench.errors import CardError, SpaBenchError, UsageError
+from spa_bench.models.openai import limits
+from spa_bench.models.openai.model import ServedModel
+from spa_bench.models.openai.options import OpenAIOptions
+from spa_bench.runs.folder import RunFolder, open_run
+from spa_bench.runs.job import sampler_spec
+from spa_bench.samplers.mixture import build
+
+KEY = "sk-planted-4Dq7Zk0bXw2s"
+NO_KEY = "SPA_BENCH_TEST_KEY"
+Run = Callable[..., object]
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "FIRST", 0.001)
+    monkeypatch.delenv(NO_KEY, raising=False)
+
+
+@pytest.fixture
+def served() -> Iterator[Served]:
+    with serving(models=("toy", "left", "right")) as state:
+        yield state
+
+
+@pytest.fixture
+def asking(call: Call, three: Path, served: Served, tmp_path: Path, sandbox: InProcessJudge) -> Call:
+    """`run` on the three problems with the toy model of the server; later arguments win."""
+
+    def called(*arguments: object) -> object:
+        engine = ["--engine", "openai", "--set", f"engine.base_url={served.url}", "--set", "engine.tries=2"]
+        if "--key" not in arguments:
+            engine += ["--set", f"engine.api_key_env={NO_KEY}"]
+        given = [a for a in arguments if a != "--key"]
+        options = ["--sampler", "base", "--task", three, "--model", "toy", "--n", 4, "--out", tmp_path / "runs"]
+        return call("run", *options, "--sandbox", SANDBOX, "--noise-floor", "no", *engine, *given)
+
+    return called
+
+
+def folder_of(tmp_path: Path) -> RunFolder:
+    [path] = (tmp_path / "runs").iterdir()
+    return open_run(path)
+
+
+SERVED = ("--sampler", "served", "--set", 'served=["left", "right"]')
+
+
+def test_members_are_drawn_from_the_models_that_the_card_names(asking: Call, served: Served, tmp_path: Path):
+    done = asking(*SERVED)
+    assert done.code == 0, done.err
+    assert "members: left, right, which the server has: what they were trained on is unknown, and in no hash" in done.err
+    folder = folder_of(tmp_path)
+    assert folder.spec["sampler"]["served"] == ["left", "right"]
+    assert folder.spec["sampler"]["adapters"] == "served"
+    assert not {"lora", "data", "partition", "attribution"} & folder.spec["sampler"].keys()
+    assert folder.spec["model"]["served"] == {"left": "left", "right": "right"}
+    assert folder.spec["engine"]["options"] == {"base_url": served.url}
+    drawn = [body for body in served.asked if body.get("prompt", "").startswith("def ")]
+    assert sorted(body["model"] for body in drawn) == ["left"] * 6 + ["right"] * 6
+    assert {r.member for r in folder.record_log.rows()} == {0, 1}
+
+
+def test_a_name_that_the_server_has_not_is_one_line_before_anything_is_written(asking: Call, tmp_path: Path):
+    said = asking("--sampler", "served", "--set", 'served=["left", "up"]').error()
+    assert "serves no model 'up' (404: The model `up` does not exist.)" in said
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_sampler_that_trains_is_refused(asking: Call, tmp_path: Path):
+    assert "a model on a server cannot be trained" in asking("--sampler", "single").error()
+
+
+def test_other_engines_refuse_members_of_a_server(call: Call, three: Path, tmp_path: Path):
+    arguments = ["run", *SERVED, "--task", three, "--engine", "mock", "--n", 2, "--out", tmp_path / "runs"]
+    assert call(*arguments).error() == "served draws from left, right on a server, and mock is no server; use --engine openai"
+
+
+def test_the_engine_does_its_stages_alone(asking: Call):
+    said = asking("--engine", "draw=openai").error()
+    assert said == "engine openai does draw and score, and no more (score): give --engine openai alone"
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"served": ["a"]}, r"served names 1 models, \['a'\], and members is 2; name each, as --set"),
+        ({"served": ["a", "a"]}, "a name is empty or there twice"),
+        ({"served": ["a", ""]}, "a name is empty or there twice"),
+        ({"adapters": "seeds"}, "served is .* and adapters is 'seeds'; set adapters = \"served\""),
+        ({"served": "a"}, "'served' in .* must be a list of texts; got 'a'"),
+    ],
+)
+def test_a_card_names_each_member_once(changes: dict[str, object], said: str):
+    with pytest.raises(CardError, match=said):
+        load_sampler_card("served", changes)
+
+
+def test_the_card_makes_members_of_its_names_and_others_keep_their_spec():
+    card = load_sampler_card("served", {"served": ["x", "y", "z"], "members": 3})
+    assert [(m.served, m.adapter) for m in build(card, []).members] == [("x", None), ("y", None), ("z", None)]
+    assert "served" not in sampler_spec(load_sampler_card("base"))
+    assert "served" not in sampler_spec(load_sampler_card("seeds"))
+
+
+def test_a_server_that_goes_away_loses_nothing_and_the_same_command_goes_on(asking: Call, served: Served, tmp_path: Path):
+    whole = asking("--until", "generate", "--out", tmp_path / "whole")
+    assert whole.code == 0
+    [path] = (tmp_path / "whole").iterdir()
+    records = open_run(path).record_log.rows()
+    served.forget()
+    served.fault = lambda number, body: Fault(status=503) if draws(served) > 5 else None
+    said = asking("--until", "generate", "--set", "engine.concurrency=2").error()
+    assert "answers 503 (busy): given up after 2 tries" in said
+    assert said.endswith("what is drawn is kept, and the same command goes on from there")
+    have = len(folder_of(tmp_path).record_log.rows())
+    assert 3 <= have < 12
+    served.forget()
+    served.fault = lambda number, body: None
+    assert asking("--until", "generate").code == 0
+    assert draws(served) == 12 - have
+    assert folder_of(tmp_path).record_log.rows() == records
+
+
+def draws(served: Served) -> int:
+    return sum(body["prompt"].startswith("def ") for body in served.asked if "prompt" in body)
+
+
+def test_a_budget_that_is_raised_goes_on_in_the_same_folder(asking: Call, served: Served, tmp_path: Path):
+    prices = ["--until", "generate", "--set", "engine.price_in=1", "--set", "engine.price_out=1"]
+    model = ServedModel("toy", OpenAIOptions(base_url=served.url, api_key_env=NO_KEY, price_in=1, price_out=1))
+    probed = model.spent().cost or 0.0
+    said = asking(*prices, "--set", f"engine.max_cost={probed + 200e-6:.9f}").error()
+    assert "is spent" in said
+    have = len(folder_of(tmp_path).record_log.rows())
+    assert 0 < have < 12
+    assert asking(*prices, "--set", "engine.max_cost=1").code == 0
+    assert len(folder_of(tmp_path).record_log.rows()) == 12  # and there is one folder
+
+
+# a key ---------------------------------------------------------------------------------------------------------
+
+DIARY = """
+import dataclasses, json, os
+
+class Diary:
+    def write(self, **content):
+        with open(os.environ["DIARY"], "a") as stream:
+            stream.write(json.dumps(content, default=str) + "\\n")
+            stream.write(repr(sorted(content)) + "\\n")
+
+    def start(self, run):
+        self.write(**dataclasses.asdict(run))
+
+    def progress(self, values, step):
+        self.write(step=step, values=dict(values))
+
+    def finish(self, ended):
+        self.write(**dataclasses.asdict(ended))
+"""
+
+
+@pytest.fixture
+def planted(monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    return KEY
+
+
+def echoing(status: int) -> Fault:
+    """A server that repeats the key with which it is asked."""
+    body = json.dumps({"error": {"message": f"Incorrect API key provided: {KEY}. Header: Bearer {KEY}", "code": KEY}})
+    return Fault(status=status, body=body)
+
+
+def test_a_key_reaches_the_server_and_nothing_else(
+    asking: Call, call: Call, served: Served, planted: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "diary.py").write_text(DIARY)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{Path(__file__).parents[1] / 'harness'}")
+    monkeypatch.setenv("DIARY", str(tmp_path / "diary.txt"))
+    served.fault = lambda number, body: echoing(400) if body.get("seed", 0) % 5 == 0 and draws(served) else None
+    done = asking("--key", "--log", "diary:Diary", "--log-samples")
+    assert done.code == 0, done.err
+    assert set(served.keys) == {f"Bearer {KEY}"}  # it was sent
+    records = (folder_of(tmp_path).path / "records.jsonl").read_text()
+    assert "the server refuses the request (400: Incorrect API key provided: ***" in records
+    report = call("report", tmp_path / "runs", "-o", tmp_path / "out", "--problems", "none")
+    assert report.code == 0, report.err
+    seen = "".join([done.out, done.err, report.out, report.err])
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert {"spec.json", "records.jsonl", "timings.json", "metrics.json", "index.html", "diary.txt"} <= {p.name for p in files}
+    assert KEY not in seen
+    assert [path for path in files if KEY.encode() in path.read_bytes()] == []
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 429, 500, 503])
+def test_a_server_that_repeats_the_key_has_it_blotted_out(
+    asking: Call, served: Served, planted: str, status: int, tmp_path: Path
+):
+    served.fault = lambda number, body: echoing(status)
+    done = asking("--key")
+    assert done.error()
+    assert KEY not in done.out + done.err
+    assert "***" in done.err
+    assert not any(KEY.encode() in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+
+
+def test_an_answer_that_holds_the_key_is_not_kept(asking: Call, served: Served, planted: str, tmp_path: Path):
+    served.answer = lambda body, reply: (
+        {**reply, "choices": [{"text": f" {KEY}", "finish_reason": "stop"}]} if draws(served) else reply
+    )
+    assert asking("--key", "--until", "generate").code == 0
+    rows = folder_of(tmp_path).record_log.rows()
+    assert {r.failure for r in rows} == {"the answer holds the key with which it was asked for, and is not kept"}
+    assert not any(KEY.encode() in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+
+
+def test_a_name_or_fingerprint_that_holds_the_key_is_refused_unseen(asking: Call, served: Served, planted: str, tmp_path: Path):
+    served.answer = lambda body, reply: {**reply, "model": KEY}
+    assert KEY not in asking("--key").error()
+    served.answer = lambda body, reply: {**reply, "system_fingerprint": KEY}
+    assert asking("--key", "--until", "generate").code == 0
+    assert not any(KEY.encode() in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize(
+    "setting", ["engine.api_key_env={}", "engine.base_url=https://user:{}@host/v1", "engine.base_url=https://h/?k={}"]
+)
+def test_a_key_in_a_setting_is_refused_and_not_repeated(call: Call, setting: str, three: Path, tmp_path: Path):
+    done = call("run", "--sampler", "base", "--task", three, "--engine", "openai", "--model", "m", "--set", setting.format(KEY))
+    assert KEY not in done.error()
+
+
+def test_no_error_traceback_log_or_repr_has_the_key(
+    served: Served, planted: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    options = OpenAIOptions(base_url=served.url, tries=1)
+    with caplog.at_level(logging.DEBUG):
+        model = ServedModel("toy", options)
+        told = [
+            repr(options),
+            repr(model),
+            repr(vars(model)),
+            repr(vars(model._server)),
+            str(model.describe()),
+            str(model.numerics()),
+        ]
+        for fault in (echoing(401), echoing(500), Fault(body=f"garbage {KEY}"), Fault(body=KEY, half=True)):
+            served.fault = lambda number, body, fault=fault: fault
+            try:
+                ServedModel("toy", options)
+            except SpaBenchError as error:
+                raised = traceback.TracebackException.from_exception(error, capture_locals=True)
+                raised.stack.pop(0)  # this test's own frame, which has the key
+                told.append("".join(raised.format()))
+        told += [record.getMessage() for record in caplog.records]
+    assert len(told) > 10
+    assert not [text for text in told if KEY in text]
+    monkeypatch.setenv("OPENAI_API_KEY", f"{KEY}\u2026")
+    with pytest.raises(UsageError) as refused:
+        ServedModel("toy", options)
+    assert KEY not in str(refused.value)
