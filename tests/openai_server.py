@@ -41,6 +41,7 @@ class Served:
     context: int = 10_000  # tokens
     max_stops: int = 1000
     usage: bool = True
+    list_fails: bool = False  # whether the list of models is answered with 500
     fault: Callable[[int, dict[str, Any]], Fault | None] = lambda number, body: None  # for the call of that number, from 0
     answer: Callable[[dict[str, Any], dict[str, Any]], dict[str, Any]] = lambda body, reply: reply  # changes a reply
     seconds: float = 0.0  # that an answer takes
@@ -165,8 +166,10 @@ class Handler(BaseHTTPRequestHandler):
         self.send(status, json.dumps({"error": {"message": message, "type": "invalid_request_error", "code": code}}))
 
     def do_GET(self) -> None:
+        if self.served.list_fails:
+            return self.send(500, "Internal Server Error")
         rows = [{"id": name, "max_model_len": self.served.context} for name in self.served.models]
-        self.send(200, json.dumps({"object": "list", "data": rows}))
+        return self.send(200, json.dumps({"object": "list", "data": rows}))
 
     def do_POST(self) -> None:
         served = self.served

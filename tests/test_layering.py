@@ -43,6 +43,7 @@ HOMES = {name: {"models", "spa", "mini"} for name in HEAVY}
 LM_EVAL = {f"tasks/lm_eval/{name}.py" for name in ("library", "rewriting", "scoring", "model")} | {"lm_eval.py"}
 HOMES |= {name: {"publish/report"} for name in ("altair", "vl_convert", "markupsafe", "markdown_it")}
 # export/grader.py is copied beside an exported task: it runs inside lm-eval, where it imports evalplus and nothing of ours
+HOMES |= {"openai": {"models/openai"}}
 HOMES |= {"evalplus": {"tasks/evalplus.py", "publish/export/grader.py"}, "lm_eval": LM_EVAL}
 HOMES |= {"argparse": {"mini/train.py"}, "cyclopts": {"cli"}}  # no parsed command line below cli/
 

@@ -8,12 +8,13 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError
 
 import pytest
 
 from openai_server import Fault, Served, serving
 from spa_bench.errors import ModelError, UsageError
-from spa_bench.models.openai import limits
+from spa_bench.models.openai import client, limits
 from spa_bench.models.openai.client import Server
 from spa_bench.models.openai.options import OpenAIOptions
 from spa_bench.models.openai.spending import Usage
@@ -271,6 +272,15 @@ def test_answers_that_nobody_waits_for_are_broken_off(served: Served):
     answers.close()
     assert threading.active_count() < before
     assert len(served.asked) < 10
+
+
+def test_a_missing_package_is_one_line_with_the_command(served: Served, monkeypatch: pytest.MonkeyPatch):
+    def missing(name: str) -> str:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(client, "version", missing)
+    with pytest.raises(UsageError, match=r"needs the package openai: pip install 'spa-bench\[openai\]'"):
+        server(served)
 
 
 def test_openai_itself_needs_a_key(monkeypatch: pytest.MonkeyPatch):

@@ -9,7 +9,7 @@ import pytest
 
 from openai_server import Fault, Served, serving
 from spa_bench.errors import ModelError, UsageError
-from spa_bench.models.openai import limits, probe
+from spa_bench.models.openai import limits
 from spa_bench.models.openai.model import ServedModel
 from spa_bench.models.openai.options import OpenAIOptions
 from spa_bench.models.openai.probe import Found, same_model
@@ -246,6 +246,23 @@ def test_one_path_is_enough(served: Served):
         model(served, api="completions").check_chat()
 
 
+def test_a_path_that_only_ever_fails_counts_as_missing(served: Served):
+    served.fault = lambda number, body: Fault(status=500, body="no chat template") if "messages" in body else None
+    of = model(served, tries=9)
+    assert of.numerics()["api"] == "completions"
+    assert sum("messages" in body for body in served.asked) == 3
+    with pytest.raises(ModelError, match=r"takes no messages .*answers 500 \(no chat template\): given up after 3 tries"):
+        of.check_chat()
+
+
+def test_a_server_that_is_starting_is_waited_for(served: Served):
+    served.fault = lambda number, body: Fault(status=500) if number < 8 else None
+    assert set(model(served, tries=9).numerics()["api"].split(", ")) == {"completions", "chat"}
+    served.forget()
+    served.fault = lambda number, body: Fault(status=503) if number < 8 else None
+    assert set(model(served, tries=9).numerics()["api"].split(", ")) == {"completions", "chat"}
+
+
 def test_a_fingerprint_that_changes_from_call_to_call_is_marked(served: Served):
     served.answer = lambda body, reply: {**reply, "system_fingerprint": f"f{random.random()}"}
     of = model(served)
@@ -254,9 +271,8 @@ def test_a_fingerprint_that_changes_from_call_to_call_is_marked(served: Served):
     assert answers(of, Decoding())
 
 
-def test_a_server_without_a_fingerprint_or_a_list_of_models(served: Served, monkeypatch: pytest.MonkeyPatch):
-    served.fingerprint = ""
-    monkeypatch.setattr(probe, "served", lambda server: {})
+def test_a_server_without_a_fingerprint_or_a_list_of_models(served: Served):
+    served.fingerprint, served.list_fails = "", True
     of = model(served)
     assert "fingerprint" not in of.numerics()
     assert of.notes == ("the server does not say how long its context is",)

@@ -41,6 +41,15 @@ class _Trouble:
     words: str
     wait: float | None = None  # seconds that the server asks for
     lost: bool = False  # the call was sent, and may have been billed
+    status: int | None = None
+
+
+class GivenUp(ModelError):
+    """A call that was sent as often as it may be, in vain."""
+
+    def __init__(self, message: str, status: int | None):
+        super().__init__(message)
+        self.status = status  # with which the server answered last; None: it did not, or not with a status
 
 
 class _Stopped(Exception):
@@ -136,10 +145,10 @@ class Server:
             if given.wait is not None:
                 self._gate.close(time.monotonic() + given.wait)
             passed, wait = time.monotonic() - began, backoff(tries) if given.wait is None else given.wait
-            if tries >= self.options.tries or passed + wait > self.options.patience:
+            if tries >= (call.tries or self.options.tries) or passed + wait > self.options.patience:
                 times = f"{tries} tries in {passed:.0f} s" if tries > 1 else "one try"
                 asks = f" and asks for a wait of {given.wait:.0f} s" if given.wait else ""
-                raise ModelError(f"{self.url} {given.words}{asks}: given up after {times}; {_GOES_ON}")
+                raise GivenUp(f"{self.url} {given.words}{asks}: given up after {times}; {_GOES_ON}", given.status)
             await _rest(wait, drain)
 
     async def _admitted(self, call: Call, drain: asyncio.Event) -> list[float]:
@@ -221,7 +230,7 @@ class Server:
             return ModelError(f"{self.url} gives no more for this account ({status}: {said}); {_GOES_ON}")
         refused = Refused(status=status, message=said)
         if (status in _PASSES or status >= 500) and not refused.too_long:
-            return _Trouble(f"answers {status} ({said})", wait=retry_after(error.response.headers, time.time()))
+            return _Trouble(f"answers {status} ({said})", retry_after(error.response.headers, time.time()), status=status)
         return refused
 
 

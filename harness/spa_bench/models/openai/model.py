@@ -40,13 +40,11 @@ class ServedModel:
         listed = probe.served(self._server)
         self._found: dict[Api, Found] = {}
         self._refused: dict[Api, Refused] = {}
-        for api in PATHS:
-            if options.api in {"auto", api}:
-                found = probe.probe(self._server, name, api)
-                if isinstance(found, Found):
-                    self._found[api] = found
-                else:
-                    self._refused[api] = found
+        for api, found in probe.paths(self._server, name).items():
+            if isinstance(found, Found):
+                self._found[api] = found
+            else:
+                self._refused[api] = found
         if not self._found:
             said = "; ".join(f"{PATHS[api]}: {r.status} {r.message}" for api, r in self._refused.items())
             names = f"; it serves {', '.join(sorted(listed))}" if listed and name not in listed else ""

@@ -14,12 +14,13 @@ from dataclasses import dataclass, replace
 
 from spa_bench.errors import ModelError
 from spa_bench.models.openai.asking import PATHS, Api, Dialect, most_tokens
-from spa_bench.models.openai.client import Server
+from spa_bench.models.openai.client import GivenUp, Server
 from spa_bench.models.openai.spending import Usage
 from spa_bench.models.openai.wire import Call, Refused, Reply, one_line
 from spa_bench.types import Decoding, Messages
 
 _TOKENS = 16
+_TRIES = 3  # of the first call of a path: a server that has it not may answer as one that is broken
 _CHAT = "Write one line of random words."
 _QUESTIONS: dict[Api, str | Messages] = {
     "completions": "Once upon a time, in a",
@@ -66,9 +67,34 @@ def check_model(asked: str, reply: Reply, others: Sequence[str]) -> None:
         )
 
 
-def probe(server: Server, model: str, api: Api) -> Found | Refused:
-    """What the server does on one path; its refusal where it has none there. Raises ModelError where no draw would be right."""
-    opened = _dialect(server, model, api)
+def paths(server: Server, model: str) -> dict[Api, Found | Refused]:
+    """What the server does on each path that the options allow, or its refusal; a path that only ever fails has none.
+
+    `transformers serve` answers 500 to a chat with a model that has no chat template. Raises ModelError where the server is
+    gone, or no draw would be right.
+    """
+    allowed: list[Api] = [api for api in PATHS if server.options.api in {"auto", api}]
+    found: dict[Api, Found | Refused] = {}
+    for api in allowed:
+        try:
+            found[api] = probe(server, model, api, tries=min(_TRIES, server.options.tries))
+        except GivenUp as error:
+            if error.status not in {500, 501}:
+                found[api] = probe(server, model, api)
+            else:
+                found[api] = Refused(status=error.status, message=str(error))
+    if not any(isinstance(each, Found) for each in found.values()):  # it may be starting
+        failing = [api for api, each in found.items() if isinstance(each, Refused) and each.status in {500, 501}]
+        found |= {api: probe(server, model, api) for api in failing}
+    return found
+
+
+def probe(server: Server, model: str, api: Api, *, tries: int | None = None) -> Found | Refused:
+    """What the server does on one path; its refusal where it has none there. Raises ModelError where no draw would be right.
+
+    `tries` is for the first call.
+    """
+    opened = _dialect(server, model, api, tries)
     if isinstance(opened, Refused):
         return opened
     dialect, first = opened
@@ -108,12 +134,12 @@ def probe(server: Server, model: str, api: Api) -> Found | Refused:
     )
 
 
-def _dialect(server: Server, model: str, api: Api) -> tuple[Dialect, Reply] | Refused:
+def _dialect(server: Server, model: str, api: Api, tries: int | None) -> tuple[Dialect, Reply] | Refused:
     """The first dialect that the server takes, with its answer at temperature 0; else its last refusal."""
     dialect, refused = Dialect(api=api), Refused(status=0, message="")
     for _ in range(6):
         body = _body(dialect, model, GREEDY)
-        answer = server.one(Call(path=PATHS[api], body=body, most=most_tokens(_QUESTIONS[api], _TOKENS)))
+        answer = server.one(Call(path=PATHS[api], body=body, most=most_tokens(_QUESTIONS[api], _TOKENS), tries=tries))
         if isinstance(answer, Reply):
             return dialect, answer
         refused = answer
@@ -217,8 +243,14 @@ def gives_echo(answer: Reply | Refused, prompt: str) -> bool:
 
 
 def served(server: Server) -> dict[str, int | None]:
-    """The models that the server lists, each with its context in tokens where it says so; empty where it lists none."""
-    answer = server.one(Call(path="/models"))
+    """The models that the server lists, each with its context in tokens where it says so; empty where it lists none.
+
+    A list is not needed, and `transformers serve` fails at it without a cache of the hub: it is asked for once.
+    """
+    try:
+        answer = server.one(Call(path="/models", tries=1))
+    except ModelError:
+        return {}
     if isinstance(answer, Refused):
         return {}
     listed = json.loads(answer.text or "{}").get("data")

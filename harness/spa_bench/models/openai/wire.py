@@ -61,6 +61,7 @@ class Call:
     path: str  # such as /completions
     body: dict[str, object] | None = None  # None: GET, whose reply is the text as it came
     most: Usage = field(default_factory=lambda: Usage(prompt=0, new=0))  # the most tokens that it can take
+    tries: int | None = None  # times that it is sent until it is given up; None: as the options say
     check: Callable[[Reply], None] = lambda _: None  # raises ModelError for an answer after which none is asked for any more
 
     def reply(self, text: str) -> Reply:
