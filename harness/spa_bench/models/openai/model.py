@@ -50,7 +50,7 @@ class ServedModel:
             names = f"; it serves {', '.join(sorted(listed))}" if listed and name not in listed else ""
             raise ModelError(f"{self._server.url} gives no answers of {name!r} ({said}){names}")
         self.context = options.context or listed.get(name) or UNKNOWN_CONTEXT
-        self._ids: dict[str, str] = {}  # served name -> the name that its answers bear
+        self._ids: dict[str, str] = {}  # served name -> the name that its answers bear, of the members of one card
         self._checked: set[tuple[Api, str]] = set()  # knobs that are known to be done
         self.notes = self._notes()
 
@@ -63,6 +63,7 @@ class ServedModel:
     def _notes(self, alike: Sequence[str] = ()) -> tuple[str, ...]:
         """Lines on what the server does not do, and on names that may be one model."""
         found = list(self._found.values())
+        fewest = min((f.dialect.stops for f in found if f.dialect.stops is not None), default=None)
         lines = [
             ("the server ignores seeds: the same command would draw other texts", not all(f.seed for f in found)),
             (
@@ -72,6 +73,11 @@ class ServedModel:
             (
                 "the server does not stop at stop strings: answers are cut here, and their tokens are counted to their end",
                 not all(f.stop for f in found),
+            ),
+            (
+                f"the server takes {fewest} stop strings: an answer that ends at another is cut here, and its tokens are counted "
+                "beyond (vLLM takes more with VLLM_MAX_STOP_STRINGS=32)",
+                fewest is not None and all(f.stop for f in found),
             ),
             (
                 "the server's fingerprint changes from answer to answer: more than one machine or version draws",
@@ -144,6 +150,7 @@ class ServedModel:
         """See ServesMembers.check_served. Names that give a text the same log-probabilities are marked in `notes`."""
         found = self._main
         api = found.dialect.api
+        self._ids = {}
         scored: dict[tuple[tuple[float | None, float | None], ...], list[str]] = {}
         for name in dict.fromkeys(names):
             body, most = probe.greedy_call(found, name)
@@ -271,14 +278,13 @@ class ServedModel:
     def _check(self, model: str, api: Api) -> Callable[[Reply], None]:
         """A check of replies: they are of the model and fingerprint that the probe saw."""
         found, url = self._found[api], self._server.url
+        known = found.model if model == self.name else self._ids.get(model)
 
         def check(reply: Reply) -> None:
-            known = found.model if model == self.name else self._ids.get(model)
+            kept = "what is drawn is kept, and the same command begins a run of its own"
             if known is None:
                 probe.check_model(model, reply, self._options.answers_as)
-                known = self._ids.setdefault(model, reply.model)
-            kept = "what is drawn is kept, and the same command begins a run of its own"
-            if reply.model != known:
+            elif reply.model != known:
                 raise ModelError(f"{url} began as {known!r} and answers as {reply.model!r}: it is another model; {kept}")
             if found.fingerprint is not None and reply.fingerprint != found.fingerprint:
                 old, new = found.fingerprint or "none", reply.fingerprint or "none"
