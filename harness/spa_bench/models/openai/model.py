@@ -75,8 +75,8 @@ class ServedModel:
                 not all(f.stop for f in found),
             ),
             (
-                f"the server takes {fewest} stop strings: an answer that ends at another is cut here, and its tokens are counted "
-                "beyond (vLLM takes more with VLLM_MAX_STOP_STRINGS=32)",
+                f"the server takes {fewest} stop strings: an answer that ends at another is cut here, and its tokens are "
+                "counted beyond (vLLM takes more with VLLM_MAX_STOP_STRINGS=32)",
                 fewest is not None and all(f.stop for f in found),
             ),
             (
