@@ -149,8 +149,13 @@ def test_a_budget_that_is_raised_goes_on_in_the_same_folder(asking: Call, served
     assert "is spent" in said
     have = len(folder_of(tmp_path).record_log.rows())
     assert 0 < have < 12
-    assert asking(*prices, "--set", "engine.max_cost=1").code == 0
+    first = folder_of(tmp_path).timings()["spent"]
+    assert first["cost"] >= probed * 0.99
+    assert asking(*prices, "--max-cost", "1").code == 0
     assert len(folder_of(tmp_path).record_log.rows()) == 12  # and there is one folder
+    both = folder_of(tmp_path).timings()["spent"]
+    assert both["calls"] > first["calls"] >= have
+    assert both["cost"] == pytest.approx((both["prompt_tokens"] + both["new_tokens"]) * 1e-6)
 
 
 # a key ---------------------------------------------------------------------------------------------------------

@@ -7,10 +7,11 @@ from dataclasses import fields
 
 import pytest
 
+from spa_bench.models.base import Spending
 from spa_bench.models.openai import limits
 from spa_bench.models.openai.limits import Gate, backoff, retry_after
 from spa_bench.models.openai.options import OPENAI, OpenAIOptions
-from spa_bench.models.openai.spending import Ledger, Spending, Usage
+from spa_bench.models.openai.spending import Ledger, Usage
 from spa_bench.models.openai.wire import one_line
 
 KEY = "sk-planted-0123456789"

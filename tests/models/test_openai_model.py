@@ -13,11 +13,11 @@ import pytest
 
 from openai_server import Fault, Served, logprob, pieces, serving
 from spa_bench.errors import ModelError, UsageError
+from spa_bench.models.base import Spending
 from spa_bench.models.openai import limits
 from spa_bench.models.openai.asking import server_seed
 from spa_bench.models.openai.model import ServedModel
 from spa_bench.models.openai.options import OpenAIOptions
-from spa_bench.models.openai.spending import Spending
 from spa_bench.types import Asked, Completion, Decoding, Key, Member, Messages, Request
 
 NO_KEY = "SPA_BENCH_TEST_KEY"

@@ -278,6 +278,15 @@ class Judge:
         return JudgeOptions(sandbox=self.sandbox, workers=self.workers, price_per_hour=price_per_hour)
 
 
+MaxCost = Annotated[
+    float | None,
+    option(
+        "dollars that a server may be paid for the run, at --set engine.price_in and engine.price_out for a million tokens: a "
+        "call that could exceed them is not sent",
+        WHERE,
+        metavar="X",
+    ),
+]
 Price = Annotated[
     float | None,
     option("what an hour of this machine costs: the price goes to timings.json", OUTPUT, metavar="X"),

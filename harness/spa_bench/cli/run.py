@@ -17,6 +17,7 @@ from spa_bench.cli.options import (
     Judge,
     Limit,
     Machine,
+    MaxCost,
     Metrics,
     ModelOrDefault,
     NoiseFloor,
@@ -63,6 +64,7 @@ def run(
     metrics: Metrics = (),
     out: Annotated[Path, a_path("where run folders go", OUTPUT, metavar="DIR", name="--out")] = Path("runs"),
     price_per_hour: Price = None,
+    max_cost: MaxCost = None,
     trackers: Trackers | None = None,
     as_json: Json = False,
 ) -> None:
@@ -79,6 +81,7 @@ def run(
         raise UsageError("--seed and --seeds both say which seeds; give one of them")
     pairs, machine, judge, trackers = pairs or Pairs(), machine or Machine(), judge or Judge(), trackers or Trackers()
     limit, settings = subset_of(limit, subset, settings)
+    settings += () if max_cost is None else (f"engine.max_cost={max_cost}",)
     options = perform.RunOptions(
         model=model,
         loading=machine.options(),

@@ -174,6 +174,59 @@ class ServesMembers(Protocol):
         ...
 
 
+@dataclass(frozen=True, kw_only=True)
+class Spending:
+    """What calls of a server took."""
+
+    calls: int = 0  # that were answered
+    prompt_tokens: int = 0
+    cached_tokens: int = 0  # of prompt_tokens
+    new_tokens: int = 0
+    lost: int = 0  # calls that were sent and whose answer never came whole: they may have been billed
+    cost: float | None = None  # dollars at the user's prices; lost calls count at the most they can have cost; None: no prices
+
+    def plus(self, other: Spending) -> Spending:
+        """Both together: of a run that was stopped and goes on. There is a cost where one of them has one."""
+        costs = [cost for cost in (self.cost, other.cost) if cost is not None]
+        return Spending(
+            calls=self.calls + other.calls,
+            prompt_tokens=self.prompt_tokens + other.prompt_tokens,
+            cached_tokens=self.cached_tokens + other.cached_tokens,
+            new_tokens=self.new_tokens + other.new_tokens,
+            lost=self.lost + other.lost,
+            cost=sum(costs) if costs else None,
+        )
+
+    def since(self, before: Spending) -> Spending:
+        """What came after `before`, an earlier state of the same count."""
+        return Spending(
+            calls=self.calls - before.calls,
+            prompt_tokens=self.prompt_tokens - before.prompt_tokens,
+            cached_tokens=self.cached_tokens - before.cached_tokens,
+            new_tokens=self.new_tokens - before.new_tokens,
+            lost=self.lost - before.lost,
+            cost=None if self.cost is None else self.cost - (before.cost or 0.0),
+        )
+
+    def words(self) -> str:
+        """The spending in a few words, for messages."""
+        tokens = f"{self.calls} calls, {self.prompt_tokens} tokens of prompts, {self.new_tokens} of answers"
+        return tokens if self.cost is None else f"${self.cost:.4f} ({tokens})"
+
+
+@runtime_checkable
+class PaidModel(Protocol):
+    """A model whose calls are counted, and may cost money."""
+
+    def take_spent(self) -> Spending:
+        """What calls took since the last time that this was asked, or since the first call: what a run has to add."""
+        ...
+
+    def resume(self, earlier: Spending) -> None:
+        """Count what earlier parts of a run took against the budget."""
+        ...
+
+
 @runtime_checkable
 class PairEncoder(Protocol):
     """A model whose tokenizer can be used, as a relevance in nats a token needs."""

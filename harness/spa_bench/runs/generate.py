@@ -67,7 +67,7 @@ def generate(
     begun(folder)
     if line := _resumed(folder, asking, model, job.n):
         console.note(line)
-    with folder.locked(), timed(folder, console, spec.numerics, price, model.batches):
+    with folder.locked(), timed(folder, console, spec.numerics, price, model):
         _Drawing(folder=folder, job=job, task=task, model=model, console=console, siblings=siblings).fill(
             asking, data, cache, noise=spec.noise_floor
         )

@@ -6,10 +6,11 @@ import datetime
 import platform
 import resource
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict, fields
 
-from spa_bench.models.base import Batches
+from spa_bench.models.base import Batches, Model, PaidModel, Spending
 from spa_bench.runs.folder import TIMINGS, RunFolder
 from spa_bench.support.console import Reporter
 
@@ -20,18 +21,23 @@ def timed(
     console: Reporter,
     numerics: Mapping[str, object],
     price: float | None,
-    batches: Callable[[], Batches] | None = None,
+    model: Model | None = None,
 ) -> Iterator[None]:
     """Add the costs of the block to timings.json, even when the block raises; no hash covers the file.
 
     `price` is the cost of an hour: `price` in the file grows by the cost of the block, and `priced_seconds` by its seconds.
-    `batches` are those of the model that the block uses: the numbers of rows that were asked for, the most that
-    were decoded together, and how often memory ran out.
+    `model` is the one that the block uses: the file gets the numbers of rows that were asked for, the most that were decoded
+    together, how often memory ran out, and what calls of a server took; their cost in earlier parts of the run counts
+    against the model's budget.
     Where `priced_seconds` is less than `seconds`, a part of the run had no price, and the price does not include it.
     """
     began = time.monotonic()
     before = dict(console.seconds)
-    refused = batches().refused if batches is not None else 0
+    refused = model.batches().refused if model is not None else 0
+    paid = _paid(model) if model is not None else None
+    earlier = _spending(folder.timings().get("spent"))
+    if paid:
+        paid.resume(earlier)
     try:
         yield
     finally:
@@ -49,11 +55,28 @@ def timed(
 
             known["gpu_seconds"] = round(known.get("gpu_seconds", 0.0) + took, 3)
             known["peak_gpu_memory_mb"] = max(known.get("peak_gpu_memory_mb", 0), peak_gpu_memory_mb())
-        if batches is not None:
-            known["batches"] = _batches(known.get("batches"), batches(), refused)
+        if model is not None:
+            known["batches"] = _batches(known.get("batches"), model.batches(), refused)
+        if paid:
+            known["spent"] = asdict(earlier.plus(paid.take_spent()))
         known["host"] = platform.node()
         known["finished"] = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         folder.write_json(TIMINGS, known)
+
+
+def _paid(model: Model) -> PaidModel | None:
+    return model if isinstance(model, PaidModel) else None
+
+
+def _spending(known: object) -> Spending:
+    """The spending that timings.json has of earlier parts; no hash covers the file, so it may hold anything."""
+    content = known if isinstance(known, dict) else {}
+    counts = {f.name: content.get(f.name) for f in fields(Spending) if f.name != "cost"}
+    cost = content.get("cost")
+    return Spending(
+        **{name: count for name, count in counts.items() if isinstance(count, int)},
+        cost=float(cost) if isinstance(cost, int | float) else None,
+    )
 
 
 def _batches(known: object, now: Batches, refused: int) -> dict[str, object]:

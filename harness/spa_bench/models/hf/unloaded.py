@@ -32,7 +32,7 @@ class UnloadedModel(TextModel):
     def __init__(self, path: str, options: HFOptions, *, name: str | None = None, origin: Origin | None = None):
         self._path, self._options, self._origin = path, options, origin
         network, tokenizer = _load_shapes(path, revision=options.revision, trust_remote_code=options.trust_remote_code)
-        self._commit = getattr(network.config, "_commit_hash", None)
+        self._commit = network.config._commit_hash  # of the files on the hub; None for a folder
         context, unknown = context_of(network, tokenizer, options.context)
         codec = Codec(tokenizer, name or path, end_tokens(tokenizer, network), embedding_rows(network))
         note = "weights: not loaded here, so that nothing is trained and no divergence is measured"

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from spa_bench.errors import ModelError, UsageError
-from spa_bench.models.base import Batches, OptionScores
+from spa_bench.models.base import Batches, OptionScores, Spending
 from spa_bench.models.engine import STAGES, Stage
 from spa_bench.models.openai import probe
 from spa_bench.models.openai.answers import completion_of, failed, skipped
@@ -21,7 +21,6 @@ from spa_bench.models.openai.client import Server
 from spa_bench.models.openai.options import OpenAIOptions
 from spa_bench.models.openai.probe import Found
 from spa_bench.models.openai.scores import Scorer, Text
-from spa_bench.models.openai.spending import Spending
 from spa_bench.models.openai.wire import Call, Refused, Reply
 from spa_bench.types import Asked, Completion, DivergenceSums, Member, Messages, Request
 
@@ -37,6 +36,7 @@ class ServedModel:
         self.name = name
         self._options = options = options or OpenAIOptions()
         self._server = Server(options)
+        self._taken = Spending()  # that a run has counted
         listed = probe.served(self._server)
         self._found: dict[Api, Found] = {}
         self._refused: dict[Api, Refused] = {}
@@ -139,6 +139,12 @@ class ServedModel:
     def spent(self) -> Spending:
         """What the calls of this object took, those of the probe included."""
         return self._server.ledger.spent
+
+    def take_spent(self) -> Spending:
+        """See PaidModel.take_spent: the first time, what the probe took is in it."""
+        now = self.spent()
+        new, self._taken = now.since(self._taken), now
+        return new
 
     def resume(self, earlier: Spending) -> None:
         """Count what earlier parts of the run cost against max_cost; `spent` does not include it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from spa_bench.models.base import Spending
 from spa_bench.models.openai.options import OpenAIOptions
 
 MILLION = 1_000_000
@@ -16,35 +17,6 @@ class Usage:
     prompt: int
     new: int
     cached: int = 0  # of `prompt`, those that the server had cached
-
-
-@dataclass(frozen=True, kw_only=True)
-class Spending:
-    """What the calls of a run took, probes included."""
-
-    calls: int = 0  # that were answered
-    prompt_tokens: int = 0
-    cached_tokens: int = 0  # of prompt_tokens
-    new_tokens: int = 0
-    lost: int = 0  # calls that were sent and whose answer never came whole: they may have been billed
-    cost: float | None = None  # dollars at the user's prices; lost calls count at the most they can have cost; None: no prices
-
-    def plus(self, other: Spending) -> Spending:
-        """Both together: of a run that was stopped and goes on. There is a cost where one of them has one."""
-        costs = [cost for cost in (self.cost, other.cost) if cost is not None]
-        return Spending(
-            calls=self.calls + other.calls,
-            prompt_tokens=self.prompt_tokens + other.prompt_tokens,
-            cached_tokens=self.cached_tokens + other.cached_tokens,
-            new_tokens=self.new_tokens + other.new_tokens,
-            lost=self.lost + other.lost,
-            cost=sum(costs) if costs else None,
-        )
-
-    def words(self) -> str:
-        """The spending in a few words, for messages."""
-        tokens = f"{self.calls} calls, {self.prompt_tokens} tokens of prompts, {self.new_tokens} of answers"
-        return tokens if self.cost is None else f"${self.cost:.4f} ({tokens})"
 
 
 class Ledger:
