@@ -53,12 +53,14 @@ class Process:
                 start_new_session=True,
             )
         except OSError as error:
+            self._log.close()
             raise ModelError(
                 f"the interpreter for vLLM, {command[0]}, cannot be started ({error.strerror}); see SPA_BENCH_VLLM_PYTHON"
             ) from error
         self._lines: queue.Queue[Line | None] = queue.Queue()
         assert self._process.stdout is not None
-        threading.Thread(target=self._read, args=(self._process.stdout,), daemon=True).start()
+        self._reader = threading.Thread(target=self._read, args=(self._process.stdout,), daemon=True)
+        self._reader.start()
 
     @property
     def pid(self) -> int:
@@ -113,7 +115,8 @@ class Process:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
-        for stream in (self._process.stdin, self._process.stdout):
+        self._reader.join(10)
+        for stream in (self._process.stdin, self._process.stdout, self._log):
             if stream is not None:
                 with contextlib.suppress(OSError, ValueError):
                     stream.close()

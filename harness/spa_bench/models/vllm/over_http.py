@@ -66,6 +66,11 @@ class Server:
                 with contextlib.suppress(OSError):
                     connection.sock.shutdown(socket.SHUT_RDWR)
 
+    def close(self) -> None:
+        """Close the connections, which open again when they are needed."""
+        for connection in self._all:
+            connection.close()
+
     def get(self, path: str) -> Json:
         """The JSON object at `path`. Raises Refused, and ModelError as `post`."""
         return self._object(path, *self._ask("GET", path, None, _QUICK_SECONDS))
@@ -105,6 +110,10 @@ class Server:
             connection = self._connection(seconds)
             fresh = connection.sock is None
             try:
+                if fresh:
+                    connection.connect()
+                if self._over:
+                    raise ConnectionAbortedError("hung up")
                 connection.request(verb, quote(self._front + path, safe="/?=&"), payload, headers)
                 answer = connection.getresponse()
                 return answer.status, answer.read().decode(errors="replace")
@@ -141,7 +150,6 @@ class OverHttp:
         self._model, self._options, self._url = model, options, options.base_url
         self._server = Server(self._url)
         self._names: dict[str | None, str] | None = None  # adapter's name -> model's name at the server; None: not open
-        self._seen: frozenset[str] | None = None
         self._positions: int | None = None
 
     @property
@@ -156,22 +164,29 @@ class OverHttp:
         """See Backend.facts: asked anew each time. What a server does not tell is said to be unknown."""
         try:
             version = self._server.get("/version").get("version")
-            base = self._base()
+            base, settings = self._base(), self._settings()
         except Refused as error:
             raise ModelError(f"the server at {self._server.where} is no vLLM ({error.status}: {error})") from error
+        finally:
+            self._server.close()
         length = base.get("max_model_len")
         if not isinstance(version, str) or not isinstance(length, int):
             raise ModelError(f"the server at {self._server.where} tells no version or context, as vLLM does")
         self._positions = length - 1
-        return {"version": version, "max_model_len": length, "runner": _NOT_TOLD, "attention": _NOT_TOLD, **self._settings()}
+        return {"version": version, "max_model_len": length, "runner": _NOT_TOLD, "attention": _NOT_TOLD, **settings}
 
     def open(self, adapters: Sequence[LoraAdapter]) -> bool:
         """See Backend.open. An adapter is known by its name, or loaded where the server allows that."""
-        known = {str(card.get("id")) for card in self._cards()}
-        for adapter in adapters:
-            if adapter.name not in known:
-                self._load(adapter)
-        self._names = {None: str(self._base()["id"]), **{a.name: a.name for a in adapters}}
+        try:
+            known = {str(card.get("id")) for card in self._cards()}
+            for adapter in adapters:
+                if adapter.name not in known:
+                    self._load(adapter)
+            self._names = {None: str(self._base()["id"]), **{a.name: a.name for a in adapters}}
+        except Refused as error:
+            raise failed("to name its models", f"{error.status}: {error}") from error
+        finally:
+            self._server.close()
         # a server may have been started anew at the same place, and nothing tells: the canary sings at each opening
         return True
 
@@ -195,8 +210,9 @@ class OverHttp:
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     yield running.pop(future), future.result()
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)
             server.hang_up()
+            pool.shutdown(cancel_futures=True)
+            server.close()
 
     def close(self) -> None:
         """See Backend.close. The server goes on, with the adapters that it has."""
