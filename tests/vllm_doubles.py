@@ -52,6 +52,7 @@ class Memory:
     def __init__(self, *, positions: int = 80, base: int = 0):
         self.positions, self._base = positions, base
         self.settings = dict(SETTINGS)
+        self.base_once: int | None = None  # what the base does in its second reading
         self.as_loaded: dict[str, int] = {}
         self.opened: list[tuple[str, ...]] = []
         self.asked: list[Asked] = []
@@ -74,6 +75,8 @@ class Memory:
             if self.fails_after is not None and len(asked) - place > self.fails_after:
                 raise self.failure
             number = self.as_loaded[one.adapter] if one.adapter else self._base
+            if one.adapter is None and self.base_once is not None and [a.adapter for a in asked[:place]].count(None) == 1:
+                number = self.base_once
             scores = tuple((logprob(t, number), 1) for t in one.ids[1:]) if "prompt_logprobs" in one.sampling else ()
             forced = one.sampling.get("allowed_token_ids")
             drawn = ((logprob(forced[0], number), 1),) if isinstance(forced, list) else ()

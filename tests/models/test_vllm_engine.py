@@ -88,6 +88,13 @@ def test_another_base_is_caught(adapters: list[LoraAdapter]):
         engine(Memory(base=1)).open(adapters)
 
 
+def test_a_base_that_gets_an_adapter_in_some_batches_is_caught(adapters: list[LoraAdapter]):
+    backend = Memory()
+    backend.base_once = 2
+    with pytest.raises(ModelError, match="--max-loras above the number of adapters"):
+        engine(backend).open(adapters)
+
+
 def test_an_adapter_without_an_effect_is_let_through_with_a_note(tmp_path: Path):
     one = engine(Memory(), said := [])
     one.open([adapter(tmp_path, 0)])

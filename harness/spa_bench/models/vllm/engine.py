@@ -149,7 +149,7 @@ class VllmEngine:
     ) -> None:
         """The canary. Raises ModelError, and closes, where an adapter is not right."""
         try:
-            seen = canary.logprobs(self._score, targets)
+            seen = canary.logprobs(self._score, [*targets] * canary.COPIES, near=told)
             if told is None:
                 self._tell(
                     "vLLM's adapters are not compared with transformers, which has no model here: whether each has an effect "
