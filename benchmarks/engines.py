@@ -80,7 +80,7 @@ def _run(settings: Settings, folder: Path, stack: ExitStack, left_out: Mapping[s
     dtype = "float32" if settings.device == "cpu" else "bfloat16"
     options = HFOptions(device=settings.device, dtype=dtype, batch_size=settings.rows, threads=settings.threads)
     ours = FixedLength(settings.model, options)
-    texts = _texts(settings)
+    texts = _texts(settings, ours)
     prompts = [ours.codec.prompt(text) for text in texts]
     adapters = write_random_adapters(
         ours.network, folder, members=settings.members, rank=settings.rank, seed=0, model=settings.model
@@ -188,14 +188,14 @@ def _clock(device: str, pid: int | None) -> Callable[[], float]:
     return seconds
 
 
-def _texts(settings: Settings) -> list[str]:
-    """The first HumanEval prompts: every member answers the same ones."""
-    task = load_task(load_task_card("humaneval"))
-    prompts = [task.prompt(problem).text for problem in task.problems()]
+def _texts(settings: Settings, model: FixedLength) -> list[str]:
+    """HumanEval prompts that leave room for the answers, spread over the set: every member answers the same ones."""
+    found = [p.text for p in load_task(load_task_card("humaneval")).prompts(None)]
+    found = [text for text in found if len(model.codec.prompt(text)) + settings.new_tokens < model.context]
     each = settings.rows // settings.members
-    if len(prompts) < each:
-        raise UsageError(f"--rows {settings.rows} needs {each} prompts a member; HumanEval has {len(prompts)}")
-    return prompts[:each] * settings.members
+    if len(found) < each:
+        raise UsageError(f"--rows {settings.rows} needs {each} prompts a member; {len(found)} of HumanEval fit the model")
+    return found[:: len(found) // each][:each] * settings.members
 
 
 def table(result: Mapping[str, Any]) -> str:

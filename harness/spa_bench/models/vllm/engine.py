@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from spa_bench.errors import ModelError
 from spa_bench.models.engine import Draw, Drawn, LoraAdapter, Pair, Stage, Target, TargetScores
@@ -17,6 +18,7 @@ from spa_bench.models.vllm.over_http import OverHttp
 from spa_bench.types import DivergenceSums
 
 Tell = Callable[[str], None]
+Logprobs = NDArray[np.float64]
 
 
 def vllm_engine(
@@ -38,6 +40,7 @@ class VllmEngine:
         self._model, self._backend, self._reference, self._tell = model, backend, reference, tell
         self._facts: dict[str, object] | None = None
         self._open: tuple[LoraAdapter, ...] | None = None  # the adapters that answers may be asked of; None: closed
+        self._told: dict[str, Logprobs] = {}  # of the canary's row by transformers, by the adapter's name
         self.checked: dict[str, canary.Checked] = {}  # what the canary found, by the adapter's name
 
     @property
@@ -65,8 +68,7 @@ class VllmEngine:
         before, self._open = self.fingerprint(), None
         wanted = canary.row(self._model.vocabulary, self.context or 1, self._model.ends)
         targets = canary.targets(adapters, wanted)
-        # transformers first: it says in its own words what is wrong with an adapter
-        told = canary.logprobs(self._reference, targets) if self._reference else None
+        told = self._by_transformers(targets)  # first: it says in its own words what is wrong with an adapter
         anew = self._backend.open(adapters)
         if changed := [n for n, value in self._backend.facts().items() if before.get(n) != value]:
             name = changed[0]
@@ -122,6 +124,14 @@ class VllmEngine:
         if self._open is None or not wanted.keys() <= {a.name for a in self._open}:
             self.open([*{**{a.name: a for a in self._open or ()}, **wanted}.values()])
 
+    def _by_transformers(self, targets: Sequence[Target]) -> dict[str, Logprobs] | None:
+        """The canary's row by transformers, read once for each adapter; None where it has no model."""
+        if self._reference is None:
+            return None
+        if new := [t for t in targets if t.name not in self._told]:
+            self._told |= canary.logprobs(self._reference, new)
+        return {t.name: self._told[t.name] for t in targets}
+
     def _answers(self, asked: Sequence[Asked]) -> Iterator[tuple[int, Answer]]:
         try:
             yield from self._backend.answers(asked)
@@ -145,7 +155,7 @@ class VllmEngine:
         adapters: Sequence[LoraAdapter],
         wanted: tuple[tuple[int, ...], tuple[int, ...]],
         targets: Sequence[Target],
-        told: dict[str, np.ndarray[tuple[int, ...], np.dtype[np.float64]]] | None,
+        told: dict[str, Logprobs] | None,
     ) -> None:
         """The canary. Raises ModelError, and closes, where an adapter is not right."""
         try:
@@ -166,8 +176,7 @@ class VllmEngine:
         except ModelError:
             self.close()
             raise
-        weak = [name for name, one in self.checked.items() if not one.measurable and one.effect <= 2 * one.tolerance]
-        for name in weak:
+        for name in [name for name, one in self.checked.items() if not one.measurable]:
             one = self.checked[name]
             self._tell(
                 f"{name} changes log-probabilities of seeded tokens by {one.effect:.2g} nats, and noise between vLLM and "
