@@ -137,7 +137,7 @@ def _vllm(
     facts = ModelFacts(
         path=settings.model,
         name="model",
-        vocabulary=ours._vocabulary,
+        vocabulary=int(ours.network.config.get_text_config().vocab_size),
         ends=frozenset(),
         context=min(ours.context, longest + settings.new_tokens + 1),
         dtype=dtype,
