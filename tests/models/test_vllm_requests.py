@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from pathlib import Path
 
@@ -203,3 +204,16 @@ def test_a_password_in_a_url_is_refused_and_not_repeated():
     with pytest.raises(ValueError, match="VLLM_API_KEY") as error:
         VllmOptions(base_url="http://me:secret@host:8000")
     assert "secret" not in str(error.value)
+
+
+def test_options_that_say_where_and_how_long_are_marked_as_no_part_of_a_spec():
+    marked = {f.name for f in dataclasses.fields(VllmOptions) if not f.metadata.get("spec", True)}
+    assert marked == {
+        "base_url",
+        "concurrency",
+        "gpu_memory_utilization",
+        "kv_cache_gib",
+        "python",
+        "start_seconds",
+        "still_seconds",
+    }

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 TESTED = "0.32.0"  # the version of vLLM that tests/engines/ ran with
 INSTALL = "pip install 'spa-bench[vllm]'"
 
+_NO_NUMBER = {"spec": False}  # of options that change no number: where vLLM is, what it may take, how long one waits
 _DTYPES = ("float32", "bfloat16", "float16")
 
 
@@ -15,23 +16,28 @@ _DTYPES = ("float32", "bfloat16", "float16")
 class VllmOptions:
     """How vLLM runs. What says "offline" has no effect over HTTP, where the server was started with options of its own."""
 
-    base_url: str | None = None  # of a running `vllm serve`, as http://host:8000; None: a process of this machine
+    # of a running `vllm serve`, as http://host:8000; None: a process of this machine
+    base_url: str | None = field(default=None, metadata=_NO_NUMBER)
     served: str | None = None  # over HTTP: the name of the base model there; None: the only base that it serves
-    concurrency: int = 64  # over HTTP: requests that are under way together, no more than the server's --max-num-seqs
+    # over HTTP: requests that are under way together, no more than the server's --max-num-seqs
+    concurrency: int = field(default=64, metadata=_NO_NUMBER)
     max_num_seqs: int = 256  # offline: rows decoded together
     max_model_len: int | None = None  # offline: the most tokens of prompt and answer together; None: the model's context
-    gpu_memory_utilization: float | None = None  # offline: share of the memory of each GPU; None: vLLM's own
-    kv_cache_gib: float | None = None  # offline: memory of the cache, in GiB; None: what vLLM finds free, on a CPU a quarter
+    # offline: share of the memory of each GPU; None: vLLM's own
+    gpu_memory_utilization: float | None = field(default=None, metadata=_NO_NUMBER)
+    # offline: memory of the cache, in GiB; None: what vLLM finds free, on a CPU a quarter
+    kv_cache_gib: float | None = field(default=None, metadata=_NO_NUMBER)
     tensor_parallel_size: int = 1  # offline: GPUs over which each layer is split
     dtype: str | None = None  # offline: float32, bfloat16, float16; None: the run's
     enforce_eager: bool = False  # offline: no CUDA graphs, no compilation; always so on a CPU
     prefix_caching: bool = True  # offline: prompts that begin alike are read once
     seed: int = 0  # offline: of what vLLM draws beside the answers, which have seeds of their own
-    python: str | None = (
-        None  # offline: the interpreter of the environment that has vLLM; None: $SPA_BENCH_VLLM_PYTHON, or this
-    )
-    start_seconds: float = 3600.0  # the longest that loading may take
-    still_seconds: float = 600.0  # without any sign of life, after which the engine is taken for dead
+    # offline: the interpreter that has vLLM; None: that in SPA_BENCH_VLLM_PYTHON, or this one
+    python: str | None = field(default=None, metadata=_NO_NUMBER)
+    # the longest that loading may take
+    start_seconds: float = field(default=3600.0, metadata=_NO_NUMBER)
+    # without any sign of life, after which the engine is taken for dead
+    still_seconds: float = field(default=600.0, metadata=_NO_NUMBER)
 
     def __post_init__(self) -> None:
         for name, whole in (
