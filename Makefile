@@ -9,10 +9,10 @@ PARALLEL := -n auto --dist loadgroup --no-loadscope-reorder
 .DEFAULT_GOAL := help
 # One environment for all targets: two set-ups at once (make -j) would write into each other's.
 .NOTPARALLEL:
-.PHONY: help demo real test quick lint bench clean env env-real env-dev
+.PHONY: help demo real test test-engines quick lint bench clean env env-real env-dev env-engines
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 demo: env ## compare six samplers on mini-code: a leaderboard and a page in runs/demo
 	@.venv/bin/spa-bench demo
@@ -32,6 +32,14 @@ quick: export TOKENIZERS_PARALLELISM = false
 quick: lint ## lint, types and the tests that start no process and load no model (tests/quick.txt): under a minute
 	@echo '== pytest'
 	@$(PYTHON_BIN) -m pytest $(PARALLEL) @tests/quick.txt
+
+# vLLM runs in an environment of its own; SPA_BENCH_VLLM_PYTHON names the interpreter of one that is there already.
+test-engines: export HF_HUB_OFFLINE = 1
+test-engines: export TOKENIZERS_PARALLELISM = false
+test-engines: export SPA_BENCH_VLLM_PYTHON := $(or $(SPA_BENCH_VLLM_PYTHON),$(CURDIR)/.venv-engines/bin/python)
+test-engines: env-dev env-engines ## the tests against real engines (vLLM on a CPU): ten minutes, docs/engines.md
+	@echo '== pytest -m engines'
+	@$(PYTHON_BIN) -m pytest -m engines tests/engines
 
 lint: env-dev ## ruff check, ruff format --check and mypy
 	@echo '== ruff check'
@@ -56,3 +64,6 @@ env-real:
 
 env-dev:
 	@scripts/setup-env dev
+
+env-engines:
+	@SPA_BENCH_VLLM_PYTHON="$(filter-out $(CURDIR)/.venv-engines/bin/python,$(SPA_BENCH_VLLM_PYTHON))" scripts/setup-env engines

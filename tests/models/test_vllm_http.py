@@ -1,0 +1,239 @@
+"""vLLM as a server, by a server of the test's own: requests, adapters, and every way in which a server can be no good."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from spa_bench.errors import ModelError
+from spa_bench.models.vllm.asked import Asked
+from spa_bench.models.vllm.over_http import OverHttp
+from vllm_doubles import FACTS, adapter, options
+
+Json = dict[str, Any]
+PLAIN = {"temperature": 0.0, "max_tokens": 3}
+
+
+class Fake:
+    """What the server does, which a test changes."""
+
+    def __init__(self) -> None:
+        self.models = ["base"]
+        self.adapters: list[str] = []
+        self.loads = True
+        self.told: Json | None = None  # by /server_info
+        self.bodies: list[Json] = []
+        self.keys: list[str | None] = []
+        self.spoil: Callable[[int, Json], Json | bytes | int | None] = lambda n, answer: answer
+        self.url = ""
+
+    def get(self, path: str) -> Json | int:
+        if path == "/version":
+            return {"version": "0.32.0"}
+        if path == "/v1/models":
+            base = [{"id": m, "parent": None, "max_model_len": 64} for m in self.models]
+            return {"data": [*base, *({"id": a, "parent": self.models[0]} for a in self.adapters)]}
+        return self.told or 404
+
+    def post(self, path: str, body: Json) -> Json | bytes | int | None:
+        if path == "/v1/load_lora_adapter":
+            if not self.loads:
+                return 404
+            if "64" in body["lora_path"].rsplit("-", 1)[-1]:
+                return b"400"
+            self.adapters.append(body["lora_name"])
+            return {}
+        self.bodies.append(body)
+        ids = body["prompt"]
+        choice: Json = {"token_ids": [len(ids), 0], "finish_reason": "stop", "text": "?"}
+        if "prompt_logprobs" in body:
+            choice["prompt_logprobs"] = [None, *({str(t): {"logprob": -t / 10, "rank": t}} for t in ids[1:])]
+        return self.spoil(len(self.bodies), {"model": body["model"], "choices": [choice]})
+
+
+@pytest.fixture
+def fake() -> Iterator[Fake]:
+    state = Fake()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            self._say(state.get(self.path.partition("?")[0]))
+
+        def do_POST(self) -> None:
+            state.keys.append(self.headers["Authorization"])
+            self._say(state.post(self.path, json.loads(self.rfile.read(int(self.headers["Content-Length"])))))
+
+        def _say(self, answer: Json | bytes | int | None) -> None:
+            if answer is None:  # nothing
+                self.close_connection = True
+                return
+            if answer == b"400":
+                answer, status = {"error": {"message": "LoRA rank 64 is greater than max_lora_rank 8"}}, 400
+            else:
+                status = answer if isinstance(answer, int) else 200
+            payload = answer if isinstance(answer, bytes) else json.dumps(answer if isinstance(answer, dict) else {}).encode()
+            self.send_response(status)
+            half = payload.endswith(b"HALF")
+            self.send_header("Content-Length", str(len(payload) + 100 * half))
+            self.end_headers()
+            self.wfile.write(payload)
+            self.close_connection = half
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    server.handle_error = lambda *_: None  # type: ignore[method-assign]  # it hangs up on us, as we did
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+    state.url = f"http://127.0.0.1:{server.server_port}"
+    yield state
+    server.shutdown()
+    server.server_close()
+
+
+def backend(fake: Fake, **given: object) -> OverHttp:
+    return OverHttp(FACTS, options(base_url=fake.url, **given))
+
+
+def ask(ids: tuple[int, ...] = (5, 6), name: str | None = None, **sampling: object) -> Asked:
+    return Asked(ids=ids, adapter=name, sampling={**PLAIN, **sampling})
+
+
+def test_a_server_tells_its_version_and_context_and_what_it_does_not_tell_is_said(fake: Fake):
+    one = backend(fake)
+    assert one.facts() == {
+        "version": "0.32.0",
+        "max_model_len": 64,
+        "runner": "not told by the server",
+        "attention": "not told by the server",
+        "settings": "not told by the server",
+    }
+    assert one.positions == 63
+
+
+def test_a_server_in_development_mode_tells_its_settings(fake: Fake):
+    fake.told = {
+        "vllm_config": {"scheduler_config": {"max_num_seqs": 16}, "model_config": {"dtype": "torch.float32"}},
+        "vllm_env": {"VLLM_BATCH_INVARIANT": True},
+    }
+    found = backend(fake).facts()
+    assert (found["max_num_seqs"], found["dtype"], found["batch_invariant"]) == (16, "float32", True)
+    assert "settings" not in found
+
+
+def test_requests_are_token_ids_and_answers_come_back_to_their_places(fake: Fake):
+    one = backend(fake, concurrency=3)
+    one.open([])
+    got = dict(one.answers([ask((5,) * n) for n in range(1, 9)]))
+    assert [got[place].tokens for place in range(8)] == [(n, 0) for n in range(1, 9)]
+    assert all(b["return_token_ids"] and not b["stream"] and b["model"] == "base" for b in fake.bodies)
+
+
+def test_scores_are_read_by_token(fake: Fake):
+    one = backend(fake)
+    one.open([])
+    [(_, answer)] = one.answers([ask((5, 6, 9), prompt_logprobs=0)])
+    assert answer.prompt == ((-0.6, 6), (-0.9, 9))
+
+
+def test_an_adapter_that_is_served_by_its_name_is_used_and_another_is_loaded(fake: Fake, tmp_path: Path):
+    first, second = adapter(tmp_path, 1), adapter(tmp_path, 2)
+    fake.adapters = [first.name]
+    one = backend(fake)
+    one.open([first, second])
+    assert fake.adapters == [first.name, second.name]
+    list(one.answers([ask(name=second.name)]))
+    assert fake.bodies[-1]["model"] == second.name
+
+
+def test_a_server_that_loads_no_adapters_is_said_with_both_ways_out(fake: Fake, tmp_path: Path):
+    fake.loads = False
+    one = adapter(tmp_path, 1)
+    with pytest.raises(ModelError, match="VLLM_ALLOW_RUNTIME_LORA_UPDATING=1") as error:
+        backend(fake).open([one])
+    assert f"--lora-modules {one.name}={one.folder}" in str(error.value)
+
+
+def test_an_adapter_that_does_not_fit_is_said_in_the_servers_words(fake: Fake, tmp_path: Path):
+    with pytest.raises(ModelError, match="LoRA rank 64 is greater than max_lora_rank 8"):
+        backend(fake).open([adapter(tmp_path, 64)])
+
+
+def test_which_base_is_meant_must_be_clear(fake: Fake):
+    fake.models = ["one", "two"]
+    with pytest.raises(ModelError, match="'one', 'two', which of them is not said; name one by `served`"):
+        backend(fake).open([])
+    with pytest.raises(ModelError, match="'one', 'two', not 'three'"):
+        backend(fake, served="three").open([])
+    one = backend(fake, served="two")
+    one.open([])
+    list(one.answers([ask()]))
+    assert fake.bodies[-1]["model"] == "two"
+
+
+@pytest.mark.parametrize(
+    ("spoiled", "said"),
+    [
+        (lambda a: b"<html>busy</html>", "answered /v1/completions with '<html>busy</html>', which is no JSON object"),
+        (lambda a: b'{"model": HALF', "is gone"),
+        (lambda a: None, "is gone"),
+        (lambda a: 500, "vLLM failed to answer: 500"),
+        (lambda a: 401, "wants a key; put it into VLLM_API_KEY"),
+        (lambda a: {**a, "model": "other"}, "answered for the model 'other', and 'base' was asked"),
+        (lambda a: {**a, "choices": [{"text": "x", "finish_reason": "stop"}]}, "without token ids or scores"),
+        (lambda a: {**a, "choices": []}, "without token ids or scores"),
+    ],
+    ids=["garbage", "half", "nothing", "500", "401", "other-model", "no-ids", "no-choice"],
+)
+def test_a_server_that_is_no_good_is_one_line_and_what_came_before_is_kept(
+    fake: Fake, spoiled: Callable[[Json], Json | bytes | int | None], said: str
+):
+    fake.spoil = lambda n, answer: spoiled(answer) if n > 2 else answer
+    one = backend(fake, concurrency=1)
+    one.open([])
+    got = []
+    with pytest.raises(ModelError) as error:
+        got.extend(place for place, _ in one.answers([ask() for _ in range(6)]))
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
+    fake.spoil = lambda n, answer: answer
+    assert len(dict(one.answers([ask() for _ in range(6)]))) == 6
+
+
+def test_a_server_that_hangs_is_given_up(fake: Fake):
+    over = threading.Event()
+    fake.spoil = lambda n, answer: over.wait(20) and answer
+    one = backend(fake, still_seconds=0.3)
+    one.open([])
+    began = time.monotonic()
+    with pytest.raises(ModelError, match=r"gave no answer for 0\.3 s"):
+        list(one.answers([ask()]))
+    assert time.monotonic() - began < 10
+    over.set()
+
+
+def test_a_server_that_is_not_there_is_one_line(fake: Fake):
+    with pytest.raises(ModelError, match=r"http://127\.0\.0\.1:1 is gone \(.*refused"):
+        OverHttp(FACTS, options(base_url="http://127.0.0.1:1")).facts()
+
+
+def test_the_key_comes_from_the_environment_and_is_in_no_message(fake: Fake, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("VLLM_API_KEY", "planted-key")
+    one = backend(fake)
+    one.open([])
+    list(one.answers([ask()]))
+    assert fake.keys == ["Bearer planted-key"]
+    fake.spoil = lambda n, answer: 401
+    with pytest.raises(ModelError) as error:
+        list(one.answers([ask()]))
+    assert "planted-key" not in f"{error.value} {one.facts()}"
