@@ -45,6 +45,13 @@ def test_an_engine_has_stages_and_options_and_comes_back_from_a_spec():
     assert chosen_engine(f"draw={OTHER},score=hf", {}).spec() == {"name": OTHER, "stages": ["draw"], "options": {}}
 
 
+def test_options_of_hf_have_a_place_in_a_spec_where_they_are_not_as_usual():
+    settings = {"placement": "layers", "max_memory": "cpu=1GiB"}
+    assert chosen_engine("draw=hf", settings).spec() == {"name": "hf", "stages": [], "options": settings}
+    assert engine_of_spec({"engine": chosen_engine(None, settings).spec()}) == chosen_engine("hf", settings)
+    assert chosen_engine(None, {"quantize": "none", "placement": "one"}).spec() == {}
+
+
 @pytest.mark.parametrize(
     ("text", "settings", "said"),
     [
@@ -53,7 +60,11 @@ def test_an_engine_has_stages_and_options_and_comes_back_from_a_spec():
         ("drew=mock", {}, r"^--engine takes NAME, or STAGE=NAME with train, draw, score, divergence; got 'drew=mock'"),
         ("draw=", {}, r"^--engine takes NAME, or STAGE=NAME .* got 'draw='"),
         (f"draw=mock,score={OTHER}", {}, r"^--engine names mock and other_engine:KIND; one engine beside hf"),
-        (None, {"size": 3}, r"^engine hf has no options; got engine\.size"),
+        (None, {"size": 3}, r"^unknown key 'engine\.size' in engine hf"),
+        (None, {"placement": "layer"}, r"^engine hf: engine\.placement is 'layer'; it must be one or layers$"),
+        ("hf", {"quantize": "2bit"}, r"^engine hf: engine\.quantize is '2bit'; it must be none, 8bit or 4bit$"),
+        (None, {"max_memory": "0=1GiB"}, r"engine\.max_memory has no effect without placement = \"layers\"$"),
+        (None, {"placement": "layers", "max_memory": "a=1"}, r"engine\.max_memory has 'a=1'; give DEVICE=SIZE"),
         (OTHER, {"sise": 3}, r"^unknown key 'engine\.sise' in engine other_engine:KIND; did you mean 'engine\.size'\?$"),
         (OTHER, {"size": "x"}, r"engine\.size"),
         (OTHER, {"size": 0}, r"size is 0; it must be at least 1$"),
@@ -103,6 +114,29 @@ def test_a_table_says_the_numerics_of_each_engine(call: Call, run: Call, tmp_pat
     run("--engine", OTHER, "--set", "task.max_new_tokens=8")
     call("leaderboard", tmp_path / "runs", "--write", tmp_path / "board.md")
     assert "; other: version 1, size 1" in (tmp_path / "board.md").read_text()
+
+
+def test_a_run_over_a_quantised_base_says_so_everywhere_and_is_repeated(call: Call, run: Call, tmp_path: Path):
+    pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed: pip install 'spa-bench[quantize]'")
+    plain = ("--sampler", "spa-random", *SMALL, "--set", "task.max_new_tokens=8")
+    assert run(*plain).code == 0
+    done = run(*plain, "--set", "engine.quantize=4bit")
+    assert done.code == 0, done.err
+    assert "weights 4bit nf4 (bitsandbytes " in done.err  # the plan
+    assert "adapters: from the stage cache" not in done.err
+    folder = next(f for f in folders(tmp_path / "runs") if f.spec["engine"])
+    assert folder.spec["engine"] == {"name": "hf", "stages": [], "options": {"quantize": "4bit"}}
+    assert folder.spec["engines"] == dict.fromkeys(STAGES, "hf")
+    said = folder.spec["numerics"]["weights"]
+    marks = [json.loads(m.read_text()) for m in (tmp_path / "cache").rglob("training.json")]
+    assert marks
+    assert {m["weights"] for m in marks} == {said}
+    call("leaderboard", tmp_path / "runs", "--write", tmp_path / "board.md")
+    assert f"weights {said}" in (tmp_path / "board.md").read_text()
+    repeated = call("rerun", folder.path, "--out", tmp_path / "again", "--sandbox", SANDBOX)
+    assert repeated.code == 0, repeated.err
+    [again] = folders(tmp_path / "again")
+    assert again.spec["engine"] == folder.spec["engine"]
 
 
 # mock ----------------------------------------------------------------------------------------------------------------

@@ -111,7 +111,7 @@ def query_losses(model: Any, adapters: Sequence[Adapter | None], queries: Sequen
     """(adapters, queries): teacher-forced token-mean cross-entropy over each query's completion, in nats."""
     encoded = encode(model, queries, "query")
     layers = model.lora_layers("all-linear")
-    down, up = stack(adapters, layers, dtype=torch.float32, device=torch.device("cpu"))
+    down, up = stack(adapters, layers, dtype=torch.float32)
     order = sorted(range(len(encoded)), key=lambda i: len(encoded[i].ids))
     found = np.zeros((len(adapters), len(queries)))
     rows = max(1, 48 // len(adapters))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from spa_bench.models.hf import row_room
+from spa_bench.models.hf import placed
 from spa_bench.models.hf.model import HFModel, HFOptions
 from spa_bench.models.hf.row_room import RowRoom
 from spa_bench.models.hf.rows import MIN_ROWS
@@ -23,7 +23,7 @@ def room(model: HFModel, *, asked: int | None = None, vocabulary: int = 1000) ->
 
 
 def free(monkeypatch: pytest.MonkeyPatch, bytes_: float) -> None:
-    monkeypatch.setattr(row_room, "free_bytes", lambda device: int(bytes_))
+    monkeypatch.setattr(placed, "free_bytes", lambda device: int(bytes_))
 
 
 @pytest.mark.parametrize("rows", [1, 7, 40])

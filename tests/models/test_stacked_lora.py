@@ -48,7 +48,7 @@ def random_adapter(network: Any, seed: int, *, rank: int = 4, alpha: float = 8.0
 def stacked_logits(network: Any, adapters: Sequence[Adapter | None], ids: torch.Tensor) -> torch.Tensor:
     """(K, rows, T, V)"""
     layers = attach(network, target_modules(network))
-    down, up = stack(adapters, layers, dtype=torch.float32, device=torch.device("cpu"))
+    down, up = stack(adapters, layers, dtype=torch.float32)
     with use_factors(layers, down, up):
         logits: torch.Tensor = network(ids.repeat(len(adapters), 1)).logits
     return logits.view(len(adapters), len(ids), *logits.shape[1:])
@@ -144,7 +144,7 @@ def test_a_member_without_an_adapter_is_the_bare_base_bit_for_bit(tiny_folder: P
 
 def test_after_the_block_the_base_is_bare_again(tiny_folder: Path, network: Any, ids: torch.Tensor):
     layers = attach(network, target_modules(network))
-    down, up = stack([random_adapter(network, 1)], layers, dtype=torch.float32, device=torch.device("cpu"))
+    down, up = stack([random_adapter(network, 1)], layers, dtype=torch.float32)
     with pytest.raises(ValueError, match="stop"), use_factors(layers, down, up):
         raise ValueError("stop")
     with torch.inference_mode():
@@ -221,7 +221,7 @@ def test_an_adapter_of_a_wider_model_is_refused(tiny_model: HFModel, tmp_path: P
 def test_stacking_an_adapter_over_layers_it_does_not_know_is_refused(network: Any):
     layers = attach(network, target_modules(network, ["q_proj"]))
     with pytest.raises(ModelError, match="which this model does not have"):
-        stack([random_adapter(network, 1)], layers, dtype=torch.float32, device=torch.device("cpu"))
+        stack([random_adapter(network, 1)], layers, dtype=torch.float32)
 
 
 def test_a_folder_without_an_adapter_is_named(tiny_model: HFModel, tmp_path: Path):

@@ -152,10 +152,7 @@ def test_the_largest_pass_is_rehearsed_and_leaves_nothing(tiny_model: HFModel, m
         real(training, active, batch, *rest)
 
     def train_rehearsed(training: Any, members: range, size: int) -> bool:
-        group = [
-            Trainee(m, training._rows[m], training._card, training._seeds[m], training._layers, training._device)
-            for m in members
-        ]
+        group = [Trainee(m, training._rows[m], training._card, training._seeds[m], training._layers) for m in members]
         training._rehearse(group)
         assert all(p.grad is None for t in group for p in t.parameters)
         return bool(plain(training, members, size))
@@ -198,7 +195,7 @@ def test_a_mask_depends_on_its_sample_and_layer_alone():
 
 def test_a_pair_meets_another_mask_each_time_it_is_read(tiny_model: HFModel):
     rows, layers = encode(tiny_model, PAIRS, "pair"), tiny_model.lora_layers(CARD.targets)
-    trainees = [Trainee(number, rows, CARD, seed, layers, torch.device("cpu")) for number, seed in ((0, 3), (1, 3), (0, 4))]
+    trainees = [Trainee(number, rows, CARD, seed, layers) for number, seed in ((0, 3), (1, 3), (0, 4))]
     first, again, other = ([s.seed for step in range(t.steps) for s in t.samples(step)] for t in trainees)
     assert first == again  # whatever its number is
     assert len({*first, *other}) == len(first) + len(other) == 2 * 50

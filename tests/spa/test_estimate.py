@@ -14,9 +14,10 @@ import torch
 from doubles import ignore
 from spa_bench.cards.training import AttributionCard, LoraCard
 from spa_bench.errors import DataError
+from spa_bench.models.hf import placed
 from spa_bench.models.hf.memory import free_bytes
 from spa_bench.models.hf.model import HFModel
-from spa_bench.spa import estimate, footprint
+from spa_bench.spa import footprint
 from spa_bench.spa.adapt import train_adapters
 from spa_bench.spa.attribution.influence import scores_at
 from spa_bench.spa.batches import encode
@@ -124,7 +125,7 @@ def test_activations_are_computed_twice_where_they_would_not_fit(embedded: HFMod
     monkeypatch.setattr(footprint, "checkpointed", watched)
     train_adapters(embedded, [PAIRS[:16]], LORA, [0], progress=ignore)
     seen_before = len(seen)
-    monkeypatch.setattr(footprint, "free_bytes", lambda _: 1 << 20)
+    monkeypatch.setattr(placed, "free_bytes", lambda _: 1 << 20)
     [again] = train_adapters(embedded, [PAIRS[:16]], LORA, [0], progress=ignore)
     assert (seen_before, bool(len(seen))) == (0, True)
     for path, (_, high) in whole.factors.items():
@@ -158,7 +159,7 @@ def test_hours_can_be_allowed(tiny_model: HFModel, monkeypatch: pytest.MonkeyPat
 
 
 def test_memory_that_ekfac_would_not_find_is_refused(tiny_model: HFModel, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(estimate, "free_bytes", lambda _: 1 << 20)
+    monkeypatch.setattr(placed, "free_bytes", lambda _: 1 << 20)
     with pytest.raises(DataError, match=r'needs about 0\.\d GB, and 0\.0 GB are free; use attribution.features = "core"'):
         check_affordable(tiny_model, AttributionCard(curvature="ekfac"), LORA, Size(96, 12, 40.0))
     check_affordable(tiny_model, AttributionCard(curvature="fisher"), LORA, Size(96, 12, 40.0))

@@ -7,6 +7,7 @@ from pathlib import Path
 from spa_bench.errors import UsageError
 from spa_bench.models.base import Model
 from spa_bench.models.engine import STAGES, Stage
+from spa_bench.models.hf.weights import WeightOptions
 from spa_bench.models.mock import MockModel, MockOptions, read_replies
 from spa_bench.models.openai.model import ServedModel
 from spa_bench.models.openai.options import OpenAIOptions
@@ -36,7 +37,12 @@ def _openai(request: EngineRequest) -> Model:
     return ServedModel(request.model, request.options_as(OpenAIOptions))
 
 
-HF_KIND = EngineKind(build=_hf, stages=STAGES, description="transformers: trains, draws, scores and measures divergence")
+HF_KIND = EngineKind(
+    build=_hf,
+    options=WeightOptions,
+    stages=STAGES,
+    description="transformers: trains, draws, scores and measures divergence",
+)
 MOCK_KIND = EngineKind(
     build=_mock,
     options=MockOptions,

@@ -70,21 +70,19 @@ class Chosen:
     options: object = field(default_factory=NoOptions)
 
     def spec(self) -> Json:
-        """The engine in a spec: empty for hf. Options that are as usual are left out, so that a new one keeps old hashes.
+        """The engine in a spec: empty for hf with its usual options.
 
-        So are options whose field says {"in_spec": False}: they change no number, and a run goes on with other values.
+        Options that are as usual are left out, so that a new one keeps old hashes. So are options whose field says
+        {"in_spec": False}: they change no number, and a run goes on with other values.
         """
-        if self.name == HF:
-            return {}
         usual = type(self.options)()
         made = dataclasses.asdict(cast("DataclassInstance", self.options))
         plain = dataclasses.asdict(cast("DataclassInstance", usual))
         seen = {f.name for f in dataclasses.fields(cast("DataclassInstance", usual)) if f.metadata.get("in_spec", True)}
-        return {
-            "name": self.name,
-            "stages": list(self.stages),
-            "options": {key: value for key, value in made.items() if key in seen and value != plain[key]},
-        }
+        options = {key: value for key, value in made.items() if key in seen and value != plain[key]}
+        if self.name == HF and not options:
+            return {}
+        return {"name": self.name, "stages": list(self.stages), "options": options}
 
 
 if TYPE_CHECKING:
@@ -97,16 +95,14 @@ def chosen_engine(text: str | None, settings: Mapping[str, object]) -> Chosen:
     Raises UsageError for an unknown name, stage, key or value.
     """
     name, stages = _parsed(text)
-    if name == HF:
-        if settings:
-            raise UsageError(f"engine hf has no options; got engine.{next(iter(settings))}. Name another by --engine")
+    if name == HF and not settings:
         return Chosen()
     kind = engine_kind(name)
     try:
         options = read_options(kind.options, dict(settings), name, f"engine {name}", f"engine {name}")
     except CardError as error:
         raise UsageError(str(error).replace("options.", "engine.")) from error
-    return Chosen(name=name, stages=stages or kind.stages, options=options)
+    return Chosen(name=name, stages=() if name == HF else stages or kind.stages, options=options)
 
 
 def engine_of_spec(spec: Json) -> Chosen:

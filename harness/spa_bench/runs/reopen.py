@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ from spa_bench.cards.task import Placed, TaskCard, build_task_card
 from spa_bench.cards.training import DataCard
 from spa_bench.errors import UsageError
 from spa_bench.mini.embedded import EMBEDDED
+from spa_bench.models.hf.weights import WeightOptions
 from spa_bench.runs.engines import Chosen, engine_of_spec, model_with
 from spa_bench.runs.folder import DATA_FILES, TASK_FILE, RunFolder
 from spa_bench.runs.job import Job, load_task
@@ -43,6 +44,7 @@ class ModelOptions:
     revision: str | None = None  # branch, tag or commit on the hub
     trust_remote_code: bool = False  # run code that comes with the model
     context: int | None = None  # the most tokens of prompt and answer; None: as many as the model has positions
+    weights: WeightOptions = field(default_factory=WeightOptions)  # the options of the engine hf
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +94,7 @@ def _place(name: str, options: ModelOptions) -> _Place:
         trust_remote_code=options.trust_remote_code,
         revision=options.revision,
         context=options.context,
+        **asdict(options.weights),
     )
     check_name(name)
     if options.revision is not None and (name in _ours() or is_gguf(name) or Path(name).exists()):
@@ -150,6 +153,8 @@ def model_of(folder: RunFolder, options: ModelOptions) -> Model:
 
 def loaded_with(engine: Chosen, name: str, options: ModelOptions) -> Model:
     """The model of that name with the stages of `engine` done by that; what it does not need is not loaded."""
+    if isinstance(engine.options, WeightOptions):
+        options = replace(options, weights=engine.options)
     return model_with(engine, name, hf=lambda: load_model(name, options), unloaded=lambda: load_unloaded(name, options))
 
 

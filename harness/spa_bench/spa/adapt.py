@@ -23,6 +23,7 @@ from spa_bench.cards.training import LoraCard
 from spa_bench.errors import DataError, ModelError
 from spa_bench.models.base import LoraTrainable
 from spa_bench.models.hf.failures import within_memory
+from spa_bench.models.hf.placed import input_device, number_type
 from spa_bench.models.hf.stacked_lora import Adapter, Dropout, use_factors
 from spa_bench.models.hf.trained_lora import train_factors
 from spa_bench.spa import checkpoint
@@ -110,7 +111,7 @@ class _Training:
                 known[id(part)] = encode(model, part, f"part {i}, example", length=card.length, loss=card.loss)
         self._rows = [known[id(part)] for part in parts]
         self._network, self._layers = model.network, model.lora_layers(card.targets)
-        self._device = next(self._network.parameters()).device
+        self._device = input_device(self._network)
         if card.packing:
             check_blind(self._network, [rows[0] for rows in self._rows] + [self._rows[-1][-1]], model.name)
         self._key = self._named()
@@ -160,7 +161,7 @@ class _Training:
     def _train(self, members: range, size: int) -> bool:
         """Train `members` together until the last step that is wanted; the result is True."""
         card = self._card
-        group = [Trainee(m, self._rows[m], card, self._seeds[m], self._layers, self._device) for m in members]
+        group = [Trainee(m, self._rows[m], card, self._seeds[m], self._layers) for m in members]
         last, begun = self._last(members), self._resume(members, group)
         rest = [range(s, min(s + size, len(self._rows))) for s in range(members.stop, len(self._rows), size)]
         total = self._done + last + sum(map(self._last, rest))
@@ -258,7 +259,7 @@ class _Training:
         shape = (batch.ids.shape[0], batch.ids.shape[1])
         dropout = Dropout(card.dropout, shape, batch.spans) if card.dropout else None
         half = card.precision == "bfloat16"
-        whole = not half and dropout is None and next(self._network.parameters()).dtype is torch.float32
+        whole = not half and dropout is None and number_type(self._network) is torch.float32
         with train_factors(layers, down, up) if whole else use_factors(layers, down, up, dropout):
             with torch.autocast(self._device.type, dtype=torch.bfloat16) if half else nullcontext():
                 losses = sample_losses(self._network, batch)

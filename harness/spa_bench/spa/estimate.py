@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from spa_bench.cards.training import AttributionCard, LoraCard
 from spa_bench.errors import DataError
-from spa_bench.models.hf.memory import free_bytes
+from spa_bench.models.hf.placed import room_over
 from spa_bench.spa.attribution.cost import estimate_cost
 from spa_bench.spa.batches import pair_ids
 from spa_bench.spa.data.sets import as_pairs, sample_size
@@ -136,7 +136,7 @@ def check_affordable(model: LoraTrainable, card: AttributionCard, lora: LoraCard
         return
     cost = footprint(model, lora)
     found = preparation_estimate(cost, card, lora, model.lora_layers(lora.targets), size)
-    most, room = _most_hours(), free_bytes(cost.device) + cost.weights
+    most, room = _most_hours(), room_over(cost.devices) + cost.weights
     small = 'attribution.features = "core" with attribution.core = "random"'
     less = f'use attribution.curvature = "ekfac", {small}' if card.curvature == "lissa" else f"use {small}"
     if card.features == "core":

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from spa_bench.cards.training import LoraCard
 from spa_bench.models.base import LoraTrainable
 from spa_bench.models.hf.checkpointing import blocks_of, checkpointed
-from spa_bench.models.hf.memory import free_bytes
+from spa_bench.models.hf.placed import devices_of, input_device, layer_device, number_type, parameter_count, room_over
 from spa_bench.models.hf.stacked_lora import use_factors
 from spa_bench.models.hf.trained_lora import train_factors
 from spa_bench.spa.losses import token_losses, vocabulary_of
@@ -37,11 +37,12 @@ class Footprint:
     weights: int  # bytes of the network
     parameters: int
     vocabulary: int
-    device: torch.device
+    device: torch.device  # of the token ids
+    devices: tuple[torch.device, ...]  # over which the layers are spread
 
     def holds(self, tokens: int) -> bool:
         """Whether the activations of a pass of `tokens` fit well into the free memory."""
-        return self.kept * tokens <= _ROOM * free_bytes(self.device)
+        return self.kept * tokens <= _ROOM * room_over(self.devices)
 
 
 def footprint(model: LoraTrainable, lora: LoraCard) -> Footprint:
@@ -67,12 +68,13 @@ def twice(model: LoraTrainable, lora: LoraCard, tokens: int) -> AbstractContextM
 def _measured(model: LoraTrainable, lora: LoraCard) -> Footprint:
     network, layers = model.network, model.lora_layers(lora.targets)
     parameters = list(network.parameters())
-    device, whole = parameters[0].device, parameters[0].dtype is torch.float32 and lora.precision == "float32"
-    count = sum(p.numel() for p in parameters)
+    device, whole = input_device(network), number_type(network) is torch.float32 and lora.precision == "float32"
+    count = parameter_count(network)
     tokens = min(model.context, 256 if device.type != "cpu" else max(16, min(128, int(_WORK / (4 * count)))))
     ids = torch.arange(tokens, device=device)[None] % 97
-    down = {p: torch.zeros(1, lora.rank, x.base.in_features, device=device).requires_grad_() for p, x in layers.items()}
-    up = {p: torch.zeros(1, lora.rank, x.base.out_features, device=device).requires_grad_() for p, x in layers.items()}
+    places = {p: layer_device(x.base) for p, x in layers.items()}
+    down = {p: torch.zeros(1, lora.rank, x.base.in_features, device=places[p]).requires_grad_() for p, x in layers.items()}
+    up = {p: torch.zeros(1, lora.rank, x.base.out_features, device=places[p]).requires_grad_() for p, x in layers.items()}
 
     def run(counted: int) -> Tensor:
         where = torch.arange(counted, device=device)
@@ -99,10 +101,11 @@ def _measured(model: LoraTrainable, lora: LoraCard) -> Footprint:
         seconds=best / tokens / (torch.get_num_threads() if device.type == "cpu" else 1),
         kept=kept / tokens,
         kept_again=again / tokens,
-        weights=sum(p.numel() * p.element_size() for p in parameters),
+        weights=sum(p.numel() * p.element_size() for p in parameters if not p.is_meta),
         parameters=count,
         vocabulary=vocabulary_of(network),
         device=device,
+        devices=devices_of(network),
     )
 
 

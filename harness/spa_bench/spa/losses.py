@@ -15,6 +15,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
+from spa_bench.models.hf.placed import is_quantized, layer_device, matrix_of
 from spa_bench.models.hf.stacked_lora import bare, output_layer
 
 # the labels of some of the counted tokens: their logits (n, V) and their places -> (n,)
@@ -32,13 +33,13 @@ def token_losses(network: nn.Module, ids: Tensor, where: Tensor, labels: Labels,
     """
     head = output_layer(network)
     rows = CHUNK_BYTES[ids.device.type] // (4 * max(1, vocabulary_of(network)))
-    if not isinstance(head, nn.Linear) or len(where) <= rows or not _is_plain(network, head, ids[:1, :2]):
+    if not isinstance(head, nn.Linear) or is_quantized(head) or len(where) <= rows or not _is_plain(network, head, ids[:1, :2]):
         logits = logits_at(network, ids, where, **more)
         return torch.nn.functional.cross_entropy(logits, labels(logits.detach(), slice(0, len(where))), reduction="none")
     caught: list[Tensor] = []
 
     def first_only(_: nn.Module, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        caught.append(given[0].flatten(0, -2).index_select(0, where))
+        caught.append(given[0].flatten(0, -2).index_select(0, where.to(given[0].device)))
         return (caught[0][:1].detach(), *given[1:])  # the network wants logits: those of one token cost nothing
 
     hook = head.register_forward_pre_hook(first_only)
@@ -46,7 +47,8 @@ def token_losses(network: nn.Module, ids: Tensor, where: Tensor, labels: Labels,
         network(input_ids=ids, use_cache=False, **more)
     finally:
         hook.remove()
-    return cast(Tensor, _Chunked.apply(caught[0], head, labels, max(1, rows)))  # type: ignore[no-untyped-call]
+    hidden = caught[0].to(layer_device(head))
+    return cast(Tensor, _Chunked.apply(hidden, head, labels, max(1, rows))).to(ids.device)  # type: ignore[no-untyped-call]
 
 
 def logits_at(network: nn.Module, ids: Tensor, where: Tensor, **more: Tensor) -> Tensor:
@@ -77,15 +79,16 @@ class _Chunked(torch.autograd.Function):
         """Losses (tokens,) in float32; the gradient of each with respect to its hidden state is computed along the way."""
         losses = torch.empty(len(hidden), dtype=torch.float32, device=hidden.device)
         back = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
-        for start in range(0, len(hidden), rows):
-            part = slice(start, min(start + rows, len(hidden)))
-            logits = torch.nn.functional.linear(hidden[part], head.weight, head.bias).float()
-            wanted = labels(logits, part)[:, None]
-            total = logits.logsumexp(-1, keepdim=True)
-            losses[part] = (total - logits.gather(1, wanted)).squeeze(1)
-            if back is not None:
-                slope = logits.sub_(total).exp_().scatter_add_(1, wanted, torch.full_like(total, -1.0))  # softmax − one-hot
-                back[part] = (slope.to(head.weight.dtype) @ head.weight).to(back.dtype)
+        with matrix_of(head) as weight:
+            for start in range(0, len(hidden), rows):
+                part = slice(start, min(start + rows, len(hidden)))
+                logits = torch.nn.functional.linear(hidden[part], weight, head.bias).float()
+                wanted = labels(logits, part)[:, None].to(logits.device)
+                total = logits.logsumexp(-1, keepdim=True)
+                losses[part] = (total - logits.gather(1, wanted)).squeeze(1)
+                if back is not None:
+                    slope = logits.sub_(total).exp_().scatter_add_(1, wanted, torch.full_like(total, -1.0))  # softmax − one-hot
+                    back[part] = (slope.to(weight.dtype) @ weight).to(back.dtype)
         if back is not None:
             ctx.save_for_backward(back)
         return losses
@@ -118,7 +121,7 @@ def _is_plain(network: nn.Module, head: nn.Linear, ids: Tensor) -> bool:
                 logits = network(input_ids=ids, use_cache=False).logits
         finally:
             hook.remove()
-        _plain[network] = len(seen) == 1 and bool(logits.any()) and torch.equal(seen[0], logits)
+        _plain[network] = len(seen) == 1 and bool(logits.any()) and torch.equal(seen[0].to(logits.device), logits)
     return _plain[network]
 
 
@@ -128,7 +131,11 @@ def _head_reads(head: nn.Module | None, where: Tensor) -> Iterator[None]:
     if head is None:
         yield
         return
-    hook = head.register_forward_pre_hook(lambda _, given: (given[0].flatten(0, 1).index_select(0, where), *given[1:]))
+
+    def narrow(_: nn.Module, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return given[0].flatten(0, 1).index_select(0, where.to(given[0].device)), *given[1:]
+
+    hook = head.register_forward_pre_hook(narrow)
     try:
         yield
     finally:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from spa_bench.errors import ModelError
+from spa_bench.models.hf.placed import input_device, number_type, whole
 from spa_bench.spa.batches import Encoded
 from spa_bench.spa.losses import token_losses
 
@@ -123,16 +124,17 @@ def check_blind(network: nn.Module, pairs: Sequence[Encoded], name: str) -> None
     """Raise ModelError when pairs have other losses in a pack than alone; `name` is the model's."""
     first, second = sorted((pairs[0], pairs[-1]), key=lambda p: -len(p.ids))  # as first_fit puts them
     other = Encoded(tuple(max(first.ids) - t for t in first.ids), first.head)  # other tokens, the same number of them
-    weight, most = next(network.parameters()), len(first.ids) + len(second.ids)
-    cause = ""
+    most = len(first.ids) + len(second.ids)
+    exact, cause = number_type(network) is torch.float32, ""
     try:
-        alone, packed, behind = (
-            sample_losses(network, collate([[Sample(p) for p in two]], capacity).to(weight.device)).cpu()
-            for two, capacity in (((first, second), 0), ((first, second), most), ((other, second), most))
-        )
+        with whole(network):  # 8 bits round a row by what stands in the batch
+            alone, packed, behind = (
+                sample_losses(network, collate([[Sample(p) for p in two]], capacity).to(input_device(network))).cpu()
+                for two, capacity in (((first, second), 0), ((first, second), most), ((other, second), most))
+            )
         if not torch.allclose(packed[1], behind[1], rtol=1e-4):
             cause = "what stands in a row before a pair changes its loss"
-        elif not torch.allclose(packed, alone, rtol=1e-3 if weight.dtype is torch.float32 else 0.05):
+        elif not torch.allclose(packed, alone, rtol=1e-3 if exact else 0.05):
             cause = "pairs have other losses in a row together than alone"
     except (TypeError, ValueError) as error:
         cause = str(error).split("\n", 1)[0]

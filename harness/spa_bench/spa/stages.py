@@ -26,7 +26,7 @@ from spa_bench.cards.source import source_hash
 from spa_bench.cards.training import concerns
 from spa_bench.errors import DataError, StoreError
 from spa_bench.models.base import AdapterMaker, StageModel
-from spa_bench.models.hf.stacked_lora import write_adapter
+from spa_bench.models.hf.stacked_lora import Adapter, write_adapter
 from spa_bench.spa import checkpoint, encoders, partition, report
 from spa_bench.spa.adapt import adapters_at, train_adapters
 from spa_bench.spa.attribution.base import Setting, attribution_kind
@@ -70,6 +70,10 @@ class Stages:
             "versions": {k: v for k, v in provenance.versions().items() if k in {"torch", "transformers", "numpy"}},
             "examples": hash_examples(data.examples),
         }
+
+    def _write(self, adapter: Adapter, to: Path) -> None:
+        weights = str(self._model.training_numerics().get("weights", ""))
+        write_adapter(adapter, to, base_model=self._model.name, network=self._model.network, weights=weights)
 
     def adapters(self) -> list[Path]:
         """Folders of the K adapters in PEFT's format, in order of the members."""
@@ -151,7 +155,7 @@ class Stages:
                 for step, [adapter] in adapters_at(
                     self._model, parts, self._card.lora, seeds, sorted(steps), progress=progress, keep=kept
                 ):
-                    write_adapter(adapter, to / f"step-{step}", base_model=self._model.name, network=self._model.network)
+                    self._write(adapter, to / f"step-{step}")
             checkpoint.clear(kept)
 
         folder = self._recall("warm-up", recipe, train)
@@ -198,7 +202,7 @@ class Stages:
             kept = to / "checkpoint.safetensors"
             trained = train_adapters(self._model, parts, self._card.lora, seeds, progress=progress, keep=kept)
         for k, adapter in enumerate(trained):
-            write_adapter(adapter, to / f"member-{k}", base_model=self._model.name, network=self._model.network)
+            self._write(adapter, to / f"member-{k}")
         if why := self._model.peft_differs(to / "member-0"):
             line = f"PEFT cannot read these adapters: {why}"
             self._console.note(line)

@@ -11,6 +11,7 @@ import torch
 
 from spa_bench.cards.training import LoraCard
 from spa_bench.errors import DataError
+from spa_bench.models.hf.placed import layer_device
 from spa_bench.models.hf.stacked_lora import Adapter, StackedLinear, initial_down
 from spa_bench.spa.batches import Encoded
 from spa_bench.spa.packing import Sample
@@ -28,15 +29,16 @@ class Trainee:
         card: LoraCard,
         seed: int,
         layers: Mapping[str, StackedLinear],
-        device: torch.device,
     ):
         self.number = number
         self._rows, self._card, self._seed = rows, card, seed
         self._order = order([len(r.ids) for r in rows], card, seed)
         self.steps = len(self._order)
         generator = torch.Generator().manual_seed(seed)
-        self.down = {p: initial_down(layer.base.in_features, card.rank, generator).to(device) for p, layer in layers.items()}
-        self.up = {p: torch.zeros(card.rank, layer.base.out_features, device=device) for p, layer in layers.items()}
+        places = {p: layer_device(layer.base) for p, layer in layers.items()}  # factors lie beside their layer
+        drawn = {p: initial_down(layer.base.in_features, card.rank, generator) for p, layer in layers.items()}
+        self.down = {p: low.to(places[p]) for p, low in drawn.items()}
+        self.up = {p: torch.zeros(card.rank, layer.base.out_features, device=places[p]) for p, layer in layers.items()}
         self.parameters = [f.requires_grad_() for f in (*self.down.values(), *self.up.values())]
         self.optimizer = torch.optim.AdamW(self.parameters, lr=card.learning_rate, weight_decay=card.weight_decay, foreach=True)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from functools import lru_cache, partial
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from spa_bench.errors import ModelError
 from spa_bench.models.hf import stacked_lora
 from spa_bench.models.hf.lora_probe import check_stacked, odd_layers, peft_differs, seeded_ids
+from spa_bench.models.hf.placed import weights_said
 from spa_bench.models.hf.stacked_lora import Adapter, StackedLinear
 
 _Version = tuple[tuple[Path, int] | None, ...]
@@ -21,8 +23,8 @@ _Version = tuple[tuple[Path, int] | None, ...]
 class Adapters:
     """The layers of a network that adapters change, and the factors that were last stacked for them."""
 
-    def __init__(self, network: nn.Module, dtype: torch.dtype, device: torch.device, *, vocabulary: int):
-        self._network, self._dtype, self._device = network, dtype, device
+    def __init__(self, network: nn.Module, dtype: torch.dtype, *, vocabulary: int):
+        self._network, self._dtype = network, dtype
         self._vocabulary = vocabulary
         self._layers: dict[str, StackedLinear] = {}
         self._odd: dict[str, str] = {}  # layers that LoRA cannot change: path -> why
@@ -80,12 +82,24 @@ class Adapters:
         # many batches of the same members follow each other, and each would copy all factors to the device again
         if self._stacked is None or self._stacked[0] != version:
             self._stacked = None  # frees its memory before more is allocated
+            self._note_others([v[0] for v in version if v is not None])
             self._stacked = version, self._stack([None if v is None else _read(*v) for v in version])
         down, up = self._stacked[1]
         if only is not None:
             down, up = ({path: factor[only : only + 1] for path, factor in part.items()} for part in (down, up))
         used: AbstractContextManager[None] = stacked_lora.use_factors(self._layers, down, up)
         return used
+
+    def _note_others(self, folders: Sequence[Path]) -> None:
+        """Warn of adapters that were trained over quantised weights other than this network's, once for each such kind."""
+        here = weights_said(self._network)
+        for there in dict.fromkeys(map(stacked_lora.trained_over, folders)):
+            if there and there != here:
+                warnings.warn(
+                    f"adapters trained over {there} weights are used over {here or 'weights that are not quantised'}: "
+                    "they give other answers than over their own base",
+                    stacklevel=4,
+                )
 
     def _stack(self, adapters: Sequence[Adapter | None]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         touched = {path for a in adapters if a is not None for path in a.factors}
@@ -96,7 +110,7 @@ class Adapters:
             self._attach(unknown)
             if odd := next((p for p in unknown if p in self._odd), ""):
                 raise ModelError(f"the adapter changes {odd!r}, which {self._odd[odd]} in {type(self._network).__name__}")
-        return stacked_lora.stack(adapters, self._layers, dtype=self._dtype, device=self._device)
+        return stacked_lora.stack(adapters, self._layers, dtype=self._dtype)
 
 
 def _written(folder: Path) -> int:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from spa_bench.errors import ModelError
+from spa_bench.models.hf.placed import in_place_of_forward
 
 
 def blocks_of(network: nn.Module) -> list[nn.Module]:
@@ -33,10 +34,8 @@ def checkpointed(network: nn.Module, name: str) -> Iterator[None]:
             f"{name} has no blocks whose activations can be computed twice; use lora.gradient_checkpointing = false "
             "and a smaller lora.batch with more lora.accumulation"
         )
-    for block in blocks:
-        block.forward = partial(checkpoint, block.forward, use_reentrant=False)
-    try:
-        yield
-    finally:
+    with ExitStack() as stack:
         for block in blocks:
-            del block.forward
+            # around accelerate's hook, which lies in the same place: so weights that lie elsewhere are loaded again, too
+            stack.enter_context(in_place_of_forward(block, partial(checkpoint, block.forward, use_reentrant=False)))
+        yield

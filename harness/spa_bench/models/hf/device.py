@@ -6,8 +6,8 @@ import torch
 
 
 def peak_gpu_memory_mb() -> int:
-    """The most memory that this process has had on the GPU so far, in MiB; 0 without one."""
-    return int(torch.cuda.max_memory_allocated()) >> 20 if torch.cuda.is_available() else 0
+    """The most memory that this process has had on a GPU so far, in MiB; 0 without one."""
+    return max((int(torch.cuda.max_memory_allocated(n)) >> 20 for n in range(torch.cuda.device_count())), default=0)
 
 
 def has_cuda() -> bool:

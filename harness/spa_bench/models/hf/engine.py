@@ -22,6 +22,7 @@ from spa_bench.models.hf.adapters import Adapters
 from spa_bench.models.hf.codec import Codec
 from spa_bench.models.hf.divergence import Forced, Wanted
 from spa_bench.models.hf.draw import Drawer, DrawnBeams
+from spa_bench.models.hf.placed import is_movable, quantized_layers
 from spa_bench.models.hf.reading import Readable
 from spa_bench.models.hf.rows import BLOCK
 from spa_bench.models.hf.scorer import Scorer
@@ -60,7 +61,7 @@ class HFEngine:
         self._parts, self._numerics = parts, numerics
         self.network = parts.reads.network
         self._parked = False  # whether another engine has the GPU
-        self.adapters = Adapters(self.network, parts.dtype, parts.device, vocabulary=parts.vocabulary)
+        self.adapters = Adapters(self.network, parts.dtype, vocabulary=parts.vocabulary)
 
     @cached_property
     def _drawer(self) -> Drawer:
@@ -95,7 +96,7 @@ class HFEngine:
     def close(self) -> None:
         """See Engine.close: on a GPU, the network goes to the memory of the CPU, so that another engine has room."""
         self.adapters.forget()
-        if self._parts.device.type != "cpu" and not self._parked:
+        if self._parts.device.type != "cpu" and not self._parked and is_movable(self.network):
             self.network.to("cpu")
             self._parked = True
             torch.cuda.empty_cache()
@@ -104,6 +105,8 @@ class HFEngine:
         """See Engine.batch_free: where the probe found it, on a CPU in float32, as long as its attention adds in one piece."""
         parts = self._parts
         if parts.device.type != "cpu" or parts.dtype is not torch.float32 or not parts.reads.way.same_bytes:
+            return False
+        if quantized_layers(parts.reads.network):  # 8 bits round a row by the largest numbers of the rows beside it
             return False
         return all(n + 2 * BLOCK <= _ONE_PIECE for n in columns)
 

@@ -45,7 +45,7 @@ class _GrowingLayer(DynamicLayer):  # type: ignore[misc]
     def reorder_cache(self, beam_idx: Tensor) -> None:
         """Keep the rows `beam_idx`, in that order."""
         if self._buffers:
-            self._buffers = [b.index_select(0, beam_idx) for b in self._buffers]
+            self._buffers = [b.index_select(0, beam_idx.to(b.device)) for b in self._buffers]
             self.keys, self.values = (b[..., : self._filled, :] for b in self._buffers)
 
 

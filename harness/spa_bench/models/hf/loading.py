@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,20 @@ import torch
 from torch import nn
 
 from spa_bench.errors import ModelError, UsageError
+from spa_bench.models.hf.failures import is_out_of_memory
 from spa_bench.models.hf.hub import not_here, only_here
+from spa_bench.models.hf.placed import is_movable, loaded, prepare
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-def load_network(path: str, dtype: torch.dtype, *, revision: str | None, trust_remote_code: bool) -> tuple[Any, Any]:
-    """(network, tokenizer) of a local folder or a name on the hub, weights on the CPU. Raises ModelError on one line."""
+def load_network(
+    path: str, dtype: torch.dtype, *, revision: str | None, trust_remote_code: bool, more: Mapping[str, Any]
+) -> tuple[Any, Any]:
+    """(network, tokenizer) of a local folder or a name on the hub. Raises ModelError on one line.
+
+    The weights are on the CPU, unless `more`, further arguments of from_pretrained, say otherwise; see weights.py.
+    """
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
@@ -30,12 +38,24 @@ def load_network(path: str, dtype: torch.dtype, *, revision: str | None, trust_r
     tokenizer = load_tokenizer(AutoTokenizer, path, **common)
     try:
         network, loading = AutoModelForCausalLM.from_pretrained(
-            path, dtype=dtype, use_safetensors=True, output_loading_info=True, **common
+            path, dtype=dtype, use_safetensors=True, output_loading_info=True, **common, **more
         )
     except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
         if isinstance(error, OSError) and "local_files_only" in common:
             raise not_here(path) from error
+        if is_out_of_memory(error):
+            raise _too_large(path, placed="max_memory" in more) from error
         first = str(error).strip().split("\n", 1)[0]
+        if "dispatched on the CPU or the disk" in first:
+            raise ModelError(
+                f"cannot load model {path!r} with quantised weights: they do not fit the GPUs, and such weights cannot lie in "
+                "main memory or on disk; give engine.max_memory more room or use 4bit, or leave engine.quantize out"
+            ) from error
+        if "quantization_config" in more:
+            raise ModelError(
+                f"cannot load model {path!r} with quantised weights: {first}; leave engine.quantize out, or give a model "
+                "with plain safetensors weights that the GPUs hold"
+            ) from error
         raise ModelError(
             f"cannot load model {path!r}: {first}; give a folder or a hub name with safetensors weights"
         ) from error
@@ -49,6 +69,33 @@ def load_network(path: str, dtype: torch.dtype, *, revision: str | None, trust_r
     if missing := sorted(loading["missing_keys"]):
         raise ModelError(f"cannot load model {path!r}: it lacks {missing[0]!r} ({len(missing)} weights missing)")
     return network, tokenizer
+
+
+def settled(network: Any, device: torch.device, path: str) -> nn.Module:
+    """A loaded network, frozen, on `device`; one that has been placed or quantised stays where it is.
+
+    Raises ModelError where it does not fit.
+    """
+    if is_movable(network):
+        try:
+            network = network.to(device)
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise _too_large(path) from error
+    prepare(network)
+    frozen: nn.Module = network.eval().requires_grad_(False)
+    return frozen
+
+
+def _too_large(path: str, *, placed: bool = False) -> ModelError:
+    way = (
+        "give the fullest device less in engine.max_memory" if placed else "spread its layers by --set engine.placement=layers"
+    )
+    return ModelError(
+        f"out of memory while model {path!r} is loaded: {way}, use fewer bits by --set engine.quantize=8bit or 4bit, or a "
+        "smaller dtype"
+    )
 
 
 def load_tokenizer(auto: Any, path: str, **options: Any) -> Any:
@@ -117,6 +164,11 @@ def _device_name(wanted: str) -> str:
         raise UsageError(f"unknown device {wanted!r}; use auto, cpu or cuda")
     if wanted.startswith("cuda") and not torch.cuda.is_available():
         raise UsageError(f"device {wanted!r} was asked for, but torch sees no CUDA device here; use --device cpu")
+    number = wanted.partition(":")[2]
+    if number and wanted.startswith("cuda") and not (number.isdigit() and int(number) < torch.cuda.device_count()):
+        count = torch.cuda.device_count()
+        known = "only cuda:0" if count == 1 else f"cuda:0 to cuda:{count - 1}"
+        raise UsageError(f"device {wanted!r} was asked for, but torch sees {count} GPU{'s' * (count > 1)} here: {known}")
     return wanted
 
 
@@ -137,5 +189,6 @@ def hash_state(network: nn.Module, tokenizer: Any) -> str:
     digest.update(json.dumps([words, getattr(tokenizer, "chat_template", None)]).encode())
     for name, tensor in sorted(network.state_dict().items()):
         digest.update(name.replace(".base.", ".").encode() + b"\0")
-        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        with loaded(network, name, tensor) as whole:
+            digest.update(whole.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

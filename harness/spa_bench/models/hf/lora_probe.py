@@ -6,6 +6,7 @@ that return tuples, experts that see some tokens, layers whose parents read the 
 
 from __future__ import annotations
 
+import logging
 import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,17 +19,19 @@ import torch
 from torch import Tensor, nn
 
 from spa_bench.errors import ModelError
+from spa_bench.models.hf.placed import input_device, is_offloaded, is_quantized, layer_device, matrix_of
 from spa_bench.models.hf.probe import FAILURES, one_line
 from spa_bench.models.hf.rounding import distance, tolerance
 from spa_bench.models.hf.stacked_lora import StackedLinear, attach, plain, use_factors
 
 _ROWS, _TOKENS, _RANK = 4, 6, 4
+_ROUNDED = 0.1  # of the spread: the most mean distance of a quantised layer from the product with its weights
 
 
 def seeded_ids(network: nn.Module, vocabulary: int) -> Tensor:
     """Token ids (4, 6) on the network's device."""
     ids = torch.randint(vocabulary, (_ROWS, _TOKENS), generator=torch.Generator().manual_seed(1))
-    return ids.to(next(network.parameters()).device)
+    return ids.to(input_device(network))
 
 
 @torch.inference_mode()
@@ -44,7 +47,7 @@ def odd_layers(network: nn.Module, paths: Sequence[str], ids: Tensor) -> dict[st
             odd[path] = "does not map one tensor to one"
         elif x.shape[-1] != layer.in_features or x.numel() != ids.numel() * layer.in_features:
             odd[path] = "does not see every token once"
-        elif not torch.allclose(out, nn.functional.linear(x, layer.weight, layer.bias), rtol=1e-2, atol=1e-3, equal_nan=True):
+        elif not _is_product(layer, x, out):
             odd[path] = "does not give x W + b"
 
     hooks = [plain(network.get_submodule(path)).register_forward_hook(partial(see, path)) for path in paths]
@@ -54,6 +57,15 @@ def odd_layers(network: nn.Module, paths: Sequence[str], ids: Tensor) -> dict[st
         for hook in hooks:
             hook.remove()
     return {p: odd.get(p) or "is not called" for p in paths if p in odd or not calls[p]}
+
+
+def _is_product(layer: nn.Linear, x: Tensor, out: Tensor) -> bool:
+    with matrix_of(layer) as weight:
+        want = nn.functional.linear(x.to(weight), weight, None if layer.bias is None else layer.bias.to(weight))
+    got = out.to(want)
+    if is_quantized(layer):  # of 8 bits: the rows are rounded too
+        return not bool(want.isfinite().all()) or distance(got, want) <= _ROUNDED
+    return torch.allclose(got, want, rtol=1e-2, atol=1e-3, equal_nan=True)
 
 
 @torch.inference_mode()
@@ -99,12 +111,14 @@ def _random(layers: Mapping[str, StackedLinear], dtype: torch.dtype, seed: int) 
     """Factors (in a stack of one) for each layer, which change its output by about a third."""
     generator, factors = torch.Generator().manual_seed(seed), {}
     for path, layer in layers.items():
-        weight = layer.base.weight
+        with matrix_of(layer.base) as weight:
+            spread = float(weight.float().std())
         bound = 1 / math.sqrt(layer.base.in_features)
         low = torch.empty(1, _RANK, layer.base.in_features).uniform_(-bound, bound, generator=generator)
-        size = 0.3 * float(weight.float().std()) / bound
+        size = 0.3 * spread / bound
         high = torch.randn(1, _RANK, layer.base.out_features, generator=generator) * size
-        factors[path] = low.to(weight.device, dtype), high.to(weight.device, dtype)
+        device = layer_device(layer.base)
+        factors[path] = low.to(device, dtype), high.to(device, dtype)
     return factors
 
 
@@ -147,8 +161,11 @@ def peft_differs(
 ) -> str:
     """Why PEFT, which puts the adapter in `folder` on the same network, does not give the logits that it has within `use()`.
 
-    "" where it gives them, or PEFT is not installed.
+    "" where it gives them, PEFT is not installed, or weights lie in main memory or on disk, which PEFT would place anew.
     """
+    if is_offloaded(network):
+        return ""
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # PEFT imports it where it is there, and it says what it lacks
     try:
         from peft import PeftModel
     except ImportError:

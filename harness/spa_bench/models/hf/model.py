@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from spa_bench.errors import UsageError
 from spa_bench.models.base import Batches, Beams
 from spa_bench.models.beams import BeamSearch
 from spa_bench.models.engine import STAGES, Draw, LoraAdapter
@@ -24,19 +25,21 @@ from spa_bench.models.hf.context import context_of
 from spa_bench.models.hf.engine import HFEngine, HFParts
 from spa_bench.models.hf.failures import refusals
 from spa_bench.models.hf.gguf import Origin
-from spa_bench.models.hf.loading import device_of, dtype_of, embedding_rows, end_tokens, hash_state, load_network
+from spa_bench.models.hf.loading import device_of, dtype_of, embedding_rows, end_tokens, hash_state, load_network, settled
+from spa_bench.models.hf.placed import input_device, placement_said, weights_said
 from spa_bench.models.hf.probe import known_probe
 from spa_bench.models.hf.reading import Readable
 from spa_bench.models.hf.rows import MIN_ROWS as MIN_ROWS
 from spa_bench.models.hf.stacked_lora import StackedLinear
+from spa_bench.models.hf.weights import WeightOptions
 from spa_bench.models.text import TextModel, completed, no_room
 from spa_bench.support.provenance import hash_folder, versions
 from spa_bench.types import Member, Messages, Request
 
 
 @dataclass(frozen=True, kw_only=True)
-class HFOptions:
-    """The options of the transformers backend."""
+class HFOptions(WeightOptions):
+    """The options of the transformers backend, beside those of the weights."""
 
     device: str = "auto"  # auto, cpu, cuda, cuda:N
     dtype: str = "auto"  # auto: float32 on CPU, bfloat16 on CUDA
@@ -60,10 +63,21 @@ class HFModel(TextModel):
         self._dtype = dtype_of(options.dtype, self._device)
         self._threads = options.threads or len(os.sched_getaffinity(0))
         torch.set_num_threads(self._threads)
+        options.check(options.device)
+        if origin is not None and options.quantize != "none":
+            raise UsageError(
+                f"engine.quantize={options.quantize} takes a model in safetensors: the weights of {name or path} were a GGUF "
+                "file's, whose few bits are multiplied out already; leave it out, or give the model that the file was made of"
+            )
         network, self._tokenizer = load_network(
-            path, self._dtype, revision=options.revision, trust_remote_code=options.trust_remote_code
+            path,
+            self._dtype,
+            revision=options.revision,
+            trust_remote_code=options.trust_remote_code,
+            more=options.loading(self._device, self._dtype),
         )
-        self._network: nn.Module = network.to(self._device).eval().requires_grad_(False)
+        self._network: nn.Module = settled(network, self._device, path)
+        self._device, self._weights = input_device(self._network), weights_said(self._network)
         vocabulary = int(network.config.get_text_config().vocab_size)
         context, unknown = context_of(self._network, self._tokenizer, options.context)
         found = known_probe(
@@ -104,9 +118,12 @@ class HFModel(TextModel):
     def training_numerics(self) -> dict[str, object]:
         """See StageModel.training_numerics.
 
-        Device and dtype; threads and capability of a CPU; name, attention and precision of float32 products of a GPU.
+        Device and dtype; of the weights their bits and places, where these are not as usual; threads and capability of a CPU;
+        name, attention and precision of float32 products of a GPU.
         """
         device: dict[str, object] = {"device": self._device.type, "dtype": str(self._dtype).removeprefix("torch.")}
+        device |= {"weights": self._weights} if self._weights else {}
+        device |= {"placement": placement_said(self._network)} if self._options.placement == "layers" else {}
         if self._device.type == "cpu":
             return {**device, "threads": self._threads, "cpu": torch.backends.cpu.get_cpu_capability()}
         attention = str(self._network.config._attn_implementation)  # type: ignore[union-attr]

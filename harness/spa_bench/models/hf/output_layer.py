@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from spa_bench.models.hf.placed import in_place_of_forward, input_device, is_quantized, matrix_of
 from spa_bench.models.hf.reading import at
 from spa_bench.models.hf.stacked_lora import StackedLinear, output_layer
 
@@ -43,10 +44,10 @@ class OutputLayer:
             return caught[-1][1]
 
         if layer is not None:
-            with _in_place_of(layer, catch) as own:
+            with in_place_of_forward(layer, catch) as own:
                 logits = self._network(**inputs, use_cache=False).logits
             if len(caught) == 1 and caught[0][0].shape[:2] == (rows, columns):
-                self._behind = logits.data_ptr() != caught[0][1].data_ptr()
+                self._behind = _differ(logits, caught[0][1])
                 return caught[0][0][:, -keep:] if place is None else at(caught[0][0], place)
         self._behind = None
         logits = self._network(**inputs, use_cache=False).logits
@@ -63,43 +64,39 @@ class OutputLayer:
         with _wide(layer) as forward:
             if not self._behind:
                 return forward(states)
-            one = torch.zeros(len(states), 1, dtype=torch.long, device=states.device)
-            with _in_place_of(layer, lambda _: forward(states)):
+            one = torch.zeros(len(states), 1, dtype=torch.long, device=input_device(self._network))
+            with in_place_of_forward(layer, lambda _: forward(states)):
                 behind = self._network(input_ids=one, use_cache=False).logits
             return cast(Tensor, behind.float())
 
 
-@contextmanager
-def _in_place_of(layer: nn.Module, forward: Forward) -> Iterator[Forward]:
-    """`layer` computes `forward` for the time of the block, which gets the layer's own way."""
-    own, kept = layer.forward, layer.__dict__.get("forward")
-    layer.__dict__["forward"] = forward
-    try:
-        yield own
-    finally:
-        if kept is None:
-            del layer.__dict__["forward"]
-        else:
-            layer.__dict__["forward"] = kept
+def _differ(logits: Tensor, out: Tensor) -> bool:
+    """Whether a network's logits are other numbers than what its output layer gave; a copy on another device is the same."""
+    if logits.device == out.device and logits.data_ptr() == out.data_ptr():
+        return False
+    return logits.device == out.device or not torch.equal(logits, out.to(logits.device))
 
 
 @contextmanager
 def _wide(layer: nn.Module) -> Iterator[Forward]:
     """The layer's own way, in float32 for the time of the block where it is linear and of another type."""
     linear = layer.base if isinstance(layer, StackedLinear) else layer
-    if not isinstance(linear, nn.Linear) or linear.weight.dtype is torch.float32:
+    if not isinstance(linear, nn.Linear) or is_quantized(linear) or linear.weight.dtype is torch.float32:
         yield layer.forward
         return
 
     def wide(states: Tensor) -> Tensor:
-        states = states.float()
+        with matrix_of(linear) as weight:
+            return product(states.to(weight.device).float(), weight)
+
+    def product(states: Tensor, weight: Tensor) -> Tensor:
         logits = torch.empty(*states.shape[:-1], linear.out_features, dtype=torch.float32, device=states.device)
         for start in range(0, linear.out_features, _PIECE):
             part = slice(start, start + _PIECE)
-            bias = None if linear.bias is None else linear.bias[part].float()
-            logits[..., part] = functional.linear(states, linear.weight[part].float(), bias)
+            bias = None if linear.bias is None else linear.bias[part].to(states)
+            logits[..., part] = functional.linear(states, weight[part].float(), bias)
         return logits
 
     own = layer.forward
-    with _in_place_of(linear, wide):
+    with in_place_of_forward(linear, wide):
         yield (lambda states: own(states.float())) if linear is not layer else wide

@@ -50,7 +50,10 @@ class PackedLinears:
 
     def _layers(self) -> list[nn.Linear]:
         found = [m for m in self._network.modules() if type(m) is nn.Linear]
-        plain = all(m.weight.dtype is torch.float32 and m.weight.device.type == "cpu" for m in found)
+        # a layer with a way of its own has accelerate's hook, which loads its weights
+        plain = all(
+            m.weight.dtype is torch.float32 and m.weight.device.type == "cpu" and "forward" not in vars(m) for m in found
+        )
         size = sum(m.weight.nbytes for m in found)
         return found if plain and size <= _MOST_BYTES and _works() else []
 

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from spa_bench.errors import ModelError
 from spa_bench.models.hf.failures import is_out_of_memory
+from spa_bench.models.hf.placed import number_type, parameter_count, quantized_layers
 from spa_bench.models.hf.reading import CacheKind, Readable, Way
 from spa_bench.models.hf.rounding import distance, fits_float32, in_float32, tolerance
 from spa_bench.models.hf.rows import BLOCK, MIN_ROWS, padded
@@ -50,7 +51,7 @@ class Probed:
 
 def known_probe(network: nn.Module, key: Callable[[], object], **setting: Any) -> Probed:
     """probe(), whose result for a large network is kept in our own cache; `key` gives what identifies weights and machine."""
-    if sum(p.numel() for p in network.parameters()) < _LARGE:
+    if parameter_count(network) < _LARGE:
         return probe(network, **setting)
     content = json.dumps([key(), source_hash("models"), {k: str(v) for k, v in setting.items()}], sort_keys=True)
     file = own_cache() / "probes" / f"{hash_bytes(content.encode())}.json"
@@ -68,11 +69,11 @@ def known_probe(network: nn.Module, key: Callable[[], object], **setting: Any) -
 def probe(network: nn.Module, *, vocabulary: int, context: int, device: torch.device) -> Probed:
     """How `network` is read so that a row's logits are those that it has alone.
 
-    A network of a short type is looked at in float32 where its weights fit so, since rounding hides small faults; the way that
-    is found must hold in its own type too, within its rounding. Raises ModelError when there is no such way. Nothing of the
-    network changes, and no global random number is drawn.
+    A network of a short type, or of quantised weights, is looked at in float32 where its weights fit so, since rounding hides
+    small faults; the way that is found must hold in its own type too, within its rounding. Raises ModelError when there is no
+    such way. Nothing of the network changes, and no global random number is drawn.
     """
-    short = next(network.parameters()).element_size() == 2
+    short = number_type(network).itemsize == 2 or bool(quantized_layers(network))
     with torch.inference_mode():
         if not short:
             return _Probe(network, vocabulary, context, device).run()
@@ -83,7 +84,7 @@ def probe(network: nn.Module, *, vocabulary: int, context: int, device: torch.de
             if confirmed := _Probe(network, vocabulary, found.way.context or context, device).confirm(found):
                 return confirmed
         else:
-            kind, dtype = type(network).__name__, str(next(network.parameters()).dtype).removeprefix("torch.")
+            kind, dtype = type(network).__name__, str(number_type(network)).removeprefix("torch.")
             note = f"{kind}: read in {dtype} alone, as memory does not hold it in float32: what rounding hides is not seen"
         found = _Probe(network, vocabulary, context, device).run()
         return replace(found, notes=(*found.notes, note)) if note else found
@@ -94,7 +95,7 @@ class _Probe:
         self._network, self._context, self._device = network, context, device
         self._kind = type(network).__name__
         self._vocabulary = vocabulary
-        self._small = sum(p.numel() for p in network.parameters()) <= _SMALL
+        self._small = parameter_count(network) <= _SMALL
         self._rows, self._want = self._draw()
 
     def run(self) -> Probed:

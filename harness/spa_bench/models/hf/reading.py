@@ -159,7 +159,7 @@ class Readable:
 
 def at(states: Tensor, place: Tensor) -> Tensor:
     """The states at `place` (rows, places) of each row: (rows, T, d) -> (rows, places, d)."""
-    return states.gather(1, place[..., None].expand(-1, -1, states.shape[-1]))
+    return states.gather(1, place.to(states.device)[..., None].expand(-1, -1, states.shape[-1]))
 
 
 @contextmanager

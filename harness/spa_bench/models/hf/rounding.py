@@ -13,9 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from spa_bench.models.hf.memory import free_bytes
+from spa_bench.models.hf.placed import is_offloaded, number_type, quantized_layers, whole
 
 # of the logits' spread, the mean over a row: the least that is allowed
 _LEAST = {torch.float32: 1e-4, torch.bfloat16: 0.05, torch.float16: 0.02}
+_QUANTIZED = 0.05  # 8 bits round the rows as well, by the largest numbers that stand beside each other
 _MARGIN = 3.0  # every layer rounds, and the trial changes the embedded tokens alone
 
 
@@ -29,8 +31,9 @@ def tolerance(network: nn.Module, read: Callable[[], Tensor]) -> float:
 
     They are read once as they are and once with embedded tokens whose last bit is changed at random.
     """
-    dtype = next(network.parameters()).dtype
-    return max(_LEAST[dtype], _MARGIN * _of_last_bit(network, read, torch.finfo(dtype).eps))
+    dtype = number_type(network)
+    least = max(_LEAST[dtype], _QUANTIZED if quantized_layers(network) else 0.0)
+    return max(least, _MARGIN * _of_last_bit(network, read, torch.finfo(dtype).eps))
 
 
 def _of_last_bit(network: nn.Module, read: Callable[[], Tensor], eps: float) -> float:
@@ -54,18 +57,24 @@ def _of_last_bit(network: nn.Module, read: Callable[[], Tensor], eps: float) -> 
 
 def fits_float32(network: nn.Module) -> bool:
     """Whether the weights of a network of a short type fit beside themselves as float32 on its device."""
-    needed = sum(4 * t.numel() for t in _short(network))
-    return needed * 1.1 < free_bytes(next(network.parameters()).device)
+    needed: dict[torch.device, int] = {}
+    for tensor in _short(network):
+        needed[tensor.device] = needed.get(tensor.device, 0) + 4 * tensor.numel()
+    return not is_offloaded(network) and all(n * 1.1 < free_bytes(device) for device, n in needed.items())
 
 
 @contextmanager
 def in_float32(network: nn.Module) -> Iterator[None]:
-    """Within the block all weights and buffers of `network` are float32; afterwards they are the same tensors as before."""
+    """Within the block all weights and buffers of `network` are float32; afterwards they are the same tensors as before.
+
+    Quantised layers multiply by their dequantised weights.
+    """
     own = [(tensor, tensor.data) for tensor in _short(network)]
     try:
         for tensor, data in own:
             tensor.data = data.float()
-        yield
+        with whole(network):
+            yield
     finally:
         for tensor, data in own:
             tensor.data = data

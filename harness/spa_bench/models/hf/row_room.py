@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from spa_bench.models.hf.memory import free_bytes
+from spa_bench.models.hf.placed import devices_of, room_over
 from spa_bench.models.hf.probe import FAILURES
 from spa_bench.models.hf.rows import BLOCK
 
@@ -31,7 +31,7 @@ class RowRoom:
             return self._asked
         kind = "cpu" if self._device.type == "cpu" else "cuda"
         row = columns * self._bytes_a_column * _GROWTH + 4 * _LOGITS * self._vocabulary
-        return min(_MOST[kind], int(_SHARE[kind] * free_bytes(self._device) / row))
+        return min(_MOST[kind], int(_SHARE[kind] * room_over(devices_of(self._network)) / row))
 
     @cached_property
     def _bytes_a_column(self) -> float:

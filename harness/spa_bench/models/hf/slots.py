@@ -52,7 +52,8 @@ class _SlotLayer(DynamicLayer):  # type: ignore[misc]
         if not self.buffers:
             self.fit(key_states, value_states)
         for buffer, states in zip(self.buffers, (key_states, value_states), strict=True):
-            buffer[slots.every, :, slots.place] = states[:, :, 0]
+            every, place = slots.on(buffer.device)
+            buffer[every, :, place] = states[:, :, 0]
         keys, values = (b[:, :, : slots.width] for b in self.buffers)
         return keys, values
 
@@ -91,11 +92,18 @@ class Slots:
         self.width = -(-(int(self._at.max()) + 2) // BLOCK) * BLOCK
         self.place = torch.from_numpy(self._at.copy()).to(self._device)
         self.every = torch.arange(len(self), device=self._device)
+        self._here: dict[torch.device, tuple[Tensor, Tensor]] = {}
         if self.width > self.room:
             self.room = max(self.width, int(self.room * _GROWTH), self.room + 4 * BLOCK) // BLOCK * BLOCK
             for layer in self._cache.layers:
                 if layer.buffers:
                     layer.fit(*layer.buffers)
+
+    def on(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Each row's number and the column that it writes now, on `device`: layers may lie on several."""
+        if device not in self._here:
+            self._here[device] = self.every.to(device), self.place.to(device)
+        return self._here[device]
 
     def read(self, prompts: Sequence[Sequence[int]]) -> list[Prefix]:
         """What the network reads of each of `prompts`, which have the same `columns`, but for its last token."""
@@ -163,7 +171,7 @@ class Slots:
         chosen = torch.tensor(index, device=self._device)
         self._at, self._token = self._at[list(index)], self._token[chosen]
         for layer in self._cache.layers:
-            layer.buffers = [b.index_select(0, chosen) for b in layer.buffers]
+            layer.buffers = [b.index_select(0, chosen.to(b.device)) for b in layer.buffers]
         self._prepare()
 
 

@@ -21,10 +21,12 @@ import torch
 from torch import Tensor, nn
 
 from spa_bench.errors import ModelError
+from spa_bench.models.hf.placed import is_plain, layer_device
 from spa_bench.support.seeds import derive_seed
 
 ALL_LINEAR = "all-linear"
 _PEFT_PREFIX = "base_model.model."
+MARK = "training.json"  # beside an adapter that was trained over quantised weights
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ class StackedLinear(nn.Module):
         # the same product twice: (A xᵀ)ᵀ has a backward pass several times faster on a CPU, x Aᵀ does not let the last
         # bits of a row depend on how many rows there are
         low = torch.bmm(down, rows.mT).mT if torch.is_grad_enabled() else torch.bmm(rows, down.mT)
-        return _added(y, low, self.up)
+        return _added(y, low, self.up) if is_plain(self.base) else _sum(y, low, self.up)
 
 
 def _added(y: Tensor, low: Tensor, up: Tensor) -> Tensor:
@@ -116,6 +118,12 @@ def _added(y: Tensor, low: Tensor, up: Tensor) -> Tensor:
     # autocast casts neither operations in place nor tensors that are float32 on purpose
     y.view(up.shape[0], -1, y.shape[-1]).baddbmm_(low.to(y.dtype), up.to(y.dtype))
     return y
+
+
+def _sum(y: Tensor, low: Tensor, up: Tensor) -> Tensor:
+    """As _added, not in place: what a quantised layer gives may be a view that autograd watches."""
+    rows = y.reshape(up.shape[0], -1, y.shape[-1])
+    return torch.baddbmm(rows, low.to(y.dtype), up.to(y.dtype)).view(y.shape)
 
 
 def output_layer(network: nn.Module) -> nn.Module | None:
@@ -205,9 +213,9 @@ def bare(network: nn.Module) -> Any:
 
 
 def stack(
-    adapters: Sequence[Adapter | None], layers: Mapping[str, StackedLinear], *, dtype: torch.dtype, device: torch.device
+    adapters: Sequence[Adapter | None], layers: Mapping[str, StackedLinear], *, dtype: torch.dtype
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Factors of K adapters for use_factors; None is the bare base, smaller ranks are padded with zeros."""
+    """Factors of K adapters for use_factors, on the device of their layer; None is the bare base, smaller ranks are padded."""
     # padded to a multiple of 4: other widths take CPU kernels whose last bits depend on a row's place in the batch
     rank = -(-max((a.rank for a in adapters if a is not None), default=0) // 4) * 4
     down: dict[str, Tensor] = {}
@@ -233,6 +241,7 @@ def stack(
                 )
             a[i, : adapter.rank] = low
             b[i, : adapter.rank] = high.T * adapter.scale
+        device = layer_device(base)
         down[path], up[path] = a.to(device, dtype), b.to(device, dtype)
     return down, up
 
@@ -243,8 +252,12 @@ def initial_down(inputs: int, rank: int, generator: torch.Generator) -> Tensor:
     return torch.empty(inputs, rank).uniform_(-bound, bound, generator=generator).T.contiguous()
 
 
-def write_adapter(adapter: Adapter, folder: Path, *, base_model: str, network: nn.Module | None = None) -> None:
+def write_adapter(
+    adapter: Adapter, folder: Path, *, base_model: str, network: nn.Module | None = None, weights: str = ""
+) -> None:
     """Write `adapter` in PEFT's format: adapter_config.json and adapter_model.safetensors.
+
+    With `weights`, the words for those of a quantised base, a file training.json beside them says over what it was trained.
 
     The layers are named by their last names where these mean no other module of `network`, which the adapter changes; else by
     their whole paths, which PEFT reads too.
@@ -270,6 +283,16 @@ def write_adapter(adapter: Adapter, folder: Path, *, base_model: str, network: n
         "target_modules": _peft_names(set(adapter.factors), network),
     }
     (folder / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n")
+    if weights:
+        (folder / MARK).write_text(json.dumps({"base_model": base_model, "weights": weights}, indent=2) + "\n")
+
+
+def trained_over(folder: Path) -> str:
+    """The words for the quantised weights over which the adapter in `folder` was trained; "" where nothing marks it."""
+    try:
+        return str(json.loads((folder / MARK).read_bytes()).get("weights", ""))
+    except (OSError, ValueError, AttributeError):
+        return ""
 
 
 def _peft_names(paths: set[str], network: nn.Module | None) -> list[str]:

@@ -14,6 +14,7 @@ from typing import Protocol, cast
 import torch
 from torch import Tensor, nn
 
+from spa_bench.models.hf.placed import is_plain, matrix_of
 from spa_bench.models.hf.stacked_lora import StackedLinear
 
 
@@ -36,7 +37,7 @@ class _Trained(torch.autograd.Function):
     def forward(ctx: _Context, x: Tensor, down: Tensor, up: Tensor, base: nn.Linear) -> Tensor:
         """x (K·R, ..., in), down (K, r, in), up (K, r, out) -> (K·R, ..., out)."""
         ctx.base = base
-        y = torch.nn.functional.linear(x, base.weight, base.bias)
+        y = torch.nn.functional.linear(x, base.weight, base.bias) if is_plain(base) else base(x).clone()
         low = torch.bmm(down, _rows(x, up).mT)  # (K, r, tokens): the other way round takes several times as long on a CPU
         y.view(len(up), -1, y.shape[-1]).baddbmm_(low.mT, up)
         ctx.save_for_backward(x, down, up, low)
@@ -49,7 +50,8 @@ class _Trained(torch.autograd.Function):
         slope = torch.bmm(up, _rows(delta, up).mT)  # (K, r, tokens)
         back = None
         if ctx.needs_input_grad[0]:
-            back = delta @ ctx.base.weight
+            with matrix_of(ctx.base) as weight:
+                back = delta @ weight.to(delta.dtype)
             back.view(len(up), -1, back.shape[-1]).baddbmm_(slope.mT, down)
         return back, torch.bmm(slope, _rows(x, up)), torch.bmm(low, _rows(delta, up)), None
 

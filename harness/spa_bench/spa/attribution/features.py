@@ -19,6 +19,7 @@ from torch import Tensor
 
 from spa_bench.cards.training import AttributionCard, LoraCard
 from spa_bench.errors import CardError
+from spa_bench.models.hf.placed import layer_device
 from spa_bench.models.hf.stacked_lora import Adapter, StackedLinear, initial_down
 from spa_bench.support.seeds import derive_seed
 
@@ -59,7 +60,7 @@ class LoraFeatures:
         self._up: dict[str, Tensor] = {}  # (out, r)
         self.shapes: dict[str, tuple[int, int]] = {}
         for path, layer in layers.items():
-            device = layer.base.weight.device
+            device = layer_device(layer.base)
             if adapter is None:
                 self._down[path] = initial_down(layer.base.in_features, lora.rank, generator).to(device)
             elif path in adapter.factors:
@@ -176,7 +177,7 @@ def _projections(
                 'attribution.core = "adapter" has no gradient at LoRA\'s start, where B = 0: use a later checkpoint'
             )
         return {
-            path: (low.to(layers[path].base.weight.device).float(), high.to(layers[path].base.weight.device).float().T)
+            path: (low.to(layer_device(layers[path].base)).float(), high.to(layer_device(layers[path].base)).float().T)
             for path, (low, high) in adapter.factors.items()
         }
     if kind == "pca":
@@ -189,8 +190,8 @@ def _projections(
 
     return {
         path: (
-            drawn(layer.base.in_features, layer.base.weight.device),
-            drawn(layer.base.out_features, layer.base.weight.device),
+            drawn(layer.base.in_features, layer_device(layer.base)),
+            drawn(layer.base.out_features, layer_device(layer.base)),
         )
         for path, layer in layers.items()
     }

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from spa_bench.cards.training import LoraCard
 from spa_bench.models.base import LoraTrainable
+from spa_bench.models.hf.placed import input_device, is_plain, layer_device, matrix_of, number_type
 from spa_bench.models.hf.stacked_lora import Adapter, StackedLinear
 from spa_bench.spa.batches import IGNORE, Encoded, pad
 from spa_bench.spa.footprint import twice
@@ -35,6 +36,7 @@ class _Context(Protocol):
     base: nn.Linear
     factors: tuple[Tensor, Tensor] | None
     sink: LayerSink
+    asleep: Tensor
     needs_input_grad: tuple[bool, ...]
     saved_tensors: tuple[Tensor, ...]
 
@@ -56,8 +58,8 @@ class _Tapped(torch.autograd.Function):
     ) -> Tensor:
         """`factors` are A (r, in) and scaled B (out, r); `awake` makes a gradient flow although no weight requires one."""
         ctx.save_for_backward(x)
-        ctx.base, ctx.factors, ctx.sink = base, factors, sink
-        y = torch.nn.functional.linear(x, _merged(base, factors), base.bias)
+        ctx.base, ctx.factors, ctx.sink, ctx.asleep = base, factors, sink, torch.zeros_like(awake)
+        y = torch.nn.functional.linear(x, _merged(base.weight, factors), base.bias) if is_plain(base) else base(x).clone()
         if factors is not None and not _merges(base):
             y = y + torch.nn.functional.linear(torch.nn.functional.linear(x, factors[0]), factors[1])
         return y
@@ -68,21 +70,23 @@ class _Tapped(torch.autograd.Function):
         (x,), (delta,), factors = ctx.saved_tensors, gradients, ctx.factors
         ctx.sink(x, delta)
         if not ctx.needs_input_grad[0]:  # no layer below has a gradient to be caught
-            return None, torch.zeros((), device=x.device), None, None, None
-        back = delta @ _merged(ctx.base, factors).to(delta.dtype)
+            return None, ctx.asleep, None, None, None
+        with matrix_of(ctx.base) as weight:
+            back = delta @ (_merged(weight, factors) if _merges(ctx.base) else weight).to(delta.dtype)
         if factors is not None and not _merges(ctx.base):
             back = back + (delta @ factors[1].to(delta.dtype)) @ factors[0].to(delta.dtype)
-        return back.to(x.dtype), torch.zeros((), device=x.device), None, None, None
+        return back.to(x.dtype), ctx.asleep, None, None, None
 
 
 def _merges(base: nn.Linear) -> bool:
-    return base.weight.dtype == torch.float32  # in half precision a small update would be rounded away
+    """Whether an update is added to the weight: in half precision a small one would be rounded away."""
+    return is_plain(base) and base.weight.dtype == torch.float32
 
 
-def _merged(base: nn.Linear, factors: tuple[Tensor, Tensor] | None) -> Tensor:
-    if factors is None or not _merges(base):
-        return base.weight
-    return torch.addmm(base.weight, factors[1], factors[0])
+def _merged(weight: Tensor, factors: tuple[Tensor, Tensor] | None) -> Tensor:
+    if factors is None or weight.dtype != torch.float32:
+        return weight
+    return torch.addmm(weight, factors[1], factors[0])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,18 +152,22 @@ class Point:
 
     @property
     def device(self) -> torch.device:
-        """The device of the model."""
-        device: torch.device = next(self.model.network.parameters()).device
-        return device
+        """The device of token ids, losses and gradients; the layers may lie on others."""
+        return input_device(self.model.network)
 
     @cached_property
     def _factors(self) -> dict[str, tuple[Tensor, Tensor]]:
         """A (r, in) and scaled B (out, r) of each layer that the adapter changes."""
         if self.adapter is None:
             return {}
-        dtype, scale = next(self.model.network.parameters()).dtype, self.adapter.scale
-        factors = self.adapter.factors.items()
-        return {path: (low.to(self.device, dtype), (high * scale).to(self.device, dtype)) for path, (low, high) in factors}
+        dtype, scale = number_type(self.model.network), self.adapter.scale
+        found = {}
+        for path, (low, high) in self.adapter.factors.items():
+            if path not in self.layers:
+                continue
+            device = layer_device(self.layers[path].base)
+            found[path] = low.to(device, dtype), (high * scale).to(device, dtype)
+        return found
 
     def catch(self, batch: Batch, sink: Sink, *, uniform: Tensor | None = None) -> None:
         """Run one forward and backward pass; `sink` gets every layer's part, the last layer's first.
@@ -194,7 +202,7 @@ class Point:
 
 def own_labels(batch: Batch) -> Labels:
     """The tokens that the batch's pairs have."""
-    return lambda _, part: batch.targets[part]
+    return lambda logits, part: batch.targets[part].to(logits.device)
 
 
 def own_loss(losses: Tensor, batch: Batch) -> Tensor:
@@ -208,7 +216,7 @@ def drawn_labels(uniform: Tensor) -> Labels:
     def labels(logits: Tensor, part: slice) -> Tensor:
         ladder = logits.softmax(-1).cumsum(-1)
         # by rounding the last cumulative probability may lie below 1
-        drawn = torch.searchsorted(ladder, uniform[part, None] * ladder[:, -1:])
+        drawn = torch.searchsorted(ladder, uniform[part, None].to(ladder.device) * ladder[:, -1:])
         return drawn.squeeze(1).clamp_max(logits.shape[-1] - 1)
 
     return labels

@@ -19,6 +19,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from spa_bench.cards.training import AttributionCard
 from spa_bench.errors import DataError
+from spa_bench.models.hf.placed import whole
 from spa_bench.models.hf.stacked_lora import use_factors
 from spa_bench.spa.attribution.features import LoraFeatures
 from spa_bench.spa.attribution.gradients import Batch, Point, batch_of
@@ -120,15 +121,16 @@ class Products:
         """G_B times the vectors, in one pass: the members of the stack share their factors and differ in the direction."""
         count = next(iter(vectors.values())).shape[0]
         leaves = {block: f.expand(count, *f.shape).clone().requires_grad_() for block, f in self._factors.items()}
+        network = self._point.model.network
         ids, here = batch.ids.repeat(count, 1), torch.arange(count, device=batch.ids.device)[:, None]
         where = (batch.where + here * batch.ids.numel()).flatten()
         with sdpa_kernel(SDPBackend.MATH), forward_ad.dual_level():
             dual = {
-                block: forward_ad.make_dual(leaf, vectors[block])  # type: ignore[no-untyped-call]
+                block: forward_ad.make_dual(leaf, vectors[block].to(leaf.device))  # type: ignore[no-untyped-call]
                 for block, leaf in leaves.items()
             }
-            with use_factors(self._point.layers, *self._features.stacked(dual)):
-                logits = logits_at(self._point.model.network, ids, where)
+            with whole(network), use_factors(self._point.layers, *self._features.stacked(dual)):
+                logits = logits_at(network, ids, where)
             primal, tangent = forward_ad.unpack_dual(logits)  # type: ignore[no-untyped-call]
         # after the block, because the backward pass must not see the tangents
         with torch.no_grad():
@@ -136,7 +138,7 @@ class Products:
             seen = p * (tangent - (p * tangent).sum(-1, keepdim=True))  # (diag p − p pᵀ) J v
             weight = batch.share.repeat(count)[:, None] / len(batch.indices)
         products = torch.autograd.grad(primal, list(leaves.values()), seen * weight)
-        return dict(zip(leaves, products, strict=True))
+        return {block: product.to(self._point.device) for block, product in zip(leaves, products, strict=True)}
 
 
 def _norm(blocks: Mapping[str, Tensor]) -> float:

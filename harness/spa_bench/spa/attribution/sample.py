@@ -91,7 +91,8 @@ class Sampled:
                 found: list[Half] = []
 
                 def sink(path: str, x: Tensor, delta: Tensor, found: list[Half] = found) -> None:
-                    found.extend((b, a[batch.real], d[batch.real]) for b, a, d in self.features.halves(path, x, delta))
+                    here, real = self.point.device, batch.real.to(x.device)
+                    found.extend((b, a[real].to(here), d[real].to(here)) for b, a, d in self.features.halves(path, x, delta))
 
                 self.point.catch(batch, sink, uniform=uniforms(batch, derive_seed(self.seed, "factors", draw), self.chosen))
                 for half in found:
@@ -111,7 +112,8 @@ class Sampled:
             found: dict[str, tuple[Tensor, Tensor]] = {}
 
             def sink(path: str, x: Tensor, delta: Tensor) -> None:
-                a, d = x[batch.real].float(), delta[batch.real].float()
+                real = batch.real.to(x.device)
+                a, d = x[real].float(), delta[real].float()
                 found[path] = a.T @ a, d.T @ d
 
             self.point.catch(batch, sink)
@@ -136,7 +138,8 @@ def gradients(point: Point, features: Features, batch: Batch, consume: Consume, 
     waiting: Blocks = {}
 
     def sink(path: str, x: Tensor, delta: Tensor) -> None:
-        for block, part in features.gradients(path, x, delta):
+        for block, of_layer in features.gradients(path, x, delta):
+            part = of_layer.to(point.device)  # the layers may lie on several devices
             if not features.summed:
                 consume(block, part)
             elif block in waiting:
