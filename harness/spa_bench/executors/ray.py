@@ -89,14 +89,8 @@ class RayTransport:
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
         try:
             if options.address is None:
-                cpus, gpus = options.workers * options.cpus, options.workers * options.gpus
-                ray.init(
-                    address="local",
-                    num_cpus=max(1, round(cpus)),
-                    num_gpus=round(gpus) or None,
-                    include_dashboard=False,
-                    **quiet,
-                )
+                cpus = max(1, round(options.workers * options.cpus))
+                ray.init(address="local", num_cpus=cpus, include_dashboard=False, **quiet)
             else:
                 ray.init(address=options.address, **quiet)
         except Exception as error:  # of many kinds, by what is wrong

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, cast
@@ -250,14 +250,18 @@ class ShardedModel:
 
     # training: what spa_bench.spa does by `spread`, it does in the workers -----------------------------------------
 
-    @property
+    @cached_property
     def network(self) -> nn.Module:
-        """Raises ModelError: the weights are in the workers."""
-        raise ModelError("this part of SPA cannot use several workers yet: give --num-workers 1")
+        """A stand-in that raises ModelError where it is used: the weights are in the workers."""
+        from spa_bench.models.hf.elsewhere import Elsewhere
+
+        return Elsewhere()
 
     def lora_layers(self, targets: str | Sequence[str]) -> dict[str, StackedLinear]:
         """Raises ModelError: the layers are in the workers."""
-        raise ModelError("this part of SPA cannot use several workers yet: give --num-workers 1")
+        from spa_bench.models.hf.elsewhere import refusal
+
+        raise refusal()
 
     def lora_note(self, targets: str | Sequence[str]) -> str:
         """See LoraTrainable.lora_note."""
