@@ -84,6 +84,7 @@ class RayTransport:
     def _begin(self) -> tuple[str, int] | None:
         """Connect, and return the head's host and port; None where Ray's client watches the connection itself."""
         ray, options = self._ray, self._options
+        ray._private.worker._worker_logs_enabled = False  # no public way: Ray prints pages where an actor dies, and we a line
         if ray.is_initialized():
             raise UsageError("Ray already runs in this process; end it with ray.shutdown() first")
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
