@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -45,6 +46,7 @@ class Runs:
             "SPA_BENCH_CACHE": str(self.folder / name / "cache"),
             "RAY_USAGE_STATS_ENABLED": "0",
             "RAY_AUTH_MODE": "disabled",  # without it Ray leaves a token in the user's home
+            "RAY_memory_monitor_refresh_ms": "0",  # other tests may fill the machine
         }
         return subprocess.Popen(
             self.command("--out", str(self.folder / name / "runs"), *more),
@@ -90,7 +92,7 @@ def workers_of(driver: subprocess.Popen[str]) -> list[int]:
 
 def actors_of(driver: subprocess.Popen[str]) -> list[int]:
     """The actors below a driver that started Ray by itself."""
-    return [pid for pid in descendants(driver.pid) if b"ray::_Actor" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    return [pid for pid in descendants(driver.pid) if b"ray::Actor" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
 
 @pytest.mark.parametrize(
@@ -160,6 +162,7 @@ def head(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     yield process
     away(process)
     process.stdout.close()
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def away(head: subprocess.Popen[str]) -> None:
@@ -173,15 +176,15 @@ def away(head: subprocess.Popen[str]) -> None:
 
 
 @needs_ray
-def test_a_cluster_that_goes_away_is_one_line_and_what_is_done_is_kept(head: subprocess.Popen[str], runs: Runs):
-    driver = runs.start("away", *RAY, "--ray-address", "127.0.0.1:7391")
+def test_a_cluster_that_goes_away_is_one_line_and_what_is_done_is_kept(head: subprocess.Popen[str], port: int, runs: Runs):
+    driver = runs.start("away", *RAY, "--ray-address", f"127.0.0.1:{port}")
     runs.until_rows("away", 8)
     away(head)
     code, said = runs.finish(driver, 120)
     assert code == 2, said
     lines = [line for line in said.splitlines() if line.startswith("spa-bench:")]
     assert len(lines) == 1
-    assert lines[0].startswith("spa-bench: the Ray cluster 127.0.0.1:7391 has gone away (")
+    assert lines[0].startswith(f"spa-bench: the Ray cluster 127.0.0.1:{port} has gone away (")
     assert "Traceback" not in said
     assert 8 <= runs.rows("away") < runs.rows("one")
     code, said = runs.finish(runs.start("away", *LOCAL))
@@ -190,8 +193,8 @@ def test_a_cluster_that_goes_away_is_one_line_and_what_is_done_is_kept(head: sub
 
 
 @needs_ray
-def test_no_cluster_at_an_address_is_one_line(runs: Runs):
-    code, said = runs.finish(runs.start("nowhere", *RAY, "--ray-address", "127.0.0.1:7392"))
+def test_no_cluster_at_an_address_is_one_line(port: int, runs: Runs):
+    code, said = runs.finish(runs.start("nowhere", *RAY, "--ray-address", f"127.0.0.1:{port}"))
     assert code == 2
-    assert said.splitlines()[-1].startswith("spa-bench: no cluster of Ray answers at 127.0.0.1:7392 (")
+    assert said.splitlines()[-1].startswith(f"spa-bench: no cluster of Ray answers at 127.0.0.1:{port} (")
     assert not (runs.folder / "nowhere" / "runs").exists()

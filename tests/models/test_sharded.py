@@ -59,6 +59,9 @@ class InThisProcess:
     def pack(self, act: bytes) -> object:
         return act
 
+    def drop(self, parcel: object) -> None:
+        pass
+
     def wait(self, seats: Sequence[Seat], seconds: float) -> list[tuple[Seat, Answer | Lost]]:
         last = seats[-1]
         assert isinstance(last, Here)

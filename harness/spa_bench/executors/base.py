@@ -100,6 +100,10 @@ class Transport(Protocol):
         """`act` as a parcel that may be sent to several workers."""
         ...
 
+    def drop(self, parcel: object) -> None:
+        """Forget a parcel that is sent to nobody any more."""
+        ...
+
     def wait(self, seats: Sequence[Seat], seconds: float) -> list[tuple[Seat, Answer | Lost]]:
         """What came from the busy `seats`; an empty list after so many seconds. Raises ModelError where all are gone."""
         ...
@@ -188,8 +192,13 @@ class Pool(Generic[Held]):
         try:
             yield
         finally:
-            begun.parcel = None
-        self._share(undo, None).parcel = None
+            self._over(begun)
+        self._over(self._share(undo, None))
+
+    def _over(self, common: _Everywhere) -> None:
+        """Workers that start later need not do `common`."""
+        self._transport.drop(common.parcel)
+        common.parcel = None
 
     def _share(self, act: Callable[..., object], check: Callable[[str, object], None] | None) -> _Everywhere:
         common = _Everywhere(self._transport.pack(pickle.dumps(act)), check)
@@ -243,7 +252,7 @@ class Pool(Generic[Held]):
                         )
                     again.append(number)
                 else:
-                    del parcels[worker.shard]
+                    self._transport.drop(parcels.pop(worker.shard))
                     yield worker.shard, _opened(reply)  # type: ignore[misc]
 
     def close(self) -> None:

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import socket
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
 from multiprocessing.connection import wait as wait_for
 
 from spa_bench.executors.base import Answer, Lost, Seat
+from spa_bench.executors.child import begin
 
 _STOP_SECONDS = 5.0  # that a worker gets to end by itself
 
@@ -30,18 +26,7 @@ class _Process:
 
     def __init__(self, name: str, environment: Mapping[str, str]):
         self.name = name
-        ours, theirs = socket.socketpair()
-        command = [sys.executable, "-m", "spa_bench.executors.worker", str(theirs.fileno()), str(os.getpid())]
-        paths = os.pathsep.join(path for path in sys.path if path)
-        with theirs:
-            self._process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                pass_fds=[theirs.fileno()],
-                env={**os.environ, "PYTHONPATH": paths, **environment},
-                start_new_session=True,
-            )
-        self.connection: Connection[bytes, bytes] = Connection(ours.detach())
+        self._process, self.connection = begin("spa_bench.executors.worker", environment)
 
     def send(self, parcel: object) -> None:
         """See Seat.send. A worker that has died meanwhile shows in `received`."""
@@ -79,6 +64,9 @@ class LocalTransport:
     def pack(self, act: bytes) -> object:
         """See Transport.pack."""
         return act
+
+    def drop(self, parcel: object) -> None:
+        """See Transport.drop."""
 
     def wait(self, seats: Sequence[Seat], seconds: float) -> list[tuple[Seat, Answer | Lost]]:
         """See Transport.wait."""

@@ -1,25 +1,23 @@
 """Workers that are actors of Ray, on this machine or on a cluster. Ray places them and moves the bytes.
 
-`pip install 'spa-bench[ray]'`. A driver that loses Ray's head for a minute is ended by Ray itself, without a word of ours. So
-while nothing comes from the actors, the head's port is looked at.
+`pip install 'spa-bench[ray]'`. Ray ends a process that is connected to a cluster when its part of the cluster on that machine
+dies, without a word of ours. So a process of its own is connected (ray_side.py), and the driver sees that one end.
 """
 
 from __future__ import annotations
 
-import os
-import signal
-import socket
+import importlib.util
 import sys
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import count
 
 from spa_bench.errors import ModelError, UsageError
-from spa_bench.executors.base import Answer, Lost, Seat, serve
+from spa_bench.executors.base import Answer, Lost, Seat
+from spa_bench.executors.child import begin
 
-_UNSEEN = 3  # looks at the head, one after another, after which it counts as gone
-_CONNECT_SECONDS = 2.0
+_START_SECONDS = 180.0  # that Ray gets to start, or to connect
+_STOP_SECONDS = 20.0  # that it gets to stop
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,157 +30,118 @@ class RayOptions:
     gpus: float | None = None  # of each worker, a fraction where several share one; None: 1 where the cluster has any
 
 
-class _Actor:
-    """What runs on the cluster."""
+@dataclass(frozen=True)
+class Connected:
+    """What the connected process says first."""
 
-    def __init__(self) -> None:
-        self._state: list[object] = []
+    gpus: float  # of each worker
+    notes: list[str]  # for the user
+    failure: str = ""  # why there is no cluster, on one line; "" where there is one
 
-    def do(self, act: bytes) -> bytes:
-        """See serve."""
-        return serve(self._state, act)
+
+@dataclass(frozen=True)
+class Command:
+    """What the connected process is told: start, send, stop, pack or drop."""
+
+    what: str
+    worker: int = -1
+    parcel: int = -1
+    act: bytes = b""
 
 
 class _ActorSeat:
-    """See Seat: an actor, and the reference to the answer that it works on."""
+    """See Seat: an actor, by its number."""
 
-    def __init__(self, ray: Any, actor: Any, name: str):
-        self._ray, self._actor, self.name = ray, actor, name
-        self.answer: Any = None
+    def __init__(self, tell: Callable[[Command], None], number: int, name: str):
+        self._tell, self.number, self.name = tell, number, name
 
     def send(self, parcel: object) -> None:
         """See Seat.send."""
-        self.answer = self._actor.do.remote(parcel)
+        assert isinstance(parcel, int)
+        self._tell(Command("send", self.number, parcel))
 
     def stop(self) -> None:
         """See Seat.stop."""
-        try:
-            self._ray.kill(self._actor)
-        except Exception:  # the cluster is gone, or the actor is
-            return
+        self._tell(Command("stop", self.number))
 
 
 class RayTransport:
     """See Transport. Raises UsageError without Ray, or where no cluster answers at the address."""
 
     def __init__(self, options: RayOptions, tell: Callable[[str], None] = lambda _: None):
-        self._ray, self._options, self.count = _ray(), options, options.workers
-        self._unseen = 0
-        handler = signal.getsignal(signal.SIGTERM)
-        self._head = self._begin()
-        if threading.current_thread() is threading.main_thread():  # Ray puts a handler of its own there
-            signal.signal(signal.SIGTERM, handler)
-        there = self._ray.cluster_resources()
-        self.gpus = options.gpus if options.gpus is not None else float(there.get("GPU", 0) > 0)
-        for what, each in (("CPU", options.cpus), ("GPU", self.gpus)):
-            if each * options.workers > there.get(what, 0):
-                tell(
-                    f"Ray has {there.get(what, 0):g} {what}s and {options.workers} workers take {each * options.workers:g}: "
-                    "some of them wait until the cluster grows"
-                )
-
-    def _begin(self) -> tuple[str, int] | None:
-        """Connect, and return the head's host and port; None where Ray's client watches the connection itself."""
-        ray, options = self._ray, self._options
-        ray._private.worker._worker_logs_enabled = False  # no public way: Ray prints pages where an actor dies, and we a line
-        if ray.is_initialized():
-            raise UsageError("Ray already runs in this process; end it with ray.shutdown() first")
-        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
-        try:
-            if options.address is None:
-                cpus = max(1, round(options.workers * options.cpus))
-                ray.init(address="local", num_cpus=cpus, include_dashboard=False, **quiet)
-            else:
-                ray.init(address=options.address, **quiet)
-        except Exception as error:  # of many kinds, by what is wrong
-            where = options.address or "this machine"
+        if importlib.util.find_spec("ray") is None:
             raise UsageError(
-                f"no cluster of Ray answers at {where} ({_line(error)}); start one with `ray start --head`, and give its "
-                "address with --ray-address"
-            ) from error
-        if options.address is not None and options.address.startswith("ray://"):
-            return None
-        host, _, port = str(ray.get_runtime_context().gcs_address).rpartition(":")
-        return host, int(port)
+                f"--executor ray needs Ray, which this Python ({sys.executable}) lacks: pip install 'spa-bench[ray]'"
+            )
+        self._options, self.count = options, options.workers
+        self._numbers = count()
+        self._process, self._connection = begin("spa_bench.executors.ray_side", {}, silent=True)
+        self._connection.send(options)
+        said = self._connection.recv() if self._connection.poll(_START_SECONDS) else None
+        if not isinstance(said, Connected) or said.failure:
+            self._process.kill()
+            self._process.wait()
+            where = options.address or "this machine"
+            why = said.failure if isinstance(said, Connected) else f"nothing came for {_START_SECONDS:g} s"
+            raise UsageError(
+                f"no cluster of Ray answers at {where} ({why}); start one with `ray start --head`, and give its address with "
+                "--ray-address"
+            )
+        self.gpus = said.gpus
+        for line in said.notes:
+            tell(line)
 
     def start(self, place: int) -> Seat:
         """See Transport.start."""
-        options = self._options
-        remote = self._ray.remote(_Actor).options(num_cpus=options.cpus, num_gpus=self.gpus, max_restarts=0)
-        try:
-            return _ActorSeat(self._ray, remote.remote(), f"worker {place} (Ray)")
-        except Exception as error:
-            raise self._gone(error) from error
+        seat = _ActorSeat(self._tell, next(self._numbers), f"worker {place} (Ray)")
+        self._tell(Command("start", seat.number))
+        return seat
 
     def pack(self, act: bytes) -> object:
         """See Transport.pack."""
-        try:
-            return self._ray.put(act)
-        except Exception as error:
-            raise self._gone(error) from error
+        parcel = next(self._numbers)
+        self._tell(Command("pack", parcel=parcel, act=act))
+        return parcel
+
+    def drop(self, parcel: object) -> None:
+        """See Transport.drop."""
+        assert isinstance(parcel, int)
+        self._tell(Command("drop", parcel=parcel))
 
     def wait(self, seats: Sequence[Seat], seconds: float) -> list[tuple[Seat, Answer | Lost]]:
         """See Transport.wait."""
-        working = {seat.answer: seat for seat in seats if isinstance(seat, _ActorSeat)}
-        try:
-            ready, _ = self._ray.wait(list(working), num_returns=1, timeout=seconds)
-        except Exception as error:
-            raise self._gone(error) from error
-        if not ready:
-            self._look()
+        of_number = {seat.number: seat for seat in seats if isinstance(seat, _ActorSeat)}
         found: list[tuple[Seat, Answer | Lost]] = []
-        for answer in ready:
-            try:
-                found.append((working[answer], Answer(self._ray.get(answer))))
-            except self._ray.exceptions.RayActorError as error:
-                self._look(times=_UNSEEN)  # an actor also ends where its cluster does
-                found.append((working[answer], Lost(_line(error))))
-            except Exception as error:
-                raise self._gone(error) from error
+        try:
+            while self._connection.poll(0 if found else seconds):
+                said = self._connection.recv()
+                if isinstance(said, str):
+                    raise self._gone(said)
+                number, reply = said
+                if number in of_number:  # else it was stopped meanwhile
+                    found.append((of_number[number], reply))
+        except (EOFError, OSError) as error:
+            raise self._gone("the connection broke off") from error
         return found
 
     def close(self) -> None:
         """See Transport.close."""
-        if self._unseen < _UNSEEN:
-            self._ray.shutdown()
+        self._connection.close()
+        try:
+            self._process.wait(_STOP_SECONDS)
+        except Exception:  # it waits for a cluster that is gone
+            self._process.kill()
+            self._process.wait()
 
-    def _look(self, times: int = 1) -> None:
-        """Look at the head `times` times. Raises ModelError where it has been away for too long."""
-        for _ in range(times):
-            if self._head is None:
-                return
-            try:
-                socket.create_connection(self._head, _CONNECT_SECONDS).close()
-                self._unseen = 0
-                return
-            except OSError as error:
-                self._unseen += 1
-                if self._unseen >= _UNSEEN:
-                    raise self._gone(error) from error
+    def _tell(self, command: Command) -> None:
+        try:
+            self._connection.send(command)
+        except OSError:  # the process has ended: `wait` says so
+            return
 
-    def _gone(self, error: Exception) -> ModelError:
-        self._unseen = _UNSEEN
+    def _gone(self, why: str) -> ModelError:
         where = self._options.address or "of this machine"
         return ModelError(
-            f"the Ray cluster {where} has gone away ({_line(error)}); everything done so far is kept: start it and run the "
-            "same command again"
+            f"the Ray cluster {where} has gone away ({why}); everything done so far is kept: start it and run the same command "
+            "again"
         )
-
-
-def _ray() -> Any:
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a run tells nobody of itself
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # actors without a GPU leave CUDA_VISIBLE_DEVICES alone
-    try:
-        import ray
-        import ray.exceptions
-    except ImportError as error:
-        raise UsageError(
-            f"--executor ray needs Ray, which this Python ({sys.executable}) lacks: pip install 'spa-bench[ray]'"
-        ) from error
-    return ray
-
-
-def _line(error: Exception) -> str:
-    """The kind of `error` and the beginning of its message, on one line."""
-    words = " ".join(str(error).split())
-    return f"{type(error).__name__}: {words[:160]}" if words else type(error).__name__
