@@ -57,7 +57,7 @@ def workers(kind: Literal["local", "ray"], count: int) -> ShardedModel:
     from spa_bench.models.sharded import station
     from spa_bench.runs.reopen import load_here
 
-    started = begin(ExecutorOptions(kind=kind, workers=count), "cpu", 1, print)
+    started = begin(ExecutorOptions(kind=kind, workers=count), "cpu", 1, gpus=list, tell=print)
     load = partial(load_here, EMBEDDED, ModelOptions(device="cpu", threads=1))
     return ShardedModel(Pool(started.transport, partial(station, load), tell=print), sends=kind == "ray")
 

@@ -13,6 +13,7 @@ from spa_bench.cli.options import Machine
 from spa_bench.errors import UsageError
 from spa_bench.executors import options
 from spa_bench.executors.options import ExecutorOptions, begin
+from spa_bench.models.hf.device import visible_gpus
 
 
 def silent(line: str) -> None:
@@ -36,21 +37,24 @@ def test_without_options_this_process_holds_the_model():
 
 def test_workers_on_the_cpu_share_its_cores_unless_threads_are_given(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(options.os, "sched_getaffinity", lambda _: set(range(8)))
-    started = begin(ExecutorOptions(workers=3), "cpu", None, silent)
+    started = begin(ExecutorOptions(workers=3), "cpu", None, gpus=visible_gpus, tell=silent)
     assert (started.device, started.threads, started.transport.count) == ("cpu", 2, 3)
-    assert begin(ExecutorOptions(workers=3), "cpu", 5, silent).threads == 5
+    assert begin(ExecutorOptions(workers=3), "cpu", 5, gpus=visible_gpus, tell=silent).threads == 5
 
 
 @pytest.mark.usefixtures("four_gpus")
 def test_each_worker_sees_the_gpu_that_is_named_for_it(monkeypatch: pytest.MonkeyPatch):
     def seen(executor: ExecutorOptions, device: str = "auto") -> list[str]:
-        return [place.environment["CUDA_VISIBLE_DEVICES"] for place in options._places(executor, executor.workers or 1, device)]
+        return [
+            place.environment["CUDA_VISIBLE_DEVICES"]
+            for place in options._places(executor, executor.workers or 1, device, visible_gpus)
+        ]
 
     assert seen(ExecutorOptions(workers=3)) == ["0", "1", "2"]
     assert seen(ExecutorOptions(devices=("cuda:3", "cuda:1"))) == ["3", "1"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,7,GPU-ab,2")
     assert seen(ExecutorOptions(devices=("cuda:0", "cuda:2"))) == ["5", "GPU-ab"]
-    assert begin(ExecutorOptions(workers=2), "auto", None, silent).device == "cuda"
+    assert begin(ExecutorOptions(workers=2), "auto", None, gpus=visible_gpus, tell=silent).device == "cuda"
 
 
 @pytest.mark.usefixtures("four_gpus")
@@ -72,7 +76,7 @@ def test_each_worker_sees_the_gpu_that_is_named_for_it(monkeypatch: pytest.Monke
 )
 def test_what_cannot_be_had_is_said_in_one_line(executor: ExecutorOptions, device: str, said: str):
     with pytest.raises(UsageError, match="^" + re.escape(said)) as caught:
-        begin(executor, device, None, silent)
+        begin(executor, device, None, gpus=visible_gpus, tell=silent)
     assert "\n" not in str(caught.value)
 
 

@@ -9,8 +9,10 @@ import importlib.util
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,6 +25,11 @@ pytestmark = pytest.mark.slow
 needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="no ray here: pip install 'spa-bench[ray]'")
 LOCAL = ("--num-workers", "2")
 RAY = ("--executor", "ray", "--num-workers", "2")
+QUIET = {  # without a mode Ray leaves a token in the user's home; other tests may fill the machine
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_AUTH_MODE": "disabled",
+    "RAY_memory_monitor_refresh_ms": "0",
+}
 BYTES = ("spec.json", "records.jsonl", "divergence.jsonl", "adapters.json")
 
 
@@ -44,9 +51,7 @@ class Runs:
             **os.environ,
             "PYTHONPATH": os.pathsep.join(sys.path),
             "SPA_BENCH_CACHE": str(self.folder / name / "cache"),
-            "RAY_USAGE_STATS_ENABLED": "0",
-            "RAY_AUTH_MODE": "disabled",  # without it Ray leaves a token in the user's home
-            "RAY_memory_monitor_refresh_ms": "0",  # other tests may fill the machine
+            **QUIET,
         }
         return subprocess.Popen(
             self.command("--out", str(self.folder / name / "runs"), *more),
@@ -138,21 +143,24 @@ def test_ctrl_c_keeps_what_is_done_and_the_command_goes_on_without_workers(runs:
 
 
 @pytest.fixture
-def head(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
-    """A Ray cluster of two cores at port 7391, as its own process group; killed at the end."""
-    folder = Path("/tmp") / f"spa-ray-{os.getpid()}"  # Ray's sockets need a short path
-    arguments = [
-        "--head",
-        "--block",
-        "--num-cpus",
-        "2",
-        "--port",
-        "7391",
-        "--include-dashboard=false",
-        "--temp-dir",
-        str(folder),
-    ]
-    environment = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}
+def port() -> int:
+    """A port at which nothing listens."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+@pytest.fixture
+def head(port: int) -> Iterator[subprocess.Popen[str]]:
+    """A Ray cluster of two cores at `port`; killed at the end."""
+    folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))  # Ray's sockets need a short path
+    arguments = ["--head", "--block", "--num-cpus", "2", "--port", str(port), "--include-dashboard=false"]
+    arguments += ["--temp-dir", str(folder)]
+    environment = {
+        **os.environ,
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_AUTH_MODE": "disabled",
+        "RAY_memory_monitor_refresh_ms": "0",
+    }
     command = [sys.executable, "-c", "from ray.scripts.scripts import main; main()", "start", *arguments]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment, text=True)
     assert process.stdout is not None
@@ -162,6 +170,7 @@ def head(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     yield process
     away(process)
     process.stdout.close()
+    shutil.rmtree(folder, ignore_errors=True)
     shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -136,7 +136,7 @@ def _last_lines(trace: str) -> str:
     return f"{lines[-1][:300]} ({places[-1] if places else 'no place known'})"
 
 
-@dataclass
+@dataclass(kw_only=True)
 class _Worker:
     """One worker and what it has in hand."""
 
@@ -169,7 +169,7 @@ class Pool(Generic[Held]):
         self._common: list[_Everywhere] = []
         self._failures = 0  # workers that died before they were ready, one after another
         self._round = 0
-        self._workers = [_Worker(transport.start(place), place) for place in range(transport.count)]
+        self._workers = [_Worker(seat=transport.start(place), place=place) for place in range(transport.count)]
         try:
             self._share(recipe, None)
         except BaseException:
@@ -311,7 +311,7 @@ class Pool(Generic[Held]):
                 )
         self._tell(f"{worker.seat.name} died ({lost.why}); another one takes its place")
         worker.seat.stop()
-        self._workers[self._workers.index(worker)] = _Worker(self._transport.start(worker.place), worker.place)
+        self._workers[self._workers.index(worker)] = _Worker(seat=self._transport.start(worker.place), place=worker.place)
 
 
 def _opened(reply: Answer) -> object:

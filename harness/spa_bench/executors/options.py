@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -38,8 +38,18 @@ class Started:
     threads: int | None  # of a worker; None: as many as its process may use
 
 
-def begin(options: ExecutorOptions, device: str, threads: int | None, tell: Callable[[str], None]) -> Started:
-    """What starts the workers for a model on `device` with so many `threads`. Raises UsageError for what cannot be had."""
+def begin(
+    options: ExecutorOptions,
+    device: str,
+    threads: int | None,
+    *,
+    gpus: Callable[[], Sequence[str]],
+    tell: Callable[[str], None],
+) -> Started:
+    """What starts the workers for a model on `device` with so many `threads`. Raises UsageError for what cannot be had.
+
+    `gpus` gives the names of this machine's GPUs for CUDA_VISIBLE_DEVICES; it is called where they matter.
+    """
     _check(options)
     count = options.workers or len(options.devices) or 1
     cores = len(os.sched_getaffinity(0))
@@ -50,7 +60,7 @@ def begin(options: ExecutorOptions, device: str, threads: int | None, tell: Call
         )
         transport = RayTransport(wanted, tell)
         return Started(transport, "cuda" if transport.gpus else "cpu", mine)
-    places = _places(options, count, device)
+    places = _places(options, count, device, gpus)
     on_gpus = places[0].environment.get("CUDA_VISIBLE_DEVICES") is not None
     return Started(LocalTransport(places), "cuda" if on_gpus else "cpu", threads or max(1, cores // count))
 
@@ -75,12 +85,12 @@ def _check(options: ExecutorOptions) -> None:
         raise UsageError(f"--devices {','.join(options.devices)} are of several kinds, which give other numbers; name one kind")
 
 
-def _places(options: ExecutorOptions, count: int, device: str) -> list[Place]:
+def _places(options: ExecutorOptions, count: int, device: str, gpus: Callable[[], Sequence[str]]) -> list[Place]:
     """The device of each local worker; a worker sees one GPU alone, as cuda:0."""
-    names = options.devices or _devices(count, device)
+    names = options.devices or _devices(count, device, gpus)
     if names[0] == "cpu":
         return [Place("cpu", {})] * len(names)
-    seen = _visible()
+    seen = gpus()
     places = []
     for name in names:
         kind, _, number = name.partition(":")
@@ -92,21 +102,13 @@ def _places(options: ExecutorOptions, count: int, device: str) -> list[Place]:
     return places
 
 
-def _devices(count: int, device: str) -> list[str]:
+def _devices(count: int, device: str, gpus: Callable[[], Sequence[str]]) -> list[str]:
     """The devices of `count` workers where the command names none."""
-    if device == "cpu" or (device == "auto" and not _visible()):
+    seen = [] if device == "cpu" else gpus()
+    if device == "cpu" or (device == "auto" and not seen):
         return ["cpu"] * count
     if ":" in device:
         raise UsageError(f"--device {device} is one device, and there are {count} workers: name theirs with --devices")
-    if count > len(_visible()):
-        raise UsageError(f"{count} workers take a GPU each, and torch sees {len(_visible())} here: give fewer, or --device cpu")
+    if count > len(seen):
+        raise UsageError(f"{count} workers take a GPU each, and torch sees {len(seen)} here: give fewer, or --device cpu")
     return [f"cuda:{i}" for i in range(count)]
-
-
-def _visible() -> list[str]:
-    """The names, for CUDA_VISIBLE_DEVICES, of the GPUs that torch sees."""
-    import torch
-
-    given = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
-    count = torch.cuda.device_count()
-    return given[:count] if given else [str(i) for i in range(count)]

@@ -168,12 +168,13 @@ def load_spread(name: str, options: ModelOptions) -> ShardedModel:
     """The model of that name in the workers that `options` name. Raises as load_model."""
     from spa_bench.executors.base import Pool
     from spa_bench.executors.options import begin
+    from spa_bench.models.hf.device import visible_gpus
     from spa_bench.models.sharded import ShardedModel, station
     from spa_bench.support.console import Reporter
 
     _place(name, options)  # what is got or converted, the driver gets once, and what is wrong it says
     tell = Reporter().note
-    started = begin(options.executor, options.device, options.threads, tell)
+    started = begin(options.executor, options.device, options.threads, gpus=visible_gpus, tell=tell)
     own = replace(options, executor=ExecutorOptions(), device=started.device, threads=started.threads)
     workers = Pool(started.transport, partial(station, partial(load_model, name, own)), tell=tell)
     return ShardedModel(workers, sends=options.executor.kind == "ray")
