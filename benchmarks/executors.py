@@ -19,9 +19,10 @@ from functools import partial
 from typing import Literal
 
 from spa_bench.cards.task import load_task_card
-from spa_bench.executors.options import ExecutorOptions
+from spa_bench.executors.base import Pool
+from spa_bench.executors.options import ExecutorOptions, begin
 from spa_bench.mini.embedded import EMBEDDED
-from spa_bench.models.sharded import ShardedModel
+from spa_bench.models.sharded import ShardedModel, station
 from spa_bench.runs.job import load_task
 from spa_bench.runs.reopen import ModelOptions
 from spa_bench.support.seeds import draw_seed
@@ -52,13 +53,8 @@ def requests(draws: int) -> list[Request]:
 
 def workers(kind: Literal["local", "ray"], count: int) -> ShardedModel:
     """The embedded model in `count` workers of one thread; Ray runs on this machine for them alone."""
-    from spa_bench.executors.base import Pool
-    from spa_bench.executors.options import begin
-    from spa_bench.models.sharded import station
-    from spa_bench.runs.reopen import load_here
-
     started = begin(ExecutorOptions(kind=kind, workers=count), "cpu", 1, gpus=list, tell=print)
-    load = partial(load_here, EMBEDDED, ModelOptions(device="cpu", threads=1))
+    load = partial(load_model, EMBEDDED, ModelOptions(device="cpu", threads=1))
     return ShardedModel(Pool(started.transport, partial(station, load), tell=print), sends=kind == "ray")
 
 

@@ -7,7 +7,7 @@ what one process would answer, byte for byte where the model is batch-free, with
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -19,6 +19,7 @@ from spa_bench.errors import ModelError
 from spa_bench.executors.base import Workers
 from spa_bench.models.base import Batches, Beams, OptionScores
 from spa_bench.models.beams import BeamSearch
+from spa_bench.models.engine import Stage
 from spa_bench.models.options import Encoded, OptionEncoder, groups
 from spa_bench.models.spread import Group, Station
 from spa_bench.support import provenance
@@ -48,7 +49,10 @@ class Facts:
     context: int
     notes: tuple[str, ...]
     about: dict[str, object]  # Model.describe
-    numerics: dict[str, object]
+    numerics: dict[str, object]  # Model.numerics
+    training: dict[str, object]  # StageModel.training_numerics
+    engines: dict[str, str]  # Model.engines
+    unable: dict[Stage, str]  # Model.unable
     software: dict[str, object]  # versions, and the hash of the package's code
     codec: Codec
     rows: int | None  # asked for; see Batches
@@ -85,7 +89,7 @@ class ShardedModel:
         self._sent: dict[Path, str] = {}  # adapter -> hash of the files that the workers have
         self._encoded: tuple[list[Asked], list[Encoded]] | None = None
         self._refused = self._together = 0
-        self._kind = "cpu" if facts.numerics["device"] == "cpu" else "cuda"
+        self._kind = "cpu" if facts.training["device"] == "cpu" else "cuda"
 
     def _agree(self, worker: str, facts: Facts) -> None:
         if not self._seen:
@@ -105,6 +109,20 @@ class ShardedModel:
     def numerics(self) -> dict[str, object]:
         """See Model.numerics: those of each worker."""
         return self._facts.numerics
+
+    def training_numerics(self) -> dict[str, object]:
+        """See StageModel.training_numerics."""
+        return self._facts.training
+
+    @property
+    def engines(self) -> dict[str, str]:
+        """See Model.engines."""
+        return self._facts.engines
+
+    @property
+    def unable(self) -> Mapping[Stage, str]:
+        """See Model.unable."""
+        return self._facts.unable
 
     def batches(self) -> Batches:
         """See Model.batches: refusals in all answers so far, and the most rows that one worker decoded together."""
@@ -285,6 +303,9 @@ def facts_of(at: Station) -> Facts:
         notes=model.notes,
         about=model.describe(),
         numerics=model.numerics(),
+        training=model.training_numerics(),
+        engines=model.engines,
+        unable=dict(model.unable),
         software={**provenance.versions(), "code": provenance.source_hash("models", "spa", "executors")},
         codec=model.codec,
         rows=model.batches().rows,

@@ -57,6 +57,10 @@ class SpreadModel(Protocol):
         """A context in which `act` was done in every worker, also in those that take the place of others; then `undo` is."""
         ...
 
+    def close(self) -> None:
+        """End the workers."""
+        ...
+
     def divergences(
         self, groups: Sequence[Group], members: Sequence[Member], *, base: bool, top: int
     ) -> Iterator[list[DivergenceSums | None]]:

@@ -105,7 +105,7 @@ def shared_scores(
         keep_blocks(kept / f"{name}.safetensors", ready)
     work.prepared()
     work.add(len(known))
-    groups = _groups(encoded, card, seed, TOKENS["cpu" if model.numerics()["device"] == "cpu" else "cuda"])
+    groups = _groups(encoded, card, seed, TOKENS["cpu" if model.training_numerics()["device"] == "cpu" else "cuda"])
     waiting = [group for group in groups if not all(i in known for i in group)]
     size = max(1, min(_BATCHES, len(waiting) // (8 * model.count)))
     shards = [waiting[i : i + size] for i in range(0, len(waiting), size)]
