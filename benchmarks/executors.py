@@ -24,7 +24,7 @@ from spa_bench.executors.options import ExecutorOptions, begin
 from spa_bench.mini.embedded import EMBEDDED
 from spa_bench.models.sharded import ShardedModel, station
 from spa_bench.runs.job import load_task
-from spa_bench.runs.reopen import ModelOptions
+from spa_bench.runs.reopen import ModelOptions, load_model
 from spa_bench.support.seeds import draw_seed
 from spa_bench.types import Completion, Decoding, Member, Request
 
