@@ -25,15 +25,16 @@ MAY_IMPORT = {
     "sandbox": "",
     "grading": "sandbox",
     "cards": "support",
-    "models": "support",
+    "executors": "support",
+    "models": "executors support",
     "samplers": "cards models metrics support",
     "tasks": "cards grading sandbox support",
     "mini": "cards",
     "spa": "cards mini models support",
-    "runs": "cards grading metrics mini models samplers sandbox spa support tasks",
+    "runs": "cards executors grading metrics mini models samplers sandbox spa support tasks",
     "compare": "cards metrics mini models runs sandbox spa support tasks",
     "publish": "cards compare metrics runs support tasks __init__",
-    "cli": "cards compare metrics mini models publish runs sandbox spa support tasks __init__",
+    "cli": "cards compare executors metrics mini models publish runs sandbox spa support tasks __init__",
     "lm_eval": "cards mini models runs samplers spa support tasks",
     "__main__": "cli",
 }
@@ -45,6 +46,7 @@ HOMES |= {name: {"publish/report"} for name in ("altair", "vl_convert", "markups
 # export/grader.py is copied beside an exported task: it runs inside lm-eval, where it imports evalplus and nothing of ours
 HOMES |= {"openai": {"models/openai"}}
 HOMES |= {"evalplus": {"tasks/evalplus.py", "publish/export/grader.py"}, "lm_eval": LM_EVAL}
+HOMES |= {"ray": {"executors/ray_side.py"}}
 HOMES |= {"argparse": {"mini/train.py"}, "cyclopts": {"cli"}}  # no parsed command line below cli/
 
 FILES = sorted(PACKAGE.rglob("*.py"))

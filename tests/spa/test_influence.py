@@ -365,7 +365,7 @@ def test_what_was_prepared_is_not_prepared_again(tiny_model: HFModel, tmp_path: 
     whole = scores(tiny_model, card, kept=tmp_path)
     for file in tmp_path.glob("*.rows"):
         file.unlink()
-    monkeypatch.setattr(influence, "_prepared", None)
+    monkeypatch.setattr(influence, "prepared", None)
     assert scores(tiny_model, card, kept=tmp_path).tobytes() == whole.tobytes()
 
 

@@ -117,7 +117,7 @@ def test_an_instruct_model_is_asked_what_evalplus_asks(
     source = inspect.getsource(codegen.run_codegen)
     assert f'instruction_prefix = "{begin}"' in source
     assert f'response_prefix = "{answer}"' in source
-    tokenizer = tiny_model.codec.tokenizer.__class__.from_pretrained(tiny_model._path)
+    tokenizer = tiny_model.codec.tokenizer.__class__.from_pretrained(tiny_model.path)
     tokenizer.chat_template, tokenizer.bos_token = template, "<s>"
     task = other(rows_of[name], prompt="instruct")
     for problem, prompt in zip(task.problems, task.prompts(30), strict=False):

@@ -48,6 +48,7 @@ TABLES: dict[str, dict[str, str]] = {
         "hf": "spa_bench.runs.builtin_engines:HF_KIND",
         "mock": "spa_bench.runs.builtin_engines:MOCK_KIND",
         "openai": "spa_bench.runs.builtin_engines:OPENAI_KIND",
+        "vllm": "spa_bench.runs.builtin_engines:VLLM_KIND",
     },
     "tracker": {
         "wandb": "spa_bench.publish.trackers.wandb:KIND",

@@ -215,9 +215,25 @@ class Machine(Loading):
     context: Annotated[
         int | None, a_count("tokens of prompt and answer together (default: as many as the model has positions)", WHERE)
     ] = None
+    executor: Annotated[
+        Literal["local", "ray"],
+        option("what holds the model: this machine's processes, or actors of Ray (docs/scaling.md)", WHERE),
+    ] = "local"
+    num_workers: Annotated[
+        int | None, a_count("workers that hold the model each (default: one, or one for each of --devices)", WHERE)
+    ] = None
+    devices: Annotated[str | None, option("a GPU for each local worker, with commas", WHERE, metavar="cuda:0,cuda:1")] = None
+    ray_address: Annotated[
+        str | None,
+        option("a running Ray cluster (default: Ray on this machine alone)", WHERE, metavar="auto|HOST:PORT|ray://HOST:PORT"),
+    ] = None
+    gpus_per_worker: Annotated[
+        float | None, option("of each Ray worker; 0.5: two share one (default: 1 where there are GPUs)", WHERE, metavar="X")
+    ] = None
 
     def options(self) -> ModelOptions:
         """The options as spa_bench.runs.reopen takes them."""
+        from spa_bench.executors.options import ExecutorOptions
         from spa_bench.runs.reopen import ModelOptions
 
         return ModelOptions(
@@ -228,6 +244,13 @@ class Machine(Loading):
             revision=self.revision,
             trust_remote_code=self.trust_remote_code,
             context=self.context,
+            executor=ExecutorOptions(
+                kind=self.executor,
+                workers=self.num_workers,
+                devices=tuple(name.strip() for name in (self.devices or "").split(",") if name.strip()),
+                address=self.ray_address,
+                gpus=self.gpus_per_worker,
+            ),
         )
 
 

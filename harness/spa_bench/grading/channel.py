@@ -20,9 +20,15 @@ _LONGEST = 20  # as inside/zygote.py has it
 _GRACE_SECONDS = 10.0  # the zygote enforces the limits itself; later than this it hangs
 _KEPT_SUITES = 4  # as inside/zygote.py keeps
 
+_ENDED = "the sandbox ended"
+
 
 class SandboxGone(Exception):
     """The sandbox ended or hangs."""
+
+
+class _Silent(SandboxGone):
+    """It ended while it started, and said nothing."""
 
 
 class Zygote:
@@ -36,9 +42,18 @@ class Zygote:
         self._buffer = b""
 
     def start(self) -> None:
-        """Start the process. Raises SandboxGone with the reason when it does not start."""
+        """Start the process, a second time where it ended without a word, as one that was killed does.
+
+        Raises SandboxGone with the reason when it does not start.
+        """
         if self._process:
             return
+        try:
+            self._begin()
+        except _Silent:
+            self._begin()
+
+    def _begin(self) -> None:
         limits = self._config["limits"]
         if self._config["cgroup"]:
             room = limits["memory_mb"] + limits["file_mb"] + 512  # the zygote, the suites it holds, and a child
@@ -55,10 +70,12 @@ class Zygote:
         self._suites, self._buffer = set(), b""
         try:
             kind, _ = self.receive(time.monotonic() + _START_SECONDS)
-        except SandboxGone:
+        except SandboxGone as gone:
             reason = last_line(os.read(self._process.stderr.fileno(), 1 << 16)) if self._process.stderr else ""
             self.close()
-            raise SandboxGone(reason or "it says not why") from None
+            if reason:
+                raise SandboxGone(reason) from None
+            raise (_Silent if str(gone) == _ENDED else SandboxGone)("it says not why") from None
         assert kind == b"H"
 
     def send(self, header: dict[str, Any], *payloads: dict[str, Any]) -> None:
@@ -72,7 +89,7 @@ class Zygote:
             while data:
                 data = data[os.write(self._process.stdin.fileno(), data) :]
         except BrokenPipeError:
-            raise SandboxGone("the sandbox ended") from None
+            raise SandboxGone(_ENDED) from None
 
     def send_suite(self, name: str, inputs: Iterable[bytes], limits: list[float]) -> None:
         """Send a suite, unless the zygote has it already."""
@@ -96,7 +113,7 @@ class Zygote:
             ready, _, _ = select.select([source], [], [], max(0.0, deadline - time.monotonic()))
             part = os.read(source, 1 << 20) if ready else b""
             if not part:
-                raise SandboxGone("the sandbox stopped answering" if not ready else "the sandbox ended")
+                raise SandboxGone("the sandbox stopped answering" if not ready else _ENDED)
             parts.append(part)
             have += len(part)
         data = b"".join(parts)

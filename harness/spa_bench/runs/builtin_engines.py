@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from spa_bench.errors import UsageError
 from spa_bench.models.base import Model
-from spa_bench.models.engine import STAGES, Stage
+from spa_bench.models.engine import STAGES, Stage, Target, TargetScores
 from spa_bench.models.hf.weights import WeightOptions
 from spa_bench.models.mock import MockModel, MockOptions, read_replies
 from spa_bench.models.openai.model import ServedModel
 from spa_bench.models.openai.options import OpenAIOptions
+from spa_bench.models.vllm.options import ModelFacts, VllmOptions
 from spa_bench.runs.engines import EngineKind, EngineRequest
+from spa_bench.support.console import Reporter
+
+if TYPE_CHECKING:
+    from spa_bench.models.hf.model import HFModel
+    from spa_bench.models.hf.unloaded import UnloadedModel
 
 OPENAI_STAGES: tuple[Stage, ...] = ("draw", "score")
 
@@ -37,6 +47,45 @@ def _openai(request: EngineRequest) -> Model:
     return ServedModel(request.model, request.options_as(OpenAIOptions))
 
 
+def _vllm(request: EngineRequest) -> Model:
+    options = request.options_as(VllmOptions)
+    from spa_bench.models.vllm.engine import vllm_engine
+
+    model: HFModel | UnloadedModel
+    reference = None
+    if options.hf:
+        model = loaded = request.hf()
+        reference = partial(_scores, loaded)
+    else:
+        model = request.unloaded()
+    model.use(vllm_engine(_facts(model), options, reference=reference, tell=Reporter().note), request.stages)
+    return model
+
+
+def _facts(model: HFModel | UnloadedModel) -> ModelFacts:
+    from spa_bench.models.hf.loading import device_of, dtype_of
+
+    loading = model.options
+    return ModelFacts(
+        path=model.path,
+        name=model.name,
+        vocabulary=model.vocabulary,
+        ends=model.codec.ends,
+        context=model.context,
+        dtype=str(dtype_of(loading.dtype, device_of(loading.device))).removeprefix("torch."),
+        threads=loading.threads or len(os.sched_getaffinity(0)),
+        revision=loading.revision,
+        trust_remote_code=loading.trust_remote_code,
+    )
+
+
+def _scores(model: HFModel, targets: Sequence[Target]) -> Iterator[TargetScores]:
+    """Scores by transformers, behind which a GPU is free again."""
+    yield from model.hf.score(targets)
+    if model.exclusive:
+        model.hf.close()
+
+
 HF_KIND = EngineKind(
     build=_hf,
     options=WeightOptions,
@@ -54,4 +103,9 @@ OPENAI_KIND = EngineKind(
     options=OpenAIOptions,
     stages=OPENAI_STAGES,
     description="any server of the OpenAI protocol, asked for the model that --model names: draws, and scores where it can",
+)
+VLLM_KIND = EngineKind(
+    build=_vllm,
+    options=VllmOptions,
+    description="vLLM, in a process of its own or a running `vllm serve`; hf trains, measures divergence and checks adapters",
 )

@@ -9,6 +9,7 @@ import numpy as np
 from spa_bench.metrics.divergence import of_sums
 from spa_bench.metrics.table import READ_TWICE
 from spa_bench.models.base import Model
+from spa_bench.models.spread import Group, SpreadModel
 from spa_bench.runs.folder import RunFolder
 from spa_bench.support.interrupt import pause_point
 from spa_bench.types import Divergence, DivergenceSums, Json, Member, Messages, Problem, Prompt
@@ -35,20 +36,32 @@ def measure_divergence(
     members, the first member reads one problem of 32 twice, the second time in other company: the KL between the two is what
     numerics alone give.
     """
-    adapted = any(member.adapter for member in members)
+    parts: list[Sequence[Problem]] = []
+    groups: list[Group] = []
     for start in range(0, len(problems), _TOGETHER):
         part = problems[start : start + _TOGETHER]
         if all(p.id in done for p in part):
             continue
-        pause_point()
         usable = [p for p in part if p.reference]
-        contexts = [_context(p, (asked or {}).get(p.id)) for p in usable]
         again = (0,) if noise and usable and len(members) > 1 and start % (_APART * _TOGETHER) == 0 else ()
-        answers = model.divergence(contexts, members, base=adapted, top=TOP, again=again)
-        sums = dict(zip((p.id for p in usable), answers, strict=True))
+        parts.append(part)
+        groups.append(Group([_context(p, (asked or {}).get(p.id)) for p in usable], again))
+    for part, answers in zip(parts, _answers(model, groups, members), strict=True):
+        sums = dict(zip((p.id for p in part if p.reference), answers, strict=True))
         for problem in part:
             if problem.id not in done:
                 yield _row(problem.id, sums.get(problem.id))
+
+
+def _answers(model: Model, groups: Sequence[Group], members: Sequence[Member]) -> Iterator[list[DivergenceSums | None]]:
+    """The sums of each group, in order: one group after another, or several at once where several workers hold the model."""
+    adapted = any(member.adapter for member in members)
+    if isinstance(model, SpreadModel):
+        yield from model.divergences(groups, members, base=adapted, top=TOP)
+        return
+    for group in groups:
+        pause_point()
+        yield list(model.divergence(group.contexts, members, base=adapted, top=TOP, again=group.again))
 
 
 def _context(problem: Problem, asked: Prompt | None) -> tuple[str | Messages, str]:

@@ -14,6 +14,7 @@ from spa_bench.cards.task import TaskCard, load_task_card
 from spa_bench.errors import UsageError
 from spa_bench.mini.embedded import EMBEDDED
 from spa_bench.models.base import Model
+from spa_bench.models.spread import SpreadModel
 from spa_bench.runs.defaults import Pairs, load_model_for, model_for, pairs_for
 from spa_bench.runs.engines import Chosen, chosen_engine
 from spa_bench.runs.folder import RunFolder, given_run, problem_count
@@ -152,9 +153,13 @@ def run(sampler: str, task: str, options: RunOptions, *, follow: Follower | None
     workers = checked_workers(options.judge.workers)
     parts = _load(_read(sampler, task, options), options)
     console = Reporter()
-    for line in _plan(parts, options):
-        console.note(line)
-    return [_one_run(parts, options, seed, workers, follow) for seed in options.seeds]
+    try:
+        for line in _plan(parts, options):
+            console.note(line)
+        return [_one_run(parts, options, seed, workers, follow) for seed in options.seeds]
+    finally:
+        if isinstance(parts.model, SpreadModel):
+            parts.model.close()
 
 
 def check(sampler: str, task: str, options: RunOptions) -> None:

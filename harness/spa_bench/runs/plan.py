@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from spa_bench.cards.sampler import SamplerCard
 from spa_bench.mini.embedded import pairs_name
 from spa_bench.models.base import LoraTrainable, Model, StageModel
+from spa_bench.models.spread import SpreadModel, Station
 from spa_bench.samplers.base import sampler_kind
-from spa_bench.spa.estimate import plan_estimates
+from spa_bench.spa.estimate import Estimate, plan_estimates
 from spa_bench.spa.partition import needs_scores
 from spa_bench.spa.training_data import Sources
 from spa_bench.support.provenance import numerics_line
@@ -90,5 +93,14 @@ def estimate_line(card: SamplerCard, model: Model, sources: Sources, *, trained:
     scored = card.adapters == "parts" and needs_scores(card.partition.method) and card.attribution.method == "influence"
     if not scored and not trained:
         return ""
-    stages = [one for one in plan_estimates(card, model, sources, scored=scored) if trained or one.stage == "attribution"]
+    if isinstance(model, SpreadModel):
+        [(_, found)] = model.spread([partial(_estimates, card=card, sources=sources, scored=scored)])
+    else:
+        found = plan_estimates(card, model, sources, scored=scored)
+    stages = [one for one in found if trained or one.stage == "attribution"]
     return f"estimate a seed, from a short pass, within a factor of 2: {'; '.join(map(str, stages))} at the peak"
+
+
+def _estimates(at: Station, *, card: SamplerCard, sources: Sources, scored: bool) -> list[Estimate]:
+    """`plan_estimates` in a worker: of one worker's time and memory."""
+    return plan_estimates(card, at.model, sources, scored=scored)

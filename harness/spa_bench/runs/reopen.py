@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,9 +14,10 @@ from spa_bench.cards.source import check_packages
 from spa_bench.cards.task import Placed, TaskCard, build_task_card
 from spa_bench.cards.training import DataCard
 from spa_bench.errors import UsageError
+from spa_bench.executors.options import ExecutorOptions
 from spa_bench.mini.embedded import EMBEDDED
 from spa_bench.models.hf.weights import WeightOptions
-from spa_bench.runs.engines import Chosen, engine_of_spec, model_with
+from spa_bench.runs.engines import HF, Chosen, engine_of_spec, model_with
 from spa_bench.runs.folder import DATA_FILES, TASK_FILE, RunFolder
 from spa_bench.runs.job import Job, load_task
 from spa_bench.spa.data import files_of, hubs_of
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from spa_bench.models.hf.gguf import Origin
     from spa_bench.models.hf.model import HFModel, HFOptions
     from spa_bench.models.hf.unloaded import UnloadedModel
+    from spa_bench.models.sharded import ShardedModel
 
 _OPTIONS = {"examples": "--data", "queries": "--queries"}  # the options of `rerun` that give new paths for these files
 
@@ -45,6 +48,7 @@ class ModelOptions:
     trust_remote_code: bool = False  # run code that comes with the model
     context: int | None = None  # the most tokens of prompt and answer; None: as many as the model has positions
     weights: WeightOptions = field(default_factory=WeightOptions)  # the options of the engine hf
+    executor: ExecutorOptions = field(default_factory=ExecutorOptions)  # which workers hold the model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,10 +156,35 @@ def model_of(folder: RunFolder, options: ModelOptions) -> Model:
 
 
 def loaded_with(engine: Chosen, name: str, options: ModelOptions) -> Model:
-    """The model of that name with the stages of `engine` done by that; what it does not need is not loaded."""
+    """The model of that name with the stages of `engine` done by that; what it does not need is not loaded.
+
+    Where `options` name workers, these hold it. Raises UsageError for workers and an engine beside hf, or its options.
+    """
+    if not options.executor.alone:
+        if engine.name != HF:
+            raise UsageError(f"workers each hold a model of engine hf, and --engine names {engine.name}; leave one of them out")
+        if engine.spec():
+            raise UsageError("workers each hold a whole model in its own type; leave engine.placement and engine.quantize out")
+        return load_spread(name, options)
     if isinstance(engine.options, WeightOptions):
         options = replace(options, weights=engine.options)
     return model_with(engine, name, hf=lambda: load_model(name, options), unloaded=lambda: load_unloaded(name, options))
+
+
+def load_spread(name: str, options: ModelOptions) -> ShardedModel:
+    """The model of that name in the workers that `options` name. Raises as load_model."""
+    from spa_bench.executors.base import Pool
+    from spa_bench.executors.options import begin
+    from spa_bench.models.hf.device import visible_gpus
+    from spa_bench.models.sharded import ShardedModel, station
+    from spa_bench.support.console import Reporter
+
+    _place(name, options)  # what is got or converted, the driver gets once, and what is wrong it says
+    tell = Reporter().note
+    started = begin(options.executor, options.device, options.threads, gpus=visible_gpus, tell=tell)
+    own = replace(options, executor=ExecutorOptions(), device=started.device, threads=started.threads)
+    workers = Pool(started.transport, partial(station, partial(load_model, name, own)), tell=tell)
+    return ShardedModel(workers, sends=options.executor.kind == "ray")
 
 
 def device_of(folder: RunFolder) -> str:

@@ -9,8 +9,10 @@ from spa_bench.cards.reading import parse_overrides
 from spa_bench.cards.sampler import SamplerCard, load_sampler_card
 from spa_bench.errors import UsageError
 from spa_bench.mini.embedded import EMBEDDED
+from spa_bench.models.base import trainable
+from spa_bench.runs.engines import Chosen
 from spa_bench.runs.plan import estimate_line
-from spa_bench.runs.reopen import ModelOptions, load_model
+from spa_bench.runs.reopen import ModelOptions, loaded_with
 from spa_bench.runs.values import check_seeds, check_sources, data_settings, unread_sources
 from spa_bench.spa.partition import needs_scores
 from spa_bench.spa.stages import Stages
@@ -51,7 +53,7 @@ def open_stages(sampler: str, options: StageOptions, *, last: Literal["attribute
     _check_has(card, last)
     check_sources(card, options.data, options.queries)
     console = Reporter()
-    model = load_model(options.model, options.loading)
+    model = loaded_with(Chosen(), options.model, options.loading)
     sources = read_sources(card)
     data = load_data(card, model, options.seed, sources=sources)
     for line in (*unread_sources(card, options.data, options.queries), *data.told, *data.notes(card)):
@@ -65,7 +67,9 @@ def open_stages(sampler: str, options: StageOptions, *, last: Literal["attribute
         "examples": len(data.examples),
         "skipped": data.skipped,
     }
-    return OpenStages(stages=Stages(card, data, model, options.seed, stage_cache(), console), console=console, row=row)
+    return OpenStages(
+        stages=Stages(card, data, trainable(model), options.seed, stage_cache(), console), console=console, row=row
+    )
 
 
 def _check_has(card: SamplerCard, last: str) -> None:

@@ -48,10 +48,11 @@ def train_adapters(
     *,
     progress: Progress,
     keep: Path | None = None,
+    first: int = 0,
 ) -> list[Adapter]:
     """An adapter for each part, on the CPU. See `adapters_at`."""
     last = max(steps_of(len(part), card) for part in parts)
-    [(_, adapters)] = adapters_at(model, parts, card, seeds, [last], progress=progress, keep=keep)
+    [(_, adapters)] = adapters_at(model, parts, card, seeds, [last], progress=progress, keep=keep, first=first)
     return adapters
 
 
@@ -64,6 +65,7 @@ def adapters_at(
     *,
     progress: Progress,
     keep: Path | None = None,
+    first: int = 0,
 ) -> Iterator[tuple[int, list[Adapter]]]:
     """(s, copies of the adapters after s optimiser steps), an adapter for each part, for each of the ascending `steps`.
 
@@ -72,18 +74,19 @@ def adapters_at(
     trained one after another.
 
     `keep` is a path where a checkpoint is written once a minute, with the adapters beside it. Training resumes from what it
-    finds there, with the same bytes. The files stay until `checkpoint.clear(keep)`.
+    finds there, with the same bytes. The files stay until `checkpoint.clear(keep)`. `first` is the number that errors give
+    to the first part.
 
     Raises DataError for an empty part, a pair that is too long, impossible steps, or a loss that is not finite. Raises
     ModelError when one member does not fit in memory, or the architecture lacks what the card needs.
     """
     for i, part in enumerate(parts):
         if not part:
-            raise DataError(f"part {i} is empty: nothing to train adapter {i} on")
+            raise DataError(f"part {first + i} is empty: nothing to train adapter {first + i} on")
     last = max(steps_of(len(part), card) for part in parts)
     if list(steps) != sorted(set(steps)) or not steps or not 0 <= steps[0] <= steps[-1] <= last:
         raise DataError(f"adapters after {list(steps)} steps of {last} cannot be had; give ascending numbers up to {last}")
-    training = _Training(model, parts, card, seeds, steps, progress, keep)
+    training = _Training(model, parts, card, seeds, steps, progress, keep, first)
     for step in steps:
         if step == steps[0]:
             training.run()
@@ -102,13 +105,14 @@ class _Training:
         steps: Sequence[int],
         progress: Progress,
         keep: Path | None,
+        first: int,
     ):
-        self._model, self._card, self._seeds, self._wanted = model, card, seeds, steps
+        self._model, self._card, self._seeds, self._wanted, self._first = model, card, seeds, steps, first
         self._progress, self._keep = progress, keep
         known: dict[int, list[Encoded]] = {}  # members of the control `seeds` share their data
         for i, part in enumerate(parts):
             if id(part) not in known:
-                known[id(part)] = encode(model, part, f"part {i}, example", length=card.length, loss=card.loss)
+                known[id(part)] = encode(model, part, f"part {first + i}, example", length=card.length, loss=card.loss)
         self._rows = [known[id(part)] for part in parts]
         self._network, self._layers = model.network, model.lora_layers(card.targets)
         self._device = input_device(self._network)
@@ -265,7 +269,7 @@ class _Training:
                 losses = sample_losses(self._network, batch)
             if not torch.isfinite(losses).all():
                 bad = batch.owners[int((~torch.isfinite(losses)).nonzero()[0])]
-                raise not_finite("loss", active[bad].number, step)
+                raise not_finite("loss", self._first + active[bad].number, step)
             shares = torch.tensor([1 / active[owner].reads(step) for owner in batch.owners], device=losses.device)
             (losses * shares).sum().backward()  # type: ignore[no-untyped-call]
 

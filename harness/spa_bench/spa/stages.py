@@ -27,7 +27,8 @@ from spa_bench.cards.training import concerns
 from spa_bench.errors import DataError, StoreError
 from spa_bench.models.base import AdapterMaker, StageModel
 from spa_bench.models.hf.stacked_lora import Adapter, write_adapter
-from spa_bench.spa import checkpoint, encoders, partition, report
+from spa_bench.models.spread import SpreadModel
+from spa_bench.spa import checkpoint, encoders, partition, report, shared
 from spa_bench.spa.adapt import adapters_at, train_adapters
 from spa_bench.spa.attribution.base import Setting, attribution_kind
 from spa_bench.spa.data import hash_examples
@@ -151,9 +152,12 @@ class Stages:
                 )
             kept = to / "checkpoint.safetensors"
             with self._console.stage("warm-up") as progress:
-                parts, seeds = [self._data.examples], [derive_seed(self._seed, "warm-up")]
+                examples, lora, seed = self._data.examples, self._card.lora, derive_seed(self._seed, "warm-up")
+                if isinstance(self._model, SpreadModel):
+                    shared.warm_up(self._model, examples, lora, seed, sorted(steps), to)
+                    return
                 for step, [adapter] in adapters_at(
-                    self._model, parts, self._card.lora, seeds, sorted(steps), progress=progress, keep=kept
+                    self._model, [examples], lora, [seed], sorted(steps), progress=progress, keep=kept
                 ):
                     self._write(adapter, to / f"step-{step}")
             checkpoint.clear(kept)
@@ -199,16 +203,20 @@ class Stages:
 
     def _adapt(self, parts: Sequence[Sequence[Example]], seeds: Sequence[int], to: Path) -> None:
         with self._console.stage(f"training {len(parts)} adapter{'s' * (len(parts) > 1)}") as progress:
-            kept = to / "checkpoint.safetensors"
-            trained = train_adapters(self._model, parts, self._card.lora, seeds, progress=progress, keep=kept)
-        for k, adapter in enumerate(trained):
-            self._write(adapter, to / f"member-{k}")
+            kept, card = to / "checkpoint.safetensors", self._card.lora
+            if isinstance(self._model, SpreadModel):
+                shared.train_members(self._model, parts, card, seeds, to, progress=progress)
+            else:
+                trained = train_adapters(self._model, parts, card, seeds, progress=progress, keep=kept)
+                for k, adapter in enumerate(trained):
+                    self._write(adapter, to / f"member-{k}")
         if why := self._model.peft_differs(to / "member-0"):
             line = f"PEFT cannot read these adapters: {why}"
             self._console.note(line)
-            for k in range(len(trained)):
+            for k in range(len(parts)):
                 (to / f"member-{k}" / "PEFT.txt").write_text(line + "\n")
         checkpoint.clear(kept)
+        shared.clear(to)
 
     def _waiting(self, stage: str, owner: str) -> None:
         self._console.note(f"{stage}: {owner} is making it; waiting")

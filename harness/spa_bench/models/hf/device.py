@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 
 
@@ -13,3 +15,10 @@ def peak_gpu_memory_mb() -> int:
 def has_cuda() -> bool:
     """Whether torch sees a CUDA device."""
     return torch.cuda.is_available()
+
+
+def visible_gpus() -> list[str]:
+    """The names, for CUDA_VISIBLE_DEVICES, of the GPUs that torch sees."""
+    given = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
+    count = torch.cuda.device_count()
+    return given[:count] if given else [str(i) for i in range(count)]

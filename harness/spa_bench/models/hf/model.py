@@ -57,8 +57,8 @@ class HFModel(TextModel):
 
     def __init__(self, path: str, options: HFOptions | None = None, *, name: str | None = None, origin: Origin | None = None):
         self._origin = origin  # of a folder that was made of a GGUF file
-        self._path = path
-        self._options = options = options or HFOptions()
+        self.path = path
+        self.options = options = options or HFOptions()
         self._device = device_of(options.device)
         self._dtype = dtype_of(options.dtype, self._device)
         self._threads = options.threads or len(os.sched_getaffinity(0))
@@ -78,7 +78,7 @@ class HFModel(TextModel):
         )
         self._network: nn.Module = settled(network, self._device, path)
         self._device, self._weights = input_device(self._network), weights_said(self._network)
-        vocabulary = int(network.config.get_text_config().vocab_size)
+        self.vocabulary = vocabulary = int(network.config.get_text_config().vocab_size)
         context, unknown = context_of(self._network, self._tokenizer, options.context)
         found = known_probe(
             self._network,
@@ -112,7 +112,7 @@ class HFModel(TextModel):
 
     def describe(self) -> dict[str, object]:
         """Name, revision and hashes of weights and tokenizer files; for a hub model the files in the local cache."""
-        said = {"name": self.name, "revision": self._options.revision, "hash": self._hash, "context": self.context}
+        said = {"name": self.name, "revision": self.options.revision, "hash": self._hash, "context": self.context}
         return said | (self._origin.describe() if self._origin else {})
 
     def training_numerics(self) -> dict[str, object]:
@@ -123,7 +123,7 @@ class HFModel(TextModel):
         """
         device: dict[str, object] = {"device": self._device.type, "dtype": str(self._dtype).removeprefix("torch.")}
         device |= {"weights": self._weights} if self._weights else {}
-        device |= {"placement": placement_said(self._network)} if self._options.placement == "layers" else {}
+        device |= {"placement": placement_said(self._network)} if self.options.placement == "layers" else {}
         if self._device.type == "cpu":
             return {**device, "threads": self._threads, "cpu": torch.backends.cpu.get_cpu_capability()}
         attention = str(self._network.config._attn_implementation)  # type: ignore[union-attr]
@@ -132,14 +132,14 @@ class HFModel(TextModel):
 
     def batches(self) -> Batches:
         """See Model.batches."""
-        return Batches(self._options.batch_size, refusals(), self.hf.together)
+        return Batches(self.options.batch_size, refusals(), self.hf.together)
 
     @cached_property
     def _hash(self) -> str:
         if self._origin is not None:
             return self._origin.hash
-        if Path(self._path).is_dir():
-            return hash_folder(Path(self._path))
+        if Path(self.path).is_dir():
+            return hash_folder(Path(self.path))
         return hash_state(self._network, self._tokenizer)
 
     @property

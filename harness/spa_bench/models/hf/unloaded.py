@@ -30,9 +30,10 @@ class UnloadedModel(TextModel):
     """See spa_bench.models.base.Model; `path` is a local folder or a name on the hub. It has no engine before `use`."""
 
     def __init__(self, path: str, options: HFOptions, *, name: str | None = None, origin: Origin | None = None):
-        self._path, self._options, self._origin = path, options, origin
+        self.path, self.options, self._origin = path, options, origin
         network, tokenizer = _load_shapes(path, revision=options.revision, trust_remote_code=options.trust_remote_code)
         self._commit = network.config._commit_hash  # of the files on the hub; None for a folder
+        self.vocabulary = int(network.config.get_text_config().vocab_size)
         context, unknown = context_of(network, tokenizer, options.context)
         codec = Codec(tokenizer, name or path, end_tokens(tokenizer, network), embedding_rows(network))
         note = "weights: not loaded here, so that nothing is trained and no divergence is measured"
@@ -45,14 +46,14 @@ class UnloadedModel(TextModel):
 
     def describe(self) -> dict[str, object]:
         """Name, revision, and a hash of the files in a folder; for a hub model the commit."""
-        said = {"name": self.name, "revision": self._options.revision, "hash": self._hash, "context": self.context}
+        said = {"name": self.name, "revision": self.options.revision, "hash": self._hash, "context": self.context}
         return said | (self._origin.describe() if self._origin else {})
 
     @cached_property
     def _hash(self) -> str:
         if self._origin is not None:
             return self._origin.hash
-        return hash_folder(Path(self._path)) if Path(self._path).is_dir() else f"commit {self._commit}"
+        return hash_folder(Path(self.path)) if Path(self.path).is_dir() else f"commit {self._commit}"
 
 
 def _load_shapes(path: str, *, revision: str | None, trust_remote_code: bool) -> tuple[Any, Any]:

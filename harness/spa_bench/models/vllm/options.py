@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 TESTED = "0.32.0"  # the version of vLLM that tests/engines/ ran with
 INSTALL = "pip install 'spa-bench[vllm]'"
 
-_NO_NUMBER = {"spec": False}  # of options that change no number: where vLLM is, what it may take, how long one waits
+_NO_NUMBER = {"in_spec": False}  # of options that change no number: where vLLM is, what it may take, how long one waits
 _DTYPES = ("float32", "bfloat16", "float16")
 
 
@@ -31,6 +31,9 @@ class VllmOptions:
     dtype: str | None = None  # offline: float32, bfloat16, float16; None: the run's
     enforce_eager: bool = False  # offline: no CUDA graphs, no compilation; always so on a CPU
     prefix_caching: bool = True  # offline: prompts that begin alike are read once
+    # whether transformers loads the weights too: it trains, measures divergence and checks adapters; no: for a model that does
+    # not fit here twice
+    hf: bool = True
     seed: int = 0  # offline: of what vLLM draws beside the answers, which have seeds of their own
     # offline: the interpreter that has vLLM; None: that in SPA_BENCH_VLLM_PYTHON, or this one
     python: str | None = field(default=None, metadata=_NO_NUMBER)
@@ -72,7 +75,7 @@ class VllmOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelFacts:
-    """What the engine must know of the model that it runs."""
+    """What an engine of its own must know of the model that it runs."""
 
     path: str  # a local folder or a name on the hub
     name: str  # by which messages speak of it

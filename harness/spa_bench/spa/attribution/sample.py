@@ -22,6 +22,14 @@ OWN_LABELS = {"fisher", "datainf"}  # curvatures from gradients that are needed 
 _HELD_SHARE = 0.25  # of the free memory, for gradients that are kept until they are needed again
 
 
+def chosen(card: AttributionCard, seed: int, examples: int) -> list[int]:
+    """The indices, in order, of the examples from which the curvature is estimated."""
+    count = card.curvature_examples or examples
+    if count >= examples:
+        return list(range(examples))
+    return sorted(random.Random(derive_seed(seed, "curvature")).sample(range(examples), count))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Sampled:
     """The examples from which the curvature is estimated; see curvature.Sample."""
@@ -36,11 +44,7 @@ class Sampled:
     @cached_property
     def chosen(self) -> list[int]:
         """The indices of the examples, in order."""
-        everything = range(len(self.encoded))
-        count = self.card.curvature_examples or len(everything)
-        if count >= len(everything):
-            return list(everything)
-        return sorted(random.Random(derive_seed(self.seed, "curvature")).sample(everything, count))
+        return chosen(self.card, self.seed, len(self.encoded))
 
     @property
     def size(self) -> int:
@@ -51,7 +55,7 @@ class Sampled:
     def features(self) -> Features:
         """The features of every gradient."""
         p = self.point
-        return build_features(self.card, p.lora, p.layers, p.adapter, self.seed, self._moments)
+        return build_features(self.card, p.lora, p.layers, p.adapter, self.seed, lambda: self.moments)
 
     @cached_property
     def _holds(self) -> bool:
@@ -105,7 +109,9 @@ class Sampled:
     def _encoded(self) -> list[Encoded]:
         return [self.encoded[i] for i in self.chosen]
 
-    def _moments(self) -> Mapping[str, tuple[Tensor, Tensor]]:
+    @cached_property
+    def moments(self) -> Mapping[str, tuple[Tensor, Tensor]]:
+        """The second moments (in, in), (out, out) of each layer's inputs and gradients, for principal components."""
         moments: dict[str, tuple[Tensor, Tensor]] = {}
 
         def run(batch: Batch) -> None:

@@ -1,0 +1,88 @@
+"""Workers that are processes of this machine, one for each place."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import wait as wait_for
+
+from spa_bench.executors.base import Answer, Lost, Seat
+from spa_bench.executors.child import begin
+
+_STOP_SECONDS = 5.0  # that a worker gets to end by itself
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a local worker runs."""
+
+    name: str  # of its device, for messages
+    environment: Mapping[str, str]  # that it gets beside the driver's: which GPU it sees
+
+
+class _Process:
+    """See Seat: a process, and the socket to it."""
+
+    def __init__(self, name: str, environment: Mapping[str, str]):
+        self.name = name
+        self._process, self.connection = begin("spa_bench.executors.worker", environment)
+
+    def send(self, parcel: object) -> None:
+        """See Seat.send. A worker that has died meanwhile shows in `received`."""
+        assert isinstance(parcel, bytes)
+        try:
+            self.connection.send_bytes(parcel)
+        except OSError:
+            return
+
+    def received(self) -> Answer | Lost:
+        """What came over the socket, where something is ready."""
+        try:
+            return Answer(self.connection.recv_bytes())
+        except (EOFError, OSError):
+            self._process.kill()
+            return Lost(_ended(self._process.wait()))
+
+    def stop(self) -> None:
+        """See Seat.stop."""
+        self.connection.close()
+        self._process.kill()
+        self._process.wait(_STOP_SECONDS)
+
+
+class LocalTransport:
+    """See Transport: a process for each of `places`."""
+
+    def __init__(self, places: Sequence[Place]):
+        self._places, self.count = places, len(places)
+
+    def start(self, place: int) -> Seat:
+        """See Transport.start."""
+        return _Process(f"worker {place} ({self._places[place].name})", self._places[place].environment)
+
+    def pack(self, act: bytes) -> object:
+        """See Transport.pack."""
+        return act
+
+    def drop(self, parcel: object) -> None:
+        """See Transport.drop."""
+
+    def wait(self, seats: Sequence[Seat], seconds: float) -> list[tuple[Seat, Answer | Lost]]:
+        """See Transport.wait."""
+        processes = {seat.connection: seat for seat in seats if isinstance(seat, _Process)}
+        ready = wait_for(list(processes), seconds)
+        return [(seat, seat.received()) for connection, seat in processes.items() if connection in ready]
+
+    def close(self) -> None:
+        """See Transport.close."""
+
+
+def _ended(code: int) -> str:
+    """How a process ended, in words."""
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return f"signal {signal.Signals(-code).name}"
+    except ValueError:
+        return f"signal {-code}"

@@ -1,0 +1,169 @@
+"""Workers that are processes: shards are handed out, lost ones again, and nothing outlives the driver."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import acts
+import pytest
+
+from processes import children
+from spa_bench.errors import DataError, ModelError
+from spa_bench.executors.base import Pool
+from spa_bench.executors.local import LocalTransport, Place
+from spa_bench.support import interrupt
+
+Start = Callable[..., Pool[acts.Held]]
+
+
+@pytest.fixture(autouse=True)
+def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    pools = []
+
+    def started(
+        count: int = 2, recipe: Callable[[], acts.Held] = acts.load, **options: Callable[[str], None]
+    ) -> Pool[acts.Held]:
+        pools.append(Pool(LocalTransport([Place("cpu", {})] * count), recipe, **options))
+        return pools[-1]
+
+    yield started
+    for pool in pools:
+        pool.close()
+
+
+def test_every_shard_is_done_once_whatever_the_order(start: Start):
+    found = list(start().each(partial(acts.add, number=i) for i in range(20)))
+    assert sorted(found) == [(i, 10 + i) for i in range(20)]
+
+
+def test_shards_run_side_by_side_in_as_many_processes_as_there_are_workers(start: Start):
+    pool = start(2)
+    assert len(set(pool.everywhere(acts.process))) == 2
+    began = time.monotonic()
+    list(pool.each(partial(acts.add, number=i, seconds=0.5) for i in range(4)))
+    assert time.monotonic() - began < 1.9  # one after another they take 2 s
+
+
+def test_a_shard_of_a_killed_worker_is_done_by_another_and_the_user_is_told(start: Start, tmp_path: Path):
+    told: list[str] = []
+    pool = start(2, tell=told.append)
+    work = (partial(acts.die_once, number=i, folder=tmp_path) if i in (2, 5) else partial(acts.add, number=i) for i in range(8))
+    assert sorted(pool.each(work)) == [(i, 10 + i) for i in range(8)]
+    assert len(told) == 2
+    assert all(line.endswith("(cpu) died (signal SIGKILL); another one takes its place") for line in told)
+
+
+def test_a_worker_that_takes_the_place_of_another_has_done_what_all_did(start: Start, tmp_path: Path):
+    pool = start(1)
+    pool.everywhere(partial(acts.note, text="all"))
+    with pool.lasting(partial(acts.note, text="a while"), partial(acts.forget, text="a while")):
+        list(pool.each([partial(acts.die_once, number=0, folder=tmp_path)]))
+        assert list(pool.each([acts.notes])) == [(0, ["all", "a while"])]
+    assert list(pool.each([acts.notes])) == [(0, ["all"])]
+    list(pool.each([partial(acts.die_once, number=1, folder=tmp_path)]))
+    assert list(pool.each([acts.notes])) == [(0, ["all"])]  # what is over is not done again
+
+
+def test_a_shard_that_takes_down_three_workers_ends_the_run_in_one_line(start: Start):
+    with pytest.raises(
+        ModelError, match=r"^shard 1 took down 3 workers \(signal SIGKILL\), likely for lack of memory: .*kept$"
+    ):
+        list(start().each([partial(acts.add, number=0), acts.die, partial(acts.add, number=2)]))
+
+
+def test_workers_that_die_while_they_load_end_the_run(tmp_path: Path):
+    with pytest.raises(ModelError, match=r"died while it loaded the model \(signal SIGKILL\), 3 times"):
+        Pool(LocalTransport([Place("cpu", {})]), partial(acts.load_dying, tmp_path))
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_what_the_user_did_wrong_is_said_as_by_one_process(start: Start):
+    with pytest.raises(DataError, match=r"^pair 3 is empty: remove it$"):
+        list(start().each([acts.refuse]))
+    with pytest.raises(DataError, match=r"^no such model$"):
+        start(1, acts.load_never)
+
+
+def test_a_fault_of_ours_names_its_place_on_one_line(start: Start):
+    with pytest.raises(ModelError, match=r"^a worker failed: IndexError: .*acts\.py.*stumble\)$"):
+        list(start(1).each([acts.stumble]))
+
+
+def test_results_of_a_round_that_was_broken_off_do_not_reach_the_next(start: Start):
+    pool = start(2)
+    for _ in pool.each(partial(acts.add, number=i, seconds=0.1 * i) for i in range(6)):
+        break
+    assert sorted(pool.each(partial(acts.add, number=i) for i in range(100, 103))) == [(0, 110), (1, 111), (2, 112)]
+
+
+def test_a_worker_that_is_not_like_the_first_is_refused(start: Start):
+    def same(name: str, result: int) -> None:
+        raise ModelError(f"{name} differs")
+
+    with pytest.raises(ModelError, match=r"^worker \d \(cpu\) differs$"):
+        start(2).everywhere(acts.process, check=same)
+
+
+def test_ctrl_c_finishes_what_is_in_hand_and_begins_nothing(start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    pool, found = start(2), []
+
+    def run() -> None:
+        for number, _ in pool.each(partial(acts.write, folder=tmp_path, number=i, seconds=0.3) for i in range(20)):
+            found.append(number)
+            monkeypatch.setattr(interrupt._asked, "is_set", lambda: True)
+
+    with pytest.raises(KeyboardInterrupt):
+        run()
+    monkeypatch.undo()
+    begun, done = ({f.name.rpartition("-")[2] for f in tmp_path.glob(f"{what}-*")} for what in ("begun", "done"))
+    assert begun == done == {str(n) for n in found}
+    assert 2 <= len(found) <= 4
+
+
+def test_workers_end_with_the_driver_however_it_ends(tmp_path: Path):
+    script = (
+        "import acts, pathlib, sys, time\n"
+        "from functools import partial\n"
+        "from spa_bench.executors.base import Pool\n"
+        "from spa_bench.executors.local import LocalTransport, Place\n"
+        "pool = Pool(LocalTransport([Place('cpu', {})] * 2), acts.load)\n"
+        "print(*pool.everywhere(acts.process), flush=True)\n"
+        "folder = pathlib.Path(sys.argv[1])\n"
+        "list(pool.each(partial(acts.write, folder=folder, number=i, seconds=60) for i in range(2)))\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+    driver = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, env=environment, text=True)
+    assert driver.stdout is not None
+    with driver.stdout:
+        workers = [int(word) for word in driver.stdout.readline().split()]
+    assert sorted(children(driver.pid)) == sorted(workers)
+    _until(lambda: len(list(tmp_path.glob("begun-*"))) == 2)
+    driver.send_signal(signal.SIGKILL)
+    driver.wait()
+    _until(lambda: not any(_runs(pid) for pid in workers))
+
+
+def _until(true: Callable[[], bool]) -> None:
+    end = time.monotonic() + 20
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
