@@ -12,9 +12,10 @@ import torch
 
 from other_engine import Options, OtherEngine
 from spa_bench.errors import ModelError, UsageError
+from spa_bench.models.answers import completed
 from spa_bench.models.engine import STAGES, Drawn, LoraAdapter, Target
 from spa_bench.models.hf.model import HFModel, HFOptions
-from spa_bench.models.text import TextModel, completed
+from spa_bench.models.text import TextModel
 from spa_bench.types import Asked, Decoding, Key, Member, Request
 from tiny import random_adapter
 

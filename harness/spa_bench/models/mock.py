@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spa_bench.errors import ModelError, UsageError
+from spa_bench.models.answers import no_room
 from spa_bench.models.base import Batches, OptionScores
 from spa_bench.models.engine import STAGES, Stage
-from spa_bench.models.text import no_room
 from spa_bench.support.provenance import hash_folder
 from spa_bench.support.seeds import derive_seed
 from spa_bench.types import Asked, Completion, DivergenceSums, Finish, Member, Messages, Request

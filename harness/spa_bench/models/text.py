@@ -13,55 +13,18 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 import numpy as np
 
 from spa_bench.errors import ModelError, UsageError
+from spa_bench.models.answers import TextCodec, completed, no_room
 from spa_bench.models.base import Batches, OptionScores
-from spa_bench.models.engine import STAGES, Draw, Drawn, Engine, LoraAdapter, Pair, Stage, Target
-from spa_bench.models.options import Encoded, IntArray, OptionEncoder, TextEncoder, encoded
+from spa_bench.models.engine import STAGES, Draw, Engine, LoraAdapter, Pair, Stage, Target
+from spa_bench.models.options import Encoded, IntArray, OptionEncoder, encoded
 from spa_bench.models.rolling import windows
 from spa_bench.support.interrupt import pause_point
-from spa_bench.types import Asked, Completion, DivergenceSums, Finish, Member, Messages, Request
+from spa_bench.types import Asked, Completion, DivergenceSums, Member, Messages, Request
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _TOGETHER = 8  # problems whose options are scored in one call of an engine that scores token by token
-
-
-class TextCodec(TextEncoder, Protocol):
-    """Text to tokens and back; see spa_bench.models.hf.codec.Codec."""
-
-    ends: frozenset[int]  # the tokens that end an answer
-
-    def before(self, request: Request) -> list[int]:
-        """Token ids before the answer to `request`."""
-        ...
-
-    def prompt(self, prompt: str | Messages) -> list[int]:
-        """Token ids of a prompt or of messages."""
-        ...
-
-    def continuation(self, text: str) -> list[int]:
-        """Token ids that add exactly `text` to what stands before them."""
-        ...
-
-    def text(self, new: Sequence[int]) -> str:
-        """The text that the tokens `new` add behind a prompt."""
-        ...
-
-    def pair(self, prompt: str | Messages, completion: str) -> tuple[list[int], list[int]]:
-        """Token ids of a prompt and of its completion with the end token."""
-        ...
-
-    def check_chat(self) -> None:
-        """Raise ModelError when there is no chat template."""
-        ...
-
-    def as_chat(self, messages: Sequence[tuple[str, str]]) -> tuple[str, str]:
-        """See ChatTrainable.as_chat."""
-        ...
-
-    def chat_pair(self, prompt: str, completion: str, ending: str) -> tuple[list[int], list[int]]:
-        """See ChatTrainable.encode_chat."""
-        ...
 
 
 @runtime_checkable
@@ -321,36 +284,6 @@ class TextModel:
     def encode_chat(self, prompt: str, completion: str, ending: str) -> tuple[list[int], list[int]]:
         """See ChatTrainable.encode_chat."""
         return self.codec.chat_pair(prompt, completion, ending)
-
-
-def completed(codec: TextCodec, request: Request, drawn: Drawn) -> Completion:
-    """The completion up to the first stop string, counting all tokens that were drawn before it was complete."""
-    new, stop = drawn.tokens, request.decoding.stop
-    finish: Finish = drawn.finish
-    if drawn.finish == "failed":
-        return Completion(
-            key=request.key,
-            text="",
-            tokens=0,
-            finish="failed",
-            seed=request.seed,
-            failure=drawn.failure,
-            spent=drawn.spent,
-        )
-    text = codec.text(new)
-    if any(s in text for s in stop):
-        finish = "stop"
-        while len(new) > 1 and any(s in codec.text(new[:-1]) for s in stop):
-            new = new[:-1]
-        text = codec.text(new)
-        text = text[: min(p for s in stop if (p := text.find(s)) >= 0)]
-    return Completion(key=request.key, text=text, tokens=len(new), finish=finish, seed=request.seed)
-
-
-def no_room(request: Request, context: int) -> Completion:
-    """The skipped completion of a prompt that leaves no room for an answer in the model's context."""
-    why = f"the prompt leaves no room in the context of {context} tokens"
-    return Completion(key=request.key, text="", tokens=0, finish="skipped", seed=request.seed, failure=why)
 
 
 def _adapters(members: Sequence[Member]) -> list[LoraAdapter | None]:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from spa_bench.errors import UsageError
+from spa_bench.models.answers import completed, no_room
 from spa_bench.models.base import Batches, Beams
 from spa_bench.models.beams import BeamSearch
 from spa_bench.models.engine import STAGES, Draw, LoraAdapter
@@ -32,7 +33,7 @@ from spa_bench.models.hf.reading import Readable
 from spa_bench.models.hf.rows import MIN_ROWS as MIN_ROWS
 from spa_bench.models.hf.stacked_lora import StackedLinear
 from spa_bench.models.hf.weights import WeightOptions
-from spa_bench.models.text import TextModel, completed, no_room
+from spa_bench.models.text import TextModel
 from spa_bench.support.provenance import hash_folder, versions
 from spa_bench.types import Member, Messages, Request
 
