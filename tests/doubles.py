@@ -53,6 +53,9 @@ class MockModel:
     def numerics(self) -> dict[str, object]:
         return {"device": "cpu", "dtype": "float32"}
 
+    def training_numerics(self) -> dict[str, object]:
+        return self.numerics()
+
     def batches(self) -> Batches:
         return Batches(None, 0)
 

@@ -11,7 +11,7 @@ from spa_bench.cli import main as cli
 
 FIELDS = {
     "Decoding": ["temperature", "top_p", "top_k", "min_p", "max_new_tokens", "stop"],
-    "Member": ["name", "adapter", "decoding"],
+    "Member": ["name", "adapter", "decoding", "served"],
     "Problem": ["id", "prompt", "reference", "tests", "entry_point", "tags", "suites", "choices", "right"],
     "CallSuite": ["name", "inputs", "oracle", "atol", "identity"],
     "Example": ["prompt", "completion", "ending"],
@@ -53,6 +53,9 @@ FIELDS = {
         "grading",
         "versions",
         "code",
+        "engine",
+        "engines",
+        "unable",
         "noise_floor",
         "embedding",
         "metrics",

@@ -38,7 +38,7 @@ def test_it_makes_three_runs_prints_the_board_with_its_settings_and_resumes(
     assert "task.shuffle=0" in last
     assert "lora.steps=1," in last
     assert "lora.steps=8" not in last
-    monkeypatch.setattr("spa_bench.models.hf.draw.Drawer.generate", lambda *_: pytest.fail("drawn again"))
+    monkeypatch.setattr("spa_bench.models.hf.draw.Drawer.draw", lambda *_: pytest.fail("drawn again"))
     assert call(*words).code == 0
 
 

@@ -22,6 +22,7 @@ FOREIGN = {
     "models/chat.py": {"chat_template"},  # tokenizers
     "models/embed.py": {"max_position_embeddings"},  # configs of architectures
     "models/hf/loading.py": {"backend_tokenizer", "eos_token_id", "chat_template"},
+    "models/hf/unloaded.py": {"_commit_hash"},
     "models/hf/stacked_lora.py": {"get_output_embeddings", "weight"},  # torch modules
     "spa/attribution/embedding.py": {"toarray"},  # an array, or scipy's sparse one
     "spa/partition/clusters.py": {"tocsr"},

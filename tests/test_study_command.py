@@ -33,7 +33,7 @@ def half_right(request: Request) -> str:
 @pytest.fixture
 def study(call: Call, three: Path, tmp_path: Path, sandbox: InProcessJudge, monkeypatch: pytest.MonkeyPatch) -> Call:
     """The study of temperatures on three problems with a mock of the bare base, two seeds; later arguments win."""
-    monkeypatch.setattr(whole, "load_model_for", lambda task, name, a: MockModel(half_right))
+    monkeypatch.setattr(whole, "load_model_for", lambda *_: MockModel(half_right))
     monkeypatch.setattr(whole, "pictures", lambda report: {"svg": b"", "png": b""})
 
     def called(name: str, *arguments: object) -> Done:

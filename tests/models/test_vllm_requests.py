@@ -207,7 +207,7 @@ def test_a_password_in_a_url_is_refused_and_not_repeated():
 
 
 def test_options_that_say_where_and_how_long_are_marked_as_no_part_of_a_spec():
-    marked = {f.name for f in dataclasses.fields(VllmOptions) if not f.metadata.get("spec", True)}
+    marked = {f.name for f in dataclasses.fields(VllmOptions) if not f.metadata.get("in_spec", True)}
     assert marked == {
         "base_url",
         "concurrency",

@@ -178,7 +178,7 @@ def test_the_tiny_chat_model_gives_n_completions_a_problem(chat_folder: Path):
 def test_a_tokenizer_without_a_chat_template_is_an_error_before_anything_is_drawn(
     tiny_model: HFModel, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(tiny_model, "network", None)  # any use of it would raise another error
+    monkeypatch.setattr(tiny_model.hf, "network", None)  # any use of it would raise another error
     with pytest.raises(ModelError, match=r"^model 'tiny' has no chat template, so it cannot be asked in messages; choose"):
         list(build(card(), []).sample(tiny_model, PROMPTS, 3, 0, task="t"))
 

@@ -20,7 +20,7 @@ _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torc
 
 
 def load_network(
-    path: str, dtype: torch.dtype, *, revision: str | None, trust_remote_code: bool, more: Mapping[str, Any]
+    path: str, dtype: torch.dtype, *, revision: str | None, trust_remote_code: bool, more: Mapping[str, Any] | None = None
 ) -> tuple[Any, Any]:
     """(network, tokenizer) of a local folder or a name on the hub. Raises ModelError on one line.
 
@@ -30,6 +30,7 @@ def load_network(
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
 
+    more = more or {}
     check_folder(path)
     logging.set_verbosity_error()
     logging.disable_progress_bar()
