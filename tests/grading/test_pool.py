@@ -19,6 +19,7 @@ from processes import children, descendants
 from spa_bench.errors import SandboxError, SpaBenchError, UsageError
 from spa_bench.grading import Calls, Check, Grader, Outcome, Program, pool
 from spa_bench.sandbox import Limits
+from spa_bench.sandbox.none import NoSandbox
 from spa_bench.types import CallSuite, Verdict
 
 Kill = Callable[[Callable[[], list[int]]], list[int]]
@@ -170,6 +171,32 @@ class Broken:
 
     def command(self, limits: Limits, packages: Sequence[str] = (), scratch: str = "") -> list[str]:
         return [sys.executable, "-c", "import sys; sys.exit('no such room\\nreally')"]
+
+
+class KilledAtStart:
+    """A sandbox that is killed while it starts, so many times."""
+
+    name, cgroup = "killed", False
+
+    def __init__(self, marks: Path, times: int):
+        self._marks, self._times = marks, times
+
+    def command(self, limits: Limits, packages: Sequence[str] = (), scratch: str = "") -> list[str]:
+        script = (
+            f'for i in {" ".join(map(str, range(self._times)))}; do mkdir "$0/$i" 2>/dev/null && kill -9 $$; done; exec "$@"'
+        )
+        return ["/bin/sh", "-c", script, str(self._marks), *NoSandbox().command(limits, packages, scratch)]
+
+
+def test_a_sandbox_that_is_killed_while_it_starts_is_started_once_more(grader: Grader, tmp_path: Path):
+    [(_, found)] = replace(grader, sandbox=KilledAtStart(tmp_path, 1)).run([program()])
+    assert found.verdict == Verdict.PASSED
+    assert [path.name for path in tmp_path.iterdir()] == ["0"]
+
+
+def test_a_sandbox_that_is_always_killed_is_one_line(grader: Grader, tmp_path: Path):
+    with pytest.raises(SandboxError, match=r"^the killed sandbox did not start: it says not why$"):
+        list(replace(grader, sandbox=KilledAtStart(tmp_path, 2)).run([program()]))
 
 
 @pytest.fixture
