@@ -22,7 +22,8 @@ from spa_bench.cards.task import load_task_card
 from spa_bench.executors.base import Pool
 from spa_bench.executors.options import ExecutorOptions, begin
 from spa_bench.mini.embedded import EMBEDDED
-from spa_bench.models.sharded import ShardedModel, station
+from spa_bench.models.acts import station
+from spa_bench.models.sharded import ShardedModel
 from spa_bench.runs.job import load_task
 from spa_bench.runs.reopen import ModelOptions, load_model
 from spa_bench.support.seeds import draw_seed

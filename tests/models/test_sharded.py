@@ -19,11 +19,12 @@ from spa_bench.cards.training import AttributionCard, LoraCard, PartitionCard
 from spa_bench.errors import DataError, ModelError
 from spa_bench.executors.base import Answer, Lost, Pool, Seat, serve
 from spa_bench.models import sharded
+from spa_bench.models.acts import Facts, station
 from spa_bench.models.base import BeamModel, ChatModel, Model, PairEncoder, StageModel
 from spa_bench.models.beams import BeamSearch
 from spa_bench.models.hf import scorer
 from spa_bench.models.hf.model import HFModel, HFOptions
-from spa_bench.models.sharded import Facts, ShardedModel, request_shards, station
+from spa_bench.models.sharded import ShardedModel, request_shards
 from spa_bench.models.spread import SpreadModel, Station
 from spa_bench.runs.divergence import measure_divergence
 from spa_bench.spa.shared import train_members

@@ -6,17 +6,30 @@ what one process would answer, byte for byte where the model is batch-free, with
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar
 
 from spa_bench.errors import ModelError
 from spa_bench.executors.base import Workers
+from spa_bench.models.acts import (
+    Facts,
+    answers,
+    beams,
+    facts_of,
+    is_batch_free,
+    keep,
+    keep_adapter,
+    likelihoods,
+    lora_note_of,
+    options_of,
+    peft_differs_of,
+    rolling_of,
+    sums_of,
+)
 from spa_bench.models.base import Batches, Beams, OptionScores
 from spa_bench.models.beams import BeamSearch
 from spa_bench.models.engine import Stage
@@ -28,8 +41,6 @@ from spa_bench.types import Asked, Completion, Decoding, DivergenceSums, Member,
 if TYPE_CHECKING:
     from torch import nn
 
-    from spa_bench.models.hf.codec import Codec
-    from spa_bench.models.hf.model import HFModel
     from spa_bench.models.hf.stacked_lora import StackedLinear
 
 Result = TypeVar("Result")
@@ -39,37 +50,6 @@ _REQUESTS = {"cpu": (16, 128), "cuda": (64, 2048)}
 _SHARDS = 4  # for each worker, where there are enough requests: so that none waits long for another at the end
 # Rows and tokens that are read together for options, as in hf/scorer.py. Where a shard cuts such a group, it is read twice.
 _OPTION_ROWS, _OPTION_TOKENS = {"cpu": 128, "cuda": 1024}, {"cpu": 4096, "cuda": 32768}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Facts:
-    """What the driver must know of a worker's model."""
-
-    name: str
-    context: int
-    notes: tuple[str, ...]
-    about: dict[str, object]  # Model.describe
-    numerics: dict[str, object]  # Model.numerics
-    training: dict[str, object]  # StageModel.training_numerics
-    engines: dict[str, str]  # Model.engines
-    unable: dict[Stage, str]  # Model.unable
-    software: dict[str, object]  # versions, and the hash of the package's code
-    codec: Codec
-    rows: int | None  # asked for; see Batches
-
-    def differs(self, other: Facts) -> str:
-        """What differs between two workers, with both values; "" where they give the same numbers."""
-        for what in ("about", "numerics", "software"):
-            mine, theirs = (dict(vars(facts)[what]) for facts in (self, other))
-            for key in sorted({*mine, *theirs}):
-                if mine.get(key) != theirs.get(key):
-                    return f"{key} {mine.get(key)!r} and {theirs.get(key)!r}"
-        return ""
-
-
-def station(load: Callable[[], HFModel]) -> Station:
-    """What a worker holds after `load`: the recipe of all workers."""
-    return Station(model=load(), folder=Path(tempfile.mkdtemp(prefix="spa-bench-adapters-")), adapters={}, kept={})
 
 
 class ShardedModel:
@@ -289,95 +269,6 @@ class ShardedModel:
         """See StageModel.peft_differs."""
         self._send([member := Member("adapter", folder, Decoding())])
         return self._one(partial(peft_differs_of, member=member))
-
-
-# In the workers --------------------------------------------------------------------------------------------------
-
-
-def facts_of(at: Station) -> Facts:
-    """What the driver must know of a worker's model."""
-    model = at.model
-    return Facts(
-        name=model.name,
-        context=model.context,
-        notes=model.notes,
-        about=model.describe(),
-        numerics=model.numerics(),
-        training=model.training_numerics(),
-        engines=model.engines,
-        unable=dict(model.unable),
-        software={**provenance.versions(), "code": provenance.source_hash("models", "spa", "executors")},
-        codec=model.codec,
-        rows=model.batches().rows,
-    )
-
-
-def is_batch_free(at: Station, *, prompts: Sequence[tuple[str | Messages, int]]) -> bool:
-    """See Model.batch_free."""
-    return at.model.batch_free(prompts)
-
-
-def keep_adapter(at: Station, *, folder: Path, name: str, files: dict[str, bytes]) -> None:
-    """Write the adapter that the driver has in `folder` into a folder of this worker."""
-    here = at.folder / name
-    here.mkdir(exist_ok=True)
-    for file, content in files.items():
-        (here / file).write_bytes(content)
-    at.adapters[folder] = here
-
-
-def keep(at: Station, *, name: str, value: object) -> None:
-    """Keep `value` for later acts; None forgets it."""
-    at.kept.pop(name, None)
-    if value is not None:
-        at.kept[name] = value
-
-
-def answers(at: Station, *, requests: Sequence[Request], members: Sequence[Member]) -> tuple[list[Completion], Batches]:
-    """(see Model.generate, what happened to batches meanwhile)."""
-    before = at.model.batches()
-    completions = list(at.model.generate(requests, at.here(members)))
-    after = at.model.batches()
-    return completions, Batches(after.rows, after.refused - before.refused, after.together)
-
-
-def beams(at: Station, *, requests: Sequence[Request], member: Member, search: BeamSearch) -> list[Beams]:
-    """See BeamModel.diverse_beams."""
-    return list(at.model.diverse_beams(requests, at.here([member])[0], search))
-
-
-def sums_of(at: Station, *, group: Group, members: Sequence[Member], base: bool, top: int) -> list[DivergenceSums | None]:
-    """See Model.divergence."""
-    return list(at.model.divergence(group.contexts, at.here(members), base=base, top=top, again=group.again))
-
-
-def options_of(at: Station, *, name: str, members: Sequence[Member], wanted: Collection[str]) -> list[OptionScores]:
-    """See Model.option_scores: of the problems `wanted` among those that are kept under `name`."""
-    asked = cast(list[Asked], at.kept[name])
-    others = {one.problem_id for one in asked} - set(wanted)
-    return list(at.model.option_scores(asked, at.here(members), others))
-
-
-def likelihoods(at: Station, *, requests: Sequence[Request], members: Sequence[Member]) -> list[tuple[Request, float, bool]]:
-    """See Model.loglikelihood."""
-    return list(at.model.loglikelihood(requests, at.here(members)))
-
-
-def rolling_of(at: Station, *, request: Request, member: Member) -> float:
-    """See HFModel.rolling."""
-    return at.model.rolling(request, at.here([member])[0])
-
-
-def lora_note_of(at: Station, *, targets: str | Sequence[str]) -> str:
-    """See LoraTrainable.lora_note."""
-    return at.model.lora_note(targets)
-
-
-def peft_differs_of(at: Station, *, member: Member) -> str:
-    """See StageModel.peft_differs."""
-    folder = at.here([member])[0].adapter
-    assert folder is not None
-    return at.model.peft_differs(folder)
 
 
 # Shards ----------------------------------------------------------------------------------------------------------

@@ -175,8 +175,9 @@ def load_spread(name: str, options: ModelOptions) -> ShardedModel:
     """The model of that name in the workers that `options` name. Raises as load_model."""
     from spa_bench.executors.base import Pool
     from spa_bench.executors.options import begin
+    from spa_bench.models.acts import station
     from spa_bench.models.hf.device import visible_gpus
-    from spa_bench.models.sharded import ShardedModel, station
+    from spa_bench.models.sharded import ShardedModel
     from spa_bench.support.console import Reporter
 
     _place(name, options)  # what is got or converted, the driver gets once, and what is wrong it says
