@@ -11,6 +11,7 @@ import pytest
 from doubles import SANDBOX, Call, MockModel
 from spa_bench.cards.reading import parse_overrides
 from spa_bench.cards.registry import known
+from spa_bench.cards.source import source_hash
 from spa_bench.errors import UsageError
 from spa_bench.models.engine import STAGES
 from spa_bench.models.mock import MockModel as DryModel
@@ -96,6 +97,7 @@ def test_another_engine_draws_and_what_is_trained_stays(run: Call, tmp_path: Pat
     assert one.spec["engines"] == dict.fromkeys(STAGES, "hf")
     assert two.spec["engines"] == {"train": "hf", "draw": "other", "score": "other", "divergence": "hf"}
     assert two.spec["engine"] == {"name": OTHER, "stages": ["draw", "score"], "options": {}}
+    assert two.spec["code"]["engine"] == source_hash(OTHER)
     assert two.spec["numerics"]["other"] == {"version": "1", "size": 1}
     assert one.read_json("adapters.json") == two.read_json("adapters.json")
     assert [r.graded for r in one.record_log.rows()] == [r.graded for r in two.record_log.rows()]

@@ -14,11 +14,12 @@ from installed import install
 from spa_bench.cards import plugins
 from spa_bench.cards.kinds import Kind
 from spa_bench.cards.reading import card_names
-from spa_bench.cards.registry import TABLES, kind_of
+from spa_bench.cards.registry import TABLES, kind_of, known
 from spa_bench.cards.sampler import load_sampler_card
 from spa_bench.cards.source import code_of, source_hash
 from spa_bench.cards.task import load_task_card
 from spa_bench.errors import CardError, SpaBenchError, UsageError
+from spa_bench.runs.engines import chosen_engine
 from spa_bench.runs.generate import generate
 from spa_bench.runs.grade import grade
 from spa_bench.runs.job import Job, load_task
@@ -27,7 +28,7 @@ from spa_bench.runs.reopen import sampler_card as sampler_of
 from spa_bench.runs.verify import notes, verify
 from spa_bench.samplers.base import sampler_kind
 
-SAMPLERS, TASKS, METRICS, _ = plugins.GROUPS.values()
+SAMPLERS, TASKS, METRICS, _, ENGINES = plugins.GROUPS.values()
 BUILD = '"""Mine.\n\nIt is."""\ndef build(card, adapters=()):\n    return card\n'
 OPTIONS = (
     "from dataclasses import dataclass\n@dataclass(frozen=True)\nclass Own:\n    hot: float = 1.0\n"
@@ -374,3 +375,14 @@ def test_a_run_needs_the_package_of_its_metric_to_be_verified_and_that_of_its_sa
     gone = "was made with the {} of my-package 1.0, which is not installed; install it"
     assert refused(lambda: sampler_of(plain.spec, "it")) == "it " + gone.format("sampler 'warm'")
     assert verify(measured, task) == [f"{measured.path} " + gone.format("metric 'one'")]
+
+
+def test_an_engine_of_a_package_is_a_plain_name_and_its_source_is_in_the_code_of_a_spec(package: Install):
+    source = (Path(__file__).parent / "other_engine.py").read_text()
+    package({ENGINES: {"theirs": "mine_engine:KIND"}}, {"mine_engine.py": source})
+    assert "theirs" in known("engine")
+    chosen = chosen_engine("draw=theirs", {"size": 2})
+    assert chosen.spec() == {"name": "theirs", "stages": ["draw"], "options": {"size": 2}}
+    code = code_of({"kind": "mixture"}, {"kind": "code", "problems": "mini-code"}, (), chosen.spec())
+    assert code["engine"] == source_hash("theirs", "engine")
+    assert code["packages"] == {"engine theirs": "my-package 1.0"}

@@ -3,7 +3,8 @@
 An entry point NAME of `spa_bench.samplers` or `spa_bench.tasks` leads to code or to a card. Code is a kind
 (spa_bench.cards.kinds) or a function that builds an object of that kind. NAME is then a kind, and also a card: the one that
 comes with the kind, or one made of defaults. Otherwise the entry point leads to the path of a card, and NAME is that card.
-An entry point of `spa_bench.metrics` leads to a Metric, one of `spa_bench.trackers` to a kind of tracker or a function.
+An entry point of `spa_bench.metrics` leads to a Metric, one of `spa_bench.trackers` to a kind of tracker or a function,
+one of `spa_bench.engines` to a kind of engine.
 Looking up a name reads the metadata of packages and imports none of them.
 """
 
@@ -27,7 +28,7 @@ from spa_bench.errors import UsageError
 
 K = TypeVar("K", bound=Kind[object])
 
-GROUPS = {name: f"spa_bench.{name}s" for name in ("sampler", "task", "metric", "tracker")}
+GROUPS = {name: f"spa_bench.{name}s" for name in ("sampler", "task", "metric", "tracker", "engine")}
 _VALUE = re.compile(r"\s*([\w.]+)\s*(?::\s*(\w+)\s*)?(?:\[.*\]\s*)?")  # module:attribute [extras]
 
 

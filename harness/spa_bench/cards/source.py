@@ -36,13 +36,19 @@ def source_hash(name: str, table: str = "") -> str:
     return hashlib.blake2b(Path(file).read_bytes(), digest_size=8).hexdigest()
 
 
-def code_of(sampler: Mapping[str, object], task: Mapping[str, object], metrics: Iterable[str] = ()) -> dict[str, object]:
+def code_of(
+    sampler: Mapping[str, object],
+    task: Mapping[str, object],
+    metrics: Iterable[str] = (),
+    engine: Mapping[str, object] | None = None,
+) -> dict[str, object]:
     """The code that makes a run with these parts of a spec: our own code, and the user's own.
 
-    `sampler`, `task` and `problems` are the hashes of modules of the user's own: two kinds, and the function that gives
-    problems. `packages` holds the distributions and versions of these and of `metrics`, where they are entry points.
+    `sampler`, `task`, `engine` and `problems` are the hashes of modules of the user's own: three kinds, and the function that
+    gives problems. `packages` holds the distributions and versions of these and of `metrics`, where they are entry points.
     """
     used = {"sampler": ("sampler", sampler.get("kind")), "task": ("task", task.get("kind"))}
+    used["engine"] = ("engine", (engine or {}).get("name"))
     if task.get("kind") == "code":
         used["problems"] = ("problems", task.get("problems"))
     module_hashes: dict[str, object] = {}
@@ -52,7 +58,7 @@ def code_of(sampler: Mapping[str, object], task: Mapping[str, object], metrics: 
             continue  # the kind `samples`: the samples came from a file
         module_hashes[key] = source_hash(kind, table if table in plugins.GROUPS else "")
         if ":" not in kind:
-            packages[key] = plugins.named(table, kind).source
+            packages[f"engine {kind}" if table == "engine" else key] = plugins.named(table, kind).source
     packages |= {f"metric {name}": plugins.named("metric", name).source for name in metrics if ":" not in name}
     return provenance.code() | module_hashes | ({"packages": packages} if packages else {})
 
@@ -70,7 +76,9 @@ def changed(spec: Mapping[str, object]) -> list[str]:
     """The names among `code`, `metrics` and `versions` whose value in the spec differs from the value here."""
     names = []
     try:
-        if spec.get("code") != code_of(_part(spec, "sampler"), _part(spec, "task"), _part(spec, "metrics")):
+        if spec.get("code") != code_of(
+            _part(spec, "sampler"), _part(spec, "task"), _part(spec, "metrics"), _part(spec, "engine")
+        ):
             names.append("code")
     except UsageError:  # here the user's module is not on the import path, or its package is not installed
         names.append("code")

@@ -194,7 +194,7 @@ def make_spec(job: Job, task: Task, asking: Asking, model: Model, data: Training
         sandbox=job.sandbox if task.runs_code else NOT_NEEDED,
         grading=job.grading,
         versions=provenance.versions(),
-        code=code_of(asdict(job.sampler), asdict(job.task), job.metrics),
+        code=code_of(asdict(job.sampler), asdict(job.task), job.metrics, job.engine),
         noise_floor=_noise_floor(job, asking, model),
         embedding=job.embedding,
         metrics=hashes(job.metrics),

@@ -50,7 +50,7 @@ _SPEC = {
     "sandbox": str,
     "grading": str,
     "versions": {"python": str, OTHERS: str},
-    "code": {"git": (str, None), "dirty": (bool, None), "source": str, "sampler?": str},
+    "code": {"git": (str, None), "dirty": (bool, None), "source": str, "sampler?": str, "engine?": str},
     "data": {OTHERS: object},
     "noise_floor?": (bool, int),  # this and the next two: not in runs of earlier revisions
     "embedding?": {OTHERS: object},
