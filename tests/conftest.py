@@ -14,6 +14,7 @@ import pytest
 
 from doubles import SANDBOX, Call, Done, InProcessJudge
 from groups import LONGEST, group_of
+from openai_server import NO_KEY, Served, serving
 from spa_bench.cli import main as cli
 from spa_bench.errors import SandboxError
 from spa_bench.sandbox import choose
@@ -183,6 +184,20 @@ def run(call: Call, three: Path, tiny_folder: Path, tmp_path: Path) -> Call:
         return call("run", *options, "--out", tmp_path / "runs", "--sandbox", SANDBOX, *arguments)
 
     return called
+
+
+@pytest.fixture
+def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call of a server is tried again at once, and no key is set."""
+    monkeypatch.setattr("spa_bench.models.openai.limits.FIRST", 0.001)
+    monkeypatch.delenv(NO_KEY, raising=False)
+
+
+@pytest.fixture
+def served() -> Iterator[Served]:
+    """A server of the OpenAI protocol, of the tests' own."""
+    with serving() as state:
+        yield state
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,8 @@ from typing import Any
 
 WORDS = ["sea", "boat", "wind", "sail", "rope", "tide", "gull", "sand", "wave", "salt", "moon", "star", "rain", "mist"]
 
+NO_KEY = "SPA_BENCH_TEST_KEY"  # an environment variable that has no key
+
 
 @dataclass(frozen=True)
 class Fault:

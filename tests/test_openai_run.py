@@ -11,10 +11,9 @@ from pathlib import Path
 import pytest
 
 from doubles import SANDBOX, Call, InProcessJudge
-from openai_server import Fault, Served, serving
+from openai_server import NO_KEY, Fault, Served, serving
 from spa_bench.cards.sampler import load_sampler_card
 from spa_bench.errors import CardError, SpaBenchError, UsageError
-from spa_bench.models.openai import limits
 from spa_bench.models.openai.model import ServedModel
 from spa_bench.models.openai.options import OpenAIOptions
 from spa_bench.runs.folder import RunFolder, open_run
@@ -22,14 +21,9 @@ from spa_bench.runs.job import sampler_spec
 from spa_bench.samplers.mixture import build
 
 KEY = "sk-planted-4Dq7Zk0bXw2s"
-NO_KEY = "SPA_BENCH_TEST_KEY"
 Run = Callable[..., object]
 
-
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "FIRST", 0.001)
-    monkeypatch.delenv(NO_KEY, raising=False)
+pytestmark = pytest.mark.usefixtures("quick_retries")
 
 
 @pytest.fixture

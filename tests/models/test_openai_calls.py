@@ -12,7 +12,7 @@ from importlib.metadata import PackageNotFoundError
 
 import pytest
 
-from openai_server import Fault, Served, serving
+from openai_server import NO_KEY, Fault, Served, serving
 from spa_bench.errors import ModelError, UsageError
 from spa_bench.models.openai import client, limits
 from spa_bench.models.openai.client import Server
@@ -21,19 +21,7 @@ from spa_bench.models.openai.spending import Usage
 from spa_bench.models.openai.wire import Call, Refused, Reply
 from spa_bench.support.interrupt import patiently
 
-NO_KEY = "SPA_BENCH_TEST_KEY"
-
-
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "FIRST", 0.001)
-    monkeypatch.delenv(NO_KEY, raising=False)
-
-
-@pytest.fixture
-def served() -> Iterator[Served]:
-    with serving() as state:
-        yield state
+pytestmark = pytest.mark.usefixtures("quick_retries")
 
 
 def server(served: Served, **changes: object) -> Server:

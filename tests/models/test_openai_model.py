@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,30 +11,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from openai_server import Fault, Served, logprob, pieces, serving
+from openai_server import NO_KEY, Fault, Served, logprob, pieces
 from spa_bench.errors import ModelError, UsageError
 from spa_bench.models.base import Spending
-from spa_bench.models.openai import limits
 from spa_bench.models.openai.asking import server_seed
 from spa_bench.models.openai.model import ServedModel
 from spa_bench.models.openai.options import OpenAIOptions
 from spa_bench.types import Asked, Completion, Decoding, Key, Member, Messages, Request
 
-NO_KEY = "SPA_BENCH_TEST_KEY"
 DRAWN = Decoding(temperature=1.0, max_new_tokens=6)
 BASE = Member("base", None, DRAWN)
 
-
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "FIRST", 0.001)
-    monkeypatch.delenv(NO_KEY, raising=False)
-
-
-@pytest.fixture
-def served() -> Iterator[Served]:
-    with serving() as state:
-        yield state
+pytestmark = pytest.mark.usefixtures("quick_retries")
 
 
 def model(served: Served, **changes: object) -> ServedModel:

@@ -3,31 +3,17 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 
 import pytest
 
-from openai_server import Fault, Served, serving
+from openai_server import NO_KEY, Fault, Served
 from spa_bench.errors import ModelError, UsageError
-from spa_bench.models.openai import limits
 from spa_bench.models.openai.model import ServedModel
 from spa_bench.models.openai.options import OpenAIOptions
 from spa_bench.models.openai.probe import Found, same_model
 from spa_bench.types import Completion, Decoding, Member, Request
 
-NO_KEY = "SPA_BENCH_TEST_KEY"
-
-
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "FIRST", 0.001)
-    monkeypatch.delenv(NO_KEY, raising=False)
-
-
-@pytest.fixture
-def served() -> Iterator[Served]:
-    with serving() as state:
-        yield state
+pytestmark = pytest.mark.usefixtures("quick_retries")
 
 
 def model(served: Served, name: str = "toy", **changes: object) -> ServedModel:

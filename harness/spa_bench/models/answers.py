@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from spa_bench.models.engine import Drawn
-from spa_bench.models.options import TextEncoder
-from spa_bench.types import Completion, Finish, Messages, Request
+from spa_bench.models.options import Encoded, OptionEncoder, TextEncoder
+from spa_bench.support.text import before_stop
+from spa_bench.types import Asked, Completion, Finish, Messages, Request
 
 
 class TextCodec(TextEncoder, Protocol):
@@ -48,6 +49,46 @@ class TextCodec(TextEncoder, Protocol):
         ...
 
 
+class Tokenized:
+    """What a model does with texts by its tokenizer, whoever computes."""
+
+    def __init__(self, codec: TextCodec, context: int):
+        self.codec = codec
+        self.shorten(context)
+
+    def shorten(self, context: int) -> None:
+        """Let prompt and answer have `context` tokens together."""
+        self.context = context
+        self.encoder = OptionEncoder(self.codec, context)
+        self._encoded_before: tuple[list[Asked], list[Encoded]] | None = None
+
+    def check_options(self, asked: Sequence[Asked]) -> None:
+        """See Model.check_options."""
+        self.encoded(asked)
+
+    def encoded(self, asked: Sequence[Asked]) -> list[Encoded]:
+        """The problems in `asked` as tokens; those of the last call are kept, so that the seeds of a run tokenise once."""
+        if self._encoded_before is None or list(asked) != self._encoded_before[0]:
+            self._encoded_before = list(asked), self.encoder.encode(asked)
+        return self._encoded_before[1]
+
+    def encode_pair(self, prompt: str | Messages, completion: str) -> tuple[list[int], list[int]]:
+        """See PairEncoder.encode_pair."""
+        return self.codec.pair(prompt, completion)
+
+    def check_chat(self) -> None:
+        """See ChatModel.check_chat."""
+        self.codec.check_chat()
+
+    def as_chat(self, messages: Sequence[tuple[str, str]]) -> tuple[str, str]:
+        """See ChatTrainable.as_chat."""
+        return self.codec.as_chat(messages)
+
+    def encode_chat(self, prompt: str, completion: str, ending: str) -> tuple[list[int], list[int]]:
+        """See ChatTrainable.encode_chat."""
+        return self.codec.chat_pair(prompt, completion, ending)
+
+
 def completed(codec: TextCodec, request: Request, drawn: Drawn) -> Completion:
     """The completion up to the first stop string, counting all tokens that were drawn before it was complete."""
     new, stop = drawn.tokens, request.decoding.stop
@@ -67,8 +108,7 @@ def completed(codec: TextCodec, request: Request, drawn: Drawn) -> Completion:
         finish = "stop"
         while len(new) > 1 and any(s in codec.text(new[:-1]) for s in stop):
             new = new[:-1]
-        text = codec.text(new)
-        text = text[: min(p for s in stop if (p := text.find(s)) >= 0)]
+        text = before_stop(codec.text(new), stop)
     return Completion(key=request.key, text=text, tokens=len(new), finish=finish, seed=request.seed)
 
 

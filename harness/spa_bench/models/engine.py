@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, get_args
 
 from spa_bench.errors import ModelError
 from spa_bench.support.provenance import hash_folder
-from spa_bench.types import Decoding, DivergenceSums, Key
+from spa_bench.types import Decoding, DivergenceSums, Key, Member
 
 if TYPE_CHECKING:
     import numpy as np
@@ -55,6 +55,11 @@ class LoraAdapter:
 @lru_cache(maxsize=256)
 def _adapter_at(folder: Path, _written: int) -> LoraAdapter:
     return LoraAdapter(folder, hash_folder(folder))
+
+
+def adapters_of(members: Sequence[Member]) -> list[LoraAdapter | None]:
+    """The adapter of each member; None for the base."""
+    return [None if member.adapter is None else LoraAdapter.at(member.adapter) for member in members]
 
 
 @dataclass(frozen=True, kw_only=True)

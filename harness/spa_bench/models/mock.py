@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from spa_bench.errors import ModelError, UsageError
 from spa_bench.models.answers import no_room
 from spa_bench.models.base import Batches, OptionScores
-from spa_bench.models.engine import STAGES, Stage
-from spa_bench.support.provenance import hash_folder
+from spa_bench.models.engine import STAGES, LoraAdapter, Stage
 from spa_bench.support.seeds import derive_seed
+from spa_bench.support.text import before_stop
 from spa_bench.types import Asked, Completion, DivergenceSums, Finish, Member, Messages, Request
 
 NAME = "mock"
@@ -154,11 +154,8 @@ class MockModel:
             if limit < 1:
                 yield no_room(request, self.context)
                 continue
-            text = self._reply(request, members[request.member])
+            new = before_stop(self._reply(request, members[request.member]), request.decoding.stop).encode()
             finish: Finish = "stop"
-            if cuts := [place for stop in request.decoding.stop if (place := text.find(stop)) >= 0]:
-                text = text[: min(cuts)]
-            new = text.encode()
             if len(new) > limit:
                 new, finish = new[:limit], "length"
             yield Completion(
@@ -248,21 +245,24 @@ class MockModel:
 
     def as_chat(self, messages: Sequence[tuple[str, str]]) -> tuple[str, str]:
         """See ChatTrainable.as_chat."""
-        return "".join(f"{role}: {text}\n" for role, text in messages), "\n"
+        return _words(messages), "\n"
 
     def encode_chat(self, prompt: str, completion: str, ending: str) -> tuple[list[int], list[int]]:
         """See ChatTrainable.encode_chat."""
         return self.encode_pair(prompt, completion)
 
 
+def _words(messages: Sequence[tuple[str, str]]) -> str:
+    return "".join(f"{role}: {said}\n" for role, said in messages)
+
+
 def _bytes(text: str | Messages) -> bytes:
-    words = text if isinstance(text, str) else "".join(f"{role}: {said}\n" for role, said in text)
-    return words.encode(errors="replace")
+    return (text if isinstance(text, str) else _words(text)).encode(errors="replace")
 
 
 def _adapter(member: Member) -> str:
     """The content of a member's adapter, by its hash; "" for the base."""
-    return "" if member.adapter is None else hash_folder(member.adapter)
+    return "" if member.adapter is None else LoraAdapter.at(member.adapter).hash
 
 
 def _logprob(adapter: str, before: str, text: str) -> float:

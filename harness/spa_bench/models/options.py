@@ -27,6 +27,8 @@ Pair = tuple[Sequence[int], Sequence[int]]
 """Token ids of a context and of the text after it."""
 IntArray = NDArray[np.int32]
 _TOGETHER = 64  # problems tokenised in one call
+TOKENS = {"cpu": 4096, "cuda": 32768}  # tokens of all rows that are read together
+ROWS = {"cpu": 128, "cuda": 1024}  # rows that are read together, unless the user chooses a number
 
 
 @dataclass(frozen=True)

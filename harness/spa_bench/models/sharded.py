@@ -30,10 +30,13 @@ from spa_bench.models.acts import (
     rolling_of,
     sums_of,
 )
+from spa_bench.models.answers import Tokenized
 from spa_bench.models.base import Batches, Beams, OptionScores
 from spa_bench.models.beams import BeamSearch
 from spa_bench.models.engine import Stage
-from spa_bench.models.options import Encoded, OptionEncoder, groups
+from spa_bench.models.options import ROWS as _OPTION_ROWS
+from spa_bench.models.options import TOKENS as _OPTION_TOKENS
+from spa_bench.models.options import groups
 from spa_bench.models.spread import Group, Station
 from spa_bench.support import provenance
 from spa_bench.types import Asked, Completion, Decoding, DivergenceSums, Member, Messages, Request
@@ -48,11 +51,9 @@ Result = TypeVar("Result")
 # Requests in a shard, fewest and most. A shard is what a worker that dies loses, and its last rows end alone.
 _REQUESTS = {"cpu": (16, 128), "cuda": (64, 2048)}
 _SHARDS = 4  # for each worker, where there are enough requests: so that none waits long for another at the end
-# Rows and tokens that are read together for options, as in hf/scorer.py. Where a shard cuts such a group, it is read twice.
-_OPTION_ROWS, _OPTION_TOKENS = {"cpu": 128, "cuda": 1024}, {"cpu": 4096, "cuda": 32768}
 
 
-class ShardedModel:
+class ShardedModel(Tokenized):
     """See spa_bench.models.base.Model, StageModel and spa_bench.models.spread.SpreadModel.
 
     `sends` says whether adapters are sent to the workers, which may not see the driver's files. Raises ModelError where two
@@ -64,10 +65,10 @@ class ShardedModel:
         self._seen: list[tuple[str, Facts]] = []  # the first worker's
         workers.everywhere(facts_of, check=self._agree)
         [(_, facts)] = self._seen
-        self.name, self.context, self.codec, self._facts = facts.name, facts.context, facts.codec, facts
+        super().__init__(facts.codec, facts.context)
+        self.name, self._facts = facts.name, facts
         self.notes = (*facts.notes, f"{workers.count} workers hold the model")
         self._sent: dict[Path, str] = {}  # adapter -> hash of the files that the workers have
-        self._encoded: tuple[list[Asked], list[Encoded]] | None = None
         self._refused = self._together = 0
         self._kind = "cpu" if facts.training["device"] == "cpu" else "cuda"
 
@@ -111,22 +112,6 @@ class ShardedModel:
     def batch_free(self, prompts: Sequence[tuple[str | Messages, int]]) -> bool:
         """See Model.batch_free."""
         return self._one(partial(is_batch_free, prompts=list(prompts)))
-
-    def encode_pair(self, prompt: str | Messages, completion: str) -> tuple[list[int], list[int]]:
-        """See PairEncoder.encode_pair."""
-        return self.codec.pair(prompt, completion)
-
-    def check_chat(self) -> None:
-        """See ChatModel.check_chat."""
-        self.codec.check_chat()
-
-    def as_chat(self, messages: Sequence[tuple[str, str]]) -> tuple[str, str]:
-        """See ChatTrainable.as_chat."""
-        return self.codec.as_chat(messages)
-
-    def encode_chat(self, prompt: str, completion: str, ending: str) -> tuple[list[int], list[int]]:
-        """See ChatTrainable.encode_chat."""
-        return self.codec.chat_pair(prompt, completion, ending)
 
     # workers ---------------------------------------------------------------------------------------------------
 
@@ -206,23 +191,17 @@ class ShardedModel:
                 yield waiting.pop(following)
                 following += 1
 
-    def check_options(self, asked: Sequence[Asked]) -> None:
-        """See Model.check_options."""
-        self._tokens_of(asked)
-
-    def _tokens_of(self, asked: Sequence[Asked]) -> list[Encoded]:
-        if self._encoded is None or list(asked) != self._encoded[0]:
-            self._encoded = list(asked), OptionEncoder(self.codec, self.context).encode(asked)
-        return self._encoded[1]
-
     def option_scores(
         self, asked: Sequence[Asked], members: Sequence[Member], done: Collection[str] = ()
     ) -> Iterator[OptionScores]:
-        """See Model.option_scores. Problems are read in the groups of one process, so that the bytes are the same."""
+        """See Model.option_scores. Problems are read in the groups of one process, so that the bytes are the same.
+
+        A group that a shard cuts is read twice.
+        """
         self._send(members)
         k = len(members)
         most = max(1, (self._facts.rows or _OPTION_ROWS[self._kind]) // k)
-        together = groups(self._tokens_of(asked), most, max(1, _OPTION_TOKENS[self._kind] // k))
+        together = groups(self.encoded(asked), most, max(1, _OPTION_TOKENS[self._kind] // k))
         missing = [names for group in together if (names := {p.problem for p in group}) - set(done)]
         shard = _size(len(missing), self.workers.count, 1, len(missing))
         parts = (set().union(*missing[i : i + shard]) - set(done) for i in range(0, len(missing), shard))

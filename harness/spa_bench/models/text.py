@@ -6,17 +6,17 @@ knows is in models/engine.py, so that transformers, vLLM and servers that take t
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
 from spa_bench.errors import ModelError, UsageError
-from spa_bench.models.answers import TextCodec, completed, no_room
+from spa_bench.models.answers import TextCodec, Tokenized, completed, no_room
 from spa_bench.models.base import Batches, OptionScores
-from spa_bench.models.engine import STAGES, Draw, Engine, LoraAdapter, Pair, Stage, Target
-from spa_bench.models.options import Encoded, IntArray, OptionEncoder, encoded
+from spa_bench.models.engine import STAGES, Draw, Engine, LoraAdapter, Pair, Stage, Target, adapters_of
+from spa_bench.models.options import Encoded, IntArray, encoded
 from spa_bench.models.rolling import windows
 from spa_bench.support.interrupt import pause_point
 from spa_bench.types import Asked, Completion, DivergenceSums, Member, Messages, Request
@@ -38,7 +38,7 @@ class OptionReader(Protocol):
         ...
 
 
-class TextModel:
+class TextModel(Tokenized):
     """See spa_bench.models.base.Model. `engines` has the engine of each stage; a stage without one is in `unable`."""
 
     def __init__(
@@ -51,11 +51,10 @@ class TextModel:
         notes: Sequence[str] = (),
         exclusive: bool = False,  # whether one engine at a time holds the device
     ):
-        self.name, self.codec, self.context, self.notes = name, codec, context, tuple(notes)
+        super().__init__(codec, context)
+        self.name, self.notes = name, tuple(notes)
         self._engines: dict[Stage, Engine] = dict(engines)
         self.exclusive = exclusive
-        self.encoder = OptionEncoder(codec, context)
-        self._encoded_before: tuple[list[Asked], list[Encoded]] | None = None
 
     # engines ---------------------------------------------------------------------------------------------------
 
@@ -67,8 +66,7 @@ class TextModel:
                 raise UsageError(f"engine {engine.name} cannot do {stage}; it can do {able}")
             self._engines[stage] = engine
         if engine.context is not None and engine.context < self.context:
-            self.context = engine.context
-            self.encoder, self._encoded_before = OptionEncoder(self.codec, self.context), None
+            self.shorten(engine.context)
 
     @property
     def engines(self) -> dict[str, str]:
@@ -93,9 +91,12 @@ class TextModel:
     def _opened(self, stage: Stage, adapters: Sequence[LoraAdapter | None]) -> Engine:
         """The engine of `stage`, ready for `adapters`."""
         engine = self._engine(stage)
+        self._ready(engine, adapters)
+        return engine
+
+    def _ready(self, engine: Engine, adapters: Sequence[LoraAdapter | None]) -> None:
         self.turn_to(engine)
         engine.open([a for a in dict.fromkeys(adapters) if a is not None])
-        return engine
 
     def turn_to(self, engine: Engine) -> None:
         """Close the others where engines share a GPU that has no room for two."""
@@ -127,28 +128,37 @@ class TextModel:
 
     def generate(self, requests: Sequence[Request], members: Sequence[Member]) -> Iterator[Completion]:
         """See Model.generate."""
-        adapters = _adapters(members)
-        draws: list[Draw] = []
         by_key = {request.key: request for request in requests}
+        adapters = adapters_of(members)
+        draws, skipped = self.draws_of(requests, lambda request: adapters[request.member])
+        yield from skipped
+        if draws:
+            for drawn in self._opened("draw", adapters).draw(draws):
+                yield completed(self.codec, by_key[drawn.key], drawn)
+
+    def draws_of(
+        self, requests: Sequence[Request], adapter_of: Callable[[Request], LoraAdapter | None]
+    ) -> tuple[list[Draw], list[Completion]]:
+        """(`requests` in tokens, the completions of those whose prompt leaves no room)."""
+        draws: list[Draw] = []
+        skipped: list[Completion] = []
         for request in requests:
             prompt = self.codec.before(request)
             limit = min(request.decoding.max_new_tokens, self.context - len(prompt))
             if limit < 1:
-                yield no_room(request, self.context)
+                skipped.append(no_room(request, self.context))
                 continue
             draws.append(
                 Draw(
                     key=request.key,
                     prompt=tuple(prompt),
-                    adapter=adapters[request.member],
+                    adapter=adapter_of(request),
                     decoding=request.decoding,
                     seed=request.seed,
                     limit=limit,
                 )
             )
-        if draws:
-            for drawn in self._opened("draw", adapters).draw(draws):
-                yield completed(self.codec, by_key[drawn.key], drawn)
+        return draws, skipped
 
     # divergence ------------------------------------------------------------------------------------------------
 
@@ -163,7 +173,7 @@ class TextModel:
     ) -> Iterator[DivergenceSums | None]:
         """See Model.divergence."""
         pairs, fits = self.forced_pairs(contexts)
-        adapters = _adapters(members)
+        adapters = adapters_of(members)
         twice = {sum(fits[:place]) for place in again if fits[place]}
         answers = self._opened("divergence", adapters).divergence(pairs, adapters, base=base, top=top, again=twice)
         for fit in fits:
@@ -177,15 +187,11 @@ class TextModel:
 
     # scores ----------------------------------------------------------------------------------------------------
 
-    def check_options(self, asked: Sequence[Asked]) -> None:
-        """See Model.check_options."""
-        self._encoded(asked)
-
     def option_scores(
         self, asked: Sequence[Asked], members: Sequence[Member], done: Collection[str] = ()
     ) -> Iterator[OptionScores]:
         """See Model.option_scores. Problems are read in groups of similar length, which `done` does not change."""
-        yield from self._scores(self._encoded(asked), _adapters(members), done, spread=True)
+        yield from self._scores(self.encoded(asked), adapters_of(members), done, spread=True)
 
     def loglikelihood(self, requests: Sequence[Request], members: Sequence[Member]) -> Iterator[tuple[Request, float, bool]]:
         """See Model.loglikelihood; the continuation is scored without an end token."""
@@ -212,18 +218,12 @@ class TextModel:
                 raise UsageError(
                     f"problem {request.problem_id}: {len(head) + len(tail)} tokens do not fit the context of {self.context}"
                 )
-        adapters = _adapters(members)
+        adapters = adapters_of(members)
         for member in sorted({r.member for r in requests}):
             mine = {str(i): request for i, request in enumerate(requests) if request.member == member}
             problems = [encoded(i, [pairs[int(i)]], self.context) for i in mine]
             for scored in self._scores(problems, [adapters[member]], spread=False):
                 yield mine[scored.problem], float(scored.logprobs[0, 0]), bool(scored.greedy[0, 0])
-
-    def _encoded(self, asked: Sequence[Asked]) -> list[Encoded]:
-        """The problems in `asked` as tokens; those of the last call are kept, so that the seeds of a run tokenise once."""
-        if self._encoded_before is None or list(asked) != self._encoded_before[0]:
-            self._encoded_before = list(asked), self.encoder.encode(asked)
-        return self._encoded_before[1]
 
     def _scores(
         self,
@@ -263,31 +263,8 @@ class TextModel:
         engine = self._engines.get("divergence")
         if engine is None or not isinstance(engine, OptionReader):
             return {}
-        self.turn_to(engine)
-        engine.open([a for a in dict.fromkeys(adapters) if a is not None])
+        self._ready(engine, adapters)
         return {scored.problem: scored for scored in engine.options([_contexts_of(p) for p in problems], adapters)}
-
-    # texts -----------------------------------------------------------------------------------------------------
-
-    def encode_pair(self, prompt: str | Messages, completion: str) -> tuple[list[int], list[int]]:
-        """See PairEncoder.encode_pair."""
-        return self.codec.pair(prompt, completion)
-
-    def check_chat(self) -> None:
-        """See ChatModel.check_chat."""
-        self.codec.check_chat()
-
-    def as_chat(self, messages: Sequence[tuple[str, str]]) -> tuple[str, str]:
-        """See ChatTrainable.as_chat."""
-        return self.codec.as_chat(messages)
-
-    def encode_chat(self, prompt: str, completion: str, ending: str) -> tuple[list[int], list[int]]:
-        """See ChatTrainable.encode_chat."""
-        return self.codec.chat_pair(prompt, completion, ending)
-
-
-def _adapters(members: Sequence[Member]) -> list[LoraAdapter | None]:
-    return [None if member.adapter is None else LoraAdapter.at(member.adapter) for member in members]
 
 
 def _token_scores(

@@ -21,6 +21,8 @@ from spa_bench.support.text import did_you_mean
 from spa_bench.types import Json
 
 if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
     from spa_bench.models.hf.model import HFModel
     from spa_bench.models.hf.unloaded import UnloadedModel
 
@@ -75,18 +77,12 @@ class Chosen:
         Options that are as usual are left out, so that a new one keeps old hashes. So are options whose field says
         {"in_spec": False}: they change no number, and a run goes on with other values.
         """
-        usual = type(self.options)()
-        made = dataclasses.asdict(cast("DataclassInstance", self.options))
-        plain = dataclasses.asdict(cast("DataclassInstance", usual))
-        seen = {f.name for f in dataclasses.fields(cast("DataclassInstance", usual)) if f.metadata.get("in_spec", True)}
-        options = {key: value for key, value in made.items() if key in seen and value != plain[key]}
+        made, usual = vars(self.options), vars(type(self.options)())
+        seen = [f.name for f in dataclasses.fields(cast("DataclassInstance", self.options)) if f.metadata.get("in_spec", True)]
+        options = {name: made[name] for name in seen if made[name] != usual[name]}
         if self.name == HF and not options:
             return {}
         return {"name": self.name, "stages": list(self.stages), "options": options}
-
-
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
 
 
 def chosen_engine(text: str | None, settings: Mapping[str, object]) -> Chosen:

@@ -19,6 +19,7 @@ from spa_bench.errors import DataError, UsageError
 from spa_bench.grading.base import Calls, Check, Program
 from spa_bench.sandbox import Limits
 from spa_bench.support.files import unpacked
+from spa_bench.support.text import before_stop
 from spa_bench.support.user_json import read_json
 from spa_bench.tasks.base import Judge, TaskDefaults, TaskKind
 from spa_bench.types import Behaviour, Choices, Completion, Grade, Messages, Problem, Prompt, Record, Verdict
@@ -118,8 +119,7 @@ class CodeTask(TaskDefaults):
 
     def cut(self, text: str) -> str:
         """`text` before its first stop string, without trailing white space."""
-        places = [place for s in self._stop if (place := text.find(s)) >= 0]
-        return text[: min(places, default=len(text))].rstrip()
+        return before_stop(text, self._stop).rstrip()
 
     def program(self, record: Record) -> str:
         """The program without its tests."""

@@ -17,6 +17,7 @@ from spa_bench.cards.guard import guarded
 from spa_bench.cards.task import TaskCard
 from spa_bench.errors import UsageError
 from spa_bench.sandbox import Limits
+from spa_bench.support.text import before_stop
 from spa_bench.tasks.base import Judge, TaskDefaults
 from spa_bench.types import Behaviour, Choices, Completion, Grade, Problem, Prompt, Record, Verdict
 
@@ -69,8 +70,7 @@ class TextTask(TaskDefaults):
 
     def cut(self, text: str) -> str:
         """`text` before its first stop string, without trailing white space."""
-        places = [place for s in self.card.stop if (place := text.find(s)) >= 0]
-        return text[: min(places, default=len(text))].rstrip()
+        return before_stop(text, self.card.stop).rstrip()
 
     def program(self, record: Record) -> str:
         """The text that is compared."""

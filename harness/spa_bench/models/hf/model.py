@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from torch import nn
 
 from spa_bench.errors import UsageError
-from spa_bench.models.answers import completed, no_room
+from spa_bench.models.answers import completed
 from spa_bench.models.base import Batches, Beams
 from spa_bench.models.beams import BeamSearch
-from spa_bench.models.engine import STAGES, Draw, LoraAdapter
+from spa_bench.models.engine import STAGES, adapters_of
 from spa_bench.models.hf.codec import Codec
 from spa_bench.models.hf.context import context_of
 from spa_bench.models.hf.engine import HFEngine, HFParts
@@ -155,24 +155,9 @@ class HFModel(TextModel):
     def diverse_beams(self, requests: Sequence[Request], member: Member, search: BeamSearch) -> Iterator[Beams]:
         """See BeamModel.diverse_beams. The search is by transformers' network, whatever engine draws."""
         by_key = {request.key: request for request in requests}
-        adapter = None if member.adapter is None else LoraAdapter.at(member.adapter)
-        draws = []
-        for request in requests:
-            prompt = self.codec.before(request)
-            limit = min(request.decoding.max_new_tokens, self.context - len(prompt))
-            if limit < 1:
-                yield Beams(request, ((no_room(request, self.context),),), 0)
-                continue
-            draws.append(
-                Draw(
-                    key=request.key,
-                    prompt=tuple(prompt),
-                    adapter=adapter,
-                    decoding=request.decoding,
-                    seed=request.seed,
-                    limit=limit,
-                )
-            )
+        [adapter] = adapters_of([member])
+        draws, skipped = self.draws_of(requests, lambda _: adapter)
+        yield from (Beams(by_key[completion.key], ((completion,),), 0) for completion in skipped)
         for found in self.hf.beams(draws, adapter, search):
             request = by_key[found.draw.key]
             groups = tuple(tuple(completed(self.codec, request, drawn) for drawn in group) for group in found.groups)
@@ -195,6 +180,6 @@ class HFModel(TextModel):
     ) -> Iterator[NDArray[np.float32] | None]:
         """For each context of `divergence`: log-probabilities (K, T, V) of every next token, natural logarithm, on the host."""
         pairs, fits = self.forced_pairs(contexts)
-        answers = self.hf.logprobs(pairs, [None if m.adapter is None else LoraAdapter.at(m.adapter) for m in members])
+        answers = self.hf.logprobs(pairs, adapters_of(members))
         for fit in fits:
             yield next(answers) if fit else None

@@ -13,11 +13,10 @@ import torch
 from spa_bench.models.base import OptionScores
 from spa_bench.models.hf.option_scores import Reader
 from spa_bench.models.hf.reading import Readable
+from spa_bench.models.options import ROWS as _ROWS
+from spa_bench.models.options import TOKENS as _TOKENS
 from spa_bench.models.options import Encoded, groups
 from spa_bench.support.interrupt import pause_point
-
-_TOKENS = {"cpu": 4096, "cuda": 32768}  # tokens of all rows that are read together
-_ROWS = {"cpu": 128, "cuda": 1024}  # rows that are read together, unless the user chooses a number
 
 
 class Scorer:

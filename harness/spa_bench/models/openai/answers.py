@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from spa_bench.models.openai.wire import Refused, Reply
+from spa_bench.support.text import before_stop
 from spa_bench.types import Completion, Finish, Request
 
 # the words of OpenAI and vLLM first, then those of other servers
@@ -26,10 +27,10 @@ def completion_of(request: Request, reply: Reply, secret: str) -> Completion:
         return failed(request, f"the server gave the finish_reason {reply.finish!r}, neither stop nor length", spent=new)
     if secret and secret in text:
         return failed(request, "the answer holds the key with which it was asked for, and is not kept", spent=new)
-    places = [place for stop in request.decoding.stop if (place := text.find(stop)) >= 0]
-    if places:
-        text, finish = text[: min(places)], "stop"
-    return Completion(key=request.key, text=text, tokens=new, finish=finish, seed=request.seed)
+    kept = before_stop(text, request.decoding.stop)
+    if kept != text:
+        finish = "stop"
+    return Completion(key=request.key, text=kept, tokens=new, finish=finish, seed=request.seed)
 
 
 def failed(request: Request, why: str, spent: int = 0) -> Completion:
