@@ -109,8 +109,8 @@ def scored(model: str, tokens: Sequence[str]) -> dict[str, Any]:
     return {"tokens": list(tokens), "token_logprobs": own, "top_logprobs": tops}
 
 
-def reply(body: dict[str, Any], served: Served, *, chat: bool) -> dict[str, Any]:
-    """The answer of the toy model."""
+def reply(body: dict[str, Any], served: Served, *, chat: bool) -> tuple[dict[str, Any], int]:
+    """(the answer of the toy model, the tokens of the prompt)."""
     goes_on = bool(body.get("continue_final_message")) and "continue_final_message" not in served.ignores
     prompt = "".join(f"<{m['role']}>{m['content']}\n" for m in body["messages"]) if chat else body["prompt"]
     read = pieces(prompt) if not chat else pieces(prompt) + ([] if goes_on else [" <end>", " <assistant>"])
@@ -140,7 +140,7 @@ def reply(body: dict[str, Any], served: Served, *, chat: bool) -> dict[str, Any]
         said["usage"] = {"prompt_tokens": len(read), "completion_tokens": len(words), "total_tokens": len(read) + len(words)}
     if served.fingerprint:
         said["system_fingerprint"] = served.fingerprint
-    return served.answer(body, said)
+    return served.answer(body, said), len(read)
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -197,9 +197,8 @@ class Handler(BaseHTTPRequestHandler):
             return self.refuse(400, f"Unrecognized request arguments supplied: {', '.join(unknown)}")
         if len(body.get("stop") or []) > served.max_stops:
             return self.refuse(400, f"Invalid 'stop': array too long. Expected {served.max_stops} at most.")
-        said = reply(body, served, chat=chat)
+        said, read = reply(body, served, chat=chat)
         limit = body.get("max_tokens") or body.get("max_completion_tokens") or 0
-        read = said.get("usage", {}).get("prompt_tokens", 0)
         if read + limit > served.context:
             return self.refuse(
                 400,

@@ -145,7 +145,7 @@ def test_a_run_says_what_it_is_about_to_do_and_prints_a_table(run: Call, tiny_fo
     assert "samples: 3 problems × n = 2 × 1 seed = 6" in said
     assert "cost a seed: no training, 6 answers" in said
     title, header, *_ = done.out.splitlines()
-    assert title == "three 1, 3 problems"
+    assert title == f"three 1, 3 problems, model {tiny_folder}"
     assert header.split()[:3] == ["sampler", "pass@1", "pass@K"]
     assert "unsafe sandbox" in done.out
 

@@ -58,8 +58,13 @@ def test_options_of_hf_have_a_place_in_a_spec_where_they_are_not_as_usual():
     [
         ("vlm", {}, r"^unknown engine 'vlm'"),
         ("mok", {}, r"^unknown engine 'mok'; did you mean 'mock'\?$"),
-        ("drew=mock", {}, r"^--engine takes NAME, or STAGE=NAME with train, draw, score, divergence; got 'drew=mock'"),
-        ("draw=", {}, r"^--engine takes NAME, or STAGE=NAME .* got 'draw='"),
+        ("drew=mock", {}, r"^--engine takes NAME or STAGE=NAME; got 'drew=mock'; did you mean 'draw'\?$"),
+        ("fly=mock", {}, r"^--engine takes NAME or STAGE=NAME; got 'fly=mock'; known: divergence, draw, score, train$"),
+        ("draw=", {}, r"^--engine takes NAME or STAGE=NAME; got 'draw='"),
+        ("mock,vllm", {}, r"^--engine mock,vllm names several engines: say which does which stage, as draw=vllm,score=hf$"),
+        ("draw=vllm,draw=hf", {}, r"^--engine names the stage draw twice; give each stage one engine$"),
+        (None, {"max_cost": 1}, r"^--max-cost is for an engine that is paid by the call, and engine hf is not: leave it out$"),
+        ("mock", {"max_cost": 1}, r"paid by the call, and engine mock is not"),
         (f"draw=mock,score={OTHER}", {}, r"^--engine names mock and other_engine:KIND; one engine beside hf"),
         (None, {"size": 3}, r"^unknown key 'engine\.size' in engine hf"),
         (None, {"placement": "layer"}, r"^engine hf: engine\.placement is 'layer'; it must be one or layers$"),
@@ -162,6 +167,50 @@ def test_a_dry_run_of_choices_has_a_divergence_of_first_tokens(call: Call, tmp_p
     assert done.code == 0, done.err
     [folder] = folders(tmp_path)
     assert len(folder.choice_log.rows()) == len(folder.divergence_log.rows()) == 6
+
+
+MADE_UP = "made-up answers (engine mock): these numbers say nothing about any model"
+
+
+def test_made_up_answers_are_marked_in_every_table_and_stand_in_none_with_those_of_a_model(
+    call: Call, run: Call, three: Path, tiny_folder: Path, tmp_path: Path
+):
+    assert run("--set", "task.max_new_tokens=8").code == 0
+    done = run("--engine", "mock")
+    assert done.code == 0, done.err
+    assert f"engine mock takes no model: --model {tiny_folder} has no effect" in done.err
+    assert "--model embedded" not in done.err
+    assert done.out.startswith(f"three 1, 3 problems; {MADE_UP}, model mock\n")
+    call("leaderboard", tmp_path / "runs", "--write", tmp_path / "board.md")
+    page = (tmp_path / "board.md").read_text()
+    assert page.count("\n## three 1\n") == 2
+    [dry] = [part for part in page.split("\n## ") if "model mock" in part]
+    assert MADE_UP in dry
+    assert "tiny" not in dry
+    call("report", tmp_path / "runs", "-o", tmp_path / "out", "--problems", "none")
+    assert MADE_UP in (tmp_path / "out" / "index.html").read_text()
+
+
+def test_a_dry_study_says_that_its_verdicts_mean_nothing(call: Call, three: Path, tmp_path: Path):
+    options = ["--task", three, "--seeds", "0", "--grid", "0.5,1", "--samplers", "single=base", "--n", 2, "--engine", "mock"]
+    done = call(
+        "study", "temperature", *options, "--sandbox", SANDBOX, "--out", tmp_path / "runs", "--write", tmp_path / "page"
+    )
+    assert done.code == 0, done.err
+    assert "Made-up answers (engine mock): the numbers and verdicts say nothing about any model." in done.out
+    [page] = (tmp_path / "page").glob("*.md")
+    assert "**Made-up answers** (engine mock)" in page.read_text()
+
+
+def test_an_engine_that_is_no_engine_is_one_line(run: Call):
+    said = run("--engine", "json:dumps").error()
+    assert said.startswith("engine kind 'json:dumps'")
+    assert "docs/engines.md" in run("--engine", "builtins:str").error()
+
+
+def test_several_options_name_the_stages_of_one_engine(run: Call):
+    assert run("--engine", f"draw={OTHER}", "--engine", "score=hf", "--set", "task.max_new_tokens=8").code == 0
+    assert "names several engines" in run("--engine", "mock", "--engine", "vllm").error()
 
 
 def test_scripted_replies_answer_the_requests_that_they_fit(tmp_path: Path):

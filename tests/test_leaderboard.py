@@ -7,6 +7,7 @@ import io
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -270,6 +271,12 @@ def test_the_temperature_sweep_is_of_samplers_that_differ_in_the_temperature_alo
     found = front_of(build_rows(made))
     assert found is not None
     assert set(found[1]) == {"cold", "warm"}
+
+
+def test_a_reference_that_several_rows_begin_with_names_them(board: list[LeaderboardRow]):
+    twins = [replace(board[0], label="single[temperature=0.5]"), replace(board[1], label="single@abc123"), *board[2:]]
+    with pytest.raises(UsageError, match=r"^2 rows are of the reference 'single': name one of single@abc123, single\[temp"):
+        compare_with_reference(twins, "single")
 
 
 def test_an_unknown_reference_names_what_there_is(board: list[LeaderboardRow]):

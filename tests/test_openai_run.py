@@ -85,8 +85,8 @@ def test_other_engines_refuse_members_of_a_server(call: Call, three: Path, tmp_p
     assert call(*arguments).error() == "served draws from left, right on a server, and mock is no server; use --engine openai"
 
 
-def test_the_engine_does_its_stages_alone(asking: Call):
-    said = asking("--engine", "draw=openai").error()
+def test_the_engine_does_its_stages_alone(call: Call, three: Path):
+    said = call("run", "--sampler", "base", "--task", three, "--model", "toy", "--engine", "draw=openai").error()
     assert said == "engine openai does draw and score, and no more (score): give --engine openai alone"
 
 
@@ -135,10 +135,13 @@ def draws(served: Served) -> int:
     return sum(body["prompt"].startswith("def ") for body in served.asked if "prompt" in body)
 
 
-def test_a_budget_that_is_raised_goes_on_in_the_same_folder(asking: Call, served: Served, tmp_path: Path):
+def test_a_budget_that_is_raised_goes_on_in_the_same_folder(
+    asking: Call, served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     prices = ["--until", "generate", "--set", "engine.price_in=1", "--set", "engine.price_out=1"]
     model = ServedModel("toy", OpenAIOptions(base_url=served.url, api_key_env=NO_KEY, price_in=1, price_out=1))
     probed = model.spent().cost or 0.0
+    monkeypatch.setattr("spa_bench.models.openai.probe._CALLS", 0)
     said = asking(*prices, "--set", f"engine.max_cost={probed + 200e-6:.9f}").error()
     assert "is spent" in said
     have = len(folder_of(tmp_path).record_log.rows())
@@ -150,6 +153,77 @@ def test_a_budget_that_is_raised_goes_on_in_the_same_folder(asking: Call, served
     both = folder_of(tmp_path).timings()["spent"]
     assert both["calls"] > first["calls"] >= have
     assert both["cost"] == pytest.approx((both["prompt_tokens"] + both["new_tokens"]) * 1e-6)
+
+
+PRICES = ("--set", "engine.price_in=1", "--set", "engine.price_out=1")
+
+
+def test_a_stopped_run_counts_what_it_spent_before_the_server_is_asked_again(asking: Call, served: Served, tmp_path: Path):
+    served.fault = lambda number, body: Fault(status=503) if draws(served) > 5 else None
+    assert asking(*PRICES).code == 2
+    spent = folder_of(tmp_path).timings()["spent"]["cost"]
+    served.forget()
+    said = asking(*PRICES, "--max-cost", f"{spent + 1e-6:.9f}").error()
+    assert "does not last to look at what the server does" in said
+    assert f"${spent:.6f}"[:6] in said  # what the earlier part spent is said
+    assert not served.asked
+    other = asking(*PRICES, "--max-cost", f"{spent + 1e-6:.9f}", "--seed", 1, "--limit", 1).error()
+    assert "$0.00 are spent" in other  # another run has spent nothing
+
+
+def test_a_finished_run_is_not_paid_again(asking: Call, served: Served, tmp_path: Path):
+    assert asking("--until", "generate").code == 0
+    served.forget()
+    done = asking("--max-cost", "0", *PRICES)
+    assert done.code == 0, done.err
+    assert "every answer is there: engine openai is not asked, and nothing is spent" in done.err
+    assert (folder_of(tmp_path).path / "metrics.json").exists()  # graded now
+    for other in (("--n", 8), ("--seed", 3), ("--set", "decoding.temperature=0.7"), ("--noise-floor", "yes"), ("--limit", 2)):
+        assert "does not last" in asking(*PRICES, "--max-cost", "0", *other).error()
+    assert not served.asked
+    assert asking("--seeds", "0,3").code == 0  # one of them is there
+    assert draws(served) == 12
+
+
+def test_a_finished_study_is_not_paid_again(call: Call, three: Path, served: Served, tmp_path: Path):
+    options = ["--task", three, "--model", "toy", "--seeds", "0", "--grid", "0.5,1", "--samplers", "single=base", "--n", 2]
+    options += ["--engine", "openai", "--set", f"engine.base_url={served.url}", "--set", f"engine.api_key_env={NO_KEY}"]
+    options += ["--sandbox", SANDBOX, "--out", tmp_path / "runs", "--write", tmp_path / "page", *PRICES]
+    first = call("study", "temperature", *options)
+    assert first.code == 0, first.err
+    served.forget()
+    again = call("study", "temperature", *options, "--max-cost", "0")
+    assert again.code == 0, again.err
+    assert "every run is there: engine openai is not asked, and nothing is spent" in again.err
+    assert again.out == first.out
+    assert not served.asked
+
+
+def test_a_killed_process_has_counted_what_it_spent(
+    asking: Call, served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("spa_bench.models.openai.client._WATCH", 0.0)
+    seen: list[object] = []
+
+    def look(number: int, body: dict[str, object]) -> None:
+        if draws(served) == 12:
+            seen.append(folder_of(tmp_path).timings()["spent"]["cost"])
+
+    served.fault = look
+    assert asking(*PRICES, "--set", "engine.concurrency=1", "--until", "generate").code == 0
+    [before, *_] = seen
+    assert 0 < before < folder_of(tmp_path).timings()["spent"]["cost"]
+
+
+def test_a_server_is_asked_for_a_model_that_the_command_names(call: Call, three: Path, tmp_path: Path):
+    arguments = ["run", "--sampler", "base", "--task", three, "--engine", "openai", "--out", tmp_path / "runs"]
+    assert call(*arguments).error() == "--engine openai needs --model: the name that the model has there"
+
+
+@pytest.mark.parametrize("reply", [{"choices": []}, {"choices": [{"text": 3, "finish_reason": "stop"}]}])
+def test_a_server_without_texts_is_not_said_to_ignore_anything(asking: Call, served: Served, reply: dict[str, object]):
+    served.answer = lambda body, given: {**given, **reply}
+    assert "gives answers of 'toy' that have no text" in asking().error()
 
 
 # a key ---------------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from dataclasses import fields
 
 import pytest
 
-from spa_bench.models.base import Spending
+from spa_bench.models.base import Spending, dollars
 from spa_bench.models.openai import limits
 from spa_bench.models.openai.limits import Gate, backoff, retry_after
 from spa_bench.models.openai.options import OPENAI, OpenAIOptions
@@ -149,9 +149,24 @@ def test_the_budget_holds_back_what_calls_under_way_may_cost():
     ledger.release(most)  # it was not
     assert ledger.idle
     assert ledger.total == 5.5
-    ledger.before(Spending(cost=1.0))
-    assert not ledger.hold(most)  # 1 + 5.5 + 4 > 10
-    assert ledger.spent.cost == 5.5
+    assert ledger.lasts(most, 1)
+    assert not ledger.lasts(most, 2)  # 5.5 + 4 + 4 > 10
+
+
+def test_what_earlier_parts_cost_counts_against_the_budget_and_is_not_counted_again():
+    ledger = Ledger(OpenAIOptions(price_in=1.0, price_out=1.0, max_cost=10.0), Spending(cost=6.5))
+    assert not ledger.hold(Usage(prompt=2_000_000, new=2_000_000))  # 6.5 + 4 > 10
+    assert ledger.hold(Usage(prompt=2_000_000, new=1_000_000))
+    ledger.answered(Usage(prompt=2_000_000, new=1_000_000), Usage(prompt=1_000_000, new=0))
+    assert (ledger.total, ledger.spent.cost) == (7.5, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("amount", "said"),
+    [(0.0, "$0.00"), (12.5, "$12.50"), (1234.567, "$1234.57"), (0.0095, "$0.00950"), (1.2e-05, "$0.0000120")],
+)
+def test_dollars_have_two_decimals_and_three_digits_that_count(amount: float, said: str):
+    assert dollars(amount) == said
 
 
 def test_parts_of_a_run_add_up():

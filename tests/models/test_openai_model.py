@@ -248,17 +248,45 @@ def test_servers_say_in_many_ways_that_a_prompt_is_too_long(served: Served, mess
 def test_a_budget_ends_a_run_and_what_was_drawn_is_given(served: Served):
     probed = model(served, price_in=1.0, price_out=1.0).spent()
     assert probed.cost == pytest.approx((probed.prompt_tokens + probed.new_tokens) / 1e6)
-    prompt = "x" * 400  # one token, and 432 at the most
-    most = (432 + 6) / 1e6
+    prompt = "x" * 4000  # one token, and 4,032 at the most
+    most = (4032 + 6) / 1e6
     of = model(served, price_in=1.0, price_out=1.0, max_cost=probed.cost + most + 15e-6, concurrency=4)
     came: list[Completion] = []
     with pytest.raises(ModelError, match=r"the budget of max_cost = .* is spent"):
         came.extend(of.generate([request(i, prompt=prompt) for i in range(9)], [BASE]))
     assert len(came) == 3  # at 7 tokens each, a fourth could exceed what is left
     assert of.spent().cost == pytest.approx(probed.cost + 21e-6)
-    of.resume(Spending(cost=1.0))
-    with pytest.raises(ModelError, match="is spent"):
-        by_key(of, [request(8)])
+
+
+def test_what_earlier_parts_cost_counts_before_the_first_call(served: Served):
+    options = OpenAIOptions(base_url=served.url, api_key_env=NO_KEY, price_in=1.0, price_out=1.0, max_cost=1.0)
+    with pytest.raises(ModelError, match=r"^the budget of max_cost = \$1 does not last .* \$0\.999 are spent, and 30 calls"):
+        ServedModel("toy", options, Spending(cost=0.999))
+    assert not served.asked
+    of = ServedModel("toy", options, Spending(cost=0.99))
+    assert of.spent().cost == pytest.approx((of.spent().prompt_tokens + of.spent().new_tokens) / 1e6)  # of this time alone
+
+
+def test_members_are_looked_for_once(served: Served):
+    served.models = ("toy", "a", "b")
+    of = model(served)
+    of.check_served(("a", "b"))
+    of.check_served(("a", "b"))
+    assert len(served.asked) == 2
+
+
+def test_spending_is_told_about_every_second_while_calls_are_answered(served: Served, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("spa_bench.models.openai.client._WATCH", 0.0)
+    of, told = model(served, concurrency=1), []
+    probed = of.take_spent()
+    of.watch_spent(told.append)
+    by_key(of, [request(i) for i in range(5)])
+    assert {0, 5} <= {spending.calls for spending in told} <= set(range(6))
+    assert probed.calls > 5  # and is not in what is told
+    of.watch_spent(None)
+    have = len(told)
+    by_key(of, [request(9)])
+    assert len(told) == have
 
 
 def test_batches_are_calls_under_way(served: Served):

@@ -34,8 +34,8 @@ class _Mixed(Protocol):
     def members(self) -> Sequence[Member]: ...
 
 
-def built(table: str, kind: str, build: Callable[[], Built], needs: Iterable[str]) -> Built:
-    """The object that `build` of the named kind gives.
+def built(table: str, kind: str, build: Callable[[], Built], needs: Iterable[str], page: str = "") -> Built:
+    """The object that `build` of the named kind gives. `page` of the docs says what it needs: of the table, where it is empty.
 
     Raises UsageError when the `build` of a user's own kind fails, or its object lacks one of the attributes `needs`.
     """
@@ -46,7 +46,8 @@ def built(table: str, kind: str, build: Callable[[], Built], needs: Iterable[str
         product = build()
         lacking = [name for name in needs if not hasattr(product, name)]
     if lacking:
-        raise UsageError(f"{where} built {product!r}, which has no {lacking[0]!r}; docs/add-a-{table}.md has what it needs")
+        said = page or f"docs/add-a-{table}.md"
+        raise UsageError(f"{where} built {product!r}, which has no {lacking[0]!r}; {said} has what it needs")
     return product
 
 

@@ -38,9 +38,8 @@ def leaderboard(
         return _submit(runs, as_json=as_json)
     results = board.find_results(runs)
     rows = board.build_rows(results)
-    if reference and all(row.label != reference for row in rows):
-        there = ", ".join(sorted({row.label for row in rows}))
-        raise UsageError(f"no runs of the reference {reference!r} here; there are {there}")
+    if reference:
+        board.row_of(rows, reference)
     if save:
         for path in board.save_all(results, save):
             print(path, file=sys.stderr)

@@ -180,16 +180,41 @@ def name_engines(*_: object) -> list[str]:
     return known("engine")
 
 
-Engine = Annotated[
-    str | None,
-    option(
-        "what draws and scores: see `spa-bench list engines` and docs/engines.md (default hf: transformers, which also trains "
-        "and measures divergence); STAGE=NAME,... for single stages; its options are --set engine.KEY=VALUE",
-        WHERE,
-        metavar="NAME|STAGE=NAME",
-        completer=name_engines,
-    ),
-]
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Engine:
+    """What does the stages of a run, and what it may cost."""
+
+    engine: Annotated[
+        tuple[str, ...],
+        option(
+            "what draws and scores: see `spa-bench list engines` and docs/engines.md (default hf: transformers, which also "
+            "trains and measures divergence); STAGE=NAME,... for single stages; its options are --set engine.KEY=VALUE",
+            WHERE,
+            metavar="NAME|STAGE=NAME",
+            completer=name_engines,
+        ),
+    ] = ()
+    max_cost: Annotated[
+        float | None,
+        option(
+            "dollars that a server may be paid for all runs of the command, at --set engine.price_in and engine.price_out for "
+            "a million tokens: a call that could exceed them is not sent",
+            WHERE,
+            metavar="X",
+        ),
+    ] = None
+
+    @property
+    def named(self) -> str | None:
+        """The engine as RunOptions.engine takes it."""
+        return ",".join(self.engine) or None
+
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """The settings that these options stand for."""
+        return () if self.max_cost is None else (f"engine.max_cost={self.max_cost}",)
+
 
 NOISE = {"auto": None, "yes": True, "no": False}
 
@@ -301,15 +326,6 @@ class Judge:
         return JudgeOptions(sandbox=self.sandbox, workers=self.workers, price_per_hour=price_per_hour)
 
 
-MaxCost = Annotated[
-    float | None,
-    option(
-        "dollars that a server may be paid for the run, at --set engine.price_in and engine.price_out for a million tokens: a "
-        "call that could exceed them is not sent",
-        WHERE,
-        metavar="X",
-    ),
-]
 Price = Annotated[
     float | None,
     option("what an hour of this machine costs: the price goes to timings.json", OUTPUT, metavar="X"),

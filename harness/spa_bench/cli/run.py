@@ -17,7 +17,6 @@ from spa_bench.cli.options import (
     Judge,
     Limit,
     Machine,
-    MaxCost,
     Metrics,
     ModelOrDefault,
     NoiseFloor,
@@ -53,7 +52,7 @@ def run(
     settings: Annotated[tuple[str, ...], overrides("override a card's key, e.g. lora.steps=100 or task.seconds=5")] = (),
     pairs: Pairs | None = None,
     machine: Machine | None = None,
-    engine: Engine = None,
+    engine: Engine | None = None,
     noise_floor: NoiseFloor = "auto",
     until: Annotated[
         Literal["generate", "grade"], option("generate: stop before grading; see `spa-bench grade`", GRADED)
@@ -64,7 +63,6 @@ def run(
     metrics: Metrics = (),
     out: Annotated[Path, a_path("where run folders go", OUTPUT, metavar="DIR", name="--out")] = Path("runs"),
     price_per_hour: Price = None,
-    max_cost: MaxCost = None,
     trackers: Trackers | None = None,
     as_json: Json = False,
 ) -> None:
@@ -81,17 +79,17 @@ def run(
         raise UsageError("--seed and --seeds both say which seeds; give one of them")
     pairs, machine, judge, trackers = pairs or Pairs(), machine or Machine(), judge or Judge(), trackers or Trackers()
     limit, settings = subset_of(limit, subset, settings)
-    settings += () if max_cost is None else (f"engine.max_cost={max_cost}",)
+    engine = engine or Engine()
     options = perform.RunOptions(
         model=model,
         loading=machine.options(),
-        engine=engine,
+        engine=engine.named,
         n=n,
         seeds=read_seeds(seed or 0, seeds),
         limit=limit,
         data=pairs.data,
         queries=pairs.queries,
-        settings=settings,
+        settings=settings + engine.settings,
         noise_floor=NOISE[noise_floor],
         until=until,
         rules=grading,

@@ -62,7 +62,7 @@ def study(
     pairs: Pairs | None = None,
     settings: Annotated[tuple[str, ...], overrides("override a key of all cards, e.g. lora.steps=100 or task.seconds=5")] = (),
     machine: Machine | None = None,
-    engine: Engine = None,
+    engine: Engine | None = None,
     noise_floor: NoiseFloor = "auto",
     grading: Rules = "default",
     judge: Judge | None = None,
@@ -74,16 +74,16 @@ def study(
 ) -> None:
     """The SPA paper's Table 1 and Figures 2, 4 and 6, with intervals and a verdict."""
     from spa_bench.compare.study import whole
-    from spa_bench.compare.study.tables import rows, table
+    from spa_bench.compare.study.tables import caveats_of, rows, table
     from spa_bench.support.console import Reporter
 
-    pairs, machine, judge = pairs or Pairs(), machine or Machine(), judge or Judge()
+    pairs, machine, judge, engine = pairs or Pairs(), machine or Machine(), judge or Judge(), engine or Engine()
     limit, settings = subset_of(limit, subset, settings)
     options = whole.StudyOptions(
         task=task,
         model=model,
         loading=machine.options(),
-        engine=engine,
+        engine=engine.named,
         seeds=read_seeds(0, seeds),
         n=n,
         limit=limit,
@@ -93,7 +93,7 @@ def study(
         recipe=recipe,
         data=pairs.data,
         queries=pairs.queries,
-        settings=settings,
+        settings=settings + engine.settings,
         noise_floor=NOISE[noise_floor],
         rules=grading,
         judge=judge.options(price_per_hour),
@@ -106,5 +106,5 @@ def study(
         print(json.dumps(rows(report), indent=1))
         return
     print(table(report))
-    claims = [claim.sentence(report.where).replace("**", "") for claim in report.claims]
-    print("\n".join(["", *(claims or ["No claim: there is nothing to compare."])]))
+    claims = [claim.sentence(report.where) for claim in report.claims] or ["No claim: there is nothing to compare."]
+    print("\n".join(["", *caveats_of(report), *claims]).replace("**", ""))

@@ -20,7 +20,8 @@ def print_summary(folders: Sequence[RunFolder], *, as_json: bool) -> None:
         mine = [row for row in rows if row.table_key == key]
         trained = sorted({row.pairs for row in mine} - {""})
         said = [f"trained on {', '.join(trained)}"] if trained else []
-        print("\n".join([mine[0].title, *said, table(mine, style="plain")]))
+        models = ", ".join(sorted({row.model for row in mine}))
+        print("\n".join([f"{mine[0].title}, model {models}", *said, table(mine, style="plain")]))
     if choices := choices_table(folders):
         print(f"\n{choices}\n")
     for folder in folders:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
@@ -211,7 +212,13 @@ class Spending:
     def words(self) -> str:
         """The spending in a few words, for messages."""
         tokens = f"{self.calls} calls, {self.prompt_tokens} tokens of prompts, {self.new_tokens} of answers"
-        return tokens if self.cost is None else f"${self.cost:.4f} ({tokens})"
+        return tokens if self.cost is None else f"{dollars(self.cost)} ({tokens})"
+
+
+def dollars(amount: float) -> str:
+    """`amount` with at least two decimals and at least three digits that count: $12.50, $0.0000123."""
+    decimals = 2 if amount == 0 else max(2, 2 - math.floor(math.log10(abs(amount))))
+    return f"${amount:.{decimals}f}"
 
 
 @runtime_checkable
@@ -222,8 +229,8 @@ class PaidModel(Protocol):
         """What calls took since the last time that this was asked, or since the first call: what a run has to add."""
         ...
 
-    def resume(self, earlier: Spending) -> None:
-        """Count what earlier parts of a run took against the budget."""
+    def watch_spent(self, write: Callable[[Spending], None] | None) -> None:
+        """While calls are answered, give `write` about every second what take_spent would give; None: no longer."""
         ...
 
 

@@ -118,12 +118,13 @@ class MockModel:
         return {}
 
     def describe(self) -> dict[str, object]:
-        """Its name, and a hash of its replies."""
+        """Its name, a hash of its replies, and that its numbers are of no model."""
         content = json.dumps([[r.text, r.problem, r.member, r.draw] for r in self.replies])
         return {
             "name": self.name,
             "hash": hashlib.blake2b(content.encode(), digest_size=16).hexdigest(),
             "context": self.context,
+            "made_up": True,
         }
 
     def numerics(self) -> dict[str, object]:

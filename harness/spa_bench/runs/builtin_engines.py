@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from spa_bench.cards.kinds import as_declared
 from spa_bench.errors import UsageError
 from spa_bench.models.base import Model
 from spa_bench.models.engine import STAGES, Stage, Target, TargetScores
@@ -44,7 +45,14 @@ def _openai(request: EngineRequest) -> Model:
         raise UsageError(
             f"engine openai does {' and '.join(OPENAI_STAGES)}, and no more ({other[0]}): give --engine openai alone"
         )
-    return ServedModel(request.model, request.options_as(OpenAIOptions))
+    return ServedModel(request.model, request.options_as(OpenAIOptions), request.spent)
+
+
+def _openai_known(model: str, options: object) -> dict[str, object]:
+    try:
+        return {"name": model, "base_url": as_declared(options, OpenAIOptions).url}
+    except ValueError as error:
+        raise UsageError(str(error)) from None
 
 
 def _vllm(request: EngineRequest) -> Model:
@@ -95,12 +103,15 @@ HF_KIND = EngineKind(
 MOCK_KIND = EngineKind(
     build=_mock,
     options=MockOptions,
+    model="unused",
     stages=STAGES,
     description="made-up answers and numbers in no time, for dry runs and tests: no model is loaded",
 )
 OPENAI_KIND = EngineKind(
     build=_openai,
     options=OpenAIOptions,
+    model="given",
+    known=_openai_known,
     stages=OPENAI_STAGES,
     description="any server of the OpenAI protocol, asked for the model that --model names: draws, and scores where it can",
 )

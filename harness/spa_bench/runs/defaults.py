@@ -11,7 +11,7 @@ from spa_bench.cards.task import TaskCard
 from spa_bench.cards.training import DataCard
 from spa_bench.errors import ModelError
 from spa_bench.mini.embedded import EMBEDDED, REAL
-from spa_bench.models.base import Model
+from spa_bench.models.base import Model, Spending
 from spa_bench.models.hf.hub import ask, is_offline
 from spa_bench.runs.engines import Chosen
 from spa_bench.runs.reopen import ModelOptions, loaded_with
@@ -40,14 +40,20 @@ def model_for(task: TaskCard, given: str | None) -> str:
     return given or (EMBEDDED if is_mini(task) else REAL)
 
 
-def load_model_for(task: TaskCard, given: str | None, options: ModelOptions, engine: Chosen | None = None) -> Model:
-    """The model of `model_for`, loaded, with the stages of `engine` done by that.
+def load_model_for(
+    task: TaskCard,
+    given: str | None,
+    options: ModelOptions,
+    engine: Chosen | None = None,
+    spent: Spending | None = None,
+) -> Model:
+    """The model of `model_for`, loaded, with the stages of `engine` done by that; `spent` as in loaded_with.
 
     Raises ModelError that names the ways out where the default cannot be had.
     """
     name = model_for(task, given)
     try:
-        return loaded_with(engine or Chosen(), name, options)
+        return loaded_with(engine or Chosen(), name, options, spent)
     except ModelError as error:
         if given or is_mini(task):
             raise

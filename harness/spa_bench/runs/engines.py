@@ -9,13 +9,14 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, Literal, TypeVar, cast
 
+from spa_bench.cards.guard import built
 from spa_bench.cards.kinds import Kind, NoOptions, as_declared, beside
 from spa_bench.cards.reading import read_options
 from spa_bench.cards.registry import kind_of
 from spa_bench.errors import CardError, UsageError
-from spa_bench.models.base import Model
+from spa_bench.models.base import Model, Spending
 from spa_bench.models.engine import STAGES, Stage
 from spa_bench.support.text import did_you_mean
 from spa_bench.types import Json
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 Options = TypeVar("Options")
 HF = "hf"
+_NEEDS = ("name", "context", "notes", "engines", "unable", "describe", "numerics", "generate")  # of a model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +41,7 @@ class EngineRequest:
     unloaded: Callable[[], UnloadedModel]  # loads its tokenizer and config alone
     options: object  # of the class that the engine's kind declares
     stages: tuple[Stage, ...]  # that the engine is to do
+    spent: Spending  # what earlier parts of the runs took, which counts against a budget
 
     def options_as(self, declared: type[Options]) -> Options:
         """The options as `declared`, the class that the engine's kind declares. Raises TypeError for another class."""
@@ -54,6 +57,11 @@ class EngineKind(Kind[Callable[[EngineRequest], Model]]):
     options: type[object] = field(default=NoOptions, metadata=beside("OPTIONS"))
     # the stages that it does where the user names none
     stages: tuple[Stage, ...] = field(default=("draw", "score"), metadata=beside("STAGES"))
+    # what --model is for it: "default" where it may be left out, "given" where it may not, "unused" where it has no effect
+    model: Literal["default", "given", "unused"] = "default"
+    # for an engine that is paid by the call: (name of the model, options) -> the part of the model's description that is known
+    # without a call; a run that is done is found by it, and the engine is not asked again
+    known: Callable[[str, object], Mapping[str, object]] | None = None
     # a line on what it is, for `list engines`
     description: str = field(default="", metadata=beside("DESCRIPTION"))
 
@@ -70,6 +78,18 @@ class Chosen:
     name: str = HF
     stages: tuple[Stage, ...] = ()
     options: object = field(default_factory=NoOptions)
+
+    def check_model(self, given: str | None) -> str:
+        """A line on a --model that the engine does not use, else "". Raises UsageError where it needs one and none is given."""
+        wanted = "default" if self.name == HF else engine_kind(self.name).model
+        if wanted == "given" and not given:
+            raise UsageError(f"--engine {self.name} needs --model: the name that the model has there")
+        return f"engine {self.name} takes no model: --model {given} has no effect" if wanted == "unused" and given else ""
+
+    def known(self, model: str) -> Mapping[str, object] | None:
+        """What is known of the model without a call that costs; None for an engine that is not paid by the call."""
+        kind = None if self.name == HF else engine_kind(self.name)
+        return kind.known(model, self.options) if kind and kind.known else None
 
     def spec(self) -> Json:
         """The engine in a spec: empty for hf with its usual options.
@@ -94,11 +114,17 @@ def chosen_engine(text: str | None, settings: Mapping[str, object]) -> Chosen:
     if name == HF and not settings:
         return Chosen()
     kind = engine_kind(name)
+    if "max_cost" in settings and "max_cost" not in _keys(kind.options):
+        raise UsageError(f"--max-cost is for an engine that is paid by the call, and engine {name} is not: leave it out")
     try:
         options = read_options(kind.options, dict(settings), name, f"engine {name}", f"engine {name}")
     except CardError as error:
         raise UsageError(str(error).replace("options.", "engine.")) from error
     return Chosen(name=name, stages=() if name == HF else stages or kind.stages, options=options)
+
+
+def _keys(declared: type[object]) -> set[str]:
+    return {f.name for f in dataclasses.fields(declared)} if dataclasses.is_dataclass(declared) else set()
 
 
 def engine_of_spec(spec: Json) -> Chosen:
@@ -110,26 +136,46 @@ def engine_of_spec(spec: Json) -> Chosen:
     return dataclasses.replace(chosen, stages=tuple(found["stages"]))
 
 
-def model_with(chosen: Chosen, name: str, *, hf: Callable[[], HFModel], unloaded: Callable[[], UnloadedModel]) -> Model:
+def model_with(
+    chosen: Chosen,
+    name: str,
+    *,
+    hf: Callable[[], HFModel],
+    unloaded: Callable[[], UnloadedModel],
+    spent: Spending | None = None,
+) -> Model:
     """The model `name`, whose stages `chosen` does where it can. Raises UsageError or ModelError."""
     if chosen.name == HF:
         return hf()
-    request = EngineRequest(model=name, hf=cache(hf), unloaded=unloaded, options=chosen.options, stages=chosen.stages)
-    return engine_kind(chosen.name).build(request)
+    request = EngineRequest(
+        model=name,
+        hf=cache(hf),
+        unloaded=unloaded,
+        options=chosen.options,
+        stages=chosen.stages,
+        spent=spent or Spending(),
+    )
+    build = engine_kind(chosen.name).build
+    return built("engine", chosen.name, lambda: build(request), _NEEDS, "docs/engines.md")
 
 
 def _parsed(text: str | None) -> tuple[str, tuple[Stage, ...]]:
     if text is None or "=" not in text:
-        return (text or HF).strip(), ()
+        name = (text or HF).strip()
+        if "," in name:
+            raise UsageError(f"--engine {name} names several engines: say which does which stage, as draw=vllm,score=hf")
+        return name, ()
     stages: list[Stage] = []
     names: list[str] = []
+    given: list[str] = []
     for part in text.split(","):
         stage, _, name = (word.strip() for word in part.partition("="))
         known = [s for s in STAGES if s == stage]
         if not known or not name:
-            raise UsageError(
-                f"--engine takes NAME, or STAGE=NAME with {', '.join(STAGES)}; got {part!r}{did_you_mean(stage, STAGES)}"
-            )
+            raise UsageError(f"--engine takes NAME or STAGE=NAME; got {part!r}{did_you_mean(stage, STAGES)}")
+        if stage in given:
+            raise UsageError(f"--engine names the stage {stage} twice; give each stage one engine")
+        given.append(stage)
         if name != HF:
             stages += known
             names.append(name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 
 from spa_bench.cards.guard import built, check_own_task
@@ -69,13 +69,21 @@ def with_prompts(card: TaskCard, model: Model) -> TaskCard:
     """`card` with prompts of "auto" as `model` gets them: by its chat template where it has one, as evalplus asks."""
     if card.prompt != "auto":
         return card
+    plain, chat = prompted(card)
     if not isinstance(model, ChatModel):
-        return replace(card, prompt="completion")
+        return plain
     try:
         model.check_chat()
     except ModelError:
-        return replace(card, prompt="completion")
-    return replace(card, prompt="instruct")
+        return plain
+    return chat
+
+
+def prompted(card: TaskCard) -> tuple[TaskCard, ...]:
+    """`card` as models may get it: with prompts of "auto" as texts, and by a chat template; else as it is."""
+    if card.prompt != "auto":
+        return (card,)
+    return replace(card, prompt="completion"), replace(card, prompt="instruct")
 
 
 def task_for(card: TaskCard, task: Task, model: Model) -> tuple[TaskCard, Task]:
@@ -177,37 +185,50 @@ def sampler_spec(card: SamplerCard) -> dict[str, object]:
     return sampler
 
 
-def make_spec(job: Job, task: Task, asking: Asking, model: Model, data: TrainingData) -> RunSpec:
-    """Everything that can change a number of this run."""
+def said_spec(job: Job, task: Task) -> RunSpec:
+    """The part of a run's spec that is known before its model and data are loaded; the rest is empty."""
     return RunSpec(
         sampler=sampler_spec(job.sampler),
         task=task.describe(),
-        model=model.describe(),
-        data=data.describe(job.sampler) if data.examples else {},
+        model={},
+        data={},
         n=job.n,
         seed=job.seed,
         limit=job.limit,
-        numerics=model.numerics(),
+        numerics={},
         engine=job.engine,
-        engines=model.engines,
-        unable={str(stage): why for stage, why in model.unable.items()},
+        engines={},
+        unable={},
         sandbox=job.sandbox if task.runs_code else NOT_NEEDED,
         grading=job.grading,
         versions=provenance.versions(),
         code=code_of(asdict(job.sampler), asdict(job.task), job.metrics, job.engine),
-        noise_floor=_noise_floor(job, asking, model),
+        noise_floor=False,
         embedding=job.embedding,
         metrics=hashes(job.metrics),
     )
 
 
-def _noise_floor(job: Job, asking: Asking, model: Model) -> bool | int:
+def make_spec(job: Job, task: Task, asking: Asking, model: Model, data: TrainingData) -> RunSpec:
+    """Everything that can change a number of this run."""
+    return replace(
+        said_spec(job, task),
+        model=model.describe(),
+        data=data.describe(job.sampler) if data.examples else {},
+        numerics=model.numerics(),
+        engines=model.engines,
+        unable={str(stage): why for stage, why in model.unable.items()},
+        noise_floor=noise_problems(job, len(asking.prompts), lambda: model.batch_free(longest_texts(asking))),
+    )
+
+
+def noise_problems(job: Job, problems: int, batch_free: Callable[[], bool]) -> bool | int:
     """The problems of the noise floor; False where none is needed or wanted, 0 where too few answers would pay for it."""
-    wanted, problems = job.noise_floor, len(asking.prompts)
+    wanted = job.noise_floor
     if wanted is True:
         return min(MOST, problems)
     if wanted is None:
-        return False if model.batch_free(longest_texts(asking)) else problems_for(problems, job.n)
+        return False if batch_free() else problems_for(problems, job.n)
     return wanted
 
 

@@ -13,9 +13,10 @@ from spa_bench.cards.sampler import SamplerCard, load_sampler_card
 from spa_bench.cards.task import TaskCard, load_task_card
 from spa_bench.errors import UsageError
 from spa_bench.mini.embedded import EMBEDDED
-from spa_bench.models.base import Model
+from spa_bench.models.base import Model, Spending
 from spa_bench.models.spread import SpreadModel
 from spa_bench.runs.defaults import Pairs, load_model_for, model_for, pairs_for
+from spa_bench.runs.earlier import earlier_runs, is_drawn, spent_before
 from spa_bench.runs.engines import Chosen, chosen_engine
 from spa_bench.runs.folder import RunFolder, given_run, problem_count
 from spa_bench.runs.generate import generate
@@ -151,8 +152,15 @@ def run(sampler: str, task: str, options: RunOptions, *, follow: Follower | None
     """
     follow = follow or NoFollower()
     workers = checked_workers(options.judge.workers)
-    parts = _load(_read(sampler, task, options), options)
-    console = Reporter()
+    console, read = Reporter(), _read(sampler, task, options)
+    if line := read.engine.check_model(options.model):
+        console.note(line)
+    embedder = load_embedder(options.embedding, device=options.loading.device) if options.embedding else None
+    earlier = _earlier(read, embedder, options)
+    if (drawn := [folder for folder in earlier if folder and is_drawn(folder)]) and len(drawn) == len(options.seeds):
+        console.note(f"every answer is there: engine {read.engine.name} is not asked, and nothing is spent")
+        return [_drawn_run(folder, embedder, options, workers, follow) for folder in drawn]
+    parts = _load(read, embedder, options, spent_before(earlier))
     try:
         for line in _plan(parts, options):
             console.note(line)
@@ -195,11 +203,19 @@ def _read(sampler: str, task: str, options: RunOptions) -> _Read:
     return _Read(card=card, pairs=pairs, sources=sources, task_card=task_card, n=n, engine=engine, sandbox=sandbox, task=loaded)
 
 
-def _load(read: _Read, options: RunOptions) -> _Loaded:
-    model = load_model_for(read.task_card, options.model, options.loading, read.engine)
+def _earlier(read: _Read, embedder: HFEmbedder | None, options: RunOptions) -> list[RunFolder | None]:
+    """For each seed the folder that an earlier command has begun; empty for an engine that is not paid by the call."""
+    known = read.engine.known(model_for(read.task_card, options.model))
+    if known is None:
+        return []
+    jobs = [_job(read, embedder, options, seed) for seed in options.seeds]
+    return earlier_runs(jobs, read.task_card, known, options.out)
+
+
+def _load(read: _Read, embedder: HFEmbedder | None, options: RunOptions, spent: Spending) -> _Loaded:
+    model = load_model_for(read.task_card, options.model, options.loading, read.engine, spent)
     settled, loaded = task_for(read.task_card, read.task, model)
     asking = check_task(read.card, loaded, model, options.limit)
-    embedder = load_embedder(options.embedding, device=options.loading.device) if options.embedding else None
     return _Loaded(
         card=read.card,
         pairs=read.pairs,
@@ -241,27 +257,52 @@ def _plan(parts: _Loaded, options: RunOptions) -> list[str]:
     return lines
 
 
-def _one_run(parts: _Loaded, options: RunOptions, seed: int, workers: int, follow: Follower) -> RunFolder:
-    console, embedder, price = follow.reporter(), parts.embedder, options.judge.price_per_hour
-    job = Job(
-        sampler=parts.card,
-        task=parts.task_card,
-        n=parts.n,
+def _job(read: _Read, embedder: HFEmbedder | None, options: RunOptions, seed: int) -> Job:
+    return Job(
+        sampler=read.card,
+        task=read.task_card,
+        n=read.n,
         seed=seed,
         limit=options.limit,
-        sandbox=parts.sandbox,
+        sandbox=read.sandbox,
         grading=options.rules,
         noise_floor=options.noise_floor,
         embedding=embedder.describe() if embedder else {},
         metrics=options.metrics,
-        engine=parts.engine.spec(),
+        engine=read.engine.spec(),
     )
+
+
+def _one_run(parts: _Loaded, options: RunOptions, seed: int, workers: int, follow: Follower) -> RunFolder:
+    console, price, job = follow.reporter(), options.judge.price_per_hour, _job(parts, parts.embedder, options, seed)
     folder = generate(job, parts.task, parts.model, options.out, stage_cache(), console, price=price, begun=follow.begin)
+    return _finished(folder, parts.task, console, parts.embedder, options, workers, follow)
+
+
+def _drawn_run(
+    folder: RunFolder, embedder: HFEmbedder | None, options: RunOptions, workers: int, follow: Follower
+) -> RunFolder:
+    """A run that lacks nothing that a model gives."""
+    console = follow.reporter()
+    console.note(f"run folder: {folder.path}")
+    follow.begin(folder)
+    return _finished(folder, task_of(folder), console, embedder, options, workers, follow)
+
+
+def _finished(
+    folder: RunFolder,
+    task: Task,
+    console: Reporter,
+    embedder: HFEmbedder | None,
+    options: RunOptions,
+    workers: int,
+    follow: Follower,
+) -> RunFolder:
     if options.until == "generate":
         follow.finish("generated")
         return folder
-    load = _ready(embedder)
-    grade(folder, parts.task, console, sandbox=None, workers=workers, embedder=load, price=price)
+    load, price = _ready(embedder), options.judge.price_per_hour
+    grade(folder, task, console, sandbox=None, workers=workers, embedder=load, price=price)
     follow.finish("finished")
     return folder
 

@@ -26,7 +26,7 @@ from spa_bench.tasks.base import Task
 from spa_bench.types import Json
 
 if TYPE_CHECKING:
-    from spa_bench.models.base import Model
+    from spa_bench.models.base import Model, Spending
     from spa_bench.models.embed import HFEmbedder
     from spa_bench.models.hf.gguf import Origin
     from spa_bench.models.hf.model import HFModel, HFOptions
@@ -155,10 +155,11 @@ def model_of(folder: RunFolder, options: ModelOptions) -> Model:
     return loaded_with(engine_of_spec(folder.spec), str(model["name"]), made)
 
 
-def loaded_with(engine: Chosen, name: str, options: ModelOptions) -> Model:
+def loaded_with(engine: Chosen, name: str, options: ModelOptions, spent: Spending | None = None) -> Model:
     """The model of that name with the stages of `engine` done by that; what it does not need is not loaded.
 
-    Where `options` name workers, these hold it. Raises UsageError for workers and an engine beside hf, or its options.
+    `spent` is what earlier parts of the runs took, which counts against the budget of an engine that is paid by the call. Where
+    `options` name workers, these hold the model. Raises UsageError for workers and an engine beside hf, or its options.
     """
     if not options.executor.alone:
         if engine.name != HF:
@@ -168,7 +169,9 @@ def loaded_with(engine: Chosen, name: str, options: ModelOptions) -> Model:
         return load_spread(name, options)
     if isinstance(engine.options, WeightOptions):
         options = replace(options, weights=engine.options)
-    return model_with(engine, name, hf=lambda: load_model(name, options), unloaded=lambda: load_unloaded(name, options))
+    return model_with(
+        engine, name, hf=lambda: load_model(name, options), unloaded=lambda: load_unloaded(name, options), spent=spent
+    )
 
 
 def load_spread(name: str, options: ModelOptions) -> ShardedModel:

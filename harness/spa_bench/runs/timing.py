@@ -27,20 +27,22 @@ def timed(
 
     `price` is the cost of an hour: `price` in the file grows by the cost of the block, and `priced_seconds` by its seconds.
     `model` is the one that the block uses: the file gets the numbers of rows that were asked for, the most that were decoded
-    together, how often memory ran out, and what calls of a server took; their cost in earlier parts of the run counts
-    against the model's budget.
+    together, how often memory ran out, and what calls of a server took. That is also written while the block runs, about every
+    second, so that a killed process has counted them.
     Where `priced_seconds` is less than `seconds`, a part of the run had no price, and the price does not include it.
     """
     began = time.monotonic()
     before = dict(console.seconds)
     refused = model.batches().refused if model is not None else 0
     paid = _paid(model) if model is not None else None
-    earlier = _spending(folder.timings().get("spent"))
+    earlier = spent_on(folder)
     if paid:
-        paid.resume(earlier)
+        paid.watch_spent(lambda new: folder.write_json(TIMINGS, {**folder.timings(), "spent": asdict(earlier.plus(new))}))
     try:
         yield
     finally:
+        if paid:
+            paid.watch_spent(None)
         known = {"stages": {}, "seconds": 0.0, **folder.timings()}
         took = time.monotonic() - began
         for name, total in console.seconds.items():
@@ -68,8 +70,9 @@ def _paid(model: Model) -> PaidModel | None:
     return model if isinstance(model, PaidModel) else None
 
 
-def _spending(known: object) -> Spending:
+def spent_on(folder: RunFolder) -> Spending:
     """The spending that timings.json has of earlier parts; no hash covers the file, so it may hold anything."""
+    known = folder.timings().get("spent")
     content = known if isinstance(known, dict) else {}
     counts = {f.name: content.get(f.name) for f in fields(Spending) if f.name != "cost"}
     cost = content.get("cost")

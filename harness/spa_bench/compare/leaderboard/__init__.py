@@ -1,7 +1,7 @@
 """Leaderboards from run folders or result files: seeds pooled, intervals, paired differences, fronts. Imports no torch."""
 
 from spa_bench.compare.leaderboard.check import check
-from spa_bench.compare.leaderboard.compare import compare_with_reference, number, summary
+from spa_bench.compare.leaderboard.compare import compare_with_reference, number, row_of, summary
 from spa_bench.compare.leaderboard.latex import as_latex
 from spa_bench.compare.leaderboard.page import markdown
 from spa_bench.compare.leaderboard.results import find_results, from_runs, save, save_all
@@ -19,6 +19,7 @@ __all__ = [
     "from_runs",
     "markdown",
     "number",
+    "row_of",
     "save",
     "save_all",
     "summary",

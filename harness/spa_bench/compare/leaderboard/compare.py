@@ -61,13 +61,22 @@ class PairedComparison:
 
 
 def compare_with_reference(rows: Sequence[LeaderboardRow], reference: str) -> list[PairedComparison]:
-    """`reference` compared with every other row, at equal n, paired by problem. Raises UsageError for an unknown reference."""
-    chosen = next((r for r in rows if r.label == reference), None)
-    if chosen is None:
-        raise UsageError(f"no runs of the reference {reference!r} here; there are {', '.join(sorted({r.label for r in rows}))}")
+    """`reference` compared with every other row, at equal n, paired by problem. Raises UsageError as `row_of`."""
+    chosen = row_of(rows, reference)
     others = [r for r in rows if r is not chosen and r.table_key == chosen.table_key]
     decided = {column: _decide(column, chosen, others) for column in PAIRED}
     return [PairedComparison(other, {column: decided[column][other.label] for column in PAIRED}) for other in others]
+
+
+def row_of(rows: Sequence[LeaderboardRow], reference: str) -> LeaderboardRow:
+    """The first row with the label `reference`. Raises UsageError where none has it, or several have it as their beginning."""
+    chosen = next((r for r in rows if r.label == reference), None)
+    if chosen is not None:
+        return chosen
+    there = sorted({r.label for r in rows})
+    if alike := [label for label in there if label.startswith((f"{reference}[", f"{reference}@"))]:
+        raise UsageError(f"{len(alike)} rows are of the reference {reference!r}: name one of {', '.join(alike)}")
+    raise UsageError(f"no runs of the reference {reference!r} here; there are {', '.join(there)}")
 
 
 def _decide(column: str, chosen: LeaderboardRow, others: Sequence[LeaderboardRow]) -> dict[str, Decision]:

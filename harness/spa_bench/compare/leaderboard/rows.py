@@ -19,6 +19,7 @@ from spa_bench.runs.folder import SCHEMA_VERSION, flat, group_hash
 from spa_bench.sandbox.none import NoSandbox
 from spa_bench.types import Estimate
 
+MADE_UP = "; made-up answers (engine mock): these numbers say nothing about any model"
 _AT_SIZES = {m.name for m in AT_SIZES}
 
 
@@ -47,18 +48,24 @@ class LeaderboardRow:
 
     @property
     def covered(self) -> str:
-        """The number of problems, and which part of the task they are."""
+        """The number of problems, which part of the task they are, and whether the answers are made up."""
         task, problems = self.result["spec"]["task"], len(self.result["problems"])
         whole, seed = task["problems_n"], task.get("shuffle")
+        made = MADE_UP if self.made_up else ""
         if problems == whole:
-            return f"{whole} problems"
-        return f"{problems} of {whole} problems" + ("" if seed is None else f" at random (shuffle {seed})")
+            return f"{whole} problems{made}"
+        return f"{problems} of {whole} problems{'' if seed is None else f' at random (shuffle {seed})'}{made}"
 
     @property
     def model(self) -> str:
         """The model's name, and what was done to its weights before the run."""
         weights = self.result["spec"]["model"].get("weights")
         return f"{self.result['model']} ({weights})" if weights else str(self.result["model"])
+
+    @property
+    def made_up(self) -> bool:
+        """Whether the answers are of no model: those of the engine mock."""
+        return bool(self.result["spec"]["model"].get("made_up"))
 
     @property
     def pairs(self) -> str:
@@ -68,10 +75,14 @@ class LeaderboardRow:
 
     @property
     def table_key(self) -> tuple[str, str]:
-        """The key that rows of one table share: the task and its problems. Rows of a table are paired by place."""
+        """The key that rows of one table share: the task and its problems. Rows of a table are paired by place.
+
+        Made-up answers are in no table with those of a model.
+        """
         spec, problems = self.result["spec"], self.result["problems"]
         names = hashlib.blake2b(json.dumps(problems).encode(), digest_size=8).hexdigest()
-        return self.task, f"{spec['task']['problems_hash']}-{spec['limit']}-{len(problems)}-{names}"
+        made = "-made-up" if self.made_up else ""
+        return self.task, f"{spec['task']['problems_hash']}-{spec['limit']}-{len(problems)}-{names}{made}"
 
     @property
     def metrics(self) -> dict[str, Estimate]:

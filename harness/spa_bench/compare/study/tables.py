@@ -73,7 +73,7 @@ def page(report: Report) -> str:
         f"Made by `{report.command}`; do not edit by hand.",
         f"{report.task}{f' {version}' if version else ''}, {problems} problems, model {report.model}, "
         f"training seeds {', '.join(map(str, report.seeds))}.",
-        *_caveats(report),
+        *caveats_of(report),
         *(f"{claim.sentence(report.where)}" for claim in report.claims[:1]),
         f"![{study.title}]({report.name}.svg)",
         table(report, style="md"),
@@ -112,8 +112,11 @@ def _columns(report: Report) -> list[tuple[str, int | None, str]]:
     return columns
 
 
-def _caveats(report: Report) -> list[str]:
+def caveats_of(report: Report) -> list[str]:
+    """Sentences on what the numbers of a study do not show."""
     caveats = []
+    if any(m.row.made_up for m in report.points):
+        caveats.append("**Made-up answers** (engine mock): the numbers and verdicts say nothing about any model.")
     there, seeds = sum(len(m.row.seeds) for m in report.points), len(report.seeds)
     if there < report.wanted:
         caveats.append(f"**Not finished**: {there} of {report.wanted} runs are in this table.")

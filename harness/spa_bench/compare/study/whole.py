@@ -20,6 +20,7 @@ from spa_bench.compare.study.tables import Report, as_json, page
 from spa_bench.errors import UsageError
 from spa_bench.models.base import Model
 from spa_bench.runs.defaults import Pairs, load_model_for, model_for, pairs_for
+from spa_bench.runs.earlier import earlier_runs, is_drawn, spent_before
 from spa_bench.runs.engines import chosen_engine
 from spa_bench.runs.folder import RunFolder, open_run
 from spa_bench.runs.job import Job, check_limit, load_task, task_for
@@ -89,16 +90,24 @@ def study(name: str, a: StudyOptions, console: Reporter) -> Report:
             console.note(f"data: {pairs.settings['data.examples']} pairs ({pairs.said})")
             points = points_of(chosen, replace(wishes, settings={**sampler_settings, **pairs.settings}))
             a = replace(a, settings=(*a.settings, *(f"{key}={value}" for key, value in pairs.settings.items())))
+        if line := engine.check_model(a.model):
+            console.note(line)
         sandbox = choose(a.judge.sandbox, task_card.packages).name
         task = load_task(task_card)
-        model = load_model_for(task_card, a.model, a.loading, engine)
-        task_card, task = task_for(task_card, task, model)
-        place = Place(task=task, model=model, out=out, cache=stage_cache(), workers=workers, price=price)
-        all_runs = runs_of(_jobs(points, seeds, task_card, task, model, sandbox, a, engine.spec()), place)
-        for line in _plan(chosen, all_runs, place, seeds):
-            console.note(line)
-        make(all_runs, place, console)
-        there = _by_point(points, all_runs)
+        jobs = _jobs(points, seeds, task_card, sandbox, a, engine.spec())
+        earlier = _earlier(jobs, task_card, engine.known(model_for(task_card, a.model)), out)
+        if (done := [run for run in earlier if run and _is_done(run)]) and len(done) == len(jobs):
+            console.note(f"every run is there: engine {engine.name} is not asked, and nothing is spent")
+            there = _by_point(points, [(point, run) for (point, _), run in zip(jobs, done, strict=True)])
+        else:
+            model = load_model_for(task_card, a.model, a.loading, engine, spent_before(earlier))
+            task_card, task = task_for(task_card, task, model)
+            place = Place(task=task, model=model, out=out, cache=stage_cache(), workers=workers, price=price)
+            all_runs = runs_of(_settled(jobs, task_card, task, model), place)
+            for line in _plan(chosen, all_runs, place, seeds):
+                console.note(line)
+            make(all_runs, place, console)
+            there = _by_point(points, [(run.point, open_run(run.path)) for run in all_runs])
     measured = measure_points(chosen, points, there)
     report = Report(
         study=chosen,
@@ -126,20 +135,9 @@ def _pairs(chosen: Study, points: Sequence[Point], task: TaskCard, a: StudyOptio
 
 
 def _jobs(
-    points: Sequence[Point],
-    seeds: Sequence[int],
-    card: TaskCard,
-    task: Task,
-    model: Model,
-    sandbox: str,
-    a: StudyOptions,
-    engine: Json,
+    points: Sequence[Point], seeds: Sequence[int], card: TaskCard, sandbox: str, a: StudyOptions, engine: Json
 ) -> list[tuple[Point, Job]]:
     """Jobs for all points of the first seed, then those of the next, so that a stopped study has complete seeds."""
-    noise = a.noise_floor
-    if noise is None:  # computed once, because it depends on the prompts alone, which all runs share
-        asked = [(p.messages or p.text, p.max_new_tokens) for p in task.asked_by(model, a.limit).prompts]
-        noise = False if model.batch_free(asked) else None
     return [
         (
             point,
@@ -151,13 +149,37 @@ def _jobs(
                 limit=a.limit,
                 sandbox=sandbox,
                 grading=a.rules,
-                noise_floor=noise,
+                noise_floor=a.noise_floor,
                 engine=engine,
             ),
         )
         for seed in seeds
         for point in points
     ]
+
+
+def _settled(jobs: Sequence[tuple[Point, Job]], card: TaskCard, task: Task, model: Model) -> list[tuple[Point, Job]]:
+    """`jobs` with the card of their task as `model` is asked, and without a noise floor where none is needed.
+
+    That depends on the prompts alone, which all runs share, so it is found out once.
+    """
+    noise = {job.noise_floor for _, job in jobs}
+    if noise == {None}:
+        asked = [(p.messages or p.text, p.max_new_tokens) for p in task.asked_by(model, jobs[0][1].limit).prompts]
+        noise = {False if model.batch_free(asked) else None}
+    [wanted] = noise
+    return [(point, replace(job, task=card, noise_floor=wanted)) for point, job in jobs]
+
+
+def _earlier(
+    jobs: Sequence[tuple[Point, Job]], card: TaskCard, known: Mapping[str, object] | None, out: Path
+) -> list[RunFolder | None]:
+    """The run of each job that an earlier command has begun; empty for an engine that is not paid by the call."""
+    return [] if known is None else earlier_runs([job for _, job in jobs], card, known, out)
+
+
+def _is_done(run: RunFolder) -> bool:
+    return is_drawn(run) and (run.path / "metrics.json").exists()
 
 
 def _plan(chosen: Study, runs: Sequence[Run], place: Place, seeds: Sequence[int]) -> list[str]:
@@ -176,10 +198,10 @@ def _plan(chosen: Study, runs: Sequence[Run], place: Place, seeds: Sequence[int]
     ]
 
 
-def _by_point(points: Sequence[Point], runs: Sequence[Run]) -> dict[int, list[RunFolder]]:
+def _by_point(points: Sequence[Point], runs: Sequence[tuple[Point, RunFolder]]) -> dict[int, list[RunFolder]]:
     by_place: dict[int, list[RunFolder]] = {}
-    for run in runs:
-        by_place.setdefault(points.index(run.point), []).append(open_run(run.path))
+    for point, run in runs:
+        by_place.setdefault(points.index(point), []).append(run)
     return {place: by_place[place] for place in sorted(by_place)}
 
 

@@ -19,6 +19,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 from spa_bench.errors import ModelError, SpaBenchError, UsageError
+from spa_bench.models.base import Spending, dollars
 from spa_bench.models.openai.limits import Gate, backoff, retry_after
 from spa_bench.models.openai.options import OPENAI, OpenAIOptions
 from spa_bench.models.openai.spending import Ledger
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from openai import APIStatusError, AsyncOpenAI
 
 _LOOK = 0.1  # seconds between two looks at whether the user wants to stop
+_WATCH = 1.0  # seconds between two calls of what watches
 _END = 10.0  # seconds that calls which are broken off may take to end
 _GOES_ON = "what is drawn is kept, and the same command goes on from there"
 _PASSES = {408, 409, 425, 429}  # statuses of failures that pass, beside 500 and above
@@ -59,7 +61,8 @@ class _Stopped(Exception):
 class Server:
     """A server of the OpenAI protocol. Raises UsageError where the package, a key or an address is missing or unfit."""
 
-    def __init__(self, options: OpenAIOptions):
+    def __init__(self, options: OpenAIOptions, earlier: Spending | None = None):
+        """`earlier`: see Ledger."""
         try:
             self.url = options.url
         except ValueError as error:
@@ -74,7 +77,9 @@ class Server:
             raise UsageError(f"{self.url} needs a key, and the environment variable {name} has none")
         if not (secret.isascii() and secret.isprintable()):
             raise UsageError(f"the environment variable {name} holds characters that no key has; set it to the key alone")
-        self.ledger = Ledger(options)
+        self.ledger = Ledger(options, earlier)
+        self.watch: Callable[[], None] | None = None  # called about every second while calls are answered
+        self._watched = 0.0
         self.together = 0  # the most calls that were under way at once
         self._under_way = 0
         self._gate = Gate(options.requests_per_minute, options.tokens_per_minute)
@@ -99,6 +104,7 @@ class Server:
             while True:
                 if asked():
                     work.stop()
+                self._look()
                 try:
                     came = work.came.get(timeout=_LOOK)
                 except queue.Empty:
@@ -113,6 +119,11 @@ class Server:
             raise work.error
         if left:
             pause_point()
+
+    def _look(self) -> None:
+        if self.watch is not None and (now := time.monotonic()) - self._watched >= _WATCH:
+            self._watched = now
+            self.watch()
 
     def one(self, call: Call) -> Reply | Refused:
         """The answer to one call. Raises as `ask`."""
@@ -168,9 +179,9 @@ class Server:
     def _spent(self, call: Call) -> str:
         ledger = self.ledger
         return (
-            f"the budget of max_cost = ${self.options.max_cost:g} is spent: ${ledger.total:.6g} so far, here for "
-            f"{ledger.spent.words()}, and the next call could cost ${ledger.cost(call.most):.6g}; what is drawn is kept, and "
-            "the same command with a larger max_cost goes on from there"
+            f"the budget of max_cost = ${self.options.max_cost:g} is spent: {dollars(ledger.total)} so far, this time "
+            f"{ledger.spent.words()}, and the next call could cost {dollars(ledger.cost(call.most))}; what is drawn is kept, "
+            "and the same command with a larger max_cost goes on from there"
         )
 
     async def _tried(self, client: AsyncOpenAI, call: Call) -> Reply | Refused | _Trouble:
@@ -239,7 +250,8 @@ class _Work:
 
     def __init__(self, server: Server, calls: Sequence[Call]):
         self._server, self._calls = server, calls
-        self.came: queue.SimpleQueue[tuple[int, Reply | Refused] | None] = queue.SimpleQueue()  # None: no more will come
+        # None: no more will come. A SimpleQueue would wait for ever where a signal is handled as its timeout ends (CPython)
+        self.came: queue.Queue[tuple[int, Reply | Refused] | None] = queue.Queue()
         self.error: BaseException | None = None
         self._drain = asyncio.Event()
         self._thread = threading.Thread(target=self._run, name="calls to a server", daemon=True)

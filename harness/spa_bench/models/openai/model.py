@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from spa_bench.errors import ModelError, UsageError
-from spa_bench.models.base import Batches, OptionScores, Spending
+from spa_bench.models.base import Batches, OptionScores, Spending, dollars
 from spa_bench.models.engine import STAGES, Stage
 from spa_bench.models.openai import probe
 from spa_bench.models.openai.answers import completion_of, failed, skipped
@@ -21,6 +21,7 @@ from spa_bench.models.openai.client import Server
 from spa_bench.models.openai.options import OpenAIOptions
 from spa_bench.models.openai.probe import Found
 from spa_bench.models.openai.scores import Scorer, Text
+from spa_bench.models.openai.spending import Usage
 from spa_bench.models.openai.wire import Call, Refused, Reply
 from spa_bench.types import Asked, Completion, DivergenceSums, Member, Messages, Request
 
@@ -32,10 +33,12 @@ _KNOBS = {"top_p": 1.0, "top_k": 0, "min_p": 0.0}  # that a server may ignore, a
 class ServedModel:
     """See spa_bench.models.base.Model. Raises UsageError or ModelError where the server cannot be used; it is probed here."""
 
-    def __init__(self, name: str, options: OpenAIOptions | None = None):
+    def __init__(self, name: str, options: OpenAIOptions | None = None, earlier: Spending | None = None):
+        """`earlier`: what earlier parts of the runs took, which counts against max_cost."""
         self.name = name
         self._options = options = options or OpenAIOptions()
-        self._server = Server(options)
+        self._server = Server(options, earlier)
+        self._afford(*probe.most(options.api), "to look at what the server does")
         self._taken = Spending()  # that a run has counted
         listed = probe.served(self._server)
         self._found: dict[Api, Found] = {}
@@ -50,6 +53,7 @@ class ServedModel:
             names = f"; it serves {', '.join(sorted(listed))}" if listed and name not in listed else ""
             raise ModelError(f"{self._server.url} gives no answers of {name!r} ({said}){names}")
         self.context = options.context or listed.get(name) or UNKNOWN_CONTEXT
+        self._served: tuple[str, ...] = ()  # names that check_served has found
         self._ids: dict[str, str] = {}  # served name -> the name that its answers bear, of the members of one card
         self._checked: set[tuple[Api, str]] = set()  # knobs that are known to be done
         self.notes = self._notes()
@@ -146,17 +150,29 @@ class ServedModel:
         new, self._taken = now.since(self._taken), now
         return new
 
-    def resume(self, earlier: Spending) -> None:
-        """Count what earlier parts of the run cost against max_cost; `spent` does not include it."""
-        self._server.ledger.before(earlier)
+    def watch_spent(self, write: Callable[[Spending], None] | None) -> None:
+        """See PaidModel.watch_spent."""
+        self._server.watch = None if write is None else lambda: write(self.spent().since(self._taken))
+
+    def _afford(self, most: Usage, calls: int, what: str) -> None:
+        """Raise ModelError, before any of these calls is sent, where the budget may not last for all of them."""
+        ledger = self._server.ledger
+        if not ledger.lasts(most, calls):
+            raise ModelError(
+                f"the budget of max_cost = ${self._options.max_cost:g} does not last {what}: {dollars(ledger.total)} are "
+                f"spent, and {calls} calls could cost {dollars(calls * ledger.cost(most))}; give a larger max_cost"
+            )
 
     # members ---------------------------------------------------------------------------------------------------
 
     def check_served(self, names: Sequence[str]) -> None:
         """See ServesMembers.check_served. Names that give a text the same log-probabilities are marked in `notes`."""
+        if tuple(names) == self._served:
+            return
         found = self._main
         api = found.dialect.api
-        self._ids = {}
+        self._ids, self._served = {}, ()
+        self._afford(probe.greedy_call(found, max(names, key=len, default=""))[1], len(set(names)), "to ask for the members")
         scored: dict[tuple[tuple[float | None, float | None], ...], list[str]] = {}
         for name in dict.fromkeys(names):
             body, most = probe.greedy_call(found, name)
@@ -167,6 +183,7 @@ class ServedModel:
             self._ids[name] = answer.model
             if answer.logprobs:
                 scored.setdefault(answer.logprobs, []).append(name)
+        self._served = tuple(names)
         same = [group for group in scored.values() if len(group) > 1]
         self.notes = self._notes(
             [f"the served models {', '.join(group)} give the same log-probabilities: they may be one model" for group in same]

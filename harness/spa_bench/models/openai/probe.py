@@ -1,4 +1,4 @@
-"""What a server does with what it is sent, found out with some twenty answers of a few tokens.
+"""What a server does with what it is sent, found out with up to 15 answers of a few tokens on each of its two paths.
 
 Servers take fields and ignore them. A draw at another temperature than asked, or from another model, would be wrong silently:
 such a server is refused. One that ignores seeds gives other texts when it is asked again: that is marked, and draws go on.
@@ -20,6 +20,7 @@ from spa_bench.models.openai.wire import Call, Refused, Reply, one_line
 from spa_bench.types import Decoding, Messages
 
 _TOKENS = 16
+_CALLS = 15  # that are answered on one path
 _TRIES = 3  # of the first call of a path: a server that has it not may answer as one that is broken
 _CHAT = "Write one line of random words."
 _QUESTIONS: dict[Api, str | Messages] = {
@@ -65,6 +66,12 @@ def check_model(asked: str, reply: Reply, others: Sequence[str]) -> None:
             f"the model {reply.model!r} answers, and {asked!r} was asked for; ask for that name, or say with answers_as "
             "that both are one model"
         )
+
+
+def most(api: str) -> tuple[Usage, int]:
+    """(the most tokens of a call, the most calls that are answered) of the probe where the options say `api`."""
+    tokens = max((most_tokens(question, _TOKENS) for question in _QUESTIONS.values()), key=lambda usage: usage.prompt)
+    return tokens, _CALLS * (len(PATHS) if api == "auto" else 1)
 
 
 def paths(server: Server, model: str) -> dict[Api, Found | Refused]:
@@ -173,7 +180,10 @@ def _text(answer: Reply | Refused, server: Server, model: str) -> str:
     if isinstance(answer, Refused):
         raise ModelError(f"{server.url} answers, and then refuses another seed or temperature ({answer.message})")
     check_model(model, answer, server.options.answers_as)
-    return answer.text or ""
+    if answer.text is None:
+        why = answer.refusal or f"finish_reason {answer.finish!r}"
+        raise ModelError(f"{server.url} gives answers of {model!r} that have no text ({why}); nothing could be drawn")
+    return answer.text
 
 
 def _fixed(sampled: Sequence[str]) -> str:

@@ -22,17 +22,14 @@ class Usage:
 class Ledger:
     """Counts what calls take, and holds back what those under way may cost."""
 
-    def __init__(self, options: OpenAIOptions):
+    def __init__(self, options: OpenAIOptions, earlier: Spending | None = None):
+        """`earlier`: what earlier parts of the runs cost. It counts against the budget; `spent` does not include it."""
         self._in, self._out, self._most = options.price_in, options.price_out, options.max_cost
         self._cached = options.price_in if options.price_cached is None else options.price_cached
         self.spent = Spending(cost=None if self._in is None else 0.0)
-        self._before = 0.0
+        self._before = (earlier or Spending()).cost or 0.0
         self._held = 0.0  # dollars
         self._under_way = 0  # calls
-
-    def before(self, earlier: Spending) -> None:
-        """Count the cost of an earlier part of the run against the budget; `spent` does not include it."""
-        self._before = earlier.cost or 0.0
 
     def cost(self, usage: Usage) -> float:
         """Dollars for `usage`; 0 where there are no prices."""
@@ -44,7 +41,7 @@ class Ledger:
     def hold(self, most: Usage) -> bool:
         """Hold back what a call can cost at the most, before it is sent; False where the budget has not so much left."""
         cost = self.cost(most)
-        if self._most is not None and self.total + self._held + cost > self._most:
+        if not self.lasts(most, 1):
             return False
         self._held += cost
         self._under_way += 1
@@ -52,8 +49,12 @@ class Ledger:
 
     @property
     def total(self) -> float:
-        """Dollars of the run so far, its earlier parts included, without what is held back."""
+        """Dollars so far, those of earlier parts included, without what is held back."""
         return self._before + (self.spent.cost or 0.0)
+
+    def lasts(self, most: Usage, calls: int) -> bool:
+        """Whether the budget has enough left for so many calls, at the most that each can cost."""
+        return self._most is None or self.total + self._held + calls * self.cost(most) <= self._most
 
     @property
     def idle(self) -> bool:

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import TypeGuard
 
 from spa_bench.errors import ModelError
 from spa_bench.models.openai.spending import Usage
@@ -114,14 +115,23 @@ def read_reply(text: str) -> Reply:
 
 
 def _usage(said: object) -> Usage:
-    if isinstance(said, dict):
-        prompt, new, details = said.get("prompt_tokens"), said.get("completion_tokens", 0), said.get("prompt_tokens_details")
-        cached = details.get("cached_tokens") if isinstance(details, dict) else 0
-        if isinstance(prompt, int) and isinstance(new, int):
-            return Usage(prompt=prompt, new=new, cached=min(cached, prompt) if isinstance(cached, int) else 0)
-    raise ModelError(
-        "the server says nothing of tokens (its answers have no usage), so that nothing could be counted; use one that does"
-    )
+    """Raises ModelError where the counts of tokens are missing, or are none."""
+    if not isinstance(said, dict):
+        raise ModelError(
+            "the server says nothing of tokens (its answers have no usage), so that nothing could be counted; use one that does"
+        )
+    prompt, new, details = said.get("prompt_tokens"), said.get("completion_tokens", 0), said.get("prompt_tokens_details")
+    if not (_is_count(prompt) and _is_count(new)):
+        raise ModelError(
+            f"the server's usage is no count of tokens ({_shown(json.dumps(said))}), so that nothing could be counted; use one "
+            "that counts prompt_tokens and completion_tokens"
+        )
+    cached = details.get("cached_tokens") if isinstance(details, dict) else 0
+    return Usage(prompt=prompt, new=new, cached=min(cached, prompt) if _is_count(cached) else 0)
+
+
+def _is_count(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 def _logprobs(said: object) -> tuple[tuple[str, ...], tuple[tuple[float | None, float | None], ...]]:
