@@ -43,6 +43,7 @@ class MockModel:
     def __init__(self, answer: Callable[[Request], str], *, stop_after: int | None = None):
         self._answer, self._stop_after = answer, stop_after
         self.asked: list[Key] = []
+        self.closed = 0  # times
 
     engines: ClassVar[dict[str, str]] = dict.fromkeys(STAGES, "mock")
     unable: ClassVar[dict[str, str]] = {}
@@ -61,6 +62,9 @@ class MockModel:
 
     def batch_free(self, prompts: Sequence[tuple[str, int]]) -> bool:
         return True
+
+    def close(self) -> None:
+        self.closed += 1
 
     def generate(self, requests: Sequence[Request], members: Sequence[Member]) -> Iterator[Completion]:
         for request in requests:

@@ -61,23 +61,77 @@ def test_each_worker_sees_the_gpu_that_is_named_for_it(monkeypatch: pytest.Monke
 @pytest.mark.parametrize(
     ("executor", "device", "said"),
     [
-        (ExecutorOptions(workers=0), "auto", "--num-workers is 0; it must be at least 1"),
         (ExecutorOptions(workers=5), "cuda", "5 workers take a GPU each, and torch sees 4 here"),
         (ExecutorOptions(workers=2), "cuda:1", "--device cuda:1 is one device, and there are 2 workers"),
         (ExecutorOptions(devices=("cuda:1", "cuda:4")), "auto", "device 'cuda:4' was asked for, and torch sees 4"),
         (ExecutorOptions(devices=("cuda", "cuda:1")), "auto", "--devices takes cpu, or cuda:N with commas between; got 'cuda'"),
-        (ExecutorOptions(devices=("cuda:1", "cpu")), "auto", "--devices cuda:1,cpu are of several kinds"),
-        (ExecutorOptions(workers=3, devices=("cuda:1", "cuda:2")), "auto", "--num-workers is 3 and --devices names 2"),
-        (ExecutorOptions(address="auto"), "auto", "--ray-address auto needs --executor ray"),
-        (ExecutorOptions(gpus=0.5), "auto", "--gpus-per-worker needs --executor ray"),
-        (ExecutorOptions(kind="ray", gpus=-1), "auto", "--gpus-per-worker is -1; give a number from 0"),
-        (ExecutorOptions(kind="ray", devices=("cuda:0",)), "auto", "--devices names devices of this machine"),
+        (ExecutorOptions(devices=("cpu", "cpu")), "cuda", "--devices cpu,cpu and the device cuda are of two kinds"),
+        (ExecutorOptions(devices=("cuda:1",)), "cpu", "--devices cuda:1 and the device cpu are of two kinds"),
+        (
+            ExecutorOptions(kind="ray"),
+            "cuda:1",
+            "--device cuda:1 is one device of this machine",
+        ),
+        (ExecutorOptions(kind="ray", gpus=0.5), "cpu", "--device cpu uses no GPU, and --gpus-per-worker is 0.5"),
     ],
 )
 def test_what_cannot_be_had_is_said_in_one_line(executor: ExecutorOptions, device: str, said: str):
     with pytest.raises(UsageError, match="^" + re.escape(said)) as caught:
         begin(executor, device, None, gpus=visible_gpus, tell=silent)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (Machine(num_workers=0), "--num-workers is 0; it must be at least 1"),
+        (Machine(devices="cuda:1,cpu"), "--devices cuda:1,cpu are of several kinds"),
+        (Machine(devices=" , "), "--devices takes cpu, or cuda:N with commas between; got ' , '"),
+        (Machine(num_workers=3, devices="cuda:1,cuda:2"), "--num-workers is 3 and --devices names 2"),
+        (Machine(ray_address="auto"), "--ray-address auto needs --executor ray"),
+        (Machine(gpus_per_worker=0.5), "--gpus-per-worker needs --executor ray"),
+        (Machine(executor="ray", gpus_per_worker=-1), "--gpus-per-worker is -1; give a number from 0"),
+        (Machine(executor="ray", devices="cuda:0"), "--devices names devices of this machine"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused_whether_workers_are_needed_or_not(given: Machine, said: str):
+    with pytest.raises(UsageError, match="^" + re.escape(said)) as caught:
+        given.options()
+    assert "\n" not in str(caught.value)
+
+
+WRONG = ("--num-workers", 0), ("--ray-address", "auto"), ("--num-workers", 1, "--gpus-per-worker", 0.5)
+
+
+def test_every_command_refuses_them_also_where_nothing_is_left_to_do(call: Call, three: Path, tmp_path: Path, bwrap: str):
+    run = ["run", "--engine", "mock", "--sampler", "base", "--task", three, "--n", 1, "--sandbox", bwrap]
+    run += ["--out", tmp_path / "runs"]
+    assert call(*run).code == 0
+    [done] = (tmp_path / "runs").iterdir()
+    spa = ("spa", "partition", "--sampler", "spa-random")
+    for command in (run, ["study", "main", "--out", tmp_path / "study"], spa, ["rerun", done], ["grade", done]):
+        for words in WRONG:
+            if "--gpus-per-worker" not in words or command[0] != "grade":  # whose workers hold no model
+                assert call(*command, *words).code == 2, (command, words)
+
+
+class _NoGpus:
+    """A transport to a cluster without GPUs."""
+
+    def __init__(self, *_: object):
+        self.gpus, self.closed = 0.0, 0
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+def test_a_gpu_that_a_cluster_lacks_is_not_replaced_by_its_processors(monkeypatch: pytest.MonkeyPatch):
+    transport = _NoGpus()
+    monkeypatch.setattr(options, "RayTransport", lambda *_: transport)
+    with pytest.raises(UsageError, match=r"^--device cuda was asked for, and workers of Ray get no GPUs here"):
+        begin(ExecutorOptions(kind="ray", workers=2), "cuda", None, gpus=visible_gpus, tell=silent)
+    assert transport.closed == 1
+    assert begin(ExecutorOptions(kind="ray", workers=2), "auto", None, gpus=visible_gpus, tell=silent).device == "cpu"
 
 
 def test_a_gpu_that_is_not_there_is_an_error_of_the_command(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -84,7 +84,7 @@ def test_a_shard_that_takes_down_three_workers_ends_the_run_in_one_line(start: S
 
 
 def test_workers_that_die_while_they_load_end_the_run(tmp_path: Path):
-    with pytest.raises(ModelError, match=r"died while it loaded the model \(signal SIGKILL\), 3 times"):
+    with pytest.raises(ModelError, match=r"died before it was ready \(signal SIGKILL\), 3 times"):
         Pool(LocalTransport([Place("cpu", {})]), partial(acts.load_dying, tmp_path))
     assert len(list(tmp_path.iterdir())) == 3
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from spa_bench.cli.options import Embedding, Json, Judge, Metrics, Price, RunFolders, TaskFile, Trackers
+from spa_bench.cli.options import Embedding, Json, Judge, Metrics, Price, RunFolders, TaskFile, Trackers, Workers
 
 
 def grade(
@@ -11,6 +11,7 @@ def grade(
     *,
     task_file: TaskFile = None,
     judge: Judge | None = None,
+    spread: Workers | None = None,
     embedding: Embedding = None,
     metrics: Metrics = (),
     price_per_hour: Price = None,
@@ -27,10 +28,14 @@ def grade(
     from spa_bench.support.console import Reporter
     from spa_bench.types import Estimate
 
-    judge, trackers = judge or Judge(), trackers or Trackers()
+    judge, spread, trackers = judge or Judge(), spread or Workers(), trackers or Trackers()
     own, note = load_metrics(metrics), Reporter().note
     options = perform.GradeOptions(
-        judge=judge.options(price_per_hour), task_file=task_file, embedding=embedding, metrics=metrics
+        judge=judge.options(price_per_hour),
+        executor=spread.executor_options(),
+        task_file=task_file,
+        embedding=embedding,
+        metrics=metrics,
     )
     with Tracking(names_of(trackers.log), note, samples=trackers.log_samples) as tracking:
         folders = perform.grade_runs(runs, options, follow=tracking)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_origin
 
@@ -12,6 +12,7 @@ from cyclopts import Group, Parameter, Token
 from spa_bench.errors import UsageError
 
 if TYPE_CHECKING:
+    from spa_bench.executors.options import ExecutorOptions
     from spa_bench.runs.perform import JudgeOptions
     from spa_bench.runs.reopen import ModelOptions
 
@@ -230,7 +231,47 @@ class Loading:
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class Machine(Loading):
+class Workers:
+    """The workers among which a command shares its work."""
+
+    executor: Annotated[
+        Literal["local", "ray"],
+        option("what workers are: processes of this machine, or actors of Ray (docs/scaling.md)", WHERE),
+    ] = "local"
+    num_workers: Annotated[int | None, a_count("workers (default: one, or one for each of --devices)", WHERE)] = None
+    ray_address: Annotated[
+        str | None,
+        option("a running Ray cluster (default: Ray on this machine alone)", WHERE, metavar="auto|HOST:PORT|ray://HOST:PORT"),
+    ] = None
+
+    def executor_options(self) -> ExecutorOptions:
+        """The options as spa_bench.executors takes them. Raises UsageError for those that do not fit."""
+        from spa_bench.executors.options import ExecutorOptions
+
+        return ExecutorOptions(kind=self.executor, workers=self.num_workers, address=self.ray_address)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class ModelWorkers(Workers):
+    """Workers that each hold the model."""
+
+    devices: Annotated[str | None, option("a GPU for each local worker, with commas", WHERE, metavar="cuda:0,cuda:1")] = None
+    gpus_per_worker: Annotated[
+        float | None, option("of each Ray worker; 0.5: two share one (default: 1 where there are GPUs)", WHERE, metavar="X")
+    ] = None
+
+    def executor_options(self) -> ExecutorOptions:
+        """See Workers."""
+        names = tuple(name.strip() for name in (self.devices or "").split(",") if name.strip())
+        if self.devices is not None and not names:
+            raise UsageError(f"--devices takes cpu, or cuda:N with commas between; got {self.devices!r}")
+        return replace(super().executor_options(), devices=names, gpus=self.gpus_per_worker)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Machine(ModelWorkers, Loading):
     """The hardware on which a model runs, and how the model is loaded."""
 
     device: Annotated[str, option("auto, cpu or cuda", WHERE)] = "auto"
@@ -240,25 +281,9 @@ class Machine(Loading):
     context: Annotated[
         int | None, a_count("tokens of prompt and answer together (default: as many as the model has positions)", WHERE)
     ] = None
-    executor: Annotated[
-        Literal["local", "ray"],
-        option("what holds the model: this machine's processes, or actors of Ray (docs/scaling.md)", WHERE),
-    ] = "local"
-    num_workers: Annotated[
-        int | None, a_count("workers that hold the model each (default: one, or one for each of --devices)", WHERE)
-    ] = None
-    devices: Annotated[str | None, option("a GPU for each local worker, with commas", WHERE, metavar="cuda:0,cuda:1")] = None
-    ray_address: Annotated[
-        str | None,
-        option("a running Ray cluster (default: Ray on this machine alone)", WHERE, metavar="auto|HOST:PORT|ray://HOST:PORT"),
-    ] = None
-    gpus_per_worker: Annotated[
-        float | None, option("of each Ray worker; 0.5: two share one (default: 1 where there are GPUs)", WHERE, metavar="X")
-    ] = None
 
     def options(self) -> ModelOptions:
         """The options as spa_bench.runs.reopen takes them."""
-        from spa_bench.executors.options import ExecutorOptions
         from spa_bench.runs.reopen import ModelOptions
 
         return ModelOptions(
@@ -269,13 +294,7 @@ class Machine(Loading):
             revision=self.revision,
             trust_remote_code=self.trust_remote_code,
             context=self.context,
-            executor=ExecutorOptions(
-                kind=self.executor,
-                workers=self.num_workers,
-                devices=tuple(name.strip() for name in (self.devices or "").split(",") if name.strip()),
-                address=self.ray_address,
-                gpus=self.gpus_per_worker,
-            ),
+            executor=self.executor_options(),
         )
 
 
@@ -317,7 +336,7 @@ class Judge:
             metavar="NAME",
         ),
     ] = None
-    workers: Annotated[int | None, a_count("programs run at once (default: the cores)", GRADED)] = None
+    workers: Annotated[int | None, a_count("programs at once, in each of --num-workers (default: its cores)", GRADED)] = None
 
     def options(self, price_per_hour: float | None = None) -> JudgeOptions:
         """The options as spa_bench.runs.perform takes them."""

@@ -14,6 +14,7 @@ from spa_bench.cli.options import (
     Json,
     Judge,
     Loading,
+    ModelWorkers,
     RunFolder,
     TaskFile,
     a_path,
@@ -32,6 +33,7 @@ def rerun(
         Path | None, a_path("where the run's attribution queries are on this machine", WHERE, metavar="FILE")
     ] = None,
     loading: Loading | None = None,
+    spread: ModelWorkers | None = None,
     judge: Judge | None = None,
     embedding: Embedding = None,
     out: Annotated[
@@ -41,10 +43,10 @@ def rerun(
     as_json: Json = False,
 ) -> int:
     """Do a run again from its spec and say what came out otherwise. The exit code is 1 where anything did."""
-    from spa_bench.runs import perform
+    from spa_bench.runs import rerun as repeat
 
-    loading, judge = loading or Loading(), judge or Judge()
-    options = perform.RerunOptions(
+    loading, spread, judge = loading or Loading(), spread or ModelWorkers(), judge or Judge()
+    options = repeat.RerunOptions(
         out=out,
         use_cache=use_cache,
         task_file=task_file,
@@ -52,10 +54,11 @@ def rerun(
         queries=queries,
         batch_size=loading.batch_size,
         trust_remote_code=loading.trust_remote_code,
+        executor=spread.executor_options(),
         judge=judge.options(),
         embedding=embedding,
     )
-    folder, differences = perform.rerun(run, options)
+    folder, differences = repeat.rerun(run, options)
     if as_json:
         print(json.dumps({"same": differences.same, "run": str(folder.path), **asdict(differences)}, indent=1))
     else:

@@ -15,6 +15,7 @@ from spa_bench.cli.options import (
     Rules,
     Task,
     Trackers,
+    Workers,
     a_path,
     option,
     overrides,
@@ -33,6 +34,7 @@ def score(
     settings: Annotated[tuple[str, ...], overrides("override a key of the task card, e.g. task.seconds=10")] = (),
     grading: Rules = "default",
     judge: Judge | None = None,
+    spread: Workers | None = None,
     embedding: Embedding = None,
     metrics: Metrics = (),
     out: Annotated[Path, a_path("where the run folder goes", OUTPUT, metavar="DIR", name="--out")] = Path("runs"),
@@ -45,7 +47,7 @@ def score(
     from spa_bench.runs import perform
     from spa_bench.support.console import Reporter
 
-    judge, trackers = judge or Judge(), trackers or Trackers()
+    judge, spread, trackers = judge or Judge(), spread or Workers(), trackers or Trackers()
     options = perform.ScoreOptions(
         name=name,
         cut=cut,
@@ -53,6 +55,7 @@ def score(
         settings=settings,
         rules=grading,
         judge=judge.options(),
+        executor=spread.executor_options(),
         embedding=embedding,
         metrics=metrics,
         out=out,

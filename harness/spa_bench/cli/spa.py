@@ -42,8 +42,8 @@ def attribute(
     """Score every training example against every query; prints the folder of the scores."""
     from spa_bench.runs.stages import open_stages
 
-    opened = open_stages(sampler, _options(model, pairs, settings, seed, machine), last="attribute")
-    _print(opened.console, opened.row, opened.stages.attribute(), as_json=as_json)
+    with open_stages(sampler, _options(model, pairs, settings, seed, machine), last="attribute") as opened:
+        _print(opened.console, opened.row, opened.stages.attribute(), as_json=as_json)
 
 
 def partition(
@@ -63,8 +63,8 @@ def partition(
 
     if against:  # an unreadable file is reported before anything is computed
         other_labels(against)
-    opened = open_stages(sampler, _options(model, pairs, settings, seed, machine), last="partition")
-    _print(opened.console, opened.row, opened.stages.partition(), against=against, table=True, as_json=as_json)
+    with open_stages(sampler, _options(model, pairs, settings, seed, machine), last="partition") as opened:
+        _print(opened.console, opened.row, opened.stages.partition(), against=against, table=True, as_json=as_json)
 
 
 def adapt(
@@ -80,8 +80,8 @@ def adapt(
     """Train the adapters; prints their folder."""
     from spa_bench.runs.stages import open_stages
 
-    opened = open_stages(sampler, _options(model, pairs, settings, seed, machine), last="adapt")
-    _print(opened.console, opened.row, opened.stages.adapters()[0].parent, as_json=as_json)
+    with open_stages(sampler, _options(model, pairs, settings, seed, machine), last="adapt") as opened:
+        _print(opened.console, opened.row, opened.stages.adapters()[0].parent, as_json=as_json)
 
 
 def describe(

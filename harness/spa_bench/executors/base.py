@@ -169,8 +169,9 @@ class Pool(Generic[Held]):
         self._common: list[_Everywhere] = []
         self._failures = 0  # workers that died before they were ready, one after another
         self._round = 0
-        self._workers = [_Worker(seat=transport.start(place), place=place) for place in range(transport.count)]
+        self._workers: list[_Worker] = []
         try:
+            self._workers += (_Worker(seat=transport.start(place), place=place) for place in range(transport.count))
             self._share(recipe, None)
         except BaseException:
             self.close()
@@ -247,8 +248,8 @@ class Pool(Generic[Held]):
                     lost[number] = lost.get(number, 0) + 1
                     if lost[number] >= MOST_LOSSES:
                         raise ModelError(
-                            f"shard {number} took down {MOST_LOSSES} workers ({reply.why}), likely for lack of memory: give a "
-                            f"smaller --batch-size or fewer workers; everything done so far is kept"
+                            f"shard {number} took down {MOST_LOSSES} workers ({reply.why}), likely for lack of memory: give "
+                            f"fewer workers or, where they hold a model, a smaller --batch-size; everything done so far is kept"
                         )
                     again.append(number)
                 else:
@@ -306,7 +307,7 @@ class Pool(Generic[Held]):
             self._failures += 1
             if self._failures >= MOST_LOSSES:
                 raise ModelError(
-                    f"{worker.seat.name} died while it loaded the model ({lost.why}), {MOST_LOSSES} times, likely for lack of "
+                    f"{worker.seat.name} died before it was ready ({lost.why}), {MOST_LOSSES} times, likely for lack of "
                     f"memory: give fewer workers"
                 )
         self._tell(f"{worker.seat.name} died ({lost.why}); another one takes its place")

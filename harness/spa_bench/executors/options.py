@@ -15,7 +15,7 @@ from spa_bench.executors.ray import RayOptions, RayTransport
 
 @dataclass(frozen=True, kw_only=True)
 class ExecutorOptions:
-    """Which workers hold a model. As they are, this process holds it."""
+    """Which workers there are. As it is, this process does everything. Raises UsageError for options that do not fit."""
 
     kind: Literal["local", "ray"] = "local"
     workers: int | None = None  # None: one for each of `devices`, else one
@@ -23,10 +23,34 @@ class ExecutorOptions:
     address: str | None = None  # of a Ray cluster: auto, HOST:PORT or ray://HOST:PORT; None: Ray on this machine alone
     gpus: float | None = None  # of each Ray worker; None: 1 where the cluster has GPUs and the device is not cpu
 
+    def __post_init__(self) -> None:
+        """Raises UsageError."""
+        if self.workers is not None and self.workers < 1:
+            raise UsageError(f"--num-workers is {self.workers}; it must be at least 1")
+        if self.kind == "ray" and self.devices:
+            raise UsageError(
+                "--devices names devices of this machine, and Ray places its workers itself: use --gpus-per-worker"
+            )
+        if self.kind == "local" and self.address is not None:
+            raise UsageError(f"--ray-address {self.address} needs --executor ray")
+        if self.kind == "local" and self.gpus is not None:
+            raise UsageError("--gpus-per-worker needs --executor ray; --devices says which GPUs local workers use")
+        if self.gpus is not None and not 0 <= self.gpus <= 64:
+            raise UsageError(f"--gpus-per-worker is {self.gpus:g}; give a number from 0, such as 0.5 or 1")
+        if self.workers and self.devices and self.workers != len(self.devices):
+            raise UsageError(
+                f"--num-workers is {self.workers} and --devices names {len(self.devices)}: each worker has one device; leave "
+                "out --num-workers"
+            )
+        if len({name.partition(":")[0] for name in self.devices}) > 1:
+            raise UsageError(
+                f"--devices {','.join(self.devices)} are of several kinds, which give other numbers; name one kind"
+            )
+
     @property
     def alone(self) -> bool:
-        """Whether this process holds the model."""
-        return self.kind == "local" and not self.devices and (self.workers or 1) == 1
+        """Whether there are no workers: this process does everything."""
+        return self.kind == "local" and not self.devices and self.workers in (None, 1)
 
 
 @dataclass(frozen=True)
@@ -35,7 +59,7 @@ class Started:
 
     transport: Transport
     device: str  # in the words of HFOptions
-    threads: int | None  # of a worker; None: as many as its process may use
+    threads: int  # of a worker: the cores that are its own
 
 
 def begin(
@@ -50,7 +74,7 @@ def begin(
 
     `gpus` gives the names of this machine's GPUs for CUDA_VISIBLE_DEVICES; it is called where they matter.
     """
-    _check(options)
+    _check_device(options, device)
     count = options.workers or len(options.devices) or 1
     cores = len(os.sched_getaffinity(0))
     if options.kind == "ray":
@@ -59,30 +83,29 @@ def begin(
             address=options.address, workers=count, cpus=float(mine), gpus=0.0 if device == "cpu" else options.gpus
         )
         transport = RayTransport(wanted, tell)
+        if device.startswith("cuda") and not transport.gpus:
+            transport.close()
+            raise UsageError(
+                f"--device {device} was asked for, and workers of Ray get no GPUs here: the cluster has none, or "
+                "--gpus-per-worker is 0"
+            )
         return Started(transport, "cuda" if transport.gpus else "cpu", mine)
     places = _places(options, count, device, gpus)
     on_gpus = places[0].environment.get("CUDA_VISIBLE_DEVICES") is not None
     return Started(LocalTransport(places), "cuda" if on_gpus else "cpu", threads or max(1, cores // count))
 
 
-def _check(options: ExecutorOptions) -> None:
-    if options.workers is not None and options.workers < 1:
-        raise UsageError(f"--num-workers is {options.workers}; it must be at least 1")
-    if options.kind == "ray" and options.devices:
-        raise UsageError("--devices names devices of this machine, and Ray places its workers itself: use --gpus-per-worker")
-    if options.kind == "local" and options.address is not None:
-        raise UsageError(f"--ray-address {options.address} needs --executor ray")
-    if options.kind == "local" and options.gpus is not None:
-        raise UsageError("--gpus-per-worker needs --executor ray; --devices says which GPUs local workers use")
-    if options.gpus is not None and not 0 <= options.gpus <= 64:
-        raise UsageError(f"--gpus-per-worker is {options.gpus:g}; give a number from 0, such as 0.5 or 1")
-    if options.workers and options.devices and options.workers != len(options.devices):
+def _check_device(options: ExecutorOptions, device: str) -> None:
+    """Raises UsageError where the device of the model and the options of its workers do not fit."""
+    kind = device.partition(":")[0]
+    if options.devices and kind not in ("auto", options.devices[0].partition(":")[0]):
+        raise UsageError(f"--devices {','.join(options.devices)} and the device {device} are of two kinds; name one kind")
+    if options.kind == "ray" and ":" in device:
         raise UsageError(
-            f"--num-workers is {options.workers} and --devices names {len(options.devices)}: each worker has one device; leave "
-            "out --num-workers"
+            f"--device {device} is one device of this machine, and Ray places its workers itself: use --device cuda"
         )
-    if len({name.partition(":")[0] for name in options.devices}) > 1:
-        raise UsageError(f"--devices {','.join(options.devices)} are of several kinds, which give other numbers; name one kind")
+    if device == "cpu" and options.gpus:
+        raise UsageError(f"--device cpu uses no GPU, and --gpus-per-worker is {options.gpus:g}; leave one of them out")
 
 
 def _places(options: ExecutorOptions, count: int, device: str, gpus: Callable[[], Sequence[str]]) -> list[Place]:

@@ -134,6 +134,13 @@ class Model(Protocol):
         """
         ...
 
+    def close(self) -> None:
+        """Free what the model holds beside this object: processes, workers, connections, memory of a GPU.
+
+        Whoever loaded the model closes it, once, also after an error, and asks nothing of it afterwards.
+        """
+        ...
+
 
 @dataclass(frozen=True)
 class Beams:

@@ -139,6 +139,9 @@ class MockModel:
         """See Model.batch_free: every answer is."""
         return True
 
+    def close(self) -> None:
+        """See Model.close: there is nothing to free."""
+
     def make_adapters(self, folder: Path, seeds: Sequence[int]) -> None:
         """See models.base.AdapterMaker."""
         for k, seed in enumerate(seeds):

@@ -56,12 +56,12 @@ _SHARDS = 4  # for each worker, where there are enough requests: so that none wa
 class ShardedModel(Tokenized):
     """See spa_bench.models.base.Model, StageModel and spa_bench.models.spread.SpreadModel.
 
-    `sends` says whether adapters are sent to the workers, which may not see the driver's files. Raises ModelError where two
-    workers differ.
+    `sends` says whether adapters are sent to the workers, which may not see the driver's files; `cores` are those of each
+    worker. Raises ModelError where two workers differ.
     """
 
-    def __init__(self, workers: Workers[Station], *, sends: bool):
-        self.workers, self._sends = workers, sends
+    def __init__(self, workers: Workers[Station], *, sends: bool, cores: int = 1):
+        self.workers, self._sends, self.cores = workers, sends, cores
         self._seen: list[tuple[str, Facts]] = []  # the first worker's
         workers.everywhere(facts_of, check=self._agree)
         [(_, facts)] = self._seen
@@ -129,7 +129,7 @@ class ShardedModel(Tokenized):
         return self.workers.lasting(act, undo)
 
     def close(self) -> None:
-        """End the workers."""
+        """See Model.close: the workers end, and with them a cluster of Ray that was started for them."""
         self.workers.close()
 
     def _one(self, act: Callable[[Station], Result]) -> Result:

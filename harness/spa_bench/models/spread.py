@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
 
+from spa_bench.executors.base import Workers
 from spa_bench.types import DivergenceSums, Member, Messages
 
 if TYPE_CHECKING:
@@ -45,6 +46,16 @@ class SpreadModel(Protocol):
     """A model that several workers hold. An act is a function of a module with plain values, on a worker's Station."""
 
     @property
+    def workers(self) -> Workers[Station]:
+        """The workers themselves, for work that needs no model."""
+        ...
+
+    @property
+    def cores(self) -> int:
+        """The cores that are each worker's own."""
+        ...
+
+    @property
     def count(self) -> int:
         """How many workers there are."""
         ...
@@ -55,10 +66,6 @@ class SpreadModel(Protocol):
 
     def left(self, act: Callable[[Station], None], undo: Callable[[Station], None]) -> AbstractContextManager[None]:
         """A context in which `act` was done in every worker, also in those that take the place of others; then `undo` is."""
-        ...
-
-    def close(self) -> None:
-        """End the workers."""
         ...
 
     def divergences(

@@ -7,6 +7,7 @@ knows is in models/engine.py, so that transformers, vLLM and servers that take t
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -79,9 +80,10 @@ class TextModel(Tokenized):
         return {}
 
     def close(self) -> None:
-        """Free what the engines hold."""
-        for engine in dict.fromkeys(self._engines.values()):
-            engine.close()
+        """See Model.close: the engines free what they hold, such as a process of vLLM."""
+        with ExitStack() as stack:  # an engine that fails to close keeps none of the others open
+            for engine in dict.fromkeys(self._engines.values()):
+                stack.callback(engine.close)
 
     def _engine(self, stage: Stage) -> Engine:
         if stage not in self._engines:

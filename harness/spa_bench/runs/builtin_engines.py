@@ -105,6 +105,7 @@ MOCK_KIND = EngineKind(
     options=MockOptions,
     model="unused",
     stages=STAGES,
+    loads=False,
     description="made-up answers and numbers in no time, for dry runs and tests: no model is loaded",
 )
 OPENAI_KIND = EngineKind(
@@ -113,6 +114,7 @@ OPENAI_KIND = EngineKind(
     model="given",
     known=_openai_known,
     stages=OPENAI_STAGES,
+    loads=False,
     description="any server of the OpenAI protocol, asked for the model that --model names: draws, and scores where it can",
 )
 VLLM_KIND = EngineKind(

@@ -62,6 +62,8 @@ class EngineKind(Kind[Callable[[EngineRequest], Model]]):
     # for an engine that is paid by the call: (name of the model, options) -> the part of the model's description that is known
     # without a call; a run that is done is found by it, and the engine is not asked again
     known: Callable[[str, object], Mapping[str, object]] | None = None
+    # whether it loads a model into this machine, as options such as --device say
+    loads: bool = field(default=True, metadata=beside("LOADS"))
     # a line on what it is, for `list engines`
     description: str = field(default="", metadata=beside("DESCRIPTION"))
 
@@ -90,6 +92,11 @@ class Chosen:
         """What is known of the model without a call that costs; None for an engine that is not paid by the call."""
         kind = None if self.name == HF else engine_kind(self.name)
         return kind.known(model, self.options) if kind and kind.known else None
+
+    @property
+    def loads(self) -> bool:
+        """Whether it loads a model into this machine."""
+        return self.name == HF or engine_kind(self.name).loads
 
     def spec(self) -> Json:
         """The engine in a spec: empty for hf with its usual options.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Protocol
 
 from spa_bench.cards.guard import judged
 from spa_bench.cards.source import hashes
@@ -10,6 +12,7 @@ from spa_bench.errors import DataError, StoreError
 from spa_bench.grading import Behaved, Grader, Grading, Outcome, Program
 from spa_bench.runs import embeddings
 from spa_bench.runs.folder import ADDED, RunFolder
+from spa_bench.runs.judging import StartGraders, spread_judge
 from spa_bench.runs.log import Row, append
 from spa_bench.runs.measure import measure, measure_added
 from spa_bench.runs.timing import timed
@@ -57,6 +60,26 @@ def make_judge(task: Task, sandbox: str, grading: str, workers: int, console: Re
     )
 
 
+class _Pausing(Protocol):
+    """Rows, with the places at which Ctrl-C stops their iteration."""
+
+    def __call__(self, rows: Iterator[Row], /) -> Iterator[Row]: ...
+
+
+@contextmanager
+def _judge(
+    task: Task, sandbox: str, grading: str, workers: int, console: Reporter, graders: StartGraders | None
+) -> Iterator[tuple[Judge, _Pausing]]:
+    """(the judge of the programs of `task`, what lets Ctrl-C stop its rows)."""
+    if not task.runs_code:
+        yield _NoJudge(), _pausing
+    elif graders is None:
+        yield make_judge(task, sandbox, grading, workers, console), _pausing
+    else:
+        with spread_judge(task, sandbox, grading, graders()) as judge:
+            yield judge, iter  # it stops by itself, when the shards in hand are finished
+
+
 def grade(
     folder: RunFolder,
     task: Task,
@@ -67,12 +90,13 @@ def grade(
     embedder: Callable[[], embeddings.Embedder] | None = None,
     metrics: Sequence[str] = (),
     price: float | None = None,
+    graders: StartGraders | None = None,
 ) -> None:
     """Grade the samples that are not graded yet, in `sandbox` or in the spec's sandbox, then write metrics.json.
 
-    `embedder` is called where the spec asks for embeddings that are missing. `metrics` of the user's own that are not in
-    the spec are written to added.json. `price` is the cost of an hour. Raises DataError, before anything is graded, where
-    samples are missing.
+    `workers` programs run at once on this machine or, where there are `graders`, in their workers instead. `embedder` is called
+    where the spec asks for embeddings that are missing. `metrics` of the user's own that are not in the spec are written to
+    added.json. `price` is the cost of an hour. Raises DataError, before anything is graded, where samples are missing.
     """
     kind = str(folder.spec["task"]["kind"])
     chosen = (sandbox or str(folder.spec["sandbox"])) if task.runs_code else NOT_NEEDED
@@ -90,18 +114,16 @@ def grade(
             )
         if ungraded or unknown:
             remember_judge(folder, chosen, fresh=not graded)
-            judge: Judge = _NoJudge()
-            if task.runs_code:
-                judge = make_judge(task, chosen, str(folder.spec["grading"]), workers, console)
-            choices = folder.choice_log.rows()
-        if ungraded:
-            with console.stage("grading") as progress:
-                verdicts = judged(kind, "score", lambda: task.score(ungraded, judge, choices), Grade)
-                append(folder.grade_log, _pausing(verdicts), 0, len(ungraded), progress)
-        if unknown:
-            with console.stage("behaviours") as progress:
-                done = judged(kind, "behave", lambda: task.behave(unknown, judge, choices), Behaviour)
-                append(folder.behaviour_log, _pausing(done), 0, len(unknown), progress)
+            with _judge(task, chosen, str(folder.spec["grading"]), workers, console, graders) as (judge, pausing):
+                choices = folder.choice_log.rows()
+                if ungraded:
+                    with console.stage("grading") as progress:
+                        verdicts = judged(kind, "score", lambda: task.score(ungraded, judge, choices), Grade)
+                        append(folder.grade_log, pausing(verdicts), 0, len(ungraded), progress)
+                if unknown:
+                    with console.stage("behaviours") as progress:
+                        done = judged(kind, "behave", lambda: task.behave(unknown, judge, choices), Behaviour)
+                        append(folder.behaviour_log, pausing(done), 0, len(unknown), progress)
         place = {p.id: i for i, p in enumerate(task.problems)}
         folder.grade_log.settle(lambda g: (place[g.problem], g.member, g.draw))
         folder.behaviour_log.settle(lambda b: (place[b.problem], b.member, b.draw))

@@ -1,9 +1,9 @@
-"""The commands `run`, `grade`, `score` and `rerun` as functions of plain values: each returns the run folders that it made."""
+"""The commands `run`, `grade` and `score` as functions of plain values: each returns the run folders that it made."""
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -12,9 +12,9 @@ from spa_bench.cards.reading import parse_overrides
 from spa_bench.cards.sampler import SamplerCard, load_sampler_card
 from spa_bench.cards.task import TaskCard, load_task_card
 from spa_bench.errors import UsageError
+from spa_bench.executors.options import ExecutorOptions
 from spa_bench.mini.embedded import EMBEDDED
 from spa_bench.models.base import Model, Spending
-from spa_bench.models.spread import SpreadModel
 from spa_bench.runs.defaults import Pairs, load_model_for, model_for, pairs_for
 from spa_bench.runs.earlier import earlier_runs, is_drawn, spent_before
 from spa_bench.runs.engines import Chosen, chosen_engine
@@ -23,20 +23,11 @@ from spa_bench.runs.generate import generate
 from spa_bench.runs.grade import grade
 from spa_bench.runs.import_samples import import_samples
 from spa_bench.runs.job import Job, check_draws, check_limit, check_task, crowded, load_task, task_for
+from spa_bench.runs.judging import StartGraders, graders_of, own_graders
 from spa_bench.runs.own_metrics import load_metrics
 from spa_bench.runs.partial import is_partial
-from spa_bench.runs.plan import estimate_line, plan_lines
-from spa_bench.runs.reopen import (
-    ModelOptions,
-    check_data,
-    device_of,
-    embedder_of,
-    job_of,
-    load_embedder,
-    model_of,
-    task_of,
-)
-from spa_bench.runs.rerun import Comparison, compare
+from spa_bench.runs.plan import estimate_line, plan_lines, unused_loading
+from spa_bench.runs.reopen import ModelOptions, embedder_of, load_embedder, task_of
 from spa_bench.runs.values import (
     check_out,
     check_price,
@@ -95,7 +86,7 @@ class JudgeOptions:
     """How answers are judged on this machine."""
 
     sandbox: str | None = None  # a name of spa_bench.sandbox.SANDBOXES; None: the first that works here
-    workers: int | None = None  # programs that run at once; None: as many as this process has cores
+    workers: int | None = None  # programs that run at once, in each worker where there are some; None: as many as it has cores
     price_per_hour: float | None = None  # the cost of an hour of this machine, for timings.json; None: unknown
 
 
@@ -160,14 +151,12 @@ def run(sampler: str, task: str, options: RunOptions, *, follow: Follower | None
     if (drawn := [folder for folder in earlier if folder and is_drawn(folder)]) and len(drawn) == len(options.seeds):
         console.note(f"every answer is there: engine {read.engine.name} is not asked, and nothing is spent")
         return [_drawn_run(folder, embedder, options, workers, follow) for folder in drawn]
-    parts = _load(read, embedder, options, spent_before(earlier))
-    try:
+    loaded = load_model_for(read.task_card, options.model, options.loading, read.engine, spent_before(earlier))
+    with closing(loaded) as model:
+        parts = _load(read, embedder, model, options)
         for line in _plan(parts, options):
             console.note(line)
         return [_one_run(parts, options, seed, workers, follow) for seed in options.seeds]
-    finally:
-        if isinstance(parts.model, SpreadModel):
-            parts.model.close()
 
 
 def check(sampler: str, task: str, options: RunOptions) -> None:
@@ -212,8 +201,7 @@ def _earlier(read: _Read, embedder: HFEmbedder | None, options: RunOptions) -> l
     return earlier_runs(jobs, read.task_card, known, options.out)
 
 
-def _load(read: _Read, embedder: HFEmbedder | None, options: RunOptions, spent: Spending) -> _Loaded:
-    model = load_model_for(read.task_card, options.model, options.loading, read.engine, spent)
+def _load(read: _Read, embedder: HFEmbedder | None, model: Model, options: RunOptions) -> _Loaded:
     settled, loaded = task_for(read.task_card, read.task, model)
     asking = check_task(read.card, loaded, model, options.limit)
     return _Loaded(
@@ -249,6 +237,7 @@ def _plan(parts: _Loaded, options: RunOptions) -> list[str]:
             "prompts: by the model's chat template, as evalplus asks where there is one (or --set task.prompt=completion)"
         )
     lines += crowded(parts.asking, parts.model)
+    lines += unused_loading(parts.engine, options.loading)
     lines += unread_sources(parts.card, options.data, options.queries)
     if estimate := estimate_line(parts.card, parts.model, parts.sources):
         lines.append(estimate)
@@ -276,7 +265,8 @@ def _job(read: _Read, embedder: HFEmbedder | None, options: RunOptions, seed: in
 def _one_run(parts: _Loaded, options: RunOptions, seed: int, workers: int, follow: Follower) -> RunFolder:
     console, price, job = follow.reporter(), options.judge.price_per_hour, _job(parts, parts.embedder, options, seed)
     folder = generate(job, parts.task, parts.model, options.out, stage_cache(), console, price=price, begun=follow.begin)
-    return _finished(folder, parts.task, console, parts.embedder, options, workers, follow)
+    graders = graders_of(parts.model, options.judge.workers)
+    return _finished(folder, parts.task, console, parts.embedder, options, workers, follow, graders)
 
 
 def _drawn_run(
@@ -297,17 +287,18 @@ def _finished(
     options: RunOptions,
     workers: int,
     follow: Follower,
+    graders: StartGraders | None = None,
 ) -> RunFolder:
     if options.until == "generate":
         follow.finish("generated")
         return folder
-    load, price = _ready(embedder), options.judge.price_per_hour
-    grade(folder, task, console, sandbox=None, workers=workers, embedder=load, price=price)
+    load, price = ready(embedder), options.judge.price_per_hour
+    grade(folder, task, console, sandbox=None, workers=workers, embedder=load, price=price, graders=graders)
     follow.finish("finished")
     return folder
 
 
-def _ready(embedder: HFEmbedder | None) -> Callable[[], HFEmbedder] | None:
+def ready(embedder: HFEmbedder | None) -> Callable[[], HFEmbedder] | None:
     """A model that is loaded already, as `grade` takes one: a function that gives it; None without a model."""
     return None if embedder is None else lambda: embedder
 
@@ -317,6 +308,7 @@ class GradeOptions:
     """How existing runs are graded."""
 
     judge: JudgeOptions = field(default_factory=JudgeOptions)
+    executor: ExecutorOptions = field(default_factory=ExecutorOptions)  # which workers grade
     task_file: Path | None = None  # the file of a jsonl task's problems on this machine
     embedding: str | None = None  # the place of the runs' embedding model on this machine
     metrics: tuple[str, ...] = ()  # metrics of the user's own, beside those of the runs
@@ -330,21 +322,23 @@ def grade_runs(paths: Sequence[Path], options: GradeOptions, *, follow: Follower
     check_price(options.judge.price_per_hour)
     check_sandbox(options.judge.sandbox, used=True)
     folders = [(folder := given_run(path), embedder_of(folder, options.embedding)) for path in paths]
-    for folder, embedder in folders:
-        task = task_of(folder, options.task_file)
-        console = follow.reporter()
-        follow.begin(folder)
-        grade(
-            folder,
-            task,
-            console,
-            sandbox=options.judge.sandbox,
-            workers=workers,
-            embedder=embedder,
-            metrics=options.metrics,
-            price=options.judge.price_per_hour,
-        )
-        follow.finish("finished")
+    with own_graders(options.executor, options.judge.workers, Reporter().note) as graders:
+        for folder, embedder in folders:
+            task = task_of(folder, options.task_file)
+            console = follow.reporter()
+            follow.begin(folder)
+            grade(
+                folder,
+                task,
+                console,
+                sandbox=options.judge.sandbox,
+                workers=workers,
+                embedder=embedder,
+                metrics=options.metrics,
+                price=options.judge.price_per_hour,
+                graders=graders,
+            )
+            follow.finish("finished")
     return [folder for folder, _ in folders]
 
 
@@ -358,6 +352,7 @@ class ScoreOptions:
     settings: tuple[str, ...] = ()  # KEY=VALUE of the task's card, as --set takes them
     rules: Rules = "default"
     judge: JudgeOptions = field(default_factory=JudgeOptions)
+    executor: ExecutorOptions = field(default_factory=ExecutorOptions)  # which workers grade
     embedding: str | None = None
     metrics: tuple[str, ...] = ()
     out: Path = Path("runs")
@@ -400,48 +395,7 @@ def score(task: str, samples: Path, options: ScoreOptions, *, follow: Follower |
         )
     console.note(f"run folder: {folder.path}")
     follow.begin(folder)
-    grade(folder, loaded, follow.reporter(), sandbox=None, workers=workers, embedder=_ready(embedder))
+    with own_graders(options.executor, options.judge.workers, console.note) as graders:
+        grade(folder, loaded, follow.reporter(), sandbox=None, workers=workers, embedder=ready(embedder), graders=graders)
     follow.finish("finished")
     return folder
-
-
-@dataclass(frozen=True, kw_only=True)
-class RerunOptions:
-    """How a run is repeated."""
-
-    out: Path | None = None  # None: a folder `reruns` beside the folder of runs
-    use_cache: bool = False  # take adapters from the stage cache instead of training them again
-    task_file: Path | None = None  # the files of the run on this machine
-    data: Path | None = None
-    queries: Path | None = None
-    batch_size: str = "auto"
-    trust_remote_code: bool = False
-    judge: JudgeOptions = field(default_factory=JudgeOptions)
-    embedding: str | None = None
-
-
-def rerun(path: Path, options: RerunOptions) -> tuple[RunFolder, Comparison]:
-    """(the repetition of a run, its comparison with that run). Device, type and threads are those of the run."""
-    workers = checked_workers(options.judge.workers)
-    check_sandbox(options.judge.sandbox, used=True)
-    there = given_run(path)
-    load = embedder_of(there, options.embedding, device=device_of(there))
-    job = job_of(there, options.task_file, data=options.data, queries=options.queries)
-    task = task_of(there, options.task_file)
-    loading = ModelOptions(batch_size=options.batch_size, trust_remote_code=options.trust_remote_code)
-    # a missing file is reported now, not after hours of work
-    model, embedder = model_of(there, loading), load() if job.embedding else None
-    check_data(there, job, model)
-    out = options.out or there.path.resolve().parent.parent / "reruns"
-    if out.resolve() in (there.path.resolve(), there.path.resolve().parent):
-        raise UsageError(f"--out {out} is where the run itself lies; name another folder for its repetition")
-    console = Reporter()
-    console.note(f"repeating {there.path} in {out}")
-    with tempfile.TemporaryDirectory(prefix="spa-bench-rerun-") as fresh:
-        cache = stage_cache() if options.use_cache else Path(fresh)
-        here = generate(job, task, model, out, cache, console, again=True)
-        grade(
-            here, task, console, sandbox=options.judge.sandbox, workers=workers,
-            embedder=_ready(embedder),
-        )  # fmt: skip
-    return here, compare(there, here)

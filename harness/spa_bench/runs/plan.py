@@ -8,6 +8,8 @@ from spa_bench.cards.sampler import SamplerCard
 from spa_bench.mini.embedded import pairs_name
 from spa_bench.models.base import LoraTrainable, Model, StageModel
 from spa_bench.models.spread import SpreadModel, Station
+from spa_bench.runs.engines import Chosen
+from spa_bench.runs.reopen import ModelOptions
 from spa_bench.samplers.base import sampler_kind
 from spa_bench.spa.estimate import Estimate, plan_estimates
 from spa_bench.spa.partition import needs_scores
@@ -75,6 +77,13 @@ def plan_lines(
     if not task.runs_code:
         lines.append("verdicts: the answers are no programs: nothing is run, and no sandbox is needed")
     return lines
+
+
+def unused_loading(engine: Chosen, options: ModelOptions) -> list[str]:
+    """A line on options that have no effect because `engine` loads no model into this machine; else none."""
+    if engine.loads or not (given := options.given()):
+        return []
+    return [f"engine {engine.name} loads no model here: {', '.join(given)} {'has' if len(given) == 1 else 'have'} no effect"]
 
 
 def _served_line(card: SamplerCard) -> list[str]:

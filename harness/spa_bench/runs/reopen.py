@@ -50,6 +50,13 @@ class ModelOptions:
     weights: WeightOptions = field(default_factory=WeightOptions)  # the options of the engine hf
     executor: ExecutorOptions = field(default_factory=ExecutorOptions)  # which workers hold the model
 
+    def given(self) -> list[str]:
+        """The options of the command line that say how a model is loaded and are not as usual, with their values."""
+        usual = ModelOptions()
+        names = ("device", "dtype", "threads", "batch_size", "revision", "context")
+        words = [f"--{name.replace('_', '-')} {vars(self)[name]}" for name in names if vars(self)[name] != vars(usual)[name]]
+        return [*words, *["--trust-remote-code"] * self.trust_remote_code]
+
 
 @dataclass(frozen=True, kw_only=True)
 class _Place:
@@ -188,7 +195,11 @@ def load_spread(name: str, options: ModelOptions) -> ShardedModel:
     started = begin(options.executor, options.device, options.threads, gpus=visible_gpus, tell=tell)
     own = replace(options, executor=ExecutorOptions(), device=started.device, threads=started.threads)
     workers = Pool(started.transport, partial(station, partial(load_model, name, own)), tell=tell)
-    return ShardedModel(workers, sends=options.executor.kind == "ray")
+    try:
+        return ShardedModel(workers, sends=options.executor.kind == "ray", cores=started.threads)
+    except BaseException:
+        workers.close()
+        raise
 
 
 def device_of(folder: RunFolder) -> str:

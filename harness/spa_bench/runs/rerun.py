@@ -2,10 +2,66 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import tempfile
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
 
-from spa_bench.runs.folder import RunFolder, differences
+from spa_bench.errors import UsageError
+from spa_bench.executors.options import ExecutorOptions
+from spa_bench.runs.folder import RunFolder, differences, given_run
+from spa_bench.runs.generate import generate
+from spa_bench.runs.grade import grade
+from spa_bench.runs.judging import graders_of
+from spa_bench.runs.perform import JudgeOptions, ready
+from spa_bench.runs.reopen import ModelOptions, check_data, device_of, embedder_of, job_of, model_of, task_of
+from spa_bench.runs.values import check_sandbox, checked_workers
+from spa_bench.support.cache import stage_cache
+from spa_bench.support.console import Reporter
 from spa_bench.types import Key
+
+
+@dataclass(frozen=True, kw_only=True)
+class RerunOptions:
+    """How a run is repeated."""
+
+    out: Path | None = None  # None: a folder `reruns` beside the folder of runs
+    use_cache: bool = False  # take adapters from the stage cache instead of training them again
+    task_file: Path | None = None  # the files of the run on this machine
+    data: Path | None = None
+    queries: Path | None = None
+    batch_size: str = "auto"
+    trust_remote_code: bool = False
+    executor: ExecutorOptions = field(default_factory=ExecutorOptions)  # which workers hold the model
+    judge: JudgeOptions = field(default_factory=JudgeOptions)
+    embedding: str | None = None
+
+
+def rerun(path: Path, options: RerunOptions) -> tuple[RunFolder, Comparison]:
+    """(the repetition of a run, its comparison with that run). Device, type and threads are those of the run."""
+    workers = checked_workers(options.judge.workers)
+    check_sandbox(options.judge.sandbox, used=True)
+    there = given_run(path)
+    load = embedder_of(there, options.embedding, device=device_of(there))
+    job = job_of(there, options.task_file, data=options.data, queries=options.queries)
+    task = task_of(there, options.task_file)
+    loading = ModelOptions(
+        batch_size=options.batch_size, trust_remote_code=options.trust_remote_code, executor=options.executor
+    )
+    out = options.out or there.path.resolve().parent.parent / "reruns"
+    if out.resolve() in (there.path.resolve(), there.path.resolve().parent):
+        raise UsageError(f"--out {out} is where the run itself lies; name another folder for its repetition")
+    console, fresh = Reporter(), tempfile.TemporaryDirectory(prefix="spa-bench-rerun-")
+    with fresh as folder, closing(model_of(there, loading)) as model:
+        # a missing file is reported now, not after hours of work
+        embedder = load() if job.embedding else None
+        check_data(there, job, model)
+        console.note(f"repeating {there.path} in {out}")
+        cache = stage_cache() if options.use_cache else Path(folder)
+        here = generate(job, task, model, out, cache, console, again=True)
+        graders = graders_of(model, options.judge.workers)
+        grade(here, task, console, sandbox=options.judge.sandbox, workers=workers, embedder=ready(embedder), graders=graders)
+    return here, compare(there, here)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -9,7 +11,7 @@ from spa_bench.cards.reading import parse_overrides
 from spa_bench.cards.sampler import SamplerCard, load_sampler_card
 from spa_bench.errors import UsageError
 from spa_bench.mini.embedded import EMBEDDED
-from spa_bench.models.base import trainable
+from spa_bench.models.base import Model, trainable
 from spa_bench.runs.engines import Chosen
 from spa_bench.runs.plan import estimate_line
 from spa_bench.runs.reopen import ModelOptions, loaded_with
@@ -42,8 +44,14 @@ class OpenStages:
     row: dict[str, object]  # what --json prints of them: sampler, model, seed, examples, skipped
 
 
-def open_stages(sampler: str, options: StageOptions, *, last: Literal["attribute", "partition", "adapt"]) -> OpenStages:
-    """The stages of `sampler` up to the `last` one. Raises UsageError for a sampler without that stage."""
+@contextmanager
+def open_stages(
+    sampler: str, options: StageOptions, *, last: Literal["attribute", "partition", "adapt"]
+) -> Iterator[OpenStages]:
+    """The stages of `sampler` up to the `last` one; the model is closed behind the block.
+
+    Raises UsageError for a sampler without that stage.
+    """
     check_seeds((options.seed,))
     found = parse_overrides(options.settings)
     for what, others in (("task", found.task), ("engine", found.engine)):
@@ -53,12 +61,16 @@ def open_stages(sampler: str, options: StageOptions, *, last: Literal["attribute
     _check_has(card, last)
     check_sources(card, options.data, options.queries)
     console = Reporter()
-    model = loaded_with(Chosen(), options.model, options.loading)
+    with closing(loaded_with(Chosen(), options.model, options.loading)) as model:
+        yield _opened(card, options, model, console, trained=last == "adapt")
+
+
+def _opened(card: SamplerCard, options: StageOptions, model: Model, console: Reporter, *, trained: bool) -> OpenStages:
     sources = read_sources(card)
     data = load_data(card, model, options.seed, sources=sources)
     for line in (*unread_sources(card, options.data, options.queries), *data.told, *data.notes(card)):
         console.note(line)
-    if estimate := estimate_line(card, model, sources, trained=last == "adapt"):
+    if estimate := estimate_line(card, model, sources, trained=trained):
         console.note(estimate)
     row: dict[str, object] = {
         "sampler": card.name,

@@ -21,6 +21,7 @@ from spa_bench.runs.folder import RunFolder, differences, folder_name, open_run,
 from spa_bench.runs.generate import generate
 from spa_bench.runs.grade import grade
 from spa_bench.runs.job import Job, check_draws, check_task, make_spec, run_name, sampler_spec
+from spa_bench.runs.judging import graders_of
 from spa_bench.spa.training_data import TrainingData, load_data, needs_queries
 from spa_bench.support import lock
 from spa_bench.support.console import Reporter
@@ -39,7 +40,8 @@ class Place:
     model: Model
     out: Path
     cache: Path
-    workers: int
+    workers: int  # programs that run at once on this machine
+    programs: int | None = None  # that run at once in each worker that holds the model; None: as many as it has cores
     price: float | None = None
 
 
@@ -108,7 +110,8 @@ def _make(run: Run, runs: Sequence[Run], place: Place, console: Reporter) -> Non
     siblings = [folder for other in runs if other.path != run.path for folder in _opened(other, run.job.seed)]
     folder = generate(run.job, place.task, place.model, place.out, place.cache, quiet, price=place.price, siblings=siblings)
     assert folder.path == run.path, f"{folder.path} is not where {run.path} was looked for"
-    grade(folder, place.task, quiet, sandbox=None, workers=place.workers, price=place.price)
+    graders = graders_of(place.model, place.programs)
+    grade(folder, place.task, quiet, sandbox=None, workers=place.workers, price=place.price, graders=graders)
     stages = ", ".join(f"{name} {seconds:.0f}" for name, seconds in quiet.seconds.items() if seconds >= 1)
     console.note(
         f"[{number}/{len(runs)}] {time.monotonic() - began:.0f} s ({stages or 'less than a second a stage'}): {run.path}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shlex
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -25,6 +26,7 @@ from spa_bench.runs.engines import chosen_engine
 from spa_bench.runs.folder import RunFolder, open_run
 from spa_bench.runs.job import Job, check_limit, load_task, task_for
 from spa_bench.runs.perform import JudgeOptions
+from spa_bench.runs.plan import unused_loading
 from spa_bench.runs.reopen import ModelOptions
 from spa_bench.runs.values import check_out, check_price, check_sandbox, check_seeds, checked_workers, data_settings
 from spa_bench.sandbox import choose
@@ -100,13 +102,15 @@ def study(name: str, a: StudyOptions, console: Reporter) -> Report:
             console.note(f"every run is there: engine {engine.name} is not asked, and nothing is spent")
             there = _by_point(points, [(point, run) for (point, _), run in zip(jobs, done, strict=True)])
         else:
-            model = load_model_for(task_card, a.model, a.loading, engine, spent_before(earlier))
-            task_card, task = task_for(task_card, task, model)
-            place = Place(task=task, model=model, out=out, cache=stage_cache(), workers=workers, price=price)
-            all_runs = runs_of(_settled(jobs, task_card, task, model), place)
-            for line in _plan(chosen, all_runs, place, seeds):
-                console.note(line)
-            make(all_runs, place, console)
+            with closing(load_model_for(task_card, a.model, a.loading, engine, spent_before(earlier))) as model:
+                task_card, task = task_for(task_card, task, model)
+                place = Place(
+                    task=task, model=model, out=out, cache=stage_cache(), workers=workers, programs=a.judge.workers, price=price
+                )
+                all_runs = runs_of(_settled(jobs, task_card, task, model), place)
+                for line in (*unused_loading(engine, a.loading), *_plan(chosen, all_runs, place, seeds)):
+                    console.note(line)
+                make(all_runs, place, console)
             there = _by_point(points, [(run.point, open_run(run.path)) for run in all_runs])
     measured = measure_points(chosen, points, there)
     report = Report(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -130,6 +131,13 @@ class HFModel(TextModel):
         attention = str(self._network.config._attn_implementation)  # type: ignore[union-attr]
         precision = torch.get_float32_matmul_precision()
         return {**device, "gpu": torch.cuda.get_device_name(self._device), "attention": attention, "matmul": precision}
+
+    def close(self) -> None:
+        """See Model.close: other engines free what they hold. The weights go with the last reference to this object."""
+        with ExitStack() as stack:
+            for engine in dict.fromkeys(self._engines.values()):
+                if engine is not self.hf:  # whose own close would move the weights to the memory of the CPU first
+                    stack.callback(engine.close)
 
     def batches(self) -> Batches:
         """See Model.batches."""

@@ -118,6 +118,9 @@ class ServedModel:
         """See Model.batch_free: a server batches as it likes."""
         return False
 
+    def close(self) -> None:
+        """See Model.close: there is nothing to free, as each call of a method opens connections of its own and closes them."""
+
     @property
     def engines(self) -> dict[str, str]:
         """See Model.engines."""
