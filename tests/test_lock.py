@@ -54,6 +54,15 @@ def test_whoever_waits_is_told_once_and_gets_it_in_the_end(tmp_path: Path, other
         assert told == [f"process {other.pid} on {platform.node()}"]
 
 
+def test_it_is_free_after_the_block_although_a_process_that_was_forked_within_has_the_file_open(tmp_path: Path):
+    with lock.hold(tmp_path):
+        [held] = [link for link in Path("/proc/self/fd").iterdir() if os.path.realpath(link) == str(tmp_path / ".lock")]
+        command = [sys.executable, "-c", "import sys; sys.stdin.read()"]
+        child = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=[int(held.name)])
+    with child, lock.hold(tmp_path):
+        assert child.poll() is None
+
+
 def test_it_is_free_again_after_the_block(tmp_path: Path):
     for _ in range(2):
         with lock.hold(tmp_path):

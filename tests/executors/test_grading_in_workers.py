@@ -16,9 +16,9 @@ from doubles import Call, Done
 from processes import children
 from spa_bench.cards.task import load_task_card
 from spa_bench.errors import SandboxError
-from spa_bench.executors.base import Pool
 from spa_bench.executors.local import LocalTransport, Place
 from spa_bench.executors.options import ExecutorOptions
+from spa_bench.executors.pool import Pool
 from spa_bench.grading import Calls, Check, Grader, Program
 from spa_bench.runs import judging
 from spa_bench.runs.job import load_task

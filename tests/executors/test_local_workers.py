@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -16,8 +17,8 @@ import pytest
 
 from processes import children
 from spa_bench.errors import DataError, ModelError
-from spa_bench.executors.base import Pool
 from spa_bench.executors.local import LocalTransport, Place
+from spa_bench.executors.pool import Pool
 from spa_bench.support import interrupt
 
 Start = Callable[..., Pool[acts.Held]]
@@ -108,6 +109,71 @@ def test_results_of_a_round_that_was_broken_off_do_not_reach_the_next(start: Sta
     assert sorted(pool.each(partial(acts.add, number=i) for i in range(100, 103))) == [(0, 110), (1, 111), (2, 112)]
 
 
+def test_several_threads_share_the_workers_and_each_gets_its_own_results(start: Start, tmp_path: Path):
+    pool = start(2)
+
+    def work(first: int) -> list[tuple[int, int]]:
+        shards: list[Callable[[acts.Held], int]] = [partial(acts.add, number=first + i, seconds=0.01) for i in range(10)]
+        shards[3] = partial(acts.die_once, number=first + 3, folder=tmp_path)
+        return sorted(pool.each(shards))
+
+    with ThreadPoolExecutor(3) as threads:
+        found = list(threads.map(work, (100, 200, 300)))
+    assert found == [[(i, 10 + first + i) for i in range(10)] for first in (100, 200, 300)]
+
+
+def test_a_thread_with_one_long_shard_leaves_the_other_workers_to_others(start: Start):
+    pool = start(2)
+    pool.everywhere(acts.process)
+    with ThreadPoolExecutor(1) as threads:
+        long = threads.submit(lambda: list(pool.each([partial(acts.add, number=0, seconds=2.0)])))
+        short = list(pool.each(partial(acts.add, number=i, seconds=0.05) for i in range(8)))
+        assert not long.done()
+        assert sorted(short) == [(i, 10 + i) for i in range(8)]
+        assert long.result() == [(0, 10)]
+
+
+def test_threads_with_many_shards_take_turns(start: Start):
+    pool, order = start(1), list[str]()
+
+    def work(name: str) -> None:
+        for _ in pool.each(partial(acts.add, number=i, seconds=0.05) for i in range(6)):
+            order.append(name)
+
+    with ThreadPoolExecutor(2) as threads:
+        list(threads.map(work, "ab"))
+    assert sorted(order) == ["a"] * 6 + ["b"] * 6
+    assert "".join(order) not in ("aaaaaabbbbbb", "bbbbbbaaaaaa")
+
+
+def test_an_act_before_shards_is_awaited_by_nobody_and_undone_where_it_was_done(start: Start):
+    pool = start(2)
+    with ThreadPoolExecutor(1) as threads:
+        busy = threads.submit(lambda: list(pool.each([partial(acts.add, number=0, seconds=2.0)])))
+        while not pool._rounds:
+            time.sleep(0.01)
+        began = time.monotonic()
+        with pool.lasting(partial(acts.note, text="a while"), partial(acts.forget, text="a while")):
+            assert list(pool.each([acts.notes])) == [(0, ["a while"])]
+        pool.first(partial(acts.note, text="from then on"))
+        assert list(pool.each([acts.notes])) == [(0, ["from then on"])]
+        assert time.monotonic() - began < 1.5
+        assert busy.result() == [(0, 10)]
+    # the busy worker did not do the act, so that it does not undo it: that would be an error
+    assert pool.everywhere(acts.notes) == [["from then on"]] * 2
+
+
+def test_closing_ends_threads_that_wait(start: Start):
+    pool = start(1)
+    with ThreadPoolExecutor(1) as threads:
+        waiting = threads.submit(lambda: list(pool.each([partial(acts.add, number=0, seconds=60.0)])))
+        while not pool._rounds:
+            time.sleep(0.01)
+        pool.close()
+        with pytest.raises(ModelError, match=r"^the workers were closed while work was in hand"):
+            waiting.result(10)
+
+
 def test_a_worker_that_is_not_like_the_first_is_refused(start: Start):
     def same(name: str, result: int) -> None:
         raise ModelError(f"{name} differs")
@@ -136,7 +202,7 @@ def test_workers_end_with_the_driver_however_it_ends(tmp_path: Path):
     script = (
         "import acts, pathlib, sys, time\n"
         "from functools import partial\n"
-        "from spa_bench.executors.base import Pool\n"
+        "from spa_bench.executors.pool import Pool\n"
         "from spa_bench.executors.local import LocalTransport, Place\n"
         "pool = Pool(LocalTransport([Place('cpu', {})] * 2), acts.load)\n"
         "print(*pool.everywhere(acts.process), flush=True)\n"

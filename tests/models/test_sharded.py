@@ -17,7 +17,8 @@ import torch
 from doubles import Lines, sampler_card
 from spa_bench.cards.training import AttributionCard, LoraCard, PartitionCard
 from spa_bench.errors import DataError, ModelError
-from spa_bench.executors.base import Answer, Lost, Pool, Seat, serve
+from spa_bench.executors.base import Seat
+from spa_bench.executors.pool import Pool
 from spa_bench.models import sharded
 from spa_bench.models.acts import Facts, station
 from spa_bench.models.base import BeamModel, ChatModel, Model, PairEncoder, StageModel
@@ -32,44 +33,7 @@ from spa_bench.spa.stages import Stages
 from spa_bench.spa.training_data import TrainingData
 from spa_bench.types import Asked, Decoding, Example, Member, Problem, Request
 from tiny import random_adapter
-
-
-class Here:
-    """See Seat: a worker in this process."""
-
-    def __init__(self, number: int):
-        self.name, self.state, self.answer = f"worker {number} (here)", list[object](), b""
-
-    def send(self, parcel: object) -> None:
-        assert isinstance(parcel, bytes)
-        self.answer = serve(self.state, parcel)
-
-    def stop(self) -> None:
-        self.state = []
-
-
-class InThisProcess:
-    """See Transport. The last of the busy workers answers first, so that answers come out of order."""
-
-    def __init__(self, count: int):
-        self.count = count
-
-    def start(self, place: int) -> Seat:
-        return Here(place)
-
-    def pack(self, act: bytes) -> object:
-        return act
-
-    def drop(self, parcel: object) -> None:
-        pass
-
-    def wait(self, seats: Sequence[Seat], seconds: float) -> list[tuple[Seat, Answer | Lost]]:
-        last = seats[-1]
-        assert isinstance(last, Here)
-        return [(last, Answer(last.answer))]
-
-    def close(self) -> None:
-        pass
+from workers_here import Here, InThisProcess
 
 
 def load(folder: Path, threads: int = 1) -> HFModel:

@@ -37,7 +37,7 @@ from spa_bench.models.engine import Stage
 from spa_bench.models.options import ROWS as _OPTION_ROWS
 from spa_bench.models.options import TOKENS as _OPTION_TOKENS
 from spa_bench.models.options import groups
-from spa_bench.models.spread import Group, Station
+from spa_bench.models.spread import Group, Station, own_name
 from spa_bench.support import provenance
 from spa_bench.types import Asked, Completion, Decoding, DivergenceSums, Member, Messages, Request
 
@@ -141,7 +141,7 @@ class ShardedModel(Tokenized):
         for folder in dict.fromkeys(m.adapter for m in members if m.adapter is not None and self._sends):
             if self._sent.get(folder) != (name := provenance.hash_folder(folder)):
                 files = {file.name: file.read_bytes() for file in folder.iterdir() if file.is_file()}
-                self.workers.everywhere(partial(keep_adapter, folder=folder, name=name, files=files))
+                self.workers.first(partial(keep_adapter, folder=folder, name=name, files=files))
                 self._sent[folder] = name
 
     # acts ------------------------------------------------------------------------------------------------------
@@ -206,7 +206,7 @@ class ShardedModel(Tokenized):
         shard = _size(len(missing), self.workers.count, 1, len(missing))
         parts = (set().union(*missing[i : i + shard]) - set(done) for i in range(0, len(missing), shard))
         # a group is read whole, whatever is wanted of it, and which group a problem is in depends on all of them
-        name = provenance.hash_bytes(repr(asked).encode())
+        name = own_name("options")
         with self.left(partial(keep, name=name, value=list(asked)), partial(keep, name=name, value=None)):
             acts = (partial(options_of, name=name, members=list(members), wanted=part) for part in parts)
             for _, scores in self.workers.each(acts):

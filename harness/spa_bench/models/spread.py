@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
+from uuid import uuid4
 
 from spa_bench.executors.base import Workers
 from spa_bench.types import DivergenceSums, Member, Messages
@@ -31,6 +32,11 @@ class Station:
     def here(self, members: Sequence[Member]) -> list[Member]:
         """`members` with the folders that their adapters have on this machine."""
         return [Member(m.name, self.adapters.get(m.adapter, m.adapter) if m.adapter else None, m.decoding) for m in members]
+
+
+def own_name(what: str) -> str:
+    """A name for what an act keeps at a Station, which no other piece of work has: several may be under way at once."""
+    return f"{what} {uuid4().hex}"
 
 
 @dataclass(frozen=True)

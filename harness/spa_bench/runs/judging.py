@@ -13,11 +13,12 @@ from functools import cache, partial
 from typing import Protocol, TypeVar, cast
 
 from spa_bench.errors import SandboxError
-from spa_bench.executors.base import Pool, Workers
+from spa_bench.executors.base import Workers
 from spa_bench.executors.options import ExecutorOptions, begin
+from spa_bench.executors.pool import Pool
 from spa_bench.grading import Behaved, Calls, Grader, Grading, Outcome, Program
 from spa_bench.models.base import Model
-from spa_bench.models.spread import SpreadModel
+from spa_bench.models.spread import SpreadModel, own_name
 from spa_bench.sandbox import Limits, choose
 from spa_bench.support import provenance
 from spa_bench.support.cache import own_cache
@@ -95,7 +96,7 @@ def spread_judge(task: Task, sandbox: str, grading: str, graders: Graders) -> It
         programs=graders.programs,
         software=_software(),
     )
-    name = f"grader {provenance.hash_bytes(repr(setting).encode())}"
+    name = own_name("grader")
     with graders.workers.lasting(partial(_begin, name=name, setting=setting), partial(_end, name=name)):
         yield SpreadJudge(graders.workers, name)
 

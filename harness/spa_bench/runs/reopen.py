@@ -183,8 +183,8 @@ def loaded_with(engine: Chosen, name: str, options: ModelOptions, spent: Spendin
 
 def load_spread(name: str, options: ModelOptions) -> ShardedModel:
     """The model of that name in the workers that `options` name. Raises as load_model."""
-    from spa_bench.executors.base import Pool
     from spa_bench.executors.options import begin
+    from spa_bench.executors.pool import Pool
     from spa_bench.models.acts import station
     from spa_bench.models.hf.device import visible_gpus
     from spa_bench.models.sharded import ShardedModel

@@ -60,7 +60,10 @@ def hold(folder: Path, *, wait: Callable[[str], None] | None = None, instead: st
             stream.write(json.dumps(_me()) + "\n")
             stream.flush()
             sweep(folder)
-            yield
+            try:
+                yield
+            finally:  # closing the file is not enough where another thread has just forked a process, which has it open too
+                fcntl.flock(stream, fcntl.LOCK_UN)
             return
 
 

@@ -10,13 +10,15 @@ import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from spa_bench.compare.study.at_once import make_at_once
 from spa_bench.compare.study.designs import Point
 from spa_bench.errors import StoreError
 from spa_bench.models.base import Model
+from spa_bench.models.spread import SpreadModel
 from spa_bench.runs.folder import RunFolder, differences, folder_name, open_run, plain
 from spa_bench.runs.generate import generate
 from spa_bench.runs.grade import grade
@@ -80,25 +82,43 @@ def make(runs: Sequence[Run], place: Place, console: Reporter) -> None:
     """Make the missing runs, in order; those that another process is making come last.
 
     Work that a run shares with an earlier one is done once: stages come from the cache, and the divergence between the same
-    adapters is copied.
+    adapters is copied. Where workers hold the model, as many runs as there are workers are made at once (at_once.py).
     """
-    left = list(runs)
-    told = False
+
+    several = place.model.count if isinstance(place.model, SpreadModel) else 1
+    shared = place if place.price is None else replace(place, price=place.price / several)  # an hour is of several runs
+
+    def make_one(run: Run) -> bool:
+        """Make the run unless it is there; False where another process is making it."""
+        pause_point()
+        with _claimed(place.out, run) as mine:
+            if mine and not run.done:
+                _make(run, runs, shared, console)
+            return mine or run.done
+
+    left, told = list(runs), False
     while left:
-        busy = []
-        for run in left:
-            pause_point()
-            with _claimed(place.out, run) as mine:
-                if mine and not run.done:
-                    _make(run, runs, place, console)
-                elif not mine and not run.done:
-                    busy.append(run)
+        if several > 1:
+            busy = make_at_once(left, make_one, several, console, shares=shares_of)
+        else:
+            busy = [run for run in left if not make_one(run)]
         if busy and len(busy) == len(left):
             if not told:
                 console.note(f"waiting for another process, which makes {len(busy)} of these runs")
                 told = True
             time.sleep(_LOOK_AGAIN_SECONDS)
         left = busy
+
+
+def shares_of(run: Run) -> frozenset[str]:
+    """What the run shares with others that have the same: scores and parts, and adapters with the divergence between them."""
+    card, seed = run.job.sampler, run.job.seed
+    if not card.trains:
+        return frozenset()
+    scores = (seed, card.data, card.attribution)
+    adapters = (seed, card.adapters, card.members, card.lora, *((card.partition, *scores) if card.adapters == "parts" else ()))
+    shared = {f"adapters {(card.data, *adapters)!r}"}
+    return frozenset(shared | ({f"scores {scores!r}"} if card.adapters == "parts" else set()))
 
 
 def _make(run: Run, runs: Sequence[Run], place: Place, console: Reporter) -> None:

@@ -22,7 +22,7 @@ from spa_bench.cards.training import AttributionCard, LoraCard
 from spa_bench.errors import DataError
 from spa_bench.models.base import StageModel
 from spa_bench.models.hf.stacked_lora import Adapter
-from spa_bench.models.spread import SpreadModel, Station
+from spa_bench.models.spread import SpreadModel, Station, own_name
 from spa_bench.spa.attribution.base import Progress
 from spa_bench.spa.attribution.cost import estimate_cost
 from spa_bench.spa.attribution.curvature import Blocks
@@ -46,7 +46,6 @@ from spa_bench.spa.rows import RowFile
 from spa_bench.types import Example
 
 Moments = dict[str, tuple[Tensor, Tensor]]
-_KEPT = "influence"  # under which workers keep the queries
 _BATCHES = 16  # of a shard at most
 
 
@@ -109,8 +108,9 @@ def shared_scores(
     waiting = [group for group in groups if not all(i in known for i in group)]
     size = max(1, min(_BATCHES, len(waiting) // (8 * model.count)))
     shards = [waiting[i : i + size] for i in range(0, len(waiting), size)]
-    acts = (partial(_score, groups=[[encoded[i] for i in group] for group in shard]) for shard in shards)
-    with model.left(partial(_begin, place=place, ready=ready, moments=moments), _end):
+    here = own_name("scoring")
+    acts = (partial(_score, name=here, groups=[[encoded[i] for i in group] for group in shard]) for shard in shards)
+    with model.left(partial(_begin, name=here, place=place, ready=ready, moments=moments), partial(_end, name=here)):
         for number, (found, norms) in model.spread(acts):
             indices = [i for group in shards[number] for i in group]
             check_norms(torch.from_numpy(norms), indices, examples, "example")
@@ -157,23 +157,23 @@ def _prepare(
         return ready, moments
 
 
-def _begin(at: Station, *, place: _Place, ready: Blocks, moments: Moments) -> None:
+def _begin(at: Station, *, name: str, place: _Place, ready: Blocks, moments: Moments) -> None:
     point = place.point(at)
 
     def gathered() -> Moments:
         return {path: (x.to(point.device), delta.to(point.device)) for path, (x, delta) in moments.items()}
 
     features = build_features(place.card, place.lora, point.layers, place.adapter, place.seed, gathered)
-    at.kept[_KEPT] = _Scoring(point, features, Against.of(ready, place.card, point.device))
+    at.kept[name] = _Scoring(point, features, Against.of(ready, place.card, point.device))
 
 
-def _end(at: Station) -> None:
-    at.kept.pop(_KEPT, None)
+def _end(at: Station, *, name: str) -> None:
+    at.kept.pop(name, None)
 
 
-def _score(at: Station, *, groups: Sequence[Sequence[Encoded]]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def _score(at: Station, *, name: str, groups: Sequence[Sequence[Encoded]]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """(scores (n, M), squared norms (n,)) of the examples of some batches, in order."""
-    scoring = cast(_Scoring, at.kept[_KEPT])
+    scoring = cast(_Scoring, at.kept[name])
     point, against = scoring.point, scoring.against
     flat = [example for group in groups for example in group]
     ends = np.cumsum([0, *map(len, groups)])
