@@ -19,8 +19,8 @@ from functools import partial
 from typing import Literal
 
 from spa_bench.cards.task import load_task_card
-from spa_bench.executors.pool import Pool
 from spa_bench.executors.options import ExecutorOptions, begin
+from spa_bench.executors.pool import Pool
 from spa_bench.mini.embedded import EMBEDDED
 from spa_bench.models.acts import station
 from spa_bench.models.sharded import ShardedModel

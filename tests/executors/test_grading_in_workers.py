@@ -128,12 +128,15 @@ def test_a_worker_of_another_python_is_refused(monkeypatch: pytest.MonkeyPatch):
         limits=judging.Limits(),
         packages=(),
         programs=1,
-        software=judging._software() | {"python": "3.2.1"},
+        software=judging._software(()) | {"python": "3.2.1"},
     )
     with pytest.raises(SandboxError, match=r"has python 3\.\d+\.\d+ and the driver 3\.2\.1, so verdicts may differ"):
         judging._begin(Bench(), name="a", setting=setting)
+    lacking = replace(setting, packages=("numpy",), software={"numpy": "9.9"})
+    with pytest.raises(SandboxError, match=r"has numpy .* and the driver 9\.9, so verdicts may differ"):
+        judging._begin(Bench(), name="a", setting=lacking)
     at = Bench()
-    judging._begin(at, name="a", setting=replace(setting, software=judging._software()))
+    judging._begin(at, name="a", setting=replace(setting, software=judging._software(())))
     assert isinstance(at.kept["a"], Grader)
     judging._end(at, name="a")
     assert at.kept == {}

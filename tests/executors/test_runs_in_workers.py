@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shutil
 import signal
@@ -18,18 +17,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from drivers import LOCAL, QUIET, RAY, actors_of, needs_ray, workers_of
 
-from processes import children, descendants
+from processes import descendants
 
 pytestmark = pytest.mark.slow
-needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="no ray here: pip install 'spa-bench[ray]'")
-LOCAL = ("--num-workers", "2")
-RAY = ("--executor", "ray", "--num-workers", "2")
-QUIET = {  # without a mode Ray leaves a token in the user's home; other tests may fill the machine
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_AUTH_MODE": "disabled",
-    "RAY_memory_monitor_refresh_ms": "0",
-}
 BYTES = ("spec.json", "records.jsonl", "divergence.jsonl", "adapters.json")
 
 
@@ -88,16 +80,6 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
     code, said = runs.finish(runs.start("one"))
     assert code == 0, said
     return runs
-
-
-def workers_of(driver: subprocess.Popen[str]) -> list[int]:
-    """The local workers of a driver."""
-    return [pid for pid in children(driver.pid) if b"spa_bench.executors.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()]
-
-
-def actors_of(driver: subprocess.Popen[str]) -> list[int]:
-    """The actors below a driver that started Ray by itself."""
-    return [pid for pid in descendants(driver.pid) if b"ray::Actor" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
 
 @pytest.mark.parametrize(

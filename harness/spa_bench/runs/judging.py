@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
+from importlib.metadata import PackageNotFoundError, version
 from typing import Protocol, TypeVar, cast
 
 from spa_bench.errors import SandboxError
@@ -94,7 +95,7 @@ def spread_judge(task: Task, sandbox: str, grading: str, graders: Graders) -> It
         limits=task.limits,
         packages=task.packages,
         programs=graders.programs,
-        software=_software(),
+        software=_software(task.packages),
     )
     name = own_name("grader")
     with graders.workers.lasting(partial(_begin, name=name, setting=setting), partial(_end, name=name)):
@@ -176,20 +177,23 @@ class _Setting:
     software: dict[str, str]  # of the driver
 
 
-def _software() -> dict[str, str]:
-    """What decides a verdict beside program and tests: Python, the package that programs may import most, and our code."""
-    versions = {name: version for name, version in provenance.versions().items() if name in ("python", "numpy")}
-    return {**versions, "code": provenance.source_hash("grading", "sandbox")}
+def _software(packages: Sequence[str]) -> dict[str, str]:
+    """What decides a verdict beside program and tests: the versions of Python and of `packages` here, and our own code."""
+    found = {"python": platform.python_version(), "code": provenance.source_hash("grading", "sandbox")}
+    for name in packages:
+        with suppress(PackageNotFoundError):  # the sandbox says so
+            found[name] = version(name)
+    return found
 
 
 def _begin(at: Keeps, *, name: str, setting: _Setting) -> None:
     """Make this worker's grader. Raises SandboxError that names the machine."""
-    here = _software()
+    here = _software(setting.packages)
     for what, theirs in setting.software.items():
-        if here.get(what) != theirs:
+        if (mine := here.get(what, "missing")) != theirs:
             raise SandboxError(
-                f"the worker on {platform.node()} has {what} {here.get(what)} and the driver {theirs}, so verdicts may differ: "
-                "give both the same versions"
+                f"the worker on {platform.node()} has {what} {mine} and the driver {theirs}, so verdicts may differ: give "
+                "both the same versions"
             )
     try:
         sandbox = choose(setting.sandbox, setting.packages)
