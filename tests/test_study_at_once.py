@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -167,4 +168,6 @@ def test_runs_share_what_the_stage_cache_keeps(jobs: list[tuple[Point, Job]]):
     assert len(single) == 1
     assert not single & warm
     assert base == frozenset()
+    random = replace(jobs[0][1], sampler=load_sampler_card("spa-random", {"members": 2}))
+    assert len(shares_of(Run(jobs[0][0], random, Path()))) == 1  # its parts need no scores
     assert not later & warm

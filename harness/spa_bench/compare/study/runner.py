@@ -24,6 +24,7 @@ from spa_bench.runs.generate import generate
 from spa_bench.runs.grade import grade
 from spa_bench.runs.job import Job, check_draws, check_task, make_spec, run_name, sampler_spec
 from spa_bench.runs.judging import graders_of
+from spa_bench.spa.partition import needs_scores
 from spa_bench.spa.training_data import TrainingData, load_data, needs_queries
 from spa_bench.support import lock
 from spa_bench.support.console import Reporter
@@ -111,14 +112,14 @@ def make(runs: Sequence[Run], place: Place, console: Reporter) -> None:
 
 
 def shares_of(run: Run) -> frozenset[str]:
-    """What the run shares with others that have the same: scores and parts, and adapters with the divergence between them."""
+    """What the run shares with others that have the same: scores, and adapters with the divergence between them."""
     card, seed = run.job.sampler, run.job.seed
     if not card.trains:
         return frozenset()
-    scores = (seed, card.data, card.attribution)
-    adapters = (seed, card.adapters, card.members, card.lora, *((card.partition, *scores) if card.adapters == "parts" else ()))
-    shared = {f"adapters {(card.data, *adapters)!r}"}
-    return frozenset(shared | ({f"scores {scores!r}"} if card.adapters == "parts" else set()))
+    scores = (card.data, card.attribution) if card.adapters == "parts" and needs_scores(card.partition.method) else ()
+    parts = (card.partition,) if card.adapters == "parts" else ()
+    adapters = f"adapters {(seed, card.data, card.adapters, card.members, card.lora, *parts, *scores)!r}"
+    return frozenset({adapters, f"scores {(seed, *scores)!r}"} if scores else {adapters})
 
 
 def _make(run: Run, runs: Sequence[Run], place: Place, console: Reporter) -> None:
