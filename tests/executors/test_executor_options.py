@@ -115,6 +115,17 @@ def test_every_command_refuses_them_also_where_nothing_is_left_to_do(call: Call,
                 assert call(*command, *words).code == 2, (command, words)
 
 
+def test_an_engine_elsewhere_and_workers_are_refused_also_where_nothing_is_left_to_do(
+    call: Call, three: Path, tmp_path: Path, bwrap: str
+):
+    run = ["run", "--engine", "mock", "--sampler", "base", "--task", three, "--n", 1, "--sandbox", bwrap]
+    run += ["--out", tmp_path / "runs"]
+    assert call(*run).code == 0
+    for command in (run, ["study", "main", "--engine", "mock", "--table-only", "--out", tmp_path / "runs"]):
+        said = call(*command, "--num-workers", 2).error()
+        assert said == "workers each hold a model of engine hf, and --engine names mock; leave one of them out"
+
+
 class _NoGpus:
     """A transport to a cluster without GPUs."""
 

@@ -14,7 +14,7 @@ from spa_bench.cards.task import TaskCard, load_task_card
 from spa_bench.errors import UsageError
 from spa_bench.executors.options import ExecutorOptions
 from spa_bench.mini.embedded import EMBEDDED
-from spa_bench.models.base import Model, Spending
+from spa_bench.models.base import Model
 from spa_bench.runs.defaults import Pairs, load_model_for, model_for, pairs_for
 from spa_bench.runs.earlier import earlier_runs, is_drawn, spent_before
 from spa_bench.runs.engines import Chosen, chosen_engine
@@ -27,7 +27,7 @@ from spa_bench.runs.judging import StartGraders, graders_of, own_graders
 from spa_bench.runs.own_metrics import load_metrics
 from spa_bench.runs.partial import is_partial
 from spa_bench.runs.plan import estimate_line, plan_lines, unused_loading
-from spa_bench.runs.reopen import ModelOptions, embedder_of, load_embedder, task_of
+from spa_bench.runs.reopen import ModelOptions, check_workers, embedder_of, load_embedder, task_of
 from spa_bench.runs.values import (
     check_out,
     check_price,
@@ -175,6 +175,7 @@ def _read(sampler: str, task: str, options: RunOptions) -> _Read:
     given = parse_overrides(options.settings)
     sampler_settings, task_settings = given.sampler | data_settings(options.data, options.queries), given.task
     engine = chosen_engine(options.engine, given.engine)
+    check_workers(engine, options.loading.executor)
     card, task_card = load_sampler_card(sampler, sampler_settings), load_task_card(task, task_settings)
     pairs = pairs_for(card, task_card, model_for(task_card, options.model), sampler_settings)
     if pairs.settings:

@@ -162,17 +162,24 @@ def model_of(folder: RunFolder, options: ModelOptions) -> Model:
     return loaded_with(engine_of_spec(folder.spec), str(model["name"]), made)
 
 
+def check_workers(engine: Chosen, executor: ExecutorOptions) -> None:
+    """Raises UsageError for workers and an engine beside hf, or its options."""
+    if executor.alone:
+        return
+    if engine.name != HF:
+        raise UsageError(f"workers each hold a model of engine hf, and --engine names {engine.name}; leave one of them out")
+    if engine.spec():
+        raise UsageError("workers each hold a whole model in its own type; leave engine.placement and engine.quantize out")
+
+
 def loaded_with(engine: Chosen, name: str, options: ModelOptions, spent: Spending | None = None) -> Model:
     """The model of that name with the stages of `engine` done by that; what it does not need is not loaded.
 
     `spent` is what earlier parts of the runs took, which counts against the budget of an engine that is paid by the call. Where
-    `options` name workers, these hold the model. Raises UsageError for workers and an engine beside hf, or its options.
+    `options` name workers, these hold the model. Raises as check_workers.
     """
+    check_workers(engine, options.executor)
     if not options.executor.alone:
-        if engine.name != HF:
-            raise UsageError(f"workers each hold a model of engine hf, and --engine names {engine.name}; leave one of them out")
-        if engine.spec():
-            raise UsageError("workers each hold a whole model in its own type; leave engine.placement and engine.quantize out")
         return load_spread(name, options)
     if isinstance(engine.options, WeightOptions):
         options = replace(options, weights=engine.options)

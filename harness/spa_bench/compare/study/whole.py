@@ -27,7 +27,7 @@ from spa_bench.runs.folder import RunFolder, open_run
 from spa_bench.runs.job import Job, check_limit, load_task, task_for
 from spa_bench.runs.perform import JudgeOptions
 from spa_bench.runs.plan import unused_loading
-from spa_bench.runs.reopen import ModelOptions
+from spa_bench.runs.reopen import ModelOptions, check_workers
 from spa_bench.runs.values import check_out, check_price, check_sandbox, check_seeds, checked_workers, data_settings
 from spa_bench.sandbox import choose
 from spa_bench.support.cache import stage_cache
@@ -77,6 +77,7 @@ def study(name: str, a: StudyOptions, console: Reporter) -> Report:
     given = parse_overrides(a.settings)
     sampler_settings, task_settings = given.sampler, given.task
     engine = chosen_engine(a.engine, given.engine)
+    check_workers(engine, a.loading.executor)
     sampler_settings |= data_settings(a.data, a.queries)
     grid, members = _grid(chosen, a)
     wishes = Wishes(cards=roles_of(chosen, a.recipe, a.samplers), settings=sampler_settings, grid=grid, members=members, n=a.n)
