@@ -1,8 +1,9 @@
 """Tokens a CPU second of every engine that draws with K adapters on this machine, in one run.
 
     python benchmarks/engines.py [--model FOLDER] [--rows 32] [--members 4] [--new-tokens 48] [--rounds 3] [--parts NAME ...]
+        [--task humaneval]
 
-Every contender continues the same HumanEval prompts greedily by the same number of tokens, end tokens taken for ordinary ones:
+Every contender continues the same prompts of a task of code greedily by the same number of tokens, end tokens taken for ordinary ones:
 `stacked` (the hf engine, K adapters over one base), `peft-single` and `peft-mixed` (PEFT's generate(), one adapter or K in a
 batch), `vllm` (K adapters in one batch) and `vllm-base`, and `base` (the hf engine without adapters). Contenders take turns; a
 figure is the median over rounds. CPU seconds are those of this process and of vLLM's. On a GPU (--device cuda) seconds are the
@@ -61,6 +62,7 @@ class Settings:
     rank: int
     threads: int
     device: str
+    task: str
     parts: tuple[str, ...]
 
 
@@ -189,12 +191,12 @@ def _clock(device: str, pid: int | None) -> Callable[[], float]:
 
 
 def _texts(settings: Settings, model: FixedLength) -> list[str]:
-    """HumanEval prompts that leave room for the answers, spread over the set: every member answers the same ones."""
-    found = [p.text for p in load_task(load_task_card("humaneval")).prompts(None)]
+    """Prompts of the task that leave room for the answers, spread over the set: every member answers the same ones."""
+    found = [p.text for p in load_task(load_task_card(settings.task)).prompts(None)]
     found = [text for text in found if len(model.codec.prompt(text)) + settings.new_tokens < model.context]
     each = settings.rows // settings.members
     if len(found) < each:
-        raise UsageError(f"--rows {settings.rows} needs {each} prompts a member; {len(found)} of HumanEval fit the model")
+        raise UsageError(f"--rows {settings.rows} needs {each} prompts a member; {len(found)} of {settings.task} fit the model")
     return found[:: len(found) // each][:each] * settings.members
 
 
@@ -234,6 +236,7 @@ def _settings(argv: Sequence[str] | None) -> tuple[Settings, bool]:
     ):
         parser.add_argument(f"--{name}", type=int, default=value, help=f"{what} (default: %(default)s)")
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
+    parser.add_argument("--task", default="humaneval", help="a task of code, whose prompts are taken (default: %(default)s)")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=[*PARTS], help="contenders (default: all)")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of the table")
     options = vars(parser.parse_args(argv))

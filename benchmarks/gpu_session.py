@@ -1,6 +1,6 @@
 """What can only be known on a GPU, in pieces of at most nine minutes: see docs/benchmarks.md.
 
-    python benchmarks/gpu_session.py [--piece all|tests|mini|attribution|training|memory|decoding|batches|kl]
+    python benchmarks/gpu_session.py [--piece all|tests|mini|attribution|training|memory|decoding|engines|batches|kl]
         [--device cuda] [--small] [--out gpu-session.json] [--page]
 
 Networks of a 7B model's shape with random weights are made on the device: nothing is downloaded, and torch, transformers, peft,
@@ -33,6 +33,7 @@ PIECES: dict[str, Callable[[Setting], Any]] = {
     "training": pieces.training,
     "memory": pieces.memory,
     "decoding": pieces.decoding,
+    "engines": pieces.engines,
     "batches": pieces.batch_sizes,
     "kl": pieces.kl_of_itself,
 }

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PIECES = ("tests", "mini", "attribution", "training", "memory", "decoding", "batches", "kl")
+PIECES = ("tests", "mini", "attribution", "training", "memory", "decoding", "engines", "batches", "kl")
 
 
 def call(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -33,6 +33,9 @@ def test_every_piece_runs_on_tiny_shapes(tmp_path: Path):
     assert {(row["rows"], row["members"]) for row in found["decoding"]["result"]} == {
         (rows, who) for rows in (8, 16) for who in ("base", "8 adapters")
     }
+    measured = {row["engine"]: row["tokens a second"] for row in found["engines"]["result"]}
+    assert measured["hf, K adapters stacked over one base"] > 0
+    assert len(measured) == 6
     page = call("--page", "--out", str(out)).stdout
     assert page.startswith("## On a GPU\n")
     assert all(f"**{name}** (" in page for name in PIECES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -256,6 +257,35 @@ def _decoded(setting: Setting, model: HFModel, rows: int, members: Sequence[Memb
         "tokens a second": round(sum(c.tokens for c in out) / taken["seconds"], 1),
         "share of the bandwidth": round(read / taken["seconds"] / bandwidth, 3),
     }
+
+
+def engines(setting: Setting) -> list[dict[str, Any]]:
+    """benchmarks/engines.py with this network: hf bare and stacked, PEFT single and mixed, vLLM where there is one."""
+    import engines as contest
+
+    with tempfile.TemporaryDirectory() as name:
+        model = setting.model(VOCABULARIES[0])
+        model.network.save_pretrained(name)
+        shutil.copy(MODEL / "tokenizer.json", name)
+        shutil.copy(MODEL / "tokenizer_config.json", name)
+        del model
+        free()
+        settings = contest.Settings(
+            model=name,
+            rows=8 if setting.small else 64,
+            members=4,
+            new_tokens=4 if setting.small else 48,
+            rounds=2 if setting.small else 3,
+            rank=8,
+            threads=torch.get_num_threads(),
+            device=setting.device,
+            task="mini-code",
+            parts=tuple(contest.PARTS),
+        )
+        found = contest.run(settings)
+    rates, ratios = found["tokens_per_second"], found["vs_stacked"]
+    rows = [{"engine": contest.PARTS[p], "tokens a second": rates[p], "x stacked": ratios[p]} for p in rates]
+    return rows + [{"engine": contest.PARTS[p], "tokens a second": why, "x stacked": "-"} for p, why in found["left_out"].items()]
 
 
 def batch_sizes(setting: Setting) -> dict[str, Any]:
