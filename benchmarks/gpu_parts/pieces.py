@@ -285,7 +285,8 @@ def engines(setting: Setting) -> list[dict[str, Any]]:
         found = contest.run(settings)
     rates, ratios = found["tokens_per_second"], found["vs_stacked"]
     rows = [{"engine": contest.PARTS[p], "tokens a second": rates[p], "x stacked": ratios[p]} for p in rates]
-    return rows + [{"engine": contest.PARTS[p], "tokens a second": why, "x stacked": "-"} for p, why in found["left_out"].items()]
+    missing = found["left_out"]
+    return rows + [{"engine": contest.PARTS[p], "tokens a second": missing[p], "x stacked": "-"} for p in missing]
 
 
 def batch_sizes(setting: Setting) -> dict[str, Any]:
