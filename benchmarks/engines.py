@@ -4,10 +4,11 @@
         [--task humaneval]
 
 Every contender continues the same prompts of a task of code greedily by the same number of tokens, end tokens taken for
-ordinary ones: `stacked` (the hf engine, K adapters over one base), `peft-single` and `peft-mixed` (PEFT's generate(), one adapter or K in a
-batch), `vllm` (K adapters in one batch) and `vllm-base`, and `base` (the hf engine without adapters). Contenders take turns; a
-figure is the median over rounds. CPU seconds are those of this process and of vLLM's. On a GPU (--device cuda) seconds are the
-clock's. vLLM runs by the interpreter in SPA_BENCH_VLLM_PYTHON; where there is none, its parts are left out and said.
+ordinary ones: `stacked` (the hf engine, K adapters over one base), `peft-single` and `peft-mixed` (PEFT's generate(), one
+adapter or K in a batch), `vllm` (K adapters in one batch) and `vllm-base`, and `base` (the hf engine without adapters).
+Contenders take turns; a figure is the median over rounds. CPU seconds are those of this process and of vLLM's. On a GPU
+(--device cuda) seconds are the clock's. vLLM runs by the interpreter in SPA_BENCH_VLLM_PYTHON; where there is none, its parts
+are left out and said.
 """
 
 from __future__ import annotations
