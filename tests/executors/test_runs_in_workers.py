@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -126,9 +127,12 @@ def test_ctrl_c_keeps_what_is_done_and_the_command_goes_on_without_workers(runs:
 
 @pytest.fixture
 def port() -> int:
-    """A port at which nothing listens."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
+    """A port at which nothing listens, as at the next one."""
+    while True:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            found = int(server.getsockname()[1])
+            with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", found + 1)):
+                return found
 
 
 @pytest.fixture
@@ -136,7 +140,7 @@ def head(port: int) -> Iterator[subprocess.Popen[str]]:
     """A Ray cluster of two cores at `port`; killed at the end."""
     folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))  # Ray's sockets need a short path
     arguments = ["--head", "--block", "--num-cpus", "2", "--port", str(port), "--include-dashboard=false"]
-    arguments += ["--temp-dir", str(folder)]
+    arguments += ["--temp-dir", str(folder), "--ray-client-server-port", str(port + 1)]
     environment = {
         **os.environ,
         "RAY_USAGE_STATS_ENABLED": "0",
@@ -181,6 +185,13 @@ def test_a_cluster_that_goes_away_is_one_line_and_what_is_done_is_kept(head: sub
     code, said = runs.finish(runs.start("away", *LOCAL))
     assert code == 0, said
     assert runs.bytes("away") == runs.bytes("one")
+
+
+@needs_ray
+def test_a_cluster_is_reached_through_the_client_too(head: subprocess.Popen[str], port: int, runs: Runs):
+    code, said = runs.finish(runs.start("client", *RAY, "--ray-address", f"ray://127.0.0.1:{port + 1}"))
+    assert code == 0, said
+    assert runs.bytes("client") == runs.bytes("one")
 
 
 @needs_ray
