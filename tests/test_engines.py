@@ -18,7 +18,9 @@ from spa_bench.models.mock import MockModel as DryModel
 from spa_bench.models.mock import MockOptions, Reply, read_replies
 from spa_bench.runs.engines import Chosen, chosen_engine, engine_of_spec
 from spa_bench.runs.folder import RunFolder, open_run
-from spa_bench.types import Decoding, Member, Request
+from spa_bench.runs.job import crowded
+from spa_bench.tasks.base import Asking
+from spa_bench.types import Asked, Decoding, Member, Prompt, Request
 
 OTHER = "other_engine:KIND"
 SMALL = ("--set", "lora.steps=1", "--set", "lora.batch=2", "--set", "data.examples=mini", "--set", "data.share=0.05")
@@ -211,6 +213,16 @@ def test_an_engine_that_is_no_engine_is_one_line(run: Call):
 def test_several_options_name_the_stages_of_one_engine(run: Call):
     assert run("--engine", f"draw={OTHER}", "--engine", "score=hf", "--set", "task.max_new_tokens=8").code == 0
     assert "names several engines" in run("--engine", "mock", "--engine", "vllm").error()
+
+
+def test_the_plan_says_how_many_prompts_leave_no_room():
+    prompts = [Prompt(problem_id=str(size), text="x" * size, max_new_tokens=5, stop=()) for size in (3, 10, 11, 40)]
+    options = Asked("40", (("x" * 40, " y"),), 1)  # a problem with options is checked by itself
+    said = "context: 2 of 4 prompts leave no room for an answer in 10 tokens; their answers fail"
+    assert crowded(Asking(tuple(prompts[:3])), DryModel(context=12)) == []
+    assert crowded(Asking((*prompts[:3], prompts[2])), DryModel(context=11))[0].startswith("context: 2 of 4 prompts")
+    assert crowded(Asking((prompts[0], prompts[0], prompts[1], prompts[2])), DryModel(context=10)) == [said]
+    assert crowded(Asking(tuple(prompts), (options,)), DryModel(context=12)) == []
 
 
 def test_scripted_replies_answer_the_requests_that_they_fit(tmp_path: Path):

@@ -109,7 +109,7 @@ MISTAKES: list[tuple[str, list[str], list[str]]] = [
     # keys of cards
     (f"{RUN} --set decoding.temprature=1", ["'decoding.temprature'", "base.toml"], ["did you mean 'decoding.temperature'?"]),
     (f"{RUN} --set temperature=1", ["'temperature'", "base.toml"], ["known: ", "'decoding.temperature'"]),
-    (f"{RUN} --set task.secnds=1", ["'secnds'", "mini-code.toml"], ["did you mean 'seconds'?"]),
+    (f"{RUN} --set task.secnds=1", ["'task.secnds'", "mini-code.toml"], ["did you mean 'task.seconds'?"]),
     (f"{RUN} --set nonsense", ["--set", "'nonsense'"], ["key=value, such as decoding.temperature=0.5"]),
     (f"{RUN} --set =1", ["--set", "'=1'"], ["key=value, such as decoding.temperature=0.5"]),
     (f"{RUN} --set decoding.temperature=hot", ["'decoding.temperature'", "'hot'"], ["must be a number"]),

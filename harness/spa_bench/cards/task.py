@@ -14,6 +14,7 @@ from spa_bench.cards.kinds import CardKind, NoOptions, as_declared, beside
 from spa_bench.cards.reading import card_folder, check_known, check_name, filled, read_content, read_options
 from spa_bench.cards.registry import TABLES, kind_of
 from spa_bench.errors import CardError
+from spa_bench.support.text import did_you_mean
 
 Options = TypeVar("Options")
 Build = TypeVar("Build", covariant=True)
@@ -99,6 +100,7 @@ def load_task_card(name_or_path: str, overrides: Mapping[str, object] | None = N
     """
     where = f"task {name_or_path!r}"
     content, place = read_content("task", "tasks", name_or_path, overrides or {})
+    _check_overrides(overrides or {}, place)
     card = build_task_card(content, place)
     _check_task(where, card)
     kind = kind_of(TaskCardKind, "task", card.kind)
@@ -113,6 +115,15 @@ def load_task_card(name_or_path: str, overrides: Mapping[str, object] | None = N
         card = dataclasses.replace(card, options=card.options.placed(beside_card or Path.cwd()))
     kind.check(card)
     return card
+
+
+def _check_overrides(overrides: Mapping[str, object], place: str) -> None:
+    """Raises CardError for a key of --set that no task has: the hint has the prefix that --set takes."""
+    fields = {f.name for f in dataclasses.fields(TaskCard)}
+    for key in overrides:
+        first = key.partition(".")[0]
+        if first not in fields:
+            raise CardError(f"unknown key {'task.' + key!r} in {place}{did_you_mean(first, fields, 'task.')}")
 
 
 def _check_task(where: str, card: TaskCard) -> None:
