@@ -135,15 +135,13 @@ PASSES = [
         "from collections import deque\nassert candidate() == deque([1, 2])",
     ),
     case(
-        "a named tuple comes back as a tuple",
-        returning("collections.namedtuple('P', 'a b')(1, 2)"),
-        "assert candidate() == (1, 2) and type(candidate()) is tuple",
-    ),
-    case("numpy scalars come back as numbers", returning("[np.float64(0.5), np.int32(3)]"), "assert candidate() == [0.5, 3]"),
-    case(
-        "subclasses come back as their base",
-        returning("type('N', (int,), {})(4)"),
-        "assert candidate() == 4 and type(candidate()) is int",
+        "numpy scalars come back as they are",
+        returning("[np.float64(0.5), np.int32(3), np.bool_(True)]"),
+        """
+        import numpy as np
+        x, y, z = candidate()
+        assert (x, y) == (0.5, 3) and x.dtype == 'float64' and y.dtype == 'int32' and z and z is not True
+        """,
     ),
     case(
         "exceptions are caught by their class",
@@ -170,13 +168,13 @@ PASSES = [
         """,
     ),
     case(
-        "exceptions of the program's own come as the nearest class of Python",
+        "exceptions of the program's own are caught by the classes of Python that they are made of",
         "class Odd(ValueError):\n    pass\nclass Odder(Odd):\n    pass\ndef f():\n    raise Odder('so odd')\n",
         """
         try:
             candidate()
         except ValueError as error:
-            assert type(error) is ValueError and str(error) == 'so odd'
+            assert type(error) is not ValueError and type(error).__name__ == 'Odder' and str(error) == 'so odd'
         else:
             assert False
         """,
@@ -200,7 +198,7 @@ PASSES = [
         try:
             candidate()
         except Exception as error:
-            assert type(error) is Exception
+            assert type(error).__name__ == 'Odd' and type(error).__base__ is Exception
         else:
             assert False
         """,
@@ -292,7 +290,7 @@ PASSES = [
         "import functools\nf = functools.partial(max, 3)\n",
         "assert candidate(5) == 5 and candidate(1) == 3",
     ),
-    case("a class", "class f(int):\n    pass\n", "assert candidate('7') == 7"),
+    case("a class", "class f:\n    def __new__(cls, text):\n        return int(text)\n", "assert candidate('7') == 7"),
 ]
 
 
@@ -380,6 +378,16 @@ UNPROXIED = {
         "assert candidate()['a'] == [1]",
         "returned ",
     ),
+    "a named tuple is returned": (
+        returning("collections.namedtuple('P', 'a b')(1, 2)"),
+        "assert candidate().a == 1",
+        "returned __spa_bench__.P",
+    ),
+    "a subclass of int is returned": (
+        returning("type('N', (int,), {})(4)"),
+        "assert type(candidate()) is not int",
+        "returned __spa_bench__.N",
+    ),
     "a class is returned": ("def f():\n    return int\n", "assert candidate() is int", "returned type"),
     "an array is returned": (returning("np.array([1])"), "assert candidate()[0] == 1", "returned numpy.ndarray"),
     "a function is an argument": (
@@ -448,7 +456,14 @@ def test_a_right_program_is_not_called_wrong_for_the_class_of_its_argument(name:
 
 METHODS = {
     "a Counter": (returning("collections.Counter('aab')"), "assert candidate().most_common(1) == [('a', 2)]"),
-    "a named tuple": (returning("collections.namedtuple('P', 'a b')(1, 2)"), "assert candidate().a == 1"),
+    "an OrderedDict": (
+        returning("collections.OrderedDict([(2, 1), (1, 1)])"),
+        "from collections import OrderedDict as O\nassert candidate() == O([(2, 1), (1, 1)]) != O([(1, 1), (2, 1)])",
+    ),
+    "a defaultdict": (returning("collections.defaultdict(list)"), "d = candidate(); d['a'].append(1); assert d == {'a': [1]}"),
+    "a deque": (returning("collections.deque([1], 3)"), "assert candidate().maxlen == 3"),
+    "a ChainMap": (returning("collections.ChainMap({1: 2}, {1: 3, 4: 5})"), "assert candidate().maps[1] == {1: 3, 4: 5}"),
+    "a UserDict": (returning("collections.UserDict(a=1)"), "assert candidate().data == {'a': 1} == candidate()"),
     "a numpy scalar": (returning("np.float64(0.5)"), "assert candidate().dtype == 'float64'"),
 }
 for _name, (_source, _tests) in METHODS.items():
@@ -456,10 +471,8 @@ for _name, (_source, _tests) in METHODS.items():
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_a_test_that_needs_the_class_of_a_result_fails_and_does_not_crash(name: str, graded: dict[str, Outcome]):
-    found = graded[f"methods of {name} are used"]
-    assert found.verdict in (Verdict.RAISED, Verdict.REFUSED)
-    assert found.message
+def test_a_test_may_use_the_class_of_a_result(name: str, graded: dict[str, Outcome]):
+    assert graded[f"methods of {name} are used"] == Outcome(verdict=Verdict.PASSED)
 
 
 # who judges in one process, and who does not -------------------------------------------------------------------------

@@ -43,8 +43,8 @@ def liar(base: str) -> str:
 
 
 @pytest.mark.parametrize((), [pytest.param(marks=attack(liar(base)), id=base) for base in BASES])
-def test_a_value_that_equals_everything_is_wrong(found: Outcome) -> None:
-    assert found.verdict in ("wrong", "raised")
+def test_a_value_that_equals_everything_does_not_pass(found: Outcome) -> None:
+    assert found.verdict in ("wrong", "raised") or (found.verdict, found.mark) == ("refused", "unproxied")
 
 
 @pytest.mark.parametrize((), [pytest.param(marks=attack(liar(base), check=CHECK), id=base) for base in BASES])
@@ -74,7 +74,7 @@ METACLASSES = {
 
 @pytest.mark.parametrize((), [pytest.param(marks=attack(META.format(text)), id=name) for name, text in METACLASSES.items()])
 def test_a_class_that_lies_about_does_not_pass(found: Outcome) -> None:
-    assert found.verdict in ("wrong", "raised")
+    assert found.verdict in ("wrong", "raised") or (found.verdict, found.mark) == ("refused", "unproxied")
 
 
 LIBRARIES = {

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from spa_bench.grading.base import Behaved, Grading
 from spa_bench.grading.channel import Zygote
-from spa_bench.grading.compare import is_floats, is_right, leaked
+from spa_bench.grading.compare import is_floats, is_right, leaked, reads_items
 from spa_bench.grading.digest import canonical
 from spa_bench.grading.ends import (
     OUTPUT_FACTOR,
@@ -148,7 +148,9 @@ class Prober:
         # marshalled twice: the zygote unpacks a frame and gives the child bytes, which the child reads again for each call
         self.zygote.send_suite(f"{name} probes", [marshal.dumps(probe, 2) for probe in probes], limits)
         kills = self.zygote.memory_kills()
-        header = command(job, "probe", job["load_seconds"], seconds, suite=f"{name} probes", most=most)
+        header = command(
+            job, "probe", job["load_seconds"], seconds, suite=f"{name} probes", most=most, items=reads_items(job["oracle"])
+        )
         self.zygote.send(header, {"source": job["source"], "entry_point": job["entry_point"]})
         answered: list[_Did] = []
         buffer = bytearray()

@@ -1,8 +1,8 @@
 """Whether a returned value is right: evalplus' rules (evalplus/eval/__init__.py, `unsafe_execute`), on plain values.
 
-Equal values are right. Where the expected value is a float, or a list or tuple of floats, or the problem has a
-tolerance, values of the same type that `numpy.allclose` (rtol 1e-7) accepts are right too. Problems with several right
-answers have an oracle of their own.
+The oracle of a problem with several right answers is asked first, and whether values are equal only where it wants to know;
+elsewhere equal values are right. Where the expected value is a float, or a list or tuple of floats, or the problem has a
+tolerance, values of the same type that `numpy.allclose` (rtol 1e-7) accepts are right too.
 
 `Grading.EVALPLUS` repeats evalplus 0.3.1; the default differs where that is a mistake:
 
@@ -17,7 +17,8 @@ from __future__ import annotations
 import math
 import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections import UserList, deque
+from collections.abc import Callable, ItemsView, Iterator, KeysView, Mapping, ValuesView
 from decimal import Decimal
 from numbers import Number
 from typing import Any
@@ -49,14 +50,18 @@ def is_right(answer: Any, expected: Any, arguments: Any, *, oracle: str, atol: f
             warnings.simplefilter("ignore")
             if oracle == "poly":
                 return grading is Grading.DEFAULT and abs(_poly(arguments[0], value)) <= atol
-            if value is not answer and _is_costly(value, expected):
-                return False
-            equal = bool(value == expected) or (grading is Grading.DEFAULT and _both_nan(value, expected))
-            equal = ORACLES[oracle](equal, value, expected, arguments, atol)
+            costly = value is not answer and _is_costly(value, expected)
+
+            def equals() -> bool:
+                if costly:
+                    return False
+                return bool(value == expected) or (grading is Grading.DEFAULT and _both_nan(value, expected))
+
+            equal = ORACLES[oracle](equals, value, expected, arguments, atol)
             atol = _FLOAT_ATOL if atol == 0 and is_floats(expected) else atol
-            if equal or atol == 0:
+            if equal or atol == 0 or costly:
                 return bool(equal)
-            if type(value) is not type(expected) or (grading is Grading.EVALPLUS and _is_subclass(answer)):
+            if type(value) is not type(expected) or _is_of_another_type(answer, grading):
                 return False
             if isinstance(expected, list | tuple) and len(value) != len(expected):
                 return False
@@ -87,8 +92,12 @@ def _is_costly(value: Any, expected: Any) -> bool:
 
 def _leaves(value: Any) -> Iterator[Any]:
     """The parts of a value that are not containers: numbers, texts, whole arrays."""
-    if type(value) is dict:
-        value = [item for pair in value.items() for item in pair]
+    if isinstance(value, UserList):
+        value = value.data
+    if isinstance(value, Mapping | ItemsView):
+        value = [item for pair in (value.items() if isinstance(value, Mapping) else value) for item in pair]
+    elif isinstance(value, KeysView | ValuesView | deque):
+        value = list(value)
     if type(value) in (list, tuple, set, frozenset):
         for item in value:
             yield from _leaves(item)
@@ -113,8 +122,15 @@ def _shape(value: Any) -> tuple[int, ...]:
     return tuple(getattr(value, "shape", ()))
 
 
-def _is_subclass(answer: Any) -> bool:
-    return isinstance(answer, wire.Foreign) and answer.kind == "subclass"
+def _is_of_another_type(answer: Any, grading: Grading) -> bool:
+    """Whether the program returned something else than the plain type as which the answer is compared."""
+    kinds = ("iterable", "subclass") if grading is Grading.EVALPLUS else ("iterable",)
+    return isinstance(answer, wire.Foreign) and answer.kind in kinds
+
+
+def reads_items(oracle: str) -> bool:
+    """Whether the oracle reads the items of an answer, whatever holds them."""
+    return oracle == "as sets"
 
 
 def leaked(atol: float, floats_before: bool, grading: Grading) -> float:
@@ -155,7 +171,7 @@ def _both_nan(a: Any, b: Any) -> bool:
     return bool(a == b)
 
 
-# oracles: (equal, answer, expected, arguments, tolerance) -> right ---------------------------------------------------
+# oracles: (whether they are equal, answer, expected, arguments, tolerance) -> right ---------------------------------
 
 
 def _surface(base: Any, height: Any) -> Any:
@@ -176,17 +192,17 @@ def _poly(coefficients: Any, x: Any) -> Any:
     return sum(coefficient * math.pow(x, i) for i, coefficient in enumerate(coefficients))
 
 
-def _not_none(equal: bool, answer: Any, expected: Any, arguments: Any, atol: float) -> bool:
+def _not_none(equals: Callable[[], bool], answer: Any, expected: Any, arguments: Any, atol: float) -> bool:
     return bool(answer == expected) if isinstance(answer, bool) else bool(expected == (answer is not None))
 
 
-ORACLES: dict[str, Callable[[bool, Any, Any, Any, float], Any]] = {  # see spa_bench.types.CallSuite
-    "equal": lambda equal, answer, expected, arguments, atol: equal,
-    "anything": lambda equal, answer, expected, arguments, atol: True,
-    "or zero": lambda equal, answer, expected, arguments, atol: equal or answer == 0,
-    "surface area": lambda equal, answer, expected, arguments, atol: equal or abs(answer - _surface(*arguments)) <= atol,
-    "digit distance": lambda equal, answer, expected, arguments, atol: equal or answer == _digit_distance(*arguments),
-    "as sets": lambda equal, answer, expected, arguments, atol: wire.set_of(answer) == set(expected),
+ORACLES: dict[str, Callable[[Callable[[], bool], Any, Any, Any, float], Any]] = {  # see spa_bench.types.CallSuite
+    "equal": lambda equals, answer, expected, arguments, atol: equals(),
+    "anything": lambda equals, answer, expected, arguments, atol: True,
+    "or zero": lambda equals, answer, expected, arguments, atol: equals() or answer == 0,
+    "surface area": lambda equals, answer, expected, arguments, atol: equals() or abs(answer - _surface(*arguments)) <= atol,
+    "digit distance": lambda equals, answer, expected, arguments, atol: equals() or answer == _digit_distance(*arguments),
+    "as sets": lambda equals, answer, expected, arguments, atol: wire.set_of(answer) == set(expected),
     "not none": _not_none,
-    "poly": lambda equal, answer, expected, arguments, atol: equal,  # decided before the oracles
+    "poly": lambda equals, answer, expected, arguments, atol: equals(),  # decided before the oracles
 }

@@ -25,7 +25,7 @@ PROBES = 16  # for each problem; more probes tell more programs apart, and each 
 
 def probes_key(tests: Check | Calls, entry_point: str, suite_key: str) -> str:
     """The name of the files of a problem's probes; `suite_key` is that of the first suite where tests are data."""
-    parts = ["probes 1", PROBES, entry_point, platform.python_version()]
+    parts = ["probes 2", PROBES, entry_point, platform.python_version()]
     parts += [suite_key] if isinstance(tests, Calls) else [tests.source, tests.helpers]
     return hashlib.blake2b(json.dumps(parts).encode(), digest_size=16).hexdigest()
 

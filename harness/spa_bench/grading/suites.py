@@ -18,6 +18,7 @@ from pathlib import Path
 from spa_bench.sandbox.inside import wire
 from spa_bench.types import CallSuite
 
+_FORMAT = "values 2"  # of wire.py
 _MAGIC = b"spa-bench frames 1\n"
 
 
@@ -81,7 +82,7 @@ def _replace(path: Path, data: bytes) -> None:
 def key(suite: CallSuite, reference: str, entry_point: str) -> str:
     """The name of the suite's files."""
     digest = hashlib.blake2b(digest_size=16)
-    parts = [reference, entry_point, suite.oracle, platform.python_version(), suite.identity]
+    parts = [_FORMAT, reference, entry_point, suite.oracle, platform.python_version(), suite.identity]
     digest.update(json.dumps(parts).encode())
     if not suite.identity:
         for arguments in suite.inputs():

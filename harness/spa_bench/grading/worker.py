@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import resource
 import signal
 import struct
 import sys
 import traceback
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from spa_bench.grading.base import Grading, Outcome, one_line
 from spa_bench.grading.behave import Prober
 from spa_bench.grading.channel import SandboxGone, Zygote
-from spa_bench.grading.compare import is_floats, is_right, leaked
+from spa_bench.grading.compare import is_floats, is_right, leaked, reads_items
 from spa_bench.grading.ends import (
     OUTPUT_FACTOR,
     OUTPUT_ROOM,
@@ -36,6 +37,7 @@ from spa_bench.grading.suites import FrameFile, SuiteFiles, write_frames
 from spa_bench.sandbox.inside import calls, guard, wire
 from spa_bench.types import Verdict
 
+_SEEDS = re.compile(r"\b(seed|setstate|set_state)\b")  # what tests call that seeds the generators that all modules share
 _COMPARE_SECONDS = 10  # to compare one value
 _MEMORY = 16 << 30  # address space of this process, and so of its children, which have limits of their own
 _KEPT_SUITES = 4
@@ -139,9 +141,7 @@ class Worker:
         for place in job["suites"]:
             outcome = self._suite(job, self._load(job, place))
             if outcome.verdict is not Verdict.PASSED:
-                return Outcome(
-                    verdict=outcome.verdict, message=one_line(outcome.message), call=outcome.call, suite=place["name"]
-                )
+                return replace(outcome, message=one_line(outcome.message), suite=place["name"])
         return Outcome(verdict=Verdict.PASSED)
 
     def _load(self, job: dict[str, Any], place: dict[str, Any]) -> Suite:
@@ -157,7 +157,9 @@ class Worker:
             return Outcome(verdict=Verdict.PASSED)
         self.zygote.send_suite(suite.key, map(suite.arguments, range(len(suite))), suite.limits)
         kills = self.zygote.memory_kills()
-        header = command(job, "calls", job["load_seconds"], suite.seconds(), suite=suite.key, collect=False)
+        header = command(
+            job, "calls", job["load_seconds"], suite.seconds(), suite=suite.key, collect=False, items=reads_items(suite.oracle)
+        )
         self.zygote.send(header, {"source": job["source"], "entry_point": job["entry_point"]})
         done, buffer = 0, bytearray()
         answers = self.zygote.answers(suite.seconds())
@@ -208,6 +210,9 @@ class Worker:
                 how = {"oracle": suite.oracle, "atol": atol, "grading": self.grading}
                 if is_right(answer, expected, arguments, **how):
                     return None
+                if unknown := wire.undecided(answer):
+                    message = f"returned {unknown.name}, whose class decides what it equals: it cannot be judged outside"
+                    return Outcome(verdict=Verdict.REFUSED, message=message, call=suite.call_text(index), mark="unproxied")
                 wanted = f", expected {wire.short(expected)}" if suite.oracle == "equal" else ""
                 message = f"returned {wire.short(answer)}{wanted}"
         except wire.WireError as error:
@@ -247,7 +252,8 @@ class Worker:
 
     def _run_check(self, job: dict[str, Any], seconds: float, *, one_process: bool) -> tuple[Outcome, float]:
         kills = self.zygote.memory_kills()
-        program = {"source": job["source"], "entry_point": job["entry_point"]}
+        seeded = _SEEDS.search(job["tests"]) is not None
+        program = {"source": job["source"], "entry_point": job["entry_point"], "seeded": seeded}
         tests = {"tests": job["tests"], "helpers": job["helpers"], "entry_point": job["entry_point"]}
         header = command(job, "one process" if one_process else "check", seconds, seconds)
         self.zygote.send(header, *([{**tests, **program}] if one_process else [tests, program]))
@@ -292,7 +298,15 @@ class Worker:
         self.zygote.send_suite(
             f"{job['key']} reference", map(inputs.__getitem__, range(len(inputs))), [REFERENCE_SECONDS] * len(inputs)
         )
-        header = command(job, "calls", 60.0, REFERENCE_SECONDS, suite=f"{job['key']} reference", collect=True)
+        header = command(
+            job,
+            "calls",
+            60.0,
+            REFERENCE_SECONDS,
+            suite=f"{job['key']} reference",
+            collect=True,
+            items=reads_items(job["oracle"]),
+        )
         self.zygote.send(header, {"source": job["source"], "entry_point": job["entry_point"]})
         chunks, end = [], {}
         for kind, data in self.zygote.answers(REFERENCE_SECONDS):

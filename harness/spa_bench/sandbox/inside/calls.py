@@ -78,10 +78,14 @@ def _equals_itself(data: bytes, value: Any) -> bool:
         return False
 
 
-def run(payload: dict[str, str], inputs: list[Any], shared: mmap.mmap, collect: bool) -> None:
-    """Run the program. With `collect` it continues after a value that cannot cross (for references)."""
+def run(payload: dict[str, str], inputs: list[Any], shared: mmap.mmap, collect: bool, items: bool) -> None:
+    """Run the program. With `collect` it continues after a value that cannot cross (for references).
+
+    With `items` a value that can be iterated is written with its items, for rules that compare sets.
+    """
     # bound before the program can replace them
-    clock, encode, write, frame, begin = time.process_time, wire.encode, os.write, FRAME.pack, HEADER.pack_into
+    clock, write, frame, begin = time.process_time, os.write, FRAME.pack, HEADER.pack_into
+    encode = wire.encode_items if items else wire.encode
     room, base = SHARED - HEADER.size, HEADER.size
     waiting, sent_at = 0, 0.0
     make_room = resource.setrlimit

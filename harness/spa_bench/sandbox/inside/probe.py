@@ -24,10 +24,11 @@ def type_name(value: object) -> bytes:
         return b"?"
 
 
-def run(payload: dict[str, str], probes: list[bytes], shared: mmap.mmap, most: int) -> None:
-    """Run the program on the probes. A value of more than `most` bytes counts as one that cannot cross."""
+def run(payload: dict[str, str], probes: list[bytes], shared: mmap.mmap, most: int, items: bool) -> None:
+    """Run the program on the probes. A value of more than `most` bytes cannot cross; `items` is that of calls.run."""
     # bound before the program can replace them
-    clock, encode, decode, natural, name, write = time.process_time, wire.encode, wire.decode, wire.natural, type_name, os.write
+    clock, decode, natural, name, write = time.process_time, wire.decode, wire.natural, type_name, os.write
+    encode = wire.encode_items if items else wire.encode
     frame, begin, make_room = calls.FRAME.pack, calls.HEADER.pack_into, resource.setrlimit
     ceiling = (resource.getrlimit(resource.RLIMIT_AS)[1],) * 2
 

@@ -3,8 +3,9 @@
 The bytes are version 2 of Python's marshal format, which is the fastest there is in the standard library and the same
 for equal values of equal types (no references, no interning). Untrusted bytes are read by `decode`, never by
 `marshal.loads`, which trusts its input. What is not plain is written as a tagged tuple and read as `Foreign`: a
-subclass with the value of its base, a numpy scalar, a range; anything else (a generator, a function, an object of the
-program's own class) only as the name of its type. So an object with an `__eq__` of its own never crosses.
+collection of the standard library, a range or a numpy scalar with its content (library.py), a subclass with the value of its
+base; anything else only as the name of its type. That is `opaque` where the value equals nothing but values of its type (a
+generator, a function), and `own` where its class decides what it equals: such a value cannot be judged outside its process.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ import marshal
 import re
 import reprlib
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
+
+from spa_bench.sandbox.inside import library
 
 MAX_DEPTH = 100  # of nesting
 _READ_DEPTH = 250  # the same with tags, which take up to two levels each; well within Python's own limit
@@ -44,7 +47,7 @@ class Foreign:
         self.kind, self.name, self.value = kind, name, value
 
     def __repr__(self) -> str:
-        return f"<{self.name}>" if self.kind == "opaque" else f"{self.name}({self.value!r})"
+        return f"<{self.name}>" if self.kind in ("opaque", "own") else f"{self.name}({self.value!r})"
 
 
 def encode(value: Any) -> bytes:
@@ -52,6 +55,24 @@ def encode(value: Any) -> bytes:
     if type(value) in _ATOMS or _is_plain(value):
         return marshal.dumps(value, 2)
     return marshal.dumps(_tagged(value, 0, [MAX_ITEMS]), 2)
+
+
+def encode_items(value: Any) -> bytes:
+    """As `encode`, but what is not plain and can be iterated is written with the items that `set(value)` would read."""
+    kind = type(value)
+    known = kind in _PLAIN or library.of(kind) is not None or kind is range
+    if known or any(base in _CONTAINERS and kind.__iter__ is base.__iter__ for base in library.bases(kind)):  # type: ignore[attr-defined]
+        return encode(value)
+    try:
+        iterator = iter(value)
+    except TypeError:
+        return encode(value)
+    items = []
+    for item in iterator:
+        items.append(item)
+        if len(items) > MAX_ITEMS:
+            raise WireError(f"more than {MAX_ITEMS:,} values")
+    return marshal.dumps((_TAG, "iterable", _name(kind), _tagged(items, 1, [MAX_ITEMS])), 2)
 
 
 def _is_plain(value: Any) -> bool:
@@ -88,13 +109,22 @@ def _tagged(value: Any, depth: int, room: list[int]) -> Any:
     kind = type(value)
     if kind in _ATOMS:
         return value
-    for base in _BASES if kind not in _CONTAINERS else (kind,):
-        if base in kind.__mro__:
-            plain = _of_base(value, base, depth, room)
-            return plain if kind is base else (_TAG, "subclass", _name(kind), plain)
+    if kind in _CONTAINERS:
+        return _of_base(value, kind, depth, room)
+    lineage = library.bases(kind)
+    found = next(((base, of) for base in lineage if (of := library.of(base))), None)
+    if found:
+        name, content = found[1](value)
+        inner = (_TAG, name, _name(found[0]), _tagged(content, depth + 1, room))
+        return inner if kind is found[0] else (_TAG, "subclass", _name(kind), inner)
+    if library.module_of(kind) == "numpy" and (float in lineage or complex in lineage):
+        return (_TAG, "numpy", _name(kind), [value.dtype.str, value.item()])
+    for base in _BASES:
+        if base in lineage:
+            return (_TAG, "subclass", _name(kind), _of_base(value, base, depth, room))
     known = _library(value, kind)
     if known is None:
-        return (_TAG, "opaque", _name(kind), None)
+        return (_TAG, "opaque" if library.equals_its_kind_alone(kind) else "own", _name(kind), None)
     return (_TAG, known[0], _name(kind), _tagged(known[1], depth + 1, room))
 
 
@@ -117,10 +147,8 @@ def _library(value: Any, kind: type) -> tuple[str, Any] | None:
         return "range", (value.start, value.stop, value.step)
     if kind is bytearray:
         return "bytearray", bytes(value)
-    if kind in (type({}.keys()), type({}.values()), type({}.items())):
-        return name, list(value)
-    if module == "collections" and name == "deque":
-        return "deque", list(value)
+    if kind is memoryview and value.format == "B" and value.ndim == 1:
+        return "memoryview", bytes(value)
     if module == "fractions" and name == "Fraction":
         return "fraction", (value.numerator, value.denominator)
     if module == "decimal" and name == "Decimal":
@@ -158,7 +186,7 @@ def natural(value: Any) -> Any:
     Raises TypeError, ValueError or ArithmeticError where a program wrote bytes that no value encodes to.
     """
     if isinstance(value, Foreign):
-        make = _NATURAL.get(value.kind)
+        make = library.NATURAL.get(value.kind)
         return make(natural(value.value)) if make else value
     kind = type(value)
     if kind is dict:
@@ -193,36 +221,9 @@ def foreigners(value: Any) -> list[Foreign]:
     return [f for item in value for f in foreigners(item)] if type(value) in _CONTAINERS else []
 
 
-def _fraction(parts: Any) -> Any:
-    from fractions import Fraction
-
-    return Fraction(*parts)
-
-
-def _decimal(text: str) -> Any:
-    from decimal import Decimal
-
-    return Decimal(text)
-
-
-def _deque(items: Any) -> Any:
-    from collections import deque
-
-    return deque(items)
-
-
-_NATURAL: dict[str, Callable[[Any], Any]] = {
-    "subclass": lambda value: value,
-    "numpy": lambda parts: parts[1],
-    "range": lambda parts: range(*parts),
-    "bytearray": bytearray,
-    "dict_keys": lambda items: {item: None for item in items}.keys(),  # noqa: C420
-    "dict_values": lambda items: dict(enumerate(items)).values(),
-    "dict_items": lambda items: {key: value for key, value in items}.items(),  # noqa: C416
-    "deque": _deque,
-    "fraction": _fraction,
-    "decimal": _decimal,
-}
+def undecided(value: Any) -> Foreign | None:
+    """The first value in `value` of which its own class decides what it equals, so that nobody else can; None without one."""
+    return next((f for f in foreigners(value) if f.kind == "own"), None)
 
 
 class _Reader:
@@ -314,24 +315,28 @@ _CONSTANTS: dict[int, Any] = {0x4E: None, 0x54: True, 0x46: False, 0x2E: ..., 0x
 
 
 def _checked(foreign: Foreign) -> Foreign:
-    """The same, or opaque when its content is not what its kind says: a program can write any bytes."""
+    """The same, or opaque when its content is not what its kind says or too costly to compare: any bytes can come."""
     value, kind = foreign.value, foreign.kind
     parts: Any = value if type(value) in (tuple, list) else ()
     whole = all(type(part) is int for part in parts)
     fits = {
+        "own": value is None,
         "range": type(value) is tuple and len(parts) == 3 and whole and parts[2] != 0 and _length(*parts) <= MAX_ITEMS,
         "fraction": type(value) is tuple and len(parts) == 2 and whole and parts[1] > 0 and _bits(parts) <= _FRACTION_BITS,
         "decimal": type(value) is str and len(value) < 10_000 and _is_decimal(value),
         "bytearray": type(value) is bytes,
+        "memoryview": type(value) is bytes,
         "ndarray": type(value) is list and len(parts) == 2 and type(parts[0]) is str,
         "numpy": type(value) is list and len(parts) == 2 and type(parts[0]) is str and type(parts[1]) in _ATOMS,
-        "dict_keys": type(value) is list,
-        "dict_values": type(value) is list,
-        "dict_items": type(value) is list and all(type(part) is tuple and len(part) == 2 for part in parts),
-        "deque": type(value) is list,
-        "subclass": type(value) in _PLAIN,
-    }.get(kind, False)
+        "iterable": type(value) is list,
+        "subclass": type(value) in _PLAIN or (isinstance(value, Foreign) and value.kind in library.KINDS),
+    }.get(kind, kind in library.KINDS and library.fits(kind, value, _kind_of))
     return foreign if fits else Foreign("opaque", foreign.name, None)
+
+
+def _kind_of(value: Any) -> str:
+    """The name of the plain type of a value that was read, or the kind of a Foreign."""
+    return value.kind if isinstance(value, Foreign) else type(value).__name__
 
 
 def _bits(parts: Iterable[int]) -> int:

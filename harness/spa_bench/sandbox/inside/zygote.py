@@ -31,7 +31,7 @@ import time
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from spa_bench.sandbox.inside import begin, calls, guard, judge, probe, wire
+from spa_bench.sandbox.inside import apart, begin, calls, exceptions, guard, judge, library, probe, sharing, wire
 
 TICK = 0.02  # seconds between looks at a running program
 PATIENCE = 4  # seconds by the clock that a program may be idle for each second of CPU, and one more
@@ -61,7 +61,7 @@ def main(folder: str, settings_json: str) -> None:
         site.main()
     os.environ.clear()
     begin.warm()
-    begin.own_builtins(calls, judge, probe, wire)
+    begin.own_builtins(apart, calls, exceptions, judge, library, probe, sharing, wire)
     hello = {"python": sys.version.split()[0], "pid": os.getpid(), **begin.restrict(settings)}
     zygote = Zygote(settings, commands, answers, wake)
     gc.collect()
@@ -128,10 +128,10 @@ class Zygote:
         """For each process of the job: descriptors of its own, and what it does with its part of the payload."""
         if job["do"] == "calls":
             inputs = self.suites[job["suite"]][0]
-            return [([], lambda payload: calls.run(payload, inputs, self.shared, job["collect"]))]
+            return [([], lambda payload: calls.run(payload, inputs, self.shared, job["collect"], job["items"]))]
         if job["do"] == "probe":
             probes = self.suites[job["suite"]][0]
-            return [([], lambda payload: probe.run(payload, probes, self.shared, job["most"]))]
+            return [([], lambda payload: probe.run(payload, probes, self.shared, job["most"], job["items"]))]
         if job["do"] == "one process":
             return [([], judge.in_one_process)]
         to_candidate, to_judge = os.pipe(), os.pipe()
