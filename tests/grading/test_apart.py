@@ -73,7 +73,8 @@ case(
     "the place of an error in JSON",
     "import json\ndef f(text):\n    return json.loads(text)\n",
     "import json\ndef f(text):\n    raise json.JSONDecodeError('no', text, 0)\n",
-    "import json\n---\ntry:\n    candidate('[1,')\n    assert 0\nexcept json.JSONDecodeError as e:\n    assert (e.pos, e.doc) == (3, '[1,')",
+    "import json\n---\ntry:\n    candidate('[1,')\n    assert 0\nexcept json.JSONDecodeError as e:\n"
+    "    assert (e.pos, e.doc) == (3, '[1,')",
     crosses=True,
 )
 case(

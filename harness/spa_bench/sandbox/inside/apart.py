@@ -43,7 +43,7 @@ class Reading:
             return  # the tests will say so themselves
         nodes = list(ast.walk(tree))
         words = {n.id for n in nodes if isinstance(n, ast.Name)} | {n.attr for n in nodes if isinstance(n, ast.Attribute)}
-        words |= {a.asname or a.name for n in nodes if isinstance(n, ast.Import | ast.ImportFrom) for a in n.names}
+        words |= {a.name for n in nodes if isinstance(n, ast.Import | ast.ImportFrom) for a in n.names}
         words |= {a.arg for n in nodes if isinstance(n, ast.arguments) for a in (*n.args, *n.kwonlyargs)}
         self.captures = bool(words & _CAPTURES)
         self.identity = bool(words & _IDENTITY) or any(self._compares_identity(n) for n in nodes)

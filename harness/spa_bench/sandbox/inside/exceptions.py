@@ -24,7 +24,7 @@ class NoSuchException(ValueError):
 
 
 def parts(error: BaseException, depth: int = 0) -> Any:
-    """(own name or "", classes as (module, name), arguments, attributes, text, [cause, context], whether it hides the latter)."""
+    """(own name or "", classes as (module, name), arguments, attributes, text, [cause, context], whether the latter hides)."""
     classes = [(k.__module__, k.__qualname__) for k in library.bases(type(error)) if _is_known(k)]
     own = "" if _is_known(type(error)) else type(error).__name__
     try:
