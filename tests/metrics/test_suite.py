@@ -143,6 +143,26 @@ def test_metrics_that_depend_on_n_are_taken_at_the_fewest_samples_of_a_problem()
     assert whole == 2.0
 
 
+def test_where_problems_have_different_numbers_of_samples_no_metric_is_of_some_problems_alone():
+    one, more = samples("a", (RIGHT,), k=1), samples("b", (RIGHT, WRONG, OTHER, WRONG), k=1)
+    found = measure_samples([one, more]).values
+    assert found["pass@1"] == found["pass@K"] == [1.0, 0.5]
+    for name in ("pass@2", "pass@4", "any_of_n", "majority_vote[exact]", "diversity_score[exact]", "diversity_score[ast]"):
+        assert found[name] == [None, None], name
+        assert estimates({name: [found[name]]})[name].reason
+    three = measure_samples([samples("a", (RIGHT, WRONG, WRONG), k=3), more]).values
+    assert [len(set(map(type, three[name]))) for name in ("pass@2", "pass@3", "pass@4")] == [1, 1, 1]
+    assert three["pass@4"] == [None, None]
+    reached = [float(np.mean([v for v in three[f"pass@{k}"] if v is not None])) for k in (1, 2, 3)]
+    assert reached == sorted(reached)
+    assert three["diversity_score[exact]"] == [pytest.approx(2 / 3), pytest.approx(5 / 6)]
+
+
+def test_equal_numbers_of_samples_keep_every_metric():
+    found = measure_samples([samples("a"), samples("b")]).values
+    assert found["pass@4"] == found["any_of_n"] == [1.0, 1.0]
+
+
 def test_smaller_sizes_are_kept_beside():
     found = measure_samples([samples()])
     assert set(found.at) == {2}

@@ -25,6 +25,8 @@ __all__ = [
     "estimates", "is_rate", "known", "measure_samples", "names", "sizes_up_to", "value_bounds",
 ]  # fmt: skip
 
+_OF_SEVERAL = ("pass@", "diversity_score[")  # metrics that need several samples of a problem
+_OF_ALL = ("any_of_n", "majority_vote[")  # metrics of all samples of a problem together
 _DIGITS = 10  # significant digits that are kept: the last digits of a float depend on the CPU
 _OF_MEMBER = "pass@1[member="
 _OF_TEXTS = {m.name for m in AT_SIZES if not m.name.startswith(("effective_", "distinct_correct", "qd_"))} | {
@@ -68,12 +70,27 @@ def measure_samples(samples: Sequence[Samples], *, workers: int = 1) -> MetricVa
         values |= {m.name: [_rounded(m.compute(s)) for s in samples] for m in CHOICE_METRICS}
     if any(s.divergence and READ_TWICE in s.divergence.overall for s in samples):
         values |= {m.name: [_rounded(m.compute(s)) for s in samples] for m in NOISE_METRICS}
+    _only_of_all(values, [len(s.texts) for s in samples])
     values |= _by_member(samples)
     values |= at.pop(least)
     if all(all(s.failed) for s in samples):  # where the run has an answer, a problem without any counts as without diversity
         for table in (values, *at.values()):
             table |= {name: [None] * len(samples) for name in table if name in _OF_TEXTS}
     return MetricValues(values, at, least)
+
+
+def _only_of_all(values: dict[str, list[Value]], counts: Sequence[int]) -> None:
+    """Take away the values of metrics that, where problems have different numbers of samples, would be of some problems only.
+
+    A mean over the problems that have two samples is of other problems than one over those that have one, so that pass@2 could
+    lie below pass@1. What any or most of a problem's samples reach is not comparable at all between different numbers.
+    """
+    if len(set(counts)) < 2:
+        return
+    for name, of_problems in values.items():
+        lacks = any(v is None and n < max(counts) for v, n in zip(of_problems, counts, strict=True))
+        if name.startswith(_OF_ALL) or (lacks and name.startswith(_OF_SEVERAL)):
+            values[name] = [None] * len(counts)
 
 
 def is_rate(name: str) -> bool:

@@ -79,7 +79,7 @@ def _samples(folder: RunFolder, task: Task, records: list[Record]) -> Iterator[s
         yield from _drawn(spec, task, records, path)
     kept = {r.key for r in records}
     place = {p: i for i, p in enumerate(problems)}
-    yield from _in_order(folder, place)
+    yield from _in_order(folder, place, brought=spec["sampler"].get("kind") == "samples")
     for name in ("grades.jsonl", "behaviours.jsonl"):
         keys = {row.key for row in folder.log(name, LOGS[name]).rows()}
         if keys != kept:
@@ -105,10 +105,13 @@ def _rows_amiss(foreign: int, lacking: int) -> str:
     return " and ".join([*said, *([f"{foreign} rows are of no sample of the run"] if foreign else [])])
 
 
-def _in_order(folder: RunFolder, place: Mapping[str, int]) -> Iterator[str]:
+def _in_order(folder: RunFolder, place: Mapping[str, int], *, brought: bool) -> Iterator[str]:
+    """Faults in the order of lines; records that were `brought` have that of their file: only a problem's draws ascend."""
     for name, kind in LOGS.items():
         keys = [row.key for row in folder.log(name, kind).rows()]
         order = [(place.get(k.problem, -1), k.member, k.draw) if isinstance(k, Key) else (place.get(str(k), -1),) for k in keys]
+        if brought and name == "records.jsonl":
+            order.sort(key=lambda parts: parts[0])
         if order != sorted(order):
             yield f"{folder.path / name}: the lines are not in order"
 
