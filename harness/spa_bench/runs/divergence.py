@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import numpy as np
 
+from spa_bench.errors import ModelError
 from spa_bench.metrics.divergence import of_sums
 from spa_bench.metrics.table import READ_TWICE
 from spa_bench.models.base import Model
@@ -46,22 +47,33 @@ def measure_divergence(
         again = (0,) if noise and usable and len(members) > 1 and start % (_APART * _TOGETHER) == 0 else ()
         parts.append(part)
         groups.append(Group([_context(p, (asked or {}).get(p.id)) for p in usable], again))
-    for part, answers in zip(parts, _answers(model, groups, members), strict=True):
+    named = [[p.id for p in part if p.reference] for part in parts]
+    for part, answers in zip(parts, _answers(model, groups, members, named), strict=True):
         sums = dict(zip((p.id for p in part if p.reference), answers, strict=True))
         for problem in part:
             if problem.id not in done:
                 yield _row(problem.id, sums.get(problem.id))
 
 
-def _answers(model: Model, groups: Sequence[Group], members: Sequence[Member]) -> Iterator[list[DivergenceSums | None]]:
-    """The sums of each group, in order: one group after another, or several at once where several workers hold the model."""
+def _answers(
+    model: Model, groups: Sequence[Group], members: Sequence[Member], named: Sequence[Sequence[str]]
+) -> Iterator[list[DivergenceSums | None]]:
+    """The sums of each group, in order: one group after another, or several at once where several workers hold the model.
+
+    `named` are the ids of each group's problems. Raises ModelError, with the problem, where one cannot be measured.
+    """
     adapted = any(member.adapter for member in members)
     if isinstance(model, SpreadModel):
         yield from model.divergences(groups, members, base=adapted, top=TOP)
         return
-    for group in groups:
+    for group, ids in zip(groups, named, strict=True):
         pause_point()
-        yield list(model.divergence(group.contexts, members, base=adapted, top=TOP, again=group.again))
+        found: list[DivergenceSums | None] = []
+        try:
+            found.extend(model.divergence(group.contexts, members, base=adapted, top=TOP, again=group.again))
+        except ModelError as error:
+            raise ModelError(f"problem {ids[min(len(found), len(ids) - 1)]}: {error}") from error
+        yield found
 
 
 def _context(problem: Problem, asked: Prompt | None) -> tuple[str | Messages, str]:

@@ -33,7 +33,7 @@ from spa_bench.spa.footprint import twice
 from spa_bench.spa.packing import Batch, Sample, check_blind, collate, sample_losses
 from spa_bench.spa.passes import TOKENS
 from spa_bench.spa.schedule import steps_of
-from spa_bench.spa.trainee import Trainee, not_finite
+from spa_bench.spa.trainee import Trainee
 from spa_bench.support.interrupt import asked, pause_point
 from spa_bench.types import Example
 
@@ -165,7 +165,7 @@ class _Training:
     def _train(self, members: range, size: int) -> bool:
         """Train `members` together until the last step that is wanted; the result is True."""
         card = self._card
-        group = [Trainee(m, self._rows[m], card, self._seeds[m], self._layers) for m in members]
+        group = [Trainee(m, self._rows[m], card, self._seeds[m], self._layers, first=self._first) for m in members]
         last, begun = self._last(members), self._resume(members, group)
         rest = [range(s, min(s + size, len(self._rows))) for s in range(members.stop, len(self._rows), size)]
         total = self._done + last + sum(map(self._last, rest))
@@ -269,7 +269,7 @@ class _Training:
                 losses = sample_losses(self._network, batch)
             if not torch.isfinite(losses).all():
                 bad = batch.owners[int((~torch.isfinite(losses)).nonzero()[0])]
-                raise not_finite("loss", self._first + active[bad].number, step)
+                raise active[bad].not_finite("loss", step)
             shares = torch.tensor([1 / active[owner].reads(step) for owner in batch.owners], device=losses.device)
             (losses * shares).sum().backward()  # type: ignore[no-untyped-call]
 

@@ -29,8 +29,10 @@ class Trainee:
         card: LoraCard,
         seed: int,
         layers: Mapping[str, StackedLinear],
+        *,
+        first: int = 0,
     ):
-        self.number = number
+        self.number, self._name = number, first + number
         self._rows, self._card, self._seed = rows, card, seed
         self._order = order([len(r.ids) for r in rows], card, seed)
         self.steps = len(self._order)
@@ -54,11 +56,31 @@ class Trainee:
         """Take step `step` of the optimiser on the collected gradients. Raises DataError when they are not finite."""
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self._card.clip)
         if not torch.isfinite(norm):
-            raise not_finite("gradient", self.number, step)
+            raise self.not_finite("gradient", step)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self._card, step, self.steps)
-        self.optimizer.step()
+        try:
+            self.optimizer.step()
+        except RuntimeError as error:
+            if "overflow" not in str(error):
+                raise
+            raise self.not_finite("size", step) from error
         self.optimizer.zero_grad(set_to_none=True)
+        with torch.no_grad():  # after the last step no loss would show it
+            largest = torch._foreach_norm([p.detach() for p in self.parameters], torch.inf)
+        if not all(float(one) < torch.inf for one in largest):
+            raise self.not_finite("size", step)
+
+    def not_finite(self, what: str, step: int) -> DataError:
+        """The error for a loss, gradient or weight that is NaN or infinite at `step`."""
+        pairs = ", ".join(map(str, self._order[step]))
+        if what == "loss" and step == 0:
+            remedy = "the adapter is still zero, so the model itself gives it: use float32, and look for NaN in its weights"
+        else:
+            remedy = "lower lora.learning_rate"
+        return DataError(
+            f"the {what} of adapter {self._name} is not finite at step {step}; {remedy} (the batch: pairs {pairs} of its part)"
+        )
 
     def adapter(self) -> Adapter:
         """A copy of the current adapter, on the CPU."""
@@ -67,8 +89,3 @@ class Trainee:
             for p in self.down
         }
         return Adapter(factors, self._card.rank, self._card.alpha)
-
-
-def not_finite(what: str, number: int, step: int) -> DataError:
-    """The error for a loss or gradient of member `number` that is NaN or infinite."""
-    return DataError(f"the {what} of adapter {number} is not finite at step {step}; lower lora.learning_rate")

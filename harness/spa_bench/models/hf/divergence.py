@@ -70,7 +70,9 @@ class Forced:
         """Log-probabilities (K, T, V) behind each token of each pair's second part, in order."""
         for start, states in self._states(pairs, adapters):
             for place, (_, tail) in enumerate(pairs[start : start + states.shape[1]]):
-                pieces = self._logits(states[:, place, -len(tail) - 1 : -1], adapters)
+                pieces = list(self._logits(states[:, place, -len(tail) - 1 : -1], adapters))
+                if lost := [member for piece in pieces for member in _not_finite(piece)]:
+                    raise ModelError(_said(min(lost), "a text that is scored"))
                 yield torch.cat([piece.log_softmax(-1) for piece in pieces], 1).cpu().numpy()
 
     def _states(self, pairs: Sequence[Pair], adapters: Sequence[Path | None]) -> Iterator[tuple[int, Tensor]]:
@@ -131,8 +133,21 @@ class Forced:
 def _checked(logits: Tensor, members: int, top: int) -> TokenSums:
     found = token_sums(logits, members, top=top)
     if found is None:
-        raise ModelError("the model's logits are not finite (NaN or infinite) on a reference solution; use float32 or bfloat16")
+        raise ModelError(_said(next(iter(_not_finite(logits)), 0), "a reference solution"))
     return found
+
+
+def _not_finite(logits: Tensor) -> list[int]:
+    """The rows of `logits` (K, tokens, V) in which a token has no distribution: NaN or infinity, or no token possible."""
+    sound: list[bool] = logits.amax(-1).isfinite().all(-1).tolist()
+    return [member for member, whole in enumerate(sound) if not whole]
+
+
+def _said(member: int, where: str) -> str:
+    return (
+        f"the model's logits are not finite (NaN or infinite) on {where}, with member {member}; use float32 or bfloat16, and "
+        "look for NaN in the weights of the model and of its adapter"
+    )
 
 
 def summed(parts: Sequence[TokenSums], members: int, top: int) -> DivergenceSums:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -93,10 +94,15 @@ class Against:
 
 def check_norms(norms: Tensor, indices: Sequence[int], pairs: Sequence[Example], what: str) -> None:
     """Raise DataError naming the first pair whose squared gradient norm is zero or not finite."""
-    bad = [i for i, ok in zip(indices, (norms.isfinite() & (norms > 0)).tolist(), strict=True) if not ok]
-    if bad:
+    for place, norm in zip(indices, norms.tolist(), strict=True):
+        if norm > 0 and math.isfinite(norm):
+            continue
+        named = f"{what} {place} ({_start(pairs[place])})"
+        if norm == 0:
+            raise DataError(f"{named} has a gradient that is zero or not finite (it is zero); remove it from the data")
         raise DataError(
-            f"{what} {bad[0]} ({_start(pairs[bad[0]])}) has a gradient that is zero or not finite; remove it from the data"
+            f"{named} has a gradient that is zero or not finite (it is NaN or infinite); remove it from the data, or use float32 "
+            "and look for NaN in the weights of the model"
         )
 
 
