@@ -255,4 +255,3 @@ def test_json_that_is_nested_too_deep_is_an_error_in_one_line(name: str, whole: 
         found = [str(error)]
     assert any(name in fault for fault in found)
     assert all("\n" not in fault for fault in found)
-

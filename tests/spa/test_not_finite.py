@@ -43,7 +43,9 @@ def test_training_on_a_model_with_a_bad_weight_names_member_step_and_batch_and_d
     with a_bad_weight(tiny_model, "down_proj.weight", value), pytest.raises(DataError) as caught:
         train_adapters(tiny_model, [PAIRS[:4], PAIRS[4:]], CARD, [0, 1], progress=ignore, first=5)
     said = str(caught.value)
-    assert said.startswith("the loss of adapter 5 is not finite at step 0; the adapter is still zero, so the model itself gives it")
+    assert said.startswith(
+        "the loss of adapter 5 is not finite at step 0; the adapter is still zero, so the model itself gives it"
+    )
     assert "lora.learning_rate" not in said
     assert "(the batch: pairs " in said
     assert "\n" not in said
@@ -65,10 +67,15 @@ def test_divergence_names_problem_and_member(tiny_model: HFModel):
     problems = [Problem(id="p/1", prompt="def f(x):\n", reference="    return x\n")]
     with a_bad_weight(tiny_model, "down_proj.weight", float("nan")), pytest.raises(ModelError) as caught:
         list(measure_divergence(problems, tiny_model, [BASE], ()))
-    assert str(caught.value).startswith("problem p/1: the model's logits are not finite (NaN or infinite) on a reference solution")
+    assert str(caught.value).startswith(
+        "problem p/1: the model's logits are not finite (NaN or infinite) on a reference solution"
+    )
     assert "with member 0" in str(caught.value)
 
 
 def test_texts_that_are_scored_name_the_member(tiny_model: HFModel):
-    with a_bad_weight(tiny_model, "down_proj.weight", float("nan")), pytest.raises(ModelError, match="scored, with member 0; use"):
+    with (
+        a_bad_weight(tiny_model, "down_proj.weight", float("nan")),
+        pytest.raises(ModelError, match="scored, with member 0; use"),
+    ):
         list(tiny_model.next_token_logprobs([("def f(x):\n", "    return x\n")], [BASE]))

@@ -12,13 +12,13 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from spa_bench.errors import DataError, SandboxError, UsageError
-from spa_bench.grading import probes
-from spa_bench.grading.base import Behaved, Calls, Grading, Outcome, Program
+from spa_bench.grading import probes, references
+from spa_bench.grading.base import Behaved, Calls, Check, Grading, Outcome, Program
 from spa_bench.grading.suites import FrameFile, SuiteFiles, key
 from spa_bench.sandbox.base import Limits, Sandbox
 from spa_bench.sandbox.cgroup import remove_stale
@@ -44,6 +44,7 @@ class Grader:
     limits: Limits = field(default_factory=Limits)
     packages: tuple[str, ...] = ("numpy",)  # distributions that programs may import
     progress: Progress = lambda done, total: None  # of the references, which run first
+    tell: Callable[[str], None] = lambda line: None  # is told which references do not pass their own tests
     _times: dict[str, float] = field(default_factory=dict, init=False, repr=False, compare=False)
     _keys: dict[tuple[str, ...], str] = field(default_factory=dict, init=False, repr=False, compare=False)
 
@@ -56,6 +57,7 @@ class Grader:
         """
         self._check_workers()
         self.prepare(programs)
+        self._doubt(programs)
         jobs = [self._job(program) for program in programs]
         # the longest first, so that no worker waits long for another one at the end
         order = sorted(range(len(jobs)), key=lambda i: -self._expected_seconds(jobs[i]))
@@ -139,6 +141,30 @@ class Grader:
             if answer.get("failed") or answer.get("verdict"):
                 why = answer.get("failed") or answer["message"]
                 raise DataError(f"the reference solution of {named[index]} does not run in the sandbox: {why}")
+
+    def _doubt(self, programs: Sequence[Program]) -> None:
+        """Tell which problems have a reference that does not pass its own tests; those that nobody ran yet run first."""
+        first: dict[str, Program] = {}
+        for program in programs:
+            first.setdefault(program.problem, program)
+        paths = {
+            problem: references.path_of(self.cache / "references", program)
+            for problem, program in first.items()
+            if references.has_reference(program)
+        }
+        found = {problem: references.known(path) for problem, path in paths.items()}
+        missing = [problem for problem, doubt in found.items() if doubt is None]
+        jobs = [self._job(replace(first[name], source=_helpers(first[name]))) for name in missing]
+        with _cache_errors(self.cache):
+            for index, answer in self._execute(jobs):
+                outcome = Outcome(**{**answer, "verdict": Verdict(answer["verdict"])})
+                found[missing[index]] = references.keep(paths[missing[index]], outcome)
+        for problem, program in first.items():
+            if isinstance(program.tests, Calls):
+                keys = [self._key(suite, program.tests.reference, program.entry_point) for suite in program.tests.suites]
+                found[problem] = next(filter(None, (SuiteFiles(self._folder, name).doubt() for name in keys)), "")
+        if doubts := {problem: doubt for problem, doubt in found.items() if doubt}:
+            self.tell(references.said(doubts, len(first)))
 
     def _is_complete(self, name: str) -> bool:
         files = SuiteFiles(self._folder, name)
@@ -237,6 +263,10 @@ class Grader:
                 "scratch": scratch,
             }
         )
+
+
+def _helpers(program: Program) -> str:
+    return program.tests.helpers if isinstance(program.tests, Check) else ""
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ from pathlib import Path
 from spa_bench.sandbox.inside import wire
 from spa_bench.types import CallSuite
 
-_FORMAT = "values 2"  # of wire.py
+FORMAT = "values 2"  # of wire.py
 _MAGIC = b"spa-bench frames 1\n"
 
 
@@ -68,10 +68,11 @@ def write_frames(path: Path, frames: Sequence[bytes], odd: Sequence[int] = ()) -
     """Replace the file atomically."""
     blob = b"".join(frames)
     head = json.dumps({"sizes": [len(f) for f in frames], "crc32": zlib.crc32(blob), "odd": list(odd)}).encode()
-    _replace(path, _MAGIC + head + b"\n" + blob)
+    replace_file(path, _MAGIC + head + b"\n" + blob)
 
 
-def _replace(path: Path, data: bytes) -> None:
+def replace_file(path: Path, data: bytes) -> None:
+    """Replace the file atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, new = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".new")
     with open(descriptor, "wb") as stream:
@@ -82,7 +83,7 @@ def _replace(path: Path, data: bytes) -> None:
 def key(suite: CallSuite, reference: str, entry_point: str) -> str:
     """The name of the suite's files."""
     digest = hashlib.blake2b(digest_size=16)
-    parts = [_FORMAT, reference, entry_point, suite.oracle, platform.python_version(), suite.identity]
+    parts = [FORMAT, reference, entry_point, suite.oracle, platform.python_version(), suite.identity]
     digest.update(json.dumps(parts).encode())
     if not suite.identity:
         for arguments in suite.inputs():
@@ -113,13 +114,17 @@ class SuiteFiles:
         if not self.inputs.exists():
             write_frames(self.inputs, [wire.encode(list(arguments)) for arguments in suite.inputs()])
 
-    def write_times(self, seconds: Sequence[float]) -> None:
-        """Write the reference's CPU seconds a call."""
-        _replace(self.times, json.dumps({"seconds": [round(s, 6) for s in seconds]}).encode())
+    def write_times(self, seconds: Sequence[float], doubt: str = "") -> None:
+        """Write the reference's CPU seconds a call, and why it does not pass its own tests, if so."""
+        replace_file(self.times, json.dumps({"seconds": [round(s, 6) for s in seconds], "doubt": doubt}).encode())
 
     def read_times(self) -> list[float]:
         """The reference's CPU seconds a call. Raises ValueError or FileNotFoundError."""
         return [float(s) for s in json.loads(self.times.read_bytes())["seconds"]]
+
+    def doubt(self) -> str:
+        """Why the reference does not pass its own tests; "" where it does. Raises ValueError or FileNotFoundError."""
+        return str(json.loads(self.times.read_bytes()).get("doubt", ""))
 
     def complete(self) -> bool:
         """Whether all files exist. Their content is checked when it is read."""

@@ -318,6 +318,7 @@ class Worker:
         frames: list[bytes] = []
         times: list[float] = []
         odd: list[int] = []
+        doubt = ""
         while len(data) - at >= calls.FRAME.size:
             code, seconds, size = calls.FRAME.unpack_from(data, at)
             frame = data[at + calls.FRAME.size : at + calls.FRAME.size + size]
@@ -325,6 +326,7 @@ class Worker:
                 frame = b""
             elif code == b"Q":
                 odd.append(len(frames))
+                doubt = doubt or self._doubt(job, len(frames), frame, inputs[len(frames)])
             elif code != b"O":
                 return {"failed": one_line(f"on test input {len(frames)}: {frame[:500].decode('utf-8', 'replace')}")}
             if job["oracle"] == "not none" and frame:
@@ -336,8 +338,19 @@ class Worker:
             outcome = ended(self.zygote, end, end["status"][0], REFERENCE_SECONDS, "", self.zygote.memory_kills())
             return {"failed": f"on test input {len(frames)}: {outcome.message}"}
         write_frames(files.expected, frames, odd)
-        files.write_times(times)
+        files.write_times(times, doubt)
         return {"failed": ""}
+
+    def _doubt(self, job: dict[str, Any], number: int, frame: bytes, arguments: bytes) -> str:
+        """Why what the reference returned does not pass as an answer; "" where it does."""
+        if job["oracle"] == "poly":
+            return ""
+        answer = wire.decode(frame)
+        expected = answer is not None if job["oracle"] == "not none" else wire.natural(wire.decode(frame))
+        how = {"oracle": job["oracle"], "atol": 0.0, "grading": Grading.DEFAULT}
+        if is_right(answer, expected, wire.decode(arguments), **how):
+            return ""
+        return f"on test input {number} it returns {one_line(wire.short(answer))}, which equals no other value"
 
 
 def main(config_json: str) -> None:

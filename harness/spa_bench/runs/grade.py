@@ -57,6 +57,7 @@ def make_judge(task: Task, sandbox: str, grading: str, workers: int, console: Re
         limits=task.limits,
         packages=task.packages,
         progress=progress,
+        tell=console.note,
     )
 
 

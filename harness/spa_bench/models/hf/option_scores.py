@@ -131,8 +131,8 @@ def _of_problem(problem: Encoded, rows: Sequence[_RowScores]) -> OptionScores:
     if not np.isfinite(logprobs).all():
         member = int(np.argwhere(~np.isfinite(logprobs))[0][0])
         raise ModelError(
-            f"problem {problem.problem}: the model's logits are not finite (NaN or infinite), with member {member}; use float32 "
-            "or bfloat16, and look for NaN in the weights of the model and of its adapter"
+            f"problem {problem.problem}: the model's logits are not finite (NaN or infinite), with member {member}; use "
+            "float32 or bfloat16, and look for NaN in the weights of the model and of its adapter"
         )
     kl, js, entropy = (np.mean(each, axis=0) for each in zip(*(f for row in rows for f in row.first), strict=True))
     tokens = tuple(len(text) for _, text in problem.options)

@@ -73,7 +73,7 @@ def load(source: str, entry_point: str) -> tuple[bytes, Any]:
 def _equals_itself(data: bytes, value: Any) -> bool:
     """Whether the value is plain and equals itself after it is read again; NaN does not."""
     try:
-        return bool(marshal.loads(data) == value)
+        return (type(value) in wire.ATOMS or wire.is_plain(value)) and bool(marshal.loads(data) == value)
     except Exception:  # numpy
         return False
 

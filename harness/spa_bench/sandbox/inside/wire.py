@@ -26,9 +26,9 @@ MAX_ITEMS = 30_000_000  # values in one value
 _FRACTION_BITS = 1 << 18  # of numerator and denominator, whose common divisor is looked for
 DECIMAL_BITS = 1 << 16  # of an integer that is compared with a Decimal, and is written in base ten for that
 _TAG = StopIteration  # marshal can write it, and it is no plain value
-_ATOMS = frozenset({type(None), bool, int, float, complex, str, bytes, type(...)})
+ATOMS = frozenset({type(None), bool, int, float, complex, str, bytes, type(...)})
 _CONTAINERS = frozenset({list, tuple, set, frozenset, dict})
-_PLAIN = _ATOMS | _CONTAINERS
+_PLAIN = ATOMS | _CONTAINERS
 _SETS = frozenset({set, frozenset})
 _SET_LEVELS = 10  # a set counts as this many: marshal writes its items twice, and the items of nested sets ever more often
 _BASES = (bool, int, float, complex, str, bytes, list, tuple, set, frozenset, dict)
@@ -52,7 +52,7 @@ class Foreign:
 
 def encode(value: Any) -> bytes:
     """The bytes of any value. Raises WireError when it is too deep (or cyclic) or too large."""
-    if type(value) in _ATOMS or _is_plain(value):
+    if type(value) in ATOMS or is_plain(value):
         return marshal.dumps(value, 2)
     return marshal.dumps(_tagged(value, 0, [MAX_ITEMS]), 2)
 
@@ -75,12 +75,12 @@ def encode_items(value: Any) -> bytes:
     return marshal.dumps((_TAG, "iterable", _name(kind), _tagged(items, 1, [MAX_ITEMS])), 2)
 
 
-def _is_plain(value: Any) -> bool:
+def is_plain(value: Any) -> bool:
     """Whether marshal writes `value` as it is. marshal would write any object with a buffer (a numpy array) as bytes."""
     level, seen, depth = [value], 0, 0
     while depth < MAX_DEPTH:
         kinds = set(map(type, level))
-        if kinds <= _ATOMS:
+        if kinds <= ATOMS:
             return True
         if not kinds <= _PLAIN:
             return False
@@ -107,7 +107,7 @@ def _tagged(value: Any, depth: int, room: list[int]) -> Any:
     if depth > MAX_DEPTH:
         raise WireError(f"nested deeper than {MAX_DEPTH} levels")
     kind = type(value)
-    if kind in _ATOMS:
+    if kind in ATOMS:
         return value
     if kind in _CONTAINERS:
         return _of_base(value, kind, depth, room)
@@ -155,7 +155,7 @@ def _library(value: Any, kind: type) -> tuple[str, Any] | None:
         return "decimal", str(value)
     if module == "numpy" and name == "ndarray":
         return "ndarray", [value.dtype.str, value.tolist()]
-    if module == "numpy" and type(item := value.item()) in _ATOMS:  # the item of a longdouble is a longdouble again
+    if module == "numpy" and type(item := value.item()) in ATOMS:  # the item of a longdouble is a longdouble again
         return "numpy", [value.dtype.str, item]
     return None
 
@@ -327,7 +327,7 @@ def _checked(foreign: Foreign) -> Foreign:
         "bytearray": type(value) is bytes,
         "memoryview": type(value) is bytes,
         "ndarray": type(value) is list and len(parts) == 2 and type(parts[0]) is str,
-        "numpy": type(value) is list and len(parts) == 2 and type(parts[0]) is str and type(parts[1]) in _ATOMS,
+        "numpy": type(value) is list and len(parts) == 2 and type(parts[0]) is str and type(parts[1]) in ATOMS,
         "iterable": type(value) is list,
         "subclass": type(value) in _PLAIN or (isinstance(value, Foreign) and value.kind in library.KINDS),
     }.get(kind, kind in library.KINDS and library.fits(kind, value, _kind_of))
