@@ -32,8 +32,8 @@ def test_a_reference_that_fails_its_tests_is_named_each_time_and_the_programs_ar
     for _ in range(2):
         lines, verdicts = told(fresh, *programs)
         assert lines == [
-            "the reference solutions of 1 of 2 problems do not pass their own tests, so verdicts on these problems mean little: "
-            "k/a (wrong: AssertionError at: assert candidate(1) == 2)"
+            "the reference solutions of 1 of 2 problems do not pass their own tests, so verdicts on these problems mean "
+            "little: k/a (wrong: AssertionError at: assert candidate(1) == 2)"
         ]
         assert verdicts == [Verdict.PASSED] * 2
 

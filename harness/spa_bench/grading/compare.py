@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 import re
 import warnings
-from collections import UserList, deque
+from collections import OrderedDict, UserList, deque
 from collections.abc import Callable, ItemsView, Iterator, KeysView, Mapping, ValuesView
 from decimal import Decimal
 from numbers import Number
@@ -166,6 +166,8 @@ def _both_nan(a: Any, b: Any) -> bool:
         return a == b or (math.isnan(a) and math.isnan(b))
     if isinstance(a, list | tuple):
         return len(a) == len(b) and all(map(_both_nan, a, b))
+    if isinstance(a, OrderedDict) and list(a) != list(b):
+        return False
     if isinstance(a, dict):
         return a.keys() == b.keys() and all(_both_nan(a[k], b[k]) for k in a)
     return bool(a == b)

@@ -36,7 +36,7 @@ class Limits:
 
     memory_mb: int = 1024  # address space
     file_mb: int = 8  # the largest file, and all files together
-    threads: int = 32  # at one time; a program may start no process
+    threads: int = 128  # at one time; a program may start no process
 
 
 @dataclass(frozen=True, kw_only=True)

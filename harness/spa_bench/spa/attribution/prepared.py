@@ -101,8 +101,8 @@ def check_norms(norms: Tensor, indices: Sequence[int], pairs: Sequence[Example],
         if norm == 0:
             raise DataError(f"{named} has a gradient that is zero or not finite (it is zero); remove it from the data")
         raise DataError(
-            f"{named} has a gradient that is zero or not finite (it is NaN or infinite); remove it from the data, or use float32 "
-            "and look for NaN in the weights of the model"
+            f"{named} has a gradient that is zero or not finite (it is NaN or infinite); remove it from the data, or use "
+            "float32 and look for NaN in the weights of the model"
         )
 
 
