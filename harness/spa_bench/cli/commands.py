@@ -12,7 +12,7 @@ CHECK = Group("Check runs, move them, look around", sort_key=4)
 COMMANDS: dict[str, tuple[str, Group, str]] = {
     "run": ("run:run", MAKE, "draw samples with a sampler on a task, grade and measure them"),
     "grade": ("grade:grade", MAKE, "grade runs that were generated elsewhere"),
-    "score": ("score:score", MAKE, "score completions in evalplus' sample format"),
+    "score": ("score:score", MAKE, "score answers in files of evalplus, bigcode, lm-eval or Inspect"),
     "show": ("show:show", LOOK, "the samples of a run with their verdicts"),
     "list": ("list:show_list", CHECK, "what there is: samplers, tasks, metrics, models"),
     "leaderboard": ("leaderboard:leaderboard", COMPARE, "a table of runs, seeds pooled, with paired differences"),
@@ -53,7 +53,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "spa-bench run --sampler single --task humaneval --model PATH --data pairs.jsonl --until generate",
     ),
     "grade": ("spa-bench grade runs/mini-code-seeds-s0-*",),
-    "score": ("spa-bench score --task humaneval-plus --samples completions.jsonl",),
+    "score": (
+        "spa-bench score --task humaneval-plus --samples completions.jsonl",
+        "spa-bench score --task humaneval --samples 'logs/*.eval' --partial",
+    ),
     "show": ("spa-bench show runs/mini-code-spa-influence-s0-* --problem mini-code/40",),
     "list": ("spa-bench list samplers",),
     "model": ("spa-bench model get smollm2",),
