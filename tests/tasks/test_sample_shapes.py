@@ -119,7 +119,7 @@ def test_each_form_is_recognised_said_and_right(
     path = tmp_path / "samples"  # no ending: the content decides
     path.write_bytes(gzip.compress(content) if packed else content)
     read = read_files(path, task, cut=False)
-    assert read.told[0].startswith(f"{path}: {name}, 3 of 3 problems")
+    assert read.told[0].startswith(f"{path}: {name}, 3 answers to 3 problems")
     assert {str(g.verdict) for g in task.score(read.records, sandbox)} == {"passed"}
 
 
@@ -199,6 +199,8 @@ def test_the_name_in_tables_is_that_of_the_files():
     assert label_of(None, [Path("x/a.jsonl.gz")]) == "a"
     assert label_of(None, [Path("log.eval")]) == "log"
     assert label_of(None, [Path("-")]) == "stdin"
+    assert label_of(None, [Path("logs/*.eval")]) == "samples"
+    assert label_of(None, [Path("samples_*.jsonl")]) == "samples_"
     assert label_of(None, [Path("a.json"), Path("b.json"), Path("c.json")]) == "a-and-2-more"
     assert label_of("mine", [Path("a.json")]) == "mine"
 
@@ -276,7 +278,7 @@ def test_epochs_of_inspect_are_draws_and_errors_are_counted(task: CodeTask, tmp_
     path.write_text(json.dumps({"eval": {}, "plan": {}, "samples": samples}))
     read = read_files(path, task, cut=False)
     assert [r.raw == "second" for r in read.records] == [False, True, False, False, False, False]
-    assert read.told[0].endswith("6 of 3 problems; 1 samples ended in an error and are left out")
+    assert read.told[0].endswith("6 answers to 3 problems; 1 samples ended in an error and are left out")
 
 
 def test_a_reply_of_a_chat_that_holds_the_body_alone_continues_the_prompt(

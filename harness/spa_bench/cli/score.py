@@ -32,8 +32,8 @@ def score(
             "files, quote a glob, or - for standard input",
             WHAT,
             metavar="FILE",
-            many=True,
             name="--samples",
+            allow_leading_hyphen=True,  # "-" is standard input
         ),
     ],
     name: Annotated[str | None, option("what to call them in tables (default: the file's name)", WHAT)] = None,

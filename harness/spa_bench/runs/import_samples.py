@@ -47,7 +47,7 @@ def read_files(given: Path | Sequence[Path], task: TextsTask, *, cut: bool, part
         found = shape.read(content, task)
         answers += found.answers
         covered = len({a.problem.id for a in found.answers})
-        told.append("; ".join([f"{file.name}: {shape.name}, {len(found.answers)} of {covered} problems", *found.notes]))
+        told.append("; ".join([f"{file.name}: {shape.name}, {len(found.answers)} answers to {covered} problems", *found.notes]))
     where = files[0].name if len(files) == 1 else f"{files[0].name} and {len(files) - 1} more"
     if not answers:
         raise DataError(f"{where} holds no samples")

@@ -82,7 +82,8 @@ def label_of(name: str | None, samples: Sequence[Path]) -> str:
     first = "stdin" if str(samples[0]) == "-" else samples[0].name.removesuffix(".gz")
     for ending in (".jsonl", ".json", ".eval"):
         first = first.removesuffix(ending)
-    label = name or "".join(c for c in first if c not in "*?[]") + f"-and-{len(samples) - 1}-more" * (len(samples) > 1)
+    first = "".join(c for c in first if c not in "*?[]").strip(".") or "samples"
+    label = name or first + f"-and-{len(samples) - 1}-more" * (len(samples) > 1)
     if "/" in label or not label.strip("."):
         raise UsageError(f"--name is {label!r}; it names a folder and takes no slash")
     if not label.isprintable():
