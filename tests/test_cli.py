@@ -428,6 +428,19 @@ def test_bad_input_to_score_is_one_line(arguments: list[str], message: str, scor
     assert not (tmp_path / "runs").exists()
 
 
+def test_samples_come_from_standard_input_and_from_several_files(three: Path, tmp_path: Path):
+    lines = "".join(json.dumps(row) + "\n" for row in GOOD)
+    command = [sys.executable, "-m", "spa_bench", "score", "--task", three, "--sandbox", SANDBOX, "--out", tmp_path / "runs"]
+    done = subprocess.run([*command, "--samples", "-", "--json"], input=lines, text=True, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "-: evalplus' samples, " in done.stderr
+    first, second = written(tmp_path, "a.jsonl", lines), written(tmp_path, "b.jsonl", lines + "\n")
+    given = ["--samples", first, "--samples", second, "--json"]
+    done = subprocess.run([*command, *given], text=True, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)[0]["sampler"] == "a-and-1-more"
+
+
 def test_samples_may_begin_with_a_byte_order_mark(score: Call):
     assert score(["\ufeff" + json.dumps(GOOD[0]), *GOOD[1:]]).code == 0
 

@@ -42,6 +42,7 @@ class DataCard:
     duplicates: str = "keep"  # keep (and count them), drop (all but the first) or refuse
     labels: str = "auto"  # what label and kto_tag say: auto (true and false: KTO's), kto (0 and 1 too) or ignore
     unusable: str = "refuse"  # rows without text or an answer: refuse (and count them) or drop (and count them)
+    decontaminate: bool = False  # leave out (and count) pairs that overlap the task's problems
     share: float = 1.0  # the share of the fitting examples, drawn with the seed; a larger share contains a smaller one
 
 

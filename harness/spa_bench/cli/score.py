@@ -1,4 +1,4 @@
-"""`spa-bench score`: score completions in evalplus' sample format."""
+"""`spa-bench score`: score answers that are in files of evalplus, bigcode, lm-eval or Inspect."""
 
 from __future__ import annotations
 
@@ -26,7 +26,15 @@ def score(
     *,
     task: Task,
     samples: Annotated[
-        Path, a_path("rows of task_id with completion or solution", WHAT, metavar="FILE.jsonl", name="--samples")
+        tuple[Path, ...],
+        a_path(
+            "evalplus' samples or results, bigcode's generations, lm-eval's samples, Inspect's logs; repeat it for several "
+            "files, quote a glob, or - for standard input",
+            WHAT,
+            metavar="FILE",
+            name="--samples",
+            allow_leading_hyphen=True,  # "-" is standard input
+        ),
     ],
     name: Annotated[str | None, option("what to call them in tables (default: the file's name)", WHAT)] = None,
     cut: Annotated[bool, option("cut completions at the task's stop strings first", WHAT)] = False,
@@ -41,7 +49,7 @@ def score(
     trackers: Trackers | None = None,
     as_json: Json = False,
 ) -> None:
-    """Score completions in evalplus' sample format."""
+    """Score answers in files of evalplus, bigcode, lm-eval or Inspect."""
     from spa_bench.cli.summary import print_summary
     from spa_bench.publish.trackers.tracking import Tracking, names_of
     from spa_bench.runs import perform

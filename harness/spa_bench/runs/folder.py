@@ -37,7 +37,8 @@ LOGS: Final[dict[str, type[Keyed]]] = {
     "noise.jsonl": Record,  # one member in other batches: the texts differ by numerics alone
 }
 ADDED = "added.json"  # metrics of the user's own that were added after the spec was written
-JSON_FILES = (ADDED, "adapters.json", "embeddings.json", "judged.json", "metrics.json")
+OVERLAP = "overlap.json"  # training pairs that overlap the task: follows from data and task, which the spec hashes
+JSON_FILES = (ADDED, "adapters.json", "embeddings.json", "judged.json", "metrics.json", OVERLAP)
 
 
 def spec_hash(spec: Mapping[str, object]) -> str:

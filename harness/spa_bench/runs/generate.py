@@ -14,7 +14,7 @@ from spa_bench.errors import StoreError, UsageError
 from spa_bench.models.base import AdapterMaker, Model, trainable
 from spa_bench.runs.choices import begin, first_token_divergence, known_choices, measure_choices
 from spa_bench.runs.divergence import known_divergence, measure_divergence, unmeasured
-from spa_bench.runs.folder import DATA_FILES, TASK_FILE, RunFolder, create
+from spa_bench.runs.folder import DATA_FILES, OVERLAP, TASK_FILE, RunFolder, create
 from spa_bench.runs.job import Job, check_draws, check_limit, check_task, longest_texts, make_spec, run_name
 from spa_bench.runs.log import append
 from spa_bench.runs.noise_floor import chosen, measure_noise, rows_for
@@ -52,7 +52,7 @@ def generate(
     check_draws(job.sampler, job.n)
     check_limit(job.limit)
     asking = check_task(job.sampler, task, model, job.limit)
-    data = load_data(job.placed, model, job.seed)
+    data = load_data(job.placed, model, job.seed, problems=task.problems)
     spec = make_spec(job, task, asking, model, data)
     folder = create(out, run_name(job, task), spec, unfinished=again)
     console.note(f"run folder: {folder.path}")
@@ -62,6 +62,8 @@ def generate(
         folder.write_json(TASK_FILE, places)
     if files := files_of(job.placed):
         folder.write_json(DATA_FILES, files)
+    if data.overlap is not None:
+        folder.write_json(OVERLAP, data.overlap.to_json())
     for line in (*data.told, *data.notes(job.sampler)):
         console.note(line)
     begun(folder)

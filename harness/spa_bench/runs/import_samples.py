@@ -1,66 +1,92 @@
-"""Completions that somebody else generated, in evalplus' sample format, as a run."""
+"""Completions that somebody else generated, in a format of runs.sample_shapes, as a run."""
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from spa_bench.cards.source import code_of, hashes
 from spa_bench.errors import DataError
 from spa_bench.runs.folder import TASK_FILE, RunFolder, create
 from spa_bench.runs.partial import PARTIAL, partial_entry, partial_name
+from spa_bench.runs.sample_files import find_files, parse, samples_hash
+from spa_bench.runs.sample_shapes import Answer, shape_of
 from spa_bench.support import provenance
-from spa_bench.support.files import unpacked
-from spa_bench.support.text import did_you_mean
-from spa_bench.support.user_json import read_json
 from spa_bench.tasks.base import TextsTask
-from spa_bench.types import Problem, Record, RunSpec
+from spa_bench.types import Completion, Key, Record, RunSpec
+
+_FENCED = re.compile(r"^```[^\n]*\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
 
-def read_samples(path: Path, task: TextsTask, *, cut: bool, partial: bool = False) -> list[Record]:
-    """Records of a .jsonl(.gz) file whose rows have `task_id` and `completion` or `solution`; a problem's rows are its draws.
+@dataclass(frozen=True)
+class Read:
+    """Samples as records, problem by problem in the task's order."""
 
-    A `solution` that begins with the prompt is stored without the prompt; any other `solution` is a whole program. `cut`
-    cuts completions at the task's stop strings. `partial`: problems may be without samples. Raises DataError that names the
-    line, the unknown id or the missing problem.
+    records: list[Record]
+    hash: str  # of the files
+    told: tuple[str, ...]  # for each file, what it was read as
+
+
+def read_files(given: Path | Sequence[Path], task: TextsTask, *, cut: bool, partial: bool = False) -> Read:
+    """The samples in files that runs.sample_files finds, of a shape in runs.sample_shapes; a problem's rows are its draws.
+
+    A solution that begins with the prompt is stored without the prompt; any other solution is a whole program, and of a
+    chat's reply the task takes the program out. `cut` cuts completions at the task's stop strings. `partial`: problems may
+    be without samples. Raises DataError or UsageError that names the file, the line, the unknown id or the missing problem.
     """
-    try:
-        raw = unpacked(path)
-        text = raw.decode("utf-8-sig")
-    except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
-        raise DataError(f"cannot read the samples in {path}: {error}") from error
-    known = {p.id: p for p in task.problems}
-    draws: dict[str, int] = {}
-    records = []
-    for number, line in enumerate(text.split("\n"), 1):
-        if not line.strip():
-            continue
-        problem, answer, solution = _row(line, f"{path}, line {number}", known, task.name)
-        draw = draws.get(problem.id, 0)
-        draws[problem.id] = draw + 1
-        begin = task.question(problem)
-        whole = solution and not answer.lstrip("\n").startswith(begin.lstrip("\n"))
-        graded = answer if whole or not solution else answer.lstrip("\n").removeprefix(begin.lstrip("\n"))
-        graded = task.cut(graded) if cut and not whole else graded.rstrip()
-        records.append(
-            Record(
-                problem=problem.id, member=0, draw=draw, raw=answer, graded=graded, finish="stop", tokens=0, seed=0, whole=whole
-            )
-        )
-    if not records:
-        raise DataError(f"{path} holds no samples")
-    absent = [p.id for p in task.problems if p.id not in draws]
+    files = find_files([given] if isinstance(given, Path) else given)
+    answers: list[Answer] = []
+    told = []
+    for file in files:
+        content = parse(file)
+        if not content.rows and content.form != "archive":
+            raise DataError(f"{file.name} holds no samples")
+        shape = shape_of(content)
+        found = shape.read(content, task)
+        answers += found.answers
+        covered = len({a.problem.id for a in found.answers})
+        told.append("; ".join([f"{file.name}: {shape.name}, {len(found.answers)} answers to {covered} problems", *found.notes]))
+    where = files[0].name if len(files) == 1 else f"{files[0].name} and {len(files) - 1} more"
+    if not answers:
+        raise DataError(f"{where} holds no samples")
+    draws: dict[str, list[Answer]] = {p.id: [] for p in task.problems}
+    for answer in answers:
+        draws[answer.problem.id].append(answer)
+    there = [name for name, some in draws.items() if some]
+    absent = [name for name, some in draws.items() if not some]
     if absent and not partial:
         raise DataError(
-            f"{path} has no sample for {absent[0]} ({len(absent)} of {len(known)} problems are missing); "
-            f"every problem needs one, or --partial measures the {len(draws)} that are there"
+            f"{where} has no sample for {absent[0]} ({len(absent)} of {len(draws)} problems are missing); "
+            f"every problem needs one, or --partial measures the {len(there)} that are there"
         )
-    return records
+    records = [_record(a, task, i, cut=cut) for name in there for i, a in enumerate(draws[name])]
+    return Read(records, samples_hash(files), tuple(told))
+
+
+def read_samples(given: Path | Sequence[Path], task: TextsTask, *, cut: bool, partial: bool = False) -> list[Record]:
+    """The records of read_files."""
+    return read_files(given, task, cut=cut, partial=partial).records
+
+
+def _record(answer: Answer, task: TextsTask, draw: int, *, cut: bool) -> Record:
+    key, text = Key(answer.problem.id, 0, draw), answer.text
+    if answer.kind == "chat":
+        name = answer.problem.entry_point
+        blocks = _FENCED.findall(text) if task.runs_code else []
+        said = next((block for block in blocks if name in block), blocks[0] if blocks else text)
+        whole = not name or name in said
+        return replace(task.record(Completion(key=key, text=said, tokens=0, finish="stop", seed=0, whole=whole)), raw=text)
+    begin, solution = task.question(answer.problem).lstrip("\n"), answer.kind == "solution"
+    whole = solution and not text.lstrip("\n").startswith(begin)
+    graded = text if whole or not solution else text.lstrip("\n").removeprefix(begin)
+    graded = task.cut(graded) if cut and not whole else graded.rstrip()
+    return Record(**key._asdict(), raw=text, graded=graded, finish="stop", tokens=0, seed=0, whole=whole)
 
 
 def import_samples(
-    path: Path,
+    given: Path | Sequence[Path],
     task: TextsTask,
     out: Path,
     *,
@@ -71,18 +97,22 @@ def import_samples(
     grading: str = "default",
     embedding: Mapping[str, object] | None = None,
     metrics: Sequence[str] = (),
+    note: Callable[[str], None] = lambda _: None,
 ) -> RunFolder:
-    """A run folder that holds the samples of `path` as its records, ready to be graded. For the rest see runs.job.Job.
+    """A run folder that holds the samples of the files as its records, ready to be graded. For the rest see runs.job.Job.
 
-    Where `partial` and problems are without samples, spec and name say how many problems there are.
+    `note` is told what each file was read as. Where `partial` and problems are without samples, spec and name say how many
+    problems there are.
     """
-    records = read_samples(path, task, cut=cut, partial=partial)
+    read = read_files(given, task, cut=cut, partial=partial)
+    records = read.records
+    for line in read.told:
+        note(line)
     counts: dict[str, int] = {}
     for record in records:
         counts[record.problem] = counts.get(record.problem, 0) + 1
     n = min(counts.values()) if len(set(counts.values())) == 1 else None
-    digest = provenance.hash_bytes(path.read_bytes())
-    sampler: dict[str, object] = {"name": label, "kind": "samples", "members": 1, "samples_hash": digest, "cut": cut}
+    sampler: dict[str, object] = {"name": label, "kind": "samples", "members": 1, "samples_hash": read.hash, "cut": cut}
     if len(counts) < len(task.problems):
         there = [p.id for p in task.problems if p.id in counts]
         sampler |= {
@@ -112,26 +142,3 @@ def import_samples(
         done = {r.key for r in folder.record_log.rows()}
         folder.record_log.append([r for r in records if r.key not in done])
     return folder
-
-
-def _row(line: str, place: str, known: dict[str, Problem], task: str) -> tuple[Problem, str, bool]:
-    row = read_json(line, place)
-    if not isinstance(row, dict) or not isinstance(row.get("task_id"), str):
-        raise DataError(f"{place} lacks a task_id")
-    if row["task_id"] not in known:
-        raise DataError(f"{place}: task {task} has no problem {row['task_id']!r}{did_you_mean_id(row['task_id'], known)}")
-    for kind in ("solution", "completion"):
-        if kind in row:
-            if not isinstance(row[kind], str):
-                raise DataError(
-                    f"{place}: {kind} must be one text; got {type(row[kind]).__name__} (repeat the task_id for more samples)"
-                )
-            return known[row["task_id"]], row[kind], kind == "solution"
-    raise DataError(f"{place} has neither completion nor solution")
-
-
-def did_you_mean_id(name: str, known: dict[str, Problem]) -> str:
-    """A close problem id, or the first and the last one."""
-    hint = did_you_mean(name, known)
-    ids = list(known)
-    return hint if "did you mean" in hint else f"; its ids run from {ids[0]} to {ids[-1]}"

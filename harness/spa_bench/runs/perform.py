@@ -359,11 +359,9 @@ class ScoreOptions:
     out: Path = Path("runs")
 
 
-def score(task: str, samples: Path, options: ScoreOptions, *, follow: Follower | None = None) -> RunFolder:
-    """The run folder of samples from a file, graded and measured. Raises a SpaBenchError when a part cannot be used."""
+def score(task: str, samples: Sequence[Path], options: ScoreOptions, *, follow: Follower | None = None) -> RunFolder:
+    """The run folder of samples from files, graded and measured. Raises a SpaBenchError when a part cannot be used."""
     follow = follow or NoFollower()
-    if samples.is_dir():
-        raise UsageError(f"--samples is {samples}, a folder; give a file of samples")
     workers, label = checked_workers(options.judge.workers), label_of(options.name, samples)
     check_out(options.out)
     load_metrics(options.metrics)
@@ -388,6 +386,7 @@ def score(task: str, samples: Path, options: ScoreOptions, *, follow: Follower |
         grading=options.rules,
         embedding=embedder.describe() if embedder else {},
         metrics=options.metrics,
+        note=console.note,
     )
     if is_partial(folder.spec):
         there = problem_count(folder.spec)

@@ -266,12 +266,12 @@ def job_of(folder: RunFolder, task_file: Path | None = None, *, data: Path | Non
     )
 
 
-def check_data(folder: RunFolder, job: Job, model: Model) -> None:
+def check_data(folder: RunFolder, job: Job, model: Model, task: Task) -> None:
     """Raises UsageError when the files of `job`, or the hub, hold other pairs than the ones that the run used."""
     files, hubs, stored = files_of(job.placed), hubs_of(job.placed), folder.spec["data"]
     if not files and not hubs:
         return
-    here = load_data(job.placed, model, job.seed).describe(job.sampler)
+    here = load_data(job.placed, model, job.seed, problems=task.problems).describe(job.sampler)
     for what, name in hubs.items():
         if here[f"{what}_hash"] != stored[f"{what}_hash"]:
             raise UsageError(

@@ -55,7 +55,7 @@ def rerun(path: Path, options: RerunOptions) -> tuple[RunFolder, Comparison]:
     with fresh as folder, closing(model_of(there, loading)) as model:
         # a missing file is reported now, not after hours of work
         embedder = load() if job.embedding else None
-        check_data(there, job, model)
+        check_data(there, job, model, task)
         console.note(f"repeating {there.path} in {out}")
         cache = stage_cache() if options.use_cache else Path(folder)
         here = generate(job, task, model, out, cache, console, again=True)

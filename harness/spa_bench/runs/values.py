@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from spa_bench.cards.sampler import SamplerCard
@@ -76,9 +77,13 @@ def check_out(out: Path) -> None:
         raise UsageError(f"--out is {out}, which is no folder; name a folder, there or not")
 
 
-def label_of(name: str | None, samples: Path) -> str:
-    """The label of samples from a file: `name`, or the file's name. It names a folder and stands in tables."""
-    label = name or samples.name.removesuffix(".gz").removesuffix(".jsonl")
+def label_of(name: str | None, samples: Sequence[Path]) -> str:
+    """The label of samples from files: `name`, or the files' names. It names a folder and stands in tables."""
+    first = "stdin" if str(samples[0]) == "-" else samples[0].name.removesuffix(".gz")
+    for ending in (".jsonl", ".json", ".eval"):
+        first = first.removesuffix(ending)
+    first = "".join(c for c in first if c not in "*?[]").strip(".") or "samples"
+    label = name or first + f"-and-{len(samples) - 1}-more" * (len(samples) > 1)
     if "/" in label or not label.strip("."):
         raise UsageError(f"--name is {label!r}; it names a folder and takes no slash")
     if not label.isprintable():

@@ -14,6 +14,7 @@ from spa_bench.errors import DataError, UsageError
 from spa_bench.models.base import Model, PairModel
 from spa_bench.spa import partition
 from spa_bench.spa.batches import pair_ids
+from spa_bench.spa.data.overlap import Audit, audit
 from spa_bench.spa.data.reading import Reading
 from spa_bench.spa.data.sets import as_pairs, distinct, draw_queries, example_rows, hash_examples, query_rows, sample_size
 from spa_bench.spa.data.shapes import Row
@@ -21,7 +22,7 @@ from spa_bench.spa.data.sources import is_sampled, named
 from spa_bench.spa.data.templates import Template, template_of
 from spa_bench.spa.share import share_of
 from spa_bench.support.interrupt import pause_point
-from spa_bench.types import Example
+from spa_bench.types import Example, Problem
 
 _SHOWN = 60  # characters of a query in a message
 _TOKENS_A_BYTE = 12  # the most: a normaliser turns one letter of three bytes (U+FDFA) into 33
@@ -42,6 +43,7 @@ class TrainingData:
     template: str | None = None  # the template of instructions: chat, alpaca or plain; None: there are no instructions
     whole: str | None = None  # hash of the examples that fit, where `examples` are a share of them
     fit: int = 0  # number of examples that fit, where `examples` are a share of them
+    overlap: Audit | None = None  # what the pairs share with the task, before any are left out; None: no task is known
     told: tuple[str, ...] = ()  # a line for each source: the shapes that were recognised and what was left out
 
     def describe(self, card: SamplerCard) -> dict[str, object]:
@@ -57,6 +59,7 @@ class TrainingData:
             "examples_hash": self.whole or hash_examples(self.examples),
             "skipped_too_long": self.skipped,
             "repeated": self.repeated,
+            **({"overlapping_left_out": len(self.overlap.rows)} if card.data.decontaminate and self.overlap else {}),
             "template": self.template,
             "queries": data.queries if needs_queries(card) else None,
             "queries_n": len(self.queries),
@@ -77,6 +80,9 @@ class TrainingData:
         for count, what in ((self.repeated, "training pairs"), (self.repeated_queries, "queries")):
             if count:
                 lines.append(f"{what} that repeat an earlier one: {count}, {done}")
+        if self.overlap is not None:
+            left = "left out" if card.data.decontaminate else "kept (--decontaminate leaves them out)"
+            lines.append(self.overlap.line() + (f", {left}" if self.overlap.overlaps else ""))
         return lines
 
 
@@ -119,20 +125,31 @@ def read_sources(card: SamplerCard) -> Sources:
     return Sources(examples, queries, repeated, again)
 
 
-def load_data(card: SamplerCard, model: Model | PairModel, seed: int, *, sources: Sources | None = None) -> TrainingData:
+def load_data(
+    card: SamplerCard,
+    model: Model | PairModel,
+    seed: int,
+    *,
+    sources: Sources | None = None,
+    problems: Sequence[Problem] | None = None,
+) -> TrainingData:
     """The card's data as text for `model`, without examples that are too long for its context or for lora.length (counted).
 
-    `sources` are those of the card where they are read already.
+    `sources` are those of the card where they are read already. `problems` are those of the task, with which the pairs are
+    compared (spa.data.overlap).
 
     Raises DataError as read_sources, and when no example fits, fewer fit than there are members, or a query that was not
     drawn from them does not fit the context; ModelError for data.template = "chat" with a model that has none;
-    UsageError for a model whose tokens nobody can see.
+    UsageError for a model whose tokens nobody can see, and for data.decontaminate without `problems`.
     """
     if not card.trains:
         return TrainingData(examples=[], queries=[], skipped=0)
     if not isinstance(model, PairModel):
         raise UsageError(f"model {model.name!r} cannot be trained; use a sampler without adapters, such as base")
     sources, template = sources or read_sources(card), template_of(card.data.template, model)
+    found = None if problems is None else audit(sources.examples.rows, problems, sources.examples.numbers)
+    if card.data.decontaminate:
+        sources = replace(sources, examples=_clean(sources.examples, found))
     pairs = as_pairs(sources.examples.rows, template, card.data.examples, sources.examples.numbers)
     most, limit = _most_tokens(card, model)
     sizes = [_at_most(model, pair, most) for pair in pairs]
@@ -165,6 +182,7 @@ def load_data(card: SamplerCard, model: Model | PairModel, seed: int, *, sources
         whole=whole,
         fit=fit,
         told=sources.told,
+        overlap=found,
     )
 
 
@@ -216,6 +234,16 @@ def _without_repeats(read: Reading, policy: str, source: str) -> tuple[Reading, 
         return read, len(again)
     kept = list(first.values())
     return replace(read, rows=[read.rows[i] for i in kept], numbers=[read.numbers[i] for i in kept]), len(again)
+
+
+def _clean(read: Reading, found: Audit | None) -> Reading:
+    """The rows that overlap no problem. Raises UsageError where no task is known, DataError where no row is left."""
+    if found is None:
+        raise UsageError("data.decontaminate needs a task, whose problems the pairs are compared with; use run")
+    kept = [(row, number) for row, number in zip(read.rows, read.numbers, strict=True) if number not in found.rows]
+    if not kept:
+        raise DataError(f"all {len(read.rows)} training pairs overlap the task's problems; use other pairs")
+    return replace(read, rows=[row for row, _ in kept], numbers=[number for _, number in kept])
 
 
 def _enough_queries(card: SamplerCard, count: int, where: str) -> None:

@@ -15,8 +15,12 @@ _ODD = re.compile(r'[<>:"/\\|?*]')
 
 def unpacked(path: Path) -> bytes:
     """The content of a file, unpacked where its name or first bytes are gzip's. Raises OSError, EOFError or zlib.error."""
-    data = path.read_bytes()
-    return gzip.decompress(data) if path.suffix == ".gz" or data.startswith(_GZIP) else data
+    return gunzipped(path.read_bytes(), packed=path.suffix == ".gz")
+
+
+def gunzipped(data: bytes, *, packed: bool = False) -> bytes:
+    """`data`, unpacked where it begins as gzip does, or is known to be `packed`. Raises OSError, EOFError or zlib.error."""
+    return gzip.decompress(data) if packed or data.startswith(_GZIP) else data
 
 
 def file_safe(name: str) -> str:

@@ -73,7 +73,7 @@ def runs_of(jobs: Sequence[tuple[Point, Job]], place: Place) -> list[Run]:
         parts = (card.members, needs_queries(card)) if card.adapters == "parts" else ()
         key = repr((card.data, card.adapters, parts, card.lora.length, job.seed))
         if key not in known:
-            known[key] = load_data(card, place.model, job.seed)
+            known[key] = load_data(card, place.model, job.seed, problems=place.task.problems)
         spec = plain(make_spec(job, place.task, asking, place.model, known[key]))
         runs.append(Run(point, job, place.out / folder_name(run_name(job, place.task), spec)))
     return runs

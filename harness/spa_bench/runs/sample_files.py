@@ -1,0 +1,123 @@
+"""Files of samples as a user gives them: paths, quoted globs and standard input, unpacked and parsed."""
+
+from __future__ import annotations
+
+import codecs
+import glob
+import io
+import json
+import sys
+import zipfile
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from spa_bench.errors import DataError, UsageError
+from spa_bench.support import provenance
+from spa_bench.support.files import gunzipped
+from spa_bench.support.user_json import read_json
+
+STDIN = "-"
+_ZIP = b"PK\x03\x04"
+_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_MAGIC = "*?["
+
+
+@dataclass(frozen=True)
+class SampleFile:
+    """One file of samples, as bytes."""
+
+    name: str  # how messages call it
+    data: bytes
+
+
+@dataclass(frozen=True)
+class Content:
+    """The JSON values of a file, each with its place."""
+
+    name: str
+    form: Literal["lines", "array", "object", "archive"]  # an object is one row too
+    rows: list[tuple[str, object]]  # (place for messages, value)
+
+
+def find_files(given: Sequence[Path]) -> list[SampleFile]:
+    """The files that `given` names, in its order; those of a glob by name, and "-" is standard input.
+
+    Raises UsageError for a folder, a glob without a match and equal files, and DataError for a file that cannot be read.
+    """
+    files = [SampleFile(str(path), _bytes(path)) for name in given for path in _matches(name)]
+    seen: dict[str, str] = {}
+    for file in files:
+        first = seen.setdefault(provenance.hash_bytes(file.data), file.name)
+        if first is not file.name:
+            raise UsageError(f"{first} and {file.name} hold the same bytes: every sample would count twice; give one of them")
+    return files
+
+
+def samples_hash(files: Sequence[SampleFile]) -> str:
+    """The hash of one file's bytes, or over the hashes of several in order."""
+    hashes = [provenance.hash_bytes(file.data) for file in files]
+    return hashes[0] if len(hashes) == 1 else provenance.hash_bytes("\n".join(hashes).encode())
+
+
+def parse(file: SampleFile) -> Content:
+    """The values of `file`: JSON lines, one array, one object, or a zip archive of JSON; gzip is recognised by content.
+
+    Raises DataError that names the file, or the line.
+    """
+    try:
+        raw = gunzipped(file.data, packed=file.name.endswith(".gz"))
+        if raw.startswith(_ZIP):
+            return _archive(file.name, raw)
+        text = raw.decode("utf-16" if raw.startswith(_UTF16) else "utf-8-sig")
+    except (OSError, EOFError, UnicodeDecodeError, zlib.error, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+        raise DataError(f"cannot read the samples in {file.name}: {error}") from error
+    text = text.strip()
+    found = _whole(text)
+    if isinstance(found, list):
+        return Content(file.name, "array", [(f"{file.name}, entry {i}", value) for i, value in enumerate(found, 1)])
+    if isinstance(found, dict):
+        return Content(file.name, "object", [(f"{file.name}, line 1", found)])
+    lines = [(f"{file.name}, line {number}", line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
+    return Content(file.name, "lines", [(place, read_json(line, place)) for place, line in lines])
+
+
+def _matches(path: Path) -> list[Path]:
+    if path.is_dir():
+        kinds = sorted({f.suffix for f in path.iterdir() if f.suffix in {".jsonl", ".json", ".eval", ".gz"}})
+        example = f"'{path}/*{kinds[0] if kinds else '.jsonl'}'"
+        raise UsageError(f"--samples is {path}, a folder; give its files of samples, by name or as a glob such as {example}")
+    if str(path) == STDIN or path.exists() or not any(c in str(path) for c in _MAGIC):
+        return [path]
+    found = [Path(name) for name in sorted(glob.glob(str(path), recursive=True))]
+    if not (files := [one for one in found if one.is_file()]):
+        raise UsageError(f"--samples {path}: no file matches")
+    return files
+
+
+def _bytes(path: Path) -> bytes:
+    if str(path) == STDIN:
+        return sys.stdin.buffer.read()
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"cannot read the samples in {path}: {error.strerror}") from error
+
+
+def _whole(text: str) -> object:
+    """The one value that the whole text is; None where it is none, and lines are to be read."""
+    if not text.startswith(("[", "{")):
+        return None
+    try:
+        value, end = json.JSONDecoder().raw_decode(text)
+    except (ValueError, RecursionError):
+        return None
+    return value if end == len(text) else None
+
+
+def _archive(name: str, raw: bytes) -> Content:
+    with zipfile.ZipFile(io.BytesIO(raw)) as packed:
+        names = [n for n in packed.namelist() if n.startswith("samples/") and n.endswith(".json")]
+        return Content(name, "archive", [(f"{name}, {n}", read_json(packed.read(n).decode(), f"{name}, {n}")) for n in names])

@@ -1,0 +1,334 @@
+"""The shapes of sample files, by other tools' formats, in one table: how each is recognised, and how its answers are read.
+
+To add a shape: a function that reads its rows, and an entry in SHAPES.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from spa_bench.errors import DataError
+from spa_bench.runs.sample_files import Content
+from spa_bench.support.text import did_you_mean
+from spa_bench.tasks.base import TextsTask
+from spa_bench.types import Problem
+
+_SHOWN_KEYS = 8
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One text for one problem."""
+
+    place: str
+    problem: Problem
+    text: str
+    # completion: continues the prompt; solution: a whole program, that may begin with the prompt; chat: a reply, prose included
+    kind: Literal["completion", "solution", "chat"]
+
+
+@dataclass(frozen=True)
+class Found:
+    """The answers of a file in its order, with what the reader should be told."""
+
+    answers: list[Answer]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shape:
+    """A format of samples."""
+
+    name: str
+    looks: str  # what such a file holds, in words
+    takes: Callable[[Content], bool]
+    read: Callable[[Content, TextsTask], Found]
+
+
+def shape_of(content: Content) -> Shape:
+    """The first shape of SHAPES that takes `content`. Raises DataError that says what was seen and what is read."""
+    for shape in SHAPES:
+        if shape.takes(content):
+            return shape
+    known = "; ".join(f"{shape.looks} ({shape.name})" for shape in SHAPES)
+    raise DataError(f"{content.name} holds no samples of a known form: it is {_seen(content)}; what is read: {known}")
+
+
+def did_you_mean_id(name: str, known: Mapping[str, Problem]) -> str:
+    """A close problem id, or the first and the last one."""
+    hint = did_you_mean(name, known)
+    ids = list(known)
+    return hint if "did you mean" in hint else f"; its ids run from {ids[0]} to {ids[-1]}"
+
+
+# evalplus: rows of task_id and a text
+
+
+def _evalplus_rows(content: Content, task: TextsTask) -> Found:
+    known = {p.id: p for p in task.problems}
+    return Found([_evalplus_row(place, row, known, task.name) for place, row in content.rows])
+
+
+def _evalplus_row(place: str, row: object, known: Mapping[str, Problem], task: str) -> Answer:
+    if not isinstance(row, dict) or "task_id" not in row:
+        raise DataError(f"{place} lacks a task_id")
+    name = row["task_id"]
+    if not isinstance(name, str):
+        what = f"the number {name}" if isinstance(name, int | float) else json.dumps(name)[:40]
+        raise DataError(f"{place}: task_id is {what}; the ids of task {task} are texts, such as {next(iter(known))!r}")
+    if name not in known:
+        raise DataError(f"{place}: task {task} has no problem {name!r}{did_you_mean_id(name, known)}")
+    if "solution" in row:
+        return Answer(place, known[name], _one_text(row["solution"], place, "solution"), "solution")
+    if "completion" in row:
+        return Answer(place, known[name], _one_text(row["completion"], place, "completion"), "completion")
+    raise DataError(f"{place} has neither completion nor solution")
+
+
+def _one_text(value: object, place: str, what: str) -> str:
+    if value is None:
+        raise DataError(
+            f'{place}: {what} is null; an answer without text is "" and counts as failed, and a row that was never '
+            "answered is left out (--partial)"
+        )
+    if not isinstance(value, str):
+        raise DataError(f"{place}: {what} must be one text; got {type(value).__name__} (repeat the task_id for more samples)")
+    return value
+
+
+# evalplus: its results, which hold the solutions
+
+
+def _evalplus_results(content: Content, task: TextsTask) -> Found:
+    known = {p.id: p for p in task.problems}
+    answers = []
+    for name, entries in _mapping(_object(content).get("eval")).items():
+        place = f"{content.name}, eval[{name!r}]"
+        for entry in entries if isinstance(entries, list) else [entries]:
+            if not isinstance(entry, dict) or "solution" not in entry:
+                raise DataError(f"{place} holds verdicts without a solution; give the samples that were evaluated instead")
+            answers.append(_evalplus_row(place, {"task_id": name, "solution": entry["solution"]}, known, task.name))
+    return Found(answers, ("the verdicts in the file are not read",))
+
+
+# bigcode-evaluation-harness: a list of texts for each problem, by its index
+
+
+def _generations(content: Content, task: TextsTask) -> Found:
+    problems = task.problems
+    if len(content.rows) > len(problems):
+        raise DataError(
+            f"{content.name} has lists of texts for {len(content.rows)} problems, and task {task.name} {task.version} has "
+            f"{len(problems)}: list i belongs to problem i, so the file is of another task or version"
+        )
+    answers = []
+    for (place, texts), problem in zip(content.rows, problems, strict=False):
+        if not isinstance(texts, list):
+            raise DataError(f"{place} must be a list of texts, as the entries before it are; got {type(texts).__name__}")
+        for text in texts:
+            found = _one_text(text, place, "a text")
+            # no program begins with an indented line: such a text continues its prompt
+            body = found.lstrip("\n")[:1] in {" ", "\t"}
+            answers.append(Answer(place, problem, found, "completion" if body else "solution"))
+    programs = [a for a in answers if a.problem.entry_point and a.kind == "solution"]
+    named = sum(a.problem.entry_point in a.text for a in programs)
+    if 2 * named < len(programs):
+        raise DataError(
+            f"{content.name}: {named} of {len(programs)} programs name the function of their problem, so list i is not of "
+            f"problem i of task {task.name}: the order or the task is another"
+        )
+    return Found(
+        answers, (f"list i is of problem i; {named} of {len(programs)} programs name its function",) if programs else ()
+    )
+
+
+# lm-eval: --log_samples
+
+
+def _lm_eval(content: Content, task: TextsTask) -> Found:
+    answers: list[Answer] = []
+    filters = Counter(str(row.get("filter", "none")) for _, row in content.rows if isinstance(row, dict))
+    first = next(iter(filters), "none")
+    for place, row in content.rows:
+        if not isinstance(row, dict) or "resps" not in row:
+            raise DataError(f"{place} lacks resps")
+        if str(row.get("filter", "none")) != first:
+            continue
+        problem = _lm_eval_problem(place, row, task)
+        raw = _lm_eval_texts(place, row, "resps")
+        try:
+            filtered = _lm_eval_texts(place, row, "filtered_resps")
+        except DataError:
+            filtered = raw
+        for i, text in enumerate(raw):
+            answers.append(_lm_eval_answer(place, problem, text, filtered[i] if len(filtered) == len(raw) else text, task))
+    others = [name for name in filters if name != first]
+    return Found(answers, (f"the rows of filter {first!r}, not of {', '.join(map(repr, others))}",) if others else ())
+
+
+def _lm_eval_answer(place: str, problem: Problem, raw: str, filtered: str, task: TextsTask) -> Answer:
+    if filtered.lstrip("\n").startswith(task.question(problem).lstrip("\n")):
+        return Answer(place, problem, filtered, "solution")
+    # a filter of a code task takes the program out of a reply; of other tasks it takes the result, which our task does itself
+    return Answer(place, problem, filtered if task.runs_code else raw, "completion")
+
+
+def _lm_eval_texts(place: str, row: Mapping[str, object], key: str) -> list[str]:
+    value = row.get(key)
+    inner = value[0] if isinstance(value, list) and len(value) == 1 else None
+    texts = [inner] if isinstance(inner, str) else inner
+    if not isinstance(texts, list) or not all(isinstance(t, str) for t in texts):
+        raise DataError(
+            f"{place}: {key} is not one list of texts; rows of multiple choice hold log-probabilities, which score cannot take"
+        )
+    return texts
+
+
+def _lm_eval_problem(place: str, row: Mapping[str, object], task: TextsTask) -> Problem:
+    doc = row.get("doc")
+    if isinstance(doc, dict) and "task_id" in doc:
+        return _problem_called(place, doc["task_id"], [doc, row.get("arguments")], task)
+    index = row.get("doc_id")
+    if not isinstance(index, int) or not 0 <= index < len(task.problems):
+        raise DataError(
+            f"{place}: doc has no task_id, and doc_id is {index!r}; task {task.name} has the problems 0 to "
+            f"{len(task.problems) - 1}"
+        )
+    return _fitting(place, f"doc_id {index}", task.problems[index], [doc, row.get("arguments")], task)
+
+
+# Inspect: .json logs, and .eval logs, which are zip archives with a JSON file for each sample
+
+
+def _inspect(content: Content, task: TextsTask) -> Found:
+    rows = content.rows
+    if content.form == "object":
+        samples = _object(content).get("samples")
+        if not isinstance(samples, list) or not samples:
+            raise DataError(f"{content.name} is a log of Inspect without samples")
+        rows = [(f"{content.name}, samples[{i}]", sample) for i, sample in enumerate(samples)]
+    answers, failed = [], 0
+    placed = [(place, _mapping(sample)) for place, sample in rows]
+    for place, sample in sorted(placed, key=lambda one: _epoch(*one)):
+        if sample.get("error"):
+            failed += 1
+            continue
+        problem = _problem_called(place, sample.get("id"), [sample.get("input")], task)
+        answers.append(Answer(place, problem, _inspect_text(place, sample), "chat"))
+    return Found(answers, (f"{failed} samples ended in an error and are left out",) if failed else ())
+
+
+def _epoch(place: str, sample: Mapping[str, object]) -> int:
+    epoch = sample.get("epoch")
+    if not isinstance(epoch, int):
+        raise DataError(f"{place} is no sample of Inspect: it lacks an epoch")
+    return epoch
+
+
+def _inspect_text(place: str, sample: Mapping[str, object]) -> str:
+    """The answer as Inspect's ModelOutput has it: `completion`, or the text of the first choice (older logs)."""
+    output = sample.get("output")
+    if not isinstance(output, dict):
+        raise DataError(f"{place} lacks an output")
+    text = output.get("completion")
+    if not isinstance(text, str) or not text:
+        choices = output.get("choices")
+        message = _mapping(_mapping(choices[0]).get("message")) if isinstance(choices, list) and choices else {}
+        content = message.get("content", "")
+        parts = content if isinstance(content, list) else [{"type": "text", "text": content}]
+        text = "\n".join(str(part.get("text")) for part in map(_mapping, parts) if part.get("type") == "text")
+    attached = _mapping(sample.get("attachments"))
+    name = text.removeprefix("attachment://")
+    if name != text:
+        if not isinstance(attached.get(name), str):
+            raise DataError(f"{place}: the answer is {text[:60]!r}, and the sample has no such attachment")
+        text = str(attached[name])
+    return text
+
+
+# what several shapes need
+
+
+def _problem_called(place: str, name: object, said: Sequence[object], task: TextsTask) -> Problem:
+    """The problem with the id `name`; for a number the one whose id ends in it, where `said` shows that it is the same."""
+    known = {p.id: p for p in task.problems}
+    if isinstance(name, int):
+        ending = [p for p in task.problems if p.id.rpartition("/")[2] == str(name)]
+        if len(ending) != 1:
+            raise DataError(f"{place}: the id is the number {name}, and {len(ending)} problems of task {task.name} end in it")
+        return _fitting(place, f"id {name}", ending[0], said, task)
+    if not isinstance(name, str) or name not in known:
+        raise DataError(f"{place}: task {task.name} has no problem {name!r}{did_you_mean_id(str(name), known)}")
+    return known[name]
+
+
+def _fitting(place: str, what: str, problem: Problem, said: Sequence[object], task: TextsTask) -> Problem:
+    """`problem`, where its function, or else its prompt, is in `said`: a number alone may be of another task or order."""
+    wanted = problem.entry_point or task.question(problem).strip()
+    if json.dumps(wanted)[1:-1] not in json.dumps(said):
+        raise DataError(f"{place}: {what} would be {problem.id} of task {task.name}, but the question there is another")
+    return problem
+
+
+def _object(content: Content) -> Mapping[str, object]:
+    return _mapping(content.rows[0][1]) if content.form == "object" else {}
+
+
+def _mapping(value: object) -> Mapping[str, object]:
+    return value if isinstance(value, dict) else {}
+
+
+def _first_has(*keys: str) -> Callable[[Content], bool]:
+    return lambda content: bool(content.rows) and any(key in _mapping(content.rows[0][1]) for key in keys)
+
+
+def _seen(content: Content) -> str:
+    if content.form == "archive":
+        return "a zip archive without samples/*.json"
+    first = content.rows[0][1] if content.rows else None
+    what = {"lines": "lines of", "array": "an array of", "object": "one object:"}[content.form]
+    if isinstance(first, dict):
+        keys = ", ".join(list(first)[:_SHOWN_KEYS]) + (", …" if len(first) > _SHOWN_KEYS else "")
+        return f"{what} objects with the keys {keys}" if content.form != "object" else f"one object with the keys {keys}"
+    return f"{what} {type(first).__name__} values"
+
+
+SHAPES: tuple[Shape, ...] = (
+    Shape(
+        name="evalplus' results",
+        looks="an object whose eval has lists of entries with a solution",
+        takes=lambda content: (
+            bool(_object(content).get("eval")) and "samples" not in _object(content) and "plan" not in _object(content)
+        ),
+        read=_evalplus_results,
+    ),
+    Shape(
+        name="Inspect's log",
+        looks="an .eval file, or an object with eval and samples",
+        takes=lambda content: (content.form == "archive" and bool(content.rows)) or "eval" in _object(content),
+        read=_inspect,
+    ),
+    Shape(
+        name="lm-eval's samples",
+        looks="rows of doc_id, doc and resps",
+        takes=_first_has("resps"),
+        read=_lm_eval,
+    ),
+    Shape(
+        name="bigcode's generations",
+        looks="an array with a list of texts for each problem",
+        takes=lambda content: content.form == "array" and bool(content.rows) and isinstance(content.rows[0][1], list),
+        read=_generations,
+    ),
+    Shape(
+        name="evalplus' samples",
+        looks="rows of task_id with completion or solution, as lines or in an array",
+        takes=_first_has("task_id", "completion", "solution"),
+        read=_evalplus_rows,
+    ),
+)
+"""By precedence: the first that takes a file reads it."""
