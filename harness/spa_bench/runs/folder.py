@@ -37,7 +37,8 @@ LOGS: Final[dict[str, type[Keyed]]] = {
     "noise.jsonl": Record,  # one member in other batches: the texts differ by numerics alone
 }
 ADDED = "added.json"  # metrics of the user's own that were added after the spec was written
-JSON_FILES = (ADDED, "adapters.json", "embeddings.json", "judged.json", "metrics.json")
+SANITISERS = "sanitisers.json"  # evalplus' sanitiser beside ours, where the run is of a benchmark of evalplus'
+JSON_FILES = (ADDED, "adapters.json", "embeddings.json", "judged.json", "metrics.json", SANITISERS)
 
 
 def spec_hash(spec: Mapping[str, object]) -> str:
