@@ -14,6 +14,7 @@ import pytest
 from spa_bench.cards.task import TaskCard
 from spa_bench.tasks import answer_text
 from spa_bench.tasks.code import CodeTask, as_cut
+from spa_bench.tasks.program_parts import Part
 from spa_bench.tasks.sanitiser import program
 from spa_bench.types import Completion, Key, Problem
 
@@ -44,6 +45,7 @@ WHOLE = {
     "table filled by a call": "T = []\ndef fill():\n    for i in range(100):\n        T.append(i + 1)\nfill()\ndef f(n):\n    return T[n]\n",
     "table filled by a loop": "T = {}\nfor i in range(100):\n    T[i] = i + 1\ndef f(n):\n    return T[n]\n",
     "table changed in place": "import heapq\nH = [3, 1]\nheapq.heapify(H)\ndef f(n):\n    return n + H[0]\n",
+    "table filled by a comprehension": "T = []\n[T.append(i + 1) for i in range(20)]\ndef f(n):\n    return T[n]\n",
     "global set by a call": "X = 0\ndef init():\n    global X\n    X = 1\ninit()\ndef f(n):\n    return n + X\n",
     "added to": "X = 0\nX += 1\ndef f(n):\n    return n + X\n",
     "two at once": "A, B = 1, 0\ndef f(n):\n    return n + A + B\n",
@@ -93,6 +95,9 @@ def test_a_program_comes_out_as_it_was_written(name: str):
 DRIVEN = {
     "prints": RIGHT + "print(f(1))\n",
     "input": RIGHT + "\nn = int(input())\nprint(f(n))\n",
+    "input for a global": "one = 1\ndef f(n):\n    return n + one\none = int(input())\nprint(f(2))\n",
+    "comprehension": RIGHT + "[print(f(i)) for i in range(3)]\n",
+    "magics": "!pip install numpy\n%matplotlib inline\n" + RIGHT + "%timeit f(3)\nprint f(3)\n",
     "main": RIGHT + "\ndef main():\n    print(f(int(input())))\n\nif __name__ == '__main__':\n    main()\n",
     "main called": RIGHT + "\ndef main():\n    n = int(input())\n    print(f(n))\n\nmain()\n",
     "loop": RIGHT + "\nfor i in range(int(input())):\n    print(f(i))\n",
@@ -225,6 +230,35 @@ def test_the_characters_parsed_are_linear_in_the_length_of_an_answer(line: str, 
         assert sum(parsed) <= 120 * len(answer)
 
 
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "x = x + 1\n",
+        "g(g)\n",
+        "def g{0}(n):\n    T.append(g{1}(n))\ng{0}(1)\n",
+        "def f(n):\n    return n\nf = h(f)\n",
+        "y{0} = y{1}\n",
+    ],
+)
+def test_the_search_for_what_is_needed_is_linear_in_the_statements(lines: str, monkeypatch: pytest.MonkeyPatch):
+    steps: list[Part] = []
+    reads = Part.reads
+    assert reads.fget is not None
+    real = reads.fget
+
+    def counted(part: Part) -> frozenset[str]:
+        steps.append(part)
+        names: frozenset[str] = real(part)
+        return names
+
+    monkeypatch.setattr(Part, "reads", property(counted))
+    for times in (200, 800):
+        source = "T = []\ny0 = g0 = h = x = 0\n" + "".join(lines.format(i + 1, i) for i in range(times)) + RIGHT
+        steps.clear()
+        program("", f"{source}T = y{times} = x\n", "f", STOPS)
+        assert len(steps) <= 8 * source.count("\n")
+
+
 def test_thousands_of_lines_of_prose_hide_no_program():
     for line in LINES[:2]:
         assert program("", line * 4000 + f"```python\n{RIGHT}```\n" + line * 4000, "f", STOPS) == (RIGHT.rstrip(), True)
@@ -243,6 +277,10 @@ def test_a_closing_fence_is_no_part_of_an_answer(begin: str, fence: str, end: st
         assert whole
         assert re.sub("\r", "", text) == RIGHT.rstrip()
         assert as_cut()(PROMPT, f"    return n + 1{line_end}{fence}{end}", "f", ())[0].rstrip("\r") == "    return n + 1"
+
+
+def test_a_closing_fence_may_stand_in_the_last_line():
+    assert as_cut()("", "def f(n):\n    return n + 1```\nText", "f", ()) == (RIGHT.rstrip(), True)
 
 
 def test_a_fence_in_a_string_does_not_end_an_answer():

@@ -118,6 +118,8 @@ def before_fence(text: str) -> str:
     for number, line in enumerate(lines):
         mark = fence(line.rstrip("\r")) if number not in held else None
         if mark is None:
+            if number not in held and "#" not in line and _BESIDE.search(line):
+                return "\n".join([*lines[first:number], _BESIDE.sub("", line)])
             continue
         if not "".join(lines[first:number]).strip() or (mark[3] and not first):
             first = number + 1

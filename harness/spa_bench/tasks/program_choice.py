@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import ast
 import builtins
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache
 
 from spa_bench.tasks.answer_text import parse
 from spa_bench.tasks.program_parts import FUNCTIONS, Part, calls, changed, here, parts
@@ -16,6 +16,8 @@ _DRIVERS = frozenset({"print", "input", "exit", "quit", "help", "display", "ppri
 _DRIVING_MODULES = frozenset({"unittest", "doctest", "timeit", "pytest", "atexit", "pprint"})
 _DRIVING_CALLS = frozenset({("sys", "exit"), ("os", "_exit"), ("sys", "stdin"), ("sys", "stdout"), ("sys", "stderr")})
 _BRANCHES = (ast.If, ast.Try, ast.For, ast.While, ast.With, ast.Match)
+_DEFINITIONS = (*FUNCTIONS, ast.ClassDef)
+_MOST = 16  # the most definitions of a name that are looked at for what one statement does
 _KNOWN = frozenset({*dir(builtins), "__name__", "__file__", "__doc__", "__builtins__", "__spec__"})
 
 
@@ -63,24 +65,36 @@ def _text(kept: Sequence[Part]) -> str:
 
 
 class _Needs:
-    """The search for the statements that an entry point needs. The first `given` ones are needed always."""
+    """The search for the statements that an entry point needs. The first `given` ones are needed always.
+
+    Each name and each statement is followed once, so the work is linear in the names that statements read.
+    """
 
     def __init__(self, found: Sequence[Part], entry_point: str, given: int):
         self._found, self._entry, self._given = found, entry_point, given
         self._binders: dict[str, list[int]] = {}
+        self._readers: dict[str, list[int]] = {}
         for i, part in enumerate(found):
             for name in part.binds if not part.guards else ():
                 self._binders.setdefault(name, []).append(i)
+            for name in part.reads:
+                self._readers.setdefault(name, []).append(i)
         own = self._binders.get(entry_point, [])
         self.versions = [i for i in own if not found[i].imports] or own  # an example may import the entry point
+        asking = [i for i, part in enumerate(found) if self._asks(part.reads, ast.walk(part.node))]
+        self._driving = set(self._back(asking, set(), set()))
+        self._effects: dict[str, list[int]] = {}  # name -> the statements that change what it means
+        self._changers: dict[str, list[int]] = {}  # name -> the statements whose functions do, when they are called
+        self._acting: set[int] = set()  # statements that may change something by what they call
+        self._changing: set[int] = set()  # those that, when they are called, change a name that is needed
+        self._led: set[str] = set()  # the names that they bind
         self._needed: set[str] = set()
         self._kept: set[int] = set()
         self._waiting: list[int] = []
-        self._reach = cache(self._reached)
 
     def kept(self) -> set[int]:
         """The places of the statements that are needed."""
-        self._effects, always = self._find_effects()
+        always = self._find_effects()
         own = set(self._binders[self._entry])
         standard = [i for i, part in enumerate(self._found) if part.standard and i not in own]
         for i in (*range(self._given), *standard, *always, self.versions[-1]):
@@ -88,15 +102,26 @@ class _Needs:
         self._need(self._entry)
         while self._waiting:
             self._follow(self._waiting.pop())
-            if not self._waiting and not self._bound():
+            if not self._waiting and not all(name in self._binders or name in _KNOWN for name in self._needed):
                 for i, part in enumerate(self._found):
                     if part.star:
                         self._keep(i)
         return self._kept
 
-    def _bound(self) -> bool:
-        """Whether something binds each name that is needed."""
-        return all(name in self._binders or name in _KNOWN for name in self._needed)
+    def _back(self, places: Iterable[int], seen: set[int], names: set[str]) -> list[int]:
+        """`places` and all statements that lead there by names that they read, but for those `seen`, to which they are added.
+
+        `names` were followed before, as is the entry point's.
+        """
+        found = [i for i in places if i not in seen]
+        seen.update(found)
+        for one in found:  # which grows
+            for name in self._found[one].binds - names - {self._entry}:
+                names.add(name)
+                fresh = [i for i in self._readers.get(name, ()) if i not in seen]
+                seen.update(fresh)
+                found += fresh
+        return found
 
     def _keep(self, i: int) -> None:
         if i not in self._kept:
@@ -107,8 +132,14 @@ class _Needs:
         if name in self._needed:
             return
         self._needed.add(name)
-        for i in (*(self._binders.get(name, ()) if name != self._entry else ()), *self._effects.get(name, ())):
+        binders = self._binders.get(name, []) if name != self._entry else []
+        asked = [i for i in binders if "input" in self._found[i].reads_now]
+        given = binders if len(asked) == len(binders) else [i for i in binders if "input" not in self._found[i].reads_now]
+        for i in (*given, *self._effects.get(name, ())):
             self._keep(i)
+        for i in self._back(self._changers.get(name, ()), self._changing, self._led):
+            if i in self._acting:
+                self._keep(i)
 
     def _follow(self, i: int) -> None:
         """Keep what statement `i` needs."""
@@ -117,80 +148,68 @@ class _Needs:
             self._need(name)
             if name in _AT_WILL and name not in self._binders and not part.guards:
                 self._keep_all()
-        before = self._entry in part.reads_now or (self._entry in part.binds and isinstance(part.node, _BRANCHES))
-        earlier = [k for k in self.versions if k < i] if before else []
-        if earlier:
-            self._keep(earlier[-1])
-        elif before and i not in self.versions and i < self.versions[-1] and self.versions[0] > i:
-            self._keep(self.versions[0])
+        if self._entry in part.reads_now or (self._entry in part.binds and isinstance(part.node, _BRANCHES)):
+            place = bisect_left(self.versions, i)
+            if place:
+                self._keep(self.versions[place - 1])
 
     def _keep_all(self) -> None:
         """Keep all that binds names and drives nothing, since the program may look for any name."""
-        for places in list(self._binders.values()):
-            for i in places:
-                part = self._found[i]
-                definition = isinstance(part.node, (*FUNCTIONS, ast.ClassDef)) or part.imports
-                if self._entry not in part.binds and (definition or not self._drives(i)):
-                    self._keep(i)
+        if "" in self._needed:
+            return
+        self._needed.add("")
+        for i, part in enumerate(self._found):
+            definition = isinstance(part.node, _DEFINITIONS) or part.imports
+            if part.binds and not part.guards and self._entry not in part.binds and (definition or not self._drives(i)):
+                self._keep(i)
 
-    def _reached(self, name: str) -> frozenset[int]:
-        """The places of what may run when `name` is used, short of the entry point."""
-        seen: set[int] = set()
-        names, waiting = {name, self._entry}, [name] if name != self._entry else []
-        while waiting:
-            for i in self._binders.get(waiting.pop(), ()):
-                if i not in seen:
-                    seen.add(i)
-                    fresh = self._found[i].reads - names
-                    names |= fresh
-                    waiting += fresh
-        return frozenset(seen)
-
-    def _runs(self, i: int) -> set[int]:
-        """The places of what may run when statement `i` is executed, short of the entry point and without `i`."""
-        return set().union(*map(self._reach, self._found[i].reads_now)) - {i}
+    def _asks(self, names: frozenset[str], nodes: Iterable[ast.AST]) -> bool:
+        """Whether something that reads `names` uses the entry point, or what a user types."""
+        return bool({self._entry, "input"} & names) or _types(nodes)
 
     def _drives(self, i: int) -> bool:
-        """Whether statement `i` uses the entry point, or reads what a user types."""
+        """Whether statement `i` uses the entry point or what a user types, when it is executed."""
         part = self._found[i]
-        runs = [self._found[k] for k in self._runs(i)]
-        used = part.reads_now.union(*(one.reads for one in runs))
-        return bool({self._entry, "input"} & used) or _types(here(part.node)) or any(_types(ast.walk(r.node)) for r in runs)
+        if self._asks(part.reads_now, here(part.node)):
+            return True
+        return any(k in self._driving for name in part.reads_now if name != self._entry for k in self._first(name))
 
-    def _find_effects(self) -> tuple[dict[str, list[int]], list[int]]:
-        """(the statements that change what a name means, by that name; statements that count for the whole program)."""
-        effects: dict[str, list[int]] = {}
+    def _first(self, name: str) -> Sequence[int]:
+        """Where `name` is bound; the last places stand for many."""
+        return self._binders.get(name, [])[-_MOST:]
+
+    def _find_effects(self) -> list[int]:
+        """Find the statements that change what names mean. Gives those that count for the whole program."""
         always = []
         functions = {n for n, at in self._binders.items() if all(isinstance(self._found[i].node, FUNCTIONS) for i in at)}
         for i, part in enumerate(self._found):
+            for name in changed(ast.walk(part.node))[0] & (part.reads | part.binds):
+                self._changers.setdefault(name, []).append(i)
             if i < self._given or part.guards or part.imports or _never(part.node) or not part.reads_now:
                 continue
             nodes = list(here(part.node))
             names, passed = changed(nodes)
             names |= passed - functions - {self._entry}
-            definition = isinstance(part.node, (*FUNCTIONS, ast.ClassDef))
+            definition = isinstance(part.node, _DEFINITIONS)
             if definition and not names:
                 continue
-            drives = self._drives(i)
-            if not drives and "print" not in part.reads_now:
-                for k in self._runs(i):
-                    one = self._found[k]
-                    names |= changed(ast.walk(one.node))[0] & (one.reads | one.binds)
+            if self._drives(i):
+                if "input" in part.reads_now or _types(nodes):
+                    continue  # a module is not changed by a driver that calls it
+                names = {n for n in names if not all(self._found[k].imports for k in self._first(n))}
+            elif "print" not in part.reads_now:
+                self._acting.add(i)
                 if not definition and self._sets_up(part, nodes, names):
                     always.append(i)
-            if drives and ("input" in part.reads_now or _types(nodes)):
-                continue
-            if drives:  # a module is not changed by a driver that calls it
-                names = {n for n in names if not all(self._found[k].imports for k in self._binders.get(n, ()))}
             for name in names:
-                effects.setdefault(name, []).append(i)
-        return effects, always
+                self._effects.setdefault(name, []).append(i)
+        return always
 
     def _sets_up(self, part: Part, nodes: Sequence[ast.AST], names: set[str]) -> bool:
         """Whether a statement sets up a module of the standard library, as `sys.setrecursionlimit` does."""
         used = {name for name, _ in calls(nodes)} if isinstance(part.node, (ast.Expr, *_BRANCHES)) else set()
         used |= names if isinstance(part.node, ast.Assign | ast.AugAssign | ast.Expr) else set()
-        places = {name: self._binders.get(name, ()) for name in used}
+        places = {name: self._first(name) for name in used}
         return any(
             name not in _DRIVING_MODULES and at and all(self._found[i].standard for i in at) for name, at in places.items()
         )
@@ -210,6 +229,6 @@ def _never(node: ast.stmt) -> bool:
     if not isinstance(node, ast.Expr):
         return False
     call = node.value
-    if not isinstance(call, ast.Call):
+    if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id in _DRIVERS:
         return True
-    return isinstance(call.func, ast.Name) and call.func.id in _DRIVERS
+    return not any(isinstance(one, ast.Call) for one in ast.walk(call))
