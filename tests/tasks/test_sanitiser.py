@@ -195,6 +195,12 @@ def test_the_prompt_stays_whole_and_what_follows_a_stop_string_does_not_count():
     assert (text, whole) == ("    return n + 1", False)
 
 
+def test_a_completion_with_a_broken_end_still_goes_on_from_its_prompt():
+    prompt = f"\n\nimport math\n\n\nX = 1\n\n{PROMPT}"
+    assert program(prompt, "    return n + 1\n\n\ndef g(:\n", "f", ()) == ("    return n + 1", False)
+    assert program(prompt, "    return n + 1\n    else (\n", "f", ()) == ("    return n + 1", False)
+
+
 def test_the_entry_point_is_found_in_every_spelling_that_python_takes_for_the_same():
     source = "def to_µm(x):\n    return 1000 * x"
     for name in ("to_\u00b5m", "to_\u03bcm"):

@@ -140,27 +140,28 @@ def statements(text: str) -> tuple[str, str]:
     lines, begins = text.split("\n"), _begins(text)
     starts = [n for n, line in enumerate(lines) if line and not line[0].isspace() and line[0] != "#"]
     spare = _AGAIN * len(text)
-    kept: list[str] = []
+    ahead = lines[: starts[0]] if starts else []
+    kept = [text[: begins[starts[0]]]] if starts and all(line.lstrip()[:1] in {"", "#"} for line in ahead) else []
     broken: list[str] = []
     index = 0
     while index < len(starts):
         plain = index + 1
         far, read = _behind(text, begins, starts, index) if spare > 0 else (plain, 0)
         for end in dict.fromkeys((far, plain)):
-            whole = text[begins[starts[index]] : begins[starts[end]] if end < len(starts) else len(text)].rstrip("\n")
+            whole = text[begins[starts[index]] : begins[starts[end]] if end < len(starts) else len(text)]
             if parse(whole):
                 break
         else:
             whole = _without_end(whole.split("\n"))
             broken.append(whole)
         if whole:
-            kept.append(whole)
+            kept.append(whole if whole.endswith("\n") else whole + "\n")
         if end < far:
             spare -= max(read, begins[starts[far - 1]] - begins[starts[index]])
         elif far == plain:
             spare -= read
         index = end
-    return "\n".join(kept), "\n".join(broken)
+    return "".join(kept), "\n".join(broken)
 
 
 def _behind(text: str, begins: Sequence[int], starts: Sequence[int], index: int) -> tuple[int, int]:
