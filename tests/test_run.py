@@ -73,6 +73,7 @@ def test_texts_are_compared_after_stripping_as_their_metrics_say(sandbox: InProc
     def indented_once(request: Request) -> str:
         return RIGHT[request.problem_id] if request.draw == 0 else RIGHT[request.problem_id].strip()  # no program
 
+    three.write_text(three.read_text() + 'sanitiser = "stop"\n')  # the default one mends the first line's indent
     content = measured(mock_run(tmp_path / "runs", three, indented_once, n=2))
     assert content["verdicts"] == {"passed": 3, "raised": 3}
     assert content["values"]["diversity_score[exact]"] == [0.0] * 3

@@ -125,6 +125,7 @@ def test_a_run_grades_whole_programs_and_refuses_what_is_missing(tmp_path: Path,
         body = {"add": "a, b: a + b", "double": "x: 2 * x", "last": "xs: xs[-1]"}[name]
         return f"### Answer 1\n```python\n{name} = lambda {body}\n\ndef helper(): pass\n```\n"
 
+    three.write_text(three.read_text() + 'sanitiser = "stop"\n')  # the default one drops the helper, which nothing needs
     folder = mock_run(tmp_path / "runs", three, answer, n=2, kind="one-reply", options=OneReplyOptions())
     assert folder.spec["sampler"]["options"]["template"] == OneReplyOptions().template
     grades = folder.grades()

@@ -213,7 +213,7 @@ def test_programs_are_those_of_evalplus_codegen(rows_of: dict[str, CodeTask], da
     """On raw samples of a model, cut, sanitised and put behind the prompt as evalplus.codegen does it."""
     from evalplus.sanitize import sanitize
 
-    task = rows_of["humaneval-plus"]
+    task = other(rows_of["humaneval-plus"], sanitiser="evalplus")
     [path] = (data / "generations" / "starcoder2-15b-instruct").glob("*humaneval.jsonl")
     rows = [json.loads(line) for line in path.read_text().splitlines()][::16]
     for row in rows:
@@ -230,7 +230,7 @@ def test_without_evalplus_its_sanitiser_is_missed_before_anything_is_drawn(rows:
     for name in [n for n in sys.modules if n == "evalplus" or n.startswith("evalplus.")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "evalplus", None)
-    with pytest.raises(DataError, match=r"pip install 'spa-bench\[evalplus\]', or --set task\.sanitiser=stop"):
+    with pytest.raises(DataError, match=r"pip install 'spa-bench\[evalplus\]', or --set task\.sanitiser=program"):
         task.prompts(1)
 
 

@@ -216,8 +216,9 @@ def test_a_line_separator_inside_a_text_does_not_end_the_row(tmp_path: Path):
 
 def test_a_whole_program_is_neither_cut_nor_put_behind_its_prompt():
     text = "def helper(): pass\n\ndef f(x): return x + 1\n\n"
+    task = CodeTask(replace(CARD, sanitiser="stop"), TASK.problems, "memory")
     whole, part = (
-        TASK.record(Completion(key=Key("a", 0, 0), text=text, tokens=1, finish="stop", seed=0, whole=w)) for w in (True, False)
+        task.record(Completion(key=Key("a", 0, 0), text=text, tokens=1, finish="stop", seed=0, whole=w)) for w in (True, False)
     )
     assert (whole.whole, TASK.program(whole)) == (True, text.rstrip())
     assert (part.whole, part.graded) == (False, "def helper(): pass")

@@ -35,6 +35,7 @@ TABLES: dict[str, dict[str, str]] = {
         "jsonl": "spa_bench.tasks.code:problems_from_file",
     },
     "sanitiser": {
+        "program": "spa_bench.tasks.code:as_program",
         "stop": "spa_bench.tasks.code:as_cut",
         "evalplus": "spa_bench.tasks.evalplus:sanitiser",
     },

@@ -55,7 +55,9 @@ class TaskCard:
     max_new_tokens: int = 512
     stop: tuple[str, ...] = ()
     stop_instruct: tuple[str, ...] = ()  # for instruct: the stop strings, instead of `stop`
-    sanitiser: str = "stop"  # stop: cut the answer at a stop string; evalplus: then apply evalplus.sanitize
+    # program: all that the entry point needs, and nothing else; stop: cut the answer at a stop string or a closing fence;
+    # evalplus: cut it at a stop string, then apply evalplus.sanitize
+    sanitiser: str = "program"
     seconds: float = 3.0  # CPU seconds for one program; where tests are data, the least limit of one call
     memory_mb: int = 1024
     shuffle: int | None = None  # the seed of the problems' order, of which --limit takes the first; None: the order of the data

@@ -15,7 +15,7 @@ from tabulate import tabulate
 from spa_bench.compare.leaderboard.choices import CHOICE_COLUMNS, chance_note
 from spa_bench.errors import UsageError
 from spa_bench.metrics.choices import best
-from spa_bench.runs.folder import RunFolder
+from spa_bench.runs.folder import SANITISERS, RunFolder
 from spa_bench.runs.measure import own_means
 from spa_bench.runs.partial import covered
 from spa_bench.support.text import did_you_mean
@@ -98,8 +98,22 @@ def ending(folder: RunFolder) -> str:
     odd += [f"{count} without an answer: {why}" for why, count in content["failures"].items()]
     odd += [f"{content['counts']['invalid']} that are no program"] if content["counts"]["invalid"] else []
     odd += [f"{count} {_MARKS[mark]}" for mark, count in content["marks"].items()]
+    if compared := folder.read_json(SANITISERS):
+        odd.append(_sanitisers(compared))
     name = f"{folder.spec['sampler']['name']}, seed {folder.spec['seed']}"
     return f"{name}: {verdicts}{'; ' + '; '.join(odd) if odd else ''}  ({folder.path})"
+
+
+def _sanitisers(content: Mapping[str, Any]) -> str:
+    """What sanitisers.json holds, in words."""
+    compared = (
+        f"{content['compared']} answers"
+        if content["compared"] == content["answers"]
+        else (f"the first {content['compared']} of {content['answers']} answers")
+    )
+    mine, theirs = (content["pass@1"][name] for name in ("program", "evalplus"))
+    values = f": pass@1 {mine:.4f} with the default one, {theirs:.4f} with evalplus'" if content["compared"] else ""
+    return f"evalplus' sanitiser gives another program for {content['differ']} of {compared}{values}"
 
 
 def choices_table(folders: Sequence[RunFolder]) -> str:

@@ -38,7 +38,8 @@ LOGS: Final[dict[str, type[Keyed]]] = {
 }
 ADDED = "added.json"  # metrics of the user's own that were added after the spec was written
 OVERLAP = "overlap.json"  # training pairs that overlap the task: follows from data and task, which the spec hashes
-JSON_FILES = (ADDED, "adapters.json", "embeddings.json", "judged.json", "metrics.json", OVERLAP)
+SANITISERS = "sanitisers.json"  # evalplus' sanitiser beside ours, where the run is of a benchmark of evalplus'
+JSON_FILES = (ADDED, "adapters.json", "embeddings.json", "judged.json", "metrics.json", OVERLAP, SANITISERS)
 
 
 def spec_hash(spec: Mapping[str, object]) -> str:

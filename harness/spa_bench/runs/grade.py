@@ -10,7 +10,7 @@ from spa_bench.cards.guard import judged
 from spa_bench.cards.source import hashes
 from spa_bench.errors import DataError, StoreError
 from spa_bench.grading import Behaved, Grader, Grading, Outcome, Program
-from spa_bench.runs import embeddings
+from spa_bench.runs import embeddings, sanitisers
 from spa_bench.runs.folder import ADDED, RunFolder
 from spa_bench.runs.judging import StartGraders, spread_judge
 from spa_bench.runs.log import Row, append
@@ -113,7 +113,8 @@ def grade(
                 f"{folder.path / 'judged.json'} is missing, so nobody knows which sandbox judged; remove grades.jsonl and "
                 "behaviours.jsonl too and grade again"
             )
-        if ungraded or unknown:
+        both = sanitisers.to_compare(folder)
+        if ungraded or unknown or both:
             remember_judge(folder, chosen, fresh=not graded)
             with _judge(task, chosen, str(folder.spec["grading"]), workers, console, graders) as (judge, pausing):
                 choices = folder.choice_log.rows()
@@ -125,6 +126,9 @@ def grade(
                     with console.stage("behaviours") as progress:
                         done = judged(kind, "behave", lambda: task.behave(unknown, judge, choices), Behaviour)
                         append(folder.behaviour_log, pausing(done), 0, len(unknown), progress)
+                if both:
+                    with console.stage("evalplus' sanitiser"):
+                        sanitisers.compare_sanitisers(folder, task, judge)
         place = {p.id: i for i, p in enumerate(task.problems)}
         folder.grade_log.settle(lambda g: (place[g.problem], g.member, g.draw))
         folder.behaviour_log.settle(lambda b: (place[b.problem], b.member, b.draw))

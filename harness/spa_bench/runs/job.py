@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 
 from spa_bench.cards.guard import built, check_own_task
@@ -63,6 +63,13 @@ def load_task(card: TaskCard) -> Task:
     if not is_ours("task", card.kind):
         check_own_task(task, card.kind)
     return task if card.shuffle is None else shuffled(task, card.shuffle)
+
+
+def by_rules(card: TaskCard, rules: str, given: Mapping[str, object]) -> TaskCard:
+    """`card` as the rules of grading want it: evalplus' go with its sanitiser, unless the settings `given` name one."""
+    if rules != "evalplus" or card.kind != "code" or card.sanitiser != "program" or "sanitiser" in given:
+        return card
+    return replace(card, sanitiser="evalplus")
 
 
 def with_prompts(card: TaskCard, model: Model) -> TaskCard:

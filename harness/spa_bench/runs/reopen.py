@@ -252,7 +252,7 @@ def job_of(folder: RunFolder, task_file: Path | None = None, *, data: Path | Non
     spec, card = folder.spec, sampler_card(folder.spec, str(folder.path))
     return Job(
         sampler=card,
-        task=_task_card(folder, task_file),
+        task=task_card_of(folder, task_file),
         n=spec["n"],
         seed=spec["seed"],
         limit=spec["limit"],
@@ -311,7 +311,7 @@ def _must_exist(place: Path, what: str, option: str) -> None:
 
 def task_of(folder: RunFolder, task_file: Path | None = None) -> Task:
     """The task of the run in `folder`, loaded. Raises UsageError when its problems differ on this machine."""
-    card, stored = _task_card(folder, task_file), folder.spec["task"]
+    card, stored = task_card_of(folder, task_file), folder.spec["task"]
     task = load_task(card)
     here = task.describe()["problems_hash"]
     if here != stored["problems_hash"]:
@@ -322,7 +322,8 @@ def task_of(folder: RunFolder, task_file: Path | None = None) -> Task:
     return task
 
 
-def _task_card(folder: RunFolder, task_file: Path | None) -> TaskCard:
+def task_card_of(folder: RunFolder, task_file: Path | None = None) -> TaskCard:
+    """The card of the task of the run in `folder`, with the problems where `task_file` or the run says they lie."""
     check_packages(folder.spec, str(folder.path), "task")
     stored = {k: v for k, v in folder.spec["task"].items() if k not in {"problems_hash", "problems_n", "scoring"}}
     card = build_task_card({**stored, "description": ""}, str(folder.path))

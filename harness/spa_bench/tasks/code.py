@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import unicodedata
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -21,11 +22,13 @@ from spa_bench.sandbox import Limits
 from spa_bench.support.files import unpacked
 from spa_bench.support.text import before_stop
 from spa_bench.support.user_json import read_json
+from spa_bench.tasks import sanitiser
+from spa_bench.tasks.answer_text import before_fence
 from spa_bench.tasks.base import Judge, TaskDefaults, TaskKind
 from spa_bench.types import Behaviour, Choices, Completion, Grade, Messages, Problem, Prompt, Record, Verdict
 
-Sanitise = Callable[[str, str, str], tuple[str, bool]]
-"""(prompt that the answer continues, or ""; answer after stop strings; entry point) -> (text to grade, whether it is a whole
+Sanitise = Callable[[str, str, str, Sequence[str]], tuple[str, bool]]
+"""(prompt that the answer continues, or ""; answer; entry point; stop strings) -> (text to grade, whether it is a whole
 program)."""
 _OF_INSTRUCT = {"instruction", "response", "stop_instruct"}
 
@@ -45,8 +48,13 @@ class ProblemsKind(Kind[Callable[[TaskCard], tuple[list[Problem], str]]]):
 
 
 def as_cut() -> Sanitise:
-    """The sanitiser that changes nothing after the stop strings."""
-    return lambda prompt, answer, entry_point: (answer, not prompt)
+    """The sanitiser that gives what is before the first stop string and before a closing fence."""
+    return lambda prompt, answer, entry_point, stops: (before_fence(before_stop(answer, stops).rstrip()), not prompt)
+
+
+def as_program() -> Sanitise:
+    """The default sanitiser; see spa_bench.tasks.sanitiser.program."""
+    return sanitiser.program
 
 
 class CodeTask(TaskDefaults):
@@ -106,15 +114,18 @@ class CodeTask(TaskDefaults):
         return ("user", question), ("assistant", self._card.response)
 
     def record(self, completion: Completion) -> Record:
-        """The completion, cut at the task's stop strings (unless it is a whole program) and then sanitised.
+        """The completion as the card's sanitiser makes it, which cuts it at stop strings unless it is a whole program.
 
         Trailing white space is dropped. An answer to messages is a whole program.
         """
-        text = completion.text
-        graded, whole = text.rstrip() if completion.whole else self.cut(text), completion.whole or self._instruct
-        if graded.strip() and not completion.failure:
+        return self._recorded(completion, self._sanitise)
+
+    def _recorded(self, completion: Completion, sanitise: Sanitise) -> Record:
+        graded, whole = completion.text.rstrip(), completion.whole or self._instruct
+        if graded and not completion.failure:
             problem = self._by_id[completion.key.problem]
-            graded, whole = self._sanitise("" if whole else self.question(problem), graded, problem.entry_point)
+            stops = () if completion.whole else self._stop
+            graded, whole = sanitise("" if whole else self.question(problem), graded, problem.entry_point, stops)
         return Record.of(completion, graded, whole=whole)
 
     def cut(self, text: str) -> str:
@@ -169,9 +180,8 @@ class CodeTask(TaskDefaults):
         problem = self._by_id[problem_id]
         reference = problem.prompt + problem.reference
         tests = Calls(problem.suites, reference) if problem.suites else Check(problem.tests, reference, self._card.one_process)
-        return Program(
-            source=source, entry_point=problem.entry_point, tests=tests, problem=problem.id, seconds=self._card.seconds
-        )
+        name = unicodedata.normalize("NFKC", problem.entry_point)  # as Python reads names
+        return Program(source=source, entry_point=name, tests=tests, problem=problem.id, seconds=self._card.seconds)
 
 
 def _has_text(record: Record) -> bool:

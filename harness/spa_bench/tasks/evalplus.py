@@ -11,6 +11,7 @@ import importlib
 import os
 import sys
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import Any
 
 from spa_bench.cards.task import TaskCard
 from spa_bench.errors import CardError, DataError
-from spa_bench.support.text import did_you_mean
+from spa_bench.support.text import before_stop, did_you_mean
 from spa_bench.tasks.code import Sanitise, read_problems, read_rows
 from spa_bench.tasks.data_folder import data_folder
 from spa_bench.types import CallSuite, Problem
@@ -102,11 +103,14 @@ def sanitiser() -> Sanitise:
         from evalplus.sanitize import sanitize
     except ImportError as error:
         raise DataError(
-            "sanitiser = \"evalplus\" needs evalplus: pip install 'spa-bench[evalplus]', or --set task.sanitiser=stop"
+            "sanitiser = \"evalplus\" needs evalplus: pip install 'spa-bench[evalplus]', or --set task.sanitiser=program"
         ) from error
 
     @lru_cache(maxsize=4096)  # greedy members often agree, and the search for lines that parse is quadratic
-    def sanitised(prompt: str, answer: str, entry_point: str) -> tuple[str, bool]:
+    def sanitised(prompt: str, answer: str, entry_point: str, stops: Sequence[str]) -> tuple[str, bool]:
+        answer = before_stop(answer, stops).rstrip()
+        if not answer:
+            return answer, not prompt
         program = prompt + answer.replace("\t", "    ")
         try:
             with warnings.catch_warnings():

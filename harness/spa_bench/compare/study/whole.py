@@ -24,7 +24,7 @@ from spa_bench.runs.defaults import Pairs, load_model_for, model_for, pairs_for
 from spa_bench.runs.earlier import earlier_runs, is_drawn, spent_before
 from spa_bench.runs.engines import chosen_engine
 from spa_bench.runs.folder import RunFolder, open_run
-from spa_bench.runs.job import Job, check_limit, load_task, task_for
+from spa_bench.runs.job import Job, by_rules, check_limit, load_task, task_for
 from spa_bench.runs.perform import JudgeOptions
 from spa_bench.runs.plan import unused_loading
 from spa_bench.runs.reopen import ModelOptions, check_workers
@@ -81,7 +81,7 @@ def study(name: str, a: StudyOptions, console: Reporter) -> Report:
     sampler_settings |= data_settings(a.data, a.queries)
     grid, members = _grid(chosen, a)
     wishes = Wishes(cards=roles_of(chosen, a.recipe, a.samplers), settings=sampler_settings, grid=grid, members=members, n=a.n)
-    points, task_card = points_of(chosen, wishes), load_task_card(a.task, task_settings)
+    points, task_card = points_of(chosen, wishes), by_rules(load_task_card(a.task, task_settings), a.rules, task_settings)
     if a.table_only:
         name_of_model = model_for(task_card, a.model)
         expected = {"task.name": task_card.name, "model.name": name_of_model, "limit": a.limit, "grading": a.rules}

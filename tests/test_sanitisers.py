@@ -1,0 +1,87 @@
+"""evalplus' sanitiser beside ours in a run: how many answers differ, and pass@1 with each."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from doubles import mock_run
+from spa_bench.cards.task import load_task_card
+from spa_bench.errors import CardError
+from spa_bench.publish.show import ending
+from spa_bench.runs import sanitisers
+from spa_bench.runs.job import by_rules
+from spa_bench.runs.reopen import task_of
+from spa_bench.runs.verify import verify
+
+NAMES = ("decorated", "plain", "wrong")
+ANSWERS = {
+    "decorated": "    return g(x)\n\nfrom functools import cache\n\n@cache\ndef g(x):\n    return x + 1\n",
+    "plain": "    return x + 1  # as asked\n",
+    "wrong": "    return x\n",
+}
+
+
+@pytest.fixture
+def card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A card of three problems that stand where HumanEval's stand."""
+    pytest.importorskip("evalplus")
+    tests = "def check(candidate):\n    assert candidate(1) == 2\n"
+    rows = [
+        {"task_id": n, "prompt": f'def {n}(x):\n    """x + 1."""\n', "entry_point": n, "test": tests, "canonical_solution": ""}
+        for n in NAMES
+    ]
+    data = tmp_path / "problems.jsonl"
+    data.write_text("".join(json.dumps({**row, "canonical_solution": "    return x + 1\n"}) + "\n" for row in rows))
+    monkeypatch.setenv("HUMANEVAL_OVERRIDE_PATH", str(data))
+    place = tmp_path / "stand-in.toml"
+    place.write_text('description = "stand-in"\nproblems = "humaneval"\nversion = "1"\nmax_new_tokens = 40\n')
+    return place
+
+
+def test_a_run_says_in_how_many_answers_the_sanitisers_differ_and_both_values(card: Path, sandbox: Any, tmp_path: Path):
+    folder = mock_run(tmp_path / "runs", card, lambda request: ANSWERS[request.problem_id], n=1)
+    content = folder.read_json("sanitisers.json")
+    assert content is not None
+    assert (content["answers"], content["compared"], content["differ"]) == (3, 3, 1)
+    assert content["pass@1"] == {"program": pytest.approx(2 / 3), "evalplus": pytest.approx(1 / 3)}
+    [row] = content["verdicts"]
+    assert (row["problem"], row["program"], row["evalplus"]) == ("decorated", "passed", "raised")
+    assert "another program for 1 of 3 answers: pass@1 0.6667 with the default one, 0.3333 with evalplus'" in ending(folder)
+    assert verify(folder, task_of(folder)) == []
+
+
+def test_more_answers_than_time_allows_are_counted_as_not_compared(
+    card: Path, sandbox: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(sanitisers, "_SQUARES", 66)  # the first answer has 8 lines, the others 2
+    folder = mock_run(tmp_path / "runs", card, lambda request: ANSWERS[request.problem_id], n=1)
+    content = folder.read_json("sanitisers.json")
+    assert content is not None
+    assert (content["compared"], content["differ"], content["pass@1"]["program"]) == (1, 1, 1.0)
+    assert "for 1 of the first 1 of 3 answers: pass@1 1.0000" in ending(folder)
+
+
+@pytest.mark.parametrize("line", ['sanitiser = "stop"', 'sanitiser = "evalplus"'])
+def test_runs_with_another_sanitiser_are_not_compared(card: Path, sandbox: Any, tmp_path: Path, line: str):
+    card.write_text(card.read_text() + line + "\n")
+    folder = mock_run(tmp_path / "runs", card, lambda request: ANSWERS[request.problem_id], n=1)
+    assert folder.read_json("sanitisers.json") is None
+
+
+def test_the_rules_of_evalplus_go_with_its_sanitiser_unless_another_is_named(card: Path):
+    ours = load_task_card(str(card))
+    assert ours.sanitiser == "program"
+    assert by_rules(ours, "default", {}) == ours
+    assert by_rules(ours, "evalplus", {}).sanitiser == "evalplus"
+    assert by_rules(ours, "evalplus", {"sanitiser": "program"}) == ours
+    cut = load_task_card(str(card), {"sanitiser": "stop"})
+    assert by_rules(cut, "evalplus", {"sanitiser": "stop"}) == cut
+
+
+def test_an_unknown_sanitiser_is_one_line(card: Path):
+    with pytest.raises(CardError, match="did you mean 'program'"):
+        load_task_card(str(card), {"sanitiser": "programm"})
