@@ -13,6 +13,7 @@ import hashlib
 import json
 import pickle
 import sqlite3
+import unicodedata
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
@@ -64,7 +65,7 @@ def _doc(samples: Samples, problem: Problem, records: tuple[Record, ...]) -> dic
     return {
         "task_id": problem.id,
         "prompt": problem.prompt,
-        "entry_point": problem.entry_point,
+        "entry_point": unicodedata.normalize("NFKC", problem.entry_point),  # as Python reads names
         "tests": problem.tests,
         "reference": "" if of_evalplus else problem.prompt + problem.reference,  # a program; tests may use names of it
         "seconds": float(samples.card["seconds"]),
