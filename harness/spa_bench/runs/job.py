@@ -23,7 +23,8 @@ from spa_bench.tasks.base import Asking, Task, task_kind
 from spa_bench.tasks.shuffled import shuffled
 from spa_bench.types import Json, Messages, RunSpec
 
-_SPARSE = ("labels", "unusable")  # of [data]: in a spec only where they are not as usual, so that earlier runs keep their hash
+# of [data]: in a spec only where they are not as usual, so that earlier runs keep their hash
+_SPARSE = ("decontaminate", "labels", "unusable")
 
 
 def check_limit(limit: int | None) -> None:
