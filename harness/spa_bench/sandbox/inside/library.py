@@ -143,7 +143,7 @@ def _user(kind: Callable[[], Any]) -> Callable[[Any], Any]:
 
 
 def _keys(items: Iterable[Any]) -> Any:
-    return dict.fromkeys(items).keys()  # noqa: C420: a signal can interrupt it
+    return dict.fromkeys(items).keys()  # noqa: C420
 
 
 NATURAL: dict[str, Callable[[Any], Any]] = {
