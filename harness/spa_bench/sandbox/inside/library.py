@@ -143,7 +143,7 @@ def _user(kind: Callable[[], Any]) -> Callable[[Any], Any]:
 
 
 def _keys(items: Iterable[Any]) -> Any:
-    return dict.fromkeys(items).keys()  # noqa: C420
+    return dict.fromkeys(items).keys()
 
 
 NATURAL: dict[str, Callable[[Any], Any]] = {
