@@ -143,7 +143,10 @@ def _user(kind: Callable[[], Any]) -> Callable[[Any], Any]:
 
 
 def _keys(items: Iterable[Any]) -> Any:
-    return dict.fromkeys(items).keys()  # noqa: C420: a signal can interrupt it
+    found: dict[Any, None] = {}
+    for item in items:  # not at once in C, which no signal interrupts
+        found[item] = None
+    return found.keys()
 
 
 NATURAL: dict[str, Callable[[Any], Any]] = {
