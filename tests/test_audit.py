@@ -160,7 +160,7 @@ class Noisy(MockModel):
 
     def generate(self, requests: Sequence[Request], members: Sequence[Member]) -> Iterator[Completion]:
         for completion in super().generate(requests, members):
-            yield replace(completion, text=completion.text + f"    # {len(requests)}\n")
+            yield replace(completion, text=completion.text + f"    {len(requests)}  # {len(requests)}\n")
 
 
 def test_the_noise_floor_is_that_of_one_draw_in_other_batches(sandbox: InProcessJudge, three: Path, tmp_path: Path):

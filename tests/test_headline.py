@@ -95,7 +95,7 @@ def test_spa_by_influence_runs_on_real_prompts_from_end_to_end(sandboxed: Comman
     code, again, said = sandboxed("--json")
     assert code == 0
     done_now = said.split("run folder:")[1]
-    assert not any(stage in done_now for stage in ("attribution", "training", "generation", "divergence", "grading"))
+    assert not any(f"\n{stage}: " in done_now for stage in ("attribution", "training", "generation", "divergence", "grading"))
     after = snapshot(run)
     assert {name for name in before if before[name] != after[name]} <= {"timings.json"}
     assert snapshot(tmp_path / "cache") == cached

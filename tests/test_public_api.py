@@ -89,7 +89,7 @@ def test_all_errors_share_one_base():
 
 
 COMMANDS = ("run", "grade", "score", "show", "list", "leaderboard", "compare", "check", "log", "view", "doctor")
-COMMANDS += ("verify", "rerun", "export", "study", "power", "report", "demo", "real", "model", "spa")
+COMMANDS += ("verify", "audit", "rerun", "export", "study", "power", "report", "demo", "real", "model", "spa")
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -22,7 +22,7 @@ from spa_bench.cli.doctor.finding import PIP, Finding, Unanswered, ask
 _HOME = Path(spa_bench.__file__).resolve().parent
 _BASE = (
     *("numpy", "torch", "transformers", "peft", "safetensors", "rank-bm25", "matplotlib", "scikit-learn", "scipy"),
-    *("threadpoolctl", "rich", "sacrebleu", "tabulate", "cyclopts", "gguf"),
+    *("threadpoolctl", "rich", "sacrebleu", "tabulate", "cyclopts", "gguf", "datasketch"),
 )
 _OPTIONAL = {  # package -> its purpose
     "sentence-transformers": "for its encoders, in attribution and partition",
