@@ -15,7 +15,7 @@ from spa_bench.metrics.intervals import estimate
 from spa_bench.metrics.metric import Metric, Samples, Value, digests
 from spa_bench.metrics.quality import member_pass_rates
 from spa_bench.metrics.rarefaction import has_size, subsets
-from spa_bench.metrics.table import AT_SIZES, CHOICE_METRICS, METRICS, NOISE_METRICS, QD, READ_TWICE
+from spa_bench.metrics.table import AT_SIZES, CHOICE_METRICS, METRICS, NOISE_METRICS, QD, READ_TWICE, UNEQUAL
 from spa_bench.types import Estimate
 
 # metrics of a user's own are written with these
@@ -132,6 +132,8 @@ def estimates(
     """
     rates, absent = RATES | {m.name for m in own if m.rate}, _MISSING | {m.name: m.missing for m in own}
     limits = {m.name: m.bounds for m in own}
+    if "any_of_n" in values and all(v is None for row in values["any_of_n"] for v in row):  # it has no other reason
+        absent |= {name: UNEQUAL for name in values if name.startswith(_OF_ALL)}
     by_name: dict[str, Estimate] = {}
     for name, table in values.items():
         scores = np.array([[np.nan if v is None else v for v in row] for row in table], float)

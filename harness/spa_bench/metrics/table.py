@@ -93,7 +93,7 @@ def _share(values: Sequence[int] | Sequence[bool]) -> Value:
     return float(np.mean(values)) if len(values) else None
 
 
-_UNEQUAL = "the problems have different numbers of samples"
+UNEQUAL = "the problems have different numbers of samples"
 _ONE_SUITE = "the task has one suite of tests"
 _TWO = "needs at least two samples a problem"
 _ONE_MEMBER = "one member: there is nothing to compare; or no problem fits the context"
@@ -149,28 +149,28 @@ METRICS: tuple[Metric, ...] = (
         description="whether any of the n answers is right",
         compute=lambda s: any_of_n(s.passed),
         rate=True,
-        missing=_UNEQUAL,
+        missing=UNEQUAL,
     ),
     Metric(
         name="any_of_n[chance]",
         description="what guessing gets in any-of-n",
         compute=lambda s: any_of_n_chance(len(s.texts), s.choices, s.right),
         rate=True,
-        missing=f"{_NO_CHOICES}, or {_UNEQUAL}",
+        missing=_NO_CHOICES,
     ),
     Metric(
         name="majority_vote[behaviour]",
         description="whether the most frequent behaviour is right, ties at random",
         compute=_right_by_vote,
         rate=True,
-        missing=f"{_NO_BEHAVIOUR}, or {_UNEQUAL}",
+        missing=_NO_BEHAVIOUR,
     ),
     Metric(
         name="majority_vote[exact]",
         description="the same for the most frequent text, texts compared after stripping",
         compute=lambda s: majority_vote([None if f else t for t, f in zip(s.texts, s.failed, strict=True)], s.passed),
         rate=True,
-        missing=_UNEQUAL,
+        missing=UNEQUAL,
     ),
     Metric(
         name="diversity_score[exact]",
