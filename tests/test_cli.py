@@ -39,7 +39,7 @@ def written(folder: Path, name: str, text: str) -> Path:
         (["--model", "nobody/nothing"], "cannot load model 'nobody/nothing': "),
         (["--set", "decoding.temprature=1"], "unknown key 'decoding.temprature' in "),
         (["--set", "members='two'"], "'members' in "),
-        (["--set", "task.second=3"], "unknown key 'second' in "),
+        (["--set", "task.second=3"], "unknown key 'task.second' in "),
         (["--set", "nonsense"], "--set takes key=value"),
         (["--n", "0"], "n is 0; it must be at least 1"),
         (["--n", "four"], "argument --n: 'four' is not a whole number"),
