@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 import time
 import tomllib
 from collections.abc import Callable, Iterator
@@ -86,7 +87,7 @@ def refused(*_: object) -> Sandbox:
 def test_json_is_a_list_of_rows_and_nothing_else(capsys: pytest.CaptureFixture[str]):
     began = time.monotonic()
     code = cli.main(["doctor", "--json"])
-    assert time.monotonic() - began < doctor.DEADLINE + 1
+    assert time.monotonic() - began < doctor.DEADLINE + 30
     out = capsys.readouterr().out
     rows = json.loads(out)
     assert all(list(r) == ["check", "status", "found", "mend"] for r in rows)
@@ -191,10 +192,12 @@ def test_a_check_that_raises_is_a_row(checks: Callable[..., None]):
 
 def test_a_check_that_hangs_is_a_row_and_holds_up_no_other(checks: Callable[..., None], monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(doctor, "DEADLINE", 0.3)
-    checks(docker=lambda: time.sleep(3) or [], landlock=lambda: [Finding("landlock", "ok", "works")])
+    over = threading.Event()
+    checks(docker=lambda: [][over.wait(60) :], landlock=lambda: [Finding("landlock", "ok", "works")])
     began = time.monotonic()
     choice, docker, landlock = doctor.examine()
-    assert time.monotonic() - began < 2
+    over.set()
+    assert time.monotonic() - began < 30
     assert (choice.status, choice.found) == ("ok", "landlock (the strongest that works here)")
     assert docker == Finding("docker", "not needed", "no answer within 0.3 s")
     assert landlock.status == "ok"
@@ -256,17 +259,17 @@ def test_switches_for_users_do_not_bind_root(proc: Callable[..., None], monkeypa
 
 def test_a_bwrap_that_hangs_is_given_up(programs: Programs, proc: Callable[..., None], monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(finding, "_PATIENCE", 0.3)
-    programs(bwrap="exec /bin/sleep 20")
+    programs(bwrap="exec /bin/sleep 60")
     began = time.monotonic()
     found = only(sandboxes.bwrap())
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30
     assert (found.status, found.found) == ("missing", "bwrap does not answer within 0.3 s")
 
 
 @pytest.mark.parametrize(
     ("script", "found", "mend"),
     [
-        ("exec /bin/sleep 20", "docker does not answer within 0.3 s", "sudo systemctl restart docker"),
+        ("exec /bin/sleep 60", "docker does not answer within 0.3 s", "sudo systemctl restart docker"),
         (
             "echo Cannot connect to the Docker daemon >&2; exit 1",
             "Cannot connect to the Docker daemon",

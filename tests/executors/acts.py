@@ -55,6 +55,26 @@ def notes(held: Held) -> list[str]:
     return list(held.notes)
 
 
+def noted(held: Held, *, text: str) -> str:
+    held.notes.append(text)
+    return text
+
+
+def meet(held: Held, *, name: str, other: str, folder: Path) -> str:
+    """Say that this one is here, and wait until the other one is."""
+    (folder / name).touch()
+    return wait(held, file=folder / other) and name
+
+
+def wait(held: Held, *, file: Path) -> str:
+    """Wait for a file, a minute at most; its name."""
+    end = time.monotonic() + 60
+    while not file.exists():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    return file.name
+
+
 def die_once(held: Held, *, number: int, folder: Path) -> int:
     """The first process that does this dies of it."""
     try:

@@ -141,7 +141,7 @@ def test_closing_early_ends_the_programs_that_run(grader: Grader, outcomes: Outc
     assert set(descendants()) - before
     began = time.monotonic()
     running.close()
-    assert time.monotonic() - began < 8
+    assert time.monotonic() - began < 20
     assert comes_true(lambda: set(descendants()) <= before)
 
 

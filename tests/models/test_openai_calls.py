@@ -267,11 +267,11 @@ def test_an_interrupt_is_not_lost_where_telling_of_it_takes_longer_than_a_look(s
 
 
 def test_a_second_interrupt_does_not_wait_for_a_server_that_hangs(served: Served):
-    served.fault = lambda number, body: Fault(hang=3.0)
+    served.fault = lambda number, body: Fault(hang=12.0)
     began = time.monotonic()
     with interrupted(0.3, 0.5), pytest.raises(KeyboardInterrupt):
         list(server(served, timeout=60.0).ask(calls(1)))
-    assert time.monotonic() - began < 2.5
+    assert time.monotonic() - began < 10
 
 
 def test_answers_that_nobody_waits_for_are_broken_off(served: Served):

@@ -53,6 +53,7 @@ class _Round:
     number: int
     more: bool = True  # whether shards were not handed out yet
     here: bool = False  # whether its thread waits for workers
+    turn: int = 0  # when it handed out its last shard, counted in shards of all rounds
     parcels: dict[int, object] = field(default_factory=dict)  # of shards that were handed out and are not done
     again: list[int] = field(default_factory=list)  # those of workers that died
     lost: dict[int, int] = field(default_factory=dict)  # shard -> workers that it took down
@@ -69,11 +70,16 @@ class _Round:
         """Whether it has a shard for a free worker."""
         return self.more or bool(self.again)
 
+    def before(self, other: _Round) -> bool:
+        """Whether a free worker is for this round first: that with fewer shards in hand, then that which waited longer."""
+        return self.here and self.wants and (self.in_hand, self.turn) < (other.in_hand, other.turn)
+
 
 class Pool(Generic[Held]):
     """See Workers. `recipe` loads in each worker what its acts take; `tell` is told, on one line, of workers that died.
 
-    Each thread that waits takes the answers of all threads. A free worker takes a shard of the thread that has the fewest.
+    Each thread that waits takes the answers of all threads. A free worker takes a shard of the thread that has the
+    fewest in hand; where several have, of the one that waited longest.
     """
 
     def __init__(self, transport: Transport, recipe: Callable[[], Held], *, tell: Callable[[str], None] = lambda _: None):
@@ -82,7 +88,8 @@ class Pool(Generic[Held]):
         self._common: list[_Everywhere] = []
         self._failures = 0  # workers that died before they were ready, one after another
         self._rounds: dict[int, _Round] = {}
-        self._numbers = count(1)
+        self._numbers = count(1)  # of rounds
+        self._turns = count(1)
         self._listens = False  # whether a thread listens to the workers
         self._end = threading.Event()
         self._workers: list[_Worker] = []
@@ -179,12 +186,12 @@ class Pool(Generic[Held]):
         return mine.more or bool(mine.parcels)
 
     def _hand_out(self, mine: _Round, source: Iterator[tuple[int, Callable[[Held], object]]]) -> None:
-        """Give free workers shards of `source`, until another round that waits has fewer in hand."""
+        """Give free workers shards of `source`, until it is the turn of another round that waits."""
         self._prepare()
         for worker in self._workers:
             if worker.busy or asked() or mine.error is not None:
                 continue
-            if any(r.here and r.wants and r.in_hand < mine.in_hand for r in self._rounds.values()):
+            if any(other.before(mine) for other in self._rounds.values()):
                 self._change.notify_all()
                 return
             number = mine.again.pop() if mine.again else None
@@ -197,6 +204,7 @@ class Pool(Generic[Held]):
                     mine.parcels[number] = self._transport.pack(pickle.dumps(act))
             if number is None:
                 return
+            mine.turn = next(self._turns)
             worker.round, worker.shard = mine.number, number
             self._send(worker, mine.parcels[number])
 
