@@ -116,7 +116,8 @@ def test_the_same_pairs_under_other_paths_are_the_same_run(
     assert str(tmp_path / "here") not in (folder / "spec.json").read_text()
     data = spec_of(folder)["data"]
     assert (data["examples"], data["examples_n"], data["queries"], data["queries_n"]) == ("pairs.jsonl", 8, "queries.jsonl", 3)
-    card_of_spec = {"labels": "auto", "unusable": "refuse"} | spec_of(folder)["sampler"]["data"]  # said where they are others
+    defaults = {"labels": "auto", "unusable": "refuse", "decontaminate": False}  # said where they are others
+    card_of_spec = defaults | spec_of(folder)["sampler"]["data"]
     assert card_of_spec == asdict(DataCard(examples="pairs.jsonl", queries="queries.jsonl"))
     here, there = tmp_path / "here", shutil.copytree(tmp_path / "here", tmp_path / "there")
     kept = json.loads((folder / "data_files.json").read_text())

@@ -34,7 +34,7 @@ MAY_IMPORT = {
     "runs": "cards executors grading metrics mini models samplers sandbox spa support tasks",
     "compare": "cards metrics mini models runs sandbox spa support tasks",
     "publish": "cards compare metrics runs support tasks __init__",
-    "cli": "cards compare executors metrics mini models publish runs sandbox spa support tasks __init__",
+    "cli": "cards compare executors grading metrics mini models publish runs sandbox spa support tasks __init__",
     "lm_eval": "cards mini models runs samplers spa support tasks",
     "__main__": "cli",
 }

@@ -10,7 +10,7 @@ import hashlib
 import os
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from multiprocessing import resource_tracker
 from pathlib import Path
@@ -19,13 +19,14 @@ from typing import Any
 import pytest
 
 from processes import children, descendants
+from spa_bench.cli.doctor.attack import graded
 from spa_bench.errors import SandboxError
 from spa_bench.grading import Calls, Check, Grader, Outcome, Program
 from spa_bench.sandbox import Limits, Sandbox, choose
+from spa_bench.sandbox.attacks import ADDS_ONE
+from spa_bench.sandbox.attacks.victim import make_victim
 from spa_bench.types import CallSuite
 
-ADDS_ONE = "def f(x):\n    return x + 1\n"
-CHECK = "def check(candidate):\n    assert candidate(1) == 2\n    assert candidate(3) == 4\n"
 SUITE = CallSuite(name="base", inputs=lambda: [[1], [3]])
 LIMITS = Limits(memory_mb=512)
 WORKERS = 4  # more than cores: some attacks sleep, and time is counted in CPU seconds
@@ -80,17 +81,6 @@ def _digest(sandbox: Sandbox, mark: pytest.Mark) -> str:
     return hashlib.sha256(f"{sandbox.name} {_key(mark)}".encode()).hexdigest()[:12]
 
 
-def _victim(folder: Path) -> Path:
-    if folder.exists():
-        return folder
-    folder.mkdir()
-    (folder / "file").write_text("SECRET content")
-    (folder / "file").chmod(0o640)
-    (folder / "folder").mkdir()
-    (folder / "folder" / "inner").write_text("inner")
-    return folder
-
-
 @dataclass
 class Batch:
     """Outcomes of the attacks in one sandbox, and what the machine looked like around them."""
@@ -131,7 +121,7 @@ def batches(request: pytest.FixtureRequest, cache: Path, victims: Path) -> Calla
             spec = getattr(item, "callspec", None)
             if mark is None or spec is None or spec.params.get("jail") != sandbox.name:
                 continue
-            victim = _victim(victims / _digest(sandbox, mark))
+            victim = make_victim(victims / _digest(sandbox, mark))
             if "then" in mark.kwargs:
                 chained[_key(mark)] = _program(mark, victim, mark.args[0])
                 chained[_key(mark, "then")] = _program(mark, victim, mark.kwargs["then"])
@@ -145,24 +135,6 @@ def batches(request: pytest.FixtureRequest, cache: Path, victims: Path) -> Calla
         return found
 
     return batch
-
-
-def graded(grader: Grader, programs: Mapping[str, Program]) -> dict[str, Outcome | SandboxError]:
-    """Outcomes by name; a program that brings its worker down costs only its own outcome."""
-    left, found = dict(programs), dict[str, Outcome | SandboxError]()
-    while left:
-        names = list(left)
-        try:
-            for index, outcome in grader.run(list(left.values())):
-                found[names[index]] = outcome
-                del left[names[index]]
-        except SandboxError:
-            for name in [name for name in names if name in left][: grader.workers]:  # one of these it was
-                try:
-                    [(_, found[name])] = grader.run([left.pop(name)])
-                except SandboxError as error:
-                    found[name] = error
-    return found
 
 
 @pytest.fixture(autouse=True)

@@ -1,51 +1,19 @@
-# ruff: noqa: E501 -- tables of code snippets
 """Passing tests that are code without being right: the judge is another process, with plain data between."""
 
 from collections.abc import Callable
 
 import pytest
 
+from attack_cases import cases
 from spa_bench.grading import Check, Outcome, Program
 from spa_bench.sandbox import Sandbox
+from spa_bench.sandbox.attacks import CHECK
+from spa_bench.sandbox.attacks.cheating import FORGED, REPLIES
 
 attack = pytest.mark.attack
-CHECK = "def check(candidate):\n    assert candidate(1) == 2\n    assert candidate(3) == 4\n"
-
-REPLIES = """
-import json, marshal, os, struct
-def put(descriptor, kind, data):
-    try: os.write(descriptor, struct.pack('<sI', kind, len(data)) + data)
-    except OSError: pass
-def f(x):
-    return 0
-"""
-REPORT = "json.dumps(dict(verdict='passed', message='', call='')).encode()"
-FORGED = {
-    "the report on every descriptor": f"[os.write(n, struct.pack('<sdI', b'J', 0.0, len(d)) + d) for d in [{REPORT}] for n in (3, 6)]",
-    "a report as reply": f"put(6, b'J', {REPORT})",
-    "the end as reply": f"put(6, b'E', {REPORT})",
-    "an exception of another kind": "put(6, b'E', marshal.dumps(((['SystemExit', 'object'], [0], 'x'), None), 2))",
-    "an exception of every kind": "put(6, b'E', marshal.dumps(((['BaseExceptionGroup', 'UnicodeDecodeError', 'Warning'], [], 'x'), None), 2))",
-    "an exception that is no exception": "put(6, b'E', marshal.dumps((7, None), 2))",
-    "names that are none": "put(6, b'E', marshal.dumps((([7, 'exit', '__import__', 'print'], ['os'], 'x'), None), 2))",
-    "an unknown kind": "put(6, b'?', marshal.dumps((2, None), 2))",
-    "nonsense": "put(6, b'O', b'xyz')",
-    "nothing": "put(6, b'O', b'')",
-    "too many": "put(6, b'O', bytes(1 << 16))",
-    "a huge size": "os.write(6, struct.pack('<sI', b'O', 2**32 - 1))",
-    "a deep value": "put(6, b'O', b'(\\2\\0\\0\\0' + b'[\\1\\0\\0\\0' * 590 + b'NN')",
-    "changes of nothing": "put(6, b'O', marshal.dumps((2, (1, 2, 3)), 2))",
-    "changes of arguments that cannot be": "put(6, b'O', marshal.dumps((2, ([{}], 7)), 2))",
-    "an opaque value": "put(6, b'O', marshal.dumps(((StopIteration, 'opaque', 'x', None), None), 2))",
-    "a decimal": "put(6, b'O', marshal.dumps(((StopIteration, 'decimal', 'x', 'abc'), None), 2))",
-    "keys that cannot be": "put(6, b'O', marshal.dumps(((StopIteration, 'dict_keys', 'x', [[1]]), None), 2))",
-    "requests to itself": "put(5, b'C', marshal.dumps(([1], {}), 2))",
-}
 
 
-@pytest.mark.parametrize(
-    (), [pytest.param(marks=attack(REPLIES + text, check=CHECK), id=name) for name, text in FORGED.items()]
-)
+@pytest.mark.parametrize((), cases("pass by forged answers under tests that are code"))
 def test_a_forged_reply_does_not_pass(found: Outcome) -> None:
     assert found.verdict in ("wrong", "crashed", "raised", "refused")
 

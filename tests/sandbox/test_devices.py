@@ -8,8 +8,10 @@ from collections.abc import Callable
 
 import pytest
 
+from attack_cases import cases
 from spa_bench.grading import Outcome
 from spa_bench.sandbox import Limits, Sandbox, choose
+from spa_bench.sandbox.attacks import attempt
 from spa_bench.sandbox.bwrap import Bwrap
 
 attack = pytest.mark.attack
@@ -18,31 +20,10 @@ DEVICE = "/dev/full"  # nobody needs it: were an attack to succeed, it would do 
 NODES = ("full", "null", "random", "urandom", "zero")
 
 
-def attempt(statement: str) -> str:
-    """A program that passes when the statement works."""
-    return f"import asyncio, ctypes, fcntl, os, socket, sys, threading\ndef f(x):\n    {statement}\n    return x + 1\n"
-
-
 # changes ---------------------------------------------------------------------------------------------------------------
 
-CHANGES = {
-    "chmod": f"os.chmod('{DEVICE}', 0o666)",
-    "fchmod": f"os.fchmod(os.open('{DEVICE}', os.O_RDONLY), 0o666)",
-    "fchmodat": "os.chmod('full', 0o666, dir_fd=os.open('/dev', os.O_RDONLY))",
-    "utime": f"os.utime('{DEVICE}', (7, 7))",
-    "utime of now": f"os.utime('{DEVICE}')",
-    "utime of a descriptor": f"os.utime(os.open('{DEVICE}', os.O_RDWR))",
-    "chown": f"os.chown('{DEVICE}', os.getuid(), os.getgid())",
-    "a lease of a device": f"fcntl.fcntl(os.open('{DEVICE}', os.O_RDONLY), fcntl.F_SETLEASE, fcntl.F_RDLCK)",
-    "a lease of the standard library": "fcntl.fcntl(os.open(os.__file__, os.O_RDONLY), fcntl.F_SETLEASE, fcntl.F_RDLCK)",
-    "word of changes in a folder": "fcntl.fcntl(os.open('/usr/lib', os.O_RDONLY), fcntl.F_NOTIFY, fcntl.DN_ACCESS)",
-    "a lock of the open file": "fcntl.fcntl(os.open(os.__file__, os.O_RDONLY), 37, bytes(32))",
-    "urgent data": "a, b = socket.socketpair(); a.send(b'x', socket.MSG_OOB)",
-    "data to an address": "a, b = socket.socketpair(type=socket.SOCK_DGRAM); a.sendto(b'x', '/tmp/socket')",
-}
 
-
-@pytest.mark.parametrize((), [pytest.param(marks=attack(attempt(text)), id=name) for name, text in CHANGES.items()])
+@pytest.mark.parametrize((), cases("change devices"))
 def test_these_are_denied(found: Outcome) -> None:
     assert found.verdict == "raised"
     assert found.message.startswith(("PermissionError", "FileNotFoundError: [Errno 2] No such file or directory: '/dev/full'"))

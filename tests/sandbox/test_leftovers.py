@@ -12,15 +12,16 @@ from pathlib import Path
 
 import pytest
 
+from attack_cases import cases
 from spa_bench.errors import SandboxError
 from spa_bench.grading import Calls, Check, Grader, Outcome, Program
 from spa_bench.sandbox import Limits, Sandbox, choose
+from spa_bench.sandbox.attacks import ADDS_ONE
 from spa_bench.sandbox.base import interpreter_paths
 from spa_bench.sandbox.cgroup import available
 from spa_bench.types import CallSuite
 
 attack = pytest.mark.attack
-ADDS_ONE = "def f(x):\n    return x + 1\n"
 LOOPS = "def f(x):\n    while True: pass\n"
 TESTS = Calls((CallSuite(name="base", inputs=lambda: [[1], [3]]),), ADDS_ONE)
 Grades = Callable[..., list[Outcome]]
@@ -29,103 +30,14 @@ Family = Callable[[int], list[int]]
 
 # the next program ------------------------------------------------------------------------------------------------------
 
-# the interpreter itself may lie under /tmp
-LOOK = """
-import os, sys
-def f(x):
-    own = {path.split('/')[2] for path in (sys.prefix, sys.base_prefix) if path.startswith('/tmp/')}
-    assert not set(os.listdir('/tmp')) - own and os.getcwd() == '/tmp'
-    open('fresh', 'wb').write(bytes(6 << 20))  # there is room
-    os.remove('fresh')
-    return x + 1
-"""
-LEAVES = {
-    "a file": "open('a', 'w').write('x')",
-    "folders": "os.makedirs('a/b/c')\n    open('a/b/c/d', 'w')",
-    "a hidden file": "open('.a', 'w')",
-    "a name that is no unicode": "open(b'\\xff\\n', 'w')",
-    "a link to itself": "os.symlink('/tmp', 'a')",
-    "a link to nothing": "os.symlink('/nowhere', 'a')",
-    "a full disk": "try:\n        for n in range(99): open(str(n), 'wb').write(bytes(1 << 20))\n    except OSError: pass",
-    "many files": "[os.close(os.open(str(n), 64)) for n in range(3000)]",
-    "a folder without rights": "os.mkdir('a', 0)",
-    "a semaphore": "import ctypes\n    assert ctypes.CDLL(None).sem_open(b'/a', 64, 0o600, 1) and os.path.exists('/tmp/sem.a')",
-    "deep folders": "for _ in range(1500):\n        os.mkdir('d')\n        os.chdir('d')",
-    "an open file": "globals()['kept'] = open('a', 'wb', buffering=0)\n    kept.write(bytes(1 << 20))\n    os.remove('a')",
-    "another mask": "os.umask(0o777)\n    os.mkdir('a')",
-    "a thread that writes": "__import__('threading').Thread(target=lambda: [open(str(n), 'w') for n in range(10**9)], daemon=True).start()",
-}
 
-
-@pytest.mark.parametrize(
-    (),
-    [
-        pytest.param(marks=attack(f"import os\ndone = []\ndef f(x):\n    if done: return x + 1\n    done.append(1)\n    {text}\n    return x + 1\n",
-                                  then=LOOK, seconds=2, only="bwrap"), id=name)
-        for name, text in LEAVES.items()
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize((), cases("leave files to the next program"))
 def test_files_of_one_program_do_not_reach_the_next(found: Outcome, after: Outcome) -> None:
     assert found.verdict in ("passed", "crashed", "raised")  # crashed: it left what cannot be removed
     assert after.verdict == "passed"
 
 
-SPOILS = {
-    "a module": ("import math\nmath.pi = 3", "import math\nassert math.pi > 3.1"),
-    "builtins": ("import builtins\nbuiltins.len = None", "assert len([1]) == 1"),
-    "sys.modules": ("import sys\nsys.modules.clear()", "import sys, json\nassert len(sys.modules) > 50"),
-    "our modules": (
-        "from spa_bench.sandbox.inside import wire\nwire.encode = lambda _: b'N'",
-        "from spa_bench.sandbox.inside import wire\nassert wire.encode(1) != b'N'",
-    ),
-    "a global": (
-        "import sys\nsys.stolen = 1\nimport builtins\nbuiltins.stolen = 1",
-        "import sys, builtins\nassert not hasattr(sys, 'stolen')",
-    ),
-    "the limit of recursion": ("import sys\nsys.setrecursionlimit(60)", "import sys\nassert sys.getrecursionlimit() > 500"),
-    "seeds": ("import random\nrandom.seed(7)\nrandom.random()", "import random\nassert round(random.random(), 6) == 0.844422"),
-    "the environment": ("import os\nos.environ['A'] = 'x'\nos.putenv('A', 'x')", "import os\nassert os.getenv('A') is None"),
-    "limits": ("import resource\nresource.setrlimit(7, (9, 9))", "import resource\nassert resource.getrlimit(7)[0] > 9"),
-    "signals": (
-        "import signal\nsignal.signal(10, signal.SIG_IGN)",
-        "import signal\nassert signal.getsignal(10) == signal.SIG_DFL",
-    ),
-    "blocked signals": (
-        "import signal\nsignal.pthread_sigmask(0, [10])",
-        "import signal\nassert not signal.pthread_sigmask(0, [])",
-    ),
-    "timers": ("import signal\nsignal.alarm(1)", "import signal\nassert signal.alarm(0) == 0"),
-    "the collector": ("import gc\ngc.disable()", "import gc\nassert gc.isenabled()"),
-    "contexts of decimals": (
-        "import decimal\ndecimal.getcontext().prec = 1",
-        "import decimal\nassert decimal.getcontext().prec == 28",
-    ),
-    "the import path": ("import sys\nsys.path.insert(0, '/tmp')", "import sys\nassert '/tmp' not in sys.path"),
-    "import hooks": ("import sys\nsys.meta_path.clear()", "import wave, sys\nassert sys.meta_path"),
-    "audit hooks": ("import sys\nsys.addaudithook(lambda *_: 1 / 0)", "import wave"),
-    "the locale": (
-        "import locale\nlocale.setlocale(locale.LC_ALL, 'C')",
-        "import locale\nassert locale.setlocale(locale.LC_ALL)",
-    ),
-    "memory shared with the zygote": (
-        "import sys\nframe = sys._getframe()\nwhile 'shared' not in frame.f_locals: frame = frame.f_back\nframe.f_locals['shared'][9:] = b'x' * (2**18 - 9)",
-        "import sys\nframe = sys._getframe()\nwhile 'shared' not in frame.f_locals: frame = frame.f_back\nassert b'x' not in frame.f_locals['shared'][:]",
-    ),
-    "flags of a descriptor": (
-        "import fcntl, os\nfor n in (0, 1, 2): fcntl.fcntl(n, fcntl.F_SETFL, os.O_NONBLOCK | os.O_APPEND)",
-        "import fcntl, os\nassert not any(fcntl.fcntl(n, fcntl.F_GETFL) & (os.O_NONBLOCK | os.O_APPEND) for n in (0, 1, 2))",
-    ),
-    "names": ("def g(): pass\nsecret = 1", "assert 'g' not in globals() and 'secret' not in globals()"),
-}
-
-
-@pytest.mark.parametrize(
-    (),
-    [
-        pytest.param(marks=attack(f"{spoil}\n{ADDS_ONE}", then=f"{look}\n{ADDS_ONE}"), id=name)
-        for name, (spoil, look) in SPOILS.items()
-    ],
-)
+@pytest.mark.parametrize((), cases("spoil what the next program finds"))
 def test_this_of_one_program_does_not_reach_the_next(found: Outcome, after: Outcome) -> None:
     assert found.verdict in ("passed", "crashed", "wrong", "raised")
     assert after.verdict == "passed"

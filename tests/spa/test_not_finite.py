@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ import torch
 from doubles import ignore
 from spa_bench.cards.training import LoraCard
 from spa_bench.errors import DataError, ModelError
-from spa_bench.models.hf.model import HFModel
+from spa_bench.models.hf.model import HFModel, HFOptions
 from spa_bench.runs.divergence import measure_divergence
 from spa_bench.spa.adapt import train_adapters
 from spa_bench.types import Decoding, Example, Member, Problem
@@ -20,6 +21,12 @@ from spa_bench.types import Decoding, Example, Member, Problem
 PAIRS = [Example(f"def f{i}(nums):\n", f"    return sum(nums[{i}:])\n") for i in range(6)]
 CARD = LoraCard(rank=2, alpha=4.0, targets=("q_proj", "up_proj"), steps=3, batch=2, learning_rate=5e-3, warmup=0)
 BASE = Member("m", None, Decoding())
+
+
+@pytest.fixture
+def tiny_model(tiny_folder: Path) -> HFModel:
+    """A model of its own: its weights are changed."""
+    return HFModel(str(tiny_folder), HFOptions(device="cpu", threads=1), name="tiny")
 
 
 @contextmanager

@@ -70,7 +70,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "check": ("spa-bench check runs --against leaderboards/results/mini-code.json",),
     "log": ("spa-bench log runs/* --to mlflow",),
     "view": ("spa-bench view runs",),
-    "doctor": ("spa-bench doctor",),
+    "doctor": ("spa-bench doctor", "spa-bench doctor --attack"),
     "verify": ("spa-bench verify runs/*",),
     "audit": ("spa-bench audit humaneval --data pairs.jsonl",),
     "rerun": ("spa-bench rerun runs/mini-code-seeds-s0-*",),

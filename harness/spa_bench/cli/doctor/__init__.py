@@ -11,12 +11,13 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from typing import Annotated
 
 from tabulate import tabulate
 
 from spa_bench.cli.doctor import data, machine, sandboxes
 from spa_bench.cli.doctor.finding import Finding
-from spa_bench.cli.options import Json
+from spa_bench.cli.options import Json, option
 from spa_bench.sandbox import SANDBOXES
 from spa_bench.support.console import error_line
 
@@ -92,8 +93,19 @@ def _with_choice(rows: list[Finding]) -> list[Finding]:
     return [*rows[:place], choice, *rows[place:]]
 
 
-def doctor(*, as_json: Json = False) -> int:
-    """What this machine has, and the command for what it lacks. The exit code is 1 where the main job cannot run."""
+def doctor(
+    *,
+    attack: Annotated[bool, option("run hostile programs in each sandbox here and say which it holds; a minute")] = False,
+    as_json: Json = False,
+) -> int:
+    """What this machine has, and the command for what it lacks.
+
+    The exit code is 1 where the main job cannot run; with --attack, where an attack succeeded.
+    """
+    if attack:
+        from spa_bench.cli.doctor.attack import attack as run_attacks
+
+        return run_attacks(as_json=as_json)
     rows = examine()
     print(json.dumps([vars(row) for row in rows], indent=1) if as_json else table(rows))
     if reason := obstacle(rows):
