@@ -9,7 +9,7 @@ PARALLEL := -n auto --dist loadgroup --no-loadscope-reorder
 .DEFAULT_GOAL := help
 # One environment for all targets: two set-ups at once (make -j) would write into each other's.
 .NOTPARALLEL:
-.PHONY: help demo real test test-engines quick lint bench clean env env-real env-dev env-engines
+.PHONY: help demo real test test-engines quick lint bench lock audit sbom clean env env-real env-dev env-engines
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -51,6 +51,15 @@ lint: env-dev ## ruff check, ruff format --check and mypy
 
 bench: env-dev ## run each script in benchmarks/ in turn
 	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(PYTHON_BIN) "$$script"; done
+
+lock: ## write requirements.lock: constraints.txt with the hashes of its files
+	@scripts/trust lock
+
+audit: ## known vulnerabilities of what constraints.txt names (asks PyPI)
+	@scripts/trust audit
+
+sbom: env ## write sbom.json: a software bill of materials (CycloneDX) of .venv
+	@scripts/trust sbom
 
 clean: ## remove caches and build output (keeps .venv and runs)
 	@rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

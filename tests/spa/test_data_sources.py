@@ -82,7 +82,14 @@ def test_the_split_train_is_read_unless_another_is_named(hub: list[tuple[str, di
     assert load_examples("hub:owner/name") == PAIRS
     assert load_examples("hub:owner/name:train[1:3]") == PAIRS[1:3]
     assert load_queries("hub:owner/name:test", [], 0) == PAIRS[3:]
-    assert hub == [("owner/name", {"split": split}) for split in ("train", "train[1:3]", "test")]  # and no code of the set runs
+    assert hub == [
+        ("owner/name", {"split": split, "revision": None}) for split in ("train", "train[1:3]", "test")
+    ]  # and no code of the set runs
+
+
+def test_a_revision_of_the_hub_may_be_named(hub: list[tuple[str, dict[str, Any]]]):
+    assert load_examples("hub:owner/name@v1.2:test") == PAIRS[3:]
+    assert hub[-1] == ("owner/name", {"split": "test", "revision": "v1.2"})
 
 
 def test_a_bad_row_of_the_hub_is_named(hub: list[tuple[str, dict[str, Any]]], tmp_path: Path):
@@ -140,6 +147,8 @@ def test_a_folder_here_is_not_taken_for_the_hub(tmp_path: Path, monkeypatch: pyt
     (tmp_path / "name").mkdir()
     with pytest.raises(DataError, match=r"'hub:name' means the hub, but there is a 'name' here; give the path of a file in it"):
         load_examples("hub:name")
+    with pytest.raises(DataError, match=r"'hub:name@:train' names no revision"):
+        load_examples("hub:name@:train")
     with pytest.raises(DataError, match=r"'hub:' names no data set"):
         load_examples("hub:")
 

@@ -227,6 +227,7 @@ class Offline:
             "model": model.path,
             "revision": model.revision,
             "trust_remote_code": model.trust_remote_code,
+            "load_format": "safetensors",  # vLLM would also take pickled weights, which can run code
             "dtype": options.dtype or model.dtype,
             "max_model_len": self.positions,
             "max_num_seqs": options.max_num_seqs,

@@ -134,8 +134,10 @@ def _parquet_rows(path: Path) -> list[Located]:
 def _hub_rows(source: str) -> list[Located]:
     name, _, split = source.removeprefix(_HUB).partition(":")
     split = split or "train"
-    if not name:
-        raise DataError(f"{source!r} names no data set; write hub:NAME or hub:NAME:SPLIT")
+    name, at, revision = name.partition("@")
+    if not name or (at and not revision):
+        missing = "revision" if name else "data set"
+        raise DataError(f"{source!r} names no {missing}; write hub:NAME, hub:NAME:SPLIT or hub:NAME@REVISION:SPLIT")
     if Path(name).exists():  # the library would read that file instead, and the spec would not say so
         raise DataError(f"{source!r} means the hub, but there is a {name!r} here; give the path of a file in it, without hub:")
     try:
@@ -144,7 +146,7 @@ def _hub_rows(source: str) -> list[Located]:
     except ImportError as error:
         raise DataError(f"{source!r} needs the package datasets: {_INSTALL}") from error
     try:
-        dataset = datasets.load_dataset(name, split=split)
+        dataset = datasets.load_dataset(name, split=split, revision=revision or None)
     except (OSError, ValueError, RuntimeError, DatasetsError) as error:
         first = "; ".join(str(e).strip().split("\n", 1)[0] for e in (error, error.__cause__) if e is not None)
         raise DataError(
