@@ -65,6 +65,25 @@ def imported(path: Path) -> set[str]:
     return found | {str(node.module) for node in nodes if isinstance(node, ast.ImportFrom)}
 
 
+def unnamed_encodings(path: Path) -> Iterator[str]:
+    """Places where a file reads or writes text in the encoding of the machine's locale."""
+    for node in ast.walk(tree(path)):
+        if not isinstance(node, ast.Call):
+            continue
+        given = {keyword.arg for keyword in node.keywords}
+        method, function = getattr(node.func, "attr", ""), getattr(node.func, "id", "")
+        mode = next((str(a.value) for a in node.args if isinstance(a, ast.Constant) and not str(a.value).strip("rwab+xt")), "r")
+        text = method in ("read_text", "write_text") or (method in ("run", "Popen") and "text" in given)
+        text |= "fdopen" in (method, function) and "b" not in mode
+        text |= function == "open" and "b" not in mode
+        if text and "encoding" not in given:
+            yield f"{place(path)}:{node.lineno}"
+
+
+def test_text_has_the_same_encoding_whatever_the_locale():
+    assert [where for path in FILES for where in unnamed_encodings(path)] == []
+
+
 def test_a_parsed_command_line_stays_where_it_was_parsed():
     reading = {place(path) for path in FILES if "argparse" in imported(path) or "Namespace" in names(tree(path))}
     assert reading == PARSERS

@@ -59,6 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     `doctor` returns 1 where the main job cannot run, and `check` where runs are worse than their baseline.
     """
+    from spa_bench.support.cache import settle
     from spa_bench.support.console import error_line, speakable
 
     # set before torch is loaded: on a busy machine spinning threads are many times slower than one thread
@@ -72,6 +73,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     try:
         command, given, _ = app.parse_args(words, exit_on_error=False, print_error=False)
+        if said := settle():
+            error_line(said)
         with patiently(error_line):
             return command(*given.args, **given.kwargs) or 0
     except CycloptsError as error:

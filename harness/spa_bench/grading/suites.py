@@ -95,7 +95,7 @@ def machine() -> str:
     """A hash of what decides how fast a program runs here: processor, cores and Python."""
     model = ""
     if os.path.exists("/proc/cpuinfo"):
-        with open("/proc/cpuinfo") as lines:
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:
             model = next((line for line in lines if line.startswith("model name")), "")
     parts = f"{platform.machine()} {model} {os.cpu_count()} {platform.python_version()}"
     return hashlib.blake2b(parts.encode(), digest_size=6).hexdigest()

@@ -136,7 +136,7 @@ def export(model: Any, folder: Path) -> None:
     save_file(weights, str(folder / "model.safetensors"), metadata={"format": "pt"})
     config = json.loads(model.config.to_json_string(use_diff=True))
     config.update({"architectures": ["LlamaForCausalLM"], "dtype": "bfloat16"})
-    (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+    (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     for file in folder.iterdir():
         file.chmod(0o644)
 
@@ -237,8 +237,8 @@ def write_result(training: Training, folder: Path, device: str) -> None:
         "settings": asdict(training.settings), "parameters": sum(p.numel() for p in training.model.parameters()),
         "device": device, "loss_curve": training.curve, "torch": torch.__version__,
     }  # fmt: skip
-    (folder / "README.md").write_text(model_card(record))
-    (folder / "training.json").write_text(json.dumps(record, indent=1) + "\n")
+    (folder / "README.md").write_text(model_card(record), encoding="utf-8")
+    (folder / "training.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
 def model_card(record: dict[str, Any]) -> str:

@@ -146,7 +146,7 @@ class MockModel:
         """See models.base.AdapterMaker."""
         for k, seed in enumerate(seeds):
             (folder / f"member-{k}").mkdir(parents=True)
-            (folder / f"member-{k}" / "adapter_config.json").write_text(json.dumps({"mock": seed}) + "\n")
+            (folder / f"member-{k}" / "adapter_config.json").write_text(json.dumps({"mock": seed}) + "\n", encoding="utf-8")
 
     # answers ---------------------------------------------------------------------------------------------------
 

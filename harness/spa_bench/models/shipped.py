@@ -183,7 +183,7 @@ def _size(folder: Path) -> int:
 
 def _reason(said: Path, name: str) -> str:
     """What pip gave as the reason, on one line; where it reached no index, that comes first, with the ways out."""
-    lines = [line.strip() for line in said.read_text(errors="replace").splitlines() if line.strip()]
+    lines = [line.strip() for line in said.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
     errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
     broken = [line.partition(_BROKEN)[2] for line in lines if _BROKEN in line]
     if broken:  # pip then says that there is no such version

@@ -33,7 +33,7 @@ class Cgroup:
         for folder in self.folders:
             for name in ("memory.events", "memory.oom_control"):
                 with contextlib.suppress(OSError, ValueError):
-                    lines = (folder / name).read_text().splitlines()
+                    lines = (folder / name).read_text(encoding="utf-8").splitlines()
                     count += sum(int(line.split()[1]) for line in lines if line.startswith("oom_kill "))
         return count
 
@@ -59,8 +59,8 @@ def make(name: str, *, memory_mb: int, processes: int) -> Cgroup:
         try:
             folder.mkdir()
             for file, value in limits(memory_mb << 20, processes).items():
-                (folder / file).write_text(str(value))
-            (folder / "cgroup.procs").read_text()
+                (folder / file).write_text(str(value), encoding="utf-8")
+            (folder / "cgroup.procs").read_text(encoding="utf-8")
             folders.append(folder)
         except OSError:
             with contextlib.suppress(OSError):
@@ -91,7 +91,7 @@ def available() -> str:
 def _own() -> dict[str, str]:
     """Path of this process' group by controller; "" is version 2."""
     with contextlib.suppress(OSError):
-        rows = [line.split(":", 2) for line in Path("/proc/self/cgroup").read_text().splitlines()]
+        rows = [line.split(":", 2) for line in Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines()]
         return {controller: path for _, controllers, path in rows for controller in controllers.split(",")}
     return {}
 
@@ -103,7 +103,7 @@ def _version_2() -> list[tuple[Path, _Limits]]:
     own = _ROOT / _own().get("", "/").lstrip("/")
     for parent in (own, own.parent):
         with contextlib.suppress(OSError):
-            if {"memory", "pids"} <= set((parent / "cgroup.subtree_control").read_text().split()):
+            if {"memory", "pids"} <= set((parent / "cgroup.subtree_control").read_text(encoding="utf-8").split()):
                 return [(parent, lambda memory, n: {"memory.max": memory, "memory.swap.max": 0, "pids.max": n})]
     return []
 

@@ -59,11 +59,11 @@ def compare(parts: Path, against: Path) -> dict[str, Any]:
 
     `against` is a folder of parts, or a file of labels. Raises DataError when they belong to other examples.
     """
-    labels = json.loads((parts / "parts.json").read_text())["labels"]
+    labels = json.loads((parts / "parts.json").read_text(encoding="utf-8"))["labels"]
     others, examples = other_labels(against)
     if examples is None:
         check_count(against, len(others), len(labels))
-    elif examples != json.loads((parts / "key.json").read_text())["examples"]:
+    elif examples != json.loads((parts / "key.json").read_text(encoding="utf-8"))["examples"]:
         raise DataError(f"{against} has parts of other examples than {parts}: only those of the same can be compared")
     return {"with": str(against), **report.agreement(labels, others)}
 
@@ -75,7 +75,7 @@ def other_labels(against: Path) -> tuple[list[Any], str | None]:
     key = _key(against)
     if "parts.json" not in key["files"]:
         raise DataError(f"{against} holds no parts; name a folder of parts or a file with a label for each example")
-    return json.loads((against / "parts.json").read_text())["labels"], key["examples"]
+    return json.loads((against / "parts.json").read_text(encoding="utf-8"))["labels"], key["examples"]
 
 
 def text(found: Described) -> str:
@@ -126,7 +126,7 @@ def _parts_of(folder: Path, key: Mapping[str, Any]) -> Path | None:
     for other in sorted(folder.resolve().parent.glob("parts-*")):
         try:
             other_key = _key(other)
-            digest = json.loads((other / "parts.json").read_text())["digest"]
+            digest = json.loads((other / "parts.json").read_text(encoding="utf-8"))["digest"]
         except (StoreError, OSError):
             continue  # damage of another stage does not matter here
         if digest == key["parts"] and other_key["examples"] == key["examples"]:

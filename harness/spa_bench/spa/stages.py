@@ -97,7 +97,7 @@ class Stages:
 
     def parts(self) -> list[int]:
         """The part of each example."""
-        labels: list[int] = json.loads((self.partition() / "parts.json").read_text())["labels"]
+        labels: list[int] = json.loads((self.partition() / "parts.json").read_text(encoding="utf-8"))["labels"]
         return labels
 
     def partition(self) -> Path:
@@ -198,7 +198,7 @@ class Stages:
         self._console.note(f"parts: {k} of sizes {', '.join(map(str, content['sizes']))}")
         # adapters on these parts have this digest in their key
         parts = {"digest": _digest(_members(labels, k)), "sizes": content["sizes"], "labels": labels}
-        (to / "parts.json").write_text(json.dumps(parts) + "\n")
+        (to / "parts.json").write_text(json.dumps(parts) + "\n", encoding="utf-8")
         report.write(to, content)
 
     def _adapt(self, parts: Sequence[Sequence[Example]], seeds: Sequence[int], to: Path) -> None:
@@ -214,7 +214,7 @@ class Stages:
             line = f"PEFT cannot read these adapters: {why}"
             self._console.note(line)
             for k in range(len(parts)):
-                (to / f"member-{k}" / "PEFT.txt").write_text(line + "\n")
+                (to / f"member-{k}" / "PEFT.txt").write_text(line + "\n", encoding="utf-8")
         checkpoint.clear(kept)
         shared.clear(to)
 

@@ -5,18 +5,32 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from spa_bench.support.home import can_be_made, home, private_folder, private_folder_name
+
 ELSEWHERE = "set SPA_BENCH_CACHE to another folder"
 """What a user can do where our own cache cannot be written."""
 
 
 def user_cache() -> Path:
     """XDG_CACHE_HOME, or .cache in the user's home."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return Path(os.environ.get("XDG_CACHE_HOME") or home() / ".cache")
 
 
 def own_cache() -> Path:
-    """SPA_BENCH_CACHE, or spa-bench in the user's cache folder."""
-    return Path(os.environ.get("SPA_BENCH_CACHE") or user_cache() / "spa-bench")
+    """SPA_BENCH_CACHE, or spa-bench in the user's cache folder; in the user's private folder where it cannot be made there."""
+    if given := os.environ.get("SPA_BENCH_CACHE"):
+        return Path(given)
+    folder = user_cache() / "spa-bench"
+    return folder if can_be_made(folder) else private_folder() / "cache"
+
+
+def settle() -> str:
+    """Give other libraries of this process a home folder where there is none. What the user must know of it; "" for nothing."""
+    if "HOME" not in os.environ:
+        os.environ["HOME"] = str(home())
+    if os.environ.get("SPA_BENCH_CACHE") or private_folder_name() not in own_cache().parts:
+        return ""
+    return f"the home folder cannot be written, so the cache is {own_cache()}; set SPA_BENCH_CACHE to keep it elsewhere"
 
 
 def stage_cache() -> Path:

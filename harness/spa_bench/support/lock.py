@@ -34,7 +34,7 @@ def hold(folder: Path, *, wait: Callable[[str], None] | None = None, instead: st
     path, told = folder / ".lock", False
     while True:
         try:
-            stream = path.open("a+")
+            stream = path.open("a+", encoding="utf-8")
         except OSError as error:
             raise StoreError(f"cannot write to {folder}: {error.strerror}; {instead}") from error
         with stream:
@@ -85,7 +85,7 @@ def _by_file(folder: Path, instead: str) -> Iterator[None]:
     else:
         raise StoreError(f"another process has just taken {folder}; wait for it or {instead}")
     try:
-        with os.fdopen(descriptor, "w") as stream:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
             stream.write(json.dumps(_me()) + "\n")
         yield
     finally:
@@ -98,7 +98,7 @@ def _me() -> dict[str, object]:
 
 def _owner(path: Path) -> dict[str, object]:
     try:
-        owner = json.loads(path.read_text())
+        owner = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return owner if isinstance(owner, dict) else {}
@@ -116,7 +116,7 @@ def _is_gone(owner: dict[str, object]) -> bool:
 def _started(pid: int) -> str:
     """The start time of a process in clock ticks; it differs for a later process with the same id. "" if it has ended."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
     except (OSError, IndexError):
         return ""
 

@@ -86,9 +86,8 @@ def _git(*arguments: str) -> str | None:
         return None
     environment = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")}
     try:
-        done = subprocess.run(
-            ["git", "-C", str(_PACKAGE), *arguments], capture_output=True, text=True, timeout=20, check=True, env=environment
-        )
-    except (OSError, subprocess.SubprocessError):
+        command = ["git", "-C", str(_PACKAGE), *arguments]
+        done = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=20, check=True, env=environment)
+    except (OSError, subprocess.SubprocessError, UnicodeDecodeError):
         return None
     return done.stdout.strip()

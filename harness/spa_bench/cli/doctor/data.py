@@ -13,6 +13,7 @@ from pathlib import Path
 import spa_bench
 from spa_bench.cli.doctor.finding import PIP, Finding
 from spa_bench.support.cache import own_cache, user_cache
+from spa_bench.support.home import expanded
 
 _MODEL = Path(spa_bench.__file__).resolve().parent / "mini" / "model"
 # data set, variable, file under SPA_BENCH_DATA, its name in evalplus, whether it must have plus inputs
@@ -87,8 +88,8 @@ def hub() -> Iterator[Finding]:
 
 def caches() -> Iterator[Finding]:
     """The cache folders, which grow, and whether they can be written."""
-    home = Path(os.environ.get("HF_HOME") or user_cache() / "huggingface").expanduser()
-    models = Path(os.environ.get("HF_HUB_CACHE") or home / "hub").expanduser()
+    home = expanded(os.environ.get("HF_HOME") or user_cache() / "huggingface")
+    models = expanded(os.environ.get("HF_HUB_CACHE") or home / "hub")
     count = len(list(models.glob("models--*")))
     yield _cache("cache of the hub", models, f", {count} model{'s' * (count != 1)}", "HF_HOME")
     yield _cache("cache of spa-bench", own_cache(), "", "SPA_BENCH_CACHE")

@@ -77,7 +77,7 @@ def _package(name: str, least: str, tested: str | None, *, required: bool) -> Fi
 def _tested() -> Mapping[str, str]:
     """Versions of the tested packages, known where spa-bench runs from its checkout."""
     file = _HOME.parents[1] / "constraints.txt"
-    lines = file.read_text().splitlines() if file.is_file() else []
+    lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
     return {n.lower().replace("_", "-"): version for n, equal, version in (line.partition("==") for line in lines) if equal}
 
 
@@ -110,7 +110,7 @@ def cuda() -> Iterator[Finding]:
 def _torch_cuda() -> str:
     """The CUDA version that the installed torch is built for; "" where there is none."""
     try:
-        text = Path(str(metadata.distribution("torch").locate_file("torch/version.py"))).read_text()
+        text = Path(str(metadata.distribution("torch").locate_file("torch/version.py"))).read_text(encoding="utf-8")
     except (OSError, metadata.PackageNotFoundError):
         return ""
     match = re.search(r"^cuda\b.*=\s*['\"]([\d.]+)", text, re.MULTILINE)

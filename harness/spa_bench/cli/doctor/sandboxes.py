@@ -86,7 +86,8 @@ def landlock() -> Iterator[Finding]:
     abi = guard.landlock_abi()
     if not abi:
         security = Path("/sys/kernel/security/lsm")
-        active = f"; active are {security.read_text().strip()}" if security.is_file() else ""
+        modules = security.read_text(encoding="utf-8").strip() if security.is_file() else ""
+        active = f"; active are {modules}" if modules else ""
         reason = f"this kernel has no Landlock or it is off (it takes Linux 5.13 booted with lsm=landlock,...){active}"
         yield Finding("landlock", "missing", reason)
         return
@@ -127,7 +128,7 @@ def user_namespaces() -> Iterator[Finding]:
 def _switches() -> dict[str, str]:
     """The switches that this kernel has, and their values."""
     files = {name: PROC / "sys" / name.replace(".", "/") for name, *_ in _SWITCHES}
-    return {name: file.read_text().strip() for name, file in files.items() if file.is_file()}
+    return {name: file.read_text(encoding="utf-8").strip() for name, file in files.items() if file.is_file()}
 
 
 def _allow() -> str:

@@ -88,7 +88,7 @@ def converted(sha256: str, package: str = "") -> Origin | None:
     """The model made of the GGUF file with that hash, if it is in the cache and whole. Raises ModelError if it is damaged."""
     folder = _folder(sha256)
     try:
-        kept = json.loads((folder / _ORIGIN).read_text())
+        kept = json.loads((folder / _ORIGIN).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     except NotADirectoryError as error:

@@ -23,7 +23,7 @@ def free_bytes(device: torch.device) -> int:
 
 def _available() -> int | None:
     try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
+        lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
         return next(int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:"))
     except (OSError, ValueError, StopIteration):
         return None
@@ -31,8 +31,9 @@ def _available() -> int | None:
 
 def _left_in_group() -> int | None:
     try:
-        used, stat = int((_GROUP / "memory.current").read_text()), (_GROUP / "memory.stat").read_text().split()
+        used = int((_GROUP / "memory.current").read_text(encoding="utf-8"))
+        stat = (_GROUP / "memory.stat").read_text(encoding="utf-8").split()
         cache = int(stat[stat.index("inactive_file") + 1])  # of files, which gives way
-        return int((_GROUP / "memory.max").read_text()) - used + cache
+        return int((_GROUP / "memory.max").read_text(encoding="utf-8")) - used + cache
     except (OSError, ValueError):  # no control groups, or "max"
         return None

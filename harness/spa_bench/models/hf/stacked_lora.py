@@ -282,9 +282,11 @@ def write_adapter(
         "inference_mode": True,
         "target_modules": _peft_names(set(adapter.factors), network),
     }
-    (folder / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n")
+    (folder / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     if weights:
-        (folder / MARK).write_text(json.dumps({"base_model": base_model, "weights": weights}, indent=2) + "\n")
+        (folder / MARK).write_text(
+            json.dumps({"base_model": base_model, "weights": weights}, indent=2) + "\n", encoding="utf-8"
+        )
 
 
 def trained_over(folder: Path) -> str:
@@ -315,7 +317,7 @@ def read_adapter(folder: Path) -> Adapter:
     if not config_file.is_file() or not weights_file.is_file():
         raise ModelError(f"no PEFT adapter in {folder}: adapter_config.json and adapter_model.safetensors are needed")
     try:
-        config = json.loads(config_file.read_text())
+        config = json.loads(config_file.read_text(encoding="utf-8"))
         tensors = load_file(str(weights_file))
     except (ValueError, SafetensorError) as error:
         raise ModelError(f"the adapter in {folder} is broken: {error}") from error

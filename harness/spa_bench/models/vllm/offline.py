@@ -47,7 +47,7 @@ class Process:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._log,
-                text=True,
+                encoding="utf-8",
                 bufsize=1,
                 env=given,
                 start_new_session=True,

@@ -212,7 +212,7 @@ def _commands(stream: TextIO, waiting: queue.Queue[Line]) -> None:
 
 def main() -> None:
     """Serve until stdin ends."""
-    out = os.fdopen(os.dup(1), "w", buffering=1)
+    out = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8")
     os.dup2(2, 1)  # what vLLM prints must not come between our lines
     waiting: queue.Queue[Line] = queue.Queue()
 

@@ -47,7 +47,7 @@ def _check(out: Path, run: str, to: str) -> set[str]:
     if not any(out.iterdir()):
         return set()
     try:
-        manifest: Any = json.loads((out / MANIFEST).read_text())
+        manifest: Any = json.loads((out / MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         manifest = None
     if not isinstance(manifest, dict) or "run" not in manifest:

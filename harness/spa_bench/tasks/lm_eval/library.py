@@ -20,6 +20,7 @@ import numpy as np
 
 from spa_bench.cards.reading import card_names
 from spa_bench.errors import DataError, SpaBenchError, UsageError
+from spa_bench.support.home import expanded
 from spa_bench.tasks.lm_eval.local import Place
 from spa_bench.tasks.lm_eval.options import LmEvalOptions
 from spa_bench.tasks.lm_eval.rewriting import Rewriting, items, shots_of
@@ -124,7 +125,7 @@ def _manager(options: LmEvalOptions) -> Any:
     """lm-eval's TaskManager over the definitions that `options` names."""
     from lm_eval.tasks import TaskManager
 
-    include = _MINI if options.include == "mini" else Path(options.include).expanduser() if options.include else None
+    include = _MINI if options.include == "mini" else expanded(options.include) if options.include else None
     if include is not None and not include.is_dir():
         raise UsageError(f"options.include is {options.include!r}, which is no folder")
     manager = TaskManager(include_defaults=False, include_path=include)

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from spa_bench.support.home import expanded
+
 
 @dataclass(frozen=True, kw_only=True)
 class LmEvalOptions:
@@ -29,9 +31,9 @@ class LmEvalOptions:
 
     def placed(self, folder: Path) -> LmEvalOptions:
         """The options with `local` and `include` as whole paths; relative ones are below `folder`."""
-        local = tuple(str(folder / Path(p).expanduser()) for p in self.local)
+        local = tuple(str(folder / expanded(p)) for p in self.local)
         own = self.include not in {"", "mini"}
-        return replace(self, local=local, include=str(folder / Path(self.include).expanduser()) if own else self.include)
+        return replace(self, local=local, include=str(folder / expanded(self.include)) if own else self.include)
 
     def places(self) -> dict[str, str | list[str]]:
         """The paths on this machine that the options name; they are not part of a spec."""

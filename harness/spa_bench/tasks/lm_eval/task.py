@@ -13,6 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 from spa_bench.cards.task import TaskCard
 from spa_bench.errors import DataError, ModelError, UsageError
 from spa_bench.sandbox import Limits
+from spa_bench.support.home import expanded
 from spa_bench.tasks.base import Asking, Judge, Named, Options
 from spa_bench.tasks.data_folder import data_folder
 from spa_bench.tasks.lm_eval import library
@@ -303,7 +304,7 @@ def load(card: TaskCard) -> LmEvalTask:
     error.
     """
     options = card.options_as(LmEvalOptions)
-    places = [Place(Path(p).expanduser(), asked=True) for p in options.local]
+    places = [Place(expanded(p), asked=True) for p in options.local]
     for place in places:
         if not place.path.exists():
             raise DataError(f"options.local names {str(place.path)!r}, and there is no such file or folder")
