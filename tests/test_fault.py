@@ -68,7 +68,16 @@ def test_the_report_holds_no_data_no_key_and_no_home(
     _ends(words, monkeypatch, capsys)
     [file] = (tmp_path / "here").iterdir()
     text = file.read_text()
-    for part in ("topsecret", "abc123", str(home), "user:pw", "verysecretvalue", "hf_abcdefghijkl", "a prompt of", "an answer of"):
+    for part in (
+        "topsecret",
+        "abc123",
+        str(home),
+        "user:pw",
+        "verysecretvalue",
+        "hf_abcdefghijkl",
+        "a prompt of",
+        "an answer of",
+    ):
         assert part not in text
     assert "--model '~/model'" in text or "--model ~/model" in text
     assert "engine.api_key=***" in text

@@ -11,10 +11,14 @@ from hypothesis import strategies as st
 ODD_TEXTS = (
     "", " ", "\0", "a\0b", "\ud800", "x\udfff", "\x1b[31mred\x1b[0m", "\u202e", "a\nb", "\r", "..", "../..", "/etc/passwd", "~",
     "a/b", "-", "--help", "nan", "inf", "1e999", "os:system", "os.path:join", "a:b", ":", "%s%n", "{prompt}", "{0.__class__}",
-    "<script>alert(1)</script>", "| a | b |", "[x](javascript:alert(1))", "`", "hub:x", "file:///etc/passwd", "x" * 3000, "é", "𝟘",
+    "<script>alert(1)</script>", "| a | b |", "[x](javascript:alert(1))", "`", "hub:x", "file:///etc/passwd",
+    "x" * 3000, "é", "𝟘",
     "'; DROP", "*", "[", "\\", "$(touch x)", "NaN", "null", "true",
 )  # fmt: skip
-ODD_NUMBERS = (0, -1, 1, 2, 3, 7, 2**31, 2**63, -(2**63), 2**64, 10**30, 10**400, 0.5, -0.0, 1e308, 5e-324, float("nan"), float("inf"), -float("inf"))  # fmt: skip
+ODD_NUMBERS = (
+    0, -1, 1, 2, 3, 7, 2**31, 2**63, -(2**63), 2**64, 10**30, 10**400, 0.5, -0.0,
+    1e308, 5e-324, float("nan"), float("inf"), -float("inf"),
+)  # fmt: skip
 ODD_KEYS = ("", "name", "kind", "__class__", "__proto__", "sum", "\ud800", "a.b", "x" * 300, "0", "problem", "value")
 
 
@@ -93,7 +97,9 @@ def changed(draw: st.DrawFn, good: Any, most: int = 3) -> Any:
         elif act == "nudge" and isinstance(here, int | float) and not isinstance(here, bool):
             value = put(value, path, draw(st.sampled_from([here + 1, here - 1, -here, here * 10, float(here), str(here)])))
         elif act == "nudge" and isinstance(here, str):
-            value = put(value, path, draw(st.sampled_from([here + "x", here[:-1], here.upper(), [here], here + "\n", "/" + here])))
+            value = put(
+                value, path, draw(st.sampled_from([here + "x", here[:-1], here.upper(), [here], here + "\n", "/" + here]))
+            )
         else:
             value = put(value, path, draw(values()))
     return value
@@ -117,7 +123,9 @@ def damaged(draw: st.DrawFn, good: bytes, most: int = 3) -> bytes:
             case "double":
                 data[place:place] = data[place : place + draw(st.integers(1, 200))]
             case "insert":
-                data[place:place] = draw(st.one_of(st.binary(max_size=20), texts().map(lambda t: t.encode("utf-8", "surrogatepass"))))
+                data[place:place] = draw(
+                    st.one_of(st.binary(max_size=20), texts().map(lambda t: t.encode("utf-8", "surrogatepass")))
+                )
             case "line":
                 lines = bytes(data).splitlines(keepends=True)
                 if lines:

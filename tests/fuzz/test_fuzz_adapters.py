@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 import torch
 from hypothesis import strategies as st
-
 from mutate import ODD_TEXTS, as_json, changed, damaged, texts
 from prop import fuzzed
+
 from spa_bench.errors import ModelError
 from spa_bench.models.hf.model import HFModel
-from spa_bench.models.vllm.shape import shape_of
+from spa_bench.models.vllm.shape import modules_of, rank_of
 from tiny import random_adapter
 
 
@@ -32,16 +32,20 @@ def _one_line() -> Iterator[None]:
     try:
         yield
     except ModelError as error:
-        assert str(error).strip()
-        assert "\n" not in str(error)
-        assert len(str(error)) < 4000
+        said = str(error)
+    else:
+        return
+    assert said.strip()
+    assert "\n" not in said
+    assert len(said) < 4000
 
 
 def _read(model: HFModel, folder: Path) -> None:
-    with _one_line(), model._adapters.use([folder]):
+    with _one_line(), model.hf.adapters.use([folder]):
         pass
     with _one_line():
-        shape_of(folder)
+        rank_of(folder)
+        modules_of(folder)
 
 
 def _split(data: bytes) -> tuple[dict[str, Any], bytes]:

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import strategies as st
-
-from doubles import SANDBOX
 from doubles_here import StillJudge, StillModel
+from hypothesis import strategies as st
 from mutate import WRAPS, as_json, as_toml, changed, damaged, wrapped
 from prop import Bench, fuzzed
+
+from doubles import SANDBOX
 from spa_bench.cards.reading import cards_folder
 from spa_bench.cards.sampler import SamplerCard
 from spa_bench.cards.task import TaskCard
@@ -87,4 +87,6 @@ def test_odd_problems(data: st.DataObject, how: str, bench: Bench, three: Path, 
     (tmp_path / "odd.jsonl").write_bytes(wrapped(data.draw(st.one_of(st.just(content), damaged(content))), how))
     card = tmp_path / "task.toml"
     card.write_text(three.read_text().replace("three.jsonl", "odd.jsonl"))
-    bench.call("run", "--sampler", "base", "--task", card, "--model", "mock", "--out", tmp_path / "out", "--n", 2, "--sandbox", SANDBOX)
+    bench.call(
+        "run", "--sampler", "base", "--task", card, "--model", "mock", "--out", tmp_path / "out", "--n", 2, "--sandbox", SANDBOX
+    )

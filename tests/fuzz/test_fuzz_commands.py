@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import strategies as st
-
 from doubles_here import StillJudge, StillModel
+from hypothesis import strategies as st
 from mutate import ODD_NUMBERS, texts
 from prop import Bench, fuzzed
+
 from spa_bench.cli.commands import COMMANDS, STAGES
 from spa_bench.cli.main import build
 
@@ -17,9 +17,11 @@ from spa_bench.cli.main import build
 LEFT_OUT = {"view", "demo", "real", "study", "doctor", "model"}
 NAMES = [name for name in COMMANDS if name not in LEFT_OUT]
 KEYS = (
-    "decoding.temperature", "decoding.top_p", "members", "draws", "adapters", "lora.rank", "lora.steps", "data.share", "options",
+    "decoding.temperature", "decoding.top_p", "members", "draws", "adapters", "lora.rank", "lora.steps",
+    "data.share", "options",
     "data.examples", "attribution.method", "partition.method", "kind", "name", "description", "task.seconds", "task.stop",
-    "task.shuffle", "task.packages", "task.sha256", "task.version", "task.name", "task.options.x", "engine.concurrency", "engine",
+    "task.shuffle", "task.packages", "task.sha256", "task.version", "task.name", "task.options.x",
+    "engine.concurrency", "engine",
     "served", "", ".", "decoding.", "..", "decoding.temperature.x", "data.columns.prompt",
 )  # fmt: skip
 
@@ -37,7 +39,9 @@ OPTIONS = _options()
 VALUES = st.one_of(
     texts(),
     st.sampled_from([str(number) for number in ODD_NUMBERS]),
-    st.sampled_from(["base", "single", "mini-code", "mock", "{here}/afile", "{here}/empty", "{here}", "{here}/bad.json", "0,1", "none"]),
+    st.sampled_from(
+        ["base", "single", "mini-code", "mock", "{here}/afile", "{here}/empty", "{here}", "{here}/bad.json", "0,1", "none"]
+    ),
     st.builds("{}={}".format, st.sampled_from(KEYS), texts()),
     st.builds("{}={}".format, st.sampled_from(KEYS), st.sampled_from([str(number) for number in ODD_NUMBERS])),
 )
@@ -61,7 +65,7 @@ def lines(draw: st.DrawFn) -> list[str]:
     if name == "run" or "--sandbox" in OPTIONS[name]:
         words += ["--sandbox", "none-i-trust-this-code"]
     words += draw(st.lists(VALUES, max_size=2))
-    for _ in range(draw(st.integers(0, 3))):
+    for _ in range(draw(st.integers(0, 3)) if OPTIONS[name] else 0):
         option, value = draw(st.sampled_from(OPTIONS[name])), draw(VALUES)
         words += draw(st.sampled_from([[option, value], [f"{option}={value}"], [option], [option[:-1], value]]))
     return words
@@ -76,6 +80,8 @@ def test_odd_values_of_options(words: list[str], bench: Bench, tmp_path: Path):
     allowed = Bench(tmp_path)
     if any(word.startswith(("--num-workers", "--executor", "--ray", "--devices", "--gpus", "--engine")) for word in words):
         return  # these start processes
+    if any(len(word) > 6 for word in words if word.removeprefix("--n=").lstrip("-").isdigit()):
+        return  # so many answers take as long as they take
     allowed.call(*_placed(words, tmp_path))
 
 

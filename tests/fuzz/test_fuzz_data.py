@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import strategies as st
-
 from doubles_here import StillModel
+from hypothesis import strategies as st
 from mutate import WRAPS, as_json, changed, damaged, wrapped
 from prop import Bench, fuzzed
 

@@ -8,16 +8,17 @@ from typing import Any
 
 import pytest
 from hypothesis import strategies as st
-
-from made_up import hashed_anew, made_up
 from mutate import as_json, changed, damaged
 from prop import Bench, fuzzed
+
+from made_up import hashed_anew, made_up
 from spa_bench.compare.leaderboard.results import _framed
 
 GOOD = made_up("wide", quality=0.4, spread=0.6)
 COMMANDS = (
     ("leaderboard", "{it}", "--submit"), ("leaderboard", "{it}"), ("leaderboard", "{it}", "{other}", "--reference", "wide"),
-    ("leaderboard", "{it}", "--format", "latex"), ("leaderboard", "{it}", "--save", "{out}/saved"), ("compare", "{it}", "{other}"),
+    ("leaderboard", "{it}", "--format", "latex"), ("leaderboard", "{it}", "--save", "{out}/saved"), ("compare",
+    "{it}", "{other}"),
     ("check", "{it}", "--against", "{other}"), ("power", "--pilot", "{it}", "{other}"), ("report", "{it}", "-o", "{out}/page"),
     ("report", "{folder}", "--site", "-o", "{out}/site"),
 )  # fmt: skip

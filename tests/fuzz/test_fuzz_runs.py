@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import strategies as st
-
-from doubles import RIGHT, SANDBOX, WRONG, mock_run
 from doubles_here import StillJudge
+from hypothesis import strategies as st
 from mutate import changed, damaged
 from prop import Bench, fuzzed
+
+from doubles import RIGHT, SANDBOX, WRONG, mock_run
 from report_runs import made_run
 from spa_bench.runs.folder import LOGS, TIMINGS, spec_hash
 from spa_bench.types import Request
@@ -29,7 +29,8 @@ COMMANDS = (
     ("leaderboard", "{run}"), ("leaderboard", "{run}", "{other}", "--format", "json"), ("compare", "{run}", "{other}"),
     ("check", "{run}", "--against", "{other}"), ("power", "--pilot", "{run}", "{other}"),
     ("grade", "{run}", "--sandbox", SANDBOX), ("rerun", "{run}", "--out", "{out}/again", "--sandbox", SANDBOX),
-    ("export", "{run}", "--to", "evalplus", "--out", "{out}/export"), ("export", "{run}", "--to", "lm-eval", "--out", "{out}/export"),
+    ("export", "{run}", "--to", "evalplus", "--out", "{out}/export"), ("export", "{run}", "--to", "lm-eval", "--out",
+    "{out}/export"),
     ("leaderboard", "{run}", "--save", "{out}/results"), ("report", "{run}", "-o", "{out}/report"),
 )  # fmt: skip
 
@@ -99,9 +100,7 @@ def _use(bench: Bench, tmp_path: Path, run: Path, other: Path, command: tuple[st
 
 
 @fuzzed(data=st.data(), command=st.sampled_from(COMMANDS))
-def test_damaged_files(
-    data: st.DataObject, command: tuple[str, ...], runs: tuple[Path, Path], bench: Bench, tmp_path: Path
-):
+def test_damaged_files(data: st.DataObject, command: tuple[str, ...], runs: tuple[Path, Path], bench: Bench, tmp_path: Path):
     run = tmp_path / "run"
     shutil.rmtree(run, ignore_errors=True)
     shutil.copytree(runs[0], run)

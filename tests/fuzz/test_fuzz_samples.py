@@ -9,18 +9,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import strategies as st
-
-from doubles import RIGHT, SANDBOX
 from doubles_here import StillJudge
+from hypothesis import strategies as st
 from mutate import WRAPS, as_json, changed, damaged, texts, wrapped
 from prop import Bench, fuzzed
+
+from doubles import RIGHT, SANDBOX
 
 PROMPTS = {"three/add": "def add(a, b):\n", "three/double": "def double(x):\n", "three/last": "def last(xs):\n"}
 WHOLE = {name: PROMPTS[name] + body for name, body in RIGHT.items()}
 ROWS = [{"task_id": name, "completion": body} for name, body in RIGHT.items()]
 SOLUTIONS = [{"task_id": name, "solution": text} for name, text in WHOLE.items()]
-RESULTS = {"date": "2024", "hash": "0", "eval": {n: [{"task_id": n, "solution": t, "base_status": "fail"}] for n, t in WHOLE.items()}}
+RESULTS = {
+    "date": "2024",
+    "hash": "0",
+    "eval": {n: [{"task_id": n, "solution": t, "base_status": "fail"}] for n, t in WHOLE.items()},
+}
 GENERATIONS = [[text, text] for text in WHOLE.values()]
 LM_EVAL = [
     {
@@ -32,7 +36,8 @@ LM_EVAL = [
 SAMPLES = [
     {
         "id": name, "epoch": 1, "input": "…", "attachments": {"a": "b"},
-        "output": {"model": "m", "choices": [{"message": {"role": "assistant", "content": WHOLE[name]}}], "completion": WHOLE[name]},
+        "output": {"model": "m", "choices": [{"message": {"role": "assistant", "content": WHOLE[name]}}],
+        "completion": WHOLE[name]},
     }
     for name in RIGHT
 ]  # fmt: skip

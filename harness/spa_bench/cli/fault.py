@@ -21,7 +21,19 @@ from pathlib import Path
 
 from spa_bench import __version__
 
-_LIBRARIES = ("numpy", "torch", "transformers", "tokenizers", "peft", "safetensors", "cyclopts", "rich", "vllm", "openai", "ray")
+_LIBRARIES = (
+    "numpy",
+    "torch",
+    "transformers",
+    "tokenizers",
+    "peft",
+    "safetensors",
+    "cyclopts",
+    "rich",
+    "vllm",
+    "openai",
+    "ray",
+)
 _SECRET_NAME = re.compile(r"key|token|secret|passw|credential|authorization", re.IGNORECASE)
 _SECRET = re.compile(r"\b(?:sk|hf|ghp|gho|xox[abp]|pk|rk)[-_][A-Za-z0-9_-]{8,}|(?<=://)[^/\s@]+@")
 _LEAST = 6  # characters of a value of the environment that is looked for: shorter ones are in ordinary words
