@@ -70,7 +70,9 @@ def _contents(run: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for path in run.iterdir():
         if path.name in LOGS:
-            found[path.name] = [{k: v for k, v in json.loads(line).items() if k != "sum"} for line in path.read_text().splitlines()]
+            found[path.name] = [
+                {k: v for k, v in json.loads(line).items() if k != "sum"} for line in path.read_text().splitlines()
+            ]
         elif path.suffix == ".json":
             content = json.loads(path.read_bytes())
             found[path.name] = {k: v for k, v in content.items() if k != "sum"}

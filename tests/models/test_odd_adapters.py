@@ -30,7 +30,9 @@ def _written(folder: Path, config: Any, low: torch.Tensor, high: torch.Tensor, t
 def made(tmp_path: Path) -> Callable[..., Path]:
     def make(config: Any = CONFIG, low: Any = None, high: Any = None, text: str | None = None) -> Path:
         usual = torch.zeros(2, 3), torch.zeros(5, 2)
-        return _written(tmp_path / "adapter", config, usual[0] if low is None else low, usual[1] if high is None else high, text)
+        return _written(
+            tmp_path / "adapter", config, usual[0] if low is None else low, usual[1] if high is None else high, text
+        )
 
     return make
 
