@@ -71,6 +71,12 @@ def test_a_json_file_with_other_types_is_refused(run: RunFolder):
         run.read_json("judged.json")
 
 
+def test_a_place_of_problems_that_is_a_list_is_refused(run: RunFolder):
+    run.write_json("task_file.json", {"file": ["three.jsonl"]})
+    with pytest.raises(StoreError, match=r"task_file\.json is no file of a run of this version: file is a list, not a text"):
+        run.read_json("task_file.json")
+
+
 def test_a_row_with_other_types_is_refused(run: RunFolder):
     body = json.dumps({**RECORD, "member": [0]})
     salt = f"{run.hash}/records.jsonl".encode() + b"\0"

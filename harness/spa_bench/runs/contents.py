@@ -58,7 +58,7 @@ FILES: Mapping[str, Shape] = {
     },
     "added.json": {"metrics": {REST: str}, "estimates": {REST: _ESTIMATE}},
     "judged.json": {"by": [{"sandbox": str}]},
-    "task_file.json": {REST: (str, [str])},
+    "task_file.json": {"file?": str, REST: (str, [str])},
     "data_files.json": {REST: str},
 }
 _WORDS: Mapping[object, str] = {
