@@ -187,10 +187,10 @@ def test_a_dead_process_leaves_no_lock(folder: RunFolder):
 
 
 def test_a_json_file_is_replaced_whole(folder: RunFolder):
-    folder.write_json("metrics.json", {"old": 1})
+    folder.write_json("adapters.json", {"old": 1})
     with pytest.raises(TypeError):
-        folder.write_json("metrics.json", {"new": object()})
-    assert folder.read_json("metrics.json") == {"old": 1}
+        folder.write_json("adapters.json", {"new": object()})
+    assert folder.read_json("adapters.json") == {"old": 1}
     assert folder.read_json("nowhere.json") is None
 
 

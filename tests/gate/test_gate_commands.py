@@ -259,10 +259,13 @@ def test_a_name_that_is_too_long_is_one_line(baseline: Path, call: Call):
         assert call(*words).error().endswith("File name too long")
 
 
-def test_a_fault_of_ours_is_not_taken_for_a_red_check(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+def test_a_fault_of_ours_is_not_taken_for_a_red_check(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+):
     def fails() -> int:
         raise ZeroDivisionError("nobody foresaw it")
 
+    monkeypatch.chdir(tmp_path)  # the report of the fault goes there
     monkeypatch.setattr(cli, "main", fails)
     with pytest.raises(SystemExit, match="70"):
         cli.entry()

@@ -205,32 +205,33 @@ def test_the_name_in_tables_is_that_of_the_files():
     assert label_of("mine", [Path("a.json")]) == "mine"
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ([{"id": 1, "text": "x"}], r"it is an array of objects with the keys id, text; what is read: .*\(Inspect's log\); .*"),
-        ({"a": 1}, r"it is one object with the keys a; what is read"),
-        ([1, 2], r"it is an array of int values"),
-        ([{"task_id": 3, "completion": "x"}], r"entry 1: task_id is the number 3; the ids of task three are texts, such as"),
-        ([{"task_id": "three/add", "completion": None}], r"completion is null; .* counts as failed, .*--partial"),
-        ([["a"], ["b"], ["c"], ["d"]], r"lists of texts for 4 problems, and task three .* has 3"),
-        ([["a"], "b"], r"entry 2 must be a list of texts"),
-        ([[1]], r"a text must be one text; got int"),
-        ({"date": "", "eval": {"three/add": [{"base": ["pass"]}]}}, r"eval\['three/add'\] holds verdicts without a solution"),
-        ({"eval": {}, "plan": {}, "samples": []}, r"a log of Inspect without samples"),
-        ({"eval": {"task": "t"}, "plan": {}, "samples": [{"id": "x"}]}, r"samples\[0\] is no sample of Inspect"),
-        ({"eval": {}, "plan": {}, "samples": [{"id": "x", "epoch": 1, "output": {}}]}, r"has no problem 'x'"),
-        (
-            [{"doc_id": 0, "doc": {}, "resps": [[["-1.2", "False"]]]}],
-            r"doc_id 0 would be three/add .*question there is another",
-        ),
-        ([{"doc_id": 7, "doc": {}, "resps": [["x"]]}], r"doc_id is 7; task three has the problems 0 to 2"),
-        (
-            [{"doc_id": 0, "doc": {"task_id": "three/add"}, "resps": [[["-1.2", "False"]]]}],
-            r"rows of multiple choice hold log-probabilities",
-        ),
-    ],
-)
+UNREAD: list[tuple[object, str]] = [
+    ([{"id": 1, "text": "x"}], r"it is an array of objects with the keys id, text; what is read: .*\(Inspect's log\); .*"),
+    ({"a": 1}, r"it is one object with the keys a; what is read"),
+    ([1, 2], r"it is an array of int values"),
+    ([{"task_id": 3, "completion": "x"}], r"entry 1: task_id is the number 3; the ids of task three are texts, such as"),
+    ([{"task_id": "three/add", "completion": None}], r"completion is null; .* counts as failed, .*--partial"),
+    ([["a"], ["b"], ["c"], ["d"]], r"lists of texts for 4 problems, and task three .* has 3"),
+    ([["a"], "b"], r"entry 2 must be a list of texts"),
+    ([[1]], r"a text must be one text; got int"),
+    ({"date": "", "eval": {"three/add": [{"base": ["pass"]}]}}, r"eval\['three/add'\] holds verdicts without a solution"),
+    ({"eval": {}, "plan": {}, "samples": []}, r"a log of Inspect without samples"),
+    ({"eval": {"task": "t"}, "plan": {}, "samples": [{"id": "x"}]}, r"samples\[0\] is no sample of Inspect"),
+    ({"eval": {}, "plan": {}, "samples": [{"id": "x", "epoch": 1, "output": {}}]}, r"has no problem 'x'"),
+    (
+        [{"doc_id": 0, "doc": {}, "resps": [[["-1.2", "False"]]]}],
+        r"doc_id 0 would be three/add .*question there is another",
+    ),
+    ([{"doc_id": 7, "doc": {}, "resps": [["x"]]}], r"doc_id is 7; task three has the problems 0 to 2"),
+    (
+        [{"doc_id": 0, "doc": {"task_id": "three/add"}, "resps": [[["-1.2", "False"]]]}],
+        r"rows of multiple choice hold log-probabilities",
+    ),
+]
+"""The JSON of a file that is no samples of task three, and a pattern of the message."""
+
+
+@pytest.mark.parametrize(("content", "message"), UNREAD)
 def test_what_is_not_read_says_what_was_seen(content: object, message: str, task: CodeTask, tmp_path: Path):
     path = tmp_path / "s.json"
     path.write_text(json.dumps(content))

@@ -101,11 +101,15 @@ def entry() -> None:
     outlive_reader()
     try:
         sys.exit(main())
-    except Exception:
+    except Exception as error:
         import traceback
 
+        from spa_bench.cli.fault import report
+
+        file = report(error, sys.argv[1:])
         traceback.print_exc()
-        print("spa-bench: this is a fault of spa-bench; please report it with the lines above", file=sys.stderr)
+        more = f"please report it with the file {file}" if file else "please report it with the lines above"
+        print(f"spa-bench: this is a fault of spa-bench; {more}", file=sys.stderr)
         sys.exit(70)
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from spa_bench.errors import StoreError, UsageError
+from spa_bench.runs.contents import FILES, SPEC, fault
 from spa_bench.runs.log import Keyed, Log, Row
 from spa_bench.runs.partial import PARTIAL
 from spa_bench.support import lock
@@ -129,6 +130,8 @@ class RunFolder:
         checksum = content.pop("sum", None) if isinstance(content, dict) else None
         if checksum is None or data != self._framed(content):
             raise StoreError(f"{path} is damaged (its checksum does not fit); remove it and run again")
+        if found := fault(content, FILES.get(name, dict)):
+            raise StoreError(f"{path} is no file of a run of this version: {found}; remove it and run again")
         return content
 
     def metrics(self) -> Json:
@@ -265,8 +268,10 @@ def open_run(path: Path) -> RunFolder:
         raise StoreError(f"{path} has schema {version}, this spa-bench reads up to {SCHEMA_VERSION}; upgrade spa-bench")
     if version < SCHEMA_VERSION:
         raise StoreError(f"{path} has schema {version}, before lines had checksums; make the run again")
-    if fault := _spec_fault(spec):
-        raise StoreError(f"{path / 'spec.json'} is no spec of a run: it lacks {fault}")
+    if lacks := _spec_fault(spec):
+        raise StoreError(f"{path / 'spec.json'} is no spec of a run: it lacks {lacks}")
+    if found := fault(spec, SPEC):
+        raise StoreError(f"{path / 'spec.json'} is no spec of a run: {found}")
     return RunFolder(path, spec)
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import ClassVar, Generic, Protocol, TypeVar, get_type_hints
 
 from spa_bench.errors import StoreError
+from spa_bench.runs.contents import row_check
 from spa_bench.support.files import replace_file, sync_folder
 from spa_bench.types import Key
 
@@ -45,6 +46,7 @@ class Log(Generic[Row]):
         hints = get_type_hints(kind)
         # older files lack these fields, and so do other kinds of task: they are written only where they hold a value
         self._sparse = tuple(f.name for f in dataclasses.fields(kind) if f.metadata.get("sparse"))
+        self._fault = row_check(kind)
         self._enums = {n: t for n, t in hints.items() if isinstance(t, type) and issubclass(t, Enum)}
 
     def rows(self) -> list[Row]:
@@ -164,8 +166,10 @@ class Log(Generic[Row]):
             return None
         try:
             content = json.loads(text)
+            if found := self._fault(content):
+                raise TypeError(found)
             return self._kind(**{**content, **{n: kind(content[n]) for n, kind in self._enums.items()}})
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise StoreError(f"{self.path} was written by another version of spa-bench ({error})") from error
 
     def _cut_broken_end(self, stream: FileIO) -> int:

@@ -14,6 +14,8 @@ from typing import Any, TextIO
 from rich.console import Console as RichConsole
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from spa_bench.support.text import visible
+
 _LINE_SECONDS = 60.0  # the least time between two lines of a stage in a log
 
 
@@ -29,7 +31,7 @@ class Reporter:
     def note(self, text: str) -> None:
         """Print one line for the user."""
         if not self._quiet:
-            self._console.print(text, markup=False, soft_wrap=True)
+            self._console.print(visible(text), markup=False, soft_wrap=True)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[Callable[[int, int], None]]:
@@ -117,4 +119,4 @@ def _outliving(stream: TextIO) -> TextIO:
 
 def error_line(message: object) -> None:
     """Print `spa-bench: message` on stderr, on one line."""
-    print("spa-bench: " + " ".join(str(message).split()), file=sys.stderr)
+    print("spa-bench: " + visible(" ".join(str(message).split())), file=sys.stderr)

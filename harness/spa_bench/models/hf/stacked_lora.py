@@ -308,6 +308,10 @@ def _peft_names(paths: set[str], network: nn.Module | None) -> list[str]:
     return sorted(last if alone else paths)
 
 
+_MOST_RANK = 1 << 16
+_MOST_ALPHA = 1e30
+
+
 def read_adapter(folder: Path) -> Adapter:
     """Read a LoRA adapter in PEFT's format; safetensors only. Raises ModelError when it is missing or not plain LoRA."""
     from safetensors import SafetensorError
@@ -319,15 +323,17 @@ def read_adapter(folder: Path) -> Adapter:
     try:
         config = json.loads(config_file.read_text(encoding="utf-8"))
         tensors = load_file(str(weights_file))
-    except (ValueError, SafetensorError) as error:
-        raise ModelError(f"the adapter in {folder} is broken: {error}") from error
+    except (OSError, ValueError, RecursionError, SafetensorError) as error:
+        raise ModelError(f"the adapter in {folder} is broken: {' '.join(str(error).split())[:300]}") from error
+    if not isinstance(config, dict):
+        raise ModelError(f"the adapter in {folder} is broken: adapter_config.json holds no object")
     odd = [k for k in ("use_dora", "rank_pattern", "alpha_pattern", "modules_to_save", "fan_in_fan_out") if config.get(k)]
     if config.get("peft_type") != "LORA" or odd or config.get("bias", "none") != "none":
         raise ModelError(
             f"the adapter in {folder} is not plain LoRA "
             f"({', '.join(odd) or config.get('peft_type')}); only plain LoRA can be stacked"
         )
-    rank, alpha = int(config["r"]), float(config["lora_alpha"])
+    rank, alpha = _scaling(config, folder)
     if config.get("use_rslora"):
         alpha *= rank**0.5  # rank-stabilised LoRA scales by alpha / sqrt(r)
     factors: dict[str, tuple[Tensor, Tensor]] = {}
@@ -338,8 +344,27 @@ def read_adapter(folder: Path) -> Adapter:
             raise ModelError(
                 f"the adapter in {folder} holds {name!r}, which is no pair of LoRA factors; only plain LoRA can be stacked"
             )
-        factors[match[1]] = (tensors[low], tensors[high])
+        factors[match[1]] = _pair(tensors[low], tensors[high], rank, f"{match[1]!r} of the adapter in {folder}")
     return Adapter(factors, rank, alpha)
+
+
+def _scaling(config: Mapping[str, object], folder: Path) -> tuple[int, float]:
+    """(rank, alpha) of an adapter's config. Raises ModelError where they are no numbers that scale."""
+    rank, alpha = config.get("r"), config.get("lora_alpha")
+    if type(rank) is not int or not 0 < rank <= _MOST_RANK:
+        raise ModelError(f"the adapter in {folder} has r = {rank!a}; it must be a whole number from 1 to {_MOST_RANK}")
+    if type(alpha) not in (int, float) or not abs(cast(float, alpha)) < _MOST_ALPHA:
+        raise ModelError(f"the adapter in {folder} has lora_alpha = {str(alpha)[:40]!a}; it must be a finite number")
+    return rank, float(cast(float, alpha))
+
+
+def _pair(low: Tensor, high: Tensor, rank: int, where: str) -> tuple[Tensor, Tensor]:
+    """The factors of a layer. Raises ModelError unless they are matrices of floats of that rank."""
+    if low.ndim != 2 or high.ndim != 2 or low.shape[0] != rank or high.shape[1] != rank:
+        raise ModelError(f"the factors of {where} have the shapes {tuple(low.shape)} and {tuple(high.shape)}, not rank {rank}")
+    if not (low.is_floating_point() and high.is_floating_point()):
+        raise ModelError(f"the factors of {where} have the types {low.dtype} and {high.dtype}, which are no floats")
+    return low, high
 
 
 def check_linear(network: nn.Module, path: str) -> None:

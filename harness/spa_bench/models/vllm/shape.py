@@ -37,8 +37,8 @@ def rank_of(folder: Path) -> int:
     try:
         config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
         return max([int(config["r"]), *(int(r) for r in (config.get("rank_pattern") or {}).values())])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ModelError(f"the adapter in {folder} names no rank in adapter_config.json ({error!r})") from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        raise ModelError(f"the adapter in {folder} names no rank in adapter_config.json ({_said(error)})") from error
 
 
 def modules_of(folder: Path) -> frozenset[str]:
@@ -53,5 +53,10 @@ def modules_of(folder: Path) -> frozenset[str]:
         with safe_open(folder / "adapter_model.safetensors", framework="np") as tensors:
             names = list(tensors.keys())
     except (OSError, SafetensorError) as error:
-        raise ModelError(f"the weights of the adapter in {folder} cannot be read ({error!r})") from error
+        raise ModelError(f"the weights of the adapter in {folder} cannot be read ({_said(error)})") from error
     return frozenset(n.partition(".lora_")[0].rpartition(".")[2] for n in names if ".lora_" in n)
+
+
+def _said(error: Exception) -> str:
+    """`error` on one line, without the whole of a long name that a file holds."""
+    return " ".join(repr(error).split())[:300]
