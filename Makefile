@@ -9,7 +9,7 @@ PARALLEL := -n auto --dist loadgroup --no-loadscope-reorder
 .DEFAULT_GOAL := help
 # One environment for all targets: two set-ups at once (make -j) would write into each other's.
 .NOTPARALLEL:
-.PHONY: help demo real test test-engines quick fuzz lint bench lock audit sbom clean env env-real env-dev env-engines
+.PHONY: help demo real test test-engines quick fuzz soak lint bench lock audit sbom clean env env-real env-dev env-engines
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -35,6 +35,9 @@ quick: lint ## lint, types and the tests that start no process and load no model
 
 fuzz: env-dev ## files and command lines with anything in them, for MINUTES=60: no traceback, no hang, no stray write
 	@scripts/fuzz
+
+soak: env-dev ## runs, kills, resumes, grading and viewing for MINUTES=60: memory, files and processes stay flat
+	@PYTHONPATH=tests HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false $(PYTHON_BIN) tests/soak.py
 
 # vLLM runs in an environment of its own; SPA_BENCH_VLLM_PYTHON names the interpreter of one that is there already.
 test-engines: export HF_HUB_OFFLINE = 1
