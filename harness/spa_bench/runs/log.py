@@ -77,15 +77,15 @@ class Log(Generic[Row]):
         Behind the last row, `end` says what `all_rows` would raise about the end of the file.
         """
         whole, at = 0, 0
-        for whole, (row, at) in enumerate(self._once((row.key, (row, at)) for row, at in self._scan(self._parse)), 1):
+        for row, reached in self._once((row.key, (row, reached)) for row, reached in self._scan(self._parse)):
+            whole, at = whole + 1, reached
             yield row
         if end is not None:
             end.said = end.said or self._torn(whole, at)
 
-    def keys(self) -> list[Hashable]:
-        """The keys of `rows`. What stands behind a key in its line is not read, though its checksum is."""
-        read = self._key if self._fields[:3] == Key._fields else self._key_of_row
-        return list(self._once((key, key) for key, _ in self._scan(read)))
+    def keys(self) -> list[Key]:
+        """The keys of `rows`, which are of samples. What stands behind a key in its line is not read, but its checksum is."""
+        return list(self._once((key, key) for key, _ in self._scan(self._key)))
 
     def _once(self, found: Iterable[tuple[Hashable, Found]]) -> Iterator[Found]:
         """The second of each pair; raises StoreError where the first, a key, is there a second time."""
@@ -122,8 +122,9 @@ class Log(Generic[Row]):
     def settle(self, place: Callable[[Row], int | tuple[int, ...]]) -> None:
         """Sort the rows by `place`, so that finished files do not depend on how often a run was stopped."""
         places, end = [], 0
-        for row, end in self._scan(self._parse):
+        for row, reached in self._scan(self._parse):
             places.append(place(row))
+            end = reached
         if not self.path.exists():
             return
         order = sorted(range(len(places)), key=lambda i: places[i])
@@ -152,7 +153,8 @@ class Log(Generic[Row]):
         """As `all_rows`, one after the other; raises StoreError behind the last one at the latest."""
         keys: set[Hashable] = set()
         whole, at = 0, 0
-        for whole, (row, at) in enumerate(self._scan(self._parse), 1):
+        for row, reached in self._scan(self._parse):
+            whole, at = whole + 1, reached
             keys.add(row.key)
             yield row
         if torn := self._torn(whole, at):
@@ -238,17 +240,16 @@ class Log(Generic[Row]):
     def _name(self, problem: str) -> str:
         return self._names.setdefault(problem, problem)
 
-    def _key(self, line: bytes) -> Hashable:
+    def _key(self, line: bytes) -> Key | None:
         text = self._body(line)
         if text is None:
             return None
         if found := _KEY.match(text):
             return Key(self._name(found[1]), int(found[2]), int(found[3]))
-        return self._key_of_row(line)
-
-    def _key_of_row(self, line: bytes) -> Hashable:
         row = self._parse(line)
-        return None if row is None else row.key
+        key = None if row is None else row.key
+        assert key is None or isinstance(key, Key), f"{self.path} is not of samples"
+        return key
 
     def _line_of(self, line: bytes) -> bytes | None:
         return None if self._body(line) is None else line + b"\n"
@@ -262,9 +263,8 @@ class Log(Generic[Row]):
         last = tail[:-1].rpartition(b"\n")[2] if tail.endswith(b"\n") else b""
         if size and (not last or (len(last) == len(tail) - 1 and start) or self._parse(last) is None):
             stream.seek(0)
-            size, reader = 0, BufferedReader(stream, _BUFFER)
-            for _, size in self._whole(reader, self._parse):
-                pass
+            reader = BufferedReader(stream, _BUFFER)
+            size = max((end for _, end in self._whole(reader, self._parse)), default=0)
             reader.detach()
             stream.truncate(size)
         stream.seek(0, os.SEEK_END)
@@ -272,20 +272,23 @@ class Log(Generic[Row]):
 
 
 Progress = Callable[[int, int], None]  # called with (done, total)
-_BATCH = 64  # the most rows that are written and synced together; after _SYNC_SECONDS fewer are
+_BATCH = 64  # rows that are written and synced together; after _SYNC_SECONDS fewer are
 _SYNC_SECONDS = 5.0
+_QUICK_SECONDS, _GROWN = 0.1, 64  # where a batch is there sooner, the next has twice as many rows, up to so many times _BATCH
 
 
 def append(log: Log[Row], rows: Iterable[Row], start: int, total: int, progress: Progress) -> None:
     """Append `rows` in synced batches; earlier rows are kept when the next row fails or the user interrupts."""
     waiting: list[Row] = []
-    synced = time.monotonic()
+    synced, size = time.monotonic(), _BATCH
     try:
         for done, row in enumerate(rows, start + 1):
             waiting.append(row)
-            if len(waiting) >= _BATCH or time.monotonic() - synced > _SYNC_SECONDS:
+            passed = time.monotonic() - synced
+            if len(waiting) >= size or passed > _SYNC_SECONDS:
                 batch, waiting = waiting, []
                 log.append(batch)
+                size = min(2 * size, _GROWN * _BATCH) if passed < _QUICK_SECONDS else _BATCH
                 synced = time.monotonic()
             progress(done, total)
     finally:

@@ -10,13 +10,13 @@ from spa_bench.compare.leaderboard.tables import as_csv, table
 
 __all__ = [
     "LeaderboardRow",
+    "LogFacts",
     "as_csv",
     "as_latex",
     "build_rows",
     "check",
     "compare_with_reference",
     "find_results",
-    "LogFacts",
     "from_runs",
     "markdown",
     "number",
