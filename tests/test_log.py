@@ -150,7 +150,7 @@ def test_settling_sorts_and_drops_a_broken_end(log: Log[Record]):
 
 def test_settling_a_settled_file_does_not_write(log: Log[Record], monkeypatch: pytest.MonkeyPatch):
     log.append([record(0), record(1)])
-    monkeypatch.setattr(module, "replace_file", lambda *_: pytest.fail("written"))
+    monkeypatch.setattr(module, "replace_parts", lambda *_: pytest.fail("written"))
     log.settle(lambda r: r.draw)
     assert log.rows() == [record(0), record(1)]
 

@@ -128,10 +128,20 @@ def row_check(kind: type) -> Callable[[Mapping[str, object]], str]:
     shapes = [(field.name, _shape_of(hints[field.name])) for field in dataclasses.fields(kind)]
     quick = [(name, frozenset(_plain_types(shape))) for name, shape in shapes]
 
+    fitting: set[tuple[object, ...]] = set()  # names and types of the rows that were seen to fit; there are few
+
     def check(row: Mapping[str, object]) -> str:
+        signature = (*row, *map(type, row.values())) if isinstance(row, dict) else ()
+        if signature in fitting:
+            return ""
+        plain = True
         for (name, allowed), (_, shape) in zip(quick, shapes, strict=True):
-            if name in row and type(row[name]) not in allowed and (found := fault(row[name], shape, name)):
-                return found
+            if name in row and type(row[name]) not in allowed:
+                if found := fault(row[name], shape, name):
+                    return found
+                plain = False  # a list or an object: the next one may hold something else
+        if plain and signature:
+            fitting.add(signature)
         return ""
 
     return check

@@ -67,9 +67,9 @@ def is_drawn(folder: RunFolder) -> bool:
     """Whether everything of a run is there that a model gives: samples, divergence or the word that there is none, noise."""
     problems, n = problem_count(folder.spec), int(folder.spec["n"])
     return (
-        len(folder.record_log.rows()) >= problems * n
+        len(folder.record_log.keys()) >= problems * n
         and len(folder.divergence_log.rows()) >= problems
-        and len(folder.noise_log.rows()) >= rows_for(folder.spec["noise_floor"], problems, n)
+        and len(folder.noise_log.keys()) >= rows_for(folder.spec["noise_floor"], problems, n)
     )
 
 

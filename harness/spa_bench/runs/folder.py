@@ -166,7 +166,7 @@ class RunFolder:
         """What is missing in a run whose samples are not all there, and the way on; empty where they are, or are a file's."""
         if self.spec["n"] is None or self.spec["sampler"].get("kind") == "samples":
             return ""
-        there, wanted = len(self.record_log.rows()), problem_count(self.spec) * int(self.spec["n"])
+        there, wanted = len(self.record_log.keys()), problem_count(self.spec) * int(self.spec["n"])
         if there >= wanted:
             return ""
         return (

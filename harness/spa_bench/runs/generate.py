@@ -78,7 +78,7 @@ def generate(
 
 def _resumed(folder: RunFolder, asking: Asking, model: Model, n: int) -> str:
     """A line for a run that is resumed where the bytes of its texts depend on their batches; "" for any other run."""
-    done, total = len(folder.record_log.rows()), len(asking.prompts) * n
+    done, total = len(folder.record_log.keys()), len(asking.prompts) * n
     if not 0 < done < total or model.batch_free(longest_texts(asking)):
         return ""
     batches = folder.timings().get("batches")
@@ -108,9 +108,9 @@ class _Drawing:
         total = len(prompts) * job.n
         if sampler_kind(job.sampler.kind).together:
             drop_parts(folder, job.n)
-        done = {r.key for r in folder.record_log.rows()}
-        measured = {d.problem for d in folder.divergence_log.rows()}
-        noisy = {r.key for r in folder.noise_log.rows()}
+        done = set(folder.record_log.keys())
+        measured = {d.problem for d in folder.divergence_log.each()}
+        noisy = set(folder.noise_log.keys())
         missing = (
             len(done) < total,
             len(measured) < len(prompts),
@@ -167,7 +167,7 @@ class _Drawing:
                 job.sampler.kind, lambda: sampler.sample(self.model, prompts, job.n, job.seed, task=task.name, done=done)
             )
             append(self.folder.record_log, map(task.record, completions), len(done), len(prompts) * job.n, progress)
-        if (have := len(self.folder.record_log.rows())) != len(prompts) * job.n:
+        if (have := len(self.folder.record_log.keys())) != len(prompts) * job.n:
             raise UsageError(
                 f"sampler kind {job.sampler.kind!r} gave {have} of {len(prompts) * job.n} answers: sample() gives n a problem, "
                 "those of `done` left out"
@@ -200,7 +200,7 @@ def _settle(folder: RunFolder, place: Mapping[str, int]) -> None:
 
 def drop_parts(folder: RunFolder, n: int) -> None:
     """Forget the answers to a problem of which others are missing, so that all of them come from one pool or reply."""
-    count = Counter(r.problem for r in folder.record_log.rows())
+    count = Counter(r.problem for r in folder.record_log.each())
     if any(have < n for have in count.values()):
         folder.record_log.retain(lambda r: count[r.problem] == n)
 
@@ -211,7 +211,7 @@ def remember_adapters(folder: RunFolder, adapters: list[Path]) -> None:
         return
     now = {"stage": adapters[0].parent.name, "hashes": [provenance.hash_folder(a) for a in adapters]}
     before = folder.read_json("adapters.json")
-    if before is None and (folder.record_log.rows() or folder.choice_log.rows()):
+    if before is None and any(next(log.each(), None) for log in (folder.record_log, folder.choice_log)):
         raise StoreError(
             f"{folder.path} has samples but adapters.json is missing, so nobody knows of which adapters; use another --out"
         )

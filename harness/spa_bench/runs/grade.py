@@ -99,36 +99,11 @@ def grade(
     where the spec asks for embeddings that are missing. `metrics` of the user's own that are not in the spec are written to
     added.json. `price` is the cost of an hour. Raises DataError, before anything is graded, where samples are missing.
     """
-    kind = str(folder.spec["task"]["kind"])
     chosen = (sandbox or str(folder.spec["sandbox"])) if task.runs_code else NOT_NEEDED
     with folder.locked(instead="grade a copy of it elsewhere"), timed(folder, console, {}, price):
         if missing := folder.unfinished():
             raise DataError(missing)
-        records = folder.record_log.rows()
-        graded = {g.key for g in folder.grade_log.rows()}
-        behaved = {b.key for b in folder.behaviour_log.rows()}
-        ungraded, unknown = ([r for r in records if r.key not in keys] for keys in (graded, behaved))
-        if graded and folder.read_json("judged.json") is None:
-            raise StoreError(
-                f"{folder.path / 'judged.json'} is missing, so nobody knows which sandbox judged; remove grades.jsonl and "
-                "behaviours.jsonl too and grade again"
-            )
-        both = sanitisers.to_compare(folder)
-        if ungraded or unknown or both:
-            remember_judge(folder, chosen, fresh=not graded)
-            with _judge(task, chosen, str(folder.spec["grading"]), workers, console, graders) as (judge, pausing):
-                choices = folder.choice_log.rows()
-                if ungraded:
-                    with console.stage("grading") as progress:
-                        verdicts = judged(kind, "score", lambda: task.score(ungraded, judge, choices), Grade)
-                        append(folder.grade_log, pausing(verdicts), 0, len(ungraded), progress)
-                if unknown:
-                    with console.stage("behaviours") as progress:
-                        done = judged(kind, "behave", lambda: task.behave(unknown, judge, choices), Behaviour)
-                        append(folder.behaviour_log, pausing(done), 0, len(unknown), progress)
-                if both:
-                    with console.stage("evalplus' sanitiser"):
-                        sanitisers.compare_sanitisers(folder, task, judge)
+        _judge_missing(folder, task, console, chosen, workers, graders)
         place = {p.id: i for i, p in enumerate(task.problems)}
         folder.grade_log.settle(lambda g: (place[g.problem], g.member, g.draw))
         folder.behaviour_log.settle(lambda b: (place[b.problem], b.member, b.draw))
@@ -144,6 +119,37 @@ def grade(
                 folder.write_json(ADDED, measure_added(folder, task, {**before, **new}))
         for line in dict.fromkeys(measured.get("own_scores", {}).get("failed", {}).values()):
             console.note(f"no value: {line}; the other metrics are complete")
+
+
+def _judge_missing(
+    folder: RunFolder, task: Task, console: Reporter, chosen: str, workers: int, graders: StartGraders | None
+) -> None:
+    """Append the verdicts and behaviours that are missing, by programs that run in the sandbox `chosen`."""
+    kind = str(folder.spec["task"]["kind"])
+    records = folder.record_log.rows()
+    graded, behaved = set(folder.grade_log.keys()), set(folder.behaviour_log.keys())
+    ungraded, unknown = ([r for r in records if r.key not in keys] for keys in (graded, behaved))
+    if graded and folder.read_json("judged.json") is None:
+        raise StoreError(
+            f"{folder.path / 'judged.json'} is missing, so nobody knows which sandbox judged; remove grades.jsonl and "
+            "behaviours.jsonl too and grade again"
+        )
+    both = sanitisers.to_compare(folder)
+    if ungraded or unknown or both:
+        remember_judge(folder, chosen, fresh=not graded)
+        with _judge(task, chosen, str(folder.spec["grading"]), workers, console, graders) as (judge, pausing):
+            choices = folder.choice_log.rows()
+            if ungraded:
+                with console.stage("grading") as progress:
+                    verdicts = judged(kind, "score", lambda: task.score(ungraded, judge, choices), Grade)
+                    append(folder.grade_log, pausing(verdicts), 0, len(ungraded), progress)
+            if unknown:
+                with console.stage("behaviours") as progress:
+                    done = judged(kind, "behave", lambda: task.behave(unknown, judge, choices), Behaviour)
+                    append(folder.behaviour_log, pausing(done), 0, len(unknown), progress)
+            if both:
+                with console.stage("evalplus' sanitiser"):
+                    sanitisers.compare_sanitisers(folder, task, judge)
 
 
 def remember_judge(folder: RunFolder, sandbox: str, *, fresh: bool) -> None:

@@ -11,16 +11,18 @@ import dataclasses
 import hashlib
 import json
 import os
+import re
 import time
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from enum import Enum
-from io import FileIO
+from io import BufferedReader, FileIO
 from pathlib import Path
 from typing import ClassVar, Generic, Protocol, TypeVar, get_type_hints
 
 from spa_bench.errors import StoreError
 from spa_bench.runs.contents import row_check
-from spa_bench.support.files import replace_file, sync_folder
+from spa_bench.support.files import replace_parts, sync_folder
 from spa_bench.types import Key
 
 
@@ -36,30 +38,63 @@ class Keyed(Protocol):
 
 
 Row = TypeVar("Row", bound=Keyed)
+Found = TypeVar("Found")
+_decode = json.JSONDecoder().raw_decode  # json.loads without its search for white space around the value
+_KEY = re.compile(r'\{"problem": "([^"\\]*)", "member": (\d+), "draw": (\d+), ')
+_SUM = b', "sum": "'
+_TAIL = len(_SUM) + 16 + len(b'"}')  # bytes at the end of a line that are not of the row
+_BUFFER = 1 << 20
+
+
+@dataclasses.dataclass
+class TornEnd:
+    """What a reader of a log finds behind the last whole row."""
+
+    said: str = ""  # why the file is not finished; "": it ends with the row
 
 
 class Log(Generic[Row]):
-    """The rows of `kind` in the file at `path`."""
+    """The rows of `kind` in the file at `path`, which is read line by line."""
 
     def __init__(self, path: Path, kind: type[Row], salt: str):
-        self.path, self._kind, self._salt = path, kind, f"{salt}/{path.name}".encode()
+        self.path, self._kind = path, kind
         hints = get_type_hints(kind)
+        self._fields = tuple(f.name for f in dataclasses.fields(kind))
         # older files lack these fields, and so do other kinds of task: they are written only where they hold a value
         self._sparse = tuple(f.name for f in dataclasses.fields(kind) if f.metadata.get("sparse"))
         self._fault = row_check(kind)
         self._enums = {n: t for n, t in hints.items() if isinstance(t, type) and issubclass(t, Enum)}
+        self._salted = hashlib.blake2b(f"{salt}/{path.name}\0".encode(), digest_size=8)
+        self._names: dict[str, str] = {}  # of problems: a name that many rows share is kept once
 
     def rows(self) -> list[Row]:
         """All whole rows in order, without a broken end. Raises StoreError for damage or for a key that occurs twice."""
-        whole, _ = self._scan(self._read())
+        return list(self.each())
+
+    def each(self, end: TornEnd | None = None) -> Iterator[Row]:
+        """As `rows`, one after the other; raises StoreError when it reaches what is wrong.
+
+        Behind the last row, `end` says what `all_rows` would raise about the end of the file.
+        """
+        whole, at = 0, 0
+        for row, reached in self._once((row.key, (row, reached)) for row, reached in self._scan(self._parse)):
+            whole, at = whole + 1, reached
+            yield row
+        if end is not None:
+            end.said = end.said or self._torn(whole, at)
+
+    def keys(self) -> list[Key]:
+        """The keys of `rows`, which are of samples. What stands behind a key in its line is not read, but its checksum is."""
+        return list(self._once((key, key) for key, _ in self._scan(self._key)))
+
+    def _once(self, found: Iterable[tuple[Hashable, Found]]) -> Iterator[Found]:
+        """The second of each pair; raises StoreError where the first, a key, is there a second time."""
         seen: set[Hashable] = set()
-        for number, row in enumerate(whole, 1):
-            if row.key in seen:
-                raise StoreError(
-                    f"{self.path}, line {number} repeats {_named(row.key)}; remove one of the two lines and run again"
-                )
-            seen.add(row.key)
-        return whole
+        for number, (key, one) in enumerate(found, 1):
+            if key in seen:
+                raise StoreError(f"{self.path}, line {number} repeats {_named(key)}; remove one of the two lines and run again")
+            seen.add(key)
+            yield one
 
     def append(self, rows: Sequence[Row]) -> None:
         """Append `rows` and sync them, after cutting off a broken end. When the disk is full, none of the rows is kept."""
@@ -86,59 +121,85 @@ class Log(Generic[Row]):
 
     def settle(self, place: Callable[[Row], int | tuple[int, ...]]) -> None:
         """Sort the rows by `place`, so that finished files do not depend on how often a run was stopped."""
-        data = self._read()
-        rows, end = self._scan(data)
-        ordered = sorted(rows, key=place)
-        if ordered != rows or end != len(data):
-            replace_file(self.path, b"".join(map(self._line, ordered)))
+        places, end = [], 0
+        for row, reached in self._scan(self._parse):
+            places.append(place(row))
+            end = reached
+        if not self.path.exists():
+            return
+        order = sorted(range(len(places)), key=lambda i: places[i])
+        if order == [*range(len(places))] and end == self.path.stat().st_size:
+            return
+        lines = [line for line, _ in self._scan(self._line_of)]
+        replace_parts(self.path, (lines[i] for i in order))
 
     def retain(self, wanted: Callable[[Row], bool]) -> None:
         """Keep the rows that are `wanted`, in their order."""
-        replace_file(self.path, b"".join(map(self._line, filter(wanted, self.rows()))))
+        replace_parts(self.path, map(self._line, filter(wanted, self.each())))
 
     def faults(self) -> list[str]:
         """What is wrong with the file, for `spa-bench verify`; empty when every byte is unchanged."""
         try:
-            self.all_rows()
+            deque(self.each_whole(), maxlen=0)
         except StoreError as error:
             return [str(error)]
         return []
 
     def all_rows(self) -> list[Row]:
         """The rows of a finished file. Raises StoreError unless every byte is unchanged."""
-        data = self._read()
-        whole, end = self._scan(data)
-        if end != len(data):
-            raise StoreError(f"{self.path}: line {len(whole) + 1} is broken or torn")
-        if twice := len(whole) - len({row.key for row in whole}):
-            raise StoreError(f"{self.path}: {twice} keys are there twice")
-        return whole
+        return list(self.each_whole())
 
-    def _read(self) -> bytes:
-        try:
-            return self.path.read_bytes() if self.path.exists() else b""
-        except OSError as error:
-            raise StoreError(f"cannot read {self.path}: {error.strerror}") from error
+    def each_whole(self) -> Iterator[Row]:
+        """As `all_rows`, one after the other; raises StoreError behind the last one at the latest."""
+        keys: set[Hashable] = set()
+        whole, at = 0, 0
+        for row, reached in self._scan(self._parse):
+            whole, at = whole + 1, reached
+            keys.add(row.key)
+            yield row
+        if torn := self._torn(whole, at):
+            raise StoreError(torn)
+        if twice := whole - len(keys):
+            raise StoreError(f"{self.path}: {twice} keys are there twice")
+
+    def _torn(self, whole: int, at: int) -> str:
+        """What is wrong behind so many rows, which end at the offset `at`."""
+        torn = self.path.exists() and at != self.path.stat().st_size
+        return f"{self.path}: line {whole + 1} is broken or torn" if torn else ""
 
     def _line(self, row: Row) -> bytes:
-        content = dataclasses.asdict(row)
+        content = {name: getattr(row, name) for name in self._fields}
         for name in self._sparse:
             if content[name] is None:
                 del content[name]
-        body = json.dumps(content)
-        return f'{body[:-1]}, "sum": "{self._sum(body)}"}}\n'.encode()
+        body = json.dumps(content).encode()
+        return b'%b%b%b"}\n' % (body[:-1], _SUM, self._sum(body))
 
-    def _sum(self, body: str) -> str:
-        return hashlib.blake2b(self._salt + b"\0" + body.encode(), digest_size=8).hexdigest()
+    def _sum(self, body: bytes) -> bytes:
+        digest = self._salted.copy()
+        digest.update(body)
+        return digest.hexdigest().encode()
 
-    def _scan(self, data: bytes) -> tuple[list[Row], int]:
-        """(whole rows, the offset at which the last one ends). Raises StoreError when a whole line follows a broken one."""
-        rows: list[Row] = []
-        end, broken, at = 0, 0, 0
-        for number, line in enumerate(data.split(b"\n")[:-1], 1):
-            at += len(line) + 1
-            row = self._parse(line)
-            if row is None:
+    def _scan(self, read: Callable[[bytes], Found | None]) -> Iterator[tuple[Found, int]]:
+        """(what `read` makes of a whole line, the offset at which the line ends) of each; `read` gives None for a broken line.
+
+        Raises StoreError when a whole line follows a broken one.
+        """
+        try:
+            if self.path.exists():
+                with self.path.open("rb", buffering=_BUFFER) as stream:
+                    yield from self._whole(stream, read)
+        except OSError as error:
+            raise StoreError(f"cannot read {self.path}: {error.strerror}") from error
+
+    def _whole(self, lines: Iterable[bytes], read: Callable[[bytes], Found | None]) -> Iterator[tuple[Found, int]]:
+        broken, at, end = 0, 0, 0
+        for number, line in enumerate(lines, 1):
+            if not line.endswith(b"\n"):
+                break
+            at += len(line)
+            one = read(line[:-1])
+            if one is None:
                 broken = broken or number
             elif broken:
                 raise StoreError(
@@ -146,31 +207,52 @@ class Log(Generic[Row]):
                     "what it held is computed again"
                 )
             else:
-                rows.append(row)
                 end = at
-        if broken and not rows:
+                yield one, end
+        if broken and not end:
             raise StoreError(
                 f"{self.path}: not one line fits its checksum; spec.json was changed, or the file is another run's"
             )
-        return rows, end
+
+    def _body(self, line: bytes) -> str | None:
+        """The JSON of a row; None where the line is not whole."""
+        body = line[:-_TAIL] + b"}"
+        whole = line.startswith(_SUM, -_TAIL) and line.endswith(b'"}') and self._sum(body) == line[-18:-2]
+        return body.decode("ascii") if whole and body.isascii() else None
 
     def _parse(self, line: bytes) -> Row | None:
-        body, mark, tail = line.rpartition(b', "sum": "')
-        if not mark or len(tail) != 18 or not tail.endswith(b'"}'):
+        text = self._body(line)
+        if text is None:
             return None
         try:
-            text = body.decode("ascii") + "}"
-        except UnicodeDecodeError:
-            return None
-        if self._sum(text).encode() != tail[:16]:
-            return None
-        try:
-            content = json.loads(text)
+            content, end = _decode(text)
+            if end != len(text):
+                raise ValueError("there is more behind its JSON")
             if found := self._fault(content):
                 raise TypeError(found)
-            return self._kind(**{**content, **{n: kind(content[n]) for n, kind in self._enums.items()}})
+            for name, kind in self._enums.items():
+                content[name] = kind(content[name])
+            content["problem"] = self._name(content["problem"])
+            return self._kind(**content)
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise StoreError(f"{self.path} was written by another version of spa-bench ({error})") from error
+
+    def _name(self, problem: str) -> str:
+        return self._names.setdefault(problem, problem)
+
+    def _key(self, line: bytes) -> Key | None:
+        text = self._body(line)
+        if text is None:
+            return None
+        if found := _KEY.match(text):
+            return Key(self._name(found[1]), int(found[2]), int(found[3]))
+        row = self._parse(line)
+        key = None if row is None else row.key
+        assert key is None or isinstance(key, Key), f"{self.path} is not of samples"
+        return key
+
+    def _line_of(self, line: bytes) -> bytes | None:
+        return None if self._body(line) is None else line + b"\n"
 
     def _cut_broken_end(self, stream: FileIO) -> int:
         """Cut off a broken end; the size of the file after that. Reads the whole file only when its last line is broken."""
@@ -181,27 +263,32 @@ class Log(Generic[Row]):
         last = tail[:-1].rpartition(b"\n")[2] if tail.endswith(b"\n") else b""
         if size and (not last or (len(last) == len(tail) - 1 and start) or self._parse(last) is None):
             stream.seek(0)
-            size = self._scan(stream.readall())[1]
+            reader = BufferedReader(stream, _BUFFER)
+            size = max((end for _, end in self._whole(reader, self._parse)), default=0)
+            reader.detach()
             stream.truncate(size)
         stream.seek(0, os.SEEK_END)
         return size
 
 
 Progress = Callable[[int, int], None]  # called with (done, total)
-_BATCH = 64  # the most rows that are written and synced together; after _SYNC_SECONDS fewer are
+_BATCH = 64  # rows that are written and synced together; after _SYNC_SECONDS fewer are
 _SYNC_SECONDS = 5.0
+_QUICK_SECONDS, _GROWN = 0.1, 64  # where a batch is there sooner, the next has twice as many rows, up to so many times _BATCH
 
 
 def append(log: Log[Row], rows: Iterable[Row], start: int, total: int, progress: Progress) -> None:
     """Append `rows` in synced batches; earlier rows are kept when the next row fails or the user interrupts."""
     waiting: list[Row] = []
-    synced = time.monotonic()
+    synced, size = time.monotonic(), _BATCH
     try:
         for done, row in enumerate(rows, start + 1):
             waiting.append(row)
-            if len(waiting) >= _BATCH or time.monotonic() - synced > _SYNC_SECONDS:
+            passed = time.monotonic() - synced
+            if len(waiting) >= size or passed > _SYNC_SECONDS:
                 batch, waiting = waiting, []
                 log.append(batch)
+                size = min(2 * size, _GROWN * _BATCH) if passed < _QUICK_SECONDS else _BATCH
                 synced = time.monotonic()
             progress(done, total)
     finally:

@@ -32,9 +32,13 @@ def measure(folder: RunFolder, task: Task) -> Json:
     """Content of metrics.json. The same folder and code give the same bytes. Raises DataError when samples are missing."""
     check_packages(folder.spec, str(folder.path), "metric")
     own = load_metrics(folder.spec.get("metrics", {}))
-    samples, spec = samples_of(folder, task), folder.spec
-    measured = measure_samples(samples, workers=len(os.sched_getaffinity(0)))
+    spec, rows, grades = folder.spec, folder.record_log.rows(), folder.grades()
+    samples = _samples_of(folder, task, rows, grades)
     first = samples[0]
+    counted = counts(rows, grades, task, str(spec["task"]["kind"]))
+    own_scores = _own_scores(folder, task, first, rows)
+    del rows, grades  # of a million samples they take more memory than what is measured
+    measured = measure_samples(samples, workers=len(os.sched_getaffinity(0)))
     values = measured.values | {metric.name: values_of(metric, samples) for metric in own}
     estimated = estimates({name: [row] for name, row in values.items()}, own, size=measured.size)
     if why := spec.get("unable", {}).get("divergence"):
@@ -50,19 +54,19 @@ def measure(folder: RunFolder, task: Task) -> Json:
         "design": design(spec),
         "size": measured.size,
         "problems": [s.problem for s in samples],
-        **counts(list(folder.records().values()), folder.grades(), task, str(spec["task"]["kind"])),
+        **counted,
         "values": values,
         "values_at": {str(size): values for size, values in measured.at.items()},
         "estimates": {name: asdict(e) for name, e in estimated.items()},
-        **_own_scores(folder, task, first),
+        **own_scores,
     }
 
 
-def _own_scores(folder: RunFolder, task: Task, first: Samples) -> Json:
+def _own_scores(folder: RunFolder, task: Task, first: Samples, rows: Sequence[Record]) -> Json:
     """The scores that the library behind the task gives each member; empty where there is no library."""
     if folder.spec["sampler"].get("kind") == "samples":
         return {}
-    rows, choices, kind = folder.record_log.rows(), folder.choice_log.rows(), str(folder.spec["task"]["kind"])
+    choices, kind = folder.choice_log.rows(), str(folder.spec["task"]["kind"])
     own_scores = called(kind, "own_scores", lambda: task.own_scores(rows, choices, len(first.texts), first.members))
     return {} if own_scores is None else {"own_scores": own_scores}
 
@@ -95,18 +99,21 @@ def measure_added(folder: RunFolder, task: Task, names: Mapping[str, str]) -> Js
 
 def samples_of(folder: RunFolder, task: Task) -> list[Samples]:
     """The samples of a run as metrics read them, problem by problem. Raises DataError when samples are missing."""
-    records = folder.records()
+    return _samples_of(folder, task, folder.record_log.rows(), folder.grades())
+
+
+def _samples_of(folder: RunFolder, task: Task, records: Sequence[Record], grades: Mapping[Key, Grade]) -> list[Samples]:
     samples = collect_samples(
         task,
-        list(records.values()),
-        folder.grades(),
+        records,
+        grades,
         folder.spec,
         folder.divergence_log.rows(),
         folder.behaviour_log.rows(),
         folder.noise_log.rows(),
         folder.choice_log.rows(),
     )
-    if vectors := embeddings.read(folder, list(records.values())):
+    if vectors := embeddings.read(folder, records):
         samples = [replace(s, embeddings=np.stack([vectors[text] for text in s.texts])) for s in samples]
     return samples
 

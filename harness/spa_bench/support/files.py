@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from spa_bench.errors import StoreError, UsageError
@@ -30,14 +31,19 @@ def file_safe(name: str) -> str:
 
 def put(path: Path, content: bytes) -> None:
     """Put `content` at `path` so that a reader sees the whole old or the whole new file, even if this process is killed."""
+    put_parts(path, (content,))
+
+
+def put_parts(path: Path, parts: Iterable[bytes]) -> None:
+    """`put` for content that comes in parts, such as lines; they may be read from the old file."""
     new = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
         with new.open("wb") as stream:
-            stream.write(content)
+            stream.writelines(parts)
             stream.flush()
             os.fsync(stream.fileno())
         new.replace(path)
-    except OSError:
+    except BaseException:
         new.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
@@ -54,8 +60,13 @@ def write_text(file: Path, text: str) -> None:
 
 def replace_file(path: Path, content: bytes) -> None:
     """`put` for a file of a run: raises StoreError when the file cannot be written."""
+    replace_parts(path, (content,))
+
+
+def replace_parts(path: Path, parts: Iterable[bytes]) -> None:
+    """`put_parts` for a file of a run: raises StoreError when the file cannot be written."""
     try:
-        put(path, content)
+        put_parts(path, parts)
     except OSError as error:
         raise StoreError(
             f"cannot write {path}: {error.strerror}; make room, or make its folder writable, and run the same command again"

@@ -56,6 +56,15 @@ def hash_bytes(data: bytes) -> str:
     return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
+def hash_file(path: Path) -> str:
+    """`hash_bytes` of the content of a file, which is read in parts."""
+    digest = hashlib.blake2b(digest_size=16)
+    with path.open("rb") as stream:
+        while part := stream.read(1 << 20):
+            digest.update(part)
+    return digest.hexdigest()
+
+
 def numerics_line(numerics: Mapping[str, object]) -> str:
     """The numerics of a run in words: those of training first, then those of each other engine, by its name."""
     own = [f"{key} {value}" for key, value in numerics.items() if not isinstance(value, Mapping)]

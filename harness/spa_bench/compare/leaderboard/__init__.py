@@ -4,12 +4,13 @@ from spa_bench.compare.leaderboard.check import check
 from spa_bench.compare.leaderboard.compare import compare_with_reference, number, row_of, summary
 from spa_bench.compare.leaderboard.latex import as_latex
 from spa_bench.compare.leaderboard.page import markdown
-from spa_bench.compare.leaderboard.results import find_results, from_runs, save, save_all
+from spa_bench.compare.leaderboard.results import LogFacts, find_results, from_runs, save, save_all
 from spa_bench.compare.leaderboard.rows import LeaderboardRow, build_rows
 from spa_bench.compare.leaderboard.tables import as_csv, table
 
 __all__ = [
     "LeaderboardRow",
+    "LogFacts",
     "as_csv",
     "as_latex",
     "build_rows",

@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -77,20 +77,38 @@ def _numbers(result: Result) -> Result:
     return {**result, "runs": runs}
 
 
-def from_runs(runs: Sequence[RunFolder]) -> list[Result]:
-    """A result for each group of runs that differ in the seed alone; their logs are read. Raises as `find_results`."""
+@dataclass(frozen=True)
+class LogFacts:
+    """What a result needs to know of the logs of a run."""
+
+    records: int
+    verdicts: Mapping[str, int]  # verdict -> its grades
+    fault: str = ""  # why a log is not whole
+
+    @staticmethod
+    def of(run: RunFolder) -> LogFacts:
+        """Read from the logs. Raises StoreError, with file and line, unless every line of records and grades is whole."""
+        records = sum(1 for _ in run.record_log.each_whole())
+        return LogFacts(records, Counter(str(grade.verdict) for grade in run.grade_log.each_whole()))
+
+
+def from_runs(runs: Sequence[RunFolder], facts: Mapping[str, LogFacts] | None = None) -> list[Result]:
+    """A result for each group of runs that differ in the seed alone. Raises as `find_results`.
+
+    The logs of runs whose hashes are not in `facts` are read.
+    """
     groups: dict[str, list[RunFolder]] = {}
     for run in runs:
         groups.setdefault(group_hash(run.spec), []).append(run)
-    return [_from_group(sorted(group, key=lambda r: int(r.spec["seed"]))) for group in groups.values()]
+    return [_from_group(sorted(group, key=lambda r: int(r.spec["seed"])), facts or {}) for group in groups.values()]
 
 
-def _from_group(group: Sequence[RunFolder]) -> Result:
+def _from_group(group: Sequence[RunFolder], facts: Mapping[str, LogFacts]) -> Result:
     for one, other in pairwise(group):
         if one.spec["seed"] == other.spec["seed"]:
             sampler = one.spec["sampler"]["name"]
             raise StoreError(f"seed {one.spec['seed']} of {sampler} is there twice: {one.path} and {other.path}")
-    contents = [_metrics(run) for run in group]
+    contents = [_metrics(run, facts.get(run.hash)) for run in group]
     first, spec = contents[0], {k: v for k, v in group[0].spec.items() if k != "seed"}
     every = [name for name in first["values"] if all(name in c["values"] for c in contents)]
     size = min(c["size"] for c in contents)
@@ -128,23 +146,23 @@ def _own(contents: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _metrics(run: RunFolder) -> dict[str, Any]:
+def _metrics(run: RunFolder, facts: LogFacts | None) -> dict[str, Any]:
     content = run.metrics()
-    _check_logs(run, content)
+    _check_logs(run, content, facts or LogFacts.of(run))
     return content
 
 
-def _check_logs(run: RunFolder, content: Mapping[str, Any]) -> None:
-    """Raise StoreError, with file and line, unless every line of records and grades is whole and metrics.json counts them."""
-    records = len(run.record_log.all_rows())
-    verdicts = Counter(str(grade.verdict) for grade in run.grade_log.all_rows())
-    for name, rows in (("records.jsonl", records), ("grades.jsonl", verdicts.total())):
+def _check_logs(run: RunFolder, content: Mapping[str, Any], facts: LogFacts) -> None:
+    """Raise StoreError unless every line of records and grades is whole and metrics.json counts them."""
+    if facts.fault:
+        raise StoreError(facts.fault)
+    for name, rows in (("records.jsonl", facts.records), ("grades.jsonl", sum(facts.verdicts.values()))):
         if rows != content["counts"]["samples"]:
             raise StoreError(
                 f"{run.path / name} has {rows} lines, but metrics.json is of {content['counts']['samples']} samples; "
                 "run the same command again"
             )
-    if verdicts != content["verdicts"]:
+    if facts.verdicts != content["verdicts"]:
         raise StoreError(f"{run.path / 'grades.jsonl'} has other verdicts than metrics.json; run `spa-bench grade` again")
 
 
@@ -174,7 +192,7 @@ def _kept(content: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _hash_file(path: Path) -> str:
-    return provenance.hash_bytes(path.read_bytes()) if path.exists() else ""
+    return provenance.hash_file(path) if path.exists() else ""
 
 
 # files ---------------------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from spa_bench.compare.leaderboard import LeaderboardRow, build_rows, find_results, from_runs
+from spa_bench.compare.leaderboard import LeaderboardRow, LogFacts, build_rows, find_results, from_runs
 from spa_bench.errors import SpaBenchError, StoreError, UsageError
 from spa_bench.publish.report import questions
 from spa_bench.publish.report.runs import RunView, read_run, task_key
@@ -143,13 +143,14 @@ def _file(path: Path, found: _Found) -> None:
 def _results(folders: Sequence[RunFolder], runs: Sequence[RunView], found: _Found) -> list[Result]:
     """One result for each sampler, from its finished runs or from a file. Copies of a result count once."""
     groups: dict[str, list[RunFolder]] = {}
+    facts = {run.hash: LogFacts(run.samples, run.verdicts, run.fault) for run in runs}
     for folder, run in zip(folders, runs, strict=True):
         if run.finished:
             groups.setdefault(run.group, []).append(folder)
     results: dict[str, Result] = {}
     for group, members in groups.items():
         try:
-            [results[group]] = from_runs(members)
+            [results[group]] = from_runs(members, facts)
         except SpaBenchError as error:
             found.said.append(f"not in the tables: {error}")
     for path, result in found.files:

@@ -14,7 +14,7 @@ from spa_bench.errors import StoreError
 from spa_bench.publish.report.partition import Partition, partition_of
 from spa_bench.publish.report.samples import SampleBook
 from spa_bench.runs.folder import RunFolder, group_hash, problem_count
-from spa_bench.runs.log import Log, Row
+from spa_bench.runs.log import Log, Row, TornEnd
 from spa_bench.types import Choices, Divergence
 
 Matrix = list[list[float]]
@@ -48,6 +48,7 @@ class RunView:
     adapters: tuple[str, ...]  # one hash for each member
     partition: Partition
     estimates: dict[str, Any]  # of metrics.json and added.json, name -> estimate
+    fault: str = ""  # why records or grades are not whole
     said: tuple[str, ...] = ()  # sentences about what is missing or wrong
 
     @property
@@ -79,8 +80,10 @@ def task_key(spec: Mapping[str, Any]) -> str:
 def read_run(folder: RunFolder, number: int, book: SampleBook, stages: Path) -> RunView:
     """The run in `folder`; its answers go into `book` as those of run `number`. Never raises for a damaged file."""
     said: list[str] = []
-    records = _rows(folder.record_log, said)
-    grades = {g.key: g for g in _rows(folder.grade_log, said)}
+    torn = TornEnd()
+    records = _rows(folder.record_log, said, torn)
+    grades = {g.key: g for g in _rows(folder.grade_log, said, torn)}
+    fault = next(iter([*said, torn.said]))
     choices, divergence = _rows(folder.choice_log, said), _rows(folder.divergence_log, said)
     metrics, added = _json(folder, "metrics.json", said), _json(folder, "added.json", said)
     adapters = _json(folder, "adapters.json", said)
@@ -104,14 +107,15 @@ def read_run(folder: RunFolder, number: int, book: SampleBook, stages: Path) -> 
         adapters=tuple(adapters.get("hashes", ())),
         partition=partition_of(folder.spec, adapters, stages),
         estimates={**metrics.get("estimates", {}), **added.get("estimates", {})},
+        fault=fault,
         said=tuple(said),
     )
 
 
-def _rows(log: Log[Row], said: list[str]) -> list[Row]:
-    """The rows of a log; where it is damaged, none, and a sentence in `said`."""
+def _rows(log: Log[Row], said: list[str], end: TornEnd | None = None) -> list[Row]:
+    """The rows of a log; where it is damaged, none, and a sentence in `said`. `end` is as `Log.each` takes it."""
     try:
-        return log.rows()
+        return list(log.each(end))
     except StoreError as error:
         said.append(str(error))
         return []
