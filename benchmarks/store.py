@@ -202,7 +202,7 @@ def measured(place: Path, records: int, draws: int, stages: list[str]) -> Iterat
             cut(place)
         for one in (*(OTHER if stage == "compare" else ()), stage):
             command = [sys.executable, __file__, "--child", str(place), one, str(draws)]
-            done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            done = subprocess.run(command, env=environment, capture_output=True, text=True)
             if done.returncode:
                 raise SystemExit(f"{one} failed: {done.stderr[-2000:]}")
             if one == stage:
@@ -245,9 +245,8 @@ def said(found: dict[int, dict[str, dict[str, float]]]) -> int:
     largest = found[max(found)]
     wall = sum(took["wall"] for stage, took in largest.items() if stage != "verify")
     peak = max(took["peak_mb"] for took in largest.values())
-    print(
-        f"{max(found):,} records: {wall:.0f} s without verify (target {SECONDS:.0f}), peak {peak:.0f} MB (target {MEGABYTES:.0f})"
-    )
+    targets = f"targets {SECONDS:.0f} s and {MEGABYTES:.0f} MB"
+    print(f"{max(found):,} records: {wall:.0f} s without verify, peak {peak:.0f} MB ({targets})")
     steepest = 0.0
     for stage in largest:
         each = [found[records][stage]["cpu"] / records for records in sorted(found)]
