@@ -17,7 +17,7 @@ import numpy as np
 from made_up import estimated_anew, hashed_anew, made_up
 from spa_bench.compare.leaderboard import save_all
 from spa_bench.compare.leaderboard.rows import LeaderboardRow
-from spa_bench.compare.leaderboard.schema import COUNTS
+from spa_bench.runs.contents import COUNTS
 
 N = 4
 Result = dict[str, Any]

@@ -19,17 +19,15 @@ from typing import Any
 import pytest
 
 from processes import children, descendants
-from spa_bench.cli.doctor.attack import graded
+from spa_bench.cli.doctor.attack import LIMITS, WORKERS, graded, program_of
 from spa_bench.errors import SandboxError
-from spa_bench.grading import Calls, Check, Grader, Outcome, Program
-from spa_bench.sandbox import Limits, Sandbox, choose
-from spa_bench.sandbox.attacks import ADDS_ONE
+from spa_bench.grading import Calls, Grader, Outcome, Program
+from spa_bench.sandbox import Sandbox, choose
+from spa_bench.sandbox.attacks import ADDS_ONE, Attack
 from spa_bench.sandbox.attacks.victim import make_victim
 from spa_bench.types import CallSuite
 
 SUITE = CallSuite(name="base", inputs=lambda: [[1], [3]])
-LIMITS = Limits(memory_mb=512)
-WORKERS = 4  # more than cores: some attacks sleep, and time is counted in CPU seconds
 BOTH = ("bwrap", "landlock")
 
 
@@ -91,15 +89,8 @@ class Batch:
 
 
 def _program(mark: pytest.Mark, victim: Path, source: str) -> Program:
-    check = mark.kwargs.get("check", "")
-    tests = Check(check, helpers=ADDS_ONE) if check else Calls((SUITE,), ADDS_ONE)
-    return Program(
-        source=source.replace("VICTIM", str(victim)),
-        entry_point="f",
-        tests=tests,
-        problem="attack",
-        seconds=mark.kwargs.get("seconds", 0.2),
-    )
+    attack = Attack(goal="", name="", source=mark.args[0], **mark.kwargs)
+    return program_of(attack, source.replace("VICTIM", str(victim)))
 
 
 def _key(mark: pytest.Mark, part: str = "") -> str:

@@ -19,7 +19,8 @@ Shape = type | None | tuple["Shape", ...] | list["Shape"] | Mapping[str, "Shape"
 _NUMBER: Shape = (int, float)
 _VALUE: Shape = (int, float, None)
 _COUNTS: Shape = {REST: int}
-_ODD = ("samples", "failed", "truncated", "refused", "timed out", "out of memory", "crashed", "invalid")
+COUNTS = ("samples", "failed", "truncated", "refused", "timed out", "out of memory", "crashed", "invalid")
+"""What metrics.json and results count samples by."""
 _ESTIMATE: Shape = {"value": _VALUE, "low": _VALUE, "high": _VALUE, "n": int, "reason": str}
 SPEC: Shape = {
     "sampler": {"name": str, "kind?": str, "members?": int, "adapters?": str, "decoding?": dict},
@@ -47,7 +48,7 @@ FILES: Mapping[str, Shape] = {
         "design": str,
         "size": int,
         "problems": [str],
-        "counts": dict.fromkeys(_ODD, int),
+        "counts": dict.fromkeys(COUNTS, int),
         "verdicts": _COUNTS,
         "marks?": _COUNTS,
         "finish": _COUNTS,

@@ -280,7 +280,7 @@ def _failure(stage: str, cache: Path, error: OSError | SafetensorError) -> Store
 def _hashes(folder: Path) -> dict[str, str]:
     """A hash for each file of a stage but its key and its lock."""
     files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name not in {"key.json", ".lock", ".lock-owner"})
-    return {str(p.relative_to(folder)): provenance.hash_bytes(p.read_bytes()) for p in files}
+    return {str(p.relative_to(folder)): provenance.hash_file(p) for p in files}
 
 
 def damaged(folder: Path) -> str:

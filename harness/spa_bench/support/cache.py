@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from spa_bench.support.home import can_be_made, home, private_folder, private_folder_name
+from spa_bench.support.home import can_write, home, private_folder, private_folder_name
 
 ELSEWHERE = "set SPA_BENCH_CACHE to another folder"
 """What a user can do where our own cache cannot be written."""
@@ -21,16 +21,17 @@ def own_cache() -> Path:
     if given := os.environ.get("SPA_BENCH_CACHE"):
         return Path(given)
     folder = user_cache() / "spa-bench"
-    return folder if can_be_made(folder) else private_folder() / "cache"
+    return folder if folder.exists() or can_write(folder) else private_folder() / "cache"
 
 
 def settle() -> str:
     """Give other libraries of this process a home folder where there is none. What the user must know of it; "" for nothing."""
     if "HOME" not in os.environ:
         os.environ["HOME"] = str(home())
-    if os.environ.get("SPA_BENCH_CACHE") or private_folder_name() not in own_cache().parts:
+    folder = own_cache()
+    if os.environ.get("SPA_BENCH_CACHE") or private_folder_name() not in folder.parts:
         return ""
-    return f"the home folder cannot be written, so the cache is {own_cache()}; set SPA_BENCH_CACHE to keep it elsewhere"
+    return f"the home folder cannot be written, so the cache is {folder}; set SPA_BENCH_CACHE to keep it elsewhere"
 
 
 def stage_cache() -> Path:

@@ -49,9 +49,7 @@ def private_folder() -> Path:
     return folder
 
 
-def can_be_made(folder: Path) -> bool:
-    """Whether the folder is there, or this user may make it."""
-    if folder.exists():
-        return True
-    there = next(place for place in folder.absolute().parents if os.path.lexists(place))
-    return os.access(there, os.W_OK | os.X_OK)
+def can_write(folder: Path) -> bool:
+    """Whether this user may write into the folder, or make it where it is not there."""
+    there = next((place for place in (folder, *folder.absolute().parents) if place.exists()), folder)
+    return there.is_dir() and os.access(there, os.W_OK | os.X_OK)

@@ -58,11 +58,8 @@ def hash_bytes(data: bytes) -> str:
 
 def hash_file(path: Path) -> str:
     """`hash_bytes` of the content of a file, which is read in parts."""
-    digest = hashlib.blake2b(digest_size=16)
     with path.open("rb") as stream:
-        while part := stream.read(1 << 20):
-            digest.update(part)
-    return digest.hexdigest()
+        return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
 def numerics_line(numerics: Mapping[str, object]) -> str:

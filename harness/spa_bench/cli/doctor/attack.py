@@ -26,8 +26,8 @@ from spa_bench.support.console import Reporter, error_line
 from spa_bench.types import CallSuite, Verdict
 
 Key = TypeVar("Key", bound=Hashable)
-_LIMITS = Limits(memory_mb=512)
-_WORKERS = 4  # more than cores: some attacks sleep, and time is counted in CPU seconds
+LIMITS = Limits(memory_mb=512)
+WORKERS = 4  # more than cores: some attacks sleep, and time is counted in CPU seconds
 _RIGHT = (  # a sandbox that runs nothing would hold every attack
     Attack(goal="run a right program", name="tests that are data", source=ADDS_ONE, seconds=1),
     Attack(goal="run a right program", name="tests that are code", source=ADDS_ONE, check=CHECK, seconds=1),
@@ -51,7 +51,8 @@ def attack(*, as_json: bool) -> int:
     sandboxes, attempts, reporter = _working(), list[Attempt](), Reporter()
     if not sandboxes:
         raise SandboxError("no sandbox works here, so there is nothing to attack; `spa-bench doctor` says what each lacks")
-    chosen = [*_RIGHT, *(a for a in all_attacks() if not a.harmful)]
+    known = all_attacks()
+    chosen = [*_RIGHT, *(a for a in known if not a.harmful)]
     with tempfile.TemporaryDirectory(prefix="spa-bench-attack-") as folder:
         for sandbox in sandboxes:
             mine = [a for a in chosen if a.only in ("", sandbox.name)]
@@ -61,7 +62,7 @@ def attack(*, as_json: bool) -> int:
         print(json.dumps([vars(attempt) for attempt in attempts], indent=1))
     else:
         print(table(attempts))
-        harmful = sum(a.harmful for a in all_attacks())
+        harmful = sum(a.harmful for a in known)
         print(f"left out: {harmful} attacks that would harm this machine where nothing stops them")
     broken = [attempt for attempt in attempts if not attempt.held]
     if broken:
@@ -73,13 +74,13 @@ def attempts_in(sandbox: Sandbox, attacks: Sequence[Attack], folder: Path, repor
     """How each attack ended. `folder` is made; it holds what they reach for."""
     victims = {i: make_victim(folder / "victims" / str(i)) for i, one in enumerate(attacks) if "VICTIM" in one.source}
     names = {i: str(victim) for i, victim in victims.items()}
-    first = {(i, ""): _program(one, one.source.replace("VICTIM", names.get(i, ""))) for i, one in enumerate(attacks)}
+    first = {(i, ""): program_of(one, one.source.replace("VICTIM", names.get(i, ""))) for i, one in enumerate(attacks)}
     alone = {key: program for key, program in first.items() if not attacks[key[0]].then}
     chained = dict[tuple[int, str], Program]()
     for key in first.keys() - alone.keys():
-        chained |= {key: first[key], (key[0], "then"): _program(attacks[key[0]], attacks[key[0]].then)}
+        chained |= {key: first[key], (key[0], "then"): program_of(attacks[key[0]], attacks[key[0]].then)}
     before, total = _left_behind(), len(alone) + len(chained)
-    found = graded(_grader(sandbox, folder, _WORKERS), alone, lambda done: report(done, total))
+    found = graded(_grader(sandbox, folder, WORKERS), alone, lambda done: report(done, total))
     found |= graded(_grader(sandbox, folder, 1), chained, lambda done: report(len(alone) + done, total))
     attempts = [_attempt(sandbox, one, found[i, "then" if one.then else ""], victims.get(i)) for i, one in enumerate(attacks)]
     left = sorted(_left_behind() - before)
@@ -141,10 +142,11 @@ def _working() -> list[Sandbox]:
 
 
 def _grader(sandbox: Sandbox, folder: Path, workers: int) -> Grader:
-    return Grader(sandbox=sandbox, cache=folder / "suites", workers=workers, limits=_LIMITS)
+    return Grader(sandbox=sandbox, cache=folder / "suites", workers=workers, limits=LIMITS)
 
 
-def _program(one: Attack, source: str) -> Program:
+def program_of(one: Attack, source: str) -> Program:
+    """`source`, a program of the attack, with the tests and the time of it."""
     suite = CallSuite(name="base", inputs=lambda: [[1], [3]])
     tests = Check(one.check, helpers=ADDS_ONE) if one.check else Calls((suite,), ADDS_ONE)
     return Program(source=source, entry_point="f", tests=tests, problem="attack", seconds=one.seconds)

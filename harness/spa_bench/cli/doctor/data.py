@@ -13,7 +13,7 @@ from pathlib import Path
 import spa_bench
 from spa_bench.cli.doctor.finding import PIP, Finding
 from spa_bench.support.cache import own_cache, user_cache
-from spa_bench.support.home import expanded
+from spa_bench.support.home import can_write, expanded
 
 _MODEL = Path(spa_bench.__file__).resolve().parent / "mini" / "model"
 # data set, variable, file under SPA_BENCH_DATA, its name in evalplus, whether it must have plus inputs
@@ -96,7 +96,6 @@ def caches() -> Iterator[Finding]:
 
 
 def _cache(check: str, folder: Path, content: str, variable: str) -> Finding:
-    there = next((place for place in (folder, *folder.absolute().parents) if place.exists()), folder)
-    if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
-        return Finding(check, "ok", f"{folder}{content}{'' if there == folder else ' (not made yet)'}")
+    if can_write(folder):
+        return Finding(check, "ok", f"{folder}{content}{'' if folder.exists() else ' (not made yet)'}")
     return Finding(check, "missing", f"{folder} cannot be written", f"export {variable}=FOLDER")

@@ -9,9 +9,10 @@ from spa_bench.compare.leaderboard.compare import PAIRED, PairedComparison, comp
 from spa_bench.compare.leaderboard.rows import LeaderboardRow
 from spa_bench.compare.leaderboard.signal import signal_line
 from spa_bench.compare.leaderboard.tables import STYLES, cell, columns_of, grid, table
+from spa_bench.runs.contents import COUNTS
 from spa_bench.support.provenance import numerics_line
 
-_ODD = ("failed", "truncated", "refused", "timed out", "out of memory", "crashed", "invalid")
+_ODD = COUNTS[1:]  # all but how many there are
 
 
 def markdown(rows: Sequence[LeaderboardRow], *, reference: str | None, command: str) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from spa_bench.metrics.suite import AT_SIZES, is_rate
+from spa_bench.runs.contents import COUNTS
 from spa_bench.types import RunSpec
 
 KEPT = (
@@ -25,7 +26,6 @@ KEPT_OF_CHOICES = (
 """Metrics that are kept too where a run has multiple-choice problems; results of earlier revisions lack them."""
 KEPT_AT_SIZES = tuple(name for name in KEPT if name in {m.name for m in AT_SIZES})
 """Those of the kept metrics that depend on n; a result has them at smaller sizes too."""
-COUNTS = ("samples", "failed", "truncated", "refused", "timed out", "out of memory", "crashed", "invalid")
 LARGEST = 2**63  # no seed, count or time is larger, and it fits a float
 _DEEPEST = 20  # levels of nesting in values from a card or a model
 

@@ -83,7 +83,7 @@ def read_run(folder: RunFolder, number: int, book: SampleBook, stages: Path) -> 
     torn = TornEnd()
     records = _rows(folder.record_log, said, torn)
     grades = {g.key: g for g in _rows(folder.grade_log, said, torn)}
-    fault = next(iter([*said, torn.said]))
+    fault = said[0] if said else torn.said
     choices, divergence = _rows(folder.choice_log, said), _rows(folder.divergence_log, said)
     metrics, added = _json(folder, "metrics.json", said), _json(folder, "added.json", said)
     adapters = _json(folder, "adapters.json", said)
