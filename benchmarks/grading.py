@@ -5,8 +5,9 @@
 Sets: (a) the canonical solutions of HumanEval+, (b) those of MBPP+, (c) StarCoder2-15B-Instruct's 164 samples, (d) the
 first 20 samples a problem of CodeGen-16B. Expected outputs are computed beforehand on both sides. evalplus is timed from
 "Reading samples" to its score, so without loading its expected outputs; ours from the call to the last outcome, with the
-start of the sandboxes. The floor is the run time of the canonical solutions in one plain process, divided by the cores:
-no grader that runs all tests can be faster. Needs evalplus and SPA_BENCH_DATA (or ../shared/data).
+start of the sandboxes. The bound is the CPU time of the programs alone, each up to its first wrong answer, error or limit
+of time, in plain child processes, divided by the cores: no grader that runs all tests can be faster. Needs evalplus and
+SPA_BENCH_DATA (or ../shared/data).
 """
 
 from __future__ import annotations
@@ -154,27 +155,91 @@ def peer(which: str, chosen: Sequence[tuple[str, str]], folder: Path, data: Path
 
 
 FLOOR = """
-import json, sys, time
+import io, json, os, resource, signal, sys, time
 sys.path.insert(0, sys.argv[1])
 from spa_bench.cards import load_task_card
+from spa_bench.grading import Grading
+from spa_bench.grading.compare import is_right
 from spa_bench.runs.job import load_task
-total = 0.0
-for p in load_task(load_task_card(sys.argv[2])).problems:
-    scope = {}
-    exec(p.prompt + p.reference, scope)
-    for suite in p.suites:
-        inputs = suite.inputs()
-        began = time.perf_counter()
-        for arguments in inputs:
-            scope[p.entry_point](*arguments)
-        total += time.perf_counter() - began
+
+class Slow(BaseException):
+    pass
+
+def late(*_):
+    raise Slow
+
+def reference(problem):
+    # what is expected of each call, and how long it takes
+    scope, suites = {}, []
+    exec(problem.prompt + problem.reference, scope)
+    for suite in problem.suites:
+        rows = []
+        for arguments, kept in zip(suite.inputs(), suite.inputs()):
+            began = time.process_time()
+            rows.append((kept, scope[problem.entry_point](*arguments), time.process_time() - began))
+        suites.append((rows, {"oracle": suite.oracle, "atol": suite.atol, "grading": Grading.DEFAULT}))
+    return suites
+
+def own_time(source, name, suites):
+    # CPU seconds of the calls up to the first that fails
+    signal.signal(signal.SIGVTALRM, late)
+    total, scope = 0.0, {}
+    began = time.process_time()
+    try:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 10)
+        exec(source, scope)
+        for rows, how in suites:
+            for arguments, expected, seconds in rows:
+                signal.setitimer(signal.ITIMER_VIRTUAL, max(1.0, 4 * seconds))
+                value = scope[name](*arguments)
+                total += time.process_time() - began
+                signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+                if not is_right(value, expected, arguments, **how):
+                    return total
+                began = time.process_time()
+    except BaseException:
+        total += time.process_time() - began
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+    return total
+
+problems = {p.id: p for p in load_task(load_task_card(sys.argv[2])).problems}
+suites, known, total = {}, None, 0.0
+for name, source in json.load(open(sys.argv[3])):
+    problem = problems[name]
+    if known != name:
+        suites, known = reference(problem), name
+    reading, writing = os.pipe()
+    sys.stdout.flush()
+    pid = os.fork()
+    if not pid:
+        null = os.open(os.devnull, os.O_RDWR)
+        for standard in (0, 1, 2):
+            os.dup2(null, standard)
+        sys.stdout = sys.stderr = io.StringIO()
+        resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+        resource.setrlimit(resource.RLIMIT_CPU, (90, 91))
+        seconds = own_time(source, problem.entry_point, suites)
+        os.write(writing, str(seconds).encode())
+        os._exit(0)
+    os.close(writing)
+    with open(reading, "rb") as stream:
+        said = stream.read()
+    _, _, used = os.wait4(pid, 0)
+    total += float(said) if said else used.ru_utime + used.ru_stime
 print(total)
 """
 
 
-def floor(which: str) -> float:
-    """Seconds of the canonical solutions in one plain process."""
-    command = [sys.executable, "-c", FLOOR, str(ROOT / "harness"), TASKS[which]]
+def floor(which: str, chosen: Sequence[tuple[str, str]], folder: Path) -> float:
+    """CPU seconds that the programs themselves take, each up to its first wrong answer, error or limit of time.
+
+    Each runs in a plain child process of one Python process, which knows what is expected: no isolation, nothing sent.
+    """
+    file = folder / "programs.json"
+    file.write_text(json.dumps(list(dict.fromkeys(chosen))))
+    command = [sys.executable, "-c", FLOOR, str(ROOT / "harness"), TASKS[which], str(file)]
     return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1])
 
 
@@ -222,9 +287,9 @@ def main() -> None:
             seconds, outcomes = ours(task, chosen, grader)
             verdicts = ", ".join(f"{n} {v}" for v, n in Counter(str(o.verdict) for o in outcomes).most_common())
             print(f"({which}) {NAMES[which]}: {len(chosen)} samples, ours {seconds:.1f} s ({verdicts})", flush=True)
-            if which in "ab" and not arguments.limit:
-                work = floor(which)
-                print(f"    floor: {work:.1f} s in one process, {work / arguments.workers:.1f} s on {arguments.workers} cores")
+            work = floor(which, chosen, folder)
+            bound = work / arguments.workers
+            print(f"    the programs alone: {work:.1f} CPU s, {bound:.1f} s on all workers; ours {seconds / bound:.2f}")
             if arguments.no_peer or arguments.limit:
                 continue
             theirs, statuses = peer(which, chosen, folder, data, arguments.peer_workers or arguments.workers)

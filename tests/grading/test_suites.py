@@ -11,7 +11,7 @@ import pytest
 
 from spa_bench.errors import DataError
 from spa_bench.grading import Calls, Grader, Grading, Outcome, Program, pool
-from spa_bench.grading.suites import FrameFile, SuiteFiles, key, write_frames
+from spa_bench.grading.suites import FrameFile, SuiteFiles, count_frames, key, write_frames
 from spa_bench.grading.worker import Suite
 from spa_bench.sandbox.inside import wire
 from spa_bench.types import CallSuite, Verdict
@@ -112,6 +112,30 @@ def test_a_broken_or_missing_file_of_a_suite_is_made_anew(which: str, fresh: Gra
         replace(fresh).prepare([right])
         assert path.read_bytes() == whole or which == "times"
         assert len(files(fresh, TWO, ADD).read_times()) == 2
+
+
+@pytest.mark.parametrize("which", ["inputs", "expected"])
+def test_other_bytes_of_the_right_length_are_found_when_they_are_read_and_made_anew(
+    which: str, fresh: Grader, outcomes: Outcomes
+):
+    right = program(ADD)
+    fresh.prepare([right])
+    path: Path = getattr(files(fresh, TWO, ADD), which)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    assert [outcome.verdict for outcome in outcomes(fresh, [right, program("def f(x):\n    return 0\n")])] == [
+        Verdict.PASSED,
+        Verdict.WRONG,
+    ]
+    assert path.read_bytes() == whole
+
+
+def test_frames_are_counted_from_the_head_alone(tmp_path: Path):
+    write_frames(tmp_path / "x", [b"abc", b"", b"\n"])
+    assert count_frames(tmp_path / "x") == 3
+    (tmp_path / "x").write_bytes((tmp_path / "x").read_bytes()[:-1])
+    with pytest.raises(ValueError, match="broken"):
+        count_frames(tmp_path / "x")
 
 
 def test_a_suite_that_is_there_is_not_made_again(fresh: Grader, outcomes: Outcomes):

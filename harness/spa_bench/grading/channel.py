@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import marshal
 import os
 import select
@@ -9,7 +11,7 @@ import shutil
 import struct
 import subprocess
 import time
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Iterator
 from typing import Any
 
 from spa_bench.sandbox.base import ENVIRONMENT, last_line
@@ -18,6 +20,8 @@ from spa_bench.sandbox.cgroup import Cgroup, make
 _START_SECONDS = 60.0
 _LONGEST = 20  # as inside/zygote.py has it
 _GRACE_SECONDS = 10.0  # the zygote enforces the limits itself; later than this it hangs
+_PIPE = 1 << 20  # bytes that a pipe is to hold; the kernel may allow fewer
+_HEAD = struct.Struct("<sI")  # of an answer: its kind and its size
 _KEPT_SUITES = 4  # as inside/zygote.py keeps
 
 _ENDED = "the sandbox ended"
@@ -39,7 +43,7 @@ class Zygote:
         self._process: subprocess.Popen[bytes] | None = None
         self._cgroup = Cgroup(())
         self._suites: set[str] = set()
-        self._buffer = b""
+        self._buffer, self._used = b"", 0  # what was read, and how much of it was handed on
 
     def start(self) -> None:
         """Start the process, a second time where it ended without a word, as one that was killed does.
@@ -67,7 +71,9 @@ class Zygote:
             env=None if self._config["inherit_environment"] else ENVIRONMENT,
             cwd="/",
         )
-        self._suites, self._buffer = set(), b""
+        self._suites, self._buffer, self._used = set(), b"", 0
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(self._process.stdout, fcntl.F_SETPIPE_SZ, _PIPE)  # type: ignore[arg-type]
         try:
             kind, _ = self.receive(time.monotonic() + _START_SECONDS)
         except SandboxGone as gone:
@@ -101,39 +107,56 @@ class Zygote:
 
     def receive(self, deadline: float) -> tuple[bytes, bytes]:
         """The next answer. Raises SandboxGone when there is none by the deadline."""
-        head = self._exactly(5, deadline)
-        return head[:1], self._exactly(struct.unpack("<I", head[1:])[0], deadline)
+        kind, size = self._head(deadline)
+        parts = list(self._pieces(size, deadline))
+        return kind, parts[0] if len(parts) == 1 else b"".join(parts)
 
-    def _exactly(self, size: int, deadline: float) -> bytes:
+    def _head(self, deadline: float) -> tuple[bytes, int]:
+        """(kind, size) of the next answer."""
+        head = b"".join(self._pieces(_HEAD.size, deadline))
+        kind, size = _HEAD.unpack(head)
+        return kind, size
+
+    def _pieces(self, size: int, deadline: float) -> Iterator[bytes]:
+        """So many bytes, as they come."""
         assert self._process
         assert self._process.stdout
         source = self._process.stdout.fileno()
-        parts, have = [self._buffer], len(self._buffer)
-        while have < size:
-            ready, _, _ = select.select([source], [], [], max(0.0, deadline - time.monotonic()))
-            part = os.read(source, 1 << 20) if ready else b""
-            if not part:
-                raise SandboxGone("the sandbox stopped answering" if not ready else _ENDED)
-            parts.append(part)
-            have += len(part)
-        data = b"".join(parts)
-        self._buffer = data[size:]
-        return data[:size]
+        while size:
+            if self._used == len(self._buffer):
+                ready, _, _ = select.select([source], [], [], max(0.0, deadline - time.monotonic()))
+                self._buffer, self._used = os.read(source, _PIPE) if ready else b"", 0
+                if not self._buffer:
+                    raise SandboxGone("the sandbox stopped answering" if not ready else _ENDED)
+            piece = self._buffer[self._used : self._used + size]
+            self._used += len(piece)
+            size -= len(piece)
+            yield piece
 
     def answers(self, seconds: float) -> Generator[tuple[bytes, bytes], None, None]:
-        """The answers of the current job, its end last; closing the generator early stops the job. Raises SandboxGone."""
+        """The answers of the current job, its end last and the rest in pieces; closing the generator early stops the job.
+
+        Raises SandboxGone.
+        """
         deadline = time.monotonic() + _LONGEST * seconds + 5 + _GRACE_SECONDS
-        ended = False
+        kind, size = b"", 0
         try:
-            while not ended:
-                kind, data = self.receive(deadline)
-                ended = kind == b"E"
-                yield kind, data
+            while kind != b"E":
+                kind, size = self._head(deadline)
+                if kind != b"D":
+                    yield kind, b"".join(self._pieces(size, deadline))
+                else:
+                    for piece in self._pieces(size, deadline):
+                        size -= len(piece)
+                        yield kind, piece
         except GeneratorExit:
-            if not ended:
-                self.send({"do": "stop"})
-            while not ended:
-                ended = self.receive(time.monotonic() + _GRACE_SECONDS)[0] == b"E"
+            if kind == b"E":
+                return
+            for _ in self._pieces(size if kind == b"D" else 0, time.monotonic() + _GRACE_SECONDS):
+                pass  # what is left of the answer in hand
+            self.send({"do": "stop"})
+            while self.receive(time.monotonic() + _GRACE_SECONDS)[0] != b"E":
+                pass
 
     def memory_kills(self) -> int:
         """Processes that the kernel has killed for memory so far."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import selectors
 import subprocess
@@ -17,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from spa_bench.errors import DataError, SandboxError, UsageError
-from spa_bench.grading import probes, references
+from spa_bench.grading import pieces, probes, references
 from spa_bench.grading.base import Behaved, Calls, Check, Grading, Outcome, Program
-from spa_bench.grading.suites import FrameFile, SuiteFiles, key
+from spa_bench.grading.suites import SuiteFiles, count_frames, key
 from spa_bench.sandbox.base import Limits, Sandbox
 from spa_bench.sandbox.cgroup import remove_stale
 from spa_bench.types import CallSuite, Verdict
@@ -59,10 +60,49 @@ class Grader:
         self.prepare(programs)
         self._doubt(programs)
         jobs = [self._job(program) for program in programs]
+        again: list[int] = []
+        for index, answer in self._in_pieces(jobs):
+            if answer is None or "broken" in answer:
+                again.append(index)
+            else:
+                yield index, _outcome(answer)
+        self.prepare([programs[index] for index in again])
+        for place, answer in self._execute([jobs[index] for index in again]):
+            if "broken" in answer:
+                raise DataError(
+                    f"the suite {answer['broken']} in {self._folder} cannot be read, a second time: remove the folder"
+                )
+            yield again[place], _outcome(answer)
+
+    def _in_pieces(self, jobs: Sequence[dict[str, Any]]) -> Iterator[tuple[int, dict[str, Any] | None]]:
+        """The answers to jobs, None where one must run again in one piece. Jobs that would be the last by far are split."""
+        expected = [self._expected_seconds(job) for job in jobs]
+        share = max(pieces.LEAST_SECONDS, sum(expected) / self.workers)
+        work: list[tuple[float, int, int, dict[str, Any]]] = []  # (seconds, job, piece, what to do)
+        wholes: dict[int, pieces.Whole] = {}
+        for index, (job, seconds) in enumerate(zip(jobs, expected, strict=True)):
+            parts = [job]
+            if self._is_split(job, seconds, share):
+                times = [SuiteFiles(self._folder, place["key"]).read_times() for place in job["suites"]]
+                parts = pieces.split(job, times, min(self.workers, math.ceil(seconds / share)))
+                wholes[index] = pieces.Whole(len(parts))
+            work += [(seconds / len(parts), index, place, part) for place, part in enumerate(parts)]
         # the longest first, so that no worker waits long for another one at the end
-        order = sorted(range(len(jobs)), key=lambda i: -self._expected_seconds(jobs[i]))
-        for place, answer in self._execute([jobs[i] for i in order]):
-            yield order[place], Outcome(**{**answer, "verdict": Verdict(answer["verdict"])})
+        work.sort(key=lambda entry: -entry[0])
+        for at, answer in self._execute([entry[-1] for entry in work]):
+            _, index, place, _ = work[at]
+            if "broken" in answer:
+                SuiteFiles(self._folder, answer["broken"]).remove()
+            if index not in wholes:
+                yield index, answer
+            else:
+                for whole in wholes[index].add(place, answer):
+                    yield index, whole
+
+    def _is_split(self, job: dict[str, Any], seconds: float, share: float) -> bool:
+        """Whether a job takes longer than a worker's share of everything, and pieces of it give the verdict of the whole."""
+        right = self.grading is Grading.DEFAULT and self.workers > 1 and seconds > share
+        return right and pieces.keeps_nothing(job["source"])
 
     def behaviours(self, programs: Sequence[Program]) -> Iterator[tuple[int, Behaved]]:
         """What each program does on the probes of its problem (probes.py), in the order of ending, every index exactly once.
@@ -157,8 +197,7 @@ class Grader:
         jobs = [self._job(replace(first[name], source=_helpers(first[name]))) for name in missing]
         with _cache_errors(self.cache):
             for index, answer in self._execute(jobs):
-                outcome = Outcome(**{**answer, "verdict": Verdict(answer["verdict"])})
-                found[missing[index]] = references.keep(paths[missing[index]], outcome)
+                found[missing[index]] = references.keep(paths[missing[index]], _outcome(answer))
         for problem, program in first.items():
             if isinstance(program.tests, Calls):
                 keys = [self._key(suite, program.tests.reference, program.entry_point) for suite in program.tests.suites]
@@ -171,13 +210,11 @@ class Grader:
         try:
             if not files.complete():
                 return False
-            sizes = {len(FrameFile(files.inputs)), len(FrameFile(files.expected)), len(files.read_times())}
+            sizes = {count_frames(files.inputs), count_frames(files.expected), len(files.read_times())}
         except (OSError, ValueError, KeyError, TypeError):
             sizes = set()
         if len(sizes) != 1:
-            for path in (files.inputs, files.expected, files.times):
-                with contextlib.suppress(OSError):
-                    path.unlink()
+            files.remove()
         return len(sizes) == 1
 
     def _key(self, suite: CallSuite, reference: str, entry_point: str) -> str:
@@ -278,6 +315,10 @@ def _cache_errors(folder: Path) -> Iterator[None]:
         raise UsageError(
             f"cannot write the cache {folder}: {error.strerror}; set SPA_BENCH_CACHE to a folder of yours"
         ) from error
+
+
+def _outcome(answer: dict[str, Any]) -> Outcome:
+    return Outcome(**{**answer, "verdict": Verdict(answer["verdict"])})
 
 
 class _Session:

@@ -6,6 +6,7 @@ call). No file is a pickle, and a broken file is rewritten. The key covers input
 
 from __future__ import annotations
 
+import bisect
 import hashlib
 import json
 import os
@@ -14,35 +15,33 @@ import tempfile
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from spa_bench.sandbox.inside import wire
+from spa_bench.sandbox.inside import calls, wire
 from spa_bench.types import CallSuite
 
 FORMAT = "values 2"  # of wire.py
-_MAGIC = b"spa-bench frames 1\n"
+_MAGIC = b"spa-bench frames 2\n"
+_KEYS = frozenset({"sizes", "odd", "crc32"})  # of a file's head
 
 
 class FrameFile:
-    """A list of byte strings in one file: a line of magic, a line of JSON, the bytes.
+    """A list of byte strings in one file: a line of magic, a line of JSON, the frames.
 
-    The JSON has the sizes, the checksum and the places of `odd` frames: values that do not equal themselves (NaN) or are not
-    plain.
+    A frame has the head that inside/calls.py gives a value that was returned, so that what a program sends can be compared
+    with many frames at once. The JSON has the sizes, the checksum and the places of `odd` frames: values that do not equal
+    themselves (NaN) or are not plain.
     """
 
     def __init__(self, path: Path):
         """Read the file. Raises ValueError where it is broken, FileNotFoundError where it is missing."""
-        data = path.read_bytes()
-        head_end = data.find(b"\n", len(_MAGIC))
-        if not data.startswith(_MAGIC) or head_end < 0:
-            raise ValueError(f"{path} holds no frames")
-        try:
-            head = json.loads(data[len(_MAGIC) : head_end])
-            self._data, self._starts, self._odd = data, [head_end + 1], frozenset(head["odd"])
-            for size in head["sizes"]:
-                self._starts.append(self._starts[-1] + size)
-            whole = self._starts[-1] == len(data) and zlib.crc32(memoryview(data)[head_end + 1 :]) == head["crc32"]
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"{path} is broken: {error}") from error
+        self._data = path.read_bytes()
+        begin, head = _read_head(path, self._data)
+        self._starts = [begin]
+        for size in head["sizes"]:
+            self._starts.append(self._starts[-1] + calls.FRAME.size + size)
+        self._odd = frozenset(head["odd"])
+        whole = self._starts[-1] == len(self._data) and zlib.crc32(memoryview(self._data)[begin:]) == head["crc32"]
         if not whole:
             raise ValueError(f"{path} is broken")
 
@@ -52,21 +51,65 @@ class FrameFile:
     def __getitem__(self, index: int) -> bytes:
         if not 0 <= index < len(self):
             raise IndexError(index)
-        return self._data[self._starts[index] : self._starts[index + 1]]
+        return self._data[self._starts[index] + calls.FRAME.size : self._starts[index + 1]]
+
+    def start(self, index: int) -> int:
+        """Where a frame begins in the file; of the number of frames, where the last one ends."""
+        return self._starts[index]
+
+    def index(self, place: int) -> int:
+        """The frame that the byte at `place` belongs to."""
+        return bisect.bisect_right(self._starts, place) - 1
+
+    def piece(self, start: int, stop: int) -> bytes:
+        """Bytes of the file."""
+        return self._data[start:stop]
+
+    def goes_on(self, place: int, data: bytes) -> bool:
+        """Whether the file has these bytes at `place`."""
+        return self._data.startswith(data, place)
+
+    def is_odd(self, index: int) -> bool:
+        """Whether equal bytes do not mean equal values."""
+        return index in self._odd
 
     def equals(self, index: int, data: bytes) -> bool:
         """Whether `data` is this frame, and equal bytes mean equal values."""
-        same = self.size(index) == len(data) and self._data.startswith(data, self._starts[index])
+        same = self.size(index) == len(data) and self.goes_on(self._starts[index] + calls.FRAME.size, data)
         return same and index not in self._odd
 
     def size(self, index: int) -> int:
-        """Bytes of one frame."""
-        return self._starts[index + 1] - self._starts[index]
+        """Bytes of one frame, without its head."""
+        return self._starts[index + 1] - self._starts[index] - calls.FRAME.size
+
+
+def _read_head(path: Path, data: bytes) -> tuple[int, dict[str, Any]]:
+    """(where the first frame begins, the line of JSON) of a file that begins with `data`. Raises ValueError."""
+    end = data.find(b"\n", len(_MAGIC))
+    if not data.startswith(_MAGIC) or end < 0:
+        raise ValueError(f"{path} holds no frames")
+    head = json.loads(data[len(_MAGIC) : end])
+    numbers = [*head["sizes"], *head["odd"], head["crc32"]] if isinstance(head, dict) and head.keys() >= _KEYS else [None]
+    if not all(isinstance(number, int) for number in numbers):
+        raise ValueError(f"{path} is broken: its head is {head!r:.80}")
+    return end + 1, head
+
+
+def count_frames(path: Path) -> int:
+    """The number of frames that a file should have, from its head and its size alone.
+
+    Raises ValueError where they do not fit together, FileNotFoundError where the file is missing.
+    """
+    with path.open("rb") as stream:
+        begin, head = _read_head(path, stream.readline() + stream.readline())
+        if begin + sum(head["sizes"]) + calls.FRAME.size * len(head["sizes"]) != os.fstat(stream.fileno()).st_size:
+            raise ValueError(f"{path} is broken")
+    return len(head["sizes"])
 
 
 def write_frames(path: Path, frames: Sequence[bytes], odd: Sequence[int] = ()) -> None:
     """Replace the file atomically."""
-    blob = b"".join(frames)
+    blob = b"".join(part for frame in frames for part in (calls.FRAME.pack(b"O", 0.0, len(frame)), frame))
     head = json.dumps({"sizes": [len(f) for f in frames], "crc32": zlib.crc32(blob), "odd": list(odd)}).encode()
     replace_file(path, _MAGIC + head + b"\n" + blob)
 
@@ -125,6 +168,11 @@ class SuiteFiles:
     def doubt(self) -> str:
         """Why the reference does not pass its own tests; "" where it does. Raises ValueError or FileNotFoundError."""
         return str(json.loads(self.times.read_bytes()).get("doubt", ""))
+
+    def remove(self) -> None:
+        """Remove the files, so that they are made anew."""
+        for path in (self.inputs, self.expected, self.times):
+            path.unlink(missing_ok=True)
 
     def complete(self) -> bool:
         """Whether all files exist. Their content is checked when it is read."""

@@ -18,16 +18,15 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from spa_bench.grading.answers import TOO_LONG, Answers, Suite
 from spa_bench.grading.base import Grading, Outcome, one_line
 from spa_bench.grading.behave import Prober
 from spa_bench.grading.channel import SandboxGone, Zygote
-from spa_bench.grading.compare import is_floats, is_right, leaked, reads_items
+from spa_bench.grading.compare import is_right, leaked, reads_items
 from spa_bench.grading.ends import (
-    OUTPUT_FACTOR,
     OUTPUT_ROOM,
     REFERENCE_SECONDS,
     TIME_FACTOR,
-    TOTAL_SECONDS,
     TooLong,
     command,
     ended,
@@ -47,56 +46,8 @@ _MESSAGES = {
 }  # fmt: skip
 
 
-class Suite:
-    """One suite, loaded."""
-
-    def __init__(self, name: str, job: dict[str, Any], place: dict[str, Any]):
-        files = SuiteFiles(Path(job["cache"]), place["key"])
-        self.key, self.oracle, self.atol = name, place["oracle"], place["atol"]
-        self._inputs, self._expected = FrameFile(files.inputs), FrameFile(files.expected)
-        times = files.read_times()
-        if not len(self._inputs) == len(self._expected) == len(times):
-            raise ValueError(f"{files.inputs} and its expected outputs differ in length")
-        # where the expected value is too large to keep, evalplus passes no program; here such a test is left out
-        self._tests = [i for i in range(len(times)) if self._expected.size(i) or job["grading"] == Grading.EVALPLUS]
-        self.limits = [max(job["seconds"], TIME_FACTOR * times[i]) for i in self._tests]
-        self._first_floats: int | None = None
-
-    def seconds(self) -> float:
-        """CPU time of all calls together."""
-        return float(min(TOTAL_SECONDS, sum(self.limits)) + 1)
-
-    def __len__(self) -> int:
-        return len(self._tests)
-
-    def arguments(self, index: int) -> bytes:
-        """Encoded arguments of a test."""
-        return self._inputs[self._tests[index]]
-
-    def size(self, index: int) -> int:
-        """Bytes of `expected`."""
-        return self._expected.size(self._tests[index])
-
-    def expected(self, index: int) -> bytes:
-        """What the reference returned in a test, encoded; empty where that is too large to keep."""
-        return self._expected[self._tests[index]]
-
-    def is_expected(self, index: int, data: bytes) -> bool:
-        """Whether these bytes are those of the expected value; other bytes may still be a right answer."""
-        return self.oracle == "equal" and self._expected.equals(self._tests[index], data)
-
-    def floats_before(self, index: int) -> bool:
-        """Whether an earlier test expects floats."""
-        if self._first_floats is None:
-            candidates = (i for i in range(len(self)) if b"g" in self.expected(i)[:6])
-            self._first_floats = next((i for i in candidates if is_floats(wire.decode(self.expected(i)))), len(self))
-        return self._first_floats < index
-
-    def call_text(self, index: int) -> str:
-        """The arguments of a call, shortened."""
-        if index >= len(self):
-            return ""
-        return one_line(", ".join(map(wire.short, wire.decode(self.arguments(index)))))
+class BrokenSuite(Exception):
+    """The files of a suite in the cache cannot be read; the argument is its key."""
 
 
 class Worker:
@@ -108,9 +59,10 @@ class Worker:
         self.prober = Prober(self.zygote, self.grading)
         self._suites: dict[str, Suite] = {}
         self._reference_seconds: dict[str, float] = {}
+        self._cpu = 0.0  # seconds that a piece of a job took
 
     def grade(self, job: dict[str, Any]) -> dict[str, Any]:
-        """The outcome of a job as JSON; `error` when the sandbox does not start."""
+        """The outcome of a job as JSON; `error` when the sandbox does not start, `broken` when a suite cannot be read."""
         for attempt in (1, 2):
             try:
                 self.zygote.start()
@@ -124,7 +76,9 @@ class Worker:
                 if job["do"] == "behave":
                     return asdict(self.prober.behave(job))
                 outcome = self._calls(job) if job["do"] == "calls" else self._check(job)
-                return asdict(outcome)
+                return {**asdict(outcome), "cpu": self._cpu} if "piece" in job else asdict(outcome)
+            except BrokenSuite as error:
+                return {"broken": str(error)}
             except SandboxGone as error:
                 self.zygote.close()
                 hangs = "stopped" in str(error)
@@ -138,6 +92,7 @@ class Worker:
     # tests that are data
 
     def _calls(self, job: dict[str, Any]) -> Outcome:
+        self._cpu = 0.0
         for place in job["suites"]:
             outcome = self._suite(job, self._load(job, place))
             if outcome.verdict is not Verdict.PASSED:
@@ -145,11 +100,14 @@ class Worker:
         return Outcome(verdict=Verdict.PASSED)
 
     def _load(self, job: dict[str, Any], place: dict[str, Any]) -> Suite:
-        name = f"{place['key']} {job['seconds']}"
+        name = f"{place['key']} {job['seconds']} {place.get('from')} {place.get('to')}"
         if name not in self._suites:
             while len(self._suites) >= _KEPT_SUITES:
                 del self._suites[next(iter(self._suites))]
-            self._suites[name] = Suite(name, job, place)
+            try:
+                self._suites[name] = Suite(name, job, place)
+            except (ValueError, OSError, KeyError, TypeError) as error:
+                raise BrokenSuite(place["key"]) from error
         return self._suites[name]
 
     def _suite(self, job: dict[str, Any], suite: Suite) -> Outcome:
@@ -161,35 +119,29 @@ class Worker:
             job, "calls", job["load_seconds"], suite.seconds(), suite=suite.key, collect=False, items=reads_items(suite.oracle)
         )
         self.zygote.send(header, {"source": job["source"], "entry_point": job["entry_point"]})
-        done, buffer = 0, bytearray()
+        came = Answers(suite)
         answers = self.zygote.answers(suite.seconds())
         with contextlib.closing(answers):
             for kind, data in answers:
                 if kind == b"E":
                     end = json.loads(data)
                     break
-                buffer += data
-                at = 0
-                while done < len(suite) and len(buffer) - at >= calls.FRAME.size:
-                    code, _, size = calls.FRAME.unpack_from(buffer, at)
-                    start = at + calls.FRAME.size
-                    if size > OUTPUT_FACTOR * suite.size(done) + OUTPUT_ROOM:
-                        return Outcome(verdict=Verdict.WRONG, message=f"returned {size >> 20} MB", call=suite.call_text(done))
-                    if len(buffer) - start < size:
-                        break
-                    wrong = self._wrong(suite, done, code, bytes(buffer[start : start + size]))
-                    if wrong:
+                # what waits comes a second time, and is judged here only to end a program early
+                for index, code, answer in came.take(data) if kind == b"D" else came.show(data):
+                    if wrong := self._wrong(suite, index, code, answer):
                         return wrong
-                    done, at = done + 1, start + size
-                if done == len(suite):
+                if came.done() == len(suite) and "piece" not in job:
                     return Outcome(verdict=Verdict.PASSED)
-                del buffer[:at]
-        return ended(
-            self.zygote, end, end["status"][0], suite.limits[min(done, len(suite.limits) - 1)], suite.call_text(done), kills
-        )
+        done = came.done()
+        if done == len(suite):
+            self._cpu += end["cpu"]
+            return Outcome(verdict=Verdict.PASSED)
+        return ended(self.zygote, end, end["status"][0], suite.limits[min(done, len(suite) - 1)], suite.call_text(done), kills)
 
     def _wrong(self, suite: Suite, index: int, code: bytes, data: bytes) -> Outcome | None:
         """The outcome where a frame is not a right answer; None where it is."""
+        if code == TOO_LONG:
+            return Outcome(verdict=Verdict.WRONG, message=f"returned {data.decode()} MB", call=suite.call_text(index))
         if code != b"O":
             if code not in _MESSAGES:
                 return Outcome(verdict=Verdict.CRASHED, message="answered nonsense", call=suite.call_text(index))

@@ -1,9 +1,9 @@
 """Tests that are data: call the function on each input and send back its result; expected values are not here.
 
-A frame is a kind, the CPU seconds of the call and a length, then bytes: `O` the value that was returned, as `wire`
-writes it (of a reference `Q` where it does not equal itself, as NaN, or is not plain); the rest ends the program: `N` a
-value that cannot cross, `E` an exception of a call, `P` one before the first call, `X` no such function, `M` out of
-memory, `S` sys.exit. Frames wait in memory that is shared with the zygote, which sends them on when the program is
+A frame is a kind, the CPU seconds of the call (of a reference; else 0) and a length, then bytes: `O` the value that was
+returned, as `wire` writes it (of a reference `Q` where it does not equal itself, as NaN, or is not plain); the rest ends the
+program: `N` a value that cannot cross, `E` an exception of a call, `P` one before the first call, `X` no such function, `M`
+out of memory, `S` sys.exit. Frames wait in memory that is shared with the zygote, which sends them on when the program is
 killed, and go through the pipe in batches, so that a call costs no system call.
 """
 
@@ -44,6 +44,15 @@ def unsent(shared: mmap.mmap) -> memoryview:
     _, _, waiting, sending = HEADER.unpack_from(shared, 0)
     size = 0 if sending or waiting > SHARED - HEADER.size else waiting
     return memoryview(shared)[HEADER.size : HEADER.size + size]
+
+
+def peek(shared: mmap.mmap, copy: mmap.mmap) -> int:
+    """Copy the frames that wait while a call runs. The result is their size in bytes; 0: the program sent some meanwhile."""
+    before = progress(shared)
+    with unsent(shared) as view, memoryview(copy) as room:
+        size = len(view)
+        room[:size] = view
+    return size if progress(shared) == before else 0
 
 
 def describe(error: BaseException) -> str:
@@ -92,6 +101,7 @@ def run(payload: dict[str, str], inputs: list[Any], shared: mmap.mmap, collect: 
     ceiling = (resource.getrlimit(resource.RLIMIT_AS)[1],) * 2
 
     def send(data: Any) -> None:
+        data = memoryview(data)
         while data:
             data = data[write(ANSWER, data) :]
 
@@ -121,18 +131,20 @@ def run(payload: dict[str, str], inputs: list[Any], shared: mmap.mmap, collect: 
         except BaseException as error:
             kind, data = b"E", describe(error).encode("utf-8", "replace")
         end = measured or clock()
-        data = frame(kind, end - start, len(data)) + data
-        fits = waiting + len(data) <= room
+        head = frame(kind, end - start if collect else 0.0, len(data))
+        fits = waiting + len(head) + len(data) <= room
         if fits:
-            shared[base + waiting : base + waiting + len(data)] = data
-            waiting += len(data)
+            shared[base + waiting : base + waiting + len(head) + len(data)] = head + data
+            waiting += len(head) + len(data)
         last = number == len(inputs) or kind not in going_on
         if fits and not last and end - sent_at < _FLUSH_SECONDS:
             continue
         begin(shared, 0, number, start, 0, 1)
-        send(shared[base : base + waiting])
+        if waiting:
+            send(shared[base : base + waiting])
         if not fits:
-            send(memoryview(data))
+            send(head)
+            send(data)
         waiting, sent_at = 0, end
         begin(shared, 0, number + 1, clock(), 0, 0)
         if last:
