@@ -93,6 +93,10 @@ class Log(Generic[Row]):
         """The keys of `rows`, which are of samples. What stands behind a key in its line is not read, but its checksum is."""
         return list(self._once((key, key) for key, _ in self._scan(self._key)))
 
+    def each_key(self) -> Iterator[Hashable]:
+        """The keys of `each`, read as `keys` reads them where the rows are of samples."""
+        return self._once((key, key) for key, _ in self._scan(self._any_key))
+
     def _once(self, found: Iterable[tuple[Hashable, Found]]) -> Iterator[Found]:
         """The second of each pair; raises StoreError where the first, a key, is there a second time."""
         seen: set[Hashable] = set()
@@ -281,6 +285,7 @@ class Log(Generic[Row]):
         return key
 
     def _any_key(self, line: bytes) -> Hashable | None:
+        """The key of a whole line of any kind of row; None for a broken line."""
         if "member" in self._fields:
             return self._key(line)
         row = self._parse(line)
