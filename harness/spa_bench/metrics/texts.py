@@ -201,6 +201,7 @@ def each_text_values(problems: Sequence[TextSamples], sizes: Sequence[int], *, w
         pool.shutdown(wait=False, cancel_futures=True)
         for process in running:
             process.kill()  # it is idle when all went well; otherwise its work is no longer needed
+            process.join()
 
 
 def _taken(waiting: deque[Future[list[Values]]]) -> Iterator[Future[list[Values]]]:
