@@ -6,6 +6,7 @@ import random
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -143,7 +144,7 @@ def test_settling_sorts_and_drops_a_broken_end(log: Log[Record]):
     log.append(rows)
     with log.path.open("ab") as stream:
         stream.write(b"torn")
-    log.settle(lambda r: r.draw)
+    log.settle({"p": 0})
     assert log.rows() == sorted(rows, key=lambda r: r.draw)
     assert log.faults() == []
 
@@ -151,8 +152,36 @@ def test_settling_sorts_and_drops_a_broken_end(log: Log[Record]):
 def test_settling_a_settled_file_does_not_write(log: Log[Record], monkeypatch: pytest.MonkeyPatch):
     log.append([record(0), record(1)])
     monkeypatch.setattr(module, "replace_parts", lambda *_: pytest.fail("written"))
-    log.settle(lambda r: r.draw)
+    log.settle({"p": 0})
     assert log.rows() == [record(0), record(1)]
+
+
+def test_settling_goes_by_the_places_of_the_problems_first(log: Log[Record]):
+    rows = [replace(record(draw), problem=problem, member=member) for problem in "ab" for member in (1, 0) for draw in (1, 0)]
+    log.append(rows)
+    log.settle({"b": 0, "a": 1})
+    assert [r.key for r in log.rows()] == [(p, m, d) for p in "ba" for m in (0, 1) for d in (0, 1)]
+
+
+def test_counting_takes_no_broken_line_and_no_key_twice(log: Log[Record]):
+    log.append([record(0), record(1)])
+    assert log.count_whole() == 2
+    log.append([record(1)])
+    with pytest.raises(StoreError, match="1 keys are there twice"):
+        log.count_whole()
+    log.path.write_bytes(log.path.read_bytes()[:-5])
+    with pytest.raises(StoreError, match="line 3 is broken or torn"):
+        log.count_whole()
+
+
+def test_texts_that_rows_have_in_common_are_in_memory_once(log: Log[Record], tmp_path: Path):
+    log.append([replace(record(0, "one"), failure="no room"), replace(record(1, "two"), graded="tw", failure="no room")])
+    one, two = log.rows()
+    assert one.graded is one.raw
+    assert (two.raw, two.graded) == ("two", "tw")
+    assert one.failure is two.failure
+    assert one.finish is two.finish
+    assert one.problem is two.problem
 
 
 def test_lines_longer_than_the_look_back_are_recognised(log: Log[Record]):

@@ -150,7 +150,7 @@ class Completion:
     choice: int | None = None  # of a multiple-choice problem: the option that was chosen, after which the text goes on
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Record:
     """A line of records.jsonl: a completion and the text that is graded."""
 
@@ -224,7 +224,7 @@ class Choices:
         return self.problem
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Grade:
     """A line of grades.jsonl: the verdict on one sample."""
 
@@ -280,7 +280,7 @@ class DivergenceSums:
     noise: float | None = None  # KL a token between the first member and itself in other company; None: not read again
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Behaviour:
     """A line of behaviours.jsonl: what one program did on the probes of its problem, right or not."""
 

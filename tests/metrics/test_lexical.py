@@ -1,4 +1,6 @@
 import gzip
+import random
+import zlib
 
 import numpy as np
 import pytest
@@ -41,6 +43,15 @@ def test_the_ratio_is_the_size_over_that_of_gzip_level_nine():
     texts = ["def f(x):\n    return x + 1"] * 7 + ["größer"]
     data = " ".join(texts).encode()
     assert compression_ratio(texts) == len(data) / len(gzip.compress(data, 9, mtime=0))
+
+
+@pytest.mark.parametrize("bits", range(5, 18))
+def test_tables_that_fit_a_text_give_the_bytes_of_the_largest_ones(bits):
+    generator = random.Random(bits)
+    for length in (2**bits - 263, 2**bits - 262, 2**bits - 3, 2**bits - 1, 2**bits, 2**bits + 1):
+        for letters in ("ab", "abcdefgh \n", [chr(i) for i in range(33, 126)]):
+            text = "".join(generator.choices(letters, k=max(1, length)))
+            assert compression_ratio([text]) == len(text) / len(zlib.compress(text.encode(), 9, 31))
 
 
 def test_repetition_raises_the_ratio():

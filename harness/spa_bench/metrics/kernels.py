@@ -12,7 +12,7 @@ from collections.abc import Hashable, Sequence
 import numpy as np
 
 from spa_bench.metrics.diversity import normal_tokens
-from spa_bench.metrics.ngrams import Counts, FloatArray, count_features, count_ngrams, words
+from spa_bench.metrics.ngrams import Counts, FloatArray, IntArray, count_features, count_ngrams, words
 
 
 def ngram_kernel(texts: Sequence[str], *, orders: Sequence[int] = (1, 2)) -> FloatArray:
@@ -28,10 +28,14 @@ def ngram_kernel(texts: Sequence[str], *, orders: Sequence[int] = (1, 2)) -> Flo
     _some(texts)
     place = {text: i for i, text in enumerate(dict.fromkeys(texts))}
     counts = count_ngrams([words(text) for text in place], orders)
+    return kernel_of_counts(counts, np.array([place[text] for text in texts], dtype=np.int64))
+
+
+def kernel_of_counts(counts: Sequence[Counts], place: IntArray) -> FloatArray:
+    """`ngram_kernel` of texts whose n-grams are counted, a `Counts` for each order: `place`, (n,), has the row of each text."""
     kernel = np.mean([cosine_of_counts(one) for one in counts], axis=0)
     # The kernel is computed for distinct texts and then spread, so that copies get exactly the same row.
-    index = [place[text] for text in texts]
-    return np.asarray(kernel[np.ix_(index, index)], dtype=np.float64)
+    return np.asarray(kernel[np.ix_(place, place)], dtype=np.float64)
 
 
 def ast_kernel(programs: Sequence[str]) -> FloatArray:

@@ -16,6 +16,7 @@ import hashlib
 import itertools
 import math
 from collections.abc import Iterator
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,10 +54,16 @@ def expected_classes(counts: NDArray[np.generic], draws: int, size: int) -> floa
         return None
     each = draws // members
     if size % members == 0:
-        seen = 1.0 - np.prod(1.0 - pass_at_k(table.ravel(), each, size // members).reshape(table.shape), axis=1)
+        seen = 1.0 - np.prod(_missed(each, size // members)[table], axis=1)
     else:
         seen = pass_at_k_members(table, each, size)
     return float(seen.sum())
+
+
+@lru_cache(maxsize=1024)
+def _missed(draws: int, size: int) -> NDArray[np.float64]:
+    """Chance that `size` of `draws` samples miss all c that are of a class, for c = 0..draws, shape (draws + 1,)."""
+    return np.asarray(1.0 - pass_at_k(np.arange(draws + 1), draws, size), dtype=np.float64)
 
 
 def subsets(draws: int, members: int, size: int, *, problem: str, most: int = SUBSETS) -> IntArray | None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from sacrebleu.tokenizers.tokenizer_13a import Tokenizer13a
 
+from spa_bench.metrics.chosen import Chosen, entries_of, firsts, shared
 from spa_bench.metrics.ngrams import FloatArray, IntArray, count_ngrams
 
 MAX_ORDER = 4
@@ -34,7 +35,11 @@ def self_bleu(texts: Sequence[str]) -> float | None:
 
 @dataclass(frozen=True, kw_only=True)
 class SelfBleu:
-    """The n-gram counts of the texts of one problem, from which the self-BLEU of any of its subsets follows."""
+    """The n-gram counts of the texts of one problem, from which the self-BLEU of any of its subsets follows.
+
+    The entries are of n-grams that several distinct texts have. Any other matches nothing, unless the text has a copy, and a
+    text with a copy among the others matches in full.
+    """
 
     place: IntArray  # (n,) the distinct text that each text equals
     lengths: IntArray  # (U,) tokens of each distinct text
@@ -49,7 +54,7 @@ class SelfBleu:
         distinct = {text: i for i, text in enumerate(dict.fromkeys(texts))}
         tokens = [_TOKENIZER(text.rstrip()).split() for text in distinct]
         rows, grams, counts, slots, so_far = [], [], [], [], 0
-        for order, one in enumerate(count_ngrams(tokens, range(1, MAX_ORDER + 1))):
+        for order, one in enumerate(map(shared, count_ngrams(tokens, range(1, MAX_ORDER + 1)))):
             rows.append(one.rows)
             grams.append(one.kinds + so_far)
             counts.append(one.counts)
@@ -68,46 +73,57 @@ class SelfBleu:
 
     def mean(self, chosen: IntArray) -> float | None:
         """The self-BLEU of the texts at these places (no place twice), in [0, 1]; None for fewer than 2."""
-        if len(chosen) < 2:
-            return None
-        copies = np.bincount(self.place[chosen], minlength=len(self.lengths))
-        return float(self._scores(copies) @ copies / len(chosen))
+        return float(self.means(Chosen.of([chosen]))[0]) if len(chosen) > 1 else None
 
-    def _scores(self, copies: IntArray) -> FloatArray:
-        """BLEU / 100 of each distinct text against the others, (U,), where text u occurs copies[u] times; 0 where absent."""
-        matches = self._matches(copies)
-        totals = np.maximum(self.lengths[:, None] - np.arange(MAX_ORDER), 0)
+    def means(self, chosen: Chosen) -> FloatArray:
+        """The self-BLEU of each subset, (S,); NaN for fewer than 2 texts."""
+        scores = np.zeros(len(chosen.places))
+        for span, part in chosen.parts(len(self.rows) + len(self.lengths) * MAX_ORDER):
+            scores[span] = self._scores(part)
+        sizes = chosen.sizes()
+        sums = np.bincount(chosen.owner, weights=scores, minlength=chosen.count)
+        return np.where(sizes > 1, sums / np.maximum(sizes, 1), np.nan)
+
+    def _scores(self, chosen: Chosen) -> FloatArray:
+        """BLEU / 100 of the text at each place against the others of its subset, (P,)."""
+        texts = self.place[chosen.places]
+        lengths = self.lengths[texts]
+        totals = np.maximum(lengths[:, None] - np.arange(MAX_ORDER), 0)
+        matches = self._matches(chosen.owner, texts, totals, chosen.count)
         real = totals > 0
         # Smoothing exp: the j-th order without a match counts as 1 / 2**j of a match.
         misses = np.cumsum(real & (matches == 0), axis=1)
         smoothed = np.where(matches > 0, matches, 0.5**misses)
-        logs = np.where(real, np.log(np.where(real, smoothed / np.maximum(totals, 1), 1.0)), 0.0)
+        logs = np.log(np.where(real, smoothed / np.maximum(totals, 1), 1.0))
         effective = np.maximum(real.sum(axis=1), 1)
-        closest = self._closest_lengths(copies)
-        penalty = np.exp(np.minimum(1.0 - closest / np.maximum(self.lengths, 1), 0.0))
-        scores = penalty * np.exp(logs.sum(axis=1) / effective)
-        return np.where((matches.sum(axis=1) > 0) & (copies > 0), scores, 0.0)
+        penalty = np.exp(np.minimum(1.0 - _closest(chosen.owner, lengths) / np.maximum(lengths, 1), 0.0))
+        return np.where(matches.any(axis=1), penalty * np.exp(logs.sum(axis=1) / effective), 0.0)
 
-    def _matches(self, copies: IntArray) -> FloatArray:
-        """The number of each text's n-grams that the others have too, (U, 4); an n-gram counts as often as one other has it."""
-        there = np.flatnonzero((copies > 0)[self.rows])  # places rather than a mask, because most subsets are small
-        grams, counts, rows = self.grams[there], self.counts[there], self.rows[there]
-        again = grams[1:] == grams[:-1]  # whether entry i + 1 is of the same n-gram as entry i
-        starts = np.flatnonzero(np.append(True, ~again)[: len(grams)])
+    def _matches(self, owner: IntArray, texts: IntArray, totals: IntArray, subsets: int) -> FloatArray:
+        """The number of each text's n-grams that the others have too, (P, 4); an n-gram counts as often as one other has it."""
+        distinct = len(self.lengths)
+        copies = np.bincount(owner * distinct + texts, minlength=subsets * distinct)
+        subset, there = entries_of(self.rows, copies.reshape(subsets, distinct) > 0)
+        grams, counts = subset * len(self.grams) + self.grams[there], self.counts[there]
+        starts = np.flatnonzero(firsts(grams))
+        sizes = np.diff(np.append(starts, len(grams)))
         # Entries of an n-gram run from the largest count down: for the first one the largest among the others is
         # the second entry, or 0 if there is none; for all others the first.
-        others = np.repeat(counts[starts], np.diff(np.append(starts, len(grams))))
-        others[starts] = np.where(np.append(again, False)[starts], np.append(counts[1:], 0)[starts], 0)
-        # A text with a copy of itself among the others matches in full.
-        matched = np.where(copies[rows] > 1, counts, np.minimum(counts, others))
-        sums = np.bincount(self.slots[there], weights=matched, minlength=len(self.lengths) * MAX_ORDER)
-        return np.asarray(sums.reshape(-1, MAX_ORDER), dtype=np.float64)
+        others = np.repeat(counts[starts], sizes)
+        others[starts] = np.where(sizes > 1, np.append(counts[1:], 0)[starts], 0)
+        slots = subset * (distinct * MAX_ORDER) + self.slots[there]
+        sums = np.bincount(slots, weights=np.minimum(counts, others), minlength=subsets * distinct * MAX_ORDER)
+        mine = owner * distinct + texts
+        return np.where(copies[mine, None] > 1, totals, sums.reshape(-1, MAX_ORDER)[mine])
 
-    def _closest_lengths(self, copies: IntArray) -> FloatArray:
-        """The length among the others that is closest to each text's own, (U,); of two equally close lengths the shorter."""
-        there = np.flatnonzero(copies)
-        gaps = np.abs(self.lengths[:, None] - self.lengths[there]).astype(np.float64)
-        gaps[there, np.arange(len(there))] = np.where(copies[there] > 1, 0.0, np.inf)
-        nearest = gaps.min(axis=1)
-        candidates = np.where(gaps == nearest[:, None], self.lengths[there].astype(np.float64), np.inf)
-        return np.asarray(candidates.min(axis=1), dtype=np.float64)
+
+def _closest(owner: IntArray, lengths: IntArray) -> FloatArray:
+    """The length among the others of the same owner that is closest to each, (P,); of two equally close ones the shorter."""
+    order = np.lexsort((lengths, owner))
+    ascending, owners = lengths[order].astype(np.float64), owner[order]
+    gaps = np.where(owners[1:] == owners[:-1], np.diff(ascending), np.inf)
+    before, after = np.full((2, len(order)), np.inf)
+    before[1:], after[:-1] = gaps, gaps
+    closest = np.empty(len(order))
+    closest[order] = ascending + np.where(before <= after, -before, after)
+    return closest

@@ -61,10 +61,12 @@ def measure_samples(samples: Sequence[Samples], *, workers: int = 1) -> MetricVa
     """All metrics of all problems; the same numbers for any number of `workers`."""
     least = min(len(s.texts) for s in samples)
     sizes = sizes_up_to(least)
-    tables = texts.text_values_of([_as_texts(s) for s in samples], sizes, workers=workers)
-    for row, one in zip(tables, samples, strict=True):
+    at: dict[int, dict[str, list[Value]]] = {size: {m.name: [] for m in AT_SIZES} for size in sizes}
+    for one, row in zip(samples, texts.each_text_values([_as_texts(s) for s in samples], sizes, workers=workers), strict=True):
         row[QD] = {size: _qd(one, size) for size in sizes}
-    at = {size: {m.name: [_rounded(row[m.name][size]) for row in tables] for m in AT_SIZES} for size in sizes}
+        for size, columns in at.items():
+            for name, column in columns.items():
+                column.append(_rounded(row[name][size]))
     values = {m.name: [_rounded(m.compute(s)) for s in samples] for m in METRICS}
     if any(s.preferences for s in samples):
         values |= {m.name: [_rounded(m.compute(s)) for s in samples] for m in CHOICE_METRICS}

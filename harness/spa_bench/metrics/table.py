@@ -29,8 +29,14 @@ def _pass_at(samples: Samples, k: int) -> Value:
     if k > (samples.members if samples.members > 1 else counts.shape[1]):
         return None
     if samples.members == 1:
-        return float(pass_at_k(counts.sum(1), counts.shape[1], k)[0])
+        return _pass_of(int(counts.sum()), counts.shape[1], k)
     return float(pass_at_k_members(counts.sum(1)[None], counts.shape[1], k)[0])
+
+
+@functools.lru_cache(maxsize=4096)
+def _pass_of(correct: int, draws: int, k: int) -> float:
+    """pass@k of one problem: there are few different ones in a run."""
+    return float(pass_at_k([correct], draws, k)[0])
 
 
 def _on_base(compute: Callable[[Samples], Value]) -> Callable[[Samples], Value]:

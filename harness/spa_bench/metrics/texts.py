@@ -12,19 +12,20 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+from collections import deque
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
+from spa_bench.metrics.chosen import Chosen
 from spa_bench.metrics.diversity import key_of_tokens, normal_tokens
-from spa_bench.metrics.kernels import cosine_of_counts, features_of_tokens, ngram_kernel
-from spa_bench.metrics.lexical import compression_ratio, distinct_share
+from spa_bench.metrics.kernels import cosine_of_counts, features_of_tokens, kernel_of_counts
+from spa_bench.metrics.lexical import compression_ratios, distinct_shares
 from spa_bench.metrics.ngrams import Counts, FloatArray, IntArray, count_features, count_ngrams, words
 from spa_bench.metrics.novelty import utility_k
 from spa_bench.metrics.rarefaction import expected_classes, has_size, subsets
@@ -165,7 +166,12 @@ class TextSamples:
 
 
 def text_values_of(problems: Sequence[TextSamples], sizes: Sequence[int], *, workers: int = 1) -> list[Values]:
-    """`values_of` of every problem, in their order; the same numbers for any `workers`.
+    """`values_of` of every problem, in their order; see `each_text_values`."""
+    return list(each_text_values(problems, sizes, workers=workers))
+
+
+def each_text_values(problems: Sequence[TextSamples], sizes: Sequence[int], *, workers: int = 1) -> Iterator[Values]:
+    """`values_of` of one problem after the other, in their order; the same numbers for any `workers`.
 
     More than a second's work goes to at most `workers` spawned processes (one also for workers = 1) with one BLAS thread
     each: small matrices gain nothing from threads, and threads may change a last digit. A script that calls this function
@@ -175,21 +181,43 @@ def text_values_of(problems: Sequence[TextSamples], sizes: Sequence[int], *, wor
         raise ValueError(f"at least one worker, not {workers}")
     work = sum(len(p.texts) for p in problems)
     if len(problems) < 2 or work < 2 * _WORTH_A_PROCESS:
-        return [values_of(p, sizes) for p in problems]
+        yield from (values_of(p, sizes) for p in problems)
+        return
     processes = min(workers, len(problems), work // _WORTH_A_PROCESS)
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_leave_signals_to_the_harness)
+    done = 0
     try:
         with _one_blas_thread():
-            pending = [pool.submit(values_of, problem, sizes) for problem in problems]
-        return [one.result() for one in pending]
+            pending = deque(pool.submit(_values_of_all, part, sizes) for part in _parts(problems, processes))
+        for one in _taken(pending):
+            for values in one.result():
+                yield values
+                done += 1
     except BrokenProcessPool:  # one of them was killed, perhaps for its memory: compute here, one problem at a time
-        return [values_of(p, sizes) for p in problems]
+        yield from (values_of(p, sizes) for p in problems[done:])
     finally:
         running = list((pool._processes or {}).values())
         pool.shutdown(wait=False, cancel_futures=True)
         for process in running:
             process.kill()  # it is idle when all went well; otherwise its work is no longer needed
+            process.join()
+
+
+def _taken(waiting: deque[Future[list[Values]]]) -> Iterator[Future[list[Values]]]:
+    """The elements from the first on; each is forgotten when it is given, and what it holds can be freed."""
+    while waiting:
+        yield waiting.popleft()
+
+
+def _parts(problems: Sequence[TextSamples], processes: int) -> Iterator[Sequence[TextSamples]]:
+    """The problems in parts, because sending one problem costs as much as sending many; small enough to end together."""
+    size = min(64, max(1, len(problems) // (16 * processes)))
+    return (problems[start : start + size] for start in range(0, len(problems), size))
+
+
+def _values_of_all(problems: Sequence[TextSamples], sizes: Sequence[int]) -> list[Values]:
+    return [values_of(problem, sizes) for problem in problems]
 
 
 def _leave_signals_to_the_harness() -> None:
@@ -226,21 +254,35 @@ def values_of(samples: TextSamples, sizes: Sequence[int]) -> Values:
     answered = ~np.asarray(samples.failed, dtype=bool)
     syntax = None if samples.programs is None else _Syntax.of(samples.programs, answered)
     tables = {name: _table(labels, members) for name, labels in _labels(samples, answered, syntax).items()}
-    functions = _functions(samples, answered, syntax)
-    spectra = _spectra(samples, answered, syntax)
-    for size in sizes:
-        chosen = subsets(n, members, size, problem=samples.problem)
-        if chosen is None:
-            continue
+    words_ = _Words.of([text if there else "" for text, there in zip(samples.texts, answered, strict=True)])
+    spectra = _spectra(samples, answered, syntax, words_)
+    chosen = {size: some for size in sizes if (some := subsets(n, members, size, problem=samples.problem)) is not None}
+    for name, each in _of_subsets(samples, answered, syntax, words_, list(chosen.values())).items():
+        values[name] |= dict(zip(chosen, each, strict=True))
+    for size, places in chosen.items():
         for name, table in tables.items():
             count = expected_classes(table, n, size)
             values[name][size] = count / size if count is not None and name.startswith("effective_diversity") else count
-        for name, function in functions.items():
-            values[name][size] = _mean([function(subset) for subset in chosen])
         for kernel, spectrum in spectra.items() if size > 1 else ():
-            for order, scores in zip(ORDERS, effective_numbers(spectrum(chosen), ORDERS), strict=True):
-                values[_vendi_name(kernel, order)][size] = float(scores.mean())
+            means = effective_numbers(spectrum(places), ORDERS).mean(axis=1)
+            for order, mean in zip(ORDERS, means.tolist(), strict=True):
+                values[_vendi_name(kernel, order)][size] = mean
     return values
+
+
+@dataclass(frozen=True)
+class _Words:
+    """The n-grams of the texts; equal texts are counted once. A failed sample has the text "", which has none."""
+
+    texts: Sequence[str]  # (n,)
+    place: IntArray  # (n,) row of `counts` of each text
+    counts: Sequence[Counts]  # of the orders of DISTINCT
+
+    @classmethod
+    def of(cls, texts: Sequence[str]) -> _Words:
+        rows = {text: i for i, text in enumerate(dict.fromkeys(texts))}
+        place = np.array([rows[text] for text in texts], dtype=np.int64)
+        return cls(texts, place, count_ngrams([words(text) for text in rows], DISTINCT))
 
 
 @dataclass(frozen=True)
@@ -295,33 +337,39 @@ def _table(labels: Sequence[Hashable | None], members: int) -> IntArray:
     return table
 
 
-def _functions(
-    samples: TextSamples, answered: NDArray[np.bool_], syntax: _Syntax | None
-) -> dict[str, Callable[[IntArray], float | None]]:
-    """Metric name -> its value on a subset of the samples, given by places in order."""
-    texts = [text if there else "" for text, there in zip(samples.texts, answered, strict=True)]
-    bleu = SelfBleu.of(texts)
-
-    def compression(subset: IntArray) -> float | None:
-        return compression_ratio([texts[i] for i in subset[answered[subset]]])
-
-    functions: dict[str, Callable[[IntArray], float | None]] = {
-        "self_bleu": lambda subset: bleu.mean(subset[answered[subset]]),
-        "compression_ratio": compression,
+def _of_subsets(
+    samples: TextSamples, answered: NDArray[np.bool_], syntax: _Syntax | None, words_: _Words, sizes: Sequence[IntArray]
+) -> dict[str, list[float | None]]:
+    """Metric name -> its mean over the subsets that have a value, for each array (S, m) of subsets of one size."""
+    every = Chosen.of([subset for of_size in sizes for subset in of_size])
+    some = every.keep(answered)
+    found = {
+        "self_bleu": SelfBleu.of(words_.texts).means(some),
+        "compression_ratio": compression_ratios(words_.texts, some),
     }
     if syntax is not None:
-        keys = syntax.keys
-        functions["utility_k[ast]"] = lambda subset: utility_k(
-            [keys[i] for i in subset], [bool(samples.passed[i]) for i in subset]
+        keys, passed = syntax.keys, samples.passed
+        found["utility_k[ast]"] = np.array(
+            [utility_k([keys[i] for i in subset], [passed[i] for i in subset]) for subset in every.each()]
         )
-    # A failed sample has the text "" here, which has no n-grams: it need not be removed.
-    for n, counts in zip(DISTINCT, count_ngrams([words(text) for text in texts], DISTINCT), strict=True):
-        functions[f"distinct[n={n}]"] = partial(distinct_share, counts)
-    return functions
+    for n, counts in zip(DISTINCT, words_.counts, strict=True):
+        found[f"distinct[n={n}]"] = distinct_shares(counts, some, words_.place)
+    ends = np.cumsum([len(of_size) for of_size in sizes])
+    means = [_means(each) for each in np.split(np.stack(list(found.values())), ends, axis=1)[:-1]]
+    return {name: [of_size[row] for of_size in means] for row, name in enumerate(found)}
+
+
+def _means(values: FloatArray) -> list[float | None]:
+    """The mean of each row (M, S) without NaN; None where nothing is left."""
+    there = ~np.isnan(values)
+    if there.all():
+        means: list[float | None] = np.ascontiguousarray(values).mean(axis=1).tolist()
+        return means
+    return [float(row[some].mean()) if some.any() else None for row, some in zip(values, there, strict=True)]
 
 
 def _spectra(
-    samples: TextSamples, answered: NDArray[np.bool_], syntax: _Syntax | None
+    samples: TextSamples, answered: NDArray[np.bool_], syntax: _Syntax | None, words_: _Words
 ) -> dict[str, Callable[[IntArray], FloatArray]]:
     """Kernel name -> function from subsets (S, m) to the eigenvalues of K / (its answers), shape (S, m), or (S, d) if d < m."""
     there = np.outer(answered, answered)
@@ -335,8 +383,7 @@ def _spectra(
         masked = np.where(there, kernel, 0.0)
         return lambda chosen: _eigenvalues(masked[chosen[:, :, None], chosen[:, None, :]], answered[chosen])
 
-    texts = [text if there else "" for text, there in zip(samples.texts, answered, strict=True)]
-    spectra = {"ngram": of_kernel(ngram_kernel(texts))}
+    spectra = {"ngram": of_kernel(kernel_of_counts(words_.counts[:2], words_.place))}
     if syntax is not None:
         spectra["ast"] = of_kernel(cosine_of_counts(syntax.counts)[np.ix_(syntax.place, syntax.place)])
     if samples.embeddings is not None:
@@ -358,11 +405,6 @@ def _spectra(
 
 def _eigenvalues(matrices: FloatArray, answered: NDArray[np.bool_]) -> FloatArray:
     return np.asarray(np.linalg.eigvalsh(matrices) / np.maximum(answered.sum(axis=1), 1)[:, None], dtype=np.float64)
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    defined = [value for value in values if value is not None]
-    return float(np.mean(defined)) if defined else None
 
 
 def _check(samples: TextSamples) -> None:

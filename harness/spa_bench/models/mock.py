@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -166,15 +167,25 @@ class MockModel:
                 key=request.key, text=new.decode(errors="ignore"), tokens=max(1, len(new)), finish=finish, seed=request.seed
             )
 
+    @cached_property
+    def _general(self) -> list[Reply]:
+        """The replies that fit every request."""
+        return [reply for reply in self.replies if not reply.narrow]
+
+    @cached_property
+    def _narrow(self) -> list[Reply]:
+        """The others."""
+        return [reply for reply in self.replies if reply.narrow]
+
     def _reply(self, request: Request, member: Member) -> str:
-        fitting = [reply for reply in self.replies if reply.fits(request)]
-        if not fitting:
+        fitting = [reply for reply in self._narrow if reply.fits(request)]
+        most = max((reply.narrow for reply in fitting), default=0)
+        best = [reply for reply in fitting if reply.narrow == most] or self._general
+        if not best:
             raise ModelError(
                 f"no reply of the mock engine fits problem {request.problem_id}, member {request.member}, draw {request.draw}; "
                 "give one in engine.replies without these keys"
             )
-        most = max(reply.narrow for reply in fitting)
-        best = [reply for reply in fitting if reply.narrow == most]
         adapter, greedy = _adapter(member), request.decoding.temperature == 0
         if greedy and not adapter:
             return best[0].text

@@ -22,6 +22,7 @@ from spa_bench.runs.log import Keyed, Log, Row
 from spa_bench.runs.partial import PARTIAL
 from spa_bench.support import lock
 from spa_bench.support.files import file_safe, replace_file
+from spa_bench.support.json_text import indented
 from spa_bench.types import Behaviour, Choices, Divergence, Grade, Json, Key, Record, RunSpec
 
 SCHEMA_VERSION = 2
@@ -181,9 +182,9 @@ class RunFolder:
         )
 
     def _framed(self, content: Mapping[str, object]) -> bytes:
-        body = json.dumps(content, sort_keys=True)
-        checksum = hashlib.blake2b(f"{self.hash}\0{body}".encode(), digest_size=8).hexdigest()
-        return (json.dumps({**content, "sum": checksum}, indent=1) + "\n").encode()
+        digest = hashlib.blake2b(f"{self.hash}\0".encode(), digest_size=8)
+        digest.update(json.dumps(content, sort_keys=True).encode())
+        return (indented({**content, "sum": digest.hexdigest()}) + "\n").encode()
 
 
 def _is_cost(value: object) -> bool:

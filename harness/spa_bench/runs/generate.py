@@ -192,10 +192,8 @@ class _Drawing:
 
 def _settle(folder: RunFolder, place: Mapping[str, int]) -> None:
     """Sort the generated logs into the order of the problems; `place` maps a problem to its position."""
-    for log in (folder.record_log, folder.noise_log):
-        log.settle(lambda r: (place[r.problem], r.member, r.draw))
-    folder.divergence_log.settle(lambda d: place[d.problem])
-    folder.choice_log.settle(lambda c: place[c.problem])
+    for log in (folder.record_log, folder.noise_log, folder.divergence_log, folder.choice_log):
+        log.settle(place)
 
 
 def drop_parts(folder: RunFolder, n: int) -> None:

@@ -105,8 +105,8 @@ def grade(
             raise DataError(missing)
         _judge_missing(folder, task, console, chosen, workers, graders)
         place = {p.id: i for i, p in enumerate(task.problems)}
-        folder.grade_log.settle(lambda g: (place[g.problem], g.member, g.draw))
-        folder.behaviour_log.settle(lambda b: (place[b.problem], b.member, b.draw))
+        folder.grade_log.settle(place)
+        folder.behaviour_log.settle(place)
         if embedder is not None and embeddings.missing(folder):
             model = embedder()
             with console.stage("embeddings") as progress:

@@ -14,11 +14,12 @@ import os
 import re
 import time
 from collections import deque
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from enum import Enum
 from io import BufferedReader, FileIO
+from itertools import pairwise
 from pathlib import Path
-from typing import ClassVar, Generic, Protocol, TypeVar, get_type_hints
+from typing import ClassVar, Generic, Literal, Protocol, TypeVar, get_origin, get_type_hints
 
 from spa_bench.errors import StoreError
 from spa_bench.runs.contents import row_check
@@ -44,6 +45,8 @@ _KEY = re.compile(r'\{"problem": "([^"\\]*)", "member": (\d+), "draw": (\d+), ')
 _SUM = b', "sum": "'
 _TAIL = len(_SUM) + 16 + len(b'"}')  # bytes at the end of a line that are not of the row
 _BUFFER = 1 << 20
+_LONG = ("problem", "raw", "graded")  # texts of rows that are not shared with `_texts`
+_SHARED = 4096  # different texts that are kept for that
 
 
 @dataclasses.dataclass
@@ -65,7 +68,10 @@ class Log(Generic[Row]):
         self._fault = row_check(kind)
         self._enums = {n: t for n, t in hints.items() if isinstance(t, type) and issubclass(t, Enum)}
         self._salted = hashlib.blake2b(f"{salt}/{path.name}\0".encode(), digest_size=8)
+        self._short = tuple(n for n, t in hints.items() if n not in _LONG and (t is str or get_origin(t) is Literal))
+        self._graded = "graded" in hints
         self._names: dict[str, str] = {}  # of problems: a name that many rows share is kept once
+        self._texts: dict[str, str] = {}  # likewise the other texts that are short, the first ones that occur
 
     def rows(self) -> list[Row]:
         """All whole rows in order, without a broken end. Raises StoreError for damage or for a key that occurs twice."""
@@ -86,6 +92,10 @@ class Log(Generic[Row]):
     def keys(self) -> list[Key]:
         """The keys of `rows`, which are of samples. What stands behind a key in its line is not read, but its checksum is."""
         return list(self._once((key, key) for key, _ in self._scan(self._key)))
+
+    def each_key(self) -> Iterator[Hashable]:
+        """The keys of `each`, read as `keys` reads them where the rows are of samples."""
+        return self._once((key, key) for key, _ in self._scan(self._any_key))
 
     def _once(self, found: Iterable[tuple[Hashable, Found]]) -> Iterator[Found]:
         """The second of each pair; raises StoreError where the first, a key, is there a second time."""
@@ -119,18 +129,22 @@ class Log(Generic[Row]):
                 f"cannot write {self.path}: {error.strerror}; what it held is safe, make room and run the same command again"
             ) from error
 
-    def settle(self, place: Callable[[Row], int | tuple[int, ...]]) -> None:
-        """Sort the rows by `place`, so that finished files do not depend on how often a run was stopped."""
-        places, end = [], 0
-        for row, reached in self._scan(self._parse):
-            places.append(place(row))
+    def settle(self, places: Mapping[str, int]) -> None:
+        """Sort the rows by the `places` of their problems, then by member and draw.
+
+        So finished files do not depend on how often a run was stopped.
+        """
+        found: list[tuple[int, ...]] = []
+        end = 0
+        for key, reached in self._scan(self._any_key):
+            found.append((places[key.problem], key.member, key.draw) if isinstance(key, Key) else (places[str(key)],))
             end = reached
         if not self.path.exists():
             return
-        order = sorted(range(len(places)), key=lambda i: places[i])
-        if order == [*range(len(places))] and end == self.path.stat().st_size:
+        if all(one <= other for one, other in pairwise(found)) and end == self.path.stat().st_size:
             return
         lines = [line for line, _ in self._scan(self._line_of)]
+        order = sorted(range(len(found)), key=found.__getitem__)
         replace_parts(self.path, (lines[i] for i in order))
 
     def retain(self, wanted: Callable[[Row], bool]) -> None:
@@ -151,12 +165,20 @@ class Log(Generic[Row]):
 
     def each_whole(self) -> Iterator[Row]:
         """As `all_rows`, one after the other; raises StoreError behind the last one at the latest."""
+        return self._every((row, reached, row.key) for row, reached in self._scan(self._parse))
+
+    def count_whole(self) -> int:
+        """The number of rows of a finished file. Of a line its checksum and its key are read. Raises as `all_rows`."""
+        return sum(1 for _ in self._every((None, reached, key) for key, reached in self._scan(self._any_key)))
+
+    def _every(self, found: Iterable[tuple[Found, int, Hashable]]) -> Iterator[Found]:
+        """The first of each (row, end of its line, key). Raises StoreError for a key twice, or unless the file ends there."""
         keys: set[Hashable] = set()
         whole, at = 0, 0
-        for row, reached in self._scan(self._parse):
+        for one, reached, key in found:
             whole, at = whole + 1, reached
-            keys.add(row.key)
-            yield row
+            keys.add(key)
+            yield one
         if torn := self._torn(whole, at):
             raise StoreError(torn)
         if twice := whole - len(keys):
@@ -216,9 +238,10 @@ class Log(Generic[Row]):
 
     def _body(self, line: bytes) -> str | None:
         """The JSON of a row; None where the line is not whole."""
+        if line[-_TAIL:-18] != _SUM or line[-2:] != b'"}':
+            return None
         body = line[:-_TAIL] + b"}"
-        whole = line.startswith(_SUM, -_TAIL) and line.endswith(b'"}') and self._sum(body) == line[-18:-2]
-        return body.decode("ascii") if whole and body.isascii() else None
+        return body.decode("ascii") if self._sum(body) == line[-18:-2] and body.isascii() else None
 
     def _parse(self, line: bytes) -> Row | None:
         text = self._body(line)
@@ -233,9 +256,19 @@ class Log(Generic[Row]):
             for name, kind in self._enums.items():
                 content[name] = kind(content[name])
             content["problem"] = self._name(content["problem"])
+            self._share(content)
             return self._kind(**content)
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise StoreError(f"{self.path} was written by another version of spa-bench ({error})") from error
+
+    def _share(self, content: dict[str, object]) -> None:
+        """Put texts that many rows have in common, and a graded text that is the raw one, in memory once."""
+        known = self._texts
+        for name in self._short:
+            if isinstance(text := content.get(name), str):
+                content[name] = known.setdefault(text, text) if len(known) < _SHARED else known.get(text, text)
+        if self._graded and content["graded"] == content["raw"]:
+            content["graded"] = content["raw"]
 
     def _name(self, problem: str) -> str:
         return self._names.setdefault(problem, problem)
@@ -250,6 +283,13 @@ class Log(Generic[Row]):
         key = None if row is None else row.key
         assert key is None or isinstance(key, Key), f"{self.path} is not of samples"
         return key
+
+    def _any_key(self, line: bytes) -> Hashable | None:
+        """The key of a whole line of any kind of row; None for a broken line."""
+        if "member" in self._fields:
+            return self._key(line)
+        row = self._parse(line)
+        return None if row is None else row.key
 
     def _line_of(self, line: bytes) -> bytes | None:
         return None if self._body(line) is None else line + b"\n"

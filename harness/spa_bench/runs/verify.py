@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from itertools import pairwise
 from pathlib import Path
 
 from spa_bench.cards.source import changed
@@ -35,8 +36,8 @@ def verify(folder: RunFolder, task: Task, *, cache: Path | None = None) -> list[
     faults = list(_files(folder))
     if faults:
         return faults  # a check that reads damaged files proves nothing
-    records = folder.record_log.rows()
-    return [*_samples(folder, task, records), *_adapters(folder, cache), *_metrics(folder, task)]
+    found = list(_samples(folder, task, folder.record_log.rows()))  # the records are in memory no longer than that
+    return [*found, *_adapters(folder, cache), *_metrics(folder, task)]
 
 
 def notes(folder: RunFolder) -> list[str]:
@@ -81,7 +82,7 @@ def _samples(folder: RunFolder, task: Task, records: list[Record]) -> Iterator[s
     place = {p: i for i, p in enumerate(problems)}
     yield from _in_order(folder, place, brought=spec["sampler"].get("kind") == "samples")
     for name in ("grades.jsonl", "behaviours.jsonl"):
-        keys = {row.key for row in folder.log(name, LOGS[name]).rows()}
+        keys = set(folder.log(name, LOGS[name]).keys())
         if keys != kept:
             yield f"{folder.path / name}: {_rows_amiss(len(keys - kept), len(kept - keys))}"
     if kept and folder.read_json("judged.json") is None:
@@ -108,11 +109,11 @@ def _rows_amiss(foreign: int, lacking: int) -> str:
 def _in_order(folder: RunFolder, place: Mapping[str, int], *, brought: bool) -> Iterator[str]:
     """Faults in the order of lines; records that were `brought` have that of their file: only a problem's draws ascend."""
     for name, kind in LOGS.items():
-        keys = [row.key for row in folder.log(name, kind).rows()]
+        keys = folder.log(name, kind).each_key()
         order = [(place.get(k.problem, -1), k.member, k.draw) if isinstance(k, Key) else (place.get(str(k), -1),) for k in keys]
         if brought and name == "records.jsonl":
             order.sort(key=lambda parts: parts[0])
-        if order != sorted(order):
+        if any(one > other for one, other in pairwise(order)):
             yield f"{folder.path / name}: the lines are not in order"
 
 

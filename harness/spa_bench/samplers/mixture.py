@@ -35,17 +35,18 @@ class Mixture:
                     if Key(prompt.problem_id, index, draw) not in done:
                         own = draw_seed(seed, task, prompt.problem_id, index, draw)
                         begun = prompt.begun.get((index, draw))
-                        asked = Request(
-                            problem_id=prompt.problem_id,
-                            member=index,
-                            draw=draw,
-                            kind="generate",
-                            prompt=prompt.text,
-                            decoding=decoding,
-                            seed=own,
+                        made.append(
+                            Request(
+                                problem_id=prompt.problem_id,
+                                member=index,
+                                draw=draw,
+                                kind="generate",
+                                prompt=begun.text if begun else prompt.text,
+                                decoding=decoding,
+                                seed=own,
+                                messages=() if begun else prompt.messages,
+                            )
                         )
-                        asked = replace(asked, prompt=begun.text) if begun else replace(asked, messages=prompt.messages)
-                        made.append(asked)
         return made
 
     def sample(

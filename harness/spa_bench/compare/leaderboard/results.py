@@ -88,8 +88,7 @@ class LogFacts:
     @staticmethod
     def of(run: RunFolder) -> LogFacts:
         """Read from the logs. Raises StoreError, with file and line, unless every line of records and grades is whole."""
-        records = sum(1 for _ in run.record_log.each_whole())
-        return LogFacts(records, Counter(str(grade.verdict) for grade in run.grade_log.each_whole()))
+        return LogFacts(run.record_log.count_whole(), Counter(str(grade.verdict) for grade in run.grade_log.each_whole()))
 
 
 def from_runs(runs: Sequence[RunFolder], facts: Mapping[str, LogFacts] | None = None) -> list[Result]:
