@@ -1,4 +1,4 @@
-"""The sanitisers on real answers: verdicts with evalplus' and with ours, and each answer whose verdict differs.
+"""The sanitisers on real answers: with evalplus' and with ours, why texts differ, and each answer whose verdict differs.
 
     python benchmarks/sanitiser.py [--parts starcoder,codegen,prose] [--draws N] [--workers W] [--sandbox NAME] [--json FILE]
 
@@ -17,6 +17,7 @@ import os
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,7 +61,8 @@ def answers(bench: Bench, chosen: Sequence[tuple[str, str]], published: Sequence
     together = [one for name in NAMES for one in made[name]]
     outcomes = ours(task, together, bench.grader)[1]
     found = {name: outcomes[k * len(chosen) : (k + 1) * len(chosen)] for k, name in enumerate(NAMES)}
-    result: dict[str, Any] = {"answers": len(chosen), "texts differ": _differ(made["evalplus"], made["program"])}
+    whys = _whys(made["evalplus"], made["program"])
+    result: dict[str, Any] = {"answers": len(chosen), "texts differ": whys.total(), "why": dict(whys.most_common())}
     for name in NAMES:
         each = [base_and_plus(o) for o in found[name]]
         result[name] = {"base": sum(b for b, _ in each) / len(each), "plus": sum(p for _, p in each) / len(each)}
@@ -72,6 +74,8 @@ def answers(bench: Bench, chosen: Sequence[tuple[str, str]], published: Sequence
         result["evalplus, not as published"] = [i for (i, _), a, b in zip(chosen, theirs, published, strict=True) if a != b]
         print(f"  not as published, base, with evalplus' sanitiser: {result['evalplus, not as published']}")
     print(f"  texts that differ: {result['texts differ']}; verdicts that differ: {len(result['verdicts differ'])}")
+    for reason, count in result["why"].items():
+        print(f"    {count} texts: {reason}")
     for line in result["verdicts differ"]:
         print(f"    {line}")
     return result
@@ -82,8 +86,26 @@ def _sanitised(problem: Problem, source: str, sanitise: Sanitise) -> str:
     return text if whole else problem.prompt + text
 
 
-def _differ(left: Sequence[tuple[str, str]], right: Sequence[tuple[str, str]]) -> int:
-    return sum(_tree(a) != _tree(b) for (_, a), (_, b) in zip(left, right, strict=True))
+def _whys(left: Sequence[tuple[str, str]], right: Sequence[tuple[str, str]]) -> Counter[str]:
+    """How many texts of evalplus' (`left`) and of ours differ, by the reason."""
+    pairs = ((a, b) for (_, a), (_, b) in zip(left, right, strict=True) if _tree(a) != _tree(b))
+    return Counter(_why(a, b) for a, b in pairs)
+
+
+def _why(theirs: str, mine: str) -> str:
+    """Which statements of the module one of two sanitisers has and the other lacks."""
+    there, here = answer_text.parse(theirs), answer_text.parse(mine)
+    if there is None or here is None:
+        return "the answer does not parse; evalplus leaves what does, ours all of it" if there else "evalplus' does not parse"
+    left, right = (Counter((type(node).__name__, ast.dump(node)) for node in tree.body) for tree in (there, here))
+    lost, kept = ({kind for kind, _ in more} for more in (right - left, left - right))
+    reasons = {
+        "evalplus drops a function or class": lost & {"FunctionDef", "AsyncFunctionDef", "ClassDef"},
+        "evalplus drops another statement": lost - {"FunctionDef", "AsyncFunctionDef", "ClassDef"},
+        "evalplus keeps an import that is not needed": kept & {"Import", "ImportFrom"},
+        "evalplus keeps another statement that is not needed": kept - {"Import", "ImportFrom"},
+    }
+    return "; ".join(reason for reason, kinds in reasons.items() if kinds) or "evalplus moves imports to the front"
 
 
 def _tree(source: str) -> str:

@@ -13,7 +13,7 @@ from report_runs import made_run
 from spa_bench.errors import StoreError
 from spa_bench.runs.contents import FILES, REST, SPEC, fault, row_check
 from spa_bench.runs.folder import RunFolder, open_run
-from spa_bench.support.text import visible
+from spa_bench.support.text import one_line, visible
 from spa_bench.types import Choices, Grade, Record
 
 RECORD: dict[str, Any] = {
@@ -94,4 +94,11 @@ def test_a_spec_with_other_types_is_refused(run: RunFolder):
 
 
 def test_what_moves_the_cursor_or_turns_text_round_is_shown_as_an_escape():
-    assert visible("a\x1b[31m\0é\u202e\ud800\n\tb") == "a\\x1b[31m\\x00é\\u202e\\ud800\n\tb"
+    assert visible("a\x1b[31m\0é\u202e\ud800\n\tb") == "a\\u001b[31m\\u0000é\\u202e\\ud800\n\tb"
+    assert visible("zero\u200bwidth, line\u2028end, 🎲 漢") == "zero\\u200bwidth, line\\u2028end, 🎲 漢"
+
+
+def test_one_line_has_no_line_ends_and_no_more_characters_than_it_may():
+    assert one_line(ValueError(" a\n\tb  c ")) == "a b c"
+    assert [one_line("ab  cd", most) for most in (6, 5, 4)] == ["ab cd", "ab cd", "ab …"]
+    assert one_line(" \n") == ""

@@ -23,7 +23,7 @@ from spa_bench.spa.stages import Stages
 from spa_bench.spa.training_data import load_data
 from spa_bench.support.cache import stage_cache
 from spa_bench.support.console import Reporter
-from spa_bench.support.text import did_you_mean
+from spa_bench.support.text import did_you_mean, one_line
 from spa_bench.tasks.lm_eval.model import MIXTURE, SamplerLM
 
 NAME = "spa-bench"
@@ -121,7 +121,7 @@ def _through_us(error: BaseException) -> bool:
 
 def _told(error: Exception) -> str:
     """What lm-eval, or the library that reads its data, says, in a line, and what can be done about it."""
-    said = " ".join(str(error).split())[:300]
+    said = one_line(error, 300)
     if "asks not found" in said or "No tasks" in said:
         return f"lm-eval: {said.rstrip('.')}; `lm-eval ls tasks` lists them, and --include_path FOLDER adds your own"
     if isinstance(error, OSError):

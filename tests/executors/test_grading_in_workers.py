@@ -94,6 +94,27 @@ def test_outcomes_and_behaviours_are_those_of_one_process(
     assert {cast(judging.Behaved, one).probes for one in wanted[1]} == {1, 2}
 
 
+def test_references_that_fail_are_named_once_before_programs_are_graded(
+    workers: Workers, task: Task, bwrap: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(judging, "_PROGRAMS", (2, 2))
+    bad = Check("def check(candidate):\n    assert candidate(1) == 3\n", ADD)
+    own = Calls((SUITE,), "class P:\n    pass\ndef f(x):\n    return P()\n")
+    todo = [replace(one, tests={"set/2": own, "set/5": bad}.get(one.problem, one.tests)) for one in programs()]
+    alone, spread = list[str](), list[str]()
+    grader = Grader(sandbox=choose(bwrap), cache=tmp_path, workers=1, limits=task.limits, packages=task.packages)
+    list(replace(grader, tell=alone.append).run(todo))
+    with spread_judge(task, bwrap, "default", workers(), spread.append) as judge:
+        outcomes = judge.run(todo)
+        first = next(outcomes)
+        assert len(spread) == 1
+        assert len([first, *outcomes]) == len(todo)
+    assert spread == alone
+    assert "of 2 of 8 problems do not pass their own tests" in spread[0]
+    assert "set/2 (on test input 0 it returns <__spa_bench__.P>, " in spread[0]
+    assert "set/5 (wrong: AssertionError at: assert candidate(1) == 3)" in spread[0]
+
+
 def test_a_killed_worker_costs_its_shard_which_another_does(
     workers: Workers, task: Task, bwrap: str, monkeypatch: pytest.MonkeyPatch
 ):
@@ -187,3 +208,16 @@ def test_the_commands_that_grade_give_the_bytes_of_one_process(call: Call, three
         [path] = (tmp_path / name).iterdir()
         made.append([(path / file).read_bytes() for file in BYTES])
     assert made[0] == made[1]
+
+
+def test_score_in_workers_says_which_references_fail(call: Call, three: Path, bwrap: str, tmp_path: Path):
+    data = three.with_suffix(".jsonl")
+    data.write_text(data.read_text().replace("return a + b\\n", "return a - b\\n", 2))
+    samples = tmp_path / "samples.jsonl"
+    samples.write_text('{"task_id": "three/add", "completion": "    return a + b\\n"}\n')
+    ended = call(
+        "score", "--task", three, "--samples", samples, "--partial", "--sandbox", bwrap, "--out", tmp_path, "--num-workers", 2
+    )
+    assert ended.code == 0
+    assert "the reference solutions of 1 of 1 problems do not pass their own tests" in ended.err
+    assert "three/add (wrong: AssertionError at: assert candidate(1, 2) == 3)" in ended.err

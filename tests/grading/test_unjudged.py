@@ -71,11 +71,12 @@ def test_values_of_the_library_equal_what_python_says(grading: Grading, grader: 
     assert [str(o.verdict) for o in found] == wanted, list(zip(pairs, found, strict=True))
 
 
-@pytest.mark.parametrize("returned", ["Own()", "[Own()]", "{1: (Own(),)}", "np.longdouble(2)", "Counter(a=Own())"])
-def test_what_its_own_class_compares_is_refused_and_marked(returned: str, grader: Grader):
-    [found] = verdicts(grader, [program(returned, "2")])
-    assert (found.verdict, found.mark, found.suite) == (Verdict.REFUSED, "unproxied", "base")
-    assert "whose class decides what it equals" in found.message
+@pytest.mark.parametrize("grading", [Grading.DEFAULT, Grading.EVALPLUS])
+def test_what_its_own_class_compares_is_refused_and_marked(grading: Grading, grader: Grader):
+    returned = ["Own()", "[Own()]", "{1: (Own(),)}", "np.longdouble(2)", "Counter(a=Own())"]
+    for found in verdicts(replace(grader, grading=grading), [program(text, "2") for text in returned]):
+        assert (found.verdict, found.mark, found.suite) == (Verdict.REFUSED, "unproxied", "base")
+        assert "whose class decides what it equals" in found.message
 
 
 THREADS = """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from spa_bench.models.hf.codec import Codec
 from spa_bench.models.options import OptionEncoder
 from tiny_tokenizers import END, EXACT, LOSSY, around, byte_level, fast, sentencepiece, words
 
+MODEL = Path(__file__).resolve().parents[2] / "harness" / "spa_bench" / "mini" / "model"
 PROMPT, ANSWER = "# one\n", "def f(x):\n    return x\n"
 PIECES = st.sampled_from([PROMPT, ANSWER, "the quick", " ", "    ", "\n\n", "\t", "x = [1, 2]", "你好", "🙂", "()", "\r\n"])
 TEXTS = st.lists(st.one_of(PIECES, st.text("ab f(){}:=#019'\"\n\té你🙂\u200b", max_size=6)), max_size=5).map("".join)
@@ -237,3 +239,24 @@ def test_white_space_is_as_the_tokens_spell_it_whatever_the_config_says(kind: st
     for text in ("return ' .'.join(x)", "a , b", "x ?", "do n't", " ' s"):
         assert one.text(one.continuation(text)) == plain.text(plain.continuation(text))
         assert kind == "wordpiece" or one.text(one.continuation(text)) == text
+
+
+@pytest.mark.parametrize("setting", [True, False, None])
+def test_a_model_folder_cannot_ask_for_text_that_its_tokens_do_not_spell(setting: bool | None, tmp_path: Path):
+    from transformers import AutoTokenizer
+
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (tmp_path / name).write_bytes((MODEL / name).read_bytes())
+    config = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    config.pop("clean_up_tokenization_spaces")
+    added = {} if setting is None else {"clean_up_tokenization_spaces": setting}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config | added))
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    one = Codec(tokenizer, "mini", frozenset([tokenizer.eos_token_id]), len(tokenizer))
+    for text in ("    return ' .'.join(xs)\n", "    return ' , '.join(xs)\n", "    return ' ?' in xs or \"do n't\" \n"):
+        tokens = one.continuation(text)
+        tail = one.tail()
+        for token in tokens:
+            tail.push(token)
+        assert one.text(tokens) == tail.text == text
+        assert one.last_text(tokens, len(text)).endswith(text)

@@ -12,7 +12,7 @@ from spa_bench.models.openai import limits
 from spa_bench.models.openai.limits import Gate, backoff, retry_after
 from spa_bench.models.openai.options import OPENAI, OpenAIOptions
 from spa_bench.models.openai.spending import Ledger, Usage
-from spa_bench.models.openai.wire import one_line
+from spa_bench.models.openai.wire import told
 
 KEY = "sk-planted-0123456789"
 
@@ -177,6 +177,6 @@ def test_parts_of_a_run_add_up():
 
 
 def test_words_of_a_server_are_one_short_line_without_the_key():
-    assert one_line(f"bad key\n  {KEY}!", KEY) == "bad key ***!"
-    assert len(one_line("x" * 1000, "")) == 301
+    assert told(f"bad key\n  {KEY}!", KEY) == "bad key ***!"
+    assert len(told("x" * 1000, "")) == 300
     assert limits.LONGEST == 60.0

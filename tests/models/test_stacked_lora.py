@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from spa_bench.errors import ModelError
+from spa_bench.models.hf.adapters import AdapterFiles
 from spa_bench.models.hf.model import HFModel
 from spa_bench.models.hf.stacked_lora import Adapter, attach, read_adapter, stack, target_modules, use_factors, write_adapter
 from spa_bench.types import Decoding, Member, Request
@@ -252,3 +253,28 @@ def test_what_is_no_plain_lora_is_refused(network: Any, tmp_path: Path, change: 
     edit_config(folder, **change)
     with pytest.raises(ModelError, match=named):
         read_adapter(folder)
+
+
+def test_adapters_that_were_read_are_kept_in_so_many_bytes(network: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    folders = [written(network, tmp_path / str(s), seed=s) for s in range(3)]
+    reads: list[Path] = []
+
+    def counted(folder: Path) -> Adapter:
+        reads.append(folder)
+        return read_adapter(folder)
+
+    monkeypatch.setattr("spa_bench.models.hf.adapters.stacked_lora.read_adapter", counted)
+    one = sum(4 * f.numel() for pair in read_adapter(folders[0]).factors.values() for f in pair)
+    files = AdapterFiles(2 * one)
+    for place in (0, 1, 0, 2, 0, 1):  # 2 drives out 1, which was used before 0; then 1 drives out 2
+        files.read(folders[place], 1)
+        assert files.size <= 2 * one
+    assert [folders.index(folder) for folder in reads] == [0, 1, 2, 1]
+    assert files.size == 2 * one
+    files.read(folders[1], 2)  # written again
+    assert len(reads) == 5
+    small = AdapterFiles(one - 1)
+    assert small.read(folders[0], 1).rank == 4
+    assert small.size == 0
+    files.forget()
+    assert files.size == 0

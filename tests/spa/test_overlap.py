@@ -1,17 +1,26 @@
 """Training pairs that overlap a task's problems (spa_bench.spa.data.overlap), in the audit and in a run."""
 
+import codecs
+import gzip
 import json
 import random
+import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from doubles import SANDBOX
+from spa_bench.cards.sampler import load_sampler_card
+from spa_bench.cards.training import DataCard
 from spa_bench.cli.main import main
 from spa_bench.errors import DataError, UsageError
 from spa_bench.runs.folder import OVERLAP, RunFolder, open_run
+from spa_bench.runs.plan import estimate_line
 from spa_bench.spa.data.overlap import NGRAM, audit
 from spa_bench.spa.data.reading import Reading
-from spa_bench.spa.training_data import _clean
+from spa_bench.spa.data.sets import each_example, example_rows
+from spa_bench.spa.training_data import _clean, compared, read_sources
 from spa_bench.types import Example, Problem
 
 RANDOM = random.Random(0)
@@ -140,6 +149,94 @@ def test_a_run_records_the_overlap_and_leaves_it_out_where_it_is_told_to(
     assert clean.spec["data"]["overlapping_left_out"] == 1
     assert "overlapping_left_out" not in kept.spec["data"]
     assert kept.spec["data"]["examples_hash"] != clean.spec["data"]["examples_hash"]
+
+
+def test_a_repetition_leaves_out_the_same_pairs(three: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    card, data = long_task(three, tmp_path)
+    run = ["run", "--sampler", "single", "--task", str(card), "--data", str(data), "--engine", "mock", "--n", "1"]
+    run += ["--decontaminate", "--sandbox", SANDBOX, "--json", "--out", str(tmp_path / "runs")]
+    assert main(run) == 0
+    capsys.readouterr()
+    [first] = (tmp_path / "runs").iterdir()
+    assert main(["rerun", str(first), "--json"]) == 0
+    again = json.loads(capsys.readouterr().out)
+    assert again["same"] is True
+    spec = open_run(Path(again["run"])).spec
+    assert spec["sampler"]["data"]["decontaminate"] is True
+    assert (spec["data"]["overlapping_left_out"], spec["data"]["examples_n"]) == (1, 1)
+
+
+def test_a_study_leaves_them_out_too(three: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    card, data = long_task(three, tmp_path)
+    study = ["study", "main", "--samplers", "single", "--task", str(card), "--data", str(data), "--engine", "mock", "--n", "1"]
+    study += ["--seeds", "0", "--decontaminate", "--sandbox", SANDBOX]
+    assert main([*study, "--out", str(tmp_path / "runs"), "--write", str(tmp_path / "pages")]) == 0
+    runs = [file.parent for file in (tmp_path / "runs").glob("*/spec.json")]
+    specs = [open_run(folder).spec["data"] for folder in runs]
+    assert [(spec["examples_n"], spec["overlapping_left_out"]) for spec in specs] == [(1, 1)]
+
+
+def test_the_stages_by_themselves_leave_out_what_overlaps_the_task_that_is_named(
+    three: Path, tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    card, data = long_task(three, tmp_path)
+    stage = ["spa", "adapt", "--sampler", "single", "--model", str(tiny_folder), "--data", str(data), "--device", "cpu"]
+    stage += ["--set", "lora.steps=1", "--json", "--decontaminate"]
+    assert main(stage) == 2
+    assert "needs a task, whose problems the pairs are compared with; name it with --task" in capsys.readouterr().err
+    assert main([*stage, "--task", str(card)]) == 0
+    out, said = capsys.readouterr()
+    assert "1 of 2 training pairs overlap 1 of 1 problems" in said
+    assert json.loads(out)[0]["examples"] == 1
+
+
+def test_the_estimate_of_a_plan_counts_the_pairs_that_are_left(tiny_model: Any, tmp_path: Path):
+    data = tmp_path / "pairs.jsonl"
+    rows = [{"prompt": PROBLEM.prompt, "completion": f"{i}"} for i in range(300)]
+    rows += [{"prompt": f"a{i}", "completion": "b"} for i in range(100)]
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    settings = {"data.examples": str(data), "lora.steps": 0, "lora.epochs": 1.0}
+    sizes = []
+    for some in ({}, {"data.decontaminate": True}):
+        card = load_sampler_card("single", {**settings, **some})
+        sources, _ = compared(card, read_sources(card), [PROBLEM])
+        sizes.append(len(sources.examples.rows))
+        line = estimate_line(card, tiny_model, read_sources(card), [PROBLEM])
+        assert line.startswith("estimate a seed")
+    assert sizes == [400, 100]
+    with pytest.raises(UsageError, match=r"data\.decontaminate needs a task"):
+        estimate_line(card, tiny_model, read_sources(card))
+
+
+def test_rows_are_read_one_after_another_and_as_all_at_once(tmp_path: Path):
+    pairs = [{"instruction": f"Add {i}. 你好\u2028", "output": "x\r"} for i in range(3000)]
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\r\n\n" for row in pairs)
+    (tmp_path / "a.jsonl").write_bytes(codecs.BOM_UTF8 + text.encode())
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(text.encode()))
+    for name in ("a.jsonl", "a.jsonl.gz"):
+        numbered, told = each_example(DataCard(examples=str(tmp_path / name)))
+        whole = example_rows(DataCard(examples=str(tmp_path / name)))
+        assert list(numbered) == list(zip(whole.numbers, whole.rows, strict=True))
+        assert told() == whole.told
+        assert len(whole.rows) == 3000
+    (tmp_path / "a.jsonl").write_text('{"instruction": "a", "output": "b"}\n{')
+    with pytest.raises(DataError, match=r"a\.jsonl, line 2"):
+        list(each_example(DataCard(examples=str(tmp_path / "a.jsonl")))[0])
+
+
+def test_an_audit_keeps_no_row(tmp_path: Path):
+    data = tmp_path / "pairs.jsonl"
+    with data.open("w") as file:
+        for i in range(20_000):
+            file.write(json.dumps({"instruction": f"word {i} " * 8, "output": "some more words " * 20}) + "\n")
+    read, _ = each_example(DataCard(examples=str(data)))
+    next(read)
+    tracemalloc.start()
+    for _ in read:
+        pass
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 0.05 * data.stat().st_size
 
 
 def test_codealpaca_holds_what_the_docs_say(data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):

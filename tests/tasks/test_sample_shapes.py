@@ -282,6 +282,38 @@ def test_epochs_of_inspect_are_draws_and_errors_are_counted(task: CodeTask, tmp_
     assert read.told[0].endswith("6 answers to 3 problems; 1 samples ended in an error and are left out")
 
 
+def test_members_of_a_log_may_be_compressed_by_zstandard(task: CodeTask, tmp_path: Path, sandbox: InProcessJudge):
+    reader = zipfile if sys.version_info >= (3, 14) else pytest.importorskip("backports.zstd.zipfile")
+    packed = io.BytesIO()
+    with reader.ZipFile(packed, "w", reader.ZIP_ZSTANDARD) as archive:
+        archive.writestr("header.json", "{}")
+        for i in IDS:
+            archive.writestr(f"samples/{i}_epoch_1.json", json.dumps(inspect_sample(task, i)))
+    path = tmp_path / "log.eval"
+    path.write_bytes(packed.getvalue())
+    read = read_files(path, task, cut=False)
+    assert read.told[0].startswith(f"{path}: Inspect's log, 3 answers to 3 problems")
+    assert {str(g.verdict) for g in task.score(read.records, sandbox)} == {"passed"}
+    path.write_bytes(packed.getvalue().replace(b"\x28\xb5\x2f\xfd", b"\x28\xb5\x2f\xfe"))  # no frame of Zstandard
+    with pytest.raises(DataError, match=r"^cannot read the samples in .*log\.eval: "):
+        read_files(path, task, cut=False)
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 14), reason="this Python reads Zstandard itself")
+def test_what_reads_zstandard_is_named_where_it_is_missing(task: CodeTask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "backports.zstd", None)
+    log = bytearray(inspect_zip(task, IDS))
+    for head, at in ((b"PK\x03\x04", 8), (b"PK\x01\x02", 10)):  # how each member is compressed, in both its headers
+        place = log.find(head)
+        while place >= 0:
+            log[place + at : place + at + 2] = (93).to_bytes(2, "little")
+            place = log.find(head, place + 1)
+    path = tmp_path / "log.eval"
+    path.write_bytes(log)
+    with pytest.raises(DataError, match=r"log\.eval is compressed by Zstandard, .* pip install 'spa-bench\[inspect\]'"):
+        read_files(path, task, cut=False)
+
+
 def test_a_reply_of_a_chat_that_holds_the_body_alone_continues_the_prompt(
     task: CodeTask, tmp_path: Path, sandbox: InProcessJudge
 ):

@@ -65,6 +65,7 @@ WHOLE = {
     "generator": "def g():\n    yield 1\ndef f(n):\n    return n + next(g())\n",
     "returns nothing": "def g(a):\n    a.append(1)\ndef f(n):\n    a = [n]\n    g(a)\n    return sum(a)\n",
     "recursion limit": "import sys\nsys.setrecursionlimit(5000)\ndef f(n):\n    return n + (sys.getrecursionlimit() == 5000)\n",
+    "precision by a name": "import decimal\nctx = decimal.getcontext()\nctx.prec = 50\ndef f(n):\n    return n + (decimal.getcontext().prec == 50)\n",
     "precision": "from decimal import getcontext\ngetcontext().prec = 50\ndef f(n):\n    return n + (getcontext().prec == 50)\n",
     "name at will": "def g(n):\n    return n + 1\ndef f(n):\n    return eval('g')(n)\n",
     "globals": "def g(n):\n    return n + 1\ndef f(n):\n    return globals()['g'](n)\n",
@@ -108,6 +109,8 @@ DRIVEN = {
     "unittest": "import unittest\n" + RIGHT + "class T(unittest.TestCase):\n    pass\nunittest.main()\n",
     "exit": "import sys\n" + RIGHT + "sys.exit(0)\n",
     "picture": "import no_such_plotter as plt\n" + RIGHT + "plt.plot([f(1)])\nplt.show()\n",
+    "file read": RIGHT
+    + "import csv, os\nplace = os.path.join('a', 'no_such.csv')\nwith open(place) as file:\n    rows = csv.reader(file)\n    head = next(rows)\n    found = []\n    for row in rows:\n        found.append(row)\n",
     "one line": "a = 1; print(a)\ndef f(n): return n + a\n",
     "broken end": RIGHT + "\ndef test():\n    print(f(",
     "example that imports it": f"```python\n{RIGHT}```\nUse it:\n```python\nfrom solution import f\nassert f(3) == 5\n```\n",

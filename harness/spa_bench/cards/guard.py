@@ -11,6 +11,7 @@ from typing import Protocol, TypeVar
 
 from spa_bench.cards.registry import is_ours
 from spa_bench.errors import SpaBenchError, UsageError
+from spa_bench.support.text import one_line
 from spa_bench.types import Completion, Member, Problem
 
 Built = TypeVar("Built")
@@ -161,7 +162,7 @@ def guarded(what: str, advice: str = "") -> Iterator[None]:
     except SpaBenchError:
         raise
     except (Exception, SystemExit) as error:  # the user's code may raise anything
-        said = " ".join(str(error).split())
+        said = one_line(error)
         raise UsageError(f"{what} failed: {type(error).__name__}: {said}{_line_of(error)}{advice}") from error
 
 

@@ -25,6 +25,7 @@ from typing import TypeVar
 
 from spa_bench.cards.kinds import CardKind, Kind
 from spa_bench.errors import UsageError
+from spa_bench.support.text import one_line
 
 K = TypeVar("K", bound=Kind[object])
 
@@ -179,6 +180,6 @@ def imported(module: str, name: str, advice: str = "is the folder with the modul
     try:
         return importlib.import_module(module)
     except (Exception, SystemExit) as error:  # a user's own code may raise anything
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = one_line(error) or type(error).__name__
         what = "" if isinstance(error, SyntaxError) else f"; {advice}"  # a module with a SyntaxError was found
         raise UsageError(f"{name} leads to the module {module!r}, which cannot be imported: {reason}{what}") from error

@@ -321,6 +321,14 @@ class Pairs:
             metavar="SOURCE",
         ),
     ] = None
+    decontaminate: Annotated[bool, option("leave out training pairs that overlap the task's problems (docs/data.md)", WHAT)] = (
+        False
+    )
+
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """What of these is a setting of the sampler's card, as --set takes it."""
+        return ("data.decontaminate=true",) * self.decontaminate
 
 
 @Parameter(name="*")

@@ -51,9 +51,6 @@ def run(
     subset: Subset = None,
     settings: Annotated[tuple[str, ...], overrides("override a card's key, e.g. lora.steps=100 or task.seconds=5")] = (),
     pairs: Pairs | None = None,
-    decontaminate: Annotated[
-        bool, option("leave out training pairs that overlap the task's problems (docs/data.md)", WHAT)
-    ] = False,
     machine: Machine | None = None,
     engine: Engine | None = None,
     noise_floor: NoiseFloor = "auto",
@@ -92,7 +89,7 @@ def run(
         limit=limit,
         data=pairs.data,
         queries=pairs.queries,
-        settings=settings + engine.settings + (("data.decontaminate=true",) * decontaminate),
+        settings=settings + engine.settings + pairs.settings,
         noise_floor=NOISE[noise_floor],
         until=until,
         rules=grading,

@@ -7,7 +7,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from spa_bench.cli.options import OUTPUT, WHAT, Json, Machine, Model, Pairs, Sampler, a_count, a_path, overrides
+from spa_bench.cli.options import (
+    OUTPUT,
+    WHAT,
+    Json,
+    Machine,
+    Model,
+    Pairs,
+    Sampler,
+    a_count,
+    a_path,
+    name_tasks,
+    option,
+    overrides,
+)
 from spa_bench.errors import UsageError
 from spa_bench.mini.embedded import EMBEDDED
 
@@ -19,6 +32,15 @@ Settings = Annotated[
     tuple[str, ...], overrides("override a card's key, e.g. partition.method=kmeans or attribution.method=bm25")
 ]
 Seed = Annotated[int, a_count("seed of attribution, partition and training", WHAT)]
+Compared = Annotated[
+    str | None,
+    option(
+        "count training pairs that overlap this task's problems; --decontaminate leaves them out",
+        WHAT,
+        metavar="NAME|CARD.toml",
+        completer=name_tasks,
+    ),
+]
 Against = Annotated[
     Path | None,
     a_path(
@@ -34,6 +56,7 @@ def attribute(
     sampler: Sampler,
     model: Model = EMBEDDED,
     pairs: Pairs | None = None,
+    task: Compared = None,
     settings: Settings = (),
     seed: Seed = 0,
     machine: Machine | None = None,
@@ -42,7 +65,7 @@ def attribute(
     """Score every training example against every query; prints the folder of the scores."""
     from spa_bench.runs.stages import open_stages
 
-    with open_stages(sampler, _options(model, pairs, settings, seed, machine), last="attribute") as opened:
+    with open_stages(sampler, _options(model, pairs, task, settings, seed, machine), last="attribute") as opened:
         _print(opened.console, opened.row, opened.stages.attribute(), as_json=as_json)
 
 
@@ -51,6 +74,7 @@ def partition(
     sampler: Sampler,
     model: Model = EMBEDDED,
     pairs: Pairs | None = None,
+    task: Compared = None,
     settings: Settings = (),
     seed: Seed = 0,
     machine: Machine | None = None,
@@ -63,7 +87,7 @@ def partition(
 
     if against:  # an unreadable file is reported before anything is computed
         other_labels(against)
-    with open_stages(sampler, _options(model, pairs, settings, seed, machine), last="partition") as opened:
+    with open_stages(sampler, _options(model, pairs, task, settings, seed, machine), last="partition") as opened:
         _print(opened.console, opened.row, opened.stages.partition(), against=against, table=True, as_json=as_json)
 
 
@@ -72,6 +96,7 @@ def adapt(
     sampler: Sampler,
     model: Model = EMBEDDED,
     pairs: Pairs | None = None,
+    task: Compared = None,
     settings: Settings = (),
     seed: Seed = 0,
     machine: Machine | None = None,
@@ -80,7 +105,7 @@ def adapt(
     """Train the adapters; prints their folder."""
     from spa_bench.runs.stages import open_stages
 
-    with open_stages(sampler, _options(model, pairs, settings, seed, machine), last="adapt") as opened:
+    with open_stages(sampler, _options(model, pairs, task, settings, seed, machine), last="adapt") as opened:
         _print(opened.console, opened.row, opened.stages.adapters()[0].parent, as_json=as_json)
 
 
@@ -111,12 +136,20 @@ def describe(
     print(json.dumps([said.to_json()], indent=1) if as_json else stage.text(said))
 
 
-def _options(model: str, pairs: Pairs | None, settings: tuple[str, ...], seed: int, machine: Machine | None) -> StageOptions:
+def _options(
+    model: str, pairs: Pairs | None, task: str | None, settings: tuple[str, ...], seed: int, machine: Machine | None
+) -> StageOptions:
     from spa_bench.runs.stages import StageOptions
 
     pairs, machine = pairs or Pairs(), machine or Machine()
     return StageOptions(
-        model=model, loading=machine.options(), data=pairs.data, queries=pairs.queries, settings=settings, seed=seed
+        model=model,
+        loading=machine.options(),
+        data=pairs.data,
+        queries=pairs.queries,
+        task=task,
+        settings=settings + pairs.settings,
+        seed=seed,
     )
 
 

@@ -93,7 +93,7 @@ def study(
         recipe=recipe,
         data=pairs.data,
         queries=pairs.queries,
-        settings=settings + engine.settings,
+        settings=settings + engine.settings + pairs.settings,
         noise_floor=NOISE[noise_floor],
         rules=grading,
         judge=judge.options(price_per_hour),

@@ -11,6 +11,7 @@ from typing import Any
 from spa_bench.executors.base import Answer, Lost, serve
 from spa_bench.executors.child import begun
 from spa_bench.executors.ray import Command, Connected, RayOptions
+from spa_bench.support.text import one_line
 
 _WAIT = 0.05  # seconds for answers, between two looks at commands
 _LOOK = 2.0  # seconds between two looks at the head, while nothing comes from the actors
@@ -146,8 +147,8 @@ def _ray() -> Any:
 
 def _line(error: Exception) -> str:
     """The kind of `error` and the beginning of its message, on one line."""
-    words = " ".join(str(error).split())
-    return f"{type(error).__name__}: {words[:160]}" if words else type(error).__name__
+    words = one_line(error, 160)
+    return f"{type(error).__name__}: {words}" if words else type(error).__name__
 
 
 if __name__ == "__main__":

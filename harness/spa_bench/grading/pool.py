@@ -57,8 +57,8 @@ class Grader:
         start, DataError when a reference does not run.
         """
         self._check_workers()
-        self.prepare(programs)
-        self._doubt(programs)
+        if doubts := self.doubts(programs):
+            self.tell(references.said(doubts, len({program.problem for program in programs})))
         jobs = [self._job(program) for program in programs]
         again: list[int] = []
         for index, answer in self._in_pieces(jobs):
@@ -182,8 +182,12 @@ class Grader:
                 why = answer.get("failed") or answer["message"]
                 raise DataError(f"the reference solution of {named[index]} does not run in the sandbox: {why}")
 
-    def _doubt(self, programs: Sequence[Program]) -> None:
-        """Tell which problems have a reference that does not pass its own tests; those that nobody ran yet run first."""
+    def doubts(self, programs: Sequence[Program]) -> dict[str, str]:
+        """The problems whose reference does not pass its own tests, with the reason, in the order of `programs`.
+
+        References that nobody ran yet on this machine run. Raises as `run`.
+        """
+        self.prepare(programs)
         first: dict[str, Program] = {}
         for program in programs:
             first.setdefault(program.problem, program)
@@ -202,8 +206,7 @@ class Grader:
             if isinstance(program.tests, Calls):
                 keys = [self._key(suite, program.tests.reference, program.entry_point) for suite in program.tests.suites]
                 found[problem] = next(filter(None, (SuiteFiles(self._folder, name).doubt() for name in keys)), "")
-        if doubts := {problem: doubt for problem, doubt in found.items() if doubt}:
-            self.tell(references.said(doubts, len(first)))
+        return {problem: doubt for problem in first if (doubt := found.get(problem))}
 
     def _is_complete(self, name: str) -> bool:
         files = SuiteFiles(self._folder, name)

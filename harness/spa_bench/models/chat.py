@@ -7,6 +7,7 @@ from collections.abc import Container, Sequence
 from typing import Any
 
 from spa_bench.errors import ModelError
+from spa_bench.support.text import one_line
 
 _DAY = datetime.datetime(2024, 7, 26)  # Llama's templates have the same default
 _CODES = "YymdBbeAaHMSjI"  # of strftime
@@ -94,7 +95,7 @@ def _rendered(tokenizer: Any, model: str, messages: Sequence[tuple[str, str]], *
             turns, chat_template=template, add_generation_prompt=not answered, tokenize=False
         )
     except Exception as error:  # a template is a program, and raises what it likes
-        told = " ".join(str(error).split())[:200].rstrip(".")
+        told = one_line(error, 200).rstrip(".")
         if isinstance(error, TemplateSyntaxError):
             wrong = f"has a syntax error: {told}"
         elif type(error) is TemplateError:  # raised by raise_exception, which templates call for that

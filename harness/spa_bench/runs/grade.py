@@ -77,7 +77,7 @@ def _judge(
     elif graders is None:
         yield make_judge(task, sandbox, grading, workers, console), _pausing
     else:
-        with spread_judge(task, sandbox, grading, graders()) as judge:
+        with spread_judge(task, sandbox, grading, graders(), console.note) as judge:
             yield judge, iter  # it stops by itself, when the shards in hand are finished
 
 

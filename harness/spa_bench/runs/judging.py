@@ -18,6 +18,7 @@ from spa_bench.executors.base import Workers
 from spa_bench.executors.options import ExecutorOptions, begin
 from spa_bench.executors.pool import Pool
 from spa_bench.grading import Behaved, Calls, Grader, Grading, Outcome, Program
+from spa_bench.grading.references import said
 from spa_bench.models.base import Model
 from spa_bench.models.spread import SpreadModel, own_name
 from spa_bench.sandbox import Limits, choose
@@ -84,10 +85,13 @@ def own_graders(options: ExecutorOptions, programs: int | None, tell: Callable[[
 
 
 @contextmanager
-def spread_judge(task: Task, sandbox: str, grading: str, graders: Graders) -> Iterator[SpreadJudge]:
+def spread_judge(
+    task: Task, sandbox: str, grading: str, graders: Graders, tell: Callable[[str], None] = lambda _: None
+) -> Iterator[SpreadJudge]:
     """The judge of the programs of `task` in the workers, each in the sandbox of that name on its machine.
 
-    Raises SandboxError, with the first programs, where a worker's machine has not got that sandbox, or other versions.
+    `tell` is told, on one line, which references do not pass their own tests. Raises SandboxError, with the first programs,
+    where a worker's machine has not got that sandbox, or other versions.
     """
     setting = _Setting(
         sandbox=sandbox,
@@ -99,18 +103,24 @@ def spread_judge(task: Task, sandbox: str, grading: str, graders: Graders) -> It
     )
     name = own_name("grader")
     with graders.workers.lasting(partial(_begin, name=name, setting=setting), partial(_end, name=name)):
-        yield SpreadJudge(graders.workers, name)
+        yield SpreadJudge(graders.workers, name, tell)
 
 
 class SpreadJudge:
     """See spa_bench.tasks.base.Judge. Outcomes and behaviours come a shard at a time, and are those of one process."""
 
-    def __init__(self, workers: Workers[Keeps], name: str):
-        self._workers, self._name = workers, name
+    def __init__(self, workers: Workers[Keeps], name: str, tell: Callable[[str], None]):
+        self._workers, self._name, self._tell = workers, name, tell
 
     def run(self, programs: Sequence[Program]) -> Iterator[tuple[int, Outcome]]:
         """See Grader.run. At Ctrl-C the shards in hand are finished."""
-        return self._spread(lambda part: partial(_outcomes, name=self._name, programs=part), programs)
+        problems = list(dict.fromkeys(program.problem for program in programs))
+        one = {program.problem: program for program in programs}
+        asked = [one[problem] for problem in problems]
+        found = dict(self._spread(lambda part: partial(_doubts, name=self._name, programs=part), asked))
+        if found:
+            self._tell(said({problems[place]: found[place] for place in sorted(found)}, len(problems)))
+        yield from self._spread(lambda part: partial(_outcomes, name=self._name, programs=part), programs)
 
     def behaviours(self, programs: Sequence[Program]) -> Iterator[tuple[int, Behaved]]:
         """See Grader.behaviours. At Ctrl-C the shards in hand are finished."""
@@ -211,6 +221,11 @@ def _begin(at: Keeps, *, name: str, setting: _Setting) -> None:
 
 def _end(at: Keeps, *, name: str) -> None:
     at.kept.pop(name, None)
+
+
+def _doubts(at: Keeps, *, name: str, programs: Sequence[Program]) -> list[tuple[int, str]]:
+    found = cast(Grader, at.kept[name]).doubts(programs)
+    return [(place, found[program.problem]) for place, program in enumerate(programs) if program.problem in found]
 
 
 def _outcomes(at: Keeps, *, name: str, programs: Sequence[Program]) -> list[tuple[int, Outcome]]:

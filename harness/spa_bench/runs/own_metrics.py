@@ -11,7 +11,7 @@ from spa_bench.cards.guard import check_call
 from spa_bench.errors import UsageError
 from spa_bench.metrics.suite import Metric, Samples, is_rate
 from spa_bench.metrics.suite import names as names_of_ours
-from spa_bench.support.text import did_you_mean
+from spa_bench.support.text import did_you_mean, one_line
 
 _KEPT = "; samples and verdicts are kept: mend it, and finish the run with `spa-bench grade`"
 
@@ -73,7 +73,7 @@ def _value(metric: Metric, one: Samples) -> float | None:
         value: object = metric.compute(one)
         number = float(f"{float(value):.10g}") if isinstance(value, Real) else None
     except (Exception, SystemExit) as error:  # the user's code may raise anything
-        said = " ".join(str(error).split())
+        said = one_line(error)
         raise UsageError(f"{where} failed on problem {one.problem}: {type(error).__name__}: {said}{_KEPT}") from error
     if value is not None and number is None:
         raise UsageError(f"{where} is {value!r} on problem {one.problem}; it must be a number or None{_KEPT}")

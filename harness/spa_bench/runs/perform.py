@@ -241,7 +241,7 @@ def _plan(parts: _Loaded, options: RunOptions) -> list[str]:
     lines += crowded(parts.asking, parts.model)
     lines += unused_loading(parts.engine, options.loading)
     lines += unread_sources(parts.card, options.data, options.queries)
-    if estimate := estimate_line(parts.card, parts.model, parts.sources):
+    if estimate := estimate_line(parts.card, parts.model, parts.sources, parts.task.problems):
         lines.append(estimate)
     if parts.embedder:
         lines.append(f"embedding: {parts.embedder.name}, the first {parts.embedder.limit} tokens of a text")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
 from spa_bench.cards.sampler import SamplerCard
@@ -13,9 +14,10 @@ from spa_bench.runs.reopen import ModelOptions
 from spa_bench.samplers.base import sampler_kind
 from spa_bench.spa.estimate import Estimate, plan_estimates
 from spa_bench.spa.partition import needs_scores
-from spa_bench.spa.training_data import Sources
+from spa_bench.spa.training_data import Sources, compared
 from spa_bench.support.provenance import numerics_line
 from spa_bench.tasks.base import Task
+from spa_bench.types import Problem
 
 
 def plan_lines(
@@ -92,16 +94,21 @@ def _served_line(card: SamplerCard) -> list[str]:
     return [said] * bool(card.served)
 
 
-def estimate_line(card: SamplerCard, model: Model, sources: Sources, *, trained: bool = True) -> str:
+def estimate_line(
+    card: SamplerCard, model: Model, sources: Sources, problems: Sequence[Problem] | None = None, *, trained: bool = True
+) -> str:
     """The line of the plan on time and memory of attribution and training, from a short pass through `model`; else "".
 
-    `trained` says whether adapters are wanted, beside the scores of the data.
+    `problems` are those of the task: pairs that data.decontaminate leaves out do not count. `trained` says whether adapters
+    are wanted, beside the scores of the data.
     """
     if not card.trains or not isinstance(model, LoraTrainable):
         return ""
     scored = card.adapters == "parts" and needs_scores(card.partition.method) and card.attribution.method == "influence"
     if not scored and not trained:
         return ""
+    if card.data.decontaminate:
+        sources, _ = compared(card, sources, problems)
     if isinstance(model, SpreadModel):
         [(_, found)] = model.spread([partial(_estimates, card=card, sources=sources, scored=scored)])
     else:

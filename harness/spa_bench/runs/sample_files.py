@@ -6,6 +6,7 @@ import codecs
 import glob
 import io
 import json
+import platform
 import sys
 import zipfile
 import zlib
@@ -21,6 +22,7 @@ from spa_bench.support.user_json import read_json
 
 STDIN = "-"
 _ZIP = b"PK\x03\x04"
+_ZSTANDARD = 93  # how a member of a zip archive is compressed; Python reads it from 3.14 on
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _MAGIC = "*?["
 
@@ -119,5 +121,33 @@ def _whole(text: str) -> object:
 
 def _archive(name: str, raw: bytes) -> Content:
     with zipfile.ZipFile(io.BytesIO(raw)) as packed:
-        names = [n for n in packed.namelist() if n.startswith("samples/") and n.endswith(".json")]
-        return Content(name, "archive", [(f"{name}, {n}", read_json(packed.read(n).decode(), f"{name}, {n}")) for n in names])
+        wanted = [m for m in packed.infolist() if m.filename.startswith("samples/") and m.filename.endswith(".json")]
+        if any(m.compress_type == _ZSTANDARD for m in wanted):
+            texts = _zstandard(name, raw, [m.filename for m in wanted])
+        else:
+            texts = [packed.read(m) for m in wanted]
+    placed = [(f"{name}, {m.filename}", text) for m, text in zip(wanted, texts, strict=True)]
+    return Content(name, "archive", [(place, read_json(text.decode(), place)) for place, text in placed])
+
+
+def _zstandard(name: str, raw: bytes, members: Sequence[str]) -> list[bytes]:
+    """The content of `members` of an archive that Zstandard compressed. Raises DataError where this Python cannot."""
+    if sys.version_info >= (3, 14):
+        from compression.zstd import ZstdError
+
+        reader = zipfile
+    else:
+        try:
+            from backports.zstd import ZstdError
+            from backports.zstd import zipfile as reader
+        except ImportError as error:
+            raise DataError(
+                f"{name} is compressed by Zstandard, which Python reads from 3.14 on, and this is "
+                f"{platform.python_version()}: pip install 'spa-bench[inspect]', or write it as JSON: inspect log convert "
+                "--to json"
+            ) from error
+    try:
+        with reader.ZipFile(io.BytesIO(raw)) as packed:
+            return [packed.read(member) for member in members]
+    except (ZstdError, reader.BadZipFile) as error:
+        raise DataError(f"cannot read the samples in {name}: {error}") from error

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import Literal
 
 from spa_bench.cards.reading import parse_overrides
 from spa_bench.cards.sampler import SamplerCard, load_sampler_card
+from spa_bench.cards.task import load_task_card
 from spa_bench.errors import UsageError
 from spa_bench.mini.embedded import EMBEDDED
 from spa_bench.models.base import Model, trainable
 from spa_bench.runs.engines import Chosen
+from spa_bench.runs.job import load_task
 from spa_bench.runs.plan import estimate_line
 from spa_bench.runs.reopen import ModelOptions, loaded_with
 from spa_bench.runs.values import check_seeds, check_sources, data_settings, unread_sources
@@ -21,6 +23,7 @@ from spa_bench.spa.stages import Stages
 from spa_bench.spa.training_data import load_data, read_sources
 from spa_bench.support.cache import stage_cache
 from spa_bench.support.console import Reporter
+from spa_bench.types import Problem
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +34,7 @@ class StageOptions:
     loading: ModelOptions = field(default_factory=ModelOptions)
     data: str | None = None  # the source of training pairs; None: the card's source
     queries: str | None = None
+    task: str | None = None  # the task with whose problems the pairs are compared; None: with none
     settings: tuple[str, ...] = ()  # KEY=VALUE of the sampler's card, as --set takes them
     seed: int = 0
 
@@ -60,17 +64,26 @@ def open_stages(
     card = load_sampler_card(sampler, found.sampler | data_settings(options.data, options.queries))
     _check_has(card, last)
     check_sources(card, options.data, options.queries)
+    problems = None if options.task is None else load_task(load_task_card(options.task)).problems
     console = Reporter()
     with closing(loaded_with(Chosen(), options.model, options.loading)) as model:
-        yield _opened(card, options, model, console, trained=last == "adapt")
+        yield _opened(card, options, model, problems, console, trained=last == "adapt")
 
 
-def _opened(card: SamplerCard, options: StageOptions, model: Model, console: Reporter, *, trained: bool) -> OpenStages:
+def _opened(
+    card: SamplerCard,
+    options: StageOptions,
+    model: Model,
+    problems: Sequence[Problem] | None,
+    console: Reporter,
+    *,
+    trained: bool,
+) -> OpenStages:
     sources = read_sources(card)
-    data = load_data(card, model, options.seed, sources=sources)
+    data = load_data(card, model, options.seed, sources=sources, problems=problems)
     for line in (*unread_sources(card, options.data, options.queries), *data.told, *data.notes(card)):
         console.note(line)
-    if estimate := estimate_line(card, model, sources, trained=trained):
+    if estimate := estimate_line(card, model, sources, problems, trained=trained):
         console.note(estimate)
     row: dict[str, object] = {
         "sampler": card.name,

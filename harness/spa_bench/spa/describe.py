@@ -14,6 +14,7 @@ from spa_bench.errors import DataError, StoreError
 from spa_bench.spa import report
 from spa_bench.spa.partition.labels import check_count, read_labels
 from spa_bench.spa.stages import FORMAT, damaged
+from spa_bench.support.text import one_line
 
 _TEXT = 44  # characters of a prompt and of a completion in a table
 _KINDS = {"scores": "scores.npy", "parts": "parts.json", "adapters": "member-0/adapter_model.safetensors"}
@@ -167,7 +168,7 @@ def _parts(content: Mapping[str, Any]) -> list[str]:
         for p in content["parts"]
     ]
     defining = [
-        [p["part"], e["example"], e["margin"], _line(e["prompt"]), _line(e["completion"])]
+        [p["part"], e["example"], e["margin"], one_line(e["prompt"], _TEXT), one_line(e["completion"], _TEXT)]
         for p in content["parts"]
         for e in p["defining"]
     ]
@@ -190,11 +191,6 @@ def _queries(queries: Sequence[Mapping[str, Any]]) -> str:
         low, _, _, middle, _, _, high = q["quantiles"]
         part = "" if q.get("part") is None else q["part"]
         nearest = " ".join(str(e["example"]) for e in q["nearest"])
-        rows.append([q["query"], part, q["variance"], low, middle, high, nearest, _line(q["prompt"])])
+        rows.append([q["query"], part, q["variance"], low, middle, high, nearest, one_line(q["prompt"], _TEXT)])
     head = ["query", "part", "variance", "lowest", "median", "highest", "nearest", "prompt"]
     return tabulate(rows, head, floatfmt=".3g", disable_numparse=[6, 7])
-
-
-def _line(content: str) -> str:
-    line = " ".join(content.split())
-    return line if len(line) <= _TEXT else line[: _TEXT - 1] + "…"

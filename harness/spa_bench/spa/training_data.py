@@ -22,6 +22,7 @@ from spa_bench.spa.data.sources import is_sampled, named
 from spa_bench.spa.data.templates import Template, template_of
 from spa_bench.spa.share import share_of
 from spa_bench.support.interrupt import pause_point
+from spa_bench.support.text import one_line
 from spa_bench.types import Example, Problem
 
 _SHOWN = 60  # characters of a query in a message
@@ -125,6 +126,17 @@ def read_sources(card: SamplerCard) -> Sources:
     return Sources(examples, queries, repeated, again)
 
 
+def compared(card: SamplerCard, sources: Sources, problems: Sequence[Problem] | None) -> tuple[Sources, Audit | None]:
+    """(`sources` without what data.decontaminate leaves out, what the pairs share with `problems`).
+
+    Raises UsageError for data.decontaminate without `problems`, DataError where no pair is left.
+    """
+    found = None if problems is None else audit(sources.examples.rows, problems, sources.examples.numbers)
+    if card.trains and card.data.decontaminate:
+        sources = replace(sources, examples=_clean(sources.examples, found))
+    return sources, found
+
+
 def load_data(
     card: SamplerCard,
     model: Model | PairModel,
@@ -146,10 +158,8 @@ def load_data(
         return TrainingData(examples=[], queries=[], skipped=0)
     if not isinstance(model, PairModel):
         raise UsageError(f"model {model.name!r} cannot be trained; use a sampler without adapters, such as base")
-    sources, template = sources or read_sources(card), template_of(card.data.template, model)
-    found = None if problems is None else audit(sources.examples.rows, problems, sources.examples.numbers)
-    if card.data.decontaminate:
-        sources = replace(sources, examples=_clean(sources.examples, found))
+    template, sources = template_of(card.data.template, model), sources or read_sources(card)
+    sources, found = compared(card, sources, problems)
     pairs = as_pairs(sources.examples.rows, template, card.data.examples, sources.examples.numbers)
     most, limit = _most_tokens(card, model)
     sizes = [_at_most(model, pair, most) for pair in pairs]
@@ -212,10 +222,9 @@ def _queries(
     queries = as_pairs(sources.queries.rows, template, card.data.queries, sources.queries.numbers)
     for query, row, number in zip(queries, sources.queries.rows, sources.queries.numbers, strict=True):
         if (size := _tokens(model, query)) > model.context:
-            text = " ".join(_asked(row).split())
             raise DataError(
-                f"row {number} of the queries {card.data.queries!r} ({text[:_SHOWN]!r}…) has {size} tokens, more than the "
-                f"model's context of {model.context}; shorten it, or use other queries"
+                f"row {number} of the queries {card.data.queries!r} ({one_line(_asked(row), _SHOWN)!r}) has {size} tokens, "
+                f"more than the model's context of {model.context}; shorten it, or use other queries"
             )
     return queries
 
@@ -239,7 +248,7 @@ def _without_repeats(read: Reading, policy: str, source: str) -> tuple[Reading, 
 def _clean(read: Reading, found: Audit | None) -> Reading:
     """The rows that overlap no problem. Raises UsageError where no task is known, DataError where no row is left."""
     if found is None:
-        raise UsageError("data.decontaminate needs a task, whose problems the pairs are compared with; use run")
+        raise UsageError("data.decontaminate needs a task, whose problems the pairs are compared with; name it with --task")
     kept = [(row, number) for row, number in zip(read.rows, read.numbers, strict=True) if number not in found.rows]
     if not kept:
         raise DataError(f"all {len(read.rows)} training pairs overlap the task's problems; use other pairs")

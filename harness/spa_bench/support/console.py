@@ -14,7 +14,7 @@ from typing import Any, TextIO
 from rich.console import Console as RichConsole
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from spa_bench.support.text import visible
+from spa_bench.support.text import one_line, visible
 
 _LINE_SECONDS = 60.0  # the least time between two lines of a stage in a log
 
@@ -119,4 +119,4 @@ def _outliving(stream: TextIO) -> TextIO:
 
 def error_line(message: object) -> None:
     """Print `spa-bench: message` on stderr, on one line."""
-    print("spa-bench: " + visible(" ".join(str(message).split())), file=sys.stderr)
+    print("spa-bench: " + visible(one_line(message)), file=sys.stderr)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import gzip
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO, cast
 
 from spa_bench.errors import StoreError, UsageError
 
@@ -17,6 +19,19 @@ _ODD = re.compile(r'[<>:"/\\|?*]')
 def unpacked(path: Path) -> bytes:
     """The content of a file, unpacked where its name or first bytes are gzip's. Raises OSError, EOFError or zlib.error."""
     return gunzipped(path.read_bytes(), packed=path.suffix == ".gz")
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[BinaryIO]:
+    """A file to be read, unpacked as `unpacked` does it, a part at a time. Reading raises as that."""
+    with path.open("rb") as stream:
+        packed = path.suffix == ".gz" or stream.read(len(_GZIP)) == _GZIP
+        stream.seek(0)
+        if not packed:
+            yield stream
+            return
+        with gzip.GzipFile(fileobj=stream) as inside:
+            yield cast(BinaryIO, inside)
 
 
 def gunzipped(data: bytes, *, packed: bool = False) -> bytes:

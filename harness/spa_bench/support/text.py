@@ -14,13 +14,22 @@ def did_you_mean(name: str, known: Iterable[str], prefix: str = "") -> str:
     return f"; did you mean {prefix + close[0]!r}?" if close else f"; known: {', '.join(prefix + one for one in known)}"
 
 
-# control characters but line ends and tabs, marks that turn the order of text round, and halves of surrogate pairs
-_UNSEEN = re.compile("[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u061c\\u200e\\u200f\\u202a-\\u202e\\u2066-\\u2069\\ud800-\\udfff]")
+# control characters but line ends and tabs, characters that turn or hide text, line separators, halves of surrogate pairs;
+# samples.js of the report has the same
+_UNSEEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff]"
+)
 
 
 def visible(text: str) -> str:
-    """`text` for a terminal: what would move the cursor, set colours or turn text round is written as an escape."""
-    return _UNSEEN.sub(lambda found: ascii(found[0])[1:-1], text)
+    """`text` for a terminal or a page, with the code of each character that would move the cursor, hide or turn text round."""
+    return _UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def one_line(text: object, most: int | None = None) -> str:
+    """`str(text)` on one line, with single spaces; what is longer than `most` characters is cut to end in an ellipsis there."""
+    line = " ".join(str(text).split())
+    return line if most is None or len(line) <= most else line[: most - 1] + "…"
 
 
 def before_stop(text: str, stops: Iterable[str]) -> str:

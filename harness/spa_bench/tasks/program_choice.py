@@ -185,6 +185,7 @@ class _Needs:
         for i, part in enumerate(self._found):
             for name in changed(ast.walk(part.node))[0] & (part.reads | part.binds):
                 self._changers.setdefault(name, []).append(i)
+        for i, part in enumerate(self._found):
             if i < self._given or part.guards or part.imports or _never(part.node) or not part.reads_now:
                 continue
             nodes = list(here(part.node))
@@ -206,13 +207,24 @@ class _Needs:
         return always
 
     def _sets_up(self, part: Part, nodes: Sequence[ast.AST], names: set[str]) -> bool:
-        """Whether a statement sets up a module of the standard library, as `sys.setrecursionlimit` does."""
-        used = {name for name, _ in calls(nodes)} if isinstance(part.node, (ast.Expr, *_BRANCHES)) else set()
-        used |= names if isinstance(part.node, ast.Assign | ast.AugAssign | ast.Expr) else set()
+        """Whether a statement sets up a module of the standard library, as `sys.setrecursionlimit` does.
+
+        A call whose result is used, as in reading a file with `csv`, sets up nothing; one whose result is changed, as
+        `decimal.getcontext()`, may.
+        """
+        bare = [one for node in nodes if isinstance(node, ast.Expr) for one in ast.walk(node)]
+        used = {name for name, _ in calls(bare)} if isinstance(part.node, (ast.Expr, *_BRANCHES)) else set()
+        if isinstance(part.node, ast.AugAssign | ast.Expr) or (isinstance(part.node, ast.Assign) and not self._only_read(part)):
+            used |= names
         places = {name: self._first(name) for name in used}
         return any(
             name not in _DRIVING_MODULES and at and all(self._found[i].standard for i in at) for name, at in places.items()
         )
+
+    def _only_read(self, part: Part) -> bool:
+        """Whether other statements read the names that `part` binds, and none changes what they mean."""
+        own = part.binds - part.reads
+        return any(self._readers.get(name) for name in own) and not any(self._changers.get(name) for name in own)
 
 
 def _types(nodes: Iterable[ast.AST]) -> bool:

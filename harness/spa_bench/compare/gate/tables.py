@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from tabulate import tabulate
 
 from spa_bench.compare.gate.specs import Change
+from spa_bench.support.text import one_line
 from spa_bench.types import Estimate
 
 _LONGEST = 70  # characters of a value of a spec that are shown
@@ -74,7 +75,7 @@ def _escaped(text: str) -> str:
     """`text` escaped so that nothing in it is read as Markdown or HTML, whoever wrote the spec."""
     for sign in "\\`*_[]|~$@#":
         text = text.replace(sign, f"\\{sign}")
-    return " ".join(html.escape(text, quote=False).split())
+    return one_line(html.escape(text, quote=False))
 
 
 # compare -------------------------------------------------------------------------------------------------------------

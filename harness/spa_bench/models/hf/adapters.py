@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -18,6 +18,7 @@ from spa_bench.models.hf.placed import weights_said
 from spa_bench.models.hf.stacked_lora import Adapter, StackedLinear
 
 _Version = tuple[tuple[Path, int] | None, ...]
+_KEPT = 2**30  # bytes of adapters that are kept after they were stacked
 
 
 class Adapters:
@@ -29,6 +30,7 @@ class Adapters:
         self._layers: dict[str, StackedLinear] = {}
         self._odd: dict[str, str] = {}  # layers that LoRA cannot change: path -> why
         self._stacked: tuple[_Version, tuple[dict[str, Tensor], dict[str, Tensor]]] | None = None
+        self._files = AdapterFiles(_KEPT)
 
     def layers(self, targets: str | Sequence[str]) -> dict[str, StackedLinear]:
         """The layers that LoRA changes, wrapped for stacking; see stacked_lora.target_modules for `targets`.
@@ -70,8 +72,9 @@ class Adapters:
         return peft_differs(self._network, self._layers, folder, partial(self.use, [folder]), self._vocabulary)
 
     def forget(self) -> None:
-        """Free the factors that were last stacked."""
+        """Free the factors that were last stacked, and those that were read."""
         self._stacked = None
+        self._files.forget()
 
     def use(self, folders: Sequence[Path | None], *, only: int | None = None) -> AbstractContextManager[None]:
         """Context in which row group i runs through adapter i; None is the bare base.
@@ -83,7 +86,7 @@ class Adapters:
         if self._stacked is None or self._stacked[0] != version:
             self._stacked = None  # frees its memory before more is allocated
             self._note_others([v[0] for v in version if v is not None])
-            self._stacked = version, self._stack([None if v is None else _read(*v) for v in version])
+            self._stacked = version, self._stack([None if v is None else self._files.read(*v) for v in version])
         down, up = self._stacked[1]
         if only is not None:
             down, up = ({path: factor[only : only + 1] for path, factor in part.items()} for part in (down, up))
@@ -119,6 +122,32 @@ def _written(folder: Path) -> int:
     return weights.stat().st_mtime_ns if weights.exists() else 0
 
 
-@lru_cache(maxsize=64)
-def _read(folder: Path, _when: int) -> Adapter:
-    return stacked_lora.read_adapter(folder)
+class AdapterFiles:
+    """Adapters read from disk; those last used are kept, in at most `most` bytes of factors."""
+
+    def __init__(self, most: int):
+        self._most = most
+        self._kept: dict[tuple[Path, int], Adapter] = {}  # the one last used at the end
+
+    @property
+    def size(self) -> int:
+        """Bytes of the factors that are kept."""
+        return sum(map(_size, self._kept.values()))
+
+    def read(self, folder: Path, when: int) -> Adapter:
+        """The adapter in `folder`, whose weights were written at `when`. Raises ModelError as stacked_lora.read_adapter."""
+        adapter = self._kept.pop((folder, when), None)
+        if adapter is None:
+            adapter = stacked_lora.read_adapter(folder)
+        self._kept[folder, when] = adapter
+        while self.size > self._most:
+            del self._kept[next(iter(self._kept))]
+        return adapter
+
+    def forget(self) -> None:
+        """Keep none."""
+        self._kept.clear()
+
+
+def _size(adapter: Adapter) -> int:
+    return sum(factor.numel() * factor.element_size() for pair in adapter.factors.values() for factor in pair)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from spa_bench.errors import ModelError
+from spa_bench.support.text import one_line
 
 _PLAIN = {"F32", "F16", "BF16", "F64", "I8", "I16", "I32", "I64"}  # types of tensors that are not quantised
 
@@ -74,7 +75,7 @@ def read_header(path: Path) -> Header:
     except (ValueError, IndexError, KeyError, TypeError, OverflowError, struct.error, MemoryError) as error:
         size = path.stat().st_size
         raise ModelError(
-            f"cannot read {path}, {size} bytes: it is cut off or damaged ({' '.join(str(error).split())[:80]}); get it again"
+            f"cannot read {path}, {size} bytes: it is cut off or damaged ({one_line(error, 80)}); get it again"
         ) from error
     except OSError as error:
         raise ModelError(f"cannot read {path}: {error.strerror or error}") from error

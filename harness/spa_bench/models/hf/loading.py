@@ -15,6 +15,7 @@ from spa_bench.errors import ModelError, UsageError
 from spa_bench.models.hf.failures import is_out_of_memory
 from spa_bench.models.hf.hub import not_here, only_here
 from spa_bench.models.hf.placed import is_movable, loaded, prepare
+from spa_bench.support.text import one_line
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -117,8 +118,8 @@ def load_tokenizer(auto: Any, path: str, **options: Any) -> Any:
 
 def told(error: Exception) -> str:
     """The kind of `error` and the beginning of its message, on one line."""
-    words = " ".join(str(error).split())
-    return f"{type(error).__name__}: {words[:200]}" if words else type(error).__name__
+    words = one_line(error, 200)
+    return f"{type(error).__name__}: {words}" if words else type(error).__name__
 
 
 def embedding_rows(network: Any) -> int:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from spa_bench.errors import ModelError
 from spa_bench.models.hf.placed import input_device, is_offloaded, is_quantized, layer_device, matrix_of
-from spa_bench.models.hf.probe import FAILURES, one_line
+from spa_bench.models.hf.probe import FAILURES, first_line
 from spa_bench.models.hf.rounding import distance, tolerance
 from spa_bench.models.hf.stacked_lora import StackedLinear, attach, plain, use_factors
 
@@ -181,7 +181,7 @@ def peft_differs(
                 warnings.simplefilter("ignore")
                 got = _logits(cast(nn.Module, PeftModel.from_pretrained(network, str(folder))), ids)
         except (*FAILURES, OSError) as error:
-            return one_line(error)
+            return first_line(error)
         finally:
             for path, module in modules.items():
                 if path and network.get_submodule(path) is not module:

@@ -153,7 +153,7 @@ class _Probe:
                     f"{self._kind}: out of memory with a row of {max(lengths)} tokens; use a smaller dtype"
                 ) from error
             raise ModelError(
-                f"{self._kind} cannot be evaluated: it does not read a plain row of tokens ({one_line(error)})"
+                f"{self._kind} cannot be evaluated: it does not read a plain row of tokens ({first_line(error)})"
             ) from error
 
     def _best(self, packed: Way) -> tuple[Way, tuple[str, ...]]:
@@ -257,7 +257,7 @@ class _Probe:
                 raise ModelError(
                     f"{self._kind}: out of memory with {len(self._rows)} short rows; use a smaller dtype"
                 ) from error
-            return one_line(error)
+            return first_line(error)
         worst = max(distance(logits, want[-len(logits) :]) for logits, want in zip(got, self._want, strict=True))
         return "" if worst <= self._tolerance else f"they differ by {worst:.2g} of the logits' spread"
 
@@ -308,6 +308,6 @@ def _numbers(config: Any) -> Iterator[tuple[str, int]]:
                 yield str(name), value
 
 
-def one_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
     """The first line of an error's message, or its class where it has none."""
     return (str(error).strip() or type(error).__name__).split("\n", 1)[0][:200]

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from spa_bench.errors import ModelError
 from spa_bench.models.hf.placed import is_plain, layer_device
 from spa_bench.support.seeds import derive_seed
+from spa_bench.support.text import one_line
 
 ALL_LINEAR = "all-linear"
 _PEFT_PREFIX = "base_model.model."
@@ -324,7 +325,7 @@ def read_adapter(folder: Path) -> Adapter:
         config = json.loads(config_file.read_text(encoding="utf-8"))
         tensors = load_file(str(weights_file))
     except (OSError, ValueError, RecursionError, SafetensorError) as error:
-        raise ModelError(f"the adapter in {folder} is broken: {' '.join(str(error).split())[:300]}") from error
+        raise ModelError(f"the adapter in {folder} is broken: {one_line(error, 300)}") from error
     if not isinstance(config, dict):
         raise ModelError(f"the adapter in {folder} is broken: adapter_config.json holds no object")
     odd = [k for k in ("use_dora", "rank_pattern", "alpha_pattern", "modules_to_save", "fan_in_fan_out") if config.get(k)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from spa_bench.models.openai.wire import Refused, Reply
-from spa_bench.support.text import before_stop
+from spa_bench.support.text import before_stop, one_line
 from spa_bench.types import Completion, Finish, Request
 
 # the words of OpenAI and vLLM first, then those of other servers
@@ -18,7 +18,7 @@ def completion_of(request: Request, reply: Reply, secret: str) -> Completion:
     """
     text, finish, new = reply.text, _ENDS.get(reply.finish), reply.usage.new
     if reply.refusal:
-        return failed(request, f"the model refuses: {' '.join(reply.refusal.split())[:200]}", spent=new)
+        return failed(request, f"the model refuses: {one_line(reply.refusal, 200)}", spent=new)
     if reply.finish == "content_filter":
         return failed(request, "the server's content filter took the answer", spent=new)
     if text is None:

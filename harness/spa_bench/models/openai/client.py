@@ -23,7 +23,7 @@ from spa_bench.models.base import Spending, dollars
 from spa_bench.models.openai.limits import Gate, backoff, retry_after
 from spa_bench.models.openai.options import OPENAI, OpenAIOptions
 from spa_bench.models.openai.spending import Ledger
-from spa_bench.models.openai.wire import Call, Refused, Reply, one_line
+from spa_bench.models.openai.wire import Call, Refused, Reply, told
 from spa_bench.support.interrupt import asked, pause_point
 
 if TYPE_CHECKING:
@@ -217,7 +217,7 @@ class Server:
             return _Trouble(f"gave no answer in {self.options.timeout:g} s", lost=True)
         except openai.APIConnectionError as error:
             cause = error.__cause__ or error
-            what = one_line(f"{type(cause).__name__}: {cause}", self.secret, 120)
+            what = told(f"{type(cause).__name__}: {cause}", self.secret, 120)
             if type(cause).__name__ in {"ConnectError", "ConnectTimeout"}:
                 return _Trouble(f"does not answer ({what})")
             return _Trouble(f"broke off ({what})", lost=True)
@@ -226,14 +226,14 @@ class Server:
         try:
             return call.reply(text).without(self.secret)
         except ValueError as error:
-            return _Trouble(one_line(str(error), self.secret), lost=True)
+            return _Trouble(told(str(error), self.secret), lost=True)
         except ModelError as error:
             return ModelError(str(error))
 
     def _status(self, error: APIStatusError) -> Refused | _Trouble | ModelError:
         """What a status other than 200 means; a ModelError where every call would get it."""
         status, name = error.status_code, self.options.api_key_env
-        said = one_line(_message(error.body) or error.response.text, self.secret)
+        said = told(_message(error.body) or error.response.text, self.secret)
         if status in {401, 403}:
             key = f"refuses the key in {name}" if self.secret else f"asks for a key, and {name} has none"
             return ModelError(f"{self.url} {key} ({status}: {said})")

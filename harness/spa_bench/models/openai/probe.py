@@ -16,7 +16,7 @@ from spa_bench.errors import ModelError
 from spa_bench.models.openai.asking import PATHS, Api, Dialect, most_tokens
 from spa_bench.models.openai.client import GivenUp, Server
 from spa_bench.models.openai.spending import Usage
-from spa_bench.models.openai.wire import Call, Refused, Reply, one_line
+from spa_bench.models.openai.wire import Call, Refused, Reply, told
 from spa_bench.types import Decoding, Messages
 
 _TOKENS = 16
@@ -265,5 +265,5 @@ def served(server: Server) -> dict[str, int | None]:
         return {}
     listed = json.loads(answer.text or "{}").get("data")
     rows = [row for row in listed if isinstance(row, dict)] if isinstance(listed, list) else []
-    lengths = {one_line(str(row.get("id")), server.secret): row.get("max_model_len") for row in rows}
+    lengths = {told(str(row.get("id")), server.secret): row.get("max_model_len") for row in rows}
     return {name: length if isinstance(length, int) else None for name, length in lengths.items()}

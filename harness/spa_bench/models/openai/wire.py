@@ -10,6 +10,7 @@ from typing import TypeGuard
 
 from spa_bench.errors import ModelError
 from spa_bench.models.openai.spending import Usage
+from spa_bench.support.text import one_line
 
 _CONTEXT = re.compile(r"context[ _](length|size|window)|max_model_len|maximum (input|sequence) length", re.IGNORECASE)
 _LIMIT = re.compile(r"(?:context length (?:is|of)|context (?:size|window) (?:is|of)|n_ctx\D{0,4}) ?\(?(\d+)", re.IGNORECASE)
@@ -32,7 +33,7 @@ class Reply:
 
     def without(self, secret: str) -> Reply:
         """The reply without the `secret` in what a server says of itself; its text is as it came."""
-        model, mark, why = (one_line(said, secret) for said in (self.model, self.fingerprint, self.refusal))
+        model, mark, why = (told(said, secret) for said in (self.model, self.fingerprint, self.refusal))
         return replace(self, model=model, fingerprint=mark, refusal=why)
 
 
@@ -164,12 +165,10 @@ def _numbers(values: list[object]) -> list[float]:
 
 def _shown(text: str) -> str:
     """The beginning of `text`, on one line."""
-    return repr(" ".join(text.split())[:80])
+    return repr(one_line(text, 80))
 
 
-def one_line(text: str, secret: str, most: int = 300) -> str:
+def told(text: str, secret: str, most: int = 300) -> str:
     """`text` of a server on one line of so many characters, without the `secret`."""
-    said = " ".join(text.split())
-    if secret:
-        said = said.replace(secret, "***")
-    return said if len(said) <= most else f"{said[:most]}…"
+    line = one_line(text)
+    return one_line(line.replace(secret, "***") if secret else line, most)

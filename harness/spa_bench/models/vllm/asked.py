@@ -10,6 +10,7 @@ from typing import Protocol
 from spa_bench.errors import ModelError
 from spa_bench.models.engine import Draw, LoraAdapter, Target
 from spa_bench.models.vllm.options import INSTALL
+from spa_bench.support.text import one_line
 
 GOES_ON = "what it answered before is kept, and the same command goes on from there"
 LEAST_TEMPERATURE = 0.01  # vLLM puts it in the place of a lower one, but for 0
@@ -136,6 +137,4 @@ def failed(doing: str, cause: str, *, python: str = "") -> ModelError:
         return ModelError(
             f"vLLM is not installed for {python}: {INSTALL}, or name the interpreter that has it in SPA_BENCH_VLLM_PYTHON"
         )
-    told = " ".join(cause.split())
-    told = told if len(told) <= _LENGTH else told[: _LENGTH - 1] + "…"
-    return ModelError(f"vLLM failed {doing}: {told}" + (f"; {_LESS}" if _MEMORY.search(cause) else ""))
+    return ModelError(f"vLLM failed {doing}: {one_line(cause, _LENGTH)}" + (f"; {_LESS}" if _MEMORY.search(cause) else ""))

@@ -24,6 +24,7 @@ from spa_bench.models.vllm.options import ModelFacts, VllmOptions
 from spa_bench.models.vllm.shape import Shape
 from spa_bench.support.interrupt import asked as asked_to_stop
 from spa_bench.support.interrupt import pause_point
+from spa_bench.support.text import one_line
 
 _WORKER = Path(__file__).with_name("worker.py")
 _FACTS_SECONDS = 600.0  # the longest that importing vLLM may take
@@ -99,7 +100,7 @@ class Process:
             word = signal.Signals(-code).name
             why = f"by {word}" + (", as the system does when memory ends" if word == "SIGKILL" else "")
         else:
-            why = f"with code {code}" + (f" ({cause})" if (cause := " ".join(self.cause().split())[:300]) else "")
+            why = f"with code {code}" + (f" ({cause})" if (cause := one_line(self.cause(), 300)) else "")
         raise ModelError(f"vLLM's process ended {why}; {GOES_ON}")
 
     def cause(self) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from spa_bench.errors import ModelError
 from spa_bench.models.engine import LoraAdapter
+from spa_bench.support.text import one_line
 
 
 @dataclass(frozen=True)
@@ -59,4 +60,4 @@ def modules_of(folder: Path) -> frozenset[str]:
 
 def _said(error: Exception) -> str:
     """`error` on one line, without the whole of a long name that a file holds."""
-    return " ".join(repr(error).split())[:300]
+    return one_line(repr(error), 300)

@@ -18,9 +18,9 @@ from spa_bench.compare.leaderboard.compare import sweep_of
 from spa_bench.errors import UsageError
 from spa_bench.metrics.frontier import pareto_front
 from spa_bench.metrics.suite import is_rate
-from spa_bench.publish.report.escape import visible
 from spa_bench.publish.report.names import FONT, place_names
 from spa_bench.publish.report.table import Table, head_of
+from spa_bench.support.text import one_line, visible
 
 Spec = dict[str, Any]
 COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#8C8C8C")
@@ -91,7 +91,7 @@ def drawn_names(labels: Sequence[str]) -> dict[str, str]:
     """Label -> its name in a chart: names are all different and short, and all their characters can be drawn."""
     names: dict[str, str] = {}
     for number, label in enumerate(labels):
-        name = visible(" ".join(label.split()))
+        name = visible(one_line(label))
         if len(name) > _LONGEST or not name or name in names.values():
             name = f"{name[:_LONGEST]}… ({number})"
         names[label] = name

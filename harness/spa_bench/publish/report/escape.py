@@ -8,16 +8,9 @@ from typing import Any
 
 from markupsafe import Markup
 
-# control characters except tab and newline, characters that turn or hide text, line separators, lone surrogates
-_ODD = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff]"
-)
+from spa_bench.support.text import visible
+
 _FOLD = re.compile(r"(?<=[\[=,;:/_])(?=[^\[=,;:/_])")  # the place between a sign and the next character
-
-
-def visible(text: str) -> str:
-    """`text` with each of these characters as its code, such as `\\u202e`."""
-    return _ODD.sub(lambda m: f"\\u{ord(m[0]):04x}", text)
 
 
 def shown(value: Any) -> Any:

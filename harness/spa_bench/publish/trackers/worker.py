@@ -16,6 +16,7 @@ from spa_bench.publish.trackers.base import Tracker, tracker_kind
 from spa_bench.publish.trackers.content import begun, ended
 from spa_bench.runs.folder import RunFolder, open_run
 from spa_bench.runs.tail import Tail
+from spa_bench.support.text import one_line
 
 _LONGEST = 300  # the most characters of a reason
 
@@ -77,8 +78,7 @@ def _answer(stream: BinaryIO, content: dict[str, Any]) -> None:
 
 
 def _said(error: BaseException) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+    return one_line(error, _LONGEST) or type(error).__name__
 
 
 if __name__ == "__main__":

@@ -14,9 +14,9 @@ from typing import Any
 
 from spa_bench import __version__
 from spa_bench.errors import SpaBenchError
-from spa_bench.publish.report.escape import visible
 from spa_bench.publish.view.folder import Listed, Runs
 from spa_bench.publish.view.one import SHOWN
+from spa_bench.support.text import visible
 
 # the assets that a browser may request by name, and their places; the style is the report's
 _FILES = {

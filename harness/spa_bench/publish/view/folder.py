@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from spa_bench.publish.report.escape import visible
 from spa_bench.publish.view.one import Glance, OneRun
+from spa_bench.support.text import visible
 
 _DEEP = 3  # how many levels of folders are searched: a study has its runs in runs/study-NAME
 

@@ -22,6 +22,7 @@ from spa_bench.spa.attribution.curvature import CURVATURES, Blocks, Consume
 from spa_bench.spa.attribution.gradients import Batch, over_batches
 from spa_bench.spa.attribution.sample import Sampled, gradients
 from spa_bench.spa.batches import Encoded
+from spa_bench.support.text import one_line
 from spa_bench.types import Example
 
 
@@ -114,8 +115,7 @@ def check_finite(scores: NDArray[np.float32], indices: Sequence[int], pairs: Seq
 
 
 def _start(pair: Example) -> str:
-    text = " ".join(f"{pair.prompt} {pair.completion}".split())
-    return repr(text if len(text) <= 60 else text[:57] + "...")
+    return repr(one_line(f"{pair.prompt} {pair.completion}", 60))
 
 
 @contextmanager

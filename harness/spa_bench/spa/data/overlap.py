@@ -92,9 +92,14 @@ class Audit:
 
 def audit(rows: Iterable[Row], problems: Sequence[Problem], numbers: Iterable[int] | None = None) -> Audit:
     """Compare every row with all problems; `numbers` says which row of the source each is. Linear in the rows' length."""
-    against, overlaps, count = _Against(problems), list[Overlap](), 0
     counted = numbers if numbers is not None else itertools.count(1)
-    for row, number in zip(rows, counted, strict=False):
+    return audit_numbered(zip(counted, rows, strict=False), problems)
+
+
+def audit_numbered(rows: Iterable[tuple[int, Row]], problems: Sequence[Problem]) -> Audit:
+    """`audit` of (which row of the source it is, the row): no more than one row is kept at a time."""
+    against, overlaps, count = _Against(problems), list[Overlap](), 0
+    for number, row in rows:
         count += 1
         overlaps += [Overlap(number, *found) for found in against.overlaps(*_texts(row))]
     return Audit(count, len(problems), tuple(overlaps))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,45 +32,70 @@ def reading_of(rows: Sequence[Located], source: str, data: DataCard, *, optional
     Rows that a label calls bad are left out, and rows that cannot be used too where data.unusable is "drop". Raises DataError
     for the first row that has another fault, for rows that cannot be used, and where no row is left.
     """
-    kept: list[Row] = []
-    numbers: list[int] = []
-    shapes, marked, faults = Counter[str](), Counter[str](), Counter[str]()
-    seen: dict[str, None] = {}
-    read: dict[str, dict[str, None]] = {}  # shape -> the columns that its rows were read from
-    first: Unusable | None = None
-    for number, (place, row) in enumerate(rows, 1):
-        columns = None if optional and not has_columns(row, data.columns) else data.columns
+    reader = Reader(source, data, optional=optional)
+    pairs = list(reader.each(rows))
+    return Reading([row for _, row in pairs], [number for number, _ in pairs], reader.told, reader.left_out)
+
+
+class Reader:
+    """Reads the rows of a source one after another, and counts what they are; see reading_of."""
+
+    def __init__(self, source: str, data: DataCard, *, optional: bool = False):
+        self._source, self._data, self._optional = source, data, optional
+        self._count = 0
+        self._shapes, self._marked, self._faults = Counter[str](), Counter[str](), Counter[str]()
+        self._seen: dict[str, None] = {}
+        self._read: dict[str, dict[str, None]] = {}  # shape -> the columns that its rows were read from
+        self._first: Unusable | None = None
+
+    def each(self, rows: Iterable[Located]) -> Iterator[tuple[int, Row]]:
+        """(which row of the source it is, from 1; the row) of those that can be used. Raises as reading_of, also at the end."""
+        for number, (place, row) in enumerate(rows, 1):
+            self._count = number
+            if (found := self._one(place, row)) is not None:
+                yield number, found
+        if self._first is not None and self._data.unusable == "refuse":
+            raise DataError(
+                f"{self._first}; {self._faults.total()} of {self._count} rows cannot be used: mend them, or leave them out "
+                "with --set data.unusable=drop"
+            )
+        if not self._shapes:
+            raise DataError(f"{self._source}: none of its {self._count} rows can be used: {_counted(self.left_out)}")
+
+    def _one(self, place: str, row: object) -> Row | None:
+        columns = None if self._optional and not has_columns(row, self._data.columns) else self._data.columns
         if isinstance(row, Mapping):
-            seen |= dict.fromkeys(str(name) for name, value in row.items() if filled(value))
+            self._seen |= dict.fromkeys(str(name) for name, value in row.items() if filled(value))
         try:
-            found = recognised(row, place, columns, data.labels)
+            found = recognised(row, place, columns, self._data.labels)
         except NotTrained as error:
-            marked[error.why] += 1
+            self._marked[error.why] += 1
+            return None
         except Unusable as error:
-            faults[error.why] += 1
-            first = first or error
-        else:
-            kept.append(found.row)
-            numbers.append(number)
-            shapes[found.shape] += 1
-            read.setdefault(found.shape, {}).update(dict.fromkeys(found.read))
-    if first is not None and data.unusable == "refuse":
-        raise DataError(
-            f"{first}; {faults.total()} of {len(rows)} rows cannot be used: mend them, or leave them out with --set "
-            "data.unusable=drop"
-        )
-    left = dict(marked + faults)
-    if not kept:
-        raise DataError(f"{source}: none of its {len(rows)} rows can be used: {_counted(left)}")
-    used = {name for names in read.values() for name in names}
-    parts = [f"{count} {shape} ({', '.join(read[shape])})" for shape, count in shapes.items()]
-    told = f"{_name(source)}: {len(rows)} row{'s' * (len(rows) != 1)}: {', '.join(parts)}"
-    if left:
-        told += f"; left out: {_counted(left)}"
-    if unread := [name for name in seen if name not in used]:
-        more = f" and {len(unread) - _MOST_COLUMNS} more" if len(unread) > _MOST_COLUMNS else ""
-        told += f"; columns that are not read: {', '.join(unread[:_MOST_COLUMNS])}{more}"
-    return Reading(kept, numbers, told, left)
+            self._faults[error.why] += 1
+            self._first = self._first or error
+            return None
+        self._shapes[found.shape] += 1
+        self._read.setdefault(found.shape, {}).update(dict.fromkeys(found.read))
+        return found.row
+
+    @property
+    def left_out(self) -> dict[str, int]:
+        """Why rows were left out -> how many."""
+        return dict(self._marked + self._faults)
+
+    @property
+    def told(self) -> str:
+        """The shapes that were recognised, what was left out, and the columns that are not read, in one line."""
+        used = {name for names in self._read.values() for name in names}
+        parts = [f"{count} {shape} ({', '.join(self._read[shape])})" for shape, count in self._shapes.items()]
+        told = f"{_name(self._source)}: {self._count} row{'s' * (self._count != 1)}: {', '.join(parts)}"
+        if left := self.left_out:
+            told += f"; left out: {_counted(left)}"
+        if unread := [name for name in self._seen if name not in used]:
+            more = f" and {len(unread) - _MOST_COLUMNS} more" if len(unread) > _MOST_COLUMNS else ""
+            told += f"; columns that are not read: {', '.join(unread[:_MOST_COLUMNS])}{more}"
+        return told
 
 
 def _name(source: str) -> str:

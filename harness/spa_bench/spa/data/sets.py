@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import TypeVar
@@ -13,9 +13,9 @@ from typing import TypeVar
 from spa_bench.cards.training import ColumnsCard, DataCard
 from spa_bench.errors import DataError, ModelError
 from spa_bench.models.chat import ChatTemplateError
-from spa_bench.spa.data.reading import Reading, reading_of
+from spa_bench.spa.data.reading import Reader, Reading, reading_of
 from spa_bench.spa.data.shapes import Row
-from spa_bench.spa.data.sources import EMBEDDED, WRITTEN, is_sampled, read_file, read_rows
+from spa_bench.spa.data.sources import EMBEDDED, WRITTEN, each_row, is_sampled, read_file, read_rows
 from spa_bench.spa.data.templates import ALPACA, Template
 from spa_bench.types import Example
 
@@ -32,6 +32,14 @@ def example_rows(data: DataCard) -> Reading:
     if data.examples in EMBEDDED:
         return _whole(import_module(EMBEDDED[data.examples]).instructions())
     return reading_of(read_rows(data.examples), data.examples, data)
+
+
+def each_example(data: DataCard) -> tuple[Iterator[tuple[int, Row]], Callable[[], str]]:
+    """(the number and the row of each of `example_rows`, one after another; what then tells how they were read)."""
+    if data.examples in EMBEDDED:
+        return enumerate(import_module(EMBEDDED[data.examples]).instructions(), 1), str
+    reader = Reader(data.examples, data)
+    return reader.each(each_row(data.examples)), lambda: reader.told
 
 
 def query_rows(data: DataCard) -> Reading:

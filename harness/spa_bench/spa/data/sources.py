@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 from spa_bench.cards.sampler import SamplerCard
 from spa_bench.cards.training import DataCard
 from spa_bench.errors import DataError
-from spa_bench.support.files import unpacked
+from spa_bench.support.files import opened, unpacked
 from spa_bench.support.user_json import read_json
 
 WRITTEN = ("code", "text")  # domains of our own queries
 EMBEDDED = {"mini": "spa_bench.mini.data", "mini-nlu": "spa_bench.mini.text.data"}  # instructions and queries, generated
 _HUB = "hub:"
+_BLOCK = 1024  # rows of a Parquet file that are read at once
 _INSTALL = "pip install 'spa-bench[data]'"
 
 Located = tuple[str, object]  # the name of a row's place in messages, and the row
@@ -65,27 +67,59 @@ def read_rows(source: str) -> list[Located]:
     return rows
 
 
+def each_row(source: str) -> Iterator[Located]:
+    """The rows of `read_rows`, one after another: of JSON lines and Parquet no more than a block is in memory.
+
+    A list in a .json file, a table and the hub are read as a whole.
+    """
+    path, empty = Path(source), True
+    for row in _hub_rows(source) if source.startswith(_HUB) else _each(path):
+        yield row
+        empty = False
+    if empty:
+        raise DataError(f"{source} holds no examples")
+
+
 def read_file(path: Path) -> list[Located]:
     """The rows of a .parquet file, a list in a .json file, a .csv or .tsv table, or a JSON value a line; each may be gzipped.
 
     A .json file whose first character is no bracket of a list has a value a line, and so has a file of any other name.
     """
+    return list(_each(path))
+
+
+def _each(path: Path) -> Iterator[Located]:
     name = path.name.removesuffix(".gz")
     if name.endswith(".parquet"):
-        return _parquet_rows(path)
+        yield from _parquet_rows(path)
+        return
+    if name.endswith((".csv", ".tsv", ".json")):
+        try:
+            text = unpacked(path).decode("utf-8-sig")
+        except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
+            raise _unreadable(path, error) from error
+        if not name.endswith(".json"):
+            yield from _table_rows(path, text, "\t" if name.endswith(".tsv") else ",")
+            return
+        if not _has_lines(text):
+            content = read_json(text, str(path))
+            if not isinstance(content, list):
+                raise DataError(f"{path} must hold a list of rows; got {type(content).__name__}")
+            yield from _numbered(path, content)
+            return
+    for number, line in enumerate(_lines(path), 1):
+        if line.strip():
+            place = f"{path}, line {number}"
+            yield place, read_json(line, place)
+
+
+def _lines(path: Path) -> Iterator[str]:
     try:
-        text = unpacked(path).decode("utf-8-sig")
+        with opened(path) as stream, io.TextIOWrapper(stream, encoding="utf-8-sig", newline="\n") as text:
+            for line in text:
+                yield line.removesuffix("\n")
     except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
         raise _unreadable(path, error) from error
-    if name.endswith((".csv", ".tsv")):
-        return _table_rows(path, text, "\t" if name.endswith(".tsv") else ",")
-    if name.endswith(".json") and not _has_lines(text):
-        content = read_json(text, str(path))
-        if not isinstance(content, list):
-            raise DataError(f"{path} must hold a list of rows; got {type(content).__name__}")
-        return _numbered(path, content)
-    lines = ((f"{path}, line {number}", line) for number, line in enumerate(text.split("\n"), 1) if line.strip())
-    return [(place, read_json(line, place)) for place, line in lines]
 
 
 def _has_lines(text: str) -> bool:
@@ -119,14 +153,17 @@ def _table_rows(path: Path, text: str, delimiter: str) -> list[Located]:
     return rows
 
 
-def _parquet_rows(path: Path) -> list[Located]:
+def _parquet_rows(path: Path) -> Iterator[Located]:
     try:
         from pyarrow import parquet
     except ImportError as error:
         raise DataError(f"{path} is Parquet, which needs pyarrow: {_INSTALL}") from error
     try:
         with path.open("rb") as file:
-            return _numbered(path, parquet.read_table(file).to_pylist())
+            batches = parquet.ParquetFile(file).iter_batches(_BLOCK)
+            rows = itertools.chain.from_iterable(batch.to_pylist() for batch in batches)
+            for number, row in enumerate(rows, 1):
+                yield f"{path}, row {number}", row
     except (OSError, ValueError) as error:  # these include pyarrow's own errors
         raise _unreadable(path, error) from error
 

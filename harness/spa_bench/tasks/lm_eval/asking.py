@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from spa_bench.errors import DataError, UsageError
+from spa_bench.support.text import one_line
 from spa_bench.tasks.lm_eval.library import Loaded, missing_column, quiet, seeded
 from spa_bench.tasks.lm_eval.options import LmEvalOptions
 from spa_bench.types import Asked, Problem
@@ -111,7 +112,7 @@ def _build(name: str, task: Any, options: LmEvalOptions, template: Template | No
         task.build_all_requests(limit=options.per_task or None, rank=0, world_size=1, **chat)
     except (AssertionError, ValueError, IndexError) as error:  # lm-eval's samplers and the tasks' own code
         shots = task.get_config("num_fewshot")
-        said = " ".join(str(error).split())[:200].removeprefix("Error: ").rstrip(".") or type(error).__name__
+        said = one_line(error, 200).removeprefix("Error: ").rstrip(".") or type(error).__name__
         if shots and ("sample" in said.lower() or "example" in said.lower()):
             raise UsageError(
                 f"{name} cannot be asked with {shots} examples: {said}; set task.options.fewshot to fewer"

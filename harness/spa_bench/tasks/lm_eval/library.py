@@ -21,6 +21,7 @@ import numpy as np
 from spa_bench.cards.reading import card_names
 from spa_bench.errors import DataError, SpaBenchError, UsageError
 from spa_bench.support.home import expanded
+from spa_bench.support.text import one_line
 from spa_bench.tasks.lm_eval.local import Place
 from spa_bench.tasks.lm_eval.options import LmEvalOptions
 from spa_bench.tasks.lm_eval.rewriting import Rewriting, items, shots_of
@@ -206,7 +207,7 @@ def _overridden(task: Any, options: LmEvalOptions) -> None:
 
 def _cannot_load(task: str, error: Exception) -> SpaBenchError:
     """The error for the user on a failure inside lm-eval's loading."""
-    said = " ".join(str(error).split())[:300] or type(error).__name__
+    said = one_line(error, 300) or type(error).__name__
     if "gated" in said.lower():
         return DataError(
             f"the data of {task} is gated ({said}): accept its terms on its page on the hub and log in with `hf auth login` "

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from spa_bench.errors import DataError, UsageError
+from spa_bench.support.text import one_line
 from spa_bench.tasks.lm_eval.asking import Question
 from spa_bench.tasks.lm_eval.library import Loaded, quiet, seeded
 
@@ -70,8 +71,8 @@ def _named(what: str) -> Iterator[None]:
 
 def told(error: BaseException) -> str:
     """An error in one line that is the same in every process."""
-    text = re.sub(r"0x[0-9a-f]+", "0x...", " ".join(str(error).split()))
-    return f"{type(error).__name__}: {text[:_TOLD]}" if text else type(error).__name__
+    text = one_line(re.sub(r"0x[0-9a-f]+", "0x...", str(error)), _TOLD)
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 class Judging:
