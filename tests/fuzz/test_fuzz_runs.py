@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from doubles_here import StillJudge
+from doubles_here import StillJudge, StillModel
 from hypothesis import strategies as st
-from mutate import changed, damaged
+from mutate import changed, damaged, texts
 from prop import Bench, fuzzed
 
 from doubles import RIGHT, SANDBOX, WRONG, mock_run
 from report_runs import made_run
+from spa_bench.publish.view.answers import Answers
+from spa_bench.publish.view.folder import Runs
 from spa_bench.runs.folder import LOGS, TIMINGS, spec_hash
 from spa_bench.types import Request
 
@@ -146,3 +148,58 @@ def test_pages_and_tables_of_odd_runs(
     _write(run, contents)
     for command in (("leaderboard", "{run}"), ("report", "{run}", "-o", "{out}/report"), ("compare", "{run}", "{other}")):
         _use(bench, tmp_path, run, runs[1], command)
+
+
+@fuzzed(data=st.data(), name=st.sampled_from(["spec.json", "records.jsonl", "grades.jsonl"]))
+def test_odd_runs_are_repeated_with_a_model(
+    data: st.DataObject, name: str, runs: tuple[Path, Path], bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("spa_bench.runs.rerun.model_of", lambda *_: StillModel())
+    run = tmp_path / "run"
+    shutil.rmtree(run, ignore_errors=True)
+    contents = _contents(runs[0])
+    contents[name] = data.draw(changed(contents[name], 1))
+    _write(run, contents)
+    _use(bench, tmp_path, run, runs[1], ("rerun", "{run}", "--out", "{out}/again", "--sandbox", SANDBOX))
+
+
+@fuzzed(data=st.data(), study=st.sampled_from(["main", "temperature", "members", "data-fraction"]))
+def test_pages_of_studies_of_odd_runs(
+    data: st.DataObject, study: str, runs: tuple[Path, Path], bench: Bench, tmp_path: Path, three: Path
+):
+    run = tmp_path / "out-runs" / "one"
+    shutil.rmtree(run, ignore_errors=True)
+    contents = _contents(runs[0])
+    name = data.draw(st.sampled_from(sorted(contents)))
+    contents[name] = data.draw(changed(contents[name]))
+    _write(run, contents)
+    command = ("study", study, "--table-only", "--task", str(three), "--seeds", "0", "--out", "{out}/../out-runs")
+    _use(bench, tmp_path, run, runs[1], (*command, "--write", "{out}/pages"))
+
+
+ADDRESSES = st.one_of(
+    texts(), st.sampled_from(["/", "/api/runs", "/report", "/report?run=", "/api/runs?run=../..", "/page.css", "/%00", "//x"])
+)
+
+
+@fuzzed(data=st.data(), address=ADDRESSES)
+def test_pages_that_view_serves_of_odd_runs(
+    data: st.DataObject, address: str, runs: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("spa_bench.publish.view.answers._made", lambda *_: b"a page")  # report has a test of its own
+    run = tmp_path / "viewed" / "one"
+    shutil.rmtree(run, ignore_errors=True)
+    contents = _contents(runs[0])
+    name = data.draw(st.sampled_from(sorted(contents)))
+    contents[name] = data.draw(changed(contents[name]))
+    _write(run, contents)
+    if data.draw(st.booleans()):
+        (run / name).write_bytes(data.draw(damaged((run / name).read_bytes())))
+    answers = Answers(Runs(tmp_path / "viewed"))
+    rows = json.loads(answers.answer("/api/runs", {}).body)["runs"]
+    assert len(rows) <= 1
+    path, _, query = address.partition("?")
+    ids = [row["id"] for row in rows]
+    for found in (answers.answer(path, {"run": [query]}), answers.answer("/report", {"run": ids}), answers.answer("/", {})):
+        assert found.status in (200, 403, 404, 500)
+        assert b"Traceback" not in found.body

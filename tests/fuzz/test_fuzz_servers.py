@@ -1,8 +1,10 @@
-"""Answers of a server of the OpenAI protocol with anything in them: completions, or one ModelError of one line."""
+"""Answers of servers (OpenAI's protocol, vLLM) with anything in them: completions, or one ModelError of one line."""
 
 from __future__ import annotations
 
 import json
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,11 @@ from openai_server import NO_KEY, Fault, Served
 from spa_bench.errors import SpaBenchError
 from spa_bench.models.openai.model import ServedModel
 from spa_bench.models.openai.options import OpenAIOptions
+from spa_bench.models.vllm.asked import Answer, Asked
+from spa_bench.models.vllm.over_http import OverHttp
 from spa_bench.types import Completion, Decoding, Member, Request
+from vllm_doubles import FACTS, adapter, options
+from vllm_server import Fake, serving_fake
 
 DRAWN = Decoding(temperature=1.0, max_new_tokens=6)
 BASE = Member("base", None, DRAWN)
@@ -72,3 +78,65 @@ def test_damaged_answers(body: bytes, half: bool, status: int, served: Served):
 def test_answers_of_any_json(odd: Any, status: int, served: Served):
     served.fault = lambda number, body: Fault(status=status, body=json.dumps(odd))
     _asked(served, probed=False)
+
+
+VLLM = {
+    "/version": {"version": "0.32.0"},
+    "/v1/models": {"data": [{"id": "base", "parent": None, "max_model_len": 64}]},
+    "/server_info": {"vllm_config": {"scheduler_config": {"max_num_seqs": 16}, "model_config": {"dtype": "torch.float32"}}},
+    "/v1/load_lora_adapter": {},
+    "/v1/completions": {
+        "model": "base",
+        "choices": [
+            {
+                "token_ids": [2, 0],
+                "finish_reason": "stop",
+                "text": "?",
+                "prompt_logprobs": [None, {"6": {"logprob": -0.6, "rank": 6}}],
+            }
+        ],
+    },
+}
+
+
+@pytest.fixture
+def fake() -> Iterator[Fake]:
+    with serving_fake() as state:
+        yield state
+
+
+def _asked_of_vllm(fake: Fake, place: str, answer: bytes | int, folder: Path) -> None:
+    """The facts, an adapter, and two answers of a server that answers oddly at one place, or one line."""
+    fake.adapters.clear()
+    fake.spoil_get = lambda path, good: answer if path == place else good
+    fake.spoil = lambda number, good: answer if place == "/v1/completions" else good
+    fake.load = answer if place == "/v1/load_lora_adapter" else None
+    requests = [Asked(ids=(5, 6), adapter=None, sampling={"temperature": 0.0, "max_tokens": 3, "prompt_logprobs": 0})] * 2
+    one = adapter(folder, 1)
+    try:
+        backend = OverHttp(FACTS, options(base_url=fake.url, still_seconds=5, concurrency=1))
+        json.dumps(backend.facts())
+        backend.open([one])
+        for number, found in backend.answers(requests):
+            assert number in (0, 1)
+            assert isinstance(found, Answer)
+            assert all(isinstance(token, int) for token in found.tokens)
+    except SpaBenchError as error:
+        said = str(error)
+    else:
+        return
+    assert said.strip()
+    assert "\n" not in said
+    assert len(said) < 4000
+
+
+@fuzzed(data=st.data(), place=st.sampled_from(sorted(VLLM)))
+def test_odd_answers_of_vllm(data: st.DataObject, place: str, fake: Fake, tmp_path: Path):
+    odd = json.dumps(data.draw(changed(VLLM[place]))).encode()
+    _asked_of_vllm(fake, place, odd, Path(tempfile.mkdtemp(dir=tmp_path)))
+
+
+@fuzzed(data=st.data(), place=st.sampled_from(sorted(VLLM)), status=st.sampled_from([0, 0, 204, 301, 400, 401, 404, 500]))
+def test_damaged_answers_of_vllm(data: st.DataObject, place: str, status: int, fake: Fake, tmp_path: Path):
+    odd = status or data.draw(damaged(json.dumps(VLLM[place]).encode()))
+    _asked_of_vllm(fake, place, odd, Path(tempfile.mkdtemp(dir=tmp_path)))

@@ -93,7 +93,7 @@ class Server:
             raise Refused(status, _message(text))
         try:
             found = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             found = None
         if not isinstance(found, dict):
             raise ModelError(
@@ -305,5 +305,5 @@ def _message(text: str) -> str:
         found = json.loads(text)
         error = found.get("error", found)
         return str(error.get("message", error) if isinstance(error, dict) else error)
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         return text[:200]
