@@ -449,7 +449,7 @@ def test_a_gradient_that_is_not_finite_is_named(tiny_model: HFModel, monkeypatch
         return plain(logits, batch)
 
     monkeypatch.setattr(module, "own_loss", broken)
-    with pytest.raises(DataError, match=r"example 2 \('def word.*\.\.\.'\) has a gradient.*zero or not finite"):
+    with pytest.raises(DataError, match=r"example 2 \('def word.*…'\) has a gradient.*zero or not finite"):
         scores(tiny_model)
 
 
