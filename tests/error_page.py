@@ -1,14 +1,18 @@
-"""docs/errors.md, made from the tables of mistakes in the tests: each mistake is made, and its message noted.
+"""docs/errors.md: what the mistakes in the tests are answered with, and below it every message that the code has.
+
+Each mistake is made, and its message noted; the messages of the second part are read from the code.
 
 `scripts/errors` writes the page; tests/test_error_page.py fails where it is stale.
 """
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import io
 import json
 import os
+import re
 import shlex
 import sys
 from collections.abc import Iterator
@@ -30,6 +34,29 @@ folder, else among temporary files, and its last line says where. The file has v
 the run's spec and the traceback; it has no message of an exception, no local values, no prompts and no answers. Attach it to a
 report. [commands.md](commands.md#exit-codes) has the other exit codes.
 """
+ALL = """\
+# Every message
+
+All errors that a user can cause, by the folder of the code that finds them. Words in capitals stand for what was seen; `…`
+stands for a text that depends on it.
+"""
+FOLDERS = {
+    "models": "Models and engines",
+    "samplers": "Samplers",
+    "spa": "Training data, attribution, partitions, adapters",
+    "tasks": "Tasks",
+    "grading": "Grading",
+    "sandbox": "Sandboxes",
+    "executors": "Workers and clusters",
+    "metrics": "Metrics",
+    "runs": "Runs and their folders",
+    "compare": "Comparing: leaderboards, gate, studies",
+    "publish": "Reports, pages, exports, trackers",
+    "cards": "Cards",
+    "cli": "Command lines",
+    "": "Elsewhere",
+}
+KINDS = {"UsageError", "CardError", "DataError", "ModelError", "SandboxError", "StoreError"}
 THREE = [("add", "a, b", "a + b"), ("double", "x", "2 * x"), ("last", "xs", "xs[-1]")]
 
 
@@ -45,7 +72,7 @@ def page(work: Path) -> str:
         parts.append(_table("Files of samples (`score`)", "the file holds", list(_samples(work)), work))
     title = "Result files (`leaderboard --submit`: exit code 1, a line for each fault)"
     parts.append(_table(title, "the file has", list(_results(work)), work))
-    return "\n".join(parts)
+    return "\n".join([*parts, ALL, *_messages()])
 
 
 @contextlib.contextmanager
@@ -134,3 +161,47 @@ def _cell(text: str) -> str:
     for sign in "\\|<>*_`[]":
         text = text.replace(sign, f"\\{sign}")
     return text
+
+
+def _messages() -> Iterator[str]:
+    """A table of messages for each of FOLDERS."""
+    package = ROOT / "harness" / "spa_bench"
+    found: dict[str, set[str]] = {folder: set() for folder in FOLDERS}
+    for path in package.rglob("*.py"):
+        folder = path.relative_to(package).parts[0]
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in KINDS and node.args:
+                found[folder if folder in FOLDERS else ""] |= {
+                    text for text in _templates(node.args[0]) if re.search("[a-z]{3}", text)
+                }
+    for folder, texts in found.items():
+        lines = [f"## {FOLDERS[folder]}", "", "| message | what to do |", "|---|---|"]
+        for text in sorted(texts, key=lambda text: (text.lower(), text)):
+            first, _, then = text.partition("; ")
+            lines.append(f"| {_cell(first)} | {_cell(then)} |")
+        yield "\n".join(lines) + "\n"
+
+
+def _templates(node: ast.expr) -> list[str]:
+    """The texts that an expression can give, with words in capitals for what is not known."""
+    if isinstance(node, ast.IfExp):
+        return [*_templates(node.body), *_templates(node.orelse)]
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+        return [first + second for first in _templates(node.left) for second in _templates(node.right)]
+    if isinstance(node, ast.JoinedStr):
+        return [" ".join("".join(map(_part, node.values)).split())]
+    return [_part(node)]
+
+
+def _part(node: ast.expr) -> str:
+    """The text of a part of a message: a word in capitals for the name of a value."""
+    if isinstance(node, ast.Constant):
+        return str(node.value)
+    if isinstance(node, ast.FormattedValue):
+        return f"'{_part(node.value)}'" if node.conversion == ord("r") else _part(node.value)
+    if isinstance(node, ast.Name | ast.Attribute):
+        name = node.id if isinstance(node, ast.Name) else node.attr
+        return name.strip("_").replace("_", " ").upper()
+    if isinstance(node, ast.Call) and len(node.args) == 1 and isinstance(node.args[0], ast.Name | ast.Attribute):
+        return _part(node.args[0])
+    return "…"
