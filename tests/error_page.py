@@ -171,9 +171,8 @@ def _messages() -> Iterator[str]:
         folder = path.relative_to(package).parts[0]
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in KINDS and node.args:
-                found[folder if folder in FOLDERS else ""] |= {
-                    text for text in _templates(node.args[0]) if re.search("[a-z]{3}", text)
-                }
+                texts = {text for text in _templates(node.args[0]) if re.search("[a-z]{3}", text)}
+                found[folder if folder in FOLDERS else ""] |= texts
     for folder, texts in found.items():
         lines = [f"## {FOLDERS[folder]}", "", "| message | what to do |", "|---|---|"]
         for text in sorted(texts, key=lambda text: (text.lower(), text)):
