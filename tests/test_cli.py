@@ -15,6 +15,7 @@ from spa_bench.cards.reading import card_names
 from spa_bench.cli import main as cli
 from spa_bench.runs.folder import open_run
 from spa_bench.runs.values import checked_workers
+from spa_bench.support.text import without_middle
 
 
 def snapshot(folder: Path) -> dict[str, bytes]:
@@ -27,6 +28,20 @@ def written(folder: Path, name: str, text: str) -> Path:
 
 
 # bad input to run ----------------------------------------------------------------------------------------------------
+
+
+def test_a_message_that_quotes_a_huge_value_is_cut_in_its_middle(call: Call, tmp_path: Path):
+    card = tmp_path / "card.toml"
+    card.write_text(f'description = ""\nmembers = "{"x" * 9000}; {"y" * 9000}"\n')
+    said = call("run", "--sampler", card, "--task", "mini-code", "--model", "mock").error()
+    assert 2900 < len(said) < 3200
+    assert said.startswith(f"'members' in {card} must be a whole number; got 'xxx")
+    assert " characters) … y" in said
+
+
+def test_a_text_loses_its_middle_only_where_it_is_too_long():
+    assert without_middle("a" * 8, 8) == "a" * 8
+    assert without_middle("a" * 6 + "-" * 1500 + "z" * 2, 8) == "aaaaaa … (1,500 characters) … zz"
 
 
 @pytest.mark.parametrize(

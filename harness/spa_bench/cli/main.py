@@ -17,6 +17,7 @@ from spa_bench.cli.mistakes import sentence
 from spa_bench.errors import SpaBenchError
 from spa_bench.support.interrupt import patiently
 
+_LONGEST_MESSAGE = 3000  # characters: a message that quotes what a file holds may quote all of it
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}
 _NAMED = _FULL | {errno.EACCES, errno.EPERM, errno.EIO, errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR}
 """Errors of the system in which nothing but what the user named can be at fault."""
@@ -61,6 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     from spa_bench.support.cache import settle
     from spa_bench.support.console import error_line, speakable
+    from spa_bench.support.text import without_middle
 
     # set before torch is loaded: on a busy machine spinning threads are many times slower than one thread
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -81,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         error_line(sentence(error, words))
         return 2
     except SpaBenchError as error:
-        error_line(error)
+        error_line(without_middle(str(error), _LONGEST_MESSAGE))
         return 2
     except KeyboardInterrupt:
         error_line(f"interrupted; nothing that was done is lost, go on with: {shlex.join(['spa-bench', *words])}")

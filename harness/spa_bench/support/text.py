@@ -32,6 +32,14 @@ def one_line(text: object, most: int | None = None) -> str:
     return line if most is None or len(line) <= most else line[: most - 1] + "…"
 
 
+def without_middle(text: str, most: int) -> str:
+    """`text`; of one longer than `most` characters, its first three quarters and its last quarter, which says what to do."""
+    left_out = len(text) - most
+    return (
+        text if left_out <= 0 else f"{text[: most - most // 4]} … ({left_out:,} characters) … {text[len(text) - most // 4 :]}"
+    )
+
+
 def before_stop(text: str, stops: Iterable[str]) -> str:
     """`text` before the first of `stops` in it; all of it where there is none."""
     return text[: min((place for stop in stops if (place := text.find(stop)) >= 0), default=len(text))]
