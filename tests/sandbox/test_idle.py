@@ -1,6 +1,6 @@
 """Who sleeps and who waits for a processor, from clocks alone."""
 
-from spa_bench.sandbox.inside.zygote import LONGEST, PATIENCE, WINDOW, Idle, _too_long
+from spa_bench.sandbox.inside.idle import LONGEST, PATIENCE, WINDOW, Idle, too_long
 
 
 def idle_after(seconds: float, *, share: float, tick: float = 0.02, began: float = 100.0) -> float:
@@ -32,7 +32,7 @@ def test_a_program_that_works_first_and_then_sleeps_is_idle_from_then_on():
 
 
 def test_time_is_over_by_idleness_or_at_last_by_the_clock():
-    assert not _too_long(PATIENCE * 1 + 0.9, 5, 1.0)
-    assert _too_long(PATIENCE * 1 + 1.1, 5, 1.0)
-    assert not _too_long(0, LONGEST + 4.9, 1.0)
-    assert _too_long(0, LONGEST + 5.1, 1.0)
+    assert not too_long(PATIENCE * 1 + 0.9, 5, 1.0)
+    assert too_long(PATIENCE * 1 + 1.1, 5, 1.0)
+    assert not too_long(0, LONGEST + 4.9, 1.0)
+    assert too_long(0, LONGEST + 5.1, 1.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -136,6 +137,6 @@ class Answers:
 
     def show(self, data: bytes) -> Iterator[Frame]:
         """The frames of whole `data` that would come next, as `take` gives them, without taking them."""
-        ahead = Answers(self._suite)
-        ahead._place, ahead._buffer, ahead._read = self._place, bytearray(self._buffer), self._read
+        ahead = copy.copy(self)
+        ahead._buffer = bytearray(self._buffer)
         return ahead.take(data)

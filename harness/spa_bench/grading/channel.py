@@ -18,7 +18,7 @@ from spa_bench.sandbox.base import ENVIRONMENT, last_line
 from spa_bench.sandbox.cgroup import Cgroup, make
 
 _START_SECONDS = 60.0
-_LONGEST = 20  # as inside/zygote.py has it
+_LONGEST = 20  # as inside/idle.py has it
 _GRACE_SECONDS = 10.0  # the zygote enforces the limits itself; later than this it hangs
 _PIPE = 1 << 20  # bytes that a pipe is to hold; the kernel may allow fewer
 _HEAD = struct.Struct("<sI")  # of an answer: its kind and its size

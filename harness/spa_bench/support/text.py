@@ -34,10 +34,10 @@ def one_line(text: object, most: int | None = None) -> str:
 
 def without_middle(text: str, most: int) -> str:
     """`text`; of one longer than `most` characters, its first three quarters and its last quarter, which says what to do."""
-    left_out = len(text) - most
-    return (
-        text if left_out <= 0 else f"{text[: most - most // 4]} … ({left_out:,} characters) … {text[len(text) - most // 4 :]}"
-    )
+    if len(text) <= most:
+        return text
+    end = most // 4
+    return f"{text[: most - end]} … ({len(text) - most:,} characters) … {text[len(text) - end :]}"
 
 
 def before_stop(text: str, stops: Iterable[str]) -> str:

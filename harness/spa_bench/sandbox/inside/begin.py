@@ -72,7 +72,7 @@ def restrict(settings: dict[str, Any]) -> dict[str, Any]:
     """Take from this process and its children the rights that no program needs. The result says which layers hold."""
     layers: dict[str, Any] = {"seccomp": False, "landlock": 0}
     guard.hide()
-    guard.share_heaps()
+    guard.set_up_heaps()
     if settings["die_with_parent"]:
         guard.die_with_parent()
     if settings["drop_capabilities"]:

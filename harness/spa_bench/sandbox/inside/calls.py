@@ -132,16 +132,16 @@ def run(payload: dict[str, str], inputs: list[Any], shared: mmap.mmap, collect: 
             kind, data = b"E", describe(error).encode("utf-8", "replace")
         end = measured or clock()
         head = frame(kind, end - start if collect else 0.0, len(data))
-        fits = waiting + len(head) + len(data) <= room
+        size = len(head) + len(data)
+        fits = waiting + size <= room
         if fits:
-            shared[base + waiting : base + waiting + len(head) + len(data)] = head + data
-            waiting += len(head) + len(data)
+            shared[base + waiting : base + waiting + size] = head + data
+            waiting += size
         last = number == len(inputs) or kind not in going_on
         if fits and not last and end - sent_at < _FLUSH_SECONDS:
             continue
         begin(shared, 0, number, start, 0, 1)
-        if waiting:
-            send(shared[base : base + waiting])
+        send(shared[base : base + waiting])
         if not fits:
             send(head)
             send(data)

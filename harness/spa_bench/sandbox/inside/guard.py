@@ -110,7 +110,7 @@ def limit(memory_mb: int, file_mb: int, seconds: float, threads: int | None) -> 
         resource.setrlimit(kind, (min(soft, top), top))
 
 
-def share_heaps() -> None:
+def set_up_heaps() -> None:
     """Have all threads of this process and its children share two heaps: each heap of its own takes 64 MiB of addresses.
 
     Memory that a program frees stays with it, so that it gets it again without asking the kernel for each page.

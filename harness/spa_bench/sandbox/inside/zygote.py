@@ -7,7 +7,7 @@ waits to be written while a call runs (it comes again as `D`), `E` how it ended.
 each way and no other channel; it cannot make processes, so when it is killed nothing of it is left. Time is counted as CPU
 time of the child, read from its clock, so that a busy machine does not turn right answers wrong; a program that sleeps is
 ended by the clock on the wall. The kernel does not say here (there is no /proc) which program waits for a processor and which
-one sleeps, but the share of CPU time tells them apart: see `Idle`.
+one sleeps, but the share of CPU time tells them apart: see idle.py.
 """
 
 from __future__ import annotations
@@ -33,12 +33,9 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from spa_bench.sandbox.inside import apart, begin, calls, exceptions, guard, judge, library, probe, sharing, wire
+from spa_bench.sandbox.inside.idle import Idle, too_long
 
 TICK = 0.02  # seconds between looks at a running program
-PATIENCE = 4  # seconds by the clock that a program may be idle for each second of CPU, and one more
-LONGEST = 20  # seconds by the clock for each second of CPU, idle or not, and five more: also for a program that naps
-WINDOW = 0.25  # seconds over which a program is seen to work or to be idle
-WORKING = 0.02  # the least share of a processor that counts as work: a fair share among fifty programs
 KEPT_SUITES = 4
 _READ = 1 << 20
 _LEAVING = 0.05  # seconds that the second process gets to end after the first has ended
@@ -218,26 +215,6 @@ class Zygote:
             shutil.rmtree(path) if os.path.isdir(path) and not os.path.islink(path) else os.unlink(path)
 
 
-class Idle:
-    """Seconds by the clock in which a program used next to no CPU time.
-
-    A program that wants a processor gets a share of it on the busiest machine; one that sleeps gets none. So a window in which
-    a program used less than `WORKING` of the time counts as idle. The current window counts as idle until it is judged.
-    """
-
-    def __init__(self, now: float):
-        self._began, self._used, self._before = now, 0.0, 0.0
-
-    def seconds(self, now: float, used: float) -> float:
-        """All idle seconds until `now`, when the program has used `used` CPU seconds."""
-        length, work = now - self._began, used - self._used
-        idle = length if work < WORKING * length else 0.0
-        if length >= WINDOW:
-            self._began, self._used, self._before = now, used, self._before + idle
-            return self._before
-        return self._before + idle
-
-
 class _Run:
     """One running program: its processes and their limits of time."""
 
@@ -332,13 +309,13 @@ class _Run:
         if call != self.call:
             self.call, self.call_began, self.call_idle = call, now, idle
         total = self.job["cpu_seconds"]
-        if used > total or _too_long(idle, now - self.began, total):
+        if used > total or too_long(idle, now - self.began, total):
             return "timeout"
         in_call = max(0.0, idle - self.call_idle), now - self.call_began
         if 0 < call <= len(self.limits) and not flushing:
-            if used - since > self.limits[call - 1] or _too_long(*in_call, self.limits[call - 1]):
+            if used - since > self.limits[call - 1] or too_long(*in_call, self.limits[call - 1]):
                 return "timeout"
-        elif not call and (used > self.job["seconds"] or _too_long(idle, now - self.began, self.job["seconds"])):
+        elif not call and (used > self.job["seconds"] or too_long(idle, now - self.began, self.job["seconds"])):
             return "timeout"
         return ""
 
@@ -375,11 +352,6 @@ class _Run:
         if rest := calls.unsent(self.zygote.shared):
             self.zygote.relay_bytes(rest)
             rest.release()
-
-
-def _too_long(idle: float, passed: float, allowed: float) -> bool:
-    """Whether a program was idle for too long, or took too long by the clock, for so many CPU seconds."""
-    return idle > PATIENCE * allowed + 1 or passed > LONGEST * allowed + 5
 
 
 def _waiting(pipe: int) -> int:
