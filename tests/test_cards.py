@@ -65,9 +65,22 @@ def test_an_unknown_key_far_from_all_names_what_is_known(tmp_path: Path):
         load_task_card(write(tmp_path, 'description = "x"\nproblems = "humaneval"\nzzz = 1\n'))
 
 
-def test_a_missing_key_is_named(tmp_path: Path):
-    with pytest.raises(CardError, match=r"card\.toml lacks the key 'description'"):
-        load_sampler_card(write(tmp_path, "members = 1\n"))
+def test_a_card_of_decoding_alone_is_enough(tmp_path: Path):
+    card = load_sampler_card(write(tmp_path, "[decoding]\ntemperature = 1.2\n", "hot.toml"))
+    assert (card.name, card.description, card.adapters, card.decoding.temperature) == ("hot", "hot", "none", 1.2)
+
+
+@pytest.mark.parametrize("table", ["lora", "partition", "attribution", "data"])
+def test_a_card_that_says_how_adapters_are_made_says_whether_it_trains_any(tmp_path: Path, table: str):
+    text = {"lora": "steps = 8", "partition": 'method = "balanced"', "attribution": "damping = 0.2", "data": "share = 0.5"}[
+        table
+    ]
+    with pytest.raises(CardError, match=rf"\[{table}\] says how adapters are made, and the card does not say whether") as error:
+        load_sampler_card(write(tmp_path, f"[{table}]\n{text}\n"))
+    assert "\n" not in str(error.value)
+    assert load_sampler_card(write(tmp_path, f'adapters = "none"\n[{table}]\n{text}\n')).adapters == "none"
+    assert load_sampler_card(write(tmp_path, f"[{table}]\n{text}\n"), {"adapters": "all"}).trains
+    assert load_sampler_card("base", {"lora.steps": 8}).adapters == "none"  # settings that several samplers share
 
 
 @pytest.mark.parametrize(
@@ -96,7 +109,7 @@ def test_a_whole_number_is_a_float_where_a_float_is_wanted(tmp_path: Path):
 
 
 def test_targets_may_be_a_list_of_names(tmp_path: Path):
-    card = load_sampler_card(write(tmp_path, 'description = "x"\nlora.targets = ["q_proj", "v_proj"]\n'))
+    card = load_sampler_card(write(tmp_path, 'adapters = "all"\nlora.targets = ["q_proj", "v_proj"]\n'))
     assert card.lora.targets == ("q_proj", "v_proj")
 
 

@@ -104,6 +104,13 @@ def test_which_base_is_meant_must_be_clear(fake: Fake):
     assert fake.bodies[-1]["model"] == "two"
 
 
+@pytest.mark.parametrize("cards", [[{"parent": None, "max_model_len": 64}], [{"id": 7, "parent": None}], ["base"], None])
+def test_a_server_whose_models_have_no_names_serves_none(fake: Fake, cards: object):
+    fake.spoil_get = lambda path, good: {"data": cards} if path == "/v1/models" else good
+    with pytest.raises(ModelError, match=r"serves the base models none, which of them is not said; name one by `served`"):
+        backend(fake).open([])
+
+
 @pytest.mark.parametrize(
     ("spoiled", "said"),
     [

@@ -81,7 +81,7 @@ def test_a_seed_is_a_whole_number(many: Path):
 def test_a_run_of_a_subset_resumes_verifies_and_says_so(run: Call, call: Call, three: Path, tmp_path: Path):
     done = run("--subset", 2, "--n", 2)
     assert done.code == 0, done.err
-    assert "2 of 3 problems (a random subset, shuffle 0)" in done.err
+    assert "2 of 3 problems at random (shuffle 0)" in done.err
     (folder,) = (tmp_path / "runs").iterdir()
     task = load_task(load_task_card(str(three), {"shuffle": 0}))
     records = [json.loads(line.split("\t")[0]) for line in (folder / "records.jsonl").read_text().splitlines()]
@@ -95,6 +95,85 @@ def test_a_run_of_a_subset_resumes_verifies_and_says_so(run: Call, call: Call, t
     run("--limit", 2, "--n", 2)
     assert call("leaderboard", tmp_path / "runs").out.count("2 of 3 problems") == 2  # two tables: other problems
     assert call("show", folder, "--problem", names(task, 1)[0]).code == 0
+
+
+@pytest.fixture
+def levels(tmp_path: Path) -> Path:
+    """A task of 12 easy and 6 middling problems and 2 hard ones, in that order in the file."""
+    tags = ["easy"] * 12 + ["middling"] * 6 + ["hard"] * 2
+    rows = [
+        {
+            "task_id": f"levels/{i}", "prompt": f"def f{i}():\n", "entry_point": f"f{i}", "tags": [tag],
+            "test": "def check(candidate):\n    assert candidate() == 1\n", "canonical_solution": "    return 1\n",
+        }
+        for i, tag in enumerate(tags)
+    ]  # fmt: skip
+    (tmp_path / "levels.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "levels.toml").write_text('description = "levels"\nfile = "levels.jsonl"\nversion = "1"\n')
+    return tmp_path / "levels.toml"
+
+
+def stratified_task(levels: Path, seed: int) -> Task:
+    return load_task(load_task_card(str(levels), {"shuffle": seed, "stratify": True}))
+
+
+def test_every_prefix_of_a_stratified_order_has_the_tags_in_proportion(levels: Path):
+    share = {"easy": 0.6, "middling": 0.3, "hard": 0.1}
+    for seed in range(50):
+        tags = [p.tags[0] for p in stratified_task(levels, seed).problems]
+        for size in range(1, 21):
+            for tag, part in share.items():
+                assert abs(tags[:size].count(tag) - part * size) < 2, (seed, size, tag)
+    assert sorted(p.id for p in stratified_task(levels, 0).problems) == sorted(names(load_task(load_task_card(str(levels)))))
+
+
+def test_every_problem_is_as_likely_to_be_in_a_stratified_subset(levels: Path):
+    """400 subsets of 5 of 20: each problem is in 100 of them on average, with a standard deviation of 9."""
+    count = dict.fromkeys(names(load_task(load_task_card(str(levels)))), 0)
+    for seed in range(400):
+        for name in names(stratified_task(levels, seed), 5):
+            count[name] += 1
+    assert all(100 - 36 < n < 100 + 36 for n in count.values()), count
+
+
+def test_a_limit_draws_over_the_tags_and_first_takes_the_order_of_the_data(run: Call, levels: Path, tmp_path: Path):
+    """The first five problems of the file are easy; of five that are drawn two are not."""
+
+    def of(folder: str) -> tuple[set[str], dict[str, object]]:
+        (path,) = (tmp_path / folder).iterdir()
+        records = [json.loads(line.split("\t")[0]) for line in (path / "records.jsonl").read_text().splitlines()]
+        return {r["problem"] for r in records}, json.loads((path / "spec.json").read_text())
+
+    words = ["--task", levels, "--limit", 5, "--n", 1, "--until", "generate"]
+    drawn, first = run(*words, "--out", tmp_path / "drawn"), run(*words, "--first", "--out", tmp_path / "first")
+    assert "5 of 20 problems at random by tags (shuffle 0)" in drawn.err
+    assert "5 of 20 problems, the first ones" in first.err
+    asked, spec = of("drawn")
+    assert asked == set(names(stratified_task(levels, 0), 5))
+    assert (spec["limit"], spec["task"]["shuffle"], spec["task"]["stratify"]) == (5, 0, True)
+    asked, spec = of("first")
+    assert asked == {f"levels/{i}" for i in range(5)}
+    assert "shuffle" not in spec["task"]
+    again = run(*words, "--set", "task.shuffle=4", "--out", tmp_path / "other")
+    assert "at random by tags (shuffle 4)" in again.err
+    assert of("other")[0] == set(names(stratified_task(levels, 4), 5))
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["--first"], "--first says which problems --limit takes; give --limit L too"),
+        (
+            ["--first", "--limit", 2, "--set", "task.shuffle=1"],
+            "--first takes the order of the data, and task.shuffle sets another",
+        ),
+        (["--set", "task.stratify=true"], "stratify is true, and the problems come in the order of the data; give shuffle"),
+    ],
+)
+def test_wishes_for_an_order_that_contradict_each_other_are_refused(run: Call, words: list[object], line: str):
+    done = run(*words)
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert line in done.err
 
 
 def test_limit_and_subset_exclude_each_other(run: Call):

@@ -82,8 +82,17 @@ def parse_overrides(settings: Sequence[str]) -> Overrides:
     return found
 
 
-def read_content(what: str, folder: str, name_or_path: str, overrides: Mapping[str, object]) -> tuple[dict[str, object], str]:
-    """(the content of a card with `overrides`, the name of its place in messages)."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Content:
+    """What a card says."""
+
+    values: dict[str, object]  # by its keys, overrides included
+    said: frozenset[str]  # the keys that the card itself has, without overrides
+    place: str  # its name in messages
+
+
+def read_content(what: str, folder: str, name_or_path: str, overrides: Mapping[str, object]) -> Content:
+    """The content of a card with `overrides`. Raises UsageError for an unknown card and CardError for a damaged file."""
     if what == "task" and name_or_path.startswith(LM_EVAL):
         content, place = _of_lm_eval(name_or_path.removeprefix(LM_EVAL)), f"--task {name_or_path}"
     elif name_or_path.endswith(".toml"):
@@ -101,14 +110,16 @@ def read_content(what: str, folder: str, name_or_path: str, overrides: Mapping[s
             raise UsageError(f"unknown task {name_or_path!r}; any task or group of lm-eval is {LM_EVAL}NAME")
         others = f"; any task of lm-eval is {LM_EVAL}NAME" if what == "task" and not near.endswith("?") else ""
         raise UsageError(f"unknown {what} {name_or_path!r}{near}{others}")
+    said = frozenset(content)
     for key, value in overrides.items():
         _put(content, key, value)
-    return content, f"{place} with --set" if overrides else place
+    return Content(values=content, said=said, place=f"{place} with --set" if overrides else place)
 
 
 def _named_content(path: Path) -> tuple[dict[str, object], str]:
-    """(the content of a card's file, its place); a card without a name takes the file's name."""
-    return {"name": path.stem, **_content(path)}, str(path)
+    """(the content of a card's file, its place); a card without a name or a description takes the file's name."""
+    content = {"name": path.stem, **_content(path)}
+    return {"description": content["name"], **content}, str(path)
 
 
 def card_folder(what: str, name_or_path: str) -> Path | None:

@@ -17,6 +17,7 @@ from spa_bench.cards.training import AttributionCard, DataCard, LoraCard, Partit
 from spa_bench.errors import CardError
 
 Options = TypeVar("Options")
+_OF_TRAINING = ("lora", "partition", "attribution", "data")  # the tables of a card that play a part where adapters are trained
 _FILLED = re.compile(r"\{([a-z_]+(?:\.[a-z_]+)*)\}")  # in a sampler's description: a setting of its card, after --set
 
 
@@ -65,8 +66,15 @@ def load_sampler_card(name_or_path: str, overrides: Mapping[str, object] | None 
 
     The card's kind declares the class of [options], and which cards it cannot use: see spa_bench.cards.kinds.
     """
-    content, place = read_content("sampler", "baselines", name_or_path, overrides or {})
-    return build_sampler_card(content, place, f"sampler {name_or_path!r}")
+    content = read_content("sampler", "baselines", name_or_path, overrides or {})
+    where = f"sampler {name_or_path!r}"
+    card = build_sampler_card(content.values, content.place, where)
+    if "adapters" not in content.values and (idle := [table for table in _OF_TRAINING if table in content.said]):
+        raise CardError(
+            f"{where}: [{idle[0]}] says how adapters are made, and the card does not say whether it trains any; add "
+            'adapters = "all" (one), "seeds" or "parts" (one for each member), or "none" if it trains none'
+        )
+    return card
 
 
 def build_sampler_card(content: Mapping[str, object], place: str, where: str) -> SamplerCard:

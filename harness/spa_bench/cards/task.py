@@ -60,7 +60,8 @@ class TaskCard:
     sanitiser: str = "program"
     seconds: float = 3.0  # CPU seconds for one program; where tests are data, the least limit of one call
     memory_mb: int = 1024
-    shuffle: int | None = None  # the seed of the problems' order, of which --limit takes the first; None: the order of the data
+    shuffle: int | None = None  # the seed of the problems' order, of which a limit takes the first; None: the order of the data
+    stratify: bool = False  # in the order of `shuffle`, the first problems have every tag in proportion
     packages: tuple[str, ...] = ("numpy",)  # distributions that programs may import beside the standard library
     one_process: bool = False  # run program and tests in one process, for values that cannot be passed between two
     options: object = field(default_factory=NoOptions)  # an instance of the dataclass that the kind declares
@@ -101,7 +102,8 @@ def load_task_card(name_or_path: str, overrides: Mapping[str, object] | None = N
     The card's kind declares its options, which cards it refuses, and the defaults of keys: see spa_bench.cards.kinds.
     """
     where = f"task {name_or_path!r}"
-    content, place = read_content("task", "tasks", name_or_path, overrides or {})
+    read = read_content("task", "tasks", name_or_path, overrides or {})
+    content, place = read.values, read.place
     _check_overrides(overrides or {}, place)
     card = build_task_card(content, place)
     _check_task(where, card)
@@ -138,6 +140,8 @@ def _check_task(where: str, card: TaskCard) -> None:
     for key, most in _MOST.items():
         if limits[key] > most:
             raise CardError(f"{where}: {key} is {limits[key]}; it must be at most {most}")
+    if card.stratify and card.shuffle is None:
+        raise CardError(f"{where}: stratify is true, and the problems come in the order of the data; give shuffle, a seed, too")
     for key in ("stop", "stop_instruct"):
         if "" in getattr(card, key):
             raise CardError(f"{where}: {key} has an empty text, which would cut every answer to nothing")

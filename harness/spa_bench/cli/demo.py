@@ -48,8 +48,8 @@ def make_demo(
     """Run the samplers, and write the leaderboard and a page about them. All files are in `out`, stage cache included.
 
     `out` is emptied first, unless it holds an unfinished demo, which is resumed. Raises UsageError for a folder that no demo
-    made, and SpaBenchError for an option that no run takes; then nothing is emptied. `limit` is how many problems are used,
-    the first ones. `sandbox` None means the first that works here.
+    made, and SpaBenchError for an option that no run takes; then nothing is emptied. `limit` is how many problems are drawn.
+    `sandbox` None means the first that works here.
     """
     from spa_bench.runs import perform
 

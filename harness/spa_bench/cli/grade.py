@@ -17,7 +17,7 @@ def grade(
     price_per_hour: Price = None,
     trackers: Trackers | None = None,
     as_json: Json = False,
-) -> None:
+) -> int:
     """Grade runs that were generated elsewhere, or whose grading was stopped."""
     from spa_bench.cli.summary import print_summary
     from spa_bench.compare.leaderboard import number
@@ -43,4 +43,4 @@ def grade(
         added = (folder.read_json(ADDED) or {}).get("estimates", {})
         for name in (metric.name for metric in own if metric.name in added):
             note(f"{name}: {number(Estimate(**added[name]))}  ({folder.path / ADDED})")
-    print_summary(folders, as_json=as_json)
+    return print_summary(folders, as_json=as_json)

@@ -129,10 +129,11 @@ ModelOrDefault = Annotated[
         completer=name_models,
     ),
 ]
-Limit = Annotated[int | None, a_count("only the first L problems", WHAT, metavar="L")]
-Subset = Annotated[
-    int | None, a_count("only L random problems: the first L in the order of task.shuffle (0)", WHAT, metavar="L")
+Limit = Annotated[
+    int | None, a_count("only L problems, drawn with the seed task.shuffle (0), every tag in proportion", WHAT, metavar="L")
 ]
+First = Annotated[bool, option("--limit takes the first problems of the data, which are often the easy ones", WHAT)]
+Subset = Annotated[int | None, a_count("as --limit, and tags do not count: a simple random sample", WHAT, metavar="L")]
 Json = Annotated[bool, option("print rows as JSON on stdout and nothing else there", OUTPUT, name="--json")]
 RunFolder = Annotated[Path, a_path("a run folder", metavar="RUN", completer=name_runs)]
 RunFolders = Annotated[list[Path], a_path("run folders", metavar="RUN", completer=name_runs)]
@@ -376,10 +377,14 @@ class Trackers:
 
 
 def subset_of(limit: int | None, subset: int | None, settings: tuple[str, ...]) -> tuple[int | None, tuple[str, ...]]:
-    """The limit and the settings of a command with --limit and --subset. Raises UsageError where both are given."""
+    """The limit and the settings of a command with --limit and --subset. Raises UsageError where both are given.
+
+    A subset is a limit in whose order tags do not count.
+    """
     if subset is None:
         return limit, settings
     if limit is not None:
         raise UsageError("--limit and --subset both say how many problems; give one of them")
-    chosen = any(one.partition("=")[0].strip() == "task.shuffle" for one in settings)
-    return subset, settings if chosen else (*settings, "task.shuffle=0")
+    given = {one.partition("=")[0].strip() for one in settings}
+    usual = {"task.shuffle": "0", "task.stratify": "false"}
+    return subset, (*settings, *(f"{key}={value}" for key, value in usual.items() if key not in given))

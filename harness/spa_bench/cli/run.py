@@ -13,6 +13,7 @@ from spa_bench.cli.options import (
     WHAT,
     Embedding,
     Engine,
+    First,
     Json,
     Judge,
     Limit,
@@ -48,6 +49,7 @@ def run(
     seed: Annotated[int | None, a_count("seed of training and sampling (default 0)", WHAT)] = None,
     seeds: Annotated[str | None, option("several seeds, one run each", WHAT, metavar="A,B,C")] = None,
     limit: Limit = None,
+    first: First = False,
     subset: Subset = None,
     settings: Annotated[tuple[str, ...], overrides("override a card's key, e.g. lora.steps=100 or task.seconds=5")] = (),
     pairs: Pairs | None = None,
@@ -65,7 +67,7 @@ def run(
     price_per_hour: Price = None,
     trackers: Trackers | None = None,
     as_json: Json = False,
-) -> None:
+) -> int:
     """Draw samples with a sampler on a task, grade and measure them.
 
     The same command resumes a run that was stopped.
@@ -87,6 +89,7 @@ def run(
         n=n,
         seeds=read_seeds(seed or 0, seeds),
         limit=limit,
+        first=first,
         data=pairs.data,
         queries=pairs.queries,
         settings=settings + engine.settings + pairs.settings,
@@ -105,5 +108,5 @@ def run(
         paths = [str(folder.path) for folder in folders]
         print(json.dumps(paths) if as_json else "\n".join(paths))
         note("grade with: spa-bench grade " + " ".join(paths))
-    else:
-        print_summary(folders, as_json=as_json)
+        return 0
+    return print_summary(folders, as_json=as_json)

@@ -48,7 +48,7 @@ def score(
     out: Annotated[Path, a_path("where the run folder goes", OUTPUT, metavar="DIR", name="--out")] = Path("runs"),
     trackers: Trackers | None = None,
     as_json: Json = False,
-) -> None:
+) -> int:
     """Score answers in files of evalplus, bigcode, lm-eval or Inspect."""
     from spa_bench.cli.summary import print_summary
     from spa_bench.publish.trackers.tracking import Tracking, names_of
@@ -70,4 +70,4 @@ def score(
     )
     with Tracking(names_of(trackers.log), Reporter().note, samples=trackers.log_samples) as tracking:
         folder = perform.score(task, samples, options, follow=tracking)
-    print_summary([folder], as_json=as_json)
+    return print_summary([folder], as_json=as_json)

@@ -11,6 +11,7 @@ from spa_bench.cli.options import (
     OUTPUT,
     WHAT,
     Engine,
+    First,
     Json,
     Judge,
     Limit,
@@ -42,6 +43,7 @@ def study(
     seeds: Annotated[str, option("training and sampling seeds", WHAT, metavar="A,B,C")] = "0,1,2,3,4",
     n: Annotated[int | None, a_count("answers a problem (default: as many as SPA has adapters)", WHAT)] = None,
     limit: Limit = None,
+    first: First = False,
     subset: Subset = None,
     members: Annotated[
         str | None,
@@ -87,6 +89,7 @@ def study(
         seeds=read_seeds(0, seeds),
         n=n,
         limit=limit,
+        first=first,
         members=members,
         grid=grid,
         samplers=samplers,

@@ -6,12 +6,21 @@ import json
 from collections.abc import Sequence
 
 from spa_bench.compare.leaderboard import build_rows, from_runs, table
-from spa_bench.publish.show import choices_table, ending
+from spa_bench.publish.show import choices_table, ending, nothing_judged
 from spa_bench.runs.folder import RunFolder
+from spa_bench.support.console import error_line
 
 
-def print_summary(folders: Sequence[RunFolder], *, as_json: bool) -> None:
-    """Print the metrics of `folders` on stdout."""
+def print_summary(folders: Sequence[RunFolder], *, as_json: bool) -> int:
+    """Print the metrics of `folders` on stdout. The result is the exit code: 1 where no answer of a run could be judged."""
+    _print(folders, as_json=as_json)
+    empty = [folder for folder in folders if nothing_judged(folder)]
+    for folder in empty:
+        error_line(f"{folder.path}: every answer was refused, so nothing was judged; see why: spa-bench show {folder.path}")
+    return 1 if empty else 0
+
+
+def _print(folders: Sequence[RunFolder], *, as_json: bool) -> None:
     rows = build_rows(from_runs(folders))
     if as_json:
         print(json.dumps([row.to_json() for row in rows], indent=1))

@@ -20,8 +20,9 @@ from spa_bench.runs.measure import own_means
 from spa_bench.runs.partial import covered
 from spa_bench.support.text import did_you_mean
 from spa_bench.tasks.base import Options, Task
-from spa_bench.types import Choices, Grade, Key, Record
+from spa_bench.types import Choices, Grade, Key, Record, Verdict
 
+_REASONS = 3  # reasons of refusal that the line which ends a run names
 _MARKS = {  # a grade's mark -> its meaning, in the line that ends a run
     "one process": "judged in one process with the tests, which a program could cheat",
     "unproxied": "refused: values cannot cross between program and tests (docs/security.md)",
@@ -96,12 +97,26 @@ def ending(folder: RunFolder) -> str:
     unable = sum(content["finish"].get(kind, 0) for kind in ("skipped", "failed")) - content["counts"]["failed"]
     odd += [f"{unable} with a choice but no room to go on writing"] if unable > 0 else []
     odd += [f"{count} without an answer: {why}" for why, count in content["failures"].items()]
+    odd += [f"{count} refused: {why}" for why, count in _refusals(folder, content)]
     odd += [f"{content['counts']['invalid']} that are no program"] if content["counts"]["invalid"] else []
     odd += [f"{count} {_MARKS[mark]}" for mark, count in content["marks"].items()]
     if compared := folder.read_json(SANITISERS):
         odd.append(_sanitisers(compared))
     name = f"{folder.spec['sampler']['name']}, seed {folder.spec['seed']}"
     return f"{name}: {verdicts}{'; ' + '; '.join(odd) if odd else ''}  ({folder.path})"
+
+
+def nothing_judged(folder: RunFolder) -> bool:
+    """Whether every answer of a graded run was refused: then its metrics say nothing of the sampler."""
+    return set(folder.metrics()["verdicts"]) == {Verdict.REFUSED}
+
+
+def _refusals(folder: RunFolder, content: Mapping[str, Any]) -> list[tuple[str, int]]:
+    """(reason, answers) of the answers that are there and were refused without a mark, the most frequent reasons."""
+    if content["verdicts"].get(Verdict.REFUSED, 0) <= sum(content["failures"].values()):
+        return []
+    refused = (g for g in folder.grade_log.each() if g.verdict is Verdict.REFUSED and not g.mark)
+    return Counter(g.message for g in refused if g.message not in content["failures"]).most_common(_REASONS)
 
 
 def _sanitisers(content: Mapping[str, Any]) -> str:

@@ -27,10 +27,29 @@ from spa_bench.types import Json, Messages, RunSpec
 _SPARSE = ("decontaminate", "labels", "unusable")
 
 
-def check_limit(limit: int | None) -> None:
-    """Raises UsageError for a --limit that leaves no problem."""
+def check_limit(limit: int | None, *, first: bool = False) -> None:
+    """Raises UsageError for a limit that leaves no problem, and for `first` without a limit."""
+    if limit is None and first:
+        raise UsageError("--first says which problems --limit takes; give --limit L too")
     if limit is not None and limit < 1:
         raise UsageError(f"limit is {limit}; it must be at least 1")
+
+
+def limited(card: TaskCard, limit: int | None, given: Mapping[str, object], *, first: bool) -> TaskCard:
+    """`card` in the order of which `limit` problems are the first: one of a seed, with every tag in proportion.
+
+    `first`: the order of the data. Without a limit, or where the card itself has a seed for the order, the card is as it is.
+    `given`: the settings of the user, in which `shuffle` chooses another seed, and `stratify` whether tags count.
+    """
+    if limit is None:
+        return card
+    if first:
+        if "shuffle" in given:
+            raise UsageError("--first takes the order of the data, and task.shuffle sets another; give one of them")
+        return card
+    if card.shuffle is not None and "shuffle" not in given:
+        return card
+    return replace(card, shuffle=card.shuffle or 0, stratify=card.stratify if "stratify" in given else True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +82,7 @@ def load_task(card: TaskCard) -> Task:
     task = built("task", card.kind, lambda: kind.build(card), needs)
     if not is_ours("task", card.kind):
         check_own_task(task, card.kind)
-    return task if card.shuffle is None else shuffled(task, card.shuffle)
+    return task if card.shuffle is None else shuffled(task, card.shuffle, stratify=card.stratify)
 
 
 def by_rules(card: TaskCard, rules: str, given: Mapping[str, object]) -> TaskCard:

@@ -22,7 +22,7 @@ from spa_bench.runs.folder import RunFolder, given_run, problem_count
 from spa_bench.runs.generate import generate
 from spa_bench.runs.grade import grade
 from spa_bench.runs.import_samples import import_samples
-from spa_bench.runs.job import Job, by_rules, check_draws, check_limit, check_task, crowded, load_task, task_for
+from spa_bench.runs.job import Job, by_rules, check_draws, check_limit, check_task, crowded, limited, load_task, task_for
 from spa_bench.runs.judging import StartGraders, graders_of, own_graders
 from spa_bench.runs.own_metrics import load_metrics
 from spa_bench.runs.partial import is_partial
@@ -99,7 +99,8 @@ class RunOptions:
     engine: str | None = None  # NAME or STAGE=NAME, as chosen_engine takes it; None: hf
     n: int | None = None  # answers to each problem; None: the card's number
     seeds: tuple[int, ...] = (0,)  # one run for each seed
-    limit: int | None = None  # how many problems, the first ones; None: all
+    limit: int | None = None  # how many problems, drawn with a seed, every tag in proportion; None: all
+    first: bool = False  # `limit` takes the first problems of the data instead
     data: str | None = None  # the source of training pairs; None: the card's source, or what runs.defaults takes
     queries: str | None = None  # the source of attribution queries, likewise
     settings: tuple[str, ...] = ()  # KEY=VALUE, as --set takes them
@@ -168,7 +169,7 @@ def check(sampler: str, task: str, options: RunOptions) -> None:
 def _read(sampler: str, task: str, options: RunOptions) -> _Read:
     check_seeds(options.seeds)
     check_price(options.judge.price_per_hour)
-    check_limit(options.limit)
+    check_limit(options.limit, first=options.first)
     check_out(options.out)
     check_sandbox(options.judge.sandbox, used=False)
     load_metrics(options.metrics)
@@ -177,7 +178,7 @@ def _read(sampler: str, task: str, options: RunOptions) -> _Read:
     engine = chosen_engine(options.engine, given.engine)
     check_workers(engine, options.loading.executor)
     card, task_card = load_sampler_card(sampler, sampler_settings), load_task_card(task, task_settings)
-    task_card = by_rules(task_card, options.rules, task_settings)
+    task_card = by_rules(limited(task_card, options.limit, task_settings, first=options.first), options.rules, task_settings)
     pairs = pairs_for(card, task_card, model_for(task_card, options.model), sampler_settings)
     if pairs.settings:
         card = load_sampler_card(sampler, {**sampler_settings, **pairs.settings})

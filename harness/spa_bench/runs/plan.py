@@ -17,6 +17,7 @@ from spa_bench.spa.partition import needs_scores
 from spa_bench.spa.training_data import Sources, compared
 from spa_bench.support.provenance import numerics_line
 from spa_bench.tasks.base import Task
+from spa_bench.tasks.shuffled import how_drawn
 from spa_bench.types import Problem
 
 
@@ -46,8 +47,7 @@ def plan_lines(
     hints += [str(said) for said in (model.describe().get("weights"),) if said]
     hints += [] if chosen or embedded else ["no --model was given: choose another with it, or --model embedded"]
     hint = f" ({'; '.join(hints)})" if hints else ""
-    seed = task.describe().get("shuffle")
-    order = "" if seed is None or problems == len(task.problems) else f" (a random subset, shuffle {seed})"
+    order = "" if problems == len(task.problems) else how_drawn(task.describe())
     lines = [
         f"model: {model.name}{hint}: {numerics}",
         *model.notes,

@@ -81,7 +81,7 @@ class CodeTask(TaskDefaults):
             suites = [[s.name, s.oracle, s.atol, s.identity] for s in p.suites]
             tests = [p.tests] if not suites else [p.reference, suites]
             digest.update(json.dumps([p.id, p.prompt, *tests, p.entry_point]).encode())
-        silent = {"file", "description", "options", "sha256", "shuffle"} | (set() if self._instruct else _OF_INSTRUCT)
+        silent = {"file", "description", "options", "sha256", "shuffle", "stratify", *(() if self._instruct else _OF_INSTRUCT)}
         card = {k: v for k, v in asdict(self._card).items() if k not in silent}
         return {**card, "problems_hash": digest.hexdigest(), "problems_n": len(self.problems)}
 

@@ -2,7 +2,8 @@
 
 A limit takes the first problems of a task. Files are often sorted by subject or by difficulty, so that their first problems
 say little about the others. In the seeded order they are a simple random sample, and those of a smaller limit are among those
-of a larger one.
+of a larger one. In the stratified order every tag (a level, a subject) has its share of the first L, to within one problem
+where tags do not overlap.
 """
 
 from __future__ import annotations
@@ -16,29 +17,63 @@ from spa_bench.tasks.base import Asking, Judge, Named, Options, Task, TextsTask
 from spa_bench.types import Behaviour, Choices, Completion, Grade, Problem, Record
 
 
-def shuffled(task: Task, seed: int) -> Task:
-    """`task` with its problems in the order of `seed`; one whose answers are texts alone stays one (TextsTask)."""
-    return _ShuffledTexts(task, seed) if isinstance(task, TextsTask) else _Shuffled(task, seed)
+def shuffled(task: Task, seed: int, *, stratify: bool = False) -> Task:
+    """`task` with its problems in the order of `seed`; one whose answers are texts alone stays one (TextsTask).
+
+    `stratify`: the first L problems have every combination of tags in proportion.
+    """
+    return _ShuffledTexts(task, seed, stratify) if isinstance(task, TextsTask) else _Shuffled(task, seed, stratify)
+
+
+def in_order(problems: Sequence[Problem], seed: int, name: str) -> list[Problem]:
+    """The problems of task `name` in the order of `seed`, whatever their order was: each order is equally likely."""
+    return sorted(problems, key=lambda p: (derive_seed(seed, "order", name, p.id), p.id))
+
+
+def stratified(problems: Sequence[Problem], seed: int, name: str) -> list[Problem]:
+    """The problems of task `name` in a random order of `seed` in which every prefix has each stratum in proportion.
+
+    A stratum is a combination of tags. Its j-th problem of N has the place (j + u) / N, with one uniform u a stratum, so that
+    every problem is equally likely to stand before any given place (systematic sampling, as in Cochran, Sampling Techniques).
+    """
+    strata: dict[tuple[str, ...], list[Problem]] = {}
+    for problem in in_order(problems, seed, name):
+        strata.setdefault(problem.tags, []).append(problem)
+    places = {
+        problem.id: (j + derive_seed(seed, "stratum", name, *tags) / 2**63) / len(each)
+        for tags, each in strata.items()
+        for j, problem in enumerate(each)
+    }
+    return sorted((p for each in strata.values() for p in each), key=lambda p: (places[p.id], p.id))
+
+
+def how_drawn(task: Mapping[str, object]) -> str:
+    """A clause behind "5 of 20 problems": how a limit drew them; `task` is what Task.describe gives."""
+    seed = task.get("shuffle")
+    return ", the first ones" if seed is None else f" at random{' by tags' if task.get('stratify') else ''} (shuffle {seed})"
 
 
 class _Shuffled:
     """See spa_bench.tasks.base.Task."""
 
-    def __init__(self, task: Task, seed: int):
-        self._whole, self._seed = task, seed
+    def __init__(self, task: Task, seed: int, stratify: bool):
+        self._whole, self._seed, self._stratify = task, seed, stratify
         self.name, self.version, self.found = task.name, task.version, task.found
         self.limits, self.packages, self.runs_code = task.limits, task.packages, task.runs_code
 
     @cached_property
     def problems(self) -> Sequence[Problem]:
-        """All problems, sorted by a hash of the seed and their own name: the order in their file has no effect."""
-        return tuple(sorted(self._whole.problems, key=lambda p: (derive_seed(self._seed, "order", self.name, p.id), p.id)))
+        """All problems, sorted by hashes of the seed and their own name: the order in their file has no effect."""
+        order = stratified if self._stratify else in_order
+        return tuple(order(self._whole.problems, self._seed, self.name))
 
     def describe(self) -> dict[str, object]:
         """The task's own description, with the seed and a hash of the problems that depends on it."""
         whole = dict(self._whole.describe())
-        digest = hashlib.blake2b(f"{whole['problems_hash']} in the order of seed {self._seed}".encode(), digest_size=16)
-        return {**whole, "shuffle": self._seed, "problems_hash": digest.hexdigest()}
+        by = " by tags" * self._stratify
+        digest = hashlib.blake2b(f"{whole['problems_hash']} in the order of seed {self._seed}{by}".encode(), digest_size=16)
+        order = {"shuffle": self._seed} | ({"stratify": True} if self._stratify else {})
+        return {**whole, **order, "problems_hash": digest.hexdigest()}
 
     def _places(self, limit: int | None) -> Mapping[str, int]:
         """The place of each of the first `limit` problems."""
@@ -83,8 +118,8 @@ class _Shuffled:
 class _ShuffledTexts(_Shuffled):
     """See spa_bench.tasks.base.TextsTask."""
 
-    def __init__(self, task: TextsTask, seed: int):
-        super().__init__(task, seed)
+    def __init__(self, task: TextsTask, seed: int, stratify: bool):
+        super().__init__(task, seed, stratify)
         self._texts, self.file = task, task.file
 
     def question(self, problem: Problem) -> str:

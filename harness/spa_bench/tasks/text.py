@@ -49,7 +49,7 @@ class TextTask(TaskDefaults):
         digest = hashlib.blake2b(digest_size=16)
         for p in self.problems:
             digest.update(json.dumps([p.id, p.prompt, p.reference, p.tests, p.tags, p.choices]).encode())
-        card = {k: v for k, v in asdict(self.card).items() if k not in {"file", "description", "shuffle"}}
+        card = {k: v for k, v in asdict(self.card).items() if k not in {"file", "description", "shuffle", "stratify"}}
         return {**card, "problems_hash": digest.hexdigest(), "problems_n": len(self.problems)}
 
     def prompts(self, limit: int | None) -> list[Prompt]:

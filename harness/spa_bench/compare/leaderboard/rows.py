@@ -17,6 +17,7 @@ from spa_bench.metrics.suite import AT_SIZES, estimates
 from spa_bench.mini.embedded import pairs_name
 from spa_bench.runs.folder import SCHEMA_VERSION, flat, group_hash
 from spa_bench.sandbox.none import NoSandbox
+from spa_bench.tasks.shuffled import how_drawn
 from spa_bench.types import Estimate
 
 MADE_UP = "; made-up answers (engine mock): these numbers say nothing about any model"
@@ -50,11 +51,11 @@ class LeaderboardRow:
     def covered(self) -> str:
         """The number of problems, which part of the task they are, and whether the answers are made up."""
         task, problems = self.result["spec"]["task"], len(self.result["problems"])
-        whole, seed = task["problems_n"], task.get("shuffle")
+        whole, limit = task["problems_n"], self.result["spec"].get("limit")
         made = MADE_UP if self.made_up else ""
         if problems == whole:
             return f"{whole} problems{made}"
-        return f"{problems} of {whole} problems{'' if seed is None else f' at random (shuffle {seed})'}{made}"
+        return f"{problems} of {whole} problems{'' if limit is None else how_drawn(task)}{made}"
 
     @property
     def model(self) -> str:

@@ -24,7 +24,7 @@ from spa_bench.runs.defaults import Pairs, load_model_for, model_for, pairs_for
 from spa_bench.runs.earlier import earlier_runs, is_drawn, spent_before
 from spa_bench.runs.engines import chosen_engine
 from spa_bench.runs.folder import RunFolder, open_run
-from spa_bench.runs.job import Job, by_rules, check_limit, load_task, task_for
+from spa_bench.runs.job import Job, by_rules, check_limit, limited, load_task, task_for
 from spa_bench.runs.perform import JudgeOptions
 from spa_bench.runs.plan import unused_loading
 from spa_bench.runs.reopen import ModelOptions, check_workers
@@ -48,7 +48,8 @@ class StudyOptions:
     engine: str | None = None  # as in RunOptions
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     n: int | None = None  # answers a problem; None: the number of SPA's adapters
-    limit: int | None = None
+    limit: int | None = None  # as in RunOptions, and `first`
+    first: bool = False
     members: str | None = None  # adapters of SPA; in the study members several, with commas
     grid: str | None = None  # the values of what the study varies, with commas
     samplers: str | None = None  # ROLE[=CARD],...
@@ -70,7 +71,7 @@ def study(name: str, a: StudyOptions, console: Reporter) -> Report:
     workers, price = checked_workers(a.judge.workers), a.judge.price_per_hour
     check_seeds(a.seeds)
     check_price(price)
-    check_limit(a.limit)
+    check_limit(a.limit, first=a.first)
     out = a.out or Path("runs") / f"study-{chosen.name}"
     _check_folders(out, a.write)
     check_sandbox(a.judge.sandbox, used=False)
@@ -81,11 +82,13 @@ def study(name: str, a: StudyOptions, console: Reporter) -> Report:
     sampler_settings |= data_settings(a.data, a.queries)
     grid, members = _grid(chosen, a)
     wishes = Wishes(cards=roles_of(chosen, a.recipe, a.samplers), settings=sampler_settings, grid=grid, members=members, n=a.n)
-    points, task_card = points_of(chosen, wishes), by_rules(load_task_card(a.task, task_settings), a.rules, task_settings)
+    points = points_of(chosen, wishes)
+    task_card = limited(load_task_card(a.task, task_settings), a.limit, task_settings, first=a.first)
+    task_card = by_rules(task_card, a.rules, task_settings)
     if a.table_only:
         name_of_model = model_for(task_card, a.model)
         expected = {"task.name": task_card.name, "model.name": name_of_model, "limit": a.limit, "grading": a.rules}
-        expected |= {"task.shuffle": task_card.shuffle}
+        expected |= {"task.shuffle": task_card.shuffle, "task.stratify": task_card.stratify or None}
         there = runs_there(points, seeds, out, expected)
     else:
         pairs = _pairs(chosen, points, task_card, a, sampler_settings)
@@ -234,6 +237,7 @@ def command_of(name: str, a: StudyOptions) -> str:
         "--grading": a.rules if a.rules != "default" else None,
     }  # fmt: skip
     words = [item for key, value in {**plain, **chosen}.items() if value is not None for item in (key, str(value))]
+    words += ["--first"] * a.first
     return shlex.join(["spa-bench", "study", name, *words, *(word for s in a.settings for word in ("--set", s))])
 
 

@@ -178,11 +178,11 @@ class OverHttp:
     def open(self, adapters: Sequence[LoraAdapter]) -> bool:
         """See Backend.open. An adapter is known by its name, or loaded where the server allows that."""
         try:
-            known = {str(card.get("id")) for card in self._cards()}
+            known = {card["id"] for card in self._cards()}
             for adapter in adapters:
                 if adapter.name not in known:
                     self._load(adapter)
-            self._names = {None: str(self._base()["id"]), **{a.name: a.name for a in adapters}}
+            self._names = {None: self._base()["id"], **{a.name: a.name for a in adapters}}
         except Refused as error:
             raise failed("to name its models", f"{error.status}: {error}") from error
         finally:
@@ -221,16 +221,17 @@ class OverHttp:
     # with the server -------------------------------------------------------------------------------------------
 
     def _cards(self) -> list[Json]:
+        """The cards of the server's models, each with a text "id"; what is no such card is passed over."""
         cards = self._server.get("/v1/models").get("data")
-        return [c for c in cards if isinstance(c, dict)] if isinstance(cards, list) else []
+        return [c for c in cards if isinstance(c, dict) and isinstance(c.get("id"), str)] if isinstance(cards, list) else []
 
     def _base(self) -> Json:
         """The card of the base model. Raises ModelError where the server has it not, or more than one."""
         bases = [c for c in self._cards() if c.get("parent") is None]
         wanted = self._options.served
-        found = [c for c in bases if wanted is None or c.get("id") == wanted]
+        found = [c for c in bases if wanted is None or c["id"] == wanted]
         if len(found) != 1:
-            names = ", ".join(repr(c.get("id")) for c in bases) or "none"
+            names = ", ".join(repr(c["id"]) for c in bases) or "none"
             asked = f"not {wanted!r}" if wanted else "which of them is not said"
             raise ModelError(
                 f"the server at {self._server.where} serves the base models {names}, {asked}; name one by `served`"

@@ -83,7 +83,7 @@ class LmEvalTask:
 
         `scoring` has for each task of lm-eval its version, its examples, and the metric and filter that give the verdict.
         """
-        card = {k: v for k, v in asdict(self._card).items() if k not in {"file", "description", "shuffle"}}
+        card = {k: v for k, v in asdict(self._card).items() if k not in {"file", "description", "shuffle", "stratify"}}
         options = {k: v for k, v in card["options"].items() if k != "local"}
         options["include"] = Path(options["include"]).name
         scoring = {
