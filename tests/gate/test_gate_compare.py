@@ -57,6 +57,30 @@ def test_compare_prints_a_table_and_writes_markdown(baseline: Path, tmp_path: Pa
     assert page.read_text().startswith("### t 1: A = s (")
 
 
+def test_compare_speaks_of_a_and_b_and_folds_what_one_side_lacks(baseline: Path, tmp_path: Path, call: Call):
+    def trained(result: Result) -> None:
+        result["spec"]["sampler"]["lora"] = {"rank": 8, "alpha": 16.0, "steps": 24}
+        result["spec"]["sampler"]["own"] = {"one": 1, "two": 2}
+        for run in result["runs"]:
+            run["values"]["average_kl[i<j]"] = [None] * len(result["problems"])
+
+    other = candidate(tmp_path, trained)
+    row, _ = compared(call, baseline, other)
+    assert {"sampler.lora.rank", "sampler.lora.alpha", "sampler.lora.steps"} < {c["key"] for c in row["spec_changes"]}
+    text = call("compare", baseline, other).out
+    head = next(line for line in text.splitlines() if line.startswith("spec "))
+    assert head.split() == ["spec", "A", "B"]
+    (lora,) = (line for line in text.splitlines() if line.startswith("sampler.lora"))
+    assert lora.split(maxsplit=2) == ["sampler.lora.*", "(absent)", "(3 keys)"]
+    assert "sampler.own.one" in text  # two keys stay two rows
+    (left_out,) = (line for line in text.splitlines() if "only A has it" in line)
+    assert "average_kl[i<j]" in left_out
+    assert "before" not in text
+    back = call("compare", other, baseline).out
+    assert "only B has it" in back
+    assert "sampler.lora.*" in back
+
+
 @pytest.mark.parametrize(
     ("a", "b", "said"),
     [

@@ -7,13 +7,16 @@ from collections.abc import Callable, Sequence
 
 from tabulate import tabulate
 
-from spa_bench.compare.gate.specs import Change
+from spa_bench.compare.gate.specs import ABSENT, Change
 from spa_bench.support.text import one_line
 from spa_bench.types import Estimate
 
 _LONGEST = 70  # characters of a value of a spec that are shown
 _MOST_NAMED = 12  # metrics of one outcome and reason that are named one by one
 
+_FEWEST_FOLDED = 3  # keys of one table that one side lacks: from here on they are one row
+
+Sides = tuple[str, str]  # the names of both sides, over the columns of their values
 Format = Callable[[Sequence[Sequence[str]], Sequence[str]], str]
 
 
@@ -46,17 +49,46 @@ def _number(value: float | None) -> str:
     return f"{value:.3f}" if abs(value) >= 0.05 or value == 0 else f"{value:.4f}"
 
 
-def _changes(changes: Sequence[Change], table: Format) -> str:
+def _changes(changes: Sequence[Change], table: Format, sides: Sides) -> str:
     if not changes:
         return "specs: nothing differs but the seed"
-    return table([[c.key, _short(c.before), _short(c.after)] for c in changes], ["spec", "before", "after"])
+    return table([[key, _short(one), _short(other)] for key, one, other in _one_sided(changes)], ["spec", *sides])
 
 
-def _folded(changes: Sequence[Change], table: Format) -> str:
+def _folded(changes: Sequence[Change], table: Format, sides: Sides) -> str:
     if not changes:
-        return _changes(changes, table)
+        return _changes(changes, table, sides)
     said = f"What differs in the specs: {len(changes)} key{'s' * (len(changes) > 1)}"
-    return f"<details><summary>{said}</summary>\n\n{_changes(changes, table)}\n\n</details>"
+    return f"<details><summary>{said}</summary>\n\n{_changes(changes, table, sides)}\n\n</details>"
+
+
+def _one_sided(changes: Sequence[Change]) -> list[tuple[str, str, str]]:
+    """(key, value of one side, of the other); a table that one side lacks is one row with its keys' number.
+
+    A row of its own for each of its keys would hide what differs in the rows that both have.
+    """
+    tables: dict[tuple[str, bool], list[Change]] = {}
+    for change in changes:
+        if ABSENT in (change.before, change.after):
+            tables.setdefault((_table_of(change.key), change.before == ABSENT), []).append(change)
+    rows, seen = [], set()
+    for change in changes:
+        place = _table_of(change.key), change.before == ABSENT
+        if {change.before, change.after} == {ABSENT, "{}"} and any(key == change.key for key, _ in tables):
+            continue  # an empty table, beside the keys that the other side has in it
+        several = tables.get(place, []) if ABSENT in (change.before, change.after) else []
+        if len(several) < _FEWEST_FOLDED:
+            rows.append((change.key, change.before, change.after))
+        elif place not in seen:
+            seen.add(place)
+            there = f"({len(several)} keys)"
+            rows.append((f"{place[0]}.*", *((ABSENT, there) if place[1] else (there, ABSENT))))
+    return rows
+
+
+def _table_of(key: str) -> str:
+    """The table in which a key of a spec stands: `sampler.lora` of sampler.lora.rank, and `data` of data.examples."""
+    return ".".join(key.split(".")[:-1][:2])
 
 
 def _short(text: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from spa_bench.compare.gate.specs import Change
 from spa_bench.compare.gate.tables import (
     Format,
+    Sides,
     _changes,
     _difference,
     _escaped,
@@ -182,14 +183,14 @@ def _title(subject: Subject) -> str:
     return f"{subject.label} on {subject.task}: {seeds}, {_problems(subject.problems)}"
 
 
-def _body(subject: Subject, verdict: GateVerdict, table: Format, spec: Callable[[Sequence[Change], Format], str]) -> str:
+def _body(subject: Subject, verdict: GateVerdict, table: Format, spec: Callable[[Sequence[Change], Format, Sides], str]) -> str:
     judged = [line for line in subject.lines if line.difference is not None]
     others = [line for line in subject.lines if line.difference is None]
     parts = [table([_cells(line) for line in judged], _HEAD)] if judged else []
     if others:
         parts.append(table(_grouped(others), ["also", "verdict", "why"]))
     parts += [table([[note] for note in subject.notes if note], ["note"])] if any(subject.notes) else []
-    parts.append(spec(subject.changes, table))
+    parts.append(spec(subject.changes, table, ("baseline", "now")))
     return "\n\n".join(parts)
 
 
