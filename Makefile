@@ -43,7 +43,7 @@ soak: env-dev ## runs, kills, resumes, grading and viewing for MINUTES=60: memor
 test-engines: export HF_HUB_OFFLINE = 1
 test-engines: export TOKENIZERS_PARALLELISM = false
 test-engines: export SPA_BENCH_VLLM_PYTHON := $(or $(SPA_BENCH_VLLM_PYTHON),$(CURDIR)/.venv-engines/bin/python)
-test-engines: env-dev env-engines ## the tests against real engines (vLLM on a CPU): ten minutes, docs/engines.md
+test-engines: env-dev env-engines ## the tests against real engines (vLLM on a CPU): ten minutes, docs/how-to/engines.md
 	@echo '== pytest -m engines'
 	@$(PYTHON_BIN) -m pytest -m engines tests/engines
 

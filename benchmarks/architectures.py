@@ -1,4 +1,4 @@
-"""Tiny seeded models of many architectures, each against plain transformers, PEFT and autograd: makes docs/models.md.
+"""Tiny seeded models of many architectures, each against plain transformers, PEFT and autograd: makes docs/reference/models.md.
 
 `python benchmarks/architectures.py` checks every architecture and writes the page; with names, it prints their lines.
 """
@@ -260,7 +260,7 @@ def main() -> None:
         checked.append(one)
         print(_line(one), *(f"    {note}" for note in one.notes), sep="\n", flush=True)
     if not names:
-        page = ROOT / "docs" / "models.md"
+        page = ROOT / "docs" / "reference" / "models.md"
         before = page.read_text(encoding="utf-8").partition("<!-- table -->")[0]
         page.write_text(before + "<!-- table -->\n" + table(checked), encoding="utf-8")
     if any("differ" in result or "off by" in result for one in checked for result in one.results.values()):

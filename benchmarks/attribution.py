@@ -1,4 +1,4 @@
-"""How good and how dear the influence scores are, on the embedded model: see docs/attribution-quality.md.
+"""How good and how dear the influence scores are, on the embedded model: see docs/explanation/attribution-quality.md.
 
     python benchmarks/attribution.py [all|exact|lds|peers|speed|plot] [--peers-python PYTHON] [--json] [--threads 1]
 
@@ -6,7 +6,7 @@ exact: rank correlation with the exact damped inverse of the Gauss-Newton matrix
 lds:   linear datamodelling score: 64 random halves, 5 seeds each, with its ceiling. Minutes to an hour the first time.
 peers: whether the libraries' interpreter works, and their scores with plain gradients beside ours.
 speed: seconds and memory beside the libraries, growth with N and M, lissa extrapolated.
-plot:  pictures of the last results, under docs/.
+plot:  pictures of the last results, under docs/explanation/.
 
 kronfluence and dattri run with an interpreter of their own (benchmarks/attribution_peers.sh makes it); without it their
 part is skipped. Everything dear is kept in a cache folder, and a stopped run goes on where it was. Exit code 1 when a
@@ -33,7 +33,7 @@ from attribution_parts.small import BLOCKS, WHOLE, make_small
 from spa_bench.errors import SpaBenchError, UsageError
 
 PARTS = ("exact", "lds", "peers", "speed", "plot")
-PICTURES = Path(__file__).resolve().parents[1] / "docs"
+PICTURES = Path(__file__).resolve().parents[1] / "docs" / "explanation"
 
 
 def run_part(part: str, options: argparse.Namespace) -> dict[str, Any]:

@@ -3,7 +3,7 @@
     python benchmarks/escapes.py
 
 The programs are harmless: they write to, read from, listen in and start processes in a folder that is removed. Each either
-leaves a trace outside or passes tests that it does not solve. The table in docs/security.md was printed by this script.
+leaves a trace outside or passes tests that it does not solve. This script prints the table in docs/explanation/security.md.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 `python benchmarks/gate.py --out runs/gate [--reruns 40] [--limit 40] [--sampler spa-lexical] [--set lora.steps=12]` makes real
 runs on the embedded model, one by one: a baseline of seeds 0 to 4, `--reruns` more of one seed each, and one run of each
-planted regression. It goes on where it stopped (what is graded is not made again) and ends with Markdown for docs/gate.md.
+planted regression. It resumes where it stopped (what is graded is kept) and ends with Markdown for docs/how-to/gate.md.
 The code must not change meanwhile. About 30 s of one core a run, two thirds of it training; `--table-only` makes no re-runs.
 
 False alarms are counted twice: the re-runs against the baseline, which they share, and every set of five consecutive seeds as

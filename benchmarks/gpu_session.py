@@ -1,4 +1,4 @@
-"""What can only be known on a GPU, in pieces of at most nine minutes: see docs/benchmarks.md.
+"""What can only be known on a GPU, in pieces of at most nine minutes: see docs/reference/benchmarks.md.
 
     python benchmarks/gpu_session.py [--piece all|tests|mini|attribution|training|memory|decoding|engines|batches|kl]
         [--device cuda] [--small] [--out gpu-session.json] [--page]
@@ -66,7 +66,7 @@ def run_piece(name: str, setting: Setting) -> dict[str, Any]:
 
 
 def page(found: dict[str, Any]) -> str:
-    """The section of docs/benchmarks.md: a table for each piece, or the error."""
+    """The section of docs/reference/benchmarks.md: a table for each piece, or the error."""
     lines = ["## On a GPU", ""]
     for name in PIECES:
         one = found.get(name)

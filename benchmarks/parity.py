@@ -1,4 +1,4 @@
-"""The reference's numbers from our grader: what docs/parity.md says of code, with one command.
+"""The reference's numbers from our grader: what docs/reference/parity.md says of code, with one command.
 
     python benchmarks/parity.py [--parts canonical,starcoder,codegen,plain] [--workers W] [--sandbox NAME] [--json FILE]
 

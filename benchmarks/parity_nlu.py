@@ -1,4 +1,4 @@
-"""lm-eval's own numbers and those of `spa-bench run`, side by side: what docs/parity.md says of MMLU, WinoGrande and BBH.
+"""lm-eval's own numbers and those of `spa-bench run`, side by side, for docs/reference/parity.md (MMLU, WinoGrande, BBH).
 
     python benchmarks/parity_nlu.py [--tasks mmlu,winogrande,bbh,mini-nlu] [--documents 40] [--model FOLDER] [--json]
 

@@ -1,4 +1,4 @@
-"""The numbers of docs/scaling.md: bytes and GPU hours of three jobs, from formulas and from constants that this prints.
+"""The numbers of docs/how-to/scaling.md: bytes and GPU hours of three jobs, from formulas and from constants that this prints.
 
     python benchmarks/scaling.py [--measure] [--json]
 
@@ -17,8 +17,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-# Measured with --measure (2026-11-28, CPython 3.11), but for the last three: docs/benchmarks.md, Grading (set d, two cores) and
-# Metrics.
+# Measured with --measure (2026-11-28, CPython 3.11), but for the last three: Grading (set d, two cores) and Metrics of
+# docs/reference/benchmarks.md.
 MEASURED = {
     "encoded_bytes_a_token": 36.03,  # of training pairs as the driver holds them
     "record_bytes_on_disk": 1271.0,  # of an answer of 150 tokens

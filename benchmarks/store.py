@@ -73,7 +73,7 @@ temperature = {temperature}
 
 
 def build(card: object) -> object:
-    """The task: as many sums as the environment says. See docs/add-a-task.md."""
+    """The task: as many sums as the environment says. See docs/how-to/add-a-task.md."""
     from spa_bench.tasks.text import TextTask
     from spa_bench.types import Problem
 

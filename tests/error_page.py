@@ -1,4 +1,4 @@
-"""docs/errors.md: what the mistakes in the tests are answered with, and below it every message that the code has.
+"""docs/reference/errors.md: what the mistakes in the tests are answered with, and below it every message that the code has.
 
 Each mistake is made, and its message noted; the messages of the second part are read from the code.
 
@@ -20,7 +20,7 @@ from pathlib import Path
 from unittest import mock
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGE = ROOT / "docs" / "errors.md"
+PAGE = ROOT / "docs" / "reference" / "errors.md"
 sys.path[:0] = [str(place) for place in (ROOT / "tests", ROOT / "tests" / "tasks") if str(place) not in sys.path]
 HEAD = """\
 # Errors
@@ -61,7 +61,7 @@ THREE = [("add", "a, b", "a + b"), ("double", "x", "2 * x"), ("last", "xs", "xs[
 
 
 def page(work: Path) -> str:
-    """The text of docs/errors.md; the mistakes are made in the empty folder `work`."""
+    """The text of docs/reference/errors.md; the mistakes are made in the empty folder `work`."""
     from test_mistakes import GROUPS
 
     parts = [HEAD]

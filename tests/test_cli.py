@@ -570,7 +570,7 @@ def test_show_prints_the_first_failing_call(score: Call, call: Call, tmp_path: P
 @pytest.mark.parametrize(
     ("one_process", "mark", "said"),
     [
-        ("false", "unproxied", "1 refused: values cannot cross between program and tests (docs/security.md)"),
+        ("false", "unproxied", "1 refused: values cannot cross between program and tests (docs/explanation/security.md)"),
         ("true", "one process", "1 judged in one process with the tests, which a program could cheat"),
     ],
 )

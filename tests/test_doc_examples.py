@@ -1,4 +1,4 @@
-"""The examples of docs/add-a-*.md: a sampler, tasks and a metric from outside the package, on the import path and installed."""
+"""The examples of docs/how-to/add-a-*.md: a sampler, tasks and a metric from outside, on the import path and installed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 EXAMPLES = DOCS / "examples"
 PACKAGE = EXAMPLES / "package"
-PAGES = {name: (DOCS / f"add-a-{name}.md").read_text() for name in ("sampler", "task", "metric")}
+PAGES = {name: (DOCS / "how-to" / f"add-a-{name}.md").read_text() for name in ("sampler", "task", "metric")}
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def test_a_page_shows_the_entry_points_of_the_package(page: str):
 def test_links_of_a_page_lead_somewhere(page: str):
     for part in PAGES[page].split("](")[1:]:
         target = part.split(")")[0].split("#")[0]
-        assert (DOCS / target).exists(), target
+        assert (DOCS / "how-to" / target).exists(), target
 
 
 # on the import path --------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""What README.md, CONTRIBUTING.md and docs/*.md name exists: paths, modules and their attributes, links and headings."""
+"""What README.md, CONTRIBUTING.md and the pages of docs/ name exists: paths, modules, their attributes, links, headings."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from spa_bench.cli.main import build
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "harness" / "spa_bench"
 DOCS = ROOT / "docs"
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md"))]
 PATH = re.compile(
     r"(?<![\w/.~*:{<-])(?:[\w.-]+/)+[\w.-]+\.(?:py|js|toml|sh|md|yml|yaml|jsonl|json|svg|html|cff)(?![\w/-]|\.gz)"
 )
@@ -113,7 +113,7 @@ def test_a_missing_path_and_a_missing_name_are_found():
 
 def test_every_page_can_be_reached_from_the_readme():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert [page.name for page in DOCS.glob("*.md") if f"](docs/{page.name}" not in readme] == []
+    assert [page.name for page in DOCS.rglob("*.md") if f"]({page.relative_to(ROOT)}" not in readme] == []
 
 
 def test_the_readme_is_short_and_its_table_is_that_of_the_leaderboard():
@@ -153,7 +153,7 @@ def test_paths_that_moved_lead_to_what_is_there():
 
 
 def test_the_page_of_commands_names_each_command():
-    text = (DOCS / "commands.md").read_text(encoding="utf-8")
+    text = (DOCS / "reference" / "commands.md").read_text(encoding="utf-8")
     assert [name for name in COMMANDS if f"spa-bench {name} " not in text and f"spa-bench {name}\n" not in text] == []
     assert [name for name in STAGES if name not in text] == []
 

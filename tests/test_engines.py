@@ -207,7 +207,7 @@ def test_a_dry_study_says_that_its_verdicts_mean_nothing(call: Call, three: Path
 def test_an_engine_that_is_no_engine_is_one_line(run: Call):
     said = run("--engine", "json:dumps").error()
     assert said.startswith("engine kind 'json:dumps'")
-    assert "docs/engines.md" in run("--engine", "builtins:str").error()
+    assert "docs/how-to/engines.md" in run("--engine", "builtins:str").error()
 
 
 def test_several_options_name_the_stages_of_one_engine(run: Call):

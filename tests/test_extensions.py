@@ -310,6 +310,6 @@ def test_the_task_of_the_documentation_passes_with_its_own_solutions(sandbox: In
     folder = mock_run(tmp_path / "runs", card, lambda r: solutions[r.problem_id] if r.draw else WRONG)
     verdicts = {(g.problem, g.draw): str(g.verdict) for g in folder.grades().values()}
     assert verdicts == {(p, d): ["wrong", "passed"][d] for p in ("lists/first", "lists/total") for d in (0, 1)}
-    page = (DOCS / "add-a-task.md").read_text()
+    page = (DOCS / "how-to" / "add-a-task.md").read_text()
     [shown] = page.split("```json\n")[1:]
     assert json.loads(shown.split("```")[0]) == rows[1]

@@ -1,6 +1,6 @@
 """Who may import whom, torch stays where it belongs, and looking at results loads no torch.
 
-`python tests/test_layering.py` draws the picture in docs/architecture.md again, from the table here.
+`python tests/test_layering.py` draws the picture in docs/explanation/architecture.md again, from the table here.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "harness" / "spa_bench"
-ARCHITECTURE = ROOT / "docs" / "architecture.md"
+ARCHITECTURE = ROOT / "docs" / "explanation" / "architecture.md"
 # A unit is a folder or module directly under spa_bench: what it may import beside itself, types and errors.
 MAY_IMPORT = {
     "support": "",
@@ -38,7 +38,7 @@ MAY_IMPORT = {
     "lm_eval": "cards mini models runs samplers spa support tasks",
     "__main__": "cli",
 }
-ROOT_MODULES = {"__init__", "__main__", "types", "errors", "lm_eval"}  # docs/architecture.md has the reason for each
+ROOT_MODULES = {"__init__", "__main__", "types", "errors", "lm_eval"}  # docs/explanation/architecture.md says why
 HEAVY = {"torch", "transformers", "peft", "safetensors", "tokenizers", "accelerate", "gguf"}
 HOMES = {name: {"models", "spa", "mini"} for name in HEAVY}
 LM_EVAL = {f"tasks/lm_eval/{name}.py" for name in ("library", "rewriting", "scoring", "model")} | {"lm_eval.py"}

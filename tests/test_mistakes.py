@@ -11,8 +11,8 @@ from spa_bench.cli.main import main
 
 RUN = "run --sampler base --task mini-code"
 
-# What the user did, in the words of docs/errors.md -> a mistake; what its line names (the option, the value seen); and the ways
-# on, one of which the line gives.
+# What the user did, in the words of docs/reference/errors.md -> a mistake; what its line names (the option, the value seen);
+# and the ways on, one of which the line gives.
 GROUPS: dict[str, list[tuple[str, list[str], list[str]]]] = {
     "Commands": [
         ("", ["COMMAND"], ["--help"]),

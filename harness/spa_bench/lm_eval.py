@@ -1,6 +1,6 @@
 """Our samplers in lm-eval: `python -m spa_bench.lm_eval run --model spa-bench --model_args sampler=NAME,... --tasks ...`.
 
-Importing this module puts "spa-bench" among lm-eval's models, for its Python interface too: see docs/nlu.md.
+Importing this module puts "spa-bench" among lm-eval's models, for its Python interface too: see docs/reference/nlu.md.
 """
 
 from __future__ import annotations

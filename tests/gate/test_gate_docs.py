@@ -1,4 +1,4 @@
-"""What docs/gate.md shows is what there is: its pytest example runs, its table is the one of the code."""
+"""What docs/how-to/gate.md shows is what there is: its pytest example runs, its table is the one of the code."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from spa_bench.compare.gate.rules import RULES
 from spa_bench.compare.leaderboard import save_all
 
 ROOT = Path(__file__).resolve().parents[2]
-DOCS = ROOT / "docs" / "gate.md"
+DOCS = ROOT / "docs" / "how-to" / "gate.md"
 
 
 @pytest.mark.parametrize(("quality", "code"), [(0.0, 0), (-3.0, 1)], ids=["a re-run", "a regression"])

@@ -44,7 +44,7 @@ def test_nothing_escapes_and_the_document_s_table_is_the_script_s():
     head = out[0]
     for row in out[1:]:
         assert row[head.index("bwrap")] == "fails", row
-    documented = cells((ROOT / "docs" / "security.md").read_text().partition("## Beside evalplus")[2])
+    documented = cells((ROOT / "docs" / "explanation" / "security.md").read_text().partition("## Beside evalplus")[2])
     if head == documented[0]:  # the same sandboxes work here
         assert out == documented
     assert [row[0] for row in out] == [row[0] for row in documented]

@@ -45,7 +45,7 @@ def test_what_sees_the_tokens_behind_it_is_refused_by_name():
 
 
 def test_the_page_has_every_architecture_and_says_how_many_are_right():
-    page = (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "reference" / "models.md").read_text(encoding="utf-8")
     lines = dict(re.findall(r"^\| ([^|]+?) \| ((?:right|refused).*)\|$", page.partition("<!-- table -->")[2], re.M))
     assert list(lines) == list(BY_NAME)
     right = [name for name, cells in lines.items() if cells.startswith(" | ".join(["right"] * len(COLUMNS)))]

@@ -67,7 +67,7 @@ def test_the_options_of_the_example_are_checked(on_path: Path):
 
 
 def test_the_documentation_names_every_kind_and_option():
-    text = (DOCS / "add-a-sampler.md").read_text()
+    text = (DOCS / "how-to" / "add-a-sampler.md").read_text()
     for kind in TABLES["sampler"]:
         [line] = [line for line in text.splitlines() if line.startswith(f"| `{kind}` |")]
         for field in fields(sampler_kind(kind).options):
@@ -76,7 +76,7 @@ def test_the_documentation_names_every_kind_and_option():
 
 def test_the_card_in_the_documentation_is_the_shipped_one():
     shipped = (DOCS.parent / "baselines" / "min-p.toml").read_text()
-    assert f"```toml\n{shipped}```" in (DOCS / "add-a-sampler.md").read_text()
+    assert f"```toml\n{shipped}```" in (DOCS / "how-to" / "add-a-sampler.md").read_text()
 
 
 # kinds of one's own --------------------------------------------------------------------------------------------------

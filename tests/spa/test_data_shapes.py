@@ -168,7 +168,7 @@ def test_a_card_names_messages_or_the_other_columns():
 
 
 def test_every_row_of_the_page_on_data_is_recognised(tmp_path: Path):
-    page = (Path(__file__).resolve().parents[2] / "docs" / "data.md").read_text()
+    page = (Path(__file__).resolve().parents[2] / "docs" / "how-to" / "data.md").read_text()
     lines = page.partition("```jsonl\n")[2].partition("```")[0].splitlines()
     found = [recognise(json.loads(line), f"line {i}") for i, line in enumerate(lines, 1)]
     assert isinstance(found[0], Example)

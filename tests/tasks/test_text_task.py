@@ -280,7 +280,7 @@ OWN = "from spa_bench.types import Decoding, Member\nclass S:\n    name, members
     [
         (
             "def build(card, adapters):\n    return 3",
-            "sampler kind 'mine:build' built 3, which has no 'name'; docs/add-a-sampler.md",
+            "sampler kind 'mine:build' built 3, which has no 'name'; docs/how-to/add-a-sampler.md",
         ),
         (
             "def build(card):\n    pass",

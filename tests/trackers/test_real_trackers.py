@@ -1,6 +1,6 @@
 """The packages themselves, without a network: what they keep of a run, and that a run logged twice is one run there.
 
-They are in no extra of the tests; docs/trackers.md says how to have them beside the tests' environment.
+They are in no extra of the tests; docs/how-to/trackers.md says how to have them beside the tests' environment.
 """
 
 from __future__ import annotations

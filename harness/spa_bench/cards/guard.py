@@ -47,7 +47,7 @@ def built(table: str, kind: str, build: Callable[[], Built], needs: Iterable[str
         product = build()
         lacking = [name for name in needs if not hasattr(product, name)]
     if lacking:
-        said = page or f"docs/add-a-{table}.md"
+        said = page or f"docs/how-to/add-a-{table}.md"
         raise UsageError(f"{where} built {product!r}, which has no {lacking[0]!r}; {said} has what it needs")
     return product
 
@@ -85,7 +85,7 @@ def check_own_task(task: _Told, kind: str) -> None:
     """Raises UsageError for a user's own task with a method, problems, or a description for the spec that cannot be used."""
     where = f"task kind {kind!r}"
     for name, arguments in _CALLED.items():
-        check_call(f"{where}: {name}", getattr(task, name), arguments, "docs/add-a-task.md")
+        check_call(f"{where}: {name}", getattr(task, name), arguments, "docs/how-to/add-a-task.md")
     checked_problems(task.problems, where)
     with guarded(where):
         said = dict(task.describe())

@@ -14,7 +14,9 @@ def audit(
     task: Annotated[str, option("a task, as run takes it", metavar="TASK")],
     /,
     *,
-    data: Annotated[str, option("training pairs: a file or the hub, as run takes them (docs/data.md)", WHAT, metavar="SOURCE")],
+    data: Annotated[
+        str, option("training pairs: a file or the hub, as run takes them (docs/how-to/data.md)", WHAT, metavar="SOURCE")
+    ],
     settings: Annotated[tuple[str, ...], overrides("override a key of the task or of [data], e.g. data.unusable=drop")] = (),
     most: Annotated[int, option("how many overlaps the table shows", OUTPUT, name="--most")] = 20,
     as_json: Json = False,

@@ -48,14 +48,15 @@ def check(
     tolerance: Annotated[
         tuple[str, ...],
         option(
-            "the drop that is let pass, of all metrics or those named: 0.02, 5%, pass@1=0.03,vendi=5% (docs/gate.md)",
+            "the drop that is let pass, of all metrics or those named: 0.02, 5%, pass@1=0.03,vendi=5% (docs/how-to/gate.md)",
             GRADED,
             metavar="X|X%|METRIC=X,...",
         ),
     ] = (),
     alpha: Annotated[float, option("chance that the whole check is red when nothing changed but the seeds", GRADED)] = 0.05,
     metrics: Annotated[
-        str | None, option("judge these alone (default: all of docs/gate.md)", GRADED, metavar="A,B", completer=name_metrics)
+        str | None,
+        option("judge these alone (default: all of docs/how-to/gate.md)", GRADED, metavar="A,B", completer=name_metrics),
     ] = None,
     write: Write = None,
     as_json: Json = False,

@@ -148,7 +148,10 @@ NoiseFloor = Annotated[
 ]
 Rules = Annotated[
     Literal["default", "evalplus"],
-    option("whose rules decide: evalplus repeats evalplus 0.3.1 to the verdict, mistakes included (docs/security.md)", GRADED),
+    option(
+        "whose rules decide: evalplus repeats evalplus 0.3.1 to the verdict, mistakes included (docs/explanation/security.md)",
+        GRADED,
+    ),
 ]
 Embedding = Annotated[
     str | None,
@@ -162,7 +165,7 @@ Metrics = Annotated[
     tuple[str, ...],
     option(
         "a metric of your own, of an installed package or on the import path; may be given several times "
-        "(docs/add-a-metric.md); on grade: beside those of the run, in added.json",
+        "(docs/how-to/add-a-metric.md); on grade: beside those of the run, in added.json",
         GRADED,
         name="--metric",
         metavar="NAME|MODULE:NAME",
@@ -190,8 +193,8 @@ class Engine:
     engine: Annotated[
         tuple[str, ...],
         option(
-            "what draws and scores: see `spa-bench list engines` and docs/engines.md (default hf: transformers, which also "
-            "trains and measures divergence); STAGE=NAME,... for single stages; its options are --set engine.KEY=VALUE",
+            "what draws and scores: see `spa-bench list engines` and docs/how-to/engines.md (default hf: transformers, which "
+            "also trains and measures divergence); STAGE=NAME,... for single stages; its options are --set engine.KEY=VALUE",
             WHERE,
             metavar="NAME|STAGE=NAME",
             completer=name_engines,
@@ -237,7 +240,7 @@ class Workers:
 
     executor: Annotated[
         Literal["local", "ray"],
-        option("what workers are: processes of this machine, or actors of Ray (docs/scaling.md)", WHERE),
+        option("what workers are: processes of this machine, or actors of Ray (docs/how-to/scaling.md)", WHERE),
     ] = "local"
     num_workers: Annotated[int | None, a_count("workers (default: one, or one for each of --devices)", WHERE)] = None
     ray_address: Annotated[
@@ -307,9 +310,9 @@ class Pairs:
     data: Annotated[
         str | None,
         option(
-            "training pairs instead of the card's (run: or of those in docs/real-models.md): "
+            "training pairs instead of the card's (run: or of those in docs/how-to/real-models.md): "
             "a .jsonl, .json, .csv or .tsv file, one of these as .gz, .parquet, or hub:NAME or hub:NAME:SPLIT; queries "
-            "become 48 of them unless --queries is given (docs/data.md)",
+            "become 48 of them unless --queries is given (docs/how-to/data.md)",
             WHAT,
             metavar="SOURCE",
         ),
@@ -322,9 +325,9 @@ class Pairs:
             metavar="SOURCE",
         ),
     ] = None
-    decontaminate: Annotated[bool, option("leave out training pairs that overlap the task's problems (docs/data.md)", WHAT)] = (
-        False
-    )
+    decontaminate: Annotated[
+        bool, option("leave out training pairs that overlap the task's problems (docs/how-to/data.md)", WHAT)
+    ] = False
 
     @property
     def settings(self) -> tuple[str, ...]:
@@ -368,7 +371,7 @@ class Trackers:
     log: Annotated[
         tuple[str, ...],
         option(
-            "tell a tracker of the run: wandb, mlflow or trackio, with commas or several times (docs/trackers.md)",
+            "tell a tracker of the run: wandb, mlflow or trackio, with commas or several times (docs/how-to/trackers.md)",
             OUTPUT,
             metavar="NAME",
         ),

@@ -20,7 +20,7 @@ SETTINGS = ("data.examples=mini", "data.share=0.25", "lora.steps=8", "task.max_n
 
 The pairs are named, so that they are the same on machines with and without the hub.
 
-docs/real-models.md has the measured seconds behind these numbers.
+docs/how-to/real-models.md has the measured seconds behind these numbers.
 """
 
 

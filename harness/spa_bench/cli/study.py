@@ -34,7 +34,7 @@ from spa_bench.cli.options import (
 
 def study(
     study: Annotated[
-        Literal["main", "temperature", "members", "data-fraction"], option("see docs/studies.md", metavar="STUDY")
+        Literal["main", "temperature", "members", "data-fraction"], option("see docs/how-to/studies.md", metavar="STUDY")
     ],
     /,
     *,

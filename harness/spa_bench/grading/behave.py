@@ -1,7 +1,7 @@
 """The worker's part of behaviours: run a program on the probes of its problem, and digest what it did.
 
 Runs outside the sandbox. What a program returns is read by wire.decode and rewritten by digest.py. Expected values and
-the count of right answers stay here. docs/security.md says what a behaviour does not show.
+the count of right answers stay here. docs/explanation/security.md says what a behaviour does not show.
 """
 
 from __future__ import annotations

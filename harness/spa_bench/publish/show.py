@@ -25,7 +25,7 @@ from spa_bench.types import Choices, Grade, Key, Record, Verdict
 _REASONS = 3  # reasons of refusal that the line which ends a run names
 _MARKS = {  # a grade's mark -> its meaning, in the line that ends a run
     "one process": "judged in one process with the tests, which a program could cheat",
-    "unproxied": "refused: values cannot cross between program and tests (docs/security.md)",
+    "unproxied": "refused: values cannot cross between program and tests (docs/explanation/security.md)",
 }
 
 

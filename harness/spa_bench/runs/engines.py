@@ -163,7 +163,7 @@ def model_with(
         spent=spent or Spending(),
     )
     build = engine_kind(chosen.name).build
-    return built("engine", chosen.name, lambda: build(request), _NEEDS, "docs/engines.md")
+    return built("engine", chosen.name, lambda: build(request), _NEEDS, "docs/how-to/engines.md")
 
 
 def _parsed(text: str | None) -> tuple[str, tuple[Stage, ...]]:

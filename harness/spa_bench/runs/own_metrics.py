@@ -46,7 +46,7 @@ def _metric(name: str) -> Metric:
             raise UsageError(f"--metric takes package.module:METRIC; got {name!r}{_hint(name)}")
         metric, said = plugin.target, f"what {plugin} leads to"
     if isinstance(metric, Metric):
-        check_call(f"--metric {name}: its compute", metric.compute, ("samples",), "docs/add-a-metric.md")
+        check_call(f"--metric {name}: its compute", metric.compute, ("samples",), "docs/how-to/add-a-metric.md")
     else:
         raise UsageError(f"--metric {name}: {said} is {metric!r}; it must be a spa_bench.metrics.suite.Metric")
     return metric

@@ -2,8 +2,8 @@
 
 Four sandboxes, strongest first: `bwrap` (namespaces), `docker` (a container; gVisor where it is configured),
 `landlock` (no extra program), and `none-i-trust-this-code`. Inside each, the same code forks a child for each program
-(inside/zygote.py) and takes its rights away (inside/guard.py). docs/security.md has the threat model, what each layer
-stops, and what is not covered; how programs are judged is in spa_bench.grading.
+(inside/zygote.py) and takes its rights away (inside/guard.py). docs/explanation/security.md has the threat model, what each
+layer stops, and what is not covered; how programs are judged is in spa_bench.grading.
 """
 
 import difflib

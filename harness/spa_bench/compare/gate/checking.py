@@ -4,7 +4,7 @@ A drop is judged paired by problem: the mean over problems of (candidate's mean 
 adds two parts in quadrature, as everywhere (metrics/intervals.py): whole problems resampled, and training seeds by t. Here the
 spread over seeds is that of both sides together, s sqrt(1/S_c + 1/S_b) with S_c + S_b - 2 degrees of freedom, so that a
 candidate of one seed is compared with what one more seed of the baseline would give. All intervals of a check are at
-Bonferroni's level over all metrics and samplers. docs/gate.md says what this promises, and has the simulation.
+Bonferroni's level over all metrics and samplers. docs/how-to/gate.md says what this promises, and has the simulation.
 """
 
 from __future__ import annotations

@@ -156,9 +156,9 @@ Values are means over problems and seeds, the small numbers 95 % intervals over 
 does not when one of them does not, and is not resolved otherwise. That something is more holds when the paired difference is
 resolved (Holm over the differences of one metric), and does not when it is resolved the other way or its whole interval lies
 inside ±{MARGIN}. That things are equal holds when the paired interval lies inside ±{MARGIN} and does not when it lies wholly
-outside. docs/studies.md has the rules. pass@K is at k = the adapters, or n for one adapter. seconds is what a run took itself,
-mean over seeds: stages that another run had left in the cache, and divergence that a run with the same adapters had measured,
-cost nothing."""
+outside. docs/how-to/studies.md has the rules. pass@K is at k = the adapters, or n for one adapter. seconds is what a run took
+itself, mean over seeds: stages that another run had left in the cache, and divergence that a run with the same adapters had
+measured, cost nothing."""
 
 
 def _origin(report: Report) -> str:

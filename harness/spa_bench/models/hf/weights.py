@@ -85,7 +85,7 @@ class WeightOptions:
 def _config(bits: str, dtype: torch.dtype) -> Any:
     from transformers import BitsAndBytesConfig
 
-    # it says at each product that 8 bits go through float16, which docs/models.md says
+    # it says at each product that 8 bits go through float16, which docs/reference/models.md says
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     if bits == "8bit":
         return BitsAndBytesConfig(load_in_8bit=True)

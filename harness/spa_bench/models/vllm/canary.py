@@ -8,7 +8,7 @@ some times at once so that base and adapters meet in a batch; the reading that i
 With d = log p(token | adapter) - log p(token | base) over the T tokens, as a vector of each engine, an adapter is right where
 rms(d_vllm - d_hf) is within the tolerance. The tolerance comes from the noise measured here: rms(base_vllm - base_hf), which is
 what dtype and kernels do to the same tokens without an adapter. d is the difference of two such readings in each engine, so its
-noise is at most twice that; twice as much again is left for the adapter's own products. docs/engines.md has measured numbers.
+noise is at most twice that; twice as much again is left for the adapter's own products. Measured: docs/how-to/engines.md.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Runs as files that other tools read: evalplus' samples, and a task of lm-eval with its cache of answers.
 
 An export writes files and executes nothing. The other tool then gives verdicts of its own: they may differ from ours
-where its rules differ (docs/security.md), and neither tool is a sandbox.
+where its rules differ (docs/explanation/security.md), and neither tool is a sandbox.
 """
 
 from __future__ import annotations

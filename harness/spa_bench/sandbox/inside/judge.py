@@ -1,8 +1,9 @@
 """Tests that are code: `check(candidate)` runs in a judge process, the program in another one, plain data between them.
 
 `candidate` is a proxy in the judge: arguments, what became of them, results and exceptions cross as `wire` and `exceptions`
-write them. What cannot cross (see docs/security.md) ends the test with the verdict `unproxied`: a function, a generator or an
-object of the program's own class, and what tests do or look at that another process does not see (apart.py, sharing.py).
+write them. What cannot cross (see docs/explanation/security.md) ends the test with the verdict `unproxied`: a function, a
+generator or an object of the program's own class, and what tests do or look at that another process does not see (apart.py,
+sharing.py).
 `in_one_process` runs tests and program together, for cards that allow it; such a program can read the tests and cheat.
 """
 

@@ -149,7 +149,7 @@ class _Reader:
         if found is None:
             raise DataError(
                 f"{self.place}: no shape that is known; it has {_columns(self.raw)}; name two of them with "
-                "data.columns.prompt and data.columns.completion, or one with data.columns.messages (docs/data.md has "
+                "data.columns.prompt and data.columns.completion, or one with data.columns.messages (docs/how-to/data.md has "
                 "the shapes)"
             )
         return Recognised(found[1], found[0], tuple(name for name in self.row if name in self.read))

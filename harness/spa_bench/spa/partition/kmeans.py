@@ -14,7 +14,7 @@ from spa_bench.types import Example
 def kmeans(scores: Scores, examples: Sequence[Example], k: int, card: PartitionCard, seed: int) -> list[int]:
     """Clusters of the rows (M) of the scaled scores of all M queries, Euclidean. Parts belong to no query and may be unequal.
 
-    The paper leaves this to future work; scaling and starts are this harness's choice: see docs/partition.md.
+    The paper leaves this to future work; scaling and starts are this harness's choice: see docs/explanation/partition.md.
     """
     return cluster(scaled(scores, card.scale), k, seed, "rows of scores")
 
