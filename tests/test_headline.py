@@ -37,7 +37,7 @@ def command(
     monkeypatch.setenv("SPA_BENCH_DATA", str(data))
 
     def run(*arguments: str) -> tuple[int, str, str]:
-        line = f"run --sampler spa-influence --task humaneval --limit 5 --model {tiny_folder} --data {pairs}"
+        line = f"run --sampler spa-influence --task humaneval --limit 5 --first --model {tiny_folder} --data {pairs}"
         settings = ["members=2", "lora.steps=2", "lora.rank=4", "task.max_new_tokens=16", "partition.method=balanced"]
         options = [part for s in settings for part in ("--set", s)]
         capsys.readouterr()

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from spa_bench.compare.leaderboard import build_rows, from_runs, table
 from spa_bench.publish.show import choices_table, ending, nothing_judged
 from spa_bench.runs.folder import RunFolder
-from spa_bench.support.console import error_line
+from spa_bench.support.console import Reporter
 
 
 def print_summary(folders: Sequence[RunFolder], *, as_json: bool) -> int:
@@ -16,7 +16,9 @@ def print_summary(folders: Sequence[RunFolder], *, as_json: bool) -> int:
     _print(folders, as_json=as_json)
     empty = [folder for folder in folders if nothing_judged(folder)]
     for folder in empty:
-        error_line(f"{folder.path}: every answer was refused, so nothing was judged; see why: spa-bench show {folder.path}")
+        Reporter().note(
+            f"{folder.path}: every answer was refused, so nothing was judged; see why: spa-bench show {folder.path}"
+        )
     return 1 if empty else 0
 
 

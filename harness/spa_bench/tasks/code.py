@@ -259,7 +259,11 @@ def read_problems(path: Path, card: TaskCard | None = None) -> list[Problem]:
         missing = [k for k in ("prompt", "entry_point", "test") if not isinstance(row.get(k), str)]
         if missing:
             raise DataError(f"{place} lacks the text {missing[0]!r}")
-        reference, tags = row.get("canonical_solution") or "", tuple(row.get("tags", ()))
+        reference, tags = row.get("canonical_solution") or "", row.get("tags") or []
+        if not isinstance(reference, str):
+            raise DataError(f"{place}: 'canonical_solution' is no text")
+        if not (isinstance(tags, list) and all(isinstance(tag, str) for tag in tags)):
+            raise DataError(f"{place}: 'tags' is no list of texts")
         problems.append(
             Problem(
                 id=row["task_id"],
@@ -267,7 +271,7 @@ def read_problems(path: Path, card: TaskCard | None = None) -> list[Problem]:
                 reference=reference,
                 tests=row["test"],
                 entry_point=row["entry_point"],
-                tags=tags,
+                tags=tuple(tags),
             )
         )
     return problems
