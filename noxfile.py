@@ -1,0 +1,60 @@
+"""The versions that are promised: `nox -s oldest` and `nox -s newest`, each for every Python that is here.
+
+docs/reference/compatibility.md has what came out. Behind `--` stands what to run: `quick` (the default: the tests without
+processes and models, one run and its page) or `full` (all tests). SPA_BENCH_TORCH names another torch than the tested one, for
+machines that have that one alone.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import nox
+
+PYTHONS = ["3.11", "3.12", "3.13"]
+EXTRAS = ".[data,evalplus,lm-eval,openai,report,dev]"
+nox.options.default_venv_backend = "venv"
+nox.options.error_on_missing_interpreters = False
+
+
+@nox.session(python=PYTHONS)
+def oldest(session: nox.Session) -> None:
+    """The lower bounds of pyproject.toml."""
+    bounds = Path(session.create_tmp()) / "oldest.txt"
+    left_out = ["torch"] if "SPA_BENCH_TORCH" in os.environ else []
+    bounds.write_text(str(session.run("python", "scripts/oldest", *left_out, silent=True)))
+    _install(session, "-c", str(bounds))
+    _check(session)
+
+
+@nox.session(python=PYTHONS)
+def newest(session: nox.Session) -> None:
+    """The newest versions that there are."""
+    _install(session, "--upgrade")
+    _check(session)
+
+
+@nox.session(python=PYTHONS)
+def tested(session: nox.Session) -> None:
+    """The versions of constraints.txt."""
+    _install(session, "-c", "constraints.txt")
+    _check(session)
+
+
+def _install(session: nox.Session, *options: str) -> None:
+    torch = os.environ.get("SPA_BENCH_TORCH")
+    session.install(*options, EXTRAS, *([f"torch=={torch}"] if torch else []))
+    session.run("python", "-m", "pip", "freeze", "--exclude-editable")
+
+
+def _check(session: nox.Session) -> None:
+    offline = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    if "full" in session.posargs:
+        session.run("python", "-m", "pytest", "-n", "auto", "--dist", "loadgroup", "--no-loadscope-reorder", env=offline)
+        return
+    session.run("python", "-m", "pytest", "@tests/quick.txt", env=offline)
+    out = session.create_tmp()
+    words = ["--sampler", "spa-random", "--task", "mini-code", "--limit", "4", "--set", "lora.steps=2", "--out", f"{out}/runs"]
+    session.run("spa-bench", "run", *words, env=offline)
+    session.run("spa-bench", "report", f"{out}/runs", "-o", f"{out}/page", env=offline)
