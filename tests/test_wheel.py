@@ -87,7 +87,7 @@ def test_a_run_a_table_and_a_page_from_the_wheel_in_an_empty_folder(ran: Ran, in
     assert str(ROOT) not in where
     done = ran("run", "--sampler", "base", "--task", "mini-code", "--limit", "3", "--noise-floor", "no")
     assert done.returncode == 0, done.stderr
-    assert "mini-code 1, 3 of 160 problems" in done.stdout
+    assert "mini-code 1, 3 of 120 problems at random by tags" in done.stdout
     page = ran("report", "runs", "-o", "page")
     assert page.returncode == 0, page.stderr
     assert (tmp_path / "empty" / "page" / "index.html").exists()
