@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,11 +18,11 @@ from typing import Any
 import numpy as np
 
 from spa_bench.compare.leaderboard.ranges import runs_code, value_faults
-from spa_bench.compare.leaderboard.results import Result, file_name, load_all
-from spa_bench.compare.leaderboard.schema import shape_faults
+from spa_bench.compare.leaderboard.results import OTHER_LOGS, Result, file_name, load_all
+from spa_bench.compare.leaderboard.schema import as_stored, shape_faults
 from spa_bench.errors import StoreError
 from spa_bench.metrics.pass_at_k import pass_at_k
-from spa_bench.metrics.suite import estimates, known, sizes_up_to, value_bounds
+from spa_bench.metrics.suite import ALIASES, estimates, known, sizes_up_to, value_bounds
 from spa_bench.metrics.table import KS
 from spa_bench.runs.folder import SCHEMA_VERSION, group_hash, problem_count, spec_hash
 from spa_bench.runs.measure import design
@@ -146,6 +145,9 @@ def _run_faults(result: Result, run: Mapping[str, Any]) -> Iterator[str]:
     for name in ("records", "grades"):
         if not _LOG_HASH.fullmatch(run[name]):
             yield f"{name} is {run[name]!r}; it must be a hash of 32 hexadecimal digits"
+    for name, digest in run["logs"].items():
+        if name not in OTHER_LOGS or not _LOG_HASH.fullmatch(digest):
+            yield f"logs has {name!r}: {digest!r}; it must be a hash of 32 hexadecimal digits of one of {', '.join(OTHER_LOGS)}"
     if not run["judged"] or len(set(run["judged"])) != len(run["judged"]):
         yield f"judged is {run['judged']}: a sandbox must be named, and none twice"
     yield from filter(None, (_sandbox_fault(result["spec"], name) for name in run["judged"]))
@@ -203,7 +205,9 @@ def _kept_faults(result: Result) -> Iterator[str]:
         derived = [_derived(result, run["values"]) for run in runs]
         values |= {name: [table[name] for table in derived] for name in derived[0] if name in result["metrics"]}
     for name, estimate in estimates(values, size=result["size"]).items():
-        stored, computed = result["metrics"].get(name), asdict(estimate)
+        if name in ALIASES:
+            continue
+        stored, computed = result["metrics"].get(name), as_stored(estimate)
         if stored is None or any(not _close(stored[k], v) for k, v in computed.items()):
             yield f"metrics: {name} is not what its values give ({computed['value']})"
 
@@ -233,14 +237,14 @@ def _has(result: Result, name: str) -> bool:
     member = re.fullmatch(r"pass@1\[member=(0|[1-9]\d{0,8})\]", name)
     if name.startswith("own["):  # a score of the library behind the task, which chooses the names
         return not runs_code(result["spec"])
-    return int(member[1]) < result["members"] > 1 if member else known(name)
+    return int(member[1]) < result["members"] > 1 if member else known(name) and name not in ALIASES
 
 
 def _estimate_faults(result: Result, name: str, stored: Mapping[str, Any]) -> Iterator[str]:
-    value, low, high, n = (stored[key] for key in ("value", "low", "high", "n"))
+    value, low, high, n = (stored[key] for key in ("value", "low", "high", "problems"))
     if value is None:
         if low is not None or high is not None or n != 0 or not stored["reason"]:
-            yield "has no value; it must have a reason, n = 0 and no interval"
+            yield "has no value; it must have a reason, problems = 0 and no interval"
         return
     if not 1 <= n <= len(result["problems"]):
         yield f"is of {n} problems, but there are {len(result['problems'])}"

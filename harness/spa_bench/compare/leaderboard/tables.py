@@ -90,15 +90,18 @@ def table(rows: Sequence[LeaderboardRow], *, style: str = "plain") -> str:
 
 
 def columns_of(rows: Sequence[LeaderboardRow]) -> dict[str, str]:
-    """Column -> metric, without the columns of programs where answers are not programs, because these would stay empty."""
+    """Column -> metric, without those of programs where answers are not programs, and with the user's own at the end."""
     trees = any(runs_code(row.result["spec"]) for row in rows)
-    return {column: metric for column, metric in COLUMNS.items() if trees or metric not in OF_PROGRAMS}
+    own = {name: name for row in rows for name in row.own}
+    return {column: metric for column, metric in COLUMNS.items() if trees or metric not in OF_PROGRAMS} | own
 
 
 def _head(column: str, rows: Sequence[LeaderboardRow], size: int | None) -> str:
     """The column's name, with the n of the comparison where rows have different n."""
     depends = column in {"effective_diversity", "vendi"}
-    return f"{column} (at {size})" if depends and len({r.result["size"] for r in rows}) > 1 else column
+    if not depends or len({r.result["size"] for r in rows}) == 1:
+        return column
+    return f"{column} ({'each at its n' if size is None else f'at {size}'})"
 
 
 def grid(body: Sequence[Sequence[object]], head: Sequence[str], *, style: str = "md", ready: bool = False) -> str:
@@ -109,15 +112,21 @@ def grid(body: Sequence[Sequence[object]], head: Sequence[str], *, style: str = 
 
 
 def as_csv(rows: Sequence[LeaderboardRow]) -> str:
-    """All estimates as CSV, a line for each row and metric, for other programs."""
+    """All estimates as CSV, a line for each row and metric, for other programs.
+
+    Metrics that depend on n are at the largest n that all rows of a task have, as in the table; `at_n` is that n.
+    """
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     head = ["task", "sampler", "label", "model", "n", "k", "members", "seeds", "spec_hash", "group_hash", "seconds"]
-    writer.writerow([*head, "metric", "value", "low", "high", "problems", "reason"])
+    writer.writerow([*head, "measured_by", "metric", "value", "low", "high", "problems", "at_n", "reason"])
     for row in rows:
         result = row.result
         fixed = [row.task, result["sampler"], row.label, result["model"], result["n"], result["k"], result["members"]]
         fixed += [" ".join(map(str, row.seeds)), result["runs"][0]["spec_hash"], result["group_hash"], row.seconds]
-        for name, e in row.metrics.items():
-            writer.writerow([*fixed, name, *("" if v is None else v for v in (e.value, e.low, e.high)), e.n, e.reason])
+        fixed.append(row.measured_by)
+        for name in result["metrics"]:
+            e, at = row.compared(name)
+            numbers = ["" if v is None else v for v in (e.value, e.low, e.high, e.n, at)]
+            writer.writerow([*fixed, name, *numbers, e.reason])
     return stream.getvalue()
