@@ -30,13 +30,23 @@ def leaderboard(
         Path | None,
         a_path("write a result file for each row, or one file that has all of them", OUTPUT, metavar="DIR|FILE.json"),
     ] = None,
+    measured_by: Annotated[
+        str | None,
+        option(
+            "with --save: who made these runs, a line that stands in the files, e.g. a name and a URL", OUTPUT, metavar="LINE"
+        ),
+    ] = None,
 ) -> int:
     """A table of runs, seeds pooled, with paired differences."""
     from spa_bench.compare import leaderboard as board
 
     if submit:
         return _submit(runs, as_json=as_json)
+    if measured_by is not None and save is None:
+        raise UsageError("--measured-by stands in the files that --save writes; give --save too")
     results = board.find_results(runs)
+    if measured_by is not None:
+        results = board.marked(results, measured_by)
     rows = board.build_rows(results)
     if reference:
         board.row_of(rows, reference)

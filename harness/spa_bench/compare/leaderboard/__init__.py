@@ -3,6 +3,7 @@
 from spa_bench.compare.leaderboard.check import check
 from spa_bench.compare.leaderboard.compare import compare_with_reference, number, row_of, summary
 from spa_bench.compare.leaderboard.latex import as_latex
+from spa_bench.compare.leaderboard.measurers import marked
 from spa_bench.compare.leaderboard.page import markdown
 from spa_bench.compare.leaderboard.results import LogFacts, find_results, from_runs, save, save_all
 from spa_bench.compare.leaderboard.rows import LeaderboardRow, build_rows
@@ -19,6 +20,7 @@ __all__ = [
     "find_results",
     "from_runs",
     "markdown",
+    "marked",
     "number",
     "row_of",
     "save",

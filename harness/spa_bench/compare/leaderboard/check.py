@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from spa_bench.compare.leaderboard.measurers import line_fault
 from spa_bench.compare.leaderboard.ranges import runs_code, value_faults
 from spa_bench.compare.leaderboard.results import OTHER_LOGS, Result, file_name, load_all
 from spa_bench.compare.leaderboard.schema import as_stored, shape_faults
@@ -87,6 +88,8 @@ def _named_faults(result: Result) -> Iterator[str]:
         yield f"its spec has schema {spec['schema_version']}, not {SCHEMA_VERSION}"
     if result["group_hash"] != group_hash(spec):
         yield f"group_hash is {result['group_hash']}, but its spec gives {group_hash(spec)}"
+    if result["measured_by"] and (fault := line_fault(result["measured_by"])):
+        yield f"measured_by has {len(result['measured_by'])} characters; {fault}"
     named = {"task": spec["task"]["name"], "sampler": spec["sampler"]["name"], "model": spec["model"]["name"], "n": spec["n"]}
     for key, value in named.items():
         if result[key] != value:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from spa_bench.compare.leaderboard.choices import choice_table, own_table
 from spa_bench.compare.leaderboard.compare import PAIRED, PairedComparison, compare_with_reference, front_of, number, summary
+from spa_bench.compare.leaderboard.measurers import measured_line
+from spa_bench.compare.leaderboard.quality import LEAD, quality_line
 from spa_bench.compare.leaderboard.rows import LeaderboardRow
 from spa_bench.compare.leaderboard.signal import signal_line
 from spa_bench.compare.leaderboard.tables import STYLES, cell, columns_of, grid, table
@@ -20,9 +22,10 @@ def markdown(rows: Sequence[LeaderboardRow], *, reference: str | None, command: 
     parts = ["# Leaderboard\n", f"Made by `{command}`; do not edit by hand.\n"]
     for key in dict.fromkeys(r.table_key for r in rows):
         mine = [r for r in rows if r.table_key == key]
-        said = f"{mine[0].covered}, model {', '.join(sorted({r.model for r in mine}))}.{_pairs(mine)}"
-        parts.append(f"## {_escape(mine[0].version)}\n\n{_escape(said)}\n")
+        said = f"{mine[0].covered}, model {', '.join(sorted({r.model for r in mine}))}.{_pairs(mine)} {measured_line(mine)}"
+        parts.append(f"## {_escape(mine[0].version)}\n\n{_escape(said.rstrip())}\n")
         parts.append(f"{line}\n" if (line := signal_line(mine)) else "")
+        parts.append(f"**{LEAD}**: {_escape(line)}\n" if (line := quality_line(mine)) else "")
         parts.append(table(mine, style="md") + "\n")
         parts += [_choice_section(mine), _own_section(mine)]
         if reference:

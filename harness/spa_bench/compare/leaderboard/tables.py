@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from tabulate import tabulate
 
 from spa_bench.compare.leaderboard.compare import PAIRED, best
+from spa_bench.compare.leaderboard.measurers import UNSAID, mixed
 from spa_bench.compare.leaderboard.ranges import EFFECTIVE, runs_code
 from spa_bench.compare.leaderboard.rows import LeaderboardRow, common_size
 from spa_bench.types import Estimate
@@ -84,8 +85,9 @@ def table(rows: Sequence[LeaderboardRow], *, style: str = "plain") -> str:
         result = row.result
         n = "varies" if result["n"] is None else result["n"]
         body.append([how.escape(row.label + mark), *cells, n, result["k"], result["members"], len(row.seeds)])
-        body[-1].append(f"{row.seconds:.0f}")
+        body[-1] += [f"{row.seconds:.0f}", *([how.escape(row.measured_by or UNSAID)] if mixed(rows) else [])]
     head = ["sampler", *(_head(column, rows, size) for column in columns), "n", "k", "K", "seeds", "seconds"]
+    head += ["measured by"] * mixed(rows)
     return tabulate(body, [how.escape(h) for h in head], tablefmt=how.tablefmt, disable_numparse=True)
 
 

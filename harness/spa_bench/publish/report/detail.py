@@ -54,6 +54,7 @@ def _of_row(row: LeaderboardRow, runs: Numbered) -> Detail:
         "seeds": ", ".join(map(str, row.seeds)),
         "spec": ", ".join(run["spec_hash"] for run in result["runs"]),
         "group": str(result["group_hash"]),
+        "measured by": row.measured_by,
         "judged in": ", ".join(sorted({name for run in result["runs"] for name in run["judged"]})),
         "verdicts": ", ".join(f"{count} {name}" for name, count in sorted(verdicts.items())),
     }

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from spa_bench.compare.leaderboard import LeaderboardRow
 from spa_bench.compare.leaderboard.choices import CHOICE_COLUMNS
 from spa_bench.compare.leaderboard.compare import PAIRED, best
+from spa_bench.compare.leaderboard.measurers import UNSAID, measured_line, mixed
+from spa_bench.compare.leaderboard.quality import quality_line
 from spa_bench.compare.leaderboard.rows import common_size
 from spa_bench.metrics.suite import ALIASES
 from spa_bench.metrics.table import AT_SIZES, CHOICE_METRICS, METRICS, NOISE_METRICS
@@ -68,6 +70,21 @@ class Table:
     def differs(self) -> dict[str, list[str]]:
         """The differences between the rows' specs, beside the sampler."""
         return differences(self.rows)
+
+    @property
+    def warning(self) -> str:
+        """The warning that the rows are of different quality; "" where they are not."""
+        return quality_line(self.rows)
+
+    @property
+    def measured(self) -> str:
+        """A sentence that says who measured all rows; "" where nobody says, or rows differ in it."""
+        return measured_line(self.rows)
+
+    @property
+    def measurers(self) -> tuple[str, ...]:
+        """Who measured each row; empty where all rows have one measurer."""
+        return tuple(row.measured_by or UNSAID for row in self.rows) if mixed(self.rows) else ()
 
     @property
     def unequal(self) -> bool:
