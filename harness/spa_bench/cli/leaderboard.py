@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-from spa_bench.cli.options import OUTPUT, WHAT, Results, a_path, name_samplers, option
+from spa_bench.cli.options import OUTPUT, WHAT, Results, a_path, name_metrics, name_samplers, option
 from spa_bench.errors import UsageError
 from spa_bench.support.files import write_text
 
@@ -21,6 +21,14 @@ def leaderboard(
     reference: Annotated[
         str | None,
         option("print paired differences of this sampler against the others", WHAT, metavar="SAMPLER", completer=name_samplers),
+    ] = None,
+    sort: Annotated[
+        str | None,
+        option("sort each task's rows by this metric, the best first", WHAT, metavar="METRIC", completer=name_metrics),
+    ] = None,
+    at_equal: Annotated[
+        Literal["tokens", "seconds"] | None,
+        option("compare, and sort, at an equal budget a problem: tokens drawn, or seconds of generation", WHAT),
     ] = None,
     submit: Annotated[bool, option("only check that RUNS are complete and consistent result files", WHAT)] = False,
     style: Annotated[Literal["md", "csv", "json", "latex"], option("of the table", OUTPUT, name="--format")] = "md",
@@ -50,17 +58,23 @@ def leaderboard(
     rows = board.build_rows(results)
     if reference:
         board.row_of(rows, reference)
+    rows, budgets = board.arrange(rows, sort=sort, what=at_equal)
+    spent = {one.row.result["group_hash"]: (budget, one) for budget in budgets.values() for one in budget.rows}
     if save:
         for path in board.save_all(results, save):
             print(path, file=sys.stderr)
     form = "json" if as_json else style
     if form == "json":
-        text = json.dumps([row.to_json() for row in rows], indent=1)
+        extra = {group: {"at_equal": board.budget_json(budget, one)} for group, (budget, one) in spent.items()}
+        text = json.dumps([row.to_json() | extra.get(row.result["group_hash"], {}) for row in rows], indent=1)
     elif form == "md":
-        again = shlex.join(["spa-bench", "leaderboard", *map(str, runs), *(["--reference", reference] if reference else [])])
-        text = board.markdown(rows, reference=reference, command=again)
+        given = {"--reference": reference, "--sort": sort, "--at-equal": at_equal}
+        options = [word for name, value in given.items() if value for word in (name, value)]
+        again = shlex.join(["spa-bench", "leaderboard", *map(str, runs), *options])
+        text = board.markdown(rows, reference=reference, command=again, budgets=budgets)
     else:
-        text = board.as_csv(rows) if form == "csv" else board.as_latex(rows)
+        at = {group: board.measured(one) for group, (_, one) in spent.items()}
+        text = board.as_csv(rows, at=at) if form == "csv" else board.as_latex(rows, budgets=budgets)
     print(text.rstrip())
     if write:
         write_text(write, text.rstrip() + "\n")

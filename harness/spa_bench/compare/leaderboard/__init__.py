@@ -1,5 +1,7 @@
 """Leaderboards from run folders or result files: seeds pooled, intervals, paired differences, fronts. Imports no torch."""
 
+from spa_bench.compare.leaderboard.budget import arrange
+from spa_bench.compare.leaderboard.budget_table import budget_json, measured
 from spa_bench.compare.leaderboard.check import check
 from spa_bench.compare.leaderboard.compare import compare_with_reference, number, row_of, summary
 from spa_bench.compare.leaderboard.latex import as_latex
@@ -12,8 +14,10 @@ from spa_bench.compare.leaderboard.tables import as_csv, table
 __all__ = [
     "LeaderboardRow",
     "LogFacts",
+    "arrange",
     "as_csv",
     "as_latex",
+    "budget_json",
     "build_rows",
     "check",
     "compare_with_reference",
@@ -21,6 +25,7 @@ __all__ = [
     "from_runs",
     "markdown",
     "marked",
+    "measured",
     "number",
     "row_of",
     "save",

@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import html
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from tabulate import tabulate
 
@@ -18,6 +19,8 @@ from spa_bench.types import Estimate
 
 COLUMNS = {**PAIRED, "average_kl": "average_kl[i<j]"}
 """Column -> metric."""
+Measured = Mapping[str, tuple[Estimate, float | None]]
+"""Metric -> (its estimate, the n that it is at; None where it depends on no n)."""
 OF_PROGRAMS = {EFFECTIVE}
 _DIGITS = {"average_kl": 4}
 NOISE = {"diversity_score": "noise_floor[diversity_score,exact]", "average_kl": "noise_floor[average_kl]"}
@@ -113,10 +116,11 @@ def grid(body: Sequence[Sequence[object]], head: Sequence[str], *, style: str = 
     return tabulate(escaped, [how.escape(h) for h in head], tablefmt=how.tablefmt, disable_numparse=True)
 
 
-def as_csv(rows: Sequence[LeaderboardRow]) -> str:
+def as_csv(rows: Sequence[LeaderboardRow], *, at: Mapping[str, Measured] = MappingProxyType({})) -> str:
     """All estimates as CSV, a line for each row and metric, for other programs.
 
     Metrics that depend on n are at the largest n that all rows of a task have, as in the table; `at_n` is that n.
+    Of a row whose group hash is in `at`, the lines are those instead.
     """
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
@@ -127,8 +131,8 @@ def as_csv(rows: Sequence[LeaderboardRow]) -> str:
         fixed = [row.task, result["sampler"], row.label, result["model"], result["n"], result["k"], result["members"]]
         fixed += [" ".join(map(str, row.seeds)), result["runs"][0]["spec_hash"], result["group_hash"], row.seconds]
         fixed.append(row.measured_by)
-        for name in result["metrics"]:
-            e, at = row.compared(name)
-            numbers = ["" if v is None else v for v in (e.value, e.low, e.high, e.n, at)]
+        measured = at.get(result["group_hash"]) or {name: row.compared(name) for name in result["metrics"]}
+        for name, (e, n) in measured.items():
+            numbers = ["" if v is None else v for v in (e.value, e.low, e.high, e.n, n)]
             writer.writerow([*fixed, name, *numbers, e.reason])
     return stream.getvalue()
