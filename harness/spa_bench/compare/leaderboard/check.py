@@ -211,7 +211,7 @@ def _kept_faults(result: Result) -> Iterator[str]:
         if name in ALIASES:
             continue
         stored, computed = result["metrics"].get(name), as_stored(estimate)
-        if stored is None or any(not _close(stored[k], v) for k, v in computed.items()):
+        if stored is None or any(not close(stored[k], v) for k, v in computed.items()):
             yield f"metrics: {name} is not what its values give ({computed['value']})"
 
 
@@ -254,7 +254,7 @@ def _estimate_faults(result: Result, name: str, stored: Mapping[str, Any]) -> It
     if (low is None) != (high is None) or (low is None and not stored["reason"]):
         yield "has half an interval, or none without a reason"
     inside = [value] if low is None or high is None else [low, value, high]
-    if any(a > b and not _close(float(a), float(b)) for a, b in pairwise(inside)):
+    if any(a > b and not close(float(a), float(b)) for a, b in pairwise(inside)):
         yield f"is {value}, outside its interval from {low} to {high}"
     least, most = value_bounds(name, result["size"]) or (-math.inf, math.inf)
     if name.startswith("vendi"):
@@ -264,7 +264,8 @@ def _estimate_faults(result: Result, name: str, stored: Mapping[str, Any]) -> It
         yield f"is {value} [{low}, {high}]; it lies between {least} and {most}"
 
 
-def _close(a: Any, b: Any) -> bool:
+def close(a: Any, b: Any) -> bool:
+    """Whether two values of a result are the same, but for the last digits of numbers."""
     if isinstance(a, float | int) and isinstance(b, float | int):
         return bool(np.isclose(a, b, rtol=1e-6, atol=1e-9))
     return bool(a == b)

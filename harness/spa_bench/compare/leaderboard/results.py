@@ -42,6 +42,19 @@ def find_results(paths: Sequence[Path]) -> list[Result]:
     A result that is there twice, as a run and as its file, counts once. Raises StoreError when there is no result, a run is
     not graded yet, a seed is there twice, a file is damaged, or two places hold one sampler with other seeds or numbers.
     """
+    runs, from_files = _found(paths)
+    made = from_runs(runs)
+    places = {run.hash: str(run.path) for run in runs}
+    return _once([*((places[result["runs"][0]["spec_hash"]], result) for result in made), *from_files])
+
+
+def find_runs(paths: Sequence[Path]) -> list[RunFolder]:
+    """The run folders at `paths`, in which find_results looks for results. Raises StoreError as that."""
+    return _found(paths)[0]
+
+
+def _found(paths: Sequence[Path]) -> tuple[list[RunFolder], list[tuple[str, Result]]]:
+    """(run folders, (place, result) of each result in a file) at `paths`."""
     runs: dict[Path, RunFolder] = {}
     from_files: list[tuple[str, Result]] = []
     for path in paths:
@@ -58,9 +71,7 @@ def find_results(paths: Sequence[Path]) -> list[Result]:
                 raise StoreError(f"no runs and no results in {path}")
             runs |= {run.path.resolve(): run for run in inside}
             from_files += files
-    made = from_runs(list(runs.values()))
-    places = {run.hash: str(run.path) for run in runs.values()}
-    return _once([*((places[result["runs"][0]["spec_hash"]], result) for result in made), *from_files])
+    return list(runs.values()), from_files
 
 
 def _once(placed: Sequence[tuple[str, Result]]) -> list[Result]:
