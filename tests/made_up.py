@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
+from spa_bench.compare.leaderboard.coverage import any_of_column
+from spa_bench.compare.leaderboard.migrate import SCHEMA
+from spa_bench.compare.leaderboard.schema import as_stored
 from spa_bench.metrics.rarefaction import expected_classes
-from spa_bench.metrics.suite import estimates, sizes_up_to
+from spa_bench.metrics.suite import ALIASES, estimates, sizes_up_to
 from spa_bench.runs.folder import SCHEMA_VERSION, group_hash, spec_hash
 
 PROBLEMS = 200
@@ -41,6 +43,7 @@ def made_up(name: str, *, quality: float, spread: float, n: int = 4, seed: int =
             ),
             "effective_diversity[behaviour,ran]": [None] * PROBLEMS,
             "vendi[ngram,q=1]": _rounded(1 + (m - 1) * np.log(vendi) / math.log(n)),
+            "any_of_n": any_of_column(values, n, 1, m),
         }
         for m in sizes_up_to(n)
         if m != n
@@ -56,12 +59,12 @@ def made_up(name: str, *, quality: float, spread: float, n: int = 4, seed: int =
     counts = dict.fromkeys(["failed", "truncated", "refused", "timed out", "out of memory", "crashed", "invalid"], 0)
     run = {
         "seed": 0, "run": f"t-{name}-s0", "spec_hash": spec_hash({**spec, "seed": 0}),
-        "records": "0a" * 16, "grades": "1b" * 16,
+        "records": "0a" * 16, "grades": "1b" * 16, "logs": {},
         "counts": {"samples": samples, **counts}, "verdicts": {"passed": passed, "wrong": samples - passed},
         "judged": ["bwrap"], "cost": {"seconds": 3.0}, "values": values, "values_at": at,
     }  # fmt: skip
     result = {
-        "schema_version": SCHEMA_VERSION, "task": "t", "sampler": name, "model": "m", "group_hash": group_hash(spec),
+        "schema_version": SCHEMA, "measured_by": "", "task": "t", "sampler": name, "model": "m", "group_hash": group_hash(spec),
         "spec": spec, "n": n, "k": n, "members": 1, "design": "exchangeable draws", "size": n,
         "problems": [f"p{i}" for i in range(PROBLEMS)], "runs": [run], "metrics": {},
     }  # fmt: skip
@@ -71,7 +74,8 @@ def made_up(name: str, *, quality: float, spread: float, n: int = 4, seed: int =
 def estimated_anew(result: dict[str, Any]) -> dict[str, Any]:
     """`result`, changed to hold the estimates of its values."""
     values = {name: [run["values"][name] for run in result["runs"]] for name in result["runs"][0]["values"]}
-    result["metrics"].update({name: asdict(e) for name, e in estimates(values, size=result["size"]).items()})
+    found = estimates(values, size=result["size"])
+    result["metrics"].update({name: as_stored(e) for name, e in found.items() if name not in ALIASES})
     return result
 
 

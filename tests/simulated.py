@@ -16,6 +16,7 @@ import numpy as np
 
 from made_up import estimated_anew, hashed_anew, made_up
 from spa_bench.compare.leaderboard import save_all
+from spa_bench.compare.leaderboard.coverage import any_of_column
 from spa_bench.compare.leaderboard.rows import LeaderboardRow
 from spa_bench.runs.contents import COUNTS
 
@@ -123,7 +124,8 @@ def _values(
         "average_kl[i<j]": far,
     }
     at = {name: list(map(float, values[name] * 0.8)) for name in values if name.startswith(("effective", "vendi"))}
-    return {name: list(map(float, found)) for name, found in values.items()}, dict(at)
+    kept = {name: list(map(float, found)) for name, found in values.items()}
+    return kept, {**at, "any_of_n": any_of_column(kept, N, 1, 2)}
 
 
 def _share(odds: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

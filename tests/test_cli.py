@@ -218,7 +218,7 @@ def test_a_run_can_be_graded_later_and_elsewhere(run: Call, call: Call, tmp_path
     assert "three.jsonl" in call("grade", moved, "--sandbox", SANDBOX).error()
     graded = call("grade", moved, "--sandbox", SANDBOX, "--task-file", file, "--json")
     assert graded.code == 0, graded.err
-    assert json.loads(graded.out)[0]["metrics"]["pass@1"]["n"] == 3
+    assert json.loads(graded.out)[0]["metrics"]["pass@1"]["problems"] == 3
     assert len((moved / "grades.jsonl").read_text().splitlines()) == 6
 
 

@@ -68,8 +68,8 @@ def test_spa_by_influence_runs_on_real_prompts_from_end_to_end(sandboxed: Comman
     assert code == 0, said
     [row] = json.loads(out)
     assert (row["task"], row["sampler"], row["n"], row["k"]) == ("humaneval", "spa-influence", 4, 2)
-    assert row["metrics"]["average_kl"]["value"] > 0
-    assert row["metrics"]["pass@1"]["n"] == 5
+    assert row["metrics"]["average_kl[i<j]"]["value"] > 0
+    assert row["metrics"]["pass@1"]["problems"] == 5
     assert "task: humaneval base, 5 of 164 problems, the first ones, found: " in said
 
     run = only_run(tmp_path)

@@ -28,10 +28,12 @@ from spa_bench.compare.leaderboard import (
     table,
 )
 from spa_bench.compare.leaderboard.compare import best, front_of, number, summary
+from spa_bench.compare.leaderboard.migrate import SCHEMA
 from spa_bench.compare.leaderboard.rows import LeaderboardRow, common_size
 from spa_bench.errors import StoreError, UsageError
 from spa_bench.metrics.intervals import estimate, paired_test
-from spa_bench.runs.folder import SCHEMA_VERSION, RunFolder, open_run
+from spa_bench.metrics.suite import ALIASES
+from spa_bench.runs.folder import RunFolder, open_run
 from spa_bench.types import Estimate, Request
 
 Make = Callable[..., RunFolder]
@@ -48,9 +50,11 @@ ROW_KEYS = [
     "spec_hash",
     "group_hash",
     "seconds",
+    "measured_by",
     "metrics",
 ]
-ALIASES = {"pass@1", "pass@K", "diversity_score", "effective_diversity", "vendi", "average_kl"}
+EFFECTIVE = "effective_diversity[ast,correct]"
+NAMES = {"pass@1", "diversity_score[exact]", EFFECTIVE, "vendi[ngram,q=1]", "average_kl[i<j]"}
 
 
 def good(request: Request) -> str:
@@ -141,21 +145,22 @@ def test_a_json_row_has_exactly_the_keys_of_the_schema(make: Make):
     folder = make()
     [row] = [r.to_json() for r in rows_of(folder)]
     assert list(row) == ROW_KEYS
-    assert row["schema_version"] == SCHEMA_VERSION
+    assert row["schema_version"] == SCHEMA
     assert (row["task"], row["sampler"], row["model"], row["n"], row["k"], row["seeds"]) == ("three", "good", "mock", 2, 2, [0])
     assert row["spec_hash"] == folder.hash
     assert isinstance(row["seconds"], float)
-    assert row["metrics"].keys() >= ALIASES
+    assert row["metrics"].keys() >= NAMES
+    assert not row["metrics"].keys() & ALIASES.keys()  # a metric has one name
     for found in row["metrics"].values():
-        assert set(found) == {"value", "low", "high", "n", "reason"}
+        assert set(found) == {"value", "low", "high", "problems", "at_n", "reason"}
 
 
 def test_a_missing_value_is_null_with_a_reason_and_never_nan(make: Make):
     text = json.dumps([r.to_json() for r in rows_of(make(n=1))], allow_nan=False)
     metrics = json.loads(text)[0]["metrics"]
-    for name in ("average_kl", "diversity_score", "vendi", "noise_floor[diversity_score,exact]", "vendi[embedding,q=1]"):
+    for name in (*sorted(NAMES - {"pass@1", EFFECTIVE}), "noise_floor[diversity_score,exact]", "vendi[embedding,q=1]"):
         assert metrics[name]["value"] is metrics[name]["low"] is metrics[name]["high"] is None
-        assert metrics[name]["n"] == 0
+        assert metrics[name]["problems"] == 0
         assert metrics[name]["reason"]
     assert metrics["pass@1"]["value"] == 1.0
 
@@ -375,7 +380,7 @@ def test_csv_has_a_line_for_every_metric_of_every_row(board: list[LeaderboardRow
     assert len(lines) == sum(len(r.metrics) for r in board)
     [line] = [x for x in lines if x["label"] == "wide" and x["metric"] == "pass@1"]
     assert float(line["value"]) == next(r for r in board if r.label == "wide").metrics["pass@1"].value
-    assert {x["value"] for x in lines if x["metric"] == "average_kl"} == {""}
+    assert {x["value"] for x in lines if x["metric"] == "average_kl[i<j]"} == {""}
 
 
 def test_two_tasks_stand_in_two_tables(make: Make, tmp_path: Path, three: Path):

@@ -42,7 +42,7 @@ def run(**changes: Any) -> Callable[[Result], object]:
 
 
 def metric(name: str, **changes: Any) -> Callable[[Result], object]:
-    whole = {"value": 0.5, "low": 0.4, "high": 0.6, "n": PROBLEMS, "reason": ""}
+    whole = {"value": 0.5, "low": 0.4, "high": 0.6, "problems": PROBLEMS, "reason": ""}
     return lambda r: r["metrics"].update({name: {**r["metrics"].get(name, whole), **changes}})
 
 
@@ -180,8 +180,10 @@ CHANGES: dict[str, tuple[Callable[[Result], object], str]] = {
         "at 2: effective_diversity[ast,correct] is null"),
     "behaviours in a part alone": (values(BEHAVIOUR, 0.5, at="2"), "is null for other problems than at 4"),
     "a better estimate": (metric("pass@1", value=0.99), "metrics: pass@1 is not what its values give"),
-    "a better alias": (metric("vendi", value=4.0), "metrics: vendi is not what its values give"),
-    "no alias": (lambda r: r["metrics"].pop("vendi"), "metrics: vendi is not what its values give"),
+    "a short name": (metric("vendi"), "metrics: vendi are none of ours"),
+    "a log that there is not": (run(logs={"x.jsonl": "0a" * 16}), "logs has 'x.jsonl'"),
+    "a log without a hash": (run(logs={"noise.jsonl": "x"}), "it must be a hash of 32 hexadecimal digits"),
+    "more right ones in a part": (values("any_of_n", 1.0, at="2"), "at 2: any_of_n is not what pass@1 gives for 2 answers"),
     "a better pass@2": (metric("pass@2"), "metrics: pass@2 is not what its values give"),
     "a better any_of_n": (metric("any_of_n"), "metrics: any_of_n is not what its values give"),
     "a better distinct_correct": (metric("distinct_correct[ast]"), "metrics: distinct_correct[ast] is not what"),
@@ -192,8 +194,8 @@ CHANGES: dict[str, tuple[Callable[[Result], object], str]] = {
     "an estimate outside its interval": (metric("self_bleu", value=0.3), "is 0.3, outside its interval from 0.4 to 0.6"),
     "half an interval": (metric("self_bleu", low=None), "has half an interval"),
     "no interval and no reason": (metric("self_bleu", low=None, high=None), "or none without a reason"),
-    "no value and no reason": (metric("self_bleu", value=None, low=None, high=None, n=0), "it must have a reason"),
-    "an estimate of no problems": (metric("self_bleu", n=0), "is of 0 problems, but there are 200"),
+    "no value and no reason": (metric("self_bleu", value=None, low=None, high=None, problems=0), "it must have a reason"),
+    "an estimate of no problems": (metric("self_bleu", problems=0), "is of 0 problems, but there are 200"),
 }  # fmt: skip
 
 

@@ -176,7 +176,7 @@ def test_one_changed_byte_of_a_file_of_several_results_is_found(make: Make, tmp_
     [
         ('{"schema_version": 2, "results": []}', "damaged"),
         ('{"schema_version": 2, "results": [1]}', "is no result of spa-bench"),
-        ('{"schema_version": 99, "results": []}', "has schema 99, this spa-bench reads 2; upgrade spa-bench"),
+        ('{"schema_version": 99, "results": []}', "has schema 99, this spa-bench reads 2 to 3; upgrade spa-bench"),
     ],
 )
 def test_what_is_no_file_of_results_is_said_in_a_line(content: str, said: str, tmp_path: Path):

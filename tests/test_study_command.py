@@ -67,7 +67,7 @@ def test_a_study_makes_its_runs_and_writes_page_picture_and_rows(study: Call, tm
         ("base", 1.0, 4, [0, 1]),
     ]
     assert [row["metrics"]["pass@1"]["value"] for row in content["rows"]] == [1.0, 0.5]
-    assert content["rows"][0]["metrics"]["diversity_score"]["value"] == 0  # greedy answers are all the same
+    assert content["rows"][0]["metrics"]["diversity_score[exact]"]["value"] == 0  # greedy answers are all the same
     assert content["claims"][1]["outcome"] in page
 
 

@@ -97,7 +97,7 @@ def test_every_metric_of_a_result_is_a_column(tmp_path: Path):
 
 def test_columns_of_multiple_choice_are_shown_where_the_task_has_them(tmp_path: Path):
     result = made_up("a", quality=0.5, spread=0.5)
-    chance = {"value": 0.25, "low": 0.2, "high": 0.3, "n": 200, "reason": ""}
+    chance = {"value": 0.25, "low": 0.2, "high": 0.3, "problems": 200, "reason": ""}
     result["metrics"] |= {"agreement[choices]": chance, "any_of_n[chance]": chance, "kl[choices,i!=j]": chance}
     result["metrics"] |= {"own[mmlu,acc]": {**chance, "low": None, "high": None, "reason": "by lm-eval"}}
     [row] = read([save(result, tmp_path)]).sections[0].rows
@@ -130,7 +130,7 @@ def test_in_what_rows_differ_is_said(tmp_path: Path):
 
 def test_what_is_not_kept_at_the_smaller_n_has_a_reason(tmp_path: Path):
     result = made_up("a", quality=0.5, spread=0.5, n=8)
-    result["metrics"]["self_bleu"] = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 200, "reason": ""}
+    result["metrics"]["self_bleu"] = {"value": 0.5, "low": 0.4, "high": 0.6, "problems": 200, "reason": ""}
     [row] = read([save(result, tmp_path)]).sections[0].rows
     assert estimate_of(row, "self_bleu", 8).value == 0.5
     assert "it depends on n, and is not kept at n = 4" in estimate_of(row, "self_bleu", 4).reason

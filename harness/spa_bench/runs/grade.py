@@ -92,12 +92,14 @@ def grade(
     metrics: Sequence[str] = (),
     price: float | None = None,
     graders: StartGraders | None = None,
+    own: bool = True,
 ) -> None:
     """Grade the samples that are not graded yet, in `sandbox` or in the spec's sandbox, then write metrics.json.
 
     `workers` programs run at once on this machine or, where there are `graders`, in their workers instead. `embedder` is called
     where the spec asks for embeddings that are missing. `metrics` of the user's own that are not in the spec are written to
-    added.json. `price` is the cost of an hour. Raises DataError, before anything is graded, where samples are missing.
+    added.json; without `own` those of the spec are left out. `price` is the cost of an hour. Raises DataError, before anything
+    is graded, where samples are missing.
     """
     chosen = (sandbox or str(folder.spec["sandbox"])) if task.runs_code else NOT_NEEDED
     with folder.locked(instead="grade a copy of it elsewhere"), timed(folder, console, {}, price):
@@ -112,7 +114,7 @@ def grade(
             with console.stage("embeddings") as progress:
                 embeddings.embed(folder, model, progress)
         with console.stage("metrics"):
-            measured = measure(folder, task)
+            measured = measure(folder, task, own=own)
             folder.write_json("metrics.json", measured)
             if new := hashes(name for name in metrics if name not in folder.spec.get("metrics", {})):
                 before = (folder.read_json(ADDED) or {}).get("metrics", {})

@@ -28,10 +28,14 @@ from spa_bench.types import Behaviour, Choices, Divergence, Estimate, Grade, Jso
 _Row = TypeVar("_Row", Record, Behaviour)
 
 
-def measure(folder: RunFolder, task: Task) -> Json:
-    """Content of metrics.json. The same folder and code give the same bytes. Raises DataError when samples are missing."""
-    check_packages(folder.spec, str(folder.path), "metric")
-    own = load_metrics(folder.spec.get("metrics", {}))
+def measure(folder: RunFolder, task: Task, *, own: bool = True) -> Json:
+    """Content of metrics.json. The same folder and code give the same bytes. Raises DataError when samples are missing.
+
+    Without `own` the user's own metrics are left out: nothing that the spec names is imported.
+    """
+    if own:
+        check_packages(folder.spec, str(folder.path), "metric")
+    metrics = load_metrics(folder.spec.get("metrics", {}) if own else ())
     spec, rows, grades = folder.spec, folder.record_log.rows(), folder.grades()
     samples = _samples_of(folder, task, rows, grades)
     first = samples[0]
@@ -39,8 +43,8 @@ def measure(folder: RunFolder, task: Task) -> Json:
     own_scores = _own_scores(folder, task, first, rows)
     del rows, grades  # of a million samples they take more memory than what is measured
     measured = measure_samples(samples, workers=len(os.sched_getaffinity(0)))
-    values = measured.values | {metric.name: values_of(metric, samples) for metric in own}
-    estimated = estimates({name: [row] for name, row in values.items()}, own, size=measured.size)
+    values = measured.values | {metric.name: values_of(metric, samples) for metric in metrics}
+    estimated = estimates({name: [row] for name, row in values.items()}, metrics, size=measured.size)
     if why := spec.get("unable", {}).get("divergence"):
         missing = [name for name in DIVERGENCES if name in estimated and estimated[name].value is None]
         estimated |= {name: Estimate.missing(f"not measured: {why}") for name in missing}

@@ -40,6 +40,11 @@ def verify(folder: RunFolder, task: Task, *, cache: Path | None = None) -> list[
     return [*found, *_adapters(folder, cache), *_metrics(folder, task)]
 
 
+def sample_faults(folder: RunFolder, task: Task) -> list[str]:
+    """As `verify`, without adapters and metrics: what is wrong with the samples and how they were made."""
+    return list(_files(folder)) or list(_samples(folder, task, folder.record_log.rows()))
+
+
 def notes(folder: RunFolder) -> list[str]:
     """Remarks beside the verdict: code or versions here that differ from the run's."""
     said = "the run has other {} than this spa-bench; `spa-bench rerun` says what that changes"

@@ -11,19 +11,19 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from spa_bench.compare.leaderboard.measurers import line_fault
 from spa_bench.compare.leaderboard.ranges import runs_code, value_faults
-from spa_bench.compare.leaderboard.results import Result, file_name, load_all
-from spa_bench.compare.leaderboard.schema import shape_faults
+from spa_bench.compare.leaderboard.results import OTHER_LOGS, Result, file_name, load_all
+from spa_bench.compare.leaderboard.schema import as_stored, shape_faults
 from spa_bench.errors import StoreError
 from spa_bench.metrics.pass_at_k import pass_at_k
-from spa_bench.metrics.suite import estimates, known, sizes_up_to, value_bounds
+from spa_bench.metrics.suite import ALIASES, estimates, known, sizes_up_to, value_bounds
 from spa_bench.metrics.table import KS
 from spa_bench.runs.folder import SCHEMA_VERSION, group_hash, problem_count, spec_hash
 from spa_bench.runs.measure import design
@@ -88,6 +88,8 @@ def _named_faults(result: Result) -> Iterator[str]:
         yield f"its spec has schema {spec['schema_version']}, not {SCHEMA_VERSION}"
     if result["group_hash"] != group_hash(spec):
         yield f"group_hash is {result['group_hash']}, but its spec gives {group_hash(spec)}"
+    if result["measured_by"] and (fault := line_fault(result["measured_by"])):
+        yield f"measured_by has {len(result['measured_by'])} characters; {fault}"
     named = {"task": spec["task"]["name"], "sampler": spec["sampler"]["name"], "model": spec["model"]["name"], "n": spec["n"]}
     for key, value in named.items():
         if result[key] != value:
@@ -146,6 +148,9 @@ def _run_faults(result: Result, run: Mapping[str, Any]) -> Iterator[str]:
     for name in ("records", "grades"):
         if not _LOG_HASH.fullmatch(run[name]):
             yield f"{name} is {run[name]!r}; it must be a hash of 32 hexadecimal digits"
+    for name, digest in run["logs"].items():
+        if name not in OTHER_LOGS or not _LOG_HASH.fullmatch(digest):
+            yield f"logs has {name!r}: {digest!r}; it must be a hash of 32 hexadecimal digits of one of {', '.join(OTHER_LOGS)}"
     if not run["judged"] or len(set(run["judged"])) != len(run["judged"]):
         yield f"judged is {run['judged']}: a sandbox must be named, and none twice"
     yield from filter(None, (_sandbox_fault(result["spec"], name) for name in run["judged"]))
@@ -203,8 +208,10 @@ def _kept_faults(result: Result) -> Iterator[str]:
         derived = [_derived(result, run["values"]) for run in runs]
         values |= {name: [table[name] for table in derived] for name in derived[0] if name in result["metrics"]}
     for name, estimate in estimates(values, size=result["size"]).items():
-        stored, computed = result["metrics"].get(name), asdict(estimate)
-        if stored is None or any(not _close(stored[k], v) for k, v in computed.items()):
+        if name in ALIASES:
+            continue
+        stored, computed = result["metrics"].get(name), as_stored(estimate)
+        if stored is None or any(not close(stored[k], v) for k, v in computed.items()):
             yield f"metrics: {name} is not what its values give ({computed['value']})"
 
 
@@ -233,21 +240,21 @@ def _has(result: Result, name: str) -> bool:
     member = re.fullmatch(r"pass@1\[member=(0|[1-9]\d{0,8})\]", name)
     if name.startswith("own["):  # a score of the library behind the task, which chooses the names
         return not runs_code(result["spec"])
-    return int(member[1]) < result["members"] > 1 if member else known(name)
+    return int(member[1]) < result["members"] > 1 if member else known(name) and name not in ALIASES
 
 
 def _estimate_faults(result: Result, name: str, stored: Mapping[str, Any]) -> Iterator[str]:
-    value, low, high, n = (stored[key] for key in ("value", "low", "high", "n"))
+    value, low, high, n = (stored[key] for key in ("value", "low", "high", "problems"))
     if value is None:
         if low is not None or high is not None or n != 0 or not stored["reason"]:
-            yield "has no value; it must have a reason, n = 0 and no interval"
+            yield "has no value; it must have a reason, problems = 0 and no interval"
         return
     if not 1 <= n <= len(result["problems"]):
         yield f"is of {n} problems, but there are {len(result['problems'])}"
     if (low is None) != (high is None) or (low is None and not stored["reason"]):
         yield "has half an interval, or none without a reason"
     inside = [value] if low is None or high is None else [low, value, high]
-    if any(a > b and not _close(float(a), float(b)) for a, b in pairwise(inside)):
+    if any(a > b and not close(float(a), float(b)) for a, b in pairwise(inside)):
         yield f"is {value}, outside its interval from {low} to {high}"
     least, most = value_bounds(name, result["size"]) or (-math.inf, math.inf)
     if name.startswith("vendi"):
@@ -257,7 +264,8 @@ def _estimate_faults(result: Result, name: str, stored: Mapping[str, Any]) -> It
         yield f"is {value} [{low}, {high}]; it lies between {least} and {most}"
 
 
-def _close(a: Any, b: Any) -> bool:
+def close(a: Any, b: Any) -> bool:
+    """Whether two values of a result are the same, but for the last digits of numbers."""
     if isinstance(a, float | int) and isinstance(b, float | int):
         return bool(np.isclose(a, b, rtol=1e-6, atol=1e-9))
     return bool(a == b)

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
+from spa_bench.compare.leaderboard.budget import Budget
+from spa_bench.compare.leaderboard.budget_table import LEGEND as BUDGET_LEGEND
+from spa_bench.compare.leaderboard.budget_table import budget_table, said
 from spa_bench.compare.leaderboard.choices import choice_table, own_table
 from spa_bench.compare.leaderboard.compare import PAIRED, PairedComparison, compare_with_reference, front_of, number, summary
+from spa_bench.compare.leaderboard.measurers import measured_line
+from spa_bench.compare.leaderboard.quality import LEAD, quality_line
 from spa_bench.compare.leaderboard.rows import LeaderboardRow
 from spa_bench.compare.leaderboard.signal import signal_line
 from spa_bench.compare.leaderboard.tables import STYLES, cell, columns_of, grid, table
@@ -15,15 +21,23 @@ from spa_bench.support.provenance import numerics_line
 _ODD = COUNTS[1:]  # all but how many there are
 
 
-def markdown(rows: Sequence[LeaderboardRow], *, reference: str | None, command: str) -> str:
-    """The whole page; the same rows give the same bytes."""
+def markdown(
+    rows: Sequence[LeaderboardRow],
+    *,
+    reference: str | None,
+    command: str,
+    budgets: Mapping[tuple[str, str], Budget] = MappingProxyType({}),
+) -> str:
+    """The whole page; the same rows give the same bytes. `budgets` are by the key of their table, which then shows them too."""
     parts = ["# Leaderboard\n", f"Made by `{command}`; do not edit by hand.\n"]
     for key in dict.fromkeys(r.table_key for r in rows):
         mine = [r for r in rows if r.table_key == key]
-        said = f"{mine[0].covered}, model {', '.join(sorted({r.model for r in mine}))}.{_pairs(mine)}"
-        parts.append(f"## {_escape(mine[0].version)}\n\n{_escape(said)}\n")
+        about = f"{mine[0].covered}, model {', '.join(sorted({r.model for r in mine}))}.{_pairs(mine)} {measured_line(mine)}"
+        parts.append(f"## {_escape(mine[0].version)}\n\n{_escape(about.rstrip())}\n")
         parts.append(f"{line}\n" if (line := signal_line(mine)) else "")
+        parts.append(f"**{LEAD}**: {_escape(line)}\n" if (line := quality_line(mine)) else "")
         parts.append(table(mine, style="md") + "\n")
+        parts += [_budget_section(budgets[key])] if key in budgets else []
         parts += [_choice_section(mine), _own_section(mine)]
         if reference:
             there = any(r.label == reference for r in mine)
@@ -46,6 +60,10 @@ def _code(name: str) -> str:
     return "`" + name.replace("`", "'") + "`"
 
 
+def _budget_section(budget: Budget) -> str:
+    return f"### At equal {budget.what}\n\n{_escape(said(budget))}\n\n{budget_table(budget)}\n\n{BUDGET_LEGEND}\n"
+
+
 def _choice_section(rows: Sequence[LeaderboardRow]) -> str:
     choices = choice_table(rows, style="md")
     return f"### Multiple choice\n\n{choices}\n" if choices else ""
@@ -53,8 +71,8 @@ def _choice_section(rows: Sequence[LeaderboardRow]) -> str:
 
 def _own_section(rows: Sequence[LeaderboardRow]) -> str:
     scores = own_table(rows, style="md")
-    said = next((e.reason for row in rows for name, e in row.metrics.items() if name.startswith("own[")), "")
-    return f"### Own scores\n\nMeans over members and seeds, {said}.\n\n{scores}\n" if scores else ""
+    why = next((e.reason for row in rows for name, e in row.metrics.items() if name.startswith("own[")), "")
+    return f"### Own scores\n\nMeans over members and seeds, {why}.\n\n{scores}\n" if scores else ""
 
 
 def _paired_section(rows: Sequence[LeaderboardRow], reference: str) -> str:
@@ -67,8 +85,8 @@ def _paired_section(rows: Sequence[LeaderboardRow], reference: str) -> str:
     bold = "Bold: resolved at 95 %, Holm over the samplers of a column.\n"
     sentences = [summary(comparisons, reference) + "\n", *(f"- {c.sentence(reference)}" for c in comparisons)]
     drawn = grid(body, [f"{reference} minus", *columns], ready=True)
-    said = "\n".join(map(_escape, sentences))
-    return f"{head}\n{bold}\n{drawn}\n\n{said}\n"
+    listed = "\n".join(map(_escape, sentences))
+    return f"{head}\n{bold}\n{drawn}\n\n{listed}\n"
 
 
 def _no_reference(rows: Sequence[LeaderboardRow], reference: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spa_bench.compare.leaderboard.coverage import any_of_column
 from spa_bench.metrics.pass_at_k import pass_at_k
 from spa_bench.metrics.rarefaction import has_size
 from spa_bench.sandbox import NOT_NEEDED
@@ -41,6 +42,7 @@ def value_faults(result: Mapping[str, Any], run: Mapping[str, Any]) -> Iterator[
     yield from _pass_faults(table, result)
     nothing = run["counts"]["failed"] > 0
     yield from _vendi_faults(table[VENDI], size, nothing=nothing, whole=n is not None)
+    yield from _any_faults(result, values, run["values_at"])
     if (table["average_kl[i<j]"] < -_SLACK).any():
         yield "average_kl[i<j] has values outside its range: it is at least 0"
     yield from _above_quality(table)
@@ -55,6 +57,22 @@ def value_faults(result: Mapping[str, Any], run: Mapping[str, Any]) -> Iterator[
         if n is not None and not nothing and not faults:
             faults += _entropy_faults(columns[VENDI], table[VENDI], int(at))
         yield from (f"at {at}: {fault}" for fault in faults)
+
+
+def _any_faults(result: Mapping[str, Any], values: Mapping[str, Any], sizes: Mapping[str, Any]) -> Iterator[str]:
+    """Faults of any_of_n at smaller sizes: pass@1 gives it, or else bounds it; results of schema 2 may lack it."""
+    share = _array(values["pass@1"])
+    for at, smaller in sorted(sizes.items(), key=lambda item: int(item[0])):
+        found, wanted = _array(smaller["any_of_n"]), any_of_column(values, result["n"], result["members"], int(at))
+        if np.isnan(found).all():
+            continue
+        if wanted is not None:
+            faulty = not np.allclose(found, _array(wanted), atol=_SLACK, equal_nan=True)
+        else:
+            faulty = bool((np.isnan(found) | (found < share - _SLACK) | (found > np.ceil(share - _SLACK) + _SLACK)).any())
+        if faulty:
+            yield f"at {at}: any_of_n is not what pass@1 gives for {at} answers"
+            return
 
 
 def _choice_faults(table: Mapping[str, FloatArray]) -> Iterator[str]:

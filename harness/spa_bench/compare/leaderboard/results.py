@@ -11,17 +11,20 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from spa_bench.compare.leaderboard.schema import KEPT, KEPT_OF_CHOICES, shape_faults
+from spa_bench.compare.leaderboard.coverage import any_of_column
+from spa_bench.compare.leaderboard.migrate import OLDEST, SCHEMA, migrated
+from spa_bench.compare.leaderboard.schema import KEPT, KEPT_OF_CHOICES, as_stored, shape_faults
 from spa_bench.errors import StoreError
-from spa_bench.metrics.suite import estimates
-from spa_bench.runs.folder import RESULTS, SCHEMA_VERSION, RunFolder, check_place, group_hash, is_run, open_run
+from spa_bench.metrics.suite import ALIASES, estimates
+from spa_bench.runs.embeddings import ARRAY
+from spa_bench.runs.folder import LOGS, RESULTS, RunFolder, check_place, group_hash, is_run, open_run
 from spa_bench.runs.measure import own_means
 from spa_bench.support import provenance
 from spa_bench.support.files import file_safe, replace_file
@@ -29,6 +32,8 @@ from spa_bench.support.rounding import same_values
 from spa_bench.types import Estimate
 
 Result = dict[str, Any]
+OTHER_LOGS = (*(name for name in LOGS if name not in {"records.jsonl", "grades.jsonl"}), ARRAY)
+"""Files of samples beside records and grades, whose hashes a result has under `logs`."""
 
 
 def find_results(paths: Sequence[Path]) -> list[Result]:
@@ -37,6 +42,19 @@ def find_results(paths: Sequence[Path]) -> list[Result]:
     A result that is there twice, as a run and as its file, counts once. Raises StoreError when there is no result, a run is
     not graded yet, a seed is there twice, a file is damaged, or two places hold one sampler with other seeds or numbers.
     """
+    runs, from_files = _found(paths)
+    made = from_runs(runs)
+    places = {run.hash: str(run.path) for run in runs}
+    return _once([*((places[result["runs"][0]["spec_hash"]], result) for result in made), *from_files])
+
+
+def find_runs(paths: Sequence[Path]) -> list[RunFolder]:
+    """The run folders at `paths`, in which find_results looks for results. Raises StoreError as that."""
+    return _found(paths)[0]
+
+
+def _found(paths: Sequence[Path]) -> tuple[list[RunFolder], list[tuple[str, Result]]]:
+    """(run folders, (place, result) of each result in a file) at `paths`."""
     runs: dict[Path, RunFolder] = {}
     from_files: list[tuple[str, Result]] = []
     for path in paths:
@@ -53,9 +71,7 @@ def find_results(paths: Sequence[Path]) -> list[Result]:
                 raise StoreError(f"no runs and no results in {path}")
             runs |= {run.path.resolve(): run for run in inside}
             from_files += files
-    made = from_runs(list(runs.values()))
-    places = {run.hash: str(run.path) for run in runs.values()}
-    return _once([*((places[result["runs"][0]["spec_hash"]], result) for result in made), *from_files])
+    return list(runs.values()), from_files
 
 
 def _once(placed: Sequence[tuple[str, Result]]) -> list[Result]:
@@ -63,7 +79,11 @@ def _once(placed: Sequence[tuple[str, Result]]) -> list[Result]:
     first: dict[str, tuple[str, Result]] = {}
     for place, result in placed:
         before, known = first.setdefault(result["group_hash"], (place, result))
-        if known is result or same_values(_numbers(known), _numbers(result)):
+        if known is result:
+            continue
+        if same_values(_numbers(known), _numbers(result)):
+            if not known["measured_by"]:
+                first[result["group_hash"]] = before, {**known, "measured_by": result["measured_by"]}
             continue
         seeds = [", ".join(str(run["seed"]) for run in r["runs"]) for r in (known, result)]
         how = "with other numbers" if seeds[0] == seeds[1] else f"with the seeds {seeds[0]} and {seeds[1]}"
@@ -72,9 +92,10 @@ def _once(placed: Sequence[tuple[str, Result]]) -> list[Result]:
 
 
 def _numbers(result: Result) -> Result:
-    """A result without the parts that depend on where and when it ran."""
-    runs = [{k: v for k, v in run.items() if k not in {"run", "cost"}} for run in result["runs"]]
-    return {**result, "runs": runs}
+    """A result without the parts that depend on where and when it ran, who measured it, and what older schemas lack."""
+    runs = [{k: v for k, v in run.items() if k not in {"run", "cost", "logs", "values_at"}} for run in result["runs"]]
+    sizes = [{at: {**table, "any_of_n": None} for at, table in run["values_at"].items()} for run in result["runs"]]
+    return {**result, "measured_by": "", "runs": runs, "values_at": sizes}
 
 
 @dataclass(frozen=True)
@@ -113,7 +134,8 @@ def _from_group(group: Sequence[RunFolder], facts: Mapping[str, LogFacts]) -> Re
     size = min(c["size"] for c in contents)
     by_name = estimates({name: [c["values"][name] for c in contents] for name in every}, size=size)
     return {
-        "schema_version": SCHEMA_VERSION,
+        "schema_version": SCHEMA,
+        "measured_by": "",
         "task": spec["task"]["name"],
         "sampler": spec["sampler"]["name"],
         "model": spec["model"]["name"],
@@ -126,7 +148,7 @@ def _from_group(group: Sequence[RunFolder], facts: Mapping[str, LogFacts]) -> Re
         "size": size,
         "problems": first["problems"],
         "runs": [_of_run(run, content) for run, content in zip(group, contents, strict=True)],
-        "metrics": {name: asdict(e) for name, e in by_name.items()} | _own(contents),
+        "metrics": {name: as_stored(e) for name, e in by_name.items() if name not in ALIASES} | _own(contents),
     }
 
 
@@ -138,8 +160,8 @@ def _own(contents: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     said = f"by {contents[0]['own_scores']['harness']}'s own scoring: no interval of ours"
     problems = len(contents[0]["problems"])
     failed = {f"own[{key}]": why for c in contents for key, why in c["own_scores"].get("failed", {}).items() if "," in key}
-    return {name: asdict(Estimate.missing(why)) for name, why in failed.items()} | {
-        name: asdict(Estimate(value=float(np.mean([means[name] for means in each])), n=problems, reason=said))
+    return {name: as_stored(Estimate.missing(why)) for name, why in failed.items()} | {
+        name: as_stored(Estimate(value=float(np.mean([means[name] for means in each])), n=problems, reason=said))
         for name in each[0]
         if all(name in means for means in each)
     }
@@ -174,15 +196,22 @@ def _of_run(run: RunFolder, content: Mapping[str, Any]) -> dict[str, Any]:
         "spec_hash": run.hash,
         "records": _hash_file(run.path / "records.jsonl"),
         "grades": _hash_file(run.path / "grades.jsonl"),
+        "logs": {name: _hash_file(run.path / name) for name in OTHER_LOGS if (run.path / name).exists()},
         "counts": content["counts"],
         "verdicts": content["verdicts"],
         "judged": sorted({by["sandbox"] for by in judged["by"]}),
         "cost": {k: timings[k] for k in ("seconds", "stages", "peak_memory_mb", "gpu_seconds", "price") if k in timings},
         "values": {name: content["values"][name] for name in _kept(content) if name in content["values"]},
         "values_at": {
-            size: {name: values[name] for name in KEPT if name in values} for size, values in content["values_at"].items()
+            size: {name: values[name] for name in KEPT if name in values} | _any_of(content, int(size))
+            for size, values in content["values_at"].items()
         },
     }
+
+
+def _any_of(content: Mapping[str, Any], size: int) -> dict[str, Any]:
+    column = any_of_column(content["values"], content["n"], content["members"], size)
+    return {"any_of_n": [None] * len(content["problems"]) if column is None else column}
 
 
 def _kept(content: Mapping[str, Any]) -> tuple[str, ...]:
@@ -225,7 +254,7 @@ def save_all(results: Sequence[Result], place: Path) -> list[Path]:
         raise StoreError(f"{place} is a folder; a name that ends in .json is one file for all results")
     ordered = sorted(results, key=file_name)  # so that the file does not depend on the order of the arguments
     whole = [{k: v for k, v in result.items() if k != "sum"} for result in ordered]
-    replace_file(place, _framed({"schema_version": SCHEMA_VERSION, "results": whole}))
+    replace_file(place, _framed({"schema_version": SCHEMA, "results": whole}))
     return [place]
 
 
@@ -240,22 +269,28 @@ def read_all(path: Path) -> list[Result]:
 
 
 def load_all(path: Path) -> list[Result]:
-    """The content of a file of one or more results. Raises StoreError for another file, a damaged one, or another schema."""
+    """The content of a file of one or more results, in the schema of today.
+
+    Raises StoreError for another file, a damaged one, or a schema of the future.
+    """
     try:
         data = path.read_bytes()
         content = json.loads(data, parse_constant=_refuse)
         if not isinstance(content, dict) or type(content.get("schema_version")) is not int or not _framable(content):
             raise StoreError(f"{path} is no result of spa-bench: it has no schema_version and runs")
-        if content["schema_version"] != SCHEMA_VERSION:
-            newer = "; upgrade spa-bench" if content["schema_version"] > SCHEMA_VERSION else ""
-            raise StoreError(f"{path} has schema {content['schema_version']}, this spa-bench reads {SCHEMA_VERSION}{newer}")
+        if not OLDEST <= content["schema_version"] <= SCHEMA:
+            newer = "; upgrade spa-bench" if content["schema_version"] > SCHEMA else ""
+            raise StoreError(f"{path} has schema {content['schema_version']}, this spa-bench reads {OLDEST} to {SCHEMA}{newer}")
         body = {k: v for k, v in content.items() if k != "sum"}
         whole = data == _framed(body)
     except (OSError, ValueError, RecursionError) as error:
         raise StoreError(f"cannot read the result {path}: {error}") from error
     if not whole:
-        raise StoreError(f"{path} is damaged: its checksum does not fit; make it again with `spa-bench leaderboard --save`")
-    return _several(path, body) if "results" in body else [body]
+        raise StoreError(
+            f"{path} is damaged, or was edited by hand: its checksum does not fit; make it again with "
+            "`spa-bench leaderboard --save`"
+        )
+    return [migrated(result) for result in (_several(path, body) if "results" in body else [body])]
 
 
 def _several(path: Path, body: Mapping[str, Any]) -> list[Result]:
@@ -264,8 +299,8 @@ def _several(path: Path, body: Mapping[str, Any]) -> list[Result]:
     if body.keys() != {"schema_version", "results"} or not results:
         raise StoreError(f"{path} is no file of results of spa-bench: it has other keys, or no result")
     for result in results:
-        if result.get("schema_version") != SCHEMA_VERSION:
-            raise StoreError(f"{path} has a result of schema {result.get('schema_version')}, not {SCHEMA_VERSION}")
+        if result.get("schema_version") != body["schema_version"]:
+            raise StoreError(f"{path} has a result of schema {result.get('schema_version')}, not {body['schema_version']}")
     return results
 
 

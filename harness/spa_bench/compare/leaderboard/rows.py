@@ -5,23 +5,27 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from spa_bench.compare.leaderboard.migrate import SCHEMA
 from spa_bench.compare.leaderboard.ranges import runs_code
 from spa_bench.compare.leaderboard.results import Result
-from spa_bench.metrics.suite import AT_SIZES, estimates
+from spa_bench.compare.leaderboard.schema import KEPT_AT_SIZES, as_estimate, as_stored
+from spa_bench.metrics.suite import ALIASES, AT_SIZES, estimates, known
 from spa_bench.mini.embedded import pairs_name
-from spa_bench.runs.folder import SCHEMA_VERSION, flat, group_hash
+from spa_bench.runs.folder import flat, group_hash
 from spa_bench.sandbox.none import NoSandbox
 from spa_bench.tasks.shuffled import how_drawn
 from spa_bench.types import Estimate
 
 MADE_UP = "; made-up answers (engine mock): these numbers say nothing about any model"
 _AT_SIZES = {m.name for m in AT_SIZES}
+_OF_ALL = ("any_of_n", "majority_vote[")  # metrics of all n answers together
+_UNKEPT = "it depends on n, and is not kept at n = {}, the largest that all rows have"
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,7 @@ class LeaderboardRow:
 
     result: Result
     label: str  # the sampler's name, with the settings that tell it from others of that name in its table
+    size: int | None = None  # the n at which the rows of its table are compared; None: its own
 
     @property
     def task(self) -> str:
@@ -87,8 +92,18 @@ class LeaderboardRow:
 
     @property
     def metrics(self) -> dict[str, Estimate]:
-        """Estimates by name, aliases included."""
-        return {name: Estimate(**e) for name, e in self.result["metrics"].items()}
+        """Estimates by name, at the row's own n."""
+        return {name: as_estimate(e) for name, e in self.result["metrics"].items()}
+
+    @property
+    def own(self) -> list[str]:
+        """The names of the user's own metrics."""
+        return [name for name in self.result["metrics"] if not known(name) and not name.startswith("own[")]
+
+    @property
+    def measured_by(self) -> str:
+        """Who measured it, in a line; "" where nobody says."""
+        return str(self.result["measured_by"])
 
     @property
     def seeds(self) -> list[int]:
@@ -110,36 +125,56 @@ class LeaderboardRow:
 
         With `size`, metrics that depend on n are taken at that many samples.
         """
-        tables = [
-            run["values"]
-            if size is None or size == self.result["size"] or name not in _AT_SIZES
-            else run["values_at"][str(size)]
-            for run in self.result["runs"]
-        ]
+        whole = size is None or size == self.result["size"] or name not in KEPT_AT_SIZES
+        tables = [run["values"] if whole else run["values_at"][str(size)] for run in self.result["runs"]]
         return np.array([[np.nan if v is None else v for v in table[name]] for table in tables], float)
 
     def estimate(self, name: str, size: int | None = None) -> Estimate:
-        """The estimate of a metric; with `size`, a metric that depends on n is taken at that many samples."""
-        if size is None or size == self.result["size"] or name not in _AT_SIZES:
-            return self.metrics.get(name, Estimate.missing("this result does not have it"))
+        """The estimate of a metric; with `size`, a metric that depends on n is taken at that many samples.
+
+        `name` may be the short name of a metric.
+        """
+        name = ALIASES.get(name, name)
+        if size is None or size == self.result["size"] or name not in {*_AT_SIZES, *KEPT_AT_SIZES}:
+            stored = self.result["metrics"].get(name)
+            return Estimate.missing("this result does not have it") if stored is None else as_estimate(stored)
         scores = self.scores(name, size)
         values = [[None if np.isnan(v) else float(v) for v in row] for row in scores]
         return estimates({name: values}, size=self.result["size"] if size is None else size)[name]
+
+    def compared(self, name: str, size: int | None = None) -> tuple[Estimate, int | None]:
+        """(the estimate of a metric, the n that it is at): at `size` samples, or at the n of the row's table.
+
+        The n is None for a metric that does not depend on n. What is not kept at that n is missing, with the reason.
+        """
+        name, wanted, own = ALIASES.get(name, name), self.size if size is None else size, self.result["size"]
+        if name not in _AT_SIZES and not name.startswith(_OF_ALL):
+            return self.estimate(name), None
+        if wanted is None or wanted == own:
+            return self.estimate(name), own
+        if name in KEPT_AT_SIZES:
+            return self.estimate(name, wanted), wanted
+        if name in self.result["metrics"]:
+            return Estimate.missing(_UNKEPT.format(wanted)), wanted
+        return self.estimate(name), wanted
 
     def sizes(self) -> set[int]:
         """The numbers of samples at which metrics that depend on n are known."""
         return {self.result["size"], *map(int, self.result["runs"][0]["values_at"])}
 
     def to_json(self) -> dict[str, Any]:
-        """The row that every `--json` prints."""
+        """The row that every `--json` prints. Metrics that depend on n are at the n of the row's table; `at_n` says it."""
         result = self.result
-        metrics = {name: asdict(e) for name, e in self.metrics.items()}
+        metrics = {}
+        for name in result["metrics"]:
+            estimate, at = self.compared(name)
+            metrics[name] = {**as_stored(estimate), "at_n": at}
         return {
-            "schema_version": SCHEMA_VERSION,
+            "schema_version": SCHEMA,
             "task": self.task, "task_version": result["spec"]["task"].get("version") or "", "problems": len(result["problems"]),
             "sampler": result["sampler"], "model": result["model"], "n": result["n"], "k": result["k"],
             "seeds": self.seeds, "spec_hash": result["runs"][0]["spec_hash"], "group_hash": result["group_hash"],
-            "seconds": self.seconds, "metrics": metrics,
+            "seconds": self.seconds, "measured_by": self.measured_by, "metrics": metrics,
         }  # fmt: skip
 
 
@@ -152,7 +187,8 @@ def build_rows(results: Sequence[Result]) -> list[LeaderboardRow]:
     ordered = []
     for key in sorted(tables):
         size = common_size(tables[key])
-        ordered += sorted(_told_apart(tables[key]), key=lambda r: (-_effective(r, size), -_accuracy(r), r.label))
+        mine = [replace(row, size=size) for row in _told_apart(tables[key])]
+        ordered += sorted(mine, key=lambda r: (-_effective(r, size), -_accuracy(r), r.label))
     return ordered
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from spa_bench.metrics.suite import AT_SIZES, is_rate
 from spa_bench.runs.contents import COUNTS
-from spa_bench.types import RunSpec
+from spa_bench.types import Estimate, RunSpec
 
 KEPT = (
     "pass@1", "pass@K", "diversity_score[exact]", "diversity_score[ast]", "effective_diversity[ast,correct]",
@@ -24,8 +24,8 @@ KEPT_OF_CHOICES = (
     "kl[choices,i!=j]", "kl[first,i!=j]", "entropy[choices]",
 )  # fmt: skip
 """Metrics that are kept too where a run has multiple-choice problems; results of earlier revisions lack them."""
-KEPT_AT_SIZES = tuple(name for name in KEPT if name in {m.name for m in AT_SIZES})
-"""Those of the kept metrics that depend on n; a result has them at smaller sizes too."""
+KEPT_AT_SIZES = (*(name for name in KEPT if name in {m.name for m in AT_SIZES}), "any_of_n")
+"""The metrics that depend on n and that a result has at smaller sizes too."""
 LARGEST = 2**63  # no seed, count or time is larger, and it fits a float
 _DEEPEST = 20  # levels of nesting in values from a card or a model
 
@@ -64,6 +64,7 @@ _RUN = {
     "spec_hash": str,
     "records": str,
     "grades": str,
+    "logs": {OTHERS: str},
     "counts": dict.fromkeys(COUNTS, int),
     "verdicts": {OTHERS: int},
     "judged": [str],
@@ -77,9 +78,10 @@ _RUN = {
     "values": dict.fromkeys(KEPT, _VALUES) | {f"{name}?": _VALUES for name in KEPT_OF_CHOICES},
     "values_at": {OTHERS: dict.fromkeys(KEPT_AT_SIZES, _VALUES)},
 }
-_ESTIMATE = {"value": (*_NUMBER, None), "low": (*_NUMBER, None), "high": (*_NUMBER, None), "n": int, "reason": str}
+_ESTIMATE = {"value": (*_NUMBER, None), "low": (*_NUMBER, None), "high": (*_NUMBER, None), "problems": int, "reason": str}
 RESULT = {
     "schema_version": int,
+    "measured_by": str,
     "task": str,
     "sampler": str,
     "model": str,
@@ -106,6 +108,19 @@ _SAID = {
     object: f"plain values, nested at most {_DEEPEST} deep",
     None: "null",
 }
+
+
+def as_stored(estimate: Estimate) -> dict[str, Any]:
+    """An estimate as results keep it; `problems` is the number of problems behind it."""
+    e = estimate
+    return {"value": e.value, "low": e.low, "high": e.high, "problems": e.n, "reason": e.reason}
+
+
+def as_estimate(stored: Mapping[str, Any]) -> Estimate:
+    """The estimate that results keep as `stored`."""
+    return Estimate(
+        value=stored["value"], low=stored["low"], high=stored["high"], n=stored["problems"], reason=stored["reason"]
+    )
 
 
 def shape_faults(result: object) -> list[str]:

@@ -5,18 +5,22 @@ from __future__ import annotations
 import csv
 import html
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from tabulate import tabulate
 
 from spa_bench.compare.leaderboard.compare import PAIRED, best
+from spa_bench.compare.leaderboard.measurers import UNSAID, mixed
 from spa_bench.compare.leaderboard.ranges import EFFECTIVE, runs_code
 from spa_bench.compare.leaderboard.rows import LeaderboardRow, common_size
 from spa_bench.types import Estimate
 
 COLUMNS = {**PAIRED, "average_kl": "average_kl[i<j]"}
 """Column -> metric."""
+Measured = Mapping[str, tuple[Estimate, float | None]]
+"""Metric -> (its estimate, the n that it is at; None where it depends on no n)."""
 OF_PROGRAMS = {EFFECTIVE}
 _DIGITS = {"average_kl": 4}
 NOISE = {"diversity_score": "noise_floor[diversity_score,exact]", "average_kl": "noise_floor[average_kl]"}
@@ -84,21 +88,25 @@ def table(rows: Sequence[LeaderboardRow], *, style: str = "plain") -> str:
         result = row.result
         n = "varies" if result["n"] is None else result["n"]
         body.append([how.escape(row.label + mark), *cells, n, result["k"], result["members"], len(row.seeds)])
-        body[-1].append(f"{row.seconds:.0f}")
+        body[-1] += [f"{row.seconds:.0f}", *([how.escape(row.measured_by or UNSAID)] if mixed(rows) else [])]
     head = ["sampler", *(_head(column, rows, size) for column in columns), "n", "k", "K", "seeds", "seconds"]
+    head += ["measured by"] * mixed(rows)
     return tabulate(body, [how.escape(h) for h in head], tablefmt=how.tablefmt, disable_numparse=True)
 
 
 def columns_of(rows: Sequence[LeaderboardRow]) -> dict[str, str]:
-    """Column -> metric, without the columns of programs where answers are not programs, because these would stay empty."""
+    """Column -> metric, without those of programs where answers are not programs, and with the user's own at the end."""
     trees = any(runs_code(row.result["spec"]) for row in rows)
-    return {column: metric for column, metric in COLUMNS.items() if trees or metric not in OF_PROGRAMS}
+    own = {name: name for row in rows for name in row.own}
+    return {column: metric for column, metric in COLUMNS.items() if trees or metric not in OF_PROGRAMS} | own
 
 
 def _head(column: str, rows: Sequence[LeaderboardRow], size: int | None) -> str:
     """The column's name, with the n of the comparison where rows have different n."""
     depends = column in {"effective_diversity", "vendi"}
-    return f"{column} (at {size})" if depends and len({r.result["size"] for r in rows}) > 1 else column
+    if not depends or len({r.result["size"] for r in rows}) == 1:
+        return column
+    return f"{column} ({'each at its n' if size is None else f'at {size}'})"
 
 
 def grid(body: Sequence[Sequence[object]], head: Sequence[str], *, style: str = "md", ready: bool = False) -> str:
@@ -108,16 +116,23 @@ def grid(body: Sequence[Sequence[object]], head: Sequence[str], *, style: str = 
     return tabulate(escaped, [how.escape(h) for h in head], tablefmt=how.tablefmt, disable_numparse=True)
 
 
-def as_csv(rows: Sequence[LeaderboardRow]) -> str:
-    """All estimates as CSV, a line for each row and metric, for other programs."""
+def as_csv(rows: Sequence[LeaderboardRow], *, at: Mapping[str, Measured] = MappingProxyType({})) -> str:
+    """All estimates as CSV, a line for each row and metric, for other programs.
+
+    Metrics that depend on n are at the largest n that all rows of a task have, as in the table; `at_n` is that n.
+    Of a row whose group hash is in `at`, the lines are those instead.
+    """
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     head = ["task", "sampler", "label", "model", "n", "k", "members", "seeds", "spec_hash", "group_hash", "seconds"]
-    writer.writerow([*head, "metric", "value", "low", "high", "problems", "reason"])
+    writer.writerow([*head, "measured_by", "metric", "value", "low", "high", "problems", "at_n", "reason"])
     for row in rows:
         result = row.result
         fixed = [row.task, result["sampler"], row.label, result["model"], result["n"], result["k"], result["members"]]
         fixed += [" ".join(map(str, row.seeds)), result["runs"][0]["spec_hash"], result["group_hash"], row.seconds]
-        for name, e in row.metrics.items():
-            writer.writerow([*fixed, name, *("" if v is None else v for v in (e.value, e.low, e.high)), e.n, e.reason])
+        fixed.append(row.measured_by)
+        measured = at.get(result["group_hash"]) or {name: row.compared(name) for name in result["metrics"]}
+        for name, (e, n) in measured.items():
+            numbers = ["" if v is None else v for v in (e.value, e.low, e.high, e.n, n)]
+            writer.writerow([*fixed, name, *numbers, e.reason])
     return stream.getvalue()

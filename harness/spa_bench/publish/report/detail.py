@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from spa_bench.compare.leaderboard import LeaderboardRow
+from spa_bench.metrics.suite import ALIASES
 from spa_bench.publish.report.data import ReportData, Section
 from spa_bench.publish.report.runs import RunView
 from spa_bench.publish.report.table import Cell, head_of, said_of
@@ -53,6 +54,7 @@ def _of_row(row: LeaderboardRow, runs: Numbered) -> Detail:
         "seeds": ", ".join(map(str, row.seeds)),
         "spec": ", ".join(run["spec_hash"] for run in result["runs"]),
         "group": str(result["group_hash"]),
+        "measured by": row.measured_by,
         "judged in": ", ".join(sorted({name for run in result["runs"] for name in run["judged"]})),
         "verdicts": ", ".join(f"{count} {name}" for name, count in sorted(verdicts.items())),
     }
@@ -80,7 +82,11 @@ def _detail(
     runs: Numbered,
 ) -> Detail:
     """The detail with the estimates of `metrics` and the estimates that a single run has."""
-    alone = {name: Estimate(**e) for _, run in runs for name, e in run.estimates.items()} if len(runs) == 1 else {}
+    alone = (
+        {name: Estimate(**e) for _, run in runs for name, e in run.estimates.items() if name not in ALIASES}
+        if len(runs) == 1
+        else {}
+    )
     estimates = {**alone, **metrics}
     members = sorted((int(m[1]), e) for name, e in estimates.items() if (m := _MEMBER.fullmatch(name)))
     return Detail(

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from spa_bench.compare.leaderboard import LeaderboardRow
 from spa_bench.compare.leaderboard.choices import CHOICE_COLUMNS
 from spa_bench.compare.leaderboard.compare import PAIRED, best
+from spa_bench.compare.leaderboard.measurers import UNSAID, measured_line, mixed
+from spa_bench.compare.leaderboard.quality import quality_line
 from spa_bench.compare.leaderboard.rows import common_size
-from spa_bench.compare.leaderboard.schema import KEPT
 from spa_bench.metrics.suite import ALIASES
 from spa_bench.metrics.table import AT_SIZES, CHOICE_METRICS, METRICS, NOISE_METRICS
 from spa_bench.support.provenance import numerics_line
@@ -20,7 +21,6 @@ DEFAULTS = (*PAIRED.values(), "average_kl[i<j]")
 _SHORT = {name: alias.replace("_", " ") for alias, name in ALIASES.items()}
 _SHORT |= {"average_kl[i<j]": "average KL", "vendi[ngram,q=1]": "Vendi"}
 _SAID = {m.name: m.description for m in (*METRICS, *CHOICE_METRICS, *NOISE_METRICS)} | {m.name: m.description for m in AT_SIZES}
-_AT_SIZES = {m.name for m in AT_SIZES}
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,21 @@ class Table:
         return differences(self.rows)
 
     @property
+    def warning(self) -> str:
+        """The warning that the rows are of different quality; "" where they are not."""
+        return quality_line(self.rows)
+
+    @property
+    def measured(self) -> str:
+        """A sentence that says who measured all rows; "" where nobody says, or rows differ in it."""
+        return measured_line(self.rows)
+
+    @property
+    def measurers(self) -> tuple[str, ...]:
+        """Who measured each row; empty where all rows have one measurer."""
+        return tuple(row.measured_by or UNSAID for row in self.rows) if mixed(self.rows) else ()
+
+    @property
     def unequal(self) -> bool:
         """Whether rows have different n."""
         return len({row.result["size"] for row in self.rows}) > 1
@@ -98,12 +113,13 @@ def _hash(digest: object) -> str:
 def table_of(rows: Sequence[LeaderboardRow]) -> Table:
     """The table of rows whose problems are the same."""
     size = common_size(rows)
-    names = dict.fromkeys([*DEFAULTS, *(n for row in rows for n in row.result["metrics"] if n not in ALIASES)])
+    names = dict.fromkeys([*DEFAULTS, *(n for row in rows for n in row.result["metrics"])])
     estimates = {name: [estimate_of(row, name, size) for row in rows] for name in names}
     known = [name for name in names if any(e.value is not None for e in estimates[name])]
     has_choices = any("agreement[choices]" in row.result["metrics"] for row in rows)
     first = [*DEFAULTS, *(dict.fromkeys(CHOICE_COLUMNS.values()) if has_choices else ())]
-    first += [name for name in known if name.startswith("own[")]
+    own = {name for row in rows for name in row.own}
+    first += [name for name in known if name.startswith("own[") or name in own]
     columns = [Column(name, head_of(name), said_of(name), name in first) for name in known]
     columns.sort(key=lambda c: first.index(c.name) if c.shown else len(first))
     top = {name: best(rows, column) for column, name in PAIRED.items() if len(rows) > 1}
@@ -116,9 +132,7 @@ def table_of(rows: Sequence[LeaderboardRow]) -> Table:
 
 def estimate_of(row: LeaderboardRow, name: str, size: int | None) -> Estimate:
     """The row's estimate, at `size` samples where the metric depends on n, or the reason why it has none."""
-    if name in _AT_SIZES and size is not None and size != row.result["size"] and name not in KEPT:
-        return Estimate.missing(f"it depends on n, and is not kept at n = {size}, the largest that all rows have")
-    return row.estimate(name, size)
+    return row.compared(name, size)[0]
 
 
 def head_of(name: str) -> str:
