@@ -123,8 +123,22 @@ def test_a_server_whose_models_have_no_names_serves_none(fake: Fake, cards: obje
         (lambda a: {**a, "model": "other"}, "answered for the model 'other', and 'base' was asked"),
         (lambda a: {**a, "choices": [{"text": "x", "finish_reason": "stop"}]}, "without token ids or scores"),
         (lambda a: {**a, "choices": []}, "without token ids or scores"),
+        (lambda a: {**a, "choices": [["x"]]}, "without token ids or scores"),
+        (lambda a: {**a, "choices": [{**a["choices"][0], "token_ids": [float("inf")]}]}, "without token ids or scores"),
     ],
-    ids=["garbage", "deep", "half", "nothing", "500", "401", "other-model", "no-ids", "no-choice"],
+    ids=[
+        "garbage",
+        "deep",
+        "half",
+        "nothing",
+        "500",
+        "401",
+        "other-model",
+        "no-ids",
+        "no-choice",
+        "list-choice",
+        "infinite-id",
+    ],
 )
 def test_a_server_that_is_no_good_is_one_line_and_what_came_before_is_kept(
     fake: Fake, spoiled: Callable[[Json], Json | bytes | int | None], said: str

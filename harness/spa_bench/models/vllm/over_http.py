@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import itertools
 import json
+import math
 import os
 import socket
 import threading
@@ -279,7 +280,7 @@ class OverHttp:
             raise failed("to answer", f"{error.status}: {error}; {GOES_ON}") from error
         try:
             return _read(said, model, asked.ids)
-        except (KeyError, TypeError, ValueError, IndexError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
             raise ModelError(
                 f"the server at {self._server.where} answered without token ids or scores ({error!r}); it must be vLLM, "
                 f"0.10.2 or newer"
@@ -293,6 +294,8 @@ def _read(said: Json, model: str, ids: Sequence[int]) -> Answer:
     [choice] = said["choices"]
     scores = choice.get("prompt_logprobs") or [None]
     read = [at[str(token)] for at, token in zip(scores[1:], ids[1:], strict=False)]
+    if any(math.isnan(float(one["logprob"])) for one in read):
+        raise ValueError("a log-probability is not a number")
     return Answer(
         tokens=tuple(int(t) for t in choice["token_ids"]),
         finish=str(choice["finish_reason"]),
