@@ -13,6 +13,7 @@ from pathlib import Path
 import nox
 
 PYTHONS = ["3.11", "3.12", "3.13"]
+LEFT_OUT = ["vllm", "wandb", "mlflow-skinny", "alembic", "sqlalchemy", "trackio"]  # environments of their own
 EXTRAS = ".[data,evalplus,lm-eval,openai,report,dev]"
 nox.options.default_venv_backend = "venv"
 nox.options.error_on_missing_interpreters = False
@@ -21,10 +22,17 @@ nox.options.error_on_missing_interpreters = False
 @nox.session(python=PYTHONS)
 def oldest(session: nox.Session) -> None:
     """The lower bounds of pyproject.toml."""
-    bounds = Path(session.create_tmp()) / "oldest.txt"
-    left_out = ["torch"] if "SPA_BENCH_TORCH" in os.environ else []
-    bounds.write_text(str(session.run("python", "scripts/oldest", *left_out, silent=True)))
-    _install(session, "-c", str(bounds))
+    folder = Path(session.create_tmp())
+    asked, found, torch = (folder / name for name in ("asked.in", "found.txt", "torch.txt"))
+    asked.write_text(str(session.run("python", "scripts/oldest", *LEFT_OUT, silent=True)))
+    torch.write_text(f"torch=={os.environ['SPA_BENCH_TORCH']}\n" if "SPA_BENCH_TORCH" in os.environ else "")
+    session.install("uv")
+    session.run(
+        "uv", "pip", "compile", str(asked), "--resolution", "lowest-direct", "--override", str(torch), "--python",
+        str(session.python), "--no-annotate", "--quiet", "-o", str(found),
+    )  # fmt: skip
+    session.install("-r", str(found))
+    session.install("--no-deps", "-e", ".")
     _check(session)
 
 
