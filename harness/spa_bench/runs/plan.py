@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
+from spa_bench.cards.objects import PREFIX, given_object, is_object
 from spa_bench.cards.sampler import SamplerCard
 from spa_bench.mini.embedded import pairs_name
 from spa_bench.models.base import LoraTrainable, Model, StageModel
@@ -78,6 +79,19 @@ def plan_lines(
         )
     if not task.runs_code:
         lines.append("verdicts: the answers are no programs: nothing is run, and no sandbox is needed")
+    return lines
+
+
+def object_lines(sampler: str, task: str, engine: str, metrics: Sequence[str] = ()) -> list[str]:
+    """A line on each part of a run that is an object of the user's program: what the spec says of its code."""
+    named = [("sampler", sampler), ("task", task), ("engine", engine), *(("metric", name) for name in metrics)]
+    lines = []
+    for table, name in named:
+        if is_object(name):
+            source, what = given_object(table, name).source, "model" if table == "engine" else table
+            known = f"its code is in the spec by the hash {source.hash}"
+            unknown = f"its code is in no hash ({source.why}): this run cannot be resumed"
+            lines.append(f"{what} object {name.removeprefix(PREFIX)}: {known if source.hash else unknown}")
     return lines
 
 
