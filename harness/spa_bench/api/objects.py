@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     from spa_bench.models.hf.model import HFModel
 
 _PAGE = "docs/python.md"
+_BEGINNINGS = {
+    "task": "a subclass of spa_bench.TextTask needs is_right alone; ",
+    "model": "a subclass of spa_bench.ModelDefaults needs name and generate alone; ",
+}
 _LAMBDA = (lambda: None).__name__
 _OURS = __name__.partition(".")[0]
 
@@ -163,10 +167,11 @@ def _check(what: str, thing: object, protocol: type, needs: Sequence[str]) -> No
     if len(lacking) == len(needs):
         card = "" if what == "model" else " or the path of a card"
         raise UsageError(
-            f"{what} is {thing!r}, a {type(thing).__name__}; give a name{card}, or an object with {', '.join(needs)} ({_PAGE})"
+            f"{what} is {thing!r} ({type(thing).__name__}); give a name{card}, or an object with {', '.join(needs)} ({_PAGE})"
         )
     others = f" and {', '.join(lacking[1:])}" if len(lacking) > 1 else ""
-    raise UsageError(f"{type(thing).__name__} is no {what}: it lacks {how}{others}; {_PAGE} has what it needs")
+    more = _BEGINNINGS.get(what, "")
+    raise UsageError(f"{type(thing).__name__} is no {what}: it lacks {how}{others}; {more}{_PAGE} has what it needs")
 
 
 def _only_declared(thing: object, name: str, protocol: type) -> bool:

@@ -42,7 +42,7 @@ def plan_lines(
     drawn = sampler_kind(card.kind).drawn(card, n)
     answers = f"{problems * n} answers" if drawn == n else f"{problems * drawn} answers, {problems * n} of them kept"
     trained = 0 if not card.trains else 1 if card.adapters == "all" else card.members
-    numerics = numerics_line(model.numerics())
+    numerics = f": {said}" if (said := numerics_line(model.numerics())) else ""
     hints = ["the embedded 2.9 M parameter model; choose another with --model"] if embedded else []
     hints += [str(said) for said in (model.describe().get("weights"),) if said]
     hints += [] if chosen or embedded else ["no --model was given: choose another with it, or --model embedded"]
@@ -50,7 +50,7 @@ def plan_lines(
     seed = task.describe().get("shuffle")
     order = "" if seed is None or problems == len(task.problems) else f" (a random subset, shuffle {seed})"
     lines = [
-        f"model: {model.name}{hint}: {numerics}",
+        f"model: {model.name}{hint}{numerics}",
         *model.notes,
         f"task: {task.name} {task.version}, {problems} of {len(task.problems)} problems{order}, found: {task.found}",
         f"sampler: {card.name}: {card.description}",
