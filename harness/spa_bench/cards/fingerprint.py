@@ -18,6 +18,7 @@ import textwrap
 import types
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -26,6 +27,12 @@ from spa_bench.cards.objects import Source
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, range, slice, type(...), type(NotImplemented))
 _MADE = "<string>"  # the file of a method that a decorator, such as dataclass, made
 _SKIPPED = {"_abc_impl", "_is_protocol", "_is_runtime_protocol", "__hash__", "__slots__"}
+_OF_FIELDS = (
+    types.MemberDescriptorType,
+    types.GetSetDescriptorType,
+    type(vars(NamedTuple("_Named", [("field", int)]))["field"]),
+)
+_EMPTY = {"object", "ABC", "Protocol", "Generic"}  # classes of which an object holds nothing
 _OURS = __name__.partition(".")[0]
 
 
@@ -72,7 +79,7 @@ class _Walk:
 
     def _compound(self, thing: object) -> Iterator[str]:
         if isinstance(thing, enum.Enum):
-            yield f"enum {_name(type(thing))} {thing.name}"
+            yield from self._parts(f"enum {_name(type(thing))} {thing.name}", [thing.value])
         elif isinstance(thing, types.ModuleType):
             yield f"module {thing.__name__}"
         elif isinstance(thing, type):
@@ -81,8 +88,12 @@ class _Walk:
             yield from self._function(thing)
         elif isinstance(thing, types.MethodType):
             yield from self._parts("method", [thing.__func__, thing.__self__])
-        elif isinstance(thing, types.BuiltinFunctionType | types.MethodDescriptorType | types.WrapperDescriptorType | np.ufunc):
-            yield f"builtin {_name(thing)}"
+        elif isinstance(thing, types.BuiltinFunctionType | types.MethodDescriptorType | types.WrapperDescriptorType):
+            yield from self._builtin(thing)
+        elif place := _place_in_package(thing):
+            yield f"named {place}"
+        elif isinstance(thing, functools._lru_cache_wrapper):
+            yield from self._parts("cached", [thing.__wrapped__])
         elif isinstance(thing, functools.partial):
             yield from self._parts("partial", [thing.func, thing.args, thing.keywords])
         elif isinstance(thing, staticmethod | classmethod):
@@ -94,7 +105,17 @@ class _Walk:
         else:
             yield from self._data(thing)
 
+    def _builtin(
+        self, thing: types.BuiltinFunctionType | types.MethodDescriptorType | types.WrapperDescriptorType
+    ) -> Iterator[str]:
+        """A function in C by its name; one that is bound to an object, such as a list's append, with that object."""
+        yield f"builtin {thing.__qualname__}"
+        owner = thing.__self__ if isinstance(thing, types.BuiltinFunctionType) else thing.__objclass__
+        yield from self.value(owner)
+
     def _data(self, thing: object) -> Iterator[str]:
+        if isinstance(thing, Mapping | set | frozenset | list | tuple) and _is_users(type(thing)):
+            yield from self._instance(thing)
         if isinstance(thing, Mapping):
             pairs = sorted(((_words(key), value) for key, value in thing.items()), key=lambda pair: pair[0])
             yield from self._parts(_name(type(thing)), [part for pair in pairs for part in pair])
@@ -120,8 +141,8 @@ class _Walk:
         kind = type(thing)
         slots = {name for c in kind.__mro__ for name in _slots(c) if hasattr(thing, name)}
         state = {**(vars(thing) if hasattr(thing, "__dict__") else {}), **{name: getattr(thing, name) for name in slots}}
-        if not _is_users(kind) and kind.__module__.partition(".")[0] != _OURS and not dataclasses.is_dataclass(kind):
-            raise _UnknownError(f"what a {_name(kind)} holds cannot be read")
+        if foreign := [c for c in kind.__mro__ if not _is_readable(c)]:
+            raise _UnknownError(f"what a {_name(foreign[0])} holds cannot be read")
         yield from self._class(kind)
         for name in sorted(state):
             yield f"attribute {name}"
@@ -140,8 +161,7 @@ class _Walk:
             for name, member in sorted(vars(base).items()):
                 if name in _SKIPPED or (name.startswith("__") and not isinstance(member, types.FunctionType)):
                     continue
-                made = isinstance(member, types.FunctionType) and member.__code__.co_filename == _MADE
-                if made or isinstance(member, types.MemberDescriptorType | types.GetSetDescriptorType):
+                if _is_made(member) or isinstance(member, _OF_FIELDS):
                     continue
                 yield f"member {base.__qualname__}.{name}"
                 yield from self._named(f"{base.__qualname__}.{name}", member)
@@ -149,16 +169,24 @@ class _Walk:
 
     def _function(self, function: types.FunctionType) -> Iterator[str]:
         yield f"function {_name(function)}"
-        if not _is_users(function):
+        if not _is_users(function):  # of a package; what a decorator wraps may be the user's
+            yield from self._closed_over(function)
             return
         try:
-            yield textwrap.dedent(inspect.getsource(function))
+            yield textwrap.dedent(inspect.getsource(function.__code__))
         except (OSError, TypeError) as error:
             raise _UnknownError(f"the source of {function.__qualname__} cannot be read") from error
         if not self._follow:
             return
         for part in (function.__defaults__, function.__kwdefaults__):
             yield from self._named(function.__qualname__, part)
+        yield from self._closed_over(function)
+        for name in sorted(_read_globals(function.__code__)):
+            if name in function.__globals__:
+                yield f"global {name}"
+                yield from self._named(f"{function.__qualname__} reads {name}", function.__globals__[name])
+
+    def _closed_over(self, function: types.FunctionType) -> Iterator[str]:
         for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
             yield f"closed over {name}"
             try:
@@ -166,10 +194,12 @@ class _Walk:
             except ValueError:  # not bound yet
                 continue
             yield from self._named(f"{function.__qualname__} reads {name}", held)
-        for name in sorted(_read_globals(function.__code__)):
-            if name in function.__globals__:
-                yield f"global {name}"
-                yield from self._named(f"{function.__qualname__} reads {name}", function.__globals__[name])
+
+
+def _is_made(member: object) -> bool:
+    """Whether a decorator, such as dataclass, wrote the method: what it was written from is hashed anyway."""
+    own = inspect.unwrap(member) if isinstance(member, types.FunctionType) else None
+    return isinstance(own, types.FunctionType) and own.__code__.co_filename == _MADE
 
 
 def _words(thing: object) -> str:
@@ -185,7 +215,21 @@ def _read_globals(code: types.CodeType) -> set[str]:
 
 def _is_users(thing: type | types.FunctionType) -> bool:
     """Whether the code is the user's own: of a notebook, a script or a module, and of no installed package."""
-    module = thing.__module__
+    return _of_users(thing.__module__ if isinstance(thing, type) else thing.__globals__.get("__name__"))
+
+
+def _is_readable(kind: type) -> bool:
+    """Whether all that an object has of this class is in its attributes, or in the items that are read apart."""
+    if kind.__module__ in {"builtins", "abc", "typing", "collections", "collections.abc"}:
+        return (
+            kind.__name__ in _EMPTY
+            or issubclass(kind, Mapping | set | frozenset | list | tuple)
+            or kind.__module__ == "collections.abc"
+        )
+    return _is_users(kind) or kind.__module__.partition(".")[0] == _OURS or dataclasses.is_dataclass(kind)
+
+
+def _of_users(module: str | None) -> bool:
     if module == "__main__":
         return True
     if not module or module.partition(".")[0] in {_OURS, "builtins", *sys.stdlib_module_names}:
@@ -197,6 +241,15 @@ def _is_users(thing: type | types.FunctionType) -> bool:
 @functools.cache
 def _installed() -> tuple[Path, ...]:
     return tuple(Path(sysconfig.get_path(name)).resolve() for name in ("purelib", "platlib", "stdlib"))
+
+
+def _place_in_package(thing: object) -> str:
+    """`package.module.name` of something callable that an installed package has under that name; else ""."""
+    module, name = getattr(thing, "__module__", None), getattr(thing, "__qualname__", None) or getattr(thing, "__name__", None)
+    if not (callable(thing) and isinstance(module, str) and isinstance(name, str) and module != "__main__"):
+        return ""
+    there = vars(sys.modules[module]).get(name) if module in sys.modules else None
+    return f"{module}.{name}" if there is thing and not _of_users(module) else ""
 
 
 def _slots(kind: type) -> tuple[str, ...]:

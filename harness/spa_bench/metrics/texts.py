@@ -243,8 +243,8 @@ def _one_blas_thread() -> Iterator[None]:
 @contextmanager
 def _without_script() -> Iterator[None]:
     """Processes spawned within the block do not run the program's script again: what they are sent is of this package alone."""
-    script = vars(sys.modules["__main__"])
-    hidden = {name: script.pop(name) for name in ("__file__", "__spec__") if name in script}
+    script: dict[str, object] = vars(sys.modules["__main__"])
+    hidden: dict[str, object] = {name: script.pop(name) for name in ("__file__", "__spec__") if name in script}
     script["__spec__"] = None  # multiprocessing reads it without asking whether it is there
     try:
         yield
