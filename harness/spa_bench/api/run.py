@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -281,7 +282,9 @@ def as_words(settings: Settings) -> tuple[str, ...]:
             words += as_words({f"{key}.{inner}": one for inner, one in value.items()})
             continue
         try:
-            words.append(f"{key}={json.dumps(value, ensure_ascii=False, allow_nan=False)}")
+            word = json.dumps(value, ensure_ascii=False, allow_nan=False)
+            tomllib.loads(f"v = {word}")  # null is no value there
+            words.append(f"{key}={word}")
         except (TypeError, ValueError) as error:
             raise UsageError(
                 f"settings[{key!r}] is {value!r}; it must be a number, a text, true or false, or a list"
