@@ -24,6 +24,7 @@ from spa_bench.compare.leaderboard.schema import KEPT, KEPT_OF_CHOICES, as_store
 from spa_bench.errors import StoreError
 from spa_bench.metrics.suite import ALIASES, estimates
 from spa_bench.runs.embeddings import ARRAY
+from spa_bench.runs.find import given_files, nothing_in, opened, run_paths
 from spa_bench.runs.folder import LOGS, RESULTS, RunFolder, check_place, group_hash, is_run, open_run
 from spa_bench.runs.measure import own_means
 from spa_bench.support import provenance
@@ -39,8 +40,9 @@ OTHER_LOGS = (*(name for name in LOGS if name not in {"records.jsonl", "grades.j
 def find_results(paths: Sequence[Path]) -> list[Result]:
     """Results at `paths`: run folders (those that differ in the seed alone become one), result files, or folders of either.
 
-    A result that is there twice, as a run and as its file, counts once. Raises StoreError when there is no result, a run is
-    not graded yet, a seed is there twice, a file is damaged, or two places hold one sampler with other seeds or numbers.
+    Folders are searched as runs.find does. A result that is there twice, as a run and as its file or copy, counts once.
+    Raises StoreError when there is no result, a run is not graded yet, a seed is there twice, a file is damaged, or two places
+    hold one sampler with other seeds or numbers.
     """
     runs, from_files = _found(paths)
     made = from_runs(runs)
@@ -65,10 +67,10 @@ def _found(paths: Sequence[Path]) -> tuple[list[RunFolder], list[tuple[str, Resu
         if is_run(path):
             runs[path.resolve()] = open_run(path)
         else:
-            inside = [open_run(p.parent) for p in sorted(path.glob("*/spec.json"))]
-            files = [(str(p), result) for p in sorted(path.glob("*.json")) for result in read_all(p)]
+            inside = opened(run_paths(path))
+            files = [(str(p), result) for p in given_files(path) for result in read_all(p)]
             if not inside and not files:
-                raise StoreError(f"no runs and no results in {path}")
+                raise StoreError(nothing_in(path))
             runs |= {run.path.resolve(): run for run in inside}
             from_files += files
     return list(runs.values()), from_files
