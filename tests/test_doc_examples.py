@@ -85,7 +85,7 @@ def test_a_sampler_a_task_and_a_metric_on_the_import_path_run_and_are_verified(
     done = call("run", "--sampler", sampler, "--task", task, "--metric", metric, "--n", 2, "--limit", 2, "--json", *common)
     assert done.code == 0, done.err
     [row] = json.loads(done.out)
-    assert row["metrics"]["longest_line"]["n"] == 2
+    assert row["metrics"]["longest_line"]["problems"] == 2
     [folder] = (tmp_path / "runs").iterdir()
     spec = json.loads((folder / "spec.json").read_text())
     found = {key: spec["code"].get(key) for key in ("sampler", "task", "packages")}
@@ -182,7 +182,7 @@ def test_what_is_installed_runs_by_its_plain_names_and_says_so_in_the_spec(insta
     runs = commands(installed, *listed)
     assert [code for code, *_ in runs] == [0] * 6, [err for *_, err in runs]
     [row] = json.loads(runs[0][1])
-    assert row["metrics"]["longest_word"]["n"] == 3
+    assert row["metrics"]["longest_word"]["problems"] == 3
     assert json.loads(runs[3][1])[0]["metrics"]["pass@1"]["value"] == 1.0
     [sums], [lists], [riddles], [own] = ([*(out / t).iterdir()] for t in ("sums", "more-lists", "riddles", "own"))
     specs = [json.loads((folder / "spec.json").read_text()) for folder in (sums, lists, riddles, own)]

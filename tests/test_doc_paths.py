@@ -17,7 +17,7 @@ from spa_bench.cli.main import build
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "harness" / "spa_bench"
 DOCS = ROOT / "docs"
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "leaderboards" / "README.md", *sorted(DOCS.rglob("*.md"))]
 PATH = re.compile(
     r"(?<![\w/.~*:{<-])(?:[\w.-]+/)+[\w.-]+\.(?:py|js|toml|sh|md|yml|yaml|jsonl|json|svg|html|cff)(?![\w/-]|\.gz)"
 )
@@ -36,7 +36,7 @@ ELSEWHERE = {
     "runs/demo/report/index.html",
     "task/grader.py",
 }
-FOLDERS_ELSEWHERE = {"build/", "logged/", "runs/", "sentence-transformers/"}
+FOLDERS_ELSEWHERE = {"build/", "logged/", "runs/", "sent/", "sentence-transformers/"}
 GROUPS = set(plugins.GROUPS.values())  # of entry points
 
 

@@ -142,7 +142,7 @@ def test_one_file_holds_several_results_and_is_read_wherever_results_are(make: M
     results = find_results([tmp_path / "results"])
     assert [r["sampler"] for r in results] == ["good", "other"]
     assert find_results([tmp_path / "runs", file]) == from_runs_of(tmp_path / "runs")
-    assert call("leaderboard", "--submit", file).out == f"{file}: complete and consistent\n"
+    assert call("leaderboard", "--submit", file).out.startswith(f"{file}: complete and consistent\n\nthree 1, 3 problems")
     before = file.read_bytes()
     assert save_all(results[::-1], file) == [file]
     assert file.read_bytes() == before

@@ -42,7 +42,7 @@ def test_verdicts_are_the_published_ones_problem_by_problem(data: Path, scored: 
     assert 0.64 < found["low"] < 0.69  # Wilson's interval for 119 of 164 is [0.652, 0.788]
     assert 0.76 < found["high"] < 0.81
     assert row["n"] == row["k"] == 1
-    assert row["metrics"]["vendi"]["reason"]
+    assert row["metrics"]["vendi[ngram,q=1]"]["reason"]
 
 
 @pytest.fixture(scope="module")

@@ -63,8 +63,9 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "model": ("spa-bench model get smollm2",),
     "leaderboard": (
         "spa-bench leaderboard runs --reference spa-influence --write board.md",
-        "spa-bench leaderboard runs --save results",
-        "spa-bench leaderboard results/*.json --submit",
+        "spa-bench leaderboard leaderboards/results/mini-code.json --at-equal tokens",
+        "spa-bench leaderboard runs --save results --samples --measured-by 'A. Person, Some Lab'",
+        "spa-bench leaderboard results/*.json --submit --from-samples regrade",
     ),
     "compare": ("spa-bench compare leaderboards/results/mini-code.json:single runs/mini-code-single-s0-*",),
     "check": ("spa-bench check runs --against leaderboards/results/mini-code.json",),
