@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from types import MappingProxyType
 
@@ -78,7 +79,7 @@ def export_runs(runs: Sequence[tuple[RunFolder, Task]], *, to: str, out: Path, s
         several = ", ".join(name for name, other in FORMATS.items() if other.several)
         raise UsageError(f"--to {to} holds one run, and {len(runs)} are given; give one, or use --to {several}")
     ordered = sorted(runs, key=lambda one: _place(one[0]))
-    for (one, _), (other, _) in zip(ordered, ordered[1:], strict=False):
+    for (one, _), (other, _) in pairwise(ordered):
         if one.hash == other.hash:
             raise StoreError(f"{one.path} and {other.path} are the same run; give one of them")
     samples = [collect(run, task) for run, task in ordered]

@@ -59,8 +59,9 @@ In this folder, with Python 3.12 or newer and `pip install every-eval-ever`:
 
     python -m every_eval_ever validate 'data/*/*/*/*.json' 'data/*/*/*/*.jsonl'
 
-An aggregate has a result for each metric, with our interval; a row of samples is one answer with its verdict, and belongs to the
-result `pass@1`; the draws of a problem share its `sample_id`, and `metadata` has member and draw. `evaluator_relationship` is "other", and `source_organization_name` is {organisation!r}.
+An aggregate has a result for each metric, with our interval. A row of samples is one answer with its verdict, and belongs to
+the result `pass@1`; the draws of a problem share its `sample_id`, and `metadata` has member and draw.
+`evaluator_relationship` is "other", and `source_organization_name` is {organisation!r}.
 
 {facts.run_lines(runs)}
 {facts.said_left_out(left_out)}"""
@@ -194,7 +195,7 @@ def _metric(samples: Samples, row: MetricRow) -> dict[str, Any]:
 def _generation(samples: Samples) -> dict[str, Any]:
     spec, decoding, card = samples.run.spec, facts.decoding(samples), samples.card
     most = card.get("max_new_tokens")
-    arguments = {key: decoding[key] for key in ("temperature", "top_p", "top_k") if key in decoding}
+    arguments: dict[str, Any] = {key: decoding[key] for key in ("temperature", "top_p", "top_k") if key in decoding}
     arguments |= {"max_tokens": most} if most else {}
     arguments |= {"sandbox": {"type": str(spec["sandbox"])}} if samples.task.runs_code else {}
     details = {

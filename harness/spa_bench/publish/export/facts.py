@@ -12,7 +12,7 @@ from typing import Any
 
 from spa_bench.metrics.suite import AT_SIZES, CHOICE_METRICS, METRICS, NOISE_METRICS, estimates, is_rate, value_bounds
 from spa_bench.publish.export.samples import Samples
-from spa_bench.runs.folder import ADDED
+from spa_bench.runs.folder import ADDED, flat
 from spa_bench.runs.measure import own_means
 from spa_bench.support.files import file_safe
 from spa_bench.types import Estimate, Record, Verdict
@@ -181,6 +181,11 @@ def title(runs: Sequence[Samples]) -> str:
     names = sorted({f"{s.task.name} {s.task.version}" for s in runs})
     count = sum(s.count for s in runs)
     return f"{', '.join(names)}: {count} samples of {len(runs)} run{'s' * (len(runs) != 1)}"
+
+
+def places(runs: Sequence[Samples]) -> tuple[str, ...]:
+    """The keys of the runs' specs that name a place on a machine, which a reader elsewhere would see."""
+    return tuple(sorted({key for s in runs for key, value in flat(s.run.spec).items() if str(value).startswith(("/", "~"))}))
 
 
 def said_left_out(left_out: Sequence[str]) -> str:

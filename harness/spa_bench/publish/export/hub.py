@@ -38,6 +38,8 @@ def content(runs: Sequence[Samples], licence: str = UNKNOWN) -> Content:
             "the card's licence is 'unknown': problems keep the licence of their benchmark, and answers may have one of "
             "their model's; --license ID sets it",
         )
+    if places := facts.places(runs):
+        notes += (f"the specs name places on this machine ({', '.join(places)}): look at them before you push",)
     return Content({**written, "README.md": card.encode()}, notes, left_out)
 
 
@@ -69,7 +71,8 @@ def _body(runs: Sequence[Samples], names: Sequence[str], licence: str, left_out:
 # {facts.title(runs)}
 
 Answers of language models to the problems of a benchmark, their verdicts, and metrics of quality and diversity with intervals,
-made with {made}. A *sampler* is a way of drawing answers: one or more members, each with an adapter or none, and a decoding.
+made with {made}. A *sampler* is a way of drawing answers: one or more members, each with an adapter or none, and a
+decoding.
 
 {about}
 
@@ -79,14 +82,15 @@ made with {made}. A *sampler* is a way of drawing answers: one or more members, 
 ## How it was made
 
 {facts.run_lines(runs)}
-Everything that can change a number of a run is in `specs/HASH.json`, and in the column `spec` of `runs`: sampler, decoding, seed,
-hashes of model, data and problems, versions, machine. `spa-bench rerun` repeats a run. Intervals: {facts.INTERVAL}.
+Everything that can change a number of a run is in `specs/HASH.json`, and in the column `spec` of `runs`: sampler, decoding,
+seed, hashes of model, data and problems, versions, machine. `spa-bench rerun` repeats a run.
+Intervals: {facts.INTERVAL}.
 An answer without a text has failed: it is wrong, and no different from any other.
 
 ## Terms
 
-{terms} Problems keep the licence of their benchmark. Programs were written by a model: run them in a sandbox alone.
-Please do not train on a benchmark's answers; the split is therefore `test`.
+{terms} Problems keep the licence of their benchmark. Programs were written by a model: run them in a sandbox
+alone. Please do not train on a benchmark's answers; the split is therefore `test`.
 
 ## Push it
 

@@ -17,6 +17,7 @@ from spa_bench.support.files import file_safe
 from spa_bench.types import Problem, Record
 
 SCORER = "spa_bench"
+_PROVIDERS = {"vllm": "vllm", "openai": "openai-api"}  # engine -> provider of Inspect; of all others hf
 UNDATED = "1970-01-01T00:00:00+00:00"
 _STOPS = {"stop": "stop", "length": "max_tokens"}
 _LACKS = ("divergences", "values", "code", "suites", "options", "embeddings", "adapters", "noise")
@@ -32,8 +33,8 @@ def content(runs: Sequence[Samples]) -> Content:
     inspect view --log-dir logs
 
 A log holds one run: an epoch is a draw (its member and draw are in the sample's metadata), `C` and `I` are our verdicts, the
-explanation has the verdict's kind and message, and the results have our metrics with `low` and `high` in their metadata. The spec
-is in the log's metadata. Inspect's own mean and standard error take answers as independent; ours take whole problems.
+explanation has the verdict's kind and message, and the results have our metrics with `low` and `high` in their metadata. The
+spec is in the log's metadata. Inspect's own mean and standard error take answers as independent; ours take whole problems.
 
 {facts.run_lines(runs)}
 {facts.said_left_out(left_out)}"""
@@ -47,7 +48,7 @@ def _name(samples: Samples) -> str:
 
 def _log(samples: Samples) -> dict[str, Any]:
     spec, date = samples.run.spec, facts.finished(samples) or UNDATED
-    decoding, model = facts.decoding(samples), facts.model_id(samples)
+    decoding, model = facts.decoding(samples), _model(samples)
     options = {one.problem_id: list(one.texts[: one.choices]) for one in samples.task.options(None)}
     generation = {key: decoding[key] for key in ("temperature", "top_p", "top_k") if decoding.get(key)}
     if "temperature" in decoding:
@@ -95,6 +96,12 @@ def _log(samples: Samples) -> dict[str, Any]:
     }
 
 
+def _model(samples: Samples) -> str:
+    """The model as Inspect names it: PROVIDER/ORGANISATION/NAME."""
+    engines = samples.run.spec["engines"] or {}
+    return f"{_PROVIDERS.get(str(engines.get('draw', 'hf')), 'hf')}/{facts.model_id(samples)}"
+
+
 def _results(samples: Samples) -> dict[str, Any]:
     metrics = {
         row.name: {
@@ -116,7 +123,7 @@ def _results(samples: Samples) -> dict[str, Any]:
 
 def _sample(samples: Samples, problem: Problem, record: Record, epoch: int, choices: list[str] | None) -> dict[str, Any]:
     prompt, text = utf8(problem.prompt), "" if record.failure else utf8(record.raw)
-    model = facts.model_id(samples)
+    model = _model(samples)
     message = {"role": "assistant", "content": text, "source": "generate", "model": model}
     output: dict[str, Any] = {
         "model": model,

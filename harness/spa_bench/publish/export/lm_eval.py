@@ -175,8 +175,8 @@ Use a machine that you can lose, or `spa-bench grade`.
 - `--gen_kwargs`, `--apply_chat_template`, `--system_instruction` and `--num_fewshot` change the requests, and the cache
   is then not found: the grader stops with an error instead of grading the dummy model.
 - A sample without an answer is an empty text and does not pass.
-- `logged/`, where it is there, has the same rows as `--log_samples` writes, with spa-bench's verdicts, and `results_*.json` with
-  our metrics in lm-eval's shape (as `--to lm-eval-results` writes them, for any task).
+- `logged/`, where it is there, has the same rows as `--log_samples` writes, with spa-bench's verdicts, and `results_*.json`
+  with our metrics in lm-eval's shape (as `--to lm-eval-results` writes them, for any task).
 
 Left out, because lm-eval has no place for it: {"; ".join(LEFT_OUT)}.
 """

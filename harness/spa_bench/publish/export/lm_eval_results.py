@@ -113,7 +113,7 @@ def logged(
 
 
 Answers = tuple[list[Any], list[Any], Sequence[int]]
-"""Of one problem's samples: the texts and the texts after filters, as lm-eval nests them, and 1 for each that passed, else 0."""
+"""Of one problem's samples: texts and texts after filters, as lm-eval nests them, and 1 for each that passed, else 0."""
 
 
 def _row(samples: Samples, index: int) -> dict[str, Any]:
@@ -179,7 +179,7 @@ def _results(samples: Samples, tables: Mapping[str, Mapping[str, Any]]) -> dict[
             }
             for name in tables
         },
-        "versions": {name: samples.task.version for name in tables},
+        "versions": dict.fromkeys(tables, samples.task.version),
         "n-shot": dict.fromkeys(tables, 0),
         "n-samples": {name: {"original": spec["task"]["problems_n"], "effective": length} for name in tables},
         "config": {

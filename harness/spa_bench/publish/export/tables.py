@@ -92,7 +92,7 @@ ABOUT = {
     "problems": "a row for each problem that was asked",
     "metrics": "a row for each metric of a run, with its 95 % interval; `n` counts problems, `at_n` the answers to a problem",
     "values": "a row for each problem and metric: what paired comparisons need",
-    "divergences": "a row for each problem and pair of members (nats a token; `other` is null where the measure is of one member)",
+    "divergences": "a row for each problem and pair of members (nats a token; `other` is null for a measure of one member)",
 }
 
 
