@@ -101,10 +101,10 @@ def _aggregate(samples: Samples, organisation: str, place: str, lines: bytes, ro
         },
         "eval_library": {
             "name": "spa-bench",
-            "version": str(spec["versions"].get("spa-bench") or UNKNOWN),
+            "version": str(spec.get("versions", {}).get("spa-bench") or UNKNOWN),
             "additional_details": {
-                "git": str(spec["code"].get("git") or UNKNOWN),
-                "versions": json.dumps(spec["versions"], sort_keys=True),
+                "git": str(spec.get("code", {}).get("git") or UNKNOWN),
+                "versions": json.dumps(spec.get("versions", {}), sort_keys=True),
                 "design": str(samples.run.metrics()["design"]),
             },
         },
@@ -122,7 +122,7 @@ def _aggregate(samples: Samples, organisation: str, place: str, lines: bytes, ro
 
 def _model(samples: Samples) -> dict[str, Any]:
     spec, identity = samples.run.spec, facts.model_id(samples)
-    engine = str(spec["engines"].get("draw", "")) if spec["engines"] else ""
+    engine = str(spec.get("engines", {}).get("draw", ""))
     elsewhere = spec["sampler"].get("kind") == "samples"
     deployed = UNKNOWN if elsewhere or not engine else "externally_managed" if engine == "openai" else "self_deployed"
     library = _ENGINES.get(engine, engine)
@@ -130,7 +130,11 @@ def _model(samples: Samples) -> dict[str, Any]:
         "name": utf8(identity.partition("/")[2]),
         "id": identity,
         "developer": identity.partition("/")[0],
-        **({"inference_engine": {"name": library, "version": str(spec["versions"].get(library, UNKNOWN))}} if library else {}),
+        **(
+            {"inference_engine": {"name": library, "version": str(spec.get("versions", {}).get(library, UNKNOWN))}}
+            if library
+            else {}
+        ),
         "additional_details": {
             "deployment_type": deployed,
             "model_availability": "open_weights" if str(spec["model"]["name"]) in _OPEN else UNKNOWN,
@@ -197,7 +201,7 @@ def _generation(samples: Samples) -> dict[str, Any]:
     most = card.get("max_new_tokens")
     arguments: dict[str, Any] = {key: decoding[key] for key in ("temperature", "top_p", "top_k") if key in decoding}
     arguments |= {"max_tokens": most} if most else {}
-    arguments |= {"sandbox": {"type": str(spec["sandbox"])}} if samples.task.runs_code else {}
+    arguments |= {"sandbox": {"type": str(spec.get("sandbox", UNKNOWN))}} if samples.task.runs_code else {}
     details = {
         "sampler": json.dumps(spec["sampler"], sort_keys=True),
         "n": str(spec["n"]),

@@ -160,7 +160,7 @@ _EXTRAS: dict[str, tuple[str, Callable[[Samples], bool]]] = {
         lambda s: bool(s.run.choice_log.keys()),
     ),
     "embeddings": ("embeddings of the answers", lambda s: bool(s.run.spec.get("embedding"))),
-    "adapters": ("the adapters (their hashes are in the run folder)", lambda s: bool(s.run.spec["data"])),
+    "adapters": ("the adapters (their hashes are in the run folder)", lambda s: bool(s.run.spec.get("data", {}))),
     "noise": ("answers drawn twice for the noise floor", lambda s: bool(s.run.noise_log.keys())),
 }
 """What a run may hold that some formats have no place for: in words, and whether a run has it."""

@@ -81,7 +81,7 @@ def _log(samples: Samples) -> dict[str, Any]:
                 "seed": spec["seed"],
             },
             "config": {"epochs": max(len(records) for _, records in samples.problems), "limit": spec["limit"]},
-            "packages": {"spa_bench": str(spec["versions"].get("spa-bench", ""))},
+            "packages": {"spa_bench": str(spec.get("versions", {}).get("spa-bench", ""))},
             "scorers": [{"name": SCORER}],
             "metadata": metadata,
         },
@@ -98,8 +98,8 @@ def _log(samples: Samples) -> dict[str, Any]:
 
 def _model(samples: Samples) -> str:
     """The model as Inspect names it: PROVIDER/ORGANISATION/NAME."""
-    engines = samples.run.spec["engines"] or {}
-    return f"{_PROVIDERS.get(str(engines.get('draw', 'hf')), 'hf')}/{facts.model_id(samples)}"
+    engine = str(samples.run.spec.get("engines", {}).get("draw", "hf"))
+    return f"{_PROVIDERS.get(engine, 'hf')}/{facts.model_id(samples)}"
 
 
 def _results(samples: Samples) -> dict[str, Any]:

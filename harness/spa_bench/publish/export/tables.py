@@ -154,7 +154,7 @@ def _of_run(samples: Samples) -> dict[str, Any]:
         "model_hash": str(spec["model"].get("hash", "")),
         "finished": facts.finished(samples),
         "seconds": timings.get("seconds"),
-        "spa_bench": str(spec["versions"].get("spa-bench", "")),
+        "spa_bench": str(spec.get("versions", {}).get("spa-bench", "")),
         "spec": json.dumps(spec, sort_keys=True),
     }
 
