@@ -114,7 +114,7 @@ def test_numbers_intervals_dates_and_the_sampler_are_ours(runs: Runs, export: Ex
     ids = {one["evaluation_result_id"]: one["metric_config"] for one in content["evaluation_results"]}
     assert ids["self_bleu"]["lower_is_better"] is True
     assert ids["vendi[ngram,q=1]"]["lower_is_better"] is False
-    assert ids["pass@2"]["metric_id"] == "spa_bench.pass@2"  # over members: not the field's pass@k
+    assert ids["pass@2"]["metric_id"] == "spa-bench.pass@2"  # over members: not the field's pass@k
     assert "vendi" not in ids
 
 

@@ -181,7 +181,7 @@ def _metric(samples: Samples, row: MetricRow) -> dict[str, Any]:
     """The metric in the schema's words. Only pass@k of exchangeable draws is the field's; of members it is ours."""
     least, most = row.bounds or (-math.inf, math.inf)
     ks = _PASS.fullmatch(row.name)
-    fields = {"metric_id": f"spa_bench.{row.name}", "metric_name": row.name}
+    fields = {"metric_id": f"spa-bench.{row.name}", "metric_name": row.name}
     if ks and (facts.members(samples) == 1 or ks[1] == "1"):
         fields |= {"metric_id": "pass_at_k", "metric_kind": "pass_rate"}
     return {

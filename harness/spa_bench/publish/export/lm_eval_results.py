@@ -46,7 +46,7 @@ Each folder is what lm-eval 0.4.13 leaves for one model: `results_DATE.json` and
 `samples_TASK_DATE.jsonl`, whose rows have the n answers to a problem in `resps`. `spa-bench score --samples` reads them too.
 
 - Keys of `results` are `METRIC,none`; a comma within a metric's name is a semicolon there (`vendi[ngram;q=1],none`).
-- Standard errors are "N/A": our intervals are not symmetric. They are in `spa_bench.intervals`, beside the spec and its hash.
+- Standard errors are "N/A": our intervals are not symmetric. They are under `spa_bench`, in `intervals`, beside the spec.
 - `...-member-K/` has lm-eval's own scores of one member, where the task is lm-eval's.
 - `pass@1`, `any` and `passed` of a row: share of its answers that pass, whether any does, and a 0 or 1 for each.
 
