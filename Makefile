@@ -9,7 +9,8 @@ PARALLEL := -n auto --dist loadgroup --no-loadscope-reorder
 .DEFAULT_GOAL := help
 # One environment for all targets: two set-ups at once (make -j) would write into each other's.
 .NOTPARALLEL:
-.PHONY: help demo real test test-engines quick fuzz soak lint bench lock audit sbom clean env env-real env-dev env-engines
+.PHONY: help demo real test test-engines test-formats quick fuzz soak lint bench lock audit sbom clean env env-real env-dev \
+  env-engines env-formats
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -47,6 +48,12 @@ test-engines: env-dev env-engines ## the tests against real engines (vLLM on a C
 	@echo '== pytest -m engines'
 	@$(PYTHON_BIN) -m pytest -m engines tests/engines
 
+# every-eval-ever and inspect-ai pin other versions than ours; SPA_BENCH_FORMATS_PYTHON names an interpreter that has them.
+test-formats: export SPA_BENCH_FORMATS_PYTHON := $(or $(SPA_BENCH_FORMATS_PYTHON),$(CURDIR)/.venv-formats/bin/python)
+test-formats: env-dev env-formats ## exports read by the tools that they are for: a minute, docs/how-to/export.md
+	@echo '== pytest tests/formats'
+	@$(PYTHON_BIN) -m pytest tests/formats
+
 lint: env-dev ## ruff check, ruff format --check and mypy
 	@echo '== ruff check'
 	@$(PYTHON_BIN) -m ruff check
@@ -82,3 +89,6 @@ env-dev:
 
 env-engines:
 	@SPA_BENCH_VLLM_PYTHON="$(filter-out $(CURDIR)/.venv-engines/bin/python,$(SPA_BENCH_VLLM_PYTHON))" scripts/setup-env engines
+
+env-formats:
+	@SPA_BENCH_FORMATS_PYTHON="$(filter-out $(CURDIR)/.venv-formats/bin/python,$(SPA_BENCH_FORMATS_PYTHON))" scripts/setup-env formats

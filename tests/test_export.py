@@ -24,6 +24,7 @@ from spa_bench.tasks.base import Task
 from spa_bench.tasks.code import CodeTask
 from spa_bench.types import CallSuite
 
+UNGRADED = ["evalplus", "lm-eval", "inspect", "parquet", "hub"]  # formats that take a run without verdicts
 SHUFFLED = [
     record("three/last", 0, 0, "L00"),
     record("three/add", 1, 0, "A10"),
@@ -83,7 +84,8 @@ def test_exported_samples_are_read_back_as_the_same_answers(task: CodeTask, tmp_
 
 
 def test_a_task_that_evalplus_lacks_is_written_with_a_line_that_says_so(task: CodeTask, tmp_path: Path):
-    [note] = export(complete(tmp_path, task), task, to="evalplus", out=tmp_path / "out")
+    note, left_out = export(complete(tmp_path, task), task, to="evalplus", out=tmp_path / "out")
+    assert left_out.startswith("left out: verdicts, metrics with their intervals, divergences; the spec")
     assert note.startswith("three is no data set of evalplus (it has HumanEval+ and MBPP+): samples.jsonl is in its format")
     assert "spa-bench score --task three --samples samples.jsonl" in (tmp_path / "out" / "README.md").read_text()
 
@@ -123,12 +125,13 @@ def test_two_problems_with_one_prompt_are_refused(tmp_path: Path, three: Path):
 def test_the_sample_log_has_our_verdicts_and_only_a_graded_run_has_one(task: CodeTask, tmp_path: Path, sandbox: InProcessJudge):
     texts = {"three/add": [RIGHT["three/add"], WRONG], "three/double": [WRONG, WRONG], "three/last": [RIGHT["three/last"]] * 2}
     run = stored(tmp_path / "runs", task, [record(i, 0, d, t) for i, ts in texts.items() for d, t in enumerate(ts)], n=2)
-    [note] = export(run, task, to="lm-eval", out=tmp_path / "out")
+    note, _ = export(run, task, to="lm-eval", out=tmp_path / "out")
     assert note.startswith("the run is not graded: logged/ with our verdicts is left out")
     assert not (tmp_path / "out" / "logged").exists()
     grade(run, task, Lines(), sandbox=None, workers=1)
-    assert export(run, task, to="lm-eval", out=tmp_path / "out") == ()
-    [log] = (tmp_path / "out" / "logged" / "spa-bench").iterdir()
+    [left_out] = export(run, task, to="lm-eval", out=tmp_path / "out")
+    assert left_out.startswith("left out: our divergences between members")
+    [log] = (tmp_path / "out" / "logged" / "spa-bench").glob("samples_*")
     found = rows(log)
     assert [(r["passed"], r["pass@1"], r["any"]) for r in found] == [([1, 0], 0.5, 1.0), ([0, 0], 0.0, 0.0), ([1, 1], 1.0, 1.0)]
     assert found[0]["resps"] == [[[RIGHT["three/add"].rstrip(), WRONG.rstrip()]]]
@@ -138,14 +141,14 @@ def test_a_generated_run_dates_its_log_by_when_it_was_finished(tmp_path: Path, t
     run = mock_run(tmp_path / "runs", three, lambda request: RIGHT[request.problem_id])
     run.write_json("timings.json", {"finished": "2026-03-04T05:06:07+00:00"})
     export(run, load_task(load_task_card(str(three))), to="lm-eval", out=tmp_path / "out")
-    [log] = (tmp_path / "out" / "logged" / "spa-bench").iterdir()
+    [log] = (tmp_path / "out" / "logged" / "spa-bench").glob("samples_*")
     assert log.name == "samples_spa_bench_three_2026-03-04T05-06-07.000000.jsonl"
 
 
 # both ----------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("to", FORMATS)
+@pytest.mark.parametrize("to", UNGRADED)
 def test_exporting_twice_gives_the_same_bytes_wherever_the_run_lies(to: str, task: CodeTask, tmp_path: Path):
     for name, records in (("a", SHUFFLED), ("b", SHUFFLED[::-1])):
         export(stored(tmp_path / name, task, records), task, to=to, out=tmp_path / f"{name}-out")
@@ -156,7 +159,7 @@ def test_exporting_twice_gives_the_same_bytes_wherever_the_run_lies(to: str, tas
     assert snapshot(tmp_path / "a-out") == first
 
 
-@pytest.mark.parametrize("to", FORMATS)
+@pytest.mark.parametrize("to", UNGRADED)
 def test_an_answer_that_the_run_does_not_hold_changes_the_files(to: str, task: CodeTask, tmp_path: Path):
     export(stored(tmp_path / "a", task, SHUFFLED), task, to=to, out=tmp_path / "a-out")
     export(
@@ -166,15 +169,17 @@ def test_an_answer_that_the_run_does_not_hold_changes_the_files(to: str, task: C
 
 
 @pytest.mark.parametrize("to", FORMATS)
-def test_nothing_is_executed(to: str, task: CodeTask, tmp_path: Path):
+def test_nothing_is_executed(to: str, task: CodeTask, tmp_path: Path, sandbox: InProcessJudge):
     flag = tmp_path / "executed"
-    text = f"open({str(flag)!r}, 'w')"
-    run = stored(tmp_path / "runs", task, [record(p.id, 0, 0, text, whole=True) for p in task.problems])
+    text = f"open({str(flag)!r}, 'w').close()"
+    run = stored(tmp_path / "runs", task, [record(p.id, 0, 0, text, whole=True) for p in task.problems], n=1)
+    grade(run, task, Lines(), sandbox=None, workers=1)
+    flag.unlink()
     export(run, task, to=to, out=tmp_path / "out")
     assert not flag.exists()
 
 
-@pytest.mark.parametrize("to", FORMATS)
+@pytest.mark.parametrize("to", ["evalplus", "lm-eval"])
 def test_answers_with_odd_characters_are_exported(to: str, task: CodeTask, tmp_path: Path):
     odd = "    return '\u2028\ud800\x00\x85é'"
     run = stored(tmp_path / "runs", task, [record(p.id, 0, 0, odd) for p in task.problems])
@@ -187,7 +192,7 @@ def rows_of_lines(path: Path) -> list[list[str]]:
     return [[json.loads(line)["solution"]] for line in path.read_bytes().split(b"\n")[:-1]]
 
 
-@pytest.mark.parametrize("to", FORMATS)
+@pytest.mark.parametrize("to", UNGRADED)
 def test_failed_and_missing_samples_are_told(to: str, task: CodeTask, tmp_path: Path):
     notes = export(stored(tmp_path / "runs", task, SHUFFLED, n=4), task, to=to, out=tmp_path / "out")
     assert notes[0] == "the run is not finished: 6 of 12 samples are there, and no others are exported"
@@ -209,7 +214,7 @@ def test_a_run_without_samples_is_refused(task: CodeTask, tmp_path: Path):
 def test_problems_without_tests_are_no_programs(task: CodeTask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     run = complete(tmp_path, task)
     monkeypatch.setattr(task, "problems", [replace(p, tests="") for p in task.problems])
-    with pytest.raises(UsageError, match="three has no tests of programs for three/add; export takes runs of code tasks alone"):
+    with pytest.raises(UsageError, match="three has no tests of programs for three/add; --to evalplus takes runs of code"):
         export(run, task, to="evalplus", out=tmp_path / "out")
 
 
@@ -268,7 +273,7 @@ def test_what_an_earlier_export_wrote_and_this_one_does_not_is_removed_and_nothi
     (out / "export.json").write_text(json.dumps({**manifest, "files": [*manifest["files"], "../outside"]}))
     run.write_json("timings.json", {"finished": "2026-03-04T05:06:07+00:00"})
     export(run, task, to="lm-eval", out=out)
-    [log] = (out / "logged" / "spa-bench").iterdir()
+    [log] = (out / "logged" / "spa-bench").glob("samples_*")
     assert log.name.endswith("_2026-03-04T05-06-07.000000.jsonl")
     assert (tmp_path / "outside").exists()
     assert (out / "results.json").exists()

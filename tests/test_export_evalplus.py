@@ -96,7 +96,8 @@ def test_evalplus_says_of_each_sample_what_we_say(small: CodeTask, bwrap: str, t
     ]
     run = graded(tmp_path, small, records, bwrap)
     notes = export(run, small, to="evalplus", out=tmp_path / "out")
-    assert notes == ("2 of 12 samples have no answer; they are exported as empty ones, so that counts stay right",)
+    assert notes[:-1] == ("2 of 12 samples have no answer; they are exported as empty ones, so that counts stay right",)
+    assert notes[-1].startswith("left out: ")
     command = [sys.executable, "-c", EVALUATE, str(tmp_path / "out" / "samples.jsonl")]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
@@ -107,7 +108,7 @@ def test_evalplus_says_of_each_sample_what_we_say(small: CodeTask, bwrap: str, t
 
 def test_a_run_with_a_limit_is_told_that_evalplus_will_refuse_it_and_it_does(small: CodeTask, tmp_path: Path):
     run = stored(tmp_path / "runs", small, [record("HumanEval/0", 0, 0, "    return x + 1")], n=1, limit=1)
-    [note] = export(run, small, to="evalplus", out=tmp_path / "out")
+    note, _ = export(run, small, to="evalplus", out=tmp_path / "out")
     assert note.startswith(
         "evalplus.evaluate needs samples of all 2 problems and 1 have none here: it will refuse samples.jsonl"
     )
@@ -132,7 +133,8 @@ def test_the_command_names_data_set_and_tests(
     monkeypatch.setenv("SPA_BENCH_DATA", str(data))
     task = load_task(load_task_card(name, {"suites": suites}))
     run = stored(tmp_path / "runs", task, [record(p.id, 0, 0, p.reference) for p in task.problems], n=1)
-    assert export(run, task, to="evalplus", out=tmp_path / "out") == ()
+    [left_out] = export(run, task, to="evalplus", out=tmp_path / "out")
+    assert left_out.startswith("left out: ")
     assert command_of(tmp_path / "out" / "README.md") == f"evalplus.evaluate {arguments}"
 
 

@@ -46,7 +46,7 @@ LM_EVAL = {f"tasks/lm_eval/{name}.py" for name in ("library", "rewriting", "scor
 HOMES |= {name: {"publish/report"} for name in ("altair", "vl_convert", "markupsafe", "markdown_it")}
 # export/grader.py is copied beside an exported task: it runs inside lm-eval, where it imports evalplus and nothing of ours
 HOMES |= {"openai": {"models/openai"}}
-HOMES |= {"evalplus": {"tasks/evalplus.py", "publish/export/grader.py"}, "lm_eval": LM_EVAL}
+HOMES |= {"evalplus": {"tasks/evalplus.py", "publish/export/grader.py", "runs/references/passes.py"}, "lm_eval": LM_EVAL}
 HOMES |= {"ray": {"executors/ray_side.py"}, "pandas": {"api"}}
 HOMES |= {"argparse": {"mini/train.py"}, "cyclopts": {"cli"}}  # no parsed command line below cli/
 

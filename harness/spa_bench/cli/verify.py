@@ -1,14 +1,34 @@
-"""`spa-bench verify`: check every byte of a run."""
+"""`spa-bench verify`: check every byte of a run, and with --references its numbers by other people's code."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
 
-from spa_bench.cli.options import Json, RunFolders, TaskFile
+from spa_bench.cli.options import OUTPUT, Json, RunFolders, TaskFile, option
 from spa_bench.errors import SpaBenchError, StoreError
 
+if TYPE_CHECKING:
+    from spa_bench.runs.references import Comparison
 
-def verify(runs: RunFolders, /, *, task_file: TaskFile = None, as_json: Json = False) -> int:
+
+def verify(
+    runs: RunFolders,
+    /,
+    *,
+    references: Annotated[
+        bool,
+        option(
+            "also compare a seeded part of the numbers with vendi-score, sacrebleu, evalplus, lm-eval and scipy "
+            "(docs/reference/reliability.md)",
+            OUTPUT,
+        ),
+    ] = False,
+    task_file: TaskFile = None,
+    as_json: Json = False,
+) -> int:
     """Check every byte of a run: checksums, seeds, texts, metrics.
 
     The exit code is 0 where all are whole, 1 where something was found, 2 where something could not be checked.
@@ -20,22 +40,56 @@ def verify(runs: RunFolders, /, *, task_file: TaskFile = None, as_json: Json = F
     from spa_bench.support.console import error_line
 
     faults_of: dict[str, list[str]] = {}
+    compared_of: dict[str, Sequence[Comparison]] = {}
     unchecked = False
     for path in runs:
         notes: list[str] = []
+        rows: Sequence[Comparison] = ()
         try:
             folder = given_run(path)
-            faults = checks.verify(folder, task_of(folder, task_file), cache=stage_cache())
+            task = task_of(folder, task_file)
+            faults = checks.verify(folder, task, cache=stage_cache())
             notes = checks.notes(folder)
+            if references:
+                from spa_bench.runs.references import compared
+
+                rows = compared(folder, task)
         except StoreError as error:  # a run that cannot be read must not hide the other runs
             faults = [str(error)]
         except SpaBenchError as error:  # something that the check needs is unavailable
             error_line(error)
             unchecked = True
             continue
-        faults_of[str(path)] = faults
+        faults_of[str(path)], compared_of[str(path)] = faults, rows
         if not as_json:
             print("\n".join([*(faults or [f"{path}: whole"]), *notes]))
+            _print_rows(rows)
     if as_json:
-        print(json.dumps(faults_of, indent=1))
-    return 2 if unchecked else 1 if any(faults_of.values()) else 0
+        print(json.dumps(_with_rows(faults_of, compared_of) if references else faults_of, indent=1))
+    wrong = any(faults_of.values()) or any(not row.ok for rows in compared_of.values() for row in rows)
+    return 2 if unchecked else 1 if wrong else 0
+
+
+def _with_rows(faults: dict[str, list[str]], compared: dict[str, Sequence[Comparison]]) -> dict[str, object]:
+    """The faults and the comparisons of each run, as JSON."""
+    return {
+        path: {
+            "faults": said,
+            "references": [{**asdict(row), "reference": row.reference, "ok": row.ok} for row in compared[path]],
+        }
+        for path, said in faults.items()
+    }
+
+
+def _print_rows(rows: Sequence[Comparison]) -> None:
+    """A table of what was compared, and a line for all else."""
+    if not rows:
+        return
+    from tabulate import tabulate
+
+    from spa_bench.runs.references import NOT_COMPARED, table
+
+    head, *cells = table(rows)
+    print(tabulate(cells, headers=head))
+    for line in [*(f"{row.what}: {row.why}" for row in rows if row.why), *NOT_COMPARED]:
+        print(f"not compared: {line}")

@@ -81,7 +81,8 @@ def _record(answer: Answer, task: TextsTask, draw: int, *, cut: bool) -> Record:
         name = answer.problem.entry_point
         blocks = _FENCED.findall(text) if task.runs_code else []
         said = next((block for block in blocks if name in block), blocks[0] if blocks else text)
-        whole = not name or name in said
+        continues = said.lstrip("\n").startswith(("  ", "\t"))  # no program begins with an indented line
+        whole = not continues and (not name or name in said)
         return replace(task.record(Completion(key=key, text=said, tokens=0, finish="stop", seed=0, whole=whole)), raw=text)
     begin, solution = task.question(answer.problem).lstrip("\n"), answer.kind == "solution"
     whole = solution and not text.lstrip("\n").startswith(begin)

@@ -8,14 +8,23 @@ from __future__ import annotations
 
 import json
 
-from spa_bench.publish.export.samples import Content, Samples
+from spa_bench.publish.export.samples import Content, Samples, check_programs
 
 SAMPLES = "samples.jsonl"
 DATASETS = {"humaneval": "humaneval", "humaneval-plus": "humaneval", "mbpp-plus": "mbpp"}  # card's `problems` -> --dataset
+LEFT_OUT = (
+    "verdicts, metrics with their intervals, divergences",
+    "the spec: model, sampler, decoding, seed",
+    "the member and draw of a sample, but for their order",
+)
 
 
 def content(samples: Samples) -> Content:
-    """samples.jsonl in the order (problem, member, draw), and a README.md with the command; a failed answer is ""."""
+    """samples.jsonl in the order (problem, member, draw), and a README.md with the command; a failed answer is "".
+
+    Raises UsageError where the answers are not programs with tests.
+    """
+    check_programs(samples, "evalplus")
     rows = [
         {"task_id": problem.id, "solution": "" if record.failure else samples.task.program(record)}
         for problem, records in samples.problems
@@ -24,7 +33,7 @@ def content(samples: Samples) -> Content:
     lines = "".join(json.dumps(row) + "\n" for row in rows)
     problem = _obstacle(samples)
     how = _readme(samples, problem)
-    return Content({SAMPLES: lines.encode(), "README.md": how.encode()}, (problem,) if problem else ())
+    return Content({SAMPLES: lines.encode(), "README.md": how.encode()}, (problem,) if problem else (), LEFT_OUT)
 
 
 def dataset(samples: Samples) -> str | None:
@@ -76,4 +85,5 @@ def _readme(samples: Samples, problem: str) -> str:
             "Its pass@k treats the samples of a problem as exchangeable; spa-bench's takes the members into account.",
             "",
         ]
+    lines += [f"Left out, because evalplus' format has no place for it: {'; '.join(LEFT_OUT)}.", ""]
     return "\n".join(lines)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,11 @@ from spa_bench.support.files import put
 
 SCHEMA_VERSION = 1
 MANIFEST = "export.json"
+
+
+def owner_of(hashes: Sequence[str]) -> str:
+    """What names the owner of a folder: the hash of a run, or a hash over those of several."""
+    return hashes[0] if len(hashes) == 1 else hashlib.blake2b("\n".join(hashes).encode(), digest_size=8).hexdigest()
 
 
 def write_export(out: Path, files: Mapping[str, bytes], *, run: str, to: str) -> tuple[str, ...]:

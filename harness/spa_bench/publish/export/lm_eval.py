@@ -20,20 +20,26 @@ from pathlib import Path
 from typing import Any
 
 from spa_bench.errors import DataError
+from spa_bench.publish.export import lm_eval_results
 from spa_bench.publish.export.evalplus import base_only, dataset
-from spa_bench.publish.export.samples import Content, Samples
+from spa_bench.publish.export.lm_eval_results import METRICS
+from spa_bench.publish.export.samples import Content, Samples, check_programs
 from spa_bench.types import Problem, Record, Verdict
 
 TASKS, CACHE = "task", "cache/samples"
-METRICS = ("pass@1", "any", "passed")
-_UNDATED = "1970-01-01T00-00-00.000000"
+LEFT_OUT = (
+    "our divergences between members and values problem by problem (--to parquet has them)",
+    "the run's decoding: lm-eval reads its cache for greedy requests alone",
+)
 
 
 def content(samples: Samples) -> Content:
     """task/ (YAML, problems, grader), cache/, README.md and, for a graded run, logged/ in the format of --log_samples.
 
-    Raises DataError when two problems have the same prompt, and when tests are neither code nor data of evalplus.
+    Raises UsageError where the answers are not programs with tests, and DataError when two problems have the same prompt, and
+    when tests are neither code nor data of evalplus.
     """
+    check_programs(samples, "lm-eval")
     if dataset(samples) is None and any(problem.suites for problem, _ in samples.problems):
         raise DataError(f"the tests of {samples.task.name} are data that evalplus does not have, so no grader goes with it")
     name = f"spa_bench_{samples.task.name}"
@@ -47,11 +53,13 @@ def content(samples: Samples) -> Content:
         "README.md": _readme(samples, name).encode(),
     }
     if not samples.graded:
-        return Content(files, ("the run is not graded: logged/ with our verdicts is left out; see `spa-bench grade`",))
+        ungraded = ("the run is not graded: logged/ with our verdicts is left out; see `spa-bench grade`",)
+        return Content(files, ungraded, LEFT_OUT)
     rows = [_logged(samples, i, doc, arguments) for i, doc in enumerate(docs)]
-    log = f"logged/spa-bench/samples_{name}_{_date(samples)}.jsonl"
+    log = f"logged/spa-bench/samples_{name}_{lm_eval_results.date_of(samples)}.jsonl"
     files[log] = "".join(json.dumps(row) + "\n" for row in rows).encode()
-    return Content(files)
+    files |= lm_eval_results.result_files(samples, under="logged/spa-bench")
+    return Content(files, left_out=LEFT_OUT)
 
 
 def _answer(record: Record) -> str:
@@ -135,33 +143,9 @@ def _logged(samples: Samples, index: int, doc: Mapping[str, Any], arguments: Map
     _, records = samples.problems[index]
     passed = [int(samples.grades[r.key].verdict == Verdict.PASSED) for r in records]
     answers = [_answer(r) for r in records]
-    return {
-        "doc_id": index,
-        "doc": dict(doc),
-        "target": doc["tests"],
-        "arguments": {"gen_args_0": {"arg_0": doc["prompt"], "arg_1": dict(arguments)}},
-        "resps": [[answers]],
-        "filtered_resps": [answers],
-        "filter": "none",
-        "metrics": list(METRICS),
-        "doc_hash": _hash(json.dumps(doc, indent=2, ensure_ascii=False)),
-        "prompt_hash": _hash(doc["prompt"]),
-        "target_hash": _hash(doc["tests"]),
-        "pass@1": sum(passed) / len(passed),
-        "any": float(any(passed)),
-        "passed": passed,
-    }
-
-
-def _hash(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _date(samples: Samples) -> str:
-    """The date of the run's samples in lm-eval's format; a fixed day where the date is unknown."""
-    timings = samples.run.read_json("timings.json") or {}
-    finished = str(timings.get("finished", ""))
-    return finished[:19].replace(":", "-") + ".000000" if finished else _UNDATED
+    return lm_eval_results.logged(
+        index, doc, target=doc["tests"], arguments=arguments, answers=([[answers]], [answers], passed)
+    )
 
 
 def _readme(samples: Samples, name: str) -> str:
@@ -191,5 +175,8 @@ Use a machine that you can lose, or `spa-bench grade`.
 - `--gen_kwargs`, `--apply_chat_template`, `--system_instruction` and `--num_fewshot` change the requests, and the cache
   is then not found: the grader stops with an error instead of grading the dummy model.
 - A sample without an answer is an empty text and does not pass.
-- `logged/`, where it is there, has the same rows as `--log_samples` writes, with spa-bench's verdicts.
+- `logged/`, where it is there, has the same rows as `--log_samples` writes, with spa-bench's verdicts, and `results_*.json`
+  with our metrics in lm-eval's shape (as `--to lm-eval-results` writes them, for any task).
+
+Left out, because lm-eval has no place for it: {"; ".join(LEFT_OUT)}.
 """

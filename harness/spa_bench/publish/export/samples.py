@@ -15,10 +15,11 @@ from spa_bench.types import Grade, Key, Problem, Record
 
 @dataclass(frozen=True)
 class Content:
-    """A run in the files of one format."""
+    """Runs in the files of one format."""
 
     files: Mapping[str, bytes]  # path inside the folder -> the file's content
     notes: tuple[str, ...] = ()  # notes for the user, one line each
+    left_out: tuple[str, ...] = ()  # what the format has no place for; the README says it too
 
 
 @dataclass(frozen=True)
@@ -69,10 +70,7 @@ class Samples:
 
 
 def collect(run: RunFolder, task: Task) -> Samples:
-    """The samples of `run`. Raises StoreError when it has none, and UsageError when they are not programs with tests."""
-    untested = [p.id for p in task.problems if not p.tests and not p.suites]
-    if untested:
-        raise UsageError(f"{task.name} has no tests of programs for {untested[0]}; export takes runs of code tasks alone")
+    """The samples of `run`. Raises StoreError when it has none."""
     by_problem: dict[str, list[Record]] = {}
     for record in run.records().values():
         by_problem.setdefault(record.problem, []).append(record)
@@ -82,3 +80,13 @@ def collect(run: RunFolder, task: Task) -> Samples:
         (p, tuple(sorted(by_problem[p.id], key=lambda r: (r.member, r.draw)))) for p in task.problems if p.id in by_problem
     )
     return Samples(run, task, problems, run.grades())
+
+
+def check_programs(samples: Samples, to: str) -> None:
+    """Raises UsageError where the answers are not programs with tests, which the format `to` needs."""
+    untested = [p.id for p in samples.task.problems if not p.tests and not p.suites]
+    if untested:
+        raise UsageError(
+            f"{samples.task.name} has no tests of programs for {untested[0]}; --to {to} takes runs of code tasks alone, "
+            "and --to lm-eval-results, inspect, every-eval-ever, parquet and hub take any"
+        )
