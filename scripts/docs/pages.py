@@ -154,7 +154,7 @@ def _kinds(what: str, heading: str) -> Iterator[str]:
 def commands_page() -> str:
     """Every command with its options and examples, from the application itself."""
     text = build().generate_docs(output_format="markdown", heading_level=1)
-    text = text[text.index("## spa-bench run") :]
+    text = text[text.index("## spa-bench run") : text.index("\n## spa-bench --install-completion")] + "\n"
     text = re.sub(r"\(docs/([\w-]+/([\w-]+)\.md)\)", _page_link, text)
     text = re.sub(r"\bdocs/([\w-]+/([\w-]+)\.md)", _page_link, text)
     for name, examples in EXAMPLES.items():

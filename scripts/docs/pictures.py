@@ -48,7 +48,8 @@ ANSWERS: dict[str, tuple[list[str], list[bool]]] = {
         [LOOP, RENAMED, RENAMED + "  # the sum", LOOP.replace("t ", "acc ").replace("return t", "return acc")], [True] * 4
     ),
     "four ways\nto do it": ([SUM, LOOP, FOLDED, RECURSIVE], [True] * 4),
-    "one right,\nthree wrong": ([SUM, "    return max(xs)", "    return len(xs)", "    return xs[0] * 2"], [True] + [False] * 3),
+    "one right,\nthree wrong": (
+        [SUM, "    return max(xs)", "    return len(xs)", "    return xs[0] * 2"], [True, *[False] * 3]),
     "noise": (["    zq ( 7 }", "    ]] lorem", "    %% 12 ipsum =", "    dolor : : sit"], [False] * 4),
 }  # fmt: skip
 SHOWN = {
@@ -96,7 +97,7 @@ def _results() -> dict[str, dict[str, dict[str, float]]]:
 
 
 def _ingredients() -> Figure:
-    """What each ingredient of SPA adds, on mini-code: one adapter, more steps, more adapters, parts at random, parts by meaning."""
+    """What each ingredient adds, on mini-code: more steps, more adapters, parts at random, parts that belong together."""
     names = {
         "single": "one adapter, on all data", "single-long": "… with the steps of all four",
         "seeds": "four adapters, each on all data", "spa-random": "four, on parts at random",

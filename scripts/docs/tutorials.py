@@ -3,7 +3,7 @@
     python scripts/docs/tutorials.py             # run all, and write the output of a cell into the ```text block behind it
     python scripts/docs/tutorials.py your-model  # that one
 
-A block ```text right behind a cell is what the cell printed. Numbers differ a little between machines; `shape` is what must not.
+A block ```text right behind a cell is what the cell printed. Numbers may differ between machines; `shape` is what must not.
 """
 
 from __future__ import annotations
@@ -30,9 +30,7 @@ def pages() -> list[Path]:
 def ran(page: Path, folder: Path) -> list[str]:
     """What each cell of the page prints, run in order in `folder`. Raises nbclient's CellExecutionError for one that fails."""
     notebook = jupytext.reads(page.read_text(encoding="utf-8"), fmt="md")
-    NotebookClient(
-        notebook, timeout=SECONDS, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
-    ).execute()
+    NotebookClient(notebook, timeout=SECONDS, kernel_name="python3", resources={"metadata": {"path": str(folder)}}).execute()
     return [printed(cell) for cell in notebook.cells if cell.cell_type == "code"]
 
 
