@@ -60,7 +60,7 @@ bench: env-dev ## run each script in benchmarks/ in turn
 
 docs: export PYTHONPATH = harness
 docs: env-docs ## the documentation's site, in site/index.html; it needs no network to read
-	@.venv-docs/bin/python scripts/docs/mermaid.py >/dev/null || true
+	@.venv-docs/bin/python scripts/docs/npm.py
 	@NO_MKDOCS_2_WARNING=1 .venv-docs/bin/python -m mkdocs build --quiet
 	@.venv-docs/bin/python scripts/docs/links.py site
 	@echo 'site/index.html'

@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "scripts" / "docs"))
 import links  # noqa: E402
-import mermaid  # noqa: E402
+import npm  # noqa: E402
 
 pytest.importorskip("material", reason="needs mkdocs-material: pip install 'spa-bench[docs]'")
 pytest.importorskip("mkdocstrings", reason="needs mkdocstrings: pip install 'spa-bench[docs]'")
@@ -58,7 +58,7 @@ def test_diagrams_are_drawn_here_or_stay_text(site: Path):
     """Without Mermaid the theme would fetch it, so then no page may ask for it."""
     page = (site / "explanation" / "architecture.html").read_text(encoding="utf-8")
     asked = 'class="mermaid"' in page
-    assert asked == (site / "assets" / "mermaid.min.js").is_file() == (mermaid.packed() is not None)
+    assert asked == (site / "assets" / "mermaid.min.js").is_file() == npm.MERMAID.place.exists()
     assert asked == ("assets/mermaid.min.js" in page)
     assert "flowchart BT" in re.sub(r"<[^>]+>", "", page)
 
@@ -99,18 +99,25 @@ def test_a_folder_without_pages_is_said(tmp_path: Path, capsys: pytest.CaptureFi
 
 
 def test_where_npm_is_absent_one_line_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(mermaid, "KEPT", tmp_path / "mermaid.js")
+    monkeypatch.setattr(npm, "KEPT", tmp_path / "kept")
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(SystemExit, match="npm is not installed, so there is no Mermaid"):
-        mermaid.fetch()
+    said = list(npm.lacking())
+    assert len(said) == len(npm.SCRIPTS)
+    assert said[0].startswith("npm is not installed, so there is no mermaid@")
 
 
 def test_a_package_with_another_hash_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    npm = tmp_path / "npm"
-    npm.write_text('#!/bin/sh\nfor last; do :; done\necho other >"$last/mermaid.tgz"\n')
-    npm.chmod(0o755)
-    monkeypatch.setattr(mermaid, "KEPT", tmp_path / "mermaid.js")
+    program = tmp_path / "npm"
+    program.write_text('#!/bin/sh\nfor last; do :; done\necho other >"$last/mermaid.tgz"\n')
+    program.chmod(0o755)
+    monkeypatch.setattr(npm, "KEPT", tmp_path / "kept")
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    with pytest.raises(SystemExit, match="is expected: not used"):
-        mermaid.fetch()
-    assert not (tmp_path / "mermaid.js").exists()
+    with pytest.raises(OSError, match="is expected: not used"):
+        npm.fetch(npm.MERMAID)
+    assert not npm.MERMAID.place.exists()
+
+
+def test_the_search_works_in_a_page_that_is_opened_as_a_file(site: Path):
+    assert (site / "search" / "search_index.js").read_text(encoding="utf-8").startswith("var __index = {")
+    page = (site / "reference" / "cards.html").read_text(encoding="utf-8")
+    assert ("assets/iframe-worker.js" in page) == npm.WORKER.place.exists()

@@ -1,4 +1,4 @@
-"""What mkdocs does beyond its plugins: files of the repository behind links, pictures in the page, Mermaid from this machine.
+"""What mkdocs does beyond its plugins: files of the repository behind links, pictures in the page, scripts of this machine.
 
 A page may link to any file of the repository. The site has no repository behind it, so each such file becomes a part of the
 site: pages and pictures as they are, everything else as a page that shows its text.
@@ -19,7 +19,7 @@ from mkdocs.structure.files import File, Files, InclusionLevel
 from mkdocs.structure.pages import Page
 
 sys.path.insert(0, str(Path(__file__).parent))
-from mermaid import packed
+import npm
 
 ROOT = Path(__file__).resolve().parents[2]
 LINK = re.compile(r"(\]\()([^)\s#]+)((?:#[^)\s]*)?\))")
@@ -28,26 +28,35 @@ PICTURE = re.compile(r"^!\[([^\]]*)\]\(([^)\s]*pictures/[\w-]+\.svg)\)$", re.MUL
 RENDERED = {".html", ".svg", ".png"}
 LANGUAGES = {".py": "python", ".toml": "toml", ".yml": "yaml", ".yaml": "yaml", ".json": "json", ".sh": "sh", ".md": "markdown"}
 SHELF = "repository"  # the folder of the site that holds files from outside docs/
-MERMAID = "assets/mermaid.min.js"
+MERMAID, WORKER = npm.SCRIPTS
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Diagrams are drawn where Mermaid is at hand; elsewhere they stay text, and one line says so."""
-    script = packed()
-    config.extra["mermaid"] = str(script or "")
-    if script:
+    """Adds the scripts that are here. The theme must not miss them: it would fetch them from elsewhere."""
+    here = {uri: script for uri, script in npm.SCRIPTS.items() if script.place.exists()}
+    config.extra["here"] = {uri: str(script.place) for uri, script in here.items()}
+    if MERMAID in here:
         config.extra_javascript.append(MERMAID)
         fence = {"name": "mermaid", "class": "mermaid", "format": pymdownx.superfences.fence_code_format}
         config.mdx_configs.setdefault("pymdownx.superfences", {})["custom_fences"] = [fence]
     else:
-        print("docs: Mermaid is not here (scripts/docs/mermaid.py says why), so diagrams stay text", file=sys.stderr)
+        print("docs: Mermaid is not here, so diagrams stay text", file=sys.stderr)
+    if WORKER in here:
+        config.extra["polyfills"] = [WORKER]
     return config
 
 
+def on_post_build(config: MkDocsConfig) -> None:
+    """Puts the search's index into a script too, which a page that is opened as a file can read."""
+    index = Path(config.site_dir, "search", "search_index.json")
+    if index.exists():
+        index.with_suffix(".js").write_text(f"var __index = {index.read_text(encoding='utf-8')}", encoding="utf-8")
+
+
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Adds Mermaid, the notebooks of the tutorials, and the files outside docs/ that pages link to."""
-    if config.extra["mermaid"]:
-        files.append(File.generated(config, MERMAID, abs_src_path=config.extra["mermaid"]))
+    """Adds the scripts, the notebooks of the tutorials, and the files outside docs/ that pages link to."""
+    for uri, place in config.extra["here"].items():
+        files.append(File.generated(config, uri, abs_src_path=place))
     for page in list(files.documentation_pages()):
         text = page.content_string
         if page.src_uri.startswith("tutorials/") and "jupytext:" in text:

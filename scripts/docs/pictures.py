@@ -31,7 +31,7 @@ FOLDER = ROOT / "docs" / "pictures"
 INK = "#010203"  # becomes currentColor
 FIRST, SECOND = "#0d9488", "#d97706"  # readable on white and on black
 STYLE = {
-    "svg.fonttype": "none", "svg.hashsalt": "spa-bench", "font.size": 11, "font.family": "sans-serif",
+    "svg.fonttype": "none", "svg.hashsalt": "spa-bench", "font.size": 12, "font.family": "sans-serif",
     "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": INK, "xtick.color": INK, "ytick.color": INK,
     "axes.spines.top": False, "axes.spines.right": False, "figure.facecolor": "none", "axes.facecolor": "none",
 }  # fmt: skip
@@ -78,7 +78,7 @@ def hidden() -> dict[str, dict[str, float]]:
 
 def _hidden() -> Figure:
     found = hidden()
-    figure, axes = plt.subplots(figsize=(9, 4.2))
+    figure, axes = plt.subplots(figsize=(8, 3.6))
     grid = np.array([[found[name][metric] for name in found] for metric in SHOWN])
     axes.imshow(np.ones_like(grid), cmap=mpl.colors.ListedColormap([FIRST]), alpha=0.06 + 0.84 * grid, aspect="auto")
     for row, column in np.ndindex(*grid.shape):
@@ -104,7 +104,7 @@ def _ingredients() -> Figure:
         "spa-lexical": "four, on parts by words", "spa-influence": "four, on parts by influence",
     }  # fmt: skip
     results = _results()
-    figure, pair = plt.subplots(1, 2, figsize=(9, 3.2), sharey=True)
+    figure, pair = plt.subplots(1, 2, figsize=(8, 3), sharey=True)
     places = np.arange(len(names))[::-1]
     for axes, metric, label, colour in (
         (pair[0], "pass@1", "pass@1", SECOND),
@@ -122,7 +122,7 @@ def _ingredients() -> Figure:
 
 def _problems() -> Figure:
     """What so many problems can show, and how wide an interval is."""
-    figure, axes = plt.subplots(figsize=(9, 3.4))
+    figure, axes = plt.subplots(figsize=(8, 3.2))
     counts = [10, 20, 40, 80, 164, 320, 640, 1280]
     spread = spread_of_rates(0.5, correlation=0.5, draws=4)
     smallest = [smallest_difference(n, spread=spread) for n in counts]
@@ -157,7 +157,7 @@ def seeds_matter() -> list[tuple[int, float, float]]:
 
 
 def _seeds() -> Figure:
-    figure, axes = plt.subplots(figsize=(9, 2.6))
+    figure, axes = plt.subplots(figsize=(8, 2.5))
     for place, (seeds, low, high) in enumerate(seeds_matter()):
         axes.plot([low, high], [place, place], lw=6, solid_capstyle="butt", color=SECOND if seeds == 1 else FIRST)
         axes.text(high + 0.004, place, "problems only: too narrow" if seeds == 1 else "", va="center")
