@@ -109,7 +109,7 @@ def test_links_on_a_page_lead_somewhere(page: Path):
 def test_a_missing_path_and_a_missing_name_are_found():
     assert PATH.findall("see `spa/nothing.py` and ~/x/y.py") == ["spa/nothing.py"]
     assert not is_there("spa/nothing.py")
-    assert not resolves("spa_bench.run")
+    assert not resolves("spa_bench.rnu")
     assert not resolves("spa_bench.types.Nothing")
     assert resolves("spa_bench.types.Member")
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+from spa_bench.cards.objects import is_object
 from spa_bench.cards.registry import is_ours
 from spa_bench.errors import SpaBenchError, UsageError
 from spa_bench.support.text import one_line
@@ -107,13 +108,18 @@ def check_call(what: str, function: object, arguments: Sequence[str], page: str)
         raise UsageError(f"{what}{signature} is called with ({', '.join(arguments)}): {error}; see {page}") from error
 
 
+def _advice(kind: str) -> str:
+    """What to do about a task's own mistake; an object that is mended is another object, and makes another run."""
+    return "" if is_object(kind) else _KEPT
+
+
 def judged(kind: str, method: str, rows: Callable[[], Iterable[Row]], row: type[Row]) -> Iterator[Row]:
     """The rows that `method` of a task gives. Raises UsageError where a user's own task fails or gives anything but a `row`."""
     if is_ours("task", kind):
         yield from rows()
         return
     where = f"task kind {kind!r}: {method}()"
-    with guarded(where, _KEPT):
+    with guarded(where, _advice(kind)):
         for one in rows():
             if not isinstance(one, row):
                 raise UsageError(f"{where} gave {one!r}; it gives spa_bench.types.{row.__name__}, one a sample")
@@ -124,7 +130,7 @@ def called(kind: str, method: str, call: Callable[[], Built]) -> Built:
     """What a method of a task gives. Raises UsageError where that of a user's own task fails."""
     if is_ours("task", kind):
         return call()
-    with guarded(f"task kind {kind!r}: {method}()", _KEPT):
+    with guarded(f"task kind {kind!r}: {method}()", _advice(kind)):
         return call()
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar, cast
 
 from spa_bench.cards import plugins
 from spa_bench.cards.checks import one_of
+from spa_bench.cards.objects import PREFIX, given_object
 from spa_bench.cards.registry import TABLES, known
 from spa_bench.errors import CardError, UsageError
 from spa_bench.support.text import did_you_mean
@@ -49,6 +50,19 @@ def read_options(declared: type[object], content: object, kind: str, place: str,
         return filled(declared, content, place, "options.")
     except ValueError as error:
         raise CardError(f"{where}: options.{error}") from error
+
+
+def card_of_object(table: str, name: str, kind: type[Made], overrides: Mapping[str, object]) -> Made:
+    """The card of an object that a Python program gave. Raises UsageError for settings: an object has no card to change."""
+    given = given_object(table, name)
+    if overrides:
+        prefix = "task." if table == "task" else ""
+        raise UsageError(
+            f"the setting {prefix + next(iter(overrides))!r} is of a card, and the {table} is the object "
+            f"{name.removeprefix(PREFIX)}: change the object instead"
+        )
+    assert isinstance(given.card, kind)  # spa_bench.api.objects gives every sampler and task its card
+    return given.card
 
 
 @dataclasses.dataclass(frozen=True)

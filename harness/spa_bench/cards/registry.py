@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from spa_bench.cards import plugins
 from spa_bench.cards.kinds import Kind
+from spa_bench.cards.objects import given_object, is_object
 from spa_bench.errors import UsageError
 from spa_bench.support.text import did_you_mean
 
@@ -68,10 +69,16 @@ TABLES: dict[str, dict[str, str]] = {
 
 
 def kind_of(cls: type[K], table: str, name: str) -> K:
-    """The kind behind `name`: a name in `table` or of an installed package, or `package.module:attribute` on the import path.
+    """The kind behind `name`: a name in `table` or of an installed package, `package.module:attribute` on the import path, or
+    the name of an object that this program has given.
 
     Raises UsageError that gives the closest known name, or says what is wrong with the module.
     """
+    if is_object(name):
+        given = given_object(table, name).target
+        if not isinstance(given, cls):
+            raise UsageError(f"{table} {name!r} is a {type(given).__name__}; it must be a {cls.__name__}")
+        return given
     module, attribute = _place(table, name)
     loaded = importlib.import_module(module) if is_ours(table, name) else plugins.imported(module, repr(name))
     kind = plugins.declared(cls, plugins.attribute_of(loaded, attribute, repr(name)), loaded, f"{table} {name!r}")

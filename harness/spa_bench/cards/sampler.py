@@ -11,7 +11,8 @@ from typing import TypeVar
 from spa_bench.cards import training
 from spa_bench.cards.checks import not_negative, one_of, positive
 from spa_bench.cards.kinds import CardKind, NoOptions, as_declared
-from spa_bench.cards.reading import check_known, check_name, filled, read_content, read_options
+from spa_bench.cards.objects import check_given, is_object
+from spa_bench.cards.reading import card_of_object, check_known, check_name, filled, read_content, read_options
 from spa_bench.cards.registry import kind_of
 from spa_bench.cards.training import AttributionCard, DataCard, LoraCard, PartitionCard
 from spa_bench.errors import CardError
@@ -67,12 +68,15 @@ def load_sampler_card(name_or_path: str, overrides: Mapping[str, object] | None 
 
     The card's kind declares the class of [options], and which cards it cannot use: see spa_bench.cards.kinds.
     """
+    if is_object(name_or_path):
+        return card_of_object("sampler", name_or_path, SamplerCard, overrides or {})
     content, place = read_content("sampler", "baselines", name_or_path, overrides or {})
     return build_sampler_card(content, place, f"sampler {name_or_path!r}")
 
 
 def build_sampler_card(content: Mapping[str, object], place: str, where: str) -> SamplerCard:
     """The card with that content, which comes from a file or a run's spec; `place` and `where` name it in messages."""
+    check_given("sampler", content.get("kind"), place)
     options = content.get("options", {})
     card = filled(SamplerCard, {k: v for k, v in content.items() if k != "options"}, place, "")
     _check_sampler(where, card)

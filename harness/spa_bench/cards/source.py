@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from spa_bench.cards import plugins
+from spa_bench.cards.objects import given_object, is_object
 from spa_bench.cards.registry import TABLES
 from spa_bench.errors import UsageError
 from spa_bench.support import provenance
@@ -24,8 +25,11 @@ def hashes(names: Iterable[str]) -> dict[str, str]:
 def source_hash(name: str, table: str = "") -> str:
     """The hash of the module's file: of the module in `package.module:NAME`, or behind the entry point `name` of `table`.
 
-    Raises UsageError when the module is not found.
+    For an object that this program has given, the hash of the object, or a text that says why it has none (objects.unhashed).
+    Raises UsageError when the module or the object is not found.
     """
+    if is_object(name):
+        return given_object(table, name).source.text
     if ":" in name or not table:
         module = plugins.imported(name.partition(":")[0], repr(name))
     else:
@@ -56,7 +60,7 @@ def code_of(
     for key, (table, kind) in used.items():
         if not isinstance(kind, str) or not kind or kind in TABLES[table] or kind == "samples":
             continue  # the kind `samples`: the samples came from a file
-        module_hashes[key] = source_hash(kind, table if table in plugins.GROUPS else "")
+        module_hashes[key] = source_hash(kind, table if table in plugins.GROUPS or is_object(kind) else "")
         if ":" not in kind:
             packages[f"engine {kind}" if table == "engine" else key] = plugins.named(table, kind).source
     packages |= {f"metric {name}": plugins.named("metric", name).source for name in metrics if ":" not in name}

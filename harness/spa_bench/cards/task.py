@@ -11,7 +11,8 @@ from typing import Protocol, TypeVar, runtime_checkable
 
 from spa_bench.cards.checks import one_of, positive
 from spa_bench.cards.kinds import CardKind, NoOptions, as_declared, beside
-from spa_bench.cards.reading import card_folder, check_known, check_name, filled, read_content, read_options
+from spa_bench.cards.objects import check_given, is_object
+from spa_bench.cards.reading import card_folder, card_of_object, check_known, check_name, filled, read_content, read_options
 from spa_bench.cards.registry import TABLES, kind_of
 from spa_bench.errors import CardError
 from spa_bench.support.text import did_you_mean
@@ -100,6 +101,8 @@ def load_task_card(name_or_path: str, overrides: Mapping[str, object] | None = N
 
     The card's kind declares its options, which cards it refuses, and the defaults of keys: see spa_bench.cards.kinds.
     """
+    if is_object(name_or_path):
+        return card_of_object("task", name_or_path, TaskCard, overrides or {})
     where = f"task {name_or_path!r}"
     content, place = read_content("task", "tasks", name_or_path, overrides or {})
     _check_overrides(overrides or {}, place)
@@ -163,6 +166,7 @@ def _check_asking(where: str, card: TaskCard) -> None:
 
 def build_task_card(content: Mapping[str, object], place: str) -> TaskCard:
     """The card with that content, which comes from a file or a run's spec. Raises CardError for a wrong key or type."""
+    check_given("task", content.get("kind"), place)
     options = content.get("options", {})
     card = filled(TaskCard, {k: v for k, v in content.items() if k != "options"}, place, "")
     check_known(f"task in {place}", "kind", "task", card.kind)

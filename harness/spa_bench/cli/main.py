@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -65,9 +64,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     from spa_bench.support.cache import settle
     from spa_bench.support.console import error_line, speakable
     from spa_bench.support.text import without_middle
+    from spa_bench.support.threads import still_threads
 
-    # set before torch is loaded: on a busy machine spinning threads are many times slower than one thread
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    still_threads()
     speakable()
     words = list(sys.argv[1:] if argv is None else argv)
     app = build()

@@ -26,6 +26,7 @@ from spa_bench.metrics.power import (
     spread_of_rates,
 )
 from spa_bench.metrics.suite import ALIASES, is_rate
+from spa_bench.runs.find import opened, run_paths
 from spa_bench.runs.folder import RunFolder, check_place, group_hash, is_run, open_run
 from spa_bench.support.text import did_you_mean
 
@@ -270,9 +271,7 @@ def _scores(path: Path, metric: str) -> tuple[tuple[str, list[str]], NDArray[np.
 
 def _runs(path: Path) -> list[RunFolder]:
     check_place(path)
-    if is_run(path):
-        return [open_run(path)]
-    folders = [open_run(spec.parent) for spec in sorted(path.glob("*/spec.json"))]
+    folders = [open_run(path)] if is_run(path) else opened(run_paths(path))
     if not folders:
         raise StoreError(f"no runs in {path}")
     return folders

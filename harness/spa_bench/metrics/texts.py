@@ -12,6 +12,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -174,8 +175,9 @@ def each_text_values(problems: Sequence[TextSamples], sizes: Sequence[int], *, w
     """`values_of` of one problem after the other, in their order; the same numbers for any `workers`.
 
     More than a second's work goes to at most `workers` spawned processes (one also for workers = 1) with one BLAS thread
-    each: small matrices gain nothing from threads, and threads may change a last digit. A script that calls this function
-    therefore needs `if __name__ == "__main__":`. Raises ValueError for `workers` below 1, and as `values_of`.
+    each: small matrices gain nothing from threads, and threads may change a last digit. The processes do not run the script
+    that calls this function, so that it needs no `if __name__ == "__main__":`. Raises ValueError for `workers` below 1, and as
+    `values_of`.
     """
     if workers < 1:
         raise ValueError(f"at least one worker, not {workers}")
@@ -188,7 +190,7 @@ def each_text_values(problems: Sequence[TextSamples], sizes: Sequence[int], *, w
     pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_leave_signals_to_the_harness)
     done = 0
     try:
-        with _one_blas_thread():
+        with _one_blas_thread(), _without_script():
             pending = deque(pool.submit(_values_of_all, part, sizes) for part in _parts(problems, processes))
         for one in _taken(pending):
             for values in one.result():
@@ -236,6 +238,19 @@ def _one_blas_thread() -> Iterator[None]:
     finally:
         for name in names:
             os.environ.pop(name, None)
+
+
+@contextmanager
+def _without_script() -> Iterator[None]:
+    """Processes spawned within the block do not run the program's script again: what they are sent is of this package alone."""
+    script: dict[str, object] = vars(sys.modules["__main__"])
+    hidden: dict[str, object] = {name: script.pop(name) for name in ("__file__", "__spec__") if name in script}
+    script["__spec__"] = None  # multiprocessing reads it without asking whether it is there
+    try:
+        yield
+    finally:
+        del script["__spec__"]
+        script.update(hidden)
 
 
 _WORTH_A_PROCESS = 400  # samples: about half a second's work, which is what starting a process takes

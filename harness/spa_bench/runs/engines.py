@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar, cast
 
 from spa_bench.cards.guard import built
 from spa_bench.cards.kinds import Kind, NoOptions, as_declared, beside
+from spa_bench.cards.objects import is_object
 from spa_bench.cards.reading import read_options
 from spa_bench.cards.registry import kind_of
 from spa_bench.errors import CardError, UsageError
@@ -92,6 +93,11 @@ class Chosen:
         """What is known of the model without a call that costs; None for an engine that is not paid by the call."""
         kind = None if self.name == HF else engine_kind(self.name)
         return kind.known(model, self.options) if kind and kind.known else None
+
+    @property
+    def lent(self) -> bool:
+        """Whether the model is an object of the user's own program, which goes on using it: it is not closed here."""
+        return is_object(self.name)
 
     @property
     def loads(self) -> bool:

@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Final
@@ -196,11 +196,11 @@ def folder_name(name: str, spec: Mapping[str, object]) -> str:
     return f"{file_safe(name)}-{spec_hash(spec)[:8]}"
 
 
-def create(parent: Path, name: str, spec: RunSpec, *, unfinished: bool = False) -> RunFolder:
+def create(parent: Path, name: str, spec: RunSpec, *, unfinished: bool = False, fresh: Sequence[str] = ()) -> RunFolder:
     """The run folder for `spec`: `parent`/`name`-HASH, or `parent` itself when it is a run folder already.
 
     An existing folder with the same spec is reused. Raises StoreError for a folder with another spec, with the differences,
-    and with `unfinished` for a finished run.
+    with `unfinished` for a finished run, and for any run where `fresh` says why its code cannot be recognised.
     """
     content = plain(spec)
     path = parent if (parent / "spec.json").exists() else parent / folder_name(name, content)
@@ -211,6 +211,11 @@ def create(parent: Path, name: str, spec: RunSpec, *, unfinished: bool = False) 
     folder = RunFolder(path, content)
     if unfinished and (path / "metrics.json").exists():
         raise StoreError(f"{path} is there already, and finished: remove it or use another --out to do it again")
+    if fresh and (path / "spec.json").exists():
+        raise StoreError(
+            f"{path} is there already, and whether it was made with the same code is unknown ({'; '.join(fresh)}); "
+            "remove it or use another out"
+        )
     if not (path / "spec.json").exists():
         replace_file(path / "spec.json", spec_bytes(content))
         return folder

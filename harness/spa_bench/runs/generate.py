@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
 
 from spa_bench.cards.guard import built, check_sampler, drawn
+from spa_bench.cards.objects import unhashed
 from spa_bench.cards.task import Placed
 from spa_bench.errors import StoreError, UsageError
 from spa_bench.models.base import AdapterMaker, Model, trainable
@@ -54,7 +55,7 @@ def generate(
     asking = check_task(job.sampler, task, model, job.limit)
     data = load_data(job.placed, model, job.seed, problems=task.problems)
     spec = make_spec(job, task, asking, model, data)
-    folder = create(out, run_name(job, task), spec, unfinished=again)
+    folder = create(out, run_name(job, task), spec, unfinished=again, fresh=unhashed(asdict(spec)))
     console.note(f"run folder: {folder.path}")
     if job.task.file:
         folder.write_json(TASK_FILE, {"file": str(Path(job.task.file).resolve())})

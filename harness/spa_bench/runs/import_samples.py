@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from spa_bench.cards.objects import unhashed
 from spa_bench.cards.source import code_of, hashes
+from spa_bench.cards.task import TaskCard
 from spa_bench.errors import DataError
 from spa_bench.runs.folder import TASK_FILE, RunFolder, create
+from spa_bench.runs.job import described
 from spa_bench.runs.partial import PARTIAL, partial_entry, partial_name
-from spa_bench.runs.sample_files import find_files, parse, samples_hash
+from spa_bench.runs.sample_files import SampleFile, find_files, parse, samples_hash
 from spa_bench.runs.sample_shapes import Answer, shape_of
 from spa_bench.support import provenance
 from spa_bench.tasks.base import TextsTask
@@ -29,7 +32,7 @@ class Read:
     told: tuple[str, ...]  # for each file, what it was read as
 
 
-def read_files(given: Path | Sequence[Path], task: TextsTask, *, cut: bool, partial: bool = False) -> Read:
+def read_files(given: Path | Sequence[Path | SampleFile], task: TextsTask, *, cut: bool, partial: bool = False) -> Read:
     """The samples in files that runs.sample_files finds, of a shape in runs.sample_shapes; a problem's rows are its draws.
 
     A solution that begins with the prompt is stored without the prompt; any other solution is a whole program, and of a
@@ -65,7 +68,9 @@ def read_files(given: Path | Sequence[Path], task: TextsTask, *, cut: bool, part
     return Read(records, samples_hash(files), tuple(told))
 
 
-def read_samples(given: Path | Sequence[Path], task: TextsTask, *, cut: bool, partial: bool = False) -> list[Record]:
+def read_samples(
+    given: Path | Sequence[Path | SampleFile], task: TextsTask, *, cut: bool, partial: bool = False
+) -> list[Record]:
     """The records of read_files."""
     return read_files(given, task, cut=cut, partial=partial).records
 
@@ -86,7 +91,7 @@ def _record(answer: Answer, task: TextsTask, draw: int, *, cut: bool) -> Record:
 
 
 def import_samples(
-    given: Path | Sequence[Path],
+    given: Path | Sequence[Path | SampleFile],
     task: TextsTask,
     out: Path,
     *,
@@ -97,10 +102,12 @@ def import_samples(
     grading: str = "default",
     embedding: Mapping[str, object] | None = None,
     metrics: Sequence[str] = (),
+    card: TaskCard | None = None,
     note: Callable[[str], None] = lambda _: None,
 ) -> RunFolder:
     """A run folder that holds the samples of the files as its records, ready to be graded. For the rest see runs.job.Job.
 
+    `card` is that of a task that was given as an object.
     `note` is told what each file was read as. Where `partial` and problems are without samples, spec and name say how many
     problems there are.
     """
@@ -119,9 +126,10 @@ def import_samples(
             "name": partial_name(label, len(there), len(task.problems)),
             PARTIAL: partial_entry(there),
         }
+    said = described(task, card) if card else task.describe()
     spec = RunSpec(
         sampler=sampler,
-        task=task.describe(),
+        task=said,
         model={"name": label},
         data={},
         n=n,
@@ -131,11 +139,11 @@ def import_samples(
         sandbox=sandbox,
         grading=grading,
         versions=provenance.versions(),
-        code=code_of(sampler, task.describe(), metrics),
+        code=code_of(sampler, said, metrics),
         embedding=dict(embedding or {}),
         metrics=hashes(metrics),
     )
-    folder = create(out, f"{task.name}-{label}", spec)
+    folder = create(out, f"{task.name}-{label}", spec, fresh=unhashed(asdict(spec)))
     if task.file:
         folder.write_json(TASK_FILE, {"file": task.file})
     with folder.locked():

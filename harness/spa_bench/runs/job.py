@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 
 from spa_bench.cards.guard import built, check_own_task
+from spa_bench.cards.objects import is_object
 from spa_bench.cards.registry import is_ours
 from spa_bench.cards.sampler import SamplerCard
 from spa_bench.cards.source import code_of, hashes
@@ -197,7 +198,7 @@ def said_spec(job: Job, task: Task) -> RunSpec:
     """The part of a run's spec that is known before its model and data are loaded; the rest is empty."""
     return RunSpec(
         sampler=sampler_spec(job.sampler),
-        task=task.describe(),
+        task=described(task, job.task),
         model={},
         data={},
         n=job.n,
@@ -215,6 +216,11 @@ def said_spec(job: Job, task: Task) -> RunSpec:
         embedding=job.embedding,
         metrics=hashes(job.metrics),
     )
+
+
+def described(task: Task, card: TaskCard) -> dict[str, object]:
+    """The task in a spec; one that was given as an object is named as that, whatever it says of itself."""
+    return {**task.describe(), "kind": card.kind} if is_object(card.kind) else task.describe()
 
 
 def make_spec(job: Job, task: Task, asking: Asking, model: Model, data: TrainingData) -> RunSpec:

@@ -8,6 +8,7 @@ from numbers import Real
 
 from spa_bench.cards import plugins
 from spa_bench.cards.guard import check_call
+from spa_bench.cards.objects import given_object, is_object
 from spa_bench.errors import UsageError
 from spa_bench.metrics.suite import Metric, Samples, is_rate
 from spa_bench.metrics.suite import names as names_of_ours
@@ -35,7 +36,9 @@ def load_metrics(names: Iterable[str]) -> tuple[Metric, ...]:
 
 def _metric(name: str) -> Metric:
     module, _, attribute = name.partition(":")
-    if attribute:
+    if is_object(name):
+        metric, said = given_object("metric", name).target, "what was given"
+    elif attribute:
         metric = getattr(plugins.imported(module, repr(name)), attribute, None)
         if metric is None:
             raise UsageError(f"--metric {name}: {module} has no {attribute!r}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -26,8 +26,9 @@ from spa_bench.runs.job import Job, by_rules, check_draws, check_limit, check_ta
 from spa_bench.runs.judging import StartGraders, graders_of, own_graders
 from spa_bench.runs.own_metrics import load_metrics
 from spa_bench.runs.partial import is_partial
-from spa_bench.runs.plan import estimate_line, plan_lines, unused_loading
+from spa_bench.runs.plan import estimate_line, object_lines, plan_lines, unused_loading
 from spa_bench.runs.reopen import ModelOptions, check_workers, embedder_of, load_embedder, task_of
+from spa_bench.runs.sample_files import SampleFile
 from spa_bench.runs.values import (
     check_out,
     check_price,
@@ -68,11 +69,14 @@ class Follower(Protocol):
 
 
 class NoFollower:
-    """Follows nothing; the user sees the stages on stderr."""
+    """Follows nothing; the user sees the stages on stderr, unless `quiet`."""
+
+    def __init__(self, *, quiet: bool = False):
+        self._quiet = quiet
 
     def reporter(self) -> Reporter:
         """See Follower."""
-        return Reporter()
+        return Reporter(quiet=self._quiet)
 
     def begin(self, folder: RunFolder) -> None:
         """See Follower."""
@@ -110,6 +114,7 @@ class RunOptions:
     embedding: str | None = None  # the model behind the embedding kernel
     metrics: tuple[str, ...] = ()  # metrics of the user's own
     out: Path = Path("runs")
+    quiet: bool = False  # whether nothing is told while the run is made
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,14 +141,17 @@ class _Loaded(_Read):
     embedder: HFEmbedder | None
 
 
-def run(sampler: str, task: str, options: RunOptions, *, follow: Follower | None = None) -> list[RunFolder]:
+def run(
+    sampler: str, task: str, options: RunOptions, *, loaded: Model | None = None, follow: Follower | None = None
+) -> list[RunFolder]:
     """Draw, grade and measure; one run folder for each seed. Work that is already done is not done again.
 
-    `sampler` and `task` are names or card files. Raises a SpaBenchError before drawing when a part cannot be used.
+    `sampler` and `task` are names or card files, or names of objects within cards.objects.giving. `loaded` is a model of the
+    engine hf that the caller has loaded, and closes. Raises a SpaBenchError before drawing when a part cannot be used.
     """
-    follow = follow or NoFollower()
+    follow = follow or NoFollower(quiet=options.quiet)
     workers = checked_workers(options.judge.workers)
-    console, read = Reporter(), _read(sampler, task, options)
+    console, read = Reporter(quiet=options.quiet), _read(sampler, task, options)
     if line := read.engine.check_model(options.model):
         console.note(line)
     embedder = load_embedder(options.embedding, device=options.loading.device) if options.embedding else None
@@ -151,10 +159,11 @@ def run(sampler: str, task: str, options: RunOptions, *, follow: Follower | None
     if (drawn := [folder for folder in earlier if folder and is_drawn(folder)]) and len(drawn) == len(options.seeds):
         console.note(f"every answer is there: engine {read.engine.name} is not asked, and nothing is spent")
         return [_drawn_run(folder, embedder, options, workers, follow) for folder in drawn]
-    loaded = load_model_for(read.task_card, options.model, options.loading, read.engine, spent_before(earlier))
-    with closing(loaded) as model:
+    lent = loaded is not None or read.engine.lent
+    model = loaded or load_model_for(read.task_card, options.model, options.loading, read.engine, spent_before(earlier))
+    with nullcontext() if lent else closing(model):
         parts = _load(read, embedder, model, options)
-        for line in _plan(parts, options):
+        for line in _plan(parts, options, lent=lent):
             console.note(line)
         return [_one_run(parts, options, seed, workers, follow) for seed in options.seeds]
 
@@ -222,7 +231,7 @@ def _load(read: _Read, embedder: HFEmbedder | None, model: Model, options: RunOp
     )
 
 
-def _plan(parts: _Loaded, options: RunOptions) -> list[str]:
+def _plan(parts: _Loaded, options: RunOptions, *, lent: bool) -> list[str]:
     lines = plan_lines(
         parts.card,
         parts.task,
@@ -231,13 +240,14 @@ def _plan(parts: _Loaded, options: RunOptions) -> list[str]:
         seeds=list(options.seeds),
         limit=options.limit,
         embedded=parts.model.name == EMBEDDED,
-        chosen=options.model is not None,
+        chosen=options.model is not None or lent,
         pairs=parts.pairs.said,
     )
     if parts.chat:
         lines.append(
             "prompts: by the model's chat template, as evalplus asks where there is one (or --set task.prompt=completion)"
         )
+    lines += object_lines(parts.card.kind, parts.task_card.kind, parts.engine.name, options.metrics)
     lines += crowded(parts.asking, parts.model)
     lines += unused_loading(parts.engine, options.loading)
     lines += unread_sources(parts.card, options.data, options.queries)
@@ -358,23 +368,29 @@ class ScoreOptions:
     embedding: str | None = None
     metrics: tuple[str, ...] = ()
     out: Path = Path("runs")
+    quiet: bool = False  # whether nothing is told meanwhile
 
 
-def score(task: str, samples: Sequence[Path], options: ScoreOptions, *, follow: Follower | None = None) -> RunFolder:
+def score(
+    task: str, samples: Sequence[Path | SampleFile], options: ScoreOptions, *, follow: Follower | None = None
+) -> RunFolder:
     """The run folder of samples from files, graded and measured. Raises a SpaBenchError when a part cannot be used."""
-    follow = follow or NoFollower()
+    follow = follow or NoFollower(quiet=options.quiet)
     workers, label = checked_workers(options.judge.workers), label_of(options.name, samples)
     check_out(options.out)
     load_metrics(options.metrics)
     found = parse_overrides(options.settings)
     if other := next(iter(found.sampler), "") or next((f"engine.{key}" for key in found.engine), ""):
         raise UsageError(f"score draws nothing: --set takes keys that begin with task.; got {other!r}")
-    loaded = load_task(load_task_card(task, found.task))
+    card = load_task_card(task, found.task)
+    loaded = load_task(card)
     if not isinstance(loaded, TextsTask):
         raise UsageError(f"score takes texts, and {loaded.name} also asks for probabilities; use run")
     sandbox = choose(options.judge.sandbox, loaded.packages).name if loaded.runs_code else NOT_NEEDED
     embedder = load_embedder(options.embedding) if options.embedding else None
-    console = Reporter()
+    console = Reporter(quiet=options.quiet)
+    for line in object_lines("", card.kind, "", options.metrics):
+        console.note(line)
     console.note(f"task: {loaded.name} {loaded.version}, {len(loaded.problems)} problems, found: {loaded.found}")
     folder = import_samples(
         samples,
@@ -387,6 +403,7 @@ def score(task: str, samples: Sequence[Path], options: ScoreOptions, *, follow: 
         grading=options.rules,
         embedding=embedder.describe() if embedder else {},
         metrics=options.metrics,
+        card=card,
         note=console.note,
     )
     if is_partial(folder.spec):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
+from spa_bench.cards.objects import PREFIX, given_object, is_object
 from spa_bench.cards.sampler import SamplerCard
 from spa_bench.mini.embedded import pairs_name
 from spa_bench.models.base import LoraTrainable, Model, StageModel
@@ -41,7 +42,7 @@ def plan_lines(
     drawn = sampler_kind(card.kind).drawn(card, n)
     answers = f"{problems * n} answers" if drawn == n else f"{problems * drawn} answers, {problems * n} of them kept"
     trained = 0 if not card.trains else 1 if card.adapters == "all" else card.members
-    numerics = numerics_line(model.numerics())
+    numerics = f": {said}" if (said := numerics_line(model.numerics())) else ""
     hints = ["the embedded 2.9 M parameter model; choose another with --model"] if embedded else []
     hints += [str(said) for said in (model.describe().get("weights"),) if said]
     hints += [] if chosen or embedded else ["no --model was given: choose another with it, or --model embedded"]
@@ -49,7 +50,7 @@ def plan_lines(
     seed = task.describe().get("shuffle")
     order = "" if seed is None or problems == len(task.problems) else f" (a random subset, shuffle {seed})"
     lines = [
-        f"model: {model.name}{hint}: {numerics}",
+        f"model: {model.name}{hint}{numerics}",
         *model.notes,
         f"task: {task.name} {task.version}, {problems} of {len(task.problems)} problems{order}, found: {task.found}",
         f"sampler: {card.name}: {card.description}",
@@ -78,6 +79,19 @@ def plan_lines(
         )
     if not task.runs_code:
         lines.append("verdicts: the answers are no programs: nothing is run, and no sandbox is needed")
+    return lines
+
+
+def object_lines(sampler: str, task: str, engine: str, metrics: Sequence[str] = ()) -> list[str]:
+    """A line on each part of a run that is an object of the user's program: what the spec says of its code."""
+    named = [("sampler", sampler), ("task", task), ("engine", engine), *(("metric", name) for name in metrics)]
+    lines = []
+    for table, name in named:
+        if is_object(name):
+            source, what = given_object(table, name).source, "model" if table == "engine" else table
+            known = f"its code is in the spec by the hash {source.hash}"
+            unknown = f"its code is in no hash ({source.why}): this run cannot be resumed"
+            lines.append(f"{what} object {name.removeprefix(PREFIX)}: {known if source.hash else unknown}")
     return lines
 
 

@@ -44,12 +44,13 @@ class Content:
     rows: list[tuple[str, object]]  # (place for messages, value)
 
 
-def find_files(given: Sequence[Path]) -> list[SampleFile]:
+def find_files(given: Sequence[Path | SampleFile]) -> list[SampleFile]:
     """The files that `given` names, in its order; those of a glob by name, and "-" is standard input.
 
+    A file whose bytes are given stays as it is.
     Raises UsageError for a folder, a glob without a match and equal files, and DataError for a file that cannot be read.
     """
-    files = [SampleFile(str(path), _bytes(path)) for name in given for path in _matches(name)]
+    files = [file for name in given for file in ([name] if isinstance(name, SampleFile) else _read(name))]
     seen: dict[str, str] = {}
     for file in files:
         first = seen.setdefault(provenance.hash_bytes(file.data), file.name)
@@ -84,6 +85,10 @@ def parse(file: SampleFile) -> Content:
         return Content(file.name, "object", [(f"{file.name}, line 1", found)])
     lines = [(f"{file.name}, line {number}", line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
     return Content(file.name, "lines", [(place, read_json(line, place)) for place, line in lines])
+
+
+def _read(name: Path) -> list[SampleFile]:
+    return [SampleFile(str(path), _bytes(path)) for path in _matches(name)]
 
 
 def _matches(path: Path) -> list[Path]:

@@ -70,23 +70,31 @@ def did_you_mean_id(name: str, known: Mapping[str, Problem]) -> str:
 
 def _evalplus_rows(content: Content, task: TextsTask) -> Found:
     known = {p.id: p for p in task.problems}
-    return Found([_evalplus_row(place, row, known, task.name) for place, row in content.rows])
+    return Found([_evalplus_row(place, row, known, task) for place, row in content.rows])
 
 
-def _evalplus_row(place: str, row: object, known: Mapping[str, Problem], task: str) -> Answer:
+def _evalplus_row(place: str, row: object, known: Mapping[str, Problem], task: TextsTask) -> Answer:
     if not isinstance(row, dict) or "task_id" not in row:
         raise DataError(f"{place} lacks a task_id")
     name = row["task_id"]
     if not isinstance(name, str):
         what = f"the number {name}" if isinstance(name, int | float) else json.dumps(name)[:40]
-        raise DataError(f"{place}: task_id is {what}; the ids of task {task} are texts, such as {next(iter(known))!r}")
+        raise DataError(f"{place}: task_id is {what}; the ids of task {task.name} are texts, such as {next(iter(known))!r}")
     if name not in known:
-        raise DataError(f"{place}: task {task} has no problem {name!r}{did_you_mean_id(name, known)}")
+        raise DataError(f"{place}: task {task.name} has no problem {name!r}{did_you_mean_id(name, known)}")
     if "solution" in row:
         return Answer(place, known[name], _one_text(row["solution"], place, "solution"), "solution")
     if "completion" in row:
         return Answer(place, known[name], _one_text(row["completion"], place, "completion"), "completion")
+    if "text" in row:
+        text = _one_text(row["text"], place, "text")
+        return Answer(place, known[name], text, _kind_of(text, task))
     raise DataError(f"{place} has neither completion nor solution")
+
+
+def _kind_of(text: str, task: TextsTask) -> Literal["completion", "solution"]:
+    """How a text is meant that does not say it: no program begins with an indented line, so such a text is a completion."""
+    return "completion" if not task.runs_code or text.lstrip("\n")[:1] in {" ", "\t"} else "solution"
 
 
 def _one_text(value: object, place: str, what: str) -> str:
@@ -111,7 +119,7 @@ def _evalplus_results(content: Content, task: TextsTask) -> Found:
         for entry in entries if isinstance(entries, list) else [entries]:
             if not isinstance(entry, dict) or "solution" not in entry:
                 raise DataError(f"{place} holds verdicts without a solution; give the samples that were evaluated instead")
-            answers.append(_evalplus_row(place, {"task_id": name, "solution": entry["solution"]}, known, task.name))
+            answers.append(_evalplus_row(place, {"task_id": name, "solution": entry["solution"]}, known, task))
     return Found(answers, ("the verdicts in the file are not read",))
 
 
@@ -131,9 +139,7 @@ def _generations(content: Content, task: TextsTask) -> Found:
             raise DataError(f"{place} must be a list of texts, as the entries before it are; got {type(texts).__name__}")
         for text in texts:
             found = _one_text(text, place, "a text")
-            # no program begins with an indented line: such a text continues its prompt
-            body = found.lstrip("\n")[:1] in {" ", "\t"}
-            answers.append(Answer(place, problem, found, "completion" if body else "solution"))
+            answers.append(Answer(place, problem, found, _kind_of(found, task)))
     programs = [a for a in answers if a.problem.entry_point and a.kind == "solution"]
     named = sum(a.problem.entry_point in a.text for a in programs)
     if 2 * named < len(programs):

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from spa_bench.cards.sampler import SamplerCard
 from spa_bench.errors import DataError, UsageError
+from spa_bench.runs.sample_files import SampleFile
 from spa_bench.sandbox import SANDBOXES, choose
 from spa_bench.spa.data import is_queries_file
 from spa_bench.spa.training_data import needs_queries
@@ -77,9 +78,9 @@ def check_out(out: Path) -> None:
         raise UsageError(f"--out is {out}, which is no folder; name a folder, there or not")
 
 
-def label_of(name: str | None, samples: Sequence[Path]) -> str:
+def label_of(name: str | None, samples: Sequence[Path | SampleFile]) -> str:
     """The label of samples from files: `name`, or the files' names. It names a folder and stands in tables."""
-    first = "stdin" if str(samples[0]) == "-" else samples[0].name.removesuffix(".gz")
+    first = "stdin" if samples[0] == Path("-") else samples[0].name.removesuffix(".gz")
     for ending in (".jsonl", ".json", ".eval"):
         first = first.removesuffix(ending)
     first = "".join(c for c in first if c not in "*?[]").strip(".") or "samples"

@@ -64,7 +64,7 @@ def check_places(
 ) -> GateVerdict:
     """`check` with tolerances in the form of the command line."""
     rules.check_alpha(alpha)
-    tolerances, looked_at = rules.tolerances_of(tolerance), rules.chosen(metrics)
+    rules.tolerances_of(tolerance), rules.chosen(metrics)  # what is wrong with these is said before anything is read
     for place in (*runs, against):
         check_place(place, RESULTS)
     base = against.resolve()
@@ -73,7 +73,22 @@ def check_places(
             how = "is both what is checked and the baseline" if place == base else "and what is checked are in one another"
             raise UsageError(f"{against} {how}; give runs that were made since")
     candidates, baselines = build_rows(find_results(runs)), build_rows(find_results([against]))
-    return judge(candidates, baselines, str(against), tolerances=tolerances, alpha=alpha, metrics=looked_at)
+    return check_rows(candidates, baselines, str(against), tolerance=tolerance, alpha=alpha, metrics=metrics)
+
+
+def check_rows(
+    candidates: Sequence[LeaderboardRow],
+    baselines: Sequence[LeaderboardRow],
+    against: str,
+    *,
+    tolerance: Sequence[str] = (),
+    alpha: float = rules.ALPHA,
+    metrics: Sequence[str] | None = None,
+) -> GateVerdict:
+    """`check_places` of rows that have been read; `against` names the baseline in messages."""
+    rules.check_alpha(alpha)
+    tolerances, looked_at = rules.tolerances_of(tolerance), rules.chosen(metrics)
+    return judge(candidates, baselines, against, tolerances=tolerances, alpha=alpha, metrics=looked_at)
 
 
 def judge(

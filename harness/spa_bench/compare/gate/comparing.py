@@ -101,7 +101,11 @@ def compare(a: str | Path, b: str | Path) -> SamplerComparison:
     Raises UsageError when a place holds several samplers and none is named, both sides are one sampler, or they are not on the
     same problems; StoreError for runs that are not graded or cannot be read.
     """
-    one, other = pick_two(a, b)
+    return compare_rows(*pick_two(a, b))
+
+
+def compare_rows(one: LeaderboardRow, other: LeaderboardRow) -> SamplerComparison:
+    """`other` compared with `one`, of rows that have been read. Raises UsageError where they are not on the same problems."""
     both = shared(one, other)
     tests = {name: _test(both, name) for name in rules.RULES}
     decisions = resolve({name: test for name, test in tests.items() if test is not None})

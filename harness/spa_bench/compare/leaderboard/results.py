@@ -21,6 +21,7 @@ import numpy as np
 from spa_bench.compare.leaderboard.schema import KEPT, KEPT_OF_CHOICES, shape_faults
 from spa_bench.errors import StoreError
 from spa_bench.metrics.suite import estimates
+from spa_bench.runs.find import given_files, nothing_in, opened, run_paths
 from spa_bench.runs.folder import RESULTS, SCHEMA_VERSION, RunFolder, check_place, group_hash, is_run, open_run
 from spa_bench.runs.measure import own_means
 from spa_bench.support import provenance
@@ -34,8 +35,9 @@ Result = dict[str, Any]
 def find_results(paths: Sequence[Path]) -> list[Result]:
     """Results at `paths`: run folders (those that differ in the seed alone become one), result files, or folders of either.
 
-    A result that is there twice, as a run and as its file, counts once. Raises StoreError when there is no result, a run is
-    not graded yet, a seed is there twice, a file is damaged, or two places hold one sampler with other seeds or numbers.
+    Folders are searched as runs.find does. A result that is there twice, as a run and as its file or copy, counts once.
+    Raises StoreError when there is no result, a run is not graded yet, a seed is there twice, a file is damaged, or two places
+    hold one sampler with other seeds or numbers.
     """
     runs: dict[Path, RunFolder] = {}
     from_files: list[tuple[str, Result]] = []
@@ -47,10 +49,10 @@ def find_results(paths: Sequence[Path]) -> list[Result]:
         if is_run(path):
             runs[path.resolve()] = open_run(path)
         else:
-            inside = [open_run(p.parent) for p in sorted(path.glob("*/spec.json"))]
-            files = [(str(p), result) for p in sorted(path.glob("*.json")) for result in read_all(p)]
+            inside = opened(run_paths(path))
+            files = [(str(p), result) for p in given_files(path) for result in read_all(p)]
             if not inside and not files:
-                raise StoreError(f"no runs and no results in {path}")
+                raise StoreError(nothing_in(path))
             runs |= {run.path.resolve(): run for run in inside}
             from_files += files
     made = from_runs(list(runs.values()))

@@ -210,6 +210,11 @@ def filled(spec: Spec, sets: Mapping[str, Any]) -> Spec:
     return {**copy.deepcopy(spec), "datasets": dict(sets)}
 
 
+def as_chart(spec: Spec) -> Any:
+    """`spec` as a chart of Altair, which a notebook shows."""
+    return _altair().Chart.from_dict(spec)
+
+
 def as_svg(spec: Spec) -> str:
     """The picture as SVG; with the same packages, the same numbers give the same bytes."""
     return str(_vl_convert().vegalite_to_svg(spec, allowed_base_urls=[]))

@@ -12,6 +12,7 @@ from spa_bench.errors import SpaBenchError, StoreError, UsageError
 from spa_bench.publish.report import questions
 from spa_bench.publish.report.runs import RunView, read_run, task_key
 from spa_bench.publish.report.samples import ProblemSamples, SampleBook
+from spa_bench.runs.find import given_files, nothing_in, run_paths
 from spa_bench.runs.folder import RESULTS, RunFolder, check_place, is_run, open_run
 from spa_bench.support.cache import stage_cache
 
@@ -93,10 +94,9 @@ def _look(path: Path, found: _Found) -> None:
     elif is_run(path):
         _folder(path, found)
     else:
-        inside = sorted(p.parent for p in path.glob("*/spec.json"))
-        files = sorted(path.glob("*.json"))
+        inside, files = run_paths(path), given_files(path)
         if not inside and not files:
-            found.said.append(f"no runs and no results in {path}")
+            found.said.append(nothing_in(path))
         for run in inside:
             _folder(run, found)
         for file in files:

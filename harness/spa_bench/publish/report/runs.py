@@ -103,7 +103,7 @@ def read_run(folder: RunFolder, number: int, book: SampleBook, stages: Path) -> 
         graded=len(grades),
         verdicts=dict(sorted(Counter(str(g.verdict) for g in grades.values()).items())),
         cost=folder.timings(),
-        matrices=_matrices(divergence, choices),
+        matrices=mean_matrices(divergence, choices),
         adapters=tuple(adapters.get("hashes", ())),
         partition=partition_of(folder.spec, adapters, stages),
         estimates={**metrics.get("estimates", {}), **added.get("estimates", {})},
@@ -139,7 +139,7 @@ def _unfinished(folder: RunFolder, samples: int, expected: int | None, graded: i
     return [] if finished else [f"{folder.path} has no metrics yet; finish it with: spa-bench grade {folder.path}"]
 
 
-def _matrices(divergence: Iterable[Divergence], choices: Iterable[Choices]) -> Matrices | None:
+def mean_matrices(divergence: Iterable[Divergence], choices: Iterable[Choices]) -> Matrices | None:
     """Means over the problems that have each kind; None with one member, or where nothing was measured."""
     rows: list[tuple[dict[str, Matrix], dict[str, list[float]]]] = [(d.matrices, d.members) for d in divergence if d.tokens]
     rows += [(c.matrices, c.members) for c in choices]

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from spa_bench.publish.view.one import Glance, OneRun
+from spa_bench.runs.find import run_paths
 from spa_bench.support.text import visible
-
-_DEEP = 3  # how many levels of folders are searched: a study has its runs in runs/study-NAME
 
 
 @dataclass(frozen=True)
@@ -48,27 +47,8 @@ class Runs:
 
     def _found(self) -> Iterator[tuple[str, Path]]:
         """(place in the folder, path) of every run."""
-        if (self.root / "spec.json").exists():
-            yield self.root.name, self.root
-            return
-        pending = [(self.root, 1)]
-        while pending:
-            folder, depth = pending.pop()
-            for entry in _entries(folder):
-                path = Path(entry.path)
-                if (path / "spec.json").exists():
-                    yield str(path.relative_to(self.root)), path
-                elif depth < _DEEP:
-                    pending.append((path, depth + 1))
-
-
-def _entries(folder: Path) -> list[os.DirEntry[str]]:
-    """The folders in `folder` except hidden ones and links: a link may lead out of the shown folder, or in circles."""
-    try:
-        with os.scandir(folder) as entries:
-            return [e for e in entries if not e.name.startswith(".") and e.is_dir(follow_symlinks=False)]
-    except OSError:  # the folder was removed meanwhile, or may not be read
-        return []
+        for path in run_paths(self.root, links=False):  # a link may lead out of the shown folder
+            yield self.root.name if path == self.root else str(path.relative_to(self.root)), path
 
 
 def _id(place: str) -> str:

@@ -1,0 +1,289 @@
+"""`spa_bench.run` and `spa_bench.score`: the commands of the same names, with objects where these take names."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypedDict, Unpack, overload
+
+from spa_bench.api import objects
+from spa_bench.api.runs import Run, Runs
+from spa_bench.api.samples import given_samples
+from spa_bench.cards.objects import GivenObject, giving
+from spa_bench.errors import UsageError
+from spa_bench.metrics.metric import Metric, Samples
+from spa_bench.models.base import Model
+from spa_bench.runs import perform
+from spa_bench.runs.perform import Rules
+from spa_bench.runs.reopen import ModelOptions
+from spa_bench.samplers.base import Sampler
+from spa_bench.support.console import error_line
+from spa_bench.support.interrupt import patiently
+from spa_bench.support.threads import still_threads
+from spa_bench.tasks.base import Task
+from spa_bench.types import Request
+
+if TYPE_CHECKING:
+    from spa_bench.api.samples import Given
+    from spa_bench.models.hf.model import HFModel
+
+Settings = Mapping[str, object]
+AnyModel = str | Path | Model | Callable[[Request], str]
+AnyMetric = str | Metric | Callable[[Samples], float | None]
+
+
+class RunKeywords(TypedDict, total=False):
+    """The keywords of `run` beside `seed`; `run` says what each is."""
+
+    model: AnyModel | None
+    n: int | None
+    limit: int | None
+    settings: Settings | None
+    metrics: Sequence[AnyMetric]
+    data: str | Path | None
+    queries: str | Path | None
+    engine: str | None
+    device: str
+    dtype: str
+    threads: int | None
+    batch_size: int | None
+    context: int | None
+    revision: str | None
+    trust_remote_code: bool
+    noise_floor: bool | None
+    until: Literal["generate", "grade"]
+    grading: Rules
+    sandbox: str | None
+    workers: int | None
+    price_per_hour: float | None
+    embedding: str | None
+    out: str | Path
+    quiet: bool
+
+
+@overload
+def run(sampler: str | Path | Sampler, task: str | Path | Task, *, seed: int = 0, **options: Unpack[RunKeywords]) -> Run: ...
+
+
+@overload
+def run(
+    sampler: str | Path | Sampler, task: str | Path | Task, *, seed: Sequence[int], **options: Unpack[RunKeywords]
+) -> Runs: ...
+
+
+def run(
+    sampler: str | Path | Sampler,
+    task: str | Path | Task,
+    *,
+    model: AnyModel | None = None,
+    n: int | None = None,
+    seed: int | Sequence[int] = 0,
+    limit: int | None = None,
+    settings: Settings | None = None,
+    metrics: Sequence[AnyMetric] = (),
+    data: str | Path | None = None,
+    queries: str | Path | None = None,
+    engine: str | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    threads: int | None = None,
+    batch_size: int | None = None,
+    context: int | None = None,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+    noise_floor: bool | None = None,
+    until: Literal["generate", "grade"] = "grade",
+    grading: Rules = "default",
+    sandbox: str | None = None,
+    workers: int | None = None,
+    price_per_hour: float | None = None,
+    embedding: str | None = None,
+    out: str | Path = "runs",
+    quiet: bool = False,
+) -> Run | Runs:
+    """Draw answers with a sampler on a task, grade and measure them; the same call again resumes a run that was stopped.
+
+    `sampler` and `task` are names (`spa-bench list`), paths of cards, or objects with the methods of `Sampler` and `Task`.
+    `model` is a name or path (None: the embedded model for its own tasks, smollm2 for others), a model of `load_model`, an
+    object with the methods of `Model`, or a function from a `Request` to a text. `n`: answers to each problem, a multiple of
+    the sampler's members. `seed`: of training and sampling; several seeds give a run each. `limit`: so many problems.
+    `settings` are keys of the cards, {"decoding.temperature": 0.5, "task.seconds": 5}, and `engine.KEY` of an engine.
+    `metrics`: of your own, as names, `Metric`s, or functions of a problem's `Samples`. `data` and `queries`: the sources of
+    training pairs. `engine`, `device`, `dtype`, `threads`, `batch_size`, `context` (tokens), `revision` and
+    `trust_remote_code`: how a model of a name is loaded. `until="generate"` stops before grading. `sandbox`, `workers`: where
+    programs run, and how many at once. `out`: the folder of run folders. `quiet`: nothing is printed on stderr.
+
+    Raises a SpaBenchError, before anything is drawn, where a part cannot be used.
+    """
+    parts, seeds = _Parts(sampler, task, model, metrics), (seed,) if isinstance(seed, int) else tuple(seed)
+    if not seeds:
+        raise UsageError("seed is empty; give a number, or several")
+    if parts.model is not None and (engine is not None or not isinstance(model, str | Path)):
+        _check_unloaded(engine, device, dtype, threads, batch_size, context, revision)
+    options = perform.RunOptions(
+        model=str(model) if isinstance(model, str | Path) else None,
+        loading=ModelOptions(
+            device=device,
+            dtype=dtype,
+            threads=threads,
+            batch_size="auto" if batch_size is None else str(batch_size),
+            revision=revision,
+            trust_remote_code=trust_remote_code,
+            context=context,
+        ),
+        engine=parts.model.name if isinstance(parts.model, GivenObject) else engine,
+        n=n,
+        seeds=seeds,
+        limit=limit,
+        data=None if data is None else str(data),
+        queries=None if queries is None else str(queries),
+        settings=as_words(settings or {}),
+        noise_floor=noise_floor,
+        until=until,
+        rules=grading,
+        judge=perform.JudgeOptions(sandbox=sandbox, workers=workers, price_per_hour=price_per_hour),
+        embedding=embedding,
+        metrics=parts.metric_names,
+        out=Path(out),
+        quiet=quiet,
+    )
+    with parts.given():
+        folders = perform.run(parts.sampler_name, parts.task_name, options, loaded=parts.loaded)
+    return Run(folders[0]) if isinstance(seed, int) else Runs(folders)
+
+
+def score(
+    task: str | Path | Task,
+    samples: Given,
+    *,
+    name: str | None = None,
+    cut: bool = False,
+    partial: bool = False,
+    settings: Settings | None = None,
+    grading: Rules = "default",
+    sandbox: str | None = None,
+    workers: int | None = None,
+    embedding: str | None = None,
+    metrics: Sequence[AnyMetric] = (),
+    out: str | Path = "runs",
+    quiet: bool = False,
+) -> Run:
+    """The run of answers that somebody else drew, graded and measured.
+
+    `samples`: a file or several, as `spa-bench score` takes them; {problem: [text, ...]}; a list of records
+    {"problem": ..., "text": ...}; or a pandas DataFrame with these columns. A text of a code task continues its prompt where
+    its first line is indented, and is a whole program otherwise; `completion` or `solution` in the place of `text` says which.
+    `name` is what tables call them. `cut`: at the task's stop strings first. `partial`: problems may be without answers, and
+    every metric is of the others alone. For the rest see `run`. Raises a SpaBenchError that names the first wrong record.
+    """
+    parts = _Parts("", task, None, metrics)
+    options = perform.ScoreOptions(
+        name=name,
+        cut=cut,
+        partial=partial,
+        settings=as_words(settings or {}),
+        rules=grading,
+        judge=perform.JudgeOptions(sandbox=sandbox, workers=workers),
+        embedding=embedding,
+        metrics=parts.metric_names,
+        out=Path(out),
+        quiet=quiet,
+    )
+    with parts.given():
+        return Run(perform.score(parts.task_name, given_samples(samples), options))
+
+
+def load_model(
+    name: str | Path = "embedded",
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    threads: int | None = None,
+    batch_size: int | None = None,
+    context: int | None = None,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+) -> HFModel:
+    """A model by transformers, loaded once for several runs: `embedded`, a folder, a GGUF file, or a name on the hub.
+
+    A run with it is the run with its name. `close()` frees its memory. Raises UsageError or ModelError where it cannot be had.
+    """
+    from spa_bench.runs.reopen import load_model as load
+
+    still_threads()
+    return load(
+        str(name),
+        replace(
+            ModelOptions(device=device, dtype=dtype, threads=threads, context=context, revision=revision),
+            batch_size="auto" if batch_size is None else str(batch_size),
+            trust_remote_code=trust_remote_code,
+        ),
+    )
+
+
+class _Parts:
+    """The parts of a call that may be objects, each checked."""
+
+    def __init__(
+        self,
+        sampler: str | Path | Sampler,
+        task: str | Path | Task,
+        model: AnyModel | None,
+        metrics: Sequence[AnyMetric],
+    ):
+        self.loaded = objects.as_loaded(model)
+        self._sampler, self._task = objects.sampler_of(sampler), objects.task_of(task)
+        by_name = model is None or self.loaded or isinstance(model, str | Path)
+        self.model = self.loaded if by_name else objects.model_of(model)  # type: ignore[arg-type]  # no name, not None
+        if isinstance(metrics, str) or callable(metrics):
+            metrics = [metrics]
+        self._metrics = [objects.metric_of(one) for one in metrics]
+
+    @property
+    def sampler_name(self) -> str:
+        return objects.name_of(self._sampler)
+
+    @property
+    def task_name(self) -> str:
+        return objects.name_of(self._task)
+
+    @property
+    def metric_names(self) -> tuple[str, ...]:
+        return tuple(map(objects.name_of, self._metrics))
+
+    @contextmanager
+    def given(self) -> Iterator[None]:
+        """Within the block the names lead to the objects, and Ctrl-C ends the work after the batch in hand."""
+        still_threads()
+        model = [self.model] if isinstance(self.model, GivenObject) else []
+        with giving([*objects.objects_of([self._sampler, self._task, *self._metrics]), *model]), patiently(error_line):
+            yield
+
+
+def _check_unloaded(engine: str | None, *loading: object) -> None:
+    """Raises UsageError for options that say how a model is loaded, beside a model that is there already."""
+    usual = ("auto", "auto", None, None, None, None)
+    names = ("device", "dtype", "threads", "batch_size", "context", "revision")
+    given = ["engine"] * (engine is not None)
+    given += [name for name, value, default in zip(names, loading, usual, strict=True) if value != default]
+    if given:
+        raise UsageError(f"{given[0]} says how a model of a name is loaded, and the model is an object: leave {given[0]} out")
+
+
+def as_words(settings: Settings) -> tuple[str, ...]:
+    """`settings` in the form of the command line: KEY=VALUE; a mapping in the place of a value gives dotted keys."""
+    words: list[str] = []
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            words += as_words({f"{key}.{inner}": one for inner, one in value.items()})
+            continue
+        try:
+            words.append(f"{key}={json.dumps(value, ensure_ascii=False, allow_nan=False)}")
+        except (TypeError, ValueError) as error:
+            raise UsageError(
+                f"settings[{key!r}] is {value!r}; it must be a number, a text, true or false, or a list"
+            ) from error
+    return tuple(words)

@@ -1,0 +1,58 @@
+"""Where a run's numbers come from: its folder, or one seed of a result file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from spa_bench.compare.leaderboard import from_runs
+from spa_bench.errors import StoreError
+from spa_bench.metrics.suite import estimates
+from spa_bench.runs.folder import RunFolder
+
+Result = dict[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class SeedOfResult:
+    """One of the runs in a result file."""
+
+    result: Result
+    place: int  # in result["runs"]
+
+    @property
+    def seed(self) -> int:
+        """The seed of training and sampling."""
+        return int(self.result["runs"][self.place]["seed"])
+
+
+Source = RunFolder | SeedOfResult
+
+
+def pooled(sources: Sequence[Source]) -> list[Result]:
+    """A result for each group of `sources` that differ in the seed alone, as a leaderboard has them.
+
+    Raises StoreError where a seed is there twice.
+    """
+    made = from_runs([source for source in sources if isinstance(source, RunFolder)])
+    read: dict[int, tuple[Result, list[int]]] = {}
+    for source in sources:
+        if isinstance(source, SeedOfResult):
+            read.setdefault(id(source.result), (source.result, []))[1].append(source.place)
+    groups = {result["group_hash"]: result for result in made}
+    for result, places in read.values():
+        if result["group_hash"] in groups:
+            raise StoreError(f"{result['sampler']} on {result['task']} is there twice, with the same spec; load one of them")
+        groups[result["group_hash"]] = part_of(result, places)
+    return list(groups.values())
+
+
+def part_of(result: Result, places: Sequence[int]) -> Result:
+    """`result` with the runs at `places` alone; then with the metrics that a result file keeps problem by problem."""
+    if len(places) == len(result["runs"]):
+        return result
+    runs = [result["runs"][place] for place in sorted(places)]
+    names = [name for name in runs[0]["values"] if all(name in run["values"] for run in runs)]
+    found = estimates({name: [run["values"][name] for run in runs] for name in names}, size=result["size"])
+    return {**result, "runs": runs, "metrics": {name: asdict(estimate) for name, estimate in found.items()}}
