@@ -36,7 +36,6 @@ ELSEWHERE = {
     "runs/demo/report/index.html",
     "task/grader.py",
 }
-MODULES_ELSEWHERE = {"hotter.py"}  # which a tutorial writes
 SHELL = re.compile(r" (?:\||\|\||&&|>) ?")  # what a shell does with a command's output
 FOLDERS_ELSEWHERE = {"build/", "logged/", "runs/", "sentence-transformers/"}
 GROUPS = set(plugins.GROUPS.values())  # of entry points
@@ -85,7 +84,7 @@ def test_paths_on_a_page_exist(page: Path):
 def test_modules_on_a_page_exist(page: Path):
     text = page.read_text(encoding="utf-8")
     files = {path.name for folder in (PACKAGE, ROOT / "tests", ROOT / "benchmarks", DOCS) for path in folder.rglob("*.py")}
-    assert {name for name in MODULE_FILE.findall(text) if name not in files | MODULES_ELSEWHERE} == set()
+    assert {name for name in MODULE_FILE.findall(text) if name not in files} == set()
     assert {name for name in DOTTED.findall(text) if name not in GROUPS and not resolves(name)} == set()
 
 
