@@ -9,8 +9,8 @@ PARALLEL := -n auto --dist loadgroup --no-loadscope-reorder
 .DEFAULT_GOAL := help
 # One environment for all targets: two set-ups at once (make -j) would write into each other's.
 .NOTPARALLEL:
-.PHONY: help demo real test test-engines test-formats quick fuzz soak lint bench lock audit sbom clean env env-real env-dev \
-  env-engines env-formats
+.PHONY: help demo real test test-engines test-formats quick fuzz soak lint bench docs lock audit sbom clean env env-real env-dev \
+  env-engines env-formats env-docs
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -65,6 +65,13 @@ lint: env-dev ## ruff check, ruff format --check and mypy
 bench: env-dev ## run each script in benchmarks/ in turn
 	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(PYTHON_BIN) "$$script"; done
 
+docs: export PYTHONPATH = harness
+docs: env-docs ## the documentation's site, in site/index.html; it needs no network to read
+	@.venv-docs/bin/python scripts/docs/npm.py
+	@NO_MKDOCS_2_WARNING=1 .venv-docs/bin/python -m mkdocs build --quiet
+	@.venv-docs/bin/python scripts/docs/links.py site
+	@echo 'site/index.html'
+
 lock: ## write requirements.lock: constraints.txt with the hashes of its files
 	@scripts/trust lock
 
@@ -75,7 +82,7 @@ sbom: env ## write sbom.json: a software bill of materials (CycloneDX) of .venv
 	@scripts/trust sbom
 
 clean: ## remove caches and build output (keeps .venv and runs)
-	@rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	@find . \( -name .venv -o -name .git -o -name runs \) -prune -o -type d -name __pycache__ -exec rm -rf {} +
 
 env:
@@ -86,6 +93,9 @@ env-real:
 
 env-dev:
 	@scripts/setup-env dev
+
+env-docs:
+	@scripts/setup-env docs
 
 env-engines:
 	@SPA_BENCH_VLLM_PYTHON="$(filter-out $(CURDIR)/.venv-engines/bin/python,$(SPA_BENCH_VLLM_PYTHON))" scripts/setup-env engines

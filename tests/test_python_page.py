@@ -1,4 +1,4 @@
-"""docs/python.md: every block runs in its order, and prints what the page says."""
+"""docs/how-to/python.md: every block runs in its order, and prints what the page says."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from doubles import SANDBOX
 from notebook import Notebook
 from spa_bench.sandbox import choose
 
-PAGE = (Path(__file__).resolve().parents[1] / "docs" / "python.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).resolve().parents[1] / "docs" / "how-to" / "python.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```python\n(.*?)^```\n(?:\n```text\n(.*?)^```)?", PAGE, re.DOTALL | re.MULTILINE)
 
 

@@ -6,7 +6,7 @@
     run.to_pandas()
 
 Each public name is looked up when it is first used, so that `import spa_bench` is quick and loads neither torch nor pandas.
-`__init__.pyi` has the same names for type checkers, and docs/python.md says how they are used.
+`__init__.pyi` has the same names for type checkers, and docs/how-to/python.md says how they are used.
 """
 
 from importlib import import_module

@@ -29,7 +29,7 @@ from spa_bench.types import Member
 if TYPE_CHECKING:
     from spa_bench.models.hf.model import HFModel
 
-_PAGE = "docs/python.md"
+_PAGE = "docs/how-to/python.md"
 _BEGINNINGS = {
     "task": "a subclass of spa_bench.TextTask needs is_right alone; ",
     "model": "a subclass of spa_bench.ModelDefaults needs name and generate alone; ",

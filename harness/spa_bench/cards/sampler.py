@@ -26,30 +26,32 @@ _FILLED = re.compile(r"\{([a-z_]+(?:\.[a-z_]+)*)\}")  # in a sampler's descripti
 class DecodingCard:
     """How a sampler draws; the task adds the length limit and the stop strings."""
 
-    temperature: float = 0.0
-    top_p: float = 1.0
-    top_k: int = 0
-    min_p: float = 0.0
+    # In square brackets: the unit or range of a key. scripts/docs/pages.py makes docs/reference/cards.md of these comments.
+    temperature: float = 0.0  # [0 upward] divides the logits before the softmax; 0: the most probable token each time
+    top_p: float = 1.0  # [share, above 0 to 1] draws from the fewest tokens that hold this probability together; 1: from all
+    top_k: int = 0  # [tokens] draws from this many of the most probable tokens; 0: from all
+    min_p: float = 0.0  # [share, 0 to 1] leaves out tokens less probable than this share of the most probable one; 0: none
 
 
 @dataclass(frozen=True, kw_only=True)
 class SamplerCard:
     """A mixture of members, or a sampler of another kind over one."""
 
-    name: str
-    description: str  # {decoding.temperature} in it becomes that setting of the card, so that --set changes it too
+    name: str  # the sampler's name in tables and in the names of run folders
+    # one line about it; {decoding.temperature} in it becomes that setting of the card, so that --set changes it too
+    description: str
     kind: str = "mixture"  # one of ours, one of an installed package, or package.module:build on the import path
-    members: int = 1  # K
-    draws: int = 4  # answers to each problem when --n is not given
-    # none; all: one, on all data; seeds: K, on all data with different seeds; parts: K, on the parts; served: none is made,
-    # because a server has K models
+    members: int = 1  # [members] K: how many share the answers
+    draws: int = 4  # [answers to a problem] of all members together (each gives draws / members), unless --n says how many
+    # which are trained. none; all: one, on all data; seeds: K, on all data with different seeds; parts: K, on the parts;
+    # served: none, because a server has K models
     adapters: str = "none"
     served: tuple[str, ...] = ()  # the names of the members on a server, in their order
-    decoding: DecodingCard = field(default_factory=DecodingCard)
-    lora: LoraCard = field(default_factory=LoraCard)
-    attribution: AttributionCard = field(default_factory=AttributionCard)
-    partition: PartitionCard = field(default_factory=PartitionCard)
-    data: DataCard = field(default_factory=DataCard)
+    decoding: DecodingCard = field(default_factory=DecodingCard)  # how tokens are drawn
+    lora: LoraCard = field(default_factory=LoraCard)  # how each adapter is trained
+    attribution: AttributionCard = field(default_factory=AttributionCard)  # how training pairs are scored
+    partition: PartitionCard = field(default_factory=PartitionCard)  # how scores become parts
+    data: DataCard = field(default_factory=DataCard)  # on what adapters are trained
     options: object = field(default_factory=NoOptions)  # an instance of the dataclass that the kind declares
 
     @property

@@ -40,8 +40,8 @@ _DISTRIBUTION = re.compile(r"[A-Za-z0-9]([\w.-]*[A-Za-z0-9])?", re.ASCII)  # the
 class TaskCard:
     """A benchmark: the source of its problems, and how answers are cut and run."""
 
-    name: str
-    description: str
+    name: str  # the task's name in tables and in the names of run folders
+    description: str  # one line about it
     kind: str = "code"  # one of ours, one of an installed package, or package.module:build on the import path
     problems: str = "jsonl"  # for code: a name in the registry, or package.module:function; jsonl: the problems in `file`
     file: str = ""  # for jsonl: a HumanEval-shaped file; other kinds may use it for a file of their own
@@ -53,15 +53,15 @@ class TaskCard:
     strip_prompt: bool = False  # strip the prompt's outer white space, and end it with one line end, as evalplus does
     instruction: str = INSTRUCTION  # for instruct: the instruction, with {prompt} filled in
     response: str = RESPONSE  # for instruct: the beginning of the answer
-    max_new_tokens: int = 512
-    stop: tuple[str, ...] = ()
+    max_new_tokens: int = 512  # [tokens] the most of one answer
+    stop: tuple[str, ...] = ()  # the texts at which an answer is cut
     stop_instruct: tuple[str, ...] = ()  # for instruct: the stop strings, instead of `stop`
     # program: all that the entry point needs, and nothing else; stop: cut the answer at a stop string or a closing fence;
     # evalplus: cut it at a stop string, then apply evalplus.sanitize
     sanitiser: str = "program"
-    seconds: float = 3.0  # CPU seconds for one program; where tests are data, the least limit of one call
-    memory_mb: int = 1024
-    shuffle: int | None = None  # the seed of the problems' order, of which a limit takes the first; None: the order of the data
+    seconds: float = 3.0  # [s of CPU time] for one program; where tests are data, the least limit of one call
+    memory_mb: int = 1024  # [MiB] of main memory for one program
+    shuffle: int | None = None  # [seed] of the problems' order, of which a limit takes the first; None: the order of the data
     stratify: bool = False  # in the order of `shuffle`, the first problems have every tag in proportion
     packages: tuple[str, ...] = ("numpy",)  # distributions that programs may import beside the standard library
     one_process: bool = False  # run program and tests in one process, for values that cannot be passed between two

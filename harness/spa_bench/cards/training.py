@@ -25,9 +25,9 @@ _MOST_DIMENSIONS = 1 << 24  # dimensions of a projection: beyond these an exampl
 class ColumnsCard:
     """The names of the columns of the data; empty: recognised by the shape of the rows."""
 
-    prompt: str = ""
+    prompt: str = ""  # the column with the question or instruction
     input: str = ""  # a column whose text is put below the prompt, where a row has it
-    completion: str = ""
+    completion: str = ""  # the column with the answer
     messages: str = ""  # a column with a list of turns, instead of the three above
 
 
@@ -35,15 +35,19 @@ class ColumnsCard:
 class DataCard:
     """The instruction set and the attribution queries."""
 
-    examples: str = "mini"  # "mini", "mini-nlu", a file (JSON lines, JSON, CSV, Parquet), or "hub:NAME" or "hub:NAME:SPLIT"
-    queries: str = "mini"  # as `examples`, or "code" or "text" (ours, on the paper's subjects), "sample" or "sample:M"
-    columns: ColumnsCard = field(default_factory=ColumnsCard)
+    # the training pairs: "mini", "mini-nlu", a file (JSON lines, JSON, CSV, Parquet), or "hub:NAME" or "hub:NAME:SPLIT"
+    examples: str = "mini"
+    # the pairs for which examples are scored: as `examples`, or "code" or "text" (ours, on the paper's subjects), "sample" or
+    # "sample:M"
+    queries: str = "mini"
+    columns: ColumnsCard = field(default_factory=ColumnsCard)  # which column of the data is which
     template: str = "auto"  # for instructions: auto (the model's chat template, else Alpaca's), chat, alpaca or plain
     duplicates: str = "keep"  # keep (and count them), drop (all but the first) or refuse
     labels: str = "auto"  # what label and kto_tag say: auto (true and false: KTO's), kto (0 and 1 too) or ignore
     unusable: str = "refuse"  # rows without text or an answer: refuse (and count them) or drop (and count them)
     decontaminate: bool = False  # leave out (and count) pairs that overlap the task's problems
-    share: float = 1.0  # the share of the fitting examples, drawn with the seed; a larger share contains a smaller one
+    # [share, above 0 to 1] the part of the fitting examples, drawn with the seed; a larger share contains a smaller one
+    share: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,20 +56,20 @@ class AttributionCard:
 
     method: str = "influence"  # influence, bm25, embedding, random, or package.module:function
     curvature: str = "fisher"  # influence: identity, cosine, fisher, datainf, ekfac or lissa
-    damping: float = 0.1  # influence: the value that is added to the curvature's eigenvalues; see damping_kind
+    damping: float = 0.1  # [eigenvalues, see damping_kind] influence: what is added to the curvature's eigenvalues
     damping_kind: str = "relative"  # relative: times the mean eigenvalue (datainf, ekfac: of each block); absolute: unscaled
     features: str = "lora"  # influence: lora (the adapter's gradient), projection (of that gradient) or core (LoGra)
-    dimensions: int = 0  # projection: numbers for each example (0: 4096); core: k, for k x k numbers of each module (0: 16)
+    dimensions: int = 0  # [numbers] projection: of each example (0: 4096); core: k, for k x k of each module (0: 16)
     core: str = "random"  # core: the projection of a layer's input and output gradient: random, pca or adapter
-    checkpoints: tuple[int, ...] = (0,)  # influence: steps of a warm-up on all data; scores are the mean over these
-    curvature_examples: int = 256  # influence: how many examples the curvature is estimated from; 0: all
+    checkpoints: tuple[int, ...] = (0,)  # [steps] influence: of a warm-up on all data; scores are the mean over these
+    curvature_examples: int = 256  # [examples] influence: how many examples the curvature is estimated from; 0: all
     factors: str = "tokens"  # ekfac: the second moments whose eigenvectors are the basis: of tokens, or of whole gradients
-    draws: int = 1  # ekfac, lissa: labels that are drawn for each of these examples
+    draws: int = 1  # [labels] ekfac, lissa: labels that are drawn for each of these examples
     normalize: bool = False  # influence: divide by the norm of the example's gradient
-    depth: int = 120  # lissa: products with the curvature in one run of the recursion
-    repeats: int = 1  # lissa: runs that are averaged; the paper takes 500 for code, 200 for text
-    scale: float = 0.0  # lissa: divides the curvature so that the recursion converges; 0: measured
-    lissa_batch: int = 16  # lissa: examples in each product
+    depth: int = 120  # [products] lissa: products with the curvature in one run of the recursion
+    repeats: int = 1  # [runs] lissa: runs that are averaged; the paper takes 500 for code, 200 for text
+    scale: float = 0.0  # [above 0] lissa: divides the curvature so that the recursion converges; 0: measured
+    lissa_batch: int = 16  # [examples] lissa: examples in each product
     variant: str = "plus"  # bm25: plus (the formula that the paper prints) or okapi
     encoder: str = "tf-idf"  # embedding: tf-idf, or a model of sentence-transformers or transformers
 
@@ -76,8 +80,8 @@ class PartitionCard:
 
     method: str = "argmax"  # argmax (the paper's), balanced, kmeans, kmeans-embedding, random, file, package.module:function
     scale: str = "zscore"  # how each query's scores are scaled: zscore, rank or none
-    capacity: float = 1.0  # balanced: the most examples in a part, as a multiple of N / K
-    least: int = 1  # the fewest examples in a part
+    capacity: float = 1.0  # [N / K examples, 1 upward] balanced: the most examples in a part
+    least: int = 1  # [examples] the fewest examples in a part
     encoder: str = "tf-idf"  # kmeans-embedding: as attribution.encoder
     file: str = ""  # file: a .json list, or a text file of lines, with the part of each example
 
@@ -86,25 +90,32 @@ class PartitionCard:
 class LoraCard:
     """How one adapter is trained. Steps are counted per adapter, as in the SPA paper."""
 
-    rank: int = 8
-    alpha: float = 16.0
-    dropout: float = 0.0  # the rate at which the adapter's input is dropped
-    targets: str | tuple[str, ...] = "all-linear"  # or the last names of linear layers: ["q_proj", "v_proj"]
-    steps: int = 24  # optimiser steps for each adapter; 0: `epochs` decides
-    epochs: float = 0.0  # passes over the adapter's own part; read where steps = 0
-    batch: int = 16  # the most examples in one forward and backward pass
-    accumulation: int = 1  # batches in each step: a step has batch x accumulation examples
-    learning_rate: float = 2e-3
-    schedule: str = "cosine"  # cosine, linear or constant, after the warm-up
-    warmup: int = 2  # steps of the warm-up
-    weight_decay: float = 0.0
-    clip: float = 1.0  # the largest gradient norm of one member
-    loss: str = "completion"  # which tokens count: completion or all
-    length: int = 0  # the most tokens in a row; 0: the model's context
+    rank: int = 8  # [dimensions] of LoRA's factors
+    alpha: float = 16.0  # [above 0] the product of the factors is scaled by alpha / rank
+    dropout: float = 0.0  # [share, 0 to below 1] of the adapter's input that is dropped, with another mask for each layer
+    # "all-linear": all linear layers but the output layer, or the last names of some: ["q_proj", "v_proj"]
+    targets: str | tuple[str, ...] = "all-linear"
+    steps: int = 24  # [steps of the optimiser] of each adapter, repeating its part as often as that takes; 0: epochs decides
+    epochs: float = 0.0  # [passes] over the adapter's own part, where steps = 0; the last step may have fewer pairs
+    # [pairs] the most of a member in one forward and backward pass, of at most 1,024 tokens (GPU: 8,192) of all members
+    batch: int = 16
+    # [batches] in each step, which has batch x accumulation pairs; how these are split into passes changes nothing
+    accumulation: int = 1
+    learning_rate: float = 2e-3  # [a step of AdamW] at the end of the warm-up
+    schedule: str = "cosine"  # after the warm-up: cosine or linear, both to 0 after the last step, or constant
+    warmup: int = 2  # [steps] of the warm-up; the first has 1 / warmup of the rate
+    weight_decay: float = 0.0  # [a step of AdamW] on both factors
+    clip: float = 1.0  # [gradient norm] the largest of one member
+    loss: str = "completion"  # which tokens count: completion (with its end token), or all but the first
+    # [tokens] the most of a pair, and of a packed row; 0: the model's context. Longer pairs are left out and counted
+    length: int = 0
     packing: bool = False  # several pairs in one row, without attention between them: the same training in fewer columns
-    precision: str = "float32"  # bfloat16: activations have that type by autocast; factors and moments stay float32
-    gradient_checkpointing: bool = False  # compute activations twice instead of keeping them
-    together: int = 0  # members that are trained in one stacked pass; 0: as many as memory holds
+    # of activations: float32 leaves them in the dtype of the base; bfloat16 by autocast, while factors, their gradients and
+    # moments stay float32
+    precision: str = "float32"
+    # keep each block's input alone and compute activations twice: the same gradients; done anyway where memory is short
+    gradient_checkpointing: bool = False
+    together: int = 0  # [members] trained in one stacked pass; 0: as many as memory holds
 
 
 def concerns(card: AttributionCard) -> frozenset[str]:

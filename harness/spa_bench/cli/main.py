@@ -24,12 +24,13 @@ _NAMED = _FULL | {errno.EACCES, errno.EPERM, errno.EIO, errno.ENAMETOOLONG, errn
 
 def build() -> App:
     """The application with all commands. Modules that compute are imported only when their command is called."""
+    # the last value of a repeated option counts; there are no options --no-x
+    parameter = Parameter(negative=(), allow_repeating=True, show_default=_shown)
     app = App(
         name="spa-bench",
         help="Which way of sampling gives answers that are both good and different?",
         version=f"spa-bench {__version__}",
-        # the last value of a repeated option counts; there are no options --no-x
-        default_parameter=Parameter(negative=(), allow_repeating=True, show_default=_shown),
+        default_parameter=parameter,
         help_format="plaintext",
         result_action="return_value",
         exit_on_error=False,
@@ -37,7 +38,8 @@ def build() -> App:
     )
     for name, (place, group, what) in COMMANDS.items():
         app.command(f"spa_bench.cli.{place}", name=name, help=what, group=group, help_epilogue=_examples(name))
-    stages = App(name="spa", help="SPA's stages by themselves: attribute, partition, adapt; describe looks at one", group=MAKE)
+    what = "SPA's stages by themselves: attribute, partition, adapt; describe looks at one"
+    stages = App(name="spa", help=what, group=MAKE, default_parameter=parameter)
     for name, (place, what) in STAGES.items():
         stages.command(f"spa_bench.cli.{place}", name=name, help=what, help_epilogue=_examples(f"spa {name}"))
     app.command(stages)

@@ -25,10 +25,10 @@ from spa_bench.types import Completion, Decoding, Key, Prompt, Request
 class DiverseBeamOptions:
     """The [options] of kind diverse-beam."""
 
-    groups: int = 0  # G; 0: as many groups as answers
-    width: int = 2  # beams of a group
-    penalty: float = 0.5  # λ, in nats; the paper finds 0.2 to 0.8 good
-    length_power: float = 1.0  # scores are divided by length ** this
+    groups: int = 0  # [groups] G; 0: as many groups as answers
+    width: int = 2  # [beams] of a group
+    penalty: float = 0.5  # [nats] λ; the paper finds 0.2 to 0.8 good
+    length_power: float = 1.0  # [power, 0 upward] scores are divided by length ** this
 
     def __post_init__(self) -> None:
         for name, whole, least in (("groups", self.groups, 0), ("width", self.width, 1)):

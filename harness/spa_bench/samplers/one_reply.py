@@ -36,9 +36,9 @@ I from 1 to {n}, then the program in a fenced code block, and write nothing else
 class OneReplyOptions:
     """The [options] of kind one-reply."""
 
-    template: str = TEMPLATE  # {n} and {prompt} are filled in
+    template: str = TEMPLATE  # what the model is asked: {n} and {prompt} are filled in
     system: str = ""  # a system message before the template; "": none
-    max_new_tokens: int = 0  # of the reply; 0: n times the task's limit for one answer
+    max_new_tokens: int = 0  # [tokens] of the reply; 0: n times the task's limit for one answer
 
     def __post_init__(self) -> None:
         for place in ("{n}", "{prompt}"):

@@ -16,8 +16,8 @@ from spa_bench.samplers.selection import greedy_dpp
 class DppOptions:
     """The [options] of kind oversample-dpp."""
 
-    pool: int = 32  # draws a problem
-    relevance: str = "none"  # or "loglikelihood"; "none": all are equally relevant
+    pool: int = 32  # [draws] of a problem, of which n are kept
+    relevance: str = "none"  # what makes an answer worth keeping: "loglikelihood"; "none": all are equally relevant
 
     def __post_init__(self) -> None:
         check_pool(self.pool, self.relevance)

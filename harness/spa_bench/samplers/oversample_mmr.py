@@ -17,9 +17,9 @@ from spa_bench.samplers.selection import maximal_marginal_relevance
 class MmrOptions:
     """The [options] of kind oversample-mmr."""
 
-    pool: int = 32  # draws a problem
-    trade: float = 0.5  # λ: 1 is relevance alone, 0 difference alone
-    relevance: str = "loglikelihood"  # or "none": all are equally relevant
+    pool: int = 32  # [draws] of a problem, of which n are kept
+    trade: float = 0.5  # [share, 0 to 1] λ: 1 is relevance alone, 0 difference alone
+    relevance: str = "loglikelihood"  # what makes an answer worth keeping: "loglikelihood" or "none": all are equally relevant
 
     def __post_init__(self) -> None:
         check_pool(self.pool, self.relevance)

@@ -29,8 +29,8 @@ class OpenAIOptions:
     tries: int = field(default=8, metadata=UNSEEN)  # times that a call is sent until it is given up
     # seconds from a call's first try, after which it is not sent again
     patience: float = field(default=1800.0, metadata=UNSEEN)
-    requests_per_minute: int | None = field(default=None, metadata=UNSEEN)
-    # of prompts and answers; a call counts with the most that it can take until it is answered
+    requests_per_minute: int | None = field(default=None, metadata=UNSEEN)  # no minute has more; None: no limit
+    # no minute has more tokens of prompts and answers; a call counts with the most that it can take until it is answered
     tokens_per_minute: int | None = field(default=None, metadata=UNSEEN)
     price_in: float | None = field(default=None, metadata=UNSEEN)  # dollars for a million tokens of prompts
     price_out: float | None = field(default=None, metadata=UNSEEN)  # dollars for a million tokens of answers

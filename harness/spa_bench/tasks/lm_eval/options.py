@@ -16,17 +16,17 @@ class LmEvalOptions:
     task: str = ""  # a task, group or tag of lm-eval
     folder: str = ""  # under lm_eval/tasks, where it is defined: saves reading all 14,000 definitions; "": anywhere
     include: str = ""  # a folder of definitions (YAML) of one's own; "mini": the package's
-    fewshot: int = -1  # examples in the prompt; -1: the task's own number, or none
+    fewshot: int = -1  # [examples] in the prompt; -1: the task's own number, or none
     subjects: tuple[str, ...] = ()  # of a group: only these tasks, by name or by the end of it ("anatomy" of mmlu_anatomy)
-    per_task: int = 0  # number of first documents of every task, as lm_eval --limit; 0: all
+    per_task: int = 0  # [documents] the first of every task, as lm_eval --limit; 0: all
     local: tuple[str, ...] = ()  # folders or files that replace the hub
     filter: str = ""  # of generated answers: the filter whose result decides; "": the task's first
-    max_gen_toks: int = 0  # tokens of a generated answer; 0: as the task says
+    max_gen_toks: int = 0  # [tokens] of a generated answer; 0: as the task says
     chat: bool = False  # ask through the model's chat template
     system: str = ""  # a system message, before the task's own description
     multiturn: bool = True  # with chat: few-shot examples as turns of their own
     too_long: str = "refuse"  # a prompt that leaves no room for the answer: an error; "cut": cut on the left, as lm-eval does
-    bootstrap: int = 100_000  # resamples for the standard error of metrics that have no closed form
+    bootstrap: int = 100_000  # [resamples] for the standard error of metrics that have no closed form
     hash: str = ""  # of the problems (problems_hash of a run's spec): another hash is an error; "": any
 
     def placed(self, folder: Path) -> LmEvalOptions:
