@@ -281,6 +281,16 @@ class HalfTask:
         ("settings", "{'task.seconds': None}", "settings['task.seconds'] is None; it must be a number, a text"),
         ("engine", "'mock'", "engine says how a model of a name is loaded, and the model is an object: leave engine out"),
         ("n", "0", "n is 0; it must be at least 1"),
+        ("n", "'4'", "n is '4'; it must be a whole number"),
+        ("n", "2.0", "n is 2.0; it must be a whole number"),
+        ("seed", "'01'", "seed is '0'; it must be a whole number"),
+        ("seed", "[0, None]", "seed is None; it must be a whole number"),
+        ("seed", "[0, 0]", "--seeds names a seed twice: 0,0"),
+        ("limit", "True", "limit is True; it must be a whole number"),
+        ("until", "'grading'", "until is 'grading'; "),
+        ("grading", "'evalpuls'", "grading is 'evalpuls'; did you mean 'evalplus'?"),
+        ("sandbox", "'bwarp'", "unknown sandbox 'bwarp'"),
+        ("out", "__import__('sys').executable", "--out is "),
     ],
 )
 def test_a_part_that_cannot_be_used_is_one_line(part: str, value: str, said: str, cells: Notebook):
