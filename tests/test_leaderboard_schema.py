@@ -150,3 +150,18 @@ def test_the_users_own_metrics_are_in_the_printed_table():
     assert cells == {"mine": "12.500 [11.000, 14.000]", "other": "-"}
     assert "longest" in table(rows, style="latex")
     assert "| longest " in table(rows, style="md")
+
+
+@pytest.mark.parametrize(
+    ("version", "said"), [(99, "has schema 99, this spa-bench reads up to 2; upgrade spa-bench"), (1, "make the run again")]
+)
+def test_runs_of_mixed_schema_are_refused_in_a_line_that_names_the_odd_one(version: int, said: str, tmp_path: Path, call: Call):
+    runs = shutil.copytree(GOLDEN / "runs", tmp_path / "runs")
+    odd = sorted(runs.iterdir())[1]
+    text = (odd / "spec.json").read_text()
+    (odd / "spec.json").write_text(text.replace('"schema_version": 2', f'"schema_version": {version}', 1))
+    done = call("leaderboard", runs)
+    assert done.code == 2
+    [line] = done.err.splitlines()
+    assert str(odd) in line
+    assert said in line
