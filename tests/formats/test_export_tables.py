@@ -13,6 +13,7 @@ from spa_bench.cards.task import load_task_card
 from spa_bench.errors import StoreError, UsageError
 from spa_bench.publish.export import Said
 from spa_bench.runs.job import load_task
+from spa_bench.types import Choices
 
 pytest.importorskip("pyarrow", reason="pip install 'spa-bench[data]'")
 import pandas as pd
@@ -77,6 +78,30 @@ def test_values_problems_divergences_and_runs_are_there(runs: Runs, export: Expo
     of_runs = table(out, "runs")
     assert [json.loads(spec) for spec in of_runs.spec] == [run.spec for run, _ in runs]
     assert list(of_runs.seed) == [0, 1]
+
+
+@pytest.mark.parametrize("to", ["parquet", "hub", "inspect"])
+def test_log_probabilities_of_options_are_a_table_or_said_to_be_left_out(
+    to: str, three: Path, tmp_path: Path, export: Export, out: Path
+):
+    task = load_task(load_task_card(str(three)))
+    run = stored(tmp_path / "runs", task, [record("three/add", 0, 0, "x")], n=1, limit=1)
+    run.choice_log.append(
+        [
+            Choices(
+                problem="three/add", logprobs=[[-1.0, -2.5]], greedy=[[True, False]], tokens=[3, 4], matrices={},
+                members={"entropy[choices]": [0.5]},
+            )
+        ]
+    )  # fmt: skip
+    notes = export([(run, task)], to)
+    assert any("log-probabilities of the options" in note for note in notes) == (to == "inspect")
+    if to == "parquet":
+        options = table(out, "options")
+        assert list(zip(options.member, options.option, options.logprob, options.greedy, options.tokens, strict=True)) == [
+            (0, 0, -1.0, True, 3),
+            (0, 1, -2.5, False, 4),
+        ]
 
 
 def test_duckdb_reads_the_tables_where_they_lie(runs: Runs, export: Export, out: Path):

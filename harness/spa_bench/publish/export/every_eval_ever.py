@@ -12,7 +12,7 @@ import json
 import math
 import re
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -42,7 +42,8 @@ def content(runs: Sequence[Samples], organisation: str = UNKNOWN) -> Content:
         if not samples.graded:
             raise StoreError(samples.run.ungraded())
         place = _place(samples)
-        rows = [_instance(samples, problem, record) for problem, records in samples.problems for record in records]
+        options = facts.options_of(samples)
+        rows = [_instance(samples, problem, record, options) for problem, records in samples.problems for record in records]
         lines = facts.json_lines(rows)
         files[f"{place}_samples.jsonl"] = lines
         files[f"{place}.json"] = _json(_aggregate(samples, organisation, f"{place}_samples.jsonl", lines, len(rows)))
@@ -212,7 +213,8 @@ def _generation(samples: Samples) -> dict[str, Any]:
     return {"generation_args": arguments, "additional_details": details}
 
 
-def _instance(samples: Samples, problem: Problem, record: Record) -> dict[str, Any]:
+def _instance(samples: Samples, problem: Problem, record: Record, options: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    choice = facts.chosen(record, options)
     grade, right = samples.grades[record.key], bool(facts.passed(samples, record))
     prompt, reference = utf8(problem.prompt), [utf8(problem.reference)] if problem.reference else []
     return {
@@ -224,14 +226,18 @@ def _instance(samples: Samples, problem: Problem, record: Record) -> dict[str, A
         "sample_id": problem.id,
         "sample_hash": hashlib.sha256((prompt + "".join(reference)).encode()).hexdigest(),
         "interaction_type": "single_turn",
-        "input": {"raw": prompt, "reference": reference},
+        "input": {
+            "raw": prompt,
+            "reference": reference,
+            **({"choices": list(options[problem.id])} if problem.id in options else {}),
+        },
         "output": {"raw": [utf8(record.raw)]},
         "answer_attribution": [
             {
                 "turn_idx": 0,
                 "source": "output.raw",
-                "extracted_value": utf8(facts.answer(samples, record)),
-                "extraction_method": str(samples.card.get("sanitiser") or "task"),
+                "extracted_value": utf8(facts.answer(samples, record)) if choice is None else choice,
+                "extraction_method": str(samples.card.get("sanitiser") or "task") if choice is None else "log_probability",
                 "is_terminal": True,
             }
         ],

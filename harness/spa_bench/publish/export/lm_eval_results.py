@@ -140,6 +140,7 @@ def _doc(samples: Samples, problem: Problem, records: Sequence[Record]) -> dict[
         "members": [r.member for r in records],
         "draws": [r.draw for r in records],
         "verdicts": [str(samples.grades[r.key].verdict) for r in records],
+        **({"chosen": [r.choice for r in records]} if any(r.choice is not None for r in records) else {}),
     }
 
 
