@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 from formats_types import Export, Runs
 
+from doubles import RIGHT, SANDBOX, InProcessJudge, Lines
 from export_runs import record, stored
 from spa_bench.cards.task import load_task_card
 from spa_bench.errors import StoreError, UsageError
 from spa_bench.publish.export import Said
+from spa_bench.runs.grade import grade
+from spa_bench.runs.import_samples import import_samples
 from spa_bench.runs.job import load_task
 from spa_bench.types import Choices
 
@@ -78,6 +82,33 @@ def test_values_problems_divergences_and_runs_are_there(runs: Runs, export: Expo
     of_runs = table(out, "runs")
     assert [json.loads(spec) for spec in of_runs.spec] == [run.spec for run, _ in runs]
     assert list(of_runs.seed) == [0, 1]
+
+
+def test_what_is_not_known_of_samples_from_elsewhere_is_not_said(
+    three: Path, tmp_path: Path, export: Export, out: Path, sandbox: InProcessJudge
+):
+    task = load_task(load_task_card(str(three)))
+    file = tmp_path / "samples.jsonl"
+    file.write_text("".join(json.dumps({"task_id": p.id, "completion": RIGHT[p.id]}) + "\n" for p in task.problems))
+    run = import_samples(file, task, tmp_path / "runs", label="theirs", cut=False, sandbox=SANDBOX)  # type: ignore[arg-type]
+    grade(run, task, Lines(), sandbox=None, workers=1)
+    export([(run, task)], "parquet")
+    samples = table(out, "samples")
+    assert samples.passed.all()
+    assert samples[["tokens", "spent", "draw_seed", "finish"]].isna().all(axis=None)
+    shutil.rmtree(out)
+    export([(run, task)], "every-eval-ever")
+    [content] = [json.loads(p.read_text()) for p in out.glob("data/*/*/*/*.json")]
+    assert content["evaluation_results"][0]["generation_config"]["generation_args"].keys() == {"sandbox"}
+    assert content["model_info"]["additional_details"]["deployment_type"] == "unknown"
+    [row, *_] = (json.loads(line) for line in next(out.glob("data/*/*/*/*.jsonl")).read_text().splitlines())
+    assert row["metadata"].keys() == {"member", "draw", "verdict"}
+    shutil.rmtree(out)
+    export([(run, task)], "inspect")
+    log = json.loads(next((out / "logs").iterdir()).read_text())
+    assert log["eval"]["model_generate_config"] == {}
+    assert log["samples"][0]["metadata"].keys() == {"member", "draw", "tags"}
+    assert log["samples"][0]["output"]["choices"][0]["stop_reason"] == "unknown"
 
 
 @pytest.mark.parametrize("to", ["parquet", "hub", "inspect"])

@@ -124,8 +124,9 @@ def _aggregate(samples: Samples, organisation: str, place: str, lines: bytes, ro
 def _model(samples: Samples) -> dict[str, Any]:
     spec, identity = samples.run.spec, facts.model_id(samples)
     engine = str(spec.get("engines", {}).get("draw", ""))
-    elsewhere = spec["sampler"].get("kind") == "samples"
-    deployed = UNKNOWN if elsewhere or not engine else "externally_managed" if engine == "openai" else "self_deployed"
+    deployed = (
+        UNKNOWN if not facts.drawn(samples) or not engine else "externally_managed" if engine == "openai" else "self_deployed"
+    )
     library = _ENGINES.get(engine, engine)
     return {
         "name": utf8(identity.partition("/")[2]),
@@ -199,15 +200,15 @@ def _metric(samples: Samples, row: MetricRow) -> dict[str, Any]:
 
 def _generation(samples: Samples) -> dict[str, Any]:
     spec, decoding, card = samples.run.spec, facts.decoding(samples), samples.card
-    most = card.get("max_new_tokens")
+    drawn = facts.drawn(samples)
+    most = card.get("max_new_tokens") if drawn else None
     arguments: dict[str, Any] = {key: decoding[key] for key in ("temperature", "top_p", "top_k") if key in decoding}
     arguments |= {"max_tokens": most} if most else {}
     arguments |= {"sandbox": {"type": str(spec.get("sandbox", UNKNOWN))}} if samples.task.runs_code else {}
     details = {
         "sampler": json.dumps(spec["sampler"], sort_keys=True),
         "n": str(spec["n"]),
-        "seed": str(spec["seed"]),
-        "stop": json.dumps(card.get("stop", [])),
+        **({"seed": str(spec["seed"]), "stop": json.dumps(card.get("stop", []))} if drawn else {}),
         **({"min_p": str(decoding["min_p"])} if "min_p" in decoding else {}),
     }
     return {"generation_args": arguments, "additional_details": details}
@@ -246,15 +247,18 @@ def _instance(samples: Samples, problem: Problem, record: Record, options: Mappi
         "metadata": {
             "member": str(record.member),
             "draw": str(record.draw),
-            "draw_seed": str(record.seed),
             "verdict": str(grade.verdict),
             **({"message": utf8(grade.message)} if grade.message else {}),
-            "output_tokens": str(record.tokens),
-            "finish": record.finish,
+            **(_of_draw(record) if facts.drawn(samples) else {}),
             **({"choice": str(record.choice)} if record.choice is not None else {}),
             **({"tags": ", ".join(problem.tags)} if problem.tags else {}),
         },
     }
+
+
+def _of_draw(record: Record) -> dict[str, str]:
+    """What is known of an answer that the run drew."""
+    return {"draw_seed": str(record.seed), "output_tokens": str(record.tokens), "finish": record.finish}
 
 
 def _json(value: object) -> bytes:

@@ -112,6 +112,11 @@ def decoding(samples: Samples) -> dict[str, Any]:
     return of_card
 
 
+def drawn(samples: Samples) -> bool:
+    """Whether the run drew its answers; of samples from elsewhere decoding, seeds, tokens and ends are not known."""
+    return samples.run.spec["sampler"].get("kind") != "samples"
+
+
 def members(samples: Samples) -> int:
     """K, the number of the sampler's members."""
     return int(samples.run.spec["sampler"].get("members", 1))

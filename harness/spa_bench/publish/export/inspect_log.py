@@ -54,7 +54,10 @@ def _log(samples: Samples) -> dict[str, Any]:
     generation = {key: decoding[key] for key in ("temperature", "top_p", "top_k") if decoding.get(key)}
     if "temperature" in decoding:
         generation["temperature"] = decoding["temperature"]
-    most = samples.card.get("max_new_tokens")
+    drawn, most = facts.drawn(samples), samples.card.get("max_new_tokens")
+    if drawn:
+        generation |= {"stop_seqs": list(samples.card.get("stop", ())), "seed": spec["seed"]}
+        generation |= {"max_tokens": most} if most else {}
     metadata = {"spec_hash": samples.run.hash, "spec": spec}
     return {
         "version": 2,
@@ -75,12 +78,7 @@ def _log(samples: Samples) -> dict[str, Any]:
                 "shuffled": False,
             },
             "model": model,
-            "model_generate_config": {
-                **generation,
-                **({"max_tokens": most} if most else {}),
-                "stop_seqs": list(samples.card.get("stop", ())),
-                "seed": spec["seed"],
-            },
+            "model_generate_config": generation,
             "config": {"epochs": max(len(records) for _, records in samples.problems), "limit": spec["limit"]},
             "packages": {"spa_bench": str(spec.get("versions", {}).get("spa-bench", ""))},
             "scorers": [{"name": SCORER}],
@@ -122,6 +120,11 @@ def _results(samples: Samples) -> dict[str, Any]:
     return {"total_samples": samples.count, "completed_samples": samples.count, "scores": scores if metrics else []}
 
 
+def _of_draw(record: Record) -> dict[str, Any]:
+    """What is known of an answer that the run drew; its seed of 63 bits is a text, because JavaScript counts to 53."""
+    return {"seed": str(record.seed), "tokens": record.tokens, "finish": record.finish}
+
+
 def _sample(
     samples: Samples, problem: Problem, record: Record, epoch: int, options: Mapping[str, Sequence[str]]
 ) -> dict[str, Any]:
@@ -130,7 +133,9 @@ def _sample(
     message = {"role": "assistant", "content": text, "source": "generate", "model": model}
     output: dict[str, Any] = {
         "model": model,
-        "choices": [{"message": message, "stop_reason": _STOPS.get(record.finish, "unknown")}],
+        "choices": [
+            {"message": message, "stop_reason": _STOPS.get(record.finish, "unknown") if facts.drawn(samples) else "unknown"}
+        ],
         "completion": text,
     }
     if record.failure:
@@ -156,9 +161,7 @@ def _sample(
         "metadata": {
             "member": record.member,
             "draw": record.draw,
-            "seed": str(record.seed),  # 63 bits: JavaScript's numbers have 53
-            "tokens": record.tokens,
-            "finish": record.finish,
+            **(_of_draw(record) if facts.drawn(samples) else {}),
             **({"choice": record.choice} if record.choice is not None else {}),
             "tags": list(problem.tags),
         },

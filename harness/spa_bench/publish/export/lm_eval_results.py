@@ -145,7 +145,9 @@ def _doc(samples: Samples, problem: Problem, records: Sequence[Record]) -> dict[
 
 
 def _arguments(samples: Samples) -> dict[str, Any]:
-    """The generation arguments in lm-eval's words."""
+    """The generation arguments in lm-eval's words; none of samples from elsewhere."""
+    if not facts.drawn(samples):
+        return {}
     decoding, card = facts.decoding(samples), samples.card
     said = {
         "until": list(card.get("stop", ())),

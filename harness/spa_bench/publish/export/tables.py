@@ -172,7 +172,7 @@ def _of_run(samples: Samples) -> dict[str, Any]:
 
 
 def _samples(samples: Samples) -> Iterator[dict[str, Any]]:
-    named, runs_code = _named(samples), samples.task.runs_code
+    named, runs_code, drawn = _named(samples), samples.task.runs_code, facts.drawn(samples)
     behaviours = {b.key: b for b in samples.run.behaviour_log.rows()}
     for record in facts.each_record(samples):
         grade, behaviour = samples.grades.get(record.key), behaviours.get(record.key)
@@ -190,11 +190,11 @@ def _samples(samples: Samples) -> Iterator[dict[str, Any]]:
             "call": utf8(grade.call) if grade else None,
             "suite": grade.suite if grade else None,
             "mark": grade.mark if grade else None,
-            "finish": record.finish,
+            "finish": record.finish if drawn else None,
             "failure": utf8(record.failure),
-            "tokens": record.tokens,
-            "spent": record.tokens if record.spent is None else record.spent,
-            "draw_seed": record.seed,
+            "tokens": record.tokens if drawn else None,
+            "spent": (record.tokens if record.spent is None else record.spent) if drawn else None,
+            "draw_seed": record.seed if drawn else None,
             "choice": record.choice,
             "behaviour": (behaviour.digest or None) if behaviour else None,
             "ran": behaviour.ran if behaviour else None,
