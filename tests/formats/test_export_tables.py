@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from formats_types import Export, Runs
 
-from doubles import RIGHT, SANDBOX, InProcessJudge, Lines
+from doubles import RIGHT, SANDBOX, Call, InProcessJudge, Lines
 from export_runs import record, stored
 from spa_bench.cards.task import load_task_card
 from spa_bench.errors import StoreError, UsageError
@@ -189,6 +189,16 @@ def test_the_card_has_what_the_hub_reads(runs: Runs, export: Export, out: Path):
     assert card.data.tags == ["spa-bench", "evaluation", "diversity", "mini-code"]
     assert card.data.size_categories == ["n<1K"]
     assert "hf upload USER/NAME . --repo-type dataset" in card.text
+
+
+def test_the_command_takes_several_runs_and_what_they_do_not_know(runs: Runs, out: Path, call: Call):
+    paths = [str(run.path) for run, _ in runs]
+    done = call("export", *paths, "--to", "hub", "--license", "cc-by-4.0", "--out", str(out))
+    assert (done.code, done.out) == (0, f"{out}\n")
+    assert "\nlicense: cc-by-4.0\n" in (out / "README.md").read_text()
+    assert done.err.splitlines()[-1] == f"how to use it: {out / 'README.md'}"
+    refused = call("export", *paths, "--to", "evalplus", "--out", str(out))
+    assert refused.error().startswith("--to evalplus holds one run, and 2 are given")
 
 
 def test_places_on_this_machine_are_told_before_a_push(three: Path, tmp_path: Path, export: Export):

@@ -114,7 +114,7 @@ def decoding(samples: Samples) -> dict[str, Any]:
 
 def drawn(samples: Samples) -> bool:
     """Whether the run drew its answers; of samples from elsewhere decoding, seeds, tokens and ends are not known."""
-    return samples.run.spec["sampler"].get("kind") != "samples"
+    return bool(samples.run.spec["sampler"].get("kind") != "samples")
 
 
 def members(samples: Samples) -> int:
