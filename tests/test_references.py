@@ -213,6 +213,18 @@ def test_the_command_prints_a_table_and_ends_with_1_where_a_kept_number_is_wrong
     assert of_run["faults"]
 
 
+def test_what_is_wrong_with_a_run_is_said_beside_why_nothing_was_compared(run: RunFolder, call: Call):
+    (run.path / "metrics.json").unlink()
+    (run.path / "stray").write_text("x")
+    done = call("verify", str(run.path), "--references")
+    assert done.code == 1
+    assert done.out.splitlines() == [
+        f"{run.path / 'stray'} does not belong to a run",
+        f"{run.path} is not graded yet; finish it with: spa-bench grade {run.path}",
+        "the run has other code than this spa-bench; `spa-bench rerun` says what that changes",
+    ]
+
+
 def test_without_the_option_json_is_as_it_was(run: RunFolder, call: Call):
     done = call("verify", str(run.path), "--json")
     assert (done.code, json.loads(done.out)) == (0, {str(run.path): []})

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 from formats_types import Export, Runs
 
+from doubles import RIGHT, SANDBOX, Call, InProcessJudge, Lines
 from export_runs import record, stored
 from spa_bench.cards.task import load_task_card
 from spa_bench.errors import StoreError, UsageError
 from spa_bench.publish.export import Said
+from spa_bench.runs.grade import grade
+from spa_bench.runs.import_samples import import_samples
 from spa_bench.runs.job import load_task
+from spa_bench.types import Choices
 
 pytest.importorskip("pyarrow", reason="pip install 'spa-bench[data]'")
 import pandas as pd
@@ -79,6 +84,57 @@ def test_values_problems_divergences_and_runs_are_there(runs: Runs, export: Expo
     assert list(of_runs.seed) == [0, 1]
 
 
+def test_what_is_not_known_of_samples_from_elsewhere_is_not_said(
+    three: Path, tmp_path: Path, export: Export, out: Path, sandbox: InProcessJudge
+):
+    task = load_task(load_task_card(str(three)))
+    file = tmp_path / "samples.jsonl"
+    file.write_text("".join(json.dumps({"task_id": p.id, "completion": RIGHT[p.id]}) + "\n" for p in task.problems))
+    run = import_samples(file, task, tmp_path / "runs", label="theirs", cut=False, sandbox=SANDBOX)  # type: ignore[arg-type]
+    grade(run, task, Lines(), sandbox=None, workers=1)
+    export([(run, task)], "parquet")
+    samples = table(out, "samples")
+    assert samples.passed.all()
+    assert samples[["tokens", "spent", "draw_seed", "finish"]].isna().all(axis=None)
+    shutil.rmtree(out)
+    export([(run, task)], "every-eval-ever")
+    [content] = [json.loads(p.read_text()) for p in out.glob("data/*/*/*/*.json")]
+    assert content["evaluation_results"][0]["generation_config"]["generation_args"].keys() == {"sandbox"}
+    assert content["model_info"]["additional_details"]["deployment_type"] == "unknown"
+    [row, *_] = (json.loads(line) for line in next(out.glob("data/*/*/*/*.jsonl")).read_text().splitlines())
+    assert row["metadata"].keys() == {"member", "draw", "verdict"}
+    shutil.rmtree(out)
+    export([(run, task)], "inspect")
+    log = json.loads(next((out / "logs").iterdir()).read_text())
+    assert log["eval"]["model_generate_config"] == {}
+    assert log["samples"][0]["metadata"].keys() == {"member", "draw", "tags"}
+    assert log["samples"][0]["output"]["choices"][0]["stop_reason"] == "unknown"
+
+
+@pytest.mark.parametrize("to", ["parquet", "hub", "inspect"])
+def test_log_probabilities_of_options_are_a_table_or_said_to_be_left_out(
+    to: str, three: Path, tmp_path: Path, export: Export, out: Path
+):
+    task = load_task(load_task_card(str(three)))
+    run = stored(tmp_path / "runs", task, [record("three/add", 0, 0, "x")], n=1, limit=1)
+    run.choice_log.append(
+        [
+            Choices(
+                problem="three/add", logprobs=[[-1.0, -2.5]], greedy=[[True, False]], tokens=[3, 4], matrices={},
+                members={"entropy[choices]": [0.5]},
+            )
+        ]
+    )  # fmt: skip
+    notes = export([(run, task)], to)
+    assert any("log-probabilities of the options" in note for note in notes) == (to == "inspect")
+    if to == "parquet":
+        options = table(out, "options")
+        assert list(zip(options.member, options.option, options.logprob, options.greedy, options.tokens, strict=True)) == [
+            (0, 0, -1.0, True, 3),
+            (0, 1, -2.5, False, 4),
+        ]
+
+
 def test_duckdb_reads_the_tables_where_they_lie(runs: Runs, export: Export, out: Path):
     duckdb = pytest.importorskip("duckdb", reason="pip install duckdb")
     export(runs, "parquet")
@@ -133,6 +189,16 @@ def test_the_card_has_what_the_hub_reads(runs: Runs, export: Export, out: Path):
     assert card.data.tags == ["spa-bench", "evaluation", "diversity", "mini-code"]
     assert card.data.size_categories == ["n<1K"]
     assert "hf upload USER/NAME . --repo-type dataset" in card.text
+
+
+def test_the_command_takes_several_runs_and_what_they_do_not_know(runs: Runs, out: Path, call: Call):
+    paths = [str(run.path) for run, _ in runs]
+    done = call("export", *paths, "--to", "hub", "--license", "cc-by-4.0", "--out", str(out))
+    assert (done.code, done.out) == (0, f"{out}\n")
+    assert "\nlicense: cc-by-4.0\n" in (out / "README.md").read_text()
+    assert done.err.splitlines()[-1] == f"how to use it: {out / 'README.md'}"
+    refused = call("export", *paths, "--to", "evalplus", "--out", str(out))
+    assert refused.error().startswith("--to evalplus holds one run, and 2 are given")
 
 
 def test_places_on_this_machine_are_told_before_a_push(three: Path, tmp_path: Path, export: Export):

@@ -11,7 +11,9 @@ from spa_bench.cli.options import OUTPUT, Json, RunFolders, TaskFile, option
 from spa_bench.errors import SpaBenchError, StoreError
 
 if TYPE_CHECKING:
+    from spa_bench.runs.folder import RunFolder as Run
     from spa_bench.runs.references import Comparison
+    from spa_bench.tasks.base import Task
 
 
 def verify(
@@ -51,9 +53,8 @@ def verify(
             faults = checks.verify(folder, task, cache=stage_cache())
             notes = checks.notes(folder)
             if references:
-                from spa_bench.runs.references import compared
-
-                rows = compared(folder, task)
+                rows, why = _compared(folder, task)
+                faults += [why] if why and why not in faults else []
         except StoreError as error:  # a run that cannot be read must not hide the other runs
             faults = [str(error)]
         except SpaBenchError as error:  # something that the check needs is unavailable
@@ -68,6 +69,16 @@ def verify(
         print(json.dumps(_with_rows(faults_of, compared_of) if references else faults_of, indent=1))
     wrong = any(faults_of.values()) or any(not row.ok for rows in compared_of.values() for row in rows)
     return 2 if unchecked else 1 if wrong else 0
+
+
+def _compared(folder: Run, task: Task) -> tuple[Sequence[Comparison], str]:
+    """The comparisons of a run with references, and why there are none; what `verify` found stays beside that."""
+    from spa_bench.runs.references import compared
+
+    try:
+        return compared(folder, task), ""
+    except SpaBenchError as error:
+        return (), str(error)
 
 
 def _with_rows(faults: dict[str, list[str]], compared: dict[str, Sequence[Comparison]]) -> dict[str, object]:

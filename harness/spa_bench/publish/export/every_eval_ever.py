@@ -12,7 +12,7 @@ import json
 import math
 import re
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -42,7 +42,8 @@ def content(runs: Sequence[Samples], organisation: str = UNKNOWN) -> Content:
         if not samples.graded:
             raise StoreError(samples.run.ungraded())
         place = _place(samples)
-        rows = [_instance(samples, problem, record) for problem, records in samples.problems for record in records]
+        options = facts.options_of(samples)
+        rows = [_instance(samples, problem, record, options) for problem, records in samples.problems for record in records]
         lines = facts.json_lines(rows)
         files[f"{place}_samples.jsonl"] = lines
         files[f"{place}.json"] = _json(_aggregate(samples, organisation, f"{place}_samples.jsonl", lines, len(rows)))
@@ -123,8 +124,9 @@ def _aggregate(samples: Samples, organisation: str, place: str, lines: bytes, ro
 def _model(samples: Samples) -> dict[str, Any]:
     spec, identity = samples.run.spec, facts.model_id(samples)
     engine = str(spec.get("engines", {}).get("draw", ""))
-    elsewhere = spec["sampler"].get("kind") == "samples"
-    deployed = UNKNOWN if elsewhere or not engine else "externally_managed" if engine == "openai" else "self_deployed"
+    deployed = (
+        UNKNOWN if not facts.drawn(samples) or not engine else "externally_managed" if engine == "openai" else "self_deployed"
+    )
     library = _ENGINES.get(engine, engine)
     return {
         "name": utf8(identity.partition("/")[2]),
@@ -198,21 +200,22 @@ def _metric(samples: Samples, row: MetricRow) -> dict[str, Any]:
 
 def _generation(samples: Samples) -> dict[str, Any]:
     spec, decoding, card = samples.run.spec, facts.decoding(samples), samples.card
-    most = card.get("max_new_tokens")
+    drawn = facts.drawn(samples)
+    most = card.get("max_new_tokens") if drawn else None
     arguments: dict[str, Any] = {key: decoding[key] for key in ("temperature", "top_p", "top_k") if key in decoding}
     arguments |= {"max_tokens": most} if most else {}
     arguments |= {"sandbox": {"type": str(spec.get("sandbox", UNKNOWN))}} if samples.task.runs_code else {}
     details = {
         "sampler": json.dumps(spec["sampler"], sort_keys=True),
         "n": str(spec["n"]),
-        "seed": str(spec["seed"]),
-        "stop": json.dumps(card.get("stop", [])),
+        **({"seed": str(spec["seed"]), "stop": json.dumps(card.get("stop", []))} if drawn else {}),
         **({"min_p": str(decoding["min_p"])} if "min_p" in decoding else {}),
     }
     return {"generation_args": arguments, "additional_details": details}
 
 
-def _instance(samples: Samples, problem: Problem, record: Record) -> dict[str, Any]:
+def _instance(samples: Samples, problem: Problem, record: Record, options: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    choice = facts.chosen(record, options)
     grade, right = samples.grades[record.key], bool(facts.passed(samples, record))
     prompt, reference = utf8(problem.prompt), [utf8(problem.reference)] if problem.reference else []
     return {
@@ -224,14 +227,18 @@ def _instance(samples: Samples, problem: Problem, record: Record) -> dict[str, A
         "sample_id": problem.id,
         "sample_hash": hashlib.sha256((prompt + "".join(reference)).encode()).hexdigest(),
         "interaction_type": "single_turn",
-        "input": {"raw": prompt, "reference": reference},
+        "input": {
+            "raw": prompt,
+            "reference": reference,
+            **({"choices": list(options[problem.id])} if problem.id in options else {}),
+        },
         "output": {"raw": [utf8(record.raw)]},
         "answer_attribution": [
             {
                 "turn_idx": 0,
                 "source": "output.raw",
-                "extracted_value": utf8(facts.answer(samples, record)),
-                "extraction_method": str(samples.card.get("sanitiser") or "task"),
+                "extracted_value": utf8(facts.answer(samples, record)) if choice is None else choice,
+                "extraction_method": str(samples.card.get("sanitiser") or "task") if choice is None else "log_probability",
                 "is_terminal": True,
             }
         ],
@@ -240,15 +247,18 @@ def _instance(samples: Samples, problem: Problem, record: Record) -> dict[str, A
         "metadata": {
             "member": str(record.member),
             "draw": str(record.draw),
-            "draw_seed": str(record.seed),
             "verdict": str(grade.verdict),
             **({"message": utf8(grade.message)} if grade.message else {}),
-            "output_tokens": str(record.tokens),
-            "finish": record.finish,
+            **(_of_draw(record) if facts.drawn(samples) else {}),
             **({"choice": str(record.choice)} if record.choice is not None else {}),
             **({"tags": ", ".join(problem.tags)} if problem.tags else {}),
         },
     }
+
+
+def _of_draw(record: Record) -> dict[str, str]:
+    """What is known of an answer that the run drew."""
+    return {"draw_seed": str(record.seed), "output_tokens": str(record.tokens), "finish": record.finish}
 
 
 def _json(value: object) -> bytes:

@@ -112,6 +112,11 @@ def decoding(samples: Samples) -> dict[str, Any]:
     return of_card
 
 
+def drawn(samples: Samples) -> bool:
+    """Whether the run drew its answers; of samples from elsewhere decoding, seeds, tokens and ends are not known."""
+    return bool(samples.run.spec["sampler"].get("kind") != "samples")
+
+
 def members(samples: Samples) -> int:
     """K, the number of the sampler's members."""
     return int(samples.run.spec["sampler"].get("members", 1))
@@ -126,6 +131,17 @@ def passed(samples: Samples, record: Record) -> bool | None:
 def answer(samples: Samples, record: Record) -> str:
     """The text that was judged: of a code task the whole program, of others the answer; "" where there is none."""
     return "" if record.failure else samples.task.program(record)
+
+
+def options_of(samples: Samples) -> dict[str, list[str]]:
+    """Problem -> the texts that can be chosen, for multiple-choice problems."""
+    return {one.problem_id: [utf8(text) for text in one.texts[: one.choices]] for one in samples.task.options(None)}
+
+
+def chosen(record: Record, options: Mapping[str, Sequence[str]]) -> str | None:
+    """The text of the option that the sample chose; None where there was nothing to choose."""
+    texts = options.get(record.problem, ())
+    return texts[record.choice] if record.choice is not None and record.choice < len(texts) else None
 
 
 def each_record(samples: Samples) -> Iterator[Record]:
@@ -156,12 +172,12 @@ _EXTRAS: dict[str, tuple[str, Callable[[Samples], bool]]] = {
     "code": ("tests that are code (--to parquet has them)", lambda s: any(p.tests for p, _ in s.problems)),
     "suites": ("tests that are data: calls with their expected results", lambda s: any(p.suites for p, _ in s.problems)),
     "options": (
-        "log-probabilities of the options of multiple-choice problems",
-        lambda s: bool(s.run.choice_log.keys()),
+        "log-probabilities of the options of multiple-choice problems (--to parquet has them)",
+        lambda s: bool(s.run.choice_log.rows()),
     ),
     "embeddings": ("embeddings of the answers", lambda s: bool(s.run.spec.get("embedding"))),
     "adapters": ("the adapters (their hashes are in the run folder)", lambda s: bool(s.run.spec.get("data", {}))),
-    "noise": ("answers drawn twice for the noise floor", lambda s: bool(s.run.noise_log.keys())),
+    "noise": ("answers drawn twice for the noise floor", lambda s: bool(s.run.noise_log.rows())),
 }
 """What a run may hold that some formats have no place for: in words, and whether a run has it."""
 

@@ -1,13 +1,14 @@
 """Runs as logs of Inspect (inspect_ai): a JSON log for each run, which `inspect view` opens and inspect_ai.log reads.
 
 An epoch is a draw: the answers to a problem are epochs 1, 2, ... by member and draw, and `metadata` of a sample has both. The
-output is what the model wrote, and a score's answer is the text that was judged (of a code task the whole program).
+output is what the model wrote, and a score's answer is what was judged: a text, of a code task the whole program, of multiple
+choice the chosen option (after which the output goes on).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from spa_bench.publish.export import facts
@@ -49,11 +50,14 @@ def _name(samples: Samples) -> str:
 def _log(samples: Samples) -> dict[str, Any]:
     spec, date = samples.run.spec, facts.finished(samples) or UNDATED
     decoding, model = facts.decoding(samples), _model(samples)
-    options = {one.problem_id: list(one.texts[: one.choices]) for one in samples.task.options(None)}
+    options = facts.options_of(samples)
     generation = {key: decoding[key] for key in ("temperature", "top_p", "top_k") if decoding.get(key)}
     if "temperature" in decoding:
         generation["temperature"] = decoding["temperature"]
-    most = samples.card.get("max_new_tokens")
+    drawn, most = facts.drawn(samples), samples.card.get("max_new_tokens")
+    if drawn:
+        generation |= {"stop_seqs": list(samples.card.get("stop", ())), "seed": spec["seed"]}
+        generation |= {"max_tokens": most} if most else {}
     metadata = {"spec_hash": samples.run.hash, "spec": spec}
     return {
         "version": 2,
@@ -74,12 +78,7 @@ def _log(samples: Samples) -> dict[str, Any]:
                 "shuffled": False,
             },
             "model": model,
-            "model_generate_config": {
-                **generation,
-                **({"max_tokens": most} if most else {}),
-                "stop_seqs": list(samples.card.get("stop", ())),
-                "seed": spec["seed"],
-            },
+            "model_generate_config": generation,
             "config": {"epochs": max(len(records) for _, records in samples.problems), "limit": spec["limit"]},
             "packages": {"spa_bench": str(spec.get("versions", {}).get("spa-bench", ""))},
             "scorers": [{"name": SCORER}],
@@ -89,7 +88,7 @@ def _log(samples: Samples) -> dict[str, Any]:
         "results": _results(samples),
         "stats": {"started_at": date, "completed_at": date, "model_usage": {}},
         "samples": [
-            _sample(samples, problem, record, epoch, options.get(problem.id))
+            _sample(samples, problem, record, epoch, options)
             for problem, records in samples.problems
             for epoch, record in enumerate(records, 1)
         ],
@@ -121,13 +120,22 @@ def _results(samples: Samples) -> dict[str, Any]:
     return {"total_samples": samples.count, "completed_samples": samples.count, "scores": scores if metrics else []}
 
 
-def _sample(samples: Samples, problem: Problem, record: Record, epoch: int, choices: list[str] | None) -> dict[str, Any]:
+def _of_draw(record: Record) -> dict[str, Any]:
+    """What is known of an answer that the run drew; its seed of 63 bits is a text, because JavaScript counts to 53."""
+    return {"seed": str(record.seed), "tokens": record.tokens, "finish": record.finish}
+
+
+def _sample(
+    samples: Samples, problem: Problem, record: Record, epoch: int, options: Mapping[str, Sequence[str]]
+) -> dict[str, Any]:
     prompt, text = utf8(problem.prompt), "" if record.failure else utf8(record.raw)
     model = _model(samples)
     message = {"role": "assistant", "content": text, "source": "generate", "model": model}
     output: dict[str, Any] = {
         "model": model,
-        "choices": [{"message": message, "stop_reason": _STOPS.get(record.finish, "unknown")}],
+        "choices": [
+            {"message": message, "stop_reason": _STOPS.get(record.finish, "unknown") if facts.drawn(samples) else "unknown"}
+        ],
         "completion": text,
     }
     if record.failure:
@@ -138,13 +146,14 @@ def _sample(samples: Samples, problem: Problem, record: Record, epoch: int, choi
         said = "; ".join(
             utf8(part) for part in (str(grade.verdict), grade.message, grade.call and f"call: {grade.call}") if part
         )
-        judged = utf8(facts.answer(samples, record))
+        choice = facts.chosen(record, options)
+        judged = utf8(facts.answer(samples, record)) if choice is None else choice
         scored = {SCORER: {"value": "C" if facts.passed(samples, record) else "I", "answer": judged, "explanation": said}}
     return {
         "id": problem.id,
         "epoch": epoch,
         "input": prompt,
-        **({"choices": choices} if choices else {}),
+        **({"choices": list(options[problem.id])} if problem.id in options else {}),
         "target": utf8(problem.reference),
         "messages": [{"role": "user", "content": prompt, "source": "input"}, message],
         "output": output,
@@ -152,9 +161,8 @@ def _sample(samples: Samples, problem: Problem, record: Record, epoch: int, choi
         "metadata": {
             "member": record.member,
             "draw": record.draw,
-            "seed": str(record.seed),  # 63 bits: JavaScript's numbers have 53
-            "tokens": record.tokens,
-            "finish": record.finish,
+            **(_of_draw(record) if facts.drawn(samples) else {}),
+            **({"choice": record.choice} if record.choice is not None else {}),
             "tags": list(problem.tags),
         },
         "model_usage": {},

@@ -140,11 +140,14 @@ def _doc(samples: Samples, problem: Problem, records: Sequence[Record]) -> dict[
         "members": [r.member for r in records],
         "draws": [r.draw for r in records],
         "verdicts": [str(samples.grades[r.key].verdict) for r in records],
+        **({"chosen": [r.choice for r in records]} if any(r.choice is not None for r in records) else {}),
     }
 
 
 def _arguments(samples: Samples) -> dict[str, Any]:
-    """The generation arguments in lm-eval's words."""
+    """The generation arguments in lm-eval's words; none of samples from elsewhere."""
+    if not facts.drawn(samples):
+        return {}
     decoding, card = facts.decoding(samples), samples.card
     said = {
         "until": list(card.get("stop", ())),

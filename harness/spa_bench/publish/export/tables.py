@@ -63,7 +63,7 @@ _COLUMNS: dict[str, dict[str, str]] = {
         "tests": "string",
         "tags": "list",
         "choices": "int32",
-        "options": "list",
+        "texts_of_choices": "list",
     },
     "metrics": {
         **_RUN,
@@ -76,6 +76,16 @@ _COLUMNS: dict[str, dict[str, str]] = {
         "reason": "string",
     },
     "values": {**_RUN, "problem": "string", "metric": "string", "at_n": "int64", "value": "double"},
+    "options": {
+        **_RUN,
+        "problem": "string",
+        "member": "int32",
+        "option": "int32",
+        "text": "string",
+        "logprob": "double",
+        "greedy": "bool",
+        "tokens": "int64",
+    },
     "divergences": {
         **_RUN,
         "problem": "string",
@@ -92,13 +102,14 @@ ABOUT = {
     "problems": "a row for each problem that was asked",
     "metrics": "a row for each metric of a run, with its 95 % interval; `n` counts problems, `at_n` the answers to a problem",
     "values": "a row for each problem and metric: what paired comparisons need",
+    "options": "a row for each option of a multiple-choice problem and member: its log-probability (nats) after its context",
     "divergences": "a row for each problem and pair of members (nats a token; `other` is null for a measure of one member)",
 }
 
 
 def left_out(runs: Sequence[Samples]) -> tuple[str, ...]:
     """What of the runs no table has, in words."""
-    return (*facts.not_utf8(runs), *facts.left_out(runs, "suites", "options", "embeddings", "adapters", "noise"))
+    return (*facts.not_utf8(runs), *facts.left_out(runs, "suites", "embeddings", "adapters", "noise"))
 
 
 def tables(runs: Sequence[Samples]) -> dict[str, bytes]:
@@ -119,6 +130,7 @@ def tables(runs: Sequence[Samples]) -> dict[str, bytes]:
         "problems": _problems(runs),
         "metrics": [row for s in runs for row in _metrics(s)],
         "values": [row for s in runs for row in _values(s)],
+        "options": [row for s in runs for row in _options(s)],
         "divergences": [row for s in runs for row in _divergences(s)],
     }
     files = {}
@@ -160,7 +172,7 @@ def _of_run(samples: Samples) -> dict[str, Any]:
 
 
 def _samples(samples: Samples) -> Iterator[dict[str, Any]]:
-    named, runs_code = _named(samples), samples.task.runs_code
+    named, runs_code, drawn = _named(samples), samples.task.runs_code, facts.drawn(samples)
     behaviours = {b.key: b for b in samples.run.behaviour_log.rows()}
     for record in facts.each_record(samples):
         grade, behaviour = samples.grades.get(record.key), behaviours.get(record.key)
@@ -178,11 +190,11 @@ def _samples(samples: Samples) -> Iterator[dict[str, Any]]:
             "call": utf8(grade.call) if grade else None,
             "suite": grade.suite if grade else None,
             "mark": grade.mark if grade else None,
-            "finish": record.finish,
+            "finish": record.finish if drawn else None,
             "failure": utf8(record.failure),
-            "tokens": record.tokens,
-            "spent": record.tokens if record.spent is None else record.spent,
-            "draw_seed": record.seed,
+            "tokens": record.tokens if drawn else None,
+            "spent": (record.tokens if record.spent is None else record.spent) if drawn else None,
+            "draw_seed": record.seed if drawn else None,
             "choice": record.choice,
             "behaviour": (behaviour.digest or None) if behaviour else None,
             "ran": behaviour.ran if behaviour else None,
@@ -195,7 +207,7 @@ def _problems(runs: Sequence[Samples]) -> list[dict[str, Any]]:
     """The problems of all runs; one that several runs asked is there once."""
     rows: dict[str, dict[str, Any]] = {}
     for samples in runs:
-        options = {one.problem_id: list(one.texts[: one.choices]) for one in samples.task.options(None)}
+        options = facts.options_of(samples)
         for problem, _ in samples.problems:
             row = {
                 "task": samples.task.name,
@@ -206,7 +218,7 @@ def _problems(runs: Sequence[Samples]) -> list[dict[str, Any]]:
                 "tests": utf8(problem.tests),
                 "tags": list(problem.tags),
                 "choices": problem.choices,
-                "options": options.get(problem.id),
+                "texts_of_choices": options.get(problem.id),
             }
             rows.setdefault(json.dumps(row), row)
     return list(rows.values())
@@ -241,6 +253,25 @@ def _values(samples: Samples) -> Iterator[dict[str, Any]]:
             for problem, value in zip(content["problems"], column, strict=True):
                 if value is not None:
                     yield {**named, "problem": problem, "metric": metric, "at_n": at_n, "value": value}
+
+
+def _options(samples: Samples) -> Iterator[dict[str, Any]]:
+    named = _named(samples)
+    texts = {one.problem_id: one.texts for one in samples.task.options(None)}
+    for row in samples.run.choice_log.rows():
+        of_problem = texts.get(row.problem, ())
+        for member, logprobs in enumerate(row.logprobs):
+            for option, logprob in enumerate(logprobs):
+                yield {
+                    **named,
+                    "problem": row.problem,
+                    "member": member,
+                    "option": option,
+                    "text": utf8(of_problem[option]) if option < len(of_problem) else None,
+                    "logprob": logprob,
+                    "greedy": row.greedy[member][option],
+                    "tokens": row.tokens[option],
+                }
 
 
 def _divergences(samples: Samples) -> Iterator[dict[str, Any]]:
