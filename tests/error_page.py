@@ -32,7 +32,7 @@ what they saw (`scripts/errors`; a test fails where it is stale).
 Exit code 70 is a fault of spa-bench. It writes a file `spa-bench-fault-DATE-TIME-PID.txt` beside the run, else in the current
 folder, else among temporary files, and its last line says where. The file has versions, the command line without secrets,
 the run's spec and the traceback; it has no message of an exception, no local values, no prompts and no answers. Attach it to a
-report. [commands.md](commands.md#exit-codes) has the other exit codes.
+report. [The command line](commands.md#exit-codes) has the other exit codes.
 """
 ALL = """\
 # Every message
