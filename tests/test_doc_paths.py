@@ -34,6 +34,7 @@ ELSEWHERE = {
     "report/index.html",
     "runs/demo/leaderboard.md",
     "runs/demo/report/index.html",
+    "site/index.html",
     "task/grader.py",
 }
 SHELL = re.compile(r" (?:\||\|\||&&|>) ?")  # what a shell does with a command's output

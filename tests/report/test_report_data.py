@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -202,15 +203,19 @@ def test_where_prompts_cannot_be_had_it_says_why(tmp_path: Path):
     assert "t: questions are not shown: prompts of this task are only loaded on request" in said(tmp_path)
 
 
-def test_prompts_of_the_embedded_task_are_at_hand(tmp_path: Path):
+@pytest.mark.parametrize("order", [{}, {"shuffle": 0}, {"shuffle": 3, "stratify": True}])
+def test_prompts_of_the_embedded_task_are_at_hand_in_the_order_of_the_run(tmp_path: Path, order: dict[str, Any]):
+    from dataclasses import replace
+
     from spa_bench.cards.task import load_task_card
     from spa_bench.publish.report.questions import at_hand
     from spa_bench.runs.job import load_task
 
-    task = load_task(load_task_card("mini-code"))
+    task = load_task(replace(load_task_card("mini-code"), **order))
     folder = made_run(tmp_path)
     found = at_hand(RunFolder(folder.path, {**folder.spec, "task": json.loads(json.dumps(task.describe()))}))
-    assert found["mini-code/0"] == task.problems[0].prompt
+    assert list(found) == [p.id for p in task.problems]
+    assert found["mini-code/0"] == next(p.prompt for p in task.problems if p.id == "mini-code/0")
 
 
 def test_what_is_said_of_an_answer_has_message_call_and_what_is_odd(tmp_path: Path):

@@ -65,7 +65,7 @@ def render(
     source list of Content-Security-Policy for the requests of scripts. Raises UsageError when drawing packages are missing.
     """
     sections = [_shown(data, section, place, quality, diversity) for place, section in enumerate(data.sections)]
-    scripts = {name: asset(name) for name in ("theme.js", "table.js")} | {"own.js": script}
+    scripts = {name: asset(name) for name in ("theme.js", "csv.js", "table.js")} | {"own.js": script}
     if data.problems:
         scripts |= {name: asset(name) for name in ("unpack.js", "diff.min.js", "samples.js")}
     if interactive:
@@ -148,6 +148,7 @@ def _index(data: ReportData, sections: Sequence[Shown], *, interactive: bool) ->
                 plane.data["labels"], x="@x", y="@y", sweep=bool(plane.data["sweep"]), labels_x="@within", width="container"
             ),
             "sets": _all_sets(plane.data),
+            "open": [row_id(row) for row in plane.table.rows],
         }
         for shown_ in sections
         for plane in shown_.planes
@@ -157,7 +158,10 @@ def _index(data: ReportData, sections: Sequence[Shown], *, interactive: bool) ->
     return {
         "tasks": [{"key": s.section.key, "title": s.section.title} for s in sections],
         "runs": [
-            {"label": run.label, "sampler": run.sampler, "seed": run.seed, "task": run.task, "group": run.group}
+            {
+                "label": run.label, "sampler": run.sampler, "seed": run.seed, "task": run.task, "group": run.group,
+                "hash": run.hash, "words": run.partition.most_telling(),
+            }
             for run in data.runs
         ],
         "problems": [

@@ -26,6 +26,10 @@ class Partition:
     words: str = ""  # how the words of a part were chosen
     margin: str = ""  # the definition of a margin
 
+    def most_telling(self, count: int = 5) -> list[str]:
+        """For each part, the first `count` words that set it apart, in one line; empty where the parts are unknown."""
+        return [", ".join(str(word["word"]) for word in (part.get("words") or ())[:count]) for part in self.parts]
+
 
 def partition_of(spec: Mapping[str, Any], adapters: Mapping[str, Any], stages: Path) -> Partition:
     """The parts behind a run's adapters. Never raises: for unavailable parts it gives a reason."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from spa_bench.cards.task import build_task_card
 from spa_bench.errors import DataError
 from spa_bench.runs.folder import TASK_FILE, RunFolder
-from spa_bench.tasks.code import KIND as CODE
+from spa_bench.runs.job import load_task
 
 Questions = Callable[[RunFolder], Mapping[str, str]]
 """From a run to problem -> prompt; raises a SpaBenchError with the reason where they cannot be had."""
@@ -26,7 +26,7 @@ def at_hand(folder: RunFolder) -> Mapping[str, str]:
         if place is None or not Path(place).exists():
             raise DataError(f"the file of problems is not where it was ({place})")
         content["file"] = place
-    task = CODE.build(build_task_card(content, str(folder.path)))
+    task = load_task(build_task_card(content, str(folder.path)))
     if task.describe()["problems_hash"] != stored["problems_hash"]:
         raise DataError("the problems here are others than those of the run")
     return {p.id: p.prompt for p in task.problems}

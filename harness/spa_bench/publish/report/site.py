@@ -77,7 +77,7 @@ def _first(tables: Sequence[Any]) -> Any:
 
 
 def _page(template: str, **content: Any) -> bytes:
-    scripts = {name: asset(name) for name in ("theme.js", "table.js")}
+    scripts = {name: asset(name) for name in ("theme.js", "csv.js", "table.js")}
     page: str = environment().get_template(template).render(
         version=__version__,
         style=Markup(asset("page.css")),

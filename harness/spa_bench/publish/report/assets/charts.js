@@ -39,9 +39,34 @@
       for (const node of old) node.remove();
       place.result?.finalize();
       place.result = result;
+      return result;
     } catch (error) {
       box.remove();
       throw error;
+    }
+  }
+
+  // points and their names are links to the samplers
+  function pointed(spec) {
+    for (const { mark } of spec.layer) if (["point", "text"].includes(mark.type)) mark.cursor = "pointer";
+    return spec;
+  }
+
+  function opening({ view }, content) {
+    const open = (item) => {
+      const id = content.open[content.labels.indexOf(item?.datum?.sampler)];
+      if (!id) return;
+      if (location.hash === `#${id}`) dispatchEvent(new HashChangeEvent("hashchange"));
+      else location.hash = id;
+    };
+    view.addEventListener("click", (_, item) => open(item));
+    for (const point of view.container().querySelectorAll(".mark-symbol.role-mark path")) {
+      const item = point.__data__; // Vega keeps what it drew there
+      if (!item?.datum?.sampler) continue;
+      point.tabIndex = 0;
+      point.setAttribute("role", "link");
+      point.setAttribute("aria-label", `${item.datum.sampler}: details`);
+      point.addEventListener("keydown", (event) => { if (event.key === "Enter") open(item); });
     }
   }
 
@@ -67,7 +92,7 @@
           else if (narrow) Object.assign(encoding[channel].legend, { orient: "bottom", columns: 2, labelLimit: 120 });
         }
       }
-      return draw(place, spec).catch((error) => {
+      return draw(place, pointed(spec)).then((result) => opening(result, content)).catch((error) => {
         said.textContent = `The chart cannot be drawn here (${error.message}); the picture and the table hold the same numbers.`;
       });
     };

@@ -27,26 +27,37 @@
   const titles = new Map(index.tasks.map((t) => [t.key, t.title]));
   const places = new Map(index.problems.map((p, i) => [`${p.task}\n${p.id}`, i]));
   const part = (text) => encodeURIComponent(text.toWellFormed ? text.toWellFormed() : text);
-  const address = (place) => {
+  // runs are named by their hashes: a page of more runs, or of the same runs in another order, opens the same answers
+  const address = (place, chosen = state.runs) => {
     const { task, id } = index.problems[place];
-    const runs = state.runs === null ? "" : `?runs=${[...state.runs].sort((a, b) => a - b).join(",")}`;
+    const runs = chosen === null ? "" : `?runs=${[...chosen].sort((a, b) => a - b).map((r) => index.runs[r].hash.slice(0, 12)).join(",")}`;
     return `#/problem/${part(task)}/${part(id)}${runs}`;
   };
+  const ofName = (name) => index.runs.findIndex((run, i) => (name.length < 8 ? String(i) === name : run.hash.startsWith(name)));
 
   function routed() {
     const [path, query] = location.hash.split("?");
     const pieces = path.split("/");
+    if (pieces.length === 3 && pieces[1] === "sampler") return ofSampler(pieces[2]);
     if (pieces.length !== 4 || pieces[1] !== "problem") return null;
     try {
       const [task, id] = pieces.slice(2).map(decodeURIComponent);
       const wanted = new URLSearchParams(query ?? "").get("runs");
-      const runs = wanted === null ? null : wanted.split(",").map(Number).filter((r) => Number.isInteger(r) && index.runs[r]);
+      const runs = wanted === null ? null : wanted.split(",").map(ofName).filter((r) => r >= 0);
       let place = places.get(`${task}\n${id}`);
       if (place === undefined) place = index.problems.findIndex((p) => part(p.task) === pieces[2] && part(p.id) === pieces[3]);
-      return { place: place ?? -1, runs, id };
+      return { place: place ?? -1, runs, missing: `problem ${id}` };
     } catch {
       return null; // not an address of ours
     }
+  }
+
+  // the answers of all runs of a sampler, to the problem that is open if it has any there
+  function ofSampler(group) {
+    const runs = index.runs.map((run, i) => (run.group === group ? i : -1)).filter((r) => r >= 0);
+    const has = (problem) => problem?.runs.some((run) => runs.includes(run));
+    const place = has(index.problems[state.problem]) ? state.problem : index.problems.findIndex(has);
+    return { place, runs, missing: `answer of a sampler ${group}` };
   }
 
   // what is chosen ------------------------------------------------------------------------------------------------
@@ -98,6 +109,7 @@
     state.runs = new Set(runs);
     history.replaceState(null, "", address(state.problem));
     listRuns();
+    options();
     show();
   }
 
@@ -130,7 +142,7 @@
   function together(found) {
     const first = new Map();
     for (const answer of found) {
-      const key = `${answer.place}/${answer.verdict}/${answer.said}/${answer.choice}`;
+      const key = `${inColumns() ? answer.run : ""}/${answer.place}/${answer.verdict}/${answer.said}/${answer.choice}`;
       if (first.has(key)) first.get(key).others.push(answer);
       else first.set(key, answer);
     }
@@ -153,7 +165,12 @@
     state.cards = $("together").checked ? together(kept) : kept;
     state.first = all.find((a) => a.key === state.base) ?? state.cards[0];
     state.drawn = 0;
-    $("cards").replaceChildren();
+    state.columns = inColumns() ? chosenRuns().map((run) => column(run, all)) : [{ box: $("cards"), cards: state.cards }];
+    $("columns").disabled = chosenRuns().length < 2;
+    $("cards").classList.toggle("columns", inColumns());
+    $("cards").tabIndex = inColumns() ? 0 : -1;
+    $("cards").replaceChildren(...(inColumns() ? state.columns.map((c) => c.box) : []));
+    $("address").href = address(state.problem, chosenRuns());
     const different = new Set(all.map((a) => a.place)).size;
     const counts = [...verdicts].map(([verdict, count]) => `${count} ${verdict}`).join(", ");
     $("problem-said").textContent = `${all.length} answers, ${different} different: ${counts || "none of the runs that are chosen has any"}`;
@@ -161,19 +178,53 @@
   }
 
   function more() {
-    const next = state.cards.slice(state.drawn, state.drawn + STEP);
-    state.drawn += next.length;
-    $("cards").append(...next.map(card));
-    const left = state.cards.length - state.drawn;
-    $("more").hidden = left === 0;
-    $("more").textContent = `${Math.min(left, STEP)} more of ${left}`;
+    const step = Math.max(4, Math.ceil(STEP / state.columns.length)); // of each column
+    for (const { box, cards } of state.columns) box.append(...cards.slice(state.drawn, state.drawn + step).map(card));
+    state.drawn += step;
+    const left = state.columns.map(({ cards }) => Math.max(0, cards.length - state.drawn));
+    const sum = (numbers) => numbers.reduce((a, b) => a + b, 0);
+    $("more").hidden = sum(left) === 0;
+    $("more").textContent = `${sum(left.map((l) => Math.min(l, step)))} more of ${sum(left)}`;
+  }
+
+  const inColumns = () => $("columns").checked && chosenRuns().length > 1;
+
+  // the answers of one run under its name, with how many pass and how many texts differ
+  function column(run, all) {
+    const box = element("section", undefined, "column");
+    const { label } = index.runs[run];
+    box.setAttribute("aria-label", visible(label));
+    const mine = all.filter((a) => a.run === run);
+    const judged = mine.filter((a) => a.verdict !== "not graded");
+    const passed = judged.filter((a) => a.verdict === "passed").length;
+    const head = element("header");
+    head.append(
+      element("h4", label),
+      element("p", `${passed} of ${judged.length} pass, ${new Set(mine.map((a) => a.place)).size} different`, "hint"),
+    );
+    box.append(head);
+    return { box, cards: state.cards.filter((a) => a.run === run) };
+  }
+
+  // the answers that the filter keeps, as CSV
+  function save() {
+    const { task, id } = index.problems[state.problem];
+    const rows = [["task", "problem", "run", "sampler", "seed", "member", "draw", "verdict", "tokens", "option", "remarks", "text"]];
+    const wanted = $("verdict").value;
+    for (const a of answers().filter((one) => !wanted || one.verdict === wanted)) {
+      const { hash, sampler, seed } = index.runs[a.run];
+      rows.push([task, id, hash, sampler, seed, a.member, a.draw, a.verdict, a.tokens, a.choice < 0 ? "" : a.choice, a.said, a.text]);
+    }
+    window.spaBench.save(`answers ${id}`, rows);
   }
 
   const name = (a) => `${index.runs[a.run].label} · member ${a.member} · draw ${a.draw}`;
 
   function card(answer) {
     const box = element("article", undefined, "answer");
-    const head = element("h4", `${name(answer)}`);
+    const own = name(answer);
+    const head = inColumns() ? element("h5", own.slice(index.runs[answer.run].label.length + 3)) : element("h4", own);
+    const words = index.runs[answer.run].words[answer.member];
     const badge = element("p", undefined, `verdict ${answer.verdict.replace(/[^a-z]/g, "-")}`);
     badge.append(element("span", MARKS[answer.verdict] ?? "·", "mark"), ` ${visible(answer.verdict)}`);
     const facts = [`${answer.tokens} tokens`];
@@ -185,7 +236,9 @@
     code.tabIndex = 0;
     code.setAttribute("aria-label", `answer of ${visible(name(answer))}`);
     code.append(...(isBase || !base ? [visible(answer.text)] : marked(base.text, answer.text)));
-    box.append(head, badge, code);
+    box.append(head, badge);
+    if (words) box.append(element("p", `part ${answer.member}: ${words}`, "hint part"));
+    box.append(code);
     if (!answer.text.trim()) code.append(element("i", "no text"));
     if (answer.said) box.append(element("pre", answer.said, "said"));
     if (answer.others.length) {
@@ -282,7 +335,9 @@
   }
 
   function go(place) {
-    if (place >= 0 && place < index.problems.length) location.hash = address(place);
+    if (place < 0 || place >= index.problems.length || location.hash === address(place)) return;
+    state.own = true;
+    location.hash = address(place);
   }
 
   function step(by) {
@@ -299,9 +354,11 @@
       return;
     }
     if (wanted.runs !== null) state.runs = new Set(wanted.runs);
-    if (wanted.place >= 0) open(wanted.place, { focus: first });
+    const own = state.own;
+    state.own = false;
+    if (wanted.place >= 0) open(wanted.place, { focus: first || !own });
     else {
-      const say = () => { $("problem-said").textContent = visible(`There is no problem ${wanted.id} here.`); };
+      const say = () => { $("problem-said").textContent = visible(`There is no ${wanted.missing} here.`); };
       if (first) open(0).then(say);
       else say();
     }
@@ -319,10 +376,13 @@
   $("runs-all").addEventListener("click", () => choose(index.problems[state.problem].runs));
   $("runs-first").addEventListener("click", () => choose(index.problems[state.problem].runs.slice(0, 1)));
   $("runs-seed").addEventListener("click", () => choose(oneSeed()));
-  for (const id of ["verdict", "by", "together", "raw"]) $(id).addEventListener("change", show);
+  $("beside").addEventListener("click", () => { $("columns").checked = true; choose(oneSeed()); });
+  $("beside").hidden = new Set(index.runs.map((run) => run.group)).size < 2;
+  $("save").addEventListener("click", save);
+  for (const id of ["verdict", "by", "together", "raw", "columns"]) $(id).addEventListener("change", show);
   document.addEventListener("keydown", (event) => {
     if (event.altKey || event.ctrlKey || event.metaKey || event.shiftKey) return;
-    if (event.target.closest("input, select, textarea, .scroll, pre")) return;
+    if (event.target.closest("input, select, textarea, .scroll, pre") || event.target.matches(".columns, .mark-symbol path")) return;
     const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
     if (by) {
       event.preventDefault();

@@ -90,6 +90,22 @@
     controls.hidden = false;
   }
 
+  // every table can be kept as CSV, as it is shown
+  for (const box of document.querySelectorAll("main .scroll")) {
+    const table = box.querySelector(":scope > table");
+    if (!table?.tHead || !table.tBodies.length) continue;
+    const name = box.getAttribute("aria-label") ?? "metrics";
+    const button = document.createElement("button");
+    button.type = "button";
+    button.className = "csv";
+    button.textContent = "CSV";
+    button.setAttribute("aria-label", `CSV: ${name}`);
+    button.addEventListener("click", () => window.spaBench.save(`${document.title} ${name}`, window.spaBench.tableRows(table)));
+    const controls = box.parentElement.querySelector(":scope > .controls:has(.rows)");
+    if (controls) controls.append(button);
+    else box.after(button);
+  }
+
   // a link to a sampler opens what it leads to
   function open() {
     const target = location.hash.startsWith("#sampler-") ? document.getElementById(location.hash.slice(1)) : null;
