@@ -38,7 +38,7 @@ def test_verdicts_are_the_published_ones_problem_by_problem(data: Path, scored: 
     [row] = rows
     found = row["metrics"]["pass@1"]
     assert found["value"] == pytest.approx(119 / 164, abs=1e-12)
-    assert found["n"] == 164
+    assert found["problems"] == 164
     assert 0.64 < found["low"] < 0.69  # Wilson's interval for 119 of 164 is [0.652, 0.788]
     assert 0.76 < found["high"] < 0.81
     assert row["n"] == row["k"] == 1
