@@ -44,6 +44,7 @@ class RunKeywords(TypedDict, total=False):
     model: AnyModel | None
     n: int | None
     limit: int | None
+    first: bool
     settings: Settings | None
     metrics: Sequence[AnyMetric]
     data: str | Path | None
@@ -85,6 +86,7 @@ def run(
     n: int | None = None,
     seed: int | Sequence[int] = 0,
     limit: int | None = None,
+    first: bool = False,
     settings: Settings | None = None,
     metrics: Sequence[AnyMetric] = (),
     data: str | Path | None = None,
@@ -112,7 +114,8 @@ def run(
     `sampler` and `task` are names (`spa-bench list`), paths of cards, or objects with the methods of `Sampler` and `Task`.
     `model` is a name or path (None: the embedded model for its own tasks, smollm2 for others), a model of `load_model`, an
     object with the methods of `Model`, or a function from a `Request` to a text. `n`: answers to each problem, a multiple of
-    the sampler's members. `seed`: of training and sampling; several seeds give a run each. `limit`: so many problems.
+    the sampler's members. `seed`: of training and sampling; several seeds give a run each. `limit`: so many problems, drawn
+    with a seed, every tag in proportion; with `first` the first ones of the data.
     `settings` are keys of the cards, {"decoding.temperature": 0.5, "task.seconds": 5}, and `engine.KEY` of an engine.
     `metrics`: of your own, as names, `Metric`s, or functions of a problem's `Samples`. `data` and `queries`: the sources of
     training pairs. `engine`, `device`, `dtype`, `threads`, `batch_size`, `context` (tokens), `revision` and
@@ -145,6 +148,7 @@ def run(
         n=n,
         seeds=seeds,
         limit=limit,
+        first=first,
         data=None if data is None else str(data),
         queries=None if queries is None else str(queries),
         settings=as_words(settings or {}),
