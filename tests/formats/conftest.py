@@ -18,7 +18,10 @@ from spa_bench.tasks.base import Task
 
 ROOT = Path(__file__).resolve().parents[2]
 GOLDEN = ROOT / "tests" / "golden" / "runs"
-PYTHON = os.environ.get("SPA_BENCH_FORMATS_PYTHON", str(ROOT / ".venv-formats" / "bin" / "python"))
+MADE = ROOT / ".venv-formats"  # has a stamp when it is finished
+PYTHON = os.environ.get("SPA_BENCH_FORMATS_PYTHON") or (
+    str(MADE / "bin" / "python") if (MADE / ".spa-bench-stamp").exists() else ""
+)
 
 
 @pytest.fixture
@@ -47,7 +50,7 @@ def export(out: Path) -> Export:
 @pytest.fixture
 def other() -> Other:
     """Run Python code, or a module with arguments, with the tools of others; returns what it prints."""
-    if not Path(PYTHON).exists():
+    if not PYTHON or not Path(PYTHON).exists():
         pytest.skip(
             "no interpreter with every-eval-ever and inspect-ai, which pin other versions than ours: `make test-formats` makes "
             "one, or SPA_BENCH_FORMATS_PYTHON names it"
