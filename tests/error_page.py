@@ -53,6 +53,7 @@ FOLDERS = {
     "compare": "Comparing: leaderboards, gate, studies",
     "publish": "Reports, pages, exports, trackers",
     "cards": "Cards",
+    "api": "From Python",
     "cli": "Command lines",
     "": "Elsewhere",
 }

@@ -15,7 +15,13 @@ PARSERS = {"mini/train.py"}  # a program of its own: `python -m spa_bench.mini.t
 
 # Where a member may be there or not, because the object is not ours: file -> the members that are asked for.
 FOREIGN = {
-    "cards/fingerprint.py": {"__file__", "__dict__"},  # objects and modules of the user's
+    "cards/fingerprint.py": {
+        "__file__",
+        "__dict__",
+        "__module__",
+        "__name__",
+        "__qualname__",
+    },  # objects and modules of the user's
     "cards/plugins.py": {"__file__"},  # a module of the user's: none where it is built in
     "cards/source.py": {"__file__"},
     "cli/mistakes.py": {"exception_message"},  # errors of the command-line library

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from spa_bench.api.sources import SeedOfResult, Source, part_of
+from spa_bench.api.sources import Facts, SeedOfResult, Source, part_of
 from spa_bench.compare.leaderboard import LeaderboardRow, from_runs
 from spa_bench.compare.leaderboard.rows import common_size
 from spa_bench.errors import UsageError
@@ -51,12 +51,12 @@ def frame(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> DataFrame
     return made
 
 
-def tidy(sources: Sequence[Source], rows: Sequence[LeaderboardRow]) -> DataFrame:
+def tidy(sources: Sequence[Source], rows: Sequence[LeaderboardRow], facts: Facts) -> DataFrame:
     """A row for each run and metric; `rows` are those of the leaderboard, which say at which n metrics are compared."""
     body: list[list[object]] = []
     for source in sources:
         pooled = row_of_source(source, rows)
-        one = LeaderboardRow(result_of(source), pooled.label)
+        one = LeaderboardRow(result_of(source, facts), pooled.label)
         size = common_size([row for row in rows if row.table_key == pooled.table_key])
         where = str(source.path) if isinstance(source, RunFolder) else one.result["runs"][0]["run"]
         for cells in _estimates(one, size):
@@ -96,19 +96,19 @@ def group_of(source: Source) -> str:
     return str(source.result["group_hash"]) if isinstance(source, SeedOfResult) else group_hash(source.spec)
 
 
-def result_of(source: Source) -> dict[str, Any]:
+def result_of(source: Source, facts: Facts) -> dict[str, Any]:
     """The result of one run alone, with the metrics of the user's own, those that were added later too."""
     if isinstance(source, SeedOfResult):
         return part_of(source.result, [source.place])
-    [result] = from_runs([source])
+    [result] = from_runs([source], facts)
     added = source.read_json(ADDED) or {}
     result["metrics"] |= {**source.metrics()["estimates"], **added.get("estimates", {})}
     return result
 
 
-def estimates_of(source: Source) -> dict[str, Estimate]:
+def estimates_of(source: Source, facts: Facts) -> dict[str, Estimate]:
     """Name -> estimate of one run, at its own n."""
-    return {name: Estimate(**values) for name, values in result_of(source)["metrics"].items()}
+    return {name: Estimate(**values) for name, values in result_of(source, facts)["metrics"].items()}
 
 
 def samples(folders: Sequence[RunFolder], labels: Mapping[str, str]) -> DataFrame:

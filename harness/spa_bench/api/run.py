@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import operator
+import tomllib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypedDict, Unpack, overload
+from typing import TYPE_CHECKING, Literal, SupportsIndex, TypedDict, Unpack, overload
 
 from spa_bench.api import objects
 from spa_bench.api.runs import Run, Runs
@@ -22,6 +24,7 @@ from spa_bench.runs.reopen import ModelOptions
 from spa_bench.samplers.base import Sampler
 from spa_bench.support.console import error_line
 from spa_bench.support.interrupt import patiently
+from spa_bench.support.text import did_you_mean
 from spa_bench.support.threads import still_threads
 from spa_bench.tasks.base import Task
 from spa_bench.types import Request
@@ -118,9 +121,13 @@ def run(
 
     Raises a SpaBenchError, before anything is drawn, where a part cannot be used.
     """
-    parts, seeds = _Parts(sampler, task, model, metrics), (seed,) if isinstance(seed, int) else tuple(seed)
-    if not seeds:
-        raise UsageError("seed is empty; give a number, or several")
+    several, seeds = _seeds(seed)
+    _one_of("until", until, ("generate", "grade"))
+    _one_of("grading", grading, ("default", "evalplus"))
+    n, limit, threads, batch_size, context, workers = _whole(
+        n=n, limit=limit, threads=threads, batch_size=batch_size, context=context, workers=workers
+    )
+    parts = _Parts(sampler, task, model, metrics)
     if parts.model is not None and (engine is not None or not isinstance(model, str | Path)):
         _check_unloaded(engine, device, dtype, threads, batch_size, context, revision)
     options = perform.RunOptions(
@@ -152,7 +159,7 @@ def run(
     )
     with parts.given():
         folders = perform.run(parts.sampler_name, parts.task_name, options, loaded=parts.loaded)
-    return Run(folders[0]) if isinstance(seed, int) else Runs(folders)
+    return Runs(folders) if several else Run(folders[0])
 
 
 def score(
@@ -179,6 +186,8 @@ def score(
     `name` is what tables call them. `cut`: at the task's stop strings first. `partial`: problems may be without answers, and
     every metric is of the others alone. For the rest see `run`. Raises a SpaBenchError that names the first wrong record.
     """
+    _one_of("grading", grading, ("default", "evalplus"))
+    [workers] = _whole(workers=workers)
     parts = _Parts("", task, None, metrics)
     options = perform.ScoreOptions(
         name=name,
@@ -263,6 +272,31 @@ class _Parts:
             yield
 
 
+def _seeds(seed: int | Sequence[int]) -> tuple[bool, tuple[int, ...]]:
+    """(whether `seed` is several, the seeds). Raises UsageError for anything but whole numbers, one at least."""
+    several = isinstance(seed, Iterable) and not isinstance(seed, str)
+    seeds = tuple(seed) if isinstance(seed, Iterable) else (seed,)
+    if not seeds:
+        raise UsageError("seed is empty; give a number, or several")
+    return several, tuple(_index("seed", one) for one in seeds)
+
+
+def _whole(**numbers: int | None) -> list[int | None]:
+    """The numbers, those of numpy too, as Python has them. Raises UsageError for what is no whole number."""
+    return [None if value is None else _index(name, value) for name, value in numbers.items()]
+
+
+def _index(name: str, value: object) -> int:
+    if isinstance(value, SupportsIndex) and not isinstance(value, bool):
+        return operator.index(value)
+    raise UsageError(f"{name} is {value!r}; it must be a whole number")
+
+
+def _one_of(name: str, value: str, known: Sequence[str]) -> None:
+    if value not in known:
+        raise UsageError(f"{name} is {value!r}{did_you_mean(str(value), known)}")
+
+
 def _check_unloaded(engine: str | None, *loading: object) -> None:
     """Raises UsageError for options that say how a model is loaded, beside a model that is there already."""
     usual = ("auto", "auto", None, None, None, None)
@@ -281,7 +315,9 @@ def as_words(settings: Settings) -> tuple[str, ...]:
             words += as_words({f"{key}.{inner}": one for inner, one in value.items()})
             continue
         try:
-            words.append(f"{key}={json.dumps(value, ensure_ascii=False, allow_nan=False)}")
+            word = json.dumps(value, ensure_ascii=False, allow_nan=False)
+            tomllib.loads(f"v = {word}")  # null is no value there
+            words.append(f"{key}={word}")
         except (TypeError, ValueError) as error:
             raise UsageError(
                 f"settings[{key!r}] is {value!r}; it must be a number, a text, true or false, or a list"

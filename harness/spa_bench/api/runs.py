@@ -12,7 +12,7 @@ from spa_bench.api import frames
 from spa_bench.api.shown import Check, Comparison, Leaderboard, html_of
 from spa_bench.api.sources import SeedOfResult, Source, pooled
 from spa_bench.compare.gate import check_rows, compare_rows, rules
-from spa_bench.compare.leaderboard import LeaderboardRow, build_rows, row_of, table
+from spa_bench.compare.leaderboard import LeaderboardRow, LogFacts, build_rows, row_of, table
 from spa_bench.compare.leaderboard.results import read_all
 from spa_bench.errors import SpaBenchError, StoreError, UsageError
 from spa_bench.runs.find import given_files, nothing_in, run_paths, without_copies
@@ -43,7 +43,7 @@ class Measured:
         on it is at `at_n`, the largest number that all runs of its task have. `problems` is how many are behind the value, and
         `reason` why there is no value or no interval. `run` is the folder.
         """
-        return frames.tidy(self._finished(), self._rows)
+        return frames.tidy(self._finished(), self._rows, self._facts)
 
     def samples(self) -> DataFrame:
         """A row for each sample: task, sampler, model, seed, problem, member, draw, text, verdict, message, ....
@@ -139,7 +139,13 @@ class Measured:
 
     @cached_property
     def _rows_there(self) -> list[LeaderboardRow]:
-        return build_rows(pooled([source for source in self._sources if _is_finished(source)]))
+        return build_rows(pooled([source for source in self._sources if _is_finished(source)], self._facts))
+
+    @cached_property
+    def _facts(self) -> dict[str, LogFacts]:
+        """What the logs of finished runs hold: they are read once."""
+        folders = [source for source in self._sources if isinstance(source, RunFolder) and _is_finished(source)]
+        return {folder.hash: LogFacts.of(folder) for folder in folders}
 
     @cached_property
     def _labels(self) -> dict[str, str]:
@@ -230,7 +236,7 @@ class Run(Measured):
     def metrics(self) -> dict[str, Estimate]:
         """Name -> value with its 95 % interval over problems, at the run's own n; short names (`vendi`) too."""
         self._finished()
-        return frames.estimates_of(self._source)
+        return frames.estimates_of(self._source, self._facts)
 
     def divergence(self, kind: str = "kl", *, problem: str | None = None) -> DataFrame:
         """How far apart the members are: K × K, from member (row) to member (column), mean over problems or of `problem`.

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from spa_bench.compare.leaderboard import from_runs
+from spa_bench.compare.leaderboard import LogFacts, from_runs
 from spa_bench.errors import StoreError
 from spa_bench.metrics.suite import estimates
 from spa_bench.runs.folder import RunFolder
@@ -30,12 +30,15 @@ class SeedOfResult:
 Source = RunFolder | SeedOfResult
 
 
-def pooled(sources: Sequence[Source]) -> list[Result]:
+Facts = Mapping[str, LogFacts]  # hash of a run -> what its logs hold, so that they are read once
+
+
+def pooled(sources: Sequence[Source], facts: Facts) -> list[Result]:
     """A result for each group of `sources` that differ in the seed alone, as a leaderboard has them.
 
     Raises StoreError where a seed is there twice.
     """
-    made = from_runs([source for source in sources if isinstance(source, RunFolder)])
+    made = from_runs([source for source in sources if isinstance(source, RunFolder)], facts)
     read: dict[int, tuple[Result, list[int]]] = {}
     for source in sources:
         if isinstance(source, SeedOfResult):

@@ -45,21 +45,26 @@ class Batches:
 
 
 class Model(Protocol):
-    """Answers requests for a mixture of members. `Request.member` is an index into `members`."""
+    """Answers requests for a mixture of members. `Request.member` is an index into `members`.
+
+    `engines`: stage -> the name of the engine that does it, "none" where none can (spa_bench.models.engine.STAGES). `unable`:
+    stage -> why no engine of this model can do it, on one line; what needs such a stage is refused, or has no value.
+    """
 
     name: str
     context: int  # the most tokens of prompt and answer together
     notes: tuple[str, ...]  # lines for the user on how the model is read, where that is not as usual
 
-    @property
-    def engines(self) -> dict[str, str]:
-        """Stage -> the name of the engine that does it, "none" where none can: see spa_bench.models.engine.STAGES."""
-        ...
+    if TYPE_CHECKING:
 
-    @property
-    def unable(self) -> Mapping[Stage, str]:
-        """Stage -> why no engine of this model can do it, on one line. What needs such a stage is refused, or has no value."""
-        ...
+        @property
+        def engines(self) -> dict[str, str]: ...  # noqa: D102
+
+        @property
+        def unable(self) -> Mapping[Stage, str]: ...  # noqa: D102
+    else:  # so that a subclass may have them as attributes or as properties
+        engines: dict[str, str]
+        unable: Mapping[Stage, str]
 
     def describe(self) -> dict[str, object]:
         """The model's part of a run's spec: its name and the hashes of weights and tokenizer."""

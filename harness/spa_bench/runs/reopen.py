@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from spa_bench.cards.objects import check_given
 from spa_bench.cards.sampler import SamplerCard, build_sampler_card
 from spa_bench.cards.source import check_packages
 from spa_bench.cards.task import Placed, TaskCard, build_task_card
@@ -150,6 +151,7 @@ def model_of(folder: RunFolder, options: ModelOptions) -> Model:
 
     Raises UsageError where that device is unavailable.
     """
+    check_given("engine", folder.spec.get("engine", {}).get("name"), str(folder.path))
     numerics, model = folder.spec["numerics"], folder.spec["model"]
     made = replace(
         options,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from spa_bench.cards.kinds import CardKind, beside
 from spa_bench.cards.registry import kind_of
@@ -25,14 +25,19 @@ def after_choice(completion: Completion, begun: Begun | None) -> Completion:
 
 
 class Sampler(Protocol):
-    """Draws n answers a prompt. Mixtures of members share one implementation; samplers that search have their own."""
+    """Draws n answers a prompt. Mixtures of members share one implementation; samplers that search have their own.
+
+    `members` are in the order of their numbers in keys.
+    """
 
     name: str
 
-    @property
-    def members(self) -> Sequence[Member]:
-        """The members, in the order of their numbers in keys."""
-        ...
+    if TYPE_CHECKING:
+
+        @property
+        def members(self) -> Sequence[Member]: ...  # noqa: D102
+    else:
+        members: Sequence[Member]  # so that a subclass may have it as an attribute or as a property
 
     def sample(
         self, model: Model, prompts: Sequence[Prompt], n: int, seed: int, *, task: str, done: Collection[Key] = ()

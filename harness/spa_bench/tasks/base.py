@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from spa_bench.cards.registry import kind_of
 from spa_bench.cards.task import TaskCard, TaskCardKind
@@ -51,7 +51,7 @@ class Options:
 
 
 class Task(Protocol):
-    """A benchmark. `version` names data and harness; `found` names the source of the data.
+    """A benchmark. `version` names data and harness; `found` names the source of the data; `problems` are all, in order.
 
     TaskDefaults has the members that most tasks share. No method changes the task.
     """
@@ -63,10 +63,12 @@ class Task(Protocol):
     packages: tuple[str, ...]  # distributions that programs may import
     runs_code: bool  # False: answers are not programs, no sandbox is needed, and `score` and `behave` never use the judge
 
-    @property
-    def problems(self) -> Sequence[Problem]:
-        """All problems, in order."""
-        ...
+    if TYPE_CHECKING:
+
+        @property
+        def problems(self) -> Sequence[Problem]: ...  # noqa: D102
+    else:
+        problems: Sequence[Problem]  # so that a subclass may have it as an attribute or as a property
 
     def describe(self) -> dict[str, object]:
         """The task's part of a spec: card, version and the hash of the problems."""
