@@ -83,6 +83,22 @@ def test_rows_are_sorted_by_a_metric_and_costs_the_other_way_round():
         at_equal(rows, "tokens", sort="x")
 
 
+def test_a_task_without_the_metric_keeps_its_order(tmp_path: Path, call: Call):
+    one, two = priced("a", 10, quality=0.6), priced("b", 20, seed=1)
+    other = priced("c", 5)
+    other["task"] = other["spec"]["task"]["name"] = "other"
+    for result, value in ((one, 0.1), (two, 0.9)):
+        result["metrics"]["mine"] = {"value": value, "low": 0.0, "high": 1.0, "problems": 200, "reason": ""}
+    first, second = save_all([one, two], tmp_path / "t.json") + save_all([hashed_anew(other)], tmp_path / "other.json")
+    for options in ([], ["--at-equal", "tokens"], ["--at-equal", "seconds"]):
+        done = call("leaderboard", first, second, "--sort", "mine", "--json", *options)
+        assert done.code == 0, done.err
+        assert [row["sampler"] for row in json.loads(done.out)] == ["c", "b", "a"]
+    assert call("leaderboard", first, "--sort", "seconds", "--at-equal", "tokens").code == 0
+    done = call("leaderboard", first, second, "--sort", "none")
+    assert (done.code, done.err.startswith("spa-bench: --sort is 'none', which no row of other, t has")) == (2, True)
+
+
 def test_a_row_without_costs_is_refused_in_one_line_that_names_it(tmp_path: Path, call: Call):
     [path] = save_all([priced("cheap", 10), made_up("free", quality=0.5, spread=0.5, n=8, seed=1)], tmp_path / "t.json")
     for what, why in (("tokens", "this result does not have it"), ("seconds", "no time of generation is recorded")):

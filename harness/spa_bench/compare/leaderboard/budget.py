@@ -76,8 +76,10 @@ def at_equal(rows: Sequence[LeaderboardRow], what: What, *, sort: str | None = N
     found = [_at(row, costs[row.label], amount) for row in rows]
     name = sort or (DISTINCT if any(runs_code(row.result["spec"]) for row in rows) else ANY)
     name = ALIASES.get(name, name)
-    _check_known(name, rows, {name for r in found for name in r.estimates})
-    values = {r.row.label: r.estimates.get(name, r.row.compared(name)[0]).value for r in found}
+    _check_known(name, rows, {"seconds", ANY, DISTINCT, VENDI})
+    values = {
+        r.row.label: r.row.seconds if name == "seconds" else r.estimates.get(name, r.row.compared(name)[0]).value for r in found
+    }
     return Budget(what=what, amount=amount, rows=tuple(sorted(found, key=lambda r: by_value(values[r.row.label], name))))
 
 
@@ -105,17 +107,22 @@ def arrange(
 ) -> tuple[list[LeaderboardRow], dict[tuple[str, str], Budget]]:
     """(the rows, sorted within their tables; key of a table -> its budget, where `what` is to be equal).
 
-    Raises UsageError as at_equal and sort_rows.
+    A table whose rows do not have the metric `sort` keeps its order. Raises UsageError where no table has it, and as at_equal.
     """
     ordered: list[LeaderboardRow] = []
     budgets = {}
+    everywhere = {"seconds", ANY, DISTINCT, VENDI} if what else {"seconds"}
+    if sort:
+        _check_known(ALIASES.get(sort, sort), rows, everywhere)
     for key in dict.fromkeys(row.table_key for row in rows):
         mine = [row for row in rows if row.table_key == key]
+        there = everywhere.union(*(row.metrics for row in mine))
+        name = sort if sort and ALIASES.get(sort, sort) in there else None
         if what:
-            budgets[key] = at_equal(mine, what, sort=sort)
+            budgets[key] = at_equal(mine, what, sort=name)
             mine = [r.row for r in budgets[key].rows]
-        elif sort:
-            mine = sort_rows(mine, sort)
+        elif name:
+            mine = sort_rows(mine, name)
         ordered += mine
     return ordered, budgets
 
@@ -124,7 +131,7 @@ def _check_known(name: str, rows: Sequence[LeaderboardRow], others: AbstractSet[
     known = {*others, *(metric for row in rows for metric in row.metrics)}
     if name not in known:
         near = did_you_mean(name, [*known, *(short for short, whole in ALIASES.items() if whole in known)])
-        raise UsageError(f"--sort is {name!r}, which no row of {rows[0].task} has{near}")
+        raise UsageError(f"--sort is {name!r}, which no row of {', '.join(dict.fromkeys(r.task for r in rows))} has{near}")
 
 
 def _cost(row: LeaderboardRow, what: What) -> float:
