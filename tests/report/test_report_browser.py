@@ -171,14 +171,14 @@ def test_every_problem_can_be_reached_by_keys(open_page: Open, plain: Path):
     opened.tab.wait_for_selector('#browser[data-problem="8"]')
 
 
-def test_a_problem_is_found_by_its_name_and_shared_by_its_address(open_page: Open, plain: Path):
+def test_a_problem_is_found_by_its_name_and_shared_by_its_address(open_page: Open, plain: Path, data: ReportData):
     opened = open_page(plain)
     opened.tab.fill("#find", "t/7")
     opened.tab.press("#find", "Enter")
     opened.tab.wait_for_selector('#browser[data-problem="7"]')
     _runs(opened, "#runs-all")
     address = opened.tab.evaluate("location.hash")
-    assert address == "#/problem/t%40t-1/t%2F7?runs=0,1,2"
+    assert address == "#/problem/t%40t-1/t%2F7?runs=" + ",".join(run.hash[:12] for run in data.runs)
     again = open_page(plain, place=address)
     assert again.text("#problem-title") == "t/7"
     assert again.text("#which-count") == "3 of 3"
@@ -199,6 +199,10 @@ def test_answers_stand_side_by_side_with_what_differs(open_page: Open, plain: Pa
     _runs(opened, "#runs-seed")
     assert opened.text("#which-count") == "3 of 3"
     assert opened.text("#problem-said").startswith("38 answers, ")
+    assert opened.tab.locator(".column").count() == 3
+    assert opened.tab.locator(".answer").count() == 4 + 8 + 4  # the first eight of each
+    opened.tab.uncheck("#columns")
+    assert opened.tab.locator(".column").count() == 0
     assert opened.tab.locator(".answer").count() == 24
     opened.tab.click("#more")
     assert opened.tab.locator(".answer").count() == 38
