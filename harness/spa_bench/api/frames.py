@@ -12,6 +12,7 @@ import numpy as np
 from spa_bench.api.sources import Facts, SeedOfResult, Source, part_of
 from spa_bench.compare.leaderboard import LeaderboardRow, from_runs
 from spa_bench.compare.leaderboard.rows import common_size
+from spa_bench.compare.leaderboard.schema import as_estimate, as_stored
 from spa_bench.errors import UsageError
 from spa_bench.metrics.suite import ALIASES, AT_SIZES
 from spa_bench.publish.report.runs import mean_matrices
@@ -102,13 +103,14 @@ def result_of(source: Source, facts: Facts) -> dict[str, Any]:
         return part_of(source.result, [source.place])
     [result] = from_runs([source], facts)
     added = source.read_json(ADDED) or {}
-    result["metrics"] |= {**source.metrics()["estimates"], **added.get("estimates", {})}
+    written = {**source.metrics()["estimates"], **added.get("estimates", {})}
+    result["metrics"] |= {name: as_stored(Estimate(**values)) for name, values in written.items()}
     return result
 
 
 def estimates_of(source: Source, facts: Facts) -> dict[str, Estimate]:
     """Name -> estimate of one run, at its own n."""
-    return {name: Estimate(**values) for name, values in result_of(source, facts)["metrics"].items()}
+    return {name: as_estimate(stored) for name, stored in result_of(source, facts)["metrics"].items()}
 
 
 def samples(folders: Sequence[RunFolder], labels: Mapping[str, str]) -> DataFrame:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from spa_bench.compare.leaderboard import LogFacts, from_runs
+from spa_bench.compare.leaderboard.schema import as_stored
 from spa_bench.errors import StoreError
-from spa_bench.metrics.suite import estimates
+from spa_bench.metrics.suite import ALIASES, estimates
 from spa_bench.runs.folder import RunFolder
 
 Result = dict[str, Any]
@@ -58,4 +59,4 @@ def part_of(result: Result, places: Sequence[int]) -> Result:
     runs = [result["runs"][place] for place in sorted(places)]
     names = [name for name in runs[0]["values"] if all(name in run["values"] for run in runs)]
     found = estimates({name: [run["values"][name] for run in runs] for name in names}, size=result["size"])
-    return {**result, "runs": runs, "metrics": {name: asdict(estimate) for name, estimate in found.items()}}
+    return {**result, "runs": runs, "metrics": {name: as_stored(e) for name, e in found.items() if name not in ALIASES}}
