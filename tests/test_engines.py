@@ -165,7 +165,9 @@ def test_a_dry_run_has_all_parts_and_loads_no_model(call: Call, three: Path, tmp
 
 
 def test_a_dry_run_of_choices_has_a_divergence_of_first_tokens(call: Call, tmp_path: Path, tiny_folder: Path):
-    done = call("run", "--sampler", "single", "--task", "mini-nlu", "--limit", 6, "--engine", "mock", "--out", tmp_path)
+    done = call(
+        "run", "--sampler", "single", "--task", "mini-nlu", "--limit", 6, "--first", "--engine", "mock", "--out", tmp_path
+    )
     assert done.code == 0, done.err
     [folder] = folders(tmp_path)
     assert len(folder.choice_log.rows()) == len(folder.divergence_log.rows()) == 6

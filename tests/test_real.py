@@ -51,5 +51,5 @@ def test_whole_takes_all_problems_with_the_same_training(call: Call, monkeypatch
     assert call("real", "--out", tmp_path / "x").code == 0
     assert [options.limit for options in seen] == [None] * 3 + [real.SUBSET] * 3
     assert seen[0].settings == real.SETTINGS
-    assert seen[3].settings == (*real.SETTINGS, "task.shuffle=0")
+    assert seen[3].settings == (*real.SETTINGS, "task.shuffle=0", "task.stratify=false")
     assert "give one of them" in call("real", "--whole", "--subset", 3).error()

@@ -61,7 +61,7 @@ def test_an_honest_result_is_recomputed_to_the_same_numbers_and_its_row_is_print
     lines = done.out.splitlines()
     assert lines[0] == f"{path}: complete and consistent"
     assert lines[1] == f"{path}: spa-random: 88 metrics recomputed from 48 samples of 2 runs"
-    assert f"mini-code 1, 6 of 120 problems, measured by {WHO}" in lines
+    assert f"mini-code 1, 6 of 120 problems, the first ones, measured by {WHO}" in lines
     assert next(line for line in lines if line.startswith("| spa-random")).split("|")[2].strip().startswith("0.750 <sub>[")
     content = json.loads(call("leaderboard", path, "--submit", "--from-samples", "recompute", "--json").out)[str(path)]
     assert content["faults"] == []

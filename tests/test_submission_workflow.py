@@ -165,7 +165,7 @@ def test_an_honest_result_passes_with_its_row(bwrap: str, pull: PullRequest, sen
     assert end == f"::{begin.removeprefix('::stop-commands::')}::"  # in between nothing is a command to the runner
     page = commented(pull.folder / "temp dir" / "submission" / "found.json")
     assert "**Results: no fault was found** (1 files" in page
-    assert "| `spa-random` | `mini-code 1, 6 of 120 problems` | `embedded` |" in page
+    assert "| `spa-random` | `mini-code 1, 6 of 120 problems, the first ones` | `embedded` |" in page
     assert "0.750 <sub>[0.142, 1.000]</sub>" in page
 
 

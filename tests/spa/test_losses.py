@@ -53,7 +53,8 @@ def test_chunks_give_the_losses_and_gradients_of_whole_logits(kind: str, rows: i
     monkeypatch.setattr(losses, "CHUNK_BYTES", {"cpu": rows * 64 * 4})
     chunked = with_gradient(net, lambda _, part: TARGETS[part])
     torch.testing.assert_close(chunked[0], whole[0], rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(chunked[1], whole[1], rtol=1e-4, atol=1e-5)
+    # sums of float32 in another order: how far apart depends on the width of the CPU's vectors
+    torch.testing.assert_close(chunked[1], whole[1], rtol=1e-3, atol=1e-4)
 
 
 def test_no_more_logits_than_a_chunk_are_ever_made(monkeypatch: pytest.MonkeyPatch):

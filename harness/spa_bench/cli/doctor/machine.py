@@ -21,7 +21,7 @@ from spa_bench.cli.doctor.finding import PIP, Finding, Unanswered, ask
 
 _HOME = Path(spa_bench.__file__).resolve().parent
 _BASE = (
-    *("numpy", "torch", "transformers", "peft", "safetensors", "rank-bm25", "matplotlib", "scikit-learn", "scipy"),
+    *("numpy", "pandas", "torch", "transformers", "peft", "safetensors", "rank-bm25", "matplotlib", "scikit-learn", "scipy"),
     *("threadpoolctl", "rich", "sacrebleu", "tabulate", "cyclopts", "gguf", "datasketch"),
 )
 _OPTIONAL = {  # package -> its purpose

@@ -95,7 +95,8 @@ def _documents(also: Sequence[Path]) -> dict[str, Path]:
     """Name -> Markdown file. Raises UsageError where no file is found, or two files have one name."""
     documents: dict[str, Path] = {}
     for path in also:
-        files = sorted(path.glob("*.md")) if path.is_dir() else [path]
+        inside = (f for f in path.glob("*.md") if f.name != "README.md")  # a README is of the folder, not of the site
+        files = sorted(inside) if path.is_dir() else [path]
         if not files or not all(f.is_file() and f.suffix == ".md" for f in files):
             raise UsageError(f"--also names {path}, which is no Markdown file and no folder with some")
         for file in files:
