@@ -11,12 +11,10 @@ import numpy as np
 
 from spa_bench.api.sources import Facts, SeedOfResult, Source, part_of
 from spa_bench.compare.leaderboard import LeaderboardRow, from_runs
-from spa_bench.compare.leaderboard.rows import common_size
 from spa_bench.compare.leaderboard.schema import as_estimate, as_stored
 from spa_bench.errors import UsageError
-from spa_bench.metrics.suite import ALIASES, AT_SIZES
+from spa_bench.metrics.suite import ALIASES
 from spa_bench.publish.report.runs import mean_matrices
-from spa_bench.publish.report.table import estimate_of
 from spa_bench.runs.folder import ADDED, RunFolder, group_hash
 from spa_bench.support.text import did_you_mean
 from spa_bench.types import Estimate
@@ -29,7 +27,6 @@ TIDY = (*RUN, "metric", "value", "low", "high", "n", "at_n", "problems", "reason
 POOLED = ("task", "sampler", "model", "seeds", *TIDY[4:-1])
 SAMPLE = (*RUN, "problem", "member", "draw", "text", "verdict", "message", "raw", "tokens", "run")
 _WHOLE = ("seed", "n", "at_n", "problems", "member", "draw", "tokens")  # columns of whole numbers, which may lack some
-_DEPENDS_ON_N = {metric.name for metric in AT_SIZES}
 
 
 def pandas() -> ModuleType:
@@ -57,10 +54,9 @@ def tidy(sources: Sequence[Source], rows: Sequence[LeaderboardRow], facts: Facts
     body: list[list[object]] = []
     for source in sources:
         pooled = row_of_source(source, rows)
-        one = LeaderboardRow(result_of(source, facts), pooled.label)
-        size = common_size([row for row in rows if row.table_key == pooled.table_key])
+        one = LeaderboardRow(result_of(source, facts), pooled.label, pooled.size)
         where = str(source.path) if isinstance(source, RunFolder) else one.result["runs"][0]["run"]
-        for cells in _estimates(one, size):
+        for cells in _estimates(one):
             body.append([one.task, one.label, one.result["model"], one.seeds[0], *cells, where])
     return frame(TIDY, body)
 
@@ -69,20 +65,17 @@ def of_rows(rows: Sequence[LeaderboardRow]) -> DataFrame:
     """A row for each row of a leaderboard and metric."""
     body: list[list[object]] = []
     for row in rows:
-        size = common_size([other for other in rows if other.table_key == row.table_key])
-        body += [[row.task, row.label, row.result["model"], tuple(row.seeds), *cells] for cells in _estimates(row, size)]
+        body += [[row.task, row.label, row.result["model"], tuple(row.seeds), *cells] for cells in _estimates(row)]
     return frame(POOLED, body)
 
 
-def _estimates(row: LeaderboardRow, size: int | None) -> list[list[object]]:
-    """metric, value, low, high, n, at_n, problems, reason: for each metric once, under its whole name."""
+def _estimates(row: LeaderboardRow) -> list[list[object]]:
+    """metric, value, low, high, n, at_n, problems, reason: for each metric once, under its whole name, at the table's n."""
     found = []
     for name in row.metrics:
         if name in ALIASES:
             continue
-        depends = name in _DEPENDS_ON_N
-        e = estimate_of(row, name, size)
-        at = (row.result["size"] if size is None else size) if depends else None
+        e, at = row.compared(name)
         found.append([name, e.value, e.low, e.high, row.result["n"], at, e.n, e.reason])
     return found
 

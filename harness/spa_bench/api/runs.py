@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from spa_bench.api import frames
-from spa_bench.api.shown import Check, Comparison, Leaderboard, html_of
+from spa_bench.api.shown import Check, Comparison, Leaderboard, html_of, text_of
 from spa_bench.api.sources import SeedOfResult, Source, pooled
 from spa_bench.compare.gate import check_rows, compare_rows, rules
-from spa_bench.compare.leaderboard import LeaderboardRow, LogFacts, build_rows, row_of, table
+from spa_bench.compare.leaderboard import LeaderboardRow, LogFacts, build_rows, row_of
 from spa_bench.compare.leaderboard.results import read_all
 from spa_bench.errors import SpaBenchError, StoreError, UsageError
 from spa_bench.runs.find import given_files, nothing_in, run_paths, without_copies
@@ -122,12 +122,7 @@ class Measured:
         return html_of(self._rows_there, self._left())
 
     def __repr__(self) -> str:
-        keys = dict.fromkeys(row.table_key for row in self._rows_there)
-        parts = []
-        for key in keys:
-            mine = [row for row in self._rows_there if row.table_key == key]
-            parts.append(f"{mine[0].title}\n{table(mine, style='plain')}")
-        return "\n\n".join([*parts, *self._left()]) or f"{type(self).__name__}()"
+        return "\n\n".join([*text_of(self._rows_there), *self._left()]) or f"{type(self).__name__}()"
 
     # what the rest stands on ---------------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from spa_bench.api import frames
 from spa_bench.compare.gate import GateVerdict, SamplerComparison
-from spa_bench.compare.leaderboard import LeaderboardRow, as_csv, as_latex, markdown, table
+from spa_bench.compare.leaderboard import LeaderboardRow, as_csv, as_latex, by_table, markdown, table
 from spa_bench.publish.report.table import table_of
 
 if TYPE_CHECKING:
@@ -21,11 +21,16 @@ _JUDGED = (
 )  # fmt: skip
 
 
+def text_of(rows: Sequence[LeaderboardRow]) -> list[str]:
+    """The title and the table of each task, for a terminal."""
+    return [f"{mine[0].title}\n{table(mine, style='plain')}" for mine in by_table(rows).values()]
+
+
 def html_of(rows: Sequence[LeaderboardRow], notes: Sequence[str] = ()) -> str:
     """A table of HTML for each task: a row a sampler, with the main metrics and their 95 % intervals. All text is escaped."""
     parts = []
-    for key in dict.fromkeys(row.table_key for row in rows):
-        shown = table_of([row for row in rows if row.table_key == key])
+    for mine in by_table(rows).values():
+        shown = table_of(mine)
         columns = [(place, column) for place, column in enumerate(shown.columns) if column.shown]
         cells = [
             [row.label, *(f"{each[place].value} {each[place].interval}".strip() or "–" for place, _ in columns), *_facts(row)]
@@ -77,9 +82,7 @@ class Leaderboard:
         return html_of(self._rows)
 
     def __repr__(self) -> str:
-        keys = dict.fromkeys(row.table_key for row in self._rows)
-        tables = [[row for row in self._rows if row.table_key == key] for key in keys]
-        return "\n\n".join(f"{mine[0].title}\n{table(mine, style='plain')}" for mine in tables)
+        return "\n\n".join(text_of(self._rows))
 
 
 class Comparison:

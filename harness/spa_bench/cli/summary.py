@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from spa_bench.compare.leaderboard import build_rows, from_runs, table
+from spa_bench.compare.leaderboard import build_rows, by_table, from_runs, table
 from spa_bench.publish.show import choices_table, ending, nothing_judged
 from spa_bench.runs.folder import RunFolder
 from spa_bench.support.console import Reporter
@@ -27,8 +27,7 @@ def _print(folders: Sequence[RunFolder], *, as_json: bool) -> None:
     if as_json:
         print(json.dumps([row.to_json() for row in rows], indent=1))
         return
-    for key in dict.fromkeys(row.table_key for row in rows):
-        mine = [row for row in rows if row.table_key == key]
+    for mine in by_table(rows).values():
         trained = sorted({row.pairs for row in mine} - {""})
         said = [f"trained on {', '.join(trained)}"] if trained else []
         models = ", ".join(sorted({row.model for row in mine}))

@@ -43,6 +43,16 @@ _AT_SIZES = {m.name: m for m in AT_SIZES}
 _OURS = {m.name for m in (*METRICS, *CHOICE_METRICS, *NOISE_METRICS)} | {m.name for m in AT_SIZES}
 
 
+def depends_on_n(name: str) -> bool:
+    """Whether a metric of ours depends on the number of a problem's samples, so that it is computed at smaller numbers too."""
+    return name in _AT_SIZES
+
+
+def is_of_all(name: str) -> bool:
+    """Whether a metric is of all samples of a problem together, and is computed at their number alone."""
+    return name.startswith(_OF_ALL)
+
+
 def sizes_up_to(least: int) -> list[int]:
     """The sizes at which metrics that depend on n are computed: powers of two, and `least`, the fewest samples of a problem."""
     return sorted({2**i for i in range(1, least.bit_length()) if 2**i < least} | {least})

@@ -78,8 +78,4 @@ def without_copies(folders: Sequence[RunFolder]) -> list[RunFolder]:
 def _same(one: RunFolder, other: RunFolder) -> bool:
     if one.path.resolve() == other.path.resolve():
         return True
-    return all(_hash(one.path / name) == _hash(other.path / name) for name in _CONTENT)
-
-
-def _hash(path: Path) -> str:
-    return provenance.hash_file(path) if path.exists() else ""
+    return all(provenance.hash_if_there(one.path / name) == provenance.hash_if_there(other.path / name) for name in _CONTENT)

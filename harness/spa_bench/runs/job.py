@@ -10,7 +10,7 @@ from spa_bench.cards.objects import is_object
 from spa_bench.cards.registry import is_ours
 from spa_bench.cards.sampler import SamplerCard
 from spa_bench.cards.source import code_of, hashes
-from spa_bench.cards.task import TaskCard
+from spa_bench.cards.task import TaskCard, load_task_card
 from spa_bench.cards.training import DataCard
 from spa_bench.errors import ModelError, UsageError
 from spa_bench.models.base import ChatModel, Model, PairEncoder, ServesMembers
@@ -91,6 +91,11 @@ def by_rules(card: TaskCard, rules: str, given: Mapping[str, object]) -> TaskCar
     if rules != "evalplus" or card.kind != "code" or card.sanitiser != "program" or "sanitiser" in given:
         return card
     return replace(card, sanitiser="evalplus")
+
+
+def asked_card(name: str, settings: Mapping[str, object], *, limit: int | None, first: bool, rules: str) -> TaskCard:
+    """The card of the task `name` as a command asks for it: in the order that the limit wants, by the rules of grading."""
+    return by_rules(limited(load_task_card(name, settings), limit, settings, first=first), rules, settings)
 
 
 def with_prompts(card: TaskCard, model: Model) -> TaskCard:

@@ -22,7 +22,7 @@ from spa_bench.runs.folder import RunFolder, given_run, problem_count
 from spa_bench.runs.generate import generate
 from spa_bench.runs.grade import grade
 from spa_bench.runs.import_samples import import_samples
-from spa_bench.runs.job import Job, by_rules, check_draws, check_limit, check_task, crowded, limited, load_task, task_for
+from spa_bench.runs.job import Job, asked_card, check_draws, check_limit, check_task, crowded, load_task, task_for
 from spa_bench.runs.judging import StartGraders, graders_of, own_graders
 from spa_bench.runs.own_metrics import load_metrics
 from spa_bench.runs.partial import is_partial
@@ -186,8 +186,8 @@ def _read(sampler: str, task: str, options: RunOptions) -> _Read:
     sampler_settings, task_settings = given.sampler | data_settings(options.data, options.queries), given.task
     engine = chosen_engine(options.engine, given.engine)
     check_workers(engine, options.loading.executor)
-    card, task_card = load_sampler_card(sampler, sampler_settings), load_task_card(task, task_settings)
-    task_card = by_rules(limited(task_card, options.limit, task_settings, first=options.first), options.rules, task_settings)
+    card = load_sampler_card(sampler, sampler_settings)
+    task_card = asked_card(task, task_settings, limit=options.limit, first=options.first, rules=options.rules)
     pairs = pairs_for(card, task_card, model_for(task_card, options.model), sampler_settings)
     if pairs.settings:
         card = load_sampler_card(sampler, {**sampler_settings, **pairs.settings})

@@ -62,6 +62,11 @@ def hash_file(path: Path) -> str:
         return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
+def hash_if_there(path: Path) -> str:
+    """`hash_file`; "" where there is no such file."""
+    return hash_file(path) if path.exists() else ""
+
+
 def numerics_line(numerics: Mapping[str, object]) -> str:
     """The numerics of a run in words: those of training first, then those of each other engine, by its name."""
     own = [f"{key} {value}" for key, value in numerics.items() if not isinstance(value, Mapping)]

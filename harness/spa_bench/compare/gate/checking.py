@@ -64,7 +64,7 @@ def check_places(
 ) -> GateVerdict:
     """`check` with tolerances in the form of the command line."""
     rules.check_alpha(alpha)
-    rules.tolerances_of(tolerance), rules.chosen(metrics)  # what is wrong with these is said before anything is read
+    tolerances, looked_at = rules.tolerances_of(tolerance), rules.chosen(metrics)  # what is wrong is said before reading
     for place in (*runs, against):
         check_place(place, RESULTS)
     base = against.resolve()
@@ -73,7 +73,7 @@ def check_places(
             how = "is both what is checked and the baseline" if place == base else "and what is checked are in one another"
             raise UsageError(f"{against} {how}; give runs that were made since")
     candidates, baselines = build_rows(find_results(runs)), build_rows(find_results([against]))
-    return check_rows(candidates, baselines, str(against), tolerance=tolerance, alpha=alpha, metrics=metrics)
+    return judge(candidates, baselines, str(against), tolerances=tolerances, alpha=alpha, metrics=looked_at)
 
 
 def check_rows(

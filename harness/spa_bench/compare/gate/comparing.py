@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,13 @@ from spa_bench.compare.gate.sides import Shared, depends_on_n, pick_two, shared
 from spa_bench.compare.gate.specs import Change, changes
 from spa_bench.compare.gate.tables import (
     Format,
-    Sides,
+    SpecText,
     _changes,
     _difference,
     _escaped,
     _folded,
+    _joined,
     _markdown_table,
-    _named,
     _number,
     _plain_table,
     _problems,
@@ -33,8 +33,6 @@ from spa_bench.metrics.multiple import Decision, resolve
 from spa_bench.metrics.suite import is_rate
 from spa_bench.runs.folder import SCHEMA_VERSION
 from spa_bench.types import Estimate
-
-SpecText = Callable[[Sequence[Change], Format, Sides], str]  # the text of what differs in two specs
 
 
 @dataclass(frozen=True)
@@ -193,14 +191,12 @@ def _compared_title(comparison: SamplerComparison) -> str:
     return f"{comparison.a.version}: {sides[0]}, {sides[1]}; {_problems(comparison.problems)}, paired"
 
 
-def _compared(
-    comparison: SamplerComparison, table: Format, spec: Callable[[Sequence[Change], Format, Sides], str]
-) -> list[str]:
-    body, absent = [], dict[str, list[str]]()
+def _compared(comparison: SamplerComparison, table: Format, spec: SpecText) -> list[str]:
+    body, absent = [], list[tuple[str, tuple[str, ...]]]()
     for line in comparison.metrics:
         decision = line.decision
         if decision.difference.value is None:
-            absent.setdefault(decision.difference.reason, []).append(line.metric)
+            absent.append((line.metric, (decision.difference.reason,)))
             continue
         if decision.resolved:
             said = "resolved: B is " + ("higher" if decision.difference.value > 0 else "lower")
@@ -210,6 +206,6 @@ def _compared(
         body.append([line.metric, _number(line.a), _number(line.b), _difference(decision.difference), p, said])
     parts = [table(body, ["metric", "A", "B", "B minus A, 95 %", "p (Holm)", "verdict"])] if body else []
     if absent:
-        parts.append(table([[_named(names), why] for why, names in absent.items()], ["not compared", "why"]))
+        parts.append(table(_joined(absent), ["not compared", "why"]))
     parts += [table([[note] for note in comparison.notes], ["note"])] if comparison.notes else []
     return [*parts, spec(comparison.changes, table, ("A", "B"))]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from tabulate import tabulate
 
@@ -18,11 +18,20 @@ _FEWEST_FOLDED = 3  # keys of one table that one side lacks: from here on they a
 
 Sides = tuple[str, str]  # the names of both sides, over the columns of their values
 Format = Callable[[Sequence[Sequence[str]], Sequence[str]], str]
+SpecText = Callable[[Sequence[Change], Format, Sides], str]  # the text of what differs in two specs
 
 
 def _named(names: Sequence[str]) -> str:
     more = len(names) - _MOST_NAMED
     return ", ".join(names[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def _joined(named: Iterable[tuple[str, tuple[str, ...]]]) -> list[list[str]]:
+    """Cells of a table, of (metric, its other cells): metrics whose other cells are the same are joined into one row."""
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for name, cells in named:
+        groups.setdefault(cells, []).append(name)
+    return [[_named(names), *cells] for cells, names in groups.items()]
 
 
 def _problems(count: int) -> str:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from spa_bench.compare.gate.specs import Change
 from spa_bench.compare.gate.tables import (
     Format,
-    Sides,
+    SpecText,
     _changes,
     _difference,
     _escaped,
     _folded,
+    _joined,
     _markdown_table,
     _named,
     _number,
@@ -183,12 +184,13 @@ def _title(subject: Subject) -> str:
     return f"{subject.label} on {subject.task}: {seeds}, {_problems(subject.problems)}"
 
 
-def _body(subject: Subject, verdict: GateVerdict, table: Format, spec: Callable[[Sequence[Change], Format, Sides], str]) -> str:
+def _body(subject: Subject, verdict: GateVerdict, table: Format, spec: SpecText) -> str:
     judged = [line for line in subject.lines if line.difference is not None]
     others = [line for line in subject.lines if line.difference is None]
     parts = [table([_cells(line) for line in judged], _HEAD)] if judged else []
     if others:
-        parts.append(table(_grouped(others), ["also", "verdict", "why"]))
+        cells = _joined((line.metric, (line.said, line.note)) for line in others)
+        parts.append(table(cells, ["also", "verdict", "why"]))
     parts += [table([[note] for note in subject.notes if note], ["note"])] if any(subject.notes) else []
     parts.append(spec(subject.changes, table, ("baseline", "now")))
     return "\n\n".join(parts)
@@ -200,14 +202,6 @@ def _cells(line: Line) -> list[str]:
         line.metric, _number(line.before), _number(line.now), _difference(line.difference), tolerance, _number(line.visible),
         f"{line.said}: {line.note}" if line.note else line.said,
     ]  # fmt: skip
-
-
-def _grouped(lines: Sequence[Line]) -> list[list[str]]:
-    """Cells of the table, where lines of one outcome and reason are joined."""
-    groups: dict[tuple[str, str], list[str]] = {}
-    for line in lines:
-        groups.setdefault((line.said, line.note), []).append(line.metric)
-    return [[_named(names), verdict, note] for (verdict, note), names in groups.items()]
 
 
 def _legend(verdict: GateVerdict) -> str:

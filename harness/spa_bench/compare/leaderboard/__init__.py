@@ -8,7 +8,7 @@ from spa_bench.compare.leaderboard.latex import as_latex
 from spa_bench.compare.leaderboard.measurers import marked
 from spa_bench.compare.leaderboard.page import markdown
 from spa_bench.compare.leaderboard.results import LogFacts, find_results, find_runs, from_runs, save, save_all
-from spa_bench.compare.leaderboard.rows import LeaderboardRow, build_rows
+from spa_bench.compare.leaderboard.rows import LeaderboardRow, build_rows, by_table
 from spa_bench.compare.leaderboard.tables import as_csv, table
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "as_latex",
     "budget_json",
     "build_rows",
+    "by_table",
     "check",
     "compare_with_reference",
     "find_results",

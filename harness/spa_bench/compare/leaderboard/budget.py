@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spa_bench.compare.leaderboard.ranges import EFFECTIVE, VENDI, runs_code
-from spa_bench.compare.leaderboard.rows import LeaderboardRow
+from spa_bench.compare.leaderboard.rows import LeaderboardRow, by_table
 from spa_bench.errors import UsageError
 from spa_bench.metrics.suite import ALIASES, estimates
 from spa_bench.support.text import did_you_mean
@@ -114,8 +114,7 @@ def arrange(
     everywhere = {"seconds", ANY, DISTINCT, VENDI} if what else {"seconds"}
     if sort:
         _check_known(ALIASES.get(sort, sort), rows, everywhere)
-    for key in dict.fromkeys(row.table_key for row in rows):
-        mine = [row for row in rows if row.table_key == key]
+    for key, mine in by_table(rows).items():
         there = everywhere.union(*(row.metrics for row in mine))
         name = sort if sort and ALIASES.get(sort, sort) in there else None
         if what:

@@ -8,15 +8,14 @@ from types import MappingProxyType
 from spa_bench.compare.leaderboard.budget import Budget
 from spa_bench.compare.leaderboard.budget_table import budget_table
 from spa_bench.compare.leaderboard.choices import choice_table, own_table
-from spa_bench.compare.leaderboard.rows import LeaderboardRow
+from spa_bench.compare.leaderboard.rows import LeaderboardRow, by_table
 from spa_bench.compare.leaderboard.tables import table
 
 
 def as_latex(rows: Sequence[LeaderboardRow], *, budgets: Mapping[tuple[str, str], Budget] = MappingProxyType({})) -> str:
     """A tabular without booktabs for each task; then those at an equal budget, of multiple choice, of own scores, if any."""
     parts = []
-    for key in dict.fromkeys(r.table_key for r in rows):
-        mine = [r for r in rows if r.table_key == key]
+    for key, mine in by_table(rows).items():
         parts.append(f"% {mine[0].title}\n{table(mine, style='latex')}\n")
         if key in budgets:
             tabular = budget_table(budgets[key], style="latex")

@@ -12,7 +12,7 @@ from spa_bench.compare.leaderboard.choices import choice_table, own_table
 from spa_bench.compare.leaderboard.compare import PAIRED, PairedComparison, compare_with_reference, front_of, number, summary
 from spa_bench.compare.leaderboard.measurers import measured_line
 from spa_bench.compare.leaderboard.quality import LEAD, quality_line
-from spa_bench.compare.leaderboard.rows import LeaderboardRow
+from spa_bench.compare.leaderboard.rows import LeaderboardRow, by_table
 from spa_bench.compare.leaderboard.signal import signal_line
 from spa_bench.compare.leaderboard.tables import STYLES, cell, columns_of, grid, table
 from spa_bench.runs.contents import COUNTS
@@ -30,8 +30,7 @@ def markdown(
 ) -> str:
     """The whole page; the same rows give the same bytes. `budgets` are by the key of their table, which then shows them too."""
     parts = ["# Leaderboard\n", f"Made by `{command}`; do not edit by hand.\n"]
-    for key in dict.fromkeys(r.table_key for r in rows):
-        mine = [r for r in rows if r.table_key == key]
+    for key, mine in by_table(rows).items():
         about = f"{mine[0].covered}, model {', '.join(sorted({r.model for r in mine}))}.{_pairs(mine)} {measured_line(mine)}"
         parts.append(f"## {_escape(mine[0].version)}\n\n{_escape(about.rstrip())}\n")
         parts.append(f"{line}\n" if (line := signal_line(mine)) else "")

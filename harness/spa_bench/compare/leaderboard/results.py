@@ -196,9 +196,9 @@ def _of_run(run: RunFolder, content: Mapping[str, Any]) -> dict[str, Any]:
         "seed": run.spec["seed"],
         "run": run.path.name,
         "spec_hash": run.hash,
-        "records": _hash_file(run.path / "records.jsonl"),
-        "grades": _hash_file(run.path / "grades.jsonl"),
-        "logs": {name: _hash_file(run.path / name) for name in OTHER_LOGS if (run.path / name).exists()},
+        "records": provenance.hash_if_there(run.path / "records.jsonl"),
+        "grades": provenance.hash_if_there(run.path / "grades.jsonl"),
+        "logs": {name: provenance.hash_file(run.path / name) for name in OTHER_LOGS if (run.path / name).exists()},
         "counts": content["counts"],
         "verdicts": content["verdicts"],
         "judged": sorted({by["sandbox"] for by in judged["by"]}),
@@ -219,10 +219,6 @@ def _any_of(content: Mapping[str, Any], size: int) -> dict[str, Any]:
 def _kept(content: Mapping[str, Any]) -> tuple[str, ...]:
     """Metrics whose values are kept; every run has `any_of_n[chance]`, which is empty where there are no choices."""
     return KEPT + (KEPT_OF_CHOICES if "pass@1[mc]" in content["values"] else ())
-
-
-def _hash_file(path: Path) -> str:
-    return provenance.hash_file(path) if path.exists() else ""
 
 
 # files ---------------------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from spa_bench.compare.leaderboard.migrate import SCHEMA
 from spa_bench.compare.leaderboard.ranges import runs_code
 from spa_bench.compare.leaderboard.results import Result
 from spa_bench.compare.leaderboard.schema import KEPT_AT_SIZES, as_estimate, as_stored
-from spa_bench.metrics.suite import ALIASES, AT_SIZES, estimates, known
+from spa_bench.metrics.suite import ALIASES, depends_on_n, estimates, is_of_all, known
 from spa_bench.mini.embedded import pairs_name
 from spa_bench.runs.folder import flat, group_hash
 from spa_bench.sandbox.none import NoSandbox
@@ -23,8 +23,6 @@ from spa_bench.tasks.shuffled import how_drawn
 from spa_bench.types import Estimate
 
 MADE_UP = "; made-up answers (engine mock): these numbers say nothing about any model"
-_AT_SIZES = {m.name for m in AT_SIZES}
-_OF_ALL = ("any_of_n", "majority_vote[")  # metrics of all n answers together
 _UNKEPT = "it depends on n, and is not kept at n = {}, the largest that all rows have"
 
 
@@ -135,7 +133,7 @@ class LeaderboardRow:
         `name` may be the short name of a metric.
         """
         name = ALIASES.get(name, name)
-        if size is None or size == self.result["size"] or name not in {*_AT_SIZES, *KEPT_AT_SIZES}:
+        if size is None or size == self.result["size"] or not (depends_on_n(name) or name in KEPT_AT_SIZES):
             stored = self.result["metrics"].get(name)
             return Estimate.missing("this result does not have it") if stored is None else as_estimate(stored)
         scores = self.scores(name, size)
@@ -148,7 +146,7 @@ class LeaderboardRow:
         The n is None for a metric that does not depend on n. What is not kept at that n is missing, with the reason.
         """
         name, wanted, own = ALIASES.get(name, name), self.size if size is None else size, self.result["size"]
-        if name not in _AT_SIZES and not name.startswith(_OF_ALL):
+        if not depends_on_n(name) and not is_of_all(name):
             return self.estimate(name), None
         if wanted is None or wanted == own:
             return self.estimate(name), own
@@ -181,15 +179,20 @@ class LeaderboardRow:
 def build_rows(results: Sequence[Result]) -> list[LeaderboardRow]:
     """A row for each result, sorted by task and effective diversity, best first; by pass@1 where answers are not programs."""
     rows = [LeaderboardRow(result, result["sampler"]) for result in results]
+    ordered = []
+    for _, each in sorted(by_table(rows).items()):
+        size = common_size(each)
+        mine = [replace(row, size=size) for row in _told_apart(each)]
+        ordered += sorted(mine, key=lambda r: (-_effective(r, size), -_accuracy(r), r.label))
+    return ordered
+
+
+def by_table(rows: Sequence[LeaderboardRow]) -> dict[tuple[str, str], list[LeaderboardRow]]:
+    """The key of each table -> its rows; tables and rows in the order of `rows`."""
     tables: dict[tuple[str, str], list[LeaderboardRow]] = {}
     for row in rows:
         tables.setdefault(row.table_key, []).append(row)
-    ordered = []
-    for key in sorted(tables):
-        size = common_size(tables[key])
-        mine = [replace(row, size=size) for row in _told_apart(tables[key])]
-        ordered += sorted(mine, key=lambda r: (-_effective(r, size), -_accuracy(r), r.label))
-    return ordered
+    return tables
 
 
 def common_size(rows: Sequence[LeaderboardRow]) -> int | None:

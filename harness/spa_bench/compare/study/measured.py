@@ -14,11 +14,10 @@ from spa_bench.compare.leaderboard.compare import RESAMPLES
 from spa_bench.compare.study.designs import Point, Study
 from spa_bench.errors import StoreError, UsageError
 from spa_bench.metrics.intervals import paired_test
-from spa_bench.metrics.suite import AT_SIZES, estimates, is_rate
+from spa_bench.metrics.suite import depends_on_n, estimates, is_rate
 from spa_bench.runs.folder import RunFolder, differences
 from spa_bench.types import Estimate
 
-_AT_SIZES = {m.name for m in AT_SIZES}
 Test = tuple[Estimate, float | None]  # a difference with its interval, and its p-value
 
 
@@ -48,7 +47,7 @@ class MeasuredPoint:
         return estimates({metric: values}, size=size or self.row.result["size"])[metric]
 
     def _table(self, content: Mapping[str, Any], metric: str, size: int | None) -> Mapping[str, Any]:
-        whole = size is None or metric not in _AT_SIZES or size == content["size"]
+        whole = size is None or not depends_on_n(metric) or size == content["size"]
         table: Mapping[str, Any] = content["values"] if whole else content["values_at"].get(str(size), {})
         return table
 

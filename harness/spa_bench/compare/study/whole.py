@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from spa_bench.cards.reading import parse_overrides
-from spa_bench.cards.task import TaskCard, load_task_card
+from spa_bench.cards.task import TaskCard
 from spa_bench.compare.study.claims import claims_of
 from spa_bench.compare.study.designs import STUDIES, Point, Study, Wishes, points_of, roles_of
 from spa_bench.compare.study.measured import measure_points
@@ -24,7 +24,7 @@ from spa_bench.runs.defaults import Pairs, load_model_for, model_for, pairs_for
 from spa_bench.runs.earlier import earlier_runs, is_drawn, spent_before
 from spa_bench.runs.engines import chosen_engine
 from spa_bench.runs.folder import RunFolder, open_run
-from spa_bench.runs.job import Job, by_rules, check_limit, limited, load_task, task_for
+from spa_bench.runs.job import Job, asked_card, check_limit, load_task, task_for
 from spa_bench.runs.perform import JudgeOptions
 from spa_bench.runs.plan import unused_loading
 from spa_bench.runs.reopen import ModelOptions, check_workers
@@ -83,8 +83,7 @@ def study(name: str, a: StudyOptions, console: Reporter) -> Report:
     grid, members = _grid(chosen, a)
     wishes = Wishes(cards=roles_of(chosen, a.recipe, a.samplers), settings=sampler_settings, grid=grid, members=members, n=a.n)
     points = points_of(chosen, wishes)
-    task_card = limited(load_task_card(a.task, task_settings), a.limit, task_settings, first=a.first)
-    task_card = by_rules(task_card, a.rules, task_settings)
+    task_card = asked_card(a.task, task_settings, limit=a.limit, first=a.first, rules=a.rules)
     if a.table_only:
         name_of_model = model_for(task_card, a.model)
         expected = {"task.name": task_card.name, "model.name": name_of_model, "limit": a.limit, "grading": a.rules}

@@ -10,7 +10,7 @@ from typing import Any
 from spa_bench.compare.leaderboard.check import check
 from spa_bench.compare.leaderboard.measurers import UNSAID, measurers
 from spa_bench.compare.leaderboard.results import read_all
-from spa_bench.compare.leaderboard.rows import LeaderboardRow, build_rows
+from spa_bench.compare.leaderboard.rows import LeaderboardRow, build_rows, by_table
 from spa_bench.compare.leaderboard.tables import STYLES, columns_of, table
 from spa_bench.compare.submission.recompute import recompute
 from spa_bench.errors import StoreError
@@ -33,8 +33,7 @@ class Submission:
     def markdown(self) -> str:
         """The rows as a leaderboard shows them, a table for each task, with who measured them; "" without rows."""
         parts = []
-        for key in dict.fromkeys(row.table_key for row in self.rows):
-            mine = [row for row in self.rows if row.table_key == key]
+        for mine in by_table(self.rows).values():
             title = STYLES["md"].escape(f"{mine[0].title}, measured by {', '.join(measurers(mine))}")
             parts.append(f"{title}\n\n{table(mine, style='md')}")
         return "\n\n".join(parts)

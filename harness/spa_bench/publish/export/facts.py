@@ -10,7 +10,16 @@ from datetime import datetime
 from pathlib import PurePath
 from typing import Any
 
-from spa_bench.metrics.suite import AT_SIZES, CHOICE_METRICS, METRICS, NOISE_METRICS, estimates, is_rate, value_bounds
+from spa_bench.metrics.suite import (
+    AT_SIZES,
+    CHOICE_METRICS,
+    METRICS,
+    NOISE_METRICS,
+    depends_on_n,
+    estimates,
+    is_rate,
+    value_bounds,
+)
 from spa_bench.publish.export.samples import Samples
 from spa_bench.runs.folder import ADDED, flat
 from spa_bench.runs.measure import own_means
@@ -20,7 +29,6 @@ from spa_bench.types import Estimate, Record, Verdict
 INTERVAL = "95 %: percentile bootstrap over problems (2,000 resamples), stretched by Student's t; Wilson's reach for rates"
 LOWER_IS_BETTER = frozenset({"self_bleu", "compression_ratio", "tokens", "tokens[spent]", "agreement[choices]"})
 """Metrics of which less is better: repetition, cost and agreement. Of all others more is better, or they take no side."""
-_AT_SIZES = {m.name for m in AT_SIZES}
 _SAID = {m.name: m.description for m in (*METRICS, *CHOICE_METRICS, *NOISE_METRICS)} | {m.name: m.description for m in AT_SIZES}
 _ON_HUB = re.compile(r"[A-Za-z0-9][\w.-]*(?<!\.)/[A-Za-z0-9][\w.-]*(?<!\.)", re.ASCII)
 _HOMES = {"embedded": "spa-bench", "smollm2": "HuggingFaceTB"}  # who made a model that is known by a short name
@@ -69,11 +77,6 @@ def metric_rows(samples: Samples) -> list[MetricRow]:
 
 def _row(name: str, estimate: Estimate, size: int) -> MetricRow:
     return MetricRow(name=name, estimate=estimate, at_n=size if depends_on_n(name) else None, description=_SAID.get(name, ""))
-
-
-def depends_on_n(metric: str) -> bool:
-    """Whether a built-in metric depends on the number of a problem's samples."""
-    return metric in _AT_SIZES
 
 
 def measured(samples: Samples) -> list[MetricRow]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from spa_bench.errors import UsageError
+from spa_bench.metrics.suite import depends_on_n
 from spa_bench.publish.export import facts
 from spa_bench.publish.export.facts import utf8
 from spa_bench.publish.export.samples import Samples
@@ -249,7 +250,7 @@ def _values(samples: Samples) -> Iterator[dict[str, Any]]:
     sizes += [(int(at), values) for at, values in content["values_at"].items()]
     for at, values in sizes:
         for metric, column in values.items():
-            at_n = at if facts.depends_on_n(metric) else None
+            at_n = at if depends_on_n(metric) else None
             for problem, value in zip(content["problems"], column, strict=True):
                 if value is not None:
                     yield {**named, "problem": problem, "metric": metric, "at_n": at_n, "value": value}

@@ -114,7 +114,7 @@ def table_of(rows: Sequence[LeaderboardRow]) -> Table:
     """The table of rows whose problems are the same."""
     size = common_size(rows)
     names = dict.fromkeys([*DEFAULTS, *(n for row in rows for n in row.result["metrics"])])
-    estimates = {name: [estimate_of(row, name, size) for row in rows] for name in names}
+    estimates = {name: [row.compared(name, size)[0] for row in rows] for name in names}
     known = [name for name in names if any(e.value is not None for e in estimates[name])]
     has_choices = any("agreement[choices]" in row.result["metrics"] for row in rows)
     first = [*DEFAULTS, *(dict.fromkeys(CHOICE_COLUMNS.values()) if has_choices else ())]
@@ -128,11 +128,6 @@ def table_of(rows: Sequence[LeaderboardRow]) -> Table:
         for place, row in enumerate(rows)
     ]
     return Table(tuple(rows), size, tuple(columns), tuple(cells))
-
-
-def estimate_of(row: LeaderboardRow, name: str, size: int | None) -> Estimate:
-    """The row's estimate, at `size` samples where the metric depends on n, or the reason why it has none."""
-    return row.compared(name, size)[0]
 
 
 def head_of(name: str) -> str:
