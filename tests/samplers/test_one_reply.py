@@ -64,42 +64,49 @@ def test_the_default_question_has_the_prompt_and_the_format():
 
 
 def test_an_answer_that_begins_with_the_prompt_is_stored_without_it():
-    first, second = completions(reply("def f(x):\n    return x\n", "import math\n\ndef f(x):\n    return x\n"), PROMPT, 2)
+    first, second = completions(reply("def f(x):\n    return x\n", "import math\n\ndef f(x):\n    return x\n"), PROMPTS[0], 2)
     assert (first.text, first.whole) == ("    return x\n", False)
     assert (second.text, second.whole) == ("import math\n\ndef f(x):\n    return x\n", True)
     assert [c.key for c in (first, second)] == [Key("a", 0, 0), Key("a", 0, 1)]
 
 
+def test_an_answer_to_a_task_that_asks_in_messages_is_a_whole_program_with_its_prompt():
+    """Such a task takes every answer for a whole program: without the prompt it would be a body alone."""
+    asked = replace(PROMPTS[0], messages=(("user", "Write f."), ("assistant", "Here it is:")))
+    [found] = completions(reply("def f(x):\n    return x\n"), asked, 1)
+    assert (found.text, found.whole) == ("def f(x):\n    return x\n", True)
+
+
 def test_answers_that_are_missing_have_failed_with_how_many_there_are():
-    found = completions(reply("x = 1\n", "x = 2\n", "x = 3\n"), PROMPT, 8)
+    found = completions(reply("x = 1\n", "x = 2\n", "x = 3\n"), PROMPTS[0], 8)
     assert [c.finish for c in found] == ["stop"] * 3 + ["failed"] * 5
     assert {c.failure for c in found[3:]} == {"the reply holds 3 of 8 answers"}
     assert {c.text for c in found[3:]} == {""}
-    cut = completions(reply("x = 1\n", finish="length"), PROMPT, 2)
+    cut = completions(reply("x = 1\n", finish="length"), PROMPTS[0], 2)
     assert cut[1].failure == "the reply holds 1 of 2 answers and was cut at its limit"
 
 
 def test_answers_beyond_n_are_left_out():
-    assert [c.text for c in completions(reply("1\n", "2\n", "3\n"), PROMPT, 2)] == ["1\n", "2\n"]
+    assert [c.text for c in completions(reply("1\n", "2\n", "3\n"), PROMPTS[0], 2)] == ["1\n", "2\n"]
 
 
 @pytest.mark.parametrize("n", [1, 3, 7])
 def test_the_tokens_spent_are_those_of_the_reply(n: int):
-    assert sum(c.spent or 0 for c in completions(reply("x = 1\n", "x = 2\n"), PROMPT, n)) == 100
-    assert sum(c.tokens for c in completions(reply("x = 1\n", "x = 2\n"), PROMPT, n)) <= 100
+    assert sum(c.spent or 0 for c in completions(reply("x = 1\n", "x = 2\n"), PROMPTS[0], n)) == 100
+    assert sum(c.tokens for c in completions(reply("x = 1\n", "x = 2\n"), PROMPTS[0], n)) <= 100
 
 
 def test_a_reply_that_failed_is_n_failures_with_its_cause():
     for finish in ("skipped", "failed"):
         lost = Completion(key=Key("a", 0, 0), text="", tokens=0, finish=finish, seed=7, failure="no room", spent=5)  # type: ignore[arg-type]
-        found = completions(lost, PROMPT, 3)
+        found = completions(lost, PROMPTS[0], 3)
         assert [(c.finish, c.failure, c.text) for c in found] == [(finish, "no room", "")] * 3
         assert sum(c.spent or 0 for c in found) == 5
 
 
 def test_an_answer_that_the_reply_ended_in_is_of_length():
     text = "### Answer 1\n```python\nx = 1\n```\n### Answer 2\n```python\nx ="
-    found = completions(Completion(key=Key("a", 0, 0), text=text, tokens=9, finish="length", seed=0), PROMPT, 2)
+    found = completions(Completion(key=Key("a", 0, 0), text=text, tokens=9, finish="length", seed=0), PROMPTS[0], 2)
     assert [(c.text, c.finish) for c in found] == [("x = 1\n", "stop"), ("x =", "length")]
 
 

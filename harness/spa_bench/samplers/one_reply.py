@@ -16,7 +16,7 @@ from spa_bench.errors import UsageError
 from spa_bench.models.base import ChatModel, Model
 from spa_bench.samplers.base import SamplerKind, one_member, spread
 from spa_bench.samplers.mixture import build as build_mixture
-from spa_bench.samplers.replies import Answer, parse_reply
+from spa_bench.samplers.replies import Answer, as_stored, parse_reply
 from spa_bench.support.seeds import draw_seed
 from spa_bench.types import Completion, Key, Prompt, Request
 
@@ -72,7 +72,7 @@ class OneReply:
         by_id = {p.problem_id: p for p in waiting}
         requests = [self._request(p, n, draw_seed(seed, task, p.problem_id, 0, 0)) for p in waiting]
         for reply in model.generate(requests, self.members):
-            for completion in completions(reply, by_id[reply.key.problem].text, n):
+            for completion in completions(reply, by_id[reply.key.problem], n):
                 if completion.key not in done:
                     yield completion
 
@@ -94,7 +94,7 @@ class OneReply:
         )
 
 
-def completions(reply: Completion, prompt: str, n: int) -> list[Completion]:
+def completions(reply: Completion, prompt: Prompt, n: int) -> list[Completion]:
     """n completions from one reply; missing answers have failed, with the number of answers in the reply as the cause.
 
     The reply's tokens are shared by length of text. Tokens spent are shared equally, and add up to all of the reply.
@@ -115,9 +115,8 @@ def completions(reply: Completion, prompt: str, n: int) -> list[Completion]:
     return made
 
 
-def _completion(reply: Completion, answer: Answer, prompt: str, key: Key, spent: int) -> Completion:
-    begin = prompt.lstrip("\n")  # HumanEval's prompts begin with empty lines, which models do not repeat
-    continues, text = answer.text.startswith(begin), answer.text.removeprefix(begin)
+def _completion(reply: Completion, answer: Answer, prompt: Prompt, key: Key, spent: int) -> Completion:
+    text, whole = as_stored(answer.text, prompt)
     tokens = round(reply.tokens * len(answer.text) / len(reply.text))
     return Completion(
         key=key,
@@ -127,7 +126,7 @@ def _completion(reply: Completion, answer: Answer, prompt: str, key: Key, spent:
         seed=reply.seed,
         failure="",
         spent=spent,
-        whole=not continues,
+        whole=whole,
     )
 
 

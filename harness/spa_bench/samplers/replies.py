@@ -11,6 +11,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from spa_bench.types import Prompt
+
 _WORDS = "answer|solution|approach|implementation|option|variant|version"
 _NAMED = re.compile(rf"[#*>_ \t]*(?:{_WORDS})\b[ \t]*#?\d+\b[^\n]*()", re.IGNORECASE)
 _NUMBERED = re.compile(r"[#*_ \t]*\d+[.)][*_]*(?:[ \t]+([^\n]*))?")
@@ -53,6 +55,15 @@ def parse_reply(reply: str, *, finished: bool = True) -> list[Answer]:
         inner = _within(answers[0])
         return inner if len(inner) > 1 else answers
     return answers
+
+
+def as_stored(text: str, prompt: Prompt) -> tuple[str, bool]:
+    """(an answer as a samples file has it, whether it is a whole program): without the prompt, where it begins with that.
+
+    A task that asks in messages takes whole programs alone, and gets them as they are.
+    """
+    begin = "" if prompt.messages else prompt.text.lstrip("\n")  # HumanEval's begin with empty lines, which models leave out
+    return (text.removeprefix(begin), False) if begin and text.startswith(begin) else (text, True)
 
 
 def _scan(reply: str, marker: re.Pattern[str]) -> tuple[list[_Block], list[str]]:
