@@ -148,6 +148,7 @@ class Completion:
     spent: int | None = None  # tokens drawn to get it, those thrown away included; None: `tokens`
     whole: bool = False  # the text is a whole program, not a continuation of the prompt
     choice: int | None = None  # of a multiple-choice problem: the option that was chosen, after which the text goes on
+    note: str | None = None  # what went wrong on the way to an answer that is one all the same; metrics.json counts these
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -167,6 +168,7 @@ class Record:
     spent: int | None = None  # tokens drawn to get it, those thrown away included; None: `tokens`
     # of a multiple-choice problem: the option that was chosen. Not written where there is none
     choice: int | None = field(default=None, metadata={"sparse": True})
+    note: str | None = field(default=None, metadata={"sparse": True})  # of a completion. Not written where there is none
 
     @staticmethod
     def of(completion: Completion, graded: str, *, whole: bool = False) -> Record:
@@ -185,6 +187,7 @@ class Record:
             failure=c.failure,
             spent=c.spent,
             choice=c.choice,
+            note=c.note,
         )
 
     @property
@@ -204,6 +207,7 @@ class Record:
             failure=self.failure,
             spent=self.spent,
             choice=self.choice,
+            note=self.note,
         )
 
 
@@ -356,3 +360,4 @@ class Prompt:
     stop: tuple[str, ...]
     messages: Messages = ()  # for chat models, instead of the text
     begun: Mapping[tuple[int, int], Begun] = field(default_factory=dict)  # (member, draw) -> where it goes on; else `text`
+    program: bool = False  # an answer is a program, which `text` begins

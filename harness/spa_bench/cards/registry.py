@@ -21,6 +21,7 @@ TABLES: dict[str, dict[str, str]] = {
         "mixture": "spa_bench.samplers.mixture:KIND",
         "diverse-beam": "spa_bench.samplers.diverse_beam:KIND",
         "one-reply": "spa_bench.samplers.one_reply:KIND",
+        "verbalized": "spa_bench.samplers.asking.verbalized:KIND",
         "oversample-mmr": "spa_bench.samplers.oversample_mmr:KIND",
         "oversample-dpp": "spa_bench.samplers.oversample_dpp:KIND",
     },

@@ -6,14 +6,24 @@ import dataclasses
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TypeVar
 
 from spa_bench.cards import training
 from spa_bench.cards.checks import not_negative, one_of, positive
 from spa_bench.cards.kinds import CardKind, NoOptions, as_declared
 from spa_bench.cards.objects import check_given, is_object
-from spa_bench.cards.reading import card_of_object, check_known, check_name, filled, read_content, read_options
+from spa_bench.cards.reading import (
+    card_folder,
+    card_of_object,
+    check_known,
+    check_name,
+    filled,
+    read_content,
+    read_options,
+)
 from spa_bench.cards.registry import kind_of
+from spa_bench.cards.templates import with_texts
 from spa_bench.cards.training import AttributionCard, DataCard, LoraCard, PartitionCard
 from spa_bench.errors import CardError
 
@@ -73,7 +83,7 @@ def load_sampler_card(name_or_path: str, overrides: Mapping[str, object] | None 
         return card_of_object("sampler", name_or_path, SamplerCard, overrides or {})
     content = read_content("sampler", "baselines", name_or_path, overrides or {})
     where = f"sampler {name_or_path!r}"
-    card = build_sampler_card(content.values, content.place, where)
+    card = build_sampler_card(content.values, content.place, where, folder=card_folder("sampler", name_or_path))
     if "adapters" not in content.values and (idle := [table for table in _OF_TRAINING if table in content.said]):
         raise CardError(
             f"{where}: [{idle[0]}] says how adapters are made, and the card does not say whether it trains any; add "
@@ -82,14 +92,18 @@ def load_sampler_card(name_or_path: str, overrides: Mapping[str, object] | None 
     return card
 
 
-def build_sampler_card(content: Mapping[str, object], place: str, where: str) -> SamplerCard:
-    """The card with that content, which comes from a file or a run's spec; `place` and `where` name it in messages."""
+def build_sampler_card(content: Mapping[str, object], place: str, where: str, *, folder: Path | None = None) -> SamplerCard:
+    """The card with that content, which comes from a file or a run's spec; `place` and `where` name it in messages.
+
+    The paths of its templates start at `folder`; the texts are read here, so that the card has the words.
+    """
     check_given("sampler", content.get("kind"), place)
     options = content.get("options", {})
     card = filled(SamplerCard, {k: v for k, v in content.items() if k != "options"}, place, "")
     _check_sampler(where, card)
     kind: CardKind[object, SamplerCard] = kind_of(CardKind, "sampler", card.kind)
-    card = dataclasses.replace(card, options=read_options(kind.options, options, card.kind, place, where))
+    read = with_texts(read_options(kind.options, options, card.kind, place, where), folder, where)
+    card = dataclasses.replace(card, options=read)
     card = dataclasses.replace(card, description=_FILLED.sub(lambda m: _setting(card, m), card.description))
     kind.check(card)
     return card

@@ -97,6 +97,7 @@ def ending(folder: RunFolder) -> str:
     unable = sum(content["finish"].get(kind, 0) for kind in ("skipped", "failed")) - content["counts"]["failed"]
     odd += [f"{unable} with a choice but no room to go on writing"] if unable > 0 else []
     odd += [f"{count} without an answer: {why}" for why, count in content["failures"].items()]
+    odd += [f"{count} with an answer, but {why}" for why, count in content.get("notes", {}).items()]
     odd += [f"{count} refused: {why}" for why, count in _refusals(folder, content)]
     odd += [f"{content['counts']['invalid']} that are no program"] if content["counts"]["invalid"] else []
     odd += [f"{count} {_MARKS[mark]}" for mark, count in content["marks"].items()]

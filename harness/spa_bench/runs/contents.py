@@ -53,6 +53,7 @@ FILES: Mapping[str, Shape] = {
         "marks?": _COUNTS,
         "finish": _COUNTS,
         "failures": _COUNTS,
+        "notes?": _COUNTS,
         "values": {REST: [_VALUE]},
         "values_at": {REST: {REST: [_VALUE]}},
         "estimates": {REST: _ESTIMATE},

@@ -132,7 +132,7 @@ def design(spec: Json) -> str:
 
 
 def counts(records: Sequence[Record], grades: Mapping[Key, Grade], task: Task, kind: str) -> dict[str, dict[str, int]]:
-    """Counts of samples: by verdict, mark, end of generation and cause of failure, and of texts that are no program.
+    """Counts of samples: by verdict, mark, end of generation, cause of failure and note, and of texts that are no program.
 
     `kind` is that of the task's card.
     """
@@ -152,7 +152,14 @@ def counts(records: Sequence[Record], grades: Mapping[Key, Grade], task: Task, k
         "crashed": verdicts["crashed"],
         "invalid": invalid,
     }
-    tables = {"verdicts": verdicts, "marks": marks, "finish": finishes, "failures": failures}
+    notes = Counter(record.note for record in records if record.note)
+    tables = {
+        "verdicts": verdicts,
+        "marks": marks,
+        "finish": finishes,
+        "failures": failures,
+        **({"notes": notes} if notes else {}),
+    }
     return {"counts": odd, **{name: dict(sorted(table.items())) for name, table in tables.items()}}
 
 

@@ -95,6 +95,7 @@ class CodeTask(TaskDefaults):
                 max_new_tokens=self._card.max_new_tokens,
                 stop=self._stop,
                 messages=self._messages(p),
+                program=True,
             )
             for p in self.problems[:limit]
         ]

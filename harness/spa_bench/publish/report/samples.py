@@ -130,6 +130,8 @@ def _said(record: Record, grade: Grade | None) -> Iterator[str]:
     """Remarks about an answer: why it is missing or failed, the first call that failed, and what is unusual."""
     if record.failure:
         yield f"no answer: {record.failure}"
+    if record.note:
+        yield record.note
     if record.finish == "length":
         yield "cut by the length limit"
     if grade is None:
