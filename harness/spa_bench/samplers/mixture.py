@@ -61,14 +61,22 @@ class Mixture:
 
 def build(card: SamplerCard, adapters: Sequence[Path]) -> Mixture:
     """The mixture of `card` over trained adapters, or over models that a server has (neither: the base model alone)."""
-    decoding = Decoding(
+    if card.served:
+        return Mixture(card.name, members_served(card, card.served))
+    if not adapters:
+        return Mixture(card.name, [Member("base", None, _decoding(card))])
+    return Mixture(card.name, [Member(f"member-{k}", folder, _decoding(card)) for k, folder in enumerate(adapters)])
+
+
+def members_served(card: SamplerCard, names: Sequence[str]) -> list[Member]:
+    """A member for each of these models of a server, with the decoding of the card."""
+    return [Member(name, None, _decoding(card), served=name) for name in names]
+
+
+def _decoding(card: SamplerCard) -> Decoding:
+    return Decoding(
         temperature=card.decoding.temperature, top_p=card.decoding.top_p, top_k=card.decoding.top_k, min_p=card.decoding.min_p
     )
-    if card.served:
-        return Mixture(card.name, [Member(name, None, decoding, served=name) for name in card.served])
-    if not adapters:
-        return Mixture(card.name, [Member("base", None, decoding)])
-    return Mixture(card.name, [Member(f"member-{k}", folder, decoding) for k, folder in enumerate(adapters)])
 
 
 KIND = SamplerKind(build=build, goes_on=True)

@@ -1,1 +1,5 @@
-"""Samplers that ask an instruct model, step by step: what they share is in `steps`, `words` and `reading`, one file a kind."""
+"""Samplers that ask an instruct model, step by step.
+
+They share `case` (a problem as a kind sees it), `asker` (who asks for all problems), `words`, `reading`, `stated` and
+`aggregation`; every other module is a kind.
+"""

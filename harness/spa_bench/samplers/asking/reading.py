@@ -6,6 +6,8 @@ whole. A list is wanted with an item a line; numbers, bullets, headings and a JS
 
 from __future__ import annotations
 
+import ast
+import contextlib
 import json
 import re
 
@@ -14,7 +16,7 @@ from spa_bench.samplers.replies import parse_reply
 _MARKER = re.compile(r"[#*_> \t]*(?:final )?answer[*_ \t]*(?::[*_ \t]*([^\n]*)|#*)", re.IGNORECASE)
 _FENCE = re.compile(r"[ \t]*(`{3,}|~{3,})[^`\n]*")
 _BULLET = re.compile(r"[ \t]*(?:[-*•+]|\(?\d{1,3}[.):]|[#*_ \t]*(?:\w+[ \t]+)?#?\d{1,3}[*_ \t]*[:.)])[*_ \t]*(?=\S|$)")
-_MOST_ITEMS = 1000
+_OPENING = re.compile(r"^[ \t]*\[", re.MULTILINE)
 
 
 def without_thoughts(text: str) -> str:
@@ -55,34 +57,38 @@ def _behind_marker(reply: str) -> str:
     return found
 
 
-def items_in(reply: str) -> list[str]:
-    """The items of a list in a reply, in order and without doubles: a JSON list of texts, or its lines that begin an item.
+def items_in(reply: str, most: int) -> list[str]:
+    """At most `most` items of a list in a reply, in order and without doubles: a JSON or Python list of texts, or its lines.
 
-    Lines without a bullet or number belong to the item above them. Lines before the first item are left out; where no line has
-    a bullet or number, each line is an item.
+    A line that begins with a bullet or number begins an item; lines without belong to the item above them, and those before the
+    first are left out. Where no line has a bullet or number, each is an item, unless there is one line and several are wanted.
     """
     text = without_thoughts(reply)
-    found = _json_list(text)
+    found: list[str] = []
+    lines = [line for line in text.splitlines() if line.strip() and not _FENCE.fullmatch(line)]
+    for line in lines:
+        mark = _BULLET.match(line)
+        if mark and line[mark.end() :].strip():
+            found.append(line[mark.end() :])
+        elif found:
+            found[-1] += f" {line.strip()}"
     if not found:
-        for line in text.splitlines():
-            mark = _BULLET.match(line)
-            if mark and line[mark.end() :].strip():
-                found.append(line[mark.end() :].strip())
-            elif found and line.strip() and not _FENCE.fullmatch(line):
-                found[-1] += f" {line.strip()}"
-    if not found:
-        found = [line.strip() for line in text.splitlines() if line.strip() and not _FENCE.fullmatch(line)]
+        plain = lines[1:] if lines and lines[0].rstrip().endswith(":") else lines
+        found = _list_of_texts(text) or (plain if len(plain) > 1 or most == 1 else [])
     clean = (" ".join(item.strip(' \t*_"').split()) for item in found)
-    return [item for item in dict.fromkeys(clean) if item][:_MOST_ITEMS]
+    return [item for item in dict.fromkeys(clean) if item][:most]
 
 
-def _json_list(text: str) -> list[str]:
-    """The first JSON list of texts in `text`; empty where there is none."""
-    start = text.find("[")
-    if start < 0:
+def _list_of_texts(text: str) -> list[str]:
+    """The first JSON or Python list at the beginning of a line, if it is of texts; else none."""
+    opening = _OPENING.search(text)
+    if not opening:
         return []
+    start, end = opening.end() - 1, text.rfind("]") + 1
+    value: object = None
     try:
         value, _ = json.JSONDecoder(strict=False).raw_decode(text, start)
     except (ValueError, RecursionError):
-        return []
+        with contextlib.suppress(ValueError, SyntaxError, RecursionError, MemoryError):
+            value = ast.literal_eval(text[start:end])
     return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []

@@ -26,9 +26,10 @@ from spa_bench.cards.checks import one_of
 from spa_bench.cards.sampler import SamplerCard
 from spa_bench.cards.templates import template_file
 from spa_bench.errors import UsageError
+from spa_bench.samplers.asking.asker import asking_kind
+from spa_bench.samplers.asking.case import Answer, Case, Question, Reply, Steps, failed
 from spa_bench.samplers.asking.reading import answer_in
 from spa_bench.samplers.asking.stated import Stated, is_below, stated_in, weights
-from spa_bench.samplers.asking.steps import Answer, Asked, Case, Question, Reply, Steps, asking_kind, failed
 from spa_bench.samplers.base import one_member, spread
 
 _DRAWS = ("probabilities", "tail", "all")
@@ -187,16 +188,9 @@ def procedure(case: Case, options: VerbalizedOptions) -> Steps:
     return made
 
 
-def asked(card: SamplerCard, options: VerbalizedOptions) -> Asked:
-    """The procedure of a card."""
-    return Asked(
-        procedure=lambda case: procedure(case, options), system=options.system, program=options.program, text=options.text
-    )
-
-
 def drawn(card: SamplerCard, n: int) -> int:
     """The answers that are stated, of which n are kept."""
     return max(n, card.options_as(VerbalizedOptions).stated)
 
 
-KIND = asking_kind(VerbalizedOptions, asked, check=check, check_n=check_n, drawn=drawn)
+KIND = asking_kind(VerbalizedOptions, procedure, check=check, check_n=check_n, drawn=drawn)

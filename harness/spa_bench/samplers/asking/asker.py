@@ -17,140 +17,45 @@ All tokens that are drawn for a problem count: its n answers have spent them tog
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeAlias, TypeVar
-
-import numpy as np
+from typing import Protocol, TypeAlias, TypeVar
 
 from spa_bench.cards.sampler import SamplerCard
-from spa_bench.cards.templates import filled_in
 from spa_bench.errors import ModelError, UsageError
 from spa_bench.models.base import ChatModel, Model, PairEncoder
-from spa_bench.samplers.asking.reading import answer_in
-from spa_bench.samplers.asking.words import conversation, problem_text
+from spa_bench.samplers.asking.case import Answer, Case, Question, Reply, Steps
 from spa_bench.samplers.base import SamplerKind, any_n, draws_n, one_member, spread
 from spa_bench.samplers.mixture import build as build_mixture
 from spa_bench.samplers.replies import as_stored
 from spa_bench.support.seeds import derive_seed
-from spa_bench.types import Completion, Finish, Key, Member, Messages, Prompt, Request
+from spa_bench.types import Completion, Key, Member, Prompt, Request
 
-Options = TypeVar("Options")
 CHUNK = 8  # problems that are asked side by side; a run that is stopped loses at most the work on this many
-
-
-@dataclass(frozen=True, kw_only=True)
-class Question:
-    """One question to the model: a conversation whose last turn is the user's, or a text that is scored as its answer."""
-
-    messages: Messages
-    max_new_tokens: int  # [tokens] the most of the reply
-    member: int = 0  # index into the members of the sampler, and then into its `others`
-    temperature: float | None = None  # of this reply; None: the card's
-    scored: str | None = None  # a text: nothing is drawn, and the reply has its log-probability as the answer
-
-
-@dataclass(frozen=True, kw_only=True)
-class Reply:
-    """The model's reply to a question."""
-
-    text: str
-    tokens: int  # new tokens, the end token included
-    finish: Finish
-    failure: str = ""  # why there is no reply: no room in the context, memory; empty when there is one
-    logprob: float | None = None  # [nats] of a question's `scored`; None: the text does not fit the context
-
-
-@dataclass(frozen=True, kw_only=True)
-class Answer:
-    """One of the n answers of a problem, as a procedure returns them."""
-
-    text: str
-    tokens: int  # of the text
-    finish: Finish = "stop"
-    failure: str = ""  # why there is no answer; the text is not looked at then
-    note: str = ""  # what went wrong on the way, where there is an answer all the same; counted in metrics.json
-
-
-Steps: TypeAlias = Generator[Sequence[Question], Sequence[Reply], Sequence[Answer]]
-"""What a procedure gives: questions of a step -> a reply to each, in their order; at the end exactly n answers."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Case:
-    """One problem, of which a procedure asks."""
-
-    prompt: Prompt
-    n: int  # answers wanted, of all members together
-    members: int  # of the sampler; answer i is one of member i // (n / members)
-    seed: int  # of this problem, for `choices`
-    system: str = ""  # a system message before every conversation
-    answer_words: str = ""  # how an answer is to be written, for the placeholder {answer} of templates
-
-    @property
-    def problem(self) -> str:
-        """The problem as it is put into a template: its text, or the last turn of its messages."""
-        return problem_text(self.prompt)
-
-    @property
-    def limit(self) -> int:
-        """[tokens] The task's limit for one answer."""
-        return self.prompt.max_new_tokens
-
-    def words(self, template: str, values: Mapping[str, object] | None = None) -> str:
-        """A template with this problem: {prompt}, {answer} and the placeholders of `values` are filled in."""
-        return filled_in(template, {"prompt": self.problem, "answer": self.answer_words, **(values or {})})
-
-    def choices(self, what: str) -> np.random.Generator:
-        """A generator for the procedure's own choices of that name; the same one each time."""
-        return np.random.default_rng(derive_seed(self.seed, what))
-
-    def ask(
-        self,
-        text: str,
-        *,
-        limit: int = 0,
-        before: Sequence[tuple[str, str]] = (),
-        member: int = 0,
-        temperature: float | None = None,
-    ) -> Question:
-        """A question of this text, after the turns of `before` where there are any; `limit` [tokens] 0: the task's."""
-        messages = conversation(self.prompt, self.system, [*before, ("user", text)])
-        return Question(messages=messages, max_new_tokens=limit or self.limit, member=member, temperature=temperature)
-
-    def answer(self, reply: Reply, *, note: str = "", step: str = "") -> Answer:
-        """The answer that a reply holds, which a marker line may come before; a failure where there is none.
-
-        `step` names the step in the cause of a failure.
-        """
-        if reply.failure:
-            return failed(f"{step}: {reply.failure}" if step else reply.failure, finish=reply.finish)
-        text = answer_in(reply.text, program=self.prompt.program)
-        if not text.strip():
-            cut = " and was cut at its limit" if reply.finish == "length" else ""
-            return failed(f"the reply holds no answer{cut}")
-        part = len(text) / max(1, len(reply.text))
-        return Answer(text=text, tokens=round(reply.tokens * part), finish=reply.finish, note=note)
-
-
 Procedure: TypeAlias = Callable[[Case], Steps]
 
 
-def failed(why: str, *, finish: Finish = "failed") -> Answer:
-    """An answer that there is not, and why."""
-    return Answer(text="", tokens=0, finish=finish if finish == "skipped" else "failed", failure=why)
+class Wording(Protocol):
+    """What the options of every kind that asks have."""
+
+    @property
+    def system(self) -> str:
+        """A system message before every conversation; "": none."""
+        ...
+
+    @property
+    def program(self) -> str:
+        """The template of {answer} where an answer is a program."""
+        ...
+
+    @property
+    def text(self) -> str:
+        """That of other answers."""
+        ...
 
 
-@dataclass(frozen=True, kw_only=True)
-class Asked:
-    """What a kind makes of its card."""
-
-    procedure: Procedure
-    system: str = ""  # a system message before every conversation
-    program: str = ""  # the template of {answer} where an answer is a program
-    text: str = ""  # that of other answers
-    others: Sequence[Member] = field(default=())  # models beside the sampler's members; they answer questions, never problems
+Options = TypeVar("Options", bound=Wording)
 
 
 @dataclass
@@ -209,10 +114,18 @@ class _Talk:
 class Asker:
     """The sampler of every kind that asks; see Sampler."""
 
-    def __init__(self, card: SamplerCard, adapters: Sequence[Path], asked: Asked):
-        self.name, self._asked = card.name, asked
+    def __init__(
+        self,
+        card: SamplerCard,
+        adapters: Sequence[Path],
+        procedure: Procedure,
+        *,
+        wording: Wording,
+        others: Sequence[Member] = (),
+    ):
+        self.name, self._procedure, self._wording = card.name, procedure, wording
         self.members = build_mixture(card, adapters).members
-        self._everyone = (*self.members, *asked.others)
+        self._everyone = (*self.members, *others)
 
     def sample(
         self, model: Model, prompts: Sequence[Prompt], n: int, seed: int, *, task: str, done: Collection[Key] = ()
@@ -229,7 +142,7 @@ class Asker:
 
     def _talked(self, model: Model, prompts: Sequence[Prompt], n: int, seed: int, task: str) -> Iterator[_Talk]:
         """The talks on all prompts, each as soon as it has its answers."""
-        talks = [_Talk.begun(self._case(p, n, seed, task), self._asked.procedure) for p in prompts]
+        talks = [_Talk.begun(self._case(p, n, seed, task), self._procedure) for p in prompts]
         while talks:
             yield from (talk for talk in talks if talk.answers is not None)
             talks = [talk for talk in talks if talk.answers is None]
@@ -244,9 +157,10 @@ class Asker:
             prompt=prompt,
             n=n,
             members=len(self.members),
+            names=tuple(member.name for member in self._everyone),
             seed=derive_seed(seed, task, prompt.problem_id, "asking", "choices"),
-            system=self._asked.system,
-            answer_words=(self._asked.program if prompt.program else self._asked.text).strip(),
+            system=self._wording.system,
+            answer_words=(self._wording.program if prompt.program else self._wording.text).strip(),
         )
 
     def _requests(self, talk: _Talk, seed: int, task: str) -> list[Request]:
@@ -303,18 +217,32 @@ def check_model(card: SamplerCard, model: Model) -> None:
         model.check_chat()
 
 
+def no_others(card: SamplerCard) -> Sequence[Member]:
+    """No models beside the members."""
+    return ()
+
+
 def asking_kind(
     options: type[Options],
-    asked_of: Callable[[SamplerCard, Options], Asked],
+    procedure: Callable[[Case, Options], Steps],
     *,
+    others: Callable[[SamplerCard], Sequence[Member]] = no_others,
     check: Callable[[SamplerCard], None] = one_member,
     check_n: Callable[[SamplerCard, int], None] = any_n,
     check_model: Callable[[SamplerCard, Model], None] = check_model,
     drawn: Callable[[SamplerCard, int], int] = draws_n,
 ) -> SamplerKind:
-    """A kind whose card gives a procedure. The options are read before it; `check` is one_member unless it has several."""
+    """A kind that asks by `procedure`, with the options of its card.
+
+    `others` are models that answer questions beside the sampler's members, but no problems.
+    """
+
+    def build(card: SamplerCard, adapters: Sequence[Path]) -> Asker:
+        own = card.options_as(options)
+        return Asker(card, adapters, lambda case: procedure(case, own), wording=own, others=others(card))
+
     return SamplerKind(
-        build=lambda card, adapters: Asker(card, adapters, asked_of(card, card.options_as(options))),
+        build=build,
         options=options,
         check=check,
         check_n=check_n,

@@ -1,0 +1,32 @@
+"""Several drafts become one answer: what Mixture-of-Agents and its kinds with one model share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from spa_bench.samplers.asking.case import Case, Question, Reply
+from spa_bench.samplers.asking.reading import without_thoughts
+
+
+def drafts_in(replies: Sequence[Reply]) -> list[str]:
+    """The texts of the replies that have one."""
+    texts = (without_thoughts(reply.text).strip() for reply in replies if not reply.failure)
+    return [text for text in texts if text]
+
+
+def why_none(replies: Sequence[Reply]) -> str:
+    """Why there is no draft."""
+    return next((f"drafts: {reply.failure}" for reply in replies if reply.failure), "drafts: all replies are empty")
+
+
+def lacking(replies: Sequence[Reply], drafts: Sequence[str]) -> str:
+    """A note where some drafts are missing."""
+    return "" if len(drafts) == len(replies) else f"{len(drafts)} of {len(replies)} drafts have a text"
+
+
+def aggregated(
+    case: Case, template: str, drafts: Sequence[str], *, member: int = 0, temperature: float | None = None
+) -> Question:
+    """The question that makes one answer of `drafts`."""
+    numbered = "\n\n".join(f"Response {i}:\n\n{draft}" for i, draft in enumerate(drafts, 1))
+    return case.ask(case.words(template, {"responses": numbered}), member=member, temperature=temperature)
