@@ -52,23 +52,24 @@ def learn(vectors: FloatArray, triplets: IntArray, groups: Sequence[str], *, dim
     """The projection to `dims` coordinates that the triplets ask for.
 
     `vectors` (N, d) are features of N texts; `triplets` (T, 3) are places of anchor, near and far text; `groups` has T names,
-    and a fifth of them decides how strongly the weights are held to those that they begin with: the principal components of the
-    features, each coordinate with variance 1. Raises ValueError for shapes that do not fit, or for no triplets.
+    and a fifth of them decides where the weights begin and how strongly they are held to that: at the principal components of
+    the features, or at the directions in which anchors differ most from far texts and least from near ones.
+
+    Raises ValueError for shapes that do not fit, or for no triplets.
     """
     if triplets.ndim != 2 or triplets.shape[1] != 3 or len(triplets) != len(groups) or not len(triplets):
         raise ValueError(f"triplets have the shape {triplets.shape} with {len(groups)} groups; it must be (T, 3) with T groups")
     mean = vectors.mean(0)
     centred = vectors - mean
-    begun = _principal(centred, dims)
     fitted, tried = split(groups, share=0.2, seed=seed)
-    if not len(fitted) or not len(tried):
-        penalty = _PENALTIES[-1]
-    else:
-        losses = [
-            _loss(centred @ _fit(centred, begun, triplets[fitted], penalty), triplets[tried])[0] for penalty in _PENALTIES
-        ]
-        penalty = _PENALTIES[int(np.argmin(losses))]
-    weights = _fit(centred, begun, triplets, penalty)
+    begin, penalty = _principal, _PENALTIES[-1]
+    if len(fitted) and len(tried):
+        ways = [(begin, penalty) for begin in (_principal, _telling) for penalty in _PENALTIES]
+        some = triplets[fitted]
+        tries = [_fit(centred, begin(centred, some, dims), some, penalty) for begin, penalty in ways]
+        losses = [_loss(centred @ weights, triplets[tried])[0] for weights in tries]
+        begin, penalty = ways[int(np.argmin(losses))]
+    weights = _fit(centred, begin(centred, triplets, dims), triplets, penalty)
     turn = np.linalg.svd(centred @ weights, full_matrices=False)[2]  # a rotation: no cosine changes
     return Projection(mean, _signed(weights @ turn.T))
 
@@ -95,13 +96,30 @@ def split(groups: Sequence[str], *, share: float, seed: int) -> tuple[IntArray, 
     return np.flatnonzero(~mask), np.flatnonzero(mask)
 
 
-def _principal(centred: FloatArray, dims: int) -> FloatArray:
+def _principal(centred: FloatArray, _triplets: IntArray, dims: int) -> FloatArray:
     """(d, dims) weights whose coordinates are the principal components, each with variance 1; zeros where there are fewer."""
+    return _padded(_whitening(centred)[:, :dims], dims)
+
+
+def _telling(centred: FloatArray, triplets: IntArray, dims: int) -> FloatArray:
+    """(d, dims) weights of the directions in which far texts are further from anchors than near ones, features whitened."""
+    whiten = _whitening(centred)
+    white = centred @ whiten
+    near, far = (white[triplets[:, 0]] - white[triplets[:, i]] for i in (1, 2))
+    values, vectors = np.linalg.eigh(far.T @ far - near.T @ near)
+    order = np.argsort(values)[::-1][:dims]
+    return _padded(whiten @ vectors[:, order], dims)
+
+
+def _whitening(centred: FloatArray) -> FloatArray:
+    """(d, r) weights that give r uncorrelated coordinates of variance 1, the largest components first."""
     _, scales, rows = np.linalg.svd(centred, full_matrices=False)
-    usable = min(dims, int((scales > scales[0] * 1e-6).sum())) if scales[0] > 0 else 0
-    weights = np.zeros((centred.shape[1], dims))
-    weights[:, :usable] = rows[:usable].T / (scales[:usable] / np.sqrt(len(centred)))
-    return weights
+    usable = int((scales > max(scales[0] * 1e-3, 1e-12)).sum())
+    return np.asarray(rows[:usable].T / (scales[:usable] / np.sqrt(len(centred))), dtype=np.float64)
+
+
+def _padded(weights: FloatArray, dims: int) -> FloatArray:
+    return np.pad(weights, ((0, 0), (0, dims - weights.shape[1])))
 
 
 def _fit(centred: FloatArray, begun: FloatArray, triplets: IntArray, penalty: float) -> FloatArray:
