@@ -12,10 +12,10 @@ import pytest
 from cyclopts.completion.detect import ShellDetectionError
 
 from doubles import Call
-from spa_bench.cli.commands import COMMANDS, EXAMPLES, STAGES
+from spa_bench.cli.commands import COMMANDS, EXAMPLES, FAMILIES
 from spa_bench.cli.main import build, main
 
-WORDS = [*([name] for name in COMMANDS), *(["spa", name] for name in STAGES)]
+WORDS = [*([name] for name in COMMANDS), *([first, name] for first, (*_, seconds) in FAMILIES.items() for name in seconds)]
 
 
 @pytest.fixture(autouse=True)
@@ -26,7 +26,7 @@ def wide(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("words", WORDS, ids=" ".join)
 def test_help_shows_what_a_command_does_and_examples(words: list[str], call: Call):
     name = " ".join(words)
-    what = STAGES[words[1]][1] if words[0] == "spa" else COMMANDS[name][2]
+    what = FAMILIES[words[0]][3][words[1]][1] if words[0] in FAMILIES else COMMANDS[name][2]
     shown = call(*words, "--help").out
     assert what in shown
     assert all(example in shown for example in EXAMPLES[name])

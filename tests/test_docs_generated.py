@@ -10,7 +10,7 @@ import pytest
 
 from spa_bench.cards.sampler import SamplerCard
 from spa_bench.cards.task import TaskCard
-from spa_bench.cli.commands import COMMANDS, STAGES
+from spa_bench.cli.commands import COMMANDS, FAMILIES
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts" / "docs"
 sys.path.insert(0, str(SCRIPTS))
@@ -34,7 +34,12 @@ def test_the_page_of_cards_has_every_key_with_what_it_changes():
 def test_the_page_of_commands_has_every_command():
     text = (pages.DOCS / "reference" / "commands.md").read_text(encoding="utf-8")
     assert [name for name in COMMANDS if f"\n## spa-bench {name}\n" not in text] == []
-    assert [name for name in STAGES if f"\n### spa-bench spa {name}\n" not in text] == []
+    assert [
+        f"{first} {name}"
+        for first, (*_, seconds) in FAMILIES.items()
+        for name in seconds
+        if f"\n### spa-bench {first} {name}\n" not in text
+    ] == []
 
 
 @dataclass(frozen=True)

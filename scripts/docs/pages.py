@@ -24,7 +24,7 @@ from spa_bench.cards.kinds import CardKind, NoOptions
 from spa_bench.cards.registry import TABLES, kind_of
 from spa_bench.cards.sampler import SamplerCard
 from spa_bench.cards.task import TaskCard
-from spa_bench.cli.commands import EXAMPLES
+from spa_bench.cli.commands import EXAMPLES, FAMILIES
 from spa_bench.cli.main import build
 from spa_bench.errors import SpaBenchError
 from spa_bench.runs.engines import engine_kind
@@ -158,7 +158,7 @@ def commands_page() -> str:
     text = re.sub(r"\(docs/([\w-]+/([\w-]+)\.md)\)", _page_link, text)
     text = re.sub(r"\bdocs/([\w-]+/([\w-]+)\.md)", _page_link, text)
     for name, examples in EXAMPLES.items():
-        level = "###" if name.startswith("spa ") else "##"
+        level = "###" if name.partition(" ")[0] in FAMILIES and " " in name else "##"
         head = f"{level} spa-bench {name}\n"
         start = text.index(head) + len(head)
         end = next(iter(m.start() + start for m in re.finditer(r"^##", text[start:], re.MULTILINE)), len(text))

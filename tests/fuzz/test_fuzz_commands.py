@@ -10,12 +10,13 @@ from hypothesis import strategies as st
 from mutate import ODD_NUMBERS, texts
 from prop import Bench, fuzzed
 
-from spa_bench.cli.commands import COMMANDS, STAGES
+from spa_bench.cli.commands import COMMANDS, FAMILIES
 from spa_bench.cli.main import build
 
 # these start a server or work for long, or are about this machine
 LEFT_OUT = {"view", "demo", "real", "study", "doctor", "model"}
 NAMES = [name for name in COMMANDS if name not in LEFT_OUT]
+SECONDS = [name for *_, seconds in FAMILIES.values() for name in seconds]
 KEYS = (
     "decoding.temperature", "decoding.top_p", "members", "draws", "adapters", "lora.rank", "lora.steps",
     "data.share", "options",
@@ -91,6 +92,8 @@ def test_odd_settings(key: str, value: str, bench: Bench, tmp_path: Path):
     bench.call("run", *common, "--out", tmp_path / "out", f"--set={key}={value}")
 
 
-@fuzzed(words=st.lists(st.one_of(st.sampled_from([*NAMES, *STAGES, "spa", "--help", "--version", "--"]), texts()), max_size=4))
+@fuzzed(
+    words=st.lists(st.one_of(st.sampled_from([*NAMES, *SECONDS, *FAMILIES, "--help", "--version", "--"]), texts()), max_size=4)
+)
 def test_words_at_random(words: list[str], bench: Bench, tmp_path: Path):
     Bench(tmp_path).call(*words)

@@ -49,6 +49,15 @@ STAGES: dict[str, tuple[str, str]] = {
     "adapt": ("spa:adapt", "train the adapters; prints their folder"),
     "describe": ("spa:describe", "tables and a picture of a folder that one of the stages printed"),
 }
+SIMILARITY: dict[str, tuple[str, str]] = {
+    "triplets": ("similarity:triplets", "triplets of runs: two programs that do the same, and one that does not"),
+    "learn": ("similarity:learn", "learn from triplets which texts are alike; prints a folder for --embedding"),
+}
+FAMILIES: dict[str, tuple[Group, str, str, dict[str, tuple[str, str]]]] = {
+    "spa": (MAKE, "SPA's stages by themselves: attribute, partition, adapt; describe looks at one", "STAGE", STAGES),
+    "similarity": (MAKE, "a similarity of texts that is learned from judgements of which are more alike", "STEP", SIMILARITY),
+}
+"""Commands of two words: the first one -> (its group, what it is for, what messages call the second word, the second words)."""
 
 EXAMPLES: dict[str, tuple[str, ...]] = {
     "run": (
@@ -102,5 +111,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "spa partition": ("spa-bench spa partition --sampler spa-influence --set partition.method=balanced",),
     "spa adapt": ("spa-bench spa adapt --sampler spa-influence --set lora.steps=100",),
     "spa describe": ("spa-bench spa describe DIR --out parts.png",),
+    "similarity triplets": ("spa-bench similarity triplets runs --out triplets.jsonl",),
+    "similarity learn": ("spa-bench similarity learn triplets.jsonl --encoder embedded --out similarity",),
 }
 """Command lines that the help of each command shows."""

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from cyclopts import App, CycloptsError, Parameter
 
 from spa_bench import __version__
-from spa_bench.cli.commands import COMMANDS, EXAMPLES, MAKE, STAGES
+from spa_bench.cli.commands import COMMANDS, EXAMPLES, FAMILIES
 from spa_bench.cli.completion import WHAT, installer
 from spa_bench.cli.mistakes import sentence
 from spa_bench.errors import SpaBenchError
@@ -38,11 +38,11 @@ def build() -> App:
     )
     for name, (place, group, what) in COMMANDS.items():
         app.command(f"spa_bench.cli.{place}", name=name, help=what, group=group, help_epilogue=_examples(name))
-    what = "SPA's stages by themselves: attribute, partition, adapt; describe looks at one"
-    stages = App(name="spa", help=what, group=MAKE, default_parameter=parameter)
-    for name, (place, what) in STAGES.items():
-        stages.command(f"spa_bench.cli.{place}", name=name, help=what, help_epilogue=_examples(f"spa {name}"))
-    app.command(stages)
+    for first, (group, what, _, seconds) in FAMILIES.items():
+        family = App(name=first, help=what, group=group, default_parameter=parameter)
+        for name, (place, what) in seconds.items():
+            family.command(f"spa_bench.cli.{place}", name=name, help=what, help_epilogue=_examples(f"{first} {name}"))
+        app.command(family)
     app.command(installer(app), name="--install-completion", help=WHAT)
     return app
 
@@ -70,8 +70,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     speakable()
     words = list(sys.argv[1:] if argv is None else argv)
     app = build()
-    if words in ([], ["spa"]):
-        what = "STAGE" if words else "COMMAND"
+    if words == [] or (len(words) == 1 and words[0] in FAMILIES):
+        what = FAMILIES[words[0]][2] if words else "COMMAND"
         error_line(f"the following arguments are required: {what}; see {' '.join(['spa-bench', *words])} --help")
         return 2
     try:

@@ -9,7 +9,7 @@ from typing import Literal, get_args, get_origin
 from cyclopts import CoercionError, CycloptsError, MissingArgumentError, UnknownOptionError, UnusedCliTokensError
 from cyclopts.exceptions import ConsumeMultipleError, UnknownCommandError, ValidationError
 
-from spa_bench.cli.commands import COMMANDS, STAGES
+from spa_bench.cli.commands import COMMANDS, FAMILIES
 
 _KINDS = {int: "a whole number", float: "a number"}
 
@@ -92,9 +92,10 @@ def _unrecognized(word: str, known: Sequence[str]) -> str:
 
 def _unknown_command(error: UnknownCommandError) -> str:
     [word, *_] = error.unused_tokens or ["?"]
-    return _no_choice(
-        "STAGE" if error.command_chain else "COMMAND", word, list(STAGES) if error.command_chain else [*COMMANDS, "spa"]
-    )
+    if error.command_chain:
+        _, _, called, seconds = FAMILIES[error.command_chain[0]]
+        return _no_choice(called, word, list(seconds))
+    return _no_choice("COMMAND", word, [*COMMANDS, *FAMILIES])
 
 
 def _no_choice(name: str, value: str, choices: Sequence[str]) -> str:

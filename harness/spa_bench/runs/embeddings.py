@@ -29,7 +29,10 @@ _SAVE_SECONDS = 60.0  # the most work that a killed process loses
 
 
 class Embedder(Protocol):
-    """A model that computes embeddings: spa_bench.models.embed, or a double in tests."""
+    """A model that computes embeddings: spa_bench.models.embed or .learned, or a double in tests."""
+
+    name: str
+    limit: int  # tokens, behind which a text is ignored
 
     def describe(self) -> dict[str, object]:
         """Name and hash of the model, for the spec."""

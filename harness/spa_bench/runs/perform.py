@@ -47,7 +47,7 @@ from spa_bench.support.console import Reporter
 from spa_bench.tasks.base import Asking, Task, TextsTask
 
 if TYPE_CHECKING:
-    from spa_bench.models.embed import HFEmbedder
+    from spa_bench.runs.embeddings import Embedder
 
 Rules = Literal["default", "evalplus"]  # the rules by which verdicts are given
 
@@ -139,7 +139,7 @@ class _Loaded(_Read):
     asking: Asking
     chat: bool  # whether the prompts go by a chat template because the model has one
     model: Model
-    embedder: HFEmbedder | None
+    embedder: Embedder | None
 
 
 def run(
@@ -204,7 +204,7 @@ def _read(sampler: str, task: str, options: RunOptions) -> _Read:
     return _Read(card=card, pairs=pairs, sources=sources, task_card=task_card, n=n, engine=engine, sandbox=sandbox, task=loaded)
 
 
-def _earlier(read: _Read, embedder: HFEmbedder | None, options: RunOptions) -> list[RunFolder | None]:
+def _earlier(read: _Read, embedder: Embedder | None, options: RunOptions) -> list[RunFolder | None]:
     """For each seed the folder that an earlier command has begun; empty for an engine that is not paid by the call."""
     known = read.engine.known(model_for(read.task_card, options.model))
     if known is None:
@@ -213,7 +213,7 @@ def _earlier(read: _Read, embedder: HFEmbedder | None, options: RunOptions) -> l
     return earlier_runs(jobs, read.task_card, known, options.out)
 
 
-def _load(read: _Read, embedder: HFEmbedder | None, model: Model, options: RunOptions) -> _Loaded:
+def _load(read: _Read, embedder: Embedder | None, model: Model, options: RunOptions) -> _Loaded:
     settled, loaded = task_for(read.task_card, read.task, model)
     asking = check_task(read.card, loaded, model, options.limit)
     return _Loaded(
@@ -259,7 +259,7 @@ def _plan(parts: _Loaded, options: RunOptions, *, lent: bool) -> list[str]:
     return lines
 
 
-def _job(read: _Read, embedder: HFEmbedder | None, options: RunOptions, seed: int) -> Job:
+def _job(read: _Read, embedder: Embedder | None, options: RunOptions, seed: int) -> Job:
     return Job(
         sampler=read.card,
         task=read.task_card,
@@ -282,9 +282,7 @@ def _one_run(parts: _Loaded, options: RunOptions, seed: int, workers: int, follo
     return _finished(folder, parts.task, console, parts.embedder, options, workers, follow, graders)
 
 
-def _drawn_run(
-    folder: RunFolder, embedder: HFEmbedder | None, options: RunOptions, workers: int, follow: Follower
-) -> RunFolder:
+def _drawn_run(folder: RunFolder, embedder: Embedder | None, options: RunOptions, workers: int, follow: Follower) -> RunFolder:
     """A run that lacks nothing that a model gives."""
     console = follow.reporter()
     console.note(f"run folder: {folder.path}")
@@ -296,7 +294,7 @@ def _finished(
     folder: RunFolder,
     task: Task,
     console: Reporter,
-    embedder: HFEmbedder | None,
+    embedder: Embedder | None,
     options: RunOptions,
     workers: int,
     follow: Follower,
@@ -311,7 +309,7 @@ def _finished(
     return folder
 
 
-def ready(embedder: HFEmbedder | None) -> Callable[[], HFEmbedder] | None:
+def ready(embedder: Embedder | None) -> Callable[[], Embedder] | None:
     """A model that is loaded already, as `grade` takes one: a function that gives it; None without a model."""
     return None if embedder is None else lambda: embedder
 

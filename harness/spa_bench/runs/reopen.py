@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from spa_bench.models.hf.model import HFModel, HFOptions
     from spa_bench.models.hf.unloaded import UnloadedModel
     from spa_bench.models.sharded import ShardedModel
+    from spa_bench.runs.embeddings import Embedder
 
 _OPTIONS = {"examples": "--data", "queries": "--queries"}  # the options of `rerun` that give new paths for these files
 
@@ -216,16 +217,29 @@ def device_of(folder: RunFolder) -> str:
     return str(folder.spec["numerics"].get("device", "auto"))
 
 
-def load_embedder(name: str, *, device: str = "auto") -> HFEmbedder:
-    """The embedding model of that name. Raises UsageError or ModelError."""
+def load_embedder(name: str, *, device: str = "auto") -> Embedder:
+    """The embedding model of that name, or the learned similarity in that folder. Raises UsageError or ModelError."""
+    from spa_bench.models.learned import encoder_of, is_learned, load_learned
+
+    if is_learned(name):
+        folder = Path(name)
+        return load_learned(folder, load_encoder(str(encoder_of(folder)["name"]), device=device))
+    return load_encoder(name, device=device)
+
+
+def load_encoder(name: str, *, device: str = "auto") -> HFEmbedder:
+    """The model of that name, as an encoder: a folder, one of the hub or one of ours. Raises UsageError or ModelError."""
     from spa_bench.mini.data import MODEL
     from spa_bench.models.embed import HFEmbedder
 
     check_name(name)
-    return HFEmbedder(str(MODEL), device=device, name=EMBEDDED) if name == EMBEDDED else HFEmbedder(name, device=device)
+    if name == EMBEDDED:
+        return HFEmbedder(str(MODEL), device=device, name=EMBEDDED)
+    origin = made_of(name)
+    return HFEmbedder(name if origin is None else str(origin.folder), device=device, name=name)
 
 
-def embedder_of(folder: RunFolder, given: str | None, *, device: str = "auto") -> Callable[[], HFEmbedder]:
+def embedder_of(folder: RunFolder, given: str | None, *, device: str = "auto") -> Callable[[], Embedder]:
     """A function that loads the embedding model of a run, from `given` (--embedding) or from the place in the spec.
 
     Raises UsageError for --embedding with a run that has no embeddings. The function raises it for another model.
@@ -234,7 +248,7 @@ def embedder_of(folder: RunFolder, given: str | None, *, device: str = "auto") -
     if given and not wanted:
         raise UsageError(f"{folder.path} was made without --embedding, and its spec stays as it is; make the run again with it")
 
-    def loaded() -> HFEmbedder:
+    def loaded() -> Embedder:
         embedder = load_embedder(given or str(wanted["name"]), device=device)
         if embedder.describe()["hash"] != wanted["hash"]:
             raise UsageError(

@@ -1,0 +1,93 @@
+"""Learns a similarity from triplets and keeps it in a folder, which then serves as an embedding model (--embedding)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from spa_bench.errors import UsageError
+from spa_bench.metrics import similarity
+from spa_bench.models.learned import is_learned, save_learned
+from spa_bench.runs.reopen import load_encoder
+from spa_bench.runs.triplets import read_triplets
+from spa_bench.support.console import Reporter
+
+HELD_OUT = 0.2  # of the groups
+FEWEST = 10  # groups, of which two are held out
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearnOptions:
+    """How a similarity is learned."""
+
+    encoder: str  # a folder, a hub name, or "embedded"
+    dims: int = 8  # coordinates
+    seed: int = 0  # decides which groups are held out
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        if self.dims < 1:
+            raise UsageError(f"--dims is {self.dims}; it must be at least 1")
+
+
+def learn_similarity(
+    files: Sequence[Path], out: Path, options: LearnOptions, console: Reporter
+) -> tuple[similarity.HeldOut, dict[str, object]]:
+    """Learn from the triplets in `files`, write the similarity to `out`, and tell how it does on triplets it has not seen.
+
+    A fifth of the groups is held out and never used for learning. Raises DataError, UsageError or ModelError.
+    """
+    if is_learned(options.encoder):
+        raise UsageError(f"--encoder is {options.encoder}, which is a learned similarity itself; give the model below it")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UsageError(f"--out is {out}, which is there already; give a new folder, or remove it")
+    read = read_triplets(files)
+    console.note(f"triplets: {read.line()}")
+    groups = [t.group for t in read.triplets]
+    if len(set(groups)) < FEWEST:
+        raise UsageError(
+            f"the triplets have {len(set(groups))} groups (problems or anchors), and a fifth is held out: "
+            f"give at least {FEWEST}"
+        )
+    encoder = load_encoder(options.encoder, device=options.device)
+    texts = sorted({text for t in read.triplets for text in (t.anchor, t.near, t.far)})
+    with console.stage("embeddings") as progress:
+        rows = []
+        for row in encoder.embed(texts):
+            rows.append(row)
+            progress(len(rows), len(texts))
+    vectors = np.stack(rows).astype(np.float64)
+    place = {text: i for i, text in enumerate(texts)}
+    triplets = np.array([[place[t.anchor], place[t.near], place[t.far]] for t in read.triplets], dtype=np.int64)
+    if options.dims > vectors.shape[1]:
+        raise UsageError(f"--dims is {options.dims}, and the embeddings have {vectors.shape[1]} numbers: give at most that")
+    stay, aside = similarity.split(groups, share=HELD_OUT, seed=options.seed)
+    seen = np.unique(triplets[stay])  # mean and components are of these texts alone
+    where = np.full(len(texts), -1)
+    where[seen] = np.arange(len(seen))
+    with console.stage("learning"):
+        projection = similarity.learn(
+            vectors[seen], where[triplets[stay]], [groups[i] for i in stay], dims=options.dims, seed=options.seed
+        )
+    shown = similarity.held_out(projection, vectors, triplets[aside], [groups[i] for i in aside])
+    about: dict[str, object] = {
+        "encoder": encoder.describe(),
+        "numerics": encoder.numerics(),
+        "dims": options.dims,
+        "seed": options.seed,
+        "triplets": {"hash": read.hash, "rows": read.rows, "questions": len(read.triplets), "outvoted": read.outvoted}
+        | {"even": read.even, "learned_from": len(stay)},
+        "ranges": _ranges(projection.apply(vectors[seen])),
+        "held_out": asdict(shown),
+    }
+    save_learned(out, about, projection.mean, projection.weights)
+    return shown, about
+
+
+def _ranges(coordinates: similarity.FloatArray) -> list[list[float]]:
+    """Of each coordinate, the range that holds 98 % of the texts: the edges of an archive over it."""
+    low, high = np.quantile(coordinates, [0.01, 0.99], axis=0)
+    return [[float(a), float(b)] for a, b in zip(low, high, strict=True)]
