@@ -27,6 +27,7 @@ TABLES: dict[str, dict[str, str]] = {
         "personas": "spa_bench.samplers.asking.personas:KIND",
         "self-moa": "spa_bench.samplers.asking.self_moa:KIND",
         "moa": "spa_bench.samplers.asking.moa:KIND",
+        "qdaif": "spa_bench.samplers.asking.qdaif:KIND",
         "oversample-mmr": "spa_bench.samplers.oversample_mmr:KIND",
         "oversample-dpp": "spa_bench.samplers.oversample_dpp:KIND",
     },

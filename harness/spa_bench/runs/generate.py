@@ -13,6 +13,7 @@ from spa_bench.cards.objects import unhashed
 from spa_bench.cards.task import Placed
 from spa_bench.errors import StoreError, UsageError
 from spa_bench.models.base import AdapterMaker, Model, trainable
+from spa_bench.runs.aids import OwnAids
 from spa_bench.runs.choices import begin, first_token_divergence, known_choices, measure_choices
 from spa_bench.runs.divergence import known_divergence, measure_divergence, unmeasured
 from spa_bench.runs.folder import DATA_FILES, OVERLAP, TASK_FILE, RunFolder, create
@@ -20,7 +21,7 @@ from spa_bench.runs.job import Job, check_draws, check_limit, check_task, longes
 from spa_bench.runs.log import append
 from spa_bench.runs.noise_floor import chosen, measure_noise, rows_for
 from spa_bench.runs.timing import timed
-from spa_bench.samplers.base import Sampler, sampler_kind
+from spa_bench.samplers.base import Aided, Sampler, Wants, sampler_kind
 from spa_bench.spa.data import files_of
 from spa_bench.spa.stages import Stages, made_adapters
 from spa_bench.spa.training_data import TrainingData, load_data
@@ -125,6 +126,8 @@ class _Drawing:
                 measured |= {d.problem for d in known}
             build = sampler_kind(job.sampler.kind).build
             sampler = built("sampler", job.sampler.kind, lambda: build(job.sampler, needed), ("name", "members", "sample"))
+            if isinstance(sampler, Aided) and (wants := sampler_kind(job.sampler.kind).wants(job.sampler)) != Wants():
+                sampler = sampler.aided(OwnAids(wants, self.task, job.sandbox))
             check_sampler(sampler, job.sampler.kind, job.sampler.members, job.sampler.served)
             if options:
                 prompts = self._choose(sampler.members, options, prompts)

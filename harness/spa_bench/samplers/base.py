@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
 
 from spa_bench.cards.kinds import CardKind, beside
 from spa_bench.cards.registry import kind_of
@@ -46,6 +49,54 @@ class Sampler(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Tried:
+    """What one program does on the examples of its prompt."""
+
+    behaviour: str = ""  # equal for programs that do the same; "": it does not run, or there are no examples
+    right: int = 0  # examples whose result it gives
+    of: int = 0  # examples in the prompt
+
+
+class Aids(Protocol):
+    """What a sampler may ask beside the model. It knows prompts, and neither tests nor reference solutions."""
+
+    def tried(self, prompt: Prompt, programs: Sequence[str]) -> Sequence[Tried]:
+        """What each of `programs` does on the examples in `prompt`, in order; they run in the run's sandbox."""
+        ...
+
+    def coordinates(self, texts: Sequence[str]) -> NDArray[np.float64]:
+        """(N, k) coordinates of texts by the learned similarity that the card names."""
+        ...
+
+    @property
+    def ranges(self) -> Sequence[tuple[float, float]]:
+        """The range of each of the k coordinates that nearly all texts lie in."""
+        ...
+
+
+@dataclass(frozen=True)
+class Wants:
+    """What a sampler asks of the harness beside the model; see Aids."""
+
+    trials: bool = False  # whether it runs programs on the examples of their prompts
+    similarity: str = ""  # the folder of a learned similarity (spa-bench similarity learn)
+
+
+@runtime_checkable
+class Aided(Protocol):
+    """A sampler that asks more than the model; its kind says what (SamplerKind.wants)."""
+
+    def aided(self, aids: Aids) -> Sampler:
+        """This sampler with `aids`."""
+        ...
+
+
+def wants_nothing(card: SamplerCard) -> Wants:
+    """Only the model is asked."""
+    return Wants()
+
+
 def any_n(card: SamplerCard, n: int) -> None:
     """Accept every number of answers."""
 
@@ -73,6 +124,8 @@ class SamplerKind(CardKind[Callable[[SamplerCard, Sequence[Path]], Sampler], Sam
     check_model: Callable[[SamplerCard, Model], None] = field(default=any_model, metadata=beside("check_model"))
     # answers that are drawn a problem, of which n are kept
     drawn: Callable[[SamplerCard, int], int] = field(default=draws_n, metadata=beside("drawn"))
+    # what it asks beside the model; its sampler is an Aided then
+    wants: Callable[[SamplerCard], Wants] = field(default=wants_nothing, metadata=beside("wants"))
     # whether it goes on writing after the choice of a multiple-choice problem: see Prompt.begun
     goes_on: bool = field(default=False, metadata=beside("BEGUN"))
     # whether the answers to a problem come from one pool, reply or search: a stopped run draws all of them again

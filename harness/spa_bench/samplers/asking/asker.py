@@ -18,6 +18,7 @@ All tokens that are drawn for a problem count: its n answers have spent them tog
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, TypeAlias, TypeVar
@@ -26,7 +27,7 @@ from spa_bench.cards.sampler import SamplerCard
 from spa_bench.errors import ModelError, UsageError
 from spa_bench.models.base import ChatModel, Model, PairEncoder
 from spa_bench.samplers.asking.case import Answer, Case, Question, Reply, Steps
-from spa_bench.samplers.base import SamplerKind, any_n, draws_n, one_member, spread
+from spa_bench.samplers.base import Aids, SamplerKind, Wants, any_n, draws_n, one_member, spread, wants_nothing
 from spa_bench.samplers.mixture import build as build_mixture
 from spa_bench.samplers.replies import as_stored
 from spa_bench.support.seeds import derive_seed
@@ -126,6 +127,13 @@ class Asker:
         self.name, self._procedure, self._wording = card.name, procedure, wording
         self.members = build_mixture(card, adapters).members
         self._everyone = (*self.members, *others)
+        self._aids: Aids | None = None
+
+    def aided(self, aids: Aids) -> Asker:
+        """See spa_bench.samplers.base.Aided."""
+        other = copy(self)
+        other._aids = aids
+        return other
 
     def sample(
         self, model: Model, prompts: Sequence[Prompt], n: int, seed: int, *, task: str, done: Collection[Key] = ()
@@ -160,6 +168,7 @@ class Asker:
             names=tuple(member.name for member in self._everyone),
             seed=derive_seed(seed, task, prompt.problem_id, "asking", "choices"),
             system=self._wording.system,
+            aids=self._aids,
             answer_words=(self._wording.program if prompt.program else self._wording.text).strip(),
         )
 
@@ -231,6 +240,7 @@ def asking_kind(
     check_n: Callable[[SamplerCard, int], None] = any_n,
     check_model: Callable[[SamplerCard, Model], None] = check_model,
     drawn: Callable[[SamplerCard, int], int] = draws_n,
+    wants: Callable[[SamplerCard], Wants] = wants_nothing,
 ) -> SamplerKind:
     """A kind that asks by `procedure`, with the options of its card.
 
@@ -248,5 +258,6 @@ def asking_kind(
         check_n=check_n,
         check_model=check_model,
         drawn=drawn,
+        wants=wants,
         together=True,
     )

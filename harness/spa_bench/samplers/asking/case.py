@@ -11,6 +11,7 @@ import numpy as np
 from spa_bench.cards.templates import filled_in
 from spa_bench.samplers.asking.reading import answer_in
 from spa_bench.samplers.asking.words import conversation, problem_text
+from spa_bench.samplers.base import Aids
 from spa_bench.support.seeds import derive_seed
 from spa_bench.types import Finish, Messages, Prompt
 
@@ -62,6 +63,7 @@ class Case:
     names: tuple[str, ...]  # of all models that can be asked: the members, then the others of the kind
     seed: int  # of this problem, for `choices`
     system: str = ""  # a system message before every conversation
+    aids: Aids | None = None  # what else can be asked: see SamplerKind.wants
     answer_words: str = ""  # how an answer is to be written, for the placeholder {answer} of templates
 
     @property
