@@ -19,6 +19,7 @@ from spa_bench.errors import CardError
 from spa_bench.support.home import expanded
 from spa_bench.support.text import did_you_mean
 
+_ENDINGS = (".txt", ".md")  # of a template's file
 _PLACE = re.compile(r"\{\{[a-z_]+\}\}|\{([a-z_]+)\}")
 
 
@@ -80,8 +81,8 @@ def entries(text: str) -> tuple[str, ...]:
 
 
 def is_text(value: str) -> bool:
-    """Whether the value of an option is the text itself: it has a line break or a brace, as no name and no path has."""
-    return "\n" in value or "{" in value
+    """Whether the value of an option is the text itself: it has a line break, a brace, or spaces without a file's ending."""
+    return "\n" in value or "{" in value or (" " in value.strip() and not value.endswith(_ENDINGS))
 
 
 def _called(value: str) -> str:
@@ -92,7 +93,7 @@ def _text(value: str, folder: Path, key: str) -> str:
     """The text behind the value of an option, which ends in a line break."""
     if is_text(value):
         text = value
-    elif "/" in value or value.endswith((".txt", ".md")):
+    elif "/" in value or value.endswith(_ENDINGS):
         text = _read(folder / expanded(value), key)
     elif value in template_names():
         text = _read(cards_folder("templates") / f"{value}.txt", key)

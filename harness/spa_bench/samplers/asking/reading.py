@@ -10,12 +10,16 @@ import ast
 import contextlib
 import json
 import re
+from collections.abc import Sequence
 
 from spa_bench.samplers.replies import parse_reply
 
 _MARKER = re.compile(r"[#*_> \t]*(?:final )?answer[*_ \t]*(?::[*_ \t]*([^\n]*)|#*)", re.IGNORECASE)
 _FENCE = re.compile(r"[ \t]*(`{3,}|~{3,})[^`\n]*")
-_BULLET = re.compile(r"[ \t]*(?:[-*•+]|\(?\d{1,3}[.):]|[#*_ \t]*(?:\w+[ \t]+)?#?\d{1,3}[*_ \t]*[:.)])[*_ \t]*(?=\S|$)")
+_NUMBERED = re.compile(r"[ \t]*[#*_]*[ \t]*\(?\d{1,3}[.):][*_]*[ \t]+")
+_BULLET = re.compile(r"[ \t]*[-*•+][ \t]+")
+_WORDS = "observation|idea|concept|approach|way|method|solution|hint|insight|item|option"
+_HEADED = re.compile(rf"[#*_> \t]*(?:new[ \t]+)?(?:{_WORDS})[ \t]*#?\d{{1,3}}\b[*_ \t]*[:.)–-]?[*_ \t]*", re.IGNORECASE)
 _OPENING = re.compile(r"^[ \t]*\[", re.MULTILINE)
 
 
@@ -60,23 +64,29 @@ def _behind_marker(reply: str) -> str:
 def items_in(reply: str, most: int) -> list[str]:
     """At most `most` items of a list in a reply, in order and without doubles: a JSON or Python list of texts, or its lines.
 
-    A line that begins with a bullet or number begins an item; lines without belong to the item above them, and those before the
-    first are left out. Where no line has a bullet or number, each is an item, unless there is one line and several are wanted.
+    A line begins an item with such a heading as `Observation 2:`; where none does, with a number, and else with a bullet. Other
+    lines belong to the item above them, and those before the first are left out. Where there is none of these, each line is an
+    item, unless there is one line and several are wanted.
     """
     text = without_thoughts(reply)
-    found: list[str] = []
     lines = [line for line in text.splitlines() if line.strip() and not _FENCE.fullmatch(line)]
-    for line in lines:
-        mark = _BULLET.match(line)
-        if mark and line[mark.end() :].strip():
-            found.append(line[mark.end() :])
-        elif found:
-            found[-1] += f" {line.strip()}"
+    found = _begun(lines, _HEADED) or _begun(lines, _NUMBERED) or _begun(lines, _BULLET)
     if not found:
         plain = lines[1:] if lines and lines[0].rstrip().endswith(":") else lines
         found = _list_of_texts(text) or (plain if len(plain) > 1 or most == 1 else [])
     clean = (" ".join(item.strip(' \t*_"').split()) for item in found)
     return [item for item in dict.fromkeys(clean) if item][:most]
+
+
+def _begun(lines: Sequence[str], mark: re.Pattern[str]) -> list[str]:
+    """The items whose first lines have the mark, with the lines below them."""
+    found: list[str] = []
+    for line in lines:
+        if begins := mark.match(line):
+            found.append(line[begins.end() :])
+        elif found:
+            found[-1] += f" {line.strip()}"
+    return found
 
 
 def _list_of_texts(text: str) -> list[str]:
