@@ -70,12 +70,12 @@ class QdaifOptions:
             raise ValueError("axes is empty; an archive has one axis at least")
         for axis in self.axes:
             if axis not in AXES:
-                raise ValueError(f"axes has {axis!r}{did_you_mean(axis, AXES)}; known are {', '.join(AXES)}")
+                raise ValueError(f"axes has {axis!r}{did_you_mean(axis, AXES)}")
         if len(set(self.axes)) < len(self.axes):
             raise ValueError(f"axes names one twice: {', '.join(self.axes)}")
         if self.quality not in QUALITIES:
             raise ValueError(
-                f"quality is {self.quality!r}{did_you_mean(self.quality, QUALITIES)}; it is examples or likelihood"
+                f"quality is {self.quality!r}{did_you_mean(self.quality, QUALITIES)}"
             )
         if ("judged" in self.axes) != bool(self.labels) or ("judged" in self.axes) != bool(self.attribute):
             raise ValueError("labels and attribute belong to the axis 'judged': give all three, or none")

@@ -1,0 +1,104 @@
+"""Examples are read from prompts, and those of the benchmarks agree with the reference solutions."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import pytest
+
+from spa_bench.cards.task import load_task_card
+from spa_bench.runs.job import load_task
+from spa_bench.samplers.asking.examples import examples_in
+
+DOCTEST = '''def other(x):
+    return x
+
+
+def f(a, b=2):
+    """Add.
+
+    >>> f(1)
+    3
+    >>> f([1, 2], {"k": (1,)})
+    [1, 2]
+    >>> other(1)
+    1
+    >>> f(int("3"))
+    5
+    """
+'''
+
+
+def test_doctests_of_the_function_that_the_prompt_begins():
+    found = examples_in(DOCTEST)
+    assert found.entry_point == "f"
+    assert found.calls == (((1,), 3), (([1, 2], {"k": (1,)}), [1, 2]))
+    assert found.sources[0] == ">>> f(1)\n3"
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["f(1) == 3", "assert f(1) == 3", "f(1) -> 3", "f(1) ➞ 3.", "f (1) => 3", "f(1) returns 3", "f(1) # => 3", "f(1) # 3"],
+)
+def test_lines_with_a_result(line: str):
+    found = examples_in(f'def f(x):\n    """Text.\n    {line}\n    """\n')
+    assert found.calls == (((1,), 3),)
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["f(1) == y", "f(x) == 3", "assert set(f(1)) == {3}", "f(1)", "f(k=1) == 3", "g(1) == 3", "the call f(1) == 3", "f(1 == 3"],
+)
+def test_lines_that_are_no_example(line: str):
+    found = examples_in(f'def f(x):\n    """Text.\n    {line}\n    """\n')
+    assert (found.calls, found.entry_point) == ((), "")
+
+
+def test_without_a_function_the_one_that_is_called_most_counts():
+    found = examples_in('"""\nWrite a function.\nassert g(1) == 2\nassert g(2) == 3\nassert h(1) == 9\n"""\n')
+    assert (found.entry_point, found.calls) == ("g", (((1,), 2), ((2,), 3)))
+
+
+def test_calls_with_two_results_do_not_count_and_equal_ones_count_once():
+    found = examples_in('"""\nassert g(1) == 2\nassert g(1) == 3\nassert g(2) == 3\nassert g(2) == 3\n"""\n')
+    assert found.calls == (((2,), 3),)
+
+
+def test_the_reference_knows_the_examples_alone():
+    space: dict[str, object] = {}
+    exec(examples_in(DOCTEST).reference, space)
+    f = space["f"]
+    assert callable(f)
+    assert f(1) == 3
+    assert f([1, 2], {"k": (1,)}) == [1, 2]
+    with pytest.raises(LookupError):
+        f(2)
+
+
+# HumanEval's own docstrings are wrong in three examples: the median of HumanEval/47, and two orders of HumanEval/116
+WRONG = {"humaneval-plus": {"HumanEval/47": 1, "HumanEval/116": 2}, "mbpp-plus": {}}
+LEAST = {"humaneval-plus": (119, 330), "mbpp-plus": (355, 355)}
+
+
+@pytest.mark.parametrize("name", sorted(WRONG))
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::SyntaxWarning")
+def test_examples_of_benchmarks_agree_with_their_references(name: str, data: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("SPA_BENCH_DATA", str(data))
+    task = load_task(load_task_card(name))
+    problems = count = 0
+    wrong: dict[str, int] = {}
+    for problem in task.problems:
+        found = examples_in(problem.prompt)
+        problems, count = problems + bool(found.calls), count + len(found.calls)
+        if found.calls:
+            assert found.entry_point == problem.entry_point
+            space: dict[str, object] = {}
+            exec(problem.prompt + problem.reference if name == "humaneval-plus" else problem.reference, space)
+            f = space[problem.entry_point]
+            assert callable(f)
+            off = sum(f(*copy.deepcopy(arguments)) != result for arguments, result in found.calls)
+            wrong |= {problem.id: off} if off else {}
+    assert wrong == WRONG[name]
+    assert problems >= LEAST[name][0]
+    assert count >= LEAST[name][1]
