@@ -104,6 +104,13 @@ GROUPS: dict[str, list[tuple[str, list[str], list[str]]]] = {
         (f"{RUN} --seeds '1;2'", ["--seeds", "'1;2'"], ["whole numbers with commas"]),
         (f"{RUN} --seeds 1,1", ["--seeds", "1,1"], ["twice"]),
         (f"{RUN} --seeds ''", ["--seeds", "''"], ["whole numbers with commas"]),
+        (f"{RUN} --set decoding.eta_cutoff=3", ["decoding.eta_cutoff is 3"], ["a probability below 1"]),
+        (f"{RUN} --set decoding.mirostat_eta=0.5", ["mirostat_eta is 0.5"], ["no effect without decoding.mirostat_tau"]),
+        (
+            "run --sampler mirostat --task mini-code --set decoding.top_k=9",
+            ["mirostat", "decoding.top_k is 9"],
+            ["leave one out"],
+        ),
         (f"{RUN} --threads two", ["--threads", "'two'"], ["int", "whole number"]),
         (f"{RUN} --threads 0", ["--threads", "0"], ["at least 1"]),
         (f"{RUN} --workers 0", ["--workers", "0"], ["at least 1"]),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from spa_bench.cards.sampler import SamplerCard
@@ -59,11 +59,14 @@ class Mixture:
             yield after_choice(completion, begun[problem].get((member, draw)))
 
 
+def decoding_of(card: SamplerCard) -> Decoding:
+    """How the members of `card` draw; the task adds the limit and the stop strings."""
+    return Decoding(**asdict(card.decoding))
+
+
 def build(card: SamplerCard, adapters: Sequence[Path]) -> Mixture:
     """The mixture of `card` over trained adapters, or over models that a server has (neither: the base model alone)."""
-    decoding = Decoding(
-        temperature=card.decoding.temperature, top_p=card.decoding.top_p, top_k=card.decoding.top_k, min_p=card.decoding.min_p
-    )
+    decoding = decoding_of(card)
     if card.served:
         return Mixture(card.name, [Member(name, None, decoding, served=name) for name in card.served])
     if not adapters:
