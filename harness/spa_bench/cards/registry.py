@@ -23,6 +23,7 @@ TABLES: dict[str, dict[str, str]] = {
         "one-reply": "spa_bench.samplers.one_reply:KIND",
         "oversample-mmr": "spa_bench.samplers.oversample_mmr:KIND",
         "oversample-dpp": "spa_bench.samplers.oversample_dpp:KIND",
+        "merge": "spa_bench.samplers.merge:KIND",
     },
     "task": {
         "code": "spa_bench.tasks.code:KIND",

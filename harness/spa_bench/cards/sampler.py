@@ -61,6 +61,8 @@ class SamplerCard:
     # which are trained. none; all: one, on all data; seeds: K, on all data with different seeds; parts: K, on the parts;
     # served: none, because a server has K models
     adapters: str = "none"
+    # [adapters] how many are trained, where the kind makes its members of them; 0: as many as members
+    sources: int = 0
     served: tuple[str, ...] = ()  # the names of the members on a server, in their order
     decoding: DecodingCard = field(default_factory=DecodingCard)  # how tokens are drawn
     lora: LoraCard = field(default_factory=LoraCard)  # how each adapter is trained
@@ -73,6 +75,13 @@ class SamplerCard:
     def trains(self) -> bool:
         """Whether adapters are trained for it."""
         return self.adapters not in {"none", "served"}
+
+    @property
+    def trained(self) -> int:
+        """The number of adapters that are trained for it, beside those that its kind asks for."""
+        if not self.trains:
+            return 0
+        return 1 if self.adapters == "all" else self.sources or self.members
 
     def options_as(self, declared: type[Options]) -> Options:
         """The options as `declared`, the class that the card's kind declares. Raises TypeError for another class."""
@@ -104,6 +113,7 @@ def build_sampler_card(content: Mapping[str, object], place: str, where: str) ->
     card = filled(SamplerCard, {k: v for k, v in content.items() if k != "options"}, place, "")
     _check_sampler(where, card)
     kind: CardKind[object, SamplerCard] = kind_of(CardKind, "sampler", card.kind)
+    _check_members(where, card, own=kind.own_members)
     card = dataclasses.replace(card, options=read_options(kind.options, options, card.kind, place, where))
     card = dataclasses.replace(card, description=_FILLED.sub(lambda m: _setting(card, m), card.description))
     kind.check(card)
@@ -178,7 +188,18 @@ def _check_sampler(where: str, card: SamplerCard) -> None:
     _check_decoding(where, card.decoding)
     training.check(where, data=card.data, attribution=card.attribution, partition=card.partition, lora=card.lora)
     _check_served(where, card)
-    if card.members > 1 and card.adapters in {"none", "all"}:
+
+
+def _check_members(where: str, card: SamplerCard, *, own: bool) -> None:
+    """Raises CardError for a number of members or of trained adapters that cannot be; `own` is CardKind.own_members."""
+    not_negative(where, {"sources": card.sources})
+    if card.sources and not own:
+        raise CardError(
+            f"{where}: sources is {card.sources}, and kind {card.kind!r} draws from each adapter; set members alone"
+        )
+    if card.sources and card.adapters not in {"seeds", "parts"}:
+        raise CardError(f"{where}: sources counts adapters on parts or seeds; got adapters = {card.adapters!r}")
+    if card.members > 1 and card.adapters in {"none", "all"} and not own:
         raise CardError(f'{where}: {card.members} members need adapters = "parts" or "seeds"; got {card.adapters!r}')
-    if card.members < 2 and card.adapters == "parts":
-        raise CardError(f'{where}: adapters = "parts" needs at least 2 members; got {card.members}')
+    if card.adapters == "parts" and card.trained < 2:
+        raise CardError(f'{where}: adapters = "parts" needs at least 2 {"sources" if own else "members"}; got {card.trained}')

@@ -15,6 +15,7 @@ from spa_bench.cards.training import DataCard
 from spa_bench.errors import ModelError, UsageError
 from spa_bench.models.base import ChatModel, Model, PairEncoder, ServesMembers
 from spa_bench.models.engine import check_decoding
+from spa_bench.models.given import said
 from spa_bench.runs.noise_floor import MOST, problems_for
 from spa_bench.samplers.base import sampler_kind
 from spa_bench.samplers.mixture import decoding_of
@@ -213,8 +214,14 @@ def sampler_spec(card: SamplerCard) -> dict[str, object]:
     """The sampler in a spec: the card without its description and, where nothing is trained, without the training tables."""
     sampler: Json = {k: v for k, v in asdict(replace(card, data=named(card.data))).items() if k != "description"}
     sampler["decoding"] = said_decoding(card.decoding)
-    if not card.served:  # so that cards without members on a server keep their hash
-        del sampler["served"]
+    if merging := sampler_kind(card.kind).merging:
+        how = merging(card)
+        sampler["options"]["given"] = [said(place) for place in how.given]
+        if how.anchor not in {"all", "base", "none"}:
+            sampler["options"]["anchor"] = said(how.anchor)
+    for key in ("served", "sources"):  # so that cards without them keep their hash
+        if not sampler[key]:
+            del sampler[key]
     if not card.trains:
         return {k: v for k, v in sampler.items() if k not in {"lora", "attribution", "partition", "data"}}
     usual = DataCard()

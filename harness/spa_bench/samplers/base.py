@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from spa_bench.cards.kinds import CardKind, beside
+from spa_bench.cards.merging import Merging
 from spa_bench.cards.registry import kind_of
 from spa_bench.cards.sampler import SamplerCard
 from spa_bench.errors import CardError
@@ -73,6 +74,8 @@ class SamplerKind(CardKind[Callable[[SamplerCard, Sequence[Path]], Sampler], Sam
     check_model: Callable[[SamplerCard, Model], None] = field(default=any_model, metadata=beside("check_model"))
     # answers that are drawn a problem, of which n are kept
     drawn: Callable[[SamplerCard, int], int] = field(default=draws_n, metadata=beside("drawn"))
+    # how its members are made of adapters; None: each adapter is a member
+    merging: Callable[[SamplerCard], Merging] | None = field(default=None, metadata=beside("MERGING"))
     # whether it goes on writing after the choice of a multiple-choice problem: see Prompt.begun
     goes_on: bool = field(default=False, metadata=beside("BEGUN"))
     # whether the answers to a problem come from one pool, reply or search: a stopped run draws all of them again
