@@ -88,8 +88,13 @@ def draw(body: dict[str, Any], prompt: str, served: Served) -> list[str]:
     value = {k: v for k, v in body.items() if k not in served.ignores}
     temperature = value.get("temperature", 1.0)
     sharp = value.get("top_p", 1.0) < 0.01 or value.get("top_k", -1) == 1 or value.get("min_p", 0.0) >= 1.0
+    sharp = (
+        sharp or value.get("top_n_sigma", 9.0) < 0.01 or (value.get("mirostat") == 2 and value.get("mirostat_tau", 5.0) < 0.01)
+    )
+    sharp = sharp or value.get("typical_p", 1.0) < 0.01  # it leaves one token, here the likeliest
     if "generation_config" in value:
-        sharp = sharp or json.loads(value["generation_config"])["top_k"] == 1
+        said = {k: v for k, v in json.loads(value["generation_config"]).items() if k not in served.ignores}
+        sharp = sharp or said["top_k"] == 1 or said.get("epsilon_cutoff", 0.0) > 0.99 or said.get("typical_p", 1.0) < 0.01
     words, limit = [], int(value.get("max_tokens") or value.get("max_completion_tokens") or 16)
     random_words = random.Random(repr((value.get("seed", random.random()), prompt, body["model"])))
     for place in range(limit):

@@ -16,6 +16,7 @@ from spa_bench.compare.study.designs import STUDIES, Point
 from spa_bench.compare.study.measured import MeasuredPoint
 
 CARDS = {"single": "single", "random": "spa-random", "lexical": "spa-lexical", "influence": "spa-influence"}
+CARDS |= {"merge": "merge", "balanced": "merge-balanced"}
 EFFECTIVE = "effective_diversity[ast,correct]"
 
 

@@ -1,4 +1,5 @@
 import dataclasses
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -8,9 +9,10 @@ import pytest
 from spa_bench.cards.kinds import Kind
 from spa_bench.cards.reading import card_names, cards_folder, parse_overrides
 from spa_bench.cards.registry import TABLES, kind_of
-from spa_bench.cards.sampler import DecodingCard, SamplerCard, load_sampler_card
+from spa_bench.cards.sampler import DecodingCard, SamplerCard, build_sampler_card, load_sampler_card
 from spa_bench.cards.task import load_task_card
 from spa_bench.errors import CardError, UsageError
+from spa_bench.runs.job import sampler_spec
 
 
 def write(tmp_path: Path, text: str, name: str = "card.toml") -> str:
@@ -257,11 +259,52 @@ def test_cards_are_frozen():
     assert all(f.init for f in dataclasses.fields(SamplerCard))
 
 
-@pytest.mark.parametrize(("name", "knob"), [("top-k", {"top_k": 50}), ("min-p", {"min_p": 0.1}), ("nucleus", {"top_p": 0.95})])
+@pytest.mark.parametrize(
+    ("name", "knob"),
+    [
+        ("top-k", {"top_k": 50}),
+        ("min-p", {"min_p": 0.1}),
+        ("nucleus", {"top_p": 0.95}),
+        ("typical", {"typical_p": 0.95}),
+        ("epsilon", {"epsilon_cutoff": 0.0006}),
+        ("eta", {"eta_cutoff": 0.0009}),
+        ("top-n-sigma", {"top_n_sigma": 1.0}),
+        ("mirostat", {"mirostat_tau": 1.0, "mirostat_eta": 0.1}),
+    ],
+)
 def test_plain_baselines_differ_from_single_in_the_decoding_alone(name: str, knob: dict[str, float]):
     card, single = load_sampler_card(name), load_sampler_card("single")
     assert dataclasses.replace(card, decoding=single.decoding, name="single", description=single.description) == single
-    assert card.decoding == DecodingCard(1.0, **knob)
+    assert card.decoding == DecodingCard(temperature=1.0, **knob)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"typical_p": 0.0}, "typical_p is 0.0; it must be greater than 0"),
+        ({"typical_p": 1.5}, "typical_p is 1.5; it is a share between 0 and 1"),
+        ({"epsilon_cutoff": 1.0}, "epsilon_cutoff is 1; it is a probability below 1"),
+        ({"eta_cutoff": 3.0}, "eta_cutoff is 3; it is a probability below 1"),
+        ({"eta_cutoff": -0.1}, "eta_cutoff is -0.1; it must be finite and not negative"),
+        ({"top_n_sigma": -1.0}, "top_n_sigma is -1.0; it must be finite and not negative"),
+        ({"mirostat_tau": 1.0, "top_p": 0.9}, "mirostat decides alone which tokens are left, and decoding.top_p is 0.9"),
+        ({"mirostat_tau": 1.0, "eta_cutoff": 0.1}, "and decoding.eta_cutoff is 0.1; leave one out"),
+        ({"mirostat_tau": 1.0, "mirostat_eta": 0.0}, "mirostat_eta is 0.0; it must be greater than 0"),
+        ({"mirostat_eta": 0.5}, "mirostat_eta is 0.5 and has no effect without decoding.mirostat_tau"),
+    ],
+)
+def test_a_decoding_that_cannot_be_or_of_which_a_part_has_no_effect_is_refused(settings: dict[str, float], said: str):
+    with pytest.raises(CardError, match=re.escape(said)):
+        load_sampler_card("temperature", {f"decoding.{key}": value for key, value in settings.items()})
+
+
+def test_a_spec_holds_later_keys_of_a_decoding_only_where_they_are_in_use():
+    earlier = {"temperature": 0.8, "top_p": 1.0, "top_k": 0, "min_p": 0.0}
+    assert sampler_spec(load_sampler_card("temperature"))["decoding"] == earlier
+    used = sampler_spec(load_sampler_card("mirostat", {"decoding.mirostat_eta": 0.2}))["decoding"]
+    assert used == {**earlier, "temperature": 1.0, "mirostat_tau": 1.0, "mirostat_eta": 0.2}
+    content = json.loads(json.dumps({**sampler_spec(load_sampler_card("eta")), "description": ""}))
+    assert build_sampler_card(content, "here", "here").decoding == load_sampler_card("eta").decoding
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ def test_sampling_leaves_out_what_is_done():
 
 
 def test_a_card_without_adapters_is_one_member_on_the_base_model():
-    mixture = build(sampler_card(decoding=DecodingCard(0.7, 0.9, 5, 0.1)), [])
+    mixture = build(sampler_card(decoding=DecodingCard(temperature=0.7, top_p=0.9, top_k=5, min_p=0.1)), [])
     assert [(m.adapter, m.decoding) for m in mixture.members] == [
         (None, Decoding(temperature=0.7, top_p=0.9, top_k=5, min_p=0.1))
     ]

@@ -80,6 +80,14 @@ def test_a_sampler_that_trains_is_refused(asking: Call, tmp_path: Path):
     assert "a model on a server cannot be trained" in asking("--sampler", "single").error()
 
 
+def test_a_decoding_that_the_server_has_not_is_refused_before_anything_is_written(asking: Call, tmp_path: Path):
+    said = asking("--set", "decoding.eta_cutoff=0.001", "--set", "decoding.temperature=1").error()
+    assert said == (
+        "the server takes no eta_cutoff as it is asked here; draw with --engine hf, or use a sampler without eta_cutoff"
+    )
+    assert not (tmp_path / "runs").exists()
+
+
 def test_other_engines_refuse_members_of_a_server(call: Call, three: Path, tmp_path: Path):
     arguments = ["run", *SERVED, "--task", three, "--engine", "mock", "--n", 2, "--out", tmp_path / "runs"]
     assert call(*arguments).error() == "served draws from left, right on a server, and mock is no server; use --engine openai"

@@ -16,7 +16,10 @@ from spa_bench import errors, types
 from spa_bench.cli import main as cli
 
 FIELDS = {
-    "Decoding": ["temperature", "top_p", "top_k", "min_p", "max_new_tokens", "stop"],
+    "Decoding": [
+        *("temperature", "top_p", "top_k", "min_p", "max_new_tokens", "stop"),
+        *("typical_p", "epsilon_cutoff", "eta_cutoff", "top_n_sigma", "mirostat_tau", "mirostat_eta"),
+    ],
     "Member": ["name", "adapter", "decoding", "served"],
     "Problem": ["id", "prompt", "reference", "tests", "entry_point", "tags", "suites", "choices", "right"],
     "CallSuite": ["name", "inputs", "oracle", "atol", "identity"],

@@ -10,6 +10,7 @@ from spa_bench.cards.sampler import load_sampler_card
 from spa_bench.compare.study.designs import RECIPES, ROLES, STUDIES, Point, Wishes, points_of, roles_of
 from spa_bench.errors import CardError, UsageError
 from spa_bench.runs.job import sampler_spec
+from spa_bench.samplers.merge import MergeOptions
 
 
 def points(study: str, asked: str | None = None, **wishes: object) -> list[Point]:
@@ -87,7 +88,29 @@ def test_a_role_is_played_by_the_card_that_the_user_names(tmp_path: Path):
 def test_a_recipe_names_a_card_for_every_role_that_has_one(recipe: str):
     played = {role: f"{recipe}-{role}" for role in ("single", "random", "lexical", "influence")}
     assert roles_of(STUDIES["main"], recipe, None) == {**played, "seeds": "", "single-long": ""}
-    assert set(RECIPES[recipe]) | {"seeds", "single-long"} == set(ROLES)
+    plain = {"temperature", "nucleus", "merge", "balanced"}  # of the embedded recipe alone
+    assert set(RECIPES[recipe]) | {"seeds", "single-long"} == set(ROLES) - plain
+    assert set(RECIPES["embedded"]) | {"seeds", "single-long"} == set(ROLES)
+    with pytest.raises(
+        UsageError, match=f"the recipe {recipe} has no card for temperature, which merge needs; say with --samp"
+    ):
+        roles_of(STUDIES["merge"], recipe, None)
+    with pytest.raises(UsageError, match=f"the recipe {recipe} has no card for merge; name one, as merge=CARD.toml"):
+        roles_of(STUDIES["merge"], recipe, "single,merge")
+
+
+def test_a_dial_has_a_point_for_each_weight_and_the_other_samplers_one_each():
+    found = points("merge", "single,nucleus,lexical,merge", grid=(1.0, 0.0, 0.3))
+    assert [(p.series, p.x) for p in found] == [
+        ("single", None), ("spa-lexical", None), ("nucleus", None), ("merge", 0.0), ("merge", 0.3), ("merge", 1.0),
+    ]  # fmt: skip
+    assert {p.n for p in found} == {4}
+    assert found[4].card.options_as(MergeOptions).weight == 0.3
+    assert found[4].label(STUDIES["merge"]) == "merge[λ=0.3]"
+    assert found[0].label(STUDIES["merge"]) == "single"
+    assert {p.card.members for p in points("merge", "merge", members=3)} == {3}
+    with pytest.raises(UsageError, match=r"--set options\.weight: that is what this study varies, use --grid"):
+        points("merge", settings={"options.weight": 0.5})
 
 
 @pytest.mark.parametrize(

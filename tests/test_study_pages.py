@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from spa_bench.compare.study.claims import claims_of
+from spa_bench.compare.study.claims import Outcome, claims_of
 from spa_bench.compare.study.designs import STUDIES
+from spa_bench.compare.study.measured import MeasuredPoint
 from spa_bench.compare.study.pictures import pictures
 from spa_bench.compare.study.tables import Report, as_json, page, table
 from study_points import whole_point
@@ -23,6 +24,20 @@ def report(study: str, *, seeds: int = 5) -> Report:
     for role in roles:
         quality, spread = SERIES[role]
         points += [whole_point(study, role, quality - (x or 0) / 5, spread, x=x, seeds=seeds) for x in grid]
+    return _report(study, points, seeds)
+
+
+def dials(*, seeds: int = 5) -> Report:
+    """Two dials between single and spa-lexical, of which one bulges outwards, beside the samplers at their ends."""
+    points = [whole_point("merge", role, *SERIES[role], seeds=seeds) for role in ("single", "lexical")]
+    for role, bulge in (("merge", 0.0), ("balanced", 0.2)):
+        for x in (0.0, 0.5, 1.0):
+            more = bulge * (x == 0.5)
+            points.append(whole_point("merge", role, 0.8 - 0.2 * x + more, 0.4 + 0.3 * x + more, x=x, seeds=seeds))
+    return _report("merge", points, seeds)
+
+
+def _report(study: str, points: list[MeasuredPoint], seeds: int) -> Report:
     return Report(
         study=STUDIES[study],
         points=points,
@@ -42,6 +57,26 @@ def test_the_same_numbers_give_the_same_page_rows_and_pictures(study: str):
     assert drawn["png"].startswith(b"\x89PNG")
     assert b"<svg" in drawn["svg"]
     assert b"<dc:date>" not in drawn["svg"]
+
+
+def test_a_dial_is_a_curve_over_the_front_of_the_other_samplers():
+    whole = dials()
+    drawn = pictures(whole)
+    assert drawn == pictures(whole)
+    assert drawn["png"] != pictures(_report("merge", whole.points[2:], 5))["png"]  # without the others
+    head, _, *lines = table(whole).splitlines()
+    assert head.split()[:2] == ["sampler", "λ"]
+    assert [line.split()[:2] for line in lines[2:5]] == [["merge", "0"], ["merge", "0.5"], ["merge", "1"]]
+    assert len({line.count("|") for line in table(whole, style="md").splitlines()}) == 1
+    text = page(whole)
+    assert text.startswith("# Quality and diversity along a dial between adapters\n")
+    assert "of the SPA paper" not in text
+    assert "That along the dial of merge from λ = 0 to 1 pass@1 falls and diversity rises **holds**" in text
+    outside = [c for c in whole.claims if "lies beyond the front of pass@1 and diversity score that the other" in c.states]
+    assert [(c.states.split()[0], c.outcome) for c in outside] == [
+        ("merge[λ=0.5]", Outcome.OPEN),
+        ("merge-balanced[λ=0.5]", Outcome.HOLDS),
+    ]
 
 
 def test_other_numbers_give_another_picture():

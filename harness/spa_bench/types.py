@@ -49,6 +49,21 @@ class Decoding:
     min_p: float = 0.0  # 0: off
     max_new_tokens: int = 512
     stop: tuple[str, ...] = ()  # the text is cut before the first of these
+    typical_p: float = 1.0  # locally typical sampling, in (0, 1]; 1: off
+    epsilon_cutoff: float = 0.0  # 0: off
+    eta_cutoff: float = 0.0  # 0: off
+    top_n_sigma: float = 0.0  # standard deviations of the logits; 0: off
+    mirostat_tau: float = 0.0  # bits a token; 0: off
+    mirostat_eta: float = 0.1  # mirostat's learning rate
+
+    @property
+    def rare(self) -> tuple[str, ...]:
+        """The knobs in use that not every engine has, by name: those beside temperature, top-p, top-k and min-p."""
+        return tuple(name for name in RARE if getattr(self, name) != getattr(Decoding, name))
+
+
+RARE = ("typical_p", "epsilon_cutoff", "eta_cutoff", "top_n_sigma", "mirostat_tau")
+"""The knobs of Decoding.rare."""
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 
 import pytest
@@ -11,7 +12,7 @@ from spa_bench.errors import ModelError, UsageError
 from spa_bench.models.openai.model import ServedModel
 from spa_bench.models.openai.options import OpenAIOptions
 from spa_bench.models.openai.probe import Found, same_model
-from spa_bench.types import Completion, Decoding, Member, Request
+from spa_bench.types import RARE, Completion, Decoding, Member, Request
 
 pytestmark = pytest.mark.usefixtures("quick_retries")
 
@@ -166,10 +167,17 @@ def test_neutral_values_are_sent_because_servers_have_defaults_of_their_own(serv
 
 
 @pytest.mark.parametrize(
-    ("name", "decoding"), [("top_p", Decoding(temperature=1, top_p=0.9)), ("min_p", Decoding(temperature=1, min_p=0.1))]
+    ("name", "decoding"),
+    [
+        ("top_p", Decoding(temperature=1, top_p=0.9)),
+        ("min_p", Decoding(temperature=1, min_p=0.1)),
+        ("typical_p", Decoding(temperature=1, typical_p=0.9)),
+        ("top_n_sigma", Decoding(temperature=1, top_n_sigma=1.0)),
+        ("mirostat_tau", Decoding(temperature=1, mirostat_tau=2.0)),
+    ],
 )
 def test_a_knob_that_is_ignored_is_refused_before_anything_is_drawn(served: Served, name: str, decoding: Decoding):
-    served.ignores = frozenset({name})
+    served.ignores = frozenset({name, "mirostat"} if "mirostat" in name else {name})
     of = model(served)
     served.forget()
     with pytest.raises(ModelError, match=f"takes {name} and ignores it"):
@@ -181,6 +189,40 @@ def test_a_knob_that_is_ignored_is_refused_before_anything_is_drawn(served: Serv
     served.forget()
     assert answers(of, decoding)
     assert len(served.asked) == 1  # it is looked at once
+
+
+def test_mirostat_is_asked_for_in_its_second_version(served: Served):
+    of = model(served)
+    assert answers(of, Decoding(temperature=1, mirostat_tau=2.0, mirostat_eta=0.3))
+    assert {k: v for k, v in served.asked[-1].items() if "mirostat" in k} == {
+        "mirostat": 2,
+        "mirostat_tau": 2.0,
+        "mirostat_eta": 0.3,
+    }
+    answers(of, Decoding(temperature=1))
+    assert not any("mirostat" in key or key in RARE for key in served.asked[-1])
+
+
+@pytest.mark.parametrize("knob", ["epsilon_cutoff", "eta_cutoff"])
+def test_a_knob_that_no_server_of_a_dialect_has_is_refused(served: Served, knob: str):
+    of, decoding = model(served), Decoding(temperature=1, **{knob: 0.01})  # type: ignore[arg-type]
+    for refused in (lambda: of.check_decoding(decoding), lambda: answers(of, decoding)):
+        with pytest.raises(ModelError, match=f"takes no {knob} as it is asked here; draw with --engine hf, or use a sampler"):
+            refused()
+
+
+def test_a_server_that_reads_a_generation_config_gets_its_knobs_there(served: Served):
+    served.refuses = frozenset({"top_k", "min_p", "repetition_penalty"})
+    of = model(served)
+    assert found(served).dialect.knobs == "generation_config"
+    for knob in ("typical_p", "epsilon_cutoff", "eta_cutoff"):
+        assert answers(of, Decoding(temperature=1, **{knob: 0.5}))  # type: ignore[arg-type]
+        assert json.loads(served.asked[-1]["generation_config"])[knob] == 0.5
+    with pytest.raises(ModelError, match="takes no top_n_sigma"):
+        answers(of, Decoding(temperature=1, top_n_sigma=1.0))
+    served.ignores = frozenset({"epsilon_cutoff"})
+    with pytest.raises(ModelError, match="takes eta_cutoff and ignores it"):
+        answers(model(served), Decoding(temperature=1, eta_cutoff=0.01))
 
 
 def test_a_limit_by_another_name_is_found(served: Served):

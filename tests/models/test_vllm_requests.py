@@ -52,6 +52,14 @@ def test_a_seed_of_more_bits_than_a_server_takes_is_reduced_to_63():
     assert drawing(draw(Decoding(), seed=(1 << 63) + 12), frozenset()).sampling["seed"] == 12
 
 
+@pytest.mark.parametrize("knob", ["typical_p", "epsilon_cutoff", "eta_cutoff", "top_n_sigma", "mirostat_tau"])
+def test_a_knob_that_vllm_has_not_is_refused(knob: str):
+    with pytest.raises(
+        ModelError, match=f"engine vllm cannot draw with decoding.{knob}; use --engine hf, or a sampler without"
+    ):
+        drawing(draw(Decoding(temperature=1.0, **{knob: 0.5})), frozenset())  # type: ignore[arg-type]
+
+
 def test_an_adapter_is_named_by_its_content(tmp_path: Path):
     one = adapter(tmp_path, 1)
     asked = drawing(Draw(key=Key("p", 0, 0), prompt=(3,), adapter=one, decoding=Decoding(), seed=1, limit=1), frozenset())

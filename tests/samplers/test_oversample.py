@@ -168,7 +168,9 @@ def test_a_text_without_tokens_or_that_does_not_fit_has_no_relevance():
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_tiny_model_gives_the_same_answers_in_any_order(kind: str, tiny_model: HFModel):
-    card = sampler_card(kind=kind, decoding=DecodingCard(1.0), options=KINDS[kind](pool=6, relevance="loglikelihood"))
+    card = sampler_card(
+        kind=kind, decoding=DecodingCard(temperature=1.0), options=KINDS[kind](pool=6, relevance="loglikelihood")
+    )
     made = sampler_kind(kind).build(card, [])
     whole = {c.key: c for c in made.sample(tiny_model, PROMPTS[:5], 3, 0, task="t")}
     again = {c.key: c for c in made.sample(tiny_model, PROMPTS[4::-1], 3, 0, task="t")}

@@ -94,7 +94,7 @@ def test_another_seed_trains_anew(tiny_model: HFModel, cache: Path, trained: Tra
 @pytest.mark.parametrize(
     ("change", "kept"),
     [
-        ({"decoding": DecodingCard(1.5)}, {"scores", "parts", "adapters"}),
+        ({"decoding": DecodingCard(temperature=1.5)}, {"scores", "parts", "adapters"}),
         ({"name": "other", "draws": 8, "description": "x"}, {"scores", "parts", "adapters"}),
         ({"lora": replace(CARD.lora, steps=2)}, {"scores", "parts"}),
         ({"partition": PartitionCard(method="balanced", scale="none")}, {"scores", "adapters"}),  # the parts come out the same
@@ -182,7 +182,7 @@ def test_influence_scores_depend_on_the_rank_and_lexical_ones_do_not(tiny_model:
 
 
 def test_samplers_that_decode_otherwise_share_one_adapter_on_all_data(tiny_model: HFModel, cache: Path, trained: Trained):
-    cards = [replace(CARD, name=str(t), members=1, adapters="all", decoding=DecodingCard(t)) for t in (0.1, 0.8)]
+    cards = [replace(CARD, name=str(t), members=1, adapters="all", decoding=DecodingCard(temperature=t)) for t in (0.1, 0.8)]
     data = TrainingData(examples=PAIRS, queries=[], skipped=0)
     assert adapters(tiny_model, cache, cards[0], data=data) == adapters(tiny_model, cache, cards[1], data=data)
     assert trained.parts == [[PAIRS]]

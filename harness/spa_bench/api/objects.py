@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ from spa_bench.cards.fingerprint import fingerprint
 from spa_bench.cards.guard import check_call
 from spa_bench.cards.objects import PREFIX, GivenObject, is_object
 from spa_bench.cards.reading import check_name
-from spa_bench.cards.sampler import SamplerCard
+from spa_bench.cards.sampler import SamplerCard, said_decoding
 from spa_bench.cards.task import TaskCard
 from spa_bench.errors import CardError, UsageError
 from spa_bench.metrics.metric import Metric, Samples
@@ -221,4 +221,4 @@ def _first_line(thing: object) -> str:
 def _member(member: Member) -> dict[str, object]:
     """A member in a spec; its adapter by its hash. Raises ModelError where the adapter's folder is not there."""
     adapter = None if member.adapter is None else LoraAdapter.at(member.adapter).hash
-    return {"name": member.name, "adapter": adapter, "decoding": asdict(member.decoding), "served": member.served}
+    return {"name": member.name, "adapter": adapter, "decoding": said_decoding(member.decoding), "served": member.served}

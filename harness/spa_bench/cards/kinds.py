@@ -57,5 +57,7 @@ class CardKind(Kind[Build], Generic[Build, Card]):
     options: type[object] = field(default=NoOptions, metadata=beside("OPTIONS"))
     # raises CardError for a card that the kind cannot use
     check: Callable[[Card], None] = field(default=any_card, metadata=beside("check"))
+    # whether it makes its members of adapters by itself: their number is then not that of the adapters that are trained
+    own_members: bool = field(default=False, metadata=beside("OWN_MEMBERS"))
     # for an installed package: the .toml of the kind, relative to the module's folder; None: a card made of defaults
     card: str | os.PathLike[str] | None = field(default=None, metadata=beside("CARD"))

@@ -30,6 +30,7 @@ TABLES: dict[str, dict[str, str]] = {
         "qdaif": "spa_bench.samplers.asking.qdaif:KIND",
         "oversample-mmr": "spa_bench.samplers.oversample_mmr:KIND",
         "oversample-dpp": "spa_bench.samplers.oversample_dpp:KIND",
+        "merge": "spa_bench.samplers.merge:KIND",
     },
     "task": {
         "code": "spa_bench.tasks.code:KIND",

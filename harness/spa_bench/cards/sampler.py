@@ -26,13 +26,14 @@ from spa_bench.cards.registry import kind_of
 from spa_bench.cards.templates import with_texts
 from spa_bench.cards.training import AttributionCard, DataCard, LoraCard, PartitionCard
 from spa_bench.errors import CardError
+from spa_bench.types import RARE, Decoding
 
 Options = TypeVar("Options")
 _OF_TRAINING = ("lora", "partition", "attribution", "data")  # the tables of a card that play a part where adapters are trained
 _FILLED = re.compile(r"\{([a-z_]+(?:\.[a-z_]+)*)\}")  # in a sampler's description: a setting of its card, after --set
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class DecodingCard:
     """How a sampler draws; the task adds the length limit and the stop strings."""
 
@@ -41,6 +42,20 @@ class DecodingCard:
     top_p: float = 1.0  # [share, above 0 to 1] draws from the fewest tokens that hold this probability together; 1: from all
     top_k: int = 0  # [tokens] draws from this many of the most probable tokens; 0: from all
     min_p: float = 0.0  # [share, 0 to 1] leaves out tokens less probable than this share of the most probable one; 0: none
+    # [share, above 0 to 1] draws from the tokens whose surprise is nearest to the entropy, as few as hold this probability
+    # together (locally typical sampling, arXiv 2202.00666); 1: from all
+    typical_p: float = 1.0
+    epsilon_cutoff: float = 0.0  # [probability, 0 to below 1] leaves out less probable tokens (arXiv 2210.15191); 0: none
+    # [probability, 0 to below 1] ε of eta sampling: leaves out tokens less probable than min(ε, sqrt(ε) exp(-entropy))
+    # (arXiv 2210.15191); 0: none
+    eta_cutoff: float = 0.0
+    # [standard deviations, 0 upward] leaves out tokens whose logit is farther than this below the largest, at any temperature
+    # (top-nσ, arXiv 2411.07641); 0: none
+    top_n_sigma: float = 0.0
+    # [bits a token, 0 upward] the mean surprise that mirostat 2.0 steers to (arXiv 2007.14966), from the most surprising token
+    # allowed down; 0: off
+    mirostat_tau: float = 0.0
+    mirostat_eta: float = 0.1  # [share, above 0] how much of the last token's error moves mirostat's bound
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +71,8 @@ class SamplerCard:
     # which are trained. none; all: one, on all data; seeds: K, on all data with different seeds; parts: K, on the parts;
     # served: none, because a server has K models
     adapters: str = "none"
+    # [adapters] how many are trained, where the kind makes its members of them; 0: as many as members
+    sources: int = 0
     served: tuple[str, ...] = ()  # the names of the members on a server, in their order
     decoding: DecodingCard = field(default_factory=DecodingCard)  # how tokens are drawn
     lora: LoraCard = field(default_factory=LoraCard)  # how each adapter is trained
@@ -68,6 +85,13 @@ class SamplerCard:
     def trains(self) -> bool:
         """Whether adapters are trained for it."""
         return self.adapters not in {"none", "served"}
+
+    @property
+    def trained(self) -> int:
+        """The number of adapters that are trained for it, beside those that its kind asks for."""
+        if not self.trains:
+            return 0
+        return 1 if self.adapters == "all" else self.sources or self.members
 
     def options_as(self, declared: type[Options]) -> Options:
         """The options as `declared`, the class that the card's kind declares. Raises TypeError for another class."""
@@ -102,6 +126,7 @@ def build_sampler_card(content: Mapping[str, object], place: str, where: str, *,
     card = filled(SamplerCard, {k: v for k, v in content.items() if k != "options"}, place, "")
     _check_sampler(where, card)
     kind: CardKind[object, SamplerCard] = kind_of(CardKind, "sampler", card.kind)
+    _check_members(where, card, own=kind.own_members)
     read = with_texts(read_options(kind.options, options, card.kind, place, where), folder, where)
     card = dataclasses.replace(card, options=read)
     card = dataclasses.replace(card, description=_FILLED.sub(lambda m: _setting(card, m), card.description))
@@ -133,18 +158,62 @@ def _check_served(where: str, card: SamplerCard) -> None:
         raise CardError(f"{where}: served is {list(names)}: a name is empty or there twice, and each member has its own")
 
 
+_LATER = (*RARE, "mirostat_eta")
+
+
+def said_decoding(decoding: DecodingCard | Decoding) -> dict[str, object]:
+    """A decoding in a spec: the keys that came later stand in it only where they are not as usual, so that hashes stay."""
+    usual = DecodingCard()
+    return {k: v for k, v in dataclasses.asdict(decoding).items() if k not in _LATER or v != getattr(usual, k)}
+
+
+def _check_decoding(where: str, decoding: DecodingCard) -> None:
+    """Raises CardError for a key outside its range, and for two of which one has no effect beside the other."""
+    said = {f"decoding.{key}": value for key, value in dataclasses.asdict(decoding).items()}
+    above = ("decoding.top_p", "decoding.typical_p", "decoding.mirostat_eta")
+    positive(where, {key: said[key] for key in above})
+    not_negative(where, {key: value for key, value in said.items() if key not in above})
+    if decoding.top_p > 1 or decoding.min_p > 1:
+        raise CardError(f"{where}: decoding.top_p and decoding.min_p are shares between 0 and 1; got {decoding}")
+    if decoding.typical_p > 1:
+        raise CardError(
+            f"{where}: decoding.typical_p is {decoding.typical_p:g}; it is a share between 0 and 1, 1 for all tokens"
+        )
+    for key in ("decoding.epsilon_cutoff", "decoding.eta_cutoff"):
+        if said[key] >= 1:
+            raise CardError(f"{where}: {key} is {said[key]:g}; it is a probability below 1, such as 0.0009")
+    usual = DecodingCard(
+        temperature=decoding.temperature, mirostat_tau=decoding.mirostat_tau, mirostat_eta=decoding.mirostat_eta
+    )
+    if decoding.mirostat_tau and decoding != usual:
+        other = next(key for key in said if said[key] != getattr(usual, key.removeprefix("decoding.")))
+        raise CardError(f"{where}: mirostat decides alone which tokens are left, and {other} is {said[other]:g}; leave one out")
+    if decoding.mirostat_eta != DecodingCard().mirostat_eta and not decoding.mirostat_tau:
+        raise CardError(
+            f"{where}: decoding.mirostat_eta is {decoding.mirostat_eta:g} and has no effect without decoding.mirostat_tau"
+        )
+
+
 def _check_sampler(where: str, card: SamplerCard) -> None:
     check_name(where, card.name)
     check_known(where, "kind", "sampler", card.kind)
     one_of(where, "adapters", card.adapters, ("none", "all", "seeds", "parts", "served"))
-    positive(where, {"members": card.members, "draws": card.draws, "decoding.top_p": card.decoding.top_p})
-    decoding = {k: v for k, v in dataclasses.asdict(card.decoding).items() if k != "top_p"}
-    not_negative(where, {f"decoding.{k}": v for k, v in decoding.items()})
-    if card.decoding.top_p > 1 or card.decoding.min_p > 1:
-        raise CardError(f"{where}: decoding.top_p and decoding.min_p are shares between 0 and 1; got {card.decoding}")
+    positive(where, {"members": card.members, "draws": card.draws})
+    _check_decoding(where, card.decoding)
     training.check(where, data=card.data, attribution=card.attribution, partition=card.partition, lora=card.lora)
     _check_served(where, card)
-    if card.members > 1 and card.adapters in {"none", "all"}:
+
+
+def _check_members(where: str, card: SamplerCard, *, own: bool) -> None:
+    """Raises CardError for a number of members or of trained adapters that cannot be; `own` is CardKind.own_members."""
+    not_negative(where, {"sources": card.sources})
+    if card.sources and not own:
+        raise CardError(
+            f"{where}: sources is {card.sources}, and kind {card.kind!r} draws from each adapter; set members alone"
+        )
+    if card.sources and card.adapters not in {"seeds", "parts"}:
+        raise CardError(f"{where}: sources counts adapters on parts or seeds; got adapters = {card.adapters!r}")
+    if card.members > 1 and card.adapters in {"none", "all"} and not own:
         raise CardError(f'{where}: {card.members} members need adapters = "parts" or "seeds"; got {card.adapters!r}')
-    if card.members < 2 and card.adapters == "parts":
-        raise CardError(f'{where}: adapters = "parts" needs at least 2 members; got {card.members}')
+    if card.adapters == "parts" and card.trained < 2:
+        raise CardError(f'{where}: adapters = "parts" needs at least 2 {"sources" if own else "members"}; got {card.trained}')

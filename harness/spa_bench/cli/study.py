@@ -1,4 +1,4 @@
-"""`spa-bench study`: the SPA paper's Table 1 and Figures 2, 4 and 6."""
+"""`spa-bench study`: the SPA paper's Table 1 and Figures 2, 4 and 6, and dials between adapters."""
 
 from __future__ import annotations
 
@@ -34,7 +34,8 @@ from spa_bench.cli.options import (
 
 def study(
     study: Annotated[
-        Literal["main", "temperature", "members", "data-fraction"], option("see docs/how-to/studies.md", metavar="STUDY")
+        Literal["main", "temperature", "members", "data-fraction", "merge"],
+        option("see docs/how-to/studies.md", metavar="STUDY"),
     ],
     /,
     *,
@@ -55,7 +56,8 @@ def study(
     samplers: Annotated[
         str | None,
         option(
-            "who takes part, of single, random, lexical, influence, seeds and single-long, and the card that plays it",
+            "who takes part, of single, random, lexical, influence, seeds, single-long, temperature, nucleus, merge and "
+            "balanced, and the card that plays it",
             WHAT,
             metavar="ROLE[=CARD],...",
         ),
@@ -74,7 +76,7 @@ def study(
     price_per_hour: Price = None,
     as_json: Json = False,
 ) -> None:
-    """The SPA paper's Table 1 and Figures 2, 4 and 6, with intervals and a verdict."""
+    """The SPA paper's Table 1 and Figures 2, 4 and 6, and dials between adapters, with intervals and a verdict."""
     from spa_bench.compare.study import whole
     from spa_bench.compare.study.tables import caveats_of, rows, table
     from spa_bench.support.console import Reporter

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol, get_args
+from typing import TYPE_CHECKING, Literal, Protocol, get_args, runtime_checkable
 
 from spa_bench.errors import ModelError
 from spa_bench.support.provenance import hash_folder
@@ -55,6 +55,28 @@ class LoraAdapter:
 @lru_cache(maxsize=256)
 def _adapter_at(folder: Path, _written: int) -> LoraAdapter:
     return LoraAdapter(folder, hash_folder(folder))
+
+
+@runtime_checkable
+class ChecksDecoding(Protocol):
+    """An engine or a model that knows which decodings it can do, beside those of temperature, top-p, top-k and min-p."""
+
+    def check_decoding(self, decoding: Decoding) -> None:
+        """Raise ModelError for a knob in use (Decoding.rare) that it would ignore, or would not do as defined."""
+        ...
+
+
+def check_decoding(who: str, able: object, decoding: Decoding) -> None:
+    """Raise ModelError where `able`, which messages call `who`, cannot draw by `decoding`, or does not say that it can."""
+    if isinstance(able, ChecksDecoding):
+        able.check_decoding(decoding)
+    elif decoding.rare:
+        raise cannot_draw(who, decoding.rare[0])
+
+
+def cannot_draw(who: str, knob: str) -> ModelError:
+    """The refusal of a decoding whose `knob` would be ignored."""
+    return ModelError(f"{who} cannot draw with decoding.{knob}; use --engine hf, or a sampler without {knob}")
 
 
 def adapters_of(members: Sequence[Member]) -> list[LoraAdapter | None]:

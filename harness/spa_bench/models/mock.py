@@ -22,7 +22,7 @@ from spa_bench.models.base import Batches, OptionScores
 from spa_bench.models.engine import STAGES, LoraAdapter, Stage
 from spa_bench.support.seeds import derive_seed
 from spa_bench.support.text import before_stop
-from spa_bench.types import Asked, Completion, DivergenceSums, Finish, Member, Messages, Request
+from spa_bench.types import Asked, Completion, Decoding, DivergenceSums, Finish, Member, Messages, Request
 
 NAME = "mock"
 _REPLIES = (
@@ -150,6 +150,9 @@ class MockModel:
             (folder / f"member-{k}" / "adapter_config.json").write_text(json.dumps({"mock": seed}) + "\n", encoding="utf-8")
 
     # answers ---------------------------------------------------------------------------------------------------
+
+    def check_decoding(self, decoding: Decoding) -> None:
+        """See ChecksDecoding: its replies follow no distribution that a decoding could change."""
 
     def generate(self, requests: Sequence[Request], members: Sequence[Member]) -> Iterator[Completion]:
         """See Model.generate. Raises ModelError where no reply fits a request."""

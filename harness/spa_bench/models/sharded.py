@@ -146,6 +146,9 @@ class ShardedModel(Tokenized):
 
     # acts ------------------------------------------------------------------------------------------------------
 
+    def check_decoding(self, decoding: Decoding) -> None:
+        """See ChecksDecoding: the workers draw by engine hf, which does them all."""
+
     def generate(self, requests: Sequence[Request], members: Sequence[Member]) -> Iterator[Completion]:
         """See Model.generate. A shard has all draws of some problems, so that a prompt is read once, or some of one problem."""
         self._send(members)

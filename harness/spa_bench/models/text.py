@@ -16,11 +16,21 @@ import numpy as np
 from spa_bench.errors import ModelError, UsageError
 from spa_bench.models.answers import TextCodec, Tokenized, completed, no_room
 from spa_bench.models.base import Batches, OptionScores
-from spa_bench.models.engine import STAGES, Draw, Engine, LoraAdapter, Pair, Stage, Target, adapters_of
+from spa_bench.models.engine import (
+    STAGES,
+    Draw,
+    Engine,
+    LoraAdapter,
+    Pair,
+    Stage,
+    Target,
+    adapters_of,
+    check_decoding,
+)
 from spa_bench.models.options import Encoded, IntArray, encoded
 from spa_bench.models.rolling import windows
 from spa_bench.support.interrupt import pause_point
-from spa_bench.types import Asked, Completion, DivergenceSums, Member, Messages, Request
+from spa_bench.types import Asked, Completion, Decoding, DivergenceSums, Member, Messages, Request
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -127,6 +137,11 @@ class TextModel(Tokenized):
         """See Model.batch_free."""
         columns = [min(len(self.codec.prompt(text)) + new, self.context) for text, new in prompts]
         return self._engine("draw").batch_free(columns)
+
+    def check_decoding(self, decoding: Decoding) -> None:
+        """See ChecksDecoding: by the engine that draws."""
+        engine = self._engine("draw")
+        check_decoding(f"engine {engine.name}", engine, decoding)
 
     def generate(self, requests: Sequence[Request], members: Sequence[Member]) -> Iterator[Completion]:
         """See Model.generate."""

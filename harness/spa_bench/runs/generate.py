@@ -23,6 +23,7 @@ from spa_bench.runs.noise_floor import chosen, measure_noise, rows_for
 from spa_bench.runs.timing import timed
 from spa_bench.samplers.base import Aided, Sampler, Wants, sampler_kind
 from spa_bench.spa.data import files_of
+from spa_bench.spa.merge import merged_adapters
 from spa_bench.spa.stages import Stages, made_adapters
 from spa_bench.spa.training_data import TrainingData, load_data
 from spa_bench.support import provenance
@@ -119,7 +120,7 @@ class _Drawing:
             len(noisy) < (noise_rows := rows_for(noise, len(prompts), job.n)),
         )
         if any(missing) or len(folder.choice_log.rows()) < len(options):
-            needed = self._adapters(data, cache) if data.examples else []
+            needed = self._adapters(data, cache)
             remember_adapters(folder, needed)
             if known := known_divergence(folder, self.siblings, measured):
                 folder.divergence_log.append(known)
@@ -143,11 +144,16 @@ class _Drawing:
         _settle(folder, {p.problem_id: i for i, p in enumerate(prompts)})
 
     def _adapters(self, data: TrainingData, cache: Path) -> list[Path]:
-        """The folders of the members' adapters: trained, from the stage cache, or made by a model that trains nothing."""
+        """The folders of the members' adapters: trained, merged, from the stage cache, or made by a model alone."""
         card, seed = self.job.sampler, self.job.seed
+        if merging := sampler_kind(card.kind).merging:
+            able, how = trainable(self.model), merging(card)
+            return merged_adapters(card, how, data, able, seed, cache=cache, console=self.console)
+        if not data.examples:
+            return []
         if not isinstance(self.model, AdapterMaker):
             return Stages(card, data, trainable(self.model), seed, cache, self.console).adapters()
-        seeds = [derive_seed(seed, "adapter", k) for k in range(1 if card.adapters == "all" else card.members)]
+        seeds = [derive_seed(seed, "adapter", k) for k in range(card.trained)]
         return made_adapters(self.model, seeds, cache)
 
     def _choose(self, members: Sequence[Member], asked: Sequence[Asked], prompts: Sequence[Prompt]) -> tuple[Prompt, ...]:

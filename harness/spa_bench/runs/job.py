@@ -8,14 +8,17 @@ from dataclasses import asdict, dataclass, field, replace
 from spa_bench.cards.guard import built, check_own_task
 from spa_bench.cards.objects import is_object
 from spa_bench.cards.registry import is_ours
-from spa_bench.cards.sampler import SamplerCard
+from spa_bench.cards.sampler import SamplerCard, said_decoding
 from spa_bench.cards.source import code_of, hashes
 from spa_bench.cards.task import TaskCard, load_task_card
 from spa_bench.cards.training import DataCard
 from spa_bench.errors import ModelError, UsageError
 from spa_bench.models.base import ChatModel, Model, PairEncoder, ServesMembers
+from spa_bench.models.engine import check_decoding
+from spa_bench.models.given import said
 from spa_bench.runs.noise_floor import MOST, problems_for
 from spa_bench.samplers.base import sampler_kind
+from spa_bench.samplers.mixture import decoding_of
 from spa_bench.sandbox import NOT_NEEDED
 from spa_bench.spa.data import named
 from spa_bench.spa.training_data import TrainingData
@@ -138,12 +141,13 @@ def check_task(card: SamplerCard, task: Task, model: Model, limit: int | None) -
     """The prompts and options of the first `limit` problems for `model`, checked before anything is trained.
 
     Raises UsageError where the task refuses the model, no prompt or some options do not fit the context, or the sampler's kind
-    cannot continue after a choice. Raises ModelError where the kind refuses the model, or where messages need a chat template
-    that it lacks.
+    cannot continue after a choice. Raises ModelError where the kind refuses the model, the model cannot draw as the card wants,
+    or messages need a chat template that it lacks.
     """
     kind, asking = sampler_kind(card.kind), task.asked_by(model, limit)
     _check_stages(card, asking, model)
     _check_served(card, model)
+    check_decoding(f"model {model.name!r}", model, decoding_of(card))
     if asking.asked and not kind.goes_on:
         raise UsageError(
             f"{task.name} is multiple choice, and {card.name} (kind {card.kind!r}) cannot go on after a choice: it draws whole "
@@ -209,8 +213,15 @@ def crowded(asking: Asking, model: Model) -> list[str]:
 def sampler_spec(card: SamplerCard) -> dict[str, object]:
     """The sampler in a spec: the card without its description and, where nothing is trained, without the training tables."""
     sampler: Json = {k: v for k, v in asdict(replace(card, data=named(card.data))).items() if k != "description"}
-    if not card.served:  # so that cards without members on a server keep their hash
-        del sampler["served"]
+    sampler["decoding"] = said_decoding(card.decoding)
+    if merging := sampler_kind(card.kind).merging:
+        how = merging(card)
+        sampler["options"]["given"] = [said(place) for place in how.given]
+        if how.anchor not in {"all", "base", "none"}:
+            sampler["options"]["anchor"] = said(how.anchor)
+    for key in ("served", "sources"):  # so that cards without them keep their hash
+        if not sampler[key]:
+            del sampler[key]
     if not card.trains:
         return {k: v for k, v in sampler.items() if k not in {"lora", "attribution", "partition", "data"}}
     usual = DataCard()

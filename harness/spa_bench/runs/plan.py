@@ -42,7 +42,8 @@ def plan_lines(
     draws = problems * n * len(seeds)
     drawn = sampler_kind(card.kind).drawn(card, n)
     answers = f"{problems * n} answers" if drawn == n else f"{problems * drawn} answers, {problems * n} of them kept"
-    trained = 0 if not card.trains else 1 if card.adapters == "all" else card.members
+    merging = sampler_kind(card.kind).merging
+    trained = card.trained + (merging is not None and merging(card).anchor == "all")
     numerics = f": {said}" if (said := numerics_line(model.numerics())) else ""
     hints = ["the embedded 2.9 M parameter model; choose another with --model"] if embedded else []
     hints += [str(said) for said in (model.describe().get("weights"),) if said]

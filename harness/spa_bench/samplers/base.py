@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spa_bench.cards.kinds import CardKind, beside
+from spa_bench.cards.merging import Merging
 from spa_bench.cards.registry import kind_of
 from spa_bench.cards.sampler import SamplerCard
 from spa_bench.errors import CardError
@@ -126,6 +127,8 @@ class SamplerKind(CardKind[Callable[[SamplerCard, Sequence[Path]], Sampler], Sam
     drawn: Callable[[SamplerCard, int], int] = field(default=draws_n, metadata=beside("drawn"))
     # what it asks beside the model; its sampler is an Aided then
     wants: Callable[[SamplerCard], Wants] = field(default=wants_nothing, metadata=beside("wants"))
+    # how its members are made of adapters; None: each adapter is a member
+    merging: Callable[[SamplerCard], Merging] | None = field(default=None, metadata=beside("MERGING"))
     # whether it goes on writing after the choice of a multiple-choice problem: see Prompt.begun
     goes_on: bool = field(default=False, metadata=beside("BEGUN"))
     # whether the answers to a problem come from one pool, reply or search: a stopped run draws all of them again

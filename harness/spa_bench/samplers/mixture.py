@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from spa_bench.cards.sampler import SamplerCard
@@ -59,24 +59,23 @@ class Mixture:
             yield after_choice(completion, begun[problem].get((member, draw)))
 
 
+def decoding_of(card: SamplerCard) -> Decoding:
+    """How the members of `card` draw; the task adds the limit and the stop strings."""
+    return Decoding(**asdict(card.decoding))
+
+
 def build(card: SamplerCard, adapters: Sequence[Path]) -> Mixture:
     """The mixture of `card` over trained adapters, or over models that a server has (neither: the base model alone)."""
     if card.served:
         return Mixture(card.name, members_served(card, card.served))
     if not adapters:
-        return Mixture(card.name, [Member("base", None, _decoding(card))])
-    return Mixture(card.name, [Member(f"member-{k}", folder, _decoding(card)) for k, folder in enumerate(adapters)])
+        return Mixture(card.name, [Member("base", None, decoding_of(card))])
+    return Mixture(card.name, [Member(f"member-{k}", folder, decoding_of(card)) for k, folder in enumerate(adapters)])
 
 
 def members_served(card: SamplerCard, names: Sequence[str]) -> list[Member]:
     """A member for each of these models of a server, with the decoding of the card."""
-    return [Member(name, None, _decoding(card), served=name) for name in names]
-
-
-def _decoding(card: SamplerCard) -> Decoding:
-    return Decoding(
-        temperature=card.decoding.temperature, top_p=card.decoding.top_p, top_k=card.decoding.top_k, min_p=card.decoding.min_p
-    )
+    return [Member(name, None, decoding_of(card), served=name) for name in names]
 
 
 KIND = SamplerKind(build=build, goes_on=True)

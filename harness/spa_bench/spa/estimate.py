@@ -126,7 +126,7 @@ def plan_estimates(card: SamplerCard, model: LoraTrainable, sources: Sources, *,
         asked = sources.queries
         queries = len(asked.rows) if asked is not None else sample_size(card.data.queries, len(rows))
         found.append(attribution_estimate(cost, card.attribution, card.lora, layers, Size(pairs, queries, mean)))
-    members = {"all": [pairs], "seeds": [pairs] * card.members, "parts": [pairs // card.members] * card.members}
+    members = {"all": [pairs], "seeds": [pairs] * card.trained, "parts": [pairs // card.trained] * card.trained}
     return [*found, training_estimate(cost, card.lora, layers, members[card.adapters], mean)]
 
 

@@ -81,10 +81,10 @@ class Stages:
         card, examples = self._card, self._data.examples
         if card.adapters == "parts":
             labels = self.parts()
-            parts = [[e for e, label in zip(examples, labels, strict=True) if label == k] for k in range(card.members)]
-            keys = _members(labels, card.members)
+            parts = [[e for e, label in zip(examples, labels, strict=True) if label == k] for k in range(card.trained)]
+            keys = _members(labels, card.trained)
         else:
-            count = card.members if card.adapters == "seeds" else 1
+            count = card.trained
             parts, keys = [examples] * count, [list(range(len(examples)))] * count
         seeds = [derive_seed(self._seed, "adapter", k) for k in range(len(parts))]
         recipe = {**self._base, "lora": asdict(card.lora), "parts": _digest(keys), "seeds": seeds}
@@ -107,7 +107,7 @@ class Stages:
             recipe = self._attribution_recipe()
         else:
             recipe = {k: v for k, v in self._base.items() if k in {"format", "code", "versions", "examples"}}
-        made = {"partition": partition.identity(card.partition, self._partition_seed), "members": card.members}
+        made = {"partition": partition.identity(card.partition, self._partition_seed), "members": card.trained}
         return self._recall("parts", {**recipe, **made}, self._partition)
 
     @property
@@ -190,7 +190,7 @@ class Stages:
         shutil.rmtree(kept)
 
     def _partition(self, to: Path) -> None:
-        card, examples, k = self._card, self._data.examples, self._card.members
+        card, examples, k = self._card, self._data.examples, self._card.trained
         scores = np.load(self._scores() / "scores.npy") if partition.needs_scores(card.partition.method) else None
         with self._console.stage(f"partition ({card.partition.method})"):
             labels = partition.partition(card.partition, k, examples=examples, scores=scores, seed=self._partition_seed)
@@ -218,36 +218,43 @@ class Stages:
         checkpoint.clear(kept)
         shared.clear(to)
 
-    def _waiting(self, stage: str, owner: str) -> None:
-        self._console.note(f"{stage}: {owner} is making it; waiting")
-
     def _recall(self, stage: str, recipe: Mapping[str, object], make: Callable[[Path], None]) -> Path:
-        name = f"{stage}-{_digest(recipe)}"
-        final, work = self._cache / name, self._cache / f".{name}"
-        if final.is_dir() and damaged(final):
-            self._console.note(f"{stage}: the stage cache is damaged ({name}); made again")
-            shutil.rmtree(final, ignore_errors=True)
-            if final.is_dir():
-                raise StoreError(
-                    f"{final} is damaged and cannot be removed; remove it, or set SPA_BENCH_CACHE to another folder"
-                )
+        return recall(stage, recipe, make, cache=self._cache, console=self._console)
+
+
+def recall(stage: str, recipe: Mapping[str, object], make: Callable[[Path], None], *, cache: Path, console: Console) -> Path:
+    """The folder of a stage in `cache`: that of an earlier process with this `recipe`, else what `make` writes into a folder.
+
+    Raises StoreError where the cache cannot be written, or a damaged stage not removed.
+    """
+    name = f"{stage}-{_digest(recipe)}"
+    final, work = cache / name, cache / f".{name}"
+    if final.is_dir() and damaged(final):
+        console.note(f"{stage}: the stage cache is damaged ({name}); made again")
+        shutil.rmtree(final, ignore_errors=True)
         if final.is_dir():
-            self._console.note(f"{stage}: from the stage cache ({name})")
-        while not final.is_dir():
-            try:
-                work.mkdir(parents=True, exist_ok=True)
-                with lock.hold(work, wait=partial(self._waiting, stage), instead=ELSEWHERE):
-                    if not final.is_dir():  # the process that held the lock may have finished it
-                        make(work)
-                        content = json.dumps({**recipe, "files": _hashes(work)}, indent=1, sort_keys=True, default=list) + "\n"
-                        replace_file(work / "key.json", content.encode())
-                        os.rename(work, final)
-            except (OSError, SafetensorError) as error:
-                raise _failure(stage, self._cache, error) from error
-            except StoreError:
-                if not final.is_dir():  # another process may have finished and moved it before this one held the lock
-                    raise
-        return final
+            raise StoreError(f"{final} is damaged and cannot be removed; remove it, or set SPA_BENCH_CACHE to another folder")
+    if final.is_dir():
+        console.note(f"{stage}: from the stage cache ({name})")
+    while not final.is_dir():
+        try:
+            work.mkdir(parents=True, exist_ok=True)
+            with lock.hold(work, wait=partial(_waiting, console, stage), instead=ELSEWHERE):
+                if not final.is_dir():  # the process that held the lock may have finished it
+                    make(work)
+                    content = json.dumps({**recipe, "files": _hashes(work)}, indent=1, sort_keys=True, default=list) + "\n"
+                    replace_file(work / "key.json", content.encode())
+                    os.rename(work, final)
+        except (OSError, SafetensorError) as error:
+            raise _failure(stage, cache, error) from error
+        except StoreError:
+            if not final.is_dir():  # another process may have finished and moved it before this one held the lock
+                raise
+    return final
+
+
+def _waiting(console: Console, stage: str, owner: str) -> None:
+    console.note(f"{stage}: {owner} is making it; waiting")
 
 
 def made_adapters(maker: AdapterMaker, seeds: Sequence[int], cache: Path) -> list[Path]:

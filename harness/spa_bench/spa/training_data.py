@@ -112,9 +112,9 @@ def read_sources(card: SamplerCard) -> Sources:
         return Sources(Reading([], [], ""), None, 0, 0)
     data = card.data
     examples, repeated = _without_repeats(example_rows(data), data.duplicates, data.examples)
-    if card.adapters == "parts" and card.members > len(examples.rows):
+    if card.adapters == "parts" and card.trained > len(examples.rows):
         raise DataError(
-            f"{card.members} parts from {len(examples.rows)} examples in {data.examples!r}: give more, or fewer members"
+            f"{card.trained} parts from {len(examples.rows)} examples in {data.examples!r}: give more, or fewer members"
         )
     if not needs_queries(card):
         return Sources(examples, None, repeated, 0)
@@ -174,9 +174,9 @@ def load_data(
         whole, fit = hash_examples(examples), len(examples)
         examples = share_of(examples, card.data.share, seed)
     queries: list[Example] = []
-    if card.adapters == "parts" and card.members > len(examples):
+    if card.adapters == "parts" and card.trained > len(examples):
         which = f"(data.share = {card.data.share:g} of {fit} that fit)" if fit else f"that fit {limit}"
-        raise DataError(f"{card.members} parts from {len(examples)} examples {which}: give more, or fewer members")
+        raise DataError(f"{card.trained} parts from {len(examples)} examples {which}: give more, or fewer members")
     if needs_queries(card):
         queries = _queries(card, model, seed, sources, examples, template)
     used = any(template.takes(row) for read in (sources.examples, sources.queries) if read for row in read.rows)
@@ -256,8 +256,8 @@ def _clean(read: Reading, found: Audit | None) -> Reading:
 
 
 def _enough_queries(card: SamplerCard, count: int, where: str) -> None:
-    if count < card.members:
-        raise DataError(f"{card.members} members need at least {card.members} queries; {count} {where} {card.data.queries!r}")
+    if count < card.trained:
+        raise DataError(f"{card.trained} members need at least {card.trained} queries; {count} {where} {card.data.queries!r}")
 
 
 def _most_tokens(card: SamplerCard, model: PairModel) -> tuple[int, str]:

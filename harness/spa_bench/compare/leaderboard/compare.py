@@ -147,7 +147,8 @@ def sweep_of(rows: Sequence[LeaderboardRow]) -> list[str]:
     for row in rows:
         sampler = row.result["spec"]["sampler"]
         decoding = sampler.get("decoding", {})
-        whole = decoding.get("top_p", 1) == 1 and not decoding.get("top_k") and not decoding.get("min_p")
+        cut = {key for key, off in (("top_p", 1), ("top_k", 0), ("min_p", 0)) if decoding.get(key, off) != off}
+        whole = not cut and decoding.keys() <= {"temperature", "top_p", "top_k", "min_p"}  # others are said only where in use
         if sampler.get("kind") == "mixture" and sampler.get("members") == 1 and whole:
             rest = {k: v for k, v in sampler.items() if k not in {"name", "decoding", "draws"}}
             groups.setdefault(json.dumps(rest, sort_keys=True), []).append(row.label)

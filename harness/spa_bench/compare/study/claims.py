@@ -118,7 +118,7 @@ def _within(difference: Estimate, least: float, most: float) -> Outcome:
 
 def claims_of(study: str, points: Sequence[MeasuredPoint]) -> list[Claim]:
     """The claims of the study of that name; the first is the paper's main one."""
-    made = {"main": main, "temperature": temperature, "members": members, "data-fraction": data_fraction}[study]
+    made = {"main": main, "temperature": temperature, "members": members, "data-fraction": data_fraction, "merge": merge}[study]
     return made(points)
 
 
@@ -179,14 +179,20 @@ def _beyond(points: Sequence[MeasuredPoint], metric: str) -> Iterator[Claim]:
     """Whether each SPA sampler at its lowest temperature lies outside the front that single draws with its temperatures."""
     sweep = [m for m in points if m.point.role == "single"]
     lowest = [series[0] for series in by_series(points).values() if series[0].point.role != "single"]
-    if len(sweep) < 2 or not lowest or len(sweep[0].row.result["problems"]) < 2:
+    if sweep:
+        yield from _outside(sweep, lowest, metric, f"{sweep[0].point.series} draws")
+
+
+def _outside(sweep: Sequence[MeasuredPoint], some: Sequence[MeasuredPoint], metric: str, whose: str) -> Iterator[Claim]:
+    """Whether each of `some` lies outside the front of pass@1 and `metric` that `sweep` draws; `whose` says who that is."""
+    if len(sweep) < 2 or not some or len(sweep[0].row.result["problems"]) < 2:
         return
-    scores = {m.label: (m.scores("pass@1"), m.scores(metric)) for m in (*sweep, *lowest)}
+    scores = {m.label: (m.scores("pass@1"), m.scores(metric)) for m in (*sweep, *some)}
     if any(np.isnan(table).all() for pair in scores.values() for table in pair):
         return
     front = frontier(scores, sweep=[m.label for m in sweep])
-    for m in lowest:
-        states = f"{m.label} lies beyond the front of pass@1 and {_COLUMNS[metric]} that {sweep[0].point.series} draws"
+    for m in some:
+        states = f"{m.label} lies beyond the front of pass@1 and {_COLUMNS[metric]} that {whose}"
         part = Part(f"signed distance {number(front.distance[m.label])}", _sign(front.distance[m.label]))
         yield Claim(states, (part,), papers=False)
 
@@ -241,6 +247,23 @@ def data_fraction(points: Sequence[MeasuredPoint]) -> list[Claim]:
             of = f"{100 * (m.point.x or 0):g} % of the data give {name}"
             papers = m is near and whole.point.role == "single" and abs((m.point.x or 0) - PAPERS_SHARE) < 0.051
             claims.append(Claim(f"{of} the pass@1 of all of it, or no more than {MARGIN} less", (part,), papers))
+    return claims
+
+
+def merge(points: Sequence[MeasuredPoint]) -> list[Claim]:
+    """Along a dial pass@1 falls and diversity rises; and whether a point between its ends lies beyond the other samplers."""
+    dials = {name: series for name, series in by_series(points).items() if series[0].point.x is not None}
+    claims = []
+    for name, series in dials.items():
+        if len(series) > 1:
+            parts = more({f"fall of pass@1 of {name}": change(series, "pass@1", falls=True)})
+            parts += more({f"rise of diversity score of {name}": change(series, DIVERSITY)})
+            span = f"from λ = {series[0].point.x:g} to {series[-1].point.x:g}"
+            claims.append(Claim(f"along the dial of {name} {span} pass@1 falls and diversity rises", parts, papers=False))
+    others = [m for m in points if m.point.x is None]
+    between = [m for series in dials.values() for m in series if 0 < (m.point.x or 0.0) < 1]
+    for metric in (DIVERSITY, "effective_diversity[ast,correct]"):
+        claims += _outside(others, between, metric, "the other samplers draw")
     return claims
 
 

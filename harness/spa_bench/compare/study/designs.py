@@ -9,13 +9,18 @@ from spa_bench.cards.sampler import SamplerCard, load_sampler_card
 from spa_bench.errors import UsageError
 from spa_bench.support.text import did_you_mean
 
-ROLES = ("single", "random", "lexical", "influence", "seeds", "single-long")
+_PAPERS = ("single", "random", "lexical", "influence", "seeds", "single-long")
+ROLES = (*_PAPERS, "temperature", "nucleus", "merge", "balanced")
 CONTROLS = ("seeds", "single-long")
 """Roles that are built from the cards of `single` and of SPA, so that they fit any such cards."""
 
 _PARTS = ("random", "lexical", "influence")
 RECIPES: Mapping[str, Mapping[str, str]] = {
-    "embedded": {"single": "single"} | {role: f"spa-{role}" for role in _PARTS},
+    "embedded": {
+        **{role: role for role in ("single", "temperature", "nucleus", "merge")},
+        **{role: f"spa-{role}" for role in _PARTS},
+        "balanced": "merge-balanced",
+    },
     "paper-code": {role: f"paper-code-{role}" for role in ("single", *_PARTS)},
     "paper-nlu": {role: f"paper-nlu-{role}" for role in ("single", *_PARTS)},
 }
@@ -28,17 +33,23 @@ class Study:
 
     name: str
     title: str
-    shows: str  # its place in the paper
+    shows: str  # its place in the paper; "": it is not of the paper
     roles: tuple[str, ...]  # the roles that take part by default
     axis: str = ""  # the name of the setting that varies, for a reader; empty: none varies, samplers are compared
     key: str = ""  # the key of the card that varies
     grid: tuple[float, ...] = ()  # its values by default
+    fixed: tuple[str, ...] = ()  # roles that do not have that setting: a point each, to compare the others with
+
+    @property
+    def whole_title(self) -> str:
+        """The title, with its place in the paper."""
+        return f"{self.title} ({self.shows} of the SPA paper)" if self.shows else self.title
 
 
 STUDIES: Mapping[str, Study] = {
     study.name: study
     for study in (
-        Study(name="main", title="Quality and diversity of each sampler", shows="Table 1", roles=ROLES),
+        Study(name="main", title="Quality and diversity of each sampler", shows="Table 1", roles=_PAPERS),
         Study(
             name="temperature",
             title="Quality and diversity against temperature",
@@ -65,6 +76,16 @@ STUDIES: Mapping[str, Study] = {
             axis="share of data",
             key="data.share",
             grid=(0.05, 0.1, 0.15, 0.25, 0.5, 1.0),
+        ),
+        Study(
+            name="merge",
+            title="Quality and diversity along a dial between adapters",
+            shows="",
+            roles=("single", "lexical", "seeds", "temperature", "nucleus", "merge", "balanced"),
+            axis="λ",
+            key="options.weight",
+            grid=(0.0, 0.25, 0.5, 0.75, 1.0),
+            fixed=tuple(role for role in ROLES if role not in {"merge", "balanced"}),
         ),
     )
 }
@@ -109,6 +130,10 @@ def roles_of(study: Study, recipe: str, samplers: str | None) -> dict[str, str]:
         raise UsageError(f"unknown recipe {recipe!r}{did_you_mean(recipe, RECIPES)}")
     cards = RECIPES[recipe]
     if samplers is None:
+        if missing := [role for role in study.roles if role not in cards and role not in CONTROLS]:
+            raise UsageError(
+                f"the recipe {recipe} has no card for {missing[0]}, which {study.name} needs; say with --samplers who plays it"
+            )
         return {role: cards.get(role, "") for role in study.roles}
     chosen: dict[str, str] = {}
     for item in samplers.split(","):
@@ -120,6 +145,8 @@ def roles_of(study: Study, recipe: str, samplers: str | None) -> dict[str, str]:
         if card and role in CONTROLS:
             raise UsageError(f"--samplers: {role} is made from the card of single and takes none; got {card!r}")
         chosen[role] = card or cards.get(role, "")
+        if not chosen[role] and role not in CONTROLS:
+            raise UsageError(f"--samplers: the recipe {recipe} has no card for {role}; name one, as {role}=CARD.toml")
     return {role: chosen[role] for role in ROLES if role in chosen}
 
 
@@ -134,7 +161,7 @@ def points_of(study: Study, wishes: Wishes) -> list[Point]:
     cards = [
         (role, x, card)
         for role, base in _cards(study, wishes).items()
-        for x in (sorted(grid) if study.key else [None])
+        for x in (sorted(grid) if study.key and role not in study.fixed else [None])
         for card in [_at(study, base, x)]
     ]
     most = max(card.members for _, _, card in cards)

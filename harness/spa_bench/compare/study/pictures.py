@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,6 +30,10 @@ _STYLES = {  # role -> colour, marker, dashes
     "single": ("#000000", "D", "-"),
     "seeds": ("#CC79A7", "v", ":"),
     "single-long": ("#7F7F7F", "P", ":"),
+    "temperature": ("#56B4E9", "X", ":"),
+    "nucleus": ("#F0E442", "*", ":"),
+    "merge": ("#D55E00", "o", "-"),
+    "balanced": ("#E69F00", "h", "--"),
 }
 _NAMES = {
     "pass@1": "pass@1",
@@ -111,11 +116,20 @@ def _data_fraction(report: Report) -> list[Panel]:
     return [lambda axes: _shares(axes, report, "pass@1"), lambda axes: _shares(axes, report, "pass@K")]
 
 
+def _merge(report: Report) -> list[Panel]:
+    dials = replace(report, points=[m for m in report.points if m.point.x is not None])
+    return [
+        *(lambda axes, metric=metric: _curves(axes, dials, metric) for metric in ("pass@1", "pass@K", DIVERSITY)),
+        lambda axes: _dials(axes, report.points),
+    ]
+
+
 _PANELS: Mapping[str, Callable[[Report], list[Panel]]] = {
     "main": _main,
     "temperature": _temperature,
     "members": _members,
     "data-fraction": _data_fraction,
+    "merge": _merge,
 }
 
 # how it is drawn -----------------------------------------------------------------------------------------------------
@@ -193,6 +207,27 @@ def _plane(axes: Axes, points: Sequence[MeasuredPoint], *, sweep: bool) -> None:
     axes.set_xlabel("diversity score")
     axes.set_ylabel("pass@1")
     axes.set_title("quality against diversity")
+
+
+def _dials(axes: Axes, points: Sequence[MeasuredPoint]) -> None:
+    """pass@1 against diversity score: dials as curves whose ends are named, over the front of the other samplers."""
+    others = [m for m in points if m.point.x is None]
+    _plane(axes, others, sweep=False)
+    known = [(m.estimate(DIVERSITY).value, m.estimate("pass@1").value) for m in others]
+    reached = np.array([(x, y) for x, y in known if x is not None and y is not None])
+    if len(reached):
+        steps = sorted(map(tuple, reached[pareto_front(reached)].tolist()))
+        x, y = zip(*steps, strict=True)
+        axes.plot(
+            x, y, color="#999999", marker="o", markersize=11, linewidth=6, alpha=0.5, zorder=0, label="front of the others"
+        )  # a front of one point is a dot
+    dials = [m for m in points if m.point.x is not None]
+    _plane(axes, dials, sweep=True)
+    for series in by_series(dials).values():
+        for m in (series[0], series[-1]) if len(series) > 1 else series:
+            spread, quality = m.estimate(DIVERSITY).value, m.estimate("pass@1").value
+            if spread is not None and quality is not None:
+                axes.annotate(f"λ = {m.point.x:g}", (spread, quality), xytext=(4, 4), textcoords="offset points", fontsize=7)
 
 
 def _reach(estimates: Sequence[Estimate]) -> list[list[float]]:

@@ -70,7 +70,7 @@ def runs_of(jobs: Sequence[tuple[Point, Job]], place: Place) -> list[Run]:
         card = job.placed
         check_draws(card, job.n)
         asking = check_task(card, place.task, place.model, job.limit)
-        parts = (card.members, needs_queries(card)) if card.adapters == "parts" else ()
+        parts = (card.trained, needs_queries(card)) if card.adapters == "parts" else ()
         key = repr((card.data, card.adapters, parts, card.lora.length, job.seed))
         if key not in known:
             known[key] = load_data(card, place.model, job.seed, problems=place.task.problems)
@@ -118,7 +118,7 @@ def shares_of(run: Run) -> frozenset[str]:
         return frozenset()
     scores = (card.data, card.attribution) if card.adapters == "parts" and needs_scores(card.partition.method) else ()
     parts = (card.partition,) if card.adapters == "parts" else ()
-    adapters = f"adapters {(seed, card.data, card.adapters, card.members, card.lora, *parts, *scores)!r}"
+    adapters = f"adapters {(seed, card.data, card.adapters, card.trained, card.lora, *parts, *scores)!r}"
     return frozenset({adapters, f"scores {(seed, *scores)!r}"} if scores else {adapters})
 
 

@@ -69,7 +69,7 @@ def page(report: Report) -> str:
     version = first.row.result["spec"]["task"].get("version")
     problems = len(first.row.result["problems"])
     parts = [
-        f"# {study.title} ({study.shows} of the SPA paper)",
+        f"# {study.whole_title}",
         f"Made by `{report.command}`; do not edit by hand.",
         f"{report.task}{f' {version}' if version else ''}, {problems} problems, model {report.model}, "
         f"training seeds {', '.join(map(str, report.seeds))}.",
@@ -91,7 +91,7 @@ def table(report: Report, *, style: str = "plain") -> str:
     body = []
     for m in report.points:
         cells = [cell(m.estimate(metric, size), how, digits=_DIGITS.get(metric, 3)) for metric, size, _ in columns]
-        setting = [] if m.point.x is None else [f"{m.point.x:g}"]
+        setting = ([""] if m.point.x is None else [f"{m.point.x:g}"]) if report.study.axis else []
         result = m.row.result
         body.append([m.point.series, *setting, *cells, result["n"], result["members"], f"{m.row.seconds:.0f}"])
     head = ["sampler", *([report.study.axis] if report.study.axis else []), *(name for *_, name in columns)]

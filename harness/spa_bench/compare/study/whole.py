@@ -197,8 +197,9 @@ def _plan(chosen: Study, runs: Sequence[Run], place: Place, seeds: Sequence[int]
     over = f"; {chosen.axis} {', '.join(f'{x:g}' for x in varied)}" if varied else ""
     problems = len(place.task.problems[: runs[0].job.limit])
     answers = sum(run.job.n * problems for run in runs)
+    papers = f" ({chosen.shows} of the SPA paper)" if chosen.shows else ""
     return [
-        f"study: {chosen.name} ({chosen.shows} of the SPA paper): {samplers}{over}",
+        f"study: {chosen.name}{papers}: {samplers}{over}",
         f"model: {place.model.name}: {numerics}; task: {place.task.name}, {problems} problems",
         f"runs: {len(runs)} ({len(runs) // len(seeds)} points × {len(seeds)} seeds), {done} done, {answers} answers in all; "
         f"in {place.out}",

@@ -27,7 +27,7 @@ from spa_bench.models.hf.reading import Readable
 from spa_bench.models.hf.rows import BLOCK
 from spa_bench.models.hf.scorer import Scorer
 from spa_bench.models.options import Encoded
-from spa_bench.types import DivergenceSums
+from spa_bench.types import Decoding, DivergenceSums
 
 _ONE_PIECE = 512  # columns that a CPU's attention adds in one piece; it splits more of them where the padding begins
 _TOGETHER = 8  # targets of one adapter that are scored in one call
@@ -109,6 +109,9 @@ class HFEngine:
         if quantized_layers(parts.reads.network):  # 8 bits round a row by the largest numbers of the rows beside it
             return False
         return all(n + 2 * BLOCK <= _ONE_PIECE for n in columns)
+
+    def check_decoding(self, decoding: Decoding) -> None:
+        """See ChecksDecoding: it does them all, by spa_bench.models.hf.cuts."""
 
     def draw(self, draws: Sequence[Draw]) -> Iterator[Drawn]:
         """See Engine.draw and spa_bench.models.hf.draw."""

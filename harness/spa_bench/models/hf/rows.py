@@ -30,6 +30,7 @@ class Row:
     finish: Literal["stop", "length", "failed"] | None = None
     tail: Tail | None = None  # its text so far, where stop strings are looked for in it
     numbers: NDArray[np.float32] | None = None  # the uniform numbers of all its tokens, once one is needed
+    bound: float | None = None  # mirostat's bound on the next token's surprise in bits; None: there is no token yet
 
     def anew(self) -> Row:
         """The same row before its first token."""

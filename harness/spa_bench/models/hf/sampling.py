@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from spa_bench.models.hf.cuts import Cuts, cut, next_bound, surprise, unsurprising
 from spa_bench.types import Decoding
 
 _LIKELIEST = 512  # tokens that are sorted first: the draw is nearly always among them
@@ -24,6 +25,7 @@ class RowDecoding:
     min_p: Tensor
     unlimited: Tensor  # whether top_k is off
     greedy: bool  # every row is greedy
+    cuts: Cuts | None = None  # of rows with other cuts, whose columns above are all off; None: there are none
 
     @staticmethod
     def of(decodings: Sequence[Decoding], vocabulary: int, device: torch.device) -> RowDecoding:
@@ -32,6 +34,10 @@ class RowDecoding:
         def column(values: list[float]) -> Tensor:
             return torch.tensor(values, dtype=torch.float32, device=device)[:, None]
 
+        cuts = Cuts.of(decodings, vocabulary, device)
+        if cuts is not None:  # these rows get logits that are cut and over the temperature already
+            off = Decoding(temperature=1.0)
+            decodings = [off if d.rare and d.temperature > 0 else d for d in decodings]
         return RowDecoding(
             temperature=column([d.temperature for d in decodings]),
             top_p=column([d.top_p for d in decodings]),
@@ -39,10 +45,11 @@ class RowDecoding:
             min_p=column([d.min_p for d in decodings]),
             unlimited=column([float(not d.top_k or d.top_k >= vocabulary) for d in decodings]).bool(),
             greedy=all(d.temperature == 0 for d in decodings),
+            cuts=cuts,
         )
 
     def select(self, rows: Tensor) -> RowDecoding:
-        """The decodings of `rows`."""
+        """The columns of `rows`, without other cuts."""
         return RowDecoding(
             temperature=self.temperature[rows],
             top_p=self.top_p[rows],
@@ -59,22 +66,42 @@ def uniforms(seed: int, count: int) -> np.ndarray[tuple[int], np.dtype[np.float3
 
 
 def choose(logits: Tensor, decoding: RowDecoding, uniform: Tensor) -> Tensor:
-    """Next token of each row: logits (rows, V), uniform (rows,) -> (rows,).
+    """The first token of each row: see next_token."""
+    return next_token(logits, decoding, uniform, None)[0]
+
+
+def next_token(logits: Tensor, decoding: RowDecoding, uniform: Tensor, bound: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """(next token of each row, mirostat's bounds for the token after it): logits (rows, V), uniform (rows,) -> (rows,).
 
     Temperature 0 is argmax. Otherwise: softmax of logits / temperature, then top-k, top-p and min-p in that order
-    (as transformers applies them), then the inverse of the cumulative distribution, most likely token first.
+    (as transformers applies them) and the cuts of rows that have others, then the inverse of the cumulative distribution, most
+    likely token first. `bound` is what this gave for the token before, None for the first; (rows of `decoding.cuts`, 1).
     """
     best = logits.argmax(-1)
     if decoding.greedy:
-        return best
+        return best, None
+    cuts, bits = decoding.cuts, None
+    if cuts is not None:
+        scores = cut(logits[cuts.rows], cuts)
+        if "mirostat_tau" in cuts.used:
+            bound, bits = cuts.first_bound if bound is None else bound, surprise(scores)
+            scores = scores.masked_fill(~unsurprising(bits, bound) & (cuts.mirostat_tau > 0), -torch.inf)
+        logits = logits.float().index_copy(0, cuts.rows, scores)
+    token = torch.where(decoding.temperature[:, 0] == 0, best, _drawn(logits, decoding, uniform))
+    if cuts is None or bound is None or bits is None:
+        return token, None
+    return token, next_bound(bound, bits.gather(-1, token[cuts.rows][:, None]), cuts)
+
+
+def _drawn(logits: Tensor, decoding: RowDecoding, uniform: Tensor) -> Tensor:
+    """The token (rows,) that is drawn in each row, in greedy ones too."""
     probabilities = torch.softmax(logits.float() / decoding.temperature.clamp_min(1e-6), -1)
     if logits.shape[-1] <= 2 * _LIKELIEST or logits.device.type != "cpu":  # where to ask a GPU would be to wait for it
-        drawn = _inverse(*_ordered(probabilities), decoding, uniform)[0]
-    else:
-        drawn, known = _inverse(*_likeliest(probabilities), decoding, uniform, whole=probabilities.sum(-1, keepdim=True))
-        if len(rest := (~known).nonzero()[:, 0]):
-            drawn[rest] = _inverse(*_ordered(probabilities[rest]), decoding.select(rest), uniform[rest])[0]
-    return torch.where(decoding.temperature[:, 0] == 0, best, drawn)
+        return _inverse(*_ordered(probabilities), decoding, uniform)[0]
+    drawn, known = _inverse(*_likeliest(probabilities), decoding, uniform, whole=probabilities.sum(-1, keepdim=True))
+    if len(rest := (~known).nonzero()[:, 0]):
+        drawn[rest] = _inverse(*_ordered(probabilities[rest]), decoding.select(rest), uniform[rest])[0]
+    return drawn
 
 
 def _ordered(probabilities: Tensor) -> tuple[Tensor, Tensor]:

@@ -13,13 +13,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from spa_bench.models.hf.adapters import Adapters
 from spa_bench.models.hf.codec import Codec
 from spa_bench.models.hf.packed import PackedLinears
 from spa_bench.models.hf.reading import Readable
 from spa_bench.models.hf.rows import MIN_ROWS, Row, survivors
-from spa_bench.models.hf.sampling import RowDecoding, choose
+from spa_bench.models.hf.sampling import RowDecoding, next_token
 from spa_bench.models.hf.slots import Prefix, Slots, columns
 from spa_bench.models.hf.window import Window
 
@@ -189,20 +190,32 @@ class Stream:
         decodings = [r.draw.decoding for r in self.rows]
         self._decoding = self._decoding or RowDecoding.of(decodings, self._parts.vocabulary, self._parts.device)
         uniform = torch.from_numpy(np.stack([r.uniforms(steps) for r in self.rows])).to(self._parts.device)
-        drawn = []
+        drawn, bound = [], self._bound()
         with self._parts.adapters.use(self._groups):
             for step in range(steps):
                 logits = self._cache.logits()
-                token = choose(logits, self._decoding, uniform[:, step])
+                token, bound = next_token(logits, self._decoding, uniform[:, step], bound)
                 # NaN and +inf are the largest; -inf alone only forbids a token
                 drawn.append(torch.where(logits.amax(-1).isfinite(), token, _BROKEN))
                 self._cache.extend(token)
+        if bound is not None and self._decoding.cuts is not None:
+            for place, value in zip(self._decoding.cuts.places, bound[:, 0].tolist(), strict=True):
+                self.rows[place].bound = value
         for row, tokens in zip(self.rows, torch.stack(drawn, 1).tolist(), strict=True):
             for token in tokens:
                 self._extend(row, token)
         if self._parts.slotted:
             self._cache.free([i for i, row in enumerate(self.rows) if row.finish])  # type: ignore[union-attr]
         return [row for row in before if row.finish]
+
+    def _bound(self) -> Tensor | None:
+        """Mirostat's bounds, which stay with their rows while these change places; None where no row has one."""
+        cuts = self._decoding.cuts if self._decoding else None
+        if cuts is None or "mirostat_tau" not in cuts.used:
+            return None
+        rows = [self.rows[place] for place in cuts.places]
+        begun = [2 * row.draw.decoding.mirostat_tau if row.bound is None else row.bound for row in rows]
+        return torch.tensor(begun, dtype=torch.float32, device=self._parts.device)[:, None]
 
     def _extend(self, row: Row, token: int) -> None:
         if row.finish:

@@ -17,6 +17,12 @@ from spa_bench.types import Decoding, Messages, Request
 Api = Literal["completions", "chat"]
 PATHS: dict[Api, str] = {"completions": "/completions", "chat": "/chat/completions"}
 SEEDS = 2**31 - 1
+_RARE: dict[str, frozenset[str]] = {
+    "fields": frozenset(("typical_p", "top_n_sigma", "mirostat_tau")),  # llama.cpp's
+    "generation_config": frozenset(("typical_p", "epsilon_cutoff", "eta_cutoff")),
+    "none": frozenset(),
+}
+"""Knobs -> the names of Decoding.rare that can be said so; whether a server does one is looked at before it is used."""
 _TEMPLATE = 32  # tokens that a chat template puts around a message at the most, for the most that a prompt can have
 
 
@@ -51,6 +57,17 @@ class Dialect:
         body: dict[str, object] = {"messages": [{"role": role, "content": text} for role, text in turns]}
         return {**body, "continue_final_message": True, "add_generation_prompt": False} if begun(prompt) else body
 
+    def check(self, decoding: Decoding) -> None:
+        """Raise ModelError for a knob that the server has not."""
+        if self.knobs == "none" and (decoding.top_k or decoding.min_p):
+            name = "top_k" if decoding.top_k else "min_p"
+            raise ModelError(f"the server takes no {name}; use a sampler of temperature and top_p alone, or a server that does")
+        for name in decoding.rare:
+            if name not in _RARE[self.knobs]:
+                raise ModelError(
+                    f"the server takes no {name} as it is asked here; draw with --engine hf, or use a sampler without {name}"
+                )
+
     def decoding(self, decoding: Decoding, seed: int, limit: int) -> dict[str, object]:
         """The fields that say how to draw. Raises ModelError for a knob that the server has not."""
         body: dict[str, object] = {"temperature": decoding.temperature, "top_p": decoding.top_p, self.limit: limit}
@@ -58,15 +75,17 @@ class Dialect:
             body["seed"] = server_seed(seed)
         if stop := list(decoding.stop[: self.stops]):
             body["stop"] = stop
+        self.check(decoding)
+        rare: dict[str, object] = {name: getattr(decoding, name) for name in decoding.rare}
+        if decoding.mirostat_tau:
+            rare |= {"mirostat": 2, "mirostat_eta": decoding.mirostat_eta}
         if self.knobs == "fields":
+            body |= rare
             body |= {"top_k": decoding.top_k or -1, "min_p": decoding.min_p, "repetition_penalty": 1.0}
         elif self.knobs == "generation_config":
             # top_p 1 and no repetition penalty are what it takes for neutral itself; top_k is not
             said = {"do_sample": decoding.temperature > 0, "top_k": decoding.top_k, "repetition_penalty": 1.0}
-            body["generation_config"] = json.dumps(said | ({"min_p": decoding.min_p} if decoding.min_p else {}))
-        elif decoding.top_k or decoding.min_p:
-            name = "top_k" if decoding.top_k else "min_p"
-            raise ModelError(f"the server takes no {name}; use a sampler of temperature and top_p alone, or a server that does")
+            body["generation_config"] = json.dumps(said | ({"min_p": decoding.min_p} if decoding.min_p else {}) | rare)
         return body
 
 

@@ -23,11 +23,14 @@ from spa_bench.models.openai.probe import Found
 from spa_bench.models.openai.scores import Scorer, Text
 from spa_bench.models.openai.spending import Usage
 from spa_bench.models.openai.wire import Call, Refused, Reply
-from spa_bench.types import Asked, Completion, DivergenceSums, Member, Messages, Request
+from spa_bench.types import RARE, Asked, Completion, Decoding, DivergenceSums, Member, Messages, Request
 
 NAME = "openai"
 UNKNOWN_CONTEXT = sys.maxsize  # tokens, where the server does not say how many
-_KNOBS = {"top_p": 1.0, "top_k": 0, "min_p": 0.0}  # that a server may ignore, and what they are where they do nothing
+_KNOBS = ("top_p", "top_k", "min_p", *RARE)  # that a server may ignore
+
+
+_OFF = Decoding()
 
 
 class ServedModel:
@@ -211,6 +214,11 @@ class ServedModel:
 
     # draws -----------------------------------------------------------------------------------------------------
 
+    def check_decoding(self, decoding: Decoding) -> None:
+        """See ChecksDecoding; whether the server does what it takes is looked at when it draws first."""
+        for found in self._found.values():
+            found.dialect.check(decoding)
+
     def generate(self, requests: Sequence[Request], members: Sequence[Member]) -> Iterator[Completion]:
         """See Model.generate. Each completion comes with the server's answer.
 
@@ -220,9 +228,12 @@ class ServedModel:
         sent = [self._sent(request, members[request.member]) for request in requests]
         for api, decoding in dict.fromkeys((one.dialect.api, replace(one.request.decoding, stop=())) for one in sent):
             probe.check_temperature(self._found[api], decoding, self._server.url)
-            for name, neutral in _KNOBS.items():
-                value = {"top_p": decoding.top_p, "top_k": decoding.top_k, "min_p": decoding.min_p}[name]
-                if value != neutral and decoding.temperature > 0 and (api, name) not in self._checked:
+            for name in _KNOBS:
+                if (
+                    getattr(decoding, name) != getattr(_OFF, name)
+                    and decoding.temperature > 0
+                    and (api, name) not in self._checked
+                ):
                     probe.check_knob(self._server, self.name, self._found[api], name)
                     self._checked.add((api, name))
         long: list[tuple[Sent, Refused]] = []

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from spa_bench.errors import ModelError
-from spa_bench.models.engine import Draw, LoraAdapter, Target
+from spa_bench.models.engine import Draw, LoraAdapter, Target, cannot_draw
 from spa_bench.models.vllm.options import INSTALL
 from spa_bench.support.text import one_line
 
@@ -75,9 +75,11 @@ class Backend(Protocol):
 def drawing(draw: Draw, ends: frozenset[int]) -> Asked:
     """The request for `draw`. Every knob is named, so that no default of vLLM, a server or a model's files comes in.
 
-    Raises ModelError for a temperature in the place of which vLLM would take another one.
+    Raises ModelError for a temperature in the place of which vLLM would take another one, and for a knob that it has not.
     """
     decoding = draw.decoding
+    if decoding.rare:
+        raise cannot_draw("engine vllm", decoding.rare[0])
     if 0 < decoding.temperature < LEAST_TEMPERATURE:
         raise ModelError(
             f"vLLM draws at temperature {LEAST_TEMPERATURE} in the place of {decoding.temperature}; "

@@ -209,7 +209,7 @@ def _generation(samples: Samples) -> dict[str, Any]:
         "sampler": json.dumps(spec["sampler"], sort_keys=True),
         "n": str(spec["n"]),
         **({"seed": str(spec["seed"]), "stop": json.dumps(card.get("stop", []))} if drawn else {}),
-        **({"min_p": str(decoding["min_p"])} if "min_p" in decoding else {}),
+        **{key: str(value) for key, value in decoding.items() if key not in {"temperature", "top_p", "top_k"}},
     }
     return {"generation_args": arguments, "additional_details": details}
 

@@ -154,7 +154,7 @@ def _arguments(samples: Samples) -> dict[str, Any]:
         "max_gen_toks": card.get("max_new_tokens"),
         "do_sample": float(decoding.get("temperature", 0.0)) > 0,
     }
-    return {**said, **{key: decoding[key] for key in ("temperature", "top_p", "top_k", "min_p") if key in decoding}}
+    return {**said, **decoding}
 
 
 def _results(samples: Samples, tables: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

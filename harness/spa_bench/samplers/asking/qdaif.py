@@ -74,9 +74,7 @@ class QdaifOptions:
         if len(set(self.axes)) < len(self.axes):
             raise ValueError(f"axes names one twice: {', '.join(self.axes)}")
         if self.quality not in QUALITIES:
-            raise ValueError(
-                f"quality is {self.quality!r}{did_you_mean(self.quality, QUALITIES)}"
-            )
+            raise ValueError(f"quality is {self.quality!r}{did_you_mean(self.quality, QUALITIES)}")
         if ("judged" in self.axes) != bool(self.labels) or ("judged" in self.axes) != bool(self.attribute):
             raise ValueError("labels and attribute belong to the axis 'judged': give all three, or none")
         if len(set(map(str.lower, self.labels))) < len(self.labels):
