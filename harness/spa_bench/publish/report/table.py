@@ -12,7 +12,7 @@ from spa_bench.compare.leaderboard.measurers import UNSAID, measured_line, mixed
 from spa_bench.compare.leaderboard.quality import quality_line
 from spa_bench.compare.leaderboard.rows import common_size
 from spa_bench.metrics.suite import ALIASES
-from spa_bench.metrics.table import AT_SIZES, CHOICE_METRICS, METRICS, NOISE_METRICS
+from spa_bench.metrics.table import AT_SIZES, CHOICE_METRICS, METRICS, NOISE_METRICS, OPEN_AT_SIZES, OPEN_METRICS
 from spa_bench.support.provenance import numerics_line
 from spa_bench.types import Estimate
 
@@ -20,7 +20,9 @@ DEFAULTS = (*PAIRED.values(), "average_kl[i<j]")
 """The columns that are shown at first."""
 _SHORT = {name: alias.replace("_", " ") for alias, name in ALIASES.items()}
 _SHORT |= {"average_kl[i<j]": "average KL", "vendi[ngram,q=1]": "Vendi"}
-_SAID = {m.name: m.description for m in (*METRICS, *CHOICE_METRICS, *NOISE_METRICS)} | {m.name: m.description for m in AT_SIZES}
+_SAID = {m.name: m.description for m in (*METRICS, *CHOICE_METRICS, *NOISE_METRICS, *OPEN_METRICS)} | {
+    m.name: m.description for m in (*AT_SIZES, *OPEN_AT_SIZES)
+}
 
 
 @dataclass(frozen=True)
