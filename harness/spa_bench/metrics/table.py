@@ -405,7 +405,8 @@ def _mean_quality(s: Samples) -> Value:
     if not s.qualities or s.behaviours is None:
         return None
     known = [q for q, behaviour in zip(s.qualities, s.behaviours, strict=True) if behaviour.digest]
-    return None if None in known else _share([q for q in known if q is not None])
+    there = [q for q in known if q is not None]
+    return float(np.mean(there)) if there and len(there) == len(known) else None
 
 
 OPEN_METRICS: tuple[Metric, ...] = (

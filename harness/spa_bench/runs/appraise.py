@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,20 @@ from spa_bench.support.interrupt import pause_point
 from spa_bench.support.seeds import derive_seed
 from spa_bench.tasks.open_ended.asking import JudgeModel, Question
 from spa_bench.types import Decoding, Judgement, Member, Record, Request
+
+_AGAIN = "to judge all answers again, remove judge.json, judgements.jsonl, grades.jsonl and behaviours.jsonl"
+
+
+class Described(Protocol):
+    """The part of a model that says what it is."""
+
+    def describe(self) -> dict[str, object]:
+        """Its name and hash."""
+        ...
+
+    def numerics(self) -> dict[str, object]:
+        """Everything that can change the last digits."""
+        ...
 
 
 class RunAppraiser:
@@ -72,13 +87,13 @@ class RunAppraiser:
         """See Appraiser.vectors."""
         new = [text for text in dict.fromkeys(texts) if text not in self._vectors]
         if new:
-            model = load_embedder(embedder, device="auto")
+            model = load_embedder(embedder)
+            self._remember("embedder", model)
             with self._console.stage("embeddings of answers") as progress:
                 for done, (text, vector) in enumerate(zip(new, model.embed(new), strict=True), 1):
                     self._vectors[text] = vector
                     progress(done, len(new))
                     pause_point()
-            self._remember({"embedder": model.describe(), "numerics": model.numerics()})
         return [self._vectors[text] for text in texts]
 
     def close(self) -> None:
@@ -96,20 +111,20 @@ class RunAppraiser:
             # threads are of the whole process: a run that goes on drawing must not get others
             options = ModelOptions(threads=self._folder.spec["numerics"].get("threads"))
             self._judge = loaded_with(engine, judge.name, options)
-            self._remember({"judge": self._judge.describe(), "numerics": self._judge.numerics()})
+            self._remember("judge", self._judge)
         return self._judge
 
-    def _remember(self, now: dict[str, object]) -> None:
-        """Write who judged. Raises StoreError where the replies that are there are another model's."""
-        before = self._folder.read_json(JUDGE) or {}
-        for who in ("judge", "embedder"):
-            if who in before and who in now and before[who] != now[who]:
-                raise StoreError(
-                    f"{self._folder.path / JUDGE}: the {who} was {before[who].get('name')!r} "
-                    f"(hash {before[who].get('hash')}), and is {now[who]} now; remove {JUDGE} and judgements.jsonl, and "
-                    f"grades.jsonl and behaviours.jsonl too, to judge all answers again"
-                )
-        self._folder.write_json(JUDGE, {**before, **now})
+    def _remember(self, who: str, model: Described) -> None:
+        """Write which model is the judge or the embedder. Raises StoreError where the replies that are there are another's."""
+        before, now = self._folder.read_json(JUDGE) or {}, model.describe()
+        if who == "judge" and who not in before and self._known:
+            raise StoreError(
+                f"{self._folder.path / JUDGE} is missing, so nobody knows whose replies judgements.jsonl has; {_AGAIN}"
+            )
+        if who in before and before[who] != now:
+            was, here = (f"{one.get('name')!r} (hash {one.get('hash')})" for one in (before[who], now))
+            raise StoreError(f"{self._folder.path / JUDGE}: the {who} was {was}, and is {here} now; {_AGAIN}")
+        self._folder.write_json(JUDGE, {**before, who: now, f"{who}_numerics": model.numerics()})
 
     def _asked(self, model: Model, questions: Sequence[Question], judge: JudgeModel) -> Iterator[Judgement]:
         """The replies of `model`, in any order, greedily drawn. Raises ModelError for a question that it cannot answer."""

@@ -246,7 +246,8 @@ def _plan(parts: _Loaded, options: RunOptions, *, lent: bool) -> list[str]:
     )
     if parts.chat:
         lines.append(
-            "prompts: by the model's chat template, as evalplus asks where there is one (or --set task.prompt=completion)"
+            f"prompts: by the model's chat template{', as evalplus asks where there is one' * parts.task.runs_code} (or --set "
+            "task.prompt=completion)"
         )
     lines += object_lines(parts.card.kind, parts.task_card.kind, parts.engine.name, options.metrics)
     lines += crowded(parts.asking, parts.model)

@@ -20,7 +20,14 @@ import numpy as np
 
 from spa_bench.compare.leaderboard.coverage import any_of_column
 from spa_bench.compare.leaderboard.migrate import OLDEST, SCHEMA, migrated
-from spa_bench.compare.leaderboard.schema import KEPT, KEPT_OF_CHOICES, as_stored, shape_faults
+from spa_bench.compare.leaderboard.schema import (
+    KEPT,
+    KEPT_OF_CHOICES,
+    KEPT_OF_OPEN,
+    OPEN_KEPT_AT_SIZES,
+    as_stored,
+    shape_faults,
+)
 from spa_bench.errors import StoreError
 from spa_bench.metrics.suite import ALIASES, estimates
 from spa_bench.runs.embeddings import ARRAY

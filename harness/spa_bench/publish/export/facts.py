@@ -130,9 +130,9 @@ def members(samples: Samples) -> int:
 
 
 def passed(samples: Samples, record: Record) -> bool | None:
-    """Whether the sample is right; None where it has no verdict."""
+    """Whether the sample is right; None where it has no verdict, or is neither right nor wrong."""
     grade = samples.grades.get(record.key)
-    return None if grade is None else grade.verdict == Verdict.PASSED
+    return None if grade is None or grade.verdict == Verdict.UNJUDGED else grade.verdict == Verdict.PASSED
 
 
 def answer(samples: Samples, record: Record) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from spa_bench.support.home import expanded
 from spa_bench.support.hub import HUB
@@ -85,7 +86,7 @@ class OpenOptions:
 
     def placed(self, folder: Path) -> OpenOptions:
         """The options with whole paths; relative ones are below `folder`."""
-        return replace(self, **{name: str(folder / expanded(path)) for name, path in self._paths().items()})
+        return self._at({name: str(folder / expanded(path)) for name, path in self._paths().items()})
 
     def places(self) -> dict[str, str | list[str]]:
         """The paths on this machine that the options name; they are not part of a spec."""
@@ -96,11 +97,14 @@ class OpenOptions:
         known = {name: str(path) for name, path in places.items() if name in self._paths()}
         if task_file and self._paths():
             known[next(iter(self._paths()))] = str(task_file)
-        return replace(self, **known)
+        return self._at(known)
 
     def bare(self) -> OpenOptions:
         """The options as a spec has them: files by name alone."""
-        return replace(self, **{name: Path(path).name for name, path in self._paths().items()})
+        return self._at({name: Path(path).name for name, path in self._paths().items()})
+
+    def _at(self, paths: dict[str, Any]) -> OpenOptions:
+        return replace(self, **paths)
 
     def _paths(self) -> dict[str, str]:
         named = {"prompts": self.prompts} if self.of_file else {}

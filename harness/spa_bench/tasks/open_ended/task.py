@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -76,9 +77,9 @@ class OpenTask(TaskDefaults):
         }
 
     @cached_property
-    def _hashes(self) -> dict[str, str]:
+    def _hashes(self) -> dict[str, Any]:
         """The hashes of the files about answers. Raises DataError where the card pins another one."""
-        found = {}
+        found: dict[str, Any] = {}
         for what in ("classes", "scores"):
             if not (path := getattr(self._options, what)):
                 continue
@@ -282,12 +283,9 @@ class OpenTask(TaskDefaults):
                 questions.setdefault((problem, name), one)
         replies = self._ask(list(questions.values()), appraiser)
         self._check_read(replies)
-        said = {(one.problem, one.first): one.said for one in replies}
-        found = {
-            problem: [float(one) if (one := said[problem, name_of(r.graded)]) else None for r in some]
-            for problem, some in mine.items()
-        }
-        return found, {name for name, one in said.items() if not one}
+        said = {(one.problem, one.first): float(one.said) if one.said else None for one in replies}
+        found = {problem: [said[problem, name_of(r.graded)] for r in some] for problem, some in mine.items()}
+        return found, {name for name, number in said.items() if number is None}
 
     def _ask(self, questions: Sequence[Question], appraiser: Appraiser | None) -> list[Judgement]:
         """The judge's reply to each question, in order."""
