@@ -118,9 +118,8 @@ class RunAppraiser:
         """Write which model is the judge or the embedder. Raises StoreError where the replies that are there are another's."""
         before, now = self._folder.read_json(JUDGE) or {}, model.describe()
         if who == "judge" and who not in before and self._known:
-            raise StoreError(
-                f"{self._folder.path / JUDGE} is missing, so nobody knows whose replies judgements.jsonl has; {_AGAIN}"
-            )
+            where = self._folder.path / JUDGE
+            raise StoreError(f"{where} is missing, so nobody knows whose replies judgements.jsonl has; {_AGAIN}")
         if who in before and before[who] != now:
             was, here = (f"{one.get('name')!r} (hash {one.get('hash')})" for one in (before[who], now))
             raise StoreError(f"{self._folder.path / JUDGE}: the {who} was {was}, and is {here} now; {_AGAIN}")
