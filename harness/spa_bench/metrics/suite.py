@@ -195,7 +195,7 @@ def estimates(
         scores = np.array([[np.nan if v is None else v for v in row] for row in table], float)
         if np.isnan(scores).all():
             by_name[name] = Estimate.missing(absent.get(name) or "no value")
-            if name in _OF_TEXTS:
+            if name in _OF_TEXTS and by_name[name].reason != NO_RIGHT:
                 by_name[name] = replace(by_name[name], reason=f"{by_name[name].reason}; or no sample has an answer")
         else:
             bounds = limits.get(name) or value_bounds(name, size)

@@ -7,6 +7,7 @@ judge.json the model that gave them. A question is asked once, also where gradin
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Protocol
 
@@ -126,7 +127,7 @@ class RunAppraiser:
         self._folder.write_json(JUDGE, {**before, who: now, f"{who}_numerics": model.numerics()})
 
     def _asked(self, model: Model, questions: Sequence[Question], judge: JudgeModel) -> Iterator[Judgement]:
-        """The replies of `model`, in any order, greedily drawn. Raises ModelError for a question that it cannot answer."""
+        """The replies of `model`, in any order, greedily drawn. One that it cannot give holds no verdict, and says why."""
         chat = _takes_messages(model)
         decoding = Decoding(temperature=0.0, max_new_tokens=judge.tokens)
         requests = [
@@ -146,9 +147,9 @@ class RunAppraiser:
         assert len(asked) == len(questions)
         member = Member(name="judge", adapter=None, decoding=decoding)
         for completion in model.generate(requests, [member]):
-            if completion.failure:
-                raise ModelError(f"the judge cannot answer a question about {completion.key.problem}: {completion.failure}")
-            yield _row(asked[completion.key], completion.text)
+            one = _row(asked[completion.key], completion.text)
+            # such as a question that does not fit the context
+            yield replace(one, reply=f"no reply: {completion.failure}", said="") if completion.failure else one
             pause_point()
 
 

@@ -1,0 +1,265 @@
+"""Runs of tasks without a right answer, from samples or draws to boards, gate and verify."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from doubles import Call
+from spa_bench.compare.gate import check as gate_check
+from spa_bench.compare.leaderboard import build_rows, find_results, markdown, save
+from spa_bench.compare.leaderboard.check import check
+from spa_bench.compare.leaderboard.compare import compare_with_reference, front_of, summary
+from spa_bench.errors import DataError, StoreError
+from spa_bench.mini.embedded import EMBEDDED
+from spa_bench.runs.folder import RunFolder
+from spa_bench.runs.perform import GradeOptions, JudgeOptions, RunOptions, ScoreOptions, grade_runs, run, score
+from spa_bench.runs.reopen import task_of
+from spa_bench.runs.verify import verify
+
+# two prompts in NoveltyBench's file shape, and four answers to each
+PROMPTS = [{"id": "city", "prompt": "Name a city."}, {"id": "colour", "prompt": "Name a colour."}]
+GENERATIONS = [
+    {"id": "city", "prompt": "Name a city.", "model": "m", "generations": ["Paris", "paris.", "Rome", "Oslo"]},
+    {"id": "colour", "prompt": "Name a colour.", "model": "m", "generations": ["Blue."] * 4},
+]
+SCORES = [
+    *({"id": "city", "answer": a, "score": s} for a, s in (("Paris", 8), ("Rome", 5), ("Oslo", 10))),
+    {"id": "colour", "answer": "blue", "score": 6},
+]
+# By hand, with exact equivalence, p = 0.8 and k = 4, so that the weights 1, 0.8, 0.64, 0.512 add up to 2.952:
+#   city:   classes 0 0 1 2, distinct_k 3, utility_k (8 + 0 + 0.64 * 5 + 0.512 * 10) / 2.952 = 16.32 / 2.952 = 5.528455285
+#   colour: classes 0 0 0 0, distinct_k 1, utility_k 6 / 2.952 = 2.032520325
+# distinct_k is 2 in the mean, utility_k 3.780487805, and quality the mean of (8 + 8 + 5 + 10) / 4 and 6, which is 6.875.
+BY_HAND = {"distinct_k": 2.0, "utility_k": 3.780487805, "quality[judged]": 6.875}
+
+
+def lines(path: Path, rows: Sequence[object]) -> Path:
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def card(tmp_path: Path) -> Path:
+    """The card of the two prompts, with the scores in a file."""
+    lines(tmp_path / "prompts.jsonl", PROMPTS)
+    lines(tmp_path / "scores.jsonl", SCORES)
+    path = tmp_path / "two.toml"
+    path.write_text('kind = "open"\nversion = "1"\n[options]\nprompts = "prompts.jsonl"\n', encoding="utf-8")
+
+    return path
+
+
+def scored(card: Path, rows: Sequence[object] = GENERATIONS, name: str = "theirs", **options: Any) -> RunFolder:
+    """The run folder of samples, with options of the task."""
+    samples = lines(card.parent / f"{name}.jsonl", rows)
+    settings = tuple(f"task.options.{key}={json.dumps(value)}" for key, value in options.items())
+    return score(str(card), [samples], ScoreOptions(out=card.parent / "runs", settings=settings, quiet=True))
+
+
+def by_scores(card: Path, rows: Sequence[object] = GENERATIONS, name: str = "theirs") -> RunFolder:
+    return scored(card, rows, name, quality="file", scores=str(card.parent / "scores.jsonl"))
+
+
+def judged(card: Path, replies: Sequence[object], **options: Any) -> RunFolder:
+    """The run folder of samples that the mock engine judges with these replies."""
+    settings = [f"replies={lines(card.parent / 'replies.jsonl', replies)}"]
+    return scored(card, judge_engine="mock", judge_settings=settings, **options)
+
+
+def test_a_run_of_the_benchmarks_file_shape_has_the_numbers_worked_out_by_hand(card: Path):
+    folder = by_scores(card)
+    found = folder.metrics()["estimates"]
+    assert {name: found[name]["value"] for name in BY_HAND} == pytest.approx(BY_HAND)
+    assert folder.metrics()["values"]["distinct_k[class]"] == [3, 1]
+    assert folder.metrics()["values"]["utility_k[class]"] == pytest.approx([16.32 / 2.952, 6 / 2.952])
+    assert (found["pass@1"]["value"], found["pass@1"]["reason"][:15]) == (None, "no right answer")
+    assert folder.metrics()["verdicts"] == {"unjudged": 8}
+    by_problem: dict[str, list[str]] = {}
+    for behaviour in folder.behaviour_log.rows():
+        by_problem.setdefault(behaviour.problem, []).append(behaviour.digest)
+    assert [len(set(digests)) for digests in by_problem.values()] == [3, 1]
+    assert verify(folder, task_of(folder)) == []
+
+
+def test_patience_is_that_of_the_card(card: Path):
+    folder = scored(card, quality="file", scores=str(card.parent / "scores.jsonl"), patience=0.5)
+    # weights 1, 0.5, 0.25, 0.125, together 1.875
+    assert folder.metrics()["values"]["utility_k[class]"] == pytest.approx([(8 + 0.25 * 5 + 0.125 * 10) / 1.875, 6 / 1.875])
+
+
+def test_without_quality_utility_is_null_with_the_reason(card: Path):
+    found = scored(card).metrics()["estimates"]
+    assert found["distinct_k"]["value"] == 2
+    for name in ("utility_k", "quality[judged]"):
+        assert found[name]["value"] is None
+        assert found[name]["reason"].startswith("no quality is judged")
+
+
+def test_samples_of_another_version_of_the_prompts_are_refused(card: Path):
+    other = [{**GENERATIONS[0], "prompt": "Name a town."}, GENERATIONS[1]]
+    with pytest.raises(DataError, match="line 1: city is another prompt in task two"):
+        scored(card, other)
+    with pytest.raises(DataError, match="has no problem 'town'"):
+        scored(card, [{**GENERATIONS[0], "id": "town"}])
+
+
+def test_a_judge_is_asked_once_and_its_replies_are_in_the_run(card: Path):
+    """Draw 2 (Rome) is the same as what was before it, draw 3 (Oslo) is not; every answer has the quality 7."""
+    replies = [
+        {"text": "Yes", "problem": "city", "draw": 2},
+        {"text": "No", "problem": "city", "draw": 3},
+    ]
+    folder = judged(card, replies, equivalence="judge")
+    assert folder.metrics()["values"]["distinct_k[class]"] == [2, 1]
+    rows = folder.judgement_log.rows()
+    assert [(r.problem, r.asks, r.reply, r.said) for r in rows] == [
+        ("city", "same", "Yes", "yes"),
+        ("city", "same", "No", "no"),
+    ]
+    about = folder.read_json("judge.json")
+    assert about is not None
+    assert about["judge"]["name"] == "mock"
+    before = (folder.path / "judgements.jsonl").read_bytes()
+    classes = (folder.path / "behaviours.jsonl").read_bytes()
+    for name in ("grades.jsonl", "behaviours.jsonl", "judged.json", "metrics.json"):
+        (folder.path / name).unlink()
+    lines(card.parent / "replies.jsonl", [{"text": "nonsense"}])  # it would be refused if it were asked
+    grade_runs([folder.path], GradeOptions(judge=JudgeOptions()))
+    assert (folder.path / "judgements.jsonl").read_bytes() == before
+    assert (folder.path / "behaviours.jsonl").read_bytes() == classes
+    assert verify(folder, task_of(folder)) == []
+
+
+def test_a_judged_quality_gives_utility(card: Path):
+    folder = judged(card, [{"text": "[[7]]"}], quality="judge")
+    assert folder.metrics()["estimates"]["quality[judged]"]["value"] == 7
+    assert folder.metrics()["values"]["utility_k[class]"] == pytest.approx([7 * (1 + 0.64 + 0.512) / 2.952, 7 / 2.952])
+
+
+def test_replies_without_a_verdict_stop_grading_and_another_judge_is_not_mixed_in(card: Path):
+    with pytest.raises(DataError, match="3 of 3 replies of the judge hold no verdict"):
+        judged(card, [{"text": "hmm"}], equivalence="judge")
+    [path] = (card.parent / "runs").iterdir()
+    assert not (path / "metrics.json").exists()
+    rows = (path / "judgements.jsonl").read_text().splitlines()
+    (path / "judgements.jsonl").write_text("\n".join(rows[:1]) + "\n")  # as if it had been stopped there
+    with pytest.raises(StoreError, match=r"the judge was 'mock' .* and is 'mock'"):
+        judged(card, [{"text": "no"}], equivalence="judge")
+    (path / "judge.json").unlink()
+    with pytest.raises(StoreError, match=r"judge\.json is missing"):
+        judged(card, [{"text": "no"}], equivalence="judge")
+
+
+def test_some_replies_without_a_verdict_are_counted(card: Path):
+    replies = [{"text": "No"}, {"text": "hmm", "problem": "city", "draw": 3}]
+    folder = judged(card, replies, equivalence="judge", most_unread=0.7)
+    assert folder.metrics()["marks"] == {"no verdict": 1}
+    assert folder.metrics()["values"]["distinct_k[class]"] == [3, 1]
+
+
+def test_embeddings_of_a_model_compare_answers(card: Path):
+    folder = scored(card, equivalence="embedding", embedder=EMBEDDED, threshold=-1.0)
+    assert folder.metrics()["values"]["distinct_k[class]"] == [1, 1]
+    about = folder.read_json("judge.json")
+    assert about is not None
+    assert about["embedder"]["name"] == EMBEDDED
+
+
+def drawn(tmp_path: Path, sampler: str, **changes: Any) -> RunFolder:
+    options = RunOptions(engine="mock", limit=6, out=tmp_path / "runs", quiet=True, **changes)
+    [folder] = run(sampler, "open-mini", options)
+    return folder
+
+
+def test_draws_of_members_are_run_by_the_mock_engine(tmp_path: Path):
+    folder = drawn(tmp_path, "seeds", n=4)
+    content = folder.metrics()
+    assert content["verdicts"] == {"unjudged": 24}
+    assert content["estimates"]["distinct_k"]["n"] == 6
+    assert content["estimates"]["average_kl"]["value"] is None  # there is no reference to read
+    assert not any(name.startswith("pass@1[member") for name in content["values"])
+    assert verify(folder, task_of(folder)) == []
+
+
+ANSWERS = ("Paris", "Rome", "Oslo", "Lima")
+
+
+def board(card: Path) -> list[Any]:
+    """Two samplers: one whose answers all differ, one that repeats itself."""
+    made = {
+        "wide": [{"id": p["id"], "generations": [f"{a} {p['id']}" for a in ANSWERS]} for p in PROMPTS],
+        "narrow": [{"id": p["id"], "generations": [f"Paris {p['id']}"] * 4} for p in PROMPTS],
+    }
+    every = [{"id": p["id"], "answer": f"{a} {p['id']}", "score": 6 + i} for p in PROMPTS for i, a in enumerate(ANSWERS)]
+    lines(card.parent / "scores.jsonl", every)
+    for name, rows in made.items():
+        by_scores(card, rows, name)
+    return build_rows(find_results([card.parent / "runs"]))
+
+
+def test_a_board_is_sorted_by_utility_and_its_columns_are_those_of_open_tasks(card: Path):
+    rows = board(card)
+    assert [row.label for row in rows] == ["wide", "narrow"]
+    page = markdown(rows, reference="wide", command="x")
+    [head] = {line for line in page.splitlines() if line.startswith("| sampler") and "utility_k" in line}
+    assert "pass@1" not in head
+    assert "| distinct_k" in head
+    assert "No signal" not in page
+    assert "judged quality / 10, distinct_k / n" in page
+    [against] = compare_with_reference(rows, "wide")
+    assert against.decisions["distinct_k"].difference.value == 3
+    assert "distinct_k" in against.sentence("wide")
+    assert "at equal quality" in summary([against], "wide")
+    front = front_of(rows)
+    assert front is not None
+    # quality / 10 and classes / 4: (0.75, 1) and (0.6, 0.25)
+    assert front[0].hypervolume.value == pytest.approx(0.75)
+
+
+def test_a_result_of_an_open_task_is_found_free_of_contradictions_and_a_wrong_one_is_not(card: Path, tmp_path: Path):
+    board(card)
+    for result in find_results([card.parent / "runs"]):
+        path = save(result, tmp_path / "results")
+        assert check(path) == []
+        broken = json.loads(json.dumps(result))
+        broken["runs"][0]["values"]["utility_k[class]"][0] = 11.0
+        assert any("utility_k[class]" in fault for fault in check(save(broken, tmp_path / "broken")))
+        faked = json.loads(json.dumps(result))
+        faked["runs"][0]["values"]["pass@1"] = [1.0] * 2
+        assert any(
+            fault.endswith("pass@1 is null for 0 of 2 problems; all must be null here")
+            for fault in check(save(faked, tmp_path / "faked"))
+        )
+
+
+def test_the_gate_sees_answers_that_become_alike(tmp_path: Path):
+    """The baseline draws at temperature 1; at temperature 0 all answers to a problem are one."""
+    options = RunOptions(engine="mock", n=4, quiet=True, out=tmp_path / "before", seeds=(0, 1, 2, 3, 4))
+    run("base", "open-mini", options)
+    assert gate_check(tmp_path / "before", save_all(tmp_path / "before", tmp_path / "b")).ok
+    run("base", "open-mini", replace(options, out=tmp_path / "now", seeds=(5, 6), settings=("decoding.temperature=0",)))
+    verdict = gate_check(tmp_path / "now", save_all(tmp_path / "before", tmp_path / "b"), metrics=["distinct_k"])
+    [line] = [line for subject in verdict.subjects for line in subject.red]
+    assert (line.metric, line.now) == ("distinct_k[class]", 1)
+
+
+def save_all(runs: Path, folder: Path) -> Path:
+    for result in find_results([runs]):
+        save(result, folder)
+    return folder
+
+
+def test_commands_on_a_run_of_an_open_task(tmp_path: Path, call: Call):
+    folder = drawn(tmp_path, "base", n=4)
+    board = call("leaderboard", tmp_path / "runs", "--at-equal", "tokens")
+    assert (board.code, "distinct_k" in board.out, "| pass@1" in board.out) == (0, True, False)
+    listed = call("show", folder.path)
+    assert (listed.code, "4 unjudged" in listed.out) == (0, True)
+    one = call("show", folder.path, "--problem", folder.record_log.rows()[0].problem)
+    assert (one.code, "class 1 of" in one.out) == (0, True)
