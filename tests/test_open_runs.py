@@ -15,8 +15,11 @@ from spa_bench.compare.gate import check as gate_check
 from spa_bench.compare.leaderboard import build_rows, find_results, markdown, save
 from spa_bench.compare.leaderboard.check import check
 from spa_bench.compare.leaderboard.compare import compare_with_reference, front_of, summary
-from spa_bench.errors import DataError, StoreError
+from spa_bench.errors import DataError, StoreError, UsageError
 from spa_bench.mini.embedded import EMBEDDED
+from spa_bench.publish.export import export
+from spa_bench.publish.report.data import read
+from spa_bench.publish.report.write import ReportOptions, write_report
 from spa_bench.runs.folder import RunFolder
 from spa_bench.runs.perform import GradeOptions, JudgeOptions, RunOptions, ScoreOptions, grade_runs, run, score
 from spa_bench.runs.reopen import task_of
@@ -263,3 +266,25 @@ def test_commands_on_a_run_of_an_open_task(tmp_path: Path, call: Call):
     assert (listed.code, "4 unjudged" in listed.out) == (0, True)
     one = call("show", folder.path, "--problem", folder.record_log.rows()[0].problem)
     assert (one.code, "class 1 of" in one.out) == (0, True)
+
+
+def test_a_page_of_open_runs_has_classes_and_no_pass_rate(card: Path, tmp_path: Path):
+    pytest.importorskip("altair")
+    board(card)
+    [path, *_] = write_report([card.parent / "runs"], ReportOptions(out=tmp_path / "page"), lambda _: None)
+    page = path.read_text()
+    assert "utility k" in page
+    assert "pass@1</" not in page
+    assert [p.passed() for p in read([card.parent / "runs"]).problems] == [(0, 0), (0, 0)]
+
+
+def test_exports_of_verdicts_refuse_answers_that_are_neither_right_nor_wrong(card: Path, tmp_path: Path):
+    folder = by_scores(card)
+    task = task_of(folder)
+    for form in ("every-eval-ever", "lm-eval-results"):
+        with pytest.raises(UsageError, match="neither right nor wrong"):
+            export(folder, task, to=form, out=tmp_path / form)
+    export(folder, task, to="inspect", out=tmp_path / "inspect")
+    [log] = (tmp_path / "inspect" / "logs").glob("*.json")
+    scores = [sample["scores"] for sample in json.loads(log.read_text())["samples"]]
+    assert [next(iter(score.values()))["value"] for score in scores] == [8, 8, 5, 10, 6, 6, 6, 6]

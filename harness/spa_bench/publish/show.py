@@ -210,8 +210,7 @@ def side_by_side(records: Sequence[Record], grades: dict[Key, Grade], width: int
 def _details(grade: Grade) -> list[str]:
     """Why the answer failed, the first call that failed, and what is unusual about the verdict."""
     where = f"{grade.suite} tests, " if grade.suite else ""
-    judged = "" if grade.quality is None else f"quality {grade.quality:g}"
-    texts = [grade.message, judged, f"{where}first failing call: ({grade.call})" if grade.call else "", grade.mark]
+    texts = [grade.message, f"{where}first failing call: ({grade.call})" if grade.call else "", grade.mark]
     return [text for text in texts if text]
 
 

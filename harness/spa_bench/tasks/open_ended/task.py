@@ -159,7 +159,7 @@ class OpenTask(TaskDefaults):
                 said = record.failure or "the answer is empty"
                 yield Grade(**key, verdict=Verdict.UNJUDGED, message=said, mark="" if record.failure else NO_TEXT)
                 continue
-            place = f"class {one.place + 1} of {one.classes}"
+            place = f"class {one.place + 1} of {one.classes}" + (f", quality {one.quality:g}" if one.quality else "")
             yield Grade(**key, verdict=Verdict.UNJUDGED, message=place, mark=UNREAD if one.unread else "", quality=one.quality)
 
     def behave(self, records: Sequence[Record], judge: Judge | None, choices: Sequence[Choices] = ()) -> Iterator[Behaviour]:
