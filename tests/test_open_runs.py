@@ -288,3 +288,16 @@ def test_exports_of_verdicts_refuse_answers_that_are_neither_right_nor_wrong(car
     [log] = (tmp_path / "inspect" / "logs").glob("*.json")
     scores = [sample["scores"] for sample in json.loads(log.read_text())["samples"]]
     assert [next(iter(score.values()))["value"] for score in scores] == [8, 8, 5, 10, 6, 6, 6, 6]
+
+
+def test_an_exported_run_is_compared_by_another_rule_without_being_drawn_again(card: Path, tmp_path: Path):
+    folder = by_scores(card)
+    export(folder, task_of(folder), to="noveltybench", out=tmp_path / "theirs")
+    rows = [json.loads(line) for line in (tmp_path / "theirs" / "generations.jsonl").read_text().splitlines()]
+    assert [(row["id"], row["generations"]) for row in rows] == [(g["id"], g["generations"]) for g in GENERATIONS]
+    # as its partition.py writes them; `distinct` is the largest number of a class
+    partitions = [{**row, "partition": p, "distinct": max(p)} for row, p in zip(rows, ([0, 0, 1, 1], [0] * 4), strict=True)]
+    classes = str(lines(tmp_path / "partitions.jsonl", partitions))
+    again = scored(card, rows, "again", equivalence="file", classes=classes)
+    assert again.metrics()["values"]["distinct_k[class]"] == [2, 1]
+    assert verify(again, task_of(again)) == []

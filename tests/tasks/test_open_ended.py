@@ -184,6 +184,7 @@ def test_case_white_space_and_marks_at_the_ends_do_not_tell_answers_apart():
     assert {normal(text) for text in same} == {"blue"}
     assert len({name_of(text) for text in same}) == 1
     assert normal("light  \n blue") == "light blue"
+    assert (normal(" ?! "), normal("...")) == ("?!", "...")
     assert len({name_of(text) for text in ("blue", "light blue", "blue?no", "bleu")}) == 4
 
 

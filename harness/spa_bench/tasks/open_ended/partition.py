@@ -24,8 +24,12 @@ class Pair(NamedTuple):
 
 
 def normal(text: str) -> str:
-    """What exact equivalence compares: NFKC, no case, single spaces, no white space, quotes or .!?,;:*_` at the ends."""
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split()).strip(_EDGE)
+    """What exact equivalence compares: NFKC, no case, single spaces, no white space, quotes or .!?,;:*_` at the ends.
+
+    A text of nothing but such marks keeps them.
+    """
+    plain = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+    return plain.strip(_EDGE) or plain
 
 
 def name_of(text: str) -> str:
