@@ -12,7 +12,7 @@ import pytest
 
 from doubles import Call
 from spa_bench.compare.gate import check as gate_check
-from spa_bench.compare.leaderboard import build_rows, find_results, markdown, save
+from spa_bench.compare.leaderboard import build_rows, find_results, markdown, save, table
 from spa_bench.compare.leaderboard.check import check
 from spa_bench.compare.leaderboard.compare import compare_with_reference, front_of, summary
 from spa_bench.errors import DataError, StoreError, UsageError
@@ -225,6 +225,19 @@ def test_a_board_is_sorted_by_utility_and_its_columns_are_those_of_open_tasks(ca
     assert front[0].hypervolume.value == pytest.approx(0.75)
 
 
+def test_a_board_without_quality_has_the_columns_of_diversity_alone(card: Path):
+    scored(card)
+    scored(card, [{"id": p["id"], "generations": ["a", "b", "c", "d"]} for p in PROMPTS], "wide")
+    rows = build_rows(find_results([card.parent / "runs"]))
+    assert [row.label for row in rows] == ["wide", "theirs"]
+    [head, *_] = table(rows).splitlines()
+    assert ("distinct_k" in head, "utility_k" in head, "quality" in head) == (True, False, False)
+    found = compare_with_reference(rows, "wide")
+    assert found[0].sentence("wide").startswith("wide against theirs: no quality is judged;")
+    assert summary(found, "wide") == "No quality is judged: nothing is said at equal quality."
+    assert front_of(rows) is None
+
+
 def test_a_result_of_an_open_task_is_found_free_of_contradictions_and_a_wrong_one_is_not(card: Path, tmp_path: Path):
     board(card)
     for result in find_results([card.parent / "runs"]):
@@ -301,3 +314,13 @@ def test_an_exported_run_is_compared_by_another_rule_without_being_drawn_again(c
     again = scored(card, rows, "again", equivalence="file", classes=classes)
     assert again.metrics()["values"]["distinct_k[class]"] == [2, 1]
     assert verify(again, task_of(again)) == []
+
+
+def test_a_pilot_without_right_answers_asks_for_another_metric(card: Path, call: Call):
+    one, other = scored(card), scored(card, [{"id": p["id"], "generations": ["a", "b", "c", "d"]} for p in PROMPTS], "wide")
+    said = call("power", "--pilot", one.path, other.path).error()
+    assert (
+        said
+        == f"{one.path} has no value of pass@1 for any problem; give --metric with one that it has, such as diversity_score"
+    )
+    assert call("power", "--pilot", one.path, other.path, "--metric", "distinct_k").code == 0

@@ -33,6 +33,7 @@ OPEN_PAIRED = {
     "vendi": "vendi[ngram,q=1]",
 }
 """The same where answers are neither right nor wrong."""
+_OF_QUALITY = ("utility_k", "quality")
 QUALITY_MARGIN = 0.5  # judged quality, 1 to 10, counts as equal where the paired interval lies inside ±QUALITY_MARGIN
 CHOSEN = {"accuracy": "pass@1[mc]", "majority vote": "majority_vote[mc]", "any of n": "any_of_n[mc]"}
 """The same for multiple choice; the best are bold where differences are resolved."""
@@ -55,8 +56,14 @@ OPEN_AXES = Axes("quality", QUALITY_MARGIN, "distinct_k", "distinct_k")
 
 
 def paired_columns(rows: Sequence[LeaderboardRow]) -> dict[str, str]:
-    """Column -> metric, of the columns in which `rows`, all of one table, are compared paired."""
-    return OPEN_PAIRED if any(row.open_ended for row in rows) else PAIRED
+    """Column -> metric, of the columns in which `rows`, all of one table, are compared paired.
+
+    Where answers are neither right nor wrong and no row has a judged quality, the columns of quality are left out.
+    """
+    if not any(row.open_ended for row in rows):
+        return PAIRED
+    judged = any(row.estimate(OPEN_PAIRED[OPEN_AXES.quality]).value is not None for row in rows)
+    return {column: metric for column, metric in OPEN_PAIRED.items() if judged or column not in _OF_QUALITY}
 
 
 @dataclass(frozen=True)
@@ -69,13 +76,13 @@ class PairedComparison:
     @property
     def axes(self) -> Axes:
         """The columns that say whether quality is equal and diversity differs."""
-        return OPEN_AXES if OPEN_AXES.quality in self.decisions else AXES
+        return AXES if AXES.quality in self.decisions else OPEN_AXES
 
     def sentence(self, reference: str) -> str:
         """A sentence that says whether quality is equal and whether diversity differs."""
         axes = self.axes
-        quality, spread = self.decisions[axes.quality], self.decisions[axes.diversity]
-        if quality.difference.value is None and axes is OPEN_AXES:
+        quality, spread = self.decisions.get(axes.quality), self.decisions[axes.diversity]
+        if quality is None:
             first = "no quality is judged"
         elif self.equal:
             first = f"{axes.quality} is equal within ±{axes.margin} ({number(quality.difference)})"
@@ -93,7 +100,8 @@ class PairedComparison:
     @property
     def equal(self) -> bool:
         """Whether quality is shown to be equal."""
-        return equivalent(self.decisions[self.axes.quality].difference, self.axes.margin)
+        quality = self.decisions.get(self.axes.quality)
+        return quality is not None and equivalent(quality.difference, self.axes.margin)
 
 
 def compare_with_reference(rows: Sequence[LeaderboardRow], reference: str) -> list[PairedComparison]:
@@ -150,7 +158,7 @@ def best(rows: Sequence[LeaderboardRow], column: str) -> set[str]:
 def summary(comparisons: Sequence[PairedComparison], reference: str) -> str:
     """A sentence that says from which samplers of equal quality the reference differs in diversity."""
     axes = comparisons[0].axes if comparisons else AXES
-    if axes is OPEN_AXES and all(c.decisions[axes.quality].difference.value is None for c in comparisons):
+    if comparisons and not any(axes.quality in c.decisions for c in comparisons):
         return "No quality is judged: nothing is said at equal quality."
     groups: dict[str, list[str]] = {"higher than": [], "lower than": [], "not resolved against": []}
     unequal = []

@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 from tabulate import tabulate
 
-from spa_bench.compare.leaderboard.compare import OPEN_PAIRED, PAIRED, best, paired_columns
+from spa_bench.compare.leaderboard.compare import PAIRED, best, paired_columns
 from spa_bench.compare.leaderboard.measurers import UNSAID, mixed
 from spa_bench.compare.leaderboard.ranges import EFFECTIVE, runs_code
 from spa_bench.compare.leaderboard.rows import LeaderboardRow, common_size
@@ -19,8 +19,6 @@ from spa_bench.types import Estimate
 
 COLUMNS = {**PAIRED, "average_kl": "average_kl[i<j]"}
 """Column -> metric."""
-OPEN_COLUMNS = {**OPEN_PAIRED, "average_kl": "average_kl[i<j]"}
-"""The same where answers are neither right nor wrong."""
 Measured = Mapping[str, tuple[Estimate, float | None]]
 """Metric -> (its estimate, the n that it is at; None where it depends on no n)."""
 OF_PROGRAMS = {EFFECTIVE}
@@ -100,7 +98,7 @@ def columns_of(rows: Sequence[LeaderboardRow]) -> dict[str, str]:
     """Column -> metric, without those of programs where answers are not programs, and with the user's own at the end."""
     trees = any(runs_code(row.result["spec"]) for row in rows)
     own = {name: name for row in rows for name in row.own}
-    columns = OPEN_COLUMNS if any(row.open_ended for row in rows) else COLUMNS
+    columns = {**paired_columns(rows), "average_kl": COLUMNS["average_kl"]}
     return {column: metric for column, metric in columns.items() if trees or metric not in OF_PROGRAMS} | own
 
 
