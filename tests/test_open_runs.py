@@ -108,6 +108,8 @@ def test_samples_of_another_version_of_the_prompts_are_refused(card: Path):
     other = [{**GENERATIONS[0], "prompt": "Name a town."}, GENERATIONS[1]]
     with pytest.raises(DataError, match="line 1: city is another prompt in task two"):
         scored(card, other)
+    with pytest.raises(DataError, match="line 3 repeats the id 'city'; a row has all answers to its prompt"):
+        scored(card, [*GENERATIONS, GENERATIONS[0]])
     with pytest.raises(DataError, match="has no problem 'town'"):
         scored(card, [{**GENERATIONS[0], "id": "town"}])
 
@@ -324,3 +326,14 @@ def test_a_pilot_without_right_answers_asks_for_another_metric(card: Path, call:
         == f"{one.path} has no value of pass@1 for any problem; give --metric with one that it has, such as diversity_score"
     )
     assert call("power", "--pilot", one.path, other.path, "--metric", "distinct_k").code == 0
+
+
+def test_a_result_of_open_mini_is_recomputed_from_its_samples(tmp_path: Path, call: Call):
+    drawn(tmp_path, "base", n=4)
+    place = tmp_path / "open-mini.json"
+    assert call("leaderboard", tmp_path / "runs", "--save", place, "--samples").code == 0
+    done = call("leaderboard", place, "--submit", "--from-samples", "regrade")
+    assert (done.code, "complete and consistent" in done.out) == (0, True), done.out
+    [row] = json.loads(call("leaderboard", place, "--json").out)
+    assert row["metrics"]["distinct_k[class]"]["value"] is not None
+    assert row["metrics"]["pass@1"]["reason"].startswith("no right answer")

@@ -260,13 +260,16 @@ def _inspect_text(place: str, sample: Mapping[str, object]) -> str:
 
 
 def _noveltybench(content: Content, task: TextsTask) -> Found:
-    answers = []
+    answers, seen = [], set()
     for place, value in content.rows:
         row = _mapping(value)
         texts = row.get("generations")
         if not isinstance(texts, list):
             raise DataError(f"{place} lacks generations, the list of the answers to its prompt")
         problem = _problem_called(place, row.get("id"), [row], task)
+        if problem.id in seen:
+            raise DataError(f"{place} repeats the id {problem.id!r}; a row has all answers to its prompt")
+        seen.add(problem.id)
         if "prompt" in row and row["prompt"] != problem.prompt:
             raise DataError(f"{place}: {problem.id} is another prompt in task {task.name}, of another version of its data")
         answers += [Answer(place, problem, _one_text(text, place, "a generation"), "chat") for text in texts]

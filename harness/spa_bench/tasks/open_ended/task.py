@@ -36,6 +36,7 @@ from spa_bench.tasks.open_ended.tables import read_classes, read_scores, values_
 from spa_bench.types import Behaviour, Choices, Completion, Grade, Judgement, Key, Messages, Problem, Prompt, Record, Verdict
 
 NO_TEXT, UNREAD = "no text", "no verdict"  # marks of grades
+_NOT_COMPARING = {"prompts", "continued", "classes_hash", "scores_hash", "judge_settings"}  # options that compare no answers
 _MANY = 20  # replies of a judge, after which it is hopeless if none holds a verdict
 
 
@@ -100,7 +101,7 @@ class OpenTask(TaskDefaults):
         options = asdict(replace(self._options.bare(), **self._hashes))
         silent = {"file", "description", "shuffle", "stratify"}
         card = {k: v for k, v in asdict(self._card).items() if k not in silent}
-        comparing = {k: v for k, v in options.items() if k not in {"prompts", "continued", "classes_hash", "scores_hash"}}
+        comparing = {k: v for k, v in options.items() if k not in _NOT_COMPARING}
         digest = hashlib.blake2b(digest_size=16)
         for problem in self.problems:
             digest.update(json.dumps([problem.id, problem.prompt, problem.tags]).encode())
