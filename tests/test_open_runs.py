@@ -15,7 +15,7 @@ from spa_bench.compare.gate import check as gate_check
 from spa_bench.compare.leaderboard import build_rows, find_results, markdown, save, table
 from spa_bench.compare.leaderboard.check import check
 from spa_bench.compare.leaderboard.compare import compare_with_reference, front_of, summary
-from spa_bench.errors import DataError, StoreError, UsageError
+from spa_bench.errors import DataError, SpaBenchError, StoreError, UsageError
 from spa_bench.mini.embedded import EMBEDDED
 from spa_bench.publish.export import export
 from spa_bench.publish.report.data import read
@@ -337,3 +337,20 @@ def test_a_result_of_open_mini_is_recomputed_from_its_samples(tmp_path: Path, ca
     [row] = json.loads(call("leaderboard", place, "--json").out)
     assert row["metrics"]["distinct_k[class]"]["value"] is not None
     assert row["metrics"]["pass@1"]["reason"].startswith("no right answer")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"equivalence": "judge", "judge": "nope"}, "cannot load model 'nope'"),
+        ({"quality": "judge", "judge": "x", "judge_engine": "nope"}, "unknown engine 'nope'"),
+        ({"quality": "judge", "judge_engine": "openai"}, "the judge: engine openai needs the name of a model"),
+        ({"quality": "judge", "judge_engine": "mock", "judge_settings": ["replys=x"]}, "unknown key 'engine.replys'"),
+        ({"equivalence": "embedding", "embedder": "nope"}, "cannot load model 'nope'"),
+    ],
+)
+def test_a_judge_that_cannot_be_had_is_told_before_anything_is_drawn(tmp_path: Path, options: dict[str, Any], said: str):
+    settings = tuple(f"task.options.{key}={json.dumps(value)}" for key, value in options.items())
+    with pytest.raises(SpaBenchError, match=said):
+        drawn(tmp_path, "base", n=2, settings=settings)
+    assert not (tmp_path / "runs").exists()

@@ -15,17 +15,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spa_bench.cards.reading import parse_overrides
+from spa_bench.cards.task import TaskCard
 from spa_bench.errors import ModelError, StoreError, UsageError
 from spa_bench.grading import Behaved, Outcome, Program
 from spa_bench.models.base import ChatModel, Model
-from spa_bench.runs.engines import chosen_engine
+from spa_bench.runs.engines import HF, Chosen, chosen_engine
 from spa_bench.runs.folder import JUDGE, RunFolder
 from spa_bench.runs.log import append
-from spa_bench.runs.reopen import ModelOptions, load_embedder, loaded_with
+from spa_bench.runs.reopen import ModelOptions, load_embedder, load_unloaded, loaded_with
 from spa_bench.support.console import Reporter
 from spa_bench.support.interrupt import pause_point
 from spa_bench.support.seeds import derive_seed
 from spa_bench.tasks.open_ended.asking import JudgeModel, Question
+from spa_bench.tasks.open_ended.options import OpenOptions
 from spa_bench.types import Decoding, Judgement, Member, Record, Request
 
 _AGAIN = "to judge all answers again, remove judge.json, judgements.jsonl, grades.jsonl and behaviours.jsonl"
@@ -105,10 +107,7 @@ class RunAppraiser:
 
     def _loaded(self, judge: JudgeModel) -> Model:
         if self._judge is None:
-            settings = parse_overrides([f"engine.{one}" for one in judge.settings]).engine
-            engine = chosen_engine(judge.engine, settings)
-            if not judge.name and (said := engine.needs_model()):
-                raise UsageError(said)
+            engine = _engine_of(judge.name, judge.engine, judge.settings)
             # threads are of the whole process: a run that goes on drawing must not get others
             options = ModelOptions(threads=self._folder.spec["numerics"].get("threads"))
             self._judge = loaded_with(engine, judge.name, options)
@@ -151,6 +150,30 @@ class RunAppraiser:
             # such as a question that does not fit the context
             yield replace(one, reply=f"no reply: {completion.failure}", said="") if completion.failure else one
             pause_point()
+
+
+def check_appraisal(card: TaskCard) -> None:
+    """Raises a SpaBenchError where the judge or the embedder of a task cannot be had, as far as shows without its weights.
+
+    What a run has drawn is of a spec that names them, so that another one would have to draw again.
+    """
+    if not isinstance(card.options, OpenOptions):
+        return
+    options = card.options
+    if options.equivalence == "embedding":
+        load_embedder(options.embedder)
+    if options.asks:
+        engine = _engine_of(options.judge, options.judge_engine, options.judge_settings)
+        if engine.name == HF:
+            load_unloaded(options.judge, ModelOptions())
+
+
+def _engine_of(name: str, engine: str, settings: Sequence[str]) -> Chosen:
+    """The engine of a judge. Raises UsageError for an unknown one, for its settings, and where it needs a model's name."""
+    chosen = chosen_engine(engine, parse_overrides([f"engine.{one}" for one in settings]).engine)
+    if not name and (said := chosen.needs_model()):
+        raise UsageError(f"the judge: {said}; give --set task.options.judge=NAME")
+    return chosen
 
 
 def _row(question: Question, reply: str) -> Judgement:
