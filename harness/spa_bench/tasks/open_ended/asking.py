@@ -78,7 +78,8 @@ def read_template(name: str, asks: str) -> str:
         text = path.read_text(encoding="utf-8-sig").strip()
     except (OSError, UnicodeDecodeError) as error:
         known = did_you_mean(name, [p.stem for p in folder.glob("*.txt")])
-        raise CardError(f"cannot read the template {name!r}: {error}{known}") from error
+        said = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise CardError(f"cannot read the template {name!r}: {said}{known}") from error
     if lacking := [field for field in FIELDS[asks] if f"{{{field}}}" not in text]:
         raise CardError(f"the template {path} has no {{{lacking[0]}}}, so the judge would not see it; add it")
     return text

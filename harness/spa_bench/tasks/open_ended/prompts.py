@@ -60,6 +60,7 @@ def read_lines(path: Path, what: str) -> list[Located]:
     try:
         text = unpacked(path).decode("utf-8-sig")
     except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
-        raise DataError(f"cannot read the {what} in {path}: {error}") from error
+        said = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise DataError(f"cannot read the {what} in {path}: {said}") from error
     placed = [(f"{path}, line {number}", line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
     return [(place, read_json(line, place)) for place, line in placed]
