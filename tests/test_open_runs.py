@@ -16,11 +16,13 @@ from spa_bench.compare.leaderboard import build_rows, find_results, markdown, sa
 from spa_bench.compare.leaderboard.check import check
 from spa_bench.compare.leaderboard.compare import compare_with_reference, front_of, summary
 from spa_bench.errors import DataError, SpaBenchError, StoreError, UsageError
+from spa_bench.metrics.suite import Metric, Samples
 from spa_bench.mini.embedded import EMBEDDED
 from spa_bench.publish.export import export
 from spa_bench.publish.report.data import read
 from spa_bench.publish.report.write import ReportOptions, write_report
 from spa_bench.runs.folder import RunFolder
+from spa_bench.runs.own_metrics import values_of
 from spa_bench.runs.perform import GradeOptions, JudgeOptions, RunOptions, ScoreOptions, grade_runs, run, score
 from spa_bench.runs.reopen import task_of
 from spa_bench.runs.verify import verify
@@ -331,7 +333,7 @@ def test_a_pilot_without_right_answers_asks_for_another_metric(card: Path, call:
 def test_a_result_of_open_mini_is_recomputed_from_its_samples(tmp_path: Path, call: Call):
     drawn(tmp_path, "base", n=4)
     place = tmp_path / "open-mini.json"
-    assert call("leaderboard", tmp_path / "runs", "--save", place, "--samples").code == 0
+    assert call("leaderboard", tmp_path / "runs", "--save", place, "--samples", "--measured-by", "me").code == 0
     done = call("leaderboard", place, "--submit", "--from-samples", "regrade")
     assert (done.code, "complete and consistent" in done.out) == (0, True), done.out
     [row] = json.loads(call("leaderboard", place, "--json").out)
@@ -354,3 +356,12 @@ def test_a_judge_that_cannot_be_had_is_told_before_anything_is_drawn(tmp_path: P
     with pytest.raises(SpaBenchError, match=said):
         drawn(tmp_path, "base", n=2, settings=settings)
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_users_metric_of_right_answers_is_null_too():
+    one = Samples(
+        problem="p", texts=["a"], programs=None, passed=[False], failed=[False], members=1, k=1, judged=False
+    )  # fmt: skip
+    share = Metric(name="share", description="", compute=lambda s: float(sum(s.passed)), of_verdicts=True)
+    assert values_of(share, [one, replace(one, judged=True, passed=[True])]) == [None, 1.0]
+    assert values_of(replace(share, of_verdicts=False), [one]) == [0.0]
