@@ -27,7 +27,8 @@ FIELDS = {
     "Request": ["problem_id", "member", "draw", "kind", "prompt", "decoding", "seed", "continuation", "messages", "apart"],
     "Completion": ["key", "text", "tokens", "finish", "seed", "failure", "spent", "whole", "choice"],
     "Record": ["problem", "member", "draw", "raw", "graded", "finish", "tokens", "seed", "whole", "failure", "spent", "choice"],
-    "Grade": ["problem", "member", "draw", "verdict", "message", "call", "suite", "mark"],
+    "Grade": ["problem", "member", "draw", "verdict", "message", "call", "suite", "mark", "quality"],
+    "Judgement": ["problem", "asks", "first", "second", "reply", "said"],
     "Divergence": ["problem", "tokens", "matrices", "members", "overall"],
     "DivergenceSums": [
         "tokens",
@@ -82,8 +83,17 @@ def test_fields_of_a_noun_keep_their_names_and_order(name: str):
     assert [f.name for f in fields(getattr(types, name))] == FIELDS[name]
 
 
-def test_verdicts_are_seven():
-    assert [str(v) for v in types.Verdict] == ["passed", "wrong", "raised", "timeout", "memory", "crashed", "refused"]
+def test_verdicts_are_eight():
+    assert [str(v) for v in types.Verdict] == [
+        "passed",
+        "wrong",
+        "raised",
+        "timeout",
+        "memory",
+        "crashed",
+        "refused",
+        "unjudged",
+    ]
 
 
 def test_a_key_is_problem_member_draw():

@@ -37,6 +37,7 @@ class Verdict(StrEnum):
     MEMORY = "memory"
     CRASHED = "crashed"  # the process died or left before its tests were done
     REFUSED = "refused"  # not run: no text to run
+    UNJUDGED = "unjudged"  # neither right nor wrong: the problem has no right answer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -255,11 +256,30 @@ class Grade:
     call: str = ""  # arguments of the first call that failed, shortened
     suite: str = ""  # for tests that are data: the suite that failed; those before it passed
     mark: str = ""  # "one process": tests and program ran together; "unproxied": they would have had to
+    # of an answer that is neither right nor wrong: its judged quality, 1 to 10. Not written where there is none
+    quality: float | None = field(default=None, metadata={"sparse": True})
 
     @property
     def key(self) -> Key:
         """The sample this grade judges."""
         return Key(self.problem, self.member, self.draw)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Judgement:
+    """A line of judgements.jsonl: what a judge model replied to one question about answers to one problem."""
+
+    problem: str
+    asks: str  # the question: "same", of two answers, or "quality", of one
+    first: str  # hash of the answer, 16 hex digits; of two, of the one that came first
+    second: str  # hash of the other answer; "" where the question is about one
+    reply: str  # what the judge wrote
+    said: str  # the verdict in the reply: "yes" or "no", or a number; "": there is none
+
+    @property
+    def key(self) -> str:
+        """The question and the answers that it is about."""
+        return f"{self.asks} {self.problem} {self.first} {self.second}"
 
 
 @dataclass(frozen=True, kw_only=True)

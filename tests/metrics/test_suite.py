@@ -13,6 +13,8 @@ from spa_bench.metrics.suite import (  # fmt: skip
     CHOICE_METRICS,
     METRICS,
     NOISE_METRICS,
+    OPEN_AT_SIZES,
+    OPEN_METRICS,
     RATES,
     Metric,
     Samples,
@@ -38,11 +40,11 @@ def samples(problem: str = "p", programs: tuple[str, ...] = (RIGHT, OTHER, WRONG
 
 
 def test_names_are_there_once_and_aliases_lead_to_them():
-    names = [m.name for m in (*METRICS, *CHOICE_METRICS, *NOISE_METRICS, *AT_SIZES)]
+    names = [m.name for m in (*METRICS, *CHOICE_METRICS, *NOISE_METRICS, *AT_SIZES, *OPEN_METRICS, *OPEN_AT_SIZES)]
     assert len(set(names)) == len(names)
     assert set(ALIASES.values()) <= set(names)
     always = {"diversity_score", "effective_diversity", "vendi", "average_kl"}
-    assert set(ALIASES) == always | {"kl[choices]", "kl[first]"}
+    assert set(ALIASES) == always | {"kl[choices]", "kl[first]", "distinct_k", "utility_k"}
 
 
 def test_base_verdicts_count_beside_those_of_all_tests():

@@ -53,6 +53,12 @@ def generations(task: CodeTask, ids: list[str]) -> bytes:
     return json.dumps([[whole[i]] for i in ids]).encode()
 
 
+def noveltybench(task: CodeTask, ids: list[str]) -> bytes:
+    whole, prompts = programs(task, RIGHT), {p.id: p.prompt for p in task.problems}
+    lines = [{"id": i, "prompt": prompts[i], "model": "m", "generations": [whole[i]]} for i in ids]
+    return "".join(json.dumps(line) + "\n" for line in lines).encode()
+
+
 def lm_eval(task: CodeTask, ids: list[str]) -> bytes:
     whole = programs(task, RIGHT)
     lines = [
@@ -99,6 +105,7 @@ FORMS: dict[str, tuple[Callable[[CodeTask, list[str]], bytes], str]] = {
     "array": (rows, "evalplus' samples"),
     "results": (results, "evalplus' results"),
     "generations": (generations, "bigcode's generations"),
+    "noveltybench": (noveltybench, "NoveltyBench's generations"),
     "lm-eval": (lm_eval, "lm-eval's samples"),
     "inspect-json": (inspect_json, "Inspect's log"),
     "inspect-zip": (inspect_zip, "Inspect's log"),

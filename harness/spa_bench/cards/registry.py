@@ -35,6 +35,7 @@ TABLES: dict[str, dict[str, str]] = {
     "task": {
         "code": "spa_bench.tasks.code:KIND",
         "lm-eval": "spa_bench.tasks.lm_eval:KIND",
+        "open": "spa_bench.tasks.open_ended:KIND",
     },
     "problems": {
         "mini-code": "spa_bench.mini.data:problems",

@@ -78,6 +78,8 @@ class TaskCardKind(CardKind[Build, TaskCard]):
 
     # the values of keys that a card leaves out
     unsaid: Mapping[str, object] = field(default_factory=dict, metadata=beside("UNSAID"))
+    # the keys of code tasks that this kind reads too, such as prompt
+    reads: frozenset[str] = field(default=frozenset(), metadata=beside("READS"))
 
 
 @runtime_checkable
@@ -153,7 +155,12 @@ def _check_task(where: str, card: TaskCard) -> None:
             raise CardError(f"{where}: packages holds {package!r}, which is no name of a package")
     if card.kind == "code" and card.problems == "jsonl" and not card.file:
         raise CardError(f'{where}: problems = "jsonl" needs file = "problems.jsonl"')
-    if card.kind != "code" and (idle := [k for k in _OF_CODE if getattr(card, k) != getattr(TaskCard, k)]):
+    given = [key for key in _OF_CODE if getattr(card, key) != getattr(TaskCard, key)]
+    if (
+        card.kind != "code"
+        and given
+        and (idle := [k for k in given if k not in kind_of(TaskCardKind, "task", card.kind).reads])
+    ):
         raise CardError(f"{where}: {idle[0]} plays a part for kind 'code' alone; this card has kind {card.kind!r}")
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from spa_bench.cli.options import OUTPUT, RunFolders, TaskFile, a_path, option
 
-To = Literal["evalplus", "lm-eval", "lm-eval-results", "inspect", "every-eval-ever", "parquet", "hub"]
+To = Literal["evalplus", "lm-eval", "lm-eval-results", "inspect", "every-eval-ever", "noveltybench", "parquet", "hub"]
 
 
 def export(

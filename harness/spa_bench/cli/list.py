@@ -15,7 +15,7 @@ from spa_bench.cards.task import load_task_card
 from spa_bench.cli.options import option
 from spa_bench.errors import SpaBenchError
 from spa_bench.metrics.suite import ALIASES
-from spa_bench.metrics.table import AT_SIZES, CHOICE_METRICS, METRICS, NOISE_METRICS
+from spa_bench.metrics.table import AT_SIZES, CHOICE_METRICS, METRICS, NOISE_METRICS, OPEN_AT_SIZES, OPEN_METRICS
 from spa_bench.mini.embedded import EMBEDDED
 from spa_bench.models.shipped import SHIPPED, Shipped
 from spa_bench.runs.engines import engine_kind
@@ -55,8 +55,8 @@ def _tasks() -> str:
 
 def _metrics() -> str:
     short = {name: alias for alias, name in ALIASES.items()}
-    described = {m.name: m.description for m in (*METRICS, *CHOICE_METRICS, *NOISE_METRICS)} | {
-        m.name: m.description for m in AT_SIZES
+    described = {m.name: m.description for m in (*METRICS, *CHOICE_METRICS, *NOISE_METRICS, *OPEN_METRICS)} | {
+        m.name: m.description for m in (*AT_SIZES, *OPEN_AT_SIZES)
     }
     rows = [[name, short.get(name, ""), description] for name, description in described.items()]
     others = [

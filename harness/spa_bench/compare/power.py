@@ -110,6 +110,11 @@ def read_pilot(first: Path, second: Path, metric: str) -> Pilot:
         raise UsageError(f"{first} and {second} are runs on other problems; a pilot needs the same for both samplers")
     if len(a) != len(b):
         raise UsageError(f"{first} has {len(a)} seeds of its sampler and {second} {len(b)}; a pilot needs as many for both")
+    for place, side in ((first, a), (second, b)):
+        if np.isnan(side).all():
+            raise UsageError(
+                f"{place} has no value of {metric} for any problem; give --metric with one that it has, such as diversity_score"
+            )
     return Pilot(a, b, a.shape[1], len(a))
 
 

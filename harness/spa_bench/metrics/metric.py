@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from spa_bench.metrics.novelty import PATIENCE
 from spa_bench.types import Behaviour, Choices, Divergence
 
 Value = float | None
@@ -34,6 +35,9 @@ class Samples:
     passed_base: Sequence[bool] | None = None  # on the base tests, where the problem has more tests after them
     right: int = 1  # of the choices of a multiple-choice problem, how many are right
     preferences: Choices | None = None  # of a multiple-choice problem: what the members think of its options
+    judged: bool = True  # whether answers are right or wrong; where they are neither, `passed` says nothing
+    qualities: Sequence[float | None] = ()  # of answers that are neither: judged quality, 1 to 10; empty where none is judged
+    patience: float = PATIENCE  # the p of utility_k[class]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +51,7 @@ class Metric:
     alias: str = ""  # a short name, which is always there too
     missing: str = ""  # why `compute` may give None
     bounds: tuple[float, float] | None = None  # limits of values that are not a rate: intervals are cut there
+    of_verdicts: bool = False  # it counts right answers, so that a problem without a right answer has no value
 
 
 def digests(samples: Samples) -> list[str | None]:

@@ -13,15 +13,27 @@ from spa_bench.metrics.diversity import program_key
 from spa_bench.metrics.frontier import qd_score
 from spa_bench.metrics.intervals import estimate
 from spa_bench.metrics.metric import Metric, Samples, Value, digests
+from spa_bench.metrics.open_ended import MOST_QUALITY, open_values
 from spa_bench.metrics.quality import member_pass_rates
 from spa_bench.metrics.rarefaction import has_size, subsets
-from spa_bench.metrics.table import AT_SIZES, CHOICE_METRICS, METRICS, NOISE_METRICS, QD, READ_TWICE, UNEQUAL
+from spa_bench.metrics.table import (
+    AT_SIZES,
+    CHOICE_METRICS,
+    METRICS,
+    NO_RIGHT,
+    NOISE_METRICS,
+    OPEN_AT_SIZES,
+    OPEN_METRICS,
+    QD,
+    READ_TWICE,
+    UNEQUAL,
+)
 from spa_bench.types import Estimate
 
 # metrics of a user's own are written with these
 __all__ = [
-    "ALIASES", "AT_SIZES", "CHOICE_METRICS", "METRICS", "NOISE_METRICS", "QD", "RATES", "Metric", "MetricValues",
-    "Samples", "Value",
+    "ALIASES", "AT_SIZES", "CHOICE_METRICS", "METRICS", "NOISE_METRICS", "OPEN_AT_SIZES", "OPEN_METRICS", "QD", "RATES",
+    "Metric", "MetricValues", "Samples", "Value",
     "estimates", "is_rate", "known", "measure_samples", "names", "sizes_up_to", "value_bounds",
 ]  # fmt: skip
 
@@ -34,13 +46,20 @@ _OF_TEXTS = {m.name for m in AT_SIZES if not m.name.startswith(("effective_", "d
 }
 """Metrics of the answers' texts, which have no value where no sample of the whole run has an answer."""
 
-ALIASES = {"effective_diversity": "effective_diversity[ast,correct]", "vendi": "vendi[ngram,q=1]"} | {
-    m.alias: m.name for m in (*METRICS, *CHOICE_METRICS, *NOISE_METRICS) if m.alias
-}
-RATES = {m.name for m in (*METRICS, *CHOICE_METRICS, *NOISE_METRICS) if m.rate} | {m.name for m in AT_SIZES if m.rate}
-_MISSING = {m.name: m.missing for m in (*METRICS, *CHOICE_METRICS, *NOISE_METRICS)} | {m.name: m.missing for m in AT_SIZES}
-_AT_SIZES = {m.name: m for m in AT_SIZES}
-_OURS = {m.name for m in (*METRICS, *CHOICE_METRICS, *NOISE_METRICS)} | {m.name for m in AT_SIZES}
+_OF_SAMPLES = (*METRICS, *CHOICE_METRICS, *NOISE_METRICS, *OPEN_METRICS)
+_AT_SIZES = {m.name: m for m in (*AT_SIZES, *OPEN_AT_SIZES)}
+ALIASES = {
+    "effective_diversity": "effective_diversity[ast,correct]",
+    "vendi": "vendi[ngram,q=1]",
+    "distinct_k": "distinct_k[class]",
+    "utility_k": "utility_k[class]",
+} | {m.alias: m.name for m in _OF_SAMPLES if m.alias}
+RATES = {m.name for m in _OF_SAMPLES if m.rate} | {m.name for m in _AT_SIZES.values() if m.rate}
+_MISSING = {m.name: m.missing for m in _OF_SAMPLES} | {m.name: m.missing for m in _AT_SIZES.values()}
+_OURS = {m.name for m in _OF_SAMPLES} | set(_AT_SIZES)
+_OF_VERDICTS = {m.name for m in _OF_SAMPLES if m.of_verdicts}
+_OF_VERDICTS |= {"utility_k[ast]", "effective_diversity[ast,correct]", "distinct_correct[ast]", QD}
+"""Metrics that count right answers."""
 
 
 def depends_on_n(name: str) -> bool:
@@ -77,18 +96,37 @@ def measure_samples(samples: Sequence[Samples], *, workers: int = 1) -> MetricVa
         for size, columns in at.items():
             for name, column in columns.items():
                 column.append(_rounded(row[name][size]))
-    values = {m.name: [_rounded(m.compute(s)) for s in samples] for m in METRICS}
-    if any(s.preferences for s in samples):
-        values |= {m.name: [_rounded(m.compute(s)) for s in samples] for m in CHOICE_METRICS}
-    if any(s.divergence and READ_TWICE in s.divergence.overall for s in samples):
-        values |= {m.name: [_rounded(m.compute(s)) for s in samples] for m in NOISE_METRICS}
+    _open(samples, at)
+    metrics = [*METRICS]
+    metrics += CHOICE_METRICS if any(s.preferences for s in samples) else ()
+    metrics += NOISE_METRICS if any(s.divergence and READ_TWICE in s.divergence.overall for s in samples) else ()
+    metrics += OPEN_METRICS if not all(s.judged for s in samples) else ()
+    values = {m.name: [_rounded(m.compute(s)) for s in samples] for m in metrics}
     _only_of_all(values, [len(s.texts) for s in samples])
     values |= _by_member(samples)
     values |= at.pop(least)
+    _only_judged(values, samples)
+    for table in at.values():
+        _only_judged(table, samples)
     if all(all(s.failed) for s in samples):  # where the run has an answer, a problem without any counts as without diversity
         for table in (values, *at.values()):
             table |= {name: [None] * len(samples) for name in table if name in _OF_TEXTS}
     return MetricValues(values, at, least)
+
+
+def _open(samples: Sequence[Samples], at: dict[int, dict[str, list[Value]]]) -> None:
+    """Add the columns of metrics of problems without a right answer, where there is one."""
+    if all(s.judged for s in samples):
+        return
+    rows = [open_values(s, list(at)) for s in samples]
+    for size, columns in at.items():
+        columns |= {m.name: [_rounded(row[m.name][size]) for row in rows] for m in OPEN_AT_SIZES}
+
+
+def _only_judged(values: dict[str, list[Value]], samples: Sequence[Samples]) -> None:
+    """Take away the values that count right answers, where a problem has no right answer."""
+    for name in values.keys() & _OF_VERDICTS:
+        values[name] = [value if s.judged else None for value, s in zip(values[name], samples, strict=True)]
 
 
 def _only_of_all(values: dict[str, list[Value]], counts: Sequence[int]) -> None:
@@ -128,6 +166,10 @@ def value_bounds(name: str, size: float = math.inf) -> tuple[float, float] | Non
     name = ALIASES.get(name, name)
     if is_rate(name):
         return 0.0, 1.0
+    if name == "quality[judged]":
+        return 1.0, MOST_QUALITY
+    if name == "utility_k[class]":
+        return 0.0, MOST_QUALITY
     if name in _AT_SIZES:
         metric = _AT_SIZES[name]
         return metric.least, size if metric.counts_samples else math.inf
@@ -146,12 +188,14 @@ def estimates(
     limits = {m.name: m.bounds for m in own}
     if "any_of_n" in values and all(v is None for row in values["any_of_n"] for v in row):  # it has no other reason
         absent |= {name: UNEQUAL for name in values if name.startswith(_OF_ALL)}
+    if "pass@1" in values and all(v is None for row in values["pass@1"] for v in row):
+        absent |= {name: NO_RIGHT for name in values if name in _OF_VERDICTS}
     by_name: dict[str, Estimate] = {}
     for name, table in values.items():
         scores = np.array([[np.nan if v is None else v for v in row] for row in table], float)
         if np.isnan(scores).all():
             by_name[name] = Estimate.missing(absent.get(name) or "no value")
-            if name in _OF_TEXTS:
+            if name in _OF_TEXTS and by_name[name].reason != NO_RIGHT:
                 by_name[name] = replace(by_name[name], reason=f"{by_name[name].reason}; or no sample has an answer")
         else:
             bounds = limits.get(name) or value_bounds(name, size)
@@ -164,7 +208,7 @@ def estimates(
 def _by_member(samples: Sequence[Samples]) -> dict[str, list[Value]]:
     """pass@1 of each member, where there are several."""
     members = samples[0].members
-    if members == 1:
+    if members == 1 or not all(s.judged for s in samples):
         return {}
     rates = [member_pass_rates(s.passed, members) for s in samples]
     return {f"{_OF_MEMBER}{m}]": [_rounded(float(rate[m])) for rate in rates] for m in range(members)}

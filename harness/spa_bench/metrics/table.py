@@ -100,6 +100,8 @@ def _share(values: Sequence[int] | Sequence[bool]) -> Value:
 
 
 UNEQUAL = "the problems have different numbers of samples"
+NO_RIGHT = "no right answer: the task's answers are neither right nor wrong"
+NO_QUALITY = "no quality is judged (options.quality of the task), or a reply of the judge holds none"
 _ONE_SUITE = "the task has one suite of tests"
 _TWO = "needs at least two samples a problem"
 _ONE_MEMBER = "one member: there is nothing to compare; or no problem fits the context"
@@ -108,12 +110,20 @@ _NO_BEHAVIOUR = "no behaviour of programs is known here"
 _NO_CHOICES = "the task has no choices to guess from"
 
 METRICS: tuple[Metric, ...] = (
-    Metric(name="pass@1", description="share of right answers (accuracy)", compute=lambda s: _share(s.passed), rate=True),
+    Metric(
+        name="pass@1",
+        description="share of right answers (accuracy)",
+        compute=lambda s: _share(s.passed),
+        rate=True,
+        of_verdicts=True,
+        missing=NO_RIGHT,
+    ),
     Metric(
         name="pass@K",
         description="chance that one of k answers is right (unbiased; by members when K > 1)",
         compute=lambda s: _pass_at(s, s.k),
         rate=True,
+        of_verdicts=True,
         missing="fewer answers than k",
     ),
     *(
@@ -122,6 +132,7 @@ METRICS: tuple[Metric, ...] = (
             description=f"the same for k = {k}",
             compute=functools.partial(_pass_at, k=k),
             rate=True,
+            of_verdicts=True,
             missing=f"fewer than {k} answers a problem, or members when K > 1",
         )
         for k in KS
@@ -131,6 +142,7 @@ METRICS: tuple[Metric, ...] = (
         description="pass@1 if the base tests alone counted, from the same verdicts",
         compute=_on_base(lambda s: _share(s.passed)),
         rate=True,
+        of_verdicts=True,
         missing=_ONE_SUITE,
     ),
     Metric(
@@ -138,6 +150,7 @@ METRICS: tuple[Metric, ...] = (
         description="pass@K on the base tests",
         compute=_on_base(lambda s: _pass_at(s, s.k)),
         rate=True,
+        of_verdicts=True,
         missing=f"{_ONE_SUITE}, or fewer answers than k",
     ),
     *(
@@ -146,6 +159,7 @@ METRICS: tuple[Metric, ...] = (
             description=f"pass@{k} on the base tests",
             compute=_on_base(functools.partial(_pass_at, k=k)),
             rate=True,
+            of_verdicts=True,
             missing=f"{_ONE_SUITE}, or fewer than {k} answers a problem, or members when K > 1",
         )
         for k in KS
@@ -155,6 +169,7 @@ METRICS: tuple[Metric, ...] = (
         description="whether any of the n answers is right",
         compute=lambda s: any_of_n(s.passed),
         rate=True,
+        of_verdicts=True,
         missing=UNEQUAL,
     ),
     Metric(
@@ -162,6 +177,7 @@ METRICS: tuple[Metric, ...] = (
         description="what guessing gets in any-of-n",
         compute=lambda s: any_of_n_chance(len(s.texts), s.choices, s.right),
         rate=True,
+        of_verdicts=True,
         missing=_NO_CHOICES,
     ),
     Metric(
@@ -169,6 +185,7 @@ METRICS: tuple[Metric, ...] = (
         description="whether the most frequent behaviour is right, ties at random",
         compute=_right_by_vote,
         rate=True,
+        of_verdicts=True,
         missing=_NO_BEHAVIOUR,
     ),
     Metric(
@@ -176,6 +193,7 @@ METRICS: tuple[Metric, ...] = (
         description="the same for the most frequent text, texts compared after stripping",
         compute=lambda s: majority_vote([None if f else t for t, f in zip(s.texts, s.failed, strict=True)], s.passed),
         rate=True,
+        of_verdicts=True,
         missing=UNEQUAL,
     ),
     Metric(
@@ -302,6 +320,7 @@ CHOICE_METRICS: tuple[Metric, ...] = (
         description="pass@1 of the problems that have choices",
         compute=_where_choices(lambda s: _share(s.passed)),
         rate=True,
+        of_verdicts=True,
         missing=_NO_OPTIONS,
     ),
     Metric(
@@ -309,6 +328,7 @@ CHOICE_METRICS: tuple[Metric, ...] = (
         description="whether the most frequent choice is right, of the problems that have choices",
         compute=_where_choices(_right_by_vote),
         rate=True,
+        of_verdicts=True,
         missing=_NO_OPTIONS,
     ),
     Metric(
@@ -316,6 +336,7 @@ CHOICE_METRICS: tuple[Metric, ...] = (
         description="any_of_n of the problems that have choices: the same as those of any_of_n[chance]",
         compute=_where_choices(lambda s: any_of_n(s.passed)),
         rate=True,
+        of_verdicts=True,
         missing=_NO_OPTIONS,
     ),
     Metric(
@@ -378,6 +399,27 @@ CHOICE_METRICS: tuple[Metric, ...] = (
 )
 """Metrics of multiple choice, which a run has where one of its problems is multiple choice."""
 
+
+def _mean_quality(s: Samples) -> Value:
+    """The mean over answers that have a text; None where the quality of one of them is not known."""
+    if not s.qualities or s.behaviours is None:
+        return None
+    known = [q for q, behaviour in zip(s.qualities, s.behaviours, strict=True) if behaviour.digest]
+    there = [q for q in known if q is not None]
+    return float(np.mean(there)) if there and len(there) == len(known) else None
+
+
+OPEN_METRICS: tuple[Metric, ...] = (
+    Metric(
+        name="quality[judged]",
+        description="judged quality of an answer, 1 to 10, mean over the answers that have a text",
+        compute=_mean_quality,
+        missing=NO_QUALITY,
+        bounds=(1.0, 10.0),
+    ),
+)
+"""Metrics of answers that are neither right nor wrong, which a run has where a problem has no right answer."""
+
 READ_TWICE = "kl[noise]"  # in `Divergence.overall`
 NOISE_METRICS: tuple[Metric, ...] = (
     Metric(
@@ -397,6 +439,7 @@ DIVERGENCES = frozenset(
 )
 """Metrics that come from distributions of tokens, which some engines do not give."""
 
+_SIZE = "not a size that the design of the draws can give"
 QD = "qd_score[ast]"
 AT_SIZES: tuple[texts.TextMetric, ...] = (
     *texts.TEXT_METRICS,
@@ -408,3 +451,20 @@ AT_SIZES: tuple[texts.TextMetric, ...] = (
     ),
 )
 """Metrics that depend on n: tables show them at equal n only."""
+
+OPEN_AT_SIZES: tuple[texts.TextMetric, ...] = (
+    texts.TextMetric(
+        name="distinct_k[class]",
+        description="NoveltyBench's distinct_k: classes of equivalent answers, as the task compares them",
+        rate=False,
+        missing=_SIZE,
+        counts_samples=True,
+    ),
+    texts.TextMetric(
+        name="utility_k[class]",
+        description="NoveltyBench's utility_k, 0 to 10: judged quality of each answer of a new class, discounted by patience",
+        rate=False,
+        missing=NO_QUALITY,
+    ),
+)
+"""The same, of those that depend on n."""

@@ -25,6 +25,8 @@ from spa_bench.types import Choices, Grade, Key, Record, Verdict
 _REASONS = 3  # reasons of refusal that the line which ends a run names
 _MARKS = {  # a grade's mark -> its meaning, in the line that ends a run
     "one process": "judged in one process with the tests, which a program could cheat",
+    "no text": "without a text",
+    "no verdict": "about which a reply of the judge holds no verdict (judgements.jsonl)",
     "unproxied": "refused: values cannot cross between program and tests (docs/explanation/security.md)",
 }
 
@@ -213,10 +215,11 @@ def _details(grade: Grade) -> list[str]:
     return [text for text in texts if text]
 
 
-def _counts(records: Sequence[Record], grades: dict[Key, Grade]) -> tuple[int, int, int, str]:
+def _counts(records: Sequence[Record], grades: dict[Key, Grade]) -> tuple[int, int | str, int, str]:
     verdicts = [str(grades[r.key].verdict) if r.key in grades else "not graded" for r in records]
     summary = ", ".join(f"{verdicts.count(v)} {v}" for v in sorted(set(verdicts)))
-    return len(records), verdicts.count("passed"), len({r.graded.strip() for r in records}), summary
+    passed = "-" if str(Verdict.UNJUDGED) in verdicts else verdicts.count("passed")  # neither right nor wrong
+    return len(records), passed, len({r.graded.strip() for r in records}), summary
 
 
 def _safe(text: str) -> str:

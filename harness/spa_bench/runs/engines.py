@@ -89,6 +89,11 @@ class Chosen:
             raise UsageError(f"--engine {self.name} needs --model: the name that the model has there")
         return f"engine {self.name} takes no model: --model {given} has no effect" if wanted == "unused" and given else ""
 
+    def needs_model(self) -> str:
+        """Why this engine cannot do without the name of a model; "" where it can."""
+        unused = self.name != HF and engine_kind(self.name).model == "unused"
+        return "" if unused else f"engine {self.name} needs the name of a model"
+
     def known(self, model: str) -> Mapping[str, object] | None:
         """What is known of the model without a call that costs; None for an engine that is not paid by the call."""
         kind = None if self.name == HF else engine_kind(self.name)

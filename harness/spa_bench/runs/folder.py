@@ -23,7 +23,7 @@ from spa_bench.runs.partial import PARTIAL
 from spa_bench.support import lock
 from spa_bench.support.files import file_safe, replace_file
 from spa_bench.support.json_text import indented
-from spa_bench.types import Behaviour, Choices, Divergence, Grade, Json, Key, Record, RunSpec
+from spa_bench.types import Behaviour, Choices, Divergence, Grade, Json, Judgement, Key, Record, RunSpec
 
 SCHEMA_VERSION = 2
 TASK_FILE = "task_file.json"  # the path of a jsonl task's problems: outside the spec, which holds their hash
@@ -36,12 +36,14 @@ LOGS: Final[dict[str, type[Keyed]]] = {
     "grades.jsonl": Grade,
     "behaviours.jsonl": Behaviour,
     "divergence.jsonl": Divergence,
+    "judgements.jsonl": Judgement,  # replies of a judge model, where answers are neither right nor wrong
     "noise.jsonl": Record,  # one member in other batches: the texts differ by numerics alone
 }
 ADDED = "added.json"  # metrics of the user's own that were added after the spec was written
 OVERLAP = "overlap.json"  # training pairs that overlap the task: follows from data and task, which the spec hashes
 SANITISERS = "sanitisers.json"  # evalplus' sanitiser beside ours, where the run is of a benchmark of evalplus'
-JSON_FILES = (ADDED, "adapters.json", "embeddings.json", "judged.json", "metrics.json", OVERLAP, SANITISERS)
+JUDGE = "judge.json"  # the models that put answers into classes or judged their quality
+JSON_FILES = (ADDED, "adapters.json", "embeddings.json", JUDGE, "judged.json", "metrics.json", OVERLAP, SANITISERS)
 
 
 def spec_hash(spec: Mapping[str, object]) -> str:
@@ -99,6 +101,11 @@ class RunFolder:
     def divergence_log(self) -> Log[Divergence]:
         """divergence.jsonl."""
         return self.log("divergence.jsonl", Divergence)
+
+    @property
+    def judgement_log(self) -> Log[Judgement]:
+        """judgements.jsonl; it exists where a model compared or judged answers."""
+        return self.log("judgements.jsonl", Judgement)
 
     @property
     def noise_log(self) -> Log[Record]:

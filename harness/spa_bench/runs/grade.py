@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Protocol
 
 from spa_bench.cards.guard import judged
 from spa_bench.cards.source import hashes
 from spa_bench.errors import DataError, StoreError
-from spa_bench.grading import Behaved, Grader, Grading, Outcome, Program
+from spa_bench.grading import Grader, Grading
 from spa_bench.runs import embeddings, sanitisers
+from spa_bench.runs.appraise import RunAppraiser
 from spa_bench.runs.folder import ADDED, RunFolder
 from spa_bench.runs.judging import StartGraders, spread_judge
 from spa_bench.runs.log import Row, append
@@ -30,16 +31,6 @@ def _pausing(rows: Iterator[Row]) -> Iterator[Row]:
     for row in rows:
         yield row
         pause_point()
-
-
-class _NoJudge:
-    """Takes the place of a judge where the answers are no programs."""
-
-    def run(self, programs: Sequence[Program]) -> Iterator[tuple[int, Outcome]]:
-        raise AssertionError("a task whose answers are no programs asked for a judge")
-
-    def behaviours(self, programs: Sequence[Program]) -> Iterator[tuple[int, Behaved]]:
-        raise AssertionError("a task whose answers are no programs asked for a judge")
 
 
 def make_judge(task: Task, sandbox: str, grading: str, workers: int, console: Reporter) -> Judge:
@@ -69,11 +60,13 @@ class _Pausing(Protocol):
 
 @contextmanager
 def _judge(
-    task: Task, sandbox: str, grading: str, workers: int, console: Reporter, graders: StartGraders | None
+    folder: RunFolder, task: Task, sandbox: str, workers: int, console: Reporter, graders: StartGraders | None
 ) -> Iterator[tuple[Judge, _Pausing]]:
-    """(the judge of the programs of `task`, what lets Ctrl-C stop its rows)."""
+    """(the judge of the programs of `task`, or of its answers; what lets Ctrl-C stop its rows)."""
+    grading = str(folder.spec["grading"])
     if not task.runs_code:
-        yield _NoJudge(), _pausing
+        with closing(RunAppraiser(folder, console)) as appraiser:
+            yield appraiser, _pausing
     elif graders is None:
         yield make_judge(task, sandbox, grading, workers, console), _pausing
     else:
@@ -139,7 +132,7 @@ def _judge_missing(
     both = sanitisers.to_compare(folder)
     if ungraded or unknown or both:
         remember_judge(folder, chosen, fresh=not graded)
-        with _judge(task, chosen, str(folder.spec["grading"]), workers, console, graders) as (judge, pausing):
+        with _judge(folder, task, chosen, workers, console, graders) as (judge, pausing):
             choices = folder.choice_log.rows()
             if ungraded:
                 with console.stage("grading") as progress:

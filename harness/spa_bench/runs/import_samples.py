@@ -9,7 +9,7 @@ from pathlib import Path
 
 from spa_bench.cards.objects import unhashed
 from spa_bench.cards.source import code_of, hashes
-from spa_bench.cards.task import TaskCard
+from spa_bench.cards.task import Placed, TaskCard
 from spa_bench.errors import DataError
 from spa_bench.runs.folder import TASK_FILE, RunFolder, create
 from spa_bench.runs.job import described
@@ -147,6 +147,8 @@ def import_samples(
     folder = create(out, f"{task.name}-{label}", spec, fresh=unhashed(asdict(spec)))
     if task.file:
         folder.write_json(TASK_FILE, {"file": task.file})
+    if card and isinstance(card.options, Placed) and (places := card.options.places()):
+        folder.write_json(TASK_FILE, places)
     with folder.locked():
         done = {r.key for r in folder.record_log.rows()}
         folder.record_log.append([r for r in records if r.key not in done])

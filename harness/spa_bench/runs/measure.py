@@ -16,6 +16,7 @@ import numpy as np
 from spa_bench.cards.guard import called
 from spa_bench.cards.source import check_packages, hashes
 from spa_bench.errors import DataError, UsageError
+from spa_bench.metrics.novelty import PATIENCE
 from spa_bench.metrics.suite import Samples, estimates, measure_samples
 from spa_bench.metrics.table import DIVERGENCES
 from spa_bench.runs import embeddings, noise_floor
@@ -186,6 +187,7 @@ def collect_samples(
     spread = {d.problem: d for d in divergence if d.tokens}
     choices_of = {c.problem: c for c in choices}
     drawn = spec["sampler"].get("kind") != "samples"
+    patience = float((spec["task"].get("options") or {}).get("patience", PATIENCE))
     samples = []
     for problem in problems:
         mine = grouped.get(problem.id, [])
@@ -199,7 +201,7 @@ def collect_samples(
                 f"sample {first.problem}, member {first.member}, draw {first.draw} is not graded; finish the run with "
                 f"`spa-bench grade`"
             )
-        digests = behaved.get(problem.id)
+        digests, qualities = behaved.get(problem.id), [grades[r.key].quality for r in mine]
         samples.append(
             Samples(
                 problem=problem.id,
@@ -218,6 +220,9 @@ def collect_samples(
                 passed_base=_passed_base(problem, [grades[r.key] for r in mine]),
                 preferences=choices_of.get(problem.id),
                 right=problem.right,
+                judged=all(grades[r.key].verdict != "unjudged" for r in mine),
+                qualities=qualities if any(q is not None for q in qualities) else (),
+                patience=patience,
             )
         )
     return samples

@@ -63,11 +63,11 @@ def _hint(name: str) -> str:
 
 
 def values_of(metric: Metric, samples: Sequence[Samples]) -> list[float | None]:
-    """The value of `metric` for every problem's Samples.
+    """The value of `metric` for every problem's Samples; None where it counts right answers and there are none to count.
 
     Raises UsageError that names the problem when the metric fails, or gives no finite number or a rate outside [0, 1].
     """
-    return [_value(metric, one) for one in samples]
+    return [None if metric.of_verdicts and not one.judged else _value(metric, one) for one in samples]
 
 
 def _value(metric: Metric, one: Samples) -> float | None:

@@ -15,6 +15,7 @@ from spa_bench.errors import UsageError
 from spa_bench.executors.options import ExecutorOptions
 from spa_bench.mini.embedded import EMBEDDED
 from spa_bench.models.base import Model
+from spa_bench.runs.appraise import check_appraisal
 from spa_bench.runs.defaults import Pairs, load_model_for, model_for, pairs_for
 from spa_bench.runs.earlier import earlier_runs, is_drawn, spent_before
 from spa_bench.runs.engines import Chosen, chosen_engine
@@ -156,6 +157,7 @@ def run(
     if line := read.engine.check_model(options.model):
         console.note(line)
     embedder = load_embedder(options.embedding, device=options.loading.device) if options.embedding else None
+    check_appraisal(read.task_card)
     earlier = _earlier(read, embedder, options)
     if (drawn := [folder for folder in earlier if folder and is_drawn(folder)]) and len(drawn) == len(options.seeds):
         console.note(f"every answer is there: engine {read.engine.name} is not asked, and nothing is spent")
@@ -246,7 +248,8 @@ def _plan(parts: _Loaded, options: RunOptions, *, lent: bool) -> list[str]:
     )
     if parts.chat:
         lines.append(
-            "prompts: by the model's chat template, as evalplus asks where there is one (or --set task.prompt=completion)"
+            f"prompts: by the model's chat template{', as evalplus asks where there is one' * parts.task.runs_code} (or --set "
+            "task.prompt=completion)"
         )
     lines += object_lines(parts.card.kind, parts.task_card.kind, parts.engine.name, options.metrics)
     lines += crowded(parts.asking, parts.model)

@@ -256,6 +256,27 @@ def _inspect_text(place: str, sample: Mapping[str, object]) -> str:
     return text
 
 
+# NoveltyBench: a prompt a row, with all answers to it
+
+
+def _noveltybench(content: Content, task: TextsTask) -> Found:
+    answers, seen = [], set()
+    for place, value in content.rows:
+        row = _mapping(value)
+        texts = row.get("generations")
+        if not isinstance(texts, list):
+            raise DataError(f"{place} lacks generations, the list of the answers to its prompt")
+        problem = _problem_called(place, row.get("id"), [row], task)
+        if problem.id in seen:
+            raise DataError(f"{place} repeats the id {problem.id!r}; a row has all answers to its prompt")
+        seen.add(problem.id)
+        if "prompt" in row and row["prompt"] != problem.prompt:
+            raise DataError(f"{place}: {problem.id} is another prompt in task {task.name}, of another version of its data")
+        answers += [Answer(place, problem, _one_text(text, place, "a generation"), "chat") for text in texts]
+    models = sorted({str(_mapping(row)["model"]) for _, row in content.rows if "model" in _mapping(row)})
+    return Found(answers, (f"of model {', '.join(models)}",) if models else ())
+
+
 # what several shapes need
 
 
@@ -323,6 +344,12 @@ SHAPES: tuple[Shape, ...] = (
         looks="rows of doc_id, doc and resps",
         takes=_first_has("resps"),
         read=_lm_eval,
+    ),
+    Shape(
+        name="NoveltyBench's generations",
+        looks="rows of id, prompt and generations",
+        takes=lambda content: _first_has("generations")(content) and _first_has("id")(content),
+        read=_noveltybench,
     ),
     Shape(
         name="bigcode's generations",

@@ -7,7 +7,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from spa_bench.compare.leaderboard.schema import KEPT, KEPT_OF_CHOICES
+from spa_bench.compare.leaderboard.schema import KEPT, KEPT_OF_CHOICES, KEPT_OF_OPEN
 from spa_bench.errors import UsageError
 from spa_bench.metrics.suite import ALIASES, is_rate
 from spa_bench.support.text import did_you_mean
@@ -55,9 +55,13 @@ RULES: Mapping[str, Rule] = {
     "kl[choices,i!=j]": Rule(None, "beside average_kl, which is judged"),
     "kl[first,i!=j]": Rule(None, "beside average_kl, which is judged"),
     "entropy[choices]": Rule(None, "it rises with ignorance"),
+    # tasks without a right answer
+    "distinct_k[class]": Rule(Tolerance(0.05, relative=True), "more answers of one class"),
+    "utility_k[class]": Rule(Tolerance(0.05, relative=True), "worse answers, or more of one class"),
+    "quality[judged]": Rule(Tolerance(0.05, relative=True), "answers that are judged to be worse"),
 }
 """Metric -> rule, for all metrics that a result keeps problem by problem. More is better for each that has a tolerance."""
-assert tuple(RULES) == KEPT + KEPT_OF_CHOICES
+assert tuple(RULES) == KEPT + KEPT_OF_CHOICES + KEPT_OF_OPEN
 JUDGED = tuple(name for name, rule in RULES.items() if rule.tolerance is not None)
 FEWEST_SEEDS = 5  # of a baseline: fewer do not show how far one training seed lies from the next
 ALPHA = 0.05

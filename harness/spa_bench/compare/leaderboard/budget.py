@@ -25,7 +25,7 @@ from spa_bench.types import Estimate
 
 FloatArray = NDArray[np.float64]
 What = Literal["tokens", "seconds"]
-ANY, DISTINCT = "any_of_n", "distinct_correct[ast]"
+ANY, DISTINCT, CLASSES = "any_of_n", "distinct_correct[ast]", "distinct_k[class]"
 SAID = {
     "tokens": "tokens that are drawn, those thrown away included",
     "seconds": "seconds of generation, on the machine and at the batch size of each run",
@@ -68,13 +68,15 @@ class Budget:
 def at_equal(rows: Sequence[LeaderboardRow], what: What, *, sort: str | None = None) -> Budget:
     """The rows of one table at the budget of the cheapest, by `sort`: a metric at the budget, or any other metric.
 
-    Without `sort` they are in the order of different right programs or, where answers are not programs, of any_of_n. Raises
+    Without `sort` they are in the order of different right programs or, where answers are not programs, of any_of_n; of
+    distinct_k where answers are neither right nor wrong. Raises
     UsageError for a row without recorded costs, and for a metric that no row has.
     """
     costs = {row.label: _cost(row, what) for row in rows}
     amount = min(costs[row.label] * row.result["size"] for row in rows)
     found = [_at(row, costs[row.label], amount) for row in rows]
-    name = sort or (DISTINCT if any(runs_code(row.result["spec"]) for row in rows) else ANY)
+    programs = any(runs_code(row.result["spec"]) for row in rows)
+    name = sort or (DISTINCT if programs else CLASSES if any(row.open_ended for row in rows) else ANY)
     name = ALIASES.get(name, name)
     _check_known(name, rows, {"seconds", ANY, DISTINCT, VENDI})
     values = {
@@ -83,6 +85,7 @@ def at_equal(rows: Sequence[LeaderboardRow], what: What, *, sort: str | None = N
     return Budget(what=what, amount=amount, rows=tuple(sorted(found, key=lambda r: by_value(values[r.row.label], name))))
 
 
+_OPEN = (CLASSES, "utility_k[class]", VENDI)
 LESS_FIRST = ("tokens", "tokens[spent]", "length", "seconds")
 """Metrics of which less is better: costs."""
 
@@ -166,8 +169,14 @@ def _at(row: LeaderboardRow, cost: float, amount: float) -> BudgetRow:
 
 
 def _curves(row: LeaderboardRow) -> dict[str, dict[int, FloatArray]]:
-    """Metric -> size -> values (S, P), as far as they are known. Those of no answer and of one follow from pass@1."""
+    """Metric -> size -> values (S, P), as far as they are known.
+
+    Those of no answer and of one follow from pass@1, where there is one.
+    """
     share, whole = row.scores("pass@1"), row.result["size"]
+    if row.open_ended:
+        several = {name: {size: row.scores(name, size) for size in sorted(row.sizes()) if size > 1} for name in _OPEN}
+        return {name: {m: t for m, t in sizes.items() if not np.isnan(t).all()} for name, sizes in several.items()}
     ends = {0: np.zeros_like(share), 1: share}
     sizes = sorted(row.sizes())
     anyone = {size: (share > 0).astype(float) if size == whole else row.scores(ANY, size) for size in sizes}

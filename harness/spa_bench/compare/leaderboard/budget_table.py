@@ -6,13 +6,14 @@ from typing import Any
 
 from tabulate import tabulate
 
-from spa_bench.compare.leaderboard.budget import ANY, DISTINCT, SAID, Budget, BudgetRow
+from spa_bench.compare.leaderboard.budget import ANY, CLASSES, DISTINCT, SAID, Budget, BudgetRow
 from spa_bench.compare.leaderboard.ranges import VENDI
 from spa_bench.compare.leaderboard.schema import as_stored
 from spa_bench.compare.leaderboard.tables import STYLES, Measured, cell
 from spa_bench.types import Estimate
 
-_HEADS = {"pass@1": "pass@1", ANY: "any of n'", DISTINCT: "different right programs", VENDI: "vendi"}
+_HEADS = {"pass@1": "pass@1", ANY: "any of n'", DISTINCT: "different right programs"}
+_HEADS |= {"utility_k[class]": "utility_k", CLASSES: "distinct_k", VENDI: "vendi"}
 LEGEND = (
     "n' is the number of answers a problem, on average over a draw between the two nearest sizes that results keep, that the "
     "budget buys; different right programs and vendi are counts among these. Training is not in the budget: "

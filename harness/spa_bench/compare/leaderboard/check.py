@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from spa_bench.compare.leaderboard.measurers import line_fault
-from spa_bench.compare.leaderboard.ranges import runs_code, value_faults
+from spa_bench.compare.leaderboard.ranges import is_open, runs_code, value_faults
 from spa_bench.compare.leaderboard.results import OTHER_LOGS, Result, file_name, load_all
 from spa_bench.compare.leaderboard.schema import as_stored, shape_faults
 from spa_bench.errors import StoreError
@@ -204,7 +204,7 @@ def _kept_faults(result: Result) -> Iterator[str]:
     """Estimates that the values do not give."""
     runs = result["runs"]
     values: dict[str, list[Any]] = {name: [run["values"][name] for run in runs] for name in runs[0]["values"]}
-    if result["n"] is not None:
+    if result["n"] is not None and not any(map(is_open, runs)):
         derived = [_derived(result, run["values"]) for run in runs]
         values |= {name: [table[name] for table in derived] for name in derived[0] if name in result["metrics"]}
     for name, estimate in estimates(values, size=result["size"]).items():

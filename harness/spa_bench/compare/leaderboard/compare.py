@@ -25,10 +25,45 @@ PAIRED = {
     "vendi": "vendi[ngram,q=1]",
 }
 """Column -> metric, for the columns in which more is better; they are compared paired, with Holm over the samplers."""
+OPEN_PAIRED = {
+    "utility_k": "utility_k[class]",
+    "distinct_k": "distinct_k[class]",
+    "quality": "quality[judged]",
+    "diversity_score": "diversity_score[exact]",
+    "vendi": "vendi[ngram,q=1]",
+}
+"""The same where answers are neither right nor wrong."""
+_OF_QUALITY = ("utility_k", "quality")
+QUALITY_MARGIN = 0.5  # judged quality, 1 to 10, counts as equal where the paired interval lies inside ±QUALITY_MARGIN
 CHOSEN = {"accuracy": "pass@1[mc]", "majority vote": "majority_vote[mc]", "any of n": "any_of_n[mc]"}
 """The same for multiple choice; the best are bold where differences are resolved."""
-_METRICS = {**PAIRED, **CHOSEN}
+_METRICS = {**PAIRED, **OPEN_PAIRED, **CHOSEN}
 RESAMPLES = 4000
+
+
+@dataclass(frozen=True)
+class Axes:
+    """The columns of quality and of diversity in a table."""
+
+    quality: str
+    margin: float  # differences in quality within ± this count as none
+    diversity: str
+    said: str  # the diversity in words
+
+
+AXES = Axes("pass@1", MARGIN, "diversity_score", "diversity score")
+OPEN_AXES = Axes("quality", QUALITY_MARGIN, "distinct_k", "distinct_k")
+
+
+def paired_columns(rows: Sequence[LeaderboardRow]) -> dict[str, str]:
+    """Column -> metric, of the columns in which `rows`, all of one table, are compared paired.
+
+    Where answers are neither right nor wrong and no row has a judged quality, the columns of quality are left out.
+    """
+    if not any(row.open_ended for row in rows):
+        return PAIRED
+    judged = any(row.estimate(OPEN_PAIRED[OPEN_AXES.quality]).value is not None for row in rows)
+    return {column: metric for column, metric in OPEN_PAIRED.items() if judged or column not in _OF_QUALITY}
 
 
 @dataclass(frozen=True)
@@ -38,34 +73,43 @@ class PairedComparison:
     other: LeaderboardRow
     decisions: dict[str, Decision]  # column -> the difference and whether it is resolved
 
+    @property
+    def axes(self) -> Axes:
+        """The columns that say whether quality is equal and diversity differs."""
+        return AXES if AXES.quality in self.decisions else OPEN_AXES
+
     def sentence(self, reference: str) -> str:
-        """A sentence that says whether pass@1 is equal and whether diversity differs."""
-        quality, spread = self.decisions["pass@1"], self.decisions["diversity_score"]
-        if self.equal:
-            first = f"pass@1 is equal within ±{MARGIN} ({number(quality.difference)})"
+        """A sentence that says whether quality is equal and whether diversity differs."""
+        axes = self.axes
+        quality, spread = self.decisions.get(axes.quality), self.decisions[axes.diversity]
+        if quality is None:
+            first = "no quality is judged"
+        elif self.equal:
+            first = f"{axes.quality} is equal within ±{axes.margin} ({number(quality.difference)})"
         elif quality.resolved:
-            first = f"pass@1 differs ({number(quality.difference)})"
+            first = f"{axes.quality} differs ({number(quality.difference)})"
         else:
-            first = f"pass@1 is not shown to be equal within ±{MARGIN} ({number(quality.difference)})"
+            first = f"{axes.quality} is not shown to be equal within ±{axes.margin} ({number(quality.difference)})"
         if not spread.resolved:
-            second = f"no difference in diversity score is resolved ({number(spread.difference)})"
+            second = f"no difference in {axes.said} is resolved ({number(spread.difference)})"
         else:
             how = "higher" if (spread.difference.value or 0) > 0 else "lower"
-            second = f"diversity score is {how} ({number(spread.difference)})"
+            second = f"{axes.said} is {how} ({number(spread.difference)})"
         return f"{reference} against {self.other.label}: {first}; {second}."
 
     @property
     def equal(self) -> bool:
-        """Whether pass@1 is shown to be equal."""
-        return equivalent(self.decisions["pass@1"].difference, MARGIN)
+        """Whether quality is shown to be equal."""
+        quality = self.decisions.get(self.axes.quality)
+        return quality is not None and equivalent(quality.difference, self.axes.margin)
 
 
 def compare_with_reference(rows: Sequence[LeaderboardRow], reference: str) -> list[PairedComparison]:
     """`reference` compared with every other row, at equal n, paired by problem. Raises UsageError as `row_of`."""
     chosen = row_of(rows, reference)
     others = [r for r in rows if r is not chosen and r.table_key == chosen.table_key]
-    decided = {column: _decide(column, chosen, others) for column in PAIRED}
-    return [PairedComparison(other, {column: decided[column][other.label] for column in PAIRED}) for other in others]
+    decided = {column: _decide(column, chosen, others) for column in paired_columns([chosen, *others])}
+    return [PairedComparison(other, {column: of[other.label] for column, of in decided.items()}) for other in others]
 
 
 def row_of(rows: Sequence[LeaderboardRow], reference: str) -> LeaderboardRow:
@@ -112,11 +156,14 @@ def best(rows: Sequence[LeaderboardRow], column: str) -> set[str]:
 
 
 def summary(comparisons: Sequence[PairedComparison], reference: str) -> str:
-    """A sentence that says from which samplers of equal pass@1 the reference differs in diversity score."""
+    """A sentence that says from which samplers of equal quality the reference differs in diversity."""
+    axes = comparisons[0].axes if comparisons else AXES
+    if comparisons and not any(axes.quality in c.decisions for c in comparisons):
+        return "No quality is judged: nothing is said at equal quality."
     groups: dict[str, list[str]] = {"higher than": [], "lower than": [], "not resolved against": []}
     unequal = []
     for c in comparisons:
-        spread = c.decisions["diversity_score"]
+        spread = c.decisions[axes.diversity]
         if not c.equal:
             unequal.append(c.other.label)
         elif spread.resolved:
@@ -125,14 +172,28 @@ def summary(comparisons: Sequence[PairedComparison], reference: str) -> str:
             groups["not resolved against"].append(c.other.label)
     parts = ", ".join(f"{how} {_listed(names)}" for how, names in groups.items() if names)
     if not parts:
-        return f"No sampler's pass@1 is shown to equal that of {reference} within ±{MARGIN}: nothing is said at equal quality."
-    rest = f"; with {_listed(unequal)} pass@1 is not shown to be equal" if unequal else ""
-    return f"At equal pass@1 (paired 95 % interval inside ±{MARGIN}), the diversity score of {reference} is {parts}{rest}."
+        return (
+            f"No sampler's {axes.quality} is shown to equal that of {reference} within ±{axes.margin}: "
+            "nothing is said at equal quality."
+        )
+    rest = f"; with {_listed(unequal)} {axes.quality} is not shown to be equal" if unequal else ""
+    inside = f"paired 95 % interval inside ±{axes.margin}"
+    return f"At equal {axes.quality} ({inside}), the {axes.said} of {reference} is {parts}{rest}."
 
 
 def front_of(rows: Sequence[LeaderboardRow]) -> tuple[Frontier, list[str]] | None:
-    """The front of (pass@1, diversity score) and the labels of the temperature sweep; None for fewer than 2 rows."""
-    scores = {r.label: (r.scores("pass@1"), r.scores("diversity_score[exact]")) for r in rows}
+    """The front of (pass@1, diversity score) and the labels of the temperature sweep; None for fewer than 2 rows.
+
+    Where answers are neither right nor wrong, its points are (judged quality / 10, classes / n).
+    """
+    size = common_size(rows)
+    if any(r.open_ended for r in rows):
+        if size is None:
+            return None
+        quality, spread = OPEN_PAIRED[OPEN_AXES.quality], OPEN_PAIRED[OPEN_AXES.diversity]
+        scores = {r.label: (r.scores(quality) / 10, r.scores(spread, size) / size) for r in rows}
+    else:
+        scores = {r.label: (r.scores("pass@1"), r.scores("diversity_score[exact]")) for r in rows}
     usable = {k: v for k, v in scores.items() if not (np.isnan(v[0]).all() or np.isnan(v[1]).all())}
     known = [np.isfinite(table).any(axis=0) for pair in usable.values() for table in pair]
     if len(usable) < 2 or np.logical_and.reduce(known).sum() < 2:

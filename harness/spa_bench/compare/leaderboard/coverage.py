@@ -16,10 +16,12 @@ def any_of_column(values: Mapping[str, Sequence[float | None]], n: int | None, m
 
     `values` are those of a run. pass@1 says how many answers are right where there is one member, or each has one draw;
     otherwise `pass@1[member=i]` does. Where n is None, which is n that differ, pass@k of that size is the chance. Every value
-    of the column is None where the design has no subset of that size. Raises KeyError, TypeError or ValueError for columns of
-    another shape.
+    of the column is None where the design has no subset of that size, or where pass@1 has no value. Raises KeyError, TypeError
+    or ValueError for columns of another shape.
     """
     share = values["pass@1"]
+    if None in share:  # a problem has no right answer
+        return [None] * len(share)
     if n is None:
         column = values.get(f"pass@{size}")
         return None if column is None else list(column)

@@ -9,7 +9,14 @@ from spa_bench.compare.leaderboard.budget import Budget
 from spa_bench.compare.leaderboard.budget_table import LEGEND as BUDGET_LEGEND
 from spa_bench.compare.leaderboard.budget_table import budget_table, said
 from spa_bench.compare.leaderboard.choices import choice_table, own_table
-from spa_bench.compare.leaderboard.compare import PAIRED, PairedComparison, compare_with_reference, front_of, number, summary
+from spa_bench.compare.leaderboard.compare import (
+    PairedComparison,
+    compare_with_reference,
+    front_of,
+    number,
+    paired_columns,
+    summary,
+)
 from spa_bench.compare.leaderboard.measurers import measured_line
 from spa_bench.compare.leaderboard.quality import LEAD, quality_line
 from spa_bench.compare.leaderboard.rows import LeaderboardRow, by_table
@@ -42,7 +49,9 @@ def markdown(
             there = any(r.label == reference for r in mine)
             parts.append(_paired_section(mine, reference) if there else _no_reference(mine, reference))
         parts += [_front_section(mine), _odd_section(mine), _cost_section(mine), _provenance(mine)]
-    parts.append(LEGEND + (CHOICE_LEGEND if choice_table(rows) else ""))
+    parts.append(
+        LEGEND + (CHOICE_LEGEND if choice_table(rows) else "") + (OPEN_LEGEND if any(r.open_ended for r in rows) else "")
+    )
     return "\n".join(part for part in parts if part)
 
 
@@ -78,7 +87,7 @@ def _paired_section(rows: Sequence[LeaderboardRow], reference: str) -> str:
     comparisons = compare_with_reference(rows, reference)
     if not comparisons:
         return ""
-    columns = [column for column in columns_of(rows) if column in PAIRED]
+    columns = [column for column in columns_of(rows) if column in paired_columns(rows)]
     body = [[c.other.label, *(_difference(c, column) for column in columns)] for c in comparisons]
     head = f"### {_escape(reference)} minus the others, paired by problem\n"
     bold = "Bold: resolved at 95 %, Holm over the samplers of a column.\n"
@@ -119,7 +128,7 @@ def _front_section(rows: Sequence[LeaderboardRow]) -> str:
     swept = f"The temperature front is drawn by {_escape(', '.join(sweep))}. " if sweep else ""
     return (
         "### Quality and diversity together\n\n"
-        f"Points are (pass@1, diversity score). {swept}"
+        f"Points are ({'judged quality / 10, distinct_k / n' if rows[0].open_ended else 'pass@1, diversity score'}). {swept}"
         f"Hypervolume above (0, 0) of all: {number(front.hypervolume)}; R2 from (1, 1): {number(front.r2)}.\n\n"
         f"{grid(body, head)}\n"
     )
@@ -211,4 +220,10 @@ Tables of multiple choice are over the problems that have choices: accuracy is p
 guesses get in any-of-n, agreement the share of pairs of members that choose the same, KL in nats over i ≠ j, and *diversity
 after* the diversity score of what is written after the choice. average_kl of such problems is that of the first token after
 the context.
+"""
+OPEN_LEGEND = """
+Answers of tasks without a right answer are neither right nor wrong, so that pass@1 has no value. distinct_k is the number of
+classes of equivalent answers among the n to a problem, as the task compares them (its `equivalence`), quality the mean judged
+quality of an answer, 1 to 10, and utility_k NoveltyBench's, 0 to 10: the quality of each answer of a class that is new in the
+order of generation, discounted by the patience of the reader.
 """

@@ -13,16 +13,23 @@ from spa_bench.compare.leaderboard.coverage import any_of_column
 from spa_bench.metrics.pass_at_k import pass_at_k
 from spa_bench.metrics.rarefaction import has_size
 from spa_bench.sandbox import NOT_NEEDED
+from spa_bench.types import Verdict
 
 _SLACK = 1e-6  # values are kept with 10 digits
 _VENDI_SLACK = 0.25  # for a mean of logarithms: subsets are sampled where there are many
 EFFECTIVE, BEHAVIOUR, VENDI = "effective_diversity[ast,correct]", "effective_diversity[behaviour,ran]", "vendi[ngram,q=1]"
+OPEN = ("distinct_k[class]", "utility_k[class]", "quality[judged]")
 FloatArray = NDArray[np.float64]
 
 
 def runs_code(spec: Mapping[str, Any]) -> bool:
     """Whether the answers of a run with that spec are programs, so that metrics of syntax trees have values."""
     return bool(spec["sandbox"] != NOT_NEEDED)
+
+
+def is_open(run: Mapping[str, Any]) -> bool:
+    """Whether a run's answers are neither right nor wrong."""
+    return bool(run["verdicts"].get(Verdict.UNJUDGED, 0))
 
 
 def value_faults(result: Mapping[str, Any], run: Mapping[str, Any]) -> Iterator[str]:
@@ -35,6 +42,9 @@ def value_faults(result: Mapping[str, Any], run: Mapping[str, Any]) -> Iterator[
         elif any(v is not None for column in table.values() for v in column):
             yield f"at {at}: it has values, but {result['members']} members give no such number of draws"
     table = {name: _array(column) for name, column in values.items()}
+    if is_open(run):
+        yield from _open_faults(result, run)
+        return
     if np.isnan(table["pass@1"]).any():
         return  # reported above; the checks below depend on it
     if n is not None:
@@ -57,6 +67,32 @@ def value_faults(result: Mapping[str, Any], run: Mapping[str, Any]) -> Iterator[
         if n is not None and not nothing and not faults:
             faults += _entropy_faults(columns[VENDI], table[VENDI], int(at))
         yield from (f"at {at}: {fault}" for fault in faults)
+
+
+def _open_faults(result: Mapping[str, Any], run: Mapping[str, Any]) -> Iterator[str]:
+    """Faults of the columns of answers that are neither right nor wrong, at every size."""
+    if lacking := [name for name in OPEN if name not in run["values"]]:
+        yield f"its answers are neither right nor wrong, and it has no values of {lacking[0]}"
+        return
+    for at, table in [(result["size"], run["values"]), *((int(at), table) for at, table in run["values_at"].items())]:
+        for name, (least, most) in (
+            (OPEN[0], (0.0, at)),
+            (OPEN[1], (0.0, 10.0)),
+            (OPEN[2], (1.0, 10.0)),
+            (VENDI, (0.0, at)),
+        ):
+            known = [v for v in table.get(name, ()) if v is not None]
+            if any(not least - _SLACK <= v <= most * (1 + _SLACK) for v in known):
+                yield f"at {at}: {name} has values outside its range of {least:g} to {most:g}"
+        if (
+            OPEN[0] in table
+            and OPEN[1] in table
+            and any(
+                distinct == 0 and (utility or 0) > _SLACK
+                for distinct, utility in zip(table[OPEN[0]], table[OPEN[1]], strict=True)
+            )
+        ):
+            yield f"at {at}: {OPEN[1]} is above 0 where there is no class"
 
 
 def _any_faults(result: Mapping[str, Any], values: Mapping[str, Any], sizes: Mapping[str, Any]) -> Iterator[str]:
@@ -103,7 +139,7 @@ def _null_faults(result: Mapping[str, Any], run: Mapping[str, Any], table: Mappi
     trees, nothing = runs_code(result["spec"]), run["counts"]["failed"] == run["counts"]["samples"]
     never = {EFFECTIVE: not trees, VENDI: nothing or (whole and result["size"] == 1)}
     if whole:
-        never |= {"pass@1": False, "pass@K": False}
+        never |= {"pass@1": is_open(run), "pass@K": is_open(run)}
         if n is not None:
             never |= {"diversity_score[exact]": nothing or n == 1, "diversity_score[ast]": nothing or n == 1 or not trees}
         if members == 1:

@@ -20,7 +20,14 @@ import numpy as np
 
 from spa_bench.compare.leaderboard.coverage import any_of_column
 from spa_bench.compare.leaderboard.migrate import OLDEST, SCHEMA, migrated
-from spa_bench.compare.leaderboard.schema import KEPT, KEPT_OF_CHOICES, as_stored, shape_faults
+from spa_bench.compare.leaderboard.schema import (
+    KEPT,
+    KEPT_OF_CHOICES,
+    KEPT_OF_OPEN,
+    OPEN_KEPT_AT_SIZES,
+    as_stored,
+    shape_faults,
+)
 from spa_bench.errors import StoreError
 from spa_bench.metrics.suite import ALIASES, estimates
 from spa_bench.runs.embeddings import ARRAY
@@ -205,7 +212,7 @@ def _of_run(run: RunFolder, content: Mapping[str, Any]) -> dict[str, Any]:
         "cost": {k: timings[k] for k in ("seconds", "stages", "peak_memory_mb", "gpu_seconds", "price") if k in timings},
         "values": {name: content["values"][name] for name in _kept(content) if name in content["values"]},
         "values_at": {
-            size: {name: values[name] for name in KEPT if name in values} | _any_of(content, int(size))
+            size: {name: values[name] for name in (*KEPT, *OPEN_KEPT_AT_SIZES) if name in values} | _any_of(content, int(size))
             for size, values in content["values_at"].items()
         },
     }
@@ -218,7 +225,8 @@ def _any_of(content: Mapping[str, Any], size: int) -> dict[str, Any]:
 
 def _kept(content: Mapping[str, Any]) -> tuple[str, ...]:
     """Metrics whose values are kept; every run has `any_of_n[chance]`, which is empty where there are no choices."""
-    return KEPT + (KEPT_OF_CHOICES if "pass@1[mc]" in content["values"] else ())
+    of_choices = KEPT_OF_CHOICES if "pass@1[mc]" in content["values"] else ()
+    return KEPT + of_choices + (KEPT_OF_OPEN if KEPT_OF_OPEN[0] in content["values"] else ())
 
 
 # files ---------------------------------------------------------------------------------------------------------------

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spa_bench.compare.leaderboard.migrate import SCHEMA
-from spa_bench.compare.leaderboard.ranges import runs_code
+from spa_bench.compare.leaderboard.ranges import is_open, runs_code
 from spa_bench.compare.leaderboard.results import Result
-from spa_bench.compare.leaderboard.schema import KEPT_AT_SIZES, as_estimate, as_stored
+from spa_bench.compare.leaderboard.schema import KEPT_AT_SIZES, OPEN_KEPT_AT_SIZES, as_estimate, as_stored
 from spa_bench.metrics.suite import ALIASES, depends_on_n, estimates, is_of_all, known
 from spa_bench.mini.embedded import pairs_name
 from spa_bench.runs.folder import flat, group_hash
@@ -23,6 +23,7 @@ from spa_bench.tasks.shuffled import how_drawn
 from spa_bench.types import Estimate
 
 MADE_UP = "; made-up answers (engine mock): these numbers say nothing about any model"
+_AT_SIZES = frozenset((*KEPT_AT_SIZES, *OPEN_KEPT_AT_SIZES))
 _UNKEPT = "it depends on n, and is not kept at n = {}, the largest that all rows have"
 
 
@@ -114,6 +115,11 @@ class LeaderboardRow:
         return round(float(np.mean([run["cost"].get("seconds", 0.0) for run in self.result["runs"]])), 1)
 
     @property
+    def open_ended(self) -> bool:
+        """Whether answers are neither right nor wrong, so that pass@1 has no value."""
+        return any(is_open(run) for run in self.result["runs"])
+
+    @property
     def unsafe(self) -> bool:
         """Whether some of the programs were judged without a sandbox."""
         return any(NoSandbox.name in run["judged"] for run in self.result["runs"])
@@ -123,7 +129,7 @@ class LeaderboardRow:
 
         With `size`, metrics that depend on n are taken at that many samples.
         """
-        whole = size is None or size == self.result["size"] or name not in KEPT_AT_SIZES
+        whole = size is None or size == self.result["size"] or name not in _AT_SIZES
         tables = [run["values"] if whole else run["values_at"][str(size)] for run in self.result["runs"]]
         return np.array([[np.nan if v is None else v for v in table[name]] for table in tables], float)
 
@@ -133,7 +139,7 @@ class LeaderboardRow:
         `name` may be the short name of a metric.
         """
         name = ALIASES.get(name, name)
-        if size is None or size == self.result["size"] or not (depends_on_n(name) or name in KEPT_AT_SIZES):
+        if size is None or size == self.result["size"] or not (depends_on_n(name) or name in _AT_SIZES):
             stored = self.result["metrics"].get(name)
             return Estimate.missing("this result does not have it") if stored is None else as_estimate(stored)
         scores = self.scores(name, size)
@@ -150,7 +156,7 @@ class LeaderboardRow:
             return self.estimate(name), None
         if wanted is None or wanted == own:
             return self.estimate(name), own
-        if name in KEPT_AT_SIZES:
+        if name in _AT_SIZES:
             return self.estimate(name, wanted), wanted
         if name in self.result["metrics"]:
             return Estimate.missing(_UNKEPT.format(wanted)), wanted
@@ -177,13 +183,17 @@ class LeaderboardRow:
 
 
 def build_rows(results: Sequence[Result]) -> list[LeaderboardRow]:
-    """A row for each result, sorted by task and effective diversity, best first; by pass@1 where answers are not programs."""
+    """A row for each result, sorted by task and effective diversity, best first.
+
+    Where answers are not programs they are sorted by pass@1, and where they are neither right nor wrong by utility_k or, where
+    no quality is judged, by distinct_k.
+    """
     rows = [LeaderboardRow(result, result["sampler"]) for result in results]
     ordered = []
     for _, each in sorted(by_table(rows).items()):
         size = common_size(each)
         mine = [replace(row, size=size) for row in _told_apart(each)]
-        ordered += sorted(mine, key=lambda r: (-_effective(r, size), -_accuracy(r), r.label))
+        ordered += sorted(mine, key=lambda r: (-_effective(r, size), -_accuracy(r, size), r.label))
     return ordered
 
 
@@ -206,8 +216,11 @@ def _effective(row: LeaderboardRow, size: int | None) -> float:
     return -1.0 if value is None else value
 
 
-def _accuracy(row: LeaderboardRow) -> float:
+def _accuracy(row: LeaderboardRow, size: int | None) -> float:
     """The value that decides the order where answers are not programs."""
+    if row.open_ended:
+        utility = row.estimate("utility_k[class]", size).value
+        return (row.estimate("distinct_k[class]", size).value or 0.0) if utility is None else utility
     return 0.0 if runs_code(row.result["spec"]) else row.estimate("pass@1").value or 0.0
 
 

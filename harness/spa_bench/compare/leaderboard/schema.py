@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from spa_bench.metrics.suite import AT_SIZES, is_rate
+from spa_bench.metrics.suite import AT_SIZES, OPEN_AT_SIZES, is_rate
 from spa_bench.runs.contents import COUNTS
 from spa_bench.types import Estimate, RunSpec
 
@@ -24,6 +24,10 @@ KEPT_OF_CHOICES = (
     "kl[choices,i!=j]", "kl[first,i!=j]", "entropy[choices]",
 )  # fmt: skip
 """Metrics that are kept too where a run has multiple-choice problems; results of earlier revisions lack them."""
+KEPT_OF_OPEN = ("distinct_k[class]", "utility_k[class]", "quality[judged]")
+"""Metrics that are kept too where a run has problems without a right answer."""
+OPEN_KEPT_AT_SIZES = tuple(m.name for m in OPEN_AT_SIZES)
+"""Those of them that depend on n, which such a result has at smaller sizes too."""
 KEPT_AT_SIZES = (*(name for name in KEPT if name in {m.name for m in AT_SIZES}), "any_of_n")
 """The metrics that depend on n and that a result has at smaller sizes too."""
 LARGEST = 2**63  # no seed, count or time is larger, and it fits a float
@@ -75,8 +79,8 @@ _RUN = {
         "gpu_seconds?": _NUMBER,
         "price?": _NUMBER,
     },
-    "values": dict.fromkeys(KEPT, _VALUES) | {f"{name}?": _VALUES for name in KEPT_OF_CHOICES},
-    "values_at": {OTHERS: dict.fromkeys(KEPT_AT_SIZES, _VALUES)},
+    "values": dict.fromkeys(KEPT, _VALUES) | {f"{name}?": _VALUES for name in (*KEPT_OF_CHOICES, *KEPT_OF_OPEN)},
+    "values_at": {OTHERS: dict.fromkeys(KEPT_AT_SIZES, _VALUES) | {f"{name}?": _VALUES for name in OPEN_KEPT_AT_SIZES}},
 }
 _ESTIMATE = {"value": (*_NUMBER, None), "low": (*_NUMBER, None), "high": (*_NUMBER, None), "problems": int, "reason": str}
 RESULT = {

@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 from tabulate import tabulate
 
-from spa_bench.compare.leaderboard.compare import PAIRED, best
+from spa_bench.compare.leaderboard.compare import PAIRED, best, paired_columns
 from spa_bench.compare.leaderboard.measurers import UNSAID, mixed
 from spa_bench.compare.leaderboard.ranges import EFFECTIVE, runs_code
 from spa_bench.compare.leaderboard.rows import LeaderboardRow, common_size
@@ -75,7 +75,7 @@ def table(rows: Sequence[LeaderboardRow], *, style: str = "plain") -> str:
     """The main table of `rows`, all of one task; metrics that depend on n at the largest n that all rows have."""
     how, size = STYLES[style], common_size(rows)
     columns = columns_of(rows)
-    bold = {column: best(rows, column) if style != "plain" else set() for column in columns if column in PAIRED}
+    bold = {column: best(rows, column) if style != "plain" else set() for column in columns if column in paired_columns(rows)}
     body = []
     for row in rows:
         mark = " (unsafe sandbox)" if row.unsafe else ""
@@ -98,12 +98,13 @@ def columns_of(rows: Sequence[LeaderboardRow]) -> dict[str, str]:
     """Column -> metric, without those of programs where answers are not programs, and with the user's own at the end."""
     trees = any(runs_code(row.result["spec"]) for row in rows)
     own = {name: name for row in rows for name in row.own}
-    return {column: metric for column, metric in COLUMNS.items() if trees or metric not in OF_PROGRAMS} | own
+    columns = {**paired_columns(rows), "average_kl": COLUMNS["average_kl"]}
+    return {column: metric for column, metric in columns.items() if trees or metric not in OF_PROGRAMS} | own
 
 
 def _head(column: str, rows: Sequence[LeaderboardRow], size: int | None) -> str:
     """The column's name, with the n of the comparison where rows have different n."""
-    depends = column in {"effective_diversity", "vendi"}
+    depends = column in {"effective_diversity", "vendi", "utility_k", "distinct_k"}
     if not depends or len({r.result["size"] for r in rows}) == 1:
         return column
     return f"{column} ({'each at its n' if size is None else f'at {size}'})"

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from spa_bench.compare.leaderboard import compare_with_reference
-from spa_bench.compare.leaderboard.compare import MARGIN, PAIRED
+from spa_bench.compare.leaderboard.compare import MARGIN, paired_columns
 from spa_bench.compare.leaderboard.tables import STYLES, cell, grid
 from spa_bench.compare.study.claims import Claim, Outcome
 from spa_bench.compare.study.designs import Study
@@ -133,13 +133,14 @@ def _paired(report: Report) -> list[str]:
     reference = next((m.label for m in report.points if m.point.role == "influence" and not report.study.key), None)
     if reference is None or len(report.points) < 2:
         return []
-    comparisons = compare_with_reference([m.row for m in report.points], reference)
+    rows = [m.row for m in report.points]
+    comparisons, columns = compare_with_reference(rows, reference), paired_columns(rows)
     style = STYLES["md"]
     body = [
-        [c.other.label, *(cell(c.decisions[column].difference, style, bold=c.decisions[column].resolved) for column in PAIRED)]
+        [c.other.label, *(cell(c.decisions[column].difference, style, bold=c.decisions[column].resolved) for column in columns)]
         for c in comparisons
     ]
-    drawn = grid(body, [f"{reference} minus", *PAIRED], ready=True)
+    drawn = grid(body, [f"{reference} minus", *columns], ready=True)
     bold = "Bold: resolved at 95 %, Holm over the samplers of a column."
     sentences = "\n".join(f"- {style.escape(c.sentence(reference))}" for c in comparisons)
     return [f"## {reference} minus the others, paired by problem and seed", bold, drawn, sentences]

@@ -17,11 +17,11 @@ from typing import Any
 
 from spa_bench.errors import StoreError, UsageError
 from spa_bench.runs.embeddings import ABOUT, ARRAY
-from spa_bench.runs.folder import LOGS, SANITISERS, RunFolder, group_hash
+from spa_bench.runs.folder import JUDGE, LOGS, SANITISERS, RunFolder, group_hash
 from spa_bench.support.files import replace_file
 
 SUFFIX = ".samples.tar.gz"
-KEPT = ("spec.json", *LOGS, "adapters.json", "judged.json", SANITISERS, ABOUT, ARRAY)
+KEPT = ("spec.json", *LOGS, "adapters.json", JUDGE, "judged.json", SANITISERS, ABOUT, ARRAY)
 """The files of a run that an archive has, as far as they are there."""
 MOST_BYTES = 2 << 30
 """The most bytes that an archive may unpack to: a small file can unpack to what fills a disk."""

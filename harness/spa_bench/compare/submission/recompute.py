@@ -36,7 +36,18 @@ from spa_bench.types import Grade, Json, Key
 
 _FIXED = ("kind", "problems", "suites", "seconds", "memory_mb", "packages", "one_process")
 """Keys of a task card that decide what counts as right, so that a board allows no others than those of its task."""
-_FIXED_OPTIONS = ("task", "folder", "include", "filter", "hash")
+_FIXED_OPTIONS = (
+    "task",
+    "folder",
+    "include",
+    "filter",
+    "hash",
+    "prompts",
+    "classes",
+    "scores",
+    "same_template",
+    "quality_template",
+)
 _MOST_FAULTS = 8  # that are listed of one run
 _SLOW = {"timeout", "memory"}  # verdicts that depend on the machine
 

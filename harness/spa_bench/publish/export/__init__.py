@@ -14,7 +14,16 @@ from pathlib import Path
 from types import MappingProxyType
 
 from spa_bench.errors import StoreError, UsageError
-from spa_bench.publish.export import evalplus, every_eval_ever, hub, inspect_log, lm_eval, lm_eval_results, parquet
+from spa_bench.publish.export import (
+    evalplus,
+    every_eval_ever,
+    hub,
+    inspect_log,
+    lm_eval,
+    lm_eval_results,
+    noveltybench,
+    parquet,
+)
 from spa_bench.publish.export.folder import owner_of, write_export
 from spa_bench.publish.export.samples import Content, Samples, collect
 from spa_bench.runs.folder import RunFolder
@@ -44,6 +53,7 @@ FORMATS = MappingProxyType[str, Format](
         "evalplus": Format(content=lambda runs, _: evalplus.content(runs[0]), several=False),
         "lm-eval": Format(content=lambda runs, _: lm_eval.content(runs[0]), several=False),
         "lm-eval-results": Format(content=lambda runs, _: lm_eval_results.content(runs)),
+        "noveltybench": Format(content=lambda runs, _: noveltybench.content(runs[0]), several=False),
         "inspect": Format(content=lambda runs, _: inspect_log.content(runs)),
         "every-eval-ever": Format(
             content=lambda runs, said: every_eval_ever.content(runs, said.organization or every_eval_ever.UNKNOWN),

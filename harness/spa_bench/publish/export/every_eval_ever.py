@@ -19,7 +19,7 @@ from typing import Any
 from spa_bench.errors import StoreError
 from spa_bench.publish.export import facts
 from spa_bench.publish.export.facts import MetricRow, utf8
-from spa_bench.publish.export.samples import Content, Samples
+from spa_bench.publish.export.samples import Content, Samples, check_judged
 from spa_bench.support.files import file_safe
 from spa_bench.types import Problem, Record
 
@@ -35,10 +35,11 @@ _USAGE = "`token_usage`: a run does not keep the tokens of prompts (those of ans
 def content(runs: Sequence[Samples], organisation: str = UNKNOWN) -> Content:
     """data/BENCHMARK/DEVELOPER/MODEL/UUID.json and UUID_samples.jsonl for each run, and README.md.
 
-    Raises StoreError where a run is not graded.
+    Raises StoreError where a run is not graded, and UsageError where answers are neither right nor wrong.
     """
     files: dict[str, bytes] = {}
     for samples in runs:
+        check_judged(samples, "every-eval-ever")
         if not samples.graded:
             raise StoreError(samples.run.ungraded())
         place = _place(samples)

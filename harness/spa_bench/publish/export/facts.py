@@ -15,6 +15,8 @@ from spa_bench.metrics.suite import (
     CHOICE_METRICS,
     METRICS,
     NOISE_METRICS,
+    OPEN_AT_SIZES,
+    OPEN_METRICS,
     depends_on_n,
     estimates,
     is_rate,
@@ -29,7 +31,9 @@ from spa_bench.types import Estimate, Record, Verdict
 INTERVAL = "95 %: percentile bootstrap over problems (2,000 resamples), stretched by Student's t; Wilson's reach for rates"
 LOWER_IS_BETTER = frozenset({"self_bleu", "compression_ratio", "tokens", "tokens[spent]", "agreement[choices]"})
 """Metrics of which less is better: repetition, cost and agreement. Of all others more is better, or they take no side."""
-_SAID = {m.name: m.description for m in (*METRICS, *CHOICE_METRICS, *NOISE_METRICS)} | {m.name: m.description for m in AT_SIZES}
+_SAID = {m.name: m.description for m in (*METRICS, *CHOICE_METRICS, *NOISE_METRICS, *OPEN_METRICS)} | {
+    m.name: m.description for m in (*AT_SIZES, *OPEN_AT_SIZES)
+}
 _ON_HUB = re.compile(r"[A-Za-z0-9][\w.-]*(?<!\.)/[A-Za-z0-9][\w.-]*(?<!\.)", re.ASCII)
 _HOMES = {"embedded": "spa-bench", "smollm2": "HuggingFaceTB"}  # who made a model that is known by a short name
 
@@ -126,9 +130,9 @@ def members(samples: Samples) -> int:
 
 
 def passed(samples: Samples, record: Record) -> bool | None:
-    """Whether the sample is right; None where it has no verdict."""
+    """Whether the sample is right; None where it has no verdict, or is neither right nor wrong."""
     grade = samples.grades.get(record.key)
-    return None if grade is None else grade.verdict == Verdict.PASSED
+    return None if grade is None or grade.verdict == Verdict.UNJUDGED else grade.verdict == Verdict.PASSED
 
 
 def answer(samples: Samples, record: Record) -> str:

@@ -148,7 +148,9 @@ def _sample(
         )
         choice = facts.chosen(record, options)
         judged = utf8(facts.answer(samples, record)) if choice is None else choice
-        scored = {SCORER: {"value": "C" if facts.passed(samples, record) else "I", "answer": judged, "explanation": said}}
+        right = facts.passed(samples, record)
+        value = grade.quality if right is None else "C" if right else "I"  # an answer that is neither may have a quality
+        scored = {} if value is None else {SCORER: {"value": value, "answer": judged, "explanation": said}}
     return {
         "id": problem.id,
         "epoch": epoch,

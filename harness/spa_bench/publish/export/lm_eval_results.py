@@ -16,7 +16,7 @@ from typing import Any
 
 from spa_bench.errors import StoreError
 from spa_bench.publish.export import facts
-from spa_bench.publish.export.samples import Content, Samples
+from spa_bench.publish.export.samples import Content, Samples, check_judged
 from spa_bench.support.files import file_safe
 from spa_bench.types import Problem, Record
 
@@ -28,10 +28,11 @@ _LACKS = ("divergences", "values", "code", "suites", "options", "embeddings", "a
 def content(runs: Sequence[Samples]) -> Content:
     """MODEL/results_DATE.json and MODEL/samples_TASK_DATE.jsonl for each run, MODEL-member-K/ for lm-eval's own scores.
 
-    Raises StoreError where a run is not graded.
+    Raises StoreError where a run is not graded, and UsageError where answers are neither right nor wrong.
     """
     files: dict[str, bytes] = {}
     for samples in runs:
+        check_judged(samples, "lm-eval-results")
         if not samples.graded:
             raise StoreError(samples.run.ungraded())
         files |= result_files(samples)

@@ -10,7 +10,7 @@ from spa_bench.errors import StoreError, UsageError
 from spa_bench.runs.folder import RunFolder, problem_count
 from spa_bench.runs.partial import is_partial
 from spa_bench.tasks.base import Task
-from spa_bench.types import Grade, Key, Problem, Record
+from spa_bench.types import Grade, Key, Problem, Record, Verdict
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,15 @@ def collect(run: RunFolder, task: Task) -> Samples:
         (p, tuple(sorted(by_problem[p.id], key=lambda r: (r.member, r.draw)))) for p in task.problems if p.id in by_problem
     )
     return Samples(run, task, problems, run.grades())
+
+
+def check_judged(samples: Samples, to: str) -> None:
+    """Raises UsageError where answers are neither right nor wrong, and the format `to` is of verdicts."""
+    if any(grade.verdict == Verdict.UNJUDGED for grade in samples.grades.values()):
+        raise UsageError(
+            f"{samples.run.path}: the answers to {samples.task.name} are neither right nor wrong, and --to {to} is of verdicts;"
+            " use --to parquet, hub or inspect"
+        )
 
 
 def check_programs(samples: Samples, to: str) -> None:

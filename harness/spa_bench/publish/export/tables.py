@@ -54,6 +54,7 @@ _COLUMNS: dict[str, dict[str, str]] = {
         "ran": "bool",
         "right_probes": "int32",
         "probes": "int32",
+        "quality": "double",
     },
     "problems": {
         "task": "string",
@@ -201,6 +202,7 @@ def _samples(samples: Samples) -> Iterator[dict[str, Any]]:
             "ran": behaviour.ran if behaviour else None,
             "right_probes": behaviour.right if behaviour else None,
             "probes": behaviour.probes if behaviour else None,
+            "quality": grade.quality if grade else None,
         }
 
 

@@ -25,10 +25,19 @@ from spa_bench.support.text import one_line, visible
 Spec = dict[str, Any]
 COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#8C8C8C")
 SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right")
-QUALITY = ("pass@1", "pass@K", "majority_vote[behaviour]", "majority_vote[exact]", "any_of_n")
+QUALITY = (
+    "pass@1",
+    "pass@K",
+    "majority_vote[behaviour]",
+    "majority_vote[exact]",
+    "any_of_n",
+    "quality[judged]",
+    "utility_k[class]",
+)
 DIVERSITY = (
-    "effective_diversity[ast,correct]", "effective_diversity[behaviour,ran]", "vendi[ngram,q=1]", "vendi[ast,q=1]",
-    "vendi[embedding,q=1]", "diversity_score[exact]", "diversity_score[ast]", "average_kl[i<j]", "kl[choices,i!=j]",
+    "effective_diversity[ast,correct]", "distinct_k[class]", "effective_diversity[behaviour,ran]", "vendi[ngram,q=1]",
+    "vendi[ast,q=1]", "vendi[embedding,q=1]", "diversity_score[exact]", "diversity_score[ast]", "average_kl[i<j]",
+    "kl[choices,i!=j]",
 )  # fmt: skip
 _SWEEP, _FRONT = "front of the temperatures", "front of all"
 _FIELDS = ("x", "x_low", "x_high", "y", "y_low", "y_high")

@@ -9,6 +9,8 @@ from spa_bench.cards.task import build_task_card
 from spa_bench.errors import DataError
 from spa_bench.runs.folder import TASK_FILE, RunFolder
 from spa_bench.runs.job import load_task
+from spa_bench.runs.reopen import task_of
+from spa_bench.support.hub import HUB
 
 Questions = Callable[[RunFolder], Mapping[str, str]]
 """From a run to problem -> prompt; raises a SpaBenchError with the reason where they cannot be had."""
@@ -18,6 +20,8 @@ _AT_HAND = {"mini-code", "jsonl"}  # problems that need neither a download nor a
 def at_hand(folder: RunFolder) -> Mapping[str, str]:
     """Prompts of problems that are in the package or in a local file. Raises DataError for other problems."""
     stored = folder.spec["task"]
+    if stored.get("kind") == "open" and not str(stored["options"]["prompts"]).startswith(HUB):
+        return {p.id: p.prompt for p in task_of(folder).problems}
     if stored.get("kind", "code") != "code" or stored.get("problems") not in _AT_HAND:
         raise DataError("prompts of this task are only loaded on request: spa-bench report --problems load")
     content = {k: v for k, v in stored.items() if k not in {"problems_hash", "problems_n", "scoring"}} | {"description": ""}

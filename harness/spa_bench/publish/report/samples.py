@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from spa_bench.types import Choices, Grade, Key, Record
+from spa_bench.types import Choices, Grade, Key, Record, Verdict
 
 NOT_GRADED: Final = "not graded"
 Packed = tuple[int, int, int, int, int, int, int, int]
@@ -65,10 +65,10 @@ class ProblemSamples:
         return packed(json.dumps(content, separators=(",", ":")))
 
     def passed(self) -> tuple[int, int]:
-        """(answers that passed, answers that have a verdict) of all runs."""
+        """(answers that passed, answers that are right or wrong) of all runs."""
         words = self.words.texts
         verdicts = [words[row[4]] for rows in self.answers.values() for row in rows]
-        return verdicts.count("passed"), len(verdicts) - verdicts.count(NOT_GRADED)
+        return verdicts.count("passed"), len(verdicts) - verdicts.count(NOT_GRADED) - verdicts.count(str(Verdict.UNJUDGED))
 
 
 class SampleBook:

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 from spa_bench.compare.leaderboard import LeaderboardRow
 from spa_bench.compare.leaderboard.choices import CHOICE_COLUMNS
-from spa_bench.compare.leaderboard.compare import PAIRED, best
+from spa_bench.compare.leaderboard.compare import OPEN_PAIRED, PAIRED, best, paired_columns
 from spa_bench.compare.leaderboard.measurers import UNSAID, measured_line, mixed
 from spa_bench.compare.leaderboard.quality import quality_line
 from spa_bench.compare.leaderboard.rows import common_size
 from spa_bench.metrics.suite import ALIASES
-from spa_bench.metrics.table import AT_SIZES, CHOICE_METRICS, METRICS, NOISE_METRICS
+from spa_bench.metrics.table import AT_SIZES, CHOICE_METRICS, METRICS, NOISE_METRICS, OPEN_AT_SIZES, OPEN_METRICS
 from spa_bench.support.provenance import numerics_line
 from spa_bench.types import Estimate
 
@@ -20,7 +20,9 @@ DEFAULTS = (*PAIRED.values(), "average_kl[i<j]")
 """The columns that are shown at first."""
 _SHORT = {name: alias.replace("_", " ") for alias, name in ALIASES.items()}
 _SHORT |= {"average_kl[i<j]": "average KL", "vendi[ngram,q=1]": "Vendi"}
-_SAID = {m.name: m.description for m in (*METRICS, *CHOICE_METRICS, *NOISE_METRICS)} | {m.name: m.description for m in AT_SIZES}
+_SAID = {m.name: m.description for m in (*METRICS, *CHOICE_METRICS, *NOISE_METRICS, *OPEN_METRICS)} | {
+    m.name: m.description for m in (*AT_SIZES, *OPEN_AT_SIZES)
+}
 
 
 @dataclass(frozen=True)
@@ -117,12 +119,16 @@ def table_of(rows: Sequence[LeaderboardRow]) -> Table:
     estimates = {name: [row.compared(name, size)[0] for row in rows] for name in names}
     known = [name for name in names if any(e.value is not None for e in estimates[name])]
     has_choices = any("agreement[choices]" in row.result["metrics"] for row in rows)
-    first = [*DEFAULTS, *(dict.fromkeys(CHOICE_COLUMNS.values()) if has_choices else ())]
+    first = [
+        *(OPEN_PAIRED.values() if any(row.open_ended for row in rows) else ()),
+        *DEFAULTS,
+        *(dict.fromkeys(CHOICE_COLUMNS.values()) if has_choices else ()),
+    ]
     own = {name for row in rows for name in row.own}
     first += [name for name in known if name.startswith("own[") or name in own]
     columns = [Column(name, head_of(name), said_of(name), name in first) for name in known]
     columns.sort(key=lambda c: first.index(c.name) if c.shown else len(first))
-    top = {name: best(rows, column) for column, name in PAIRED.items() if len(rows) > 1}
+    top = {name: best(rows, column) for column, name in paired_columns(rows).items() if len(rows) > 1}
     cells = [
         tuple(Cell(estimates[c.name][place], row.label in top.get(c.name, ())) for c in columns)
         for place, row in enumerate(rows)

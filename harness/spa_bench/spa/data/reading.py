@@ -10,8 +10,8 @@ from pathlib import Path
 from spa_bench.cards.training import DataCard
 from spa_bench.errors import DataError
 from spa_bench.spa.data.shapes import Row, filled, has_columns, recognised
-from spa_bench.spa.data.sources import Located
 from spa_bench.spa.data.turns import NotTrained, Unusable
+from spa_bench.support.hub import Located
 
 _MOST_COLUMNS = 12  # unread columns that are named
 

@@ -15,15 +15,12 @@ from spa_bench.cards.sampler import SamplerCard
 from spa_bench.cards.training import DataCard
 from spa_bench.errors import DataError
 from spa_bench.support.files import opened, unpacked
+from spa_bench.support.hub import HUB, INSTALL, Located, hub_rows
 from spa_bench.support.user_json import read_json
 
 WRITTEN = ("code", "text")  # domains of our own queries
 EMBEDDED = {"mini": "spa_bench.mini.data", "mini-nlu": "spa_bench.mini.text.data"}  # instructions and queries, generated
-_HUB = "hub:"
 _BLOCK = 1024  # rows of a Parquet file that are read at once
-_INSTALL = "pip install 'spa-bench[data]'"
-
-Located = tuple[str, object]  # the name of a row's place in messages, and the row
 
 
 def named(data: DataCard) -> DataCard:
@@ -44,9 +41,9 @@ def files_of(card: SamplerCard) -> dict[str, str]:
 def hubs_of(card: SamplerCard) -> dict[str, str]:
     """The sources on the hub of the sampler's training data, in the form of files_of."""
     hubs = {}
-    if card.trains and card.data.examples.startswith(_HUB):
+    if card.trains and card.data.examples.startswith(HUB):
         hubs["examples"] = card.data.examples
-    if card.adapters == "parts" and card.data.queries.startswith(_HUB):
+    if card.adapters == "parts" and card.data.queries.startswith(HUB):
         hubs["queries"] = card.data.queries
     return hubs
 
@@ -61,7 +58,7 @@ def read_rows(source: str) -> list[Located]:
 
     Raises DataError that names the source and the unreadable line or row.
     """
-    rows = _hub_rows(source) if source.startswith(_HUB) else read_file(Path(source))
+    rows = hub_rows(source) if source.startswith(HUB) else read_file(Path(source))
     if not rows:
         raise DataError(f"{source} holds no examples")
     return rows
@@ -73,7 +70,7 @@ def each_row(source: str) -> Iterator[Located]:
     A list in a .json file, a table and the hub are read as a whole.
     """
     path, empty = Path(source), True
-    for row in _hub_rows(source) if source.startswith(_HUB) else _each(path):
+    for row in hub_rows(source) if source.startswith(HUB) else _each(path):
         yield row
         empty = False
     if empty:
@@ -157,7 +154,7 @@ def _parquet_rows(path: Path) -> Iterator[Located]:
     try:
         from pyarrow import parquet
     except ImportError as error:
-        raise DataError(f"{path} is Parquet, which needs pyarrow: {_INSTALL}") from error
+        raise DataError(f"{path} is Parquet, which needs pyarrow: {INSTALL}") from error
     try:
         with path.open("rb") as file:
             batches = parquet.ParquetFile(file).iter_batches(_BLOCK)
@@ -166,31 +163,6 @@ def _parquet_rows(path: Path) -> Iterator[Located]:
                 yield f"{path}, row {number}", row
     except (OSError, ValueError) as error:  # these include pyarrow's own errors
         raise _unreadable(path, error) from error
-
-
-def _hub_rows(source: str) -> list[Located]:
-    name, _, split = source.removeprefix(_HUB).partition(":")
-    split = split or "train"
-    name, at, revision = name.partition("@")
-    if not name or (at and not revision):
-        missing = "revision" if name else "data set"
-        raise DataError(f"{source!r} names no {missing}; write hub:NAME, hub:NAME:SPLIT or hub:NAME@REVISION:SPLIT")
-    if Path(name).exists():  # the library would read that file instead, and the spec would not say so
-        raise DataError(f"{source!r} means the hub, but there is a {name!r} here; give the path of a file in it, without hub:")
-    try:
-        import datasets
-        from datasets.exceptions import DatasetsError
-    except ImportError as error:
-        raise DataError(f"{source!r} needs the package datasets: {_INSTALL}") from error
-    try:
-        dataset = datasets.load_dataset(name, split=split, revision=revision or None)
-    except (OSError, ValueError, RuntimeError, DatasetsError) as error:
-        first = "; ".join(str(e).strip().split("\n", 1)[0] for e in (error, error.__cause__) if e is not None)
-        raise DataError(
-            f"cannot load the split {split!r} of {name!r} from the hub: {first}; check name and split, ask for access and "
-            "log in (hf auth login) where the data set is gated, or download it and give the file"
-        ) from error
-    return _numbered(source, dataset)
 
 
 def _numbered(source: object, rows: Iterable[object]) -> list[Located]:
@@ -202,7 +174,7 @@ def _unreadable(path: Path, error: Exception) -> DataError:
 
 
 def _is_examples_file(source: str) -> bool:
-    return source not in EMBEDDED and not source.startswith(_HUB)
+    return source not in EMBEDDED and not source.startswith(HUB)
 
 
 def is_queries_file(source: str) -> bool:

@@ -6,7 +6,7 @@
   const index = JSON.parse(document.getElementById("index").textContent);
   const $ = (id) => document.getElementById(id);
   const STEP = 24; // answers that are drawn at once
-  const MARKS = { passed: "✓", wrong: "✗", raised: "!", timeout: "⏱", memory: "▣", crashed: "☠", refused: "∅", "not graded": "?" };
+  const MARKS = { passed: "✓", wrong: "✗", raised: "!", timeout: "⏱", memory: "▣", crashed: "☠", refused: "∅", unjudged: "○", "not graded": "?" };
   const ODD = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]|[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]/g;
   const state = { problem: -1, runs: null, base: null, cards: [], drawn: 0, content: null, turn: 0 };
 
@@ -71,7 +71,7 @@
       const name = (several ? `${titles.get(problem.task)}: ` : "") + problem.id;
       if (!words.every((word) => name.toLowerCase().includes(word))) return;
       const [passed, judged] = problem.passed;
-      const option = element("option", `${name} (${passed} of ${judged} pass)`);
+      const option = element("option", judged ? `${name} (${passed} of ${judged} pass)` : name);
       option.value = String(place);
       select.append(option);
     });
@@ -195,12 +195,13 @@
     const { label } = index.runs[run];
     box.setAttribute("aria-label", visible(label));
     const mine = all.filter((a) => a.run === run);
-    const judged = mine.filter((a) => a.verdict !== "not graded");
+    const judged = mine.filter((a) => a.verdict !== "not graded" && a.verdict !== "unjudged");
     const passed = judged.filter((a) => a.verdict === "passed").length;
+    const different = new Set(mine.map((a) => a.place)).size;
     const head = element("header");
     head.append(
       element("h4", label),
-      element("p", `${passed} of ${judged.length} pass, ${new Set(mine.map((a) => a.place)).size} different`, "hint"),
+      element("p", `${judged.length ? `${passed} of ${judged.length} pass, ` : ""}${different} different`, "hint"),
     );
     box.append(head);
     return { box, cards: state.cards.filter((a) => a.run === run) };

@@ -1,0 +1,110 @@
+"""Questions to a judge model: templates that are files, and the verdict in a reply."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spa_bench.cards.reading import cards_folder
+from spa_bench.errors import CardError
+from spa_bench.support.text import did_you_mean
+from spa_bench.types import Judgement, Record
+
+SAME, QUALITY = "same", "quality"  # what a question asks
+FIELDS = {SAME: ("prompt", "first", "second"), QUALITY: ("prompt", "answer")}
+LEAST, MOST = 1.0, 10.0  # of a quality
+
+_THOUGHT = re.compile(r"\A.*</think>", re.DOTALL)
+_YES_NO = re.compile(r"\b(yes|no)\b", re.IGNORECASE)
+_RATED = re.compile(r"\[\[\s*(-?\d+(?:\.\d+)?)\s*(?:/\s*10\s*)?\]\]")
+_NUMBER = re.compile(r"(?<![\w.])(-?\d+(?:\.\d+)?)(?:\s*/\s*10\b|\s+out of 10\b)?(?![\w]|\.\d)", re.IGNORECASE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgeModel:
+    """The model that judges, as the card names it."""
+
+    name: str  # "" for an engine that takes none
+    engine: str
+    settings: tuple[str, ...]  # of its engine, KEY=VALUE
+    tokens: int  # the most of one reply
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """One question about answers to one problem."""
+
+    problem: str
+    asks: str  # SAME or QUALITY
+    first: str  # as Judgement has them
+    second: str
+    draw: int  # the place of the answer that is asked about: two questions that are asked together differ in it, or the problem
+    text: str
+    read: Callable[[str], str]  # a reply -> the verdict in it; "": there is none
+
+
+@runtime_checkable
+class Appraiser(Protocol):
+    """What a task without right answers may ask while it grades; see spa_bench.runs.appraise."""
+
+    @property
+    def records(self) -> Sequence[Record]:
+        """All answers of the run: a class depends on the other answers to its problem."""
+        ...
+
+    def judgements(self, questions: Sequence[Question], judge: JudgeModel) -> list[Judgement]:
+        """The judge's reply to each question, in order; a question that it has answered before is not asked again."""
+        ...
+
+    def vectors(self, texts: Sequence[str], embedder: str) -> list[NDArray[np.float32]]:
+        """The embedding (d,) of each text, in order, by the model of that name."""
+        ...
+
+
+def read_template(name: str, asks: str) -> str:
+    """The text of a template: a name in the folder templates/, or the path of a .txt.
+
+    Raises CardError for one that is not there, or that lacks a field of its question.
+    """
+    folder = cards_folder("templates")
+    path = Path(name) if name.endswith(".txt") else folder / f"{name}.txt"
+    try:
+        text = path.read_text(encoding="utf-8-sig").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        known = did_you_mean(name, [p.stem for p in folder.glob("*.txt")])
+        said = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise CardError(f"cannot read the template {name!r}: {said}{known}") from error
+    if lacking := [field for field in FIELDS[asks] if f"{{{field}}}" not in text]:
+        raise CardError(f"the template {path} has no {{{lacking[0]}}}, so the judge would not see it; add it")
+    return text
+
+
+def fill(template: str, values: Mapping[str, str]) -> str:
+    """`template` with each {NAME} of `values` replaced once; what the values hold is not looked at again."""
+    names = "|".join(map(re.escape, values))
+    return re.sub(rf"\{{({names})\}}", lambda found: values[found[1]], template)
+
+
+def yes_or_no(reply: str) -> str:
+    """ "yes" or "no": the first word of the reply, or the only one of the two that is in it; "": neither, or both."""
+    said = _THOUGHT.sub("", reply)
+    words = re.findall(r"[a-z]+", said.lower())
+    if words and words[0] in {"yes", "no"}:
+        return str(words[0])
+    found = {word.lower() for word in _YES_NO.findall(said)}
+    return found.pop() if len(found) == 1 else ""
+
+
+def rating(reply: str) -> str:
+    """The number from 1 to 10 in double brackets, or else the only number in the reply; "": none, several, or another."""
+    said = _THOUGHT.sub("", reply)
+    found = _RATED.findall(said) or _NUMBER.findall(said)
+    if len(set(found)) != 1 or not LEAST <= float(found[0]) <= MOST:
+        return ""
+    return f"{float(found[0]):g}"
