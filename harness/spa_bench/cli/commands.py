@@ -91,7 +91,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "spa-bench study temperature --samplers single,influence --grid 0,0.5,1",
     ),
     "power": (
-        "spa-bench power --problems 164 --difference 0.05",
+        "spa-bench power --problems 164 --draws 4 --correlation 0.5 --difference 0.05",
         "spa-bench power --pilot runs/a runs/b",
     ),
     "report": (
