@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -30,6 +31,17 @@ def test_help_shows_what_a_command_does_and_examples(words: list[str], call: Cal
     shown = call(*words, "--help").out
     assert what in shown
     assert all(example in shown for example in EXAMPLES[name])
+
+
+@pytest.mark.parametrize("words", WORDS, ids=" ".join)
+def test_help_shows_every_argument_and_option(words: list[str], call: Call):
+    app = build()
+    for word in words:
+        app = app[word]
+    shown = call(*words, "--help").out
+    for argument in app.assemble_argument_collection():
+        if not argument.children:  # those that have some are groups of options
+            assert re.search(rf"^│ (\* )? *{argument.name}\b", shown, re.MULTILINE), argument.name
 
 
 def test_help_of_run_is_in_groups(call: Call):

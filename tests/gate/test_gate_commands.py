@@ -185,14 +185,25 @@ def test_a_member_less_is_a_loss(baseline: Path, tmp_path: Path, call: Call):
     assert "sampler.members" in done.out
 
 
-def test_fewer_problems_are_compared_on_those_that_both_have(baseline: Path, tmp_path: Path, call: Call):
-    def first_half(result: Result) -> None:
-        result["problems"], result["spec"]["limit"] = result["problems"][:30], 30
-        for run in result["runs"]:
-            run["values"] = {name: values[:30] for name, values in run["values"].items()}
-            run["values_at"]["2"] = {name: values[:30] for name, values in run["values_at"]["2"].items()}
+def first_half(result: Result) -> None:
+    result["problems"], result["spec"]["limit"] = result["problems"][:30], 30
+    for run in result["runs"]:
+        run["values"] = {name: values[:30] for name, values in run["values"].items()}
+        run["values_at"]["2"] = {name: values[:30] for name, values in run["values_at"]["2"].items()}
 
+
+def test_fewer_problems_are_compared_on_those_that_both_have(baseline: Path, tmp_path: Path, call: Call):
     done = call("check", candidate(tmp_path, first_half), "--against", baseline)
+    assert done.code == 0
+    assert "compared on the 30 problems that both have; the baseline has 60 and these runs 30" in done.out
+
+
+def test_problems_that_a_limit_drew_are_compared_with_the_whole(baseline: Path, tmp_path: Path, call: Call):
+    def drawn(result: Result) -> None:
+        first_half(result)
+        result["spec"]["task"] |= {"shuffle": 0, "stratify": True, "problems_hash": "2d498603cc3c0f2cc38c6ca99f8fdcfd"}
+
+    done = call("check", candidate(tmp_path, drawn), "--against", baseline)
     assert done.code == 0
     assert "compared on the 30 problems that both have; the baseline has 60 and these runs 30" in done.out
 
@@ -210,6 +221,10 @@ OTHER_SAMPLER = one_after_another(set_in("sampler", value="z"), set_in("spec", "
         (
             set_in("spec", "task", "problems_hash", value="h2"),
             "are on other problems of t (version 1, hash h; version 1, hash h2)",
+        ),
+        (
+            set_in("spec", "task", value={"name": "t", "version": "1", "problems_hash": "h2", "problems_n": 60, "shuffle": 7}),
+            "are on other problems of t (version 1, hash h; version 1, hash h2, shuffle 7)",
         ),
         (
             one_after_another(set_in("task", value="u"), set_in("spec", "task", "name", value="u")),

@@ -94,6 +94,19 @@ def test_the_number_of_examples_is_the_cards_or_the_tasks_own(quiz: Path):
     assert task_of("lm-eval:quiz_one", include=quiz, local=data, fewshot=2).problems[0].prompt == "test one 0:"
 
 
+def test_a_template_is_not_compiled_again_for_every_document(quiz: Path, monkeypatch: pytest.MonkeyPatch):
+    from lm_eval.utils import env
+
+    compiled: list[str] = []
+    ours = env.compile
+    monkeypatch.setattr(
+        env, "compile", lambda source, *args, **kwargs: compiled.append(source) or ours(source, *args, **kwargs)
+    )
+    assert len(task_of("lm-eval:quiz_one", include=quiz, local=[quiz.parent / "data"], fewshot=2).problems) == 4
+    assert 0 < compiled.count("{{text}}") < 4
+    assert "from_string" not in vars(env)  # lm-eval is left as it was
+
+
 def test_more_examples_than_there_are_is_one_line(quiz: Path):
     with pytest.raises(UsageError, match=r"quiz_two cannot be asked with 5 examples: .*set task.options.fewshot to fewer"):
         task_of("lm-eval:quiz_two", include=quiz, local=[quiz.parent / "data"], fewshot=5)

@@ -13,6 +13,7 @@ from spa_bench.errors import CardError
 from spa_bench.models.hf.model import HFModel
 from spa_bench.runs.job import load_task
 from spa_bench.tasks.base import Task, TextsTask
+from spa_bench.tasks.shuffled import same_problems
 
 ROOT = Path(__file__).resolve().parents[2]
 DAYS = ROOT / "docs" / "examples" / "lm_eval"
@@ -46,6 +47,16 @@ def test_the_order_is_a_permutation_by_the_seed_alone(many: Path):
     assert isinstance(one, TextsTask)
     hashes = {task.describe()["problems_hash"] for task in (plain, one, two)}
     assert len(hashes) == 3  # their first problems are not the same ones: no table may pair them
+
+
+def test_a_drawn_part_is_known_as_a_part_of_the_whole(many: Path):
+    settings: list[dict[str, object]] = [{}, {"shuffle": 0, "stratify": True}, {"shuffle": 0}]
+    plain, by_tags, mixed = (load_task(load_task_card(str(many), s)).describe() for s in settings)
+    assert same_problems(plain, by_tags)
+    assert same_problems(mixed, plain)
+    assert same_problems(mixed, mixed)
+    assert not same_problems(by_tags, mixed)  # neither hash tells that of the whole
+    assert not same_problems({**plain, "problems_hash": "another"}, by_tags)
 
 
 def test_the_order_in_the_file_has_no_effect(many: Path, tmp_path: Path):

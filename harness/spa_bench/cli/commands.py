@@ -14,7 +14,7 @@ COMMANDS: dict[str, tuple[str, Group, str]] = {
     "grade": ("grade:grade", MAKE, "grade runs that were generated elsewhere"),
     "score": ("score:score", MAKE, "score answers in files of evalplus, bigcode, lm-eval or Inspect"),
     "show": ("show:show", LOOK, "the samples of a run with their verdicts"),
-    "list": ("list:show_list", CHECK, "what there is: samplers, tasks, metrics, models"),
+    "list": ("list:show_list", CHECK, "what there is: samplers, tasks, metrics, models, engines"),
     "leaderboard": ("leaderboard:leaderboard", COMPARE, "a table of runs, seeds pooled, with paired differences"),
     "compare": (
         "gate:compare",
@@ -36,8 +36,8 @@ COMMANDS: dict[str, tuple[str, Group, str]] = {
     "study": ("study:study", MAKE, "the SPA paper's Table 1 and Figures 2, 4 and 6, with intervals and a verdict"),
     "power": ("power:power", COMPARE, "what difference between two samplers so many problems can show"),
     "report": ("report:report", LOOK, "a page of runs or results that works offline, with pictures; or a site of leaderboards"),
-    "demo": ("demo:demo", MAKE, "six samplers on the embedded model and its tasks, the leaderboard and a page of them"),
-    "real": ("real:real", MAKE, "base, single and SPA on HumanEval with a real model, the leaderboard and a page of them"),
+    "demo": ("demo:demo", MAKE, "six samplers with the embedded model on mini-code, their leaderboard and a page of them"),
+    "real": ("real:real", MAKE, "base, single and SPA on HumanEval with a real model, their leaderboard and a page of them"),
     "model": ("model:model", CHECK, "get a model that comes in a package beforehand, so that runs need no network"),
 }
 STAGES: dict[str, tuple[str, str]] = {
@@ -100,7 +100,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "spa-bench study temperature --samplers single,influence --grid 0,0.5,1",
     ),
     "power": (
-        "spa-bench power --problems 164 --difference 0.05",
+        "spa-bench power --problems 164 --draws 4 --correlation 0.5 --difference 0.05",
         "spa-bench power --pilot runs/a runs/b",
     ),
     "report": (

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from spa_bench.runs.perform import JudgeOptions
     from spa_bench.runs.reopen import ModelOptions
 
+ARGUMENTS = Group("What it takes", sort_key=0)  # cyclopts shows no parameter that has no group
 WHAT = Group("What to run", sort_key=1)
 WHERE = Group("Where it runs", sort_key=2)
 GRADED = Group("How it is graded", sort_key=3)
@@ -24,7 +25,7 @@ OUTPUT = Group("Output", sort_key=4)
 
 def option(
     said: str,
-    group: Group | None = None,
+    group: Group = ARGUMENTS,
     *,
     name: str | Sequence[str] | None = None,
     metavar: str | None = None,
@@ -35,12 +36,12 @@ def option(
     return Parameter(name=name, help=said, group=group, metavar=metavar, completer=completer, consume_multiple=many or None)
 
 
-def a_path(said: str, group: Group | None = None, *, metavar: str, many: bool = False, **others: Any) -> Parameter:
+def a_path(said: str, group: Group = ARGUMENTS, *, metavar: str, many: bool = False, **others: Any) -> Parameter:
     """An option or argument that is one path or several. An empty path is an error: it would mean the working folder."""
     return Parameter(help=said, group=group, metavar=metavar, converter=_read_paths, consume_multiple=many or None, **others)
 
 
-def a_count(said: str, group: Group | None = None, **others: Any) -> Parameter:
+def a_count(said: str, group: Group = ARGUMENTS, **others: Any) -> Parameter:
     """An option that is one whole number or several; other numbers are an error and are not rounded."""
     return Parameter(help=said, group=group, converter=_read_counts, **others)
 

@@ -36,7 +36,8 @@ def power(
     pilot: Annotated[
         tuple[Path, Path] | None,
         a_path(
-            "runs of two samplers on the same problems, or folders with the seeds of each, instead of the four above",
+            "runs of two samplers on the same problems, or folders with the seeds of each, instead of --rate, --draws, "
+            "--correlation and --agreement",
             WHAT,
             metavar="RUN_A RUN_B",
         ),

@@ -13,9 +13,11 @@ def report(
     /,
     *,
     out: Annotated[Path, a_path("where the page goes", OUTPUT, metavar="DIR", name=("--out", "-o"))] = Path("report"),
-    quality: Annotated[str, option("up in the picture", WHAT, metavar="METRIC", completer=name_metrics)] = "pass@1",
+    quality: Annotated[
+        str, option("on the vertical axis of the picture", WHAT, metavar="METRIC", completer=name_metrics)
+    ] = "pass@1",
     diversity: Annotated[
-        str, option("to the right in it", WHAT, metavar="METRIC", completer=name_metrics)
+        str, option("on its horizontal axis", WHAT, metavar="METRIC", completer=name_metrics)
     ] = "effective_diversity[ast,correct]",
     title: Annotated[str, option("of the page", WHAT)] = "spa-bench report",
     problems: Annotated[

@@ -249,7 +249,7 @@ def table(design: Design, table_rows: Sequence[PowerRow]) -> str:
             "",
             f"paired by problem, {design.confidence:.0%} confidence, shown with chance {design.power:g}; "
             f"spread over problems {design.spread:.3f} ({design.source}), {seeds}",
-            "one claim: for the best of m samplers ask with --confidence 1 - 0.05 / m",
+            "this is for one comparison; for the best of m samplers give --confidence the value of 1 - 0.05 / m",
             *notes(design, table_rows),
         ]
     )

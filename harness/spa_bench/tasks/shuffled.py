@@ -53,6 +53,31 @@ def how_drawn(task: Mapping[str, object]) -> str:
     return ", the first ones" if seed is None else f" at random{' by tags' if task.get('stratify') else ''} (shuffle {seed})"
 
 
+def same_problems(one: Mapping[str, object], other: Mapping[str, object]) -> bool:
+    """Whether two descriptions (what Task.describe gives) are of the same problems, in the same order or one of them shuffled.
+
+    The hash of an order does not tell that of the whole: two orders of the same problems count as different.
+    """
+    hashes = one["problems_hash"], other["problems_hash"]
+    orders = _order_of(one), _order_of(other)
+    return hashes[0] == hashes[1] or hashes in {
+        (_order_hash(hashes[1], *orders[0]), hashes[1]),
+        (hashes[0], _order_hash(hashes[0], *orders[1])),
+    }
+
+
+def _order_of(task: Mapping[str, object]) -> tuple[object, bool]:
+    return task.get("shuffle"), bool(task.get("stratify"))
+
+
+def _order_hash(whole: object, seed: object, stratify: bool) -> str:
+    """The hash of the problems with the hash `whole` in the order of `seed`; `whole` where there is none."""
+    if seed is None:
+        return str(whole)
+    by = " by tags" * stratify
+    return hashlib.blake2b(f"{whole} in the order of seed {seed}{by}".encode(), digest_size=16).hexdigest()
+
+
 class _Shuffled:
     """See spa_bench.tasks.base.Task."""
 
@@ -70,10 +95,8 @@ class _Shuffled:
     def describe(self) -> dict[str, object]:
         """The task's own description, with the seed and a hash of the problems that depends on it."""
         whole = dict(self._whole.describe())
-        by = " by tags" * self._stratify
-        digest = hashlib.blake2b(f"{whole['problems_hash']} in the order of seed {self._seed}{by}".encode(), digest_size=16)
         order = {"shuffle": self._seed} | ({"stratify": True} if self._stratify else {})
-        return {**whole, **order, "problems_hash": digest.hexdigest()}
+        return {**whole, **order, "problems_hash": _order_hash(whole["problems_hash"], self._seed, self._stratify)}
 
     def _places(self, limit: int | None) -> Mapping[str, int]:
         """The place of each of the first `limit` problems."""

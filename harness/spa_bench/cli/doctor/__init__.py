@@ -17,7 +17,7 @@ from tabulate import tabulate
 
 from spa_bench.cli.doctor import data, machine, sandboxes
 from spa_bench.cli.doctor.finding import Finding
-from spa_bench.cli.options import Json, option
+from spa_bench.cli.options import WHAT, Json, option
 from spa_bench.sandbox import SANDBOXES
 from spa_bench.support.console import error_line
 
@@ -95,7 +95,7 @@ def _with_choice(rows: list[Finding]) -> list[Finding]:
 
 def doctor(
     *,
-    attack: Annotated[bool, option("run hostile programs in each sandbox here and say which it holds; a minute")] = False,
+    attack: Annotated[bool, option("run hostile programs in each sandbox here and say which it holds; a minute", WHAT)] = False,
     as_json: Json = False,
 ) -> int:
     """What this machine has, and the command for what it lacks.

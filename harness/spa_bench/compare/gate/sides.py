@@ -14,6 +14,7 @@ from spa_bench.compare.leaderboard import build_rows, find_results
 from spa_bench.compare.leaderboard.rows import LeaderboardRow, common_size
 from spa_bench.errors import UsageError
 from spa_bench.runs.folder import RESULTS, check_place
+from spa_bench.tasks.shuffled import same_problems
 
 Result = dict[str, Any]
 
@@ -126,11 +127,15 @@ def shared(before: LeaderboardRow, after: LeaderboardRow) -> Shared:
     one, other = (row.result["spec"]["task"] for row in (before, after))
     if before.task != after.task:
         raise UsageError(f"{before.label} is on {before.task} and {after.label} on {after.task}: other tasks cannot be paired")
-    if one["problems_hash"] != other["problems_hash"]:
-        versions = [f"version {t.get('version') or '-'}, hash {t['problems_hash']}" for t in (one, other)]
+    if not same_problems(one, other):
+        versions = [
+            f"version {t.get('version') or '-'}, hash {t['problems_hash']}"
+            + (f", shuffle {t['shuffle']}{' by tags' if t.get('stratify') else ''}" if "shuffle" in t else "")
+            for t in (one, other)
+        ]
         raise UsageError(
             f"{before.label} and {after.label} are on other problems of {before.task} ({versions[0]}; {versions[1]}): "
-            "run both on the same version"
+            "run both on the same version, and draw a part of them in the same way"
         )
     have = set(after.result["problems"])
     problems = [p for p in before.result["problems"] if p in have]

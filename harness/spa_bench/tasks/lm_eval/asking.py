@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from spa_bench.errors import DataError, UsageError
 from spa_bench.support.text import one_line
-from spa_bench.tasks.lm_eval.library import Loaded, missing_column, quiet, seeded
+from spa_bench.tasks.lm_eval.library import Loaded, compiled_once, missing_column, quiet, seeded
 from spa_bench.tasks.lm_eval.options import LmEvalOptions
 from spa_bench.types import Asked, Problem
 
@@ -73,7 +73,7 @@ def questions(loaded: Loaded, options: LmEvalOptions, template: Template | None 
     documents = []
     for name, task in loaded.tasks.items():
         task.set_fewshot_seed(1234)  # lm-eval's: examples are drawn document by document, and may be drawn again here
-        with quiet(), seeded(), _columns(name, task):
+        with quiet(), seeded(), compiled_once(), _columns(name, task):
             _build(name, task, options, template)
             by_doc: dict[int, list[Any]] = {}
             for instance in task.instances:

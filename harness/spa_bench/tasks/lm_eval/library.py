@@ -75,6 +75,22 @@ def seeded() -> Iterator[None]:
         np.random.set_state(numbers)  # noqa: NPY002
 
 
+@contextlib.contextmanager
+def compiled_once() -> Iterator[None]:
+    """Within the block, lm-eval compiles a template once, and not again for every document and example."""
+    from lm_eval import utils
+
+    environment = getattr(utils, "env", None)
+    if environment is None:  # another lm-eval, which keeps its templates elsewhere: right, and slower
+        yield
+        return
+    environment.from_string = lru_cache(maxsize=1000)(environment.from_string)
+    try:
+        yield
+    finally:
+        del environment.from_string
+
+
 def load(options: LmEvalOptions, places: tuple[Place, ...]) -> Loaded:
     """The tasks behind `options.task` with lm-eval's overrides and seeds.
 
