@@ -25,8 +25,24 @@ FIELDS = {
     "CallSuite": ["name", "inputs", "oracle", "atol", "identity"],
     "Example": ["prompt", "completion", "ending"],
     "Request": ["problem_id", "member", "draw", "kind", "prompt", "decoding", "seed", "continuation", "messages", "apart"],
-    "Completion": ["key", "text", "tokens", "finish", "seed", "failure", "spent", "whole", "choice"],
-    "Record": ["problem", "member", "draw", "raw", "graded", "finish", "tokens", "seed", "whole", "failure", "spent", "choice"],
+    "Completion": ["key", "text", "tokens", "finish", "seed", "failure", "spent", "whole", "choice", "note"],
+    "Record": [
+        *(
+            "problem",
+            "member",
+            "draw",
+            "raw",
+            "graded",
+            "finish",
+            "tokens",
+            "seed",
+            "whole",
+            "failure",
+            "spent",
+            "choice",
+            "note",
+        ),
+    ],
     "Grade": ["problem", "member", "draw", "verdict", "message", "call", "suite", "mark", "quality"],
     "Judgement": ["problem", "asks", "first", "second", "reply", "said"],
     "Divergence": ["problem", "tokens", "matrices", "members", "overall"],
@@ -48,7 +64,7 @@ FIELDS = {
     "Asked": ["problem_id", "options", "choices", "cut"],
     "Choices": ["problem", "logprobs", "greedy", "tokens", "matrices", "members"],
     "Begun": ["text", "choice"],
-    "Prompt": ["problem_id", "text", "max_new_tokens", "stop", "messages", "begun"],
+    "Prompt": ["problem_id", "text", "max_new_tokens", "stop", "messages", "begun", "program"],
     "Estimate": ["value", "low", "high", "n", "reason"],
     "RunSpec": [
         "sampler",
@@ -108,7 +124,7 @@ def test_all_errors_share_one_base():
 
 
 COMMANDS = ("run", "grade", "score", "show", "list", "leaderboard", "compare", "check", "log", "view", "doctor")
-COMMANDS += ("verify", "audit", "rerun", "export", "study", "power", "report", "demo", "real", "model", "spa")
+COMMANDS += ("verify", "audit", "rerun", "export", "study", "power", "report", "demo", "real", "model", "spa", "similarity")
 
 
 @pytest.mark.parametrize("command", COMMANDS)

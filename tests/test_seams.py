@@ -36,7 +36,7 @@ FOREIGN = {
     "spa/data/sources.py": {"strerror"},  # OSError, or one of a library
     "spa/stages.py": {"filename", "strerror"},
     "tasks/lm_eval/asking.py": {"multiple_input"},  # lm-eval's tasks
-    "tasks/lm_eval/library.py": {"MULTIMODAL", "UNSAFE_CODE", "version"},
+    "tasks/lm_eval/library.py": {"MULTIMODAL", "UNSAFE_CODE", "env", "version"},
 }
 
 

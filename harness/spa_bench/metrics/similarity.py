@@ -8,7 +8,7 @@ softplus((cos(anchor, far) - cos(anchor, near)) / 0.1), a smooth form of their h
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,11 +62,12 @@ def learn(vectors: FloatArray, triplets: IntArray, groups: Sequence[str], *, dim
     mean = vectors.mean(0)
     centred = vectors - mean
     fitted, tried = split(groups, share=0.2, seed=seed)
-    begin, penalty = _principal, _PENALTIES[-1]
+    begin: Callable[[FloatArray, IntArray, int], FloatArray] = _principal
+    penalty = _PENALTIES[-1]
     if len(fitted) and len(tried):
-        ways = [(begin, penalty) for begin in (_principal, _telling) for penalty in _PENALTIES]
+        ways = [(place, strength) for place in (_principal, _telling) for strength in _PENALTIES]
         some = triplets[fitted]
-        tries = [_fit(centred, begin(centred, some, dims), some, penalty) for begin, penalty in ways]
+        tries = [_fit(centred, place(centred, some, dims), some, strength) for place, strength in ways]
         losses = [_loss(centred @ weights, triplets[tried])[0] for weights in tries]
         begin, penalty = ways[int(np.argmin(losses))]
     weights = _fit(centred, begin(centred, triplets, dims), triplets, penalty)

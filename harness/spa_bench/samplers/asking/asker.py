@@ -59,7 +59,7 @@ class Wording(Protocol):
 Options = TypeVar("Options", bound=Wording)
 
 
-@dataclass
+@dataclass(kw_only=True)
 class _Talk:
     """A procedure on its way through one problem."""
 
@@ -74,7 +74,7 @@ class _Talk:
     @classmethod
     def begun(cls, case: Case, procedure: Procedure) -> _Talk:
         """The talk on `case`, with the questions of its first step."""
-        talk = cls(case, procedure(case), [])
+        talk = cls(case=case, steps=procedure(case), questions=[])
         talk._advance(lambda: next(talk.steps))
         return talk
 
