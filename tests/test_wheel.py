@@ -73,6 +73,7 @@ def test_the_wheel_holds_what_the_package_reads_and_nothing_of_the_checkout(whee
     tops = {name.split("/")[0] for name in names}
     assert all(top == "spa_bench" or top.endswith(".dist-info") for top in tops), tops
     shipped = {p.name for kind in ("baselines", "tasks") for p in (ROOT / kind).glob("*.toml")}
+    shipped |= {p.name for p in (ROOT / "templates").iterdir()}
     assert shipped == {Path(n).name for n in names if n.startswith("spa_bench/_cards/")}
     package = ROOT / "harness" / "spa_bench"
     files = {str(p.relative_to(package)) for p in package.rglob("*") if p.is_file() and "__pycache__" not in p.parts}
