@@ -35,6 +35,14 @@ FULL = (
     _full(SamplerCard(name="c", description="", members=2, adapters="seeds")),
     {"description": "", "kind": "oversample-mmr", "options": {"pool": 6, "trade_off": 0.5}},
     {"description": "", "kind": "one-reply"},
+    {
+        "description": "",
+        "kind": "verbalized",
+        "options": {"answers": 2, "turns": 2, "draw": "tail", "template": "{prompt} {n}"},
+    },
+    {"description": "", "kind": "plan-search", "options": {"observations": 2, "size": 2, "program": "code\n"}},
+    {"description": "", "kind": "self-moa", "options": {"drafts": 3, "window": 2, "sequential": True, "reserved": 1}},
+    {"description": "", "kind": "personas", "options": {"form": "paraphrases", "personas": "personas"}},
     {"description": "", "kind": "diverse-beam"},
 )
 TASK = _full(TaskCard(name="t", description="", file="three.jsonl", max_new_tokens=12))

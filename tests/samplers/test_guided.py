@@ -70,7 +70,7 @@ def test_the_limit_of_the_concepts_is_an_option():
     asked("guided", model, [CODE], n=1, concept_tokens=99, **GUIDED)
     assert [r.decoding.max_new_tokens for r in model.requests] == [99, 10]
     assert model.questions[1].endswith("as P")
-    with pytest.raises(CardError, match=r"options\.concept_tokens is -1; it must not be negative"):
+    with pytest.raises(CardError, match=r"options\.concept_tokens is -1; it must be at least 0"):
         load_sampler_card("guided", {"options.concept_tokens": -1})
 
 

@@ -147,11 +147,11 @@ def test_a_problem_that_was_stopped_gives_the_same_answers(sequential: bool):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"drafts": 0}, "drafts is 0; it must be at least 1"),
+        ({"drafts": 0}, "drafts is 0; it must be between 1 and 1,000"),
         ({"window": 7}, "window is 7; it must be between 0, for all, and the 6 drafts"),
         ({"window": 3, "sequential": True}, "reserved is 3; it must leave room for a draft in a window of 3"),
         ({"window": 3, "sequential": True, "reserved": 0}, "reserved is 0; it must leave room for a draft in a window of 3"),
-        ({"temperature": -1.0}, "temperature is -1.0; it must not be negative"),
+        ({"temperature": -1.0}, "temperature is -1.0; it must be finite and not negative"),
     ],
 )
 def test_impossible_options_are_refused(options: dict[str, Any], message: str):
@@ -219,10 +219,10 @@ def test_what_is_no_mixture_is_refused():
         load_sampler_card("moa", {"served": ["x"], "members": 1})
     load_sampler_card("moa", {"served": ["x"], "members": 1, "options.proposers": ["y"]})
     for options, message in (
-        ({"layers": 1}, r"options\.layers is 1; it must be at least 2"),
-        ({"drafts": 0}, r"options\.drafts is 0; it must be at least 1"),
+        ({"layers": 1}, r"options\.layers is 1; it must be between 2 and 100"),
+        ({"drafts": 0}, r"options\.drafts is 0; it must be between 1 and 1,000"),
         ({"proposers": ["a", "a"]}, r"options\.proposers is \['a', 'a'\]: a name is empty or there twice"),
-        ({"temperature": -0.5}, r"options\.temperature is -0\.5; it must not be negative"),
+        ({"temperature": -0.5}, r"options\.temperature is -0\.5; it must be finite and not negative"),
     ):
         with pytest.raises(CardError, match=message):
             load_sampler_card("moa", {f"options.{k}": v for k, v in options.items()})

@@ -156,10 +156,15 @@ def test_a_problem_that_was_stopped_gives_the_same_answers():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"observations": 0}, "options.observations is 0; it must be at least 1"),
-        ({"size": 0}, "options.size is 0; it must be at least 1"),
-        ({"branches": -1}, "options.branches is -1; it must not be negative"),
-        ({"thought_tokens": -1}, "options.thought_tokens is -1; it must not be negative"),
+        ({"observations": 0}, "options.observations is 0; it must be between 1 and 1,000"),
+        ({"size": 0}, "options.size is 0; it must be between 1 and 10"),
+        (
+            {"derived": 50, "size": 4},
+            "options.derived is 50, which makes 251,176 combinations of at most 4; 20,000 are the most: set options.size or "
+            "the number lower",
+        ),
+        ({"branches": -1}, "options.branches is -1; it must be between 0 and 1,000"),
+        ({"thought_tokens": -1}, "options.thought_tokens is -1; it must be at least 0"),
     ],
 )
 def test_impossible_options_are_refused(options: dict[str, Any], message: str):

@@ -78,5 +78,9 @@ def test_a_sentence_is_no_list_unless_one_item_is_wanted():
     assert items_in(" \n", 1) == []
 
 
+def test_a_program_is_no_list():
+    assert items_in("def f(x):\n    return x\nassert f(1)", 3) == []
+
+
 def test_a_list_within_an_item_is_no_list():
     assert items_in('1. for ["a", "b"] it is 2\n2. else 0', 3) == ['for ["a", "b"] it is 2', "else 0"]

@@ -50,6 +50,14 @@ def test_a_reply_without_answers_has_none(reply: str):
     assert stated_in(reply) == []
 
 
+def test_a_bare_program_is_one_answer_where_programs_are_wanted():
+    code = "def f(x):\n    return 1. + x\n"
+    assert stated_in(code) == []
+    assert stated_in(code, program=True) == [Stated(code, None)]
+    assert stated_in(code, program=True, finished=False) == [Stated(code, None, whole=False)]
+    assert stated_in("I cannot do that.", program=True) == []
+
+
 def test_where_a_reply_is_cut_its_last_answer_is_not_whole():
     tags = "<response><text>red</text><probability>0.7</probability></response><response><text>bl"
     assert stated_in(tags, finished=False) == [Stated("red", 0.7), Stated("bl", None, whole=False)]

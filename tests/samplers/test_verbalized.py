@@ -213,11 +213,11 @@ def test_a_problem_that_was_stopped_gives_the_same_draws():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"answers": 0}, "options.answers is 0; it must be at least 1"),
-        ({"turns": 0}, "options.turns is 0; it must be at least 1"),
+        ({"answers": 0}, "options.answers is 0; it must be between 1 and 1,000"),
+        ({"turns": 0}, "options.turns is 0; it must be between 1 and 1,000"),
         ({"threshold": 0.0}, "options.threshold is 0.0; it must be a probability above 0"),
         ({"threshold": 1.5}, "options.threshold is 1.5; it must be a probability above 0"),
-        ({"max_new_tokens": -1}, "options.max_new_tokens is -1; it must not be negative"),
+        ({"max_new_tokens": -1}, "options.max_new_tokens is -1; it must be at least 0"),
         ({"draw": "tails"}, "options.draw is 'tails'; did you mean 'tail'?"),
     ],
 )

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol, TypeAlias, TypeVar
 
@@ -59,36 +59,27 @@ class Wording(Protocol):
 Options = TypeVar("Options", bound=Wording)
 
 
-@dataclass(kw_only=True)
 class _Talk:
     """A procedure on its way through one problem."""
 
-    case: Case
-    steps: Steps
-    questions: Sequence[Question]
-    answers: Sequence[Answer] | None = None
-    step: int = 0
-    asked: int = 0  # questions before this step
-    spent: int = 0  # tokens drawn so far
+    def __init__(self, case: Case, procedure: Procedure):
+        self.case, self._steps = case, procedure(case)
+        self.questions: Sequence[Question] = ()  # of the step that comes next
+        self.answers: Sequence[Answer] | None = None  # None: the procedure has further steps
+        self.step = self.asked = self.spent = 0  # steps and questions that are answered, and tokens drawn for them
+        self._advance(lambda: next(self._steps))
 
-    @classmethod
-    def begun(cls, case: Case, procedure: Procedure) -> _Talk:
-        """The talk on `case`, with the questions of its first step."""
-        talk = cls(case=case, steps=procedure(case), questions=[])
-        talk._advance(lambda: next(talk.steps))
-        return talk
-
-    def heard(self, replies: Sequence[Reply], drawn: int) -> None:
+    def hear(self, replies: Sequence[Reply], drawn: int) -> None:
         """Go on with the replies to the questions of this step, for which `drawn` tokens were drawn."""
         self.spent += drawn
         self.step, self.asked = self.step + 1, self.asked + len(self.questions)
-        self._advance(lambda: self.steps.send(replies))
+        self._advance(lambda: self._steps.send(replies))
 
     def _advance(self, act: Callable[[], Sequence[Question]]) -> None:
         try:
             self.questions = act()
         except StopIteration as ended:
-            self.answers, self.questions = ended.value, []
+            self.answers = ended.value
             if len(ended.value) != self.case.n:
                 raise ValueError(f"the procedure gave {len(ended.value)} answers for n = {self.case.n}") from None
 
@@ -150,7 +141,7 @@ class Asker:
 
     def _talked(self, model: Model, prompts: Sequence[Prompt], n: int, seed: int, task: str) -> Iterator[_Talk]:
         """The talks on all prompts, each as soon as it has its answers."""
-        talks = [_Talk.begun(self._case(p, n, seed, task), self._procedure) for p in prompts]
+        talks = [_Talk(self._case(p, n, seed, task), self._procedure) for p in prompts]
         while talks:
             yield from (talk for talk in talks if talk.answers is not None)
             talks = [talk for talk in talks if talk.answers is None]
@@ -158,7 +149,7 @@ class Asker:
             heard = replies_of(model, [r for mine in requests.values() for r in mine], self._everyone)
             for talk in talks:
                 mine = [heard[r.key] for r in requests[id(talk)]]
-                talk.heard([reply for reply, _ in mine], sum(drawn for _, drawn in mine))
+                talk.hear([reply for reply, _ in mine], sum(drawn for _, drawn in mine))
 
     def _case(self, prompt: Prompt, n: int, seed: int, task: str) -> Case:
         return Case(

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from spa_bench.cards.templates import template_file
 from spa_bench.samplers.asking.asker import asking_kind
 from spa_bench.samplers.asking.case import Case, Steps, failed
+from spa_bench.samplers.asking.checks import within
 from spa_bench.samplers.asking.reading import items_in
 
 
@@ -27,8 +28,7 @@ class GuidedOptions:
     text: str = template_file("answer-text", needs="")  # {answer} of other answers
 
     def __post_init__(self) -> None:
-        if self.concept_tokens < 0:
-            raise ValueError(f"concept_tokens is {self.concept_tokens}; it must not be negative")
+        within(0, None, concept_tokens=self.concept_tokens)
 
 
 def procedure(case: Case, options: GuidedOptions) -> Steps:

@@ -21,6 +21,7 @@ from spa_bench.samplers.asking.aggregation import aggregated, drafts_in, lacking
 from spa_bench.samplers.asking.asker import asking_kind
 from spa_bench.samplers.asking.asker import check_model as check_chat
 from spa_bench.samplers.asking.case import Case, Steps, failed
+from spa_bench.samplers.asking.checks import MOST, is_temperature, within
 from spa_bench.samplers.mixture import members_served
 from spa_bench.types import Member
 
@@ -40,14 +41,11 @@ class MoaOptions:
     text: str = template_file("answer-text", needs="")  # {answer} of other answers
 
     def __post_init__(self) -> None:
-        if self.layers < 2:
-            raise ValueError(f"layers is {self.layers}; it must be at least 2, one that proposes and one that aggregates")
-        if self.drafts < 1:
-            raise ValueError(f"drafts is {self.drafts}; it must be at least 1")
+        within(2, 100, layers=self.layers)
+        within(1, MOST, drafts=self.drafts)
         if "" in self.proposers or len(set(self.proposers)) < len(self.proposers):
             raise ValueError(f"proposers is {list(self.proposers)}: a name is empty or there twice")
-        if self.temperature is not None and self.temperature < 0:
-            raise ValueError(f"temperature is {self.temperature}; it must not be negative")
+        is_temperature(self.temperature)
 
 
 def procedure(case: Case, options: MoaOptions) -> Steps:

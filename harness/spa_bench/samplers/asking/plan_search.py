@@ -17,13 +17,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations, cycle, islice
+from math import comb
 
 from spa_bench.cards.templates import template_file
 from spa_bench.samplers.asking.asker import asking_kind
 from spa_bench.samplers.asking.case import Answer, Case, Reply, Steps, failed
+from spa_bench.samplers.asking.checks import MOST, within
 from spa_bench.samplers.asking.reading import items_in, without_thoughts
 
 Combination = tuple[str, ...]
+_MOST_COMBINATIONS = 20_000
 _NONE = "(none: the task is enough)"  # in the place of observations, where there are none
 
 
@@ -45,12 +48,16 @@ class PlanSearchOptions:
     text: str = template_file("answer-text", needs="")  # {answer} of other answers
 
     def __post_init__(self) -> None:
-        for name in ("observations", "derived", "size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        for name in ("branches", "thought_tokens"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must not be negative")
+        within(1, MOST, observations=self.observations, derived=self.derived)
+        within(1, 10, size=self.size)
+        within(0, MOST, branches=self.branches)
+        within(0, None, thought_tokens=self.thought_tokens)
+        for name, items in (("observations", self.observations), ("derived", self.derived)):
+            if (count := sum(comb(items, k) for k in range(self.size + 1))) > _MOST_COMBINATIONS:
+                raise ValueError(
+                    f"{name} is {items}, which makes {count:,} combinations of at most {self.size}; {_MOST_COMBINATIONS:,} are "
+                    "the most: set options.size or the number lower"
+                )
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ _NUMBERED = re.compile(r"[ \t]*[#*_]*[ \t]*\(?\d{1,3}[.):][*_]*[ \t]+")
 _BULLET = re.compile(r"[ \t]*[-*•+][ \t]+")
 _WORDS = "observation|idea|concept|approach|way|method|solution|hint|insight|item|option"
 _HEADED = re.compile(rf"[#*_> \t]*(?:new[ \t]+)?(?:{_WORDS})[ \t]*#?\d{{1,3}}\b[*_ \t]*[:.)–-]?[*_ \t]*", re.IGNORECASE)
+_PROGRAM = re.compile(r"^(?:async def|def|class|import|from) +\w|^@\w", re.MULTILINE)
 _OPENING = re.compile(r"^[ \t]*\[", re.MULTILINE)
 
 
@@ -28,6 +29,11 @@ def without_thoughts(text: str) -> str:
     if "</think>" in text:
         return text.rpartition("</think>")[2].lstrip("\n")
     return "" if text.lstrip().startswith("<think>") else text
+
+
+def is_program(text: str) -> bool:
+    """Whether a text has a line that begins a program, at the margin."""
+    return bool(_PROGRAM.search(text))
 
 
 def answer_in(reply: str, *, program: bool) -> str:
@@ -66,14 +72,14 @@ def items_in(reply: str, most: int) -> list[str]:
 
     A line begins an item with such a heading as `Observation 2:`; where none does, with a number, and else with a bullet. Other
     lines belong to the item above them, and those before the first are left out. Where there is none of these, each line is an
-    item, unless there is one line and several are wanted.
+    item, unless there is one line and several are wanted, or a program.
     """
     text = without_thoughts(reply)
     lines = [line for line in text.splitlines() if line.strip() and not _FENCE.fullmatch(line)]
     found = _begun(lines, _HEADED) or _begun(lines, _NUMBERED) or _begun(lines, _BULLET)
     if not found:
         plain = lines[1:] if lines and lines[0].rstrip().endswith(":") else lines
-        found = _list_of_texts(text) or (plain if len(plain) > 1 or most == 1 else [])
+        found = _list_of_texts(text) or (plain if (len(plain) > 1 or most == 1) and not is_program(text) else [])
     clean = (" ".join(item.strip(' \t*_"').split()) for item in found)
     return [item for item in dict.fromkeys(clean) if item][:most]
 

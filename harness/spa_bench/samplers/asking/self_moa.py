@@ -20,6 +20,7 @@ from spa_bench.cards.templates import template_file
 from spa_bench.samplers.asking.aggregation import aggregated, drafts_in, lacking, why_none
 from spa_bench.samplers.asking.asker import asking_kind
 from spa_bench.samplers.asking.case import Answer, Case, Reply, Steps, failed
+from spa_bench.samplers.asking.checks import MOST, is_temperature, within
 from spa_bench.samplers.asking.reading import without_thoughts
 
 
@@ -39,14 +40,12 @@ class SelfMoaOptions:
     text: str = template_file("answer-text", needs="")  # {answer} of other answers
 
     def __post_init__(self) -> None:
-        if self.drafts < 1:
-            raise ValueError(f"drafts is {self.drafts}; it must be at least 1")
+        within(1, MOST, drafts=self.drafts)
         if not 0 <= self.window <= self.drafts:
             raise ValueError(f"window is {self.window}; it must be between 0, for all, and the {self.drafts} drafts")
         if self.sequential and not 1 <= self.reserved < (self.window or self.drafts + 1):
             raise ValueError(f"reserved is {self.reserved}; it must leave room for a draft in a window of {self.window}")
-        if self.temperature is not None and self.temperature < 0:
-            raise ValueError(f"temperature is {self.temperature}; it must not be negative")
+        is_temperature(self.temperature)
 
 
 def at_once(case: Case, options: SelfMoaOptions) -> Steps:

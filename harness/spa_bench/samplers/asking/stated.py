@@ -3,7 +3,7 @@
 Asked for are tags: `<response><text>...</text><probability>0.2</probability></response>`. Understood are, in this order: tags,
 of which some may be missing; JSON objects with a text and a probability, whole or within a list that breaks off, with or
 without a fence; marker lines (`### Answer 2 (probability: 0.2)`) with the answer below; numbered lines (`2. text (0.2)`); and
-fenced blocks, whose answers have no probability.
+fenced blocks, whose answers have no probability. A bare program is one answer without a probability.
 
 A probability is a number from 0 to 1, or one with a percent sign. Where a reply has a number above 1, and all its numbers are
 at most 100, they are all percentages. Everything else is no probability.
@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from spa_bench.samplers.asking.reading import without_thoughts
+from spa_bench.samplers.asking.reading import is_program, without_thoughts
 from spa_bench.samplers.replies import parse_reply
 
 _RESPONSE = re.compile(r"<(response|answer|candidate|item)\b([^>\n]*)>", re.IGNORECASE)
@@ -57,13 +57,16 @@ class _Raw:
     whole: bool = True
 
 
-def stated_in(reply: str, *, finished: bool = True) -> list[Stated]:
-    """The answers of a reply in their order; `finished` is False where it was cut at its length limit."""
+def stated_in(reply: str, *, program: bool = False, finished: bool = True) -> list[Stated]:
+    """The answers of a reply in their order; `finished` is False where it was cut at its length limit.
+
+    Where answers are programs, a reply in no format that is a program is one answer.
+    """
     text = without_thoughts(reply)
     for read in (_tagged, _objects, _marked, _blocks):
         if found := [raw for raw in read(text, finished) if raw.text.strip()]:
             return _with_probabilities(found)
-    return []
+    return [Stated(text, None, finished)] if program and is_program(text) else []
 
 
 def _with_probabilities(found: Sequence[_Raw]) -> list[Stated]:

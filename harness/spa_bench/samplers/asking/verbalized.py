@@ -28,6 +28,7 @@ from spa_bench.cards.templates import template_file
 from spa_bench.errors import UsageError
 from spa_bench.samplers.asking.asker import asking_kind
 from spa_bench.samplers.asking.case import Answer, Case, Question, Reply, Steps, failed
+from spa_bench.samplers.asking.checks import MOST, within
 from spa_bench.samplers.asking.reading import answer_in
 from spa_bench.samplers.asking.stated import Stated, is_below, stated_in, weights
 from spa_bench.samplers.base import one_member, spread
@@ -54,13 +55,10 @@ class VerbalizedOptions:
     text: str = template_file("answer-text", needs="")  # {answer} of other answers
 
     def __post_init__(self) -> None:
-        for name in ("answers", "turns", "calls"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        within(1, MOST, answers=self.answers, turns=self.turns, calls=self.calls)
+        within(0, None, max_new_tokens=self.max_new_tokens)
         if not 0 < self.threshold <= 1:
             raise ValueError(f"threshold is {self.threshold}; it must be a probability above 0")
-        if self.max_new_tokens < 0:
-            raise ValueError(f"max_new_tokens is {self.max_new_tokens}; it must not be negative")
 
     @property
     def stated(self) -> int:
@@ -109,7 +107,7 @@ class _Conversation:
         if reply.failure:
             self._fails(f"{where}{reply.failure}", reply)
             return
-        found = stated_in(reply.text, finished=reply.finish != "length")
+        found = stated_in(reply.text, program=self._program, finished=reply.finish != "length")
         cut = " and was cut at its limit" if reply.finish == "length" else ""
         if not found:
             self._fails(f"{where}the reply states no answer{cut}", reply)

@@ -1,0 +1,22 @@
+"""Checks of options: numbers of questions are bounded, so that a slip of the hand is no endless run."""
+
+from __future__ import annotations
+
+import math
+
+MOST = 1000  # of whatever is asked for at once
+
+
+def within(least: int, most: int | None, **values: int) -> None:
+    """Raises ValueError for a value below `least` or, where it is not None, above `most`."""
+    for name, value in values.items():
+        if most is None and value < least:
+            raise ValueError(f"{name} is {value}; it must be at least {least}")
+        if most is not None and not least <= value <= most:
+            raise ValueError(f"{name} is {value}; it must be between {least} and {most:,}")
+
+
+def is_temperature(value: float | None) -> None:
+    """Raises ValueError for a temperature below 0 or not finite; None is the card's."""
+    if value is not None and not 0 <= value < math.inf:
+        raise ValueError(f"temperature is {value}; it must be finite and not negative")
