@@ -34,7 +34,7 @@ from spa_bench.cli.options import (
 
 def study(
     study: Annotated[
-        Literal["main", "temperature", "members", "data-fraction", "merge"],
+        Literal["main", "temperature", "members", "data-fraction", "merge", "samplers"],
         option("see docs/how-to/studies.md", metavar="STUDY"),
     ],
     /,
@@ -57,7 +57,7 @@ def study(
         str | None,
         option(
             "who takes part, of single, random, lexical, influence, seeds, single-long, temperature, nucleus, merge and "
-            "balanced, and the card that plays it",
+            "balanced, and the card that plays it; in the study samplers: names of cards (default: all that can run here)",
             WHAT,
             metavar="ROLE[=CARD],...",
         ),
@@ -76,8 +76,9 @@ def study(
     price_per_hour: Price = None,
     as_json: Json = False,
 ) -> None:
-    """The SPA paper's Table 1 and Figures 2, 4 and 6, and dials between adapters, with intervals and a verdict."""
+    """The SPA paper's Table 1 and Figures 2, 4 and 6, dials between adapters, and all samplers: intervals and verdicts."""
     from spa_bench.compare.study import whole
+    from spa_bench.compare.study.ahead import said_ahead
     from spa_bench.compare.study.tables import caveats_of, rows, table
     from spa_bench.support.console import Reporter
 
@@ -111,5 +112,5 @@ def study(
         print(json.dumps(rows(report), indent=1))
         return
     print(table(report))
-    claims = [claim.sentence(report.where) for claim in report.claims] or ["No claim: there is nothing to compare."]
+    claims = [claim.sentence(report.where) for claim in report.claims] or said_ahead([m.row for m in report.points])
     print("\n".join(["", *caveats_of(report), *claims]).replace("**", ""))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from spa_bench.cards.reading import card_names
 from spa_bench.cards.sampler import SamplerCard, load_sampler_card
 from spa_bench.errors import UsageError
 from spa_bench.support.text import did_you_mean
@@ -38,6 +39,7 @@ class Study:
     axis: str = ""  # the name of the setting that varies, for a reader; empty: none varies, samplers are compared
     key: str = ""  # the key of the card that varies
     grid: tuple[float, ...] = ()  # its values by default
+    free: bool = False  # whether its roles are the names of any cards
     fixed: tuple[str, ...] = ()  # roles that do not have that setting: a point each, to compare the others with
 
     @property
@@ -87,6 +89,7 @@ STUDIES: Mapping[str, Study] = {
             grid=(0.0, 0.25, 0.5, 0.75, 1.0),
             fixed=tuple(role for role in ROLES if role not in {"merge", "balanced"}),
         ),
+        Study(name="samplers", title="Samplers at equal answers and at equal tokens", shows="", roles=(), free=True),
     )
 }
 
@@ -128,6 +131,8 @@ def roles_of(study: Study, recipe: str, samplers: str | None) -> dict[str, str]:
     """
     if recipe not in RECIPES:
         raise UsageError(f"unknown recipe {recipe!r}{did_you_mean(recipe, RECIPES)}")
+    if study.free:
+        return _any_cards(recipe, samplers)
     cards = RECIPES[recipe]
     if samplers is None:
         if missing := [role for role in study.roles if role not in cards and role not in CONTROLS]:
@@ -148,6 +153,18 @@ def roles_of(study: Study, recipe: str, samplers: str | None) -> dict[str, str]:
         if not chosen[role] and role not in CONTROLS:
             raise UsageError(f"--samplers: the recipe {recipe} has no card for {role}; name one, as {role}=CARD.toml")
     return {role: chosen[role] for role in ROLES if role in chosen}
+
+
+def _any_cards(recipe: str, samplers: str | None) -> dict[str, str]:
+    """Name -> card, of a study whose roles are cards. Without `samplers`: all of ours but the paper's recipes."""
+    if recipe != "embedded":
+        raise UsageError(f"--recipe {recipe}: this study takes cards by name; give them with --samplers")
+    if samplers is None:
+        return {name: name for name in card_names("baselines") if not name.startswith("paper-")}
+    names = [name.strip() for name in samplers.split(",")]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise UsageError(f"--samplers names {twice[0]!r} twice")
+    return {name: name for name in names}
 
 
 def points_of(study: Study, wishes: Wishes) -> list[Point]:
@@ -198,13 +215,21 @@ def _cards(study: Study, wishes: Wishes) -> dict[str, _Base]:
     bases: dict[str, _Base] = {}
     several = {} if wishes.members is None or study.key == "members" else {"members": wishes.members}
     for role, card in wishes.cards.items():
-        if role not in CONTROLS:
-            plain = _Base(card, wishes.settings)
-            bases[role] = plain if plain.load({}).adapters != "parts" else _Base(card, {**wishes.settings, **several})
-    controls = [role for role in wishes.cards if role in CONTROLS]
+        if study.free or role not in CONTROLS:
+            plain = _Base(card, _of_card(card, wishes.settings) if study.free else wishes.settings)
+            bases[role] = plain if plain.load({}).adapters != "parts" else _Base(card, {**plain.settings, **several})
+    controls = [role for role in wishes.cards if role in CONTROLS and not study.free]
     if controls:
         bases |= _controls(controls, bases, wishes)
     return {role: bases[role] for role in wishes.cards if role in bases}
+
+
+def _of_card(card: str, settings: Mapping[str, object]) -> dict[str, object]:
+    """The settings that mean something to a card: those on how adapters are made only where it makes any."""
+    plain = load_sampler_card(card, {})
+    meaningless = {"partition", "attribution"} if plain.adapters != "parts" else set()
+    meaningless |= set() if plain.trains else {"lora", "data"}
+    return {key: value for key, value in settings.items() if key.partition(".")[0] not in meaningless}
 
 
 def _controls(roles: Sequence[str], bases: Mapping[str, _Base], wishes: Wishes) -> dict[str, _Base]:

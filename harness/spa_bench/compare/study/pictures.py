@@ -18,6 +18,7 @@ from spa_bench.compare.study.measured import MeasuredPoint, by_series, shared_si
 from spa_bench.compare.study.tables import Report
 from spa_bench.errors import UsageError
 from spa_bench.metrics.frontier import pareto_front
+from spa_bench.support.seeds import derive_seed
 from spa_bench.types import Estimate
 
 if TYPE_CHECKING:
@@ -35,6 +36,19 @@ _STYLES = {  # role -> colour, marker, dashes
     "merge": ("#D55E00", "o", "-"),
     "balanced": ("#E69F00", "h", "--"),
 }
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "h")
+
+
+def _style(role: str) -> tuple[str, str, str]:
+    """Colour, marker and dashes of a role; a card that is its own role gets them by its name."""
+    known = role.removeprefix("spa-")
+    if known in _STYLES:
+        return _STYLES[known]
+    number = derive_seed("style", role)
+    return _COLOURS[number % len(_COLOURS)], _MARKERS[number // 7 % len(_MARKERS)], ":"
+
+
 _NAMES = {
     "pass@1": "pass@1",
     "pass@K": "pass@K",
@@ -124,12 +138,21 @@ def _merge(report: Report) -> list[Panel]:
     ]
 
 
+def _samplers(report: Report) -> list[Panel]:
+    metrics = ("pass@1", "pass@K", "effective_diversity[ast,correct]")
+    return [
+        *(lambda axes, metric=metric: _bars(axes, report.points, metric) for metric in metrics),
+        lambda axes: _plane(axes, report.points, sweep=False),
+    ]
+
+
 _PANELS: Mapping[str, Callable[[Report], list[Panel]]] = {
     "main": _main,
     "temperature": _temperature,
     "members": _members,
     "data-fraction": _data_fraction,
     "merge": _merge,
+    "samplers": _samplers,
 }
 
 # how it is drawn -----------------------------------------------------------------------------------------------------
@@ -141,7 +164,7 @@ def _bars(axes: Axes, points: Sequence[MeasuredPoint], metric: str) -> None:
         estimate = m.estimate(metric)
         if estimate.value is None:
             continue
-        colour, marker, _ = _STYLES[m.point.role]
+        colour, marker, _ = _style(m.point.role)
         axes.errorbar([estimate.value], [y], xerr=_reach([estimate]), fmt=marker, color=colour, capsize=3, markersize=6)
     axes.set_yticks(range(len(points)), [m.point.series for m in points])
     axes.set_ylim(len(points) - 0.5, -0.5)
@@ -159,7 +182,7 @@ def _curves(axes: Axes, report: Report, metric: str, size: int | None = None, *,
             continue
         aside = 0.01 * (i - (len(samplers) - 1) / 2)
         places = [x * (1 + 2 * aside) if log else x + aside * (max(every) - min(every)) for x, _ in known]
-        colour, marker, dashes = _STYLES[series[0].point.role]
+        colour, marker, dashes = _style(series[0].point.role)
         axes.errorbar(
             places, [e.value or 0.0 for _, e in known], yerr=_reach([e for _, e in known]), label=name,
             color=colour, marker=marker, linestyle=dashes, capsize=2, markersize=5, linewidth=1.4, elinewidth=0.8,
@@ -181,13 +204,13 @@ def _shares(axes: Axes, report: Report, metric: str) -> None:
     for series in by_series(report.points).values():
         whole = series[-1].estimate(metric)
         if series[-1].point.x == 1.0 and whole.low is not None and whole.high is not None:
-            axes.axhspan(whole.low, whole.high, color=_STYLES[series[0].point.role][0], alpha=0.08, linewidth=0)
+            axes.axhspan(whole.low, whole.high, color=_style(series[0].point.role)[0], alpha=0.08, linewidth=0)
 
 
 def _plane(axes: Axes, points: Sequence[MeasuredPoint], *, sweep: bool) -> None:
     """pass@1 against diversity score; with `sweep` the points of a sampler joined, without intervals, over single's front."""
     for name, series in by_series(points).items():
-        colour, marker, dashes = _STYLES[series[0].point.role]
+        colour, marker, dashes = _style(series[0].point.role)
         spread, quality = ([m.estimate(metric) for m in series] for metric in (DIVERSITY, "pass@1"))
         if any(e.value is None for e in (*quality, *spread)):
             continue

@@ -10,6 +10,7 @@ from typing import Any
 from spa_bench.compare.leaderboard import compare_with_reference
 from spa_bench.compare.leaderboard.compare import MARGIN, paired_columns
 from spa_bench.compare.leaderboard.tables import STYLES, cell, grid
+from spa_bench.compare.study.ahead import ahead_sections
 from spa_bench.compare.study.claims import Claim, Outcome
 from spa_bench.compare.study.designs import Study
 from spa_bench.compare.study.measured import MeasuredPoint, shared_size
@@ -77,7 +78,7 @@ def page(report: Report) -> str:
         *(f"{claim.sentence(report.where)}" for claim in report.claims[:1]),
         f"![{study.title}]({report.name}.svg)",
         table(report, style="md"),
-        *_paired(report),
+        *(ahead_sections([m.row for m in report.points]) if study.free else _paired(report)),
         *_other_claims(report),
         _HOW,
         _origin(report),

@@ -18,13 +18,13 @@ from spa_bench.compare.study.measured import measure_points
 from spa_bench.compare.study.pictures import pictures
 from spa_bench.compare.study.runner import Place, Run, make, runs_of, runs_there
 from spa_bench.compare.study.tables import Report, as_json, page
-from spa_bench.errors import UsageError
+from spa_bench.errors import ModelError, UsageError
 from spa_bench.models.base import Model
 from spa_bench.runs.defaults import Pairs, load_model_for, model_for, pairs_for
 from spa_bench.runs.earlier import earlier_runs, is_drawn, spent_before
 from spa_bench.runs.engines import chosen_engine
 from spa_bench.runs.folder import RunFolder, open_run
-from spa_bench.runs.job import Job, asked_card, check_limit, load_task, task_for
+from spa_bench.runs.job import Job, asked_card, check_draws, check_limit, check_task, load_task, task_for
 from spa_bench.runs.perform import JudgeOptions
 from spa_bench.runs.plan import unused_loading
 from spa_bench.runs.reopen import ModelOptions, check_workers
@@ -107,6 +107,8 @@ def study(name: str, a: StudyOptions, console: Reporter) -> Report:
         else:
             with closing(load_model_for(task_card, a.model, a.loading, engine, spent_before(earlier))) as model:
                 task_card, task = task_for(task_card, task, model)
+                if chosen.free and a.samplers is None:
+                    jobs, points = _able(jobs, points, task, model, console)
                 place = Place(
                     task=task, model=model, out=out, cache=stage_cache(), workers=workers, programs=a.judge.workers, price=price
                 )
@@ -163,6 +165,25 @@ def _jobs(
         for seed in seeds
         for point in points
     ]
+
+
+def _able(
+    jobs: Sequence[tuple[Point, Job]], points: Sequence[Point], task: Task, model: Model, console: Reporter
+) -> tuple[list[tuple[Point, Job]], list[Point]]:
+    """The jobs and points of samplers that can run here; a line for each that is left out. Raises UsageError for none."""
+    left: list[Point] = []
+    for point in points:
+        job = next(job for other, job in jobs if other is point)
+        try:
+            check_draws(job.placed, job.n)
+            check_task(job.placed, task, model, job.limit)
+        except (UsageError, ModelError) as error:
+            console.note(f"left out: {point.series}: {error}")
+            left.append(point)
+    kept = [point for point in points if point not in left]
+    if not kept:
+        raise UsageError(f"none of the {len(points)} samplers can run here; name some with --samplers")
+    return [(point, job) for point, job in jobs if point in kept], kept
 
 
 def _settled(jobs: Sequence[tuple[Point, Job]], card: TaskCard, task: Task, model: Model) -> list[tuple[Point, Job]]:

@@ -1,0 +1,92 @@
+"""`study samplers`: any cards by name, what can run here, and who is ahead by resolved differences alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from doubles import SANDBOX, Call
+from spa_bench.compare.leaderboard.budget import Budget, BudgetRow
+from spa_bench.compare.study.ahead import _ahead_of, said_ahead
+from spa_bench.compare.study.designs import STUDIES, Wishes, points_of, roles_of
+from spa_bench.errors import UsageError
+from spa_bench.types import Estimate
+
+STUDY = STUDIES["samplers"]
+
+
+def test_by_default_all_of_our_cards_but_the_paper_s_recipes_take_part():
+    roles = roles_of(STUDY, "embedded", None)
+    assert {"base", "single", "seeds", "spa-influence", "verbalized", "qdaif", "merge"} <= roles.keys()
+    assert not any(name.startswith("paper-") for name in roles)
+
+
+def test_cards_are_named_and_none_twice(tmp_path: Path):
+    assert roles_of(STUDY, "embedded", "base, single") == {"base": "base", "single": "single"}
+    with pytest.raises(UsageError, match="names 'base' twice"):
+        roles_of(STUDY, "embedded", "base,base")
+    with pytest.raises(UsageError, match="takes cards by name"):
+        roles_of(STUDY, "paper-code", None)
+
+
+def test_settings_of_training_reach_the_cards_that_train_alone():
+    cards = roles_of(STUDY, "embedded", "base,single,spa-lexical")
+    settings = {"lora.steps": 7, "partition.method": "balanced", "decoding.temperature": 0.5}
+    base, single, parts = (point.card for point in points_of(STUDY, Wishes(cards=cards, settings=settings)))
+    assert not base.trains
+    assert (single.lora.steps, parts.lora.steps) == (7, 7)
+    assert parts.partition.method == "balanced"
+    assert {card.decoding.temperature for card in (base, single, parts)} == {0.5}
+
+
+def test_all_have_as_many_answers_as_the_most_members():
+    cards = roles_of(STUDY, "embedded", "base,spa-random")
+    assert {point.n for point in points_of(STUDY, Wishes(cards=cards))} == {4}
+
+
+def row(label: str, low: float, value: float, high: float) -> BudgetRow:
+    class Row:
+        pass
+
+    made = Row()
+    made.label = label  # type: ignore[attr-defined]
+    found = {"any_of_n": Estimate(value=value, low=low, high=high)}
+    return BudgetRow(row=made, n=4, cost=1, prepared=0, estimates=found)  # type: ignore[arg-type]
+
+
+def test_at_equal_tokens_a_sampler_below_the_best_s_interval_is_not_ahead():
+    rows = (row("a", 0.6, 0.7, 0.8), row("b", 0.5, 0.6, 0.65), row("c", 0.1, 0.2, 0.3))
+    budget = Budget(what="tokens", amount=1.0, rows=rows)
+    assert _ahead_of(budget) == {"any_of_n": ["a", "b"]}
+    assert _ahead_of(replace(budget, rows=rows[:2])) == {"any_of_n": []}  # nothing is resolved
+
+
+def test_one_row_is_compared_with_nothing():
+    assert said_ahead([]) == ["No claim: there is nothing to compare."]
+
+
+def test_the_command_leaves_out_what_cannot_run_and_writes_the_page(call: Call, tmp_path: Path):
+    words = ["--task", "mini-code", "--limit", "2", "--seeds", "0", "--n", "2", "--sandbox", SANDBOX]
+    places = ["--out", tmp_path / "runs", "--write", tmp_path / "page"]
+    done = call("study", "samplers", *words, "--samplers", "base,verbalized", *places)
+    assert done.code == 2  # one that is named is not left out
+    assert "has no chat template" in done.err
+    done = call("study", "samplers", *words, "--samplers", "base,min-p", "--set", "lora.steps=1", *places)
+    assert done.code == 0, done.err
+    assert "ahead in pass@1: " in done.out
+    page = (tmp_path / "page" / "samplers--mini-code--embedded.md").read_text()
+    assert "## Who is ahead at equal answers" in page
+    assert "## Who is ahead at equal tokens" in page
+    assert {path.suffix for path in (tmp_path / "page").iterdir()} == {".md", ".json", ".svg", ".png"}
+
+
+def test_what_cannot_run_here_is_left_out_with_its_reason(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    from spa_bench.compare.study import designs
+
+    monkeypatch.setattr(designs, "card_names", lambda _: ["base", "verbalized"])
+    words = ["--task", "mini-code", "--limit", "1", "--seeds", "0", "--n", "2", "--sandbox", SANDBOX]
+    done = call("study", "samplers", *words, "--out", tmp_path / "runs", "--write", tmp_path / "page")
+    assert done.code == 0, done.err
+    assert "left out: verbalized: model 'embedded' has no chat template" in done.err
