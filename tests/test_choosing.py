@@ -327,7 +327,7 @@ def test_the_noise_floor_goes_on_after_the_choice_too(tiny_model: HFModel, tmp_p
     assert all(r.raw == records[r.problem, 0, 0].raw for r in noise)
 
 
-@pytest.mark.parametrize("kind", ["diverse-beam", "one-reply", "oversample-mmr", "oversample-dpp"])
+@pytest.mark.parametrize("kind", ["diverse-beam", "one-reply", "oversample-mmr", "oversample-dpp", "verbalized", "guided"])
 def test_a_sampler_that_draws_whole_answers_is_refused_before_anything_is_done(kind: str, tmp_path: Path):
     card = sampler_card(kind=kind, options=sampler_kind(kind).options())
     job = Job(sampler=card, task=CARD, n=1, seed=0)
