@@ -11,9 +11,9 @@ no value. Two things vary, and each is treated as what it is:
   with S - 1 degrees of freedom on the seed means.
 
 The half-widths of the two are added in quadrature, each side by itself. That errs on the wide side: the noise of single draws
-is in both (97 to 99 % with 2 to 5 seeds). By simulation (benchmarks/coverage.py) two weaknesses remain: where the values of
-the problems have a long tail (log-normal, sigma 1), an interval covers 90 % at 60 problems and 87 % at 20; for greedy answers
-that differ on 7 % of 60 problems it covers 93 %.
+is in both (97 to 99 % with 2 to 5 seeds). By simulation (benchmarks/interval_coverage.py) two weaknesses remain: where the
+values of the problems have a long tail (log-normal, sigma 1), an interval covers 90 % at 60 problems and 87 % at 20; for
+greedy answers that differ on 7 % of 60 problems it covers 93 %.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """How often each interval holds the truth, by simulation: the table behind the statistics.
 
-    python benchmarks/coverage.py [--replications 2000] [--json]
+    python benchmarks/interval_coverage.py [--replications 2000] [--json]
 
 Each row is a design: problems, and training seeds where there are any, drawn anew from a population whose mean is known. `ours`
 is the interval of spa_bench at 95 %; `percentile` the plain percentile bootstrap over the same problems, seeds pooled (the
