@@ -18,8 +18,8 @@ from spa_bench.errors import SpaBenchError, UsageError
 from spa_bench.mini.embedded import EMBEDDED
 from spa_bench.models.hf.device import has_cuda
 from spa_bench.runs.reopen import ModelOptions, load_model
-from spa_bench.samplers.base import sampler_kind
-from spa_bench.spa.stages import Stages
+from spa_bench.samplers.base import merging_of, sampler_kind
+from spa_bench.spa.merge import member_adapters
 from spa_bench.spa.training_data import load_data
 from spa_bench.support.cache import stage_cache
 from spa_bench.support.console import Reporter
@@ -75,7 +75,9 @@ class SpaBenchLM(SamplerLM):
         network = load_model(model, options)
         data = load_data(card, network, seed)
         folder = Path(cache) if cache else stage_cache()
-        adapters = Stages(card, data, network, seed, folder, Reporter()).adapters() if data.examples else []
+        how = merging_of(card)
+        made = data.examples or how
+        adapters = member_adapters(card, how, data, network, seed, cache=folder, console=Reporter()) if made else []
         members = kind.build(card, adapters).members
         super().__init__(network, members, member=member, seed=seed, name=f"{network.name}/{card.name}")
 

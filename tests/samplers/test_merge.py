@@ -22,9 +22,11 @@ from spa_bench.models.hf.merged_lora import Source, balanced, check_mergeable, m
 from spa_bench.models.hf.model import HFModel, HFOptions
 from spa_bench.models.hf.stacked_lora import Adapter, read_adapter, write_adapter
 from spa_bench.models.mock import MockModel
+from spa_bench.publish.report.partition import partition_of
 from spa_bench.runs.job import sampler_spec
 from spa_bench.runs.reopen import sampler_card as card_of_spec
 from spa_bench.samplers.merge import KIND, MergeOptions, check_model, merging
+from spa_bench.spa.describe import describe, text
 from spa_bench.spa.merge import merged_adapters
 from spa_bench.spa.stages import Stages
 from spa_bench.spa.training_data import TrainingData
@@ -234,6 +236,19 @@ def test_a_merged_stage_is_made_once_and_again_where_it_is_damaged(model: HFMode
     weights.write_bytes(b"broken")
     assert made(model, of, tmp_path) == [folder]
     assert weights.read_bytes() == content
+
+
+def test_a_merged_stage_says_its_weights_and_the_parts_behind_its_sources(model: HFModel, tmp_path: Path):
+    lora = replace(load_sampler_card("single").lora, rank=2, steps=1, batch=2)
+    method = replace(load_sampler_card("spa-random").partition, method="random")
+    of = replace(card(adapters="parts", members=2, weight=0.25), lora=lora, partition=method)
+    folders = made(model, of, tmp_path)
+    found = describe(folders[0].parent)
+    assert found.facts["weights"] == [[0.75, 0.25, 0.0], [0.75, 0.0, 0.25]]
+    assert "member 1: the sum of 3 adapters, weights 0.75 0 0.25" in text(found)
+    assert found.parts is not None
+    read = partition_of({"sampler": sampler_spec(of)}, {"stage": folders[0].parent.name}, tmp_path / "stages")
+    assert sum(read.sizes) == len(PAIRS)
 
 
 # given adapters -------------------------------------------------------------------------------------------------------

@@ -106,7 +106,7 @@ def adapt(
     from spa_bench.runs.stages import open_stages
 
     with open_stages(sampler, _options(model, pairs, task, settings, seed, machine), last="adapt") as opened:
-        _print(opened.console, opened.row, opened.stages.adapters()[0].parent, as_json=as_json)
+        _print(opened.console, opened.row, opened.adapters()[0].parent, as_json=as_json)
 
 
 def describe(

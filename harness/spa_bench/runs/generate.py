@@ -21,10 +21,10 @@ from spa_bench.runs.job import Job, check_draws, check_limit, check_task, longes
 from spa_bench.runs.log import append
 from spa_bench.runs.noise_floor import chosen, measure_noise, rows_for
 from spa_bench.runs.timing import timed
-from spa_bench.samplers.base import Aided, Sampler, Wants, sampler_kind
+from spa_bench.samplers.base import Aided, Sampler, Wants, merging_of, sampler_kind
 from spa_bench.spa.data import files_of
-from spa_bench.spa.merge import merged_adapters
-from spa_bench.spa.stages import Stages, made_adapters
+from spa_bench.spa.merge import member_adapters
+from spa_bench.spa.stages import made_adapters
 from spa_bench.spa.training_data import TrainingData, load_data
 from spa_bench.support import provenance
 from spa_bench.support.console import Reporter
@@ -146,13 +146,11 @@ class _Drawing:
     def _adapters(self, data: TrainingData, cache: Path) -> list[Path]:
         """The folders of the members' adapters: trained, merged, from the stage cache, or made by a model alone."""
         card, seed = self.job.sampler, self.job.seed
-        if merging := sampler_kind(card.kind).merging:
-            able, how = trainable(self.model), merging(card)
-            return merged_adapters(card, how, data, able, seed, cache=cache, console=self.console)
-        if not data.examples:
+        how = merging_of(card)
+        if not data.examples and how is None:
             return []
         if not isinstance(self.model, AdapterMaker):
-            return Stages(card, data, trainable(self.model), seed, cache, self.console).adapters()
+            return member_adapters(card, how, data, trainable(self.model), seed, cache=cache, console=self.console)
         seeds = [derive_seed(seed, "adapter", k) for k in range(card.trained)]
         return made_adapters(self.model, seeds, cache)
 

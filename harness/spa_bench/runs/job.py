@@ -17,7 +17,7 @@ from spa_bench.models.base import ChatModel, Model, PairEncoder, ServesMembers
 from spa_bench.models.engine import check_decoding
 from spa_bench.models.given import said
 from spa_bench.runs.noise_floor import MOST, problems_for
-from spa_bench.samplers.base import sampler_kind
+from spa_bench.samplers.base import merging_of, sampler_kind
 from spa_bench.samplers.mixture import decoding_of
 from spa_bench.sandbox import NOT_NEEDED
 from spa_bench.spa.data import named
@@ -214,8 +214,7 @@ def sampler_spec(card: SamplerCard) -> dict[str, object]:
     """The sampler in a spec: the card without its description and, where nothing is trained, without the training tables."""
     sampler: Json = {k: v for k, v in asdict(replace(card, data=named(card.data))).items() if k != "description"}
     sampler["decoding"] = said_decoding(card.decoding)
-    if merging := sampler_kind(card.kind).merging:
-        how = merging(card)
+    if how := merging_of(card):
         sampler["options"]["given"] = [said(place) for place in how.given]
         if how.anchor not in {"all", "base", "none"}:
             sampler["options"]["anchor"] = said(how.anchor)

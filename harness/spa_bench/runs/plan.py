@@ -12,7 +12,7 @@ from spa_bench.models.base import LoraTrainable, Model, StageModel
 from spa_bench.models.spread import SpreadModel, Station
 from spa_bench.runs.engines import Chosen
 from spa_bench.runs.reopen import ModelOptions
-from spa_bench.samplers.base import sampler_kind
+from spa_bench.samplers.base import merging_of, sampler_kind
 from spa_bench.spa.estimate import Estimate, plan_estimates
 from spa_bench.spa.partition import needs_scores
 from spa_bench.spa.training_data import Sources, compared
@@ -42,8 +42,8 @@ def plan_lines(
     draws = problems * n * len(seeds)
     drawn = sampler_kind(card.kind).drawn(card, n)
     answers = f"{problems * n} answers" if drawn == n else f"{problems * drawn} answers, {problems * n} of them kept"
-    merging = sampler_kind(card.kind).merging
-    trained = card.trained + (merging is not None and merging(card).anchor == "all")
+    how = merging_of(card)
+    trained = card.trained + (how is not None and how.anchor == "all")
     numerics = f": {said}" if (said := numerics_line(model.numerics())) else ""
     hints = ["the embedded 2.9 M parameter model; choose another with --model"] if embedded else []
     hints += [str(said) for said in (model.describe().get("weights"),) if said]
@@ -56,6 +56,7 @@ def plan_lines(
         f"task: {task.name} {task.version}, {problems} of {len(task.problems)} problems{order}, found: {task.found}",
         f"sampler: {card.name}: {card.description}",
         *_served_line(card),
+        *_merged_line(card),
         f"samples: {problems} problems × n = {n} × {len(seeds)} seed{'s' * (len(seeds) > 1)} = {draws}",
     ]
     if trained:
@@ -107,6 +108,17 @@ def _served_line(card: SamplerCard) -> list[str]:
     """A line on members that a server has; none for other cards."""
     said = f"members: {', '.join(card.served)}, which the server has: what they were trained on is unknown, and in no hash"
     return [said] * bool(card.served)
+
+
+def _merged_line(card: SamplerCard) -> list[str]:
+    """A line on members that are sums of adapters; none for other cards."""
+    how = merging_of(card)
+    if how is None:
+        return []
+    sources = [f"{card.trained} that {'is' if card.trained == 1 else 'are'} trained ({card.adapters})"] * card.trains
+    sources += [f"those in {place}" for place in how.given]
+    anchor = {"all": "one on all data, ", "base": "the base, ", "none": ""}.get(how.anchor, f"that in {how.anchor}, ")
+    return [f"members: {card.members} weighted sum{'s' * (card.members > 1)} of adapters: {anchor}{', '.join(sources)}"]
 
 
 def estimate_line(

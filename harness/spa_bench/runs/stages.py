@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from spa_bench.cards.reading import parse_overrides
@@ -18,6 +19,8 @@ from spa_bench.runs.job import load_task
 from spa_bench.runs.plan import estimate_line
 from spa_bench.runs.reopen import ModelOptions, loaded_with
 from spa_bench.runs.values import check_seeds, check_sources, data_settings, unread_sources
+from spa_bench.samplers.base import merging_of
+from spa_bench.spa.merge import member_adapters
 from spa_bench.spa.partition import needs_scores
 from spa_bench.spa.stages import Stages
 from spa_bench.spa.training_data import load_data, read_sources
@@ -44,6 +47,7 @@ class OpenStages:
     """The stages of a sampler, ready to be computed."""
 
     stages: Stages
+    adapters: Callable[[], list[Path]]  # of the members: those of the stages, or sums of them
     console: Reporter
     row: dict[str, object]  # what --json prints of them: sampler, model, seed, examples, skipped
 
@@ -92,12 +96,18 @@ def _opened(
         "examples": len(data.examples),
         "skipped": data.skipped,
     }
+    able, cache, seed = trainable(model), stage_cache(), options.seed
     return OpenStages(
-        stages=Stages(card, data, trainable(model), options.seed, stage_cache(), console), console=console, row=row
+        stages=Stages(card, data, able, seed, cache, console),
+        adapters=lambda: member_adapters(card, merging_of(card), data, able, seed, cache=cache, console=console),
+        console=console,
+        row=row,
     )
 
 
 def _check_has(card: SamplerCard, last: str) -> None:
+    if last == "adapt" and merging_of(card):
+        return
     if not card.trains or (card.adapters != "parts" and last != "adapt"):
         trains = "trains nothing" if not card.trains else "trains on all data and has no parts"
         raise UsageError(f'the sampler {card.name!r} {trains}; use one with adapters = "parts", such as spa-influence')

@@ -140,6 +140,12 @@ def sampler_kind(name: str) -> SamplerKind:
     return kind_of(SamplerKind, "sampler", name)
 
 
+def merging_of(card: SamplerCard) -> Merging | None:
+    """How the members of `card` are made of adapters; None where each adapter is a member."""
+    made = sampler_kind(card.kind).merging
+    return None if made is None else made(card)
+
+
 def one_member(card: SamplerCard) -> None:
     """Raise CardError for more than one member: answers that are chosen or searched for are not r draws from each member."""
     if card.members != 1:

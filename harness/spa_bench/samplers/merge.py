@@ -29,6 +29,7 @@ from spa_bench.cards.sampler import SamplerCard
 from spa_bench.errors import CardError, ModelError, UsageError
 from spa_bench.models.base import AdapterMaker, LoraTrainable, Model
 from spa_bench.models.given import given_adapters
+from spa_bench.models.spread import SpreadModel
 from spa_bench.samplers.base import SamplerKind
 from spa_bench.samplers.mixture import build
 from spa_bench.support.seeds import derive_seed
@@ -173,7 +174,8 @@ def check_model(card: SamplerCard, model: Model) -> None:
 
     sources = [Source.at(folder, one.name) for one in found for folder in one.folders]
     check_mergeable(sources, same_base=options.same_base)
-    if card.trains and isinstance(model, LoraTrainable):
+    # workers hold the layers themselves; there the stage finds what does not fit
+    if card.trains and isinstance(model, LoraTrainable) and not isinstance(model, SpreadModel):
         ours, theirs = set(model.lora_layers(card.lora.targets)), set(sources[0].adapter.factors)
         if odd := sorted(ours ^ theirs):
             raise ModelError(

@@ -123,20 +123,29 @@ def _report(folder: Path) -> dict[str, Any]:
 
 
 def _parts_of(folder: Path, key: Mapping[str, Any]) -> Path | None:
-    """The folder, beside `folder`, of the parts that trained these adapters; None when it is missing, or all data was used."""
+    """The folder, beside `folder`, of the parts that trained these adapters, or those of which they are sums.
+
+    None when it is missing, or all data was used.
+    """
+    for name in key.get("from", ()):  # stages of adapters that were merged
+        source = folder.resolve().parent / name
+        if (source / "key.json").is_file() and (found := _parts_of(source, _key(source))):
+            return found
     for other in sorted(folder.resolve().parent.glob("parts-*")):
         try:
             other_key = _key(other)
             digest = json.loads((other / "parts.json").read_text(encoding="utf-8"))["digest"]
         except (StoreError, OSError):
             continue  # damage of another stage does not matter here
-        if digest == key["parts"] and other_key["examples"] == key["examples"]:
+        if digest == key.get("parts") and other_key["examples"] == key["examples"]:
             return other
     return None
 
 
 def _facts(stage: str, key: Mapping[str, Any]) -> dict[str, Any]:
     """The facts of a stage's key that matter to a reader."""
+    if "weights" in key:  # sums of adapters
+        return {"members": len(key["weights"]), "weights": key["weights"], "balance": key["balance"]}
     wanted = {"scores": ("attribution",), "parts": ("attribution", "partition", "members"), "adapters": ("lora",)}[stage]
     facts = {name: key[name] for name in wanted if name in key}
     return facts | ({"members": len(key["seeds"])} if stage == "adapters" else {})
@@ -148,6 +157,8 @@ def _head(found: Described) -> str:
         lines.append(f"{found.report['examples']} examples, {len(found.report['queries'])} queries")
     if found.stage == "adapters":
         lines.append(f"{found.facts['members']} adapters")
+        for k, row in enumerate(found.facts.get("weights", ())):
+            lines.append(f"member {k}: the sum of {len(row)} adapters, weights {' '.join(f'{weight:g}' for weight in row)}")
         lines.append(f"parts: {found.parts}" if found.parts else "parts: none beside them (trained on all data, or moved)")
     for name, value in found.facts.items():
         if isinstance(value, Mapping):

@@ -10,11 +10,20 @@ from spa_bench.cards.merging import Merging
 from spa_bench.cards.sampler import SamplerCard
 from spa_bench.models.base import StageModel
 from spa_bench.models.given import given_adapters
-from spa_bench.models.hf.merged_lora import Source, balanced, check_mergeable, merged
+from spa_bench.models.hf.merged_lora import Source, balanced, check_mergeable, merged, names_for_peft
 from spa_bench.models.hf.stacked_lora import write_adapter
 from spa_bench.spa.stages import FORMAT, Console, Stages, recall
 from spa_bench.spa.training_data import TrainingData
 from spa_bench.support import provenance
+
+
+def member_adapters(
+    card: SamplerCard, how: Merging | None, data: TrainingData, model: StageModel, seed: int, *, cache: Path, console: Console
+) -> list[Path]:
+    """Folders of the members' adapters in PEFT's format, in order: those that are trained, or, by `how`, sums of adapters."""
+    if how is not None:
+        return merged_adapters(card, how, data, model, seed, cache=cache, console=console)
+    return Stages(card, data, model, seed, cache, console).adapters()
 
 
 def merged_adapters(
@@ -38,6 +47,7 @@ def merged_adapters(
         "model": model.describe()["hash"],
         "sources": [provenance.hash_folder(folder) for folder in folders],
         "weights": weights,
+        "from": sorted({folder.parent.name for folder in (*anchors, *trained)}),
         "balance": how.balance,
     }
 
@@ -71,15 +81,12 @@ def _names(folders: Sequence[Path], name: str) -> list[str]:
     return [name if name in {"all", "base"} else f"{folder.parent.name}/{folder.name}" for folder in folders]
 
 
-def _write(
-    sources: Sequence[Source], weights: Sequence[Sequence[float]], to: Path, model: StageModel, *, balance: bool
-) -> None:
+def _write(sources: Sequence[Source], rows: Sequence[Sequence[float]], to: Path, model: StageModel, *, balance: bool) -> None:
     adapters = [source.adapter for source in sources]
     factors = balanced(adapters) if balance else [1.0] * len(adapters)
     bases = {source.base for source in sources if source.base}
     base = bases.pop() if len(bases) == 1 else model.name
-    for k, row in enumerate(weights):
+    for k, row in enumerate(rows):
         scaled = [weight * factor for weight, factor in zip(row, factors, strict=True)]
-        write_adapter(
-            merged(adapters, scaled), to / f"member-{k}", base_model=base, network=model.network, weights=sources[0].weights
-        )
+        names, weights = names_for_peft(sources), sources[0].weights
+        write_adapter(merged(adapters, scaled), to / f"member-{k}", base_model=base, weights=weights, targets=names)

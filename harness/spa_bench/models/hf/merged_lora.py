@@ -28,14 +28,21 @@ class Source:
     adapter: Adapter
     base: str  # the model that its config names; "": none
     weights: str  # the words for the quantised weights over which it was trained; "": none
+    targets: tuple[str, ...] = ()  # names of the layers that it changes, as PEFT knows them; empty: its config names none
 
     @staticmethod
     def at(folder: Path, name: str) -> Source:
         """The adapter in `folder`. Raises ModelError as read_adapter."""
         adapter = read_adapter(folder)
         config = json.loads((folder / "adapter_config.json").read_bytes())
-        base = config.get("base_model_name_or_path")
-        return Source(name=name, adapter=adapter, base=str(base or ""), weights=trained_over(folder))
+        base, targets = config.get("base_model_name_or_path"), config.get("target_modules")
+        return Source(
+            name=name,
+            adapter=adapter,
+            base=str(base or ""),
+            weights=trained_over(folder),
+            targets=tuple(sorted(map(str, targets))) if isinstance(targets, list) else (),
+        )
 
 
 def check_mergeable(sources: Sequence[Source], *, same_base: bool = False) -> None:
@@ -69,6 +76,13 @@ def check_mergeable(sources: Sequence[Source], *, same_base: bool = False) -> No
                     f"{pair}: at {path} their updates are {_shape(ours[path])} and {_shape(theirs[path])}; they were made for "
                     "different models"
                 )
+
+
+def names_for_peft(sources: Sequence[Source]) -> Sequence[str]:
+    """The names of the layers that the sum of mergeable `sources` changes: theirs where they agree, else whole paths."""
+    named = {source.targets for source in sources}
+    [only] = named if len(named) == 1 else [()]
+    return only or sorted(sources[0].adapter.factors)
 
 
 def _shape(factors: tuple[Tensor, Tensor]) -> tuple[int, int]:

@@ -254,14 +254,20 @@ def initial_down(inputs: int, rank: int, generator: torch.Generator) -> Tensor:
 
 
 def write_adapter(
-    adapter: Adapter, folder: Path, *, base_model: str, network: nn.Module | None = None, weights: str = ""
+    adapter: Adapter,
+    folder: Path,
+    *,
+    base_model: str,
+    network: nn.Module | None = None,
+    weights: str = "",
+    targets: Sequence[str] = (),
 ) -> None:
     """Write `adapter` in PEFT's format: adapter_config.json and adapter_model.safetensors.
 
     With `weights`, the words for those of a quantised base, a file training.json beside them says over what it was trained.
 
     The layers are named by their last names where these mean no other module of `network`, which the adapter changes; else by
-    their whole paths, which PEFT reads too.
+    their whole paths, which PEFT reads too. `targets` are such names where they are known already.
     """
     from safetensors.torch import save_file
 
@@ -281,7 +287,7 @@ def write_adapter(
         "bias": "none",
         "fan_in_fan_out": False,
         "inference_mode": True,
-        "target_modules": _peft_names(set(adapter.factors), network),
+        "target_modules": sorted(targets) or _peft_names(set(adapter.factors), network),
     }
     (folder / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     if weights:

@@ -35,6 +35,8 @@ def partition_of(spec: Mapping[str, Any], adapters: Mapping[str, Any], stages: P
     """The parts behind a run's adapters. Never raises: for unavailable parts it gives a reason."""
     sampler = spec["sampler"]
     if sampler.get("adapters") != "parts":
+        if sampler.get("adapters") == "none" and sampler.get("options", {}).get("given"):
+            return Partition(reason="its adapters were trained elsewhere and given to it, so their parts are not known")
         how = {"all": "its adapter is trained on all pairs", "seeds": "every adapter is trained on all pairs"}
         return Partition(reason=how.get(str(sampler.get("adapters")), "it has no adapters, so nothing is partitioned"))
     stage = adapters.get("stage")
@@ -42,7 +44,8 @@ def partition_of(spec: Mapping[str, Any], adapters: Mapping[str, Any], stages: P
         return Partition(reason="the adapters are not made yet")
     try:
         key = json.loads((stages / stage / "key.json").read_bytes())
-        folder = _parts_of(stages, key)
+        keys = [json.loads((stages / name / "key.json").read_bytes()) for name in key.get("from", [])]  # of merged adapters
+        folder = next((found for one in keys or [key] if (found := _parts_of(stages, one))), None)
         report = json.loads((folder / "report.json").read_bytes()) if folder else None
     except (OSError, ValueError, RecursionError, KeyError, TypeError):
         report = None
