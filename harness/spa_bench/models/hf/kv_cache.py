@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 _BLOCK = 64  # tokens a growth
+
+
+def cache_name(network: nn.Module) -> str:
+    """What the network calls its cache, as an argument and in its output: transformers says `cache` from 5.24 on."""
+    return "cache" if "cache" in inspect.signature(network.forward).parameters else "past_key_values"
 
 
 class _GrowingLayer(DynamicLayer):  # type: ignore[misc]

@@ -16,7 +16,7 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor, nn
 
-from spa_bench.models.hf.kv_cache import growing_cache
+from spa_bench.models.hf.kv_cache import cache_name, growing_cache
 from spa_bench.models.hf.rows import BLOCK
 from spa_bench.models.hf.stacked_lora import output_layer
 
@@ -78,7 +78,7 @@ class Readable:
     def __init__(self, network: nn.Module, way: Way, *, context: int):
         self.network, self.way, self._context = network, way, context
         takes = inspect.signature(network.forward).parameters
-        self._takes = frozenset(takes)
+        self._takes, self._cache = frozenset(takes), cache_name(network)
         self._takes_all = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in takes.values())
 
     @property
@@ -121,10 +121,10 @@ class Readable:
         if self.way.keep and logits_to_keep:
             more["logits_to_keep"] = logits_to_keep
         if use_cache:
-            more["past_key_values"] = past_key_values if memory is None else memory.cache
+            more[self._cache] = past_key_values if memory is None else memory.cache
         out = self._call(**arranged.inputs, **more)
         if memory is not None:
-            memory.cache = out.past_key_values
+            memory.cache = out.get(self._cache)
         return Read(cast(Tensor, out.logits[:, -keep:]))
 
     def arranged(self, ids: Tensor, mask: Tensor, position: Tensor, *, keep: int) -> Arranged:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from spa_bench.models.hf.kv_cache import cache_name
 from spa_bench.models.hf.placed import devices_of, room_over
 from spa_bench.models.hf.probe import FAILURES
 from spa_bench.models.hf.rows import BLOCK
@@ -39,7 +40,7 @@ class RowRoom:
         ids = torch.zeros(1, BLOCK, dtype=torch.long, device=self._device)
         try:
             with torch.inference_mode():
-                cache = self._network(input_ids=ids, use_cache=True).past_key_values
+                cache = self._network(input_ids=ids, use_cache=True).get(cache_name(self._network))
             return sum(t.nbytes for t in _tensors(cache)) / BLOCK
         except FAILURES:
             return 0.0
