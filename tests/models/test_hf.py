@@ -133,8 +133,8 @@ def test_the_logits_of_a_row_are_bitwise_those_it_has_alone(
     member: int, company: int, tiny_model: HFModel, members: list[Member], monkeypatch: pytest.MonkeyPatch
 ):
     seen: list[torch.Tensor] = []
-    real = stream.choose
-    monkeypatch.setattr(stream, "choose", lambda logits, *rest: real(seen.append(logits.clone()) or logits, *rest))
+    real = stream.next_token
+    monkeypatch.setattr(stream, "next_token", lambda logits, *rest: real(seen.append(logits.clone()) or logits, *rest))
     hot = Decoding(temperature=0.8, max_new_tokens=6)
     requests = [request(PROMPTS[5], hot, draw=d) for d in range(company)]
     chosen = [members[member]]
@@ -152,8 +152,8 @@ def test_the_logits_of_a_row_are_bitwise_those_it_has_among_longer_prompts(
     prompt: str, tiny_model: HFModel, members: list[Member], monkeypatch: pytest.MonkeyPatch
 ):
     seen: list[torch.Tensor] = []
-    real = stream.choose
-    monkeypatch.setattr(stream, "choose", lambda logits, *rest: real(seen.append(logits.clone()) or logits, *rest))
+    real = stream.next_token
+    monkeypatch.setattr(stream, "next_token", lambda logits, *rest: real(seen.append(logits.clone()) or logits, *rest))
     monkeypatch.setattr(tiny_model.codec, "ends", frozenset())
     hot = Decoding(temperature=0.8, max_new_tokens=40)
     mine = request(prompt, hot)
