@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from doubles import RIGHT, Call, InProcessJudge, Lines, MockModel, sampler_card
+from doubles import RIGHT, SANDBOX, Call, InProcessJudge, Lines, MockModel, sampler_card
 from spa_bench.cards.task import load_task_card
 from spa_bench.errors import DataError, ModelError, UsageError
 from spa_bench.models.learned import load_learned
@@ -19,6 +19,7 @@ from spa_bench.runs.grade import grade
 from spa_bench.runs.job import Job, load_task
 from spa_bench.runs.reopen import load_embedder, load_encoder
 from spa_bench.runs.triplets import Triplet, read_triplets, triplets_of_runs, write_triplets
+from spa_bench.support.provenance import hash_folder
 from spa_bench.types import Request
 
 ROWS = [Triplet(f"def f{i}(x): return x", f"def f{i}(y): return y", f"def f{i}(): pass # {i}", f"p{i}") for i in range(12)]
@@ -208,3 +209,20 @@ def test_too_few_groups_are_refused(call: Call, tmp_path: Path):
 def test_the_second_word_is_asked_for(call: Call):
     assert "the following arguments are required: STEP" in call("similarity").err
     assert "did you mean 'learn'?" in call("similarity", "lern").err
+
+
+def test_an_archive_over_it_names_its_hash_in_the_spec_and_is_repeated(learned: Path, call: Call, three: Path, tmp_path: Path):
+    pytest.importorskip("ribs")
+    options = {"axes": '["similarity"]', "quality": "likelihood", "similarity": learned, "pool": 4}
+    settings = [word for key, value in options.items() for word in ("--set", f"options.{key}={value}")]
+    words = ["--sampler", "qdaif", "--task", three, "--engine", "mock", "--n", "2", "--sandbox", SANDBOX, *settings]
+    done = call("run", *words, "--out", tmp_path / "runs")
+    assert done.code == 0, done.err
+    [folder] = (tmp_path / "runs").iterdir()
+    named = json.loads((folder / "spec.json").read_text())["sampler"]["options"]["similarity"]
+    assert named == f"{learned}@{hash_folder(learned)}"
+    assert call("rerun", folder, "--out", tmp_path / "again").code == 0
+    other = call("run", *words, "--set", f"options.similarity={learned}@{'0' * 32}", "--out", tmp_path / "runs")
+    assert (other.code, f"has hash {hash_folder(learned)}, and {'0' * 32} is asked for" in other.err) == (2, True)
+    nowhere = call("run", *words, "--set", "options.similarity=nowhere", "--out", tmp_path / "runs")
+    assert (nowhere.code, "there is no learned similarity in nowhere" in nowhere.err) == (2, True)

@@ -7,6 +7,7 @@ similarity tells triplets that it has not seen. `projection.safetensors` holds `
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 ABOUT, WEIGHTS = "similarity.json", "projection.safetensors"
 VERSION = 1
+_NAMED = re.compile(r"(.+)@([0-9a-f]{32})")
 
 
 class LearnedSimilarity:
@@ -52,6 +54,25 @@ class LearnedSimilarity:
 def is_learned(name: str) -> bool:
     """Whether `name` is the folder of a learned similarity."""
     return (Path(name) / ABOUT).is_file()
+
+
+def named_similarity(given: str) -> str:
+    """`FOLDER@HASH` for the folder of a similarity, as a spec names it; what names a hash already stays as it is.
+
+    Raises ModelError where there is no similarity.
+    """
+    return given if _NAMED.fullmatch(given) else f"{given}@{hash_folder(found_similarity(given))}"
+
+
+def found_similarity(given: str) -> Path:
+    """The folder of a similarity that is given as `FOLDER` or `FOLDER@HASH`. Raises ModelError for another one, or none."""
+    match = _NAMED.fullmatch(given)
+    folder = Path(match[1] if match else given)
+    if not is_learned(str(folder)):
+        raise ModelError(f"there is no learned similarity in {folder}; make one with: spa-bench similarity learn")
+    if match and hash_folder(folder) != match[2]:
+        raise ModelError(f"the similarity in {folder} has hash {hash_folder(folder)}, and {match[2]} is asked for")
+    return folder
 
 
 def encoder_of(folder: Path) -> dict[str, Any]:

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spa_bench.errors import UsageError
 from spa_bench.grading import Calls, Grader, Program
-from spa_bench.models.learned import read_about
+from spa_bench.models.learned import found_similarity, read_about
 from spa_bench.runs.embeddings import Embedder
 from spa_bench.runs.reopen import load_embedder
 from spa_bench.samplers.asking.examples import Examples, examples_in
@@ -58,7 +57,7 @@ class OwnAids:
     @property
     def ranges(self) -> list[tuple[float, float]]:
         """See Aids.ranges."""
-        return [(float(low), float(high)) for low, high in read_about(Path(self._wants.similarity))["ranges"]]
+        return [(float(low), float(high)) for low, high in read_about(found_similarity(self._wants.similarity))["ranges"]]
 
     @cached_property
     def _grader(self) -> Grader:
@@ -67,7 +66,7 @@ class OwnAids:
 
     @cached_property
     def _embedder(self) -> Embedder:
-        return load_embedder(self._wants.similarity)
+        return load_embedder(str(found_similarity(self._wants.similarity)))
 
 
 def _only_of(prompt: Prompt, examples: Examples) -> None:

@@ -16,6 +16,7 @@ from spa_bench.errors import ModelError, UsageError
 from spa_bench.models.base import ChatModel, Model, PairEncoder, ServesMembers
 from spa_bench.models.engine import check_decoding
 from spa_bench.models.given import said
+from spa_bench.models.learned import named_similarity
 from spa_bench.runs.noise_floor import MOST, problems_for
 from spa_bench.samplers.base import merging_of, sampler_kind
 from spa_bench.samplers.mixture import decoding_of
@@ -218,6 +219,8 @@ def sampler_spec(card: SamplerCard) -> dict[str, object]:
         sampler["options"]["given"] = [said(place) for place in how.given]
         if how.anchor not in {"all", "base", "none"}:
             sampler["options"]["anchor"] = said(how.anchor)
+    if similarity := sampler_kind(card.kind).wants(card).similarity:
+        sampler["options"]["similarity"] = named_similarity(similarity)
     for key in ("served", "sources"):  # so that cards without them keep their hash
         if not sampler[key]:
             del sampler[key]

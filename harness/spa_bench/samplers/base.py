@@ -81,7 +81,7 @@ class Wants:
     """What a sampler asks of the harness beside the model; see Aids."""
 
     trials: bool = False  # whether it runs programs on the examples of their prompts
-    similarity: str = ""  # the folder of a learned similarity (spa-bench similarity learn)
+    similarity: str = ""  # the folder of a learned similarity, of the option `similarity`; a spec has its hash behind it
 
 
 @runtime_checkable
