@@ -143,6 +143,19 @@ def test_a_judge_is_asked_once_and_its_replies_are_in_the_run(card: Path):
     assert verify(folder, task_of(folder)) == []
 
 
+def test_a_grading_that_was_stopped_asks_what_is_missing_and_ends_the_same(card: Path):
+    replies = [{"text": "No"}, {"text": "Yes", "problem": "city", "draw": 3}]
+    folder = judged(card, replies, equivalence="judge")
+    whole = {name: (folder.path / name).read_bytes() for name in ("judgements.jsonl", "behaviours.jsonl", "grades.jsonl")}
+    kept = whole["judgements.jsonl"].splitlines(keepends=True)[:1]
+    (folder.path / "judgements.jsonl").write_bytes(kept[0] + b'{"problem": "ci')  # killed within the second line
+    (folder.path / "grades.jsonl").write_bytes(whole["grades.jsonl"].splitlines(keepends=True)[0])
+    for name in ("behaviours.jsonl", "metrics.json"):
+        (folder.path / name).unlink()
+    grade_runs([folder.path], GradeOptions(judge=JudgeOptions()))
+    assert {name: (folder.path / name).read_bytes() for name in whole} == whole
+
+
 def test_a_judged_quality_gives_utility(card: Path):
     folder = judged(card, [{"text": "[[7]]"}], quality="judge")
     assert folder.metrics()["estimates"]["quality[judged]"]["value"] == 7

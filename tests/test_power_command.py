@@ -192,7 +192,7 @@ def test_the_metric_of_a_pilot_can_be_chosen_by_name_or_alias(call: Call, pilots
     assert plain["spread"] != other["spread"]
     assert other["spread"] == asked(call, "--pilot", *pilots, "--metric", "diversity_score[exact]")["spread"]
     assert "has no metric 'pass@11'; did you mean 'pass@1" in call("power", "--pilot", *pilots, "--metric", "pass@11").error()
-    assert "at least 2 problems with a value" in call("power", "--pilot", *pilots, "--metric", "average_kl").error()
+    assert "has no value of average_kl for any problem" in call("power", "--pilot", *pilots, "--metric", "average_kl").error()
 
 
 def test_pilots_that_cannot_be_paired_are_refused(
