@@ -100,7 +100,7 @@ def mock(call: Call, tmp_path: Path, sandbox: Any) -> Call:
     texts = [
         "### Answer\n```python\ndef f(x):\n    return x\n```\n",
         "<response><text>\ndef f(x):\n    return x\n</text><probability>0.05</probability></response>",
-        "1. Look at it.\n2. Count it.\n",
+        *["1. Look at it.\n2. Count it.\n"] * 3,  # without a list, all answers of `guided` are refused
         "I cannot do that.",
         "",
     ]
