@@ -157,7 +157,7 @@ class _Named:
         ({"judge_tokens": 0}, "judge_tokens is 0"),
         ({"continued": "x"}, "continued has no {prompt}"),
         ({"prompts": ""}, "options.prompts is missing"),
-        ({"same_template": "no-such"}, "cannot read the template 'no-such'"),
+        ({"same_template": "no-such"}, "same_template is 'no-such': neither a path of yours"),
     ],
 )
 def test_a_card_that_contradicts_itself_is_refused(tmp_path: Path, options: dict[str, object], said: str):

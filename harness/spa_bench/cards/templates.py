@@ -48,6 +48,15 @@ def template_names() -> list[str]:
     return sorted(path.stem for path in cards_folder("templates").glob("*.txt"))
 
 
+def template_text(value: str, where: str, *, needs: str, may: str = "") -> str:
+    """The text of one template: `value` is a name of ours, a path from the current folder, or the text itself.
+
+    `where` names the option in messages. Raises CardError as with_texts.
+    """
+    told = _Declared(frozenset(needs.split()), frozenset(may.split()), lines=False)
+    return _checked(_text(value, Path.cwd(), where), told, f"{where} ({_called(value)})")
+
+
 def with_texts(options: object, folder: Path | None, where: str) -> object:
     """`options` with the text of each template in place of its name or path; others are as they were.
 

@@ -5,15 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from spa_bench.cards.reading import cards_folder
-from spa_bench.errors import CardError
-from spa_bench.support.text import did_you_mean
+from spa_bench.cards.templates import template_text
 from spa_bench.types import Judgement, Record
 
 SAME, QUALITY = "same", "quality"  # what a question asks
@@ -67,22 +64,9 @@ class Appraiser(Protocol):
         ...
 
 
-def read_template(name: str, asks: str) -> str:
-    """The text of a template: a name in the folder templates/, or the path of a .txt.
-
-    Raises CardError for one that is not there, or that lacks a field of its question.
-    """
-    folder = cards_folder("templates")
-    path = Path(name) if name.endswith(".txt") else folder / f"{name}.txt"
-    try:
-        text = path.read_text(encoding="utf-8-sig").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        known = did_you_mean(name, [p.stem for p in folder.glob("*.txt")])
-        said = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise CardError(f"cannot read the template {name!r}: {said}{known}") from error
-    if lacking := [field for field in FIELDS[asks] if f"{{{field}}}" not in text]:
-        raise CardError(f"the template {path} has no {{{lacking[0]}}}, so the judge would not see it; add it")
-    return text
+def read_template(value: str, asks: str) -> str:
+    """The text of a question's template (cards.templates.template_text). Raises CardError for one that cannot be used."""
+    return template_text(value, f"options.{asks}_template", needs=" ".join(FIELDS[asks])).strip()
 
 
 def fill(template: str, values: Mapping[str, str]) -> str:
