@@ -18,12 +18,12 @@ from doubles import RIGHT, WRONG, Call, InProcessJudge, Lines, MockModel, mock_r
 from spa_bench.cards.task import load_task_card
 from spa_bench.cards.training import LoraCard
 from spa_bench.errors import StoreError
-from spa_bench.runs import generate as run
 from spa_bench.runs.folder import open_run
 from spa_bench.runs.generate import generate
 from spa_bench.runs.grade import grade
 from spa_bench.runs.job import Job, load_task
 from spa_bench.runs.noise_floor import chosen, problems_for, rows_for
+from spa_bench.spa.stages import Stages
 from spa_bench.types import Completion, Key, Member, Prompt, Request
 from test_log import files_no_larger_than
 
@@ -90,7 +90,7 @@ def pair(sandbox: InProcessJudge, three: Path, tmp_path: Path, monkeypatch: pyte
     for name in ("zero", "one"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "adapter_model.safetensors").write_text(name)
-    monkeypatch.setattr(run.Stages, "adapters", lambda self: [tmp_path / "zero", tmp_path / "one"])
+    monkeypatch.setattr(Stages, "adapters", lambda self: [tmp_path / "zero", tmp_path / "one"])
     settings = {"members": 2, "adapters": "seeds", "lora": LoraCard(steps=1)}
     return lambda model: mock_run(tmp_path / "pair", three, model, n=4, **settings)
 

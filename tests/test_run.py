@@ -14,11 +14,11 @@ from spa_bench.cards.training import LoraCard
 from spa_bench.compare.leaderboard.page import LEGEND
 from spa_bench.errors import DataError, UsageError
 from spa_bench.metrics.suite import AT_SIZES, METRICS
-from spa_bench.runs import generate as run
 from spa_bench.runs.folder import RunFolder, open_run
 from spa_bench.runs.generate import generate
 from spa_bench.runs.grade import grade
 from spa_bench.runs.job import Job, check_draws, load_task
+from spa_bench.spa.stages import Stages
 from spa_bench.types import Request
 
 
@@ -235,7 +235,7 @@ def pair(sandbox: InProcessJudge, three: Path, tmp_path: Path, monkeypatch: pyte
     """A run of two members whose training is left out: member 0 is right, member 1 is not."""
     for name in ("zero", "one"):
         (tmp_path / name).mkdir()
-    monkeypatch.setattr(run.Stages, "adapters", lambda self: [tmp_path / "zero", tmp_path / "one"])
+    monkeypatch.setattr(Stages, "adapters", lambda self: [tmp_path / "zero", tmp_path / "one"])
     card = {"members": 2, "adapters": "seeds", "lora": LoraCard(steps=1)}
     return mock_run(tmp_path / "pair", three, lambda r: WRONG if r.member else RIGHT[r.problem_id], n=4, **card)
 
