@@ -60,6 +60,7 @@ def test_at_equal_tokens_a_sampler_below_the_best_s_interval_is_not_ahead():
     rows = (row("a", 0.6, 0.7, 0.8), row("b", 0.5, 0.6, 0.65), row("c", 0.1, 0.2, 0.3))
     budget = Budget(what="tokens", amount=1.0, rows=rows)
     assert _ahead_of(budget) == {"any_of_n": ["a", "b"]}
+    assert _ahead_of(replace(budget, rows=(rows[0], row("d", 0.0, 0.0, 0.0)))) == {"any_of_n": ["a"]}
     assert _ahead_of(replace(budget, rows=rows[:2])) == {"any_of_n": []}  # nothing is resolved
 
 

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from spa_bench.compare.leaderboard import LeaderboardRow
 from spa_bench.compare.leaderboard.budget import ANY, CLASSES, DISTINCT, Budget, at_equal
 from spa_bench.compare.leaderboard.budget_table import LEGEND, budget_table
@@ -81,10 +79,14 @@ def _ahead_of(budget: Budget) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for name in _AT_TOKENS:
         there = {r.row.label: r.estimates[name] for r in budget.rows if name in r.estimates}
-        known = {label: e for label, e in there.items() if e.value is not None and e.low is not None}
+        known = {
+            label: (e.value, e.low, e.high)
+            for label, e in there.items()
+            if e.value is not None and e.low is not None and e.high is not None
+        }
         if len(known) < 2:
             continue
-        top = max(known, key=lambda label: known[label].value or -np.inf)
-        below = {label for label, e in known.items() if (e.high or np.inf) < (known[top].low or -np.inf)}
+        _, least, _ = max(known.values())
+        below = {label for label, (_, _, high) in known.items() if high < least}
         found[name] = [label for label in known if label not in below] if below else []
     return found

@@ -29,6 +29,7 @@ class Candidate:
 
     answer: Answer
     quality: float
+    examples: int = 0  # in its prompt
     behaviour: str = ""  # what it does on the examples; "": it does not run, or there are none
     label: int = 0  # the place of the label that the model's judgement gave it; the number of labels where it gave none
     place: tuple[float, ...] = ()  # by a learned similarity

@@ -127,6 +127,7 @@ def _judged(case: Case, options: QdaifOptions, drafting: Question, answers: Sequ
         Candidate(
             answer=answer,
             quality=max(quality[i], -1e9),  # the archive takes finite numbers alone
+            examples=tried[i].of if tried else 0,
             behaviour=tried[i].behaviour if tried else "",
             label=label_of[i],
             place=() if places is None else tuple(map(float, places[i])),
@@ -147,7 +148,7 @@ def label_in(reply: str, labels: Sequence[str]) -> int:
 
 def _answers(case: Case, options: QdaifOptions, archive: Archive) -> list[Answer]:
     chosen = archive.chosen(case.n)
-    blind = options.quality == "examples" and case.aids is not None and not case.aids.tried(case.prompt, [""])[0].of
+    blind = options.quality == "examples" and not any(candidate.examples for candidate in archive.candidates)
     made = []
     for candidate, is_elite in chosen:
         notes = ["no example in the prompt: the first of a cell was kept"] * blind + ["not an elite"] * (not is_elite)
