@@ -82,6 +82,11 @@ class QdaifOptions:
         if ("similarity" in self.axes) != bool(self.similarity):
             raise ValueError("similarity is the folder of the axis 'similarity': give both, or none")
 
+    @property
+    def trials(self) -> bool:
+        """Whether programs are tried on the examples of their prompts."""
+        return self.quality == "examples" or "behaviour" in self.axes
+
 
 def search(case: Case, options: QdaifOptions) -> Steps:
     """The procedure; see the top of this file."""
@@ -113,7 +118,7 @@ def _judged(case: Case, options: QdaifOptions, drafting: Question, answers: Sequ
         words = [case.words(options.judge, {**values, "candidate": _fenced(case, answer)}) for answer in valid]
         replies = yield [case.ask(text, limit=_JUDGEMENT, temperature=0.0) for text in words]
         label_of = [label_in(reply.text, options.labels) for reply in replies]
-    tried = case.aids.tried(case.prompt, [_whole(case, a) for a in valid]) if case.aids and case.prompt.program else None
+    tried = case.aids.tried(case.prompt, [_whole(case, a) for a in valid]) if case.aids and options.trials else None
     if options.quality == "likelihood":
         scored = yield [replace(drafting, scored=answer.text) for answer in valid]
         quality = [
@@ -211,7 +216,7 @@ def drawn(card: SamplerCard, n: int) -> int:
 def wants(card: SamplerCard) -> Wants:
     """Programs tried on their prompts' examples, where quality or an axis asks for it, and the similarity of the card."""
     options = card.options_as(QdaifOptions)
-    return Wants(trials=options.quality == "examples" or "behaviour" in options.axes, similarity=options.similarity)
+    return Wants(trials=options.trials, similarity=options.similarity)
 
 
 KIND = asking_kind(QdaifOptions, search, check_n=check_n, check_model=check_model, drawn=drawn, wants=wants)
