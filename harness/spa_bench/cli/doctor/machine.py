@@ -12,6 +12,7 @@ import re
 import shlex
 import shutil
 import sys
+import tomllib
 from collections.abc import Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
@@ -20,10 +21,6 @@ import spa_bench
 from spa_bench.cli.doctor.finding import PIP, Finding, Unanswered, ask
 
 _HOME = Path(spa_bench.__file__).resolve().parent
-_BASE = (
-    *("numpy", "pandas", "torch", "transformers", "peft", "safetensors", "rank-bm25", "matplotlib", "scikit-learn", "scipy"),
-    *("threadpoolctl", "rich", "sacrebleu", "tabulate", "cyclopts", "gguf", "datasketch"),
-)
 _OPTIONAL = {  # package -> its purpose
     "sentence-transformers": "for its encoders, in attribution and partition",
     "evalplus": "to download HumanEval+ and MBPP+",
@@ -47,7 +44,7 @@ def packages() -> Iterator[Finding]:
     try:
         lines = metadata.requires("spa-bench") or []
     except metadata.PackageNotFoundError:  # spa-bench runs from a checkout that is not installed
-        lines = list(_BASE)
+        lines = _of_checkout()
     bounds: dict[str, str] = {}
     required = []
     for line in lines:
@@ -72,6 +69,13 @@ def _package(name: str, least: str, tested: str | None, *, required: bool) -> Fi
         return Finding(f"package {name}", "missing" if required else "not needed", reason, mend)
     other = tested not in (None, version.split("+")[0])
     return Finding(f"package {name}", "ok", f"{version} (tested with {tested})" if other else version)
+
+
+def _of_checkout() -> list[str]:
+    """What the project of this checkout requires, by its pyproject.toml; nothing where the package lies elsewhere."""
+    file = _HOME.parents[1] / "pyproject.toml"
+    project = tomllib.loads(file.read_text(encoding="utf-8"))["project"] if file.is_file() else {}
+    return list(project["dependencies"]) if project.get("name") == "spa-bench" else []
 
 
 def _tested() -> Mapping[str, str]:
