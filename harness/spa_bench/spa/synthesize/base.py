@@ -1,0 +1,71 @@
+"""The synthesis protocol: rounds of drafts, of which the filters keep some until there are enough pairs.
+
+A method is prepared once (a soft prompt is trained, skills are extracted), and then asked for one round of drafts after another.
+A round depends on the seed, its number and the pairs that earlier rounds left, and on nothing else. So a stopped synthesis goes
+on behind its last whole round, with the same bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from spa_bench.cards.kinds import CardKind
+from spa_bench.cards.registry import kind_of
+from spa_bench.cards.synthesis import SynthesisCard
+from spa_bench.models.base import Model
+from spa_bench.types import Example
+
+Progress = Callable[[int, int], None]  # (done, total)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What a method may use; `build(setting)` makes one."""
+
+    card: SynthesisCard
+    model: Model  # that writes; its weights stay as they are
+    targets: Sequence[Example]  # pairs of the kind that is wanted, as text
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Draft:
+    """One attempt at a pair, before the filters."""
+
+    text: str  # what the model wrote, or a generator gave
+    example: Example | None = None  # the pair that is read from it; None: there is none
+    failure: str = ""  # why there is no pair, in a few words that are counted; empty when there is one
+    tests: str = ""  # a program that tests the completion, where the model wrote one
+    source: str = ""  # what it was made from: "target 3", "skills a, b"
+    tokens: int = 0  # drawn for it, those of earlier steps included
+
+
+class Synthesizer(Protocol):
+    """Drafts pairs."""
+
+    def prepare(self, *, progress: Progress, kept: Path) -> dict[str, object]:
+        """Do what comes once before the first round, and give facts about it for the report (losses, sizes, counts).
+
+        `kept` is a folder for what is expensive. What an earlier, stopped process left there is used, with the same result.
+        """
+        ...
+
+    def round(self, number: int, pairs: Sequence[Example]) -> Iterator[Draft]:
+        """The drafts of round `number`, from 0; `pairs` are those that earlier rounds left after the filters."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class SynthesisKind(CardKind[Callable[[Setting], Synthesizer], SynthesisCard]):
+    """A kind of synthesis. `build` makes one of a setting."""
+
+    table = "synthesis"
+    check_model: Callable[[SynthesisCard, Model], None] = lambda card, model: None  # raises ModelError or UsageError
+
+
+def synthesis_kind(name: str) -> SynthesisKind:
+    """The kind of that name. Raises UsageError for an unknown one, or for code that cannot be used."""
+    return kind_of(SynthesisKind, "synthesis", name)
