@@ -16,6 +16,6 @@ class SynthesisCard:
     pairs: int = 256  # [pairs] how many are wanted after the filters
     drafts: int = 0  # [drafts] the most that are made for them; 0: 16 for each pair that is wanted
     code: str = "auto"  # what completions that are programs must do: parse, run, pass (their own tests), none; auto: see check
-    near: float = 0.8  # [similarity, above 0 to 1] drafts that are this near to an earlier pair are duplicates (MinHash); 1: equal
+    near: float = 0.8  # [similarity, above 0 to 1] a draft that is this near to an earlier pair is a duplicate (MinHash)
     decontaminate: bool = True  # leave out (and count) pairs that overlap the task's problems
     options: object = field(default_factory=NoOptions)  # an instance of the dataclass that the method declares
