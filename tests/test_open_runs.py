@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from doubles import Call
+from openai_server import NO_KEY, Served
 from spa_bench.compare.gate import check as gate_check
 from spa_bench.compare.leaderboard import build_rows, find_results, markdown, save, table
 from spa_bench.compare.leaderboard.check import check
@@ -154,6 +155,27 @@ def test_a_grading_that_was_stopped_asks_what_is_missing_and_ends_the_same(card:
         (folder.path / name).unlink()
     grade_runs([folder.path], GradeOptions(judge=JudgeOptions()))
     assert {name: (folder.path / name).read_bytes() for name in whole} == whole
+
+
+def test_what_the_judge_takes_is_counted_apart_from_the_run_and_over_parts(card: Path, served: Served):
+    options = [f"base_url={served.url}", f"api_key_env={NO_KEY}", "price_in=1", "price_out=2"]
+    asked = {"equivalence": "judge", "most_unread": 1.0, "judge": "toy", "judge_engine": "openai", "judge_settings": options}
+    folder = scored(card, **asked)
+    rows = folder.judgement_log.rows()
+    spent = folder.timings()["judge_spent"]
+    assert len(rows) == 3  # paris-rome, paris-oslo, rome-oslo
+    assert sum(row.tokens for row in rows) > 0
+    assert spent["calls"] > len(rows)  # a probe of the server comes before
+    assert spent["new_tokens"] > sum(row.tokens for row in rows)
+    assert spent["cost"] == pytest.approx((spent["prompt_tokens"] + 2 * spent["new_tokens"]) / 1e6)
+    assert "spent" not in folder.timings()
+    log = folder.path / "judgements.jsonl"
+    log.write_text("".join(log.read_text().splitlines(keepends=True)[:2]))  # stopped before the third reply
+    for name in ("grades.jsonl", "behaviours.jsonl", "judged.json", "metrics.json"):
+        (folder.path / name).unlink()
+    grade_runs([folder.path], GradeOptions(judge=JudgeOptions()))
+    assert folder.judgement_log.rows() == rows
+    assert spent["cost"] < folder.timings()["judge_spent"]["cost"] < 2 * spent["cost"]
 
 
 def test_a_judged_quality_gives_utility(card: Path):

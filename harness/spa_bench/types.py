@@ -275,6 +275,7 @@ class Judgement:
     second: str  # hash of the other answer; "" where the question is about one
     reply: str  # what the judge wrote
     said: str  # the verdict in the reply: "yes" or "no", or a number; "": there is none
+    tokens: int = 0  # new tokens of the reply, the end token included; 0 in files of earlier versions
 
     @property
     def key(self) -> str:

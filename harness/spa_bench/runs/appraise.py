@@ -18,11 +18,12 @@ from spa_bench.cards.reading import parse_overrides
 from spa_bench.cards.task import TaskCard
 from spa_bench.errors import ModelError, StoreError, UsageError
 from spa_bench.grading import Behaved, Outcome, Program
-from spa_bench.models.base import ChatModel, Model
+from spa_bench.models.base import ChatModel, Model, dollars
 from spa_bench.runs.engines import HF, Chosen, chosen_engine
 from spa_bench.runs.folder import JUDGE, RunFolder
 from spa_bench.runs.log import append
 from spa_bench.runs.reopen import ModelOptions, load_embedder, load_unloaded, loaded_with
+from spa_bench.runs.timing import JUDGE_SPENT, counted, spent_on
 from spa_bench.support.console import Reporter
 from spa_bench.support.interrupt import pause_point
 from spa_bench.support.seeds import derive_seed
@@ -76,14 +77,17 @@ class RunAppraiser:
 
     def judgements(self, questions: Sequence[Question], judge: JudgeModel) -> list[Judgement]:
         """See Appraiser.judgements. Raises StoreError where another judge gave the replies that are there."""
-        keys = [_row(one, "").key for one in questions]
+        keys = [_row(one, "", 0).key for one in questions]
         new = [(key, one) for key, one in zip(keys, questions, strict=True) if key not in self._known]
         if new:
             model = self._loaded(judge)
-            with self._console.stage("judge") as progress:
+            with self._console.stage("judge") as progress, counted(self._folder, model, JUDGE_SPENT):
                 rows = self._asked(model, [one for _, one in new], judge)
                 append(self._folder.judgement_log, rows, 0, len(new), progress)
             del self._known  # it is read again, with the new rows
+            self._console.note(
+                f"judge: {len(new)} replies, {sum(self._known[key].tokens for key, _ in new)} tokens{self._price()}"
+            )
         return [self._known[key] for key in keys]
 
     def vectors(self, texts: Sequence[str], embedder: str) -> list[NDArray[np.float32]]:
@@ -105,12 +109,17 @@ class RunAppraiser:
             self._judge.close()
             self._judge = None
 
+    def _price(self) -> str:
+        """The price of all replies that were paid for, with those of earlier parts; "" where there is none."""
+        cost = spent_on(self._folder, JUDGE_SPENT).cost
+        return "" if cost is None else f"; {dollars(cost)} so far"
+
     def _loaded(self, judge: JudgeModel) -> Model:
         if self._judge is None:
             engine = _engine_of(judge.name, judge.engine, judge.settings)
             # threads are of the whole process: a run that goes on drawing must not get others
             options = ModelOptions(threads=self._folder.spec["numerics"].get("threads"))
-            self._judge = loaded_with(engine, judge.name, options)
+            self._judge = loaded_with(engine, judge.name, options, spent_on(self._folder, JUDGE_SPENT))
             self._remember("judge", self._judge)
         return self._judge
 
@@ -146,7 +155,8 @@ class RunAppraiser:
         assert len(asked) == len(questions)
         member = Member(name="judge", adapter=None, decoding=decoding)
         for completion in model.generate(requests, [member]):
-            one = _row(asked[completion.key], completion.text)
+            drawn = completion.tokens if completion.spent is None else completion.spent
+            one = _row(asked[completion.key], completion.text, drawn)
             # such as a question that does not fit the context
             yield replace(one, reply=f"no reply: {completion.failure}", said="") if completion.failure else one
             pause_point()
@@ -176,7 +186,7 @@ def _engine_of(name: str, engine: str, settings: Sequence[str]) -> Chosen:
     return chosen
 
 
-def _row(question: Question, reply: str) -> Judgement:
+def _row(question: Question, reply: str, tokens: int) -> Judgement:
     return Judgement(
         problem=question.problem,
         asks=question.asks,
@@ -184,6 +194,7 @@ def _row(question: Question, reply: str) -> Judgement:
         second=question.second,
         reply=reply,
         said=question.read(reply),
+        tokens=tokens,
     )
 
 

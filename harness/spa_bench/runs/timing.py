@@ -14,6 +14,9 @@ from spa_bench.models.base import Batches, Model, PaidModel, Spending
 from spa_bench.runs.folder import TIMINGS, RunFolder
 from spa_bench.support.console import Reporter
 
+SPENT = "spent"  # in timings.json: what calls of the run's model took
+JUDGE_SPENT = "judge_spent"  # and those of the judge of its answers
+
 
 @contextmanager
 def timed(
@@ -34,15 +37,10 @@ def timed(
     began = time.monotonic()
     before = dict(console.seconds)
     refused = model.batches().refused if model is not None else 0
-    paid = _paid(model) if model is not None else None
-    earlier = spent_on(folder)
-    if paid:
-        paid.watch_spent(lambda new: folder.write_json(TIMINGS, {**folder.timings(), "spent": asdict(earlier.plus(new))}))
     try:
-        yield
+        with counted(folder, model):
+            yield
     finally:
-        if paid:
-            paid.watch_spent(None)
         known = {"stages": {}, "seconds": 0.0, **folder.timings()}
         took = time.monotonic() - began
         for name, total in console.seconds.items():
@@ -59,20 +57,36 @@ def timed(
             known["peak_gpu_memory_mb"] = max(known.get("peak_gpu_memory_mb", 0), peak_gpu_memory_mb())
         if model is not None:
             known["batches"] = _batches(known.get("batches"), model.batches(), refused)
-        if paid:
-            known["spent"] = asdict(earlier.plus(paid.take_spent()))
         known["host"] = platform.node()
         known["finished"] = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         folder.write_json(TIMINGS, known)
 
 
-def _paid(model: Model) -> PaidModel | None:
-    return model if isinstance(model, PaidModel) else None
+@contextmanager
+def counted(folder: RunFolder, model: Model | None, key: str = SPENT) -> Iterator[None]:
+    """Add what calls of a server took in the block to `key` of timings.json, even when the block raises.
+
+    It is also written while the block runs, about every second. A model that is not paid by the call changes nothing.
+    """
+    if not isinstance(model, PaidModel):
+        yield
+        return
+    earlier = spent_on(folder, key)
+
+    def write(new: Spending) -> None:
+        folder.write_json(TIMINGS, {**folder.timings(), key: asdict(earlier.plus(new))})
+
+    model.watch_spent(write)
+    try:
+        yield
+    finally:
+        model.watch_spent(None)
+        write(model.take_spent())
 
 
-def spent_on(folder: RunFolder) -> Spending:
+def spent_on(folder: RunFolder, key: str = SPENT) -> Spending:
     """The spending that timings.json has of earlier parts; no hash covers the file, so it may hold anything."""
-    known = folder.timings().get("spent")
+    known = folder.timings().get(key)
     content = known if isinstance(known, dict) else {}
     counts = {f.name: content.get(f.name) for f in fields(Spending) if f.name != "cost"}
     cost = content.get("cost")
