@@ -17,7 +17,8 @@ from spa_bench.metrics.lexical import compression_ratio, distinct_n
 from spa_bench.metrics.novelty import distinct_k, utility_k
 from spa_bench.metrics.rarefaction import subsets
 from spa_bench.metrics.self_bleu import self_bleu
-from spa_bench.metrics.texts import TEXT_METRICS, TextSamples, Values, text_values_of, values_of
+from spa_bench.metrics.text_table import TEXT_METRICS
+from spa_bench.metrics.texts import TextSamples, Values, text_values_of, values_of
 from spa_bench.metrics.vendi import ngram_kernel, vendi_from_features, vendi_score
 
 TEXTS = [

@@ -14,8 +14,10 @@ from spa_bench.cards.sampler import load_sampler_card
 from spa_bench.cards.task import load_task_card
 from spa_bench.cli.options import option
 from spa_bench.errors import SpaBenchError
+from spa_bench.metrics.choice_table import CHOICE_METRICS
+from spa_bench.metrics.distribution_table import NOISE_METRICS
 from spa_bench.metrics.suite import ALIASES
-from spa_bench.metrics.table import AT_SIZES, CHOICE_METRICS, METRICS, NOISE_METRICS, OPEN_AT_SIZES, OPEN_METRICS
+from spa_bench.metrics.table import AT_SIZES, METRICS, OPEN_AT_SIZES, OPEN_METRICS
 from spa_bench.mini.embedded import EMBEDDED
 from spa_bench.models.shipped import SHIPPED, Shipped
 from spa_bench.runs.engines import engine_kind

@@ -57,3 +57,8 @@ class Metric:
 def digests(samples: Samples) -> list[str | None]:
     """The digest of each program's behaviour, None where it has none; empty where no behaviours are known."""
     return [b.digest or None for b in samples.behaviours or ()]
+
+
+def share(values: Sequence[float] | Sequence[int] | Sequence[bool]) -> Value:
+    """The mean; None of nothing."""
+    return float(np.mean(values)) if len(values) else None

@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from spa_bench.metrics import texts
+from spa_bench.metrics.choice_table import CHOICE_METRICS
+from spa_bench.metrics.distribution_table import NOISE_METRICS, READ_TWICE
 from spa_bench.metrics.diversity import program_key
 from spa_bench.metrics.frontier import qd_score
 from spa_bench.metrics.intervals import estimate
@@ -18,14 +20,11 @@ from spa_bench.metrics.quality import member_pass_rates
 from spa_bench.metrics.rarefaction import has_size, subsets
 from spa_bench.metrics.table import (
     AT_SIZES,
-    CHOICE_METRICS,
     METRICS,
     NO_RIGHT,
-    NOISE_METRICS,
     OPEN_AT_SIZES,
     OPEN_METRICS,
     QD,
-    READ_TWICE,
     UNEQUAL,
 )
 from spa_bench.types import Estimate

@@ -7,8 +7,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 import numpy as np
 
 from spa_bench.errors import ModelError
+from spa_bench.metrics.distribution_table import READ_TWICE
 from spa_bench.metrics.divergence import of_sums
-from spa_bench.metrics.table import READ_TWICE
 from spa_bench.models.base import Model
 from spa_bench.models.spread import Group, SpreadModel
 from spa_bench.runs.folder import RunFolder

@@ -16,9 +16,9 @@ import numpy as np
 from spa_bench.cards.guard import called
 from spa_bench.cards.source import check_packages, hashes
 from spa_bench.errors import DataError, UsageError
+from spa_bench.metrics.distribution_table import DIVERGENCES
 from spa_bench.metrics.novelty import PATIENCE
 from spa_bench.metrics.suite import Samples, estimates, measure_samples
-from spa_bench.metrics.table import DIVERGENCES
 from spa_bench.runs import embeddings, noise_floor
 from spa_bench.runs.folder import RunFolder
 from spa_bench.runs.own_metrics import load_metrics, values_of

@@ -68,7 +68,8 @@ def counted(folder: RunFolder, model: Model | None, key: str = SPENT) -> Iterato
 
     It is also written while the block runs, about every second. A model that is not paid by the call changes nothing.
     """
-    if not isinstance(model, PaidModel):
+    paid = None if model is None else _paid(model)
+    if paid is None:
         yield
         return
     earlier = spent_on(folder, key)
@@ -76,12 +77,16 @@ def counted(folder: RunFolder, model: Model | None, key: str = SPENT) -> Iterato
     def write(new: Spending) -> None:
         folder.write_json(TIMINGS, {**folder.timings(), key: asdict(earlier.plus(new))})
 
-    model.watch_spent(write)
+    paid.watch_spent(write)
     try:
         yield
     finally:
-        model.watch_spent(None)
-        write(model.take_spent())
+        paid.watch_spent(None)
+        write(paid.take_spent())
+
+
+def _paid(model: Model) -> PaidModel | None:
+    return model if isinstance(model, PaidModel) else None
 
 
 def spent_on(folder: RunFolder, key: str = SPENT) -> Spending:

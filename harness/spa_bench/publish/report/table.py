@@ -11,8 +11,10 @@ from spa_bench.compare.leaderboard.compare import OPEN_PAIRED, PAIRED, best, pai
 from spa_bench.compare.leaderboard.measurers import UNSAID, measured_line, mixed
 from spa_bench.compare.leaderboard.quality import quality_line
 from spa_bench.compare.leaderboard.rows import common_size
+from spa_bench.metrics.choice_table import CHOICE_METRICS
+from spa_bench.metrics.distribution_table import NOISE_METRICS
 from spa_bench.metrics.suite import ALIASES
-from spa_bench.metrics.table import AT_SIZES, CHOICE_METRICS, METRICS, NOISE_METRICS, OPEN_AT_SIZES, OPEN_METRICS
+from spa_bench.metrics.table import AT_SIZES, METRICS, OPEN_AT_SIZES, OPEN_METRICS
 from spa_bench.support.provenance import numerics_line
 from spa_bench.types import Estimate
 
