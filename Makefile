@@ -3,13 +3,13 @@
 
 PYTHON_BIN := .venv/bin/python
 
-# A worker a core, each with files as a whole (tests/conftest.py).
+# A worker a core and one more, each with files as a whole (tests/conftest.py).
 PARALLEL := -n auto --dist loadgroup --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 # One environment for all targets: two set-ups at once (make -j) would write into each other's.
 .NOTPARALLEL:
-.PHONY: help demo real test test-engines test-formats quick fuzz soak lint bench docs lock audit sbom clean env env-real env-dev \
+.PHONY: help demo real test test-slow test-engines test-formats quick fuzz soak lint bench docs lock audit sbom clean env env-real env-dev \
   env-engines env-formats env-docs
 
 help: ## list the targets
@@ -27,6 +27,12 @@ test: export TOKENIZERS_PARALLELISM = false
 test: lint ## lint, types and tests; stops at the first step that fails
 	@echo '== pytest'
 	@$(PYTHON_BIN) -m pytest $(PARALLEL)
+
+test-slow: export HF_HUB_OFFLINE = 1
+test-slow: export TOKENIZERS_PARALLELISM = false
+test-slow: env-dev ## the tests that `make test` leaves out for their time: half an hour
+	@echo '== pytest -m slow'
+	@$(PYTHON_BIN) -m pytest $(PARALLEL) -m slow
 
 quick: export HF_HUB_OFFLINE = 1
 quick: export TOKENIZERS_PARALLELISM = false

@@ -192,7 +192,7 @@ class Stopping:
         return self._counted(self._model.divergence(*a, **named))
 
 
-@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("temperature", [pytest.param(0.0, marks=pytest.mark.slow), 1.0])
 def test_a_run_that_is_stopped_anywhere_goes_on_to_the_same_bytes(
     temperature: float, tiny_model: HFModel, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ):

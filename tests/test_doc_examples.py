@@ -163,6 +163,7 @@ def test_what_is_installed_is_listed_with_its_package(installed: Path):
         assert PAGES[what[:-1]].count(wanted[0])
 
 
+@pytest.mark.slow
 def test_what_is_installed_runs_by_its_plain_names_and_says_so_in_the_spec(installed: Path, call: Call, tiny_folder: Path):
     common = ["--model", tiny_folder, "--device", "cpu", "--threads", 1, "--sandbox", SANDBOX, "--n", 2, "--json"]
     out, listed = installed / "runs", []

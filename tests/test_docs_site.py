@@ -38,6 +38,7 @@ def test_every_page_is_in_the_site_and_its_navigation(site: Path):
         assert f'href="{name}"' in start or name == "index.html", name
 
 
+@pytest.mark.slow
 def test_links_lead_somewhere_and_nothing_is_loaded_from_elsewhere(site: Path):
     assert list(links.faults(site)) == []
 

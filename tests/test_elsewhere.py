@@ -102,7 +102,10 @@ ENVIRONMENTS: dict[str, dict[str, str]] = {
 }
 
 
-@pytest.mark.parametrize("environment", ENVIRONMENTS.values(), ids=ENVIRONMENTS)
+@pytest.mark.parametrize(
+    "environment",
+    [pytest.param(e, id=name, marks=() if name == "ASCII" else pytest.mark.slow) for name, e in ENVIRONMENTS.items()],
+)
 def test_odd_paths_and_locales(environment: Mapping[str, str], sandbox: InProcessJudge, three: Path, tmp_path: Path):
     folder = tmp_path / ODD
     folder.mkdir()

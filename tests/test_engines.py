@@ -125,6 +125,7 @@ def test_a_table_says_the_numerics_of_each_engine(call: Call, run: Call, tmp_pat
     assert "; other: version 1, size 1" in (tmp_path / "board.md").read_text()
 
 
+@pytest.mark.slow
 def test_a_run_over_a_quantised_base_says_so_everywhere_and_is_repeated(call: Call, run: Call, tmp_path: Path):
     pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed: pip install 'spa-bench[quantize]'")
     plain = ("--sampler", "spa-random", *SMALL, "--set", "task.max_new_tokens=8")

@@ -52,6 +52,7 @@ def test_without_a_signal_pause_points_do_nothing():
         assert not asked()
 
 
+@pytest.mark.slow
 def test_a_command_stopped_by_the_user_says_how_to_go_on_and_goes_on(call: Call, tmp_path: Path):
     command = [sys.executable, "-m", "spa_bench.cli.main", "run", "--sampler", "temperature", "--task", "mini-code", "--n", "4"]
     command += ["--limit", "2", "--threads", "1", "--batch-size", "8", "--until", "generate", "--out", str(tmp_path / "runs")]

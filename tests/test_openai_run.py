@@ -193,6 +193,7 @@ def test_a_finished_run_is_not_paid_again(asking: Call, served: Served, tmp_path
     assert draws(served) == 12
 
 
+@pytest.mark.slow
 def test_a_finished_study_is_not_paid_again(call: Call, three: Path, served: Served, tmp_path: Path):
     options = ["--task", three, "--model", "toy", "--seeds", "0", "--grid", "0.5,1", "--samplers", "single=base", "--n", 2]
     options += ["--engine", "openai", "--set", f"engine.base_url={served.url}", "--set", f"engine.api_key_env={NO_KEY}"]

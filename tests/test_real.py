@@ -18,6 +18,7 @@ def humaneval(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("humaneval")
+@pytest.mark.slow
 def test_it_makes_three_runs_prints_the_board_with_its_settings_and_resumes(
     call: Call, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -49,9 +49,15 @@ def tree(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
+@cache
+def nodes(path: Path) -> tuple[ast.AST, ...]:
+    """All nodes of a file: walking a tree takes longer than what the tests look at in it."""
+    return tuple(ast.walk(tree(path)))
+
+
 def probes(path: Path) -> Iterator[str]:
     """Names of members that a file asks for with a default: hasattr(x, "name"), getattr(x, "name", default)."""
-    for node in ast.walk(tree(path)):
+    for node in nodes(path):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and len(node.args) > 1:
             name = node.args[1]
             asks = node.func.id == "hasattr" or (node.func.id == "getattr" and len(node.args) == 3)
@@ -61,20 +67,29 @@ def probes(path: Path) -> Iterator[str]:
 
 def names(node: ast.AST) -> set[str]:
     """Every name in `node`, those in quoted annotations too."""
-    found = {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
-    found |= {n.attr for n in ast.walk(node) if isinstance(n, ast.Attribute)}
-    return found | {n.value for n in ast.walk(node) if isinstance(n, ast.Constant) and n.value in {"Any", "Namespace"}}
+    return named(ast.walk(node))
+
+
+def named(inner: Iterable[ast.AST]) -> set[str]:
+    found: set[str] = set()
+    for node in inner:
+        if isinstance(node, ast.Name):
+            found.add(node.id)
+        elif isinstance(node, ast.Attribute):
+            found.add(node.attr)
+        elif isinstance(node, ast.Constant) and node.value in ("Any", "Namespace"):
+            found.add(node.value)
+    return found
 
 
 def imported(path: Path) -> set[str]:
-    nodes = list(ast.walk(tree(path)))
-    found = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
-    return found | {str(node.module) for node in nodes if isinstance(node, ast.ImportFrom)}
+    found = {alias.name for node in nodes(path) if isinstance(node, ast.Import) for alias in node.names}
+    return found | {str(node.module) for node in nodes(path) if isinstance(node, ast.ImportFrom)}
 
 
 def unnamed_encodings(path: Path) -> Iterator[str]:
     """Places where a file reads or writes text in the encoding of the machine's locale."""
-    for node in ast.walk(tree(path)):
+    for node in nodes(path):
         if not isinstance(node, ast.Call):
             continue
         given = {keyword.arg for keyword in node.keywords}
@@ -92,7 +107,7 @@ def test_text_has_the_same_encoding_whatever_the_locale():
 
 
 def test_a_parsed_command_line_stays_where_it_was_parsed():
-    reading = {place(path) for path in FILES if "argparse" in imported(path) or "Namespace" in names(tree(path))}
+    reading = {place(path) for path in FILES if "argparse" in imported(path) or "Namespace" in named(nodes(path))}
     assert reading == PARSERS
 
 
@@ -114,14 +129,14 @@ def test_the_list_of_members_that_may_be_missing_has_no_old_entries(name: str):
 
 @pytest.mark.parametrize("path", FILES, ids=place)
 def test_a_protocol_says_what_it_takes_and_gives(path: Path):
-    for node in ast.walk(tree(path)):
+    for node in nodes(path):
         if isinstance(node, ast.ClassDef) and any("Protocol" in names(base) for base in node.bases):
             assert "Any" not in names(node), f"{place(path)}, line {node.lineno}: {node.name}"
 
 
 @pytest.mark.parametrize("path", [path for path in FILES if place(path).startswith(("spa/", "runs/"))], ids=place)
 def test_what_trains_and_runs_takes_no_model_or_network_of_any_type(path: Path):
-    for node in ast.walk(tree(path)):
+    for node in nodes(path):
         if isinstance(node, ast.arg | ast.AnnAssign) and node.annotation is not None:
             assert not (isinstance(node.annotation, ast.Name) and node.annotation.id == "Any"), f"line {node.lineno}"
 
@@ -131,7 +146,7 @@ MOST_FIELDS = 4  # that a dataclass may take by place
 
 def dataclasses_of(path: Path) -> Iterator[tuple[ast.ClassDef, ast.expr]]:
     """Every dataclass of a file with its decorator."""
-    for node in ast.walk(tree(path)):
+    for node in nodes(path):
         if isinstance(node, ast.ClassDef):
             yield from ((node, d) for d in node.decorator_list if "dataclass" in names(d))
 

@@ -151,6 +151,7 @@ def made(model: Model, jobs: list[tuple[Point, Job]], out: Path) -> dict[str, di
     }
 
 
+@pytest.mark.slow
 def test_runs_at_once_have_the_bytes_of_runs_one_after_another(
     jobs: list[tuple[Point, Job]], tiny_model: HFModel, tiny_folder: Path, tmp_path: Path
 ):

@@ -94,6 +94,7 @@ def test_outcomes_and_behaviours_are_those_of_one_process(
     assert {cast(judging.Behaved, one).probes for one in wanted[1]} == {1, 2}
 
 
+@pytest.mark.slow
 def test_references_that_fail_are_named_once_before_programs_are_graded(
     workers: Workers, task: Task, bwrap: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -6,6 +6,7 @@ import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
+import pytest
 from hypothesis import strategies as st
 from mutate import texts
 from prop import Bench, fuzzed
@@ -46,6 +47,7 @@ def _markup(folder: Path) -> _Markup:
 
 
 @fuzzed(text=TEXTS, name=NAMES)
+@pytest.mark.slow
 def test_a_page_has_no_markup_of_an_answer_or_a_name(text: str, name: str, bench: Bench, tmp_path: Path):
     pages = []
     for folder, shown, called in (("plain", "    return 1\n", "single"), ("odd", text, name)):

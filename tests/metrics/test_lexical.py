@@ -46,6 +46,7 @@ def test_the_ratio_is_the_size_over_that_of_gzip_level_nine():
 
 
 @pytest.mark.parametrize("bits", range(5, 18))
+@pytest.mark.slow
 def test_tables_that_fit_a_text_give_the_bytes_of_the_largest_ones(bits):
     generator = random.Random(bits)
     for length in (2**bits - 263, 2**bits - 262, 2**bits - 3, 2**bits - 1, 2**bits, 2**bits + 1):

@@ -188,6 +188,7 @@ def test_a_conversion_that_was_interrupted_does_not_download_again(tiny: Shipped
     assert shipped_model("tiny", QUIET).folder.is_dir()
 
 
+@pytest.mark.slow
 def test_two_processes_at_once_get_it_once(tiny: Shipped, tmp_path: Path):
     """The second waits for the first, and finds it ready."""
     code = (

@@ -248,6 +248,7 @@ def test_lissa_with_a_scale_that_is_too_small_says_what_to_do(tiny_model: HFMode
         scores_at(tiny_model, None, EXAMPLES, EXAMPLES[:1], card, LORA, seed=0, progress=ignore)
 
 
+@pytest.mark.slow
 def test_batch_and_repeats_of_lissa_matter(tiny_model: HFModel):
     card = replace(CARD, curvature="lissa", depth=4, lissa_batch=2)
 

@@ -36,6 +36,7 @@ def embedded() -> HFModel:
     return HFModel(str(MODEL), HFOptions(device="cpu", threads=1), name="embedded")
 
 
+@pytest.mark.slow
 def test_seconds_are_right_within_a_factor_of_two(embedded: HFModel):
     """CPU seconds, so that other work on the machine counts little."""
     cost = footprint.footprint(embedded, LORA)
@@ -96,6 +97,7 @@ print(json.dumps({"taken": now("VmHWM") - before, "estimated": found.peak - cost
 
 
 @pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="the peak of memory cannot be reset here")
+@pytest.mark.slow
 def test_memory_is_right_within_a_factor_of_two():
     done = subprocess.run([sys.executable, "-c", _PEAK], capture_output=True, text=True, check=True)
     found = json.loads(done.stdout)

@@ -224,6 +224,7 @@ def test_rows_are_read_one_after_another_and_as_all_at_once(tmp_path: Path):
         list(each_example(DataCard(examples=str(tmp_path / "a.jsonl")))[0])
 
 
+@pytest.mark.slow
 def test_an_audit_keeps_no_row(tmp_path: Path):
     data = tmp_path / "pairs.jsonl"
     with data.open("w") as file:
