@@ -30,7 +30,13 @@ from spa_bench.errors import CardError
 from spa_bench.types import RARE, Decoding
 
 Options = TypeVar("Options")
-_OF_TRAINING = ("lora", "partition", "attribution", "data", "synthesize")  # the tables of a card that play a part where adapters are trained
+_OF_TRAINING = (
+    "lora",
+    "partition",
+    "attribution",
+    "data",
+    "synthesize",
+)  # the tables of a card that play a part where adapters are trained
 _FILLED = re.compile(r"\{([a-z_]+(?:\.[a-z_]+)*)\}")  # in a sampler's description: a setting of its card, after --set
 
 

@@ -115,8 +115,8 @@ class Sources:
 def read_sources(card: SamplerCard) -> Sources:
     """The rows of the card's data, after its policy for duplicates. Raises DataError for all faults that show without a model.
 
-    These are: unreadable files, unknown shapes, empty text, duplicates that are refused, K > N, M < K. Pairs that are to be made
-    are not there yet: the rows are none, and the queries alone are read (spa.synthesize.stage.made_sources).
+    These are: unreadable files, unknown shapes, empty text, duplicates that are refused, K > N, M < K. Pairs that are to be
+    made are not there yet: there are no rows, and the queries alone are read (spa.synthesize.stage.made_sources).
     """
     if not card.trains:
         return Sources(Reading([], [], ""), None, 0, 0)
@@ -185,9 +185,7 @@ def load_data(
     examples = [pair for pair, size in zip(pairs, sizes, strict=True) if size <= most]
     long = [size for size in sizes if size > most]
     if not examples:
-        raise DataError(
-            f"none of the {len(pairs)} examples in {source!r} fits {limit}; the shortest has {min(long)}"
-        )
+        raise DataError(f"none of the {len(pairs)} examples in {source!r} fits {limit}; the shortest has {min(long)}")
     whole, fit = None, 0
     if card.data.share < 1:
         whole, fit = hash_examples(examples), len(examples)
@@ -287,7 +285,7 @@ def _enough_queries(card: SamplerCard, count: int, where: str) -> None:
 
 
 def most_tokens(length: int, model: PairModel) -> tuple[int, str]:
-    """(the most tokens that a row may have, the source of that limit in words); `length` is lora.length, 0 where none is set."""
+    """(the most tokens that a row may have, the source of that limit in words); `length` is lora.length, 0 for none."""
     if 0 < length < model.context:
         return length, f"lora.length = {length} tokens"
     return model.context, f"the model's context of {model.context} tokens"

@@ -1,8 +1,8 @@
 """How alike two texts are in their words: shingles, their Jaccard similarity, and an index that finds the alike ones.
 
-A text is its words in lower case, without punctuation, so that layout and quoting have no effect. Two texts are as alike as the
-sets of their shingles, SHINGLE words in a row: common ones divided by all (Jaccard). MinHash finds candidates (Broder 1997), and
-each candidate is checked by the similarity itself, so that chance can miss a pair and never make one up.
+A text is its words in lower case, without punctuation, so that layout and quoting have no effect. Two texts are as alike as
+the sets of their shingles, SHINGLE words in a row: common ones divided by all (Jaccard). MinHash finds candidates (Broder 1997),
+and each candidate is checked by the similarity itself, so that chance can miss a pair and never make one up.
 """
 
 from __future__ import annotations
@@ -64,7 +64,9 @@ class NearIndex:
     def nearest(self, text: str) -> tuple[int, float] | None:
         """(the number of the most similar text, the similarity), of equally similar ones the earliest; None: none is near."""
         shingles = shingles_of(words_of(text))
-        found = ((key, len(shingles & self._shingles[key]) / len(shingles | self._shingles[key])) for key in self._near(shingles))
+        found = (
+            (key, len(shingles & self._shingles[key]) / len(shingles | self._shingles[key])) for key in self._near(shingles)
+        )
         near = [(key, value) for key, value in found if value >= self._threshold]
         return min(near, key=lambda pair: (-pair[1], pair[0]), default=None)
 

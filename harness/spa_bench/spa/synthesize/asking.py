@@ -32,7 +32,7 @@ class Asking:
 
 
 class Writer:
-    """Puts questions to the model of a setting. A reply depends on its question, the seed, the step, the round and the place."""
+    """Puts questions to the model of a setting. A reply depends on question, seed, step, round and place."""
 
     def __init__(self, setting: Setting, asking: Asking):
         self._model, self._seed, self._asking = setting.model, setting.seed, asking
@@ -94,9 +94,7 @@ def sections(reply: str, names: Sequence[Sequence[str]]) -> list[str | None]:
     return [None if lines is None else "\n".join(lines).strip() for lines in found]
 
 
-def _heading(
-    line: str, heads: Sequence[re.Pattern[str]], found: Sequence[list[str] | None]
-) -> tuple[int, str] | None:
+def _heading(line: str, heads: Sequence[re.Pattern[str]], found: Sequence[list[str] | None]) -> tuple[int, str] | None:
     """(which heading a line is, the text behind it); None for another line, and for a heading that was there already."""
     for place, head in enumerate(heads):
         match = head.match(line)
@@ -124,5 +122,7 @@ def fenced(text: str) -> str:
 
 def shown(pairs: Sequence[Example], first: str, second: str) -> str:
     """Pairs for a prompt, numbered from 1, under headings such as `Task 1` and `Answer 1`."""
-    parts = (f"### {first} {i}\n\n{p.prompt.strip()}\n\n### {second} {i}\n\n{p.completion.strip()}" for i, p in enumerate(pairs, 1))
+    parts = (
+        f"### {first} {i}\n\n{p.prompt.strip()}\n\n### {second} {i}\n\n{p.completion.strip()}" for i, p in enumerate(pairs, 1)
+    )
     return "\n\n".join(parts)

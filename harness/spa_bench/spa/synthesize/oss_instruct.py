@@ -102,6 +102,4 @@ def draft_of(reply: Reply, source: str, names: Sequence[Sequence[str]] = _NAMES)
     return Draft(text=reply.text, example=Example(asked, answer), tests=tests, source=source, tokens=reply.tokens)
 
 
-KIND = SynthesisKind(
-    build=OssInstruct, options=OssInstructOptions, check_model=check_chat, shape="instruction", targets=2
-)
+KIND = SynthesisKind(build=OssInstruct, options=OssInstructOptions, check_model=check_chat, shape="instruction", targets=2)

@@ -65,8 +65,8 @@ def make_pairs(kind: SynthesisKind, setting: Setting, filters: Filters, folder: 
     except SpaBenchError as error:
         whole = len(list((folder / "rounds").glob("*.jsonl")))
         raise type(error)(
-            f"{error}; synthesis ({card.method}): {len(pairs)} of {card.pairs} pairs from {whole} whole rounds are kept, and the "
-            "same command goes on behind them"
+            f"{error}; synthesis ({card.method}): {len(pairs)} of {card.pairs} pairs from {whole} whole rounds are kept, and "
+            "the same command goes on behind them"
         ) from error
 
 
@@ -153,4 +153,3 @@ def write_pairs(file: Path, pairs: Sequence[Example], shape: Literal["pair", "in
     prompt, completion = COLUMNS[shape]
     rows = ({prompt: pair.prompt, completion: pair.completion} for pair in pairs)
     replace_file(file, "".join(json.dumps(row) + "\n" for row in rows).encode())
-

@@ -157,6 +157,4 @@ def rouge_l(one: Words, other: Words) -> float:
     return 2 * row[-1] / (len(one) + len(other))
 
 
-KIND = SynthesisKind(
-    build=SelfInstruct, options=SelfInstructOptions, check_model=check_chat, shape="instruction", targets=2
-)
+KIND = SynthesisKind(build=SelfInstruct, options=SelfInstructOptions, check_model=check_chat, shape="instruction", targets=2)

@@ -2,8 +2,8 @@
 
 Before the first round the model is shown the targets, `shown` at a time, and names the skills that they need. In a round each
 draft gets `mixed` different skills, drawn with the seed, and the model writes an instruction that needs all of them, with its
-answer. The paper also has a model merge skills of one meaning, and draws a type of query beside the skills; here equal names are
-merged, and the templates say what kind of text is wanted by a target that is shown.
+answer. The paper also has a model merge skills of one meaning, and draws a type of query beside the skills; here equal names
+are merged, and a target that is shown says what kind of text is wanted.
 """
 
 from __future__ import annotations

@@ -15,15 +15,15 @@ from spa_bench.cards.synthesis import SynthesisCard
 from spa_bench.cards.training import ColumnsCard, DataCard
 from spa_bench.errors import DataError, StoreError
 from spa_bench.models.base import Model, PairModel
-from spa_bench.spa.data.sets import as_pairs, distinct, example_rows, hash_examples
+from spa_bench.spa.data.sets import example_rows, hash_examples
 from spa_bench.spa.data.sources import named
-from spa_bench.spa.data.templates import Template
 from spa_bench.spa.stages import recall
 from spa_bench.spa.synthesize import report
 from spa_bench.spa.synthesize.base import Setting, SynthesisKind, synthesis_kind
 from spa_bench.spa.synthesize.filters import Filters, Limits
 from spa_bench.spa.synthesize.pipeline import make_pairs, write_pairs
 from spa_bench.spa.synthesize.programs import CodeFilter, are_programs, in_sandbox
+from spa_bench.spa.synthesize.targets import read_targets
 from spa_bench.spa.training_data import Sources, most_tokens, sources_of, tokens_at_most
 from spa_bench.support import provenance
 from spa_bench.support.console import Reporter
@@ -65,20 +65,6 @@ class Synthesized:
     def file(self) -> Path:
         """The pairs, as JSON lines."""
         return self.folder / PAIRS
-
-
-def read_targets(card: SynthesisCard, data: DataCard | None = None) -> list[Example]:
-    """The different targets of a card as text, instructions as they are. Raises DataError, also for too few."""
-    data = replace(data or DataCard(), examples=card.targets)
-    read = example_rows(data)
-    targets = distinct(as_pairs(read.rows, Template("plain"), card.targets, read.numbers))
-    least = synthesis_kind(card.method).targets
-    if len(targets) < least:
-        raise DataError(
-            f"{card.targets} has {len(targets)} example{'s' * (len(targets) != 1)}, and {card.method} needs at least {least} "
-            "different ones to know what kind of pairs is wanted: give more targets"
-        )
-    return targets
 
 
 def synthesize(order: Order, *, cache: Path, console: Reporter) -> Synthesized:
@@ -166,17 +152,17 @@ def made_sources(
 
 def plan_line(card: SynthesisCard, targets: int) -> str:
     """What will be made, in one line of a plan."""
-    code = f"code: {card.code}" + " (tests where a draft has some; else run, where the targets are programs)" * (card.code == "auto")
+    code = f"code: {card.code}" + " (tests where a draft has some; else run, where the targets are programs)" * (
+        card.code == "auto"
+    )
     clean = "compared with the task" if card.decontaminate else "not compared with the task"
     return (
-        f"synthesis: {card.pairs} pairs by {card.method} from {targets} targets of {card.targets}, of at most {card.most} drafts a "
-        f"seed; {code}; near-duplicates from {card.near:g}; {clean}"
+        f"synthesis: {card.pairs} pairs by {card.method} from {targets} targets of {card.targets}, of at most {card.most} drafts "
+        f"a seed; {code}; near-duplicates from {card.near:g}; {clean}"
     )
 
 
-def _recipe(
-    order: Order, targets: Sequence[Example], limits: Limits, problems: Sequence[Problem] | None
-) -> dict[str, object]:
+def _recipe(order: Order, targets: Sequence[Example], limits: Limits, problems: Sequence[Problem] | None) -> dict[str, object]:
     card = order.card
     own = {"source": source_hash(card.method)} if ":" in card.method else {}
     return {

@@ -126,8 +126,8 @@ def family_of(prompt: str) -> str | None:
         if wording.search(prompt):
             return name
     if prompt.lstrip().startswith("def "):
-        nouns = [noun for noun in re.findall(r"\b(?:From|Of|of) the (numbers|words|characters)\b", prompt)]
-        return _NOUNS[nouns[0]] if nouns else None
+        noun = re.search(r"\b(?:From|Of|of) the (numbers|words|characters)\b", prompt)
+        return _NOUNS[noun[1]] if noun else None
     for name, telling in _TELLING.items():
         if re.search(telling, prompt):
             return name
