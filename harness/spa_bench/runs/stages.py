@@ -55,7 +55,7 @@ class OpenStages:
 
 @contextmanager
 def open_stages(
-    sampler: str, options: StageOptions, *, last: Literal["synthesize", "attribute", "partition", "adapt"]
+    sampler: str, options: StageOptions, *, last: Literal["attribute", "partition", "adapt"]
 ) -> Iterator[OpenStages]:
     """The stages of `sampler` up to the `last` one; the model is closed behind the block.
 

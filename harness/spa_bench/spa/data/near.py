@@ -1,8 +1,8 @@
 """How alike two texts are in their words: shingles, their Jaccard similarity, and an index that finds the alike ones.
 
 A text is its words in lower case, without punctuation, so that layout and quoting have no effect. Two texts are as alike as
-the sets of their shingles, SHINGLE words in a row: common ones divided by all (Jaccard). MinHash finds candidates (Broder 1997),
-and each candidate is checked by the similarity itself, so that chance can miss a pair and never make one up.
+the sets of their shingles, SHINGLE words in a row: common ones divided by all (Jaccard). MinHash finds candidates (Broder
+1997), and each is checked by the similarity itself, so that chance can miss a pair and never make one up.
 """
 
 from __future__ import annotations

@@ -157,8 +157,8 @@ def plan_line(card: SynthesisCard, targets: int) -> str:
     )
     clean = "compared with the task" if card.decontaminate else "not compared with the task"
     return (
-        f"synthesis: {card.pairs} pairs by {card.method} from {targets} targets of {card.targets}, of at most {card.most} drafts "
-        f"a seed; {code}; near-duplicates from {card.near:g}; {clean}"
+        f"synthesis: {card.pairs} pairs by {card.method} from {targets} targets of {card.targets}, of at most {card.most} "
+        f"drafts a seed; {code}; near-duplicates from {card.near:g}; {clean}"
     )
 
 
