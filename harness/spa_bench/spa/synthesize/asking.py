@@ -75,7 +75,10 @@ def sections(reply: str, names: Sequence[Sequence[str]]) -> list[str | None]:
     A heading is a line with one of these words alone, in brackets, bold or behind `#`, or at the beginning of a line before a
     colon. Fences are not searched. None: the heading is not there.
     """
-    heads = [re.compile(rf"{_MARKS}(?:{'|'.join(words)})\b[\]*_: \t]*", re.IGNORECASE) for words in names]
+    heads = [
+        re.compile(rf"{_MARKS}(?:{'|'.join(sorted(words, key=len, reverse=True))})\b[\]*_: \t]*", re.IGNORECASE)
+        for words in names
+    ]
     found: list[list[str] | None] = [None] * len(names)
     current: list[str] | None = None
     fence = ""

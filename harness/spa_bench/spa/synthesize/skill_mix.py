@@ -77,7 +77,8 @@ class SkillMix:
                 content = {"skills": [skill for skill in said if len(skill) <= _LONGEST], "tokens": reply.tokens}
                 replace_file(file, (json.dumps(content) + "\n").encode())
             read = json.loads(file.read_text(encoding="utf-8"))
-            counts.update(dict.fromkeys(" ".join(skill.lower().strip(".").split()) for skill in read["skills"]))
+            names = (" ".join(skill.lower().strip(".").split()) for skill in read["skills"])
+            counts.update(list(dict.fromkeys(name for name in names if name)))
             tokens += read["tokens"]
             progress(number + 1, len(groups))
         order = sorted(counts, key=lambda skill: -counts[skill])  # of equally frequent ones the earlier first

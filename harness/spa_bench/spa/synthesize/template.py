@@ -32,13 +32,13 @@ TEXT = tuple(text.FAMILIES)
 _OF_TARGETS = "targets"
 _NOUNS = {"numbers": "int", "words": "str", "characters": "char"}
 _TELLING = {  # of a question of the text world: what its family alone says
+    "table": r"\A\w+: \d",
     "boolean": r"\b(True|False)\b",
     "counting": r"How many",
-    "dates": r"days (earlier|later)",
+    "dates": r"days (earlier|later|after|before)",
     "navigate": r"at the start|where you began|back at|\b(walk|Go)\b",
     "ordering": r"middle|est\?|tallest",
     "pick": r"Name one|Which of",
-    "table": r"\A\w+: \d",
     "tracking": r"swap",
 }
 
