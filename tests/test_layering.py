@@ -31,7 +31,7 @@ MAY_IMPORT = {
     "samplers": "cards models metrics support",
     "tasks": "cards grading sandbox support",
     "mini": "cards",
-    "spa": "cards mini models support",
+    "spa": "cards grading mini models samplers sandbox support",
     "runs": "cards executors grading metrics mini models samplers sandbox spa support tasks",
     "compare": "cards metrics mini models runs sandbox spa support tasks",
     "publish": "cards compare metrics runs support tasks __init__",

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from spa_bench.cards.reading import card_names, cards_folder
-from spa_bench.cards.registry import TABLES
+from spa_bench.cards.kinds import CardKind
+from spa_bench.cards.registry import TABLES, kind_of
 from spa_bench.cards.sampler import build_sampler_card, load_sampler_card
 from spa_bench.cards.templates import entries, filled_in, list_file, template_file, template_names, with_texts
 from spa_bench.errors import CardError
@@ -111,6 +112,10 @@ def test_every_template_of_the_folder_is_used_and_told():
     used = set()
     for name in TABLES["sampler"]:
         used |= {f.default for f in fields(sampler_kind(name).options) if "template" in f.metadata}
+    for name in TABLES["synthesis"]:
+        kind: CardKind[object, object] = kind_of(CardKind, "synthesis", name)
+        used |= {f.default for f in fields(kind.options) if "template" in f.metadata}
+    used.add("oss-instruct-tests")  # named in docs/how-to/synthesize.md: the same question with tests
     for name in card_names("baselines"):
         words = (cards_folder("baselines") / f"{name}.toml").read_text()
         used |= {one for one in template_names() if f'"{one}"' in words}

@@ -20,6 +20,7 @@ from spa_bench.models.hf.device import has_cuda
 from spa_bench.runs.reopen import ModelOptions, load_model
 from spa_bench.samplers.base import merging_of, sampler_kind
 from spa_bench.spa.merge import member_adapters
+from spa_bench.spa.synthesize.stage import made_sources
 from spa_bench.spa.training_data import load_data
 from spa_bench.support.cache import stage_cache
 from spa_bench.support.console import Reporter
@@ -73,11 +74,12 @@ class SpaBenchLM(SamplerLM):
             trust_remote_code=trust_remote_code,
         )  # fmt: skip
         network = load_model(model, options)
-        data = load_data(card, network, seed)
-        folder = Path(cache) if cache else stage_cache()
+        folder, console = Path(cache) if cache else stage_cache(), Reporter()
+        made_pairs = made_sources(card, network, seed, problems=None, cache=folder, console=console)
+        data = load_data(card, network, seed, sources=made_pairs)
         how = merging_of(card)
         made = data.examples or how
-        adapters = member_adapters(card, how, data, network, seed, cache=folder, console=Reporter()) if made else []
+        adapters = member_adapters(card, how, data, network, seed, cache=folder, console=console) if made else []
         members = kind.build(card, adapters).members
         super().__init__(network, members, member=member, seed=seed, name=f"{network.name}/{card.name}")
 

@@ -135,6 +135,7 @@ def cards_page() -> str:
     """Every key of the cards of samplers and tasks, the options of each kind, and those of each engine."""
     parts = [f"## A sampler's card\n\n{table(list(keys(SamplerCard)))}", *_tables(SamplerCard)]
     parts += _kinds("sampler", "[options]")
+    parts += _kinds("synthesis", "[synthesize.options]", "of method")
     parts += [f"## A task's card\n\n{table(list(keys(TaskCard)))}", *_tables(TaskCard)]
     parts += _kinds("task", "[options]")
     parts.append("## An engine's options\n\n`--set engine.KEY=VALUE`; they stand in no card.")
@@ -144,11 +145,11 @@ def cards_page() -> str:
     return "\n\n".join(parts)
 
 
-def _kinds(what: str, heading: str) -> Iterator[str]:
+def _kinds(what: str, heading: str, of: str = "of kind") -> Iterator[str]:
     for name in TABLES[what]:
         kind: CardKind[object, object] = kind_of(CardKind, what, name)
         if kind.options is not NoOptions:
-            yield f"### `{heading}` of kind `{name}`\n\n{table(list(keys(kind.options)))}"
+            yield f"### `{heading}` {of} `{name}`\n\n{table(list(keys(kind.options)))}"
 
 
 def commands_page() -> str:

@@ -74,6 +74,13 @@ TABLES: dict[str, dict[str, str]] = {
         "random": "spa_bench.spa.partition.shuffled:KIND",
         "file": "spa_bench.spa.partition.labels:KIND",
     },
+    "synthesis": {
+        "template": "spa_bench.spa.synthesize.template:KIND",
+        "softsrv": "spa_bench.spa.synthesize.softsrv:KIND",
+        "oss-instruct": "spa_bench.spa.synthesize.oss_instruct:KIND",
+        "self-instruct": "spa_bench.spa.synthesize.self_instruct:KIND",
+        "skill-mix": "spa_bench.spa.synthesize.skill_mix:KIND",
+    },
 }
 
 

@@ -23,13 +23,20 @@ from spa_bench.cards.reading import (
     read_options,
 )
 from spa_bench.cards.registry import kind_of
+from spa_bench.cards.synthesis import SynthesisCard, checked
 from spa_bench.cards.templates import with_texts
 from spa_bench.cards.training import AttributionCard, DataCard, LoraCard, PartitionCard
 from spa_bench.errors import CardError
 from spa_bench.types import RARE, Decoding
 
 Options = TypeVar("Options")
-_OF_TRAINING = ("lora", "partition", "attribution", "data")  # the tables of a card that play a part where adapters are trained
+_OF_TRAINING = (
+    "lora",
+    "partition",
+    "attribution",
+    "data",
+    "synthesize",
+)  # the tables of a card that play a part where adapters are trained
 _FILLED = re.compile(r"\{([a-z_]+(?:\.[a-z_]+)*)\}")  # in a sampler's description: a setting of its card, after --set
 
 
@@ -79,12 +86,18 @@ class SamplerCard:
     attribution: AttributionCard = field(default_factory=AttributionCard)  # how training pairs are scored
     partition: PartitionCard = field(default_factory=PartitionCard)  # how scores become parts
     data: DataCard = field(default_factory=DataCard)  # on what adapters are trained
+    synthesize: SynthesisCard = field(default_factory=SynthesisCard)  # how the pairs are made, where none are given
     options: object = field(default_factory=NoOptions)  # an instance of the dataclass that the kind declares
 
     @property
     def trains(self) -> bool:
         """Whether adapters are trained for it."""
         return self.adapters not in {"none", "served"}
+
+    @property
+    def synthesizes(self) -> bool:
+        """Whether its training pairs are made, by the method of [synthesize]."""
+        return self.trains and bool(self.synthesize.method)
 
     @property
     def trained(self) -> int:
@@ -123,8 +136,12 @@ def build_sampler_card(content: Mapping[str, object], place: str, where: str, *,
     """
     check_given("sampler", content.get("kind"), place)
     options = content.get("options", {})
-    card = filled(SamplerCard, {k: v for k, v in content.items() if k != "options"}, place, "")
+    values, made = _without_options(content)
+    card = filled(SamplerCard, values, place, "")
     _check_sampler(where, card)
+    off = "method" in _table(values, "synthesize")
+    card = dataclasses.replace(card, synthesize=checked(card.synthesize, made, place, where, folder=folder, off=off))
+    _check_synthesis(where, card)
     kind: CardKind[object, SamplerCard] = kind_of(CardKind, "sampler", card.kind)
     _check_members(where, card, own=kind.own_members)
     read = with_texts(read_options(kind.options, options, card.kind, place, where), folder, where)
@@ -132,6 +149,36 @@ def build_sampler_card(content: Mapping[str, object], place: str, where: str, *,
     card = dataclasses.replace(card, description=_FILLED.sub(lambda m: _setting(card, m), card.description))
     kind.check(card)
     return card
+
+
+def _without_options(content: Mapping[str, object]) -> tuple[dict[str, object], object]:
+    """(a card's content without the options of its kind and of its synthesis, the options of its synthesis)."""
+    values = {k: v for k, v in content.items() if k != "options"}
+    table = _table(values, "synthesize")
+    if "options" not in table:
+        return values, {}
+    return values | {"synthesize": {k: v for k, v in table.items() if k != "options"}}, table["options"]
+
+
+def _table(content: Mapping[str, object], name: str) -> Mapping[str, object]:
+    """The table of that name; empty where there is none."""
+    found = content.get(name)
+    return found if isinstance(found, Mapping) else {}
+
+
+def _check_synthesis(where: str, card: SamplerCard) -> None:
+    """Raises CardError for a synthesis that nothing trains on, and for pairs that are made and given."""
+    method = card.synthesize.method
+    if method and not card.trains:
+        raise CardError(
+            f"{where}: synthesize.method is {method!r}, and the sampler trains nothing on pairs; set adapters to all, seeds or "
+            "parts, or leave [synthesize] out"
+        )
+    if method and card.data.examples != DataCard().examples:
+        raise CardError(
+            f"{where}: synthesize.method = {method!r} makes the pairs, and data.examples is {card.data.examples!r}: leave one "
+            "out (--set synthesize.method= takes the given pairs)"
+        )
 
 
 def _setting(card: SamplerCard, key: re.Match[str]) -> str:

@@ -27,6 +27,7 @@ COMMANDS: dict[str, tuple[str, Group, str]] = {
     "doctor": ("doctor:doctor", CHECK, "what this machine has, and the command for what it lacks"),
     "verify": ("verify:verify", CHECK, "check every byte of a run: checksums, seeds, texts, metrics"),
     "audit": ("audit:audit", CHECK, "training pairs that overlap a task's problems"),
+    "synthesize": ("synthesize:synthesize", MAKE, "make training pairs from a few examples of what is wanted, and filter them"),
     "rerun": ("rerun:rerun", MAKE, "do a run again from its spec and say what came out otherwise"),
     "export": (
         "export:export",
@@ -41,6 +42,10 @@ COMMANDS: dict[str, tuple[str, Group, str]] = {
     "model": ("model:model", CHECK, "get a model that comes in a package beforehand, so that runs need no network"),
 }
 STAGES: dict[str, tuple[str, str]] = {
+    "synthesize": (
+        "spa:synthesize",
+        "make the training pairs of a sampler with [synthesize]; prints the folder with pairs, drafts and report",
+    ),
     "attribute": (
         "spa:attribute",
         "score every training example against every query; prints the folder of the scores",
@@ -54,7 +59,12 @@ SIMILARITY: dict[str, tuple[str, str]] = {
     "learn": ("similarity:learn", "learn from triplets which texts are alike; prints a folder for --embedding"),
 }
 FAMILIES: dict[str, tuple[Group, str, str, dict[str, tuple[str, str]]]] = {
-    "spa": (MAKE, "SPA's stages by themselves: attribute, partition, adapt; describe looks at one", "STAGE", STAGES),
+    "spa": (
+        MAKE,
+        "SPA's stages by themselves: synthesize, attribute, partition, adapt; describe looks at one",
+        "STAGE",
+        STAGES,
+    ),
     "similarity": (MAKE, "a similarity of texts that is learned from judgements of which are more alike", "STEP", SIMILARITY),
 }
 """Commands of two words: the first one -> (its group, what it is for, what messages call the second word, the second words)."""
@@ -87,6 +97,11 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "doctor": ("spa-bench doctor", "spa-bench doctor --attack"),
     "verify": ("spa-bench verify runs/*", "spa-bench verify runs/mini-code-seeds-s0-* --references"),
     "audit": ("spa-bench audit humaneval --data pairs.jsonl",),
+    "synthesize": (
+        "spa-bench synthesize --method template --targets mini --pairs 128 --task mini-code --out pairs.jsonl",
+        "spa-bench synthesize --method oss-instruct --targets code.jsonl --model PATH --pairs 500 --task humaneval "
+        "--set options.template=oss-instruct-tests --out pairs.jsonl",
+    ),
     "rerun": ("spa-bench rerun runs/mini-code-seeds-s0-*",),
     "export": (
         "spa-bench export runs/* --to parquet --out tables",
@@ -107,6 +122,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "spa-bench report runs -o report",
         "spa-bench report leaderboards/results --site --also leaderboards/mini-code.md -o leaderboards",
     ),
+    "spa synthesize": ("spa-bench spa synthesize --sampler spa-synth --task mini-code",),
     "spa attribute": ("spa-bench spa attribute --sampler spa-influence",),
     "spa partition": ("spa-bench spa partition --sampler spa-influence --set partition.method=balanced",),
     "spa adapt": ("spa-bench spa adapt --sampler spa-influence --set lora.steps=100",),

@@ -1,4 +1,4 @@
-"""`spa-bench spa attribute|partition|adapt|describe`: the stages of a sampler by themselves, with one cache."""
+"""`spa-bench spa synthesize|attribute|partition|adapt|describe`: the stages of a sampler by themselves, with one cache."""
 
 from __future__ import annotations
 
@@ -49,6 +49,36 @@ Against = Annotated[
         metavar="DIR|FILE",
     ),
 ]
+
+
+def synthesize(
+    *,
+    sampler: Sampler,
+    model: Model = EMBEDDED,
+    task: Annotated[
+        str | None,
+        option(
+            "leave out pairs that overlap this task's problems; `run` names its task by itself",
+            WHAT,
+            metavar="NAME|CARD.toml",
+            completer=name_tasks,
+        ),
+    ] = None,
+    settings: Settings = (),
+    seed: Annotated[int, a_count("seed of everything that is drawn", WHAT)] = 0,
+    machine: Machine | None = None,
+    as_json: Json = False,
+) -> None:
+    """Make the training pairs of a sampler with [synthesize]; prints the folder with pairs, drafts and report."""
+    from spa_bench.runs.synthesize import synthesize_stage
+    from spa_bench.support.console import Reporter
+
+    made = synthesize_stage(sampler, _options(model, None, task, settings, seed, machine))
+    if as_json:
+        print(json.dumps([{"folder": str(made.folder), **made.report}], indent=1))
+        return
+    Reporter().note(f"look at it with: cat {made.folder / 'report.md'}")
+    print(made.folder)
 
 
 def attribute(

@@ -87,13 +87,18 @@ def _weights(task: Task) -> dict[str, float]:
 
 
 @lru_cache(maxsize=1)
+def forbidden() -> frozenset[tuple[str, ...]]:
+    """The identities of the tasks of mini-code, which no training pair has."""
+    return frozenset(task.identity for task in _tasks())
+
+
+@lru_cache(maxsize=1)
 def _instructions() -> tuple[tuple[Example, str], ...]:
     rng = random.Random("mini-instruct-1")
-    forbidden = {t.identity for t in _tasks()}
     pairs: list[tuple[Example, str]] = []
     while len(pairs) < PAIRS:
         task = draw_training_task(rng)
-        if task.identity not in forbidden:
+        if task.identity not in forbidden():
             style = draw_style(task, rng, _weights(task))
             pairs.append((Example(task.prompt, task.solution(style, rng)), style))
     return tuple(pairs)
@@ -113,12 +118,11 @@ def queries() -> list[Example]:
     """48 pairs that stand for a user's wishes: pipelines of one to three steps, with all styles equally often."""
     rng = random.Random("mini-queries-1")
     names = list(STYLES)
-    forbidden = {t.identity for t in _tasks()}
     pairs: list[Example] = []
     while len(pairs) < QUERIES:
         task = draw_pipeline(rng, level=rng.choice((1, 2, 3)))
         style = names[len(pairs) % len(names)]
-        if style in task.styles() and task.identity not in forbidden and not is_held_out(task.key):
+        if style in task.styles() and task.identity not in forbidden() and not is_held_out(task.key):
             pairs.append(Example(task.prompt, task.solution(style, rng)))
     return pairs
 

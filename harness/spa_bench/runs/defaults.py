@@ -70,7 +70,7 @@ def pairs_for(card: SamplerCard, task: TaskCard, model: str, settings: Mapping[s
     the hub answers, else the embedded pairs. Anything else stays as it is.
     """
     own = card.data.examples != DataCard().examples or "data.examples" in settings
-    if not card.trains or own or task.kind != "code" or is_mini(task):
+    if not card.trains or own or card.synthesizes or task.kind != "code" or is_mini(task):
         return Pairs({})
     if model == EMBEDDED:  # few of the hub's pairs fit its context
         return Pairs({})

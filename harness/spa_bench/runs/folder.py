@@ -41,9 +41,10 @@ LOGS: Final[dict[str, type[Keyed]]] = {
 }
 ADDED = "added.json"  # metrics of the user's own that were added after the spec was written
 OVERLAP = "overlap.json"  # training pairs that overlap the task: follows from data and task, which the spec hashes
+SYNTHESIS = "synthesis.json"  # how the training pairs were made: the seed draws them, so that the spec has the card alone
 SANITISERS = "sanitisers.json"  # evalplus' sanitiser beside ours, where the run is of a benchmark of evalplus'
 JUDGE = "judge.json"  # the models that put answers into classes or judged their quality
-JSON_FILES = (ADDED, "adapters.json", "embeddings.json", JUDGE, "judged.json", "metrics.json", OVERLAP, SANITISERS)
+JSON_FILES = (ADDED, "adapters.json", "embeddings.json", JUDGE, "judged.json", "metrics.json", OVERLAP, SANITISERS, SYNTHESIS)
 
 
 def spec_hash(spec: Mapping[str, object]) -> str:

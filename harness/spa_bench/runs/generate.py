@@ -16,15 +16,17 @@ from spa_bench.models.base import AdapterMaker, Model, trainable
 from spa_bench.runs.aids import OwnAids
 from spa_bench.runs.choices import begin, first_token_divergence, known_choices, measure_choices
 from spa_bench.runs.divergence import known_divergence, measure_divergence, unmeasured
-from spa_bench.runs.folder import DATA_FILES, OVERLAP, TASK_FILE, RunFolder, create
+from spa_bench.runs.folder import DATA_FILES, OVERLAP, SYNTHESIS, TASK_FILE, RunFolder, create
 from spa_bench.runs.job import Job, check_draws, check_limit, check_task, longest_texts, make_spec, run_name
 from spa_bench.runs.log import append
 from spa_bench.runs.noise_floor import chosen, measure_noise, rows_for
 from spa_bench.runs.timing import timed
 from spa_bench.samplers.base import Aided, Sampler, Wants, merging_of, sampler_kind
+from spa_bench.sandbox.none import NoSandbox
 from spa_bench.spa.data import files_of
 from spa_bench.spa.merge import member_adapters
 from spa_bench.spa.stages import made_adapters
+from spa_bench.spa.synthesize.stage import made_sources
 from spa_bench.spa.training_data import TrainingData, load_data
 from spa_bench.support import provenance
 from spa_bench.support.console import Reporter
@@ -55,7 +57,10 @@ def generate(
     check_draws(job.sampler, job.n)
     check_limit(job.limit)
     asking = check_task(job.sampler, task, model, job.limit)
-    data = load_data(job.placed, model, job.seed, problems=task.problems)
+    made = made_sources(
+        job.placed, model, job.seed, problems=task.problems, cache=cache, console=console, sandbox=_trusted(job.sandbox)
+    )
+    data = load_data(job.placed, model, job.seed, sources=made, problems=task.problems)
     spec = make_spec(job, task, asking, model, data)
     folder = create(out, run_name(job, task), spec, unfinished=again, fresh=unhashed(asdict(spec)))
     console.note(f"run folder: {folder.path}")
@@ -65,6 +70,8 @@ def generate(
         folder.write_json(TASK_FILE, places)
     if files := files_of(job.placed):
         folder.write_json(DATA_FILES, files)
+    if data.made is not None:
+        folder.write_json(SYNTHESIS, data.made)
     if data.overlap is not None:
         folder.write_json(OVERLAP, data.overlap.to_json())
     for line in (*data.told, *data.notes(job.sampler)):
@@ -77,6 +84,11 @@ def generate(
             asking, data, cache, noise=spec.noise_floor
         )
     return folder
+
+
+def _trusted(sandbox: str) -> str | None:
+    """The sandbox for drafts of a synthesis: none where the user wants none for the answers, else the first that works here."""
+    return sandbox if sandbox == NoSandbox.name else None
 
 
 def _resumed(folder: RunFolder, asking: Asking, model: Model, n: int) -> str:

@@ -21,7 +21,7 @@ from spa_bench.runs.noise_floor import MOST, problems_for
 from spa_bench.samplers.base import merging_of, sampler_kind
 from spa_bench.samplers.mixture import decoding_of
 from spa_bench.sandbox import NOT_NEEDED
-from spa_bench.spa.data import named
+from spa_bench.spa.data import bare_targets, named
 from spa_bench.spa.training_data import TrainingData
 from spa_bench.support import provenance
 from spa_bench.tasks.base import Asking, Task, task_kind
@@ -73,11 +73,13 @@ class Job:
     metrics: tuple[str, ...] = ()  # of the user's own, package.module:METRIC
     engine: Json = field(default_factory=dict)  # beside hf, as Chosen.spec of runs.engines gives it
     files: DataCard | None = None  # the paths of the card's files of pairs on this machine; None: the card's own paths
+    targets: str | None = None  # likewise of the targets of its synthesis
 
     @property
     def placed(self) -> SamplerCard:
         """The sampler's card with the paths of its files."""
-        return self.sampler if self.files is None else replace(self.sampler, data=self.files)
+        card = self.sampler if self.files is None else replace(self.sampler, data=self.files)
+        return card if self.targets is None else replace(card, synthesize=replace(card.synthesize, targets=self.targets))
 
 
 def load_task(card: TaskCard) -> Task:
@@ -225,7 +227,11 @@ def sampler_spec(card: SamplerCard) -> dict[str, object]:
         if not sampler[key]:
             del sampler[key]
     if not card.trains:
-        return {k: v for k, v in sampler.items() if k not in {"lora", "attribution", "partition", "data"}}
+        return {k: v for k, v in sampler.items() if k not in {"lora", "attribution", "partition", "data", "synthesize"}}
+    if not card.synthesizes:
+        del sampler["synthesize"]
+    else:
+        sampler["synthesize"]["targets"] = bare_targets(card.synthesize.targets)
     usual = DataCard()
     sampler["data"] = {k: v for k, v in sampler["data"].items() if k not in _SPARSE or v != getattr(usual, k)}
     return sampler

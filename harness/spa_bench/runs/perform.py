@@ -42,6 +42,8 @@ from spa_bench.runs.values import (
     unread_sources,
 )
 from spa_bench.sandbox import NOT_NEEDED, choose
+from spa_bench.spa.synthesize.base import synthesis_kind
+from spa_bench.spa.synthesize.targets import read_targets
 from spa_bench.spa.training_data import Sources, read_sources
 from spa_bench.support.cache import stage_cache
 from spa_bench.support.console import Reporter
@@ -131,6 +133,7 @@ class _Read:
     engine: Chosen
     sandbox: str
     task: Task
+    targets: int  # of the synthesis that makes the pairs; 0: they are given
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,11 +202,22 @@ def _read(sampler: str, task: str, options: RunOptions) -> _Read:
     check_draws(card, n)
     check_sources(card, options.data, options.queries)
     sources = read_sources(card)  # an unreadable one raises now, before anything is loaded
+    targets = len(read_targets(card.synthesize, card.data)) if card.synthesizes else 0
     loaded = load_task(task_card)
     sandbox = options.judge.sandbox or "bwrap"
     if options.until != "generate" and loaded.runs_code:
         sandbox = choose(options.judge.sandbox, task_card.packages).name
-    return _Read(card=card, pairs=pairs, sources=sources, task_card=task_card, n=n, engine=engine, sandbox=sandbox, task=loaded)
+    return _Read(
+        card=card,
+        pairs=pairs,
+        sources=sources,
+        task_card=task_card,
+        n=n,
+        engine=engine,
+        sandbox=sandbox,
+        task=loaded,
+        targets=targets,
+    )
 
 
 def _earlier(read: _Read, embedder: Embedder | None, options: RunOptions) -> list[RunFolder | None]:
@@ -218,6 +232,8 @@ def _earlier(read: _Read, embedder: Embedder | None, options: RunOptions) -> lis
 def _load(read: _Read, embedder: Embedder | None, model: Model, options: RunOptions) -> _Loaded:
     settled, loaded = task_for(read.task_card, read.task, model)
     asking = check_task(read.card, loaded, model, options.limit)
+    if read.card.synthesizes:
+        synthesis_kind(read.card.synthesize.method).check_model(read.card.synthesize, model)
     return _Loaded(
         card=read.card,
         pairs=read.pairs,
@@ -229,6 +245,7 @@ def _load(read: _Read, embedder: Embedder | None, model: Model, options: RunOpti
         engine=read.engine,
         sandbox=read.sandbox,
         task=loaded,
+        targets=read.targets,
         model=model,
         embedder=embedder,
     )
@@ -245,6 +262,7 @@ def _plan(parts: _Loaded, options: RunOptions, *, lent: bool) -> list[str]:
         embedded=parts.model.name == EMBEDDED,
         chosen=options.model is not None or lent,
         pairs=parts.pairs.said,
+        targets=parts.targets,
     )
     if parts.chat:
         lines.append(

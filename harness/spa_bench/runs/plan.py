@@ -15,6 +15,7 @@ from spa_bench.runs.reopen import ModelOptions
 from spa_bench.samplers.base import merging_of, sampler_kind
 from spa_bench.spa.estimate import Estimate, plan_estimates
 from spa_bench.spa.partition import needs_scores
+from spa_bench.spa.synthesize.stage import plan_line
 from spa_bench.spa.training_data import Sources, compared
 from spa_bench.support.provenance import numerics_line
 from spa_bench.tasks.base import Task
@@ -33,10 +34,12 @@ def plan_lines(
     embedded: bool,
     chosen: bool = True,
     pairs: str = "",
+    targets: int = 0,
 ) -> list[str]:
     """The lines of the plan; the cost counts forward passes over tokens, not seconds.
 
-    `chosen`: whether the command named the model; `pairs`: why the pairs are these, where it named none.
+    `chosen`: whether the command named the model; `pairs`: why the pairs are these, where it named none;
+    `targets`: how many a synthesis has, where one makes the pairs.
     """
     problems = len(task.problems[:limit])
     draws = problems * n * len(seeds)
@@ -62,6 +65,9 @@ def plan_lines(
     if trained:
         steps = trained * card.lora.steps
         source = pairs_name(card.data.examples) + (f" ({pairs})" if pairs else "")
+        if card.synthesizes:
+            lines.append(plan_line(card.synthesize, targets))
+            source = f"the pairs that {card.synthesize.method} makes"
         if isinstance(model, StageModel) and (note := model.lora_note(card.lora.targets)):
             lines.append(note)
         lines.append(f"data: {source}" + (f", queries: {card.data.queries}" if card.adapters == "parts" else ""))
@@ -129,8 +135,8 @@ def estimate_line(
     `problems` are those of the task: pairs that data.decontaminate leaves out do not count. `trained` says whether adapters
     are wanted, beside the scores of the data.
     """
-    if not card.trains or not isinstance(model, LoraTrainable):
-        return ""
+    if not card.trains or not isinstance(model, LoraTrainable) or not sources.examples.rows:
+        return ""  # where pairs are to be made, nobody knows yet how long they are
     scored = card.adapters == "parts" and needs_scores(card.partition.method) and card.attribution.method == "influence"
     if not scored and not trained:
         return ""

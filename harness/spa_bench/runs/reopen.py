@@ -13,15 +13,18 @@ from spa_bench.cards.objects import check_given
 from spa_bench.cards.sampler import SamplerCard, build_sampler_card
 from spa_bench.cards.source import check_packages
 from spa_bench.cards.task import Placed, TaskCard, build_task_card
-from spa_bench.cards.training import DataCard
 from spa_bench.errors import UsageError
 from spa_bench.executors.options import ExecutorOptions
 from spa_bench.mini.embedded import EMBEDDED
+from spa_bench.models.base import trainable
 from spa_bench.models.hf.weights import WeightOptions
 from spa_bench.runs.engines import HF, Chosen, engine_of_spec, model_with
 from spa_bench.runs.folder import DATA_FILES, TASK_FILE, RunFolder
 from spa_bench.runs.job import Job, load_task
 from spa_bench.spa.data import files_of, hubs_of
+from spa_bench.spa.data.sets import as_pairs, hash_examples, query_rows
+from spa_bench.spa.data.templates import template_of
+from spa_bench.spa.synthesize.targets import read_targets
 from spa_bench.spa.training_data import load_data
 from spa_bench.tasks.base import Task
 from spa_bench.types import Json
@@ -35,7 +38,8 @@ if TYPE_CHECKING:
     from spa_bench.models.sharded import ShardedModel
     from spa_bench.runs.embeddings import Embedder
 
-_OPTIONS = {"examples": "--data", "queries": "--queries"}  # the options of `rerun` that give new paths for these files
+# the options of `rerun` that give new paths for these files; a card has examples or targets of a synthesis
+_OPTIONS = {"examples": "--data", "queries": "--queries", "targets": "--data"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -266,6 +270,7 @@ def job_of(folder: RunFolder, task_file: Path | None = None, *, data: Path | Non
     Raises UsageError for samples from a file, for a file that is not found, and for the path of pairs that came from no file.
     """
     spec, card = folder.spec, sampler_card(folder.spec, str(folder.path))
+    places = _placed(folder, card, {"targets" if card.synthesizes else "examples": data, "queries": queries})
     return Job(
         sampler=card,
         task=task_card_of(folder, task_file),
@@ -278,7 +283,12 @@ def job_of(folder: RunFolder, task_file: Path | None = None, *, data: Path | Non
         embedding=spec.get("embedding", {}),
         metrics=tuple(spec.get("metrics", {})),
         engine=spec.get("engine", {}),
-        files=_placed(folder, card, {"examples": data, "queries": queries}),
+        files=replace(
+            card.data,
+            examples=places.get("examples", card.data.examples),
+            queries=places.get("queries", card.data.queries),
+        ),
+        targets=places.get("targets"),
     )
 
 
@@ -287,7 +297,7 @@ def check_data(folder: RunFolder, job: Job, model: Model, task: Task) -> None:
     files, hubs, stored = files_of(job.placed), hubs_of(job.placed), folder.spec["data"]
     if not files and not hubs:
         return
-    here = load_data(job.placed, model, job.seed, problems=task.problems).describe(job.sampler)
+    here = _data_here(job, model, task)
     for what, name in hubs.items():
         if here[f"{what}_hash"] != stored[f"{what}_hash"]:
             raise UsageError(
@@ -302,20 +312,32 @@ def check_data(folder: RunFolder, job: Job, model: Model, task: Task) -> None:
             )
 
 
-def _placed(folder: RunFolder, card: SamplerCard, given: Mapping[str, Path | None]) -> DataCard:
-    """The [data] table of `card` with the paths that its files have on this machine."""
+def _data_here(job: Job, model: Model, task: Task) -> dict[str, object]:
+    """The hashes of the job's data as they are on this machine; where pairs are made, of their targets and the queries."""
+    card = job.placed
+    if not card.synthesizes:
+        return load_data(card, model, job.seed, problems=task.problems).describe(job.sampler)
+    hashes: dict[str, object] = {"targets_hash": hash_examples(read_targets(card.synthesize, card.data))}
+    if {"queries"} & {*files_of(card), *hubs_of(card)}:
+        read = query_rows(card.data)
+        template = template_of(card.data.template, trainable(model))
+        hashes["queries_hash"] = hash_examples(as_pairs(read.rows, template, card.data.queries, read.numbers))
+    return hashes
+
+
+def _placed(folder: RunFolder, card: SamplerCard, given: Mapping[str, Path | None]) -> dict[str, str]:
+    """The paths that the files of the card's data have on this machine."""
     known, stored = folder.read_json(DATA_FILES) or {}, files_of(card)
     places: dict[str, str] = {}
     for what, option in _OPTIONS.items():
-        path = given[what]
+        path = given.get(what)
         if what in stored:
             place = Path(path or known.get(what) or stored[what]).resolve()
             _must_exist(place, what, option)
             places[what] = str(place)
         elif path is not None:
             raise UsageError(f"{option} has no effect: {folder.path} was made with no {what} from a file")
-    data = card.data
-    return replace(data, examples=places.get("examples", data.examples), queries=places.get("queries", data.queries))
+    return places
 
 
 def _must_exist(place: Path, what: str, option: str) -> None:

@@ -23,6 +23,7 @@ from spa_bench.samplers.base import merging_of
 from spa_bench.spa.merge import member_adapters
 from spa_bench.spa.partition import needs_scores
 from spa_bench.spa.stages import Stages
+from spa_bench.spa.synthesize.stage import made_sources
 from spa_bench.spa.training_data import load_data, read_sources
 from spa_bench.support.cache import stage_cache
 from spa_bench.support.console import Reporter
@@ -83,8 +84,10 @@ def _opened(
     *,
     trained: bool,
 ) -> OpenStages:
-    sources = read_sources(card)
-    data = load_data(card, model, options.seed, sources=sources, problems=problems)
+    seed, cache = options.seed, stage_cache()
+    made = made_sources(card, model, seed, problems=problems, cache=cache, console=console)
+    sources = made or read_sources(card)
+    data = load_data(card, model, seed, sources=sources, problems=problems)
     for line in (*unread_sources(card, options.data, options.queries), *data.told, *data.notes(card)):
         console.note(line)
     if estimate := estimate_line(card, model, sources, problems, trained=trained):
@@ -96,7 +99,7 @@ def _opened(
         "examples": len(data.examples),
         "skipped": data.skipped,
     }
-    able, cache, seed = trainable(model), stage_cache(), options.seed
+    able = trainable(model)
     return OpenStages(
         stages=Stages(card, data, able, seed, cache, console),
         adapters=lambda: member_adapters(card, merging_of(card), data, able, seed, cache=cache, console=console),

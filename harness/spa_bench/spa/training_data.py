@@ -5,8 +5,9 @@ All faults of data are found here, before anything is trained.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from spa_bench.cards.sampler import SamplerCard
 from spa_bench.cards.source import source_hash
@@ -46,6 +47,7 @@ class TrainingData:
     fit: int = 0  # number of examples that fit, where `examples` are a share of them
     overlap: Audit | None = None  # what the pairs share with the task, before any are left out; None: no task is known
     told: tuple[str, ...] = ()  # a line for each source: the shapes that were recognised and what was left out
+    made: Mapping[str, Any] | None = None  # the report of the synthesis that made the examples; None: they were given
 
     def describe(self, card: SamplerCard) -> dict[str, object]:
         """The data's part of a spec: names, sizes and hashes.
@@ -55,17 +57,23 @@ class TrainingData:
         """
         data = named(card.data)
         return {
-            "examples": data.examples,
-            "examples_n": len(self.examples),
-            "examples_hash": self.whole or hash_examples(self.examples),
-            "skipped_too_long": self.skipped,
-            "repeated": self.repeated,
-            **({"overlapping_left_out": len(self.overlap.rows)} if card.data.decontaminate and self.overlap else {}),
+            **(self._given(card, data.examples) if self.made is None else _of_synthesis(card, self.made)),
             "template": self.template,
             "queries": data.queries if needs_queries(card) else None,
             "queries_n": len(self.queries),
             "queries_hash": None if is_sampled(data.queries) else hash_examples(self.queries),
             **_own(card),
+        }
+
+    def _given(self, card: SamplerCard, name: str) -> dict[str, object]:
+        """What `describe` says of pairs that were given."""
+        return {
+            "examples": name,
+            "examples_n": len(self.examples),
+            "examples_hash": self.whole or hash_examples(self.examples),
+            "skipped_too_long": self.skipped,
+            "repeated": self.repeated,
+            **({"overlapping_left_out": len(self.overlap.rows)} if card.data.decontaminate and self.overlap else {}),
         }
 
     def notes(self, card: SamplerCard) -> list[str]:
@@ -95,6 +103,7 @@ class Sources:
     queries: Reading | None  # None: drawn from the examples, or none are needed
     repeated: int
     repeated_queries: int
+    made: Mapping[str, Any] | None = None  # the report of the synthesis that made the examples
 
     @property
     def told(self) -> tuple[str, ...]:
@@ -106,16 +115,24 @@ class Sources:
 def read_sources(card: SamplerCard) -> Sources:
     """The rows of the card's data, after its policy for duplicates. Raises DataError for all faults that show without a model.
 
-    These are: unreadable files, unknown shapes, empty text, duplicates that are refused, K > N, M < K.
+    These are: unreadable files, unknown shapes, empty text, duplicates that are refused, K > N, M < K. Pairs that are to be
+    made are not there yet: there are no rows, and the queries alone are read (spa.synthesize.stage.made_sources).
     """
     if not card.trains:
         return Sources(Reading([], [], ""), None, 0, 0)
+    if card.synthesizes:
+        if needs_queries(card) and not is_sampled(card.data.queries):
+            query_rows(card.data)  # an unreadable source raises before anything is made
+        return Sources(Reading([], [], ""), None, 0, 0)
+    return sources_of(card, example_rows(card.data), card.data.examples)
+
+
+def sources_of(card: SamplerCard, read: Reading, source: str) -> Sources:
+    """`read` as the card's examples, from `source`, with its queries. Raises DataError as read_sources."""
     data = card.data
-    examples, repeated = _without_repeats(example_rows(data), data.duplicates, data.examples)
+    examples, repeated = _without_repeats(read, data.duplicates, source)
     if card.adapters == "parts" and card.trained > len(examples.rows):
-        raise DataError(
-            f"{card.trained} parts from {len(examples.rows)} examples in {data.examples!r}: give more, or fewer members"
-        )
+        raise DataError(f"{card.trained} parts from {len(examples.rows)} examples in {source!r}: give more, or fewer members")
     if not needs_queries(card):
         return Sources(examples, None, repeated, 0)
     if is_sampled(data.queries):
@@ -159,16 +176,16 @@ def load_data(
     if not isinstance(model, PairModel):
         raise UsageError(f"model {model.name!r} cannot be trained; use a sampler without adapters, such as base")
     template, sources = template_of(card.data.template, model), sources or read_sources(card)
+    assert sources.made is not None or not card.synthesizes  # whoever has a card that makes pairs calls made_sources first
     sources, found = compared(card, sources, problems)
-    pairs = as_pairs(sources.examples.rows, template, card.data.examples, sources.examples.numbers)
-    most, limit = _most_tokens(card, model)
-    sizes = [_at_most(model, pair, most) for pair in pairs]
+    source = f"the pairs of {card.synthesize.method}" if card.synthesizes else card.data.examples
+    pairs = as_pairs(sources.examples.rows, template, source, sources.examples.numbers)
+    most, limit = most_tokens(card.lora.length, model)
+    sizes = [tokens_at_most(model, pair, most) for pair in pairs]
     examples = [pair for pair, size in zip(pairs, sizes, strict=True) if size <= most]
     long = [size for size in sizes if size > most]
     if not examples:
-        raise DataError(
-            f"none of the {len(pairs)} examples in {card.data.examples!r} fits {limit}; the shortest has {min(long)}"
-        )
+        raise DataError(f"none of the {len(pairs)} examples in {source!r} fits {limit}; the shortest has {min(long)}")
     whole, fit = None, 0
     if card.data.share < 1:
         whole, fit = hash_examples(examples), len(examples)
@@ -193,12 +210,19 @@ def load_data(
         fit=fit,
         told=sources.told,
         overlap=found,
+        made=sources.made,
     )
 
 
 def needs_queries(card: SamplerCard) -> bool:
     """Whether the sampler's parts depend on scores."""
     return card.adapters == "parts" and partition.needs_scores(card.partition.method)
+
+
+def _of_synthesis(card: SamplerCard, made: Mapping[str, Any]) -> dict[str, object]:
+    """What a spec says of pairs that were made: the seed draws them, so that their hash and numbers are in no spec."""
+    own = {"source": source_hash(card.synthesize.method)} if ":" in card.synthesize.method else {}
+    return {"examples": f"made by {made['method']}", "targets": made["targets"], "targets_hash": made["targets_hash"], **own}
 
 
 def _own(card: SamplerCard) -> dict[str, object]:
@@ -260,10 +284,10 @@ def _enough_queries(card: SamplerCard, count: int, where: str) -> None:
         raise DataError(f"{card.trained} members need at least {card.trained} queries; {count} {where} {card.data.queries!r}")
 
 
-def _most_tokens(card: SamplerCard, model: PairModel) -> tuple[int, str]:
-    """(the most tokens that a row may have, the source of that limit in words)."""
-    if 0 < card.lora.length < model.context:
-        return card.lora.length, f"lora.length = {card.lora.length} tokens"
+def most_tokens(length: int, model: PairModel) -> tuple[int, str]:
+    """(the most tokens that a row may have, the source of that limit in words); `length` is lora.length, 0 for none."""
+    if 0 < length < model.context:
+        return length, f"lora.length = {length} tokens"
     return model.context, f"the model's context of {model.context} tokens"
 
 
@@ -272,7 +296,7 @@ def _tokens(model: PairModel, pair: Example) -> int:
     return sum(map(len, pair_ids(model, pair)))
 
 
-def _at_most(model: PairModel, pair: Example, most: int) -> int:
+def tokens_at_most(model: PairModel, pair: Example, most: int) -> int:
     """The tokens of `pair`, or more where it has at most `most` of them all the same: short texts are not encoded twice."""
     bound = _TOKENS_A_BYTE * len(f"{pair.prompt}{pair.completion}{pair.ending or ''}".encode()) + _AROUND
     return bound if bound <= most else _tokens(model, pair)

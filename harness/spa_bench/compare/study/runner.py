@@ -25,6 +25,7 @@ from spa_bench.runs.grade import grade
 from spa_bench.runs.job import Job, check_draws, check_task, make_spec, run_name, sampler_spec
 from spa_bench.runs.judging import graders_of
 from spa_bench.spa.partition import needs_scores
+from spa_bench.spa.synthesize.stage import made_sources
 from spa_bench.spa.training_data import TrainingData, load_data, needs_queries
 from spa_bench.support import lock
 from spa_bench.support.console import Reporter
@@ -71,9 +72,11 @@ def runs_of(jobs: Sequence[tuple[Point, Job]], place: Place) -> list[Run]:
         check_draws(card, job.n)
         asking = check_task(card, place.task, place.model, job.limit)
         parts = (card.trained, needs_queries(card)) if card.adapters == "parts" else ()
-        key = repr((card.data, card.adapters, parts, card.lora.length, job.seed))
+        key = repr((card.data, card.synthesize, card.adapters, parts, card.lora.length, job.seed))
         if key not in known:
-            known[key] = load_data(card, place.model, job.seed, problems=place.task.problems)
+            problems = place.task.problems
+            made = made_sources(card, place.model, job.seed, problems=problems, cache=place.cache, console=Reporter())
+            known[key] = load_data(card, place.model, job.seed, sources=made, problems=problems)
         spec = plain(make_spec(job, place.task, asking, place.model, known[key]))
         runs.append(Run(point, job, place.out / folder_name(run_name(job, place.task), spec)))
     return runs
@@ -116,9 +119,10 @@ def shares_of(run: Run) -> frozenset[str]:
     card, seed = run.job.sampler, run.job.seed
     if not card.trains:
         return frozenset()
-    scores = (card.data, card.attribution) if card.adapters == "parts" and needs_scores(card.partition.method) else ()
+    data = (card.data, card.synthesize)
+    scores = (*data, card.attribution) if card.adapters == "parts" and needs_scores(card.partition.method) else ()
     parts = (card.partition,) if card.adapters == "parts" else ()
-    adapters = f"adapters {(seed, card.data, card.adapters, card.trained, card.lora, *parts, *scores)!r}"
+    adapters = f"adapters {(seed, *data, card.adapters, card.trained, card.lora, *parts, *scores)!r}"
     return frozenset({adapters, f"scores {(seed, *scores)!r}"} if scores else {adapters})
 
 

@@ -8,9 +8,10 @@ is the same data, but under another name it makes another run.
 """
 
 from spa_bench.spa.data.sets import distinct, hash_examples, load_examples, load_queries, read_pairs
-from spa_bench.spa.data.sources import files_of, hubs_of, is_queries_file, is_sampled, named
+from spa_bench.spa.data.sources import bare_targets, files_of, hubs_of, is_queries_file, is_sampled, named
 
 __all__ = [
+    "bare_targets",
     "distinct",
     "files_of",
     "hash_examples",

@@ -19,25 +19,22 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Literal
 
+from spa_bench.spa.data.near import PERMUTATIONS, Words, grams_of, minhash_of, shingles_of, words_of
 from spa_bench.spa.data.shapes import Row
 from spa_bench.types import Example, Problem
 
 if TYPE_CHECKING:
-    from datasketch import MinHash, MinHashLSH
+    from datasketch import MinHashLSH
 
 EXACT_WORDS = 8
 NGRAM = 13
 COMMON = 10
-SHINGLE = 5
 SIMILAR = 0.7
-_PERMUTATIONS = 128
-_WORD = re.compile(r"\w+")
 _DOCSTRING = re.compile(r'"""(.*?)"""|\'\'\'(.*?)\'\'\'', re.DOTALL)
 _EXAMPLES = re.compile(r"^\s*(>>>|assert\b|Examples?:?\s*$|For example)", re.MULTILINE)
 
 Way = Literal["exact", "ngram", "minhash"]
 WAYS: tuple[Way, ...] = ("exact", "ngram", "minhash")  # by strength
-Words = tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -98,14 +95,14 @@ def audit(rows: Iterable[Row], problems: Sequence[Problem], numbers: Iterable[in
 
 def audit_numbered(rows: Iterable[tuple[int, Row]], problems: Sequence[Problem]) -> Audit:
     """`audit` of (which row of the source it is, the row): no more than one row is kept at a time."""
-    against, overlaps, count = _Against(problems), list[Overlap](), 0
+    against, overlaps, count = Against(problems), list[Overlap](), 0
     for number, row in rows:
         count += 1
         overlaps += [Overlap(number, *found) for found in against.overlaps(*_texts(row))]
     return Audit(count, len(problems), tuple(overlaps))
 
 
-class _Against:
+class Against:
     """An index of the texts of problems."""
 
     def __init__(self, problems: Sequence[Problem]):
@@ -115,27 +112,27 @@ class _Against:
         self._ngrams: dict[Words, set[int]] = defaultdict(set)
         for i, words in self._pieces:
             self._begins[words[:EXACT_WORDS]].append((i, words))
-            for gram in _grams(words, NGRAM):
+            for gram in grams_of(words, NGRAM):
                 self._ngrams[gram].add(i)
-        self._shingles = [_shingles(words) for _, words in self._pieces]
+        self._shingles = [shingles_of(words) for _, words in self._pieces]
         self._every: frozenset[Words] = frozenset().union(*self._shingles)
         self._lsh = _index(self._shingles)
 
     def overlaps(self, prompt: str, completion: str) -> Iterator[tuple[str, Way, str]]:
         """(problem, way, what is shared) of one pair, each problem once."""
-        asked, answer = _words(prompt), _words(completion)
+        asked, answer = words_of(prompt), words_of(completion)
         words, found = asked + answer, dict[int, tuple[Way, str]]()
         for at in range(len(words) - EXACT_WORDS + 1):
             for i, piece in self._begins.get(words[at : at + EXACT_WORDS], ()):
                 if words[at : at + len(piece)] == piece:
                     found.setdefault(i, ("exact", " ".join(piece)))
-        for gram in _grams(words, NGRAM):
+        for gram in grams_of(words, NGRAM):
             owners = self._ngrams.get(gram, ())
             for i in owners if len(owners) <= COMMON else ():
                 found.setdefault(i, ("ngram", " ".join(gram)))
         for text in (asked, answer, words):
             if len(text) >= EXACT_WORDS:
-                for i, value in self._alike(_shingles(text)):
+                for i, value in self._alike(shingles_of(text)):
                     found.setdefault(i, ("minhash", f"{value:.2f}"))
         for i in sorted(found):
             yield (self._ids[i], *found[i])
@@ -143,7 +140,7 @@ class _Against:
     def _alike(self, shingles: frozenset[Words]) -> Iterator[tuple[int, float]]:
         if len(shingles & self._every) < SIMILAR * len(shingles):  # no problem can be similar enough
             return
-        for key in sorted(self._lsh.query(_minhash(shingles))):
+        for key in sorted(self._lsh.query(minhash_of(shingles))):
             other = self._shingles[key]
             if (value := len(shingles & other) / len(shingles | other)) >= SIMILAR:
                 yield self._pieces[key][0], value
@@ -153,18 +150,10 @@ def _index(shingles: Sequence[frozenset[Words]]) -> MinHashLSH:
     from datasketch import MinHashLSH
 
     # candidates at a lower similarity than SIMILAR, since each is checked: hardly any is missed
-    lsh = MinHashLSH(threshold=SIMILAR - 0.2, num_perm=_PERMUTATIONS)
+    lsh = MinHashLSH(threshold=SIMILAR - 0.2, num_perm=PERMUTATIONS)
     for key, some in enumerate(shingles):
-        lsh.insert(key, _minhash(some))
+        lsh.insert(key, minhash_of(some))
     return lsh
-
-
-def _minhash(shingles: frozenset[Words]) -> MinHash:
-    from datasketch import MinHash
-
-    sketch = MinHash(num_perm=_PERMUTATIONS, seed=1)
-    sketch.update_batch([" ".join(one).encode() for one in shingles])
-    return sketch
 
 
 def _texts(row: Row) -> tuple[str, str]:
@@ -179,17 +168,5 @@ def _pieces(problem: Problem) -> list[Words]:
     texts = [problem.prompt, problem.reference, f"{problem.prompt}\n{problem.reference}"]
     for found in _DOCSTRING.finditer(problem.prompt):
         texts.append(_EXAMPLES.split(found.group(1) or found.group(2) or "")[0])
-    pieces = dict.fromkeys(_words(text) for text in texts)
+    pieces = dict.fromkeys(words_of(text) for text in texts)
     return [words for words in pieces if len(words) >= EXACT_WORDS]
-
-
-def _words(text: str) -> Words:
-    return tuple(_WORD.findall(text.lower()))
-
-
-def _grams(words: Words, n: int) -> Iterator[Words]:
-    return (words[i : i + n] for i in range(len(words) - n + 1))
-
-
-def _shingles(words: Words) -> frozenset[Words]:
-    return frozenset(_grams(words, SHINGLE)) or frozenset([words])

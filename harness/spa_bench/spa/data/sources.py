@@ -28,9 +28,16 @@ def named(data: DataCard) -> DataCard:
     return replace(data, examples=_bare(data.examples, _is_examples_file), queries=_bare(data.queries, is_queries_file))
 
 
+def bare_targets(source: str) -> str:
+    """The targets of a synthesis in a spec: the name of a file in place of its path."""
+    return _bare(source, _is_examples_file)
+
+
 def files_of(card: SamplerCard) -> dict[str, str]:
-    """Absolute paths of the files with the sampler's training data: of its `examples`, its `queries`, both or neither."""
+    """Absolute paths of the files with the sampler's training data: of `examples`, `queries`, `targets` of a synthesis."""
     files = {}
+    if card.synthesizes and _is_examples_file(card.synthesize.targets):
+        files["targets"] = str(Path(card.synthesize.targets).resolve())
     if card.trains and _is_examples_file(card.data.examples):
         files["examples"] = str(Path(card.data.examples).resolve())
     if card.adapters == "parts" and is_queries_file(card.data.queries):
@@ -41,6 +48,8 @@ def files_of(card: SamplerCard) -> dict[str, str]:
 def hubs_of(card: SamplerCard) -> dict[str, str]:
     """The sources on the hub of the sampler's training data, in the form of files_of."""
     hubs = {}
+    if card.synthesizes and card.synthesize.targets.startswith(HUB):
+        hubs["targets"] = card.synthesize.targets
     if card.trains and card.data.examples.startswith(HUB):
         hubs["examples"] = card.data.examples
     if card.adapters == "parts" and card.data.queries.startswith(HUB):

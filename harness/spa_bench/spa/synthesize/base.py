@@ -8,11 +8,11 @@ synthesis goes on behind its last whole round, with the same bytes.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
-from spa_bench.cards.kinds import CardKind
+from spa_bench.cards.kinds import CardKind, beside
 from spa_bench.cards.registry import kind_of
 from spa_bench.cards.synthesis import SynthesisCard
 from spa_bench.models.base import Model
@@ -27,7 +27,7 @@ class Setting:
 
     card: SynthesisCard
     model: Model  # that writes; its weights stay as they are
-    targets: Sequence[Example]  # pairs of the kind that is wanted, as text
+    targets: Sequence[Example]  # pairs of the kind that is wanted, as text: instructions as they are, in no template
     seed: int
 
 
@@ -63,7 +63,13 @@ class SynthesisKind(CardKind[Callable[[Setting], Synthesizer], SynthesisCard]):
     """A kind of synthesis. `build` makes one of a setting."""
 
     table = "synthesis"
-    check_model: Callable[[SynthesisCard, Model], None] = lambda card, model: None  # raises ModelError or UsageError
+    # raises ModelError or UsageError for a model that the method cannot use, before anything is drawn
+    check_model: Callable[[SynthesisCard, Model], None] = field(
+        default=lambda card, model: None, metadata=beside("check_model")
+    )
+    # what its pairs are: a text and its continuation, which stay as they are, or an instruction, which gets a template later
+    shape: Literal["pair", "instruction"] = field(default="pair", metadata=beside("SHAPE"))
+    targets: int = field(default=1, metadata=beside("TARGETS"))  # the fewest target examples that it can use
 
 
 def synthesis_kind(name: str) -> SynthesisKind:
