@@ -1,8 +1,8 @@
 """Soft prompts: vectors of a network's width that stand where the embeddings of its first tokens stand.
 
-Within `SoftPrompts.read` each vector has a token id that the vocabulary lacks, and the network's input embedding answers it with
-that vector. So everything that reads token ids reads soft prompts too: the losses of training, decoding in batches with its
-stop rules, its seeds and its end tokens. Gradients reach the vectors; the network's weights stay as they are.
+Within `SoftPrompts.read` each vector has a token id that the vocabulary lacks, and the network's input embedding gives that
+vector for it. So everything that reads token ids reads soft prompts too: the losses of training, and decoding in batches with
+its stop rules, its seeds and its end tokens. Gradients reach the vectors; the network's weights stay as they are.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class SoftPrompts:
     def read(self, prompts: Tensor) -> Iterator[list[tuple[int, ...]]]:
         """Within the block the network knows `prompts` (B, T, d); the block gets the T token ids of each of them.
 
-        The backward pass belongs into the block too. One block is open at a time.
+        The backward pass may come behind the block, unless activations are computed again in it. One block is open at a time.
         """
         count, length, width = prompts.shape
         table, first = prompts.reshape(count * length, width), self._first
@@ -158,6 +158,6 @@ class SoftPrompts:
             pass
         if not same:
             raise ModelError(
-                f"model {self.model.name!r} ({type(self.network).__name__}) uses token ids beside its input embedding, so no soft "
-                "prompt can stand in their place; use another model, or a method that asks by text"
+                f"model {self.model.name!r} ({type(self.network).__name__}) uses token ids beside its input embedding, so no "
+                "soft prompt can stand in their place; use another model, or a method that asks by text"
             )

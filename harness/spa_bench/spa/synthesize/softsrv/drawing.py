@@ -53,9 +53,7 @@ def draw_round(
         prompts, rows = prompt.prompts(z[:1]), [0] * len(seeds)
     else:
         prompts, rows = prompt.prompts(np.stack([one for one, _ in drawn])), list(range(len(seeds)))
-    draws = [
-        SoftDraw(prompt=row, seed=derive_seed(one, "text"), limit=limit) for row, one in zip(rows, seeds, strict=True)
-    ]
+    draws = [SoftDraw(prompt=row, seed=derive_seed(one, "text"), limit=limit) for row, one in zip(rows, seeds, strict=True)]
     decoding = Decoding(temperature=options.temperature, top_p=options.top_p, max_new_tokens=limit)
     texts = dict(soft.draw(prompts, draws, decoding))
     for place, (_, source) in enumerate(drawn):

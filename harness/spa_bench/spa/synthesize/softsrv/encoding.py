@@ -1,7 +1,7 @@
 """z = E(x): a text as one vector, which keeps less than the text says.
 
-`own` is the mean over the text's tokens of the frozen model's states behind one of its layers, each text read alone. It needs no
-other model and no network. Other encoders are those of spa_bench.spa.encoders. In both cases each number of z is taken minus
+`own` is the mean over the text's tokens of the frozen model's states behind one of its layers, each text read alone. It needs
+no other model and no network. Other encoders are those of spa_bench.spa.encoders. In both cases each number of z is taken minus
 its mean over the targets and divided by its standard deviation there, so that z is in units of its own spread.
 """
 
@@ -79,8 +79,8 @@ def _raw(
         found = np.asarray(vectors, np.float64)
     if width is not None and found.shape[1] != width:
         raise ModelError(
-            f"the encoder {name!r} gives vectors of {found.shape[1]} numbers, and the soft prompt was trained on {width}: give the "
-            "encoder that it was trained with, or train another one"
+            f"the encoder {name!r} gives vectors of {found.shape[1]} numbers, and the soft prompt was trained on {width}: give "
+            "the encoder that it was trained with, or train another one"
         )
     if not np.isfinite(found).all():
         raise ModelError(f"the encoder {name!r} gives a vector that is not finite; use another encoder")

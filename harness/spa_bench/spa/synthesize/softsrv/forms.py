@@ -2,16 +2,17 @@
 
 `nsp`:  P = P, T x d numbers; z has no effect. This is prompt tuning.
 
-`mpk`:  P(z) = sum over i of a_i P_i with a = softmax(W z / sqrt(w) + b): k prompts of T x d numbers and weights W (k x w), b (k). The
-mixture is convex, so P(z) stays among prompts that the model has been trained on, whatever z is drawn.
+`mpk`:  P(z) = sum over i of a_i P_i with a = softmax(W z / sqrt(w) + b): k prompts of T x d numbers, and W (k x w) and b (k).
+The mixture is convex, so P(z) stays between prompts that were trained, whatever z is drawn.
 
-`mc`:   P_t(z) = B_t + C gelu(A z / sqrt(w) + E_t) / sqrt(H), with B (T x d), A (H x w), E (T x H), C (d x H). One small network, of H hidden units, is
-shared by the T places; E_t makes it another function of z at each of them. It has T d + H (w + T + d) numbers, where an own
-network a place would have T H (w + d). C is zero at the start, as LoRA's second factor is: training starts as nsp.
+`mc`:   P_t(z) = B_t + C gelu(A z / sqrt(w) + E_t) / sqrt(H), with B (T x d), A (H x w), E (T x H) and C (d x H). One small
+network of H hidden units is shared by the T places; E_t makes it another function of z at each of them. It has
+T d + H (w + T + d) numbers, where a network for each place would have T H (w + d). C is zero at the start, as LoRA's second
+factor is: training starts as that of nsp.
 
-The result is multiplied by `scale`, the root mean square of the model's embeddings. So, with the roots of w and H, all numbers that
-are trained are about as large as 1, and one learning rate does for all of them and for every model. Prompts begin as embeddings
-of tokens of the targets.
+The result is multiplied by `scale`, the root mean square of the model's embeddings. So, with the roots of w and H, all
+numbers that are trained are about as large as 1, and one learning rate does for all of them and for every model. Prompts begin
+as embeddings of tokens of the targets.
 """
 
 from __future__ import annotations

@@ -102,7 +102,7 @@ def layout_of(name: str, targets: Sequence[Example]) -> Layout:
                 return layout
             bad = found
     raise DataError(
-        f"target {bad} cannot be told apart into prompt and completion in the layout {name} (its text {UNREADABLE[_last(name)]}): "
+        f"target {bad} cannot be read back from its text in the layout {name}, which {UNREADABLE[_last(name)]}: "
         + ("use synthesize.options.layout = 'auto'" if name == "code" else "take it out of the targets")
     )
 

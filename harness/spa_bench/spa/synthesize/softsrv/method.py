@@ -31,8 +31,8 @@ _CHECKPOINT = "soft-prompt.training"
 class SoftSRV:
     """See spa_bench.spa.synthesize.base.Synthesizer.
 
-    Raises UsageError for a model whose network is not here, DataError for targets that cannot be trained on: fewer than two, one
-    that a soft prompt leaves no room for, one that cannot be read back from its text.
+    Raises UsageError for a model whose network is not here, DataError for targets that cannot be trained on: fewer than two,
+    one that a soft prompt leaves no room for, one that cannot be read back from its text.
     """
 
     def __init__(self, setting: Setting):

@@ -1,8 +1,8 @@
-"""The negative log-likelihood of texts under a model as it is, and behind a soft prompt: per text, so that intervals can follow.
+"""The negative log-likelihood of texts under a model as it is, and behind a soft prompt: of each text, for intervals.
 
-For `mpk` and `mc` the likelihood of a text behind the soft prompt of its *own* z is no density of texts: z was made from the text
-and tells something about it. It says how well training went. What the sampler does, which draws z from the targets, is the mixture
-over their z: `mixture_nll` is comparable with `nsp`, with the model as it is, and between encoders.
+For `mpk` and `mc` the likelihood of a text behind the soft prompt of its *own* z is no density of texts: z was made from the
+text and says something about it. It shows how well training went. The sampler draws z from the targets, so what it writes has
+the density of a mixture over their z: `mixture_nll` is comparable with `nsp` and with the model as it is.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def own_nll(soft: SoftPrompts, prompt: SoftPrompt, texts: Sequence[str]) -> Text
 
 
 def mixture_nll(soft: SoftPrompts, prompt: SoftPrompt, texts: Sequence[str], z: Array) -> TextNLL:
-    """-ln of the mean over M of the likelihood behind the soft prompt of each of `z` (M, w), M >= 1; M passes over the texts."""
+    """-ln of the mean over `z` (M, w), M >= 1, of the likelihood behind the soft prompt of each; M passes over the texts."""
     rows = steered.text_tokens(soft.model, texts, "text", room=prompt.options.length)
     nats = np.stack([nats_of(soft, prompt.form, [Text(row, one) for row in rows]) for one in (z if z.shape[1] else z[:1])])
     mixed = np.log(len(nats)) - np.logaddexp.reduce(-nats, axis=0)

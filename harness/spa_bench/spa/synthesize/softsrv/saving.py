@@ -1,8 +1,8 @@
 """A trained soft prompt as files, from which it is used again.
 
-`softsrv.json` says what it is: form, sizes, encoder, layout, the model it was trained for, and how training went. The numbers of
-`nsp` lie beside it in PEFT's prompt-tuning format, which PEFT loads (PeftModel.from_pretrained); those of `mpk` and `mc`, for
-which PEFT has no format, in softsrv.safetensors with the encoder's means and standard deviations.
+`softsrv.json` says what it is: form, sizes, encoder, layout, the model that it was trained for, and how training went. The
+numbers of `nsp` lie beside it in PEFT's prompt-tuning format, which PEFT loads (PeftModel.from_pretrained); those of `mpk` and
+`mc`, for which PEFT has no format, in softsrv.safetensors with the encoder's means and standard deviations.
 """
 
 from __future__ import annotations

@@ -28,8 +28,8 @@ def prompted(model: Model) -> HFModel:
         if isinstance(model, HFModel):
             return model
     raise UsageError(
-        f"softsrv trains a soft prompt through a model's network, and that of {model.name!r} is not in this process: use a model of "
-        "transformers in one process, or a method that asks by text, such as oss-instruct"
+        f"softsrv trains a soft prompt through a model's network, and that of {model.name!r} is not in this process: use a "
+        "model of transformers in one process, or a method that asks by text, such as oss-instruct"
     )
 
 
@@ -44,8 +44,8 @@ def text_tokens(model: HFModel, texts: Sequence[str], what: str, *, room: int) -
     if room + len(found[longest]) > model.context:
         most = model.context - len(found[longest])
         raise DataError(
-            f"synthesize.options.length is {room}, and {what} {longest} has {len(found[longest])} tokens: together more than the "
-            f"context of {model.context} tokens; "
+            f"synthesize.options.length is {room}, and {what} {longest} has {len(found[longest])} tokens: together more than "
+            f"the context of {model.context} tokens; "
             + (f"use a length of at most {most}" if most > 0 else "take out the texts that are as long")
         )
     return found
@@ -54,8 +54,8 @@ def text_tokens(model: HFModel, texts: Sequence[str], what: str, *, room: int) -
 def text_losses(soft: SoftPrompts, prompts: Tensor, rows: Sequence[Tokens]) -> Tensor:
     """The loss (B,) of each text behind its prompt (B, T, d), in nats a token in float32: the mean over all tokens of the text.
 
-    The end token counts; the places of the prompt do not. Rows are padded on the right, where no causal network looks. The backward
-    pass belongs to the caller, behind this call.
+    The end token counts; the places of the prompt do not. Rows are padded on the right, where no causal network looks. The
+    backward pass is the caller's.
     """
     from spa_bench.spa.batches import Encoded
     from spa_bench.spa.packing import Sample, collate, sample_losses

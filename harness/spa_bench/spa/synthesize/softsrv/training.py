@@ -92,8 +92,8 @@ def split_targets(count: int, share: float, seed: int) -> tuple[list[int], list[
     """
     if count < 2:
         raise DataError(
-            f"{count} target{'s' * (count != 1)}: softsrv holds some out to know when to stop, so it needs 2 at least and some dozens "
-            "to be of use; give more targets"
+            f"{count} target{'s' * (count != 1)}: softsrv holds some out to know when to stop, so it needs 2 at least "
+            "and some dozens to be of use; give more targets"
         )
     shuffled = np.random.default_rng(derive_seed(seed, "held out")).permutation(count).tolist()
     held = min(count - 1, max(1, round(share * count)))
@@ -169,9 +169,7 @@ class Training:
                 parameter.copy_(state.best[name])
         early = state.step < options.steps
         progress(options.steps, options.steps)
-        return Trained(
-            looks=tuple(state.looks), best=state.best_look.step, stopped="early" if early else "at the last step"
-        )
+        return Trained(looks=tuple(state.looks), best=state.best_look.step, stopped="early" if early else "at the last step")
 
     def _over(self, state: _State) -> bool:
         since = [look for look in state.looks if look.step > state.best_look.step]
@@ -232,7 +230,7 @@ class Training:
         put(path, save(tensors, metadata={"key": self._key, "state": json.dumps(said)}))
 
     def _resumed(self) -> _State:
-        """The state of the checkpoint, whose parameters and moments are restored; a new one where there is none of this training."""
+        """The state of the checkpoint, whose parameters and moments are restored; a new one where there is none of this."""
         from safetensors import SafetensorError, safe_open
 
         if self._keep is None or not self._keep.exists():
