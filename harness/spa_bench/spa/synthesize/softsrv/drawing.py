@@ -33,7 +33,7 @@ def draw_z(z: Array, numbers: Sequence[int], options: SoftSRVOptions, seed: int)
         share = np.float32(rng.random())
         return (1 - share) * z[first] + share * z[second], f"targets {numbers[first]} and {numbers[second]}"
     noise = options.noise if options.draw == "target+noise" else 0.0
-    added = rng.standard_normal(z.shape[1]).astype(np.float32) * np.float32(noise)
+    added = rng.standard_normal(z.shape[1], dtype=np.float32) * np.float32(noise)
     return z[first] + added, f"target {numbers[first]}"
 
 

@@ -104,7 +104,7 @@ def make_form(options: SoftSRVOptions, tokens: Callable[[int], Tensor], *, width
         return SharedPrompt(tokens(length), scale)
     if options.form == "mpk":
         k = options.prompts
-        return MixedPrompts(tokens(k * length).unflatten(0, (k, length)), normal(k, width), scale)
+        return MixedPrompts(tokens(k * length).view(k, length, -1), normal(k, width), scale)
     return SmallNetwork(tokens(length), normal(hidden, width), normal(length, hidden), scale)
 
 
