@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -55,7 +55,7 @@ class SoftSRV:
         key = self._key(encoder)
         folder = kept / FOLDER
         if saved_key(folder) == key:
-            self.prompt = load_prompt(folder, self._soft)
+            self.prompt = replace(load_prompt(folder, self._soft), options=self._options)  # which may draw otherwise
         else:
             self.prompt = self._trained(encoder, z, progress, kept / _CHECKPOINT, key)
             save_prompt(self.prompt, folder, self._model, key=key)

@@ -7,7 +7,6 @@ included: training never gives a worse one than it began with.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import time
@@ -113,7 +112,7 @@ def nats_of(soft: SoftPrompts, form: nn.Module, texts: Sequence[Text]) -> NDArra
 class Training:
     """The training of `form` on `texts`; `keep` is where its checkpoint lies, None: there is none.
 
-    It resumes from a checkpoint of the same training, with the same bytes.
+    It resumes from a checkpoint of the same `key`, which names everything that decides the training, with the same bytes.
     """
 
     def __init__(
@@ -129,7 +128,7 @@ class Training:
         key: str = "",
     ):
         self._soft, self._form, self._texts, self._held, self._options = soft, form, texts, held_out, options
-        self._keep, self._key = keep, hashlib.blake2b(f"{key} {options} {seed}".encode(), digest_size=16).hexdigest()
+        self._keep, self._key = keep, key
         self._card = LoraCard(
             steps=options.steps,
             batch=options.batch,
