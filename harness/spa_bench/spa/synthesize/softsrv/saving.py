@@ -11,7 +11,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -148,8 +148,7 @@ def _loaded(
 
 
 def _peft_config(model: HFModel, vectors: Tensor) -> dict[str, object]:
-    config: Any = model.network.config
-    text = config.get_text_config()
+    text = cast(Any, model.network).config.get_text_config()
     return {
         "peft_type": "PROMPT_TUNING",
         "task_type": "CAUSAL_LM",
