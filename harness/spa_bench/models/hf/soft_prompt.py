@@ -22,6 +22,7 @@ from spa_bench.models.hf.loading import embedding_rows
 from spa_bench.models.hf.lora_probe import seeded_ids
 from spa_bench.models.hf.model import HFModel
 from spa_bench.models.hf.placed import in_place_of_forward, input_device
+from spa_bench.models.hf.stacked_lora import output_layer
 from spa_bench.types import Decoding, Key
 
 
@@ -130,8 +131,14 @@ class SoftPrompts:
 
         Raises ModelError where the network gives none.
         """
-        row = torch.tensor([list(ids)], device=self.device)
-        states = self.network(input_ids=row, output_hidden_states=True, use_cache=False).hidden_states
+        row, head = torch.tensor([list(ids)], device=self.device), output_layer(self.network)
+        # the logits of one token, as none is wanted
+        hook = None if head is None else head.register_forward_pre_hook(lambda _, given: (given[0][..., -1:, :], *given[1:]))
+        try:
+            states = self.network(input_ids=row, output_hidden_states=True, use_cache=False).hidden_states
+        finally:
+            if hook is not None:
+                hook.remove()
         if not states or not 0 <= layer < len(states):
             raise ModelError(
                 f"model {self.model.name!r} gives the states of {max(0, len(states or ()) - 1)} layers, not of layer {layer}; "

@@ -26,15 +26,15 @@ class SoftSRVOptions:
         "auto"  # how a pair is one text: code (prompt and completion joined), pairs (with headings), auto: see layout.py
     )
     held_out: float = 0.125  # [share, above 0 to below 1] of the targets, one at least: for early stopping alone
-    steps: int = 1000  # [steps of the optimiser] the most
-    batch: int = 16  # [texts] in each step
-    learning_rate: float = 0.03  # [a step of AdamW] in units of the root mean square of the model's embeddings
+    steps: int = 200  # [steps of the optimiser] the most
+    batch: int = 8  # [texts] in each step
+    learning_rate: float = 0.2  # [a step of AdamW] in units of the root mean square of the model's embeddings
     schedule: str = "cosine"  # after the warm-up: cosine or linear, both to 0 after the last step, or constant
-    warmup: int = 20  # [steps] of the warm-up
+    warmup: int = 10  # [steps] of the warm-up
     weight_decay: float = 0.0  # [a step of AdamW]
     clip: float = 1.0  # [gradient norm] the largest
     every: int = 20  # [steps] between two looks at the texts that are held out
-    patience: int = 10  # [looks] without a better loss, after which training ends
+    patience: int = 4  # [looks] without a better loss, after which training ends
     draw: str = "target+noise"  # z of a target, a mix of two targets' z, or a target's with noise
     noise: float = 0.5  # [standard deviations of z over the targets, 0 upward] target+noise: of what is added
     temperature: float = 1.0  # [0 upward] of drawing
