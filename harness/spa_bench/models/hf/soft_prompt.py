@@ -53,12 +53,16 @@ class SoftPrompts:
 
     def __init__(self, model: HFModel):
         self.model = model
-        self.network = model.network
         self.device = input_device(self.network)
         self._embedding = cast(nn.Module, cast(Any, self.network).get_input_embeddings())
         self._first = embedding_rows(self.network)  # the token id of the first vector
         self._vocabulary = model.vocabulary
         self._check()
+
+    @property
+    def network(self) -> nn.Module:
+        """See LoraTrainable.network."""
+        return self.model.network
 
     @property
     def width(self) -> int:
@@ -114,6 +118,8 @@ class SoftPrompts:
                 )
                 for place, draw in enumerate(draws)
             ]
+            self.model.turn_to(self.model.hf)  # which may have given a GPU to another engine
+            self.model.hf.open(())
             drawn = list(self.model.hf.draw(asked))
         for one in drawn:
             failed = one.finish == "failed"

@@ -149,15 +149,12 @@ class Training:
         """
         options, state = self._options, self._resumed()
         if not state.looks:
-            self._look(state)
+            _in_memory(partial(self._look, state))
         saved = time.monotonic()
         while not self._over(state):
-            if within_memory(partial(self._step, state)) is None:
-                raise ModelError(
-                    "out of memory while a soft prompt is trained: use a smaller synthesize.options.batch, or shorter targets"
-                )
+            _in_memory(partial(self._step, state))
             if state.step % options.every == 0 or state.step == options.steps:
-                self._look(state)
+                _in_memory(partial(self._look, state))
             progress(state.step, options.steps)
             if self._keep and (asked() or time.monotonic() - saved >= _CHECKPOINT_SECONDS):
                 self._save(self._keep, state)
@@ -200,7 +197,8 @@ class Training:
         state.step, state.nats, state.tokens = state.step + 1, state.nats + nats, state.tokens + tokens
         return True
 
-    def _look(self, state: _State) -> None:
+    def _look(self, state: _State) -> bool:
+        """Measure the held-out loss, and keep the parameters where it is the lowest; the result is True."""
         count = sum(len(t.tokens) for t in self._held)
         held_out = float(nats_of(self._soft, self._form, self._held).sum()) / count
         if not math.isfinite(held_out):
@@ -213,6 +211,7 @@ class Training:
         state.nats, state.tokens = 0.0, 0
         if state.best_look is state.looks[-1]:
             state.best = {name: p.detach().cpu().clone() for name, p in self._parameters.items()}
+        return True
 
     # the checkpoint ------------------------------------------------------------------------------------------------------
 
@@ -255,6 +254,13 @@ class Training:
             tokens=said["tokens"],
             looks=[Look(step=step, train=train, held_out=held_out) for step, train, held_out in said["looks"]],
             best={name: tensors[f"best.{name}"] for name in self._parameters},
+        )
+
+
+def _in_memory(act: Callable[[], bool]) -> None:
+    if within_memory(act) is None:
+        raise ModelError(
+            "out of memory while a soft prompt is trained: use a smaller synthesize.options.batch, or shorter targets"
         )
 
 
