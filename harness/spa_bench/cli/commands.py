@@ -27,6 +27,7 @@ COMMANDS: dict[str, tuple[str, Group, str]] = {
     "doctor": ("doctor:doctor", CHECK, "what this machine has, and the command for what it lacks"),
     "verify": ("verify:verify", CHECK, "check every byte of a run: checksums, seeds, texts, metrics"),
     "audit": ("audit:audit", CHECK, "training pairs that overlap a task's problems"),
+    "describe": ("describe:describe", CHECK, "how good, diverse and complex data sets are, and how like a target"),
     "rerun": ("rerun:rerun", MAKE, "do a run again from its spec and say what came out otherwise"),
     "export": (
         "export:export",
@@ -87,6 +88,11 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "doctor": ("spa-bench doctor", "spa-bench doctor --attack"),
     "verify": ("spa-bench verify runs/*", "spa-bench verify runs/mini-code-seeds-s0-* --references"),
     "audit": ("spa-bench audit humaneval --data pairs.jsonl",),
+    "describe": (
+        "spa-bench describe mini --out mini.html",
+        "spa-bench describe pairs.jsonl others.jsonl --model PATH --target wanted.jsonl",
+        "spa-bench describe mini --parts DIR",
+    ),
     "rerun": ("spa-bench rerun runs/mini-code-seeds-s0-*",),
     "export": (
         "spa-bench export runs/* --to parquet --out tables",

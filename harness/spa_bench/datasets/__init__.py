@@ -4,7 +4,7 @@
 that depend on the number of pairs are taken at one size for all sets, on random subsets.
 """
 
-from spa_bench.datasets.describe import Description, Described, How, describe, similarity
+from spa_bench.datasets.describe import Described, Description, How, describe, similarity
 from spa_bench.datasets.pairs import DataSet, Item, of_examples, parts_of, read_set
 
 __all__ = [

@@ -111,7 +111,7 @@ def _cosines(unit: Any, chosen: IntArray) -> FloatArray:
     some = unit[chosen]
     product = some @ some.T
     dense = product.toarray() if sparse.issparse(product) else np.asarray(product)
-    return (dense + dense.T) / 2  # exactly symmetric
+    return np.asarray((dense + dense.T) / 2, dtype=np.float64)  # exactly symmetric
 
 
 def _matrix(counts: Counts) -> sparse.csr_array:
@@ -124,5 +124,3 @@ def _unit(counts: Counts) -> tuple[sparse.csr_array, NDArray[np.bool_]]:
     matrix = _matrix(counts)
     lengths = np.sqrt(np.asarray(matrix.multiply(matrix).sum(axis=1)).ravel())
     return sparse.csr_array(sparse.diags_array(1 / np.where(lengths > 0, lengths, 1.0)) @ matrix), lengths == 0
-
-

@@ -83,7 +83,13 @@ class Description:
 
     def to_json(self) -> dict[str, object]:
         """All of it, for --json and for files."""
-        about = {"size": self.size, "gradients": self.gradients, "clusters": self.clusters, "target": self.target or None, "model": self.model or None}
+        about = {
+            "size": self.size,
+            "gradients": self.gradients,
+            "clusters": self.clusters,
+            "target": self.target or None,
+            "model": self.model or None,
+        }
         return {
             **about,
             "judge": self.judge or None,
@@ -106,11 +112,11 @@ def describe(
     """The measures of `sets` and, where it is given, of `target`, with the likeness of each set to it.
 
     `model` gives losses, tokens and gradients; without it these are missing. `grader` runs programs; without it, or where it is
-    the error of a sandbox that does not work here, the shares that run and pass are missing, with the reason. `judge` rates pairs.
-    Values that depend on the number of pairs are at Description.size for all. The same arguments give the same numbers.
+    the error of a sandbox that does not work here, the shares that run and pass are missing, with the reason. `judge` rates
+    pairs. Values that depend on the number of pairs are at Description.size for all. The same arguments give the same numbers.
 
-    Raises UsageError for two sets of one name or a size that no set has, DataError for a set without pairs, ModelError where the
-    model or the encoder fails, SandboxError where the sandbox fails on the way.
+    Raises UsageError for two sets of one name or a size that no set has, DataError for a set without pairs, ModelError where
+    the model or the encoder fails, SandboxError where the sandbox fails on the way.
     """
     how, console = how or How(), console or Reporter(quiet=True)
     known = [*sets, *([target] if target is not None and target.name not in {one.name for one in sets} else [])]
@@ -145,9 +151,7 @@ def describe(
             }
             if target is not None:
                 values |= _likeness(dense, places, pool.places[target.name], size, how)
-            described.append(
-                Described(name=one.name, pairs=len(places), total=one.total, part_of=one.part_of, values=values)
-            )
+            described.append(Described(name=one.name, pairs=len(places), total=one.total, part_of=one.part_of, values=values))
             progress(number, len(known))
     return Description(
         sets=tuple(described),
@@ -274,9 +278,7 @@ def _vectors(pool: Pool, how: How, console: Reporter) -> tuple[object, FloatArra
     return vectors, reduced(vectors, seed=derive_seed(how.seed, "directions"))
 
 
-def _clusters(
-    pool: Pool, dense: FloatArray, centres: Sequence[IntArray], size: int, how: How
-) -> tuple[IntArray, int]:
+def _clusters(pool: Pool, dense: FloatArray, centres: Sequence[IntArray], size: int, how: How) -> tuple[IntArray, int]:
     """(the cluster of each pair, their number): k-means of equally many pairs of each of `centres`, k a quarter of m, 2 to 32."""
     from threadpoolctl import threadpool_limits
 
@@ -339,7 +341,9 @@ def _of_subsets(
 ) -> dict[str, Estimate]:
     """What `measure` gives for subsets of `size` of the pairs at these places; `names` are missing where there are none."""
     if size < 1 or len(places) < 2 * size:
-        why = f"{len(places)} pairs, and subsets of {size} need {2 * size}" if size else f"{len(places)} pair: there is no subset"
+        why = (
+            f"{len(places)} pairs, and subsets of {size} need {2 * size}" if size else f"{len(places)} pair: there is no subset"
+        )
         return {name: Estimate.missing(why) for name in names}
     drawn = subsets(len(places), size, seed=derive_seed(how.seed, "subsets"), count=how.subsets)
     return of_sets([measure(places[one]) for one in drawn], len(places), size, _most(size))

@@ -31,8 +31,8 @@ def likeness(
     """Name -> how like the pairs at `target` those at `ours` are; both are places of rows of `vectors` (U, d).
 
     Each subset has `size` pairs of either set. A set that is the target itself is compared by two parts of it without a common
-    pair, which shows what the measures give for two samples of one set. An interval is that of the smaller set, so it errs on the
-    wide side. Raises ValueError unless 1 < size <= half of either set.
+    pair, which shows what the measures give for two samples of one set. An interval is that of the smaller set, so it errs on
+    the wide side. Raises ValueError unless 1 < size <= half of either set.
     """
     same = np.array_equal(ours, target)
     fewest = min(len(ours), len(target))

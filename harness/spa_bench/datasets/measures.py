@@ -47,10 +47,14 @@ MEASURES: Mapping[str, Measure] = {
         side="quality",
         head="nats a token",
         of="pairs",
-        said="mean loss of an answer's token under the model, given the prompt, over all tokens: how much the model does not expect",
+        said="mean loss of an answer's tokens under the model, given the prompt: how little the model expects them",
     ),
     "perplexity": Measure(
-        side="quality", head="perplexity", of="pairs", said="e to the power of nats a token: 1 is what the model expects fully", digits=2
+        side="quality",
+        head="perplexity",
+        of="pairs",
+        said="e to the power of nats a token: 1 is what the model expects fully",
+        digits=2,
     ),
     "judge": Measure(side="quality", head="judge", of="pairs", said="mean rating of the judge model, from 1 to 10", digits=2),
     "vendi[ngram,q=1]": Measure(
@@ -63,13 +67,16 @@ MEASURES: Mapping[str, Measure] = {
         side="diversity",
         head="Vendi gradient",
         of="m",
-        said="the same by the pairs' gradients: the effective number of different directions in which they would train the model",
+        said="the same by the pairs' gradients: the effective number of different directions in which they train",
         digits=1,
     ),
     "distinct_1": Measure(side="diversity", head="distinct-1", of="m", said="different words / all words, of m pairs together"),
     "distinct_2": Measure(side="diversity", head="distinct-2", of="m", said="the same of pairs of words in a row"),
     "coverage": Measure(
-        side="diversity", head="coverage", of="m", said="share of the clusters that m pairs reach; the head says of whom the clusters are"
+        side="diversity",
+        head="coverage",
+        of="m",
+        said="share of the clusters that m pairs reach; the head says of whom the clusters are",
     ),
     "clusters": Measure(
         side="diversity",
@@ -91,39 +98,67 @@ MEASURES: Mapping[str, Measure] = {
         said="share of all pairs measured that have an earlier twin: what leaving out would leave out; it grows with the set",
     ),
     "characters": Measure(side="complexity", head="characters", of="pairs", said="of an answer", digits=0),
-    "tokens": Measure(side="complexity", head="tokens", of="pairs", said="of an answer, by the model's tokenizer, its end counted", digits=1),
+    "tokens": Measure(
+        side="complexity", head="tokens", of="pairs", said="of an answer, by the model's tokenizer, its end counted", digits=1
+    ),
     "ast_depth": Measure(
-        side="complexity", head="AST depth", of="pairs", said="nodes on the longest way down the syntax tree, of answers that parse", digits=2
+        side="complexity",
+        head="AST depth",
+        of="pairs",
+        said="nodes on the longest way down the syntax tree, of answers that parse",
+        digits=2,
     ),
     "ast_kinds": Measure(
-        side="complexity", head="AST kinds", of="pairs", said="different kinds of nodes in the syntax tree, of answers that parse", digits=2
+        side="complexity",
+        head="AST kinds",
+        of="pairs",
+        said="different kinds of nodes in the syntax tree, of answers that parse",
+        digits=2,
     ),
     "loss": Measure(
         side="complexity",
         head="loss",
         of="pairs",
-        said="mean over pairs of the answer's mean loss a token, in nats: as training sees it, where short answers count as much",
+        said="mean over pairs of the answer's nats a token: as training sees it, short answers counting as much",
     ),
     "compression_ratio[pair]": Measure(
-        side="complexity", head="gzip, pair", of="pairs", said="bytes of a pair / its bytes after gzip: higher is simpler or more repetitive", digits=2
+        side="complexity",
+        head="gzip, pair",
+        of="pairs",
+        said="bytes of a pair / its bytes after gzip: higher is simpler or more repetitive",
+        digits=2,
     ),
     "compression_ratio[set]": Measure(
-        side="complexity", head="gzip, set", of="m", said="the same of m pairs joined: what is above the column before is shared between pairs", digits=2
+        side="complexity",
+        head="gzip, set",
+        of="m",
+        said="the same of m pairs joined: what is above the column before is shared between pairs",
+        digits=2,
     ),
     "mauve[frontier]": Measure(
         side="similarity",
         head="divergence frontier",
         of="m",
-        said="MAUVE's formula on k-means histograms of our vectors (not MAUVE itself, whose vectors are GPT-2's): 1 for equal sets",
+        said="MAUVE's formula on k-means histograms of our vectors (MAUVE itself takes GPT-2's): 1 for equal sets",
     ),
     "mauve[mauve-text]": Measure(
-        side="similarity", head="MAUVE (mauve-text)", of="m", said="the package mauve-text on the same vectors: 1 for equal sets"
+        side="similarity",
+        head="MAUVE (mauve-text)",
+        of="m",
+        said="the package mauve-text on the same vectors: 1 for equal sets",
     ),
     "frechet": Measure(
-        side="similarity", head="Fréchet", of="m", said="squared Fréchet distance of the vectors: lower is closer, above 0 for finite sets"
+        side="similarity",
+        head="Fréchet",
+        of="m",
+        said="squared Fréchet distance of the vectors: lower is closer, above 0 for finite sets",
     ),
     "mmd2": Measure(
-        side="similarity", head="MMD²", of="m", said="unbiased squared maximum mean discrepancy of the vectors: about 0 for equal sets", digits=4
+        side="similarity",
+        head="MMD²",
+        of="m",
+        said="unbiased squared maximum mean discrepancy of the vectors: about 0 for equal sets",
+        digits=4,
     ),
     "auc": Measure(
         side="similarity",

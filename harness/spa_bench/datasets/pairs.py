@@ -71,8 +71,8 @@ def of_examples(name: str, examples: Sequence[Example], *, tests: Sequence[str] 
 def read_set(source: str, *, model: PairModel | None = None, data: DataCard | None = None) -> DataSet:
     """The pairs of a source as `--data` names it; `data` says how rows are read (its `examples` have no effect).
 
-    Instructions become text by the template of `data`, which is Alpaca's where there is no `model`. Rows may have tests of their
-    own, see TESTS. Raises DataError for what cannot be read, and for a source without pairs.
+    Instructions become text by the template of `data`, which is Alpaca's where there is no `model`. Rows may have tests of
+    their own, see TESTS. Raises DataError for what cannot be read, and for a source without pairs.
     """
     data = replace(data or DataCard(), examples=source)
     template = _template(data.template, model)
@@ -111,8 +111,8 @@ def parts_of(whole: DataSet, folder: Path, *, model: PairModel | None = None) ->
         items = tuple(items[i] for i in fitting(model, [item.example for item in items]))
     if examples is not None and examples != hash_examples([item.example for item in items]):
         raise DataError(
-            f"{folder} has parts of other pairs than {whole.name} ({len(labels)} there, {len(items)} here): name the source and "
-            "the model of that partition, and the same --set data.KEY=VALUE"
+            f"{folder} has parts of other pairs than {whole.name} ({len(labels)} there, {len(items)} here): name the source "
+            "and the model of that partition, and the same --set data.KEY=VALUE"
         )
     if len(labels) != len(items):
         raise DataError(f"{folder} has labels of {len(labels)} pairs, and {whole.name} has {len(items)}")
@@ -161,4 +161,3 @@ def _tests(row: object) -> tuple[str, str]:
         return "\n".join([*lines, *found]), ""
     entry = row.get("entry_point")
     return (found, entry if isinstance(entry, str) else "") if isinstance(found, str) else ("", "")
-

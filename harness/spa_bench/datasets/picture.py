@@ -1,7 +1,7 @@
 """The picture of a description: the sets as points, quality, diversity and complexity against one another, with intervals.
 
-Colours are those of Okabe and Ito; markers differ too, so that no information is in colour alone. The same description gives the
-same bytes with the same matplotlib.
+Colours are those of Okabe and Ito; markers differ too, so that no information is in colour alone. The same description gives
+the same bytes with the same matplotlib.
 """
 
 from __future__ import annotations
@@ -61,7 +61,9 @@ def draw(found: Description, kind: str) -> bytes:
             _panel(place, found, x, y)
         handles = {h.get_label(): h for place in figure.axes for h in place.get_legend_handles_labels()[0]}
         columns = min(len(handles), 4)
-        figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=columns, frameon=False)
+        figure.legend(
+            handles.values(), [str(name) for name in handles], loc="outside lower center", ncols=columns, frameon=False
+        )
         figure.suptitle("Data sets by quality, diversity and complexity (bars: 95 % intervals)", fontsize=10)
         stream = io.BytesIO()
         metadata: dict[str, dict[str, None]] = {
@@ -77,10 +79,10 @@ def _panel(axes: Axes, found: Description, x: str, y: str) -> None:
         across, along = _value(row, x), _value(row, y)
         if across is None or along is None:
             continue
-        filled = {"markerfacecolor": "white"} if row.part_of else {}
+        face = "white" if row.part_of else colour
         axes.errorbar(
             [across], [along], xerr=_reach(row, x), yerr=_reach(row, y), label=row.name, color=colour, marker=marker,
-            linestyle="none", markersize=7, capsize=2, elinewidth=0.9, **filled,
+            linestyle="none", markersize=7, capsize=2, elinewidth=0.9, markerfacecolor=face,
         )  # fmt: skip
     axes.set_xlabel(_label(found, x))
     axes.set_ylabel(_label(found, y))

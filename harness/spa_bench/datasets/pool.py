@@ -28,7 +28,9 @@ class Pool:
     items: tuple[Item, ...]
     places: Mapping[str, IntArray]  # name of a set -> the place of each of its pairs in `items`
     values: dict[str, FloatArray] = field(default_factory=dict)  # name -> (U,), one value a pair
-    rows: dict[str, FloatArray] = field(default_factory=dict)  # name -> (U, d), one vector a pair; NaN where it has none
+    rows: dict[str, NDArray[np.float32]] = field(
+        default_factory=dict
+    )  # name -> (U, d), one vector a pair; NaN where it has none
     missing: dict[str, str] = field(default_factory=dict)  # name of a value -> why no pair has it
 
     @staticmethod

@@ -139,7 +139,10 @@ def _parsed(text: str) -> ast.Module | None:
 def _says_something(tree: ast.Module) -> bool:
     """Whether a tree is more than words, numbers and signs between them, as prose may parse by chance."""
     plain = (ast.Name, ast.Constant, ast.Tuple, ast.BinOp, ast.UnaryOp, ast.BoolOp, ast.Compare, ast.Attribute, ast.AnnAssign)
-    return any(not (isinstance(node, ast.AnnAssign) or (isinstance(node, ast.Expr) and isinstance(node.value, plain))) for node in tree.body)
+    return any(
+        not (isinstance(node, ast.AnnAssign) or (isinstance(node, ast.Expr) and isinstance(node.value, plain)))
+        for node in tree.body
+    )
 
 
 def _looks(text: str) -> bool:

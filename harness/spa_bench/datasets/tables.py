@@ -51,7 +51,7 @@ def heading(found: Description) -> str:
     lines = [f"{sets}."]
     if found.size:
         lines.append(
-            f"Measures that depend on the number of pairs (Vendi, distinct-n, coverage, near-duplicates, gzip of the set) are at "
+            "Measures that depend on the number of pairs (Vendi, distinct-n, coverage, near-duplicates, gzip of the set) are at "
             f"m = {found.size} pairs for every set: means over {found.how.subsets} random subsets, seed {found.how.seed}."
         )
     if found.gradients and found.gradients != found.size:
@@ -147,7 +147,14 @@ def _said_elsewhere(found: Description, name: str) -> bool:
 
 
 def _escaped(line: str) -> str:
-    signs: Sequence[tuple[str, str]] = (("\\", "\\\\"), ("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("|", "\\|"), ("`", "\\`"))
+    signs: Sequence[tuple[str, str]] = (
+        ("\\", "\\\\"),
+        ("&", "&amp;"),
+        ("<", "&lt;"),
+        (">", "&gt;"),
+        ("|", "\\|"),
+        ("`", "\\`"),
+    )
     for sign, instead in (*signs, ("*", "\\*"), ("[", "\\["), ("]", "\\]")):
         line = line.replace(sign, instead)
     return line
@@ -158,10 +165,10 @@ _ORDERS_SAID = (
     + "; ".join(f"{name}: {said}" for name, said in KERNELS.items())
     + ". Low orders count rare pairs, high orders only the common ones (arXiv 2310.12952)."
 )
-_HOW = """The small numbers are 95 % intervals. Those of means are over pairs (bootstrap). Those at m pairs are of the delete-d jackknife
-over random subsets without replacement: a bootstrap would draw pairs twice, which looks like less diversity. Sets are compared
-at m pairs because such a measure grows or falls with their number whatever the pairs are. An interval is of the pairs as a
-sample of what their source could give; that two intervals do not overlap is a stricter test than one of the difference.
+_HOW = """The small numbers are 95 % intervals. Those of means are over pairs (bootstrap). Those at m pairs are of the delete-d
+jackknife over random subsets without replacement: a bootstrap would draw pairs twice, which looks like less diversity. Sets are
+compared at m pairs because such a measure grows or falls with their number whatever the pairs are. An interval is of the pairs
+as a sample of what their source could give; that two intervals do not overlap is a stricter test than one of the difference.
 
 No side is better by itself. Quality is what a student copies, diversity what it generalises from, and complexity up to a point
 what it can still learn (Havrilla et al. 2024, arXiv 2412.02980). docs/how-to/describe-data.md has more."""

@@ -1,8 +1,8 @@
 """Measures of a whole set that depend on its size, at one size for all sets, with intervals: the delete-d jackknife.
 
-A measure such as the Vendi score grows with the number of items, so sets are compared at an equal number m of them. The value of
-a set of n is the mean of the measure over random subsets of m, drawn without replacement. A bootstrap would draw items twice,
-which looks like less diversity; subsets do not.
+A measure such as the Vendi score grows with the number of items, so sets are compared at an equal number m of them. The value
+of a set of n is the mean of the measure over random subsets of m, drawn without replacement. A bootstrap would draw items
+twice, which looks like less diversity; subsets do not.
 
 The interval is that of the delete-d jackknife (Shao and Wu 1989, Ann. Statist. 17, 1176) with d = n - m: the variance over
 subsets times m / (n - m), to which the noise of having drawn finitely many subsets is added. It is for m <= n / 2.

@@ -22,7 +22,7 @@ _POINTS = 25  # of the curve
 _FOLDS = 5
 
 
-def frontier_area(p: NDArray[np.floating], q: NDArray[np.floating], *, scale: float = SCALE) -> float:
+def frontier_area(p: NDArray[np.number], q: NDArray[np.number], *, scale: float = SCALE) -> float:
     """The area under the divergence curve of two histograms, in (0, 1]; 1 for equal ones (MAUVE, arXiv 2102.01454).
 
     With R = w P + (1 - w) Q for w from 0 to 1, the curve has the points (exp(-c KL(Q || R)), exp(-c KL(P || R))) and the ends
@@ -45,8 +45,8 @@ def frontier_area(p: NDArray[np.floating], q: NDArray[np.floating], *, scale: fl
 def clustered(x: NDArray[np.floating], y: NDArray[np.floating], *, clusters: int, seed: int) -> tuple[IntArray, IntArray]:
     """Histograms (k,), (k,) of two sets (n, d), (m, d) over clusters of their union, as MAUVE quantises them.
 
-    The rows are scaled to length 1, principal components keep 90 % of the variance, and k-means makes the clusters, no more than
-    there are different rows.
+    The rows are scaled to length 1, principal components keep 90 % of the variance, and k-means makes the clusters, no more
+    than there are different rows.
     """
     rows = np.vstack([x, y]).astype(np.float64)
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
@@ -110,8 +110,8 @@ def classifier_auc(x: NDArray[np.floating], y: NDArray[np.floating], names: Sequ
     """How well a logistic regression tells the sets apart: its area under the ROC curve on rows that it did not see.
 
     0.5 for sets that cannot be told apart, 1 for sets that always can (Lopez-Paz and Oquab 2017, arXiv 1610.06545). Five folds;
-    rows of equal `names` (n + m, in the order of both sets) are in one fold, because the same item on both sides would be learned
-    with the wrong answer. None with fewer than five different names, or where a fold leaves one set alone.
+    rows of equal `names` (n + m, in the order of both sets) are in one fold, because the same item on both sides would be
+    learned with the wrong answer. None with fewer than five different names, or where a fold leaves one set alone.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import roc_auc_score

@@ -36,7 +36,7 @@ def completion_losses(
     def run(batch: Batch) -> None:
         nonlocal done
         losses = token_losses(model.network, batch.ids, batch.where, own_labels(batch)).double().cpu()
-        for row, part in zip(batch.indices, losses.split(batch.counts), strict=True):
+        for row, part in zip(batch.indices, torch.split(losses, batch.counts), strict=True):
             sums[fits[row]], counts[fits[row]] = float(part.sum()), len(part)
         done += len(batch.indices)
         progress(done, len(fits))

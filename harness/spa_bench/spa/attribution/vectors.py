@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from spa_bench.cards.training import AttributionCard, LoraCard
+from spa_bench.errors import DataError
 from spa_bench.models.base import LoraTrainable
 from spa_bench.models.hf.failures import is_out_of_memory
-from spa_bench.errors import DataError
 from spa_bench.spa.attribution.features import ProjectedFeatures, build_features
 from spa_bench.spa.attribution.gradients import Batch, Point, over_batches
 from spa_bench.spa.attribution.prepared import check_norms
@@ -65,5 +65,7 @@ def gradient_vectors(
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, torch.OutOfMemoryError) and not is_out_of_memory(error):
             raise
-        raise DataError(f"gradients of {len(examples)} pairs ran out of memory; use shorter pairs or a smaller model") from error
+        raise DataError(
+            f"gradients of {len(examples)} pairs ran out of memory; use shorter pairs or a smaller model"
+        ) from error
     return rows

@@ -1,4 +1,4 @@
-"""Near-duplicates within a data set, by the same shingles, similarity and MinHash as the audit of contamination (overlap.py)."""
+"""Near-duplicates within a data set, by the shingles, the similarity and the MinHash of the audit (overlap.py)."""
 
 from __future__ import annotations
 
