@@ -90,6 +90,7 @@ def describe(
     from spa_bench.datasets.describe import How
     from spa_bench.datasets.tables import text
     from spa_bench.datasets.whole import DescribeOptions, describe_sources, write
+    from spa_bench.publish.report.document import document
     from spa_bench.runs.reopen import ModelOptions
     from spa_bench.support.console import Reporter
 
@@ -117,6 +118,7 @@ def describe(
         words = ["spa-bench", "describe", *sources]
         words += [word for name, value in said.items() if value is not None for word in (name, str(value))]
         words += [word for one in settings for word in ("--set", one)] + ["--no-gradients"] * (not gradients)
-        for path in write(found, out, shlex.join([*words, *["--no-run"] * (not run)])):
+        command = shlex.join([*words, *["--no-run"] * (not run)])
+        for path in write(found, out, command, lambda text: document(text, title="Data sets: quality, diversity, complexity")):
             console.note(f"written: {path}")
     print(json.dumps(found.to_json(), indent=1) if as_json else text(found))

@@ -27,7 +27,7 @@ Measured = Mapping[str, float]
 
 
 def shared_size(counts: Sequence[int], wanted: int | None = None) -> int:
-    """m: half of the smallest set of at least 32 pairs, or else of the largest set, and at most 128. 0: a set has 2 pairs at least.
+    """m: half of the smallest set of at least 32 pairs, or else of the largest set; at most 128; 0 where no set has 2 pairs.
 
     A subset has half of a set at most, because the interval is from subsets that differ. `wanted` takes the place of that.
     """

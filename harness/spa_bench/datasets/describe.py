@@ -279,7 +279,7 @@ def _vectors(pool: Pool, how: How, console: Reporter) -> tuple[object, FloatArra
 
 
 def _clusters(pool: Pool, dense: FloatArray, centres: Sequence[IntArray], size: int, how: How) -> tuple[IntArray, int]:
-    """(the cluster of each pair, their number): k-means of equally many pairs of each of `centres`, k a quarter of m, 2 to 32."""
+    """(the cluster of each pair, their number): k-means of equally many pairs of each of `centres`, k = m / 4 (2 to 32)."""
     from threadpoolctl import threadpool_limits
 
     count = min(_MOST_CENTRES, *(len(places) for places in centres))

@@ -22,7 +22,8 @@ _LINE = re.compile(
     r"""^\s*(
         (async\s+)?def\s+\w+\s*\( | class\s+\w+ | import\s+\w | from\s+[\w.]+\s+import\b | return\b | @\w+
         | (for|while|if|elif|with|except)\b.*:\s*(\#.*)?$ | (else|try|finally)\s*:\s*$ | (pass|break|continue)\s*$
-        | [A-Za-z_][\w.\[\]'", ]*\s*([-+*/%|&]|//|\*\*)?=(?!=)\s*\S | [A-Za-z_][\w.]*\(.*\)\s*;?\s*$ | assert\b.* | raise\s+\w+ | \#
+        | [A-Za-z_][\w.\[\]'", ]*\s*([-+*/%|&]|//|\*\*)?=(?!=)\s*\S | [A-Za-z_][\w.]*\(.*\)\s*;?\s*$
+        | assert\b.* | raise\s+\w+ | \#
         | [{}()\[\]]+[;,]?\s*$ | .*[;{]\s*$ | </?\w+[^>]*> | //
         | (SELECT|INSERT|UPDATE|CREATE)\s
     )""",

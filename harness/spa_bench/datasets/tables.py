@@ -16,6 +16,7 @@ _TITLES: dict[Side, str] = {
     "complexity": "Complexity",
     "similarity": "Similarity to the target",
 }
+_MANY = 5  # sets, from which on a set is a line and a measure a column
 _OF = {"pairs": "mean over pairs", "m": "at m pairs", "all": "of all pairs measured"}
 
 
@@ -51,8 +52,8 @@ def heading(found: Description) -> str:
     lines = [f"{sets}."]
     if found.size:
         lines.append(
-            "Measures that depend on the number of pairs (Vendi, distinct-n, coverage, near-duplicates, gzip of the set) are at "
-            f"m = {found.size} pairs for every set: means over {found.how.subsets} random subsets, seed {found.how.seed}."
+            "Measures that depend on the number of pairs (Vendi, distinct-n, coverage, near-duplicates, gzip of the set) are "
+            f"at m = {found.size} pairs for every set: means over {found.how.subsets} random subsets, seed {found.how.seed}."
         )
     if found.gradients and found.gradients != found.size:
         lines.append(f"The Vendi score of gradients is at {found.gradients} pairs, since not every pair has a gradient.")
@@ -86,8 +87,12 @@ def _table(found: Description, side: Side, *, markdown: bool = False) -> str:
         [_name(found, row, markdown), *(_cell(row.values[name], one, markdown) for name, one in columns.items())]
         for row in found.sets
     ]
-    heads = ["set", *(f"{one.head} at {_size(found, name)}" if one.of == "m" else one.head for name, one in columns.items())]
-    return tabulate(rows, heads, tablefmt="github" if markdown else "simple", disable_numparse=True)
+    heads = [f"{one.head} at {_size(found, name)}" if one.of == "m" else one.head for name, one in columns.items()]
+    whole = [["set", *heads], *rows]
+    if len(found.sets) < _MANY:  # a measure a line
+        whole = [list(line) for line in zip(*whole, strict=True)]
+        whole[0][0] = "measure"
+    return tabulate(whole[1:], whole[0], tablefmt="github" if markdown else "simple", disable_numparse=True)
 
 
 def _size(found: Description, name: str) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -78,9 +78,10 @@ def describe_sources(a: DescribeOptions, console: Reporter) -> Description:
     return replace(found, notes=(*found.notes, *_cut(found)))
 
 
-def write(found: Description, out: Path, command: str) -> list[Path]:
+def write(found: Description, out: Path, command: str, as_html: Callable[[str], bytes]) -> list[Path]:
     """Write the page or the picture of a description to `out`, by its ending; a page in Markdown has its picture beside it.
 
+    `as_html` makes a page of Markdown.
     Raises UsageError where nothing can be drawn or written.
     """
     kind = out.suffix.lower().removeprefix(".")
@@ -92,7 +93,7 @@ def write(found: Description, out: Path, command: str) -> list[Path]:
         beside = out.with_suffix(".svg")
         shown = f"data:image/svg+xml;base64,{base64.b64encode(picture).decode()}" if kind == "html" else beside.name
         content = page(found, command=command, picture=shown)
-        files[out] = content.encode()
+        files[out] = as_html(content) if kind == "html" else content.encode()
         if kind == "md":
             files[beside] = picture
     for path, content_bytes in files.items():
