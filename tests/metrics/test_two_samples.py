@@ -1,4 +1,4 @@
-"""How alike two sets of vectors are: closed forms, brute force, and the ranking of the package mauve-text where it is installed."""
+"""How alike two sets of vectors are: closed forms, brute force, and the package mauve-text where it is installed."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_clusters_of_separate_heaps_are_the_heaps():
 def test_frechet_of_a_shift_and_of_a_stretch():
     rows = np.random.default_rng(0).normal(size=(50, 3))
     assert frechet_distance(rows, rows) == pytest.approx(0, abs=1e-9)
-    assert frechet_distance(rows, rows + [1.0, 2.0, 0.0]) == pytest.approx(5.0)
+    assert frechet_distance(rows, rows + np.array([1.0, 2.0, 0.0])) == pytest.approx(5.0)
     centred = rows - rows.mean(0)
     spread = np.trace(np.cov(centred, rowvar=False, bias=True))
     assert frechet_distance(centred, 3 * centred) == pytest.approx(4 * spread)  # (3 - 1)² of the variance

@@ -21,7 +21,7 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Pool:
     """The different pairs of all sets, with the values of each; NaN where a pair has none."""
 
@@ -38,7 +38,7 @@ class Pool:
         """The pool of these sets, whose names differ."""
         number: dict[Item, int] = {}
         places = {one.name: np.array([number.setdefault(item, len(number)) for item in one.items]) for one in sets}
-        return Pool(tuple(number), places)
+        return Pool(items=tuple(number), places=places)
 
     @cached_property
     def texts(self) -> list[str]:

@@ -77,7 +77,7 @@ def fit(shares: Sequence[float], scores: NDArray[np.floating], *, tolerance: flo
     return _law(shares, tolerance, whole, again, table.shape[1])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Fits:
     """The law fitted to each of R rows of values."""
 
@@ -101,7 +101,14 @@ class _Fits:
         rows = np.arange(len(y))
         flat = rise[rows, best] == 0
         edge = (best == len(scales) - 1) & ~flat
-        return _Fits(plateau[rows, best], rise[rows, best], scales[best], edge, values[rows, best], x)
+        return _Fits(
+            plateau=plateau[rows, best],
+            rise=rise[rows, best],
+            scale=scales[best],
+            edge=edge,
+            values=values[rows, best],
+            x=x,
+        )
 
     def shortfall(self) -> FloatArray:
         """What the smallest share lacks to the plateau, (R,)."""
