@@ -29,6 +29,8 @@ from spa_bench.spa.data.sources import EMBEDDED as OURS
 from spa_bench.support.cache import own_cache
 from spa_bench.support.console import Reporter
 from spa_bench.support.files import replace_file
+from spa_bench.support.hub import HUB
+from spa_bench.support.text import did_you_mean
 
 LIMIT = 1000
 """Pairs of each source that are measured where nothing else is said."""
@@ -108,6 +110,10 @@ def _check(a: DescribeOptions) -> DataCard:
     """[data] of the settings, after checks that need nothing to be read."""
     if not a.sources:
         raise UsageError("no data set was named: give a file, hub:NAME, mini or mini-nlu")
+    for source in (*a.sources, *([a.target] if a.target is not None else [])):
+        if source not in OURS and not source.startswith(HUB) and not Path(source).is_file():
+            near = did_you_mean(source, OURS)
+            raise UsageError(f"there is no file {source}{near}; a data set is a file, hub:NAME, mini or mini-nlu")
     if a.limit is not None and a.share is not None:
         raise UsageError("--limit and --share both say how many pairs; give one of them")
     if a.limit is not None and a.limit < 1:
