@@ -181,7 +181,7 @@ GROUPS: dict[str, list[tuple[str, list[str], list[str]]]] = {
         ("spa describe nowhere", ["nowhere"], ["`spa-bench spa partition` prints one"]),
         ("describe nowhere.jsonl", ["there is no file nowhere.jsonl"], ["a file, hub:NAME, mini or mini-nlu"]),
         ("describe mini --target minni", ["there is no file minni"], ["did you mean 'mini'?"]),
-        ("describe afile", ["afile, line 1"], ["not JSON"]),
+        ("describe afile", ["afile, line 1"], ["not valid JSON"]),
         ("describe mini --parts nowhere", ["nowhere"], ["labels"]),
         ("describe mini mini-nlu --parts nowhere", ["--parts", "2 are named"], ["one source"]),
         ("describe mini --out data.txt", ["--out is data.txt"], ["name a file that ends in .html, .md"]),

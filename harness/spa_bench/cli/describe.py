@@ -64,10 +64,8 @@ def describe(
             metavar="M",
         ),
     ] = None,
-    gradients: Annotated[
-        bool, option("--no-gradients leaves out the Vendi score of gradients, which takes longest", WHAT)
-    ] = True,
-    run: Annotated[bool, option("--no-run runs no program", GRADED)] = True,
+    no_gradients: Annotated[bool, option("leave out the Vendi score of gradients, which takes longest", WHAT)] = False,
+    no_run: Annotated[bool, option("run no program: the shares that run and pass are left out", GRADED)] = False,
     sandbox: Annotated[
         str | None, option("bwrap, docker, landlock (default: the first that works here) or none-i-trust-this-code", GRADED)
     ] = None,
@@ -104,10 +102,10 @@ def describe(
         limit=limit,
         share=share,
         settings=settings,
-        run=run,
+        run=not no_run,
         sandbox=sandbox,
         workers=workers,
-        how=How(seed=seed, encoder=encoder, size=at, gradients=gradients, judge_template=judge_template),
+        how=How(seed=seed, encoder=encoder, size=at, gradients=not no_gradients, judge_template=judge_template),
         out=out,
     )
     console = Reporter()
@@ -117,8 +115,8 @@ def describe(
         said |= {"--at": at, "--encoder": None if encoder == "tf-idf" else encoder, "--seed": seed or None}
         words = ["spa-bench", "describe", *sources]
         words += [word for name, value in said.items() if value is not None for word in (name, str(value))]
-        words += [word for one in settings for word in ("--set", one)] + ["--no-gradients"] * (not gradients)
-        command = shlex.join([*words, *["--no-run"] * (not run)])
+        words += [word for one in settings for word in ("--set", one)] + ["--no-gradients"] * no_gradients
+        command = shlex.join([*words, *["--no-run"] * no_run])
         for path in write(found, out, command, lambda text: document(text, title="Data sets: quality, diversity, complexity")):
             console.note(f"written: {path}")
     print(json.dumps(found.to_json(), indent=1) if as_json else text(found))

@@ -27,14 +27,16 @@ Measured = Mapping[str, float]
 
 
 def shared_size(counts: Sequence[int], wanted: int | None = None) -> int:
-    """m: half of the smallest set of at least 32 pairs, or else of the largest set; at most 128; 0 where no set has 2 pairs.
+    """m: half of the smallest set that is not tiny, at most 128; 0 where no set has 2 pairs.
+
+    A set is tiny that has fewer than 32 pairs and less than half as many as the largest.
 
     A subset has half of a set at most, because the interval is from subsets that differ. `wanted` takes the place of that.
     """
     if wanted is not None:
         return wanted
-    large = [count for count in counts if count >= FEWEST]
-    return min(MOST, (min(large) if large else max(counts)) // 2)
+    least = min(FEWEST, max(counts) / 2)
+    return min(MOST, min(count for count in counts if count >= least) // 2)
 
 
 def of_sets(subset_values: Sequence[Measured], items: int, size: int, most: Mapping[str, float]) -> dict[str, Estimate]:

@@ -26,6 +26,7 @@ AXES = {
     "complexity": ("ast_kinds", "tokens", "characters"),
 }
 _BETTER = {"perplexity": " (lower: more expected)"}
+_FAR = 20  # an axis on which values are further apart than by this factor is logarithmic
 _COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "h", "*")
 _PANELS = (("diversity", "quality"), ("complexity", "quality"), ("diversity", "complexity"))
@@ -84,6 +85,10 @@ def _panel(axes: Axes, found: Description, x: str, y: str) -> None:
             [across], [along], xerr=_reach(row, x), yerr=_reach(row, y), label=row.name, color=colour, marker=marker,
             linestyle="none", markersize=7, capsize=2, elinewidth=0.9, markerfacecolor=face,
         )  # fmt: skip
+    for name, scale in ((x, axes.set_xscale), (y, axes.set_yscale)):
+        values = [value for row in found.sets if (value := _value(row, name)) is not None]
+        if min(values) > 0 and max(values) > _FAR * min(values):
+            scale("log")
     axes.set_xlabel(_label(found, x))
     axes.set_ylabel(_label(found, y))
 

@@ -134,12 +134,17 @@ def _orders(found: Description) -> str:
 
 def _reasons(found: Description) -> list[str]:
     """A line for each thing that a set lacks and another has, or that says why a column is missing."""
-    lines: dict[str, list[str]] = {}
+    lines: dict[str, dict[str, list[str]]] = {}
     for row in found.sets:
         for name, estimate in row.values.items():
             if name in MEASURES and estimate.value is None and not _said_elsewhere(found, name):
-                lines.setdefault(f"{row.name}: {estimate.reason}", []).append(MEASURES[name].head)
-    return [f"{why} ({', '.join(heads)})" for why, heads in lines.items()]
+                lines.setdefault(estimate.reason, {}).setdefault(row.name, []).append(MEASURES[name].head)
+    said = []
+    for why, sets in lines.items():
+        heads = ", ".join(dict.fromkeys(head for some in sets.values() for head in some))
+        whose = "" if len(sets) == len(found.sets) > 1 else f"{', '.join(sets)}: "
+        said.append(f"{whose}{heads}: {why}")
+    return said
 
 
 def _said_elsewhere(found: Description, name: str) -> bool:
