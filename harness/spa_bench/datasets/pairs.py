@@ -91,7 +91,9 @@ def read_set(source: str, *, model: PairModel | None = None, data: DataCard | No
     for row, example, (program, entry) in zip(read.rows, examples, own, strict=True):
         asked, answer = _plain(row)
         items.append(Item(asked=asked, answer=answer, example=example, tests=program, entry_point=entry))
-    return DataSet(name=name_of(source), items=tuple(items), total=len(items), told=read.told)
+    tested = sum(bool(item.tests) for item in items)
+    told = f"{read.told}; tests that come with a row are read: {tested} rows have some" if tested else read.told
+    return DataSet(name=name_of(source), items=tuple(items), total=len(items), told=told)
 
 
 def name_of(source: str) -> str:
