@@ -33,9 +33,10 @@ MAY_IMPORT = {
     "mini": "cards",
     "spa": "cards grading mini models samplers sandbox support",
     "runs": "cards executors grading metrics mini models samplers sandbox spa support tasks",
-    "compare": "cards metrics mini models runs sandbox spa support tasks",
+    "datasets": "cards grading metrics mini models runs sandbox spa support tasks",
+    "compare": "cards datasets metrics mini models runs sandbox spa support tasks",
     "publish": "cards compare metrics runs support tasks __init__",
-    "cli": "cards compare executors grading metrics mini models publish runs sandbox spa support tasks __init__",
+    "cli": "cards compare datasets executors grading metrics mini models publish runs sandbox spa support tasks __init__",
     "lm_eval": "cards mini models runs samplers spa support tasks",
     "api": "cards compare metrics models publish runs samplers support tasks",
     "__main__": "cli",
@@ -46,7 +47,7 @@ HOMES = {name: {"models", "spa", "mini"} for name in HEAVY}
 LM_EVAL = {f"tasks/lm_eval/{name}.py" for name in ("library", "rewriting", "scoring", "model")} | {"lm_eval.py"}
 HOMES |= {name: {"publish/report"} for name in ("altair", "vl_convert", "markupsafe", "markdown_it")}
 # export/grader.py is copied beside an exported task: it runs inside lm-eval, where it imports evalplus and nothing of ours
-HOMES |= {"openai": {"models/openai"}}
+HOMES |= {"openai": {"models/openai"}, "mauve": {"datasets/likeness.py"}}
 HOMES |= {"evalplus": {"tasks/evalplus.py", "publish/export/grader.py", "runs/references/passes.py"}, "lm_eval": LM_EVAL}
 HOMES |= {"ray": {"executors/ray_side.py"}, "pandas": {"api"}}
 HOMES |= {"argparse": {"mini/train.py"}, "cyclopts": {"cli"}}  # no parsed command line below cli/

@@ -128,6 +128,12 @@ GROUPS: dict[str, list[tuple[str, list[str], list[str]]]] = {
         (f"{RUN} --price-per-hour -1", ["--price-per-hour", "-1"], ["finite and not negative"]),
         ("study temperature --grid x", ["--grid", "'x'"], ["numbers with commas"]),
         ("view empty --port x", ["--port", "'x'"], ["int", "whole number"]),
+        ("describe mini --limit 0", ["--limit is 0"], ["at least 1"]),
+        ("describe mini --share 2", ["--share is 2"], ["above 0 and is at most 1"]),
+        ("describe mini --limit 5 --share 0.5", ["--limit and --share"], ["give one of them"]),
+        ("describe mini --at 1", ["--at is 1"], ["at least 2 pairs"]),
+        ("describe mini --model none --no-run --limit 10 --at 9", ["subsets of 9 pairs", "has 10"], ["a smaller --at"]),
+        ("describe mini --set lora.rank=2", ["lora.rank"], ["keys of [data]"]),
     ],
     "Keys of cards": [
         (
@@ -173,6 +179,12 @@ GROUPS: dict[str, list[tuple[str, list[str], list[str]]]] = {
         ("view nowhere", ["nowhere"], ["name a folder of runs"]),
         ("export nowhere --to evalplus --out there", ["nowhere is not there"], ["give a run folder"]),
         ("spa describe nowhere", ["nowhere"], ["`spa-bench spa partition` prints one"]),
+        ("describe nowhere.jsonl", ["there is no file nowhere.jsonl"], ["a file, hub:NAME, mini or mini-nlu"]),
+        ("describe mini --target minni", ["there is no file minni"], ["did you mean 'mini'?"]),
+        ("describe afile", ["afile, line 1"], ["not valid JSON"]),
+        ("describe mini --parts nowhere", ["nowhere"], ["labels"]),
+        ("describe mini mini-nlu --parts nowhere", ["--parts", "2 are named"], ["one source"]),
+        ("describe mini --out data.txt", ["--out is data.txt"], ["name a file that ends in .html, .md"]),
     ],
 }
 MISTAKES = [mistake for group in GROUPS.values() for mistake in group]

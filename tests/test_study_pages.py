@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -77,6 +78,22 @@ def test_a_dial_is_a_curve_over_the_front_of_the_other_samplers():
         ("merge[λ=0.5]", Outcome.OPEN),
         ("merge-balanced[λ=0.5]", Outcome.HOLDS),
     ]
+
+
+def test_the_page_of_shares_says_how_much_data_is_enough_or_that_it_is_not_determined():
+    few = report("data-fraction")
+    assert "The share of the data at which pass@1 of single is within 0.05 of its plateau is not determined: 2 shares" in page(
+        few
+    )
+    levels = {0.05: 0.3, 0.1: 0.5, 0.25: 0.68, 0.5: 0.7, 1.0: 0.7}  # near 0.7 - 0.8 exp(-x / 0.07)
+    whole = _report("data-fraction", [whole_point("data-fraction", "single", y, 0.5, x=x) for x, y in levels.items()], 5)
+    text, rows = page(whole), {row["metric"]: row for row in json.loads(as_json(whole))["laws"]}
+    assert "## How much data an adapter is worth" in text
+    assert re.search(r"- pass@1 of single is within 0\.05 of its plateau from \d+(\.\d+)? % \[", text)
+    recommended = rows["pass@1"]["recommended"]
+    assert 0.1 < recommended["low"] <= recommended["value"] <= recommended["high"] < 0.5
+    assert pictures(whole) == pictures(whole)
+    assert "laws" not in json.loads(as_json(report("main")))
 
 
 def test_other_numbers_give_another_picture():

@@ -28,6 +28,7 @@ COMMANDS: dict[str, tuple[str, Group, str]] = {
     "verify": ("verify:verify", CHECK, "check every byte of a run: checksums, seeds, texts, metrics"),
     "audit": ("audit:audit", CHECK, "training pairs that overlap a task's problems"),
     "synthesize": ("synthesize:synthesize", MAKE, "make training pairs from a few examples of what is wanted, and filter them"),
+    "describe": ("describe:describe", CHECK, "how good, diverse and complex data sets are, and how like a target"),
     "rerun": ("rerun:rerun", MAKE, "do a run again from its spec and say what came out otherwise"),
     "export": (
         "export:export",
@@ -101,6 +102,11 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "spa-bench synthesize --method template --targets mini --pairs 128 --task mini-code --out pairs.jsonl",
         "spa-bench synthesize --method oss-instruct --targets code.jsonl --model PATH --pairs 500 --task humaneval "
         "--set options.template=oss-instruct-tests --out pairs.jsonl",
+    ),
+    "describe": (
+        "spa-bench describe mini --out mini.html",
+        "spa-bench describe pairs.jsonl others.jsonl --model PATH --target wanted.jsonl",
+        "spa-bench describe mini --parts DIR",
     ),
     "rerun": ("spa-bench rerun runs/mini-code-seeds-s0-*",),
     "export": (

@@ -79,6 +79,7 @@ def study(
     """The SPA paper's Table 1 and Figures 2, 4 and 6, dials between adapters, and all samplers: intervals and verdicts."""
     from spa_bench.compare.study import whole
     from spa_bench.compare.study.ahead import said_ahead
+    from spa_bench.compare.study.laws import laws_of, sentence
     from spa_bench.compare.study.tables import caveats_of, rows, table
     from spa_bench.support.console import Reporter
 
@@ -113,4 +114,5 @@ def study(
         return
     print(table(report))
     claims = [claim.sentence(report.where) for claim in report.claims] or said_ahead([m.row for m in report.points])
-    print("\n".join(["", *caveats_of(report), *claims]).replace("**", ""))
+    worth = [sentence(*of, law) for of, law in laws_of(report.study.key, report.points).items()]
+    print("\n".join(["", *caveats_of(report), *claims, *worth]).replace("**", ""))

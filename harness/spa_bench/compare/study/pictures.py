@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from spa_bench.compare.study.claims import DIVERSITY
+from spa_bench.compare.study.laws import laws_of
 from spa_bench.compare.study.measured import MeasuredPoint, by_series, shared_size
 from spa_bench.compare.study.tables import Report
 from spa_bench.errors import UsageError
@@ -201,8 +202,12 @@ def _shares(axes: Axes, report: Report, metric: str) -> None:
     shares = sorted({m.point.x or 1.0 for m in report.points})
     axes.set_xticks(shares, [f"{100 * x:g} %" for x in shares])
     axes.minorticks_off()
-    for series in by_series(report.points).values():
+    laws = laws_of(report.study.key, report.points)
+    for name, series in by_series(report.points).items():
         whole = series[-1].estimate(metric)
+        law = laws.get((name, metric))
+        if law is not None and law.fitted:
+            axes.plot(law.shares, law.fitted, color="#999999", linewidth=4, alpha=0.5, zorder=0, label="fitted law")
         if series[-1].point.x == 1.0 and whole.low is not None and whole.high is not None:
             axes.axhspan(whole.low, whole.high, color=_style(series[0].point.role)[0], alpha=0.08, linewidth=0)
 

@@ -13,6 +13,7 @@ from spa_bench.compare.leaderboard.tables import STYLES, cell, grid
 from spa_bench.compare.study.ahead import ahead_sections
 from spa_bench.compare.study.claims import Claim, Outcome
 from spa_bench.compare.study.designs import Study
+from spa_bench.compare.study.laws import law_sections, laws_as_json
 from spa_bench.compare.study.measured import MeasuredPoint, shared_size
 from spa_bench.runs.folder import SCHEMA_VERSION
 from spa_bench.support.provenance import numerics_line
@@ -79,6 +80,7 @@ def page(report: Report) -> str:
         f"![{study.title}]({report.name}.svg)",
         table(report, style="md"),
         *(ahead_sections([m.row for m in report.points]) if study.free else _paired(report)),
+        *law_sections(study.key, report.points),
         *_other_claims(report),
         _HOW,
         _origin(report),
@@ -195,6 +197,8 @@ def as_json(report: Report) -> str:
         "claims": [_claim(claim, report) for claim in report.claims],
         "rows": rows(report),
     }
+    if laws := laws_as_json(report.study.key, report.points):
+        content = {**content, "laws": laws}
     lines = [f" {json.dumps(key)}: {_lined(value)}" for key, value in content.items()]
     return "{\n" + ",\n".join(lines) + "\n}\n"
 
