@@ -76,6 +76,7 @@ TABLES: dict[str, dict[str, str]] = {
     },
     "synthesis": {
         "template": "spa_bench.spa.synthesize.template:KIND",
+        "sample": "spa_bench.spa.synthesize.sample:KIND",
         "softsrv": "spa_bench.spa.synthesize.softsrv:KIND",
         "oss-instruct": "spa_bench.spa.synthesize.oss_instruct:KIND",
         "self-instruct": "spa_bench.spa.synthesize.self_instruct:KIND",

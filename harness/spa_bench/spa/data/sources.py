@@ -19,7 +19,11 @@ from spa_bench.support.hub import HUB, INSTALL, Located, hub_rows
 from spa_bench.support.user_json import read_json
 
 WRITTEN = ("code", "text")  # domains of our own queries
-EMBEDDED = {"mini": "spa_bench.mini.data", "mini-nlu": "spa_bench.mini.text.data"}  # instructions and queries, generated
+EMBEDDED = {  # instructions and queries, generated
+    "mini": "spa_bench.mini.data",
+    "mini-nlu": "spa_bench.mini.text.data",
+    "mini-words": "spa_bench.mini.words",
+}
 _BLOCK = 1024  # rows of a Parquet file that are read at once
 
 

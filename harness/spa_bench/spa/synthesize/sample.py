@@ -1,0 +1,106 @@
+"""Plain sampling: the model writes whole pairs behind an empty prompt, and nothing steers it. What steering is compared with."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from spa_bench.cards.synthesis import SynthesisCard
+from spa_bench.errors import ModelError
+from spa_bench.models.base import Model, PairEncoder
+from spa_bench.samplers.asking.asker import replies_of
+from spa_bench.samplers.asking.case import Reply
+from spa_bench.samplers.asking.checks import is_temperature, within
+from spa_bench.spa.synthesize.base import Draft, Progress, Setting, SynthesisKind
+from spa_bench.spa.synthesize.softsrv.layout import UNREADABLE, layout_of
+from spa_bench.spa.synthesize.softsrv.options import LAYOUTS
+from spa_bench.support.seeds import derive_seed
+from spa_bench.types import Decoding, Example, Member, Request
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleOptions:
+    """The options of sample."""
+
+    layout: str = "auto"  # how a text is read as a pair: code, pairs, or auto, by the targets; as softsrv has it
+    temperature: float = 1.0  # [0 upward]
+    top_p: float = 1.0  # [above 0 to 1]
+    max_new_tokens: int = 0  # [tokens] the most of a draft; 0: half as many again as the longest target has
+    round: int = 64  # [drafts] of a round
+
+    def __post_init__(self) -> None:
+        within(1, None, round=self.round)
+        within(0, None, max_new_tokens=self.max_new_tokens)
+        is_temperature(self.temperature)
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p is {self.top_p}; it must be above 0 and at most 1")
+        if self.layout not in LAYOUTS:
+            raise ValueError(f"layout is {self.layout!r}; use {', '.join(LAYOUTS)}")
+
+
+class Sample:
+    """See Synthesizer."""
+
+    def __init__(self, setting: Setting):
+        self._model, self._seed, self._options = setting.model, setting.seed, setting.card.options_as(SampleOptions)
+        self._layout = layout_of(self._options.layout, setting.targets)
+        self._texts = [self._layout.text(target) for target in setting.targets]
+
+    def prepare(self, *, progress: Progress, kept: Path) -> dict[str, object]:
+        """See Synthesizer.prepare: there is nothing to do."""
+        return {"layout": self._layout.name, "max_new_tokens": self._most}
+
+    @property
+    def _most(self) -> int:
+        """The most tokens of a draft."""
+        model = self._model
+        if not isinstance(model, PairEncoder):  # as check_model says
+            return self._options.max_new_tokens
+        head = len(model.encode_pair("", "a")[0])
+        longest = max(len(model.encode_pair("", text)[1]) for text in self._texts)
+        return min(self._options.max_new_tokens or math.ceil(1.5 * longest), model.context - head)
+
+    def round(self, number: int, pairs: Sequence[Example]) -> Iterator[Draft]:
+        """See Synthesizer.round; `pairs` have no effect."""
+        how = self._options
+        decoding = Decoding(temperature=how.temperature, top_p=how.top_p, max_new_tokens=self._most)
+        requests = [
+            Request(
+                problem_id=f"synthesis/{number}",
+                member=0,
+                draw=place,
+                kind="generate",
+                prompt="",
+                decoding=decoding,
+                seed=derive_seed(self._seed, "sample", number, place),
+            )
+            for place in range(how.round)
+        ]
+        heard = replies_of(self._model, requests, [Member("writer", None, decoding)])
+        for request in requests:
+            yield self._draft(heard[request.key][0])
+
+    def _draft(self, reply: Reply) -> Draft:
+        pair = None if reply.failure or reply.finish != "stop" else self._layout.read(reply.text)
+        failure = ""
+        if reply.failure:
+            failure = "could not be drawn"
+        elif reply.finish != "stop":
+            failure = "did not end within the most new tokens"
+        elif pair is None:
+            failure = UNREADABLE[self._layout.name]
+        return Draft(text=reply.text or reply.failure, example=pair, failure=failure, tokens=reply.tokens)
+
+
+def check_model(card: SynthesisCard, model: Model) -> None:
+    """Raises ModelError for a model whose tokens nobody can see, where the most of a draft is to follow from the targets."""
+    if not isinstance(model, PairEncoder) and not card.options_as(SampleOptions).max_new_tokens:
+        raise ModelError(
+            f"sample takes the most tokens of a draft from the targets, and {model.name!r} has no tokenizer here; set "
+            "options.max_new_tokens"
+        )
+
+
+KIND = SynthesisKind(build=Sample, options=SampleOptions, check_model=check_model)
