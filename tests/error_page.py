@@ -50,6 +50,7 @@ FOLDERS = {
     "executors": "Workers and clusters",
     "metrics": "Metrics",
     "runs": "Runs and their folders",
+    "datasets": "Descriptions of data sets",
     "compare": "Comparing: leaderboards, gate, studies",
     "publish": "Reports, pages, exports, trackers",
     "cards": "Cards",
