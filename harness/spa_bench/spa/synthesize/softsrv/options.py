@@ -22,9 +22,8 @@ class SoftSRVOptions:
         "own"  # own (pooled states of the model itself), embedded, or a model of transformers or sentence-transformers
     )
     layer: int = 0  # [layers] own: whose states are pooled; 0: the middle one
-    layout: str = (
-        "auto"  # how a pair is one text: code (prompt and completion joined), pairs (with headings), auto: see layout.py
-    )
+    # how a pair is one text: code (prompt and completion joined), pairs (under headings), or auto (code where that can be split)
+    layout: str = "auto"
     held_out: float = 0.125  # [share, above 0 to below 1] of the targets, one at least: for early stopping alone
     steps: int = 200  # [steps of the optimiser] the most
     batch: int = 8  # [texts] in each step
