@@ -18,13 +18,11 @@ class SoftSRVOptions:
     length: int = 16  # [vectors] T, the length of the soft prompt, which takes as many tokens of the context
     prompts: int = 2  # [prompts] mpk: k
     hidden: int = 32  # [units] mc: the width of the small network
-    encoder: str = (
-        "own"  # own (pooled states of the model itself), embedded, or a model of transformers or sentence-transformers
-    )
+    # own (pooled states of the model itself), embedded, or a model of transformers or sentence-transformers
+    encoder: str = "own"
     layer: int = 0  # [layers] own: whose states are pooled; 0: the middle one
-    layout: str = (
-        "auto"  # how a pair is one text: code (prompt and completion joined), pairs (with headings), auto: see layout.py
-    )
+    # how a pair is one text: code (prompt and completion joined), pairs (with headings), or auto (code where that can split)
+    layout: str = "auto"
     held_out: float = 0.125  # [share, above 0 to below 1] of the targets, one at least: for early stopping alone
     steps: int = 200  # [steps of the optimiser] the most
     batch: int = 8  # [texts] in each step
