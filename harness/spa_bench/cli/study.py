@@ -34,7 +34,7 @@ from spa_bench.cli.options import (
 
 def study(
     study: Annotated[
-        Literal["main", "temperature", "members", "data-fraction", "merge", "samplers"],
+        Literal["main", "temperature", "members", "data-fraction", "merge", "synthesize", "samplers"],
         option("see docs/how-to/studies.md", metavar="STUDY"),
     ],
     /,

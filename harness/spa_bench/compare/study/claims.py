@@ -118,8 +118,8 @@ def _within(difference: Estimate, least: float, most: float) -> Outcome:
 
 def claims_of(study: str, points: Sequence[MeasuredPoint]) -> list[Claim]:
     """The claims of the study of that name; the first is the paper's main one."""
-    if study == "samplers":
-        return []  # whose answers are ahead is in compare/study/ahead.py: no paper says who should be
+    if study in {"samplers", "synthesize"}:
+        return []  # who is ahead is in ahead.py, where no paper says who should be; what pairs are like is in syntheses.py
     made = {"main": main, "temperature": temperature, "members": members, "data-fraction": data_fraction, "merge": merge}[study]
     return made(points)
 

@@ -28,6 +28,18 @@ RECIPES: Mapping[str, Mapping[str, str]] = {
 """Recipe -> role -> the card that plays it."""
 
 
+_TARGETS = {"synthesize.targets": "mini-words", "synthesize.pairs": 128}
+SYNTHESES: Mapping[str, Mapping[str, object]] = {
+    "targets": {"data.examples": "mini-words"},
+    **{method: {**_TARGETS, "synthesize.method": method} for method in ("sample", "template")},
+    **{
+        f"softsrv-{form}": {**_TARGETS, "synthesize.method": "softsrv", "synthesize.options.form": form}
+        for form in ("nsp", "mpk", "mc")
+    },
+}
+"""Role -> how the pairs are made on which its student learns."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Study:
     """A study: its roles, and the setting that it varies."""
@@ -40,6 +52,7 @@ class Study:
     key: str = ""  # the key of the card that varies
     grid: tuple[float, ...] = ()  # its values by default
     free: bool = False  # whether its roles are the names of any cards
+    made: Mapping[str, Mapping[str, object]] = field(default_factory=dict)  # role -> what it changes in the card of `single`
     fixed: tuple[str, ...] = ()  # roles that do not have that setting: a point each, to compare the others with
 
     @property
@@ -89,6 +102,13 @@ STUDIES: Mapping[str, Study] = {
             grid=(0.0, 0.25, 0.5, 0.75, 1.0),
             fixed=tuple(role for role in ROLES if role not in {"merge", "balanced"}),
         ),
+        Study(
+            name="synthesize",
+            title="A student on the pairs of each method of synthesis",
+            shows="",
+            roles=tuple(SYNTHESES),
+            made=SYNTHESES,
+        ),
         Study(name="samplers", title="Samplers at equal answers and at equal tokens", shows="", roles=(), free=True),
     )
 }
@@ -133,6 +153,8 @@ def roles_of(study: Study, recipe: str, samplers: str | None) -> dict[str, str]:
         raise UsageError(f"unknown recipe {recipe!r}{did_you_mean(recipe, RECIPES)}")
     if study.free:
         return _any_cards(recipe, samplers)
+    if study.made:
+        return _students(study, recipe, samplers)
     cards = RECIPES[recipe]
     if samplers is None:
         if missing := [role for role in study.roles if role not in cards and role not in CONTROLS]:
@@ -153,6 +175,15 @@ def roles_of(study: Study, recipe: str, samplers: str | None) -> dict[str, str]:
         if not chosen[role] and role not in CONTROLS:
             raise UsageError(f"--samplers: the recipe {recipe} has no card for {role}; name one, as {role}=CARD.toml")
     return {role: chosen[role] for role in ROLES if role in chosen}
+
+
+def _students(study: Study, recipe: str, samplers: str | None) -> dict[str, str]:
+    """Role -> the card of the student, in a study that makes its roles of it."""
+    names = study.roles if samplers is None else tuple(name.strip() for name in samplers.split(","))
+    for name in names:
+        if name not in study.made:
+            raise UsageError(f"--samplers: {name!r} is no role of this study{did_you_mean(name, study.made)}")
+    return {role: RECIPES[recipe]["single"] for role in study.roles if role in names}
 
 
 def _any_cards(recipe: str, samplers: str | None) -> dict[str, str]:
@@ -212,6 +243,8 @@ class _Base:
 
 def _cards(study: Study, wishes: Wishes) -> dict[str, _Base]:
     """Role -> the card that its points start from."""
+    if study.made:
+        return {role: _Base(card, _of_student(study, role, wishes.settings)) for role, card in wishes.cards.items()}
     bases: dict[str, _Base] = {}
     several = {} if wishes.members is None or study.key == "members" else {"members": wishes.members}
     for role, card in wishes.cards.items():
@@ -222,6 +255,25 @@ def _cards(study: Study, wishes: Wishes) -> dict[str, _Base]:
     if controls:
         bases |= _controls(controls, bases, wishes)
     return {role: bases[role] for role in wishes.cards if role in bases}
+
+
+def _of_student(study: Study, role: str, settings: Mapping[str, object]) -> dict[str, object]:
+    """The settings of a role that is made of the student's card: those on synthesis only where something is made."""
+    made = study.made[role]
+    method = made.get("synthesize.method")
+    own: dict[str, object] = {
+        "name": role,
+        "description": "a student on pairs by {}".format(method or "nobody: the targets"),
+        **made,
+    }
+    for key, value in settings.items():
+        if not key.startswith("synthesize."):
+            own[key] = value
+        elif key == "synthesize.targets" and not method:
+            own["data.examples"] = value
+        elif method and (not key.startswith("synthesize.options.") or method == "softsrv"):
+            own[key] = value
+    return own
 
 
 def _of_card(card: str, settings: Mapping[str, object]) -> dict[str, object]:

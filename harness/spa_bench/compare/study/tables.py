@@ -15,6 +15,7 @@ from spa_bench.compare.study.claims import Claim, Outcome
 from spa_bench.compare.study.designs import Study
 from spa_bench.compare.study.laws import law_sections, laws_as_json
 from spa_bench.compare.study.measured import MeasuredPoint, shared_size
+from spa_bench.compare.study.syntheses import PairsOfSeed, pair_sections, pairs_as_json
 from spa_bench.runs.folder import SCHEMA_VERSION
 from spa_bench.support.provenance import numerics_line
 
@@ -37,6 +38,7 @@ class Report:
     claims: Sequence[Claim]
     command: str
     wanted: int  # number of runs of the whole study
+    pairs: Sequence[PairsOfSeed] = ()  # of the study of methods of synthesis: what they made
 
     @property
     def task(self) -> str:
@@ -80,6 +82,7 @@ def page(report: Report) -> str:
         f"![{study.title}]({report.name}.svg)",
         table(report, style="md"),
         *(ahead_sections([m.row for m in report.points]) if study.free else _paired(report)),
+        *pair_sections(report.pairs),
         *law_sections(study.key, report.points),
         *_other_claims(report),
         _HOW,
@@ -197,6 +200,8 @@ def as_json(report: Report) -> str:
         "claims": [_claim(claim, report) for claim in report.claims],
         "rows": rows(report),
     }
+    if report.pairs:
+        content = {**content, "pairs": pairs_as_json(report.pairs)}
     if laws := laws_as_json(report.study.key, report.points):
         content = {**content, "laws": laws}
     lines = [f" {json.dumps(key)}: {_lined(value)}" for key, value in content.items()]

@@ -17,6 +17,7 @@ from spa_bench.compare.study.designs import STUDIES, Point, Study, Wishes, point
 from spa_bench.compare.study.measured import measure_points
 from spa_bench.compare.study.pictures import pictures
 from spa_bench.compare.study.runner import Place, Run, make, runs_of, runs_there
+from spa_bench.compare.study.syntheses import PairsOfSeed, claims_of_pairs, measured_pairs
 from spa_bench.compare.study.tables import Report, as_json, page
 from spa_bench.errors import ModelError, UsageError
 from spa_bench.models.base import Model
@@ -82,7 +83,7 @@ def study(name: str, a: StudyOptions, console: Reporter) -> Report:
     sampler_settings |= data_settings(a.data, a.queries)
     grid, members = _grid(chosen, a)
     wishes = Wishes(cards=roles_of(chosen, a.recipe, a.samplers), settings=sampler_settings, grid=grid, members=members, n=a.n)
-    points = points_of(chosen, wishes)
+    points, pairs_made = points_of(chosen, wishes), list[PairsOfSeed]()
     task_card = asked_card(a.task, task_settings, limit=a.limit, first=a.first, rules=a.rules)
     if a.table_only:
         name_of_model = model_for(task_card, a.model)
@@ -116,18 +117,29 @@ def study(name: str, a: StudyOptions, console: Reporter) -> Report:
                 for line in (*unused_loading(engine, a.loading), *_plan(chosen, all_runs, place, seeds)):
                     console.note(line)
                 make(all_runs, place, console)
+                pairs_made = _pairs_made(chosen, points, seeds, place, console)
             there = _by_point(points, [(run.point, open_run(run.path)) for run in all_runs])
     measured = measure_points(chosen, points, there)
     report = Report(
         study=chosen,
         points=measured,
-        claims=claims_of(chosen.name, measured),
+        claims=[*claims_of(chosen.name, measured), *claims_of_pairs(measured, pairs_made)],
+        pairs=pairs_made,
         command=command_of(name, replace(a, model=model_for(task_card, a.model))),
         wanted=len(points) * len(seeds),
     )
     for path in _write(report, a.write):
         console.note(f"written: {path}")
     return report
+
+
+def _pairs_made(
+    chosen: Study, points: Sequence[Point], seeds: Sequence[int], place: Place, console: Reporter
+) -> list[PairsOfSeed]:
+    """What the pairs of a study of methods of synthesis are like; empty for another study."""
+    if not chosen.made:
+        return []
+    return measured_pairs(points, seeds, place.model, problems=place.task.problems, cache=place.cache, console=console)
 
 
 def _pairs(chosen: Study, points: Sequence[Point], task: TaskCard, a: StudyOptions, settings: Mapping[str, object]) -> Pairs:

@@ -1,4 +1,8 @@
-"""Plain sampling: the model writes whole pairs behind an empty prompt, and nothing steers it. What steering is compared with."""
+"""Plain sampling: the model writes whole pairs, and nothing but the words with which all targets begin tells it of which kind.
+
+It is what steering is compared with. Without the words with which targets begin alike, as programs do with `def`, a model that
+knows other kinds of text too would write these.
+"""
 
 from __future__ import annotations
 
@@ -19,11 +23,14 @@ from spa_bench.spa.synthesize.softsrv.options import LAYOUTS
 from spa_bench.support.seeds import derive_seed
 from spa_bench.types import Decoding, Example, Member, Request
 
+AUTO = "auto"
+
 
 @dataclass(frozen=True, kw_only=True)
 class SampleOptions:
     """The options of sample."""
 
+    lead: str = "auto"  # the words with which each draft begins: auto (those that all targets begin with), or a text of yours
     layout: str = "auto"  # how a text is read as a pair: code, pairs, or auto, by the targets; as softsrv has it
     temperature: float = 1.0  # [0 upward]
     top_p: float = 1.0  # [above 0 to 1]
@@ -47,10 +54,13 @@ class Sample:
         self._model, self._seed, self._options = setting.model, setting.seed, setting.card.options_as(SampleOptions)
         self._layout = layout_of(self._options.layout, setting.targets)
         self._texts = [self._layout.text(target) for target in setting.targets]
+        lead = self._options.lead
+        # a space at its end would belong to the first token of what follows
+        self._lead = _common(self._texts).rstrip() if lead == AUTO else lead
 
     def prepare(self, *, progress: Progress, kept: Path) -> dict[str, object]:
         """See Synthesizer.prepare: there is nothing to do."""
-        return {"layout": self._layout.name, "max_new_tokens": self._most}
+        return {"layout": self._layout.name, "lead": self._lead, "max_new_tokens": self._most}
 
     @property
     def _most(self) -> int:
@@ -58,7 +68,7 @@ class Sample:
         model = self._model
         if not isinstance(model, PairEncoder):  # as check_model says
             return self._options.max_new_tokens
-        head = len(model.encode_pair("", "a")[0])
+        head = len(model.encode_pair(self._lead, "a")[0])
         longest = max(len(model.encode_pair("", text)[1]) for text in self._texts)
         return min(self._options.max_new_tokens or math.ceil(1.5 * longest), model.context - head)
 
@@ -72,7 +82,7 @@ class Sample:
                 member=0,
                 draw=place,
                 kind="generate",
-                prompt="",
+                prompt=self._lead,
                 decoding=decoding,
                 seed=derive_seed(self._seed, "sample", number, place),
             )
@@ -83,7 +93,7 @@ class Sample:
             yield self._draft(heard[request.key][0])
 
     def _draft(self, reply: Reply) -> Draft:
-        pair = None if reply.failure or reply.finish != "stop" else self._layout.read(reply.text)
+        pair = None if reply.failure or reply.finish != "stop" else self._layout.read(self._lead + reply.text)
         failure = ""
         if reply.failure:
             failure = "could not be drawn"
@@ -91,7 +101,13 @@ class Sample:
             failure = "did not end within the most new tokens"
         elif pair is None:
             failure = UNREADABLE[self._layout.name]
-        return Draft(text=reply.text or reply.failure, example=pair, failure=failure, tokens=reply.tokens)
+        return Draft(text=reply.failure or self._lead + reply.text, example=pair, failure=failure, tokens=reply.tokens)
+
+
+def _common(texts: Sequence[str]) -> str:
+    """The beginning that all texts share."""
+    first, last = min(texts), max(texts)
+    return first[: next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(map(len, (first, last))))]
 
 
 def check_model(card: SynthesisCard, model: Model) -> None:

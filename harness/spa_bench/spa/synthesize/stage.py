@@ -135,7 +135,18 @@ def made_sources(
     """The pairs of a card that makes them, with its queries; None for a card whose pairs are given. Raises as synthesize."""
     if not card.synthesizes:
         return None
-    order = Order(
+    order = order_of(card, model, seed, problems=problems, sandbox=sandbox)
+    made = enough(synthesize(order, cache=cache, console=console), card.synthesize)
+    own = replace(card.data, examples=str(made.file), columns=ColumnsCard(), labels="auto")
+    read = replace(example_rows(own), told=report.line(made.report))
+    return replace(sources_of(card, read, f"the pairs of {card.synthesize.method}"), made=made.report)
+
+
+def order_of(
+    card: SamplerCard, model: Model, seed: int, *, problems: Sequence[Problem] | None, sandbox: str | None = None
+) -> Order:
+    """What a card that makes its pairs wants made for a run."""
+    return Order(
         card=card.synthesize,
         model=model,
         seed=seed,
@@ -144,10 +155,6 @@ def made_sources(
         data=card.data,
         sandbox=sandbox,
     )
-    made = enough(synthesize(order, cache=cache, console=console), card.synthesize)
-    own = replace(card.data, examples=str(made.file), columns=ColumnsCard(), labels="auto")
-    read = replace(example_rows(own), told=report.line(made.report))
-    return replace(sources_of(card, read, f"the pairs of {card.synthesize.method}"), made=made.report)
 
 
 def plan_line(card: SynthesisCard, targets: int) -> str:
