@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from spa_bench.cards.reading import card_names, cards_folder
 from spa_bench.cards.kinds import CardKind
+from spa_bench.cards.reading import card_names, cards_folder
 from spa_bench.cards.registry import TABLES, kind_of
 from spa_bench.cards.sampler import build_sampler_card, load_sampler_card
 from spa_bench.cards.templates import entries, filled_in, list_file, template_file, template_names, with_texts

@@ -143,6 +143,15 @@ def test_the_system_message_comes_first():
     assert (model.asked[0].decoding.temperature, model.asked[0].decoding.max_new_tokens) == (0.8, 1024)
 
 
+@pytest.mark.parametrize("loose", [True, False])
+def test_words_and_a_program_are_a_pair_where_that_is_wanted(loose: bool):
+    text = "Double a number.\n\n```python\ndef double(x):\n    return 2 * x\n```\n\nThat is all."
+    made, _ = method(card("oss-instruct", round=1, loose=loose), [Reply(text=text)])
+    [draft] = made.round(0, ())
+    wanted = Example("Double a number.", "```python\ndef double(x):\n    return 2 * x\n```")
+    assert (draft.example, draft.failure == "") == ((wanted, True) if loose else (None, False))
+
+
 # self-instruct ------------------------------------------------------------------------------------------------------
 
 NEW = (

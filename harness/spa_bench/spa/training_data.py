@@ -95,7 +95,7 @@ class TrainingData:
         return lines
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Sources:
     """The content of a card's sources, before a template turns it into text."""
 
@@ -112,6 +112,9 @@ class Sources:
         return tuple(dict.fromkeys(one.told for one in read if one.told))
 
 
+_NO_SOURCES = Sources(examples=Reading([], [], ""), queries=None, repeated=0, repeated_queries=0)
+
+
 def read_sources(card: SamplerCard) -> Sources:
     """The rows of the card's data, after its policy for duplicates. Raises DataError for all faults that show without a model.
 
@@ -119,11 +122,11 @@ def read_sources(card: SamplerCard) -> Sources:
     made are not there yet: there are no rows, and the queries alone are read (spa.synthesize.stage.made_sources).
     """
     if not card.trains:
-        return Sources(Reading([], [], ""), None, 0, 0)
+        return _NO_SOURCES
     if card.synthesizes:
         if needs_queries(card) and not is_sampled(card.data.queries):
             query_rows(card.data)  # an unreadable source raises before anything is made
-        return Sources(Reading([], [], ""), None, 0, 0)
+        return _NO_SOURCES
     return sources_of(card, example_rows(card.data), card.data.examples)
 
 
@@ -134,13 +137,13 @@ def sources_of(card: SamplerCard, read: Reading, source: str) -> Sources:
     if card.adapters == "parts" and card.trained > len(examples.rows):
         raise DataError(f"{card.trained} parts from {len(examples.rows)} examples in {source!r}: give more, or fewer members")
     if not needs_queries(card):
-        return Sources(examples, None, repeated, 0)
+        return Sources(examples=examples, queries=None, repeated=repeated, repeated_queries=0)
     if is_sampled(data.queries):
         _enough_queries(card, sample_size(data.queries, len(distinct(examples.rows))), "are drawn by")
-        return Sources(examples, None, repeated, 0)
+        return Sources(examples=examples, queries=None, repeated=repeated, repeated_queries=0)
     queries, again = _without_repeats(query_rows(data), data.duplicates, data.queries)
     _enough_queries(card, len(distinct(queries.rows)), "different ones are in")
-    return Sources(examples, queries, repeated, again)
+    return Sources(examples=examples, queries=queries, repeated=repeated, repeated_queries=again)
 
 
 def compared(card: SamplerCard, sources: Sources, problems: Sequence[Problem] | None) -> tuple[Sources, Audit | None]:

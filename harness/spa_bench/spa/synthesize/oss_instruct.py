@@ -8,8 +8,9 @@ of 80,000 documents; a few targets give the same seeds again, so the usual tempe
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ import numpy as np
 from spa_bench.cards.templates import filled_in, template_file
 from spa_bench.samplers.asking.case import Reply
 from spa_bench.samplers.asking.checks import is_temperature, within
-from spa_bench.samplers.asking.reading import answer_in
+from spa_bench.samplers.asking.reading import answer_in, without_thoughts
 from spa_bench.spa.synthesize.asking import Asking, Writer, check_chat, fenced, sections
 from spa_bench.spa.synthesize.base import Draft, Progress, Setting, SynthesisKind
 from spa_bench.spa.synthesize.programs import program_in
@@ -28,6 +29,7 @@ _NAMES = (
     ("solution", "answer", "response", "implementation"),
     ("tests?", "test cases", "unit tests?"),
 )
+_BLOCK = re.compile(r"\A(.*?)^([ \t]*```[^`\n]*\n.*?^[ \t]*```)[ \t]*$", re.DOTALL | re.MULTILINE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +42,9 @@ class OssInstructOptions:
     top_p: float = 0.95  # [share, above 0 to 1]
     max_new_tokens: int = 1024  # [tokens] the most of a reply
     system: str = ""  # a system message before the question; "": none
+    # whether a reply without sections is read too, as weak models write them: the words before its first program, which is
+    # fenced and closed, are the problem
+    loose: bool = False
     # what is asked: a template of ours (oss-instruct, or oss-instruct-tests for tests too) or a file
     template: str = template_file("oss-instruct", needs="snippet")
 
@@ -70,7 +75,8 @@ class OssInstruct:
         seeds = [self._seed(choices) for _ in range(self._options.round)]
         asked = [filled_in(self._options.template, {"snippet": snippet}) for _, snippet in seeds]
         for (target, _), reply in zip(seeds, self._writer.ask("oss-instruct", number, asked), strict=True):
-            yield draft_of(reply, f"target {target + 1}")
+            draft = draft_of(reply, f"target {target + 1}")
+            yield _loosely(draft, reply) if self._options.loose else draft
 
     def _seed(self, choices: np.random.Generator) -> tuple[int, str]:
         """(the number of a target, some of its lines in a row)."""
@@ -100,6 +106,14 @@ def draft_of(reply: Reply, source: str, names: Sequence[Sequence[str]] = _NAMES)
         return Draft(text=reply.text, failure="the reply was cut at its limit", source=source, tokens=reply.tokens)
     tests = fenced(rest[0]) if rest and rest[0] else ""
     return Draft(text=reply.text, example=Example(asked, answer), tests=tests, source=source, tokens=reply.tokens)
+
+
+def _loosely(draft: Draft, reply: Reply) -> Draft:
+    """`draft`, or one of a reply without sections: the words before its first closed fence, and what is in the fence."""
+    found = None if draft.example or reply.failure else _BLOCK.search(without_thoughts(reply.text))
+    if not found or not found[1].strip():
+        return draft
+    return replace(draft, example=Example(found[1].strip(), found[2].strip()), failure="")
 
 
 KIND = SynthesisKind(build=OssInstruct, options=OssInstructOptions, check_model=check_chat, shape="instruction", targets=2)
