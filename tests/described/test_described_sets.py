@@ -21,7 +21,8 @@ from spa_bench.metrics.lexical import distinct_n
 from spa_bench.metrics.vendi import vendi_score
 from spa_bench.models.hf.model import HFModel
 from spa_bench.spa.attribution.vectors import gradient_vectors
-from spa_bench.spa.data.duplicates import near_twins
+from spa_bench.spa.data.near import near_twins
+from spa_bench.spa.data.overlap import SIMILAR
 from spa_bench.spa.likelihood import completion_losses
 from spa_bench.support.seeds import derive_seed
 from spa_bench.types import Estimate, Example, Request
@@ -251,7 +252,7 @@ def test_the_same_arguments_give_the_same_numbers_and_another_seed_others():
 def test_near_twins_are_those_of_the_similarity_itself():
     base = " ".join(WORDS)
     texts = [base, f"{base.upper()}!", base.replace("zebu", "cow"), " ".join(reversed(WORDS)), "", ""]
-    assert near_twins(texts) == [[1, 2], [0, 2], [0, 1], [], [], []]
+    assert near_twins(texts, SIMILAR) == [[1, 2], [0, 2], [0, 1], [], [], []]
 
 
 # reading ---------------------------------------------------------------------------------------------------------------

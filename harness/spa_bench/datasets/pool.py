@@ -15,7 +15,8 @@ from spa_bench.datasets.pairs import DataSet, Item
 from spa_bench.datasets.programs import Code, code_of, depth_of, kinds_of
 from spa_bench.metrics.lexical import compression_ratio
 from spa_bench.metrics.ngrams import Counts, count_ngrams, words
-from spa_bench.spa.data.duplicates import near_twins
+from spa_bench.spa.data.near import near_twins
+from spa_bench.spa.data.overlap import SIMILAR
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -58,7 +59,7 @@ class Pool:
     @cached_property
     def twins(self) -> list[list[int]]:
         """The near twins of each pair among the others."""
-        return near_twins(self.texts)
+        return near_twins(self.texts, SIMILAR)
 
     def add_text_values(self) -> None:
         """The values that need neither a model nor a sandbox."""

@@ -261,11 +261,8 @@ def _of_student(study: Study, role: str, settings: Mapping[str, object]) -> dict
     """The settings of a role that is made of the student's card: those on synthesis only where something is made."""
     made = study.made[role]
     method = made.get("synthesize.method")
-    own: dict[str, object] = {
-        "name": role,
-        "description": "a student on pairs by {}".format(method or "nobody: the targets"),
-        **made,
-    }
+    said = f"a student on pairs by {method}" if method else "a student on the targets themselves"
+    own: dict[str, object] = {"name": role, "description": said, **made}
     for key, value in settings.items():
         if not key.startswith("synthesize."):
             own[key] = value

@@ -1,8 +1,8 @@
 """The study `synthesize`: the same student on as many pairs of each method, and what the pairs of each are like.
 
-Beside pass@1 of the students, which are runs like any others, the pairs of each point and seed are measured: the share of drafts
-that fall, how like the pairs are to examples of the same kind that no method has seen, and, for methods that give a density of
-texts, the negative log-likelihood of these examples.
+Beside pass@1 of the students, which are runs like any others, the pairs of each point and seed are measured: the share of
+drafts that fall, how like the pairs are to examples of the same kind that no method has seen, and, for methods that give a
+density of texts, the negative log-likelihood of these examples.
 """
 
 from __future__ import annotations
@@ -107,8 +107,8 @@ def held_out(targets: str) -> list[Example]:
     """
     if targets not in EMBEDDED:
         raise DataError(
-            f"synthesize.targets is {targets!r}; this study measures with examples that are held out, which the embedded sources "
-            f"have ({', '.join(EMBEDDED)}); `spa-bench describe PAIRS --target FILE` compares pairs with any file"
+            f"synthesize.targets is {targets!r}; this study measures with examples that are held out, which the embedded "
+            f"sources have ({', '.join(EMBEDDED)}); `spa-bench describe PAIRS --target FILE` compares pairs with any file"
         )
     return distinct(as_pairs(query_rows(DataCard(queries=targets)).rows, Template("plain"), targets))
 

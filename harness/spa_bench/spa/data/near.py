@@ -8,7 +8,7 @@ the sets of their shingles, SHINGLE words in a row: common ones divided by all (
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def minhash_of(shingles: frozenset[Words]) -> MinHash:
     from datasketch import MinHash
 
     sketch = MinHash(num_perm=PERMUTATIONS, seed=1)
-    sketch.update_batch([" ".join(one).encode() for one in shingles])
+    sketch.update_batch([" ".join(one).encode("utf-8", "surrogatepass") for one in shingles])
     return sketch
 
 
@@ -63,12 +63,30 @@ class NearIndex:
 
     def nearest(self, text: str) -> tuple[int, float] | None:
         """(the number of the most similar text, the similarity), of equally similar ones the earliest; None: none is near."""
+        return min(self.near(text), key=lambda pair: (-pair[1], pair[0]), default=None)
+
+    def near(self, text: str) -> list[tuple[int, float]]:
+        """(the number of a text, its similarity) of all that are near, by their number."""
         shingles = shingles_of(words_of(text))
         found = (
-            (key, len(shingles & self._shingles[key]) / len(shingles | self._shingles[key])) for key in self._near(shingles)
+            (key, len(shingles & self._shingles[key]) / len(shingles | self._shingles[key]))
+            for key in sorted(self._lsh.query(minhash_of(shingles)))
         )
-        near = [(key, value) for key, value in found if value >= self._threshold]
-        return min(near, key=lambda pair: (-pair[1], pair[0]), default=None)
+        return [(key, value) for key, value in found if value >= self._threshold]
 
-    def _near(self, shingles: frozenset[Words]) -> list[int]:
-        return sorted(self._lsh.query(minhash_of(shingles)))
+
+def near_twins(
+    texts: Sequence[str], threshold: float, *, progress: Callable[[int, int], None] = lambda done, total: None
+) -> list[list[int]]:
+    """For each text the places of the others that are at least `threshold` alike; texts without a word have no twins."""
+    index, twins = NearIndex(threshold), [list[int]() for _ in texts]
+    places: list[int] = []  # of the texts of the index
+    for i, text in enumerate(texts):
+        if words_of(text):
+            for number, _ in index.near(text):
+                twins[i].append(places[number])
+                twins[places[number]].append(i)
+            index.add(text)
+            places.append(i)
+        progress(i + 1, len(texts))
+    return twins
