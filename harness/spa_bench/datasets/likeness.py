@@ -21,7 +21,7 @@ from spa_bench.types import Estimate
 GET_MAUVE = "mauve-text is not installed: pip install 'spa-bench[mauve]' (its licence is the GPL, version 3)"
 NAMES = ("mauve[frontier]", "mauve[mauve-text]", "frechet", "mmd2", "auc")
 SUBSETS, _MAUVE_SUBSETS = 32, 8  # of each set; the package takes longest
-_BOUNDS = {"mauve[frontier]": (0.0, 1.0), "mauve[mauve-text]": (0.0, 1.0), "frechet": (0.0, math.inf), "auc": (0.0, 1.0)}
+BOUNDS = {"mauve[frontier]": (0.0, 1.0), "mauve[mauve-text]": (0.0, 1.0), "frechet": (0.0, math.inf), "auc": (0.0, 1.0)}
 Mauve = Callable[[FloatArray, FloatArray, int], float]
 
 
@@ -54,7 +54,7 @@ def likeness(
         if mauve is not None and number < _MAUVE_SUBSETS:
             found["mauve[mauve-text]"].append(mauve(x, y, seed + number))
     table = {
-        name: over_subsets(values, fewest, size, bounds=_BOUNDS.get(name, (-math.inf, math.inf)))
+        name: over_subsets(values, fewest, size, bounds=BOUNDS.get(name, (-math.inf, math.inf)))
         for name, values in found.items()
     }
     return table if mauve is not None else table | {"mauve[mauve-text]": Estimate.missing(GET_MAUVE)}

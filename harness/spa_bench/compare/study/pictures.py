@@ -16,6 +16,7 @@ import numpy as np
 from spa_bench.compare.study.claims import DIVERSITY
 from spa_bench.compare.study.laws import laws_of
 from spa_bench.compare.study.measured import MeasuredPoint, by_series, shared_size
+from spa_bench.compare.study.syntheses import LIKE, NATS, VALID, measures_of
 from spa_bench.compare.study.tables import Report
 from spa_bench.errors import UsageError
 from spa_bench.metrics.frontier import pareto_front
@@ -147,12 +148,26 @@ def _samplers(report: Report) -> list[Panel]:
     ]
 
 
+def _synthesize(report: Report) -> list[Panel]:
+    made = measures_of(report.pairs)
+    names = {LIKE: "likeness to the target (MAUVE's formula)", NATS: "nats a token, held out", VALID: "valid programs, share"}
+    return [
+        lambda axes: _bars(axes, report.points, "pass@1"),
+        *(
+            lambda axes, name=name, title=title: _of_pairs(axes, report.points, made, name, title)
+            for name, title in names.items()
+            if any(values[name].value is not None for values in made.values())
+        ),
+    ]
+
+
 _PANELS: Mapping[str, Callable[[Report], list[Panel]]] = {
     "main": _main,
     "temperature": _temperature,
     "members": _members,
     "data-fraction": _data_fraction,
     "merge": _merge,
+    "synthesize": _synthesize,
     "samplers": _samplers,
 }
 
@@ -161,15 +176,26 @@ _PANELS: Mapping[str, Callable[[Report], list[Panel]]] = {
 
 def _bars(axes: Axes, points: Sequence[MeasuredPoint], metric: str) -> None:
     """A bar for each sampler with its interval."""
-    for y, m in enumerate(points):
-        estimate = m.estimate(metric)
+    _bars_of(axes, points, [m.estimate(metric) for m in points], _NAMES[metric])
+
+
+def _of_pairs(
+    axes: Axes, points: Sequence[MeasuredPoint], made: Mapping[str, Mapping[str, Estimate]], name: str, title: str
+) -> None:
+    """A bar for each method with the interval of a measure of its pairs; none where the method does not have it."""
+    _bars_of(axes, points, [made[m.point.series][name] for m in points], title)
+
+
+def _bars_of(axes: Axes, points: Sequence[MeasuredPoint], estimates: Sequence[Estimate], title: str) -> None:
+    for y, (m, estimate) in enumerate(zip(points, estimates, strict=True)):
         if estimate.value is None:
             continue
         colour, marker, _ = _style(m.point.role)
-        axes.errorbar([estimate.value], [y], xerr=_reach([estimate]), fmt=marker, color=colour, capsize=3, markersize=6)
+        reach = _reach([estimate]) if estimate.low is not None else None
+        axes.errorbar([estimate.value], [y], xerr=reach, fmt=marker, color=colour, capsize=3, markersize=6)
     axes.set_yticks(range(len(points)), [m.point.series for m in points])
     axes.set_ylim(len(points) - 0.5, -0.5)
-    axes.set_title(_NAMES[metric])
+    axes.set_title(title)
 
 
 def _curves(axes: Axes, report: Report, metric: str, size: int | None = None, *, log: bool = False) -> None:

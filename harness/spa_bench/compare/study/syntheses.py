@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,8 @@ from spa_bench.compare.leaderboard.tables import STYLES, cell, grid
 from spa_bench.compare.study.claims import Claim, Outcome, Part, more
 from spa_bench.compare.study.designs import Point
 from spa_bench.compare.study.measured import MeasuredPoint, difference
-from spa_bench.datasets import of_examples, similarity
+from spa_bench.datasets import DataSet, of_examples, similarity
+from spa_bench.datasets.likeness import BOUNDS
 from spa_bench.datasets.likeness import NAMES as LIKENESS
 from spa_bench.errors import DataError
 from spa_bench.metrics.intervals import estimate
@@ -37,11 +38,11 @@ from spa_bench.support.seeds import derive_seed
 from spa_bench.types import Estimate, Example, Problem
 
 MIXED = 16  # z of targets over which the density of a soft prompt is mixed; the mean over few is an upper bound of its loss
-_CLOSER = "mauve[frontier]"
+LIKE = "mauve[frontier]"
 _KEPT = "kept"  # of all drafts: those that became pairs
-_VALID = "valid"  # of the drafts that are a pair: those whose program does what is wanted
-_NATS = "nats a token"
-MEASURES = (_KEPT, _VALID, _NATS, *LIKENESS)
+VALID = "valid"  # of the drafts that are a pair: those whose program does what is wanted
+NATS = "nats a token"
+MEASURES = (_KEPT, VALID, NATS, *LIKENESS)
 _STEERED, _PLAIN, _GENERATOR = "softsrv", "sample", "template"
 
 
@@ -52,10 +53,10 @@ class PairsOfSeed:
     label: str
     seed: int
     pairs: int
-    likeness: Mapping[str, Estimate]
     drafts: int = 0  # 0: nothing was drafted, the pairs are the targets
     shares: Mapping[str, tuple[int, int]] = field(default_factory=dict)  # kept, valid: (how many, of how many)
     nats: Sequence[float] = ()  # a token, of each held-out example; empty where the method gives no density
+    likeness: Mapping[str, Estimate] = field(default_factory=dict)  # empty where there are too few pairs
 
 
 def measured_pairs(
@@ -68,32 +69,40 @@ def measured_pairs(
     console: Reporter,
 ) -> list[PairsOfSeed]:
     """The measurements of all points and seeds; pairs come from the stage cache, where the runs have left them."""
-    found = []
+    found: list[tuple[PairsOfSeed, DataSet, DataSet]] = []
     with console.stage("pairs of each method") as progress:
         for place, point in enumerate(points, 1):
-            found += [_measured(point, point.series, seed, model, problems, cache) for seed in seeds]
+            found += [_measured(point, seed, model, problems, cache) for seed in seeds]
             progress(place, len(points))
-    return found
+    # what depends on the number of pairs is compared at one number for all
+    size = min(len(some.items) for _, pairs, held in found for some in (pairs, held)) // 2
+    return [
+        replace(one, likeness=similarity(pairs, held, size=size, seed=derive_seed(one.seed, "likeness")) if size > 1 else {})
+        for one, pairs, held in found
+    ]
 
 
-def _measured(point: Point, label: str, seed: int, model: Model, problems: Sequence[Problem], cache: Path) -> PairsOfSeed:
-    card, own = point.card, derive_seed(seed, "likeness")
+def _measured(
+    point: Point, seed: int, model: Model, problems: Sequence[Problem], cache: Path
+) -> tuple[PairsOfSeed, DataSet, DataSet]:
+    """(what the pairs are like but for their likeness, the pairs, the examples that are held out)."""
+    card, label = point.card, point.series
     held = of_examples("held out", held_out(card.synthesize.targets if card.synthesizes else card.data.examples))
     if not card.synthesizes:
         pairs = of_examples(label, _pairs(card.data.examples))
-        return PairsOfSeed(label=label, seed=seed, pairs=len(pairs.items), likeness=similarity(pairs, held, seed=own))
+        return PairsOfSeed(label=label, seed=seed, pairs=len(pairs.items)), pairs, held
     order = order_of(card, model, seed, problems=problems)
     made = enough(synthesize(order, cache=cache, console=Reporter(quiet=True)), card.synthesize)
     pairs = of_examples(label, _pairs(str(made.file)))
-    return PairsOfSeed(
+    measured = PairsOfSeed(
         label=label,
         seed=seed,
         pairs=len(pairs.items),
         drafts=int(made.report["drafts"]),
         shares=_shares(made.report),
         nats=_nats(made, model, [item.example for item in held.items], read_targets(card.synthesize, card.data), seed),
-        likeness=similarity(pairs, held, seed=own),
     )
+    return measured, pairs, held
 
 
 def _pairs(source: str) -> list[Example]:
@@ -120,7 +129,7 @@ def _shares(report: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
     last = list(by_name.values())[-1]
     return {
         _KEPT: (int(last["kept"]), int(report["drafts"])),
-        _VALID: (int(by_name["code"]["kept"]), int(by_name["code"]["got"])),
+        VALID: (int(by_name["code"]["kept"]), int(by_name["code"]["got"])),
     }
 
 
@@ -165,11 +174,14 @@ def _by_label(pairs: Sequence[PairsOfSeed]) -> dict[str, list[PairsOfSeed]]:
 
 
 def _measures(of: Sequence[PairsOfSeed]) -> dict[str, Estimate]:
-    values = {name: _share([one.shares[name] for one in of if name in one.shares]) for name in (_KEPT, _VALID)}
+    values = {name: _share([one.shares[name] for one in of if name in one.shares]) for name in (_KEPT, VALID)}
     known = [one.nats for one in of if one.nats]
-    values[_NATS] = estimate(np.array(known)) if known else Estimate.missing("the method gives no density of texts")
+    values[NATS] = estimate(np.array(known)) if known else Estimate.missing("the method gives no density of texts")
     for name in LIKENESS:
-        values[name] = _over_seeds([one.likeness[name].value for one in of], of[0].likeness[name].reason)
+        found = [one.likeness[name] for one in of if name in one.likeness]
+        values[name] = _over_seeds(
+            [one.value for one in found], found[0].reason if found else "too few pairs", BOUNDS.get(name)
+        )
     return values
 
 
@@ -183,8 +195,8 @@ def _share(counts: Sequence[tuple[int, int]]) -> Estimate:
     return estimate(table, rate=True)
 
 
-def _over_seeds(values: Sequence[float | None], reason: str | None) -> Estimate:
-    """The mean over seeds with the interval of t; without an interval for one seed."""
+def _over_seeds(values: Sequence[float | None], reason: str | None, bounds: tuple[float, float] | None = None) -> Estimate:
+    """The mean over seeds with the interval of t, cut at `bounds`; without an interval for one seed."""
     known = [value for value in values if value is not None]
     if not known:
         return Estimate.missing(reason or "no value")
@@ -192,20 +204,22 @@ def _over_seeds(values: Sequence[float | None], reason: str | None) -> Estimate:
     if n == 1:
         return Estimate(value=mean, low=None, high=None, n=1, reason="one seed: no interval")
     reach = float(student_t.ppf(0.975, n - 1) * np.std(known, ddof=1) / math.sqrt(n))
-    return Estimate(value=mean, low=mean - reach, high=mean + reach, n=n)
+    least, most = bounds or (-math.inf, math.inf)
+    return Estimate(value=mean, low=max(mean - reach, least), high=min(mean + reach, most), n=n)
 
 
 def pair_sections(pairs: Sequence[PairsOfSeed]) -> list[str]:
     """The section of a page on the pairs, in Markdown; empty for a study without them."""
     if not pairs:
         return []
-    style = STYLES["md"]
+    style, made = STYLES["md"], measures_of(pairs)
+    shown = [name for name in MEASURES if any(values[name].value is not None for values in made.values())]
     body = []
-    for label, values in measures_of(pairs).items():
+    for label, values in made.items():
         of = _by_label(pairs)[label]
         counts = [str(round(float(np.mean([one.pairs for one in of])))), str(round(float(np.mean([one.drafts for one in of]))))]
-        body.append([label, *counts, *(cell(values[name], style) for name in MEASURES)])
-    return ["## The pairs", grid(body, ["method", "pairs", "drafts", *MEASURES], ready=True), _HOW]
+        body.append([label, *counts, *(cell(values[name], style) for name in shown)])
+    return ["## The pairs", grid(body, ["method", "pairs", "drafts", *shown], ready=True), _HOW]
 
 
 _HOW = f"""kept: share of all drafts that became pairs. valid: share of the drafts that are a pair and fit whose program
@@ -224,7 +238,7 @@ def claims_of_pairs(points: Sequence[MeasuredPoint], pairs: Sequence[PairsOfSeed
     made = []
     for m in reversed(steered):  # the last form is the paper's best
         closer = {
-            f"{_CLOSER} of {m.label} minus {other.label}": _nearer(found.get(m.label, []), found.get(other.label, []))
+            f"{LIKE} of {m.label} minus {other.label}": _nearer(found.get(m.label, []), found.get(other.label, []))
             for other in others
         }
         parts = tuple(Part(f"{words} {number(d)}", _sign_of(d)) for words, d in closer.items())
@@ -241,8 +255,8 @@ def claims_of_pairs(points: Sequence[MeasuredPoint], pairs: Sequence[PairsOfSeed
 
 def _nearer(ours: Sequence[PairsOfSeed], theirs: Sequence[PairsOfSeed]) -> Estimate:
     """The difference of likeness, paired by seed."""
-    there = {one.seed: one.likeness[_CLOSER].value for one in theirs}
-    pairs = [(one.likeness[_CLOSER].value, there.get(one.seed)) for one in ours]
+    there = {one.seed: one.likeness[LIKE].value for one in theirs if one.likeness}
+    pairs = [(one.likeness[LIKE].value, there.get(one.seed)) for one in ours if one.likeness]
     return _over_seeds([a - b for a, b in pairs if a is not None and b is not None], "no likeness")
 
 
