@@ -1,0 +1,157 @@
+"""`study synthesize`: a student on the pairs of each method, and what the pairs are like."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from doubles import SANDBOX, Call
+from spa_bench.cards.synthesis import SynthesisCard
+from spa_bench.compare.study.claims import Outcome
+from spa_bench.compare.study.designs import STUDIES, Wishes, points_of, roles_of
+from spa_bench.compare.study.syntheses import (
+    LIKE,
+    NATS,
+    VALID,
+    PairsOfSeed,
+    _nats,
+    _nearer,
+    _over_seeds,
+    _share,
+    _sign_of,
+    held_out,
+    measures_of,
+    pair_sections,
+)
+from spa_bench.errors import DataError, UsageError
+from spa_bench.mini.data import MODEL
+from spa_bench.mini.words import instructions
+from spa_bench.models.hf.model import HFModel, HFOptions
+from spa_bench.models.hf.soft_prompt import SoftPrompts
+from spa_bench.spa.synthesize.softsrv import nll
+from spa_bench.spa.synthesize.softsrv.options import SoftSRVOptions
+from spa_bench.spa.synthesize.softsrv.saving import load_prompt
+from spa_bench.spa.synthesize.stage import Order, synthesize
+from spa_bench.support.console import Reporter
+from spa_bench.types import Estimate
+
+STUDY = STUDIES["synthesize"]
+
+
+def test_the_roles_are_the_student_on_pairs_of_each_method():
+    cards = roles_of(STUDY, "embedded", None)
+    points = {p.role: p.card for p in points_of(STUDY, Wishes(cards=cards))}
+    assert list(points) == ["targets", "sample", "template", "softsrv-nsp", "softsrv-mpk", "softsrv-mc"]
+    assert {role: card.synthesize.method for role, card in points.items() if card.synthesizes} == {
+        "sample": "sample",
+        "template": "template",
+        **{f"softsrv-{form}": "softsrv" for form in ("nsp", "mpk", "mc")},
+    }
+    assert points["targets"].data.examples == "mini-words"
+    assert {card.synthesize.targets for card in points.values() if card.synthesizes} == {"mini-words"}
+    assert {card.adapters for card in points.values()} == {"all"}
+    assert points["softsrv-mpk"].synthesize.options.form == "mpk"  # type: ignore[attr-defined]
+
+
+def test_settings_reach_the_roles_that_they_mean_something_to():
+    cards = roles_of(STUDY, "embedded", "targets,template,softsrv-mc")
+    settings = {
+        "synthesize.pairs": 9,
+        "synthesize.options.steps": 3,
+        "synthesize.targets": "mini",
+        "lora.steps": 5,
+    }
+    targets, template, steered = (p.card for p in points_of(STUDY, Wishes(cards=cards, settings=settings)))
+    assert (targets.data.examples, template.synthesize.targets) == ("mini", "mini")
+    assert (template.synthesize.pairs, steered.synthesize.pairs) == (9, 9)
+    assert steered.synthesize.options.steps == 3  # type: ignore[attr-defined]
+    assert {card.lora.steps for card in (targets, template, steered)} == {5}
+    with pytest.raises(UsageError, match=r"'templates' is no role of this study; did you mean 'template'"):
+        roles_of(STUDY, "embedded", "templates")
+
+
+def test_only_targets_with_a_half_that_is_held_out_can_be_measured():
+    assert len(held_out("mini-words")) == 128
+    with pytest.raises(DataError, match=r"synthesize.targets is 'mine.jsonl'; this study measures with examples"):
+        held_out("mine.jsonl")
+
+
+def like(label: str, seed: int, value: float, **more: object) -> PairsOfSeed:
+    likeness = {LIKE: Estimate(value=value, low=0.0, high=1.0, n=8)}
+    return PairsOfSeed(label=label, seed=seed, pairs=8, likeness=likeness, **more)  # type: ignore[arg-type]
+
+
+def test_likeness_is_compared_seed_by_seed_by_students_t():
+    ours, theirs = [like("a", s, v) for s, v in enumerate((0.5, 0.6, 0.7))], [like("b", s, 0.4) for s in range(3)]
+    found = _nearer(ours, theirs)
+    assert found.value == pytest.approx(0.2)
+    assert found.high == pytest.approx(0.2 + 4.302653 * 0.1 / 3**0.5)  # t of 2 degrees of freedom, sd 0.1
+    assert _sign_of(found) is Outcome.OPEN
+    assert _sign_of(replace(found, low=0.1)) is Outcome.HOLDS
+    assert _sign_of(replace(found, low=-0.3, high=-0.1)) is Outcome.FAILS
+    assert _sign_of(_nearer(ours[:1], theirs)) is Outcome.OPEN  # one seed has no interval
+    assert _over_seeds([0.9, 1.0], None, (0.0, 1.0)).high == 1.0
+
+
+def test_a_share_is_over_drafts_and_seeds():
+    found = _share([(3, 4), (1, 4)])
+    assert (found.value, found.n) == (0.5, 4)
+    assert _share([]).reason == "nothing was drafted"
+
+
+def test_a_measure_that_a_method_does_not_have_is_missing_and_a_column_of_none_is_left_out():
+    pairs = [like("a", 0, 0.5, drafts=10, shares={"kept": (5, 10), "valid": (5, 8)}), like("targets", 0, 0.9)]
+    found = measures_of(pairs)
+    assert found["a"][VALID].value == 5 / 8
+    assert found["targets"][VALID].value is None
+    assert found["a"][NATS].reason == "the method gives no density of texts"
+    [_, table, _] = pair_sections(pairs)
+    assert "nats" not in table.splitlines()[0]
+    assert "mauve[frontier]" in table.splitlines()[0]
+    assert pair_sections([]) == []
+
+
+def test_a_soft_prompt_is_measured_by_its_mixture_over_targets_and_not_by_the_text_s_own_z(tmp_path: Path):
+    model = HFModel(str(MODEL), HFOptions(device="cpu", threads=1), name="embedded")
+    options = SoftSRVOptions(form="mc", length=4, hidden=8, steps=2, batch=4, every=2, warmup=1, round=2, max_new_tokens=8)
+    card = SynthesisCard(method="softsrv", targets="mini-words", pairs=2, drafts=2, code="none", options=options)
+    made = synthesize(Order(card=card, model=model, seed=0), cache=tmp_path, console=Reporter(quiet=True))
+    held, targets = held_out("mini-words")[:3], instructions()
+    found = _nats(made, model, held, targets, 0)
+    soft = SoftPrompts(model)
+    prompt = load_prompt(made.folder / "prepared" / "soft-prompt", soft)
+    texts = [e.prompt + e.completion for e in held]
+    own = nll.own_nll(soft, prompt, texts)
+    every = nll.mixture_nll(soft, prompt, texts, prompt.z(soft, [e.prompt + e.completion for e in targets[:4]]))
+    assert len(found) == 3
+    assert found == pytest.approx((every.nats / every.tokens).tolist(), rel=0.05)  # two steps: z has little influence yet
+    assert found != pytest.approx((own.nats / own.tokens).tolist(), rel=1e-9)
+
+
+def test_the_command_makes_the_pairs_trains_the_students_and_writes_the_page(call: Call, tmp_path: Path):
+    words = ["--task", "mini-code", "--limit", "2", "--seeds", "0,1", "--n", "1", "--sandbox", SANDBOX]
+    few = [
+        "synthesize.pairs=6",
+        "synthesize.code=none",
+        "synthesize.options.steps=2",
+        "synthesize.options.length=2",
+        "lora.steps=1",
+    ]
+    settings = [word for one in (*few, "synthesize.options.round=6", "synthesize.drafts=96") for word in ("--set", one)]
+    places = ["--out", tmp_path / "runs", "--write", tmp_path / "page"]
+    done = call("study", "synthesize", *words, "--samplers", "targets,sample,template", *settings, *places)
+    assert done.code == 0, done.err
+    page = (tmp_path / "page" / "synthesize--mini-code--embedded.md").read_text()
+    head = next(line for line in page.splitlines() if line.startswith("| method"))
+    assert [cell.strip() for cell in head.split("|")[1:4]] == ["method", "pairs", "drafts"]
+    content = json.loads((tmp_path / "page" / "synthesize--mini-code--embedded.json").read_text())
+    rows = {(row["label"], row["seed"]): row for row in content["pairs"]}
+    assert rows["sample", 0]["pairs"] == 6
+    assert rows["sample", 0]["nats"] > 0
+    assert rows["template", 1]["nats"] is None
+    assert (rows["targets", 0]["pairs"], rows["targets", 0]["drafts"]) == (128, 0)
+    assert 0 <= rows["sample", 0]["likeness"][LIKE]["value"] <= 1
+    assert {path.suffix for path in (tmp_path / "page").iterdir()} == {".md", ".json", ".svg", ".png"}
