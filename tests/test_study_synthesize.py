@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from doubles import SANDBOX, Call
+from spa_bench.cards.sampler import SamplerCard, load_sampler_card
 from spa_bench.cards.synthesis import SynthesisCard
 from spa_bench.compare.study.claims import Outcome
 from spa_bench.compare.study.designs import STUDIES, Wishes, points_of, roles_of
@@ -22,13 +23,14 @@ from spa_bench.compare.study.syntheses import (
     _over_seeds,
     _share,
     _sign_of,
+    check_held_out,
     held_out,
     measures_of,
     pair_sections,
 )
 from spa_bench.errors import DataError, UsageError
 from spa_bench.mini.data import MODEL
-from spa_bench.mini.words import instructions
+from spa_bench.mini.words import instructions, queries
 from spa_bench.models.hf.model import HFModel, HFOptions
 from spa_bench.models.hf.soft_prompt import SoftPrompts
 from spa_bench.spa.synthesize.softsrv import nll
@@ -61,22 +63,27 @@ def test_settings_reach_the_roles_that_they_mean_something_to():
     settings = {
         "synthesize.pairs": 9,
         "synthesize.options.steps": 3,
-        "synthesize.targets": "mini",
+        "data.examples": "mini",
+        "data.queries": "mini-nlu",
         "lora.steps": 5,
     }
     targets, template, steered = (p.card for p in points_of(STUDY, Wishes(cards=cards, settings=settings)))
     assert (targets.data.examples, template.synthesize.targets) == ("mini", "mini")
     assert (template.synthesize.pairs, steered.synthesize.pairs) == (9, 9)
     assert steered.synthesize.options.steps == 3  # type: ignore[attr-defined]
-    assert {card.lora.steps for card in (targets, template, steered)} == {5}
+    assert {(card.lora.steps, card.data.queries) for card in (targets, template, steered)} == {(5, "mini-nlu")}
     with pytest.raises(UsageError, match=r"'templates' is no role of this study; did you mean 'template'"):
         roles_of(STUDY, "embedded", "templates")
 
 
-def test_only_targets_with_a_half_that_is_held_out_can_be_measured():
-    assert len(held_out("mini-words")) == 128
-    with pytest.raises(DataError, match=r"synthesize.targets is 'mine.jsonl'; this study measures with examples"):
-        held_out("mine.jsonl")
+def test_pairs_are_measured_with_examples_that_no_method_sees():
+    def card(queries: str) -> SamplerCard:
+        return load_sampler_card("single", {"data.queries": queries})
+
+    assert held_out(card("mini-words")) == queries()
+    for source in ("sample", "sample:4", "code"):
+        with pytest.raises(DataError, match=rf"data.queries is '{source}'; give --queries SOURCE with such examples"):
+            check_held_out(points_of(STUDY, Wishes(cards={"sample": "single"}, settings={"data.queries": source})))
 
 
 def like(label: str, seed: int, value: float, **more: object) -> PairsOfSeed:
@@ -119,7 +126,7 @@ def test_a_soft_prompt_is_measured_by_its_mixture_over_targets_and_not_by_the_te
     options = SoftSRVOptions(form="mc", length=4, hidden=8, steps=2, batch=4, every=2, warmup=1, round=2, max_new_tokens=8)
     card = SynthesisCard(method="softsrv", targets="mini-words", pairs=2, drafts=2, code="none", options=options)
     made = synthesize(Order(card=card, model=model, seed=0), cache=tmp_path, console=Reporter(quiet=True))
-    held, targets = held_out("mini-words")[:3], instructions()
+    held, targets = queries()[:3], instructions()
     found = _nats(made, model, held, targets, 0)
     soft = SoftPrompts(model)
     prompt = load_prompt(made.folder / "prepared" / "soft-prompt", soft)

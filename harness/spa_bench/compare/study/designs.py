@@ -28,9 +28,10 @@ RECIPES: Mapping[str, Mapping[str, str]] = {
 """Recipe -> role -> the card that plays it."""
 
 
-_TARGETS = {"synthesize.targets": "mini-words", "synthesize.pairs": 128}
+_HELD_OUT = {"data.queries": "mini-words"}  # what no method sees
+_TARGETS = {**_HELD_OUT, "synthesize.targets": "mini-words", "synthesize.pairs": 128}
 SYNTHESES: Mapping[str, Mapping[str, object]] = {
-    "targets": {"data.examples": "mini-words"},
+    "targets": {**_HELD_OUT, "data.examples": "mini-words"},
     **{method: {**_TARGETS, "synthesize.method": method} for method in ("sample", "template")},
     **{
         f"softsrv-{form}": {**_TARGETS, "synthesize.method": "softsrv", "synthesize.options.form": form}
@@ -264,11 +265,10 @@ def _of_student(study: Study, role: str, settings: Mapping[str, object]) -> dict
     said = f"a student on pairs by {method}" if method else "a student on the targets themselves"
     own: dict[str, object] = {"name": role, "description": said, **made}
     for key, value in settings.items():
-        if not key.startswith("synthesize."):
-            own[key] = value
-        elif key == "synthesize.targets" and not method:
-            own["data.examples"] = value
-        elif method and (not key.startswith("synthesize.options.") or method == "softsrv"):
+        table, _, rest = key.partition(".")
+        if key in {"data.examples", "synthesize.targets"}:
+            own["synthesize.targets" if method else "data.examples"] = value
+        elif table != "synthesize" or (method and (method == "softsrv" or not rest.startswith("options."))):
             own[key] = value
     return own
 

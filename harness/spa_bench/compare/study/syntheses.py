@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import t as student_t
 
+from spa_bench.cards.sampler import SamplerCard
 from spa_bench.cards.training import DataCard
 from spa_bench.compare.leaderboard import number
 from spa_bench.compare.leaderboard.tables import STYLES, cell, grid
@@ -29,7 +30,7 @@ from spa_bench.errors import DataError
 from spa_bench.metrics.intervals import estimate
 from spa_bench.models.base import Model
 from spa_bench.spa.data.sets import as_pairs, distinct, example_rows, query_rows
-from spa_bench.spa.data.sources import EMBEDDED
+from spa_bench.spa.data.sources import WRITTEN, is_sampled
 from spa_bench.spa.data.templates import Template
 from spa_bench.spa.synthesize.stage import Synthesized, enough, order_of, synthesize
 from spa_bench.spa.synthesize.targets import read_targets
@@ -87,7 +88,7 @@ def _measured(
 ) -> tuple[PairsOfSeed, DataSet, DataSet]:
     """(what the pairs are like but for their likeness, the pairs, the examples that are held out)."""
     card, label = point.card, point.series
-    held = of_examples("held out", held_out(card.synthesize.targets if card.synthesizes else card.data.examples))
+    held = of_examples("held out", held_out(card))
     if not card.synthesizes:
         pairs = of_examples(label, _pairs(card.data.examples))
         return PairsOfSeed(label=label, seed=seed, pairs=len(pairs.items)), pairs, held
@@ -109,17 +110,24 @@ def _pairs(source: str) -> list[Example]:
     return as_pairs(example_rows(DataCard(examples=source)).rows, Template("plain"), source)
 
 
-def held_out(targets: str) -> list[Example]:
-    """The examples of the kind of `targets` that no method has seen: the queries of an embedded source.
+def held_out(card: SamplerCard) -> list[Example]:
+    """The examples that no method sees, by which pairs are measured: the card's queries, which are no training data here.
 
-    Raises DataError for another source, which has no such half.
+    Raises DataError for queries that are drawn from the targets, and for our own, which have no answers.
     """
-    if targets not in EMBEDDED:
+    source = card.data.queries
+    if is_sampled(source) or source in WRITTEN:
         raise DataError(
-            f"synthesize.targets is {targets!r}; this study measures with examples that are held out, which the embedded "
-            f"sources have ({', '.join(EMBEDDED)}); `spa-bench describe PAIRS --target FILE` compares pairs with any file"
+            f"the study synthesize measures pairs with examples that no method sees, and data.queries is {source!r}; give "
+            "--queries SOURCE with such examples, beside --data SOURCE with the targets"
         )
-    return distinct(as_pairs(query_rows(DataCard(queries=targets)).rows, Template("plain"), targets))
+    return distinct(as_pairs(query_rows(card.data).rows, Template("plain"), source))
+
+
+def check_held_out(points: Sequence[Point]) -> None:
+    """Raise DataError where there is nothing to measure pairs with: see held_out."""
+    for point in points:
+        held_out(point.card)
 
 
 def _shares(report: Mapping[str, Any]) -> dict[str, tuple[int, int]]:

@@ -17,7 +17,7 @@ from spa_bench.compare.study.designs import STUDIES, Point, Study, Wishes, point
 from spa_bench.compare.study.measured import measure_points
 from spa_bench.compare.study.pictures import pictures
 from spa_bench.compare.study.runner import Place, Run, make, runs_of, runs_there
-from spa_bench.compare.study.syntheses import PairsOfSeed, claims_of_pairs, measured_pairs
+from spa_bench.compare.study.syntheses import PairsOfSeed, check_held_out, claims_of_pairs, measured_pairs
 from spa_bench.compare.study.tables import Report, as_json, page
 from spa_bench.errors import ModelError, UsageError
 from spa_bench.models.base import Model
@@ -84,6 +84,8 @@ def study(name: str, a: StudyOptions, console: Reporter) -> Report:
     grid, members = _grid(chosen, a)
     wishes = Wishes(cards=roles_of(chosen, a.recipe, a.samplers), settings=sampler_settings, grid=grid, members=members, n=a.n)
     points, pairs_made = points_of(chosen, wishes), list[PairsOfSeed]()
+    if chosen.made:  # before anything is made
+        check_held_out(points)
     task_card = asked_card(a.task, task_settings, limit=a.limit, first=a.first, rules=a.rules)
     if a.table_only:
         name_of_model = model_for(task_card, a.model)
