@@ -44,7 +44,7 @@ FIELDS = {
         ),
     ],
     "Grade": ["problem", "member", "draw", "verdict", "message", "call", "suite", "mark", "quality"],
-    "Judgement": ["problem", "asks", "first", "second", "reply", "said"],
+    "Judgement": ["problem", "asks", "first", "second", "reply", "said", "tokens"],
     "Divergence": ["problem", "tokens", "matrices", "members", "overall"],
     "DivergenceSums": [
         "tokens",
@@ -124,7 +124,22 @@ def test_all_errors_share_one_base():
 
 
 COMMANDS = ("run", "grade", "score", "show", "list", "leaderboard", "compare", "check", "log", "view", "doctor")
-COMMANDS += ("verify", "audit", "rerun", "export", "study", "power", "report", "demo", "real", "model", "spa", "similarity")
+COMMANDS += (
+    "verify",
+    "audit",
+    "synthesize",
+    "describe",
+    "rerun",
+    "export",
+    "study",
+    "power",
+    "report",
+    "demo",
+    "real",
+    "model",
+    "spa",
+    "similarity",
+)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -152,6 +152,26 @@ def test_groups_of_graders_that_are_gone_are_removed_and_others_stay(root: Path,
     assert [(root / "pids" / name).exists() for name in names] == [False, True, True, True]
 
 
+def test_groups_of_a_grader_that_ended_are_removed_as_soon_as_their_last_process_is_gone(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version_1(root, monkeypatch)
+    mine, other = (root / "pids" / f"spa-bench-{pid}-1" for pid in (77, 778))
+    mine.mkdir()
+    other.mkdir()
+    busy = iter([True, True, False])
+    real = Path.rmdir
+
+    def rmdir(folder: Path) -> None:
+        if next(busy):
+            raise OSError(16, "Device or resource busy")
+        real(folder)
+
+    monkeypatch.setattr(Path, "rmdir", rmdir)
+    cgroup.remove_of(77)
+    assert (mine.exists(), other.exists()) == (False, True)
+
+
 def test_the_doctor_is_told_the_version(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     version_1(root, monkeypatch)
     monkeypatch.setattr(Path, "rmdir", empty)

@@ -100,8 +100,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "audit": ("spa-bench audit humaneval --data pairs.jsonl",),
     "synthesize": (
         "spa-bench synthesize --method template --targets mini --pairs 128 --task mini-code --out pairs.jsonl",
-        "spa-bench synthesize --method oss-instruct --targets code.jsonl --model PATH --pairs 500 --task humaneval "
-        "--set options.template=oss-instruct-tests --out pairs.jsonl",
+        "spa-bench synthesize --method oss-instruct --targets code.jsonl --model PATH --pairs 500 --out pairs.jsonl",
     ),
     "describe": (
         "spa-bench describe mini --out mini.html",

@@ -22,7 +22,7 @@ from spa_bench.grading import pieces, probes, references
 from spa_bench.grading.base import Behaved, Calls, Check, Grading, Outcome, Program
 from spa_bench.grading.suites import SuiteFiles, count_frames, key
 from spa_bench.sandbox.base import Limits, Sandbox
-from spa_bench.sandbox.cgroup import remove_stale
+from spa_bench.sandbox.cgroup import remove_of, remove_stale
 from spa_bench.types import CallSuite, Verdict
 
 _START = "import sys; sys.path.insert(0, sys.argv[1]); from spa_bench.grading.worker import main; main(sys.argv[2])"
@@ -384,6 +384,7 @@ class _Session:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
+        remove_of(self.process.pid)
         self.from_worker.close()
 
 
@@ -396,5 +397,4 @@ def _ready(sessions: Sequence[_Session]) -> list[_Session]:
                 selector.register(session.to_worker, selectors.EVENT_WRITE, session)
         wait = max(0.0, min(session.deadline for session in sessions) - time.monotonic()) + 0.01
         readable = [entry.data for entry, _ in selector.select(wait)]
-    now = time.monotonic()
-    return list(dict.fromkeys([*readable, *(s for s in sessions if now > s.deadline)]))
+    return list(dict.fromkeys([*readable, *(s for s in sessions if time.monotonic() > s.deadline)]))

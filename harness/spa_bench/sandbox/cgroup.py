@@ -11,6 +11,7 @@ from pathlib import Path
 
 _ROOT = Path("/sys/fs/cgroup")
 _PREFIX = "spa-bench-"
+_TRIES = 200  # a hundredth of a second apart
 _Limits = Callable[[int, int], dict[str, int]]  # (bytes, processes) -> file and content
 
 
@@ -40,14 +41,7 @@ class Cgroup:
     def remove(self) -> None:
         """Remove the group. Its processes have been killed, but may take a moment to end."""
         for folder in self.folders:
-            for _ in range(50):
-                try:
-                    folder.rmdir()
-                    break
-                except FileNotFoundError:
-                    break
-                except OSError:
-                    time.sleep(0.01)
+            _remove(folder)
 
 
 def make(name: str, *, memory_mb: int, processes: int) -> Cgroup:
@@ -66,6 +60,24 @@ def make(name: str, *, memory_mb: int, processes: int) -> Cgroup:
             with contextlib.suppress(OSError):
                 folder.rmdir()
     return Cgroup(tuple(folders))
+
+
+def remove_of(process: int) -> None:
+    """Remove the groups of a grader that has ended, whose last program may take a moment more on a busy machine."""
+    for parent, _ in _version_2() or _version_1():
+        for folder in parent.glob(f"{_PREFIX}{process}-*"):
+            _remove(folder)
+
+
+def _remove(folder: Path) -> None:
+    for _ in range(_TRIES):
+        try:
+            folder.rmdir()
+            return
+        except FileNotFoundError:
+            return
+        except OSError:
+            time.sleep(0.01)
 
 
 def remove_stale() -> None:
