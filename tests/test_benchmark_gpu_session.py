@@ -52,6 +52,7 @@ def test_a_piece_takes_the_place_of_its_last_result_and_others_stay(tmp_path: Pa
     assert found["kl"]["result"]["places"] > 0
 
 
+@pytest.mark.slow
 def test_without_a_device_one_line_says_so(tmp_path: Path):
     import torch
 

@@ -60,6 +60,7 @@ def test_the_same_numbers_give_the_same_page_rows_and_pictures(study: str):
     assert b"<dc:date>" not in drawn["svg"]
 
 
+@pytest.mark.slow
 def test_a_dial_is_a_curve_over_the_front_of_the_other_samplers():
     whole = dials()
     drawn = pictures(whole)

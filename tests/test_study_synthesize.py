@@ -139,7 +139,7 @@ def test_a_soft_prompt_is_measured_by_its_mixture_over_targets_and_not_by_the_te
 
 
 def test_the_command_makes_the_pairs_trains_the_students_and_writes_the_page(call: Call, tmp_path: Path):
-    words = ["--task", "mini-code", "--limit", "2", "--seeds", "0,1", "--n", "1", "--sandbox", SANDBOX]
+    words = ["--task", "mini-code", "--limit", "2", "--seeds", "0", "--n", "1", "--sandbox", SANDBOX]
     few = [
         "synthesize.pairs=6",
         "synthesize.code=none",
@@ -158,7 +158,7 @@ def test_the_command_makes_the_pairs_trains_the_students_and_writes_the_page(cal
     rows = {(row["label"], row["seed"]): row for row in content["pairs"]}
     assert rows["sample", 0]["pairs"] == 6
     assert rows["sample", 0]["nats"] > 0
-    assert rows["template", 1]["nats"] is None
+    assert rows["template", 0]["nats"] is None
     assert (rows["targets", 0]["pairs"], rows["targets", 0]["drafts"]) == (128, 0)
     assert 0 <= rows["sample", 0]["likeness"][LIKE]["value"] <= 1
     assert {path.suffix for path in (tmp_path / "page").iterdir()} == {".md", ".json", ".svg", ".png"}

@@ -227,6 +227,7 @@ def test_the_largest_and_the_mean_eigenvalue(sample: Sampled, dense: tuple[Tenso
     assert products.mean_eigenvalue() == pytest.approx(float(whole.trace() / len(whole)), rel=0.8)
 
 
+@pytest.mark.slow
 def test_lissa_converges_to_the_damped_inverse(sample: Sampled, dense: tuple[Tensor, list[str]], largest: float):
     whole, names = dense
     damping = 0.1 * largest

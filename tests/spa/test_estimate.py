@@ -115,6 +115,7 @@ def test_what_a_token_keeps_does_not_depend_on_how_many_there_are(embedded: HFMo
     assert kept[0].kept_again < kept[0].kept / 3
 
 
+@pytest.mark.slow
 def test_activations_are_computed_twice_where_they_would_not_fit(embedded: HFModel, monkeypatch: pytest.MonkeyPatch):
     seen: list[bool] = []
     plain = footprint.checkpointed

@@ -113,6 +113,7 @@ def test_its_spec_says_what_makes_the_pairs(places: Path, monkeypatch: pytest.Mo
     assert {**one.spec, "seed": 1} == other.spec  # seeds are one group
 
 
+@pytest.mark.slow
 def test_it_can_be_repeated(places: Path, monkeypatch: pytest.MonkeyPatch, model: Model):
     cached(monkeypatch, places / "whole-cache")
     folder = circle(places / "whole", model, grade=True)

@@ -147,6 +147,7 @@ def test_every_problem_is_as_likely_to_be_in_a_stratified_subset(levels: Path):
     assert all(100 - 36 < n < 100 + 36 for n in count.values()), count
 
 
+@pytest.mark.slow
 def test_a_limit_draws_over_the_tags_and_first_takes_the_order_of_the_data(run: Call, levels: Path, tmp_path: Path):
     """The first five problems of the file are easy; of five that are drawn two are not."""
 
