@@ -11,7 +11,7 @@ import pytest
 from doubles import SANDBOX, Call
 from spa_bench.cards.sampler import SamplerCard, load_sampler_card
 from spa_bench.cards.synthesis import SynthesisCard
-from spa_bench.compare.study.claims import Outcome
+from spa_bench.compare.study.claims import Outcome, sign
 from spa_bench.compare.study.designs import STUDIES, Wishes, points_of, roles_of
 from spa_bench.compare.study.syntheses import (
     LIKE,
@@ -22,7 +22,6 @@ from spa_bench.compare.study.syntheses import (
     _nearer,
     _over_seeds,
     _share,
-    _sign_of,
     check_held_out,
     held_out,
     measures_of,
@@ -96,10 +95,10 @@ def test_likeness_is_compared_seed_by_seed_by_students_t():
     found = _nearer(ours, theirs)
     assert found.value == pytest.approx(0.2)
     assert found.high == pytest.approx(0.2 + 4.302653 * 0.1 / 3**0.5)  # t of 2 degrees of freedom, sd 0.1
-    assert _sign_of(found) is Outcome.OPEN
-    assert _sign_of(replace(found, low=0.1)) is Outcome.HOLDS
-    assert _sign_of(replace(found, low=-0.3, high=-0.1)) is Outcome.FAILS
-    assert _sign_of(_nearer(ours[:1], theirs)) is Outcome.OPEN  # one seed has no interval
+    assert sign(found) is Outcome.OPEN
+    assert sign(replace(found, low=0.1)) is Outcome.HOLDS
+    assert sign(replace(found, low=-0.3, high=-0.1)) is Outcome.FAILS
+    assert sign(_nearer(ours[:1], theirs)) is Outcome.OPEN  # one seed has no interval
     assert _over_seeds([0.9, 1.0], None, (0.0, 1.0)).high == 1.0
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from spa_bench.datasets.pairs import Item
-from spa_bench.errors import ModelError
-from spa_bench.models.base import ChatModel, Model
+from spa_bench.models.base import Model, takes_messages
 from spa_bench.support.seeds import derive_seed
 from spa_bench.tasks.open_ended.asking import QUALITY, fill, rating, read_template
 from spa_bench.types import Decoding, Member, Request
@@ -28,7 +27,7 @@ def rate(
     """
     text = read_template(template, QUALITY)
     decoding = Decoding(temperature=0.0, max_new_tokens=_TOKENS)
-    chat = _takes_messages(model)
+    chat = takes_messages(model)
     requests = []
     for number, item in enumerate(items):
         asked = fill(text, {"prompt": item.asked, "answer": item.answer})
@@ -52,13 +51,3 @@ def rate(
         found[place[completion.key]] = float(said) if said else None
         progress(done, len(items))
     return found
-
-
-def _takes_messages(model: Model) -> bool:
-    if not isinstance(model, ChatModel):
-        return False
-    try:
-        model.check_chat()
-    except ModelError:
-        return False
-    return True

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from spa_bench.errors import UsageError
+from spa_bench.errors import ModelError, UsageError
 from spa_bench.models.beams import BeamSearch
 from spa_bench.models.engine import Stage
 from spa_bench.types import Asked, Completion, DivergenceSums, Member, Messages, Request
@@ -176,6 +176,17 @@ class ChatModel(Protocol):
     def check_chat(self) -> None:
         """Raise ModelError when the model has no chat template."""
         ...
+
+
+def takes_messages(model: Model) -> bool:
+    """Whether a model can be asked in messages, because it has a chat template."""
+    if not isinstance(model, ChatModel):
+        return False
+    try:
+        model.check_chat()
+    except ModelError:
+        return False
+    return True
 
 
 @runtime_checkable

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from spa_bench.cards.reading import parse_overrides
 from spa_bench.cards.task import TaskCard
-from spa_bench.errors import ModelError, StoreError, UsageError
+from spa_bench.errors import StoreError, UsageError
 from spa_bench.grading import Behaved, Outcome, Program
-from spa_bench.models.base import ChatModel, Model, dollars
+from spa_bench.models.base import Model, dollars, takes_messages
 from spa_bench.runs.engines import HF, Chosen, chosen_engine
 from spa_bench.runs.folder import JUDGE, RunFolder
 from spa_bench.runs.log import append
@@ -136,7 +136,7 @@ class RunAppraiser:
 
     def _asked(self, model: Model, questions: Sequence[Question], judge: JudgeModel) -> Iterator[Judgement]:
         """The replies of `model`, in any order, greedily drawn. One that it cannot give holds no verdict, and says why."""
-        chat = _takes_messages(model)
+        chat = takes_messages(model)
         decoding = Decoding(temperature=0.0, max_new_tokens=judge.tokens)
         requests = [
             Request(
@@ -196,13 +196,3 @@ def _row(question: Question, reply: str, tokens: int) -> Judgement:
         said=question.read(reply),
         tokens=tokens,
     )
-
-
-def _takes_messages(model: Model) -> bool:
-    if not isinstance(model, ChatModel):
-        return False
-    try:
-        model.check_chat()
-    except ModelError:
-        return False
-    return True

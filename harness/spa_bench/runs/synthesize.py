@@ -18,7 +18,7 @@ from spa_bench.runs.stages import StageOptions
 from spa_bench.runs.values import check_sandbox, check_seeds
 from spa_bench.spa.synthesize.base import synthesis_kind
 from spa_bench.spa.synthesize.report import line
-from spa_bench.spa.synthesize.stage import Order, Synthesized, enough, plan_line, synthesize
+from spa_bench.spa.synthesize.stage import Order, Synthesized, enough, order_of, plan_line, synthesize
 from spa_bench.spa.synthesize.targets import read_targets
 from spa_bench.support.cache import stage_cache
 from spa_bench.support.console import Reporter
@@ -106,14 +106,7 @@ def synthesize_stage(sampler: str, options: StageOptions) -> Synthesized:
     problems = _problems(options.task, Overrides({}, {}, {}))
     with closing(loaded_with(chosen_engine(None, {}), options.model, options.loading)) as model:
         synthesis_kind(card.synthesize.method).check_model(card.synthesize, model)
-        order = Order(
-            card=card.synthesize,
-            model=model,
-            seed=options.seed,
-            problems=problems,
-            length=card.lora.length,
-            data=card.data,
-        )
+        order = order_of(card, model, options.seed, problems=problems)
         made = synthesize(order, cache=stage_cache(), console=console)
     console.note(line(made.report))
     return enough(made, card.synthesize)

@@ -195,11 +195,12 @@ def _outside(sweep: Sequence[MeasuredPoint], some: Sequence[MeasuredPoint], metr
     front = frontier(scores, sweep=[m.label for m in sweep])
     for m in some:
         states = f"{m.label} lies beyond the front of pass@1 and {_COLUMNS[metric]} that {whose}"
-        part = Part(f"signed distance {number(front.distance[m.label])}", _sign(front.distance[m.label]))
+        part = Part(f"signed distance {number(front.distance[m.label])}", sign(front.distance[m.label]))
         yield Claim(states, (part,), papers=False)
 
 
-def _sign(distance: Estimate) -> Outcome:
+def sign(distance: Estimate) -> Outcome:
+    """Whether a number is above 0 with its whole interval, below 0, or neither."""
     if distance.low is None or distance.high is None or distance.low <= 0 <= distance.high:
         return Outcome.OPEN
     return Outcome.HOLDS if distance.low > 0 else Outcome.FAILS

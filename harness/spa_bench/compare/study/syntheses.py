@@ -14,13 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.stats import t as student_t
 
 from spa_bench.cards.sampler import SamplerCard
 from spa_bench.cards.training import DataCard
 from spa_bench.compare.leaderboard import number
 from spa_bench.compare.leaderboard.tables import STYLES, cell, grid
-from spa_bench.compare.study.claims import Claim, Outcome, Part, more
+from spa_bench.compare.study.claims import Claim, Part, more, sign
 from spa_bench.compare.study.designs import Point
 from spa_bench.compare.study.measured import MeasuredPoint, difference
 from spa_bench.datasets import DataSet, of_examples, similarity
@@ -28,6 +27,7 @@ from spa_bench.datasets.likeness import BOUNDS
 from spa_bench.datasets.likeness import NAMES as LIKENESS
 from spa_bench.errors import DataError
 from spa_bench.metrics.intervals import estimate
+from spa_bench.metrics.student import t_quantile
 from spa_bench.models.base import Model
 from spa_bench.spa.data.sets import as_pairs, distinct, example_rows, query_rows
 from spa_bench.spa.data.sources import WRITTEN, is_sampled
@@ -211,7 +211,7 @@ def _over_seeds(values: Sequence[float | None], reason: str | None, bounds: tupl
     mean, n = float(np.mean(known)), len(known)
     if n == 1:
         return Estimate(value=mean, low=None, high=None, n=1, reason="one seed: no interval")
-    reach = float(student_t.ppf(0.975, n - 1) * np.std(known, ddof=1) / math.sqrt(n))
+    reach = t_quantile(n - 1) * float(np.std(known, ddof=1)) / math.sqrt(n)
     least, most = bounds or (-math.inf, math.inf)
     return Estimate(value=mean, low=max(mean - reach, least), high=min(mean + reach, most), n=n)
 
@@ -249,7 +249,7 @@ def claims_of_pairs(points: Sequence[MeasuredPoint], pairs: Sequence[PairsOfSeed
             f"{LIKE} of {m.label} minus {other.label}": _nearer(found.get(m.label, []), found.get(other.label, []))
             for other in others
         }
-        parts = tuple(Part(f"{words} {number(d)}", _sign_of(d)) for words, d in closer.items())
+        parts = tuple(Part(f"{words} {number(d)}", sign(d)) for words, d in closer.items())
         parts += more(
             {
                 f"pass@1 of the student of {m.label} minus {other.label}": difference(students[m.label], other, "pass@1")
@@ -266,12 +266,6 @@ def _nearer(ours: Sequence[PairsOfSeed], theirs: Sequence[PairsOfSeed]) -> Estim
     there = {one.seed: one.likeness[LIKE].value for one in theirs if one.likeness}
     pairs = [(one.likeness[LIKE].value, there.get(one.seed)) for one in ours if one.likeness]
     return _over_seeds([a - b for a, b in pairs if a is not None and b is not None], "no likeness")
-
-
-def _sign_of(found: Estimate) -> Outcome:
-    if found.low is None or found.high is None or found.low <= 0 <= found.high:
-        return Outcome.OPEN
-    return Outcome.HOLDS if found.low > 0 else Outcome.FAILS
 
 
 def pairs_as_json(pairs: Sequence[PairsOfSeed]) -> list[dict[str, object]]:

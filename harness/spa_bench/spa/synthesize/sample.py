@@ -18,7 +18,7 @@ from spa_bench.samplers.asking.asker import replies_of
 from spa_bench.samplers.asking.case import Reply
 from spa_bench.samplers.asking.checks import is_temperature, within
 from spa_bench.spa.synthesize.base import Draft, Progress, Setting, SynthesisKind
-from spa_bench.spa.synthesize.softsrv.layout import UNREADABLE, layout_of
+from spa_bench.spa.synthesize.softsrv.layout import layout_of, pair_in
 from spa_bench.spa.synthesize.softsrv.options import LAYOUTS
 from spa_bench.support.seeds import derive_seed
 from spa_bench.types import Decoding, Example, Member, Request
@@ -93,15 +93,9 @@ class Sample:
             yield self._draft(heard[request.key][0])
 
     def _draft(self, reply: Reply) -> Draft:
-        pair = None if reply.failure or reply.finish != "stop" else self._layout.read(self._lead + reply.text)
-        failure = ""
-        if reply.failure:
-            failure = "could not be drawn"
-        elif reply.finish != "stop":
-            failure = "did not end within the most new tokens"
-        elif pair is None:
-            failure = UNREADABLE[self._layout.name]
-        return Draft(text=reply.failure or self._lead + reply.text, example=pair, failure=failure, tokens=reply.tokens)
+        text = self._lead + reply.text
+        pair, failure = pair_in(self._layout, text, drawn=not reply.failure, ended=reply.finish == "stop")
+        return Draft(text=reply.failure or text, example=pair, failure=failure, tokens=reply.tokens)
 
 
 def _common(texts: Sequence[str]) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 from spa_bench.models.hf.soft_prompt import SoftDraw, SoftPrompts
 from spa_bench.spa.synthesize.base import Draft
 from spa_bench.spa.synthesize.softsrv.encoding import Array
-from spa_bench.spa.synthesize.softsrv.layout import UNREADABLE
+from spa_bench.spa.synthesize.softsrv.layout import pair_in
 from spa_bench.spa.synthesize.softsrv.options import SoftSRVOptions
 from spa_bench.spa.synthesize.softsrv.saving import SoftPrompt
 from spa_bench.support.seeds import derive_seed
@@ -58,12 +58,5 @@ def draw_round(
     texts = dict(soft.draw(prompts, draws, decoding))
     for place, (_, source) in enumerate(drawn):
         text = texts[place]
-        pair = prompt.layout.read(text.text) if text.ended else None
-        failure = ""
-        if text.failure:
-            failure = "could not be drawn"
-        elif not text.ended:
-            failure = "did not end within the most new tokens"
-        elif pair is None:
-            failure = UNREADABLE[prompt.layout.name]
+        pair, failure = pair_in(prompt.layout, text.text, drawn=not text.failure, ended=text.ended)
         yield Draft(text=text.text or text.failure, example=pair, failure=failure, source=source, tokens=text.tokens)

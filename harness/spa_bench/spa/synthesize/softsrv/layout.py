@@ -88,6 +88,16 @@ class Pairs:
 _LAYOUTS: tuple[Layout, ...] = (Code(), Pairs())
 
 
+def pair_in(layout: Layout, text: str, *, drawn: bool, ended: bool) -> tuple[Example | None, str]:
+    """(the pair in a text that a model wrote, why there is none); `drawn`: there is a text, `ended`: by an end token."""
+    if not drawn:
+        return None, "could not be drawn"
+    if not ended:
+        return None, "did not end within the most new tokens"
+    pair = layout.read(text)
+    return pair, "" if pair else UNREADABLE[layout.name]
+
+
 def layout_of(name: str, targets: Sequence[Example]) -> Layout:
     """The layout of that name, or with auto the first that reads all `targets` back.
 
