@@ -150,7 +150,7 @@ def _samplers(report: Report) -> list[Panel]:
 
 def _synthesize(report: Report) -> list[Panel]:
     made = measures_of(report.pairs)
-    names = {LIKE: "likeness to the target (MAUVE's formula)", NATS: "nats a token, held out", VALID: "valid programs, share"}
+    names = {LIKE: "likeness to the target", NATS: "nats a token, held out", VALID: "valid programs, share"}
     return [
         lambda axes: _bars(axes, report.points, "pass@1"),
         *(
