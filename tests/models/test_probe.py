@@ -200,10 +200,27 @@ def test_the_result_for_a_large_network_is_kept(tmp_path: Path, monkeypatch: pyt
     assert len(calls) == 1
     ask("b")
     assert len(calls) == 2
+    assert ask("a") == first
+    assert len(calls) == 2  # in memory
+    monkeypatch.setattr(probing, "_FOUND", {})  # as in another process
+    assert ask("a") == first
+    assert len(calls) == 2  # on the disk
+    monkeypatch.setattr(probing, "_FOUND", {})
     for file in (tmp_path / "probes").iterdir():
         file.write_text("{")
     assert ask("a") == first
     assert len(calls) == 3
+
+
+def test_networks_of_two_classes_are_not_taken_for_one_another(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(probing, "_FOUND", {})
+    calls: list[int] = []
+    monkeypatch.setattr(probing, "probe", lambda network, **setting: calls.append(1) or Probed(Way()))
+    network = small_network(BY_NAME["llama"])
+    other = type("Other", (type(network),), {})(network.config)
+    for one in (network, other, network):
+        known_probe(one, lambda: "a", vocabulary=1024, context=384, device=CPU)
+    assert len(calls) == 2
 
 
 # answers at the last position ------------------------------------------------------------------------------------------

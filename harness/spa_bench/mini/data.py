@@ -60,6 +60,11 @@ def _checks(task: Task, rng: random.Random) -> dict[str, str]:
 
 def problems(card: TaskCard) -> tuple[list[Problem], str]:
     """mini-code in HumanEval's shape: 120 problems, 6 to 10 assertions each."""
+    return list(_problems()), "embedded, drawn from a seed"
+
+
+@lru_cache(maxsize=1)
+def _problems() -> tuple[Problem, ...]:
     drawn = []
     for number, task in enumerate(_tasks()):
         rng = random.Random(f"mini-code-tests-{number}")
@@ -77,7 +82,7 @@ def problems(card: TaskCard) -> tuple[list[Problem], str]:
                 tags=(f"level-{level}",),
             )
         )
-    return drawn, "embedded, drawn from a seed"
+    return tuple(drawn)
 
 
 def _weights(task: Task) -> dict[str, float]:

@@ -34,7 +34,7 @@ from spa_bench.support.provenance import hash_bytes, source_hash
 _LENGTHS = (19, 4, 11, 7)  # tokens of the rows
 _LONG = 272  # tokens of a long row, which most windows of local attention do not reach over
 _SMALL = 1_000_000  # parameters up to which a long row takes no time
-_LARGE = 20_000_000  # parameters from which on the probe takes so long that its result is kept
+_LARGE = 1_000_000  # parameters from which on the result is kept on the disk: the probe takes half a second or more
 _STEPS = 3  # tokens that are read one by one
 _TAIL = 3  # tokens behind the masked columns
 _CACHES: tuple[CacheKind, ...] = ("growing", "own")
@@ -49,12 +49,24 @@ class Probed:
     notes: tuple[str, ...] = ()
 
 
+_FOUND: dict[tuple[type[nn.Module], str], Probed] = {}  # what was found in this process
+
+
 def known_probe(network: nn.Module, key: Callable[[], object], **setting: Any) -> Probed:
-    """probe(), whose result for a large network is kept in our own cache; `key` gives what identifies weights and machine."""
-    if parameter_count(network) < _LARGE:
-        return probe(network, **setting)
+    """probe(), found once a process; for a network that is not small the result is kept in our own cache.
+
+    `key` gives what identifies weights and machine.
+    """
     content = json.dumps([key(), source_hash("models"), {k: str(v) for k, v in setting.items()}], sort_keys=True)
-    file = own_cache() / "probes" / f"{hash_bytes(content.encode())}.json"
+    named = type(network), hash_bytes(content.encode())
+    if named not in _FOUND:
+        large = parameter_count(network) >= _LARGE
+        _FOUND[named] = _kept(network, named[1], **setting) if large else probe(network, **setting)
+    return _FOUND[named]
+
+
+def _kept(network: nn.Module, name: str, **setting: Any) -> Probed:
+    file = own_cache() / "probes" / f"{name}.json"
     try:
         kept = json.loads(file.read_bytes())
         return Probed(Way(**kept["way"]), tuple(kept["notes"]))
