@@ -124,6 +124,10 @@ class InProcessJudge:
     def __init__(self) -> None:
         self.programs: list[Program] = []
 
+    @contextmanager
+    def kept(self) -> Iterator[InProcessJudge]:
+        yield self
+
     def run(self, programs: Sequence[Program]) -> Iterator[tuple[int, Outcome]]:
         self.programs += programs
         for index, program in reversed(list(enumerate(programs))):

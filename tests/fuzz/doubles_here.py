@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,10 @@ from spa_bench.types import Verdict
 
 class StillJudge:
     """Calls every program wrong, and runs none: the programs of a fuzz test are anything."""
+
+    @contextmanager
+    def kept(self) -> Iterator[StillJudge]:
+        yield self
 
     def run(self, programs: Sequence[Program]) -> Iterator[tuple[int, Outcome]]:
         for index, _ in enumerate(programs):

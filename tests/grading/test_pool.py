@@ -17,7 +17,7 @@ import pytest
 
 from processes import children, descendants
 from spa_bench.errors import SandboxError, SpaBenchError, UsageError
-from spa_bench.grading import Calls, Check, Grader, Outcome, Program, pool
+from spa_bench.grading import Calls, Check, Grader, Outcome, Program, sessions
 from spa_bench.sandbox import Limits
 from spa_bench.sandbox.none import NoSandbox
 from spa_bench.types import CallSuite, Verdict
@@ -29,7 +29,7 @@ SUITE = CallSuite(name="base", inputs=lambda: [[1], [3]])
 BURN = "import time\ndef f(x):\n    end = time.process_time() + {}\n"
 BURN += "    while time.process_time() < end:\n        pass\n    return {}\n"
 BUSY = BURN.format(0.7, "x + 1")
-HARNESS = str(Path(pool.__file__).parents[2])
+HARNESS = str(Path(sessions.__file__).parents[2])
 
 
 def program(source: str = ADD, reference: str = ADD, seconds: float = 1.0) -> Program:
@@ -105,6 +105,43 @@ def test_more_workers_than_programs_are_not_started(grader: Grader):
     started = set(children()) - before
     running.close()
     assert len(started) <= 2
+
+
+def test_workers_that_are_kept_do_everything_and_end_with_the_block(grader: Grader, fresh: Grader, outcomes: Outcomes):
+    """References, programs and behaviours in two processes, and every answer as elsewhere."""
+    programs, before = mixed(), set(children())
+    alone = dict(grader.behaviours(programs))
+    seen = set[int]()
+    with replace(fresh, workers=2).kept() as kept:
+        for answers, wanted in ((kept.run, outcomes(grader, programs)), (kept.behaviours, alone)):
+            found = {}
+            for index, answer in answers(programs):
+                found[index] = answer
+                seen |= set(children()) - before
+            assert found == dict(wanted if isinstance(wanted, dict) else enumerate(wanted))
+    assert len(seen) == 2
+    assert set(children()) <= before
+
+
+def test_a_kept_worker_that_was_killed_is_replaced(grader: Grader):
+    before = set(children())
+    with replace(grader, workers=1).kept() as kept:
+        first = dict(kept.run([program()]))
+        [idle] = set(children()) - before
+        os.kill(idle, signal.SIGKILL)
+        assert comes_true(lambda: "Z" in Path(f"/proc/{idle}/stat").read_text().rpartition(")")[2])
+        assert dict(kept.run([program()])) == first
+    assert set(children()) <= before
+
+
+def test_what_is_broken_off_ends_its_worker_and_keeps_the_idle_ones(grader: Grader):
+    before = set(children())
+    with replace(grader, workers=2).kept() as kept:
+        running = kept.run([program(), program("def f(x):\n    import time; time.sleep(9)\n")])
+        next(running)
+        running.close()
+        assert len(set(children()) - before) == 1
+    assert set(children()) <= before
 
 
 # progress of references ----------------------------------------------------------------------------------------------
@@ -245,7 +282,7 @@ def test_a_sandbox_that_is_killed_is_started_again(grader: Grader, killing: Kill
 def test_a_fault_of_the_worker_is_one_line_that_asks_for_a_report(grader: Grader, monkeypatch: pytest.MonkeyPatch):
     grader.prepare([program()])
     broken = "import spa_bench.grading.worker as w; w.Worker.grade = lambda *a: 1 / 0; w.main(sys.argv[2])"
-    monkeypatch.setattr(pool, "_START", f"import sys; sys.path.insert(0, sys.argv[1]); {broken}")
+    monkeypatch.setattr(sessions, "_START", f"import sys; sys.path.insert(0, sys.argv[1]); {broken}")
     pattern = r"^grading itself failed, please report it: ZeroDivisionError: division by zero \(.*, line \d+\)$"
     with pytest.raises(SandboxError, match=pattern):
         list(grader.run([program()]))
@@ -253,14 +290,14 @@ def test_a_fault_of_the_worker_is_one_line_that_asks_for_a_report(grader: Grader
 
 def test_a_fault_while_a_reference_runs_is_one_line_too(fresh: Grader, monkeypatch: pytest.MonkeyPatch):
     broken = "import spa_bench.grading.worker as w; w.Worker.grade = lambda *a: 1 / 0; w.main(sys.argv[2])"
-    monkeypatch.setattr(pool, "_START", f"import sys; sys.path.insert(0, sys.argv[1]); {broken}")
+    monkeypatch.setattr(sessions, "_START", f"import sys; sys.path.insert(0, sys.argv[1]); {broken}")
     with pytest.raises(SandboxError, match=r"^grading itself failed, please report it: ZeroDivisionError: division by zero"):
         list(fresh.run([program()]))
 
 
 def test_a_worker_that_does_not_start_is_one_line(grader: Grader, monkeypatch: pytest.MonkeyPatch):
     grader.prepare([program()])
-    monkeypatch.setattr(pool, "_START", "import sys; sys.exit(3)")
+    monkeypatch.setattr(sessions, "_START", "import sys; sys.exit(3)")
     with pytest.raises(SandboxError, match=r"^a grading process ended \(status 3\)"):
         list(grader.run([program()]))
 

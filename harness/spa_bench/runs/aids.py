@@ -7,6 +7,7 @@ and each is looked for there once more before a program runs on it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from functools import cached_property
 
 import numpy as np
@@ -32,6 +33,11 @@ class OwnAids:
 
     def __init__(self, wants: Wants, task: Task, sandbox: str):
         self._wants, self._task, self._sandbox = wants, task, sandbox
+        self._ends = ExitStack()
+
+    def close(self) -> None:
+        """End the processes that tried programs."""
+        self._ends.close()
 
     def tried(self, prompt: Prompt, programs: Sequence[str]) -> list[Tried]:
         """See Aids.tried. Raises SandboxError where there is no sandbox, and UsageError for examples from elsewhere."""
@@ -62,7 +68,9 @@ class OwnAids:
     @cached_property
     def _grader(self) -> Grader:
         sandbox = choose(self._sandbox, self._task.packages)
-        return Grader(sandbox=sandbox, cache=own_cache(), workers=1, limits=self._task.limits, packages=self._task.packages)
+        packages, limits = self._task.packages, self._task.limits
+        grader = Grader(sandbox=sandbox, cache=own_cache(), workers=1, limits=limits, packages=packages)
+        return self._ends.enter_context(grader.kept())
 
     @cached_property
     def _embedder(self) -> Embedder:

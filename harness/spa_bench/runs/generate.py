@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
@@ -131,29 +132,30 @@ class _Drawing:
             len(measured) < len(prompts),
             len(noisy) < (noise_rows := rows_for(noise, len(prompts), job.n)),
         )
-        if any(missing) or len(folder.choice_log.rows()) < len(options):
-            needed = self._adapters(data, cache)
-            remember_adapters(folder, needed)
-            if known := known_divergence(folder, self.siblings, measured):
-                folder.divergence_log.append(known)
-                measured |= {d.problem for d in known}
-            build = sampler_kind(job.sampler.kind).build
-            sampler = built("sampler", job.sampler.kind, lambda: build(job.sampler, needed), ("name", "members", "sample"))
-            if isinstance(sampler, Aided) and (wants := sampler_kind(job.sampler.kind).wants(job.sampler)) != Wants():
-                sampler = sampler.aided(OwnAids(wants, self.task, job.sandbox))
-            check_sampler(sampler, job.sampler.kind, job.sampler.members, job.sampler.served)
-            if options:
-                prompts = self._choose(sampler.members, options, prompts)
-        if missing[0]:
-            self._draw(sampler, prompts, done)
-        if len(measured) < len(prompts):
-            self._measure(sampler.members, prompts, measured)
-        if missing[2]:
-            with self.console.stage("noise floor") as progress:
-                some = chosen(prompts, int(noise), job.seed)
-                noise_records = measure_noise(self.task, self.model, sampler, some, seed=job.seed, done=noisy)
-                append(folder.noise_log, noise_records, len(noisy), noise_rows, progress)
-        _settle(folder, {p.problem_id: i for i, p in enumerate(prompts)})
+        with ExitStack() as ends:
+            if any(missing) or len(folder.choice_log.rows()) < len(options):
+                needed = self._adapters(data, cache)
+                remember_adapters(folder, needed)
+                if known := known_divergence(folder, self.siblings, measured):
+                    folder.divergence_log.append(known)
+                    measured |= {d.problem for d in known}
+                build = sampler_kind(job.sampler.kind).build
+                sampler = built("sampler", job.sampler.kind, lambda: build(job.sampler, needed), ("name", "members", "sample"))
+                if isinstance(sampler, Aided) and (wants := sampler_kind(job.sampler.kind).wants(job.sampler)) != Wants():
+                    sampler = sampler.aided(ends.enter_context(closing(OwnAids(wants, self.task, job.sandbox))))
+                check_sampler(sampler, job.sampler.kind, job.sampler.members, job.sampler.served)
+                if options:
+                    prompts = self._choose(sampler.members, options, prompts)
+            if missing[0]:
+                self._draw(sampler, prompts, done)
+            if len(measured) < len(prompts):
+                self._measure(sampler.members, prompts, measured)
+            if missing[2]:
+                with self.console.stage("noise floor") as progress:
+                    some = chosen(prompts, int(noise), job.seed)
+                    noise_records = measure_noise(self.task, self.model, sampler, some, seed=job.seed, done=noisy)
+                    append(folder.noise_log, noise_records, len(noisy), noise_rows, progress)
+            _settle(folder, {p.problem_id: i for i, p in enumerate(prompts)})
 
     def _adapters(self, data: TrainingData, cache: Path) -> list[Path]:
         """The folders of the members' adapters: trained, merged, from the stage cache, or made by a model alone."""

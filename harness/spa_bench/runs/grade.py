@@ -33,7 +33,7 @@ def _pausing(rows: Iterator[Row]) -> Iterator[Row]:
         pause_point()
 
 
-def make_judge(task: Task, sandbox: str, grading: str, workers: int, console: Reporter) -> Judge:
+def make_judge(task: Task, sandbox: str, grading: str, workers: int, console: Reporter) -> Grader:
     """The judge of the programs of `task`: the sandbox of that name, with that many workers. Raises SandboxError."""
 
     def progress(done: int, total: int) -> None:
@@ -68,7 +68,8 @@ def _judge(
         with closing(RunAppraiser(folder, console)) as appraiser:
             yield appraiser, _pausing
     elif graders is None:
-        yield make_judge(task, sandbox, grading, workers, console), _pausing
+        with make_judge(task, sandbox, grading, workers, console).kept() as judge:
+            yield judge, _pausing
     else:
         with spread_judge(task, sandbox, grading, graders(), console.note) as judge:
             yield judge, iter  # it stops by itself, when the shards in hand are finished

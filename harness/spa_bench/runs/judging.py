@@ -187,6 +187,9 @@ class _Setting:
     software: dict[str, str]  # of the driver
 
 
+_Kept = tuple[Grader, ExitStack]  # a worker's grader, and what ends its processes
+
+
 def _software(packages: Sequence[str]) -> dict[str, str]:
     """What decides a verdict beside program and tests: the versions of Python and of `packages` here, and our own code."""
     found = {"python": platform.python_version(), "code": provenance.source_hash("grading", "sandbox")}
@@ -209,7 +212,7 @@ def _begin(at: Keeps, *, name: str, setting: _Setting) -> None:
         sandbox = choose(setting.sandbox, setting.packages)
     except SandboxError as error:
         raise SandboxError(f"on {platform.node()}, where a worker grades: {error}") from error
-    at.kept[name] = Grader(
+    grader = Grader(
         sandbox=sandbox,
         cache=own_cache(),
         grading=setting.grading,
@@ -217,20 +220,24 @@ def _begin(at: Keeps, *, name: str, setting: _Setting) -> None:
         limits=setting.limits,
         packages=setting.packages,
     )
+    until_end = ExitStack()
+    at.kept[name] = until_end.enter_context(grader.kept()), until_end
 
 
 def _end(at: Keeps, *, name: str) -> None:
-    at.kept.pop(name, None)
+    if name in at.kept:
+        _, until_end = cast(_Kept, at.kept.pop(name))
+        until_end.close()
 
 
 def _doubts(at: Keeps, *, name: str, programs: Sequence[Program]) -> list[tuple[int, str]]:
-    found = cast(Grader, at.kept[name]).doubts(programs)
+    found = cast(_Kept, at.kept[name])[0].doubts(programs)
     return [(place, found[program.problem]) for place, program in enumerate(programs) if program.problem in found]
 
 
 def _outcomes(at: Keeps, *, name: str, programs: Sequence[Program]) -> list[tuple[int, Outcome]]:
-    return list(cast(Grader, at.kept[name]).run(programs))
+    return list(cast(_Kept, at.kept[name])[0].run(programs))
 
 
 def _behaviours(at: Keeps, *, name: str, programs: Sequence[Program]) -> list[tuple[int, Behaved]]:
-    return list(cast(Grader, at.kept[name]).behaviours(programs))
+    return list(cast(_Kept, at.kept[name])[0].behaviours(programs))
