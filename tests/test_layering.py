@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import graphlib
+import json
 import os
 import subprocess
 import sys
@@ -146,6 +147,27 @@ def test_looking_at_results_loads_no_torch(modules: str, tmp_path: Path):
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env={**os.environ, "HOME": str(tmp_path)})
     assert done.stderr == ""
     assert done.stdout == "[]\n"
+
+
+SCORE = """
+import sys
+from spa_bench.cli.main import main
+assert main(["score", "--task", "t.toml", "--samples", "s.jsonl", "--sandbox", "none-i-trust-this-code", "--out", "runs"]) == 0
+assert main(["list", "models"]) == 0
+print(sorted({"torch", "transformers", "peft"} & sys.modules.keys()))
+"""
+
+
+def test_scoring_samples_from_elsewhere_loads_no_torch(tmp_path: Path):
+    """It would take longer than everything else, in a gate that has no model."""
+    problem = {"task_id": "t/0", "prompt": "def add(a, b):\n", "canonical_solution": "    return a + b\n", "entry_point": "add"}
+    problem["test"] = "def check(candidate):\n    assert candidate(1, 2) == 3\n"
+    (tmp_path / "t.jsonl").write_text(json.dumps(problem) + "\n")
+    (tmp_path / "t.toml").write_text('description = "one"\nfile = "t.jsonl"\nversion = "1"\n')
+    (tmp_path / "s.jsonl").write_text(json.dumps({"task_id": "t/0", "completion": "    return a + b\n"}) + "\n")
+    done = subprocess.run([sys.executable, "-c", SCORE], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "[]"
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ FOREIGN = {
     "spa/attribution/embedding.py": {"toarray"},  # an array, or scipy's sparse one
     "spa/partition/clusters.py": {"tocsr"},
     "spa/data/sources.py": {"strerror"},  # OSError, or one of a library
-    "spa/stages.py": {"filename", "strerror"},
+    "spa/kept.py": {"filename", "strerror"},
     "tasks/lm_eval/asking.py": {"multiple_input"},  # lm-eval's tasks
     "tasks/lm_eval/library.py": {"MULTIMODAL", "UNSAFE_CODE", "env", "version"},
 }

@@ -25,8 +25,7 @@ from spa_bench.runs.timing import timed
 from spa_bench.samplers.base import Aided, Sampler, Wants, merging_of, sampler_kind
 from spa_bench.sandbox.none import NoSandbox
 from spa_bench.spa.data import files_of
-from spa_bench.spa.merge import member_adapters
-from spa_bench.spa.stages import made_adapters
+from spa_bench.spa.kept import made_adapters
 from spa_bench.spa.synthesize.stage import made_sources
 from spa_bench.spa.training_data import TrainingData, load_data
 from spa_bench.support import provenance
@@ -164,6 +163,8 @@ class _Drawing:
         if not data.examples and how is None:
             return []
         if not isinstance(self.model, AdapterMaker):
+            from spa_bench.spa.merge import member_adapters
+
             return member_adapters(card, how, data, trainable(self.model), seed, cache=cache, console=self.console)
         seeds = [derive_seed(seed, "adapter", k) for k in range(card.trained)]
         return made_adapters(self.model, seeds, cache)

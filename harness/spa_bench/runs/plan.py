@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 from spa_bench.cards.objects import PREFIX, given_object, is_object
 from spa_bench.cards.sampler import SamplerCard
@@ -13,7 +14,6 @@ from spa_bench.models.spread import SpreadModel, Station
 from spa_bench.runs.engines import Chosen
 from spa_bench.runs.reopen import ModelOptions
 from spa_bench.samplers.base import merging_of, sampler_kind
-from spa_bench.spa.estimate import Estimate, plan_estimates
 from spa_bench.spa.partition import needs_scores
 from spa_bench.spa.synthesize.stage import plan_line
 from spa_bench.spa.training_data import Sources, compared
@@ -21,6 +21,9 @@ from spa_bench.support.provenance import numerics_line
 from spa_bench.tasks.base import Task
 from spa_bench.tasks.shuffled import how_drawn
 from spa_bench.types import Problem
+
+if TYPE_CHECKING:
+    from spa_bench.spa.estimate import Estimate
 
 
 def plan_lines(
@@ -140,6 +143,8 @@ def estimate_line(
     scored = card.adapters == "parts" and needs_scores(card.partition.method) and card.attribution.method == "influence"
     if not scored and not trained:
         return ""
+    from spa_bench.spa.estimate import plan_estimates  # with torch: a run that trains nothing does without
+
     if card.data.decontaminate:
         sources, _ = compared(card, sources, problems)
     if isinstance(model, SpreadModel):
@@ -152,4 +157,6 @@ def estimate_line(
 
 def _estimates(at: Station, *, card: SamplerCard, sources: Sources, scored: bool) -> list[Estimate]:
     """`plan_estimates` in a worker: of one worker's time and memory."""
+    from spa_bench.spa.estimate import plan_estimates
+
     return plan_estimates(card, at.model, sources, scored=scored)

@@ -12,8 +12,8 @@ from tabulate import tabulate
 
 from spa_bench.errors import DataError, StoreError
 from spa_bench.spa import report
+from spa_bench.spa.kept import FORMAT, damaged
 from spa_bench.spa.partition.labels import check_count, read_labels
-from spa_bench.spa.stages import FORMAT, damaged
 from spa_bench.support.text import one_line
 
 _TEXT = 44  # characters of a prompt and of a completion in a table

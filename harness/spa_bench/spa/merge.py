@@ -12,7 +12,8 @@ from spa_bench.models.base import StageModel
 from spa_bench.models.given import given_adapters
 from spa_bench.models.hf.merged_lora import Source, balanced, check_mergeable, merged, names_for_peft
 from spa_bench.models.hf.stacked_lora import write_adapter
-from spa_bench.spa.stages import FORMAT, Console, Stages, recall
+from spa_bench.spa.kept import FORMAT, Console, recall
+from spa_bench.spa.stages import Stages
 from spa_bench.spa.training_data import TrainingData
 from spa_bench.support import provenance
 

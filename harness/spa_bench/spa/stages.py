@@ -1,60 +1,37 @@
-"""Attribute, partition, adapt: each stage kept on disk under the hash of everything it depends on.
-
-A stage folder appears complete or not at all: it is made beside its final place and renamed. The partial work of a stopped
-process (score rows, a checkpoint of the training) stays there, and the next process resumes from it.
-"""
+"""Attribute, partition, adapt: each stage kept on disk (kept.py)."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import asdict, replace
-from functools import partial
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
-from safetensors import SafetensorError
 
 from spa_bench.cards import guard
 from spa_bench.cards.sampler import SamplerCard
 from spa_bench.cards.source import source_hash
 from spa_bench.cards.training import concerns
-from spa_bench.errors import DataError, StoreError
-from spa_bench.models.base import AdapterMaker, StageModel
+from spa_bench.errors import DataError
+from spa_bench.models.base import StageModel
 from spa_bench.models.hf.stacked_lora import Adapter, write_adapter
 from spa_bench.models.spread import SpreadModel
 from spa_bench.spa import checkpoint, encoders, partition, report, shared
 from spa_bench.spa.adapt import adapters_at, train_adapters
 from spa_bench.spa.attribution.base import Setting, attribution_kind
 from spa_bench.spa.data import hash_examples
+from spa_bench.spa.kept import FORMAT, Console, digest, recall
 from spa_bench.spa.schedule import steps_of
 from spa_bench.spa.training_data import TrainingData as TrainingData
 from spa_bench.spa.training_data import load_data as load_data
-from spa_bench.support import lock, provenance
-from spa_bench.support.cache import ELSEWHERE
-from spa_bench.support.files import replace_file
+from spa_bench.support import provenance
 from spa_bench.support.seeds import derive_seed
 from spa_bench.types import Example
 
 _SEEDLESS = {"bm25", "embedding"}  # attribution methods that draw nothing
-FORMAT = 3  # raise when the meaning of a stage's files changes
-
-
-class Console(Protocol):
-    """Where stages report: see spa_bench.support.console."""
-
-    def stage(self, name: str) -> AbstractContextManager[Callable[[int, int], None]]:
-        """A named piece of work; the value is called with (done, total)."""
-        ...
-
-    def note(self, text: str) -> None:
-        """One line for the user."""
-        ...
 
 
 class Stages:
@@ -87,7 +64,7 @@ class Stages:
             count = card.trained
             parts, keys = [examples] * count, [list(range(len(examples)))] * count
         seeds = [derive_seed(self._seed, "adapter", k) for k in range(len(parts))]
-        recipe = {**self._base, "lora": asdict(card.lora), "parts": _digest(keys), "seeds": seeds}
+        recipe = {**self._base, "lora": asdict(card.lora), "parts": digest(keys), "seeds": seeds}
         folder = self._recall("adapters", recipe, lambda to: self._adapt(parts, seeds, to))
         return [folder / f"member-{k}" for k in range(len(parts))]
 
@@ -197,7 +174,7 @@ class Stages:
             content = report.of_parts(labels, k, card.partition, examples=examples, queries=self._data.queries, scores=scores)
         self._console.note(f"parts: {k} of sizes {', '.join(map(str, content['sizes']))}")
         # adapters on these parts have this digest in their key
-        parts = {"digest": _digest(_members(labels, k)), "sizes": content["sizes"], "labels": labels}
+        parts = {"digest": digest(_members(labels, k)), "sizes": content["sizes"], "labels": labels}
         (to / "parts.json").write_text(json.dumps(parts) + "\n", encoding="utf-8")
         report.write(to, content)
 
@@ -222,87 +199,6 @@ class Stages:
         return recall(stage, recipe, make, cache=self._cache, console=self._console)
 
 
-def recall(stage: str, recipe: Mapping[str, object], make: Callable[[Path], None], *, cache: Path, console: Console) -> Path:
-    """The folder of a stage in `cache`: that of an earlier process with this `recipe`, else what `make` writes into a folder.
-
-    Raises StoreError where the cache cannot be written, or a damaged stage not removed.
-    """
-    name = f"{stage}-{_digest(recipe)}"
-    final, work = cache / name, cache / f".{name}"
-    if final.is_dir() and damaged(final):
-        console.note(f"{stage}: the stage cache is damaged ({name}); made again")
-        shutil.rmtree(final, ignore_errors=True)
-        if final.is_dir():
-            raise StoreError(f"{final} is damaged and cannot be removed; remove it, or set SPA_BENCH_CACHE to another folder")
-    if final.is_dir():
-        console.note(f"{stage}: from the stage cache ({name})")
-    while not final.is_dir():
-        try:
-            work.mkdir(parents=True, exist_ok=True)
-            with lock.hold(work, wait=partial(_waiting, console, stage), instead=ELSEWHERE):
-                if not final.is_dir():  # the process that held the lock may have finished it
-                    make(work)
-                    content = json.dumps({**recipe, "files": _hashes(work)}, indent=1, sort_keys=True, default=list) + "\n"
-                    replace_file(work / "key.json", content.encode())
-                    os.rename(work, final)
-        except (OSError, SafetensorError) as error:
-            raise _failure(stage, cache, error) from error
-        except StoreError:
-            if not final.is_dir():  # another process may have finished and moved it before this one held the lock
-                raise
-    return final
-
-
-def _waiting(console: Console, stage: str, owner: str) -> None:
-    console.note(f"{stage}: {owner} is making it; waiting")
-
-
-def made_adapters(maker: AdapterMaker, seeds: Sequence[int], cache: Path) -> list[Path]:
-    """The folders of adapters that a model makes by itself, one for each seed, kept in `cache`."""
-    final = cache / f"adapters-{_digest(['made', list(seeds)])}"
-    work = cache / f".{final.name}"
-    try:
-        work.mkdir(parents=True, exist_ok=True)
-        with lock.hold(work, instead=ELSEWHERE):
-            if not final.is_dir():
-                maker.make_adapters(work / "made", seeds)
-                os.rename(work / "made", final)
-    except OSError as error:
-        raise _failure("adapters", cache, error) from error
-    return [final / f"member-{k}" for k in range(len(seeds))]
-
-
-def _failure(stage: str, cache: Path, error: OSError | SafetensorError) -> StoreError:
-    """The error for a stage that could not be written, or that could not read something else."""
-    file, why = getattr(error, "filename", None), getattr(error, "strerror", None)
-    elsewhere = isinstance(file, str) and not Path(file).absolute().is_relative_to(cache.absolute())
-    if elsewhere or (isinstance(error, OSError) and not why):  # libraries also raise OSError when they cannot fetch something
-        return StoreError(f"{stage}: {f'{file}: {why}' if elsewhere else error}")
-    return StoreError(
-        f"cannot write the stage cache {cache}: {why or error}; make room or set SPA_BENCH_CACHE "
-        "to another folder, and run the same command again"
-    )
-
-
-def _hashes(folder: Path) -> dict[str, str]:
-    """A hash for each file of a stage but its key and its lock."""
-    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name not in {"key.json", ".lock", ".lock-owner"})
-    return {str(p.relative_to(folder)): provenance.hash_file(p) for p in files}
-
-
-def damaged(folder: Path) -> str:
-    """The first file of a finished stage that is changed, missing or additional; "" when the stage is undamaged."""
-    try:
-        written, present = json.loads((folder / "key.json").read_bytes())["files"], _hashes(folder)
-        return min((name for name in {*written, *present} if written.get(name) != present.get(name)), default="")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return "key.json"
-
-
 def _members(labels: Sequence[int], k: int) -> list[list[int]]:
     """The indices of the examples of each of k parts."""
     return [[i for i, label in enumerate(labels) if label == part] for part in range(k)]
-
-
-def _digest(content: object) -> str:
-    return hashlib.blake2b(json.dumps(content, sort_keys=True, default=list).encode(), digest_size=8).hexdigest()

@@ -21,7 +21,6 @@ from spa_bench.errors import ModelError
 from spa_bench.models.hf.gguf_header import Header, read_header
 from spa_bench.models.hf.gguf_keys import AS_FOLDER, check_config, check_lists, check_needed, check_shapes
 from spa_bench.models.hf.gguf_tokenizer import build, check_built, check_tokenizer
-from spa_bench.models.hf.loading import embedding_rows, load_tokenizer, told
 from spa_bench.support import lock
 from spa_bench.support.cache import ELSEWHERE, model_cache, own_cache
 from spa_bench.support.console import Reporter
@@ -181,6 +180,8 @@ def _write(header: Header, path: Path, folder: Path) -> None:
     from safetensors.torch import save_file
     from transformers import AutoTokenizer
 
+    from spa_bench.models.hf.loading import embedding_rows, load_tokenizer
+
     where = str(path)
     network, tokenizer = _read(header, path)
     held = sum(p.numel() for p in network.parameters())
@@ -220,6 +221,8 @@ def _read(header: Header, path: Path) -> tuple[Any, Any]:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
     from transformers.utils import logging
+
+    from spa_bench.models.hf.loading import told
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()

@@ -17,7 +17,7 @@ from spa_bench.errors import DataError, StoreError
 from spa_bench.models.base import Model, PairModel
 from spa_bench.spa.data.sets import example_rows, hash_examples
 from spa_bench.spa.data.sources import named
-from spa_bench.spa.stages import recall
+from spa_bench.spa.kept import recall
 from spa_bench.spa.synthesize import report
 from spa_bench.spa.synthesize.base import Setting, SynthesisKind, synthesis_kind
 from spa_bench.spa.synthesize.filters import Filters, Limits
