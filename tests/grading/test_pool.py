@@ -17,7 +17,7 @@ import pytest
 
 from processes import children, descendants
 from spa_bench.errors import SandboxError, SpaBenchError, UsageError
-from spa_bench.grading import Calls, Check, Grader, Outcome, Program, pool
+from spa_bench.grading import Calls, Check, Grader, Outcome, Program, sessions
 from spa_bench.sandbox import Limits
 from spa_bench.sandbox.none import NoSandbox
 from spa_bench.types import CallSuite, Verdict
@@ -29,7 +29,7 @@ SUITE = CallSuite(name="base", inputs=lambda: [[1], [3]])
 BURN = "import time\ndef f(x):\n    end = time.process_time() + {}\n"
 BURN += "    while time.process_time() < end:\n        pass\n    return {}\n"
 BUSY = BURN.format(0.7, "x + 1")
-HARNESS = str(Path(pool.__file__).parents[2])
+HARNESS = str(Path(sessions.__file__).parents[2])
 
 
 def program(source: str = ADD, reference: str = ADD, seconds: float = 1.0) -> Program:
@@ -245,7 +245,7 @@ def test_a_sandbox_that_is_killed_is_started_again(grader: Grader, killing: Kill
 def test_a_fault_of_the_worker_is_one_line_that_asks_for_a_report(grader: Grader, monkeypatch: pytest.MonkeyPatch):
     grader.prepare([program()])
     broken = "import spa_bench.grading.worker as w; w.Worker.grade = lambda *a: 1 / 0; w.main(sys.argv[2])"
-    monkeypatch.setattr(pool, "_START", f"import sys; sys.path.insert(0, sys.argv[1]); {broken}")
+    monkeypatch.setattr(sessions, "_START", f"import sys; sys.path.insert(0, sys.argv[1]); {broken}")
     pattern = r"^grading itself failed, please report it: ZeroDivisionError: division by zero \(.*, line \d+\)$"
     with pytest.raises(SandboxError, match=pattern):
         list(grader.run([program()]))
@@ -253,14 +253,14 @@ def test_a_fault_of_the_worker_is_one_line_that_asks_for_a_report(grader: Grader
 
 def test_a_fault_while_a_reference_runs_is_one_line_too(fresh: Grader, monkeypatch: pytest.MonkeyPatch):
     broken = "import spa_bench.grading.worker as w; w.Worker.grade = lambda *a: 1 / 0; w.main(sys.argv[2])"
-    monkeypatch.setattr(pool, "_START", f"import sys; sys.path.insert(0, sys.argv[1]); {broken}")
+    monkeypatch.setattr(sessions, "_START", f"import sys; sys.path.insert(0, sys.argv[1]); {broken}")
     with pytest.raises(SandboxError, match=r"^grading itself failed, please report it: ZeroDivisionError: division by zero"):
         list(fresh.run([program()]))
 
 
 def test_a_worker_that_does_not_start_is_one_line(grader: Grader, monkeypatch: pytest.MonkeyPatch):
     grader.prepare([program()])
-    monkeypatch.setattr(pool, "_START", "import sys; sys.exit(3)")
+    monkeypatch.setattr(sessions, "_START", "import sys; sys.exit(3)")
     with pytest.raises(SandboxError, match=r"^a grading process ended \(status 3\)"):
         list(grader.run([program()]))
 
