@@ -106,7 +106,8 @@ def run_folder(place: Path, name: str) -> Path:
 
 def draw(place: Path, name: str, draws: int) -> None:
     """Draw what is missing."""
-    from spa_bench.runs.perform import RunOptions, run
+    from spa_bench.runs.options import RunOptions
+    from spa_bench.runs.perform import run
 
     options = RunOptions(
         model="mock", engine="mock", n=draws, until="generate", noise_floor=False, out=place / name,
@@ -117,7 +118,8 @@ def draw(place: Path, name: str, draws: int) -> None:
 
 def judge(place: Path, name: str) -> None:
     """Verdicts, behaviours and metrics."""
-    from spa_bench.runs.perform import GradeOptions, grade_runs
+    from spa_bench.runs.options import GradeOptions
+    from spa_bench.runs.perform import grade_runs
 
     grade_runs([run_folder(place, name)], GradeOptions())
 

@@ -15,7 +15,7 @@ import numpy as np
 from spa_bench.cards.sampler import DecodingCard, SamplerCard
 from spa_bench.cards.task import load_task_card
 from spa_bench.grading import Behaved, Check, Outcome, Program
-from spa_bench.metrics.divergence import sums_of
+from spa_bench.metrics.token_sums import sums_of
 from spa_bench.models.base import Batches, Model, OptionScores
 from spa_bench.models.engine import STAGES
 from spa_bench.runs.folder import RunFolder

@@ -23,8 +23,9 @@ from spa_bench.publish.export import export
 from spa_bench.publish.report.data import read
 from spa_bench.publish.report.write import ReportOptions, write_report
 from spa_bench.runs.folder import RunFolder
+from spa_bench.runs.options import GradeOptions, JudgeOptions, RunOptions, ScoreOptions
 from spa_bench.runs.own_metrics import values_of
-from spa_bench.runs.perform import GradeOptions, JudgeOptions, RunOptions, ScoreOptions, grade_runs, run, score
+from spa_bench.runs.perform import grade_runs, run, score
 from spa_bench.runs.reopen import task_of
 from spa_bench.runs.verify import verify
 

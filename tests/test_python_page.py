@@ -18,7 +18,8 @@ BLOCKS = re.findall(r"^```python\n(.*?)^```\n(?:\n```text\n(.*?)^```)?", PAGE, r
 
 def test_the_page_runs_block_after_block_and_prints_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("spa_bench.runs.perform.choose", lambda *_: choose(SANDBOX))
+    for place in ("parts", "perform"):
+        monkeypatch.setattr(f"spa_bench.runs.{place}.choose", lambda *_: choose(SANDBOX))
     notebook = Notebook()
     assert len(BLOCKS) > 10
     for source, said in BLOCKS:

@@ -10,6 +10,7 @@ import pytest
 from doubles import Call
 from spa_bench.cli import real
 from spa_bench.runs import perform
+from spa_bench.runs.options import RunOptions
 
 
 @pytest.fixture
@@ -44,7 +45,7 @@ def test_it_makes_three_runs_prints_the_board_with_its_settings_and_resumes(
 
 
 def test_whole_takes_all_problems_with_the_same_training(call: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    seen: list[perform.RunOptions] = []
+    seen: list[RunOptions] = []
     monkeypatch.setattr(perform, "run", lambda sampler, task, options: seen.append(options))
     monkeypatch.setattr(real, "write_leaderboard", lambda *_: None)
     monkeypatch.setattr(real, "write_page", lambda *_: None)

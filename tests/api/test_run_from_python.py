@@ -16,7 +16,7 @@ import pytest
 import spa_bench as sb
 from doubles import RIGHT, SANDBOX, WRONG, Call
 from spa_bench.api.run import RunKeywords, as_words, run, score
-from spa_bench.runs.perform import RunOptions, ScoreOptions
+from spa_bench.runs.options import RunOptions, ScoreOptions
 
 # what the options of a run are called here, where the name differs; those that objects and dataclasses of options hold
 KNOWN = {"seeds": "seed", "rules": "grading", "loading": "device", "judge": "sandbox", "executor": "workers"}

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from spa_bench.errors import DataError
-from spa_bench.grading import Calls, Grader, Grading, Outcome, Program, pool
+from spa_bench.grading import Calls, Grader, Grading, Outcome, Program, sessions
 from spa_bench.grading.suites import FrameFile, SuiteFiles, count_frames, key, write_frames
 from spa_bench.grading.worker import Suite
 from spa_bench.sandbox.inside import wire
@@ -353,7 +353,7 @@ def test_a_reference_that_fails_is_one_line_with_problem_and_input(reference: st
 
 def test_a_reference_that_hangs_is_one_line_with_problem_and_input(fresh: Grader, monkeypatch: pytest.MonkeyPatch):
     soon = "import spa_bench.grading.worker as w; w.REFERENCE_SECONDS = 0.3; w.main(sys.argv[2])"
-    monkeypatch.setattr(pool, "_START", f"import sys; sys.path.insert(0, sys.argv[1]); {soon}")
+    monkeypatch.setattr(sessions, "_START", f"import sys; sys.path.insert(0, sys.argv[1]); {soon}")
     reference = "def f(x):\n    while x == 3:\n        pass\n    return x\n"
     with pytest.raises(DataError, match=r"of set/7 does not run in the sandbox: on test input 1: still running after 0.3 s"):
         list(fresh.run([program(ADD, reference=reference)]))

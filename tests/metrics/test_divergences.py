@@ -8,7 +8,7 @@ from scipy.spatial.distance import jensenshannon
 from scipy.special import log_softmax
 from scipy.stats import entropy
 
-from spa_bench.metrics import divergence
+from spa_bench.metrics import token_sums
 from spa_bench.metrics.divergence import ONE_MEMBER, average_kl, divergences, jensen_shannon, kl_matrix
 
 
@@ -77,7 +77,7 @@ def test_a_half_computed_as_any_other_order_is_the_same():
     logprobs = of([0.5, 0.5, 0.0], [0.0, 0.5, 0.5])
     logs = logprobs.astype(float)
     roots = np.exp(logs / 2)
-    np.testing.assert_allclose(divergence._affinity(logs, roots, 0.5), divergence._affinity(logs, None, 0.5), atol=1e-15)
+    np.testing.assert_allclose(token_sums._affinity(logs, roots, 0.5), token_sums._affinity(logs, None, 0.5), atol=1e-15)
 
 
 def test_what_should_be_symmetric_is_and_kl_is_not():
@@ -187,7 +187,7 @@ def test_a_base_that_gives_no_probability_is_infinitely_far():
 def test_chunks_of_tokens_add_up(monkeypatch):
     logprobs = random_logprobs(members=5, tokens=10)
     whole = divergences(logprobs[:4], base=logprobs[4], orders=(0.3,))
-    monkeypatch.setattr(divergence, "_CHUNK", 3 * 4 * 31)  # 3 + 3 + 3 + 1 tokens
+    monkeypatch.setattr(token_sums, "_CHUNK", 3 * 4 * 31)  # 3 + 3 + 3 + 1 tokens
     parts = divergences(logprobs[:4], base=logprobs[4], orders=(0.3,))
     assert parts.means() == pytest.approx(whole.means())
     np.testing.assert_allclose(parts.kl_to_base, whole.kl_to_base)

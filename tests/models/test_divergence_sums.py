@@ -17,7 +17,8 @@ from transformers import AutoModelForCausalLM, Gemma2Config, LlamaConfig
 
 from spa_bench.errors import ModelError
 from spa_bench.metrics.distribution_table import READ_TWICE
-from spa_bench.metrics.divergence import Divergences, divergences, of_sums, sums_of
+from spa_bench.metrics.divergence import Divergences, divergences, of_sums
+from spa_bench.metrics.token_sums import sums_of
 from spa_bench.models.hf import divergence, token_sums
 from spa_bench.models.hf.divergence import Forced, Wanted
 from spa_bench.models.hf.model import HFModel

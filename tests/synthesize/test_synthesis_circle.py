@@ -12,7 +12,8 @@ import pytest
 from doubles import SANDBOX
 from spa_bench.models.base import Model
 from spa_bench.runs.folder import RunFolder
-from spa_bench.runs.perform import JudgeOptions, NoFollower, RunOptions, run
+from spa_bench.runs.options import JudgeOptions, RunOptions
+from spa_bench.runs.perform import NoFollower, run
 from spa_bench.runs.reopen import ModelOptions, load_model
 from spa_bench.runs.rerun import RerunOptions, rerun
 from spa_bench.support.console import Reporter

@@ -19,7 +19,7 @@ from spa_bench.errors import UsageError
 from spa_bench.metrics.metric import Metric, Samples
 from spa_bench.models.base import Model
 from spa_bench.runs import perform
-from spa_bench.runs.perform import Rules
+from spa_bench.runs.options import JudgeOptions, Rules, RunOptions, ScoreOptions
 from spa_bench.runs.reopen import ModelOptions
 from spa_bench.samplers.base import Sampler
 from spa_bench.support.console import error_line
@@ -133,7 +133,7 @@ def run(
     parts = _Parts(sampler, task, model, metrics)
     if parts.model is not None and (engine is not None or not isinstance(model, str | Path)):
         _check_unloaded(engine, device, dtype, threads, batch_size, context, revision)
-    options = perform.RunOptions(
+    options = RunOptions(
         model=str(model) if isinstance(model, str | Path) else None,
         loading=ModelOptions(
             device=device,
@@ -155,7 +155,7 @@ def run(
         noise_floor=noise_floor,
         until=until,
         rules=grading,
-        judge=perform.JudgeOptions(sandbox=sandbox, workers=workers, price_per_hour=price_per_hour),
+        judge=JudgeOptions(sandbox=sandbox, workers=workers, price_per_hour=price_per_hour),
         embedding=embedding,
         metrics=parts.metric_names,
         out=Path(out),
@@ -193,13 +193,13 @@ def score(
     _one_of("grading", grading, ("default", "evalplus"))
     [workers] = _whole(workers=workers)
     parts = _Parts("", task, None, metrics)
-    options = perform.ScoreOptions(
+    options = ScoreOptions(
         name=name,
         cut=cut,
         partial=partial,
         settings=as_words(settings or {}),
         rules=grading,
-        judge=perform.JudgeOptions(sandbox=sandbox, workers=workers),
+        judge=JudgeOptions(sandbox=sandbox, workers=workers),
         embedding=embedding,
         metrics=parts.metric_names,
         out=Path(out),

@@ -16,6 +16,8 @@ from spa_bench.cards.registry import TABLES
 from spa_bench.errors import UsageError
 from spa_bench.support import provenance
 
+ELSEWHERE = "samples"  # in a spec, the kind of the sampler whose samples came from a file
+
 
 def hashes(names: Iterable[str]) -> dict[str, str]:
     """Name of a metric (`package.module:NAME`, or one of an installed package) -> the hash of the module's file."""
@@ -58,8 +60,8 @@ def code_of(
     module_hashes: dict[str, object] = {}
     packages = {}
     for key, (table, kind) in used.items():
-        if not isinstance(kind, str) or not kind or kind in TABLES[table] or kind == "samples":
-            continue  # the kind `samples`: the samples came from a file
+        if not isinstance(kind, str) or not kind or kind in TABLES[table] or kind == ELSEWHERE:
+            continue
         module_hashes[key] = source_hash(kind, table if table in plugins.GROUPS or is_object(kind) else "")
         if ":" not in kind:
             packages[f"engine {kind}" if table == "engine" else key] = plugins.named(table, kind).source

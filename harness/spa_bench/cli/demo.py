@@ -16,7 +16,7 @@ from spa_bench.support import lock
 from spa_bench.support.files import put, write_text
 
 if TYPE_CHECKING:
-    from spa_bench.runs.perform import RunOptions
+    from spa_bench.runs.options import RunOptions
 
 TASK = "mini-code"
 REFERENCE = "spa-influence"
@@ -52,10 +52,11 @@ def make_demo(
     `sandbox` None means the first that works here.
     """
     from spa_bench.runs import perform
+    from spa_bench.runs.options import JudgeOptions, RunOptions
 
     began = time.monotonic()
     _check_folder(out)
-    options = perform.RunOptions(limit=limit, judge=perform.JudgeOptions(sandbox=sandbox), out=out)
+    options = RunOptions(limit=limit, judge=JudgeOptions(sandbox=sandbox), out=out)
     for sampler in samplers:
         perform.check(sampler, TASK, options)
     with folder_of_demo(out), _stage_cache(out / ".cache"):

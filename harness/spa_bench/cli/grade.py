@@ -24,13 +24,14 @@ def grade(
     from spa_bench.publish.trackers.tracking import Tracking, names_of
     from spa_bench.runs import perform
     from spa_bench.runs.folder import ADDED
+    from spa_bench.runs.options import GradeOptions
     from spa_bench.runs.own_metrics import load_metrics
     from spa_bench.support.console import Reporter
     from spa_bench.types import Estimate
 
     judge, spread, trackers = judge or Judge(), spread or Workers(), trackers or Trackers()
     own, note = load_metrics(metrics), Reporter().note
-    options = perform.GradeOptions(
+    options = GradeOptions(
         judge=judge.options(price_per_hour),
         executor=spread.executor_options(),
         task_file=task_file,

@@ -13,7 +13,7 @@ from spa_bench.errors import UsageError
 
 if TYPE_CHECKING:
     from spa_bench.executors.options import ExecutorOptions
-    from spa_bench.runs.perform import JudgeOptions
+    from spa_bench.runs.options import JudgeOptions
     from spa_bench.runs.reopen import ModelOptions
 
 ARGUMENTS = Group("What it takes", sort_key=0)  # cyclopts shows no parameter that has no group
@@ -353,7 +353,7 @@ class Judge:
 
     def options(self, price_per_hour: float | None = None) -> JudgeOptions:
         """The options as spa_bench.runs.perform takes them."""
-        from spa_bench.runs.perform import JudgeOptions
+        from spa_bench.runs.options import JudgeOptions
 
         return JudgeOptions(sandbox=self.sandbox, workers=self.workers, price_per_hour=price_per_hour)
 

@@ -39,6 +39,7 @@ def real(
     The same command resumes what was stopped, and takes from the cache what is trained already.
     """
     from spa_bench.runs import perform
+    from spa_bench.runs.options import JudgeOptions, RunOptions
     from spa_bench.runs.reopen import ModelOptions
     from spa_bench.support.console import Reporter
 
@@ -46,7 +47,7 @@ def real(
         raise UsageError("--whole and --subset both say how many problems; give one of them")
     began, note = time.monotonic(), Reporter().note
     limit, chosen = (None, SETTINGS) if whole else subset_of(None, SUBSET if subset is None else subset, SETTINGS)
-    options = perform.RunOptions(
+    options = RunOptions(
         model=model,
         loading=ModelOptions(threads=threads),
         limit=limit,
@@ -54,7 +55,7 @@ def real(
             {one.partition("=")[0].strip(): one for one in (*chosen, *settings)}.values()
         ),  # the last one of a key counts
         noise_floor=False,
-        judge=perform.JudgeOptions(sandbox=sandbox),
+        judge=JudgeOptions(sandbox=sandbox),
         out=out,
     )
     for sampler in SAMPLERS:

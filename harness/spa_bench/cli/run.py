@@ -75,6 +75,7 @@ def run(
     from spa_bench.cli.summary import print_summary
     from spa_bench.publish.trackers.tracking import Tracking, names_of
     from spa_bench.runs import perform
+    from spa_bench.runs.options import RunOptions
     from spa_bench.support.console import Reporter
 
     if seed is not None and seeds is not None:
@@ -82,7 +83,7 @@ def run(
     pairs, machine, judge, trackers = pairs or Pairs(), machine or Machine(), judge or Judge(), trackers or Trackers()
     limit, settings = subset_of(limit, subset, settings)
     engine = engine or Engine()
-    options = perform.RunOptions(
+    options = RunOptions(
         model=model,
         loading=machine.options(),
         engine=engine.named,

@@ -53,10 +53,11 @@ def score(
     from spa_bench.cli.summary import print_summary
     from spa_bench.publish.trackers.tracking import Tracking, names_of
     from spa_bench.runs import perform
+    from spa_bench.runs.options import ScoreOptions
     from spa_bench.support.console import Reporter
 
     judge, spread, trackers = judge or Judge(), spread or Workers(), trackers or Trackers()
-    options = perform.ScoreOptions(
+    options = ScoreOptions(
         name=name,
         cut=cut,
         partial=partial,

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from spa_bench.errors import DataError, SandboxError, UsageError
+from spa_bench.errors import DataError, UsageError
 from spa_bench.grading import pieces, probes, references
 from spa_bench.grading.base import Behaved, Calls, Check, Grading, Outcome, Program
 from spa_bench.grading.sessions import Sessions
@@ -260,13 +260,7 @@ class Grader:
         return self._times[name]
 
     def _execute(self, jobs: Sequence[dict[str, Any]]) -> Iterator[tuple[int, dict[str, Any]]]:
-        with contextlib.closing(self._sessions.answers(jobs, self.workers, self._config)) as answers:
-            for index, answer in answers:
-                if "error" in answer:
-                    raise SandboxError(f"the {self.sandbox.name} sandbox did not start: {answer['error']}")
-                if "fault" in answer:
-                    raise SandboxError(f"grading itself failed, please report it: {answer['fault']}")
-                yield index, answer
+        yield from self._sessions.answers(jobs, self.workers, self.sandbox.name, self._config)
 
     def _config(self, scratch: str) -> str:
         return json.dumps(

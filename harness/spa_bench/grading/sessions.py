@@ -22,7 +22,7 @@ _START = "import sys; sys.path.insert(0, sys.argv[1]); from spa_bench.grading.wo
 _PACKAGE = str(Path(__file__).resolve().parents[2])
 _HANGS_SECONDS = 1800.0  # a worker watches its sandbox; this limit is for a worker that itself hangs
 Answers = Generator[tuple[int, dict[str, Any]]]
-Config = Callable[[str], str]  # what a worker is told at its start, from the folder in which its programs may write
+Config = Callable[[str], str]
 
 
 class Sessions:
@@ -46,17 +46,19 @@ class Sessions:
             while not self._keepers and self._idle:
                 self._idle.pop().close()
 
-    def answers(self, jobs: Sequence[dict[str, Any]], most: int, config: Config) -> Answers:
-        """(index into `jobs`, its answer) in the order in which they end; at most `most` run at once.
+    def answers(self, jobs: Sequence[dict[str, Any]], workers: int, sandbox: str, config: Config) -> Answers:
+        """(index of a job, the answer to it) as the answers come, from at most `workers` processes.
 
-        Closing the iterator ends the workers that have a job. Raises SandboxError when a worker is gone or does not answer.
+        `config` makes the worker's configuration of its scratch folder. `sandbox` is the name for the message. While the caller
+        does not ask for the next answer, only the jobs already handed out run; closing the iterator ends the workers that have
+        one. Raises SandboxError when a sandbox does not start, and when a worker fails, ends or hangs.
         """
         waiting = deque(range(len(jobs)))
         busy: list[_Session] = []
         if jobs:
             remove_stale()
         try:
-            for _ in range(min(most, len(jobs))):
+            for _ in range(min(workers, len(jobs))):
                 busy.append(self._one(config))
                 busy[-1].hand(waiting[0], jobs[waiting.popleft()])
             while busy:
@@ -69,6 +71,10 @@ class Sessions:
                     else:
                         busy.remove(session)
                         self._release(session)
+                    if "error" in answer:
+                        raise SandboxError(f"the {sandbox} sandbox did not start: {answer['error']}")
+                    if "fault" in answer:
+                        raise SandboxError(f"grading itself failed, please report it: {answer['fault']}")
                     yield index, answer
         finally:
             for session in busy:

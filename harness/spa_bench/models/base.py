@@ -130,7 +130,7 @@ class Model(Protocol):
         """For each (prompt or messages, continuation), in order: the sums from which divergences between members follow.
 
         Teacher-forced over the T tokens of the continuation, the end token included; temperature 1, no truncation; natural
-        logarithm. The sums are within 1e-6 a token of those of metrics.divergence in float64, and (K, T, V) numbers never leave
+        logarithm. The sums are within 1e-6 a token of those of metrics.token_sums in float64, and (K, T, V) numbers never leave
         the device. `base` says whether the KL from each member to the model without an adapter is wanted, `top` is the k of the
         top-k entropy and mass (the vocabulary where that is smaller). At the places in `again` the first member reads the
         continuation once more, in other company, for `noise`. None when prompt and continuation do not fit the context.

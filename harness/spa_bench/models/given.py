@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,9 +16,9 @@ from pathlib import Path
 
 from spa_bench.errors import StoreError, UsageError
 from spa_bench.support.cache import own_cache, stage_cache
-from spa_bench.support.provenance import hash_folder
+from spa_bench.support.provenance import hash_folder, split_hash
 
-_SAID = re.compile(r"(.+)@([0-9a-f]{16})")
+_DIGITS = 16  # hex digits of the hash in a spec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,12 +56,13 @@ def given_adapters(place: str) -> Given:
 
     Raises UsageError for a place without adapters, and StoreError for a run whose adapters are no longer in the stage cache.
     """
-    folder, said = Path(place), _SAID.fullmatch(place)
+    folder, said = Path(place), split_hash(place, _DIGITS)
     if said and not folder.exists():
-        kept = _kept_at(said[2])
+        name, digest = said
+        kept = _kept_at(digest)
         if not kept.is_dir():
             raise UsageError(f"the adapters {place} of this run are not in {kept.parent}; name their folder again instead")
-        return Given(name=said[1], hash=said[2], folders=_members(kept))
+        return Given(name=name, hash=digest, folders=_members(kept))
     if (folder / "adapter_config.json").is_file():
         return _given(folder, (folder,), [hash_folder(folder)])
     if (folder / "spec.json").is_file():
@@ -72,7 +72,7 @@ def given_adapters(place: str) -> Given:
 
 def said(place: str) -> str:
     """What stands in a spec for the adapters at `place`. Raises as given_adapters."""
-    return place if _SAID.fullmatch(place) and not Path(place).exists() else given_adapters(place).said
+    return place if split_hash(place, _DIGITS) and not Path(place).exists() else given_adapters(place).said
 
 
 def _of_run(folder: Path) -> Given:
@@ -88,7 +88,7 @@ def _of_run(folder: Path) -> Given:
 
 
 def _given(folder: Path, folders: Sequence[Path], hashes: Sequence[str]) -> Given:
-    digest = hashlib.blake2b(json.dumps(list(hashes)).encode(), digest_size=8).hexdigest()
+    digest = hashlib.blake2b(json.dumps(list(hashes)).encode(), digest_size=_DIGITS // 2).hexdigest()
     return Given(name=folder.resolve().name, hash=digest, folders=tuple(folders))
 
 

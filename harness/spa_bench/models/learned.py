@@ -7,7 +7,6 @@ similarity tells triplets that it has not seen. `projection.safetensors` holds `
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,14 +16,14 @@ from numpy.typing import NDArray
 
 from spa_bench.errors import ModelError
 from spa_bench.support.files import replace_file
-from spa_bench.support.provenance import hash_folder
+from spa_bench.support.provenance import hash_folder, split_hash
 
 if TYPE_CHECKING:
     from spa_bench.models.embed import HFEmbedder
 
 ABOUT, WEIGHTS = "similarity.json", "projection.safetensors"
 VERSION = 1
-_NAMED = re.compile(r"(.+)@([0-9a-f]{32})")
+_DIGITS = 32  # hex digits of hash_folder
 
 
 class LearnedSimilarity:
@@ -61,17 +60,17 @@ def named_similarity(given: str) -> str:
 
     Raises ModelError where there is no similarity.
     """
-    return given if _NAMED.fullmatch(given) else f"{given}@{hash_folder(found_similarity(given))}"
+    return given if split_hash(given, _DIGITS) else f"{given}@{hash_folder(found_similarity(given))}"
 
 
 def found_similarity(given: str) -> Path:
     """The folder of a similarity that is given as `FOLDER` or `FOLDER@HASH`. Raises ModelError for another one, or none."""
-    match = _NAMED.fullmatch(given)
-    folder = Path(match[1] if match else given)
+    named = split_hash(given, _DIGITS)
+    folder = Path(named[0] if named else given)
     if not is_learned(str(folder)):
         raise ModelError(f"there is no learned similarity in {folder}; make one with: spa-bench similarity learn")
-    if match and hash_folder(folder) != match[2]:
-        raise ModelError(f"the similarity in {folder} has hash {hash_folder(folder)}, and {match[2]} is asked for")
+    if named and hash_folder(folder) != named[1]:
+        raise ModelError(f"the similarity in {folder} has hash {hash_folder(folder)}, and {named[1]} is asked for")
     return folder
 
 

@@ -15,7 +15,7 @@ from tabulate import tabulate
 from spa_bench.compare.leaderboard.choices import CHOICE_COLUMNS, chance_note
 from spa_bench.errors import UsageError
 from spa_bench.metrics.choices import best
-from spa_bench.runs.folder import SANITISERS, RunFolder
+from spa_bench.runs.folder import SANITISERS, RunFolder, from_elsewhere
 from spa_bench.runs.measure import own_means
 from spa_bench.runs.partial import covered
 from spa_bench.support.text import did_you_mean
@@ -80,7 +80,7 @@ def _unfinished(folder: RunFolder, task: Task, records: Sequence[Record], grades
     problems = covered(spec, task.problems, each)
     few = [p.id for p in problems if each[p.id] < (spec["n"] or 1)]
     if few:
-        command = "score" if spec["sampler"]["kind"] == "samples" else "run"
+        command = "score" if from_elsewhere(spec) else "run"
         wanted = f" of {len(problems) * spec['n']}" if spec["n"] else ""
         lines.append(
             f"unfinished: {len(records)}{wanted} samples are whole, {len(few)} problems lack some; "

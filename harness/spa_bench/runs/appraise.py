@@ -18,18 +18,18 @@ from spa_bench.cards.reading import parse_overrides
 from spa_bench.cards.task import TaskCard
 from spa_bench.errors import StoreError, UsageError
 from spa_bench.grading import Behaved, Outcome, Program
-from spa_bench.models.base import Model, dollars, takes_messages
+from spa_bench.models.base import Model, dollars
 from spa_bench.runs.engines import HF, Chosen, chosen_engine
 from spa_bench.runs.folder import JUDGE, RunFolder
+from spa_bench.runs.judge_model import Asked, replies
 from spa_bench.runs.log import append
 from spa_bench.runs.reopen import ModelOptions, load_embedder, load_unloaded, loaded_with
 from spa_bench.runs.timing import JUDGE_SPENT, counted, spent_on
 from spa_bench.support.console import Reporter
 from spa_bench.support.interrupt import pause_point
-from spa_bench.support.seeds import derive_seed
 from spa_bench.tasks.open_ended.asking import JudgeModel, Question
 from spa_bench.tasks.open_ended.options import OpenOptions
-from spa_bench.types import Decoding, Judgement, Member, Record, Request
+from spa_bench.types import Judgement, Record
 
 _AGAIN = "to judge all answers again, remove judge.json, judgements.jsonl, grades.jsonl and behaviours.jsonl"
 
@@ -136,29 +136,15 @@ class RunAppraiser:
 
     def _asked(self, model: Model, questions: Sequence[Question], judge: JudgeModel) -> Iterator[Judgement]:
         """The replies of `model`, in any order, greedily drawn. One that it cannot give holds no verdict, and says why."""
-        chat = takes_messages(model)
-        decoding = Decoding(temperature=0.0, max_new_tokens=judge.tokens)
-        requests = [
-            Request(
-                problem_id=one.problem,
-                member=0,
-                draw=one.draw,
-                kind="generate",
-                prompt="" if chat else f"{one.text}\n",
-                messages=(("user", one.text),) if chat else (),
-                decoding=decoding,
-                seed=derive_seed("judge", one.asks, one.problem, one.first, one.second),
-            )
+        asked = [
+            Asked(problem=one.problem, draw=one.draw, text=one.text, about=(one.asks, one.problem, one.first, one.second))
             for one in questions
         ]
-        asked = {request.key: one for request, one in zip(requests, questions, strict=True)}
-        assert len(asked) == len(questions)
-        member = Member(name="judge", adapter=None, decoding=decoding)
-        for completion in model.generate(requests, [member]):
-            drawn = completion.tokens if completion.spent is None else completion.spent
-            one = _row(asked[completion.key], completion.text, drawn)
+        for place, reply in replies(model, asked, judge.tokens):
+            drawn = reply.tokens if reply.spent is None else reply.spent
+            one = _row(questions[place], reply.text, drawn)
             # such as a question that does not fit the context
-            yield replace(one, reply=f"no reply: {completion.failure}", said="") if completion.failure else one
+            yield replace(one, reply=f"no reply: {reply.failure}", said="") if reply.failure else one
             pause_point()
 
 

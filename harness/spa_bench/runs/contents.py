@@ -11,6 +11,8 @@ import typing
 from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
 
+from spa_bench.support.text import shortened
+
 REST = "..."  # in a mapping, the shape of every key that is not named; where it is absent, such keys hold anything
 
 Shape = type | None | tuple["Shape", ...] | list["Shape"] | Mapping[str, "Shape"]
@@ -121,7 +123,7 @@ def _shown(value: object) -> str:
     if isinstance(value, int) and abs(value) > 2**64:
         return "a huge number"
     text = ascii(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    return shortened(text, 60)
 
 
 def row_check(kind: type) -> Callable[[Mapping[str, object]], str]:

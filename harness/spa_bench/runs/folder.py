@@ -16,6 +16,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Final
 
+from spa_bench.cards.source import ELSEWHERE
 from spa_bench.errors import StoreError, UsageError
 from spa_bench.runs.contents import FILES, SPEC, fault
 from spa_bench.runs.log import Keyed, Log, Row
@@ -173,7 +174,7 @@ class RunFolder:
 
     def unfinished(self) -> str:
         """What is missing in a run whose samples are not all there, and the way on; empty where they are, or are a file's."""
-        if self.spec["n"] is None or self.spec["sampler"].get("kind") == "samples":
+        if self.spec["n"] is None or from_elsewhere(self.spec):
             return ""
         there, wanted = len(self.record_log.keys()), problem_count(self.spec) * int(self.spec["n"])
         if there >= wanted:
@@ -295,6 +296,11 @@ def problem_count(spec: Json) -> int:
     if partial := spec["sampler"].get(PARTIAL):
         return int(partial["problems"])
     return whole if limit is None else min(whole, int(limit))
+
+
+def from_elsewhere(spec: Json) -> bool:
+    """Whether a run's samples came from a file: their decoding, seeds, tokens and ends are not known."""
+    return bool(spec["sampler"].get("kind") == ELSEWHERE)
 
 
 def _spec_fault(spec: Json) -> str:

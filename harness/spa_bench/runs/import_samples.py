@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from spa_bench.cards.objects import unhashed
-from spa_bench.cards.source import code_of, hashes
+from spa_bench.cards.source import ELSEWHERE, code_of, hashes
 from spa_bench.cards.task import Placed, TaskCard
 from spa_bench.errors import DataError
 from spa_bench.runs.folder import TASK_FILE, RunFolder, create
@@ -120,7 +120,7 @@ def import_samples(
     for record in records:
         counts[record.problem] = counts.get(record.problem, 0) + 1
     n = min(counts.values()) if len(set(counts.values())) == 1 else None
-    sampler: dict[str, object] = {"name": label, "kind": "samples", "members": 1, "samples_hash": read.hash, "cut": cut}
+    sampler: dict[str, object] = {"name": label, "kind": ELSEWHERE, "members": 1, "samples_hash": read.hash, "cut": cut}
     if len(counts) < len(task.problems):
         there = [p.id for p in task.problems if p.id in counts]
         sampler |= {

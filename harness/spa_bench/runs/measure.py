@@ -14,13 +14,13 @@ from typing import TypeVar
 import numpy as np
 
 from spa_bench.cards.guard import called
-from spa_bench.cards.source import check_packages, hashes
+from spa_bench.cards.source import ELSEWHERE, check_packages, hashes
 from spa_bench.errors import DataError, UsageError
 from spa_bench.metrics.distribution_table import DIVERGENCES
 from spa_bench.metrics.novelty import PATIENCE
 from spa_bench.metrics.suite import Samples, estimates, measure_samples
 from spa_bench.runs import embeddings, noise_floor
-from spa_bench.runs.folder import RunFolder
+from spa_bench.runs.folder import RunFolder, from_elsewhere
 from spa_bench.runs.own_metrics import load_metrics, values_of
 from spa_bench.runs.partial import covered, partial_fault
 from spa_bench.tasks.base import Task
@@ -69,7 +69,7 @@ def measure(folder: RunFolder, task: Task, *, own: bool = True) -> Json:
 
 def _own_scores(folder: RunFolder, task: Task, first: Samples, rows: Sequence[Record]) -> Json:
     """The scores that the library behind the task gives each member; empty where there is no library."""
-    if folder.spec["sampler"].get("kind") == "samples":
+    if from_elsewhere(folder.spec):
         return {}
     choices, kind = folder.choice_log.rows(), str(folder.spec["task"]["kind"])
     own_scores = called(kind, "own_scores", lambda: task.own_scores(rows, choices, len(first.texts), first.members))
@@ -128,7 +128,7 @@ def design(spec: Json) -> str:
     members, n = int(spec["sampler"].get("members", 1)), spec["n"]
     if members > 1:
         return f"{n // members if n else 'r'} draw{'s' * (n != members)} from each of {members} members"
-    independent = spec["sampler"].get("kind", "mixture") in {"mixture", "samples"}
+    independent = spec["sampler"].get("kind", "mixture") in {"mixture", ELSEWHERE}
     return "exchangeable draws" if independent else "chosen together, not exchangeable"
 
 
@@ -186,7 +186,7 @@ def collect_samples(
     least = min((len(grouped.get(p.id, [])) for p in problems), default=0)
     spread = {d.problem: d for d in divergence if d.tokens}
     choices_of = {c.problem: c for c in choices}
-    drawn = spec["sampler"].get("kind") != "samples"
+    drawn = not from_elsewhere(spec)
     patience = float((spec["task"].get("options") or {}).get("patience", PATIENCE))
     samples = []
     for problem in problems:

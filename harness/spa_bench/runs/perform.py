@@ -4,55 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import closing, nullcontext
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from spa_bench.cards.reading import parse_overrides
-from spa_bench.cards.sampler import SamplerCard, load_sampler_card
-from spa_bench.cards.task import TaskCard, load_task_card
+from spa_bench.cards.task import load_task_card
 from spa_bench.errors import UsageError
-from spa_bench.executors.options import ExecutorOptions
-from spa_bench.mini.embedded import EMBEDDED
 from spa_bench.models.base import Model
 from spa_bench.runs.appraise import check_appraisal
-from spa_bench.runs.defaults import Pairs, load_model_for, model_for, pairs_for
+from spa_bench.runs.defaults import load_model_for, model_for
 from spa_bench.runs.earlier import earlier_runs, is_drawn, spent_before
-from spa_bench.runs.engines import Chosen, chosen_engine
 from spa_bench.runs.folder import RunFolder, given_run, problem_count
 from spa_bench.runs.generate import generate
 from spa_bench.runs.grade import grade
 from spa_bench.runs.import_samples import import_samples
-from spa_bench.runs.job import Job, asked_card, check_draws, check_limit, check_task, crowded, load_task, task_for
+from spa_bench.runs.job import load_task
 from spa_bench.runs.judging import StartGraders, graders_of, own_graders
+from spa_bench.runs.options import GradeOptions, RunOptions, ScoreOptions
 from spa_bench.runs.own_metrics import load_metrics
 from spa_bench.runs.partial import is_partial
-from spa_bench.runs.plan import estimate_line, object_lines, plan_lines, unused_loading
-from spa_bench.runs.reopen import ModelOptions, check_workers, embedder_of, load_embedder, task_of
+from spa_bench.runs.parts import LoadedParts, Parts, job_for, load_parts, plan_of, read_parts
+from spa_bench.runs.plan import object_lines
+from spa_bench.runs.reopen import embedder_of, load_embedder, task_of
 from spa_bench.runs.sample_files import SampleFile
-from spa_bench.runs.values import (
-    check_out,
-    check_price,
-    check_sandbox,
-    check_seeds,
-    check_sources,
-    checked_workers,
-    data_settings,
-    label_of,
-    unread_sources,
-)
+from spa_bench.runs.values import check_out, check_price, check_sandbox, checked_workers, label_of
 from spa_bench.sandbox import NOT_NEEDED, choose
-from spa_bench.spa.synthesize.base import synthesis_kind
-from spa_bench.spa.synthesize.targets import read_targets
-from spa_bench.spa.training_data import Sources, read_sources
 from spa_bench.support.cache import stage_cache
 from spa_bench.support.console import Reporter
-from spa_bench.tasks.base import Asking, Task, TextsTask
+from spa_bench.tasks.base import Task, TextsTask
 
 if TYPE_CHECKING:
     from spa_bench.runs.embeddings import Embedder
-
-Rules = Literal["default", "evalplus"]  # the rules by which verdicts are given
 
 
 class Follower(Protocol):
@@ -88,64 +70,6 @@ class NoFollower:
         """See Follower."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class JudgeOptions:
-    """How answers are judged on this machine."""
-
-    sandbox: str | None = None  # a name of spa_bench.sandbox.SANDBOXES; None: the first that works here
-    workers: int | None = None  # programs that run at once, in each worker where there are some; None: as many as it has cores
-    price_per_hour: float | None = None  # the cost of an hour of this machine, for timings.json; None: unknown
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunOptions:
-    """The options of a run beside its sampler and its task."""
-
-    model: str | None = None  # a name or a path; None: the embedded model for its own tasks, smollm2 for others
-    loading: ModelOptions = field(default_factory=ModelOptions)
-    engine: str | None = None  # NAME or STAGE=NAME, as chosen_engine takes it; None: hf
-    n: int | None = None  # answers to each problem; None: the card's number
-    seeds: tuple[int, ...] = (0,)  # one run for each seed
-    limit: int | None = None  # how many problems, drawn with a seed, every tag in proportion; None: all
-    first: bool = False  # `limit` takes the first problems of the data instead
-    data: str | None = None  # the source of training pairs; None: the card's source, or what runs.defaults takes
-    queries: str | None = None  # the source of attribution queries, likewise
-    settings: tuple[str, ...] = ()  # KEY=VALUE, as --set takes them
-    noise_floor: bool | None = None  # None: measured where numerics can change a text
-    until: Literal["generate", "grade"] = "grade"
-    rules: Rules = "default"
-    judge: JudgeOptions = field(default_factory=JudgeOptions)
-    embedding: str | None = None  # the model behind the embedding kernel
-    metrics: tuple[str, ...] = ()  # metrics of the user's own
-    out: Path = Path("runs")
-    quiet: bool = False  # whether nothing is told while the run is made
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Read:
-    """The parts of a run but its model, read and checked."""
-
-    card: SamplerCard
-    pairs: Pairs
-    sources: Sources
-    task_card: TaskCard
-    n: int
-    engine: Chosen
-    sandbox: str
-    task: Task
-    targets: int  # of the synthesis that makes the pairs; 0: they are given
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Loaded(_Read):
-    """The parts of a run, loaded and checked before anything is computed."""
-
-    asking: Asking
-    chat: bool  # whether the prompts go by a chat template because the model has one
-    model: Model
-    embedder: Embedder | None
-
-
 def run(
     sampler: str, task: str, options: RunOptions, *, loaded: Model | None = None, follow: Follower | None = None
 ) -> list[RunFolder]:
@@ -156,7 +80,7 @@ def run(
     """
     follow = follow or NoFollower(quiet=options.quiet)
     workers = checked_workers(options.judge.workers)
-    console, read = Reporter(quiet=options.quiet), _read(sampler, task, options)
+    console, read = Reporter(quiet=options.quiet), read_parts(sampler, task, options)
     if line := read.engine.check_model(options.model):
         console.note(line)
     embedder = load_embedder(options.embedding, device=options.loading.device) if options.embedding else None
@@ -168,8 +92,8 @@ def run(
     lent = loaded is not None or read.engine.lent
     model = loaded or load_model_for(read.task_card, options.model, options.loading, read.engine, spent_before(earlier))
     with nullcontext() if lent else closing(model):
-        parts = _load(read, embedder, model, options)
-        for line in _plan(parts, options, lent=lent):
+        parts = load_parts(read, embedder, model, options)
+        for line in plan_of(parts, options, lent=lent):
             console.note(line)
         return [_one_run(parts, options, seed, workers, follow) for seed in options.seeds]
 
@@ -177,127 +101,20 @@ def run(
 def check(sampler: str, task: str, options: RunOptions) -> None:
     """Raises a SpaBenchError where `run` would, as far as this shows without the model. Nothing is written."""
     checked_workers(options.judge.workers)
-    _read(sampler, task, options)
+    read_parts(sampler, task, options)
 
 
-def _read(sampler: str, task: str, options: RunOptions) -> _Read:
-    check_seeds(options.seeds)
-    check_price(options.judge.price_per_hour)
-    check_limit(options.limit, first=options.first)
-    check_out(options.out)
-    check_sandbox(options.judge.sandbox, used=False)
-    load_metrics(options.metrics)
-    given = parse_overrides(options.settings)
-    sampler_settings, task_settings = given.sampler | data_settings(options.data, options.queries), given.task
-    engine = chosen_engine(options.engine, given.engine)
-    check_workers(engine, options.loading.executor)
-    card = load_sampler_card(sampler, sampler_settings)
-    task_card = asked_card(task, task_settings, limit=options.limit, first=options.first, rules=options.rules)
-    pairs = pairs_for(card, task_card, model_for(task_card, options.model), sampler_settings)
-    if pairs.settings:
-        card = load_sampler_card(sampler, {**sampler_settings, **pairs.settings})
-    n = card.draws if options.n is None else options.n
-    if options.n is None and n % card.members:
-        n = card.members
-    check_draws(card, n)
-    check_sources(card, options.data, options.queries)
-    sources = read_sources(card)  # an unreadable one raises now, before anything is loaded
-    targets = len(read_targets(card.synthesize, card.data)) if card.synthesizes else 0
-    loaded = load_task(task_card)
-    sandbox = options.judge.sandbox or "bwrap"
-    if options.until != "generate" and loaded.runs_code:
-        sandbox = choose(options.judge.sandbox, task_card.packages).name
-    return _Read(
-        card=card,
-        pairs=pairs,
-        sources=sources,
-        task_card=task_card,
-        n=n,
-        engine=engine,
-        sandbox=sandbox,
-        task=loaded,
-        targets=targets,
-    )
-
-
-def _earlier(read: _Read, embedder: Embedder | None, options: RunOptions) -> list[RunFolder | None]:
+def _earlier(read: Parts, embedder: Embedder | None, options: RunOptions) -> list[RunFolder | None]:
     """For each seed the folder that an earlier command has begun; empty for an engine that is not paid by the call."""
     known = read.engine.known(model_for(read.task_card, options.model))
     if known is None:
         return []
-    jobs = [_job(read, embedder, options, seed) for seed in options.seeds]
+    jobs = [job_for(read, embedder, options, seed) for seed in options.seeds]
     return earlier_runs(jobs, read.task_card, known, options.out)
 
 
-def _load(read: _Read, embedder: Embedder | None, model: Model, options: RunOptions) -> _Loaded:
-    settled, loaded = task_for(read.task_card, read.task, model)
-    asking = check_task(read.card, loaded, model, options.limit)
-    if read.card.synthesizes:
-        synthesis_kind(read.card.synthesize.method).check_model(read.card.synthesize, model)
-    return _Loaded(
-        card=read.card,
-        pairs=read.pairs,
-        sources=read.sources,
-        task_card=settled,
-        asking=asking,
-        chat=read.task_card.prompt == "auto" and settled.prompt == "instruct",
-        n=read.n,
-        engine=read.engine,
-        sandbox=read.sandbox,
-        task=loaded,
-        targets=read.targets,
-        model=model,
-        embedder=embedder,
-    )
-
-
-def _plan(parts: _Loaded, options: RunOptions, *, lent: bool) -> list[str]:
-    lines = plan_lines(
-        parts.card,
-        parts.task,
-        parts.model,
-        n=parts.n,
-        seeds=list(options.seeds),
-        limit=options.limit,
-        embedded=parts.model.name == EMBEDDED,
-        chosen=options.model is not None or lent,
-        pairs=parts.pairs.said,
-        targets=parts.targets,
-    )
-    if parts.chat:
-        lines.append(
-            f"prompts: by the model's chat template{', as evalplus asks where there is one' * parts.task.runs_code} (or --set "
-            "task.prompt=completion)"
-        )
-    lines += object_lines(parts.card.kind, parts.task_card.kind, parts.engine.name, options.metrics)
-    lines += crowded(parts.asking, parts.model)
-    lines += unused_loading(parts.engine, options.loading)
-    lines += unread_sources(parts.card, options.data, options.queries)
-    if estimate := estimate_line(parts.card, parts.model, parts.sources, parts.task.problems):
-        lines.append(estimate)
-    if parts.embedder:
-        lines.append(f"embedding: {parts.embedder.name}, the first {parts.embedder.limit} tokens of a text")
-    return lines
-
-
-def _job(read: _Read, embedder: Embedder | None, options: RunOptions, seed: int) -> Job:
-    return Job(
-        sampler=read.card,
-        task=read.task_card,
-        n=read.n,
-        seed=seed,
-        limit=options.limit,
-        sandbox=read.sandbox,
-        grading=options.rules,
-        noise_floor=options.noise_floor,
-        embedding=embedder.describe() if embedder else {},
-        metrics=options.metrics,
-        engine=read.engine.spec(),
-    )
-
-
-def _one_run(parts: _Loaded, options: RunOptions, seed: int, workers: int, follow: Follower) -> RunFolder:
-    console, price, job = follow.reporter(), options.judge.price_per_hour, _job(parts, parts.embedder, options, seed)
+def _one_run(parts: LoadedParts, options: RunOptions, seed: int, workers: int, follow: Follower) -> RunFolder:
+    console, price, job = follow.reporter(), options.judge.price_per_hour, job_for(parts, parts.embedder, options, seed)
     folder = generate(job, parts.task, parts.model, options.out, stage_cache(), console, price=price, begun=follow.begin)
     graders = graders_of(parts.model, options.judge.workers)
     return _finished(folder, parts.task, console, parts.embedder, options, workers, follow, graders)
@@ -335,17 +152,6 @@ def ready(embedder: Embedder | None) -> Callable[[], Embedder] | None:
     return None if embedder is None else lambda: embedder
 
 
-@dataclass(frozen=True, kw_only=True)
-class GradeOptions:
-    """How existing runs are graded."""
-
-    judge: JudgeOptions = field(default_factory=JudgeOptions)
-    executor: ExecutorOptions = field(default_factory=ExecutorOptions)  # which workers grade
-    task_file: Path | None = None  # the file of a jsonl task's problems on this machine
-    embedding: str | None = None  # the place of the runs' embedding model on this machine
-    metrics: tuple[str, ...] = ()  # metrics of the user's own, beside those of the runs
-
-
 def grade_runs(paths: Sequence[Path], options: GradeOptions, *, follow: Follower | None = None) -> list[RunFolder]:
     """Grade and measure runs that were generated elsewhere, or whose grading was stopped."""
     follow = follow or NoFollower()
@@ -372,23 +178,6 @@ def grade_runs(paths: Sequence[Path], options: GradeOptions, *, follow: Follower
             )
             follow.finish("finished")
     return [folder for folder, _ in folders]
-
-
-@dataclass(frozen=True, kw_only=True)
-class ScoreOptions:
-    """How samples from a file are scored."""
-
-    name: str | None = None  # the name of the samples in tables; None: the file's name
-    cut: bool = False  # cut completions at the task's stop strings first
-    partial: bool = False  # problems may be without samples: the metrics are of those that have some
-    settings: tuple[str, ...] = ()  # KEY=VALUE of the task's card, as --set takes them
-    rules: Rules = "default"
-    judge: JudgeOptions = field(default_factory=JudgeOptions)
-    executor: ExecutorOptions = field(default_factory=ExecutorOptions)  # which workers grade
-    embedding: str | None = None
-    metrics: tuple[str, ...] = ()
-    out: Path = Path("runs")
-    quiet: bool = False  # whether nothing is told meanwhile
 
 
 def score(

@@ -19,7 +19,7 @@ from spa_bench.mini.embedded import EMBEDDED
 from spa_bench.models.base import trainable
 from spa_bench.models.hf.weights import WeightOptions
 from spa_bench.runs.engines import HF, Chosen, engine_of_spec, model_with
-from spa_bench.runs.folder import DATA_FILES, TASK_FILE, RunFolder
+from spa_bench.runs.folder import DATA_FILES, TASK_FILE, RunFolder, from_elsewhere
 from spa_bench.runs.job import Job, load_task
 from spa_bench.spa.data import files_of, hubs_of
 from spa_bench.spa.data.sets import as_pairs, hash_examples, query_rows
@@ -384,8 +384,7 @@ def task_card_of(folder: RunFolder, task_file: Path | None = None) -> TaskCard:
 
 def sampler_card(spec: Json, where: str) -> SamplerCard:
     """The sampler card that `spec` holds. Raises UsageError for samples that somebody else drew."""
-    stored = spec["sampler"]
-    if stored.get("kind") == "samples":
+    if from_elsewhere(spec):
         raise UsageError(f"{where} holds samples from a file: there is nothing to draw again; use `spa-bench score`")
     check_packages(spec, where, "sampler")
-    return build_sampler_card({**stored, "description": ""}, where, where)
+    return build_sampler_card({**spec["sampler"], "description": ""}, where, where)

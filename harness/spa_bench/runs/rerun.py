@@ -13,7 +13,8 @@ from spa_bench.runs.folder import RunFolder, differences, given_run
 from spa_bench.runs.generate import generate
 from spa_bench.runs.grade import grade
 from spa_bench.runs.judging import graders_of
-from spa_bench.runs.perform import JudgeOptions, ready
+from spa_bench.runs.options import JudgeOptions
+from spa_bench.runs.perform import ready
 from spa_bench.runs.reopen import ModelOptions, check_data, device_of, embedder_of, job_of, model_of, task_of
 from spa_bench.runs.values import check_sandbox, checked_workers
 from spa_bench.support.cache import stage_cache

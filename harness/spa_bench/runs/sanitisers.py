@@ -12,7 +12,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from spa_bench.runs.folder import SANITISERS, RunFolder
+from spa_bench.runs.folder import SANITISERS, RunFolder, from_elsewhere
 from spa_bench.runs.job import load_task
 from spa_bench.runs.reopen import task_card_of
 from spa_bench.tasks.answer_text import parse
@@ -30,7 +30,7 @@ def to_compare(folder: RunFolder) -> bool:
         task["kind"] == "code"
         and task["sanitiser"] == "program"
         and task["problems"] in _BENCHMARKS
-        and folder.spec["sampler"].get("kind") != "samples"
+        and not from_elsewhere(folder.spec)
         and importlib.util.find_spec("evalplus") is not None
         and folder.read_json(SANITISERS) is None
     )

@@ -17,7 +17,7 @@ from spa_bench.cards.source import changed
 from spa_bench.errors import SpaBenchError, StoreError
 from spa_bench.runs import embeddings
 from spa_bench.runs.choices import choose
-from spa_bench.runs.folder import ADDED, DATA_FILES, JSON_FILES, LOGS, TASK_FILE, RunFolder, spec_bytes
+from spa_bench.runs.folder import ADDED, DATA_FILES, JSON_FILES, LOGS, TASK_FILE, RunFolder, from_elsewhere, spec_bytes
 from spa_bench.runs.measure import measure, measure_added
 from spa_bench.runs.noise_floor import rows_for
 from spa_bench.runs.partial import covered, partial_fault
@@ -81,18 +81,19 @@ def _samples(folder: RunFolder, task: Task, records: list[Record]) -> Iterator[s
     wanted = {p: spec["n"] if spec["n"] is not None else max(1, counts[p]) for p in problems}
     for problem in [p for p in {**wanted, **counts} if counts.get(p, 0) != wanted.get(p, 0)]:
         yield f"{path}: {problem} has {counts.get(problem, 0)} samples, not {wanted.get(problem, 0)}"
-    if spec["sampler"].get("kind") != "samples":
+    elsewhere = from_elsewhere(spec)
+    if not elsewhere:
         yield from _drawn(spec, task, records, path)
     kept = {r.key for r in records}
     place = {p: i for i, p in enumerate(problems)}
-    yield from _in_order(folder, place, brought=spec["sampler"].get("kind") == "samples")
+    yield from _in_order(folder, place, brought=elsewhere)
     for name in ("grades.jsonl", "behaviours.jsonl"):
         keys = set(folder.log(name, LOGS[name]).keys())
         if keys != kept:
             yield f"{folder.path / name}: {_rows_amiss(len(keys - kept), len(kept - keys))}"
     if kept and folder.read_json("judged.json") is None:
         yield f"{folder.path / 'judged.json'} is missing: nobody knows which sandbox judged"
-    if spec["sampler"].get("kind") == "samples":
+    if elsewhere:
         return
     if spec["data"] and folder.read_json("adapters.json") is None:
         yield f"{folder.path / 'adapters.json'} is missing: nobody knows which adapters the samples are of"

@@ -15,6 +15,7 @@ from spa_bench.cards.sampler import DecodingCard, SamplerCard
 from spa_bench.errors import CardError, ModelError, UsageError
 from spa_bench.models.base import BeamModel, Beams, Model
 from spa_bench.models.beams import BeamSearch
+from spa_bench.samplers.asking.checks import not_negative, within
 from spa_bench.samplers.base import SamplerKind, one_member, spread
 from spa_bench.samplers.mixture import build as build_mixture
 from spa_bench.support.seeds import draw_seed
@@ -31,12 +32,9 @@ class DiverseBeamOptions:
     length_power: float = 1.0  # [power, 0 upward] scores are divided by length ** this
 
     def __post_init__(self) -> None:
-        for name, whole, least in (("groups", self.groups, 0), ("width", self.width, 1)):
-            if whole < least:
-                raise ValueError(f"{name} is {whole}; it must be at least {least}")
-        for name, value in (("penalty", self.penalty), ("length_power", self.length_power)):
-            if not 0 <= value < float("inf"):
-                raise ValueError(f"{name} is {value}; it must be finite and not negative")
+        within(0, None, groups=self.groups)
+        within(1, None, width=self.width)
+        not_negative(penalty=self.penalty, length_power=self.length_power)
 
 
 def check(card: SamplerCard) -> None:

@@ -30,10 +30,10 @@ from spa_bench.errors import CardError, ModelError, UsageError
 from spa_bench.models.base import AdapterMaker, LoraTrainable, Model
 from spa_bench.models.given import given_adapters
 from spa_bench.models.spread import SpreadModel
+from spa_bench.samplers.asking.checks import one_of
 from spa_bench.samplers.base import SamplerKind
 from spa_bench.samplers.mixture import build
 from spa_bench.support.seeds import derive_seed
-from spa_bench.support.text import did_you_mean
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,8 +55,7 @@ class MergeOptions:
 
     def __post_init__(self) -> None:
         """Raises ValueError."""
-        if self.rule not in _RULES:
-            raise ValueError(f"rule is {self.rule!r}{did_you_mean(self.rule, _RULES)}")
+        one_of(_RULES, rule=self.rule)
         if not 0 <= self.weight <= 1:
             raise ValueError(f"weight is {self.weight:g}; it is a share between 0 (the anchor) and 1 (the sources)")
         if not 0 < self.concentration < float("inf"):

@@ -18,9 +18,9 @@ from spa_bench.cards.sampler import SamplerCard
 from spa_bench.errors import ModelError, UsageError
 from spa_bench.metrics.vendi import ngram_kernel
 from spa_bench.models.base import Model, PairEncoder
+from spa_bench.samplers.asking.checks import one_of, within
 from spa_bench.samplers.base import SamplerKind, one_member, spread
 from spa_bench.samplers.mixture import build as build_mixture
-from spa_bench.support.text import did_you_mean
 from spa_bench.types import Completion, Key, Member, Prompt, Request
 
 Select = Callable[[NDArray[np.float64], NDArray[np.float64], int], list[int]]
@@ -33,10 +33,8 @@ _CHUNK = 8  # problems whose pools are drawn together; an interrupted run loses 
 
 def check_pool(pool: int, relevance: str) -> None:
     """Raise ValueError for an impossible pool or relevance."""
-    if pool < 1:
-        raise ValueError(f"pool is {pool}; it must be at least 1")
-    if relevance not in RELEVANCE:
-        raise ValueError(f"relevance is {relevance!r}{did_you_mean(relevance, RELEVANCE)}")
+    within(1, None, pool=pool)
+    one_of(RELEVANCE, relevance=relevance)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import hashlib
 import importlib.metadata
 import os
 import platform
+import re
 import subprocess
 from collections.abc import Mapping
 from functools import lru_cache
@@ -65,6 +66,12 @@ def hash_file(path: Path) -> str:
 def hash_if_there(path: Path) -> str:
     """`hash_file`; "" where there is no such file."""
     return hash_file(path) if path.exists() else ""
+
+
+def split_hash(said: str, digits: int) -> tuple[str, str] | None:
+    """(NAME, HASH) of NAME@HASH, as specs name what lies on a disk; None where no hash of so many hex digits ends the text."""
+    found = re.fullmatch(rf"(.+)@([0-9a-f]{{{digits}}})", said)
+    return None if found is None else (found[1], found[2])
 
 
 def numerics_line(numerics: Mapping[str, object]) -> str:

@@ -29,7 +29,12 @@ def visible(text: str) -> str:
 def one_line(text: object, most: int | None = None) -> str:
     """`str(text)` on one line, with single spaces; what is longer than `most` characters is cut to end in an ellipsis there."""
     line = " ".join(str(text).split())
-    return line if most is None or len(line) <= most else line[: most - 1] + "…"
+    return line if most is None else shortened(line, most, "…")
+
+
+def shortened(text: str, most: int, end: str = "...") -> str:
+    """`text`; of one longer than `most` characters, so much of its beginning that it has `most` with `end`."""
+    return text if len(text) <= most else text[: most - len(end)] + end
 
 
 def without_middle(text: str, most: int) -> str:

@@ -25,7 +25,8 @@ from spa_bench.support.user_json import read_json
 from spa_bench.tasks import sanitiser
 from spa_bench.tasks.answer_text import before_fence
 from spa_bench.tasks.base import Judge, TaskDefaults, TaskKind
-from spa_bench.types import Behaviour, Choices, Completion, Grade, Messages, Problem, Prompt, Record, Verdict
+from spa_bench.tasks.prompting import prompts_of, stops_of
+from spa_bench.types import Behaviour, Choices, Completion, Grade, Problem, Prompt, Record, Verdict
 
 Sanitise = Callable[[str, str, str, Sequence[str]], tuple[str, bool]]
 """(prompt that the answer continues, or ""; answer; entry point; stop strings) -> (text to grade, whether it is a whole
@@ -71,7 +72,7 @@ class CodeTask(TaskDefaults):
         self.problems = tuple(problems)
         self._card = card
         self._instruct = card.prompt == "instruct"
-        self._stop = card.stop_instruct if self._instruct else card.stop
+        self._stop = stops_of(card)
         self._by_id = {p.id: p for p in problems}
 
     def describe(self) -> dict[str, object]:
@@ -88,17 +89,7 @@ class CodeTask(TaskDefaults):
     def prompts(self, limit: int | None) -> list[Prompt]:
         """Prompts of the first `limit` problems. Raises DataError when the sanitiser of the answers is not installed."""
         _ = self._sanitise  # a missing package is reported before anything is drawn
-        return [
-            Prompt(
-                problem_id=p.id,
-                text=self.question(p),
-                max_new_tokens=self._card.max_new_tokens,
-                stop=self._stop,
-                messages=self._messages(p),
-                program=True,
-            )
-            for p in self.problems[:limit]
-        ]
+        return prompts_of(self._card, self.problems[:limit], self.question, program=True)
 
     @cached_property
     def _sanitise(self) -> Sanitise:
@@ -107,12 +98,6 @@ class CodeTask(TaskDefaults):
     def question(self, problem: Problem) -> str:
         """The prompt that a model continues, which also stands before the answer in the program."""
         return problem.prompt.strip() + "\n" if self._card.strip_prompt else problem.prompt
-
-    def _messages(self, problem: Problem) -> Messages:
-        if not self._instruct:
-            return ()
-        question = self._card.instruction.replace("{prompt}", problem.prompt.strip())
-        return ("user", question), ("assistant", self._card.response)
 
     def record(self, completion: Completion) -> Record:
         """The completion as the card's sanitiser makes it, which cuts it at stop strings unless it is a whole program.

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from tabulate import tabulate
 
 from spa_bench.compare.gate.specs import ABSENT, Change
-from spa_bench.support.text import one_line
+from spa_bench.support.text import one_line, shortened
 from spa_bench.types import Estimate
 
 _LONGEST = 70  # characters of a value of a spec that are shown
@@ -61,7 +61,10 @@ def _number(value: float | None) -> str:
 def _changes(changes: Sequence[Change], table: Format, sides: Sides) -> str:
     if not changes:
         return "specs: nothing differs but the seed"
-    return table([[key, _short(one), _short(other)] for key, one, other in _one_sided(changes)], ["spec", *sides])
+    return table(
+        [[key, shortened(one, _LONGEST), shortened(other, _LONGEST)] for key, one, other in _one_sided(changes)],
+        ["spec", *sides],
+    )
 
 
 def _folded(changes: Sequence[Change], table: Format, sides: Sides) -> str:
@@ -98,10 +101,6 @@ def _one_sided(changes: Sequence[Change]) -> list[tuple[str, str, str]]:
 def _table_of(key: str) -> str:
     """The table in which a key of a spec stands: `sampler.lora` of sampler.lora.rank, and `data` of data.examples."""
     return ".".join(key.split(".")[:-1][:2])
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
 
 
 def _plain_table(body: Sequence[Sequence[str]], head: Sequence[str]) -> str:

@@ -25,7 +25,7 @@ from spa_bench.errors import StoreError
 from spa_bench.metrics.pass_at_k import pass_at_k
 from spa_bench.metrics.suite import ALIASES, estimates, known, sizes_up_to, value_bounds
 from spa_bench.metrics.table import KS
-from spa_bench.runs.folder import SCHEMA_VERSION, group_hash, problem_count, spec_hash
+from spa_bench.runs.folder import SCHEMA_VERSION, from_elsewhere, group_hash, problem_count, spec_hash
 from spa_bench.runs.measure import design
 from spa_bench.runs.partial import is_partial, partial_fault
 from spa_bench.sandbox import NOT_NEEDED, SANDBOXES
@@ -107,7 +107,7 @@ def _design_faults(result: Result) -> Iterator[str]:
     wanted = problem_count(spec)
     if len(problems) != wanted or len(set(problems)) != wanted:
         yield f"{len(set(problems))} different problems of {len(problems)}, but its spec gives {wanted}"
-    if is_partial(spec) and (spec["sampler"]["kind"] != "samples" or wanted >= spec["task"]["problems_n"]):
+    if is_partial(spec) and (not from_elsewhere(spec) or wanted >= spec["task"]["problems_n"]):
         yield f"its spec says that it covers {wanted} of {spec['task']['problems_n']} problems; only samples from elsewhere can"
     elif fault := partial_fault(spec, problems):
         yield fault
@@ -118,7 +118,7 @@ def _design_faults(result: Result) -> Iterator[str]:
     if n is not None and (not 1 <= n <= _MOST or n % members):
         yield f"n is {n}; it must be a multiple of the {members} members, at most {_MOST}"
         return
-    if n is None and spec["sampler"]["kind"] != "samples":
+    if n is None and not from_elsewhere(spec):
         yield "n is null; only samples from elsewhere are not the same number for every problem"
     if size < 1 or (n is not None and size != n):
         yield f"size is {size}, but n is {n}"

@@ -12,6 +12,7 @@ from typing import Any
 
 from spa_bench.metrics.suite import AT_SIZES, OPEN_AT_SIZES, is_rate
 from spa_bench.runs.contents import COUNTS
+from spa_bench.support.text import shortened
 from spa_bench.types import Estimate, RunSpec
 
 KEPT = (
@@ -197,7 +198,7 @@ def _shown(value: object) -> str:
     if isinstance(value, int) and abs(value) > LARGEST:
         return "a number far too large"
     text = ascii(value) if not isinstance(value, list | dict) else f"a {type(value).__name__}"
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    return shortened(text, 60)
 
 
 def _table_faults(result: Mapping[str, Any]) -> Iterator[str]:

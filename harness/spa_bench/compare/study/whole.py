@@ -26,7 +26,7 @@ from spa_bench.runs.earlier import earlier_runs, is_drawn, spent_before
 from spa_bench.runs.engines import chosen_engine
 from spa_bench.runs.folder import RunFolder, open_run
 from spa_bench.runs.job import Job, asked_card, check_draws, check_limit, check_task, load_task, task_for
-from spa_bench.runs.perform import JudgeOptions
+from spa_bench.runs.options import JudgeOptions
 from spa_bench.runs.plan import unused_loading
 from spa_bench.runs.reopen import ModelOptions, check_workers
 from spa_bench.runs.values import check_out, check_price, check_sandbox, check_seeds, checked_workers, data_settings

@@ -30,7 +30,7 @@ from spa_bench.runs.verify import sample_faults
 from spa_bench.sandbox import choose
 from spa_bench.support import provenance
 from spa_bench.support.console import Reporter
-from spa_bench.support.text import one_line, visible
+from spa_bench.support.text import one_line, shortened, visible
 from spa_bench.tasks.base import Task
 from spa_bench.types import Grade, Json, Key
 
@@ -212,8 +212,7 @@ def _value_differences(
 
 
 def _short(value: object) -> str:
-    text = str(value)
-    return text if len(text) <= 120 else f"{text[:117]}..."
+    return shortened(str(value), 120)
 
 
 def _verdict_faults(run: _Run, notes: list[str]) -> Iterator[str]:

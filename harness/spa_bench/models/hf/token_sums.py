@@ -2,7 +2,7 @@
 
 Between members everything is a product of matrices or a sum over pairs, so K members cost one pass over the vocabulary. The
 numbers of single tokens are float32 (or the `dtype` asked for). They are added in blocks of 512, and the sums of blocks in
-float64: that is within 2e-7 of numpy's float64 (metrics.divergence) at a fraction of its time, because a CPU's float64
+float64: that is within 2e-7 of numpy's float64 (metrics.token_sums) at a fraction of its time, because a CPU's float64
 exponentials and logarithms take two to four times as long. Powers of two instead of e, because torch's exp takes three times as
 long as exp2 on a CPU.
 """

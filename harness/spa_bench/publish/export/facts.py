@@ -23,7 +23,7 @@ from spa_bench.metrics.suite import (
     value_bounds,
 )
 from spa_bench.publish.export.samples import Samples
-from spa_bench.runs.folder import ADDED, flat
+from spa_bench.runs.folder import ADDED, flat, from_elsewhere
 from spa_bench.runs.measure import own_means
 from spa_bench.support.files import file_safe
 from spa_bench.types import Estimate, Record, Verdict
@@ -121,7 +121,7 @@ def decoding(samples: Samples) -> dict[str, Any]:
 
 def drawn(samples: Samples) -> bool:
     """Whether the run drew its answers; of samples from elsewhere decoding, seeds, tokens and ends are not known."""
-    return bool(samples.run.spec["sampler"].get("kind") != "samples")
+    return not from_elsewhere(samples.run.spec)
 
 
 def members(samples: Samples) -> int:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from spa_bench.errors import StoreError
-from spa_bench.runs.folder import JSON_FILES, LOGS, SCHEMA_VERSION, TIMINGS, RunFolder, open_run, problem_count
+from spa_bench.runs.folder import JSON_FILES, LOGS, SCHEMA_VERSION, TIMINGS, RunFolder, from_elsewhere, open_run, problem_count
 from spa_bench.runs.noise_floor import TIMES, rows_for
 from spa_bench.runs.tail import Tail
 from spa_bench.support import lock
@@ -134,7 +134,7 @@ class OneRun:
         written = max(changed for _, _, changed in now.values()) / 1e9
         if held == "free" and not 0 <= time.time() - written < _GRACE_SECONDS:
             go_on = f"spa-bench grade {self.path}" if progress["state"] == "grading" else "the command that made it"
-            if progress["state"] == "generating" and folder.spec["sampler"].get("kind") == "samples":
+            if progress["state"] == "generating" and from_elsewhere(folder.spec):
                 go_on = "the same spa-bench score"
             return {**progress, "state": "stopped", "said": f"go on with: {go_on}"}
         return {**progress, "host": lock.host(self.path) if held == "elsewhere" else ""}
@@ -160,7 +160,7 @@ class OneRun:
         for tail in self._tails.values():
             tail.look()
         spec, tails = folder.spec, self._tails
-        records, drawn = tails["records.jsonl"], spec["sampler"].get("kind") != "samples"
+        records, drawn = tails["records.jsonl"], not from_elsewhere(spec)
         problems, n = problem_count(spec), spec["n"]
         wanted = problems * n if n else None
         done = {"samples": records.rows, "samples_total": wanted, "total": problems}

@@ -1,8 +1,11 @@
-"""Checks of options: numbers of questions are bounded, so that a slip of the hand is no endless run."""
+"""Checks of a kind's options. Numbers of questions are bounded, so that a slip of the hand is no endless run."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
+
+from spa_bench.support.text import did_you_mean
 
 MOST = 1000  # of whatever is asked for at once
 
@@ -16,7 +19,21 @@ def within(least: int, most: int | None, **values: int) -> None:
             raise ValueError(f"{name} is {value}; it must be between {least} and {most:,}")
 
 
+def not_negative(**values: float) -> None:
+    """Raises ValueError for a value below 0 or not finite."""
+    for name, value in values.items():
+        if not 0 <= value < math.inf:
+            raise ValueError(f"{name} is {value}; it must be finite and not negative")
+
+
 def is_temperature(value: float | None) -> None:
     """Raises ValueError for a temperature below 0 or not finite; None is the card's."""
-    if value is not None and not 0 <= value < math.inf:
-        raise ValueError(f"temperature is {value}; it must be finite and not negative")
+    if value is not None:
+        not_negative(temperature=value)
+
+
+def one_of(known: Collection[str], **values: str) -> None:
+    """Raises ValueError for a value that is not in `known`."""
+    for name, value in values.items():
+        if value not in known:
+            raise ValueError(f"{name} is {value!r}{did_you_mean(value, known)}")

@@ -29,6 +29,7 @@ from spa_bench.samplers.asking.archive import AXES, Archive, Axes, Candidate
 from spa_bench.samplers.asking.asker import asking_kind
 from spa_bench.samplers.asking.asker import check_model as check_chat
 from spa_bench.samplers.asking.case import Answer, Case, Question, Reply, Steps, failed
+from spa_bench.samplers.asking.checks import one_of, within
 from spa_bench.samplers.base import Wants
 from spa_bench.samplers.replies import as_stored
 from spa_bench.support.text import did_you_mean
@@ -61,9 +62,7 @@ class QdaifOptions:
     text: str = template_file("answer-text", needs="")  # {answer} of other answers
 
     def __post_init__(self) -> None:
-        for name in ("pool", "drafts", "batch", "parents", "bins"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        within(1, None, pool=self.pool, drafts=self.drafts, batch=self.batch, parents=self.parents, bins=self.bins)
         if self.drafts > self.pool:
             raise ValueError(f"drafts is {self.drafts}, of a pool of {self.pool}")
         if not self.axes:
@@ -73,8 +72,7 @@ class QdaifOptions:
                 raise ValueError(f"axes has {axis!r}{did_you_mean(axis, AXES)}")
         if len(set(self.axes)) < len(self.axes):
             raise ValueError(f"axes names one twice: {', '.join(self.axes)}")
-        if self.quality not in QUALITIES:
-            raise ValueError(f"quality is {self.quality!r}{did_you_mean(self.quality, QUALITIES)}")
+        one_of(QUALITIES, quality=self.quality)
         if ("judged" in self.axes) != bool(self.labels) or ("judged" in self.axes) != bool(self.attribute):
             raise ValueError("labels and attribute belong to the axis 'judged': give all three, or none")
         if len(set(map(str.lower, self.labels))) < len(self.labels):

@@ -14,6 +14,7 @@ from spa_bench.cards.task import TaskCard
 from spa_bench.errors import DataError, ModelError, UsageError
 from spa_bench.sandbox import Limits
 from spa_bench.support.home import expanded
+from spa_bench.support.text import shortened
 from spa_bench.tasks.base import Asking, Judge, Named, Options
 from spa_bench.tasks.data_folder import data_folder
 from spa_bench.tasks.lm_eval import library
@@ -276,8 +277,7 @@ def _one(seen: Any) -> Any:
 
 
 def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= _SHORT else text[: _SHORT - 1] + "…"
+    return shortened(repr(value), _SHORT, "…")
 
 
 def template_of(model: _Chat) -> Template:

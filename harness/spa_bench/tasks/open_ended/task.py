@@ -33,7 +33,8 @@ from spa_bench.tasks.open_ended.options import OpenOptions
 from spa_bench.tasks.open_ended.partition import Pair, in_rounds, name_of
 from spa_bench.tasks.open_ended.prompts import read_prompts
 from spa_bench.tasks.open_ended.tables import read_classes, read_scores, values_for
-from spa_bench.types import Behaviour, Choices, Completion, Grade, Judgement, Key, Messages, Problem, Prompt, Record, Verdict
+from spa_bench.tasks.prompting import prompts_of, stops_of
+from spa_bench.types import Behaviour, Choices, Completion, Grade, Judgement, Key, Problem, Prompt, Record, Verdict
 
 NO_TEXT, UNREAD = "no text", "no verdict"  # marks of grades
 _NOT_COMPARING = {"prompts", "continued", "classes_hash", "scores_hash", "judge_settings"}  # options that compare no answers
@@ -66,7 +67,7 @@ class OpenTask(TaskDefaults):
         self.limits = Limits(memory_mb=card.memory_mb)
         self._card, self._options = card, card.options_as(OpenOptions)
         self._instruct = card.prompt == "instruct"
-        self._stop = card.stop_instruct if self._instruct else card.stop
+        self._stop = stops_of(card)
         self._by_id = {p.id: p for p in self.problems}
         self._templates = {
             asks: read_template(name, asks)
@@ -112,26 +113,11 @@ class OpenTask(TaskDefaults):
 
     def prompts(self, limit: int | None) -> list[Prompt]:
         """Prompts of the first `limit` problems."""
-        return [
-            Prompt(
-                problem_id=p.id,
-                text=self.question(p),
-                max_new_tokens=self._card.max_new_tokens,
-                stop=self._stop,
-                messages=self._messages(p),
-            )
-            for p in self.problems[:limit]
-        ]
+        return prompts_of(self._card, self.problems[:limit], self.question)
 
     def question(self, problem: Problem) -> str:
         """The text that a model continues."""
         return fill(self._options.continued, {"prompt": problem.prompt})
-
-    def _messages(self, problem: Problem) -> Messages:
-        if not self._instruct:
-            return ()
-        asked = ("user", fill(self._card.instruction, {"prompt": problem.prompt}))
-        return (asked, ("assistant", self._card.response)) if self._card.response else (asked,)
 
     # answers
 
