@@ -101,6 +101,7 @@ def test_lm_eval_says_of_each_sample_what_we_say(three: Path, bwrap: str, tmp_pa
     assert results["any,none"] == 1.0
 
 
+@pytest.mark.slow
 def test_lm_eval_stops_where_running_is_not_allowed_and_where_the_cache_is_not_found(three: Path, tmp_path: Path):
     task = load_task(load_task_card(str(three)))
     run = stored(tmp_path / "runs", task, [record(p.id, 0, 0, RIGHT[p.id]) for p in task.problems], n=1)

@@ -48,7 +48,7 @@ def _report(study: str, points: list[MeasuredPoint], seeds: int) -> Report:
     )
 
 
-@pytest.mark.parametrize("study", ["main", "temperature", "data-fraction"])
+@pytest.mark.parametrize("study", ["main", pytest.param("temperature", marks=pytest.mark.slow), "data-fraction"])
 def test_the_same_numbers_give_the_same_page_rows_and_pictures(study: str):
     whole = report(study)
     assert page(whole) == page(whole)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -80,19 +81,32 @@ def test_the_wheel_holds_what_the_package_reads_and_nothing_of_the_checkout(whee
     assert files == {n.removeprefix("spa_bench/") for n in names if n.startswith("spa_bench/") and "/_cards/" not in n}
 
 
-def test_a_run_a_table_and_a_page_from_the_wheel_in_an_empty_folder(ran: Ran, installed: Path, tmp_path: Path):
+def test_a_score_a_table_and_a_page_from_the_wheel_in_an_empty_folder(ran: Ran, installed: Path, tmp_path: Path):
     where = subprocess.run(
         [str(installed / "python"), "-I", "-c", "import spa_bench; print(spa_bench.__file__)"],
         cwd=tmp_path, capture_output=True, text=True, check=True,
     ).stdout  # fmt: skip
     assert str(ROOT) not in where
+    problem = {"task_id": "t/0", "prompt": "def one():\n", "canonical_solution": "    return 1\n", "entry_point": "one"}
+    problem["test"] = "def check(candidate):\n    assert candidate() == 1\n"
+    here = tmp_path / "empty"
+    (here / "t.jsonl").write_text(json.dumps(problem) + "\n")
+    (here / "t.toml").write_text('description = "one"\nfile = "t.jsonl"\nversion = "1"\n')
+    (here / "s.jsonl").write_text(json.dumps({"task_id": "t/0", "completion": "    return 1\n"}) + "\n")
+    done = ran("score", "--task", "t.toml", "--samples", "s.jsonl")
+    assert done.returncode == 0, done.stderr
+    assert "t 1, 1 problem" in done.stdout
+    page = ran("report", "runs", "-o", "page")
+    assert page.returncode == 0, page.stderr
+    assert (here / "page" / "index.html").exists()
+    assert "spa-influence" in ran("list", "samplers").stdout
+
+
+@pytest.mark.slow
+def test_a_run_from_the_wheel_in_an_empty_folder(ran: Ran):
     done = ran("run", "--sampler", "base", "--task", "mini-code", "--limit", "3", "--noise-floor", "no")
     assert done.returncode == 0, done.stderr
     assert "mini-code 1, 3 of 120 problems at random by tags" in done.stdout
-    page = ran("report", "runs", "-o", "page")
-    assert page.returncode == 0, page.stderr
-    assert (tmp_path / "empty" / "page" / "index.html").exists()
-    assert "spa-influence" in ran("list", "samplers").stdout
 
 
 def test_the_headline_command_of_the_wheel_names_what_it_lacks(ran: Ran):

@@ -147,7 +147,10 @@ def test_the_logits_of_a_row_are_bitwise_those_it_has_alone(
     assert all(torch.equal(alone[0], together) for alone, together in zip(seen, steps, strict=True))
 
 
-@pytest.mark.parametrize("prompt", ["0", "01234567890123", "012345678901234", "0123456789012345", "x" * 50])
+_LONG = [pytest.param(p, marks=pytest.mark.slow) for p in ("01234567890123", "012345678901234")]
+
+
+@pytest.mark.parametrize("prompt", ["0", *_LONG, "0123456789012345", "x" * 50])
 def test_the_logits_of_a_row_are_bitwise_those_it_has_among_longer_prompts(
     prompt: str, tiny_model: HFModel, members: list[Member], monkeypatch: pytest.MonkeyPatch
 ):

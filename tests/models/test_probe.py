@@ -149,7 +149,7 @@ def short(name: str, dtype: torch.dtype = torch.bfloat16) -> nn.Module:
     return small_network(BY_NAME[name]).to(dtype)
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, pytest.param(torch.float16, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", ["llama", "mistral", "mpt", "mamba", "rwkv", "phi3, longrope"])
 def test_a_short_type_finds_what_float32_finds(name: str, dtype: torch.dtype):
     in_full = probed(name)

@@ -174,7 +174,7 @@ def test_adapters_over_four_bits_are_those_over_the_rounded_weights(four: HFMode
             assert float((high - other.factors[path][1]).norm() / high.norm()) < 1e-2, path
 
 
-@pytest.mark.parametrize("curvature", ["identity", "ekfac", "lissa"])
+@pytest.mark.parametrize("curvature", ["identity", "ekfac", pytest.param("lissa", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("trained", [False, True])
 def test_scores_over_four_bits_are_those_over_the_rounded_weights(
     curvature: str, trained: bool, four: HFModel, rounded: HFModel

@@ -108,7 +108,7 @@ def test_answers_come_out_as_they_end(model: HFModel, monkeypatch: pytest.Monkey
     assert seen == [(Key("0", 0, d), 3 + 10 * d) for d in range(4)]
 
 
-@pytest.mark.parametrize("size", [4, 5, 16])
+@pytest.mark.parametrize("size", [4, pytest.param(5, marks=pytest.mark.slow), 16])
 @pytest.mark.parametrize("stop", [(), ("\n", " re")])
 def test_an_answer_is_the_same_in_a_slot_that_another_left(size: int, stop: tuple[str, ...], tiny_folder: Path, adapter: Path):
     members = [BASE, Member("a", adapter, Decoding())]

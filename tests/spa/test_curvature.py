@@ -262,7 +262,7 @@ def test_batch_and_repeats_of_lissa_matter(tiny_model: HFModel):
     assert not np.allclose(plain, found(replace(card, scale=1e3)), rtol=1e-3)
 
 
-@pytest.mark.parametrize("factors", ["tokens", "gradients"])
+@pytest.mark.parametrize("factors", ["tokens", pytest.param("gradients", marks=pytest.mark.slow)])
 def test_ekfac_is_near_the_damped_block_diagonal_matrix(factors: str, sample: Sampled, solved: dict[str, Tensor]):
     card = replace(CARD, curvature_examples=0, draws=200, factors=factors)
     few = replace(two(sample), card=card)

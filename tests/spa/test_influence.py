@@ -188,7 +188,7 @@ def test_with_huge_damping_every_curvature_is_a_multiple_of_none(
     close(scores(tiny_model, card, adapter=adapter) * 1e9, scores(tiny_model, adapter=adapter))
 
 
-@pytest.mark.parametrize("curvature", ["fisher", "datainf", "ekfac", "lissa"])
+@pytest.mark.parametrize("curvature", ["fisher", "datainf", "ekfac", pytest.param("lissa", marks=pytest.mark.slow)])
 def test_damping_and_the_number_of_examples_behind_the_curvature_matter(curvature: str, tiny_model: HFModel, trained: Adapter):
     card = replace(CARD, curvature=curvature, depth=10)
     plain = scores(tiny_model, card, adapter=trained)

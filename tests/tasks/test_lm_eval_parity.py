@@ -57,7 +57,7 @@ def test_winogrande_equals_lm_eval(shots: int, data: Path, tiny_folder: Path, ti
     assert_same(task, answered(task, tiny_model), theirs)
 
 
-@pytest.mark.parametrize("shots", [0, 1, 3])
+@pytest.mark.parametrize("shots", [0, pytest.param(1, marks=pytest.mark.slow), 3])
 def test_bbh_equals_lm_eval(shots: int, data: Path, tiny_folder: Path, tiny_model: Any, tmp_path: Path):
     names = ["bbh_cot_fewshot_navigate", "bbh_cot_fewshot_sports_understanding"]
     for name in names:
