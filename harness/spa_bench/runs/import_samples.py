@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -116,17 +117,12 @@ def import_samples(
     records = read.records
     for line in read.told:
         note(line)
-    counts: dict[str, int] = {}
-    for record in records:
-        counts[record.problem] = counts.get(record.problem, 0) + 1
+    counts = Counter(record.problem for record in records)
     n = min(counts.values()) if len(set(counts.values())) == 1 else None
     sampler: dict[str, object] = {"name": label, "kind": ELSEWHERE, "members": 1, "samples_hash": read.hash, "cut": cut}
     if len(counts) < len(task.problems):
         there = [p.id for p in task.problems if p.id in counts]
-        sampler |= {
-            "name": partial_name(label, len(there), len(task.problems)),
-            PARTIAL: partial_entry(there),
-        }
+        sampler |= {"name": partial_name(label, len(there), len(task.problems)), PARTIAL: partial_entry(there)}
     said = described(task, card) if card else task.describe()
     spec = RunSpec(
         sampler=sampler,
