@@ -15,7 +15,7 @@ from spa_bench.cards.merging import Merging
 from spa_bench.cards.registry import kind_of
 from spa_bench.cards.sampler import SamplerCard
 from spa_bench.errors import CardError
-from spa_bench.models.base import Model
+from spa_bench.models.base import ChatModel, Model
 from spa_bench.types import Begun, Completion, Key, Member, Prompt
 
 
@@ -104,6 +104,12 @@ def any_n(card: SamplerCard, n: int) -> None:
 
 def any_model(card: SamplerCard, model: Model) -> None:
     """Accept every model."""
+
+
+def check_chat(card: SamplerCard, model: Model) -> None:
+    """Raises ModelError for a model that says that it cannot be asked in messages; others are asked, and may refuse then."""
+    if isinstance(model, ChatModel):
+        model.check_chat()
 
 
 def draws_n(card: SamplerCard, n: int) -> int:

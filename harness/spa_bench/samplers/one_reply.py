@@ -13,8 +13,8 @@ from pathlib import Path
 
 from spa_bench.cards.sampler import SamplerCard
 from spa_bench.errors import UsageError
-from spa_bench.models.base import ChatModel, Model
-from spa_bench.samplers.base import SamplerKind, one_member, spread
+from spa_bench.models.base import Model
+from spa_bench.samplers.base import SamplerKind, check_chat, one_member, spread
 from spa_bench.samplers.mixture import build as build_mixture
 from spa_bench.samplers.replies import Answer, as_stored, parse_reply
 from spa_bench.support.seeds import draw_seed
@@ -46,12 +46,6 @@ class OneReplyOptions:
                 raise ValueError(f"template has no {place}; it needs {{n}} and {{prompt}}")
         if self.max_new_tokens < 0:
             raise ValueError(f"max_new_tokens is {self.max_new_tokens}; it must not be negative")
-
-
-def check_model(card: SamplerCard, model: Model) -> None:
-    """Raises ModelError for a model that says that it cannot be asked in messages; others are asked, and may refuse then."""
-    if isinstance(model, ChatModel):
-        model.check_chat()
 
 
 class OneReply:
@@ -135,4 +129,4 @@ def build(card: SamplerCard, adapters: Sequence[Path]) -> OneReply:
     return OneReply(card, adapters)
 
 
-KIND = SamplerKind(build=build, options=OneReplyOptions, check=one_member, check_model=check_model, together=True)
+KIND = SamplerKind(build=build, options=OneReplyOptions, check=one_member, check_model=check_chat, together=True)
