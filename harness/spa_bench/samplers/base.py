@@ -161,6 +161,12 @@ def one_member(card: SamplerCard) -> None:
         )
 
 
+def waiting(prompts: Sequence[Prompt], n: int, done: Collection[Key], members: int = 1) -> list[Prompt]:
+    """The prompts that lack one of their n answers, of which each member gives as many."""
+    each = n // members
+    return [p for p in prompts if any(Key(p.problem_id, *divmod(i, each)) not in done for i in range(n))]
+
+
 def spread(total: int, count: int) -> list[int]:
     """`total` as `count` whole parts that are as equal as possible, the larger ones first."""
     each, left = divmod(total, count)

@@ -14,7 +14,7 @@ from pathlib import Path
 from spa_bench.cards.sampler import SamplerCard
 from spa_bench.errors import UsageError
 from spa_bench.models.base import Model
-from spa_bench.samplers.base import SamplerKind, check_chat, one_member, spread
+from spa_bench.samplers.base import SamplerKind, check_chat, one_member, spread, waiting
 from spa_bench.samplers.mixture import build as build_mixture
 from spa_bench.samplers.replies import Answer, as_stored, parse_reply
 from spa_bench.support.seeds import draw_seed
@@ -62,9 +62,8 @@ class OneReply:
         """See Sampler.sample. A problem that lacks an answer is asked again, which gives the same reply."""
         if n < 1:
             raise UsageError(f"n is {n}; {self.name} needs at least 1 answer a problem")
-        waiting = [p for p in prompts if any(Key(p.problem_id, 0, draw) not in done for draw in range(n))]
-        by_id = {p.problem_id: p for p in waiting}
-        requests = [self._request(p, n, draw_seed(seed, task, p.problem_id, 0, 0)) for p in waiting]
+        by_id = {p.problem_id: p for p in waiting(prompts, n, done)}
+        requests = [self._request(p, n, draw_seed(seed, task, problem, 0, 0)) for problem, p in by_id.items()]
         for reply in model.generate(requests, self.members):
             for completion in completions(reply, by_id[reply.key.problem], n):
                 if completion.key not in done:

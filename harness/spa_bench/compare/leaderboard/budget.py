@@ -70,8 +70,8 @@ def at_equal(rows: Sequence[LeaderboardRow], what: What, *, sort: str | None = N
     """The rows of one table at the budget of the cheapest, by `sort`: a metric at the budget, or any other metric.
 
     Without `sort` they are in the order of different right programs or, where answers are not programs, of any_of_n; of
-    distinct_k where answers are neither right nor wrong. Raises
-    UsageError for a row without recorded costs, and for a metric that no row has.
+    distinct_k where answers are neither right nor wrong. Raises UsageError for a row without recorded costs, and for a metric
+    that no row has.
     """
     costs = {row.label: _cost(row, what) for row in rows}
     amount = min(costs[row.label] * row.result["size"] for row in rows)
