@@ -130,6 +130,23 @@ def test_other_bytes_of_the_right_length_are_found_when_they_are_read_and_made_a
     assert path.read_bytes() == whole
 
 
+def test_files_of_a_suite_that_do_not_fit_together_have_no_count(tmp_path: Path):
+    files = SuiteFiles(tmp_path, "k")
+    assert files.count(count_frames) is None
+    for kept in (files.inputs, files.expected):
+        write_frames(kept, [])
+    files.write_times([])
+    assert files.count(count_frames) == 0  # Mbpp/793 has no plus inputs
+    for kept in (files.inputs, files.expected):
+        write_frames(kept, [b"a", b"b"])
+    assert files.count(count_frames) is None
+    files.write_times([0.1, 0.2])
+    assert files.count(count_frames) == files.count(lambda path: len(FrameFile(path))) == 2
+    files.expected.write_bytes(files.expected.read_bytes()[:-1] + b"c")  # as long, with another checksum
+    assert files.count(count_frames) == 2
+    assert files.count(lambda path: len(FrameFile(path))) is None
+
+
 def test_frames_are_counted_from_the_head_alone(tmp_path: Path):
     write_frames(tmp_path / "x", [b"abc", b"", b"\n"])
     assert count_frames(tmp_path / "x") == 3

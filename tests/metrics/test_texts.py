@@ -87,6 +87,15 @@ def test_the_whole_sample_has_the_values_of_the_plain_functions():
     assert found["distinct_correct[ast]"] == 3
 
 
+@pytest.mark.parametrize("orders", [(3,), (2, 3, 1)])
+def test_the_kernel_of_n_grams_does_not_depend_on_the_orders_of_distinct_n(orders, monkeypatch):
+    before = values(SAMPLES, [8])
+    monkeypatch.setattr("spa_bench.metrics.texts.DISTINCT", orders)
+    found = values(SAMPLES, [8])
+    same = [name for name in NAMES if name.startswith("vendi[ngram")] + [f"distinct[n={n}]" for n in orders]
+    assert {name: found[name] for name in same} == {name: before[name] for name in same}
+
+
 @pytest.mark.parametrize(("members", "size"), [(1, 2), (1, 6), (1, 7), (2, 2), (2, 6), (4, 2), (4, 4), (8, 7)])
 def test_a_smaller_size_is_the_mean_over_the_subsets_of_the_design(members, size):
     samples = replace(SAMPLES, members=members)

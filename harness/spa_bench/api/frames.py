@@ -7,12 +7,11 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from spa_bench.api.sources import Facts, SeedOfResult, Source, part_of
 from spa_bench.compare.leaderboard import LeaderboardRow, from_runs
 from spa_bench.compare.leaderboard.schema import as_estimate, as_stored
 from spa_bench.errors import UsageError
+from spa_bench.metrics.missing import with_nan
 from spa_bench.metrics.suite import ALIASES
 from spa_bench.publish.report.runs import mean_matrices
 from spa_bench.runs.folder import ADDED, RunFolder, group_hash
@@ -133,7 +132,7 @@ def problems(sources: Sequence[Source], rows: Sequence[LeaderboardRow]) -> DataF
             ids, values = content["problems"], {**content["values"], **added.get("values", {})}
             seed = source.spec["seed"]
         fixed = {"task": row.task, "sampler": row.label, "model": row.result["model"], "seed": seed}
-        columns = {name: np.array([np.nan if v is None else v for v in each], float) for name, each in values.items()}
+        columns = {name: with_nan(each) for name, each in values.items()}
         parts.append(pandas().DataFrame({**fixed, "problem": ids, **columns}))
     whole: DataFrame = pandas().concat(parts, ignore_index=True)
     return whole.astype({"seed": "Int64"})

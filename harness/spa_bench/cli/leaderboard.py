@@ -7,11 +7,14 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from spa_bench.cli.options import OUTPUT, WHAT, Results, TaskFile, a_path, name_metrics, name_samplers, option
 from spa_bench.errors import UsageError
 from spa_bench.support.files import write_text
+
+if TYPE_CHECKING:
+    from spa_bench.runs.folder import RunFolder
 
 
 def leaderboard(
@@ -67,7 +70,7 @@ def leaderboard(
     if save is None and (measured_by is not None or samples):
         given = "--measured-by stands in" if measured_by is not None else "--samples goes beside"
         raise UsageError(f"{given} the files that --save writes; give --save too")
-    results = board.find_results(runs)
+    results, folders = board.find_with_runs(runs)
     if measured_by is not None:
         results = board.marked(results, measured_by)
     rows = board.build_rows(results)
@@ -76,7 +79,7 @@ def leaderboard(
     rows, budgets = board.arrange(rows, sort=sort, what=at_equal)
     spent = {one.row.result["group_hash"]: (budget, one) for budget in budgets.values() for one in budget.rows}
     if save:
-        _save(runs, results, save, samples=samples)
+        _save(results, folders if samples else None, save)
     form = "json" if as_json else style
     if form == "json":
         extra = {group: {"at_equal": board.budget_json(budget, one)} for group, (budget, one) in spent.items()}
@@ -95,16 +98,15 @@ def leaderboard(
     return 0
 
 
-def _save(places: Sequence[Path], results: Sequence[dict[str, Any]], save: Path, *, samples: bool) -> None:
-    """Write the files of `results`, with the samples of their runs beside them, and print their names on stderr."""
+def _save(results: Sequence[dict[str, Any]], runs: Sequence[RunFolder] | None, save: Path) -> None:
+    """Write the files of `results`, with the samples of `runs` beside them, if given, and print their names on stderr."""
     from spa_bench.compare import leaderboard as board
     from spa_bench.compare.submission import check_runs, save_samples
 
-    runs = board.find_runs(places) if samples else []
-    if samples:
+    if runs is not None:
         check_runs(results, runs)
     written = board.save_all(results, save)
-    if samples:
+    if runs is not None:
         each = [results] if save.suffix == ".json" else [[result] for result in results]
         written += [save_samples(path, mine, runs) for path, mine in zip(written, each, strict=True)]
     for path in written:

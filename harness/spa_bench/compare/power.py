@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from tabulate import tabulate
 
 from spa_bench.errors import StoreError, UsageError
+from spa_bench.metrics.missing import with_nan
 from spa_bench.metrics.power import (
     MOST_PROBLEMS,
     power_at,
@@ -270,8 +271,8 @@ def _scores(path: Path, metric: str) -> tuple[tuple[str, list[str]], NDArray[np.
     name = ALIASES.get(metric, metric)
     if name not in results[0]["values"]:
         raise UsageError(f"{path} has no metric {metric!r}{did_you_mean(metric, results[0]['values'])}")
-    scores = [[math.nan if value is None else value for value in measured["values"][name]] for measured in results]
-    return (runs[0].spec["task"]["problems_hash"], results[0]["problems"]), np.array(scores, float)
+    scores = with_nan([measured["values"][name] for measured in results])
+    return (runs[0].spec["task"]["problems_hash"], results[0]["problems"]), scores
 
 
 def _runs(path: Path) -> list[RunFolder]:

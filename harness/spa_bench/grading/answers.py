@@ -10,8 +10,9 @@ from typing import Any
 from spa_bench.grading.base import Grading, one_line
 from spa_bench.grading.compare import is_floats
 from spa_bench.grading.ends import OUTPUT_FACTOR, OUTPUT_ROOM, TIME_FACTOR, TOTAL_SECONDS
+from spa_bench.grading.frames import frames
 from spa_bench.grading.suites import FrameFile, SuiteFiles
-from spa_bench.sandbox.inside import calls, wire
+from spa_bench.sandbox.inside import wire
 
 TOO_LONG = b"L"  # in place of a frame's code: an answer whose bytes were not read
 Frame = tuple[int, bytes, bytes]  # test, code of inside/calls.py (or TOO_LONG with the megabytes as text), bytes
@@ -121,16 +122,16 @@ class Answers:
             self._place = -1
         self._buffer += data
         at = 0
-        while self._read < len(self._suite) and len(self._buffer) - at >= calls.FRAME.size:
-            code, _, size = calls.FRAME.unpack_from(self._buffer, at)
-            start = at + calls.FRAME.size
-            if size > OUTPUT_FACTOR * self._suite.size(self._read) + OUTPUT_ROOM:
+        for code, _, start, stop in frames(self._buffer):
+            if self._read == len(self._suite):
+                break
+            if (size := stop - start) > OUTPUT_FACTOR * self._suite.size(self._read) + OUTPUT_ROOM:
                 yield self._read, TOO_LONG, str(size >> 20).encode()
                 return
-            if len(self._buffer) - start < size:
+            if stop > len(self._buffer):
                 break
-            yield self._read, code, bytes(self._buffer[start : start + size])
-            self._read, at = self._read + 1, start + size
+            yield self._read, code, bytes(self._buffer[start:stop])
+            self._read, at = self._read + 1, stop
         del self._buffer[:at]
         if not self._buffer:
             self._place = self._suite.place(self._read)

@@ -30,8 +30,9 @@ from spa_bench.grading.ends import (
     ended,
     no_longer_than,
 )
+from spa_bench.grading.frames import frames
 from spa_bench.grading.suites import FrameFile, SuiteFiles, write_frames
-from spa_bench.sandbox.inside import calls, wire
+from spa_bench.sandbox.inside import wire
 from spa_bench.types import Verdict
 
 _JUDGE_SECONDS = 10  # to judge everything that one program returned
@@ -162,16 +163,12 @@ class Prober:
                     break
                 buffer += data
                 at = 0
-                while len(buffer) - at >= calls.FRAME.size:
-                    code, used, size = calls.FRAME.unpack_from(buffer, at)
-                    if size > most + _NAME or (code not in _ENDS and code not in _GOES_ON):
+                for code, used, start, stop in frames(buffer):
+                    if stop - start > most + _NAME or (code not in _ENDS and code not in _GOES_ON):
                         return answered, "crashed"  # an invalid frame: the program itself wrote to the channel
-                    at += calls.FRAME.size
-                    if len(buffer) - at < size:
-                        at -= calls.FRAME.size
+                    if stop > len(buffer):
                         break
-                    did = _Did(code, used, bytes(buffer[at : at + size]))
-                    at += size
+                    did, at = _Did(code, used, bytes(buffer[start:stop])), stop
                     if code in _ENDS:
                         # before the first call, the class of the exception is the behaviour
                         name = did.data.partition(b":")[0][:100].hex() if code in b"PX" else ""
@@ -230,12 +227,9 @@ class Prober:
             elif len(said) <= _MOST:
                 said += data
         arguments: list[bytes] = []
-        at = 0
-        while len(said) - at >= calls.FRAME.size:
-            code, _, size = calls.FRAME.unpack_from(said, at)
-            data = bytes(said[at + calls.FRAME.size : at + calls.FRAME.size + size])
-            at += calls.FRAME.size + size
-            if code == b"J" and at <= len(said):  # the last one
+        for code, _, start, stop in frames(said):
+            data = bytes(said[start:stop])
+            if code == b"J" and stop <= len(said):  # the last one
                 return (arguments if _says_passed(data) else []), max(float(end["cpu"]), 1e-6)
             if code != b"C" or not _is_call(data):
                 break

@@ -32,12 +32,7 @@ def probes_key(tests: Check | Calls, entry_point: str, suite_key: str) -> str:
 
 def known(folder: Path, key: str) -> int:
     """The number of a problem's probes in the cache; 0 where they are missing or incomplete."""
-    files = SuiteFiles(folder, key)
-    try:
-        sizes = {len(FrameFile(files.inputs)), len(FrameFile(files.expected)), len(files.read_times())}
-    except (OSError, ValueError, KeyError, TypeError):
-        return 0
-    return sizes.pop() if len(sizes) == 1 else 0
+    return SuiteFiles(folder, key).count(lambda path: len(FrameFile(path))) or 0
 
 
 def write_inputs(folder: Path, key: str, tests: Calls) -> None:

@@ -13,7 +13,7 @@ import os
 import platform
 import tempfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -177,3 +177,14 @@ class SuiteFiles:
     def complete(self) -> bool:
         """Whether all files exist. Their content is checked when it is read."""
         return self.inputs.exists() and self.expected.exists() and self.times.exists()
+
+    def count(self, frames_in: Callable[[Path], int]) -> int | None:
+        """The number of calls of which every file has its part; None where one is missing or broken, or their numbers differ.
+
+        `frames_in` counts the frames of a file, as count_frames does.
+        """
+        try:
+            sizes = {frames_in(self.inputs), frames_in(self.expected), len(self.read_times())}
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return sizes.pop() if len(sizes) == 1 else None

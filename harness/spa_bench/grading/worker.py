@@ -32,6 +32,7 @@ from spa_bench.grading.ends import (
     ended,
     no_longer_than,
 )
+from spa_bench.grading.frames import frames
 from spa_bench.grading.suites import FrameFile, SuiteFiles, write_frames
 from spa_bench.sandbox.inside import calls, guard, wire
 from spa_bench.types import Verdict
@@ -266,30 +267,30 @@ class Worker:
                 chunks.append(data)
             else:
                 end = json.loads(data)
-        data, at = b"".join(chunks), 0
-        frames: list[bytes] = []
+        data = b"".join(chunks)
+        kept: list[bytes] = []
         times: list[float] = []
         odd: list[int] = []
         doubt = ""
-        while len(data) - at >= calls.FRAME.size:
-            code, seconds, size = calls.FRAME.unpack_from(data, at)
-            frame = data[at + calls.FRAME.size : at + calls.FRAME.size + size]
+        for code, seconds, start, stop in frames(data):
+            if stop > len(data):
+                break
+            frame = data[start:stop]
             if code == b"N":
                 frame = b""
             elif code == b"Q":
-                odd.append(len(frames))
-                doubt = doubt or self._doubt(job, len(frames), frame, inputs[len(frames)])
+                odd.append(len(kept))
+                doubt = doubt or self._doubt(job, len(kept), frame, inputs[len(kept)])
             elif code != b"O":
-                return {"failed": one_line(f"on test input {len(frames)}: {frame[:500].decode('utf-8', 'replace')}")}
+                return {"failed": one_line(f"on test input {len(kept)}: {frame[:500].decode('utf-8', 'replace')}")}
             if job["oracle"] == "not none" and frame:
                 frame = wire.encode(wire.decode(frame) is not None)
-            frames.append(frame)
+            kept.append(frame)
             times.append(max(0.0, seconds))
-            at += calls.FRAME.size + size
-        if len(frames) != len(inputs):
+        if len(kept) != len(inputs):
             outcome = ended(self.zygote, end, end["status"][0], REFERENCE_SECONDS, "", self.zygote.memory_kills())
-            return {"failed": f"on test input {len(frames)}: {outcome.message}"}
-        write_frames(files.expected, frames, odd)
+            return {"failed": f"on test input {len(kept)}: {outcome.message}"}
+        write_frames(files.expected, kept, odd)
         files.write_times(times, doubt)
         return {"failed": ""}
 

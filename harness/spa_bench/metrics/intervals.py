@@ -352,16 +352,17 @@ def _infinite(table: FloatArray) -> str:
 
 def _problem_means(table: FloatArray) -> FloatArray:
     """The mean over seeds of each problem, shape (P,); NaN where no seed has a value."""
-    return _nanmean(table, axis=0)
+    return nan_means(table, axis=0)
 
 
 def _seed_means(table: FloatArray) -> FloatArray:
     """The mean over problems of each seed that has a value, shape (S or fewer,)."""
-    means = _nanmean(table, axis=1)
+    means = nan_means(table, axis=1)
     return means[~np.isnan(means)]
 
 
-def _nanmean(table: FloatArray, axis: int) -> FloatArray:
+def nan_means(table: FloatArray, axis: int) -> FloatArray:
+    """Means along `axis` where there is a value; NaN where there is none."""
     there = ~np.isnan(table)
     counts = there.sum(axis=axis)
     sums = np.where(there, table, 0.0).sum(axis=axis)

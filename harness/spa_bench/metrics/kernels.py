@@ -14,8 +14,11 @@ import numpy as np
 from spa_bench.metrics.diversity import normal_tokens
 from spa_bench.metrics.ngrams import Counts, FloatArray, IntArray, count_features, count_ngrams, words
 
+ORDERS = (1, 2)
+"""The orders of the n-grams of the n-gram kernel."""
 
-def ngram_kernel(texts: Sequence[str], *, orders: Sequence[int] = (1, 2)) -> FloatArray:
+
+def ngram_kernel(texts: Sequence[str], *, orders: Sequence[int] = ORDERS) -> FloatArray:
     r"""The mean over `orders` of the cosine similarity of token n-gram counts, shape (n, n), in [0, 1].
 
     The kernel of `ngram_vendi_score` of the package vendi_score 0.0.3, except that tokens are matches of \w+|[^\w\s] instead

@@ -15,6 +15,7 @@ from spa_bench.metrics.diversity import program_key
 from spa_bench.metrics.frontier import qd_score
 from spa_bench.metrics.intervals import estimate
 from spa_bench.metrics.metric import Metric, Samples, Value, digests
+from spa_bench.metrics.missing import with_nan
 from spa_bench.metrics.open_ended import MOST_QUALITY, open_values
 from spa_bench.metrics.quality import member_pass_rates
 from spa_bench.metrics.rarefaction import has_size, subsets
@@ -191,7 +192,7 @@ def estimates(
         absent |= {name: NO_RIGHT for name in values if name in _OF_VERDICTS}
     by_name: dict[str, Estimate] = {}
     for name, table in values.items():
-        scores = np.array([[np.nan if v is None else v for v in row] for row in table], float)
+        scores = with_nan(table)
         if np.isnan(scores).all():
             by_name[name] = Estimate.missing(absent.get(name) or "no value")
             if name in _OF_TEXTS and by_name[name].reason != NO_RIGHT:

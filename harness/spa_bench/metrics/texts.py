@@ -14,7 +14,7 @@ import os
 import signal
 import sys
 from collections import deque
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from spa_bench.metrics.chosen import Chosen
 from spa_bench.metrics.diversity import key_of_tokens, normal_tokens
+from spa_bench.metrics.kernels import ORDERS as KERNEL_ORDERS
 from spa_bench.metrics.kernels import cosine_of_counts, features_of_tokens, kernel_of_counts
 from spa_bench.metrics.lexical import compression_ratios, distinct_shares
 from spa_bench.metrics.ngrams import Counts, FloatArray, IntArray, count_features, count_ngrams, words
@@ -178,13 +179,14 @@ class _Words:
 
     texts: Sequence[str]  # (n,)
     place: IntArray  # (n,) row of `counts` of each text
-    counts: Sequence[Counts]  # of the orders of DISTINCT
+    counts: Mapping[int, Counts]  # order n -> the n-grams, for distinct-n and the n-gram kernel
 
     @classmethod
     def of(cls, texts: Sequence[str]) -> _Words:
         rows = {text: i for i, text in enumerate(dict.fromkeys(texts))}
         place = np.array([rows[text] for text in texts], dtype=np.int64)
-        return cls(texts, place, count_ngrams([words(text) for text in rows], DISTINCT))
+        orders = sorted({*DISTINCT, *KERNEL_ORDERS})
+        return cls(texts, place, dict(zip(orders, count_ngrams([words(text) for text in rows], orders), strict=True)))
 
 
 @dataclass(frozen=True)
@@ -254,8 +256,8 @@ def _of_subsets(
         found["utility_k[ast]"] = np.array(
             [utility_k([keys[i] for i in subset], [passed[i] for i in subset]) for subset in every.each()]
         )
-    for n, counts in zip(DISTINCT, words_.counts, strict=True):
-        found[f"distinct[n={n}]"] = distinct_shares(counts, some, words_.place)
+    for n in DISTINCT:
+        found[f"distinct[n={n}]"] = distinct_shares(words_.counts[n], some, words_.place)
     ends = np.cumsum([len(of_size) for of_size in sizes])
     means = [_means(each) for each in np.split(np.stack(list(found.values())), ends, axis=1)[:-1]]
     return {name: [of_size[row] for of_size in means] for row, name in enumerate(found)}
@@ -285,7 +287,7 @@ def _spectra(
         masked = np.where(there, kernel, 0.0)
         return lambda chosen: _eigenvalues(masked[chosen[:, :, None], chosen[:, None, :]], answered[chosen])
 
-    spectra = {"ngram": of_kernel(kernel_of_counts(words_.counts[:2], words_.place))}
+    spectra = {"ngram": of_kernel(kernel_of_counts([words_.counts[n] for n in KERNEL_ORDERS], words_.place))}
     if syntax is not None:
         spectra["ast"] = of_kernel(cosine_of_counts(syntax.counts)[np.ix_(syntax.place, syntax.place)])
     if samples.embeddings is not None:

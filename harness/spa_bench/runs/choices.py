@@ -12,12 +12,10 @@ import numpy as np
 
 from spa_bench.metrics.choices import best, spread
 from spa_bench.models.base import Model, OptionScores
-from spa_bench.runs.divergence import known_to, unmeasured
+from spa_bench.runs.divergence import as_lists, known_to, unmeasured
 from spa_bench.runs.folder import RunFolder
 from spa_bench.support.seeds import derive_seed, draw_seed
 from spa_bench.types import Asked, Begun, Choices, Divergence, Member, Prompt
-
-_DIGITS = 9
 
 
 def measure_choices(
@@ -41,8 +39,8 @@ def _row(scores: OptionScores, choices: int) -> Choices:
         logprobs=scores.logprobs.tolist(),
         greedy=scores.greedy.tolist(),
         tokens=list(scores.tokens),
-        matrices={name: np.round(matrix, _DIGITS).tolist() for name, matrix in matrices.items()},
-        members={name: np.round(values, _DIGITS).tolist() for name, values in members.items()},
+        matrices=as_lists(matrices),
+        members=as_lists(members),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from spa_bench.errors import ModelError
 from spa_bench.metrics.distribution_table import READ_TWICE
@@ -118,6 +119,11 @@ def _of_measuring(spec: Json) -> dict[str, object]:
     return {key: value for key, value in spec["numerics"].items() if key not in others}
 
 
+def as_lists(arrays: Mapping[str, NDArray[np.float64]]) -> Json:
+    """Arrays as rows keep them: nested lists of rounded numbers."""
+    return {name: np.round(array, _DIGITS).tolist() for name, array in arrays.items()}
+
+
 def unmeasured(problem: str) -> Divergence:
     """The row of a problem whose context does not fit, or of a run that no engine measures divergence of."""
     return Divergence(problem=problem, tokens=0, matrices={}, members={}, overall={})
@@ -141,7 +147,7 @@ def _row(problem: str, sums: DivergenceSums | None) -> Divergence:
     return Divergence(
         problem=problem,
         tokens=measured.tokens,
-        matrices={name: np.round(matrix, _DIGITS).tolist() for name, matrix in matrices.items()},
-        members={name: np.round(values, _DIGITS).tolist() for name, values in of_members.items()},
+        matrices=as_lists(matrices),
+        members=as_lists(of_members),
         overall={name: round(value, _DIGITS) for name, value in overall.items() if value is not None},
     )

@@ -11,14 +11,13 @@ from pathlib import Path
 
 from spa_bench.cards.guard import built, check_sampler, drawn
 from spa_bench.cards.objects import unhashed
-from spa_bench.cards.task import Placed
 from spa_bench.errors import StoreError, UsageError
 from spa_bench.models.base import AdapterMaker, Model, trainable
 from spa_bench.runs.aids import OwnAids
 from spa_bench.runs.choices import begin, first_token_divergence, known_choices, measure_choices
 from spa_bench.runs.divergence import known_divergence, measure_divergence, unmeasured
-from spa_bench.runs.folder import DATA_FILES, OVERLAP, SYNTHESIS, TASK_FILE, RunFolder, create
-from spa_bench.runs.job import Job, check_draws, check_limit, check_task, longest_texts, make_spec, run_name
+from spa_bench.runs.folder import DATA_FILES, OVERLAP, SYNTHESIS, RunFolder, create
+from spa_bench.runs.job import Job, check_draws, check_limit, check_task, longest_texts, make_spec, remember_places, run_name
 from spa_bench.runs.log import append
 from spa_bench.runs.noise_floor import chosen, measure_noise, rows_for
 from spa_bench.runs.timing import timed
@@ -64,10 +63,7 @@ def generate(
     spec = make_spec(job, task, asking, model, data)
     folder = create(out, run_name(job, task), spec, unfinished=again, fresh=unhashed(asdict(spec)))
     console.note(f"run folder: {folder.path}")
-    if job.task.file:
-        folder.write_json(TASK_FILE, {"file": str(Path(job.task.file).resolve())})
-    if isinstance(job.task.options, Placed) and (places := job.task.options.places()):
-        folder.write_json(TASK_FILE, places)
+    remember_places(folder, str(Path(job.task.file).resolve()) if job.task.file else "", job.task)
     if files := files_of(job.placed):
         folder.write_json(DATA_FILES, files)
     if data.made is not None:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from spa_bench.cards.objects import unhashed
 from spa_bench.cards.source import ELSEWHERE, code_of, hashes
-from spa_bench.cards.task import Placed, TaskCard
+from spa_bench.cards.task import TaskCard
 from spa_bench.errors import DataError
-from spa_bench.runs.folder import TASK_FILE, RunFolder, create
-from spa_bench.runs.job import described
+from spa_bench.runs.folder import RunFolder, create
+from spa_bench.runs.job import described, remember_places
 from spa_bench.runs.partial import PARTIAL, partial_entry, partial_name
 from spa_bench.runs.sample_files import SampleFile, find_files, parse, samples_hash
 from spa_bench.runs.sample_shapes import Answer, shape_of
@@ -116,17 +117,12 @@ def import_samples(
     records = read.records
     for line in read.told:
         note(line)
-    counts: dict[str, int] = {}
-    for record in records:
-        counts[record.problem] = counts.get(record.problem, 0) + 1
+    counts = Counter(record.problem for record in records)
     n = min(counts.values()) if len(set(counts.values())) == 1 else None
     sampler: dict[str, object] = {"name": label, "kind": ELSEWHERE, "members": 1, "samples_hash": read.hash, "cut": cut}
     if len(counts) < len(task.problems):
         there = [p.id for p in task.problems if p.id in counts]
-        sampler |= {
-            "name": partial_name(label, len(there), len(task.problems)),
-            PARTIAL: partial_entry(there),
-        }
+        sampler |= {"name": partial_name(label, len(there), len(task.problems)), PARTIAL: partial_entry(there)}
     said = described(task, card) if card else task.describe()
     spec = RunSpec(
         sampler=sampler,
@@ -145,10 +141,7 @@ def import_samples(
         metrics=hashes(metrics),
     )
     folder = create(out, f"{task.name}-{label}", spec, fresh=unhashed(asdict(spec)))
-    if task.file:
-        folder.write_json(TASK_FILE, {"file": task.file})
-    if card and isinstance(card.options, Placed) and (places := card.options.places()):
-        folder.write_json(TASK_FILE, places)
+    remember_places(folder, task.file, card)
     with folder.locked():
         done = {r.key for r in folder.record_log.rows()}
         folder.record_log.append([r for r in records if r.key not in done])

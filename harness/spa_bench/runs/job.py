@@ -10,13 +10,14 @@ from spa_bench.cards.objects import is_object
 from spa_bench.cards.registry import is_ours
 from spa_bench.cards.sampler import SamplerCard, said_decoding
 from spa_bench.cards.source import code_of, hashes
-from spa_bench.cards.task import TaskCard, load_task_card
+from spa_bench.cards.task import Placed, TaskCard, load_task_card
 from spa_bench.cards.training import DataCard
-from spa_bench.errors import ModelError, UsageError
-from spa_bench.models.base import ChatModel, Model, PairEncoder, ServesMembers
+from spa_bench.errors import UsageError
+from spa_bench.models.base import ChatModel, Model, PairEncoder, ServesMembers, takes_messages
 from spa_bench.models.engine import check_decoding
 from spa_bench.models.given import said
 from spa_bench.models.learned import named_similarity
+from spa_bench.runs.folder import TASK_FILE, RunFolder
 from spa_bench.runs.noise_floor import MOST, problems_for
 from spa_bench.samplers.base import merging_of, sampler_kind
 from spa_bench.samplers.mixture import decoding_of
@@ -109,13 +110,7 @@ def with_prompts(card: TaskCard, model: Model) -> TaskCard:
     if card.prompt != "auto":
         return card
     plain, chat = prompted(card)
-    if not isinstance(model, ChatModel):
-        return plain
-    try:
-        model.check_chat()
-    except ModelError:
-        return plain
-    return chat
+    return chat if takes_messages(model) else plain
 
 
 def prompted(card: TaskCard) -> tuple[TaskCard, ...]:
@@ -293,6 +288,14 @@ def longest_texts(asking: Asking) -> list[tuple[str | Messages, int]]:
     """(the longest text before an answer to each prompt, new tokens): a prompt with options counts its longest option."""
     options = {one.problem_id: max(map("".join, one.options), key=len) for one in asking.asked}
     return [(options.get(p.problem_id) or p.messages or p.text, p.max_new_tokens) for p in asking.prompts]
+
+
+def remember_places(folder: RunFolder, file: str, card: TaskCard | None) -> None:
+    """Write where the task's problems lie on this machine: `file`, where it is not "", and the files in the card's options."""
+    if file:
+        folder.write_json(TASK_FILE, {"file": file})
+    if card and isinstance(card.options, Placed) and (places := card.options.places()):
+        folder.write_json(TASK_FILE, places)
 
 
 def run_name(job: Job, task: Task) -> str:

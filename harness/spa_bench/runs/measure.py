@@ -191,16 +191,7 @@ def collect_samples(
     samples = []
     for problem in problems:
         mine = grouped.get(problem.id, [])
-        if not mine or (n is not None and len(mine) != n):
-            raise DataError(
-                f"problem {problem.id} has {len(mine)} samples, the run has n = {n}; run the same command again to finish it"
-            )
-        if ungraded := [r.key for r in mine if r.key not in grades]:
-            first = ungraded[0]
-            raise DataError(
-                f"sample {first.problem}, member {first.member}, draw {first.draw} is not graded; finish the run with "
-                f"`spa-bench grade`"
-            )
+        _check_whole(problem.id, mine, grades, n)
         digests, qualities = behaved.get(problem.id), [grades[r.key].quality for r in mine]
         samples.append(
             Samples(
@@ -226,6 +217,20 @@ def collect_samples(
             )
         )
     return samples
+
+
+def _check_whole(problem: str, records: Sequence[Record], grades: Mapping[Key, Grade], n: int | None) -> None:
+    """Raises DataError where samples of a problem are missing, or one of them is not graded."""
+    if not records or (n is not None and len(records) != n):
+        raise DataError(
+            f"problem {problem} has {len(records)} samples, the run has n = {n}; run the same command again to finish it"
+        )
+    if ungraded := [r.key for r in records if r.key not in grades]:
+        first = ungraded[0]
+        raise DataError(
+            f"sample {first.problem}, member {first.member}, draw {first.draw} is not graded; finish the run with "
+            f"`spa-bench grade`"
+        )
 
 
 def _programs(task: Task, kind: str, records: Sequence[Record]) -> list[str]:

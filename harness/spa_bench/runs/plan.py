@@ -46,10 +46,6 @@ def plan_lines(
     """
     problems = len(task.problems[:limit])
     draws = problems * n * len(seeds)
-    drawn = sampler_kind(card.kind).drawn(card, n)
-    answers = f"{problems * n} answers" if drawn == n else f"{problems * drawn} answers, {problems * n} of them kept"
-    how = merging_of(card)
-    trained = card.trained + (how is not None and how.anchor == "all")
     numerics = f": {said}" if (said := numerics_line(model.numerics())) else ""
     hints = ["the embedded 2.9 M parameter model; choose another with --model"] if embedded else []
     hints += [str(said) for said in (model.describe().get("weights"),) if said]
@@ -65,23 +61,9 @@ def plan_lines(
         *_merged_line(card),
         f"samples: {problems} problems × n = {n} × {len(seeds)} seed{'s' * (len(seeds) > 1)} = {draws}",
     ]
-    if trained:
-        steps = trained * card.lora.steps
-        source = pairs_name(card.data.examples) + (f" ({pairs})" if pairs else "")
-        if card.synthesizes:
-            lines.append(plan_line(card.synthesize, targets))
-            source = f"the pairs that {card.synthesize.method} makes"
-        if isinstance(model, StageModel) and (note := model.lora_note(card.lora.targets)):
-            lines.append(note)
-        lines.append(f"data: {source}" + (f", queries: {card.data.queries}" if card.adapters == "parts" else ""))
-        scored = card.adapters == "parts" and needs_scores(card.partition.method)
-        passes = "one gradient pass over the data, " if scored and card.attribution.method == "influence" else ""
-        lines.append(
-            f"cost a seed: {passes}{trained} LoRA × {card.lora.steps} steps × {card.lora.batch} "
-            f"= {steps * card.lora.batch} training rows, {answers}"
-        )
-    else:
-        lines.append(f"cost a seed: no training, {answers}")
+    drawn = sampler_kind(card.kind).drawn(card, n)
+    answers = f"{problems * n} answers" if drawn == n else f"{problems * drawn} answers, {problems * n} of them kept"
+    lines += _training_lines(card, model, answers, pairs, targets)
     if choices := task.options(limit):
         options = sum(len(one.texts) for one in choices)
         lines.append(
@@ -90,6 +72,29 @@ def plan_lines(
         )
     if not task.runs_code:
         lines.append("verdicts: the answers are no programs: nothing is run, and no sandbox is needed")
+    return lines
+
+
+def _training_lines(card: SamplerCard, model: Model, answers: str, pairs: str, targets: int) -> list[str]:
+    """What is trained, on which pairs, and what a seed costs, with its `answers`."""
+    how = merging_of(card)
+    trained = card.trained + (how is not None and how.anchor == "all")
+    if not trained:
+        return [f"cost a seed: no training, {answers}"]
+    lines = []
+    source = pairs_name(card.data.examples) + (f" ({pairs})" if pairs else "")
+    if card.synthesizes:
+        lines.append(plan_line(card.synthesize, targets))
+        source = f"the pairs that {card.synthesize.method} makes"
+    if isinstance(model, StageModel) and (note := model.lora_note(card.lora.targets)):
+        lines.append(note)
+    lines.append(f"data: {source}" + (f", queries: {card.data.queries}" if card.adapters == "parts" else ""))
+    scored = card.adapters == "parts" and needs_scores(card.partition.method)
+    passes = "one gradient pass over the data, " if scored and card.attribution.method == "influence" else ""
+    lines.append(
+        f"cost a seed: {passes}{trained} LoRA × {card.lora.steps} steps × {card.lora.batch} "
+        f"= {trained * card.lora.steps * card.lora.batch} training rows, {answers}"
+    )
     return lines
 
 

@@ -15,7 +15,7 @@ from spa_bench.cards.merging import Merging
 from spa_bench.cards.registry import kind_of
 from spa_bench.cards.sampler import SamplerCard
 from spa_bench.errors import CardError
-from spa_bench.models.base import Model
+from spa_bench.models.base import ChatModel, Model
 from spa_bench.types import Begun, Completion, Key, Member, Prompt
 
 
@@ -106,6 +106,12 @@ def any_model(card: SamplerCard, model: Model) -> None:
     """Accept every model."""
 
 
+def check_chat(card: SamplerCard, model: Model) -> None:
+    """Raises ModelError for a model that says that it cannot be asked in messages; others are asked, and may refuse then."""
+    if isinstance(model, ChatModel):
+        model.check_chat()
+
+
 def draws_n(card: SamplerCard, n: int) -> int:
     """The number of draws for n answers: n, because all of them are kept."""
     return n
@@ -153,6 +159,12 @@ def one_member(card: SamplerCard) -> None:
             f"sampler {card.name!r}: kind {card.kind!r} has one member, and the card has {card.members}; "
             f'set members = 1 and adapters = "all" or "none"'
         )
+
+
+def waiting(prompts: Sequence[Prompt], n: int, done: Collection[Key], members: int = 1) -> list[Prompt]:
+    """The prompts that lack one of their n answers, of which each member gives as many."""
+    each = n // members
+    return [p for p in prompts if any(Key(p.problem_id, *divmod(i, each)) not in done for i in range(n))]
 
 
 def spread(total: int, count: int) -> list[int]:

@@ -16,7 +16,7 @@ from spa_bench.errors import CardError, ModelError, UsageError
 from spa_bench.models.base import BeamModel, Beams, Model
 from spa_bench.models.beams import BeamSearch
 from spa_bench.samplers.asking.checks import not_negative, within
-from spa_bench.samplers.base import SamplerKind, one_member, spread
+from spa_bench.samplers.base import SamplerKind, one_member, spread, waiting
 from spa_bench.samplers.mixture import build as build_mixture
 from spa_bench.support.seeds import draw_seed
 from spa_bench.types import Completion, Decoding, Key, Prompt, Request
@@ -83,8 +83,7 @@ class DiverseBeam:
         check_model(self._card, model)
         assert isinstance(model, BeamModel)
         search = BeamSearch(self._options.groups or n, self._options.width, self._options.penalty, self._options.length_power)
-        waiting = [p for p in prompts if any(Key(p.problem_id, 0, draw) not in done for draw in range(n))]
-        requests = [_request(p) for p in waiting]
+        requests = [_request(p) for p in waiting(prompts, n, done)]
         for beams in model.diverse_beams(requests, self.members[0], search):
             for draw, answer in enumerate(_answers(beams, n)):
                 key = Key(beams.request.problem_id, 0, draw)

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from spa_bench.cards.sampler import SamplerCard
 from spa_bench.errors import UsageError
-from spa_bench.models.base import ChatModel, Model
-from spa_bench.samplers.base import SamplerKind, one_member, spread
+from spa_bench.models.base import Model
+from spa_bench.samplers.base import SamplerKind, check_chat, one_member, spread, waiting
 from spa_bench.samplers.mixture import build as build_mixture
 from spa_bench.samplers.replies import Answer, as_stored, parse_reply
 from spa_bench.support.seeds import draw_seed
@@ -48,12 +48,6 @@ class OneReplyOptions:
             raise ValueError(f"max_new_tokens is {self.max_new_tokens}; it must not be negative")
 
 
-def check_model(card: SamplerCard, model: Model) -> None:
-    """Raises ModelError for a model that says that it cannot be asked in messages; others are asked, and may refuse then."""
-    if isinstance(model, ChatModel):
-        model.check_chat()
-
-
 class OneReply:
     """The sampler; see Sampler."""
 
@@ -68,9 +62,8 @@ class OneReply:
         """See Sampler.sample. A problem that lacks an answer is asked again, which gives the same reply."""
         if n < 1:
             raise UsageError(f"n is {n}; {self.name} needs at least 1 answer a problem")
-        waiting = [p for p in prompts if any(Key(p.problem_id, 0, draw) not in done for draw in range(n))]
-        by_id = {p.problem_id: p for p in waiting}
-        requests = [self._request(p, n, draw_seed(seed, task, p.problem_id, 0, 0)) for p in waiting]
+        by_id = {p.problem_id: p for p in waiting(prompts, n, done)}
+        requests = [self._request(p, n, draw_seed(seed, task, problem, 0, 0)) for problem, p in by_id.items()]
         for reply in model.generate(requests, self.members):
             for completion in completions(reply, by_id[reply.key.problem], n):
                 if completion.key not in done:
@@ -135,4 +128,4 @@ def build(card: SamplerCard, adapters: Sequence[Path]) -> OneReply:
     return OneReply(card, adapters)
 
 
-KIND = SamplerKind(build=build, options=OneReplyOptions, check=one_member, check_model=check_model, together=True)
+KIND = SamplerKind(build=build, options=OneReplyOptions, check=one_member, check_model=check_chat, together=True)

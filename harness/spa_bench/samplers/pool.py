@@ -19,7 +19,7 @@ from spa_bench.errors import ModelError, UsageError
 from spa_bench.metrics.vendi import ngram_kernel
 from spa_bench.models.base import Model, PairEncoder
 from spa_bench.samplers.asking.checks import one_of, within
-from spa_bench.samplers.base import SamplerKind, one_member, spread
+from spa_bench.samplers.base import SamplerKind, one_member, spread, waiting
 from spa_bench.samplers.mixture import build as build_mixture
 from spa_bench.types import Completion, Key, Member, Prompt, Request
 
@@ -92,9 +92,9 @@ class Oversampler:
         """See Sampler.sample. A problem that lacks an answer is drawn again, which gives the same answers."""
         check_n(self._card, self._pool, n)
         check_model(self._pool, model)
-        waiting = [p for p in prompts if any(Key(p.problem_id, 0, draw) not in done for draw in range(n))]
-        for first in range(0, len(waiting), _CHUNK):
-            chunk = waiting[first : first + _CHUNK]
+        left = waiting(prompts, n, done)
+        for first in range(0, len(left), _CHUNK):
+            chunk = left[first : first + _CHUNK]
             requests = self._mixture.requests(chunk, self._pool.size, seed, task=task)
             drawn = {c.key: c for c in model.generate(requests, self.members)}
             for prompt in chunk:

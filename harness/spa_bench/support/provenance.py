@@ -11,6 +11,7 @@ import subprocess
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 PACKAGES = ("spa-bench", "numpy", "torch", "transformers", "tokenizers", "peft", "sacrebleu", "evalplus")
 _PACKAGE = Path(__file__).resolve().parents[1]
@@ -72,6 +73,16 @@ def split_hash(said: str, digits: int) -> tuple[str, str] | None:
     """(NAME, HASH) of NAME@HASH, as specs name what lies on a disk; None where no hash of so many hex digits ends the text."""
     found = re.fullmatch(rf"(.+)@([0-9a-f]{{{digits}}})", said)
     return None if found is None else (found[1], found[2])
+
+
+def revision_line(code: Mapping[str, Any]) -> str:
+    """The commit of `code` (what `code()` gave), 10 hex digits, and whether there were changes; a dash where it is unknown."""
+    return (code.get("git") or "-")[:10] + (" and changes" if code.get("dirty") else "")
+
+
+def versions_line(installed: Mapping[str, str]) -> str:
+    """The versions of packages in words."""
+    return ", ".join(f"{name} {version}" for name, version in installed.items())
 
 
 def numerics_line(numerics: Mapping[str, object]) -> str:

@@ -126,6 +126,11 @@ class TextsTask(Task, Protocol):
         ...
 
 
+def has_text(record: Record) -> bool:
+    """Whether there is a text to grade."""
+    return not record.failure and bool(record.graded.strip())
+
+
 class TaskDefaults(ABC):
     """Defaults of a Task: every model gets the same prompts, no problem is multiple choice, and no library has scores."""
 

@@ -24,7 +24,7 @@ from spa_bench.support.text import before_stop
 from spa_bench.support.user_json import read_json
 from spa_bench.tasks import sanitiser
 from spa_bench.tasks.answer_text import before_fence
-from spa_bench.tasks.base import Judge, TaskDefaults, TaskKind
+from spa_bench.tasks.base import Judge, TaskDefaults, TaskKind, has_text
 from spa_bench.tasks.prompting import prompts_of, stops_of
 from spa_bench.types import Behaviour, Choices, Completion, Grade, Problem, Prompt, Record, Verdict
 
@@ -125,7 +125,7 @@ class CodeTask(TaskDefaults):
     def score(self, records: Sequence[Record], judge: Judge, choices: Sequence[Choices] = ()) -> Iterator[Grade]:
         """Verdicts; equal programs of a problem run once. An answer without text is refused, not run."""
         for record in records:
-            if not _has_text(record):
+            if not has_text(record):
                 yield Grade(**record.key._asdict(), verdict=Verdict.REFUSED, message=record.failure or "the answer is empty")
         same = self._same_programs(records)
         jobs = list(same)
@@ -146,7 +146,7 @@ class CodeTask(TaskDefaults):
         Where an answer has no text or the problem has no probes, nothing runs and the digest is empty.
         """
         for record in records:
-            if not _has_text(record):
+            if not has_text(record):
                 yield Behaviour(**record.key._asdict(), digest="", ran=False, right=0, probes=0)
         same = self._same_programs(records)
         jobs = list(same)
@@ -157,7 +157,7 @@ class CodeTask(TaskDefaults):
     def _same_programs(self, records: Sequence[Record]) -> dict[tuple[str, str], list[Record]]:
         """Records by (problem, program), without those that have no text."""
         same: dict[tuple[str, str], list[Record]] = {}
-        for record in filter(_has_text, records):
+        for record in filter(has_text, records):
             same.setdefault((record.problem, self.program(record)), []).append(record)
         return same
 
@@ -168,11 +168,6 @@ class CodeTask(TaskDefaults):
         tests = Calls(problem.suites, reference) if problem.suites else Check(problem.tests, reference, self._card.one_process)
         name = unicodedata.normalize("NFKC", problem.entry_point)  # as Python reads names
         return Program(source=source, entry_point=name, tests=tests, problem=problem.id, seconds=self._card.seconds)
-
-
-def _has_text(record: Record) -> bool:
-    """Whether there is a text to run."""
-    return not record.failure and bool(record.graded.strip())
 
 
 def build(card: TaskCard) -> CodeTask:

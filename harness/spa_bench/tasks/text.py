@@ -18,7 +18,7 @@ from spa_bench.cards.task import TaskCard
 from spa_bench.errors import UsageError
 from spa_bench.sandbox import Limits
 from spa_bench.support.text import before_stop
-from spa_bench.tasks.base import Judge, TaskDefaults
+from spa_bench.tasks.base import Judge, TaskDefaults, has_text
 from spa_bench.types import Behaviour, Choices, Completion, Grade, Problem, Prompt, Record, Verdict
 
 
@@ -79,7 +79,7 @@ class TextTask(TaskDefaults):
     def score(self, records: Sequence[Record], judge: Judge | None, choices: Sequence[Choices] = ()) -> Iterator[Grade]:
         """Verdicts in the order of `records`. An answer without text is refused."""
         for record in records:
-            if not self._has_text(record):
+            if not has_text(record):
                 yield Grade(**record.key._asdict(), verdict=Verdict.REFUSED, message=record.failure or "the answer is empty")
             elif self._right(record):
                 yield Grade(**record.key._asdict(), verdict=Verdict.PASSED)
@@ -89,14 +89,11 @@ class TextTask(TaskDefaults):
     def behave(self, records: Sequence[Record], judge: Judge | None, choices: Sequence[Choices] = ()) -> Iterator[Behaviour]:
         """What each record answers, as a digest: equal for equal answers. None where there is no text."""
         for record in records:
-            if not self._has_text(record):
+            if not has_text(record):
                 yield Behaviour(**record.key._asdict(), digest="", ran=False, right=0, probes=0)
                 continue
             digest = hashlib.blake2b(self._answer(record).encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
             yield Behaviour(**record.key._asdict(), digest=digest, ran=True, right=int(self._right(record)), probes=1)
-
-    def _has_text(self, record: Record) -> bool:
-        return not record.failure and bool(record.graded.strip())
 
     def _answer(self, record: Record) -> str:
         where = f"task {self.name!r}: answer() of {record.problem}"

@@ -25,7 +25,7 @@ from spa_bench.compare.gate.verdict import GateVerdict, Line, Subject, confidenc
 from spa_bench.compare.leaderboard import build_rows, find_results
 from spa_bench.compare.leaderboard.rows import LeaderboardRow
 from spa_bench.errors import UsageError
-from spa_bench.metrics.intervals import paired_difference, resolved
+from spa_bench.metrics.intervals import nan_means, paired_difference, resolved
 from spa_bench.metrics.power import smallest_difference
 from spa_bench.metrics.student import normal_quantile, pooled_error
 from spa_bench.metrics.suite import ALIASES, is_rate
@@ -314,22 +314,13 @@ def _judged(difference: Estimate, allowed: float) -> dict[str, str]:
 
 def _visible(scores: _Scores, allowed: float, confidence: float) -> float | None:
     """The smallest true drop that is red with chance `POWER`: it must pass the interval and the tolerance."""
-    difference = _means(scores.now, axis=0) - _means(scores.before, axis=0)
+    difference = nan_means(scores.now, axis=0) - nan_means(scores.before, axis=0)
     difference = difference[~np.isnan(difference)]
     if len(difference) < 2:
         return None
-    error, df = pooled_error(_means(scores.now, axis=1), _means(scores.before, axis=1))
+    error, df = pooled_error(nan_means(scores.now, axis=1), nan_means(scores.before, axis=1))
     spread, n = float(difference.std(ddof=1)), len(difference)
     # `smallest_difference` expects S seeds a side: an error with df degrees of freedom is that of df + 1 seeds
     as_seeds = {"seeds": df + 1, "seed_spread": error * math.sqrt(df + 1)} if df else {}
     passes = smallest_difference(n, spread=spread, confidence=confidence, power=POWER, **as_seeds)  # type: ignore[arg-type]
     return max(passes, allowed + normal_quantile(POWER) * math.hypot(spread / math.sqrt(n), error))
-
-
-def _means(table: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
-    """Means along `axis` where there is a value; NaN where there is none."""
-    there = ~np.isnan(table)
-    counts = there.sum(axis=axis)
-    sums = np.where(there, table, 0.0).sum(axis=axis)
-    means: NDArray[np.float64] = np.divide(sums, counts, out=np.full(counts.shape, np.nan), where=counts > 0)
-    return means

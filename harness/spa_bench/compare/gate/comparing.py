@@ -15,16 +15,16 @@ from spa_bench.compare.gate.specs import Change, changes
 from spa_bench.compare.gate.tables import (
     Format,
     SpecText,
-    _changes,
-    _difference,
-    _escaped,
-    _folded,
-    _joined,
-    _markdown_table,
-    _number,
-    _plain_table,
-    _problems,
-    _seeds,
+    difference_text,
+    escaped,
+    folded_spec_table,
+    joined,
+    markdown_table,
+    number_text,
+    plain_table,
+    problems_text,
+    seeds_text,
+    spec_table,
 )
 from spa_bench.compare.leaderboard.compare import RESAMPLES
 from spa_bench.compare.leaderboard.rows import LeaderboardRow
@@ -173,22 +173,23 @@ def _notes(both: Shared, lines: Sequence[ComparedMetric]) -> list[str]:
 
 def compared_plain(comparison: SamplerComparison) -> str:
     """A comparison as text for a terminal."""
-    return "\n\n".join([_compared_title(comparison), *_compared(comparison, _plain_table, _changes)])
+    return "\n\n".join([_compared_title(comparison), *_compared(comparison, plain_table, spec_table)])
 
 
 def compared_markdown(comparison: SamplerComparison) -> str:
     """A comparison as Markdown."""
     return (
-        "\n\n".join([f"### {_escaped(_compared_title(comparison))}", *_compared(comparison, _markdown_table, _folded)]) + "\n"
+        "\n\n".join([f"### {escaped(_compared_title(comparison))}", *_compared(comparison, markdown_table, folded_spec_table)])
+        + "\n"
     )
 
 
 def _compared_title(comparison: SamplerComparison) -> str:
     sides = [
-        f"{name} = {row.label} ({_seeds(row.seeds)}, n = {row.result['n']})"
+        f"{name} = {row.label} ({seeds_text(row.seeds)}, n = {row.result['n']})"
         for name, row in (("A", comparison.a), ("B", comparison.b))
     ]
-    return f"{comparison.a.version}: {sides[0]}, {sides[1]}; {_problems(comparison.problems)}, paired"
+    return f"{comparison.a.version}: {sides[0]}, {sides[1]}; {problems_text(comparison.problems)}, paired"
 
 
 def _compared(comparison: SamplerComparison, table: Format, spec: SpecText) -> list[str]:
@@ -203,9 +204,9 @@ def _compared(comparison: SamplerComparison, table: Format, spec: SpecText) -> l
         else:
             said = "not resolved"
         p = "-" if decision.adjusted is None else f"{decision.adjusted:.3g}"
-        body.append([line.metric, _number(line.a), _number(line.b), _difference(decision.difference), p, said])
+        body.append([line.metric, number_text(line.a), number_text(line.b), difference_text(decision.difference), p, said])
     parts = [table(body, ["metric", "A", "B", "B minus A, 95 %", "p (Holm)", "verdict"])] if body else []
     if absent:
-        parts.append(table(_joined(absent), ["not compared", "why"]))
+        parts.append(table(joined(absent), ["not compared", "why"]))
     parts += [table([[note] for note in comparison.notes], ["note"])] if comparison.notes else []
     return [*parts, spec(comparison.changes, table, ("A", "B"))]

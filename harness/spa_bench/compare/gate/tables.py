@@ -13,7 +13,6 @@ from spa_bench.types import Estimate
 
 _LONGEST = 70  # characters of a value of a spec that are shown
 _MOST_NAMED = 12  # metrics of one outcome and reason that are named one by one
-
 _FEWEST_FOLDED = 3  # keys of one table that one side lacks: from here on they are one row
 
 Sides = tuple[str, str]  # the names of both sides, over the columns of their values
@@ -21,44 +20,49 @@ Format = Callable[[Sequence[Sequence[str]], Sequence[str]], str]
 SpecText = Callable[[Sequence[Change], Format, Sides], str]  # the text of what differs in two specs
 
 
-def _named(names: Sequence[str]) -> str:
+def named_text(names: Sequence[str]) -> str:
+    """The first names, and how many more there are."""
     more = len(names) - _MOST_NAMED
     return ", ".join(names[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
-def _joined(named: Iterable[tuple[str, tuple[str, ...]]]) -> list[list[str]]:
+def joined(named: Iterable[tuple[str, tuple[str, ...]]]) -> list[list[str]]:
     """Cells of a table, of (metric, its other cells): metrics whose other cells are the same are joined into one row."""
     groups: dict[tuple[str, ...], list[str]] = {}
     for name, cells in named:
         groups.setdefault(cells, []).append(name)
-    return [[_named(names), *cells] for cells, names in groups.items()]
+    return [[named_text(names), *cells] for cells, names in groups.items()]
 
 
-def _problems(count: int) -> str:
+def problems_text(count: int) -> str:
+    """`1 problem`, `2 problems`."""
     return "1 problem" if count == 1 else f"{count} problems"
 
 
-def _seeds(seeds: Sequence[int]) -> str:
+def seeds_text(seeds: Sequence[int]) -> str:
+    """`seed 0`, `seeds 0, 1`."""
     return f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
 
 
-def _difference(estimate: Estimate | None) -> str:
+def difference_text(estimate: Estimate | None) -> str:
+    """The value with its interval; a dash where there is none."""
     if estimate is None or estimate.value is None:
         return "-"
-    value = f"{_number(estimate.value)}"
+    value = number_text(estimate.value)
     if estimate.low is None or estimate.high is None:
         return value
-    return f"{value} [{_number(estimate.low)}, {_number(estimate.high)}]"
+    return f"{value} [{number_text(estimate.low)}, {number_text(estimate.high)}]"
 
 
-def _number(value: float | None) -> str:
-    """The number with three decimals, or four where it is small, so that a KL does not read as 0."""
+def number_text(value: float | None) -> str:
+    """The number with three decimals, or four where it is small, so that a KL does not read as 0; a dash for None."""
     if value is None:
         return "-"
     return f"{value:.3f}" if abs(value) >= 0.05 or value == 0 else f"{value:.4f}"
 
 
-def _changes(changes: Sequence[Change], table: Format, sides: Sides) -> str:
+def spec_table(changes: Sequence[Change], table: Format, sides: Sides) -> str:
+    """A table of what differs in two specs."""
     if not changes:
         return "specs: nothing differs but the seed"
     return table(
@@ -67,11 +71,12 @@ def _changes(changes: Sequence[Change], table: Format, sides: Sides) -> str:
     )
 
 
-def _folded(changes: Sequence[Change], table: Format, sides: Sides) -> str:
+def folded_spec_table(changes: Sequence[Change], table: Format, sides: Sides) -> str:
+    """`spec_table` in Markdown, to be unfolded by a click."""
     if not changes:
-        return _changes(changes, table, sides)
+        return spec_table(changes, table, sides)
     said = f"What differs in the specs: {len(changes)} key{'s' * (len(changes) > 1)}"
-    return f"<details><summary>{said}</summary>\n\n{_changes(changes, table, sides)}\n\n</details>"
+    return f"<details><summary>{said}</summary>\n\n{spec_table(changes, table, sides)}\n\n</details>"
 
 
 def _one_sided(changes: Sequence[Change]) -> list[tuple[str, str, str]]:
@@ -103,19 +108,18 @@ def _table_of(key: str) -> str:
     return ".".join(key.split(".")[:-1][:2])
 
 
-def _plain_table(body: Sequence[Sequence[str]], head: Sequence[str]) -> str:
+def plain_table(body: Sequence[Sequence[str]], head: Sequence[str]) -> str:
+    """A table for a terminal."""
     return tabulate(body, head, tablefmt="simple", disable_numparse=True)
 
 
-def _markdown_table(body: Sequence[Sequence[str]], head: Sequence[str]) -> str:
-    return tabulate([[_escaped(cell) for cell in row] for row in body], head, tablefmt="github", disable_numparse=True)
+def markdown_table(body: Sequence[Sequence[str]], head: Sequence[str]) -> str:
+    """A table in Markdown, its cells escaped."""
+    return tabulate([[escaped(cell) for cell in row] for row in body], head, tablefmt="github", disable_numparse=True)
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
     """`text` escaped so that nothing in it is read as Markdown or HTML, whoever wrote the spec."""
     for sign in "\\`*_[]|~$@#":
         text = text.replace(sign, f"\\{sign}")
     return one_line(html.escape(text, quote=False))
-
-
-# compare -------------------------------------------------------------------------------------------------------------

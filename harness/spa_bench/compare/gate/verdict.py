@@ -10,17 +10,17 @@ from spa_bench.compare.gate.specs import Change
 from spa_bench.compare.gate.tables import (
     Format,
     SpecText,
-    _changes,
-    _difference,
-    _escaped,
-    _folded,
-    _joined,
-    _markdown_table,
-    _named,
-    _number,
-    _plain_table,
-    _problems,
-    _seeds,
+    difference_text,
+    escaped,
+    folded_spec_table,
+    joined,
+    markdown_table,
+    named_text,
+    number_text,
+    plain_table,
+    problems_text,
+    seeds_text,
+    spec_table,
 )
 from spa_bench.runs.folder import SCHEMA_VERSION
 from spa_bench.types import Estimate
@@ -143,17 +143,17 @@ def plain(verdict: GateVerdict) -> str:
     """A verdict as text for a terminal."""
     parts = [headline(verdict)]
     for subject in verdict.subjects:
-        parts.append(f"{_title(subject)}\n\n{_body(subject, verdict, _plain_table, _changes)}")
+        parts.append(f"{_title(subject)}\n\n{_body(subject, verdict, plain_table, spec_table)}")
     return "\n\n".join([*parts, *verdict.notes, _legend(verdict)])
 
 
 def markdown(verdict: GateVerdict) -> str:
     """A verdict as Markdown, with its headline in the first line; all text that comes from runs is escaped."""
     colour, rest = headline(verdict).split(": ", 1)
-    parts = [f"**{colour}**: {_escaped(rest)}"]
+    parts = [f"**{colour}**: {escaped(rest)}"]
     for subject in verdict.subjects:
-        parts.append(f"### {_escaped(_title(subject))}\n\n{_body(subject, verdict, _markdown_table, _folded)}")
-    return "\n\n".join([*parts, *map(_escaped, verdict.notes), f"<sub>{_escaped(_legend(verdict))}</sub>"]) + "\n"
+        parts.append(f"### {escaped(_title(subject))}\n\n{_body(subject, verdict, markdown_table, folded_spec_table)}")
+    return "\n\n".join([*parts, *map(escaped, verdict.notes), f"<sub>{escaped(_legend(verdict))}</sub>"]) + "\n"
 
 
 def headline(verdict: GateVerdict) -> str:
@@ -169,19 +169,19 @@ def _wrong(subject: Subject) -> str:
     said = [f"{line.metric} fell by {_fell(line)}" for line in subject.red if line.outcome == "drop"]
     for outcome, words in (("lost", "lost"), ("differs", "not what the same spec gave")):
         names = [line.metric for line in subject.red if line.outcome == outcome]
-        said += [f"{words}: {_named(names)}"] if names else []
+        said += [f"{words}: {named_text(names)}"] if names else []
     return "; ".join(said)
 
 
 def _fell(line: Line) -> str:
     assert line.difference is not None
     assert line.difference.value is not None
-    return f"{_number(-line.difference.value)} (more than {_number(line.tolerance)})"
+    return f"{number_text(-line.difference.value)} (more than {number_text(line.tolerance)})"
 
 
 def _title(subject: Subject) -> str:
-    seeds = f"{_seeds(subject.seeds)} against {_seeds(subject.baseline_seeds)} of the baseline"
-    return f"{subject.label} on {subject.task}: {seeds}, {_problems(subject.problems)}"
+    seeds = f"{seeds_text(subject.seeds)} against {seeds_text(subject.baseline_seeds)} of the baseline"
+    return f"{subject.label} on {subject.task}: {seeds}, {problems_text(subject.problems)}"
 
 
 def _body(subject: Subject, verdict: GateVerdict, table: Format, spec: SpecText) -> str:
@@ -189,7 +189,7 @@ def _body(subject: Subject, verdict: GateVerdict, table: Format, spec: SpecText)
     others = [line for line in subject.lines if line.difference is None]
     parts = [table([_cells(line) for line in judged], _HEAD)] if judged else []
     if others:
-        cells = _joined((line.metric, (line.said, line.note)) for line in others)
+        cells = joined((line.metric, (line.said, line.note)) for line in others)
         parts.append(table(cells, ["also", "verdict", "why"]))
     parts += [table([[note] for note in subject.notes if note], ["note"])] if any(subject.notes) else []
     parts.append(spec(subject.changes, table, ("baseline", "now")))
@@ -197,11 +197,13 @@ def _body(subject: Subject, verdict: GateVerdict, table: Format, spec: SpecText)
 
 
 def _cells(line: Line) -> list[str]:
-    tolerance = "-" if line.tolerance is None else _number(line.tolerance)
     return [
-        line.metric, _number(line.before), _number(line.now), _difference(line.difference), tolerance, _number(line.visible),
+        line.metric,
+        *map(number_text, (line.before, line.now)),
+        difference_text(line.difference),
+        *map(number_text, (line.tolerance, line.visible)),
         f"{line.said}: {line.note}" if line.note else line.said,
-    ]  # fmt: skip
+    ]
 
 
 def _legend(verdict: GateVerdict) -> str:

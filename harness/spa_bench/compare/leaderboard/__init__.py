@@ -7,7 +7,7 @@ from spa_bench.compare.leaderboard.compare import compare_with_reference, number
 from spa_bench.compare.leaderboard.latex import as_latex
 from spa_bench.compare.leaderboard.measurers import marked
 from spa_bench.compare.leaderboard.page import markdown
-from spa_bench.compare.leaderboard.results import LogFacts, find_results, find_runs, from_runs, save, save_all
+from spa_bench.compare.leaderboard.results import LogFacts, find_results, find_with_runs, from_runs, save, save_all
 from spa_bench.compare.leaderboard.rows import LeaderboardRow, build_rows, by_table
 from spa_bench.compare.leaderboard.tables import as_csv, table
 
@@ -23,7 +23,7 @@ __all__ = [
     "check",
     "compare_with_reference",
     "find_results",
-    "find_runs",
+    "find_with_runs",
     "from_runs",
     "markdown",
     "marked",

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from spa_bench.compare.leaderboard.ranges import EFFECTIVE, VENDI, runs_code
 from spa_bench.compare.leaderboard.rows import LeaderboardRow, by_table
 from spa_bench.errors import UsageError
+from spa_bench.metrics.missing import with_none
 from spa_bench.metrics.suite import ALIASES, estimates
 from spa_bench.support.text import did_you_mean
 from spa_bench.types import Estimate
@@ -69,8 +70,8 @@ def at_equal(rows: Sequence[LeaderboardRow], what: What, *, sort: str | None = N
     """The rows of one table at the budget of the cheapest, by `sort`: a metric at the budget, or any other metric.
 
     Without `sort` they are in the order of different right programs or, where answers are not programs, of any_of_n; of
-    distinct_k where answers are neither right nor wrong. Raises
-    UsageError for a row without recorded costs, and for a metric that no row has.
+    distinct_k where answers are neither right nor wrong. Raises UsageError for a row without recorded costs, and for a metric
+    that no row has.
     """
     costs = {row.label: _cost(row, what) for row in rows}
     amount = min(costs[row.label] * row.result["size"] for row in rows)
@@ -154,7 +155,7 @@ def _cost(row: LeaderboardRow, what: What) -> float:
 def _at(row: LeaderboardRow, cost: float, amount: float) -> BudgetRow:
     n = min(float(row.result["size"]), amount / cost)
     tables = {name: mixed for name, sizes in _curves(row).items() if (mixed := _between(sizes, n)) is not None}
-    values = {name: [[None if np.isnan(v) else float(v) for v in seed] for seed in table] for name, table in tables.items()}
+    values = {name: with_none(table) for name, table in tables.items()}
     found = estimates(values, size=max(1.0, n))
     prepared = [
         sum(s for name, s in run["cost"].get("stages", {}).items() if name.startswith(PREPARES)) for run in row.result["runs"]

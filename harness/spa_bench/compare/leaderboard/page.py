@@ -23,7 +23,7 @@ from spa_bench.compare.leaderboard.rows import LeaderboardRow, by_table
 from spa_bench.compare.leaderboard.signal import signal_line
 from spa_bench.compare.leaderboard.tables import STYLES, cell, columns_of, grid, table
 from spa_bench.runs.contents import COUNTS
-from spa_bench.support.provenance import numerics_line
+from spa_bench.support.provenance import numerics_line, revision_line, versions_line
 
 _ODD = COUNTS[1:]  # all but how many there are
 
@@ -182,8 +182,6 @@ def _provenance(rows: Sequence[LeaderboardRow]) -> str:
         spec, runs = row.result["spec"], row.result["runs"]
         numerics = numerics_line(spec["numerics"]) or "-"
         judged = ", ".join(sorted({s for run in runs for s in run["judged"]}))
-        code = spec["code"]
-        revision = (code.get("git") or "-")[:10] + (" and changes" if code.get("dirty") else "")
         names = f"{runs[0]['run']}" + (f" and {len(runs) - 1} more" if len(runs) > 1 else "")
         body.append(
             [
@@ -196,9 +194,9 @@ def _provenance(rows: Sequence[LeaderboardRow]) -> str:
                 spec["grading"],
             ]
         )
-        body[-1] += [numerics, revision, row.result["design"]]
+        body[-1] += [numerics, revision_line(spec["code"]), row.result["design"]]
     head = ["sampler", "runs", "seeds", "spec (first seed)", "group", "sandbox", "grading", "numerics", "revision", "design"]
-    versions = sorted({", ".join(f"{k} {v}" for k, v in r.result["spec"]["versions"].items()) for r in rows})
+    versions = sorted({versions_line(r.result["spec"]["versions"]) for r in rows})
     return f"### Where it comes from\n\n{grid(body, head)}\n\n" + "\n\n".join(map(_escape, versions)) + "\n"
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spa_bench.compare.leaderboard.coverage import any_of_column
+from spa_bench.metrics.missing import with_nan
 from spa_bench.metrics.pass_at_k import pass_at_k
 from spa_bench.metrics.rarefaction import has_size
 from spa_bench.sandbox import NOT_NEEDED
@@ -41,7 +42,7 @@ def value_faults(result: Mapping[str, Any], run: Mapping[str, Any]) -> Iterator[
             yield from (f"at {at}: {fault}" for fault in _null_faults(result, run, table, whole=False))
         elif any(v is not None for column in table.values() for v in column):
             yield f"at {at}: it has values, but {result['members']} members give no such number of draws"
-    table = {name: _array(column) for name, column in values.items()}
+    table = {name: with_nan(column) for name, column in values.items()}
     if is_open(run):
         yield from _open_faults(result, run)
         return
@@ -58,7 +59,7 @@ def value_faults(result: Mapping[str, Any], run: Mapping[str, Any]) -> Iterator[
     yield from _above_quality(table)
     yield from _choice_faults(table)
     for at, smaller in sorted(run["values_at"].items(), key=lambda item: int(item[0])):
-        columns = {name: _array(column) for name, column in smaller.items()}
+        columns = {name: with_nan(column) for name, column in smaller.items()}
         faults = [
             *_size_faults(columns, table, int(at), size, one=result["members"] == 1),
             *_above_quality({**table, **columns}),
@@ -97,13 +98,13 @@ def _open_faults(result: Mapping[str, Any], run: Mapping[str, Any]) -> Iterator[
 
 def _any_faults(result: Mapping[str, Any], values: Mapping[str, Any], sizes: Mapping[str, Any]) -> Iterator[str]:
     """Faults of any_of_n at smaller sizes: pass@1 gives it, or else bounds it; results of schema 2 may lack it."""
-    share = _array(values["pass@1"])
+    share = with_nan(values["pass@1"])
     for at, smaller in sorted(sizes.items(), key=lambda item: int(item[0])):
-        found, wanted = _array(smaller["any_of_n"]), any_of_column(values, result["n"], result["members"], int(at))
+        found, wanted = with_nan(smaller["any_of_n"]), any_of_column(values, result["n"], result["members"], int(at))
         if np.isnan(found).all():
             continue
         if wanted is not None:
-            faulty = not np.allclose(found, _array(wanted), atol=_SLACK, equal_nan=True)
+            faulty = not np.allclose(found, with_nan(wanted), atol=_SLACK, equal_nan=True)
         else:
             faulty = bool((np.isnan(found) | (found < share - _SLACK) | (found > np.ceil(share - _SLACK) + _SLACK)).any())
         if faulty:
@@ -127,10 +128,6 @@ def _choice_faults(table: Mapping[str, FloatArray]) -> Iterator[str]:
     for name in (n for n in table if n.startswith(("kl[", "entropy["))):
         if (table[name] < -_SLACK).any():
             yield f"{name} has values outside its range: it is at least 0"
-
-
-def _array(column: Sequence[float | None]) -> FloatArray:
-    return np.array([np.nan if v is None else v for v in column], float)
 
 
 def _null_faults(result: Mapping[str, Any], run: Mapping[str, Any], table: Mapping[str, Any], *, whole: bool) -> Iterator[str]:

@@ -51,15 +51,15 @@ def find_results(paths: Sequence[Path]) -> list[Result]:
     Raises StoreError when there is no result, a run is not graded yet, a seed is there twice, a file is damaged, or two places
     hold one sampler with other seeds or numbers.
     """
+    return find_with_runs(paths)[0]
+
+
+def find_with_runs(paths: Sequence[Path]) -> tuple[list[Result], list[RunFolder]]:
+    """(what `find_results` finds, the run folders among it). Raises as that."""
     runs, from_files = _found(paths)
     made = from_runs(runs)
     places = {run.hash: str(run.path) for run in runs}
-    return _once([*((places[result["runs"][0]["spec_hash"]], result) for result in made), *from_files])
-
-
-def find_runs(paths: Sequence[Path]) -> list[RunFolder]:
-    """The run folders at `paths`, in which find_results looks for results. Raises StoreError as that."""
-    return _found(paths)[0]
+    return _once([*((places[result["runs"][0]["spec_hash"]], result) for result in made), *from_files]), runs
 
 
 def _found(paths: Sequence[Path]) -> tuple[list[RunFolder], list[tuple[str, Result]]]:

@@ -15,6 +15,7 @@ from spa_bench.compare.leaderboard.migrate import SCHEMA
 from spa_bench.compare.leaderboard.ranges import is_open, runs_code
 from spa_bench.compare.leaderboard.results import Result
 from spa_bench.compare.leaderboard.schema import KEPT_AT_SIZES, OPEN_KEPT_AT_SIZES, as_estimate, as_stored
+from spa_bench.metrics.missing import with_nan, with_none
 from spa_bench.metrics.suite import ALIASES, depends_on_n, estimates, is_of_all, known
 from spa_bench.mini.embedded import pairs_name
 from spa_bench.runs.folder import flat, group_hash
@@ -131,7 +132,7 @@ class LeaderboardRow:
         """
         whole = size is None or size == self.result["size"] or name not in _AT_SIZES
         tables = [run["values"] if whole else run["values_at"][str(size)] for run in self.result["runs"]]
-        return np.array([[np.nan if v is None else v for v in table[name]] for table in tables], float)
+        return with_nan([table[name] for table in tables])
 
     def estimate(self, name: str, size: int | None = None) -> Estimate:
         """The estimate of a metric; with `size`, a metric that depends on n is taken at that many samples.
@@ -142,8 +143,7 @@ class LeaderboardRow:
         if size is None or size == self.result["size"] or not (depends_on_n(name) or name in _AT_SIZES):
             stored = self.result["metrics"].get(name)
             return Estimate.missing("this result does not have it") if stored is None else as_estimate(stored)
-        scores = self.scores(name, size)
-        values = [[None if np.isnan(v) else float(v) for v in row] for row in scores]
+        values = with_none(self.scores(name, size))
         return estimates({name: values}, size=self.result["size"] if size is None else size)[name]
 
     def compared(self, name: str, size: int | None = None) -> tuple[Estimate, int | None]:

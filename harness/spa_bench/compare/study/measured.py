@@ -14,6 +14,7 @@ from spa_bench.compare.leaderboard.compare import RESAMPLES
 from spa_bench.compare.study.designs import Point, Study
 from spa_bench.errors import StoreError, UsageError
 from spa_bench.metrics.intervals import paired_test
+from spa_bench.metrics.missing import with_nan, with_none
 from spa_bench.metrics.suite import depends_on_n, estimates, is_rate
 from spa_bench.runs.folder import RunFolder, differences
 from spa_bench.types import Estimate
@@ -38,12 +39,11 @@ class MeasuredPoint:
         """Values (S, P) of any metric, NaN where missing; with `size`, a metric that depends on n is at that many answers."""
         tables = [self._table(content, metric, size) for content in self.contents]
         rows = [table.get(metric) or [None] * len(self.row.result["problems"]) for table in tables]
-        return np.array([[np.nan if v is None else v for v in row] for row in rows], float)
+        return with_nan(rows)
 
     def estimate(self, metric: str, size: int | None = None) -> Estimate:
         """The mean of a metric over problems and seeds with its 95 % interval."""
-        scores = self.scores(metric, size)
-        values = [[None if np.isnan(v) else float(v) for v in row] for row in scores]
+        values = with_none(self.scores(metric, size))
         return estimates({metric: values}, size=size or self.row.result["size"])[metric]
 
     def _table(self, content: Mapping[str, Any], metric: str, size: int | None) -> Mapping[str, Any]:

@@ -17,7 +17,7 @@ from spa_bench.compare.study.laws import law_sections, laws_as_json
 from spa_bench.compare.study.measured import MeasuredPoint, shared_size
 from spa_bench.compare.study.syntheses import PairsOfSeed, pair_sections, pairs_as_json
 from spa_bench.runs.folder import SCHEMA_VERSION
-from spa_bench.support.provenance import numerics_line
+from spa_bench.support.provenance import numerics_line, revision_line, versions_line
 
 _ENOUGH_SEEDS = 5
 _DIGITS = {"average_kl[i<j]": 4, "average_kl[i!=j]": 4}
@@ -171,9 +171,9 @@ measured, cost nothing."""
 def _origin(report: Report) -> str:
     """The section on revision, versions and numerics, and the groups of runs."""
     specs = [m.row.result["spec"] for m in report.points]
-    revisions = sorted({(s["code"].get("git") or "-")[:10] + (" and changes" if s["code"].get("dirty") else "") for s in specs})
+    revisions = sorted({revision_line(s["code"]) for s in specs})
     numerics = sorted({numerics_line(s["numerics"]) for s in specs})
-    versions = sorted({", ".join(f"{k} {v}" for k, v in s["versions"].items()) for s in specs})
+    versions = sorted({versions_line(s["versions"]) for s in specs})
     sandboxes = sorted({name for m in report.points for run in m.row.result["runs"] for name in run["judged"]})
     groups = [[m.label, m.row.result["group_hash"], m.row.result["runs"][0]["run"]] for m in report.points]
     said = f"Revision {', '.join(revisions)}. {'; '.join(numerics)}. Judged in {', '.join(sandboxes)}. {'; '.join(versions)}."

@@ -23,7 +23,7 @@ from spa_bench.errors import ModelError, UsageError
 from spa_bench.models.base import Model
 from spa_bench.runs.defaults import Pairs, load_model_for, model_for, pairs_for
 from spa_bench.runs.earlier import earlier_runs, is_drawn, spent_before
-from spa_bench.runs.engines import chosen_engine
+from spa_bench.runs.engines import Chosen, chosen_engine
 from spa_bench.runs.folder import RunFolder, open_run
 from spa_bench.runs.job import Job, asked_card, check_draws, check_limit, check_task, load_task, task_for
 from spa_bench.runs.options import JudgeOptions
@@ -66,73 +66,117 @@ class StudyOptions:
     table_only: bool = False  # whether to make no runs and use finished ones only
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Asked:
+    """What the options of a study mean, read and checked."""
+
+    out: Path
+    settings: dict[str, object]  # of all samplers' cards
+    engine: Chosen
+    wishes: Wishes
+    points: Sequence[Point]
+    task_card: TaskCard
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Made:
+    """The runs of a study."""
+
+    options: StudyOptions  # with the settings of the pairs that were taken
+    points: Sequence[Point]
+    task_card: TaskCard
+    runs: dict[int, list[RunFolder]]  # place of a point -> its runs
+    pairs: list[PairsOfSeed]  # what the pairs of methods of synthesis are like
+
+
 def study(name: str, a: StudyOptions, console: Reporter) -> Report:
     """Make the missing runs of the study, write its page, picture and rows, and return the report."""
-    chosen, seeds = STUDIES[name], list(a.seeds)
-    workers, price = checked_workers(a.judge.workers), a.judge.price_per_hour
+    chosen = STUDIES[name]
+    asked = _asked(chosen, a)
+    made = _finished(asked, a) if a.table_only else _made(chosen, asked, a, console)
+    measured = measure_points(chosen, made.points, made.runs)
+    report = Report(
+        study=chosen,
+        points=measured,
+        claims=[*claims_of(chosen.name, measured), *claims_of_pairs(measured, made.pairs)],
+        pairs=made.pairs,
+        command=command_of(name, replace(made.options, model=model_for(made.task_card, a.model))),
+        wanted=len(made.points) * len(a.seeds),
+    )
+    for path in _write(report, a.write):
+        console.note(f"written: {path}")
+    return report
+
+
+def _asked(chosen: Study, a: StudyOptions) -> _Asked:
+    """Raises a SpaBenchError where an option cannot be used, as far as this shows without the model."""
+    checked_workers(a.judge.workers)
     check_seeds(a.seeds)
-    check_price(price)
+    check_price(a.judge.price_per_hour)
     check_limit(a.limit, first=a.first)
     out = a.out or Path("runs") / f"study-{chosen.name}"
     _check_folders(out, a.write)
     check_sandbox(a.judge.sandbox, used=False)
     given = parse_overrides(a.settings)
-    sampler_settings, task_settings = given.sampler, given.task
     engine = chosen_engine(a.engine, given.engine)
     check_workers(engine, a.loading.executor)
-    sampler_settings |= data_settings(a.data, a.queries)
+    settings = given.sampler | data_settings(a.data, a.queries)
     grid, members = _grid(chosen, a)
-    wishes = Wishes(cards=roles_of(chosen, a.recipe, a.samplers), settings=sampler_settings, grid=grid, members=members, n=a.n)
-    points, pairs_made = points_of(chosen, wishes), list[PairsOfSeed]()
+    wishes = Wishes(cards=roles_of(chosen, a.recipe, a.samplers), settings=settings, grid=grid, members=members, n=a.n)
+    points = points_of(chosen, wishes)
     if chosen.made:  # before anything is made
         check_held_out(points)
-    task_card = asked_card(a.task, task_settings, limit=a.limit, first=a.first, rules=a.rules)
-    if a.table_only:
-        name_of_model = model_for(task_card, a.model)
-        expected = {"task.name": task_card.name, "model.name": name_of_model, "limit": a.limit, "grading": a.rules}
-        expected |= {"task.shuffle": task_card.shuffle, "task.stratify": task_card.stratify or None}
-        there = runs_there(points, seeds, out, expected)
-    else:
-        pairs = _pairs(chosen, points, task_card, a, sampler_settings)
-        if pairs.said:
-            console.note(f"data: {pairs.settings['data.examples']} pairs ({pairs.said})")
-            points = points_of(chosen, replace(wishes, settings={**sampler_settings, **pairs.settings}))
-            a = replace(a, settings=(*a.settings, *(f"{key}={value}" for key, value in pairs.settings.items())))
-        if line := engine.check_model(a.model):
+    task_card = asked_card(a.task, given.task, limit=a.limit, first=a.first, rules=a.rules)
+    return _Asked(out=out, settings=settings, engine=engine, wishes=wishes, points=points, task_card=task_card)
+
+
+def _finished(asked: _Asked, a: StudyOptions) -> _Made:
+    """The runs that are finished, with which a table is made."""
+    card = asked.task_card
+    expected = {"task.name": card.name, "model.name": model_for(card, a.model), "limit": a.limit, "grading": a.rules}
+    expected |= {"task.shuffle": card.shuffle, "task.stratify": card.stratify or None}
+    there = runs_there(asked.points, list(a.seeds), asked.out, expected)
+    return _Made(options=a, points=asked.points, task_card=card, runs=there, pairs=[])
+
+
+def _made(chosen: Study, asked: _Asked, a: StudyOptions, console: Reporter) -> _Made:
+    """All runs; those that are missing are made."""
+    points, card, engine, seeds = asked.points, asked.task_card, asked.engine, list(a.seeds)
+    pairs = _pairs(chosen, points, card, a, asked.settings)
+    if pairs.said:
+        console.note(f"data: {pairs.settings['data.examples']} pairs ({pairs.said})")
+        points = points_of(chosen, replace(asked.wishes, settings={**asked.settings, **pairs.settings}))
+        a = replace(a, settings=(*a.settings, *(f"{key}={value}" for key, value in pairs.settings.items())))
+    if line := engine.check_model(a.model):
+        console.note(line)
+    sandbox = choose(a.judge.sandbox, card.packages).name
+    task = load_task(card)
+    jobs = _jobs(points, seeds, card, sandbox, a, engine.spec())
+    earlier = _earlier(jobs, card, engine.known(model_for(card, a.model)), asked.out)
+    if (done := [run for run in earlier if run and _is_done(run)]) and len(done) == len(jobs):
+        console.note(f"every run is there: engine {engine.name} is not asked, and nothing is spent")
+        there = _by_point(points, [(point, run) for (point, _), run in zip(jobs, done, strict=True)])
+        return _Made(options=a, points=points, task_card=card, runs=there, pairs=[])
+    with closing(load_model_for(card, a.model, a.loading, engine, spent_before(earlier))) as model:
+        card, task = task_for(card, task, model)
+        if chosen.free and a.samplers is None:
+            jobs, points = _able(jobs, points, task, model, console)
+        place = Place(
+            task=task,
+            model=model,
+            out=asked.out,
+            cache=stage_cache(),
+            workers=checked_workers(a.judge.workers),
+            programs=a.judge.workers,
+            price=a.judge.price_per_hour,
+        )
+        all_runs = runs_of(_settled(jobs, card, task, model), place)
+        for line in (*unused_loading(engine, a.loading), *_plan(chosen, all_runs, place, seeds)):
             console.note(line)
-        sandbox = choose(a.judge.sandbox, task_card.packages).name
-        task = load_task(task_card)
-        jobs = _jobs(points, seeds, task_card, sandbox, a, engine.spec())
-        earlier = _earlier(jobs, task_card, engine.known(model_for(task_card, a.model)), out)
-        if (done := [run for run in earlier if run and _is_done(run)]) and len(done) == len(jobs):
-            console.note(f"every run is there: engine {engine.name} is not asked, and nothing is spent")
-            there = _by_point(points, [(point, run) for (point, _), run in zip(jobs, done, strict=True)])
-        else:
-            with closing(load_model_for(task_card, a.model, a.loading, engine, spent_before(earlier))) as model:
-                task_card, task = task_for(task_card, task, model)
-                if chosen.free and a.samplers is None:
-                    jobs, points = _able(jobs, points, task, model, console)
-                place = Place(
-                    task=task, model=model, out=out, cache=stage_cache(), workers=workers, programs=a.judge.workers, price=price
-                )
-                all_runs = runs_of(_settled(jobs, task_card, task, model), place)
-                for line in (*unused_loading(engine, a.loading), *_plan(chosen, all_runs, place, seeds)):
-                    console.note(line)
-                make(all_runs, place, console)
-                pairs_made = _pairs_made(chosen, points, seeds, place, console)
-            there = _by_point(points, [(run.point, open_run(run.path)) for run in all_runs])
-    measured = measure_points(chosen, points, there)
-    report = Report(
-        study=chosen,
-        points=measured,
-        claims=[*claims_of(chosen.name, measured), *claims_of_pairs(measured, pairs_made)],
-        pairs=pairs_made,
-        command=command_of(name, replace(a, model=model_for(task_card, a.model))),
-        wanted=len(points) * len(seeds),
-    )
-    for path in _write(report, a.write):
-        console.note(f"written: {path}")
-    return report
+        make(all_runs, place, console)
+        pairs_made = _pairs_made(chosen, points, seeds, place, console)
+    there = _by_point(points, [(run.point, open_run(run.path)) for run in all_runs])
+    return _Made(options=a, points=points, task_card=card, runs=there, pairs=pairs_made)
 
 
 def _pairs_made(

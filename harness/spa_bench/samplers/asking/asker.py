@@ -25,9 +25,20 @@ from typing import Protocol, TypeAlias, TypeVar
 
 from spa_bench.cards.sampler import SamplerCard
 from spa_bench.errors import ModelError, UsageError
-from spa_bench.models.base import ChatModel, Model, PairEncoder
+from spa_bench.models.base import Model, PairEncoder
 from spa_bench.samplers.asking.case import Answer, Case, Question, Reply, Steps
-from spa_bench.samplers.base import Aids, SamplerKind, Wants, any_n, draws_n, one_member, spread, wants_nothing
+from spa_bench.samplers.base import (
+    Aids,
+    SamplerKind,
+    Wants,
+    any_n,
+    check_chat,
+    draws_n,
+    one_member,
+    spread,
+    waiting,
+    wants_nothing,
+)
 from spa_bench.samplers.mixture import build as build_mixture
 from spa_bench.samplers.replies import as_stored
 from spa_bench.support.seeds import derive_seed
@@ -132,10 +143,9 @@ class Asker:
         """See Sampler.sample. A problem that lacks an answer is asked again, which gives the same answers."""
         if n < 1 or n % len(self.members):
             raise UsageError(f"n is {n}; {self.name} needs a positive multiple of its {len(self.members)} member(s)")
-        each = n // len(self.members)
-        waiting = [p for p in prompts if any(Key(p.problem_id, *divmod(i, each)) not in done for i in range(n))]
-        for first in range(0, len(waiting), CHUNK):
-            for talk in self._talked(model, waiting[first : first + CHUNK], n, seed, task):
+        left = waiting(prompts, n, done, len(self.members))
+        for first in range(0, len(left), CHUNK):
+            for talk in self._talked(model, left[first : first + CHUNK], n, seed, task):
                 own = derive_seed(seed, task, talk.case.prompt.problem_id, "asking")
                 yield from (c for c in talk.completions(own) if c.key not in done)
 
@@ -211,12 +221,6 @@ def _fits(model: Model, request: Request) -> bool:
     return len(tail) > 1 and len(head) + len(tail) <= model.context
 
 
-def check_model(card: SamplerCard, model: Model) -> None:
-    """Raises ModelError for a model that says that it cannot be asked in messages; others are asked, and may refuse then."""
-    if isinstance(model, ChatModel):
-        model.check_chat()
-
-
 def no_others(card: SamplerCard) -> Sequence[Member]:
     """No models beside the members."""
     return ()
@@ -229,7 +233,7 @@ def asking_kind(
     others: Callable[[SamplerCard], Sequence[Member]] = no_others,
     check: Callable[[SamplerCard], None] = one_member,
     check_n: Callable[[SamplerCard, int], None] = any_n,
-    check_model: Callable[[SamplerCard, Model], None] = check_model,
+    check_model: Callable[[SamplerCard, Model], None] = check_chat,
     drawn: Callable[[SamplerCard, int], int] = draws_n,
     wants: Callable[[SamplerCard], Wants] = wants_nothing,
 ) -> SamplerKind:

@@ -19,9 +19,9 @@ from spa_bench.errors import CardError
 from spa_bench.models.base import Model, ServesMembers
 from spa_bench.samplers.asking.aggregation import aggregated, drafts_in, lacking, why_none
 from spa_bench.samplers.asking.asker import asking_kind
-from spa_bench.samplers.asking.asker import check_model as check_chat
 from spa_bench.samplers.asking.case import Case, Steps, failed
 from spa_bench.samplers.asking.checks import MOST, is_temperature, within
+from spa_bench.samplers.base import check_chat
 from spa_bench.samplers.mixture import members_served
 from spa_bench.types import Member
 

@@ -27,10 +27,9 @@ from spa_bench.errors import ModelError, UsageError
 from spa_bench.models.base import Model
 from spa_bench.samplers.asking.archive import AXES, Archive, Axes, Candidate
 from spa_bench.samplers.asking.asker import asking_kind
-from spa_bench.samplers.asking.asker import check_model as check_chat
 from spa_bench.samplers.asking.case import Answer, Case, Question, Reply, Steps, failed
 from spa_bench.samplers.asking.checks import one_of, within
-from spa_bench.samplers.base import Wants
+from spa_bench.samplers.base import Wants, check_chat
 from spa_bench.samplers.replies import as_stored
 from spa_bench.support.text import did_you_mean
 

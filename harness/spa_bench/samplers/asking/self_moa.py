@@ -14,6 +14,7 @@ in our words, and the temperature is the card's, because at 0 equal windows woul
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from spa_bench.cards.templates import template_file
@@ -48,24 +49,16 @@ class SelfMoaOptions:
         is_temperature(self.temperature)
 
 
-def at_once(case: Case, options: SelfMoaOptions) -> Steps:
-    """Drafts, then an aggregation of a window for each answer."""
-    replies = yield [case.ask(case.words(options.draft)) for _ in range(options.drafts)]
-    drafts = drafts_in(replies)
-    if not drafts:
-        return [failed(why_none(replies), finish=replies[0].finish)] * case.n
+def at_once(case: Case, options: SelfMoaOptions, drafts: Sequence[str], note: str) -> Steps:
+    """An aggregation of a window of `drafts` for each answer, which `note` goes with."""
     choices, size = case.choices("windows"), min(options.window or len(drafts), len(drafts))
     windows = [[drafts[i] for i in choices.permutation(len(drafts))[:size]] for _ in range(case.n)]
     made = yield [aggregated(case, options.aggregate, window, temperature=options.temperature) for window in windows]
-    return [case.answer(one, note=lacking(replies, drafts), step="aggregation") for one in made]
+    return [case.answer(one, note=note, step="aggregation") for one in made]
 
 
-def in_sequence(case: Case, options: SelfMoaOptions) -> Steps:
-    """Drafts, then for each answer a chain of aggregations over all of them."""
-    replies = yield [case.ask(case.words(options.draft)) for _ in range(options.drafts)]
-    drafts = drafts_in(replies)
-    if not drafts:
-        return [failed(why_none(replies), finish=replies[0].finish)] * case.n
+def in_sequence(case: Case, options: SelfMoaOptions, drafts: Sequence[str], note: str) -> Steps:
+    """For each answer a chain of aggregations over all `drafts`; `note` goes with the answers."""
     choices, size = case.choices("windows"), min(options.window or len(drafts), len(drafts))
     orders = [[drafts[i] for i in choices.permutation(len(drafts))] for _ in range(case.n)]
     windows, place, number = {i: order[:size] for i, order in enumerate(orders)}, size, 1
@@ -84,13 +77,17 @@ def in_sequence(case: Case, options: SelfMoaOptions) -> Steps:
         new = options.window - options.reserved
         windows = {i: [so_far[i]] * options.reserved + orders[i][place : place + new] for i in windows if i not in ended}
         place, number = place + new, number + 1
-    note = lacking(replies, drafts)
     return [ended.get(i) or case.answer(last[i], note=note) for i in range(case.n)]
 
 
 def procedure(case: Case, options: SelfMoaOptions) -> Steps:
     """The drafts of one problem and their aggregations; see the module."""
-    return in_sequence(case, options) if options.sequential else at_once(case, options)
+    replies = yield [case.ask(case.words(options.draft)) for _ in range(options.drafts)]
+    drafts = drafts_in(replies)
+    if not drafts:
+        return [failed(why_none(replies), finish=replies[0].finish)] * case.n
+    aggregate = in_sequence if options.sequential else at_once
+    return (yield from aggregate(case, options, drafts, lacking(replies, drafts)))
 
 
 KIND = asking_kind(SelfMoaOptions, procedure)

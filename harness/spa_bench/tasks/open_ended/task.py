@@ -17,7 +17,7 @@ from spa_bench.errors import DataError, UsageError
 from spa_bench.sandbox import Limits
 from spa_bench.support.provenance import hash_file
 from spa_bench.support.text import before_stop
-from spa_bench.tasks.base import Judge, TaskDefaults
+from spa_bench.tasks.base import Judge, TaskDefaults, has_text
 from spa_bench.tasks.open_ended.asking import (
     QUALITY,
     SAME,
@@ -169,7 +169,7 @@ class OpenTask(TaskDefaults):
 
         Raises DataError for a file that has no value for an answer, and where too many replies of the judge hold no verdict.
         """
-        answered = sorted((r for r in records if _has_text(r)), key=lambda r: (r.member, r.draw))
+        answered = sorted((r for r in records if has_text(r)), key=lambda r: (r.member, r.draw))
         mine: dict[str, list[Record]] = {}
         for record in answered:
             mine.setdefault(record.problem, []).append(record)
@@ -317,10 +317,6 @@ def _firsts(classes: Sequence[int], names: Sequence[str]) -> dict[int, str]:
 
 def _digest(label: str) -> str:
     return hashlib.blake2b(f"class\0{label}".encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
-
-
-def _has_text(record: Record) -> bool:
-    return not record.failure and bool(record.graded.strip())
 
 
 def build(card: TaskCard) -> OpenTask:
