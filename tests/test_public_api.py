@@ -25,7 +25,7 @@ FIELDS = {
     "CallSuite": ["name", "inputs", "oracle", "atol", "identity"],
     "Example": ["prompt", "completion", "ending"],
     "Request": ["problem_id", "member", "draw", "kind", "prompt", "decoding", "seed", "continuation", "messages", "apart"],
-    "Completion": ["key", "text", "tokens", "finish", "seed", "failure", "spent", "whole", "choice", "note"],
+    "Completion": ["key", "text", "tokens", "finish", "seed", "failure", "spent", "whole", "choice", "note", "reply"],
     "Record": [
         *(
             "problem",
@@ -41,6 +41,7 @@ FIELDS = {
             "spent",
             "choice",
             "note",
+            "reply",
         ),
     ],
     "Grade": ["problem", "member", "draw", "verdict", "message", "call", "suite", "mark", "quality"],

@@ -165,6 +165,7 @@ class Completion:
     whole: bool = False  # the text is a whole program, not a continuation of the prompt
     choice: int | None = None  # of a multiple-choice problem: the option that was chosen, after which the text goes on
     note: str | None = None  # what went wrong on the way to an answer that is one all the same; metrics.json counts these
+    reply: str | None = None  # of a failure: what the model wrote, in which no answer was found
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -185,6 +186,7 @@ class Record:
     # of a multiple-choice problem: the option that was chosen. Not written where there is none
     choice: int | None = field(default=None, metadata={"sparse": True})
     note: str | None = field(default=None, metadata={"sparse": True})  # of a completion. Not written where there is none
+    reply: str | None = field(default=None, metadata={"sparse": True})  # likewise
 
     @staticmethod
     def of(completion: Completion, graded: str, *, whole: bool = False) -> Record:
@@ -204,6 +206,7 @@ class Record:
             spent=c.spent,
             choice=c.choice,
             note=c.note,
+            reply=c.reply,
         )
 
     @property
@@ -224,6 +227,7 @@ class Record:
             spent=self.spent,
             choice=self.choice,
             note=self.note,
+            reply=self.reply,
         )
 
 

@@ -57,6 +57,7 @@ def test_without_a_concept_there_is_no_answer():
     model = Scripted(lambda r: "I cannot." if r.draw == 0 else "red")
     found = asked("guided", model, [TEXT], n=3, **GUIDED)
     assert {(c.failure, c.finish) for c in found.values()} == {("the reply names no concept", "failed")}
+    assert {(c.text, c.reply) for c in found.values()} == {("", "I cannot.")}
     assert sum(c.spent or 0 for c in found.values()) == len("I cannot.")
     assert len(model.requests) == 1
     gone = asked("guided", Scripted(lambda r: lost(r, "no room")), [TEXT], n=2, **GUIDED)

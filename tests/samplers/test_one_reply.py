@@ -13,6 +13,7 @@ from doubles import MockModel, mock_run, sampler_card
 from spa_bench.cards.task import load_task_card
 from spa_bench.errors import ModelError, UsageError
 from spa_bench.models.hf.model import HFModel, HFOptions
+from spa_bench.publish.show import side_by_side
 from spa_bench.runs.job import load_task
 from spa_bench.samplers.one_reply import OneReplyOptions, build, completions
 from spa_bench.types import Completion, Decoding, Key, Member, Prompt, Request
@@ -82,6 +83,7 @@ def test_answers_that_are_missing_have_failed_with_how_many_there_are():
     assert [c.finish for c in found] == ["stop"] * 3 + ["failed"] * 5
     assert {c.failure for c in found[3:]} == {"the reply holds 3 of 8 answers"}
     assert {c.text for c in found[3:]} == {""}
+    assert {c.reply for c in found} == {None, reply("x = 1\n", "x = 2\n", "x = 3\n").text}
     cut = completions(reply("x = 1\n", finish="length"), PROMPTS[0], 2)
     assert cut[1].failure == "the reply holds 1 of 2 answers and was cut at its limit"
 
@@ -140,6 +142,12 @@ def test_a_run_grades_whole_programs_and_refuses_what_is_missing(tmp_path: Path,
     assert {(str(grades[k].verdict), grades[k].message) for k in grades if k.draw == 1} == {
         ("refused", "the reply holds 1 of 2 answers")
     }
+    missing = [r for r in folder.records().values() if r.key == ("three/add", 0, 1)]
+    assert [(r.raw, r.graded) for r in missing] == [("", "")]
+    assert (missing[0].reply or "").startswith("### Answer 1\n```python\nadd = lambda a, b: a + b\n")
+    shown = side_by_side(missing, dict(grades), width=100)
+    assert "in the reply:" in shown
+    assert "### Answer 1" in shown
     task = load_task(load_task_card(str(three)))
     [record] = [r for r in folder.records().values() if r.key == ("three/add", 0, 0)]
     assert record.whole

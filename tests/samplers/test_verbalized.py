@@ -145,6 +145,7 @@ def test_several_turns_make_one_distribution():
 def test_a_reply_that_states_nothing_is_n_failures(reply: str):
     found = verbalized(reply, n=3)
     assert [(c.failure, c.finish, c.text) for c in found.values()] == [("the reply states no answer", "failed", "")] * 3
+    assert {c.reply for c in found.values()} == {reply or None}
     assert sum(c.spent or 0 for c in found.values()) == len(reply)
 
 

@@ -196,16 +196,21 @@ def side_by_side(records: Sequence[Record], grades: dict[Key, Grade], width: int
             verdict = "not graded" if grade is None else str(grade.verdict)
             chose = "" if r.choice is None else f", option {r.choice}"
             heads.append(f"member {r.member}, draw {r.draw}{chose}: {verdict}")
-            lines = [
-                w for line in _safe(r.graded).split("\n") for w in (textwrap.wrap(line, cell, drop_whitespace=False) or [""])
-            ]
+            lines = _within(r.graded, cell)
             for text in _details(grade) if grade else ():
                 lines += ["", *textwrap.wrap(_safe(text), cell)]
+            if r.reply:
+                lines += ["", "in the reply:", *_within(r.reply, cell)]
             bodies.append(lines)
         height = max(map(len, bodies))
         rows = [heads, ["-" * len(h) for h in heads], *[[b[i] if i < len(b) else "" for b in bodies] for i in range(height)]]
         blocks.append("\n".join(" | ".join(c.ljust(cell) for c in row).rstrip() for row in rows))
     return "\n\n".join(blocks)
+
+
+def _within(text: str, width: int) -> list[str]:
+    """The lines of `text`, none of them longer than `width`."""
+    return [w for line in _safe(text).split("\n") for w in (textwrap.wrap(line, width, drop_whitespace=False) or [""])]
 
 
 def _details(grade: Grade) -> list[str]:

@@ -112,7 +112,8 @@ class SampleBook:
 
 def _packed(problem: ProblemSamples, record: Record, grade: Grade | None) -> Packed:
     graded = problem.texts.place(record.graded.rstrip())
-    raw = -1 if record.raw.rstrip() == record.graded.rstrip() else problem.texts.place(record.raw)
+    written = record.reply or record.raw
+    raw = -1 if written.rstrip() == record.graded.rstrip() else problem.texts.place(written)
     said = "\n".join(_said(record, grade))
     return (
         record.member,

@@ -111,6 +111,7 @@ class _Talk:
                 spent=spent,
                 whole=whole and not answer.failure,
                 note=answer.note or None,
+                reply=answer.reply or None,
             )
 
 

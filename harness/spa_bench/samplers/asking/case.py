@@ -46,6 +46,7 @@ class Answer:
     tokens: int  # of the text
     finish: Finish = "stop"
     failure: str = ""  # why there is no answer; the text is not looked at then
+    reply: str = ""  # of a failure: what the model wrote instead
     note: str = ""  # what went wrong on the way, where there is an answer all the same; counted in metrics.json
 
 
@@ -103,15 +104,17 @@ class Case:
         `step` names the step in the cause of a failure.
         """
         if reply.failure:
-            return failed(f"{step}: {reply.failure}" if step else reply.failure, finish=reply.finish)
+            return failed(f"{step}: {reply.failure}" if step else reply.failure, reply)
         text = answer_in(reply.text, program=self.prompt.program)
         if not text.strip():
             cut = " and was cut at its limit" if reply.finish == "length" else ""
-            return failed(f"the reply holds no answer{cut}")
+            return failed(f"the reply holds no answer{cut}", reply)
         part = len(text) / max(1, len(reply.text))
         return Answer(text=text, tokens=round(reply.tokens * part), finish=reply.finish, note=note)
 
 
-def failed(why: str, *, finish: Finish = "failed") -> Answer:
-    """An answer that there is not, and why."""
-    return Answer(text="", tokens=0, finish=finish if finish == "skipped" else "failed", failure=why)
+def failed(why: str, reply: Reply | None = None) -> Answer:
+    """An answer that there is not: why, and the reply in which there is none."""
+    skipped = reply is not None and reply.finish == "skipped"
+    text = reply.text if reply else ""
+    return Answer(text="", tokens=0, finish="skipped" if skipped else "failed", failure=why, reply=text)

@@ -35,10 +35,10 @@ def procedure(case: Case, options: GuidedOptions) -> Steps:
     """The concepts and solutions for one problem; see the module."""
     [reply] = yield [case.ask(case.words(options.concepts, {"n": case.n}), limit=options.concept_tokens)]
     if reply.failure:
-        return [failed(f"concepts: {reply.failure}", finish=reply.finish)] * case.n
+        return [failed(f"concepts: {reply.failure}", reply)] * case.n
     concepts = items_in(reply.text, case.n)
     if not concepts:
-        return [failed("the reply names no concept")] * case.n
+        return [failed("the reply names no concept", reply)] * case.n
     lack = len(concepts) < case.n
     note = f"the reply names {len(concepts)} of {case.n} concepts, which are used again" if lack else ""
     solved = yield [case.ask(case.words(options.solution, {"concept": concepts[i % len(concepts)]})) for i in range(case.n)]

@@ -57,7 +57,7 @@ def procedure(case: Case, options: MoaOptions) -> Steps:
     for layer in range(1, options.layers):
         drafts = drafts_in(replies)
         if not drafts:
-            return [failed(f"layer {layer}: {why_none(replies)}", finish=replies[0].finish)] * case.n
+            return [failed(f"layer {layer}: {why_none(replies)}", replies[0])] * case.n
         notes.append(lacking(replies, drafts))
         last = layer == options.layers - 1
         asked = [i // (case.n // case.members) for i in range(case.n)] if last else voices

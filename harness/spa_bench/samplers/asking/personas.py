@@ -53,7 +53,7 @@ def paraphrases(case: Case, options: PersonasOptions) -> Steps:
     return [
         case.answer(solved[i], step="solution")
         if i in solved
-        else failed(f"paraphrase: {one.failure or 'the reply is empty'}", finish=one.finish)
+        else failed(f"paraphrase: {one.failure or 'the reply is empty'}", one)
         for i, one in enumerate(replies)
     ]
 

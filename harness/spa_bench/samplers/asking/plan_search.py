@@ -73,7 +73,7 @@ def procedure(case: Case, options: PlanSearchOptions) -> Steps:
     limit = options.thought_tokens
     [first] = yield [case.ask(case.words(options.first, {"n": options.observations}), limit=limit)]
     if first.failure:
-        return [failed(f"observations: {first.failure}", finish=first.finish)] * case.n
+        return [failed(f"observations: {first.failure}", first)] * case.n
     observations = items_in(first.text, options.observations)
     branches = _combinations(observations, options.size)
     case.choices("branches").shuffle(branches)
@@ -96,7 +96,7 @@ def procedure(case: Case, options: PlanSearchOptions) -> Steps:
 
 def _answer(case: Case, leaf: _Leaf, plan: Reply, solved: Reply | None) -> Answer:
     if solved is None:
-        return failed(f"plan: {plan.failure or 'the reply is empty'}", finish=plan.finish)
+        return failed(f"plan: {plan.failure or 'the reply is empty'}", plan)
     return case.answer(solved, note=leaf.note, step="solution")
 
 

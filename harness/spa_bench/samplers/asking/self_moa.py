@@ -71,7 +71,7 @@ def in_sequence(case: Case, options: SelfMoaOptions, drafts: Sequence[str], note
         for i in windows:
             if last[i].failure or (place < len(drafts) and not so_far[i]):
                 why = last[i].failure or "the reply is empty"
-                ended[i] = failed(f"window {number}: {why}", finish=last[i].finish)
+                ended[i] = failed(f"window {number}: {why}", last[i])
         if place >= len(drafts):
             break
         new = options.window - options.reserved
@@ -85,7 +85,7 @@ def procedure(case: Case, options: SelfMoaOptions) -> Steps:
     replies = yield [case.ask(case.words(options.draft)) for _ in range(options.drafts)]
     drafts = drafts_in(replies)
     if not drafts:
-        return [failed(why_none(replies), finish=replies[0].finish)] * case.n
+        return [failed(why_none(replies), replies[0])] * case.n
     aggregate = in_sequence if options.sequential else at_once
     return (yield from aggregate(case, options, drafts, lacking(replies, drafts)))
 

@@ -98,7 +98,7 @@ class _Conversation:
         self.stated: list[tuple[Stated, Reply]] = []
         self.lacks: list[str] = []
         self.failure = ""  # why nothing was stated
-        self.finish: Reply | None = None
+        self.unread: Reply | None = None  # the reply that says nothing
 
     def hear(self, reply: Reply, wanted: int, turn: int) -> None:
         """Take in the reply of a turn."""
@@ -124,7 +124,7 @@ class _Conversation:
         if self.stated:
             self.lacks.append(why)
         elif not self.failure:
-            self.failure, self.finish = why, reply
+            self.failure, self.unread = why, reply
 
     def goes_on(self) -> bool:
         """Whether another turn can be asked."""
@@ -133,8 +133,7 @@ class _Conversation:
     def drawn(self, count: int, options: VerbalizedOptions, choices: np.random.Generator) -> Iterator[Answer]:
         """`count` answers of the conversation; failures where there are none."""
         if not self.stated:
-            finish = self.finish.finish if self.finish else "failed"
-            yield from [failed(self.failure, finish=finish)] * count
+            yield from [failed(self.failure, self.unread)] * count
             return
         pool = self.stated
         if options.draw == "tail":
