@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from spa_bench.spa.synthesize.softsrv.options import SoftSRVOptions
 from spa_bench.spa.synthesize.softsrv.saving import load_prompt
 from spa_bench.spa.synthesize.stage import Order, synthesize
 from spa_bench.support.console import Reporter
-from spa_bench.types import Estimate
+from spa_bench.types import Estimate, Example
 
 STUDY = STUDIES["synthesize"]
 
@@ -112,6 +113,11 @@ def test_pairs_are_measured_with_examples_that_no_method_sees():
             check_held_out(points_of(STUDY, Wishes(cards={"sample": "single"}, settings={"data.queries": source})))
 
 
+def rows(path: Path, pairs: Sequence[Example]) -> Path:
+    path.write_text("".join(json.dumps({"prompt": pair.prompt, "completion": pair.completion}) + "\n" for pair in pairs))
+    return path
+
+
 def like(label: str, seed: int, value: float, **more: object) -> PairsOfSeed:
     likeness = {LIKE: Estimate(value=value, low=0.0, high=1.0, n=8)}
     return PairsOfSeed(label=label, seed=seed, pairs=8, likeness=likeness, **more)  # type: ignore[arg-type]
@@ -160,10 +166,11 @@ def test_a_measure_that_a_method_does_not_have_is_missing_and_a_column_of_none_i
 
 def test_a_soft_prompt_is_measured_by_its_mixture_over_targets_and_not_by_the_text_s_own_z(tmp_path: Path):
     model = HFModel(str(MODEL), HFOptions(device="cpu", threads=1), name="embedded")
-    options = SoftSRVOptions(form="mc", length=4, hidden=8, steps=2, batch=4, every=2, warmup=1, round=2, max_new_tokens=8)
-    card = SynthesisCard(method="softsrv", targets="mini-words", pairs=2, drafts=2, code="none", options=options)
+    options = SoftSRVOptions(form="mc", length=4, hidden=8, steps=4, batch=4, every=4, warmup=1, round=2, max_new_tokens=8)
+    source = str(rows(tmp_path / "targets.jsonl", instructions()[:24]))
+    card = SynthesisCard(method="softsrv", targets=source, pairs=2, drafts=2, code="none", options=options)
     made = synthesize(Order(card=card, model=model, seed=0), cache=tmp_path, console=Reporter(quiet=True))
-    held, targets = queries()[:3], instructions()
+    held, targets = queries()[:3], instructions()[:24]
     how = Measuring(model=model, problems=None, cache=tmp_path, console=Reporter(quiet=True), mixed=4)
     found = _nats(made, held, targets, 0, how)
     assert _nats(made, held, targets, 0, how) == found  # from the stage cache
@@ -173,33 +180,38 @@ def test_a_soft_prompt_is_measured_by_its_mixture_over_targets_and_not_by_the_te
     own = nll.own_nll(soft, prompt, texts)
     every = nll.mixture_nll(soft, prompt, texts, prompt.z(soft, [e.prompt + e.completion for e in targets[:4]]))
     assert len(found) == 3
-    assert found == pytest.approx((every.nats / every.tokens).tolist(), rel=0.05)  # two steps: z has little influence yet
+    assert found == pytest.approx((every.nats / every.tokens).tolist(), rel=0.05)  # four steps: z has little influence yet
     assert found != pytest.approx((own.nats / own.tokens).tolist(), rel=1e-9)
 
 
 def test_the_command_makes_the_pairs_trains_the_students_and_writes_the_page(call: Call, tmp_path: Path):
-    words = ["--task", "mini-code", "--limit", "2", "--seeds", "0", "--n", "1", "--sandbox", SANDBOX]
+    words: list[object] = ["--task", "mini-code", "--limit", "2", "--seeds", "0", "--n", "1", "--sandbox", SANDBOX]
     few = [
         "synthesize.pairs=6",
         "synthesize.code=none",
-        "synthesize.options.steps=2",
-        "synthesize.options.length=2",
+        "sample.options.round=6",
+        "sample.options.max_new_tokens=90",
+        "sample.options.top_p=0.5",
         "lora.steps=1",
+        "lora.batch=2",
+        "task.max_new_tokens=8",
     ]
-    settings = [word for one in (*few, "synthesize.options.round=6", "synthesize.drafts=96") for word in ("--set", one)]
+    settings = [word for one in few for word in ("--set", one)]
     places = ["--out", tmp_path / "runs", "--write", tmp_path / "page"]
+    words += ["--data", rows(tmp_path / "words.jsonl", instructions()[:12])]
+    words += ["--queries", rows(tmp_path / "others.jsonl", queries()[:12])]
     done = call("study", "synthesize", *words, "--samplers", "targets,sample,template", *settings, *places)
     assert done.code == 0, done.err
     page = (tmp_path / "page" / "synthesize--mini-code--embedded.md").read_text()
     head = next(line for line in page.splitlines() if line.startswith("| method"))
     assert [cell.strip() for cell in head.split("|")[1:4]] == ["method", "pairs", "drafts"]
     content = json.loads((tmp_path / "page" / "synthesize--mini-code--embedded.json").read_text())
-    rows = {(row["label"], row["seed"]): row for row in content["pairs"]}
-    assert rows["sample", 0]["pairs"] == 6
-    assert rows["sample", 0]["nats"] > 0
-    assert rows["template", 0]["nats"] is None
-    assert (rows["targets", 0]["pairs"], rows["targets", 0]["drafts"]) == (128, 0)
-    assert 0 <= rows["sample", 0]["likeness"][LIKE]["value"] <= 1
+    made = {(row["label"], row["seed"]): row for row in content["pairs"]}
+    assert made["sample", 0]["pairs"] == 6
+    assert made["sample", 0]["nats"] > 0
+    assert made["template", 0]["nats"] is None
+    assert (made["targets", 0]["pairs"], made["targets", 0]["drafts"]) == (12, 0)
+    assert 0 <= made["sample", 0]["likeness"][LIKE]["value"] <= 1
     assert {path.suffix for path in (tmp_path / "page").iterdir()} == {".md", ".json", ".svg", ".png"}
 
 
@@ -212,17 +224,19 @@ def test_pairs_alone_need_no_student_and_a_method_without_pairs_is_a_result(call
         "sample.options.max_new_tokens=1",
     ]
     settings = [word for one in few for word in ("--set", one)]
-    words = ["--pairs-only", "--seeds", "3", "--samplers", "targets,sample,template", *settings, "--write", tmp_path]
+    words: list[object] = ["--data", rows(tmp_path / "words.jsonl", instructions()[:32])]
+    words += ["--queries", rows(tmp_path / "others.jsonl", queries()[:32])]
+    words += ["--pairs-only", "--seeds", "3", "--samplers", "targets,sample,template", *settings, "--write", tmp_path / "page"]
     done = call("study", "synthesize", *words)
     assert done.code == 0, done.err
-    content = json.loads((tmp_path / "synthesize--mini-words--embedded.json").read_text())
-    rows = {row["label"]: row for row in content["pairs"]}
-    assert (rows["sample"]["pairs"], rows["sample"]["drafts"], rows["sample"]["likeness"]) == (0, 16, {})
-    assert rows["sample"]["filters"]["readable"] == 0
-    assert rows["sample"]["nats"] > 0
-    assert rows["template"]["pairs"] > 0
-    assert rows["targets"]["likeness"][LIKE]["value"] > 0
-    page = (tmp_path / "synthesize--mini-words--embedded.md").read_text()
+    content = json.loads((tmp_path / "page" / "synthesize--words--embedded.json").read_text())
+    made = {row["label"]: row for row in content["pairs"]}
+    assert (made["sample"]["pairs"], made["sample"]["drafts"], made["sample"]["likeness"]) == (0, 16, {})
+    assert made["sample"]["filters"]["readable"] == 0
+    assert made["sample"]["nats"] > 0
+    assert made["template"]["pairs"] > 0
+    assert made["targets"]["likeness"][LIKE]["value"] > 0
+    page = (tmp_path / "page" / "synthesize--words--embedded.md").read_text()
     assert "**sample, seed 3**: 0 pairs of 16 drafts, fewer than 16" in page
     assert "16 readable: did not end within the most new tokens" in page
     refused = call("study", "synthesize", *words, "--n", "2")

@@ -13,7 +13,7 @@ from spa_bench.compare.leaderboard.tables import STYLES, cell, grid
 from spa_bench.compare.study.claims import Claim, Part, more, sign
 from spa_bench.compare.study.designs import Point
 from spa_bench.compare.study.measured import MeasuredPoint, difference
-from spa_bench.compare.study.syntheses import FEWEST, KEPT, PLAIN, STEERED, VALID, PairsOfSeed
+from spa_bench.compare.study.syntheses import KEPT, PLAIN, STEERED, VALID, PairsOfSeed
 from spa_bench.datasets.likeness import BOUNDS
 from spa_bench.datasets.likeness import NAMES as LIKENESS
 from spa_bench.metrics.intervals import estimate
@@ -46,7 +46,7 @@ def _measures(of: Sequence[PairsOfSeed]) -> dict[str, Estimate]:
     for name in LIKENESS:
         found = [one.likeness[name] for one in of if name in one.likeness]
         values[name] = _over_seeds(
-            [one.value for one in found], found[0].reason if found else f"fewer than {FEWEST} pairs", BOUNDS.get(name)
+            [one.value for one in found], found[0].reason if found else "too few pairs", BOUNDS.get(name)
         )
     return values
 

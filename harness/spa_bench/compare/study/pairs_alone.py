@@ -19,7 +19,15 @@ from spa_bench.compare.study.designs import STUDIES, Point, Wishes, points_of, r
 from spa_bench.compare.study.of_pairs import claims_without_students, pair_sections, pairs_as_json
 from spa_bench.compare.study.options import StudyOptions, check_write, command_of
 from spa_bench.compare.study.pictures import pictures_of_pairs
-from spa_bench.compare.study.syntheses import FEWEST, MIXED, Measuring, PairsOfSeed, check_held_out, held_out, measured_pairs
+from spa_bench.compare.study.syntheses import (
+    MIXED,
+    Measuring,
+    PairsOfSeed,
+    check_held_out,
+    fewest_pairs,
+    held_out,
+    measured_pairs,
+)
 from spa_bench.compare.study.tables import claims_as_json, in_lines
 from spa_bench.errors import UsageError
 from spa_bench.mini.embedded import EMBEDDED
@@ -116,7 +124,8 @@ def study_pairs(a: StudyOptions, console: Reporter) -> PairsReport:
 
 def page(report: PairsReport) -> str:
     """The whole page in Markdown."""
-    fewer = [one for one in report.pairs if one.drafts and one.pairs < FEWEST]
+    fewest = fewest_pairs(report.points)
+    fewer = [one for one in report.pairs if one.drafts and one.pairs < fewest]
     parts = [
         f"# {_TITLE}",
         f"Made by `{report.command}`; do not edit by hand.",
@@ -128,7 +137,7 @@ def page(report: PairsReport) -> str:
             else []
         ),
         *(
-            f"**{one.label}, seed {one.seed}**: {one.pairs} pairs of {one.drafts} drafts, fewer than {FEWEST}; how like they "
+            f"**{one.label}, seed {one.seed}**: {one.pairs} pairs of {one.drafts} drafts, fewer than {fewest}; how like they "
             "are to the target is not measured."
             for one in fewer
         ),

@@ -64,7 +64,7 @@ class PairsOfSeed:
     ended: str = ""  # why no more drafts were made
     nats: Sequence[float] = ()  # a token, of each held-out example; empty where the method gives no density
     mixed: int = 0  # z of targets over which `nats` are mixed; 0: they depend on no z
-    likeness: Mapping[str, Estimate] = field(default_factory=dict)  # empty where there are fewer than FEWEST pairs
+    likeness: Mapping[str, Estimate] = field(default_factory=dict)  # empty where there are too few pairs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,21 +82,25 @@ class Measuring:
 def measured_pairs(points: Sequence[Point], seeds: Sequence[int], how: Measuring) -> list[PairsOfSeed]:
     """The measurements of all points and seeds. Pairs come from the stage cache, or are made.
 
-    Likeness is compared at one number of pairs: half of the smallest set that has FEWEST pairs or more.
+    Likeness is compared at one number of pairs: half of the smallest set with enough (fewest_pairs).
     """
     found = [_measured(point, seed, how) for seed in seeds for point in points]
     found.sort(key=lambda one: [point.series for point in points].index(one[0].label))
-    likened = {(one.label, one.seed): pairs for one, pairs, _ in found if len(pairs) >= FEWEST}
-    size = min(
-        (len(some) for pairs, held in ((p, h) for _, p, h in found if len(p) >= FEWEST) for some in (pairs, held)), default=0
-    )
+    fewest = fewest_pairs(points)
+    sizes = [len(some) for _, pairs, held in found if len(pairs) >= fewest for some in (pairs, held)]
+    size = min(sizes, default=0) // 2
     made = []
     with how.console.stage("likeness of the pairs") as progress:
         for place, (one, pairs, held) in enumerate(found, 1):
-            values = _likeness(pairs, held, size // 2, one.seed) if (one.label, one.seed) in likened else {}
+            values = _likeness(pairs, held, size, one.seed) if len(pairs) >= fewest else {}
             made.append(replace(one, likeness=values))
             progress(place, len(found))
     return made
+
+
+def fewest_pairs(points: Sequence[Point]) -> int:
+    """The pairs from which on likeness is measured: a smaller set would take that of all others at its own small number."""
+    return min([FEWEST, *(point.card.synthesize.pairs for point in points if point.card.synthesizes)])
 
 
 def _likeness(pairs: Sequence[Example], held: Sequence[Example], size: int, seed: int) -> dict[str, Estimate]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -38,11 +39,17 @@ def shingles_of(words: Words) -> frozenset[Words]:
 
 def minhash_of(shingles: frozenset[Words]) -> MinHash:
     """The MinHash of a set of shingles; the same one everywhere."""
-    from datasketch import MinHash
-
-    sketch = MinHash(num_perm=PERMUTATIONS, seed=1)
+    sketch = _empty().copy()  # drawing the permutations takes most of the time of a new one
     sketch.update_batch([" ".join(one).encode("utf-8", "surrogatepass") for one in shingles])
     return sketch
+
+
+@cache
+def _empty() -> MinHash:
+    """The MinHash of no shingle."""
+    from datasketch import MinHash
+
+    return MinHash(num_perm=PERMUTATIONS, seed=1)
 
 
 class NearIndex:
