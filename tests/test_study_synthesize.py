@@ -213,6 +213,13 @@ def test_the_command_makes_the_pairs_trains_the_students_and_writes_the_page(cal
     assert (made["targets", 0]["pairs"], made["targets", 0]["drafts"]) == (12, 0)
     assert 0 <= made["sample", 0]["likeness"][LIKE]["value"] <= 1
     assert {path.suffix for path in (tmp_path / "page").iterdir()} == {".md", ".json", ".svg", ".png"}
+    assert "The pairs are left out" not in page
+    table = call("study", "synthesize", *words, "--samplers", "targets,sample,template", *settings, *places, "--table-only")
+    assert table.code == 0, table.err
+    assert (
+        "**The pairs are left out**: with --table-only"
+        in (tmp_path / "page" / "synthesize--mini-code--embedded.md").read_text()
+    )
 
 
 def test_pairs_alone_need_no_student_and_a_method_without_pairs_is_a_result(call: Call, tmp_path: Path):

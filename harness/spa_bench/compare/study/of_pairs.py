@@ -45,8 +45,10 @@ def _measures(of: Sequence[PairsOfSeed]) -> dict[str, Estimate]:
     values[NATS] = estimate(np.array(known)) if known else Estimate.missing("the method gives no density of texts")
     for name in LIKENESS:
         found = [one.likeness[name] for one in of if name in one.likeness]
-        values[name] = _over_seeds(
-            [one.value for one in found], found[0].reason if found else "too few pairs", BOUNDS.get(name)
+        values[name] = (
+            found[0]
+            if len(of) == 1 and found
+            else _over_seeds([one.value for one in found], found[0].reason if found else "too few pairs", BOUNDS.get(name))
         )
     return values
 
@@ -115,11 +117,13 @@ def _fallen(pairs: Sequence[PairsOfSeed]) -> list[str]:
 
 
 _HOW = """kept: share of all drafts that became pairs. valid: share of the drafts that are a pair and fit whose program
-runs. nats a token: mean negative log-likelihood of examples of the same kind that no method has seen, under the model as
-it is (sample) or behind the soft prompts of {mixed} targets, mixed, which errs on the high side. The others say how like
-the pairs are to these examples, by TF-IDF's vectors of them (docs/how-to/describe-data.md): mauve[frontier] (1: the same)
-is MAUVE's formula on our own vectors, frechet and mmd2 are distances (0: the same), auc is how often a classifier tells
-them apart (0.5: never). Intervals are over examples and seeds, those of likeness over seeds alone (Student's t)."""
+runs, where the targets are programs. nats a token: mean negative log-likelihood of examples of the same kind that no
+method has seen, under the model as it is (sample) or behind the soft prompts of {mixed} targets, mixed, which errs on the
+high side. The others say how like the pairs are to these examples, by TF-IDF's vectors of them
+(docs/how-to/describe-data.md): mauve[frontier] (1: the same) is MAUVE's formula on our own vectors and stands in for MAUVE
+itself, which is mauve[mauve-text] where that package is installed; frechet and mmd2 are distances (0: the same); auc is how
+often a classifier tells them apart (0.5: never). Intervals are over examples and seeds, those of likeness over seeds alone
+(Student's t), or with one seed over subsets of the pairs."""
 
 
 def claims_of_pairs(points: Sequence[MeasuredPoint], pairs: Sequence[PairsOfSeed]) -> list[Claim]:

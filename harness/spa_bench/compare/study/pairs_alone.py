@@ -137,8 +137,8 @@ def page(report: PairsReport) -> str:
             else []
         ),
         *(
-            f"**{one.label}, seed {one.seed}**: {one.pairs} pairs of {one.drafts} drafts, fewer than {fewest}; how like they "
-            "are to the target is not measured."
+            f"**{one.label}, seed {one.seed}**: {one.pairs} pair{'s' * (one.pairs != 1)} of {one.drafts} drafts, fewer than "
+            f"{fewest}; how like they are to the target is not measured."
             for one in fewer
         ),
         *(claim.sentence(report.where) for claim in report.claims[:1]),

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from spa_bench.cards.sampler import SamplerCard
+from spa_bench.cards.synthesis import SynthesisCard
 from spa_bench.cards.training import DataCard
 from spa_bench.compare.study.designs import Point
 from spa_bench.datasets import of_examples, similarity
@@ -26,6 +27,7 @@ from spa_bench.spa.data.sets import as_pairs, distinct, example_rows, hash_examp
 from spa_bench.spa.data.sources import WRITTEN, is_sampled
 from spa_bench.spa.data.templates import Template
 from spa_bench.spa.stages import recall
+from spa_bench.spa.synthesize.programs import are_programs
 from spa_bench.spa.synthesize.report import line
 from spa_bench.spa.synthesize.stage import Synthesized, enough, order_of, synthesize
 from spa_bench.spa.synthesize.targets import read_targets
@@ -117,6 +119,7 @@ def _measured(point: Point, seed: int, how: Measuring) -> tuple[PairsOfSeed, lis
     if not card.synthesizes:
         pairs = _pairs(card.data.examples)
         return PairsOfSeed(label=label, seed=seed, pairs=len(pairs)), pairs, held
+    targets = read_targets(card.synthesize, card.data)
     if not how.least:
         how.console.note(f"{label}, seed {seed}")
     made = synthesize(order_of(card, how.model, seed, problems=how.problems), cache=how.cache, console=how.console)
@@ -130,12 +133,12 @@ def _measured(point: Point, seed: int, how: Measuring) -> tuple[PairsOfSeed, lis
         seed=seed,
         pairs=len(pairs),
         drafts=int(made.report["drafts"]),
-        shares=_shares(made.report),
+        shares=_shares(made.report, wants_programs(card.synthesize, targets)),
         filters={row["filter"]: int(row["kept"]) for row in made.report["filters"]},
         fell=made.report["fell"],
         ended=made.report["ended"],
         mixed=how.mixed if made.report["method"] == STEERED else 0,
-        nats=_nats(made, held, read_targets(card.synthesize, card.data), seed, how),
+        nats=_nats(made, held, targets, seed, how),
     )
     return measured, pairs, held
 
@@ -164,15 +167,18 @@ def check_held_out(points: Sequence[Point]) -> None:
         held_out(point.card)
 
 
-def _shares(report: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
+def wants_programs(card: SynthesisCard, targets: Sequence[Example]) -> bool:
+    """Whether the code filter asks something of every draft."""
+    return card.code not in {"auto", "none"} or (card.code == "auto" and are_programs(targets))
+
+
+def _shares(report: Mapping[str, Any], programs: bool) -> dict[str, tuple[int, int]]:
     by_name = {row["filter"]: row for row in report.get("filters", [])}
     if not by_name:
         return {}
     last = list(by_name.values())[-1]
-    return {
-        KEPT: (int(last["kept"]), int(report["drafts"])),
-        VALID: (int(by_name["code"]["kept"]), int(by_name["code"]["got"])),
-    }
+    found = {KEPT: (int(last["kept"]), int(report["drafts"]))}
+    return {**found, VALID: (int(by_name["code"]["kept"]), int(by_name["code"]["got"]))} if programs else found
 
 
 def _nats(made: Synthesized, held: Sequence[Example], targets: Sequence[Example], seed: int, how: Measuring) -> list[float]:

@@ -130,6 +130,11 @@ def caveats_of(report: Report) -> list[str]:
     if seeds < _ENOUGH_SEEDS:
         over = "over problems alone" if seeds == 1 else "wide"
         caveats.append(f"**Fewer than {_ENOUGH_SEEDS} training seeds** ({seeds}): intervals are {over}.")
+    if report.study.made and not report.pairs:
+        caveats.append(
+            "**The pairs are left out**: with --table-only no model is loaded and nothing is measured. The same command "
+            "without it adds what they are like; runs and pairs that are there are not made again."
+        )
     if any(m.row.unsafe for m in report.points):
         caveats.append("**Judged without a sandbox**, at least in part.")
     return caveats
