@@ -218,8 +218,8 @@ def _computed(
 ) -> list[float]:
     """See _nats; `progress` is told texts."""
     from spa_bench.models.hf.soft_prompt import SoftPrompts
+    from spa_bench.spa.synthesize.layout import layout_of
     from spa_bench.spa.synthesize.softsrv import nll
-    from spa_bench.spa.synthesize.softsrv.layout import layout_of
     from spa_bench.spa.synthesize.softsrv.saving import load_prompt
     from spa_bench.spa.synthesize.softsrv.steered import prompted
 
