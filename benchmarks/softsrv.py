@@ -1,8 +1,10 @@
 """What a soft prompt learns on the embedded model, and what a step costs: the numbers of docs/explanation/softsrv.md.
 
-`python benchmarks/softsrv.py [--forms nsp mpk mc] [--rate 0.2] [--steps 200]` trains each form on 128 pairs of one task family,
-pipelines of two steps written as while-loops, on one thread. It prints the held-out loss at each look, CPU seconds a step
-(looks and encoding included), and how many of a round's drafts are pairs, parse, and repeat a target.
+`python benchmarks/softsrv.py` trains each form with the defaults on 128 pairs of one task family, pipelines of two steps
+written as while-loops, then `nsp` at half the default rate and `mc` at one and a half times it, on one thread: about 10 CPU
+minutes. A row of its table has the held-out loss of the model as it is, at the start, after 60 steps and at the best look; CPU
+seconds a step (looks and encoding included); and how many of a round's drafts are pairs, parse, and repeat a target.
+`--forms`, `--rates` and `--steps` take others.
 """
 
 from __future__ import annotations
@@ -10,10 +12,13 @@ from __future__ import annotations
 import argparse
 import ast
 import random
+import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+from tabulate import tabulate
 
 from spa_bench.cards.synthesis import SynthesisCard
 from spa_bench.mini.data import MODEL
@@ -25,6 +30,22 @@ from spa_bench.spa.synthesize.softsrv.options import FORMS, SoftSRVOptions
 from spa_bench.types import Example
 
 STYLE = "while-loop"
+EARLY = 60  # steps after which a look is shown
+HEAD = (
+    "form",
+    "rate",
+    "numbers",
+    "model",
+    "start",
+    f"{EARLY} steps",
+    "best",
+    "at step",
+    "s a step",
+    "drafts",
+    "pairs",
+    "parse",
+    "repeat",
+)
 
 
 def family(count: int) -> list[Example]:
@@ -46,8 +67,8 @@ def parses(draft: Draft) -> bool:
     return draft.example is not None
 
 
-def measure(model: HFModel, options: SoftSRVOptions) -> None:
-    """Train one soft prompt, draw a round, and print a few lines."""
+def measure(model: HFModel, options: SoftSRVOptions) -> list[object]:
+    """Train one soft prompt and draw a round: the row of HEAD."""
     targets = family(128)
     setting = Setting(card=SynthesisCard(method="softsrv", options=options), model=model, targets=targets, seed=0)
     made = KIND.build(setting)
@@ -55,31 +76,44 @@ def measure(model: HFModel, options: SoftSRVOptions) -> None:
     with tempfile.TemporaryDirectory() as folder:
         facts: dict[str, Any] = made.prepare(progress=lambda done, total: None, kept=Path(folder))
     trained = time.process_time() - begun
-    looks = ", ".join(f"{look['step']}: {look['held_out']:.3f}" for look in facts["looks"])
-    plain = facts["nats_per_token"]["model"]
-    print(f"{options.form}: {facts['parameters']} numbers; held-out nats a token: model {plain:.3f}; {looks}")
-    print(f"  {trained:.0f} CPU seconds, {trained / facts['steps']:.2f} a step")
-    begun = time.process_time()
+    looks = {look["step"]: look["held_out"] for look in facts["looks"]}
     drafts = list(made.round(0, []))
     known = {e.prompt + e.completion for e in targets}
     pairs = [draft for draft in drafts if draft.example]
-    print(
-        f"  {len(drafts)} drafts in {time.process_time() - begun:.0f} CPU seconds: {len(pairs)} pairs, "
-        f"{sum(map(parses, drafts))} parse, {sum(d.text in known for d in pairs)} repeat a target",
-        flush=True,
-    )
+    losses = [facts["nats_per_token"]["model"], looks[0], looks.get(EARLY), facts["nats_per_token"]["trained"]]
+    return [
+        options.form,
+        options.learning_rate,
+        facts["parameters"],
+        *("-" if loss is None else f"{loss:.3f}" for loss in losses),
+        f"{facts['best_step']} of {facts['steps']}",
+        f"{trained / facts['steps']:.2f}",
+        len(drafts),
+        len(pairs),
+        sum(map(parses, drafts)),
+        sum(d.text in known for d in pairs),
+    ]
 
 
 def main() -> None:
-    """Measure the forms that were asked for."""
+    """Measure the forms at the rates that were asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--forms", nargs="+", default=list(FORMS), choices=FORMS)
-    parser.add_argument("--rate", type=float, default=SoftSRVOptions().learning_rate)
+    parser.add_argument("--forms", nargs="+", choices=FORMS)
+    parser.add_argument("--rates", nargs="+", type=float)
     parser.add_argument("--steps", type=int, default=SoftSRVOptions().steps)
     given = parser.parse_args()
+    rate = SoftSRVOptions().learning_rate
+    wanted = [(form, one) for one in given.rates or [rate] for form in given.forms or FORMS]
+    if not given.forms and not given.rates:
+        wanted += [("nsp", 0.5 * rate), ("mc", 1.5 * rate)]
     model = HFModel(str(MODEL), HFOptions(device="cpu", threads=1), name="embedded")
-    for form in given.forms:
-        measure(model, SoftSRVOptions(form=form, learning_rate=given.rate, steps=given.steps))
+    rows = []
+    begun = time.process_time()
+    for form, one in wanted:
+        rows.append(measure(model, SoftSRVOptions(form=form, learning_rate=one, steps=given.steps)))
+        print(f"{form} at {one:g}: {time.process_time() - begun:.0f} CPU seconds so far", file=sys.stderr, flush=True)
+        print(tabulate(rows[-1:], tablefmt="github", disable_numparse=True), file=sys.stderr, flush=True)
+    print(tabulate(rows, headers=HEAD, tablefmt="github", disable_numparse=True))
 
 
 if __name__ == "__main__":

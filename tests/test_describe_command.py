@@ -75,23 +75,23 @@ def test_json_has_every_measure_or_the_reason_why_it_is_missing(describe: Call):
     ("name", "begin"), [("a.svg", b"<?xml"), ("a.png", b"\x89PNG"), ("a.html", b"<!doctype html>"), ("a.md", b"# ")]
 )
 def test_pages_and_pictures_have_the_same_bytes_each_time(describe: Call, files: Path, name: str, begin: bytes):
-    first = describe("code.jsonl", "prose.jsonl", "--out", name)
+    first = describe("code.jsonl", "prose.jsonl", "--no-run", "--out", name)
     assert first.code == 0, first.err
     content = (files / name).read_bytes()
     assert content.startswith(begin)
-    assert describe("code.jsonl", "prose.jsonl", "--out", name).code == 0
+    assert describe("code.jsonl", "prose.jsonl", "--no-run", "--out", name).code == 0
     assert (files / name).read_bytes() == content
 
 
 def test_a_page_has_its_picture_its_command_and_nothing_from_a_network(describe: Call, files: Path):
-    describe("code.jsonl", "prose.jsonl", "--out", "a.html", "--seed", 3)
+    describe("code.jsonl", "prose.jsonl", "--out", "a.html", "--seed", 3, "--no-run")
     page = (files / "a.html").read_text()
     assert 'src="data:image/svg+xml;base64,' in page
-    assert "spa-bench describe code.jsonl prose.jsonl --seed 3" in page
+    assert "spa-bench describe code.jsonl prose.jsonl --seed 3 --no-run" in page
     assert "<table>" in page
     assert "default-src &#39;none&#39;" in page or "default-src 'none'" in page
     assert not re.search(r'(src|href)="https?:', page)
-    describe("code.jsonl", "--out", "b.md")
+    describe("code.jsonl", "--out", "b.md", "--no-run")
     assert "](b.svg)" in (files / "b.md").read_text()
     assert (files / "b.svg").read_bytes().startswith(b"<?xml")
 
@@ -134,9 +134,9 @@ def test_a_partition_of_a_stage_is_described(call: Call, files: Path, tiny_folde
 
 
 def test_a_limit_is_said_and_a_share_of_1_takes_all(describe: Call):
-    assert "code.jsonl: 12 pairs drawn from 24" in describe("code.jsonl", "--limit", 12).out
-    assert "code.jsonl: 6 pairs drawn from 24" in describe("code.jsonl", "--share", 0.25).out
-    assert "code.jsonl: 24 pairs." in describe("code.jsonl", "--share", 1).out
+    assert "code.jsonl: 12 pairs drawn from 24" in describe("code.jsonl", "--limit", 12, "--no-run").out
+    assert "code.jsonl: 6 pairs drawn from 24" in describe("code.jsonl", "--share", 0.25, "--no-run").out
+    assert "code.jsonl: 24 pairs." in describe("code.jsonl", "--share", 1, "--no-run").out
 
 
 def test_a_sandbox_that_is_absent_leaves_out_what_it_would_run(call: Call, files: Path, monkeypatch: pytest.MonkeyPatch):

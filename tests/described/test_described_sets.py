@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from sacrebleu import sentence_bleu
 
 from doubles import MockModel
 from spa_bench.datasets import DataSet, Description, How, describe, of_examples, parts_of, read_set, similarity
@@ -82,6 +83,7 @@ def test_identical_pairs_are_one_effective_pair(tiny_model: HFModel):
             assert known(found, f"vendi[{kernel},q={order}]") == pytest.approx(1.0, abs=1e-6)
     assert known(found, "clusters") == pytest.approx(1.0)
     assert known(found, "coverage") == 1.0
+    assert known(found, "self_bleu") == pytest.approx(1.0)
     assert known(found, "near_duplicates") == 1.0
     assert known(found, "near_duplicates[all]") == pytest.approx(11 / 12)
     assert value(found, "vendi[ngram,q=1]").low == pytest.approx(1.0)
@@ -94,6 +96,8 @@ def test_values_at_m_pairs_are_means_over_subsets_of_the_metrics_of_samples():
     drawn = [[texts[i] for i in one] for one in subsets(40, 20, seed=derive_seed(0, "subsets"), count=5)]
     assert known(found, "vendi[ngram,q=1]") == pytest.approx(np.mean([vendi_score(ngram_kernel(some)) for some in drawn]))
     assert known(found, "distinct_2") == pytest.approx(np.mean([distinct_n(some, 2) or 0 for some in drawn]))
+    scores = [[sentence_bleu(text, [*some[:i], *some[i + 1 :]]).score / 100 for i, text in enumerate(some)] for some in drawn]
+    assert known(found, "self_bleu") == pytest.approx(np.mean(scores))
 
 
 def test_two_heaps_are_two_clusters_of_which_a_set_of_one_heap_reaches_half():

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from spa_bench.errors import DataError, ModelError
 from spa_bench.models.hf.model import HFModel, HFOptions
 from spa_bench.models.hf.soft_prompt import SoftDraw, SoftPrompts
+from spa_bench.spa.synthesize.layout import Code, Pairs, layout_of
 from spa_bench.spa.synthesize.softsrv.forms import form_of, make_form, parameter_count
-from spa_bench.spa.synthesize.softsrv.layout import Code, Pairs, layout_of
 from spa_bench.spa.synthesize.softsrv.options import FORMS, SoftSRVOptions
 from spa_bench.spa.synthesize.softsrv.steered import plain_nll, text_losses, text_tokens
 from spa_bench.types import Decoding, Example

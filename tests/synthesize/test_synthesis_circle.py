@@ -19,6 +19,8 @@ from spa_bench.runs.rerun import RerunOptions, rerun
 from spa_bench.support.console import Reporter
 
 SETTINGS = (
+    "task.max_new_tokens=8",
+    "synthesize.targets=mini-words",
     "synthesize.pairs=24",
     "synthesize.code=parse",
     "synthesize.options.round=16",

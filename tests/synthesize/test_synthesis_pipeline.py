@@ -76,7 +76,8 @@ def test_a_stopped_synthesis_goes_on_with_the_same_bytes(stop: int, tmp_path: Pa
     with pytest.raises(ModelError) as caught:
         make(tmp_path / "stopped", stop=stop)
     rounds = stop // 6
-    assert f"{4 * rounds} of 20 pairs from {rounds} whole rounds are kept, and the same command goes on" in str(caught.value)
+    kept = f"{rounds} whole round{'s' * (rounds != 1)}"
+    assert f"{4 * rounds} of 20 pairs from {kept} are kept, and the same command goes on" in str(caught.value)
     assert str(caught.value).startswith("the server at http://x answers 500; ")
     again = make(tmp_path / "stopped")
     assert again == whole

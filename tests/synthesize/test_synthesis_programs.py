@@ -7,11 +7,12 @@ from collections.abc import Sequence
 import pytest
 
 from spa_bench.errors import SandboxError
+from spa_bench.grading.to_its_end import parsed
 from spa_bench.mini.data import instructions
 from spa_bench.mini.text.data import instructions as sentences
 from spa_bench.sandbox import choose
 from spa_bench.spa.synthesize.base import Draft
-from spa_bench.spa.synthesize.programs import CodeFilter, are_programs, in_sandbox, parses, program_in
+from spa_bench.spa.synthesize.programs import CodeFilter, are_programs, in_sandbox, program_in
 from spa_bench.types import Example
 
 HEAD = "def double(x):\n"
@@ -44,7 +45,7 @@ def test_the_fenced_code_of_an_answer_is_the_program():
 
 
 def test_words_are_no_program_even_where_they_parse():
-    assert parses("Paris")
+    assert parsed("Paris") is not None
     assert program_in(Example("What is the capital of France?", "Paris")) is None
 
 

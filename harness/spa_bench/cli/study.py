@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from spa_bench.cli.options import (
     NOISE,
@@ -31,6 +31,9 @@ from spa_bench.cli.options import (
     subset_of,
 )
 
+if TYPE_CHECKING:
+    from spa_bench.compare.study.options import StudyOptions
+
 
 def study(
     study: Annotated[
@@ -39,7 +42,10 @@ def study(
     ],
     /,
     *,
-    task: Annotated[str, option("what is solved", WHAT, metavar="NAME|CARD.toml", completer=name_tasks)] = "mini-code",
+    task: Annotated[
+        str | None,
+        option("what is solved (default: mini-code)", WHAT, metavar="NAME|CARD.toml", completer=name_tasks),
+    ] = None,
     model: ModelOrDefault = None,
     seeds: Annotated[str, option("training and sampling seeds", WHAT, metavar="A,B,C")] = "0,1,2,3,4",
     n: Annotated[int | None, a_count("answers a problem (default: as many as SPA has adapters)", WHAT)] = None,
@@ -72,6 +78,13 @@ def study(
     judge: Judge | None = None,
     out: Annotated[Path | None, a_path("where run folders go (default: runs/study-NAME)", OUTPUT, metavar="DIR")] = None,
     write: Annotated[Path, a_path("where page, picture and rows go", OUTPUT, metavar="DIR")] = Path("leaderboards/studies"),
+    pairs_only: Annotated[
+        bool, option("in the study synthesize: measure the pairs of each method, and train no students", WHAT)
+    ] = False,
+    mixed: Annotated[
+        int | None,
+        a_count("in the study synthesize: z over which the likelihood behind a soft prompt is mixed (default: 16)", WHAT),
+    ] = None,
     table_only: Annotated[bool, option("make no runs: page and picture from those that are there", OUTPUT)] = False,
     price_per_hour: Price = None,
     as_json: Json = False,
@@ -106,8 +119,13 @@ def study(
         judge=judge.options(price_per_hour),
         out=out,
         write=write,
+        pairs_only=pairs_only,
+        mixed=mixed,
         table_only=table_only,
     )
+    if pairs_only and study == "synthesize":
+        _pairs_alone(options, as_json)
+        return
     report = whole.study(study, options, Reporter())
     if as_json:
         print(json.dumps(rows(report), indent=1))
@@ -116,3 +134,17 @@ def study(
     claims = [claim.sentence(report.where) for claim in report.claims] or said_ahead([m.row for m in report.points])
     worth = [sentence(*of, law) for of, law in laws_of(report.study.key, report.points).items()]
     print("\n".join(["", *caveats_of(report), *claims, *worth]).replace("**", ""))
+
+
+def _pairs_alone(options: StudyOptions, as_json: bool) -> None:
+    """The study synthesize without students."""
+    from spa_bench.compare.study import pairs_alone
+    from spa_bench.compare.study.of_pairs import pairs_as_json, table_of_pairs
+    from spa_bench.support.console import Reporter
+
+    report = pairs_alone.study_pairs(options, Reporter())
+    if as_json:
+        print(json.dumps(pairs_as_json(report.pairs), indent=1))
+        return
+    print(table_of_pairs(report.pairs))
+    print("\n".join(["", *(claim.sentence(report.where) for claim in report.claims)]).replace("**", ""))

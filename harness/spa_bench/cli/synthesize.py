@@ -35,7 +35,8 @@ def synthesize(
     method: Annotated[
         str,
         option(
-            "template, softsrv, oss-instruct, self-instruct, skill-mix, or package.module:build (docs/how-to/synthesize.md)",
+            "template, sample, softsrv, oss-instruct, self-instruct, skill-mix, or package.module:build "
+            "(docs/how-to/synthesize.md)",
             WHAT,
             metavar="NAME|MODULE:BUILD",
             completer=name_methods,

@@ -65,6 +65,8 @@ class SubsetMeasures:
         for order, counts in enumerate(self._plain, 1):
             some = counts[chosen]
             found[f"distinct_{order}"] = len(np.unique(some.indices)) / some.sum() if some.nnz else math.nan
+        bleu = self._pool.bleu.mean(chosen)
+        found["self_bleu"] = math.nan if bleu is None else bleu
         reached = np.bincount(self._clusters[chosen], minlength=self._cluster_count)
         shares = reached[reached > 0] / len(chosen)
         found["coverage"] = float((reached > 0).mean())

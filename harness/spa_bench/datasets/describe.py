@@ -352,7 +352,7 @@ def _of_subsets(
 def _most(size: int) -> dict[str, float]:
     """The largest values that measures of `size` pairs can have."""
     vendi = {f"vendi[{kernel},q={order}]": float(size) for kernel in KERNELS for order in ORDERS}
-    return vendi | dict.fromkeys(("distinct_1", "distinct_2", "coverage", "near_duplicates"), 1.0)
+    return vendi | dict.fromkeys(("distinct_1", "distinct_2", "self_bleu", "coverage", "near_duplicates"), 1.0)
 
 
 def _able(pool: Pool, places: IntArray) -> IntArray:

@@ -72,6 +72,12 @@ MEASURES: Mapping[str, Measure] = {
     ),
     "distinct_1": Measure(side="diversity", head="distinct-1", of="m", said="different words / all words, of m pairs together"),
     "distinct_2": Measure(side="diversity", head="distinct-2", of="m", said="the same of pairs of words in a row"),
+    "self_bleu": Measure(
+        side="diversity",
+        head="self-BLEU",
+        of="m",
+        said="mean BLEU (sacrebleu's) of each of m pairs against the others, 0 to 1: higher is less diverse",
+    ),
     "coverage": Measure(
         side="diversity",
         head="coverage",

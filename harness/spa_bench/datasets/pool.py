@@ -15,6 +15,7 @@ from spa_bench.datasets.pairs import DataSet, Item
 from spa_bench.datasets.programs import Code, code_of, depth_of, kinds_of
 from spa_bench.metrics.lexical import compression_ratio
 from spa_bench.metrics.ngrams import Counts, count_ngrams, words
+from spa_bench.metrics.self_bleu import SelfBleu
 from spa_bench.spa.data.near import near_twins
 from spa_bench.spa.data.overlap import SIMILAR
 
@@ -55,6 +56,11 @@ class Pool:
     def counts(self) -> list[Counts]:
         """The n-grams of each text, of orders 1 and 2."""
         return count_ngrams([words(text) for text in self.texts], (1, 2))
+
+    @cached_property
+    def bleu(self) -> SelfBleu:
+        """What self-BLEU needs of each text."""
+        return SelfBleu.of(self.texts)
 
     @cached_property
     def twins(self) -> list[list[int]]:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import ast
 import re
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from spa_bench.datasets.pairs import Item
-from spa_bench.grading import Check, Grader, Program
+from spa_bench.grading import Grader, Program
+from spa_bench.grading.to_its_end import parsed, to_its_end
 from spa_bench.types import Verdict
 
 _FENCE = re.compile(r"^[ \t]*```[ \t]*([\w+#.-]*)[^\n]*\n(.*?)(?:^[ \t]*```|\Z)", re.MULTILINE | re.DOTALL)
@@ -29,10 +29,7 @@ _LINE = re.compile(
     )""",
     re.VERBOSE,
 )
-_MOST = 200_000  # characters that are parsed
 _WIDEST = 300  # characters of a line that are looked at
-_RAN = "spa_bench_ran_to_its_end"
-_RUNS = Check(source="def check(candidate):\n    candidate()\n")
 
 
 @dataclass(frozen=True)
@@ -55,9 +52,9 @@ def code_of(item: Item) -> Code | None:
         ours = [text for language, text in blocks if language.lower() in _PYTHON]
         return _code("\n".join(ours)) if ours else None
     whole = item.asked + item.answer
-    if item.asked.strip() and item.asked.endswith((":\n", ":", "\n")) and _looks(item.asked) and (tree := _parsed(whole)):
+    if item.asked.strip() and item.asked.endswith((":\n", ":", "\n")) and _looks(item.asked) and (tree := parsed(whole)):
         return Code(whole, tree)
-    alone = _parsed(item.answer)
+    alone = parsed(item.answer)
     if alone is not None and _says_something(alone):
         return Code(item.answer, alone)
     if not _looks(item.answer):
@@ -103,11 +100,12 @@ def run_programs(
     for i, (code, item) in enumerate(zip(codes, items, strict=True)):
         if code is None or code.tree is None:
             continue
-        programs.append(_program(code.source, f"pair {i}", seconds))
+        programs.append(to_its_end(code.source, seconds=seconds, problem=f"pair {i}"))
         places.append((runs, i))
         if item.tests:
             called = f"\ncheck({item.entry_point})" if item.entry_point and "def check(" in item.tests else ""
-            programs.append(_program(f"{code.source}\n\n{item.tests}{called}", f"pair {i}", seconds))
+            tested = f"{code.source}\n\n{item.tests}{called}"
+            programs.append(to_its_end(tested, seconds=seconds, problem=f"pair {i}"))
             places.append((passes, i))
     for done, (index, outcome) in enumerate(grader.run(programs), 1):
         into, place = places[index]
@@ -116,25 +114,8 @@ def run_programs(
     return runs, passes
 
 
-def _program(source: str, problem: str, seconds: float) -> Program:
-    return Program(
-        source=f"{source}\n\ndef {_RAN}():\n    pass\n", entry_point=_RAN, tests=_RUNS, problem=problem, seconds=seconds
-    )
-
-
 def _code(text: str) -> Code:
-    return Code(text, _parsed(text))
-
-
-def _parsed(text: str) -> ast.Module | None:
-    if len(text) > _MOST:
-        return None
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # on odd escapes in the text
-            return ast.parse(text)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return None
+    return Code(text, parsed(text))
 
 
 def _says_something(tree: ast.Module) -> bool:

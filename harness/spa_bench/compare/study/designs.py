@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from spa_bench.cards.reading import card_names
 from spa_bench.cards.sampler import SamplerCard, load_sampler_card
+from spa_bench.compare.study.methods import METHOD, settings_of_methods
 from spa_bench.errors import UsageError
 from spa_bench.support.text import did_you_mean
 
@@ -28,17 +29,15 @@ RECIPES: Mapping[str, Mapping[str, str]] = {
 """Recipe -> role -> the card that plays it."""
 
 
+_ASKING = ("oss-instruct", "self-instruct", "skill-mix")
 _HELD_OUT = {"data.queries": "mini-words"}  # what no method sees
 _TARGETS = {**_HELD_OUT, "synthesize.targets": "mini-words", "synthesize.pairs": 128}
 SYNTHESES: Mapping[str, Mapping[str, object]] = {
     "targets": {**_HELD_OUT, "data.examples": "mini-words"},
-    **{method: {**_TARGETS, "synthesize.method": method} for method in ("sample", "template")},
-    **{
-        f"softsrv-{form}": {**_TARGETS, "synthesize.method": "softsrv", "synthesize.options.form": form}
-        for form in ("nsp", "mpk", "mc")
-    },
+    **{method: {**_TARGETS, METHOD: method} for method in ("sample", "template", *_ASKING)},
+    **{f"softsrv-{form}": {**_TARGETS, METHOD: "softsrv", "synthesize.options.form": form} for form in ("nsp", "mpk", "mc")},
 }
-"""Role -> how the pairs are made on which its student learns."""
+"""Role -> how the pairs are made on which its student learns; those of _ASKING need an instruct model."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +106,7 @@ STUDIES: Mapping[str, Study] = {
             name="synthesize",
             title="A student on the pairs of each method of synthesis",
             shows="",
-            roles=tuple(SYNTHESES),
+            roles=tuple(role for role in SYNTHESES if role not in _ASKING),
             made=SYNTHESES,
         ),
         Study(name="samplers", title="Samplers at equal answers and at equal tokens", shows="", roles=(), free=True),
@@ -184,7 +183,7 @@ def _students(study: Study, recipe: str, samplers: str | None) -> dict[str, str]
     for name in names:
         if name not in study.made:
             raise UsageError(f"--samplers: {name!r} is no role of this study{did_you_mean(name, study.made)}")
-    return {role: RECIPES[recipe]["single"] for role in study.roles if role in names}
+    return {role: RECIPES[recipe]["single"] for role in study.made if role in names}
 
 
 def _any_cards(recipe: str, samplers: str | None) -> dict[str, str]:
@@ -245,7 +244,8 @@ class _Base:
 def _cards(study: Study, wishes: Wishes) -> dict[str, _Base]:
     """Role -> the card that its points start from."""
     if study.made:
-        return {role: _Base(card, _of_student(study, role, wishes.settings)) for role, card in wishes.cards.items()}
+        given = settings_of_methods({role: study.made[role] for role in wishes.cards}, wishes.settings)
+        return {role: _Base(card, _of_student(study, role, given[role])) for role, card in wishes.cards.items()}
     bases: dict[str, _Base] = {}
     several = {} if wishes.members is None or study.key == "members" else {"members": wishes.members}
     for role, card in wishes.cards.items():
@@ -259,17 +259,14 @@ def _cards(study: Study, wishes: Wishes) -> dict[str, _Base]:
 
 
 def _of_student(study: Study, role: str, settings: Mapping[str, object]) -> dict[str, object]:
-    """The settings of a role that is made of the student's card: those on synthesis only where something is made."""
+    """The settings of a role that is made of the student's card."""
     made = study.made[role]
-    method = made.get("synthesize.method")
+    method = made.get(METHOD)
     said = f"a student on pairs by {method}" if method else "a student on the targets themselves"
     own: dict[str, object] = {"name": role, "description": said, **made}
     for key, value in settings.items():
-        table, _, rest = key.partition(".")
-        if key in {"data.examples", "synthesize.targets"}:
-            own["synthesize.targets" if method else "data.examples"] = value
-        elif table != "synthesize" or (method and (method == "softsrv" or not rest.startswith("options."))):
-            own[key] = value
+        of_targets = key in {"data.examples", "synthesize.targets"}
+        own[("synthesize.targets" if method else "data.examples") if of_targets else key] = value
     return own
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +17,8 @@ import numpy as np
 from spa_bench.compare.study.claims import DIVERSITY
 from spa_bench.compare.study.laws import laws_of
 from spa_bench.compare.study.measured import MeasuredPoint, by_series, shared_size
-from spa_bench.compare.study.syntheses import LIKE, NATS, VALID, measures_of
+from spa_bench.compare.study.of_pairs import LIKE, NATS, measures_of
+from spa_bench.compare.study.syntheses import KEPT, VALID, PairsOfSeed
 from spa_bench.compare.study.tables import Report
 from spa_bench.errors import UsageError
 from spa_bench.metrics.frontier import pareto_front
@@ -40,6 +42,9 @@ _STYLES = {  # role -> colour, marker, dashes
 }
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "h")
+
+
+Panel = Callable[[Any], None]
 
 
 def _style(role: str) -> tuple[str, str, str]:
@@ -69,12 +74,23 @@ _RC: dict[str, Any] = {
 
 def pictures(report: Report) -> dict[str, bytes]:
     """Suffix -> the file: "svg" and "png". Raises UsageError where matplotlib is missing."""
+    seeds = f"{len(report.seeds)} seed{'s' * (len(report.seeds) != 1)}"
+    title = f"{report.study.title}: {report.task}, {report.model}, {seeds}"
+    return _drawn(_PANELS[report.study.name](report), title)
+
+
+def pictures_of_pairs(roles: Mapping[str, str], pairs: Sequence[PairsOfSeed], title: str) -> dict[str, bytes]:
+    """As `pictures`, of pairs without students; `roles` has the role of each method in the order of its bars."""
+    return _drawn(_panels_of_pairs(roles, measures_of(pairs)), title)
+
+
+def _drawn(panels: Sequence[Panel], title: str) -> dict[str, bytes]:
+    """Suffix -> the file with these panels."""
     try:
         from matplotlib import style
         from matplotlib.figure import Figure
     except ImportError as error:
         raise UsageError("the picture of a study needs matplotlib: pip install matplotlib") from error
-    panels = _PANELS[report.study.name](report)
     columns = min(len(panels), 3 if len(panels) != 4 else 2)
     lines = -(-len(panels) // columns)
     files = {}
@@ -90,8 +106,7 @@ def pictures(report: Report) -> dict[str, bytes]:
             figure.legend(
                 handles.values(), handles.keys(), loc="outside lower center", ncols=min(len(handles), 4), frameon=False
             )
-        seeds = f"{len(report.seeds)} seed{'s' * (len(report.seeds) != 1)}"
-        figure.suptitle(f"{report.study.title}: {report.task}, {report.model}, {seeds}", fontsize=10)
+        figure.suptitle(title, fontsize=10)
         for suffix, metadata in (("svg", {"Date": None, "Creator": None}), ("png", {"Software": None})):
             stream = io.BytesIO()
             figure.savefig(stream, format=suffix, metadata=metadata)
@@ -100,8 +115,6 @@ def pictures(report: Report) -> dict[str, bytes]:
 
 
 # what is drawn -------------------------------------------------------------------------------------------------------
-
-Panel = Callable[[Any], None]
 
 
 def _main(report: Report) -> list[Panel]:
@@ -149,15 +162,22 @@ def _samplers(report: Report) -> list[Panel]:
 
 
 def _synthesize(report: Report) -> list[Panel]:
-    made = measures_of(report.pairs)
-    names = {LIKE: "likeness to the target", NATS: "nats a token, held out", VALID: "valid programs, share"}
+    of_pairs = _panels_of_pairs({m.point.series: m.point.role for m in report.points}, measures_of(report.pairs))
+    return [lambda axes: _bars(axes, report.points, "pass@1"), *of_pairs]
+
+
+def _panels_of_pairs(roles: Mapping[str, str], made: Mapping[str, Mapping[str, Estimate]]) -> list[Panel]:
+    """A panel for each measure that a method has: a bar for each method, none where the method does not have it."""
+    names = {
+        LIKE: "likeness to the target",
+        NATS: "nats a token, held out",
+        VALID: "valid programs, share",
+        KEPT: "kept drafts, share",
+    }
     return [
-        lambda axes: _bars(axes, report.points, "pass@1"),
-        *(
-            lambda axes, name=name, title=title: _of_pairs(axes, report.points, made, name, title)
-            for name, title in names.items()
-            if any(values[name].value is not None for values in made.values())
-        ),
+        partial(_bars_of, roles=roles, estimates=[made[label][name] for label in roles], title=title)
+        for name, title in names.items()
+        if any(values[name].value is not None for values in made.values())
     ]
 
 
@@ -176,25 +196,20 @@ _PANELS: Mapping[str, Callable[[Report], list[Panel]]] = {
 
 def _bars(axes: Axes, points: Sequence[MeasuredPoint], metric: str) -> None:
     """A bar for each sampler with its interval."""
-    _bars_of(axes, points, [m.estimate(metric) for m in points], _NAMES[metric])
+    roles = {m.point.series: m.point.role for m in points}
+    _bars_of(axes, roles, [m.estimate(metric) for m in points], _NAMES[metric])
 
 
-def _of_pairs(
-    axes: Axes, points: Sequence[MeasuredPoint], made: Mapping[str, Mapping[str, Estimate]], name: str, title: str
-) -> None:
-    """A bar for each method with the interval of a measure of its pairs; none where the method does not have it."""
-    _bars_of(axes, points, [made[m.point.series][name] for m in points], title)
-
-
-def _bars_of(axes: Axes, points: Sequence[MeasuredPoint], estimates: Sequence[Estimate], title: str) -> None:
-    for y, (m, estimate) in enumerate(zip(points, estimates, strict=True)):
+def _bars_of(axes: Axes, roles: Mapping[str, str], estimates: Sequence[Estimate], title: str) -> None:
+    """A bar for each of `roles` (label -> role), which have these values."""
+    for y, (role, estimate) in enumerate(zip(roles.values(), estimates, strict=True)):
         if estimate.value is None:
             continue
-        colour, marker, _ = _style(m.point.role)
+        colour, marker, _ = _style(role)
         reach = _reach([estimate]) if estimate.low is not None else None
         axes.errorbar([estimate.value], [y], xerr=reach, fmt=marker, color=colour, capsize=3, markersize=6)
-    axes.set_yticks(range(len(points)), [m.point.series for m in points])
-    axes.set_ylim(len(points) - 0.5, -0.5)
+    axes.set_yticks(range(len(roles)), list(roles))
+    axes.set_ylim(len(roles) - 0.5, -0.5)
     axes.set_title(title)
 
 

@@ -1,50 +1,55 @@
-"""The study `synthesize`: the same student on as many pairs of each method, and what the pairs of each are like.
+"""The study `synthesize`: what the pairs of each method are like.
 
-Beside pass@1 of the students, which are runs like any others, the pairs of each point and seed are measured: the share of
-drafts that fall, how like the pairs are to examples of the same kind that no method has seen, and, for methods that give a
-density of texts, the negative log-likelihood of these examples.
+Of the pairs of each point and seed these are measured: the share of drafts that fall, how like the pairs are to examples of
+the same kind that no method has seen, and, for methods that give a density of texts, the negative log-likelihood of these
+examples. of_pairs.py has the tables and verdicts.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from spa_bench.cards.sampler import SamplerCard
+from spa_bench.cards.synthesis import SynthesisCard
 from spa_bench.cards.training import DataCard
-from spa_bench.compare.leaderboard import number
-from spa_bench.compare.leaderboard.tables import STYLES, cell, grid
-from spa_bench.compare.study.claims import Claim, Part, more, sign
 from spa_bench.compare.study.designs import Point
-from spa_bench.compare.study.measured import MeasuredPoint, difference
-from spa_bench.datasets import DataSet, of_examples, similarity
-from spa_bench.datasets.likeness import BOUNDS
-from spa_bench.datasets.likeness import NAMES as LIKENESS
+from spa_bench.datasets import of_examples, similarity
 from spa_bench.errors import DataError
-from spa_bench.metrics.intervals import estimate
-from spa_bench.metrics.student import t_quantile
 from spa_bench.models.base import Model
-from spa_bench.spa.data.sets import as_pairs, distinct, example_rows, query_rows
+from spa_bench.spa.data.sets import as_pairs, distinct, example_rows, hash_examples, query_rows
 from spa_bench.spa.data.sources import WRITTEN, is_sampled
 from spa_bench.spa.data.templates import Template
+from spa_bench.spa.kept import recall
+from spa_bench.spa.synthesize.programs import are_programs
+from spa_bench.spa.synthesize.report import line
 from spa_bench.spa.synthesize.stage import Synthesized, enough, order_of, synthesize
 from spa_bench.spa.synthesize.targets import read_targets
+from spa_bench.support import provenance
 from spa_bench.support.console import Reporter
+from spa_bench.support.files import replace_file
 from spa_bench.support.seeds import derive_seed
 from spa_bench.types import Estimate, Example, Problem
 
+if TYPE_CHECKING:
+    from spa_bench.models.hf.soft_prompt import SoftPrompts
+    from spa_bench.spa.synthesize.softsrv.encoding import Array
+    from spa_bench.spa.synthesize.softsrv.nll import TextNLL
+    from spa_bench.spa.synthesize.softsrv.saving import SoftPrompt
+
+FEWEST = 16  # pairs of a set whose likeness is measured
 MIXED = 16  # z of targets over which the density of a soft prompt is mixed; the mean over few is an upper bound of its loss
-LIKE = "mauve[frontier]"
-_KEPT = "kept"  # of all drafts: those that became pairs
+KEPT = "kept"  # of all drafts: those that became pairs
 VALID = "valid"  # of the drafts that are a pair: those whose program does what is wanted
-NATS = "nats a token"
-MEASURES = (_KEPT, VALID, NATS, *LIKENESS)
-_STEERED, _PLAIN, _GENERATOR = "softsrv", "sample", "template"
+STEERED, PLAIN = "softsrv", "sample"
+_VALUES = "nats.json"
+_AT_ONCE = 8  # texts between two reports of progress
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,52 +61,84 @@ class PairsOfSeed:
     pairs: int
     drafts: int = 0  # 0: nothing was drafted, the pairs are the targets
     shares: Mapping[str, tuple[int, int]] = field(default_factory=dict)  # kept, valid: (how many, of how many)
+    filters: Mapping[str, int] = field(default_factory=dict)  # filter -> drafts that it kept
+    fell: str = ""  # where drafts fell, the most frequent first
+    ended: str = ""  # why no more drafts were made
     nats: Sequence[float] = ()  # a token, of each held-out example; empty where the method gives no density
+    mixed: int = 0  # z of targets over which `nats` are mixed; 0: they depend on no z
     likeness: Mapping[str, Estimate] = field(default_factory=dict)  # empty where there are too few pairs
 
 
-def measured_pairs(
-    points: Sequence[Point],
-    seeds: Sequence[int],
-    model: Model,
-    *,
-    problems: Sequence[Problem],
-    cache: Path,
-    console: Reporter,
-) -> list[PairsOfSeed]:
-    """The measurements of all points and seeds; pairs come from the stage cache, where the runs have left them."""
-    found: list[tuple[PairsOfSeed, DataSet, DataSet]] = []
-    with console.stage("pairs of each method") as progress:
-        for place, point in enumerate(points, 1):
-            found += [_measured(point, seed, model, problems, cache) for seed in seeds]
-            progress(place, len(points))
-    # what depends on the number of pairs is compared at one number for all
-    size = min(len(some.items) for _, pairs, held in found for some in (pairs, held)) // 2
-    return [
-        replace(one, likeness=similarity(pairs, held, size=size, seed=derive_seed(one.seed, "likeness")) if size > 1 else {})
-        for one, pairs, held in found
-    ]
+@dataclass(frozen=True, kw_only=True)
+class Measuring:
+    """Where the pairs of a study come from and what is reported."""
+
+    model: Model
+    problems: Sequence[Problem] | None  # of the task, with which pairs were compared; None: with none
+    cache: Path
+    console: Reporter
+    mixed: int = MIXED  # z of targets over which the likelihood behind a soft prompt is mixed
+    least: bool = True  # whether fewer pairs than the card wants are refused; else they are measured as they are
 
 
-def _measured(
-    point: Point, seed: int, model: Model, problems: Sequence[Problem], cache: Path
-) -> tuple[PairsOfSeed, DataSet, DataSet]:
+def measured_pairs(points: Sequence[Point], seeds: Sequence[int], how: Measuring) -> list[PairsOfSeed]:
+    """The measurements of all points and seeds. Pairs come from the stage cache, or are made.
+
+    Likeness is compared at one number of pairs: half of the smallest set with enough (fewest_pairs).
+    """
+    found = [_measured(point, seed, how) for seed in seeds for point in points]
+    found.sort(key=lambda one: [point.series for point in points].index(one[0].label))
+    fewest = fewest_pairs(points)
+    sizes = [len(some) for _, pairs, held in found if len(pairs) >= fewest for some in (pairs, held)]
+    size = min(sizes, default=0) // 2
+    made = []
+    with how.console.stage("likeness of the pairs") as progress:
+        for place, (one, pairs, held) in enumerate(found, 1):
+            values = _likeness(pairs, held, size, one.seed) if len(pairs) >= fewest else {}
+            made.append(replace(one, likeness=values))
+            progress(place, len(found))
+    return made
+
+
+def fewest_pairs(points: Sequence[Point]) -> int:
+    """The pairs from which on likeness is measured: a smaller set would take that of all others at its own small number."""
+    return min([FEWEST, *(point.card.synthesize.pairs for point in points if point.card.synthesizes)])
+
+
+def _likeness(pairs: Sequence[Example], held: Sequence[Example], size: int, seed: int) -> dict[str, Estimate]:
+    if size < 2:
+        return {}
+    ours, theirs = of_examples("pairs", pairs), of_examples("held out", held)
+    return similarity(ours, theirs, size=size, seed=derive_seed(seed, "likeness"))
+
+
+def _measured(point: Point, seed: int, how: Measuring) -> tuple[PairsOfSeed, list[Example], list[Example]]:
     """(what the pairs are like but for their likeness, the pairs, the examples that are held out)."""
     card, label = point.card, point.series
-    held = of_examples("held out", held_out(card))
+    held = held_out(card)
     if not card.synthesizes:
-        pairs = of_examples(label, _pairs(card.data.examples))
-        return PairsOfSeed(label=label, seed=seed, pairs=len(pairs.items)), pairs, held
-    order = order_of(card, model, seed, problems=problems)
-    made = enough(synthesize(order, cache=cache, console=Reporter(quiet=True)), card.synthesize)
-    pairs = of_examples(label, _pairs(str(made.file)))
+        pairs = _pairs(card.data.examples)
+        return PairsOfSeed(label=label, seed=seed, pairs=len(pairs)), pairs, held
+    targets = read_targets(card.synthesize, card.data)
+    if not how.least:
+        how.console.note(f"{label}, seed {seed}")
+    made = synthesize(order_of(card, how.model, seed, problems=how.problems), cache=how.cache, console=how.console)
+    if how.least:
+        enough(made, card.synthesize)
+    else:
+        how.console.note(f"{line(made.report)}; it ended because {made.report['ended']}")
+    pairs = _pairs(str(made.file)) if made.report["pairs"] else []
     measured = PairsOfSeed(
         label=label,
         seed=seed,
-        pairs=len(pairs.items),
+        pairs=len(pairs),
         drafts=int(made.report["drafts"]),
-        shares=_shares(made.report),
-        nats=_nats(made, model, [item.example for item in held.items], read_targets(card.synthesize, card.data), seed),
+        shares=_shares(made.report, wants_programs(card.synthesize, targets)),
+        filters={row["filter"]: int(row["kept"]) for row in made.report["filters"]},
+        fell=made.report["fell"],
+        ended=made.report["ended"],
+        mixed=how.mixed if made.report["method"] == STEERED else 0,
+        nats=_nats(made, held, targets, seed, how),
     )
     return measured, pairs, held
 
@@ -130,144 +167,82 @@ def check_held_out(points: Sequence[Point]) -> None:
         held_out(point.card)
 
 
-def _shares(report: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
+def wants_programs(card: SynthesisCard, targets: Sequence[Example]) -> bool:
+    """Whether the code filter asks something of every draft."""
+    return card.code not in {"auto", "none"} or (card.code == "auto" and are_programs(targets))
+
+
+def _shares(report: Mapping[str, Any], programs: bool) -> dict[str, tuple[int, int]]:
     by_name = {row["filter"]: row for row in report.get("filters", [])}
     if not by_name:
         return {}
     last = list(by_name.values())[-1]
-    return {
-        _KEPT: (int(last["kept"]), int(report["drafts"])),
-        VALID: (int(by_name["code"]["kept"]), int(by_name["code"]["got"])),
-    }
+    found = {KEPT: (int(last["kept"]), int(report["drafts"]))}
+    return {**found, VALID: (int(by_name["code"]["kept"]), int(by_name["code"]["got"]))} if programs else found
 
 
-def _nats(made: Synthesized, model: Model, held: Sequence[Example], targets: Sequence[Example], seed: int) -> list[float]:
-    """Nats a token of each held-out example, under the model as it is or behind its soft prompts; empty for other methods."""
-    method = made.report["method"]
-    if method not in {_STEERED, _PLAIN}:
+def _nats(made: Synthesized, held: Sequence[Example], targets: Sequence[Example], seed: int, how: Measuring) -> list[float]:
+    """Nats a token of each held-out example, under the model as it is or behind its soft prompts; empty for other methods.
+
+    They are kept in the stage cache.
+    """
+    if made.report["method"] not in {STEERED, PLAIN}:
         return []
-    from spa_bench.models.hf.soft_prompt import SoftPrompts
-    from spa_bench.spa.synthesize.softsrv import nll
-    from spa_bench.spa.synthesize.softsrv.layout import layout_of
-    from spa_bench.spa.synthesize.softsrv.saving import load_prompt
-    from spa_bench.spa.synthesize.softsrv.steered import prompted
 
-    network = prompted(model)
-    layout = layout_of(made.report["prepared"]["layout"], ())
-    texts = [layout.text(example) for example in held]
-    if method == _PLAIN:
-        found = nll.model_nll(network, texts)
-    else:
-        soft = SoftPrompts(network)
-        prompt = load_prompt(made.folder / "prepared" / "soft-prompt", soft)
-        some = np.random.default_rng(derive_seed(seed, "mixture")).permutation(len(targets))[:MIXED]
-        z = prompt.z(soft, [layout.text(targets[i]) for i in sorted(some)])
-        found = nll.mixture_nll(soft, prompt, texts, z)
-    return [float(value) for value in found.nats / found.tokens]
+    def make(to: Path) -> None:
+        with how.console.stage("nats of what is held out") as progress:
+            values = _computed(made, how, held, targets, seed, progress)
+        replace_file(to / _VALUES, (json.dumps(values) + "\n").encode())
 
-
-# tables and claims ---------------------------------------------------------------------------------------------------
-
-
-def measures_of(pairs: Sequence[PairsOfSeed]) -> dict[str, dict[str, Estimate]]:
-    """Label -> measure -> its value over seeds, with a 95 % interval; a measure that a method does not have is missing."""
-    return {label: _measures(list(of)) for label, of in _by_label(pairs).items()}
-
-
-def _by_label(pairs: Sequence[PairsOfSeed]) -> dict[str, list[PairsOfSeed]]:
-    found: dict[str, list[PairsOfSeed]] = {}
-    for one in pairs:
-        found.setdefault(one.label, []).append(one)
-    return found
-
-
-def _measures(of: Sequence[PairsOfSeed]) -> dict[str, Estimate]:
-    values = {name: _share([one.shares[name] for one in of if name in one.shares]) for name in (_KEPT, VALID)}
-    known = [one.nats for one in of if one.nats]
-    values[NATS] = estimate(np.array(known)) if known else Estimate.missing("the method gives no density of texts")
-    for name in LIKENESS:
-        found = [one.likeness[name] for one in of if name in one.likeness]
-        values[name] = _over_seeds(
-            [one.value for one in found], found[0].reason if found else "too few pairs", BOUNDS.get(name)
-        )
+    recipe = {
+        "made": made.folder.name,
+        "held_out": hash_examples(held),
+        "targets": hash_examples(targets),
+        "mixed": how.mixed,
+        "seed": seed,
+        "numerics": how.model.numerics(),
+        "code": provenance.source_hash("models", "spa"),
+    }
+    folder = recall("nats", recipe, make, cache=how.cache, console=how.console)
+    values: list[float] = json.loads((folder / _VALUES).read_bytes())
     return values
 
 
-def _share(counts: Sequence[tuple[int, int]]) -> Estimate:
-    """A share of drafts, over drafts and seeds."""
-    if not counts:
-        return Estimate.missing("nothing was drafted")
-    table = np.full((len(counts), max(most for _, most in counts)), np.nan)
-    for row, (kept, most) in zip(table, counts, strict=True):
-        row[:most] = np.arange(most) < kept
-    return estimate(table, rate=True)
+def _computed(
+    made: Synthesized,
+    how: Measuring,
+    held: Sequence[Example],
+    targets: Sequence[Example],
+    seed: int,
+    progress: Callable[[int, int], None],
+) -> list[float]:
+    """See _nats; `progress` is told texts."""
+    from spa_bench.models.hf.soft_prompt import SoftPrompts
+    from spa_bench.spa.synthesize.layout import layout_of
+    from spa_bench.spa.synthesize.softsrv import nll
+    from spa_bench.spa.synthesize.softsrv.saving import load_prompt
+    from spa_bench.spa.synthesize.softsrv.steered import prompted
+
+    network = prompted(how.model)
+    layout = layout_of(made.report["prepared"]["layout"], ())
+    texts = [layout.text(example) for example in held]
+    if made.report["method"] == PLAIN:
+        of = partial(nll.model_nll, network)
+    else:
+        soft = SoftPrompts(network)
+        prompt = load_prompt(made.folder / "prepared" / "soft-prompt", soft)
+        some = np.random.default_rng(derive_seed(seed, "mixture")).permutation(len(targets))[: how.mixed]
+        z = prompt.z(soft, [layout.text(targets[i]) for i in sorted(some)])
+        of = partial(_mixture, soft, prompt, z)
+    values: list[float] = []
+    for begin in range(0, len(texts), _AT_ONCE):
+        found = of(texts[begin : begin + _AT_ONCE])
+        values += [float(value) for value in found.nats / found.tokens]
+        progress(len(values), len(texts))
+    return values
 
 
-def _over_seeds(values: Sequence[float | None], reason: str | None, bounds: tuple[float, float] | None = None) -> Estimate:
-    """The mean over seeds with the interval of t, cut at `bounds`; without an interval for one seed."""
-    known = [value for value in values if value is not None]
-    if not known:
-        return Estimate.missing(reason or "no value")
-    mean, n = float(np.mean(known)), len(known)
-    if n == 1:
-        return Estimate(value=mean, low=None, high=None, n=1, reason="one seed: no interval")
-    reach = t_quantile(n - 1) * float(np.std(known, ddof=1)) / math.sqrt(n)
-    least, most = bounds or (-math.inf, math.inf)
-    return Estimate(value=mean, low=max(mean - reach, least), high=min(mean + reach, most), n=n)
+def _mixture(soft: SoftPrompts, prompt: SoftPrompt, z: Array, texts: Sequence[str]) -> TextNLL:
+    from spa_bench.spa.synthesize.softsrv import nll
 
-
-def pair_sections(pairs: Sequence[PairsOfSeed]) -> list[str]:
-    """The section of a page on the pairs, in Markdown; empty for a study without them."""
-    if not pairs:
-        return []
-    style, made = STYLES["md"], measures_of(pairs)
-    shown = [name for name in MEASURES if any(values[name].value is not None for values in made.values())]
-    body = []
-    for label, values in made.items():
-        of = _by_label(pairs)[label]
-        counts = [str(round(float(np.mean([one.pairs for one in of])))), str(round(float(np.mean([one.drafts for one in of]))))]
-        body.append([label, *counts, *(cell(values[name], style) for name in shown)])
-    return ["## The pairs", grid(body, ["method", "pairs", "drafts", *shown], ready=True), _HOW]
-
-
-_HOW = f"""kept: share of all drafts that became pairs. valid: share of the drafts that are a pair and fit whose program
-runs. nats a token: mean negative log-likelihood of examples of the same kind that no method has seen, under the model as
-it is (sample) or behind the soft prompts of {MIXED} targets, mixed, which errs on the high side. The others say how like
-the pairs are to these examples, by TF-IDF's vectors of them (docs/how-to/describe-data.md): mauve[frontier] (1: the same)
-is MAUVE's formula on our own vectors, frechet and mmd2 are distances (0: the same), auc is how often a classifier tells
-them apart (0.5: never). Intervals are over examples and seeds, those of likeness over seeds alone (Student's t)."""
-
-
-def claims_of_pairs(points: Sequence[MeasuredPoint], pairs: Sequence[PairsOfSeed]) -> list[Claim]:
-    """SoftSRV's claim, for each of its forms: pairs nearer to the target and a better student than those of other methods."""
-    students, found = {m.label: m for m in points}, _by_label(pairs)
-    steered = [m for m in points if m.point.card.synthesize.method == _STEERED]
-    others = [m for m in points if m.point.card.synthesize.method in {_PLAIN, _GENERATOR}]
-    made = []
-    for m in reversed(steered):  # the last form is the paper's best
-        closer = {
-            f"{LIKE} of {m.label} minus {other.label}": _nearer(found.get(m.label, []), found.get(other.label, []))
-            for other in others
-        }
-        parts = tuple(Part(f"{words} {number(d)}", sign(d)) for words, d in closer.items())
-        parts += more(
-            {
-                f"pass@1 of the student of {m.label} minus {other.label}": difference(students[m.label], other, "pass@1")
-                for other in others
-            }
-        )
-        states = f"pairs of {m.label} are nearer to the target, and a better student learns from them, than of the others"
-        made.append(Claim(states, parts if others else (), papers=m is steered[-1]))
-    return made
-
-
-def _nearer(ours: Sequence[PairsOfSeed], theirs: Sequence[PairsOfSeed]) -> Estimate:
-    """The difference of likeness, paired by seed."""
-    there = {one.seed: one.likeness[LIKE].value for one in theirs if one.likeness}
-    pairs = [(one.likeness[LIKE].value, there.get(one.seed)) for one in ours if one.likeness]
-    return _over_seeds([a - b for a, b in pairs if a is not None and b is not None], "no likeness")
-
-
-def pairs_as_json(pairs: Sequence[PairsOfSeed]) -> list[dict[str, object]]:
-    """A row for each point and seed, without the values of single examples."""
-    return [{**asdict(one), "nats": None if not one.nats else float(np.mean(one.nats))} for one in pairs]
+    return nll.mixture_nll(soft, prompt, texts, z)

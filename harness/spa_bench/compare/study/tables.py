@@ -15,7 +15,8 @@ from spa_bench.compare.study.claims import Claim, Outcome
 from spa_bench.compare.study.designs import Study
 from spa_bench.compare.study.laws import law_sections, laws_as_json
 from spa_bench.compare.study.measured import MeasuredPoint, shared_size
-from spa_bench.compare.study.syntheses import PairsOfSeed, pair_sections, pairs_as_json
+from spa_bench.compare.study.of_pairs import pair_sections, pairs_as_json
+from spa_bench.compare.study.syntheses import PairsOfSeed
 from spa_bench.runs.folder import SCHEMA_VERSION
 from spa_bench.support.provenance import numerics_line, revision_line, versions_line
 
@@ -129,6 +130,11 @@ def caveats_of(report: Report) -> list[str]:
     if seeds < _ENOUGH_SEEDS:
         over = "over problems alone" if seeds == 1 else "wide"
         caveats.append(f"**Fewer than {_ENOUGH_SEEDS} training seeds** ({seeds}): intervals are {over}.")
+    if report.study.made and not report.pairs:
+        caveats.append(
+            "**The pairs are left out**: with --table-only no model is loaded and nothing is measured. The same command "
+            "without it adds what they are like; runs and pairs that are there are not made again."
+        )
     if any(m.row.unsafe for m in report.points):
         caveats.append("**Judged without a sandbox**, at least in part.")
     return caveats
@@ -197,13 +203,18 @@ def as_json(report: Report) -> str:
         "model": report.model,
         "seeds": report.seeds,
         "command": report.command,
-        "claims": [_claim(claim, report) for claim in report.claims],
+        "claims": claims_as_json(report.claims, report.where),
         "rows": rows(report),
     }
     if report.pairs:
         content = {**content, "pairs": pairs_as_json(report.pairs)}
     if laws := laws_as_json(report.study.key, report.points):
         content = {**content, "laws": laws}
+    return in_lines(content)
+
+
+def in_lines(content: Mapping[str, Any]) -> str:
+    """An object as JSON: a line for each key, and one for each row of a list of objects."""
     lines = [f" {json.dumps(key)}: {_lined(value)}" for key, value in content.items()]
     return "{\n" + ",\n".join(lines) + "\n}\n"
 
@@ -213,11 +224,14 @@ def _lined(value: object) -> str:
     return "[\n" + ",\n".join(f"  {json.dumps(item)}" for item in value) + "\n ]" if nested else json.dumps(value)  # type: ignore[attr-defined]
 
 
-def _claim(claim: Claim, report: Report) -> dict[str, Any]:
-    parts = [asdict(part) for part in claim.parts]
-    return {
-        "outcome": str(Outcome(claim.outcome)),
-        "papers": claim.papers,
-        "sentence": claim.sentence(report.where),
-        "parts": parts,
-    }
+def claims_as_json(claims: Sequence[Claim], where: str) -> list[dict[str, Any]]:
+    """Each claim with its outcome and its parts; `where` ends its sentence."""
+    return [
+        {
+            "outcome": str(Outcome(claim.outcome)),
+            "papers": claim.papers,
+            "sentence": claim.sentence(where),
+            "parts": [asdict(part) for part in claim.parts],
+        }
+        for claim in claims
+    ]

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import math
-import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 from spa_bench.cards.reading import parse_overrides
 from spa_bench.cards.task import TaskCard
 from spa_bench.compare.study.claims import claims_of
 from spa_bench.compare.study.designs import STUDIES, Point, Study, Wishes, points_of, roles_of
 from spa_bench.compare.study.measured import measure_points
+from spa_bench.compare.study.of_pairs import claims_of_pairs
+from spa_bench.compare.study.options import TASK, check_write, command_of
+from spa_bench.compare.study.options import StudyOptions as StudyOptions
 from spa_bench.compare.study.pictures import pictures
 from spa_bench.compare.study.runner import Place, Run, make, runs_of, runs_there
-from spa_bench.compare.study.syntheses import PairsOfSeed, check_held_out, claims_of_pairs, measured_pairs
+from spa_bench.compare.study.syntheses import MIXED, Measuring, PairsOfSeed, check_held_out, measured_pairs
 from spa_bench.compare.study.tables import Report, as_json, page
 from spa_bench.errors import ModelError, UsageError
 from spa_bench.models.base import Model
@@ -26,9 +27,8 @@ from spa_bench.runs.earlier import earlier_runs, is_drawn, spent_before
 from spa_bench.runs.engines import Chosen, chosen_engine
 from spa_bench.runs.folder import RunFolder, open_run
 from spa_bench.runs.job import Job, asked_card, check_draws, check_limit, check_task, load_task, task_for
-from spa_bench.runs.options import JudgeOptions
 from spa_bench.runs.plan import unused_loading
-from spa_bench.runs.reopen import ModelOptions, check_workers
+from spa_bench.runs.reopen import check_workers
 from spa_bench.runs.values import check_out, check_price, check_sandbox, check_seeds, checked_workers, data_settings
 from spa_bench.sandbox import choose
 from spa_bench.support.cache import stage_cache
@@ -37,33 +37,6 @@ from spa_bench.support.files import replace_file
 from spa_bench.support.provenance import numerics_line
 from spa_bench.tasks.base import Task
 from spa_bench.types import Json
-
-
-@dataclass(frozen=True, kw_only=True)
-class StudyOptions:
-    """The user's options for a study, and the folders of its results."""
-
-    task: str = "mini-code"
-    model: str | None = None  # None: the embedded model for its own tasks, smollm2 for others
-    loading: ModelOptions = field(default_factory=ModelOptions)
-    engine: str | None = None  # as in RunOptions
-    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
-    n: int | None = None  # answers a problem; None: the number of SPA's adapters
-    limit: int | None = None  # as in RunOptions, and `first`
-    first: bool = False
-    members: str | None = None  # adapters of SPA; in the study members several, with commas
-    grid: str | None = None  # the values of what the study varies, with commas
-    samplers: str | None = None  # ROLE[=CARD],...
-    recipe: str = "embedded"  # cards of all roles
-    data: str | None = None
-    queries: str | None = None
-    settings: tuple[str, ...] = ()
-    noise_floor: bool | None = None
-    rules: Literal["default", "evalplus"] = "default"
-    judge: JudgeOptions = field(default_factory=JudgeOptions)
-    out: Path | None = None  # of the run folders; None: runs/study-NAME
-    write: Path = Path("leaderboards/studies")  # of page, picture and rows
-    table_only: bool = False  # whether to make no runs and use finished ones only
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +65,9 @@ class _Made:
 def study(name: str, a: StudyOptions, console: Reporter) -> Report:
     """Make the missing runs of the study, write its page, picture and rows, and return the report."""
     chosen = STUDIES[name]
+    a = replace(a, task=a.task or TASK)
+    if name != "synthesize" and (a.mixed or a.pairs_only):
+        raise UsageError(f"{'--mixed' if a.mixed else '--pairs-only'} is of the study synthesize; {name} makes no pairs")
     asked = _asked(chosen, a)
     made = _finished(asked, a) if a.table_only else _made(chosen, asked, a, console)
     measured = measure_points(chosen, made.points, made.runs)
@@ -126,7 +102,7 @@ def _asked(chosen: Study, a: StudyOptions) -> _Asked:
     points = points_of(chosen, wishes)
     if chosen.made:  # before anything is made
         check_held_out(points)
-    task_card = asked_card(a.task, given.task, limit=a.limit, first=a.first, rules=a.rules)
+    task_card = asked_card(a.task or TASK, given.task, limit=a.limit, first=a.first, rules=a.rules)
     return _Asked(out=out, settings=settings, engine=engine, wishes=wishes, points=points, task_card=task_card)
 
 
@@ -174,18 +150,19 @@ def _made(chosen: Study, asked: _Asked, a: StudyOptions, console: Reporter) -> _
         for line in (*unused_loading(engine, a.loading), *_plan(chosen, all_runs, place, seeds)):
             console.note(line)
         make(all_runs, place, console)
-        pairs_made = _pairs_made(chosen, points, seeds, place, console)
+        pairs_made = _pairs_made(chosen, points, seeds, place, console, a.mixed or MIXED)
     there = _by_point(points, [(run.point, open_run(run.path)) for run in all_runs])
     return _Made(options=a, points=points, task_card=card, runs=there, pairs=pairs_made)
 
 
 def _pairs_made(
-    chosen: Study, points: Sequence[Point], seeds: Sequence[int], place: Place, console: Reporter
+    chosen: Study, points: Sequence[Point], seeds: Sequence[int], place: Place, console: Reporter, mixed: int
 ) -> list[PairsOfSeed]:
     """What the pairs of a study of methods of synthesis are like; empty for another study."""
     if not chosen.made:
         return []
-    return measured_pairs(points, seeds, place.model, problems=place.task.problems, cache=place.cache, console=console)
+    how = Measuring(model=place.model, problems=place.task.problems, cache=place.cache, console=console, mixed=mixed)
+    return measured_pairs(points, seeds, how)
 
 
 def _pairs(chosen: Study, points: Sequence[Point], task: TaskCard, a: StudyOptions, settings: Mapping[str, object]) -> Pairs:
@@ -304,28 +281,11 @@ def _write(report: Report, folder: Path) -> list[Path]:
 # options -------------------------------------------------------------------------------------------------------------
 
 
-def command_of(name: str, a: StudyOptions) -> str:
-    """The command that makes the study again: all options that change a number, without places and order."""
-    plain = {"--task": a.task, "--model": a.model, "--seeds": ",".join(map(str, sorted(a.seeds)))}
-    chosen = {
-        "--recipe": a.recipe if a.recipe != "embedded" else None, "--samplers": a.samplers, "--n": a.n, "--limit": a.limit,
-        "--members": a.members, "--grid": a.grid, "--data": a.data, "--queries": a.queries,
-        "--device": a.loading.device if a.loading.device != "auto" else None,
-        "--dtype": a.loading.dtype if a.loading.dtype != "auto" else None,
-        "--threads": a.loading.threads, "--engine": a.engine, "--revision": a.loading.revision,
-        "--grading": a.rules if a.rules != "default" else None,
-    }  # fmt: skip
-    words = [item for key, value in {**plain, **chosen}.items() if value is not None for item in (key, str(value))]
-    words += ["--first"] * a.first
-    return shlex.join(["spa-bench", "study", name, *words, *(word for s in a.settings for word in ("--set", s))])
-
-
 def _check_folders(out: Path, write: Path) -> None:
     check_out(out)
     if (out / "spec.json").exists():
         raise UsageError(f"--out is {out}, which is a run; name a folder for the runs of the study")
-    if write.exists() and not write.is_dir():
-        raise UsageError(f"--write is {write}, which is no folder; name a folder, there or not")
+    check_write(write)
 
 
 def _grid(chosen: Study, a: StudyOptions) -> tuple[tuple[float, ...], int | None]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from functools import lru_cache
+from functools import cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -39,14 +39,14 @@ def shingles_of(words: Words) -> frozenset[Words]:
 
 def minhash_of(shingles: frozenset[Words]) -> MinHash:
     """The MinHash of a set of shingles; the same one everywhere."""
-    sketch = _empty().copy()
+    sketch = _empty().copy()  # drawing the permutations takes most of the time of a new one
     sketch.update_batch([" ".join(one).encode("utf-8", "surrogatepass") for one in shingles])
     return sketch
 
 
-@lru_cache(maxsize=1)
+@cache
 def _empty() -> MinHash:
-    """The MinHash of no shingles: to draw its permutations takes longer than to read a text."""
+    """The MinHash of no shingle."""
     from datasketch import MinHash
 
     return MinHash(num_perm=PERMUTATIONS, seed=1)

@@ -64,10 +64,10 @@ def make_pairs(kind: SynthesisKind, setting: Setting, filters: Filters, folder: 
         return _make(kind, setting, filters, folder, console, pairs, own)
     except SpaBenchError as error:
         whole = len(list((folder / "rounds").glob("*.jsonl")))
-        raise type(error)(
-            f"{error}; synthesis ({card.method}): {len(pairs)} of {card.pairs} pairs from {whole} whole rounds are kept, and "
-            "the same command goes on behind them"
-        ) from error
+        rounds = f"{whole} whole round{'s' * (whole != 1)}"
+        kept = f"synthesis ({card.method}): {len(pairs)} of {card.pairs} pairs from {rounds} are kept"
+        error.args = (f"{error}; {kept}, and the same command goes on behind them",)  # its class may take more than a message
+        raise
 
 
 def _make(

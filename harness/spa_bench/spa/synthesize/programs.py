@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import ast
 import re
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from spa_bench.grading import Check, Grader, Program
+from spa_bench.grading import Grader
+from spa_bench.grading.to_its_end import parsed, to_its_end
 from spa_bench.samplers.asking.reading import answer_in, is_program
 from spa_bench.sandbox import choose
 from spa_bench.spa.synthesize.base import Draft
@@ -21,9 +20,6 @@ Runner = Callable[[Sequence[str]], list[str]]
 _FENCE = re.compile(r"^[ \t]*(```|~~~)", re.MULTILINE)
 _BEGINS = re.compile(r"\s*(?:(?:async def|def|class|import|from) +\w|@\w)")
 _SHOWN = 64  # targets that are looked at to tell whether they are programs
-_RAN = "_spa_bench_ran"
-_ENTRY = f"\n\n\ndef {_RAN}():\n    return True\n"  # behind the program: it is there only when everything before it has run
-_CHECK = "def check(candidate):\n    assert candidate() is True\n"
 _SECONDS = 3.0  # of CPU, for a program with its tests
 
 
@@ -39,21 +35,10 @@ def program_in(pair: Example) -> str | None:
     return found if _FENCE.search(pair.completion) or is_program(found) else None
 
 
-def parses(program: str) -> bool:
-    """Whether a text is a program of this Python."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            ast.parse(program)
-        except (SyntaxError, ValueError, MemoryError, RecursionError):
-            return False
-    return True
-
-
 def are_programs(targets: Sequence[Example]) -> bool:
     """Whether more than half of the first 64 targets hold a program that parses."""
     found = [program_in(pair) for pair in targets[:_SHOWN]]
-    return 2 * sum(program is not None and parses(program) for program in found) > len(found)
+    return 2 * sum(program is not None and parsed(program) is not None for program in found) > len(found)
 
 
 def in_sandbox(sandbox: str | None = None, workers: int = 1) -> Runner:
@@ -62,7 +47,7 @@ def in_sandbox(sandbox: str | None = None, workers: int = 1) -> Runner:
     def run(programs: Sequence[str]) -> list[str]:
         box, packages = choose(sandbox, ("numpy",)), ("numpy",)
         grader = Grader(sandbox=box, cache=own_cache(), workers=workers, packages=packages)
-        judged = [Program(source=p + _ENTRY, entry_point=_RAN, tests=Check(_CHECK), seconds=_SECONDS) for p in programs]
+        judged = [to_its_end(program, seconds=_SECONDS) for program in programs]
         ends = [""] * len(programs)
         for place, outcome in grader.run(judged):
             if outcome.verdict is not Verdict.PASSED:
@@ -121,13 +106,13 @@ class CodeFilter:
             return "", ""
         if program is None:
             return "holds no program", ""
-        if not parses(program):
+        if parsed(program) is None:
             return "does not parse", ""
         if wanted == "parse":
             return "", ""
         if wanted == "pass" and not draft.tests.strip():
             return "has no tests", ""
         tests = f"\n\n\n{draft.tests}" if wanted == "pass" else ""
-        if tests and not parses(tests):
+        if tests and parsed(tests) is None:
             return "its tests do not parse", ""
         return "", program + tests

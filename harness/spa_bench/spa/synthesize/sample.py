@@ -18,8 +18,7 @@ from spa_bench.samplers.asking.asker import replies_of
 from spa_bench.samplers.asking.case import Reply
 from spa_bench.samplers.asking.checks import is_temperature, within
 from spa_bench.spa.synthesize.base import Draft, Progress, Setting, SynthesisKind
-from spa_bench.spa.synthesize.softsrv.layout import layout_of, pair_in
-from spa_bench.spa.synthesize.softsrv.options import LAYOUTS
+from spa_bench.spa.synthesize.layout import LAYOUTS, layout_of, pair_in
 from spa_bench.support.seeds import derive_seed
 from spa_bench.types import Decoding, Example, Member, Request
 

@@ -14,8 +14,8 @@ import numpy as np
 
 from spa_bench.models.hf.soft_prompt import SoftDraw, SoftPrompts
 from spa_bench.spa.synthesize.base import Draft
+from spa_bench.spa.synthesize.layout import pair_in
 from spa_bench.spa.synthesize.softsrv.encoding import Array
-from spa_bench.spa.synthesize.softsrv.layout import pair_in
 from spa_bench.spa.synthesize.softsrv.options import SoftSRVOptions
 from spa_bench.spa.synthesize.softsrv.saving import SoftPrompt
 from spa_bench.support.seeds import derive_seed

@@ -13,10 +13,10 @@ import torch
 
 from spa_bench.cards.kinds import as_declared
 from spa_bench.spa.synthesize.base import Draft, Progress, Setting
+from spa_bench.spa.synthesize.layout import layout_of
 from spa_bench.spa.synthesize.softsrv.drawing import draw_round, most_tokens
 from spa_bench.spa.synthesize.softsrv.encoding import Array, Encoder, fit_encoder
 from spa_bench.spa.synthesize.softsrv.forms import make_form, parameter_count
-from spa_bench.spa.synthesize.softsrv.layout import layout_of
 from spa_bench.spa.synthesize.softsrv.options import SoftSRVOptions
 from spa_bench.spa.synthesize.softsrv.saving import SoftPrompt, load_prompt, save_prompt, saved_key
 from spa_bench.spa.synthesize.softsrv.steered import plain_nll, prompted, text_tokens

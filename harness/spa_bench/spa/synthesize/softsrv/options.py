@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from spa_bench.spa.synthesize.layout import LAYOUTS
+
 FORMS = ("nsp", "mpk", "mc")
 DRAWS = ("target", "mix", "target+noise")
-LAYOUTS = ("auto", "code", "pairs")
 _SCHEDULES = ("cosine", "linear", "constant")
 
 

@@ -20,9 +20,9 @@ from torch import Tensor, nn
 from spa_bench.errors import ModelError
 from spa_bench.models.hf.model import HFModel
 from spa_bench.models.hf.soft_prompt import SoftPrompts
+from spa_bench.spa.synthesize.layout import Layout, layout_of
 from spa_bench.spa.synthesize.softsrv.encoding import Array, Encoder
 from spa_bench.spa.synthesize.softsrv.forms import SharedPrompt, empty_form, form_of
-from spa_bench.spa.synthesize.softsrv.layout import Layout, layout_of
 from spa_bench.spa.synthesize.softsrv.options import SoftSRVOptions
 from spa_bench.spa.synthesize.softsrv.training import Look, Trained
 from spa_bench.support.files import put

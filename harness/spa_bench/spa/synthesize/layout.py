@@ -1,4 +1,4 @@
-"""A pair as one text x, on which the soft prompt is trained, and a text read back into a pair.
+"""A pair as one text, as a model reads and writes it without being asked, and a text read back into a pair.
 
 `code`: prompt and completion joined, for targets whose prompt is a Python function up to the end of its docstring (of its first
 line where it has none), as in HumanEval and in the embedded code world. A text is split there.
@@ -18,6 +18,7 @@ from typing import Protocol
 from spa_bench.errors import DataError
 from spa_bench.types import Example
 
+LAYOUTS = ("auto", "code", "pairs")
 UNREADABLE = {
     "code": "has no function with a body to split it at",
     "pairs": "lacks a heading, or text below one",
@@ -36,7 +37,7 @@ class Layout(Protocol):
 
     @property
     def name(self) -> str:
-        """As in the option `layout`."""
+        """One of LAYOUTS, without auto."""
         ...
 
     def text(self, example: Example) -> str:

@@ -1,0 +1,69 @@
+"""The user's options for a study, and the command that makes the study again."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from spa_bench.errors import UsageError
+from spa_bench.runs.options import JudgeOptions
+from spa_bench.runs.reopen import ModelOptions
+
+TASK = "mini-code"  # of a study that names none
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyOptions:
+    """The user's options for a study, and the folders of its results."""
+
+    task: str | None = None  # None: mini-code; without students: none
+    model: str | None = None  # None: the embedded model for its own tasks, smollm2 for others
+    loading: ModelOptions = field(default_factory=ModelOptions)
+    engine: str | None = None  # as in RunOptions
+    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+    n: int | None = None  # answers a problem; None: the number of SPA's adapters
+    limit: int | None = None  # as in RunOptions, and `first`
+    first: bool = False
+    members: str | None = None  # adapters of SPA; in the study members several, with commas
+    grid: str | None = None  # the values of what the study varies, with commas
+    samplers: str | None = None  # ROLE[=CARD],...
+    recipe: str = "embedded"  # cards of all roles
+    data: str | None = None
+    queries: str | None = None
+    settings: tuple[str, ...] = ()
+    noise_floor: bool | None = None
+    rules: Literal["default", "evalplus"] = "default"
+    judge: JudgeOptions = field(default_factory=JudgeOptions)
+    out: Path | None = None  # of the run folders; None: runs/study-NAME
+    write: Path = Path("leaderboards/studies")  # of page, picture and rows
+    pairs_only: bool = False  # synthesize: measure the pairs of each method, and train no students
+    mixed: int | None = None  # synthesize: z of targets over which likelihoods behind soft prompts are mixed; None: 16
+    table_only: bool = False  # whether to make no runs and use finished ones only
+
+
+def command_of(name: str, a: StudyOptions) -> str:
+    """The command that makes the study again: all options that change a number, without places and order."""
+    plain = {
+        "--task": a.task or (None if a.pairs_only else TASK),
+        "--model": a.model,
+        "--seeds": ",".join(map(str, sorted(a.seeds))),
+    }
+    chosen = {
+        "--recipe": a.recipe if a.recipe != "embedded" else None, "--samplers": a.samplers, "--n": a.n, "--limit": a.limit,
+        "--members": a.members, "--mixed": a.mixed, "--grid": a.grid, "--data": a.data, "--queries": a.queries,
+        "--device": a.loading.device if a.loading.device != "auto" else None,
+        "--dtype": a.loading.dtype if a.loading.dtype != "auto" else None,
+        "--threads": a.loading.threads, "--engine": a.engine, "--revision": a.loading.revision,
+        "--grading": a.rules if a.rules != "default" else None,
+    }  # fmt: skip
+    words = [item for key, value in {**plain, **chosen}.items() if value is not None for item in (key, str(value))]
+    words += ["--first"] * a.first + ["--pairs-only"] * a.pairs_only
+    return shlex.join(["spa-bench", "study", name, *words, *(word for s in a.settings for word in ("--set", s))])
+
+
+def check_write(write: Path) -> None:
+    """Raise UsageError where pages cannot go into `write`."""
+    if write.exists() and not write.is_dir():
+        raise UsageError(f"--write is {write}, which is no folder; name a folder, there or not")
