@@ -25,6 +25,11 @@ GROUPS: dict[str, list[tuple[str, list[str], list[str]]]] = {
         ("list sampler", ["sampler"], ["'samplers'"]),
         ("study", ["study"], ["--help", "'main'"]),
         ("study maine", ["maine"], ["'main'"]),
+        ("study main --pairs-only", ["--pairs-only", "main"], ["synthesize"]),
+        ("study synthesize --pairs-only --n 2", ["--pairs-only", "--n"], ["leave one of them out"]),
+        ("study synthesize --mixed 0", ["--mixed is 0"], ["one z at least"]),
+        ("study synthesize --set skill-mix.pairs=9", ["skill-mix"], ["sample, template, softsrv"]),
+        ("study synthesize --set synthesize.options.stepz=9", ["synthesize.options.stepz"], ["'steps'"]),
     ],
     "What is missing, and what is too much": [
         ("run", ["--sampler", "--task"], ["run --help"]),

@@ -67,3 +67,9 @@ def check_write(write: Path) -> None:
     """Raise UsageError where pages cannot go into `write`."""
     if write.exists() and not write.is_dir():
         raise UsageError(f"--write is {write}, which is no folder; name a folder, there or not")
+
+
+def check_mixed(mixed: int | None) -> None:
+    """Raise UsageError for a number of z over which nothing can be mixed."""
+    if mixed is not None and mixed < 1:
+        raise UsageError(f"--mixed is {mixed}; a likelihood is mixed over one z at least")

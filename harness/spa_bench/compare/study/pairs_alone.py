@@ -17,7 +17,7 @@ from spa_bench.cards.task import load_task_card
 from spa_bench.compare.study.claims import Claim
 from spa_bench.compare.study.designs import STUDIES, Point, Wishes, points_of, roles_of
 from spa_bench.compare.study.of_pairs import claims_without_students, pair_sections, pairs_as_json
-from spa_bench.compare.study.options import StudyOptions, check_write, command_of
+from spa_bench.compare.study.options import StudyOptions, check_mixed, check_write, command_of
 from spa_bench.compare.study.pictures import pictures_of_pairs
 from spa_bench.compare.study.syntheses import (
     MIXED,
@@ -36,6 +36,7 @@ from spa_bench.runs.folder import SCHEMA_VERSION
 from spa_bench.runs.job import load_task
 from spa_bench.runs.reopen import check_workers, loaded_with
 from spa_bench.runs.values import check_seeds, data_settings
+from spa_bench.spa.synthesize.base import synthesis_kind
 from spa_bench.spa.synthesize.targets import read_targets
 from spa_bench.support import provenance
 from spa_bench.support.cache import stage_cache
@@ -93,6 +94,8 @@ def study_pairs(a: StudyOptions, console: Reporter) -> PairsReport:
     with closing(loaded_with(engine, name, a.loading)) as model:
         numerics = numerics_line(model.numerics())
         console.note(f"model: {model.name}: {numerics}")
+        for card in (point.card.synthesize for point in points if point.card.synthesizes):
+            synthesis_kind(card.method).check_model(card, model)  # before anything is made
         how = Measuring(
             model=model, problems=problems, cache=stage_cache(), console=console, mixed=a.mixed or MIXED, least=False
         )
@@ -183,6 +186,7 @@ def _check(a: StudyOptions) -> None:
     if given := [name for name, said in of_runs.items() if said]:
         raise UsageError(f"--pairs-only makes no runs, and {given[0]} is of runs; leave one of them out")
     check_seeds(a.seeds)
+    check_mixed(a.mixed)
     check_write(a.write)
 
 

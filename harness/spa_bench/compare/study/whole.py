@@ -14,7 +14,7 @@ from spa_bench.compare.study.claims import claims_of
 from spa_bench.compare.study.designs import STUDIES, Point, Study, Wishes, points_of, roles_of
 from spa_bench.compare.study.measured import measure_points
 from spa_bench.compare.study.of_pairs import claims_of_pairs
-from spa_bench.compare.study.options import TASK, check_write, command_of
+from spa_bench.compare.study.options import TASK, check_mixed, check_write, command_of
 from spa_bench.compare.study.options import StudyOptions as StudyOptions
 from spa_bench.compare.study.pictures import pictures
 from spa_bench.compare.study.runner import Place, Run, make, runs_of, runs_there
@@ -66,6 +66,7 @@ def study(name: str, a: StudyOptions, console: Reporter) -> Report:
     """Make the missing runs of the study, write its page, picture and rows, and return the report."""
     chosen = STUDIES[name]
     a = replace(a, task=a.task or TASK)
+    check_mixed(a.mixed)
     if name != "synthesize" and (a.mixed or a.pairs_only):
         raise UsageError(f"{'--mixed' if a.mixed else '--pairs-only'} is of the study synthesize; {name} makes no pairs")
     asked = _asked(chosen, a)
