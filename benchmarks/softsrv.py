@@ -83,7 +83,7 @@ def measure(model: HFModel, options: SoftSRVOptions) -> list[object]:
     losses = [facts["nats_per_token"]["model"], looks[0], looks.get(EARLY), facts["nats_per_token"]["trained"]]
     return [
         options.form,
-        options.learning_rate,
+        f"{options.learning_rate:g}",
         facts["parameters"],
         *("-" if loss is None else f"{loss:.3f}" for loss in losses),
         f"{facts['best_step']} of {facts['steps']}",

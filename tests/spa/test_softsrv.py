@@ -60,12 +60,24 @@ def embedded() -> HFModel:
     return HFModel(str(MODEL), HFOptions(device="cpu", threads=1), name="embedded")
 
 
+TRAINED = replace(SMALL, steps=16, every=4, length=6)
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The folder of a form that is trained with TRAINED on the embedded model: the first test that needs it trains it."""
+    root = tmp_path_factory.mktemp("trained")
+    return lambda form: root / form
+
+
 @pytest.mark.parametrize("form", FORMS)
-def test_training_lowers_the_held_out_loss_and_leaves_the_model_as_it_was(form: str, embedded: HFModel, tmp_path: Path):
+def test_training_lowers_the_held_out_loss_and_leaves_the_model_as_it_was(
+    form: str, embedded: HFModel, kept: Callable[[str], Path]
+):
     before = {name: tensor.clone() for name, tensor in embedded.network.state_dict().items()}
-    options = replace(SMALL, form=form, steps=16, every=4, length=6)
-    made = method(embedded, options, family(24))
-    facts: Any = made.prepare(progress=ignore, kept=tmp_path)
+    made = method(embedded, replace(TRAINED, form=form), family(24))
+    kept(form).mkdir(exist_ok=True)
+    facts: Any = made.prepare(progress=ignore, kept=kept(form))
     assert facts["nats_per_token"]["trained"] < 0.9 * facts["nats_per_token"]["start"]
     assert (facts["targets"], facts["held_out"], facts["layout"]) == (21, 3, "code")
     after = embedded.network.state_dict()
@@ -136,17 +148,18 @@ def test_a_round_depends_on_the_seed_and_its_number_and_drafts_on_no_company(tin
     assert list(few.round(0, [])) == first[:2]
 
 
-def test_a_draft_has_a_pair_or_says_why_not(embedded: HFModel, tmp_path: Path):
-    made = method(embedded, replace(SMALL, steps=16, length=6, round=16, max_new_tokens=90, every=4), family(24))
-    made.prepare(progress=ignore, kept=tmp_path)
+def test_a_draft_has_a_pair_or_says_why_not(embedded: HFModel, kept: Callable[[str], Path]):
+    kept(TRAINED.form).mkdir(exist_ok=True)  # trained already where the tests before have run
+    made = method(embedded, replace(TRAINED, round=16, max_new_tokens=90), family(24))
+    made.prepare(progress=ignore, kept=kept(TRAINED.form))
     drafts: list[Draft] = list(made.round(0, []))
     assert all((d.example is None) == bool(d.failure) for d in drafts)
     assert all(d.example.prompt + d.example.completion == d.text for d in drafts if d.example)
     pairs = [d for d in drafts if d.example]
     assert pairs
     assert all(0 < d.tokens <= 90 and d.source.startswith("target ") for d in drafts)
-    short = method(embedded, replace(SMALL, steps=16, length=6, round=4, max_new_tokens=3, every=4), family(24))
-    short.prepare(progress=lambda done, total: pytest.fail("trained again"), kept=tmp_path)
+    short = method(embedded, replace(TRAINED, round=4, max_new_tokens=3), family(24))
+    short.prepare(progress=lambda done, total: pytest.fail("trained again"), kept=kept(TRAINED.form))
     assert {d.failure for d in short.round(0, [])} == {"did not end within the most new tokens"}
 
 
