@@ -38,3 +38,10 @@ class SandboxError(SpaBenchError):
 
 class StoreError(SpaBenchError):
     """A run folder that is locked, foreign or broken."""
+
+
+def with_message(error: SpaBenchError, message: str) -> SpaBenchError:
+    """An error like `error` with this message, of one of the classes above: others may take more than a message."""
+    kind = next(kind for kind in type(error).__mro__ if kind.__module__ == __name__)
+    made: SpaBenchError = kind(message)
+    return made

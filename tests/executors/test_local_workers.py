@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -17,8 +18,11 @@ import pytest
 
 from processes import children
 from spa_bench.errors import DataError, ModelError
+from spa_bench.executors.base import serve
 from spa_bench.executors.local import LocalTransport, Place
 from spa_bench.executors.pool import Pool
+from spa_bench.models.chat import ChatTemplateError
+from spa_bench.models.openai.client import GivenUp
 from spa_bench.support import interrupt
 
 Start = Callable[..., Pool[acts.Held]]
@@ -234,3 +238,19 @@ def _runs(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+def given_up(*_: object) -> None:
+    raise GivenUp("no answer", 503)
+
+
+def without_template(*_: object) -> None:
+    raise ChatTemplateError("the template refuses a system message")
+
+
+@pytest.mark.parametrize("act", [given_up, without_template])
+def test_an_error_whose_class_takes_more_than_a_message_comes_back_with_its_message(act: Callable[..., None]):
+    with pytest.raises(ModelError) as here:
+        act()
+    fine, error = pickle.loads(serve([object()], pickle.dumps(act)))
+    assert (fine, type(error), str(error)) == (False, ModelError, str(here.value))

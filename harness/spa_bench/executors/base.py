@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from spa_bench.errors import ModelError, SpaBenchError
+from spa_bench.errors import ModelError, SpaBenchError, with_message
 
 Held = TypeVar("Held")
 HeldIn = TypeVar("HeldIn", covariant=True)
@@ -125,7 +125,7 @@ def serve(state: list[Held], act: bytes) -> bytes:
             return pickle.dumps((True, None))
         return pickle.dumps((True, job(*state)))
     except SpaBenchError as error:
-        return pickle.dumps((False, type(error)(str(error))))
+        return pickle.dumps((False, with_message(error, str(error))))
     except KeyboardInterrupt:
         raise
     except BaseException:

@@ -21,7 +21,7 @@ from spa_bench.cards.task import load_task_card
 from spa_bench.compare.leaderboard.check import close
 from spa_bench.compare.leaderboard.results import OTHER_LOGS, Result, from_runs, read_all
 from spa_bench.compare.submission.archive import archive_of, unpack
-from spa_bench.errors import SpaBenchError, StoreError
+from spa_bench.errors import SpaBenchError, StoreError, with_message
 from spa_bench.metrics.suite import known
 from spa_bench.runs.folder import RunFolder, open_run
 from spa_bench.runs.measure import measure
@@ -93,7 +93,7 @@ def recompute(path: Path, *, regrade: bool = False, task_file: Path | None = Non
         except StoreError as error:
             faults.append(str(error))
         except SpaBenchError as error:
-            raise type(error)(str(error).replace(f"{folder}/", "")) from error
+            raise with_message(error, str(error).replace(f"{folder}/", "")) from error
         cut = [_line(line.replace(f"{folder}/", "")) for line in faults]
     return Recomputed(faults=tuple(cut), notes=tuple(map(_line, notes)))
 
