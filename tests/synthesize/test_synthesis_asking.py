@@ -283,7 +283,7 @@ def test_a_model_without_a_chat_template_is_refused(name: str):
         ("oss-instruct", "lines", 0, "synthesize.options.lines is 0; it must be at least 1"),
         ("oss-instruct", "temperature", -1.0, "temperature is -1.0; it must be finite and not negative"),
         ("oss-instruct", "template", "no placeholder {here}", "has no {snippet}"),
-        ("self-instruct", "rouge", 0.0, "rouge is 0; it is above 0 and at most 1"),
+        ("self-instruct", "rouge", 0.0, "rouge is 0; it is a share above 0 and at most 1"),
         ("self-instruct", "own", 8, "own is 8; it must be between 0 and 7"),
         ("skill-mix", "mixed", 100, "mixed is 100, of 64 skills that are kept"),
         ("skill-mix", "top_p", 1.5, "top_p is 1.5; it is a share above 0 and at most 1"),

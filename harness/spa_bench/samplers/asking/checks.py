@@ -26,6 +26,13 @@ def not_negative(**values: float) -> None:
             raise ValueError(f"{name} is {value}; it must be finite and not negative")
 
 
+def is_share(**values: float) -> None:
+    """Raises ValueError for a value that is not above 0 and at most 1."""
+    for name, value in values.items():
+        if not 0 < value <= 1:
+            raise ValueError(f"{name} is {value:g}; it is a share above 0 and at most 1")
+
+
 def is_temperature(value: float | None) -> None:
     """Raises ValueError for a temperature below 0 or not finite; None is the card's."""
     if value is not None:

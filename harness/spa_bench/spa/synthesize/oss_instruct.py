@@ -17,7 +17,7 @@ import numpy as np
 
 from spa_bench.cards.templates import filled_in, template_file
 from spa_bench.samplers.asking.case import Reply
-from spa_bench.samplers.asking.checks import is_temperature, within
+from spa_bench.samplers.asking.checks import is_share, is_temperature, within
 from spa_bench.samplers.asking.reading import answer_in, without_thoughts
 from spa_bench.spa.synthesize.asking import Asking, Writer, check_chat, fenced, sections
 from spa_bench.spa.synthesize.base import Draft, Progress, Setting, SynthesisKind
@@ -50,8 +50,7 @@ class OssInstructOptions:
 
     def __post_init__(self) -> None:
         is_temperature(self.temperature)
-        if not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p is {self.top_p:g}; it is a share above 0 and at most 1")
+        is_share(top_p=self.top_p)
         within(1, None, lines=self.lines, round=self.round, max_new_tokens=self.max_new_tokens)
 
 

@@ -16,7 +16,7 @@ from spa_bench.errors import ModelError
 from spa_bench.models.base import Model, PairEncoder
 from spa_bench.samplers.asking.asker import replies_of
 from spa_bench.samplers.asking.case import Reply
-from spa_bench.samplers.asking.checks import is_temperature, within
+from spa_bench.samplers.asking.checks import is_share, is_temperature, within
 from spa_bench.spa.synthesize.base import Draft, Progress, Setting, SynthesisKind
 from spa_bench.spa.synthesize.layout import LAYOUTS, layout_of, pair_in
 from spa_bench.support.seeds import derive_seed
@@ -40,8 +40,7 @@ class SampleOptions:
         within(1, None, round=self.round)
         within(0, None, max_new_tokens=self.max_new_tokens)
         is_temperature(self.temperature)
-        if not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p is {self.top_p}; it must be above 0 and at most 1")
+        is_share(top_p=self.top_p)
         if self.layout not in LAYOUTS:
             raise ValueError(f"layout is {self.layout!r}; use {', '.join(LAYOUTS)}")
 

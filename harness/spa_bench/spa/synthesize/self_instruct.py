@@ -21,7 +21,7 @@ import numpy as np
 
 from spa_bench.cards.templates import filled_in, template_file
 from spa_bench.samplers.asking.case import Reply
-from spa_bench.samplers.asking.checks import is_temperature, within
+from spa_bench.samplers.asking.checks import is_share, is_temperature, within
 from spa_bench.samplers.asking.reading import items_in, without_thoughts
 from spa_bench.spa.data.near import Words, words_of
 from spa_bench.spa.synthesize.asking import Asking, Writer, check_chat, shown
@@ -49,12 +49,9 @@ class SelfInstructOptions:
 
     def __post_init__(self) -> None:
         is_temperature(self.temperature)
-        if not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p is {self.top_p:g}; it is a share above 0 and at most 1")
+        is_share(top_p=self.top_p, rouge=self.rouge)
         within(1, None, shown=self.shown, asked=self.asked, round=self.round, max_new_tokens=self.max_new_tokens)
         within(0, self.shown - 1, own=self.own)
-        if not 0 < self.rouge <= 1:
-            raise ValueError(f"rouge is {self.rouge:g}; it is above 0 and at most 1")
 
 
 class SelfInstruct:

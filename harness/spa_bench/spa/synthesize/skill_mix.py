@@ -16,7 +16,7 @@ from pathlib import Path
 
 from spa_bench.cards.templates import filled_in, template_file
 from spa_bench.errors import DataError
-from spa_bench.samplers.asking.checks import is_temperature, within
+from spa_bench.samplers.asking.checks import is_share, is_temperature, within
 from spa_bench.samplers.asking.reading import items_in
 from spa_bench.spa.synthesize.asking import Asking, Writer, check_chat, shown
 from spa_bench.spa.synthesize.base import Draft, Progress, Setting, SynthesisKind
@@ -46,8 +46,7 @@ class SkillMixOptions:
 
     def __post_init__(self) -> None:
         is_temperature(self.temperature)
-        if not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p is {self.top_p:g}; it is a share above 0 and at most 1")
+        is_share(top_p=self.top_p)
         counts = {name: getattr(self, name) for name in ("shown", "listed", "skills", "mixed", "round", "max_new_tokens")}
         within(1, None, **counts)
         if self.mixed > self.skills:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from spa_bench.samplers.asking.checks import is_share
 from spa_bench.spa.synthesize.layout import LAYOUTS
 
 FORMS = ("nsp", "mpk", "mc")
@@ -59,7 +60,6 @@ class SoftSRVOptions:
             raise ValueError("prompts is 1, and a mixture of one prompt does not depend on z; use 2 or more, or form = 'nsp'")
         if not 0 < self.held_out < 1:
             raise ValueError(f"held_out is {self.held_out}; it must be a share above 0 and below 1")
-        if not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p is {self.top_p}; it must be above 0 and at most 1")
+        is_share(top_p=self.top_p)
         if self.encoder == "tf-idf":
             raise ValueError("encoder is 'tf-idf', whose width is that of the words in the targets; use own, or a model")
