@@ -3,7 +3,7 @@
 
 PYTHON_BIN := .venv/bin/python
 
-# A worker a core and one more, each with files as a whole (tests/conftest.py).
+# A worker a core and two more, each with files as a whole (tests/conftest.py).
 PARALLEL := -n auto --dist loadgroup --no-loadscope-reorder
 
 .DEFAULT_GOAL := help

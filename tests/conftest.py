@@ -48,16 +48,16 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """Workers of `-n auto`: one more than the cores this process may use, 8 at most, as each takes up to 1.6 GB of memory.
+    """Workers of `-n auto`: two more than the cores this process may use, 8 at most, as each takes up to 2 GB of memory.
 
-    A test waits for the programs that it starts about a third of its time.
+    A test waits for the programs that it starts nearly half of its time.
     """
     try:
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
         allowed = round(int(quota) / int(period))
     except (OSError, ValueError):  # no control groups, or "max"
         allowed = 8
-    return max(2, min(8, allowed + 1, CORES + 1))
+    return max(2, min(8, allowed + 2, CORES + 2))
 
 
 @pytest.hookimpl(optionalhook=True)
