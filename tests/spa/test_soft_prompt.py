@@ -258,7 +258,7 @@ def test_other_pairs_have_headings():
         ({"held_out": 1.0}, "held_out is 1.0"),
         ({"learning_rate": float("nan")}, "learning_rate is nan"),
         ({"noise": -1.0}, "noise is -1.0"),
-        ({"top_p": 0.0}, "top_p is 0.0"),
+        ({"top_p": 0.0}, "top_p is 0"),
         ({"encoder": "tf-idf"}, "whose width is that of the words"),
     ],
 )

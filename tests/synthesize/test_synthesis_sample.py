@@ -75,7 +75,7 @@ def test_a_model_without_a_tokenizer_needs_the_most_tokens_from_the_user():
 @pytest.mark.parametrize(
     ("options", "why"),
     [
-        ({"top_p": 0.0}, "top_p is 0.0"),
+        ({"top_p": 0.0}, "top_p is 0"),
         ({"temperature": -1.0}, "temperature is -1.0"),
         ({"layout": "prose"}, "layout is 'prose'; use auto, code, pairs"),
         ({"round": 0}, "round is 0"),
