@@ -134,11 +134,7 @@ class _Drawing:
                 if known := known_divergence(folder, self.siblings, measured):
                     folder.divergence_log.append(known)
                     measured |= {d.problem for d in known}
-                build = sampler_kind(job.sampler.kind).build
-                sampler = built("sampler", job.sampler.kind, lambda: build(job.sampler, needed), ("name", "members", "sample"))
-                if isinstance(sampler, Aided) and (wants := sampler_kind(job.sampler.kind).wants(job.sampler)) != Wants():
-                    sampler = sampler.aided(ends.enter_context(closing(OwnAids(wants, self.task, job.sandbox))))
-                check_sampler(sampler, job.sampler.kind, job.sampler.members, job.sampler.served)
+                sampler = self._sampler(needed, ends)
                 if options:
                     prompts = self._choose(sampler.members, options, prompts)
             if missing[0]:
@@ -151,6 +147,16 @@ class _Drawing:
                     noise_records = measure_noise(self.task, self.model, sampler, some, seed=job.seed, done=noisy)
                     append(folder.noise_log, noise_records, len(noisy), noise_rows, progress)
             _settle(folder, {p.problem_id: i for i, p in enumerate(prompts)})
+
+    def _sampler(self, adapters: Sequence[Path], ends: ExitStack) -> Sampler:
+        """The sampler of the card over its members' adapters. What tries programs for it ends with `ends`."""
+        card = self.job.sampler
+        kind = sampler_kind(card.kind)
+        sampler = built("sampler", card.kind, lambda: kind.build(card, adapters), ("name", "members", "sample"))
+        if isinstance(sampler, Aided) and (wants := kind.wants(card)) != Wants():
+            sampler = sampler.aided(ends.enter_context(closing(OwnAids(wants, self.task, self.job.sandbox))))
+        check_sampler(sampler, card.kind, card.members, card.served)
+        return sampler
 
     def _adapters(self, data: TrainingData, cache: Path) -> list[Path]:
         """The folders of the members' adapters: trained, merged, from the stage cache, or made by a model alone."""

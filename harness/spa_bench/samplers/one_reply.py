@@ -98,25 +98,14 @@ def completions(reply: Completion, prompt: Prompt, n: int) -> list[Completion]:
     if reply.failure:
         return [replace(reply, key=key, spent=spent) for key, spent in zip(keys, shares, strict=True)]
     answers = parse_reply(reply.text, finished=reply.finish != "length")[:n]
-    unread = reply.text or None
     cause = f"the reply holds {len(answers)} of {n} answers" + " and was cut at its limit" * (reply.finish == "length")
     made = []
     for i, (key, spent) in enumerate(zip(keys, shares, strict=True)):
         if i < len(answers):
             made.append(_completion(reply, answers[i], prompt, key, spent))
         else:
-            made.append(
-                Completion(
-                    key=key,
-                    text="",
-                    tokens=0,
-                    finish="failed",
-                    seed=reply.seed,
-                    failure=cause,
-                    spent=spent,
-                    reply=unread,
-                )
-            )
+            none = replace(reply, text="", tokens=0, finish="failed", failure=cause, reply=reply.text or None)
+            made.append(replace(none, key=key, spent=spent))
     return made
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -10,6 +11,7 @@ from typing import Literal
 from spa_bench.errors import UsageError
 from spa_bench.runs.options import JudgeOptions
 from spa_bench.runs.reopen import ModelOptions
+from spa_bench.support.files import replace_file
 
 TASK = "mini-code"  # of a study that names none
 
@@ -67,6 +69,14 @@ def check_write(write: Path) -> None:
     """Raise UsageError where pages cannot go into `write`."""
     if write.exists() and not write.is_dir():
         raise UsageError(f"--write is {write}, which is no folder; name a folder, there or not")
+
+
+def write_files(files: Mapping[str, bytes], write: Path, name: str) -> list[Path]:
+    """Write `files`, by suffix, into `write` under `name`; where they are. Raises StoreError when that fails."""
+    write.mkdir(parents=True, exist_ok=True)
+    for suffix, content in files.items():
+        replace_file(write / f"{name}.{suffix}", content)
+    return [write / f"{name}.{suffix}" for suffix in files]
 
 
 def check_mixed(mixed: int | None) -> None:

@@ -17,7 +17,7 @@ from spa_bench.cards.task import load_task_card
 from spa_bench.compare.study.claims import Claim
 from spa_bench.compare.study.designs import STUDIES, Point, Wishes, points_of, roles_of
 from spa_bench.compare.study.of_pairs import claims_without_students, pair_sections, pairs_as_json
-from spa_bench.compare.study.options import StudyOptions, check_mixed, check_write, command_of
+from spa_bench.compare.study.options import StudyOptions, check_mixed, check_write, command_of, write_files
 from spa_bench.compare.study.pictures import pictures_of_pairs
 from spa_bench.compare.study.syntheses import (
     MIXED,
@@ -41,7 +41,6 @@ from spa_bench.spa.synthesize.targets import read_targets
 from spa_bench.support import provenance
 from spa_bench.support.cache import stage_cache
 from spa_bench.support.console import Reporter
-from spa_bench.support.files import replace_file
 from spa_bench.support.provenance import numerics_line
 
 _TITLE = "What the pairs of each method of synthesis are like"
@@ -111,7 +110,6 @@ def study_pairs(a: StudyOptions, console: Reporter) -> PairsReport:
         command=command_of("synthesize", replace(a, model=name)),
         origin=_origin(numerics),
     )
-    a.write.mkdir(parents=True, exist_ok=True)
     files = {
         "md": page(report).encode(),
         "json": as_json(report).encode(),
@@ -119,9 +117,8 @@ def study_pairs(a: StudyOptions, console: Reporter) -> PairsReport:
             {point.series: point.role for point in points}, pairs, f"{_TITLE}: {report.targets}, {report.model}"
         ),
     }
-    for suffix, content in files.items():
-        replace_file(a.write / f"{report.name}.{suffix}", content)
-        console.note(f"written: {a.write / f'{report.name}.{suffix}'}")
+    for path in write_files(files, a.write, report.name):
+        console.note(f"written: {path}")
     return report
 
 
@@ -191,9 +188,7 @@ def _check(a: StudyOptions) -> None:
 
 
 def _origin(numerics: str) -> str:
-    code = provenance.code()
-    revision = (str(code["git"] or "-"))[:10] + (" and changes" if code["dirty"] else "")
-    versions = ", ".join(f"{name} {version}" for name, version in provenance.versions().items())
+    revision, versions = provenance.revision_line(provenance.code()), provenance.versions_line(provenance.versions())
     return f"Revision {revision}. {numerics}. {versions}."
 
 

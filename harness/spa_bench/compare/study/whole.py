@@ -14,7 +14,7 @@ from spa_bench.compare.study.claims import claims_of
 from spa_bench.compare.study.designs import STUDIES, Point, Study, Wishes, points_of, roles_of
 from spa_bench.compare.study.measured import measure_points
 from spa_bench.compare.study.of_pairs import claims_of_pairs
-from spa_bench.compare.study.options import TASK, check_mixed, check_write, command_of
+from spa_bench.compare.study.options import TASK, check_mixed, check_write, command_of, write_files
 from spa_bench.compare.study.options import StudyOptions as StudyOptions
 from spa_bench.compare.study.pictures import pictures
 from spa_bench.compare.study.runner import Place, Run, make, runs_of, runs_there
@@ -33,7 +33,6 @@ from spa_bench.runs.values import check_out, check_price, check_sandbox, check_s
 from spa_bench.sandbox import choose
 from spa_bench.support.cache import stage_cache
 from spa_bench.support.console import Reporter
-from spa_bench.support.files import replace_file
 from spa_bench.support.provenance import numerics_line
 from spa_bench.tasks.base import Task
 from spa_bench.types import Json
@@ -273,10 +272,7 @@ def _by_point(points: Sequence[Point], runs: Sequence[tuple[Point, RunFolder]]) 
 def _write(report: Report, folder: Path) -> list[Path]:
     """Write the page, the pictures and the rows into `folder`. Raises StoreError when that fails."""
     files = {"md": page(report).encode(), "json": as_json(report).encode(), **pictures(report)}
-    folder.mkdir(parents=True, exist_ok=True)
-    for suffix, content in files.items():
-        replace_file(folder / f"{report.name}.{suffix}", content)
-    return [folder / f"{report.name}.{suffix}" for suffix in files]
+    return write_files(files, folder, report.name)
 
 
 # options -------------------------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Literal
 
 from spa_bench.cards import guard
-from spa_bench.errors import SpaBenchError
+from spa_bench.errors import SpaBenchError, with_message
 from spa_bench.spa.synthesize.base import Draft, Setting, SynthesisKind
 from spa_bench.spa.synthesize.filters import Fate, Filters, Funnel
 from spa_bench.support.console import Reporter
@@ -66,8 +66,7 @@ def make_pairs(kind: SynthesisKind, setting: Setting, filters: Filters, folder: 
         whole = len(list((folder / "rounds").glob("*.jsonl")))
         rounds = f"{whole} whole round{'s' * (whole != 1)}"
         kept = f"synthesis ({card.method}): {len(pairs)} of {card.pairs} pairs from {rounds} are kept"
-        error.args = (f"{error}; {kept}, and the same command goes on behind them",)  # its class may take more than a message
-        raise
+        raise with_message(error, f"{error}; {kept}, and the same command goes on behind them") from error
 
 
 def _make(
