@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from doubles import RIGHT, Call, InProcessJudge, mock_run
-from spa_bench.compare.leaderboard import build_rows, check, find_results, from_runs, markdown, save, save_all
+from spa_bench.compare.leaderboard import build_rows, check, find_results, from_runs, markdown, save, save_all, table
 from spa_bench.errors import StoreError
 from spa_bench.runs.folder import TIMINGS, RunFolder
 from spa_bench.support.rounding import same_values
@@ -82,19 +82,52 @@ def test_a_run_and_its_own_file_are_one_row(make: Make, tmp_path: Path):
     assert len(find_results([renamed, path])) == 1
 
 
-def test_the_same_runs_with_other_numbers_or_seeds_are_an_error_that_names_both(make: Make, tmp_path: Path):
+def test_a_seed_with_other_numbers_is_an_error_that_names_both(make: Make, tmp_path: Path):
     [result] = from_runs([make(), make(seed=1)])
     path = save(result, tmp_path / "results")
-    with pytest.raises(StoreError, match="hold the same good with the seeds 0 and 0, 1; give one of them") as error:
-        find_results([make().path, path])
-    assert str(make().path) in str(error.value)
-    assert str(path) in str(error.value)
     result["runs"][0]["records"] = "0" * 32
     other = save(result, tmp_path / "others")
-    with pytest.raises(StoreError, match="hold the same good with other numbers") as error:
+    with pytest.raises(StoreError, match="hold the same good with other numbers; give one of them") as error:
         find_results([path, other])
     assert str(path) in str(error.value)
     assert str(other) in str(error.value)
+    with pytest.raises(StoreError, match="hold the same good with other numbers"):
+        find_results([make().path, other])  # a folder of seed 0 alone
+
+
+def test_seeds_from_several_places_are_one_row(make: Make, tmp_path: Path):
+    zero, one, two = (make(seed=seed) for seed in range(3))
+    files = [save(from_runs([run])[0], tmp_path / str(place)) for place, run in enumerate((zero, one, two))]
+    [whole] = from_runs([zero, one, two])
+    for places in (files, files[::-1], [files[2], zero.path, one.path], [one.path, *files]):
+        [result] = find_results(places)
+        assert result["runs"] == whole["runs"], places
+        assert {name: whole["metrics"][name] for name in result["metrics"]} == result["metrics"]
+        assert {"pass@1", "pass@2", "any_of_n", "diversity_score[exact]", "vendi[ngram,q=1]"} <= result["metrics"].keys()
+        assert check(save(result, tmp_path / "pooled")) == []
+        assert table(build_rows([result])) == table(build_rows([whole]))
+
+
+def test_of_a_whole_and_its_part_the_whole_counts_with_all_its_metrics(make: Make, tmp_path: Path):
+    [part], [whole] = from_runs([make()]), from_runs([make(), make(seed=1)])
+    files = [save(part, tmp_path / "part"), save(whole, tmp_path / "whole")]
+    assert find_results(files) == find_results(files[::-1]) == find_results([make().path, files[1]]) == [whole]
+    [second] = from_runs([make(seed=1)])
+    again = save(find_results([files[0], save(second, tmp_path / "second")])[0], tmp_path / "pooled")
+    assert find_results([again, files[1]]) == find_results([files[1], again]) == [whole]
+
+
+def test_who_measured_pooled_seeds_is_said_of_all(make: Make, tmp_path: Path):
+    parts = [from_runs([make(seed=seed)])[0] for seed in range(2)]
+
+    def who(*names: str) -> str:
+        places = [
+            save({**part, "measured_by": name}, tmp_path / f"{place}-{name}")
+            for place, (part, name) in enumerate(zip(parts, names, strict=True))
+        ]
+        return str(find_results(places)[0]["measured_by"])
+
+    assert [who("", ""), who("a", "a"), who("a", "b"), who("a", "")] == ["", "a", "a; b", "a; not said"]
 
 
 def test_a_result_file_gives_the_row_of_its_runs_and_the_same_bytes_each_time(make: Make, tmp_path: Path):

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from spa_bench.compare.leaderboard import LogFacts, from_runs
-from spa_bench.compare.leaderboard.schema import as_stored
+from spa_bench.compare.leaderboard.pooled import with_runs
 from spa_bench.errors import StoreError
-from spa_bench.metrics.suite import ALIASES, estimates
 from spa_bench.runs.folder import RunFolder
 
 Result = dict[str, Any]
@@ -56,7 +55,4 @@ def part_of(result: Result, places: Sequence[int]) -> Result:
     """`result` with the runs at `places` alone; then with the metrics that a result file keeps problem by problem."""
     if len(places) == len(result["runs"]):
         return result
-    runs = [result["runs"][place] for place in sorted(places)]
-    names = [name for name in runs[0]["values"] if all(name in run["values"] for run in runs)]
-    found = estimates({name: [run["values"][name] for run in runs] for name in names}, size=result["size"])
-    return {**result, "runs": runs, "metrics": {name: as_stored(e) for name, e in found.items() if name not in ALIASES}}
+    return with_runs(result, [result["runs"][place] for place in places])

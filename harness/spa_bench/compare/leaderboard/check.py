@@ -18,13 +18,12 @@ from typing import Any
 import numpy as np
 
 from spa_bench.compare.leaderboard.measurers import line_fault
-from spa_bench.compare.leaderboard.ranges import is_open, runs_code, value_faults
+from spa_bench.compare.leaderboard.pooled import following
+from spa_bench.compare.leaderboard.ranges import runs_code, value_faults
 from spa_bench.compare.leaderboard.results import OTHER_LOGS, Result, file_name, load_all
 from spa_bench.compare.leaderboard.schema import as_stored, shape_faults
 from spa_bench.errors import StoreError
-from spa_bench.metrics.pass_at_k import pass_at_k
 from spa_bench.metrics.suite import ALIASES, estimates, known, sizes_up_to, value_bounds
-from spa_bench.metrics.table import KS
 from spa_bench.runs.folder import SCHEMA_VERSION, from_elsewhere, group_hash, problem_count, spec_hash
 from spa_bench.runs.measure import design
 from spa_bench.runs.partial import is_partial, partial_fault
@@ -204,26 +203,14 @@ def _kept_faults(result: Result) -> Iterator[str]:
     """Estimates that the values do not give."""
     runs = result["runs"]
     values: dict[str, list[Any]] = {name: [run["values"][name] for run in runs] for name in runs[0]["values"]}
-    if result["n"] is not None and not any(map(is_open, runs)):
-        derived = [_derived(result, run["values"]) for run in runs]
-        values |= {name: [table[name] for table in derived] for name in derived[0] if name in result["metrics"]}
+    derived = [following(result, run["values"]) for run in runs]
+    values |= {name: [table[name] for table in derived] for name in derived[0] if name in result["metrics"]}
     for name, estimate in estimates(values, size=result["size"]).items():
         if name in ALIASES:
             continue
         stored, computed = result["metrics"].get(name), as_stored(estimate)
         if stored is None or any(not close(stored[k], v) for k, v in computed.items()):
             yield f"metrics: {name} is not what its values give ({computed['value']})"
-
-
-def _derived(result: Result, values: Mapping[str, Any]) -> dict[str, list[float | None]]:
-    """The values of metrics that follow from those that are kept."""
-    n, right = result["n"], np.round(np.array(values["pass@1"], float) * result["n"]).astype(int)
-    distinct = [None if share is None else float(round(share * n)) for share in values["effective_diversity[ast,correct]"]]
-    derived: dict[str, list[float | None]] = {"any_of_n": [float(c > 0) for c in right], "distinct_correct[ast]": distinct}
-    if result["members"] in {1, n}:  # with one draw from each member the two estimators are one
-        for k in KS:
-            derived[f"pass@{k}"] = [float(f"{v:.10g}") for v in pass_at_k(right, n, k)] if k <= n else [None] * len(right)
-    return derived
 
 
 def _other_faults(result: Result) -> Iterator[str]:

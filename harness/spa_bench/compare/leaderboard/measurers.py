@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from spa_bench.compare.leaderboard.pooled import UNSAID
 from spa_bench.compare.leaderboard.rows import LeaderboardRow
 from spa_bench.errors import UsageError
 
 LONGEST = 200
 """The most characters of the line."""
-UNSAID = "not said"
 
 
 def marked(results: Sequence[dict[str, Any]], measured_by: str) -> list[dict[str, Any]]:

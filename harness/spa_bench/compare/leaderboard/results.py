@@ -20,6 +20,7 @@ import numpy as np
 
 from spa_bench.compare.leaderboard.coverage import any_of_column
 from spa_bench.compare.leaderboard.migrate import OLDEST, SCHEMA, migrated
+from spa_bench.compare.leaderboard.pooled import pooled
 from spa_bench.compare.leaderboard.schema import (
     KEPT,
     KEPT_OF_CHOICES,
@@ -36,7 +37,6 @@ from spa_bench.runs.folder import LOGS, RESULTS, RunFolder, check_place, group_h
 from spa_bench.runs.measure import own_means
 from spa_bench.support import provenance
 from spa_bench.support.files import file_safe, replace_file
-from spa_bench.support.rounding import same_values
 from spa_bench.types import Estimate
 
 Result = dict[str, Any]
@@ -47,9 +47,9 @@ OTHER_LOGS = (*(name for name in LOGS if name not in {"records.jsonl", "grades.j
 def find_results(paths: Sequence[Path]) -> list[Result]:
     """Results at `paths`: run folders (those that differ in the seed alone become one), result files, or folders of either.
 
-    Folders are searched as runs.find does. A result that is there twice, as a run and as its file or copy, counts once.
-    Raises StoreError when there is no result, a run is not graded yet, a seed is there twice, a file is damaged, or two places
-    hold one sampler with other seeds or numbers.
+    Folders are searched as runs.find does. A result that is there twice, as a run and as its file or copy, counts once, and
+    seeds of one sampler from several places become one (`pooled`). Raises StoreError when there is no result, a run is not
+    graded yet, a seed is in two run folders, a file is damaged, or two places hold one seed with other numbers.
     """
     return find_with_runs(paths)[0]
 
@@ -84,27 +84,17 @@ def _found(paths: Sequence[Path]) -> tuple[list[RunFolder], list[tuple[str, Resu
 
 
 def _once(placed: Sequence[tuple[str, Result]]) -> list[Result]:
-    """The results without duplicates, from (place, result). Raises StoreError when two are of one group but differ."""
+    """One result a group, from (place, result). Raises StoreError when two of a group contradict each other."""
     first: dict[str, tuple[str, Result]] = {}
     for place, result in placed:
         before, known = first.setdefault(result["group_hash"], (place, result))
         if known is result:
             continue
-        if same_values(_numbers(known), _numbers(result)):
-            if not known["measured_by"]:
-                first[result["group_hash"]] = before, {**known, "measured_by": result["measured_by"]}
-            continue
-        seeds = [", ".join(str(run["seed"]) for run in r["runs"]) for r in (known, result)]
-        how = "with other numbers" if seeds[0] == seeds[1] else f"with the seeds {seeds[0]} and {seeds[1]}"
-        raise StoreError(f"{before} and {place} hold the same {result['sampler']} {how}; give one of them")
+        try:
+            first[result["group_hash"]] = before, pooled(known, result)
+        except ValueError as error:
+            raise StoreError(f"{before} and {place} hold the same {result['sampler']} {error}; give one of them") from None
     return [result for _, result in first.values()]
-
-
-def _numbers(result: Result) -> Result:
-    """A result without the parts that depend on where and when it ran, who measured it, and what older schemas lack."""
-    runs = [{k: v for k, v in run.items() if k not in {"run", "cost", "logs", "values_at"}} for run in result["runs"]]
-    sizes = [{at: {**table, "any_of_n": None} for at, table in run["values_at"].items()} for run in result["runs"]]
-    return {**result, "measured_by": "", "runs": runs, "values_at": sizes}
 
 
 @dataclass(frozen=True)

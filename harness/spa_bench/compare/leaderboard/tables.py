@@ -12,7 +12,8 @@ from types import MappingProxyType
 from tabulate import tabulate
 
 from spa_bench.compare.leaderboard.compare import PAIRED, best, paired_columns
-from spa_bench.compare.leaderboard.measurers import UNSAID, mixed
+from spa_bench.compare.leaderboard.measurers import mixed
+from spa_bench.compare.leaderboard.pooled import UNSAID
 from spa_bench.compare.leaderboard.ranges import EFFECTIVE, runs_code
 from spa_bench.compare.leaderboard.rows import LeaderboardRow, common_size
 from spa_bench.types import Estimate

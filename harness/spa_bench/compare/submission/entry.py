@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from spa_bench.compare.leaderboard.check import check
-from spa_bench.compare.leaderboard.measurers import UNSAID, measurers
+from spa_bench.compare.leaderboard.measurers import measurers
+from spa_bench.compare.leaderboard.pooled import UNSAID
 from spa_bench.compare.leaderboard.results import read_all
 from spa_bench.compare.leaderboard.rows import LeaderboardRow, build_rows, by_table
 from spa_bench.compare.leaderboard.tables import STYLES, columns_of, table

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from spa_bench.compare.leaderboard import LeaderboardRow, LogFacts, build_rows, find_results, from_runs
+from spa_bench.compare.leaderboard.pooled import pooled
 from spa_bench.errors import SpaBenchError, StoreError, UsageError
 from spa_bench.publish.report import questions
 from spa_bench.publish.report.runs import RunView, read_run, task_key
@@ -155,17 +156,13 @@ def _results(folders: Sequence[RunFolder], runs: Sequence[RunView], found: _Foun
             found.said.append(f"not in the tables: {error}")
     for path, result in found.files:
         known = results.setdefault(result["group_hash"], result)
-        if _samples(known) != _samples(result):
+        try:
+            results[result["group_hash"]] = pooled(known, result)
+        except ValueError as error:
             found.said.append(
-                f"{path} holds {result['sampler']} on {result['task']} with other seeds or samples than what was read before; "
-                "that one is shown"
+                f"{path} holds {result['sampler']} on {result['task']} {error} than what was read before; that one is shown"
             )
     return list(results.values())
-
-
-def _samples(result: Result) -> list[tuple[str, ...]]:
-    """A key that is equal for two results with the same samples and verdicts."""
-    return sorted((run["spec_hash"], run["records"], run["grades"]) for run in result["runs"])
 
 
 def _ask(folders: Sequence[RunFolder], ask: questions.Questions, book: SampleBook, said: list[str]) -> None:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from spa_bench.compare.leaderboard import LeaderboardRow
 from spa_bench.compare.leaderboard.choices import CHOICE_COLUMNS
 from spa_bench.compare.leaderboard.compare import OPEN_PAIRED, PAIRED, best, paired_columns
-from spa_bench.compare.leaderboard.measurers import UNSAID, measured_line, mixed
+from spa_bench.compare.leaderboard.measurers import measured_line, mixed
+from spa_bench.compare.leaderboard.pooled import UNSAID
 from spa_bench.compare.leaderboard.quality import quality_line
 from spa_bench.compare.leaderboard.rows import common_size
 from spa_bench.metrics.choice_table import CHOICE_METRICS
