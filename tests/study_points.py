@@ -58,5 +58,6 @@ def whole_point(
     merged["spec"]["sampler"]["x"] = x
     merged["runs"] = [{**r["runs"][0], "seed": s} for s, r in enumerate(results)]
     made = Point(role, x, card, 4)
-    contents = tuple({"values": r["values"], "values_at": r["values_at"], "size": 4} for r in merged["runs"])
+    none = {"average_kl[i!=j]": [None] * PROBLEMS}  # as in metrics.json of one member, and not in a result
+    contents = tuple({"values": r["values"] | none, "values_at": r["values_at"], "size": 4} for r in merged["runs"])
     return MeasuredPoint(made, LeaderboardRow(hashed_anew(estimated_anew(merged)), made.label(STUDIES[study])), contents)

@@ -85,6 +85,12 @@ def study(
         int | None,
         a_count("in the study synthesize: z over which the likelihood behind a soft prompt is mixed (default: 16)", WHAT),
     ] = None,
+    results: Annotated[
+        tuple[Path, ...],
+        a_path(
+            "in the study main: result files or run folders to compare, in the place of runs", OUTPUT, metavar="FILE", many=True
+        ),
+    ] = (),
     table_only: Annotated[bool, option("make no runs: page and picture from those that are there", OUTPUT)] = False,
     price_per_hour: Price = None,
     as_json: Json = False,
@@ -122,6 +128,7 @@ def study(
         pairs_only=pairs_only,
         mixed=mixed,
         table_only=table_only,
+        results=results,
     )
     if pairs_only and study == "synthesize":
         _pairs_alone(options, as_json)

@@ -43,10 +43,14 @@ class StudyOptions:
     pairs_only: bool = False  # synthesize: measure the pairs of each method, and train no students
     mixed: int | None = None  # synthesize: z of targets over which likelihoods behind soft prompts are mixed; None: 16
     table_only: bool = False  # whether to make no runs and use finished ones only
+    results: tuple[Path, ...] = ()  # main: result files in the place of runs
 
 
 def command_of(name: str, a: StudyOptions) -> str:
     """The command that makes the study again: all options that change a number, without places and order."""
+    if a.results:
+        words = ["--samplers", a.samplers] if a.samplers else []
+        return shlex.join(["spa-bench", "study", name, "--results", *map(str, a.results), *words])
     plain = {
         "--task": a.task or (None if a.pairs_only else TASK),
         "--model": a.model,

@@ -109,7 +109,8 @@ def _columns(report: Report) -> list[tuple[str, int | None, str]]:
     """(metric, number of answers at which it is taken, name) of each column."""
     sizes = {m.row.result["size"] for m in report.points}
     if len(sizes) == 1:
-        return [(metric, None, metric) for metric in _COLUMNS]
+        kept = {metric for m in report.points for content in m.contents for metric in content["values"]}
+        return [(metric, None, metric) for metric in _COLUMNS if metric in kept]  # result files do not keep all
     shared = shared_size(report.points)
     columns: list[tuple[str, int | None, str]] = []
     for metric in _COLUMNS:

@@ -12,6 +12,7 @@ from spa_bench.cards.reading import parse_overrides
 from spa_bench.cards.task import TaskCard
 from spa_bench.compare.study.claims import claims_of
 from spa_bench.compare.study.designs import STUDIES, Point, Study, Wishes, points_of, roles_of
+from spa_bench.compare.study.from_results import check_results, points_of_results
 from spa_bench.compare.study.measured import measure_points
 from spa_bench.compare.study.of_pairs import claims_of_pairs
 from spa_bench.compare.study.options import TASK, check_mixed, check_write, command_of, write_files
@@ -64,6 +65,8 @@ class _Made:
 def study(name: str, a: StudyOptions, console: Reporter) -> Report:
     """Make the missing runs of the study, write its page, picture and rows, and return the report."""
     chosen = STUDIES[name]
+    if a.results:
+        return _of_results(chosen, a, console)
     a = replace(a, task=a.task or TASK)
     check_mixed(a.mixed)
     if name != "synthesize" and (a.mixed or a.pairs_only):
@@ -79,9 +82,19 @@ def study(name: str, a: StudyOptions, console: Reporter) -> Report:
         command=command_of(name, replace(made.options, model=model_for(made.task_card, a.model))),
         wanted=len(made.points) * len(a.seeds),
     )
-    for path in _write(report, a.write):
-        console.note(f"written: {path}")
-    return report
+    return _written(report, a.write, console)
+
+
+def _of_results(chosen: Study, a: StudyOptions, console: Reporter) -> Report:
+    """The report of results that others, or earlier runs, have left. Raises as points_of_results."""
+    check_results(chosen, a)
+    check_write(a.write)
+    points, runs, left = points_of_results(chosen, a)
+    for line in left:
+        console.note(f"left out: {line}")
+    claims = claims_of(chosen.name, points)
+    report = Report(study=chosen, points=points, claims=claims, command=command_of(chosen.name, a), wanted=runs)
+    return _written(report, a.write, console)
 
 
 def _asked(chosen: Study, a: StudyOptions) -> _Asked:
@@ -269,10 +282,12 @@ def _by_point(points: Sequence[Point], runs: Sequence[tuple[Point, RunFolder]]) 
     return {place: by_place[place] for place in sorted(by_place)}
 
 
-def _write(report: Report, folder: Path) -> list[Path]:
-    """Write the page, the pictures and the rows into `folder`. Raises StoreError when that fails."""
+def _written(report: Report, folder: Path, console: Reporter) -> Report:
+    """The report, after its page, pictures and rows are in `folder`. Raises StoreError when that fails."""
     files = {"md": page(report).encode(), "json": as_json(report).encode(), **pictures(report)}
-    return write_files(files, folder, report.name)
+    for path in write_files(files, folder, report.name):
+        console.note(f"written: {path}")
+    return report
 
 
 # options -------------------------------------------------------------------------------------------------------------

@@ -1,0 +1,102 @@
+"""`spa-bench study main --results`: the verdict of a leaderboard's results, without runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from doubles import Call, Done
+from made_up import hashed_anew, made_up
+from spa_bench.compare.leaderboard import find_results, save, save_all
+
+SPREADS = {"single": 0.2, "spa-random": 0.4, "spa-lexical": 0.6, "spa-influence": 0.8}
+
+
+def results_of(seed: int, **others: float) -> list[dict[str, Any]]:
+    """A result of each sampler, of one seed, with those shares of different pairs; one after another more diverse."""
+    found = []
+    for name, spread in {**SPREADS, **others}.items():
+        result = made_up(name, quality=0.5, spread=spread, seed=seed)
+        result["runs"][0] |= {"seed": seed, "records": f"{seed + 10}" * 16, "grades": f"{seed + 30}" * 16}
+        found.append(hashed_anew(result))
+    return found
+
+
+@pytest.fixture
+def study(call: Call, tmp_path: Path) -> Call:
+    return lambda *words: call("study", *words, "--write", tmp_path / "pages")
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> list[Path]:
+    """Results of two seeds, in a file each."""
+    return [save_all(results_of(seed), tmp_path / f"seed-{seed}.json")[0] for seed in (0, 1)]
+
+
+def written(folder: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((folder / "pages" / "main--t--m.json").read_text())
+    return content
+
+
+def test_the_verdict_of_results_is_that_of_their_values(study: Call, files: list[Path], tmp_path: Path):
+    done = study("main", "--results", *files)
+    assert done.code == 0, done.err
+    assert "left out: seeds: no result of seeds" in done.err
+    page = (tmp_path / "pages" / "main--t--m.md").read_text()
+    assert f"Made by `spa-bench study main --results {files[0]} {files[1]}`" in page
+    assert "training seeds 0, 1" in page
+    assert "average_kl[i!=j]" not in page  # result files do not keep it
+    first = written(tmp_path)["claims"][0]
+    assert first["papers"]
+    assert [part["outcome"] for part in first["parts"][:3]] == ["holds"] * 3
+    by_name = {result["sampler"]: result for result in find_results(files)}
+    rows = {row["label"]: row for row in written(tmp_path)["rows"]}
+    for name in SPREADS:
+        assert rows[name]["metrics"]["pass@1"]["value"] == by_name[name]["metrics"]["pass@1"]["value"], name
+        assert rows[name]["seeds"] == [0, 1]
+
+
+def test_the_other_order_does_not_hold(study: Call, tmp_path: Path):
+    turned = dict(zip(SPREADS, reversed(SPREADS.values()), strict=True))
+    file = save_all(results_of(0, **turned), tmp_path / "turned.json")[0]
+    assert study("main", "--results", file).code == 0
+    assert written(tmp_path)["claims"][0]["outcome"] == "does not hold"
+
+
+def test_seeds_that_not_all_have_are_left_out_and_counted(study: Call, files: list[Path], tmp_path: Path):
+    third = results_of(2)[-1]
+    more = save(third, tmp_path / "more")
+    assert study("main", "--results", *files, more).code == 0
+    assert written(tmp_path)["seeds"] == [0, 1]
+    assert "**Not finished**: 8 of 9 runs are in this table" in (tmp_path / "pages" / "main--t--m.md").read_text()
+    assert study("main", "--results", *files, "--seeds", "1").code == 0
+    assert written(tmp_path)["seeds"] == [1]
+
+
+def error_of(done: Done) -> str:
+    assert done.code == 2, done.err
+    return done.error()
+
+
+def test_what_results_cannot_give_is_said_in_a_line(study: Call, files: list[Path], tmp_path: Path):
+    assert "--results is of the study main" in error_of(study("temperature", "--results", *files))
+    assert "--limit and --results" in error_of(study("main", "--results", *files, "--limit", 3))
+    assert "--set and --results" in error_of(study("main", "--results", *files, "--set", "lora.steps=4"))
+    assert "--task is mini-code; the results are of t" in error_of(study("main", "--results", *files, "--task", "mini-code"))
+    assert "needs two of" in error_of(study("main", "--results", *files, "--samplers", "single"))
+    assert "no seed is there for every sampler" in error_of(study("main", "--results", *files, "--seeds", "7"))
+    assert "nowhere.json" in error_of(study("main", "--results", tmp_path / "nowhere.json"))
+    other = results_of(0)
+    for result in other:
+        result["task"] = result["spec"]["task"]["name"] = "u"
+        hashed_anew(result)
+    both = [*files, save_all(other, tmp_path / "other.json")[0]]
+    assert "the results are of the tasks t, u; --task says of which" in error_of(study("main", "--results", *both))
+    assert study("main", "--results", *both, "--task", "t").code == 0
+    twice = results_of(0)[:1]
+    twice[0]["spec"]["code"]["source"] = "x"
+    again = save(hashed_anew(twice[0]), tmp_path / "again")
+    assert "the results have two of single (code.source:" in error_of(study("main", "--results", *files, again))
