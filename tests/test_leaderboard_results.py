@@ -13,6 +13,7 @@ import pytest
 
 from doubles import RIGHT, Call, InProcessJudge, mock_run
 from spa_bench.compare.leaderboard import build_rows, check, find_results, from_runs, markdown, save, save_all, table
+from spa_bench.compare.leaderboard.pooled import NO_INTERVAL
 from spa_bench.errors import StoreError
 from spa_bench.runs.folder import TIMINGS, RunFolder
 from spa_bench.support.rounding import same_values
@@ -102,8 +103,16 @@ def test_seeds_from_several_places_are_one_row(make: Make, tmp_path: Path):
     for places in (files, files[::-1], [files[2], zero.path, one.path], [one.path, *files]):
         [result] = find_results(places)
         assert result["runs"] == whole["runs"], places
-        assert {name: whole["metrics"][name] for name in result["metrics"]} == result["metrics"]
-        assert {"pass@1", "pass@2", "any_of_n", "diversity_score[exact]", "vendi[ngram,q=1]"} <= result["metrics"].keys()
+        assert list(result["metrics"]) == list(whole["metrics"])
+        bare = {name for name, found in result["metrics"].items() if found["reason"] == NO_INTERVAL}
+        assert {"vendi[ngram,q=2]", "self_bleu"} <= bare
+        assert not {"pass@1", "pass@2", "any_of_n", "diversity_score[exact]", "vendi[ngram,q=1]"} & bare
+        for name, found in result["metrics"].items():
+            if name in bare:
+                assert found["value"] == pytest.approx(whole["metrics"][name]["value"]), name
+                assert found["low"] is found["high"] is None
+            else:
+                assert found == whole["metrics"][name], name
         assert check(save(result, tmp_path / "pooled")) == []
         assert table(build_rows([result])) == table(build_rows([whole]))
 

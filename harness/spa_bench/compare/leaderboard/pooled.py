@@ -12,12 +12,14 @@ from spa_bench.metrics.pass_at_k import pass_at_k
 from spa_bench.metrics.suite import estimates
 from spa_bench.metrics.table import KS
 from spa_bench.support.rounding import same_values
+from spa_bench.types import Estimate
 
 Result = dict[str, Any]
 Run = Mapping[str, Any]
 
 _DESIGN = ("n", "k", "members", "design", "size", "problems")
 _OF_THE_PLACE = {"run", "cost", "logs", "values_at"}  # of a run: where and when it was, and what older schemas lack
+NO_INTERVAL = "seeds from several result files, which do not keep it problem by problem: no interval"
 UNSAID = "not said"
 """What stands for a measurer who is not named."""
 
@@ -63,16 +65,43 @@ def pooled(known: Result, other: Result) -> Result:
     if not all(_same(of_known[seed], of_other[seed]) for seed in of_known.keys() & of_other.keys()):
         raise ValueError("with other numbers")
     if of_known.keys() == of_other.keys():
-        shared = known["metrics"].keys() & other["metrics"].keys()
+        shared = _with_interval(known) & _with_interval(other)
         if not same_values(*({name: result["metrics"][name] for name in shared} for result in (known, other))):
             raise ValueError("with other numbers")
-        fuller = known if len(known["metrics"]) >= len(other["metrics"]) else other
+        fuller = known if len(_with_interval(known)) >= len(_with_interval(other)) else other
         return {**fuller, "measured_by": known["measured_by"] or other["measured_by"]}
     if of_known.keys() > of_other.keys() or of_other.keys() > of_known.keys():
         return known if len(of_known) > len(of_other) else other
     measurers = list(dict.fromkeys(result["measured_by"] for result in (known, other)))
     said = "; ".join(name or UNSAID for name in measurers) if any(measurers) else ""
-    return {**with_runs(known, list((of_other | of_known).values())), "measured_by": said}
+    whole = with_runs(known, list((of_other | of_known).values()))
+    if not of_known.keys() & of_other.keys():
+        whole["metrics"] = {**_means(known, other), **whole["metrics"]}
+    return {**whole, "measured_by": said}
+
+
+def _means(known: Result, other: Result) -> dict[str, Any]:
+    """Every metric that both have, in their order, without an interval: the mean over their seeds, of all problems.
+
+    A metric that has no value for some problems is left out, for its mean over both is unknown.
+    """
+    found: dict[str, Any] = {}
+    shares = [len(result["runs"]) for result in (known, other)]
+    for name, one in known["metrics"].items():
+        two = other["metrics"].get(name)
+        if two is None:
+            continue
+        if one["value"] is None and two["value"] is None:
+            found[name] = one
+        elif one["problems"] == two["problems"] == len(known["problems"]):
+            value = (shares[0] * one["value"] + shares[1] * two["value"]) / sum(shares)
+            found[name] = as_stored(Estimate(value=value, n=one["problems"], reason=NO_INTERVAL))
+    return found
+
+
+def _with_interval(result: Result) -> set[str]:
+    """The metrics of `result` that are not a mean over seeds from several files."""
+    return {name for name, found in result["metrics"].items() if found["reason"] != NO_INTERVAL}
 
 
 def _same(one: Run, other: Run) -> bool:
