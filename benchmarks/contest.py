@@ -18,7 +18,7 @@ import torch
 from spa_bench.errors import SpaBenchError
 from spa_bench.models.engine import Draw, Drawn
 from spa_bench.models.hf.model import HFModel, HFOptions
-from spa_bench.models.hf.rows import MIN_ROWS
+from spa_bench.models.hf.products import least_rows
 from spa_bench.models.hf.stacked_lora import Adapter, target_modules, write_adapter
 from spa_bench.types import Decoding, Key, Member, Request
 
@@ -158,8 +158,9 @@ def check_counts(parser: argparse.ArgumentParser, options: Mapping[str, Any], na
         if options[name] < 1:
             parser.error(f"--{name.replace('_', '-')} {options[name]} is too small; give 1 or more")
     rows, members = options["rows"], options["members"]
-    if rows % members or rows // members < MIN_ROWS:
-        parser.error(f"--rows {rows} must be a multiple of --members {members}, at least {MIN_ROWS} a member")
+    least = least_rows(torch.device("cpu"))
+    if rows % members or rows // members < least:
+        parser.error(f"--rows {rows} must be a multiple of --members {members}, at least {least} a member")
 
 
 def reported(run: Callable[[], dict[str, Any]], table: Callable[[dict[str, Any]], str] | None) -> dict[str, Any] | None:

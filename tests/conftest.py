@@ -118,6 +118,12 @@ def tiny_model(tiny_folder: Path) -> Any:
     return HFModel(str(tiny_folder), HFOptions(device="cpu", threads=1), name="tiny")
 
 
+@pytest.fixture
+def four_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batches may have as few as four rows, on a CPU too that takes more for the same bytes: for tests that count rows."""
+    monkeypatch.setattr("spa_bench.models.hf.products._on_this_cpu", lambda threads: 4)
+
+
 @pytest.fixture(scope="session")
 def bwrap() -> str:
     """The name of the real sandbox; tests that need it skip where it does not work."""

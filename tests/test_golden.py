@@ -21,7 +21,7 @@ FIRST, SECOND = "mini-code-spa-random-s0-2752396f", "mini-code-spa-random-s1-5c3
 RESULT = "mini-code--spa-random--7f4c5882.json"
 STAGE = "adapters-56214129b6e9897e"
 SET = ["members=2", "lora.rank=1", "lora.steps=4", "decoding.temperature=0.8"]
-COMMAND = ["run", "--sampler", "spa-random", "--task", "mini-code", "--limit", "6", "--seed", "0", "--threads", "1"]
+COMMAND = ["run", "--sampler", "spa-random", "--task", "mini-code", "--limit", "6", "--first", "--seed", "0", "--threads", "1"]
 COMMAND += [word for setting in SET for word in ("--set", setting)]
 
 

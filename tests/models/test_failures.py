@@ -152,6 +152,7 @@ def test_a_request_that_does_not_fit_alone_fails_and_the_others_do_not(model: HF
             assert completion == whole[key]
 
 
+@pytest.mark.usefixtures("four_rows")
 def test_a_batch_grows_again_behind_a_request_that_failed(model: HFModel):
     memory = Small(CPU, tokens=len(model.codec.prompt(PROMPTS[4])))
     with watched(model, memory):
@@ -164,6 +165,7 @@ def test_another_error_is_not_taken_for_memory(model: HFModel):
         answers(model, requests(), [BASE])
 
 
+@pytest.mark.usefixtures("four_rows")
 def test_a_beam_search_that_does_not_fit_is_halved_and_one_that_never_fits_fails(model: HFModel):
     search, asked = BeamSearch(2, 2, 0.5), requests(draws=1)
     whole = {b.request.key: b for b in model.diverse_beams(asked, BASE, search)}

@@ -187,6 +187,7 @@ def test_groups_are_longest_first_and_keep_both_limits():
     assert [[p.longest for p in g] for g in groups(problems, 9, 1)] == [[9], [8], [5], [4], [3]]
 
 
+@pytest.mark.usefixtures("four_rows")
 def test_only_the_logits_that_are_needed_are_made_and_each_text_is_tokenised_once(
     tiny_model: HFModel, members: list[Member], monkeypatch: pytest.MonkeyPatch
 ):
@@ -251,6 +252,7 @@ def test_logits_that_are_not_finite_are_an_error(tiny_model: HFModel, monkeypatc
         scores(tiny_model, ASKED[:1], [BASE])
 
 
+@pytest.mark.usefixtures("four_rows")
 def test_logits_take_no_more_room_than_is_set_aside(tiny_model: HFModel, monkeypatch: pytest.MonkeyPatch):
     sizes: list[int] = []
     forward = tiny_model.network.forward

@@ -9,8 +9,8 @@ import torch
 
 from spa_bench.models.hf import placed
 from spa_bench.models.hf.model import HFModel, HFOptions
+from spa_bench.models.hf.products import least_rows
 from spa_bench.models.hf.row_room import RowRoom
-from spa_bench.models.hf.rows import MIN_ROWS
 from spa_bench.types import Decoding, Member, Request
 
 CPU = torch.device("cpu")
@@ -50,6 +50,7 @@ def test_a_network_without_a_cache_counts_its_logits_alone(monkeypatch: pytest.M
 
 
 def test_few_rows_give_the_same_answers_and_their_number_is_told(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch):
+    least = least_rows(CPU)
     requests = [
         Request(
             problem_id=f"p/{i}",
@@ -60,7 +61,7 @@ def test_few_rows_give_the_same_answers_and_their_number_is_told(tiny_folder: Pa
             decoding=Decoding(temperature=0.7, max_new_tokens=6),
             seed=i,
         )
-        for i in range(12)
+        for i in range(3 * least)
     ]
 
     def drawn() -> tuple[list[str], int]:
@@ -69,8 +70,8 @@ def test_few_rows_give_the_same_answers_and_their_number_is_told(tiny_folder: Pa
         return [texts[r.problem_id] for r in requests], model.batches().together
 
     many, together = drawn()
-    assert together == 12
+    assert together == 3 * least
     free(monkeypatch, 0)
     few, together = drawn()
-    assert together == MIN_ROWS
+    assert together == least
     assert few == many

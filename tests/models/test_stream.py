@@ -13,6 +13,7 @@ import torch
 from spa_bench.models.hf import sampling
 from spa_bench.models.hf.model import HFModel, HFOptions
 from spa_bench.models.hf.packed import PackedLinears
+from spa_bench.models.hf.products import least_rows
 from spa_bench.models.hf.sampling import RowDecoding, choose
 from spa_bench.models.hf.stacked_lora import target_modules
 from spa_bench.support import interrupt
@@ -145,8 +146,8 @@ def test_an_interrupted_stream_begins_nothing_new(model: HFModel, monkeypatch: p
 
     with pytest.raises(KeyboardInterrupt):
         draw()
-    assert len(found) == 8  # the rows in hand
-    assert len({c.key for c in found}) == 8
+    in_hand = max(8, least_rows(torch.device("cpu")))  # the fixture asks for eight
+    assert len(found) == len({c.key for c in found}) == in_hand
 
 
 # choosing ------------------------------------------------------------------------------------------------------------

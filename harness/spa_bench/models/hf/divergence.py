@@ -17,8 +17,9 @@ from torch import Tensor
 from spa_bench.errors import ModelError
 from spa_bench.models.hf.failures import within_memory
 from spa_bench.models.hf.output_layer import OutputLayer
+from spa_bench.models.hf.products import LEAST
 from spa_bench.models.hf.reading import Readable
-from spa_bench.models.hf.rows import MIN_ROWS, padded
+from spa_bench.models.hf.rows import padded
 from spa_bench.models.hf.token_sums import TokenSums, token_sums
 from spa_bench.types import DivergenceSums
 
@@ -97,8 +98,8 @@ class Forced:
 
     @torch.inference_mode()
     def _read(self, pairs: Sequence[Pair], adapters: Sequence[Path | None]) -> Tensor:
-        """See _states; rows are padded to at least four a member."""
-        rows = [*pairs, *[pairs[0]] * max(0, MIN_ROWS - len(pairs))]
+        """See _states; there are at least LEAST rows a member, each of a block of columns."""
+        rows = [*pairs, *[pairs[0]] * max(0, LEAST - len(pairs))]
         ids, mask = padded([(head[:-1], head[-1:] + tail) for head, tail in rows], block=self._network.way.block)
         k = len(adapters)
         ids, mask = ids.repeat(k, 1).to(self._device), mask.repeat(k, 1).to(self._device)

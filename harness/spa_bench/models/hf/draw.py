@@ -20,9 +20,10 @@ from spa_bench.models.hf.adapters import Adapters
 from spa_bench.models.hf.codec import Codec
 from spa_bench.models.hf.failures import broken, out_of_memory, within_memory
 from spa_bench.models.hf.packed import PackedLinears
+from spa_bench.models.hf.products import LEAST, least_rows
 from spa_bench.models.hf.reading import Readable
 from spa_bench.models.hf.row_room import RowRoom
-from spa_bench.models.hf.rows import MIN_ROWS, Row
+from spa_bench.models.hf.rows import Row
 from spa_bench.models.hf.search import Decoder, Searched
 from spa_bench.models.hf.stream import Group, Parts, Stream
 from spa_bench.support.interrupt import asked, pause_point
@@ -76,7 +77,9 @@ class Drawer:
         while queues:
             active = {g: queues[g] for g in [*queues][:whole]}
             columns = (len(row.prompt) + row.limit for rows in active.values() for row in rows)
-            stream = Stream(self._parts, active, min(most, self._rows_a_group(len(active), columns)))
+            least = least_rows(self._device)
+            least = least if most >= least else LEAST  # after memory ran out: the last bits may differ, and texts come
+            stream = Stream(self._parts, active, min(most, self._rows_a_group(len(active), columns)), least)
             while not stream.over:
                 if not stream.alive:
                     pause_point()
@@ -102,7 +105,7 @@ class Drawer:
 
     def _rows_a_group(self, groups: int, columns: Iterable[int]) -> int:
         """Rows of each of so many groups that fit, by the `columns` that each row may take."""
-        return max(MIN_ROWS, self._room.rows(max(columns)) // groups)
+        return max(least_rows(self._device), self._room.rows(max(columns)) // groups)
 
     def beams(self, draws: Sequence[Draw], adapter: Group, search: BeamSearch) -> Iterator[DrawnBeams]:
         """The beams of each draw, in any order; they depend on the draw's prompt, limit and stop strings, and the search."""
@@ -111,7 +114,7 @@ class Drawer:
             device=self._device,
             ends=self._codec.ends,
             text=self._codec.last_text,
-            least_rows=MIN_ROWS,
+            least_rows=least_rows(self._device),
         )
         waiting = [(d, Searched(prompt=list(d.prompt), limit=d.limit, stop=d.decoding.stop)) for d in draws]
         waiting.sort(key=lambda pair: -len(pair[1].prompt))

@@ -31,7 +31,6 @@ from spa_bench.models.hf.loading import device_of, dtype_of, embedding_rows, end
 from spa_bench.models.hf.placed import input_device, placement_said, weights_said
 from spa_bench.models.hf.probe import known_probe
 from spa_bench.models.hf.reading import Readable
-from spa_bench.models.hf.rows import MIN_ROWS as MIN_ROWS
 from spa_bench.models.hf.stacked_lora import StackedLinear
 from spa_bench.models.hf.weights import WeightOptions
 from spa_bench.models.text import TextModel

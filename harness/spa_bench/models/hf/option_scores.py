@@ -16,8 +16,9 @@ from torch import Tensor
 from spa_bench.errors import ModelError
 from spa_bench.models.base import OptionScores
 from spa_bench.models.hf.failures import within_memory
+from spa_bench.models.hf.products import LEAST, least_rows
 from spa_bench.models.hf.reading import Readable
-from spa_bench.models.hf.rows import MIN_ROWS, padded
+from spa_bench.models.hf.rows import padded
 from spa_bench.models.hf.token_sums import token_sums
 from spa_bench.models.options import Encoded, IntArray
 
@@ -41,7 +42,7 @@ class Reader:
         Where memory runs out, it tries half as many rows. Raises ModelError when a row does not fit alone, or logits are not
         finite.
         """
-        keep = max(MIN_ROWS, *(p.keep for p in problems))
+        keep = max(least_rows(self.device), *(p.keep for p in problems))
         most = max(1, min(most, _LOGIT_BYTES // (4 * self.members * keep * self.vocabulary)))
         while (scores := within_memory(partial(self._read, problems, most))) is None:
             if most == 1:
@@ -90,12 +91,14 @@ class Reader:
     def _logits(self, rows: Sequence[IntArray], tails: Sequence[int]) -> Tensor:
         """The float32 logits (K, places, V) of the tokens after each row's last places, as many as its tail."""
         pairs = [(row[:-tail].tolist(), row[-tail:].tolist()) for row, tail in zip(rows, tails, strict=True)]
-        pairs += [pairs[0]] * max(0, -(-MIN_ROWS // self.members) - len(rows))
+        pairs += [pairs[0]] * max(0, -(-LEAST // self.members) - len(rows))  # a row is a block of columns at least
         ids, mask = padded(pairs, block=self.network.way.block)
         k = self.members
         ids, mask = ids.repeat(k, 1).to(self.device), mask.repeat(k, 1).to(self.device)
         position = (mask.cumsum(-1) - 1).clamp_min(0)
-        keep = min(max(*tails, MIN_ROWS), ids.shape[1])  # the output layer is one product a row, with so many rows
+        keep = min(
+            max(*tails, least_rows(self.device)), ids.shape[1]
+        )  # the output layer is one product a row, with so many rows
         logits = self.network(
             input_ids=ids, attention_mask=mask, position_ids=position, use_cache=False, logits_to_keep=keep
         ).logits[:, -keep:]

@@ -22,9 +22,10 @@ from torch import Tensor, nn
 from spa_bench.errors import ModelError
 from spa_bench.models.hf.failures import is_out_of_memory
 from spa_bench.models.hf.placed import number_type, parameter_count, quantized_layers
+from spa_bench.models.hf.products import least_rows
 from spa_bench.models.hf.reading import CacheKind, Readable, Way
 from spa_bench.models.hf.rounding import distance, fits_float32, in_float32, tolerance
-from spa_bench.models.hf.rows import BLOCK, MIN_ROWS, padded
+from spa_bench.models.hf.rows import BLOCK, padded
 from spa_bench.models.hf.slots import Prefix, Slots, columns
 from spa_bench.models.hf.window import Window
 from spa_bench.support.cache import own_cache
@@ -303,10 +304,11 @@ class _Probe:
         """Whether a row's logits have the same bytes among copies of itself, which is alone, and in company."""
         if way.cache != "growing" or not way.block:
             return False
-        company, alone = ([0, 1, 2, 3, 0, 1, 2, 3, 0], [0, 1, 2, 3]) if self._small else ([0, 1, 2, 3, 1], [1])
+        least = least_rows(self._device)
+        others, alone = (2 * least + 1, [0, 1, 2, 3]) if self._small else (least + 1, [1])
         act = self._slotted if way.slots else self._decoded
-        beside = act(way, company)
-        return all(torch.equal(act(way, [row] * MIN_ROWS)[0], beside[row]) for row in alone)
+        beside = act(way, [place % 4 for place in range(others)])
+        return all(torch.equal(act(way, [row] * least)[0], beside[row]) for row in alone)
 
 
 def _numbers(config: Any) -> Iterator[tuple[str, int]]:

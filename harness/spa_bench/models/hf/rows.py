@@ -15,7 +15,6 @@ from spa_bench.models.engine import Draw
 from spa_bench.models.hf.sampling import uniforms
 from spa_bench.models.hf.spelling import Tail
 
-MIN_ROWS = 4  # rows a member in every product: fewer take other CPU kernels, whose last bits differ
 BLOCK = 16  # columns: attention on a CPU adds in lanes of so many numbers at most
 
 
@@ -50,11 +49,11 @@ class Row:
         return np.pad(mine, (0, count - len(mine)))
 
 
-def survivors(rows: Sequence[Row], groups: int) -> list[int] | None:
-    """Indices to keep so that every group keeps the same number of rows, or None when too few are done for that to pay."""
+def survivors(rows: Sequence[Row], groups: int, least: int) -> list[int] | None:
+    """Indices to keep so that every group keeps the same number of rows, at least `least`; None when that would not pay."""
     width = len(rows) // groups
     alive = [[g * width + i for i in range(width) if not rows[g * width + i].finish] for g in range(groups)]
-    need = max(MIN_ROWS, max(len(a) for a in alive))
+    need = max(least, max(len(a) for a in alive))
     if need > 0.75 * width:
         return None
     keep = []

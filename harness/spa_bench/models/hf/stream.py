@@ -19,7 +19,7 @@ from spa_bench.models.hf.adapters import Adapters
 from spa_bench.models.hf.codec import Codec
 from spa_bench.models.hf.packed import PackedLinears
 from spa_bench.models.hf.reading import Readable
-from spa_bench.models.hf.rows import MIN_ROWS, Row, survivors
+from spa_bench.models.hf.rows import Row, survivors
 from spa_bench.models.hf.sampling import RowDecoding, next_token
 from spa_bench.models.hf.slots import Prefix, Slots, columns
 from spa_bench.models.hf.window import Window
@@ -51,10 +51,14 @@ class Parts:
 
 
 class Stream:
-    """Decodes the rows of `queues`, at most `most` of each group together; rows leave their queue when they begin."""
+    """Decodes the rows of `queues`, at most `most` of each group together; rows leave their queue when they begin.
 
-    def __init__(self, parts: Parts, queues: Queues, most: int):
+    A group has `least` rows or more, of which some may only fill a place.
+    """
+
+    def __init__(self, parts: Parts, queues: Queues, most: int, least: int):
         self._parts, self._queues, self._most = parts, queues, most
+        self._least = least
         self._groups: list[Group] = [g for g, queue in queues.items() if queue]
         self.rows: list[Row] = []  # group behind group; rows that have ended keep their slot until another row needs it
         self._cache: Slots | Window | None = None
@@ -108,7 +112,7 @@ class Stream:
     def _begin(self) -> None:
         """Lay out a new batch: as many rows a group as its longest queue fills."""
         self._groups = [g for g in self._groups if self._queues[g]]
-        width = max(MIN_ROWS, min(self._most, max(len(self._queues[g]) for g in self._groups)))
+        width = max(self._least, min(self._most, max(len(self._queues[g]) for g in self._groups)))
         firsts = [self._queues[g][0] for g in self._groups]
         self.rows = [spare.ended() for spare in firsts for _ in range(width)]
         self._decoding = None
@@ -166,7 +170,7 @@ class Stream:
             left = [g for g in self._groups if self._queues[g] or any(not r.finish for r in self._of(g))]
             keep = [i for g in left for i in self._places(g)] if len(left) < len(self._groups) else None
         else:
-            left, keep = self._groups, survivors(self.rows, len(self._groups))
+            left, keep = self._groups, survivors(self.rows, len(self._groups), self._least)
         if keep is None:
             return
         assert self._cache is not None
