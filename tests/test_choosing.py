@@ -288,6 +288,7 @@ def test_a_run_is_verified_and_a_changed_choice_is_found(tiny_model: HFModel, tm
     assert any("has rows for 0 of 4 multiple-choice problems" in fault for fault in verify(folder, Quiz()))
 
 
+@pytest.mark.slow
 def test_choices_are_taken_from_a_run_with_the_same_members(tiny_model: HFModel, tmp_path: Path, cache: Path):
     before = run(tiny_model, tmp_path, cache)
 

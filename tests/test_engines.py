@@ -111,6 +111,7 @@ def test_another_engine_draws_and_what_is_trained_stays(run: Call, tmp_path: Pat
     assert one.divergence_log.rows() == two.divergence_log.rows()
 
 
+@pytest.mark.slow
 def test_a_run_of_another_engine_is_verified_and_repeated(call: Call, run: Call, tmp_path: Path):
     run("--engine", OTHER, "--set", "engine.size=2", "--set", "task.max_new_tokens=8", "--json")
     [folder] = folders(tmp_path / "runs")

@@ -88,6 +88,7 @@ def test_the_hash_of_a_request_is_lm_eval_s():
     assert request_hash("a prompt", arguments) != request_hash("a prompt", {**arguments, "max_gen_toks": 13})
 
 
+@pytest.mark.slow
 def test_lm_eval_says_of_each_sample_what_we_say(three: Path, bwrap: str, tmp_path: Path):
     run, task = graded(tmp_path, three, bwrap)
     export(run, task, to="lm-eval", out=tmp_path / "out")

@@ -124,6 +124,7 @@ def check_adapters(stages: Path, base: Path) -> None:
     assert (said[0] - said[1]).abs().max() > 1e-4
 
 
+@pytest.mark.slow
 def test_generating_and_grading_apart_gives_what_one_command_gives(
     sandboxed: Command, command: Command, bwrap: str, tmp_path: Path, capsys
 ):

@@ -143,6 +143,7 @@ def draws(served: Served) -> int:
     return sum(body["prompt"].startswith("def ") for body in served.asked if "prompt" in body)
 
 
+@pytest.mark.slow
 def test_a_budget_that_is_raised_goes_on_in_the_same_folder(
     asking: Call, served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -211,6 +211,7 @@ def test_the_second_word_is_asked_for(call: Call):
     assert "did you mean 'learn'?" in call("similarity", "lern").err
 
 
+@pytest.mark.slow
 def test_an_archive_over_it_names_its_hash_in_the_spec_and_is_repeated(learned: Path, call: Call, three: Path, tmp_path: Path):
     pytest.importorskip("ribs")
     options = {"axes": '["similarity"]', "quality": "likelihood", "similarity": learned, "pool": 4}

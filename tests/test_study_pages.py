@@ -97,11 +97,13 @@ def test_the_page_of_shares_says_how_much_data_is_enough_or_that_it_is_not_deter
     assert "laws" not in json.loads(as_json(report("main")))
 
 
+@pytest.mark.slow
 def test_other_numbers_give_another_picture():
     one, other = report("data-fraction"), report("data-fraction", seeds=3)
     assert pictures(one)["png"] != pictures(other)["png"]
 
 
+@pytest.mark.slow
 def test_the_settings_of_a_users_own_pictures_do_not_change_ours():
     import matplotlib
 

@@ -68,6 +68,7 @@ def test_one_row_is_compared_with_nothing():
     assert said_ahead([]) == ["No claim: there is nothing to compare."]
 
 
+@pytest.mark.slow
 def test_the_command_leaves_out_what_cannot_run_and_writes_the_page(call: Call, tmp_path: Path):
     words = ["--task", "mini-code", "--limit", "2", "--seeds", "0", "--n", "2", "--sandbox", SANDBOX]
     places = ["--out", tmp_path / "runs", "--write", tmp_path / "page"]

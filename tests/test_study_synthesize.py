@@ -184,6 +184,7 @@ def test_a_soft_prompt_is_measured_by_its_mixture_over_targets_and_not_by_the_te
     assert found != pytest.approx((own.nats / own.tokens).tolist(), rel=1e-9)
 
 
+@pytest.mark.slow
 def test_the_command_makes_the_pairs_trains_the_students_and_writes_the_page(call: Call, tmp_path: Path):
     words: list[object] = ["--task", "mini-code", "--limit", "2", "--seeds", "0", "--n", "1", "--sandbox", SANDBOX]
     few = [

@@ -209,6 +209,7 @@ def test_links_odd_names_and_folders_are_faults_and_never_read(pull: PullRequest
     assert not list(pull.folder.rglob("evil"))
 
 
+@pytest.mark.slow
 def test_a_result_that_is_there_with_other_numbers_makes_no_leaderboard(pull: PullRequest, tmp_path: Path):
     [one] = marked([made_up("wide", quality=0.6, spread=0.9)], "us")
     save_all([one], pull.board / "t.json")

@@ -81,6 +81,7 @@ def test_the_wheel_holds_what_the_package_reads_and_nothing_of_the_checkout(whee
     assert files == {n.removeprefix("spa_bench/") for n in names if n.startswith("spa_bench/") and "/_cards/" not in n}
 
 
+@pytest.mark.slow
 def test_a_score_a_table_and_a_page_from_the_wheel_in_an_empty_folder(ran: Ran, installed: Path, tmp_path: Path):
     where = subprocess.run(
         [str(installed / "python"), "-I", "-c", "import spa_bench; print(spa_bench.__file__)"],
@@ -109,6 +110,7 @@ def test_a_run_from_the_wheel_in_an_empty_folder(ran: Ran):
     assert "mini-code 1, 3 of 120 problems at random by tags" in done.stdout
 
 
+@pytest.mark.slow
 def test_the_headline_command_of_the_wheel_names_what_it_lacks(ran: Ran):
     """HumanEval is not there and nothing can be downloaded: one line, and no file is written."""
     done = ran("run", "--sampler", "spa-influence", "--task", "humaneval", "--model", "embedded")

@@ -177,6 +177,7 @@ print(run.metrics["pass@1"].value, run.metrics["vendi"].value > 1)
 """
 
 
+@pytest.mark.slow
 def test_a_script_without_a_guard_runs_once_where_measuring_starts_processes():
     Path("script.py").write_text(SCRIPT)
     done = subprocess.run([sys.executable, "script.py"], capture_output=True, text=True, timeout=120)

@@ -135,6 +135,7 @@ def test_a_set_is_like_itself_and_unlike_another():
     assert similarity(prose(120), prose(120), seed=1) == found
 
 
+@pytest.mark.slow
 def test_the_targets_own_row_compares_two_halves_of_it():
     target = of_examples("wanted", prose(80))
     found = describe([of_examples("code", sums(80))], target=target)

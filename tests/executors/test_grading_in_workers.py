@@ -186,6 +186,7 @@ def test_workers_that_only_grade_start_when_they_are_asked_for(monkeypatch: pyte
     assert _workers() == before
 
 
+@pytest.mark.slow
 def test_the_commands_that_grade_give_the_bytes_of_one_process(call: Call, three: Path, bwrap: str, tmp_path: Path):
     def done(*words: object) -> Done:
         ended = call(*words)

@@ -136,6 +136,7 @@ def test_odd_values_with_checksums_that_fit(
 
 
 @fuzzed(data=st.data(), members=st.sampled_from([1, 2]), choices=st.sampled_from([0, 3]))
+@pytest.mark.slow
 def test_pages_and_tables_of_odd_runs(
     data: st.DataObject, members: int, choices: int, bench: Bench, tmp_path: Path, runs: tuple[Path, Path]
 ):

@@ -61,6 +61,7 @@ def _asked(served: Served, *, probed: bool) -> None:
 
 
 @fuzzed(odd=changed(REPLY), probed=st.booleans())
+@pytest.mark.slow
 def test_odd_answers(odd: Any, probed: bool, served: Served, tmp_path: Path):
     served.fault = lambda number, body: Fault(body=json.dumps(odd))
     _asked(served, probed=probed)
@@ -69,6 +70,7 @@ def test_odd_answers(odd: Any, probed: bool, served: Served, tmp_path: Path):
 @fuzzed(
     body=damaged(json.dumps(REPLY).encode()), half=st.booleans(), status=st.sampled_from([200, 200, 400, 401, 404, 418, 500])
 )
+@pytest.mark.slow
 def test_damaged_answers(body: bytes, half: bool, status: int, served: Served):
     served.fault = lambda number, _: Fault(status=status, body=body.decode("latin-1"), half=half and len(body) > 0)
     _asked(served, probed=True)

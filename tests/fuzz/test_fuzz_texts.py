@@ -64,6 +64,7 @@ def test_a_page_has_no_markup_of_an_answer_or_a_name(text: str, name: str, bench
 
 
 @fuzzed(name=NAMES)
+@pytest.mark.slow
 def test_a_name_stays_in_its_cell_of_a_table(name: str, bench: Bench, tmp_path: Path):
     shutil.rmtree(tmp_path / "runs", ignore_errors=True)
     run = made_run(tmp_path / "runs", name=name)

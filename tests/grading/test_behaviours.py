@@ -325,6 +325,7 @@ def mixed() -> list[Program]:
     return [program(text, tests, seconds=0.1) for text in texts for tests in KINDS.values()]
 
 
+@pytest.mark.slow
 def test_behaviours_do_not_depend_on_workers_sandbox_order_or_cache(behave: Behave, grader: Grader, tmp_path: Path):
     first = behave(*mixed())
     assert behave(*mixed(), by=replace(grader, workers=3)) == first

@@ -341,6 +341,7 @@ def test_two_graders_in_one_process_share_a_cache(fresh: Grader):
     assert [a[1].verdict for a, _ in found] == [b[1].verdict for _, b in found] == [Verdict.PASSED] * 3
 
 
+@pytest.mark.slow
 def test_two_graders_in_two_processes_share_a_cache_at_once(fresh: Grader):
     code = f"""
 import sys

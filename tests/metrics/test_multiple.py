@@ -63,6 +63,7 @@ def test_the_confidence_decides():
         resolve(tests, confidence=1.0)
 
 
+@pytest.mark.slow
 def test_false_claims_in_a_table_stay_below_five_percent():
     plain = corrected = 0
     tables, problems = 150, 40

@@ -73,6 +73,7 @@ def coverage(seeds, training, replications, resamples=150):
     return hits / replications
 
 
+@pytest.mark.slow
 def test_the_distance_covers_the_truth():
     assert coverage(None, 0.0, 40, resamples=60) >= 0.85
 

@@ -271,6 +271,7 @@ def undisturbed() -> list[Values]:
     return [values_of(p, [2, 4, 8, 60]) for p in _crowd(40)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_signal_to_a_process_of_the_pool_changes_no_number(number: signal.Signals, undisturbed: list[Values]):
     problems = _crowd(40)

@@ -253,7 +253,7 @@ def request(number: int, draw: int, tokens: int, **decoding: Any) -> Request:
     )
 
 
-@pytest.mark.parametrize("size", [4, 16])
+@pytest.mark.parametrize("size", [4, pytest.param(16, marks=pytest.mark.slow)])
 def test_a_rows_state_goes_with_it_through_slots_that_others_leave(size: int, tiny_folder: Path):
     model = HFModel(str(tiny_folder), HFOptions(device="cpu", threads=1, batch_size=size))
     base = Member("base", None, Decoding())

@@ -43,7 +43,7 @@ def content(folder: RunFolder) -> dict[str, bytes]:
     return {name: (folder.path / name).read_bytes() for name in ("records.jsonl", "grades.jsonl", "metrics.json")}
 
 
-@pytest.mark.parametrize("kind", ONE_MODEL)
+@pytest.mark.parametrize("kind", [pytest.param(k, marks=pytest.mark.slow) if k == "qdaif" else k for k in ONE_MODEL])
 def test_a_run_grades_the_programs(kind: str, tmp_path: Path, three: Path, sandbox: Any):
     folder = asking_run(tmp_path / "runs", three, kind)
     assert {str(g.verdict) for g in folder.grades().values()} == {"passed"}

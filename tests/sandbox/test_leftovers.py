@@ -292,6 +292,7 @@ def _soak(cache: Path, samples: int) -> None:
     assert sizes[-1] - sizes[1] < 20
 
 
+@pytest.mark.slow
 def test_a_thousand_samples_leave_memory_and_descriptors_as_they_were(cache: Path) -> None:
     before = len(os.listdir("/proc/self/fd"))
     _soak(cache, 1000)

@@ -178,7 +178,7 @@ def test_absolute_damping_is_what_is_added(tiny_model: HFModel, gradients: Gradi
     close(scores(tiny_model, replace(CARD, curvature="fisher", damping=0.003, damping_kind="absolute")), expected)
 
 
-@pytest.mark.parametrize("curvature", ["fisher", "datainf", "ekfac", "lissa"])
+@pytest.mark.parametrize("curvature", ["fisher", "datainf", "ekfac", pytest.param("lissa", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("start", [True, False])
 def test_with_huge_damping_every_curvature_is_a_multiple_of_none(
     curvature: str, start: bool, tiny_model: HFModel, trained: Adapter
@@ -257,6 +257,7 @@ def test_the_adapters_own_core_is_refused_at_loras_start(tiny_model: HFModel):
         check("it", data=DataCard(), attribution=card, partition=PartitionCard(), lora=LORA)
 
 
+@pytest.mark.slow
 def test_a_projection_keeps_products_on_average(tiny_model: HFModel):
     exact = scores(tiny_model)
     several = [scores(tiny_model, replace(CARD, features="projection", dimensions=64), seed=s) for s in range(40)]

@@ -70,7 +70,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     return lambda form: root / form
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", ["nsp", pytest.param("mpk", marks=pytest.mark.slow), "mc"])
 def test_training_lowers_the_held_out_loss_and_leaves_the_model_as_it_was(
     form: str, embedded: HFModel, kept: Callable[[str], Path]
 ):

@@ -88,6 +88,7 @@ def cached(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
     monkeypatch.setenv("SPA_BENCH_CACHE", str(cache))
 
 
+@pytest.mark.slow
 def test_it_resumes_at_every_stage(places: Path, monkeypatch: pytest.MonkeyPatch, model: Model):
     cached(monkeypatch, places / "whole-cache")
     whole = circle(places / "whole", model)

@@ -52,7 +52,7 @@ def evaluate(model: Any, name: str, folder: Path, **settings: Any) -> dict[str, 
     return {k: v for k, v in scores.items() if "," in k}
 
 
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("name", [TASKS[0], *(pytest.param(name, marks=pytest.mark.slow) for name in TASKS[1:])])
 def test_one_greedy_member_in_lm_eval_is_lm_evals_own_model(name: str, tiny_folder: Path, tmp_path: Path):
     import spa_bench.lm_eval  # noqa: F401  # puts spa-bench among lm-eval's models
 

@@ -25,7 +25,7 @@ def mmlu(folder: Path, data: Path) -> None:
     define(folder, "mmlu", {"group": "mmlu", "task": [f"mmlu_{s}" for s in SUBJECTS], "aggregate_metric_list": [metric]})
 
 
-@pytest.mark.parametrize("shots", [0, 1])
+@pytest.mark.parametrize("shots", [pytest.param(0, marks=pytest.mark.slow), 1])
 def test_mmlu_equals_lm_eval_with_and_without_examples(
     shots: int, data: Path, tiny_folder: Path, tiny_model: Any, tmp_path: Path
 ):
@@ -37,6 +37,7 @@ def test_mmlu_equals_lm_eval_with_and_without_examples(
     assert 0 < ours["mmlu"]["acc,none"] < 1
 
 
+@pytest.mark.slow
 def test_prompts_that_are_too_long_are_cut_as_lm_eval_cuts_them(data: Path, tiny_folder: Path, tiny_model: Any, tmp_path: Path):
     name = "mmlu_high_school_us_history"
     files = {split: data / "mmlu" / split / "high_school_us_history.jsonl" for split in ("test", "dev")}
@@ -48,7 +49,7 @@ def test_prompts_that_are_too_long_are_cut_as_lm_eval_cuts_them(data: Path, tiny
     assert all(asked.cut for asked in answers.asking.asked)
 
 
-@pytest.mark.parametrize("shots", [0, 3])
+@pytest.mark.parametrize("shots", [pytest.param(0, marks=pytest.mark.slow), 3])
 def test_winogrande_equals_lm_eval(shots: int, data: Path, tiny_folder: Path, tiny_model: Any, tmp_path: Path):
     files = {"validation": data / "winogrande" / "validation.jsonl"}
     with_files(tmp_path / "yaml", "winogrande/default.yaml", "winogrande", files, training_split=None)
@@ -57,7 +58,7 @@ def test_winogrande_equals_lm_eval(shots: int, data: Path, tiny_folder: Path, ti
     assert_same(task, answered(task, tiny_model), theirs)
 
 
-@pytest.mark.parametrize("shots", [0, pytest.param(1, marks=pytest.mark.slow), 3])
+@pytest.mark.parametrize("shots", [0, pytest.param(1, marks=pytest.mark.slow), pytest.param(3, marks=pytest.mark.slow)])
 def test_bbh_equals_lm_eval(shots: int, data: Path, tiny_folder: Path, tiny_model: Any, tmp_path: Path):
     names = ["bbh_cot_fewshot_navigate", "bbh_cot_fewshot_sports_understanding"]
     for name in names:

@@ -268,6 +268,7 @@ def test_the_search_for_what_is_needed_is_linear_in_the_statements(lines: str, m
         assert len(steps) <= 8 * source.count("\n")
 
 
+@pytest.mark.slow
 def test_thousands_of_lines_of_prose_hide_no_program():
     for line in LINES[:2]:
         assert program("", line * 4000 + f"```python\n{RIGHT}```\n" + line * 4000, "f", STOPS) == (RIGHT.rstrip(), True)

@@ -89,6 +89,7 @@ def test_a_seed_is_a_whole_number(many: Path):
         load_task_card(str(many), {"shuffle": "yes"})
 
 
+@pytest.mark.slow
 def test_a_run_of_a_subset_resumes_verifies_and_says_so(run: Call, call: Call, three: Path, tmp_path: Path):
     done = run("--subset", 2, "--n", 2)
     assert done.code == 0, done.err

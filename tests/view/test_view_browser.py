@@ -223,6 +223,7 @@ def test_a_report_follows_its_runs_and_keeps_the_place(
     tab.wait_for_selector("#rows a")
 
 
+@pytest.mark.slow
 def test_a_reader_who_does_not_follow_is_told_and_asked(
     growing: tuple[RunFolder, list[bytes]], serve: Callable[[Path], Any], open_tab: Callable[..., Any]
 ):
