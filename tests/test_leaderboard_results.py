@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -136,7 +137,45 @@ def test_who_measured_pooled_seeds_is_said_of_all(make: Make, tmp_path: Path):
         ]
         return str(find_results(places)[0]["measured_by"])
 
-    assert [who("", ""), who("a", "a"), who("a", "b"), who("a", "")] == ["", "a", "a; b", "a; not said"]
+    assert [who("", ""), who("a", "a"), who("a", "b"), who("a", ""), who("a; b", "b")] == [
+        "",
+        "a",
+        "a; b",
+        "a; not said",
+        "a; b",
+    ]
+    with pytest.raises(StoreError, match="name 2 measurers in 302 characters, and a line has at most 200"):
+        who("a" * 150, "b" * 150)
+
+
+def test_the_order_of_the_places_changes_no_byte(make: Make, tmp_path: Path):
+    one = {
+        seed: save({**from_runs([make(seed=seed)])[0], "measured_by": "ABA"[seed]}, tmp_path / f"{seed}") for seed in range(3)
+    }
+    two = save({**from_runs([make(seed=0), make(seed=1)])[0], "measured_by": "C"}, tmp_path / "two")
+    old = from_runs([make(seed=2)])[0]
+    old["runs"][0]["logs"], old["measured_by"] = {}, "A"
+    bare = save(old, tmp_path / "bare")
+    for places in ([one[0], one[1], one[2]], [two, one[2], bare], [two, one[1], one[2]], [one[0], two, one[1]]):
+        found = [find_results(list(order)) for order in permutations(places)]
+        assert all(results == found[0] for results in found), places
+    assert find_results([one[0], one[1], one[2]])[0]["measured_by"] == "A; B"
+    assert find_results([bare, one[2]])[0]["runs"][0]["logs"] == from_runs([make(seed=2)])[0]["runs"][0]["logs"]
+
+
+def test_a_mean_that_does_not_follow_from_files_is_left_out(make: Make, tmp_path: Path):
+    """Of two seeds a result does not say which of them lack a problem."""
+    zero, first, second = (from_runs([make(seed=seed)])[0] for seed in range(3))
+    [both] = from_runs([make(seed=0), make(seed=1)])
+    name = "self_bleu"
+    wanted = sum(result["metrics"][name]["value"] for result in (zero, first, second)) / 3
+    files = [save(result, tmp_path / str(place)) for place, result in enumerate((zero, first, second))]
+    assert find_results(files)[0]["metrics"][name]["value"] == pytest.approx(wanted)
+    assert name not in find_results([save(both, tmp_path / "both"), files[2]])[0]["metrics"]
+    by_files = save(find_results(files[:2])[0], tmp_path / "by-files")
+    assert find_results([by_files, files[2]])[0]["metrics"][name]["value"] == pytest.approx(wanted)
+    first["metrics"][name]["problems"] -= 1
+    assert name not in find_results([files[0], save(first, tmp_path / "gap"), files[2]])[0]["metrics"]
 
 
 def test_a_result_file_gives_the_row_of_its_runs_and_the_same_bytes_each_time(make: Make, tmp_path: Path):
@@ -235,3 +274,12 @@ def test_results_that_differ_in_the_last_digits_alone_are_one():
     for changed in ({"value": 0.51}, {"n": 4}, {"low": 0.3446}, {"low": None}):
         assert not same_values(one, {**other, "pass@1": {**other["pass@1"], **changed}})
     assert not same_values(one, {**other, "runs": []})
+
+
+def test_seeds_from_several_files_are_one_row_in_python_too(make: Make, tmp_path: Path):
+    import spa_bench
+
+    files = [save(from_runs([make(seed=seed)])[0], tmp_path / str(seed)) for seed in range(2)]
+    for places in (files, [make(seed=0).path, files[1]], [files[0], *files]):
+        table = spa_bench.load(places).leaderboard().markdown()
+        assert re.search(r"\| good .* 2 +\| [^|]*\|$", table, re.MULTILINE), table  # two seeds, in one row

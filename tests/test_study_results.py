@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -71,9 +72,13 @@ def test_seeds_that_not_all_have_are_left_out_and_counted(study: Call, files: li
     more = save(third, tmp_path / "more")
     assert study("main", "--results", *files, more).code == 0
     assert written(tmp_path)["seeds"] == [0, 1]
-    assert "**Not finished**: 8 of 9 runs are in this table" in (tmp_path / "pages" / "main--t--m.md").read_text()
+    page = (tmp_path / "pages" / "main--t--m.md").read_text()
+    assert "**Seeds that not all samplers have are left out**: 2." in page
+    assert "Not finished" not in page
     assert study("main", "--results", *files, "--seeds", "1").code == 0
     assert written(tmp_path)["seeds"] == [1]
+    assert study("main", "--results", save_all(results_of(7), tmp_path / "seventh.json")[0]).code == 0
+    assert written(tmp_path)["seeds"] == [7]
 
 
 def error_of(done: Done) -> str:
@@ -81,22 +86,64 @@ def error_of(done: Done) -> str:
     return done.error()
 
 
+def test_the_command_on_the_page_makes_the_page_again(study: Call, files: list[Path], tmp_path: Path):
+    other = [{**result, "task": "u"} for result in results_of(0)]
+    for result in other:
+        result["spec"]["task"]["name"] = "u"
+        hashed_anew(result)
+    both = [*files, save_all(other, tmp_path / "other.json")[0]]
+    assert study("main", "--results", *both, "--task", "t", "--seeds", "1", "--samplers", "single,influence").code == 0
+    page = (tmp_path / "pages" / "main--t--m.md").read_text()
+    [line] = [line for line in page.splitlines() if line.startswith("Made by")]
+    words = shlex.split(line.split("`")[1])[2:]
+    assert study(*words).code == 0
+    assert (tmp_path / "pages" / "main--t--m.md").read_text() == page
+
+
 def test_what_results_cannot_give_is_said_in_a_line(study: Call, files: list[Path], tmp_path: Path):
     assert "--results is of the study main" in error_of(study("temperature", "--results", *files))
+    assert "--results names no file" in error_of(study("main", "--results"))
     assert "--limit and --results" in error_of(study("main", "--results", *files, "--limit", 3))
     assert "--set and --results" in error_of(study("main", "--results", *files, "--set", "lora.steps=4"))
+    assert "--grading and --results" in error_of(study("main", "--results", *files, "--grading", "evalplus"))
+    assert "how a model is loaded and --results" in error_of(study("main", "--results", *files, "--threads", 1))
     assert "--task is mini-code; the results are of t" in error_of(study("main", "--results", *files, "--task", "mini-code"))
     assert "needs two of" in error_of(study("main", "--results", *files, "--samplers", "single"))
-    assert "no seed is there for every sampler" in error_of(study("main", "--results", *files, "--seeds", "7"))
+    assert "no seed of --seeds is there for every sampler" in error_of(study("main", "--results", *files, "--seeds", "7"))
+    assert "names a seed twice" in error_of(study("main", "--results", *files, "--seeds", "1,1"))
     assert "nowhere.json" in error_of(study("main", "--results", tmp_path / "nowhere.json"))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"task": {"problems_hash": "other"}}, "cannot be compared (task.problems_hash:"),
+        ({"grading": "evalplus"}, "cannot be compared (grading:"),
+        ({"model": {"hash": "other"}}, "cannot be compared (model.hash:"),
+    ],
+)
+def test_results_that_differ_in_more_than_the_sampler_are_refused(
+    change: dict[str, Any], said: str, study: Call, tmp_path: Path
+):
+    results = results_of(0)
+    for key, value in change.items():
+        spec = results[-1]["spec"]
+        spec[key] = {**spec[key], **value} if isinstance(value, dict) else value
+    results[-1]["model"] = "m"
+    hashed_anew(results[-1])
+    assert said in error_of(study("main", "--results", save_all(results, tmp_path / "t.json")[0]))
+    left = study("main", "--results", tmp_path / "t.json", "--samplers", "single,random,lexical")  # it plays no role now
+    assert left.code == 0, left.err
+
+
+def test_two_of_one_sampler_and_two_tasks_are_refused(study: Call, files: list[Path], tmp_path: Path):
+    twice = results_of(0)[:1]
+    twice[0]["spec"]["code"]["source"] = "x"
+    again = save(hashed_anew(twice[0]), tmp_path / "again")
+    assert "the results have two of single (code.source:" in error_of(study("main", "--results", *files, again))
     other = results_of(0)
     for result in other:
         result["task"] = result["spec"]["task"]["name"] = "u"
         hashed_anew(result)
     both = [*files, save_all(other, tmp_path / "other.json")[0]]
     assert "the results are of the tasks t, u; --task says of which" in error_of(study("main", "--results", *both))
-    assert study("main", "--results", *both, "--task", "t").code == 0
-    twice = results_of(0)[:1]
-    twice[0]["spec"]["code"]["source"] = "x"
-    again = save(hashed_anew(twice[0]), tmp_path / "again")
-    assert "the results have two of single (code.source:" in error_of(study("main", "--results", *files, again))

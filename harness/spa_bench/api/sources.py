@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from spa_bench.compare.leaderboard import LogFacts, from_runs
-from spa_bench.compare.leaderboard.pooled import with_runs
-from spa_bench.errors import StoreError
+from spa_bench.compare.leaderboard.pooled import Placed, with_runs
+from spa_bench.compare.leaderboard.pooled import pooled as whole
 from spa_bench.runs.folder import RunFolder
 
 Result = dict[str, Any]
@@ -36,19 +36,18 @@ Facts = Mapping[str, LogFacts]  # hash of a run -> what its logs hold, so that t
 def pooled(sources: Sequence[Source], facts: Facts) -> list[Result]:
     """A result for each group of `sources` that differ in the seed alone, as a leaderboard has them.
 
-    Raises StoreError where a seed is there twice.
+    Raises StoreError where a seed is in two run folders, or has other numbers in another place.
     """
     made = from_runs([source for source in sources if isinstance(source, RunFolder)], facts)
     read: dict[int, tuple[Result, list[int]]] = {}
     for source in sources:
         if isinstance(source, SeedOfResult):
             read.setdefault(id(source.result), (source.result, []))[1].append(source.place)
-    groups = {result["group_hash"]: result for result in made}
-    for result, places in read.values():
-        if result["group_hash"] in groups:
-            raise StoreError(f"{result['sampler']} on {result['task']} is there twice, with the same spec; load one of them")
-        groups[result["group_hash"]] = part_of(result, places)
-    return list(groups.values())
+    groups: dict[str, list[Placed]] = {}
+    for result in [*made, *(part_of(result, places) for result, places in read.values())]:
+        place = f"seeds {', '.join(str(run['seed']) for run in result['runs'])}"
+        groups.setdefault(result["group_hash"], []).append((place, result))
+    return [whole(group) for group in groups.values()]
 
 
 def part_of(result: Result, places: Sequence[int]) -> Result:

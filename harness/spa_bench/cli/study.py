@@ -86,11 +86,11 @@ def study(
         a_count("in the study synthesize: z over which the likelihood behind a soft prompt is mixed (default: 16)", WHAT),
     ] = None,
     results: Annotated[
-        tuple[Path, ...],
+        tuple[Path, ...] | None,
         a_path(
             "in the study main: result files or run folders to compare, in the place of runs", OUTPUT, metavar="FILE", many=True
         ),
-    ] = (),
+    ] = None,
     table_only: Annotated[bool, option("make no runs: page and picture from those that are there", OUTPUT)] = False,
     price_per_hour: Price = None,
     as_json: Json = False,

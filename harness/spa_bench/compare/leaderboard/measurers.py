@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from spa_bench.compare.leaderboard.pooled import UNSAID
+from spa_bench.compare.leaderboard.pooled import LONGEST_LINE, UNSAID
 from spa_bench.compare.leaderboard.rows import LeaderboardRow
 from spa_bench.errors import UsageError
-
-LONGEST = 200
-"""The most characters of the line."""
 
 
 def marked(results: Sequence[dict[str, Any]], measured_by: str) -> list[dict[str, Any]]:
@@ -28,8 +25,8 @@ def marked(results: Sequence[dict[str, Any]], measured_by: str) -> list[dict[str
 
 def line_fault(text: str) -> str:
     """Why `text` cannot say who measured; "" where it can."""
-    if not text.strip() or not text.isprintable() or len(text) > LONGEST:
-        return f"it takes one line of printable text, of at most {LONGEST} characters"
+    if not text.strip() or not text.isprintable() or len(text) > LONGEST_LINE:
+        return f"it takes one line of printable text, of at most {LONGEST_LINE} characters"
     return ""
 
 

@@ -20,7 +20,7 @@ import numpy as np
 
 from spa_bench.compare.leaderboard.coverage import any_of_column
 from spa_bench.compare.leaderboard.migrate import OLDEST, SCHEMA, migrated
-from spa_bench.compare.leaderboard.pooled import pooled
+from spa_bench.compare.leaderboard.pooled import Placed, pooled
 from spa_bench.compare.leaderboard.schema import (
     KEPT,
     KEPT_OF_CHOICES,
@@ -57,7 +57,10 @@ def find_results(paths: Sequence[Path]) -> list[Result]:
 def find_with_runs(paths: Sequence[Path]) -> tuple[list[Result], list[RunFolder]]:
     """(what `find_results` finds, the run folders among it). Raises as that."""
     runs, from_files = _found(paths)
-    made = from_runs(runs)
+    in_files = {result["group_hash"] for _, result in from_files}
+    beside = [run for run in runs if group_hash(run.spec) in in_files]  # each alone as well: that says more of its seed
+    facts = {run.hash: LogFacts.of(run) for run in beside}
+    made = [*from_runs(runs, facts), *(result for run in beside for result in from_runs([run], facts))]
     places = {run.hash: str(run.path) for run in runs}
     return _once([*((places[result["runs"][0]["spec_hash"]], result) for result in made), *from_files]), runs
 
@@ -83,18 +86,12 @@ def _found(paths: Sequence[Path]) -> tuple[list[RunFolder], list[tuple[str, Resu
     return list(runs.values()), from_files
 
 
-def _once(placed: Sequence[tuple[str, Result]]) -> list[Result]:
-    """One result a group, from (place, result). Raises StoreError when two of a group contradict each other."""
-    first: dict[str, tuple[str, Result]] = {}
-    for place, result in placed:
-        before, known = first.setdefault(result["group_hash"], (place, result))
-        if known is result:
-            continue
-        try:
-            first[result["group_hash"]] = before, pooled(known, result)
-        except ValueError as error:
-            raise StoreError(f"{before} and {place} hold the same {result['sampler']} {error}; give one of them") from None
-    return [result for _, result in first.values()]
+def _once(placed: Sequence[Placed]) -> list[Result]:
+    """One result a group. Raises StoreError when two of a group contradict each other."""
+    groups: dict[str, list[Placed]] = {}
+    for one in placed:
+        groups.setdefault(one[1]["group_hash"], []).append(one)
+    return [pooled(group) for group in groups.values()]
 
 
 @dataclass(frozen=True)

@@ -43,14 +43,13 @@ class StudyOptions:
     pairs_only: bool = False  # synthesize: measure the pairs of each method, and train no students
     mixed: int | None = None  # synthesize: z of targets over which likelihoods behind soft prompts are mixed; None: 16
     table_only: bool = False  # whether to make no runs and use finished ones only
-    results: tuple[Path, ...] = ()  # main: result files in the place of runs
+    results: tuple[Path, ...] | None = None  # main: result files and run folders in the place of new runs
 
 
 def command_of(name: str, a: StudyOptions) -> str:
     """The command that makes the study again: all options that change a number, without places and order."""
-    if a.results:
-        words = ["--samplers", a.samplers] if a.samplers else []
-        return shlex.join(["spa-bench", "study", name, "--results", *map(str, a.results), *words])
+    if a.results is not None:
+        return _command_of_results(name, a)
     plain = {
         "--task": a.task or (None if a.pairs_only else TASK),
         "--model": a.model,
@@ -67,6 +66,18 @@ def command_of(name: str, a: StudyOptions) -> str:
     words = [item for key, value in {**plain, **chosen}.items() if value is not None for item in (key, str(value))]
     words += ["--first"] * a.first + ["--pairs-only"] * a.pairs_only
     return shlex.join(["spa-bench", "study", name, *words, *(word for s in a.settings for word in ("--set", s))])
+
+
+def _command_of_results(name: str, a: StudyOptions) -> str:
+    chosen = {
+        "--task": a.task,
+        "--model": a.model,
+        "--seeds": ",".join(map(str, sorted(a.seeds))) if a.seeds != StudyOptions().seeds else None,
+        "--recipe": a.recipe if a.recipe != "embedded" else None,
+        "--samplers": a.samplers,
+    }
+    words = [word for option, value in chosen.items() if value is not None for word in (option, value)]
+    return shlex.join(["spa-bench", "study", name, "--results", *map(str, a.results or ()), *words])
 
 
 def check_write(write: Path) -> None:

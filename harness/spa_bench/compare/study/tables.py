@@ -39,6 +39,7 @@ class Report:
     claims: Sequence[Claim]
     command: str
     wanted: int  # number of runs of the whole study
+    left: str = ""  # a sentence on what is left out
     pairs: Sequence[PairsOfSeed] = ()  # of the study of methods of synthesis: what they made
 
     @property
@@ -128,6 +129,8 @@ def caveats_of(report: Report) -> list[str]:
     there, seeds = sum(len(m.row.seeds) for m in report.points), len(report.seeds)
     if there < report.wanted:
         caveats.append(f"**Not finished**: {there} of {report.wanted} runs are in this table.")
+    if report.left:
+        caveats.append(report.left)
     if seeds < _ENOUGH_SEEDS:
         over = "over problems alone" if seeds == 1 else "wide"
         caveats.append(f"**Fewer than {_ENOUGH_SEEDS} training seeds** ({seeds}): intervals are {over}.")

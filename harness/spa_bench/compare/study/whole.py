@@ -65,7 +65,7 @@ class _Made:
 def study(name: str, a: StudyOptions, console: Reporter) -> Report:
     """Make the missing runs of the study, write its page, picture and rows, and return the report."""
     chosen = STUDIES[name]
-    if a.results:
+    if a.results is not None:
         return _of_results(chosen, a, console)
     a = replace(a, task=a.task or TASK)
     check_mixed(a.mixed)
@@ -89,11 +89,17 @@ def _of_results(chosen: Study, a: StudyOptions, console: Reporter) -> Report:
     """The report of results that others, or earlier runs, have left. Raises as points_of_results."""
     check_results(chosen, a)
     check_write(a.write)
-    points, runs, left = points_of_results(chosen, a)
-    for line in left:
+    found = points_of_results(chosen, a)
+    for line in found.without:
         console.note(f"left out: {line}")
-    claims = claims_of(chosen.name, points)
-    report = Report(study=chosen, points=points, claims=claims, command=command_of(chosen.name, a), wanted=runs)
+    report = Report(
+        study=chosen,
+        points=found.points,
+        claims=claims_of(chosen.name, found.points),
+        command=command_of(chosen.name, a),
+        wanted=sum(len(point.row.seeds) for point in found.points),
+        left=found.left,
+    )
     return _written(report, a.write, console)
 
 

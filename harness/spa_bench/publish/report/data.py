@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from spa_bench.compare.leaderboard import LeaderboardRow, LogFacts, build_rows, find_results, from_runs
-from spa_bench.compare.leaderboard.pooled import pooled
+from spa_bench.compare.leaderboard.pooled import Placed, pooled
 from spa_bench.errors import SpaBenchError, StoreError, UsageError
 from spa_bench.publish.report import questions
 from spa_bench.publish.report.runs import RunView, read_run, task_key
@@ -154,14 +154,15 @@ def _results(folders: Sequence[RunFolder], runs: Sequence[RunView], found: _Foun
             [results[group]] = from_runs(members, facts)
         except SpaBenchError as error:
             found.said.append(f"not in the tables: {error}")
+    placed: dict[str, list[Placed]] = {group: [("the runs", result)] for group, result in results.items()}
     for path, result in found.files:
-        known = results.setdefault(result["group_hash"], result)
+        placed.setdefault(result["group_hash"], []).append((str(path), result))
+    for group, several in placed.items():
         try:
-            results[result["group_hash"]] = pooled(known, result)
-        except ValueError as error:
-            found.said.append(
-                f"{path} holds {result['sampler']} on {result['task']} {error} than what was read before; that one is shown"
-            )
+            results[group] = pooled(several)
+        except StoreError as error:
+            first, results[group] = several[0]
+            found.said.append(f"{error}; {first} is shown")
     return list(results.values())
 
 
