@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from spa_bench.compare.leaderboard import LogFacts, from_runs
-from spa_bench.compare.leaderboard.pooled import Placed, with_runs
-from spa_bench.compare.leaderboard.pooled import pooled as whole
+from spa_bench.compare.leaderboard.pooled import one_a_group, with_runs
 from spa_bench.runs.folder import RunFolder
 
 Result = dict[str, Any]
@@ -43,11 +42,8 @@ def pooled(sources: Sequence[Source], facts: Facts) -> list[Result]:
     for source in sources:
         if isinstance(source, SeedOfResult):
             read.setdefault(id(source.result), (source.result, []))[1].append(source.place)
-    groups: dict[str, list[Placed]] = {}
-    for result in [*made, *(part_of(result, places) for result, places in read.values())]:
-        place = f"seeds {', '.join(str(run['seed']) for run in result['runs'])}"
-        groups.setdefault(result["group_hash"], []).append((place, result))
-    return [whole(group) for group in groups.values()]
+    results = [*made, *(part_of(result, places) for result, places in read.values())]
+    return one_a_group((f"seeds {', '.join(str(run['seed']) for run in result['runs'])}", result) for result in results)
 
 
 def part_of(result: Result, places: Sequence[int]) -> Result:

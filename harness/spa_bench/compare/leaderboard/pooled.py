@@ -62,6 +62,14 @@ def following(result: Result, values: Mapping[str, Any]) -> dict[str, list[float
     return found
 
 
+def one_a_group(placed: Iterable[Placed]) -> list[Result]:
+    """One result for each group. Raises StoreError as `pooled`."""
+    groups: dict[str, list[Placed]] = {}
+    for one in placed:
+        groups.setdefault(one[1]["group_hash"], []).append(one)
+    return [pooled(group) for group in groups.values()]
+
+
 def pooled(placed: Sequence[Placed]) -> Result:
     """One result for all of one group, whatever their order: one that has the seeds of all, or one that is put together.
 

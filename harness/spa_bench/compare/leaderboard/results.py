@@ -20,7 +20,7 @@ import numpy as np
 
 from spa_bench.compare.leaderboard.coverage import any_of_column
 from spa_bench.compare.leaderboard.migrate import OLDEST, SCHEMA, migrated
-from spa_bench.compare.leaderboard.pooled import Placed, pooled
+from spa_bench.compare.leaderboard.pooled import one_a_group
 from spa_bench.compare.leaderboard.schema import (
     KEPT,
     KEPT_OF_CHOICES,
@@ -62,7 +62,7 @@ def find_with_runs(paths: Sequence[Path]) -> tuple[list[Result], list[RunFolder]
     facts = {run.hash: LogFacts.of(run) for run in beside}
     made = [*from_runs(runs, facts), *(result for run in beside for result in from_runs([run], facts))]
     places = {run.hash: str(run.path) for run in runs}
-    return _once([*((places[result["runs"][0]["spec_hash"]], result) for result in made), *from_files]), runs
+    return one_a_group([*((places[result["runs"][0]["spec_hash"]], result) for result in made), *from_files]), runs
 
 
 def _found(paths: Sequence[Path]) -> tuple[list[RunFolder], list[tuple[str, Result]]]:
@@ -84,14 +84,6 @@ def _found(paths: Sequence[Path]) -> tuple[list[RunFolder], list[tuple[str, Resu
             runs |= {run.path.resolve(): run for run in inside}
             from_files += files
     return list(runs.values()), from_files
-
-
-def _once(placed: Sequence[Placed]) -> list[Result]:
-    """One result a group. Raises StoreError when two of a group contradict each other."""
-    groups: dict[str, list[Placed]] = {}
-    for one in placed:
-        groups.setdefault(one[1]["group_hash"], []).append(one)
-    return [pooled(group) for group in groups.values()]
 
 
 @dataclass(frozen=True)
