@@ -3,8 +3,9 @@
 
 PYTHON_BIN := .venv/bin/python
 
-# A worker a core and two more, each with files as a whole (tests/conftest.py).
+# A worker a core and two more, or a worker a core, each with files as a whole (tests/conftest.py).
 PARALLEL := -n auto --dist loadgroup --no-loadscope-reorder
+A_WORKER_A_CORE := -n logical --dist loadgroup --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 # One environment for all targets: two set-ups at once (make -j) would write into each other's.
@@ -38,7 +39,7 @@ quick: export HF_HUB_OFFLINE = 1
 quick: export TOKENIZERS_PARALLELISM = false
 quick: lint ## lint, types and the tests that start no process and load no model (tests/quick.txt): under a minute
 	@echo '== pytest'
-	@$(PYTHON_BIN) -m pytest $(PARALLEL) @tests/quick.txt
+	@$(PYTHON_BIN) -m pytest $(A_WORKER_A_CORE) @tests/quick.txt
 
 fuzz: env-dev ## files and command lines with anything in them, for MINUTES=60: no traceback, no hang, no stray write
 	@scripts/fuzz

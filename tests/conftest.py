@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import sys
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -47,17 +48,18 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_auto_num_workers() -> int:
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """Workers of `-n auto`: two more than the cores this process may use, 8 at most, as each takes up to 2 GB of memory.
 
-    A test waits for the programs that it starts nearly half of its time.
+    A test waits for the programs that it starts nearly half of its time. `-n logical`, for tests that start none: the cores.
     """
+    more = 0 if config.option.numprocesses == "logical" else 2
     try:
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
         allowed = round(int(quota) / int(period))
     except (OSError, ValueError):  # no control groups, or "max"
         allowed = 8
-    return max(2, min(8, allowed + 2, CORES + 2))
+    return max(1, min(8, allowed + more, CORES + more))
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -87,9 +89,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture(autouse=True)
-def _isolated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def _isolated(
+    monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     """No test reads or leaves anything in the user's caches, and none reaches the network."""
-    monkeypatch.setenv("SPA_BENCH_CACHE", str(tmp_path / "cache"))
+    # a folder costs milliseconds to make and more to remove: a test that asks for none has a cache that is made if it is used
+    folder = request.getfixturevalue("tmp_path") if "tmp_path" in request.fixturenames else None
+    cache = folder / "cache" if folder else tmp_path_factory.getbasetemp() / "caches" / uuid.uuid4().hex
+    monkeypatch.setenv("SPA_BENCH_CACHE", str(cache))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # for the processes that a test starts
     for name in ("HUMANEVAL_OVERRIDE_PATH", "MBPP_OVERRIDE_PATH", "SPA_BENCH_DATA"):
         monkeypatch.delenv(name, raising=False)
