@@ -10,7 +10,7 @@ A_WORKER_A_CORE := -n logical --dist loadgroup --no-loadscope-reorder
 .DEFAULT_GOAL := help
 # One environment for all targets: two set-ups at once (make -j) would write into each other's.
 .NOTPARALLEL:
-.PHONY: help demo real test test-slow test-engines test-formats quick fuzz soak lint bench docs lock audit sbom clean env env-real env-dev \
+.PHONY: help demo real test test-slow test-engines test-formats quick fuzz soak lint ruff bench docs lock audit sbom clean env env-real env-dev \
   env-engines env-formats env-docs
 
 help: ## list the targets
@@ -37,9 +37,11 @@ test-slow: env-dev ## the tests that `make test` leaves out for their time: half
 
 quick: export HF_HUB_OFFLINE = 1
 quick: export TOKENIZERS_PARALLELISM = false
-quick: lint ## lint, types and the tests that start no process and load no model (tests/quick.txt): under a minute
-	@echo '== pytest'
-	@$(PYTHON_BIN) -m pytest $(A_WORKER_A_CORE) @tests/quick.txt
+quick: ruff ## lint, types and the tests that start no process and load no model (tests/quick.txt): under a minute
+	@echo '== mypy, and pytest beside it'
+	@$(PYTHON_BIN) -m mypy & types=$$!; \
+	  $(PYTHON_BIN) -m pytest $(A_WORKER_A_CORE) @tests/quick.txt; tests=$$?; \
+	  wait $$types && exit $$tests
 
 fuzz: env-dev ## files and command lines with anything in them, for MINUTES=60: no traceback, no hang, no stray write
 	@scripts/fuzz
@@ -61,13 +63,15 @@ test-formats: env-dev env-formats ## exports read by the tools that they are for
 	@echo '== pytest tests/formats'
 	@$(PYTHON_BIN) -m pytest tests/formats
 
-lint: env-dev ## ruff check, ruff format --check and mypy
+lint: ruff ## ruff check, ruff format --check and mypy
+	@echo '== mypy'
+	@$(PYTHON_BIN) -m mypy
+
+ruff: env-dev
 	@echo '== ruff check'
 	@$(PYTHON_BIN) -m ruff check
 	@echo '== ruff format --check'
 	@$(PYTHON_BIN) -m ruff format --check
-	@echo '== mypy'
-	@$(PYTHON_BIN) -m mypy
 
 bench: env-dev ## run each script in benchmarks/ in turn
 	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(PYTHON_BIN) "$$script"; done
