@@ -1,4 +1,4 @@
-"""`spa-bench study main --results`: the verdict of a leaderboard's results, without runs."""
+"""`spa-bench study ... --results`: the verdict of a leaderboard's results, without runs."""
 
 from __future__ import annotations
 
@@ -101,7 +101,12 @@ def test_the_command_on_the_page_makes_the_page_again(study: Call, files: list[P
 
 
 def test_what_results_cannot_give_is_said_in_a_line(study: Call, files: list[Path], tmp_path: Path):
-    assert "--results is of the study main" in error_of(study("temperature", "--results", *files))
+    assert "--results: the study members has another number of answers at each K" in error_of(
+        study("members", "--results", *files)
+    )
+    assert "--results: the study synthesize looks into the pairs of runs" in error_of(study("synthesize", "--results", *files))
+    assert "single has no data.share, which this study varies" in error_of(study("data-fraction", "--results", *files))
+    assert "varies nothing but the sampler" in error_of(study("main", "--results", *files, "--grid", "0,1"))
     assert "--results names no file" in error_of(study("main", "--results"))
     assert "--limit and --results" in error_of(study("main", "--results", *files, "--limit", 3))
     assert "--set and --results" in error_of(study("main", "--results", *files, "--set", "lora.steps=4"))
@@ -147,3 +152,62 @@ def test_two_of_one_sampler_and_two_tasks_are_refused(study: Call, files: list[P
         hashed_anew(result)
     both = [*files, save_all(other, tmp_path / "other.json")[0]]
     assert "the results are of the tasks t, u; --task says of which" in error_of(study("main", "--results", *both))
+
+
+def at(temperature: float, seed: int, quality: float = 0.5, **others: Any) -> list[dict[str, Any]]:
+    """A result of single and one of spa-random at a temperature, whose diversity grows with it."""
+    found = []
+    for name, spread in (("single", 0.2), ("spa-random", 0.4)):
+        result = made_up(name, quality=quality, spread=spread + 0.3 * temperature, seed=seed, temperature=temperature)
+        result["runs"][0] |= {"seed": seed, "records": f"{seed + 10}" * 16, "grades": f"{seed + 30}" * 16}
+        result["spec"]["sampler"] |= others
+        found.append(hashed_anew(result))
+    return found
+
+
+def rows_of(folder: Path, study: str) -> list[tuple[str, float | None]]:
+    content = json.loads((folder / "pages" / f"{study}--t--m.json").read_text())
+    return [(row["sampler"], row["x"]) for row in content["rows"]]
+
+
+def test_a_point_has_the_temperature_that_its_spec_has(study: Call, tmp_path: Path):
+    results = [one for t in (0.0, 0.5, 1.0) for seed in (0, 1) for one in at(t, seed, quality=0.7 - 0.3 * t)]
+    files = [save(one, tmp_path / str(place)) for place, one in enumerate(results)]
+    done = study("temperature", "--results", *files)
+    assert done.code == 0, done.err
+    assert "left out: influence: no result of spa-influence" in done.err
+    expected = [(name, x) for name in ("single", "spa-random") for x in (0.0, 0.5, 1.0)]
+    assert rows_of(tmp_path, "temperature") == expected
+    claim = json.loads((tmp_path / "pages" / "temperature--t--m.json").read_text())["claims"][0]
+    rise = [part for part in claim["parts"] if "rise of diversity score" in part["words"]]
+    assert [part["outcome"] for part in rise] == ["holds", "holds"]
+    assert study("temperature", "--results", *files, "--grid", "0,1", "--samplers", "single").code == 0
+    assert rows_of(tmp_path, "temperature") == [("single", 0.0), ("single", 1.0)]
+    page = (tmp_path / "pages" / "temperature--t--m.md").read_text()
+    assert "--samplers single --grid 0,1`" in page
+
+
+def test_points_that_differ_in_more_than_the_temperature_are_refused(study: Call, tmp_path: Path):
+    other = [*at(0.0, 0), *at(1.0, 0, adapters="seeds")]
+    files = [save(one, tmp_path / str(place)) for place, one in enumerate(other)]
+    said = error_of(study("temperature", "--results", *files))
+    assert "single[temperature=0] and single[temperature=1] differ in more than the temperature (sampler.adapters:" in said
+    again = save_all(at(1.0, 0, adapters="parts"), tmp_path / "again.json")[0]
+    assert "the results have two of single at temperature 1 (sampler.adapters:" in error_of(
+        study("temperature", "--results", *files, again)
+    )
+
+
+def test_all_samplers_that_have_a_result_are_compared(study: Call, files: list[Path], tmp_path: Path):
+    mine = results_of(0, mine=0.9)[-1]
+    both = [*files, save(mine, tmp_path / "mine")]
+    assert study("samplers", "--results", *both).code == 0
+    assert [name for name, _ in rows_of(tmp_path, "samplers")] == sorted([*SPREADS, "mine"])
+    page = (tmp_path / "pages" / "samplers--t--m.md").read_text()
+    assert "## Who is ahead at equal answers" in page
+    assert "## Who is ahead at equal tokens" in page
+    assert "**Seeds that not all samplers have are left out**: 1." in page
+    few = study("samplers", "--results", *both, "--samplers", "single,spa-influence,nobody")
+    assert "left out: nobody: no result of nobody" in few.err
+    assert [name for name, _ in rows_of(tmp_path, "samplers")] == ["single", "spa-influence"]
+    assert "needs two of single" in error_of(study("samplers", "--results", *both, "--samplers", "single"))

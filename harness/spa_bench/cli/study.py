@@ -88,7 +88,10 @@ def study(
     results: Annotated[
         tuple[Path, ...] | None,
         a_path(
-            "in the study main: result files or run folders to compare, in the place of runs", OUTPUT, metavar="FILE", many=True
+            "result files or run folders to compare, in the place of runs (docs/how-to/studies.md)",
+            OUTPUT,
+            metavar="FILE",
+            many=True,
         ),
     ] = None,
     table_only: Annotated[bool, option("make no runs: page and picture from those that are there", OUTPUT)] = False,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from spa_bench.compare.study.designs import Study
 from spa_bench.errors import UsageError
 from spa_bench.runs.options import JudgeOptions
 from spa_bench.runs.reopen import ModelOptions
@@ -43,7 +45,7 @@ class StudyOptions:
     pairs_only: bool = False  # synthesize: measure the pairs of each method, and train no students
     mixed: int | None = None  # synthesize: z of targets over which likelihoods behind soft prompts are mixed; None: 16
     table_only: bool = False  # whether to make no runs and use finished ones only
-    results: tuple[Path, ...] | None = None  # main: result files and run folders in the place of new runs
+    results: tuple[Path, ...] | None = None  # result files and run folders in the place of new runs
 
 
 def command_of(name: str, a: StudyOptions) -> str:
@@ -75,6 +77,7 @@ def _command_of_results(name: str, a: StudyOptions) -> str:
         "--seeds": ",".join(map(str, sorted(a.seeds))) if a.seeds != StudyOptions().seeds else None,
         "--recipe": a.recipe if a.recipe != "embedded" else None,
         "--samplers": a.samplers,
+        "--grid": a.grid,
     }
     words = [word for option, value in chosen.items() if value is not None for word in (option, value)]
     return shlex.join(["spa-bench", "study", name, "--results", *map(str, a.results or ()), *words])
@@ -98,3 +101,29 @@ def check_mixed(mixed: int | None) -> None:
     """Raise UsageError for a number of z over which nothing can be mixed."""
     if mixed is not None and mixed < 1:
         raise UsageError(f"--mixed is {mixed}; a likelihood is mixed over one z at least")
+
+
+def grid_of(chosen: Study, a: StudyOptions) -> tuple[tuple[float, ...], int | None]:
+    """(the values of the setting that varies, K where that is fixed). Raises UsageError for values that cannot be either."""
+    grid, members = _numbers("--grid", a.grid), _numbers("--members", a.members)
+    if grid and not chosen.key:
+        raise UsageError(f"--grid: the study {chosen.name} varies nothing but the sampler; leave it out")
+    if chosen.key == "members":
+        if grid and members:
+            raise UsageError("--grid and --members are the same in this study; give one of them")
+        return grid or members, None
+    if len(members) > 1 or any(k != int(k) or k < 2 for k in members):
+        raise UsageError(f"--members takes one whole number from 2 on in the study {chosen.name}; got {a.members!r}")
+    return grid, int(members[0]) if members else None
+
+
+def _numbers(option: str, text: str | None) -> tuple[float, ...]:
+    if text is None:
+        return ()
+    try:
+        values = tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise UsageError(f"{option} takes numbers with commas, such as 0,0.5,1; got {text!r}") from error
+    if not all(map(math.isfinite, values)):
+        raise UsageError(f"{option} takes finite numbers; got {text!r}")
+    return values

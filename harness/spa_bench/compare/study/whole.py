@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -15,7 +14,7 @@ from spa_bench.compare.study.designs import STUDIES, Point, Study, Wishes, point
 from spa_bench.compare.study.from_results import check_results, points_of_results
 from spa_bench.compare.study.measured import measure_points
 from spa_bench.compare.study.of_pairs import claims_of_pairs
-from spa_bench.compare.study.options import TASK, check_mixed, check_write, command_of, write_files
+from spa_bench.compare.study.options import TASK, check_mixed, check_write, command_of, grid_of, write_files
 from spa_bench.compare.study.options import StudyOptions as StudyOptions
 from spa_bench.compare.study.pictures import pictures
 from spa_bench.compare.study.runner import Place, Run, make, runs_of, runs_there
@@ -116,7 +115,7 @@ def _asked(chosen: Study, a: StudyOptions) -> _Asked:
     engine = chosen_engine(a.engine, given.engine)
     check_workers(engine, a.loading.executor)
     settings = given.sampler | data_settings(a.data, a.queries)
-    grid, members = _grid(chosen, a)
+    grid, members = grid_of(chosen, a)
     wishes = Wishes(cards=roles_of(chosen, a.recipe, a.samplers), settings=settings, grid=grid, members=members, n=a.n)
     points = points_of(chosen, wishes)
     if chosen.made:  # before anything is made
@@ -304,29 +303,3 @@ def _check_folders(out: Path, write: Path) -> None:
     if (out / "spec.json").exists():
         raise UsageError(f"--out is {out}, which is a run; name a folder for the runs of the study")
     check_write(write)
-
-
-def _grid(chosen: Study, a: StudyOptions) -> tuple[tuple[float, ...], int | None]:
-    """(the values of the setting that varies, K where that is fixed). Raises UsageError for values that cannot be either."""
-    grid, members = _numbers("--grid", a.grid), _numbers("--members", a.members)
-    if grid and not chosen.key:
-        raise UsageError(f"--grid: the study {chosen.name} varies nothing but the sampler; leave it out")
-    if chosen.key == "members":
-        if grid and members:
-            raise UsageError("--grid and --members are the same in this study; give one of them")
-        return grid or members, None
-    if len(members) > 1 or any(k != int(k) or k < 2 for k in members):
-        raise UsageError(f"--members takes one whole number from 2 on in the study {chosen.name}; got {a.members!r}")
-    return grid, int(members[0]) if members else None
-
-
-def _numbers(option: str, text: str | None) -> tuple[float, ...]:
-    if text is None:
-        return ()
-    try:
-        values = tuple(float(part) for part in text.split(","))
-    except ValueError as error:
-        raise UsageError(f"{option} takes numbers with commas, such as 0,0.5,1; got {text!r}") from error
-    if not all(map(math.isfinite, values)):
-        raise UsageError(f"{option} takes finite numbers; got {text!r}")
-    return values
