@@ -312,7 +312,10 @@ def _check_unloaded(engine: str | None, *loading: object) -> None:
 
 
 def as_words(settings: Settings) -> tuple[str, ...]:
-    """`settings` in the form of the command line: KEY=VALUE; a mapping in the place of a value gives dotted keys."""
+    """`settings` in the form of the command line: KEY=VALUE; a mapping in the place of a value gives dotted keys.
+
+    Raises UsageError for a value that TOML has not.
+    """
     words: list[str] = []
     for key, value in settings.items():
         if isinstance(value, Mapping):

@@ -267,7 +267,7 @@ class ModelWorkers(Workers):
     ] = None
 
     def executor_options(self) -> ExecutorOptions:
-        """See Workers."""
+        """See Workers. Raises UsageError for --devices that names none."""
         names = tuple(name.strip() for name in (self.devices or "").split(",") if name.strip())
         if self.devices is not None and not names:
             raise UsageError(f"--devices takes cpu, or cuda:N with commas between; got {self.devices!r}")

@@ -84,7 +84,7 @@ def problems_needed(
     """The fewest problems, 2 or more, that show `difference` with chance `power`; None if even 10 million do not.
 
     None comes from too few training seeds, which no number of problems makes up for, or from a tiny difference:
-    `seeds_suffice` says which. Raises as `smallest_difference`, and for a difference of 0.
+    `seeds_suffice` says which. Raises ValueError as `smallest_difference`, and for a difference of 0.
     """
     _check_power(power, confidence)
     if difference == 0:

@@ -37,7 +37,7 @@ class LoraAdapter:
 
     @staticmethod
     def at(folder: Path) -> LoraAdapter:
-        """The adapter in `folder`. Its files are read once, as long as nobody writes them anew.
+        """The adapter in `folder`. Its files are read once, and again only where its weights were written since.
 
         Raises ModelError where there is no such folder.
         """

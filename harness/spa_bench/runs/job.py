@@ -45,7 +45,8 @@ def limited(card: TaskCard, limit: int | None, given: Mapping[str, object], *, f
     """`card` in the order of which `limit` problems are the first: one of a seed, with every tag in proportion.
 
     `first`: the order of the data. Without a limit, or where the card itself has a seed for the order, the card is as it is.
-    `given`: the settings of the user, in which `shuffle` chooses another seed, and `stratify` whether tags count.
+    `given`: the settings of the user, in which `shuffle` chooses another seed, and `stratify` whether tags count. Raises
+    UsageError for `first` beside a `shuffle`.
     """
     if limit is None:
         return card

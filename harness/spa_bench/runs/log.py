@@ -107,7 +107,10 @@ class Log(Generic[Row]):
             yield one
 
     def append(self, rows: Sequence[Row]) -> None:
-        """Append `rows` and sync them, after cutting off a broken end. When the disk is full, none of the rows is kept."""
+        """Append `rows` and sync them, after cutting off a broken end.
+
+        Raises StoreError where the file cannot be written, such as on a full disk; none of the rows is kept then.
+        """
         if not rows:
             return
         try:

@@ -361,7 +361,10 @@ def task_of(folder: RunFolder, task_file: Path | None = None) -> Task:
 
 
 def task_card_of(folder: RunFolder, task_file: Path | None = None) -> TaskCard:
-    """The card of the task of the run in `folder`, with the problems where `task_file` or the run says they lie."""
+    """The card of the task of the run in `folder`, with the problems where `task_file` or the run says they lie.
+
+    Raises UsageError where neither says it, and for a file that is not there.
+    """
     check_packages(folder.spec, str(folder.path), "task")
     stored = {k: v for k, v in folder.spec["task"].items() if k not in {"problems_hash", "problems_n", "scoring"}}
     card = build_task_card({**stored, "description": ""}, str(folder.path))

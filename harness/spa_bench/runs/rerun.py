@@ -39,7 +39,10 @@ class RerunOptions:
 
 
 def rerun(path: Path, options: RerunOptions) -> tuple[RunFolder, Comparison]:
-    """(the repetition of a run, its comparison with that run). Device, type and threads are those of the run."""
+    """(the repetition of a run, its comparison with that run). Device, type and threads are those of the run.
+
+    Raises UsageError where `options.out` is the folder of the run itself, and a SpaBenchError where a part cannot be used.
+    """
     workers = checked_workers(options.judge.workers)
     check_sandbox(options.judge.sandbox, used=True)
     there = given_run(path)

@@ -53,7 +53,7 @@ def _unread(card: SamplerCard, data: str | None, queries: str | None) -> dict[st
 
 
 def checked_workers(workers: int | None) -> int:
-    """How many programs run at once: `workers`, or as many as this process has cores."""
+    """How many programs run at once: `workers`, or as many as this process has cores. Raises UsageError for less than 1."""
     count = len(os.sched_getaffinity(0)) if workers is None else workers
     if count < 1:
         raise UsageError(f"--workers is {count}; it must be at least 1")
@@ -79,7 +79,10 @@ def check_out(out: Path) -> None:
 
 
 def label_of(name: str | None, samples: Sequence[Path | SampleFile]) -> str:
-    """The label of samples from files: `name`, or the files' names. It names a folder and stands in tables."""
+    """The label of samples from files: `name`, or the files' names. It names a folder and stands in tables.
+
+    Raises UsageError for a `name` that a folder or a table cannot have.
+    """
     first = "stdin" if samples[0] == Path("-") else samples[0].name.removesuffix(".gz")
     for ending in (".jsonl", ".json", ".eval"):
         first = first.removesuffix(ending)

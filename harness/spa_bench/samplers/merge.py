@@ -158,7 +158,10 @@ def check(card: SamplerCard) -> None:
 
 
 def check_model(card: SamplerCard, model: Model) -> None:
-    """Raise ModelError for a model whose adapters have no weights, and for given adapters that cannot be merged."""
+    """Raise ModelError for a model whose adapters have no weights, and for given adapters that cannot be merged.
+
+    Raise UsageError for an anchor that is several adapters, and for a number of members that the rule does not give.
+    """
     if isinstance(model, AdapterMaker):
         raise ModelError(f"{card.name} merges weights, and the adapters of {model.name!r} have none; use --engine hf")
     options = card.options_as(MergeOptions)

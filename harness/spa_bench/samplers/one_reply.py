@@ -59,7 +59,10 @@ class OneReply:
     def sample(
         self, model: Model, prompts: Sequence[Prompt], n: int, seed: int, *, task: str, done: Collection[Key] = ()
     ) -> Iterator[Completion]:
-        """See Sampler.sample. A problem that lacks an answer is asked again, which gives the same reply."""
+        """See Sampler.sample. A problem that lacks an answer is asked again, which gives the same reply.
+
+        Raises UsageError for an n below 1.
+        """
         if n < 1:
             raise UsageError(f"n is {n}; {self.name} needs at least 1 answer a problem")
         by_id = {p.problem_id: p for p in waiting(prompts, n, done)}

@@ -62,7 +62,10 @@ class _Made:
 
 
 def study(name: str, a: StudyOptions, console: Reporter) -> Report:
-    """Make the missing runs of the study, write its page, picture and rows, and return the report."""
+    """Make the missing runs of the study, write its page, picture and rows, and return the report.
+
+    Raises UsageError for options that this study has not, and a SpaBenchError where a run cannot be made.
+    """
     chosen = STUDIES[name]
     if a.results is not None:
         return _of_results(chosen, a, console)

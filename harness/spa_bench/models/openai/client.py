@@ -141,7 +141,7 @@ class Server:
     async def answer(self, client: AsyncOpenAI, call: Call, drain: asyncio.Event) -> Reply | Refused:
         """The answer to `call`, in as many tries as it may take.
 
-        Raises ModelError when they are used up, and _Stopped where `drain` is set before there is an answer.
+        Raises GivenUp, a ModelError, when they are used up, and _Stopped where `drain` is set before there is an answer.
         """
         began, tries = time.monotonic(), 0
         while True:

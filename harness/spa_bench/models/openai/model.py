@@ -172,7 +172,10 @@ class ServedModel:
     # members ---------------------------------------------------------------------------------------------------
 
     def check_served(self, names: Sequence[str]) -> None:
-        """See ServesMembers.check_served. Names that give a text the same log-probabilities are marked in `notes`."""
+        """See ServesMembers.check_served. Names that give a text the same log-probabilities are marked in `notes`.
+
+        Raises ModelError for a name that the server does not serve, and where the budget does not pay for the requests.
+        """
         if tuple(names) == self._served:
             return
         found = self._main

@@ -85,7 +85,7 @@ def shared_scores(
     kept: Path | None,
     name: str,
 ) -> NDArray[np.float32]:
-    """See scores_at. The driver alone writes into `kept`."""
+    """See scores_at. The driver alone writes into `kept`. Raises DataError as scores_at, and where every score is 0."""
     assert isinstance(model, StageModel)
     place = _Place(adapter=adapter, card=card, lora=lora, seed=seed)
     encoded = encode(model, examples, "example", length=lora.length, loss=lora.loss)

@@ -71,7 +71,7 @@ def synthesize(order: Order, *, cache: Path, console: Reporter) -> Synthesized:
     """The pairs of `order`, from the stage cache or made; how many there are is not checked: see `enough`.
 
     Raises DataError for targets that cannot be used, ModelError for a model that the method cannot use, SandboxError where
-    programs must run and no sandbox works, and what the method raises.
+    programs must run and no sandbox works, StoreError for a report that cannot be read, and what the method raises.
     """
     card = order.card
     targets = read_targets(card, order.data)

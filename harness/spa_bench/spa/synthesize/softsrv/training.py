@@ -70,7 +70,7 @@ class Trained:
 
 @dataclass(kw_only=True)
 class _State:
-    """What a training goes on from, beside parameters and moments."""
+    """What a stopped training resumes from, beside parameters and moments."""
 
     step: int = 0
     nats: float = 0.0  # since the last look
@@ -100,7 +100,7 @@ def split_targets(count: int, share: float, seed: int) -> tuple[list[int], list[
 
 
 def nats_of(soft: SoftPrompts, form: nn.Module, texts: Sequence[Text]) -> NDArray[np.float64]:
-    """Nats of each text, end token included, behind the soft prompt of its own z."""
+    """Nats of each text, (texts,), end token included, behind the soft prompt of its own z."""
     found = np.zeros(len(texts))
     for rows in _passes(soft, texts, range(len(texts))):
         with torch.no_grad():
