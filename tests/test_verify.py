@@ -134,7 +134,7 @@ def test_a_run_that_is_not_graded_is_not_whole(
     [fault] = [fault for fault in faults(folder.path) if "finish" in fault]
     assert fault == (
         f"{folder.path} has 2 of 6 samples: it is not finished; "
-        f"the same `spa-bench run` again, with --out {folder.path}, goes on"
+        f"the same `spa-bench run` again, with --out {folder.path}, resumes it"
     )
 
 

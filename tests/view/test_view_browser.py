@@ -99,7 +99,7 @@ def test_the_list_follows_a_run_that_grows(
         tab.wait_for_selector("text=2 of 3 problems")
         grow(folder, rest[1:])
         tab.wait_for_selector("#rows >> text=grading")
-    mock_run(folder.path.parent, three, right)  # the same command goes on
+    mock_run(folder.path.parent, three, right)  # the same command resumes
     tab.wait_for_selector("#rows >> text=finished", timeout=30_000)
     assert tab.evaluate("window.mine") == 1  # without a reload
     assert tab.evaluate("document.activeElement.textContent") == folder.path.name

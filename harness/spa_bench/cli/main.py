@@ -87,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         error_line(without_middle(str(error), _LONGEST_MESSAGE))
         return 2
     except KeyboardInterrupt:
-        error_line(f"interrupted; nothing that was done is lost, go on with: {shlex.join(['spa-bench', *words])}")
+        error_line(f"interrupted; nothing that was done is lost, resume with: {shlex.join(['spa-bench', *words])}")
         return 130
     except OSError as error:
         if error.errno not in _NAMED:

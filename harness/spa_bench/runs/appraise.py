@@ -117,7 +117,7 @@ class RunAppraiser:
     def _loaded(self, judge: JudgeModel) -> Model:
         if self._judge is None:
             engine = _engine_of(judge.name, judge.engine, judge.settings)
-            # threads are of the whole process: a run that goes on drawing must not get others
+            # threads are of the whole process: a run that still draws must not get others
             options = ModelOptions(threads=self._folder.spec["numerics"].get("threads"))
             self._judge = loaded_with(engine, judge.name, options, spent_on(self._folder, JUDGE_SPENT))
             self._remember("judge", self._judge)

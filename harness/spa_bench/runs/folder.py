@@ -181,7 +181,7 @@ class RunFolder:
             return ""
         return (
             f"{self.path} has {there} of {wanted} samples: it is not finished; "
-            f"the same `spa-bench run` again, with --out {shlex.quote(str(self.path))}, goes on"
+            f"the same `spa-bench run` again, with --out {shlex.quote(str(self.path))}, resumes it"
         )
 
     def ungraded(self) -> str:

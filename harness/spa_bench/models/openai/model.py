@@ -254,7 +254,7 @@ class ServedModel:
         found = self._path(prompt)
         if begun(prompt) and not found.goes_on:
             raise ModelError(
-                f"{self._server.url} cannot go on with an answer that is begun (continue_final_message, which vLLM has), and "
+                f"{self._server.url} cannot continue an answer that is begun (continue_final_message, which vLLM has), and "
                 'the task begins its answers; ask with task.prompt = "completion", or set task.response = ""'
             )
         sent = Sent(
@@ -291,7 +291,7 @@ class ServedModel:
             if isinstance(answer, Refused) and answer.status in {404, 405}:
                 raise ModelError(
                     f"{self._server.url} serves {sent[place].model!r} no more ({answer.status}: {answer.message}); what is "
-                    "drawn is kept, and the same command goes on from there once it does"
+                    "drawn is kept, and the same command resumes from there once it does"
                 )
             yield sent[place], answer
 

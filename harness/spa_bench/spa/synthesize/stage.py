@@ -117,7 +117,7 @@ def enough(made: Synthesized, card: SynthesisCard) -> Synthesized:
     if not have:
         raise DataError(f"{why}; the drafts are in {made.folder}: give other targets, or a model that can write such pairs")
     raise DataError(
-        f"{why}; these pairs are in {made.file}: --set synthesize.least={have} goes on with them, and a larger "
+        f"{why}; these pairs are in {made.file}: --set synthesize.least={have} uses them, and a larger "
         "synthesize.drafts makes more"
     )
 
