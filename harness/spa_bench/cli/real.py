@@ -27,7 +27,7 @@ docs/how-to/real-models.md has the measured seconds behind these numbers.
 def real(
     *,
     out: Annotated[Path, a_path("where runs, leaderboard and page go", OUTPUT, metavar="DIR")] = Path("runs/real"),
-    subset: Annotated[int | None, a_count("so many problems, drawn with seed 0", WHAT, metavar="L")] = None,
+    subset: Annotated[int | None, a_count("L problems, drawn with seed 0", WHAT, metavar="L")] = None,
     whole: Annotated[bool, option("all problems instead: hours, and resumed by the same command", WHAT)] = False,
     model: ModelOrDefault = None,
     settings: Annotated[tuple[str, ...], overrides("override a card's key, after those of this command")] = (),

@@ -108,7 +108,7 @@ class Transport(Protocol):
         ...
 
     def wait(self, seats: Sequence[Seat], seconds: float) -> list[tuple[Seat, Answer | Lost]]:
-        """What came from the busy `seats`; an empty list after so many seconds. Raises ModelError where all are gone."""
+        """What came from the busy `seats`; an empty list after `seconds`. Raises ModelError where all are gone."""
         ...
 
     def close(self) -> None:

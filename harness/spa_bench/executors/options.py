@@ -70,7 +70,7 @@ def begin(
     gpus: Callable[[], Sequence[str]],
     tell: Callable[[str], None],
 ) -> Started:
-    """What starts the workers for a model on `device` with so many `threads`. Raises UsageError for what cannot be had.
+    """What starts the workers for a model on `device` with this number of `threads`. Raises UsageError for what cannot be had.
 
     `gpus` gives the names of this machine's GPUs for CUDA_VISIBLE_DEVICES; it is called where they matter.
     """

@@ -109,7 +109,7 @@ def seeds_suffice(
 ) -> bool:
     """Whether infinitely many problems would show `difference` with chance `power`, with these training seeds.
 
-    The mean over so many problems has no spread, and the t-test over seeds is left. With one seed or no spread over seeds
+    The mean over all of them has no spread, and the t-test over seeds is left. With one seed or no spread over seeds
     the answer is always yes, unless the difference is 0. Raises as `smallest_difference`.
     """
     _check_power(power, confidence)

@@ -157,7 +157,7 @@ class Engine(Protocol):
         ...
 
     def batch_free(self, columns: Sequence[int]) -> bool:
-        """Whether answers have the same bytes in every batch, where context and answer have so many tokens together."""
+        """Whether answers have the same bytes in every batch, where context and answer have `columns` tokens together."""
         ...
 
     def draw(self, draws: Sequence[Draw]) -> Iterator[Drawn]:

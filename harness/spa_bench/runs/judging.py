@@ -28,7 +28,7 @@ from spa_bench.tasks.base import Task
 from spa_bench.types import CallSuite
 
 Found = TypeVar("Found")
-_PROGRAMS = (16, 512)  # of a shard, fewest and most: a shard is what a worker that dies loses, and each starts sandboxes anew
+_PROGRAMS = (16, 512)  # of a shard, fewest and most: a shard is what a worker that dies loses, and each starts sandboxes again
 _SHARDS = 4  # for each worker, where there are enough programs
 
 

@@ -188,7 +188,7 @@ class Log(Generic[Row]):
             raise StoreError(f"{self.path}: {twice} keys are there twice")
 
     def _torn(self, whole: int, at: int) -> str:
-        """What is wrong behind so many rows, which end at the offset `at`."""
+        """What is wrong behind the `whole` rows, which end at the offset `at`."""
         torn = self.path.exists() and at != self.path.stat().st_size
         return f"{self.path}: line {whole + 1} is broken or torn" if torn else ""
 

@@ -118,7 +118,7 @@ def merging(card: SamplerCard) -> Merging:
 
 
 def _check_counts(card: SamplerCard, sources: int) -> None:
-    """Raises UsageError for a number of members that the rule does not give from so many `sources`, without the anchor."""
+    """Raises UsageError for a number of members that the rule does not give from these `sources`, without the anchor."""
     options = card.options_as(MergeOptions)
     rule, corners = options.rule, sources + (options.merged_with != "none")
     there = f"{sources} source{'s' * (sources != 1)}"

@@ -115,7 +115,7 @@ class Stages:
         return {**self._base, "lora": lora, "steps": steps, "seed": derive_seed(self._seed, "warm-up")}
 
     def _warm_up(self, steps: Sequence[int]) -> dict[int, Path]:
-        """Folders of an adapter trained on all data, after so many steps."""
+        """Folders of an adapter trained on all data, after each number of `steps`."""
         if not steps:
             return {}
         recipe = self._warm_up_recipe()

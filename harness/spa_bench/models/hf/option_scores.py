@@ -96,7 +96,7 @@ class Reader:
         k = self.members
         ids, mask = ids.repeat(k, 1).to(self.device), mask.repeat(k, 1).to(self.device)
         position = (mask.cumsum(-1) - 1).clamp_min(0)
-        least = least_rows(self.device)  # the output layer is one product a row, with so many rows
+        least = least_rows(self.device)  # the output layer is one product a row, with as many rows
         keep = min(max(*tails, least), ids.shape[1])
         logits = self.network(
             input_ids=ids, attention_mask=mask, position_ids=position, use_cache=False, logits_to_keep=keep

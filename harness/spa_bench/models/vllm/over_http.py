@@ -188,7 +188,7 @@ class OverHttp:
             raise failed("to name its models", f"{error.status}: {error}") from error
         finally:
             self._server.close()
-        # a server may have been started anew at the same place, and nothing tells: the canary sings at each opening
+        # a server may have been started again at the same place, and nothing tells: the canary sings at each opening
         return True
 
     def answers(self, asked: Sequence[Asked]) -> Iterator[tuple[int, Answer]]:

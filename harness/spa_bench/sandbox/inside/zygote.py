@@ -136,7 +136,7 @@ class Zygote:
         return [([to_candidate[1], to_judge[0]], judge.judge), ([to_candidate[0], to_judge[1]], judge.candidate)]
 
     def pass_on(self, size: int, target: int) -> None:
-        """Move so many bytes of the commands to a child; they are dropped when it has ended."""
+        """Move `size` bytes of the commands to a child; they are dropped when it has ended."""
         while size:
             try:
                 moved = os.splice(self.commands, target, min(size, _READ))

@@ -265,7 +265,7 @@ def _in_memory(act: Callable[[], bool]) -> None:
 
 
 def _passes(soft: SoftPrompts, texts: Sequence[Text], chosen: Sequence[int]) -> list[list[int]]:
-    """The `chosen` texts in passes of so many tokens, the soft prompts not counted."""
+    """The `chosen` texts in passes of a bounded number of tokens, the soft prompts not counted."""
     groups = row_groups([len(texts[i].tokens) for i in chosen], TOKENS[soft.device.type])
     return [[chosen[i] for i in group] for group in groups]
 
