@@ -18,7 +18,7 @@ from spa_bench.runs.folder import RunFolder, open_run
 from spa_bench.runs.grade import grade
 from spa_bench.runs.job import load_task
 from spa_bench.runs.reopen import sampler_card
-from spa_bench.runs.rerun import compare
+from spa_bench.runs.rerun import difference_of
 from spa_bench.runs.verify import verify
 from spa_bench.types import Request
 
@@ -165,7 +165,7 @@ def test_a_folder_under_another_name_is_found(whole: RunFolder, faults: Callable
 
 def test_a_repetition_that_gives_the_same_is_the_same(whole: RunFolder, three: Path, tmp_path: Path):
     again = mock_run(tmp_path / "again", three, half_right, n=4)
-    found = compare(whole, again)
+    found = difference_of(whole, again)
     assert found.same
     assert found.lines() == [
         "spec: the same", "texts: all 12 the same", "verdicts on equal texts: all 12 the same", "metrics: the same",
@@ -176,7 +176,7 @@ def test_other_texts_verdicts_and_metrics_are_counted_and_named(whole: RunFolder
     def worse(request: Request) -> str:
         return WRONG if request.problem_id == "three/last" else half_right(request)
 
-    found = compare(whole, mock_run(tmp_path / "again", three, worse, n=4))
+    found = difference_of(whole, mock_run(tmp_path / "again", three, worse, n=4))
     assert not found.same
     assert [k.problem for k in found.other_texts] == ["three/last"] * 2
     assert found.other_verdicts == []
@@ -188,7 +188,7 @@ def test_another_verdict_on_an_equal_text_is_told_from_another_text(whole: RunFo
     rows = again.grade_log.rows()
     (again.path / "grades.jsonl").unlink()
     again.grade_log.append([replace(rows[0], verdict=rows[1].verdict), *rows[1:]])
-    found = compare(whole, again)
+    found = difference_of(whole, again)
     assert found.other_texts == []
     assert found.other_verdicts == [rows[0].key]
 

@@ -21,7 +21,7 @@ from spa_bench.grading import Behaved, Outcome, Program
 from spa_bench.models.base import Model, dollars
 from spa_bench.runs.engines import HF, Chosen, chosen_engine
 from spa_bench.runs.folder import JUDGE, RunFolder
-from spa_bench.runs.judge_model import Asked, replies
+from spa_bench.runs.judge_model import JudgeQuestion, replies
 from spa_bench.runs.log import append
 from spa_bench.runs.reopen import ModelOptions, load_embedder, load_unloaded, loaded_with
 from spa_bench.runs.timing import JUDGE_SPENT, counted, spent_on
@@ -137,7 +137,9 @@ class RunAppraiser:
     def _asked(self, model: Model, questions: Sequence[Question], judge: JudgeModel) -> Iterator[Judgement]:
         """The replies of `model`, in any order, greedily drawn. One that it cannot give holds no verdict, and says why."""
         asked = [
-            Asked(problem=one.problem, draw=one.draw, text=one.text, about=(one.asks, one.problem, one.first, one.second))
+            JudgeQuestion(
+                problem=one.problem, draw=one.draw, text=one.text, about=(one.asks, one.problem, one.first, one.second)
+            )
             for one in questions
         ]
         for place, reply in replies(model, asked, judge.tokens):

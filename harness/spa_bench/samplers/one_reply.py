@@ -16,7 +16,7 @@ from spa_bench.errors import UsageError
 from spa_bench.models.base import Model
 from spa_bench.samplers.base import SamplerKind, check_chat, one_member, spread, waiting
 from spa_bench.samplers.mixture import build as build_mixture
-from spa_bench.samplers.replies import Answer, as_stored, parse_reply
+from spa_bench.samplers.replies import ParsedAnswer, as_stored, parse_reply
 from spa_bench.support.seeds import draw_seed
 from spa_bench.types import Completion, Key, Prompt, Request
 
@@ -112,7 +112,7 @@ def completions(reply: Completion, prompt: Prompt, n: int) -> list[Completion]:
     return made
 
 
-def _completion(reply: Completion, answer: Answer, prompt: Prompt, key: Key, spent: int) -> Completion:
+def _completion(reply: Completion, answer: ParsedAnswer, prompt: Prompt, key: Key, spent: int) -> Completion:
     text, whole = as_stored(answer.text, prompt)
     tokens = round(reply.tokens * len(answer.text) / len(reply.text))
     return Completion(

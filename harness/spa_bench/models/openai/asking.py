@@ -90,7 +90,7 @@ class Dialect:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class Sent:
     """A request as it is sent: again with another limit, where prompt and answer do not fit the context together."""
 
     request: Request

@@ -15,8 +15,7 @@ from spa_bench.models.base import Batches, OptionScores, Spending, dollars
 from spa_bench.models.engine import STAGES, Stage
 from spa_bench.models.openai import probe
 from spa_bench.models.openai.answers import completion_of, failed, skipped
-from spa_bench.models.openai.asking import PATHS, Api, begun, most_tokens
-from spa_bench.models.openai.asking import Asked as Sent
+from spa_bench.models.openai.asking import PATHS, Api, Sent, begun, most_tokens
 from spa_bench.models.openai.client import Server
 from spa_bench.models.openai.options import OpenAIOptions
 from spa_bench.models.openai.probe import Found

@@ -116,7 +116,7 @@ class Zygote:
         if job["numpy"]:  # import it once, not once a program
             with contextlib.suppress(ImportError):
                 importlib.import_module("numpy")
-        run = _Run(self, self.suites[job["suite"]][1] if "suite" in job else [], job)
+        run = _RunningProgram(self, self.suites[job["suite"]][1] if "suite" in job else [], job)
         run.start(self._children(job))
         end = run.watch()
         self._clean()
@@ -215,7 +215,7 @@ class Zygote:
             shutil.rmtree(path) if os.path.isdir(path) and not os.path.islink(path) else os.unlink(path)
 
 
-class _Run:
+class _RunningProgram:
     """One running program: its processes and their limits of time."""
 
     def __init__(self, zygote: Zygote, limits: list[float], job: dict[str, Any]):
