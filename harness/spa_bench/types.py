@@ -109,7 +109,7 @@ class Asked:
 
     problem_id: str
     options: tuple[tuple[str, str], ...]  # (context, text): log p(text | context); contexts may differ (WinoGrande)
-    choices: int  # the first so many options can be chosen; later ones are only scored (lm-eval's acc_mutual_info)
+    choices: int  # how many options, the first ones, can be chosen; later ones are only scored (lm-eval's acc_mutual_info)
     cut: bool = False  # too long: cut the context on the left as lm-eval does, instead of an error
 
 

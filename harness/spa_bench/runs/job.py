@@ -149,8 +149,8 @@ def check_task(card: SamplerCard, task: Task, model: Model, limit: int | None) -
     check_decoding(f"model {model.name!r}", model, decoding_of(card))
     if asking.asked and not kind.goes_on:
         raise UsageError(
-            f"{task.name} is multiple choice, and {card.name} (kind {card.kind!r}) cannot go on after a choice: it draws whole "
-            f'answers; use a sampler of kind "mixture", such as single, temperature or spa-influence'
+            f"{task.name} is multiple choice, and {card.name} (kind {card.kind!r}) cannot continue after a choice: it draws "
+            f'whole answers; use a sampler of kind "mixture", such as single, temperature or spa-influence'
         )
     if asking.asked:
         model.check_options(asking.asked)

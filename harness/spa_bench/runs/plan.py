@@ -68,7 +68,7 @@ def plan_lines(
         options = sum(len(one.texts) for one in choices)
         lines.append(
             f"choices: {len(choices)} problems are multiple choice: {options} options, scored by all members in one pass; the "
-            f"model goes on writing after its choice"
+            f"model continues writing after its choice"
         )
     if not task.runs_code:
         lines.append("verdicts: the answers are no programs: nothing is run, and no sandbox is needed")
