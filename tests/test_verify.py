@@ -19,7 +19,7 @@ from spa_bench.runs.grade import grade
 from spa_bench.runs.job import load_task
 from spa_bench.runs.reopen import sampler_card
 from spa_bench.runs.rerun import difference_of
-from spa_bench.runs.verify import verify
+from spa_bench.runs.verify import check_run, verify
 from spa_bench.types import Request
 
 
@@ -145,6 +145,16 @@ def test_what_cannot_be_checked_is_code_2_beside_a_whole_run(order: int, call: C
         done = call("verify", *[whole.path, tmp_path / other][::order])
         assert done.error() == f"{tmp_path / other} {why}"
         assert done.out.startswith(f"{whole.path}: whole")
+
+
+def test_a_run_is_whole_or_wrong_or_could_not_be_checked(whole: RunFolder, tmp_path: Path):
+    fine = check_run(whole.path)
+    assert (fine.faults, fine.compared, fine.unchecked, fine.wrong) == ((), (), None, False)
+    absent = check_run(tmp_path / "nowhere")
+    assert (absent.unchecked, absent.wrong) == (f"{tmp_path / 'nowhere'} is not there; give a run folder", False)
+    (whole.path / "spec.json").write_text("{")
+    damaged = check_run(whole.path)
+    assert (len(damaged.faults), damaged.unchecked, damaged.wrong) == (1, None, True)
 
 
 def test_a_strange_file_is_named(whole: RunFolder, faults: Callable[[Path], list[str]]):

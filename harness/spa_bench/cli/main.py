@@ -9,12 +9,12 @@ from collections.abc import Sequence
 
 from cyclopts import App, CycloptsError, Parameter
 
-from spa_bench import __version__
 from spa_bench.cli.commands import COMMANDS, EXAMPLES, FAMILIES
 from spa_bench.cli.completion import WHAT, installer
 from spa_bench.cli.mistakes import sentence
 from spa_bench.errors import SpaBenchError
 from spa_bench.support.interrupt import patiently
+from spa_bench.support.version import __version__
 
 _LONGEST_MESSAGE = 3000  # characters: a message that quotes what a file holds may quote all of it
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}

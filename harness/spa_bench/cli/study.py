@@ -28,7 +28,6 @@ from spa_bench.cli.options import (
     option,
     overrides,
     read_seeds,
-    subset_of,
 )
 
 if TYPE_CHECKING:
@@ -103,6 +102,7 @@ def study(
     from spa_bench.compare.study.ahead import said_ahead
     from spa_bench.compare.study.laws import laws_of, sentence
     from spa_bench.compare.study.tables import caveats_of, rows, table
+    from spa_bench.runs.values import subset_of
     from spa_bench.support.console import Reporter
 
     pairs, machine, judge, engine = pairs or Pairs(), machine or Machine(), judge or Judge(), engine or Engine()

@@ -27,9 +27,10 @@ from spa_bench.runs.reopen import ModelOptions, load_embedder, load_unloaded, lo
 from spa_bench.runs.timing import JUDGE_SPENT, counted, spent_on
 from spa_bench.support.console import Reporter
 from spa_bench.support.interrupt import pause_point
+from spa_bench.tasks.judgement import Judgement
 from spa_bench.tasks.open_ended.asking import JudgeModel, Question
 from spa_bench.tasks.open_ended.options import OpenOptions
-from spa_bench.types import Judgement, Record
+from spa_bench.types import Record
 
 _AGAIN = "to judge all answers again, remove judge.json, judgements.jsonl, grades.jsonl and behaviours.jsonl"
 

@@ -19,6 +19,7 @@ from spa_bench.models.given import said
 from spa_bench.models.learned import named_similarity
 from spa_bench.runs.folder import TASK_FILE, RunFolder
 from spa_bench.runs.noise_floor import MOST, problems_for
+from spa_bench.runs.spec import RunSpec
 from spa_bench.samplers.base import merging_of, sampler_kind
 from spa_bench.samplers.mixture import decoding_of
 from spa_bench.sandbox import NOT_NEEDED
@@ -27,7 +28,7 @@ from spa_bench.spa.training_data import TrainingData
 from spa_bench.support import provenance
 from spa_bench.tasks.base import Asking, Task, task_kind
 from spa_bench.tasks.shuffled import shuffled
-from spa_bench.types import Json, Messages, RunSpec
+from spa_bench.types import Json, Messages
 
 # of [data]: in a spec only where they are not as usual, so that earlier runs keep their hash
 _SPARSE = ("decontaminate", "labels", "unusable")

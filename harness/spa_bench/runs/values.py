@@ -26,6 +26,20 @@ def check_seeds(seeds: tuple[int, ...]) -> None:
         raise UsageError(f"a seed is {min(seeds)}; seeds are 0 or more")
 
 
+def subset_of(limit: int | None, subset: int | None, settings: tuple[str, ...]) -> tuple[int | None, tuple[str, ...]]:
+    """The limit and the settings of a command with --limit and --subset. Raises UsageError where both are given.
+
+    A subset is a limit in whose order tags do not count.
+    """
+    if subset is None:
+        return limit, settings
+    if limit is not None:
+        raise UsageError("--limit and --subset both say how many problems; give one of them")
+    given = {one.partition("=")[0].strip() for one in settings}
+    usual = {"task.shuffle": "0", "task.stratify": "false"}
+    return subset, (*settings, *(f"{key}={value}" for key, value in usual.items() if key not in given))
+
+
 def data_settings(data: str | None, queries: str | None) -> dict[str, object]:
     """The card settings for `data` and `queries`; where `data` is given without `queries`, 48 examples are the queries."""
     given = {"data.examples": data, "data.queries": queries or ("sample" if data else None)}

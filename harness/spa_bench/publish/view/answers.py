@@ -12,11 +12,11 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from spa_bench import __version__
 from spa_bench.errors import SpaBenchError
 from spa_bench.publish.view.folder import Listed, Runs
 from spa_bench.publish.view.one import SHOWN
 from spa_bench.support.text import visible
+from spa_bench.support.version import __version__
 
 # the assets that a browser may request by name, and their places; the style is the report's
 _FILES = {
