@@ -60,7 +60,7 @@ class Backend(Protocol):
         ...
 
     def open(self, adapters: Sequence[LoraAdapter]) -> bool:
-        """Make ready to answer with the base and `adapters`; whether vLLM was started again or has adapters that are new."""
+        """Make ready to answer with the base and `adapters`; whether vLLM was started anew or has adapters that are new."""
         ...
 
     def answers(self, asked: Sequence[Asked]) -> Iterator[tuple[int, Answer]]:

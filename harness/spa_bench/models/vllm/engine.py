@@ -69,7 +69,7 @@ class VllmEngine:
         wanted = canary.row(self._model.vocabulary, self.context or 1, self._model.ends)
         targets = canary.targets(adapters, wanted)
         told = self._by_transformers(targets)  # first: it says in its own words what is wrong with an adapter
-        fresh = self._backend.open(adapters)
+        anew = self._backend.open(adapters)
         if changed := [n for n, value in self._backend.facts().items() if before.get(n) != value]:
             name = changed[0]
             now = self._backend.facts()[name]
@@ -77,7 +77,7 @@ class VllmEngine:
                 f"vLLM is not what this run began with: {name} is {now!r} and was {before.get(name)!r}; "
                 f"start it as before, or begin another run"
             )
-        if fresh:
+        if anew:
             self._sing(adapters, wanted, targets, told)
         self._open = adapters
 

@@ -157,10 +157,7 @@ class Offline:
         return dict(self._facts)
 
     def open(self, adapters: Sequence[LoraAdapter]) -> bool:
-        """See Backend.open. The model is loaded once for all adapters that fit beside each other, and again for more.
-
-        Raises ModelError where vLLM fails or takes too long, and where its settings are not those that it named before.
-        """
+        """See Backend.open. The model is loaded once for all adapters that fit beside each other, and again for more."""
         known, shape = self.facts(), Shape.of(adapters)
         have = self._shape
         fresh = have is None or not have.holds(shape)
@@ -191,10 +188,7 @@ class Offline:
         return fresh or new
 
     def answers(self, asked: Sequence[Asked]) -> Iterator[tuple[int, Answer]]:
-        """See Backend.answers. Twice as many requests as rows are with vLLM at a time; none is sent after a Ctrl-C.
-
-        Raises ModelError where vLLM is not open, fails or takes too long.
-        """
+        """See Backend.answers. Twice as many requests as rows are with vLLM at a time; none is sent after a Ctrl-C."""
         if self._shape is None:
             raise ModelError("vLLM is not open")
         waiting = iter(enumerate(asked))

@@ -162,7 +162,7 @@ class OverHttp:
         return self._positions
 
     def facts(self) -> dict[str, object]:
-        """See Backend.facts: asked again each time; what a server does not tell is unknown. Raises ModelError for no vLLM."""
+        """See Backend.facts: asked anew each time. What a server does not tell is said to be unknown."""
         try:
             version = self._server.get("/version").get("version")
             base, settings = self._base(), self._settings()
@@ -188,11 +188,11 @@ class OverHttp:
             raise failed("to name its models", f"{error.status}: {error}") from error
         finally:
             self._server.close()
-        # a server may have been started again at the same place, and nothing tells: the canary sings at each opening
+        # a server may have been started anew at the same place, and nothing tells: the canary sings at each opening
         return True
 
     def answers(self, asked: Sequence[Asked]) -> Iterator[tuple[int, Answer]]:
-        """See Backend.answers. No request is sent after a Ctrl-C. Raises ModelError where `open` was not called before."""
+        """See Backend.answers. No request is sent after a Ctrl-C."""
         if self._names is None:
             raise ModelError("the connection to vLLM is not open")
         waiting = iter(enumerate(asked))

@@ -2,7 +2,7 @@
 
 A method is prepared once (a soft prompt is trained, skills are extracted), and then asked for one round of drafts after
 another. A round depends on the seed, its number and the pairs that earlier rounds left, and on nothing else. So a stopped
-synthesis resumes behind its last whole round, with the same bytes.
+synthesis goes on behind its last whole round, with the same bytes.
 """
 
 from __future__ import annotations
