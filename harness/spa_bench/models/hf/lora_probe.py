@@ -161,7 +161,7 @@ def peft_differs(
 ) -> str:
     """Why PEFT, which puts the adapter in `folder` on the same network, does not give the logits that it has within `use()`.
 
-    "" where it gives them, PEFT is not installed, or weights lie in main memory or on disk, which PEFT would place again.
+    "" where it gives them, PEFT is not installed, or weights lie in main memory or on disk, which PEFT would place anew.
     """
     if is_offloaded(network):
         return ""

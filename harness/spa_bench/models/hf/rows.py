@@ -31,7 +31,7 @@ class Row:
     numbers: NDArray[np.float32] | None = None  # the uniform numbers of all its tokens, once one is needed
     bound: float | None = None  # mirostat's bound on the next token's surprise in bits; None: there is no token yet
 
-    def fresh(self) -> Row:
+    def anew(self) -> Row:
         """The same row before its first token."""
         return Row(draw=self.draw, prompt=self.prompt, limit=self.limit)
 

@@ -102,7 +102,7 @@ class Stream:
         hands = [[r for r in self._of(g) if not r.finish] for g in self._groups]
         waiting = [len(self._queues[g]) for g in self._groups]
         for group, rows in zip(self._groups, hands, strict=True):
-            self._queues[group].extendleft(row.fresh() for row in reversed(rows))
+            self._queues[group].extendleft(row.anew() for row in reversed(rows))
         begun = max(map(len, hands))
         self.rows, self._cache, self._prefixes = [], None, {}
         return begun or min(self._most, max(waiting))
