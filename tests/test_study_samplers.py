@@ -19,7 +19,7 @@ STUDY = STUDIES["samplers"]
 
 def test_by_default_all_of_our_cards_but_the_paper_s_recipes_take_part():
     roles = roles_of(STUDY, "embedded", None)
-    assert {"base", "single", "seeds", "spa-influence", "verbalized", "qdaif", "merge"} <= roles.keys()
+    assert {"base", "single", "seeds", "spa-influence", "verbalized", "qdaif", "qdhf", "merge"} <= roles.keys()
     assert not any(name.startswith("paper-") for name in roles)
 
 
@@ -92,3 +92,23 @@ def test_what_cannot_run_here_is_left_out_with_its_reason(call: Call, tmp_path: 
     done = call("study", "samplers", *words, "--out", tmp_path / "runs", "--write", tmp_path / "page")
     assert done.code == 0, done.err
     assert "left out: verbalized: model 'embedded' has no chat template" in done.err
+
+
+@pytest.mark.parametrize("more", [(), ("--table-only",)])
+def test_a_card_whose_similarity_is_not_given_is_left_out_in_a_line(
+    more: tuple[str, ...], call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    from spa_bench.compare.study import designs
+
+    monkeypatch.setattr(designs, "card_names", lambda _: ["base", "qdhf"])
+    words = ["--task", "mini-code", "--limit", "1", "--seeds", "0", "--n", "2", "--sandbox", SANDBOX]
+    places = ["--out", tmp_path / "runs", "--write", tmp_path / "page"]
+    done = call("study", "samplers", *words, *places)
+    assert done.code == 0, done.err
+    if more:
+        done = call("study", "samplers", *words, *places, *more)
+        assert done.code == 0, done.err
+    said = "left out: qdhf: there is no learned similarity in FOLDER; make one with `spa-bench similarity learn`, and name its"
+    assert done.err.count(said) == 1
+    done = call("study", "samplers", *words, *places, "--samplers", "base,qdhf")
+    assert (done.code, said.removeprefix("left out: qdhf: ") in done.err) == (2, True)  # one that is named is not left out
