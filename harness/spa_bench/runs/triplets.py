@@ -106,7 +106,7 @@ def triplets_of_runs(folders: Sequence[RunFolder], *, a_problem: int, seed: int)
     and of other problems or versions under the same name. A text that two runs with the same probes saw do different things
     is left out. Raises UsageError for a run whose answers have no behaviours, and where no problem has a triplet.
     """
-    tried: dict[tuple[str, str], dict[str, dict[str, dict[str, str]]]] = {}  # (task, problem) -> probes -> text -> digest
+    tried: dict[tuple[str, str], dict[str, dict[str, str]]] = {}  # (task, problem) -> probes -> text -> digest
     hashes: dict[str, str] = {}  # probes -> hash of the problems
     for folder in folders:
         probes, task = _probes_of(folder), str(folder.spec["task"]["name"])
