@@ -179,6 +179,18 @@ def test_a_text_that_does_different_things_on_the_same_probes_is_left_out(drawn:
         triplets_of_runs([drawn, other], a_problem=10, seed=0)
 
 
+def test_runs_that_other_versions_judged_stay_apart(drawn: RunFolder, three: Path, tmp_path: Path):
+    other = run_of(three, tmp_path / "others")
+    alone = triplets_of_runs([other], a_problem=10, seed=0)
+    changed = [replace(b, digest=b.digest[::-1]) for b in other.behaviour_log.rows()]  # other digests of the same acts
+    (other.path / "behaviours.jsonl").unlink()
+    other.behaviour_log.append(changed)
+    judged = other.read_json("judged.json") or {}
+    other.write_json("judged.json", {"by": [{**by, "versions": {**by["versions"], "python": "3.99.0"}} for by in judged["by"]]})
+    both = triplets_of_runs([drawn, other], a_problem=10, seed=0)
+    assert {(t.anchor, t.near, t.far) for t in both} == {(t.anchor, t.near, t.far) for t in alone}
+
+
 def test_the_command_names_the_tasks(drawn: RunFolder, call: Call, tmp_path: Path):
     done = call("similarity", "triplets", drawn.path, "--out", tmp_path / "t.jsonl")
     assert done.out.strip() == f"6 triplets of 3 problems of three in {tmp_path / 't.jsonl'}"
@@ -313,12 +325,23 @@ def test_a_vendi_score_of_problems_that_its_kernel_was_learned_on_is_marked(
     assert "learned_on" not in described_embedder(load_embedder(str(learned)), task, ["three/add"])
 
 
+def test_classes_of_answers_by_a_similarity_that_was_learned_on_them_are_marked(learned: Path, call: Call, tmp_path: Path):
+    ids = [f"open-mini/creative-{i}" for i in range(200)]
+    mine = copied(learned, tmp_path / "mine", [{"task": "open-mini", "problems_hash": "1", "problems": ids}])
+    words = ["--sampler", "base", "--task", "open-mini", "--limit", "2", "--first", "--n", "2", "--engine", "mock"]
+    for embedder, wanted in ((mine, True), (learned, False)):
+        by = ["--set", "task.options.equivalence=embedding", "--set", f"task.options.embedder={embedder}"]
+        done = call("run", *words, *by, "--out", tmp_path / f"runs-{wanted}")
+        said = "classes by a similarity that was learned on answers to 2 of these 2 problems (open-mini/creative-0, "
+        assert (done.code, said in done.err) == (0, wanted), done.err
+
+
 def test_folders_of_before_open_and_damaged_ones_are_refused(learned: Path, three: Path, tmp_path: Path):
     task = load_task(load_task_card(str(three)))
     about = json.loads((learned / "similarity.json").read_text())
     (tmp_path / "similarity.json").write_text(json.dumps({key: value for key, value in about.items() if key != "origins"}))
     assert origins_of(tmp_path) is None
-    assert known_of(tmp_path, task, ["three/add"]) == []
+    assert known_of(tmp_path, task.describe(), ["three/add"]) == []
     for wrong in (3, [3], [{"task": "t"}], [{"task": 1, "problems_hash": "", "problems": ["a"]}]):
         (tmp_path / "similarity.json").write_text(json.dumps(about | {"origins": wrong}))
         with pytest.raises(ModelError, match="origins is not as it was written"):

@@ -1,12 +1,13 @@
 """The problems that triplets are of, and with them a similarity: it knows what answers to these do in hidden tests.
 
 Triplets that are made of runs say which answers do the same on the probes of a problem, and probes are inputs of its tests. So
-a sampler that uses the similarity on such a problem would see hidden tests: it is refused. A Vendi score by it is marked.
+a sampler that uses the similarity on such a problem would see hidden tests: it is refused. A Vendi score by it, and classes of
+answers by it, are marked: they are fitted to the answers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -69,16 +70,16 @@ def origins_of(folder: Path) -> list[Origin] | None:
     return found or None
 
 
-def known_of(folder: Path, task: Task, problems: Iterable[str]) -> list[str]:
-    """Those of `problems`, ids of `task`, that the similarity in `folder` was learned on."""
+def known_of(folder: Path, task: Mapping[str, object], problems: Iterable[str]) -> list[str]:
+    """Those of `problems`, ids of `task` as a spec describes it, that the similarity in `folder` was learned on."""
     origins = origins_of(folder)
     if origins is None:
         return []
-    digest = str(task.describe().get("problems_hash", ""))
+    name, digest = (str(task.get(key, "")) for key in ("name", "problems_hash"))
     by_id: dict[str, list[Origin]] = {}
     for one in origins:
         by_id.setdefault(one.problem, []).append(one)
-    return [i for i in problems if any(one.is_same(Origin(task.name, digest, i)) for one in by_id.get(i, ()))]
+    return [i for i in problems if any(one.is_same(Origin(name, digest, i)) for one in by_id.get(i, ()))]
 
 
 def check_apart(card: SamplerCard, task: Task, problems: Iterable[str]) -> None:
@@ -87,7 +88,7 @@ def check_apart(card: SamplerCard, task: Task, problems: Iterable[str]) -> None:
     if not given:
         return
     folder, asked = found_similarity(given), list(problems)
-    if known := known_of(folder, task, asked):
+    if known := known_of(folder, task.describe(), asked):
         raise UsageError(
             f"{card.name} uses the similarity in {folder}, which was learned from what answers to {_listed(known, asked)} of "
             f"{task.name} do in hidden tests, and no sampler may see these; learn it on other problems: spa-bench similarity "
@@ -109,7 +110,7 @@ def described_embedder(embedder: Embedder | None, task: Task, problems: Sequence
     if embedder is None:
         return {}
     described = embedder.describe()
-    known = known_of(Path(embedder.name), task, problems) if is_learned(embedder.name) else []
+    known = known_of(Path(embedder.name), task.describe(), problems) if is_learned(embedder.name) else []
     return described | ({LEARNED_ON: len(known)} if known else {})
 
 
@@ -117,6 +118,12 @@ def embedding_mark(embedding: dict[str, object]) -> str:
     """What to know of Vendi scores by the embedding model of a spec, in words; "" where there is nothing."""
     known = embedding.get(LEARNED_ON)
     return f"vendi[embedding,...] by a similarity that was learned on answers to {known} of these problems" if known else ""
+
+
+def classes_mark(embedder: str, task: Mapping[str, object], problems: Sequence[str]) -> str:
+    """What to know of classes of answers by the model `embedder`, for a `task` as a spec describes it; "" for nothing."""
+    known = known_of(Path(embedder), task, problems) if is_learned(embedder) else []
+    return f"classes by a similarity that was learned on answers to {_listed(known, problems)}" if known else ""
 
 
 def _said(origins: Sequence[Origin] | None) -> str:

@@ -158,8 +158,10 @@ def _triplet(value: object, place: str) -> Triplet:
 
 def _probes_of(folder: RunFolder) -> str:
     """What the digests of a run depend on beside program and problem: equal for runs whose digests can be compared."""
-    task, versions = folder.spec["task"], folder.spec.get("versions", {})
-    return json.dumps([task["name"], task.get("problems_hash"), versions.get("spa-bench"), versions.get("python")])
+    task, judges = folder.spec["task"], (folder.read_json("judged.json") or {}).get("by", [])
+    found = [judge.get("versions", {}) for judge in judges] or [folder.spec.get("versions", {})]
+    versions = sorted({(str(one.get("spa-bench")), str(one.get("python"))) for one in found})
+    return json.dumps([task["name"], task.get("problems_hash"), versions])
 
 
 def _acts_of(folder: RunFolder) -> Iterator[tuple[str, str, str]]:
