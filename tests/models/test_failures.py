@@ -11,10 +11,11 @@ import torch
 
 from spa_bench.models.beams import BeamSearch
 from spa_bench.models.hf.draw import Drawer
-from spa_bench.models.hf.failures import is_out_of_memory, within_memory
+from spa_bench.models.hf.failures import within_memory
 from spa_bench.models.hf.model import HFModel, HFOptions
 from spa_bench.models.hf.stacked_lora import Adapter, target_modules, write_adapter
 from spa_bench.models.hf.stream import Stream
+from spa_bench.support.memory import is_out_of_memory
 from spa_bench.support.seeds import draw_seed
 from spa_bench.types import Completion, Decoding, Key, Member, Request
 

@@ -12,9 +12,9 @@ import torch
 from torch import nn
 
 from spa_bench.errors import ModelError, UsageError
-from spa_bench.models.hf.failures import is_out_of_memory
 from spa_bench.models.hf.hub import not_here, only_here
 from spa_bench.models.hf.placed import is_movable, loaded, prepare
+from spa_bench.support.memory import is_out_of_memory
 from spa_bench.support.text import one_line
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
