@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from spa_bench.models.beams import BeamSearch
+from spa_bench.models.hf.adapters import Adapters
 from spa_bench.models.hf.draw import Drawer
 from spa_bench.models.hf.failures import within_memory
 from spa_bench.models.hf.model import HFModel, HFOptions
@@ -226,6 +227,18 @@ def test_a_beam_search_that_does_not_fit_is_halved_and_one_that_never_fits_fails
     assert lost.finish == "failed"
     assert lost.failure.startswith("out of memory with a prompt of ")
     assert {k: b for k, b in found.items() if k.problem != "5"} == {k: b for k, b in whole.items() if k.problem != "5"}
+
+
+def test_a_beam_search_whose_adapter_does_not_fit_fails_with_that_cause(
+    model: HFModel, adapter: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def full(*_: Any, **__: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(Adapters, "use", full)
+    found = list(model.diverse_beams(requests(draws=1), Member("adapted", adapter, Decoding()), BeamSearch(2, 2, 0.5)))
+    assert len(found) == len(PROMPTS)
+    assert all(group[0].failure.startswith("out of memory") for beams in found for group in beams.groups)
 
 
 @pytest.mark.parametrize(
