@@ -36,7 +36,7 @@ from spa_bench.support.provenance import hash_bytes, source_hash
 _LENGTHS = (19, 4, 11, 7)  # tokens of the rows
 _LONG = 272  # tokens of a long row, which most windows of local attention do not reach over
 _SMALL = 1_000_000  # parameters up to which a long row takes no time
-_MEDIUM = {"cpu": 10_000_000, "cuda": 3_000_000_000}  # parameters up to which it takes less than a second by itself
+_MEDIUM = {"cpu": 30_000_000, "cuda": 3_000_000_000}  # parameters up to which it takes less than a second by itself
 _WINDOW = re.compile("window|chunk|local")  # in the names of numbers of tokens
 _COUNT = re.compile("(layers?|experts?|heads?|pattern|period)$")  # of numbers of something else
 _LARGE = 1_000_000  # parameters from which on the result is kept on the disk: the probe takes half a second or more
