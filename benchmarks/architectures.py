@@ -108,13 +108,19 @@ def options(case: Case) -> str:
     """Log-likelihoods of four options after each prompt, against plain readings."""
     texts = (" A", " number", "    return x + 1\n", " not")
     asked = [Asked(str(i), tuple((p, t) for t in texts), len(texts)) for i, p in enumerate(PROMPTS)]
-    worst = 0.0
+    found: list[float] = []
     for scored in case.ours.option_scores(asked, [Member("base", None, Decoding())]):
         prompt = PROMPTS[int(scored.problem)]
         for (head, tail), got in zip(case.ours.encoder.pairs([(prompt, t) for t in texts]), scored.logprobs[0], strict=True):
             logprobs = plain_logprobs(case.theirs, [*head, *tail])
             wanted = sum(float(logprobs[len(head) - 1 + k, token]) for k, token in enumerate(tail))
-            worst = max(worst, abs(float(got) - wanted))
+            found.append(abs(float(got) - wanted))
+    return off(found)
+
+
+def off(differences: Sequence[float]) -> str:
+    """What is wrong with log-probabilities that are so far from those wanted, in nats; NaN is never near."""
+    worst = float(np.max(differences))  # which is NaN where one of them is
     return "" if worst < TOLERANCE else f"off by {worst:.2g} nats"
 
 
@@ -151,14 +157,14 @@ def _merged(network: Any, folder: Path) -> Any:
 def _forced(case: Case, adapters: Sequence[Path | None], networks: Sequence[Any]) -> str:
     pairs = [(PAIRS[0].prompt, PAIRS[0].completion), (PROMPTS[1], PAIRS[3].completion)]
     members = [Member(str(i), adapter, Decoding()) for i, adapter in enumerate(adapters)]
-    worst = 0.0
+    found: list[float] = []
     for (prompt, completion), got in zip(pairs, case.ours.next_token_logprobs(pairs, members), strict=True):
         assert got is not None
         head, tail = case.ours.encode_pair(prompt, completion)
         for mine, network in zip(got, networks, strict=True):
             wanted = plain_logprobs(network, [*head, *tail])[len(head) - 1 : -1]
-            worst = max(worst, float((torch.from_numpy(mine) - wanted).abs().max()))
-    return "" if worst < TOLERANCE else f"off by {worst:.2g} nats"
+            found.append(float((torch.from_numpy(mine) - wanted).abs().max()))
+    return off(found)
 
 
 def attribution(case: Case) -> str:

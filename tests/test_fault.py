@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import platform
 import sys
 from collections.abc import Sequence
@@ -120,6 +121,33 @@ def test_where_nothing_can_be_written_the_fault_still_ends_with_70_and_one_line(
     (tmp_path / "temporary").rmdir()
     last = _ends(["show"], monkeypatch, capsys)
     assert last == "spa-bench: this is a fault of spa-bench; please report it with the lines above"
+
+
+class OutOfMemoryError(RuntimeError):
+    """As torch's class for CUDA's allocator."""
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (MemoryError(), "out of memory; "),
+        (MemoryError("Unable to allocate 9 TiB"), "out of memory (Unable to allocate 9 TiB); "),
+        (OutOfMemoryError("Tried to\nallocate 2 GiB"), "out of memory (Tried to allocate 2 GiB); "),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "out of memory (DefaultCPUAllocator: can't allocate"),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), "out of memory ([Errno 12] Cannot allocate memory); "),
+    ],
+)
+def test_memory_that_ends_is_one_line_and_no_fault(
+    error: Exception, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    def fails(_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("spa_bench.cli.list.catalogue", fails)
+    assert cli.main(["list", "samplers"]) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"spa-bench: {said}")
+    assert line.endswith("run it again: what was done is kept")
 
 
 def test_errors_behind_an_error_are_traced():

@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
 from architecture_parts.networks import ARCHITECTURES  # noqa: E402
-from architectures import COLUMNS, check  # noqa: E402
+from architectures import COLUMNS, check, off  # noqa: E402
 
 BY_NAME = {architecture.name: architecture for architecture in ARCHITECTURES}
 FEW = ("qwen3", "mistral", "gemma2", "gpt_neox", "mpt", "mamba", "phi3, longrope")
@@ -54,3 +54,9 @@ def test_the_page_has_every_architecture_and_says_how_many_are_right():
     assert len(right) >= 25
     for name in lines:
         assert name in right or not name.startswith(NEEDED), name
+
+
+def test_what_is_not_a_number_is_off_wherever_it_stands():
+    assert off([0.0, 1e-5]) == ""
+    assert off([0.0, float("nan")]) == off([float("nan"), 0.0]) == "off by nan nats"
+    assert off([0.1, 0.0]) == "off by 0.1 nats"

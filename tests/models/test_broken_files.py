@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from spa_bench.errors import ModelError
 from spa_bench.models.chat import chat_text
@@ -128,3 +130,26 @@ def test_a_tokenizer_with_several_templates_and_no_usual_one_is_one_line():
     made.chat_template = {"tools": "x", "rag": "y"}
     with pytest.raises(ModelError, match=r"^the chat template of model 'tiny' fails: ValueError: "):
         chat_text(made, "tiny", [("user", "Hi")])
+
+
+def unmerged(folder: Path) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    tensors["model.layers.1.self_attn.q_proj.lora_A.default.weight"] = torch.zeros(2, 4)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def wrapped(folder: Path) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    path = "model.layers.1.self_attn.q_proj"
+    tensors[f"{path}.base_layer.weight"] = tensors.pop(f"{path}.weight")
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+LEFT = {unmerged: "q_proj.lora_A.default.weight", wrapped: "q_proj.base_layer.weight"}
+
+
+@pytest.mark.parametrize("change", LEFT)
+def test_an_adapter_that_was_not_merged_is_refused(change: Change, tiny_folder: Path, tmp_path: Path):
+    said = refused(changed(tiny_folder, tmp_path / "model", change))
+    assert "it holds an adapter that was not merged ('model.layers.1.self_attn." in said
+    assert f"{LEFT[change]}', 1 such weights); merge it" in said

@@ -202,6 +202,35 @@ def test_where_memory_ends_fewer_rows_are_read(tiny_model: HFModel, members: lis
         list(tiny_model.divergence(PAIRS[:1], members[:2], base=True, top=20))
 
 
+def test_where_memory_ends_fewer_tokens_are_looked_at(
+    tiny_model: HFModel, members: list[Member], monkeypatch: pytest.MonkeyPatch
+):
+    """The output layer, the sums over the vocabulary and a member that is read again alone."""
+    wanted = list(tiny_model.divergence(PAIRS, members, base=True, top=20, again=[1]))
+    scored = [np.array(each) for each in tiny_model.next_token_logprobs(PAIRS, members)]
+    whole, sizes = OutputLayer.logits, list[int]()
+
+    def narrow(self: OutputLayer, states: torch.Tensor) -> torch.Tensor:
+        sizes.append(states.shape[1])
+        if states.shape[1] > allowed:
+            raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return whole(self, states)
+
+    monkeypatch.setattr(OutputLayer, "logits", narrow)
+    allowed = 2
+    found = list(tiny_model.divergence(PAIRS, members, base=True, top=20, again=[1]))
+    assert max(sizes) > 4
+    for one, other in zip(found, wanted, strict=True):
+        assert one is not None
+        assert other is not None
+        assert largest_difference(of_sums(one), of_sums(other)) < 1e-6
+    for mine, other in zip(tiny_model.next_token_logprobs(PAIRS, members), scored, strict=True):
+        np.testing.assert_allclose(mine, other, atol=1e-5)
+    allowed = 0
+    with pytest.raises(ModelError, match="out of memory with 1 tokens for 3 members while divergence is measured"):
+        list(tiny_model.divergence(PAIRS[:1], members[:2], base=True, top=20))
+
+
 def test_logits_that_are_not_finite_are_one_line(tiny_model: HFModel, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(OutputLayer, "logits", lambda self, states: torch.full((*states.shape[:2], 1024), torch.nan))
     with pytest.raises(ModelError, match="not finite"):

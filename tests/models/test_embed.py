@@ -106,6 +106,10 @@ def test_a_model_that_is_not_there_or_lacks_weights_is_one_line(tiny_folder: Pat
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
     with pytest.raises(ModelError, match=r"it lacks 'norm\.weight' \(1 weights missing\)"):
         HFEmbedder(str(folder))
+    weights["model.layers.1.self_attn.q_proj.lora_A.default.weight"] = torch.zeros(2, 4)
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ModelError, match="it holds an adapter that was not merged"):
+        HFEmbedder(str(folder))
     (folder / "model.safetensors").unlink()
     with pytest.raises(ModelError, match="cannot load the embedding model"):
         HFEmbedder(str(folder))

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,13 @@ import pytest
 import torch
 
 from spa_bench.models.beams import BeamSearch
-from spa_bench.models.hf.failures import is_out_of_memory, within_memory
+from spa_bench.models.hf.adapters import Adapters
+from spa_bench.models.hf.draw import Drawer
+from spa_bench.models.hf.failures import within_memory
 from spa_bench.models.hf.model import HFModel, HFOptions
 from spa_bench.models.hf.stacked_lora import Adapter, target_modules, write_adapter
+from spa_bench.models.hf.stream import Stream
+from spa_bench.support.memory import is_out_of_memory
 from spa_bench.support.seeds import draw_seed
 from spa_bench.types import Completion, Decoding, Key, Member, Request
 
@@ -160,6 +165,49 @@ def test_a_batch_grows_again_behind_a_request_that_failed(model: HFModel):
     assert memory.steps[0] == 5
 
 
+class ReadingLater(Small):
+    """Memory that ends where several prompts are read together behind the first step."""
+
+    def __call__(self, ids: torch.Tensor, mask: torch.Tensor) -> None:
+        super().__call__(ids, mask)
+        if ids.shape[1] > 1 and len(ids) > 1 and self.steps:
+            raise self.error
+
+
+def one_long(answers: int) -> list[Request]:
+    """A request with a long answer, and some with short ones that leave it alone in its batch before others begin."""
+    asked = [r for r in requests(draws=answers) if r.problem_id == "0"]
+    asked = [replace(r, problem_id=str(i), draw=0, prompt=f"def f{i}(nums):\n") for i, r in enumerate(asked)]
+    first, *others = (replace(r, decoding=replace(r.decoding, max_new_tokens=5)) for r in asked)
+    return [replace(first, prompt=PROMPTS[3], decoding=replace(first.decoding, max_new_tokens=40)), *others]
+
+
+@pytest.mark.usefixtures("four_rows")
+def test_memory_that_ends_while_new_prompts_are_read_fails_no_row_that_was_there(
+    model: HFModel, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(Drawer, "_rows_a_group", lambda *_: 4)
+    monkeypatch.setattr(model.codec, "ends", frozenset())
+    asked = one_long(10)
+    whole = answers(model, asked, [BASE])
+    memory = ReadingLater(CPU)
+    with watched(model, memory):
+        assert answers(model, asked, [BASE]) == whole
+    assert max(memory.read) > 1
+
+
+@pytest.mark.usefixtures("four_rows")
+def test_what_did_not_fit_are_the_rows_that_began_too(model: HFModel, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(Drawer, "_rows_a_group", lambda *_: 16)
+    monkeypatch.setattr(model.codec, "ends", frozenset())
+    widths: list[int] = []
+    made = Stream.__init__
+    monkeypatch.setattr(Stream, "__init__", lambda self, *given: widths.append(given[2]) or made(self, *given))
+    with watched(model, ReadingLater(CPU)):
+        answers(model, one_long(40), [BASE])
+    assert widths[:2] == [16, 8]  # one row went on, and fifteen began beside it
+
+
 def test_another_error_is_not_taken_for_memory(model: HFModel):
     with watched(model, Small(RuntimeError("shapes do not match"), rows=1)), pytest.raises(RuntimeError, match="shapes"):
         answers(model, requests(), [BASE])
@@ -179,6 +227,18 @@ def test_a_beam_search_that_does_not_fit_is_halved_and_one_that_never_fits_fails
     assert lost.finish == "failed"
     assert lost.failure.startswith("out of memory with a prompt of ")
     assert {k: b for k, b in found.items() if k.problem != "5"} == {k: b for k, b in whole.items() if k.problem != "5"}
+
+
+def test_a_beam_search_whose_adapter_does_not_fit_fails_with_that_cause(
+    model: HFModel, adapter: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def full(*_: Any, **__: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(Adapters, "use", full)
+    found = list(model.diverse_beams(requests(draws=1), Member("adapted", adapter, Decoding()), BeamSearch(2, 2, 0.5)))
+    assert len(found) == len(PROMPTS)
+    assert all(group[0].failure.startswith("out of memory") for beams in found for group in beams.groups)
 
 
 @pytest.mark.parametrize(

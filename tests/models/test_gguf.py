@@ -257,6 +257,30 @@ def test_an_error_of_the_library_that_writes_is_one_line_too(tmp_path: Path, mon
         from_file(tmp_path / "m.gguf", QUIET)
 
 
+def test_a_disk_that_is_full_while_the_tokenizer_is_written_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    gguf_files.write(tmp_path / "m.gguf")
+
+    def full(self: Any, folder: Path) -> None:
+        (folder / "tokenizer_config.json").write_text("{}")
+        self.backend_tokenizer.save("/dev/full")  # raises Exception itself
+
+    monkeypatch.setattr("transformers.PreTrainedTokenizerFast.save_pretrained", full)
+    with pytest.raises(ModelError, match=r"cannot write .*No space left on device .*; make room"):
+        from_file(tmp_path / "m.gguf", QUIET)
+    assert not list(model_cache().glob("*gguf-*"))
+
+
+def test_another_error_of_the_tokenizer_is_not_taken_for_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    gguf_files.write(tmp_path / "m.gguf")
+
+    def broken(*_: object) -> None:
+        raise TypeError("a fault")
+
+    monkeypatch.setattr("transformers.PreTrainedTokenizerFast.save_pretrained", broken)
+    with pytest.raises(TypeError, match="a fault"):
+        from_file(tmp_path / "m.gguf", QUIET)
+
+
 def test_a_revision_of_a_file_is_refused(tmp_path: Path):
     gguf_files.write(tmp_path / "m.gguf")
     with pytest.raises(UsageError, match=r"--revision main names a version on the hub, and .*m\.gguf is no model of the hub"):

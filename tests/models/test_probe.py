@@ -72,13 +72,6 @@ def test_where_a_masked_column_counts_as_a_distance_it_stands_on_the_left(name: 
     assert not found.way.same_bytes
 
 
-@pytest.mark.parametrize("name", ["mistral", "gpt_neo"])
-def test_a_window_that_no_row_of_the_probe_reaches_over_is_taken_from_the_config(name: str, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(probing, "_SMALL", 0)  # as for a large network: no long row
-    assert probed(name).way.block == 0
-    assert probed("llama").way.block == 16
-
-
 @pytest.mark.parametrize("name", ["mamba", "openai-gpt"])
 def test_a_network_without_a_usable_cache_reads_its_rows_again_and_says_so(name: str):
     found = probed(name)

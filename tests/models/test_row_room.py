@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from spa_bench.errors import ModelError
 from spa_bench.models.hf import placed
 from spa_bench.models.hf.model import HFModel, HFOptions
 from spa_bench.models.hf.products import least_rows
@@ -47,6 +48,18 @@ def test_a_number_that_was_asked_for_is_taken(tiny_model: HFModel, monkeypatch: 
 def test_a_network_without_a_cache_counts_its_logits_alone(monkeypatch: pytest.MonkeyPatch):
     free(monkeypatch, 5.5 * LOGITS * 1000 / 0.5)
     assert RowRoom(torch.nn.Linear(2, 2), vocabulary=1000, device=CPU, asked=None).rows(100) == 5
+
+
+class Full(torch.nn.Linear):
+    """A network for which there is no memory."""
+
+    def forward(self, **_: object) -> torch.Tensor:
+        raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+
+def test_memory_that_ends_is_not_taken_for_a_network_without_a_cache():
+    with pytest.raises(ModelError, match="out of memory with a row of 16 tokens; use a smaller dtype or model"):
+        RowRoom(Full(2, 2), vocabulary=1000, device=CPU, asked=None).rows(100)
 
 
 def test_few_rows_give_the_same_answers_and_their_number_is_told(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch):

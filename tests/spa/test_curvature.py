@@ -1,8 +1,10 @@
 """Curvatures against dense matrices: Kronecker factors, Gauss–Newton products, the recursion of LiSSA."""
 
+import random
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -241,6 +243,26 @@ def test_lissa_converges_to_the_damped_inverse(sample: Sampled, dense: tuple[Ten
     torch.testing.assert_close(found, expected, rtol=0.02, atol=0.02 * float(expected.abs().max()))
     assert (early - expected).norm() > 5 * (found - expected).norm()
     torch.testing.assert_close(twice, found, rtol=1e-4, atol=1e-4)  # the batch is the whole sample: repeats are alike
+
+
+def test_lissa_makes_fewer_products_in_a_pass_where_memory_ends(sample: Sampled, monkeypatch: pytest.MonkeyPatch):
+    few = two(sample)
+    several = vectors(few, 3)
+    batch = Products(few).draw(random.Random(0), 2)
+    wanted, made, tried = Products(few).times(batch, several), Products._product, list[int]()
+
+    def small(self: Products, batch: Any, some: dict[str, Tensor]) -> dict[str, Tensor]:
+        tried.append(len(next(iter(some.values()))))
+        if tried[-1] > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return made(self, batch, some)
+
+    monkeypatch.setattr(Products, "_product", small)
+    products = Products(few)
+    for _ in range(2):  # the second time no pass is tried that is too large
+        found = products.times(batch, several)
+        assert all(torch.allclose(found[block], wanted[block], rtol=1e-4, atol=1e-6) for block in wanted)
+    assert tried == [3, 1, 2, 1, 1, 1, 1, 1]
 
 
 def test_lissa_with_a_scale_that_is_too_small_says_what_to_do(tiny_model: HFModel):

@@ -13,7 +13,7 @@ import torch
 
 from doubles import ignore
 from spa_bench.cards.training import AttributionCard, LoraCard
-from spa_bench.errors import DataError
+from spa_bench.errors import DataError, ModelError
 from spa_bench.models.hf import placed
 from spa_bench.models.hf.memory import free_bytes
 from spa_bench.models.hf.model import HFModel
@@ -156,9 +156,33 @@ def test_hours_can_be_allowed(tiny_model: HFModel, monkeypatch: pytest.MonkeyPat
     card = AttributionCard(curvature="lissa", depth=10_000, repeats=500)
     monkeypatch.setenv("SPA_BENCH_MOST_HOURS", "1e9")
     check_affordable(tiny_model, card, LORA, Size(96, 12, 40.0))
-    monkeypatch.setenv("SPA_BENCH_MOST_HOURS", "many")
-    with pytest.raises(DataError, match="SPA_BENCH_MOST_HOURS is 'many'; give a number of hours, such as 48"):
+
+
+@pytest.mark.parametrize("hours", ["many", "nan", "inf", "-inf", "-1"])
+def test_hours_are_a_number(hours: str, tiny_model: HFModel, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("SPA_BENCH_MOST_HOURS", hours)
+    card = AttributionCard(curvature="lissa", depth=10_000, repeats=500)
+    with pytest.raises(DataError, match=f"SPA_BENCH_MOST_HOURS is '{hours}'; give a number of hours, such as 48"):
         check_affordable(tiny_model, card, LORA, Size(96, 12, 40.0))
+
+
+def test_a_pass_has_fewer_tokens_where_memory_ends(tiny_model: HFModel, monkeypatch: pytest.MonkeyPatch):
+    measured, tried, most = footprint._measured, list[int](), 40
+
+    def small(model: Any, lora: Any, tokens: int) -> footprint.Footprint:
+        tried.append(tokens)
+        if tokens > most:
+            raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return measured(model, lora, tokens)
+
+    monkeypatch.setattr(footprint, "_measured", small)
+    monkeypatch.setattr(footprint, "_known", {})
+    assert footprint.footprint(tiny_model, LORA).kept > 0
+    assert tried == [128, 64, 32]
+    most = 0
+    footprint._known.clear()
+    with pytest.raises(ModelError, match=r"out of memory with a pass of 16 tokens; use a smaller dtype, lora.rank or model"):
+        footprint.footprint(tiny_model, LORA)
 
 
 def test_memory_that_ekfac_would_not_find_is_refused(tiny_model: HFModel, monkeypatch: pytest.MonkeyPatch):

@@ -63,6 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     from spa_bench.support.cache import settle
     from spa_bench.support.console import error_line, speakable
+    from spa_bench.support.memory import is_out_of_memory
     from spa_bench.support.text import without_middle
     from spa_bench.support.threads import still_threads
 
@@ -90,11 +91,30 @@ def main(argv: Sequence[str] | None = None) -> int:
         error_line(f"interrupted; nothing that was done is lost, resume with: {shlex.join(['spa-bench', *words])}")
         return 130
     except OSError as error:
-        if error.errno not in _NAMED:
+        if error.errno not in _NAMED | {errno.ENOMEM}:
             raise
-        more = "; make room or use another folder, and run it again" if error.errno in _FULL else ""
-        error_line(f"{error.filename or 'the disk'}: {error.strerror}{more}")
+        error_line(_unwritten(error) if error.errno in _NAMED else _out_of_memory(error))
         return 2
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        error_line(_out_of_memory(error))
+        return 2
+
+
+def _unwritten(error: OSError) -> str:
+    more = "; make room or use another folder, and run it again" if error.errno in _FULL else ""
+    return f"{error.filename or 'the disk'}: {error.strerror}{more}"
+
+
+def _out_of_memory(error: BaseException) -> str:
+    from spa_bench.support.text import one_line
+
+    said = one_line(error, 200)
+    return (
+        f"out of memory{said and f' ({said})'}; use a smaller --batch-size, a --dtype of fewer bits or a smaller model, and "
+        "run it again: what was done is kept"
+    )
 
 
 def entry() -> None:

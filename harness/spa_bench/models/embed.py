@@ -20,7 +20,8 @@ from torch import nn
 
 from spa_bench.errors import ModelError
 from spa_bench.models.hf.hub import only_here
-from spa_bench.models.hf.loading import check_folder, device_of, hash_state, load_tokenizer
+from spa_bench.models.hf.loading import check_folder, check_merged, device_of, hash_state, load_tokenizer
+from spa_bench.support.memory import is_out_of_memory
 from spa_bench.support.provenance import hash_folder
 
 _LONGEST = 8192  # tokens, where neither tokenizer nor config names a limit
@@ -99,10 +100,13 @@ def _load(path: str) -> tuple[Any, Any]:
             path, dtype=torch.float32, use_safetensors=True, output_loading_info=True, **common
         )
     except Exception as error:  # a config can hold anything, and the class of its architecture trips over it
+        if is_out_of_memory(error):
+            raise ModelError(f"out of memory while the embedding model {path!r} is loaded; give a smaller one") from error
         first = str(error).strip().split("\n", 1)[0]
         raise ModelError(
             f"cannot load the embedding model {path!r}: {first}; give a folder or a hub name with safetensors weights"
         ) from error
+    check_merged(loading, path)
     lacking = sorted(key for key in loading["missing_keys"] if not key.startswith("pooler."))  # a head that is not used
     if lacking:
         raise ModelError(f"cannot load the embedding model {path!r}: it lacks {lacking[0]!r} ({len(lacking)} weights missing)")

@@ -5,6 +5,7 @@ The estimates are rough: within a factor of two while nothing else runs on the m
 
 from __future__ import annotations
 
+import math
 import os
 import random
 from collections.abc import Iterator, Mapping
@@ -154,9 +155,12 @@ def check_affordable(model: LoraTrainable, card: AttributionCard, lora: LoraCard
 def _most_hours() -> float:
     given = os.environ.get("SPA_BENCH_MOST_HOURS", "")
     try:
-        return float(given) if given else HOURS
+        hours = float(given) if given else HOURS
     except ValueError:
-        raise DataError(f"SPA_BENCH_MOST_HOURS is {given!r}; give a number of hours, such as 48") from None
+        hours = math.nan
+    if not 0 <= hours < math.inf:
+        raise DataError(f"SPA_BENCH_MOST_HOURS is {given!r}; give a number of hours, such as 48")
+    return hours
 
 
 def _activations(cost: Footprint, lora: LoraCard, tokens: int) -> float:

@@ -6,20 +6,24 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
 from spa_bench.cards.training import LoraCard
+from spa_bench.errors import ModelError
 from spa_bench.models.base import LoraTrainable
 from spa_bench.models.hf.checkpointing import blocks_of, checkpointed
+from spa_bench.models.hf.failures import within_memory
 from spa_bench.models.hf.placed import devices_of, input_device, layer_device, number_type, parameter_count, room_over
 from spa_bench.models.hf.stacked_lora import use_factors
 from spa_bench.models.hf.trained_lora import train_factors
 from spa_bench.spa.losses import token_losses, vocabulary_of
 
 _WORK = 2e10  # operations of a pass on a CPU, which takes a fraction of a second
+_LEAST = 16  # tokens of a pass
 _COUNTED = 0.5  # share of the tokens that count in the loss
 _ROOM = 0.6  # share of the free memory that kept activations may take
 _KEY = tuple[object, ...]
@@ -54,7 +58,7 @@ def footprint(model: LoraTrainable, lora: LoraCard) -> Footprint:
     key = (lora.rank, lora.targets, lora.precision)
     found = _known.setdefault(model.network, {})
     if key not in found:
-        found[key] = _measured(model, lora)
+        found[key] = _measured_within_memory(model, lora)
     return found[key]
 
 
@@ -65,12 +69,22 @@ def twice(model: LoraTrainable, lora: LoraCard, tokens: int) -> AbstractContextM
     return nullcontext()
 
 
-def _measured(model: LoraTrainable, lora: LoraCard) -> Footprint:
+def _measured_within_memory(model: LoraTrainable, lora: LoraCard) -> Footprint:
+    """See _measured; a pass of fewer tokens where memory ends. Raises ModelError where it does not hold one of a few."""
+    device, count = input_device(model.network), parameter_count(model.network)
+    tokens = min(model.context, 256 if device.type != "cpu" else max(_LEAST, min(128, int(_WORK / (4 * count)))))
+    while (found := within_memory(partial(_measured, model, lora, tokens))) is None:
+        if tokens <= _LEAST:
+            raise ModelError(f"out of memory with a pass of {tokens} tokens; use a smaller dtype, lora.rank or model")
+        tokens = max(_LEAST, tokens // 2)
+    return found
+
+
+def _measured(model: LoraTrainable, lora: LoraCard, tokens: int) -> Footprint:
+    """The footprint by passes of so many tokens."""
     network, layers = model.network, model.lora_layers(lora.targets)
     parameters = list(network.parameters())
     device, whole = input_device(network), number_type(network) is torch.float32 and lora.precision == "float32"
-    count = parameter_count(network)
-    tokens = min(model.context, 256 if device.type != "cpu" else max(16, min(128, int(_WORK / (4 * count)))))
     ids = torch.arange(tokens, device=device)[None] % 97
     places = {p: layer_device(x.base) for p, x in layers.items()}
     down = {p: torch.zeros(1, lora.rank, x.base.in_features, device=places[p]).requires_grad_() for p, x in layers.items()}
@@ -102,7 +116,7 @@ def _measured(model: LoraTrainable, lora: LoraCard) -> Footprint:
         kept=kept / tokens,
         kept_again=again / tokens,
         weights=sum(p.numel() * p.element_size() for p in parameters if not p.is_meta),
-        parameters=count,
+        parameters=parameter_count(network),
         vocabulary=vocabulary_of(network),
         device=device,
         devices=devices_of(network),

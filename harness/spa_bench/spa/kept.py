@@ -84,7 +84,7 @@ def made_adapters(maker: AdapterMaker, seeds: Sequence[int], cache: Path) -> lis
             if not final.is_dir():
                 maker.make_adapters(work / "made", seeds)
                 os.rename(work / "made", final)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         raise _failure("adapters", cache, error) from error
     return [final / f"member-{k}" for k in range(len(seeds))]
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from spa_bench.errors import ModelError
 from spa_bench.models.hf import stacked_lora
+from spa_bench.models.hf.failures import within_memory
 from spa_bench.models.hf.lora_probe import check_stacked, odd_layers, peft_differs, seeded_ids
 from spa_bench.models.hf.placed import weights_said
 from spa_bench.models.hf.stacked_lora import Adapter, StackedLinear
@@ -59,13 +60,19 @@ class Adapters:
 
     def _attach(self, paths: Sequence[str]) -> dict[str, StackedLinear]:
         """The wrapped layers at `paths`, without those that LoRA cannot change; new ones are probed."""
-        if new := [p for p in paths if p not in self._layers]:
-            ids = seeded_ids(self._network, self._vocabulary)
-            self._odd |= odd_layers(self._network, new, ids)
-            if good := [p for p in new if p not in self._odd]:
-                self._odd |= check_stacked(self._network, good, ids, self._dtype)
-                self._layers |= stacked_lora.attach(self._network, [p for p in good if p not in self._odd])
+        new = [p for p in paths if p not in self._layers]
+        if new and within_memory(partial(self._probe, new)) is None:
+            raise ModelError("out of memory while two small adapters are tried; use a smaller dtype or model")
         return {p: self._layers[p] for p in paths if p in self._layers}
+
+    def _probe(self, new: Sequence[str]) -> bool:
+        """Wrap those of the layers `new` that LoRA can change; True."""
+        ids = seeded_ids(self._network, self._vocabulary)
+        self._odd |= odd_layers(self._network, new, ids)
+        if good := [p for p in new if p not in self._odd]:
+            self._odd |= check_stacked(self._network, good, ids, self._dtype)
+            self._layers |= stacked_lora.attach(self._network, [p for p in good if p not in self._odd])
+        return True
 
     def peft_differs(self, folder: Path) -> str:
         """Why PEFT does not read the adapter in `folder` as it is meant, on one line; "" where it gives the same logits."""

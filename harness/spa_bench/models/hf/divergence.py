@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -27,6 +27,7 @@ _LOGIT_BYTES = {"cpu": 1 << 26, "cuda": 1 << 30}  # room for the logits that are
 _ROWS = {"cpu": 8, "cuda": 32}  # rows a member that are read together: few of them stay in a CPU's cache
 
 Pair = tuple[list[int], list[int]]
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,10 +72,10 @@ class Forced:
         """Log-probabilities (K, T, V) behind each token of each pair's second part, in order. Raises ModelError as `sums`."""
         for start, states in self._states(pairs, adapters):
             for place, (_, tail) in enumerate(pairs[start : start + states.shape[1]]):
-                pieces = list(self._logits(states[:, place, -len(tail) - 1 : -1], adapters))
-                if lost := [member for piece in pieces for member in _not_finite(piece)]:
+                pieces = self._pieces(states[:, place, -len(tail) - 1 : -1], adapters, _logprobs)
+                if lost := [member for _, not_finite in pieces for member in not_finite]:
                     raise ModelError(_said(min(lost), "a text that is scored"))
-                yield torch.cat([piece.log_softmax(-1) for piece in pieces], 1).cpu().numpy()
+                yield torch.cat([piece for piece, _ in pieces], 1).numpy()
 
     def _states(self, pairs: Sequence[Pair], adapters: Sequence[Path | None]) -> Iterator[tuple[int, Tensor]]:
         """(place of the first pair, what its and the next pairs' output layer gets, (K, pairs, places, d)).
@@ -87,10 +88,7 @@ class Forced:
             states = within_memory(partial(self._read, part, adapters))
             if states is None:
                 if len(part) == 1:
-                    raise ModelError(
-                        f"out of memory with {sum(map(len, part[0]))} tokens for {len(adapters)} members while divergence is "
-                        "measured; use a smaller dtype"
-                    )
+                    raise _too_large(sum(map(len, part[0])), len(adapters))
                 most = len(part) // 2
                 continue
             yield start, states
@@ -109,29 +107,58 @@ class Forced:
             states = self._layer.last_states(arranged.inputs, keep, arranged.place)
         return states.reshape(k, len(rows), *states.shape[1:])[:, : len(pairs)]
 
-    @torch.inference_mode()
-    def _logits(self, states: Tensor, adapters: Sequence[Path | None]) -> Iterator[Tensor]:
-        """The logits (K, some tokens, V) of one pair, piece by piece; the pieces do not depend on its company."""
+    def _pieces(self, states: Tensor, adapters: Sequence[Path | None], act: Callable[[Tensor], Result]) -> list[Result]:
+        """`act` of the logits (K, some tokens, V) of one pair, piece by piece.
+
+        The pieces do not depend on the pair's company. Where memory runs out, those that follow have half as many tokens.
+        """
+        tokens, start = states.shape[1], 0
         room = max(1, _LOGIT_BYTES[self._kind] // (4 * len(adapters) * self._vocabulary))
-        for piece in states.chunk(-(-states.shape[1] // room), 1):
-            with self._use(adapters):
-                logits = self._layer.logits(piece)
-            yield logits
+        size = -(-tokens // -(-tokens // room))  # pieces of nearly equal size
+        found: list[Result] = []
+        while start < tokens:
+            part = states[:, start : start + size]
+            result = within_memory(partial(self._piece, part, adapters, act))
+            if result is None:
+                if part.shape[1] == 1:
+                    raise _too_large(1, len(adapters))
+                size = part.shape[1] // 2
+                continue
+            found.append(result)
+            start += size
+        return found
+
+    @torch.inference_mode()
+    def _piece(self, states: Tensor, adapters: Sequence[Path | None], act: Callable[[Tensor], Result]) -> Result:
+        with self._use(adapters):
+            logits = self._layer.logits(states)
+        return act(logits)
 
     def _sums_of(self, states: Tensor, wanted: Wanted) -> DivergenceSums:
-        parts = [_checked(each, wanted.members, wanted.top) for each in self._logits(states, wanted.adapters)]
+        parts = self._pieces(states, wanted.adapters, partial(_checked, members=wanted.members, top=wanted.top))
         return summed(parts, wanted.members, wanted.top)
 
     def _noise(self, pair: Pair, states: Tensor, adapter: Path | None) -> float:
         """KL a token between a member among the others, from `states`, and the same alone; the mean of both directions."""
-        both = torch.cat([states, self._read([pair], [adapter])[:1, 0, -states.shape[1] - 1 : -1]])
+        [(_, alone)] = self._states([pair], [adapter])
+        both = torch.cat([states, alone[:1, 0, -states.shape[1] - 1 : -1]])
         cross = self._sums_of(both, Wanted(adapters=[adapter] * 2, members=2, top=1)).cross
         kl = np.maximum(np.diagonal(cross)[:, None] - cross, 0.0) / states.shape[1]
         return float((kl[0, 1] + kl[1, 0]) / 2)
 
 
-@torch.inference_mode()
-def _checked(logits: Tensor, members: int, top: int) -> TokenSums:
+def _too_large(tokens: int, members: int) -> ModelError:
+    return ModelError(
+        f"out of memory with {tokens} tokens for {members} members while divergence is measured; use a smaller dtype"
+    )
+
+
+def _logprobs(logits: Tensor) -> tuple[Tensor, list[int]]:
+    """Log-probabilities on the host, and the members whose logits are not finite."""
+    return logits.log_softmax(-1).cpu(), _not_finite(logits)
+
+
+def _checked(logits: Tensor, *, members: int, top: int) -> TokenSums:
     found = token_sums(logits, members, top=top)
     if found is None:
         raise ModelError(_said(next(iter(_not_finite(logits)), 0), "a reference solution"))

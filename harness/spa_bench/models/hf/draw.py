@@ -96,6 +96,8 @@ class Drawer:
                 most = largest // 2
             elif len(active) > 1:
                 whole = 1
+            elif most > 1:  # it had company before: slots of rows that ended, and what was read of waiting prompts
+                most = 1
             else:  # the longest prompts come first: what follows may fit
                 [queue] = active.values()
                 lost = queue.popleft()
@@ -122,8 +124,7 @@ class Drawer:
         usual = most = max(1, self._rows_a_group(1, columns or [1]) // (search.groups * search.width))
         while waiting:
             now = waiting[:most]
-            with self._adapters.use([adapter]):
-                done = within_memory(partial(decoder.search, [prompt for _, prompt in now], search))
+            done = within_memory(partial(self._searched, decoder, [prompt for _, prompt in now], adapter, search))
             if done is None and len(now) > 1:
                 most = len(now) // 2
                 continue
@@ -137,6 +138,12 @@ class Drawer:
                     groups = tuple(tuple(self._beam(draw, beam) for beam in group) for group in searched.groups)
                     yield DrawnBeams(draw, groups, searched.drawn)
             waiting = waiting[len(now) :]
+
+    def _searched(
+        self, decoder: Decoder, prompts: Sequence[Searched], adapter: Group, search: BeamSearch
+    ) -> Sequence[Searched]:
+        with self._adapters.use([adapter]):
+            return decoder.search(prompts, search)
 
     def _beam(self, draw: Draw, beam: Beam) -> Drawn:
         ended = beam.tokens[-1] in self._codec.ends

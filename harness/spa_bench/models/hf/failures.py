@@ -12,12 +12,9 @@ from typing import TypeVar
 import torch
 
 from spa_bench.models.engine import Draw, Drawn
+from spa_bench.support.memory import is_out_of_memory
 
 Result = TypeVar("Result")
-
-# torch has a class of its own for CUDA's caching allocator alone
-_REFUSALS = ("can't allocate memory", "not enough memory", "out of memory", "_STATUS_ALLOC_FAILED")
-
 
 _counted: list[None] = []  # one for each time that memory ran out in this process, as torch counts its peaks
 
@@ -39,13 +36,6 @@ def within_memory(act: Callable[[], Result]) -> Result | None:
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     return None
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether `error` says that memory ran out: a MemoryError, torch's own class, or a RuntimeError with such words."""
-    if isinstance(error, MemoryError | torch.cuda.OutOfMemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in _REFUSALS)
 
 
 def out_of_memory(draw: Draw) -> Drawn:

@@ -25,6 +25,7 @@ from spa_bench.support import lock
 from spa_bench.support.cache import ELSEWHERE, model_cache, own_cache
 from spa_bench.support.console import Reporter
 from spa_bench.support.files import put, sync_folder
+from spa_bench.support.memory import is_out_of_memory
 from spa_bench.support.provenance import hash_bytes, hash_folder
 
 _CONVERSION = 2  # counts changes of what this module and its neighbours make of the same file
@@ -176,7 +177,6 @@ def _folder(sha256: str) -> Path:
 
 def _write(header: Header, path: Path, folder: Path) -> None:
     """Put the file's model into `folder` as safetensors in float32, with its tokenizer."""
-    from safetensors import SafetensorError
     from safetensors.torch import save_file
     from transformers import AutoTokenizer
 
@@ -190,7 +190,8 @@ def _write(header: Header, path: Path, folder: Path) -> None:
             f"{path} holds {header.numbers} numbers in its tensors and the network that transformers makes of it {held}: some "
             f"would be left out{_hint(header)}; {AS_FOLDER}"
         )
-    tokenizer.save_pretrained(folder)
+    with _writing(folder):
+        tokenizer.save_pretrained(folder)
     rows = embedding_rows(network)
     check_built(load_tokenizer(AutoTokenizer, str(folder)), header.tokenizer, rows, where)
     seen: set[int] = set()
@@ -199,10 +200,8 @@ def _write(header: Header, path: Path, folder: Path) -> None:
         if tensor.data_ptr() not in seen:  # weights that are tied are written once
             seen.add(tensor.data_ptr())
             weights[name] = tensor.contiguous()
-    try:
+    with _writing(folder):
         save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    except SafetensorError as error:  # a full disk, for one
-        raise ModelError(_unwritten(folder.parent, str(error))) from error
     said = {key: value for key, value in network.config.to_dict().items() if key != "quantization_config"}
     config = type(network.config).from_dict(said)
     config.architectures = [type(network).__name__]
@@ -211,6 +210,21 @@ def _write(header: Header, path: Path, folder: Path) -> None:
     generation = network.generation_config
     generation.eos_token_id = _ends(header, path)
     generation.save_pretrained(folder)
+
+
+@contextlib.contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """Turn what libraries in Rust raise for a full disk into a ModelError; tokenizers has no class for it but Exception."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:
+        if not isinstance(error, SafetensorError) and "(os error " not in str(error):
+            raise
+        raise ModelError(_unwritten(folder.parent, str(error))) from error
 
 
 def _read(header: Header, path: Path) -> tuple[Any, Any]:
@@ -238,6 +252,8 @@ def _read(header: Header, path: Path) -> tuple[Any, Any]:
     except ModelError:
         raise
     except Exception as error:  # a file can state anything, and the classes of its architecture trip over it
+        if is_out_of_memory(error):
+            raise ModelError(f"out of memory while {path} is read in float32; give a model with fewer parameters") from error
         check_lists(header, str(path))
         raise ModelError(f"cannot load {path} (architecture {header.architecture!r}): {told(error)}; {AS_FOLDER}") from error
     if missing := sorted(loading["missing_keys"]):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,12 @@ import torch
 from torch import nn
 
 from spa_bench.errors import ModelError, UsageError
-from spa_bench.models.hf.failures import is_out_of_memory
 from spa_bench.models.hf.hub import not_here, only_here
 from spa_bench.models.hf.placed import is_movable, loaded, prepare
+from spa_bench.support.memory import is_out_of_memory
 from spa_bench.support.text import one_line
 
+_OF_ADAPTER = re.compile(r"(^|\.)(lora_\w+|base_layer|modules_to_save|original_module)(\.|$)")  # in names of PEFT's weights
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -42,7 +44,7 @@ def load_network(
         network, loading = AutoModelForCausalLM.from_pretrained(
             path, dtype=dtype, use_safetensors=True, output_loading_info=True, **common, **more
         )
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError, MemoryError, SafetensorError) as error:
         if isinstance(error, OSError) and "local_files_only" in common:
             raise not_here(path) from error
         if is_out_of_memory(error):
@@ -68,9 +70,24 @@ def load_network(
         ) from error
     if network._hf_peft_config_loaded:  # from the hub; a folder is refused before
         raise ModelError(f"cannot load model {path!r}: it comes with an adapter of PEFT; give its base model, or a merged one")
+    _check_weights(loading, path)
+    return network, tokenizer
+
+
+def _check_weights(loading: Mapping[str, Any], path: str) -> None:
+    """Raise ModelError where weights are missing, or an adapter's would be left out."""
+    check_merged(loading, path)
     if missing := sorted(loading["missing_keys"]):
         raise ModelError(f"cannot load model {path!r}: it lacks {missing[0]!r} ({len(missing)} weights missing)")
-    return network, tokenizer
+
+
+def check_merged(loading: Mapping[str, Any], path: str) -> None:
+    """Raise ModelError where weights of an adapter would be left out, by what transformers says of `loading` a model."""
+    if left := sorted(filter(_OF_ADAPTER.search, loading["unexpected_keys"])):
+        raise ModelError(
+            f"cannot load model {path!r}: it holds an adapter that was not merged ({left[0]!r}, {len(left)} such weights); "
+            "merge it (merge_and_unload, save_pretrained) and give that model, or take these weights out for the base alone"
+        )
 
 
 def settled(network: Any, device: torch.device, path: str) -> nn.Module:

@@ -19,10 +19,12 @@ import torch
 from torch import Tensor, nn
 
 from spa_bench.errors import ModelError
+from spa_bench.models.hf.failures import within_memory
 from spa_bench.models.hf.placed import input_device, is_offloaded, is_quantized, layer_device, matrix_of
 from spa_bench.models.hf.probe import FAILURES, first_line
 from spa_bench.models.hf.rounding import distance, tolerance
 from spa_bench.models.hf.stacked_lora import StackedLinear, attach, plain, use_factors
+from spa_bench.support.memory import is_out_of_memory
 
 _ROWS, _TOKENS, _RANK = 4, 6, 4
 _ROUNDED = 0.1  # of the spread: the most mean distance of a quantised layer from the product with its weights
@@ -85,7 +87,9 @@ def check_stacked(network: nn.Module, paths: Sequence[str], ids: Tensor, dtype: 
         try:
             alone = [_logits(network, part, chosen, [m]) for part, m in zip(ids.chunk(2), members, strict=True)]
             both = _logits(network, ids, chosen, members)
-        except FAILURES:
+        except FAILURES as error:
+            if is_out_of_memory(error):
+                raise
             return True
         if bare is not None and distance(both, bare) == 0:
             return True
@@ -161,7 +165,8 @@ def peft_differs(
 ) -> str:
     """Why PEFT, which puts the adapter in `folder` on the same network, does not give the logits that it has within `use()`.
 
-    "" where it gives them, PEFT is not installed, or weights lie in main memory or on disk, which PEFT would place anew.
+    "" where it gives them, PEFT is not installed, or weights lie in main memory or on disk, which PEFT would place anew. Where
+    memory ends nothing is known of PEFT: that is "" too, with a warning.
     """
     if is_offloaded(network):
         return ""
@@ -170,6 +175,20 @@ def peft_differs(
         from peft import PeftModel
     except ImportError:
         return ""
+    why = within_memory(partial(_compared, PeftModel, network, layers, folder, use, vocabulary))
+    if why is None:
+        warnings.warn("out of memory: whether PEFT reads the adapters alike is not known", stacklevel=2)
+    return why or ""
+
+
+def _compared(
+    peft: Any,
+    network: nn.Module,
+    layers: Mapping[str, StackedLinear],
+    folder: Path,
+    use: Callable[[], AbstractContextManager[None]],
+    vocabulary: int,
+) -> str:
     ids = seeded_ids(network, vocabulary)
     with use():
         want = _logits(network, ids)
@@ -179,8 +198,10 @@ def peft_differs(
         try:
             with warnings.catch_warnings():  # PEFT asks transformers by old names
                 warnings.simplefilter("ignore")
-                got = _logits(cast(nn.Module, PeftModel.from_pretrained(network, str(folder))), ids)
+                got = _logits(cast(nn.Module, peft.from_pretrained(network, str(folder))), ids)
         except (*FAILURES, OSError) as error:
+            if is_out_of_memory(error):
+                raise
             return first_line(error)
         finally:
             for path, module in modules.items():

@@ -20,8 +20,8 @@ import torch
 from torch import Tensor, nn
 
 from spa_bench.errors import ModelError
-from spa_bench.models.hf.failures import is_out_of_memory
-from spa_bench.models.hf.placed import number_type, parameter_count, quantized_layers
+from spa_bench.models.hf.failures import within_memory
+from spa_bench.models.hf.placed import is_offloaded, number_type, parameter_count, quantized_layers
 from spa_bench.models.hf.products import least_rows
 from spa_bench.models.hf.reading import CacheKind, Readable, Way
 from spa_bench.models.hf.rounding import distance, fits_float32, in_float32, tolerance
@@ -30,11 +30,15 @@ from spa_bench.models.hf.slots import Prefix, Slots, columns
 from spa_bench.models.hf.window import Window
 from spa_bench.support.cache import own_cache
 from spa_bench.support.files import replace_file
+from spa_bench.support.memory import is_out_of_memory
 from spa_bench.support.provenance import hash_bytes, source_hash
 
 _LENGTHS = (19, 4, 11, 7)  # tokens of the rows
 _LONG = 272  # tokens of a long row, which most windows of local attention do not reach over
 _SMALL = 1_000_000  # parameters up to which a long row takes no time
+_MEDIUM = {"cpu": 30_000_000, "cuda": 3_000_000_000}  # parameters up to which it takes less than a second by itself
+_WINDOW = re.compile("window|chunk|local")  # in the names of numbers of tokens
+_COUNT = re.compile("(layers?|experts?|heads?|pattern|period)$")  # of numbers of something else
 _LARGE = 1_000_000  # parameters from which on the result is kept on the disk: the probe takes half a second or more
 _STEPS = 3  # tokens that are read one by one
 _TAIL = 3  # tokens behind the masked columns
@@ -84,23 +88,32 @@ def probe(network: nn.Module, *, vocabulary: int, context: int, device: torch.de
 
     A network of a short type, or of quantised weights, is looked at in float32 where its weights fit so, since rounding hides
     small faults; the way that is found must hold in its own type too, within its rounding. Raises ModelError when there is no
-    such way. Nothing of the network changes, and no global random number is drawn.
+    such way, or memory ends. Nothing of the network changes, and no global random number is drawn.
     """
-    short = number_type(network).itemsize == 2 or bool(quantized_layers(network))
+    kind = type(network).__name__
     with torch.inference_mode():
-        if not short:
-            return _Probe(network, vocabulary, context, device).run()
-        note = ""
-        if fits_float32(network):
-            with in_float32(network):
-                found = _Probe(network, vocabulary, context, device).run()
-            if confirmed := _Probe(network, vocabulary, found.way.context or context, device).confirm(found):
-                return confirmed
-        else:
-            kind, dtype = type(network).__name__, str(number_type(network)).removeprefix("torch.")
-            note = f"{kind}: read in {dtype} alone, as memory does not hold it in float32: what rounding hides is not seen"
-        found = _Probe(network, vocabulary, context, device).run()
-        return replace(found, notes=(*found.notes, note)) if note else found
+        found = within_memory(partial(_probed, network, vocabulary, context, device))
+    if found is None:
+        raise ModelError(f"{kind}: out of memory with {len(_LENGTHS)} short rows; use a smaller dtype or model")
+    return found
+
+
+def _probed(network: nn.Module, vocabulary: int, context: int, device: torch.device) -> Probed:
+    if number_type(network).itemsize != 2 and not quantized_layers(network):
+        return _Probe(network, vocabulary, context, device).run()
+    wide = within_memory(partial(_wide, network, vocabulary, context, device)) if fits_float32(network) else None
+    if wide is not None:
+        confirmed = _Probe(network, vocabulary, wide.way.context or context, device).confirm(wide)
+        return confirmed or _Probe(network, vocabulary, context, device).run()
+    found = _Probe(network, vocabulary, context, device).run()
+    kind, dtype = type(network).__name__, str(number_type(network)).removeprefix("torch.")
+    note = f"{kind}: read in {dtype} alone, as memory does not hold it in float32: what rounding hides is not seen"
+    return replace(found, notes=(*found.notes, note))
+
+
+def _wide(network: nn.Module, vocabulary: int, context: int, device: torch.device) -> Probed:
+    with in_float32(network):
+        return _Probe(network, vocabulary, context, device).run()
 
 
 class _Probe:
@@ -108,7 +121,10 @@ class _Probe:
         self._network, self._context, self._device = network, context, device
         self._kind = type(network).__name__
         self._vocabulary = vocabulary
-        self._small = parameter_count(network) <= _SMALL
+        count = parameter_count(network)
+        self._small = count <= _SMALL
+        medium = count <= _MEDIUM["cpu" if device.type == "cpu" else "cuda"] and not is_offloaded(network)
+        self._long = self._small or (medium and number_type(network) is torch.float32)
         self._rows, self._want = self._draw()
 
     def run(self) -> Probed:
@@ -154,7 +170,7 @@ class _Probe:
         """Seeded rows that fit the context, and the logits (T, V) of each in a plain reading."""
         room = self._context - BLOCK  # more columns than the context are read in another way
         lengths = [max(2, min(n, room)) for n in _LENGTHS]
-        if self._small and room > max(lengths):
+        if self._long and room > max(lengths):
             lengths.append(min(_LONG, room))
         generator = torch.Generator().manual_seed(0)
         rows: list[list[int]] = [torch.randint(self._vocabulary, (n,), generator=generator).tolist() for n in lengths]
@@ -162,9 +178,7 @@ class _Probe:
             return rows, [self._alone(row) for row in rows]
         except FAILURES as error:
             if is_out_of_memory(error):
-                raise ModelError(
-                    f"{self._kind}: out of memory with a row of {max(lengths)} tokens; use a smaller dtype"
-                ) from error
+                raise
             raise ModelError(
                 f"{self._kind} cannot be evaluated: it does not read a plain row of tokens ({first_line(error)})"
             ) from error
@@ -203,7 +217,8 @@ class _Probe:
 
     def _windows(self) -> bool:
         """Whether the config names a window that the rows here do not reach over, in which a masked column would count."""
-        sizes = [size for name, size in _numbers(self._network.config) if re.search("window|chunk|local", name)]
+        numbers = _numbers(self._network.config)
+        sizes = [size for name, size in numbers if _WINDOW.search(name) and not _COUNT.search(name)]
         return any(max(map(len, self._rows)) < size < self._context for size in sizes)
 
     # what is compared -------------------------------------------------------------------------------------------
@@ -263,16 +278,22 @@ class _Probe:
 
     def _differs(self, act: Callable[[Way, Sequence[int]], list[Tensor]], way: Way) -> str:
         """Why the logits of `act`, of the last tokens of each row, are not those of plain readings; "" where they are."""
-        try:
-            got = act(way, range(len(self._rows)))
-        except FAILURES as error:
-            if is_out_of_memory(error):
-                raise ModelError(
-                    f"{self._kind}: out of memory with {len(self._rows)} short rows; use a smaller dtype"
-                ) from error
-            return first_line(error)
-        worst = max(distance(logits, want[-len(logits) :]) for logits, want in zip(got, self._want, strict=True))
-        return "" if worst <= self._tolerance else f"they differ by {worst:.2g} of the logits' spread"
+        for chosen in self._together():
+            try:
+                got = act(way, chosen)
+            except FAILURES as error:
+                if is_out_of_memory(error):
+                    raise
+                return first_line(error)
+            worst = max(distance(logits, self._want[i][-len(logits) :]) for logits, i in zip(got, chosen, strict=True))
+            if not worst <= self._tolerance:
+                return f"they differ by {worst:.2g} of the logits' spread"
+        return ""
+
+    def _together(self) -> list[range]:
+        """The rows that are compared, by those that are read together: the long one makes all as wide as itself."""
+        every, short = range(len(self._rows)), len(_LENGTHS)
+        return [every] if self._small or len(every) == short else [every[:short], every[short:]]
 
     # what depends on positions and on company ---------------------------------------------------------------------
 
@@ -280,7 +301,9 @@ class _Probe:
         row = self._rows[0]
         try:
             turned = self._plain([row], torch.arange(len(row)).flip(0)[None])
-        except FAILURES:
+        except FAILURES as error:
+            if is_out_of_memory(error):
+                raise
             return False
         return distance(turned[0], self._want[0]) > self._tolerance
 

@@ -6,6 +6,7 @@ moves them by 0.04. So what a fault looks like is found in float32 wherever memo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -22,18 +23,21 @@ _MARGIN = 3.0  # every layer rounds, and the trial changes the embedded tokens a
 
 
 def distance(got: Tensor, want: Tensor) -> float:
-    """The mean distance of logits (T, V), of the wanted ones' spread."""
-    return float((got - want).abs().mean() / want.std().clamp_min(1e-12))
+    """The mean distance of logits (T, V), of the wanted ones' spread; infinite where a number of them is not finite."""
+    found = float((got - want).abs().mean() / want.std().clamp_min(1e-12))
+    return found if math.isfinite(found) else math.inf  # NaN would be smaller than nothing and larger than nothing
 
 
 def tolerance(network: nn.Module, read: Callable[[], Tensor]) -> float:
     """The most `distance` between two right readings; `read` gives logits (T, V) of some rows in float32.
 
-    They are read once as they are and once with embedded tokens whose last bit is changed at random.
+    They are read once as they are and once with embedded tokens whose last bit is changed at random. What is not finite then
+    allows no more.
     """
     dtype = number_type(network)
     least = max(_LEAST[dtype], _QUANTIZED if quantized_layers(network) else 0.0)
-    return max(least, _MARGIN * _of_last_bit(network, read, torch.finfo(dtype).eps))
+    moved = _of_last_bit(network, read, torch.finfo(dtype).eps)
+    return max(least, _MARGIN * moved) if math.isfinite(moved) else least
 
 
 def _of_last_bit(network: nn.Module, read: Callable[[], Tensor], eps: float) -> float:

@@ -9,10 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from spa_bench.errors import ModelError
 from spa_bench.models.hf.kv_cache import cache_name
 from spa_bench.models.hf.placed import devices_of, room_over
 from spa_bench.models.hf.probe import FAILURES
 from spa_bench.models.hf.rows import BLOCK
+from spa_bench.support.memory import is_out_of_memory
 
 _MOST = {"cpu": 128, "cuda": 256}  # 128 rows keep a small model's activations in a CPU's cache
 _SHARE = {"cpu": 0.5, "cuda": 0.8}  # of the free memory; Linux ends a process that takes too much, and others need some too
@@ -36,13 +38,18 @@ class RowRoom:
 
     @cached_property
     def _bytes_a_column(self) -> float:
-        """Bytes of keys and values of one token, found by reading a few; 0 for a network that shows no such cache."""
+        """Bytes of keys and values of one token, found by reading a few; 0 for a network that shows no such cache.
+
+        Raises ModelError where memory does not hold these.
+        """
         ids = torch.zeros(1, BLOCK, dtype=torch.long, device=self._device)
         try:
             with torch.inference_mode():
                 cache = self._network(input_ids=ids, use_cache=True).get(cache_name(self._network))
             return sum(t.nbytes for t in _tensors(cache)) / BLOCK
-        except FAILURES:
+        except (MemoryError, *FAILURES) as error:
+            if is_out_of_memory(error):
+                raise ModelError(f"out of memory with a row of {BLOCK} tokens; use a smaller dtype or model") from error
             return 0.0
 
 

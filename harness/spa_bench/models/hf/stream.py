@@ -6,7 +6,7 @@ others. A network that cannot have slots (see slots.py) takes new rows only when
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,6 +61,9 @@ class Stream:
         self._least = least
         self._groups: list[Group] = [g for g, queue in queues.items() if queue]
         self.rows: list[Row] = []  # group behind group; rows that have ended keep their slot until another row needs it
+        self._beginning: dict[
+            int, tuple[Group, Row]
+        ] = {}  # rows whose prompts are read now, by place; the queues have them too
         self._cache: Slots | Window | None = None
         self._prefixes: dict[tuple[Group, tuple[int, ...]], Prefix] = {}
         self._decoding: RowDecoding | None = None
@@ -97,15 +100,16 @@ class Stream:
     def give_back(self) -> int:
         """Put the rows that have not ended back into their queues; the result is the most that one group had in hand.
 
-        That is what did not fit, where memory ran out.
+        That is what did not fit, where memory ran out: rows whose prompts were being read count too.
         """
-        hands = [[r for r in self._of(g) if not r.finish] for g in self._groups]
+        alive = {g: [r for r in self._of(g) if not r.finish] for g in self._groups}
+        beginning = Counter(group for group, _ in self._beginning.values())
         waiting = [len(self._queues[g]) for g in self._groups]
-        for group, rows in zip(self._groups, hands, strict=True):
+        hands = max(len(rows) + beginning[group] for group, rows in alive.items())
+        for group, rows in alive.items():
             self._queues[group].extendleft(row.anew() for row in reversed(rows))
-        begun = max(map(len, hands))
-        self.rows, self._cache, self._prefixes = [], None, {}
-        return begun or min(self._most, max(waiting))
+        self.rows, self._beginning, self._cache, self._prefixes = [], {}, None, {}
+        return hands or min(self._most, max(waiting))
 
     # rows ------------------------------------------------------------------------------------------------------------
 
@@ -131,7 +135,7 @@ class Stream:
         """Give free slots to waiting rows, once enough of a group are free."""
         assert isinstance(self._cache, Slots)
         width = self._width
-        begun: dict[int, tuple[Group, Row]] = {}
+        begun = self._beginning = {}
         for g, group in enumerate(self._groups):
             places, queue = range(g * width, g * width + min(width, self._most)), self._queues[group]
             free = [i for i in places if self.rows[i].finish]
@@ -144,6 +148,7 @@ class Stream:
         for i, (group, row) in begun.items():  # behind the reading: where memory ends in it, the queues still have the rows
             self.rows[i] = row
             self._queues[group].popleft()
+        self._beginning = {}
         waiting = {(g, tuple(queue[0].prompt)) for g, queue in self._queues.items() if queue}
         self._prefixes = {key: prefix for key, prefix in self._prefixes.items() if key in waiting}
         self._decoding = None

@@ -24,6 +24,7 @@ from spa_bench.models.hf.stacked_lora import use_factors
 from spa_bench.spa.attribution.features import LoraFeatures
 from spa_bench.spa.attribution.gradients import Batch, Point, batch_of
 from spa_bench.spa.losses import logits_at, vocabulary_of
+from spa_bench.spa.passes import run_within_memory
 from spa_bench.support.interrupt import pause_point
 from spa_bench.support.seeds import derive_seed
 
@@ -70,6 +71,7 @@ class Products:
         self._point: Point = sample.point
         self._features = cast(LoraFeatures, sample.features)  # the card refuses lissa on others
         self._factors = self._features.factors()
+        self._rows = _ROWS  # of one pass; fewer behind one in which memory ended
 
     def draw(self, rng: random.Random, size: int) -> Batch:
         """A batch of `size` examples of the sample, or all of them where there are fewer."""
@@ -77,15 +79,22 @@ class Products:
         return batch_of([self._sample.encoded[i] for i in chosen], list(range(len(chosen))), self._point.device)
 
     def times(self, batch: Batch, vectors: Mapping[str, Tensor]) -> Blocks:
-        """G_B v for vectors v of shape (M, o, i) in each block."""
+        """G_B v for vectors v of shape (M, o, i) in each block; fewer of them in a pass where memory ends."""
         count = next(iter(vectors.values())).shape[0]
-        parts = []
+        parts: list[Blocks] = []
         logits = 4 * len(batch.where) * max(1, vocabulary_of(self._point.model.network))
-        together = max(1, min(_ROWS // len(batch.indices), _LOGIT_BYTES // (_LOGIT_COPIES * logits)))
-        for start in range(0, count, together):
+        together = max(1, min(self._rows // len(batch.indices), _LOGIT_BYTES // (_LOGIT_COPIES * logits)))
+
+        def run(members: list[int]) -> None:
             pause_point()
-            parts.append(self._product(batch, {b: v[start : start + together] for b, v in vectors.items()}))
-            self._sample.made(len(batch.indices) * min(together, count - start))
+            part = slice(members[0], members[-1] + 1)
+            parts.append(self._product(batch, {b: v[part] for b, v in vectors.items()}))
+            self._sample.made(len(batch.indices) * len(members))
+
+        every = list(range(count))
+        pieces = run_within_memory([every[start : start + together] for start in range(0, count, together)], run)
+        if pieces > 1:
+            self._rows = max(len(next(iter(p.values()))) for p in parts[-pieces:]) * len(batch.indices)
         return {block: torch.cat([p[block] for p in parts]) for block in vectors}
 
     def mean_eigenvalue(self) -> float:

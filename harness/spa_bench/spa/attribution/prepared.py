@@ -15,13 +15,13 @@ from torch import Tensor
 
 from spa_bench.cards.training import AttributionCard
 from spa_bench.errors import DataError
-from spa_bench.models.hf.failures import is_out_of_memory
 from spa_bench.spa.attribution import lissa
 from spa_bench.spa.attribution.base import Progress
 from spa_bench.spa.attribution.curvature import CURVATURES, Blocks, Consume
 from spa_bench.spa.attribution.gradients import Batch, over_batches
 from spa_bench.spa.attribution.sample import Sampled, gradients
 from spa_bench.spa.batches import Encoded
+from spa_bench.support.memory import is_out_of_memory
 from spa_bench.support.text import one_line
 from spa_bench.types import Example
 

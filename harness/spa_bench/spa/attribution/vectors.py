@@ -12,12 +12,12 @@ from torch import Tensor
 from spa_bench.cards.training import AttributionCard, LoraCard
 from spa_bench.errors import DataError
 from spa_bench.models.base import LoraTrainable
-from spa_bench.models.hf.failures import is_out_of_memory
 from spa_bench.spa.attribution.features import ProjectedFeatures, build_features
 from spa_bench.spa.attribution.gradients import Batch, Point, over_batches
 from spa_bench.spa.attribution.prepared import check_norms
 from spa_bench.spa.attribution.sample import gradients
 from spa_bench.spa.batches import encode
+from spa_bench.support.memory import is_out_of_memory
 from spa_bench.types import Example
 
 DIMENSIONS = 1024  # of a vector: inner products of unit vectors are off by about 1 / sqrt(1024) = 0.03

@@ -1,0 +1,15 @@
+"""How an error says that memory ran out, without the libraries that say so."""
+
+from __future__ import annotations
+
+# torch has a class of its own for CUDA's caching allocator alone
+_REFUSALS = ("can't allocate memory", "not enough memory", "out of memory", "_STATUS_ALLOC_FAILED")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether `error` says that memory ran out: a MemoryError, torch's own class, or a RuntimeError with such words."""
+    if isinstance(error, MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and (
+        type(error).__name__ == "OutOfMemoryError" or any(words in str(error) for words in _REFUSALS)
+    )
