@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
@@ -48,6 +48,19 @@ def test_so_many_rows_have_the_same_bytes_here_at_any_place():
     for count in (least, least + 1, 3 * least):
         among = functional.linear(rows[torch.arange(count) % 4], weight)
         assert torch.equal(among, alone[torch.arange(count) % 4]), count
+
+
+def test_the_packed_kernel_counts_too(monkeypatch: pytest.MonkeyPatch):
+    plain = products.packed_product(torch.eye(8))
+    if plain is None:
+        pytest.skip("this build of torch has no packed product")
+
+    def packed(weight: Tensor) -> Callable[[Tensor], Tensor]:
+        return lambda x: torch.cat([x[i : i + 1] @ weight.T for i in range(len(x))]) * (1 + 1e-6 * (len(x) >= 9))
+
+    monkeypatch.setattr(products, "packed_product", packed)
+    monkeypatch.setattr(products, "_adapters", lambda rows, down, count: products._repeated(rows, count))
+    assert products.least_rows(CPU) == 16
 
 
 def test_a_gpu_needs_no_more(monkeypatch: pytest.MonkeyPatch):

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import cast
 
 import torch
@@ -67,12 +68,21 @@ class PackedLinears:
 
 
 def _product(layer: nn.Linear, weight: Tensor) -> Callable[[Tensor], Tensor]:
-    product, bias = torch.ops.mkldnn._linear_pointwise.default, layer.bias
+    bias = layer.bias
 
     def forward(x: Tensor) -> Tensor:
-        return cast(Tensor, product(x, weight, bias, "none", [], ""))
+        return _times(x, weight, bias)
 
     return forward
+
+
+def _times(x: Tensor, packed: Tensor, bias: Tensor | None = None) -> Tensor:
+    return cast(Tensor, torch.ops.mkldnn._linear_pointwise.default(x, packed, bias, "none", [], ""))
+
+
+def packed_product(weight: Tensor) -> Callable[[Tensor], Tensor] | None:
+    """The product with `weight` (out, in), packed, as a layer has it when texts are drawn; None where torch has none here."""
+    return partial(_times, packed=torch.ops.mkldnn._reorder_linear_weight(weight)) if _works() else None
 
 
 _outcome: list[bool] = []  # of the trial, once a process
@@ -85,8 +95,7 @@ def _works() -> bool:
         x, weight = (torch.randn(n, 64, generator=generator) for n in (5, 48))
         wanted = x @ weight.T
         try:
-            packed = torch.ops.mkldnn._reorder_linear_weight(weight)
-            found = torch.ops.mkldnn._linear_pointwise.default(x, packed, None, "none", [], "")
+            found = _times(x, torch.ops.mkldnn._reorder_linear_weight(weight))
             _outcome.append(bool((found - wanted).abs().max() <= _TOLERANCE * wanted.abs().max()))
         except (AttributeError, RuntimeError, NotImplementedError):
             _outcome.append(False)

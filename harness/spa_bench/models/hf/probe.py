@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from spa_bench.errors import ModelError
 from spa_bench.models.hf.failures import within_memory
+from spa_bench.models.hf.packed import PackedLinears
 from spa_bench.models.hf.placed import is_offloaded, number_type, parameter_count, quantized_layers
 from spa_bench.models.hf.products import least_rows
 from spa_bench.models.hf.reading import CacheKind, Readable, Way
@@ -324,14 +325,18 @@ class _Probe:
         return calm
 
     def _same_bytes(self, way: Way) -> bool:
-        """Whether a row's logits have the same bytes among copies of itself, which is alone, and in company."""
+        """Whether a row's logits have the same bytes among copies of itself, which is alone, and in company.
+
+        The layers compute as they do when texts are drawn, with packed weights.
+        """
         if way.cache != "growing" or not way.block:
             return False
         least = least_rows(self._device)
         others, alone = (2 * least + 1, [0, 1, 2, 3]) if self._small else (least + 1, [1])
         act = self._slotted if way.slots else self._decoded
-        beside = act(way, [place % 4 for place in range(others)])
-        return all(torch.equal(act(way, [row] * least)[0], beside[row]) for row in alone)
+        with PackedLinears(self._network).use():
+            beside = act(way, [place % 4 for place in range(others)])
+            return all(torch.equal(act(way, [row] * least)[0], beside[row]) for row in alone)
 
 
 def _numbers(config: Any) -> Iterator[tuple[str, int]]:

@@ -6,11 +6,14 @@ lies depends on the CPU: at 4 rows on many, at 16 on others. So products are tri
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache, partial
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+from spa_bench.models.hf.packed import packed_product
 
 LEAST = 4
 """The fewest rows in a product, where it is a GPU's or where no number of rows is enough."""
@@ -35,15 +38,24 @@ def _on_this_cpu(threads: int) -> int:
 
 
 def _products(inputs: int, outputs: int, generator: torch.Generator) -> list[partial[Tensor]]:
-    """A layer, and two stacked adapters, as functions of a number of rows: each reads four rows in turn, (..., rows, out)."""
+    """A layer, one with packed weights, and two stacked adapters, as functions of a number of rows: each reads four in turn.
+
+    The results are (..., rows, out).
+    """
     weight = torch.randn(outputs, inputs, generator=generator)
     rows, of_two = torch.randn(4, inputs, generator=generator), torch.randn(2, 4, inputs, generator=generator)
     down = torch.randn(2, 8, inputs, generator=generator)
-    return [partial(_layer, rows, weight), partial(_adapters, of_two, down)]
+    packed = packed_product(weight)
+    layers = [partial(_layer, rows, weight)] + ([partial(_packed, rows, packed)] if packed else [])
+    return [*layers, partial(_adapters, of_two, down)]
 
 
 def _layer(rows: Tensor, weight: Tensor, count: int) -> Tensor:
     return functional.linear(_repeated(rows, count), weight)
+
+
+def _packed(rows: Tensor, product: Callable[[Tensor], Tensor], count: int) -> Tensor:
+    return product(_repeated(rows, count))
 
 
 def _adapters(rows: Tensor, down: Tensor, count: int) -> Tensor:
