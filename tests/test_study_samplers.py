@@ -92,3 +92,16 @@ def test_what_cannot_run_here_is_left_out_with_its_reason(call: Call, tmp_path: 
     done = call("study", "samplers", *words, "--out", tmp_path / "runs", "--write", tmp_path / "page")
     assert done.code == 0, done.err
     assert "left out: verbalized: model 'embedded' has no chat template" in done.err
+
+
+def test_a_search_that_cannot_judge_the_answers_of_a_task_is_left_out(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    from spa_bench.compare.study import designs
+
+    monkeypatch.setattr(designs, "card_names", lambda _: ["base", "qdaif"])
+    words = ["--task", "open-mini", "--limit", "1", "--seeds", "0", "--n", "2", "--engine", "mock"]
+    done = call("study", "samplers", *words, "--out", tmp_path / "runs", "--write", tmp_path / "page")
+    assert done.code == 0, done.err
+    assert "left out: qdaif: the axis 'behaviour' is of programs" in done.err
+    assert {path.name.split("-s0")[0] for path in (tmp_path / "runs").glob("open*")} == {"open-mini-base"}

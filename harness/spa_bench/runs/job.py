@@ -139,8 +139,8 @@ def check_task(card: SamplerCard, task: Task, model: Model, limit: int | None) -
     """The prompts and options of the first `limit` problems for `model`, checked before anything is trained.
 
     Raises UsageError where the task refuses the model, no prompt or some options do not fit the context, or the sampler's kind
-    cannot continue after a choice. Raises ModelError where the kind refuses the model, the model cannot draw as the card wants,
-    or messages need a chat template that it lacks.
+    cannot continue after a choice, cannot answer the problems or lacks something else. Raises ModelError where the kind refuses
+    the model, the model cannot draw as the card wants, or messages need a chat template that it lacks.
     """
     kind, asking = sampler_kind(card.kind), task.asked_by(model, limit)
     _check_stages(card, asking, model)
@@ -154,6 +154,7 @@ def check_task(card: SamplerCard, task: Task, model: Model, limit: int | None) -
     if asking.asked:
         model.check_options(asking.asked)
     kind.check_model(card, model)
+    kind.check_prompts(card, asking.prompts)
     if isinstance(model, ChatModel) and any(p.messages for p in asking.prompts):
         model.check_chat()
     _check_room(asking, task, model)

@@ -47,8 +47,8 @@ def examples_in(prompt: str) -> Examples:
     """The examples in a prompt: `>>> f(1)` with its result below, `assert f(1) == 2`, lines such as `f(1) == 2` or `f(1) -> 2`.
 
     A line may begin with a bullet or with *For example*, have its parts in backticks, and say `f(1) = 2`, *f(1) returns 2* or
-    *f(1) should return 2*. Where the prompt has an equation such as `f(n) = f(n - 1) + 1`, lines with `=` belong to it, and are no
-    examples. Arguments and results must be literals; of a tuple without brackets nobody knows where it ends.
+    *f(1) should return 2*. Where the prompt has an equation such as `f(n) = f(n - 1) + 1`, lines with `=` belong to it
+    and are no examples. Arguments and results must be literals; of a tuple without brackets nobody knows where it ends.
 
     Only calls of one function count: the last one that the prompt begins to define, or, where it defines none, the one that is
     called most often. Equal calls count once; with different results they do not count.
