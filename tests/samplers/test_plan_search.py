@@ -218,10 +218,8 @@ def test_what_was_cut_is_noted_and_the_last_item_of_a_list_left_out():
 
     model = Cut(lambda r: "1. A\n2. B and more" if r.draw == 0 else f"{criticised(r)}, and so on")
     found = search(model, n=2, prompts=(replace(TEXT, max_new_tokens=90),), thought_tokens=9, criticise=True)
-    assert sorted(step(model, "second")) == [
-        "second 5 Name a colour.\n(none: the task is enough)",
-        "second 5 Name a colour.\n- A",
-    ]
+    assert len(step(model, "second")) == 1  # as many as there are leaves
+    assert not any("- B" in q for q in model.questions)
     lists = "the list of observations was cut at its limit; the list of second-order observations was cut at its limit"
     plans = "the plan was cut at its limit"
     more = "the criticism was cut at its limit; the second plan was cut at its limit"

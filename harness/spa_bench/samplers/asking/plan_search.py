@@ -47,7 +47,7 @@ class PlanSearchOptions:
     observations: int = 10  # [observations] that are asked for first
     derived: int = 5  # [observations] that are asked for of each combination
     size: int = 2  # [observations] the most in a combination
-    branches: int = 0  # [combinations] from which second-order observations are derived; 0: n
+    branches: int = 0  # [combinations] from which second-order observations are derived; 0: as many as leaves
     # whether each plan is criticised, as if it were wrong, and a second one made of both: two answers of a leaf
     criticise: bool = False
     thought_tokens: int = 0  # [tokens] of a reply that is no answer; 0: the task's limit for one answer
@@ -72,6 +72,10 @@ class PlanSearchOptions:
                     f"{name} is {items}, which makes {count:,} combinations of at most {self.size}; {_MOST_COMBINATIONS:,} are "
                     "the most: set options.size or the number lower"
                 )
+
+    def leaves(self, n: int) -> int:
+        """The leaves for n answers."""
+        return -(-n // 2) if self.criticise else n
 
 
 @dataclass(frozen=True)
@@ -101,12 +105,12 @@ def procedure(case: Case, options: PlanSearchOptions) -> Steps:
     if first.failure:
         return [failed(f"observations: {first.failure}", first)] * case.n
     observations = first.items(options.observations)
-    lacks = ("no observation could be read",) * (not observations) + (
-        "the list of observations was cut at its limit",
-    ) * first.cut
+    lacks = ["no observation could be read"] * (not observations) + [
+        "the list of observations was cut at its limit"
+    ] * first.cut
     branches = _combinations(observations, options.size)
     case.choices("branches").shuffle(branches)
-    branches = branches[: options.branches or case.n]
+    branches = branches[: options.branches or options.leaves(case.n)]
     asked = [
         case.ask(case.words(options.second, {"n": options.derived, "observations": _listed(branch)}), limit=limit)
         for branch in branches
@@ -153,7 +157,7 @@ def _combinations(observations: Sequence[str], size: int) -> list[Combination]:
 
 
 def _leaves(
-    case: Case, options: PlanSearchOptions, branches: Sequence[Combination], second: Sequence[Reply], lacks: tuple[str, ...]
+    case: Case, options: PlanSearchOptions, branches: Sequence[Combination], second: Sequence[Reply], lacks: Sequence[str]
 ) -> list[_Leaf]:
     """The leaves for n plans, one from each branch in turn; from the beginning again where all have been taken."""
     choices, queues = case.choices("leaves"), []
@@ -166,7 +170,7 @@ def _leaves(
         queues.append([_Leaf(observations, (*lacks, *none, *cut)) for observations in own])
     longest = max(map(len, queues))
     order = [queue[i] for i in range(longest) for queue in queues if i < len(queue)]
-    return list(islice(cycle(order), -(-case.n // 2) if options.criticise else case.n))
+    return list(islice(cycle(order), options.leaves(case.n)))
 
 
 def _listed(observations: Combination) -> str:
