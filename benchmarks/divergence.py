@@ -69,7 +69,7 @@ def peak(way: str, members: int, tokens: int, vocabulary: int) -> float:
     """MB that `way` takes for eight problems beyond the logits of one."""
     torch.set_num_threads(1)
     logits = logits_of(members, tokens, vocabulary)
-    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins again
     before = resident("VmRSS")
     WAYS[way](logits, TOGETHER)
     return (resident("VmHWM") - before) / 1024

@@ -12,7 +12,7 @@ baseline against all other runs. Planted, each through the command line or in th
 - temperature changed from 0: `--set decoding.temperature=1.0`, which costs little, and `=2.0`;
 - partition shuffled: `--set partition.method=random`;
 - one member missing: `--set members=3 --set draws=3`;
-- grader broken: a copy of a re-run in which every third right answer is called wrong, measured anew by `spa-bench grade`;
+- grader broken: a copy of a re-run in which every third right answer is called wrong, measured again by `spa-bench grade`;
 - one verdict flipped: a copy of the baseline's seed 0, of the same spec, with one verdict the other way round.
 """
 

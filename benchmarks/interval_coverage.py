@@ -2,7 +2,7 @@
 
     python benchmarks/interval_coverage.py [--replications 2000] [--json]
 
-Each row is a design: problems, and training seeds where there are any, drawn anew from a population whose mean is known. `ours`
+Each row is a design: problems, and training seeds if any, drawn again from a population whose mean is known. `ours`
 is the interval of spa_bench at 95 %; `percentile` the plain percentile bootstrap over the same problems, seeds pooled (the
 two-way interval a leaderboard usually prints). Two standard errors of a share are 0.01 at 2000 replications. Exit code 1 when
 a row of ours covers less than 90 %, apart from the long tails, which no interval of this size covers.

@@ -2,8 +2,8 @@
 
 `python benchmarks/main_job.py [--samplers spa-influence,...] [--threads T] [--json]`. With one thread the CPU seconds say more
 than the seconds where other work shares the machine. Samplers run in the given order and share the
-cache, as in `make demo`: the first has it empty. Needs no peer: it holds the two promises of the README, 60 s and 2 GB
-for spa-influence on two cores.
+cache, as in `make demo`: the first has it empty. Needs no peer: docs/reference/benchmarks.md promises 60 s and 2 GB for
+spa-influence on two cores, and says where that holds.
 """
 
 from __future__ import annotations

@@ -219,7 +219,7 @@ def against_peer(problems: Sequence[TextSamples], n: int) -> dict[str, Any] | No
 def main() -> None:
     """Print seconds of the whole set, then the ratio to the plain loop."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--problems", type=int, help="only so many problems (default: all 164)")
+    parser.add_argument("--problems", type=int, help="only this number of problems (default: all 164)")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--peer-problems", type=int, default=4)
     parser.add_argument("--peer-samples", type=int, default=32)

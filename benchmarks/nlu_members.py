@@ -160,7 +160,7 @@ def _made_up(count: int) -> list[dict[str, Any]]:
 
 
 def _scores(model: HFModel, asked: Sequence[Asked], members: Sequence[Member]) -> Scores:
-    model._encoded_before = None  # no public way: a run wants its tokens kept, and here every contender tokenises anew
+    model._encoded_before = None  # no public way: a run wants its tokens kept, and here every contender tokenises again
     found = {scores.problem: scores.logprobs.tolist() for scores in model.option_scores(asked, members)}
     return [[found[one.problem_id][k] for one in asked] for k in range(len(members))]
 

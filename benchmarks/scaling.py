@@ -2,7 +2,7 @@
 
     python benchmarks/scaling.py [--measure] [--json]
 
-`--measure` measures the constants of Python's memory and of files anew on this machine, in place of those below. GPU figures
+`--measure` measures the constants of Python's memory and of files again on this machine, in place of those below. GPU figures
 are computed from operations and bytes with the stated rates; none of them was measured on a GPU.
 """
 

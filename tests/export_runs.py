@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from spa_bench.runs.folder import RunFolder, create
+from spa_bench.runs.spec import RunSpec
 from spa_bench.tasks.base import Task
-from spa_bench.types import Record, RunSpec
+from spa_bench.types import Record
 
 
 def stored(

@@ -1,11 +1,11 @@
-"""Runs one small job that is killed at many points, and goes on after each.
+"""Runs one small job that is killed at many points, and resumes after each.
 
 `python kill_server.py CONFIG.json` prints one JSON object a line: a point and what came of it. Points are calls of the
 functions through which anything becomes lasting (fsync, rename, replace, truncate), counted over a whole run; there the
 job is killed before the call, after it, or after the end of the file in hand was torn off, as a power cut would.
 
 What comes before a point is computed once for all of them: at each point the job forks, the child is killed there, and what
-it left on the disk is copied for another process to go on with. The job itself then goes on to the next point.
+it left on the disk is copied for another process to resume. The job itself then continues to the next point.
 """
 
 from __future__ import annotations
@@ -200,7 +200,7 @@ def repeated(folder: Path) -> int:
 
 
 def worker(config: dict[str, Any], model: Watched, found: Sequence[Death], wanted: dict[str, str], file: Path) -> int:
-    """The process that goes on after each of the deaths `found`, and writes what came of each to `file`."""
+    """The process that resumes after each of the deaths `found`, and writes what came of each to `file`."""
 
     def act() -> None:
         file.touch()
@@ -211,10 +211,10 @@ def worker(config: dict[str, Any], model: Watched, found: Sequence[Death], wante
 
 
 def gone_on(config: dict[str, Any], model: Watched, death: Death, wanted: dict[str, str]) -> dict[str, Any]:
-    """What comes of a job that was killed and is gone on with."""
+    """What comes of a job that was killed and is resumed."""
     folder = Path(config["folder"]) / f"killed-{death.point}"
     ends = [death.status]
-    if death.number % 5 == 4:  # and once more while it goes on
+    if death.number % 5 == 4:  # and once more while it resumes
         ends.append(attempt(config, model, folder, {7: MODES[(death.number + 1) % 3]}))
     ends.append(attempt(config, model, folder, {}))
     found = contents(folder)

@@ -14,7 +14,8 @@ from spa_bench.compare.leaderboard.schema import KEPT, KEPT_AT_SIZES
 from spa_bench.metrics.suite import estimates, sizes_up_to
 from spa_bench.runs.contents import COUNTS
 from spa_bench.runs.folder import RunFolder, create
-from spa_bench.types import Choices, Divergence, Grade, Key, Record, RunSpec, Verdict
+from spa_bench.runs.spec import RunSpec
+from spa_bench.types import Choices, Divergence, Grade, Key, Record, Verdict
 
 Text = Callable[[Key], str]
 STYLES = (

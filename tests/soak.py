@@ -2,7 +2,7 @@
 
     MINUTES=60 make soak
 
-A cycle runs a sampler on the embedded model in a process that is killed at a random moment, once or twice; goes on with it in
+A cycle runs a sampler on the embedded model in a process that is killed at a random moment, once or twice; resumes it in
 this process, grades, verifies, reports; asks a `view` server for its pages; and removes the run. After each cycle it reads the
 memory, the open descriptors and the processes of this process and of the server, and the temporary files. The files of a run
 must be the same bytes in every cycle, whenever it was killed.

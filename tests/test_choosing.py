@@ -1,4 +1,4 @@
-"""Multiple choice in a run: every member is asked, every draw chooses, and the model goes on after its choice."""
+"""Multiple choice in a run: every member is asked, every draw chooses, and the model continues after its choice."""
 
 from __future__ import annotations
 
@@ -335,7 +335,7 @@ def test_a_sampler_that_draws_whole_answers_is_refused_before_anything_is_done(k
     with pytest.raises(SpaBenchError) as caught:
         generate(job, Quiz(), _Everything(), tmp_path / "out", tmp_path / "cache", Lines())
     assert str(caught.value).startswith(
-        f"quiz is multiple choice, and mock-sampler (kind {kind!r}) cannot go on after a choice"
+        f"quiz is multiple choice, and mock-sampler (kind {kind!r}) cannot continue after a choice"
     )
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "out").exists()
@@ -430,7 +430,7 @@ def test_the_command_line_runs_a_quiz_and_verifies_it(call: Call, tiny_folder: P
     assert "own scoring" in done.out
     [folder] = (tmp_path / "runs").iterdir()
     refused = call("run", "--sampler", "one-reply", *options)
-    assert "cannot go on after a choice" in refused.err.splitlines()[-1]
+    assert "cannot continue after a choice" in refused.err.splitlines()[-1]
     rows = json.loads(call("run", "--sampler", "base", *options, "--json").out)
     assert rows[0]["metrics"]["own[quiz,acc,none]"]["value"] is not None
     assert call("show", folder).code == 0

@@ -201,7 +201,7 @@ def test_an_interrupted_command_says_how_to_go_on(run: Call, monkeypatch: pytest
     done = run()
     assert done.code == 130
     last = done.err.splitlines()[-1]
-    assert last.startswith("spa-bench: interrupted; nothing that was done is lost, go on with: spa-bench run --sampler base")
+    assert last.startswith("spa-bench: interrupted; nothing that was done is lost, resume with: spa-bench run --sampler base")
 
 
 # generate here, grade there ------------------------------------------------------------------------------------------
@@ -358,21 +358,21 @@ def test_show_says_how_to_go_on_when_records_are_cut_short(call: Call, sandbox: 
     records.write_bytes(records.read_bytes()[:-30])
     last = call("show", folder).out.splitlines()[-1]
     assert last == (
-        f"unfinished: 5 of 6 samples are whole, 1 problems lack some; "
-        f"the same `spa-bench run` again, with --out {folder}, goes on"
+        f"unfinished: 5 of 6 samples are there, 1 problems lack some; "
+        f"the same `spa-bench run` again, with --out {folder}, resumes it"
     )
     assert "unfinished: 5 of 6" in call("show", folder, "--problem", "three/last").out
     records.unlink()
     done = call("show", folder)
     assert (done.code, done.out.count("\n")) == (0, 1)
-    assert done.out.startswith("unfinished: 0 of 6 samples are whole, 3 problems lack some; ")
+    assert done.out.startswith("unfinished: 0 of 6 samples are there, 3 problems lack some; ")
     error = call("show", folder, "--problem", "three/add").error()
     assert error.startswith("there is no sample of 'three/add' yet: unfinished: 0 of 6 samples")
 
 
 def test_show_says_how_to_grade_what_is_not_graded(call: Call, sandbox: InProcessJudge, three: Path, tmp_path: Path):
     folder = mock_run(tmp_path / "mocks", three, lambda r: "", graded=False).path
-    assert call("show", folder).out.splitlines()[-1] == (f"6 samples are not graded; go on with: spa-bench grade {folder}")
+    assert call("show", folder).out.splitlines()[-1] == (f"6 samples are not graded; grade them with: spa-bench grade {folder}")
 
 
 # score ---------------------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from doubles import SANDBOX, Call, InProcessJudge, MockModel, mock_run
-from spa_bench.compare.study import whole
+from spa_bench.compare.study import making
 from spa_bench.errors import DataError
 from spa_bench.models.engine import STAGES
 from spa_bench.models.hf.model import HFModel, HFOptions
@@ -68,7 +68,7 @@ def test_a_study_and_the_stages_close_it_at_an_error(
     def fail(*_: object) -> None:
         raise DataError("pair 3 is empty")
 
-    monkeypatch.setattr(whole, "runs_of", fail)
+    monkeypatch.setattr(making, "runs_of", fail)
     study = ["study", "main", "--task", three, "--out", tmp_path / "study", "--write", tmp_path, "--seeds", "0"]
     assert call(*study, "--samplers", "single,random", "--sandbox", SANDBOX).error() == "pair 3 is empty"
     assert model.closed == 1

@@ -15,7 +15,7 @@ from doubles import SANDBOX, Call
 from spa_bench.cards.sampler import load_sampler_card
 from spa_bench.cards.task import load_task_card
 from spa_bench.compare.leaderboard import build_rows, find_results, markdown
-from spa_bench.compare.study import whole
+from spa_bench.compare.study import making
 from spa_bench.compare.study.designs import STUDIES, Wishes, points_of, roles_of
 from spa_bench.errors import ModelError
 from spa_bench.models.hf.model import HFModel, HFOptions
@@ -93,7 +93,7 @@ def study_pairs(name: str, settings: dict[str, object], model: str | None = None
     study = STUDIES[name]
     grid = (0.5, 1.0) if study.key == "data.share" else ()
     points = points_of(study, Wishes(cards=roles_of(study, "embedded", None), settings=settings, grid=grid))
-    return whole._pairs(study, points, HUMANEVAL, whole.StudyOptions(model=model), settings)
+    return making._pairs(study, points, HUMANEVAL, making.StudyOptions(model=model), settings)
 
 
 @pytest.mark.usefixtures("hub")
@@ -113,7 +113,7 @@ def test_a_study_of_shares_takes_the_embedded_pairs_as_the_hubs_are_many():
 def test_a_study_without_the_hub_says_which_pairs_it_takes_in_plan_and_command(
     call: Call, three: Path, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(whole, "pictures", lambda report: {})
+    monkeypatch.setattr(making, "pictures", lambda report: {})
     places = [
         "--out",
         tmp_path / "runs",

@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from doubles import SANDBOX
-from spa_bench.cli.demo import SAMPLERS, folder_of_demo, make_demo
+from doubles import SANDBOX, Call
 from spa_bench.errors import StoreError, UsageError
+from spa_bench.publish import demo
+from spa_bench.publish.demo import SAMPLERS, folder_of_demo, make_demo
+from spa_bench.publish.series import Board, Listeners
+from spa_bench.runs.folder import RunFolder
 
 
-def test_it_prints_a_row_a_sampler_the_leaderboard_and_where_the_page_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_it_prints_a_row_a_sampler_the_leaderboard_and_where_the_page_is(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(demo, "SAMPLERS", ("base", "base"))
     before, out = os.environ["SPA_BENCH_CACHE"], tmp_path / "demo"
-    make_demo(out, samplers=("base", "base"), limit=2, sandbox=SANDBOX)
-    said = capsys.readouterr().out
+    done = call("demo", "--out", out, "--limit", 2, "--sandbox", SANDBOX)
+    assert done.code == 0, done.err
+    said = done.out
+    assert said.count("\nThe leaderboard: ") == 1
+    assert done.err.count("base on mini-code") == 2
     rows, _, board = said.partition("\n\n")
     assert [line.split()[0] for line in rows.splitlines() if not line.startswith("-")] == ["sampler", "base", "base"]
     assert (out / "leaderboard.md").read_text().strip() in board
@@ -24,6 +34,29 @@ def test_it_prints_a_row_a_sampler_the_leaderboard_and_where_the_page_is(tmp_pat
     assert said.splitlines()[-1].startswith("The demo took ")
     assert os.environ["SPA_BENCH_CACHE"] == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["demo"]
+
+
+def test_its_parts_are_told_as_they_are_made_and_given_back_together(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    told: list[Sequence[RunFolder] | Board] = []
+    made = make_demo(
+        tmp_path, samplers=("base",), limit=1, sandbox=SANDBOX, listeners=Listeners(ran=told.append, board=told.append)
+    )
+    assert told == [list(made.folders), made.board]
+    assert [folder.path.parent for folder in made.folders] == [tmp_path]
+    assert made.board.path.read_text() == made.board.text + "\n"
+    assert (made.page.missing, made.page.path.is_file()) == ("", True)
+    assert capsys.readouterr().out == ""
+
+
+def test_a_page_that_cannot_be_made_is_a_line_with_the_reason(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def no_page(*_: object) -> None:
+        raise UsageError("no altair")
+
+    monkeypatch.setattr(demo, "SAMPLERS", ("base",))
+    monkeypatch.setattr("spa_bench.publish.series.write_report", no_page)
+    done = call("demo", "--out", tmp_path / "demo", "--limit", 1, "--sandbox", SANDBOX)
+    assert done.code == 0, done.err
+    assert f"No page of it: no altair; then: spa-bench report {tmp_path / 'demo'} -o " in done.out
 
 
 def test_one_that_ended_is_made_anew_and_one_that_was_stopped_is_resumed(tmp_path: Path):

@@ -151,7 +151,7 @@ def test_a_sandbox_that_is_absent_leaves_out_what_it_would_run(call: Call, files
     def none(*_: object) -> None:
         raise SandboxError("no sandbox here can run untrusted code")
 
-    monkeypatch.setattr("spa_bench.datasets.whole.choose", none)
+    monkeypatch.setattr("spa_bench.datasets.from_sources.choose", none)
     done = call("describe", "code.jsonl")
     assert done.code == 0
     assert "left out: the shares that run and pass (no sandbox: no sandbox here can run untrusted code)" in done.out

@@ -70,7 +70,7 @@ def test_a_command_stopped_by_the_user_says_how_to_go_on_and_goes_on(call: Call,
         assert process.wait(60) == 130
     lines = [line for line in rest.splitlines() if line.startswith("spa-bench: ")]
     assert lines[0] == "spa-bench: finishing the batch in hand; once more to stop at once"
-    assert lines[-1].startswith("spa-bench: interrupted; nothing that was done is lost, go on with: spa-bench run --sampler")
+    assert lines[-1].startswith("spa-bench: interrupted; nothing that was done is lost, resume with: spa-bench run --sampler")
     assert "Traceback" not in rest
     again = call(*command[3:])
     assert again.code == 0, again.err

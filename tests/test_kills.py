@@ -1,4 +1,4 @@
-"""Killed anywhere, gone on with: the same bytes as a run that nobody disturbed."""
+"""Killed anywhere, resumed: the same bytes as a run that nobody disturbed."""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ import ast
 import graphlib
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -36,13 +37,15 @@ MAY_IMPORT = {
     "runs": "cards executors grading metrics mini models samplers sandbox spa support tasks",
     "datasets": "cards grading metrics mini models runs sandbox spa support tasks",
     "compare": "cards datasets metrics mini models runs sandbox spa support tasks",
-    "publish": "cards compare metrics runs support tasks __init__",
-    "cli": "cards compare datasets executors grading metrics mini models publish runs sandbox spa support tasks __init__",
+    "publish": "cards compare metrics runs support tasks",
+    "cli": "cards compare datasets executors grading metrics mini models publish runs sandbox spa support tasks",
     "lm_eval": "cards mini models runs samplers spa support tasks",
     "api": "cards compare metrics models publish runs samplers support tasks",
+    "__init__": "api cards metrics models samplers support tasks",
     "__main__": "cli",
 }
 ROOT_MODULES = {"__init__", "__main__", "types", "errors", "lm_eval"}  # docs/explanation/architecture.md says why
+ROOT_FILES = {*(f"{name}.py" for name in ROOT_MODULES), "__init__.pyi", "py.typed"}
 HEAVY = {"torch", "transformers", "peft", "safetensors", "tokenizers", "accelerate", "gguf"}
 HOMES = {name: {"models", "spa", "mini"} for name in HEAVY}
 LM_EVAL = {f"tasks/lm_eval/{name}.py" for name in ("library", "rewriting", "scoring", "model")} | {"lm_eval.py"}
@@ -67,8 +70,8 @@ def unit_of(module: str) -> str:
 
 @cache
 def imports(path: Path) -> tuple[str, ...]:
-    """Modules that a file imports, wherever in it: those of functions and of TYPE_CHECKING count."""
-    return tuple(_imports(path))
+    """Modules that a file imports, wherever in it: those of functions and of TYPE_CHECKING count, and those of public names."""
+    return (*_imports(path), *_public_names(path))
 
 
 def _imports(path: Path) -> Iterator[str]:
@@ -81,6 +84,14 @@ def _imports(path: Path) -> Iterator[str]:
             for alias in node.names:
                 inner = f"{node.module}.{alias.name}"
                 yield inner if inner in MODULES else node.module
+
+
+def _public_names(path: Path) -> Iterator[str]:
+    """The modules in the table `_NAMES` of the package, which imports them by name when they are used."""
+    if path == PACKAGE / "__init__.py":
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "_NAMES":
+                yield from (f"spa_bench.{module}" for module in ast.literal_eval(node.value))
 
 
 MODULES = {module_name(path): path for path in FILES}
@@ -100,8 +111,19 @@ def picture() -> str:
 
 
 def test_the_root_has_no_other_modules():
-    assert {path.stem for path in PACKAGE.glob("*.py")} == ROOT_MODULES
+    assert {path.name for path in PACKAGE.iterdir() if not path.is_dir()} == ROOT_FILES
     assert {unit_of(module) for module in MODULES} == {*MAY_IMPORT, *ROOT_MODULES}
+
+
+def test_every_folder_and_every_file_of_the_root_has_a_row_in_the_docs():
+    rows = re.findall(r"^\| `([^`]+)` \| ", ARCHITECTURE.read_text(encoding="utf-8"), re.MULTILINE)
+    folders = {f"{unit}/" for unit in MAY_IMPORT if unit not in ROOT_MODULES}
+    assert [name for name in sorted(folders | ROOT_FILES) if rows.count(name) != 1] == []
+
+
+def test_the_public_names_of_the_package_count_as_imports():
+    leads = {unit_of(module) for module in imports(PACKAGE / "__init__.py") if module.startswith("spa_bench.")}
+    assert leads == {*MAY_IMPORT["__init__"].split(), "types", "errors"}
 
 
 @pytest.mark.parametrize("path", FILES, ids=module_name)
@@ -139,6 +161,7 @@ def test_the_picture_in_the_docs_is_made_of_this_table():
         "spa_bench.cli.main, spa_bench.compare.leaderboard, spa_bench.cards.sampler, spa_bench.metrics.suite",
         "spa_bench.publish.report.page, spa_bench.runs.folder",
         "spa_bench.runs.reopen, spa_bench.runs.verify, spa_bench.publish.report.write, spa_bench.publish.export",
+        "spa_bench.compare.gate, spa_bench.compare.power, spa_bench.publish.view.server, spa_bench.publish.show",
     ],
 )
 def test_looking_at_results_loads_no_torch(modules: str, tmp_path: Path):

@@ -129,7 +129,7 @@ def test_a_server_that_goes_away_loses_nothing_and_the_same_command_goes_on(aski
     served.fault = lambda number, body: Fault(status=503) if draws(served) > 5 else None
     said = asking("--until", "generate", "--set", "engine.concurrency=2").error()
     assert "answers 503 (busy): given up after 2 tries" in said
-    assert said.endswith("what is drawn is kept, and the same command goes on from there")
+    assert said.endswith("what is drawn is kept, and the same command resumes from there")
     have = len(folder_of(tmp_path).record_log.rows())
     assert 3 <= have < 12
     served.forget()

@@ -2,11 +2,15 @@
 
 import re
 
+import pytest
+
 from doubles import MockModel, sampler_card
 from spa_bench.cards.sampler import SamplerCard, load_sampler_card
+from spa_bench.cards.task import load_task_card
 from spa_bench.models.base import Model
 from spa_bench.models.hf.model import HFModel
-from spa_bench.runs.plan import estimate_line
+from spa_bench.runs.job import load_task
+from spa_bench.runs.plan import estimate_line, plan_lines
 from spa_bench.spa.training_data import read_sources
 
 STAGE = r"(\d+ s|\d+ min|[\d.]+ h) and [\d.]+ GB"
@@ -29,3 +33,19 @@ def test_without_gradients_of_the_data_training_alone_is_estimated(tiny_model: H
 def test_without_training_there_is_no_estimate(tiny_model: HFModel):
     assert estimated(sampler_card(), tiny_model) == ""
     assert estimated(sampler_card(), MockModel(lambda _: "")) == ""
+
+
+@pytest.mark.parametrize(
+    ("lora", "said"),
+    [
+        ({"steps": 3, "batch": 4}, "4 LoRA × 3 steps × 4 = 48 training rows"),
+        ({"steps": 3, "batch": 4, "accumulation": 5}, "4 LoRA × 3 steps × 20 = 240 training rows"),
+        ({"steps": 0, "epochs": 1.0}, "4 LoRA × 1 epoch of the pairs of each"),
+        ({"steps": 0, "epochs": 2.5}, "4 LoRA × 2.5 epochs of the pairs of each"),
+    ],
+)
+def test_the_cost_counts_all_pairs_that_training_reads(lora: dict[str, float], said: str):
+    card = load_sampler_card("spa-random", {f"lora.{key}": value for key, value in lora.items()})
+    task = load_task(load_task_card("mini-code"))
+    lines = plan_lines(card, task, MockModel(lambda _: ""), n=4, seeds=[0], limit=2, embedded=False)
+    assert f"cost a seed: {said}, 8 answers" in lines

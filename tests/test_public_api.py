@@ -14,6 +14,8 @@ import spa_bench
 from notebook import Notebook
 from spa_bench import errors, types
 from spa_bench.cli import main as cli
+from spa_bench.runs import spec
+from spa_bench.tasks import judgement
 
 FIELDS = {
     "Decoding": [
@@ -45,7 +47,6 @@ FIELDS = {
         ),
     ],
     "Grade": ["problem", "member", "draw", "verdict", "message", "call", "suite", "mark", "quality"],
-    "Judgement": ["problem", "asks", "first", "second", "reply", "said", "tokens"],
     "Divergence": ["problem", "tokens", "matrices", "members", "overall"],
     "DivergenceSums": [
         "tokens",
@@ -67,7 +68,10 @@ FIELDS = {
     "Begun": ["text", "choice"],
     "Prompt": ["problem_id", "text", "max_new_tokens", "stop", "messages", "begun", "program"],
     "Estimate": ["value", "low", "high", "n", "reason"],
-    "RunSpec": [
+}
+
+KEPT = {  # of what a run keeps: nouns of fewer folders
+    spec.RunSpec: [
         "sampler",
         "task",
         "model",
@@ -87,6 +91,7 @@ FIELDS = {
         "embedding",
         "metrics",
     ],
+    judgement.Judgement: ["problem", "asks", "first", "second", "reply", "said", "tokens"],
 }
 
 
@@ -98,6 +103,10 @@ def test_nouns_are_these_and_no_others():
 @pytest.mark.parametrize("name", FIELDS)
 def test_fields_of_a_noun_keep_their_names_and_order(name: str):
     assert [f.name for f in fields(getattr(types, name))] == FIELDS[name]
+
+
+def test_fields_of_what_a_run_keeps_keep_their_names_and_order():
+    assert {noun: [f.name for f in fields(noun)] for noun in KEPT} == KEPT
 
 
 def test_verdicts_are_eight():

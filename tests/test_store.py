@@ -12,7 +12,8 @@ import pytest
 from spa_bench.errors import StoreError
 from spa_bench.runs import folder as store
 from spa_bench.runs.folder import RunFolder, create, group_hash, open_run, plain, spec_hash
-from spa_bench.types import Grade, Key, Record, RunSpec, Verdict
+from spa_bench.runs.spec import RunSpec
+from spa_bench.types import Grade, Key, Record, Verdict
 
 SPEC = RunSpec(
     sampler={"name": "s", "members": 1},

@@ -15,7 +15,7 @@ from spa_bench.cards.sampler import load_sampler_card
 from spa_bench.cards.task import load_task_card
 from spa_bench.compare.study.at_once import make_at_once
 from spa_bench.compare.study.designs import Point
-from spa_bench.compare.study.runner import Place, Run, make, runs_of, shares_of
+from spa_bench.compare.study.runner import StudyRun, StudySetup, make, runs_of, shares_of
 from spa_bench.errors import DataError
 from spa_bench.executors.pool import Pool
 from spa_bench.models.acts import station
@@ -142,9 +142,11 @@ def load(folder: Path) -> HFModel:
 
 def made(model: Model, jobs: list[tuple[Point, Job]], out: Path) -> dict[str, dict[str, bytes]]:
     """The bytes of the runs of a study of `jobs` by `model`, by folder."""
-    place = Place(task=load_task(jobs[0][1].task), model=model, out=out / "runs", cache=out / "cache", workers=1, programs=1)
-    runs: list[Run] = runs_of(jobs, place)
-    make(runs, place, quiet())
+    setup = StudySetup(
+        task=load_task(jobs[0][1].task), model=model, out=out / "runs", cache=out / "cache", workers=1, programs=1
+    )
+    runs: list[StudyRun] = runs_of(jobs, setup)
+    make(runs, setup, quiet())
     assert all(run.done for run in runs)
     return {
         run.path.name: {name: (run.path / name).read_bytes() for name in BYTES if (run.path / name).exists()} for run in runs
@@ -163,12 +165,12 @@ def test_runs_at_once_have_the_bytes_of_runs_one_after_another(
 
 
 def test_runs_share_what_the_stage_cache_keeps(jobs: list[tuple[Point, Job]]):
-    warm, cold, single, base, later, *_ = (shares_of(Run(point, job, Path())) for point, job in jobs)
+    warm, cold, single, base, later, *_ = (shares_of(StudyRun(point, job, Path())) for point, job in jobs)
     assert warm == cold
     assert len(warm) == 2
     assert len(single) == 1
     assert not single & warm
     assert base == frozenset()
     random = replace(jobs[0][1], sampler=load_sampler_card("spa-random", {"members": 2}))
-    assert len(shares_of(Run(jobs[0][0], random, Path()))) == 1  # its parts need no scores
+    assert len(shares_of(StudyRun(jobs[0][0], random, Path()))) == 1  # its parts need no scores
     assert not later & warm

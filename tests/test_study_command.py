@@ -13,7 +13,7 @@ import pytest
 from doubles import RIGHT, SANDBOX, WRONG, Call, Done, InProcessJudge, Lines, MockModel
 from spa_bench.cards.sampler import load_sampler_card
 from spa_bench.cards.task import load_task_card
-from spa_bench.compare.study import runner, whole
+from spa_bench.compare.study import making, runner
 from spa_bench.runs.divergence import known_divergence
 from spa_bench.runs.folder import RunFolder, open_run
 from spa_bench.runs.generate import generate
@@ -33,8 +33,8 @@ def half_right(request: Request) -> str:
 @pytest.fixture
 def study(call: Call, three: Path, tmp_path: Path, sandbox: InProcessJudge, monkeypatch: pytest.MonkeyPatch) -> Call:
     """The study of temperatures on three problems with a mock of the bare base, two seeds; later arguments win."""
-    monkeypatch.setattr(whole, "load_model_for", lambda *_: MockModel(half_right))
-    monkeypatch.setattr(whole, "pictures", lambda report: {"svg": b"", "png": b""})
+    monkeypatch.setattr(making, "load_model_for", lambda *_: MockModel(half_right))
+    monkeypatch.setattr(making, "pictures", lambda report: {"svg": b"", "png": b""})
 
     def called(name: str, *arguments: object) -> Done:
         options = ["--samplers", "single=base", "--grid", "0,1"] if name == "temperature" else []
@@ -237,7 +237,7 @@ def test_a_run_that_a_study_made_is_an_ordinary_one(study: Call, call: Call, tmp
 def test_samplers_with_and_without_queries_are_one_study(
     call: Call, three: Path, tmp_path: Path, sandbox: InProcessJudge, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(whole, "pictures", lambda report: {"svg": b"", "png": b""})
+    monkeypatch.setattr(making, "pictures", lambda report: {"svg": b"", "png": b""})
     monkeypatch.setenv("SPA_BENCH_CACHE", str(tmp_path / "cache"))
     pairs = [{"prompt": f"def f{i}(x):\n", "completion": f"    return x + {i}\n"} for i in range(12)]
     (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))

@@ -18,8 +18,8 @@ from spa_bench.runs.folder import RunFolder, open_run
 from spa_bench.runs.grade import grade
 from spa_bench.runs.job import load_task
 from spa_bench.runs.reopen import sampler_card
-from spa_bench.runs.rerun import compare
-from spa_bench.runs.verify import verify
+from spa_bench.runs.rerun import difference_of
+from spa_bench.runs.verify import check_run, verify
 from spa_bench.types import Request
 
 
@@ -134,7 +134,7 @@ def test_a_run_that_is_not_graded_is_not_whole(
     [fault] = [fault for fault in faults(folder.path) if "finish" in fault]
     assert fault == (
         f"{folder.path} has 2 of 6 samples: it is not finished; "
-        f"the same `spa-bench run` again, with --out {folder.path}, goes on"
+        f"the same `spa-bench run` again, with --out {folder.path}, resumes it"
     )
 
 
@@ -145,6 +145,16 @@ def test_what_cannot_be_checked_is_code_2_beside_a_whole_run(order: int, call: C
         done = call("verify", *[whole.path, tmp_path / other][::order])
         assert done.error() == f"{tmp_path / other} {why}"
         assert done.out.startswith(f"{whole.path}: whole")
+
+
+def test_a_run_is_whole_or_wrong_or_could_not_be_checked(whole: RunFolder, tmp_path: Path):
+    fine = check_run(whole.path)
+    assert (fine.faults, fine.compared, fine.unchecked, fine.wrong) == ((), (), None, False)
+    absent = check_run(tmp_path / "nowhere")
+    assert (absent.unchecked, absent.wrong) == (f"{tmp_path / 'nowhere'} is not there; give a run folder", False)
+    (whole.path / "spec.json").write_text("{")
+    damaged = check_run(whole.path)
+    assert (len(damaged.faults), damaged.unchecked, damaged.wrong) == (1, None, True)
 
 
 def test_a_strange_file_is_named(whole: RunFolder, faults: Callable[[Path], list[str]]):
@@ -165,7 +175,7 @@ def test_a_folder_under_another_name_is_found(whole: RunFolder, faults: Callable
 
 def test_a_repetition_that_gives_the_same_is_the_same(whole: RunFolder, three: Path, tmp_path: Path):
     again = mock_run(tmp_path / "again", three, half_right, n=4)
-    found = compare(whole, again)
+    found = difference_of(whole, again)
     assert found.same
     assert found.lines() == [
         "spec: the same", "texts: all 12 the same", "verdicts on equal texts: all 12 the same", "metrics: the same",
@@ -176,7 +186,7 @@ def test_other_texts_verdicts_and_metrics_are_counted_and_named(whole: RunFolder
     def worse(request: Request) -> str:
         return WRONG if request.problem_id == "three/last" else half_right(request)
 
-    found = compare(whole, mock_run(tmp_path / "again", three, worse, n=4))
+    found = difference_of(whole, mock_run(tmp_path / "again", three, worse, n=4))
     assert not found.same
     assert [k.problem for k in found.other_texts] == ["three/last"] * 2
     assert found.other_verdicts == []
@@ -188,7 +198,7 @@ def test_another_verdict_on_an_equal_text_is_told_from_another_text(whole: RunFo
     rows = again.grade_log.rows()
     (again.path / "grades.jsonl").unlink()
     again.grade_log.append([replace(rows[0], verdict=rows[1].verdict), *rows[1:]])
-    found = compare(whole, again)
+    found = difference_of(whole, again)
     assert found.other_texts == []
     assert found.other_verdicts == [rows[0].key]
 

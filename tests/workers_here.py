@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from spa_bench.executors.base import Answer, Lost, Seat, serve
+from spa_bench.executors.base import Lost, Returned, Seat, serve
 
 
 class Here:
@@ -36,10 +36,10 @@ class InThisProcess:
     def drop(self, parcel: object) -> None:
         pass
 
-    def wait(self, seats: Sequence[Seat], seconds: float) -> list[tuple[Seat, Answer | Lost]]:
+    def wait(self, seats: Sequence[Seat], seconds: float) -> list[tuple[Seat, Returned | Lost]]:
         last = seats[-1]
         assert isinstance(last, Here)
-        return [(last, Answer(last.answer))]
+        return [(last, Returned(last.answer))]
 
     def close(self) -> None:
         pass

@@ -30,7 +30,7 @@ EKFAC = {
 """By rank: what the Kronecker factors are the moments of, and how many draws of labels of each example there are."""
 GRID = {"batches": (8, 16, 32), "repeats": (1, 2), "depths": (60, 120, 180, 250, 350, 500, 700, 1000)}
 SLACK = 0.005
-"""By how much a setting of lissa has to clear the floor in dense algebra: its batches are drawn anew in the real run."""
+"""By how much a setting of lissa has to clear the floor in dense algebra: its batches are drawn again in the real run."""
 Report = Callable[[str], None]
 Rows = dict[str, dict[str, float]]
 

@@ -73,7 +73,7 @@ def _datainf(network: Any, job: dict[str, Any], pairs: Any, queries: Any) -> tor
     attributor.cache(DataLoader(train, batch_size=job["batch"]))
     layers = attributor._get_layer_wise_reps(0, attributor._cached_train_reps[0])
     attributor.regularization = job["damping"] * float(torch.stack([g.square().mean() for g in layers]).mean())
-    # it transforms the queries anew for each batch of pairs, so few batches; larger ones do not fit in memory
+    # it transforms the queries again for each batch of pairs, so few batches; larger ones do not fit in memory
     train_loader = DataLoader(train, batch_size=max(job["batch"], 32))
     return attributor.attribute(train_loader, DataLoader(test, batch_size=len(test)))
 

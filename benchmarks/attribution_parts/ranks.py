@@ -78,7 +78,7 @@ def bootstrap_lds(
 ) -> tuple[dict[str, Interval], dict[tuple[str, str], Interval]]:
     """LDS of each score matrix and the difference of each pair of them, with percentile intervals.
 
-    Queries and halves are drawn anew with replacement, the same draw for all matrices, so that differences are paired.
+    Queries and halves are drawn again with replacement, the same draw for all matrices, so that differences are paired.
     """
     rng = np.random.default_rng(seed)
     loss = -outputs.loss.mean(1)

@@ -11,7 +11,7 @@ Each public name is looked up when it is first used, so that `import spa_bench` 
 
 from importlib import import_module
 
-__version__ = "0.1.0"
+from spa_bench.support.version import __version__
 
 _NAMES = {
     "api.run": "load_model run score",

@@ -1,8 +1,9 @@
-"""Every noun of the harness, on one screen.
+"""The nouns that folders from `metrics/` and `models/` up to the command line share.
 
 A sampler is a mixture of members; a member is an adapter (or none) and a decoding. A task turns problems into
 requests, a model turns requests into completions, the task turns completions into grades, metrics turn grades and
-texts into estimates.
+texts into estimates. Nouns that fewer folders share stand with the first that needs them: the spec of a run in
+`runs/spec.py`, a judge model's reply in `tasks/judgement.py`.
 """
 
 from __future__ import annotations
@@ -109,7 +110,7 @@ class Asked:
 
     problem_id: str
     options: tuple[tuple[str, str], ...]  # (context, text): log p(text | context); contexts may differ (WinoGrande)
-    choices: int  # the first so many options can be chosen; later ones are only scored (lm-eval's acc_mutual_info)
+    choices: int  # how many options, the first ones, can be chosen; later ones are only scored (lm-eval's acc_mutual_info)
     cut: bool = False  # too long: cut the context on the left as lm-eval does, instead of an error
 
 
@@ -269,24 +270,6 @@ class Grade:
         return Key(self.problem, self.member, self.draw)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Judgement:
-    """A line of judgements.jsonl: what a judge model replied to one question about answers to one problem."""
-
-    problem: str
-    asks: str  # the question: "same", of two answers, or "quality", of one
-    first: str  # hash of the answer, 16 hex digits; of two, of the one that came first
-    second: str  # hash of the other answer; "" where the question is about one
-    reply: str  # what the judge wrote
-    said: str  # the verdict in the reply: "yes" or "no", or a number; "": there is none
-    tokens: int = 0  # new tokens of the reply, the end token included; 0 in files of earlier versions
-
-    @property
-    def key(self) -> str:
-        """The question and the answers that it is about."""
-        return f"{self.asks} {self.problem} {self.first} {self.second}"
-
-
 @dataclass(frozen=True, kw_only=True)
 class Divergence:
     """A line of divergence.jsonl: how far apart the members' distributions are on one problem's context."""
@@ -356,30 +339,6 @@ class Estimate:
     def missing(reason: str) -> Estimate:
         """No value, and why."""
         return Estimate(value=None, low=None, high=None, n=0, reason=reason)
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunSpec:
-    """Everything that can change a number of a run; its hash names the run folder."""
-
-    sampler: dict[str, object]  # the card, with overrides applied
-    task: dict[str, object]  # the card, the version of the data and its hash
-    model: dict[str, object]  # name, hash of weights and tokenizer
-    data: dict[str, object]  # instruction set and queries with their hashes; empty when the sampler trains nothing
-    n: int | None  # draws a problem; None: not the same for all problems (samples from elsewhere)
-    seed: int
-    limit: int | None
-    numerics: dict[str, object]  # device, dtype, threads, CPU capability
-    sandbox: str  # that grading is to use; metrics.json says which one ran
-    grading: str  # whose rules decide: default or evalplus
-    versions: dict[str, str] = field(default_factory=dict)
-    code: dict[str, object] = field(default_factory=dict)  # git, dirty, source hash; `sampler`: that of a kind of the user's
-    engine: dict[str, object] = field(default_factory=dict)  # beside hf: name, stages and options; see runs/engines.py
-    engines: dict[str, str] = field(default_factory=dict)  # stage -> the engine that does it, or "none"
-    unable: dict[str, str] = field(default_factory=dict)  # stage without an engine -> why
-    noise_floor: bool | int = False  # problems that one member answers twice, in other batches; True: see runs/noise_floor.py
-    embedding: dict[str, object] = field(default_factory=dict)  # name and hash of the model behind the embedding kernel
-    metrics: dict[str, str] = field(default_factory=dict)  # metrics of the user's own: package.module:METRIC, hash of the file
 
 
 @dataclass(frozen=True)

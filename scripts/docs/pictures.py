@@ -121,7 +121,7 @@ def _ingredients() -> Figure:
 
 
 def _problems() -> Figure:
-    """What so many problems can show, and how wide an interval is."""
+    """What a number of problems can show, and how wide an interval is."""
     figure, axes = plt.subplots(figsize=(8, 3.2))
     counts = [10, 20, 40, 80, 164, 320, 640, 1280]
     spread = spread_of_rates(0.5, correlation=0.5, draws=4)

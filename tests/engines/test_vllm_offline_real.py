@@ -142,7 +142,7 @@ def test_an_engine_that_is_killed_loses_what_was_under_way_and_opens_again(start
             if len(got) == 20 and backend.pid is not None:
                 os.kill(backend.pid, signal.SIGKILL)
 
-    with pytest.raises(ModelError, match=r"ended by SIGKILL.*the same command goes on from there"):
+    with pytest.raises(ModelError, match=r"ended by SIGKILL.*the same command resumes from there"):
         until_killed()
     assert 20 <= len(got) < len(asked)
     got |= {d.key: d.tokens for d in one.draw([d for d in asked if d.key not in got])}

@@ -164,7 +164,7 @@ def test_a_server_that_is_killed_keeps_what_it_answered_and_goes_on_when_it_is_b
             if len(got) == 20:
                 server.kill()
 
-    with pytest.raises(ModelError, match=r"is gone .*the same command goes on from there"):
+    with pytest.raises(ModelError, match=r"is gone .*the same command resumes from there"):
         until_killed()
     assert 20 <= len(got) < len(asked)
     with pytest.raises(ModelError, match="is gone"):

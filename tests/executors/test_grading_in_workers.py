@@ -16,7 +16,7 @@ from doubles import Call, Done
 from processes import children
 from spa_bench.cards.task import load_task_card
 from spa_bench.errors import SandboxError
-from spa_bench.executors.local import LocalTransport, Place
+from spa_bench.executors.local import LocalTransport, WorkerPlace
 from spa_bench.executors.options import ExecutorOptions
 from spa_bench.executors.pool import Pool
 from spa_bench.grading import Calls, Check, Grader, Program
@@ -64,7 +64,7 @@ def workers() -> Iterator[Workers]:
     pools = []
 
     def started(count: int = 2, programs: int = 1, **environment: str) -> Graders:
-        pools.append(Pool(LocalTransport([Place("cpu", environment)] * count), Bench))
+        pools.append(Pool(LocalTransport([WorkerPlace("cpu", environment)] * count), Bench))
         return Graders(pools[-1], programs)
 
     yield started

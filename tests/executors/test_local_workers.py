@@ -19,7 +19,7 @@ import pytest
 from processes import children
 from spa_bench.errors import DataError, ModelError
 from spa_bench.executors.base import serve
-from spa_bench.executors.local import LocalTransport, Place
+from spa_bench.executors.local import LocalTransport, WorkerPlace
 from spa_bench.executors.pool import Pool
 from spa_bench.models.chat import ChatTemplateError
 from spa_bench.models.openai.client import GivenUp
@@ -40,7 +40,7 @@ def start() -> Iterator[Start]:
     def started(
         count: int = 2, recipe: Callable[[], acts.Held] = acts.load, **options: Callable[[str], None]
     ) -> Pool[acts.Held]:
-        pools.append(Pool(LocalTransport([Place("cpu", {})] * count), recipe, **options))
+        pools.append(Pool(LocalTransport([WorkerPlace("cpu", {})] * count), recipe, **options))
         return pools[-1]
 
     yield started
@@ -89,7 +89,7 @@ def test_a_shard_that_takes_down_three_workers_ends_the_run_in_one_line(start: S
 
 def test_workers_that_die_while_they_load_end_the_run(tmp_path: Path):
     with pytest.raises(ModelError, match=r"died before it was ready \(signal SIGKILL\), 3 times"):
-        Pool(LocalTransport([Place("cpu", {})]), partial(acts.load_dying, tmp_path))
+        Pool(LocalTransport([WorkerPlace("cpu", {})]), partial(acts.load_dying, tmp_path))
     assert len(list(tmp_path.iterdir())) == 3
 
 
@@ -208,8 +208,8 @@ def test_workers_end_with_the_driver_however_it_ends(tmp_path: Path):
         "import acts, pathlib, sys, time\n"
         "from functools import partial\n"
         "from spa_bench.executors.pool import Pool\n"
-        "from spa_bench.executors.local import LocalTransport, Place\n"
-        "pool = Pool(LocalTransport([Place('cpu', {})] * 2), acts.load)\n"
+        "from spa_bench.executors.local import LocalTransport, WorkerPlace\n"
+        "pool = Pool(LocalTransport([WorkerPlace('cpu', {})] * 2), acts.load)\n"
         "print(*pool.everywhere(acts.process), flush=True)\n"
         "folder = pathlib.Path(sys.argv[1])\n"
         "list(pool.each(partial(acts.write, folder=folder, number=i, seconds=60) for i in range(2)))\n"

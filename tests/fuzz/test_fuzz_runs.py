@@ -16,7 +16,7 @@ from prop import Bench, fuzzed
 
 from doubles import RIGHT, SANDBOX, WRONG, mock_run
 from report_runs import made_run
-from spa_bench.publish.view.answers import Answers
+from spa_bench.publish.view.answers import Responses
 from spa_bench.publish.view.folder import Runs
 from spa_bench.runs.folder import LOGS, TIMINGS, spec_hash
 from spa_bench.types import Request
@@ -196,7 +196,7 @@ def test_pages_that_view_serves_of_odd_runs(
     _write(run, contents)
     if data.draw(st.booleans()):
         (run / name).write_bytes(data.draw(damaged((run / name).read_bytes())))
-    answers = Answers(Runs(tmp_path / "viewed"))
+    answers = Responses(Runs(tmp_path / "viewed"))
     rows = json.loads(answers.answer("/api/runs", {}).body)["runs"]
     assert len(rows) <= 1
     path, _, query = address.partition("?")

@@ -1,6 +1,6 @@
 """Each interval covers the truth about as often as it says, in the design it is made for.
 
-Simulated: problems (and trainings) are drawn anew each time from a population whose mean is known. The quick tests have 300
+Simulated: problems (and trainings) are drawn again each time from a population whose mean is known. The quick tests have 300
 replications, so the share is within ±0.04 of the coverage, three standard errors; the slow ones have 4000.
 """
 

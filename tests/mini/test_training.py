@@ -1,4 +1,4 @@
-"""The shipped training script: a run that was stopped goes on to the same bytes, and other settings are refused."""
+"""The shipped training script: a run that was stopped resumes to the same bytes, and other settings are refused."""
 
 from __future__ import annotations
 

@@ -92,7 +92,7 @@ def test_after_the_last_try_one_line_says_so_and_that_the_command_goes_on(served
     with pytest.raises(ModelError, match=said) as error:
         server(served, timeout=0.6 if "time" in name else 30.0).one(calls(1)[0])
     assert str(error.value).startswith(served.url)
-    assert str(error.value).endswith("what is drawn is kept, and the same command goes on from there")
+    assert str(error.value).endswith("what is drawn is kept, and the same command resumes from there")
     assert "\n" not in str(error.value)
     assert "given up after 4 tries" in str(error.value)
 

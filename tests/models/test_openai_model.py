@@ -87,7 +87,7 @@ def test_an_answer_that_is_begun_goes_on_only_where_the_server_can(served: Serve
     assert by_key(of, [request(messages=empty)])
     assert [m["role"] for m in served.asked[0]["messages"]] == ["user"]
     served.forget()
-    with pytest.raises(ModelError, match="cannot go on with an answer that is begun"):
+    with pytest.raises(ModelError, match="cannot continue an answer that is begun"):
         by_key(of, [request(0), request(1, messages=begun)])
     assert not served.asked  # nothing is drawn
 

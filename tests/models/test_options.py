@@ -156,6 +156,27 @@ def test_first_token_divergences_are_those_of_the_whole_distributions(tiny_model
         np.testing.assert_allclose(found[one.problem_id].entropy, np.mean([w.entropy for w in wanted], 0), atol=1e-5)
 
 
+@pytest.mark.parametrize("way", ["usual", "packed"])
+def test_divergences_of_a_network_of_16_bits_are_of_a_float32_output_layer_and_options_are_its_own(
+    tiny_folder: Path, members: list[Member], way: str, monkeypatch: pytest.MonkeyPatch
+):
+    half = HFModel(str(tiny_folder), HFOptions(device="cpu", threads=1, dtype="bfloat16"), name="tiny")
+    if way == "packed":  # as networks that take no mask read
+        reads = half.hf._parts.reads
+        monkeypatch.setattr(reads, "way", replace(reads.way, masked=False))
+    found = scores(half, ASKED[:4], members)
+    for one in (ASKED[0], ASKED[2]):
+        contexts = dict.fromkeys(context for context, _ in one.options)
+        logs = [p[:, :1] for p in half.next_token_logprobs([(c, "x") for c in contexts], members) if p is not None]
+        wanted = np.mean([divergences(each).kl for each in logs], 0)
+        np.testing.assert_allclose(found[one.problem_id].kl, wanted, rtol=0.02, atol=1e-6)
+    monkeypatch.setattr(half.hf._scorer, "_half", False)
+    before = scores(half, ASKED[:4], members)
+    for problem, one in found.items():
+        np.testing.assert_allclose(one.logprobs, before[problem].logprobs, atol=0.05)
+        assert np.abs(one.kl - before[problem].kl).max() > 0
+
+
 def test_first_token_divergences_of_two_coins_are_the_closed_forms():
     logits = torch.tensor([[[0.75, 0.25], [0.5, 0.5]], [[0.5, 0.5], [0.5, 0.5]]]).log()  # (K, C, V)
     kl, js, entropy = first_tokens(logits)

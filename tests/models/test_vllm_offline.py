@@ -71,7 +71,7 @@ def test_a_killed_process_is_one_line_and_what_came_before_is_kept(start: Start)
     one = start("dies", max_num_seqs=1)
     one.open([])
     got = []
-    with pytest.raises(ModelError, match=r"ended by SIGKILL.* the same command goes on") as error:
+    with pytest.raises(ModelError, match=r"ended by SIGKILL.* the same command resumes") as error:
         got.extend(place for place, _ in one.answers(asked(9)))
     assert "\n" not in str(error.value)
     assert one.pid is None

@@ -333,7 +333,7 @@ def test_what_it_cannot_do_is_refused_before_anything_is_written(three: Path, tm
     )
     for ranges, kind, said in (
         ([[0.0, 1.0]], UsageError, "has one coordinate; an archive over it needs two: --dims 2"),
-        (None, ModelError, "similarity.json has no ranges of its coordinates; learn the similarity anew"),
+        (None, ModelError, "similarity.json has no ranges of its coordinates; learn the similarity again"),
         ([[1.0, 1.0], [0.0, 1.0]], ModelError, "has no ranges"),
         ("wide", ModelError, "has no ranges"),
     ):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from spa_bench.samplers.replies import Answer, parse_reply
+from spa_bench.samplers.replies import ParsedAnswer, parse_reply
 
 ONE, TWO = "def f(x):\n    return x + x\n", "def f(x):\n    return 2 * x\n"
 
@@ -56,7 +56,7 @@ def test_a_reply_without_marks_or_with_empty_answers_holds_none(reply: str):
 
 def test_a_block_that_the_reply_ends_in_is_not_whole():
     cut = f"### Answer 1\n{fenced(ONE)}### Answer 2\n```python\ndef f("
-    assert parse_reply(cut, finished=False) == [Answer(ONE, True), Answer("def f(", False)]
+    assert parse_reply(cut, finished=False) == [ParsedAnswer(ONE, True), ParsedAnswer("def f(", False)]
 
 
 def test_the_last_answer_without_a_block_is_whole_only_if_the_reply_is_finished():

@@ -98,7 +98,7 @@ def test_steps_that_cannot_be_are_refused(tiny_model: HFModel, steps: list[int])
         next(adapters_at(tiny_model, PARTS, CARD, SEEDS, steps, progress=ignore))
 
 
-# stopped and gone on with --------------------------------------------------------------------------------------------
+# stopped and resumed -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("together", [0, 2, 1])

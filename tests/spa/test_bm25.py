@@ -6,7 +6,7 @@ import numpy as np
 from doubles import ignore, never
 from spa_bench.cards.training import AttributionCard, LoraCard
 from spa_bench.spa.attribution import random as random_attribution
-from spa_bench.spa.attribution.base import Setting, attribution_kind
+from spa_bench.spa.attribution.base import AttributionSetting, attribution_kind
 from spa_bench.types import Example
 
 EXAMPLES = [
@@ -19,7 +19,9 @@ EXAMPLES = [
 
 def scores(*queries: Example, variant: str = "plus") -> np.ndarray:
     attributor = attribution_kind("bm25").build(
-        Setting(card=AttributionCard(method="bm25", variant=variant), lora=LoraCard(), model=None, seed=0, warm_up=never)
+        AttributionSetting(
+            card=AttributionCard(method="bm25", variant=variant), lora=LoraCard(), model=None, seed=0, warm_up=never
+        )
     )
     found: np.ndarray = attributor.scores(EXAMPLES, queries, progress=ignore)
     return found

@@ -13,7 +13,7 @@ from doubles import ignore, never
 from spa_bench.cards.training import AttributionCard, LoraCard
 from spa_bench.errors import DataError, ModelError, UsageError
 from spa_bench.spa import encoders
-from spa_bench.spa.attribution.base import Setting, attribution_kind
+from spa_bench.spa.attribution.base import AttributionSetting, attribution_kind
 from spa_bench.types import Example
 
 EXAMPLES = [
@@ -25,7 +25,9 @@ EXAMPLES = [
 
 def scores(*queries: Example, encoder: str = "tf-idf", examples: list[Example] = EXAMPLES) -> np.ndarray:
     card = AttributionCard(method="embedding", encoder=encoder)
-    attributor = attribution_kind("embedding").build(Setting(card=card, lora=LoraCard(), model=None, seed=0, warm_up=never))
+    attributor = attribution_kind("embedding").build(
+        AttributionSetting(card=card, lora=LoraCard(), model=None, seed=0, warm_up=never)
+    )
     found: np.ndarray = attributor.scores(examples, queries, progress=ignore)
     return found
 
@@ -126,7 +128,7 @@ def test_a_missing_library_is_named_with_its_command(monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize("method", ["embedding", "bm25"])
 def test_a_pair_without_a_word_is_refused_by_its_number(method: str):
     attributor: Any = attribution_kind(method).build(
-        Setting(card=AttributionCard(method=method), lora=LoraCard(), model=None, seed=0, warm_up=never)
+        AttributionSetting(card=AttributionCard(method=method), lora=LoraCard(), model=None, seed=0, warm_up=never)
     )
     with pytest.raises(DataError, match="example 1 has no word and no sign"):
         attributor.scores([EXAMPLES[0], Example(" \n", "\t")], EXAMPLES, progress=ignore)

@@ -14,7 +14,7 @@ from spa_bench.cards.training import AttributionCard, DataCard, LoraCard, Partit
 from spa_bench.errors import CardError, DataError, ModelError
 from spa_bench.models.hf.model import HFModel
 from spa_bench.models.hf.stacked_lora import Adapter, initial_down, write_adapter
-from spa_bench.spa.attribution.base import Setting
+from spa_bench.spa.attribution.base import AttributionSetting
 from spa_bench.spa.attribution.influence import build, scores_at
 from spa_bench.types import Decoding, Example, Member
 
@@ -413,7 +413,9 @@ def test_checkpoints_of_a_warm_up_are_averaged(tiny_model: HFModel, trained: Ada
         return {step: tmp_path / str(step) for step in steps}
 
     seen: list[tuple[int, int]] = []
-    setting = Setting(card=replace(CARD, checkpoints=(7, 0)), lora=LORA, model=tiny_model, seed=SEED, warm_up=warm_up)
+    setting = AttributionSetting(
+        card=replace(CARD, checkpoints=(7, 0)), lora=LORA, model=tiny_model, seed=SEED, warm_up=warm_up
+    )
     found = build(setting).scores(EXAMPLES, QUERIES, progress=lambda done, total: seen.append((done, total)))
     close(found, (scores(tiny_model) + scores(tiny_model, adapter=trained)) / 2, 1e-5)
     assert asked == [[7]]

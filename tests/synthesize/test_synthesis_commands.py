@@ -73,7 +73,7 @@ def test_json_has_the_report(synthesize: Call, tmp_path: Path):
 def test_too_few_pairs_are_kept_and_can_be_used(synthesize: Call, tmp_path: Path):
     said = refused(synthesize("--pairs", 5))
     assert "3 of 5 pairs from 80 drafts" in said
-    assert "--set synthesize.least=3 goes on with them" in said
+    assert "--set synthesize.least=3 uses them" in said
     assert not (tmp_path / "made.jsonl").exists()
     assert synthesize("--pairs", 5, "--set", "synthesize.least=3").code == 0
     assert len((tmp_path / "made.jsonl").read_text().splitlines()) == 3

@@ -77,7 +77,7 @@ def test_a_stopped_synthesis_goes_on_with_the_same_bytes(stop: int, tmp_path: Pa
         make(tmp_path / "stopped", stop=stop)
     rounds = stop // 6
     kept = f"{rounds} whole round{'s' * (rounds != 1)}"
-    assert f"{4 * rounds} of 20 pairs from {kept} are kept, and the same command goes on" in str(caught.value)
+    assert f"{4 * rounds} of 20 pairs from {kept} are kept, and the same command resumes" in str(caught.value)
     assert str(caught.value).startswith("the server at http://x answers 500; ")
     again = make(tmp_path / "stopped")
     assert again == whole
@@ -139,7 +139,7 @@ def test_pairs_that_are_there_are_kept_and_can_be_used(tmp_path: Path):
         enough(found, wanted.card)
     said = str(caught.value)
     assert "1 of 10 pairs from 32 drafts in 1 rounds; fell: 31 exact: equal to an earlier pair" in said
-    assert f"these pairs are in {found.file}: --set synthesize.least=1 goes on with them" in said
+    assert f"these pairs are in {found.file}: --set synthesize.least=1 uses them" in said
     less = order([SECTIONS], pairs=10, drafts=32, least=1)
     again = made(less, tmp_path)
     assert again.folder == found.folder

@@ -1,4 +1,4 @@
-"""A synthesis whose pairs a server writes: when the server fails half-way, what is there stays and the same command goes on."""
+"""A synthesis whose pairs a server writes: when the server fails half-way, what is there stays and the same command resumes."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_a_server_that_fails_half_way_leaves_whole_rounds_and_the_same_command_g
     said = done.err.splitlines()[-1]
     assert done.code in {2, 3}, done.err
     assert "Traceback" not in done.err
-    assert f"synthesis (oss-instruct): {ROUND} of 12 pairs from 1 whole round are kept, and the same command goes on" in said
+    assert f"synthesis (oss-instruct): {ROUND} of 12 pairs from 1 whole round are kept, and the same command resumes" in said
     assert not out.exists()
     served.fault = lambda number, body: None
     served.forget()

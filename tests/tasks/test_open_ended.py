@@ -19,12 +19,13 @@ from spa_bench.errors import CardError, DataError, UsageError
 from spa_bench.metrics.novelty import partition
 from spa_bench.runs.job import load_task, prompted
 from spa_bench.tasks.base import TextsTask
+from spa_bench.tasks.judgement import Judgement
 from spa_bench.tasks.open_ended.asking import Appraiser, JudgeModel, Question, fill, rating, read_template, yes_or_no
 from spa_bench.tasks.open_ended.partition import Pair, in_rounds, name_of, normal
 from spa_bench.tasks.open_ended.prompts import read_prompts
 from spa_bench.tasks.open_ended.tables import REWARDS, score_of_reward
 from spa_bench.tasks.open_ended.task import OpenTask
-from spa_bench.types import Judgement, Key, Record, Verdict
+from spa_bench.types import Key, Record, Verdict
 
 PROMPTS = [{"id": "city", "prompt": "Name a city.", "category": "facts"}, {"id": "colour", "prompt": "Name a colour."}]
 

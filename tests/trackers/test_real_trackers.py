@@ -36,7 +36,7 @@ def folder(tmp_path: Path, three: Path, sandbox: InProcessJudge, monkeypatch: py
 
 
 def log_twice(name: str, folder: RunFolder) -> None:
-    """First as a run that stopped, then as one that went on to its end."""
+    """First as a run that stopped, then as one that resumed to its end."""
     for state in ("stopped", "finished"):
         said: list[str] = []
         with Tracking([name], said.append, samples=state == "finished") as told:

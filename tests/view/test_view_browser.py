@@ -55,7 +55,7 @@ def open_tab(chromium: Any) -> Iterator[Callable[..., Any]]:
 def until(tab: Any, script: str) -> None:
     """Wait until `script` is true there; Playwright's own waiting takes `eval`, which the page's policy forbids."""
     for _ in range(600):
-        with contextlib.suppress(tab.error_of_test):  # the page is just being loaded anew
+        with contextlib.suppress(tab.error_of_test):  # the page is just being loaded again
             if tab.evaluate(script):
                 return
         tab.wait_for_timeout(100)
@@ -99,7 +99,7 @@ def test_the_list_follows_a_run_that_grows(
         tab.wait_for_selector("text=2 of 3 problems")
         grow(folder, rest[1:])
         tab.wait_for_selector("#rows >> text=grading")
-    mock_run(folder.path.parent, three, right)  # the same command goes on
+    mock_run(folder.path.parent, three, right)  # the same command resumes
     tab.wait_for_selector("#rows >> text=finished", timeout=30_000)
     assert tab.evaluate("window.mine") == 1  # without a reload
     assert tab.evaluate("document.activeElement.textContent") == folder.path.name
@@ -212,7 +212,7 @@ def test_a_report_follows_its_runs_and_keeps_the_place(
         place, height = tab.evaluate("location.hash"), tab.evaluate("scrollY")
         tab.evaluate("window.mine = 1")
         grow(folder, rest)
-        until(tab, "window.mine !== 1")  # it has come anew
+        until(tab, "window.mine !== 1")  # it has come again
         until(tab, "document.querySelectorAll('#cards .answer').length === 2")
         assert tab.evaluate("location.hash") == place
         until(tab, "document.getElementById('by').value === 'lines'")  # put back once the answers are there

@@ -82,14 +82,14 @@ def test_a_run_that_stopped_says_where_and_how_to_go_on(tmp_path: Path, three: P
     found = look(stopped(tmp_path, three, 3))
     assert (found.state, found.stage) == ("stopped", "generation")
     assert (found.done, found.total, found.samples, found.samples_total) == (1, 3, 3, 6)
-    assert found.said == "go on with: the command that made it"
+    assert found.said == "resume with: the command that made it"
 
 
 def test_a_run_without_grades_says_how_to_grade_it(tmp_path: Path, three: Path):
     folder = mock_run(tmp_path, three, right, graded=False)
     found = look(folder)
     assert (found.state, found.stage, found.done) == ("stopped", "grading", 0)
-    assert found.said == f"go on with: spa-bench grade {folder.path}"
+    assert found.said == f"resume with: spa-bench grade {folder.path}"
 
 
 def test_a_run_is_at_work_while_a_process_holds_it(tmp_path: Path, three: Path):

@@ -88,7 +88,10 @@ def task_of(given: str | Path | Task) -> str | GivenObject:
 
 
 def metric_of(given: str | Metric | Callable[[Samples], float | None]) -> str | GivenObject:
-    """The name of a metric, or the metric object under a name: a Metric, or a function of one problem's Samples."""
+    """The name of a metric, or the metric object under a name: a Metric, or a function of one problem's Samples.
+
+    Raises UsageError for anything else, and for a metric that cannot be called with samples.
+    """
     if isinstance(given, str):
         return _named("metric", given)
     if isinstance(given, Metric):

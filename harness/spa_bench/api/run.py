@@ -114,7 +114,7 @@ def run(
     `sampler` and `task` are names (`spa-bench list`), paths of cards, or objects with the methods of `Sampler` and `Task`.
     `model` is a name or path (None: the embedded model for its own tasks, smollm2 for others), a model of `load_model`, an
     object with the methods of `Model`, or a function from a `Request` to a text. `n`: answers to each problem, a multiple of
-    the sampler's members. `seed`: of training and sampling; several seeds give a run each. `limit`: so many problems, drawn
+    the sampler's members. `seed`: of training and sampling; several seeds give a run each. `limit`: how many problems, drawn
     with a seed, every tag in proportion; with `first` the first ones of the data.
     `settings` are keys of the cards, {"decoding.temperature": 0.5, "task.seconds": 5}, and `engine.KEY` of an engine.
     `metrics`: of your own, as names, `Metric`s, or functions of a problem's `Samples`. `data` and `queries`: the sources of
@@ -312,7 +312,10 @@ def _check_unloaded(engine: str | None, *loading: object) -> None:
 
 
 def as_words(settings: Settings) -> tuple[str, ...]:
-    """`settings` in the form of the command line: KEY=VALUE; a mapping in the place of a value gives dotted keys."""
+    """`settings` in the form of the command line: KEY=VALUE; a mapping in the place of a value gives dotted keys.
+
+    Raises UsageError for a value that TOML has not.
+    """
     words: list[str] = []
     for key, value in settings.items():
         if isinstance(value, Mapping):

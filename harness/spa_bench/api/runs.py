@@ -309,7 +309,8 @@ class Runs(Measured, Sequence[Run]):
     def divergence(self, run: Run | int | str | None = None, kind: str = "kl", *, problem: str | None = None) -> DataFrame:
         """The K × K matrix of one of the runs, as `Run.divergence`: `run` is the run, its place, or its sampler's name.
 
-        None: the only one that has several members.
+        None: the only one that has several members. Raises UsageError for the name of a sampler of several runs, and as
+        `Run.divergence`.
         """
         if run is None:
             return frames.divergence(self._only("divergence"), kind, problem)

@@ -162,7 +162,10 @@ def drawn(kind: str, sample: Callable[[], Iterable[Completion]]) -> Iterator[Com
 
 @contextmanager
 def guarded(what: str, advice: str = "") -> Iterator[None]:
-    """Turn whatever the user's own code raises within the block into a one-line error: `what` failed, and `advice`."""
+    """Raise UsageError, in one line, for an exception that the user's own code raises in the block.
+
+    The line says that `what` failed, quotes the exception, and ends in `advice`.
+    """
     try:
         yield
     except SpaBenchError:

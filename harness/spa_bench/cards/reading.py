@@ -78,7 +78,7 @@ def parse_overrides(settings: Sequence[str]) -> Overrides:
     """The overrides in `key=value` texts.
 
     A key is a dotted path in the sampler card; with the prefix `task.` it is one in the task card, with `engine.` an option of
-    the engine. A value is TOML, or text.
+    the engine. A value is TOML, or text. Raises UsageError for a text without an equals sign or without a key.
     """
     found = Overrides({}, {}, {})
     targets = {"task.": found.task, "engine.": found.engine, "sampler.": found.sampler}

@@ -36,7 +36,7 @@ COMMANDS: dict[str, tuple[str, Group, str]] = {
         "runs as files for other tools: tables, the hub, Every Eval Ever, Inspect, lm-eval, evalplus",
     ),
     "study": ("study:study", MAKE, "the SPA paper's Table 1 and Figures 2, 4 and 6, with intervals and a verdict"),
-    "power": ("power:power", COMPARE, "what difference between two samplers so many problems can show"),
+    "power": ("power:power", COMPARE, "what difference between two samplers N problems can show"),
     "report": ("report:report", LOOK, "a page of runs or results that works offline, with pictures; or a site of leaderboards"),
     "demo": ("demo:demo", MAKE, "six samplers with the embedded model on mini-code, their leaderboard and a page of them"),
     "real": ("real:real", MAKE, "base, single and SPA on HumanEval with a real model, their leaderboard and a page of them"),

@@ -86,8 +86,8 @@ def describe(
 ) -> None:
     """Quality, diversity and complexity of data sets, each with an interval; and how like a target they are."""
     from spa_bench.datasets.describe import How
+    from spa_bench.datasets.from_sources import DescribeOptions, describe_sources, write
     from spa_bench.datasets.tables import text
-    from spa_bench.datasets.whole import DescribeOptions, describe_sources, write
     from spa_bench.publish.report.document import document
     from spa_bench.runs.reopen import ModelOptions
     from spa_bench.support.console import Reporter

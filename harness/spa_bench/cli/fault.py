@@ -19,7 +19,7 @@ import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from spa_bench import __version__
+from spa_bench.support.version import __version__
 
 _LIBRARIES = (
     "numpy",

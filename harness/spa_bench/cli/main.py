@@ -9,12 +9,12 @@ from collections.abc import Sequence
 
 from cyclopts import App, CycloptsError, Parameter
 
-from spa_bench import __version__
 from spa_bench.cli.commands import COMMANDS, EXAMPLES, FAMILIES
 from spa_bench.cli.completion import WHAT, installer
 from spa_bench.cli.mistakes import sentence
 from spa_bench.errors import SpaBenchError
 from spa_bench.support.interrupt import patiently
+from spa_bench.support.version import __version__
 
 _LONGEST_MESSAGE = 3000  # characters: a message that quotes what a file holds may quote all of it
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}
@@ -87,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         error_line(without_middle(str(error), _LONGEST_MESSAGE))
         return 2
     except KeyboardInterrupt:
-        error_line(f"interrupted; nothing that was done is lost, go on with: {shlex.join(['spa-bench', *words])}")
+        error_line(f"interrupted; nothing that was done is lost, resume with: {shlex.join(['spa-bench', *words])}")
         return 130
     except OSError as error:
         if error.errno not in _NAMED:

@@ -267,7 +267,7 @@ class ModelWorkers(Workers):
     ] = None
 
     def executor_options(self) -> ExecutorOptions:
-        """See Workers."""
+        """See Workers. Raises UsageError for --devices that names none."""
         names = tuple(name.strip() for name in (self.devices or "").split(",") if name.strip())
         if self.devices is not None and not names:
             raise UsageError(f"--devices takes cpu, or cuda:N with commas between; got {self.devices!r}")
@@ -378,17 +378,3 @@ class Trackers:
         ),
     ] = ()
     log_samples: Annotated[bool, option("give trackers the samples and verdicts too", OUTPUT)] = False
-
-
-def subset_of(limit: int | None, subset: int | None, settings: tuple[str, ...]) -> tuple[int | None, tuple[str, ...]]:
-    """The limit and the settings of a command with --limit and --subset. Raises UsageError where both are given.
-
-    A subset is a limit in whose order tags do not count.
-    """
-    if subset is None:
-        return limit, settings
-    if limit is not None:
-        raise UsageError("--limit and --subset both say how many problems; give one of them")
-    given = {one.partition("=")[0].strip() for one in settings}
-    usual = {"task.shuffle": "0", "task.stratify": "false"}
-    return subset, (*settings, *(f"{key}={value}" for key, value in usual.items() if key not in given))

@@ -1,4 +1,4 @@
-"""`spa-bench power`: what difference between two samplers so many problems can show."""
+"""`spa-bench power`: what difference between two samplers N problems can show."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def power(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """What difference between two samplers so many problems can show."""
+    """What difference between two samplers N problems can show."""
     from spa_bench.cards.task import load_task_card
     from spa_bench.compare import power as figures
     from spa_bench.runs.job import load_task

@@ -33,7 +33,6 @@ from spa_bench.cli.options import (
     option,
     overrides,
     read_seeds,
-    subset_of,
 )
 from spa_bench.errors import UsageError
 
@@ -76,6 +75,7 @@ def run(
     from spa_bench.publish.trackers.tracking import Tracking, names_of
     from spa_bench.runs import perform
     from spa_bench.runs.options import RunOptions
+    from spa_bench.runs.values import subset_of
     from spa_bench.support.console import Reporter
 
     if seed is not None and seeds is not None:

@@ -28,7 +28,6 @@ from spa_bench.cli.options import (
     option,
     overrides,
     read_seeds,
-    subset_of,
 )
 
 if TYPE_CHECKING:
@@ -99,15 +98,16 @@ def study(
     as_json: Json = False,
 ) -> None:
     """The SPA paper's Table 1 and Figures 2, 4 and 6, dials between adapters, and all samplers: intervals and verdicts."""
-    from spa_bench.compare.study import whole
+    from spa_bench.compare.study import making
     from spa_bench.compare.study.ahead import said_ahead
     from spa_bench.compare.study.laws import laws_of, sentence
     from spa_bench.compare.study.tables import caveats_of, rows, table
+    from spa_bench.runs.values import subset_of
     from spa_bench.support.console import Reporter
 
     pairs, machine, judge, engine = pairs or Pairs(), machine or Machine(), judge or Judge(), engine or Engine()
     limit, settings = subset_of(limit, subset, settings)
-    options = whole.StudyOptions(
+    options = making.StudyOptions(
         task=task,
         model=model,
         loading=machine.options(),
@@ -136,7 +136,7 @@ def study(
     if pairs_only and study == "synthesize":
         _pairs_alone(options, as_json)
         return
-    report = whole.study(study, options, Reporter())
+    report = making.study(study, options, Reporter())
     if as_json:
         print(json.dumps(rows(report), indent=1))
         return

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 from spa_bench.cli.options import OUTPUT, Json, RunFolders, TaskFile, option
-from spa_bench.errors import SpaBenchError, StoreError
 
 if TYPE_CHECKING:
-    from spa_bench.runs.folder import RunFolder as Run
     from spa_bench.runs.references import Comparison
-    from spa_bench.tasks.base import Task
+    from spa_bench.runs.verify import Checked
 
 
 def verify(
@@ -35,60 +33,36 @@ def verify(
 
     The exit code is 0 where all are whole, 1 where something was found, 2 where something could not be checked.
     """
-    from spa_bench.runs import verify as checks
-    from spa_bench.runs.folder import given_run
-    from spa_bench.runs.reopen import task_of
-    from spa_bench.support.cache import stage_cache
+    from spa_bench.runs.verify import check_run
     from spa_bench.support.console import error_line
 
-    faults_of: dict[str, list[str]] = {}
-    compared_of: dict[str, Sequence[Comparison]] = {}
+    checked: dict[str, Checked] = {}
     unchecked = False
     for path in runs:
-        notes: list[str] = []
-        rows: Sequence[Comparison] = ()
-        try:
-            folder = given_run(path)
-            task = task_of(folder, task_file)
-            faults = checks.verify(folder, task, cache=stage_cache())
-            notes = checks.notes(folder)
-            if references:
-                rows, why = _compared(folder, task)
-                faults += [why] if why and why not in faults else []
-        except StoreError as error:  # a run that cannot be read must not hide the other runs
-            faults = [str(error)]
-        except SpaBenchError as error:  # something that the check needs is unavailable
-            error_line(error)
+        one = check_run(path, references=references, task_file=task_file)
+        if one.unchecked is not None:
+            error_line(one.unchecked)
             unchecked = True
             continue
-        faults_of[str(path)], compared_of[str(path)] = faults, rows
+        checked[str(path)] = one
         if not as_json:
-            print("\n".join([*(faults or [f"{path}: whole"]), *notes]))
-            _print_rows(rows)
+            print("\n".join([*(one.faults or [f"{path}: whole"]), *one.notes]))
+            _print_rows(one.compared)
     if as_json:
-        print(json.dumps(_with_rows(faults_of, compared_of) if references else faults_of, indent=1))
-    wrong = any(faults_of.values()) or any(not row.ok for rows in compared_of.values() for row in rows)
-    return 2 if unchecked else 1 if wrong else 0
+        print(json.dumps(_plain(checked, references=references), indent=1))
+    return 2 if unchecked else 1 if any(one.wrong for one in checked.values()) else 0
 
 
-def _compared(folder: Run, task: Task) -> tuple[Sequence[Comparison], str]:
-    """The comparisons of a run with references, and why there are none; what `verify` found stays beside that."""
-    from spa_bench.runs.references import compared
-
-    try:
-        return compared(folder, task), ""
-    except SpaBenchError as error:
-        return (), str(error)
-
-
-def _with_rows(faults: dict[str, list[str]], compared: dict[str, Sequence[Comparison]]) -> dict[str, object]:
-    """The faults and the comparisons of each run, as JSON."""
+def _plain(checked: Mapping[str, Checked], *, references: bool) -> dict[str, object]:
+    """The faults of each run, and with `references` its comparisons, as JSON."""
+    if not references:
+        return {path: one.faults for path, one in checked.items()}
     return {
         path: {
-            "faults": said,
-            "references": [{**asdict(row), "reference": row.reference, "ok": row.ok} for row in compared[path]],
+            "faults": one.faults,
+            "references": [{**asdict(row), "reference": row.reference, "ok": row.ok} for row in one.compared],
         }
-        for path, said in faults.items()
+        for path, one in checked.items()
     }
 
 

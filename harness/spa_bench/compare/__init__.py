@@ -1,1 +1,1 @@
-"""Comparisons of runs: leaderboards, gate, studies, statistical power. They read run folders and result files, no torch."""
+"""Comparisons of runs: leaderboards, gate, studies, power. Studies make runs; all else reads results, without torch."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from spa_bench.datasets.pairs import Item
 from spa_bench.models.base import Model
-from spa_bench.runs.judge_model import Asked, replies
+from spa_bench.runs.judge_model import JudgeQuestion, replies
 from spa_bench.tasks.open_ended.asking import QUALITY, fill, rating, read_template
 
 TEMPLATE = "answer-quality"
@@ -26,7 +26,7 @@ def rate(
     """
     text = read_template(template, QUALITY)
     questions = [
-        Asked(
+        JudgeQuestion(
             problem=f"pair {number}",
             draw=0,
             text=fill(text, {"prompt": item.asked, "answer": item.answer}),

@@ -63,7 +63,7 @@ class Workers(Protocol[HeldIn]):
 
 
 @dataclass(frozen=True)
-class Answer:
+class Returned:
     """What a worker sent back."""
 
     reply: bytes  # of `serve`
@@ -107,8 +107,8 @@ class Transport(Protocol):
         """Forget a parcel that is sent to nobody any more."""
         ...
 
-    def wait(self, seats: Sequence[Seat], seconds: float) -> list[tuple[Seat, Answer | Lost]]:
-        """What came from the busy `seats`; an empty list after so many seconds. Raises ModelError where all are gone."""
+    def wait(self, seats: Sequence[Seat], seconds: float) -> list[tuple[Seat, Returned | Lost]]:
+        """What came from the busy `seats`; an empty list after `seconds`. Raises ModelError where all are gone."""
         ...
 
     def close(self) -> None:

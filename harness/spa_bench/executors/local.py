@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import wait as wait_for
 
-from spa_bench.executors.base import Answer, Lost, Seat
+from spa_bench.executors.base import Lost, Returned, Seat
 from spa_bench.executors.child import begin
 
 _STOP_SECONDS = 5.0  # that a worker gets to end by itself
 
 
 @dataclass(frozen=True)
-class Place:
+class WorkerPlace:
     """Where a local worker runs."""
 
     name: str  # of its device, for messages
@@ -36,10 +36,10 @@ class _Process:
         except OSError:
             return
 
-    def received(self) -> Answer | Lost:
+    def received(self) -> Returned | Lost:
         """What came over the socket, where something is ready."""
         try:
-            return Answer(self.connection.recv_bytes())
+            return Returned(self.connection.recv_bytes())
         except (EOFError, OSError):
             self._process.kill()
             return Lost(_ended(self._process.wait()))
@@ -54,7 +54,7 @@ class _Process:
 class LocalTransport:
     """See Transport: a process for each of `places`."""
 
-    def __init__(self, places: Sequence[Place]):
+    def __init__(self, places: Sequence[WorkerPlace]):
         self._places, self.count = places, len(places)
 
     def start(self, place: int) -> Seat:
@@ -68,7 +68,7 @@ class LocalTransport:
     def drop(self, parcel: object) -> None:
         """See Transport.drop."""
 
-    def wait(self, seats: Sequence[Seat], seconds: float) -> list[tuple[Seat, Answer | Lost]]:
+    def wait(self, seats: Sequence[Seat], seconds: float) -> list[tuple[Seat, Returned | Lost]]:
         """See Transport.wait."""
         processes = {seat.connection: seat for seat in seats if isinstance(seat, _Process)}
         ready = wait_for(list(processes), seconds)

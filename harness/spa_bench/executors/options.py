@@ -9,7 +9,7 @@ from typing import Literal
 
 from spa_bench.errors import UsageError
 from spa_bench.executors.base import Transport
-from spa_bench.executors.local import LocalTransport, Place
+from spa_bench.executors.local import LocalTransport, WorkerPlace
 from spa_bench.executors.ray import RayOptions, RayTransport
 
 
@@ -70,7 +70,7 @@ def begin(
     gpus: Callable[[], Sequence[str]],
     tell: Callable[[str], None],
 ) -> Started:
-    """What starts the workers for a model on `device` with so many `threads`. Raises UsageError for what cannot be had.
+    """What starts the workers for a model on `device` with this number of `threads`. Raises UsageError for what cannot be had.
 
     `gpus` gives the names of this machine's GPUs for CUDA_VISIBLE_DEVICES; it is called where they matter.
     """
@@ -108,11 +108,11 @@ def _check_device(options: ExecutorOptions, device: str) -> None:
         raise UsageError(f"--device cpu uses no GPU, and --gpus-per-worker is {options.gpus:g}; leave one of them out")
 
 
-def _places(options: ExecutorOptions, count: int, device: str, gpus: Callable[[], Sequence[str]]) -> list[Place]:
+def _places(options: ExecutorOptions, count: int, device: str, gpus: Callable[[], Sequence[str]]) -> list[WorkerPlace]:
     """The device of each local worker; a worker sees one GPU alone, as cuda:0."""
     names = options.devices or _devices(count, device, gpus)
     if names[0] == "cpu":
-        return [Place("cpu", {})] * len(names)
+        return [WorkerPlace("cpu", {})] * len(names)
     seen = gpus()
     places = []
     for name in names:
@@ -121,7 +121,7 @@ def _places(options: ExecutorOptions, count: int, device: str, gpus: Callable[[]
             raise UsageError(f"--devices takes cpu, or cuda:N with commas between; got {name!r}")
         if int(number) >= len(seen):
             raise UsageError(f"device {name!r} was asked for, and torch sees {len(seen)} CUDA devices here; name others")
-        places.append(Place(name, {"CUDA_VISIBLE_DEVICES": seen[int(number)]}))
+        places.append(WorkerPlace(name, {"CUDA_VISIBLE_DEVICES": seen[int(number)]}))
     return places
 
 

@@ -12,7 +12,7 @@ from itertools import count
 from typing import Generic, TypeVar
 
 from spa_bench.errors import ModelError
-from spa_bench.executors.base import Answer, Lost, Seat, Transport
+from spa_bench.executors.base import Lost, Returned, Seat, Transport
 from spa_bench.support.interrupt import asked
 
 Held = TypeVar("Held")
@@ -57,7 +57,7 @@ class _Round:
     parcels: dict[int, object] = field(default_factory=dict)  # of shards that were handed out and are not done
     again: list[int] = field(default_factory=list)  # those of workers that died
     lost: dict[int, int] = field(default_factory=dict)  # shard -> workers that it took down
-    answers: deque[tuple[int, Answer]] = field(default_factory=deque)
+    answers: deque[tuple[int, Returned]] = field(default_factory=deque)
     error: ModelError | None = None
 
     @property
@@ -260,15 +260,15 @@ class Pool(Generic[Held]):
                 self._replace(worker, reply)
             if worker.shard is not None:
                 self._deliver(worker.round, worker.shard, reply)
-            elif isinstance(reply, Answer):
+            elif isinstance(reply, Returned):
                 self._done(worker, reply)
 
-    def _deliver(self, number: int, shard: int, reply: Answer | Lost) -> None:
+    def _deliver(self, number: int, shard: int, reply: Returned | Lost) -> None:
         """Give a reply to the round whose shard it is of; to none where that was broken off."""
         mine = self._rounds.get(number)
         if mine is None or shard not in mine.parcels:
             return
-        if isinstance(reply, Answer):
+        if isinstance(reply, Returned):
             self._transport.drop(mine.parcels.pop(shard))
             mine.answers.append((shard, reply))
             return
@@ -280,7 +280,7 @@ class Pool(Generic[Held]):
                 "or, where they hold a model, a smaller --batch-size; everything done so far is kept"
             )
 
-    def _done(self, worker: _Worker, reply: Answer) -> None:
+    def _done(self, worker: _Worker, reply: Returned) -> None:
         """Note the result of an act that all workers do."""
         common = self._common[worker.ready]
         result = _opened(reply)
@@ -305,7 +305,7 @@ class Pool(Generic[Held]):
         self._workers[self._workers.index(worker)] = _Worker(seat=self._transport.start(worker.place), place=worker.place)
 
 
-def _opened(reply: Answer) -> object:
+def _opened(reply: Returned) -> object:
     """The result in an answer. Raises what the worker raised."""
     fine, content = pickle.loads(reply.reply)
     if not fine:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import count
 
 from spa_bench.errors import ModelError, UsageError
-from spa_bench.executors.base import Answer, Lost, Seat
+from spa_bench.executors.base import Lost, Returned, Seat
 from spa_bench.executors.child import begin
 
 _START_SECONDS = 180.0  # that Ray gets to start, or to connect
@@ -108,10 +108,10 @@ class RayTransport:
         assert isinstance(parcel, int)
         self._tell(Command("drop", parcel=parcel))
 
-    def wait(self, seats: Sequence[Seat], seconds: float) -> list[tuple[Seat, Answer | Lost]]:
+    def wait(self, seats: Sequence[Seat], seconds: float) -> list[tuple[Seat, Returned | Lost]]:
         """See Transport.wait."""
         of_number = {seat.number: seat for seat in seats if isinstance(seat, _ActorSeat)}
-        found: list[tuple[Seat, Answer | Lost]] = []
+        found: list[tuple[Seat, Returned | Lost]] = []
         try:
             while self._connection.poll(0 if found else seconds):
                 said = self._connection.recv()

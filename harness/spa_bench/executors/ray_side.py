@@ -8,7 +8,7 @@ import time
 from multiprocessing.connection import Connection
 from typing import Any
 
-from spa_bench.executors.base import Answer, Lost, serve
+from spa_bench.executors.base import Lost, Returned, serve
 from spa_bench.executors.child import begun
 from spa_bench.executors.ray import Command, Connected, RayOptions
 from spa_bench.support.text import one_line
@@ -94,9 +94,9 @@ class _Side:
 
     def _send(self, answer: Any) -> None:
         worker = self._working.pop(answer)
-        reply: Answer | Lost
+        reply: Returned | Lost
         try:
-            reply = Answer(self._ray.get(answer))
+            reply = Returned(self._ray.get(answer))
         except self._ray.exceptions.RayError as error:  # the actor has died: killed, out of memory, or with its machine
             self._look()  # an actor also ends where its cluster does
             reply = Lost(_line(error).partition(":")[0])

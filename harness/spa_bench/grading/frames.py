@@ -1,4 +1,4 @@
-"""Frames among the bytes that a program's process sends: a head as sandbox/inside/calls.py has it, then so many bytes."""
+"""Frames among the bytes that a program's process sends: a head as sandbox/inside/calls.py has it, then the bytes it counts."""
 
 from __future__ import annotations
 

@@ -158,7 +158,7 @@ class Grader:
             raise UsageError(f"workers={self.workers}; at least 1 is needed")
 
     def prepare(self, programs: Sequence[Program]) -> None:
-        """Complete all suites in the cache."""
+        """Complete all suites in the cache. Raises DataError for a reference solution that does not run in the sandbox."""
         wanted: dict[str, tuple[Program, CallSuite, str]] = {}
         for program in programs:
             if isinstance(program.tests, Calls):

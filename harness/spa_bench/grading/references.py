@@ -65,7 +65,7 @@ def keep(path: Path, outcome: Outcome) -> str:
 
 
 def said(doubts: dict[str, str], problems: int) -> str:
-    """One line about the problems in `doubts`, with the reason of each, among so many `problems`."""
+    """One line about the problems in `doubts`, with the reason of each; `problems` counts all problems."""
     named = [f"{problem} ({why})" for problem, why in list(doubts.items())[:_NAMED]]
     named += list(doubts)[_NAMED:]
     return (

@@ -170,7 +170,7 @@ class SuiteFiles:
         return str(json.loads(self.times.read_bytes()).get("doubt", ""))
 
     def remove(self) -> None:
-        """Remove the files, so that they are made anew."""
+        """Remove the files, so that they are made again."""
         for path in (self.inputs, self.expected, self.times):
             path.unlink(missing_ok=True)
 

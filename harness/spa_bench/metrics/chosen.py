@@ -43,7 +43,7 @@ class Chosen:
         return Chosen(self.owner[there], self.places[there], self.count)
 
     def parts(self, entries: int) -> Iterator[tuple[slice, Chosen]]:
-        """(the slice of the places, those subsets numbered from 0) of consecutive subsets, for tables of so many `entries`."""
+        """(the slice of the places, those subsets numbered from 0) of consecutive subsets; a place has `entries` in a table."""
         step = max(1, _AT_ONCE // max(1, entries))
         for first in range(0, self.count, step):
             last = min(first + step, self.count)

@@ -34,7 +34,7 @@ def hypervolume(points: NDArray[np.floating], reference: Sequence[float]) -> flo
     Points that are not above the reference in all coordinates add nothing. In 2 dimensions the volume is computed by a sweep;
     in d dimensions it is cut into slabs along the last coordinate, which is exact for any d and takes time exponential in d
     (Zitzler & Thiele 1998). It grows whenever a point of the front moves outwards. It depends on the reference, so state it:
-    (0, 0) for rates. Raises as `pareto_front`, and for a reference of another length.
+    (0, 0) for rates. Raises ValueError as `pareto_front`, and for a reference of another length.
     """
     table, origin = _points(points), np.asarray(reference, dtype=np.float64)
     if origin.shape != (table.shape[1],) or not np.isfinite(origin).all():
@@ -49,8 +49,8 @@ def r2(points: NDArray[np.floating], ideal: Sequence[float], *, weights: int = 1
     It is the mean over weights w of min over points of max_j w_j (ideal_j - x_j): the expected loss, under a weighted
     Tchebycheff utility, of a user who does not say which weights (Hansen & Jaszkiewicz 1998; the unary form of Brockhoff et
     al. 2012). `ideal` is the point of reference that utilities are measured from: (1, 1) for rates. Weights are uniform on the
-    simplex: w = (i, m - i) / m for i = 0..m, m = `weights` - 1, so it exists in 2 dimensions only. Raises as `pareto_front`,
-    for other dimensions and for weights < 2.
+    simplex: w = (i, m - i) / m for i = 0..m, m = `weights` - 1, so it exists in 2 dimensions only. Raises ValueError as
+    `pareto_front`, for other dimensions and for weights < 2.
     """
     table, goal = _points(points), np.asarray(ideal, dtype=np.float64)
     if table.shape[1] != 2 or goal.shape != (2,) or not np.isfinite(goal).all():
@@ -91,7 +91,7 @@ def distance_to_front(point: Sequence[float], sweep: NDArray[np.floating]) -> fl
     point that is worse than the best in one coordinate is inside, however far it lies in the other. The lines between settings
     are straight, because a user can mix two settings by tossing a coin for each problem, and the means over problems then lie
     on the line. The line may have dents where a mixture of settings that are not neighbours would do better. The distance is
-    Euclidean: scale the coordinates first. Raises as `pareto_front`, and unless both are 2-d.
+    Euclidean: scale the coordinates first. Raises ValueError as `pareto_front`, and unless both are 2-d.
     """
     table, place = _points(sweep), np.asarray(point, dtype=np.float64)
     if table.shape[1] != 2 or place.shape != (2,) or not np.isfinite(place).all():

@@ -84,7 +84,7 @@ def problems_needed(
     """The fewest problems, 2 or more, that show `difference` with chance `power`; None if even 10 million do not.
 
     None comes from too few training seeds, which no number of problems makes up for, or from a tiny difference:
-    `seeds_suffice` says which. Raises as `smallest_difference`, and for a difference of 0.
+    `seeds_suffice` says which. Raises ValueError as `smallest_difference`, and for a difference of 0.
     """
     _check_power(power, confidence)
     if difference == 0:
@@ -109,7 +109,7 @@ def seeds_suffice(
 ) -> bool:
     """Whether infinitely many problems would show `difference` with chance `power`, with these training seeds.
 
-    The mean over so many problems has no spread, and the t-test over seeds is left. With one seed or no spread over seeds
+    The mean over all of them has no spread, and the t-test over seeds is left. With one seed or no spread over seeds
     the answer is always yes, unless the difference is 0. Raises as `smallest_difference`.
     """
     _check_power(power, confidence)

@@ -10,7 +10,7 @@ repeated, or resemble what has been learned, lose their value (Muennighoff et al
 arXiv 2404.07177).
 
 For each s of a grid, a and b are least squares, so the fit has no local minimum. The grid ends at the largest share: data whose
-scale lies beyond them still rise, and show no plateau. Intervals come from fitting the law anew to
+scale lies beyond them still rise, and show no plateau. Intervals come from fitting the law again to
 resampled values: problems are drawn with replacement, the same for all shares, and the seeds' part is added as Student's t with
 the covariance of the seed means. The draws' noise is in both parts, so intervals err on the wide side, as those of `intervals`.
 """

@@ -30,7 +30,7 @@ def sums_of(
     top: int = 20,
     orders: Sequence[float] = (0.5,),
 ) -> DivergenceSums:
-    """The sums over the tokens behind `divergences`, which has the same arguments and errors."""
+    """The sums over the tokens behind `divergences`, which has the same arguments. Raises ValueError as `divergences`."""
     members, tokens, vocabulary = shape_of(logprobs)
     if not 1 <= top <= vocabulary:
         raise ValueError(f"the top {top} tokens of a vocabulary of {vocabulary}: give a number from 1 to {vocabulary}")

@@ -50,7 +50,7 @@ def vendi_score(kernel: NDArray[np.floating], *, order: float = 1.0) -> float:
 
 
 def vendi_scores(kernel: NDArray[np.floating], orders: Sequence[float] = ORDERS) -> list[float]:
-    """`vendi_score` of every order, in their order, from one eigendecomposition; arguments and errors as there."""
+    """`vendi_score` of every order, in their order, from one eigendecomposition. Raises ValueError as `vendi_score`."""
     matrix = np.asarray(kernel, dtype=np.float64)
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or matrix.size == 0:
         raise ValueError(f"a kernel is a square matrix over at least one item, not {matrix.shape}")
@@ -75,7 +75,7 @@ def vendi_from_features(features: NDArray[np.floating], *, order: float = 1.0) -
 
 
 def vendi_scores_from_features(features: NDArray[np.floating], orders: Sequence[float] = ORDERS) -> list[float]:
-    """`vendi_from_features` of every order from one eigendecomposition; arguments and errors as there."""
+    """`vendi_from_features` of every order from one eigendecomposition. Raises ValueError as `vendi_from_features`."""
     rows = unit_rows(features)
     gram = rows @ rows.T if rows.shape[0] <= rows.shape[1] else rows.T @ rows
     return [float(score) for score in effective_numbers(np.linalg.eigvalsh(gram / len(rows)), orders)]

@@ -210,7 +210,7 @@ class Spending:
     cost: float | None = None  # dollars at the user's prices; lost calls count at the most they can have cost; None: no prices
 
     def plus(self, other: Spending) -> Spending:
-        """Both together: of a run that was stopped and goes on. There is a cost where one of them has one."""
+        """Both together: of a run that was stopped and resumes. There is a cost where one of them has one."""
         costs = [cost for cost in (self.cost, other.cost) if cost is not None]
         return Spending(
             calls=self.calls + other.calls,

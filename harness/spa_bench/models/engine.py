@@ -37,7 +37,7 @@ class LoraAdapter:
 
     @staticmethod
     def at(folder: Path) -> LoraAdapter:
-        """The adapter in `folder`. Its files are read once, as long as nobody writes them anew.
+        """The adapter in `folder`. Its files are read once, and again only where its weights were written since.
 
         Raises ModelError where there is no such folder.
         """
@@ -157,7 +157,7 @@ class Engine(Protocol):
         ...
 
     def batch_free(self, columns: Sequence[int]) -> bool:
-        """Whether answers have the same bytes in every batch, where context and answer have so many tokens together."""
+        """Whether answers have the same bytes in every batch, where context and answer have `columns` tokens together."""
         ...
 
     def draw(self, draws: Sequence[Draw]) -> Iterator[Drawn]:

@@ -47,7 +47,7 @@ class LearnedSimilarity:
         for text, vector in zip(texts, self._encoder.embed(texts), strict=True):
             row = ((vector.astype(np.float64) - self._mean) @ self._weights).astype(np.float32)
             if not np.isfinite(row).all() or not row.any():
-                raise ModelError(f"the learned similarity in {self.name} gives {text[:40]!r} no direction; learn it anew")
+                raise ModelError(f"the learned similarity in {self.name} gives {text[:40]!r} no direction; learn it again")
             yield row
 
 
@@ -79,7 +79,7 @@ def encoder_of(folder: Path) -> dict[str, Any]:
     """`name` and `hash` of the encoder of the similarity in `folder`. Raises ModelError for a file that says no such thing."""
     encoder = read_about(folder).get("encoder")
     if not isinstance(encoder, dict) or not all(isinstance(encoder.get(key), str) for key in ("name", "hash")):
-        raise ModelError(f"{folder / ABOUT} names no encoder; learn the similarity anew")
+        raise ModelError(f"{folder / ABOUT} names no encoder; learn the similarity again")
     return encoder
 
 
@@ -91,7 +91,7 @@ def ranges_of(folder: Path) -> list[tuple[float, float]]:
     except (TypeError, ValueError):
         made = []
     if not made or not all(math.isfinite(high - low) and low < high for low, high in made):
-        raise ModelError(f"{folder / ABOUT} has no ranges of its coordinates; learn the similarity anew")
+        raise ModelError(f"{folder / ABOUT} has no ranges of its coordinates; learn the similarity again")
     return made
 
 
@@ -116,7 +116,7 @@ def load_learned(folder: Path, encoder: HFEmbedder) -> LearnedSimilarity:
     if encoder.describe()["hash"] != wanted["hash"]:
         raise ModelError(
             f"the similarity in {folder} was learned on the encoder {wanted['name']} with hash {wanted['hash']}, and the one "
-            f"here has {encoder.describe()['hash']}; learn it anew, or get that encoder"
+            f"here has {encoder.describe()['hash']}; learn it again, or get that encoder"
         )
     try:
         arrays = load_file(folder / WEIGHTS)
@@ -126,7 +126,7 @@ def load_learned(folder: Path, encoder: HFEmbedder) -> LearnedSimilarity:
     if mean.ndim != 1 or weights.ndim != 2 or len(mean) != len(weights) or not np.isfinite(weights).all():
         raise ModelError(
             f"{folder / WEIGHTS} has mean of shape {mean.shape} and weights of shape {weights.shape}; they must be (d,) "
-            f"and (d, k), finite; learn the similarity anew"
+            f"and (d, k), finite; learn the similarity again"
         )
     return LearnedSimilarity(folder, encoder, mean, weights)
 

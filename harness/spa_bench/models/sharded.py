@@ -257,7 +257,7 @@ class ShardedModel(Tokenized):
 
 
 def _size(count: int, workers: int, fewest: int, most: int) -> int:
-    """Items of a shard: so many that each worker gets _SHARDS of them, within bounds."""
+    """Items of a shard, such that each worker gets _SHARDS shards, within bounds."""
     return max(1, fewest, min(most, -(-count // (workers * _SHARDS))))
 
 

@@ -1,1 +1,1 @@
-"""Pages, the viewer, trackers and exports: they show runs to others. They read run folders and result files, without torch."""
+"""Pages, viewer, trackers and exports, without torch: they read runs. The demo and `real` also make those that they show."""

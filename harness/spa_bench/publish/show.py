@@ -83,11 +83,11 @@ def _unfinished(folder: RunFolder, task: Task, records: Sequence[Record], grades
         command = "score" if from_elsewhere(spec) else "run"
         wanted = f" of {len(problems) * spec['n']}" if spec["n"] else ""
         lines.append(
-            f"unfinished: {len(records)}{wanted} samples are whole, {len(few)} problems lack some; "
-            f"the same `spa-bench {command}` again, with --out {shlex.quote(str(folder.path))}, goes on"
+            f"unfinished: {len(records)}{wanted} samples are there, {len(few)} problems lack some; "
+            f"the same `spa-bench {command}` again, with --out {shlex.quote(str(folder.path))}, resumes it"
         )
     if left := sum(r.key not in grades for r in records):
-        lines.append(f"{left} samples are not graded; go on with: spa-bench grade {shlex.quote(str(folder.path))}")
+        lines.append(f"{left} samples are not graded; grade them with: spa-bench grade {shlex.quote(str(folder.path))}")
     return lines
 
 
@@ -97,7 +97,7 @@ def ending(folder: RunFolder) -> str:
     verdicts = ", ".join(f"{count} {name}" for name, count in content["verdicts"].items())
     odd = [f"{content['counts']['truncated']} cut by the length limit"] if content["counts"]["truncated"] else []
     unable = sum(content["finish"].get(kind, 0) for kind in ("skipped", "failed")) - content["counts"]["failed"]
-    odd += [f"{unable} with a choice but no room to go on writing"] if unable > 0 else []
+    odd += [f"{unable} with a choice but no room to continue writing"] if unable > 0 else []
     odd += [f"{count} without an answer: {why}" for why, count in content["failures"].items()]
     odd += [f"{count} with an answer, but {why}" for why, count in content.get("notes", {}).items()]
     odd += [f"{count} refused: {why}" for why, count in _refusals(folder, content)]

@@ -21,15 +21,16 @@ from spa_bench.grading import Behaved, Outcome, Program
 from spa_bench.models.base import Model, dollars
 from spa_bench.runs.engines import HF, Chosen, chosen_engine
 from spa_bench.runs.folder import JUDGE, RunFolder
-from spa_bench.runs.judge_model import Asked, replies
+from spa_bench.runs.judge_model import JudgeQuestion, replies
 from spa_bench.runs.log import append
 from spa_bench.runs.reopen import ModelOptions, load_embedder, load_unloaded, loaded_with
 from spa_bench.runs.timing import JUDGE_SPENT, counted, spent_on
 from spa_bench.support.console import Reporter
 from spa_bench.support.interrupt import pause_point
+from spa_bench.tasks.judgement import Judgement
 from spa_bench.tasks.open_ended.asking import JudgeModel, Question
 from spa_bench.tasks.open_ended.options import OpenOptions
-from spa_bench.types import Judgement, Record
+from spa_bench.types import Record
 
 _AGAIN = "to judge all answers again, remove judge.json, judgements.jsonl, grades.jsonl and behaviours.jsonl"
 
@@ -117,7 +118,7 @@ class RunAppraiser:
     def _loaded(self, judge: JudgeModel) -> Model:
         if self._judge is None:
             engine = _engine_of(judge.name, judge.engine, judge.settings)
-            # threads are of the whole process: a run that goes on drawing must not get others
+            # threads are of the whole process: a run that still draws must not get others
             options = ModelOptions(threads=self._folder.spec["numerics"].get("threads"))
             self._judge = loaded_with(engine, judge.name, options, spent_on(self._folder, JUDGE_SPENT))
             self._remember("judge", self._judge)
@@ -137,7 +138,9 @@ class RunAppraiser:
     def _asked(self, model: Model, questions: Sequence[Question], judge: JudgeModel) -> Iterator[Judgement]:
         """The replies of `model`, in any order, greedily drawn. One that it cannot give holds no verdict, and says why."""
         asked = [
-            Asked(problem=one.problem, draw=one.draw, text=one.text, about=(one.asks, one.problem, one.first, one.second))
+            JudgeQuestion(
+                problem=one.problem, draw=one.draw, text=one.text, about=(one.asks, one.problem, one.first, one.second)
+            )
             for one in questions
         ]
         for place, reply in replies(model, asked, judge.tokens):

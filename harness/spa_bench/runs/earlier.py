@@ -29,7 +29,7 @@ def earlier_runs(jobs: Sequence[Job], card: TaskCard, known: Mapping[str, object
     """For each of `jobs` its folder in `out`, where there is one: of several the newest.
 
     All jobs have the task of `card`. `known` is the part of the model's description that its engine gives without a call.
-    Damaged folders are left out: whoever opens them to go on says what is wrong.
+    Damaged folders are left out: whoever opens them to resume says what is wrong.
     """
     tasks = [load_task(one) for one in prompted(card)]
     found: list[RunFolder | None] = []

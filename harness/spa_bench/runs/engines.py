@@ -113,7 +113,7 @@ class Chosen:
         """The engine in a spec: empty for hf with its usual options.
 
         Options that are as usual are left out, so that a new one keeps old hashes. So are options whose field says
-        {"in_spec": False}: they change no number, and a run goes on with other values.
+        {"in_spec": False}: they change no number, and a run resumes with other values.
         """
         made, usual = vars(self.options), vars(type(self.options)())
         seen = [f.name for f in dataclasses.fields(cast("DataclassInstance", self.options)) if f.metadata.get("in_spec", True)]

@@ -21,10 +21,12 @@ from spa_bench.errors import StoreError, UsageError
 from spa_bench.runs.contents import FILES, SPEC, fault
 from spa_bench.runs.log import Keyed, Log, Row
 from spa_bench.runs.partial import PARTIAL
+from spa_bench.runs.spec import RunSpec
 from spa_bench.support import lock
 from spa_bench.support.files import file_safe, replace_file
 from spa_bench.support.json_text import indented
-from spa_bench.types import Behaviour, Choices, Divergence, Grade, Json, Judgement, Key, Record, RunSpec
+from spa_bench.tasks.judgement import Judgement
+from spa_bench.types import Behaviour, Choices, Divergence, Grade, Json, Key, Record
 
 SCHEMA_VERSION = 2
 TASK_FILE = "task_file.json"  # the path of a jsonl task's problems: outside the spec, which holds their hash
@@ -181,7 +183,7 @@ class RunFolder:
             return ""
         return (
             f"{self.path} has {there} of {wanted} samples: it is not finished; "
-            f"the same `spa-bench run` again, with --out {shlex.quote(str(self.path))}, goes on"
+            f"the same `spa-bench run` again, with --out {shlex.quote(str(self.path))}, resumes it"
         )
 
     def ungraded(self) -> str:

@@ -16,10 +16,11 @@ from spa_bench.runs.folder import RunFolder, create
 from spa_bench.runs.job import described, remember_places
 from spa_bench.runs.partial import PARTIAL, partial_entry, partial_name
 from spa_bench.runs.sample_files import SampleFile, find_files, parse, samples_hash
-from spa_bench.runs.sample_shapes import Answer, shape_of
+from spa_bench.runs.sample_shapes import GivenAnswer, shape_of
+from spa_bench.runs.spec import RunSpec
 from spa_bench.support import provenance
 from spa_bench.tasks.base import TextsTask
-from spa_bench.types import Completion, Key, Record, RunSpec
+from spa_bench.types import Completion, Key, Record
 
 _FENCED = re.compile(r"^```[^\n]*\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
@@ -41,7 +42,7 @@ def read_files(given: Path | Sequence[Path | SampleFile], task: TextsTask, *, cu
     be without samples. Raises DataError or UsageError that names the file, the line, the unknown id or the missing problem.
     """
     files = find_files([given] if isinstance(given, Path) else given)
-    answers: list[Answer] = []
+    answers: list[GivenAnswer] = []
     told = []
     for file in files:
         content = parse(file)
@@ -55,7 +56,7 @@ def read_files(given: Path | Sequence[Path | SampleFile], task: TextsTask, *, cu
     where = files[0].name if len(files) == 1 else f"{files[0].name} and {len(files) - 1} more"
     if not answers:
         raise DataError(f"{where} holds no samples")
-    draws: dict[str, list[Answer]] = {p.id: [] for p in task.problems}
+    draws: dict[str, list[GivenAnswer]] = {p.id: [] for p in task.problems}
     for answer in answers:
         draws[answer.problem.id].append(answer)
     there = [name for name, some in draws.items() if some]
@@ -76,7 +77,7 @@ def read_samples(
     return read_files(given, task, cut=cut, partial=partial).records
 
 
-def _record(answer: Answer, task: TextsTask, draw: int, *, cut: bool) -> Record:
+def _record(answer: GivenAnswer, task: TextsTask, draw: int, *, cut: bool) -> Record:
     key, text = Key(answer.problem.id, 0, draw), answer.text
     if answer.kind == "chat":
         name = answer.problem.entry_point

@@ -19,6 +19,7 @@ from spa_bench.models.given import said
 from spa_bench.models.learned import named_similarity
 from spa_bench.runs.folder import TASK_FILE, RunFolder
 from spa_bench.runs.noise_floor import MOST, problems_for
+from spa_bench.runs.spec import RunSpec
 from spa_bench.samplers.base import merging_of, sampler_kind
 from spa_bench.samplers.mixture import decoding_of
 from spa_bench.sandbox import NOT_NEEDED
@@ -27,7 +28,7 @@ from spa_bench.spa.training_data import TrainingData
 from spa_bench.support import provenance
 from spa_bench.tasks.base import Asking, Task, task_kind
 from spa_bench.tasks.shuffled import shuffled
-from spa_bench.types import Json, Messages, RunSpec
+from spa_bench.types import Json, Messages
 
 # of [data]: in a spec only where they are not as usual, so that earlier runs keep their hash
 _SPARSE = ("decontaminate", "labels", "unusable")
@@ -45,7 +46,8 @@ def limited(card: TaskCard, limit: int | None, given: Mapping[str, object], *, f
     """`card` in the order of which `limit` problems are the first: one of a seed, with every tag in proportion.
 
     `first`: the order of the data. Without a limit, or where the card itself has a seed for the order, the card is as it is.
-    `given`: the settings of the user, in which `shuffle` chooses another seed, and `stratify` whether tags count.
+    `given`: the settings of the user, in which `shuffle` chooses another seed, and `stratify` whether tags count. Raises
+    UsageError for `first` beside a `shuffle`.
     """
     if limit is None:
         return card
@@ -148,8 +150,8 @@ def check_task(card: SamplerCard, task: Task, model: Model, limit: int | None) -
     check_decoding(f"model {model.name!r}", model, decoding_of(card))
     if asking.asked and not kind.goes_on:
         raise UsageError(
-            f"{task.name} is multiple choice, and {card.name} (kind {card.kind!r}) cannot go on after a choice: it draws whole "
-            f'answers; use a sampler of kind "mixture", such as single, temperature or spa-influence'
+            f"{task.name} is multiple choice, and {card.name} (kind {card.kind!r}) cannot continue after a choice: it draws "
+            f'whole answers; use a sampler of kind "mixture", such as single, temperature or spa-influence'
         )
     if asking.asked:
         model.check_options(asking.asked)

@@ -11,7 +11,7 @@ from spa_bench.types import Completion, Decoding, Member, Request
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class JudgeQuestion:
     """A question; no two that are asked together have the same problem and draw."""
 
     problem: str
@@ -20,7 +20,7 @@ class Asked:
     about: tuple[str, ...]  # what it asks and of what: the seed of its reply
 
 
-def replies(model: Model, questions: Sequence[Asked], tokens: int) -> Iterator[tuple[int, Completion]]:
+def replies(model: Model, questions: Sequence[JudgeQuestion], tokens: int) -> Iterator[tuple[int, Completion]]:
     """(index of a question, the reply of `model` with at most `tokens` tokens), in any order."""
     chat = takes_messages(model)
     decoding = Decoding(temperature=0.0, max_new_tokens=tokens)

@@ -28,7 +28,7 @@ from spa_bench.tasks.base import Task
 from spa_bench.types import CallSuite
 
 Found = TypeVar("Found")
-_PROGRAMS = (16, 512)  # of a shard, fewest and most: a shard is what a worker that dies loses, and each starts sandboxes anew
+_PROGRAMS = (16, 512)  # of a shard, fewest and most: a shard is what a worker that dies loses, and each starts sandboxes again
 _SHARDS = 4  # for each worker, where there are enough programs
 
 
@@ -93,7 +93,7 @@ def spread_judge(
     `tell` is told, on one line, which references do not pass their own tests. Raises SandboxError, with the first programs,
     where a worker's machine has not got that sandbox, or other versions.
     """
-    setting = _Setting(
+    setting = _GradingSetting(
         sandbox=sandbox,
         grading=Grading(grading),
         limits=task.limits,
@@ -176,7 +176,7 @@ class _Given:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Setting:
+class _GradingSetting:
     """How a worker grades."""
 
     sandbox: str
@@ -199,7 +199,7 @@ def _software(packages: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def _begin(at: Keeps, *, name: str, setting: _Setting) -> None:
+def _begin(at: Keeps, *, name: str, setting: _GradingSetting) -> None:
     """Make this worker's grader. Raises SandboxError that names the machine."""
     here = _software(setting.packages)
     for what, theirs in setting.software.items():

@@ -107,7 +107,10 @@ class Log(Generic[Row]):
             yield one
 
     def append(self, rows: Sequence[Row]) -> None:
-        """Append `rows` and sync them, after cutting off a broken end. When the disk is full, none of the rows is kept."""
+        """Append `rows` and sync them, after cutting off a broken end.
+
+        Raises StoreError where the file cannot be written, such as on a full disk; none of the rows is kept then.
+        """
         if not rows:
             return
         try:
@@ -185,7 +188,7 @@ class Log(Generic[Row]):
             raise StoreError(f"{self.path}: {twice} keys are there twice")
 
     def _torn(self, whole: int, at: int) -> str:
-        """What is wrong behind so many rows, which end at the offset `at`."""
+        """What is wrong behind the `whole` rows, which end at the offset `at`."""
         torn = self.path.exists() and at != self.path.stat().st_size
         return f"{self.path}: line {whole + 1} is broken or torn" if torn else ""
 

@@ -17,7 +17,7 @@ from spa_bench.types import Key, Member, Prompt, Record, Request
 MOST, FEWEST = 20, 4  # problems: more say little more, fewer say nothing
 SHARE = 0.05  # of the cost of generation
 TIMES = 2  # draws of each problem
-_DEARER = 2  # an answer in a small batch costs about as much as so many in a large one
+_DEARER = 2  # an answer in a small batch costs about as much as this many in a large one
 
 METRIC = "noise_floor[diversity_score,exact]"
 TOO_FEW = f"not measured: 5 % of the cost of generation pay for fewer than {FEWEST} problems; more draws or --noise-floor yes"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from spa_bench.cards.objects import PREFIX, given_object, is_object
 from spa_bench.cards.sampler import SamplerCard
+from spa_bench.cards.training import LoraCard
 from spa_bench.mini.embedded import pairs_name
 from spa_bench.models.base import LoraTrainable, Model, StageModel
 from spa_bench.models.spread import SpreadModel, Station
@@ -68,7 +69,7 @@ def plan_lines(
         options = sum(len(one.texts) for one in choices)
         lines.append(
             f"choices: {len(choices)} problems are multiple choice: {options} options, scored by all members in one pass; the "
-            f"model goes on writing after its choice"
+            f"model continues writing after its choice"
         )
     if not task.runs_code:
         lines.append("verdicts: the answers are no programs: nothing is run, and no sandbox is needed")
@@ -91,11 +92,16 @@ def _training_lines(card: SamplerCard, model: Model, answers: str, pairs: str, t
     lines.append(f"data: {source}" + (f", queries: {card.data.queries}" if card.adapters == "parts" else ""))
     scored = card.adapters == "parts" and needs_scores(card.partition.method)
     passes = "one gradient pass over the data, " if scored and card.attribution.method == "influence" else ""
-    lines.append(
-        f"cost a seed: {passes}{trained} LoRA × {card.lora.steps} steps × {card.lora.batch} "
-        f"= {trained * card.lora.steps * card.lora.batch} training rows, {answers}"
-    )
+    lines.append(f"cost a seed: {passes}{_rows_read(card.lora, trained)}, {answers}")
     return lines
+
+
+def _rows_read(lora: LoraCard, trained: int) -> str:
+    """How many pairs the training of `trained` adapters reads; of epochs, whose number hangs on the part, the rule."""
+    if not lora.steps:
+        return f"{trained} LoRA × {lora.epochs:g} epoch{'s' * (lora.epochs != 1)} of the pairs of each"
+    a_step = lora.batch * lora.accumulation
+    return f"{trained} LoRA × {lora.steps} steps × {a_step} = {trained * lora.steps * a_step} training rows"
 
 
 def object_lines(sampler: str, task: str, engine: str, metrics: Sequence[str] = ()) -> list[str]:

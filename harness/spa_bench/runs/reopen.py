@@ -65,7 +65,7 @@ class ModelOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Place:
+class _ModelPlace:
     """Where a model lies, and how it is loaded."""
 
     path: str
@@ -93,7 +93,7 @@ def load_unloaded(name: str, options: ModelOptions) -> UnloadedModel:
     return UnloadedModel(place.path, place.options, name=place.name, origin=place.origin)
 
 
-def _place(name: str, options: ModelOptions) -> _Place:
+def _place(name: str, options: ModelOptions) -> _ModelPlace:
     rows, threads = options.batch_size, options.threads
     if rows != "auto" and not (rows.isdigit() and int(rows) > 0):
         raise UsageError(f"--batch-size takes auto or a number of rows; got {rows!r}")
@@ -117,11 +117,11 @@ def _place(name: str, options: ModelOptions) -> _Place:
     if options.revision is not None and (name in _ours() or is_gguf(name) or Path(name).exists()):
         raise UsageError(f"--revision {options.revision} names a version on the hub, and {name} is no model of the hub")
     if name == EMBEDDED:
-        return _Place(path=str(MODEL), options=chosen, name=EMBEDDED)
+        return _ModelPlace(path=str(MODEL), options=chosen, name=EMBEDDED)
     origin = made_of(name)
     if origin is None:
-        return _Place(path=name, options=chosen)
-    return _Place(path=str(origin.folder), options=chosen, name=name, origin=origin)
+        return _ModelPlace(path=name, options=chosen)
+    return _ModelPlace(path=str(origin.folder), options=chosen, name=name, origin=origin)
 
 
 def _ours() -> list[str]:
@@ -361,7 +361,10 @@ def task_of(folder: RunFolder, task_file: Path | None = None) -> Task:
 
 
 def task_card_of(folder: RunFolder, task_file: Path | None = None) -> TaskCard:
-    """The card of the task of the run in `folder`, with the problems where `task_file` or the run says they lie."""
+    """The card of the task of the run in `folder`, with the problems where `task_file` or the run says they lie.
+
+    Raises UsageError where neither says it, and for a file that is not there.
+    """
     check_packages(folder.spec, str(folder.path), "task")
     stored = {k: v for k, v in folder.spec["task"].items() if k not in {"problems_hash", "problems_n", "scoring"}}
     card = build_task_card({**stored, "description": ""}, str(folder.path))

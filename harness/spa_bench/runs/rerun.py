@@ -38,8 +38,11 @@ class RerunOptions:
     embedding: str | None = None
 
 
-def rerun(path: Path, options: RerunOptions) -> tuple[RunFolder, Comparison]:
-    """(the repetition of a run, its comparison with that run). Device, type and threads are those of the run."""
+def rerun(path: Path, options: RerunOptions) -> tuple[RunFolder, RunDifference]:
+    """(the repetition of a run, its comparison with that run). Device, type and threads are those of the run.
+
+    Raises UsageError where `options.out` is the folder of the run itself, and a SpaBenchError where a part cannot be used.
+    """
     workers = checked_workers(options.judge.workers)
     check_sandbox(options.judge.sandbox, used=True)
     there = given_run(path)
@@ -62,11 +65,11 @@ def rerun(path: Path, options: RerunOptions) -> tuple[RunFolder, Comparison]:
         here = generate(job, task, model, out, cache, console, again=True)
         graders = graders_of(model, options.judge.workers)
         grade(here, task, console, sandbox=options.judge.sandbox, workers=workers, embedder=ready(embedder), graders=graders)
-    return here, compare(there, here)
+    return here, difference_of(there, here)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison:
+class RunDifference:
     """How the repetition of a run differs from that run."""
 
     spec: str  # the keys of the spec that differ, with both values; "" when none does
@@ -90,7 +93,7 @@ class Comparison:
         return [*lines, "metrics: the same"] if not self.other_metrics else lines
 
 
-def compare(there: RunFolder, here: RunFolder) -> Comparison:
+def difference_of(there: RunFolder, here: RunFolder) -> RunDifference:
     """The run `there` compared with `here`, its repetition."""
     ours, theirs = there.records(), here.records()
     grades, again = there.grades(), here.grades()
@@ -100,7 +103,7 @@ def compare(there: RunFolder, here: RunFolder) -> Comparison:
     verdicts = [k for k in grades if k not in other and k in again and again[k].verdict != grades[k].verdict]
     a, b = (_values(folder) for folder in (there, here))
     metrics = {name: (a.get(name), b.get(name)) for name in {**a, **b} if a.get(name) != b.get(name)}
-    return Comparison(
+    return RunDifference(
         spec=differences(there.spec, here.spec),
         samples=len(ours),
         other_texts=texts,

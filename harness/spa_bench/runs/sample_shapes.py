@@ -21,7 +21,7 @@ _SHOWN_KEYS = 8
 
 
 @dataclass(frozen=True)
-class Answer:
+class GivenAnswer:
     """One text for one problem."""
 
     place: str
@@ -35,7 +35,7 @@ class Answer:
 class Found:
     """The answers of a file in its order, with what the reader should be told."""
 
-    answers: list[Answer]
+    answers: list[GivenAnswer]
     notes: tuple[str, ...] = ()
 
 
@@ -73,7 +73,7 @@ def _evalplus_rows(content: Content, task: TextsTask) -> Found:
     return Found([_evalplus_row(place, row, known, task) for place, row in content.rows])
 
 
-def _evalplus_row(place: str, row: object, known: Mapping[str, Problem], task: TextsTask) -> Answer:
+def _evalplus_row(place: str, row: object, known: Mapping[str, Problem], task: TextsTask) -> GivenAnswer:
     if not isinstance(row, dict) or "task_id" not in row:
         raise DataError(f"{place} lacks a task_id")
     name = row["task_id"]
@@ -83,12 +83,12 @@ def _evalplus_row(place: str, row: object, known: Mapping[str, Problem], task: T
     if name not in known:
         raise DataError(f"{place}: task {task.name} has no problem {name!r}{did_you_mean_id(name, known)}")
     if "solution" in row:
-        return Answer(place, known[name], _one_text(row["solution"], place, "solution"), "solution")
+        return GivenAnswer(place, known[name], _one_text(row["solution"], place, "solution"), "solution")
     if "completion" in row:
-        return Answer(place, known[name], _one_text(row["completion"], place, "completion"), "completion")
+        return GivenAnswer(place, known[name], _one_text(row["completion"], place, "completion"), "completion")
     if "text" in row:
         text = _one_text(row["text"], place, "text")
-        return Answer(place, known[name], text, _kind_of(text, task))
+        return GivenAnswer(place, known[name], text, _kind_of(text, task))
     raise DataError(f"{place} has neither completion nor solution")
 
 
@@ -139,7 +139,7 @@ def _generations(content: Content, task: TextsTask) -> Found:
             raise DataError(f"{place} must be a list of texts, as the entries before it are; got {type(texts).__name__}")
         for text in texts:
             found = _one_text(text, place, "a text")
-            answers.append(Answer(place, problem, found, _kind_of(found, task)))
+            answers.append(GivenAnswer(place, problem, found, _kind_of(found, task)))
     programs = [a for a in answers if a.problem.entry_point and a.kind == "solution"]
     named = sum(a.problem.entry_point in a.text for a in programs)
     if 2 * named < len(programs):
@@ -156,7 +156,7 @@ def _generations(content: Content, task: TextsTask) -> Found:
 
 
 def _lm_eval(content: Content, task: TextsTask) -> Found:
-    answers: list[Answer] = []
+    answers: list[GivenAnswer] = []
     filters = Counter(str(row.get("filter", "none")) for _, row in content.rows if isinstance(row, dict))
     first = next(iter(filters), "none")
     for place, row in content.rows:
@@ -176,11 +176,11 @@ def _lm_eval(content: Content, task: TextsTask) -> Found:
     return Found(answers, (f"the rows of filter {first!r}, not of {', '.join(map(repr, others))}",) if others else ())
 
 
-def _lm_eval_answer(place: str, problem: Problem, raw: str, filtered: str, task: TextsTask) -> Answer:
+def _lm_eval_answer(place: str, problem: Problem, raw: str, filtered: str, task: TextsTask) -> GivenAnswer:
     if filtered.lstrip("\n").startswith(task.question(problem).lstrip("\n")):
-        return Answer(place, problem, filtered, "solution")
+        return GivenAnswer(place, problem, filtered, "solution")
     # a filter of a code task takes the program out of a reply; of other tasks it takes the result, which our task does itself
-    return Answer(place, problem, filtered if task.runs_code else raw, "completion")
+    return GivenAnswer(place, problem, filtered if task.runs_code else raw, "completion")
 
 
 def _lm_eval_texts(place: str, row: Mapping[str, object], key: str) -> list[str]:
@@ -224,7 +224,7 @@ def _inspect(content: Content, task: TextsTask) -> Found:
             failed += 1
             continue
         problem = _problem_called(place, sample.get("id"), [sample.get("input")], task)
-        answers.append(Answer(place, problem, _inspect_text(place, sample), "chat"))
+        answers.append(GivenAnswer(place, problem, _inspect_text(place, sample), "chat"))
     return Found(answers, (f"{failed} samples ended in an error and are left out",) if failed else ())
 
 
@@ -272,7 +272,7 @@ def _noveltybench(content: Content, task: TextsTask) -> Found:
         seen.add(problem.id)
         if "prompt" in row and row["prompt"] != problem.prompt:
             raise DataError(f"{place}: {problem.id} is another prompt in task {task.name}, of another version of its data")
-        answers += [Answer(place, problem, _one_text(text, place, "a generation"), "chat") for text in texts]
+        answers += [GivenAnswer(place, problem, _one_text(text, place, "a generation"), "chat") for text in texts]
     models = sorted({str(_mapping(row)["model"]) for _, row in content.rows if "model" in _mapping(row)})
     return Found(answers, (f"of model {', '.join(models)}",) if models else ())
 

@@ -26,6 +26,20 @@ def check_seeds(seeds: tuple[int, ...]) -> None:
         raise UsageError(f"a seed is {min(seeds)}; seeds are 0 or more")
 
 
+def subset_of(limit: int | None, subset: int | None, settings: tuple[str, ...]) -> tuple[int | None, tuple[str, ...]]:
+    """The limit and the settings of a command with --limit and --subset. Raises UsageError where both are given.
+
+    A subset is a limit in whose order tags do not count.
+    """
+    if subset is None:
+        return limit, settings
+    if limit is not None:
+        raise UsageError("--limit and --subset both say how many problems; give one of them")
+    given = {one.partition("=")[0].strip() for one in settings}
+    usual = {"task.shuffle": "0", "task.stratify": "false"}
+    return subset, (*settings, *(f"{key}={value}" for key, value in usual.items() if key not in given))
+
+
 def data_settings(data: str | None, queries: str | None) -> dict[str, object]:
     """The card settings for `data` and `queries`; where `data` is given without `queries`, 48 examples are the queries."""
     given = {"data.examples": data, "data.queries": queries or ("sample" if data else None)}
@@ -53,7 +67,7 @@ def _unread(card: SamplerCard, data: str | None, queries: str | None) -> dict[st
 
 
 def checked_workers(workers: int | None) -> int:
-    """How many programs run at once: `workers`, or as many as this process has cores."""
+    """How many programs run at once: `workers`, or as many as this process has cores. Raises UsageError for less than 1."""
     count = len(os.sched_getaffinity(0)) if workers is None else workers
     if count < 1:
         raise UsageError(f"--workers is {count}; it must be at least 1")
@@ -79,7 +93,10 @@ def check_out(out: Path) -> None:
 
 
 def label_of(name: str | None, samples: Sequence[Path | SampleFile]) -> str:
-    """The label of samples from files: `name`, or the files' names. It names a folder and stands in tables."""
+    """The label of samples from files: `name`, or the files' names. It names a folder and stands in tables.
+
+    Raises UsageError for a `name` that a folder or a table cannot have.
+    """
     first = "stdin" if samples[0] == Path("-") else samples[0].name.removesuffix(".gz")
     for ending in (".jsonl", ".json", ".eval"):
         first = first.removesuffix(ending)

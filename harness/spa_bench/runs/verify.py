@@ -9,26 +9,88 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from spa_bench.cards.source import changed
 from spa_bench.errors import SpaBenchError, StoreError
 from spa_bench.runs import embeddings
 from spa_bench.runs.choices import choose
-from spa_bench.runs.folder import ADDED, DATA_FILES, JSON_FILES, LOGS, TASK_FILE, RunFolder, from_elsewhere, spec_bytes
+from spa_bench.runs.folder import (
+    ADDED,
+    DATA_FILES,
+    JSON_FILES,
+    LOGS,
+    TASK_FILE,
+    RunFolder,
+    from_elsewhere,
+    given_run,
+    spec_bytes,
+)
 from spa_bench.runs.measure import measure, measure_added
 from spa_bench.runs.noise_floor import rows_for
 from spa_bench.runs.partial import covered, partial_fault
+from spa_bench.runs.reopen import task_of
 from spa_bench.support import provenance
+from spa_bench.support.cache import stage_cache
 from spa_bench.support.rounding import same_values
 from spa_bench.support.seeds import draw_seed
 from spa_bench.tasks.base import Task
 from spa_bench.types import Json, Key, Record
 
+if TYPE_CHECKING:
+    from spa_bench.runs.references import Comparison
+
 _FREE = {"timings.json", ".lock", ".lock-owner"}  # these differ every time
 _PLACES = (TASK_FILE, DATA_FILES)  # the paths of input files: these have a checksum and are outside the spec
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checked:
+    """What the checks of one run found."""
+
+    faults: tuple[str, ...] = ()  # a sentence each; empty: the run is whole
+    notes: tuple[str, ...] = ()  # remarks beside the verdict
+    compared: tuple[Comparison, ...] = ()  # with the numbers of other people's code, where that was asked for
+    unchecked: str | None = None  # why the run could not be checked; None: it was
+
+    @property
+    def wrong(self) -> bool:
+        """Whether something is wrong with the run, or a number is beyond its tolerance."""
+        return bool(self.faults) or not all(row.ok for row in self.compared)
+
+
+def check_run(path: Path, *, references: bool = False, task_file: Path | None = None) -> Checked:
+    """All checks of the run in `path`, with `references` also the comparison with them. Raises no SpaBenchError.
+
+    A run that cannot be read has a fault, so that it does not hide other runs. A run is unchecked where something that the
+    checks need is unavailable, such as its task.
+    """
+    try:
+        folder = given_run(path)
+        task = task_of(folder, task_file)
+        faults = verify(folder, task, cache=stage_cache())
+        said = tuple(notes(folder))
+        rows, why = _compared(folder, task) if references else ((), "")
+    except StoreError as error:
+        return Checked(faults=(str(error),))
+    except SpaBenchError as error:
+        return Checked(unchecked=str(error))
+    more = [why] if why and why not in faults else []
+    return Checked(faults=(*faults, *more), notes=said, compared=tuple(rows))
+
+
+def _compared(folder: RunFolder, task: Task) -> tuple[Sequence[Comparison], str]:
+    """The comparisons of a run with references, and why there are none."""
+    from spa_bench.runs.references import compared
+
+    try:
+        return compared(folder, task), ""
+    except SpaBenchError as error:
+        return (), str(error)
 
 
 def verify(folder: RunFolder, task: Task, *, cache: Path | None = None) -> list[str]:

@@ -143,7 +143,7 @@ class SamplerKind(CardKind[Callable[[SamplerCard, Sequence[Path]], Sampler], Sam
     wants: Callable[[SamplerCard], Wants] = field(default=wants_nothing, metadata=beside("wants"))
     # how its members are made of adapters; None: each adapter is a member
     merging: Callable[[SamplerCard], Merging] | None = field(default=None, metadata=beside("MERGING"))
-    # whether it goes on writing after the choice of a multiple-choice problem: see Prompt.begun
+    # whether it continues writing after the choice of a multiple-choice problem: see Prompt.begun
     goes_on: bool = field(default=False, metadata=beside("BEGUN"))
     # whether the answers to a problem come from one pool, reply or search: a stopped run draws all of them again
     together: bool = field(default=False, metadata=beside("TOGETHER"))

@@ -118,7 +118,7 @@ def merging(card: SamplerCard) -> Merging:
 
 
 def _check_counts(card: SamplerCard, sources: int) -> None:
-    """Raises UsageError for a number of members that the rule does not give from so many `sources`, without the anchor."""
+    """Raises UsageError for a number of members that the rule does not give from these `sources`, without the anchor."""
     options = card.options_as(MergeOptions)
     rule, corners = options.rule, sources + (options.merged_with != "none")
     there = f"{sources} source{'s' * (sources != 1)}"
@@ -158,7 +158,10 @@ def check(card: SamplerCard) -> None:
 
 
 def check_model(card: SamplerCard, model: Model) -> None:
-    """Raise ModelError for a model whose adapters have no weights, and for given adapters that cannot be merged."""
+    """Raise ModelError for a model whose adapters have no weights, and for given adapters that cannot be merged.
+
+    Raise UsageError for an anchor that is several adapters, and for a number of members that the rule does not give.
+    """
     if isinstance(model, AdapterMaker):
         raise ModelError(f"{card.name} merges weights, and the adapters of {model.name!r} have none; use --engine hf")
     options = card.options_as(MergeOptions)

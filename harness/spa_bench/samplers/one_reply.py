@@ -16,7 +16,7 @@ from spa_bench.errors import UsageError
 from spa_bench.models.base import Model
 from spa_bench.samplers.base import SamplerKind, check_chat, one_member, spread, waiting
 from spa_bench.samplers.mixture import build as build_mixture
-from spa_bench.samplers.replies import Answer, as_stored, parse_reply
+from spa_bench.samplers.replies import ParsedAnswer, as_stored, parse_reply
 from spa_bench.support.seeds import draw_seed
 from spa_bench.types import Completion, Key, Prompt, Request
 
@@ -59,7 +59,10 @@ class OneReply:
     def sample(
         self, model: Model, prompts: Sequence[Prompt], n: int, seed: int, *, task: str, done: Collection[Key] = ()
     ) -> Iterator[Completion]:
-        """See Sampler.sample. A problem that lacks an answer is asked again, which gives the same reply."""
+        """See Sampler.sample. A problem that lacks an answer is asked again, which gives the same reply.
+
+        Raises UsageError for an n below 1.
+        """
         if n < 1:
             raise UsageError(f"n is {n}; {self.name} needs at least 1 answer a problem")
         by_id = {p.problem_id: p for p in waiting(prompts, n, done)}
@@ -109,7 +112,7 @@ def completions(reply: Completion, prompt: Prompt, n: int) -> list[Completion]:
     return made
 
 
-def _completion(reply: Completion, answer: Answer, prompt: Prompt, key: Key, spent: int) -> Completion:
+def _completion(reply: Completion, answer: ParsedAnswer, prompt: Prompt, key: Key, spent: int) -> Completion:
     text, whole = as_stored(answer.text, prompt)
     tokens = round(reply.tokens * len(answer.text) / len(reply.text))
     return Completion(

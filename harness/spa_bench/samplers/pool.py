@@ -124,7 +124,7 @@ class Oversampler:
 def token_probabilities(
     model: Model, requests: Sequence[Request], texts: Sequence[str], members: Sequence[Member]
 ) -> NDArray[np.float64]:
-    """The geometric mean of the probabilities of the tokens of each text, in [0, 1]: exp of the mean log-probability.
+    """The geometric mean of the probabilities of the tokens of each text, (texts,), in [0, 1]: exp of the mean log-probability.
 
     Each text is tokenised again behind its prompt, without an end token. The mean is 0 for a text without tokens, and for one
     that does not fit the context in this form.

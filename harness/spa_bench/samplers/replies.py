@@ -20,7 +20,7 @@ _FENCE = re.compile(r"[ \t]*(`{3,}|~{3,})[^`\n]*")
 
 
 @dataclass(frozen=True)
-class Answer:
+class ParsedAnswer:
     """One answer of a reply."""
 
     text: str
@@ -34,7 +34,7 @@ class _Block:
     section: int  # how many marker lines came before
 
 
-def parse_reply(reply: str, *, finished: bool = True) -> list[Answer]:
+def parse_reply(reply: str, *, finished: bool = True) -> list[ParsedAnswer]:
     """The answers in `reply`, in order; `finished` is False when the reply was cut at its length limit."""
     blocks, sections = _scan(reply, _NAMED)
     if len(sections) == 1:  # only where no line has a word, because explanations are numbered too
@@ -45,11 +45,11 @@ def parse_reply(reply: str, *, finished: bool = True) -> list[Answer]:
         for block in blocks:
             if block.text.strip():
                 first.setdefault(block.section, block)
-        answers = [Answer(b.text, b.closed) for b in first.values()]
+        answers = [ParsedAnswer(b.text, b.closed) for b in first.values()]
     elif blocks:
-        answers = [Answer(b.text, b.closed) for b in blocks]
+        answers = [ParsedAnswer(b.text, b.closed) for b in blocks]
     else:
-        answers = [Answer(text, finished or i < marked) for i, text in enumerate(sections[1:], 1)]
+        answers = [ParsedAnswer(text, finished or i < marked) for i, text in enumerate(sections[1:], 1)]
     answers = [answer for answer in answers if answer.text.strip()]
     if len(answers) == 1:
         inner = _within(answers[0])
@@ -91,7 +91,7 @@ def _scan(reply: str, marker: re.Pattern[str]) -> tuple[list[_Block], list[str]]
     return blocks, ["".join(lines) for lines in sections]
 
 
-def _within(block: Answer) -> list[Answer]:
+def _within(block: ParsedAnswer) -> list[ParsedAnswer]:
     """The answers of a single block that has marker lines as comments, such as `# Answer 1`."""
     parts: list[list[str]] = []
     for line in block.text.splitlines(keepends=True):
@@ -100,4 +100,4 @@ def _within(block: Answer) -> list[Answer]:
         elif parts:
             parts[-1].append(line)
     texts = ["".join(lines) for lines in parts]
-    return [Answer(t, block.whole or i < len(texts)) for i, t in enumerate(texts, 1) if t.strip()]
+    return [ParsedAnswer(t, block.whole or i < len(texts)) for i, t in enumerate(texts, 1) if t.strip()]

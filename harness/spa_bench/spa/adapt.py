@@ -206,7 +206,7 @@ class _Training:
         return min(self._wanted[-1], max(steps_of(len(self._rows[m]), self._card) for m in members))
 
     def _passes(self, active: Sequence[Trainee], step: int) -> list[list[list[Sample]]]:
-        """The samples of each member in each pass of `step`, the longest first: at most `card.batch`, and so many tokens."""
+        """The samples of each member in each pass of `step`, the longest first: at most `card.batch`, in bounded tokens."""
         waiting = [sorted(t.samples(step), key=lambda s: -len(s.pair.ids)) for t in active]
         most, longest = max(map(len, waiting)), max(len(samples[0].pair.ids) for samples in waiting)
         rows = max(1, min(self._card.batch, self._tokens // (len(active) * longest)))

@@ -49,13 +49,13 @@ def describe(folder: Path, against: Path | None = None) -> Described:
     content: dict[str, Any] = {}
     if stage != "adapters" or parts:
         content = _report(parts or folder)
-    alike = compare(parts, against) if against and parts else {}
+    alike = agreement_with(parts, against) if against and parts else {}
     if against and not parts:
         raise DataError(f"{folder} has no parts that could be compared with {against}")
     return Described(folder=folder, stage=stage, facts=_facts(stage, key), report=content, parts=parts, against=alike)
 
 
-def compare(parts: Path, against: Path) -> dict[str, Any]:
+def agreement_with(parts: Path, against: Path) -> dict[str, Any]:
     """The agreement between a stage's parts and other labels of the same examples, as in report.agreement, and their source.
 
     `against` is a folder of parts, or a file of labels. Raises DataError when they belong to other examples.

@@ -1,4 +1,4 @@
-"""Rows in passes of so many tokens: of similar length, the longest first, fewer at a time where memory ends."""
+"""Rows in passes of a bounded number of tokens: of similar length, the longest first, fewer at a time where memory ends."""
 
 from __future__ import annotations
 

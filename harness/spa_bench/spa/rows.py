@@ -19,7 +19,7 @@ class RowFile:
         self._entry = np.dtype([("sum", "<u4"), ("index", "<u4"), ("row", "<f4", (width,))])
 
     def read(self) -> dict[int, NDArray[np.float32]]:
-        """The complete rows by index. The file is cut off at the first broken one."""
+        """The complete rows, (width,) float32 each, by index. The file is cut off at the first broken one."""
         data = self._path.read_bytes() if self._path.exists() else b""
         size = self._entry.itemsize
         entries = np.frombuffer(data[: len(data) // size * size], self._entry)

@@ -13,7 +13,7 @@ from spa_bench.cards.training import LoraCard
 
 
 def steps_of(examples: int, card: LoraCard) -> int:
-    """Optimiser steps of a member with so many examples: the card's, or those that its epochs take (the last may be short)."""
+    """Optimiser steps of a member with `examples` examples: the card's, or those of its epochs (the last may be short)."""
     return card.steps or math.ceil(_read(examples, card) / (card.batch * card.accumulation))
 
 

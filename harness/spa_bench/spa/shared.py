@@ -57,7 +57,7 @@ def train_members(
 
 
 def clear(to: Path) -> None:
-    """Remove what `train_members` kept in `to` for a process that goes on, perhaps without workers."""
+    """Remove what `train_members` kept in `to` for a process that resumes, perhaps without workers."""
     shutil.rmtree(to / "members", ignore_errors=True)
 
 

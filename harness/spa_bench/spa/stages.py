@@ -21,7 +21,7 @@ from spa_bench.models.hf.stacked_lora import Adapter, write_adapter
 from spa_bench.models.spread import SpreadModel
 from spa_bench.spa import checkpoint, encoders, partition, report, shared
 from spa_bench.spa.adapt import adapters_at, train_adapters
-from spa_bench.spa.attribution.base import Setting, attribution_kind
+from spa_bench.spa.attribution.base import AttributionSetting, attribution_kind
 from spa_bench.spa.data import hash_examples
 from spa_bench.spa.kept import FORMAT, Console, digest, recall
 from spa_bench.spa.schedule import steps_of
@@ -115,7 +115,7 @@ class Stages:
         return {**self._base, "lora": lora, "steps": steps, "seed": derive_seed(self._seed, "warm-up")}
 
     def _warm_up(self, steps: Sequence[int]) -> dict[int, Path]:
-        """Folders of an adapter trained on all data, after so many steps."""
+        """Folders of an adapter trained on all data, after each number of `steps`."""
         if not steps:
             return {}
         recipe = self._warm_up_recipe()
@@ -148,7 +148,7 @@ class Stages:
     def _attribute(self, to: Path) -> None:
         card = self._card
         seed = derive_seed(self._seed, "attribution")
-        setting = Setting(card=card.attribution, lora=card.lora, model=self._model, seed=seed, warm_up=self._warm_up)
+        setting = AttributionSetting(card=card.attribution, lora=card.lora, model=self._model, seed=seed, warm_up=self._warm_up)
         method = card.attribution.method
         kept = to / "kept"
         kept.mkdir(exist_ok=True)

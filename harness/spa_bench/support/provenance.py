@@ -70,7 +70,7 @@ def hash_if_there(path: Path) -> str:
 
 
 def split_hash(said: str, digits: int) -> tuple[str, str] | None:
-    """(NAME, HASH) of NAME@HASH, as specs name what lies on a disk; None where no hash of so many hex digits ends the text."""
+    """(NAME, HASH) of NAME@HASH, as specs name what lies on a disk; None where no hash of `digits` hex digits ends the text."""
     found = re.fullmatch(rf"(.+)@([0-9a-f]{{{digits}}})", said)
     return None if found is None else (found[1], found[2])
 

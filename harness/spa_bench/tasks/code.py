@@ -171,7 +171,7 @@ class CodeTask(TaskDefaults):
 
 
 def build(card: TaskCard) -> CodeTask:
-    """The task of `card`, with its problems loaded."""
+    """The task of `card`, with its problems loaded. Raises UsageError for code of the user's that does not give problems."""
     source = kind_of(ProblemsKind, "problems", card.problems).build
     if is_ours("problems", card.problems):
         return CodeTask(card, *source(card))

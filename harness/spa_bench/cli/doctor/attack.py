@@ -47,7 +47,10 @@ class Attempt:
 
 
 def attack(*, as_json: bool) -> int:
-    """Run the attacks in every sandbox that works here; 1 where one succeeded or a sandbox runs no right program."""
+    """Run the attacks in every sandbox that works here; 1 where one succeeded or a sandbox runs no right program.
+
+    Raises SandboxError where no sandbox works.
+    """
     sandboxes, attempts, reporter = _working(), list[Attempt](), Reporter()
     if not sandboxes:
         raise SandboxError("no sandbox works here, so there is nothing to attack; `spa-bench doctor` says what each lacks")

@@ -10,12 +10,11 @@ from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
-import spa_bench
 from spa_bench.cli.doctor.finding import PIP, Finding
 from spa_bench.support.cache import own_cache, user_cache
 from spa_bench.support.home import can_write, expanded
 
-_MODEL = Path(spa_bench.__file__).resolve().parent / "mini" / "model"
+_MODEL = Path(__file__).resolve().parents[2] / "mini" / "model"
 # data set, variable, file under SPA_BENCH_DATA, its name in evalplus, whether it must have plus inputs
 _BENCHMARKS = (
     ("HumanEval", "HUMANEVAL_OVERRIDE_PATH", "humaneval/HumanEval.jsonl", "HumanEvalPlus", False),

@@ -17,10 +17,10 @@ from collections.abc import Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 
-import spa_bench
 from spa_bench.cli.doctor.finding import PIP, Finding, Unanswered, ask
+from spa_bench.support.version import __version__
 
-_HOME = Path(spa_bench.__file__).resolve().parent
+_HOME = Path(__file__).resolve().parents[2]  # of the package
 _OPTIONAL = {  # package -> its purpose
     "sentence-transformers": "for its encoders, in attribution and partition",
     "evalplus": "to download HumanEval+ and MBPP+",
@@ -36,7 +36,7 @@ def python() -> Iterator[Finding]:
     """The interpreter, the system and spa-bench itself."""
     details = f"{platform.python_version()} at {sys.executable}; {platform.system()} {platform.release()} {platform.machine()}"
     yield Finding("python", "ok", details)  # the package neither installs nor starts with a Python that is too old
-    yield Finding("spa-bench", "ok", f"{spa_bench.__version__} at {_HOME}")
+    yield Finding("spa-bench", "ok", f"{__version__} at {_HOME}")
 
 
 def packages() -> Iterator[Finding]:

@@ -62,7 +62,7 @@ def check(
 def check_places(
     runs: Sequence[Path], against: Path, *, tolerance: Sequence[str], alpha: float, metrics: Sequence[str] | None
 ) -> GateVerdict:
-    """`check` with tolerances in the form of the command line."""
+    """`check` with tolerances in the form of the command line. Raises UsageError or StoreError, as `check`."""
     rules.check_alpha(alpha)
     tolerances, looked_at = rules.tolerances_of(tolerance), rules.chosen(metrics)  # what is wrong is said before reading
     for place in (*runs, against):
@@ -100,7 +100,10 @@ def judge(
     alpha: float,
     metrics: Sequence[str],
 ) -> GateVerdict:
-    """The verdict on rows that have been read; `tolerances` and `metrics` have whole names. Raises as `check`."""
+    """The verdict on rows that have been read; `tolerances` and `metrics` have whole names.
+
+    Raises UsageError where no metric can be judged, and where the baseline does not suit the rows.
+    """
     plans = [_plan(row, baseline_of(row, baselines, against), metrics) for row in candidates]
     tests = sum(len(plan.judged(tolerances)) for plan in plans)
     confidence = confidence_of(alpha, tests)

@@ -228,7 +228,10 @@ def save(result: Result, folder: Path) -> Path:
 
 
 def save_all(results: Sequence[Result], place: Path) -> list[Path]:
-    """Write `results` into the file `place` where its name ends in .json, else a file each into that folder. See `save`."""
+    """Write `results` into the file `place` where its name ends in .json, else a file each into that folder. See `save`.
+
+    Raises StoreError where a folder cannot be made or a file cannot be written, and for a folder whose name ends in .json.
+    """
     if place.suffix != ".json":
         return [save(result, place) for result in results]
     try:

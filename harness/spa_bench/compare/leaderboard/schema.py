@@ -12,8 +12,9 @@ from typing import Any
 
 from spa_bench.metrics.suite import AT_SIZES, OPEN_AT_SIZES, is_rate
 from spa_bench.runs.contents import COUNTS
+from spa_bench.runs.spec import RunSpec
 from spa_bench.support.text import shortened
-from spa_bench.types import Estimate, RunSpec
+from spa_bench.types import Estimate
 
 KEPT = (
     "pass@1", "pass@K", "diversity_score[exact]", "diversity_score[ast]", "effective_diversity[ast,correct]",

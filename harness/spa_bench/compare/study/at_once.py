@@ -24,7 +24,7 @@ def make_at_once(
     *,
     shares: Callable[[Run], frozenset[str]],
 ) -> list[Run]:
-    """Call `make_one` with each run, at most so many at a time, and return the runs for which it said False.
+    """Call `make_one` with each run, at most `most` at a time, and return the runs for which it said False.
 
     A run waits for one that is under way and `shares` something with it that no run has made before: two would do it twice. At
     an error or Ctrl-C no further run is begun, those under way end, and the first error is raised.

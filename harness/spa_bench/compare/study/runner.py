@@ -37,7 +37,7 @@ _LOOK_AGAIN_SECONDS = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
+class StudySetup:
     """The folder and the settings that all runs of a study share."""
 
     task: Task
@@ -50,7 +50,7 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Run:
+class StudyRun:
     """One run of a study, and the path of its folder, made or not."""
 
     point: Point
@@ -63,39 +63,39 @@ class Run:
         return (self.path / "metrics.json").exists()
 
 
-def runs_of(jobs: Sequence[tuple[Point, Job]], place: Place) -> list[Run]:
+def runs_of(jobs: Sequence[tuple[Point, Job]], setup: StudySetup) -> list[StudyRun]:
     """Each job with its folder. The data are read here, so that faults in them are reported before anything is computed."""
     known: dict[str, TrainingData] = {}
     runs = []
     for point, job in jobs:
         card = job.placed
         check_draws(card, job.n)
-        asking = check_task(card, place.task, place.model, job.limit)
+        asking = check_task(card, setup.task, setup.model, job.limit)
         parts = (card.trained, needs_queries(card)) if card.adapters == "parts" else ()
         key = repr((card.data, card.synthesize, card.adapters, parts, card.lora.length, job.seed))
         if key not in known:
-            problems = place.task.problems
-            made = made_sources(card, place.model, job.seed, problems=problems, cache=place.cache, console=Reporter())
-            known[key] = load_data(card, place.model, job.seed, sources=made, problems=problems)
-        spec = plain(make_spec(job, place.task, asking, place.model, known[key]))
-        runs.append(Run(point, job, place.out / folder_name(run_name(job, place.task), spec)))
+            problems = setup.task.problems
+            made = made_sources(card, setup.model, job.seed, problems=problems, cache=setup.cache, console=Reporter())
+            known[key] = load_data(card, setup.model, job.seed, sources=made, problems=problems)
+        spec = plain(make_spec(job, setup.task, asking, setup.model, known[key]))
+        runs.append(StudyRun(point, job, setup.out / folder_name(run_name(job, setup.task), spec)))
     return runs
 
 
-def make(runs: Sequence[Run], place: Place, console: Reporter) -> None:
+def make(runs: Sequence[StudyRun], setup: StudySetup, console: Reporter) -> None:
     """Make the missing runs, in order; those that another process is making come last.
 
     Work that a run shares with an earlier one is done once: stages come from the cache, and the divergence between the same
     adapters is copied. Where workers hold the model, as many runs as there are workers are made at once (at_once.py).
     """
 
-    several = place.model.count if isinstance(place.model, SpreadModel) else 1
-    shared = place if place.price is None else replace(place, price=place.price / several)  # an hour is of several runs
+    several = setup.model.count if isinstance(setup.model, SpreadModel) else 1
+    shared = setup if setup.price is None else replace(setup, price=setup.price / several)  # an hour is of several runs
 
-    def make_one(run: Run) -> bool:
+    def make_one(run: StudyRun) -> bool:
         """Make the run unless it is there; False where another process is making it."""
         pause_point()
-        with _claimed(place.out, run) as mine:
+        with _claimed(setup.out, run) as mine:
             if mine and not run.done:
                 _make(run, runs, shared, console)
             return mine or run.done
@@ -114,7 +114,7 @@ def make(runs: Sequence[Run], place: Place, console: Reporter) -> None:
         left = busy
 
 
-def shares_of(run: Run) -> frozenset[str]:
+def shares_of(run: StudyRun) -> frozenset[str]:
     """What the run shares with others that have the same: scores, and adapters with the divergence between them."""
     card, seed = run.job.sampler, run.job.seed
     if not card.trains:
@@ -126,31 +126,31 @@ def shares_of(run: Run) -> frozenset[str]:
     return frozenset({adapters, f"scores {(seed, *scores)!r}"} if scores else {adapters})
 
 
-def _make(run: Run, runs: Sequence[Run], place: Place, console: Reporter) -> None:
+def _make(run: StudyRun, runs: Sequence[StudyRun], setup: StudySetup, console: Reporter) -> None:
     began, number = time.monotonic(), runs.index(run) + 1
     setting = "" if run.point.x is None else f" at {run.point.x:g}"
     console.note(f"[{number}/{len(runs)}] {run.point.series}{setting}, seed {run.job.seed}")
     # each run has a new one, whose seconds become the run's timings
     quiet = Reporter(quiet=True)
     siblings = [folder for other in runs if other.path != run.path for folder in _opened(other, run.job.seed)]
-    folder = generate(run.job, place.task, place.model, place.out, place.cache, quiet, price=place.price, siblings=siblings)
+    folder = generate(run.job, setup.task, setup.model, setup.out, setup.cache, quiet, price=setup.price, siblings=siblings)
     assert folder.path == run.path, f"{folder.path} is not where {run.path} was looked for"
-    graders = graders_of(place.model, place.programs)
-    grade(folder, place.task, quiet, sandbox=None, workers=place.workers, price=place.price, graders=graders)
+    graders = graders_of(setup.model, setup.programs)
+    grade(folder, setup.task, quiet, sandbox=None, workers=setup.workers, price=setup.price, graders=graders)
     stages = ", ".join(f"{name} {seconds:.0f}" for name, seconds in quiet.seconds.items() if seconds >= 1)
     console.note(
         f"[{number}/{len(runs)}] {time.monotonic() - began:.0f} s ({stages or 'less than a second a stage'}): {run.path}"
     )
 
 
-def _opened(run: Run, seed: int) -> Iterator[RunFolder]:
+def _opened(run: StudyRun, seed: int) -> Iterator[RunFolder]:
     """The folder of the run with that seed, if it exists."""
     if run.job.seed == seed and (run.path / "spec.json").exists():
         yield open_run(run.path)
 
 
 @contextmanager
-def _claimed(out: Path, run: Run) -> Iterator[bool]:
+def _claimed(out: Path, run: StudyRun) -> Iterator[bool]:
     """Whether this process may make the run. If so, no other process may until the block ends or this process dies."""
     folder = out / _CLAIMS / run.path.name
     try:

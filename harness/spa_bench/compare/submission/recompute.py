@@ -61,7 +61,7 @@ class Recomputed:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class _Run:
+class _UnpackedRun:
     """One run of a result, unpacked."""
 
     entry: Mapping[str, Any]  # of the result
@@ -107,13 +107,13 @@ def _result_faults(result: Result, folder: Path, task_file: Path | None, notes: 
     if fault := _task_fault(result["spec"], own_file=task_file is not None):
         yield fault
         return
-    runs: list[_Run] = []
+    runs: list[_UnpackedRun] = []
     for entry in result["runs"]:
         there = open_run(folder / result["group_hash"] / str(entry["seed"]))
         if faults := list(_hash_faults(entry, there)):
             yield from faults
             return
-        runs.append(_Run(entry=entry, folder=there, task=runs[0].task if runs else task_of(there, task_file)))
+        runs.append(_UnpackedRun(entry=entry, folder=there, task=runs[0].task if runs else task_of(there, task_file)))
     for run in runs:
         found = [f"{run.name}: {line}" for line in sample_faults(run.folder, run.task)]
         if found:
@@ -215,7 +215,7 @@ def _short(value: object) -> str:
     return shortened(str(value), 120)
 
 
-def _verdict_faults(run: _Run, notes: list[str]) -> Iterator[str]:
+def _verdict_faults(run: _UnpackedRun, notes: list[str]) -> Iterator[str]:
     """Verdicts that a sandbox here does not give again; those that go by time or memory are notes, as machines differ."""
     from spa_bench.runs.grade import grade
     from spa_bench.runs.values import checked_workers

@@ -79,7 +79,7 @@ class Adapters:
     def use(self, folders: Sequence[Path | None], *, only: int | None = None) -> AbstractContextManager[None]:
         """Context in which row group i runs through adapter i; None is the bare base.
 
-        With `only`, all rows run through that one of the adapters, whose factors are not stacked anew for it.
+        With `only`, all rows run through that one of the adapters, whose factors are not stacked again for it.
         """
         version = tuple(None if f is None else (f, _written(f)) for f in folders)
         # many batches of the same members follow each other, and each would copy all factors to the device again

@@ -68,7 +68,7 @@ class Forced:
                 yield found
 
     def logprobs(self, pairs: Sequence[Pair], adapters: Sequence[Path | None]) -> Iterator[NDArray[np.float32]]:
-        """Log-probabilities (K, T, V) behind each token of each pair's second part, in order."""
+        """Log-probabilities (K, T, V) behind each token of each pair's second part, in order. Raises ModelError as `sums`."""
         for start, states in self._states(pairs, adapters):
             for place, (_, tail) in enumerate(pairs[start : start + states.shape[1]]):
                 pieces = list(self._logits(states[:, place, -len(tail) - 1 : -1], adapters))

@@ -104,7 +104,7 @@ class Drawer:
                 whole, most = len(queues), sys.maxsize
 
     def _rows_a_group(self, groups: int, columns: Iterable[int]) -> int:
-        """Rows of each of so many groups that fit, by the `columns` that each row may take."""
+        """Rows of each of `groups` groups that fit, by the `columns` that each row may take."""
         return max(least_rows(self._device), self._room.rows(max(columns)) // groups)
 
     def beams(self, draws: Sequence[Draw], adapter: Group, search: BeamSearch) -> Iterator[DrawnBeams]:

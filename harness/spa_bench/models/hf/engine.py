@@ -71,7 +71,8 @@ class HFEngine:
     @cached_property
     def _scorer(self) -> Scorer:
         p = self._parts
-        return Scorer(p.reads, self.adapters.use, vocabulary=p.vocabulary, device=p.device, batch=p.batch)
+        half = torch.finfo(p.dtype).bits < 32
+        return Scorer(p.reads, self.adapters.use, vocabulary=p.vocabulary, device=p.device, batch=p.batch, half=half)
 
     @cached_property
     def _forced(self) -> Forced:

@@ -175,7 +175,7 @@ def _device_name(wanted: str) -> str:
 
 
 def end_tokens(tokenizer: Any, network: Any) -> frozenset[int]:
-    """Every token that ends an answer: the tokenizer's and the generation config's."""
+    """Every token that ends an answer: the tokenizer's and the generation config's. Raises ModelError where there is none."""
     ends = [tokenizer.eos_token_id, getattr(network.generation_config, "eos_token_id", None)]
     flat = [t for e in ends for t in (e if isinstance(e, list) else [e]) if t is not None]
     if not flat:

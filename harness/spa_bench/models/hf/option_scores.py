@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from torch import Tensor
 from spa_bench.errors import ModelError
 from spa_bench.models.base import OptionScores
 from spa_bench.models.hf.failures import within_memory
+from spa_bench.models.hf.output_layer import OutputLayer
 from spa_bench.models.hf.products import LEAST, least_rows
 from spa_bench.models.hf.reading import Readable
 from spa_bench.models.hf.rows import padded
@@ -34,6 +35,7 @@ class Reader:
     device: torch.device
     vocabulary: int
     members: int
+    half: bool  # whether the network computes in a type of 16 bits
     adapters: Callable[[], AbstractContextManager[Any]]  # in which row group i runs through member i
 
     def read(self, problems: Sequence[Encoded], most: int) -> list[OptionScores]:
@@ -69,7 +71,7 @@ class Reader:
     def _pass(self, rows: Sequence[IntArray], wanted: Sequence[_Wanted]) -> list[_RowScores]:
         """The scores of some rows: the network reads them once for all members."""
         tails = [max(len(text) for _, text in w.texts) for w in wanted]
-        logits = self._logits(rows, tails)  # (K, places, V)
+        logits, states = self._logits(rows, tails)  # (K, places, V) and (K, places, d)
         behind = np.cumsum(tails)  # each row's places end before it
         texts = [(i, number, text) for i, w in enumerate(wanted) for number, text in w.texts]
         place = np.concatenate([np.arange(behind[i] - len(text), behind[i]) for i, _, text in texts])
@@ -83,28 +85,42 @@ class Reader:
             results[i].options[number] = sums[:, column], same[:, column]
         ends = [(i, int(behind[i]) - 1 - back) for i, w in enumerate(wanted) for back in w.contexts]
         if ends:
-            spread = first_tokens(logits[:, [place for _, place in ends]])
+            at_ends = [place for _, place in ends]
+            spread = first_tokens(logits[:, at_ends] if states is None else self._layer.logits(states[:, at_ends]))
             for (i, _), kl, js, entropy in zip(ends, *spread, strict=True):
                 results[i].first.append((kl, js, entropy))
         return results
 
-    def _logits(self, rows: Sequence[IntArray], tails: Sequence[int]) -> Tensor:
-        """The float32 logits (K, places, V) of the tokens after each row's last places, as many as its tail."""
+    @cached_property
+    def _layer(self) -> OutputLayer:
+        return OutputLayer(self.network.network)
+
+    def _logits(self, rows: Sequence[IntArray], tails: Sequence[int]) -> tuple[Tensor, Tensor | None]:
+        """The float32 logits (K, places, V) of the tokens after each row's last places, as many as its tail.
+
+        Of a network of 16 bits also what its output layer got there, (K, places, d): divergences are computed from it in
+        float32, and options from the network's own logits, as lm-eval has them.
+        """
         pairs = [(row[:-tail].tolist(), row[-tail:].tolist()) for row, tail in zip(rows, tails, strict=True)]
         pairs += [pairs[0]] * max(0, -(-LEAST // self.members) - len(rows))  # a row is a block of columns at least
         ids, mask = padded(pairs, block=self.network.way.block)
         k = self.members
         ids, mask = ids.repeat(k, 1).to(self.device), mask.repeat(k, 1).to(self.device)
         position = (mask.cumsum(-1) - 1).clamp_min(0)
-        least = least_rows(self.device)  # the output layer is one product a row, with so many rows
+        least = least_rows(self.device)  # the output layer is one product a row, with as many rows
         keep = min(max(*tails, least), ids.shape[1])
-        logits = self.network(
-            input_ids=ids, attention_mask=mask, position_ids=position, use_cache=False, logits_to_keep=keep
-        ).logits[:, -keep:]
         row = np.repeat(np.arange(len(rows)), tails)
         column = np.concatenate([np.arange(keep - tail, keep) for tail in tails])
         wanted = torch.from_numpy(row * keep + column).to(self.device)
-        return logits.reshape(k, len(pairs) * keep, -1)[:, wanted].float()
+        if self.half:
+            arranged = self.network.arranged(ids, mask, position, keep=keep)
+            states = self._layer.last_states(arranged.inputs, keep, arranged.place)
+            states = states.reshape(k, len(pairs) * keep, *states.shape[2:])[:, wanted]
+            return self._layer.logits(states, own=True), states
+        logits = self.network(
+            input_ids=ids, attention_mask=mask, position_ids=position, use_cache=False, logits_to_keep=keep
+        ).logits[:, -keep:]
+        return logits.reshape(k, len(pairs) * keep, -1)[:, wanted].float(), None
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ such work, the network is run on one made-up token a row with the piece in the p
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, cast
 
 import torch
@@ -53,17 +53,18 @@ class OutputLayer:
         logits = self._network(**inputs, use_cache=False).logits
         return cast(Tensor, logits[:, -keep:] if place is None else at(logits, place))
 
-    def logits(self, states: Tensor) -> Tensor:
+    def logits(self, states: Tensor, *, own: bool = False) -> Tensor:
         """The logits (R, T, V) behind `states` (R, T, ...), some of the places of last_states; float32 where it has a layer.
 
-        Row group i runs through the adapter that is in use for it, as in the network.
+        Row group i runs through the adapter that is in use for it, as in the network. With `own` the layer computes in its own
+        type, as the network does, and the result is float32 all the same.
         """
         layer = output_layer(self._network)
         if layer is None or self._behind is None:
             return states.float()
-        with _wide(layer) as forward:
+        with nullcontext(layer.forward) if own else _wide(layer) as forward:
             if not self._behind:
-                return forward(states)
+                return forward(states).float()
             one = torch.zeros(len(states), 1, dtype=torch.long, device=input_device(self._network))
             with in_place_of_forward(layer, lambda _: forward(states)):
                 behind = self._network(input_ids=one, use_cache=False).logits

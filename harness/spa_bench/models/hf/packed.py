@@ -26,7 +26,7 @@ class _Packed:
 
 
 class PackedLinears:
-    """Packed copies of the linear layers of `network`, made at first use and made anew where a weight has changed."""
+    """Packed copies of the linear layers of `network`, made at first use and made again where a weight has changed."""
 
     def __init__(self, network: nn.Module):
         self._network = network

@@ -27,7 +27,7 @@ class RowRoom:
         self._network, self._vocabulary, self._device, self._asked = network, vocabulary, device, asked
 
     def rows(self, columns: int) -> int:
-        """Rows of so many `columns` (tokens of prompt and answer) for one batch; it can be 0 where not even one fits."""
+        """Rows of this number of `columns` (tokens of prompt and answer) for one batch; it can be 0 where not even one fits."""
         if self._asked is not None:
             return self._asked
         kind = "cpu" if self._device.type == "cpu" else "cuda"

@@ -30,7 +30,9 @@ class Scorer:
         vocabulary: int,
         device: torch.device,
         batch: int | None,
+        half: bool = False,
     ):
+        self._half = half
         self._network, self._use, self._device = network, use, device
         self._vocabulary, self._batch = vocabulary, batch
 
@@ -41,7 +43,14 @@ class Scorer:
         kind, k = "cpu" if self._device.type == "cpu" else "cuda", len(adapters)
         most, tokens = max(1, (self._batch or _ROWS[kind]) // k), max(1, _TOKENS[kind] // k)
         use = partial(self._use, adapters)
-        reader = Reader(network=self._network, device=self._device, vocabulary=self._vocabulary, members=k, adapters=use)
+        reader = Reader(
+            network=self._network,
+            device=self._device,
+            vocabulary=self._vocabulary,
+            members=k,
+            half=self._half,
+            adapters=use,
+        )
         for group in groups(problems, most, tokens):
             if not all(p.problem in done for p in group):
                 pause_point()

@@ -90,7 +90,8 @@ class Slots:
     def _prepare(self) -> None:
         # one column more than the longest row needs: were nothing masked, attention would take another kernel
         self.width = -(-(int(self._at.max()) + 2) // BLOCK) * BLOCK
-        self.place = torch.from_numpy(self._at.copy()).to(self._device)
+        # a copy from memory that is not pinned is staged before the call ends: it need not wait for what a GPU still computes
+        self.place = torch.from_numpy(self._at.copy()).to(self._device, non_blocking=True)
         self.every = torch.arange(len(self), device=self._device)
         self._here: dict[torch.device, tuple[Tensor, Tensor]] = {}
         if self.width > self.room:

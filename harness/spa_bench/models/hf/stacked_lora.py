@@ -216,7 +216,10 @@ def bare(network: nn.Module) -> Any:
 def stack(
     adapters: Sequence[Adapter | None], layers: Mapping[str, StackedLinear], *, dtype: torch.dtype
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Factors of K adapters for use_factors, on the device of their layer; None is the bare base, smaller ranks are padded."""
+    """Factors of K adapters for use_factors, on the device of their layer; None is the bare base, smaller ranks are padded.
+
+    Raises ModelError for an adapter of a layer that is not in `layers`, or that has another shape.
+    """
     # padded to a multiple of 4: other widths take CPU kernels whose last bits depend on a row's place in the batch
     rank = -(-max((a.rank for a in adapters if a is not None), default=0) // 4) * 4
     down: dict[str, Tensor] = {}

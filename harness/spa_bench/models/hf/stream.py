@@ -29,7 +29,7 @@ Queues = Mapping[Group, deque[Row]]
 
 _BROKEN = -1  # in place of a token: the row's logits are not finite
 _LOOK_EVERY = 8  # steps on a GPU between two looks at what was drawn: each look waits for it
-_REFILL = 8  # a new row begins when one slot in so many is free: reading a prompt alone costs nearly as much as reading two
+_REFILL = 8  # a new row begins when one slot in eight is free: reading a prompt alone costs nearly as much as reading two
 _PREFIX_TOKENS = {"cpu": 1024, "cuda": 16384}  # that are read at once
 
 

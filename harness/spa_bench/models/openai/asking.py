@@ -47,7 +47,7 @@ class Dialect:
     stops: int | None = None  # the most stop strings that it takes; None: any number
 
     def text(self, prompt: str | Messages) -> dict[str, object]:
-        """The fields that hold the prompt."""
+        """The fields that hold the prompt. Raises ModelError for messages where the API takes texts alone."""
         if self.api == "completions":
             if not isinstance(prompt, str):
                 raise ModelError("messages need a chat API; set api to auto or chat")
@@ -90,7 +90,7 @@ class Dialect:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class Sent:
     """A request as it is sent: again with another limit, where prompt and answer do not fit the context together."""
 
     request: Request

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 _LOOK = 0.1  # seconds between two looks at whether the user wants to stop
 _WATCH = 1.0  # seconds between two calls of what watches
 _END = 10.0  # seconds that calls which are broken off may take to end
-_GOES_ON = "what is drawn is kept, and the same command goes on from there"
+_RESUMES = "what is drawn is kept, and the same command resumes from there"
 _PASSES = {408, 409, 425, 429}  # statuses of failures that pass, beside 500 and above
 
 
@@ -141,7 +141,7 @@ class Server:
     async def answer(self, client: AsyncOpenAI, call: Call, drain: asyncio.Event) -> Reply | Refused:
         """The answer to `call`, in as many tries as it may take.
 
-        Raises ModelError when they are used up, and _Stopped where `drain` is set before there is an answer.
+        Raises GivenUp, a ModelError, when they are used up, and _Stopped where `drain` is set before there is an answer.
         """
         began, tries = time.monotonic(), 0
         while True:
@@ -159,7 +159,7 @@ class Server:
             if tries >= (call.tries or self.options.tries) or passed + wait > self.options.patience:
                 times = f"{tries} tries in {passed:.0f} s" if tries > 1 else "one try"
                 asks = f" and asks for a wait of {given.wait:.0f} s" if given.wait else ""
-                raise GivenUp(f"{self.url} {given.words}{asks}: given up after {times}; {_GOES_ON}", given.status)
+                raise GivenUp(f"{self.url} {given.words}{asks}: given up after {times}; {_RESUMES}", given.status)
             await _rest(wait, drain)
 
     async def _admitted(self, call: Call, drain: asyncio.Event) -> list[float]:
@@ -181,7 +181,7 @@ class Server:
         return (
             f"the budget of max_cost = ${self.options.max_cost:g} is spent: {dollars(ledger.total)} so far, this time "
             f"{ledger.spent.words()}, and the next call could cost {dollars(ledger.cost(call.most))}; what is drawn is kept, "
-            "and the same command with a larger max_cost goes on from there"
+            "and the same command with a larger max_cost resumes from there"
         )
 
     async def _tried(self, client: AsyncOpenAI, call: Call) -> Reply | Refused | _Trouble:
@@ -238,7 +238,7 @@ class Server:
             key = f"refuses the key in {name}" if self.secret else f"asks for a key, and {name} has none"
             return ModelError(f"{self.url} {key} ({status}: {said})")
         if status == 402 or error.code == "insufficient_quota":
-            return ModelError(f"{self.url} gives no more for this account ({status}: {said}); {_GOES_ON}")
+            return ModelError(f"{self.url} gives no more for this account ({status}: {said}); {_RESUMES}")
         refused = Refused(status=status, message=said)
         if (status in _PASSES or status >= 500) and not refused.too_long:
             return _Trouble(f"answers {status} ({said})", retry_after(error.response.headers, time.time()), status=status)

@@ -21,7 +21,7 @@ class Gate:
         self._closed_until = -math.inf
 
     def wait(self, now: float, tokens: int) -> float:
-        """Seconds until a call of so many tokens may be sent; 0: at once. More than a minute allows wait for an empty one."""
+        """Seconds until a call of `tokens` tokens may be sent; 0: at once. More than a minute allows wait for an empty one."""
         if now < self._closed_until:
             return self._closed_until - now
         while self._sent and self._sent[0][0] <= now - MINUTE:
@@ -51,7 +51,7 @@ class Gate:
 
 
 def backoff(tries: int) -> float:
-    """Seconds to wait after so many failed tries: anything up to a bound that doubles, so that calls do not come back together.
+    """Seconds to wait after `tries` failed tries: random below a bound that doubles, so that calls do not come back together.
 
     Exponential backoff with full jitter: Brooker, Exponential Backoff And Jitter, AWS Architecture Blog, 2015.
     """

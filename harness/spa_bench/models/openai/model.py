@@ -15,8 +15,7 @@ from spa_bench.models.base import Batches, OptionScores, Spending, dollars
 from spa_bench.models.engine import STAGES, Stage
 from spa_bench.models.openai import probe
 from spa_bench.models.openai.answers import completion_of, failed, skipped
-from spa_bench.models.openai.asking import PATHS, Api, begun, most_tokens
-from spa_bench.models.openai.asking import Asked as Sent
+from spa_bench.models.openai.asking import PATHS, Api, Sent, begun, most_tokens
 from spa_bench.models.openai.client import Server
 from spa_bench.models.openai.options import OpenAIOptions
 from spa_bench.models.openai.probe import Found
@@ -172,7 +171,10 @@ class ServedModel:
     # members ---------------------------------------------------------------------------------------------------
 
     def check_served(self, names: Sequence[str]) -> None:
-        """See ServesMembers.check_served. Names that give a text the same log-probabilities are marked in `notes`."""
+        """See ServesMembers.check_served. Names that give a text the same log-probabilities are marked in `notes`.
+
+        Raises ModelError for a name that the server does not serve, and where the budget does not pay for the requests.
+        """
         if tuple(names) == self._served:
             return
         found = self._main
@@ -251,7 +253,7 @@ class ServedModel:
         found = self._path(prompt)
         if begun(prompt) and not found.goes_on:
             raise ModelError(
-                f"{self._server.url} cannot go on with an answer that is begun (continue_final_message, which vLLM has), and "
+                f"{self._server.url} cannot continue an answer that is begun (continue_final_message, which vLLM has), and "
                 'the task begins its answers; ask with task.prompt = "completion", or set task.response = ""'
             )
         sent = Sent(
@@ -288,7 +290,7 @@ class ServedModel:
             if isinstance(answer, Refused) and answer.status in {404, 405}:
                 raise ModelError(
                     f"{self._server.url} serves {sent[place].model!r} no more ({answer.status}: {answer.message}); what is "
-                    "drawn is kept, and the same command goes on from there once it does"
+                    "drawn is kept, and the same command resumes from there once it does"
                 )
             yield sent[place], answer
 

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 OPENAI = "https://api.openai.com/v1"
 APIS = ("auto", "completions", "chat")
 UNSEEN = {"in_spec": False}
-"""Of an option that changes no text: a run goes on with another value of it."""
+"""Of an option that changes no text: a run resumes with another value of it."""
 _VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
 
 

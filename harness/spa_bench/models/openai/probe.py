@@ -1,7 +1,7 @@
 """What a server does with what it is sent, found out with up to 15 answers of a few tokens on each of its two paths.
 
 Servers take fields and ignore them. A draw at another temperature than asked, or from another model, would be wrong silently:
-such a server is refused. One that ignores seeds gives other texts when it is asked again: that is marked, and draws go on.
+such a server is refused. One that ignores seeds gives other texts when it is asked again: that is marked, and draws continue.
 `n` is not looked at, because each draw is a call of its own.
 """
 
@@ -48,7 +48,7 @@ class Found:
     stop: bool  # whether it stops at stop strings
     logprobs: bool  # whether it gives those of an answer
     echo: bool  # whether it gives those of a prompt
-    goes_on: bool  # whether it goes on with an answer that a message begins
+    goes_on: bool  # whether it continues an answer that a message begins
     fingerprint: str | None  # that all answers bear; "": none has one; None: they differ
 
 
@@ -236,7 +236,7 @@ def check_knob(server: Server, model: str, found: Found, name: str) -> None:
 
 
 def _begun(dialect: Dialect, model: str) -> list[dict[str, object]]:
-    """The bodies that show whether a chat goes on with an answer that is begun: with the fields for that, and without."""
+    """The bodies that show whether a chat continues an answer that is begun: with the fields for that, and without."""
     if dialect.api != "chat":
         return []
     asked = dialect.text((("user", _CHAT), ("assistant", "Sea")))
@@ -245,7 +245,7 @@ def _begun(dialect: Dialect, model: str) -> list[dict[str, object]]:
 
 
 def _goes_on(with_fields: Reply | Refused, without: Reply | Refused) -> bool:
-    """Whether a server goes on with an answer: its prompt is then shorter by the end of a turn and the start of the next."""
+    """Whether a server continues an answer: its prompt is then shorter by the end of a turn and the start of the next."""
     if isinstance(with_fields, Refused) or isinstance(without, Refused):
         return False
     return with_fields.usage.prompt < without.usage.prompt

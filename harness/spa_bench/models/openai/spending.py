@@ -53,7 +53,7 @@ class Ledger:
         return self._before + (self.spent.cost or 0.0)
 
     def lasts(self, most: Usage, calls: int) -> bool:
-        """Whether the budget has enough left for so many calls, at the most that each can cost."""
+        """Whether the budget has enough left for `calls` calls, at the most that each can cost."""
         return self._most is None or self.total + self._held + calls * self.cost(most) <= self._most
 
     @property

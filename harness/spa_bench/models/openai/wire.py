@@ -169,6 +169,6 @@ def _shown(text: str) -> str:
 
 
 def told(text: str, secret: str, most: int = 300) -> str:
-    """`text` of a server on one line of so many characters, without the `secret`."""
+    """`text` of a server on one line of at most `most` characters, without the `secret`."""
     line = one_line(text)
     return one_line(line.replace(secret, "***") if secret else line, most)

@@ -12,7 +12,7 @@ from spa_bench.models.engine import Draw, LoraAdapter, Target, cannot_draw
 from spa_bench.models.vllm.options import INSTALL
 from spa_bench.support.text import one_line
 
-GOES_ON = "what it answered before is kept, and the same command goes on from there"
+GOES_ON = "what it answered before is kept, and the same command resumes from there"
 LEAST_TEMPERATURE = 0.01  # vLLM puts it in the place of a lower one, but for 0
 
 _LENGTH = 300  # letters of a cause that stand in a message

@@ -85,7 +85,7 @@ class Runner:
         self._say({"started": _facts(self._engine.vllm_config)})
 
     def adapters(self, line: Line) -> None:
-        """Load adapters, and drop those that are not named."""
+        """Load adapters, and drop those that are not named. Raises ValueError for one that vLLM does not take."""
         from vllm.lora.request import LoRARequest
 
         wanted = {a["name"]: a for a in line["adapters"]}

@@ -6,8 +6,8 @@ import re
 
 from markupsafe import Markup
 
-from spa_bench import __version__
 from spa_bench.publish.report.page import asset, environment, policy
+from spa_bench.support.version import __version__
 
 _SMALL = re.compile(r"&lt;sub&gt;([^&<>]*)&lt;/sub&gt;")
 

@@ -13,7 +13,6 @@ from typing import Any
 
 from markupsafe import Markup
 
-from spa_bench import __version__
 from spa_bench.compare.leaderboard import LeaderboardRow
 from spa_bench.errors import UsageError
 from spa_bench.publish.report import charts
@@ -22,6 +21,7 @@ from spa_bench.publish.report.detail import Detail, details_of
 from spa_bench.publish.report.escape import data_block, foldable, shown
 from spa_bench.publish.report.samples import packed
 from spa_bench.publish.report.table import Table, table_of
+from spa_bench.support.version import __version__
 
 TITLE = "spa-bench report"
 

@@ -14,12 +14,12 @@ from typing import Any
 
 from markupsafe import Markup
 
-from spa_bench import __version__
 from spa_bench.errors import UsageError
 from spa_bench.publish.report import charts
 from spa_bench.publish.report.data import ReportData
 from spa_bench.publish.report.page import asset, axes_of, environment, plane_picture, policy, render
 from spa_bench.publish.report.table import table_of
+from spa_bench.support.version import __version__
 
 _ODD = re.compile(r"[^A-Za-z0-9._+-]+")
 _SMALL = re.compile(r"&lt;sub&gt;([^&<>]*)&lt;/sub&gt;")

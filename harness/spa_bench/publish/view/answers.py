@@ -12,11 +12,11 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from spa_bench import __version__
 from spa_bench.errors import SpaBenchError
 from spa_bench.publish.view.folder import Listed, Runs
 from spa_bench.publish.view.one import SHOWN
 from spa_bench.support.text import visible
+from spa_bench.support.version import __version__
 
 # the assets that a browser may request by name, and their places; the style is the report's
 _FILES = {
@@ -36,7 +36,7 @@ _KEPT = 4  # how many reports are kept, and not made again while nothing has cha
 
 
 @dataclass(frozen=True)
-class Answer:
+class Response:
     """One answer."""
 
     status: int
@@ -50,7 +50,7 @@ class Answer:
         return f'"{hashlib.blake2b(self.body, digest_size=12).hexdigest()}"'
 
 
-class Answers:
+class Responses:
     """The answers of a server for the runs in one folder. Several threads may call it."""
 
     def __init__(self, runs: Runs):
@@ -58,29 +58,29 @@ class Answers:
         self._reports: dict[tuple[tuple[str, str], ...], bytes] = {}
         self._one_report_at_a_time = threading.Lock()
 
-    def answer(self, path: str, query: Mapping[str, Sequence[str]]) -> Answer:
+    def answer(self, path: str, query: Mapping[str, Sequence[str]]) -> Response:
         """The answer to a GET of `path`."""
         if path == "/":
             return self._list()
         if path in _FILES:
             package, name, kind = _FILES[path]
-            return Answer(200, kind, _asset(package, name).encode())
+            return Response(200, kind, _asset(package, name).encode())
         if path == "/api/runs":
             return self._rows(query.get("run"))
         if path == "/report":
             return self._report(query.get("run", []))
         return problem(404, "There is no such page here.")
 
-    def _list(self) -> Answer:
+    def _list(self) -> Response:
         page = _asset("view", "index.html").replace("{folder}", html.escape(visible(str(self._runs.root))))
-        return Answer(200, "text/html", page.replace("{version}", html.escape(__version__)).encode("utf-8", "replace"))
+        return Response(200, "text/html", page.replace("{version}", html.escape(__version__)).encode("utf-8", "replace"))
 
-    def _rows(self, ids: Sequence[str] | None) -> Answer:
+    def _rows(self, ids: Sequence[str] | None) -> Response:
         listed = self._runs.look() if ids is None else self._runs.chosen(ids)
         content = {"schema_version": 1, "metrics": list(SHOWN), "runs": [_row(one) for one in listed]}
-        return Answer(200, "application/json", json.dumps(content).encode())
+        return Response(200, "application/json", json.dumps(content).encode())
 
-    def _report(self, ids: Sequence[str]) -> Answer:
+    def _report(self, ids: Sequence[str]) -> Response:
         """The report of the chosen runs, made once for their current content."""
         chosen = self._runs.chosen(ids)
         if not chosen:
@@ -97,7 +97,7 @@ class Answers:
                     return problem(500, str(error))
                 while len(self._reports) > _KEPT:
                     del self._reports[next(iter(self._reports))]
-            return Answer(200, "text/html", self._reports[key], _REPORT_POLICY)
+            return Response(200, "text/html", self._reports[key], _REPORT_POLICY)
 
 
 def _made(paths: Sequence[Path], stamps: Mapping[str, str]) -> bytes:
@@ -116,7 +116,7 @@ def _row(one: Listed) -> dict[str, Any]:
     return {**row, **facts, "said": visible(row["said"]), "host": visible(row["host"]), "metrics": metrics}
 
 
-def problem(status: int, text: str) -> Answer:
+def problem(status: int, text: str) -> Response:
     """A page that says what is wrong."""
     said = html.escape(visible(text))
     page = (
@@ -125,7 +125,7 @@ def problem(status: int, text: str) -> Answer:
         '<link rel="stylesheet" href="/page.css"></head>'
         f'<body><main><h1>spa-bench view</h1><p>{said}</p><p><a href="/">All runs</a></p></main></body></html>\n'
     )
-    return Answer(status, "text/html", page.encode("utf-8", "replace"))
+    return Response(status, "text/html", page.encode("utf-8", "replace"))
 
 
 def _asset(package: str, name: str) -> str:

@@ -133,10 +133,10 @@ class OneRun:
             return {**progress, "state": "damaged", "said": said}
         written = max(changed for _, _, changed in now.values()) / 1e9
         if held == "free" and not 0 <= time.time() - written < _GRACE_SECONDS:
-            go_on = f"spa-bench grade {self.path}" if progress["state"] == "grading" else "the command that made it"
+            again = f"spa-bench grade {self.path}" if progress["state"] == "grading" else "the command that made it"
             if progress["state"] == "generating" and from_elsewhere(folder.spec):
-                go_on = "the same spa-bench score"
-            return {**progress, "state": "stopped", "said": f"go on with: {go_on}"}
+                again = "the same spa-bench score"
+            return {**progress, "state": "stopped", "said": f"resume with: {again}"}
         return {**progress, "host": lock.host(self.path) if held == "elsewhere" else ""}
 
     def _finished(self, metrics: Mapping[str, Any], now: Signature) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from types import FrameType
 from urllib.parse import parse_qs, urlsplit
 
 from spa_bench.errors import UsageError
-from spa_bench.publish.view.answers import Answer, Answers, problem
+from spa_bench.publish.view.answers import Response, Responses, problem
 from spa_bench.publish.view.folder import Runs
 from spa_bench.support.console import Reporter
 from spa_bench.support.interrupt import asked
@@ -42,7 +42,7 @@ class Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def __init__(self, folder: Path, port: int):
-        self.answers = Answers(Runs(folder))
+        self.answers = Responses(Runs(folder))
         try:
             super().__init__((_LOOPBACK, port), _Handler)
         except OSError as error:
@@ -103,7 +103,7 @@ class _Handler(BaseHTTPRequestHandler):
         port = self.server.server_port
         return {f"{name}:{port}" for name in (_LOOPBACK, "localhost")} | ({_LOOPBACK, "localhost"} if port == 80 else set())
 
-    def _send(self, answer: Answer, more: dict[str, str] | None = None) -> None:
+    def _send(self, answer: Response, more: dict[str, str] | None = None) -> None:
         same = answer.status == 200 and self.headers.get("If-None-Match") == answer.tag
         body = b"" if same else answer.body
         with contextlib.suppress(ConnectionError, TimeoutError):  # the browser has closed the connection

@@ -142,7 +142,10 @@ class Asker:
     def sample(
         self, model: Model, prompts: Sequence[Prompt], n: int, seed: int, *, task: str, done: Collection[Key] = ()
     ) -> Iterator[Completion]:
-        """See Sampler.sample. A problem that lacks an answer is asked again, which gives the same answers."""
+        """See Sampler.sample. A problem that lacks an answer is asked again, which gives the same answers.
+
+        Raises UsageError for an n that is no positive multiple of the members.
+        """
         if n < 1 or n % len(self.members):
             raise UsageError(f"n is {n}; {self.name} needs a positive multiple of its {len(self.members)} member(s)")
         left = waiting(prompts, n, done, len(self.members))

@@ -1,7 +1,7 @@
 """Another prompt for each draw: the problem put to another persona, or in other words.
 
 With `form = "roles"` each draw asks somebody else of a list of personas, in an order of the problem's own. Where n is larger
-than the list, it begins anew, with other seeds. With `form = "paraphrases"` the model first says the problem in other words,
+than the list, it begins again, with other seeds. With `form = "paraphrases"` the model first says the problem in other words,
 once for each draw, and then solves it as it stands there. It does not see the original again, so what a paraphrase loses is
 lost. Draws are independent of each other, but come from different prompts.
 """

@@ -132,7 +132,7 @@ def die_with_parent() -> None:
 
 
 def drop_capabilities() -> None:
-    """Give up all capabilities, root's included, for good."""
+    """Give up all capabilities, root's included, for good. Raises Unsupported where the kernel refuses."""
     LIBC.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     for capability in range(64):
         LIBC.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0)

@@ -29,5 +29,5 @@ class Idle:
 
 
 def too_long(idle: float, passed: float, allowed: float) -> bool:
-    """Whether a program was idle for too long, or took too long by the clock, for so many CPU seconds."""
+    """Whether a program that is allowed `allowed` CPU seconds was idle for too long, or took too long by the clock."""
     return idle > PATIENCE * allowed + 1 or passed > LONGEST * allowed + 5

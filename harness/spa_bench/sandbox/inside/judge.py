@@ -191,7 +191,7 @@ def _proxy(program: _Candidate, name: str) -> Any:
 def judge(job: dict[str, Any]) -> None:
     """Run the tests against the program in the other process.
 
-    `noted` is a number: where the program passes, so many first distinct arguments of calls are reported too.
+    `noted` is a number of calls: where the program passes, the first distinct arguments of that many are reported too.
     """
     reading = apart.Reading(job["tests"], job["entry_point"])
     program = _Candidate(reading, job.get("noted", 0))

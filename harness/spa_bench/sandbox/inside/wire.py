@@ -58,7 +58,10 @@ def encode(value: Any) -> bytes:
 
 
 def encode_items(value: Any) -> bytes:
-    """As `encode`, but what is not plain and can be iterated is written with the items that `set(value)` would read."""
+    """As `encode`, but what is not plain and can be iterated is written with the items that `set(value)` would read.
+
+    Raises WireError as `encode`.
+    """
     kind = type(value)
     known = kind in _PLAIN or library.of(kind) is not None or kind is range
     if known or any(base in _CONTAINERS and kind.__iter__ is base.__iter__ for base in library.bases(kind)):  # type: ignore[attr-defined]
@@ -76,7 +79,10 @@ def encode_items(value: Any) -> bytes:
 
 
 def is_plain(value: Any) -> bool:
-    """Whether marshal writes `value` as it is. marshal would write any object with a buffer (a numpy array) as bytes."""
+    """Whether marshal writes `value` as it is. marshal would write any object with a buffer (a numpy array) as bytes.
+
+    Raises WireError as `encode`.
+    """
     level, seen, depth = [value], 0, 0
     while depth < MAX_DEPTH:
         kinds = set(map(type, level))

@@ -116,7 +116,7 @@ class Zygote:
         if job["numpy"]:  # import it once, not once a program
             with contextlib.suppress(ImportError):
                 importlib.import_module("numpy")
-        run = _Run(self, self.suites[job["suite"]][1] if "suite" in job else [], job)
+        run = _RunningProgram(self, self.suites[job["suite"]][1] if "suite" in job else [], job)
         run.start(self._children(job))
         end = run.watch()
         self._clean()
@@ -136,7 +136,7 @@ class Zygote:
         return [([to_candidate[1], to_judge[0]], judge.judge), ([to_candidate[0], to_judge[1]], judge.candidate)]
 
     def pass_on(self, size: int, target: int) -> None:
-        """Move so many bytes of the commands to a child; they are dropped when it has ended."""
+        """Move `size` bytes of the commands to a child; they are dropped when it has ended."""
         while size:
             try:
                 moved = os.splice(self.commands, target, min(size, _READ))
@@ -215,7 +215,7 @@ class Zygote:
             shutil.rmtree(path) if os.path.isdir(path) and not os.path.islink(path) else os.unlink(path)
 
 
-class _Run:
+class _RunningProgram:
     """One running program: its processes and their limits of time."""
 
     def __init__(self, zygote: Zygote, limits: list[float], job: dict[str, Any]):

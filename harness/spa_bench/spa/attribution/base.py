@@ -21,7 +21,7 @@ WarmUp = Callable[[Sequence[int]], Mapping[int, Path]]  # steps of a training on
 
 
 @dataclass(frozen=True, kw_only=True)
-class Setting:
+class AttributionSetting:
     """What an attributor may use; `build(setting)` makes an attributor."""
 
     card: AttributionCard
@@ -46,7 +46,7 @@ class Attributor(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class AttributionKind(Kind[Callable[[Setting], Attributor]]):
+class AttributionKind(Kind[Callable[[AttributionSetting], Attributor]]):
     """A kind of attribution. `build` makes one of a setting."""
 
     table = "attribution"

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from spa_bench.spa.attribution.base import Progress, Setting
+from spa_bench.spa.attribution.base import AttributionSetting, Progress
 from spa_bench.spa.encoders import check_texts, text_of, tokens
 from spa_bench.types import Example
 
@@ -41,6 +41,6 @@ class BM25Attributor:
         return np.stack(columns, axis=1)
 
 
-def build(setting: Setting) -> BM25Attributor:
+def build(setting: AttributionSetting) -> BM25Attributor:
     """The attributor; it takes the variant from the card and needs neither the model nor a seed."""
     return BM25Attributor(setting.card.variant)

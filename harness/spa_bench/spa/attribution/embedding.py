@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spa_bench.spa import encoders
-from spa_bench.spa.attribution.base import Progress, Setting
+from spa_bench.spa.attribution.base import AttributionSetting, Progress
 from spa_bench.types import Example
 
 
@@ -36,6 +36,6 @@ class EmbeddingAttributor:
         return np.asarray(cosines.toarray() if hasattr(cosines, "toarray") else cosines, np.float32)
 
 
-def build(setting: Setting) -> EmbeddingAttributor:
+def build(setting: AttributionSetting) -> EmbeddingAttributor:
     """The attributor; it takes the encoder from the card and needs neither the model nor a seed."""
     return EmbeddingAttributor(setting.card.encoder)

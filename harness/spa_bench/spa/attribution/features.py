@@ -131,7 +131,7 @@ class ProjectedFeatures:
         self.shapes = {"projection": (1, dimensions)}
 
     def halves(self, path: str, x: Tensor, delta: Tensor) -> Iterator[Half]:
-        """Not available: the card refuses the settings that need it."""
+        """Unavailable: the card refuses the settings that need it. Raises CardError."""
         raise CardError("a projection has no layers apart")
 
     def gradients(self, path: str, x: Tensor, delta: Tensor) -> Iterator[tuple[str, Tensor]]:

@@ -20,7 +20,7 @@ from spa_bench.errors import DataError
 from spa_bench.models.base import LoraTrainable
 from spa_bench.models.hf.stacked_lora import Adapter, read_adapter
 from spa_bench.models.spread import SpreadModel
-from spa_bench.spa.attribution.base import Progress, Setting
+from spa_bench.spa.attribution.base import AttributionSetting, Progress
 from spa_bench.spa.attribution.cost import estimate_cost
 from spa_bench.spa.attribution.curvature import Blocks
 from spa_bench.spa.attribution.gradients import Batch, Point, over_batches
@@ -45,7 +45,7 @@ from spa_bench.types import Example
 class InfluenceAttributor:
     """See the module's docstring."""
 
-    def __init__(self, setting: Setting):
+    def __init__(self, setting: AttributionSetting):
         self._setting = setting
 
     def scores(
@@ -170,6 +170,6 @@ def _stream(
     return scores
 
 
-def build(setting: Setting) -> InfluenceAttributor:
+def build(setting: AttributionSetting) -> InfluenceAttributor:
     """The attributor over the model's LoRA parameters."""
     return InfluenceAttributor(setting)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from spa_bench.spa.attribution.base import Progress, Setting
+from spa_bench.spa.attribution.base import AttributionSetting, Progress
 from spa_bench.types import Example
 
 
@@ -27,6 +27,6 @@ class RandomAttributor:
         return rng.standard_normal((len(examples), len(queries)), dtype=np.float32)
 
 
-def build(setting: Setting) -> RandomAttributor:
+def build(setting: AttributionSetting) -> RandomAttributor:
     """The attributor; it needs the seed alone."""
     return RandomAttributor(setting.seed)

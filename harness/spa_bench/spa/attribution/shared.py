@@ -50,7 +50,7 @@ _BATCHES = 16  # of a shard at most
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Place:
+class _PointPlace:
     """Where in the space of parameters gradients are taken, and how they are reduced."""
 
     adapter: Adapter | None
@@ -85,9 +85,9 @@ def shared_scores(
     kept: Path | None,
     name: str,
 ) -> NDArray[np.float32]:
-    """See scores_at. The driver alone writes into `kept`."""
+    """See scores_at. The driver alone writes into `kept`. Raises DataError as scores_at, and where every score is 0."""
     assert isinstance(model, StageModel)
-    place = _Place(adapter=adapter, card=card, lora=lora, seed=seed)
+    place = _PointPlace(adapter=adapter, card=card, lora=lora, seed=seed)
     encoded = encode(model, examples, "example", length=lora.length, loss=lora.loss)
     query_ids = encode(model, queries, "query", loss=lora.loss)
     rows = RowFile(kept / f"{name}.rows", len(queries)) if kept else None
@@ -139,7 +139,7 @@ def _groups(encoded: Sequence[Encoded], card: AttributionCard, seed: int, tokens
 def _prepare(
     at: Station,
     *,
-    place: _Place,
+    place: _PointPlace,
     encoded: Sequence[Encoded],
     asked: Sequence[Encoded],
     queries: Sequence[Example],
@@ -157,7 +157,7 @@ def _prepare(
         return ready, moments
 
 
-def _begin(at: Station, *, name: str, place: _Place, ready: Blocks, moments: Moments) -> None:
+def _begin(at: Station, *, name: str, place: _PointPlace, ready: Blocks, moments: Moments) -> None:
     point = place.point(at)
 
     def gathered() -> Moments:

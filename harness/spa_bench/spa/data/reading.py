@@ -49,7 +49,10 @@ class Reader:
         self._first: Unusable | None = None
 
     def each(self, rows: Iterable[Located]) -> Iterator[tuple[int, Row]]:
-        """(which row of the source it is, from 1; the row) of those that can be used. Raises as reading_of, also at the end."""
+        """(which row of the source it is, from 1; the row) of those that can be used.
+
+        Raises DataError as reading_of, also at the end.
+        """
         for number, (place, row) in enumerate(rows, 1):
             self._count = number
             if (found := self._one(place, row)) is not None:

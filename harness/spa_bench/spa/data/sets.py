@@ -88,7 +88,7 @@ def load_queries(source: str, examples: Sequence[Example], seed: int, template: 
 
 
 def read_pairs(path: Path) -> list[Example]:
-    """All pairs of a file, in order, instructions in Alpaca's template."""
+    """All pairs of a file, in order, instructions in Alpaca's template. Raises DataError for a file without usable pairs."""
     rows = read_file(path)
     if not rows:
         raise DataError(f"{path} holds no examples")

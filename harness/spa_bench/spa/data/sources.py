@@ -80,7 +80,7 @@ def read_rows(source: str) -> list[Located]:
 def each_row(source: str) -> Iterator[Located]:
     """The rows of `read_rows`, one after another: of JSON lines and Parquet no more than a block is in memory.
 
-    A list in a .json file, a table and the hub are read as a whole.
+    A list in a .json file, a table and the hub are read as a whole. Raises DataError where nothing can be read.
     """
     path, empty = Path(source), True
     for row in hub_rows(source) if source.startswith(HUB) else _each(path):

@@ -72,7 +72,10 @@ def is_list(value: object) -> TypeGuard[Sequence[object]]:
 
 
 def turns_of(value: object, role: Role, place: str, name: str) -> list[Turn]:
-    """The turns of a column: a text is one turn of `role`, and so are parts; else it is a turn or a list of turns."""
+    """The turns of a column: a text is one turn of `role`, and so are parts; else it is a turn or a list of turns.
+
+    Raises DataError for another value.
+    """
     if isinstance(value, str):
         return [Turn(role, value)]
     if isinstance(value, Mapping) and is_list(value.get("messages")):
@@ -107,7 +110,10 @@ def is_talk(value: object) -> bool:
 
 
 def history_of(value: object, place: str, name: str) -> list[Turn]:
-    """The earlier turns in a column `history`: pairs of question and answer, or turns; empty where there are none."""
+    """The earlier turns in a column `history`: pairs of question and answer, or turns; empty where there are none.
+
+    Raises DataError for another value, and Unusable for a pair that is not two texts.
+    """
     if value is None or value == "" or value == []:
         return []
     if isinstance(value, str) and (unpacked := _json_list(value)) is not None:

@@ -31,7 +31,7 @@ def scaled(scores: Scores, scale: str) -> Scaled:
 
 
 def kept_queries(scores: Scores, k: int) -> NDArray[np.intp]:
-    """The k queries, in order, whose unscaled scores have the highest variance over the examples, as the paper keeps them.
+    """The indices (k,), in order, of the queries whose unscaled `scores` (N, M) vary most over the N examples, as in the paper.
 
     Of queries with equal variance the first are kept. Raises DataError when there are fewer than k.
     """

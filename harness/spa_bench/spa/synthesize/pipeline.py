@@ -7,7 +7,7 @@ A folder of a synthesis holds
     pairs.jsonl           the pairs, in a shape that --data reads
     report.json, .md      what each filter got and kept, and why drafts fell
 
-A round is written as a whole. A stopped synthesis reads the rounds that are there and goes on behind the last, with the same
+A round is written as a whole. A stopped synthesis reads the rounds that are there and resumes behind the last, with the same
 bytes.
 """
 
@@ -66,7 +66,7 @@ def make_pairs(kind: SynthesisKind, setting: Setting, filters: Filters, folder: 
         whole = len(list((folder / "rounds").glob("*.jsonl")))
         rounds = f"{whole} whole round{'s' * (whole != 1)}"
         kept = f"synthesis ({card.method}): {len(pairs)} of {card.pairs} pairs from {rounds} are kept"
-        raise with_message(error, f"{error}; {kept}, and the same command goes on behind them") from error
+        raise with_message(error, f"{error}; {kept}, and the same command resumes behind them") from error
 
 
 def _make(

@@ -71,7 +71,7 @@ def synthesize(order: Order, *, cache: Path, console: Reporter) -> Synthesized:
     """The pairs of `order`, from the stage cache or made; how many there are is not checked: see `enough`.
 
     Raises DataError for targets that cannot be used, ModelError for a model that the method cannot use, SandboxError where
-    programs must run and no sandbox works, and what the method raises.
+    programs must run and no sandbox works, StoreError for a report that cannot be read, and what the method raises.
     """
     card = order.card
     targets = read_targets(card, order.data)
@@ -117,7 +117,7 @@ def enough(made: Synthesized, card: SynthesisCard) -> Synthesized:
     if not have:
         raise DataError(f"{why}; the drafts are in {made.folder}: give other targets, or a model that can write such pairs")
     raise DataError(
-        f"{why}; these pairs are in {made.file}: --set synthesize.least={have} goes on with them, and a larger "
+        f"{why}; these pairs are in {made.file}: --set synthesize.least={have} uses them, and a larger "
         "synthesize.drafts makes more"
     )
 

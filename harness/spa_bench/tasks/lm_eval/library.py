@@ -22,7 +22,7 @@ from spa_bench.cards.reading import card_names
 from spa_bench.errors import DataError, SpaBenchError, UsageError
 from spa_bench.support.home import expanded
 from spa_bench.support.text import one_line
-from spa_bench.tasks.lm_eval.local import Place
+from spa_bench.tasks.lm_eval.local import DataPlace
 from spa_bench.tasks.lm_eval.options import LmEvalOptions
 from spa_bench.tasks.lm_eval.rewriting import Rewriting, items, shots_of
 
@@ -91,7 +91,7 @@ def compiled_once() -> Iterator[None]:
         del environment.from_string
 
 
-def load(options: LmEvalOptions, places: tuple[Place, ...]) -> Loaded:
+def load(options: LmEvalOptions, places: tuple[DataPlace, ...]) -> Loaded:
     """The tasks behind `options.task` with lm-eval's overrides and seeds.
 
     Raises UsageError for an unknown name or subject or an impossible setting, DataError for unavailable documents.

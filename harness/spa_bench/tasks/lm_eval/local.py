@@ -19,7 +19,7 @@ ENDINGS = (".jsonl", ".jsonl.gz", ".json", ".csv", ".parquet")
 
 
 @dataclass(frozen=True)
-class Place:
+class DataPlace:
     """A folder or file that stands in for datasets."""
 
     path: Path
@@ -31,10 +31,10 @@ class Found:
     """The files of one dataset."""
 
     splits: Mapping[str, Path]
-    place: Place
+    place: DataPlace
 
 
-def find(places: Sequence[Place], dataset: str, name: str, splits: Sequence[str], evaluated: str) -> Found | None:
+def find(places: Sequence[DataPlace], dataset: str, name: str, splits: Sequence[str], evaluated: str) -> Found | None:
     """The files of `dataset` (`cais/mmlu`) and its configuration `name` (`anatomy`, or ""), by split; None: use the hub.
 
     A place is a folder of datasets, each in a folder called by the last part of its name (`mmlu`), or such a folder itself,

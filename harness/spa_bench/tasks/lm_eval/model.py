@@ -60,7 +60,7 @@ class SamplerLM(LM):  # type: ignore[misc]  # lm-eval has no types
         return sums
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
-        """An answer to each (context, generation_kwargs). The same request again (`repeats`) is another draw."""
+        """An answer to each (context, generation_kwargs); a repeat is another draw. Raises UsageError for a prompt too long."""
         drawn, seen = [], Counter[tuple[Any, Any]]()
         for instance in requests:
             place = instance.task_name, instance.doc_id

@@ -10,7 +10,7 @@ from typing import Any
 
 from spa_bench.errors import DataError, UsageError
 from spa_bench.support.text import did_you_mean
-from spa_bench.tasks.lm_eval.local import Found, Place, dataset_of, find, remembered, rows
+from spa_bench.tasks.lm_eval.local import DataPlace, Found, dataset_of, find, remembered, rows
 from spa_bench.tasks.lm_eval.options import LmEvalOptions
 
 _FILES = {"json", "csv", "parquet", "text", "arrow"}  # "datasets" that are files already
@@ -19,7 +19,7 @@ _FILES = {"json", "csv", "parquet", "text", "arrow"}  # "datasets" that are file
 class Rewriting:
     """Changes an index of definitions in place: other subjects are removed, and files replace the hub."""
 
-    def __init__(self, index: dict[str, Any], options: LmEvalOptions, places: tuple[Place, ...]):
+    def __init__(self, index: dict[str, Any], options: LmEvalOptions, places: tuple[DataPlace, ...]):
         self._index, self._options, self._places = index, options, places
         self._done: dict[str, bool] = {}
         self._kept: set[str] | None = None

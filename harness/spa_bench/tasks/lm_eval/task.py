@@ -19,7 +19,7 @@ from spa_bench.tasks.base import Asking, Judge, Named, Options
 from spa_bench.tasks.data_folder import data_folder
 from spa_bench.tasks.lm_eval import library
 from spa_bench.tasks.lm_eval.asking import Question, Template, identity, questions
-from spa_bench.tasks.lm_eval.local import Place
+from spa_bench.tasks.lm_eval.local import DataPlace
 from spa_bench.tasks.lm_eval.options import LmEvalOptions
 from spa_bench.tasks.lm_eval.room import Room, Tokenized
 from spa_bench.tasks.lm_eval.scoring import Judging, Response, chosen, judged, mean_of, own_scores, written
@@ -304,12 +304,12 @@ def load(card: TaskCard) -> LmEvalTask:
     error.
     """
     options = card.options_as(LmEvalOptions)
-    places = [Place(expanded(p), asked=True) for p in options.local]
+    places = [DataPlace(expanded(p), asked=True) for p in options.local]
     for place in places:
         if not place.path.exists():
             raise DataError(f"options.local names {str(place.path)!r}, and there is no such file or folder")
     if not places and (folder := data_folder()):
-        places = [Place(folder, asked=False)]
+        places = [DataPlace(folder, asked=False)]
     task = LmEvalTask(card, library.load(options, tuple(places)))
     if card.version and card.version not in {task.version, task.version.partition(";")[0]}:
         raise UsageError(

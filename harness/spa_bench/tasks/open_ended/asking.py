@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from spa_bench.cards.templates import template_text
 from spa_bench.support.thoughts import without_thoughts
-from spa_bench.types import Judgement, Record
+from spa_bench.tasks.judgement import Judgement
+from spa_bench.types import Record
 
 SAME, QUALITY = "same", "quality"  # what a question asks
 FIELDS = {SAME: ("prompt", "first", "second"), QUALITY: ("prompt", "answer")}

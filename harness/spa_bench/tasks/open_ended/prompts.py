@@ -33,7 +33,7 @@ def read_prompts(source: str) -> tuple[list[Problem], str]:
 
 
 def problems_of(located: Iterable[Located], source: str) -> list[Problem]:
-    """The problems of rows. Raises as read_prompts."""
+    """The problems of rows. Raises DataError as read_prompts."""
     problems: dict[str, Problem] = {}
     ids: set[str] = set()
     for place, row in located:

@@ -18,6 +18,7 @@ from spa_bench.sandbox import Limits
 from spa_bench.support.provenance import hash_file
 from spa_bench.support.text import before_stop
 from spa_bench.tasks.base import Judge, TaskDefaults, has_text
+from spa_bench.tasks.judgement import Judgement
 from spa_bench.tasks.open_ended.asking import (
     QUALITY,
     SAME,
@@ -34,7 +35,7 @@ from spa_bench.tasks.open_ended.partition import Pair, in_rounds, name_of
 from spa_bench.tasks.open_ended.prompts import read_prompts
 from spa_bench.tasks.open_ended.tables import read_classes, read_scores, values_for
 from spa_bench.tasks.prompting import prompts_of, stops_of
-from spa_bench.types import Behaviour, Choices, Completion, Grade, Judgement, Key, Problem, Prompt, Record, Verdict
+from spa_bench.types import Behaviour, Choices, Completion, Grade, Key, Problem, Prompt, Record, Verdict
 
 NO_TEXT, UNREAD = "no text", "no verdict"  # marks of grades
 _NOT_COMPARING = {"prompts", "continued", "classes_hash", "scores_hash", "judge_settings"}  # options that compare no answers

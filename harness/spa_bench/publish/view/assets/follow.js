@@ -4,7 +4,7 @@
   const ids = Object.keys(SEEN);
   const KEY = `spa-bench-place ${location.search}`;
   const took = performance.now();
-  // a large report takes its time to make: it is not made anew again and again
+  // a large report takes its time to make: it is not made again and again
   const EVERY = Math.max(3000, Math.min(60000, 5 * took));
   const bar = document.createElement("p");
   const said = document.createElement("span");

@@ -70,7 +70,7 @@ class Trained:
 
 @dataclass(kw_only=True)
 class _State:
-    """What a training goes on from, beside parameters and moments."""
+    """What a stopped training resumes from, beside parameters and moments."""
 
     step: int = 0
     nats: float = 0.0  # since the last look
@@ -100,7 +100,7 @@ def split_targets(count: int, share: float, seed: int) -> tuple[list[int], list[
 
 
 def nats_of(soft: SoftPrompts, form: nn.Module, texts: Sequence[Text]) -> NDArray[np.float64]:
-    """Nats of each text, end token included, behind the soft prompt of its own z."""
+    """Nats of each text, (texts,), end token included, behind the soft prompt of its own z."""
     found = np.zeros(len(texts))
     for rows in _passes(soft, texts, range(len(texts))):
         with torch.no_grad():
@@ -265,7 +265,7 @@ def _in_memory(act: Callable[[], bool]) -> None:
 
 
 def _passes(soft: SoftPrompts, texts: Sequence[Text], chosen: Sequence[int]) -> list[list[int]]:
-    """The `chosen` texts in passes of so many tokens, the soft prompts not counted."""
+    """The `chosen` texts in passes of a bounded number of tokens, the soft prompts not counted."""
     groups = row_groups([len(texts[i].tokens) for i in chosen], TOKENS[soft.device.type])
     return [[chosen[i] for i in group] for group in groups]
 

@@ -17,7 +17,7 @@ from spa_bench.compare.study.of_pairs import claims_of_pairs
 from spa_bench.compare.study.options import TASK, check_mixed, check_write, command_of, grid_of, write_files
 from spa_bench.compare.study.options import StudyOptions as StudyOptions
 from spa_bench.compare.study.pictures import pictures
-from spa_bench.compare.study.runner import Place, Run, make, runs_of, runs_there
+from spa_bench.compare.study.runner import StudyRun, StudySetup, make, runs_of, runs_there
 from spa_bench.compare.study.syntheses import MIXED, Measuring, PairsOfSeed, check_held_out, measured_pairs
 from spa_bench.compare.study.tables import Report, as_json, page
 from spa_bench.errors import ModelError, UsageError
@@ -39,7 +39,7 @@ from spa_bench.types import Json
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Asked:
+class _Checked:
     """What the options of a study mean, read and checked."""
 
     out: Path
@@ -62,7 +62,10 @@ class _Made:
 
 
 def study(name: str, a: StudyOptions, console: Reporter) -> Report:
-    """Make the missing runs of the study, write its page, picture and rows, and return the report."""
+    """Make the missing runs of the study, write its page, picture and rows, and return the report.
+
+    Raises UsageError for options that this study has not, and a SpaBenchError where a run cannot be made.
+    """
     chosen = STUDIES[name]
     if a.results is not None:
         return _of_results(chosen, a, console)
@@ -70,8 +73,8 @@ def study(name: str, a: StudyOptions, console: Reporter) -> Report:
     check_mixed(a.mixed)
     if name != "synthesize" and (a.mixed or a.pairs_only):
         raise UsageError(f"{'--mixed' if a.mixed else '--pairs-only'} is of the study synthesize; {name} makes no pairs")
-    asked = _asked(chosen, a)
-    made = _finished(asked, a) if a.table_only else _made(chosen, asked, a, console)
+    checked = _checked(chosen, a)
+    made = _finished(checked, a) if a.table_only else _made(chosen, checked, a, console)
     measured = measure_points(chosen, made.points, made.runs)
     report = Report(
         study=chosen,
@@ -102,7 +105,7 @@ def _of_results(chosen: Study, a: StudyOptions, console: Reporter) -> Report:
     return _written(report, a.write, console)
 
 
-def _asked(chosen: Study, a: StudyOptions) -> _Asked:
+def _checked(chosen: Study, a: StudyOptions) -> _Checked:
     """Raises a SpaBenchError where an option cannot be used, as far as this shows without the model."""
     checked_workers(a.judge.workers)
     check_seeds(a.seeds)
@@ -121,32 +124,32 @@ def _asked(chosen: Study, a: StudyOptions) -> _Asked:
     if chosen.made:  # before anything is made
         check_held_out(points)
     task_card = asked_card(a.task or TASK, given.task, limit=a.limit, first=a.first, rules=a.rules)
-    return _Asked(out=out, settings=settings, engine=engine, wishes=wishes, points=points, task_card=task_card)
+    return _Checked(out=out, settings=settings, engine=engine, wishes=wishes, points=points, task_card=task_card)
 
 
-def _finished(asked: _Asked, a: StudyOptions) -> _Made:
+def _finished(checked: _Checked, a: StudyOptions) -> _Made:
     """The runs that are finished, with which a table is made."""
-    card = asked.task_card
+    card = checked.task_card
     expected = {"task.name": card.name, "model.name": model_for(card, a.model), "limit": a.limit, "grading": a.rules}
     expected |= {"task.shuffle": card.shuffle, "task.stratify": card.stratify or None}
-    there = runs_there(asked.points, list(a.seeds), asked.out, expected)
-    return _Made(options=a, points=asked.points, task_card=card, runs=there, pairs=[])
+    there = runs_there(checked.points, list(a.seeds), checked.out, expected)
+    return _Made(options=a, points=checked.points, task_card=card, runs=there, pairs=[])
 
 
-def _made(chosen: Study, asked: _Asked, a: StudyOptions, console: Reporter) -> _Made:
+def _made(chosen: Study, checked: _Checked, a: StudyOptions, console: Reporter) -> _Made:
     """All runs; those that are missing are made."""
-    points, card, engine, seeds = asked.points, asked.task_card, asked.engine, list(a.seeds)
-    pairs = _pairs(chosen, points, card, a, asked.settings)
+    points, card, engine, seeds = checked.points, checked.task_card, checked.engine, list(a.seeds)
+    pairs = _pairs(chosen, points, card, a, checked.settings)
     if pairs.said:
         console.note(f"data: {pairs.settings['data.examples']} pairs ({pairs.said})")
-        points = points_of(chosen, replace(asked.wishes, settings={**asked.settings, **pairs.settings}))
+        points = points_of(chosen, replace(checked.wishes, settings={**checked.settings, **pairs.settings}))
         a = replace(a, settings=(*a.settings, *(f"{key}={value}" for key, value in pairs.settings.items())))
     if line := engine.check_model(a.model):
         console.note(line)
     sandbox = choose(a.judge.sandbox, card.packages).name
     task = load_task(card)
     jobs = _jobs(points, seeds, card, sandbox, a, engine.spec())
-    earlier = _earlier(jobs, card, engine.known(model_for(card, a.model)), asked.out)
+    earlier = _earlier(jobs, card, engine.known(model_for(card, a.model)), checked.out)
     if (done := [run for run in earlier if run and _is_done(run)]) and len(done) == len(jobs):
         console.note(f"every run is there: engine {engine.name} is not asked, and nothing is spent")
         there = _by_point(points, [(point, run) for (point, _), run in zip(jobs, done, strict=True)])
@@ -155,31 +158,31 @@ def _made(chosen: Study, asked: _Asked, a: StudyOptions, console: Reporter) -> _
         card, task = task_for(card, task, model)
         if chosen.free and a.samplers is None:
             jobs, points = _able(jobs, points, task, model, console)
-        place = Place(
+        setup = StudySetup(
             task=task,
             model=model,
-            out=asked.out,
+            out=checked.out,
             cache=stage_cache(),
             workers=checked_workers(a.judge.workers),
             programs=a.judge.workers,
             price=a.judge.price_per_hour,
         )
-        all_runs = runs_of(_settled(jobs, card, task, model), place)
-        for line in (*unused_loading(engine, a.loading), *_plan(chosen, all_runs, place, seeds)):
+        all_runs = runs_of(_settled(jobs, card, task, model), setup)
+        for line in (*unused_loading(engine, a.loading), *_plan(chosen, all_runs, setup, seeds)):
             console.note(line)
-        make(all_runs, place, console)
-        pairs_made = _pairs_made(chosen, points, seeds, place, console, a.mixed or MIXED)
+        make(all_runs, setup, console)
+        pairs_made = _pairs_made(chosen, points, seeds, setup, console, a.mixed or MIXED)
     there = _by_point(points, [(run.point, open_run(run.path)) for run in all_runs])
     return _Made(options=a, points=points, task_card=card, runs=there, pairs=pairs_made)
 
 
 def _pairs_made(
-    chosen: Study, points: Sequence[Point], seeds: Sequence[int], place: Place, console: Reporter, mixed: int
+    chosen: Study, points: Sequence[Point], seeds: Sequence[int], setup: StudySetup, console: Reporter, mixed: int
 ) -> list[PairsOfSeed]:
     """What the pairs of a study of methods of synthesis are like; empty for another study."""
     if not chosen.made:
         return []
-    how = Measuring(model=place.model, problems=place.task.problems, cache=place.cache, console=console, mixed=mixed)
+    how = Measuring(model=setup.model, problems=setup.task.problems, cache=setup.cache, console=console, mixed=mixed)
     return measured_pairs(points, seeds, how)
 
 
@@ -263,20 +266,20 @@ def _is_done(run: RunFolder) -> bool:
     return is_drawn(run) and (run.path / "metrics.json").exists()
 
 
-def _plan(chosen: Study, runs: Sequence[Run], place: Place, seeds: Sequence[int]) -> list[str]:
+def _plan(chosen: Study, runs: Sequence[StudyRun], setup: StudySetup, seeds: Sequence[int]) -> list[str]:
     done = sum(run.done for run in runs)
-    numerics = numerics_line(place.model.numerics())
+    numerics = numerics_line(setup.model.numerics())
     samplers = ", ".join(dict.fromkeys(run.point.series for run in runs))
     varied = sorted({run.point.x for run in runs if run.point.x is not None})
     over = f"; {chosen.axis} {', '.join(f'{x:g}' for x in varied)}" if varied else ""
-    problems = len(place.task.problems[: runs[0].job.limit])
+    problems = len(setup.task.problems[: runs[0].job.limit])
     answers = sum(run.job.n * problems for run in runs)
     papers = f" ({chosen.shows} of the SPA paper)" if chosen.shows else ""
     return [
         f"study: {chosen.name}{papers}: {samplers}{over}",
-        f"model: {place.model.name}: {numerics}; task: {place.task.name}, {problems} problems",
+        f"model: {setup.model.name}: {numerics}; task: {setup.task.name}, {problems} problems",
         f"runs: {len(runs)} ({len(runs) // len(seeds)} points × {len(seeds)} seeds), {done} done, {answers} answers in all; "
-        f"in {place.out}",
+        f"in {setup.out}",
     ]
 
 
