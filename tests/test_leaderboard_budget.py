@@ -15,6 +15,7 @@ from doubles import Call
 from made_up import hashed_anew, made_up
 from spa_bench.compare.leaderboard import build_rows, save_all
 from spa_bench.compare.leaderboard.budget import at_equal, sort_rows
+from spa_bench.compare.leaderboard.budget_front import fronts_at
 from spa_bench.compare.leaderboard.budget_table import said
 from spa_bench.errors import UsageError
 
@@ -63,6 +64,33 @@ def test_a_budget_of_less_than_two_answers_goes_by_pass_at_1_and_has_no_diversit
     assert dear.estimates[ANY].value == pytest.approx(mean(dear.row, "pass@1") / 2)
     assert dear.estimates[DISTINCT].value == pytest.approx(mean(dear.row, "pass@1") / 2)
     assert VENDI not in dear.estimates
+
+
+def test_the_front_at_the_budget_is_of_what_the_budget_buys():
+    results = [
+        priced("cheap", 10, quality=0.5, spread=0.5),
+        priced("dear", 20, quality=0.5, spread=0.9, seed=1),  # ahead at equal answers, and its half is not
+        priced("good", 10, quality=0.7, spread=0.4, seed=2),
+        priced("poor", 10, quality=0.2, spread=0.1, seed=3),
+        priced("dearest", 80, quality=0.9, spread=0.9, seed=4),
+    ]
+    budget = at_equal(build_rows(results), "tokens")
+    fronts = {(front.quality, front.diversity): front for front in fronts_at(budget)}
+    assert fronts.keys() == {(ANY, VENDI), (ANY, DISTINCT)}
+    front = fronts[ANY, VENDI]
+    values = {r.row.label: (r.estimates[ANY].value, r.estimates[VENDI].value) for r in budget.rows if VENDI in r.estimates}
+    assert {*front.shares} == {
+        name
+        for name, (q, d) in values.items()
+        if not any(a >= q and b >= d and (a, b) != (q, d) for a, b in values.values() if None not in (q, d, a, b))
+    }
+    assert "cheap" in front.shares
+    assert "poor" in front.others
+    assert front.without == ("dearest",)  # one answer has no Vendi score
+    assert list(front.shares.values()) == sorted(front.shares.values(), reverse=True)
+    assert all(0 < share <= 1 for share in front.shares.values())
+    assert fronts[ANY, DISTINCT].without == ()
+    assert fronts_at(at_equal(build_rows(results[:1]), "tokens")) == []
 
 
 def test_rows_are_in_the_order_of_what_the_budget_buys():

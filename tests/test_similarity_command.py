@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from doubles import RIGHT, SANDBOX, Call, InProcessJudge, Lines, MockModel, sampler_card
+from doubles import SANDBOX, Call, InProcessJudge
 from spa_bench.cards.task import load_task_card
-from spa_bench.errors import DataError, ModelError, UsageError
+from spa_bench.errors import DataError, ModelError
 from spa_bench.models.learned import load_learned
-from spa_bench.runs.folder import RunFolder
-from spa_bench.runs.generate import generate
-from spa_bench.runs.grade import grade
-from spa_bench.runs.job import Job, load_task
+from spa_bench.runs.job import load_task
+from spa_bench.runs.origins import Origin, described_embedder, known_of, origins_of
 from spa_bench.runs.reopen import load_embedder, load_encoder
-from spa_bench.runs.triplets import Triplet, read_triplets, triplets_of_runs, write_triplets
+from spa_bench.runs.triplets import Triplet, read_triplets, write_triplets
 from spa_bench.support.provenance import hash_folder
-from spa_bench.types import Request
 
 ROWS = [Triplet(f"def f{i}(x): return x", f"def f{i}(y): return y", f"def f{i}(): pass # {i}", f"p{i}") for i in range(12)]
 
@@ -70,6 +68,7 @@ def test_judgements_that_all_contradict_are_refused(tmp_path: Path):
         (row(far=3), "line 1: 'far' is 3; it must be a text"),  # type: ignore[arg-type]
         (row("b", "b"), "line 1: near and far are the same text"),
         (row(group=1), "line 1: 'group' is 1; it must be a text"),
+        (row(problem=1), "line 1: 'problem' is 1; it must be a text"),
     ],
 )
 def test_a_row_that_is_no_triplet_is_named(bad: dict[str, object], said: str, tmp_path: Path):
@@ -77,49 +76,20 @@ def test_a_row_that_is_no_triplet_is_named(bad: dict[str, object], said: str, tm
         read_triplets([file_of([bad], tmp_path / "t.jsonl")])
 
 
+def test_judgements_of_two_tasks_on_one_question_are_votes_on_it(tmp_path: Path):
+    of = [{"problem": "x/0", "task": task, "problems_hash": "1"} for task in ("some", "more")]
+    same = read_triplets([file_of([row(**of[0]), row(**of[1]), row()], tmp_path / "t.jsonl")])
+    assert ([(t.near, t.far) for t in same.triplets], same.outvoted, same.unnamed) == ([("b", "c")], 0, 1)
+    assert same.origins == (Origin("more", "1", "x/0"), Origin("some", "1", "x/0"))
+    with pytest.raises(DataError, match="all 2 judgements contradict others"):
+        read_triplets([file_of([row(**of[0]), row("c", "b", **of[1])], tmp_path / "t.jsonl")])
+
+
 @pytest.mark.parametrize("text", ["", "[]", "[1]"])
 def test_a_file_without_triplets_is_refused(text: str, tmp_path: Path):
     (tmp_path / "t.json").write_text(text)
     with pytest.raises(DataError):
         read_triplets([tmp_path / "t.json"])
-
-
-# from runs -----------------------------------------------------------------------------------------------------
-
-
-def answer(request: Request) -> str:
-    return [RIGHT[request.problem_id], f"    # twice\n{RIGHT[request.problem_id]}", "    return 7\n", ""][request.draw]
-
-
-@pytest.fixture
-def drawn(sandbox: InProcessJudge, three: Path, tmp_path: Path) -> RunFolder:
-    card = load_task_card(str(three))
-    job, task = Job(sampler=sampler_card(), task=card, n=4, seed=0), load_task(card)
-    folder = generate(job, task, MockModel(answer), tmp_path / "runs", tmp_path / "cache", Lines())  # type: ignore[arg-type]
-    grade(folder, task, Lines(), sandbox=None, workers=1)  # type: ignore[arg-type]
-    return folder
-
-
-def test_triplets_of_a_run_have_equal_behaviour_near_and_another_far(drawn: RunFolder):
-    made = triplets_of_runs([drawn], a_problem=10, seed=0)
-    does = {
-        (r.problem, r.graded.strip()): b.digest
-        for r in drawn.record_log.rows()
-        for b in drawn.behaviour_log.rows()
-        if b.key == r.key
-    }
-    assert made
-    for t in made:
-        assert t.anchor != t.near
-        assert does[t.group, t.anchor] == does[t.group, t.near] != does[t.group, t.far]
-    assert triplets_of_runs([drawn], a_problem=10, seed=0) == made
-    assert len(triplets_of_runs([drawn], a_problem=1, seed=0)) == len({t.group for t in made})
-
-
-def test_a_run_that_is_not_graded_is_refused(drawn: RunFolder):
-    (drawn.path / "behaviours.jsonl").unlink()
-    with pytest.raises(UsageError, match="has no behaviours"):
-        triplets_of_runs([drawn], a_problem=10, seed=0)
 
 
 # the command, and the folder that it makes ---------------------------------------------------------------------
@@ -161,6 +131,111 @@ def test_a_run_measures_with_it_and_verifies(learned: Path, call: Call, tmp_path
     assert json.loads((folder / "spec.json").read_text())["embedding"]["name"] == str(learned)
     assert json.loads((folder / "metrics.json").read_text())["estimates"]["vendi[embedding,q=1]"]["value"] >= 1
     call("verify", str(folder))
+
+
+# what it was learned on ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        (("humaneval", "1", "HumanEval/0"), ("humaneval-plus", "2", "HumanEval/0"), True),
+        (("humaneval", "1", "HumanEval/0"), ("humaneval", "1", "HumanEval/1"), False),
+        (("a", "1", "7"), ("b", "2", "7"), False),  # a number means another problem in each task
+        (("a", "1", "7"), ("a", "2", "7"), True),
+        (("a", "1", "7"), ("b", "1", "7"), True),  # another name of the same problems
+        (("", "", "7"), ("b", "2", "7"), True),
+    ],
+)
+def test_a_problem_is_known_in_other_tasks(one: tuple[str, str, str], other: tuple[str, str, str], same: bool):
+    assert Origin(*one).is_same(Origin(*other)) is Origin(*other).is_same(Origin(*one)) is same
+
+
+def copied(learned: Path, place: Path, origins: object) -> Path:
+    """The similarity, learned on these problems."""
+    place.mkdir()
+    about = json.loads((learned / "similarity.json").read_text())
+    (place / "similarity.json").write_text(json.dumps(about | {"origins": origins}))
+    (place / "projection.safetensors").write_bytes((learned / "projection.safetensors").read_bytes())
+    return place
+
+
+def test_the_folder_names_the_problems_of_all_triplets(call: Call, tmp_path: Path):
+    of = [replace(t, origin=Origin("t" if i % 2 else "u", "1", t.group)) for i, t in enumerate(ROWS)]
+    write_triplets(of, tmp_path / "t.jsonl")
+    out = tmp_path / "made"
+    assert call("similarity", "learn", tmp_path / "t.jsonl", "--encoder", "embedded", "--dims", "2", "--out", out).code == 0
+    about = json.loads((out / "similarity.json").read_text())
+    assert [(o["task"], len(o["problems"])) for o in about["origins"]] == [("t", 6), ("u", 6)]
+    assert about["triplets"]["unnamed"] == 0
+    assert set(origins_of(out) or ()) == {t.origin for t in of}
+
+
+def test_a_sampler_is_refused_on_problems_that_its_similarity_was_learned_on(
+    learned: Path, call: Call, three: Path, tmp_path: Path
+):
+    pytest.importorskip("ribs")
+    options = {"quality": "likelihood", "pool": 4}
+    words = ["--sampler", "qdhf", "--task", three, "--engine", "mock", "--n", "2", "--sandbox", SANDBOX, "--limit", "1"]
+    words += [word for key, value in options.items() for word in ("--set", f"options.{key}={value}")]
+    words += ["--out", tmp_path / "runs", "--until", "generate"]
+    first = load_task(load_task_card(str(three), {"shuffle": 0, "stratify": True})).problems[0].id
+    mine = copied(learned, tmp_path / "mine", [{"task": "three", "problems_hash": "1", "problems": [first, "three/none"]}])
+    said = call("run", *words, "--set", f"options.similarity={mine}").error()
+    assert said == (
+        f"qdhf uses the similarity in {mine}, which was learned from what answers to 1 of these 1 problems ({first}) of three "
+        "do in hidden tests, and no sampler may see these; learn it on other problems: spa-bench similarity triplets RUNS, of "
+        "another task"
+    )
+    assert not (tmp_path / "runs").exists()
+    others = [p for p in ("three/add", "three/double", "three/last") if p != first]  # which this run does not ask
+    apart = copied(learned, tmp_path / "apart", [{"task": "three", "problems_hash": "1", "problems": others}])
+    done = call("run", *words, "--set", f"options.similarity={apart}")
+    assert (done.code, f"similarity: {apart}, learned on 2 problems of three" in done.err) == (0, True)
+    done = call("run", *words, "--set", f"options.similarity={learned}")
+    assert (done.code, "which does not say on which problems it was learned" in done.err) == (0, True)
+
+
+def test_a_vendi_score_of_problems_that_its_kernel_was_learned_on_is_marked(
+    learned: Path, call: Call, three: Path, tmp_path: Path, sandbox: InProcessJudge
+):
+    mine = copied(learned, tmp_path / "mine", [{"task": "", "problems_hash": "", "problems": ["three/add", "three/last"]}])
+    words = ["--sampler", "base", "--task", three, "--engine", "mock", "--n", "2", "--sandbox", SANDBOX]
+    said = "vendi[embedding,...] by a similarity that was learned on answers to 2 of these problems"
+    done = call("run", *words, "--embedding", mine, "--out", tmp_path / "runs")
+    assert (done.code, f"embedding: {said}" in done.err, f"; {said}" in done.out) == (0, True, True)
+    [folder] = (tmp_path / "runs").iterdir()
+    assert json.loads((folder / "spec.json").read_text())["embedding"]["learned_on"] == 2
+    assert call("verify", folder).code == 0
+    task = load_task(load_task_card(str(three)))
+    assert "learned_on" not in described_embedder(load_embedder(str(mine)), task, ["three/double"])
+    assert "learned_on" not in described_embedder(load_embedder(str(learned)), task, ["three/add"])
+
+
+def test_classes_of_answers_by_a_similarity_that_was_learned_on_them_are_marked(learned: Path, call: Call, tmp_path: Path):
+    ids = [f"open-mini/creative-{i}" for i in range(200)]
+    mine = copied(learned, tmp_path / "mine", [{"task": "open-mini", "problems_hash": "1", "problems": ids}])
+    words = ["--sampler", "base", "--task", "open-mini", "--limit", "2", "--first", "--n", "2", "--engine", "mock"]
+    for embedder, wanted in ((mine, True), (learned, False)):
+        by = ["--set", "task.options.equivalence=embedding", "--set", f"task.options.embedder={embedder}"]
+        done = call("run", *words, *by, "--out", tmp_path / f"runs-{wanted}")
+        said = "classes by a similarity that was learned on answers to 2 of these 2 problems (open-mini/creative-0, "
+        assert (done.code, said in done.err) == (0, wanted), done.err
+
+
+def test_folders_of_before_open_and_damaged_ones_are_refused(learned: Path, three: Path, tmp_path: Path):
+    task = load_task(load_task_card(str(three)))
+    about = json.loads((learned / "similarity.json").read_text())
+    (tmp_path / "similarity.json").write_text(json.dumps({key: value for key, value in about.items() if key != "origins"}))
+    assert origins_of(tmp_path) is None
+    assert known_of(tmp_path, task.describe(), ["three/add"]) == []
+    for wrong in (3, [3], [{"task": "t"}], [{"task": 1, "problems_hash": "", "problems": ["a"]}]):
+        (tmp_path / "similarity.json").write_text(json.dumps(about | {"origins": wrong}))
+        with pytest.raises(ModelError, match="origins is not as it was written"):
+            origins_of(tmp_path)
+
+
+# what is refused -----------------------------------------------------------------------------------------------
 
 
 def test_another_encoder_than_the_one_it_was_learned_on_is_refused(learned: Path, tmp_path: Path):

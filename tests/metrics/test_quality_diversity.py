@@ -3,7 +3,7 @@ import pytest
 
 from spa_bench.metrics.frontier import distance_to_front, hypervolume, r2
 from spa_bench.metrics.intervals import PROBLEMS_ONLY, estimate, paired_difference, resolved
-from spa_bench.metrics.quality_diversity import IN_SWEEP, NO_SWEEP, frontier
+from spa_bench.metrics.quality_diversity import IN_SWEEP, NO_SWEEP, front_shares, frontier
 
 CENTRES = {"cold": (0.6, 0.2), "warm": (0.5, 0.5), "hot": (0.2, 0.6), "spa": (0.6, 0.6), "poor": (0.3, 0.3)}
 SWEEP = ("cold", "warm", "hot")
@@ -19,6 +19,15 @@ def scores(problems=60, seeds=None, seed=0, noise=0.02, training=0.0):
         shift = 0.0 if seeds is None else g.normal(0, training, size=(seeds, 1))
         found[name] = tuple(c + row + shift + g.normal(0, noise, size=shape) for c, row in zip(centre, common, strict=True))
     return found
+
+
+def test_who_is_on_the_front_is_the_same_without_the_other_numbers_and_on_any_scale():
+    table = scores(seeds=3, noise=0.3)
+    whole, found = frontier(table, resamples=100), front_shares(table, resamples=100)
+    assert {name: on for name, (on, _) in found.items()} == whole.on_front
+    assert {name: share for name, (_, share) in found.items()} == whole.stays_on_front
+    assert len({*whole.stays_on_front.values()}) > 2
+    assert front_shares({name: (q, 7 * d) for name, (q, d) in table.items()}, resamples=100) == found
 
 
 def test_values_are_those_of_the_means_over_problems():

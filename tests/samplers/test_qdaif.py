@@ -13,6 +13,7 @@ import pytest
 
 from doubles import SANDBOX, Call, Lines
 from scripted import CODE, TEXT, Scripted, card_of, ended, lost
+from spa_bench.cards.sampler import load_sampler_card
 from spa_bench.cards.task import load_task_card
 from spa_bench.errors import CardError, ModelError, UsageError
 from spa_bench.runs.generate import generate
@@ -258,6 +259,17 @@ def test_a_learned_similarity_gives_two_axes():
     model = Scripted(lambda r: fenced("def f(x):\n    return " + "1" * r.draw))
     found = searched(model, n=4, pool=4, drafts=4, axes=("similarity",), similarity="somewhere", bins=8)
     assert [c.note for c in found] == [None] * 4  # texts of four lengths lie in four cells
+
+
+def test_the_card_qdhf_asks_for_a_similarity_in_one_line(call: Call, tmp_path: Path):
+    done = call("run", "--sampler", "qdhf", "--task", "mini-code", "--engine", "mock", "--out", tmp_path / "runs")
+    assert done.error() == (
+        "there is no learned similarity in FOLDER; make one with `spa-bench similarity learn`, and name its folder: --set "
+        "options.similarity=FOLDER"
+    )
+    assert not (tmp_path / "runs").exists()
+    given = load_sampler_card("qdhf", {"options.similarity": "mine"})
+    assert qdaif.wants(given) == Wants(trials=True, similarity="mine")
 
 
 def test_programs_are_tried_as_they_are_graded():

@@ -30,7 +30,8 @@ def triplets(
     paths = [found for path in runs for found in run_paths(path) or [path]]
     made = triplets_of_runs([given_run(path) for path in paths], a_problem=a_problem, seed=seed)
     write_triplets(made, out)
-    print(f"{len(made)} triplets of {len({t.group for t in made})} problems in {out}")
+    origins = {(t.origin.task, t.origin.problem) for t in made if t.origin}
+    print(f"{len(made)} triplets of {len(origins)} problems of {', '.join(sorted({task for task, _ in origins}))} in {out}")
 
 
 def learn(

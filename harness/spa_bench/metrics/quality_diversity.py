@@ -67,8 +67,7 @@ def frontier(
         raise ValueError(f"the sweep names {unknown[0]!r}, which is not among the samplers {', '.join(scores)}")
     names, by_seed = list(scores), _table(scores)
     table, problems = by_seed.mean(axis=0), by_seed.shape[-1]
-    weights = np.random.default_rng(seed).multinomial(problems, np.full(problems, 1 / problems), size=resamples) / problems
-    clouds = np.einsum("rp,ncp->rnc", weights, table)  # (R, N, 2): the points of each resample
+    clouds = _clouds(table, seed, resamples)
     points, of_seeds = table.mean(axis=2), by_seed.mean(axis=3)
 
     def interval(value: Callable[[FloatArray], float]) -> Estimate:
@@ -98,6 +97,25 @@ def frontier(
         adds={name: lost_without(i) for i, name in enumerate(names)},
         distance={name: to_front(i) for i, name in enumerate(names)},
     )
+
+
+def front_shares(
+    scores: Mapping[str, tuple[NDArray[np.floating], NDArray[np.floating]]], *, seed: int = 0, resamples: int = 1000
+) -> dict[str, tuple[bool, float]]:
+    """Sampler -> (whether it is on the front, share of resamples in which it is), of the same draws as `frontier`'s.
+
+    The scales of quality and diversity do not matter here. Raises ValueError as frontier.
+    """
+    table = _table(scores).mean(axis=0)
+    stays = np.mean([pareto_front(cloud) for cloud in _clouds(table, seed, resamples)], axis=0)
+    return dict(zip(scores, zip(pareto_front(table.mean(axis=2)).tolist(), stays.tolist(), strict=True), strict=True))
+
+
+def _clouds(table: FloatArray, seed: int, resamples: int) -> FloatArray:
+    """(R, N, 2): the points of N samplers in each resample of the problems of `table` (N, 2, P)."""
+    problems = table.shape[-1]
+    weights = np.random.default_rng(seed).multinomial(problems, np.full(problems, 1 / problems), size=resamples) / problems
+    return np.asarray(np.einsum("rp,ncp->rnc", weights, table))
 
 
 def _table(scores: Mapping[str, tuple[NDArray[np.floating], NDArray[np.floating]]]) -> FloatArray:

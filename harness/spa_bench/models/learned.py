@@ -69,7 +69,10 @@ def found_similarity(given: str) -> Path:
     named = split_hash(given, _DIGITS)
     folder = Path(named[0] if named else given)
     if not is_learned(str(folder)):
-        raise ModelError(f"there is no learned similarity in {folder}; make one with: spa-bench similarity learn")
+        raise ModelError(
+            f"there is no learned similarity in {folder}; make one with `spa-bench similarity learn`, and name its folder: "
+            "--set options.similarity=FOLDER"
+        )
     if named and hash_folder(folder) != named[1]:
         raise ModelError(f"the similarity in {folder} has hash {hash_folder(folder)}, and {named[1]} is asked for")
     return folder

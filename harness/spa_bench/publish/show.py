@@ -17,6 +17,7 @@ from spa_bench.errors import UsageError
 from spa_bench.metrics.choices import best
 from spa_bench.runs.folder import SANITISERS, RunFolder, from_elsewhere
 from spa_bench.runs.measure import own_means
+from spa_bench.runs.origins import embedding_mark
 from spa_bench.runs.partial import covered
 from spa_bench.support.text import did_you_mean
 from spa_bench.tasks.base import Options, Task
@@ -105,6 +106,7 @@ def ending(folder: RunFolder) -> str:
     odd += [f"{count} {_MARKS[mark]}" for mark, count in content["marks"].items()]
     if compared := folder.read_json(SANITISERS):
         odd.append(_sanitisers(compared))
+    odd += [mark] if (mark := embedding_mark(folder.spec.get("embedding", {}))) else []
     name = f"{folder.spec['sampler']['name']}, seed {folder.spec['seed']}"
     return f"{name}: {verdicts}{'; ' + '; '.join(odd) if odd else ''}  ({folder.path})"
 

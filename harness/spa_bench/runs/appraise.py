@@ -23,6 +23,7 @@ from spa_bench.runs.engines import HF, Chosen, chosen_engine
 from spa_bench.runs.folder import JUDGE, RunFolder
 from spa_bench.runs.judge_model import JudgeQuestion, replies
 from spa_bench.runs.log import append
+from spa_bench.runs.origins import classes_mark
 from spa_bench.runs.reopen import ModelOptions, load_embedder, load_unloaded, loaded_with
 from spa_bench.runs.timing import JUDGE_SPENT, counted, spent_on
 from spa_bench.support.console import Reporter
@@ -97,6 +98,9 @@ class RunAppraiser:
         if new:
             model = load_embedder(embedder)
             self._remember("embedder", model)
+            problems = list(dict.fromkeys(record.problem for record in self.records))
+            if mark := classes_mark(embedder, self._folder.spec["task"], problems):
+                self._console.note(mark)
             with self._console.stage("embeddings of answers") as progress:
                 for done, (text, vector) in enumerate(zip(new, model.embed(new), strict=True), 1):
                     self._vectors[text] = vector

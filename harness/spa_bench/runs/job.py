@@ -19,6 +19,7 @@ from spa_bench.models.given import said
 from spa_bench.models.learned import named_similarity
 from spa_bench.runs.folder import TASK_FILE, RunFolder
 from spa_bench.runs.noise_floor import MOST, problems_for
+from spa_bench.runs.origins import check_apart
 from spa_bench.runs.spec import RunSpec
 from spa_bench.samplers.base import merging_of, sampler_kind
 from spa_bench.samplers.mixture import decoding_of
@@ -140,11 +141,13 @@ def check_draws(card: SamplerCard, n: int) -> None:
 def check_task(card: SamplerCard, task: Task, model: Model, limit: int | None) -> Asking:
     """The prompts and options of the first `limit` problems for `model`, checked before anything is trained.
 
-    Raises UsageError where the task refuses the model, no prompt or some options do not fit the context, or the sampler's kind
-    cannot continue after a choice, cannot answer the problems or lacks something else. Raises ModelError where the kind refuses
-    the model, the model cannot draw as the card wants, or messages need a chat template that it lacks.
+    Raises UsageError where the task refuses the model, no prompt or some options do not fit the context, the sampler's kind
+    cannot continue after a choice, cannot answer the problems or lacks something else, or its similarity was learned on these
+    problems. Raises ModelError where the kind refuses the model, the model cannot draw as the card wants, or messages need a
+    chat template that it lacks.
     """
     kind, asking = sampler_kind(card.kind), task.asked_by(model, limit)
+    check_apart(card, task, [p.problem_id for p in asking.prompts])
     _check_stages(card, asking, model)
     _check_served(card, model)
     check_decoding(f"model {model.name!r}", model, decoding_of(card))

@@ -14,6 +14,7 @@ from spa_bench.runs.defaults import Pairs, model_for, pairs_for
 from spa_bench.runs.engines import Chosen, chosen_engine
 from spa_bench.runs.job import Job, asked_card, check_draws, check_limit, check_task, crowded, load_task, task_for
 from spa_bench.runs.options import RunOptions
+from spa_bench.runs.origins import check_apart, described_embedder, embedding_mark, similarity_line
 from spa_bench.runs.own_metrics import load_metrics
 from spa_bench.runs.plan import estimate_line, object_lines, plan_lines, unused_loading
 from spa_bench.runs.reopen import check_workers
@@ -86,6 +87,7 @@ def read_parts(sampler: str, task: str, options: RunOptions) -> Parts:
     sources = read_sources(card)  # an unreadable one raises now, before anything is loaded
     targets = len(read_targets(card.synthesize, card.data)) if card.synthesizes else 0
     loaded = load_task(task_card)
+    check_apart(card, loaded, [p.id for p in loaded.problems[: options.limit]])
     sandbox = options.judge.sandbox or "bwrap"
     if options.until != "generate" and loaded.runs_code:
         sandbox = choose(options.judge.sandbox, task_card.packages).name
@@ -144,6 +146,7 @@ def plan_of(parts: LoadedParts, options: RunOptions, *, lent: bool) -> list[str]
             f"prompts: by the model's chat template{', as evalplus asks where there is one' * parts.task.runs_code} (or --set "
             "task.prompt=completion)"
         )
+    lines += similarity_line(parts.card)
     lines += object_lines(parts.card.kind, parts.task_card.kind, parts.engine.name, options.metrics)
     lines += crowded(parts.asking, parts.model)
     lines += unused_loading(parts.engine, options.loading)
@@ -152,6 +155,8 @@ def plan_of(parts: LoadedParts, options: RunOptions, *, lent: bool) -> list[str]
         lines.append(estimate)
     if parts.embedder:
         lines.append(f"embedding: {parts.embedder.name}, the first {parts.embedder.limit} tokens of a text")
+        if mark := embedding_mark(job_for(parts, parts.embedder, options, options.seeds[0]).embedding):
+            lines.append(f"embedding: {mark}")
     return lines
 
 
@@ -166,7 +171,7 @@ def job_for(read: Parts, embedder: Embedder | None, options: RunOptions, seed: i
         sandbox=read.sandbox,
         grading=options.rules,
         noise_floor=options.noise_floor,
-        embedding=embedder.describe() if embedder else {},
+        embedding=described_embedder(embedder, read.task, [p.id for p in read.task.problems[: options.limit]]),
         metrics=options.metrics,
         engine=read.engine.spec(),
     )

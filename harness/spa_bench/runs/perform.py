@@ -21,6 +21,7 @@ from spa_bench.runs.import_samples import import_samples
 from spa_bench.runs.job import load_task
 from spa_bench.runs.judging import StartGraders, graders_of, own_graders
 from spa_bench.runs.options import GradeOptions, RunOptions, ScoreOptions
+from spa_bench.runs.origins import described_embedder
 from spa_bench.runs.own_metrics import load_metrics
 from spa_bench.runs.partial import is_partial
 from spa_bench.runs.parts import LoadedParts, Parts, job_for, load_parts, plan_of, read_parts
@@ -210,7 +211,7 @@ def score(
         partial=options.partial,
         sandbox=sandbox,
         grading=options.rules,
-        embedding=embedder.describe() if embedder else {},
+        embedding=described_embedder(embedder, loaded, [p.id for p in loaded.problems]),
         metrics=options.metrics,
         card=card,
         note=console.note,

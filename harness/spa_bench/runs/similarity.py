@@ -11,6 +11,7 @@ import numpy as np
 from spa_bench.errors import UsageError
 from spa_bench.metrics import similarity
 from spa_bench.models.learned import is_learned, save_learned
+from spa_bench.runs.origins import origins_json
 from spa_bench.runs.reopen import load_encoder
 from spa_bench.runs.triplets import read_triplets
 from spa_bench.support.console import Reporter
@@ -38,7 +39,8 @@ def learn_similarity(
 ) -> tuple[similarity.HeldOut, dict[str, object]]:
     """Learn from the triplets in `files`, write the similarity to `out`, and tell how it does on triplets it has not seen.
 
-    A fifth of the groups is held out and never used for learning. Raises DataError, UsageError or ModelError.
+    A fifth of the groups is held out and never used for learning. The folder names the problems of all triplets, those that are
+    held out too, so that what a run may use does not depend on a seed. Raises DataError, UsageError or ModelError.
     """
     if is_learned(options.encoder):
         raise UsageError(f"--encoder is {options.encoder}, which is a learned similarity itself; give the model below it")
@@ -79,7 +81,8 @@ def learn_similarity(
         "dims": options.dims,
         "seed": options.seed,
         "triplets": {"hash": read.hash, "rows": read.rows, "questions": len(read.triplets), "outvoted": read.outvoted}
-        | {"even": read.even, "learned_from": len(stay)},
+        | {"even": read.even, "learned_from": len(stay), "unnamed": read.unnamed},
+        "origins": origins_json(read.origins),
         "ranges": _ranges(projection.apply(vectors[seen])),
         "held_out": asdict(shown),
     }

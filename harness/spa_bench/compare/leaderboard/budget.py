@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -26,9 +26,9 @@ from spa_bench.types import Estimate
 
 FloatArray = NDArray[np.float64]
 What = Literal["tokens", "seconds"]
-ANY, DISTINCT, CLASSES = "any_of_n", "distinct_correct[ast]", "distinct_k[class]"
+ANY, DISTINCT, CLASSES, UTILITY = "any_of_n", "distinct_correct[ast]", "distinct_k[class]", "utility_k[class]"
 SAID = {
-    "tokens": "tokens that are drawn, those thrown away included",
+    "tokens": "tokens that are drawn, those thrown away included (what is read, as prompts, is not)",
     "seconds": "seconds of generation, on the machine and at the batch size of each run",
 }
 PREPARES = ("warm-up", "attribution", "partition", "training")
@@ -45,6 +45,7 @@ class BudgetRow:
     cost: float  # of one answer
     prepared: float  # seconds of the stages before the first answer, mean over seeds; from the stage cache they are 0
     estimates: Mapping[str, Estimate]  # any_of_n, distinct_correct[ast] and Vendi at n, and pass@1
+    scores: Mapping[str, FloatArray] = field(default_factory=dict)  # (S, P) of the same at n
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +87,7 @@ def at_equal(rows: Sequence[LeaderboardRow], what: What, *, sort: str | None = N
     return Budget(what=what, amount=amount, rows=tuple(sorted(found, key=lambda r: by_value(values[r.row.label], name))))
 
 
-_OPEN = (CLASSES, "utility_k[class]", VENDI)
+_OPEN = (CLASSES, UTILITY, VENDI)
 LESS_FIRST = ("tokens", "tokens[spent]", "length", "seconds")
 """Metrics of which less is better: costs."""
 
@@ -166,6 +167,7 @@ def _at(row: LeaderboardRow, cost: float, amount: float) -> BudgetRow:
         cost=cost,
         prepared=float(np.mean(prepared)),
         estimates={"pass@1": row.estimate("pass@1"), **{name: e for name, e in found.items() if name not in ALIASES}},
+        scores=tables,
     )
 
 

@@ -6,14 +6,14 @@ from typing import Any
 
 from tabulate import tabulate
 
-from spa_bench.compare.leaderboard.budget import ANY, CLASSES, DISTINCT, SAID, Budget, BudgetRow
+from spa_bench.compare.leaderboard.budget import ANY, CLASSES, DISTINCT, SAID, UTILITY, Budget, BudgetRow
 from spa_bench.compare.leaderboard.ranges import VENDI
 from spa_bench.compare.leaderboard.schema import as_stored
 from spa_bench.compare.leaderboard.tables import STYLES, Measured, cell
 from spa_bench.types import Estimate
 
-_HEADS = {"pass@1": "pass@1", ANY: "any of n'", DISTINCT: "different right programs"}
-_HEADS |= {"utility_k[class]": "utility_k", CLASSES: "distinct_k", VENDI: "vendi"}
+HEADS = {"pass@1": "pass@1", ANY: "any of n'", DISTINCT: "different right programs"}
+HEADS |= {UTILITY: "utility_k", CLASSES: "distinct_k", VENDI: "vendi"}
 LEGEND = (
     "n' is the number of answers a problem, on average over a draw between the two nearest sizes that results keep, that the "
     "budget buys; different right programs and vendi are counts among these. Training is not in the budget: "
@@ -41,7 +41,7 @@ def said(budget: Budget) -> str:
 def budget_table(budget: Budget, *, style: str = "md") -> str:
     """The table of the rows; metrics that no row has are left out."""
     how = STYLES[style]
-    shown = [name for name in _HEADS if any(name in r.estimates and r.estimates[name].value is not None for r in budget.rows)]
+    shown = [name for name in HEADS if any(name in r.estimates and r.estimates[name].value is not None for r in budget.rows)]
     body = [
         [
             how.escape(r.row.label),
@@ -53,7 +53,7 @@ def budget_table(budget: Budget, *, style: str = "md") -> str:
         ]
         for r in budget.rows
     ]
-    head = ["sampler", "n'", *(_HEADS[name] for name in shown), f"{budget.what} an answer", "n", "prepared (s)"]
+    head = ["sampler", "n'", *(HEADS[name] for name in shown), f"{budget.what} an answer", "n", "prepared (s)"]
     return tabulate(body, [how.escape(h) for h in head], tablefmt=how.tablefmt, disable_numparse=True)
 
 

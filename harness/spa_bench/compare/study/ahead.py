@@ -1,4 +1,4 @@
-"""Which samplers are ahead, and in what: at equal answers, at equal tokens, and on the front of quality and diversity.
+"""Which samplers are ahead, and in what, and who is on the front of quality and diversity: at equal answers and equal tokens.
 
 Only resolved differences count. A sampler is ahead in a metric where it is the best or is not resolved from the best, and at
 least one other sampler is resolved below the best; where none is, the metric shows no sampler ahead.
@@ -7,10 +7,13 @@ least one other sampler is resolved below the best; where none is, the metric sh
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
 
 from spa_bench.compare.leaderboard import LeaderboardRow
 from spa_bench.compare.leaderboard.budget import ANY, CLASSES, DISTINCT, Budget, at_equal
-from spa_bench.compare.leaderboard.budget_table import LEGEND, budget_table
+from spa_bench.compare.leaderboard.budget_front import BudgetFront, fronts_at
+from spa_bench.compare.leaderboard.budget_table import HEADS, LEGEND, budget_json, budget_table
 from spa_bench.compare.leaderboard.budget_table import said as said_budget
 from spa_bench.compare.leaderboard.compare import best, front_of, paired_columns
 from spa_bench.compare.leaderboard.ranges import VENDI
@@ -72,7 +75,38 @@ def _tokens(rows: Sequence[LeaderboardRow]) -> list[str]:
         "Ahead: the best value, and those whose 95 % interval reaches that of the best, where at least one other's does not. "
         "Intervals of two rows are compared here, which is stricter than a paired test."
     )
-    return ["## Who is ahead at equal tokens", said_budget(budget), budget_table(budget), LEGEND, rule, "\n".join(lines)]
+    table = [said_budget(budget), budget_table(budget), LEGEND, rule, "\n".join(lines)]
+    return ["## Who is ahead at equal tokens", *table, *_fronts(budget)]
+
+
+def _fronts(budget: Budget) -> list[str]:
+    """The section on the fronts at the budget; empty where there are none."""
+    fronts = "\n".join(f"- {_said_front(front)}" for front in fronts_at(budget))
+    if not fronts:
+        return []
+    said = (
+        "The samplers that no other beats in both, at equal tokens, with the share of resampled sets of problems in which they "
+        "are on the front. The table has the intervals of each."
+    )
+    return ["## The front at equal tokens", said, fronts]
+
+
+def _said_front(front: BudgetFront) -> str:
+    listed = ", ".join(f"{label} ({share:.0%})" for label, share in front.shares.items())
+    without = f"; left out, without a value: {', '.join(front.without)}" if front.without else ""
+    return f"{HEADS[front.quality]} and {HEADS[front.diversity]}: {listed}{without}"
+
+
+def tokens_as_json(rows: Sequence[LeaderboardRow]) -> dict[str, list[dict[str, Any]]]:
+    """The rows at an equal budget of tokens and the fronts there, for the JSON of a study; empty where there is no budget."""
+    try:
+        budget = at_equal(rows, "tokens")
+    except UsageError:
+        return {}
+    return {
+        "at_equal": [{"label": one.row.label, **budget_json(budget, one)} for one in budget.rows],
+        "fronts_at_equal": [asdict(front) for front in fronts_at(budget)],
+    }
 
 
 def _ahead_of(budget: Budget) -> dict[str, list[str]]:

@@ -26,7 +26,7 @@ from spa_bench.runs.defaults import Pairs, load_model_for, model_for, pairs_for
 from spa_bench.runs.earlier import earlier_runs, is_drawn, spent_before
 from spa_bench.runs.engines import Chosen, chosen_engine
 from spa_bench.runs.folder import RunFolder, open_run
-from spa_bench.runs.job import Job, asked_card, check_draws, check_limit, check_task, load_task, task_for
+from spa_bench.runs.job import Job, asked_card, check_draws, check_limit, check_task, load_task, sampler_spec, task_for
 from spa_bench.runs.plan import unused_loading
 from spa_bench.runs.reopen import check_workers
 from spa_bench.runs.values import check_out, check_price, check_sandbox, check_seeds, checked_workers, data_settings
@@ -74,6 +74,8 @@ def study(name: str, a: StudyOptions, console: Reporter) -> Report:
     if name != "synthesize" and (a.mixed or a.pairs_only):
         raise UsageError(f"{'--mixed' if a.mixed else '--pairs-only'} is of the study synthesize; {name} makes no pairs")
     checked = _checked(chosen, a)
+    if chosen.free and a.samplers is None:
+        checked = _with_specs(checked, console)
     made = _finished(checked, a) if a.table_only else _made(chosen, checked, a, console)
     measured = measure_points(chosen, made.points, made.runs)
     report = Report(
@@ -125,6 +127,20 @@ def _checked(chosen: Study, a: StudyOptions) -> _Checked:
         check_held_out(points)
     task_card = asked_card(a.task or TASK, given.task, limit=a.limit, first=a.first, rules=a.rules)
     return _Checked(out=out, settings=settings, engine=engine, wishes=wishes, points=points, task_card=task_card)
+
+
+def _with_specs(checked: _Checked, console: Reporter) -> _Checked:
+    """`checked` without the samplers that have no spec, for their cards name what is not there: a line for each."""
+    left = []
+    for point in checked.points:
+        try:
+            sampler_spec(point.card)
+        except (UsageError, ModelError) as error:
+            console.note(f"left out: {point.series}: {error}")
+            left.append(point.role)
+    cards = {role: card for role, card in checked.wishes.cards.items() if role not in left}
+    points = [point for point in checked.points if point.role not in left]
+    return replace(checked, wishes=replace(checked.wishes, cards=cards), points=points)
 
 
 def _finished(checked: _Checked, a: StudyOptions) -> _Made:

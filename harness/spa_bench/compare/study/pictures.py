@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from spa_bench.compare.leaderboard.budget import Budget, at_equal
+from spa_bench.compare.leaderboard.budget_front import BudgetFront, fronts_at
+from spa_bench.compare.leaderboard.budget_table import HEADS
 from spa_bench.compare.study.claims import DIVERSITY
 from spa_bench.compare.study.laws import laws_of
 from spa_bench.compare.study.measured import MeasuredPoint, by_series, shared_size
@@ -158,7 +161,18 @@ def _samplers(report: Report) -> list[Panel]:
     return [
         *(lambda axes, metric=metric: _bars(axes, report.points, metric) for metric in metrics),
         lambda axes: _plane(axes, report.points, sweep=False),
+        *_planes_at_tokens(report),
     ]
+
+
+def _planes_at_tokens(report: Report) -> list[Panel]:
+    """A panel for each front at an equal budget of tokens; none where nobody knows what an answer costs."""
+    try:
+        budget = at_equal([m.row for m in report.points], "tokens")
+    except UsageError:
+        return []
+    roles = {m.row.label: m.point.role for m in report.points}
+    return [partial(_plane_at, budget=budget, roles=roles, front=front) for front in fronts_at(budget)]
 
 
 def _synthesize(report: Report) -> list[Panel]:
@@ -276,6 +290,27 @@ def _plane(axes: Axes, points: Sequence[MeasuredPoint], *, sweep: bool) -> None:
     axes.set_xlabel("diversity score")
     axes.set_ylabel("pass@1")
     axes.set_title("quality against diversity")
+
+
+def _plane_at(axes: Axes, budget: Budget, roles: Mapping[str, str], front: BudgetFront) -> None:
+    """Quality against diversity of what the budget buys, over their front."""
+    places: dict[str, tuple[float, float]] = {}
+    for one in budget.rows:
+        quality, spread = one.estimates.get(front.quality), one.estimates.get(front.diversity)
+        if quality is None or spread is None or quality.value is None or spread.value is None:
+            continue
+        places[one.row.label] = (spread.value, quality.value)
+        colour, marker, _ = _style(roles[one.row.label])
+        axes.errorbar(
+            [spread.value], [quality.value], xerr=_reach([spread]), yerr=_reach([quality]), label=one.row.label, color=colour,
+            marker=marker, linestyle="none", markersize=5, elinewidth=0.6,
+        )  # fmt: skip
+    steps = sorted(places[label] for label in front.shares if label in places)
+    x, y = ([step[i] for step in steps] for i in (0, 1))
+    axes.plot(x, y, color="#999999", marker="o", markersize=11, linewidth=6, alpha=0.5, zorder=0, label="front at equal tokens")
+    axes.set_xlabel(HEADS[front.diversity])
+    axes.set_ylabel(HEADS[front.quality])
+    axes.set_title("at equal tokens")
 
 
 def _dials(axes: Axes, points: Sequence[MeasuredPoint]) -> None:

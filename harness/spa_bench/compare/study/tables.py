@@ -10,7 +10,7 @@ from typing import Any
 from spa_bench.compare.leaderboard import compare_with_reference
 from spa_bench.compare.leaderboard.compare import MARGIN, paired_columns
 from spa_bench.compare.leaderboard.tables import STYLES, cell, grid
-from spa_bench.compare.study.ahead import ahead_sections
+from spa_bench.compare.study.ahead import ahead_sections, tokens_as_json
 from spa_bench.compare.study.claims import Claim, Outcome
 from spa_bench.compare.study.designs import Study
 from spa_bench.compare.study.laws import law_sections, laws_as_json
@@ -210,6 +210,8 @@ def as_json(report: Report) -> str:
         "claims": claims_as_json(report.claims, report.where),
         "rows": rows(report),
     }
+    if report.study.free:
+        content = {**content, **tokens_as_json([m.row for m in report.points])}
     if report.pairs:
         content = {**content, "pairs": pairs_as_json(report.pairs)}
     if laws := laws_as_json(report.study.key, report.points):
