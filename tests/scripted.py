@@ -51,6 +51,11 @@ def lost(request: Request, why: str = "no room", *, finish: str = "skipped", spe
     return Completion(key=request.key, text="", tokens=0, finish=finish, seed=request.seed, failure=why, spent=spent)  # type: ignore[arg-type]
 
 
+def ended(request: Request, text: str) -> Completion:
+    """A completion that was cut at its limit behind `text`."""
+    return Completion(key=request.key, text=text, tokens=len(text), finish="length", seed=request.seed)
+
+
 def card_of(kind: str, **options: Any) -> Any:
     """The card of a kind that asks, with the texts of its templates."""
     made = with_texts(sampler_kind(kind).options(**options), None, "sampler 'mock-sampler'")

@@ -157,3 +157,16 @@ def test_a_card_whose_similarity_is_not_given_is_left_out_in_a_line(
     assert done.err.count(said) == 1
     done = call("study", "samplers", *words, *places, "--samplers", "base,qdhf")
     assert (done.code, said.removeprefix("left out: qdhf: ") in done.err) == (2, True)  # one that is named is not left out
+
+
+def test_a_search_that_cannot_judge_the_answers_of_a_task_is_left_out(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    from spa_bench.compare.study import designs
+
+    monkeypatch.setattr(designs, "card_names", lambda _: ["base", "qdaif"])
+    words = ["--task", "open-mini", "--limit", "1", "--seeds", "0", "--n", "2", "--engine", "mock"]
+    done = call("study", "samplers", *words, "--out", tmp_path / "runs", "--write", tmp_path / "page")
+    assert done.code == 0, done.err
+    assert "left out: qdaif: the axis 'behaviour' is of programs" in done.err
+    assert {path.name.split("-s0")[0] for path in (tmp_path / "runs").glob("open*")} == {"open-mini-base"}

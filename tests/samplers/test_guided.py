@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from scripted import CODE, TEXT, Scripted, asked, lost
+from scripted import CODE, TEXT, Scripted, asked, ended, lost
 from spa_bench.cards.reading import cards_folder
 from spa_bench.cards.sampler import load_sampler_card
 from spa_bench.cards.templates import entries
@@ -75,6 +75,20 @@ def test_the_limit_of_the_concepts_is_an_option():
         load_sampler_card("guided", {"options.concept_tokens": -1})
 
 
+def test_a_concept_in_which_the_list_was_cut_is_left_out_and_noted():
+    def cut(said: str) -> Any:
+        return lambda r: ended(r, said) if r.draw == 0 else r.messages[-1][1]
+
+    found = asked("guided", Scripted(cut("1. Mix.\n2. Guess.\n3. Lo")), [TEXT], n=3, **GUIDED)
+    assert texts(found) == [f"solve Name a colour. by {c} as T" for c in ("Mix.", "Guess.", "Mix.")]
+    told = "the list of concepts was cut at its limit"
+    assert {c.note for c in found.values()} == {f"{told}; the reply names 2 of 3 concepts, which are used again"}
+    alone = asked("guided", Scripted(cut("1. Mi")), [TEXT], n=1, **GUIDED)
+    assert [(c.text, c.note) for c in alone.values()] == [("solve Name a colour. by Mi as T", told)]
+    none = asked("guided", Scripted(cut("<think>1. Mix.\n2. Gu")), [TEXT], n=1, **GUIDED)
+    assert {c.failure for c in none.values()} == {"the reply names no concept and was cut at its limit"}
+
+
 # personas ------------------------------------------------------------------------------------------------------------
 
 
@@ -118,6 +132,13 @@ def test_a_paraphrase_is_answered_in_its_own_words():
     assert [c.failure for c in found.values()] == ["paraphrase: no room", "paraphrase: the reply is empty", ""]
     assert len(model.requests) == 4
     assert sum(c.spent or 0 for c in found.values()) == 1 + 1 + len("words 2") + len("words 2 as T")
+
+
+def test_a_paraphrase_that_was_cut_is_noted():
+    words = {"form": "paraphrases", "paraphrase": "Say anew: {prompt}", "paraphrased": "{paraphrase} as {answer}"}
+    model = Scripted(lambda r: ended(r, "Name a") if r.draw == 1 else "red")
+    found = asked("personas", model, [TEXT], n=2, **words)
+    assert [found[key].note for key in sorted(found)] == [None, "the paraphrase was cut at its limit"]
 
 
 def test_our_personas_are_different_people():

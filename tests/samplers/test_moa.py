@@ -10,7 +10,7 @@ import pytest
 
 from doubles import Call, InProcessJudge, sampler_card
 from openai_server import Served
-from scripted import CODE, TEXT, Scripted, asked, lost
+from scripted import CODE, TEXT, Scripted, asked, ended, lost
 from spa_bench.cards.sampler import load_sampler_card
 from spa_bench.cards.templates import with_texts
 from spa_bench.errors import CardError, ModelError
@@ -91,6 +91,20 @@ def test_drafts_that_failed_are_left_out_and_noted():
     assert {(c.failure, c.finish) for c in empty.values()} == {("drafts: all replies are empty", "failed")}
     late = self_moa(Scripted(lambda r: lost(r, "no room") if r.draw == 3 else reply(r)), n=2, drafts=2)
     assert [c.failure for c in late.values()] == ["", "aggregation: no room"]
+
+
+def test_drafts_that_were_cut_are_used_and_noted():
+    model = Scripted(lambda r: ended(r, f"d{r.draw}") if r.draw < 2 else " " if r.draw == 2 else reply(r))
+    found = self_moa(model, n=2, drafts=4)
+    assert all(set(w) == {"d0", "d1", "d3"} for w in windows(model))
+    assert {c.note for c in found.values()} == {"3 of 4 drafts have a text; 2 of 4 drafts were cut at their limit"}
+
+
+def test_in_sequence_a_window_that_was_cut_is_noted():
+    model = Scripted(lambda r: ended(r, "[half") if r.draw in {5, 9} else reply(r))  # the first and last window of one answer
+    found = self_moa(model, n=2, drafts=5, window=3, reserved=2, sequential=True)
+    assert [found[key].note for key in sorted(found)] == ["1 of 3 windows were cut at their limit", None]
+    assert [found[key].finish for key in sorted(found)] == ["length", "stop"]
 
 
 # self-moa, sequential ------------------------------------------------------------------------------------------------

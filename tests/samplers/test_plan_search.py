@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
@@ -17,6 +18,8 @@ WORDS = {
     "first": "first {n} {prompt}",
     "second": "second {n} {prompt}\n{observations}",
     "plan": "plan {prompt}\n{observations}",
+    "criticism": "criticise {plan} {prompt}",
+    "revised": "revise {plan} {prompt} for {criticism}",
     "solution": "solve {prompt} by {plan} as {answer}",
 }
 
@@ -151,6 +154,76 @@ def test_a_problem_that_was_stopped_gives_the_same_answers():
     model = Scripted(searched)
     assert search(model, n=4, prompts=(TEXT, CODE), done=done) == {k: c for k, c in whole.items() if k not in done}
     assert {r.problem_id for r in model.requests} == {"code"}
+
+
+# criticism -----------------------------------------------------------------------------------------------------------
+
+
+def criticised(request: Request) -> str:
+    """As `searched`; a criticism and a second plan name the plan that they are of."""
+    asked = request.messages[-1][1]
+    what = re.match(r"(criticise|revise) plan on (.*?) Name a colour\.(?: for (.*))?", asked)
+    if not what:
+        return searched(request)
+    return f"plan on {what[2]} mended as {what[3]}" if what[1] == "revise" else f"{what[2]} is wrong"
+
+
+def by(found: dict[Key, Completion]) -> list[str]:
+    return [re.search(r"by plan on (.*) as T", found[key].text)[1] for key in sorted(found)]  # type: ignore[index]
+
+
+@pytest.mark.parametrize("n", [4, 5])
+def test_a_criticism_makes_a_second_plan_of_each_and_both_are_carried_out(n: int):
+    model = Scripted(criticised)
+    found = search(model, n=n, criticise=True)
+    first = by(found)[::2]
+    assert len(set(first)) == -(-n // 2)
+    assert by(found)[1::2] == [f"{plan} mended as {plan} is wrong" for plan in first[: n // 2]]
+    assert [len(step(model, name)) for name in ("plan", "criticise", "revise", "solve")] == [-(-n // 2), n // 2, n // 2, n]
+    assert sum(c.spent or 0 for c in found.values()) == sum(len(criticised(r)) for r in model.requests)
+    assert {c.note for c in found.values()} == {None}
+
+
+def test_criticisms_are_off_and_one_answer_has_none():
+    model = Scripted(criticised)
+    search(model, n=4)
+    search(model, n=1, criticise=True)
+    assert not step(model, "criticise")
+    assert not step(model, "revise")
+
+
+def test_a_stopped_search_with_criticisms_gives_the_same_answers():
+    whole = search(Scripted(criticised), n=3, prompts=(TEXT, CODE), criticise=True)
+    done = [Key("text", 0, 1)]
+    model = Scripted(criticised)
+    rest = search(model, n=3, prompts=(TEXT, CODE), done=done, criticise=True)
+    assert rest == {k: c for k, c in whole.items() if k not in done}
+
+
+def test_a_criticism_or_second_plan_that_fails_is_told_and_the_first_plan_stays():
+    for what, said in (("criticise", "criticism"), ("revise", "second plan")):
+
+        def failing(request: Request, what: str = what) -> str | Completion:
+            return lost(request, "no room") if request.messages[-1][1].startswith(what) else criticised(request)
+
+        found = search(Scripted(failing), n=4, criticise=True)
+        assert [found[key].failure for key in sorted(found)] == ["", f"{said}: no room"] * 2
+    gone = search(Scripted(lambda r: " " if r.messages[-1][1].startswith("plan") else criticised(r)), n=2, criticise=True)
+    assert {c.failure for c in gone.values()} == {"plan: the reply is empty"}
+
+
+def test_what_was_cut_is_noted_and_the_last_item_of_a_list_left_out():
+    class Cut(Scripted):
+        cuts = True
+
+    model = Cut(lambda r: "1. A\n2. B and more" if r.draw == 0 else f"{criticised(r)}, and so on")
+    found = search(model, n=2, prompts=(replace(TEXT, max_new_tokens=90),), thought_tokens=9, criticise=True)
+    assert len(step(model, "second")) == 1  # as many as there are leaves
+    assert not any("- B" in q for q in model.questions)
+    lists = "the list of observations was cut at its limit; the list of second-order observations was cut at its limit"
+    plans = "the plan was cut at its limit"
+    more = "the criticism was cut at its limit; the second plan was cut at its limit"
+    assert [found[key].note for key in sorted(found)] == [f"{lists}; {plans}", f"{lists}; {plans}; {more}"]
 
 
 @pytest.mark.parametrize(

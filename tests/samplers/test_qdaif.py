@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from doubles import SANDBOX, Call
-from scripted import CODE, TEXT, Scripted, card_of, lost
+from doubles import SANDBOX, Call, Lines
+from scripted import CODE, TEXT, Scripted, card_of, ended, lost
 from spa_bench.cards.sampler import load_sampler_card
+from spa_bench.cards.task import load_task_card
 from spa_bench.errors import CardError, ModelError, UsageError
+from spa_bench.runs.generate import generate
+from spa_bench.runs.job import Job, load_task
 from spa_bench.samplers.asking import qdaif
 from spa_bench.samplers.asking.archive import Archive, Axes, Candidate, control_nodes
 from spa_bench.samplers.asking.case import Answer
 from spa_bench.samplers.asking.qdaif import QdaifOptions, label_in
 from spa_bench.samplers.base import Aided, Tried, Wants, sampler_kind
+from spa_bench.tasks.base import Asking
 from spa_bench.types import Completion, Key, Prompt, Request
 
 pytest.importorskip("ribs")
@@ -58,6 +63,24 @@ def searched(
     assert isinstance(sampler, Aided)
     found = sampler.aided(aids or Bench()).sample(model, [prompt], n, 0, task="t", done=done)
     return sorted(found, key=lambda c: c.key)
+
+
+LIKELIHOOD = {"quality": "likelihood", "axes": ("length",), "bins": 1}
+OF_SIMILARITY = {"axes": ("similarity",), "quality": "none"}
+BEGUN = "### Answer\n\n```python\n"
+
+
+class Scoring(Scripted):
+    """A text loses a nat for each "unlikely" in it; a token is a character."""
+
+    def __init__(self, answer: Callable[[Request], str]):
+        super().__init__(answer)
+        self.scored: list[Request] = []
+
+    def loglikelihood(self, requests, members):  # type: ignore[no-untyped-def]
+        for r in requests:
+            self.scored.append(r)
+            yield r, -float(r.continuation.count("unlikely")), False
 
 
 def test_drafts_come_first_then_answers_to_elites_until_the_pool_is_drawn():
@@ -105,15 +128,33 @@ def test_replies_without_an_answer_do_not_enter_and_are_counted():
 
     found = searched(Scripted(answer), n=4, pool=6, drafts=6)
     assert [bool(c.failure) for c in found] == [False, False, False, True]
-    assert found[3].failure == "3 of 6 replies hold an answer"
+    assert found[3].failure == "3 of 6 replies hold an answer; of the others, the first: no room"
+    assert found[3].finish == "skipped"
 
 
 def test_an_archive_in_which_nothing_is_valid_says_so():
-    model = Scripted(lambda r: "")
+    model = Scripted(lambda r: f"<think>\n{r.draw}")
     found = searched(model, n=2, pool=6)
-    assert [c.failure for c in found] == ["0 of 6 replies hold an answer"] * 2
+    assert {c.reply for c in found} == {"<think>\n0"}
+    assert [c.failure for c in found] == [
+        "0 of 6 replies hold an answer; of the others, the first: the reply holds no answer"
+    ] * 2
+    assert {c.finish for c in found} == {"failed"}
     assert len(model.requests) == 6
     assert all("Answers of others" not in q for q in model.questions)
+
+
+def test_no_room_in_the_context_is_the_cause_that_is_told():
+    found = searched(Scripted(lambda r: lost(r, "the prompt leaves no room")), n=2, pool=4)
+    assert {(c.failure, c.finish) for c in found} == {
+        ("0 of 4 replies hold an answer; of the others, the first: the prompt leaves no room", "skipped")
+    }
+
+
+def test_answers_that_were_cut_are_noted():
+    model = Scripted(lambda r: ended(r, "def f(x):\n    return") if r.draw else fenced("def f(x):\n    return 1"))
+    found = searched(model, n=2, pool=3, drafts=3, axes=("length",))
+    assert all("2 of 3 answers of the pool were cut at their limit" in (c.note or "") for c in found)
 
 
 def test_a_prompt_without_examples_keeps_the_first_of_a_cell_and_notes_it():
@@ -124,19 +165,36 @@ def test_a_prompt_without_examples_keeps_the_first_of_a_cell_and_notes_it():
 
 
 def test_quality_by_likelihood_keeps_the_likelier_answer_a_token():
-    class Scoring(Scripted):
-        def loglikelihood(self, requests, members):  # type: ignore[no-untyped-def]
-            for r in requests:
-                assert r.messages[-1][1].startswith("Solve the task below")
-                yield r, -float(r.continuation.count("unlikely")), False
-
-        def encode_pair(self, prompt, completion):  # type: ignore[no-untyped-def]
-            return [1], [1, 2, 3]
-
     bodies = ["def f(x):\n    return 1  # unlikely unlikely", "def f(x):\n    return 2", "def f(x):\n    return 3  # unlikely"]
     model = Scoring(lambda r: fenced(bodies[r.draw]))
-    found = searched(model, n=1, pool=3, drafts=3, quality="likelihood", axes=("length",), bins=1)
+    found = searched(model, n=1, pool=3, drafts=3, **LIKELIHOOD)
     assert found[0].text.strip() == bodies[1]
+    assert all(r.messages[-1][1].startswith("Solve the task below") for r in model.scored)
+    assert [r.continuation for r in model.scored] == [BEGUN, *(f"{BEGUN}{body}\n" for body in bodies)]
+
+
+def test_the_likelihood_is_divided_by_the_tokens_that_were_scored():
+    """Two answers with the same surprise: the longer one is likelier a token, however much stands around it in its reply."""
+    short, long = "def f(x):\n    return 1  # unlikely", "def f(x):\n    return 1 + 1 - 1  # unlikely"
+    replies = [f"<think>{'so ' * 99}</think>{fenced(short)}", fenced(long)]
+    for order in (replies, replies[::-1]):
+        found = searched(Scoring(lambda r, order=order: order[r.draw]), n=1, pool=2, drafts=2, **LIKELIHOOD)  # type: ignore[misc]
+        assert found[0].text.strip() == long
+
+
+def test_texts_are_scored_behind_the_marker_and_one_without_room_comes_last():
+    model = Scoring(lambda r: f"### Answer\n{['red', 'green ' * 700][r.draw]}")
+    found = searched(model, replace(TEXT, max_new_tokens=9000), n=2, pool=2, drafts=2, **LIKELIHOOD)
+    assert [r.continuation for r in model.scored] == ["### Answer\n\n", "### Answer\n\nred"]
+    assert [c.text[:5] for c in found] == ["red", "green"]
+
+
+def test_without_a_quality_the_first_of_a_cell_stays():
+    model = Scripted(lambda r: f"### Answer\n{'red' if r.draw else 'pink'}")
+    bench = Bench()
+    found = searched(model, TEXT, n=2, pool=2, drafts=2, aids=bench, quality="none", axes=("length",), bins=1)
+    assert [(c.text, c.note) for c in found] == [("pink", None), ("red", "not an elite")]
+    assert not bench.given
 
 
 def test_the_model_s_judgement_is_an_axis():
@@ -151,7 +209,32 @@ def test_the_model_s_judgement_is_an_axis():
     model = Scripted(answer)
     options = {"axes": ("judged",), "labels": ("loop", "recursion"), "attribute": "the approach"}
     found = searched(model, n=3, pool=3, drafts=3, **options)
-    assert [c.note for c in found] == [None] * 3  # three cells: recursion, loop, none of them
+    # three cells: recursion, loop, none of them
+    assert {c.note for c in found} == {"1 of 3 judgements name no label"}
+
+
+JUDGED = {"axes": ("judged",), "labels": ("loop", "recursion"), "attribute": "the approach", "quality": "none"}
+
+
+def test_judgements_that_name_no_label_are_noted_with_their_cause():
+    def answer(r: Request) -> str | Completion:
+        if "Which of these words" not in r.messages[-1][1]:
+            return fenced(f"def f(x):\n    return {r.draw}")
+        said = ["<think>A loop? No.</think>recursion", ended(r, "<think>A loop or"), lost(r), "neither"]
+        return said[r.draw - 4]
+
+    found = searched(Scripted(answer), n=4, pool=4, **JUDGED)
+    assert {(c.note or "").removesuffix("; not an elite") for c in found} == {
+        "3 of 4 judgements name no label (1 cut at the limit, 1 not answered)"
+    }
+    assert sum("not an elite" in (c.note or "") for c in found) == 2  # two cells: recursion, and none of them
+
+
+def test_the_limit_of_a_judgement_is_an_option():
+    for options, limit in (({}, 16), ({"judgement_tokens": 900}, 900)):
+        model = Scripted(lambda r: fenced("def f(x):\n    return 1"))
+        searched(model, pool=2, drafts=2, **JUDGED, **options)
+        assert [r.decoding.max_new_tokens for r in model.requests] == [400, 400, limit, limit]
 
 
 @pytest.mark.parametrize(
@@ -164,6 +247,8 @@ def test_the_model_s_judgement_is_an_axis():
         ("", 3),
         ("tail recursion", 2),
         ("a recursion", 1),
+        ("<think>Is it a loop? No.</think>recursion", 1),
+        ("<think>a loop, or", 3),
     ],
 )
 def test_the_label_that_stands_first_counts(reply: str, place: int):
@@ -201,11 +286,24 @@ def test_programs_are_tried_as_they_are_graded():
     ("options", "said"),
     [
         ({"pool": 0}, "pool is 0"),
+        ({"pool": 10**9}, "pool is 1000000000; it must be between 1 and 1,000"),
+        ({"batch": 1001}, "batch is 1001; it must be between 1 and 1,000"),
+        ({"parents": 1001}, "parents is 1001; it must be between 1 and 1,000"),
+        ({"bins": 100_000}, "bins is 100000; it must be between 1 and 1,000"),
+        (
+            {"bins": 1000, "axes": ("length", "syntax")},
+            "axes is length, syntax, which makes an archive of 1,000,000 cells; 100,000",
+        ),
+        (
+            {"bins": 320, "axes": ("similarity",), "similarity": "x"},
+            "axes is similarity, which makes an archive of 102,400 cells",
+        ),
+        ({"judgement_tokens": 0}, "judgement_tokens is 0; it must be at least 1"),
         ({"pool": 2, "drafts": 3}, "drafts is 3, of a pool of 2"),
         ({"axes": ()}, "axes is empty"),
         ({"axes": ("lenght",)}, "axes has 'lenght'; did you mean 'length'?"),
         ({"axes": ("length", "length")}, "axes names one twice"),
-        ({"quality": "tests"}, "quality is 'tests'; known: examples, likelihood"),
+        ({"quality": "tests"}, "quality is 'tests'; known: examples, likelihood, none"),
         ({"labels": ("a", "b")}, "belong to the axis 'judged'"),
         ({"axes": ("judged",), "labels": ("a", "A"), "attribute": "x"}, "labels has one twice"),
         ({"axes": ("similarity",)}, "similarity is the folder"),
@@ -222,10 +320,42 @@ def test_n_beyond_the_pool_is_refused():
 
 
 def test_measures_of_programs_are_refused_for_other_answers():
-    with pytest.raises(UsageError, match="the axis 'behaviour' is of programs"):
-        searched(Scripted(lambda r: "red"), TEXT)
+    prompts = [CODE, TEXT]
+    with pytest.raises(UsageError, match="the axis 'behaviour' is of programs, and the answers to text are none"):
+        qdaif.check_prompts(card_of("qdaif"), prompts)
     with pytest.raises(UsageError, match='quality = "examples" is of programs'):
-        searched(Scripted(lambda r: "red"), TEXT, axes=("length",))
+        qdaif.check_prompts(card_of("qdaif", axes=("length",)), prompts)
+    qdaif.check_prompts(card_of("qdaif"), [CODE])
+    qdaif.check_prompts(card_of("qdaif", axes=("length",), quality="none"), prompts)
+
+
+def test_what_it_cannot_do_is_refused_before_anything_is_written(three: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    loaded = load_task_card(str(three))
+    task = load_task(loaded)
+
+    def refused(model: Scripted, error: type[Exception], said: str, **options: object) -> None:
+        job = Job(sampler=card_of("qdaif", **options), task=loaded, n=2, seed=0)
+        with pytest.raises(error, match=said):
+            generate(job, task, model, tmp_path / "runs", tmp_path / "cache", Lines())
+        assert not (tmp_path / "runs").exists()
+
+    model = Scripted(lambda r: "")
+    refused(
+        model, ModelError, "there is no learned similarity in .*nowhere", **OF_SIMILARITY, similarity=str(tmp_path / "nowhere")
+    )
+    for ranges, kind, said in (
+        ([[0.0, 1.0]], UsageError, "has one coordinate; an archive over it needs two: --dims 2"),
+        (None, ModelError, "similarity.json has no ranges of its coordinates; learn the similarity again"),
+        ([[1.0, 1.0], [0.0, 1.0]], ModelError, "has no ranges"),
+        ("wide", ModelError, "has no ranges"),
+    ):
+        about = {"version": 1, "ranges": ranges} if ranges is not None else {"version": 1}
+        (tmp_path / "similarity.json").write_text(json.dumps(about))
+        refused(model, kind, said, **OF_SIMILARITY, similarity=str(tmp_path))
+    monkeypatch.setattr(type(task), "asked_by", lambda *_: Asking(prompts=(TEXT,)))
+    refused(model, UsageError, "the axis 'behaviour' is of programs")
+    monkeypatch.setitem(sys.modules, "ribs.archives", None)
+    refused(model, UsageError, r"pip install 'spa-bench\[search\]'")
 
 
 def test_a_model_that_cannot_score_is_refused_where_quality_is_its_likelihood():
@@ -233,6 +363,10 @@ def test_a_model_that_cannot_score_is_refused_where_quality_is_its_likelihood():
     model.unable = {"score": "it only chats"}  # type: ignore[misc]
     with pytest.raises(ModelError, match="it only chats"):
         qdaif.check_model(card_of("qdaif", quality="likelihood"), model)
+    qdaif.check_model(card_of("qdaif", quality="none"), model)
+    bare = type("Bare", (), {"name": "bare", "unable": {}})()
+    with pytest.raises(ModelError, match="need a model with a tokenizer here, and 'bare' has none"):
+        qdaif.check_model(card_of("qdaif", quality="likelihood"), bare)
 
 
 def test_what_it_wants_beside_the_model():
@@ -283,9 +417,7 @@ def test_the_syntax_axis_counts_control(program: str, nodes: int):
 
 def test_a_leak_that_is_planted_is_caught(three: Path, monkeypatch: pytest.MonkeyPatch):
     """Aids whose examples come from the hidden tests stop the run, by name."""
-    from spa_bench.cards.task import load_task_card
     from spa_bench.runs import aids
-    from spa_bench.runs.job import load_task
     from spa_bench.samplers.asking.examples import Examples
 
     task = load_task(load_task_card(str(three)))
@@ -329,13 +461,6 @@ def test_a_run_chooses_by_the_prompt_s_examples_and_not_by_the_tests(call: Call,
         assert call("verify", folder).code == 0
     assert texts["7"] == texts["0"]
     assert {ANSWERS[0], ANSWERS[2]} & {text.strip() for text in texts["7"]}
-
-
-def test_a_similarity_with_one_coordinate_is_refused():
-    bench = Bench()
-    bench.ranges = ((0.0, 1.0),)  # type: ignore[assignment]
-    with pytest.raises(UsageError, match="has one coordinate"):
-        searched(Scripted(lambda r: ""), aids=bench, axes=("similarity",), similarity="x")
 
 
 def test_an_unknown_axis_in_a_card_is_one_line(call: Call):

@@ -118,6 +118,14 @@ def test_all_are_taken_in_their_order():
     assert [c.tokens for c in found.values()] == [3, 4]  # of as many tokens as characters
 
 
+def test_an_answer_that_is_missing_has_the_reply_that_lacks_it():
+    reply = stating(("red", 0.8), ("blue", 0.7))
+    for options in ({"draw": "tail"}, {"repeat": False}):
+        found = verbalized(reply, n=3, answers=3, **options)
+        assert found[Key("text", 0, 2)].failure
+        assert found[Key("text", 0, 2)].reply == reply
+
+
 def test_the_tail_is_drawn_from_what_is_stated_below_the_threshold():
     reply = stating(("red", 0.8), ("blue", 0.05), ("green", "?"), ("pink", 0))
     assert set(texts(verbalized(reply, n=20, answers=4, draw="tail"))) == {"blue"}

@@ -316,6 +316,7 @@ def test_a_task_that_asks_a_model_cannot_be_scored_without_a_run(tmp_path: Path)
     [
         ("yes", "yes"), ("Yes, they are.", "yes"), ("**No**", "no"), ("No. Yes would be wrong", "no"),
         ("The answer is yes.", "yes"), ("They differ: no", "no"), ("<think>no, or yes?</think>\nyes", "yes"),
+        ("<think>yes they", ""), ("\n<think>\nno", ""), ("no, hm </think>yes", "yes"),
         ("", ""), ("maybe", ""), ("It is yes or no", ""), ("nothing", ""), ("yesterday", ""),
     ],
 )  # fmt: skip
@@ -329,7 +330,8 @@ def test_a_verdict_is_the_first_word_or_the_only_one(reply: str, said: str):
         ("[[7]]", "7"), ("I give 3 reasons. [[ 9 ]]", "9"), ("8", "8"), ("8/10", "8"), ("Score: 7.5", "7.5"),
         ("6 out of 10", "6"),
         ("[[10]]", "10"), ("[[0]]", ""), ("[[11]]", ""), ("-3", ""), ("", ""), ("good", ""), ("between 5 and 7", ""),
-        ("[[4]] or [[5]]", ""), ("[[4]], so [[4]]", "4"), ("<think>9?</think>2", "2"), ("v2", ""),
+        ("[[4]] or [[5]]", ""), ("[[4]], so [[4]]", "4"), ("<think>9?</think>2", "2"), ("<think>maybe [[3]] or", ""),
+        ("v2", ""),
     ],
 )  # fmt: skip
 def test_a_rating_is_the_number_in_brackets_or_the_only_one(reply: str, said: str):

@@ -7,6 +7,7 @@ similarity tells triplets that it has not seen. `projection.safetensors` holds `
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -83,6 +84,18 @@ def encoder_of(folder: Path) -> dict[str, Any]:
     if not isinstance(encoder, dict) or not all(isinstance(encoder.get(key), str) for key in ("name", "hash")):
         raise ModelError(f"{folder / ABOUT} names no encoder; learn the similarity again")
     return encoder
+
+
+def ranges_of(folder: Path) -> list[tuple[float, float]]:
+    """The range of each coordinate in which nearly all texts lie. Raises ModelError for a file that says no such thing."""
+    ranges = read_about(folder).get("ranges")
+    try:
+        made = [(float(low), float(high)) for low, high in ranges]  # type: ignore[union-attr]
+    except (TypeError, ValueError):
+        made = []
+    if not made or not all(math.isfinite(high - low) and low < high for low, high in made):
+        raise ModelError(f"{folder / ABOUT} has no ranges of its coordinates; learn the similarity again")
+    return made
 
 
 def read_about(folder: Path) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from spa_bench.errors import UsageError
 from spa_bench.grading import Calls, Grader, Program
-from spa_bench.models.learned import found_similarity, read_about
+from spa_bench.models.learned import found_similarity, ranges_of
 from spa_bench.runs.embeddings import Embedder
 from spa_bench.runs.reopen import load_embedder
 from spa_bench.samplers.asking.examples import Examples, examples_in
@@ -63,7 +63,7 @@ class OwnAids:
     @property
     def ranges(self) -> list[tuple[float, float]]:
         """See Aids.ranges."""
-        return [(float(low), float(high)) for low, high in read_about(found_similarity(self._wants.similarity))["ranges"]]
+        return ranges_of(found_similarity(self._wants.similarity))
 
     @cached_property
     def _grader(self) -> Grader:

@@ -142,8 +142,9 @@ def check_task(card: SamplerCard, task: Task, model: Model, limit: int | None) -
     """The prompts and options of the first `limit` problems for `model`, checked before anything is trained.
 
     Raises UsageError where the task refuses the model, no prompt or some options do not fit the context, the sampler's kind
-    cannot continue after a choice, or its similarity was learned on these problems. Raises ModelError where the kind refuses
-    the model, the model cannot draw as the card wants, or messages need a chat template that it lacks.
+    cannot continue after a choice, cannot answer the problems or lacks something else, or its similarity was learned on these
+    problems. Raises ModelError where the kind refuses the model, the model cannot draw as the card wants, or messages need a
+    chat template that it lacks.
     """
     kind, asking = sampler_kind(card.kind), task.asked_by(model, limit)
     check_apart(card, task, [p.problem_id for p in asking.prompts])
@@ -158,6 +159,7 @@ def check_task(card: SamplerCard, task: Task, model: Model, limit: int | None) -
     if asking.asked:
         model.check_options(asking.asked)
     kind.check_model(card, model)
+    kind.check_prompts(card, asking.prompts)
     if isinstance(model, ChatModel) and any(p.messages for p in asking.prompts):
         model.check_chat()
     _check_room(asking, task, model)

@@ -106,6 +106,10 @@ def any_model(card: SamplerCard, model: Model) -> None:
     """Accept every model."""
 
 
+def any_prompts(card: SamplerCard, prompts: Sequence[Prompt]) -> None:
+    """Accept all problems."""
+
+
 def check_chat(card: SamplerCard, model: Model) -> None:
     """Raises ModelError for a model that says that it cannot be asked in messages; others are asked, and may refuse then."""
     if isinstance(model, ChatModel):
@@ -127,8 +131,12 @@ class SamplerKind(CardKind[Callable[[SamplerCard, Sequence[Path]], Sampler], Sam
     table = "sampler"
     # raises UsageError for a number of answers, a multiple of the members, that it cannot give
     check_n: Callable[[SamplerCard, int], None] = field(default=any_n, metadata=beside("check_n"))
-    # raises ModelError for a model that it cannot use
+    # raises ModelError for a model that it cannot use, and UsageError where it lacks something else, such as a package
     check_model: Callable[[SamplerCard, Model], None] = field(default=any_model, metadata=beside("check_model"))
+    # raises UsageError for problems that it cannot answer
+    check_prompts: Callable[[SamplerCard, Sequence[Prompt]], None] = field(
+        default=any_prompts, metadata=beside("check_prompts")
+    )
     # answers that are drawn a problem, of which n are kept
     drawn: Callable[[SamplerCard, int], int] = field(default=draws_n, metadata=beside("drawn"))
     # what it asks beside the model; its sampler is an Aided then

@@ -10,8 +10,11 @@ from spa_bench.samplers.asking.reading import without_thoughts
 
 def drafts_in(replies: Sequence[Reply]) -> list[str]:
     """The texts of the replies that have one."""
-    texts = (without_thoughts(reply.text).strip() for reply in replies if not reply.failure)
-    return [text for text in texts if text]
+    return [_text(reply) for reply in replies if _text(reply)]
+
+
+def _text(reply: Reply) -> str:
+    return "" if reply.failure else without_thoughts(reply.text).strip()
 
 
 def why_none(replies: Sequence[Reply]) -> str:
@@ -19,9 +22,12 @@ def why_none(replies: Sequence[Reply]) -> str:
     return next((f"drafts: {reply.failure}" for reply in replies if reply.failure), "drafts: all replies are empty")
 
 
-def lacking(replies: Sequence[Reply], drafts: Sequence[str]) -> str:
-    """A note where some drafts are missing."""
-    return "" if len(drafts) == len(replies) else f"{len(drafts)} of {len(replies)} drafts have a text"
+def lacking(replies: Sequence[Reply]) -> str:
+    """A note where some drafts are missing, or were cut at their limit."""
+    there, cut = len(drafts_in(replies)), sum(reply.cut and bool(_text(reply)) for reply in replies)
+    notes = [f"{there} of {len(replies)} drafts have a text"] * (there < len(replies))
+    notes += [f"{cut} of {len(replies)} drafts were cut at their limit"] * bool(cut)
+    return "; ".join(notes)
 
 
 def aggregated(

@@ -21,6 +21,7 @@ AXES = ("length", "syntax", "behaviour", "judged", "similarity")
 _LENGTHS = (4.0, 12.0)  # log2 of characters: 16 to 4,096
 _CONTROL = (ast.For, ast.While, ast.If, ast.IfExp, ast.Try, ast.comprehension, ast.With, ast.Match, ast.Lambda, ast.FunctionDef)
 _MOST_CONTROL = 16
+MOST_CELLS = 100_000  # of an archive: 4 MB for a problem
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +33,7 @@ class Candidate:
     examples: int = 0  # in its prompt
     behaviour: str = ""  # what it does on the examples; "": it does not run, or there are none
     label: int = 0  # the place of the label that the model's judgement gave it; the number of labels where it gave none
+    unjudged: str = ""  # why that judgement names no label: "none", "cut" or "failed"; "": it names one, or none was asked for
     place: tuple[float, ...] = ()  # by a learned similarity
 
 
@@ -44,6 +46,11 @@ class Axes:
     pool: int  # candidates in all: as many behaviours can be told apart
     labels: int  # of `judged`
     ranges: tuple[tuple[float, float], ...]  # of the two axes of `similarity`
+
+    @property
+    def cells(self) -> int:
+        """The cells of the archive, all of which take memory."""
+        return math.prod(bins for bins, _ in self.dims())
 
     def dims(self) -> list[tuple[int, tuple[float, float]]]:
         """(number of bins, range) of each axis."""
@@ -136,12 +143,18 @@ def control_nodes(program: str) -> int:
     return min(sum(isinstance(node, _CONTROL) for node in ast.walk(tree)), _MOST_CONTROL - 1)
 
 
-def _grid(axes: Axes, seed: int) -> Any:
+def check_installed() -> None:
+    """Raise UsageError where pyribs cannot be imported."""
     try:
-        from ribs.archives import GridArchive
+        import ribs.archives  # noqa: F401
     except ImportError as error:
         raise UsageError(
             "kind qdaif keeps its archive with pyribs, which is not installed: pip install 'spa-bench[search]'"
         ) from error
+
+
+def _grid(axes: Axes, seed: int) -> Any:
+    from ribs.archives import GridArchive
+
     dims = axes.dims()
     return GridArchive(solution_dim=1, dims=[bins for bins, _ in dims], ranges=[pair for _, pair in dims], seed=seed)

@@ -32,6 +32,7 @@ from spa_bench.samplers.base import (
     SamplerKind,
     Wants,
     any_n,
+    any_prompts,
     check_chat,
     draws_n,
     one_member,
@@ -210,19 +211,26 @@ def replies_of(model: Model, requests: Sequence[Request], members: Sequence[Memb
         reply = Reply(text=c.text, tokens=c.tokens, finish=c.finish, failure=c.failure)
         heard[c.key] = reply, c.tokens if c.spent is None else c.spent
     scoring = [r for r in requests if r.kind == "loglikelihood"]
-    fitting = [r for r in scoring if _fits(model, r)]
+    tokens = {r.key: _tokens(model, r) for r in scoring}
+    fitting = [r for r in scoring if tokens[r.key]]
     for request, total, _ in model.loglikelihood(fitting, members) if fitting else ():
-        heard[request.key] = Reply(text="", tokens=0, finish="stop", logprob=total), 0
+        heard[request.key] = Reply(text="", tokens=0, finish="stop", logprob=total, scored=tokens[request.key]), 0
     for request in scoring:
         heard.setdefault(request.key, (Reply(text="", tokens=0, finish="skipped"), 0))
     return heard
 
 
-def _fits(model: Model, request: Request) -> bool:
+def pair_encoder(model: Model) -> PairEncoder:
+    """`model`, which can count the tokens of a text that it scores. Raises ModelError for one that cannot."""
     if not isinstance(model, PairEncoder):
         raise ModelError(f"log-probabilities of texts need a model with a tokenizer here, and {model.name!r} has none")
-    head, tail = model.encode_pair(request.messages, request.continuation)
-    return len(tail) > 1 and len(head) + len(tail) <= model.context
+    return model
+
+
+def _tokens(model: Model, request: Request) -> int:
+    """The tokens of a text that is scored, without an end token; 0 where it has none, or does not fit the context."""
+    head, tail = pair_encoder(model).encode_pair(request.messages, request.continuation)
+    return len(tail) - 1 if len(head) + len(tail) <= model.context else 0
 
 
 def no_others(card: SamplerCard) -> Sequence[Member]:
@@ -238,6 +246,7 @@ def asking_kind(
     check: Callable[[SamplerCard], None] = one_member,
     check_n: Callable[[SamplerCard, int], None] = any_n,
     check_model: Callable[[SamplerCard, Model], None] = check_chat,
+    check_prompts: Callable[[SamplerCard, Sequence[Prompt]], None] = any_prompts,
     drawn: Callable[[SamplerCard, int], int] = draws_n,
     wants: Callable[[SamplerCard], Wants] = wants_nothing,
 ) -> SamplerKind:
@@ -256,6 +265,7 @@ def asking_kind(
         check=check,
         check_n=check_n,
         check_model=check_model,
+        check_prompts=check_prompts,
         drawn=drawn,
         wants=wants,
         together=True,

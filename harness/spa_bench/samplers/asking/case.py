@@ -9,7 +9,7 @@ from typing import TypeAlias
 import numpy as np
 
 from spa_bench.cards.templates import filled_in
-from spa_bench.samplers.asking.reading import answer_in
+from spa_bench.samplers.asking.reading import answer_in, items_in
 from spa_bench.samplers.asking.words import conversation, problem_text
 from spa_bench.samplers.base import Aids
 from spa_bench.support.seeds import derive_seed
@@ -36,6 +36,17 @@ class Reply:
     finish: Finish
     failure: str = ""  # why there is no reply: no room in the context, memory; empty when there is one
     logprob: float | None = None  # [nats] of a question's `scored`; None: the text does not fit the context
+    scored: int = 0  # tokens of which `logprob` is the sum
+
+    @property
+    def cut(self) -> bool:
+        """Whether the text ended at its limit."""
+        return self.finish == "length"
+
+    def items(self, most: int) -> list[str]:
+        """At most `most` items of the list in it (see items_in); one in which it was cut is left out, unless it is alone."""
+        whole = items_in(self.text, most + 1)[:-1] if self.cut else []
+        return whole or items_in(self.text, most)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,8 +1,9 @@
 """Concepts first, then a solution by each: the model names n ways to solve a problem, and solves it in each of them.
 
 Where it names fewer ways than n, they are used again from the first on, each time with another seed, and every answer is noted.
-Where none can be read, there is no answer. This is PlanSearch without search (its authors' IdeaSearch asks for one idea a draw,
-without seeing the others): one list makes the ways differ.
+Where none can be read, there is no answer. A concept in which the reply was cut is left out, unless it is the only one; this is
+noted. This is PlanSearch without search (its authors' IdeaSearch asks for one idea a draw, without seeing the others): one list
+makes the ways differ.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from spa_bench.cards.templates import template_file
 from spa_bench.samplers.asking.asker import asking_kind
 from spa_bench.samplers.asking.case import Case, Steps, failed
 from spa_bench.samplers.asking.checks import within
-from spa_bench.samplers.asking.reading import items_in
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,11 +36,13 @@ def procedure(case: Case, options: GuidedOptions) -> Steps:
     [reply] = yield [case.ask(case.words(options.concepts, {"n": case.n}), limit=options.concept_tokens)]
     if reply.failure:
         return [failed(f"concepts: {reply.failure}", reply)] * case.n
-    concepts = items_in(reply.text, case.n)
+    concepts = reply.items(case.n)
+    cut = "the list of concepts was cut at its limit" * reply.cut
     if not concepts:
-        return [failed("the reply names no concept", reply)] * case.n
+        return [failed("the reply names no concept" + " and was cut at its limit" * reply.cut, reply)] * case.n
     lack = len(concepts) < case.n
-    note = f"the reply names {len(concepts)} of {case.n} concepts, which are used again" if lack else ""
+    few = f"the reply names {len(concepts)} of {case.n} concepts, which are used again" if lack else ""
+    note = "; ".join(filter(None, (cut, few)))
     solved = yield [case.ask(case.words(options.solution, {"concept": concepts[i % len(concepts)]})) for i in range(case.n)]
     return [case.answer(one, note=note, step="solution") for one in solved]
 

@@ -58,7 +58,7 @@ def procedure(case: Case, options: MoaOptions) -> Steps:
         drafts = drafts_in(replies)
         if not drafts:
             return [failed(f"layer {layer}: {why_none(replies)}", replies[0])] * case.n
-        notes.append(lacking(replies, drafts))
+        notes.append(lacking(replies))
         last = layer == options.layers - 1
         asked = [i // (case.n // case.members) for i in range(case.n)] if last else voices
         temperature = options.temperature if last else None

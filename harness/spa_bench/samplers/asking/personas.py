@@ -51,7 +51,7 @@ def paraphrases(case: Case, options: PersonasOptions) -> Steps:
     said = yield [case.ask(case.words(options.paraphrased, {"paraphrase": words[i]})) for i in given]
     solved = dict(zip(given, said, strict=True))
     return [
-        case.answer(solved[i], step="solution")
+        case.answer(solved[i], note="the paraphrase was cut at its limit" * one.cut, step="solution")
         if i in solved
         else failed(f"paraphrase: {one.failure or 'the reply is empty'}", one)
         for i, one in enumerate(replies)

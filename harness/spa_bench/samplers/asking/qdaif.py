@@ -8,8 +8,10 @@
 
 Axes are measures of ours (`length`; `syntax`: loops, branches and functions; `behaviour`: what the program does on the examples
 in its prompt), a learned `similarity` (QDHF, arXiv 2310.12103), or the model's own judgement (`judged`: one of `labels`), as in
-the paper. Quality is the share of the prompt's examples that the program gets right, or the log-probability a token that the
-model gives the answer. It never comes from the task's tests, which no sampler sees.
+the paper. Quality is the share of the prompt's examples that the program gets right, the log-probability a token that the model
+gives the answer, or the same for all, so that the first of a cell stays. It never comes from the task's tests, which no sampler
+sees. The log-probability is that of the answer alone, behind the question for a draft and the beginning of a reply to it: a
+line `### Answer` and, where the answer is a program, the fence. It is divided by the answer's tokens; no end token is scored.
 
 The paper asks the model for quality too, and mutates by few-shot continuation; instruct models are asked in words here. Our
 words are in the templates.
@@ -18,6 +20,7 @@ words are in the templates.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 
@@ -25,17 +28,21 @@ from spa_bench.cards.sampler import SamplerCard
 from spa_bench.cards.templates import template_file
 from spa_bench.errors import ModelError, UsageError
 from spa_bench.models.base import Model
-from spa_bench.samplers.asking.archive import AXES, Archive, Axes, Candidate
-from spa_bench.samplers.asking.asker import asking_kind
-from spa_bench.samplers.asking.case import Answer, Case, Question, Reply, Steps, failed
-from spa_bench.samplers.asking.checks import one_of, within
+from spa_bench.models.learned import found_similarity, ranges_of
+from spa_bench.samplers.asking.archive import AXES, MOST_CELLS, Archive, Axes, Candidate, check_installed
+from spa_bench.samplers.asking.asker import asking_kind, pair_encoder
+from spa_bench.samplers.asking.case import Answer, Case, Question, Reply, Steps
+from spa_bench.samplers.asking.checks import MOST, one_of, within
+from spa_bench.samplers.asking.reading import without_thoughts
 from spa_bench.samplers.base import Wants, check_chat
 from spa_bench.samplers.replies import as_stored
 from spa_bench.support.text import did_you_mean
+from spa_bench.types import Prompt
 
-QUALITIES = ("examples", "likelihood")
+QUALITIES = ("examples", "likelihood", "none")
 _OF_PROGRAMS = {"syntax", "behaviour"}
-_JUDGEMENT = 16  # tokens of a judgement
+_LEAST = -1e9  # nats a token, of a text that cannot be scored
+_SQUARE = ((0.0, 1.0), (0.0, 1.0))  # any two ranges, where only cells are counted
 _Asked = Generator[Sequence[Question], Sequence[Reply], list[Candidate]]
 
 
@@ -49,9 +56,11 @@ class QdaifOptions:
     parents: int = 2  # [elites] that the model is shown at once
     axes: tuple[str, ...] = ("behaviour", "syntax")  # in what answers differ: length, syntax, behaviour, judged, similarity
     bins: int = 8  # [cells] of an axis that is a number
-    quality: str = "examples"  # which of two answers in a cell is kept: by the prompt's examples, or by likelihood
+    # which of two answers in a cell is kept: by the prompt's examples, by likelihood, or (none) the first
+    quality: str = "examples"
     attribute: str = ""  # of axis `judged`: what the model is asked to tell, e.g. "the approach that the program takes"
     labels: tuple[str, ...] = ()  # of axis `judged`: what it may answer
+    judgement_tokens: int = 16  # [tokens] of axis `judged`: of a judgement; a model that thinks first needs more
     similarity: str = ""  # of axis `similarity`: the folder that `spa-bench similarity learn` made
     system: str = ""  # a system message before each question; "": none
     draft: str = template_file("draft", may="answer")  # what is asked for a draft
@@ -61,7 +70,8 @@ class QdaifOptions:
     text: str = template_file("answer-text", needs="")  # {answer} of other answers
 
     def __post_init__(self) -> None:
-        within(1, None, pool=self.pool, drafts=self.drafts, batch=self.batch, parents=self.parents, bins=self.bins)
+        within(1, MOST, pool=self.pool, drafts=self.drafts, batch=self.batch, parents=self.parents, bins=self.bins)
+        within(1, None, judgement_tokens=self.judgement_tokens)
         if self.drafts > self.pool:
             raise ValueError(f"drafts is {self.drafts}, of a pool of {self.pool}")
         if not self.axes:
@@ -78,6 +88,15 @@ class QdaifOptions:
             raise ValueError(f"labels has one twice: {', '.join(self.labels)}")
         if ("similarity" in self.axes) != bool(self.similarity):
             raise ValueError("similarity is the folder of the axis 'similarity': give both, or none")
+        if (cells := self.archive(_SQUARE).cells) > MOST_CELLS:
+            raise ValueError(
+                f"axes is {', '.join(self.axes)}, which makes an archive of {cells:,} cells; {MOST_CELLS:,} are the most: set "
+                "options.bins or options.pool lower, or name fewer axes"
+            )
+
+    def archive(self, ranges: tuple[tuple[float, float], ...]) -> Axes:
+        """The axes of an archive; `ranges` are those of a learned similarity, where it is an axis."""
+        return Axes(names=self.axes, bins=self.bins, pool=self.pool, labels=len(self.labels), ranges=ranges)
 
     @property
     def trials(self) -> bool:
@@ -87,8 +106,9 @@ class QdaifOptions:
 
 def search(case: Case, options: QdaifOptions) -> Steps:
     """The procedure; see the top of this file."""
-    _check_case(case, options)
-    archive = Archive(_axes(case, options), int(case.choices("archive").integers(2**31)))
+    ranges = tuple(case.aids.ranges) if case.aids and options.similarity else ()
+    archive = Archive(options.archive(ranges), int(case.choices("archive").integers(2**31)))
+    lost: list[Answer] = []
     drawn = 0
     while drawn < options.pool:
         count = min(options.batch if drawn else options.drafts, options.pool - drawn)
@@ -97,84 +117,102 @@ def search(case: Case, options: QdaifOptions) -> Steps:
         if archive.candidates:
             parents = archive.parents(count, options.parents)
             asked = [case.ask(case.words(options.change, {"parents": _shown(case, some)})) for some in parents]
-        replies = yield asked
+        answers = [case.answer(reply) for reply in (yield asked)]
         drawn += count
-        for candidate in (yield from _judged(case, options, drafting, [case.answer(reply) for reply in replies])):
+        lost += [answer for answer in answers if answer.failure]
+        for candidate in (yield from _judged(case, options, drafting, [one for one in answers if not one.failure])):
             archive.add(candidate)
-    return _answers(case, options, archive)
+    return _answers(case, options, archive, lost)
 
 
 def _judged(case: Case, options: QdaifOptions, drafting: Question, answers: Sequence[Answer]) -> _Asked:
-    """The candidates among `answers`, those that hold an answer, with all that places them."""
-    valid = [answer for answer in answers if not answer.failure]
-    if not valid:
+    """The answers as candidates, with all that places them."""
+    if not answers:
         return []
-    label_of = [0] * len(valid)
+    labels = [(0, "")] * len(answers)
     if "judged" in options.axes:
         values = {"attribute": options.attribute, "labels": ", ".join(options.labels)}
-        words = [case.words(options.judge, {**values, "candidate": _fenced(case, answer)}) for answer in valid]
-        replies = yield [case.ask(text, limit=_JUDGEMENT, temperature=0.0) for text in words]
-        label_of = [label_in(reply.text, options.labels) for reply in replies]
-    tried = case.aids.tried(case.prompt, [_whole(case, a) for a in valid]) if case.aids and options.trials else None
+        words = [case.words(options.judge, {**values, "candidate": _fenced(case, answer)}) for answer in answers]
+        replies = yield [case.ask(text, limit=options.judgement_tokens, temperature=0.0) for text in words]
+        labels = [_label(reply, options.labels) for reply in replies]
+    tried = case.aids.tried(case.prompt, [_whole(case, a) for a in answers]) if case.aids and options.trials else None
+    quality = [0.0] * len(answers)
     if options.quality == "likelihood":
-        scored = yield [replace(drafting, scored=answer.text) for answer in valid]
-        quality = [
-            float("-inf") if reply.logprob is None else reply.logprob / max(1, answer.tokens)
-            for reply, answer in zip(scored, valid, strict=True)
-        ]
-    else:
+        opening = _opening(case)
+        begun, *scored = yield [replace(drafting, scored=opening + text) for text in ("", *(a.text for a in answers))]
+        quality = [_likelihood(begun, reply) for reply in scored]
+    elif options.quality == "examples":
         quality = [one.right / one.of if one.of else 0.0 for one in tried or ()]
-    places = case.aids.coordinates([answer.text for answer in valid]) if case.aids and options.similarity else None
+    places = case.aids.coordinates([answer.text for answer in answers]) if case.aids and options.similarity else None
     return [
         Candidate(
             answer=answer,
-            quality=max(quality[i], -1e9),  # the archive takes finite numbers alone
+            quality=quality[i],
             examples=tried[i].of if tried else 0,
             behaviour=tried[i].behaviour if tried else "",
-            label=label_of[i],
+            label=labels[i][0],
+            unjudged=labels[i][1],
             place=() if places is None else tuple(map(float, places[i])),
         )
-        for i, answer in enumerate(valid)
+        for i, answer in enumerate(answers)
     ]
 
 
+def _label(reply: Reply, labels: Sequence[str]) -> tuple[int, str]:
+    """The place of the label that a judgement names, and why it names none; see Candidate."""
+    place = label_in(reply.text, labels)
+    if reply.failure or place == len(labels):
+        return len(labels), "failed" if reply.failure else "cut" if reply.cut else "none"
+    return place, ""
+
+
+def _likelihood(begun: Reply, whole: Reply) -> float:
+    """The log-probability a token of what `whole` has behind `begun`; where one does not fit the context, a very low number.
+
+    The archive takes finite numbers alone.
+    """
+    if begun.logprob is None or whole.logprob is None:
+        return _LEAST
+    return max((whole.logprob - begun.logprob) / max(1, whole.scored - begun.scored), _LEAST)
+
+
 def label_in(reply: str, labels: Sequence[str]) -> int:
-    """The place of the label that stands first in a reply, as whole words; the number of labels where none does."""
+    """The place of the label that stands first in a reply behind its thoughts, as whole words; their number where none does."""
+    said = without_thoughts(reply)
     found = [
         (match.start(), -len(label), i)
         for i, label in enumerate(labels)
-        if (match := re.search(rf"(?<!\w){re.escape(label)}(?!\w)", reply, re.IGNORECASE))
+        if (match := re.search(rf"(?<!\w){re.escape(label)}(?!\w)", said, re.IGNORECASE))
     ]
     return min(found)[2] if found else len(labels)
 
 
-def _answers(case: Case, options: QdaifOptions, archive: Archive) -> list[Answer]:
-    chosen = archive.chosen(case.n)
+def _answers(case: Case, options: QdaifOptions, archive: Archive, lost: Sequence[Answer]) -> list[Answer]:
     blind = options.quality == "examples" and not any(candidate.examples for candidate in archive.candidates)
-    made = []
-    for candidate, is_elite in chosen:
-        notes = ["no example in the prompt: the first of a cell was kept"] * blind + ["not an elite"] * (not is_elite)
-        made.append(replace(candidate.answer, note="; ".join(notes)))
-    held = len(archive.candidates)
-    return made + [failed(f"{held} of {options.pool} replies hold an answer")] * (case.n - len(made))
+    notes = ["no example in the prompt: the first of a cell was kept"] * blind + _unjudged(archive.candidates)
+    if cut := sum(candidate.answer.finish == "length" for candidate in archive.candidates):
+        notes.append(f"{cut} of {len(archive.candidates)} answers of the pool were cut at their limit")
+    made = [
+        replace(candidate.answer, note="; ".join(notes + ["not an elite"] * (not is_elite)))
+        for candidate, is_elite in archive.chosen(case.n)
+    ]
+    if len(made) < case.n:
+        held = f"{len(archive.candidates)} of {options.pool} replies hold an answer"
+        made += [replace(lost[0], failure=f"{held}; of the others, the first: {lost[0].failure}")] * (case.n - len(made))
+    return made
 
 
-def _axes(case: Case, options: QdaifOptions) -> Axes:
-    ranges = tuple(case.aids.ranges) if case.aids and options.similarity else ()
-    if options.similarity and len(ranges) < 2:
-        raise UsageError(f"the similarity in {options.similarity} has one coordinate; an archive over it needs two: --dims 2")
-    return Axes(names=options.axes, bins=options.bins, pool=options.pool, labels=len(options.labels), ranges=ranges)
+def _unjudged(candidates: Sequence[Candidate]) -> list[str]:
+    """A note where judgements name no label."""
+    why = Counter(candidate.unjudged for candidate in candidates if candidate.unjudged)
+    known = (("cut", "cut at the limit"), ("failed", "not answered"))
+    told = ", ".join(f"{why[kind]} {words}" for kind, words in known if why[kind])
+    return [f"{why.total()} of {len(candidates)} judgements name no label{f' ({told})' if told else ''}"] * bool(why)
 
 
-def _check_case(case: Case, options: QdaifOptions) -> None:
-    """Raise UsageError for axes and a quality that are of programs, where the answers are none."""
-    used = _OF_PROGRAMS & set(options.axes)
-    if not case.prompt.program and (used or options.quality == "examples"):
-        what = f"the axis {min(used)!r} is" if used else 'quality = "examples" is'
-        raise UsageError(
-            f"{what} of programs, and the answers to {case.prompt.problem_id} are none; set options.axes to length, judged or "
-            'similarity, and options.quality = "likelihood"'
-        )
+def _opening(case: Case) -> str:
+    """The beginning of a reply that holds an answer, as templates ask for it."""
+    return "### Answer\n\n```python\n" if case.prompt.program else "### Answer\n\n"
 
 
 def _shown(case: Case, candidates: Sequence[Candidate]) -> str:
@@ -199,10 +237,35 @@ def check_n(card: SamplerCard, n: int) -> None:
 
 
 def check_model(card: SamplerCard, model: Model) -> None:
-    """Raises ModelError for a model without chat template, and for one that cannot score where quality is its likelihood."""
+    """Raises ModelError for a model without chat template, or one that cannot score where quality is its likelihood.
+
+    Raises it too for a similarity that cannot be used, and UsageError for one with a single coordinate and without pyribs.
+    """
     check_chat(card, model)
-    if card.options_as(QdaifOptions).quality == "likelihood" and (why := model.unable.get("score")):
-        raise ModelError(f'quality = "likelihood" needs log-probabilities of texts: {why}; set options.quality = "examples"')
+    options = card.options_as(QdaifOptions)
+    if options.quality == "likelihood" and (why := model.unable.get("score")):
+        raise ModelError(
+            f'quality = "likelihood" needs log-probabilities of texts: {why}; set options.quality = "none", or "examples" '
+            "where answers are programs"
+        )
+    if options.quality == "likelihood":
+        pair_encoder(model)
+    if options.similarity and len(ranges_of(found_similarity(options.similarity))) < 2:
+        raise UsageError(f"the similarity in {options.similarity} has one coordinate; an archive over it needs two: --dims 2")
+    check_installed()
+
+
+def check_prompts(card: SamplerCard, prompts: Sequence[Prompt]) -> None:
+    """Raises UsageError for axes and a quality that are of programs, where some answers are none."""
+    options = card.options_as(QdaifOptions)
+    used = _OF_PROGRAMS & set(options.axes)
+    others = [prompt for prompt in prompts if not prompt.program]
+    if others and (used or options.quality == "examples"):
+        what = f"the axis {min(used)!r} is" if used else 'quality = "examples" is'
+        raise UsageError(
+            f"{what} of programs, and the answers to {others[0].problem_id} are none; set options.axes to length, judged or "
+            'similarity, and options.quality to "likelihood" or "none"'
+        )
 
 
 def drawn(card: SamplerCard, n: int) -> int:
@@ -216,4 +279,6 @@ def wants(card: SamplerCard) -> Wants:
     return Wants(trials=options.trials, similarity=options.similarity)
 
 
-KIND = asking_kind(QdaifOptions, search, check_n=check_n, check_model=check_model, drawn=drawn, wants=wants)
+KIND = asking_kind(
+    QdaifOptions, search, check_n=check_n, check_model=check_model, check_prompts=check_prompts, drawn=drawn, wants=wants
+)

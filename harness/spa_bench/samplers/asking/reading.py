@@ -13,6 +13,7 @@ import re
 from collections.abc import Sequence
 
 from spa_bench.samplers.replies import parse_reply
+from spa_bench.support.thoughts import without_thoughts as without_thoughts
 
 _MARKER = re.compile(r"[#*_> \t]*(?:final )?answer[*_ \t]*(?::[*_ \t]*([^\n]*)|#*)", re.IGNORECASE)
 _FENCE = re.compile(r"[ \t]*(`{3,}|~{3,})[^`\n]*")
@@ -22,13 +23,6 @@ _WORDS = "observation|idea|concept|approach|way|method|solution|hint|insight|ite
 _HEADED = re.compile(rf"[#*_> \t]*(?:new[ \t]+)?(?:{_WORDS})[ \t]*#?\d{{1,3}}\b[*_ \t]*[:.)–-]?[*_ \t]*", re.IGNORECASE)
 _PROGRAM = re.compile(r"^(?:async def|def|class|import|from) +\w|^@\w", re.MULTILINE)
 _OPENING = re.compile(r"^[ \t]*\[", re.MULTILINE)
-
-
-def without_thoughts(text: str) -> str:
-    """`text` behind a <think> block, which reasoning models write first; one that does not end reaches to the end."""
-    if "</think>" in text:
-        return text.rpartition("</think>")[2].lstrip("\n")
-    return "" if text.lstrip().startswith("<think>") else text
 
 
 def is_program(text: str) -> bool:

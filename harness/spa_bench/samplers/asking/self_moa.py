@@ -64,6 +64,7 @@ def in_sequence(case: Case, options: SelfMoaOptions, drafts: Sequence[str], note
     windows, place, number = {i: order[:size] for i, order in enumerate(orders)}, size, 1
     last: dict[int, Reply] = {}
     ended: dict[int, Answer] = {}
+    cut = [0] * case.n  # windows before the last whose answer was cut
     while True:
         asked = [aggregated(case, options.aggregate, window, temperature=options.temperature) for window in windows.values()]
         last.update(zip(windows, (yield asked), strict=True))
@@ -74,10 +75,12 @@ def in_sequence(case: Case, options: SelfMoaOptions, drafts: Sequence[str], note
                 ended[i] = failed(f"window {number}: {why}", last[i])
         if place >= len(drafts):
             break
+        cut = [cut[i] + (i in windows and last[i].cut) for i in range(case.n)]
         new = options.window - options.reserved
         windows = {i: [so_far[i]] * options.reserved + orders[i][place : place + new] for i in windows if i not in ended}
         place, number = place + new, number + 1
-    return [ended.get(i) or case.answer(last[i], note=note) for i in range(case.n)]
+    lack = [f"{k} of {number} windows were cut at their limit" if k else "" for k in cut]
+    return [ended.get(i) or case.answer(last[i], note="; ".join(filter(None, (note, lack[i])))) for i in range(case.n)]
 
 
 def procedure(case: Case, options: SelfMoaOptions) -> Steps:
@@ -87,7 +90,7 @@ def procedure(case: Case, options: SelfMoaOptions) -> Steps:
     if not drafts:
         return [failed(why_none(replies), replies[0])] * case.n
     aggregate = in_sequence if options.sequential else at_once
-    return (yield from aggregate(case, options, drafts, lacking(replies, drafts)))
+    return (yield from aggregate(case, options, drafts, lacking(replies)))
 
 
 KIND = asking_kind(SelfMoaOptions, procedure)

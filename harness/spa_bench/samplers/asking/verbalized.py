@@ -140,13 +140,13 @@ class _Conversation:
             pool = [pair for pair in pool if is_below(pair[0], options.threshold)]
             if not pool:
                 why = f"none of the stated answers has a probability below {options.threshold:g}"
-                yield from [failed(why)] * count
+                yield from [failed(why, self.stated[0][1])] * count
                 return
         chosen = _chosen([one for one, _ in pool], count, options, choices)
         for place in chosen:
             yield self._answer(*pool[place])
         lack = f"{len(pool)} answers {'below the threshold ' * (options.draw == 'tail')}are stated, each is taken once"
-        yield from [failed(lack)] * (count - len(chosen))
+        yield from [failed(lack, pool[0][1])] * (count - len(chosen))
 
     def _answer(self, one: Stated, reply: Reply) -> Answer:
         text = answer_in(one.text, program=self._program)

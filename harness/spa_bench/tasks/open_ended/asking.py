@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spa_bench.cards.templates import template_text
+from spa_bench.support.thoughts import without_thoughts
 from spa_bench.tasks.judgement import Judgement
 from spa_bench.types import Record
 
@@ -18,7 +19,6 @@ SAME, QUALITY = "same", "quality"  # what a question asks
 FIELDS = {SAME: ("prompt", "first", "second"), QUALITY: ("prompt", "answer")}
 LEAST, MOST = 1.0, 10.0  # of a quality
 
-_THOUGHT = re.compile(r"\A.*</think>", re.DOTALL)
 _YES_NO = re.compile(r"\b(yes|no)\b", re.IGNORECASE)
 _RATED = re.compile(r"\[\[\s*(-?\d+(?:\.\d+)?)\s*(?:/\s*10\s*)?\]\]")
 _NUMBER = re.compile(r"(?<![\w.])(-?\d+(?:\.\d+)?)(?:\s*/\s*10\b|\s+out of 10\b)?(?![\w]|\.\d)", re.IGNORECASE)
@@ -78,7 +78,7 @@ def fill(template: str, values: Mapping[str, str]) -> str:
 
 def yes_or_no(reply: str) -> str:
     """ "yes" or "no": the first word of the reply, or the only one of the two that is in it; "": neither, or both."""
-    said = _THOUGHT.sub("", reply)
+    said = without_thoughts(reply)
     words = re.findall(r"[a-z]+", said.lower())
     if words and words[0] in {"yes", "no"}:
         return str(words[0])
@@ -88,7 +88,7 @@ def yes_or_no(reply: str) -> str:
 
 def rating(reply: str) -> str:
     """The number from 1 to 10 in double brackets, or else the only number in the reply; "": none, several, or another."""
-    said = _THOUGHT.sub("", reply)
+    said = without_thoughts(reply)
     found = _RATED.findall(said) or _NUMBER.findall(said)
     if len(set(found)) != 1 or not LEAST <= float(found[0]) <= MOST:
         return ""
