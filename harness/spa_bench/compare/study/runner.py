@@ -200,7 +200,7 @@ def _identity(sampler: Mapping[str, object], n: int) -> str:
 
 
 def _value(spec: Mapping[str, Any], key: str) -> object:
-    value: Any = spec
+    value: object = spec
     for part in key.split("."):
         value = value.get(part) if isinstance(value, dict) else None
     return value
