@@ -206,7 +206,7 @@ def test_nothing_of_our_own_is_taken_as_of_any_type(path: Path):
 
 
 def test_the_lists_name_files_that_are_there():
-    assert {*FOREIGN, *IN_ORDER, *UNTYPED} <= {place(path) for path in FILES}
+    assert {*FOREIGN, *IN_ORDER, *UNTYPED, *BY_PLACE} <= {place(path) for path in FILES}
 
 
 MOST_FIELDS = 4  # that a dataclass may take by place
@@ -230,3 +230,24 @@ def test_a_dataclass_of_more_than_four_fields_takes_them_by_name(path: Path):
     for node, decorator in dataclasses_of(path):
         said = {k.arg: ast.unparse(k.value) for k in decorator.keywords} if isinstance(decorator, ast.Call) else {}
         assert len(init_fields(node)) <= MOST_FIELDS or said.get("kw_only") == "True", f"{node.name}, line {node.lineno}"
+
+
+MOST_PLACES = 5  # arguments that a function may take by place
+# file -> functions that take more, and why
+BY_PLACE = {
+    "cli/spa.py": {"_options"},  # options in the order of the command, as its one caller has them
+    "mini/ops.py": {"_filter", "_map"},  # rows of a table, which is read by columns
+    "spa/attribution/gradients.py": {"forward"},  # torch calls it
+}
+
+
+def long_lists(path: Path) -> set[str]:
+    """Functions of a file that take more than MOST_PLACES arguments by place."""
+    functions = [node for node in nodes(path) if isinstance(node, ast.FunctionDef)]
+    taken = {f: [a.arg for a in (*f.args.posonlyargs, *f.args.args) if a.arg not in ("self", "cls")] for f in functions}
+    return {f.name for f, arguments in taken.items() if len(arguments) > MOST_PLACES}
+
+
+@pytest.mark.parametrize("path", FILES, ids=place)
+def test_a_long_list_of_arguments_is_given_by_name(path: Path):
+    assert long_lists(path) == BY_PLACE.get(place(path), set())

@@ -95,7 +95,7 @@ def answer(request: Request) -> str:
 def drawn(sandbox: InProcessJudge, three: Path, tmp_path: Path) -> RunFolder:
     card = load_task_card(str(three))
     job, task = Job(sampler=sampler_card(), task=card, n=4, seed=0), load_task(card)
-    folder = generate(job, task, MockModel(answer), tmp_path / "runs", tmp_path / "cache", Lines())  # type: ignore[arg-type]
+    folder = generate(job, task, MockModel(answer), out=tmp_path / "runs", cache=tmp_path / "cache", console=Lines())  # type: ignore[arg-type]
     grade(folder, task, Lines(), sandbox=None, workers=1)  # type: ignore[arg-type]
     return folder
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +24,7 @@ FEWEST = 32
 """A set of fewer pairs does not decide m, because all others would be measured at less; it then has no such measures."""
 _INF = math.inf
 Measured = Mapping[str, float]
-Rows = NDArray[np.floating] | sparse.csr_array
+Rows: TypeAlias = "NDArray[np.floating] | sparse.csr_array"
 """Vectors, a row each, dense or sparse."""
 
 
@@ -115,7 +116,7 @@ def _vendi(kernel: str, matrix: NDArray[np.floating]) -> dict[str, float]:
 def _cosines(unit: Rows, chosen: IntArray) -> FloatArray:
     some = unit[chosen]
     product = some @ some.T
-    dense = product.toarray() if sparse.issparse(product) else np.asarray(product)
+    dense = product if isinstance(product, np.ndarray) else product.toarray()
     return np.asarray((dense + dense.T) / 2, dtype=np.float64)  # exactly symmetric
 
 

@@ -85,7 +85,13 @@ _RUN: dict[str, Shape] = {
     "values": dict.fromkeys(KEPT, _VALUES) | {f"{name}?": _VALUES for name in (*KEPT_OF_CHOICES, *KEPT_OF_OPEN)},
     "values_at": {OTHERS: dict.fromkeys(KEPT_AT_SIZES, _VALUES) | {f"{name}?": _VALUES for name in OPEN_KEPT_AT_SIZES}},
 }
-_ESTIMATE: dict[str, Shape] = {"value": (*_NUMBER, None), "low": (*_NUMBER, None), "high": (*_NUMBER, None), "problems": int, "reason": str}
+_ESTIMATE: dict[str, Shape] = {
+    "value": (*_NUMBER, None),
+    "low": (*_NUMBER, None),
+    "high": (*_NUMBER, None),
+    "problems": int,
+    "reason": str,
+}
 RESULT: Mapping[str, Shape] = {
     "schema_version": int,
     "measured_by": str,
@@ -107,7 +113,7 @@ RESULT: Mapping[str, Shape] = {
 
 `str` is text of one printable line, `int` no bool, and numbers are finite and at most `LARGEST`.
 """
-_SAID = {
+_SAID: dict[type | None, str] = {
     str: "one line of printable text",
     int: "a whole number",
     float: "a finite number",

@@ -133,7 +133,9 @@ def _make(run: Run, runs: Sequence[Run], place: Place, console: Reporter) -> Non
     # each run has a new one, whose seconds become the run's timings
     quiet = Reporter(quiet=True)
     siblings = [folder for other in runs if other.path != run.path for folder in _opened(other, run.job.seed)]
-    folder = generate(run.job, place.task, place.model, place.out, place.cache, quiet, price=place.price, siblings=siblings)
+    folder = generate(
+        run.job, place.task, place.model, out=place.out, cache=place.cache, console=quiet, price=place.price, siblings=siblings
+    )
     assert folder.path == run.path, f"{folder.path} is not where {run.path} was looked for"
     graders = graders_of(place.model, place.programs)
     grade(folder, place.task, quiet, sandbox=None, workers=place.workers, price=place.price, graders=graders)

@@ -98,7 +98,7 @@ class SamplerLM(LM):  # type: ignore[misc]  # lm-eval has no types
         """The log-probability in nats of each whole text."""
         sums = []
         for place, instance in enumerate(requests):
-            request = self._request(instance.args[0], str(place), 0, 0, {})
+            request = self._request(instance.args[0], str(place), 0, draw=0, arguments={})
             logprobs = [self._model.rolling(request, member) for member in self._mine]
             sums.append(float(np.logaddexp.reduce(logprobs) - np.log(len(logprobs))))
         return sums
@@ -125,10 +125,10 @@ class SamplerLM(LM):  # type: ignore[misc]  # lm-eval has no types
         member = self._member
         if member == MIXTURE:
             member = derive_seed(self._seed, "member", problem, draw) % len(self._members)
-        return self._request(context, problem, int(member), draw, arguments, str(instance.task_name))
+        return self._request(context, problem, int(member), draw=draw, arguments=arguments, task=str(instance.task_name))
 
     def _request(
-        self, text: str, problem: str, member: int, draw: int, arguments: Mapping[str, Any], task: str = ""
+        self, text: str, problem: str, member: int, *, draw: int, arguments: Mapping[str, Any], task: str = ""
     ) -> Request:
         own = self._members[member].decoding
         decoding = replace(own, max_new_tokens=length_of(arguments), stop=stops_of(arguments))

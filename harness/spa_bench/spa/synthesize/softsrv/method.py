@@ -105,9 +105,9 @@ class SoftSRV:
             self._soft,
             form,
             [rows[i] for i in self._taught],
-            [rows[i] for i in self._held],
-            self._options,
-            self._seed,
+            held_out=[rows[i] for i in self._held],
+            options=self._options,
+            seed=self._seed,
             keep=keep,
             key=key,
         )
