@@ -170,7 +170,7 @@ def _forced(case: Case, adapters: Sequence[Path | None], networks: Sequence[Any]
 def attribution(case: Case) -> str:
     """Influence without curvature at LoRA's start, against products of autograd's gradients, one example at a time."""
     card = AttributionCard(curvature="identity")
-    found = scores_at(case.ours, None, PAIRS, PAIRS[:2], card, LORA, seed=1, progress=lambda *_: None)
+    found = scores_at(case.ours, None, PAIRS, queries=PAIRS[:2], card=card, lora=LORA, seed=1, progress=lambda *_: None)
     generator, network = torch.Generator().manual_seed(1), case.load().requires_grad_(False)
     downs = {
         path: initial_down(layer.base.in_features, LORA.rank, generator)

@@ -74,10 +74,11 @@ def measure(model: HFModel, options: SoftSRVOptions) -> list[object]:
     made = KIND.build(setting)
     begun = time.process_time()
     with tempfile.TemporaryDirectory() as folder:
-        facts: dict[str, Any] = made.prepare(progress=lambda done, total: None, kept=Path(folder))
+        ready = made.prepare(progress=lambda done, total: None, kept=Path(folder))
     trained = time.process_time() - begun
+    facts: dict[str, Any] = ready.facts
     looks = {look["step"]: look["held_out"] for look in facts["looks"]}
-    drafts = list(made.round(0, []))
+    drafts = list(ready.round(0, []))
     known = {e.prompt + e.completion for e in targets}
     pairs = [draft for draft in drafts if draft.example]
     losses = [facts["nats_per_token"]["model"], looks[0], looks.get(EARLY), facts["nats_per_token"]["trained"]]

@@ -236,7 +236,7 @@ def mock_run(
     loaded = load_task_card(str(task_card))
     task = load_task(loaded)
     todo = Job(sampler=sampler_card(**card), task=loaded, n=n, seed=seed, noise_floor=noise_floor)
-    folder = generate(todo, task, model, out, out / "cache", Lines())
+    folder = generate(todo, task, model, out=out, cache=out / "cache", console=Lines())
     if graded:
         grade(folder, task, Lines(), sandbox=None, workers=1)
     return folder

@@ -77,7 +77,7 @@ def job(config: dict[str, Any], model: Watched, folder: Path) -> None:
     card = load_sampler_card("spa-influence", settings)
     task = load_task(task_card)
     todo = Job(sampler=card, task=task_card, n=4, seed=0, limit=None, sandbox="bwrap", grading="default", noise_floor=True)
-    made = generate(todo, task, model, folder / "runs", folder / "cache", Lines())  # type: ignore[arg-type]
+    made = generate(todo, task, model, out=folder / "runs", cache=folder / "cache", console=Lines())  # type: ignore[arg-type]
     grade(made, task, Lines(), sandbox=None, workers=1)  # type: ignore[arg-type]
 
 

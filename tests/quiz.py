@@ -150,6 +150,6 @@ def run(model: Any, out: Path, cache: Path, task: Quiz | None = None, card: Samp
     """A graded run of the quiz; `job` changes the Job, whose n is one draw a member."""
     card, siblings = card or three(), job.pop("siblings", ())
     made = Job(sampler=card, task=CARD, **{"n": card.members, "seed": 0, "noise_floor": False, **job})
-    folder = generate(made, task or Quiz(), model, out, cache, Lines(), siblings=siblings)
+    folder = generate(made, task or Quiz(), model, out=out, cache=cache, console=Lines(), siblings=siblings)
     grade(folder, task or Quiz(), Lines(), sandbox=None, workers=1)
     return folder

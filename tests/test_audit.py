@@ -68,7 +68,14 @@ def _in_a_process(out: Path, card: str, said: Any) -> None:
         return half_right(request)
 
     loaded = load_task_card(card)
-    generate(Job(sampler=sampler_card(), task=loaded, n=2, seed=0), load_task(loaded), MockModel(slow), out, out / "c", Lines())  # type: ignore[arg-type]
+    generate(
+        Job(sampler=sampler_card(), task=loaded, n=2, seed=0),
+        load_task(loaded),
+        MockModel(slow),
+        out=out,
+        cache=out / "c",
+        console=Lines(),
+    )  # type: ignore[arg-type]
 
 
 def test_of_two_processes_on_one_run_the_second_is_told_who_has_it(three: Path, tmp_path: Path):
@@ -214,7 +221,7 @@ def test_a_model_that_batches_do_not_move_has_a_noise_floor_of_zero_when_asked_f
     loaded = load_task_card(str(three))
     task, model = load_task(loaded), MockModel(lambda r: RIGHT[r.problem_id])
     todo = Job(sampler=sampler_card(), task=loaded, n=2, seed=0, noise_floor=True)
-    folder = generate(todo, task, model, tmp_path, tmp_path / "c", Lines())  # type: ignore[arg-type]
+    folder = generate(todo, task, model, out=tmp_path, cache=tmp_path / "c", console=Lines())  # type: ignore[arg-type]
     grade(folder, task, Lines(), sandbox=None, workers=1)  # type: ignore[arg-type]
     assert folder.read_json("metrics.json")["values"]["noise_floor[diversity_score,exact]"] == [0.0] * 3
 

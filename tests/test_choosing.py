@@ -141,7 +141,7 @@ def test_a_drawn_choice_depends_on_neither_n_nor_limit_nor_order():
             for p in prompts
         }
         asked = [Asked(p.problem_id, (("Q", " a"), ("Q", " b"), ("Q", " c")), 3) for p in prompts]
-        made = begin(prompts, asked, rows, members, n, seed, task=task)
+        made = begin(prompts, asked, rows, members=members, n=n, seed=seed, task=task)
         return {(p.problem_id, *place): b for p in made for place, b in p.begun.items()}
 
     prompts = [Prompt(problem_id=f"p{i}", text="Q", max_new_tokens=8, stop=()) for i in range(9)]
@@ -333,7 +333,7 @@ def test_a_sampler_that_draws_whole_answers_is_refused_before_anything_is_done(k
     card = sampler_card(kind=kind, options=sampler_kind(kind).options())
     job = Job(sampler=card, task=CARD, n=1, seed=0)
     with pytest.raises(SpaBenchError) as caught:
-        generate(job, Quiz(), _Everything(), tmp_path / "out", tmp_path / "cache", Lines())
+        generate(job, Quiz(), _Everything(), out=tmp_path / "out", cache=tmp_path / "cache", console=Lines())
     assert str(caught.value).startswith(
         f"quiz is multiple choice, and mock-sampler (kind {kind!r}) cannot continue after a choice"
     )
@@ -361,7 +361,12 @@ def test_options_that_do_not_fit_are_refused_before_anything_is_trained(tiny_mod
         UsageError, match=r"4 of 4 problems do not fit the model's context of 1024 tokens: with option 0, quiz/"
     ):
         generate(
-            Job(sampler=three(), task=CARD, n=3, seed=0), Long(), tiny_model, tmp_path / "out", tmp_path / "cache", Lines()
+            Job(sampler=three(), task=CARD, n=3, seed=0),
+            Long(),
+            tiny_model,
+            out=tmp_path / "out",
+            cache=tmp_path / "cache",
+            console=Lines(),
         )
     assert not (tmp_path / "out").exists()
     assert not (tmp_path / "cache").exists()
@@ -374,7 +379,12 @@ def test_a_task_may_refuse_a_model_itself(tiny_model: HFModel, tmp_path: Path):
 
     with pytest.raises(UsageError, match="tiny has no chat template"):
         generate(
-            Job(sampler=three(), task=CARD, n=3, seed=0), Picky(), tiny_model, tmp_path / "out", tmp_path / "cache", Lines()
+            Job(sampler=three(), task=CARD, n=3, seed=0),
+            Picky(),
+            tiny_model,
+            out=tmp_path / "out",
+            cache=tmp_path / "cache",
+            console=Lines(),
         )
 
 

@@ -67,7 +67,7 @@ def drawn(sandbox: InProcessJudge, three: Path, task: Task, tmp_path: Path) -> R
     from doubles import sampler_card
 
     job = Job(sampler=sampler_card(), task=load_task_card(str(three)), n=4, seed=0, embedding=SPEC)
-    return generate(job, task, MockModel(answer), tmp_path / "runs", tmp_path / "cache", Lines())  # type: ignore[arg-type]
+    return generate(job, task, MockModel(answer), out=tmp_path / "runs", cache=tmp_path / "cache", console=Lines())  # type: ignore[arg-type]
 
 
 TEXTS = ["return a + b", "return None", "return 7", "return 2 * x", "return xs[-1]"]

@@ -55,7 +55,7 @@ def measured(three: Path, out: Path, *metrics: str) -> tuple[RunFolder, Any]:
     loaded = load_task_card(str(three))
     task = load_task(loaded)
     job = Job(sampler=sampler_card(), task=loaded, n=2, seed=0, metrics=metrics)
-    folder = generate(job, task, MockModel(answer), out, out / "cache", Lines())  # type: ignore[arg-type]
+    folder = generate(job, task, MockModel(answer), out=out, cache=out / "cache", console=Lines())  # type: ignore[arg-type]
     grade(folder, task, Lines(), sandbox=None, workers=1)  # type: ignore[arg-type]
     return folder, task
 

@@ -247,7 +247,9 @@ class Diary:
             stream.write(json.dumps(content, default=str) + "\\n")
             stream.write(repr(sorted(content)) + "\\n")
 
-    def start(self, run):
+    where = ""
+
+    def __init__(self, run):
         self.write(**dataclasses.asdict(run))
 
     def progress(self, values, step):

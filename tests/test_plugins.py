@@ -365,7 +365,7 @@ def test_a_run_needs_the_package_of_its_metric_to_be_verified_and_that_of_its_sa
     loaded = load_task_card(str(three))
     task = load_task(loaded)
     job = Job(sampler=sampler_card(kind="warm"), task=loaded, n=2, seed=0, metrics=("one",))
-    measured = generate(job, task, MockModel(lambda r: ""), tmp_path / "runs", tmp_path / "cache", Lines())  # type: ignore[arg-type]
+    measured = generate(job, task, MockModel(lambda r: ""), out=tmp_path / "runs", cache=tmp_path / "cache", console=Lines())  # type: ignore[arg-type]
     grade(measured, task, Lines(), sandbox=None, workers=1)  # type: ignore[arg-type]
     assert verify(plain, task) == verify(measured, task) == notes(plain) == notes(measured) == []
     assert measured.read_json("metrics.json")["values"]["one"] == [1.0] * 3

@@ -46,7 +46,7 @@ def draw(model: MockModel, three: Path, out: Path, **card: Any) -> tuple[RunFold
     """The run, drawn or resumed, and the lines that it printed."""
     loaded, lines = load_task_card(str(three)), Lines()
     job = Job(sampler=sampler_card(**card), task=loaded, n=4, seed=0, noise_floor=False)
-    return generate(job, load_task(loaded), model, out, out / "cache", lines), lines.notes
+    return generate(job, load_task(loaded), model, out=out, cache=out / "cache", console=lines), lines.notes
 
 
 def cut(folder: RunFolder, rows: int) -> None:

@@ -177,7 +177,12 @@ def test_the_limit_takes_the_first_problems(sandbox: InProcessJudge, three: Path
     task = load_task(loaded)
     model = MockModel(half_right)
     folder = generate(
-        Job(sampler=sampler_card(), task=loaded, n=2, seed=0, limit=2), task, model, tmp_path, tmp_path / "cache", Lines()
+        Job(sampler=sampler_card(), task=loaded, n=2, seed=0, limit=2),
+        task,
+        model,
+        out=tmp_path,
+        cache=tmp_path / "cache",
+        console=Lines(),
     )
     assert {key.problem for key in model.asked} == {"three/add", "three/double"}
     grade(folder, task, Lines(), sandbox=None, workers=1)
@@ -189,7 +194,7 @@ def test_a_limit_below_one_is_refused_before_anything_is_written(limit: int, thr
     loaded = load_task_card(str(three))
     job = Job(sampler=sampler_card(), task=loaded, n=2, seed=0, limit=limit)
     with pytest.raises(UsageError, match=rf"limit is {limit}; it must be at least 1"):
-        generate(job, load_task(loaded), MockModel(half_right), tmp_path / "out", tmp_path / "cache", Lines())
+        generate(job, load_task(loaded), MockModel(half_right), out=tmp_path / "out", cache=tmp_path / "cache", console=Lines())
     assert not (tmp_path / "out").exists()
 
 
@@ -277,7 +282,7 @@ def test_the_price_grows_with_the_seconds_and_is_outside_the_spec(sandbox: InPro
     loaded = load_task_card(str(three))
     task, job = load_task(loaded), Job(sampler=sampler_card(), task=loaded, n=2, seed=0)
     model = MockModel(lambda r: RIGHT[r.problem_id])
-    folder = generate(job, task, model, tmp_path / "runs", tmp_path / "cache", Lines(), price=3.6e6)  # type: ignore[arg-type]
+    folder = generate(job, task, model, out=tmp_path / "runs", cache=tmp_path / "cache", console=Lines(), price=3.6e6)  # type: ignore[arg-type]
     first = folder.read_json("timings.json")
     assert first["price"] == pytest.approx(1000 * first["seconds"], rel=0.05, abs=2)
     assert first["price"] > 0

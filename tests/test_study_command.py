@@ -200,7 +200,9 @@ def trained(
         card = load_sampler_card("spa-random", {**overrides, "decoding.temperature": temperature, **settings})
         console = Lines()
         job = Job(sampler=card, task=loaded, n=2, seed=0)
-        folder = generate(job, load_task(loaded), tiny_model, tmp_path / "runs", tmp_path / "c", console, siblings=siblings)  # type: ignore[arg-type]
+        folder = generate(
+            job, load_task(loaded), tiny_model, out=tmp_path / "runs", cache=tmp_path / "c", console=console, siblings=siblings
+        )  # type: ignore[arg-type]
         return folder, console.stages
 
     return made

@@ -26,7 +26,7 @@ def answer(request: Request) -> str:
 def run_of(card_file: Path, out: Path) -> RunFolder:
     card = load_task_card(str(card_file))
     job, task = Job(sampler=sampler_card(), task=card, n=4, seed=0), load_task(card)
-    folder = generate(job, task, MockModel(answer), out, out / "cache", Lines())  # type: ignore[arg-type]
+    folder = generate(job, task, MockModel(answer), out=out, cache=out / "cache", console=Lines())  # type: ignore[arg-type]
     grade(folder, task, Lines(), sandbox=None, workers=1)  # type: ignore[arg-type]
     return folder
 

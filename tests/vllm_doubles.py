@@ -11,7 +11,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from spa_bench.models.engine import LoraAdapter, Target, TargetScores
-from spa_bench.models.vllm.asked import Answer, Asked
+from spa_bench.models.vllm.asked import Answer, Asked, Opened
 from spa_bench.models.vllm.options import ModelFacts, VllmOptions
 
 FACTS = ModelFacts(path="folder", name="double", vocabulary=100, ends=frozenset({0, 7}), context=80, dtype="float32")
@@ -64,12 +64,12 @@ class Memory:
     def facts(self) -> dict[str, object]:
         return dict(self.settings)
 
-    def open(self, adapters: Sequence[LoraAdapter]) -> bool:
+    def open(self, adapters: Sequence[LoraAdapter]) -> Opened:
         self.opened.append(tuple(a.name for a in adapters))
         self.as_loaded = {a.name: number_of(a) for a in adapters} | self.as_loaded
-        return True
+        return Opened(anew=True, answers=self._answers)
 
-    def answers(self, asked: Sequence[Asked]) -> Iterator[tuple[int, Answer]]:
+    def _answers(self, asked: Sequence[Asked]) -> Iterator[tuple[int, Answer]]:
         self.asked += asked
         for place, one in reversed([*enumerate(asked)]):  # any order is right
             if self.fails_after is not None and len(asked) - place > self.fails_after:

@@ -29,7 +29,9 @@ def make(job: dict[str, Any]) -> Callable[[], Any]:
         found = []
         for folder in job["adapters"]:
             adapter = read_adapter(Path(folder)) if folder else None
-            found.append(scores_at(model, adapter, pairs, queries, card, lora, seed=job["seed"], progress=silent))
+            found.append(
+                scores_at(model, adapter, pairs, queries=queries, card=card, lora=lora, seed=job["seed"], progress=silent)
+            )
         return np.mean(found, axis=0)
 
     return timed

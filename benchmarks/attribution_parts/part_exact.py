@@ -160,7 +160,9 @@ def _ours(model: Any, small: Small, card: AttributionCard, setting: SmallSetting
 
     def work() -> Timed:
         wall, begun = time.perf_counter(), time.process_time()
-        scores = scores_at(model, small.adapter, small.pairs, small.queries, card, setting.lora, seed=0, progress=silent)
+        scores = scores_at(
+            model, small.adapter, small.pairs, queries=small.queries, card=card, lora=setting.lora, seed=0, progress=silent
+        )
         return Timed(scores, time.perf_counter() - wall, time.process_time() - begun, 0.0, 0.0)
 
     done = recalled(small.folder, key, work)

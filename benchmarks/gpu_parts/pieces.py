@@ -74,7 +74,7 @@ def mini_code(setting: Setting) -> dict[str, Any]:
     model = HFModel(str(MODEL), HFOptions(device=setting.device, dtype="bfloat16"), name="embedded")
     console = Lines()
     with tempfile.TemporaryDirectory() as folder:
-        adapters = Stages(card, load_data(card, model, 0), model, 0, Path(folder), console).adapters()
+        adapters = Stages(card, load_data(card, model, 0), model, seed=0, cache=Path(folder), console=console).adapters()
         found, _ = problems(load_task_card("mini-code", {}))
         prompts = [
             Prompt(problem_id=p.id, text=p.prompt, max_new_tokens=64, stop=()) for p in found[: 2 if setting.small else None]

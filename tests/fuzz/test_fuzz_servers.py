@@ -118,8 +118,7 @@ def _asked_of_vllm(fake: Fake, place: str, answer: bytes | int, folder: Path) ->
     try:
         backend = OverHttp(FACTS, options(base_url=fake.url, still_seconds=5, concurrency=1))
         json.dumps(backend.facts())
-        backend.open([one])
-        for number, found in backend.answers(requests):
+        for number, found in backend.open([one]).answers(requests):
             assert number in (0, 1)
             assert isinstance(found, Answer)
             assert all(isinstance(token, int) for token in found.tokens)

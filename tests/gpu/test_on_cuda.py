@@ -128,7 +128,7 @@ def test_passes_are_halved_when_memory_really_ends(model: HFModel, scarce: Any, 
     monkeypatch.setattr(footprint, "_ROOM", 1e9)  # activations are kept
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
-    whole = scores_at(model, None, pairs, PAIRS[:3], card, LORA, seed=1, progress=ignore)
+    whole = scores_at(model, None, pairs, queries=PAIRS[:3], card=card, lora=LORA, seed=1, progress=ignore)
     needed = torch.cuda.max_memory_allocated() - before
     sizes, plain = [], gradients.Point.catch
 
@@ -138,7 +138,7 @@ def test_passes_are_halved_when_memory_really_ends(model: HFModel, scarce: Any, 
 
     monkeypatch.setattr(gradients.Point, "catch", catch)
     scarce(needed // 2)
-    halved = scores_at(model, None, pairs, PAIRS[:3], card, LORA, seed=1, progress=ignore)
+    halved = scores_at(model, None, pairs, queries=PAIRS[:3], card=card, lora=LORA, seed=1, progress=ignore)
     assert max(sizes) < 256
     assert np.corrcoef(halved.ravel(), whole.ravel())[0, 1] > 0.999
 

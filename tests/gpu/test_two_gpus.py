@@ -68,7 +68,7 @@ def test_adapters_are_those_of_one_gpu(again: bool, both: tuple[HFModel, HFModel
 @pytest.mark.parametrize("curvature", ["fisher", "ekfac", "lissa"])
 def test_scores_are_those_of_one_gpu(curvature: str, both: tuple[HFModel, HFModel]):
     card = AttributionCard(curvature=curvature, depth=4)
-    alone, spread = (scores_at(m, None, PAIRS, PAIRS[:3], card, LORA, seed=1, progress=ignore) for m in both)
+    alone, spread = (scores_at(m, None, PAIRS, queries=PAIRS[:3], card=card, lora=LORA, seed=1, progress=ignore) for m in both)
     assert np.corrcoef(alone.ravel(), spread.ravel())[0, 1] > 0.999
 
 

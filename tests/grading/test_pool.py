@@ -18,6 +18,7 @@ import pytest
 from processes import children, descendants
 from spa_bench.errors import SandboxError, SpaBenchError, UsageError
 from spa_bench.grading import Calls, Check, Grader, Outcome, Program, sessions
+from spa_bench.grading.channel import SandboxGone, Zygote
 from spa_bench.sandbox import Limits
 from spa_bench.sandbox.none import NoSandbox
 from spa_bench.types import CallSuite, Verdict
@@ -385,3 +386,11 @@ def test_two_graders_in_two_threads_share_a_cache_at_once(fresh: Grader):
     for thread in threads:
         thread.join()
     assert found == [[Verdict.PASSED] * 6] * 2
+
+
+def test_a_zygote_that_has_not_started_takes_no_command_and_is_gone():
+    zygote = Zygote({})
+    with pytest.raises(SandboxGone, match="the sandbox ended"):
+        zygote.send({"do": "stop"})
+    with pytest.raises(SandboxGone, match="the sandbox ended"):
+        zygote.receive(0.0)

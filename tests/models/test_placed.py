@@ -103,7 +103,10 @@ def test_adapters_are_those_of_weights_in_one_place_and_the_layer_goes_back_to_d
 @pytest.mark.parametrize("curvature", ["ekfac", pytest.param("lissa", marks=pytest.mark.slow)])
 def test_scores_are_those_of_weights_in_one_place(curvature: str, placed: HFModel, tiny_model: HFModel):
     card = AttributionCard(curvature=curvature, depth=2, repeats=1, lissa_batch=4)
-    here, there = (scores_at(m, None, PAIRS, PAIRS[:2], card, LORA, seed=1, progress=ignore) for m in (placed, tiny_model))
+    here, there = (
+        scores_at(m, None, PAIRS, queries=PAIRS[:2], card=card, lora=LORA, seed=1, progress=ignore)
+        for m in (placed, tiny_model)
+    )
     np.testing.assert_allclose(here, there, rtol=1e-3, atol=1e-4 * abs(there).max())
 
 

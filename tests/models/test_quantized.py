@@ -182,7 +182,9 @@ def test_scores_over_four_bits_are_those_over_the_rounded_weights(
     card = AttributionCard(curvature=curvature, depth=2, repeats=1, lissa_batch=4)
     lora = LoraCard(rank=4, targets=TARGETS)
     at = some_adapter(rounded) if trained else None
-    here, there = (scores_at(m, at, PAIRS, PAIRS[:2], card, lora, seed=1, progress=ignore) for m in (four, rounded))
+    here, there = (
+        scores_at(m, at, PAIRS, queries=PAIRS[:2], card=card, lora=lora, seed=1, progress=ignore) for m in (four, rounded)
+    )
     np.testing.assert_allclose(here, there, rtol=1e-2, atol=1e-3 * abs(there).max())
 
 

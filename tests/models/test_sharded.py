@@ -179,7 +179,7 @@ def test_scores_and_parts_are_those_of_one_process(
 ):
     card = replace(CARD, attribution=attribution)
     for name, model in (("two", two), ("one", tiny_model)):
-        Stages(card, DATA, model, 0, tmp_path / name, Lines()).partition()
+        Stages(card, DATA, model, seed=0, cache=tmp_path / name, console=Lines()).partition()
     assert files(tmp_path / "two") == files(tmp_path / "one")
 
 
@@ -187,7 +187,7 @@ def test_scores_and_parts_are_those_of_one_process(
 def test_adapters_are_those_of_one_process(together: int, two: ShardedModel, tiny_model: HFModel, tmp_path: Path):
     card = replace(CARD, attribution=AttributionCard(method="bm25"), lora=replace(CARD.lora, together=together))
     for name, model in (("two", two), ("one", tiny_model)):
-        adapters = Stages(card, DATA, model, 0, tmp_path / name, Lines()).adapters()
+        adapters = Stages(card, DATA, model, seed=0, cache=tmp_path / name, console=Lines()).adapters()
         assert len(adapters) == 3
     assert files(tmp_path / "two") == files(tmp_path / "one")
 
@@ -211,17 +211,17 @@ def test_rows_and_members_of_a_stopped_driver_are_kept(
         acts.clear()
         until(most)
         try:
-            Stages(CARD, DATA, two, 0, tmp_path / "two", Lines()).adapters()
+            Stages(CARD, DATA, two, seed=0, cache=tmp_path / "two", console=Lines()).adapters()
         except KeyboardInterrupt:
             continue
-    Stages(CARD, DATA, tiny_model, 0, tmp_path / "one", Lines()).adapters()
+    Stages(CARD, DATA, tiny_model, seed=0, cache=tmp_path / "one", console=Lines()).adapters()
     assert files(tmp_path / "two") == files(tmp_path / "one")
 
 
 def test_errors_name_the_pair_and_the_member_that_one_process_names(two: ShardedModel, tmp_path: Path):
     long = [*PAIRS[:7], Example("x", "y" * 5000)]
     with pytest.raises(DataError, match=r"^example 7 has "):
-        Stages(CARD, replace(DATA, examples=long), two, 0, tmp_path, Lines()).attribute()
+        Stages(CARD, replace(DATA, examples=long), two, seed=0, cache=tmp_path, console=Lines()).attribute()
     with pytest.raises(DataError, match=r"^part 2 is empty: nothing to train adapter 2 on$"):
         train_members(two, [PAIRS, PAIRS, []], CARD.lora, [1, 2, 3], tmp_path, progress=lambda done, total: None)
 
@@ -276,5 +276,5 @@ def test_shards_hold_every_request_once_and_problems_together(size: int, members
 
 
 def test_scores_are_an_array_of_the_examples_in_order(two: ShardedModel, tmp_path: Path):
-    folder = Stages(CARD, DATA, two, 0, tmp_path, Lines()).attribute()
+    folder = Stages(CARD, DATA, two, seed=0, cache=tmp_path, console=Lines()).attribute()
     assert np.load(folder / "scores.npy").shape == (40, 3)

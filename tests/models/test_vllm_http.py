@@ -56,16 +56,16 @@ def test_a_server_in_development_mode_tells_its_settings(fake: Fake):
 
 def test_requests_are_token_ids_and_answers_come_back_to_their_places(fake: Fake):
     one = backend(fake, concurrency=3)
-    one.open([])
-    got = dict(one.answers([ask((5,) * n) for n in range(1, 9)]))
+    vllm = one.open([])
+    got = dict(vllm.answers([ask((5,) * n) for n in range(1, 9)]))
     assert [got[place].tokens for place in range(8)] == [(n, 0) for n in range(1, 9)]
     assert all(b["return_token_ids"] and not b["stream"] and b["model"] == "base" for b in fake.bodies)
 
 
 def test_scores_are_read_by_token(fake: Fake):
     one = backend(fake)
-    one.open([])
-    [(_, answer)] = one.answers([ask((5, 6, 9), prompt_logprobs=0)])
+    vllm = one.open([])
+    [(_, answer)] = vllm.answers([ask((5, 6, 9), prompt_logprobs=0)])
     assert answer.prompt == ((-0.6, 6), (-0.9, 9))
 
 
@@ -73,9 +73,9 @@ def test_an_adapter_that_is_served_by_its_name_is_used_and_another_is_loaded(fak
     first, second = adapter(tmp_path, 1), adapter(tmp_path, 2)
     fake.adapters = [first.name]
     one = backend(fake)
-    one.open([first, second])
+    vllm = one.open([first, second])
     assert fake.adapters == [first.name, second.name]
-    list(one.answers([ask(name=second.name)]))
+    list(vllm.answers([ask(name=second.name)]))
     assert fake.bodies[-1]["model"] == second.name
 
 
@@ -99,8 +99,8 @@ def test_which_base_is_meant_must_be_clear(fake: Fake):
     with pytest.raises(ModelError, match="'one', 'two', not 'three'"):
         backend(fake, served="three").open([])
     one = backend(fake, served="two")
-    one.open([])
-    list(one.answers([ask()]))
+    vllm = one.open([])
+    list(vllm.answers([ask()]))
     assert fake.bodies[-1]["model"] == "two"
 
 
@@ -145,24 +145,24 @@ def test_a_server_that_is_no_good_is_one_line_and_what_came_before_is_kept(
 ):
     fake.spoil = lambda n, answer: spoiled(answer) if n > 2 else answer
     one = backend(fake, concurrency=1)
-    one.open([])
+    vllm = one.open([])
     got = []
     with pytest.raises(ModelError) as error:
-        got.extend(place for place, _ in one.answers([ask() for _ in range(6)]))
+        got.extend(place for place, _ in vllm.answers([ask() for _ in range(6)]))
     assert said in str(error.value)
     assert "\n" not in str(error.value)
     fake.spoil = lambda n, answer: answer
-    assert len(dict(one.answers([ask() for _ in range(6)]))) == 6
+    assert len(dict(vllm.answers([ask() for _ in range(6)]))) == 6
 
 
 def test_a_server_that_hangs_is_given_up(fake: Fake):
     over = threading.Event()
     fake.spoil = lambda n, answer: over.wait(20) and answer
     one = backend(fake, still_seconds=0.3)
-    one.open([])
+    vllm = one.open([])
     began = time.monotonic()
     with pytest.raises(ModelError, match=r"gave no answer for 0\.3 s"):
-        list(one.answers([ask()]))
+        list(vllm.answers([ask()]))
     assert time.monotonic() - began < 10
     over.set()
 
@@ -175,10 +175,10 @@ def test_a_server_that_is_not_there_is_one_line(fake: Fake):
 def test_the_key_comes_from_the_environment_and_is_in_no_message(fake: Fake, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("VLLM_API_KEY", "planted-key")
     one = backend(fake)
-    one.open([])
-    list(one.answers([ask()]))
+    vllm = one.open([])
+    list(vllm.answers([ask()]))
     assert fake.keys == ["Bearer planted-key"]
     fake.spoil = lambda n, answer: 401
     with pytest.raises(ModelError) as error:
-        list(one.answers([ask()]))
+        list(vllm.answers([ask()]))
     assert "planted-key" not in f"{error.value} {one.facts()}"

@@ -48,20 +48,21 @@ def test_settings_are_known_before_the_model_is_loaded(start: Start):
 def test_answers_come_back_to_the_place_from_which_they_were_asked(start: Start, tmp_path: Path):
     one = start(max_num_seqs=2)
     adapters = [adapter(tmp_path, n) for n in (1, 2)]
-    assert one.open(adapters)
-    got = dict(one.answers([*asked(5), *asked(1, adapters[1].name)]))
+    vllm = one.open(adapters)
+    assert vllm.anew
+    got = dict(vllm.answers([*asked(5), *asked(1, adapters[1].name)]))
     assert [got[place].tokens for place in range(6)] == [(0, 0), (0, 1), (0, 2), (0, 3), (0, 4), (2, 5)]
 
 
 def test_the_model_is_loaded_anew_only_for_adapters_that_do_not_fit(start: Start, tmp_path: Path):
     one = start()
     first, second, wide = adapter(tmp_path, 1), adapter(tmp_path, 2), adapter(tmp_path, 3, rank=16)
-    assert one.open([first])
+    assert one.open([first]).anew
     pid = one.pid
-    assert not one.open([first])
-    assert one.open([second])
+    assert not one.open([first]).anew
+    assert one.open([second]).anew
     assert one.pid == pid
-    assert one.open([wide])
+    assert one.open([wide]).anew
     assert one.pid != pid
     assert pid is not None
     assert not alive(pid)
@@ -69,31 +70,31 @@ def test_the_model_is_loaded_anew_only_for_adapters_that_do_not_fit(start: Start
 
 def test_a_killed_process_is_one_line_and_what_came_before_is_kept(start: Start):
     one = start("dies", max_num_seqs=1)
-    one.open([])
+    vllm = one.open([])
     got = []
     with pytest.raises(ModelError, match=r"ended by SIGKILL.* the same command resumes") as error:
-        got.extend(place for place, _ in one.answers(asked(9)))
+        got.extend(place for place, _ in vllm.answers(asked(9)))
     assert "\n" not in str(error.value)
     assert one.pid is None
-    one.open([])  # numbers go on from where they were: the stand-in dies at request 3 of its own
-    assert len(dict(one.answers(asked(2)))) == 2
+    vllm = one.open([])  # numbers go on from where they were: the stand-in dies at request 3 of its own
+    assert len(dict(vllm.answers(asked(2)))) == 2
 
 
 def test_a_process_that_says_nothing_is_ended(start: Start):
     one = start("hangs", still_seconds=0.5)
-    one.open([])
+    vllm = one.open([])
     pid = one.pid
     with pytest.raises(ModelError, match=r"said nothing for 0\.5 s and was ended"):
-        list(one.answers(asked(9)))
+        list(vllm.answers(asked(9)))
     assert pid is not None
     assert not alive(pid)
 
 
 def test_a_process_that_leaves_tells_its_last_error(start: Start):
     one = start("exits")
-    one.open([])
+    vllm = one.open([])
     with pytest.raises(ModelError, match=r"ended with code 3 \(ValueError: odd\)"):
-        list(one.answers(asked(9)))
+        list(vllm.answers(asked(9)))
 
 
 @pytest.mark.parametrize(
@@ -122,12 +123,22 @@ def test_an_interpreter_that_is_not_there_is_named(tmp_path: Path):
 
 def test_answers_that_nobody_wants_any_more_are_not_mixed_up_with_later_ones(start: Start):
     one = start()
-    one.open([])
-    stream = one.answers(asked(6))
+    vllm = one.open([])
+    stream = vllm.answers(asked(6))
     assert next(stream)[0] == 0
     stream.close()  # type: ignore[attr-defined]
-    got = dict(one.answers(asked(2)))
+    got = dict(vllm.answers(asked(2)))
     assert [got[place].tokens[1] for place in range(2)] == [6, 7]
+
+
+def test_what_was_opened_before_it_was_closed_answers_no_longer(start: Start):
+    one = start()
+    before = one.open([])
+    one.close()
+    vllm = one.open([])
+    with pytest.raises(ModelError, match="vLLM is not open"):
+        list(before.answers(asked(1)))
+    assert len(dict(vllm.answers(asked(2)))) == 2
 
 
 def test_a_context_of_the_users_own_is_what_vllm_takes():

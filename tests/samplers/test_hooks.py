@@ -81,7 +81,7 @@ def test_a_model_that_cannot_do_it_is_refused_before_a_folder_is_made(kind: str,
         model.name = "bare"  # type: ignore[attr-defined]
     job = Job(sampler=card, task=loaded, n=2, seed=0)
     with pytest.raises(ModelError, match=message):
-        generate(job, load_task(loaded), model, tmp_path / "runs", tmp_path / "cache", Lines())  # type: ignore[arg-type]
+        generate(job, load_task(loaded), model, out=tmp_path / "runs", cache=tmp_path / "cache", console=Lines())  # type: ignore[arg-type]
     assert not (tmp_path / "runs").exists()
 
 
@@ -113,7 +113,14 @@ def test_the_hooks_of_ones_own_kind_are_called(attribute: str, monkeypatch: pyte
         loaded = load_task_card(str(three))
         task, model = load_task(loaded), MockModel(lambda r: "")
         with pytest.raises(ModelError, match="mock will not do"):
-            generate(Job(sampler=card, task=loaded, n=2, seed=0), task, model, tmp_path / "runs", tmp_path / "cache", Lines())  # type: ignore[arg-type]
+            generate(
+                Job(sampler=card, task=loaded, n=2, seed=0),
+                task,
+                model,
+                out=tmp_path / "runs",
+                cache=tmp_path / "cache",
+                console=Lines(),
+            )  # type: ignore[arg-type]
         [*_, cost] = plan_lines(card, task, model, n=2, seeds=[0], limit=None, embedded=False)
         assert "30 answers, 6 of them kept" in cost
     finally:

@@ -214,8 +214,8 @@ def test_the_ends_of_a_dial_are_the_adapters_of_single_and_of_the_others(model: 
     data = TrainingData(examples=PAIRS, queries=[], skipped=0)
     console = Reporter(quiet=True)
     alone = replace(start, kind="mixture", adapters="all", members=1)
-    [single] = Stages(alone, data, model, 0, tmp_path / "stages", console).adapters()
-    seeds = Stages(replace(start, kind="mixture"), data, model, 0, tmp_path / "stages", console).adapters()
+    [single] = Stages(alone, data, model, seed=0, cache=tmp_path / "stages", console=console).adapters()
+    seeds = Stages(replace(start, kind="mixture"), data, model, seed=0, cache=tmp_path / "stages", console=console).adapters()
     before = {path.name for path in (tmp_path / "stages").iterdir()}
     for weight, ends in ((0.0, [single, single]), (1.0, seeds)):
         found = made(model, replace(start, options=MergeOptions(weight=weight)), tmp_path)

@@ -336,7 +336,7 @@ def test_what_it_cannot_do_is_refused_before_anything_is_written(three: Path, tm
     def refused(model: Scripted, error: type[Exception], said: str, **options: object) -> None:
         job = Job(sampler=card_of("qdaif", **options), task=loaded, n=2, seed=0)
         with pytest.raises(error, match=said):
-            generate(job, task, model, tmp_path / "runs", tmp_path / "cache", Lines())
+            generate(job, task, model, out=tmp_path / "runs", cache=tmp_path / "cache", console=Lines())
         assert not (tmp_path / "runs").exists()
 
     model = Scripted(lambda r: "")

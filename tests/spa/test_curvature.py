@@ -268,7 +268,7 @@ def test_lissa_makes_fewer_products_in_a_pass_where_memory_ends(sample: Sampled,
 def test_lissa_with_a_scale_that_is_too_small_says_what_to_do(tiny_model: HFModel):
     card = replace(CARD, curvature="lissa", scale=1e-7, depth=60)
     with pytest.raises(DataError, match=r"lissa diverged with scale 1e-07; set attribution.scale"):
-        scores_at(tiny_model, None, EXAMPLES, EXAMPLES[:1], card, LORA, seed=0, progress=ignore)
+        scores_at(tiny_model, None, EXAMPLES, queries=EXAMPLES[:1], card=card, lora=LORA, seed=0, progress=ignore)
 
 
 @pytest.mark.slow
@@ -276,7 +276,7 @@ def test_batch_and_repeats_of_lissa_matter(tiny_model: HFModel):
     card = replace(CARD, curvature="lissa", depth=4, lissa_batch=2)
 
     def found(card: AttributionCard) -> np.ndarray:
-        return scores_at(tiny_model, None, EXAMPLES, EXAMPLES[:2], card, LORA, seed=0, progress=ignore)
+        return scores_at(tiny_model, None, EXAMPLES, queries=EXAMPLES[:2], card=card, lora=LORA, seed=0, progress=ignore)
 
     plain = found(card)
     assert not np.allclose(plain, found(replace(card, lissa_batch=6)), rtol=1e-3)

@@ -143,7 +143,9 @@ def stages(model: HFModel, cache: Path, seed: int = 0, **changes: Any) -> Stages
         "partition": PartitionCard(method="balanced"),
     }
     card = sampler_card("spa", **{**values, **changes})
-    return Stages(card, TrainingData(examples=PAIRS, queries=QUERIES, skipped=0), model, seed, cache, Lines())
+    return Stages(
+        card, TrainingData(examples=PAIRS, queries=QUERIES, skipped=0), model, seed=seed, cache=cache, console=Lines()
+    )
 
 
 @pytest.fixture
@@ -208,7 +210,12 @@ def test_labels_of_other_examples_are_refused(tiny_model: HFModel, cache: Path, 
     with pytest.raises(DataError, match="has no parts that could be compared"):
         describe(made.attribute(), parts)
     less = Stages(
-        made._card, TrainingData(examples=PAIRS[1:], queries=QUERIES, skipped=0), tiny_model, 0, cache, Lines()
+        made._card,
+        TrainingData(examples=PAIRS[1:], queries=QUERIES, skipped=0),
+        tiny_model,
+        seed=0,
+        cache=cache,
+        console=Lines(),
     ).partition()
     with pytest.raises(DataError, match="has parts of other examples than"):
         describe(parts, less)

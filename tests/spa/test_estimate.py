@@ -48,7 +48,7 @@ def test_seconds_are_right_within_a_factor_of_two(embedded: HFModel):
     train_adapters(embedded, parts, LORA, range(4), progress=ignore)
     trained = time.process_time() - began
     began = time.process_time()
-    scores_at(embedded, None, PAIRS, PAIRS[:8], card, LORA, seed=1, progress=ignore)
+    scores_at(embedded, None, PAIRS, queries=PAIRS[:8], card=card, lora=LORA, seed=1, progress=ignore)
     scored = time.process_time() - began
     found = training_estimate(cost, LORA, layers, [24] * 4, mean).seconds / trained
     assert 0.5 < found < 2
@@ -149,7 +149,7 @@ def test_activations_are_computed_twice_where_they_would_not_fit(embedded: HFMod
 def test_hours_are_refused_before_they_are_spent(keys: dict[str, Any], line: str, tiny_model: HFModel):
     card = AttributionCard(**keys)
     with pytest.raises(DataError, match=line):
-        scores_at(tiny_model, None, PAIRS, PAIRS[:12], card, LORA, seed=1, progress=ignore)
+        scores_at(tiny_model, None, PAIRS, queries=PAIRS[:12], card=card, lora=LORA, seed=1, progress=ignore)
 
 
 def test_hours_can_be_allowed(tiny_model: HFModel, monkeypatch: pytest.MonkeyPatch):

@@ -43,7 +43,7 @@ def scores(
     lora: LoraCard = LORA,
     kept: Path | None = None,
 ) -> np.ndarray:
-    return scores_at(model, adapter, examples, queries, card, lora, seed=seed, progress=ignore, kept=kept)
+    return scores_at(model, adapter, examples, queries=queries, card=card, lora=lora, seed=seed, progress=ignore, kept=kept)
 
 
 def first_factors(model: HFModel, seed: int = SEED) -> dict[str, torch.Tensor]:
@@ -347,10 +347,18 @@ def test_a_pass_that_was_stopped_goes_on_to_the_same_bytes(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        scores_at(tiny_model, None, many, QUERIES, card, LORA, seed=SEED, progress=stop, kept=tmp_path)
+        scores_at(tiny_model, None, many, queries=QUERIES, card=card, lora=LORA, seed=SEED, progress=stop, kept=tmp_path)
     resumed: list[int] = []
     found = scores_at(
-        tiny_model, None, many, QUERIES, card, LORA, seed=SEED, progress=lambda d, t: resumed.append(d), kept=tmp_path
+        tiny_model,
+        None,
+        many,
+        queries=QUERIES,
+        card=card,
+        lora=LORA,
+        seed=SEED,
+        progress=lambda d, t: resumed.append(d),
+        kept=tmp_path,
     )
     assert found.tobytes() == whole.tobytes()
     preparing = {"ekfac": 60, "fisher": 30}[curvature]
@@ -373,7 +381,14 @@ def test_what_was_prepared_is_not_prepared_again(tiny_model: HFModel, tmp_path: 
 def test_progress_counts_every_example(tiny_model: HFModel):
     seen: list[tuple[int, int]] = []
     scores_at(
-        tiny_model, None, EXAMPLES * 7, QUERIES, CARD, LORA, seed=0, progress=lambda done, total: seen.append((done, total))
+        tiny_model,
+        None,
+        EXAMPLES * 7,
+        queries=QUERIES,
+        card=CARD,
+        lora=LORA,
+        seed=0,
+        progress=lambda done, total: seen.append((done, total)),
     )
     assert seen[0] == (0, 42)
     assert seen[-1] == (42, 42)
@@ -397,7 +412,16 @@ def test_progress_counts_the_gradients_of_the_curvature_exactly(tiny_model: HFMo
     seen: list[tuple[int, int]] = []
     card = replace(CARD, **{"curvature_examples": 0, **keys})
     many = EXAMPLES * 7
-    scores_at(tiny_model, None, many, QUERIES, card, LORA, seed=0, progress=lambda done, total: seen.append((done, total)))
+    scores_at(
+        tiny_model,
+        None,
+        many,
+        queries=QUERIES,
+        card=card,
+        lora=LORA,
+        seed=0,
+        progress=lambda done, total: seen.append((done, total)),
+    )
     assert {total for _, total in seen} == {expected + len(many)}
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
     assert (expected, expected + len(many)) in seen  # reached by counting, as nothing is reported when preparing ends

@@ -61,7 +61,7 @@ def test_scores_are_products_of_single_gradients(
         architecture(1024).save_pretrained(str(tmp_path))
     model = HFModel(str(tmp_path), HFOptions(device="cpu", threads=1, dtype=dtype))
     card = AttributionCard(curvature="identity")
-    found = scores_at(model, None, PAIRS, PAIRS[:2], card, LORA, seed=1, progress=ignore)
+    found = scores_at(model, None, PAIRS, queries=PAIRS[:2], card=card, lora=LORA, seed=1, progress=ignore)
 
     generator, downs = torch.Generator().manual_seed(1), {}
     for path, layer in model.lora_layers("all-linear").items():

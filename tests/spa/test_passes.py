@@ -73,7 +73,7 @@ def test_scores_are_the_same_when_memory_runs_out_on_the_way(
     card = AttributionCard(curvature=curvature, curvature_examples=12)
 
     def scores() -> Any:
-        return scores_at(tiny_model, None, PAIRS, PAIRS[:3], card, LORA, seed=1, progress=ignore)
+        return scores_at(tiny_model, None, PAIRS, queries=PAIRS[:3], card=card, lora=LORA, seed=1, progress=ignore)
 
     whole, sizes = scores(), []
     plain = gradients.Point.catch
@@ -108,7 +108,16 @@ def test_the_longest_pairs_are_tried_first(tiny_model: HFModel, monkeypatch: pyt
 
     monkeypatch.setattr(gradients.Point, "catch", catch)
     monkeypatch.setattr(gradients, "TOKENS", {"cpu": 200})
-    scores_at(tiny_model, None, PAIRS, PAIRS[:1], AttributionCard(curvature="identity"), LORA, seed=1, progress=ignore)
+    scores_at(
+        tiny_model,
+        None,
+        PAIRS,
+        queries=PAIRS[:1],
+        card=AttributionCard(curvature="identity"),
+        lora=LORA,
+        seed=1,
+        progress=ignore,
+    )
     assert len(widths) > 4
     assert widths[1:] == sorted(widths[1:], reverse=True)  # behind the pass of the query
 
@@ -121,7 +130,7 @@ def test_a_pair_that_memory_does_not_hold_alone_is_an_error_that_says_what_to_do
 
     monkeypatch.setattr(gradients.Point, "catch", refuse)
     with pytest.raises(DataError, match="attribution ran out of memory with 1 queries"):
-        scores_at(tiny_model, None, PAIRS, PAIRS[:1], AttributionCard(), LORA, seed=1, progress=ignore)
+        scores_at(tiny_model, None, PAIRS, queries=PAIRS[:1], card=AttributionCard(), lora=LORA, seed=1, progress=ignore)
 
 
 def test_gradients_that_the_curvature_took_are_not_computed_again(tiny_model: HFModel, monkeypatch: pytest.MonkeyPatch):
@@ -142,7 +151,7 @@ def test_gradients_that_the_curvature_took_are_not_computed_again(tiny_model: HF
         for curvature in ("fisher", "datainf"):
             rows = 0
             card = AttributionCard(curvature=curvature, curvature_examples=20)
-            found.append(scores_at(tiny_model, None, PAIRS, PAIRS[:2], card, LORA, seed=1, progress=ignore))
+            found.append(scores_at(tiny_model, None, PAIRS, queries=PAIRS[:2], card=card, lora=LORA, seed=1, progress=ignore))
             counts.append(rows)
     assert counts == [2 + 30, 2 + 30, 2 + 20 + 30, 2 + 20 + 20 + 30]
     assert found[0].tobytes() == found[2].tobytes()

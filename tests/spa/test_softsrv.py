@@ -77,7 +77,8 @@ def test_training_lowers_the_held_out_loss_and_leaves_the_model_as_it_was(
     before = {name: tensor.clone() for name, tensor in embedded.network.state_dict().items()}
     made = method(embedded, replace(TRAINED, form=form), family(24))
     kept(form).mkdir(exist_ok=True)
-    facts: Any = made.prepare(progress=ignore, kept=kept(form))
+    ready = made.prepare(progress=ignore, kept=kept(form))
+    facts: Any = ready.facts
     assert facts["nats_per_token"]["trained"] < 0.9 * facts["nats_per_token"]["start"]
     assert (facts["targets"], facts["held_out"], facts["layout"]) == (21, 3, "code")
     after = embedded.network.state_dict()
@@ -85,12 +86,11 @@ def test_training_lowers_the_held_out_loss_and_leaves_the_model_as_it_was(
     assert all(torch.equal(before[name], after[name]) for name in before)
     assert all(p.grad is None and not p.requires_grad for p in embedded.network.parameters())
     soft, texts = SoftPrompts(embedded), [e.prompt + e.completion for e in family(30)[24:]]
-    assert made.prompt is not None
-    behind = nll.own_nll(soft, made.prompt, texts)
-    z = made.prompt.z(soft, [e.prompt + e.completion for e in family(3)])
-    mixed = nll.mixture_nll(soft, made.prompt, texts, z)
+    behind = nll.own_nll(soft, ready.prompt, texts)
+    z = ready.prompt.z(soft, [e.prompt + e.completion for e in family(3)])
+    mixed = nll.mixture_nll(soft, ready.prompt, texts, z)
     assert behind.nats.shape == mixed.nats.shape == (6,)
-    each = np.stack([nll.mixture_nll(soft, made.prompt, texts, one[None]).nats for one in z])
+    each = np.stack([nll.mixture_nll(soft, ready.prompt, texts, one[None]).nats for one in z])
     np.testing.assert_allclose(mixed.nats, -np.log(np.exp(-each).mean(0)), rtol=1e-6)
     assert (z.shape[1] == 0) == (form == "nsp") == bool(np.allclose(behind.nats, mixed.nats))
     assert (nll.model_nll(embedded, texts).tokens == behind.tokens).all()
@@ -101,8 +101,7 @@ def test_a_training_that_was_stopped_gives_the_same_bytes(
     form: str, tiny_model: HFModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     options = replace(SMALL, form=form)
-    whole = method(tiny_model, options)
-    facts = whole.prepare(progress=ignore, kept=tmp_path / "whole")
+    whole = method(tiny_model, options).prepare(progress=ignore, kept=tmp_path / "whole")
     again = method(tiny_model, options)
     kept = tmp_path / "again"
     kept.mkdir()
@@ -118,16 +117,16 @@ def test_a_training_that_was_stopped_gives_the_same_bytes(
         again.prepare(progress=stop, kept=kept)
     assert len(saved) == 2
     steps: list[int] = []
-    resumed = method(tiny_model, options)
-    assert resumed.prepare(progress=lambda done, total: steps.append(done), kept=kept) == facts
+    resumed = method(tiny_model, options).prepare(progress=lambda done, total: steps.append(done), kept=kept)
+    assert resumed.facts == whole.facts
     assert steps[0] == 3  # two steps were done and kept
     assert files(kept / FOLDER) == files(tmp_path / "whole" / FOLDER)
     assert [p.name for p in kept.iterdir()] == [FOLDER]
     drafts = list(whole.round(1, []))
     assert list(resumed.round(1, [])) == drafts
-    third = method(tiny_model, options)
     finished: list[int] = []
-    assert third.prepare(progress=lambda done, total: finished.append(done), kept=kept) == facts
+    third = method(tiny_model, options).prepare(progress=lambda done, total: finished.append(done), kept=kept)
+    assert third.facts == whole.facts
     assert finished == []  # what is trained is not trained again
     assert list(third.round(1, [])) == drafts
     other = method(tiny_model, options, seed=6)
@@ -137,30 +136,28 @@ def test_a_training_that_was_stopped_gives_the_same_bytes(
 
 
 def test_a_round_depends_on_the_seed_and_its_number_and_drafts_on_no_company(tiny_model: HFModel, tmp_path: Path):
-    made = method(tiny_model)
-    made.prepare(progress=ignore, kept=tmp_path)
+    made = method(tiny_model).prepare(progress=ignore, kept=tmp_path)
     first = list(made.round(0, []))
     assert len(first) == 6
     assert list(made.round(0, TARGETS)) == first
     assert [d.text for d in made.round(1, [])] != [d.text for d in first]
     few = method(tiny_model, replace(SMALL, round=2))
-    few.prepare(progress=lambda done, total: pytest.fail("trained again"), kept=tmp_path)
-    assert list(few.round(0, [])) == first[:2]
+    again = few.prepare(progress=lambda done, total: pytest.fail("trained again"), kept=tmp_path)
+    assert list(again.round(0, [])) == first[:2]
 
 
 def test_a_draft_has_a_pair_or_says_why_not(embedded: HFModel, kept: Callable[[str], Path]):
     kept(TRAINED.form).mkdir(exist_ok=True)  # trained already where the tests before have run
     made = method(embedded, replace(TRAINED, round=16, max_new_tokens=90), family(24))
-    made.prepare(progress=ignore, kept=kept(TRAINED.form))
-    drafts: list[Draft] = list(made.round(0, []))
+    drafts: list[Draft] = list(made.prepare(progress=ignore, kept=kept(TRAINED.form)).round(0, []))
     assert all((d.example is None) == bool(d.failure) for d in drafts)
     assert all(d.example.prompt + d.example.completion == d.text for d in drafts if d.example)
     pairs = [d for d in drafts if d.example]
     assert pairs
     assert all(0 < d.tokens <= 90 and d.source.startswith("target ") for d in drafts)
     short = method(embedded, replace(TRAINED, round=4, max_new_tokens=3), family(24))
-    short.prepare(progress=lambda done, total: pytest.fail("trained again"), kept=kept(TRAINED.form))
-    assert {d.failure for d in short.round(0, [])} == {"did not end within the most new tokens"}
+    cut = short.prepare(progress=lambda done, total: pytest.fail("trained again"), kept=kept(TRAINED.form))
+    assert {d.failure for d in cut.round(0, [])} == {"did not end within the most new tokens"}
 
 
 def test_early_stopping_keeps_the_best_state(tiny_model: HFModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -179,10 +176,10 @@ def test_early_stopping_keeps_the_best_state(tiny_model: HFModel, tmp_path: Path
         return done
 
     monkeypatch.setattr(training.Training, "_step", step)
-    facts: Any = made.prepare(progress=ignore, kept=tmp_path)
+    ready = made.prepare(progress=ignore, kept=tmp_path)
+    facts: Any = ready.facts
     assert (facts["steps"], facts["best_step"], facts["stopped"]) == (5, 2, "early")
-    assert made.prompt is not None
-    assert torch.equal(made.prompt.form.prompt, stages[1])  # type: ignore[arg-type]
+    assert torch.equal(ready.prompt.form.prompt, stages[1])  # type: ignore[arg-type]
     assert not torch.equal(stages[1], stages[4])
 
 
@@ -190,16 +187,14 @@ def test_peft_loads_a_plain_soft_prompt_and_gives_the_same_logits(tiny_model: HF
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
-    made = method(tiny_model, replace(SMALL, form="nsp"))
-    made.prepare(progress=ignore, kept=tmp_path)
+    ready = method(tiny_model, replace(SMALL, form="nsp")).prepare(progress=ignore, kept=tmp_path)
     soft = SoftPrompts(tiny_model)
-    assert made.prompt is not None
     ids = torch.tensor([[5, 9, 17, 4], [8, 8, 2, 30]])
     base = AutoModelForCausalLM.from_pretrained(str(tiny_folder), dtype=torch.float32)
     peft = PeftModel.from_pretrained(base, str(tmp_path / FOLDER)).eval()
     with torch.no_grad():
         theirs = peft(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[:, -4:]
-        with soft.read(made.prompt.prompts(np.zeros((2, 0), np.float32))) as prompts:
+        with soft.read(ready.prompt.prompts(np.zeros((2, 0), np.float32))) as prompts:
             ours = soft.network(
                 input_ids=torch.tensor([[*p, *row] for p, row in zip(prompts, ids.tolist(), strict=True)])
             ).logits
@@ -210,14 +205,12 @@ def test_peft_loads_a_plain_soft_prompt_and_gives_the_same_logits(tiny_model: HF
 
 @pytest.mark.parametrize("form", FORMS)
 def test_a_soft_prompt_is_loaded_as_it_was_saved(form: str, tiny_model: HFModel, tmp_path: Path):
-    made = method(tiny_model, replace(SMALL, form=form))
-    made.prepare(progress=ignore, kept=tmp_path)
+    ready = method(tiny_model, replace(SMALL, form=form)).prepare(progress=ignore, kept=tmp_path)
     soft = SoftPrompts(tiny_model)
     loaded, texts = load_prompt(tmp_path / FOLDER, soft), [e.prompt + e.completion for e in TARGETS[:3]]
-    assert made.prompt is not None
-    np.testing.assert_array_equal(loaded.z(soft, texts), made.prompt.z(soft, texts))
-    assert torch.equal(loaded.prompts(loaded.z(soft, texts)), made.prompt.prompts(made.prompt.z(soft, texts)))
-    assert (loaded.trained, loaded.layout) == (made.prompt.trained, made.prompt.layout)
+    np.testing.assert_array_equal(loaded.z(soft, texts), ready.prompt.z(soft, texts))
+    assert torch.equal(loaded.prompts(loaded.z(soft, texts)), ready.prompt.prompts(ready.prompt.z(soft, texts)))
+    assert (loaded.trained, loaded.layout) == (ready.prompt.trained, ready.prompt.layout)
 
 
 def test_a_soft_prompt_of_another_model_or_encoder_is_refused(

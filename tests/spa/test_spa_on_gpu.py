@@ -35,14 +35,14 @@ def both(tiny_folder: Path) -> tuple[HFModel, HFModel]:
 def test_scores_are_those_of_the_cpu(curvature: str, both: tuple[HFModel, HFModel]):
     # drawn labels are the same as long as rounding moves no probability across a draw, which damping forgives
     card = AttributionCard(curvature=curvature, depth=4)
-    cpu, gpu = (scores_at(m, None, PAIRS, PAIRS[:3], card, LORA, seed=1, progress=ignore) for m in both)
+    cpu, gpu = (scores_at(m, None, PAIRS, queries=PAIRS[:3], card=card, lora=LORA, seed=1, progress=ignore) for m in both)
     assert np.corrcoef(cpu.ravel(), gpu.ravel())[0, 1] > 0.999
 
 
 @pytest.mark.parametrize("features", ["projection", "core"])
 def test_smaller_features_are_those_of_the_cpu(features: str, both: tuple[HFModel, HFModel]):
     card = AttributionCard(curvature="fisher", features=features, dimensions=8)
-    cpu, gpu = (scores_at(m, None, PAIRS, PAIRS[:3], card, LORA, seed=1, progress=ignore) for m in both)
+    cpu, gpu = (scores_at(m, None, PAIRS, queries=PAIRS[:3], card=card, lora=LORA, seed=1, progress=ignore) for m in both)
     np.testing.assert_allclose(gpu, cpu, rtol=1e-2, atol=1e-2 * abs(cpu).max())
 
 

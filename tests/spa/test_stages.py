@@ -58,7 +58,7 @@ def cache(tmp_path: Path) -> Path:
 
 
 def adapters(model: HFModel, cache: Path, card: SamplerCard = CARD, *, seed: int = 0, data: TrainingData = DATA) -> list[Path]:
-    return Stages(card, data, model, seed, cache, Lines()).adapters()
+    return Stages(card, data, model, seed=seed, cache=cache, console=Lines()).adapters()
 
 
 def names(cache: Path) -> list[str]:
@@ -68,7 +68,7 @@ def names(cache: Path) -> list[str]:
 def test_a_second_call_takes_the_adapters_from_the_cache(tiny_model: HFModel, cache: Path, trained: Trained):
     first = adapters(tiny_model, cache)
     console = Lines()
-    again = Stages(CARD, DATA, tiny_model, 0, cache, console).adapters()
+    again = Stages(CARD, DATA, tiny_model, seed=0, cache=cache, console=console).adapters()
     assert again == first
     assert len(trained.parts) == 1
     assert console.stages == []
@@ -120,12 +120,14 @@ def test_parts_that_need_no_scores_attribute_nothing_and_depend_on_no_model(
     file = tmp_path / "labels.txt"
     file.write_text("0\n1\n" * 6)
     card = replace(CARD, partition=PartitionCard(method=partition, file=str(file) if partition == "file" else ""))
-    stage = Stages(card, TrainingData(examples=PAIRS, queries=[], skipped=0), tiny_model, 0, cache, Lines()).partition()
+    stage = Stages(
+        card, TrainingData(examples=PAIRS, queries=[], skipped=0), tiny_model, seed=0, cache=cache, console=Lines()
+    ).partition()
     assert names(cache) == ["parts"]
     key = json.loads((stage / "key.json").read_text())
     assert not {"model", "attribution", "queries"} & set(key)
-    assert Stages(card, DATA, tiny_model, 0, cache, Lines()).partition() == stage
-    other = Stages(card, DATA, tiny_model, 1, cache, Lines()).partition()
+    assert Stages(card, DATA, tiny_model, seed=0, cache=cache, console=Lines()).partition() == stage
+    other = Stages(card, DATA, tiny_model, seed=1, cache=cache, console=Lines()).partition()
     assert (other == stage) == (partition == "file")
 
 
@@ -134,7 +136,7 @@ def test_a_file_of_parts_counts_by_what_it_holds(tiny_model: HFModel, cache: Pat
     for name, content in (("a.txt", "0\n1\n" * 6), ("b.txt", "0\n1\n" * 6), ("c.txt", "1\n0\n" * 6)):
         (tmp_path / name).write_text(content)
         card = replace(CARD, partition=PartitionCard(method="file", file=str(tmp_path / name)))
-        found.append(Stages(card, DATA, tiny_model, 0, cache, Lines()).partition())
+        found.append(Stages(card, DATA, tiny_model, seed=0, cache=cache, console=Lines()).partition())
         assert DATA.describe(card)["parts"]
     assert found[0] == found[1] != found[2]
 
@@ -142,7 +144,9 @@ def test_a_file_of_parts_counts_by_what_it_holds(tiny_model: HFModel, cache: Pat
 def test_a_new_partition_of_the_same_scores_attributes_nothing_again(tiny_model: HFModel, cache: Path):
     console = Lines()
     for method in ("argmax", "balanced", "kmeans"):
-        Stages(replace(CARD, partition=PartitionCard(method=method)), DATA, tiny_model, 0, cache, console).partition()
+        Stages(
+            replace(CARD, partition=PartitionCard(method=method)), DATA, tiny_model, seed=0, cache=cache, console=console
+        ).partition()
     assert console.stages.count("attribution (bm25)") == 1
     assert names(cache) == ["parts"] * 3 + ["scores"]
 
@@ -150,7 +154,7 @@ def test_a_new_partition_of_the_same_scores_attributes_nothing_again(tiny_model:
 def test_the_encoder_counts_for_scores_by_embedding(tiny_model: HFModel, tiny_folder: Path, cache: Path):
     for encoder in ("tf-idf", str(tiny_folder)):
         card = replace(CARD, attribution=AttributionCard(method="embedding", encoder=encoder))
-        Stages(card, DATA, tiny_model, 0, cache, Lines()).attribute()
+        Stages(card, DATA, tiny_model, seed=0, cache=cache, console=Lines()).attribute()
     assert names(cache) == ["scores"] * 2
 
 

@@ -39,7 +39,7 @@ def with_scores(**changes: Any) -> SamplerCard:
 
 
 def scores(model: HFModel, cache: Path, card: SamplerCard = CARD, console: Any = None) -> Path:
-    return Stages(card, DATA, model, 0, cache, console or Lines()).attribute()
+    return Stages(card, DATA, model, seed=0, cache=cache, console=console or Lines()).attribute()
 
 
 def test_another_curvature_at_the_same_checkpoints_trains_nothing_again(tiny_model: HFModel, tmp_path: Path):
@@ -189,9 +189,15 @@ def test_what_an_attributor_of_the_users_own_raises_is_one_line(
 
 
 def test_bm25_draws_nothing_so_every_seed_shares_its_scores(tiny_model: HFModel, tmp_path: Path):
-    folders = {Stages(with_scores(method="bm25"), DATA, tiny_model, seed, tmp_path, Lines()).attribute() for seed in (0, 1)}
+    folders = {
+        Stages(with_scores(method="bm25"), DATA, tiny_model, seed=seed, cache=tmp_path, console=Lines()).attribute()
+        for seed in (0, 1)
+    }
     assert len(folders) == 1
-    folders = {Stages(with_scores(method="random"), DATA, tiny_model, seed, tmp_path, Lines()).attribute() for seed in (0, 1)}
+    folders = {
+        Stages(with_scores(method="random"), DATA, tiny_model, seed=seed, cache=tmp_path, console=Lines()).attribute()
+        for seed in (0, 1)
+    }
     assert len(folders) == 2
 
 

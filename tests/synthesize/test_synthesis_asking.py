@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from doubles import ignore
 from spa_bench.cards.sampler import load_sampler_card
 from spa_bench.cards.synthesis import SynthesisCard
 from spa_bench.errors import CardError, DataError, ModelError
@@ -15,7 +16,7 @@ from spa_bench.models.mock import MockModel, Reply
 from spa_bench.samplers.asking.case import Reply as Heard
 from spa_bench.spa.data.near import words_of
 from spa_bench.spa.synthesize.asking import fenced, sections
-from spa_bench.spa.synthesize.base import Draft, Setting, Synthesizer, synthesis_kind
+from spa_bench.spa.synthesize.base import Draft, Prepared, Setting, synthesis_kind
 from spa_bench.spa.synthesize.oss_instruct import draft_of
 from spa_bench.spa.synthesize.self_instruct import rouge_l, tasks_in
 from spa_bench.types import Completion, Example, Member, Request
@@ -43,13 +44,10 @@ def card(method: str, **options: object) -> SynthesisCard:
     return load_sampler_card("single", {"synthesize.method": method, **values}).synthesize
 
 
-def method(made: SynthesisCard, replies: Sequence[Reply], seed: int = 0) -> tuple[Synthesizer, Listening]:
+def method(made: SynthesisCard, replies: Sequence[Reply], seed: int = 0, *, kept: Path = Path()) -> tuple[Prepared, Listening]:
     model = Listening(replies=replies)
-    return synthesis_kind(made.method).build(Setting(card=made, model=model, targets=TARGETS, seed=seed)), model
-
-
-def quiet(done: int, total: int) -> None:
-    pass
+    own = synthesis_kind(made.method).build(Setting(card=made, model=model, targets=TARGETS, seed=seed))
+    return own.prepare(progress=ignore, kept=kept), model
 
 
 # reading replies ----------------------------------------------------------------------------------------------------
@@ -161,7 +159,7 @@ NEW = (
 )
 
 
-def self_instruct(**options: object) -> tuple[Synthesizer, Listening]:
+def self_instruct(**options: object) -> tuple[Prepared, Listening]:
     replies = [Reply(text=NEW, problem="synthesis/self-instruct/0"), Reply(text="Rhine, Danube and Loire.")]
     return method(card("self-instruct", **options), replies)
 
@@ -235,28 +233,28 @@ def skills(*lists: str) -> list[Reply]:
 
 
 def test_skills_are_named_first_and_mixed_then(tmp_path: Path):
-    made, model = method(card("skill-mix", shown=3, round=20), skills("1. Loops\n2. Lists", "- lists.\n- Recursion"))
-    facts = made.prepare(progress=quiet, kept=tmp_path)
-    assert facts["skills"] == ["lists", "loops", "recursion"]  # by how often, then by place
+    made, model = method(
+        card("skill-mix", shown=3, round=20), skills("1. Loops\n2. Lists", "- lists.\n- Recursion"), kept=tmp_path
+    )
+    named = made.facts["skills"]
+    assert isinstance(named, list)
+    assert named == ["lists", "loops", "recursion"]  # by how often, then by place
     drafts = list(made.round(0, ()))
     assert {draft.example for draft in drafts} == {Example("Sort by length.", "sorted(xs, key=len)")}
-    assert {draft.source for draft in drafts} <= {
-        f"skills {a}, {b}" for a in facts["skills"] for b in facts["skills"] if a != b
-    }
+    assert {draft.source for draft in drafts} <= {f"skills {a}, {b}" for a in named for b in named if a != b}
     assert "- lists" in "".join(request.prompt for request in model.asked[2:])
 
 
 def test_a_stopped_extraction_asks_only_for_the_rest(tmp_path: Path):
     (tmp_path / "skills-00000.json").write_text(json.dumps({"skills": ["kept"], "tokens": 5}))
-    made, model = method(card("skill-mix", shown=3), skills("never", "1. other"))
-    assert made.prepare(progress=quiet, kept=tmp_path)["skills"] == ["kept", "other"]
+    made, model = method(card("skill-mix", shown=3), skills("never", "1. other"), kept=tmp_path)
+    assert made.facts["skills"] == ["kept", "other"]
     assert [request.problem_id for request in model.asked] == ["synthesis/skill-list/1"]
 
 
 def test_too_few_skills_are_refused(tmp_path: Path):
-    made, _ = method(card("skill-mix"), skills("", ""))
     with pytest.raises(DataError, match="skill-mix found 0 skills in 6 targets, and a task mixes 2"):
-        made.prepare(progress=quiet, kept=tmp_path)
+        method(card("skill-mix"), skills("", ""), kept=tmp_path)
 
 
 # what is refused ----------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from spa_bench.errors import DataError, ModelError, UsageError
 from spa_bench.mini.data import instructions
 from spa_bench.models.mock import MockModel, Reply
 from spa_bench.spa.data.sets import load_examples
-from spa_bench.spa.synthesize.base import Draft, Progress, Setting, SynthesisKind
+from spa_bench.spa.synthesize.base import Draft, Prepared, Progress, Setting, SynthesisKind
 from spa_bench.spa.synthesize.filters import Filters, Limits
 from spa_bench.spa.synthesize.pipeline import BARREN, Made, make_pairs
 from spa_bench.spa.synthesize.programs import CodeFilter
@@ -33,9 +33,9 @@ class Counting:
     def __init__(self, setting: Setting, stop: int = -1, draft: str = ""):
         self._seed, self._stop, self._draft = setting.seed, stop, draft
 
-    def prepare(self, *, progress: Progress, kept: Path) -> dict[str, object]:
+    def prepare(self, *, progress: Progress, kept: Path) -> Prepared:
         (kept / "made").write_text("once")
-        return {"size": 7}
+        return Prepared(facts={"size": 7}, round=self.round)
 
     def round(self, number: int, pairs: Sequence[Example]) -> Iterator[Draft]:
         for place in range(6):
@@ -205,12 +205,13 @@ def test_targets_are_text_without_a_template(tmp_path: Path):
 def test_a_method_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "own_method.py").write_text(
+        "from spa_bench.spa.synthesize.base import Prepared\n"
         "class Own:\n"
-        "    def prepare(self, *, progress, kept):\n        return {}\n"
+        "    def prepare(self, *, progress, kept):\n        return Prepared(facts={}, round=self.round)\n"
         "    def round(self, number, pairs):\n        raise KeyError('lost')\n"
         "def build(setting):\n    return Own()\n"
     )
     with pytest.raises(
-        UsageError, match=r"synthesize.method 'own_method:build' failed: KeyError: 'lost' \(own_method.py, line 5\)"
+        UsageError, match=r"synthesize.method 'own_method:build' failed: KeyError: 'lost' \(own_method.py, line 6\)"
     ):
         made(order([], method="own_method:build"), tmp_path / "cache")

@@ -7,13 +7,14 @@ from typing import cast
 
 import pytest
 
+from doubles import ignore
 from spa_bench.cards.synthesis import SynthesisCard
 from spa_bench.errors import ModelError
 from spa_bench.mini.data import forbidden
 from spa_bench.mini.words import HALF, instructions, queries
 from spa_bench.models.base import Model
 from spa_bench.models.hf.model import HFModel
-from spa_bench.spa.synthesize.base import Draft, Setting
+from spa_bench.spa.synthesize.base import Draft, Prepared, Setting
 from spa_bench.spa.synthesize.sample import Sample, SampleOptions, _common, check_model
 from spa_bench.types import Example
 
@@ -26,9 +27,10 @@ class Bare:
     name = "bare"
 
 
-def method(model: Model, seed: int = 0, **options: object) -> Sample:
+def method(model: Model, seed: int = 0, **options: object) -> Prepared:
     card = SynthesisCard(method="sample", options=SampleOptions(**{"round": 6, **options}))  # type: ignore[arg-type]
-    return Sample(Setting(card=card, model=model, targets=TARGETS, seed=seed))
+    own = Sample(Setting(card=card, model=model, targets=TARGETS, seed=seed))
+    return own.prepare(progress=ignore, kept=Path())
 
 
 def said(drafts: list[Draft]) -> list[tuple[str, str]]:
@@ -43,9 +45,9 @@ def test_the_beginning_that_texts_share(texts: list[str], shared: str):
     assert _common(texts) == shared
 
 
-def test_drafts_begin_as_the_targets_do_and_are_drawn_again_with_the_same_text(tiny_model: HFModel, tmp_path: Path):
+def test_drafts_begin_as_the_targets_do_and_are_drawn_again_with_the_same_text(tiny_model: HFModel):
     first = method(tiny_model, max_new_tokens=12)
-    assert first.prepare(progress=lambda a, b: None, kept=tmp_path) == {"layout": "code", "lead": "def", "max_new_tokens": 12}
+    assert first.facts == {"layout": "code", "lead": "def", "max_new_tokens": 12}
     drafts = list(first.round(3, ()))
     assert len(drafts) == 6
     assert all(draft.text.startswith("def") for draft in drafts)
@@ -55,11 +57,11 @@ def test_drafts_begin_as_the_targets_do_and_are_drawn_again_with_the_same_text(t
     assert said(list(method(tiny_model, 1, max_new_tokens=12).round(3, ()))) != said(drafts)
 
 
-def test_the_most_tokens_of_a_draft_follow_from_the_longest_target(tiny_model: HFModel, tmp_path: Path):
+def test_the_most_tokens_of_a_draft_follow_from_the_longest_target(tiny_model: HFModel):
     longest = max(len(tiny_model.encode_pair("", t.prompt + t.completion)[1]) for t in TARGETS)
-    facts = method(tiny_model).prepare(progress=lambda a, b: None, kept=tmp_path)
+    facts = method(tiny_model).facts
     assert facts["max_new_tokens"] == -(-3 * longest // 2)
-    blank = method(tiny_model, lead="x", layout="pairs").prepare(progress=lambda a, b: None, kept=tmp_path)
+    blank = method(tiny_model, lead="x", layout="pairs").facts
     assert (blank["lead"], blank["layout"]) == ("x", "pairs")
 
 

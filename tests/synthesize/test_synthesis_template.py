@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from doubles import ignore
 from spa_bench.cards.sampler import load_sampler_card
 from spa_bench.cards.synthesis import SynthesisCard
 from spa_bench.cards.task import load_task_card
@@ -27,8 +28,7 @@ from spa_bench.types import Example
 def drawn(targets: list[Example], *families: str, seed: int = 0, number: int = 0, count: int = 64) -> list[Draft]:
     card = SynthesisCard(method="template", options=TemplateOptions(families=families, round=count))
     method = Template(Setting(card=card, model=MockModel(), targets=targets, seed=seed))
-    method.prepare(progress=lambda done, total: None, kept=Path())
-    return list(method.round(number, ()))
+    return list(method.prepare(progress=ignore, kept=Path()).round(number, ()))
 
 
 def test_a_round_depends_on_seed_and_number():

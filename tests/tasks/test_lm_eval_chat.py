@@ -121,7 +121,7 @@ def asked_in_chat(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Run
         2,
     )
     job = Job(sampler=sampler_card(), task=card, n=n, seed=0)
-    made = generate(job, task, model, place / "runs", place / "stages", Lines())
+    made = generate(job, task, model, out=place / "runs", cache=place / "stages", console=Lines())
     grade(made, load_task(card), Lines(), sandbox=None, workers=1)
     return made
 

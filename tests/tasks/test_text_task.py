@@ -305,5 +305,7 @@ def test_a_sampler_that_fails_is_one_line(source: str, message: str, mine: Any, 
     loaded = load_task_card(str(three))
     job = Job(sampler=sampler_card(kind="mine:build"), task=loaded, n=2, seed=0)
     with pytest.raises(UsageError) as error:
-        generate(job, load_task(loaded), MockModel(lambda r: ""), tmp_path / "runs", tmp_path / "cache", Lines())  # type: ignore[arg-type]
+        generate(
+            job, load_task(loaded), MockModel(lambda r: ""), out=tmp_path / "runs", cache=tmp_path / "cache", console=Lines()
+        )  # type: ignore[arg-type]
     assert str(error.value).startswith(message)

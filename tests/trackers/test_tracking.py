@@ -25,11 +25,11 @@ class Diary:
         with open(os.environ["DIARY"], "a") as stream:
             stream.write(json.dumps({"what": what, **content}, default=str) + "\\n")
 
-    def start(self, run):
+    def __init__(self, run):
         print("noise on stdout")
         random.seed(7)
         self.write("start", **dataclasses.asdict(run))
-        return "in the diary"
+        self.where = "in the diary"
 
     def progress(self, values, step):
         self.write("progress", step=step, values=dict(values))
@@ -38,7 +38,7 @@ class Diary:
         self.write("finish", **dataclasses.asdict(ended))
 
 class Refusing(Diary):
-    def start(self, run):
+    def __init__(self, run):
         raise ConnectionError("nobody\\nanswers")
 
 class Forgetful(Diary):
@@ -50,7 +50,7 @@ class Hanging(Diary):
         time.sleep(600)
 
 class Slow(Diary):
-    def start(self, run):
+    def __init__(self, run):
         time.sleep(600)
 
 class Dying(Diary):
@@ -59,7 +59,7 @@ class Dying(Diary):
         os._exit(3)
 
 class Leaving(Diary):
-    def start(self, run):
+    def __init__(self, run):
         sys.exit("not logged in")
 
 build = Diary

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,8 @@ FEWEST = 32
 """A set of fewer pairs does not decide m, because all others would be measured at less; it then has no such measures."""
 _INF = math.inf
 Measured = Mapping[str, float]
+Rows: TypeAlias = "NDArray[np.floating] | sparse.csr_array"
+"""Vectors, a row each, dense or sparse."""
 
 
 def shared_size(counts: Sequence[int], wanted: int | None = None) -> int:
@@ -53,7 +55,7 @@ def of_sets(subset_values: Sequence[Measured], items: int, size: int, most: Mapp
 class SubsetMeasures:
     """Measures of any subset of a pool's pairs."""
 
-    def __init__(self, pool: Pool, clusters: IntArray, cluster_count: int, vectors: Any):
+    def __init__(self, pool: Pool, clusters: IntArray, cluster_count: int, vectors: Rows):
         """`clusters` (U,) is the cluster of each pair, `vectors` (U, d) unit vectors of the encoder, dense or sparse."""
         self._pool, self._clusters, self._cluster_count, self._vectors = pool, clusters, cluster_count, vectors
         self._grams = [_unit(counts) for counts in pool.counts]
@@ -111,10 +113,10 @@ def _vendi(kernel: str, matrix: NDArray[np.floating]) -> dict[str, float]:
     return {f"vendi[{kernel},q={order}]": score for order, score in zip(ORDERS, scores, strict=True)}
 
 
-def _cosines(unit: Any, chosen: IntArray) -> FloatArray:
+def _cosines(unit: Rows, chosen: IntArray) -> FloatArray:
     some = unit[chosen]
     product = some @ some.T
-    dense = product.toarray() if sparse.issparse(product) else np.asarray(product)
+    dense = product if isinstance(product, np.ndarray) else product.toarray()
     return np.asarray((dense + dense.T) / 2, dtype=np.float64)  # exactly symmetric
 
 

@@ -132,7 +132,7 @@ def describe(
         *_run(pool, grader, how, console),
         *_read(pool, model, how, console),
         *_judged(pool, judge, how, console),
-        *(_gradients(pool, model, known, size, how, console) if how.gradients else ()),
+        *(_gradients(pool, model, known, size=size, how=how, console=console) if how.gradients else ()),
     ]
     able = {one.name: _able(pool, pool.places[one.name]) for one in known}
     gradients = min(size, shared_size([len(places) for places in able.values()]))
@@ -246,7 +246,7 @@ def _judged(pool: Pool, judge: Model | None, how: How, console: Reporter) -> lis
 
 
 def _gradients(
-    pool: Pool, model: LoraTrainable | None, sets: Sequence[DataSet], size: int, how: How, console: Reporter
+    pool: Pool, model: LoraTrainable | None, sets: Sequence[DataSet], *, size: int, how: How, console: Reporter
 ) -> list[str]:
     """Gradients of 2 m pairs of each set, or of all that fit, drawn with the seed."""
     if model is None or size < 2:

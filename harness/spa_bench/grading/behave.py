@@ -109,7 +109,7 @@ class Prober:
         """What the job's program does on the probes. Raises SandboxGone."""
         probes = self._load(job)
         how = f"{job['key']} {job['seconds']}"
-        did, end = self._run(job, how, probes.arguments, probes.limits, probes.seconds, probes.most)
+        did, end = self._run(job, how, probes.arguments, limits=probes.limits, seconds=probes.seconds, most=probes.most)
         digest, right = _digest(), 0
         ran = not end
         try:
@@ -143,7 +143,7 @@ class Prober:
         return self._loaded[name]
 
     def _run(
-        self, job: dict[str, Any], name: str, probes: Sequence[bytes], limits: list[float], seconds: float, most: int
+        self, job: dict[str, Any], name: str, probes: Sequence[bytes], *, limits: list[float], seconds: float, most: int
     ) -> tuple[list[_Did], str]:
         """(what a program did on each probe, in order; how it ended where that was before the last probe, else "")."""
         # marshalled twice: the zygote unpacks a frame and gives the child bytes, which the child reads again for each call
@@ -177,7 +177,7 @@ class Prober:
                     if len(answered) == len(probes):
                         return answered, ""
                 del buffer[:at]
-        return answered, str(ended(self.zygote, end, end["status"][0], seconds, "", kills).verdict)
+        return answered, str(ended(self.zygote, end, end["status"][0], limit=seconds, call="", kills=kills).verdict)
 
     # references
 
@@ -196,7 +196,7 @@ class Prober:
         if not arguments:
             return {"probes": 0}
         limits = [REFERENCE_SECONDS] * len(arguments)
-        did, end = self._run(job, f"{job['key']} reference", arguments, limits, REFERENCE_SECONDS, _MOST)
+        did, end = self._run(job, f"{job['key']} reference", arguments, limits=limits, seconds=REFERENCE_SECONDS, most=_MOST)
         kept = [i for i, one in enumerate(did) if one.code != b"N"]
         if end or not kept:
             return {"probes": 0}

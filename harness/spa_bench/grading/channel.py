@@ -84,16 +84,22 @@ class Zygote:
             raise (_Silent if str(gone) == _ENDED else SandboxGone)("it says not why") from None
         assert kind == b"H"
 
+    def _running(self) -> subprocess.Popen[bytes]:
+        """The process. Raises SandboxGone where there is none."""
+        if self._process is None:
+            raise SandboxGone(_ENDED)
+        return self._process
+
     def send(self, header: dict[str, Any], *payloads: dict[str, Any]) -> None:
         """Send a command, and for each of its processes the payload that only this process may see."""
         parts = [marshal.dumps(payload, 2) for payload in payloads]
         message = marshal.dumps({**header, "sizes": [len(part) for part in parts]}, 2)
-        assert self._process
-        assert self._process.stdin
+        stream = self._running().stdin
+        assert stream
         data = b"".join([struct.pack("<I", len(message)), message, *parts])
         try:
             while data:
-                data = data[os.write(self._process.stdin.fileno(), data) :]
+                data = data[os.write(stream.fileno(), data) :]
         except BrokenPipeError:
             raise SandboxGone(_ENDED) from None
 
@@ -119,9 +125,9 @@ class Zygote:
 
     def _pieces(self, size: int, deadline: float) -> Iterator[bytes]:
         """So many bytes, as they come."""
-        assert self._process
-        assert self._process.stdout
-        source = self._process.stdout.fileno()
+        stream = self._running().stdout
+        assert stream
+        source = stream.fileno()
         while size:
             if self._used == len(self._buffer):
                 ready, _, _ = select.select([source], [], [], max(0.0, deadline - time.monotonic()))

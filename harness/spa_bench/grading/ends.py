@@ -27,7 +27,7 @@ def command(job: dict[str, Any], do: str, seconds: float, cpu_seconds: float, **
     return {**head, "seconds": seconds, "cpu_seconds": cpu_seconds, **more}
 
 
-def ended(zygote: Zygote, end: dict[str, Any], status: int | None, limit: float, call: str, kills: int) -> Outcome:
+def ended(zygote: Zygote, end: dict[str, Any], status: int | None, *, limit: float, call: str, kills: int) -> Outcome:
     """The outcome of a program that ended before its tests did; `kills` are the memory kills before it ran."""
     if end["why"] == "timeout" or status == -signal.SIGXCPU:
         return Outcome(

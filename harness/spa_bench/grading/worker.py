@@ -137,7 +137,14 @@ class Worker:
         if done == len(suite):
             self._cpu += end["cpu"]
             return Outcome(verdict=Verdict.PASSED)
-        return ended(self.zygote, end, end["status"][0], suite.limits[min(done, len(suite) - 1)], suite.call_text(done), kills)
+        return ended(
+            self.zygote,
+            end,
+            end["status"][0],
+            limit=suite.limits[min(done, len(suite) - 1)],
+            call=suite.call_text(done),
+            kills=kills,
+        )
 
     def _wrong(self, suite: Suite, index: int, code: bytes, data: bytes) -> Outcome | None:
         """The outcome where a frame is not a right answer; None where it is."""
@@ -218,7 +225,7 @@ class Worker:
                 said += data
         report = self._report(said)
         if report is None or report["verdict"] == "gone":
-            outcome = ended(self.zygote, end, end["status"][0 if report is None else -1], seconds, "", kills)
+            outcome = ended(self.zygote, end, end["status"][0 if report is None else -1], limit=seconds, call="", kills=kills)
             return Outcome(
                 verdict=outcome.verdict, message=one_line(outcome.message), call=one_line(report["call"]) if report else ""
             ), 0.0
@@ -288,7 +295,9 @@ class Worker:
             kept.append(frame)
             times.append(max(0.0, seconds))
         if len(kept) != len(inputs):
-            outcome = ended(self.zygote, end, end["status"][0], REFERENCE_SECONDS, "", self.zygote.memory_kills())
+            outcome = ended(
+                self.zygote, end, end["status"][0], limit=REFERENCE_SECONDS, call="", kills=self.zygote.memory_kills()
+            )
             return {"failed": f"on test input {len(kept)}: {outcome.message}"}
         write_frames(files.expected, kept, odd)
         files.write_times(times, doubt)

@@ -115,7 +115,7 @@ def paired_difference(
     rate outside [0, 1].
     """
     _check(confidence, resamples)
-    evidence = _paired(a, b, rate, seeds, seed, resamples)
+    evidence = _paired(a, b, rate, seeds=seeds, seed=seed, resamples=resamples)
     return evidence if isinstance(evidence, Estimate) else evidence.estimate(confidence)
 
 
@@ -136,7 +136,7 @@ def paired_test(
     values apart: p = 0.0005 from 2000 resamples means "0.0005 or less". None where there is no difference or only one problem.
     """
     _check(confidence, resamples)
-    evidence = _paired(a, b, rate, seeds, seed, resamples)
+    evidence = _paired(a, b, rate, seeds=seeds, seed=seed, resamples=resamples)
     if isinstance(evidence, Estimate):
         return evidence, None
     return evidence.estimate(confidence), evidence.p_value(1.0 / resamples)
@@ -235,7 +235,7 @@ class _Evidence:
 
 
 def _paired(
-    a: NDArray[np.floating], b: NDArray[np.floating], rate: bool, seeds: Seeds, seed: int, resamples: int
+    a: NDArray[np.floating], b: NDArray[np.floating], rate: bool, *, seeds: Seeds, seed: int, resamples: int
 ) -> _Evidence | Estimate:
     """The mean of a - b with the reach of its interval; an Estimate that says why where it is missing."""
     first, second = _table(a), _table(b)

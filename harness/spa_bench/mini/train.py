@@ -17,13 +17,16 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, astuple, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from spa_bench.mini.corpus import TEXT, draw_pair
 from spa_bench.mini.tokenizer import CONTEXT, VOCABULARY, train_tokenizer
+
+if TYPE_CHECKING:
+    from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 POOL = 16  # batches drawn together, so that a batch holds sequences of similar length
 
@@ -50,7 +53,7 @@ class Settings:
     text: float = TEXT  # share of the text world among the pairs
 
 
-def build_model(settings: Settings) -> Any:
+def build_model(settings: Settings) -> LlamaForCausalLM:
     """A randomly initialised Llama of the embedded size."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -71,7 +74,7 @@ def build_model(settings: Settings) -> Any:
     return LlamaForCausalLM(config)
 
 
-def pool(tokenizer: Any, settings: Settings, index: int) -> list[tuple[Tensor, Tensor]]:
+def pool(tokenizer: PreTrainedTokenizerFast, settings: Settings, index: int) -> list[tuple[Tensor, Tensor]]:
     """The `index`-th pool of batches: (token ids, loss weights), each (batch, length), padded to 16."""
     rng = random.Random(f"corpus-{settings.seed}-{index}")
     pairs = [draw_pair(rng, text=settings.text) for _ in range(POOL * settings.batch)]
@@ -97,7 +100,7 @@ def pool(tokenizer: Any, settings: Settings, index: int) -> list[tuple[Tensor, T
     return batches
 
 
-def batches(tokenizer: Any, settings: Settings, start: int) -> Iterator[tuple[Tensor, Tensor]]:
+def batches(tokenizer: PreTrainedTokenizerFast, settings: Settings, start: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Batches from step `start` on, without end. Every pool counts as POOL steps; rows that are too long shorten it evenly."""
     index, offset = divmod(start, POOL)
     while True:
@@ -118,7 +121,7 @@ def rate(settings: Settings, step: int) -> float:
     return settings.learning_rate * (settings.floor + (1 - settings.floor) * 0.5 * (1 + math.cos(math.pi * done)))
 
 
-def loss_of(model: Any, ids: Tensor, weights: Tensor) -> Tensor:
+def loss_of(model: nn.Module, ids: Tensor, weights: Tensor) -> Tensor:
     """Weighted mean cross-entropy of the next token; `weights` (batch, length) belongs to the predicted token."""
     logits = model(input_ids=ids[:, :-1], use_cache=False).logits.float()
     losses = torch.nn.functional.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
@@ -126,7 +129,7 @@ def loss_of(model: Any, ids: Tensor, weights: Tensor) -> Tensor:
     return (losses * flat).sum() / flat.sum()
 
 
-def export(model: Any, folder: Path) -> None:
+def export(model: LlamaForCausalLM, folder: Path) -> None:
     """Write `model` to `folder` in bfloat16, without the tied output matrix, readable by every user."""
     from safetensors.torch import save_file
 
@@ -146,7 +149,7 @@ class Training:
     """The state of a training: what `state.pt` holds, and what is needed to resume from it."""
 
     settings: Settings
-    model: Any
+    model: LlamaForCausalLM
     optimizer: torch.optim.Optimizer
     curve: list[list[float]]  # [step, mean loss of the last 100 steps]
     running: list[float]  # losses since the last mean

@@ -70,10 +70,10 @@ def begin(
     prompts: Sequence[Prompt],
     asked: Sequence[Asked],
     choices: Mapping[str, Choices],
+    *,
     members: Sequence[Member],
     n: int,
     seed: int,
-    *,
     task: str,
 ) -> list[Prompt]:
     """`prompts`, and for each problem in `asked` the choice of every draw; `n` counts the draws of all members together.
@@ -82,14 +82,16 @@ def begin(
     """
     options = {one.problem_id: one for one in asked}
     return [
-        replace(p, begun=_begun(options[p.problem_id], choices[p.problem_id], members, n, seed, task))
+        replace(p, begun=_begun(options[p.problem_id], choices[p.problem_id], members, n=n, seed=seed, task=task))
         if p.problem_id in options
         else p
         for p in prompts
     ]
 
 
-def _begun(one: Asked, known: Choices, members: Sequence[Member], n: int, seed: int, task: str) -> dict[tuple[int, int], Begun]:
+def _begun(
+    one: Asked, known: Choices, members: Sequence[Member], *, n: int, seed: int, task: str
+) -> dict[tuple[int, int], Begun]:
     begun = {}
     for m, member in enumerate(members):
         logprobs = known.logprobs[m][: one.choices]

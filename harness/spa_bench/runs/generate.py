@@ -38,10 +38,10 @@ def generate(
     job: Job,
     task: Task,
     model: Model,
+    *,
     out: Path,
     cache: Path,
     console: Reporter,
-    *,
     price: float | None = None,
     again: bool = False,
     siblings: Sequence[RunFolder] = (),
@@ -182,7 +182,7 @@ class _Drawing:
             with self.console.stage("choices") as progress:
                 append(log, measure_choices(asked, self.model, members, done), len(done), len(asked), progress)
         choices = {c.problem: c for c in log.rows()}
-        return tuple(begin(prompts, asked, choices, members, self.job.n, self.job.seed, task=self.task.name))
+        return tuple(begin(prompts, asked, choices, members=members, n=self.job.n, seed=self.job.seed, task=self.task.name))
 
     def _draw(self, sampler: Sampler, prompts: Sequence[Prompt], done: Collection[Key]) -> None:
         """Draw the samples whose keys are not in `done`."""

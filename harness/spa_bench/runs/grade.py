@@ -60,7 +60,7 @@ class _Pausing(Protocol):
 
 @contextmanager
 def _judge(
-    folder: RunFolder, task: Task, sandbox: str, workers: int, console: Reporter, graders: StartGraders | None
+    folder: RunFolder, task: Task, sandbox: str, *, workers: int, console: Reporter, graders: StartGraders | None
 ) -> Iterator[tuple[Judge, _Pausing]]:
     """(the judge of the programs of `task`, or of its answers; what lets Ctrl-C stop its rows)."""
     grading = str(folder.spec["grading"])
@@ -99,7 +99,7 @@ def grade(
     with folder.locked(instead="grade a copy of it elsewhere"), timed(folder, console, {}, price):
         if missing := folder.unfinished():
             raise DataError(missing)
-        _judge_missing(folder, task, console, chosen, workers, graders)
+        _judge_missing(folder, task, console, chosen=chosen, workers=workers, graders=graders)
         place = {p.id: i for i, p in enumerate(task.problems)}
         folder.grade_log.settle(place)
         folder.behaviour_log.settle(place)
@@ -118,7 +118,7 @@ def grade(
 
 
 def _judge_missing(
-    folder: RunFolder, task: Task, console: Reporter, chosen: str, workers: int, graders: StartGraders | None
+    folder: RunFolder, task: Task, console: Reporter, *, chosen: str, workers: int, graders: StartGraders | None
 ) -> None:
     """Append the verdicts and behaviours that are missing, by programs that run in the sandbox `chosen`."""
     kind = str(folder.spec["task"]["kind"])
@@ -133,7 +133,7 @@ def _judge_missing(
     both = sanitisers.to_compare(folder)
     if ungraded or unknown or both:
         remember_judge(folder, chosen, fresh=not graded)
-        with _judge(folder, task, chosen, workers, console, graders) as (judge, pausing):
+        with _judge(folder, task, chosen, workers=workers, console=console, graders=graders) as (judge, pausing):
             choices = folder.choice_log.rows()
             if ungraded:
                 with console.stage("grading") as progress:

@@ -112,11 +112,11 @@ def _samples_of(folder: RunFolder, task: Task, records: Sequence[Record], grades
         task,
         records,
         grades,
-        folder.spec,
-        folder.divergence_log.rows(),
-        folder.behaviour_log.rows(),
-        folder.noise_log.rows(),
-        folder.choice_log.rows(),
+        spec=folder.spec,
+        divergence=folder.divergence_log.rows(),
+        behaviours=folder.behaviour_log.rows(),
+        noise=folder.noise_log.rows(),
+        choices=folder.choice_log.rows(),
     )
     if vectors := embeddings.read(folder, records):
         samples = [replace(s, embeddings=np.stack([vectors[text] for text in s.texts])) for s in samples]
@@ -168,6 +168,7 @@ def collect_samples(
     task: Task,
     records: Sequence[Record],
     grades: Mapping[Key, Grade],
+    *,
     spec: Json,
     divergence: Sequence[Divergence] = (),
     behaviours: Sequence[Behaviour] = (),

@@ -116,9 +116,13 @@ def _earlier(read: Parts, embedder: Embedder | None, options: RunOptions) -> lis
 
 def _one_run(parts: LoadedParts, options: RunOptions, seed: int, workers: int, follow: Follower) -> RunFolder:
     console, price, job = follow.reporter(), options.judge.price_per_hour, job_for(parts, parts.embedder, options, seed)
-    folder = generate(job, parts.task, parts.model, options.out, stage_cache(), console, price=price, begun=follow.begin)
+    folder = generate(
+        job, parts.task, parts.model, out=options.out, cache=stage_cache(), console=console, price=price, begun=follow.begin
+    )
     graders = graders_of(parts.model, options.judge.workers)
-    return _finished(folder, parts.task, console, parts.embedder, options, workers, follow, graders)
+    return _finished(
+        folder, parts.task, console, embedder=parts.embedder, options=options, workers=workers, follow=follow, graders=graders
+    )
 
 
 def _drawn_run(folder: RunFolder, embedder: Embedder | None, options: RunOptions, workers: int, follow: Follower) -> RunFolder:
@@ -126,13 +130,14 @@ def _drawn_run(folder: RunFolder, embedder: Embedder | None, options: RunOptions
     console = follow.reporter()
     console.note(f"run folder: {folder.path}")
     follow.begin(folder)
-    return _finished(folder, task_of(folder), console, embedder, options, workers, follow)
+    return _finished(folder, task_of(folder), console, embedder=embedder, options=options, workers=workers, follow=follow)
 
 
 def _finished(
     folder: RunFolder,
     task: Task,
     console: Reporter,
+    *,
     embedder: Embedder | None,
     options: RunOptions,
     workers: int,

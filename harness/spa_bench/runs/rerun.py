@@ -62,7 +62,7 @@ def rerun(path: Path, options: RerunOptions) -> tuple[RunFolder, RunDifference]:
         check_data(there, job, model, task)
         console.note(f"repeating {there.path} in {out}")
         cache = stage_cache() if options.use_cache else Path(folder)
-        here = generate(job, task, model, out, cache, console, again=True)
+        here = generate(job, task, model, out=out, cache=cache, console=console, again=True)
         graders = graders_of(model, options.judge.workers)
         grade(here, task, console, sandbox=options.judge.sandbox, workers=workers, embedder=ready(embedder), graders=graders)
     return here, difference_of(there, here)

@@ -101,7 +101,7 @@ def _opened(
     }
     able = trainable(model)
     return OpenStages(
-        stages=Stages(card, data, able, seed, cache, console),
+        stages=Stages(card, data, able, seed=seed, cache=cache, console=console),
         adapters=lambda: member_adapters(card, merging_of(card), data, able, seed, cache=cache, console=console),
         console=console,
         row=row,

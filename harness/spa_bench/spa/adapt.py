@@ -86,7 +86,7 @@ def adapters_at(
     last = max(steps_of(len(part), card) for part in parts)
     if list(steps) != sorted(set(steps)) or not steps or not 0 <= steps[0] <= steps[-1] <= last:
         raise DataError(f"adapters after {list(steps)} steps of {last} cannot be had; give ascending numbers up to {last}")
-    training = _Training(model, parts, card, seeds, steps, progress, keep, first)
+    training = _Training(model, parts, card, seeds=seeds, steps=steps, progress=progress, keep=keep, first=first)
     for step in steps:
         if step == steps[0]:
             training.run()
@@ -101,6 +101,7 @@ class _Training:
         model: LoraTrainable,
         parts: Sequence[Sequence[Example]],
         card: LoraCard,
+        *,
         seeds: Sequence[int],
         steps: Sequence[int],
         progress: Progress,

@@ -24,7 +24,7 @@ def member_adapters(
     """Folders of the members' adapters in PEFT's format, in order: those that are trained, or, by `how`, sums of adapters."""
     if how is not None:
         return merged_adapters(card, how, data, model, seed, cache=cache, console=console)
-    return Stages(card, data, model, seed, cache, console).adapters()
+    return Stages(card, data, model, seed=seed, cache=cache, console=console).adapters()
 
 
 def merged_adapters(
@@ -34,9 +34,9 @@ def merged_adapters(
 
     Raises ModelError for adapters that cannot be merged, and UsageError for weights that the rule cannot give.
     """
-    trained = Stages(card, data, model, seed, cache, console).adapters() if card.trains else []
+    trained = Stages(card, data, model, seed=seed, cache=cache, console=console).adapters() if card.trains else []
     given = [folder for place in how.given for folder in given_adapters(place).kept().folders]
-    anchors = _anchor(card, how, data, model, seed, cache, console)
+    anchors = _anchor(card, how, data, model=model, seed=seed, cache=cache, console=console)
     weights = how.weights(len(trained) + len(given), seed)
     if how.anchor == "base":  # its update is 0
         weights = [row[1:] for row in weights]
@@ -66,14 +66,14 @@ def merged_adapters(
 
 
 def _anchor(
-    card: SamplerCard, how: Merging, data: TrainingData, model: StageModel, seed: int, cache: Path, console: Console
+    card: SamplerCard, how: Merging, data: TrainingData, *, model: StageModel, seed: int, cache: Path, console: Console
 ) -> list[Path]:
     """The folder of the anchor; none for the base, and where there is no anchor."""
     if how.anchor in {"base", "none"}:
         return []
     if how.anchor == "all":  # as `single` trains it with the same tables: the same stage
         alone = replace(card, adapters="all", members=1, sources=0)
-        return Stages(alone, data, model, seed, cache, console).adapters()
+        return Stages(alone, data, model, seed=seed, cache=cache, console=console).adapters()
     return list(given_adapters(how.anchor).kept().folders)
 
 

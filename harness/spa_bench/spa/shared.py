@@ -61,7 +61,9 @@ def clear(to: Path) -> None:
     shutil.rmtree(to / "members", ignore_errors=True)
 
 
-def warm_up(model: SpreadModel, examples: Sequence[Example], card: LoraCard, seed: int, steps: Sequence[int], to: Path) -> None:
+def warm_up(
+    model: SpreadModel, examples: Sequence[Example], card: LoraCard, *, seed: int, steps: Sequence[int], to: Path
+) -> None:
     """Write one adapter on all examples into `to`/step-S for each of the ascending `steps`; one worker trains it."""
     [(_, found)] = model.spread([partial(_warmed, examples=list(examples), card=card, seed=seed, steps=list(steps))])
     for step, files in found.items():

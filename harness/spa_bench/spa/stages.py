@@ -37,7 +37,7 @@ _SEEDLESS = {"bm25", "embedding"}  # attribution methods that draw nothing
 class Stages:
     """Runs the stages of one sampler for one seed, or takes them from the cache."""
 
-    def __init__(self, card: SamplerCard, data: TrainingData, model: StageModel, seed: int, cache: Path, console: Console):
+    def __init__(self, card: SamplerCard, data: TrainingData, model: StageModel, *, seed: int, cache: Path, console: Console):
         self._card, self._data, self._model = card, data, model
         self._seed, self._cache, self._console = seed, cache, console
         self._base: dict[str, object] = {
@@ -131,7 +131,7 @@ class Stages:
             with self._console.stage("warm-up") as progress:
                 examples, lora, seed = self._data.examples, self._card.lora, derive_seed(self._seed, "warm-up")
                 if isinstance(self._model, SpreadModel):
-                    shared.warm_up(self._model, examples, lora, seed, sorted(steps), to)
+                    shared.warm_up(self._model, examples, lora, seed=seed, steps=sorted(steps), to=to)
                     return
                 for step, [adapter] in adapters_at(
                     self._model, [examples], lora, [seed], sorted(steps), progress=progress, keep=kept

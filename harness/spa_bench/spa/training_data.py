@@ -198,7 +198,7 @@ def load_data(
         which = f"(data.share = {card.data.share:g} of {fit} that fit)" if fit else f"that fit {limit}"
         raise DataError(f"{card.trained} parts from {len(examples)} examples {which}: give more, or fewer members")
     if needs_queries(card):
-        queries = _queries(card, model, seed, sources, examples, template)
+        queries = _queries(card, model, seed, sources=sources, examples=examples, template=template)
     used = any(template.takes(row) for read in (sources.examples, sources.queries) if read for row in read.rows)
     return TrainingData(
         examples=examples,
@@ -239,7 +239,7 @@ def _own(card: SamplerCard) -> dict[str, object]:
 
 
 def _queries(
-    card: SamplerCard, model: PairModel, seed: int, sources: Sources, examples: Sequence[Example], template: Template
+    card: SamplerCard, model: PairModel, seed: int, *, sources: Sources, examples: Sequence[Example], template: Template
 ) -> list[Example]:
     """The queries of a sampler with parts: all of a source, or a sample of the `examples` that fit."""
     if sources.queries is None:

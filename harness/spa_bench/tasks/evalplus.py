@@ -192,7 +192,7 @@ def _with_suites(path: Path, card: TaskCard, dataset: str) -> list[Problem]:
     return problems
 
 
-def _are_calls(value: Any) -> bool:
+def _are_calls(value: object) -> bool:
     """Whether `value` is a list of lists of arguments; Mbpp/793 has {} for no calls."""
     return value == {} or (isinstance(value, list) and all(isinstance(arguments, list) for arguments in value))
 

@@ -251,7 +251,7 @@ def _estimate_faults(result: Result, name: str, stored: Mapping[str, Any]) -> It
         yield f"is {value} [{low}, {high}]; it lies between {least} and {most}"
 
 
-def close(a: Any, b: Any) -> bool:
+def close(a: object, b: object) -> bool:
     """Whether two values of a result are the same, but for the last digits of numbers."""
     if isinstance(a, float | int) and isinstance(b, float | int):
         return bool(np.isclose(a, b, rtol=1e-6, atol=1e-9))

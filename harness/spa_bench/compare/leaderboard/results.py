@@ -310,12 +310,13 @@ def _framed(content: Mapping[str, Any]) -> bytes:
 
 
 def _lines(content: Mapping[str, Any]) -> str:
-    inside = ",\n".join(f" {json.dumps(k)}: {_value(k, v)}" for k, v in content.items())
+    inside = ",\n".join(f" {json.dumps(key)}: {_value(content, key)}" for key in content)
     return f"{{\n{inside}\n}}"
 
 
-def _value(key: str, value: Any) -> str:
-    """The JSON of a value, with a line for each run and metric, so that differences between files can be read."""
+def _value(content: Mapping[str, Any], key: str) -> str:
+    """The JSON of the value of `key`, with a line for each run and metric, so that differences between files can be read."""
+    value = content[key]
     if key == "results":
         return "[\n" + ",\n".join(_lines(result) for result in value) + "\n]"
     if key == "runs":

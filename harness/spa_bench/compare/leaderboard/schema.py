@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 from spa_bench.metrics.suite import AT_SIZES, OPEN_AT_SIZES, is_rate
 from spa_bench.runs.contents import COUNTS
@@ -35,10 +35,12 @@ KEPT_AT_SIZES = (*(name for name in KEPT if name in {m.name for m in AT_SIZES}),
 LARGEST = 2**63  # no seed, count or time is larger, and it fits a float
 _DEEPEST = 20  # levels of nesting in values from a card or a model
 
+Shape: TypeAlias = "type | tuple[type | None, ...] | list[Shape] | Mapping[str, Shape] | None"
+"""A type, one of several (None: nothing is there), a list of one shape, or the shapes of keys; `KEY?` may be absent."""
 OTHERS = "..."  # in a mapping, the shape of every key without a name here; where it is absent, such keys are faults
 _NUMBER = (int, float)
-_VALUES = [(int, float, None)]
-_SPEC = {
+_VALUES: list[Shape] = [(int, float, None)]
+_SPEC: dict[str, Shape] = {
     "schema_version": int,
     "sampler": {
         "name": str,
@@ -64,7 +66,7 @@ _SPEC = {
 }
 # a new field of RunSpec needs no shape here; a key that is not a field of RunSpec is a fault
 _SPEC |= {f"{f.name}?": object for f in dataclasses.fields(RunSpec) if not {f.name, f"{f.name}?"} & {*_SPEC, "seed"}}
-_RUN = {
+_RUN: dict[str, Shape] = {
     "seed": int,
     "run": str,
     "spec_hash": str,
@@ -84,8 +86,14 @@ _RUN = {
     "values": dict.fromkeys(KEPT, _VALUES) | {f"{name}?": _VALUES for name in (*KEPT_OF_CHOICES, *KEPT_OF_OPEN)},
     "values_at": {OTHERS: dict.fromkeys(KEPT_AT_SIZES, _VALUES) | {f"{name}?": _VALUES for name in OPEN_KEPT_AT_SIZES}},
 }
-_ESTIMATE = {"value": (*_NUMBER, None), "low": (*_NUMBER, None), "high": (*_NUMBER, None), "problems": int, "reason": str}
-RESULT = {
+_ESTIMATE: dict[str, Shape] = {
+    "value": (*_NUMBER, None),
+    "low": (*_NUMBER, None),
+    "high": (*_NUMBER, None),
+    "problems": int,
+    "reason": str,
+}
+RESULT: Mapping[str, Shape] = {
     "schema_version": int,
     "measured_by": str,
     "task": str,
@@ -106,7 +114,7 @@ RESULT = {
 
 `str` is text of one printable line, `int` no bool, and numbers are finite and at most `LARGEST`.
 """
-_SAID = {
+_SAID: dict[type | None, str] = {
     str: "one line of printable text",
     int: "a whole number",
     float: "a finite number",
@@ -137,7 +145,7 @@ def shape_faults(result: object) -> list[str]:
     return list(_table_faults(result))[:5]
 
 
-def _faults(value: object, shape: Any, where: str) -> Iterator[str]:
+def _faults(value: object, shape: Shape, where: str) -> Iterator[str]:
     """Where `value` differs from `shape`; `where` is its place, dotted."""
     if isinstance(shape, Mapping):
         yield from _mapping_faults(value, shape, where)
@@ -154,7 +162,7 @@ def _faults(value: object, shape: Any, where: str) -> Iterator[str]:
             yield f"{where} is {_shown(value)}; it must be {' or '.join(said)}"
 
 
-def _mapping_faults(value: object, shape: Mapping[str, Any], where: str) -> Iterator[str]:
+def _mapping_faults(value: object, shape: Mapping[str, Shape], where: str) -> Iterator[str]:
     if not isinstance(value, dict):
         yield f"{where or 'it'} is {_shown(value)}; it must have keys"
         return

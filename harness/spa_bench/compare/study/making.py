@@ -164,7 +164,7 @@ def _made(chosen: Study, checked: _Checked, a: StudyOptions, console: Reporter) 
         console.note(line)
     sandbox = choose(a.judge.sandbox, card.packages).name
     task = load_task(card)
-    jobs = _jobs(points, seeds, card, sandbox, a, engine.spec())
+    jobs = _jobs(points, seeds, card, sandbox=sandbox, a=a, engine=engine.spec())
     earlier = _earlier(jobs, card, engine.known(model_for(card, a.model)), checked.out)
     if (done := [run for run in earlier if run and _is_done(run)]) and len(done) == len(jobs):
         console.note(f"every run is there: engine {engine.name} is not asked, and nothing is spent")
@@ -187,13 +187,13 @@ def _made(chosen: Study, checked: _Checked, a: StudyOptions, console: Reporter) 
         for line in (*unused_loading(engine, a.loading), *_plan(chosen, all_runs, setup, seeds)):
             console.note(line)
         make(all_runs, setup, console)
-        pairs_made = _pairs_made(chosen, points, seeds, setup, console, a.mixed or MIXED)
+        pairs_made = _pairs_made(chosen, points, seeds, setup=setup, console=console, mixed=a.mixed or MIXED)
     there = _by_point(points, [(run.point, open_run(run.path)) for run in all_runs])
     return _Made(options=a, points=points, task_card=card, runs=there, pairs=pairs_made)
 
 
 def _pairs_made(
-    chosen: Study, points: Sequence[Point], seeds: Sequence[int], setup: StudySetup, console: Reporter, mixed: int
+    chosen: Study, points: Sequence[Point], seeds: Sequence[int], *, setup: StudySetup, console: Reporter, mixed: int
 ) -> list[PairsOfSeed]:
     """What the pairs of a study of methods of synthesis are like; empty for another study."""
     if not chosen.made:
@@ -216,7 +216,7 @@ def _pairs(chosen: Study, points: Sequence[Point], task: TaskCard, a: StudyOptio
 
 
 def _jobs(
-    points: Sequence[Point], seeds: Sequence[int], card: TaskCard, sandbox: str, a: StudyOptions, engine: Json
+    points: Sequence[Point], seeds: Sequence[int], card: TaskCard, *, sandbox: str, a: StudyOptions, engine: Json
 ) -> list[tuple[Point, Job]]:
     """Jobs for all points of the first seed, then those of the next, so that a stopped study has complete seeds."""
     return [

@@ -133,7 +133,9 @@ def _make(run: StudyRun, runs: Sequence[StudyRun], setup: StudySetup, console: R
     # each run has a new one, whose seconds become the run's timings
     quiet = Reporter(quiet=True)
     siblings = [folder for other in runs if other.path != run.path for folder in _opened(other, run.job.seed)]
-    folder = generate(run.job, setup.task, setup.model, setup.out, setup.cache, quiet, price=setup.price, siblings=siblings)
+    folder = generate(
+        run.job, setup.task, setup.model, out=setup.out, cache=setup.cache, console=quiet, price=setup.price, siblings=siblings
+    )
     assert folder.path == run.path, f"{folder.path} is not where {run.path} was looked for"
     graders = graders_of(setup.model, setup.programs)
     grade(folder, setup.task, quiet, sandbox=None, workers=setup.workers, price=setup.price, graders=graders)
@@ -200,7 +202,7 @@ def _identity(sampler: Mapping[str, object], n: int) -> str:
 
 
 def _value(spec: Mapping[str, Any], key: str) -> object:
-    value: Any = spec
+    value: object = spec
     for part in key.split("."):
         value = value.get(part) if isinstance(value, dict) else None
     return value

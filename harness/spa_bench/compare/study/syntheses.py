@@ -191,7 +191,7 @@ def _nats(made: Synthesized, held: Sequence[Example], targets: Sequence[Example]
 
     def make(to: Path) -> None:
         with how.console.stage("nats of what is held out") as progress:
-            values = _computed(made, how, held, targets, seed, progress)
+            values = _computed(made, how, held, targets=targets, seed=seed, progress=progress)
         replace_file(to / _VALUES, (json.dumps(values) + "\n").encode())
 
     recipe = {
@@ -212,6 +212,7 @@ def _computed(
     made: Synthesized,
     how: Measuring,
     held: Sequence[Example],
+    *,
     targets: Sequence[Example],
     seed: int,
     progress: Callable[[int, int], None],

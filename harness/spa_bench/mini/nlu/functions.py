@@ -7,7 +7,7 @@ from typing import Any
 from spa_bench.mini.text.data import documents
 
 
-def rows(family: str, **_: Any) -> dict[str, Any]:
+def rows(family: str, **_: object) -> dict[str, Any]:
     """The 48 documents of `family` as the split `test`. lm-eval passes the task's metadata, which has no effect."""
     from datasets import Dataset
 

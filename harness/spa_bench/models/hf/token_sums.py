@@ -45,7 +45,14 @@ def token_sums(logits: Tensor, members: int, *, top: int, dtype: torch.dtype = t
     """
     rows, tokens, vocabulary = logits.shape
     kind = "cpu" if logits.device.type == "cpu" else "cuda"
-    work = _Work(rows, members, vocabulary, min(tokens, max(1, _TILE[kind] // (rows * vocabulary))), logits.device, dtype)
+    work = _Work(
+        rows,
+        members,
+        vocabulary,
+        tokens=min(tokens, max(1, _TILE[kind] // (rows * vocabulary))),
+        device=logits.device,
+        dtype=dtype,
+    )
     parts = []
     for start in range(0, tokens, work.tokens):
         part = work.sums(logits[:, start : start + work.tokens], top, _PIECE[kind])
@@ -58,7 +65,7 @@ def token_sums(logits: Tensor, members: int, *, top: int, dtype: torch.dtype = t
 class _Work:
     """Buffers for the numbers of some tokens, used again for the next ones."""
 
-    def __init__(self, rows: int, members: int, vocabulary: int, tokens: int, device: torch.device, dtype: torch.dtype):
+    def __init__(self, rows: int, members: int, vocabulary: int, *, tokens: int, device: torch.device, dtype: torch.dtype):
         self.tokens, self._k, self._v = tokens, members, vocabulary
         wide = -(-vocabulary // _BLOCK) * _BLOCK
         self._half = torch.full((rows, tokens, wide), _NOWHERE, device=device, dtype=dtype)  # log2(p) / 2, but for a constant

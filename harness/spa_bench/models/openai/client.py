@@ -98,7 +98,6 @@ class Server:
         if not calls:
             return
         work = _Work(self, calls)
-        work.start()
         left = len(calls)
         try:
             while True:
@@ -246,7 +245,7 @@ class Server:
 
 
 class _Work:
-    """Calls that are made in a thread of their own."""
+    """Calls that are made in a thread of their own, from the beginning on."""
 
     def __init__(self, server: Server, calls: Sequence[Call]):
         self._server, self._calls = server, calls
@@ -258,9 +257,6 @@ class _Work:
         self._begun = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
-
-    def start(self) -> None:
-        """Begin."""
         self._thread.start()
         self._begun.wait()
 

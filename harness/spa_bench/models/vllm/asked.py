@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -45,6 +45,15 @@ class Answer:
     drawn: tuple[tuple[float, int], ...] = ()  # likewise of each new token
 
 
+@dataclass(frozen=True, kw_only=True)
+class Opened:
+    """vLLM, ready to answer with the base and some adapters."""
+
+    anew: bool  # whether it was started anew or has adapters that are new
+    # requests -> (place of one, its answer) in the order in which they are complete; raises as a Backend does
+    answers: Callable[[Sequence[Asked]], Iterator[tuple[int, Answer]]]
+
+
 class Backend(Protocol):
     """A way to vLLM. Every method raises ModelError, on one line, where vLLM dies, hangs or answers nonsense."""
 
@@ -59,12 +68,8 @@ class Backend(Protocol):
         """Version and settings of vLLM, before it has loaded the model."""
         ...
 
-    def open(self, adapters: Sequence[LoraAdapter]) -> bool:
-        """Make ready to answer with the base and `adapters`; whether vLLM was started anew or has adapters that are new."""
-        ...
-
-    def answers(self, asked: Sequence[Asked]) -> Iterator[tuple[int, Answer]]:
-        """(place in `asked`, its answer) in the order in which they are complete."""
+    def open(self, adapters: Sequence[LoraAdapter]) -> Opened:
+        """Make ready to answer with the base and `adapters`."""
         ...
 
     def close(self) -> None:

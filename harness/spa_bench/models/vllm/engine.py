@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -11,7 +13,7 @@ from numpy.typing import NDArray
 from spa_bench.errors import ModelError
 from spa_bench.models.engine import Draw, Drawn, LoraAdapter, Pair, Stage, Target, TargetScores
 from spa_bench.models.vllm import canary
-from spa_bench.models.vllm.asked import GOES_ON, Answer, Asked, Backend, drawing, scoring
+from spa_bench.models.vllm.asked import GOES_ON, Answer, Asked, Backend, Opened, drawing, scoring
 from spa_bench.models.vllm.offline import Offline
 from spa_bench.models.vllm.options import TESTED, ModelFacts, VllmOptions
 from spa_bench.models.vllm.over_http import OverHttp
@@ -32,6 +34,14 @@ def vllm_engine(
     return VllmEngine(model, backend, reference=reference, tell=tell)
 
 
+@dataclass(frozen=True)
+class _Open:
+    """vLLM, opened."""
+
+    adapters: tuple[LoraAdapter, ...]  # that answers may be asked of
+    vllm: Opened
+
+
 class VllmEngine:
     """See spa_bench.models.engine.Engine and `vllm_engine`."""
 
@@ -39,7 +49,7 @@ class VllmEngine:
         self.name = backend.name
         self._model, self._backend, self._reference, self._tell = model, backend, reference, tell
         self._facts: dict[str, object] | None = None
-        self._open: tuple[LoraAdapter, ...] | None = None  # the adapters that answers may be asked of; None: closed
+        self._open: _Open | None = None  # None: closed
         self._told: dict[str, Logprobs] = {}  # of the canary's row by transformers, by the adapter's name
         self.checked: dict[str, canary.Checked] = {}  # what the canary found, by the adapter's name
 
@@ -64,22 +74,7 @@ class VllmEngine:
 
     def open(self, adapters: Sequence[LoraAdapter]) -> None:
         """See Engine.open. Raises ModelError too where the settings are no longer those of `fingerprint`."""
-        adapters = tuple({a.name: a for a in adapters}.values())
-        before, self._open = self.fingerprint(), None
-        wanted = canary.row(self._model.vocabulary, self.context or 1, self._model.ends)
-        targets = canary.targets(adapters, wanted)
-        told = self._by_transformers(targets)  # first: it says in its own words what is wrong with an adapter
-        anew = self._backend.open(adapters)
-        if changed := [n for n, value in self._backend.facts().items() if before.get(n) != value]:
-            name = changed[0]
-            now = self._backend.facts()[name]
-            raise ModelError(
-                f"vLLM is not what this run began with: {name} is {now!r} and was {before.get(name)!r}; "
-                f"start it as before, or begin another run"
-            )
-        if anew:
-            self._sing(adapters, wanted, targets, told)
-        self._open = adapters
+        self._open = self._opened(adapters)
 
     def batch_free(self, columns: Sequence[int]) -> bool:
         """See Engine.batch_free: never, as rows of all lengths share vLLM's products. The noise floor says what that does."""
@@ -89,15 +84,14 @@ class VllmEngine:
         """See Engine.draw. The longest prompts begin first, equal ones together, as they are read once."""
         order = sorted(draws, key=lambda d: (-len(d.prompt), d.adapter.name if d.adapter else "", d.prompt))
         asked = [drawing(d, self._model.ends) for d in order]
-        self._need([d.adapter for d in draws])
-        for place, answer in self._answers(asked):
+        vllm = self._ready([d.adapter for d in draws])
+        for place, answer in self._answers(vllm, asked):
             draw = order[place]
             yield Drawn(key=draw.key, tokens=answer.tokens[: draw.limit], finish=_finish(answer))
 
     def score(self, targets: Sequence[Target]) -> Iterator[TargetScores]:
         """See Engine.score."""
-        self._need([t.adapter for t in targets])
-        yield from self._score(targets)
+        yield from self._score(self._ready([t.adapter for t in targets]), targets)
 
     def divergence(
         self,
@@ -118,11 +112,31 @@ class VllmEngine:
 
     # ------------------------------------------------------------------------------------------------------------
 
-    def _need(self, adapters: Collection[LoraAdapter | None]) -> None:
-        """Open for `adapters` where that is not so."""
+    def _ready(self, adapters: Collection[LoraAdapter | None]) -> Opened:
+        """vLLM, which is opened for `adapters` where that is not so."""
         wanted = {a.name: a for a in adapters if a is not None}
-        if self._open is None or not wanted.keys() <= {a.name for a in self._open}:
-            self.open([*{**{a.name: a for a in self._open or ()}, **wanted}.values()])
+        known = {a.name: a for a in self._open.adapters} if self._open else {}
+        if self._open is None or not wanted.keys() <= known.keys():
+            self._open = self._opened([*{**known, **wanted}.values()])
+        return self._open.vllm
+
+    def _opened(self, adapters: Sequence[LoraAdapter]) -> _Open:
+        adapters = tuple({a.name: a for a in adapters}.values())
+        before, self._open = self.fingerprint(), None
+        wanted = canary.row(self._model.vocabulary, self.context or 1, self._model.ends)
+        targets = canary.targets(adapters, wanted)
+        told = self._by_transformers(targets)  # first: it says in its own words what is wrong with an adapter
+        vllm = self._backend.open(adapters)
+        if changed := [n for n, value in self._backend.facts().items() if before.get(n) != value]:
+            name = changed[0]
+            now = self._backend.facts()[name]
+            raise ModelError(
+                f"vLLM is not what this run began with: {name} is {now!r} and was {before.get(name)!r}; "
+                f"start it as before, or begin another run"
+            )
+        if vllm.anew:
+            self._sing(vllm, adapters, targets, wanted=wanted, told=told)
+        return _Open(adapters, vllm)
 
     def _by_transformers(self, targets: Sequence[Target]) -> dict[str, Logprobs] | None:
         """The canary's row by transformers, read once for each adapter; None where it has no model."""
@@ -132,16 +146,16 @@ class VllmEngine:
             self._told |= canary.logprobs(self._reference, new)
         return {t.name: self._told[t.name] for t in targets}
 
-    def _answers(self, asked: Sequence[Asked]) -> Iterator[tuple[int, Answer]]:
+    def _answers(self, vllm: Opened, asked: Sequence[Asked]) -> Iterator[tuple[int, Answer]]:
         try:
-            yield from self._backend.answers(asked)
+            yield from vllm.answers(asked)
         except ModelError:
             self._open = None  # what vLLM holds is gone, or not known
             raise
 
-    def _score(self, targets: Sequence[Target]) -> Iterator[TargetScores]:
+    def _score(self, vllm: Opened, targets: Sequence[Target]) -> Iterator[TargetScores]:
         asked = [scoring(t, self._backend.positions) for t in targets]
-        for place, answer in self._answers(asked):
+        for place, answer in self._answers(vllm, asked):
             target = targets[place]
             read = (*answer.prompt, *answer.drawn) if "logprobs" in asked[place].sampling else answer.prompt
             count = len(target.tokens)
@@ -152,14 +166,16 @@ class VllmEngine:
 
     def _sing(
         self,
+        vllm: Opened,
         adapters: Sequence[LoraAdapter],
-        wanted: tuple[tuple[int, ...], tuple[int, ...]],
         targets: Sequence[Target],
+        *,
+        wanted: tuple[tuple[int, ...], tuple[int, ...]],
         told: dict[str, Logprobs] | None,
     ) -> None:
         """The canary. Raises ModelError, and closes, where an adapter is not right."""
         try:
-            seen = canary.logprobs(self._score, [*targets] * canary.COPIES, near=told)
+            seen = canary.logprobs(partial(self._score, vllm), [*targets] * canary.COPIES, near=told)
             if told is None:
                 self._tell(
                     "vLLM's adapters are not compared with transformers, which has no model here: whether each has an effect "

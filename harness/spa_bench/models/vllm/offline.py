@@ -14,12 +14,13 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
 from spa_bench.errors import ModelError
 from spa_bench.models.engine import LoraAdapter
-from spa_bench.models.vllm.asked import GOES_ON, Answer, Asked, cause_in, failed
+from spa_bench.models.vllm.asked import GOES_ON, Answer, Asked, Opened, cause_in, failed
 from spa_bench.models.vllm.options import ModelFacts, VllmOptions
 from spa_bench.models.vllm.shape import Shape
 from spa_bench.support.interrupt import asked as asked_to_stop
@@ -156,7 +157,7 @@ class Offline:
             self._facts = {**said, "threads": self._model.threads} if said["device"] == "cpu" else said
         return dict(self._facts)
 
-    def open(self, adapters: Sequence[LoraAdapter]) -> bool:
+    def open(self, adapters: Sequence[LoraAdapter]) -> Opened:
         """See Backend.open. The model is loaded once for all adapters that fit beside each other, and again for more."""
         known, shape = self.facts(), Shape.of(adapters)
         have = self._shape
@@ -185,11 +186,18 @@ class Offline:
             limit = self._options.start_seconds
             self._command_and_wait({"do": "adapters", "adapters": wanted}, "ready", limit, "to load the adapters")
             self._loaded = names
-        return fresh or new
+        return Opened(anew=fresh or new, answers=partial(self._answers, self._running()))
 
-    def answers(self, asked: Sequence[Asked]) -> Iterator[tuple[int, Answer]]:
-        """See Backend.answers. Twice as many requests as rows are with vLLM at a time; none is sent after a Ctrl-C."""
-        if self._shape is None:
+    def close(self) -> None:
+        """See Backend.close."""
+        process, self._process = self._process, None
+        self._shape, self._loaded = None, frozenset()
+        if process is not None:
+            process.kill()
+
+    def _answers(self, process: Process, asked: Sequence[Asked]) -> Iterator[tuple[int, Answer]]:
+        """See Opened.answers. Twice as many requests as rows are with vLLM at a time; none is sent after a Ctrl-C."""
+        if process is not self._process:
             raise ModelError("vLLM is not open")
         waiting = iter(enumerate(asked))
         sent: dict[int, int] = {}  # number of a request -> place in `asked`
@@ -199,25 +207,18 @@ class Offline:
                     pause_point()
                 while len(sent) < 2 * self._options.max_num_seqs and not asked_to_stop() and (then := next(waiting, None)):
                     sent[(n := next(self._count))], one = then
-                    self._say({"do": "ask", "n": n, "ids": one.ids, "adapter": one.adapter, "sampling": one.sampling})
+                    process.say({"do": "ask", "n": n, "ids": one.ids, "adapter": one.adapter, "sampling": one.sampling})
                 if not sent:
                     pause_point()
                     return
-                line = self._hear(self._options.still_seconds)
+                line = self._hear(process, self._options.still_seconds)
                 if "error" in line and (line["n"] in sent or line["n"] is None):
-                    self._fail("to answer", line["error"])
+                    self._fail(process, "to answer", line["error"])
                 if line.get("n") in sent:
                     yield sent.pop(line["n"]), _answer(line)
         finally:
-            if sent and self._process is not None:  # whoever asked does not want the rest
-                self._process.say({"do": "forget"})
-
-    def close(self) -> None:
-        """See Backend.close."""
-        process, self._process = self._process, None
-        self._shape, self._loaded = None, frozenset()
-        if process is not None:
-            process.kill()
+            if sent and process is self._process:  # whoever asked does not want the rest
+                process.say({"do": "forget"})
 
     # with the process ------------------------------------------------------------------------------------------
 
@@ -246,16 +247,16 @@ class Offline:
             engine["gpu_memory_utilization"] = options.gpu_memory_utilization
         return engine
 
-    def _say(self, line: Line) -> None:
+    def _running(self) -> Process:
+        """The process, which is started where there is none."""
         if self._process is None:
             self._process = Process(self._command, self._model.threads)
-        self._process.say(line)
+        return self._process
 
-    def _hear(self, seconds: float) -> Line:
+    def _hear(self, process: Process, seconds: float) -> Line:
         """The next line. Raises ModelError, and ends the process, where it has ended or says nothing for so long."""
-        assert self._process is not None
         try:
-            line = self._process.hear(seconds)
+            line = process.hear(seconds)
         except ModelError:
             self.close()
             raise
@@ -266,22 +267,20 @@ class Offline:
 
     def _command_and_wait(self, command: Line, word: str, seconds: float, doing: str) -> Any:
         """What the process says under `word` when `command` is done."""
-        until = time.monotonic() + seconds
-        self._say(command)
+        until, process = time.monotonic() + seconds, self._running()
+        process.say(command)
         while True:
-            line = self._hear(max(0.01, until - time.monotonic()))
+            line = self._hear(process, max(0.01, until - time.monotonic()))
             if word in line:
                 return line[word]
             if line.get("about") == command["do"]:
-                self._fail(doing, line["error"])
+                self._fail(process, doing, line["error"])
 
-    def _fail(self, doing: str, cause: str) -> NoReturn:
-        assert self._process is not None
+    def _fail(self, process: Process, doing: str, cause: str) -> NoReturn:
         if "Engine core" in cause or "EngineDead" in cause:  # its own process has said why
-            cause = self._process.cause() or cause
-        python = self._process.python
+            cause = process.cause() or cause
         self.close()
-        raise failed(doing, cause, python=python)
+        raise failed(doing, cause, python=process.python)
 
 
 def _answer(line: Line) -> Answer:

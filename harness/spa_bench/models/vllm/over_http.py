@@ -12,12 +12,13 @@ import socket
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from functools import partial
 from typing import Any
 from urllib.parse import quote, urlsplit
 
 from spa_bench.errors import ModelError
 from spa_bench.models.engine import LoraAdapter
-from spa_bench.models.vllm.asked import GOES_ON, Answer, Asked, failed
+from spa_bench.models.vllm.asked import GOES_ON, Answer, Asked, Opened, failed
 from spa_bench.models.vllm.options import ModelFacts, VllmOptions
 from spa_bench.support.interrupt import asked as asked_to_stop
 from spa_bench.support.interrupt import pause_point
@@ -36,6 +37,7 @@ _TOLD = (  # of /server_info, which a server in development mode has: part of it
 )
 
 Json = dict[str, Any]
+Names = dict[str | None, str]  # the name of an adapter, None for the base -> the name of its model at the server
 
 
 class Refused(Exception):
@@ -150,51 +152,41 @@ class OverHttp:
         assert options.base_url is not None
         self._model, self._options, self._url = model, options, options.base_url
         self._server = Server(self._url)
-        self._names: dict[str | None, str] | None = None  # adapter's name -> model's name at the server; None: not open
-        self._positions: int | None = None
+        self._positions: int | None = None  # None: not asked yet
 
     @property
     def positions(self) -> int:
         """See Backend.positions: one less than the server has, so that a token can be drawn behind whatever is scored."""
         if self._positions is None:
-            self.facts()
-        assert self._positions is not None
+            self._positions = self._told()[0] - 1
         return self._positions
 
     def facts(self) -> dict[str, object]:
         """See Backend.facts: asked anew each time. What a server does not tell is said to be unknown."""
-        try:
-            version = self._server.get("/version").get("version")
-            base, settings = self._base(), self._settings()
-        except Refused as error:
-            raise ModelError(f"the server at {self._server.where} is no vLLM ({error.status}: {error})") from error
-        finally:
-            self._server.close()
-        length = base.get("max_model_len")
-        if not isinstance(version, str) or not isinstance(length, int):
-            raise ModelError(f"the server at {self._server.where} tells no version or context, as vLLM does")
+        length, facts = self._told()
         self._positions = length - 1
-        return {"version": version, "max_model_len": length, "runner": _NOT_TOLD, "attention": _NOT_TOLD, **settings}
+        return facts
 
-    def open(self, adapters: Sequence[LoraAdapter]) -> bool:
+    def open(self, adapters: Sequence[LoraAdapter]) -> Opened:
         """See Backend.open. An adapter is known by its name, or loaded where the server allows that."""
         try:
             known = {card["id"] for card in self._cards()}
             for adapter in adapters:
                 if adapter.name not in known:
                     self._load(adapter)
-            self._names = {None: self._base()["id"], **{a.name: a.name for a in adapters}}
+            names: Names = {None: self._base()["id"], **{a.name: a.name for a in adapters}}
         except Refused as error:
             raise failed("to name its models", f"{error.status}: {error}") from error
         finally:
             self._server.close()
         # a server may have been started anew at the same place, and nothing tells: the canary sings at each opening
-        return True
+        return Opened(anew=True, answers=partial(self._answers, names))
 
-    def answers(self, asked: Sequence[Asked]) -> Iterator[tuple[int, Answer]]:
-        """See Backend.answers. No request is sent after a Ctrl-C."""
-        if self._names is None:
-            raise ModelError("the connection to vLLM is not open")
+    def close(self) -> None:
+        """See Backend.close. Nothing is held here: the server goes on, with the adapters that it has."""
+
+    def _answers(self, names: Names, asked: Sequence[Asked]) -> Iterator[tuple[int, Answer]]:
+        """See Opened.answers. No request is sent after a Ctrl-C."""
         waiting = iter(enumerate(asked))
         running: dict[Future[Answer], int] = {}
         pool, server = ThreadPoolExecutor(self._options.concurrency), Server(self._url)
@@ -204,7 +196,7 @@ class OverHttp:
                     pause_point()
                 if not asked_to_stop():
                     for place, one in itertools.islice(waiting, self._options.concurrency - len(running)):
-                        running[pool.submit(self._answer, server, one)] = place
+                        running[pool.submit(self._answer, server, names[one.adapter], one)] = place
                 if not running:
                     pause_point()
                     return
@@ -215,11 +207,22 @@ class OverHttp:
             pool.shutdown(cancel_futures=True)
             server.close()
 
-    def close(self) -> None:
-        """See Backend.close. The server goes on, with the adapters that it has."""
-        self._names = None
-
     # with the server -------------------------------------------------------------------------------------------
+
+    def _told(self) -> tuple[int, dict[str, object]]:
+        """(tokens of its context, its facts), as the server tells them now."""
+        try:
+            version = self._server.get("/version").get("version")
+            base, settings = self._base(), self._settings()
+        except Refused as error:
+            raise ModelError(f"the server at {self._server.where} is no vLLM ({error.status}: {error})") from error
+        finally:
+            self._server.close()
+        length = base.get("max_model_len")
+        if not isinstance(version, str) or not isinstance(length, int):
+            raise ModelError(f"the server at {self._server.where} tells no version or context, as vLLM does")
+        facts = {"version": version, "max_model_len": length, "runner": _NOT_TOLD, "attention": _NOT_TOLD, **settings}
+        return length, facts
 
     def _cards(self) -> list[Json]:
         """The cards of the server's models, each with a text "id"; what is no such card is passed over."""
@@ -268,9 +271,7 @@ class OverHttp:
                 ) from error
             raise failed(f"to load the adapter in {adapter.folder}", str(error)) from error
 
-    def _answer(self, server: Server, asked: Asked) -> Answer:
-        assert self._names is not None
-        model = self._names[asked.adapter]
+    def _answer(self, server: Server, model: str, asked: Asked) -> Answer:
         body = {"model": model, "prompt": list(asked.ids), "n": 1, "stream": False, "return_token_ids": True, **asked.sampling}
         try:
             said = server.post("/v1/completions", body, self._options.still_seconds)

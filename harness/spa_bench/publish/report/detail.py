@@ -58,7 +58,7 @@ def _of_row(row: LeaderboardRow, runs: Numbered) -> Detail:
         "judged in": ", ".join(sorted({name for run in result["runs"] for name in run["judged"]})),
         "verdicts": ", ".join(f"{count} {name}" for name, count in sorted(verdicts.items())),
     }
-    return _detail(row.label, facts, spec, row.metrics, [run["cost"] for run in result["runs"]], runs)
+    return _detail(row.label, facts, spec, metrics=row.metrics, costs=[run["cost"] for run in result["runs"]], runs=runs)
 
 
 def _of_runs(runs: Numbered) -> Detail:
@@ -70,13 +70,14 @@ def _of_runs(runs: Numbered) -> Detail:
         "group": first.group,
         "state": "; ".join(_state(run) for _, run in runs),
     }
-    return _detail(first.sampler, facts, first.spec, {}, [run.cost for _, run in runs], runs)
+    return _detail(first.sampler, facts, first.spec, metrics={}, costs=[run.cost for _, run in runs], runs=runs)
 
 
 def _detail(
     label: str,
     facts: Mapping[str, str],
     spec: Mapping[str, Any],
+    *,
     metrics: Mapping[str, Estimate],
     costs: list[dict[str, Any]],
     runs: Numbered,

@@ -37,10 +37,14 @@ class Ended:
 
 
 class Tracker(Protocol):
-    """One run in one tracking service. It may raise anything: the user sees one line, and the run continues."""
+    """One run that was begun or resumed in one tracking service.
 
-    def start(self, run: Begun) -> str:
-        """Begin or resume the run; returns its place for a reader: a URL or a path."""
+    It may raise anything, while it is made too: the user sees one line, and the run continues.
+    """
+
+    @property
+    def where(self) -> str:
+        """The place of the run for a reader: a URL or a path."""
         ...
 
     def progress(self, values: Mapping[str, float], step: int) -> None:
@@ -53,8 +57,8 @@ class Tracker(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrackerKind(Kind[Callable[[], Tracker]]):
-    """A kind of tracker. `build` makes one for one run."""
+class TrackerKind(Kind[Callable[[Begun], Tracker]]):
+    """A kind of tracker. `build` begins or resumes a run."""
 
     table = "tracker"
     # the package that it needs; where it is missing, the command stops at once and gives the pip command; "": none

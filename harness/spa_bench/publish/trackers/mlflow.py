@@ -19,25 +19,21 @@ _BATCH = 100  # parameters in one call
 class Mlflow:
     """A run of MLflow, found by the spec's hash among its tags; `names.plain` makes the names of metrics."""
 
-    def __init__(self) -> None:
-        self._client: Any = None
-        self._run = ""
-
-    def start(self, run: Begun) -> str:
-        """Raises MLflow's own errors."""
+    def __init__(self, run: Begun):
+        """Begin or resume the run. Raises MLflow's own errors."""
         # MLflow retries for minutes where no server answers, so shorter limits are the default; the user may set others
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
         from mlflow import MlflowClient
         from mlflow.entities import Param
 
-        self._client = MlflowClient()
+        self._client: Any = MlflowClient()
         name = os.environ.get("MLFLOW_EXPERIMENT_NAME", PROJECT)
         there = self._client.get_experiment_by_name(name)
         experiment = there.experiment_id if there else self._client.create_experiment(name)
         runs = self._client.search_runs([experiment], f"tags.{_ID} = '{run.id}'", max_results=1)
         if runs:
-            self._run = runs[0].info.run_id
+            self._run: str = runs[0].info.run_id
             self._client.update_run(self._run, status="RUNNING")
         else:
             tags = {key: value[:_TAG] for key, value in run.tags.items()}
@@ -45,7 +41,7 @@ class Mlflow:
             params = [Param(plain(key)[:_KEY], str(value)[:_PARAM]) for key, value in run.config.items()]
             for first in range(0, len(params), _BATCH):
                 self._client.log_batch(self._run, params=params[first : first + _BATCH])
-        return f"run {self._run} of experiment {name!r}, {self._client.tracking_uri}"
+        self.where = f"run {self._run} of experiment {name!r}, {self._client.tracking_uri}"
 
     def progress(self, values: Mapping[str, float], step: int) -> None:
         """Every value is logged at its step on the axis of its stage."""
@@ -67,9 +63,4 @@ class Mlflow:
         self._client.log_batch(self._run, metrics=[Metric(name[:_KEY], value, now, step) for name, value in values.items()])
 
 
-def build() -> Mlflow:
-    """The tracker of one run."""
-    return Mlflow()
-
-
-KIND = TrackerKind(build=build, package="mlflow")
+KIND = TrackerKind(build=Mlflow, package="mlflow")

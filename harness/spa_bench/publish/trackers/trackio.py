@@ -12,19 +12,17 @@ from spa_bench.publish.trackers.base import PROJECT, Begun, Ended, TrackerKind
 class Trackio:
     """A run of trackio, found by the folder's name, which ends in the spec's hash; metrics keep their names."""
 
-    def __init__(self) -> None:
-        self._run: Any = None
-        self._id = ""
-
-    def start(self, run: Begun) -> str:
-        """Raises trackio's own errors."""
+    def __init__(self, run: Begun):
+        """Begin or resume the run. Raises trackio's own errors."""
         import trackio
 
         self._id, project = run.id, os.environ.get("TRACKIO_PROJECT", PROJECT)
         # trackio has no tags; keys that begin with `_` are reserved for trackio
         config = {**run.config, **{f"tag.{key}": value for key, value in run.tags.items()}}
-        self._run = trackio.init(project=project, name=run.name, group=run.group, config=config, resume="allow", embed=False)
-        return f"project {project!r}; see it with: trackio show --project {project}"
+        self._run: Any = trackio.init(
+            project=project, name=run.name, group=run.group, config=config, resume="allow", embed=False
+        )
+        self.where = f"project {project!r}; see it with: trackio show --project {project}"
 
     def progress(self, values: Mapping[str, float], step: int) -> None:
         """Values are logged without a step: the stages have their own counts, and a resumed run continues to count."""
@@ -42,9 +40,4 @@ class Trackio:
         trackio.finish()
 
 
-def build() -> Trackio:
-    """The tracker of one run."""
-    return Trackio()
-
-
-KIND = TrackerKind(build=build, package="trackio")
+KIND = TrackerKind(build=Trackio, package="trackio")

@@ -15,17 +15,14 @@ _TAG = 64  # the most characters of a tag
 class Wandb:
     """A run of wandb whose id is the spec's hash; metrics keep their names."""
 
-    def __init__(self) -> None:
-        self._run: Any = None
-
-    def start(self, run: Begun) -> str:
-        """Raises UsageError where wandb would ask for a key on the terminal."""
+    def __init__(self, run: Begun):
+        """Begin or resume the run. Raises UsageError where wandb would ask for a key on the terminal."""
         import wandb
 
         settings = wandb.Settings(console="off", silent=True, init_timeout=50, x_stats_pid=os.getppid())
         if os.environ.get("WANDB_MODE", "online") == "online" and not wandb.api.api_key:
             raise UsageError("not logged in; `wandb login` does that, and with WANDB_MODE=offline it needs no network")
-        self._run = wandb.init(
+        self._run: Any = wandb.init(
             project=os.environ.get("WANDB_PROJECT", PROJECT),
             id=run.id,
             name=run.name,
@@ -35,7 +32,7 @@ class Wandb:
             resume="allow",
             settings=settings,
         )
-        return str(self._run.url or self._run.dir)
+        self.where = str(self._run.url or self._run.dir)
 
     def progress(self, values: Mapping[str, float], step: int) -> None:
         """Values are logged without a step: the stages have their own counts, and wandb's step may only grow."""
@@ -53,9 +50,4 @@ class Wandb:
         self._run.finish(exit_code=int(ended.state == "failed"))
 
 
-def build() -> Wandb:
-    """The tracker of one run."""
-    return Wandb()
-
-
-KIND = TrackerKind(build=build, package="wandb")
+KIND = TrackerKind(build=Wandb, package="wandb")

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 from spa_bench.errors import UsageError
 from spa_bench.publish.trackers.base import Tracker, tracker_kind
 from spa_bench.publish.trackers.content import begun, ended
-from spa_bench.runs.folder import RunFolder, open_run
+from spa_bench.runs.folder import open_run
 from spa_bench.runs.tail import Tail
 from spa_bench.support.text import one_line
 
@@ -22,40 +22,29 @@ _LONGEST = 300  # the most characters of a reason
 
 
 class Worker:
-    """Carries out messages with the tracker of that name."""
+    """One run, which the message `start` begins in the tracker of that name. Raises whatever the tracker raises."""
 
-    def __init__(self, name: str):
-        self._name = name
-        self._tracker: Tracker | None = None
-        self._folder: RunFolder | None = None
-        self._records: Tail | None = None
-        self._samples = False
+    def __init__(self, name: str, start: dict[str, Any]):
+        self._folder, self._samples = open_run(Path(start["folder"])), bool(start["samples"])
+        self._records = Tail(self._folder.path / "records.jsonl")
+        self._tracker: Tracker = tracker_kind(name).build(begun(self._folder))
+        self.where = str(self._tracker.where)
 
-    def do(self, message: dict[str, Any]) -> dict[str, Any]:
-        """Carry out a message; returns `where` for start, {} for others. Raises whatever the tracker raises."""
-        if message["do"] == "start":
-            self._folder, self._samples = open_run(Path(message["folder"])), bool(message["samples"])
-            self._records = Tail(self._folder.path / "records.jsonl")
-            tracker = tracker_kind(self._name).build()
-            where = str(tracker.start(begun(self._folder)))
-            self._tracker = tracker
-            return {"where": where}
-        if self._tracker is None or self._folder is None or self._records is None:
-            raise UsageError("it has not been started")
+    def do(self, message: dict[str, Any]) -> None:
+        """Carry out a later message. Raises whatever the tracker raises."""
         if message["do"] == "progress":
-            self._tracker.progress(self._values(message, self._folder, self._records), int(message["done"]))
+            self._tracker.progress(self._values(message), int(message["done"]))
         else:
             self._tracker.finish(ended(self._folder, message["state"], samples=self._samples))
-        return {}
 
-    def _values(self, message: dict[str, Any], folder: RunFolder, records: Tail) -> dict[str, float]:
-        stage = message["stage"]
+    def _values(self, message: dict[str, Any]) -> dict[str, float]:
+        stage, n = message["stage"], self._folder.spec["n"]
         values = {f"{stage}/{name}": float(message[name]) for name in ("done", "total", "seconds")}
         if stage == "generation":
-            records.look()
-            values |= {"generation/tokens": float(records.tokens)}
-            if folder.spec["n"]:
-                values["generation/problems"] = float(records.complete(folder.spec["n"]))
+            self._records.look()
+            values |= {"generation/tokens": float(self._records.tokens)}
+            if n:
+                values["generation/problems"] = float(self._records.complete(n))
         return values
 
 
@@ -63,11 +52,17 @@ def main(name: str) -> None:
     """Answer until stdin ends."""
     with os.fdopen(os.dup(1), "wb", buffering=0) as answers:
         os.dup2(2, 1)  # the tracker's output must not be read as an answer
-        worker = Worker(name)
+        worker: Worker | None = None
         for line in sys.stdin.buffer:
-            message = json.loads(line)
+            message, answer = json.loads(line), dict[str, str]()
             try:
-                answer = worker.do(message)
+                if message["do"] == "start":
+                    worker = Worker(name, message)
+                    answer = {"where": worker.where}
+                elif worker is None:
+                    raise UsageError("it has not been started")
+                else:
+                    worker.do(message)
             except (Exception, SystemExit) as error:  # a tracker may raise anything; the answer reports it in one line
                 answer = {"failed": _said(error)}
             _answer(answers, {"to": message["do"], **answer})

@@ -95,11 +95,10 @@ class _Talk:
             if len(ended.value) != self.case.n:
                 raise ValueError(f"the procedure gave {len(ended.value)} answers for n = {self.case.n}") from None
 
-    def completions(self, seed: int) -> Iterator[Completion]:
-        """The completions of the answers, which account for all tokens spent."""
-        assert self.answers is not None
+    def completions(self, answers: Sequence[Answer], seed: int) -> Iterator[Completion]:
+        """The completions of the procedure's `answers`, which account for all tokens spent."""
         each = self.case.n // self.case.members
-        for i, (answer, spent) in enumerate(zip(self.answers, spread(self.spent, self.case.n), strict=True)):
+        for i, (answer, spent) in enumerate(zip(answers, spread(self.spent, self.case.n), strict=True)):
             key = Key(self.case.prompt.problem_id, *divmod(i, each))
             text, whole = as_stored(answer.text, self.case.prompt)
             yield Completion(
@@ -150,15 +149,17 @@ class Asker:
             raise UsageError(f"n is {n}; {self.name} needs a positive multiple of its {len(self.members)} member(s)")
         left = waiting(prompts, n, done, len(self.members))
         for first in range(0, len(left), CHUNK):
-            for talk in self._talked(model, left[first : first + CHUNK], n, seed, task):
+            for talk, answers in self._talked(model, left[first : first + CHUNK], n, seed, task):
                 own = derive_seed(seed, task, talk.case.prompt.problem_id, "asking")
-                yield from (c for c in talk.completions(own) if c.key not in done)
+                yield from (c for c in talk.completions(answers, own) if c.key not in done)
 
-    def _talked(self, model: Model, prompts: Sequence[Prompt], n: int, seed: int, task: str) -> Iterator[_Talk]:
-        """The talks on all prompts, each as soon as it has its answers."""
+    def _talked(
+        self, model: Model, prompts: Sequence[Prompt], n: int, seed: int, task: str
+    ) -> Iterator[tuple[_Talk, Sequence[Answer]]]:
+        """The talks on all prompts with their answers, each as soon as it has these."""
         talks = [_Talk(self._case(p, n, seed, task), self._procedure) for p in prompts]
         while talks:
-            yield from (talk for talk in talks if talk.answers is not None)
+            yield from ((talk, talk.answers) for talk in talks if talk.answers is not None)
             talks = [talk for talk in talks if talk.answers is None]
             requests = {id(talk): self._requests(talk, seed, task) for talk in talks}
             heard = replies_of(model, [r for mine in requests.values() for r in mine], self._everyone)

@@ -244,7 +244,7 @@ def candidate(job: dict[str, Any]) -> None:
         except BaseException as raised:
             kind, error = b"E", raised
         if kind in b"OE":
-            kind, data = _reply(error, result, given, request, shared, encode, parts)
+            kind, data = _reply(error, result, given, request=request, shared=shared, encode=encode, parts=parts)
         send(_REPLIES, kind, data)
 
 
@@ -252,6 +252,7 @@ def _reply(
     error: BaseException | None,
     result: Any,
     given: Any,
+    *,
     request: bytes,
     shared: sharing.Calls,
     encode: Callable[[Any], bytes],

@@ -155,6 +155,7 @@ def build_features(
     card: AttributionCard,
     lora: LoraCard,
     layers: Mapping[str, StackedLinear],
+    *,
     adapter: Adapter | None,
     seed: int,
     moments: Gather,
@@ -165,11 +166,11 @@ def build_features(
         return LoraFeatures(layers, adapter, lora, seed)
     if card.features == "projection":
         return ProjectedFeatures(LoraFeatures(layers, adapter, lora, seed), size, seed)
-    return CoreFeatures(_projections(card.core, size, layers, adapter, seed, moments))
+    return CoreFeatures(_projections(card.core, size, layers, adapter=adapter, seed=seed, moments=moments))
 
 
 def _projections(
-    kind: str, size: int, layers: Mapping[str, StackedLinear], adapter: Adapter | None, seed: int, moments: Gather
+    kind: str, size: int, layers: Mapping[str, StackedLinear], *, adapter: Adapter | None, seed: int, moments: Gather
 ) -> dict[str, tuple[Tensor, Tensor]]:
     if kind == "adapter":
         if adapter is None:

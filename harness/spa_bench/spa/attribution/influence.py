@@ -65,9 +65,9 @@ class InfluenceAttributor:
                 s.model,
                 adapter,
                 examples,
-                queries,
-                s.card,
-                s.lora,
+                queries=queries,
+                card=s.card,
+                lora=s.lora,
                 seed=s.seed,
                 progress=advance,
                 kept=kept,
@@ -80,10 +80,10 @@ def scores_at(
     model: LoraTrainable,
     adapter: Adapter | None,
     examples: Sequence[Example],
+    *,
     queries: Sequence[Example],
     card: AttributionCard,
     lora: LoraCard,
-    *,
     seed: int,
     progress: Progress,
     kept: Path | None = None,
@@ -95,7 +95,7 @@ def scores_at(
     """
     if isinstance(model, SpreadModel):
         return shared_scores(
-            model, adapter, examples, queries, card, lora, seed=seed, progress=progress, kept=kept, name=name
+            model, adapter, examples, queries=queries, card=card, lora=lora, seed=seed, progress=progress, kept=kept, name=name
         )  # fmt: skip
     with enough_memory(len(queries)):
         point = Point(model, model.lora_layers(lora.targets), adapter, lora)

@@ -55,7 +55,7 @@ class Sampled:
     def features(self) -> Features:
         """The features of every gradient."""
         p = self.point
-        return build_features(self.card, p.lora, p.layers, p.adapter, self.seed, lambda: self.moments)
+        return build_features(self.card, p.lora, p.layers, adapter=p.adapter, seed=self.seed, moments=lambda: self.moments)
 
     @cached_property
     def _holds(self) -> bool:

@@ -76,10 +76,10 @@ def shared_scores(
     model: SpreadModel,
     adapter: Adapter | None,
     examples: Sequence[Example],
+    *,
     queries: Sequence[Example],
     card: AttributionCard,
     lora: LoraCard,
-    *,
     seed: int,
     progress: Progress,
     kept: Path | None,
@@ -163,7 +163,7 @@ def _begin(at: Station, *, name: str, place: _PointPlace, ready: Blocks, moments
     def gathered() -> Moments:
         return {path: (x.to(point.device), delta.to(point.device)) for path, (x, delta) in moments.items()}
 
-    features = build_features(place.card, place.lora, point.layers, place.adapter, place.seed, gathered)
+    features = build_features(place.card, place.lora, point.layers, adapter=place.adapter, seed=place.seed, moments=gathered)
     at.kept[name] = _Scoring(point, features, Against.of(ready, place.card, point.device))
 
 

@@ -43,7 +43,7 @@ def gradient_vectors(
     card = AttributionCard(features="projection", dimensions=dimensions)
     encoded = encode(model, examples, "pair", length=lora.length, loss=lora.loss)
     point = Point(model, model.lora_layers(lora.targets), None, lora)
-    features = build_features(card, lora, point.layers, None, seed, dict)
+    features = build_features(card, lora, point.layers, adapter=None, seed=seed, moments=dict)
     assert isinstance(features, ProjectedFeatures)
     rows = np.zeros((len(encoded), dimensions), np.float32)
     done = 0

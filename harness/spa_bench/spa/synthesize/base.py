@@ -1,8 +1,8 @@
 """The synthesis protocol: rounds of drafts, of which the filters keep some until there are enough pairs.
 
-A method is prepared once (a soft prompt is trained, skills are extracted), and then asked for one round of drafts after
-another. A round depends on the seed, its number and the pairs that earlier rounds left, and on nothing else. So a stopped
-synthesis goes on behind its last whole round, with the same bytes.
+A method is prepared once (a soft prompt is trained, skills are extracted), and what comes of it is asked for one round of
+drafts after another. A round depends on the seed, its number and the pairs that earlier rounds left, and on nothing else. So
+a stopped synthesis goes on behind its last whole round, with the same bytes.
 """
 
 from __future__ import annotations
@@ -43,18 +43,23 @@ class Draft:
     tokens: int = 0  # drawn for it, those of earlier steps included
 
 
-class Synthesizer(Protocol):
-    """Drafts pairs."""
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """A method that is prepared, and drafts pairs."""
 
-    def prepare(self, *, progress: Progress, kept: Path) -> dict[str, object]:
-        """Do what comes once before the first round, and give facts about it for the report (losses, sizes, counts).
+    facts: dict[str, object]  # about the preparation, for the report: losses, sizes, counts
+    # (number of the round, from 0; pairs that earlier rounds left after the filters) -> the drafts of that round
+    round: Callable[[int, Sequence[Example]], Iterator[Draft]]
+
+
+class Synthesizer(Protocol):
+    """A method before its first round."""
+
+    def prepare(self, *, progress: Progress, kept: Path) -> Prepared:
+        """Do what comes once before the first round.
 
         `kept` is a folder for what is expensive. What an earlier, stopped process left there is used, with the same result.
         """
-        ...
-
-    def round(self, number: int, pairs: Sequence[Example]) -> Iterator[Draft]:
-        """The drafts of round `number`, from 0; `pairs` are those that earlier rounds left after the filters."""
         ...
 
 

@@ -20,7 +20,7 @@ from spa_bench.samplers.asking.case import Reply
 from spa_bench.samplers.asking.checks import is_share, is_temperature, within
 from spa_bench.samplers.asking.reading import answer_in, without_thoughts
 from spa_bench.spa.synthesize.asking import Asking, Writer, check_chat, fenced, sections
-from spa_bench.spa.synthesize.base import Draft, Progress, Setting, SynthesisKind
+from spa_bench.spa.synthesize.base import Draft, Prepared, Progress, Setting, SynthesisKind
 from spa_bench.spa.synthesize.programs import program_in
 from spa_bench.types import Example
 
@@ -64,12 +64,12 @@ class OssInstruct:
         self._writer = Writer(setting, how)
         self._sources = [_lines(target) for target in setting.targets]
 
-    def prepare(self, *, progress: Progress, kept: Path) -> dict[str, object]:
+    def prepare(self, *, progress: Progress, kept: Path) -> Prepared:
         """See Synthesizer.prepare: there is nothing to do."""
-        return {"seed_lines": sum(map(len, self._sources))}
+        return Prepared(facts={"seed_lines": sum(map(len, self._sources))}, round=self._round)
 
-    def round(self, number: int, pairs: Sequence[Example]) -> Iterator[Draft]:
-        """See Synthesizer.round."""
+    def _round(self, number: int, pairs: Sequence[Example]) -> Iterator[Draft]:
+        """See Prepared.round."""
         choices = self._writer.choices("oss-instruct", number)
         seeds = [self._seed(choices) for _ in range(self._options.round)]
         asked = [filled_in(self._options.template, {"snippet": snippet}) for _, snippet in seeds]

@@ -61,7 +61,7 @@ def make_pairs(kind: SynthesisKind, setting: Setting, filters: Filters, folder: 
     card, pairs = setting.card, list[Example]()
     own = guard.guarded(f"synthesize.method {card.method!r}") if ":" in card.method else nullcontext()
     try:
-        return _make(kind, setting, filters, folder, console, pairs, own)
+        return _make(kind, setting, filters, folder=folder, console=console, pairs=pairs, own=own)
     except SpaBenchError as error:
         whole = len(list((folder / "rounds").glob("*.jsonl")))
         rounds = f"{whole} whole round{'s' * (whole != 1)}"
@@ -73,6 +73,7 @@ def _make(
     kind: SynthesisKind,
     setting: Setting,
     filters: Filters,
+    *,
     folder: Path,
     console: Reporter,
     pairs: list[Example],
@@ -87,14 +88,14 @@ def _make(
     with own:
         method = kind.build(setting)
         with console.stage(f"preparing synthesis ({card.method})") as progress:
-            facts = method.prepare(progress=progress, kept=prepared)
+            ready = method.prepare(progress=progress, kept=prepared)
         with console.stage(f"synthesis ({card.method})") as progress:
             while ended is None:
                 pause_point()
                 file = rounds / f"{number:05}.jsonl"
                 rows = _read(file)
                 if rows is None:
-                    drafts = list(islice(method.round(number, tuple(pairs)), card.most - funnel.drafts))
+                    drafts = list(islice(ready.round(number, tuple(pairs)), card.most - funnel.drafts))
                     rows = list(zip(drafts, filters.sift(drafts, card.pairs - len(pairs)), strict=True))
                     replace_file(file, "".join(map(_line, rows)).encode())
                 else:
@@ -107,7 +108,7 @@ def _make(
                 number += 1
                 progress(len(pairs), card.pairs)
                 ended = _ended(len(pairs) >= card.pairs, not rows, funnel.drafts >= card.most, barren >= BARREN)
-    return Made(pairs=pairs, funnel=funnel, rounds=number, tokens=tokens, ended=ended, prepared=facts)
+    return Made(pairs=pairs, funnel=funnel, rounds=number, tokens=tokens, ended=ended, prepared=ready.facts)
 
 
 def _ended(enough: bool, exhausted: bool, spent: bool, barren: bool) -> Ended | None:

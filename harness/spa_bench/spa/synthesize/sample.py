@@ -17,7 +17,7 @@ from spa_bench.models.base import Model, PairEncoder
 from spa_bench.samplers.asking.asker import replies_of
 from spa_bench.samplers.asking.case import Reply
 from spa_bench.samplers.asking.checks import is_share, is_temperature, within
-from spa_bench.spa.synthesize.base import Draft, Progress, Setting, SynthesisKind
+from spa_bench.spa.synthesize.base import Draft, Prepared, Progress, Setting, SynthesisKind
 from spa_bench.spa.synthesize.layout import LAYOUTS, layout_of, pair_in
 from spa_bench.support.seeds import derive_seed
 from spa_bench.types import Decoding, Example, Member, Request
@@ -56,9 +56,10 @@ class Sample:
         # a space at its end would belong to the first token of what follows
         self._lead = _common(self._texts).rstrip() if lead == AUTO else lead
 
-    def prepare(self, *, progress: Progress, kept: Path) -> dict[str, object]:
+    def prepare(self, *, progress: Progress, kept: Path) -> Prepared:
         """See Synthesizer.prepare: there is nothing to do."""
-        return {"layout": self._layout.name, "lead": self._lead, "max_new_tokens": self._most}
+        facts = {"layout": self._layout.name, "lead": self._lead, "max_new_tokens": self._most}
+        return Prepared(facts=facts, round=self._round)
 
     @property
     def _most(self) -> int:
@@ -70,8 +71,8 @@ class Sample:
         longest = max(len(model.encode_pair("", text)[1]) for text in self._texts)
         return min(self._options.max_new_tokens or math.ceil(1.5 * longest), model.context - head)
 
-    def round(self, number: int, pairs: Sequence[Example]) -> Iterator[Draft]:
-        """See Synthesizer.round; `pairs` have no effect."""
+    def _round(self, number: int, pairs: Sequence[Example]) -> Iterator[Draft]:
+        """See Prepared.round; `pairs` have no effect."""
         how = self._options
         decoding = Decoding(temperature=how.temperature, top_p=how.top_p, max_new_tokens=self._most)
         requests = [

@@ -25,7 +25,7 @@ from spa_bench.samplers.asking.checks import is_share, is_temperature, within
 from spa_bench.samplers.asking.reading import items_in, without_thoughts
 from spa_bench.spa.data.near import Words, words_of
 from spa_bench.spa.synthesize.asking import Asking, Writer, check_chat, shown
-from spa_bench.spa.synthesize.base import Draft, Progress, Setting, SynthesisKind
+from spa_bench.spa.synthesize.base import Draft, Prepared, Progress, Setting, SynthesisKind
 from spa_bench.types import Example
 
 _BEYOND = re.compile(r"\b(images?|pictures?|graphs?|files?|photos?|draw|plot|video|audio|music)\b", re.IGNORECASE)
@@ -63,12 +63,12 @@ class SelfInstruct:
         how = Asking(temperature=o.temperature, top_p=o.top_p, max_new_tokens=o.max_new_tokens, system=o.system)
         self._writer = Writer(setting, how)
 
-    def prepare(self, *, progress: Progress, kept: Path) -> dict[str, object]:
+    def prepare(self, *, progress: Progress, kept: Path) -> Prepared:
         """See Synthesizer.prepare: there is nothing to do."""
-        return {}
+        return Prepared(facts={}, round=self._round)
 
-    def round(self, number: int, pairs: Sequence[Example]) -> Iterator[Draft]:
-        """See Synthesizer.round."""
+    def _round(self, number: int, pairs: Sequence[Example]) -> Iterator[Draft]:
+        """See Prepared.round."""
         choices = self._writer.choices("self-instruct", number)
         examples = [shown(self._some(choices, pairs), "Task", "Answer") for _ in range(self._options.round)]
         words = [filled_in(self._options.template, {"examples": text, "n": self._options.asked}) for text in examples]

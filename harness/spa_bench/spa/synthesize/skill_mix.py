@@ -12,6 +12,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from spa_bench.cards.templates import filled_in, template_file
@@ -19,7 +20,7 @@ from spa_bench.errors import DataError
 from spa_bench.samplers.asking.checks import is_share, is_temperature, within
 from spa_bench.samplers.asking.reading import items_in
 from spa_bench.spa.synthesize.asking import Asking, Writer, check_chat, shown
-from spa_bench.spa.synthesize.base import Draft, Progress, Setting, SynthesisKind
+from spa_bench.spa.synthesize.base import Draft, Prepared, Progress, Setting, SynthesisKind
 from spa_bench.spa.synthesize.oss_instruct import draft_of
 from spa_bench.support.files import replace_file
 from spa_bench.types import Example
@@ -61,9 +62,8 @@ class SkillMix:
         o = self._options
         how = Asking(temperature=o.temperature, top_p=o.top_p, max_new_tokens=o.max_new_tokens, system=o.system)
         self._writer = Writer(setting, how)
-        self._skills: list[str] = []
 
-    def prepare(self, *, progress: Progress, kept: Path) -> dict[str, object]:
+    def prepare(self, *, progress: Progress, kept: Path) -> Prepared:
         """See Synthesizer.prepare: the skills, one call of the model after another. Raises DataError for too few."""
         groups = [self._targets[i : i + self._options.shown] for i in range(0, len(self._targets), self._options.shown)]
         counts, tokens = Counter[str](), 0
@@ -81,21 +81,22 @@ class SkillMix:
             tokens += read["tokens"]
             progress(number + 1, len(groups))
         order = sorted(counts, key=lambda skill: -counts[skill])  # of equally frequent ones the earlier first
-        self._skills = order[: self._options.skills]
-        if len(self._skills) < self._options.mixed:
+        skills = order[: self._options.skills]
+        if len(skills) < self._options.mixed:
             raise DataError(
-                f"skill-mix found {len(self._skills)} skills in {len(self._targets)} targets, and a task mixes "
+                f"skill-mix found {len(skills)} skills in {len(self._targets)} targets, and a task mixes "
                 f"{self._options.mixed}: use a model that can name them, or another synthesize.options.list"
             )
-        return {"skills": self._skills, "skills_found": len(counts), "tokens_for_skills": tokens}
+        facts = {"skills": skills, "skills_found": len(counts), "tokens_for_skills": tokens}
+        return Prepared(facts=facts, round=partial(self._round, skills))
 
-    def round(self, number: int, pairs: Sequence[Example]) -> Iterator[Draft]:
-        """See Synthesizer.round."""
+    def _round(self, skills: Sequence[str], number: int, pairs: Sequence[Example]) -> Iterator[Draft]:
+        """See Prepared.round."""
         choices = self._writer.choices("skill-mix", number)
         mixes, asked = list[list[str]](), list[str]()
         for _ in range(self._options.round):
-            places = choices.choice(len(self._skills), self._options.mixed, replace=False)
-            mixes.append([self._skills[place] for place in places])
+            places = choices.choice(len(skills), self._options.mixed, replace=False)
+            mixes.append([skills[place] for place in places])
             example = shown([self._targets[int(choices.integers(len(self._targets)))]], "Instruction", "Response")
             values = {"skills": "\n".join(f"- {skill}" for skill in mixes[-1]), "example": example}
             asked.append(filled_in(self._options.template, values))

@@ -20,7 +20,7 @@ from spa_bench.mini.data import forbidden
 from spa_bench.mini.text import world as text
 from spa_bench.mini.world import Task, draw_family, draw_style, draw_training_task
 from spa_bench.samplers.asking.checks import within
-from spa_bench.spa.synthesize.base import Draft, Progress, Setting, SynthesisKind
+from spa_bench.spa.synthesize.base import Draft, Prepared, Progress, Setting, SynthesisKind
 from spa_bench.support.seeds import derive_seed
 from spa_bench.support.text import did_you_mean
 from spa_bench.types import Example
@@ -71,13 +71,13 @@ class Template:
         names = self._options.families
         self._families = _families_of(setting.targets) if names == (_OF_TARGETS,) else list(names)
 
-    def prepare(self, *, progress: Progress, kept: Path) -> dict[str, object]:
+    def prepare(self, *, progress: Progress, kept: Path) -> Prepared:
         """See Synthesizer.prepare: there is nothing to do."""
         world = "code" if self._code else "text"
-        return {"families": self._families or f"all of the {world} world"}
+        return Prepared(facts={"families": self._families or f"all of the {world} world"}, round=self._round)
 
-    def round(self, number: int, pairs: Sequence[Example]) -> Iterator[Draft]:
-        """See Synthesizer.round."""
+    def _round(self, number: int, pairs: Sequence[Example]) -> Iterator[Draft]:
+        """See Prepared.round."""
         for place in range(self._options.round):
             rng = random.Random(derive_seed(self._seed, "template", number, place))
             family = rng.choice(self._families) if self._families else ""

@@ -8,7 +8,7 @@ import logging
 import random
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import lru_cache
@@ -173,7 +173,7 @@ def _needs_others(index: Mapping[str, Any], name: str) -> bool:
     return any(n not in index or _needs_others(index, n) for n in named)
 
 
-def _close(name: str, known: Any) -> str:
+def _close(name: str, known: Iterable[str]) -> str:
     if ours := _ours(name):
         return f"; it is a task of ours: {ours}"
     close = get_close_matches(name, list(known), 3)

@@ -112,7 +112,7 @@ def _parquet(path: Path) -> list[dict[str, Any]]:
 def dataset_of(found: Found) -> Callable[..., Any]:
     """The function for lm-eval's `custom_dataset`, which loads the files as a dictionary of datasets in memory."""
 
-    def load(**_: Any) -> Any:
+    def load(**_: object) -> Any:
         from datasets import Dataset, DatasetDict
 
         return DatasetDict({split: Dataset.from_list(rows(path)) for split, path in found.splits.items()})
@@ -127,7 +127,7 @@ def remembered(process: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """
     done: list[tuple[Any, Any]] = []
 
-    def once(dataset: Any) -> Any:
+    def once(dataset: object) -> Any:
         for seen, result in done:
             if seen is dataset:
                 return result

@@ -4,20 +4,62 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM
+from numpy.typing import NDArray
 
 from spa_bench.errors import UsageError
 from spa_bench.support.seeds import derive_seed, draw_seed
 from spa_bench.tasks.lm_eval.asking import length_of, stops_of
-from spa_bench.types import Asked, Member, Request
+from spa_bench.types import Asked, Completion, Key, Member, Request
 
 MIXTURE = "mixture"
+
+
+class Scores(Protocol):
+    """The scores of the O options of a problem by K members; see spa_bench.models.base.OptionScores."""
+
+    @property
+    def problem(self) -> str:
+        """The problem's name."""
+        ...
+
+    @property
+    def logprobs(self) -> NDArray[np.float64]:
+        """(K, O): log-probability in nats of each option."""
+        ...
+
+    @property
+    def greedy(self) -> NDArray[np.bool_]:
+        """(K, O): whether greedy decoding writes it."""
+        ...
+
+
+class Sampled(Protocol):
+    """The parts of a model that answer lm-eval's requests; see spa_bench.models.base.Model and models.text.TextModel."""
+
+    name: str
+
+    def generate(self, requests: Sequence[Request], members: Sequence[Member]) -> Iterator[Completion]:
+        """One completion a request, in any order."""
+        ...
+
+    def option_scores(self, asked: Sequence[Asked], members: Sequence[Member]) -> Iterator[Scores]:
+        """The scores of each problem, in any order."""
+        ...
+
+    def rolling(self, request: Request, member: Member) -> float:
+        """The log-probability in nats of the whole prompt of `request`."""
+        ...
+
+    def as_chat(self, messages: Sequence[tuple[str, str]]) -> tuple[str, str]:
+        """(text before the answer, text that the template puts behind it). Raises ModelError without a chat template."""
+        ...
 
 
 class SamplerLM(LM):  # type: ignore[misc]  # lm-eval has no types
@@ -28,7 +70,9 @@ class SamplerLM(LM):  # type: ignore[misc]  # lm-eval has no types
     is drawn: of a task's generation_kwargs only `until` and the number of tokens have an effect.
     """
 
-    def __init__(self, model: Any, members: Sequence[Member], *, member: int | str = MIXTURE, seed: int = 0, name: str = ""):
+    def __init__(
+        self, model: Sampled, members: Sequence[Member], *, member: int | str = MIXTURE, seed: int = 0, name: str = ""
+    ):
         super().__init__()
         if member != MIXTURE and member not in range(len(members)):
             raise UsageError(f"member is {member!r}; it is {MIXTURE!r} or a number from 0 to {len(members) - 1}")
@@ -54,7 +98,7 @@ class SamplerLM(LM):  # type: ignore[misc]  # lm-eval has no types
         """The log-probability in nats of each whole text."""
         sums = []
         for place, instance in enumerate(requests):
-            request = self._request(instance.args[0], str(place), 0, 0, {})
+            request = self._request(instance.args[0], str(place), 0, draw=0, arguments={})
             logprobs = [self._model.rolling(request, member) for member in self._mine]
             sums.append(float(np.logaddexp.reduce(logprobs) - np.log(len(logprobs))))
         return sums
@@ -66,7 +110,7 @@ class SamplerLM(LM):  # type: ignore[misc]  # lm-eval has no types
             place = instance.task_name, instance.doc_id
             drawn.append(self._drawn(instance, seen[place]))
             seen[place] += 1
-        texts: dict[Any, str] = {}
+        texts: dict[Key, str] = {}
         for completion in self._model.generate(drawn, self._members):
             if completion.finish == "skipped":
                 raise UsageError(
@@ -81,10 +125,10 @@ class SamplerLM(LM):  # type: ignore[misc]  # lm-eval has no types
         member = self._member
         if member == MIXTURE:
             member = derive_seed(self._seed, "member", problem, draw) % len(self._members)
-        return self._request(context, problem, int(member), draw, arguments, str(instance.task_name))
+        return self._request(context, problem, int(member), draw=draw, arguments=arguments, task=str(instance.task_name))
 
     def _request(
-        self, text: str, problem: str, member: int, draw: int, arguments: Mapping[str, Any], task: str = ""
+        self, text: str, problem: str, member: int, *, draw: int, arguments: Mapping[str, Any], task: str = ""
     ) -> Request:
         own = self._members[member].decoding
         decoding = replace(own, max_new_tokens=length_of(arguments), stop=stops_of(arguments))

@@ -264,7 +264,7 @@ def _different(runs: Sequence[Any]) -> Sequence[Any]:
     return runs[:1] if all(run == runs[0] for run in runs) else runs
 
 
-def _told(question: Question, record: Record, seen: Any) -> str:
+def _told(question: Question, record: Record, seen: object) -> str:
     """The reason why an answer is wrong, for a reader."""
     if question.kind == "fixed":
         return f"greedy decoding does not write {_short(question.gold)}"
@@ -272,11 +272,11 @@ def _told(question: Question, record: Record, seen: Any) -> str:
     return f"answered {_short(answer)}, not {_short(question.gold)}"
 
 
-def _one(seen: Any) -> Any:
+def _one(seen: object) -> object:
     return seen[0] if isinstance(seen, list) and len(seen) == 1 else seen
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     return shortened(repr(value), _SHORT, "…")
 
 

@@ -39,7 +39,9 @@ class Encoder:
 
     def encode(self, soft: SoftPrompts, texts: Sequence[str], *, progress: Progress | None = None) -> Array:
         """z of each text, (n, w). Raises ModelError for an encoder that gives vectors of another width than it had."""
-        return ((_raw(soft, self.name, self.layer, texts, self.width, progress) - self.mean) / self.spread).astype(np.float32)
+        return (
+            (_raw(soft, self.name, self.layer, texts=texts, width=self.width, progress=progress) - self.mean) / self.spread
+        ).astype(np.float32)
 
 
 def fit_encoder(
@@ -50,7 +52,7 @@ def fit_encoder(
     Raises ModelError or UsageError for the encoder.
     """
     layer = (layer or (soft.layers + 1) // 2) if name == OWN else 0
-    raw = _raw(soft, name, layer, texts, None, progress)
+    raw = _raw(soft, name, layer, texts=texts, width=None, progress=progress)
     mean, spread = raw.mean(0), raw.std(0)
     spread = np.where(spread > 1e-6 * max(float(spread.max()), 1e-30), spread, 1.0)
     identity = {"layer": str(layer)} if name == OWN else encoders.identity(name)
@@ -65,7 +67,7 @@ def fit_encoder(
 
 
 def _raw(
-    soft: SoftPrompts, name: str, layer: int, texts: Sequence[str], width: int | None, progress: Progress | None
+    soft: SoftPrompts, name: str, layer: int, *, texts: Sequence[str], width: int | None, progress: Progress | None
 ) -> NDArray[np.float64]:
     if name == OWN:
         rows = []

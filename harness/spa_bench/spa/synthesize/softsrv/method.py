@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from spa_bench.cards.kinds import as_declared
-from spa_bench.spa.synthesize.base import Draft, Progress, Setting
+from spa_bench.spa.synthesize.base import Draft, Prepared, Progress, Setting
 from spa_bench.spa.synthesize.layout import layout_of
 from spa_bench.spa.synthesize.softsrv.drawing import draw_round, most_tokens
 from spa_bench.spa.synthesize.softsrv.encoding import Array, Encoder, fit_encoder
@@ -26,6 +27,13 @@ from spa_bench.types import Example
 
 FOLDER = "soft-prompt"  # below what prepare keeps: the trained soft prompt
 _CHECKPOINT = "soft-prompt.training"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparedSoftSRV(Prepared):
+    """What draws with a trained soft prompt."""
+
+    prompt: SoftPrompt
 
 
 class SoftSRV:
@@ -45,31 +53,28 @@ class SoftSRV:
         self._texts = [self._layout.text(target) for target in targets]
         self._tokens = text_tokens(self._model, self._texts, "target", room=self._options.length)
         self._soft = SoftPrompts(self._model)
-        self._z: Array = np.zeros((0, 0), np.float32)  # of the targets that are trained on
-        self.prompt: SoftPrompt | None = None  # once it is prepared
 
-    def prepare(self, *, progress: Progress, kept: Path) -> dict[str, object]:
+    def prepare(self, *, progress: Progress, kept: Path) -> PreparedSoftSRV:
         """See Synthesizer.prepare: train the soft prompt, or take the one that lies in `kept`/soft-prompt."""
         encoder, z = self._encoded()
-        self._z = z[self._taught]
         key = self._key(encoder)
         folder = kept / FOLDER
         if saved_key(folder) == key:
-            self.prompt = replace(load_prompt(folder, self._soft), options=self._options)  # which may draw otherwise
+            prompt = replace(load_prompt(folder, self._soft), options=self._options)  # which may draw otherwise
         else:
-            self.prompt = self._trained(encoder, z, progress, kept / _CHECKPOINT, key)
-            save_prompt(self.prompt, folder, self._model, key=key)
+            prompt = self._trained(encoder, z, progress, kept / _CHECKPOINT, key)
+            save_prompt(prompt, folder, self._model, key=key)
         (kept / _CHECKPOINT).unlink(missing_ok=True)
-        return self._facts(self.prompt)
+        drawing = partial(self._round, prompt, z[self._taught])
+        return PreparedSoftSRV(facts=self._facts(prompt), round=drawing, prompt=prompt)
 
-    def round(self, number: int, pairs: Sequence[Example]) -> Iterator[Draft]:
-        """See Synthesizer.round; `pairs` have no effect."""
-        assert self.prompt is not None  # prepare comes first
+    def _round(self, prompt: SoftPrompt, z: Array, number: int, pairs: Sequence[Example]) -> Iterator[Draft]:
+        """See Prepared.round; `z` is of the targets that are trained on, and `pairs` have no effect."""
         longest = max(map(len, self._tokens))
         yield from draw_round(
             self._soft,
-            self.prompt,
-            self._z,
+            prompt,
+            z,
             self._taught,
             seed=derive_seed(self._seed, "softsrv", number),
             limit=most_tokens(self._options, longest, self._model.context),
@@ -100,9 +105,9 @@ class SoftSRV:
             self._soft,
             form,
             [rows[i] for i in self._taught],
-            [rows[i] for i in self._held],
-            self._options,
-            self._seed,
+            held_out=[rows[i] for i in self._held],
+            options=self._options,
+            seed=self._seed,
             keep=keep,
             key=key,
         )

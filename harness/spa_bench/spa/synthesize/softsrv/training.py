@@ -120,10 +120,10 @@ class Training:
         soft: SoftPrompts,
         form: nn.Module,
         texts: Sequence[Text],
+        *,
         held_out: Sequence[Text],
         options: SoftSRVOptions,
         seed: int,
-        *,
         keep: Path | None = None,
         key: str = "",
     ):
