@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import pytest
 from doubles import SANDBOX, Call, Done, InProcessJudge
 from groups import LONGEST, group_of
 from openai_server import NO_KEY, Served, serving
+from quick import guard, needs_model, watch_models
 from spa_bench.cli import main as cli
 from spa_bench.errors import SandboxError
 from spa_bench.sandbox import choose
@@ -37,6 +38,8 @@ os.sched_getaffinity = lambda _: {0}
 # Half of the time of collecting goes into rewriting the asserts of tests, which pytest keeps beside them where it may.
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+watch_models()
 
 ROOT = Path(__file__).resolve().parents[1]
 _DATA = os.environ.get("SPA_BENCH_DATA")  # read before any fixture unsets it
@@ -88,11 +91,20 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items.sort(key=lambda item: order.get(group_of(item.nodeid), len(order)))
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Tests of quick.txt start no process and load no model, nor do the fixtures that their files share."""
+    with guard(item.nodeid):
+        return (yield)
+
+
 @pytest.fixture(autouse=True)
 def _isolated(
     monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """No test reads or leaves anything in the user's caches, and none reaches the network."""
+    if {"tiny_folder", "tiny_model"} & {*request.fixturenames}:
+        needs_model()
     # a folder costs milliseconds to make and more to remove: a test that asks for none has a cache that is made if it is used
     folder = request.getfixturevalue("tmp_path") if "tmp_path" in request.fixturenames else None
     cache = folder / "cache" if folder else tmp_path_factory.getbasetemp() / "caches" / uuid.uuid4().hex

@@ -14,9 +14,11 @@ from cyclopts.completion.detect import ShellDetectionError
 
 from doubles import Call
 from spa_bench.cli.commands import COMMANDS, EXAMPLES, FAMILIES
+from spa_bench.cli.completion import INSTALL, WHAT
 from spa_bench.cli.main import build, main
 
-WORDS = [*([name] for name in COMMANDS), *([first, name] for first, (*_, seconds) in FAMILIES.items() for name in seconds)]
+SECOND = [[first, name] for first, (*_, seconds) in FAMILIES.items() for name in seconds]
+WORDS = [*([name] for name in COMMANDS), *([first] for first in FAMILIES), *SECOND, [INSTALL]]
 
 
 @pytest.fixture(autouse=True)
@@ -25,15 +27,34 @@ def wide(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("words", WORDS, ids=" ".join)
-def test_help_shows_what_a_command_does_and_examples(words: list[str], call: Call):
-    name = " ".join(words)
-    what = FAMILIES[words[0]][3][words[1]][1] if words[0] in FAMILIES else COMMANDS[name][2]
-    shown = call(*words, "--help").out
-    assert what in shown
-    assert all(example in shown for example in EXAMPLES[name])
+def test_help_shows_what_a_command_does(words: list[str], call: Call):
+    if words[0] in FAMILIES:
+        what = FAMILIES[words[0]][3][words[1]][1] if words[1:] else FAMILIES[words[0]][1]
+    else:
+        what = WHAT if words == [INSTALL] else COMMANDS[words[0]][2]
+    assert what in call(*words, "--help").out
 
 
 @pytest.mark.parametrize("words", WORDS, ids=" ".join)
+def test_examples_of_help_can_be_pasted_from_a_terminal_of_80_columns(
+    words: list[str], call: Call, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("COLUMNS", "80")
+    names = [" ".join(w) for w in SECOND if w[0] == words[0]] if words[0] in FAMILIES and not words[1:] else [" ".join(words)]
+    shown = call(*words, "--help").out.partition("\nExamples:\n")[2]
+    assert all(line.count("'") % 2 == 0 for line in shown.splitlines())  # a shell joins no lines within quotes
+    pasted = shown.replace("\\\n", "").splitlines()
+    assert [shlex.split(line) for line in pasted] == [shlex.split(example) for name in names for example in EXAMPLES[name]]
+
+
+def test_every_example_is_shown_and_an_option_stays_with_its_value(call: Call, monkeypatch: pytest.MonkeyPatch):
+    assert sorted(EXAMPLES) == sorted(" ".join(words) for words in WORDS if words[0] not in FAMILIES or words[1:])
+    monkeypatch.setenv("COLUMNS", "80")
+    assert "--samples \\\n      --measured-by 'A. Person, Some Lab'\n" in call("leaderboard", "--help").out
+    assert "--task mini-code \\\n      --set decoding.temperature=0.5 --n 8" in call("run", "--help").out
+
+
+@pytest.mark.parametrize("words", [words for words in WORDS if words[0] not in FAMILIES or words[1:]], ids=" ".join)
 def test_help_shows_every_argument_and_option(words: list[str], call: Call):
     app = build()
     for word in words:
@@ -55,7 +76,7 @@ def test_help_of_run_is_in_groups(call: Call):
 def test_every_example_is_a_command_line_that_can_be_read(example: str):
     command, given, _ = build().parse_args(shlex.split(example)[1:], exit_on_error=False, print_error=False)
     assert command.__name__ in example or command.__name__ == "show_list"
-    assert given.args or given.kwargs or command.__name__ in {"doctor", "demo", "real"}
+    assert given.args or given.kwargs or command.__name__ in {"doctor", "demo", "real", "install"}
 
 
 @pytest.mark.parametrize(

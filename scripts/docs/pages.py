@@ -25,6 +25,7 @@ from spa_bench.cards.registry import TABLES, kind_of
 from spa_bench.cards.sampler import SamplerCard
 from spa_bench.cards.task import TaskCard
 from spa_bench.cli.commands import EXAMPLES, FAMILIES
+from spa_bench.cli.completion import INSTALL
 from spa_bench.cli.main import build
 from spa_bench.errors import SpaBenchError
 from spa_bench.runs.engines import engine_kind
@@ -155,10 +156,12 @@ def _kinds(what: str, heading: str, of: str = "of kind") -> Iterator[str]:
 def commands_page() -> str:
     """Every command with its options and examples, from the application itself."""
     text = build().generate_docs(output_format="markdown", heading_level=1)
-    text = text[text.index("## spa-bench run") : text.index("\n## spa-bench --install-completion")] + "\n"
+    text = text[text.index("## spa-bench run") : text.index(f"\n## spa-bench {INSTALL}")] + "\n"
     text = re.sub(r"\(docs/([\w-]+/([\w-]+)\.md)\)", _page_link, text)
     text = re.sub(r"\bdocs/([\w-]+/([\w-]+)\.md)", _page_link, text)
     for name, examples in EXAMPLES.items():
+        if name == INSTALL:  # the page names it at its top
+            continue
         level = "###" if name.partition(" ")[0] in FAMILIES and " " in name else "##"
         head = f"{level} spa-bench {name}\n"
         start = text.index(head) + len(head)

@@ -134,5 +134,9 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "spa describe": ("spa-bench spa describe DIR --out parts.png",),
     "similarity triplets": ("spa-bench similarity triplets runs --out triplets.jsonl",),
     "similarity learn": ("spa-bench similarity learn triplets.jsonl --encoder embedded --out similarity",),
+    "--install-completion": (
+        "spa-bench --install-completion",
+        "spa-bench --install-completion --shell zsh --output ~/.zfunc/_spa-bench",
+    ),
 }
-"""Command lines that the help of each command shows."""
+"""Command lines that the help of each command shows; a command of two words has those of its second words at its first."""

@@ -11,6 +11,7 @@ from cyclopts import App
 from spa_bench.cli.options import OUTPUT, a_path, option
 from spa_bench.errors import UsageError
 
+INSTALL = "--install-completion"
 WHAT = "let the shell complete commands, options and names; adds a line to ~/.bashrc or ~/.zshrc unless --output is given"
 
 

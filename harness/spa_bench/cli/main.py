@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 import shlex
 import sys
 from collections.abc import Sequence
@@ -10,13 +11,15 @@ from collections.abc import Sequence
 from cyclopts import App, CycloptsError, Parameter
 
 from spa_bench.cli.commands import COMMANDS, EXAMPLES, FAMILIES
-from spa_bench.cli.completion import WHAT, installer
+from spa_bench.cli.completion import INSTALL, WHAT, installer
 from spa_bench.cli.mistakes import sentence
 from spa_bench.errors import SpaBenchError
 from spa_bench.support.interrupt import patiently
 from spa_bench.support.version import __version__
 
 _LONGEST_MESSAGE = 3000  # characters: a message that quotes what a file holds may quote all of it
+_WIDTH = 76  # characters of a line of examples, so that a terminal of 80 need not break it
+_WORD = re.compile(r"(?:'[^']*'|[^\s'])+")  # of a shell: spaces within quotes are part of it
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}
 _NAMED = _FULL | {errno.EACCES, errno.EPERM, errno.EIO, errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR}
 """Errors of the system in which nothing but what the user named can be at fault."""
@@ -39,11 +42,12 @@ def build() -> App:
     for name, (place, group, what) in COMMANDS.items():
         app.command(f"spa_bench.cli.{place}", name=name, help=what, group=group, help_epilogue=_examples(name))
     for first, (group, what, _, seconds) in FAMILIES.items():
-        family = App(name=first, help=what, group=group, default_parameter=parameter)
+        every = _examples(*(f"{first} {name}" for name in seconds))
+        family = App(name=first, help=what, group=group, default_parameter=parameter, help_epilogue=every)
         for name, (place, what) in seconds.items():
             family.command(f"spa_bench.cli.{place}", name=name, help=what, help_epilogue=_examples(f"{first} {name}"))
         app.command(family)
-    app.command(installer(app), name="--install-completion", help=WHAT)
+    app.command(installer(app), name=INSTALL, help=WHAT, help_epilogue=_examples(INSTALL))
     return app
 
 
@@ -52,8 +56,27 @@ def _shown(value: object) -> str | None:
     return None if value is None or value is False or value == () else str(value)
 
 
-def _examples(name: str) -> str:
-    return "\n".join(["Examples:", *(f"  {line}" for line in EXAMPLES[name])])
+def _examples(*names: str) -> str:
+    """The examples of commands, broken so that what is copied from a terminal of 80 columns can be pasted into a shell."""
+    return "\n".join(["Examples:", *(_broken(example) for name in names for example in EXAMPLES[name])])
+
+
+def _broken(example: str) -> str:
+    """An example in lines of `_WIDTH`, each but the last with a backslash at its end; an option stays with its value."""
+    pieces: list[str] = []
+    for word in _WORD.findall(example):
+        if pieces and re.fullmatch(r"--?[\w-]+", pieces[-1]) and not word.startswith("-"):
+            pieces[-1] += f" {word}"
+        else:
+            pieces.append(word)
+    lines = [f"  {pieces[0]}"]
+    for piece in pieces[1:]:
+        if len(lines[-1]) + len(piece) + len("  \\") <= _WIDTH:
+            lines[-1] += f" {piece}"
+        else:
+            lines[-1] += " \\"
+            lines.append(f"      {piece}")
+    return "\n".join(lines)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
