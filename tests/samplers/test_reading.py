@@ -90,6 +90,17 @@ def test_a_block_of_what_a_program_prints_is_not_the_program():
     assert answer_in("Answer:\n```\n1\n```", program=True) == "1\n"
 
 
+def test_a_block_beside_a_program_without_fences_is_an_example():
+    reply = f"{F}\nUse it so:\n```python\nprint(f())\n```"
+    assert answer_in(reply, program=True) == reply
+    assert answer_in(f"{F}```\nAnswer: it returns 1", program=True) == F.strip()  # the fence closes the program
+    assert answer_in(f"import this\n{FENCED}", program=True) == F
+
+
+def test_a_lambda_behind_a_marker_is_a_program():
+    assert answer_in("It is short.\nAnswer: lambda x: x", program=True) == "lambda x: x"
+
+
 def test_fences_with_nothing_in_them_are_no_program():
     assert answer_in("```python\n```", program=True) == ""
     assert unfenced("```\n\n") == ""
@@ -155,6 +166,10 @@ def test_thoughts_are_left_out():
         "1. Sort it.\n2. ---\n3. 42\n4. Count it.",
         "[1] Sort it.\n[2] Count it.",
         "1.Sort it.\n2.Count it.",
+        "Observation: Sort it.\n\n**Observation:** Count it.",
+        "a) Sort it.\nb) Count it.",
+        "- 1. Sort it.\n- 2. Count it.",
+        "**Sort it.**\n\n**Count it.**\n\nThat is all.",
     ],
 )
 def test_the_items_of_a_list_are_read_in_many_forms(reply: str):
@@ -184,6 +199,10 @@ def test_the_last_item_has_as_many_paragraphs_as_the_others():
     reply = "## Idea 1: Sort\n\nIt is fast.\n\n## Idea 2: Count\n\nIt is\nfaster.\n\nBoth work."
     assert items_in(reply, 5) == ["Sort It is fast.", "Count It is faster."]
     assert items_in("1. Sort:\n\n   up\n\n2. Count:\n\n   down\n\nBye.", 5) == ["Sort: up", "Count: down"]
+
+
+def test_bold_words_lose_their_stars_and_powers_keep_them():
+    assert items_in("1. **Sort** it: **up**\n2. 2**n is 2 ** n", 5) == ["Sort it: up", "2**n is 2 ** n"]
 
 
 def test_an_object_of_a_list_is_one_item():

@@ -50,9 +50,10 @@ def parses(text: str) -> bool:
 
 
 def has_statements(text: str) -> bool:
-    """Whether a text is valid Python with a statement that is more than a value, as one word is."""
+    """Whether a text is valid Python with a statement that is more than a value, as one word is, or with a lambda."""
     tree = tree_of(text)
-    return tree is not None and not all(isinstance(statement, ast.Expr) for statement in tree.body)
+    values = [one.value for one in tree.body if isinstance(one, ast.Expr)] if tree else []
+    return tree is not None and (len(values) < len(tree.body) or any(isinstance(value, ast.Lambda) for value in values))
 
 
 def tree_of(text: str) -> ast.Module | None:

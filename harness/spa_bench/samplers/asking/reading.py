@@ -22,6 +22,11 @@ _NUMBERED = re.compile(r"[#*_ \t]*[(\[]?\d{1,3}[.):\]][*_]*(?:[ \t]+|(?=[^\W\d])
 _BULLET = re.compile(r"[ \t]*[-–*•+][ \t]+")
 _WORDS = "observation|idea|concept|approach|way|method|solution|hint|insight|item|option"
 _HEADED = re.compile(rf"[#*_> \t]*(?:new[ \t]+)?(?:{_WORDS})[ \t]*#?\d{{1,3}}\b[*_ \t]*[:.)–-]?[*_ \t]*", re.IGNORECASE)
+_RARE = tuple(
+    re.compile(mark, re.IGNORECASE)
+    for mark in (rf"[#*_> \t]*(?:{_WORDS})[*_ \t]*:[*_ \t]*", r"[ \t]*\(?[a-z][.)][ \t]+", r"(?=\*\*[^*\n]+\*\*)")
+)
+_BOLD = re.compile(r"(?<!\w)\*\*(?=\S)([^*\n]+?)(?<=\S)\*\*(?!\w)")
 _AT_LINE = tuple(re.compile(f"^{mark.pattern}", mark.flags | re.MULTILINE) for mark in (_HEADED, _NUMBERED, _BULLET))
 _ITS_NAME = re.compile(rf"(?:new[ _])?(?:{_WORDS})", re.IGNORECASE)
 _VALUE = re.compile(r"[ \t]*[\[{]\s*(?:[\[{\"']|$)")
@@ -37,10 +42,18 @@ def without_thoughts(text: str) -> str:
 
 
 def unfenced(text: str) -> str:
-    """The program of a text: its only fenced block, what is below its only numbered marker, or all; "" for fences alone."""
+    """The program of a text: its only fenced block, what is below its only numbered marker, or all; "" for fences alone.
+
+    Where there is a program outside of the block and none in it, the block is an example, or its fence closes the program.
+    """
     lines = lines_of(text)
     if sum(line.fence for line in lines) in (1, 2) and len(blocks := blocks_of(lines)) == 1:
-        return blocks[0].text
+        outside = is_program("\n".join(line.text for line in lines if not line.fenced))
+        if not outside or is_program(textwrap.dedent(blocks[0].text)):
+            return blocks[0].text
+        if not blocks[0].closed and not blocks[0].language:
+            return "\n".join(line.text for line in lines[: blocks[0].first])
+        return text.strip("\n")
     below = parse_reply(text) if not any(line.fence for line in lines) else []
     if len(below) == 1 and is_program(below[0].text) and not is_program(text[: text.find(below[0].text.strip("\n"))]):
         return below[0].text
@@ -122,7 +135,8 @@ def _has_program(text: str) -> bool:
 def items_in(reply: str, most: int) -> list[str]:
     """At most `most` items of a list in a reply, in order and without doubles: the texts of JSON, or its lines.
 
-    A line begins an item with such a heading as `Observation 2:`; where none does, with a number, and else with a bullet. Other
+    A line begins an item with such a heading as `Observation 2:`; where none does, with a number, and else with a bullet, or
+    several do with `Observation:`, a letter or bold words. Other
     lines belong to the item above them; those before the first are left out, and so are paragraphs behind the last. Without any
     of these, lines are items below a line that ends with a colon. A reply in no such form is one item where one is wanted,
     unless it is a program, and none where several are: it may be a refusal.
@@ -130,10 +144,11 @@ def items_in(reply: str, most: int) -> list[str]:
     text = without_thoughts(reply)
     lines = [line for line in text.splitlines() if not FENCE.fullmatch(line)]
     found = _texts_of_json(text)
-    found = found or _begun(lines, _HEADED) or _begun(lines, _NUMBERED) or _begun(lines, _BULLET)
+    found = found or _begun(lines, _HEADED) or _begun(lines, _NUMBERED) or [_unmarked(one) for one in _begun(lines, _BULLET)]
+    found = found or next((some for mark in _RARE if len(some := _begun(lines, mark)) > 1), [])
     if not found and not is_program(text) and not any(_VALUE.match(line) for line in lines):
         found = _plain(lines, most)
-    clean = (" ".join(item.strip(' \t*_"').split()) for item in found)
+    clean = (" ".join(_BOLD.sub(r"\1", item).strip(' \t*_"').split()) for item in found)
     return [item for item in dict.fromkeys(clean) if any(c.isalpha() for c in item)][:most]
 
 
