@@ -20,7 +20,10 @@ from spa_bench.runs.reopen import load_embedder, load_encoder
 from spa_bench.runs.triplets import Triplet, read_triplets, write_triplets
 from spa_bench.support.provenance import hash_folder
 
-ROWS = [Triplet(f"def f{i}(x): return x", f"def f{i}(y): return y", f"def f{i}(): pass # {i}", f"p{i}") for i in range(12)]
+ROWS = [
+    Triplet(anchor=f"def f{i}(x): return x", near=f"def f{i}(y): return y", far=f"def f{i}(): pass # {i}", group=f"p{i}")
+    for i in range(12)
+]
 
 
 def file_of(rows: list[dict[str, object]], place: Path) -> Path:

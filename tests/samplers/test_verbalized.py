@@ -188,6 +188,27 @@ def test_an_answer_in_which_the_reply_ended_is_drawn_only_where_there_is_no_othe
     assert (only.text, only.finish) == ("blu", "length")
 
 
+def test_thoughts_in_which_the_reply_ended_are_no_answers():
+    thoughts = "<reasoning>\n1. a loop (probability 0.5)\n2. recursion (probability 0.3)\nNow"
+
+    class Cut(Scripted):
+        cuts = True
+
+    model = Cut(lambda r: thoughts + "e" * 99)
+    found = asked("verbalized", model, [CODE, TEXT], n=2, max_new_tokens=len(thoughts))
+    assert {c.failure for c in found.values()} == {"the reply states no answer and was cut at its limit"}
+
+
+def test_markers_are_a_part_of_an_answer_that_is_stated():
+    program = "import re\n\n\ndef f(x):\n    # Answer\n    return x"
+    for written in (program, f"```python\n{program}\n```\n\nAnswer: it gives x"):
+        found = asked("verbalized", Scripted(lambda r, w=written: stating((w, 0.5))), [CODE], n=1, answers=1)
+        assert [c.text.strip() for c in found.values()] == [program]
+    assert texts(verbalized(stating(("Riddle: what is red?\nAnswer: a fox", 0.5)), n=1, answers=1)) == [
+        "Riddle: what is red?\nAnswer: a fox"
+    ]
+
+
 def test_a_turn_that_fails_ends_its_conversation_and_is_noted():
     model = Scripted(lambda r: lost(r, "no room", spent=2) if r.draw else stating(("red", 0.5)))
     found = asked("verbalized", model, [TEXT], n=2, answers=1, turns=3)

@@ -29,7 +29,7 @@ _Acts = Mapping[str, str]
 """Text -> digest of what it does, of answers that were tried on the same probes: digests of others mean nothing to these."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Triplet:
     """One judgement: `anchor` is more like `near` than like `far`."""
 
@@ -153,7 +153,7 @@ def _triplet(value: object, place: str) -> Triplet:
     if wrong := next((name for name in _OF_ORIGIN if not isinstance(of[name], str)), ""):
         raise DataError(f"{place}: {wrong!r} is {of[wrong]!r}; it must be a text"[:400])
     origin = Origin(**of) if of["problem"] else None
-    return Triplet(value["anchor"], value["near"], value["far"], group, origin)
+    return Triplet(anchor=value["anchor"], near=value["near"], far=value["far"], group=group, origin=origin)
 
 
 def _probes_of(folder: RunFolder) -> str:
@@ -190,7 +190,8 @@ def _of_problem(tried: Sequence[tuple[Origin, _Acts]], most: int, seed: int) -> 
     for _ in range(4 * most):  # some are drawn twice
         origin, acts, anchor, near = pairs[rng.integers(len(pairs))]
         others = sorted(text for text, digest in acts.items() if digest != acts[anchor])
-        made[Triplet(anchor, near, others[rng.integers(len(others))], origin.name, origin)] = None
+        far = others[rng.integers(len(others))]
+        made[Triplet(anchor=anchor, near=near, far=far, group=origin.name, origin=origin)] = None
         if len(made) == most:
             break
     return list(made)

@@ -175,7 +175,7 @@ def peft_differs(
         from peft import PeftModel
     except ImportError:
         return ""
-    why = within_memory(partial(_compared, PeftModel, network, layers, folder, use, vocabulary))
+    why = within_memory(partial(_compared, PeftModel, network, layers, folder=folder, use=use, vocabulary=vocabulary))
     if why is None:
         warnings.warn("out of memory: whether PEFT reads the adapters alike is not known", stacklevel=2)
     return why or ""
@@ -185,6 +185,7 @@ def _compared(
     peft: Any,
     network: nn.Module,
     layers: Mapping[str, StackedLinear],
+    *,
     folder: Path,
     use: Callable[[], AbstractContextManager[None]],
     vocabulary: int,

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 
 from spa_bench.grading import Grader
 from spa_bench.grading.to_its_end import parsed, to_its_end
-from spa_bench.samplers.asking.reading import answer_in, is_program
+from spa_bench.samplers.asking.fences import is_program
+from spa_bench.samplers.asking.reading import answer_in
 from spa_bench.sandbox import choose
 from spa_bench.spa.synthesize.base import Draft
 from spa_bench.support.cache import own_cache
