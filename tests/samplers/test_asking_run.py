@@ -21,6 +21,11 @@ from spa_bench.types import Request
 
 ASKING = tuple(name for name in TABLES["sampler"] if TABLES["sampler"][name].startswith("spa_bench.samplers.asking"))
 ONE_MODEL = tuple(name for name in ASKING if name != "moa")
+CARDS = [
+    name
+    for name in card_names("baselines")
+    if load_sampler_card(name).kind in ONE_MODEL and name != "qdhf"  # it needs a similarity: tests/samplers/test_qdaif.py
+]
 BODY = {"add": "a, b: a + b", "double": "x: 2 * x", "last": "xs: xs[-1]"}
 
 
@@ -113,7 +118,7 @@ def mock(call: Call, tmp_path: Path, sandbox: Any) -> Call:
     return called
 
 
-@pytest.mark.parametrize("name", [name for name in card_names("baselines") if load_sampler_card(name).kind in ONE_MODEL])
+@pytest.mark.parametrize("name", CARDS)
 def test_every_card_runs_and_counts_what_went_wrong(name: str, mock: Call, call: Call, tmp_path: Path):
     done = mock("--sampler", name)
     assert done.code == 0, done.err
@@ -132,7 +137,7 @@ def test_every_card_runs_and_counts_what_went_wrong(name: str, mock: Call, call:
     assert (next((tmp_path / "again").iterdir()) / "records.jsonl").read_bytes() == before
 
 
-@pytest.mark.parametrize("name", [name for name in card_names("baselines") if load_sampler_card(name).kind in ONE_MODEL])
+@pytest.mark.parametrize("name", CARDS)
 def test_a_model_without_a_chat_template_is_refused_before_the_plan(name: str, run: Call, tmp_path: Path):
     done = run("--sampler", name, "--n", 2)
     assert "has no chat template, so it cannot be asked in messages; choose an instruct model" in done.error()

@@ -28,7 +28,7 @@ class Line:
     held: bool  # whether it begins within a long string of a program without fences
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Block:
     """A fenced block of a reply."""
 
@@ -110,7 +110,7 @@ def blocks_of(lines: Sequence[Line]) -> list[Block]:
 
 def _block(lines: Sequence[Line], opened: int, end: int, language: str, *, closed: bool) -> Block:
     text = "\n".join(line.text for line in lines[opened + 1 : end])
-    return Block(text + "\n" if closed else text, language, opened, end + closed, closed)
+    return Block(text=text + "\n" if closed else text, language=language, first=opened, end=end + closed, closed=closed)
 
 
 def says(text: str) -> bool:
