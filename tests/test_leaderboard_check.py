@@ -260,6 +260,12 @@ def test_a_sampler_of_another_kind_chooses_its_draws_together(tmp_path: Path):
     assert check(save(result, tmp_path)) == []
 
 
+def test_the_draws_of_one_merged_member_are_exchangeable(tmp_path: Path):
+    result = made_up("soup", quality=0.6, spread=0.9)
+    result["spec"]["sampler"]["kind"] = "merge"
+    assert check(save(hashed_anew(result), tmp_path)) == []
+
+
 def test_two_seeds_of_different_logs_are_no_copy(tmp_path: Path):
     result = made_up("wide", quality=0.6, spread=0.9)
     copied(records="2c" * 16, grades="3d" * 16)(result)

@@ -235,7 +235,6 @@ def test_a_dataclass_of_more_than_four_fields_takes_them_by_name(path: Path):
 MOST_PLACES = 5  # arguments that a function may take by place
 # file -> functions that take more, and why
 BY_PLACE = {
-    "cli/spa.py": {"_options"},  # options in the order of the command, as its one caller has them
     "mini/ops.py": {"_filter", "_map"},  # rows of a table, which is read by columns
     "spa/attribution/gradients.py": {"forward"},  # torch calls it
 }

@@ -73,7 +73,7 @@ def synthesize(
     from spa_bench.runs.synthesize import synthesize_stage
     from spa_bench.support.console import Reporter
 
-    made = synthesize_stage(sampler, _options(model, None, task, settings, seed, machine))
+    made = synthesize_stage(sampler, _options(model, None, task, settings=settings, seed=seed, machine=machine))
     if as_json:
         print(json.dumps([{"folder": str(made.folder), **made.report}], indent=1))
         return
@@ -95,7 +95,9 @@ def attribute(
     """Score every training example against every query; prints the folder of the scores."""
     from spa_bench.runs.stages import open_stages
 
-    with open_stages(sampler, _options(model, pairs, task, settings, seed, machine), last="attribute") as opened:
+    with open_stages(
+        sampler, _options(model, pairs, task, settings=settings, seed=seed, machine=machine), last="attribute"
+    ) as opened:
         _print(opened.console, opened.row, opened.stages.attribute(), as_json=as_json)
 
 
@@ -117,7 +119,9 @@ def partition(
 
     if against:  # an unreadable file is reported before anything is computed
         other_labels(against)
-    with open_stages(sampler, _options(model, pairs, task, settings, seed, machine), last="partition") as opened:
+    with open_stages(
+        sampler, _options(model, pairs, task, settings=settings, seed=seed, machine=machine), last="partition"
+    ) as opened:
         _print(opened.console, opened.row, opened.stages.partition(), against=against, table=True, as_json=as_json)
 
 
@@ -135,7 +139,9 @@ def adapt(
     """Train the adapters; prints their folder."""
     from spa_bench.runs.stages import open_stages
 
-    with open_stages(sampler, _options(model, pairs, task, settings, seed, machine), last="adapt") as opened:
+    with open_stages(
+        sampler, _options(model, pairs, task, settings=settings, seed=seed, machine=machine), last="adapt"
+    ) as opened:
         _print(opened.console, opened.row, opened.adapters()[0].parent, as_json=as_json)
 
 
@@ -167,7 +173,7 @@ def describe(
 
 
 def _options(
-    model: str, pairs: Pairs | None, task: str | None, settings: tuple[str, ...], seed: int, machine: Machine | None
+    model: str, pairs: Pairs | None, task: str | None, *, settings: tuple[str, ...], seed: int, machine: Machine | None
 ) -> StageOptions:
     from spa_bench.runs.stages import StageOptions
 

@@ -128,7 +128,7 @@ def design(spec: Json) -> str:
     members, n = int(spec["sampler"].get("members", 1)), spec["n"]
     if members > 1:
         return f"{n // members if n else 'r'} draw{'s' * (n != members)} from each of {members} members"
-    independent = spec["sampler"].get("kind", "mixture") in {"mixture", ELSEWHERE}
+    independent = spec["sampler"].get("kind", "mixture") in {"mixture", "merge", ELSEWHERE}  # the others may look at all draws
     return "exchangeable draws" if independent else "chosen together, not exchangeable"
 
 

@@ -34,7 +34,7 @@ from spa_bench.metrics.suite import ALIASES, estimates
 from spa_bench.runs.embeddings import ARRAY
 from spa_bench.runs.find import given_files, nothing_in, opened, run_paths
 from spa_bench.runs.folder import LOGS, RESULTS, RunFolder, check_place, group_hash, is_run, open_run
-from spa_bench.runs.measure import own_means
+from spa_bench.runs.measure import design, own_means
 from spa_bench.support import provenance
 from spa_bench.support.files import file_safe, replace_file
 from spa_bench.types import Estimate
@@ -132,7 +132,7 @@ def _from_group(group: Sequence[RunFolder], facts: Mapping[str, LogFacts]) -> Re
         "n": first["n"],
         "k": first["k"],
         "members": first["members"],
-        "design": first["design"],
+        "design": design(spec),  # of merged members an earlier revision said that their draws are chosen together
         "size": size,
         "problems": first["problems"],
         "runs": [_of_run(run, content) for run, content in zip(group, contents, strict=True)],
