@@ -92,8 +92,8 @@ def in_lm_eval(place: Place) -> Iterator[None]:
 
 def a_tracker(place: Place) -> Iterator[None]:
     yield
-    tracker = place.notebook.get("KIND").build()
-    assert tracker.start(Begun(id="1", name="the-run", group="g", config={}, tags={})) == "the-run.txt"
+    tracker = place.notebook.get("KIND").build(Begun(id="1", name="the-run", group="g", config={}, tags={}))
+    assert tracker.where == "the-run.txt"
     tracker.progress({"generation/done": 2.0}, 2)
     tracker.finish(Ended("finished", {"pass@1": 0.5}, {}, []))
     assert (place.folder / "the-run.txt").read_text() == "2 {'generation/done': 2.0}\n{'pass@1': 0.5}\n"

@@ -144,7 +144,7 @@ def test_a_machine_without_the_sandbox_is_one_line(workers: Workers, task: Task,
 
 
 def test_a_worker_of_another_python_is_refused(monkeypatch: pytest.MonkeyPatch):
-    setting = judging._Setting(
+    setting = judging._GradingSetting(
         sandbox="none-i-trust-this-code",
         grading=judging.Grading.DEFAULT,
         limits=judging.Limits(),
