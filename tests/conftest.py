@@ -8,6 +8,7 @@ import shutil
 import sys
 import uuid
 from collections.abc import Generator, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -93,8 +94,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """Tests of quick.txt start no process and load no model, nor do the fixtures that their files share."""
-    with guard(item.nodeid):
+    """Tests of quick.txt start no process and load no model, nor do the fixtures that their files share; slow ones may."""
+    with nullcontext() if item.get_closest_marker("slow") else guard(item.nodeid):
         return (yield)
 
 
