@@ -38,6 +38,7 @@ def test_a_tutorial_runs_and_prints_what_the_page_shows(page: Path, tmp_path: Pa
     monkeypatch.setenv("PYTHONPATH", str(ROOT / "harness"))
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("SPA_BENCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("COLUMNS", "120")  # as the pages were made: what another test's packages left here does not count
     (tmp_path / "work").mkdir()
     for got, wanted in zip(tutorials.ran(page, tmp_path / "work"), tutorials.shown(page), strict=True):
         if wanted is not None:
