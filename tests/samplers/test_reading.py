@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from spa_bench.samplers.asking.fences import is_program
-from spa_bench.samplers.asking.reading import answer_in, items_in, unfenced, without_thoughts
+from spa_bench.samplers.asking.reading import answer_in, items_in, unfenced
+from spa_bench.support.thoughts import without_thoughts
 
 BLOCK = "```python\nx = 1\n```"
 F = "def f():\n    return 1\n"

@@ -61,9 +61,8 @@ class Stream:
         self._least = least
         self._groups: list[Group] = [g for g, queue in queues.items() if queue]
         self.rows: list[Row] = []  # group behind group; rows that have ended keep their slot until another row needs it
-        self._beginning: dict[
-            int, tuple[Group, Row]
-        ] = {}  # rows whose prompts are read now, by place; the queues have them too
+        # rows whose prompts are read now, by place; the queues have them too
+        self._beginning: dict[int, tuple[Group, Row]] = {}
         self._cache: Slots | Window | None = None
         self._prefixes: dict[tuple[Group, tuple[int, ...]], Prefix] = {}
         self._decoding: RowDecoding | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from spa_bench.samplers.asking.case import Case, Question, Reply
-from spa_bench.samplers.asking.reading import without_thoughts
+from spa_bench.support.thoughts import without_thoughts
 
 
 def drafts_in(replies: Sequence[Reply]) -> list[str]:

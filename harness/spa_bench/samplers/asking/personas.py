@@ -15,8 +15,8 @@ from spa_bench.cards.sampler import SamplerCard
 from spa_bench.cards.templates import entries, list_file, template_file
 from spa_bench.samplers.asking.asker import asking_kind
 from spa_bench.samplers.asking.case import Case, Steps, failed
-from spa_bench.samplers.asking.reading import without_thoughts
 from spa_bench.samplers.base import one_member
+from spa_bench.support.thoughts import without_thoughts
 
 _FORMS = ("roles", "paraphrases")
 

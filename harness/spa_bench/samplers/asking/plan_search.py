@@ -33,7 +33,7 @@ from spa_bench.cards.templates import template_file
 from spa_bench.samplers.asking.asker import asking_kind
 from spa_bench.samplers.asking.case import Answer, Case, Question, Reply, Steps, failed
 from spa_bench.samplers.asking.checks import MOST, within
-from spa_bench.samplers.asking.reading import without_thoughts
+from spa_bench.support.thoughts import without_thoughts
 
 Combination = tuple[str, ...]
 _MOST_COMBINATIONS = 20_000

@@ -33,10 +33,10 @@ from spa_bench.samplers.asking.archive import AXES, MOST_CELLS, Archive, Axes, C
 from spa_bench.samplers.asking.asker import asking_kind, pair_encoder
 from spa_bench.samplers.asking.case import Answer, Case, Question, Reply, Steps
 from spa_bench.samplers.asking.checks import MOST, one_of, within
-from spa_bench.samplers.asking.reading import without_thoughts
 from spa_bench.samplers.base import Wants, check_chat
 from spa_bench.samplers.replies import as_stored
 from spa_bench.support.text import did_you_mean
+from spa_bench.support.thoughts import without_thoughts
 from spa_bench.types import Prompt
 
 QUALITIES = ("examples", "likelihood", "none")

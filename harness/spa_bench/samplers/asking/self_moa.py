@@ -22,7 +22,7 @@ from spa_bench.samplers.asking.aggregation import aggregated, drafts_in, lacking
 from spa_bench.samplers.asking.asker import asking_kind
 from spa_bench.samplers.asking.case import Answer, Case, Reply, Steps, failed
 from spa_bench.samplers.asking.checks import MOST, is_temperature, within
-from spa_bench.samplers.asking.reading import without_thoughts
+from spa_bench.support.thoughts import without_thoughts
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,11 +18,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from spa_bench.samplers.asking.fences import is_program, says
-from spa_bench.samplers.asking.reading import without_thoughts
 from spa_bench.samplers.asking.stated_json import is_json, objects
 from spa_bench.samplers.asking.stated_lines import blocks, followed, labelled, listed, marked, numbered, table
 from spa_bench.samplers.asking.stated_numbers import probabilities, without_cut_number
 from spa_bench.samplers.asking.stated_tags import tagged
+from spa_bench.support.thoughts import without_thoughts
 
 _REASONING = re.compile(r"(?:^|(?<=>))[ \t]*<(reasoning|thinking|thoughts?)\s*>", re.IGNORECASE | re.MULTILINE)
 _ANSWER = re.compile(r"^[ \t]*<response\b[^>\n]*>(?:\s*<text\b|[ \t]*$|[^\n]*</response\b)", re.IGNORECASE | re.MULTILINE)

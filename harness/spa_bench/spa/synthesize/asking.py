@@ -12,9 +12,9 @@ from spa_bench.cards.synthesis import SynthesisCard
 from spa_bench.models.base import ChatModel, Model
 from spa_bench.samplers.asking.asker import replies_of
 from spa_bench.samplers.asking.case import Reply
-from spa_bench.samplers.asking.reading import without_thoughts
 from spa_bench.spa.synthesize.base import Setting
 from spa_bench.support.seeds import derive_seed
+from spa_bench.support.thoughts import without_thoughts
 from spa_bench.types import Decoding, Example, Member, Request
 
 _MARKS = r"[#*_>\[ \t]*"

@@ -22,10 +22,11 @@ import numpy as np
 from spa_bench.cards.templates import filled_in, template_file
 from spa_bench.samplers.asking.case import Reply
 from spa_bench.samplers.asking.checks import is_share, is_temperature, within
-from spa_bench.samplers.asking.reading import items_in, without_thoughts
+from spa_bench.samplers.asking.reading import items_in
 from spa_bench.spa.data.near import Words, words_of
 from spa_bench.spa.synthesize.asking import Asking, Writer, check_chat, shown
 from spa_bench.spa.synthesize.base import Draft, Prepared, Progress, Setting, SynthesisKind
+from spa_bench.support.thoughts import without_thoughts
 from spa_bench.types import Example
 
 _BEYOND = re.compile(r"\b(images?|pictures?|graphs?|files?|photos?|draw|plot|video|audio|music)\b", re.IGNORECASE)
