@@ -108,7 +108,10 @@ class Transport(Protocol):
         ...
 
     def wait(self, seats: Sequence[Seat], seconds: float) -> list[tuple[Seat, Returned | Lost]]:
-        """What came from the busy `seats`; an empty list after `seconds`. Raises ModelError where all are gone."""
+        """What came from the busy `seats`; an empty list after `seconds`, or sooner. Raises ModelError where all are gone.
+
+        What comes meanwhile from a seat that is not among them, as another thread sent to it, is kept for a later call.
+        """
         ...
 
     def close(self) -> None:

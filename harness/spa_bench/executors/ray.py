@@ -52,8 +52,9 @@ class Command:
 class _ActorSeat:
     """See Seat: an actor, by its number."""
 
-    def __init__(self, tell: Callable[[Command], None], number: int, name: str):
-        self._tell, self.number, self.name = tell, number, name
+    def __init__(self, tell: Callable[[Command], None], came: dict[int, Returned | Lost | None], number: int, name: str):
+        self._tell, self._came, self.number, self.name = tell, came, number, name
+        came[number] = None
 
     def send(self, parcel: object) -> None:
         """See Seat.send."""
@@ -62,6 +63,7 @@ class _ActorSeat:
 
     def stop(self) -> None:
         """See Seat.stop."""
+        self._came.pop(self.number, None)
         self._tell(Command("stop", self.number))
 
 
@@ -75,6 +77,7 @@ class RayTransport:
             )
         self._options, self.count = options, options.workers
         self._numbers = count()
+        self._came: dict[int, Returned | Lost | None] = {}  # from each actor, and not yet asked for
         self._process, self._connection = begin("spa_bench.executors.ray_side", {}, silent=True)
         self._connection.send(options)
         said = self._connection.recv() if self._connection.poll(_START_SECONDS) else None
@@ -93,7 +96,7 @@ class RayTransport:
 
     def start(self, place: int) -> Seat:
         """See Transport.start."""
-        seat = _ActorSeat(self._tell, next(self._numbers), f"worker {place} (Ray)")
+        seat = _ActorSeat(self._tell, self._came, next(self._numbers), f"worker {place} (Ray)")
         self._tell(Command("start", seat.number))
         return seat
 
@@ -109,19 +112,22 @@ class RayTransport:
         self._tell(Command("drop", parcel=parcel))
 
     def wait(self, seats: Sequence[Seat], seconds: float) -> list[tuple[Seat, Returned | Lost]]:
-        """See Transport.wait."""
-        of_number = {seat.number: seat for seat in seats if isinstance(seat, _ActorSeat)}
-        found: list[tuple[Seat, Returned | Lost]] = []
+        """See Transport.wait. What comes from an actor that another thread sent to meanwhile is kept until it is asked for."""
         try:
-            while self._connection.poll(0 if found else seconds):
+            while self._connection.poll(0 if any(self._came.values()) else seconds):
                 said = self._connection.recv()
                 if isinstance(said, str):
                     raise self._gone(said)
                 number, reply = said
-                if number in of_number:  # else it was stopped meanwhile
-                    found.append((of_number[number], reply))
+                if number in self._came:  # else it was stopped meanwhile
+                    self._came[number] = reply
         except (EOFError, OSError) as error:
             raise self._gone("the connection broke off") from error
+        found: list[tuple[Seat, Returned | Lost]] = []
+        for seat in seats:
+            if isinstance(seat, _ActorSeat) and (reply := self._came.get(seat.number)) is not None:
+                self._came[seat.number] = None
+                found.append((seat, reply))
         return found
 
     def close(self) -> None:
