@@ -134,6 +134,10 @@ def test_thoughts_are_left_out():
     assert without_thoughts("a </think> b") == " b"
     assert without_thoughts("a <think> b") == "a <think> b"
     assert without_thoughts(" <think> b") == ""
+    for begin, end in (("<thinking>", "</thinking>"), ("<seed:think>", "</seed:think>"), ("[THINK]", "[/THINK]")):
+        assert without_thoughts(f"{begin}1. a{end}\n1. b") == "1. b"
+        assert without_thoughts(f"\n{begin}1. a") == ""
+    assert without_thoughts("a list of [THINK] and <thinking>") == "a list of [THINK] and <thinking>"
 
 
 @pytest.mark.parametrize(

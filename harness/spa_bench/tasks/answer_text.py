@@ -55,7 +55,7 @@ def line_ends(text: str) -> str:
     return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
 
 
-def without_thoughts(text: str) -> str:
+def without_drafts(text: str) -> str:
     """`text` without drafts in <think> and its like, of which the first may have begun before the text.
 
     A draft that does not end reaches to the end of the text.

@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from spa_bench.support.text import before_stop
-from spa_bench.tasks.answer_text import before_fence, line_ends, statements, unfenced, without_thoughts
+from spa_bench.tasks.answer_text import before_fence, line_ends, statements, unfenced, without_drafts
 from spa_bench.tasks.program_choice import Chosen, choose
 
 _INDENTED = re.compile(r"^(?![^\n]*\bself\b)([ \t]+)(?:async def|def|class|import|from|@)\b", re.MULTILINE)
@@ -37,7 +37,7 @@ def program(prompt: str, answer: str, entry_point: str, stops: Sequence[str]) ->
         if best is not None and not any(best.lacks):
             break
     if best is None:
-        return before_fence(without_thoughts(before_stop(answer, stops)).rstrip()), not prompt
+        return before_fence(without_drafts(before_stop(answer, stops)).rstrip()), not prompt
     code = best.chosen.text
     if prompt and code.startswith(prompt):
         return code[len(prompt) :].rstrip(), False
@@ -91,7 +91,7 @@ def _begun(prompt: str, answer: str) -> Iterator[str]:
 
 def _parted(answer: str) -> Iterator[list[str]]:
     """The readings of a reply, each in the parts that its fences make."""
-    thought = without_thoughts(answer)
+    thought = without_drafts(answer)
     yield unfenced(thought)
     if "```" in thought or "~~~" in thought:
         yield unfenced(thought, strings=False)
