@@ -207,7 +207,9 @@ def test_all_samplers_that_have_a_result_are_compared(study: Call, files: list[P
     assert "## Who is ahead at equal answers" in page
     assert "## Who is ahead at equal tokens" in page
     assert "**Seeds that not all samplers have are left out**: 1." in page
+    assert "**Not compared**, for they have no result: base, diverse-beam, " in page
     few = study("samplers", "--results", *both, "--samplers", "single,spa-influence,nobody")
     assert "left out: nobody: no result of nobody" in few.err
     assert [name for name, _ in rows_of(tmp_path, "samplers")] == ["single", "spa-influence"]
+    assert "**Not compared**" not in (tmp_path / "pages" / "samplers--t--m.md").read_text()  # others were not asked for
     assert "needs two of single" in error_of(study("samplers", "--results", *both, "--samplers", "single"))

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from doubles import SANDBOX, Call
+from spa_bench.compare.leaderboard import LeaderboardRow
 from spa_bench.compare.leaderboard.budget import Budget, BudgetRow
-from spa_bench.compare.study.ahead import _ahead_of, said_ahead
+from spa_bench.compare.study.ahead import Lead, _as_often, _leads_at_tokens, said_ahead
 from spa_bench.compare.study.designs import STUDIES, Wishes, points_of, roles_of
-from spa_bench.compare.study.pictures import pictures
+from spa_bench.compare.study.pictures import _bars_of, _over_front, _style, _styles, figure_of, pictures
 from spa_bench.compare.study.tables import Report, as_json, page
 from spa_bench.errors import UsageError
 from spa_bench.types import Estimate
 from study_points import whole_point
 
 STUDY = STUDIES["samplers"]
+SOME = ("single", "random")
 
 
 def test_by_default_all_of_our_cards_but_the_paper_s_recipes_take_part():
@@ -51,22 +57,40 @@ def test_all_have_as_many_answers_as_the_most_members():
     assert {point.n for point in points_of(STUDY, Wishes(cards=cards))} == {4}
 
 
-def row(label: str, low: float, value: float, high: float) -> BudgetRow:
-    class Row:
-        pass
+def row(label: str, value: float, *, metric: str = "any_of_n", cost: float = 0.0) -> BudgetRow:
+    """A row whose values are near `value` on 40 problems; those of all rows go up and down together.
 
-    made = Row()
-    made.label = label  # type: ignore[attr-defined]
-    found = {"any_of_n": Estimate(value=value, low=low, high=high)}
-    return BudgetRow(row=made, n=4, cost=1, prepared=0, estimates=found)  # type: ignore[arg-type]
+    By `cost` they are lower or higher where an answer costs the most or the least that it may.
+    """
+    made = LeaderboardRow({}, label)
+    scores = value + 0.1 * np.sin(np.arange(40.0))[None] + 0.01 * np.random.default_rng(len(label)).normal(size=(1, 40))
+    mean = float(scores.mean())
+    found = {metric: Estimate(value=mean, low=mean - 0.3, high=mean + 0.3)}  # wide, for problems are unlike
+    shifted = {"fewest": {metric: scores - cost}, "most": {metric: scores + cost}}
+    return BudgetRow(row=made, n=4, cost=1, prepared=0, estimates=found, scores={metric: scores}, **shifted)
 
 
-def test_at_equal_tokens_a_sampler_below_the_best_s_interval_is_not_ahead():
-    rows = (row("a", 0.6, 0.7, 0.8), row("b", 0.5, 0.6, 0.65), row("c", 0.1, 0.2, 0.3))
-    budget = Budget(what="tokens", amount=1.0, rows=rows)
-    assert _ahead_of(budget) == {"any_of_n": ["a", "b"]}
-    assert _ahead_of(replace(budget, rows=(rows[0], row("d", 0.0, 0.0, 0.0)))) == {"any_of_n": ["a"]}
-    assert _ahead_of(replace(budget, rows=rows[:2])) == {"any_of_n": []}  # nothing is resolved
+def leads(rows: Sequence[BudgetRow]) -> list[Lead]:
+    return _leads_at_tokens(Budget(what="tokens", amount=1.0, rows=tuple(rows)))
+
+
+def test_at_equal_tokens_samplers_are_compared_by_paired_differences():
+    rows = [row("a", 0.7), row("bb", 0.7), row("ccc", 0.6)]  # all intervals overlap
+    [lead] = leads(rows)
+    assert (lead.at, lead.metric, lead.ahead, lead.below) == ("tokens", "any_of_n", ("a", "bb"), ("ccc",))
+    [nothing] = leads(rows[:2])
+    assert (nothing.ahead, nothing.below) == ((), ())
+
+
+def test_a_difference_that_may_be_one_of_costs_alone_is_not_resolved():
+    assert leads([row("a", 0.7, cost=0.03), row("bb", 0.6, cost=0.03)])[0].below == ("bb",)
+    assert leads([row("a", 0.7, cost=0.06), row("bb", 0.6, cost=0.06)])[0].below == ()
+
+
+def test_a_row_without_a_value_is_neither_ahead_nor_below():
+    rows = [row("a", 0.7), row("bb", 0.3), row("ccc", 2.0, metric="vendi[ngram,q=1]")]
+    [lead] = leads(rows)
+    assert (lead.ahead, lead.below, lead.without) == (("a",), ("bb",), ("ccc",))
 
 
 def report(costs: dict[str, float]) -> Report:
@@ -92,6 +116,92 @@ def test_page_rows_and_picture_have_the_front_at_equal_tokens():
     drawn = pictures(whole)
     assert drawn == pictures(whole)
     assert drawn["png"] != pictures(report({"single": 10, "random": 40, "lexical": 60}))["png"]
+
+
+def test_the_rows_say_who_is_ahead_as_the_page_does():
+    whole = report({"single": 10, "random": 20, "lexical": 60})
+    text, rows = page(whole), json.loads(as_json(whole))
+    assert {lead["at"] for lead in rows["ahead"]} == {"answers", "tokens"}
+    tokens = {lead["metric"]: lead for lead in rows["ahead"] if lead["at"] == "tokens"}
+    assert tokens["vendi[ngram,q=1]"]["without"] == ["spa-lexical"]
+    assert f"- vendi: {', '.join(tokens['vendi[ngram,q=1]']['ahead'])}; left out, without a value: spa-lexical" in text
+    assert rows["front"]["shares"].keys() | rows["front"]["others"].keys() == {"single", "spa-random", "spa-lexical"}
+    for label, share in rows["front"]["shares"].items():
+        assert f"{label} ({share:.0%})" in text.partition("## The front\n")[2].partition("##")[0]
+
+
+def test_a_page_says_that_wrong_answers_count_as_different():
+    shares = [point.estimate("pass@1").value or 0.0 for point in report({"single": 10, "random": 20}).points]
+    said = f"Of a sampler's answers {100 * min(shares):.3g} to {100 * max(shares):.3g} % are right; diversity score and Vendi"
+    assert said in page(report({"single": 10, "random": 20}))
+
+
+def test_one_that_is_on_the_front_as_often_is_named():
+    assert _as_often({"a": 0.9, "b": 0.4}, {"c": 0.5, "d": 0.1}) == "; not on it, and in as many: c (50%)"
+    assert _as_often({"a": 0.9}, {"c": 0.5}) == ""
+
+
+def test_with_one_seed_the_page_says_throughout_that_intervals_are_over_problems():
+    one = replace(
+        report({"single": 10, "random": 20}), points=[whole_point("samplers", role, 0.5, 0.5, seeds=1) for role in SOME]
+    )
+    text = page(one)
+    assert "intervals are over problems alone" in text
+    assert "95 % intervals over problems alone." in text
+    assert "intervals over both" not in text
+    assert "A claim holds" not in text  # there are none
+
+
+def test_runs_of_other_revisions_and_failed_answers_are_said():
+    whole = report({"single": 10, "random": 20})
+    text = page(whole)
+    assert not any(said in text for said in ("**Runs of", "**Answers failed**", "| revision"))
+    first = whole.points[0].row.result
+    first["spec"]["code"] = {**first["spec"]["code"], "git": "fedcba9876"}
+    first["spec"]["numerics"] = {"device": "cuda"}
+    first["runs"][1]["counts"]["failed"] = 3
+    text = page(whole)
+    assert "**Runs of 2 revisions and 2 kinds of numerics**: differences between samplers can come from these too" in text
+    assert "**Answers failed**: single 3 of 1600. They count as wrong, and as different from nothing." in text
+    lines = text.partition("## Where it comes from")[2].splitlines()
+    assert [line.split("|")[4].strip() for line in lines if line.startswith(("| point", "| single", "| spa-random"))] == [
+        "revision", "fedcba9876", "abc",
+    ]  # fmt: skip
+
+
+def test_bars_of_many_samplers_have_names_that_do_not_overlap():
+    many = {f"sampler-{i}": "single" for i in range(36)}
+    figure = figure_of([partial(_bars_of, roles=many, estimates=[Estimate(value=0.03)] * 36, title="t")], "title", len(many))
+    figure.draw_without_rendering()
+    boxes = [label.get_window_extent() for label in figure.axes[0].get_yticklabels()]
+    assert all(one.y0 >= other.y1 for one, other in pairwise(boxes))
+
+
+def test_no_two_of_many_samplers_look_alike():
+    roles = list(roles_of(STUDY, "embedded", None))
+    styles = _styles(roles)
+    assert len(roles) > 30
+    assert len({style[:2] for style in styles.values()}) == len(roles)
+    assert styles["spa-influence"] == _style("influence")  # as in the other studies
+
+
+def test_points_of_many_samplers_are_not_hidden_by_their_intervals():
+    from matplotlib.figure import Figure
+
+    def drawn(count: int) -> tuple[float, list[str]]:
+        names = [f"s{i}" for i in range(count)]
+        known = {name: (estimate(0.9 - i / 100), estimate(0.03 + i / 1000)) for i, name in enumerate(names)}
+        axes = Figure().subplots()
+        _over_front(axes, known, dict(zip(names, names, strict=True)), names[-1:])
+        return axes.get_ylim()[1], [text.get_text() for text in axes.texts]
+
+    assert drawn(4)[0] > 0.13  # the whole intervals
+    top, names = drawn(30)
+    assert (top, names) == (pytest.approx(0.03 + 0.029 * 1.1), ["s29"])  # the points, and who is on the front
+
+
+def estimate(value: float) -> Estimate:
+    return Estimate(value=value, low=value - 0.1, high=value + 0.1)
 
 
 def by_distinct(row: dict[str, Any]) -> float:

@@ -141,7 +141,7 @@ def study(
         print(json.dumps(rows(report), indent=1))
         return
     print(table(report))
-    claims = [claim.sentence(report.where) for claim in report.claims] or said_ahead([m.row for m in report.points])
+    claims = [claim.sentence(report.where) for claim in report.claims] or said_ahead(report.leads)
     worth = [sentence(*of, law) for of, law in laws_of(report.study.key, report.points).items()]
     print("\n".join(["", *caveats_of(report), *claims, *worth]).replace("**", ""))
 

@@ -46,6 +46,10 @@ class BudgetRow:
     prepared: float  # seconds of the stages before the first answer, mean over seeds; from the stage cache they are 0
     estimates: Mapping[str, Estimate]  # any_of_n, distinct_correct[ast] and Vendi at n, and pass@1
     scores: Mapping[str, FloatArray] = field(default_factory=dict)  # (S, P) of the same at n
+    fewest: Mapping[str, FloatArray] = field(
+        default_factory=dict
+    )  # the same where an answer costs the most of its 95 % interval
+    most: Mapping[str, FloatArray] = field(default_factory=dict)  # where it costs the least
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +80,7 @@ def at_equal(rows: Sequence[LeaderboardRow], what: What, *, sort: str | None = N
     """
     costs = {row.label: _cost(row, what) for row in rows}
     amount = min(costs[row.label] * row.result["size"] for row in rows)
-    found = [_at(row, costs[row.label], amount) for row in rows]
+    found = [_at(row, costs[row.label], amount, what) for row in rows]
     programs = any(runs_code(row.result["spec"]) for row in rows)
     name = sort or (DISTINCT if programs else CLASSES if any(row.open_ended for row in rows) else ANY)
     name = ALIASES.get(name, name)
@@ -153,9 +157,10 @@ def _cost(row: LeaderboardRow, what: What) -> float:
     return float(cost)
 
 
-def _at(row: LeaderboardRow, cost: float, amount: float) -> BudgetRow:
-    n = min(float(row.result["size"]), amount / cost)
-    tables = {name: mixed for name, sizes in _curves(row).items() if (mixed := _between(sizes, n)) is not None}
+def _at(row: LeaderboardRow, cost: float, amount: float, what: What) -> BudgetRow:
+    size, curves = float(row.result["size"]), _curves(row)
+    n, (least, most) = min(size, amount / cost), _ends(row, cost, what)
+    tables = _tables(curves, n)
     values = {name: with_none(table) for name, table in tables.items()}
     found = estimates(values, size=max(1.0, n))
     prepared = [
@@ -168,7 +173,22 @@ def _at(row: LeaderboardRow, cost: float, amount: float) -> BudgetRow:
         prepared=float(np.mean(prepared)),
         estimates={"pass@1": row.estimate("pass@1"), **{name: e for name, e in found.items() if name not in ALIASES}},
         scores=tables,
+        fewest=_tables(curves, min(size, amount / most)),
+        most=_tables(curves, min(size, amount / least) if least > 0 else size),
     )
+
+
+def _ends(row: LeaderboardRow, cost: float, what: What) -> tuple[float, float]:
+    """The least and the most that an answer costs, by its 95 % interval; the cost twice where there is none, as of seconds."""
+    spent = row.estimate("tokens[spent]")
+    if what == "seconds" or spent.low is None or spent.high is None:
+        return cost, cost
+    return spent.low, spent.high
+
+
+def _tables(curves: Mapping[str, Mapping[int, FloatArray]], n: float) -> dict[str, FloatArray]:
+    """The values of each metric at n answers on average; a metric that is not known there is left out."""
+    return {name: mixed for name, sizes in curves.items() if (mixed := _between(sizes, n)) is not None}
 
 
 def _curves(row: LeaderboardRow) -> dict[str, dict[int, FloatArray]]:

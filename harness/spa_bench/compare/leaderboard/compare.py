@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from spa_bench.compare.leaderboard.rows import LeaderboardRow, common_size
 from spa_bench.errors import UsageError
+from spa_bench.metrics.best import below_best
 from spa_bench.metrics.intervals import equivalent, paired_test
 from spa_bench.metrics.multiple import Decision, resolve
 from spa_bench.metrics.quality_diversity import Frontier, frontier
@@ -24,7 +26,7 @@ PAIRED = {
     "effective_diversity": "effective_diversity[ast,correct]",
     "vendi": "vendi[ngram,q=1]",
 }
-"""Column -> metric, for the columns in which more is better; they are compared paired, with Holm over the samplers."""
+"""Column -> metric, for the columns in which more is better; they are compared paired."""
 OPEN_PAIRED = {
     "utility_k": "utility_k[class]",
     "distinct_k": "distinct_k[class]",
@@ -141,17 +143,17 @@ def _test(column: str, one: LeaderboardRow, other: LeaderboardRow) -> tuple[Esti
 def best(rows: Sequence[LeaderboardRow], column: str) -> set[str]:
     """Labels of the rows to print bold in a column: the best row, and those without a resolved difference from it.
 
-    Differences are paired, with Holm over the rows. The set is empty when no row differs from the best: then the column does
-    not show which row is best.
+    Differences are paired, and corrected for the best being chosen from the rows (below_best). The set is empty when no row
+    differs from the best: then the column does not show which row is best.
     """
-    size = common_size(rows)
-    values = {r.label: r.estimate(_METRICS[column], size).value for r in rows}
+    size, metric = common_size(rows), _METRICS[column]
+    values = {r.label: r.estimate(metric, size).value for r in rows}
     known = {label: value for label, value in values.items() if value is not None}
     if len(known) < 2:
         return set()
     top = next(r for r in rows if r.label == max(known, key=lambda label: known[label]))
-    decided = _decide(column, top, [r for r in rows if r is not top and r.label in known])
-    worse = {label for label, decision in decided.items() if decision.resolved}
+    alike = [r for r in rows if r.label in known and (column != "pass@K" or r.result["k"] == top.result["k"])]
+    worse = below_best({r.label: r.scores(metric, size) for r in alike}, top.label, rate=is_rate(metric))
     return set(known) - worse if worse else set()
 
 
@@ -186,20 +188,26 @@ def front_of(rows: Sequence[LeaderboardRow]) -> tuple[Frontier, list[str]] | Non
 
     Where answers are neither right nor wrong, its points are (judged quality / 10, classes / n).
     """
+    usable = front_scores(rows)
+    if not usable:
+        return None
+    swept = sweep_of([r for r in rows if r.label in usable])
+    return frontier(usable, sweep=swept), swept
+
+
+def front_scores(rows: Sequence[LeaderboardRow]) -> dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]:
+    """Label -> the scores of quality and diversity of front_of; empty where there is no front."""
     size = common_size(rows)
     if any(r.open_ended for r in rows):
         if size is None:
-            return None
+            return {}
         quality, spread = OPEN_PAIRED[OPEN_AXES.quality], OPEN_PAIRED[OPEN_AXES.diversity]
         scores = {r.label: (r.scores(quality) / 10, r.scores(spread, size) / size) for r in rows}
     else:
         scores = {r.label: (r.scores("pass@1"), r.scores("diversity_score[exact]")) for r in rows}
     usable = {k: v for k, v in scores.items() if not (np.isnan(v[0]).all() or np.isnan(v[1]).all())}
     known = [np.isfinite(table).any(axis=0) for pair in usable.values() for table in pair]
-    if len(usable) < 2 or np.logical_and.reduce(known).sum() < 2:
-        return None
-    swept = sweep_of([r for r in rows if r.label in usable])
-    return frontier(usable, sweep=swept), swept
+    return usable if len(usable) >= 2 and np.logical_and.reduce(known).sum() >= 2 else {}
 
 
 def sweep_of(rows: Sequence[LeaderboardRow]) -> list[str]:

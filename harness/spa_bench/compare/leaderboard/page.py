@@ -204,13 +204,14 @@ LEGEND = """## How to read it
 
 Values are means over problems, the small numbers a 95 % interval: a bootstrap over problems, combined with the spread
 over training seeds (t, S - 1 degrees of freedom) when there is more than one. **Bold** in the first table: the best value
-of a column and those that are not resolved from it, when some are (paired by problem, Holm over the samplers); no bold, no
-claim. K members give n = rK answers; pass@K is at the k in its column, estimated by members when K > 1 and for
-exchangeable draws otherwise (the design is named below each table). diversity_score is 1 minus the share of equal pairs
-of answers (texts compared after stripping) and rewards garbage; effective_diversity counts distinct syntax trees among the
-*correct* answers, as a share of n. vendi is the effective number of different texts (n-grams). Metrics that depend on n are
-shown at the largest n that all rows have, by rarefaction. average_kl is in nats a token, over members i < j, teacher-forced
-on the reference solutions; one member has none. A sample that failed is wrong and different from nothing. seconds is a
+of a column and those that are not resolved from it, when some are (paired by problem, corrected for every pair of samplers,
+because any of them could have come out best); no bold, no claim. K members give n = rK answers; pass@K is at the k in its
+column, estimated by members when K > 1 and for exchangeable draws otherwise (the design is named below each table).
+diversity_score is 1 minus the share of equal pairs of answers (texts compared after stripping) and rewards garbage;
+effective_diversity counts distinct syntax trees among the *correct* answers, as a share of n. vendi is the effective number of
+different texts (n-grams). Metrics that depend on n are shown at the largest n that all rows have, by rarefaction. average_kl is
+in nats a token, over members i < j, teacher-forced on the reference solutions; one member has none. A sample that failed is
+wrong and different from nothing. seconds is a
 run's own time, mean over seeds: stages that another run had left in the cache cost nothing.
 """
 CHOICE_LEGEND = """

@@ -14,7 +14,7 @@ _NAMED = 6  # rows that are named
 def quality_line(rows: Sequence[LeaderboardRow]) -> str:
     """The warning of a table whose rows differ in quality, in plain text without its LEAD; "" where none is resolved.
 
-    Rows differ where pass@1 of one is resolved below the best (paired by problem, Holm over the rows).
+    Rows differ where pass@1 of one is resolved below the best (paired by problem; see `best`).
     """
     top = best(rows, "pass@1")
     below = [row.label for row in rows if top and row.label not in top]

@@ -48,7 +48,7 @@ class PointsOfResults:
 
     points: list[MeasuredPoint]  # at the seeds that all have
     without: list[str]  # a line for each role that has no result
-    left: str = ""  # which seeds are left out
+    left: str = ""  # sentences on which seeds and samplers are left out
 
 
 def points_of_results(chosen: Study, a: StudyOptions) -> PointsOfResults:
@@ -177,7 +177,17 @@ def _at_shared_seeds(
         raise UsageError(f"no seed {of_these}is there for every sampler of the study; --samplers leaves some out")
     more = sorted(set().union(*seeds) - shared)
     left = f"**Seeds that not all samplers have are left out**: {', '.join(map(str, more))}." if more else ""
-    return PointsOfResults([_measured(point, result, shared, chosen) for point, result in there], without, left)
+    lines = [left, _not_compared(chosen, a, there)]
+    points = [_measured(point, result, shared, chosen) for point, result in there]
+    return PointsOfResults(points, without, "\n\n".join(line for line in lines if line))
+
+
+def _not_compared(chosen: Study, a: StudyOptions, there: Sequence[tuple[Point, Result]]) -> str:
+    """A sentence on our cards that have no result, where all that have one are compared."""
+    if not chosen.free or a.samplers is not None:
+        return ""
+    missing = [name for name in roles_of(chosen, a.recipe, None) if name not in {point.series for point, _ in there}]
+    return f"**Not compared**, for they have no result: {', '.join(missing)}." if missing else ""
 
 
 def _measured(point: Point, result: Result, seeds: set[int], chosen: Study) -> MeasuredPoint:

@@ -7,7 +7,7 @@ intervals.
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -30,6 +30,7 @@ from spa_bench.types import Estimate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _STYLES = {  # role -> colour, marker, dashes
     "influence": ("#D55E00", "o", "-"),
@@ -45,18 +46,29 @@ _STYLES = {  # role -> colour, marker, dashes
 }
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "h")
-
+_FEW = 12  # samplers whose intervals can be told apart in a plane
 
 Panel = Callable[[Any], None]
 
 
 def _style(role: str) -> tuple[str, str, str]:
     """Colour, marker and dashes of a role; a card that is its own role gets them by its name."""
-    known = role.removeprefix("spa-")
-    if known in _STYLES:
-        return _STYLES[known]
-    number = derive_seed("style", role)
-    return _COLOURS[number % len(_COLOURS)], _MARKERS[number // 7 % len(_MARKERS)], ":"
+    return _styles([role])[role]
+
+
+def _styles(roles: Iterable[str]) -> dict[str, tuple[str, str, str]]:
+    """The style of each of `roles`, no two alike as long as there are colours and markers: who finds one taken has the next."""
+    every = [(colour, marker) for marker in _MARKERS for colour in _COLOURS]
+    known = {role: role.removeprefix("spa-") for role in roles}
+    ours = [*_STYLES]
+    found: dict[str, tuple[str, str, str]] = {}
+    for role, name in sorted(known.items(), key=lambda one: ours.index(one[1]) if one[1] in _STYLES else len(ours)):
+        number = derive_seed("style", role)
+        own = _STYLES.get(name, (_COLOURS[number % len(_COLOURS)], _MARKERS[number // 7 % len(_MARKERS)], ":"))
+        taken, first = {style[:2] for style in found.values()}, every.index(own[:2]) if own[:2] in every else 0
+        free = next((one for one in [own[:2], *every[first:], *every[:first]] if one not in taken), own[:2])
+        found[role] = (*free, own[2])
+    return found
 
 
 _NAMES = {
@@ -79,42 +91,48 @@ def pictures(report: Report) -> dict[str, bytes]:
     """Suffix -> the file: "svg" and "png". Raises UsageError where matplotlib is missing."""
     seeds = f"{len(report.seeds)} seed{'s' * (len(report.seeds) != 1)}"
     title = f"{report.study.title}: {report.task}, {report.model}, {seeds}"
-    return _drawn(_PANELS[report.study.name](report), title)
+    return _drawn(_PANELS[report.study.name](report), title, len(by_series(report.points)))
 
 
 def pictures_of_pairs(roles: Mapping[str, str], pairs: Sequence[PairsOfSeed], title: str) -> dict[str, bytes]:
     """As `pictures`, of pairs without students; `roles` has the role of each method in the order of its bars."""
-    return _drawn(_panels_of_pairs(roles, measures_of(pairs)), title)
+    return _drawn(_panels_of_pairs(roles, measures_of(pairs)), title, len(roles))
 
 
-def _drawn(panels: Sequence[Panel], title: str) -> dict[str, bytes]:
-    """Suffix -> the file with these panels."""
+def _drawn(panels: Sequence[Panel], title: str, labels: int) -> dict[str, bytes]:
+    """Suffix -> the file with these panels, of so many samplers."""
     try:
         from matplotlib import style
-        from matplotlib.figure import Figure
     except ImportError as error:
         raise UsageError("the picture of a study needs matplotlib: pip install matplotlib") from error
-    columns = min(len(panels), 3 if len(panels) != 4 else 2)
-    lines = -(-len(panels) // columns)
     files = {}
     with style.context(["default", _RC]):  # the user's own matplotlib settings must not change this picture
-        figure = Figure(figsize=(3.6 * columns, 3.0 * lines + 0.9), layout="constrained")
-        axes = figure.subplots(lines, columns, squeeze=False).ravel()
-        for place, draw in zip(axes, panels, strict=False):
-            draw(place)
-        for place in axes[len(panels) :]:
-            place.set_visible(False)
-        handles = {h.get_label(): h for place in axes for h in place.get_legend_handles_labels()[0]}
-        if len(handles) > 1:
-            figure.legend(
-                handles.values(), handles.keys(), loc="outside lower center", ncols=min(len(handles), 4), frameon=False
-            )
-        figure.suptitle(title, fontsize=10)
+        figure = figure_of(panels, title, labels)
         for suffix, metadata in (("svg", {"Date": None, "Creator": None}), ("png", {"Software": None})):
             stream = io.BytesIO()
             figure.savefig(stream, format=suffix, metadata=metadata)
             files[suffix] = stream.getvalue()
     return files
+
+
+def figure_of(panels: Sequence[Panel], title: str, labels: int) -> Figure:
+    """The panels in lines of three, or two and two, high enough for the names of so many samplers, over one legend."""
+    from matplotlib.figure import Figure
+
+    columns = min(len(panels), 3 if len(panels) != 4 else 2)
+    lines, high = -(-len(panels) // columns), max(3.0, 0.7 + 0.17 * labels)
+    figure = Figure(layout="constrained")
+    axes = figure.subplots(lines, columns, squeeze=False).ravel()
+    for place, draw in zip(axes, panels, strict=False):
+        draw(place)
+    for place in axes[len(panels) :]:
+        place.set_visible(False)
+    handles = {h.get_label(): h for place in axes for h in place.get_legend_handles_labels()[0]}
+    if len(handles) > 1:
+        figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=min(len(handles), 4), frameon=False)
+    figure.set_size_inches(3.6 * columns, high * lines + 0.9 + 0.19 * max(0, -(-len(handles) // 4) - 2))
+    figure.suptitle(title, fontsize=10)
+    return figure
 
 
 # what is drawn -------------------------------------------------------------------------------------------------------
@@ -160,7 +178,7 @@ def _samplers(report: Report) -> list[Panel]:
     metrics = ("pass@1", "pass@K", "effective_diversity[ast,correct]")
     return [
         *(lambda axes, metric=metric: _bars(axes, report.points, metric) for metric in metrics),
-        lambda axes: _plane(axes, report.points, sweep=False),
+        lambda axes: _plane_of_samplers(axes, report.points),
         *_planes_at_tokens(report),
     ]
 
@@ -216,10 +234,11 @@ def _bars(axes: Axes, points: Sequence[MeasuredPoint], metric: str) -> None:
 
 def _bars_of(axes: Axes, roles: Mapping[str, str], estimates: Sequence[Estimate], title: str) -> None:
     """A bar for each of `roles` (label -> role), which have these values."""
+    styles = _styles(roles.values())
     for y, (role, estimate) in enumerate(zip(roles.values(), estimates, strict=True)):
         if estimate.value is None:
             continue
-        colour, marker, _ = _style(role)
+        colour, marker, _ = styles[role]
         reach = _reach([estimate]) if estimate.low is not None else None
         axes.errorbar([estimate.value], [y], xerr=reach, fmt=marker, color=colour, capsize=3, markersize=6)
     axes.set_yticks(range(len(roles)), list(roles))
@@ -292,25 +311,60 @@ def _plane(axes: Axes, points: Sequence[MeasuredPoint], *, sweep: bool) -> None:
     axes.set_title("quality against diversity")
 
 
+def _plane_of_samplers(axes: Axes, points: Sequence[MeasuredPoint]) -> None:
+    """pass@1 against diversity score at equal answers, over their front."""
+    estimates = {m.label: (m.estimate(DIVERSITY), m.estimate("pass@1")) for m in points}
+    known = {label: pair for label, pair in estimates.items() if None not in (pair[0].value, pair[1].value)}
+    front: list[str] = []
+    if known:
+        reached = np.array([(spread.value, quality.value) for spread, quality in known.values()], float)
+        front = [label for label, out in zip(known, pareto_front(reached), strict=True) if out]
+    _over_front(axes, known, {m.label: m.point.role for m in points}, front)
+    axes.set_xlabel("diversity score")
+    axes.set_ylabel("pass@1")
+    _titled(axes, "at equal answers", known)
+
+
 def _plane_at(axes: Axes, budget: Budget, roles: Mapping[str, str], front: BudgetFront) -> None:
     """Quality against diversity of what the budget buys, over their front."""
-    places: dict[str, tuple[float, float]] = {}
+    known: dict[str, tuple[Estimate, Estimate]] = {}
     for one in budget.rows:
         quality, spread = one.estimates.get(front.quality), one.estimates.get(front.diversity)
-        if quality is None or spread is None or quality.value is None or spread.value is None:
-            continue
-        places[one.row.label] = (spread.value, quality.value)
-        colour, marker, _ = _style(roles[one.row.label])
-        axes.errorbar(
-            [spread.value], [quality.value], xerr=_reach([spread]), yerr=_reach([quality]), label=one.row.label, color=colour,
-            marker=marker, linestyle="none", markersize=5, elinewidth=0.6,
-        )  # fmt: skip
-    steps = sorted(places[label] for label in front.shares if label in places)
-    x, y = ([step[i] for step in steps] for i in (0, 1))
-    axes.plot(x, y, color="#999999", marker="o", markersize=11, linewidth=6, alpha=0.5, zorder=0, label="front at equal tokens")
+        if quality is not None and spread is not None and quality.value is not None and spread.value is not None:
+            known[one.row.label] = (spread, quality)
+    _over_front(axes, known, roles, [label for label in front.shares if label in known])
     axes.set_xlabel(HEADS[front.diversity])
     axes.set_ylabel(HEADS[front.quality])
-    axes.set_title("at equal tokens")
+    _titled(axes, "at equal tokens", known)
+
+
+def _over_front(
+    axes: Axes, known: Mapping[str, tuple[Estimate, Estimate]], roles: Mapping[str, str], front: Sequence[str]
+) -> None:
+    """The points (diversity, quality) of samplers, and the front with the names of those on it.
+
+    Where there are many, without intervals: their lines would hide the points, and set a scale on which these are one heap.
+    """
+    styles, few = _styles(roles.values()), len(known) <= _FEW
+    for label, (spread, quality) in known.items():
+        colour, marker, _ = styles[roles[label]]
+        across, along = (_reach([spread]), _reach([quality])) if few else (None, None)
+        axes.errorbar(
+            [spread.value or 0.0], [quality.value or 0.0], xerr=across, yerr=along, label=label, color=colour, marker=marker,
+            linestyle="none", markersize=5, elinewidth=0.6,
+        )  # fmt: skip
+    steps = sorted((known[label][0].value or 0.0, known[label][1].value or 0.0, label) for label in front)
+    line: dict[str, Any] = {"color": "#999999", "marker": "o", "markersize": 11, "linewidth": 6, "alpha": 0.5, "zorder": 0}
+    axes.plot([x for x, _, _ in steps], [y for _, y, _ in steps], label="front", **line)
+    axes.margins(0.1)
+    middle = sum(axes.get_xlim()) / 2
+    for x, y, label in steps:
+        aside, at = (-6, "right") if x > middle else (6, "left")
+        axes.annotate(label, (x, y), xytext=(aside, 5), textcoords="offset points", fontsize=7, ha=at)
+
+
+def _titled(axes: Axes, title: str, known: Mapping[str, object]) -> None:
+    axes.set_title(title if len(known) <= _FEW else f"{title}\n(intervals: the tables)")
 
 
 def _dials(axes: Axes, points: Sequence[MeasuredPoint]) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 from spa_bench.compare.leaderboard import compare_with_reference
 from spa_bench.compare.leaderboard.compare import MARGIN, paired_columns
 from spa_bench.compare.leaderboard.tables import STYLES, cell, grid
-from spa_bench.compare.study.ahead import ahead_sections, tokens_as_json
+from spa_bench.compare.study.ahead import Lead, ahead_as_json, ahead_sections, leads_of
 from spa_bench.compare.study.claims import Claim, Outcome
 from spa_bench.compare.study.designs import Study
 from spa_bench.compare.study.laws import law_sections, laws_as_json
@@ -62,6 +63,11 @@ class Report:
         """The training seeds, which all points share."""
         return self.points[0].row.seeds
 
+    @cached_property
+    def leads(self) -> list[Lead]:
+        """Who is ahead in each metric."""
+        return leads_of([m.row for m in self.points])
+
     @property
     def where(self) -> str:
         """Task, model and seeds as the end of a sentence."""
@@ -83,11 +89,11 @@ def page(report: Report) -> str:
         *(f"{claim.sentence(report.where)}" for claim in report.claims[:1]),
         f"![{study.title}]({report.name}.svg)",
         table(report, style="md"),
-        *(ahead_sections([m.row for m in report.points]) if study.free else _paired(report)),
+        *(ahead_sections([m.row for m in report.points], report.leads) if study.free else _paired(report)),
         *pair_sections(report.pairs),
         *law_sections(study.key, report.points),
         *_other_claims(report),
-        _HOW,
+        _how(report),
         _origin(report),
     ]
     return "\n\n".join(parts) + "\n"
@@ -131,6 +137,7 @@ def caveats_of(report: Report) -> list[str]:
         caveats.append(f"**Not finished**: {there} of {report.wanted} runs are in this table.")
     if report.left:
         caveats.append(report.left)
+    caveats += [*_unlike(report), *_failed(report)]
     if seeds < _ENOUGH_SEEDS:
         over = "over problems alone" if seeds == 1 else "wide"
         caveats.append(f"**Fewer than {_ENOUGH_SEEDS} training seeds** ({seeds}): intervals are {over}.")
@@ -142,6 +149,28 @@ def caveats_of(report: Report) -> list[str]:
     if any(m.row.unsafe for m in report.points):
         caveats.append("**Judged without a sandbox**, at least in part.")
     return caveats
+
+
+def _unlike(report: Report) -> list[str]:
+    """A sentence where runs are of several revisions or numerics, which the samplers then differ in too."""
+    specs = [m.row.result["spec"] for m in report.points]
+    revisions = {revision_line(spec["code"]) for spec in specs}
+    numerics = {numerics_line(spec["numerics"]) for spec in specs}
+    kinds = [
+        f"{len(found)} {name}" for name, found in (("revisions", revisions), ("kinds of numerics", numerics)) if len(found) > 1
+    ]
+    if not kinds:
+        return []
+    said = "differences between samplers can come from these too; the end of the page names them."
+    return [f"**Runs of {' and '.join(kinds)}**: {said}"]
+
+
+def _failed(report: Report) -> list[str]:
+    """A sentence on samplers some of whose answers failed."""
+    counts = {m.label: [run["counts"] for run in m.row.result["runs"]] for m in report.points}
+    sums = {label: [sum(c[name] for c in of) for name in ("failed", "samples")] for label, of in counts.items()}
+    listed = ", ".join(f"{label} {failed} of {samples}" for label, (failed, samples) in sums.items() if failed)
+    return [f"**Answers failed**: {listed}. They count as wrong, and as different from nothing."] if listed else []
 
 
 def _paired(report: Report) -> list[str]:
@@ -167,27 +196,41 @@ def _other_claims(report: Report) -> list[str]:
     return ["## By the same rules", "\n".join(rest)] if rest else []
 
 
-_HOW = f"""## How to read it
-
-Values are means over problems and seeds, the small numbers 95 % intervals over both. A claim holds when all of its parts do,
+_VERDICTS = f""" A claim holds when all of its parts do,
 does not when one of them does not, and is not resolved otherwise. That something is more holds when the paired difference is
 resolved (Holm over the differences of one metric), and does not when it is resolved the other way or its whole interval lies
 inside ±{MARGIN}. That things are equal holds when the paired interval lies inside ±{MARGIN} and does not when it lies wholly
-outside. docs/how-to/studies.md has the rules. pass@K is at k = the adapters, or n for one adapter. seconds is what a run took
+outside. docs/how-to/studies.md has the rules."""
+
+
+def _how(report: Report) -> str:
+    """The section on how the page is read; rules of claims where there are claims."""
+    over = " and seeds, the small numbers 95 % intervals over both" if len(report.seeds) > 1 else (
+        ", the small numbers 95 % intervals over problems alone"
+    )  # fmt: skip
+    verdicts = "" if report.study.free else _VERDICTS
+    return f"""## How to read it
+
+Values are means over problems{over}.{verdicts} pass@K is at k = the adapters, or n for one adapter. seconds is what a run took
 itself, mean over seeds: stages that another run had left in the cache, and divergence that a run with the same adapters had
 measured, cost nothing."""
 
 
 def _origin(report: Report) -> str:
-    """The section on revision, versions and numerics, and the groups of runs."""
+    """The section on revision, versions and numerics, and the groups of runs; with each run's revision where they differ."""
     specs = [m.row.result["spec"] for m in report.points]
     revisions = sorted({revision_line(s["code"]) for s in specs})
     numerics = sorted({numerics_line(s["numerics"]) for s in specs})
     versions = sorted({versions_line(s["versions"]) for s in specs})
     sandboxes = sorted({name for m in report.points for run in m.row.result["runs"] for name in run["judged"]})
-    groups = [[m.label, m.row.result["group_hash"], m.row.result["runs"][0]["run"]] for m in report.points]
+    differ = len(revisions) > 1
+    groups = [
+        [m.label, m.row.result["group_hash"], m.row.result["runs"][0]["run"], *([revision_line(spec["code"])] * differ)]
+        for m, spec in zip(report.points, specs, strict=True)
+    ]
     said = f"Revision {', '.join(revisions)}. {'; '.join(numerics)}. Judged in {', '.join(sandboxes)}. {'; '.join(versions)}."
-    return f"## Where it comes from\n\n{said}\n\n{grid(groups, ['point', 'group', 'run of the first seed'])}"
+    head = ["point", "group", "run of the first seed", *["revision"] * differ]
+    return f"## Where it comes from\n\n{said}\n\n{grid(groups, head)}"
 
 
 def rows(report: Report) -> list[dict[str, Any]]:
@@ -211,7 +254,7 @@ def as_json(report: Report) -> str:
         "rows": rows(report),
     }
     if report.study.free:
-        content = {**content, **tokens_as_json([m.row for m in report.points])}
+        content = {**content, **ahead_as_json([m.row for m in report.points], report.leads)}
     if report.pairs:
         content = {**content, "pairs": pairs_as_json(report.pairs)}
     if laws := laws_as_json(report.study.key, report.points):
