@@ -103,6 +103,8 @@ def test_comments_that_part_one_program_do_not_part_answers():
         (fenced(ONE) + fenced("All of these give the same.\n", ""), [ONE]),
         (fenced("    return 2 * x\n") + fenced("    return x + x\n"), ["    return 2 * x\n", "    return x + x\n"]),
         (fenced(ONE) + fenced("f = lambda x: x\n"), [ONE, "f = lambda x: x\n"]),
+        ("### Answer 1\n I have written 4 ways to do it.", []),
+        (fenced(ONE) + fenced("    return x +\n"), [ONE, "    return x +\n"]),
         (fenced(ONE) + fenced("return x +\n"), [ONE, "return x +\n"]),  # broken, yet an answer
         (USE, ["print(f(1))\n"]),
     ],

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ast
 import re
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -74,7 +75,7 @@ def programs_in(answers: Sequence[ParsedAnswer]) -> list[ParsedAnswer]:
 
 def _is_prose(text: str) -> bool:
     """Whether a text is no Python, nor broken code as far as that can be told: without a program's line, indent or `=`."""
-    return not (is_program(text) or parses(text) or LIKE_CODE.search(text.lstrip("\n")))
+    return not (is_program(text) or parses(text) or LIKE_CODE.search(textwrap.dedent(text)))
 
 
 def _is_use(text: str) -> bool:
