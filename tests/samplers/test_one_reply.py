@@ -88,6 +88,16 @@ def test_answers_that_are_missing_have_failed_with_how_many_there_are():
     assert cut[1].failure == "the reply holds 1 of 2 answers and was cut at its limit"
 
 
+def test_thoughts_and_prose_are_no_programs():
+    whole = reply("def f(x):\n    return x\n")
+    thought = replace(whole, text=f"<think>\n```python\ndef f(x): ...\n```\n</think>\n{whole.text}```python\nf(1)\n```\n")
+    assert [c.text for c in completions(thought, PROMPTS[0], 2)] == ["    return x\n", ""]
+    told = completions(replace(whole, text="1. Using `sum` is efficient.\n2. I can't."), PROMPTS[0], 1)
+    assert [(c.failure, c.reply) for c in told] == [
+        ("the reply holds 0 of 1 answers", "1. Using `sum` is efficient.\n2. I can't.")
+    ]
+
+
 def test_answers_beyond_n_are_left_out():
     assert [c.text for c in completions(reply("1\n", "2\n", "3\n"), PROMPTS[0], 2)] == ["1\n", "2\n"]
 

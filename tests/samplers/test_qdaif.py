@@ -249,9 +249,15 @@ def test_the_limit_of_a_judgement_is_an_option():
         ("a recursion", 1),
         ("<think>Is it a loop? No.</think>recursion", 1),
         ("<think>a loop, or", 3),
+        ("**Recursion**", 1),
+        ("It is not a loop but recursion.", 1),
+        ("It is not a loop.", 3),
+        ("Answer: recursion (no loop)", 1),
+        ("Of loop and recursion, I choose recursion.", 3),  # which of both is not told safely
+        ("loop, recursion or tail recursion", 3),
     ],
 )
-def test_the_label_that_stands_first_counts(reply: str, place: int):
+def test_the_only_label_counts_or_the_one_that_a_reply_begins_with(reply: str, place: int):
     assert label_in(reply, ("loop", "recursion", "tail recursion")) == place
 
 

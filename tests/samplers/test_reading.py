@@ -221,3 +221,102 @@ def test_a_program_is_no_list():
 
 def test_a_list_within_an_item_is_no_list():
     assert items_in('1. for ["a", "b"] it is 2\n2. else 0', 3) == ['for ["a", "b"] it is 2', "else 0"]
+
+
+@pytest.mark.parametrize(
+    ("reply", "answer"),
+    [
+        ("**Answer: red**", "red"),
+        ("### Answer 1\n\nred", "red"),
+        ("My answer: red", "red"),
+        ("### Antwort\nred", "red"),
+        ("### 答案：red", "red"),
+        ("### Answer\n```\nred\n```", "red"),
+        ("I think.\n<answer>red</answer>", "red"),
+        ("### Answer\n\nred\n\n---", "red"),
+        ("### Answer\nred\n\n---\n\nblue", "red\n\n---\n\nblue"),
+        ("### Answer\n```sh\nls\n```", "```sh\nls\n```"),
+        ("### Answer 1\nred\n### Answer 2\nblue", "### Answer 1\nred\n### Answer 2\nblue"),  # which of both?
+        ("### Answer\n", ""),
+    ],
+)
+def test_markers_and_wrappings_are_no_part_of_a_text(reply: str, answer: str):
+    assert answer_in(reply, program=False) == answer
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        f"<answer>\n{F}</answer>",
+        f"I think.\n\n<code>\n{F}</code>",
+        f"<answer>\n{FENCED}\n</answer>\nDone.",
+        f"```python\n{F.strip()}```",
+        f"{F}```",
+        "1. Do it:\n   ```python\n   def f():\n       return 1\n   ```",
+    ],
+)
+def test_tags_and_the_indent_of_fences_are_no_part_of_a_program(reply: str):
+    assert answer_in(reply, program=True).strip() == F.strip()
+
+
+def test_a_tag_within_a_string_of_a_program_is_a_part_of_it():
+    body = '    s = """\n<code>a</code>\n"""\n    return s'
+    assert answer_in(body, program=True) == body
+
+
+def test_markers_and_fences_alone_hold_no_answer():
+    assert answer_in("### Answer\n\n```python\n```", program=True) == ""
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "| # | Observation |\n|---|---|\n| 1 | Sort it. |\n| 2 | Count it. |",
+        "Here:\n\n| Observation | Why |\n|---|---|\n| Sort it. | fast |\n| Count it. | slow |",
+        "**Easy:**\n1. Sort it.\n\n**Hard:**\n2. Count it.",
+        "- [ ] Sort it.\n- [x] Count it.",
+        "<observations>\n1. Sort it.\n2. Count it.\n</observations>",
+        "<observation>Sort it.</observation>\n<observation>\nCount it.\n</observation>",
+        "<ol>\n<li>Sort it.</li>\n<li>Count it.</li>\n</ol>",
+        "1️⃣ Sort it.\n2️⃣ Count it.",
+        "① Sort it.\n② Count it.",
+        "1、Sort it.\n2、Count it.",
+        "1 - Sort it.\n2 - Count it.",
+        "> 1. Sort it.\n> 2. Count it.",
+        "→ Sort it.\n→ Count it.",
+        "### Technique 1: Sort it.\n### Technique 2: Count it.",
+        "- Observations:\n  1. Sort it.\n  2. Count it.",
+        "1. Sort it.\n   2. Count it.",
+        "1. Sort it.\n2. Count it.\n---",
+        "1. 1. Sort it.\n2. 2. Count it.",
+        "I cannot write code, but here are two observations:\n1. Sort it.\n2. Count it.",
+        "I apologize for the confusion.\n1. Sort it.\n2. Count it.",
+    ],
+)
+def test_the_items_of_a_list_are_read_in_rarer_forms(reply: str):
+    assert items_in(reply, 5) == ["Sort it.", "Count it."]
+
+
+def test_a_list_within_an_item_is_a_part_of_it():
+    inner = "Sort it: 1. up 2. down"
+    assert items_in("1. Sort it:\n   1. up\n   2. down\n2. Count", 5) == [inner, "Count"]
+    assert items_in("- Sort it:\n  1. up\n  2. down\n- Count", 5) == [inner, "Count"]
+    assert items_in("- Sort:\n  - up\n  - down\n- Count", 5) == ["Sort: - up - down", "Count"]
+
+
+def test_bold_words_that_begin_before_the_mark_lose_all_stars():
+    assert items_in("**1. Sorting:** Sort.\n**2) Counting** - Count.", 5) == ["Sorting: Sort.", "Counting - Count."]
+    assert items_in("**Idea 1: Sorting**\nSort.\n**Idea 2: Counting**\nCount.", 5) == ["Sorting Sort.", "Counting Count."]
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "I'm sorry, I can't help with that. Instead you could:\n\n- ask a teacher\n- read a book",
+        "I cannot do this:\nIt is unclear.\nSay more.",
+        "The answer is:\nThe answer is:\n\nThe answer is:\n",
+        "Unfortunately, I am unable to provide a solution:\n1. It is unclear.\n2. It is unsafe.",
+    ],
+)
+def test_a_list_below_a_refusal_or_of_headings_alone_names_nothing(reply: str):
+    assert items_in(reply, 3) == []

@@ -16,8 +16,9 @@ from spa_bench.errors import UsageError
 from spa_bench.models.base import Model
 from spa_bench.samplers.base import SamplerKind, check_chat, one_member, spread, waiting
 from spa_bench.samplers.mixture import build as build_mixture
-from spa_bench.samplers.replies import ParsedAnswer, as_stored, parse_reply
+from spa_bench.samplers.replies import ParsedAnswer, as_stored, parse_reply, programs_in
 from spa_bench.support.seeds import draw_seed
+from spa_bench.support.thoughts import without_thoughts
 from spa_bench.types import Completion, Key, Prompt, Request
 
 TEMPLATE = """\
@@ -100,7 +101,7 @@ def completions(reply: Completion, prompt: Prompt, n: int) -> list[Completion]:
     shares = spread(drawn, n)
     if reply.failure:
         return [replace(reply, key=key, spent=spent) for key, spent in zip(keys, shares, strict=True)]
-    answers = parse_reply(reply.text, finished=reply.finish != "length")[:n]
+    answers = programs_in(parse_reply(without_thoughts(reply.text), finished=reply.finish != "length"))[:n]
     cause = f"the reply holds {len(answers)} of {n} answers" + " and was cut at its limit" * (reply.finish == "length")
     made = []
     for i, (key, spent) in enumerate(zip(keys, shares, strict=True)):

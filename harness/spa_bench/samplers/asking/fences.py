@@ -16,6 +16,8 @@ _PROGRAM = re.compile(
     r"|from +[\w.]+ +import\b|@\w)",
     re.MULTILINE,
 )
+_DEFINED = re.compile(r"^[ \t]*(?:async +)?(?:def|class) +(\w+)", re.MULTILINE)
+LIKE_CODE = re.compile(r"=|^[ \t]+\S|^return\b|\"{3}|'{3}", re.MULTILINE)  # of a text that may be a part of a program
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,17 @@ class Block:
 def is_program(text: str) -> bool:
     """Whether a text has a line that begins a program, at the margin."""
     return bool(_PROGRAM.search(text))
+
+
+def defined_in(text: str) -> set[str]:
+    """The names of the functions and classes that a text defines."""
+    return set(_DEFINED.findall(text))
+
+
+def are_alternatives(texts: Sequence[str]) -> bool:
+    """Whether programs that stand in one text define a name that is the same, or none; else they are parts of one program."""
+    names = [defined_in(text) for text in texts]
+    return not any(names) or bool(set.intersection(*names))
 
 
 def parses(text: str) -> bool:
@@ -109,8 +122,19 @@ def blocks_of(lines: Sequence[Line]) -> list[Block]:
 
 
 def _block(lines: Sequence[Line], opened: int, end: int, language: str, *, closed: bool) -> Block:
-    text = "\n".join(line.text for line in lines[opened + 1 : end])
+    indent = indent_of(lines[opened].text)
+    text = "\n".join(unindented(line.text, indent) for line in lines[opened + 1 : end])
     return Block(text=text + "\n" if closed else text, language=language, first=opened, end=end + closed, closed=closed)
+
+
+def indent_of(line: str) -> int:
+    """The spaces and tabs that a line begins with."""
+    return len(line) - len(line.lstrip(" \t"))
+
+
+def unindented(line: str, indent: int) -> str:
+    """A line without as much of its indent as the fence above it has, which stands within a list."""
+    return line[min(indent, indent_of(line)) :]
 
 
 def says(text: str) -> bool:

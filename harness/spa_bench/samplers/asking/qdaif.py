@@ -177,14 +177,21 @@ def _likelihood(begun: Reply, whole: Reply) -> float:
 
 
 def label_in(reply: str, labels: Sequence[str]) -> int:
-    """The place of the label that stands first in a reply behind its thoughts, as whole words; their number where none does."""
+    """The place of the only label in a reply behind its thoughts, as whole words, or of the one that the reply begins with.
+
+    A label behind a `not` is none that is named. It is the number of labels where none is, or several are.
+    """
     said = without_thoughts(reply)
-    found = [
-        (match.start(), -len(label), i)
-        for i, label in enumerate(labels)
-        if (match := re.search(rf"(?<!\w){re.escape(label)}(?!\w)", said, re.IGNORECASE))
-    ]
-    return min(found)[2] if found else len(labels)
+    longest = sorted(labels, key=len, reverse=True)  # of labels within labels
+    named = re.compile(
+        rf"(?<!\w)(?:(not?|without)\s+)?(?:an?\s+|the\s+)?({'|'.join(map(re.escape, longest))})(?!\w)", re.IGNORECASE
+    )
+    found = [match for match in named.finditer(said) if not match[1]]
+    names = [match[2].lower() for match in found]
+    several = len(set(names)) > 1 and (len(set(names)) == len(labels) > 2 or re.search(r"\w", said[: found[0].start()]))
+    if not names or several:
+        return len(labels)
+    return [label.lower() for label in labels].index(names[0])
 
 
 def _answers(case: Case, options: QdaifOptions, archive: Archive, lost: Sequence[Answer]) -> list[Answer]:

@@ -12,16 +12,48 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
-from spa_bench.samplers.asking.fences import FENCE, Line, blocks_of, has_statements, is_program, lines_of, parses, says
+from spa_bench.samplers.asking.fences import (
+    FENCE,
+    LIKE_CODE,
+    Line,
+    blocks_of,
+    has_statements,
+    indent_of,
+    is_program,
+    lines_of,
+    parses,
+    says,
+)
 from spa_bench.samplers.asking.loose_json import complete_texts, value_at
+from spa_bench.samplers.asking.refusals import is_refused
 from spa_bench.samplers.replies import parse_reply
 from spa_bench.support.thoughts import without_thoughts as without_thoughts
 
-_MARKER = re.compile(r"[#*_> \t]*(?:final )?answer[*_ \t]*(?::[*_ \t]*([^\n]*)|#*)", re.IGNORECASE)
+_ANSWER = r"answer|antwort|réponse|respuesta|risposta|resposta|ответ|答案|回答"
+_MARKER = re.compile(
+    rf"[#*_> \t]*(?:(?:the|my|final)[ \t]+)*(?:{_ANSWER})(?:[ \t]+#?(?P<number>\d{{1,3}})\b)?[*_ \t]*"
+    r"(?:[:：][*_ \t]*(?P<beside>[^\n]*)|#*)",
+    re.IGNORECASE,
+)
+_TAGGED = re.compile(
+    r"^[ \t]*<(answer|code|solution|program|python)>[ \t]*\n?(.*?)</\1>[ \t]*$", re.IGNORECASE | re.MULTILINE | re.DOTALL
+)
+_CLOSING = re.compile(r"`{3,}\s*\Z")  # a fence at the end of the line that it should stand below
+RULE = re.compile(r"\n[ \t]{0,8}(?:-{3,}|\*{3,}|_{3,})\s*\Z")
+_OF_TEXTS = {"", "text", "txt", "plaintext", "markdown", "md"}
 _COMMENT = re.compile(r"[ \t]*#(?!#)")
-_NUMBERED = re.compile(r"[#*_ \t]*[(\[]?\d{1,3}[.):\]][*_]*(?:[ \t]+|(?=[^\W\d]))")
-_BULLET = re.compile(r"[ \t]*[-–*•+][ \t]+")
-_WORDS = "observation|idea|concept|approach|way|method|solution|hint|insight|item|option"
+_NUMBERED = re.compile(
+    r"[#*_> \t]*(?:[(\[]?\d{1,3}(?:[.):\]、．）][*_]*(?:[ \t]+|(?=[^\W\d]))|[ \t]+[-–—][ \t]+(?=[*_]*[A-Z])"
+    r"|\ufe0f?\u20e3[ \t]*)|[①-⑳][ \t]*)"
+)
+_BULLET = re.compile(r"[> \t]*[-–*•+→➤●▪◦‣][ \t]+(?:\[[ xX]\][ \t]+)?")
+_WORDS = (
+    "observation|idea|concept|approach|way|method|solution|hint|insight|item|option|strategy|technique|property|perspective"
+)
+_HEADING = re.compile(r"#{1,6}[ \t]+\S.*|\*\*[^*]+\*\*:?[ \t]*|[A-Z][^.!?]{0,60}:[ \t]*")
+_TAG_LINE = re.compile(r"[ \t]*</?[a-z]\w*>[ \t]*", re.IGNORECASE)
+_ELEMENT = re.compile(rf"<(li|{_WORDS})\b[^>\n]*>(.*?)</\1>", re.IGNORECASE | re.DOTALL)
+_ROW = re.compile(r"[ \t]*\|(.*)\|[ \t]*")
 _HEADED = re.compile(rf"[#*_> \t]*(?:new[ \t]+)?(?:{_WORDS})[ \t]*#?\d{{1,3}}\b[*_ \t]*[:.)–-]?[*_ \t]*", re.IGNORECASE)
 _RARE = tuple(
     re.compile(mark, re.IGNORECASE)
@@ -29,7 +61,7 @@ _RARE = tuple(
 )
 _BOLD = re.compile(r"(?<!\w)\*\*(?=\S)([^*\n]+?)(?<=\S)\*\*(?!\w)")
 _AT_LINE = tuple(re.compile(f"^{mark.pattern}", mark.flags | re.MULTILINE) for mark in (_HEADED, _NUMBERED, _BULLET))
-_ITS_NAME = re.compile(rf"(?:new[ _])?(?:{_WORDS})", re.IGNORECASE)
+_ITS_NAME = re.compile(rf"(?:new[ _])?(?:{_WORDS})s?", re.IGNORECASE)
 _VALUE = re.compile(r"[ \t]*[\[{]\s*(?:[\[{\"']|$)")
 _OPENING = re.compile(r"^[ \t]*(?=[\[{]\s*[\[{\"'\w])", re.MULTILINE)
 _MOST_TRIES = 100  # places where a JSON value may begin and does not
@@ -40,38 +72,86 @@ def unfenced(text: str) -> str:
 
     Where there is a program outside of the block and none in it, the block is an example, or its fence closes the program.
     """
+    text = _within_tag(text)
     lines = lines_of(text)
     if sum(line.fence for line in lines) in (1, 2) and len(blocks := blocks_of(lines)) == 1:
         outside = is_program("\n".join(line.text for line in lines if not line.fenced))
         if not outside or is_program(textwrap.dedent(blocks[0].text)):
-            return blocks[0].text
+            return blocks[0].text if blocks[0].closed else _CLOSING.sub("", blocks[0].text)
         if not blocks[0].closed and not blocks[0].language:
             return "\n".join(line.text for line in lines[: blocks[0].first])
         return text.strip("\n")
+    if sum(line.fence for line in lines) == 1 and not says("\n".join(line.text for line in lines if line.fenced)):
+        return "\n".join(line.text for line in lines if not line.fenced).strip("\n")  # a fence that nothing stands below
     below = parse_reply(text) if not any(line.fence for line in lines) else []
     if len(below) == 1 and is_program(below[0].text) and not is_program(text[: text.find(below[0].text.strip("\n"))]):
         return below[0].text
     return text.strip("\n") if says(text) else ""
 
 
+def _within_tag(text: str) -> str:
+    """What stands in the only tag for an answer or code, as `<answer>`, if that has all the code there is; else the text."""
+    tags = list(_TAGGED.finditer(text))
+    if len(tags) != 1:
+        return text
+    rest = text[: tags[0].start()].strip("\n") + text[tags[0].end() :]
+    code = is_program(rest) or has_statements(rest) or FENCE.search(rest) or LIKE_CODE.search(rest)
+    return tags[0][2] if says(tags[0][2]) and not code else text
+
+
 def answer_in(reply: str, *, program: bool) -> str:
     """The answer that a reply holds: what comes behind the last marker line, and all of it where there is none.
+
+    Markers and fences alone hold no answer. A text may stand in a tag `<answer>`, or in one fenced block without a language.
 
     Of a program it is what comes behind the last marker line that has code behind it. In one fenced block it is the block; with
     several blocks or none the task's sanitiser finds the program.
     """
     text = without_thoughts(reply)
-    return unfenced(_code_behind_marker(text)) if program else _behind_marker(text).strip()
+    lines = lines_of(text)
+    marks = {
+        i for i, _ in _markers(lines, [i for i, line in enumerate(lines) if not line.fenced]) if not _beside(lines[i].text)
+    }
+    if not any(line.text.strip() and not line.fence and i not in marks for i, line in enumerate(lines)):
+        return ""
+    return unfenced(_code_behind_marker(text)) if program else without_wrapping(_behind_marker(text)).strip()
+
+
+def without_wrapping(text: str) -> str:
+    """A text without the tag or the fences that hold all of it."""
+    tags = list(_TAGGED.finditer(text))
+    if len(tags) == 1 and tags[0][1].lower() == "answer":
+        text = tags[0][2]
+    lines = lines_of(text.strip())
+    found = blocks_of(lines)
+    alone = len(found) == 1 and found[0].closed and found[0].first == 0 and found[0].end == len(lines)
+    return found[0].text if alone and found[0].language.lower() in _OF_TEXTS else text
+
+
+def _markers(lines: Sequence[Line], places: Sequence[int]) -> list[tuple[int, re.Match[str]]]:
+    """The marker lines at these places; one with a number, such as `Answer 2`, if it is the only such line."""
+    found = [(i, marker) for i in places if (marker := _MARKER.fullmatch(lines[i].text))]
+    several = sum(bool(marker["number"]) for _, marker in found) > 1
+    return [(i, marker) for i, marker in found if not (several and marker["number"])]
+
+
+def _beside(line: str) -> str:
+    """The text beside the colon of a marker line, without stars that close what began before it."""
+    marker = _MARKER.fullmatch(line)
+    beside = (marker["beside"] or "").strip() if marker else ""
+    opened = marker is not None and beside and line[: marker.start("beside")].count("**") % 2
+    return beside.removesuffix("**").rstrip() if opened else beside
 
 
 def _behind_marker(reply: str) -> str:
     """The text behind the last marker line outside of fences that has text behind it; the whole reply where there is none."""
     lines, found = reply.splitlines(keepends=True), reply
-    for i, line in enumerate(lines_of(reply)):
-        if not line.fenced and (marker := _MARKER.fullmatch(line.text)):
-            rest = (f"{marker[1]}\n" if (marker[1] or "").strip() else "") + "".join(lines[i + 1 :])
-            if rest.strip():
-                found = rest
+    parts = lines_of(reply)
+    for i, marker in _markers(parts, [i for i, line in enumerate(parts) if not line.fenced]):
+        beside = _beside(marker[0])
+        rest = (f"{beside}\n" if beside else "") + "".join(lines[i + 1 :])
+        if rest.strip():
+            found = RULE.sub("", rest)
     return found
 
 
@@ -98,14 +178,14 @@ def _code_behind_marker(reply: str) -> str:
 def _markers_beside_programs(lines: Sequence[Line]) -> Iterator[tuple[int, str]]:
     """(the line, the text beside it) of each marker line that is no part of a program which stands without fences."""
     begun = False
-    for i, line in enumerate(lines):
-        if line.fenced or line.held:
-            continue
-        marker = _MARKER.fullmatch(line.text)
+    free = [i for i, line in enumerate(lines) if not (line.fenced or line.held)]
+    marks = dict(_markers(lines, free))
+    for i in free:
+        line, marker = lines[i], marks.get(i)
         indented, comment = line.text[:1].isspace(), _COMMENT.match(line.text)
         inside = (indented and comment) or (begun and (indented or comment))
         if marker and not inside and not (_is_statement(line.text) and (begun or "=" in line.text)):
-            yield i, (marker[1] or "").strip()
+            yield i, _beside(line.text)
             begun = False
         begun = begun or is_program(line.text)
 
@@ -129,16 +209,19 @@ def _has_program(text: str) -> bool:
 def items_in(reply: str, most: int) -> list[str]:
     """At most `most` items of a list in a reply, in order and without doubles: the texts of JSON, or its lines.
 
-    A line begins an item with such a heading as `Observation 2:`; where none does, with a number, and else with a bullet, or
-    several do with `Observation:`, a letter or bold words. Other
-    lines belong to the item above them; those before the first are left out, and so are paragraphs behind the last. Without any
-    of these, lines are items below a line that ends with a colon. A reply in no such form is one item where one is wanted,
-    unless it is a program, and none where several are: it may be a refusal.
+    A line begins an item with such a heading as `Observation 2:`; where none does, with a number or a bullet, whichever is less
+    indented, or several do with `Observation:`, a letter or bold words. Other lines belong to the item above them; those before
+    the first are left out, and so are paragraphs behind the last. Else the rows of a table, elements such as `<li>`, or lines
+    below one that ends with a colon are items. A reply in no such form is one item where one is wanted, unless it is a program,
+    and none where several are: it may be a refusal. A list below a refusal names nothing.
     """
     text = without_thoughts(reply)
-    lines = [line for line in text.splitlines() if not FENCE.fullmatch(line)]
-    found = _texts_of_json(text)
-    found = found or _begun(lines, _HEADED) or _begun(lines, _NUMBERED) or [_unmarked(one) for one in _begun(lines, _BULLET)]
+    lines = [line for line in text.splitlines() if not (FENCE.fullmatch(line) or _TAG_LINE.fullmatch(line))]
+    lines = ["" if RULE.fullmatch(f"\n{line}") else line for line in lines]
+    if most > 1 and is_refused(lines):
+        return []
+    found = _texts_of_json(text) or _begun(lines, _HEADED) or _begun_outermost(lines)
+    found = found or _rows(lines) or [one[2] for one in _ELEMENT.finditer(text)]
     found = found or next((some for mark in _RARE if len(some := _begun(lines, mark)) > 1), [])
     if not found and not is_program(text) and not any(_VALUE.match(line) for line in lines):
         found = _plain(lines, most)
@@ -146,17 +229,61 @@ def items_in(reply: str, most: int) -> list[str]:
     return [item for item in dict.fromkeys(clean) if any(c.isalpha() for c in item)][:most]
 
 
+def _rows(lines: Sequence[str]) -> list[str]:
+    """The rows of a table below its rule: the column with the name of an item, else all but those of numbers."""
+    rows = [[cell.strip() for cell in row[1].split("|")] for line in lines if (row := _ROW.fullmatch(line))]
+    rule = next((i for i, row in enumerate(rows) if set("".join(row)) <= set(":- \t") and "-" in "".join(row)), 0)
+    if not rule:
+        return []
+    named = [i for i, head in enumerate(rows[rule - 1]) if _ITS_NAME.fullmatch(head.strip("*_ "))]
+    texts = [[row[named[0]]] if len(named) == 1 and named[0] < len(row) else row for row in rows[rule + 1 :]]
+    return [": ".join(one for one in row if any(c.isalpha() for c in one)) for row in texts]
+
+
+def _begun_outermost(lines: Sequence[str]) -> list[str]:
+    """The items that begin with numbers or bullets, whichever of both is less indented; numbers where both are not."""
+    numbered, bulleted = ([_unmarked(one) for one in _begun(lines, mark)] for mark in (_NUMBERED, _BULLET))
+    if not (numbered and len(bulleted) > 1):
+        return numbered or bulleted
+    number, bullet = (min(_indent(line) for line in lines if mark.match(line)) for mark in (_NUMBERED, _BULLET))
+    return bulleted if bullet + 1 < number else numbered
+
+
+def _indent(line: str) -> int:
+    return indent_of(line.expandtabs(4))
+
+
+def _outer(lines: Sequence[str], mark: re.Pattern[str]) -> set[int]:
+    """The places of the lines that begin items: not those of lists within them, which are indented and begin anew."""
+    marks = {i: _indent(line) for i, line in enumerate(lines) if mark.match(line)}
+    least = min(marks.values(), default=0)
+    inner = {i for i, indent in marks.items() if indent > least + 1}
+    anew = mark is _BULLET or any(re.match(r"\W*1\b", lines[i]) for i in inner)
+    return set(marks) - inner if anew else set(marks)
+
+
+def _next(lines: Sequence[str], place: int) -> int:
+    """The place of the next line that is not empty; -1 where there is none."""
+    return next((i for i in range(place + 1, len(lines)) if lines[i].strip()), -1)
+
+
 def _begun(lines: Sequence[str], mark: re.Pattern[str]) -> list[str]:
     """The items whose first lines have the mark, with the lines below them.
 
-    A paragraph is behind an empty line and not indented. The last item has as many as the one before it that has most.
+    A paragraph is behind an empty line and not indented. The last item has as many as the one before it that has most. A
+    heading between two items is a part of neither.
     """
     found: list[list[str]] = []
+    outer = _outer(lines, mark)
     behind = False  # an empty line
-    for line in lines:
-        if begins := mark.match(line):
-            found.append([line[begins.end() :]])
+    for i, line in enumerate(lines):
+        begins = mark.match(line) if i in outer else None
+        if begins:
+            opened = begins[0].count("**") % 2  # bold words go on behind the mark
+            found.append(["**" * opened + line[begins.end() :]])
         elif found and line.strip():
+            if behind and mark is not _HEADED and _HEADING.fullmatch(line) and _next(lines, i) in outer:
+                continue
             if behind and not line[0].isspace() and found[-1][-1].strip():
                 found[-1].append(line.strip())
             else:
@@ -178,6 +305,8 @@ def _plain(lines: Sequence[str], most: int) -> list[str]:
     headed = bool(paragraphs[0]) and paragraphs[0][0].rstrip().endswith(":")
     if headed:
         paragraphs[0] = paragraphs[0][1:]
+    if headed and most > 1:  # what ends with a colon as well is no item
+        paragraphs = [[line for line in paragraph if not line.rstrip().endswith(":")] for paragraph in paragraphs]
     paragraphs = [paragraph for paragraph in paragraphs if paragraph]
     if not paragraphs or (not headed and most > 1):
         return []

@@ -17,10 +17,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from spa_bench.samplers.asking.fences import is_program, says
+from spa_bench.samplers.asking.fences import is_program, says, tree_of
+from spa_bench.samplers.asking.reading import unfenced
 from spa_bench.samplers.asking.stated_json import is_json, objects
 from spa_bench.samplers.asking.stated_lines import blocks, followed, labelled, listed, marked, numbered, table
-from spa_bench.samplers.asking.stated_numbers import probabilities, without_cut_number
+from spa_bench.samplers.asking.stated_numbers import Raw, probabilities, without_cut_number
 from spa_bench.samplers.asking.stated_tags import tagged
 from spa_bench.support.thoughts import without_thoughts
 
@@ -31,6 +32,12 @@ _BESIDE_FENCE = re.compile(  # between a number, a bullet or a tag and the fence
     r"|(?<=^```)(?:(?=</?(?:text|response|probability)\b)|[ \t]+(?=\())",
     re.IGNORECASE | re.MULTILINE,
 )
+_NUMBERS_BELOW = re.compile(  # of all answers together, which belong to none of their texts
+    r"^[#*_> \t]*(?:(?:stated|estimated)[ \t]+)?probabilities[*_ \t]*:"
+    r"(?:[^\n]*\d[^\n]*|(?:[\d\s.,%/:;()*_=~≈-]|answer|response|option|and)*)\s*\Z",
+    re.IGNORECASE | re.MULTILINE,
+)
+_PLACEHOLDERS = {"the answer", "your answer", "..."}  # that stand in a template, and are repeated
 
 
 @dataclass(frozen=True)
@@ -50,12 +57,36 @@ def stated_in(reply: str, *, program: bool = False, finished: bool = True) -> li
     text = _BESIDE_FENCE.sub("\n", _without_reasoning(without_thoughts(reply), finished))
     if not finished:
         text = without_cut_number(text)
+    found = _read(_NUMBERS_BELOW.sub("", text), finished, program)
+    shares = probabilities([raw.said for raw in found])
+    read = [Stated(raw.text, share, raw.whole) for raw, share in zip(found, shares, strict=True)]
+    return read or ([Stated(text, None, finished)] if program and is_program(text) else [])
+
+
+def _read(text: str, finished: bool, program: bool) -> list[Raw]:
+    """What the first reader that finds answers reads; where it is one block of text, what is read of that, if it is more."""
     first, second = (objects, tagged) if is_json(text) else (tagged, objects)
     for read in (first, second, marked, numbered, labelled, table, listed, followed, blocks):
-        if found := [raw for raw in read(text, finished, program) if says(raw.text)]:
-            shares = probabilities([raw.said for raw in found])
-            return [Stated(raw.text, share, raw.whole) for raw, share in zip(found, shares, strict=True)]
-    return [Stated(text, None, finished)] if program and is_program(text) else []
+        found = [_opened(raw, program) if read is tagged else raw for raw in read(text, finished, program)]
+        found = [raw for raw in found if says(raw.text) and not _is_empty(raw.text, program)]
+        if read is blocks and len(found) == 1 and not program and found[0].text != text:
+            inner = _read(found[0].text, finished, program)
+            return inner if len(inner) > 1 else found
+        if found:
+            return found
+    return []
+
+
+def _opened(raw: Raw, program: bool) -> Raw:
+    """The answer of a tag; that of the JSON in it, if this states the probability."""
+    inner = objects(raw.text, raw.whole, program) if not raw.said and is_json(raw.text) else []
+    return inner[0] if len(inner) == 1 and inner[0].said else raw
+
+
+def _is_empty(text: str, program: bool) -> bool:
+    """Whether a text is the place of an answer in a template, or a program of comments."""
+    tree = tree_of(unfenced(text)) if program else None
+    return text.strip().lower() in _PLACEHOLDERS or (tree is not None and not tree.body)
 
 
 def _without_reasoning(text: str, finished: bool) -> str:

@@ -9,25 +9,34 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 _DECIMAL = r"[-+]?(?:\d+(?:[.,]\d+)?|\.\d+)(?:[eE][-+]?\d+)?"
-_NUMBER = re.compile(rf"(?<![\w.,])(?<![a-zA-Z]-)({_DECIMAL})(?!\w|[.,]\d)\s*(%|percent\b)?", re.IGNORECASE)
+_NUMBER = re.compile(rf"(?<![\w.,])(?<![a-zA-Z]-)({_DECIMAL})(?!\w|[.,]\d)\s*(%|％|percent\b)?", re.IGNORECASE)
 _RATIO = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(?:/|in|out of|:)\s*(\d+(?:\.\d+)?)\s*", re.IGNORECASE)
 _GROUPED = re.compile(r"[-+]?[1-9]\d*,\d{3}")  # 1,000 is a thousand, 0,125 an eighth
 _REMARK = re.compile(r"\s*\([^()%\d]*\)\s*$")  # such as (rare)
-_WORD = r"\b(?:prob(?:ability|\.)?|likelihood|confidence)"
+_ELSEWHERE = (  # the word in other languages, in which models answer too
+    r"wahrscheinlichkeit|probabilit(?:é|à)|probabili?dade?|waarschijnlijkheid|вероятность|prawdopodobieństwo|olasılık"
+    r"|概率|可能性|確率|확률"
+)
+_WORD = rf"\b(?:prob(?:ability|\.)?|likelihood|confidence|{_ELSEWHERE})"
+_P = r"(?<=[(\[（$])\s{0,2}p(?=\s{0,2}\$?\s{0,2}[:=≈~<>])"  # p = 0.2 in brackets
 _ABOUT = r"(?:[<>≤≥~≈]\s?)?"
+_UNIT = r"(?:\s{0,2}(?:probability|prob\.|likelihood|chance|likely|confidence)\b)?"
 SAID = re.compile(  # lengths are bounded, so that a long run of spaces is read once
-    rf"[(\[{{*_\s]{{0,4}}{_WORD}[*_\s]{{0,4}}(?:is|of)?[\s:=≈~<>≤≥*_]{{0,8}}"
-    r"([-+]?[\d.][\d.,eE/+-]{0,30}\s{0,2}%?)[)\]}*_.,;\s]{0,4}",
+    rf"[(（\[{{*_$\s]{{0,4}}(?:{_WORD}|{_P})[*_\s]{{0,4}}(?:is|of)?[\s:：=≈~<>≤≥*_]{{0,8}}"
+    r"([-+]?[\d.][\d.,eE/+-]{0,30}\s{0,2}[%％]?)[)）\]}*_.,;$\s]{0,4}",
     re.IGNORECASE,
 )
-LAST = re.compile(rf"[(\[]\s{{0,2}}({_ABOUT}[\d.][\d.,/]{{0,30}}\s{{0,2}}%?)\s{{0,2}}[)\]][*_.\s]{{0,4}}$")
+LAST = re.compile(rf"[(（\[]\s{{0,2}}({_ABOUT}[\d.][\d.,/]{{0,30}}\s{{0,2}}[%％]?){_UNIT}\s{{0,2}}[)）\]][*_.\s]{{0,4}}$")
+_FIRST = re.compile(  # in brackets at the beginning of a line: no number that may be one of the text
+    rf"[*_]{{0,3}}[(\[]\s?({_ABOUT}(?:0?[.,]\d{{1,12}}|\d{{1,3}}(?:\.\d{{1,12}})?\s?%))\s?[)\]][*_:\s]{{0,6}}(?=\S)"
+)
 # at the end of a line, without words or brackets: a decimal, a percentage or a fraction, because any number may end a line
 _TAIL = re.compile(
     r"[*_]{0,3}(?:\s{0,4}[:=–—|→]|\s{0,4}->|,?\s{1,4}[-–—(]?)[*_\s]{0,4}"
-    rf"({_ABOUT}(?:\d{{1,3}}[.,]\d{{1,12}}\s?%?|\.\d{{1,12}}|\d{{1,3}}\s?%|\d{{1,4}}/\d{{1,4}}))[)*_.\s]{{0,4}}$"
+    rf"({_ABOUT}(?:\d{{1,3}}[.,]\d{{1,12}}\s?%?|\.\d{{1,12}}|\d{{1,3}}\s?%|\d{{1,4}}/\d{{1,4}})){_UNIT}[)*_.\s]{{0,4}}$"
 )
 _OWN = re.compile(
-    rf"[-*•>_#\s(\[]{{0,8}}(?:(?:stated|estimated)\s)?{_WORD}[*_\s]{{0,4}}[:=][*_\s]{{0,4}}(.{{1,60}})", re.IGNORECASE
+    rf"[-*•>_#\s(\[]{{0,8}}(?:(?:stated|estimated)\s)?{_WORD}[*_\s]{{0,4}}[:：=][*_\s]{{0,4}}(.{{1,60}})", re.IGNORECASE
 )
 _WITH = re.compile(r"(?:\bwith|\bat|\bhas)(?:\s{1,4}an?)?\s{0,4}$", re.IGNORECASE)
 _CUT = re.compile(rf"((?:{_WORD}|\bp)[\"'*_\s]{{0,4}}(?:is|of)?[\s:=≈~<>*_\"']{{0,8}})[\d.,]{{1,30}}\Z", re.IGNORECASE)
@@ -96,12 +105,21 @@ def said_alone(line: str) -> str | None:
     return None
 
 
+def last(line: str) -> re.Match[str] | None:
+    """What a line ends with that may be a probability in brackets, as a year is not."""
+    match = LAST.search(line)
+    value, unit = _number(match[1]) if match else (None, None)
+    return match if value is not None and value <= (unit or 100) else None
+
+
 def parted(line: str, *, tail: bool = False) -> tuple[str, str]:
     """(a line without its probability, what it states); `tail`: a bare number may stand at its end."""
     worded = SAID.search(line)
-    match = worded or LAST.search(line) or (_TAIL.search(line) if tail else None)
+    match = worded or last(line) or (_TAIL.search(line) if tail else None)
+    if not match and (first := _FIRST.match(line)):
+        return line[first.end() :].strip(' \t*_"'), first[1]
     text = line[: match.start()] if match else line
-    return (_WITH.sub("", text) if worded else text).strip(' \t-–—:,;*_"|'), match[1] if match else ""
+    return (_WITH.sub("", text) if worded else text).strip(' \t-–—:：,，;*_"|'), match[1] if match else ""
 
 
 def without_cut_number(text: str) -> str:

@@ -15,15 +15,17 @@ from spa_bench.samplers.asking.stated_numbers import SAID, Raw, said_alone
 
 _NAMES = "response|answer|candidate|item"
 _QUOTES = "`'\"\\"  # a tag right behind one is named, and begins nothing
-_OPENING = re.compile(rf"<({_NAMES}|text)\b([^>\n]*)>", re.IGNORECASE)
+_OPENING = re.compile(rf"<({_NAMES}|text)(?:_?\d+)?\b([^>\n]*)>", re.IGNORECASE)
 _TEXT = re.compile(r"<(/?)text\b[^>\n]*>(\s*<!\[CDATA\[)?", re.IGNORECASE)
+_WORD_BEFORE = re.compile(r"[^\W\d_][ \t]+\Z")
 _CDATA = re.compile(r"\A\s*<!\[CDATA\[(.*?)(?:\]\]>\s*\Z|\Z)", re.DOTALL)
 _CDATA_END = re.compile(r"\]\]>\s*</text", re.IGNORECASE)
-_PROBABILITY = re.compile(r"<prob(?:ability)?\s*>\s*([^\n]*?)\s*(?:</|<(?=[a-z])|\n|\Z)", re.IGNORECASE)
-_ELEMENT = re.compile(r"<prob(?:ability)?\s*>\s*([^\n]*?)\s*(?:</(?:prob(?:ability)?\s*>)?|<(?=[a-z])|\n|\Z)", re.IGNORECASE)
+_SHARE = r"(?:numeric[_-]?)?prob(?:ability)?"
+_PROBABILITY = re.compile(rf"<{_SHARE}\b[^>\n/]*>\s*([^\n]*?)\s*(?:</|<(?=[a-z])|\n|\Z)", re.IGNORECASE)
+_ELEMENT = re.compile(rf"<{_SHARE}\b[^>\n/]*>\s*([^\n]*?)\s*(?:</(?:{_SHARE}\s*>)?|<(?=[a-z])|\n|\Z)", re.IGNORECASE)
 _ATTRIBUTE = re.compile(r"\bprob(?:ability)?\s*=\s*(?:\"([^\"\n]*)|'([^'\n]*)|([^\"'>\s]*))", re.IGNORECASE)
-_TAG = re.compile(rf"(?<![`'\"\\])</?(?:(?:{_NAMES})s?|text|prob(?:ability)?|reasoning)\b[^>\n]*>", re.IGNORECASE)
-_STRUCTURE = re.compile(rf"\s*</?(?:(?:{_NAMES})s?|text|prob(?:ability)?)\b", re.IGNORECASE)
+_TAG = re.compile(rf"(?<![`'\"\\])</?(?:(?:{_NAMES})(?:s|_?\d+)?|text|{_SHARE}|reasoning)\b[^>\n]*>", re.IGNORECASE)
+_STRUCTURE = re.compile(rf"\s*</?(?:(?:{_NAMES})(?:s|_?\d+)?|text|{_SHARE})\b", re.IGNORECASE)
 _ENTITY = re.compile(r"&(?:lt|gt|amp|quot|apos|#0*39|#x27);")
 _ENTITIES = ("lt", "gt", "amp", "quot", "apos")
 
@@ -96,13 +98,26 @@ def _openings(text: str, spans: Sequence[tuple[int, int, bool]]) -> list[re.Matc
     for match in _OPENING.finditer(text):
         place = bisect_right(firsts, match.start() - 1) - 1
         inside = place >= 0 and match.start() < spans[place][1]
-        if not inside and not _is_quoted(text, match) and (match[1].lower() != "text" or not match[2].strip()):
+        if (
+            not inside
+            and not _is_quoted(text, match)
+            and not _is_mentioned(text, match, match[1])
+            and (match[1].lower() != "text" or not match[2].strip())
+        ):
             found.append(match)
     return found
 
 
 def _is_quoted(text: str, tag: re.Match[str]) -> bool:
     return tag.start() > 0 and text[tag.start() - 1] in _QUOTES
+
+
+def _is_mentioned(text: str, tag: re.Match[str], name: str) -> bool:
+    """Whether a tag stands behind a word, as in `A <text> is`, and is not closed before the next one of its name."""
+    if not _WORD_BEFORE.search(text[max(0, tag.start() - 9) : tag.start()]):
+        return False
+    following = re.compile(rf"<(/?){name}(?:_?\d+)?\b", re.IGNORECASE).search(text, tag.end())
+    return following is None or not following[1]
 
 
 def _spans_of_text(text: str) -> list[tuple[int, int, bool]]:
@@ -113,14 +128,14 @@ def _spans_of_text(text: str) -> list[tuple[int, int, bool]]:
     marks, closing = list(_TEXT.finditer(text)), dict[int, int]()
     opened: list[int] = []
     for i, mark in enumerate(marks):
-        if not mark[1] and (opened or not _is_quoted(text, mark)):
+        if not mark[1] and (opened or not _is_quoted(text, mark)) and not _is_mentioned(text, mark, "text"):
             opened.append(i)
         elif mark[1] and opened:
             closing[opened.pop()] = i
     spans: list[tuple[int, int, bool]] = []
     reached = 0
     for i, mark in enumerate(marks):
-        if mark[1] or mark.start() < reached or _is_quoted(text, mark):
+        if mark[1] or mark.start() < reached or _is_quoted(text, mark) or _is_mentioned(text, mark, "text"):
             continue
         start = mark.start(2) if mark[2] else mark.end()
         data_end = _CDATA_END.search(text, start) if mark[2] else None
@@ -135,7 +150,7 @@ def _spans_of_text(text: str) -> list[tuple[int, int, bool]]:
 
 
 def _end_of_unclosed(text: str, start: int) -> int:
-    found = re.compile(rf"<prob(?:ability)?\s*>|</?(?:{_NAMES})\s*>|</?text\s*>", re.IGNORECASE).search(text, start)
+    found = re.compile(rf"<{_SHARE}\b[^>\n]*>|</?(?:{_NAMES})(?:_?\d+)?\s*>|</?text\s*>", re.IGNORECASE).search(text, start)
     return found.start() if found else len(text)
 
 
@@ -146,7 +161,9 @@ def _parted(
     first = start.start() if start[1].lower() == "text" else start.end()
     place = bisect_right(spans, (first, -1, False))
     inner = spans[place] if place < len(spans) and spans[place][0] <= end else None
-    close = re.compile(rf"(?<![`'\"\\])</{start[1]}\s*>", re.IGNORECASE).search(shape, inner[1] if inner else first, end)
+    close = re.compile(rf"(?<![`'\"\\])</{start[1]}(?:_?\d+)?\s*>", re.IGNORECASE).search(
+        shape, inner[1] if inner else first, end
+    )
     stop = close.start() if close else end
     behind = text[close.end() : end] if close else ""
     if inner is None:

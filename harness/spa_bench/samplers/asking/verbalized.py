@@ -29,7 +29,7 @@ from spa_bench.errors import UsageError
 from spa_bench.samplers.asking.asker import asking_kind
 from spa_bench.samplers.asking.case import Answer, Case, Question, Reply, Steps, failed
 from spa_bench.samplers.asking.checks import MOST, within
-from spa_bench.samplers.asking.reading import unfenced
+from spa_bench.samplers.asking.reading import unfenced, without_wrapping
 from spa_bench.samplers.asking.stated import Stated, is_below, stated_in, weights
 from spa_bench.samplers.base import one_member, spread
 
@@ -149,7 +149,7 @@ class _Conversation:
         yield from [failed(lack, pool[0][1])] * (count - len(chosen))
 
     def _answer(self, one: Stated, reply: Reply) -> Answer:
-        text = unfenced(one.text) if self._program else one.text.strip()
+        text = unfenced(one.text) if self._program else without_wrapping(one.text).strip()
         tokens = round(reply.tokens * min(1.0, len(text) / max(1, len(reply.text))))
         return Answer(text=text, tokens=tokens, finish="stop" if one.whole else "length", note="; ".join(self.lacks))
 
