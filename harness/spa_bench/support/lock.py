@@ -22,6 +22,7 @@ from spa_bench.errors import StoreError
 from spa_bench.support.files import sweep
 from spa_bench.support.interrupt import pause_point
 
+_REMOVAL_SECONDS = 60.0  # a remover takes a moment: one that is not done by then has ended within it
 _NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL}
 
 
@@ -99,9 +100,10 @@ def _clear(path: Path) -> None:
     try:
         os.close(os.open(turn, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
     except FileExistsError:
-        raise StoreError(
-            f"another process removes {path} just now; run the same command again, or remove {turn} if it stays there"
-        ) from None
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - turn.stat().st_mtime > _REMOVAL_SECONDS:
+                turn.unlink()
+        raise StoreError(f"another process removes {path} just now; run the same command again") from None
     try:
         if _is_gone(_owner(path)):
             path.unlink()
