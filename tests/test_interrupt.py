@@ -6,13 +6,15 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
+from types import FrameType
 
 import pytest
 
 from doubles import Call
-from spa_bench.support.interrupt import asked, patiently, pause_point
+from spa_bench.support.interrupt import Flag, asked, patiently, pause_point
 
 
 def test_the_first_signal_waits_for_a_pause_point():
@@ -37,6 +39,29 @@ def test_the_second_signal_does_not_wait(number: signal.Signals):
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), number)
     assert reached == ["finishing the batch in hand; once more to stop at once"]
+
+
+def test_a_signal_that_comes_while_another_is_handled_waits_for_nothing():
+    def watch(frame: FrameType, event: str, _: object) -> None:
+        taken = event == "return" and frame.f_code is threading.Condition.__enter__.__code__  # the lock of an Event
+        if taken or (event == "call" and frame.f_code is Flag.set.__code__):
+            sys.setprofile(None)
+            signal.raise_signal(signal.SIGTERM)
+
+    def give_up(*_: object) -> None:
+        raise TimeoutError("the second signal waits for a lock that the first one holds")
+
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.alarm(5)
+    try:
+        with patiently(lambda text: None):
+            sys.setprofile(watch)
+            signal.raise_signal(signal.SIGINT)
+            assert asked()
+    finally:
+        sys.setprofile(None)
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def test_handlers_are_put_back():

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from spa_bench.errors import StoreError
-from spa_bench.support import lock
+from spa_bench.support import interrupt, lock
 
 HOLD = (
     "import sys, pathlib; from spa_bench.support import lock\n"
@@ -52,6 +52,20 @@ def test_whoever_waits_is_told_once_and_gets_it_in_the_end(tmp_path: Path, other
     monkeypatch.setattr(lock.time, "sleep", sleep)
     with lock.hold(tmp_path, wait=told.append):
         assert told == [f"process {other.pid} on {platform.node()}"]
+
+
+def test_ctrl_c_ends_the_wait_for_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    looks = iter(range(3))
+
+    def looked(_: float) -> None:
+        next(looks)
+
+    def told(_: str) -> None:
+        monkeypatch.setattr(interrupt._asked, "is_set", lambda: True)
+
+    monkeypatch.setattr(lock.time, "sleep", looked)
+    with lock.hold(tmp_path), pytest.raises(KeyboardInterrupt), lock.hold(tmp_path, wait=told):
+        pass
 
 
 def test_it_is_free_after_the_block_although_a_process_that_was_forked_within_has_the_file_open(tmp_path: Path):
@@ -91,6 +105,42 @@ def test_without_locks_a_file_stands_in(tmp_path: Path, no_flock: None):
 @pytest.mark.parametrize("change", [{"pid": 4194399}, {"started": "1"}])
 def test_without_locks_a_stale_file_is_recognised(tmp_path: Path, no_flock: None, change: dict[str, object]):
     (tmp_path / ".lock-owner").write_text(json.dumps({**lock._me(), **change}))
+    with lock.hold(tmp_path):
+        assert json.loads((tmp_path / ".lock-owner").read_text()) == lock._me()
+
+
+def test_without_locks_only_one_takes_the_place_of_a_process_that_has_ended(
+    tmp_path: Path, no_flock: None, monkeypatch: pytest.MonkeyPatch
+):
+    file = tmp_path / ".lock-owner"
+    file.write_text(json.dumps({**lock._me(), "pid": 4194399}))
+    read, quicker = lock._owner, lock.hold(tmp_path)
+
+    def read_slowly(path: Path) -> dict[str, object]:
+        """What the file says; another one takes the place before the reader goes on."""
+        owner = read(path)
+        if path == file and lock._is_gone(owner):
+            monkeypatch.setattr(lock, "_owner", read)
+            quicker.__enter__()
+        return owner
+
+    monkeypatch.setattr(lock, "_owner", read_slowly)
+    with pytest.raises(StoreError, match=rf"(process {os.getpid()} .* works on|has just taken) "), lock.hold(tmp_path):
+        pass
+    assert file.exists()
+    quicker.__exit__(None, None, None)
+    assert [p.name for p in tmp_path.iterdir()] == [".lock"]
+
+
+def test_without_locks_a_process_that_ended_while_it_took_a_place_is_in_the_way_for_a_minute(tmp_path: Path, no_flock: None):
+    (tmp_path / ".lock-owner").write_text(json.dumps({**lock._me(), "pid": 4194399}))
+    (removal := tmp_path / ".lock-owner-removal").touch()
+    for old in (False, True):
+        with pytest.raises(StoreError, match=r"another process removes .*lock-owner just now"), lock.hold(tmp_path):
+            pass
+        assert removal.exists() is not old
+        if not old:
+            os.utime(removal, (0, 0))
     with lock.hold(tmp_path):
         assert json.loads((tmp_path / ".lock-owner").read_text()) == lock._me()
 

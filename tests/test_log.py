@@ -14,7 +14,7 @@ import pytest
 from spa_bench.errors import StoreError
 from spa_bench.runs import log as module
 from spa_bench.runs.log import Log
-from spa_bench.support.files import replace_file, sweep
+from spa_bench.support.files import put, put_parts, replace_file, sweep
 from spa_bench.types import Grade, Record, Verdict
 
 
@@ -129,6 +129,19 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path):
         replace_file(path, b"x" * 200)
     assert [p.name for p in tmp_path.iterdir()] == ["metrics.json"]
     assert path.read_bytes() == b"old"
+
+
+def test_two_writers_of_one_file_do_not_write_into_each_others(tmp_path: Path):
+    path = tmp_path / "metrics.json"
+
+    def slow() -> Iterator[bytes]:
+        yield b"the first "
+        put(path, b"the second")  # of another thread, or of a process with the same number in another container
+        yield b"and whole"
+
+    put_parts(path, slow())
+    assert path.read_bytes() == b"the first and whole"
+    assert [p.name for p in tmp_path.iterdir()] == ["metrics.json"]
 
 
 def test_what_a_killed_process_left_half_written_is_swept_and_a_living_ones_is_not(tmp_path: Path):

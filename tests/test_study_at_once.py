@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import threading
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from spa_bench.cards.sampler import load_sampler_card
 from spa_bench.cards.task import load_task_card
+from spa_bench.compare.study import runner
 from spa_bench.compare.study.at_once import make_at_once
 from spa_bench.compare.study.designs import Point
 from spa_bench.compare.study.runner import StudyRun, StudySetup, make, runs_of, shares_of
@@ -111,6 +116,28 @@ def test_ctrl_c_begins_no_further_run(monkeypatch: pytest.MonkeyPatch):
     with pytest.raises(KeyboardInterrupt):
         make_at_once(list("abc"), making, 1, quiet(), shares=alone)
     assert making.begun == ["a"]
+
+
+def test_a_claim_of_another_machine_that_may_have_ended_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    def slept(_: float) -> None:
+        raise KeyboardInterrupt
+
+    claim = tmp_path / ".claims" / "run" / ".lock-owner"
+    claim.parent.mkdir(parents=True)
+    claim.write_text(json.dumps({"host": "elsewhere", "pid": 7, "started": "1"}))
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    monkeypatch.setattr(runner.time, "sleep", slept)
+    run: Any = SimpleNamespace(path=tmp_path / "run", done=False)
+    setup: Any = SimpleNamespace(model=None, price=None, out=tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        make([run], setup, Reporter())
+    said = f"waiting for another process, which makes 1 of these runs; if it is not there any more, remove {claim}\n"
+    assert said in capsys.readouterr().err
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import multiprocessing
+import threading
 import time
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
@@ -11,7 +12,9 @@ from typing import Any
 
 import pytest
 
+from spa_bench.errors import UsageError
 from spa_bench.executors import ray as ray_of_ours
+from spa_bench.executors import ray_side
 from spa_bench.executors.base import Lost, Returned
 from spa_bench.executors.ray import Connected, RayOptions, RayTransport
 
@@ -66,3 +69,93 @@ def test_what_comes_from_an_actor_that_was_stopped_is_dropped(ends: tuple[RayTra
     begun = time.monotonic()
     assert transport.wait([second], 0.3) == []
     assert time.monotonic() - begun > 0.2  # it waits: nothing is left of the stopped one
+
+
+MUCH = bytes(1 << 23)  # more than a socket holds
+
+
+class Ray:
+    """As much of the package as the connected process calls. An actor answers with MUCH, and `asked` is set meanwhile."""
+
+    def __init__(self) -> None:
+        self.asked = threading.Event()
+        self.exceptions, self.do = self, self
+        self.RayError = RuntimeError
+
+    def remote(self, *_: object) -> Ray:
+        return self
+
+    def options(self, **_: object) -> Ray:
+        return self
+
+    def put(self, act: bytes) -> bytes:
+        return act
+
+    def wait(self, working: list[Ray], **_: object) -> tuple[list[Ray], list[Ray]]:
+        return working, []
+
+    def get(self, answer: Ray) -> bytes:
+        self.asked.set()
+        return MUCH
+
+    def shutdown(self) -> None:
+        pass
+
+
+def test_acts_and_answers_that_a_socket_does_not_hold_pass_each_other(
+    ends: tuple[RayTransport, Connection[Any, Any]], monkeypatch: pytest.MonkeyPatch
+):
+    transport, connection = ends
+    monkeypatch.setattr(ray_side, "_ray", lambda: ray)
+    ray, sent = Ray(), threading.Event()
+    assert isinstance(connection.recv(), RayOptions)
+    side = ray_side._Side(connection, RayOptions())
+
+    def run() -> None:
+        with pytest.raises(EOFError):
+            side.run()
+
+    def send_much() -> None:
+        transport.pack(MUCH)
+        sent.set()
+
+    begun = threading.Thread(target=run, daemon=True)
+    begun.start()
+    seat = transport.start(0)
+    seat.send(transport.pack(b""))
+    assert ray.asked.wait(10)
+    threading.Thread(target=send_much, daemon=True).start()
+    assert sent.wait(10), "the driver sends and the other process answers, and neither reads"
+    assert transport.wait([seat], 10) == [(seat, Returned(MUCH))]
+    transport.close()
+    begun.join(10)
+    assert not begun.is_alive()
+
+
+def test_a_process_that_ends_before_it_says_a_word_is_no_cluster(monkeypatch: pytest.MonkeyPatch):
+    ours, theirs = multiprocessing.Pipe()
+    theirs.close()
+    process = Process()
+    monkeypatch.setattr(ray_of_ours, "begin", lambda *_, **__: (process, ours))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: object())
+    with pytest.raises(UsageError, match=r"^no cluster of Ray answers at this machine \(its process ended without a word\)"):
+        RayTransport(RayOptions())
+    assert process.asked == ["kill", "wait"]
+    assert ours.closed
+
+
+def test_ctrl_c_while_ray_starts_ends_its_process(monkeypatch: pytest.MonkeyPatch):
+    class Silent:
+        def send(self, _: object) -> None: ...
+
+        def poll(self, seconds: float) -> bool:
+            raise KeyboardInterrupt
+
+        def close(self) -> None: ...
+
+    process = Process()
+    monkeypatch.setattr(ray_of_ours, "begin", lambda *_, **__: (process, Silent()))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: object())
+    with pytest.raises(KeyboardInterrupt):
+        RayTransport(RayOptions())
+    assert process.asked == ["kill", "wait"]

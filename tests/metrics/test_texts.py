@@ -3,8 +3,10 @@ import multiprocessing
 import os
 import random
 import signal
+import sys
 import threading
 import time
+from concurrent.futures import Future
 from dataclasses import replace
 from itertools import combinations
 
@@ -18,7 +20,7 @@ from spa_bench.metrics.novelty import distinct_k, utility_k
 from spa_bench.metrics.rarefaction import subsets
 from spa_bench.metrics.self_bleu import self_bleu
 from spa_bench.metrics.text_table import TEXT_METRICS
-from spa_bench.metrics.texts import TextSamples, Values, text_values_of, values_of
+from spa_bench.metrics.texts import TextSamples, Values, each_text_values, text_values_of, values_of
 from spa_bench.metrics.vendi import ngram_kernel, vendi_from_features, vendi_score
 
 TEXTS = [
@@ -246,6 +248,46 @@ def test_the_environment_is_left_as_it_was(monkeypatch):
     before = dict(os.environ)
     text_values_of(many(), [2], workers=1)
     assert dict(os.environ) == before
+
+
+def test_two_threads_that_start_processes_leave_each_other_what_these_need(monkeypatch):
+    """The first one is still starting its processes when the second one begins."""
+    entered, left, seen = threading.Event(), threading.Event(), []
+    main = sys.modules["__main__"]
+
+    class Pool:
+        def __init__(self, *_, **__):
+            self._processes = {}
+
+        def submit(self, act, *given):
+            if threading.current_thread() is second:
+                entered.set()
+                assert left.wait(10)
+            elif not second.is_alive():
+                second.start()
+                entered.wait(0.3)
+            seen.append((hasattr(main, "__file__"), main.__spec__, os.environ.get("OMP_NUM_THREADS")))
+            future = Future()
+            future.set_result([{} for _ in given[0]])
+            return future
+
+        def shutdown(self, **_):
+            pass
+
+    def begin():
+        for _ in each_text_values(problems, [2]):
+            left.set()
+
+    problems, second = many(), threading.Thread(target=begin)
+    monkeypatch.setattr("spa_bench.metrics.texts.ProcessPoolExecutor", Pool)
+    monkeypatch.setattr(main, "__file__", "script.py", raising=False)
+    monkeypatch.setattr(main, "__spec__", "of the script")
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+    begin()
+    second.join()
+    assert seen == [(False, None, "1")] * 2 * len(problems)
+    assert (main.__spec__, "OMP_NUM_THREADS" in os.environ) == ("of the script", False)
 
 
 def test_no_worker_is_refused():

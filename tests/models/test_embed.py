@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 from doubles import SANDBOX, Call
 from spa_bench.errors import ModelError
 from spa_bench.models.embed import HFEmbedder
+from spa_bench.models.hf.loading import load_network
 
 TEXTS = ["return a + b", "x", "", "def f(x):\n    return x\n" * 20]
 
@@ -186,3 +188,35 @@ def test_scored_samples_can_be_embedded_by_the_embedded_model(call: Call, three:
     assert json.loads(done.out)[0]["metrics"]["vendi[embedding,q=1]"]["value"] > 1
     [path] = (tmp_path / "runs").iterdir()
     assert json.loads((path / "embeddings.json").read_text())["rows"] == 2
+
+
+def test_two_models_that_two_threads_load_leave_torch_as_it_was(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch):
+    """Transformers sets torch's dtype, which all threads share, and puts back the one that it found."""
+    first_ended = threading.Event()
+
+    def load(_: object, *, dtype: torch.dtype, **__: object) -> None:
+        found = torch.get_default_dtype()
+        torch.set_default_dtype(dtype)
+        if threading.current_thread() is second:
+            first_ended.wait(10)
+        else:
+            second.start()
+            second.join(0.3)
+        torch.set_default_dtype(found)
+        first_ended.set()
+        raise RuntimeError("that is enough")
+
+    def embed() -> None:
+        with pytest.raises(ModelError, match="that is enough"):
+            HFEmbedder(str(tiny_folder), device="cpu")
+
+    second, dtype = threading.Thread(target=embed), torch.get_default_dtype()
+    monkeypatch.setattr("transformers.AutoModel.from_pretrained", load)
+    monkeypatch.setattr("transformers.AutoModelForCausalLM.from_pretrained", load)
+    try:
+        with pytest.raises(ModelError, match="that is enough"):
+            load_network(str(tiny_folder), torch.bfloat16, revision=None, trust_remote_code=False)
+        second.join()
+        assert torch.get_default_dtype() == dtype
+    finally:
+        torch.set_default_dtype(dtype)

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import Future
+from concurrent.futures import wait as wait_for
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from spa_bench.errors import ModelError
-from spa_bench.models.vllm.asked import Asked
+from spa_bench.models.vllm import over_http
+from spa_bench.models.vllm.asked import Answer, Asked
 from spa_bench.models.vllm.over_http import OverHttp
 from vllm_doubles import FACTS, adapter, options
 from vllm_server import Fake, Json, serving_fake
@@ -153,6 +157,25 @@ def test_a_server_that_is_no_good_is_one_line_and_what_came_before_is_kept(
     assert "\n" not in str(error.value)
     fake.spoil = lambda n, answer: answer
     assert len(dict(vllm.answers([ask() for _ in range(6)]))) == 6
+
+
+def test_answers_that_came_together_with_a_failure_are_kept(monkeypatch: pytest.MonkeyPatch):
+    def answered(self: OverHttp, server: object, model: str, asked: Asked) -> Answer:
+        if asked.ids == (0,):
+            raise ModelError("it is gone")
+        return Answer(tokens=asked.ids, finish="stop")
+
+    def failures_first(running: Collection[Future[Answer]], **_: object) -> SimpleNamespace:
+        wait_for(running)
+        return SimpleNamespace(done=sorted(running, key=lambda future: future.exception() is None))
+
+    monkeypatch.setattr(OverHttp, "_answer", answered)
+    monkeypatch.setattr(over_http, "wait", failures_first)
+    one = OverHttp(FACTS, options(base_url="http://127.0.0.1:1", concurrency=3))
+    got = []
+    with pytest.raises(ModelError, match="it is gone"):
+        got.extend(place for place, _ in one._answers({None: "base"}, [ask((n,)) for n in range(3)]))
+    assert sorted(got) == [1, 2]
 
 
 def test_a_server_that_hangs_is_given_up(fake: Fake):

@@ -10,7 +10,7 @@ import pytest
 
 from spa_bench.errors import ModelError
 from spa_bench.models.vllm.asked import Asked
-from spa_bench.models.vllm.offline import Offline
+from spa_bench.models.vllm.offline import Offline, Process
 from vllm_doubles import FACTS, SETTINGS, adapter, command, options
 
 Start = Callable[..., Offline]
@@ -129,6 +129,25 @@ def test_answers_that_nobody_wants_any_more_are_not_mixed_up_with_later_ones(sta
     stream.close()  # type: ignore[attr-defined]
     got = dict(vllm.answers(asked(2)))
     assert [got[place].tokens[1] for place in range(2)] == [6, 7]
+
+
+def test_an_interrupted_command_leaves_no_reply_that_a_later_one_could_take_for_its_own(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+):
+    one = start()
+    one.facts()
+    process, hear = one._process, Process.hear
+
+    def interrupted(self: Process, seconds: float) -> None:
+        monkeypatch.setattr(Process, "hear", hear)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Process, "hear", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        one.open([])
+    assert process is not None
+    assert not alive(process.pid)
+    assert len(dict(one.open([]).answers(asked(2)))) == 2
 
 
 def test_what_was_opened_before_it_was_closed_answers_no_longer(start: Start):

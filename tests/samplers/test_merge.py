@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import replace
@@ -252,6 +253,24 @@ def test_a_merged_stage_says_its_weights_and_the_parts_behind_its_sources(model:
 
 
 # given adapters -------------------------------------------------------------------------------------------------------
+
+
+def test_given_adapters_that_another_process_has_just_copied_are_taken_from_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    (adapter / "adapter_config.json").write_text("{}")
+    (adapter / "adapter_model.safetensors").write_bytes(b"numbers")
+    monkeypatch.setenv("SPA_BENCH_CACHE", str(tmp_path / "cache"))
+    rename = os.rename
+
+    def too_late(work: Path, final: Path) -> None:
+        shutil.copytree(work, final)
+        rename(work, final)
+
+    monkeypatch.setattr(os, "rename", too_late)
+    [folder] = given_adapters(str(adapter)).kept().folders
+    assert (folder / "adapter_model.safetensors").read_bytes() == b"numbers"
+    assert [one.name for one in folder.parent.parent.iterdir()] == [folder.parent.name]
 
 
 def test_a_spec_has_the_hash_of_given_adapters_and_no_path(two: tuple[Path, Path], model: HFModel, tmp_path: Path):

@@ -5,8 +5,13 @@ from __future__ import annotations
 import csv
 import json
 import random
+import sys
+import threading
+from contextlib import nullcontext
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,6 +19,8 @@ import pytest
 from doubles import MockModel
 from nlu_reference import answered, assert_same, define, reference, scores, task_of, with_files
 from spa_bench.errors import DataError
+from spa_bench.tasks.lm_eval import asking
+from spa_bench.tasks.lm_eval.scoring import judged
 from spa_bench.tasks.lm_eval.task import LmEvalTask
 from spa_bench.types import Choices, Completion, Key, Record, Verdict
 
@@ -278,3 +285,70 @@ def test_a_process_results_that_fails_names_task_and_document(tmp_path: Path):
     (folder / "judging.py").write_text(f"def judge(doc, results):\n{fails}    return {{'acc': results[0][1]}}\n")
     with pytest.raises(DataError, match=r"lm-eval's scoring fails in process_results of flags, on flags/1: SystemExit: no"):
         verdicts(task_of("lm-eval:flags", include=folder), *(chose(f"flags/{i}", 0) for i in range(3)))
+
+
+# several threads, as the runs of a study are made in --------------------------------------------------------------------
+
+
+@dataclass
+class Part:
+    """As much of an instance of lm-eval as scoring reads."""
+
+    resps: list[str] = field(default_factory=list)
+    filtered_resps: dict[str, str] = field(default_factory=dict)
+    doc: str = ""
+
+
+def test_each_of_two_threads_gets_the_scores_of_its_own_answers():
+    found: dict[str, object] = {}
+
+    class Shared:
+        """A task, while whose filters work for the first thread the second one comes."""
+
+        _instances: list[Part]
+
+        def apply_filters(self) -> None:
+            if threading.current_thread() is not second:
+                second.start()
+                second.join(0.3)
+            for part in self._instances:
+                part.filtered_resps["none"] = part.resps[0]
+
+        def process_results(self, doc: str, seen: list[str]) -> dict[str, str]:
+            return {"said": seen[0]}
+
+    def judge(name: str) -> None:
+        question: Any = SimpleNamespace(task="sums", instances=[Part()], problem=SimpleNamespace(id=name))
+        found[name] = judged(task, [(question, [[name]])])  # type: ignore[list-item]
+
+    task, second, streams = Shared(), threading.Thread(target=judge, args=("2",)), (sys.stdout, sys.stderr)
+    judge("1")
+    second.join()
+    assert found == {name: {"none": [({"said": name}, [name])]} for name in "12"}
+    assert (sys.stdout, sys.stderr) == streams
+
+
+def test_each_of_two_threads_has_its_own_draw_of_the_examples(monkeypatch: pytest.MonkeyPatch):
+    done: list[tuple[str, str]] = []
+
+    class Shared:
+        instances: tuple[Any, ...] = ()
+
+        def set_fewshot_seed(self, seed: int) -> None:
+            done.append((threading.current_thread().name, "seed"))
+
+    def build(*_: object) -> None:
+        if threading.current_thread() is not second:
+            second.start()
+            second.join(0.3)
+        done.append((threading.current_thread().name, "draw"))
+
+    def ask() -> None:
+        asking.questions(SimpleNamespace(tasks={"sums": Shared()}), None)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(asking, "_build", build)
+    monkeypatch.setattr(asking, "compiled_once", nullcontext)
+    second, first = threading.Thread(target=ask, name="second"), threading.current_thread().name
+    ask()
+    second.join()
+    assert done == [(first, "seed"), (first, "draw"), ("second", "seed"), ("second", "draw")]

@@ -9,8 +9,11 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -226,6 +229,28 @@ def test_ctrl_c_before_it_serves_ends_it_too(
     monkeypatch.setattr(server, "asked", lambda: True)
     server.view(tmp_path, 0)  # comes back
     assert capsys.readouterr().out == ""  # no address of a server that is not there
+
+
+def test_ctrl_c_in_the_instant_in_which_it_begins_to_wait_ends_it(tmp_path: Path):
+    def watch(frame: FrameType, event: str, what: object) -> None:
+        wait = event == "call" and frame.f_code is threading.Condition.wait.__code__
+        above = frame.f_back and frame.f_back.f_back
+        if (wait and above and above.f_code is server.view.__code__) or what is time.sleep:
+            sys.setprofile(None)
+            signal.raise_signal(signal.SIGINT)
+
+    def give_up(*_: object) -> None:
+        raise TimeoutError("the signal waits for a lock that is held below it")
+
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.alarm(5)
+    sys.setprofile(watch)
+    try:
+        server.view(tmp_path, 0)  # comes back
+    finally:
+        sys.setprofile(None)
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def test_looking_loads_no_torch(tmp_path: Path):

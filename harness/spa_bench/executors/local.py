@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import signal
+import subprocess
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import wait as wait_for
 
 from spa_bench.executors.base import Lost, Returned, Seat
 from spa_bench.executors.child import begin
 
-_STOP_SECONDS = 5.0  # that a worker gets to end by itself
+_STOP_SECONDS = 5.0  # that a worker which was killed may take to end
 
 
 @dataclass(frozen=True)
@@ -45,10 +47,11 @@ class _Process:
             return Lost(_ended(self._process.wait()))
 
     def stop(self) -> None:
-        """See Seat.stop."""
+        """See Seat.stop. The system may take longer to end a process that holds much memory, and is not waited for."""
         self.connection.close()
         self._process.kill()
-        self._process.wait(_STOP_SECONDS)
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(_STOP_SECONDS)
 
 
 class LocalTransport:

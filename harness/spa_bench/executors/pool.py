@@ -44,6 +44,7 @@ class _Everywhere:
     check: Callable[[str, object], None] | None = None
     undoes: int | None = None  # the number of the act that it undoes, in workers that have done that
     results: dict[int, object] = field(default_factory=dict)  # by place
+    lost: int = 0  # workers that it took down, one after another
 
 
 @dataclass(kw_only=True)
@@ -86,7 +87,6 @@ class Pool(Generic[Held]):
         self._transport, self._tell = transport, tell
         self._change = threading.Condition()  # held by whoever reads or changes what follows
         self._common: list[_Everywhere] = []
-        self._failures = 0  # workers that died before they were ready, one after another
         self._rounds: dict[int, _Round] = {}
         self._numbers = count(1)  # of rounds
         self._turns = count(1)
@@ -141,7 +141,7 @@ class Pool(Generic[Held]):
     def _await(self, number: int) -> list[object]:
         """The results of all workers of an act of theirs, by place."""
         with self._change:
-            while any(worker.ready <= number for worker in self._workers):
+            while not self._workers or any(worker.ready <= number for worker in self._workers):
                 if asked():
                     raise KeyboardInterrupt
                 self._prepare()
@@ -238,6 +238,8 @@ class Pool(Generic[Held]):
         """Wait a while for answers, and give each to whom it is for; or let another thread do so that is at it."""
         if self._end.is_set():
             raise ModelError("the workers were closed while work was in hand; run the same command again")
+        if not self._workers:
+            raise ModelError("there are no workers any more; everything done so far is kept: run the same command again")
         of_seat = {id(worker.seat): worker for worker in self._workers if worker.busy}
         if self._listens or not of_seat:
             self._change.wait(_SHORT)
@@ -253,15 +255,24 @@ class Pool(Generic[Held]):
             self._change.notify_all()
         if self._end.is_set():
             return
+        errors: list[Exception] = []
         for seat, reply in came:
-            worker = of_seat[id(seat)]
-            worker.busy = False
-            if isinstance(reply, Lost):
-                self._replace(worker, reply)
-            if worker.shard is not None:
-                self._deliver(worker.round, worker.shard, reply)
-            elif isinstance(reply, Returned):
-                self._done(worker, reply)
+            try:
+                self._take(of_seat[id(seat)], reply)
+            except Exception as error:  # raised behind the other answers, for which somebody waits
+                errors.append(error)
+        if errors:
+            raise errors[0]
+
+    def _take(self, worker: _Worker, reply: Returned | Lost) -> None:
+        """Give what came from a worker to whom it is for."""
+        worker.busy = False
+        if worker.shard is not None:
+            self._deliver(worker.round, worker.shard, reply)
+        elif isinstance(reply, Returned):
+            self._done(worker, reply)
+        if isinstance(reply, Lost):
+            self._replace(worker, reply)
 
     def _deliver(self, number: int, shard: int, reply: Returned | Lost) -> None:
         """Give a reply to the round whose shard it is of; to none where that was broken off."""
@@ -289,20 +300,23 @@ class Pool(Generic[Held]):
         common.results.setdefault(worker.place, result)
         worker.did.add(worker.ready)
         worker.ready += 1
-        self._failures = 0
+        common.lost = 0
 
     def _replace(self, worker: _Worker, lost: Lost) -> None:
-        """Start another worker at the place of one that died."""
+        """Start another worker at the place of one that died. Where none can be had, the others go on without it."""
         if worker.shard is None:
-            self._failures += 1
-            if self._failures >= MOST_LOSSES:
+            common = self._common[worker.ready]
+            common.lost += 1
+            if common.lost >= MOST_LOSSES:
                 raise ModelError(
                     f"{worker.seat.name} died before it was ready ({lost.why}), {MOST_LOSSES} times, likely for lack of "
                     f"memory: give fewer workers"
                 )
         self._tell(f"{worker.seat.name} died ({lost.why}); another one takes its place")
         worker.seat.stop()
-        self._workers[self._workers.index(worker)] = _Worker(seat=self._transport.start(worker.place), place=worker.place)
+        at = self._workers.index(worker)
+        del self._workers[at]
+        self._workers.insert(at, _Worker(seat=self._transport.start(worker.place), place=worker.place))
 
 
 def _opened(reply: Returned) -> object:

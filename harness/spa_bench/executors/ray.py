@@ -79,20 +79,32 @@ class RayTransport:
         self._numbers = count()
         self._came: dict[int, Returned | Lost | None] = {}  # from each actor, and not yet asked for
         self._process, self._connection = begin("spa_bench.executors.ray_side", {}, silent=True)
-        self._connection.send(options)
-        said = self._connection.recv() if self._connection.poll(_START_SECONDS) else None
-        if not isinstance(said, Connected) or said.failure:
+        try:
+            said = self._connected()
+        except BaseException:
+            self._connection.close()
             self._process.kill()
             self._process.wait()
-            where = options.address or "this machine"
-            why = said.failure if isinstance(said, Connected) else f"nothing came for {_START_SECONDS:g} s"
-            raise UsageError(
-                f"no cluster of Ray answers at {where} ({why}); start one with `ray start --head`, and give its address with "
-                "--ray-address"
-            )
+            raise
         self.gpus = said.gpus
         for line in said.notes:
             tell(line)
+
+    def _connected(self) -> Connected:
+        """What the process says first. Raises UsageError where there is no cluster."""
+        try:
+            self._connection.send(self._options)
+            said = self._connection.recv() if self._connection.poll(_START_SECONDS) else None
+            why = said.failure if isinstance(said, Connected) else f"nothing came for {_START_SECONDS:g} s"
+        except (EOFError, OSError):
+            said, why = None, "its process ended without a word"
+        if isinstance(said, Connected) and not why:
+            return said
+        where = self._options.address or "this machine"
+        raise UsageError(
+            f"no cluster of Ray answers at {where} ({why}); start one with `ray start --head`, and give its address with "
+            "--ray-address"
+        )
 
     def start(self, place: int) -> Seat:
         """See Transport.start."""

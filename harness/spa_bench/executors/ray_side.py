@@ -1,10 +1,16 @@
-"""The process that is connected to Ray for a driver: it does the commands of RayTransport and sends back answers of actors."""
+"""The process that is connected to Ray for a driver: it does the commands of RayTransport and sends back answers of actors.
+
+A thread reads commands all the time: a driver that sends one does not read, and would wait for a process that sends an answer.
+"""
 
 from __future__ import annotations
 
 import os
+import queue
 import socket
+import threading
 import time
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -34,6 +40,7 @@ class _Side:
 
     def __init__(self, connection: Connection[Any, Any], options: RayOptions):
         self._connection, self._options = connection, options
+        self._commands: queue.Queue[Command | None] = queue.Queue()  # None: there will be no more
         self._ray, self._gpus = _ray(), 0.0
         self._actors: dict[int, Any] = {}
         self._parcels: dict[int, Any] = {}
@@ -67,10 +74,12 @@ class _Side:
         return Connected(self._gpus, notes)
 
     def run(self) -> None:
-        """Do commands and send answers until the driver closes the connection, or the cluster is gone."""
+        """Do commands and send answers. Raises EOFError when the driver wants no more, others where the cluster is gone."""
+        threading.Thread(target=self._read, daemon=True).start()
         while True:
-            while self._connection.poll(0 if self._working else 1.0):
-                self._do(self._connection.recv())
+            with suppress(queue.Empty):
+                while True:
+                    self._do(self._commands.get(timeout=0 if self._working else 1.0))
             if self._working:
                 ready, _ = self._ray.wait(list(self._working), num_returns=1, timeout=_WAIT)
                 for answer in ready:
@@ -78,7 +87,15 @@ class _Side:
             if time.monotonic() - self._looked > _LOOK:
                 self._look()
 
-    def _do(self, command: Command) -> None:
+    def _read(self) -> None:
+        with suppress(EOFError, OSError):  # the driver wants no more, or has ended
+            while True:
+                self._commands.put(self._connection.recv())
+        self._commands.put(None)
+
+    def _do(self, command: Command | None) -> None:
+        if command is None:
+            raise EOFError
         if command.what == "start":
             remote = self._ray.remote(Actor).options(num_cpus=self._options.cpus, num_gpus=self._gpus, max_restarts=0)
             self._actors[command.worker] = remote.remote()

@@ -13,6 +13,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -78,7 +79,7 @@ def each_text_values(problems: Sequence[TextSamples], sizes: Sequence[int], *, w
     pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_leave_signals_to_the_harness)
     done = 0
     try:
-        with _one_blas_thread(), _without_script():
+        with _starts, _one_blas_thread(), _without_script():
             pending = deque(pool.submit(_values_of_all, part, sizes) for part in _parts(problems, processes))
         for one in _taken(pending):
             for values in one.result():
@@ -114,6 +115,10 @@ def _leave_signals_to_the_harness() -> None:
     """Ignore signals: a Ctrl-C reaches every process of the terminal, and the harness alone decides what it means."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
+
+
+# by whoever starts processes: what they are started with, the environment and the main module, is of this whole process
+_starts = threading.Lock()
 
 
 @contextmanager

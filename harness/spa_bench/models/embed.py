@@ -20,7 +20,7 @@ from torch import nn
 
 from spa_bench.errors import ModelError
 from spa_bench.models.hf.hub import only_here
-from spa_bench.models.hf.loading import check_folder, check_merged, device_of, hash_state, load_tokenizer
+from spa_bench.models.hf.loading import check_folder, check_merged, device_of, hash_state, load_tokenizer, loads
 from spa_bench.support.memory import is_out_of_memory
 from spa_bench.support.provenance import hash_folder
 
@@ -96,9 +96,10 @@ def _load(path: str) -> tuple[Any, Any]:
     common = {"trust_remote_code": False, **({"local_files_only": True} if only_here(path, None) else {})}
     tokenizer = load_tokenizer(AutoTokenizer, path, **common)
     try:
-        network, loading = AutoModel.from_pretrained(
-            path, dtype=torch.float32, use_safetensors=True, output_loading_info=True, **common
-        )
+        with loads:
+            network, loading = AutoModel.from_pretrained(
+                path, dtype=torch.float32, use_safetensors=True, output_loading_info=True, **common
+            )
     except Exception as error:  # a config can hold anything, and the class of its architecture trips over it
         if is_out_of_memory(error):
             raise ModelError(f"out of memory while the embedding model {path!r} is loaded; give a smaller one") from error

@@ -45,7 +45,8 @@ class Given:
                 if not final.is_dir():
                     os.rename(work, final)
             except OSError as error:
-                raise StoreError(f"cannot copy the adapters {self.said} to {final}: {error.strerror or error}") from error
+                if not final.is_dir():  # another process may have been quicker
+                    raise StoreError(f"cannot copy the adapters {self.said} to {final}: {error.strerror or error}") from error
             finally:
                 shutil.rmtree(work, ignore_errors=True)
         return Given(name=self.name, hash=self.hash, folders=_members(final))

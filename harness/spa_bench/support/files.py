@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, cast
+from uuid import uuid4
 
 from spa_bench.errors import StoreError, UsageError
 
@@ -51,7 +52,8 @@ def put(path: Path, content: bytes) -> None:
 
 def put_parts(path: Path, parts: Iterable[bytes]) -> None:
     """`put` for content that comes in parts, such as lines; they may be read from the old file."""
-    new = path.with_name(f".{path.name}.{os.getpid()}.new")
+    # process ids alone do not tell threads apart, nor containers that share a folder
+    new = path.with_name(f".{path.name}.{uuid4().hex}.{os.getpid()}.new")
     try:
         with new.open("wb") as stream:
             stream.writelines(parts)

@@ -11,7 +11,27 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-_asked = threading.Event()  # module-level, because a signal is for the whole process
+
+class Flag:
+    """As an Event that nobody waits for, without a lock: what handles a signal may stand above a holder of that lock."""
+
+    def __init__(self) -> None:
+        self._is_set = False
+
+    def is_set(self) -> bool:
+        """Whether it is set."""
+        return self._is_set
+
+    def set(self) -> None:
+        """Set it."""
+        self._is_set = True
+
+    def clear(self) -> None:
+        """Take it back."""
+        self._is_set = False
+
+
+_asked = Flag()  # module-level, because a signal is for the whole process
 
 
 def asked() -> bool:

@@ -20,7 +20,9 @@ from typing import Literal
 
 from spa_bench.errors import StoreError
 from spa_bench.support.files import sweep
+from spa_bench.support.interrupt import pause_point
 
+_REMOVAL_SECONDS = 60.0  # a remover takes a moment: one that is not done by then has ended within it
 _NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL}
 
 
@@ -29,7 +31,7 @@ def hold(folder: Path, *, wait: Callable[[str], None] | None = None, instead: st
     """Hold `folder` for this process.
 
     When another process holds it: raises StoreError that names that process; with `wait`, calls `wait` once with its name
-    and waits. `instead` is what the user can do with another folder, in the words of the command.
+    and waits, until the user asks to stop. `instead` is what the user can do with another folder, in the words of the command.
     """
     path, told = folder / ".lock", False
     while True:
@@ -47,6 +49,7 @@ def hold(folder: Path, *, wait: Callable[[str], None] | None = None, instead: st
                 if not told:
                     wait(owner)
                     told = True
+                pause_point()
                 time.sleep(0.2)
                 continue
             except OSError as error:
@@ -80,8 +83,7 @@ def _by_file(folder: Path, instead: str) -> Iterator[None]:
                 raise StoreError(
                     f"{_described(owner)} works on {folder}; wait for it, or remove {path} if it is not there any more"
                 ) from None
-            with contextlib.suppress(FileNotFoundError):
-                path.unlink()
+            _clear(path)
     else:
         raise StoreError(f"another process has just taken {folder}; wait for it or {instead}")
     try:
@@ -90,6 +92,23 @@ def _by_file(folder: Path, instead: str) -> Iterator[None]:
         yield
     finally:
         path.unlink(missing_ok=True)
+
+
+def _clear(path: Path) -> None:
+    """Remove the file of a process that has ended, one remover at a time: another one may have put its own in the place."""
+    turn = path.with_name(f"{path.name}-removal")
+    try:
+        os.close(os.open(turn, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
+    except FileExistsError:
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - turn.stat().st_mtime > _REMOVAL_SECONDS:
+                turn.unlink()
+        raise StoreError(f"another process removes {path} just now; run the same command again") from None
+    try:
+        if _is_gone(_owner(path)):
+            path.unlink()
+    finally:
+        turn.unlink()
 
 
 def _me() -> dict[str, object]:

@@ -108,7 +108,10 @@ def make(runs: Sequence[StudyRun], setup: StudySetup, console: Reporter) -> None
             busy = [run for run in left if not make_one(run)]
         if busy and len(busy) == len(left):
             if not told:
-                console.note(f"waiting for another process, which makes {len(busy)} of these runs")
+                # a file system that cannot lock keeps the claim of another machine's process that has ended
+                held = [file for run in busy if (file := _claim(setup.out, run) / ".lock-owner").exists()]
+                stale = f"; if it is not there any more, remove {held[0]}" if held else ""
+                console.note(f"waiting for another process, which makes {len(busy)} of these runs{stale}")
                 told = True
             time.sleep(_LOOK_AGAIN_SECONDS)
         left = busy
@@ -154,7 +157,7 @@ def _opened(run: StudyRun, seed: int) -> Iterator[RunFolder]:
 @contextmanager
 def _claimed(out: Path, run: StudyRun) -> Iterator[bool]:
     """Whether this process may make the run. If so, no other process may until the block ends or this process dies."""
-    folder = out / _CLAIMS / run.path.name
+    folder = _claim(out, run)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -171,6 +174,10 @@ def _claimed(out: Path, run: StudyRun) -> Iterator[bool]:
         yield True
     finally:
         held.__exit__(None, None, None)
+
+
+def _claim(out: Path, run: StudyRun) -> Path:
+    return out / _CLAIMS / run.path.name
 
 
 def runs_there(

@@ -236,13 +236,13 @@ def _read(header: Header, path: Path) -> tuple[Any, Any]:
     from transformers import AutoConfig, AutoModelForCausalLM
     from transformers.utils import logging
 
-    from spa_bench.models.hf.loading import told
+    from spa_bench.models.hf.loading import loads, told
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     place: dict[str, Any] = {"pretrained_model_name_or_path": str(path.parent), "gguf_file": path.name}
     try:
-        with contextlib.redirect_stderr(io.StringIO()):  # a bar of tqdm, for which there is no switch
+        with loads, contextlib.redirect_stderr(io.StringIO()):  # a bar of tqdm, for which there is no switch
             config = AutoConfig.from_pretrained(**place)
             check_config(header.architecture, header.own, config, str(path))
             check_needed(header.architecture, header.own, config, str(path))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,9 @@ from spa_bench.support.memory import is_out_of_memory
 from spa_bench.support.text import one_line
 
 _OF_ADAPTER = re.compile(r"(^|\.)(lora_\w+|base_layer|modules_to_save|original_module)(\.|$)")  # in names of PEFT's weights
+loads = (
+    threading.RLock()
+)  # while transformers loads: torch's default dtype and initialisers, which it changes, all threads share
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -41,9 +45,10 @@ def load_network(
     common |= {"local_files_only": True} if only_here(path, revision) else {}
     tokenizer = load_tokenizer(AutoTokenizer, path, **common)
     try:
-        network, loading = AutoModelForCausalLM.from_pretrained(
-            path, dtype=dtype, use_safetensors=True, output_loading_info=True, **common, **more
-        )
+        with loads:
+            network, loading = AutoModelForCausalLM.from_pretrained(
+                path, dtype=dtype, use_safetensors=True, output_loading_info=True, **common, **more
+            )
     except (OSError, ValueError, KeyError, RuntimeError, ImportError, MemoryError, SafetensorError) as error:
         if isinstance(error, OSError) and "local_files_only" in common:
             raise not_here(path) from error

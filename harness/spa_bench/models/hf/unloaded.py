@@ -16,7 +16,7 @@ from spa_bench.models.hf.codec import Codec
 from spa_bench.models.hf.context import context_of
 from spa_bench.models.hf.gguf import Origin
 from spa_bench.models.hf.hub import not_here, only_here
-from spa_bench.models.hf.loading import check_folder, embedding_rows, end_tokens, load_tokenizer, told
+from spa_bench.models.hf.loading import check_folder, embedding_rows, end_tokens, load_tokenizer, loads, told
 from spa_bench.models.text import TextModel
 from spa_bench.support.provenance import hash_folder
 
@@ -69,7 +69,7 @@ def _load_shapes(path: str, *, revision: str | None, trust_remote_code: bool) ->
     tokenizer = load_tokenizer(AutoTokenizer, path, **common)
     try:
         config = AutoConfig.from_pretrained(path, **common)
-        with torch.device("meta"):
+        with loads, torch.device("meta"):
             network = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
     except Exception as error:  # a config can hold anything, and the class of its architecture trips over it
         if isinstance(error, OSError) and "local_files_only" in common:

@@ -266,15 +266,22 @@ class Offline:
         return line
 
     def _command_and_wait(self, command: Line, word: str, seconds: float, doing: str) -> Any:
-        """What the process says under `word` when `command` is done."""
+        """What the process says under `word` when `command` is done.
+
+        An interrupt ends the process: what it says later would be taken for the reply to another command.
+        """
         until, process = time.monotonic() + seconds, self._running()
-        process.say(command)
-        while True:
-            line = self._hear(process, max(0.01, until - time.monotonic()))
-            if word in line:
-                return line[word]
-            if line.get("about") == command["do"]:
-                self._fail(process, doing, line["error"])
+        try:
+            process.say(command)
+            while True:
+                line = self._hear(process, max(0.01, until - time.monotonic()))
+                if word in line:
+                    return line[word]
+                if line.get("about") == command["do"]:
+                    self._fail(process, doing, line["error"])
+        except KeyboardInterrupt:
+            self.close()
+            raise
 
     def _fail(self, process: Process, doing: str, cause: str) -> NoReturn:
         if "Engine core" in cause or "EngineDead" in cause:  # its own process has said why

@@ -200,7 +200,8 @@ class OverHttp:
                 if not running:
                     pause_point()
                     return
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                done = wait(running, return_when=FIRST_COMPLETED).done
+                for future in sorted(done, key=_failed):  # answers first: what came is kept
                     yield running.pop(future), future.result()
         finally:
             server.hang_up()
@@ -286,6 +287,10 @@ class OverHttp:
                 f"the server at {self._server.where} answered without token ids or scores ({error!r}); it must be vLLM, "
                 f"0.10.2 or newer"
             ) from error
+
+
+def _failed(future: Future[Answer]) -> bool:
+    return future.exception() is not None
 
 
 def _read(said: Json, model: str, ids: Sequence[int]) -> Answer:

@@ -11,6 +11,7 @@ import contextlib
 import errno
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -21,10 +22,11 @@ from spa_bench.errors import UsageError
 from spa_bench.publish.view.answers import Response, Responses, problem
 from spa_bench.publish.view.folder import Runs
 from spa_bench.support.console import Reporter
-from spa_bench.support.interrupt import asked
+from spa_bench.support.interrupt import Flag, asked
 
 PORT = 7677  # the default port
 _LOOPBACK = "127.0.0.1"
+_LOOK = 0.2  # seconds between two looks at whether it is to end
 _MOST_QUERY = 1 << 16  # the most characters of an address
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -139,8 +141,8 @@ def view(folder: Path, port: int | None) -> None:
         thread.start()
         print(server.url, flush=True)
         Reporter().note(f"the runs in {folder.resolve()}, for this machine alone; Ctrl-C ends it")
-        while not stop.wait(3600):
-            pass
+        while not stop.is_set():
+            time.sleep(_LOOK)
         server.shutdown()
         thread.join()
 
@@ -156,9 +158,9 @@ def _bound(folder: Path, port: int | None) -> Server:
 
 
 @contextlib.contextmanager
-def _told_to_stop() -> Iterator[threading.Event]:
-    """An event that Ctrl-C and SIGTERM set: for this command they are the normal end."""
-    stop = threading.Event()
+def _told_to_stop() -> Iterator[Flag]:
+    """A flag that Ctrl-C and SIGTERM set: for this command they are the normal end."""
+    stop = Flag()
     if threading.current_thread() is not threading.main_thread():  # only the main thread may set signal handlers
         yield stop
         return

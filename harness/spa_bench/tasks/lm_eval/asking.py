@@ -72,8 +72,8 @@ def questions(loaded: Loaded, options: LmEvalOptions, template: Template | None 
     """All documents of all tasks, in lm-eval's order; `template` makes prompts chat texts. Raises UsageError or DataError."""
     documents = []
     for name, task in loaded.tasks.items():
-        task.set_fewshot_seed(1234)  # lm-eval's: examples are drawn document by document, and may be drawn again here
         with quiet(), seeded(), compiled_once(), _columns(name, task):
+            task.set_fewshot_seed(1234)  # lm-eval's: examples are drawn document by document, and may be drawn again here
             _build(name, task, options, template)
             by_doc: dict[int, list[Any]] = {}
             for instance in task.instances:

@@ -7,6 +7,7 @@ import io
 import logging
 import random
 import re
+import threading
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -48,23 +49,27 @@ def harness() -> str:
         raise UsageError("tasks of lm-eval need lm-eval, which is not installed: pip install 'spa-bench[lm-eval]'") from error
 
 
+_alone = threading.RLock()  # held by whoever calls lm-eval, whose tasks hold what they work at, or changes what is global
+
+
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Within the block, lm-eval prints, logs and warns nothing."""
-    logger, heard = logging.getLogger("lm_eval"), io.StringIO()
-    level = logger.level
-    try:
+    """Within the block, lm-eval prints, logs and warns nothing, and no other thread is in such a block."""
+    with _alone:
+        logger, heard = logging.getLogger("lm_eval"), io.StringIO()
+        level = logger.level
         with contextlib.redirect_stdout(heard), contextlib.redirect_stderr(heard), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             logger.setLevel(logging.CRITICAL)
-            yield
-    finally:
-        logger.setLevel(level)
+            try:
+                yield
+            finally:
+                logger.setLevel(level)
 
 
 @contextlib.contextmanager
 def seeded() -> Iterator[None]:
-    """Within the block, the global generators have lm-eval's seeds; some of its tasks shuffle choices with them."""
+    """Within the block, which is within `quiet`, the global generators have lm-eval's seeds, as some of its tasks use them."""
     before, numbers = random.getstate(), np.random.get_state()  # noqa: NPY002
     try:
         random.seed(_SEED)
