@@ -20,10 +20,10 @@ from spa_bench.support.memory import is_out_of_memory
 from spa_bench.support.text import one_line
 
 _OF_ADAPTER = re.compile(r"(^|\.)(lora_\w+|base_layer|modules_to_save|original_module)(\.|$)")  # in names of PEFT's weights
-loads = (
-    threading.RLock()
-)  # while transformers loads: torch's default dtype and initialisers, which it changes, all threads share
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+loads = threading.RLock()
+"""Held while transformers loads a model: it changes torch's default dtype and initialisers, which all threads share."""
 
 
 def load_network(
