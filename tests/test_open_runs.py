@@ -108,6 +108,32 @@ def test_without_quality_utility_is_null_with_the_reason(card: Path):
         assert found[name]["reason"].startswith("no quality is judged")
 
 
+def test_an_answer_without_a_text_adds_nothing_to_any_metric(card: Path):
+    """It would look like one more text in Vendi scores and counts, and would take from self-BLEU what the others repeat."""
+    empty = [{**g, "generations": [*g["generations"][:2], " ", ""]} for g in GENERATIONS]  # type: ignore[misc, index]
+    full = [{**g, "generations": g["generations"][:2]} for g in GENERATIONS]  # type: ignore[index]
+    found, wanted = (scored(card, rows, name).metrics()["values"] for rows, name in ((empty, "empty"), (full, "full")))
+    for name in ("vendi[ngram,q=1]", "self_bleu", "distinct[n=1]", "distinct_k[exact]", "distinct_k[class]"):
+        assert found[name] == wanted[name], name
+
+
+def test_a_prompt_to_which_nothing_was_answered_has_utility_0(card: Path):
+    rows = [GENERATIONS[0], {**GENERATIONS[1], "generations": [""] * 4}]
+    folder = by_scores(card, rows)
+    assert folder.metrics()["values"]["utility_k[class]"] == pytest.approx([16.32 / 2.952, 0])
+    assert folder.metrics()["values"]["distinct_k[class]"] == [3, 0]
+    assert folder.metrics()["values"]["quality[judged]"] == [7.75, None]
+    assert verify(folder, task_of(folder)) == []
+
+
+def test_half_a_surrogate_pair_is_compared_by_models_as_the_sign_that_stands_for_it(card: Path):
+    rows = [{**GENERATIONS[0], "generations": ["\ud800", "Rome"]}, {**GENERATIONS[1], "generations": ["red", "\udfff red"]}]
+    folder = scored(card, rows, equivalence="embedding", embedder=EMBEDDED, threshold=-1.0)
+    assert folder.metrics()["values"]["distinct_k[class]"] == [1, 1]
+    options = {"equivalence": "judge", "judge": EMBEDDED, "judge_tokens": 1, "most_unread": 1.0}
+    assert scored(card, rows, **options).metrics()["verdicts"] == {"unjudged": 4}
+
+
 def test_samples_of_another_version_of_the_prompts_are_refused(card: Path):
     other = [{**GENERATIONS[0], "prompt": "Name a town."}, GENERATIONS[1]]
     with pytest.raises(DataError, match="line 1: city is another prompt in task two"):

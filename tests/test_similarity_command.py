@@ -70,6 +70,8 @@ def test_judgements_that_all_contradict_are_refused(tmp_path: Path):
         (row(near=""), "line 1: 'near' is ''; it must be a text"),
         (row(far=3), "line 1: 'far' is 3; it must be a text"),  # type: ignore[arg-type]
         (row("b", "b"), "line 1: near and far are the same text"),
+        (row("a", "b"), "line 1: anchor and near are the same text"),
+        (row("b", "a"), "line 1: anchor and far are the same text"),
         (row(group=1), "line 1: 'group' is 1; it must be a text"),
         (row(problem=1), "line 1: 'problem' is 1; it must be a text"),
     ],
@@ -86,6 +88,16 @@ def test_judgements_of_two_tasks_on_one_question_are_votes_on_it(tmp_path: Path)
     assert same.origins == (Origin("more", "1", "x/0"), Origin("some", "1", "x/0"))
     with pytest.raises(DataError, match="all 2 judgements contradict others"):
         read_triplets([file_of([row(**of[0]), row("c", "b", **of[1])], tmp_path / "t.jsonl")])
+
+
+def test_a_question_is_one_whoever_was_asked_it(tmp_path: Path):
+    """Else it would be learned from in one session and held out in another, or contradict itself unseen."""
+    rows = [row(group="one"), row(group="two"), row("c", "b", group="three"), row("d", "e", group="two")]
+    read = read_triplets([file_of(rows, tmp_path / "t.jsonl")])
+    assert [(t.near, t.far, t.group) for t in read.triplets] == [("b", "c", "one"), ("d", "e", "two")]
+    assert (read.rows, read.outvoted, read.even) == (4, 1, 0)
+    with pytest.raises(DataError, match="all 2 judgements contradict others"):
+        read_triplets([file_of([row(group="one"), row("c", "b", group="two")], tmp_path / "t.jsonl")])
 
 
 @pytest.mark.parametrize("text", ["", "[]", "[1]"])
@@ -267,6 +279,8 @@ def test_damaged_folders_are_refused(learned: Path, tmp_path: Path):
     [
         (["--dims", "0"], "--dims is 0; it must be at least 1"),
         (["--dims", "100000"], "give at most that"),
+        (["--dims", "32"], "--dims is 32, and the 30 texts that are learned from differ in 29 directions; give at most 29"),
+        (["--seed", "-1"], "--seed is -1; it must be at least 0"),
         (["--out", "{here}"], "which is there already"),
         (["--encoder", "{learned}"], "which is a learned similarity itself"),
     ],

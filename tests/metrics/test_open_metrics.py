@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from typing import Any
 
@@ -69,6 +70,27 @@ def test_at_a_smaller_size_it_is_the_mean_over_all_pairs():
     assert found[DISTINCT] == {2: pytest.approx(5 / 3), 3: 2}
     pair = 6 / 1.8
     assert found[UTILITY][2] == pytest.approx((pair + 6 + 6) / 3)
+
+
+def test_classes_at_a_smaller_size_are_counted_exactly_where_there_are_more_subsets_than_are_drawn():
+    one = samples("aaabbcdeea", [6.0] * 10)
+    every = [len(set(some)) for some in itertools.combinations("aaabbcdeea", 5)]
+    assert open_values(one, [5])[DISTINCT][5] == pytest.approx(np.mean(every), abs=1e-12)
+    values = measure_samples([one]).at[8]
+    assert values[DISTINCT] == values["distinct_k[behaviour]"]
+
+
+def test_a_problem_to_which_nothing_was_answered_has_no_classes_and_no_utility():
+    nothing = samples("...", [None] * 3, failed=[True] * 3, texts=[""] * 3)
+    measured = measure_samples([nothing, samples("aab", [6.0] * 3)])
+    assert (measured.values[DISTINCT], measured.values[UTILITY][0]) == ([0, 2], 0)
+    assert measured.values["distinct_k[behaviour]"] == [0, 2]
+    assert measured.values[QUALITY] == [None, 6]
+
+
+def test_answers_without_classes_have_no_number_of_classes():
+    """A task of a user's that says no behaviours."""
+    assert open_values(samples("...", texts=["a", "b", "c"]), [3])[DISTINCT] == {3: None}
 
 
 def test_what_counts_right_answers_is_null_with_the_reason_and_never_0_or_1():

@@ -318,6 +318,7 @@ def test_a_task_that_asks_a_model_cannot_be_scored_without_a_run(tmp_path: Path)
         ("The answer is yes.", "yes"), ("They differ: no", "no"), ("<think>no, or yes?</think>\nyes", "yes"),
         ("<think>yes they", ""), ("\n<think>\nno", ""), ("no, hm </think>yes", "yes"),
         ("", ""), ("maybe", ""), ("It is yes or no", ""), ("nothing", ""), ("yesterday", ""),
+        ("Yes/No", ""), ("Noël", ""), ("yes/no: no", ""),
     ],
 )  # fmt: skip
 def test_a_verdict_is_the_first_word_or_the_only_one(reply: str, said: str):
@@ -331,7 +332,8 @@ def test_a_verdict_is_the_first_word_or_the_only_one(reply: str, said: str):
         ("6 out of 10", "6"),
         ("[[10]]", "10"), ("[[0]]", ""), ("[[11]]", ""), ("-3", ""), ("", ""), ("good", ""), ("between 5 and 7", ""),
         ("[[4]] or [[5]]", ""), ("[[4]], so [[4]]", "4"), ("<think>9?</think>2", "2"), ("<think>maybe [[3]] or", ""),
-        ("v2", ""),
+        ("v2", ""), ("5/5", ""), ("[[5/5]]", ""), ("5 out of 5", ""), ("3 of 3 stars", ""), ("8 %", ""), ("10/10", "10"),
+        ("6 of 10", "6"), ("4/5, so [[8]]", "8"),
     ],
 )  # fmt: skip
 def test_a_rating_is_the_number_in_brackets_or_the_only_one(reply: str, said: str):
@@ -392,7 +394,7 @@ def test_classes_come_from_a_file_by_text_by_place_or_in_the_benchmarks_shape(tm
             r"has no class for 2 of 4 answers; the first is of member 0, draw 1 to city: 'Rome'",
         ),
         (
-            [{"id": "city", "answer": "Paris", "class": 1}, {"id": "city", "answer": "paris", "class": 2}],
+            [{"id": "city", "answer": "Paris", "class": 1}, {"id": "city", "answer": " Paris\n", "class": 2}],
             "line 2 contradicts an earlier line: this answer to city has the class '1' there and '2' here",
         ),
         (
@@ -412,6 +414,36 @@ def test_classes_come_from_a_file_by_text_by_place_or_in_the_benchmarks_shape(tm
 def test_a_file_of_classes_that_misses_answers_or_contradicts_itself_is_refused(tmp_path: Path, rows: list[object], said: str):
     with pytest.raises(DataError, match=said):
         by_classes(tmp_path, rows).appraise(records(ANSWERS), None)
+
+
+def test_texts_that_differ_in_case_or_marks_may_have_two_classes_and_scores(tmp_path: Path):
+    """NoveltyBench's classifier tells Paris from Paris. with a full stop: words of short answers are compared as they are."""
+    answers = records({"city": ["Paris", "Paris.", "Rome"]})
+    theirs = [{"id": "city", "generations": ["Paris", "Paris.", "Rome"], "partition": [0, 1, 2]}]
+    assert classes(by_classes(tmp_path, theirs), answers) == {"city": [0, 1, 2]}
+    rows = [{"id": "city", "answer": a, "reward": r} for a, r in (("Paris", -8), ("Paris.", 0), ("rome", -5))]
+    lines(tmp_path / "s.jsonl", rows)
+    graded = task_at(tmp_path, quality="file", scores="s.jsonl").score(answers, None)
+    assert [one.quality for one in graded] == [1, 10, 6]
+
+
+def test_a_text_without_a_row_of_its_own_that_equals_texts_of_two_classes_is_refused(tmp_path: Path):
+    rows = [{"id": "city", "answer": a, "class": c} for a, c in (("Paris", 1), ("Paris.", 2))]
+    said = "no row for the answer of member 0, draw 0 to city, 'PARIS', and to equal texts it gives the class '1' "
+    with pytest.raises(DataError, match=said):
+        by_classes(tmp_path, rows).appraise(records({"city": ["PARIS"]}), None)
+    placed = [*rows, {"id": "city", "draw": 0, "class": 3}]
+    assert classes(by_classes(tmp_path, placed), records({"city": ["PARIS", "Paris", "Paris."]})) == {"city": [0, 1, 2]}
+
+
+def test_numbers_that_no_float_holds_are_scores_as_others_are(tmp_path: Path):
+    task = task_at(tmp_path, quality="file", scores="s.jsonl")
+    answer = records({"city": ["Paris"]})
+    lines(tmp_path / "s.jsonl", [{"id": "city", "answer": "Paris", "reward": 10**400}])
+    assert [one.quality for one in task.score(answer, None)] == [10]
+    lines(tmp_path / "s.jsonl", [{"id": "city", "answer": "Paris", "score": 10**400}])
+    with pytest.raises(DataError, match=r"score is 10{56}\.\.\.; a quality lies between 1 and 10"):
+        task.appraise(answer, None)
 
 
 def test_scores_come_from_a_file_and_lie_between_1_and_10(tmp_path: Path):

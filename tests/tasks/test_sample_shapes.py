@@ -189,13 +189,16 @@ def test_standard_input_is_read(task: CodeTask, monkeypatch: pytest.MonkeyPatch)
     assert len(read_samples(Path("-"), task, cut=False)) == 3
 
 
-def test_files_that_cannot_be_meant_are_refused(task: CodeTask, tmp_path: Path):
+def test_files_that_cannot_be_meant_are_refused(task: CodeTask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     tmp_path = tmp_path / "samples"
     tmp_path.mkdir()
     (tmp_path / "a.jsonl").write_bytes(rows(task, IDS))
     (tmp_path / "b.jsonl").write_bytes(rows(task, IDS))
     with pytest.raises(UsageError, match=r"a\.jsonl and .*b\.jsonl hold the same bytes"):
         read_samples(tmp_path / "*.jsonl", task, cut=False)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match=r"^a\.jsonl and a\.jsonl hold the same bytes"):
+        read_samples([Path("a.jsonl"), Path("a.jsonl")], task, cut=False)
     with pytest.raises(UsageError, match=r"a folder; give its files of samples, by name or as a glob such as '.*/\*\.jsonl'"):
         read_samples(tmp_path, task, cut=False)
     with pytest.raises(UsageError, match="no file matches"):

@@ -11,23 +11,28 @@ from collections.abc import Sequence
 import numpy as np
 
 from spa_bench.metrics.metric import Samples, Value, digests
-from spa_bench.metrics.novelty import distinct_k, utility_k
-from spa_bench.metrics.rarefaction import subsets
+from spa_bench.metrics.novelty import utility_k
+from spa_bench.metrics.rarefaction import expected_classes, subsets
+from spa_bench.metrics.texts import class_counts
 
 MOST_QUALITY = 10.0
 
 
 def open_values(samples: Samples, sizes: Sequence[int]) -> dict[str, dict[int, Value]]:
-    """Metric name -> size -> value: at all n samples in their own order, at fewer the mean over the subsets of `rarefaction`.
+    """Metric name -> size -> value: of utility at all n samples in their own order, at fewer the mean over random subsets.
 
-    A value is None where the design has no such size, where a problem has right answers, and for utility where the quality of
-    an answer with a class is not known. Answers without a class add nothing.
+    See `rarefaction`. A value is None where the design has no such size, where a problem has right answers, where none of its
+    answers has a class, and for utility where the quality of an answer with a class is not known. Failed samples have no class
+    and add nothing, so that a problem to which nothing was answered has 0 of both.
     """
     n = len(samples.texts)
     found: dict[str, dict[int, Value]] = {name: dict.fromkeys(sizes) for name in ("distinct_k[class]", "utility_k[class]")}
     if samples.judged:
         return found
     labels = digests(samples) or [None] * n
+    if not any(labels) and not all(samples.failed):
+        return found
+    table = class_counts(labels, samples.members)
     known = [q for q, label in zip(samples.qualities, labels, strict=True) if label] if samples.qualities else [None]
     worth = [q or 0.0 for q in samples.qualities]
     for size in sizes:
@@ -35,7 +40,7 @@ def open_values(samples: Samples, sizes: Sequence[int]) -> dict[str, dict[int, V
         if chosen is None:
             continue
         each = chosen.tolist()
-        found["distinct_k[class]"][size] = float(np.mean([distinct_k([labels[i] for i in some]) for some in each]))
+        found["distinct_k[class]"][size] = expected_classes(table, n, size)
         if None not in known:
             found["utility_k[class]"][size] = float(
                 np.mean(

@@ -215,7 +215,8 @@ def _by_member(samples: Sequence[Samples]) -> dict[str, list[Value]]:
 
 
 def _as_texts(s: Samples) -> texts.TextSamples:
-    behaviours = s.behaviours if any(digests(s)) else None
+    known = any(digests(s)) or (not s.judged and all(s.failed))
+    behaviours = s.behaviours if known else None
     return texts.TextSamples(
         problem=s.problem,
         texts=s.texts,

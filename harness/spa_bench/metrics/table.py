@@ -231,7 +231,7 @@ OPEN_AT_SIZES: tuple[TextMetric, ...] = (
         name="distinct_k[class]",
         description="NoveltyBench's distinct_k: classes of equivalent answers, as the task compares them",
         rate=False,
-        missing=_SIZE,
+        missing=f"{_SIZE}, or the task puts its answers into no classes",
         counts_samples=True,
     ),
     TextMetric(

@@ -161,7 +161,7 @@ def values_of(samples: TextSamples, sizes: Sequence[int]) -> Values:
     values: Values = {metric.name: dict.fromkeys(sizes) for metric in TEXT_METRICS}
     answered = ~np.asarray(samples.failed, dtype=bool)
     syntax = None if samples.programs is None else _Syntax.of(samples.programs, answered)
-    tables = {name: _table(labels, members) for name, labels in _labels(samples, answered, syntax).items()}
+    tables = {name: class_counts(labels, members) for name, labels in _labels(samples, answered, syntax).items()}
     words_ = _Words.of([text if there else "" for text, there in zip(samples.texts, answered, strict=True)])
     spectra = _spectra(samples, answered, syntax, words_)
     chosen = {size: some for size in sizes if (some := subsets(n, members, size, problem=samples.problem)) is not None}
@@ -236,7 +236,7 @@ def _labels(samples: TextSamples, answered: NDArray[np.bool_], syntax: _Syntax |
     return labels
 
 
-def _table(labels: Sequence[Hashable | None], members: int) -> IntArray:
+def class_counts(labels: Sequence[Hashable | None], members: int) -> IntArray:
     """The samples of each class and member, shape (classes, members); those without a class are left out."""
     number: dict[Hashable, int] = {}
     rows = np.array([-1 if label is None else number.setdefault(label, len(number)) for label in labels], dtype=np.int64)

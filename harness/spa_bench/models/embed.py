@@ -23,6 +23,7 @@ from spa_bench.models.hf.hub import only_here
 from spa_bench.models.hf.loading import check_folder, check_merged, device_of, hash_state, load_tokenizer, loads
 from spa_bench.support.memory import is_out_of_memory
 from spa_bench.support.provenance import hash_folder
+from spa_bench.support.text import utf8
 
 _LONGEST = 8192  # tokens, where neither tokenizer nor config names a limit
 
@@ -60,8 +61,8 @@ class HFEmbedder:
 
     @torch.inference_mode()
     def _vector(self, text: str) -> NDArray[np.float32]:
-        """The mean over tokens, special ones included; a text without tokens counts as a line end."""
-        ids = self._tokenizer(text, truncation=True, max_length=self.limit)["input_ids"] or self._nothing
+        """The mean over tokens, special ones included; no tokens count as a line end, half a surrogate pair as U+FFFD."""
+        ids = self._tokenizer(utf8(text), truncation=True, max_length=self.limit)["input_ids"] or self._nothing
         rows = torch.tensor([ids], device=self._device)
         try:
             states = self._network(input_ids=rows, attention_mask=torch.ones_like(rows)).last_hidden_state

@@ -28,6 +28,7 @@ from spa_bench.runs.reopen import ModelOptions, load_embedder, load_unloaded, lo
 from spa_bench.runs.timing import JUDGE_SPENT, counted, spent_on
 from spa_bench.support.console import Reporter
 from spa_bench.support.interrupt import pause_point
+from spa_bench.support.text import utf8
 from spa_bench.tasks.judgement import Judgement
 from spa_bench.tasks.open_ended.asking import JudgeModel, Question
 from spa_bench.tasks.open_ended.options import OpenOptions
@@ -143,7 +144,7 @@ class RunAppraiser:
         """The replies of `model`, in any order, greedily drawn. One that it cannot give holds no verdict, and says why."""
         asked = [
             JudgeQuestion(
-                problem=one.problem, draw=one.draw, text=one.text, about=(one.asks, one.problem, one.first, one.second)
+                problem=one.problem, draw=one.draw, text=utf8(one.text), about=(one.asks, one.problem, one.first, one.second)
             )
             for one in questions
         ]

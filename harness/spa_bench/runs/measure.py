@@ -23,7 +23,7 @@ from spa_bench.runs import embeddings, noise_floor
 from spa_bench.runs.folder import RunFolder, from_elsewhere
 from spa_bench.runs.own_metrics import load_metrics, values_of
 from spa_bench.runs.partial import covered, partial_fault
-from spa_bench.tasks.base import Task
+from spa_bench.tasks.base import Task, has_text
 from spa_bench.types import Behaviour, Choices, Divergence, Estimate, Grade, Json, Key, Problem, Record
 
 _Row = TypeVar("_Row", Record, Behaviour)
@@ -189,18 +189,21 @@ def collect_samples(
     choices_of = {c.problem: c for c in choices}
     drawn = not from_elsewhere(spec)
     patience = float((spec["task"].get("options") or {}).get("patience", PATIENCE))
+    known = any(grade.quality is not None for grade in grades.values())
     samples = []
     for problem in problems:
         mine = grouped.get(problem.id, [])
         _check_whole(problem.id, mine, grades, n)
         digests, qualities = behaved.get(problem.id), [grades[r.key].quality for r in mine]
+        judged = all(grades[r.key].verdict != "unjudged" for r in mine)
         samples.append(
             Samples(
                 problem=problem.id,
                 texts=[r.graded.strip() for r in mine],
                 programs=_programs(task, str(spec["task"]["kind"]), mine) if task.runs_code else None,
                 passed=[grades[r.key].verdict == "passed" for r in mine],
-                failed=[bool(r.failure) for r in mine],
+                # where there is no right answer, an empty text would look like one more way to answer
+                failed=[bool(r.failure) if judged else not has_text(r) for r in mine],
                 members=members,
                 k=members if members > 1 else least,
                 tokens=[r.tokens for r in mine] if drawn else (),
@@ -212,8 +215,8 @@ def collect_samples(
                 passed_base=_passed_base(problem, [grades[r.key] for r in mine]),
                 preferences=choices_of.get(problem.id),
                 right=problem.right,
-                judged=all(grades[r.key].verdict != "unjudged" for r in mine),
-                qualities=qualities if any(q is not None for q in qualities) else (),
+                judged=judged,
+                qualities=qualities if known else (),
                 patience=patience,
             )
         )

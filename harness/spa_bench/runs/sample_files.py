@@ -53,9 +53,9 @@ def find_files(given: Sequence[Path | SampleFile]) -> list[SampleFile]:
     files = [file for name in given for file in ([name] if isinstance(name, SampleFile) else _read(name))]
     seen: dict[str, str] = {}
     for file in files:
-        first = seen.setdefault(provenance.hash_bytes(file.data), file.name)
-        if first is not file.name:
+        if first := seen.get(digest := provenance.hash_bytes(file.data)):
             raise UsageError(f"{first} and {file.name} hold the same bytes: every sample would count twice; give one of them")
+        seen[digest] = file.name
     return files
 
 

@@ -32,6 +32,8 @@ class LearnOptions:
     def __post_init__(self) -> None:
         if self.dims < 1:
             raise UsageError(f"--dims is {self.dims}; it must be at least 1")
+        if self.seed < 0:
+            raise UsageError(f"--seed is {self.seed}; it must be at least 0")
 
 
 def learn_similarity(
@@ -52,7 +54,7 @@ def learn_similarity(
     if len(set(groups)) < FEWEST:
         raise UsageError(
             f"the triplets have {len(set(groups))} groups (problems or anchors), and a fifth is held out: "
-            f"give at least {FEWEST}"
+            f"give at least {FEWEST} (a question counts in one group alone, whoever else was asked it)"
         )
     encoder = load_encoder(options.encoder, device=options.device)
     texts = sorted({text for t in read.triplets for text in (t.anchor, t.near, t.far)})
@@ -74,6 +76,7 @@ def learn_similarity(
         projection = similarity.learn(
             vectors[seen], where[triplets[stay]], [groups[i] for i in stay], dims=options.dims, seed=options.seed
         )
+    ranges = _ranges(projection.apply(vectors[seen]), options.dims)
     shown = similarity.held_out(projection, vectors, triplets[aside], [groups[i] for i in aside])
     about: dict[str, object] = {
         "encoder": encoder.describe(),
@@ -83,14 +86,22 @@ def learn_similarity(
         "triplets": {"hash": read.hash, "rows": read.rows, "questions": len(read.triplets), "outvoted": read.outvoted}
         | {"even": read.even, "learned_from": len(stay), "unnamed": read.unnamed},
         "origins": origins_json(read.origins),
-        "ranges": _ranges(projection.apply(vectors[seen])),
+        "ranges": ranges,
         "held_out": asdict(shown),
     }
     save_learned(out, about, projection.mean, projection.weights)
     return shown, about
 
 
-def _ranges(coordinates: similarity.FloatArray) -> list[list[float]]:
-    """Of each coordinate, the range that holds 98 % of the texts: the edges of an archive over it."""
+def _ranges(coordinates: similarity.FloatArray, dims: int) -> list[list[float]]:
+    """Of each of `dims` coordinates, the range that holds 98 % of the texts: the edges of an archive over it.
+
+    Raises UsageError where the texts differ in fewer directions than there are coordinates.
+    """
     low, high = np.quantile(coordinates, [0.01, 0.99], axis=0)
+    if (told := int((high > low).sum())) < dims:
+        advice = f"give at most {told}, or more texts" if told else "give texts that the encoder tells apart"
+        raise UsageError(
+            f"--dims is {dims}, and the {len(coordinates)} texts that are learned from differ in {told} directions; {advice}"
+        )
     return [[float(a), float(b)] for a, b in zip(low, high, strict=True)]

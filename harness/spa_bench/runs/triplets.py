@@ -61,7 +61,9 @@ class Judgements:
 
 
 def read_triplets(files: Sequence[Path]) -> Judgements:
-    """The judgements in `files`; of those on one question (the same three texts) the majority counts.
+    """The judgements in `files`; of those on one question (the same three texts, in whatever groups) the majority counts.
+
+    A question is in the group of the first judgement that agrees with the majority: none is both learned from and held out.
 
     Raises DataError for a row that is no triplet, and where nothing is left.
     """
@@ -69,9 +71,9 @@ def read_triplets(files: Sequence[Path]) -> Judgements:
     rows = [_triplet(value, place) for file in found for place, value in sample_files.parse(file).rows]
     if not rows:
         raise DataError(f"no triplets in {', '.join(map(str, files))}; a row is {{'anchor': TEXT, 'near': TEXT, 'far': TEXT}}")
-    votes: dict[tuple[str, str, frozenset[str]], dict[str, list[Triplet]]] = {}
+    votes: dict[tuple[str, frozenset[str]], dict[str, list[Triplet]]] = {}
     for row in rows:
-        votes.setdefault((row.group, row.anchor, frozenset((row.near, row.far))), {}).setdefault(row.near, []).append(row)
+        votes.setdefault((row.anchor, frozenset((row.near, row.far))), {}).setdefault(row.near, []).append(row)
     kept, outvoted, even = [], 0, 0
     for sides in votes.values():
         most, *others = sorted(sides.values(), key=len, reverse=True)
@@ -144,8 +146,9 @@ def _triplet(value: object, place: str) -> Triplet:
     for name in _FIELDS:
         if not isinstance(value.get(name), str) or not value[name].strip():
             raise DataError(f"{place}: {name!r} is {value.get(name)!r}; it must be a text"[:400])
-    if value["near"] == value["far"]:
-        raise DataError(f"{place}: near and far are the same text, so there is nothing to tell")
+    for one, other in itertools.combinations(_FIELDS, 2):
+        if value[one] == value[other]:
+            raise DataError(f"{place}: {one} and {other} are the same text, so there is nothing to tell")
     group = value.get("group", value["anchor"])
     if not isinstance(group, str):
         raise DataError(f"{place}: 'group' is {group!r}; it must be a text"[:400])

@@ -26,6 +26,11 @@ def visible(text: str) -> str:
     return _UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
+def utf8(text: str) -> str:
+    """`text` with U+FFFD in the place of half a surrogate pair, which UTF-8 cannot hold."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
 def one_line(text: object, most: int | None = None) -> str:
     """`str(text)` on one line, with single spaces; what is longer than `most` characters is cut to end in an ellipsis there."""
     line = " ".join(str(text).split())

@@ -18,9 +18,10 @@ from typing import Any
 
 from spa_bench.errors import StoreError
 from spa_bench.publish.export import facts
-from spa_bench.publish.export.facts import MetricRow, utf8
+from spa_bench.publish.export.facts import MetricRow
 from spa_bench.publish.export.samples import Content, Samples, check_judged
 from spa_bench.support.files import file_safe
+from spa_bench.support.text import utf8
 from spa_bench.types import Problem, Record
 
 SCHEMA = "0.3.0"

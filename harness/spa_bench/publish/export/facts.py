@@ -26,6 +26,7 @@ from spa_bench.publish.export.samples import Samples
 from spa_bench.runs.folder import ADDED, flat, from_elsewhere
 from spa_bench.runs.measure import own_means
 from spa_bench.support.files import file_safe
+from spa_bench.support.text import utf8
 from spa_bench.types import Estimate, Record, Verdict
 
 INTERVAL = "95 %: percentile bootstrap over problems (2,000 resamples), stretched by Student's t; Wilson's reach for rates"
@@ -154,11 +155,6 @@ def chosen(record: Record, options: Mapping[str, Sequence[str]]) -> str | None:
 def each_record(samples: Samples) -> Iterator[Record]:
     """The records by problem, member and draw."""
     return (record for _, records in samples.problems for record in records)
-
-
-def utf8(text: str) -> str:
-    """`text` with U+FFFD in the place of half a surrogate pair, which UTF-8 cannot hold."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def not_utf8(runs: Sequence[Samples]) -> tuple[str, ...]:

@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from spa_bench.publish.export import facts
-from spa_bench.publish.export.facts import utf8
 from spa_bench.publish.export.samples import Content, Samples
 from spa_bench.support.files import file_safe
+from spa_bench.support.text import utf8
 from spa_bench.types import Problem, Record
 
 SCORER = "spa_bench"

@@ -8,8 +8,8 @@ from __future__ import annotations
 import json
 
 from spa_bench.publish.export import facts
-from spa_bench.publish.export.facts import utf8
 from spa_bench.publish.export.samples import Content, Samples
+from spa_bench.support.text import utf8
 
 GENERATIONS = "generations.jsonl"
 LEFT_OUT = (

@@ -10,9 +10,9 @@ from typing import Any
 from spa_bench.errors import UsageError
 from spa_bench.metrics.suite import depends_on_n
 from spa_bench.publish.export import facts
-from spa_bench.publish.export.facts import utf8
 from spa_bench.publish.export.samples import Samples
 from spa_bench.runs.folder import ADDED
+from spa_bench.support.text import utf8
 
 # column -> type; the names are those of the columns that `sb.load` gives in Python
 _RUN = {"run": "string", "task": "string", "sampler": "string", "model": "string", "seed": "int64"}

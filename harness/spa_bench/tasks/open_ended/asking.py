@@ -19,9 +19,11 @@ SAME, QUALITY = "same", "quality"  # what a question asks
 FIELDS = {SAME: ("prompt", "first", "second"), QUALITY: ("prompt", "answer")}
 LEAST, MOST = 1.0, 10.0  # of a quality
 
+_WORD = re.compile(r"[^\W\d_]+(?:/[^\W\d_]+)*")  # "yes/no" is one word, and neither of the two
 _YES_NO = re.compile(r"\b(yes|no)\b", re.IGNORECASE)
 _RATED = re.compile(r"\[\[\s*(-?\d+(?:\.\d+)?)\s*(?:/\s*10\s*)?\]\]")
-_NUMBER = re.compile(r"(?<![\w.])(-?\d+(?:\.\d+)?)(?:\s*/\s*10\b|\s+out of 10\b)?(?![\w]|\.\d)", re.IGNORECASE)
+_NUMBER = re.compile(r"(?<![\w.])(-?\d+(?:\.\d+)?)(?:\s*/\s*10\b|\s+(?:out )?of 10\b)?(?![\w]|\.\d)", re.IGNORECASE)
+_OTHER_SCALE = re.compile(r"\d\s*%|\d\s*(?:/|\s(?:out )?of\s)\s*(?!10(?![\w]|\.\d))\d", re.IGNORECASE)  # 4/5, 80 %
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,17 +81,20 @@ def fill(template: str, values: Mapping[str, str]) -> str:
 def yes_or_no(reply: str) -> str:
     """ "yes" or "no": the first word of the reply, or the only one of the two that is in it; "": neither, or both."""
     said = without_thoughts(reply)
-    words = re.findall(r"[a-z]+", said.lower())
-    if words and words[0] in {"yes", "no"}:
-        return str(words[0])
+    first = _WORD.search(said.lower())
+    if first and first[0] in {"yes", "no"}:
+        return first[0]
     found = {word.lower() for word in _YES_NO.findall(said)}
     return found.pop() if len(found) == 1 else ""
 
 
 def rating(reply: str) -> str:
-    """The number from 1 to 10 in double brackets, or else the only number in the reply; "": none, several, or another."""
+    """The number from 1 to 10 in double brackets, or else the only number in the reply; "": none, several, or another.
+
+    A number on another scale, such as 5/5 or 80 %, is no rating.
+    """
     said = without_thoughts(reply)
-    found = _RATED.findall(said) or _NUMBER.findall(said)
+    found = _RATED.findall(said) or ([] if _OTHER_SCALE.search(said) else _NUMBER.findall(said))
     if len(set(found)) != 1 or not LEAST <= float(found[0]) <= MOST:
         return ""
     return f"{float(found[0]):g}"

@@ -1,8 +1,8 @@
 """Files about answers that a user gives: the class of each answer, or its quality.
 
-A row names its problem by `id` or `problem`, and its answer by the text (`answer`), which counts for all answers that are
-exactly equivalent, or by `member` and `draw`. A row of NoveltyBench's partitions.jsonl, with the lists `generations` and
-`partition`, gives the classes of all its answers.
+A row names its problem by `id` or `problem`, and its answer by the text (`answer`) or by `member` and `draw`. A text counts for
+the answers with this very text, and for those that are exactly equivalent where the file has not their own. A row of
+NoveltyBench's partitions.jsonl, with the lists `generations` and `partition`, gives the classes of all its answers.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from spa_bench.errors import DataError
-from spa_bench.support.text import did_you_mean, one_line
+from spa_bench.support.text import did_you_mean, one_line, shortened
 from spa_bench.tasks.open_ended.asking import LEAST, MOST
 from spa_bench.tasks.open_ended.partition import name_of
 from spa_bench.tasks.open_ended.prompts import read_lines
 from spa_bench.types import Record
 
 Value = TypeVar("Value", str, float)
-Named = tuple[str, object]  # (problem, the hash of an answer's text, or (member, draw))
+Named = tuple[str, object]  # (problem, an answer's text, or (member, draw))
 
 REWARDS = (-7.71875, -6.28125, -6.0, -5.71875, -5.5, -5.0, -4.375, -3.4375, -2.046875)
 """NoveltyBench's thresholds on the reward of Skywork-Reward-Gemma-2-27B-v0.2: a reward above i of them has the score 1 + i."""
@@ -47,12 +47,16 @@ def read_scores(path: Path, known: Sequence[str]) -> dict[Named, float]:
 
 
 def values_for(records: Sequence[Record], table: Mapping[Named, Value], path: Path, what: str) -> list[Value]:
-    """The value of each record. Raises DataError where an answer has none, or two by its text and by its place."""
+    """The value of each record. Raises DataError where an answer has none, or two, by its text and by its place or by texts."""
     found: list[Value] = []
     missing: list[Record] = []
+    alike = _alike(table)
     for record in records:
-        by_text = table.get((record.problem, name_of(record.graded)))
         by_place = table.get((record.problem, (record.member, record.draw)))
+        by_text = table.get((record.problem, record.graded.strip()))
+        equal = alike.get((record.problem, name_of(record.graded)), {})
+        if by_text is None and (by_place is None or len(equal) == 1):
+            by_text = _only(equal, record, path, what)
         if by_text is not None and by_place is not None and by_text != by_place:
             raise DataError(
                 f"{path} contradicts itself: the answer of member {record.member}, draw {record.draw} to {record.problem} has "
@@ -70,6 +74,27 @@ def values_for(records: Sequence[Record], table: Mapping[Named, Value], path: Pa
             f"{first.draw} to {first.problem}: {one_line(first.graded, 60)!r}; add a row for each"
         )
     return found
+
+
+def _alike(table: Mapping[Named, Value]) -> dict[tuple[str, str], dict[Value, str]]:
+    """(problem, hash of a text) -> the values of texts that are exactly equivalent, each with the first text that has it."""
+    found: dict[tuple[str, str], dict[Value, str]] = {}
+    for (problem, name), value in table.items():
+        if isinstance(name, str):
+            found.setdefault((problem, name_of(name)), {}).setdefault(value, name)
+    return found
+
+
+def _only(values: Mapping[Value, str], record: Record, path: Path, what: str) -> Value | None:
+    """The one value in `values`, or None where there is none. Raises DataError where there are several."""
+    if len(values) > 1:
+        (one, first), (other, second) = list(values.items())[:2]
+        raise DataError(
+            f"{path} has no row for the answer of member {record.member}, draw {record.draw} to {record.problem}, "
+            f"{one_line(record.graded, 60)!r}, and to equal texts it gives the {what} {one!r} ({one_line(first, 30)!r}) and "
+            f"{other!r} ({one_line(second, 30)!r}); add a row for it"
+        )
+    return next(iter(values), None)
 
 
 def _table(
@@ -117,11 +142,13 @@ def _class(place: str, value: object) -> str:
 def _score(place: str, row: dict[str, Any]) -> Iterator[tuple[object, float]]:
     key = "reward" if "reward" in row else "score"
     value = row.get(key)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    endless = isinstance(value, float) and not math.isfinite(value)  # a whole number may be too large to ask
+    if isinstance(value, bool) or not isinstance(value, int | float) or endless:
         raise DataError(f"{place}: {key} is {json.dumps(value)[:60]}; it must be a number")
     if key == "score" and not LEAST <= value <= MOST:
+        said = shortened(str(value), 60)
         raise DataError(
-            f"{place}: score is {value}; a quality lies between {LEAST:g} and {MOST:g} (a raw reward is called reward)"
+            f"{place}: score is {said}; a quality lies between {LEAST:g} and {MOST:g} (a raw reward is called reward)"
         )
     yield _name(place, row), score_of_reward(value) if key == "reward" else float(value)
 
@@ -138,4 +165,4 @@ def _name(place: str, row: dict[str, Any]) -> object:
 def _text_name(place: str, text: object) -> str:
     if not isinstance(text, str):
         raise DataError(f"{place}: an answer is {json.dumps(text)[:60]}; it must be a text")
-    return name_of(text)
+    return text.strip()
