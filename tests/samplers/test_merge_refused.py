@@ -1,4 +1,4 @@
-"""Adapters that cannot be merged are refused in one line, before anything is trained."""
+"""Adapters that cannot be merged are refused in one line, before anything is trained; a base that may be another is said."""
 
 from __future__ import annotations
 
@@ -19,6 +19,9 @@ from spa_bench.models.hf.merged_lora import Source, check_mergeable
 from spa_bench.models.hf.model import HFModel, HFOptions
 from spa_bench.models.hf.stacked_lora import MARK, Adapter, read_adapter, write_adapter
 from spa_bench.samplers.merge import KIND, MergeOptions, check_model, merging
+from spa_bench.spa.merge import merged_adapters
+from spa_bench.spa.training_data import TrainingData
+from spa_bench.support.console import Reporter
 from tiny import random_adapter
 
 
@@ -97,6 +100,42 @@ def test_adapters_of_two_bases_are_refused_beside_one_that_names_none(
         check_mergeable(sources)
     check_mergeable(sources, same_base=True)
     check_mergeable(sources[:2])
+
+
+class Notes(Reporter):
+    """A console that keeps its notes."""
+
+    def __init__(self) -> None:
+        super().__init__(quiet=True)
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+def test_given_adapters_of_another_base_than_the_model_are_said_at_every_run(
+    model: HFModel, given: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("SPA_BENCH_CACHE", str(tmp_path / "cache"))
+
+    def said(folder: Path, **options: Any) -> list[str]:
+        chosen = MergeOptions(rule="dial", anchor="base", given=(str(folder),), **options)
+        of, data, console = (
+            sampler_card(kind="merge", options=chosen),
+            TrainingData(examples=[], queries=[], skipped=0),
+            Notes(),
+        )
+        merged_adapters(of, merging(of), data, model, 0, cache=tmp_path / "stages", console=console)
+        return [note for note in console.notes if "the model here" in note]
+
+    assert said(given) == said(renamed(given, None)) == []
+    renamed(given, "other")
+    for _ in range(2):  # the second time the merged adapter is in the cache
+        [line] = said(given)
+        assert (
+            "were made for 'other', and the model here is 'tiny'; where both names are of one model, options.same_base" in line
+        )
+    assert said(given, same_base=True) == []
 
 
 @pytest.mark.parametrize("concentration", [1e-300, 1e-9, 1.0, 1e9])
