@@ -291,6 +291,9 @@ def test_plain_baselines_differ_from_single_in_the_decoding_alone(name: str, kno
         ({"mirostat_tau": 1.0, "eta_cutoff": 0.1}, "and decoding.eta_cutoff is 0.1; leave one out"),
         ({"mirostat_tau": 1.0, "mirostat_eta": 0.0}, "mirostat_eta is 0.0; it must be greater than 0"),
         ({"mirostat_eta": 0.5}, "mirostat_eta is 0.5 and has no effect without decoding.mirostat_tau"),
+        ({"temperature": 1e39}, "decoding.temperature is 1e+39; it must be at most 1e+30"),
+        ({"mirostat_tau": 1e39}, "decoding.mirostat_tau is 1e+39; it must be at most 1e+30"),
+        ({"top_k": 10**400}, "; it must be at most 1e+30"),
     ],
 )
 def test_a_decoding_that_cannot_be_or_of_which_a_part_has_no_effect_is_refused(settings: dict[str, float], said: str):

@@ -92,6 +92,23 @@ def test_tokens_that_cannot_be_stay_impossible_and_change_no_cut():
         assert (found[:, VOCABULARY:] == -math.inf).all()
 
 
+@pytest.mark.parametrize(
+    "knobs", [{"top_k": 2}, {"top_k": 2, "typical_p": 0.999}, {"top_p": 0.5}, {"top_p": 0.5, "eta_cutoff": 1e-6}]
+)
+def test_of_equal_tokens_at_an_edge_the_first_ones_are_kept(knobs: dict[str, float]):
+    uniform = torch.linspace(0, 1 - 2**-24, 101)
+    decoding = RowDecoding.of([Decoding(temperature=1.0, **knobs)] * 101, 4, CPU)  # type: ignore[arg-type]
+    assert set(choose(torch.zeros(101, 4), decoding, uniform).tolist()) == {0, 1}
+
+
+@pytest.mark.parametrize("knobs", [{}, {"typical_p": 0.999}, {"top_n_sigma": 1e30}, {"mirostat_tau": 1e30}], ids=str)
+def test_the_highest_temperature_of_a_card_draws_from_all_that_can_be(knobs: dict[str, float]):
+    logits = torch.tensor([0.0, -math.inf, 3.0, 60.0]).repeat(90, 1)
+    decoding = RowDecoding.of([Decoding(temperature=1e30, **knobs)] * 90, 4, CPU)  # type: ignore[arg-type]
+    drawn = choose(logits, decoding, (torch.arange(90) + 0.5) / 90)
+    assert torch.bincount(drawn, minlength=4).tolist() == [30, 0, 30, 30]
+
+
 # top-nσ ---------------------------------------------------------------------------------------------------------------
 
 

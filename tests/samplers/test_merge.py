@@ -376,7 +376,7 @@ def test_a_model_without_weights_is_refused(two: tuple[Path, Path]):
     [
         ({"options.rule": "dail"}, "options.rule is 'dail'; did you mean 'dial'?"),
         ({"options.weight": 1.5}, "options.weight is 1.5; it is a share between 0"),
-        ({"options.concentration": 0.0}, "options.concentration is 0; it must be finite and greater than 0"),
+        ({"options.concentration": 0.0}, "options.concentration is 0; it must be greater than 0 and at most 1e9"),
         ({"options.anchor": "none"}, "options.anchor is 'none', and a dial goes from an anchor to sources"),
         ({"options.anchor": ""}, "options.anchor has an empty text"),
         ({"adapters": "none"}, "there is nothing to merge"),

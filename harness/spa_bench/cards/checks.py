@@ -15,6 +15,10 @@ def one_of(where: str, key: str, value: str, known: tuple[str, ...]) -> None:
         raise CardError(f"{where}: {key} is {value!r}{did_you_mean(value, known)}")
 
 
+MOST = 1e30
+"""A limit of numbers with which float32 computes: it has an infinity in the place of larger ones."""
+
+
 def positive(where: str, values: Mapping[str, float]) -> None:
     """Raises CardError for a value that is not above 0 and finite."""
     for key, value in values.items():
@@ -27,3 +31,10 @@ def not_negative(where: str, values: Mapping[str, float]) -> None:
     for key, value in values.items():
         if not 0 <= value < math.inf:
             raise CardError(f"{where}: {key} is {value}; it must be finite and not negative")
+
+
+def countable(where: str, values: Mapping[str, float]) -> None:
+    """Raises CardError for a value above MOST."""
+    for key, value in values.items():
+        if value > MOST:
+            raise CardError(f"{where}: {key} is {str(value)[:40]}; it must be at most {MOST:g}")

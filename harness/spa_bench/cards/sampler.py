@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from spa_bench.cards import training
-from spa_bench.cards.checks import not_negative, one_of, positive
+from spa_bench.cards.checks import countable, not_negative, one_of, positive
 from spa_bench.cards.kinds import CardKind, NoOptions, as_declared
 from spa_bench.cards.objects import check_given, is_object
 from spa_bench.cards.reading import (
@@ -220,6 +220,7 @@ def _check_decoding(where: str, decoding: DecodingCard) -> None:
     above = ("decoding.top_p", "decoding.typical_p", "decoding.mirostat_eta")
     positive(where, {key: said[key] for key in above})
     not_negative(where, {key: value for key, value in said.items() if key not in above})
+    countable(where, said)
     if decoding.top_p > 1 or decoding.min_p > 1:
         raise CardError(f"{where}: decoding.top_p and decoding.min_p are shares between 0 and 1; got {decoding}")
     if decoding.typical_p > 1:

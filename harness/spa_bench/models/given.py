@@ -80,6 +80,8 @@ def _of_run(folder: Path) -> Given:
     try:
         known = json.loads((folder / "adapters.json").read_bytes())
         stage, hashes = stage_cache() / str(known["stage"]), [str(one) for one in known["hashes"]]
+        if not hashes:
+            raise ValueError("no hashes")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(f"the run {folder} has no adapters (adapters.json); name one of a sampler that trains some") from error
     folders = tuple(stage / f"member-{k}" for k in range(len(hashes)))

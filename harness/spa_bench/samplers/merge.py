@@ -27,13 +27,15 @@ import numpy as np
 from spa_bench.cards.merging import Merging
 from spa_bench.cards.sampler import SamplerCard
 from spa_bench.errors import CardError, ModelError, UsageError
-from spa_bench.models.base import AdapterMaker, LoraTrainable, Model
+from spa_bench.models.base import AdapterMaker, Model, StageModel
 from spa_bench.models.given import given_adapters
 from spa_bench.models.spread import SpreadModel
 from spa_bench.samplers.asking.checks import one_of
 from spa_bench.samplers.base import SamplerKind
 from spa_bench.samplers.mixture import build
 from spa_bench.support.seeds import derive_seed
+
+_MOST_CONCENTRATION = 1e9  # every point is the average then; far above, draws overflow and all weights are 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,9 +49,8 @@ class MergeOptions:
     anchor: str = "auto"
     # places of sources, beside those that are trained: folders in PEFT's format, or runs with adapters
     given: tuple[str, ...] = ()
-    concentration: float = (
-        1.0  # [above 0] hull: of the Dirichlet distribution; 1: all points alike, less: nearer to the corners
-    )
+    # [above 0 to 1e9] hull: of the Dirichlet distribution; 1: all points alike, less: nearer to the corners
+    concentration: float = 1.0
     balance: bool = False  # whether the updates get the mean of their norms before they are averaged
     same_base: bool = False  # whether adapters that name different bases were made for one model all the same
 
@@ -58,8 +59,8 @@ class MergeOptions:
         one_of(_RULES, rule=self.rule)
         if not 0 <= self.weight <= 1:
             raise ValueError(f"weight is {self.weight:g}; it is a share between 0 (the anchor) and 1 (the sources)")
-        if not 0 < self.concentration < float("inf"):
-            raise ValueError(f"concentration is {self.concentration:g}; it must be finite and greater than 0")
+        if not 0 < self.concentration <= _MOST_CONCENTRATION:
+            raise ValueError(f"concentration is {self.concentration:g}; it must be greater than 0 and at most 1e9")
         if not self.anchor or "" in self.given:
             raise ValueError(f"{'anchor' if not self.anchor else 'given'} has an empty text; name a folder or a run")
         if self.rule in {"dial", "line"} and self.anchor == "none":
@@ -172,18 +173,22 @@ def check_model(card: SamplerCard, model: Model) -> None:
     _check_counts(card, card.trained + sum(len(one.folders) for one in found[: len(options.given)]))
     if not found:
         return
-    from spa_bench.models.hf.merged_lora import Source, check_mergeable
+    from spa_bench.models.hf.merged_lora import Source, check_mergeable, to_be_trained
 
     sources = [Source.at(folder, one.name) for one in found for folder in one.folders]
     check_mergeable(sources, same_base=options.same_base)
-    # workers hold the layers themselves; there the stage finds what does not fit
-    if card.trains and isinstance(model, LoraTrainable) and not isinstance(model, SpreadModel):
-        ours, theirs = set(model.lora_layers(card.lora.targets)), set(sources[0].adapter.factors)
-        if odd := sorted(ours ^ theirs):
+    if not card.trains or not isinstance(model, StageModel):
+        return
+    theirs, layers = sources[0].adapter.factors, None
+    if not isinstance(model, SpreadModel):  # workers hold the layers themselves; there the stage finds what does not fit
+        layers = model.lora_layers(card.lora.targets)
+        if odd := sorted(layers.keys() ^ theirs.keys()):
             raise ModelError(
                 f"the adapter {sources[0].name} and those that are trained cannot be merged: {odd[0]!r} is changed by one "
                 f"alone ({len(odd)} such layers); set lora.targets as it was trained"
             )
+    trained = to_be_trained(f"{card.adapters}-0 (to be trained)", model, layers, like=sources[0])
+    check_mergeable([trained, *sources], same_base=options.same_base)
 
 
 def is_place(anchor: str) -> bool:

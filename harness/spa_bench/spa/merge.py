@@ -42,6 +42,8 @@ def merged_adapters(
         weights = [row[1:] for row in weights]
     folders = [*anchors, *trained, *given]
     names = [*_names(anchors, how.anchor), *(f"{card.adapters}-{k}" for k in range(len(trained))), *_names(given, "")]
+    if not card.trains and not how.same_base:  # what is trained names this model, and given ones fit it or are refused
+        _note_bases(folders, model, console)
     recipe: dict[str, object] = {
         "format": FORMAT,
         "code": provenance.source_hash("models", "spa"),
@@ -75,6 +77,15 @@ def _anchor(
         alone = replace(card, adapters="all", members=1, sources=0)
         return Stages(alone, data, model, seed=seed, cache=cache, console=console).adapters()
     return list(given_adapters(how.anchor).kept().folders)
+
+
+def _note_bases(folders: Sequence[Path], model: StageModel, console: Console) -> None:
+    """Say where the given adapters in `folders`, which are mergeable, name another base than the model that they change."""
+    if others := sorted({Source.at(folder, folder.name).base for folder in folders} - {"", model.name}):
+        console.note(
+            f"the given adapters were made for {others[0]!r}, and the model here is {model.name!r}; where both names are of "
+            "one model, options.same_base = true says so"
+        )
 
 
 def _names(folders: Sequence[Path], name: str) -> list[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from spa_bench.errors import ModelError
-from spa_bench.models.hf.stacked_lora import Adapter, read_adapter, trained_over
+from spa_bench.models.base import StageModel
+from spa_bench.models.hf.stacked_lora import Adapter, StackedLinear, read_adapter, trained_over
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +46,19 @@ class Source:
         )
 
 
+def to_be_trained(name: str, model: StageModel, layers: Mapping[str, StackedLinear] | None, *, like: Source) -> Source:
+    """What is known of an adapter of `model` on `layers` before it is trained: its base, and the shapes of its updates.
+
+    Its factors have no numbers. Where the layers are not here (None), the shapes are those of `like`.
+    """
+    adapter = like.adapter
+    if layers is not None:
+        shapes = {path: (layer.out_features, layer.in_features) for path, layer in layers.items()}
+        factors = {p: (torch.empty(1, n, device="meta"), torch.empty(m, 1, device="meta")) for p, (m, n) in shapes.items()}
+        adapter = Adapter(factors, 1, 1.0)
+    return Source(name=name, adapter=adapter, base=model.name, weights=str(model.training_numerics().get("weights", "")))
+
+
 def check_mergeable(sources: Sequence[Source], *, same_base: bool = False) -> None:
     """Raise ModelError unless all `sources` are of one base, change the same layers, and agree in their shapes.
 
@@ -52,14 +66,15 @@ def check_mergeable(sources: Sequence[Source], *, same_base: bool = False) -> No
     """
     if not sources:
         return
-    first = sources[0]
+    first, named = sources[0], [source for source in sources if source.base]
+    for other in named[1:]:
+        if other.base != named[0].base and not same_base:
+            raise ModelError(
+                f"the adapters {named[0].name} and {other.name} cannot be merged: their bases are {named[0].base!r} and "
+                f"{other.base!r}; where both names are of one model, set options.same_base = true"
+            )
     for other in sources[1:]:
         pair = f"the adapters {first.name} and {other.name} cannot be merged"
-        if first.base != other.base and first.base and other.base and not same_base:
-            raise ModelError(
-                f"{pair}: their bases are {first.base!r} and {other.base!r}; where both names are of one model, set "
-                "options.same_base = true"
-            )
         if first.weights != other.weights:
             raise ModelError(
                 f"{pair}: one was trained over {first.weights or 'whole weights'}, the other over "

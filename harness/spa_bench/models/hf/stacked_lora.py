@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from spa_bench.errors import ModelError
 from spa_bench.models.hf.placed import is_plain, layer_device
+from spa_bench.models.hf.plain_lora import not_plain
 from spa_bench.support.seeds import derive_seed
 from spa_bench.support.text import one_line
 
@@ -337,12 +338,8 @@ def read_adapter(folder: Path) -> Adapter:
         raise ModelError(f"the adapter in {folder} is broken: {one_line(error, 300)}") from error
     if not isinstance(config, dict):
         raise ModelError(f"the adapter in {folder} is broken: adapter_config.json holds no object")
-    odd = [k for k in ("use_dora", "rank_pattern", "alpha_pattern", "modules_to_save", "fan_in_fan_out") if config.get(k)]
-    if config.get("peft_type") != "LORA" or odd or config.get("bias", "none") != "none":
-        raise ModelError(
-            f"the adapter in {folder} is not plain LoRA "
-            f"({', '.join(odd) or config.get('peft_type')}); only plain LoRA can be stacked"
-        )
+    if odd := not_plain(config):
+        raise ModelError(f"the adapter in {folder} is not plain LoRA ({odd}); only plain LoRA can be stacked")
     rank, alpha = _scaling(config, folder)
     if config.get("use_rslora"):
         alpha *= rank**0.5  # rank-stabilised LoRA scales by alpha / sqrt(r)
@@ -355,6 +352,8 @@ def read_adapter(folder: Path) -> Adapter:
                 f"the adapter in {folder} holds {name!r}, which is no pair of LoRA factors; only plain LoRA can be stacked"
             )
         factors[match[1]] = _pair(tensors[low], tensors[high], rank, f"{match[1]!r} of the adapter in {folder}")
+    if not factors:
+        raise ModelError(f"the adapter in {folder} has no LoRA factors, and would change nothing; its file is broken")
     return Adapter(factors, rank, alpha)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection
 
+from spa_bench.cards.checks import MOST as MOST_NUMBER
 from spa_bench.support.text import did_you_mean
 
 MOST = 1000  # of whatever is asked for at once
@@ -34,9 +35,11 @@ def is_share(**values: float) -> None:
 
 
 def is_temperature(value: float | None) -> None:
-    """Raises ValueError for a temperature below 0 or not finite; None is the card's."""
+    """Raises ValueError for a temperature below 0, or above what float32 computes with; None is the card's."""
     if value is not None:
         not_negative(temperature=value)
+        if value > MOST_NUMBER:
+            raise ValueError(f"temperature is {value}; it must be at most {MOST_NUMBER:g}")
 
 
 def one_of(known: Collection[str], **values: str) -> None:
