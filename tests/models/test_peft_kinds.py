@@ -126,6 +126,17 @@ def test_other_beginnings_that_change_the_base_are_refused(value: str, tiny_fold
         read_adapter(folder)
 
 
+def test_an_adapter_with_a_setting_that_nobody_knows_yet_is_refused(tiny_folder: Path, tmp_path: Path):
+    folder = written(tiny_folder, tmp_path / "a")
+    config = folder / "adapter_config.json"
+    known = json.loads(config.read_text())
+    config.write_text(json.dumps({**known, "use_of_next_year": False, "other_config": None}))
+    read_adapter(folder)
+    config.write_text(json.dumps({**known, "use_of_next_year": True}))
+    with pytest.raises(ModelError, match=r"is not plain LoRA \(use_of_next_year\)"):
+        read_adapter(folder)
+
+
 def test_an_adapter_that_peft_converted_to_plain_lora_is_read(tiny_folder: Path, tmp_path: Path):
     from peft import LoraConfig, PeftModel, get_peft_model
 

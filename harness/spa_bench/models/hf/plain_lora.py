@@ -4,33 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-_MORE = (  # keys of PEFT's LoraConfig under which an adapter is more, or other, than its factors
-    "use_dora",
-    "rank_pattern",
-    "alpha_pattern",
-    "modules_to_save",
-    "fan_in_fan_out",
-    "lora_bias",
-    "alora_invocation_tokens",  # it acts behind certain tokens alone
-    "layer_replication",  # it is of other layers than the model has
-    "use_qalora",
-    "use_bdlora",
-    "arrow_config",
-    "kasa_config",
-    "monteclora_config",
+# Keys of PEFT's LoraConfig that leave an adapter what its factors say, whatever they hold. A key that is not among them may make
+# it more, as those of kinds do that PEFT has now (use_dora, alora_invocation_tokens, layer_replication) or will have.
+_PLAIN = frozenset(
+    "peft_type task_type auto_mapping peft_version base_model_name_or_path revision inference_mode r lora_alpha use_rslora "
+    "lora_dropout target_modules exclude_modules layers_to_transform layers_pattern megatron_config megatron_core eva_config "
+    "velora_config loftq_config corda_config lora_ga_config qalora_group_size runtime_config ensure_weight_tying".split()
 )
-# beginnings that take their product out of the base's weights; PEFT does so again where it reads such an adapter
-_OUT_OF_THE_BASE = ("pissa", "corda", "olora", "loftq", "lora_ga")
+# beginnings that leave the base's weights as they are; others take their product out of these, also where PEFT reads the adapter
+_BEGINNINGS = ("gaussian", "orthogonal", "eva", "mica")
 
 
 def not_plain(config: Mapping[str, object]) -> str:
     """What makes an adapter with this adapter_config.json more than plain LoRA, for a message; "" where it is plain."""
     if config.get("peft_type") != "LORA":
         return str(config.get("peft_type"))[:40]
-    odd = [key for key in _MORE if config.get(key)]
+    odd = [str(key)[:40] for key, value in config.items() if value and key not in _PLAIN | {"bias", "init_lora_weights"}]
     if config.get("bias", "none") != "none":
         odd.append(f"bias = {str(config['bias'])[:40]!a}")
     begun = config.get("init_lora_weights")
-    if isinstance(begun, str) and begun.lower().startswith(_OUT_OF_THE_BASE):
+    if isinstance(begun, str) and begun.lower() not in _BEGINNINGS:
         odd.append(f"init_lora_weights = {begun[:40]!a}, which changes the base's own weights; PEFT can save it as plain LoRA")
     return ", ".join(odd)
