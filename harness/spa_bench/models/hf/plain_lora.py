@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-# Keys of PEFT's LoraConfig that leave an adapter what its factors say, whatever they hold. A key that is not among them may make
-# it more, as those of kinds do that PEFT has now (use_dora, alora_invocation_tokens, layer_replication) or will have.
-_PLAIN = frozenset(
-    "peft_type task_type auto_mapping peft_version base_model_name_or_path revision inference_mode r lora_alpha use_rslora "
-    "lora_dropout target_modules exclude_modules layers_to_transform layers_pattern megatron_config megatron_core eva_config "
-    "velora_config loftq_config corda_config lora_ga_config qalora_group_size runtime_config ensure_weight_tying".split()
-)
-# beginnings that leave the base's weights as they are; others take their product out of these, also where PEFT reads the adapter
+_PLAIN = """
+peft_type task_type auto_mapping peft_version base_model_name_or_path revision inference_mode r lora_alpha use_rslora lora_dropout
+target_modules exclude_modules layers_to_transform layers_pattern megatron_config megatron_core eva_config velora_config loftq_config
+corda_config lora_ga_config qalora_group_size runtime_config ensure_weight_tying
+"""
+_KNOWN = frozenset(_PLAIN.split()) | {"bias", "init_lora_weights"}
+"""Keys of PEFT's LoraConfig that leave an adapter what its factors say, and two that are looked at.
+
+Any other may make it more, as use_dora and layer_replication do, and those of kinds that PEFT will have.
+"""
+
+# beginnings that leave the base's weights as they are; others take their product out of these, also where PEFT reads them
 _BEGINNINGS = ("gaussian", "orthogonal", "eva", "mica")
 
 
@@ -19,7 +23,7 @@ def not_plain(config: Mapping[str, object]) -> str:
     """What makes an adapter with this adapter_config.json more than plain LoRA, for a message; "" where it is plain."""
     if config.get("peft_type") != "LORA":
         return str(config.get("peft_type"))[:40]
-    odd = [str(key)[:40] for key, value in config.items() if value and key not in _PLAIN | {"bias", "init_lora_weights"}]
+    odd = [str(key)[:40] for key, value in config.items() if value and key not in _KNOWN]
     if config.get("bias", "none") != "none":
         odd.append(f"bias = {str(config['bias'])[:40]!a}")
     begun = config.get("init_lora_weights")
