@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 _PLAIN = """
-peft_type task_type auto_mapping peft_version base_model_name_or_path revision inference_mode r lora_alpha use_rslora lora_dropout
-target_modules exclude_modules layers_to_transform layers_pattern megatron_config megatron_core eva_config velora_config loftq_config
-corda_config lora_ga_config qalora_group_size runtime_config ensure_weight_tying
+peft_type task_type auto_mapping peft_version base_model_name_or_path revision inference_mode r lora_alpha use_rslora
+lora_dropout target_modules exclude_modules layers_to_transform layers_pattern megatron_config megatron_core
+eva_config velora_config loftq_config corda_config lora_ga_config qalora_group_size runtime_config ensure_weight_tying
 """
 _KNOWN = frozenset(_PLAIN.split()) | {"bias", "init_lora_weights"}
 """Keys of PEFT's LoraConfig that leave an adapter what its factors say, and two that are looked at.
