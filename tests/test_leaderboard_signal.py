@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from made_up import PROBLEMS, estimated_anew, made_up
@@ -24,7 +25,9 @@ def with_options(name: str, quality: float, options: int) -> dict[str, Any]:
     return estimated_anew(result)
 
 
-@pytest.mark.parametrize(("quality", "options", "marked"), [(0.2, 4, True), (0.45, 2, True), (0.3, 5, False), (0.9, 2, False)])
+@pytest.mark.parametrize(
+    ("quality", "options", "marked"), [(0.2, 4, True), (0.48, 2, True), (0.45, 2, False), (0.3, 5, False), (0.9, 2, False)]
+)
 def test_choices_at_the_level_of_guessing_have_no_signal(quality: float, options: int, marked: bool):
     line = of(with_options("a", quality, options))
     assert bool(line) == marked
@@ -42,3 +45,17 @@ def test_a_code_task_that_nobody_solves_has_no_signal_and_its_page_says_so():
     page = markdown(rows, reference=None, command="c")
     assert page.index("**No signal**") < page.index("| sampler")
     assert "No signal" not in markdown(build_rows([made_up("a", quality=0.3, spread=0.5)]), reference=None, command="c")
+
+
+def test_of_many_samplers_that_guess_none_is_a_signal_by_luck():
+    guessing = [guesses(f"g{i}", seed=i) for i in range(14)]
+    assert any(not of(one) for one in guessing)  # alone it is resolved, as one in twenty is
+    assert of(*guessing)
+
+
+def guesses(name: str, *, seed: int) -> dict[str, Any]:
+    """A result of one guess among four options on each problem."""
+    result = with_options(name, 0.2, 4)
+    right = np.random.default_rng(seed).random(PROBLEMS) < 0.25
+    result["runs"][0]["values"]["pass@1"] = result["runs"][0]["values"]["pass@1[mc]"] = right.astype(float).tolist()
+    return estimated_anew(result)

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from spa_bench.metrics.intervals import PROBLEMS_ONLY, equivalent, estimate, paired_difference, resolved, wilson
+from spa_bench.metrics.intervals import PROBLEMS_ONLY, equivalent, estimate, paired_difference, resolved
+from spa_bench.metrics.problem_part import wilson
 from spa_bench.types import Estimate
 
 

@@ -93,6 +93,19 @@ def test_the_distance_covers_the_truth_closely(seeds, training):
     assert coverage(seeds, training, 400) >= 0.92
 
 
+def test_a_sampler_on_the_front_of_ten_others_is_not_inside_it_because_the_best_of_noisy_points_lie_outside():
+    """With sides that reach as far as their own resamples, as in this world, one such sampler in six is inside."""
+    g = np.random.default_rng(37)
+    hard = 0.25 * g.normal(size=(2, 60))
+    place = {**{f"s{i}": i / 9 for i in range(10)}, "one": 0.5}
+    noisy = {name: hard + 0.25 * g.normal(size=(2, 60)) + [[0.6 - 0.2 * t], [0.4 + 0.2 * t]] for name, t in place.items()}
+    table = {name: (points[0], points[1]) for name, points in noisy.items()}
+    found = frontier(table, sweep=[name for name in table if name != "one"], resamples=100)
+    assert found.distance["one"].high > 0
+    for one in (found.distance["one"], found.hypervolume):
+        assert one.high - one.value == pytest.approx(one.value - one.low)
+
+
 def test_training_seeds_widen_the_interval_and_one_seed_says_problems_only():
     one, three = scores(seeds=1, training=0.1), scores(seeds=3, training=0.1)
     assert frontier(one, sweep=SWEEP, resamples=50).distance["spa"].reason == PROBLEMS_ONLY

@@ -21,6 +21,7 @@ from spa_bench.types import Estimate
 
 IntArray = NDArray[np.int64]
 
+_NO_WIDTH = "every subset has the same value: no width"
 SUBSETS = 64
 """Random subsets of each set: their noise in the value is an eighth of the spread of one subset."""
 
@@ -48,7 +49,7 @@ def over_subsets(
         return Estimate.missing("a subset has no value")
     value = float(table.mean())
     if np.ptp(table) == 0:
-        return Estimate(value=float(table[0]), low=float(table[0]), high=float(table[0]), n=items)
+        return Estimate(value=float(table[0]), low=float(table[0]), high=float(table[0]), n=items, reason=_NO_WIDTH)
     spread = float(table.var(ddof=1))
     error = math.sqrt(spread * (size / (items - size) + 1 / len(table)))
     half = t_quantile(len(table) - 1) * error

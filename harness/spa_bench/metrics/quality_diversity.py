@@ -5,8 +5,11 @@ does not widen the distance between them. Percentile bootstrap, stretched as in 
 the same number for all samplers, seed s of one goes with seed s of the others: each seed gives a value, and their spread
 enters by Student's t as in `intervals`. Otherwise `reason` says that the interval is over problems only.
 
-The hypervolume of a front and the distance to one are not smooth and a little biased: the best of several noisy points
-looks better than it is (winner's curse), in the value and in the interval.
+The hypervolume of a front and the distance to one are not smooth and biased: the best of several noisy points looks better
+than it is (winner's curse), and again better in each resample. So the resamples lie on the wrong side of the value, and both
+sides of an interval reach as far as the further one. Without that, one sampler on the front of ten others lay "inside" it in
+16 % of simulated tables (60 problems, one seed); with it in 1 to 5 %. What remains: the hypervolume of ten samplers that are
+all alike is above the truth by more than its interval in one table of ten.
 """
 
 from __future__ import annotations
@@ -140,6 +143,5 @@ def _estimate(value: float, replicates: FloatArray, of_seeds: FloatArray, n: int
     low, high = np.quantile(replicates, (tail, 1 - tail))
     stretch = t_quantile(n - 1, 1 - tail) / normal_quantile(1 - tail) * math.sqrt(n / (n - 1))
     spread = t_quantile(seeds - 1, 1 - tail) * float(of_seeds.std(ddof=1)) / math.sqrt(seeds) if seeds > 1 else 0.0
-    below = math.hypot(max(value - float(low), 0.0) * stretch, spread)
-    above = math.hypot(max(float(high) - value, 0.0) * stretch, spread)
-    return Estimate(value=value, low=value - below, high=value + above, n=n, reason="" if seeds > 1 else PROBLEMS_ONLY)
+    reach = math.hypot(max(value - float(low), float(high) - value) * stretch, spread)
+    return Estimate(value=value, low=value - reach, high=value + reach, n=n, reason="" if seeds > 1 else PROBLEMS_ONLY)

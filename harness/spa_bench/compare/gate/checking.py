@@ -34,6 +34,7 @@ from spa_bench.types import Estimate
 
 POWER = 0.8
 LOST_SHARE = 0.05  # of the problems: a metric is lost that has no value on more of them than this
+LOST_CONFIDENCE = 0.99  # where seeds of the baseline lack values too, of the interval that says how many more these runs lack
 _TAIL = 20  # number of resamples beyond each end of an interval
 _LEAST_RESAMPLES, _MOST_RESAMPLES = 2000, 200_000
 
@@ -213,7 +214,7 @@ def _scores(both: Shared, metric: str, new: Sequence[int]) -> _Scores | Line | N
     now = now[list(new)]
     there = ~np.isnan(before).any(axis=0)
     gone = there & np.isnan(now).all(axis=0)
-    if gone.sum() > LOST_SHARE * there.sum():
+    if gone.sum() > LOST_SHARE * there.sum() and _more_missing(now, before):
         first = both.problems[int(np.flatnonzero(gone)[0])]
         return Line(
             metric=metric,
@@ -221,6 +222,15 @@ def _scores(both: Shared, metric: str, new: Sequence[int]) -> _Scores | Line | N
             note=f"no value on {gone.sum()} of {there.sum()} problems that have one in the baseline: {first}, ...",
         )
     return _Scores(now, before)
+
+
+def _more_missing(now: NDArray[np.float64], before: NDArray[np.float64]) -> bool:
+    """Whether these seeds lack more values than the baseline's, which themselves may lack some by chance."""
+    without = [np.isnan(side).astype(float) for side in (now, before)]
+    if not without[1].any():
+        return True
+    more = paired_difference(*without, rate=True, seeds="alike", confidence=LOST_CONFIDENCE)
+    return more.low is not None and more.low > 0
 
 
 def _lost(before: LeaderboardRow, after: LeaderboardRow) -> list[Line]:

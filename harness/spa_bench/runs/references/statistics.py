@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from spa_bench.metrics.problem_part import limits_of_few
 from spa_bench.metrics.suite import ALIASES, is_rate, value_bounds
 from spa_bench.runs.references.part import Comparison, Differences, Part, absent, relative
 from spa_bench.support.seeds import derive_seed
@@ -124,7 +125,7 @@ class _End:
     upper: bool
     at: float
     cut: bool  # whether a limit of the metric cuts the interval there
-    wilson: float | None  # where Wilson's interval of a rate ends; None: no rate
+    wilson: float | None  # where Wilson's interval ends of a rate, or of how many problems differ where few do; None: neither
 
     @property
     def name(self) -> str:
@@ -150,19 +151,26 @@ def _ends(part: Part) -> Iterator[_End]:
         if len(metric.values) < 2 or metric.low is None or metric.high is None or np.ptp(metric.values) == 0:
             continue
         limits = value_bounds(metric.name, part.size) or (-math.inf, math.inf)
+        between = (0.0, 1.0) if metric.rate else limits_of_few(metric.values, limits)
         for upper, end in ((False, metric.low), (True, metric.high)):
             cut = math.isclose(end, limits[upper], abs_tol=1e-12)
-            yield _End(metric=metric, upper=upper, at=end, cut=cut, wilson=_wilson(metric, upper) if metric.rate else None)
+            yield _End(metric=metric, upper=upper, at=end, cut=cut, wilson=_wilson(metric, upper, between) if between else None)
 
 
-def _wilson(metric: _Metric, upper: bool) -> float:
-    """An end of Wilson's interval of a rate (Wilson 1927), for as many zeros and ones as the spread of its values is worth."""
+def _wilson(metric: _Metric, upper: bool, between: tuple[float, float]) -> float | None:
+    """An end of Wilson's interval (Wilson 1927), for as many values at the limits as the spread of the values is worth.
+
+    None where that is less than one.
+    """
     from scipy import special
 
-    z, p = float(special.ndtri(1 - _TAIL)), metric.value
-    worth = len(metric.values) * p * (1 - p) / float(np.var(metric.values))
+    least, width = between[0], between[1] - between[0]
+    z, p = float(special.ndtri(1 - _TAIL)), (metric.value - least) / width
+    worth = len(metric.values) * p * (1 - p) / float(np.var(metric.values / width))
+    if worth < 1:
+        return None
     centre, half = p + z * z / (2 * worth), z * math.sqrt(p * (1 - p) / worth + z * z / (4 * worth * worth))
-    return (centre + half if upper else centre - half) / (1 + z * z / worth)
+    return least + width * (centre + half if upper else centre - half) / (1 + z * z / worth)
 
 
 def _off(end: _End, part: Part) -> float:
