@@ -82,7 +82,6 @@ def bootstrap_reach(
     # Scores at their limits are worth n problems. Those that vary less than these would are worth more than n.
     width = most - least
     worth = n * (value - least) * (most - value) / float(means.var()) if width else 0.0
-
     few = bounds == OF_DIFFERENCES and np.count_nonzero(np.abs(means) > _ALIKE) < min(_FEW, n / 2)
 
     def reach(alpha: float) -> tuple[float, float]:
@@ -96,11 +95,8 @@ def bootstrap_reach(
             low, high = wilson((value - least) / width * worth, worth, 1 - alpha)
             below, above = max(below, value - least - low * width), max(above, least + high * width - value)
         if few:
-            (fewer, more), (less, further) = (
-                _wilson_reach(np.clip(means, 0, 1), alpha),
-                _wilson_reach(np.clip(-means, 0, 1), alpha),
-            )
-            below, above = max(below, math.hypot(fewer, further)), max(above, math.hypot(more, less))
+            gains, losses = _wilson_reach(np.clip(means, 0, 1), alpha), _wilson_reach(np.clip(-means, 0, 1), alpha)
+            below, above = max(below, math.hypot(gains[0], losses[1])), max(above, math.hypot(gains[1], losses[0]))
         return below, above
 
     return reach
