@@ -199,6 +199,18 @@ def test_an_unknown_sampler_and_task_name_the_closest():
         load_task_card("humanevel")
 
 
+def test_a_name_of_a_file_of_ones_own_says_what_is_wanted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path, "", "own.toml")
+    write(tmp_path, "", "own.jsonl")
+    with pytest.raises(UsageError, match=r"^unknown sampler 'own'; did you mean 'own\.toml'\?$"):
+        load_sampler_card("own")
+    with pytest.raises(
+        UsageError, match=r"'own\.jsonl'; it is a file, and --task takes a \.toml card \(docs/how-to/add-a-task\.md\)$"
+    ):
+        load_task_card("own.jsonl")
+
+
 def test_a_card_file_that_is_missing_is_named(tmp_path: Path):
     with pytest.raises(UsageError, match=r"no sampler card at .*nowhere\.toml"):
         load_sampler_card(str(tmp_path / "nowhere.toml"))

@@ -163,6 +163,8 @@ def test_a_command_outlives_the_reader_of_its_messages_too():
         ([], "the following arguments are required: COMMAND; see spa-bench --help"),
         (["spa"], "the following arguments are required: STAGE; see spa-bench spa --help"),
         (["rnu"], "argument COMMAND: invalid choice: 'rnu' (choose from 'run', "),
+        (["gate", "runs/new"], "invalid choice: 'gate' (choose from "),
+        (["gate", "runs/new"], "; did you mean 'check'?; see spa-bench --help"),
         (["run", "--samp", "base"], "unrecognized arguments: --samp; did you mean --sampler?; see spa-bench run --help"),
         (["run", "--smapler=base"], "unrecognized arguments: --smapler=base; did you mean --sampler?"),
         (["run"], "the following arguments are required: --sampler"),

@@ -141,7 +141,12 @@ def test_a_run_that_is_not_graded_is_not_whole(
 @pytest.mark.parametrize("order", [1, -1])
 def test_what_cannot_be_checked_is_code_2_beside_a_whole_run(order: int, call: Call, whole: RunFolder, tmp_path: Path):
     (tmp_path / "a.jsonl").write_text("")
-    for other, why in (("nowhere", "is not there; give a run folder"), ("a.jsonl", "is a file; give a run folder")):
+    (tmp_path / "a.json").write_text("")
+    for other, why in (
+        ("nowhere", "is not there; give a run folder"),
+        ("a.jsonl", "is a file; give a run folder"),
+        ("a.json", "is a file; give a run folder (those of a result file: docs/how-to/results.md)"),
+    ):
         done = call("verify", *[whole.path, tmp_path / other][::order])
         assert done.error() == f"{tmp_path / other} {why}"
         assert done.out.startswith(f"{whole.path}: whole")

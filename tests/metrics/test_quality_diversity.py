@@ -176,3 +176,12 @@ def test_a_single_sampler_is_its_own_front():
 def test_what_has_no_front_is_refused(table, options, message):
     with pytest.raises(ValueError, match=message):
         frontier(table, **options)
+
+
+def test_intervals_of_hypervolume_and_r2_stay_within_what_can_be():
+    g = np.random.default_rng(2)
+    few = {name: (g.integers(0, 2, 5).astype(float), g.integers(0, 2, 5).astype(float)) for name in ("a", "b", "c")}
+    found = frontier(few, resamples=200)
+    for one in (found.hypervolume, found.r2, *found.adds.values()):
+        assert 0 <= one.low <= one.value <= one.high
+    assert max(one.high for one in (found.hypervolume, *found.adds.values())) == 1

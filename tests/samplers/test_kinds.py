@@ -110,7 +110,8 @@ def test_options_that_are_no_table_or_no_dataclass_are_refused(on_path: Path):
     ("kind", "message"),
     [
         ("nowhere.at.all:build", r"'nowhere\.at\.all:build' leads to the module 'nowhere\.at\.all', which cannot be imported"),
-        ("mine:bild", r"'mine:bild' leads to the module 'mine', which has no 'bild'"),
+        ("mine:bild", r"'mine:bild' leads to the module 'mine', which has no 'bild'; did you mean 'build'\?$"),
+        ("mine.py:build", r"'mine\.py:build' .* cannot be imported: .*; a module is named without \.py: 'mine'$"),
         ("mine:", r"'mine:' leads to the module 'mine', which has no ''"),
         (":build", r"':build' leads to the module '', which cannot be imported"),
         ("broken:build", r"cannot be imported: No module named 'not_installed_here'; is the folder"),
@@ -122,6 +123,13 @@ def test_a_kind_that_leads_nowhere_says_where(on_path: Path, kind: str, message:
     with pytest.raises(UsageError, match=message) as error:
         load_sampler_card(card(on_path, f'kind = "{kind}"'))
     assert "\n" not in str(error.value)
+
+
+def test_a_module_in_the_current_folder_says_how_it_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "beside.py").write_text("def build(card, adapters): ...\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match=r"No module named 'beside'; its file is in this folder: write PYTHONPATH=\. before"):
+        load_sampler_card(card(tmp_path, 'kind = "beside:build"'))
 
 
 def test_a_kind_of_ones_own_needs_no_line_in_the_registry(on_path: Path):

@@ -173,6 +173,7 @@ def score(
     name: str | None = None,
     cut: bool = False,
     partial: bool = False,
+    seed: int | None = None,
     settings: Settings | None = None,
     grading: Rules = "default",
     sandbox: str | None = None,
@@ -188,15 +189,17 @@ def score(
     {"problem": ..., "text": ...}; or a pandas DataFrame with these columns. A text of a code task continues its prompt where
     its first line is indented, and is a whole program otherwise; `completion` or `solution` in the place of `text` says which.
     `name` is what tables call them. `cut`: at the task's stop strings first. `partial`: problems may be without answers, and
-    every metric is of the others alone. For the rest see `run`. Raises a SpaBenchError that names the first wrong record.
+    every metric is of the others alone. `seed` is the batch: batches of one name are seeds of one sampler. For the rest see
+    `run`. Raises a SpaBenchError that names the first wrong record.
     """
     _one_of("grading", grading, ("default", "evalplus"))
-    [workers] = _whole(workers=workers)
+    [workers, seed] = _whole(workers=workers, seed=seed)
     parts = _Parts("", task, None, metrics)
     options = ScoreOptions(
         name=name,
         cut=cut,
         partial=partial,
+        seed=seed,
         settings=as_words(settings or {}),
         rules=grading,
         judge=JudgeOptions(sandbox=sandbox, workers=workers),

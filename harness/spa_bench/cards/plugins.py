@@ -11,6 +11,7 @@ Looking up a name reads the metadata of packages and imports none of them.
 from __future__ import annotations
 
 import contextlib
+import difflib
 import importlib
 import os
 import re
@@ -155,7 +156,9 @@ def _entry_points(group: str) -> Iterator[metadata.EntryPoint]:
 def attribute_of(module: ModuleType, attribute: str, name: str) -> object:
     """The value of `attribute` in `module`, to which `name` leads. Raises UsageError where the module does not have it."""
     if not hasattr(module, attribute):
-        raise UsageError(f"{name} leads to the module {module.__name__!r}, which has no {attribute!r}")
+        near = difflib.get_close_matches(attribute, vars(module), 1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise UsageError(f"{name} leads to the module {module.__name__!r}, which has no {attribute!r}{hint}")
     target: object = getattr(module, attribute)
     return target
 
@@ -175,11 +178,21 @@ def declared(cls: type[K], found: object, module: ModuleType, name: str) -> K:
     return replace(cls(build=found), **{key: value for key, value in members.items() if value is not None})
 
 
-def imported(module: str, name: str, advice: str = "is the folder with the module on PYTHONPATH?") -> ModuleType:
-    """The module that `name` leads to, imported. Raises UsageError, whatever the module's code raises."""
+def imported(module: str, name: str, advice: str = "") -> ModuleType:
+    """The module that `name` leads to, imported. Raises UsageError with `advice`, whatever the module's code raises."""
     try:
         return importlib.import_module(module)
     except (Exception, SystemExit) as error:  # a user's own code may raise anything
         reason = one_line(error) or type(error).__name__
-        what = "" if isinstance(error, SyntaxError) else f"; {advice}"  # a module with a SyntaxError was found
+        what = "" if isinstance(error, SyntaxError) else f"; {advice or _advice(module, error)}"  # it was found otherwise
         raise UsageError(f"{name} leads to the module {module!r}, which cannot be imported: {reason}{what}") from error
+
+
+def _advice(module: str, error: BaseException) -> str:
+    """What helps where `module` cannot be imported, as far as its name and the current folder tell."""
+    if module.endswith(".py"):
+        return f"a module is named without .py: {module.removesuffix('.py')!r}"
+    lacking = isinstance(error, ModuleNotFoundError) and error.name == module
+    if lacking and Path(f"{module}.py").is_file():
+        return "its file is in this folder: write PYTHONPATH=. before the command"
+    return "is the folder with the module on PYTHONPATH?"

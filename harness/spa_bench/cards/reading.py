@@ -119,15 +119,24 @@ def read_content(what: str, folder: str, name_or_path: str, overrides: Mapping[s
         content, place = _named_content(cards_folder(folder) / f"{name_or_path}.toml")
     else:
         names = [*card_names(folder), *(p.name for p in plugins.installed(what))]
-        near = did_you_mean(name_or_path.lower().replace("_", "-").replace("+", "-plus"), names)
-        if what == "task" and name_or_path == LM_EVAL.rstrip(":"):
-            raise UsageError(f"unknown task {name_or_path!r}; any task or group of lm-eval is {LM_EVAL}NAME")
-        others = f"; any task of lm-eval is {LM_EVAL}NAME" if what == "task" and not near.endswith("?") else ""
-        raise UsageError(f"unknown {what} {name_or_path!r}{near}{others}")
+        raise UsageError(f"unknown {what} {name_or_path!r}{_hint(what, name_or_path, names)}")
     said = frozenset(content)
     for key, value in overrides.items():
         _put(content, key, value)
     return Content(values=content, said=said, place=f"{place} with --set" if overrides else place)
+
+
+def _hint(what: str, name: str, names: Sequence[str]) -> str:
+    """What somebody may have meant by a name that no card has: a card or a file beside them, or one of `names`."""
+    if Path(f"{name}.toml").is_file():
+        return f"; did you mean '{name}.toml'?"
+    if Path(name).is_file():
+        return f"; it is a file, and --{what} takes a .toml card (docs/how-to/add-a-{what}.md)"
+    if what == "task" and name == LM_EVAL.rstrip(":"):
+        return f"; any task or group of lm-eval is {LM_EVAL}NAME"
+    near = did_you_mean(name.lower().replace("_", "-").replace("+", "-plus"), names)
+    others = f"; any task of lm-eval is {LM_EVAL}NAME" if what == "task" and not near.endswith("?") else ""
+    return f"{near}{others}"
 
 
 def _named_content(path: Path) -> tuple[dict[str, object], str]:

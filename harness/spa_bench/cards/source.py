@@ -96,6 +96,15 @@ def changed(spec: Mapping[str, object]) -> list[str]:
     return names + ["versions"] * (spec.get("versions") != provenance.versions())
 
 
+def not_here(spec: Mapping[str, object]) -> str:
+    """Why the user's own code of a run cannot be compared with the code here; empty where it can."""
+    try:
+        code_of(_part(spec, "sampler"), _part(spec, "task"), _part(spec, "metrics"), _part(spec, "engine"))
+    except UsageError as error:
+        return str(error)
+    return ""
+
+
 def _part(content: Mapping[str, object], key: str) -> dict[str, object]:
     """The table of that name in a spec; empty where it has none."""
     part = content.get(key, {})

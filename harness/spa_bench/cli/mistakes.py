@@ -11,6 +11,7 @@ from cyclopts.exceptions import ConsumeMultipleError, UnknownCommandError, Valid
 
 from spa_bench.cli.commands import COMMANDS, FAMILIES
 
+_MEANT = {"gate": "check", "diff": "compare", "eval": "run"}  # what other tools and our own pages call a command
 _KINDS = {int: "a whole number", float: "a number"}
 
 
@@ -95,10 +96,10 @@ def _unknown_command(error: UnknownCommandError) -> str:
     if error.command_chain:
         _, _, called, seconds = FAMILIES[error.command_chain[0]]
         return _no_choice(called, word, list(seconds))
-    return _no_choice("COMMAND", word, [*COMMANDS, *FAMILIES])
+    return _no_choice("COMMAND", word, [*COMMANDS, *FAMILIES], _MEANT.get(word))
 
 
-def _no_choice(name: str, value: str, choices: Sequence[str]) -> str:
-    near = difflib.get_close_matches(value, choices, 1)
+def _no_choice(name: str, value: str, choices: Sequence[str], meant: str | None = None) -> str:
+    near = [meant] if meant else difflib.get_close_matches(value, choices, 1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     return f"argument {name}: invalid choice: {value!r} (choose from {', '.join(map(repr, choices))}){hint}"

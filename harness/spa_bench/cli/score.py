@@ -16,6 +16,7 @@ from spa_bench.cli.options import (
     Task,
     Trackers,
     Workers,
+    a_count,
     a_path,
     option,
     overrides,
@@ -39,6 +40,14 @@ def score(
     name: Annotated[str | None, option("what to call them in tables (default: the file's name)", WHAT)] = None,
     cut: Annotated[bool, option("cut completions at the task's stop strings first", WHAT)] = False,
     partial: Annotated[bool, option("take a file that covers some problems; metrics are of those alone", WHAT)] = False,
+    seed: Annotated[
+        int | None,
+        a_count(
+            "the batch of answers that this is: batches of one --name become seeds of one sampler (docs/how-to/gate.md); "
+            "without it each batch is a row of its own",
+            WHAT,
+        ),
+    ] = None,
     settings: Annotated[tuple[str, ...], overrides("override a key of the task card, e.g. task.seconds=10")] = (),
     grading: Rules = "default",
     judge: Judge | None = None,
@@ -61,6 +70,7 @@ def score(
         name=name,
         cut=cut,
         partial=partial,
+        seed=seed,
         settings=settings,
         rules=grading,
         judge=judge.options(),

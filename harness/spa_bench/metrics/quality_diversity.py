@@ -87,16 +87,23 @@ def frontier(
     def lost_without(i: int) -> Estimate:
         rest = [j for j in range(len(names)) if j != i]
         if not rest:
-            return interval(lambda cloud: hypervolume(cloud, reference))
+            return above_reference()
         lost = interval(lambda cloud: max(0.0, hypervolume(cloud, reference) - hypervolume(cloud[rest], reference)))
-        return replace(lost, low=max(0.0, lost.low or 0.0))
+        return _between(lost, 0.0, most)
+
+    def above_reference() -> Estimate:
+        return _between(interval(lambda cloud: hypervolume(cloud, reference)), 0.0, most)
+
+    # where no score lies beyond the ideal, no front can enclose more than the rectangle below it
+    within_ideal = bool((by_seed <= np.reshape(ideal, (2, 1))).all())
+    most = (ideal[0] - reference[0]) * (ideal[1] - reference[1]) if within_ideal else math.inf
 
     stays = np.mean([pareto_front(cloud) for cloud in clouds], axis=0)
     return Frontier(
         on_front=dict(zip(names, pareto_front(points).tolist(), strict=True)),
         stays_on_front=dict(zip(names, stays.tolist(), strict=True)),
-        hypervolume=interval(lambda cloud: hypervolume(cloud, reference)),
-        r2=interval(lambda cloud: r2(cloud, ideal)),
+        hypervolume=above_reference(),
+        r2=_between(interval(lambda cloud: r2(cloud, ideal)), 0.0, math.inf),
         adds={name: lost_without(i) for i, name in enumerate(names)},
         distance={name: to_front(i) for i, name in enumerate(names)},
     )
@@ -145,3 +152,9 @@ def _estimate(value: float, replicates: FloatArray, of_seeds: FloatArray, n: int
     spread = t_quantile(seeds - 1, 1 - tail) * float(of_seeds.std(ddof=1)) / math.sqrt(seeds) if seeds > 1 else 0.0
     reach = math.hypot(max(value - float(low), float(high) - value) * stretch, spread)
     return Estimate(value=value, low=value - reach, high=value + reach, n=n, reason="" if seeds > 1 else PROBLEMS_ONLY)
+
+
+def _between(found: Estimate, least: float, most: float) -> Estimate:
+    """`found` with its interval cut at values that cannot be."""
+    low, high = (None if end is None else min(max(end, least), most) for end in (found.low, found.high))
+    return replace(found, low=low, high=high)

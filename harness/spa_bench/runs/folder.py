@@ -252,6 +252,8 @@ def check_place(path: Path, wanted: str = RUN) -> None:
     if not path.exists():
         raise UsageError(f"{path} is not there; give {wanted}")
     if not path.is_dir() and (wanted == RUN or path.suffix != ".json"):
+        if path.suffix == ".json":
+            raise UsageError(f"{path} is a file; give a run folder (those of a result file: docs/how-to/results.md)")
         raise UsageError(f"{path} is a file; give a run folder{'' if wanted == RUN else ' or a result .json'}")
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from spa_bench.cards.objects import unhashed
 from spa_bench.cards.source import ELSEWHERE, code_of, hashes
 from spa_bench.cards.task import TaskCard
-from spa_bench.errors import DataError
+from spa_bench.errors import DataError, StoreError
 from spa_bench.runs.folder import RunFolder, create
 from spa_bench.runs.job import described, remember_places
 from spa_bench.runs.partial import PARTIAL, partial_entry, partial_name
@@ -101,6 +101,7 @@ def import_samples(
     label: str,
     cut: bool,
     partial: bool = False,
+    seed: int | None = None,
     sandbox: str,
     grading: str = "default",
     embedding: Mapping[str, object] | None = None,
@@ -110,7 +111,9 @@ def import_samples(
 ) -> RunFolder:
     """A run folder that holds the samples of the files as its records, ready to be graded. For the rest see runs.job.Job.
 
-    `card` is that of a task that was given as an object.
+    `card` is that of a task that was given as an object. `seed` names a batch of answers: batches of one label that differ in
+    it alone are seeds of one sampler, so that their spec does not have the hash of the answers. Raises StoreError where the
+    folder holds other answers with that seed.
     `note` is told what each file was read as. Where `partial` and problems are without samples, spec and name say how many
     problems there are.
     """
@@ -120,7 +123,8 @@ def import_samples(
         note(line)
     counts = Counter(record.problem for record in records)
     n = min(counts.values()) if len(set(counts.values())) == 1 else None
-    sampler: dict[str, object] = {"name": label, "kind": ELSEWHERE, "members": 1, "samples_hash": read.hash, "cut": cut}
+    which = {"samples_hash": read.hash} if seed is None else {}
+    sampler: dict[str, object] = {"name": label, "kind": ELSEWHERE, "members": 1, **which, "cut": cut}
     if len(counts) < len(task.problems):
         there = [p.id for p in task.problems if p.id in counts]
         sampler |= {"name": partial_name(label, len(there), len(task.problems)), PARTIAL: partial_entry(there)}
@@ -131,7 +135,7 @@ def import_samples(
         model={"name": label},
         data={},
         n=n,
-        seed=0,
+        seed=seed or 0,
         limit=None,
         numerics={},
         sandbox=sandbox,
@@ -141,9 +145,14 @@ def import_samples(
         embedding=dict(embedding or {}),
         metrics=hashes(metrics),
     )
-    folder = create(out, f"{task.name}-{label}", spec, fresh=unhashed(asdict(spec)))
+    name = f"{task.name}-{label}" + (f"-s{seed}" if seed is not None else "")
+    folder = create(out, name, spec, fresh=unhashed(asdict(spec)))
     remember_places(folder, task.file, card)
     with folder.locked():
-        done = {r.key for r in folder.record_log.rows()}
+        done = {r.key: r for r in folder.record_log.rows()}
+        if seed is not None and not done.items() <= {r.key: r for r in records}.items():
+            raise StoreError(
+                f"{folder.path} holds other answers of {label} with seed {seed}; give these another --seed or --out"
+            )
         folder.record_log.append([r for r in records if r.key not in done])
     return folder

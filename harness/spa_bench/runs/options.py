@@ -63,6 +63,7 @@ class ScoreOptions:
     name: str | None = None  # the name of the samples in tables; None: the file's name
     cut: bool = False  # cut completions at the task's stop strings first
     partial: bool = False  # problems may be without samples: the metrics are of those that have some
+    seed: int | None = None  # the batch: batches of one name are seeds of one sampler; None: each file is a sampler
     settings: tuple[str, ...] = ()  # KEY=VALUE of the task's card, as --set takes them
     rules: Rules = "default"
     judge: JudgeOptions = field(default_factory=JudgeOptions)

@@ -25,6 +25,12 @@ def partial_name(label: str, count: int, whole: int) -> str:
     return f"{label} ({count} of {whole} problems)"
 
 
+def whole_name(spec: Json) -> str:
+    """The name of a run's sampler without the count of problems that `partial_name` gives it."""
+    name, entry = str(spec["sampler"]["name"]), spec["sampler"].get(PARTIAL)
+    return name.removesuffix(partial_name("", entry["problems"], spec["task"]["problems_n"])) if entry else name
+
+
 def is_partial(spec: Json) -> bool:
     """Whether a run holds samples of some problems alone."""
     return bool(spec["sampler"].get(PARTIAL))

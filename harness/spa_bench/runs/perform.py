@@ -28,7 +28,7 @@ from spa_bench.runs.parts import LoadedParts, Parts, job_for, load_parts, plan_o
 from spa_bench.runs.plan import object_lines
 from spa_bench.runs.reopen import embedder_of, load_embedder, task_of
 from spa_bench.runs.sample_files import SampleFile
-from spa_bench.runs.values import check_out, check_price, check_sandbox, checked_workers, label_of
+from spa_bench.runs.values import check_out, check_price, check_sandbox, check_seeds, checked_workers, label_of
 from spa_bench.sandbox import NOT_NEEDED, choose
 from spa_bench.support.cache import stage_cache
 from spa_bench.support.console import Reporter
@@ -192,6 +192,10 @@ def score(
     """The run folder of samples from files, graded and measured. Raises a SpaBenchError when a part cannot be used."""
     follow = follow or NoFollower(quiet=options.quiet)
     workers, label = checked_workers(options.judge.workers), label_of(options.name, samples)
+    if options.seed is not None:
+        check_seeds((options.seed,))
+        if options.name is None:
+            raise UsageError("--seed makes batches of one name seeds of one sampler; give --name too")
     check_out(options.out)
     load_metrics(options.metrics)
     found = parse_overrides(options.settings)
@@ -214,6 +218,7 @@ def score(
         label=label,
         cut=options.cut,
         partial=options.partial,
+        seed=options.seed,
         sandbox=sandbox,
         grading=options.rules,
         embedding=described_embedder(embedder, loaded, [p.id for p in loaded.problems]),

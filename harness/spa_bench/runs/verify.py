@@ -15,7 +15,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spa_bench.cards.source import changed
+from spa_bench.cards.source import changed, not_here
 from spa_bench.errors import SpaBenchError, StoreError
 from spa_bench.runs import embeddings
 from spa_bench.runs.choices import choose
@@ -110,7 +110,10 @@ def sample_faults(folder: RunFolder, task: Task) -> list[str]:
 def notes(folder: RunFolder) -> list[str]:
     """Remarks beside the verdict: code or versions here that differ from the run's."""
     said = "the run has other {} than this spa-bench; `spa-bench rerun` says what that changes"
-    return [said.format(name) for name in changed(folder.spec)]
+    lines = {name: said.format(name) for name in changed(folder.spec)}
+    if missing := not_here(folder.spec):
+        lines["code"] = f"whether the code of the run is the code here is unknown: {missing}"
+    return list(lines.values())
 
 
 def _files(folder: RunFolder) -> Iterator[str]:

@@ -29,7 +29,7 @@ from spa_bench.metrics.intervals import nan_means, paired_difference, resolved
 from spa_bench.metrics.power import smallest_difference
 from spa_bench.metrics.student import normal_quantile, pooled_error
 from spa_bench.metrics.suite import ALIASES, is_rate
-from spa_bench.runs.folder import RESULTS, check_place
+from spa_bench.runs.folder import RESULTS, check_place, from_elsewhere
 from spa_bench.types import Estimate
 
 POWER = 0.8
@@ -184,6 +184,11 @@ def _exact(before: exact.Run, after: exact.Run, problems: list[str]) -> list[Lin
 def _check_seeds(before: LeaderboardRow, after: LeaderboardRow) -> None:
     if len(before.seeds) < rules.FEWEST_SEEDS:
         count = f"{len(before.seeds)} training seed{'s' * (len(before.seeds) > 1)}"
+        if from_elsewhere(before.result["spec"]):
+            raise UsageError(
+                f"the baseline of {after.label} is {len(before.seeds)} of the {rules.FEWEST_SEEDS} batches of answers that it "
+                "takes to know how far one lies from the next: score them with --seed 0 to 4"
+            )
         raise UsageError(
             f"the baseline of {after.label} has {count}, and not the specs and seeds of these runs; it takes "
             f"{rules.FEWEST_SEEDS} to know how far one seed lies from the next: run it with --seeds 0,1,2,3,4"
@@ -307,7 +312,7 @@ def _line(metric: str, scores: _Scores, tolerance: Tolerance | None, confidence:
     if tolerance is None:
         return replace(line, note=rules.RULES[metric].why)
     allowed = tolerance.of(before)
-    line = replace(line, tolerance=allowed, visible=_visible(scores, allowed, confidence))
+    line = replace(line, tolerance=allowed, visible=_visible(scores, difference, allowed, confidence))
     return replace(line, **_judged(difference, allowed))  # type: ignore[arg-type]
 
 
@@ -325,15 +330,18 @@ def _judged(difference: Estimate, allowed: float) -> dict[str, str]:
     return {"outcome": "held", "note": "resolved, higher" if resolved(difference) else ""}
 
 
-def _visible(scores: _Scores, allowed: float, confidence: float) -> float | None:
-    """The smallest true drop that is red with chance `POWER`: it must pass the interval and the tolerance."""
+def _visible(scores: _Scores, found: Estimate, allowed: float, confidence: float) -> float | None:
+    """The smallest true drop that is red with chance `POWER`: it must pass the interval and the tolerance.
+
+    Where all problems have one value there is no spread to tell it from, and the interval that was `found` says the least.
+    """
     difference = nan_means(scores.now, axis=0) - nan_means(scores.before, axis=0)
     difference = difference[~np.isnan(difference)]
-    if len(difference) < 2:
+    if len(difference) < 2 or found.value is None or found.high is None:
         return None
     error, df = pooled_error(nan_means(scores.now, axis=1), nan_means(scores.before, axis=1))
     spread, n = float(difference.std(ddof=1)), len(difference)
     # `smallest_difference` expects S seeds a side: an error with df degrees of freedom is that of df + 1 seeds
     as_seeds = {"seeds": df + 1, "seed_spread": error * math.sqrt(df + 1)} if df else {}
     passes = smallest_difference(n, spread=spread, confidence=confidence, power=POWER, **as_seeds)  # type: ignore[arg-type]
-    return max(passes, allowed + normal_quantile(POWER) * math.hypot(spread / math.sqrt(n), error))
+    return max(passes, found.high - found.value, allowed + normal_quantile(POWER) * math.hypot(spread / math.sqrt(n), error))

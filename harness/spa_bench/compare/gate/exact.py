@@ -5,14 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from spa_bench.runs.folder import from_elsewhere
+
 Run = Mapping[str, Any]
 _LOGS = {"records": "texts (records.jsonl)", "grades": "verdicts (grades.jsonl)"}
 
 
 def twins(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[tuple[Run, Run]]:
-    """(run of `before`, run of `after`) for every spec hash that both results have, in the order of `after`."""
+    """(run of `before`, run of `after`) for every spec hash that both results have, in the order of `after`.
+
+    The spec of answers from elsewhere does not say which answers they are: such runs are twins when their texts are the same.
+    """
     known = {run["spec_hash"]: run for run in before["runs"]}
-    return [(known[run["spec_hash"]], run) for run in after["runs"] if run["spec_hash"] in known]
+    pairs = [(known[run["spec_hash"]], run) for run in after["runs"] if run["spec_hash"] in known]
+    return [pair for pair in pairs if not from_elsewhere(after["spec"]) or pair[0]["records"] == pair[1]["records"]]
 
 
 def differences(

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from spa_bench.compare.leaderboard import build_rows, find_results
 from spa_bench.compare.leaderboard.rows import LeaderboardRow, common_size
 from spa_bench.errors import UsageError
-from spa_bench.runs.folder import RESULTS, check_place
+from spa_bench.runs.folder import RESULTS, check_place, from_elsewhere
+from spa_bench.runs.partial import is_partial, whole_name
 from spa_bench.tasks.shuffled import same_problems
 
 Result = dict[str, Any]
@@ -80,12 +81,33 @@ def baseline_of(candidate: LeaderboardRow, baselines: Sequence[LeaderboardRow], 
             f"{place} has {candidate.result['sampler']} on {named[0].task}, and these runs are on {candidate.task}"
         )
     if not named:
-        raise UsageError(f"{place} has no sampler {candidate.result['sampler']!r} to check against; there are {there}")
+        _refuse_other_problems(candidate, baselines, place)
+        raise UsageError(
+            f"{place} has no sampler {candidate.result['sampler']!r} to check against; there are {there}; a check is between "
+            "samplers of one name, and `spa-bench compare` takes any two"
+        )
     labels = ", ".join(row.label for row in on_task)
+    if from_elsewhere(on_task[0].result["spec"]):
+        raise UsageError(
+            f"{place} has {candidate.result['sampler']} {len(on_task)} times, each with other answers; "
+            "score them with --seed 0, 1, ..., so that they are one sampler"
+        )
     raise UsageError(
         f"{place} has {candidate.result['sampler']} {len(on_task)} times ({labels}) and none with the spec of these runs; "
         "give a baseline with one of them"
     )
+
+
+def _refuse_other_problems(candidate: LeaderboardRow, baselines: Sequence[LeaderboardRow], place: object) -> None:
+    """Raises UsageError where the baseline has answers of the same name to other problems: their number is in the name."""
+    wanted = whole_name(candidate.result["spec"])
+    for row in baselines:
+        if row.task == candidate.task and from_elsewhere(row.result["spec"]) and whole_name(row.result["spec"]) == wanted:
+            every = "" if is_partial(row.result["spec"]) else f" on all {len(row.result['problems'])} problems"
+            raise UsageError(
+                f"{place} has {row.result['sampler']}{every}, and these answers are {candidate.result['sampler']}; "
+                "score the same problems on both sides"
+            )
 
 
 @dataclass(frozen=True)

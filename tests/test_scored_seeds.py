@@ -1,0 +1,128 @@
+"""Batches of another tool's answers as seeds of one sampler: `score --seed`, which a baseline of the gate needs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from doubles import RIGHT
+from spa_bench.cards.task import load_task_card
+from spa_bench.compare.gate import check
+from spa_bench.compare.leaderboard.check import _faults as faults
+from spa_bench.compare.leaderboard.results import from_runs, save_all
+from spa_bench.errors import StoreError, UsageError
+from spa_bench.runs.folder import RunFolder
+from spa_bench.runs.grade import grade
+from spa_bench.runs.import_samples import import_samples
+from spa_bench.runs.job import load_task
+from spa_bench.runs.options import ScoreOptions
+from spa_bench.runs.perform import score
+from spa_bench.runs.verify import verify
+from spa_bench.support.console import Reporter
+from spa_bench.tasks.code import CodeTask
+
+Scored = Callable[..., RunFolder]
+
+
+@pytest.fixture
+def scored(three: Path, tmp_path: Path, sandbox: Any) -> Scored:
+    task = load_task(load_task_card(str(three)))
+    assert isinstance(task, CodeTask)
+
+    def one(seed: int | None, *, comments: int = 3, out: str = "runs", problems: int = 3) -> RunFolder:
+        """Four right answers to each problem, the first of which have comments of their own."""
+        rows = [
+            {"task_id": name, "completion": text + f"  # {seed}.{draw}" * (draw < comments)}
+            for name, text in list(RIGHT.items())[:problems]
+            for draw in range(4)
+        ]
+        file = tmp_path / "answers.jsonl"
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        place = tmp_path / out
+        folder = import_samples(file, task, place, label="tool", cut=False, partial=True, sandbox="none", seed=seed)
+        grade(folder, task, Reporter(), sandbox="none", workers=1)
+        assert verify(folder, task) == []
+        return folder
+
+    return one
+
+
+def baseline(scored: Scored, place: Path) -> Path:
+    return save_all(from_runs([scored(seed) for seed in range(5)]), place / "base.json")[0]
+
+
+def test_batches_with_seeds_are_one_row_and_batches_without_are_several(scored: Scored):
+    [result] = from_runs([scored(0), scored(1)])
+    assert [run["seed"] for run in result["runs"]] == [0, 1]
+    assert [fault for fault in faults(result) if "sandbox" not in fault] == []
+    assert len(from_runs([scored(None), scored(None, comments=2)])) == 2
+
+
+def test_a_drop_in_diversity_of_answers_from_elsewhere_is_red(scored: Scored, tmp_path: Path):
+    base = baseline(scored, tmp_path)
+    scored(7, out="same")
+    scored(8, comments=0, out="fell")
+    assert check(tmp_path / "same", against=base, metrics="diversity_score").ok
+    fell = check(tmp_path / "fell", against=base, metrics="diversity_score")
+    assert [line.outcome for line in fell.subjects[0].lines] == ["drop"]
+
+
+def test_what_a_check_would_see_is_no_smaller_than_its_interval_where_all_problems_are_alike(scored: Scored, tmp_path: Path):
+    base = baseline(scored, tmp_path)
+    scored(7, out="same")
+    [line] = check(tmp_path / "same", against=base, metrics="pass@1").subjects[0].lines
+    assert line.difference is not None
+    assert line.difference.value == 0
+    assert line.visible >= line.difference.high > 0.1  # type: ignore[operator]
+
+
+def test_other_answers_with_a_seed_of_the_baseline_are_judged_by_their_values(scored: Scored, tmp_path: Path):
+    base = baseline(scored, tmp_path)
+    scored(0, comments=2, out="new")
+    lines = check(tmp_path / "new", against=base, metrics="pass@1").subjects[0].lines
+    assert [(line.metric, line.outcome) for line in lines] == [("pass@1", "held")]
+    scored(0, out="again")
+    [line] = check(tmp_path / "again", against=base, metrics="pass@1").subjects[0].lines
+    assert line.outcome == "same"
+
+
+def test_a_seed_is_one_batch_and_its_folder_takes_no_other(scored: Scored):
+    first = scored(3)
+    assert scored(3).path == first.path
+    with pytest.raises(StoreError, match=r"holds other answers of tool with seed 3; give these another --seed or --out$"):
+        scored(3, comments=1)
+    assert len(first.record_log.rows()) == 12
+
+
+def test_a_baseline_of_one_batch_says_how_to_make_one_of_five(scored: Scored, tmp_path: Path):
+    base = save_all(from_runs([scored(0)]), tmp_path / "base.json")[0]
+    scored(1, out="new")
+    with pytest.raises(UsageError, match=r"is 1 of the 5 batches of answers .*: score them with --seed 0 to 4$"):
+        check(tmp_path / "new", against=base)
+
+
+def test_a_baseline_of_batches_without_seeds_says_how_they_become_one_sampler(scored: Scored, tmp_path: Path):
+    base = save_all(from_runs([scored(None), scored(None, comments=2)]), tmp_path / "base.json")[0]
+    scored(1, out="new")
+    with pytest.raises(UsageError, match="has tool 2 times, each with other answers; score them with --seed 0, 1, "):
+        check(tmp_path / "new", against=base)
+
+
+def test_answers_to_other_problems_than_the_baseline_s_say_so(scored: Scored, tmp_path: Path):
+    base = baseline(scored, tmp_path)
+    scored(5, problems=2, out="new")
+    with pytest.raises(
+        UsageError, match=r"has tool on all 3 problems, and these answers are tool \(2 of 3 problems\); score the"
+    ):
+        check(tmp_path / "new", against=base)
+
+
+def test_seeds_need_a_name_that_all_batches_have(three: Path, tmp_path: Path):
+    with pytest.raises(UsageError, match=r"^--seed makes batches of one name seeds of one sampler; give --name too$"):
+        score(str(three), [tmp_path / "x.jsonl"], ScoreOptions(seed=1))
+    with pytest.raises(UsageError, match=r"^a seed is -1; seeds are 0 or more$"):
+        score(str(three), [tmp_path / "x.jsonl"], ScoreOptions(seed=-1, name="tool"))
