@@ -114,12 +114,12 @@ def paired_difference(
     (pooled): sqrt(s² (1 / S_a + 1 / S_b)). With a single seed in a that is the interval in which a new seed of b's sampler
     lies.
 
-    `rate` says that both lie in [0, 1], so that differences lie in [-1, 1]. It matters when all problems differ by the same d
-    (identical runs: 0), where a bootstrap has no width: up to a share u of problems, Wilson's upper end of 0 in n, may
+    `rate` says that both lie in [0, 1], so that differences lie in [-1, 1]. It matters when all problems differ by the same
+    d (identical runs: 0), where a bootstrap has no width: up to a share u of problems, Wilson's upper end of 0 in n, may
     still differ otherwise, so the interval goes from d - u (1 + d) to d + u (1 - d). Without `rate` it has no width there,
-    and `reason` says so. Where m problems differ, an interval of a confidence above 1 - 2^-m reaches 0: that is the smallest
-    mid-p value of a test by signs. One case has no interval: d is not 0, and 2^(1 - n), the smallest p of any test by signs, is
-    above 1 - `confidence`.
+    and `reason` says so. Where m problems differ and others do not, an interval of a confidence above 1 - 2^-m reaches 0:
+    that is the smallest mid-p value of a test by signs. One case has no interval: d is not 0, and 2^(1 - n), the smallest p
+    of any test by signs, is above 1 - `confidence`.
 
     Raises ValueError when the numbers of problems differ, for another shape, resamples < 1, confidence outside (0, 1), or a
     rate outside [0, 1].
@@ -251,10 +251,9 @@ def _paired(
         evidence = _evidence(per_problem[None, :], over_seeds, bounds, seed, resamples)
     if isinstance(evidence, Estimate):
         return evidence
-    evidence = replace(evidence, to_zero=2.0 ** -int((np.abs(per_problem) > _ALIKE).sum()))
-    if not rate and _NO_WIDTH in evidence.reasons and evidence.value != 0:
-        return replace(evidence, least=2.0 ** (1 - evidence.n))
-    return evidence
+    if np.ptp(_known(per_problem)) <= _ALIKE:  # of a rate, the interval says by itself what was not seen
+        return evidence if rate or evidence.value == 0 else replace(evidence, least=2.0 ** (1 - evidence.n))
+    return replace(evidence, to_zero=2.0 ** -int((np.abs(per_problem) > _ALIKE).sum()))
 
 
 def _evidence(
