@@ -10,6 +10,7 @@ import pytest
 
 from doubles import Call, Done
 from simulated import Result, candidate, one_after_another, set_in
+from spa_bench.compare.gate.tables import number_text
 
 
 def compared(call: Call, *arguments: object) -> tuple[dict[str, Any], Done]:
@@ -97,3 +98,11 @@ def test_compare_says_what_it_cannot_do(a: str, b: str, said: str, baseline: Pat
 def test_compare_of_other_tasks_is_one_line(baseline: Path, tmp_path: Path, call: Call):
     other = candidate(tmp_path, one_after_another(set_in("task", value="u"), set_in("spec", "task", "name", value="u")))
     assert "s is on t and s on u: other tasks cannot be paired" in call("compare", baseline, other).error()
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [(None, "-"), (0.0, "0.000"), (-0.0, "0.000"), (-1e-9, "0.000"), (-0.0004, "-0.0004"), (0.012, "0.0120"), (0.5, "0.500")],
+)
+def test_small_numbers_have_four_decimals_and_nothing_is_minus_zero(value: float | None, said: str):
+    assert number_text(value) == said

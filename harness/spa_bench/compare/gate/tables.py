@@ -58,7 +58,9 @@ def number_text(value: float | None) -> str:
     """The number with three decimals, or four where it is small, so that a KL does not read as 0; a dash for None."""
     if value is None:
         return "-"
-    return f"{value:.3f}" if abs(value) >= 0.05 or value == 0 else f"{value:.4f}"
+    if round(value, 4) == 0:
+        return "0.000"
+    return f"{value:.3f}" if abs(value) >= 0.05 else f"{value:.4f}"
 
 
 def spec_table(changes: Sequence[Change], table: Format, sides: Sides) -> str:
