@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spa_bench.metrics.intervals import nan_means, paired_test
+from spa_bench.metrics.problem_part import ALIKE
 
 _RESAMPLES = 4000
-_ALIKE = 1e-9  # a smaller difference between two values of a problem is rounding
 
 
 def below_best(
@@ -35,7 +35,7 @@ def below_best(
 def _is_below(other: NDArray[np.float64], best: NDArray[np.float64], rate: bool, least: float) -> bool:
     """Whether p of the difference is `least` or less, and its value above 0."""
     gains = nan_means(np.atleast_2d(best), 0) - nan_means(np.atleast_2d(other), 0)
-    if 2.0 ** (1 - int((np.abs(gains) > _ALIKE).sum())) > least:
+    if 2.0 ** (1 - int((np.abs(gains) > ALIKE).sum())) > least:
         return False
     difference, p = paired_test(best, other, rate=rate, resamples=_RESAMPLES)
     if p is not None and p <= 1 / _RESAMPLES and least < p:  # it may be less than can be told apart

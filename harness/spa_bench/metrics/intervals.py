@@ -31,7 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spa_bench.metrics import seed_part
-from spa_bench.metrics.problem_part import OF_DIFFERENCES, bootstrap_reach, limits_of_few, unseen_reach
+from spa_bench.metrics.problem_part import ALIKE, OF_DIFFERENCES, bootstrap_reach, limits_of_few, unseen_reach
 from spa_bench.metrics.seed_part import SeedPart
 from spa_bench.types import Estimate
 
@@ -49,7 +49,6 @@ PROBLEMS_ONLY = "interval over problems only"
 TOO_FEW_TO_EXCLUDE = "every problem has the same difference, and they are too few to exclude anything: no interval"
 
 _NO_WIDTH = "every problem has the same value: no width over problems"
-_ALIKE = 1e-9  # a smaller difference between two values of a problem is rounding
 
 
 def estimate(
@@ -251,9 +250,9 @@ def _paired(
         evidence = _evidence(per_problem[None, :], over_seeds, bounds, seed, resamples)
     if isinstance(evidence, Estimate):
         return evidence
-    if np.ptp(_known(per_problem)) <= _ALIKE:  # of a rate, the interval says by itself what was not seen
+    if np.ptp(_known(per_problem)) <= ALIKE:  # of a rate, the interval says by itself what was not seen
         return evidence if rate or evidence.value == 0 else replace(evidence, least=2.0 ** (1 - evidence.n))
-    return replace(evidence, to_zero=2.0 ** -int((np.abs(per_problem) > _ALIKE).sum()))
+    return replace(evidence, to_zero=2.0 ** -int((np.abs(per_problem) > ALIKE).sum()))
 
 
 def _evidence(

@@ -14,8 +14,9 @@ FloatArray = NDArray[np.float64]
 
 OF_DIFFERENCES = (-1.0, 1.0)
 """The limits of differences between rates."""
+ALIKE = 1e-9
+"""A smaller difference between two values of a problem is rounding."""
 _FEW = 10  # fewer problems that differ from the rest say little when they are resampled
-_ALIKE = 1e-9  # a smaller difference between two values of a problem is rounding
 _CHUNK = 1 << 18  # resampled problems drawn at once: more leave the processor's cache
 
 
@@ -50,7 +51,7 @@ def limits_of_few(means: FloatArray, bounds: tuple[float, float]) -> tuple[float
         return None
     _, places, counts = np.unique(np.round(means, 9), return_index=True, return_counts=True)
     shared = float(means[places[counts.argmax()]])
-    others = means[np.abs(means - shared) > 1e-9]
+    others = means[np.abs(means - shared) > ALIKE]
     if not len(others):
         return bounds if np.isfinite(bounds).all() and bounds[0] <= shared <= bounds[1] else None
     if len(others) >= min(_FEW, len(means) / 2):
@@ -82,7 +83,7 @@ def bootstrap_reach(
     # Scores at their limits are worth n problems. Those that vary less than these would are worth more than n.
     width = most - least
     worth = n * (value - least) * (most - value) / float(means.var()) if width else 0.0
-    few = bounds == OF_DIFFERENCES and np.count_nonzero(np.abs(means) > _ALIKE) < min(_FEW, n / 2)
+    few = bounds == OF_DIFFERENCES and np.count_nonzero(np.abs(means) > ALIKE) < min(_FEW, n / 2)
 
     def reach(alpha: float) -> tuple[float, float]:
         if alpha > 1 - 1e-9:

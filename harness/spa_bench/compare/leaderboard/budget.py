@@ -46,10 +46,9 @@ class BudgetRow:
     prepared: float  # seconds of the stages before the first answer, mean over seeds; from the stage cache they are 0
     estimates: Mapping[str, Estimate]  # any_of_n, distinct_correct[ast] and Vendi at n, and pass@1
     scores: Mapping[str, FloatArray] = field(default_factory=dict)  # (S, P) of the same at n
-    fewest: Mapping[str, FloatArray] = field(
-        default_factory=dict
-    )  # the same where an answer costs the most of its 95 % interval
-    most: Mapping[str, FloatArray] = field(default_factory=dict)  # where it costs the least
+    # the same where an answer costs the most, and the least, of its 95 % interval
+    fewest: Mapping[str, FloatArray] = field(default_factory=dict)
+    most: Mapping[str, FloatArray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection
 
-from spa_bench.cards.checks import MOST as MOST_NUMBER
+from spa_bench.cards.checks import MOST_NUMBER
 from spa_bench.support.text import did_you_mean
 
 MOST = 1000  # of whatever is asked for at once

@@ -27,7 +27,7 @@ from spa_bench.samplers.asking.fences import (
 from spa_bench.samplers.asking.loose_json import complete_texts, value_at
 from spa_bench.samplers.asking.refusals import is_refused
 from spa_bench.samplers.replies import parse_reply
-from spa_bench.support.thoughts import without_thoughts as without_thoughts
+from spa_bench.support.thoughts import without_thoughts
 
 _ANSWER = r"answer|antwort|réponse|respuesta|risposta|resposta|ответ|答案|回答"
 _MARKER = re.compile(
