@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from spa_bench.samplers.asking.fences import (
+    FENCE,
     LIKE_CODE,
     are_alternatives,
     defined_in,
@@ -29,7 +30,6 @@ from spa_bench.types import Prompt
 _WORDS = "answer|solution|approach|implementation|option|variant|version|response|candidate|method|way|strategy|technique"
 _NAMED = re.compile(rf"[#*>_ \t]*(?:{_WORDS})\b[ \t]*#?(?P<number>\d+)\b[^\n]*()", re.IGNORECASE)
 _NUMBERED = re.compile(r"[#*_ \t]*(?P<number>\d+)[.)][*_]*(?:[ \t]+([^\n]*))?")
-_FENCE = re.compile(r"[ \t]*(`{3,}|~{3,})[^`\n]*")
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ def _scan(reply: str, marker: re.Pattern[str]) -> tuple[list[_Block], list[str],
     fence, inside, indent, first = "", [""], 0, 0
     for line in reply.splitlines(keepends=True):
         bare = line.rstrip("\r\n")
-        opening = _FENCE.fullmatch(bare)
+        opening = FENCE.fullmatch(bare)
         if fence:
             if opening and opening[1].startswith(fence) and bare.strip() == opening[1]:
                 blocks.append(_Block("".join(inside), True, len(sections) - 1))
