@@ -316,6 +316,18 @@ def test_an_answer_that_holds_the_key_is_not_kept(asking: Call, served: Served, 
     assert not any(KEY.encode() in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
 
 
+def test_a_placeholder_in_the_place_of_a_key_may_stand_in_answers(
+    asking: Call, served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("OPENAI_API_KEY", "EMPTY")
+    served.answer = lambda body, reply: (
+        {**reply, "choices": [{"text": "    return EMPTY", "finish_reason": "stop"}]} if draws(served) else reply
+    )
+    assert asking("--key", "--until", "generate").code == 0
+    assert set(served.keys) == {"Bearer EMPTY"}
+    assert {r.raw for r in folder_of(tmp_path).record_log.rows()} == {"    return EMPTY"}
+
+
 def test_a_name_or_fingerprint_that_holds_the_key_is_refused_unseen(asking: Call, served: Served, planted: str, tmp_path: Path):
     served.answer = lambda body, reply: {**reply, "model": KEY}
     assert KEY not in asking("--key").error()

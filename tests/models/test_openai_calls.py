@@ -149,6 +149,22 @@ def test_the_wait_that_a_server_asks_for_is_kept_by_all_calls(served: Served):
     assert served.times[3] - served.times[1] < 0.5
 
 
+def test_a_server_that_asks_for_no_wait_does_not_use_up_all_tries_at_once(served: Served, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(client, "backoff", lambda tries: 0.1 * tries)
+    served.fault = failing([Fault(status=429, headers=(("Retry-After", "0"),))] * 2)
+    assert server(served).one(calls(1)[0])
+    assert served.times[1] - served.times[0] >= 0.1
+    assert served.times[2] - served.times[1] >= 0.2
+
+
+def test_the_wait_for_a_limit_does_not_count_against_patience(served: Served, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(limits, "MINUTE", 0.5)
+    served.fault = lambda number, body: Fault(status=503) if number == 3 else None  # its call has waited for 1.5 s
+    asking = server(served, concurrency=4, requests_per_minute=1, patience=1.0)
+    assert len(list(asking.ask(calls(4)))) == 4
+    assert len(served.asked) == 5
+
+
 def test_a_wait_beyond_the_users_patience_is_not_begun(served: Served):
     served.fault = lambda number, body: Fault(status=429, headers=(("Retry-After", "3600"),))
     with pytest.raises(ModelError, match=r"answers 429 \(busy\) and asks for a wait of 3600 s: given up after one try"):
@@ -232,6 +248,13 @@ def test_an_answer_without_usage_is_refused(served: Served):
 def test_a_usage_that_counts_nothing_is_refused_in_words_of_its_own(served: Served, usage: dict[str, object]):
     served.answer = lambda body, reply: {**reply, "usage": usage}
     with pytest.raises(ModelError, match="the server's usage is no count of tokens"):
+        server(served).one(calls(1)[0])
+
+
+@pytest.mark.parametrize("usage", [{"prompt_tokens": 3, "total_tokens": 5}, {"prompt_tokens": 3, "completion_tokens": 0}])
+def test_a_text_without_tokens_is_refused(served: Served, usage: dict[str, object]):
+    served.answer = lambda body, reply: {**reply, "usage": usage}
+    with pytest.raises(ModelError, match="counts no tokens of a text that it gave, so that nothing could be counted"):
         server(served).one(calls(1)[0])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import email.utils
+import time
 from dataclasses import fields
 
 import pytest
@@ -23,6 +24,11 @@ KEY = "sk-planted-0123456789"
         ({"api": "responses"}, "api is 'responses'; it must be one of auto, completions, chat"),
         ({"base_url": "localhost:8000"}, "base_url must be an address such as http://localhost:8000/v1"),
         ({"base_url": "ftp://host/v1"}, "base_url must be an address"),
+        ({"base_url": "http://host:99999/v1"}, "base_url must be an address"),
+        ({"base_url": "http://host:port/v1"}, "base_url must be an address"),
+        ({"base_url": "http://host/v1\n"}, "base_url must be an address"),
+        ({"base_url": " http://host/v1"}, "base_url must be an address"),
+        ({"base_url": "http://a host/v1"}, "base_url must be an address"),
         ({"concurrency": 0}, "concurrency is 0; it must be at least 1"),
         ({"tries": 0}, "tries is 0"),
         ({"requests_per_minute": 0}, "requests_per_minute is 0"),
@@ -79,15 +85,20 @@ def test_the_wait_is_below_a_bound_that_doubles_up_to_a_minute():
         assert 0.8 * bound < max(waits) <= bound
 
 
-def test_retry_after_is_seconds_milliseconds_or_a_date():
+def test_retry_after_is_seconds_milliseconds_or_a_date(monkeypatch: pytest.MonkeyPatch):
     now = 1_700_000_000.0
+    monkeypatch.setenv("TZ", "America/Lima")
+    time.tzset()
     assert retry_after({"retry-after": "7"}, now) == 7.0
     assert retry_after({"retry-after": "0.5"}, now) == 0.5
     assert retry_after({"retry-after-ms": "250", "retry-after": "7"}, now) == 0.25
     assert retry_after({"retry-after": email.utils.formatdate(now + 90, usegmt=True)}, now) == 90.0
     assert retry_after({"retry-after": email.utils.formatdate(now - 90, usegmt=True)}, now) == 0.0
+    assert retry_after({"retry-after": email.utils.formatdate(now + 90)}, now) == 90.0
     for nothing in ({}, {"retry-after": "soon"}, {"retry-after": "-3"}, {"retry-after": "inf"}):
         assert retry_after(nothing, now) is None
+    monkeypatch.undo()
+    time.tzset()
 
 
 def test_no_minute_has_more_requests_than_allowed():

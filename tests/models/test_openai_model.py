@@ -182,6 +182,13 @@ def test_a_request_that_is_refused_fails_alone(served: Served):
         ({"text": None}, "failed", "the server gave 6 tokens and no text (finish_reason 'length')"),
         ({"message": {"content": None, "refusal": "I won't"}}, "failed", "the model refuses: I won't"),
         (None, "failed", "the server gave 6 tokens and no text (finish_reason '')"),
+        (
+            {"message": {"content": "", "reasoning_content": "hm"}},
+            "failed",
+            "the server gave 6 tokens and no text (finish_reason 'length', all of it reasoning)",
+        ),
+        ({"message": {"content": "so", "reasoning": "hm"}}, "length", ""),
+        ({"message": {"content": "", "reasoning_content": ""}}, "length", ""),
     ],
 )
 def test_how_an_answer_ended(served: Served, choice: dict[str, Any] | None, finish: str, failure: str):
@@ -369,6 +376,19 @@ def test_log_likelihoods_of_continuations(served: Served):
 def test_a_text_that_has_no_probability_is_an_error(served: Served, option: tuple[str, str], said: str):
     with pytest.raises(UsageError, match=f"one: .*{said}"):
         list(model(served).option_scores([Asked("one", (option,), 1)], [BASE]))
+
+
+def test_a_log_probability_that_is_no_number_is_an_error(served: Served):
+    of = model(served)
+
+    def changed(body: dict[str, Any], reply: dict[str, Any]) -> dict[str, Any]:
+        if body.get("echo"):
+            reply["choices"][0]["logprobs"]["token_logprobs"][-2] = math.nan
+        return reply
+
+    served.answer = changed
+    with pytest.raises(UsageError, match=r"one: .* gives no log-probability for some tokens of ' sea'"):
+        list(of.option_scores([Asked("one", (("the", " sea"),), 1)], [BASE]))
 
 
 def test_options_that_do_not_fit_are_named_before_anything_is_drawn(served: Served):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from typing import Any
 
 import pytest
 
@@ -130,6 +131,27 @@ def test_an_echo_that_is_not_given_is_found_missing(served: Served, how: str):
     assert not found(served).echo
 
 
+def test_an_echo_whose_tokens_are_not_those_that_are_counted_is_not_used(served: Served):
+    def begun(body: dict[str, Any], reply: dict[str, Any]) -> dict[str, Any]:  # a first token that is counted and not shown
+        reply["usage"]["prompt_tokens"] += 1
+        return reply
+
+    served.answer = begun
+    assert found(served).logprobs
+    assert not found(served).echo
+
+
+def test_an_echo_whose_tokens_are_numbers_is_used(served: Served):
+    def numbered(body: dict[str, Any], reply: dict[str, Any]) -> dict[str, Any]:
+        if body.get("echo"):
+            said = reply["choices"][0]["logprobs"]
+            said["tokens"] = [f"token_id:{place}" for place in range(len(said["tokens"]))]
+        return reply
+
+    served.answer = numbered
+    assert found(served).echo
+
+
 def test_fields_beyond_the_protocol_are_left_out_where_they_are_refused(served: Served):
     served.refuses = frozenset({"top_k", "min_p", "repetition_penalty", "generation_config"})
     of = model(served)
@@ -254,6 +276,21 @@ def test_a_model_that_is_not_served_is_named_with_those_that_are(served: Served)
     served.models = ("a", "b")
     with pytest.raises(ModelError, match=r"gives no answers of 'toy' .*404 The model `toy` does not exist.*; it serves a, b"):
         model(served)
+
+
+def test_an_address_under_which_nothing_lies_is_said(served: Served):
+    served.apis, served.models = frozenset(), ()
+    with pytest.raises(ModelError, match=r"404.*; base_url is the address under which /models and /chat/completions lie, and"):
+        model(served)
+
+
+def test_a_model_that_only_reasons_is_not_said_to_ignore_the_temperature(served: Served):
+    served.answer = lambda body, reply: {
+        **reply,
+        "choices": [{"finish_reason": "length", "message": {"content": "", "reasoning_content": "Well"}}],
+    }
+    with pytest.raises(ModelError, match=r"that have no text \(finish_reason 'length', all of it reasoning\)"):
+        model(served, api="chat")
 
 
 def test_one_path_is_enough(served: Served):

@@ -22,7 +22,7 @@ def completion_of(request: Request, reply: Reply, secret: str) -> Completion:
     if reply.finish == "content_filter":
         return failed(request, "the server's content filter took the answer", spent=new)
     if text is None:
-        return failed(request, f"the server gave {new} tokens and no text (finish_reason {reply.finish!r})", spent=new)
+        return failed(request, f"the server gave {new} tokens and no text ({reply.silence})", spent=new)
     if finish is None:
         return failed(request, f"the server gave the finish_reason {reply.finish!r}, neither stop nor length", spent=new)
     if secret and secret in text:

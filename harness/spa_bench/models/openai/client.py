@@ -8,6 +8,7 @@ coming in while a caller works on the last one. The thread ends with the calls.
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import queue
 import threading
@@ -33,6 +34,7 @@ _LOOK = 0.1  # seconds between two looks at whether the user wants to stop
 _WATCH = 1.0  # seconds between two calls of what watches
 _END = 10.0  # seconds that calls which are broken off may take to end
 _RESUMES = "what is drawn is kept, and the same command resumes from there"
+_SECRET = 8  # letters that a key has at least
 _PASSES = {408, 409, 425, 429}  # statuses of failures that pass, beside 500 and above
 
 
@@ -89,6 +91,11 @@ class Server:
         """The key; "" where there is none. It is looked up each time, so that no object of ours holds it."""
         return os.environ.get(self.options.api_key_env, "").strip()
 
+    @property
+    def hidden(self) -> str:
+        """What no message and no answer may hold: the key, but for a placeholder such as EMPTY, which any text may have."""
+        return secret if len(secret := self.secret) >= _SECRET else ""
+
     def ask(self, calls: Sequence[Call]) -> Iterator[tuple[int, Reply | Refused]]:
         """(place in `calls`, answer) of each call, as answers come.
 
@@ -142,10 +149,10 @@ class Server:
 
         Raises GivenUp, a ModelError, when they are used up, and _Stopped where `drain` is set before there is an answer.
         """
-        began, tries = time.monotonic(), 0
+        began, tries = math.inf, 0
         while True:
             row = await self._admitted(call, drain)
-            tries += 1
+            began, tries = min(began, time.monotonic()), tries + 1
             given = await self._tried(client, call)
             if isinstance(given, Reply):
                 row[1] = float(given.usage.prompt + given.usage.new)
@@ -154,7 +161,8 @@ class Server:
                 return given
             if given.wait is not None:
                 self._gate.close(time.monotonic() + given.wait)
-            passed, wait = time.monotonic() - began, backoff(tries) if given.wait is None else given.wait
+            # a server that asks for no wait at all, or whose clock is behind, must not use up all tries at once
+            passed, wait = time.monotonic() - began, max(given.wait or 0.0, backoff(tries))
             if tries >= (call.tries or self.options.tries) or passed + wait > self.options.patience:
                 times = f"{tries} tries in {passed:.0f} s" if tries > 1 else "one try"
                 asks = f" and asks for a wait of {given.wait:.0f} s" if given.wait else ""
@@ -216,23 +224,23 @@ class Server:
             return _Trouble(f"gave no answer in {self.options.timeout:g} s", lost=True)
         except openai.APIConnectionError as error:
             cause = error.__cause__ or error
-            what = told(f"{type(cause).__name__}: {cause}", self.secret, 120)
+            what = told(f"{type(cause).__name__}: {cause}", self.hidden, 120)
             if type(cause).__name__ in {"ConnectError", "ConnectTimeout"}:
                 return _Trouble(f"does not answer ({what})")
             return _Trouble(f"broke off ({what})", lost=True)
         except openai.APIStatusError as error:
             return self._status(error)
         try:
-            return call.reply(text).without(self.secret)
+            return call.reply(text).without(self.hidden)
         except ValueError as error:
-            return _Trouble(told(str(error), self.secret), lost=True)
+            return _Trouble(told(str(error), self.hidden), lost=True)
         except ModelError as error:
             return ModelError(str(error))
 
     def _status(self, error: APIStatusError) -> Refused | _Trouble | ModelError:
         """What a status other than 200 means; a ModelError where every call would get it."""
         status, name = error.status_code, self.options.api_key_env
-        said = told(_message(error.body) or error.response.text, self.secret)
+        said = told(_message(error.body) or error.response.text, self.hidden)
         if status in {401, 403}:
             key = f"refuses the key in {name}" if self.secret else f"asks for a key, and {name} has none"
             return ModelError(f"{self.url} {key} ({status}: {said})")

@@ -7,6 +7,7 @@ import math
 import random
 from collections import deque
 from collections.abc import Mapping
+from datetime import UTC
 
 MINUTE = 60.0
 FIRST, LONGEST = 1.0, 60.0  # seconds: the bound of the first wait, which doubles with each try, and of any
@@ -72,4 +73,5 @@ def retry_after(headers: Mapping[str, str], now: float) -> float | None:
         date = email.utils.parsedate_to_datetime(headers.get("retry-after", ""))
     except ValueError:
         return None
+    date = date.replace(tzinfo=date.tzinfo or UTC)  # "-0000" says UTC, and is read as no time zone
     return max(0.0, date.timestamp() - now)

@@ -53,6 +53,8 @@ class ServedModel:
         if not self._found:
             said = "; ".join(f"{PATHS[api]}: {r.status} {r.message}" for api, r in self._refused.items())
             names = f"; it serves {', '.join(sorted(listed))}" if listed and name not in listed else ""
+            if not listed and all(r.status in {404, 405} for r in self._refused.values()):
+                names = "; base_url is the address under which /models and /chat/completions lie, and mostly ends in /v1"
             raise ModelError(f"{self._server.url} gives no answers of {name!r} ({said}){names}")
         self.context = options.context or listed.get(name) or UNKNOWN_CONTEXT
         self._served: tuple[str, ...] = ()  # names that check_served has found
@@ -270,7 +272,7 @@ class ServedModel:
         """The completions of `sent`, but for those that do not fit the context as they are, which go to `long`."""
         for one, answer in self._answers(sent):
             if isinstance(answer, Reply):
-                yield completion_of(one.request, answer, self._server.secret)
+                yield completion_of(one.request, answer, self._server.hidden)
             elif answer.too_long:
                 long.append((one, answer))
             else:

@@ -7,6 +7,8 @@ import re
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
+from spa_bench.support.address import host_of
+
 OPENAI = "https://api.openai.com/v1"
 APIS = ("auto", "completions", "chat")
 UNSEEN = {"in_spec": False}
@@ -83,13 +85,9 @@ def _check_url(url: str, name: str = "base_url") -> None:
     """Raises ValueError for an address that is none, or that may hold a secret: it stands in specs and reports."""
     if not url:
         return
-    try:
-        parts = urlsplit(url)
-        host = parts.hostname
-    except ValueError:
-        host = None
-    if host is None or parts.scheme not in {"http", "https"}:
+    if (host := host_of(url)) is None:
         raise ValueError(f"{name} must be an address such as http://localhost:8000/v1")
+    parts = urlsplit(url)
     if "@" in parts.netloc or parts.query or parts.fragment:
         raise ValueError(
             f"{name} (of {host}) has a user, a password or a query in it, which could be a key; give the address alone, and "

@@ -181,7 +181,7 @@ def _text(answer: Reply | Refused, server: Server, model: str) -> str:
         raise ModelError(f"{server.url} answers, and then refuses another seed or temperature ({answer.message})")
     check_model(model, answer, server.options.answers_as)
     if answer.text is None:
-        why = answer.refusal or f"finish_reason {answer.finish!r}"
+        why = answer.refusal or answer.silence
         raise ModelError(f"{server.url} gives answers of {model!r} that have no text ({why}); nothing could be drawn")
     return answer.text
 
@@ -257,11 +257,23 @@ def echo_fields(dialect: Dialect) -> dict[str, object]:
 
 
 def gives_echo(answer: Reply | Refused, prompt: str) -> bool:
-    """Whether an answer has a log-probability for each token of the prompt, but for its first."""
+    """Whether an answer has a log-probability for each token that the server counts in the prompt, but for the first.
+
+    llama-cpp-python counts a token that begins the text and gives none for it: all would be read one place too far.
+    """
     if isinstance(answer, Refused) or not (answer.text or "").startswith(prompt):
         return False
     tokens = answer.logprobs[: answer.usage.prompt]
+    spelled = answer.pieces[: answer.usage.prompt]
+    unspelled = all(piece.startswith("token_id:") for piece in spelled)  # as vLLM writes them where it is started so
+    if not (unspelled or _letters("".join(spelled)).endswith(_letters(prompt))):
+        return False
     return len(tokens) == answer.usage.prompt > 1 and all(own is not None and top is not None for own, top in tokens[1:])
+
+
+def _letters(text: str) -> str:
+    """`text` without white space and the marks of tokenizers for it."""
+    return re.sub(r"[\s▁Ġ]", "", text)
 
 
 def served(server: Server) -> dict[str, int | None]:
@@ -277,5 +289,5 @@ def served(server: Server) -> dict[str, int | None]:
         return {}
     listed = json.loads(answer.text or "{}").get("data")
     rows = [row for row in listed if isinstance(row, dict)] if isinstance(listed, list) else []
-    lengths = {told(str(row.get("id")), server.secret): row.get("max_model_len") for row in rows}
+    lengths = {told(str(row.get("id")), server.hidden): row.get("max_model_len") for row in rows}
     return {name: length if isinstance(length, int) else None for name, length in lengths.items()}

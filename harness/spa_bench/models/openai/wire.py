@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -15,6 +16,9 @@ from spa_bench.support.text import one_line
 _CONTEXT = re.compile(r"context[ _](length|size|window)|max_model_len|maximum (input|sequence) length", re.IGNORECASE)
 _LIMIT = re.compile(r"(?:context length (?:is|of)|context (?:size|window) (?:is|of)|n_ctx\D{0,4}) ?\(?(\d+)", re.IGNORECASE)
 
+_REASONING = ("reasoning_content", "reasoning")  # DeepSeek's name, which most servers have; OpenRouter's and newer vLLM's
+_COUNTLESS = "so that nothing could be counted; use one that counts prompt_tokens and completion_tokens"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Reply:
@@ -26,10 +30,16 @@ class Reply:
     usage: Usage
     fingerprint: str = ""  # system_fingerprint; "": none
     refusal: str = ""  # why a model of OpenAI's would not answer
+    thought: bool = False  # whether there is reasoning beside the text
     # of each token, where logprobs were asked for: its log-probability in nats (None: the first of a text has none), and that
     # of the likeliest token in its place
     logprobs: tuple[tuple[float | None, float | None], ...] = ()
     pieces: tuple[str, ...] = ()  # the tokens' texts
+
+    @property
+    def silence(self) -> str:
+        """How an answer without a text ended, in a few words."""
+        return f"finish_reason {self.finish!r}" + (", all of it reasoning" if self.thought else "")
 
     def without(self, secret: str) -> Reply:
         """The reply without the `secret` in what a server says of itself; its text is as it came."""
@@ -67,9 +77,15 @@ class Call:
     check: Callable[[Reply], None] = lambda _: None  # raises ModelError for an answer after which none is asked for any more
 
     def reply(self, text: str) -> Reply:
-        """The reply in `text`. Raises ValueError for what is no reply: the call is then sent again. Raises as `read_reply`."""
+        """The reply in `text`. Raises ValueError for what is no reply: the call is then sent again.
+
+        Raises ModelError as `read_reply`, and where a text is said to have no tokens.
+        """
         if self.body is not None:
-            return read_reply(text)
+            reply = read_reply(text)
+            if reply.text and not reply.usage.new and not self.body.get("echo"):
+                raise ModelError(f"the server counts no tokens of a text that it gave, {_COUNTLESS}")
+            return reply
         read_json(text)
         return Reply(model="", text=text, finish="stop", usage=Usage(prompt=0, new=0))
 
@@ -101,6 +117,9 @@ def read_reply(text: str) -> Reply:
     message = choice.get("message")
     spoken = message.get("content") if isinstance(message, dict) else choice.get("text")
     refusal = message.get("refusal") if isinstance(message, dict) else None
+    thought = isinstance(message, dict) and any(message.get(name) for name in _REASONING)
+    if thought and not spoken:  # servers say null or ""
+        spoken = None
     finish = choice.get("finish_reason")
     pieces, logprobs = _logprobs(choice.get("logprobs"))
     return Reply(
@@ -110,6 +129,7 @@ def read_reply(text: str) -> Reply:
         usage=usage,
         fingerprint=mark,
         refusal=refusal if isinstance(refusal, str) else "",
+        thought=thought,
         logprobs=logprobs,
         pieces=pieces,
     )
@@ -123,10 +143,7 @@ def _usage(said: object) -> Usage:
         )
     prompt, new, details = said.get("prompt_tokens"), said.get("completion_tokens", 0), said.get("prompt_tokens_details")
     if not (_is_count(prompt) and _is_count(new)):
-        raise ModelError(
-            f"the server's usage is no count of tokens ({_shown(json.dumps(said))}), so that nothing could be counted; use one "
-            "that counts prompt_tokens and completion_tokens"
-        )
+        raise ModelError(f"the server's usage is no count of tokens ({_shown(json.dumps(said))}), {_COUNTLESS}")
     cached = details.get("cached_tokens") if isinstance(details, dict) else 0
     return Usage(prompt=prompt, new=new, cached=min(cached, prompt) if _is_count(cached) else 0)
 
@@ -156,11 +173,11 @@ def _logprobs(said: object) -> tuple[tuple[str, ...], tuple[tuple[float | None, 
 
 
 def _number(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) else None
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
 
 
 def _numbers(values: list[object]) -> list[float]:
-    return [float(value) for value in values if isinstance(value, int | float)]
+    return [number for value in values if (number := _number(value)) is not None]
 
 
 def _shown(text: str) -> str:
