@@ -205,3 +205,33 @@ def test_the_key_comes_from_the_environment_and_is_in_no_message(fake: Fake, mon
     with pytest.raises(ModelError) as error:
         list(vllm.answers([ask()]))
     assert "planted-key" not in f"{error.value} {one.facts()}"
+
+
+@pytest.mark.parametrize("path", ["/version", "/v1/models"])
+def test_a_server_that_wants_a_key_is_not_said_to_be_no_vllm(fake: Fake, path: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("VLLM_API_KEY", raising=False)
+    fake.spoil_get = lambda asked, answer: 401 if asked == path else answer
+    with pytest.raises(ModelError, match="wants a key; put it into VLLM_API_KEY"):
+        backend(fake).facts()
+    monkeypatch.setenv("VLLM_API_KEY", "planted-key")
+    with pytest.raises(ModelError, match="refuses the key in VLLM_API_KEY"):
+        backend(fake).facts()
+
+
+def test_settings_that_a_server_keeps_to_itself_are_not_told(fake: Fake):
+    fake.spoil_get = lambda asked, answer: 403 if asked == "/server_info" else answer
+    assert backend(fake).facts()["settings"] == "not told by the server"
+
+
+def test_a_key_with_a_line_end_is_sent_without_it(fake: Fake, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("VLLM_API_KEY", "planted-key\n")
+    list(backend(fake).open([]).answers([ask()]))
+    assert fake.keys == ["Bearer planted-key"]
+
+
+@pytest.mark.parametrize("key", ["planted\nkey", "planted-key\u2026"])
+def test_a_key_that_no_header_holds_is_refused_unseen(fake: Fake, key: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("VLLM_API_KEY", key)
+    with pytest.raises(ModelError, match="VLLM_API_KEY holds characters that no key has") as error:
+        backend(fake).facts()
+    assert "planted" not in str(error.value)

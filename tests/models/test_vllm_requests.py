@@ -200,7 +200,11 @@ def test_a_missing_vllm_is_said_with_the_line_that_installs_it():
         ({"still_seconds": float("nan")}, "still_seconds is nan; it must be above 0 and finite"),
         ({"dtype": "int8"}, "dtype is 'int8'; it must be one of float32, bfloat16, float16"),
         ({"seed": -1}, "seed is -1; it must be in [0, 2^32)"),
-        ({"base_url": "localhost:8000"}, "base_url is 'localhost:8000'; it must be as http://host:8000"),
+        ({"base_url": "localhost:8000"}, "base_url must be an address such as http://host:8000"),
+        ({"base_url": "http://host:port"}, "base_url must be an address such as http://host:8000"),
+        ({"base_url": "http://[::1"}, "base_url must be an address such as http://host:8000"),
+        ({"base_url": "http://a host:8000"}, "base_url must be an address such as http://host:8000"),
+        ({"base_url": "http://a..b:8000"}, "base_url must be an address such as http://host:8000"),
     ],
 )
 def test_an_option_that_cannot_be_is_named_with_its_value(given: dict[str, object], said: str):
@@ -208,9 +212,10 @@ def test_an_option_that_cannot_be_is_named_with_its_value(given: dict[str, objec
         VllmOptions(**given)  # type: ignore[arg-type]
 
 
-def test_a_password_in_a_url_is_refused_and_not_repeated():
+@pytest.mark.parametrize("url", ["http://me:secret@host:8000", "http://secret@host:8000", "http://host:8000/?key=secret"])
+def test_a_password_in_a_url_is_refused_and_not_repeated(url: str):
     with pytest.raises(ValueError, match="VLLM_API_KEY") as error:
-        VllmOptions(base_url="http://me:secret@host:8000")
+        VllmOptions(base_url=url)
     assert "secret" not in str(error.value)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
+from spa_bench.support.address import host_of
+
 TESTED = "0.32.0"  # the version of vLLM that tests/engines/ ran with
 INSTALL = "pip install 'spa-bench[vllm]'"
 
@@ -66,11 +68,14 @@ class VllmOptions:
         if not 0 <= self.seed < 1 << 32:
             raise ValueError(f"seed is {self.seed}; it must be in [0, 2^32)")
         if self.base_url is not None:
+            if (host := host_of(self.base_url)) is None:
+                raise ValueError("base_url must be an address such as http://host:8000")
             parts = urlsplit(self.base_url)
-            if parts.scheme not in {"http", "https"} or not parts.hostname:
-                raise ValueError(f"base_url is {self.base_url!r}; it must be as http://host:8000")
-            if parts.username or parts.password:
-                raise ValueError("base_url holds a password; leave it out, and put a key into VLLM_API_KEY")
+            if "@" in parts.netloc or parts.query or parts.fragment:
+                raise ValueError(
+                    f"base_url (of {host}) holds a user, a password or a query; give the address alone, and put a key "
+                    "into VLLM_API_KEY"
+                )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,6 +24,7 @@ from spa_bench.support.interrupt import asked as asked_to_stop
 from spa_bench.support.interrupt import pause_point
 
 _QUICK_SECONDS = 30.0  # the longest that a question about the server itself may take
+_KEY = "VLLM_API_KEY"
 _NOT_TOLD = "not told by the server"
 _TOLD = (  # of /server_info, which a server in development mode has: part of its config, name there, name here
     ("scheduler_config", "max_num_seqs", "max_num_seqs"),
@@ -46,6 +47,10 @@ class Refused(Exception):
     def __init__(self, status: int, said: str):
         super().__init__(said)
         self.status = status
+
+
+class KeyAsked(ModelError):
+    """The server answers nobody without a key, or without another one."""
 
 
 class Server:
@@ -87,13 +92,10 @@ class Server:
 
     def tell(self, path: str, body: Json, seconds: float) -> None:
         """As `post`, for an answer that is words. Raises likewise."""
-        status, text = self._ask("POST", path, body, seconds)
-        if status != 200:
-            raise Refused(status, _message(text))
+        self._check(*self._ask("POST", path, body, seconds))
 
     def _object(self, path: str, status: int, text: str) -> Json:
-        if status != 200:
-            raise Refused(status, _message(text))
+        self._check(status, text)
         try:
             found = json.loads(text)
         except (ValueError, RecursionError):
@@ -104,9 +106,17 @@ class Server:
             )
         return found
 
+    def _check(self, status: int, text: str) -> None:
+        """Raise KeyAsked where the server does, Refused for any other status that is no success."""
+        if status in {401, 403}:
+            wants = f"refuses the key in {_KEY}" if _key() else f"wants a key; put it into {_KEY}"
+            raise KeyAsked(f"the server at {self.where} {wants}")
+        if status != 200:
+            raise Refused(status, _message(text))
+
     def _ask(self, verb: str, path: str, body: Json | None, seconds: float) -> tuple[int, str]:
         headers = {"Content-Type": "application/json"}
-        if key := os.environ.get("VLLM_API_KEY"):
+        if key := _key():
             headers["Authorization"] = f"Bearer {key}"
         payload = None if body is None else json.dumps(body)
         for last in (False, True):
@@ -247,7 +257,7 @@ class OverHttp:
         """What a server in development mode tells of its engine."""
         try:
             told = self._server.get("/server_info?config_format=json")
-        except Refused:
+        except (Refused, KeyAsked):
             return {"settings": _NOT_TOLD}
         config, environment = told.get("vllm_config"), told.get("vllm_env")
         if not isinstance(config, dict) or not isinstance(environment, dict):
@@ -277,8 +287,6 @@ class OverHttp:
         try:
             said = server.post("/v1/completions", body, self._options.still_seconds)
         except Refused as error:
-            if error.status in {401, 403}:
-                raise ModelError(f"the server at {self._server.where} wants a key; put it into VLLM_API_KEY") from error
             raise failed("to answer", f"{error.status}: {error}; {GOES_ON}") from error
         try:
             return _read(said, model, asked.ids)
@@ -287,6 +295,14 @@ class OverHttp:
                 f"the server at {self._server.where} answered without token ids or scores ({error!r}); it must be vLLM, "
                 f"0.10.2 or newer"
             ) from error
+
+
+def _key() -> str:
+    """The key; "" where there is none. Raises ModelError for one that no header can hold, which would be shown otherwise."""
+    key = os.environ.get(_KEY, "").strip()
+    if not (key.isascii() and key.isprintable()):
+        raise ModelError(f"the environment variable {_KEY} holds characters that no key has; set it to the key alone")
+    return key
 
 
 def _failed(future: Future[Answer]) -> bool:
