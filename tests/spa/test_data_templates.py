@@ -129,6 +129,11 @@ def test_a_template_that_writes_the_date_gives_the_same_text_on_every_day(chat: 
     template = "{% if strftime_now is defined %}{% for m in messages %}{{ strftime_now('%d %b %Y, %H:%M') }} {{ m.content }}"
     monkeypatch.setattr(chat.codec.tokenizer, "chat_template", template + "{% endfor %}{% endif %}")
     assert chat.as_chat([("user", "Hi")])[0] == "26 Jul 2024, 00:00 Hi"
+    codes = "%-m/%-d/%y %I:%M %p|%F|%T|%A|%B|%Z|%U"
+    monkeypatch.setattr(
+        chat.codec.tokenizer, "chat_template", f"{{{{ strftime_now('{codes}') }}}}{{{{ messages[0].content }}}}"
+    )
+    assert chat.as_chat([("user", "Hi")])[0] == "7/26/24 12:00 AM|2024-07-26|00:00:00|Friday|July||29Hi"
 
 
 # tokens --------------------------------------------------------------------------------------------------------------

@@ -10,7 +10,8 @@ from spa_bench.errors import ModelError
 from spa_bench.support.text import one_line
 
 _DAY = datetime.datetime(2024, 7, 26)  # Llama's templates have the same default
-_CODES = "YymdBbeAaHMSjI"  # of strftime
+# of strftime: all but those that are no text of a day, and those without leading zeros
+_CODES = (*"aAbBcCdDeFgGhHIjmMprRSTuUVwWxXyYzZ", *("-" + code for code in "dHIjmMSUWy"))
 _ANSWER = "ANSWER-0c7f"  # stands for an answer, to find the template's own text around it
 _WITHOUT = "let the task continue prompts (--set task.prompt=completion), or give a model with another template"
 
