@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from spa_bench.errors import ModelError
 from spa_bench.models.hf.codec import Codec
+from spa_bench.models.hf.loading import end_tokens
 from spa_bench.models.options import OptionEncoder
 from tiny_tokenizers import END, EXACT, LOSSY, around, byte_level, fast, sentencepiece, words
 
@@ -206,6 +208,16 @@ def test_a_token_beyond_the_embedding_is_refused_where_a_text_has_it():
 def test_an_end_token_beyond_the_embedding_is_refused_at_once():
     with pytest.raises(ModelError, match=r"'</s>' with the number 2, but the model's embedding has 2 rows"):
         Codec(fast(byte_level()), "tiny", frozenset([END]), 2)
+
+
+@pytest.mark.parametrize("said", [-1, [2, -1], [2]])
+def test_an_end_token_of_minus_one_is_none(said: object):
+    network = SimpleNamespace(generation_config=SimpleNamespace(eos_token_id=said))
+    named = SimpleNamespace(eos_token_id=2, name_or_path="tiny")
+    assert end_tokens(named, network) == {2}
+    if said == -1:
+        with pytest.raises(ModelError, match="has no end-of-text token"):
+            end_tokens(SimpleNamespace(eos_token_id=None, name_or_path="tiny"), network)
 
 
 def test_a_tokenizer_without_a_vocabulary_or_a_decoder_is_refused():

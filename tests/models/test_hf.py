@@ -422,6 +422,7 @@ def test_damaged_weights_are_an_error_on_one_line(damage: Callable[[Path], None]
     with pytest.raises(ModelError) as error:
         HFModel(str(folder), HFOptions(device="cpu", threads=1))
     assert_one_line(error.value, str(folder))
+    assert ("other shapes than config.json says" in str(error.value)) == (damage is of_another_width)
 
 
 def test_pickled_weights_are_not_read(tiny_folder: Path, tmp_path: Path):

@@ -60,6 +60,11 @@ def load_network(
                 f"cannot load model {path!r} with quantised weights: they do not fit the GPUs, and such weights cannot lie in "
                 "main memory or on disk; give engine.max_memory more room or use 4bit, or leave engine.quantize out"
             ) from error
+        if "ignore_mismatched_sizes" in first:  # its words point to a report that nobody sees
+            raise ModelError(
+                f"cannot load model {path!r}: the weights have other shapes than config.json says; compare it with the one "
+                "that the model was published with"
+            ) from error
         if "quantization_config" in more:
             raise ModelError(
                 f"cannot load model {path!r} with quantised weights: {first}; leave engine.quantize out, or give a model "
@@ -197,9 +202,12 @@ def _device_name(wanted: str) -> str:
 
 
 def end_tokens(tokenizer: Any, network: Any) -> frozenset[int]:
-    """Every token that ends an answer: the tokenizer's and the generation config's. Raises ModelError where there is none."""
+    """Every token that ends an answer: the tokenizer's and the generation config's, in which -1 says that there is none.
+
+    Raises ModelError where there is none at all.
+    """
     ends = [tokenizer.eos_token_id, getattr(network.generation_config, "eos_token_id", None)]
-    flat = [t for e in ends for t in (e if isinstance(e, list) else [e]) if t is not None]
+    flat = [t for e in ends for t in (e if isinstance(e, list) else [e]) if t is not None and t >= 0]
     if not flat:
         raise ModelError(f"the tokenizer of {tokenizer.name_or_path!r} has no end-of-text token; set eos_token in its config")
     return frozenset(flat)
