@@ -25,7 +25,8 @@ class OpenAIOptions:
     api_key_env: str = field(default="OPENAI_API_KEY", metadata=UNSEEN)
     api: str = "auto"  # auto: chat for messages, completions for texts; completions; chat: a text is the user's only message
     answers_as: tuple[str, ...] = ()  # names of a model that answers may bear beside the one that was asked for
-    context: int | None = None  # the most tokens of prompt and answer together; None: as the server says
+    # tokens of prompt and answer together that the server takes, for one that does not say it; None: as the server says
+    context: int | None = None
     concurrency: int = field(default=16, metadata=UNSEEN)  # calls that are under way at once
     timeout: float = field(default=600.0, metadata=UNSEEN)  # seconds for one call, from its sending to the end of its answer
     tries: int = field(default=8, metadata=UNSEEN)  # times that a call is sent until it is given up

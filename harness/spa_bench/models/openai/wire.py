@@ -17,7 +17,6 @@ _CONTEXT = re.compile(r"context[ _](length|size|window)|max_model_len|maximum (i
 _LIMIT = re.compile(r"(?:context length (?:is|of)|context (?:size|window) (?:is|of)|n_ctx\D{0,4}) ?\(?(\d+)", re.IGNORECASE)
 
 _REASONING = ("reasoning_content", "reasoning")  # DeepSeek's name, which most servers have; OpenRouter's and newer vLLM's
-_COUNTLESS = "so that nothing could be counted; use one that counts prompt_tokens and completion_tokens"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +83,10 @@ class Call:
         if self.body is not None:
             reply = read_reply(text)
             if reply.text and not reply.usage.new and not self.body.get("echo"):
-                raise ModelError(f"the server counts no tokens of a text that it gave, {_COUNTLESS}")
+                raise ModelError(
+                    "the server counts no tokens of a text that it gave, so that nothing could be counted; use one that counts "
+                    "prompt_tokens and completion_tokens"
+                )
             return reply
         read_json(text)
         return Reply(model="", text=text, finish="stop", usage=Usage(prompt=0, new=0))
@@ -143,7 +145,10 @@ def _usage(said: object) -> Usage:
         )
     prompt, new, details = said.get("prompt_tokens"), said.get("completion_tokens", 0), said.get("prompt_tokens_details")
     if not (_is_count(prompt) and _is_count(new)):
-        raise ModelError(f"the server's usage is no count of tokens ({_shown(json.dumps(said))}), {_COUNTLESS}")
+        raise ModelError(
+            f"the server's usage is no count of tokens ({_shown(json.dumps(said))}), so that nothing could be counted; use one "
+            "that counts prompt_tokens and completion_tokens"
+        )
     cached = details.get("cached_tokens") if isinstance(details, dict) else 0
     return Usage(prompt=prompt, new=new, cached=min(cached, prompt) if _is_count(cached) else 0)
 

@@ -24,7 +24,6 @@ from spa_bench.support.interrupt import asked as asked_to_stop
 from spa_bench.support.interrupt import pause_point
 
 _QUICK_SECONDS = 30.0  # the longest that a question about the server itself may take
-_KEY = "VLLM_API_KEY"
 _NOT_TOLD = "not told by the server"
 _TOLD = (  # of /server_info, which a server in development mode has: part of its config, name there, name here
     ("scheduler_config", "max_num_seqs", "max_num_seqs"),
@@ -47,10 +46,6 @@ class Refused(Exception):
     def __init__(self, status: int, said: str):
         super().__init__(said)
         self.status = status
-
-
-class KeyAsked(ModelError):
-    """The server answers nobody without a key, or without another one."""
 
 
 class Server:
@@ -92,10 +87,13 @@ class Server:
 
     def tell(self, path: str, body: Json, seconds: float) -> None:
         """As `post`, for an answer that is words. Raises likewise."""
-        self._check(*self._ask("POST", path, body, seconds))
+        status, text = self._ask("POST", path, body, seconds)
+        if status != 200:
+            raise Refused(status, _message(text))
 
     def _object(self, path: str, status: int, text: str) -> Json:
-        self._check(status, text)
+        if status != 200:
+            raise Refused(status, _message(text))
         try:
             found = json.loads(text)
         except (ValueError, RecursionError):
@@ -105,14 +103,6 @@ class Server:
                 f"the server at {self.where} answered {path} with {text[:40]!r}, which is no JSON object; {GOES_ON}"
             )
         return found
-
-    def _check(self, status: int, text: str) -> None:
-        """Raise KeyAsked where the server does, Refused for any other status that is no success."""
-        if status in {401, 403}:
-            wants = f"refuses the key in {_KEY}" if _key() else f"wants a key; put it into {_KEY}"
-            raise KeyAsked(f"the server at {self.where} {wants}")
-        if status != 200:
-            raise Refused(status, _message(text))
 
     def _ask(self, verb: str, path: str, body: Json | None, seconds: float) -> tuple[int, str]:
         headers = {"Content-Type": "application/json"}
@@ -186,7 +176,7 @@ class OverHttp:
                     self._load(adapter)
             names: Names = {None: self._base()["id"], **{a.name: a.name for a in adapters}}
         except Refused as error:
-            raise failed("to name its models", f"{error.status}: {error}") from error
+            raise self._refusal(error, failed("to name its models", f"{error.status}: {error}")) from error
         finally:
             self._server.close()
         # a server may have been started anew at the same place, and nothing tells: the canary sings at each opening
@@ -226,7 +216,8 @@ class OverHttp:
             version = self._server.get("/version").get("version")
             base, settings = self._base(), self._settings()
         except Refused as error:
-            raise ModelError(f"the server at {self._server.where} is no vLLM ({error.status}: {error})") from error
+            other = ModelError(f"the server at {self._server.where} is no vLLM ({error.status}: {error})")
+            raise self._refusal(error, other) from error
         finally:
             self._server.close()
         length = base.get("max_model_len")
@@ -234,6 +225,14 @@ class OverHttp:
             raise ModelError(f"the server at {self._server.where} tells no version or context, as vLLM does")
         facts = {"version": version, "max_model_len": length, "runner": _NOT_TOLD, "attention": _NOT_TOLD, **settings}
         return length, facts
+
+    def _refusal(self, error: Refused, other: ModelError) -> ModelError:
+        """What a user reads of `error`: `other`, but for a server that asks for a key."""
+        if error.status not in {401, 403}:
+            return other
+        if _key():
+            return ModelError(f"the server at {self._server.where} refuses the key in VLLM_API_KEY; put another one there")
+        return ModelError(f"the server at {self._server.where} wants a key; put it into VLLM_API_KEY")
 
     def _cards(self) -> list[Json]:
         """The cards of the server's models, each with a text "id"; what is no such card is passed over."""
@@ -257,7 +256,7 @@ class OverHttp:
         """What a server in development mode tells of its engine."""
         try:
             told = self._server.get("/server_info?config_format=json")
-        except (Refused, KeyAsked):
+        except Refused:
             return {"settings": _NOT_TOLD}
         config, environment = told.get("vllm_config"), told.get("vllm_env")
         if not isinstance(config, dict) or not isinstance(environment, dict):
@@ -280,14 +279,14 @@ class OverHttp:
                     f"--enable-lora and VLLM_ALLOW_RUNTIME_LORA_UPDATING=1, or with "
                     f"--lora-modules {adapter.name}={adapter.folder}"
                 ) from error
-            raise failed(f"to load the adapter in {adapter.folder}", str(error)) from error
+            raise self._refusal(error, failed(f"to load the adapter in {adapter.folder}", str(error))) from error
 
     def _answer(self, server: Server, model: str, asked: Asked) -> Answer:
         body = {"model": model, "prompt": list(asked.ids), "n": 1, "stream": False, "return_token_ids": True, **asked.sampling}
         try:
             said = server.post("/v1/completions", body, self._options.still_seconds)
         except Refused as error:
-            raise failed("to answer", f"{error.status}: {error}; {GOES_ON}") from error
+            raise self._refusal(error, failed("to answer", f"{error.status}: {error}; {GOES_ON}")) from error
         try:
             return _read(said, model, asked.ids)
         except (AttributeError, KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
@@ -299,9 +298,9 @@ class OverHttp:
 
 def _key() -> str:
     """The key; "" where there is none. Raises ModelError for one that no header can hold, which would be shown otherwise."""
-    key = os.environ.get(_KEY, "").strip()
+    key = os.environ.get("VLLM_API_KEY", "").strip()
     if not (key.isascii() and key.isprintable()):
-        raise ModelError(f"the environment variable {_KEY} holds characters that no key has; set it to the key alone")
+        raise ModelError("the environment variable VLLM_API_KEY holds characters that no key has; set it to the key alone")
     return key
 
 
