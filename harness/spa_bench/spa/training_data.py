@@ -20,6 +20,7 @@ from spa_bench.spa.data.reading import Reading
 from spa_bench.spa.data.sets import as_pairs, distinct, draw_queries, example_rows, hash_examples, query_rows, sample_size
 from spa_bench.spa.data.shapes import Row
 from spa_bench.spa.data.sources import is_sampled, named
+from spa_bench.spa.data.sources import needs_queries as needs_queries
 from spa_bench.spa.data.templates import Template, template_of
 from spa_bench.spa.share import share_of
 from spa_bench.support.interrupt import pause_point
@@ -215,11 +216,6 @@ def load_data(
         overlap=found,
         made=sources.made,
     )
-
-
-def needs_queries(card: SamplerCard) -> bool:
-    """Whether the sampler's parts depend on scores."""
-    return card.adapters == "parts" and partition.needs_scores(card.partition.method)
 
 
 def _of_synthesis(card: SamplerCard, made: Mapping[str, Any]) -> dict[str, object]:
