@@ -147,16 +147,17 @@ def check_affordable(model: LoraTrainable, card: AttributionCard, lora: LoraCard
         return
     cost = footprint(model, lora)
     found = preparation_estimate(cost, card, lora, model.lora_layers(lora.targets), size)
+    seconds = found.seconds * len(card.checkpoints)
     most, room = _most_hours(), room_over(cost.devices) + cost.weights
     small = 'attribution.features = "core" with attribution.core = "random"'
     less = f'use attribution.curvature = "ekfac", {small}' if card.curvature == "lissa" else f"use {small}"
     if card.features == "core":
         less = 'use attribution.curvature = "fisher", or fewer attribution.curvature_examples'
     what = f"attribution.curvature = {card.curvature!r} with {size.queries} queries"
-    if found.seconds > most * 3600:
+    if seconds > most * 3600:
         raise DataError(
-            f"{what} would take about {in_words(found.seconds)}, more than {most:g} h; {less}, or allow it with "
-            f"SPA_BENCH_MOST_HOURS={found.seconds / 1800:.0f}"
+            f"{what} would take about {in_words(seconds)}, more than {most:g} h; {less}, or allow it with "
+            f"SPA_BENCH_MOST_HOURS={seconds / 1800:.0f}"
         )
     if found.peak > room:
         raise DataError(f"{what} needs about {found.peak / 1e9:.1f} GB, and {room / 1e9:.1f} GB are free; {less}")

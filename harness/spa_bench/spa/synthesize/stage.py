@@ -186,6 +186,7 @@ def _recipe(order: Order, targets: Sequence[Example], limits: Limits, problems: 
         "code": provenance.source_hash(*_CODE),
         "versions": {k: v for k, v in provenance.versions().items() if k in {"torch", "transformers", "numpy", "python"}},
         **own,
+        **order.kind.depends_on(card),
     }
 
 
