@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from doubles import SANDBOX, Call, InProcessJudge, sampler_card
-from spa_bench.cards.training import ColumnsCard, DataCard
+from spa_bench.cards.training import ColumnsCard, DataCard, PartitionCard
 from spa_bench.runs.folder import group_hash, open_run
-from spa_bench.spa.data import files_of, named
+from spa_bench.spa.data import files_of, hubs_of, named
 
 CARD = """
 description = "two members, trained for one step"
@@ -105,6 +105,14 @@ def test_the_files_of_a_sampler_are_those_that_it_is_trained_with(
     assert found == {what: str(tmp_path / name) for what, name in zip(files, ("a.json", "b.json"), strict=False)}
     assert files_of(sampler_card(adapters=adapters, data=DataCard())) == {}
     assert files_of(sampler_card(adapters=adapters, data=DataCard(examples="hub:a/b", queries="text"))) == {}
+
+
+def test_queries_that_the_parts_do_not_depend_on_are_no_file_of_the_sampler(tmp_path: Path):
+    data = DataCard(examples=str(tmp_path / "a.json"), queries=str(tmp_path / "b.json"))
+    chance = sampler_card(members=2, adapters="parts", data=data, partition=PartitionCard(method="random"))
+    assert list(files_of(chance)) == ["examples"]
+    assert hubs_of(replace(chance, data=replace(data, queries="hub:a/b"))) == {}
+    assert hubs_of(sampler_card(members=2, adapters="parts", data=replace(data, queries="hub:a/b"))) == {"queries": "hub:a/b"}
 
 
 # the spec ------------------------------------------------------------------------------------------------------------

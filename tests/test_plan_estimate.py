@@ -7,10 +7,13 @@ import pytest
 from doubles import MockModel, sampler_card
 from spa_bench.cards.sampler import SamplerCard, load_sampler_card
 from spa_bench.cards.task import load_task_card
+from spa_bench.cards.training import AttributionCard, LoraCard
 from spa_bench.models.base import Model
 from spa_bench.models.hf.model import HFModel
 from spa_bench.runs.job import load_task
 from spa_bench.runs.plan import estimate_line, plan_lines
+from spa_bench.spa.estimate import Size, training_estimate, warm_up_estimate
+from spa_bench.spa.footprint import footprint
 from spa_bench.spa.training_data import read_sources
 
 STAGE = r"(\d+ s|\d+ min|[\d.]+ h) and [\d.]+ GB"
@@ -23,6 +26,23 @@ def estimated(card: SamplerCard, model: Model) -> str:
 def test_the_plan_estimates_attribution_and_training(tiny_model: HFModel):
     line = estimated(load_sampler_card("spa-influence", {}), tiny_model)
     assert re.fullmatch(rf"estimate a seed, .* factor of 2: attribution {STAGE}; training {STAGE} at the peak", line), line
+
+
+def test_a_warm_up_of_the_attribution_is_estimated_beside_it(tiny_model: HFModel):
+    card = load_sampler_card("spa-influence", {"attribution.checkpoints": [8, 24]})
+    line = estimated(card, tiny_model)
+    assert re.search(rf": warm-up {STAGE}; attribution {STAGE}; training {STAGE} at the peak", line), line
+    line = estimate_line(card, tiny_model, read_sources(card), trained=False)
+    assert re.search(rf": warm-up {STAGE}; attribution {STAGE} at the peak", line), line
+
+
+def test_the_warm_up_on_all_data_is_estimated_as_a_training_of_its_steps(tiny_model: HFModel):
+    lora = LoraCard(steps=400, batch=4)
+    cost, layers, size = footprint(tiny_model, lora), tiny_model.lora_layers(lora.targets), Size(10, 2, 50.0)
+    found = warm_up_estimate(cost, AttributionCard(checkpoints=(0, 100)), lora, layers, size)
+    assert found
+    assert found.seconds == pytest.approx(training_estimate(cost, lora, layers, [10], 50.0).seconds / 4)
+    assert warm_up_estimate(cost, AttributionCard(checkpoints=(0,)), lora, layers, size) is None
 
 
 def test_without_gradients_of_the_data_training_alone_is_estimated(tiny_model: HFModel):
@@ -49,3 +69,27 @@ def test_the_cost_counts_all_pairs_that_training_reads(lora: dict[str, float], s
     task = load_task(load_task_card("mini-code"))
     lines = plan_lines(card, task, MockModel(lambda _: ""), n=4, seeds=[0], limit=2, embedded=False)
     assert f"cost a seed: {said}, 8 answers" in lines
+
+
+@pytest.mark.parametrize(
+    ("checkpoints", "said"),
+    [
+        ([0], "one gradient pass over the data, 4 LoRA"),
+        ([24], "a warm-up of 24 steps × 16 on all data, one gradient pass over the data, 4 LoRA"),
+        ([0, 1], "a warm-up of 1 step × 16 on all data, 2 gradient passes over the data, 4 LoRA"),
+    ],
+)
+def test_the_cost_counts_the_warm_up_and_each_checkpoint(checkpoints: list[int], said: str):
+    card = load_sampler_card("spa-influence", {"attribution.checkpoints": checkpoints})
+    lines = plan_lines(
+        card, load_task(load_task_card("mini-code")), MockModel(lambda _: ""), n=4, seeds=[0], limit=2, embedded=False
+    )
+    assert any(line.startswith(f"cost a seed: {said} × 24 steps") for line in lines), lines
+
+
+def test_the_plan_names_queries_where_scores_make_the_parts():
+    task = load_task(load_task_card("mini-code"))
+    for name, queries in (("spa-lexical", ", queries: mini"), ("spa-random", "")):
+        lines = plan_lines(load_sampler_card(name, {}), task, MockModel(lambda _: ""), n=4, seeds=[0], limit=2, embedded=False)
+        [data] = [line for line in lines if line.startswith("data: ")]
+        assert data.partition(", queries")[1:] == queries.partition(", queries")[1:]

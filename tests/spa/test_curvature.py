@@ -271,6 +271,15 @@ def test_lissa_with_a_scale_that_is_too_small_says_what_to_do(tiny_model: HFMode
         scores_at(tiny_model, None, EXAMPLES, queries=EXAMPLES[:1], card=card, lora=LORA, seed=0, progress=ignore)
 
 
+def test_lissa_does_not_take_a_recursion_that_grows_for_an_estimate(sample: Sampled):
+    few = two(sample)
+    card = replace(few.card, damping=1e-3, damping_kind="absolute", depth=24)
+    largest = Products(few).largest_eigenvalue()
+    lissa(few, vectors(few, 1), replace(card, scale=0.55 * largest))  # no step lengthens a vector: |1 - 1 / 0.55| < 1
+    with pytest.raises(DataError, match=r"lissa diverged with scale .*; set attribution.scale to several times that"):
+        lissa(few, vectors(few, 1), replace(card, scale=0.4 * largest))  # each by 1.5, to finite numbers
+
+
 @pytest.mark.slow
 def test_batch_and_repeats_of_lissa_matter(tiny_model: HFModel):
     card = replace(CARD, curvature="lissa", depth=4, lissa_batch=2)

@@ -365,6 +365,11 @@ def test_a_row_of_a_table_is_named_by_the_line_it_begins_on(tmp_path: Path):
     (tmp_path / "x.csv").write_text("prompt,completion\na,b,c\n")
     with pytest.raises(DataError, match=r"x\.csv, line 2: the row has another number of cells than the first line has names"):
         read_rows(str(tmp_path / "x.csv"))
+    (tmp_path / "x.csv").write_text("prompt,completion,completion,,\na,b,c,,\n")
+    with pytest.raises(DataError, match=r"x\.csv, line 1: two columns are named 'completion'; rename or remove one"):
+        read_rows(str(tmp_path / "x.csv"))
+    (tmp_path / "x.csv").write_text("prompt,completion,,\na,b,,\n")  # as spreadsheets end their lines
+    assert len(read_rows(str(tmp_path / "x.csv"))) == 1
     (tmp_path / "x.csv").write_text("prompt,completion\na," + "b" * 200_000 + "\n")
     assert len(read_rows(str(tmp_path / "x.csv"))) == 1  # longer than what csv allows by default
 

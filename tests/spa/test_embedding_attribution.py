@@ -147,6 +147,16 @@ def test_a_folder_counts_by_what_it_holds_and_not_by_where_it_lies(tmp_path: Pat
     assert a == b != c
 
 
+def test_a_folder_of_sentence_transformers_counts_by_weights_of_the_older_format_too(tmp_path: Path):
+    (tmp_path / "modules.json").write_text("[]")
+    (tmp_path / "0_Transformer").mkdir()
+    found = []
+    for content in (b"1", b"1", b"2"):
+        (tmp_path / "0_Transformer" / "pytorch_model.bin").write_bytes(content)
+        found.append(encoders.identity(str(tmp_path)))
+    assert found[0] == found[1] != found[2]
+
+
 def test_tf_idf_counts_by_its_version():
     assert encoders.identity("tf-idf")["scikit-learn"]
 

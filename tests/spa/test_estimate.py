@@ -21,7 +21,14 @@ from spa_bench.spa import footprint
 from spa_bench.spa.adapt import train_adapters
 from spa_bench.spa.attribution.influence import scores_at
 from spa_bench.spa.batches import encode
-from spa_bench.spa.estimate import Size, attribution_estimate, check_affordable, in_words, training_estimate
+from spa_bench.spa.estimate import (
+    Size,
+    attribution_estimate,
+    check_affordable,
+    in_words,
+    preparation_estimate,
+    training_estimate,
+)
 from spa_bench.types import Example
 
 PAIRS = [Example(f"def f{i}(nums):\n", f"    return sum(nums[{i}:])\n" * (2 + i % 5)) for i in range(96)]
@@ -156,6 +163,15 @@ def test_hours_can_be_allowed(tiny_model: HFModel, monkeypatch: pytest.MonkeyPat
     card = AttributionCard(curvature="lissa", depth=10_000, repeats=500)
     monkeypatch.setenv("SPA_BENCH_MOST_HOURS", "1e9")
     check_affordable(tiny_model, card, LORA, Size(96, 12, 40.0))
+
+
+def test_the_hours_are_those_of_all_checkpoints(tiny_model: HFModel, monkeypatch: pytest.MonkeyPatch):
+    card, size = AttributionCard(curvature="lissa", depth=10_000, checkpoints=(24,)), Size(96, 12, 40.0)
+    cost, layers = footprint.footprint(tiny_model, LORA), tiny_model.lora_layers(LORA.targets)
+    monkeypatch.setenv("SPA_BENCH_MOST_HOURS", str(2 * preparation_estimate(cost, card, LORA, layers, size).seconds / 3600))
+    check_affordable(tiny_model, card, LORA, size)
+    with pytest.raises(DataError, match="'lissa' with 12 queries would take about"):
+        check_affordable(tiny_model, replace(card, checkpoints=(8, 16, 24)), LORA, size)
 
 
 @pytest.mark.parametrize("hours", ["many", "nan", "inf", "-inf", "-1"])

@@ -119,6 +119,12 @@ def test_no_part_is_above_the_capacity_times_n_over_k(capacity: float, most: int
     assert max(found) == most
 
 
+def test_the_capacity_is_rounded_up_but_not_by_the_last_digit_of_a_float():
+    scores = random_scores(100, 10) + np.array([9.0] + 9 * [0.0])
+    found = parts(scores, 10, PartitionCard(method="balanced", scale="none", capacity=1.1))  # 1.1 * 100 / 10 > 11 in floats
+    assert max(sizes(found, 10)) == 11
+
+
 def test_the_more_room_the_higher_the_sum_up_to_argmax():
     scores = random_scores(60, 4) + np.array([2, 0, 0, 0])
     found = [parts(scores, 4, PartitionCard(method="balanced", scale="none", capacity=c)) for c in (1.0, 1.5, 2.0, 4.0)]

@@ -32,7 +32,7 @@ def test_another_seed_draws_another_share_and_the_same_seed_the_same():
     assert share_of(PAIRS, 0.2, 0) == share_of(PAIRS, 0.2, 0) != share_of(PAIRS, 0.2, 1)
 
 
-@pytest.mark.parametrize(("share", "count"), [(0.001, 1), (0.011, 2), (0.07, 7), (0.29, 29)])
+@pytest.mark.parametrize(("share", "count"), [(1e-12, 1), (0.001, 1), (0.011, 2), (0.07, 7), (0.29, 29)])
 def test_a_share_is_rounded_up_but_not_by_the_last_digit_of_a_float(share: float, count: int):
     assert len(share_of(PAIRS, share, 0)) == count
 

@@ -22,6 +22,7 @@ from spa_bench.models.hf.model import HFModel, HFOptions
 from spa_bench.models.hf.soft_prompt import SoftPrompts
 from spa_bench.models.mock import MockModel as Mock
 from spa_bench.spa.synthesize.base import Draft, Setting
+from spa_bench.spa.synthesize.filters import Limits
 from spa_bench.spa.synthesize.softsrv import KIND, nll, training
 from spa_bench.spa.synthesize.softsrv.drawing import draw_z
 from spa_bench.spa.synthesize.softsrv.encoding import fit_encoder
@@ -29,6 +30,7 @@ from spa_bench.spa.synthesize.softsrv.method import FOLDER, SoftSRV
 from spa_bench.spa.synthesize.softsrv.options import FORMS, SoftSRVOptions
 from spa_bench.spa.synthesize.softsrv.saving import load_prompt
 from spa_bench.spa.synthesize.softsrv.training import split_targets
+from spa_bench.spa.synthesize.stage import Order, _recipe
 from spa_bench.support.files import put
 from spa_bench.types import Example
 
@@ -299,3 +301,13 @@ def test_a_loss_that_is_not_finite_is_refused(tiny_folder: Path, tmp_path: Path)
 def test_a_model_whose_network_is_not_here_is_refused(make: Callable[[], Any]):
     with pytest.raises(UsageError, match=r"softsrv trains a soft prompt through a model's network"):
         KIND.check_model(SynthesisCard(method="softsrv", options=SMALL), make())
+
+
+def test_another_encoder_in_the_same_folder_makes_another_synthesis(tmp_path: Path):
+    found = []
+    for content in ("1", "1", "2"):
+        (tmp_path / "config.json").write_text(content)
+        card = SynthesisCard(method="softsrv", options=replace(SMALL, encoder=str(tmp_path)))
+        found.append(_recipe(Order(card=card, model=Mock(), seed=0), TARGETS, Limits(), None))
+    assert found[0] == found[1] != found[2]
+    assert KIND.depends_on(SynthesisCard(method="softsrv", options=SMALL)) == {}

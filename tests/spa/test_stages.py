@@ -13,6 +13,7 @@ from spa_bench.cards.training import AttributionCard, LoraCard, PartitionCard
 from spa_bench.errors import StoreError
 from spa_bench.models.hf.model import HFModel
 from spa_bench.spa import stages
+from spa_bench.spa.kept import digest
 from spa_bench.spa.stages import Stages
 from spa_bench.spa.training_data import TrainingData
 from spa_bench.support.cache import stage_cache
@@ -183,6 +184,21 @@ def test_influence_scores_depend_on_the_rank_and_lexical_ones_do_not(tiny_model:
     adapters(tiny_model, cache, replace(CARD, **influence))
     adapters(tiny_model, cache, replace(wider, **influence))
     assert names(cache).count("scores") == 3
+
+
+def test_the_context_counts_where_packs_are_as_long_as_it(tiny_model: HFModel, cache: Path, monkeypatch: pytest.MonkeyPatch):
+    def keys(**change: Any) -> list[str]:
+        """Of the warm-up in two contexts."""
+        found = []
+        for context in (512, 1024):
+            monkeypatch.setattr(tiny_model, "context", context)
+            card = replace(CARD, lora=replace(CARD.lora, **change))
+            found.append(digest(Stages(card, DATA, tiny_model, seed=0, cache=cache, console=Lines())._warm_up_recipe()))
+        return found
+
+    assert len(set(keys(packing=True))) == 2
+    for change in ({}, {"packing": True, "length": 100}):
+        assert len(set(keys(**change))) == 1
 
 
 def test_samplers_that_decode_otherwise_share_one_adapter_on_all_data(tiny_model: HFModel, cache: Path, trained: Trained):

@@ -111,6 +111,13 @@ def test_the_index_finds_what_brute_force_finds():
         assert index.nearest(text) == ((all_of.index(best), best) if best >= 0.6 else None)
 
 
+def test_texts_without_a_word_are_not_near_to_one_another():
+    index = NearIndex(0.8)
+    index.add("+ - *")
+    assert index.nearest("?! ... $$") is None
+    assert fell([pair("+ -", "*"), pair("?!", "$$")], filters()) == [("", ""), ("", "")]
+
+
 def test_the_funnel_adds_up():
     funnel = Funnel()
     funnel.count([Fate("readable", "a"), Fate("readable", "a"), Fate("near", "b"), Fate(SURPLUS), Fate()])

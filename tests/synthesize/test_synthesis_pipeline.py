@@ -187,6 +187,15 @@ def test_the_report_says_what_was_done(tmp_path: Path):
     assert "surplus: 31" not in page  # the others are duplicates
 
 
+def test_the_report_names_the_targets_of_this_order_where_others_made_the_same_pairs(tmp_path: Path):
+    found = []
+    for name in ("first.jsonl", "second.jsonl"):
+        (tmp_path / name).write_text('{"prompt": "a", "completion": "b"}\n{"prompt": "c", "completion": "d"}\n')
+        found.append(made(order([SECTIONS], pairs=1, targets=str(tmp_path / name)), tmp_path / "cache"))
+    assert found[0].folder == found[1].folder
+    assert [one.report["targets"] for one in found] == ["first.jsonl", "second.jsonl"]
+
+
 def test_one_target_is_too_few(tmp_path: Path):
     file = tmp_path / "one.jsonl"
     file.write_text('{"prompt": "a", "completion": "b"}\n' * 3)

@@ -44,6 +44,33 @@ def test_the_fenced_code_of_an_answer_is_the_program():
     assert program_in(Example("Print one.", answer)) == "print(1)\n"
 
 
+@pytest.mark.parametrize(
+    "prompt",
+    ["from the list [1, 2] pick the largest", "import taxes: add them up", "class sizes are given; average them"],
+)
+def test_a_question_that_begins_with_a_word_of_python_begins_no_program(prompt: str):
+    assert program_in(Example(prompt, "```python\nprint(1)\n```")) == "print(1)\n"
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "import numpy as np\n",
+        "import os, sys\n",
+        "import os.path\n\n",
+        "from a.b import c\n",
+        "from . import c\n",
+        "class A:\n",
+        "class A(B):\n",
+        "@cache\n",
+        "\nasync def f():\n",
+        "def f[T](x: T):\n",
+    ],
+)
+def test_a_line_of_python_begins_a_program(prompt: str):
+    assert program_in(Example(prompt, "    pass\n")) == prompt + "    pass\n"
+
+
 def test_words_are_no_program_even_where_they_parse():
     assert parsed("Paris") is not None
     assert program_in(Example("What is the capital of France?", "Paris")) is None

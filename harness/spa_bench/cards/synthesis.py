@@ -32,7 +32,7 @@ class SynthesisCard:
     # what the program of a draft must do: parse, run, pass (its own tests too) or none; auto: pass where the draft has tests,
     # run where the targets are programs, else none
     code: str = "auto"
-    near: float = 0.8  # [similarity, above 0 to 1] from which on a draft duplicates a target or an earlier pair; 1: exactly
+    near: float = 0.8  # [similarity, above 0 to 1] from which on a draft repeats a target or an earlier pair; 1: in all words
     decontaminate: bool = True  # leave out (and count) drafts that overlap the task's problems
     options: object = field(default_factory=NoOptions)  # an instance of the dataclass that the method declares
 

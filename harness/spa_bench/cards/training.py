@@ -42,7 +42,8 @@ class DataCard:
     queries: str = "mini"
     columns: ColumnsCard = field(default_factory=ColumnsCard)  # which column of the data is which
     template: str = "auto"  # for instructions: auto (the model's chat template, else Alpaca's), chat, alpaca or plain
-    duplicates: str = "keep"  # keep (and count them), drop (all but the first) or refuse
+    # pairs that repeat an earlier one: keep (and count them), drop or refuse; such queries: left out (and counted) or refused
+    duplicates: str = "keep"
     labels: str = "auto"  # what label and kto_tag say: auto (true and false: KTO's), kto (0 and 1 too) or ignore
     unusable: str = "refuse"  # rows without text or an answer: refuse (and count them) or drop (and count them)
     decontaminate: bool = False  # leave out (and count) pairs that overlap the task's problems

@@ -15,9 +15,8 @@ from spa_bench.models.spread import SpreadModel, Station
 from spa_bench.runs.engines import Chosen
 from spa_bench.runs.reopen import ModelOptions
 from spa_bench.samplers.base import merging_of, sampler_kind
-from spa_bench.spa.partition import needs_scores
 from spa_bench.spa.synthesize.stage import plan_line
-from spa_bench.spa.training_data import Sources, compared
+from spa_bench.spa.training_data import Sources, compared, needs_queries
 from spa_bench.support.provenance import numerics_line
 from spa_bench.tasks.base import Task
 from spa_bench.tasks.shuffled import how_drawn
@@ -89,11 +88,19 @@ def _training_lines(card: SamplerCard, model: Model, answers: str, pairs: str, t
         source = f"the pairs that {card.synthesize.method} makes"
     if isinstance(model, StageModel) and (note := model.lora_note(card.lora.targets)):
         lines.append(note)
-    lines.append(f"data: {source}" + (f", queries: {card.data.queries}" if card.adapters == "parts" else ""))
-    scored = card.adapters == "parts" and needs_scores(card.partition.method)
-    passes = "one gradient pass over the data, " if scored and card.attribution.method == "influence" else ""
-    lines.append(f"cost a seed: {passes}{_rows_read(card.lora, trained)}, {answers}")
+    lines.append(f"data: {source}" + (f", queries: {card.data.queries}" if needs_queries(card) else ""))
+    lines.append(f"cost a seed: {_gradient_passes(card)}{_rows_read(card.lora, trained)}, {answers}")
     return lines
+
+
+def _gradient_passes(card: SamplerCard) -> str:
+    """The warm-up of the attribution and its passes over the data, before a comma; "" where it takes no gradients."""
+    if not needs_queries(card) or card.attribution.method != "influence":
+        return ""
+    points, last = len(card.attribution.checkpoints), max(card.attribution.checkpoints)
+    warm_up = f"a warm-up of {last} step{'s' * (last > 1)} × {card.lora.batch * card.lora.accumulation} on all data, "
+    passes = "one gradient pass" if points == 1 else f"{points} gradient passes"
+    return f"{warm_up * bool(last)}{passes} over the data, "
 
 
 def _rows_read(lora: LoraCard, trained: int) -> str:
@@ -151,7 +158,7 @@ def estimate_line(
     """
     if not card.trains or not isinstance(model, LoraTrainable) or not sources.examples.rows:
         return ""  # where pairs are to be made, nobody knows yet how long they are
-    scored = card.adapters == "parts" and needs_scores(card.partition.method) and card.attribution.method == "influence"
+    scored = needs_queries(card) and card.attribution.method == "influence"
     if not scored and not trained:
         return ""
     from spa_bench.spa.estimate import plan_estimates  # with torch: a run that trains nothing does without
@@ -162,7 +169,7 @@ def estimate_line(
         [(_, found)] = model.spread([partial(_estimates, card=card, sources=sources, scored=scored)])
     else:
         found = plan_estimates(card, model, sources, scored=scored)
-    stages = [one for one in found if trained or one.stage == "attribution"]
+    stages = [one for one in found if trained or one.stage != "training"]
     return f"estimate a seed, from a short pass, within a factor of 2: {'; '.join(map(str, stages))} at the peak"
 
 

@@ -22,10 +22,10 @@ from spa_bench.runs.engines import HF, Chosen, engine_of_spec, model_with
 from spa_bench.runs.folder import DATA_FILES, TASK_FILE, RunFolder, from_elsewhere
 from spa_bench.runs.job import Job, load_task
 from spa_bench.spa.data import files_of, hubs_of
-from spa_bench.spa.data.sets import as_pairs, hash_examples, query_rows
+from spa_bench.spa.data.sets import as_pairs, hash_examples
 from spa_bench.spa.data.templates import template_of
 from spa_bench.spa.synthesize.targets import read_targets
-from spa_bench.spa.training_data import load_data
+from spa_bench.spa.training_data import load_data, read_queries
 from spa_bench.tasks.base import Task
 from spa_bench.types import Json
 
@@ -319,7 +319,7 @@ def _data_here(job: Job, model: Model, task: Task) -> dict[str, object]:
         return load_data(card, model, job.seed, problems=task.problems).describe(job.sampler)
     hashes: dict[str, object] = {"targets_hash": hash_examples(read_targets(card.synthesize, card.data))}
     if {"queries"} & {*files_of(card), *hubs_of(card)}:
-        read = query_rows(card.data)
+        read, _ = read_queries(card.data)
         template = template_of(card.data.template, trainable(model))
         hashes["queries_hash"] = hash_examples(as_pairs(read.rows, template, card.data.queries, read.numbers))
     return hashes

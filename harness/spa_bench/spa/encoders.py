@@ -89,7 +89,8 @@ def identity(encoder: str) -> dict[str, str]:
     if folder is not None:
         name = encoder if encoder == EMBEDDED else folder.name
         below = [folder, *sorted(p for p in folder.rglob("*") if p.is_dir())]
-        return {"name": name, "hash": " ".join(f"{p.relative_to(folder)}:{hash_folder(p)}" for p in below)}
+        more = (".bin",) if _is_sentence(encoder) else ()  # that library also reads weights of this older format
+        return {"name": name, "hash": " ".join(f"{p.relative_to(folder)}:{hash_folder(p, more)}" for p in below)}
     return {"name": encoder, "commit": _commit(encoder.removeprefix(_SENTENCE))}
 
 

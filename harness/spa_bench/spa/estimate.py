@@ -9,7 +9,7 @@ import math
 import os
 import random
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from spa_bench.cards.training import AttributionCard, LoraCard
@@ -107,8 +107,16 @@ def preparation_estimate(cost: Footprint, card: AttributionCard, lora: LoraCard,
     return Estimate(stage=f"curvature {card.curvature!r}", seconds=work, peak=round(peak))
 
 
+def warm_up_estimate(cost: Footprint, card: AttributionCard, lora: LoraCard, layers: Layers, size: Size) -> Estimate | None:
+    """Training the adapter on all pairs at whose checkpoints gradients are taken; None where the start is the only one."""
+    steps = max(card.checkpoints)
+    if not steps:
+        return None
+    return replace(training_estimate(cost, replace(lora, steps=steps), layers, [size.pairs], size.mean), stage="warm-up")
+
+
 def plan_estimates(card: SamplerCard, model: LoraTrainable, sources: Sources, *, scored: bool) -> list[Estimate]:
-    """The estimates of a seed's stages on `sources`; `scored` says whether gradients of the data are taken.
+    """The estimates of a seed's stages on `sources`, in order; `scored` says whether gradients of the data are taken.
 
     The pairs' tokens are counted on at most 200 of them.
     """
@@ -122,11 +130,13 @@ def plan_estimates(card: SamplerCard, model: LoraTrainable, sources: Sources, *,
     mean = sum(fitting) / len(fitting)
     pairs = max(1, round(len(rows) * card.data.share * len(fitting) / len(sizes)))
     cost, layers = footprint(model, card.lora), model.lora_layers(card.lora.targets)
-    found = []
+    found: list[Estimate] = []
     if scored:
         asked = sources.queries
         queries = len(asked.rows) if asked is not None else sample_size(card.data.queries, len(rows))
-        found.append(attribution_estimate(cost, card.attribution, card.lora, layers, Size(pairs, queries, mean)))
+        size = Size(pairs, queries, mean)
+        warm_up = warm_up_estimate(cost, card.attribution, card.lora, layers, size)
+        found += [*([warm_up] if warm_up else []), attribution_estimate(cost, card.attribution, card.lora, layers, size)]
     members = {"all": [pairs], "seeds": [pairs] * card.trained, "parts": [pairs // card.trained] * card.trained}
     return [*found, training_estimate(cost, card.lora, layers, members[card.adapters], mean)]
 
@@ -137,16 +147,17 @@ def check_affordable(model: LoraTrainable, card: AttributionCard, lora: LoraCard
         return
     cost = footprint(model, lora)
     found = preparation_estimate(cost, card, lora, model.lora_layers(lora.targets), size)
+    seconds = found.seconds * len(card.checkpoints)
     most, room = _most_hours(), room_over(cost.devices) + cost.weights
     small = 'attribution.features = "core" with attribution.core = "random"'
     less = f'use attribution.curvature = "ekfac", {small}' if card.curvature == "lissa" else f"use {small}"
     if card.features == "core":
         less = 'use attribution.curvature = "fisher", or fewer attribution.curvature_examples'
     what = f"attribution.curvature = {card.curvature!r} with {size.queries} queries"
-    if found.seconds > most * 3600:
+    if seconds > most * 3600:
         raise DataError(
-            f"{what} would take about {in_words(found.seconds)}, more than {most:g} h; {less}, or allow it with "
-            f"SPA_BENCH_MOST_HOURS={found.seconds / 1800:.0f}"
+            f"{what} would take about {in_words(seconds)}, more than {most:g} h; {less}, or allow it with "
+            f"SPA_BENCH_MOST_HOURS={seconds / 1800:.0f}"
         )
     if found.peak > room:
         raise DataError(f"{what} needs about {found.peak / 1e9:.1f} GB, and {room / 1e9:.1f} GB are free; {less}")

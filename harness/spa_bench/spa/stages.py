@@ -64,7 +64,7 @@ class Stages:
             count = card.trained
             parts, keys = [examples] * count, [list(range(len(examples)))] * count
         seeds = [derive_seed(self._seed, "adapter", k) for k in range(len(parts))]
-        recipe = {**self._base, "lora": asdict(card.lora), "parts": digest(keys), "seeds": seeds}
+        recipe = {**self._base, **self._lora(), "parts": digest(keys), "seeds": seeds}
         folder = self._recall("adapters", recipe, lambda to: self._adapt(parts, seeds, to))
         return [folder / f"member-{k}" for k in range(len(parts))]
 
@@ -110,9 +110,14 @@ class Stages:
         return recipe
 
     def _warm_up_recipe(self) -> dict[str, object]:
-        lora = {k: v for k, v in asdict(self._card.lora).items() if k != "together"}
         steps = sorted(step for step in self._card.attribution.checkpoints if step)
-        return {**self._base, "lora": lora, "steps": steps, "seed": derive_seed(self._seed, "warm-up")}
+        return {**self._base, **self._lora("together"), "steps": steps, "seed": derive_seed(self._seed, "warm-up")}
+
+    def _lora(self, *without: str) -> dict[str, object]:
+        """The settings of a training; where packs are as long as the model's context, that too."""
+        lora = self._card.lora
+        packs = {"context": self._model.context} if lora.packing and not 0 < lora.length <= self._model.context else {}
+        return {"lora": {k: v for k, v in asdict(lora).items() if k not in without}, **packs}
 
     def _warm_up(self, steps: Sequence[int]) -> dict[int, Path]:
         """Folders of an adapter trained on all data, after each number of `steps`."""

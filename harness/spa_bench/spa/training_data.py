@@ -11,6 +11,7 @@ from typing import Any
 
 from spa_bench.cards.sampler import SamplerCard
 from spa_bench.cards.source import source_hash
+from spa_bench.cards.training import DataCard
 from spa_bench.errors import DataError, UsageError
 from spa_bench.models.base import Model, PairModel
 from spa_bench.spa import partition
@@ -20,6 +21,7 @@ from spa_bench.spa.data.reading import Reading
 from spa_bench.spa.data.sets import as_pairs, distinct, draw_queries, example_rows, hash_examples, query_rows, sample_size
 from spa_bench.spa.data.shapes import Row
 from spa_bench.spa.data.sources import is_sampled, named
+from spa_bench.spa.data.sources import needs_queries as needs_queries
 from spa_bench.spa.data.templates import Template, template_of
 from spa_bench.spa.share import share_of
 from spa_bench.support.interrupt import pause_point
@@ -41,7 +43,7 @@ class TrainingData:
     longest: int = 0  # tokens of the longest of them
     limit: str = ""  # the limit that they exceed, in words
     repeated: int = 0  # examples that repeat an earlier one
-    repeated_queries: int = 0
+    repeated_queries: int = 0  # these are left out
     template: str | None = None  # the template of instructions: chat, alpaca or plain; None: there are no instructions
     whole: str | None = None  # hash of the examples that fit, where `examples` are a share of them
     fit: int = 0  # number of examples that fit, where `examples` are a share of them
@@ -86,9 +88,10 @@ class TrainingData:
                 f"and are left out; the longest has {self.longest} tokens"
             )
         done = "left out" if card.data.duplicates == "drop" else 'kept (data.duplicates = "drop" leaves them out)'
-        for count, what in ((self.repeated, "training pairs"), (self.repeated_queries, "queries")):
-            if count:
-                lines.append(f"{what} that repeat an earlier one: {count}, {done}")
+        if self.repeated:
+            lines.append(f"training pairs that repeat an earlier one: {self.repeated}, {done}")
+        if self.repeated_queries:
+            lines.append(f"queries that repeat an earlier one: {self.repeated_queries}, left out")
         if self.overlap is not None:
             left = "left out" if card.data.decontaminate else "kept (--decontaminate leaves them out)"
             lines.append(self.overlap.line() + (f", {left}" if self.overlap.overlaps else ""))
@@ -125,7 +128,7 @@ def read_sources(card: SamplerCard) -> Sources:
         return _NO_SOURCES
     if card.synthesizes:
         if needs_queries(card) and not is_sampled(card.data.queries):
-            query_rows(card.data)  # an unreadable source raises before anything is made
+            read_queries(card.data)  # an unreadable source raises before anything is made
         return _NO_SOURCES
     return sources_of(card, example_rows(card.data), card.data.examples)
 
@@ -141,9 +144,18 @@ def sources_of(card: SamplerCard, read: Reading, source: str) -> Sources:
     if is_sampled(data.queries):
         _enough_queries(card, sample_size(data.queries, len(distinct(examples.rows))), "are drawn by")
         return Sources(examples=examples, queries=None, repeated=repeated, repeated_queries=0)
-    queries, again = _without_repeats(query_rows(data), data.duplicates, data.queries)
-    _enough_queries(card, len(distinct(queries.rows)), "different ones are in")
+    queries, again = read_queries(data)
+    _enough_queries(card, len(queries.rows), "different ones are in")
     return Sources(examples=examples, queries=queries, repeated=repeated, repeated_queries=again)
+
+
+def read_queries(data: DataCard) -> tuple[Reading, int]:
+    """(the different queries of the card's source, the number that repeat an earlier one).
+
+    Equal ones would be two columns of the same scores, and both could be kept: two parts would differ by chance. Raises
+    DataError as query_rows, and where the card refuses repetitions.
+    """
+    return _without_repeats(query_rows(data), "refuse" if data.duplicates == "refuse" else "drop", data.queries)
 
 
 def compared(card: SamplerCard, sources: Sources, problems: Sequence[Problem] | None) -> tuple[Sources, Audit | None]:
@@ -215,11 +227,6 @@ def load_data(
         overlap=found,
         made=sources.made,
     )
-
-
-def needs_queries(card: SamplerCard) -> bool:
-    """Whether the sampler's parts depend on scores."""
-    return card.adapters == "parts" and partition.needs_scores(card.partition.method)
 
 
 def _of_synthesis(card: SamplerCard, made: Mapping[str, Any]) -> dict[str, object]:

@@ -8,7 +8,7 @@ import os
 import platform
 import re
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -96,11 +96,11 @@ def numerics_line(numerics: Mapping[str, object]) -> str:
     return "; ".join([", ".join(own), *others] if own else others)
 
 
-def hash_folder(folder: Path) -> str:
-    """Hash over names and contents of the weight, config and tokenizer files in `folder`."""
+def hash_folder(folder: Path, more: Collection[str] = ()) -> str:
+    """Hash over names and contents of the weight, config and tokenizer files in `folder`, `more` suffixes among them."""
     digest = hashlib.blake2b(digest_size=16)
     for file in sorted(folder.iterdir()):
-        if file.suffix in {".safetensors", ".json", ".model", ".txt", ".jinja"} and file.name != "training.json":
+        if file.suffix in {".safetensors", ".json", ".model", ".txt", ".jinja", *more} and file.name != "training.json":
             digest.update(file.name.encode() + b"\0")
             with file.open("rb") as stream:
                 while block := stream.read(1 << 20):

@@ -4,6 +4,8 @@ h_0 = v, h_{j+1} = v + h_j − (G_B h_j + λ h_j) / scale; h_depth / scale is th
 2017, arXiv 1602.03943, as Koh and Liang 2017 and torch-influence use it; the SPA paper has depth 120, 500 or 200 repeats and
 damping 0.001). G is that of the token-mean loss over all blocks together, not the Hessian, which is indefinite. The recursion
 converges where `scale` is above the largest eigenvalue of every G_B + λ; without a setting it is measured by power iteration.
+Down to half that scale no product lengthens h, so that it is at most (depth + 1) times as long as v: a longer one has diverged,
+long before its numbers overflow.
 """
 
 from __future__ import annotations
@@ -40,6 +42,7 @@ _POWER_STEPS = 8  # steps of the power iteration
 _POWER_BATCHES = 4
 POWER_PRODUCTS = _POWER_STEPS * _POWER_BATCHES
 _MARGIN = 1.25  # the scale over the largest eigenvalue that is measured
+_ROUNDING = 1.01  # by how much rounding may lengthen a vector
 
 
 def lissa(sample: Sampled, queries: Mapping[str, Tensor], card: AttributionCard) -> Blocks:
@@ -51,13 +54,14 @@ def lissa(sample: Sampled, queries: Mapping[str, Tensor], card: AttributionCard)
     damping = card.damping if card.damping_kind == "absolute" else card.damping * products.mean_eigenvalue()
     scale = card.scale or _MARGIN * (products.largest_eigenvalue() + damping)
     out: Blocks = {block: torch.zeros_like(q) for block, q in queries.items()}
+    most = _ROUNDING * (card.depth + 1) * _lengths(queries)
     for repeat in range(card.repeats):
         rng = random.Random(derive_seed(sample.seed, "lissa", repeat))
         now = dict(queries)
         for _ in range(card.depth):
             product = products.times(products.draw(rng, card.lissa_batch), now)
             now = {b: queries[b] + h - (product[b] + damping * h) / scale for b, h in now.items()}
-            if not all(h.isfinite().all() for h in now.values()):
+            if not (_lengths(now) <= most).all():  # NaN too
                 raise DataError(f"lissa diverged with scale {scale:.3g}; set attribution.scale to several times that")
         out = {b: total + now[b] / scale / card.repeats for b, total in out.items()}
     return out
@@ -148,6 +152,11 @@ class Products:
             weight = batch.share.repeat(count)[:, None] / len(batch.indices)
         products = torch.autograd.grad(primal, list(leaves.values()), seen * weight)
         return {block: product.to(self._point.device) for block, product in zip(leaves, products, strict=True)}
+
+
+def _lengths(blocks: Mapping[str, Tensor]) -> Tensor:
+    """The length (M,) of each vector over all blocks (M, o, i)."""
+    return torch.stack([v.square().sum((1, 2)) for v in blocks.values()]).sum(0).sqrt()
 
 
 def _norm(blocks: Mapping[str, Tensor]) -> float:

@@ -73,8 +73,10 @@ class NearIndex:
         return min(self.near(text), key=lambda pair: (-pair[1], pair[0]), default=None)
 
     def near(self, text: str) -> list[tuple[int, float]]:
-        """(the number of a text, its similarity) of all that are near, by their number."""
-        shingles = shingles_of(words_of(text))
+        """(the number of a text, its similarity) of all that are near, by their number; none are near to one without a word."""
+        if not (words := words_of(text)):
+            return []
+        shingles = shingles_of(words)
         found = (
             (key, len(shingles & self._shingles[key]) / len(shingles | self._shingles[key]))
             for key in sorted(self._lsh.query(minhash_of(shingles)))
@@ -87,13 +89,10 @@ def near_twins(
 ) -> list[list[int]]:
     """For each text the places of the others that are at least `threshold` alike; texts without a word have no twins."""
     index, twins = NearIndex(threshold), [list[int]() for _ in texts]
-    places: list[int] = []  # of the texts of the index
     for i, text in enumerate(texts):
-        if words_of(text):
-            for number, _ in index.near(text):
-                twins[i].append(places[number])
-                twins[places[number]].append(i)
-            index.add(text)
-            places.append(i)
+        for number, _ in index.near(text):
+            twins[i].append(number)
+            twins[number].append(i)
+        index.add(text)
         progress(i + 1, len(texts))
     return twins

@@ -7,6 +7,7 @@ import io
 import itertools
 import json
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from pathlib import Path
 from spa_bench.cards.sampler import SamplerCard
 from spa_bench.cards.training import DataCard
 from spa_bench.errors import DataError
+from spa_bench.spa.partition import needs_scores
 from spa_bench.support.files import opened, unpacked
 from spa_bench.support.hub import HUB, INSTALL, Located, hub_rows
 from spa_bench.support.user_json import read_json
@@ -44,7 +46,7 @@ def files_of(card: SamplerCard) -> dict[str, str]:
         files["targets"] = str(Path(card.synthesize.targets).resolve())
     if card.trains and _is_examples_file(card.data.examples):
         files["examples"] = str(Path(card.data.examples).resolve())
-    if card.adapters == "parts" and is_queries_file(card.data.queries):
+    if needs_queries(card) and is_queries_file(card.data.queries):
         files["queries"] = str(Path(card.data.queries).resolve())
     return files
 
@@ -56,9 +58,14 @@ def hubs_of(card: SamplerCard) -> dict[str, str]:
         hubs["targets"] = card.synthesize.targets
     if card.trains and card.data.examples.startswith(HUB):
         hubs["examples"] = card.data.examples
-    if card.adapters == "parts" and card.data.queries.startswith(HUB):
+    if needs_queries(card) and card.data.queries.startswith(HUB):
         hubs["queries"] = card.data.queries
     return hubs
+
+
+def needs_queries(card: SamplerCard) -> bool:
+    """Whether the sampler's parts depend on scores."""
+    return card.adapters == "parts" and needs_scores(card.partition.method)
 
 
 def is_sampled(queries: str) -> bool:
@@ -150,6 +157,8 @@ def _table_rows(path: Path, text: str, delimiter: str) -> list[Located]:
     rows: list[Located] = []
     begin = 2
     try:
+        if twice := [name for name, times in Counter(filter(None, reader.fieldnames or ())).items() if times > 1]:
+            raise DataError(f"{path}, line 1: two columns are named {twice[0]!r}; rename or remove one")
         for row in reader:
             place = f"{path}, line {begin}"
             begin = reader.line_num + 1

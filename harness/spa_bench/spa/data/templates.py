@@ -1,7 +1,7 @@
 """Templates turn instructions into text: the model's chat template, Alpaca's or none.
 
-alpaca  the text that Alpaca was trained on, an input under its own heading; earlier turns follow one another under the
-        same headings, and a system text takes the place of the sentence at the top
+alpaca  the text that Alpaca was trained on and a line end behind it, an input under its own heading; earlier turns follow
+        one another under the same headings, and a system text takes the place of the sentence at the top
 chat    the turns through the template of the model's tokenizer, an input under the instruction; the answer begins where the
         template lets the model begin and ends with what the template puts behind an answer
 plain   the turns one after another, an empty line between them and a newline at the end

@@ -37,7 +37,8 @@ def balanced(scores: Scores, examples: Sequence[Example], k: int, card: Partitio
     n = len(columns)
     if n < k * card.least:
         raise DataError(f"{k} parts of at least {card.least} (partition.least) need {k * card.least} examples; there are {n}")
-    return assign(columns, most=math.ceil(min(card.capacity, k) * n / k), least=card.least)
+    most = math.ceil(round(min(card.capacity, k) * n / k, 9))  # 1.1 × 100 / 10 is 11.000000000000002
+    return assign(columns, most=most, least=card.least)
 
 
 def assign(columns: Scaled, *, most: int, least: int = 0) -> list[int]:

@@ -75,6 +75,8 @@ class SynthesisKind(CardKind[Callable[[Setting], Synthesizer], SynthesisCard]):
     # what its pairs are: a text and its continuation, which stay as they are, or an instruction, which gets a template later
     shape: Literal["pair", "instruction"] = field(default="pair", metadata=beside("SHAPE"))
     targets: int = field(default=1, metadata=beside("TARGETS"))  # the fewest target examples that it can use
+    # what else its pairs depend on, beside card, targets and model: hashes of files
+    depends_on: Callable[[SynthesisCard], dict[str, object]] = lambda card: {}
 
 
 def synthesis_kind(name: str) -> SynthesisKind:

@@ -19,7 +19,9 @@ Runner = Callable[[Sequence[str]], list[str]]
 """Programs -> for each why it does not end as it should; "" where it does."""
 
 _FENCE = re.compile(r"^[ \t]*(```|~~~)", re.MULTILINE)
-_BEGINS = re.compile(r"\s*(?:(?:async def|def|class|import|from) +\w|@\w)")
+_BEGINS = re.compile(
+    r"\s*(?:(?:async )?def +\w|class +\w+ *(?:[(:\[]|\Z)|import +[\w.]+ *(?:[,;#\n]|as\b|\Z)|from +[\w.]+ +import\b|@\w)"
+)
 _SHOWN = 64  # targets that are looked at to tell whether they are programs
 _SECONDS = 3.0  # of CPU, for a program with its tests
 

@@ -103,7 +103,9 @@ def synthesize(order: Order, *, cache: Path, console: Reporter) -> Synthesized:
 
     folder = recall("synthesis", _recipe(order, targets, limits, problems), make, cache=cache, console=console)
     try:
-        return Synthesized(folder=folder, report=json.loads((folder / REPORT).read_bytes()))
+        said = json.loads((folder / REPORT).read_bytes())
+        # the same pairs under another name are the same stage, whose report has the name of whoever made it
+        return Synthesized(folder=folder, report={**said, "targets": told["targets"]})
     except (OSError, ValueError) as error:
         raise StoreError(f"cannot read {folder / REPORT} ({error}); remove {folder}, and it is made again") from error
 
@@ -184,6 +186,7 @@ def _recipe(order: Order, targets: Sequence[Example], limits: Limits, problems: 
         "code": provenance.source_hash(*_CODE),
         "versions": {k: v for k, v in provenance.versions().items() if k in {"torch", "transformers", "numpy", "python"}},
         **own,
+        **order.kind.depends_on(card),
     }
 
 

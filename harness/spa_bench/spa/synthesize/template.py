@@ -47,8 +47,8 @@ _TELLING = {  # of a question of the text world: what its family alone says
 class TemplateOptions:
     """The options of template."""
 
-    # which families are drawn, equally often: names (int, str and char are the pipelines), or "targets": those of the targets;
-    # empty: all of the targets' world, as often as in the embedded set
+    # which families are drawn: names (int, str and char are the pipelines), equally often; "targets": those of the targets, as
+    # often as they are there; empty: all of the targets' world, as often as in the embedded set
     families: tuple[str, ...] = ()
     round: int = 64  # [drafts] of a round
 

@@ -25,4 +25,12 @@ def _check_model(card: SynthesisCard, model: Model) -> None:
     prompted(model)
 
 
-KIND = SynthesisKind(build=_build, options=SoftSRVOptions, check_model=_check_model)
+def _depends_on(card: SynthesisCard) -> dict[str, object]:
+    """The encoder by what it holds, where it is another model."""
+    from spa_bench.spa import encoders
+
+    options = card.options_as(SoftSRVOptions)
+    return {} if options.form == "nsp" or options.encoder == "own" else {"encoder": encoders.identity(options.encoder)}
+
+
+KIND = SynthesisKind(build=_build, options=SoftSRVOptions, check_model=_check_model, depends_on=_depends_on)
