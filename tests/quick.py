@@ -40,7 +40,7 @@ def guard(nodeid: str) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys.modules[__name__], "_guarded", True)
         for owner, name in PROCESSES:
-            patch.setattr(owner, name, functools.partial(_refuse, "starts no process"))
+            patch.setattr(owner, name, lambda *_, **__: _refuse("starts no process"))
         patch.setattr("spa_bench.support.provenance._git", lambda *_: None)
         yield
 
@@ -56,7 +56,7 @@ def watch_models() -> None:
     sys.meta_path.insert(0, _Watch())
 
 
-def _refuse(what: str, *_: object, **__: object) -> Any:
+def _refuse(what: str) -> Any:
     # pytest's own exception is none that a command takes for an error of the user
     pytest.fail(f"a test of a file in tests/quick.txt {what}: take the file out of there, or move the test to another file")
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from spa_bench.models.hf import sampling
+from spa_bench.models.hf import packed, sampling
 from spa_bench.models.hf.model import HFModel, HFOptions
 from spa_bench.models.hf.packed import PackedLinears
 from spa_bench.models.hf.products import least_rows
@@ -195,9 +195,9 @@ def test_packed_layers_are_the_layers(model: HFModel):
     with torch.inference_mode():
         plain = model.network(ids).logits
         with PackedLinears(model.network).use():
-            packed = model.network(ids).logits
+            found = model.network(ids).logits
         again = model.network(ids).logits
-    torch.testing.assert_close(packed, plain, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(found, plain, atol=1e-4, rtol=1e-4)
     assert torch.equal(again, plain)
 
 
@@ -214,6 +214,25 @@ def test_a_weight_that_changed_is_packed_anew(model: HFModel):
             torch.testing.assert_close(model.network(ids).logits, plain, atol=1e-4, rtol=1e-4)
 
 
-def test_other_types_than_float32_are_not_packed(tiny_folder: Path):
-    model = HFModel(str(tiny_folder), HFOptions(device="cpu", dtype="bfloat16", threads=1))
-    assert PackedLinears(model.network)._layers() == []
+@pytest.mark.skipif(not packed._works(torch.bfloat16), reason="this CPU or build of torch has no packed product in bfloat16")
+def test_bfloat16_is_packed_to_the_same_bits(tiny_folder: Path):
+    network = HFModel(str(tiny_folder), HFOptions(device="cpu", dtype="bfloat16", threads=1)).network
+    linears = PackedLinears(network)
+    assert len(linears._layers()) == sum(type(m) is torch.nn.Linear for m in network.modules()) > 0
+    ids = torch.arange(48).view(4, 12)
+    with torch.inference_mode():
+        plain = network(ids).logits
+        with linears.use():
+            assert torch.equal(network(ids).logits, plain)
+
+
+def test_no_type_is_packed_where_its_product_fails_or_is_another(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch):
+    network = HFModel(str(tiny_folder), HFOptions(device="cpu", dtype="float32", threads=1)).network
+    assert PackedLinears(network.double())._layers() == []
+    packed._works.cache_clear()
+    monkeypatch.setattr(packed, "_times", lambda x, weight, bias=None: x[:, :48] * 0)
+    assert PackedLinears(network.float())._layers() == [] == PackedLinears(network.bfloat16())._layers()
+    network.lm_head.float()
+    packed._works.cache_clear()
+    monkeypatch.undo()
+    assert PackedLinears(network)._layers() == []  # two types
