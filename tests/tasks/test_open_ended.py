@@ -446,6 +446,16 @@ def test_numbers_that_no_float_holds_are_scores_as_others_are(tmp_path: Path):
         task.appraise(answer, None)
 
 
+def test_a_row_with_a_reward_and_another_score_is_refused(tmp_path: Path):
+    task = task_at(tmp_path, quality="file", scores="s.jsonl")
+    answer = records({"city": ["Paris"]})
+    lines(tmp_path / "s.jsonl", [{"id": "city", "answer": "Paris", "reward": -8.0, "score": 1}])
+    assert [one.quality for one in task.score(answer, None)] == [1]
+    lines(tmp_path / "s.jsonl", [{"id": "city", "answer": "Paris", "reward": -8.0, "score": 9}])
+    with pytest.raises(DataError, match=r"score is 9 and reward -8\.0 is a score of 1; give one of them$"):
+        task.appraise(answer, None)
+
+
 def test_scores_come_from_a_file_and_lie_between_1_and_10(tmp_path: Path):
     rows = [{"id": "city", "answer": "Paris", "score": 8}, {"id": "city", "answer": "Rome", "reward": -5.0}]
     lines(tmp_path / "s.jsonl", [*rows, {"id": "colour", "answer": "red", "score": 1.5}])

@@ -150,7 +150,11 @@ def _score(place: str, row: dict[str, Any]) -> Iterator[tuple[object, float]]:
         raise DataError(
             f"{place}: score is {said}; a quality lies between {LEAST:g} and {MOST:g} (a raw reward is called reward)"
         )
-    yield _name(place, row), score_of_reward(value) if key == "reward" else float(value)
+    quality = score_of_reward(value) if key == "reward" else float(value)
+    if row.get("score", quality) != quality:
+        said = json.dumps(row["score"])[:60]
+        raise DataError(f"{place}: score is {said} and reward {value} is a score of {quality:g}; give one of them")
+    yield _name(place, row), quality
 
 
 def _name(place: str, row: dict[str, Any]) -> object:
