@@ -15,7 +15,7 @@ from spa_bench.metrics.best import below_best
 from spa_bench.metrics.intervals import equivalent, paired_test
 from spa_bench.metrics.multiple import Decision, resolve
 from spa_bench.metrics.quality_diversity import Frontier, frontier
-from spa_bench.metrics.suite import is_rate
+from spa_bench.metrics.suite import is_of_all, is_rate
 from spa_bench.types import Estimate
 
 MARGIN = 0.05  # pass@1 counts as equal where the paired interval lies inside ±MARGIN
@@ -144,17 +144,28 @@ def best(rows: Sequence[LeaderboardRow], column: str) -> set[str]:
     """Labels of the rows to print bold in a column: the best row, and those without a resolved difference from it.
 
     Differences are paired, and corrected for the best being chosen from the rows (below_best). The set is empty when no row
-    differs from the best: then the column does not show which row is best.
+    differs from the best: then the column does not show which row is best. Rows that cannot be compared with the best are not
+    in it (`rivals`).
+    """
+    size, metric, there = common_size(rows), _METRICS[column], rivals(rows, column)
+    if len(there) < 2:
+        return set()
+    worse = below_best({r.label: r.scores(metric, size) for r in there}, there[0].label, rate=is_rate(metric))
+    return {r.label for r in there} - worse if worse else set()
+
+
+def rivals(rows: Sequence[LeaderboardRow], column: str) -> list[LeaderboardRow]:
+    """The row with the highest value in a column, and after it those that it can be compared with; empty without a value.
+
+    A pass@K of another k, and what all answers to a problem reach together at another n, is another number.
     """
     size, metric = common_size(rows), _METRICS[column]
-    values = {r.label: r.estimate(metric, size).value for r in rows}
-    known = {label: value for label, value in values.items() if value is not None}
-    if len(known) < 2:
-        return set()
-    top = next(r for r in rows if r.label == max(known, key=lambda label: known[label]))
-    alike = [r for r in rows if r.label in known and (column != "pass@K" or r.result["k"] == top.result["k"])]
-    worse = below_best({r.label: r.scores(metric, size) for r in alike}, top.label, rate=is_rate(metric))
-    return set(known) - worse if worse else set()
+    values = [(value, r) for r in rows if (value := r.estimate(metric, size).value) is not None]
+    if not values:
+        return []
+    top = max(values, key=lambda one: one[0])[1]
+    same = "k" if column == "pass@K" else "size" if is_of_all(metric) else None
+    return [top, *(r for _, r in values if r is not top and (same is None or r.result[same] == top.result[same]))]
 
 
 def summary(comparisons: Sequence[PairedComparison], reference: str) -> str:
