@@ -225,13 +225,15 @@ def sweep_of(rows: Sequence[LeaderboardRow]) -> list[str]:
     """Labels of the temperature sweep: rows of one member that differ in the temperature alone; the longest such group."""
     groups: dict[str, list[str]] = {}
     for row in rows:
-        sampler = row.result["spec"]["sampler"]
+        spec = row.result["spec"]
+        sampler = spec["sampler"]
         decoding = sampler.get("decoding", {})
         cut = {key for key, off in (("top_p", 1), ("top_k", 0), ("min_p", 0)) if decoding.get(key, off) != off}
         whole = not cut and decoding.keys() <= {"temperature", "top_p", "top_k", "min_p"}  # others are said only where in use
         if sampler.get("kind") == "mixture" and sampler.get("members") == 1 and whole:
             rest = {k: v for k, v in sampler.items() if k not in {"name", "decoding", "draws"}}
-            groups.setdefault(json.dumps(rest, sort_keys=True), []).append(row.label)
+            same = [spec[key] for key in ("model", "task", "data", "n", "grading")]
+            groups.setdefault(json.dumps([rest, same], sort_keys=True), []).append(row.label)
     return max(groups.values(), key=len, default=[])
 
 

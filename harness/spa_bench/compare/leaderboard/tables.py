@@ -89,10 +89,16 @@ def table(rows: Sequence[LeaderboardRow], *, style: str = "plain") -> str:
         result = row.result
         n = "varies" if result["n"] is None else result["n"]
         body.append([how.escape(row.label + mark), *cells, n, result["k"], result["members"], len(row.seeds)])
-        body[-1] += [f"{row.seconds:.0f}", *([how.escape(row.measured_by or UNSAID)] if mixed(rows) else [])]
+        body[-1] += [f"{row.seconds:.0f}", *([how.escape(row.model)] if several_models(rows) else [])]
+        body[-1] += [how.escape(row.measured_by or UNSAID)] if mixed(rows) else []
     head = ["sampler", *(_head(column, rows, size) for column in columns), "n", "k", "K", "seeds", "seconds"]
-    head += ["measured by"] * mixed(rows)
+    head += ["model"] * several_models(rows) + ["measured by"] * mixed(rows)
     return tabulate(body, [how.escape(h) for h in head], tablefmt=how.tablefmt, disable_numparse=True)
+
+
+def several_models(rows: Sequence[LeaderboardRow]) -> bool:
+    """Whether the rows are of different models, so that a table names that of each."""
+    return len({row.model for row in rows}) > 1
 
 
 def columns_of(rows: Sequence[LeaderboardRow]) -> dict[str, str]:

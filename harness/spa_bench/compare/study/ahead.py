@@ -76,7 +76,11 @@ def ahead_sections(rows: Sequence[LeaderboardRow], leads: Sequence[Lead]) -> lis
     if len(rows) < 2:
         return []
     table = grid(
-        [[one.metric, _said_lead(one, nobody="no difference is resolved")] for one in leads if one.at == "answers"],
+        [
+            [one.metric, _said_lead(one, "no difference is resolved", lack="a value to compare")]
+            for one in leads
+            if one.at == "answers"
+        ],
         ["metric", "ahead"],
         ready=True,
     )
@@ -189,8 +193,8 @@ def _tokens(rows: Sequence[LeaderboardRow], leads: Sequence[Lead]) -> list[str]:
     return ["## Who is ahead at equal tokens", *table, *_fronts(budget)]
 
 
-def _said_lead(lead: Lead, nobody: str = "nobody is resolved") -> str:
-    without = f"; left out, without a value to compare: {', '.join(lead.without)}" if lead.without else ""
+def _said_lead(lead: Lead, nobody: str = "nobody is resolved", *, lack: str = "a value") -> str:
+    without = f"; left out, without {lack}: {', '.join(lead.without)}" if lead.without else ""
     return _escape(f"{', '.join(lead.ahead) or nobody}{without}")
 
 
