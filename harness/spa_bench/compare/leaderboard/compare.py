@@ -15,7 +15,7 @@ from spa_bench.metrics.best import below_best
 from spa_bench.metrics.intervals import equivalent, paired_test
 from spa_bench.metrics.multiple import Decision, resolve
 from spa_bench.metrics.quality_diversity import Frontier, frontier
-from spa_bench.metrics.suite import is_of_all, is_rate
+from spa_bench.metrics.suite import depends_on_n, is_of_all, is_rate
 from spa_bench.types import Estimate
 
 MARGIN = 0.05  # pass@1 counts as equal where the paired interval lies inside ±MARGIN
@@ -134,6 +134,8 @@ def _test(column: str, one: LeaderboardRow, other: LeaderboardRow) -> tuple[Esti
     metric, size = _METRICS[column], common_size([one, other])
     if column == "pass@K" and one.result["k"] != other.result["k"]:
         return Estimate.missing(f"k is {one.result['k']} and {other.result['k']}"), None
+    if size is None and depends_on_n(metric):
+        return Estimate.missing("no number of answers that both have"), None
     a, b = one.scores(metric, size), other.scores(metric, size)
     if np.isnan(a).all() or np.isnan(b).all():
         return Estimate.missing("no value to compare"), None
@@ -164,7 +166,8 @@ def rivals(rows: Sequence[LeaderboardRow], column: str) -> list[LeaderboardRow]:
     if not values:
         return []
     top = max(values, key=lambda one: one[0])[1]
-    same = "k" if column == "pass@K" else "size" if is_of_all(metric) else None
+    at_own_n = is_of_all(metric) or (size is None and depends_on_n(metric))
+    same = "k" if column == "pass@K" else "size" if at_own_n else None
     return [top, *(r for _, r in values if r is not top and (same is None or r.result[same] == top.result[same]))]
 
 

@@ -183,7 +183,7 @@ def _tokens(rows: Sequence[LeaderboardRow], leads: Sequence[Lead]) -> list[str]:
     try:
         budget = at_equal(rows, "tokens")
     except UsageError as error:
-        return ["## Who is ahead at equal tokens", f"Not compared: {error}."]
+        return ["## Who is ahead at equal tokens", _escape(f"Not compared: {error}.")]
     lines = [f"- {HEADS[one.metric]}: {_said_lead(one)}" for one in leads if one.at == "tokens"]
     rule = (
         "Ahead by the same rule, if the difference is resolved also where an answer of the best costs the most and those of "

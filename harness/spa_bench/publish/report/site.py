@@ -57,7 +57,9 @@ def site(data: ReportData, *, also: Sequence[Path] = (), out: Path, quality: str
         picture = _picture(section.tables, quality, diversity)
         if picture:
             files |= {f"{name}.svg": charts.as_svg(picture).encode(), f"{name}.png": charts.as_png(picture)}
-        tasks.append({"name": name, "section": section, "picture": bool(picture), "table": _first(section.tables)})
+        others = len(section.rows) - len(section.tables[0]) if section.tables else 0
+        shown = {"section": section, "picture": bool(picture), "table": _first(section.tables), "others": others}
+        tasks.append({"name": name, **shown})
     for stem, path in documents.items():
         files[f"pages/{stem}.html"] = _page("document.html", title=_title(path), body=_html(path, out / "pages"))
     listed = [(f"pages/{stem}.html", _title(path)) for stem, path in documents.items()]

@@ -12,6 +12,7 @@ from spa_bench.compare.leaderboard.measurers import measured_line, mixed
 from spa_bench.compare.leaderboard.pooled import UNSAID
 from spa_bench.compare.leaderboard.quality import quality_line
 from spa_bench.compare.leaderboard.rows import common_size
+from spa_bench.compare.leaderboard.tables import several_models
 from spa_bench.metrics.choice_table import CHOICE_METRICS
 from spa_bench.metrics.distribution_table import NOISE_METRICS
 from spa_bench.metrics.suite import ALIASES
@@ -90,6 +91,11 @@ class Table:
     def measurers(self) -> tuple[str, ...]:
         """Who measured each row; empty where all rows have one measurer."""
         return tuple(row.measured_by or UNSAID for row in self.rows) if mixed(self.rows) else ()
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The model of each row; empty where all rows have one model."""
+        return tuple(row.model for row in self.rows) if several_models(self.rows) else ()
 
     @property
     def unequal(self) -> bool:
