@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import pytest
 
-from made_up import estimated_anew, hashed_anew, made_up
+from made_up import estimated_anew, hashed_anew, made_up, open_ended
 from spa_bench.compare.leaderboard import LeaderboardRow, build_rows, compare_with_reference, markdown, table
 from spa_bench.compare.leaderboard.choices import choice_table
 from spa_bench.compare.leaderboard.compare import best, front_of, rivals
@@ -139,20 +138,6 @@ def test_names_of_samplers_are_no_markup_where_they_are_ahead():
 
 
 # tasks without a right answer ----------------------------------------------------------------------------------------
-
-
-def open_ended(name: str, quality: float, classes: float) -> Result:
-    result = copy.deepcopy(made_up(name, quality=0.5, spread=0.5))
-    run = result["runs"][0]
-    run["verdicts"] = {"unjudged": sum(run["verdicts"].values())}
-    for table_, n in ((run["values"], 4), (run["values_at"]["2"], 2)):
-        table_["distinct_k[class]"] = [min(classes, n) - 0.01 * (i % 7) for i in range(200)]
-        table_["utility_k[class]"] = [quality - 0.1 * (i % 5) for i in range(200)]
-    run["values"]["quality[judged]"] = [quality - 0.1 * (i % 3) for i in range(200)]
-    for metric in ("pass@1", "pass@K", "effective_diversity[ast,correct]"):
-        run["values"][metric] = [None] * 200
-        result["metrics"].pop(metric)
-    return estimated_anew(result)
 
 
 def test_the_page_of_open_ended_rows_names_their_axes():

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from spa_bench.compare.gate import exact, rules
 from spa_bench.compare.gate.sides import Shared, depends_on_n, pick_two, shared, shared_means
@@ -145,9 +146,13 @@ def _pairing(both: Shared) -> Seeds:
 def _sides(both: Shared, metric: str) -> tuple[float | None, float | None]:
     """The means of both sides; of a metric that both have on the problems where both do, so that they differ by B minus A."""
     a, b = (both.scores(row, metric) for row in (both.before, both.after))
-    if a is None or b is None:
-        return (*(None if side is None else float(np.nanmean(nan_means(side, 0))) for side in (a, b)),)
-    return shared_means(a, b)
+    if a is not None and b is not None:
+        return shared_means(a, b)
+    return _mean(a), _mean(b)
+
+
+def _mean(scores: NDArray[np.float64] | None) -> float | None:
+    return None if scores is None else float(np.nanmean(nan_means(scores, 0)))
 
 
 def _notes(both: Shared, lines: Sequence[ComparedMetric]) -> list[str]:

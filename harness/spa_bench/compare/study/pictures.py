@@ -177,9 +177,9 @@ def _merge(report: Report) -> list[Panel]:
 
 
 def _samplers(report: Report) -> list[Panel]:
-    judged, plane = ("pass@1", "pass@K", "effective_diversity[ast,correct]"), (DIVERSITY, "pass@1")
+    judged, plane = ["pass@1", "pass@K", "effective_diversity[ast,correct]"], (DIVERSITY, "pass@1")
     if any(m.row.open_ended for m in report.points):  # answers are neither right nor wrong
-        judged = tuple(paired_columns([m.row for m in report.points]).values())[:3]
+        judged = [*paired_columns([m.row for m in report.points]).values()][:3]
         plane = OPEN_PAIRED["distinct_k"], OPEN_PAIRED["quality"]
     there = all(any(m.estimate(metric).value is not None for m in report.points) for metric in plane)
     return [

@@ -12,6 +12,7 @@ from spa_bench.compare.leaderboard.measurers import measured_line, mixed
 from spa_bench.compare.leaderboard.pooled import UNSAID
 from spa_bench.compare.leaderboard.quality import quality_line
 from spa_bench.compare.leaderboard.rows import common_size
+from spa_bench.compare.leaderboard.signal import LEAD, signal_line
 from spa_bench.compare.leaderboard.tables import several_models
 from spa_bench.metrics.choice_table import CHOICE_METRICS
 from spa_bench.metrics.distribution_table import NOISE_METRICS
@@ -76,6 +77,11 @@ class Table:
     def differs(self) -> dict[str, list[str]]:
         """The differences between the rows' specs, beside the sampler."""
         return differences(self.rows)
+
+    @property
+    def signal(self) -> str:
+        """The sentence that quality tells no rows apart; "" where it does."""
+        return signal_line(self.rows).removeprefix(f"**{LEAD}**: ")
 
     @property
     def warning(self) -> str:
