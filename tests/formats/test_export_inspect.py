@@ -13,6 +13,7 @@ from export_runs import record, stored
 from spa_bench.cards.task import load_task_card
 from spa_bench.runs.import_samples import read_samples
 from spa_bench.runs.job import load_task
+from spa_bench.tasks.shuffled import shuffled
 
 READ = """
 import json, sys
@@ -77,9 +78,9 @@ def test_a_log_has_the_shape_that_inspect_reads(runs: Runs, export: Export, out:
     assert path.name == f"{run.timings()['finished'].replace(':', '-')}_mini-code_{run.hash}.json"
 
 
-def test_a_log_of_problems_in_a_seeded_order_says_so(runs: Runs, export: Export, out: Path):
-    runs[0][0].spec["task"]["shuffle"] = 0
-    export(runs[:1], "inspect")
+def test_a_log_of_problems_in_a_seeded_order_says_so(three: Path, tmp_path: Path, export: Export, out: Path):
+    task = shuffled(load_task(load_task_card(str(three))), 0)
+    export([(stored(tmp_path / "runs", task, [record("three/add", 0, 0, "x")], n=1, limit=1), task)], "inspect")
     assert log_of(out)["eval"]["dataset"]["shuffled"] is True
 
 
