@@ -9,8 +9,11 @@ import pytest
 from made_up import estimated_anew, hashed_anew, made_up, open_ended
 from spa_bench.compare.leaderboard import LeaderboardRow, build_rows, compare_with_reference, markdown, table
 from spa_bench.compare.leaderboard.choices import choice_table
-from spa_bench.compare.leaderboard.compare import best, front_of, rivals
+from spa_bench.compare.leaderboard.compare import best, front_of, number, rivals
+from spa_bench.compare.leaderboard.tables import STYLES, cell
 from spa_bench.compare.study.ahead import ahead_sections, leads_of
+from spa_bench.publish.report.table import written
+from spa_bench.types import Estimate
 
 Result = dict[str, Any]
 
@@ -135,6 +138,13 @@ def test_names_of_samplers_are_no_markup_where_they_are_ahead():
     assert "a\\|b" in page
     assert "a|b" not in page
     assert "<i>" not in page
+
+
+def test_no_number_is_minus_zero_by_rounding_alone():
+    found = Estimate(value=-4e-17, low=-0.0004, high=1e-17, n=9)
+    assert number(found) == "0.000 [-0.000, 0.000]"  # the lower end does lie below 0
+    assert cell(found, STYLES["plain"], digits=4) == "0.0000 [-0.0004, 0.0000]"
+    assert written(-4e-17) == "0.000"
 
 
 # tasks without a right answer ----------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from spa_bench.metrics.intervals import equivalent, paired_test
 from spa_bench.metrics.multiple import Decision, resolve
 from spa_bench.metrics.quality_diversity import Frontier, frontier
 from spa_bench.metrics.suite import depends_on_n, is_of_all, is_rate
+from spa_bench.support.rounding import fixed
 from spa_bench.types import Estimate
 
 MARGIN = 0.05  # pass@1 counts as equal where the paired interval lies inside ±MARGIN
@@ -244,10 +245,10 @@ def number(estimate: Estimate, digits: int = 3) -> str:
     """`0.512 [0.44, 0.58]`, or a dash."""
     if estimate.value is None:
         return "-"
-    value = f"{estimate.value:.{digits}f}"
+    value = fixed(estimate.value, digits)
     if estimate.low is None or estimate.high is None:
         return value
-    return f"{value} [{estimate.low:.{digits}f}, {estimate.high:.{digits}f}]"
+    return f"{value} [{fixed(estimate.low, digits)}, {fixed(estimate.high, digits)}]"
 
 
 def _listed(names: Sequence[str]) -> str:

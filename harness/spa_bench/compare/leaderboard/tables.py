@@ -16,6 +16,7 @@ from spa_bench.compare.leaderboard.measurers import mixed
 from spa_bench.compare.leaderboard.pooled import UNSAID
 from spa_bench.compare.leaderboard.ranges import EFFECTIVE, runs_code
 from spa_bench.compare.leaderboard.rows import LeaderboardRow, common_size
+from spa_bench.support.rounding import fixed
 from spa_bench.types import Estimate
 
 COLUMNS = {**PAIRED, "average_kl": "average_kl[i<j]"}
@@ -65,10 +66,10 @@ def cell(estimate: Estimate, style: Style, *, digits: int = 3, bold: bool = Fals
     """The text of a value with its interval in small letters; a dash where there is none."""
     if estimate.value is None:
         return "-"
-    value = f"{estimate.value:.{digits}f}"
+    value = fixed(estimate.value, digits)
     text = style.bold(value) if bold else value
     if estimate.low is not None and estimate.high is not None:
-        text += style.interval(f"{estimate.low:.{digits}f}", f"{estimate.high:.{digits}f}")
+        text += style.interval(fixed(estimate.low, digits), fixed(estimate.high, digits))
     return text + note
 
 

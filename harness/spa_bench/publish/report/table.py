@@ -19,6 +19,7 @@ from spa_bench.metrics.distribution_table import NOISE_METRICS
 from spa_bench.metrics.suite import ALIASES
 from spa_bench.metrics.table import AT_SIZES, METRICS, OPEN_AT_SIZES, OPEN_METRICS
 from spa_bench.support.provenance import numerics_line
+from spa_bench.support.rounding import fixed
 from spa_bench.types import Estimate
 
 DEFAULTS = (*PAIRED.values(), "average_kl[i<j]")
@@ -165,6 +166,6 @@ def said_of(name: str) -> str:
 
 def written(value: float) -> str:
     """The number as text with three or four significant digits: `0.713`, `12.4`, `0.0061`."""
-    if value and abs(value) < 0.1:
+    if 1e-9 < abs(value) < 0.1:
         return f"{value:.4f}"
-    return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
+    return fixed(value, 3) if abs(value) < 10 else f"{value:.1f}"
