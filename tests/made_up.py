@@ -71,6 +71,21 @@ def made_up(name: str, *, quality: float, spread: float, n: int = 4, seed: int =
     return estimated_anew(result)
 
 
+def open_ended(name: str, quality: float, classes: float) -> dict[str, Any]:
+    """A result of 4 answers that are neither right nor wrong, with about that judged quality and that many classes."""
+    result = made_up(name, quality=0.5, spread=0.5)
+    run = result["runs"][0]
+    run["verdicts"] = {"unjudged": sum(run["verdicts"].values())}
+    for table, n in ((run["values"], 4), (run["values_at"]["2"], 2)):
+        table["distinct_k[class]"] = [min(classes, n) - 0.01 * (i % 7) for i in range(PROBLEMS)]
+        table["utility_k[class]"] = [quality - 0.1 * (i % 5) for i in range(PROBLEMS)]
+    run["values"]["quality[judged]"] = [quality - 0.1 * (i % 3) for i in range(PROBLEMS)]
+    for metric in ("pass@1", "pass@K", "effective_diversity[ast,correct]"):
+        run["values"][metric] = [None] * PROBLEMS
+        result["metrics"].pop(metric)
+    return estimated_anew(result)
+
+
 def estimated_anew(result: dict[str, Any]) -> dict[str, Any]:
     """`result`, changed to hold the estimates of its values."""
     values = {name: [run["values"][name] for run in result["runs"]] for name in result["runs"][0]["values"]}

@@ -13,6 +13,7 @@ from export_runs import record, stored
 from spa_bench.cards.task import load_task_card
 from spa_bench.runs.import_samples import read_samples
 from spa_bench.runs.job import load_task
+from spa_bench.tasks.shuffled import shuffled
 
 READ = """
 import json, sys
@@ -66,6 +67,7 @@ def test_a_log_has_the_shape_that_inspect_reads(runs: Runs, export: Export, out:
     assert (log["version"], log["status"]) == (2, "success")
     assert {"created", "task", "dataset", "model", "config"} <= log["eval"].keys()
     assert log["eval"]["created"] == run.timings()["finished"]
+    assert log["eval"]["dataset"]["shuffled"] is False
     assert log["eval"]["metadata"]["spec"] == run.spec
     assert len(log["samples"]) == log["results"]["total_samples"] == 24
     for sample in log["samples"]:
@@ -74,6 +76,12 @@ def test_a_log_has_the_shape_that_inspect_reads(runs: Runs, export: Export, out:
         assert sample["output"]["choices"][0]["stop_reason"] in {"stop", "max_tokens", "unknown"}
     [path] = (out / "logs").iterdir()
     assert path.name == f"{run.timings()['finished'].replace(':', '-')}_mini-code_{run.hash}.json"
+
+
+def test_a_log_of_problems_in_a_seeded_order_says_so(three: Path, tmp_path: Path, export: Export, out: Path):
+    task = shuffled(load_task(load_task_card(str(three))), 0)
+    export([(stored(tmp_path / "runs", task, [record("three/add", 0, 0, "x")], n=1, limit=1), task)], "inspect")
+    assert log_of(out)["eval"]["dataset"]["shuffled"] is True
 
 
 def test_score_reads_an_exported_log_back_to_the_same_programs(runs: Runs, export: Export, out: Path):

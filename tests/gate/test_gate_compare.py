@@ -33,6 +33,21 @@ def test_compare_is_b_minus_a_with_holm_over_the_metrics(baseline: Path, tmp_pat
     assert (row["a"]["sampler"], row["b"]["seeds"]) == ("s", [5, 6, 7, 8, 9])
 
 
+def test_the_values_of_both_sides_are_of_the_problems_where_both_have_one(baseline: Path, tmp_path: Path, call: Call):
+    def half(result: Result) -> None:
+        for run in result["runs"]:
+            run["values"]["vendi[ngram,q=1]"] = [None] * 30 + [1.6] * 30
+
+    def unlike(result: Result) -> None:
+        for run in result["runs"]:
+            run["values"]["vendi[ngram,q=1]"] = [4.0] * 30 + [1.5] * 30
+
+    (tmp_path / "a").mkdir()
+    row, _ = compared(call, candidate(tmp_path / "a", unlike), candidate(tmp_path, half, seeds=(8,)))
+    found = row["metrics"]["vendi[ngram,q=1]"]
+    assert (found["a"], found["b"], found["value"]) == pytest.approx((1.5, 1.6, 0.1))
+
+
 def test_compare_pairs_equal_seeds_and_says_when_one_seed_tells_nothing_of_the_next(baseline: Path, tmp_path: Path, call: Call):
     row, _ = compared(call, f"{baseline}:s", f"{baseline}:other")
     assert row["notes"][0] == "training seeds: the same seeds on both sides, paired"

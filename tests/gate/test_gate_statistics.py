@@ -12,6 +12,7 @@ from simulated import row, simulated
 from spa_bench.compare.gate import rules
 from spa_bench.compare.gate.checking import judge
 from spa_bench.compare.gate.verdict import GateVerdict, confidence_of
+from spa_bench.compare.leaderboard import LeaderboardRow
 from spa_bench.metrics.intervals import paired_difference, resolved
 from spa_bench.metrics.student import pooled_error, t_quantile
 
@@ -123,6 +124,30 @@ def test_a_drop_within_its_tolerance_is_green_however_sure_it_is():
     wide = {name: rules.Tolerance(0.9, relative=True) for name in rules.JUDGED}
     assert judged(3, [10], tolerances=wide, kl=0.3).ok
     assert not judged(3, [10], tolerances=NO_TOLERANCE, kl=0.3).ok
+
+
+def constant(metric: str, value: float, seeds: Sequence[int], code: str) -> LeaderboardRow:
+    """A row whose value of `metric` is the same for all of 180 problems."""
+    result = simulated("s", seeds, problems=180, code=code)
+    for run in result["runs"]:
+        run["values"][metric] = [value] * 180
+    return row(result)
+
+
+@pytest.mark.parametrize(
+    ("metric", "before", "now", "tolerance"),
+    [("pass@1", 0.9, 0.7, ["pass@1=0.2"]), ("vendi[ngram,q=1]", 4.0, 3.8, [])],  # 5 % of 4 is 0.2
+)
+def test_a_drop_that_is_the_tolerance_is_green_though_it_rounds_to_more(
+    metric: str, before: float, now: float, tolerance: list[str]
+):
+    assert now - before < -0.2  # as floats
+    baseline = constant(metric, before, BASELINE, "s")
+    for value, ok in ((now, True), (now - 1e-4, False)):
+        after, tolerances = constant(metric, value, [7], "new"), rules.tolerances_of(tolerance)
+        verdict = judge([after], [baseline], "b", tolerances=tolerances, alpha=0.05, metrics=[metric])
+        assert verdict.ok is ok
+    assert "fell by 0.2001 (more than 0.2)" in verdict.report
 
 
 def test_a_metric_without_a_known_direction_is_reported_and_never_red():

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from doubles import Call
-from made_up import made_up
+from made_up import estimated_anew, hashed_anew, made_up
 from report_runs import made_run
 from spa_bench.compare.leaderboard import save
 from spa_bench.publish.report import read
@@ -120,6 +120,27 @@ def test_all_links_of_a_site_are_relative_and_lead_somewhere(call: Call, results
     assert "&lt;script&gt;alert(1)" in about
     assert "1 <small>[0, 2]</small>" in about
     assert "<td>b</td>" in about
+
+
+def test_pages_say_what_sets_rows_apart_and_what_a_first_page_leaves_out(call: Call, tmp_path: Path):
+    few, whole = made_up("few", quality=1e-5, spread=0.5, n=2), made_up("whole", quality=1e-5, spread=0.5, seed=1)
+    few["spec"]["model"]["name"] = few["model"] = "another"
+    part = made_up("part", quality=0.5, spread=0.5)
+    part["problems"], part["spec"]["limit"] = part["problems"][:50], 50
+    for table in (part["runs"][0]["values"], *part["runs"][0]["values_at"].values()):
+        table |= {name: values[:50] for name, values in table.items()}
+    for result in (few, whole, part):
+        save(estimated_anew(hashed_anew(result)), tmp_path / "results")
+    out = tmp_path / "site"
+    assert call("report", tmp_path / "results", "--site", "-o", out).code == 0
+    first, page = ((out / name).read_text() for name in ("index.html", "t.html"))
+    for text in (first, page):
+        shown = text[: text.rindex("</table>")]
+        heads = [re.sub("<[^>]*>", "", head) for head in re.findall(r"<th scope=\"col\".*?</th>", shown)]
+        assert {"n", "k", "model"} <= set(heads)
+        assert "<strong>No signal</strong>: the interval of every sampler" in text
+        assert "Samplers have different n here: metrics that depend on n are at n = 2" in text
+    assert len(re.findall("1 more row on other problems of this task is on", first)) == 1
 
 
 def test_the_site_that_is_kept_is_that_of_the_results_that_are_kept(call: Call, tmp_path: Path):

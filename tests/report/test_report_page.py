@@ -15,12 +15,13 @@ from typing import Any
 import pytest
 
 from hostile import HOSTILE
-from made_up import made_up
+from made_up import made_up, open_ended
 from report_runs import made_run
 from spa_bench.compare.leaderboard import save
 from spa_bench.publish.report import ReportData, read, render
-from spa_bench.publish.report.charts import drawn_names, plane, plane_data, plane_sets, within
+from spa_bench.publish.report.charts import as_svg, drawn_names, plane, plane_data, plane_sets, within
 from spa_bench.publish.report.escape import data_block, foldable, visible
+from spa_bench.publish.report.page import plane_picture
 from spa_bench.publish.report.table import differences, table_of
 from spa_bench.types import Grade, Verdict
 
@@ -192,12 +193,21 @@ def test_one_temperature_alone_has_no_front(tmp_path: Path):
 
 def test_axes_have_no_numbers_that_a_rate_cannot_be():
     def labels(most: float | None) -> list[str]:
-        found = json.dumps(plane(["a"], x="a", y="b", labels_x=within(most)))
+        found = json.dumps(plane(["a"], x="a", y="b", labels_x=within(most), labels_y=within(1.0)))
         return re.findall(r'"labelExpr": "([^"]*)"', found)
 
     bounded = "datum.value < -5e-4 || datum.value > 1.0005 ? '' : datum.label"
     assert set(labels(1.0)) == {bounded}
     assert set(labels(None)) == {bounded, "datum.value < -5e-4 ? '' : datum.label"}  # such as Vendi scores
+
+
+def test_the_axis_of_a_quality_above_1_has_its_numbers(tmp_path: Path):
+    pytest.importorskip("altair")
+    rows = read([save(open_ended("a", 8, 2), tmp_path)]).sections[0].rows
+    spec = plane_picture(plane_data(table_of(rows)), "quality[judged]", "distinct_k[class]")
+    assert spec is not None
+    numbers = re.findall(r">([0-9.]+)</text>", as_svg(spec))
+    assert any(7 < float(number) < 9 for number in numbers)
 
 
 def test_a_long_name_can_be_broken_behind_its_signs():

@@ -1,4 +1,4 @@
-"""When two JSON values are the same: another CPU, or another release of a library, may round the last digits otherwise."""
+"""What rounding alone does to numbers: another CPU, or another release of a library, may round the last digits otherwise."""
 
 from __future__ import annotations
 
@@ -14,3 +14,8 @@ def same_values(one: object, other: object) -> bool:
     if isinstance(one, float) and isinstance(other, float):
         return math.isclose(one, other, rel_tol=1e-7, abs_tol=1e-9)
     return bool(one == other)
+
+
+def fixed(value: float, digits: int) -> str:
+    """`value` with so many decimals; a number that is 0 but for rounding has no minus."""
+    return f"{0.0 if abs(value) < 1e-9 else value:.{digits}f}"

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from spa_bench.compare.gate import exact, rules
 from spa_bench.compare.gate.rules import Tolerance
-from spa_bench.compare.gate.sides import Shared, baseline_of, depends_on_n, shared
+from spa_bench.compare.gate.sides import Shared, baseline_of, depends_on_n, shared, shared_means
 from spa_bench.compare.gate.specs import changes
 from spa_bench.compare.gate.verdict import GateVerdict, Line, Subject, confidence_of
 from spa_bench.compare.leaderboard import build_rows, find_results
@@ -27,6 +27,7 @@ from spa_bench.compare.leaderboard.rows import LeaderboardRow
 from spa_bench.errors import UsageError
 from spa_bench.metrics.intervals import nan_means, paired_difference, resolved
 from spa_bench.metrics.power import smallest_difference
+from spa_bench.metrics.problem_part import ALIKE
 from spa_bench.metrics.student import normal_quantile, pooled_error
 from spa_bench.metrics.suite import ALIASES, is_rate
 from spa_bench.runs.folder import RESULTS, check_place, from_elsewhere
@@ -306,9 +307,10 @@ def _line(metric: str, scores: _Scores, tolerance: Tolerance | None, confidence:
         confidence=confidence,
         resamples=min(max(_LEAST_RESAMPLES, math.ceil(_TAIL / tail)), _MOST_RESAMPLES),
     )
-    shared_problems = ~(np.isnan(scores.now).all(axis=0) | np.isnan(scores.before).all(axis=0))
-    before, now = (float(np.nanmean(np.nanmean(side[:, shared_problems], axis=0))) for side in (scores.before, scores.now))
+    before, now = shared_means(scores.before, scores.now)
     line = Line(metric=metric, outcome="reported", before=before, now=now, difference=difference)
+    if before is None:
+        return replace(line, outcome="not compared", note=difference.reason)
     if tolerance is None:
         return replace(line, note=rules.RULES[metric].why)
     allowed = tolerance.of(before)
@@ -320,7 +322,7 @@ def _judged(difference: Estimate, allowed: float) -> dict[str, str]:
     """The outcome and its reason, from a difference and the largest drop that is allowed."""
     if difference.value is None or difference.high is None:
         return {"outcome": "not compared", "note": difference.reason}
-    beyond, excludes = difference.value < -allowed, difference.high < 0
+    beyond, excludes = difference.value < -allowed - ALIKE * max(1.0, allowed), difference.high < 0
     if beyond and excludes:
         return {"outcome": "drop", "note": ""}
     if beyond:

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from spa_bench.compare.gate import exact, rules
-from spa_bench.compare.gate.sides import Shared, depends_on_n, pick_two, shared
+from spa_bench.compare.gate.sides import Shared, depends_on_n, pick_two, shared, shared_means
 from spa_bench.compare.gate.specs import Change, changes
 from spa_bench.compare.gate.tables import (
     Format,
@@ -28,7 +29,7 @@ from spa_bench.compare.gate.tables import (
 )
 from spa_bench.compare.leaderboard.compare import RESAMPLES
 from spa_bench.compare.leaderboard.rows import LeaderboardRow
-from spa_bench.metrics.intervals import Seeds, paired_test
+from spa_bench.metrics.intervals import Seeds, nan_means, paired_test
 from spa_bench.metrics.multiple import Decision, resolve
 from spa_bench.metrics.suite import is_rate
 from spa_bench.runs.folder import SCHEMA_VERSION
@@ -143,9 +144,15 @@ def _pairing(both: Shared) -> Seeds:
 
 
 def _sides(both: Shared, metric: str) -> tuple[float | None, float | None]:
-    scores_of_sides = [both.scores(row, metric) for row in (both.before, both.after)]
-    a, b = (None if scores is None else float(np.nanmean(scores)) for scores in scores_of_sides)
-    return a, b
+    """The means of both sides; of a metric that both have on the problems where both do, so that they differ by B minus A."""
+    a, b = (both.scores(row, metric) for row in (both.before, both.after))
+    if a is not None and b is not None:
+        return shared_means(a, b)
+    return _mean(a), _mean(b)
+
+
+def _mean(scores: NDArray[np.float64] | None) -> float | None:
+    return None if scores is None else float(np.nanmean(nan_means(scores, 0)))
 
 
 def _notes(both: Shared, lines: Sequence[ComparedMetric]) -> list[str]:

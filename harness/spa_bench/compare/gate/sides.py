@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from spa_bench.compare.leaderboard import build_rows, find_results
 from spa_bench.compare.leaderboard.rows import LeaderboardRow, common_size
 from spa_bench.errors import UsageError
+from spa_bench.metrics.intervals import nan_means
 from spa_bench.runs.folder import RESULTS, check_place, from_elsewhere
 from spa_bench.runs.partial import is_partial, whole_name
 from spa_bench.tasks.shuffled import same_problems
@@ -164,6 +165,15 @@ def shared(before: LeaderboardRow, after: LeaderboardRow) -> Shared:
     if not problems:
         raise UsageError(f"{before.label} and {after.label} have no problem of {before.task} in common")
     return Shared(before, after, problems, common_size([before, after]))
+
+
+def shared_means(one: NDArray[np.float64], other: NDArray[np.float64]) -> tuple[float | None, float | None]:
+    """The means of both sides, (S, P) each, over the problems where both have a value; None where there is no such problem."""
+    sides = [nan_means(side, 0) for side in (one, other)]
+    there = ~(np.isnan(sides[0]) | np.isnan(sides[1]))
+    if not there.any():
+        return None, None
+    return float(sides[0][there].mean()), float(sides[1][there].mean())
 
 
 def _listed(seeds: Sequence[int]) -> str:

@@ -176,7 +176,10 @@ def _wrong(subject: Subject) -> str:
 def _fell(line: Line) -> str:
     assert line.difference is not None
     assert line.difference.value is not None
-    return f"{number_text(-line.difference.value)} (more than {number_text(line.tolerance)})"
+    fell, allowed = number_text(-line.difference.value), number_text(line.tolerance)
+    if fell == allowed and line.tolerance is not None:  # a little more than allowed
+        fell, allowed = f"{-line.difference.value:.8g}", f"{line.tolerance:.8g}"
+    return f"{fell} (more than {allowed})"
 
 
 def _title(subject: Subject) -> str:

@@ -10,6 +10,7 @@ from tabulate import tabulate
 from spa_bench.compare.leaderboard.compare import CHOSEN, best
 from spa_bench.compare.leaderboard.rows import LeaderboardRow
 from spa_bench.compare.leaderboard.tables import STYLES, cell
+from spa_bench.metrics.suite import is_of_all
 
 CHOICE_COLUMNS = {
     "accuracy": "pass@1[mc]",
@@ -48,7 +49,9 @@ def choice_table(rows: Sequence[LeaderboardRow], *, style: str = "plain") -> str
             for column, estimate in estimates.items()
         ]
         body.append([how.escape(row.label), row.estimate(_CHANCE).n, *cells])
-    drawn = tabulate(body, [*map(how.escape, ["sampler", "problems", *columns])], tablefmt=how.tablefmt, disable_numparse=True)
+    unequal = len({row.result["size"] for row in with_choices}) > 1
+    names = [f"{c} (each at its n)" if unequal and is_of_all(metric) else c for c, metric in columns.items()]
+    drawn = tabulate(body, [*map(how.escape, ["sampler", "problems", *names])], tablefmt=how.tablefmt, disable_numparse=True)
     note = chance_note([(row.label, row.result["spec"], row.estimate("distinct[choices]").value) for row in with_choices])
     return f"{drawn}\n\n{how.escape(note)}" if note else drawn
 

@@ -15,7 +15,8 @@ from spa_bench.metrics.best import below_best
 from spa_bench.metrics.intervals import equivalent, paired_test
 from spa_bench.metrics.multiple import Decision, resolve
 from spa_bench.metrics.quality_diversity import Frontier, frontier
-from spa_bench.metrics.suite import is_rate
+from spa_bench.metrics.suite import depends_on_n, is_of_all, is_rate
+from spa_bench.support.rounding import fixed
 from spa_bench.types import Estimate
 
 MARGIN = 0.05  # pass@1 counts as equal where the paired interval lies inside ±MARGIN
@@ -134,6 +135,8 @@ def _test(column: str, one: LeaderboardRow, other: LeaderboardRow) -> tuple[Esti
     metric, size = _METRICS[column], common_size([one, other])
     if column == "pass@K" and one.result["k"] != other.result["k"]:
         return Estimate.missing(f"k is {one.result['k']} and {other.result['k']}"), None
+    if size is None and depends_on_n(metric):
+        return Estimate.missing("no number of answers that both have"), None
     a, b = one.scores(metric, size), other.scores(metric, size)
     if np.isnan(a).all() or np.isnan(b).all():
         return Estimate.missing("no value to compare"), None
@@ -144,17 +147,29 @@ def best(rows: Sequence[LeaderboardRow], column: str) -> set[str]:
     """Labels of the rows to print bold in a column: the best row, and those without a resolved difference from it.
 
     Differences are paired, and corrected for the best being chosen from the rows (below_best). The set is empty when no row
-    differs from the best: then the column does not show which row is best.
+    differs from the best: then the column does not show which row is best. Rows that cannot be compared with the best are not
+    in it (`rivals`).
+    """
+    size, metric, there = common_size(rows), _METRICS[column], rivals(rows, column)
+    if len(there) < 2:
+        return set()
+    worse = below_best({r.label: r.scores(metric, size) for r in there}, there[0].label, rate=is_rate(metric))
+    return {r.label for r in there} - worse if worse else set()
+
+
+def rivals(rows: Sequence[LeaderboardRow], column: str) -> list[LeaderboardRow]:
+    """The row with the highest value in a column, and after it those that it can be compared with; empty without a value.
+
+    A pass@K of another k, and what all answers to a problem reach together at another n, is another number.
     """
     size, metric = common_size(rows), _METRICS[column]
-    values = {r.label: r.estimate(metric, size).value for r in rows}
-    known = {label: value for label, value in values.items() if value is not None}
-    if len(known) < 2:
-        return set()
-    top = next(r for r in rows if r.label == max(known, key=lambda label: known[label]))
-    alike = [r for r in rows if r.label in known and (column != "pass@K" or r.result["k"] == top.result["k"])]
-    worse = below_best({r.label: r.scores(metric, size) for r in alike}, top.label, rate=is_rate(metric))
-    return set(known) - worse if worse else set()
+    values = [(value, r) for r in rows if (value := r.estimate(metric, size).value) is not None]
+    if not values:
+        return []
+    top = max(values, key=lambda one: one[0])[1]
+    at_own_n = is_of_all(metric) or (size is None and depends_on_n(metric))
+    same = "k" if column == "pass@K" else "size" if at_own_n else None
+    return [top, *(r for _, r in values if r is not top and (same is None or r.result[same] == top.result[same]))]
 
 
 def summary(comparisons: Sequence[PairedComparison], reference: str) -> str:
@@ -214,13 +229,15 @@ def sweep_of(rows: Sequence[LeaderboardRow]) -> list[str]:
     """Labels of the temperature sweep: rows of one member that differ in the temperature alone; the longest such group."""
     groups: dict[str, list[str]] = {}
     for row in rows:
-        sampler = row.result["spec"]["sampler"]
+        spec = row.result["spec"]
+        sampler = spec["sampler"]
         decoding = sampler.get("decoding", {})
         cut = {key for key, off in (("top_p", 1), ("top_k", 0), ("min_p", 0)) if decoding.get(key, off) != off}
         whole = not cut and decoding.keys() <= {"temperature", "top_p", "top_k", "min_p"}  # others are said only where in use
         if sampler.get("kind") == "mixture" and sampler.get("members") == 1 and whole:
             rest = {k: v for k, v in sampler.items() if k not in {"name", "decoding", "draws"}}
-            groups.setdefault(json.dumps(rest, sort_keys=True), []).append(row.label)
+            same = [spec[key] for key in ("model", "task", "data", "n", "grading")]
+            groups.setdefault(json.dumps([rest, same], sort_keys=True), []).append(row.label)
     return max(groups.values(), key=len, default=[])
 
 
@@ -228,10 +245,10 @@ def number(estimate: Estimate, digits: int = 3) -> str:
     """`0.512 [0.44, 0.58]`, or a dash."""
     if estimate.value is None:
         return "-"
-    value = f"{estimate.value:.{digits}f}"
+    value = fixed(estimate.value, digits)
     if estimate.low is None or estimate.high is None:
         return value
-    return f"{value} [{estimate.low:.{digits}f}, {estimate.high:.{digits}f}]"
+    return f"{value} [{fixed(estimate.low, digits)}, {fixed(estimate.high, digits)}]"
 
 
 def _listed(names: Sequence[str]) -> str:

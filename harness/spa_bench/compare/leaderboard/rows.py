@@ -25,6 +25,7 @@ from spa_bench.types import Estimate
 
 MADE_UP = "; made-up answers (engine mock): these numbers say nothing about any model"
 _AT_SIZES = frozenset((*KEPT_AT_SIZES, *OPEN_KEPT_AT_SIZES))
+_MOST_SAID, _LONGEST_SAID = 3, 60  # settings in a label, and the characters of one
 _UNKEPT = "it depends on n, and is not kept at n = {}, the largest that all rows have"
 
 
@@ -238,9 +239,19 @@ def _told_apart(rows: Sequence[LeaderboardRow]) -> list[LeaderboardRow]:
 
 
 def _difference(row: LeaderboardRow, twins: Sequence[LeaderboardRow]) -> str:
-    """Text such as `temperature=0.5`, from the few keys of the specs that matter to a reader and in which twins differ."""
-    own, *others = (flat({k: one.result["spec"].get(k) for k in ("sampler", "n", "model", "grading")}) for one in (row, *twins))
-    keys = [k for k in own if len({json.dumps(other.get(k)) for other in others}) > 1]
-    if not keys or len(keys) > 3:
-        return group_hash(row.result["spec"])[:6]
-    return ",".join(f"{key.rpartition('.')[2]}={own[key]}" for key in keys)
+    """Text such as `temperature=0.5`, from the few keys of the specs that matter to a reader and in which twins differ.
+
+    Of models that have other names it is the name. Where sampler, n, model and grading are the same, it is what else differs:
+    prompt, pairs or numerics. What has no short text is the start of a hash.
+    """
+    names = {other.result["model"] for other in twins}
+    model = () if len(names) > 1 else ("model",)
+    for parts in (("sampler", "n", *model, "grading"), ("task", "data", "numerics", "limit")):
+        own, *others = (flat({k: one.result["spec"].get(k) for k in parts}) for one in (row, *twins))
+        keys = [k for k in own if len({json.dumps(other.get(k)) for other in others}) > 1]
+        said = [f"model={row.model}"] if len(names) > 1 else []
+        said += [f"{key.rpartition('.')[2]}={own[key]}" for key in keys]
+        if said:
+            short = len(said) <= _MOST_SAID and all(len(text) <= _LONGEST_SAID and text.isprintable() for text in said)
+            return ",".join(said) if short else group_hash(row.result["spec"])[:6]
+    return group_hash(row.result["spec"])[:6]

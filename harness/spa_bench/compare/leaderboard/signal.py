@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from spa_bench.compare.leaderboard.rows import LeaderboardRow
 from spa_bench.metrics.intervals import estimate
 
+LEAD = "No signal"
 _CHANCE = "any_of_n[chance]"
 
 
@@ -25,7 +26,7 @@ def signal_line(rows: Sequence[LeaderboardRow]) -> str:
     level = max(levels)
     where = f"the level of guessing ({level:.3f})" if level else "0"
     return (
-        f"**No signal**: the interval of every sampler's pass@1 reaches {where}, so quality does not tell samplers apart here. "
+        f"**{LEAD}**: the interval of every sampler's pass@1 reaches {where}, so quality does not tell samplers apart here. "
         "What measures texts and distributions still can."
     )
 

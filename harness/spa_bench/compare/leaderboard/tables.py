@@ -16,6 +16,7 @@ from spa_bench.compare.leaderboard.measurers import mixed
 from spa_bench.compare.leaderboard.pooled import UNSAID
 from spa_bench.compare.leaderboard.ranges import EFFECTIVE, runs_code
 from spa_bench.compare.leaderboard.rows import LeaderboardRow, common_size
+from spa_bench.support.rounding import fixed
 from spa_bench.types import Estimate
 
 COLUMNS = {**PAIRED, "average_kl": "average_kl[i<j]"}
@@ -65,10 +66,10 @@ def cell(estimate: Estimate, style: Style, *, digits: int = 3, bold: bool = Fals
     """The text of a value with its interval in small letters; a dash where there is none."""
     if estimate.value is None:
         return "-"
-    value = f"{estimate.value:.{digits}f}"
+    value = fixed(estimate.value, digits)
     text = style.bold(value) if bold else value
     if estimate.low is not None and estimate.high is not None:
-        text += style.interval(f"{estimate.low:.{digits}f}", f"{estimate.high:.{digits}f}")
+        text += style.interval(fixed(estimate.low, digits), fixed(estimate.high, digits))
     return text + note
 
 
@@ -89,10 +90,16 @@ def table(rows: Sequence[LeaderboardRow], *, style: str = "plain") -> str:
         result = row.result
         n = "varies" if result["n"] is None else result["n"]
         body.append([how.escape(row.label + mark), *cells, n, result["k"], result["members"], len(row.seeds)])
-        body[-1] += [f"{row.seconds:.0f}", *([how.escape(row.measured_by or UNSAID)] if mixed(rows) else [])]
+        body[-1] += [f"{row.seconds:.0f}", *([how.escape(row.model)] if several_models(rows) else [])]
+        body[-1] += [how.escape(row.measured_by or UNSAID)] if mixed(rows) else []
     head = ["sampler", *(_head(column, rows, size) for column in columns), "n", "k", "K", "seeds", "seconds"]
-    head += ["measured by"] * mixed(rows)
+    head += ["model"] * several_models(rows) + ["measured by"] * mixed(rows)
     return tabulate(body, [how.escape(h) for h in head], tablefmt=how.tablefmt, disable_numparse=True)
+
+
+def several_models(rows: Sequence[LeaderboardRow]) -> bool:
+    """Whether the rows are of different models, so that a table names that of each."""
+    return len({row.model for row in rows}) > 1
 
 
 def columns_of(rows: Sequence[LeaderboardRow]) -> dict[str, str]:

@@ -17,15 +17,23 @@ from spa_bench.compare.leaderboard.budget import ANY, CLASSES, DISTINCT, Budget,
 from spa_bench.compare.leaderboard.budget_front import BudgetFront, fronts_at
 from spa_bench.compare.leaderboard.budget_table import HEADS, LEGEND, budget_json, budget_table
 from spa_bench.compare.leaderboard.budget_table import said as said_budget
-from spa_bench.compare.leaderboard.compare import best, front_scores, paired_columns
+from spa_bench.compare.leaderboard.compare import (
+    AXES,
+    OPEN_AXES,
+    best,
+    front_scores,
+    paired_columns,
+    rivals,
+)
 from spa_bench.compare.leaderboard.ranges import VENDI
 from spa_bench.compare.leaderboard.rows import common_size
-from spa_bench.compare.leaderboard.tables import grid
+from spa_bench.compare.leaderboard.tables import STYLES, grid
 from spa_bench.errors import UsageError
 from spa_bench.metrics.best import below_best
 from spa_bench.metrics.quality_diversity import front_shares
 from spa_bench.metrics.suite import is_rate
 
+_escape = STYLES["md"].escape
 _AT_TOKENS = (ANY, DISTINCT, VENDI, CLASSES)
 _RULE = (
     "A sampler is ahead where it is the best, or no difference from the best is resolved, and at least one other sampler is "
@@ -43,7 +51,7 @@ class Lead:
     best: str  # with the highest value; of several the first
     ahead: tuple[str, ...]  # empty where nobody is resolved below the best
     below: tuple[str, ...]  # resolved below the best
-    without: tuple[str, ...]  # rows without a value: the others are compared without them
+    without: tuple[str, ...]  # rows without a value, or with one of another k: the others are compared without them
 
 
 def leads_of(rows: Sequence[LeaderboardRow]) -> list[Lead]:
@@ -68,7 +76,11 @@ def ahead_sections(rows: Sequence[LeaderboardRow], leads: Sequence[Lead]) -> lis
     if len(rows) < 2:
         return []
     table = grid(
-        [[one.metric, ", ".join(one.ahead) or "no difference is resolved"] for one in leads if one.at == "answers"],
+        [
+            [one.metric, _said_lead(one, "no difference is resolved", lack="a value to compare")]
+            for one in leads
+            if one.at == "answers"
+        ],
         ["metric", "ahead"],
         ready=True,
     )
@@ -78,7 +90,8 @@ def ahead_sections(rows: Sequence[LeaderboardRow], leads: Sequence[Lead]) -> lis
 
 def _lead_at_answers(rows: Sequence[LeaderboardRow], column: str) -> Lead:
     metric, size = paired_columns(rows)[column], common_size(rows)
-    values = {row.label: row.estimate(metric, size).value for row in rows}
+    there = {row.label for row in rivals(rows, column)}
+    values = {row.label: row.estimate(metric, size).value if row.label in there else None for row in rows}
     return _lead("answers", column, values, best(rows, column))
 
 
@@ -134,8 +147,10 @@ def _front(rows: Sequence[LeaderboardRow]) -> list[str]:
     found = _front_shares(rows)
     if not found:
         return []
+    axes = OPEN_AXES if any(row.open_ended for row in rows) else AXES
     said = (
-        f"On the front of pass@1 and diversity score, with the share of resampled sets of problems in which they are{_SEEDS}: "
+        f"On the front of {axes.quality} and {axes.said}, with the share of resampled sets of problems in which they "
+        f"are{_SEEDS}: "
     )
     return ["## The front", said + _listed(found["shares"]) + _as_often(found["shares"], found["others"]) + "."]
 
@@ -154,7 +169,7 @@ _SEEDS = " (training seeds are not resampled)"
 
 
 def _listed(shares: Mapping[str, float]) -> str:
-    return ", ".join(f"{label} ({share:.0%})" for label, share in sorted(shares.items(), key=lambda one: -one[1]))
+    return ", ".join(f"{_escape(label)} ({share:.0%})" for label, share in sorted(shares.items(), key=lambda one: -one[1]))
 
 
 def _as_often(on: Mapping[str, float], off: Mapping[str, float]) -> str:
@@ -168,19 +183,19 @@ def _tokens(rows: Sequence[LeaderboardRow], leads: Sequence[Lead]) -> list[str]:
     try:
         budget = at_equal(rows, "tokens")
     except UsageError as error:
-        return ["## Who is ahead at equal tokens", f"Not compared: {error}."]
+        return ["## Who is ahead at equal tokens", _escape(f"Not compared: {error}.")]
     lines = [f"- {HEADS[one.metric]}: {_said_lead(one)}" for one in leads if one.at == "tokens"]
     rule = (
         "Ahead by the same rule, if the difference is resolved also where an answer of the best costs the most and those of "
         "the others the least of their 95 % intervals. The intervals in the table hold what an answer costs at its mean."
     )
-    table = [said_budget(budget), budget_table(budget), LEGEND, rule, "\n".join(lines)]
+    table = [_escape(said_budget(budget)), budget_table(budget), LEGEND, rule, "\n".join(lines)]
     return ["## Who is ahead at equal tokens", *table, *_fronts(budget)]
 
 
-def _said_lead(lead: Lead) -> str:
-    without = f"; left out, without a value: {', '.join(lead.without)}" if lead.without else ""
-    return f"{', '.join(lead.ahead) or 'nobody is resolved'}{without}"
+def _said_lead(lead: Lead, nobody: str = "nobody is resolved", *, lack: str = "a value") -> str:
+    without = f"; left out, without {lack}: {', '.join(lead.without)}" if lead.without else ""
+    return _escape(f"{', '.join(lead.ahead) or nobody}{without}")
 
 
 def _fronts(budget: Budget) -> list[str]:
@@ -196,7 +211,7 @@ def _fronts(budget: Budget) -> list[str]:
 
 
 def _said_front(front: BudgetFront) -> str:
-    without = f"; left out, without a value: {', '.join(front.without)}" if front.without else ""
+    without = _escape(f"; left out, without a value: {', '.join(front.without)}") if front.without else ""
     listed = _listed(front.shares) + _as_often(front.shares, front.others)
     return f"{HEADS[front.quality]} and {HEADS[front.diversity]}: {listed}{without}"
 

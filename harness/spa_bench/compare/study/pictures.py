@@ -17,6 +17,7 @@ import numpy as np
 from spa_bench.compare.leaderboard.budget import Budget, at_equal
 from spa_bench.compare.leaderboard.budget_front import BudgetFront, fronts_at
 from spa_bench.compare.leaderboard.budget_table import HEADS
+from spa_bench.compare.leaderboard.compare import OPEN_PAIRED, paired_columns
 from spa_bench.compare.study.claims import DIVERSITY
 from spa_bench.compare.study.laws import laws_of
 from spa_bench.compare.study.measured import MeasuredPoint, by_series, shared_size
@@ -79,6 +80,7 @@ _NAMES = {
     DIVERSITY: "diversity score",
     "effective_diversity[ast,correct]": "effective diversity",
     "average_kl[i<j]": "average KL (nats a token)",
+    **{metric: column for column, metric in OPEN_PAIRED.items() if metric != DIVERSITY},
 }
 _RC: dict[str, Any] = {
     "svg.hashsalt": "spa-bench", "svg.fonttype": "path", "font.family": "DejaVu Sans", "font.size": 9.0, "axes.grid": True,
@@ -175,10 +177,14 @@ def _merge(report: Report) -> list[Panel]:
 
 
 def _samplers(report: Report) -> list[Panel]:
-    metrics = ("pass@1", "pass@K", "effective_diversity[ast,correct]")
+    judged, plane = ["pass@1", "pass@K", "effective_diversity[ast,correct]"], (DIVERSITY, "pass@1")
+    if any(m.row.open_ended for m in report.points):  # answers are neither right nor wrong
+        judged = [*paired_columns([m.row for m in report.points]).values()][:3]
+        plane = OPEN_PAIRED["distinct_k"], OPEN_PAIRED["quality"]
+    there = all(any(m.estimate(metric).value is not None for m in report.points) for metric in plane)
     return [
-        *(lambda axes, metric=metric: _bars(axes, report.points, metric) for metric in metrics),
-        lambda axes: _plane_of_samplers(axes, report.points),
+        *(lambda axes, metric=metric: _bars(axes, report.points, metric) for metric in judged),
+        *([lambda axes: _plane_of_samplers(axes, report.points, *plane)] if there else []),
         *_planes_at_tokens(report),
     ]
 
@@ -311,17 +317,15 @@ def _plane(axes: Axes, points: Sequence[MeasuredPoint], *, sweep: bool) -> None:
     axes.set_title("quality against diversity")
 
 
-def _plane_of_samplers(axes: Axes, points: Sequence[MeasuredPoint]) -> None:
-    """pass@1 against diversity score at equal answers, over their front."""
-    estimates = {m.label: (m.estimate(DIVERSITY), m.estimate("pass@1")) for m in points}
+def _plane_of_samplers(axes: Axes, points: Sequence[MeasuredPoint], across: str, up: str) -> None:
+    """The metric `up`, of quality, against `across`, of diversity, at equal answers, over their front."""
+    estimates = {m.label: (m.estimate(across), m.estimate(up)) for m in points}
     known = {label: pair for label, pair in estimates.items() if None not in (pair[0].value, pair[1].value)}
-    front: list[str] = []
-    if known:
-        reached = np.array([(spread.value, quality.value) for spread, quality in known.values()], float)
-        front = [label for label, out in zip(known, pareto_front(reached), strict=True) if out]
+    reached = np.array([(spread.value, quality.value) for spread, quality in known.values()], float)
+    front = [label for label, out in zip(known, pareto_front(reached), strict=True) if out] if known else []
     _over_front(axes, known, {m.label: m.point.role for m in points}, front)
-    axes.set_xlabel("diversity score")
-    axes.set_ylabel("pass@1")
+    axes.set_xlabel(_NAMES[across])
+    axes.set_ylabel(_NAMES[up])
     _titled(axes, "at equal answers", known)
 
 

@@ -18,6 +18,7 @@ from spa_bench.compare.study.laws import law_sections, laws_as_json
 from spa_bench.compare.study.measured import MeasuredPoint, shared_size
 from spa_bench.compare.study.of_pairs import pair_sections, pairs_as_json
 from spa_bench.compare.study.syntheses import PairsOfSeed
+from spa_bench.metrics.suite import depends_on_n
 from spa_bench.runs.folder import SCHEMA_VERSION
 from spa_bench.support.provenance import numerics_line, revision_line, versions_line
 
@@ -28,7 +29,6 @@ _COLUMNS = (
     "vendi[ngram,q=1]", "average_kl[i<j]", "average_kl[i!=j]",
 )  # fmt: skip
 _FIXED_K = ("pass@2", "pass@5")  # where K varies, each row's pass@K has another k
-_OF_N = ("effective_diversity[ast,correct]", "vendi[ngram,q=1]")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,15 +114,16 @@ def table(report: Report, *, style: str = "plain") -> str:
 
 def _columns(report: Report) -> list[tuple[str, int | None, str]]:
     """(metric, number of answers at which it is taken, name) of each column."""
-    sizes = {m.row.result["size"] for m in report.points}
+    sizes, rows = {m.row.result["size"] for m in report.points}, [m.row for m in report.points]
+    wanted = (*paired_columns(rows).values(), *_COLUMNS[-2:]) if any(row.open_ended for row in rows) else _COLUMNS
     if len(sizes) == 1:
         kept = {metric for m in report.points for content in m.contents for metric in content["values"]}
-        return [(metric, None, metric) for metric in _COLUMNS if metric in kept]  # result files do not keep all
+        return [(metric, None, metric) for metric in wanted if metric in kept]  # result files do not keep all
     shared = shared_size(report.points)
     columns: list[tuple[str, int | None, str]] = []
-    for metric in _COLUMNS:
-        columns.append((metric, None, f"{metric} (at its own n)" if metric in _OF_N else metric))
-        columns += [(metric, shared, f"{metric} (at n = {shared})")] if metric in _OF_N else []
+    for metric in wanted:
+        columns.append((metric, None, f"{metric} (at its own n)" if depends_on_n(metric) else metric))
+        columns += [(metric, shared, f"{metric} (at n = {shared})")] if depends_on_n(metric) else []
         columns += [(k, None, k) for k in _FIXED_K] if metric == "pass@K" else []
     return columns
 

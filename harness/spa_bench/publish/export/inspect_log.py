@@ -75,7 +75,7 @@ def _log(samples: Samples) -> dict[str, Any]:
                 "name": samples.task.name,
                 "samples": len(samples.problems),
                 "sample_ids": [p.id for p, _ in samples.problems],
-                "shuffled": False,
+                "shuffled": spec["task"].get("shuffle") is not None,
             },
             "model": model,
             "model_generate_config": generation,

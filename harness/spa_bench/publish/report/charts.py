@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import io
+import math
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
@@ -17,7 +18,7 @@ import numpy as np
 from spa_bench.compare.leaderboard.compare import sweep_of
 from spa_bench.errors import UsageError
 from spa_bench.metrics.frontier import pareto_front
-from spa_bench.metrics.suite import is_rate
+from spa_bench.metrics.suite import value_bounds
 from spa_bench.publish.report.names import FONT, place_names
 from spa_bench.publish.report.table import Table, head_of
 from spa_bench.support.text import one_line, visible
@@ -74,7 +75,7 @@ def plane_data(table: Table) -> dict[str, Any]:
     """The data for the plane of a table: points for every choice of axes, and their fronts.
 
     {"labels", "quality": [[metric, head]], "diversity": ..., "points": {metric: [[value, low, high] or None, by row]},
-    "within": {metric of diversity: labels of its axis}, "sweep": labels of the temperatures, where there are two or more}.
+    "within": {metric: labels of its axis}, "sweep": labels of the temperatures, where there are two or more}.
     """
     sweep = sweep_of(table.rows)
     names_ = drawn_names([row.label for row in table.rows])
@@ -91,7 +92,7 @@ def plane_data(table: Table) -> dict[str, Any]:
         "labels": list(names_.values()),
         **{side: [[n, head_of(n)] for n in metrics] for side, metrics in chosen.items()},
         "points": points,
-        "within": {name: within(1.0 if is_rate(name) else None) for name in chosen["diversity"]},
+        "within": {name: within(_most(name)) for name in points},
         "sweep": [names_[label] for label in sweep] if len(sweep) > 1 else [],
     }
 
@@ -138,13 +139,14 @@ def plane(
     sweep: bool = True,
     named: bool = False,
     labels_x: str = "datum.label",
+    labels_y: str = "datum.label",
     width: int | str = 860,
     height: int = 460,
 ) -> Spec:
-    """A chart of quality, a rate (upwards), over diversity (to the right), with intervals and fronts. Data: see plane_sets.
+    """A chart of quality (upwards) over diversity (to the right), with intervals and fronts. Data: see plane_sets.
 
     `sweep`: whether there is a front of temperatures. `named`: whether every point has its name beside it, so that the
-    picture needs no legend of names. `labels_x`: Vega's expression for the labels of the axis of diversity, see `within`.
+    picture needs no legend of names. `labels_x`, `labels_y`: Vega's expressions for the labels of the axes, see `within`.
     """
     alt = _altair()
     colours = [COLOURS[i % len(COLOURS)] for i in range(len(labels))]
@@ -154,7 +156,7 @@ def plane(
     across = alt.X(
         "x:Q", title=x, scale=room, axis=alt.Axis(labelExpr=labels_x, labelOverlap=True, labelFlush=False, tickCount=_TICKS)
     )
-    up = alt.Y("y:Q", title=y, scale=room, axis=alt.Axis(labelExpr=within(1.0)))
+    up = alt.Y("y:Q", title=y, scale=room, axis=alt.Axis(labelExpr=labels_y))
     legend = None if named else alt.Legend(title=None, orient="right", labelLimit=260, symbolSize=90, symbolStrokeColor=_INK)
     beside = {"align": _of("align"), "dx": _of("dx"), "dy": _of("dy"), "baseline": "middle", "fontSize": FONT}
     base = alt.Chart(alt.NamedData("points"))
@@ -187,6 +189,12 @@ def plane(
 def _of(key: str) -> dict[str, str]:
     """Vega's expression for the place of a point's name."""
     return {"expr": f"datum.wide.{key}"}
+
+
+def _most(metric: str) -> float | None:
+    """The largest value that a metric can have, whatever n is; None where there is none."""
+    bounds = value_bounds(metric)
+    return None if bounds is None or math.isinf(bounds[1]) else bounds[1]
 
 
 def within(most: float | None) -> str:

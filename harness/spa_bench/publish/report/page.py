@@ -112,6 +112,7 @@ def plane_picture(data: Mapping[str, Any], quality: str, diversity: str) -> char
         sweep=bool(data["sweep"]),
         named=all(point["wide"]["name"] for point in sets["points"]),
         labels_x=data["within"][diversity],
+        labels_y=data["within"][quality],
     )
     return charts.filled(spec, sets)
 
@@ -145,7 +146,13 @@ def _index(data: ReportData, sections: Sequence[Shown], *, interactive: bool) ->
         plane.id: {
             **plane.data,
             "spec": charts.plane(
-                plane.data["labels"], x="@x", y="@y", sweep=bool(plane.data["sweep"]), labels_x="@within", width="container"
+                plane.data["labels"],
+                x="@x",
+                y="@y",
+                sweep=bool(plane.data["sweep"]),
+                labels_x="@labels-x",
+                labels_y="@labels-y",
+                width="container",
             ),
             "sets": _all_sets(plane.data),
             "open": [row_id(row) for row in plane.table.rows],

@@ -14,6 +14,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from spa_bench.compare.leaderboard import LeaderboardRow
 from spa_bench.errors import UsageError
 from spa_bench.publish.report import charts
 from spa_bench.publish.report.data import ReportData
@@ -54,10 +55,12 @@ def site(data: ReportData, *, also: Sequence[Path] = (), out: Path, quality: str
             home="index.html",
         )
         files[f"{name}.html"] = page.encode()
-        picture = _picture(section.tables, quality, diversity)
+        first = max(section.tables, key=lambda rows: (len(rows[0].result["problems"]), len(rows)), default=())
+        picture = _picture(first, quality, diversity)
         if picture:
             files |= {f"{name}.svg": charts.as_svg(picture).encode(), f"{name}.png": charts.as_png(picture)}
-        tasks.append({"name": name, "section": section, "picture": bool(picture), "table": _first(section.tables)})
+        table, others = table_of(first) if first else None, len(section.rows) - len(first)
+        tasks.append({"name": name, "section": section, "picture": bool(picture), "table": table, "others": others})
     for stem, path in documents.items():
         files[f"pages/{stem}.html"] = _page("document.html", title=_title(path), body=_html(path, out / "pages"))
     listed = [(f"pages/{stem}.html", _title(path)) for stem, path in documents.items()]
@@ -65,15 +68,11 @@ def site(data: ReportData, *, also: Sequence[Path] = (), out: Path, quality: str
     return {"index.html": index, **files}
 
 
-def _picture(tables: Sequence[Any], quality: str, diversity: str) -> charts.Spec | None:
-    if not tables:
+def _picture(rows: Sequence[LeaderboardRow], quality: str, diversity: str) -> charts.Spec | None:
+    if not rows:
         return None
-    content = charts.plane_data(table_of(tables[0]))
+    content = charts.plane_data(table_of(rows))
     return plane_picture(content, *axes_of(content, quality, diversity))
-
-
-def _first(tables: Sequence[Any]) -> Any:
-    return table_of(tables[0]) if tables else None
 
 
 def _page(template: str, **content: Any) -> bytes:

@@ -12,11 +12,14 @@ from spa_bench.compare.leaderboard.measurers import measured_line, mixed
 from spa_bench.compare.leaderboard.pooled import UNSAID
 from spa_bench.compare.leaderboard.quality import quality_line
 from spa_bench.compare.leaderboard.rows import common_size
+from spa_bench.compare.leaderboard.signal import LEAD, signal_line
+from spa_bench.compare.leaderboard.tables import several_models
 from spa_bench.metrics.choice_table import CHOICE_METRICS
 from spa_bench.metrics.distribution_table import NOISE_METRICS
 from spa_bench.metrics.suite import ALIASES
 from spa_bench.metrics.table import AT_SIZES, METRICS, OPEN_AT_SIZES, OPEN_METRICS
 from spa_bench.support.provenance import numerics_line
+from spa_bench.support.rounding import fixed
 from spa_bench.types import Estimate
 
 DEFAULTS = (*PAIRED.values(), "average_kl[i<j]")
@@ -77,6 +80,11 @@ class Table:
         return differences(self.rows)
 
     @property
+    def signal(self) -> str:
+        """The sentence that quality tells no rows apart; "" where it does."""
+        return signal_line(self.rows).removeprefix(f"**{LEAD}**: ")
+
+    @property
     def warning(self) -> str:
         """The warning that the rows are of different quality; "" where they are not."""
         return quality_line(self.rows)
@@ -90,6 +98,11 @@ class Table:
     def measurers(self) -> tuple[str, ...]:
         """Who measured each row; empty where all rows have one measurer."""
         return tuple(row.measured_by or UNSAID for row in self.rows) if mixed(self.rows) else ()
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The model of each row; empty where all rows have one model."""
+        return tuple(row.model for row in self.rows) if several_models(self.rows) else ()
 
     @property
     def unequal(self) -> bool:
@@ -153,6 +166,6 @@ def said_of(name: str) -> str:
 
 def written(value: float) -> str:
     """The number as text with three or four significant digits: `0.713`, `12.4`, `0.0061`."""
-    if value and abs(value) < 0.1:
+    if 1e-9 < abs(value) < 0.1:
         return f"{value:.4f}"
-    return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
+    return fixed(value, 3) if abs(value) < 10 else f"{value:.1f}"

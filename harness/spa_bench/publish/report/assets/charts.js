@@ -77,7 +77,8 @@
     const place = box.querySelector(".chart");
     const head = (side, name) => content[side].find(([n]) => n === name)[1];
     const show = () => {
-      const names = { "@x": head("diversity", right.value), "@y": head("quality", up.value), "@within": content.within[right.value] };
+      const [within, x, y] = [content.within, right.value, up.value];
+      const names = { "@x": head("diversity", x), "@y": head("quality", y), "@labels-x": within[x], "@labels-y": within[y] };
       const spec = named(content.spec, names);
       const narrow = place.clientWidth < 640;
       const sets = content.sets[up.value][right.value];
