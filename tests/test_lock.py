@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import platform
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -149,6 +150,21 @@ def test_without_locks_another_hosts_file_is_not_taken_for_stale(tmp_path: Path,
     (tmp_path / ".lock-owner").write_text(json.dumps({**lock._me(), "host": "elsewhere", "pid": 4194399}))
     with pytest.raises(StoreError, match="process 4194399 on elsewhere"), lock.hold(tmp_path):
         pass
+
+
+@pytest.mark.parametrize("locks", [True, False])
+def test_a_full_disk_is_one_line_and_leaves_the_folder_free(locks: bool, tmp_path: Path, request: pytest.FixtureRequest):
+    if not locks:
+        request.getfixturevalue("no_flock")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))  # the kernel refuses each byte, as it does where there is no room
+    try:
+        with pytest.raises(StoreError, match=r"cannot write .*\.lock.*: File too large; make room"), lock.hold(tmp_path):
+            pass
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    with lock.hold(tmp_path):
+        assert lock.state(tmp_path) == "held"
 
 
 def test_a_folder_that_cannot_be_written_is_named():

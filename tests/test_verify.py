@@ -175,6 +175,11 @@ def test_a_folder_under_another_name_is_found(whole: RunFolder, faults: Callable
     assert "the folder's name says 00000000" in fault
 
 
+@pytest.mark.parametrize("name", ["run-baseline", "run-20261130", "three-original", "copy"])
+def test_a_copy_may_have_any_name(name: str, whole: RunFolder, faults: Callable[[Path], list[str]], tmp_path: Path):
+    assert faults(Path(shutil.copytree(whole.path, tmp_path / name))) == []
+
+
 # rerun ---------------------------------------------------------------------------------------------------------------
 
 
