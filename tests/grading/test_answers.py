@@ -79,6 +79,15 @@ def test_an_answer_that_is_too_long_is_not_read(tmp_path: Path) -> None:
     assert (index, code, text) == (0, TOO_LONG, b"3")
 
 
+def test_what_comes_behind_the_last_answer_is_not_kept(tmp_path: Path) -> None:
+    answers = Answers(suite(tmp_path))
+    assert list(answers.take(sent(*VALUES))) == []
+    for _ in range(3):
+        assert list(answers.take(bytes(1 << 16))) == []
+    assert not answers._buffer
+    assert answers.done() == len(VALUES)
+
+
 def test_what_is_shown_comes_again(tmp_path: Path) -> None:
     answers = Answers(suite(tmp_path))
     assert list(answers.take(sent(1))) == []
