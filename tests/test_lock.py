@@ -133,7 +133,10 @@ def test_without_locks_only_one_takes_the_place_of_a_process_that_has_ended(
     assert [p.name for p in tmp_path.iterdir()] == [".lock"]
 
 
-def test_without_locks_a_process_that_ended_while_it_took_a_place_is_in_the_way_for_a_minute(tmp_path: Path, no_flock: None):
+@pytest.mark.parametrize("when", [0.0, 4e9])  # the latter by a clock that was set back later
+def test_without_locks_a_process_that_ended_while_it_took_a_place_is_in_the_way_for_a_minute(
+    when: float, tmp_path: Path, no_flock: None
+):
     (tmp_path / ".lock-owner").write_text(json.dumps({**lock._me(), "pid": 4194399}))
     (removal := tmp_path / ".lock-owner-removal").touch()
     for old in (False, True):
@@ -141,7 +144,7 @@ def test_without_locks_a_process_that_ended_while_it_took_a_place_is_in_the_way_
             pass
         assert removal.exists() is not old
         if not old:
-            os.utime(removal, (0, 0))
+            os.utime(removal, (when, when))
     with lock.hold(tmp_path):
         assert json.loads((tmp_path / ".lock-owner").read_text()) == lock._me()
 

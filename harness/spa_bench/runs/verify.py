@@ -136,6 +136,8 @@ def _files(folder: RunFolder) -> Iterator[str]:
                 folder.read_json(file.name)
             except StoreError as error:
                 yield str(error)
+        elif file.name.startswith(".") and file.suffix == ".new":
+            yield f"{file} was left half-written by a process that was killed; the same command again removes it, as `rm` does"
         elif file.name not in known:
             yield f"{file} does not belong to a run"
 

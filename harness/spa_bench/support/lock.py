@@ -100,7 +100,7 @@ def _clear(path: Path) -> None:
         os.close(os.open(turn, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
     except FileExistsError:
         with contextlib.suppress(FileNotFoundError):
-            if time.time() - turn.stat().st_mtime > _REMOVAL_SECONDS:
+            if abs(time.time() - turn.stat().st_mtime) > _REMOVAL_SECONDS:  # a clock may have been set back meanwhile
                 turn.unlink()
         raise StoreError(f"another process removes {path} just now; run the same command again") from None
     try:
