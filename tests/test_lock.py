@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import platform
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -132,7 +133,10 @@ def test_without_locks_only_one_takes_the_place_of_a_process_that_has_ended(
     assert [p.name for p in tmp_path.iterdir()] == [".lock"]
 
 
-def test_without_locks_a_process_that_ended_while_it_took_a_place_is_in_the_way_for_a_minute(tmp_path: Path, no_flock: None):
+@pytest.mark.parametrize("when", [0.0, 4e9])  # the latter by a clock that was set back later
+def test_without_locks_a_process_that_ended_while_it_took_a_place_is_in_the_way_for_a_minute(
+    when: float, tmp_path: Path, no_flock: None
+):
     (tmp_path / ".lock-owner").write_text(json.dumps({**lock._me(), "pid": 4194399}))
     (removal := tmp_path / ".lock-owner-removal").touch()
     for old in (False, True):
@@ -140,7 +144,7 @@ def test_without_locks_a_process_that_ended_while_it_took_a_place_is_in_the_way_
             pass
         assert removal.exists() is not old
         if not old:
-            os.utime(removal, (0, 0))
+            os.utime(removal, (when, when))
     with lock.hold(tmp_path):
         assert json.loads((tmp_path / ".lock-owner").read_text()) == lock._me()
 
@@ -149,6 +153,21 @@ def test_without_locks_another_hosts_file_is_not_taken_for_stale(tmp_path: Path,
     (tmp_path / ".lock-owner").write_text(json.dumps({**lock._me(), "host": "elsewhere", "pid": 4194399}))
     with pytest.raises(StoreError, match="process 4194399 on elsewhere"), lock.hold(tmp_path):
         pass
+
+
+@pytest.mark.parametrize("locks", [True, False])
+def test_a_full_disk_is_one_line_and_leaves_the_folder_free(locks: bool, tmp_path: Path, request: pytest.FixtureRequest):
+    if not locks:
+        request.getfixturevalue("no_flock")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))  # the kernel refuses each byte, as it does where there is no room
+    try:
+        with pytest.raises(StoreError, match=r"cannot write .*\.lock.*: File too large; make room"), lock.hold(tmp_path):
+            pass
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    with lock.hold(tmp_path):
+        assert lock.state(tmp_path) == "held"
 
 
 def test_a_folder_that_cannot_be_written_is_named():

@@ -6,18 +6,21 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
-from doubles import RIGHT, Lines, MockModel, sampler_card
+from doubles import RIGHT, WRONG, InProcessJudge, Lines, MockModel, mock_run, sampler_card
 from spa_bench.cards.task import load_task_card
 from spa_bench.models.base import Batches
 from spa_bench.models.hf.failures import refusals, within_memory
 from spa_bench.runs.folder import RunFolder
 from spa_bench.runs.generate import generate
 from spa_bench.runs.job import Job, load_task
+from spa_bench.runs.log import Log
+from spa_bench.runs.verify import verify
 from spa_bench.samplers.oversample_mmr import MmrOptions
-from spa_bench.types import Completion, Member, Request
+from spa_bench.types import Completion, Key, Member, Request
 
 POOL = {"kind": "oversample-mmr", "options": MmrOptions(pool=6, relevance="none")}
 
@@ -74,6 +77,38 @@ def test_draws_that_are_independent_are_kept_one_by_one(three: Path, tmp_path: P
     rows = folder.record_log.all_rows()
     assert sum(r.completion.text.endswith("# first\n") for r in rows) == 5
     assert len(rows) == 12
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_an_answer_that_is_drawn_again_is_judged_again(
+    killed: bool, sandbox: InProcessJudge, three: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """As after damage to a line of records.jsonl, which the message says to remove."""
+    folder = mock_run(tmp_path, three, lambda r: RIGHT[r.problem_id], n=4)
+    folder.write_json("added.json", {"metrics": {}, "values": {}, "estimates": {}})
+    lines = folder.record_log.path.read_bytes().splitlines(keepends=True)
+    folder.record_log.path.write_bytes(b"".join([*lines[:2], *lines[3:]]))
+    if killed:
+        with monkeypatch.context() as patch:
+            patch.setattr(Log, "retain", Mock(side_effect=KeyboardInterrupt))
+            with pytest.raises(KeyboardInterrupt):
+                mock_run(tmp_path, three, lambda _: WRONG, n=4)
+    again = mock_run(tmp_path, three, lambda _: WRONG, n=4)
+    assert again.path == folder.path
+    verdicts = {key: str(grade.verdict) for key, grade in again.grades().items()}
+    assert len(verdicts) == 12
+    assert {key for key, verdict in verdicts.items() if verdict != "passed"} == {Key("three/add", 0, 2)}
+    assert again.metrics()["values"]["pass@1"][0] == 0.75
+    assert verify(again, load_task(load_task_card(str(three)))) == []
+    assert again.read_json("added.json") is None
+
+
+def test_a_run_that_lacks_no_answer_keeps_its_verdicts(sandbox: InProcessJudge, three: Path, tmp_path: Path):
+    folder = mock_run(tmp_path, three, lambda r: RIGHT[r.problem_id], n=4)
+    judged, before = len(sandbox.programs), folder.grade_log.path.read_bytes()
+    mock_run(tmp_path, three, lambda _: WRONG, n=4)
+    assert len(sandbox.programs) == judged
+    assert folder.grade_log.path.read_bytes() == before
 
 
 def test_a_resumed_run_says_that_texts_may_differ_where_batches_move_them(three: Path, tmp_path: Path):

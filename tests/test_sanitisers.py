@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,14 @@ def test_more_answers_than_time_allows_are_counted_as_not_compared(
     assert content is not None
     assert (content["compared"], content["differ"], content["pass@1"]["program"]) == (1, 1, 1.0)
     assert "for 1 of the first 1 of 3 answers: pass@1 1.0000" in ending(folder)
+
+
+def test_programs_that_are_nested_too_deep_are_compared_as_they_are():
+    chain = "def f(x):\n    if x == 0:\n        return 0\n" + "    elif x == 1:\n        return 1\n" * 300
+    with pytest.raises(RecursionError):
+        ast.dump(ast.parse(chain))
+    assert sanitisers._tree(chain) == chain
+    assert sanitisers._tree("x = 1  # one\n") == sanitisers._tree("x=1")
 
 
 @pytest.mark.parametrize("line", ['sanitiser = "stop"', 'sanitiser = "evalplus"'])

@@ -168,11 +168,26 @@ def test_a_strange_file_is_named(whole: RunFolder, faults: Callable[[Path], list
     assert "notes.txt does not belong to a run" in fault
 
 
+def test_what_a_killed_process_left_half_written_is_named_and_goes_with_the_next_command(
+    whole: RunFolder, three: Path, faults: Callable[[Path], list[str]]
+):
+    (whole.path / ".metrics.json.4194399.new").write_text("half")  # above the largest pid
+    [fault] = faults(whole.path)
+    assert "was left half-written by a process that was killed; the same command again removes it" in fault
+    grade(open_run(whole.path), load_task(load_task_card(str(three))), Lines(), sandbox=None, workers=1)  # type: ignore[arg-type]
+    assert faults(whole.path) == []
+
+
 def test_a_folder_under_another_name_is_found(whole: RunFolder, faults: Callable[[Path], list[str]]):
     moved = whole.path.with_name("three-mock-00000000")
     shutil.move(whole.path, moved)
     [fault] = faults(moved)
     assert "the folder's name says 00000000" in fault
+
+
+@pytest.mark.parametrize("name", ["run-baseline", "run-20261130", "three-original", "copy"])
+def test_a_copy_may_have_any_name(name: str, whole: RunFolder, faults: Callable[[Path], list[str]], tmp_path: Path):
+    assert faults(Path(shutil.copytree(whole.path, tmp_path / name))) == []
 
 
 # rerun ---------------------------------------------------------------------------------------------------------------

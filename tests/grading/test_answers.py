@@ -1,6 +1,7 @@
 """The answers of a program, compared with the expected frames as their bytes arrive."""
 
 import itertools
+import mmap
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -78,6 +79,15 @@ def test_an_answer_that_is_too_long_is_not_read(tmp_path: Path) -> None:
     assert (index, code, text) == (0, TOO_LONG, b"3")
 
 
+def test_what_comes_behind_the_last_answer_is_not_kept(tmp_path: Path) -> None:
+    answers = Answers(suite(tmp_path))
+    assert list(answers.take(sent(*VALUES))) == []
+    for _ in range(3):
+        assert list(answers.take(bytes(1 << 16))) == []
+    assert not answers._buffer
+    assert answers.done() == len(VALUES)
+
+
 def test_what_is_shown_comes_again(tmp_path: Path) -> None:
     answers = Answers(suite(tmp_path))
     assert list(answers.take(sent(1))) == []
@@ -85,6 +95,17 @@ def test_what_is_shown_comes_again(tmp_path: Path) -> None:
         assert [index for index, *_ in answers.show(sent(9))] == [1]
     assert answers.done() == 1
     assert [index for index, *_ in answers.take(sent(9))] == [1]
+
+
+@pytest.mark.parametrize(("call", "shown"), [(5, True), (4, False)])
+def test_what_waits_is_shown_while_the_call_runs_that_was_looked_at_and_not_a_later_one(call: int, shown: bool) -> None:
+    """Behind that call the pipe may hold answers that nobody passed on yet: those that wait would be taken for them."""
+    shared, copy = mmap.mmap(-1, calls.SHARED), mmap.mmap(-1, calls.SHARED)
+    waiting = sent(7)
+    calls.HEADER.pack_into(shared, 0, 5, 0.0, len(waiting), 0)
+    shared[calls.HEADER.size : calls.HEADER.size + len(waiting)] = waiting
+    size = calls.peek(shared, copy, call)
+    assert copy[:size] == (waiting if shown else b"")
 
 
 def test_a_wrong_answer_ends_a_program_that_is_busy_with_the_next_call(fresh: Grader, outcomes: Outcomes) -> None:

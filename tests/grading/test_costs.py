@@ -1,18 +1,27 @@
 """What a hostile answer can cost the worker that compares it: memory and time stay near those of the values themselves."""
 
+import itertools
 import time
 import tracemalloc
+from collections import ChainMap
 from collections.abc import Callable
 from decimal import Decimal
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from spa_bench.grading import Grading
+from spa_bench.grading import Grading, Outcome
+from spa_bench.grading import worker as worker_module
+from spa_bench.grading.answers import Suite
 from spa_bench.grading.compare import is_right
+from spa_bench.grading.ends import TooLong, no_longer_than
+from spa_bench.grading.suites import SuiteFiles, write_frames
+from spa_bench.grading.worker import Worker
 from spa_bench.sandbox.inside import wire
+from spa_bench.types import Verdict
 
 MANY = 50_000
 LIMIT = 1 << 18  # bits of the parts of a Fraction
@@ -124,3 +133,29 @@ def test_a_decimal_beside_a_long_integer_cannot_be_read(bits: int, fits: bool) -
         with pytest.raises(wire.WireError, match="too long to compare"):
             wire.decode(data)
     assert wire.decode(wire.encode([1 << bits, 1.0])) == [1 << bits, 1.0]
+
+
+def test_a_busy_machine_does_not_make_a_comparison_too_long() -> None:
+    with no_longer_than(0.1):
+        time.sleep(0.3)  # somebody else has the processor
+    with pytest.raises(TooLong), no_longer_than(0.1):
+        all(True for _ in itertools.count())
+
+
+def test_right_values_that_take_long_have_an_end_together(tmp_path: Path) -> None:
+    expected = {i: i for i in range(20)}
+    slow = wire.encode(ChainMap(*[{}] * 10_000, expected))  # each key is looked for in all of them
+    files = SuiteFiles(tmp_path, "k")
+    write_frames(files.inputs, [wire.encode([1])])
+    write_frames(files.expected, [wire.encode(expected)])
+    files.write_times([0.1])
+    place = {"key": "k", "oracle": "equal", "atol": 0.0}
+    suite = Suite("k", {"cache": str(tmp_path), "seconds": 1.0, "grading": "default"}, place)
+    worker = Worker({"grading": "default"})
+    assert worker._wrong(suite, 0, b"O", slow) is None
+    taken = worker_module._COMPARE_ALL_SECONDS - worker._patience
+    assert taken > 0
+    worker._patience = taken / 2
+    found = worker._wrong(suite, 0, b"O", slow)
+    assert found == Outcome(verdict=Verdict.WRONG, message="returned values that take too long to compare", call="1")
+    assert worker._wrong(suite, 0, b"O", slow) == found

@@ -64,6 +64,19 @@ PASSES = [
         "def f(xs):\n    xs.sort()\n",
         "xs = [3, 1, 2]; assert candidate(xs) is None; assert xs == [1, 2, 3]",
     ),
+    case(
+        "tests may want StopIteration, or take any exception",
+        "def f(x):\n    return next(iter(x))\n",
+        """
+        for kind in (StopIteration, Exception):
+            try:
+                candidate([])
+                assert False
+            except kind:
+                pass
+        assert list(map(candidate, [[1], [2]])) == [1, 2]
+        """,
+    ),
     case("a list is emptied in place", "def f(xs):\n    xs.clear()\n", "xs = [3]; candidate(xs); assert xs == []"),
     case(
         "a list grows in place",
@@ -318,6 +331,16 @@ FAILS = {
     case("it takes other arguments", "def f():\n    return 2\n", ONE): (
         *(Verdict.RAISED, "TypeError: f() takes 0 positional arguments but 1 was given", "1"),
     ),
+    case(
+        "it ends a loop of the tests by StopIteration",
+        "def f(x):\n    return next(iter(()))\n",
+        "for found, wanted in zip(map(candidate, [1, 3]), [2, 4]):\n    assert found == wanted",
+    ): (Verdict.RAISED, "StopIteration, which ended a loop of the tests", "1"),
+    case(
+        "it ends a loop of the tests by a StopIteration of its own",
+        "class Stop(StopIteration):\n    pass\ndef f(x):\n    raise Stop(x)\n",
+        "assert all(map(lambda pair: candidate(pair[0]) == pair[1], [(1, 2), (3, 4)]))",
+    ): (Verdict.RAISED, "Stop: 1, which ended a loop of the tests", "1"),
     case("it recurses for ever", "def f(x):\n    return f(x)\n", ONE): (
         *(Verdict.RAISED, "RecursionError: maximum recursion depth exceeded", "1"),
     ),

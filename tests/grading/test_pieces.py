@@ -17,6 +17,7 @@ NOTHING = {
     "imports and constants": '"""Text."""\nimport math\nfrom typing import List\nA = -1e-6\nT = (1, "a")\ndef f(x): return A\n',
     "its own lists": "def f(x):\n    seen = []\n    seen.append(x)\n    seen[0] = 2\n    return seen\n",
     "an inner function": "def f(x):\n    def g(y, z=1):\n        return y\n    return sorted([x], key=lambda a: g(a))\n",
+    "functions of modules": "import copy, re\ndef f(x):\n    return re.sub('a', 'b', x), copy.copy([x]), [x].copy()\n",
     "a constant default": "def f(x, y=(1, 2)):\n    return x\n",
 }
 SOMETHING = {
@@ -35,6 +36,11 @@ SOMETHING = {
     "a relative import": "from . import g\ndef f(x):\n    return x\n",
     "getattr": "def f(x):\n    return getattr(f, 'x')\n",
     "a call at the beginning": "import itertools\nn = itertools.count()\ndef f(x):\n    return next(n)\n",
+    "a module behind a module": "import re\ndef f(x):\n    re.enum.sys.modules['n'] = x\n    return x\n",
+    "a module from a module": "from statistics import random\ndef f(x):\n    return random.random()\n",
+    "a table of a module": "import copy\ndef f(x):\n    copy.dispatch_table['n'] = x\n    return x\n",
+    "what typing remembers": "from typing import *\ndef f(x):\n    overload(f)\n    return len(get_overloads(f))\n",
+    "the name of a function": "import functools\ndef f(x):\n    functools.update_wrapper(f, sorted)\n    return repr(f)\n",
     "no Python": "def f(x:\n",
 }
 

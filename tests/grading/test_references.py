@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from spa_bench.grading import Calls, Check, Grader, Program
+from spa_bench.sandbox import Limits
 from spa_bench.types import CallSuite, Verdict
 
 HEAD = "def f(x):\n    'Do it.'\n"
@@ -59,3 +60,13 @@ def test_a_reference_whose_values_equal_nothing_is_named(fresh: Grader):
         [line] = lines
         assert "of 2 of 3 problems" in line
         assert "k/g (on test input 0 it returns <__spa_bench__.P>, which equals no other value); k/i (" in line
+
+
+def test_a_reference_is_tried_again_where_other_packages_or_more_memory_are_there(fresh: Grader):
+    numeric = coded("k/j", "import numpy\ndef f(x):\n    return int(numpy.int64(x)) + 1\n")
+    large = coded("k/k", "def f(x):\n    kept = bytearray(300 << 20)\n    return x + 1\n")
+    poor = replace(fresh, packages=(), limits=Limits(memory_mb=256))
+    [line], _ = told(poor, numeric, large)
+    assert "k/j (raised: ModuleNotFoundError: No module named 'numpy'); k/k (memory: " in line
+    assert told(fresh, numeric, large)[0] == []
+    assert len(told(poor, numeric, large)[0]) == 1

@@ -2,6 +2,7 @@
 
 import platform
 import re
+import resource
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -66,6 +67,19 @@ def test_writing_leaves_no_other_file_behind(tmp_path: Path):
         write_frames(tmp_path / "x", frames)
     assert [p.name for p in tmp_path.iterdir()] == ["x"]
     assert FrameFile(tmp_path / "x")[1] == b"c"
+
+
+def test_a_full_disk_leaves_the_old_file_and_no_other(tmp_path: Path):
+    write_frames(tmp_path / "x", [b"a"])
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))  # the kernel refuses more, as it does where there is no room
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            write_frames(tmp_path / "x", [bytes(100_000)])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert [p.name for p in tmp_path.iterdir()] == ["x"]
+    assert FrameFile(tmp_path / "x")[0] == b"a"
 
 
 BREAK: dict[str, Callable[[bytes], bytes]] = {

@@ -124,6 +124,7 @@ class Answers:
         at = 0
         for code, _, start, stop in frames(self._buffer):
             if self._read == len(self._suite):
+                at = len(self._buffer)  # whatever a program sends beyond its answers
                 break
             if (size := stop - start) > OUTPUT_FACTOR * self._suite.size(self._read) + OUTPUT_ROOM:
                 yield self._read, TOO_LONG, str(size >> 20).encode()

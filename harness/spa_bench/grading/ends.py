@@ -42,16 +42,16 @@ def ended(zygote: Zygote, end: dict[str, Any], status: int | None, *, limit: flo
 
 
 @contextlib.contextmanager
-def no_longer_than(seconds: int) -> Iterator[None]:
-    """Raise TooLong when the block takes longer than `seconds`. It works in the main thread only."""
+def no_longer_than(seconds: float) -> Iterator[None]:
+    """Raise TooLong when the block takes more than `seconds` of this process' CPU time. It works in the main thread only."""
 
     def raise_(*_: Any) -> None:
         raise TooLong
 
-    before = signal.signal(signal.SIGALRM, raise_)
-    signal.alarm(seconds)
+    before = signal.signal(signal.SIGPROF, raise_)
+    signal.setitimer(signal.ITIMER_PROF, max(seconds, 1e-6))  # 0 would mean without end
     try:
         yield
     finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)

@@ -8,6 +8,7 @@ the first piece alone decides, which ran as the whole would have; otherwise the 
 from __future__ import annotations
 
 import ast
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,6 +24,9 @@ _REFUSED_NAMES = {
     "globals", "locals", "vars", "setattr", "delattr", "getattr", "exec", "eval", "compile", "open", "input", "id", "hash",
     "dir", "breakpoint", "exit", "quit", "memoryview", "type", "super", "object",
 }  # fmt: skip
+# what these modules offer that is remembered from call to call; through the modules that they import anything is in reach
+_REMEMBERS = {"dispatch_table", "register", "update_wrapper", "wraps", "overload", "no_type_check", "no_type_check_decorator"}
+_BEYOND = (_REMEMBERS | sys.stdlib_module_names | {"stdlib_re"}) - _MODULES
 _CONSTANT = (ast.Constant, ast.Tuple, ast.UnaryOp, ast.BinOp, ast.operator, ast.unaryop, ast.expr_context)
 
 
@@ -31,7 +35,8 @@ def keeps_nothing(source: str) -> bool:
 
     True only for programs of imports of some pure modules, constants, and functions that assign nothing but their own names
     and parts of values. Everything else counts as keeping something: classes, decorators, `global`, attributes that are set,
-    names with an underscore in front, defaults that can be changed, module-level values other than constants.
+    names with an underscore in front, defaults that can be changed, module-level values other than constants, and modules
+    that are reached through others.
     """
     try:
         tree = ast.parse(source)
@@ -58,7 +63,8 @@ def _may_keep(node: ast.AST) -> bool:
     if isinstance(node, ast.Import):
         return any(alias.name.partition(".")[0] not in _MODULES for alias in node.names)
     if isinstance(node, ast.ImportFrom):
-        return node.level > 0 or (node.module or "").partition(".")[0] not in _MODULES
+        beyond = any(alias.name in _BEYOND for alias in node.names)
+        return beyond or node.level > 0 or (node.module or "").partition(".")[0] not in _MODULES
     if isinstance(node, ast.Global | ast.Nonlocal | ast.ClassDef | ast.AsyncFunctionDef | ast.Await):
         return True
     if isinstance(node, ast.FunctionDef | ast.Lambda):
@@ -66,8 +72,8 @@ def _may_keep(node: ast.AST) -> bool:
         decorated = isinstance(node, ast.FunctionDef) and bool(node.decorator_list)
         return decorated or not all(map(_is_constant, defaults))
     if isinstance(node, ast.Attribute):
-        return node.attr.startswith("_") or not isinstance(node.ctx, ast.Load)
-    return isinstance(node, ast.Name) and (node.id in _REFUSED_NAMES or node.id.startswith("__"))
+        return node.attr.startswith("_") or node.attr in _BEYOND or not isinstance(node.ctx, ast.Load)
+    return isinstance(node, ast.Name) and (node.id in _REFUSED_NAMES | _REMEMBERS or node.id.startswith("__"))
 
 
 def split(job: Job, times: Sequence[Sequence[float]], count: int) -> list[Job]:

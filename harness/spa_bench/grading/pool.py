@@ -188,8 +188,9 @@ class Grader:
         first: dict[str, Program] = {}
         for program in programs:
             first.setdefault(program.problem, program)
+        place = (self.sandbox.name, asdict(self.limits), self.packages)
         paths = {
-            problem: references.path_of(self.cache / "references", program)
+            problem: references.path_of(self.cache / "references", program, place)
             for problem, program in first.items()
             if references.has_reference(program)
         }

@@ -10,6 +10,7 @@ import ast
 import hashlib
 import json
 import platform
+from collections.abc import Sequence
 from pathlib import Path
 
 from spa_bench.grading.base import Check, Outcome, Program
@@ -38,11 +39,14 @@ def _says_nothing(statement: ast.stmt) -> bool:
     return constant or isinstance(statement, ast.Pass)
 
 
-def path_of(folder: Path, program: Program) -> Path:
-    """The file of the outcome of the program's reference, in the cache folder `folder`."""
+def path_of(folder: Path, program: Program, place: Sequence[object]) -> Path:
+    """The file of the outcome of the program's reference, in the cache folder `folder`.
+
+    `place` says where it runs: the sandbox, its limits, and the packages that can be imported there.
+    """
     assert isinstance(program.tests, Check)
     tests = program.tests
-    parts = [FORMAT, tests.source, tests.helpers, tests.one_process, program.entry_point, program.seconds]
+    parts = [FORMAT, tests.source, tests.helpers, tests.one_process, program.entry_point, program.seconds, *place]
     name = hashlib.blake2b(json.dumps([*parts, platform.python_version()]).encode(), digest_size=16).hexdigest()
     return folder / f"{name}.json"
 

@@ -115,12 +115,16 @@ def write_frames(path: Path, frames: Sequence[bytes], odd: Sequence[int] = ()) -
 
 
 def replace_file(path: Path, data: bytes) -> None:
-    """Replace the file atomically."""
+    """Replace the file atomically; where this fails, nothing is left behind."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, new = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".new")
-    with open(descriptor, "wb") as stream:
-        stream.write(data)
-    os.replace(new, path)
+    try:
+        with open(descriptor, "wb") as stream:
+            stream.write(data)
+        os.replace(new, path)
+    except BaseException:
+        os.unlink(new)
+        raise
 
 
 def key(suite: CallSuite, reference: str, entry_point: str) -> str:

@@ -13,6 +13,7 @@ import resource
 import signal
 import struct
 import sys
+import time
 import traceback
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -38,7 +39,8 @@ from spa_bench.sandbox.inside import calls, guard, wire
 from spa_bench.types import Verdict
 
 _SEEDS = re.compile(r"\b(seed|setstate|set_state)\b")  # what tests call that seeds the generators that all modules share
-_COMPARE_SECONDS = 10  # to compare one value
+_COMPARE_SECONDS = 10  # of CPU, to compare one value
+_COMPARE_ALL_SECONDS = 60.0  # and all values that a program returns in a suite
 _MEMORY = 16 << 30  # address space of this process, and so of its children, which have limits of their own
 _KEPT_SUITES = 4
 _MESSAGES = {
@@ -61,6 +63,7 @@ class Worker:
         self._suites: dict[str, Suite] = {}
         self._reference_seconds: dict[str, float] = {}
         self._cpu = 0.0  # seconds that a piece of a job took
+        self._patience = _COMPARE_ALL_SECONDS  # CPU seconds that are left to compare the values of the suite in hand
 
     def grade(self, job: dict[str, Any]) -> dict[str, Any]:
         """The outcome of a job as JSON; `error` when the sandbox does not start, `broken` when a suite cannot be read."""
@@ -120,7 +123,7 @@ class Worker:
             job, "calls", job["load_seconds"], suite.seconds(), suite=suite.key, collect=False, items=reads_items(suite.oracle)
         )
         self.zygote.send(header, {"source": job["source"], "entry_point": job["entry_point"]})
-        came = Answers(suite)
+        came, self._patience = Answers(suite), _COMPARE_ALL_SECONDS
         answers = self.zygote.answers(suite.seconds())
         with contextlib.closing(answers):
             for kind, data in answers:
@@ -162,8 +165,9 @@ class Worker:
                 verdict=Verdict.WRONG, message="evalplus cannot keep a value of this size", call=suite.call_text(index)
             )
         expected = wire.natural(wire.decode(suite.expected(index)))
+        began = time.process_time()
         try:
-            with no_longer_than(_COMPARE_SECONDS):
+            with no_longer_than(min(_COMPARE_SECONDS, self._patience)):
                 answer = wire.decode(data)
                 atol = leaked(suite.atol, suite.floats_before(index), self.grading)
                 arguments = wire.decode(suite.arguments(index))
@@ -178,9 +182,11 @@ class Worker:
         except wire.WireError as error:
             message = f"returned a value that cannot be read: {error}"
         except (TooLong, MemoryError):
-            message = "returned a value that takes too long to compare"
+            message = "returned values that take too long to compare"
         except Exception as error:  # whatever it is, the program caused it, and it must not end the run
             message = f"returned a value that cannot be compared ({type(error).__name__})"
+        finally:
+            self._patience -= time.process_time() - began
         return Outcome(verdict=Verdict.WRONG, message=message, call=suite.call_text(index))
 
     # tests that are code

@@ -186,6 +186,19 @@ class RunFolder:
             f"the same `spa-bench run` again, with --out {shlex.quote(str(self.path))}, resumes it"
         )
 
+    def forget_verdicts(self, problems: set[str]) -> bool:
+        """Remove what was judged of answers to `problems`, and all that was measured; whether there was any.
+
+        Call it before answers to them are written: one that is drawn again may have another text than the one that was judged.
+        """
+        if not problems or problems.isdisjoint(k.problem for k in (*self.grade_log.keys(), *self.behaviour_log.keys())):
+            return False
+        for name in ("metrics.json", ADDED, SANITISERS):  # first, so that a process that is killed here does this again
+            (self.path / name).unlink(missing_ok=True)
+        self.behaviour_log.retain(lambda row: row.problem not in problems)
+        self.grade_log.retain(lambda row: row.problem not in problems)
+        return True
+
     def ungraded(self) -> str:
         """Why a run has no metrics, and the way on: samples are missing, or are not graded."""
         return (

@@ -120,6 +120,9 @@ class _Drawing:
         if sampler_kind(job.sampler.kind).together:
             drop_parts(folder, job.n)
         done = set(folder.record_log.keys())
+        count = Counter(key.problem for key in done)
+        if folder.forget_verdicts({p.problem_id for p in prompts if count[p.problem_id] < job.n}):
+            self.console.note("answers are missing that were judged: they are drawn again, and their problems are judged again")
         measured = {d.problem for d in folder.divergence_log.each()}
         noisy = set(folder.noise_log.keys())
         missing = (

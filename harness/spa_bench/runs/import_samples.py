@@ -154,5 +154,7 @@ def import_samples(
             raise StoreError(
                 f"{folder.path} holds other answers of {label} with seed {seed}; give these another --seed or --out"
             )
-        folder.record_log.append([r for r in records if r.key not in done])
+        new = [r for r in records if r.key not in done]
+        folder.forget_verdicts({r.problem for r in new})
+        folder.record_log.append(new)
     return folder

@@ -8,6 +8,7 @@ accidents, not a forger who computes them again; `spa-bench rerun` detects a for
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -36,6 +37,7 @@ from spa_bench.runs.partial import covered, partial_fault
 from spa_bench.runs.reopen import task_of
 from spa_bench.support import provenance
 from spa_bench.support.cache import stage_cache
+from spa_bench.support.files import file_safe
 from spa_bench.support.rounding import same_values
 from spa_bench.support.seeds import draw_seed
 from spa_bench.tasks.base import Task
@@ -120,9 +122,10 @@ def _files(folder: RunFolder) -> Iterator[str]:
     path = folder.path
     if (path / "spec.json").read_bytes() != spec_bytes(folder.spec):
         yield f"{path / 'spec.json'} is not as it was written"
-    tail = path.name.rpartition("-")[2]
-    if len(tail) == 8 and tail != folder.hash[:8]:
-        yield f"{path / 'spec.json'}: its hash is {folder.hash[:8]}, but the folder's name says {tail}"
+    # a copy may have any name
+    ours = re.fullmatch(rf"{re.escape(file_safe(folder.spec['task']['name']))}-.*-([0-9a-f]{{8}})", path.name, re.DOTALL)
+    if ours and ours[1] != folder.hash[:8]:
+        yield f"{path / 'spec.json'}: its hash is {folder.hash[:8]}, but the folder's name says {ours[1]}"
     for name, kind in LOGS.items():
         yield from folder.log(name, kind).faults()
     yield from embeddings.faults(folder)
@@ -133,6 +136,8 @@ def _files(folder: RunFolder) -> Iterator[str]:
                 folder.read_json(file.name)
             except StoreError as error:
                 yield str(error)
+        elif file.name.startswith(".") and file.suffix == ".new":
+            yield f"{file} was left half-written by a process that was killed; the same command again removes it, as `rm` does"
         elif file.name not in known:
             yield f"{file} does not belong to a run"
 

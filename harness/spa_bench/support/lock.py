@@ -15,6 +15,7 @@ import platform
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from io import FileIO
 from pathlib import Path
 from typing import Literal
 
@@ -36,7 +37,7 @@ def hold(folder: Path, *, wait: Callable[[str], None] | None = None, instead: st
     path, told = folder / ".lock", False
     while True:
         try:
-            stream = path.open("a+", encoding="utf-8")
+            stream = path.open("ab+", buffering=0)  # closing a buffered one would write a second time
         except OSError as error:
             raise StoreError(f"cannot write to {folder}: {error.strerror}; {instead}") from error
         with stream:
@@ -59,9 +60,7 @@ def hold(folder: Path, *, wait: Callable[[str], None] | None = None, instead: st
                     sweep(folder)
                     yield
                 return
-            stream.truncate(0)
-            stream.write(json.dumps(_me()) + "\n")
-            stream.flush()
+            _sign(stream, path)
             sweep(folder)
             try:
                 yield
@@ -87,8 +86,8 @@ def _by_file(folder: Path, instead: str) -> Iterator[None]:
     else:
         raise StoreError(f"another process has just taken {folder}; wait for it or {instead}")
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            stream.write(json.dumps(_me()) + "\n")
+        with os.fdopen(descriptor, "wb", buffering=0) as stream:
+            _sign(stream, path)
         yield
     finally:
         path.unlink(missing_ok=True)
@@ -101,7 +100,7 @@ def _clear(path: Path) -> None:
         os.close(os.open(turn, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
     except FileExistsError:
         with contextlib.suppress(FileNotFoundError):
-            if time.time() - turn.stat().st_mtime > _REMOVAL_SECONDS:
+            if abs(time.time() - turn.stat().st_mtime) > _REMOVAL_SECONDS:  # a clock may have been set back meanwhile
                 turn.unlink()
         raise StoreError(f"another process removes {path} just now; run the same command again") from None
     try:
@@ -113,6 +112,15 @@ def _clear(path: Path) -> None:
 
 def _me() -> dict[str, object]:
     return {"host": platform.node(), "pid": os.getpid(), "started": _started(os.getpid())}
+
+
+def _sign(stream: FileIO, path: Path) -> None:
+    """Write this process as the owner. Raises StoreError where the file cannot be written, such as on a full disk."""
+    try:
+        stream.truncate(0)
+        stream.write(json.dumps(_me()).encode() + b"\n")
+    except OSError as error:
+        raise StoreError(f"cannot write {path}: {error.strerror}; make room and run the same command again") from error
 
 
 def _owner(path: Path) -> dict[str, object]:

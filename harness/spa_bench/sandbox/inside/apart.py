@@ -27,6 +27,7 @@ _SURROUNDINGS = {
     "localcontext", "setlocale", "setrecursionlimit", "set_int_max_str_digits", "globals", "vars", "__dict__", "modules",
     "reload", "seterr", "errstate", "exec", "eval", "import_module", "__import__", "tzset", "argv", "__setitem__",
 }  # fmt: skip
+_CATCH_STOP = {"StopIteration", "Exception", "BaseException"}
 _MISSING = object()
 
 
@@ -34,7 +35,7 @@ class Reading:
     """What the text of tests says about them."""
 
     def __init__(self, source: str, entry_point: str):
-        self.identity = self.captures = self.surroundings = self.mutates = False
+        self.identity = self.captures = self.surroundings = self.mutates = self.catches_stop = False
         self.modules: set[str] = set()
         self._candidates = {"candidate", entry_point}
         try:
@@ -46,6 +47,7 @@ class Reading:
         words |= {a.name for n in nodes if isinstance(n, ast.Import | ast.ImportFrom) for a in n.names}
         words |= {a.arg for n in nodes if isinstance(n, ast.arguments) for a in (*n.args, *n.kwonlyargs)}
         self.captures = bool(words & _CAPTURES)
+        self.catches_stop = bool(words & _CATCH_STOP) or any(isinstance(n, ast.ExceptHandler) and n.type is None for n in nodes)
         self.identity = bool(words & _IDENTITY) or any(self._compares_identity(n) for n in nodes)
         self.surroundings = bool(words & _SURROUNDINGS) or any(_sets_attribute(n) for n in nodes)
         self.mutates = self._mutates(nodes)

@@ -46,9 +46,14 @@ def unsent(shared: mmap.mmap) -> memoryview:
     return memoryview(shared)[HEADER.size : HEADER.size + size]
 
 
-def peek(shared: mmap.mmap, copy: mmap.mmap) -> int:
-    """Copy the frames that wait while a call runs. The result is their size in bytes; 0: the program sent some meanwhile."""
+def peek(shared: mmap.mmap, copy: mmap.mmap, call: int) -> int:
+    """Copy the frames that wait while that call runs. The result is their size in bytes; 0: another call runs.
+
+    What the program sent before the call began is in the pipe; once it has ended, the pipe may hold what belongs before these.
+    """
     before = progress(shared)
+    if before[0] != call:
+        return 0
     with unsent(shared) as view, memoryview(copy) as room:
         size = len(view)
         room[:size] = view

@@ -54,6 +54,7 @@ class _Candidate:
         self.most_noted = noted
         self.over: _Over | None = None
         self.inexact = ""  # the class of an exception that crossed as another one
+        self.stopped = ""  # a StopIteration that the program raised: for `map` and `zip` in the tests it means no more items
         self.is_function = False  # a plain one, with the name by which it is known
         self.surroundings: apart.Surroundings | None = None
         self._reading, self._lock = reading, threading.Lock()
@@ -82,6 +83,8 @@ class _Candidate:
             if after is not None:
                 _update(list(args), after[0])
                 _update(kwargs, after[1])
+        if isinstance(error, StopIteration):
+            self.stopped = calls.describe(error)
         if error:
             raise error
         return result
@@ -204,6 +207,8 @@ def judge(job: dict[str, Any]) -> None:
         verdict, message = _tests(job, scope, _proxy(program, job["entry_point"]))
         if verdict != "passed" and program.inexact:
             program.unproxied(f"raised {program.inexact}")
+        if verdict == "passed" and program.stopped and not reading.catches_stop:
+            verdict, message = "raised", f"{program.stopped}, which ended a loop of the tests"
     except _Over:
         verdict, message = "", ""
     if program.over:

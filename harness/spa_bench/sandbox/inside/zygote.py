@@ -283,7 +283,7 @@ class _RunningProgram:
             self.peeked = self.call
             while self.zygote.relay(self.pipe):  # what was sent before
                 pass
-            if size := calls.peek(self.zygote.shared, self.zygote.copy):
+            if size := calls.peek(self.zygote.shared, self.zygote.copy, self.call):
                 with memoryview(self.zygote.copy)[:size] as seen:
                     self.zygote.relay_bytes(seen, b"W")
 
