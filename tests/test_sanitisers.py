@@ -58,7 +58,8 @@ def test_a_run_says_in_how_many_answers_the_sanitisers_differ_and_both_values(ca
 def test_more_answers_than_time_allows_are_counted_as_not_compared(
     card: Path, sandbox: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(sanitisers, "_SQUARES", 66)  # the first answer has 8 lines, the others 2
+    first = 8**2 * len(ANSWERS[NAMES[0]])  # 8 lines
+    monkeypatch.setattr(sanitisers, "_BUDGET", first + 20)
     folder = mock_run(tmp_path / "runs", card, lambda request: ANSWERS[request.problem_id], n=1)
     content = folder.read_json("sanitisers.json")
     assert content is not None

@@ -1,7 +1,8 @@
 """evalplus' sanitiser beside ours, on the same answers: in how many they differ, and pass@1 with each.
 
-Only the answers in which they differ are graded twice. evalplus' sanitiser takes time with the square of an answer's lines, so
-answers are compared as long as a fixed number of lines allows; how many were is said.
+Only the answers in which they differ are graded twice. evalplus' sanitiser parses every run of an answer's lines, which takes
+time with the square of its lines and with its length. So answers are compared as long as a fixed budget allows, and how many
+were is said.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from spa_bench.tasks.base import Judge, Task
 from spa_bench.types import Grade, Key, Record
 
 _BENCHMARKS = frozenset({"humaneval", "humaneval-plus", "mbpp-plus"})  # on which evalplus' numbers are known
-_SQUARES = 4_000_000  # the most lines squared, summed over different answers: minutes
+_BUDGET = 2_000_000_000  # lines squared × characters, summed over different answers: minutes where all lines are statements
 
 
 def to_compare(folder: RunFolder) -> bool:
@@ -47,12 +48,12 @@ def compare_sanitisers(folder: RunFolder, task: Task, judge: Judge) -> None:
     compared: list[Record] = []
     differ: list[Record] = []
     seen: set[tuple[str, str]] = set()
-    squares = 0
+    cost = 0
     for record in records:
         if (answer := (record.problem, record.raw)) not in seen:
-            squares += (record.raw.count("\n") + 1) ** 2
+            cost += (record.raw.count("\n") + 1) ** 2 * len(record.raw)
             seen.add(answer)
-        if squares > _SQUARES:
+        if cost > _BUDGET:
             break
         compared.append(record)
         if record.raw.strip() and not record.failure:
