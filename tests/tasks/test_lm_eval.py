@@ -119,6 +119,45 @@ def test_examples_from_a_split_that_is_not_there_are_one_line(quiz: Path):
     assert len(task_of("lm-eval:quiz_two", include=quiz, local=[quiz.parent / "data"]).problems) == 2
 
 
+def test_a_split_of_examples_that_nobody_asks_for_need_not_be_there(quiz: Path):
+    dev = quiz.parent / "data" / "quiz" / "dev" / "two.jsonl"
+    dev.unlink()
+    config = {"sampler": "first_n", "split": "dev"}  # the other way to name the split of examples
+    define(
+        quiz, "quiz_two", {**QUIZ, "dataset_name": "two", "task": "quiz_two", "fewshot_split": None, "fewshot_config": config}
+    )
+    own = {"include": quiz, "local": [quiz.parent / "data"]}
+    assert [p.prompt for p in task_of("lm-eval:quiz_two", **own).problems] == ["test two 0:", "test two 1:"]
+    with pytest.raises(DataError, match="no file of the split 'dev', where the 1 examples of quiz_two come from"):
+        task_of("lm-eval:quiz_two", **own, fewshot=1)
+
+
+INLINE = {k: v for k, v in QUIZ.items() if k != "task"}
+TWO = {"dataset_name": "two"}
+
+
+@pytest.mark.parametrize(
+    ("group", "prompts"),
+    [
+        ({"task": [{"task": "quiz_one", **TWO}]}, {"quiz_one": "two"}),
+        ({"task": ["quiz_one"], **TWO}, {"quiz_one": "two"}),
+        ({"task": [{"task": "quiz_one", "dataset_name": "one"}], **TWO}, {"quiz_one": "one"}),
+        ({"task": ["quiz_two", {"group": "inner", "task": ["quiz_one"], **TWO}]}, {"quiz_two": "two", "quiz_one": "two"}),
+        ({"task": [{"group": "quiz", **TWO}]}, {"quiz_one": "two", "quiz_two": "two"}),
+        ({"task": ["a_tag"], **TWO}, {"quiz_three": "two"}),
+        ({"task": ["quiz_two", {"task": "mine", **INLINE}]}, {"quiz_two": "two", "over::mine": "one"}),
+    ],
+)
+def test_files_are_those_of_the_dataset_that_a_group_gives_its_tasks(group: Any, prompts: dict[str, str], quiz: Path):
+    define(quiz, "quiz_three", {**QUIZ, "task": "quiz_three", "tag": "a_tag"})
+    define(quiz, "over", {"group": "over", **group})
+    task = task_of("lm-eval:over", include=quiz, local=[quiz.parent / "data"])
+    count = {"one": 4, "two": 2}
+    assert [(p.id, p.prompt) for p in task.problems] == [
+        (f"{name}/{i}", f"test {data} {i}:") for name, data in prompts.items() for i in range(count[data])
+    ]
+
+
 def test_subjects_and_a_number_of_documents_narrow_a_group(quiz: Path):
     data = [quiz.parent / "data"]
     assert {p.tags for p in task_of("lm-eval:quiz", include=quiz, local=data, subjects=["two"]).problems} == {("quiz_two",)}

@@ -71,14 +71,17 @@ class Question:
 def questions(loaded: Loaded, options: LmEvalOptions, template: Template | None = None) -> list[Question]:
     """All documents of all tasks, in lm-eval's order; `template` makes prompts chat texts. Raises UsageError or DataError."""
     documents = []
-    for name, task in loaded.tasks.items():
-        with quiet(), seeded(), compiled_once(), _columns(name, task):
-            task.set_fewshot_seed(1234)  # lm-eval's: examples are drawn document by document, and may be drawn again here
-            _build(name, task, options, template)
+    with quiet(), seeded(loaded.generators), compiled_once():
+        for name, task in loaded.tasks.items():  # all of them first: what is read below may draw from the generators too
+            with _columns(name, task):
+                task.set_fewshot_seed(1234)  # lm-eval's: examples are drawn document by document, and may be drawn again here
+                _build(name, task, options, template)
+        for name, task in loaded.tasks.items():
             by_doc: dict[int, list[Any]] = {}
             for instance in task.instances:
                 by_doc.setdefault(instance.doc_id, []).append(instance)
-            documents += [_question(name, task, sorted(of, key=lambda i: i.idx)) for of in by_doc.values()]
+            with _columns(name, task):
+                documents += [_question(name, task, sorted(of, key=lambda i: i.idx)) for of in by_doc.values()]
     return documents
 
 
@@ -155,13 +158,13 @@ def _choice(name: str, place: str, task: Any, instances: Sequence[Any]) -> Quest
 def _right(task: Any, doc: Any, options: Sequence[str]) -> list[int]:
     """The right options of a document, as lm-eval reads it; none where only its own scoring knows them."""
     said = task.doc_to_text(doc) if getattr(task, "multiple_input", 0) else task.doc_to_target(doc)
-    right = []
+    right: dict[int, None] = {}  # a document may name one twice
     for one in said if isinstance(said, list) else [said]:
         if isinstance(one, int) and 0 <= one < len(options):
-            right.append(one)
+            right[one] = None
         elif isinstance(one, str) and one in options:
-            right.append(options.index(one))
-    return right
+            right[options.index(one)] = None
+    return list(right)
 
 
 def identity(found: Sequence[Question]) -> Iterator[list[object]]:

@@ -31,6 +31,10 @@ _SEED, _OTHER_SEED = 0, 1234  # lm-eval's own: of Python's generator, of numpy's
 _MINI = Path(__file__).resolve().parents[2] / "mini" / "nlu"
 
 
+Generators = tuple[Any, Any]
+"""The states of Python's and of numpy's global generator."""
+
+
 @dataclass(frozen=True)
 class Loaded:
     """Tasks and groups of lm-eval, loaded."""
@@ -39,6 +43,7 @@ class Loaded:
     groups: Mapping[str, Any]  # lm_eval.api.group.Group by name
     version: str  # of the task or group, and of lm-eval
     found: str  # the source of the documents
+    generators: Generators  # the global ones after loading, from which lm-eval goes on when it builds requests
 
 
 def harness() -> str:
@@ -68,16 +73,30 @@ def quiet() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def seeded() -> Iterator[None]:
-    """Within the block, which is within `quiet`, the global generators have lm-eval's seeds, as some of its tasks use them."""
-    before, numbers = random.getstate(), np.random.get_state()  # noqa: NPY002
+def seeded(begin: Generators | None = None) -> Iterator[None]:
+    """Within the block, which is within `quiet`, the global generators have lm-eval's seeds, or the states `begin`.
+
+    Some of lm-eval's tasks use them.
+    """
+    before = _generators()
     try:
-        random.seed(_SEED)
-        np.random.seed(_OTHER_SEED)  # noqa: NPY002
+        if begin is None:
+            random.seed(_SEED)
+            np.random.seed(_OTHER_SEED)  # noqa: NPY002
+        else:
+            _set_generators(begin)
         yield
     finally:
-        random.setstate(before)
-        np.random.set_state(numbers)  # noqa: NPY002
+        _set_generators(before)
+
+
+def _generators() -> Generators:
+    return random.getstate(), np.random.get_state()  # noqa: NPY002
+
+
+def _set_generators(states: Generators) -> None:
+    random.setstate(states[0])
+    np.random.set_state(states[1])  # noqa: NPY002
 
 
 @contextlib.contextmanager
@@ -126,11 +145,12 @@ def load(options: LmEvalOptions, places: tuple[DataPlace, ...]) -> Loaded:
         for name, task in tasks.items():
             _usable(name, task)
             _overridden(task, options)
+        generators = _generators()
     root = groups.get(options.task) or tasks.get(options.task)
     versions = {str(t.VERSION) for t in tasks.values()} if root is None else {str(getattr(root, "version", "N/A"))}
     if root is not None and options.task in tasks:
         versions = {str(root.VERSION)}
-    return Loaded(tasks, groups, f"{', '.join(sorted(versions))}; {own}", rewriting.found())
+    return Loaded(tasks, groups, f"{', '.join(sorted(versions))}; {own}", rewriting.found(), generators)
 
 
 def missing_column(error: Exception) -> str | None:
