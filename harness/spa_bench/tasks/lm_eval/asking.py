@@ -20,8 +20,8 @@ _LENGTHS = (
     "max_tokens",
     "max_completion_tokens",
 )  # the first one present counts, as in lm-eval
-Template = Callable[[Sequence[Mapping[str, str]], bool], str]
-"""(messages of role and content, whether the model's answer begins after them) -> text."""
+Template = Callable[[Sequence[Mapping[str, str]]], str]
+"""Messages of role and content -> the text before the answer, which the last one begins where it is the assistant's."""
 
 
 def stops_of(arguments: Mapping[str, Any]) -> tuple[str, ...]:
@@ -103,7 +103,7 @@ def _build(name: str, task: Any, options: LmEvalOptions, template: Template | No
     if template is not None:
 
         def render(history: Sequence[Mapping[str, str]], add_generation_prompt: bool = True) -> str:
-            return template(history, add_generation_prompt)
+            return template(history)  # the prompt of generation is left out exactly where the answer is begun
 
         chat = {
             "apply_chat_template": True,

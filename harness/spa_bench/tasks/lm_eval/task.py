@@ -34,7 +34,7 @@ class _Chat(Protocol):
     """A model that renders messages by its chat template; see spa_bench.models.base.ChatTrainable."""
 
     def as_chat(self, messages: Sequence[tuple[str, str]]) -> tuple[str, str]:
-        """(text before the answer, text that the template puts behind an answer)."""
+        """(text before the answer, or up to the end of an answer that is begun; text that the template puts behind one)."""
         ...
 
 
@@ -283,16 +283,15 @@ def _short(value: object) -> str:
 def template_of(model: _Chat) -> Template:
     """The function from lm-eval's messages to text: the model's chat template, as lm-eval's own model applies it."""
 
-    def render(history: Sequence[Mapping[str, str]], begin: bool) -> str:
+    def render(history: Sequence[Mapping[str, str]]) -> str:
         turns = [(m["role"], m["content"]) for m in history]
-        begun = "" if begin else turns.pop()[1]  # lm-eval's gen_prefix, the beginning of the answer
         try:
-            return model.as_chat(turns)[0] + begun
+            return model.as_chat(turns)[0]
         except ModelError:
             without = [turn for turn in turns if turn[0] != "system"]
             if without == turns:
                 raise
-            return model.as_chat(without)[0] + begun
+            return model.as_chat(without)[0]
 
     return render
 
