@@ -400,6 +400,20 @@ def test_a_prompt_that_leaves_no_room_is_refused_before_anything_is_done(quiz: P
     assert task.asked_by(model(longest - 1), 0) == Asking(())  # nothing is asked
 
 
+def test_a_prompt_that_a_drawn_part_leaves_out_may_be_too_long(quiz: Path):
+    rows = [{"text": f"{i} {'long ' * 100 * (i == 3)}:", "answer": 0} for i in range(8)]
+    (quiz.parent / "data" / "quiz" / "test" / "one.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    places = {"options.include": str(quiz), "options.local": [str(quiz.parent / "data")]}
+    task = load_task(load_task_card("lm-eval:quiz_one", {**places, "shuffle": 0}))
+    place = [p.id for p in task.problems].index("quiz_one/3")
+    assert place > 0
+    asking = task.asked_by(model(200), place)
+    assert [p.problem_id for p in asking.prompts] == [p.id for p in task.problems[:place]]
+    assert [a.problem_id for a in asking.asked] == [p.id for p in task.problems[:place]]
+    with pytest.raises(UsageError, match=r"quiz_one/3 needs .* it is the longest of 1 \(of "):
+        task.asked_by(model(200), place + 1)
+
+
 def test_cutting_is_asked_for_and_named(quiz: Path):
     task = task_of("lm-eval:quiz_one", include=quiz, local=[quiz.parent / "data"], fewshot=1, too_long="cut")
     assert not any(a.cut for a in task.asked_by(model(1000), None).asked)

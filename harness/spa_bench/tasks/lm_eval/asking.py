@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
+
 from spa_bench.errors import DataError, UsageError
 from spa_bench.support.text import one_line
 from spa_bench.tasks.lm_eval.library import Loaded, compiled_once, missing_column, quiet, seeded
@@ -160,8 +162,8 @@ def _right(task: Any, doc: Any, options: Sequence[str]) -> list[int]:
     said = task.doc_to_text(doc) if getattr(task, "multiple_input", 0) else task.doc_to_target(doc)
     right: dict[int, None] = {}  # a document may name one twice
     for one in said if isinstance(said, list) else [said]:
-        if isinstance(one, int) and 0 <= one < len(options):
-            right[one] = None
+        if isinstance(one, int | np.integer) and 0 <= one < len(options):
+            right[int(one)] = None
         elif isinstance(one, str) and one in options:
             right[options.index(one)] = None
     return list(right)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -100,7 +100,11 @@ class LmEvalTask:
         return f"{judging.metric},{judging.filter}"
 
     def asked_by(self, model: Named, limit: int | None) -> Asking:
-        """The prompts and options of the first `limit` problems for `model`; a problem with a single option has no choice.
+        """The prompts and options of the first `limit` problems for `model`; see `asked_of`."""
+        return self.asked_of(model, {p.id for p in self.problems[:limit]})
+
+    def asked_of(self, model: Named, problems: Container[str]) -> Asking:
+        """The prompts and options of `problems` for `model`; a problem with a single option has no choice.
 
         Text after a choice has the card's length and stop strings. Raises ModelError where the model has no chat template and
         the card wants one, and UsageError where a prompt leaves no room for its answer, or for a length or stop strings in the
@@ -113,7 +117,7 @@ class LmEvalTask:
             if not isinstance(model, _Chat):
                 raise ModelError(f"options.chat asks through a chat template, and model {model.name!r} has none here")
             documents = questions(self._loaded, self._options, template_of(model))
-        documents = documents[:limit]
+        documents = [q for q in documents if q.problem.id in problems]
         cut: Mapping[str, str] = {}  # problem -> prompt that was cut to fit the model's context
         long: frozenset[str] = frozenset()  # problems with an option that does not fit whole
         if isinstance(model, Tokenized):  # a model without a tokenizer here reports what does not fit during generation
