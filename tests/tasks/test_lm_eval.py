@@ -369,12 +369,39 @@ def test_a_column_that_is_not_there_is_named_with_those_that_are(quiz: Path):
         f"{file} has no column 'Incorrect Answer 3', which gpqa_main_zeroshot reads; it has Question, Correct Answer, "
         f"Incorrect Answer 1, Incorrect Answer 2"
     )
-    known = r"'{}', which quiz_one reads; it has text, answer$|reads the column '{}'; rows have text, answer$"
+    known = r"'{}', which quiz_one reads; it has text, answer$|reads '{}', which is no column; rows have text, answer$"
     for wrong, name in (({"doc_to_text": "{{txt}}"}, "txt"), ({"doc_to_target": "{{solution}}"}, "solution")):
         message = known.format(name, name)
         define(quiz, "quiz_one", {**QUIZ, **wrong})
         with pytest.raises(DataError, match=message):
             task_of("lm-eval:quiz_one", include=quiz, local=[quiz.parent / "data"])
+
+
+@pytest.mark.parametrize("key", ["doc_to_text", "doc_to_target", "doc_to_choice"])
+@pytest.mark.parametrize("fails", ["doc['text'] + None", "{}[doc['text']]", "1 / 0", "{}['answer']"])
+def test_a_function_of_a_task_that_fails_on_a_row_is_one_line(key: str, fails: str, quiz: Path):
+    lines = [f"{k}: {json.dumps(value)}" for k, value in QUIZ.items() if k != key]
+    (quiz / "quiz_one.yaml").write_text("\n".join([*lines, f"{key}: !function asking.asked"]))
+    right = {"doc_to_text": "doc['text']", "doc_to_target": "0", "doc_to_choice": "['red', 'green']"}[key]
+    (quiz / "asking.py").write_text(f"def asked(doc):\n    return {fails} if doc['text'] == 'test one 2:' else {right}\n")
+    with pytest.raises(DataError, match="lm-eval cannot ask quiz_one: ") as caught:
+        task_of("lm-eval:quiz_one", include=quiz, local=[quiz.parent / "data"])
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"filter_list": [{"name": "x", "filter": [{"function": "nope"}]}]}, "cannot load quiz_one: .*Unknown filter 'nope'"),
+        ({"fewshot_config": {"sampler": "nope", "split": "dev"}}, "cannot load quiz_one: .*contextsampler 'nope'"),
+        ({"metric_list": [{"metric": "nope"}]}, "lm-eval cannot load quiz_one: "),
+    ],
+)
+def test_a_name_that_lm_eval_does_not_know_is_not_called_a_column(wrong: dict[str, Any], message: str, quiz: Path):
+    define(quiz, "quiz_one", {**QUIZ, **wrong})
+    with pytest.raises(DataError, match=message) as caught:
+        task_of("lm-eval:quiz_one", include=quiz, local=[quiz.parent / "data"])
+    assert "column" not in str(caught.value)
 
 
 def test_files_of_a_run_that_have_moved_name_the_option_that_says_where_they_are(quiz: Path, tmp_path: Path):

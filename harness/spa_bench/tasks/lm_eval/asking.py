@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from spa_bench.errors import DataError, UsageError
+from spa_bench.errors import DataError, SpaBenchError, UsageError
 from spa_bench.support.text import one_line
-from spa_bench.tasks.lm_eval.library import Loaded, compiled_once, missing_column, quiet, seeded
+from spa_bench.tasks.lm_eval.library import Loaded, compiled_once, missing_column, quiet, seeded, told
 from spa_bench.tasks.lm_eval.options import LmEvalOptions
 from spa_bench.types import Asked, Problem
 
@@ -75,28 +75,34 @@ def questions(loaded: Loaded, options: LmEvalOptions, template: Template | None 
     documents = []
     with quiet(), seeded(loaded.generators), compiled_once():
         for name, task in loaded.tasks.items():  # all of them first: what is read below may draw from the generators too
-            with _columns(name, task):
+            with _named(name, task):
                 task.set_fewshot_seed(1234)  # lm-eval's: examples are drawn document by document, and may be drawn again here
                 _build(name, task, options, template)
         for name, task in loaded.tasks.items():
             by_doc: dict[int, list[Any]] = {}
             for instance in task.instances:
                 by_doc.setdefault(instance.doc_id, []).append(instance)
-            with _columns(name, task):
+            with _named(name, task):
                 documents += [_question(name, task, sorted(of, key=lambda i: i.idx)) for of in by_doc.values()]
     return documents
 
 
 @contextlib.contextmanager
-def _columns(name: str, task: Any) -> Iterator[None]:
-    """Within the block, a missing column becomes a DataError that names the columns that there are."""
+def _named(name: str, task: Any) -> Iterator[None]:
+    """Within the block, whatever a task's own functions raise becomes a DataError that names the task.
+
+    Where a column is missing, it names the columns that there are.
+    """
     try:
         yield
-    except Exception as error:
-        if (column := missing_column(error)) is None:
-            raise
-        there = ", ".join(map(str, next(iter(task.eval_docs), {})))
-        raise DataError(f"lm-eval cannot ask {name}: it reads the column {column!r}; rows have {there}") from error
+    except SpaBenchError:
+        raise
+    except (Exception, SystemExit) as error:  # the tasks' own functions raise anything
+        columns = list(map(str, next(iter(task.eval_docs), {})))
+        if (column := missing_column(error)) is None or column in columns:
+            raise DataError(f"lm-eval cannot ask {name}: {told(error)}") from error
+        there = ", ".join(columns)
+        raise DataError(f"lm-eval cannot ask {name}: it reads {column!r}, which is no column; rows have {there}") from error
 
 
 def _build(name: str, task: Any, options: LmEvalOptions, template: Template | None) -> None:

@@ -8,6 +8,7 @@ import logging
 import random
 import re
 import threading
+import traceback
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from spa_bench.tasks.lm_eval.options import LmEvalOptions
 from spa_bench.tasks.lm_eval.rewriting import Rewriting, items, shots_of
 
 _SEED, _OTHER_SEED = 0, 1234  # lm-eval's own: of Python's generator, of numpy's and of the few-shot examples
+_TOLD = 200  # letters of an error
 _MINI = Path(__file__).resolve().parents[2] / "mini" / "nlu"
 
 
@@ -153,12 +155,24 @@ def load(options: LmEvalOptions, places: tuple[DataPlace, ...]) -> Loaded:
     return Loaded(tasks, groups, f"{', '.join(sorted(versions))}; {own}", rewriting.found(), generators)
 
 
-def missing_column(error: Exception) -> str | None:
-    """The column that a task's own code or templates did not find in a row; None for another error."""
+def told(error: BaseException) -> str:
+    """An error in one line that is the same in every process."""
+    text = one_line(re.sub(r"0x[0-9a-f]+", "0x...", str(error)), _TOLD)
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def missing_column(error: BaseException) -> str | None:
+    """The column that a task's own code or templates did not find in a row; None for another error.
+
+    A name that lm-eval itself looks up, of a filter or a metric, is no column, and neither is that of a split.
+    """
     from jinja2 import UndefinedError
 
     if isinstance(error, KeyError):
-        return str(error.args[0])
+        *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+        place = Path(frame.f_code.co_filename)
+        of_library = "lm_eval" in place.parts and "tasks" not in place.parts
+        return None if of_library or place.name == "dataset_dict.py" else str(error.args[0])
     undefined = re.search(r"'(\w+)' is undefined", str(error)) if isinstance(error, UndefinedError) else None
     return undefined[1] if undefined else None
 

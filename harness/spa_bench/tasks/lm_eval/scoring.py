@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,11 +11,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from spa_bench.errors import DataError, UsageError
-from spa_bench.support.text import one_line
 from spa_bench.tasks.lm_eval.asking import Question
-from spa_bench.tasks.lm_eval.library import Loaded, quiet, seeded
+from spa_bench.tasks.lm_eval.library import Loaded, quiet, seeded, told
 
-_TOLD = 200  # letters of an error
 _FAR = -1000.0  # nats by which the other options lie below the chosen one
 Response = str | tuple[float, bool]
 """A text, or (log-probability in nats, whether greedy decoding writes it)."""
@@ -67,12 +64,6 @@ def _named(what: str) -> Iterator[None]:
         yield
     except (Exception, SystemExit) as error:  # the tasks' own functions raise anything
         raise DataError(f"lm-eval's scoring fails in {what}: {told(error)}") from error
-
-
-def told(error: BaseException) -> str:
-    """An error in one line that is the same in every process."""
-    text = one_line(re.sub(r"0x[0-9a-f]+", "0x...", str(error)), _TOLD)
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 class Judging:
