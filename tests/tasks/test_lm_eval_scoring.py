@@ -123,6 +123,17 @@ def test_several_answers_may_be_right(tiny_folder: Path, tiny_model: Any, tmp_pa
     assert_same(task, answered(task, tiny_model), reference(tmp_path / "yaml", "flags", tiny_folder))
 
 
+def test_numbers_of_right_answers_may_be_numpys(tmp_path: Path):
+    folder = tmp_path / "yaml"
+    choice_task(folder, "flags", 2)
+    lines = [f"{key}: {json.dumps(value)}" for key, value in json.loads((folder / "flags.yaml").read_text()).items()]
+    asked = [line for line in lines if not line.startswith("doc_to_target")] + ["doc_to_target: !function rights.right"]
+    (folder / "flags.yaml").write_text("\n".join(asked))
+    (folder / "rights.py").write_text("import numpy as np\n\ndef right(doc):\n    return list(np.arange(2))\n")
+    task = task_of("lm-eval:flags", include=folder)
+    assert [(p.reference, p.right) for p in task.problems] == [(" red", 2)] * 2
+
+
 def test_unconditional_options_are_scored_and_never_chosen(tiny_folder: Path, tiny_model: Any, tmp_path: Path):
     metrics = [{"metric": "acc_mutual_info", **MEAN}, {"metric": "acc", **MEAN}]
     choice_task(tmp_path / "yaml", "flags", 7, metric_list=metrics)

@@ -225,8 +225,9 @@ class LmEvalTask:
 
         {"harness": ..., "members": [{task or group: {"acc,none": ..., "acc_stderr,none": ..., "sample_len": ...}}]}. Each of
         a member's r = n / members answers to a generated task is a run of its own, and the values are means over these runs;
-        where the task itself has r repeats, the answers are its repeats. Documents without an answer are left out. Where a
-        function of the task fails, its value is None, and `failed` says why: {"task,metric,filter": reason}.
+        where the task itself has r repeats, the answers are its repeats. An answer that failed counts as the text that it has,
+        mostly none; documents without log-probabilities are left out. Where a function of the task fails, its value is None,
+        and `failed` says why: {"task,metric,filter": reason}.
         """
         known = {c.problem: c for c in choices}
         texts = {r.key: r.graded for r in records}
