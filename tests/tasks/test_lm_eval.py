@@ -219,6 +219,20 @@ def test_local_files_are_found_from_the_folder_of_the_card(quiz: Path):
     assert len(load_task(load_task_card(str(card))).problems) == 2
 
 
+def test_numbers_in_a_table_are_numbers_as_for_lm_eval(quiz: Path):
+    """lm-eval reads such a file through pandas; an answer "1" would be no option, and every answer wrong."""
+    file = quiz.parent / "data" / "quiz" / "test" / "two.jsonl"
+    file.with_suffix(".csv").write_text("text,answer,note\nfirst:,1,\nsecond:,0,x\n")
+    file.unlink()
+    task = task_of("lm-eval:quiz_two", include=quiz, local=[quiz.parent / "data"])
+    assert [(p.prompt, p.reference) for p in task.problems] == [("first:", " green"), ("second:", " red")]
+    assert rows(file.with_suffix(".csv"))[0] == {"text": "first:", "answer": 1, "note": None}
+    for broken in ("text,answer\n1,2,3\n", "text,answer\n1,2\n1,2,3\n", 'text\n"a\n', ""):
+        file.with_suffix(".csv").write_text(broken)
+        with pytest.raises(DataError, match=r"two\.csv is not valid CSV: .*\S$"):
+            rows(file.with_suffix(".csv"))
+
+
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_rows_are_read_from_every_kind_of_file(ending: str, tmp_path: Path):
     import gzip
@@ -226,7 +240,7 @@ def test_rows_are_read_from_every_kind_of_file(ending: str, tmp_path: Path):
     import pyarrow
     from pyarrow import parquet
 
-    wanted = [{"text": "a,\nb", "answer": "1"}, {"text": "ü", "answer": "0"}]
+    wanted = [{"text": "a,\nb", "answer": 1}, {"text": "ü", "answer": 0}]
     lines = "".join(json.dumps(row) + "\n" for row in wanted).encode()
     table = 'text,answer\n"a,\nb",1\nü,0\n'.encode()
     file = tmp_path / f"rows{ending}"
