@@ -49,7 +49,7 @@ HOMES |= {name: {"publish/report"} for name in ("altair", "vl_convert", "markups
 # export/grader.py is copied beside an exported task: it runs inside lm-eval, where it imports evalplus and nothing of ours
 HOMES |= {"openai": {"models/openai"}, "mauve": {"datasets/likeness.py"}}
 HOMES |= {"evalplus": {"tasks/evalplus.py", "publish/export/grader.py", "runs/references/passes.py"}, "lm_eval": LM_EVAL}
-HOMES |= {"ray": {"executors/ray_side.py"}, "pandas": {"api"}}
+HOMES |= {"ray": {"executors/ray_side.py"}, "pandas": {"api", "tasks/lm_eval/local.py"}}
 HOMES |= {"argparse": {"mini/train.py"}, "cyclopts": {"cli"}}  # no parsed command line below cli/
 
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -119,6 +119,45 @@ def test_examples_from_a_split_that_is_not_there_are_one_line(quiz: Path):
     assert len(task_of("lm-eval:quiz_two", include=quiz, local=[quiz.parent / "data"]).problems) == 2
 
 
+def test_a_split_of_examples_that_nobody_asks_for_need_not_be_there(quiz: Path):
+    dev = quiz.parent / "data" / "quiz" / "dev" / "two.jsonl"
+    dev.unlink()
+    config = {"sampler": "first_n", "split": "dev"}  # the other way to name the split of examples
+    define(
+        quiz, "quiz_two", {**QUIZ, "dataset_name": "two", "task": "quiz_two", "fewshot_split": None, "fewshot_config": config}
+    )
+    own = {"include": quiz, "local": [quiz.parent / "data"]}
+    assert [p.prompt for p in task_of("lm-eval:quiz_two", **own).problems] == ["test two 0:", "test two 1:"]
+    with pytest.raises(DataError, match="no file of the split 'dev', where the 1 examples of quiz_two come from"):
+        task_of("lm-eval:quiz_two", **own, fewshot=1)
+
+
+INLINE = {k: v for k, v in QUIZ.items() if k != "task"}
+TWO = {"dataset_name": "two"}
+
+
+@pytest.mark.parametrize(
+    ("group", "prompts"),
+    [
+        ({"task": [{"task": "quiz_one", **TWO}]}, {"quiz_one": "two"}),
+        ({"task": ["quiz_one"], **TWO}, {"quiz_one": "two"}),
+        ({"task": [{"task": "quiz_one", "dataset_name": "one"}], **TWO}, {"quiz_one": "one"}),
+        ({"task": ["quiz_two", {"group": "inner", "task": ["quiz_one"], **TWO}]}, {"quiz_two": "two", "quiz_one": "two"}),
+        ({"task": [{"group": "quiz", **TWO}]}, {"quiz_one": "two", "quiz_two": "two"}),
+        ({"task": ["a_tag"], **TWO}, {"quiz_three": "two"}),
+        ({"task": ["quiz_two", {"task": "mine", **INLINE}]}, {"quiz_two": "two", "over::mine": "one"}),
+    ],
+)
+def test_files_are_those_of_the_dataset_that_a_group_gives_its_tasks(group: Any, prompts: dict[str, str], quiz: Path):
+    define(quiz, "quiz_three", {**QUIZ, "task": "quiz_three", "tag": "a_tag"})
+    define(quiz, "over", {"group": "over", **group})
+    task = task_of("lm-eval:over", include=quiz, local=[quiz.parent / "data"])
+    count = {"one": 4, "two": 2}
+    assert [(p.id, p.prompt) for p in task.problems] == [
+        (f"{name}/{i}", f"test {data} {i}:") for name, data in prompts.items() for i in range(count[data])
+    ]
+
+
 def test_subjects_and_a_number_of_documents_narrow_a_group(quiz: Path):
     data = [quiz.parent / "data"]
     assert {p.tags for p in task_of("lm-eval:quiz", include=quiz, local=data, subjects=["two"]).problems} == {("quiz_two",)}
@@ -180,6 +219,20 @@ def test_local_files_are_found_from_the_folder_of_the_card(quiz: Path):
     assert len(load_task(load_task_card(str(card))).problems) == 2
 
 
+def test_numbers_in_a_table_are_numbers_as_for_lm_eval(quiz: Path):
+    """lm-eval reads such a file through pandas; an answer "1" would be no option, and every answer wrong."""
+    file = quiz.parent / "data" / "quiz" / "test" / "two.jsonl"
+    file.with_suffix(".csv").write_text("text,answer,note\nfirst:,1,\nsecond:,0,x\n")
+    file.unlink()
+    task = task_of("lm-eval:quiz_two", include=quiz, local=[quiz.parent / "data"])
+    assert [(p.prompt, p.reference) for p in task.problems] == [("first:", " green"), ("second:", " red")]
+    assert rows(file.with_suffix(".csv"))[0] == {"text": "first:", "answer": 1, "note": None}
+    for broken in ("text,answer\n1,2,3\n", "text,answer\n1,2\n1,2,3\n", 'text\n"a\n', ""):
+        file.with_suffix(".csv").write_text(broken)
+        with pytest.raises(DataError, match=r"two\.csv is not valid CSV: .*\S$"):
+            rows(file.with_suffix(".csv"))
+
+
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_rows_are_read_from_every_kind_of_file(ending: str, tmp_path: Path):
     import gzip
@@ -187,7 +240,7 @@ def test_rows_are_read_from_every_kind_of_file(ending: str, tmp_path: Path):
     import pyarrow
     from pyarrow import parquet
 
-    wanted = [{"text": "a,\nb", "answer": "1"}, {"text": "ü", "answer": "0"}]
+    wanted = [{"text": "a,\nb", "answer": 1}, {"text": "ü", "answer": 0}]
     lines = "".join(json.dumps(row) + "\n" for row in wanted).encode()
     table = 'text,answer\n"a,\nb",1\nü,0\n'.encode()
     file = tmp_path / f"rows{ending}"
@@ -330,12 +383,39 @@ def test_a_column_that_is_not_there_is_named_with_those_that_are(quiz: Path):
         f"{file} has no column 'Incorrect Answer 3', which gpqa_main_zeroshot reads; it has Question, Correct Answer, "
         f"Incorrect Answer 1, Incorrect Answer 2"
     )
-    known = r"'{}', which quiz_one reads; it has text, answer$|reads the column '{}'; rows have text, answer$"
+    known = r"'{}', which quiz_one reads; it has text, answer$|reads '{}', which is no column; rows have text, answer$"
     for wrong, name in (({"doc_to_text": "{{txt}}"}, "txt"), ({"doc_to_target": "{{solution}}"}, "solution")):
         message = known.format(name, name)
         define(quiz, "quiz_one", {**QUIZ, **wrong})
         with pytest.raises(DataError, match=message):
             task_of("lm-eval:quiz_one", include=quiz, local=[quiz.parent / "data"])
+
+
+@pytest.mark.parametrize("key", ["doc_to_text", "doc_to_target", "doc_to_choice"])
+@pytest.mark.parametrize("fails", ["doc['text'] + None", "{}[doc['text']]", "1 / 0", "{}['answer']"])
+def test_a_function_of_a_task_that_fails_on_a_row_is_one_line(key: str, fails: str, quiz: Path):
+    lines = [f"{k}: {json.dumps(value)}" for k, value in QUIZ.items() if k != key]
+    (quiz / "quiz_one.yaml").write_text("\n".join([*lines, f"{key}: !function asking.asked"]))
+    right = {"doc_to_text": "doc['text']", "doc_to_target": "0", "doc_to_choice": "['red', 'green']"}[key]
+    (quiz / "asking.py").write_text(f"def asked(doc):\n    return {fails} if doc['text'] == 'test one 2:' else {right}\n")
+    with pytest.raises(DataError, match="lm-eval cannot ask quiz_one: ") as caught:
+        task_of("lm-eval:quiz_one", include=quiz, local=[quiz.parent / "data"])
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"filter_list": [{"name": "x", "filter": [{"function": "nope"}]}]}, "cannot load quiz_one: .*Unknown filter 'nope'"),
+        ({"fewshot_config": {"sampler": "nope", "split": "dev"}}, "cannot load quiz_one: .*contextsampler 'nope'"),
+        ({"metric_list": [{"metric": "nope"}]}, "lm-eval cannot load quiz_one: "),
+    ],
+)
+def test_a_name_that_lm_eval_does_not_know_is_not_called_a_column(wrong: dict[str, Any], message: str, quiz: Path):
+    define(quiz, "quiz_one", {**QUIZ, **wrong})
+    with pytest.raises(DataError, match=message) as caught:
+        task_of("lm-eval:quiz_one", include=quiz, local=[quiz.parent / "data"])
+    assert "column" not in str(caught.value)
 
 
 def test_files_of_a_run_that_have_moved_name_the_option_that_says_where_they_are(quiz: Path, tmp_path: Path):
@@ -359,6 +439,20 @@ def test_a_prompt_that_leaves_no_room_is_refused_before_anything_is_done(quiz: P
     assert f"model 'mock' has a context of {longest - 1}" in said
     assert "options.fewshot" in said
     assert task.asked_by(model(longest - 1), 0) == Asking(())  # nothing is asked
+
+
+def test_a_prompt_that_a_drawn_part_leaves_out_may_be_too_long(quiz: Path):
+    rows = [{"text": f"{i} {'long ' * 100 * (i == 3)}:", "answer": 0} for i in range(8)]
+    (quiz.parent / "data" / "quiz" / "test" / "one.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    places = {"options.include": str(quiz), "options.local": [str(quiz.parent / "data")]}
+    task = load_task(load_task_card("lm-eval:quiz_one", {**places, "shuffle": 0}))
+    place = [p.id for p in task.problems].index("quiz_one/3")
+    assert place > 0
+    asking = task.asked_by(model(200), place)
+    assert [p.problem_id for p in asking.prompts] == [p.id for p in task.problems[:place]]
+    assert [a.problem_id for a in asking.asked] == [p.id for p in task.problems[:place]]
+    with pytest.raises(UsageError, match=r"quiz_one/3 needs .* it is the longest of 1 \(of "):
+        task.asked_by(model(200), place + 1)
 
 
 def test_cutting_is_asked_for_and_named(quiz: Path):

@@ -20,6 +20,7 @@ from spa_bench.runs.generate import generate
 from spa_bench.runs.grade import grade
 from spa_bench.runs.job import Job, load_task
 from spa_bench.runs.reopen import task_of
+from spa_bench.tasks.lm_eval.task import template_of
 from spa_bench.types import Asked, Decoding, Member
 
 if find_spec("lm_eval") is None:
@@ -71,6 +72,14 @@ def test_a_prompt_that_the_template_wrote_has_one_beginning(ours: HFModel, their
     ids = ours.codec.prompt(text)
     assert ids == theirs.tok_batch_encode([text])[0][0].tolist()
     assert ids.count(ids[0]) == 1
+
+
+@pytest.mark.parametrize("begun", ["So:", "So: ", " So"])
+def test_an_answer_that_is_begun_stands_where_the_template_writes_answers(begun: str, ours: HFModel, theirs: Any):
+    history = [*TURNS, {"role": "assistant", "content": begun}]
+    text = template_of(ours)(history)
+    assert text == theirs.apply_chat_template(history, add_generation_prompt=False)
+    assert text.endswith(f"[assistant] {begun}")
 
 
 def test_a_prompt_without_one_gets_one(ours: HFModel, theirs: Any):

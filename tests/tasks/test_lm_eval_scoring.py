@@ -18,9 +18,10 @@ import pytest
 
 from doubles import MockModel
 from nlu_reference import answered, assert_same, define, reference, scores, task_of, with_files
-from spa_bench.errors import DataError
+from spa_bench.errors import DataError, UsageError
 from spa_bench.tasks.lm_eval import asking
-from spa_bench.tasks.lm_eval.scoring import judged
+from spa_bench.tasks.lm_eval.library import quiet
+from spa_bench.tasks.lm_eval.scoring import judged, mean_of
 from spa_bench.tasks.lm_eval.task import LmEvalTask
 from spa_bench.types import Choices, Completion, Key, Record, Verdict
 
@@ -114,10 +115,23 @@ def test_several_answers_may_be_right(tiny_folder: Path, tiny_model: Any, tmp_pa
     choice_task(tmp_path / "yaml", "flags", 3, **{**rows_of(tmp_path / "yaml", "several", rows), "task": "flags"})
     task = task_of("lm-eval:flags", include=tmp_path / "yaml")
     assert [(p.choices, p.right) for p in task.problems] == [(3, 2), (3, 1), (3, 2)]
+    choice_task(tmp_path / "yaml", "twice", 1, doc_to_target=[0, 0, 2, 2])
+    assert task_of("lm-eval:twice", include=tmp_path / "yaml").problems[0].right == 2  # an answer that is named twice is one
     assert verdicts(task, *[chose("flags/0", i, draw=i) for i in range(3)]) == [
         Verdict.PASSED, Verdict.WRONG, Verdict.PASSED,
     ]  # fmt: skip
     assert_same(task, answered(task, tiny_model), reference(tmp_path / "yaml", "flags", tiny_folder))
+
+
+def test_numbers_of_right_answers_may_be_numpys(tmp_path: Path):
+    folder = tmp_path / "yaml"
+    choice_task(folder, "flags", 2)
+    lines = [f"{key}: {json.dumps(value)}" for key, value in json.loads((folder / "flags.yaml").read_text()).items()]
+    asked = [line for line in lines if not line.startswith("doc_to_target")] + ["doc_to_target: !function rights.right"]
+    (folder / "flags.yaml").write_text("\n".join(asked))
+    (folder / "rights.py").write_text("import numpy as np\n\ndef right(doc):\n    return list(np.arange(2))\n")
+    task = task_of("lm-eval:flags", include=folder)
+    assert [(p.reference, p.right) for p in task.problems] == [(" red", 2)] * 2
 
 
 def test_unconditional_options_are_scored_and_never_chosen(tiny_folder: Path, tiny_model: Any, tmp_path: Path):
@@ -153,6 +167,27 @@ def test_one_right_text_is_judged_by_what_greedy_decoding_writes(tiny_folder: Pa
     assert ours["acc,none"] == theirs.results["words"]["acc,none"]
     assert ours["perplexity,none"] == pytest.approx(theirs.results["words"]["perplexity,none"], rel=1e-5)
     assert ours["perplexity_stderr,none"] == pytest.approx(theirs.results["words"]["perplexity_stderr,none"], rel=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["multiple_choice", "generate_until"])
+def test_a_metric_of_which_less_is_better_calls_no_answer_right(kind: str, tmp_path: Path):
+    folder, less = tmp_path / "yaml", {"aggregation": "mean", "higher_is_better": False}
+    make = choice_task if kind == "multiple_choice" else lambda folder, name, _, **changes: text_task(folder, name, **changes)
+    make(folder, "crowd", 3, metric_list=[{"metric": "stereotyped", **less}, {"metric": "fair", **MEAN}])
+    path = folder / "crowd.yaml"  # JSON has no tags: as the first line of a block it is YAML
+    lines = [f"{key}: {json.dumps(value)}" for key, value in json.loads(path.read_text()).items()]
+    path.write_text("\n".join([*lines, "process_results: !function judging.judge"]))
+    said = "results[0][0] == 0.0" if kind == "multiple_choice" else "results[0] == '2'"
+    (folder / "judging.py").write_text(
+        f"def judge(doc, results):\n    bad = float({said})\n    return {{'stereotyped': bad, 'fair': 1 - bad}}\n"
+    )
+    task = task_of("lm-eval:crowd", include=folder)
+    assert str(task.describe()["scoring"]["crowd"]["verdict"]).startswith("fair,")  # type: ignore[index]
+    path.write_text("\n".join([*lines, "process_results: !function judging.judge"]).replace("true", "false"))
+    with pytest.raises(
+        UsageError, match=r"no metric that calls .* \(it has stereotyped, of which less is better, fair, of which"
+    ):
+        task_of("lm-eval:crowd", include=folder).describe()
 
 
 def test_filters_are_lm_evals_and_the_first_decides(tmp_path: Path):
@@ -250,6 +285,27 @@ def test_gpqas_choices_are_shuffled_as_lm_eval_shuffles_them(tiny_folder: Path, 
     assert random.random() == drawn  # the global generator is where it was
 
 
+def test_a_task_that_draws_while_it_is_asked_draws_as_in_lm_eval(tmp_path: Path):
+    folder = tmp_path / "yaml"
+    for name in ("first", "second"):
+        choice_task(folder, name, 5)
+        lines = [f"{key}: {json.dumps(value)}" for key, value in json.loads((folder / f"{name}.yaml").read_text()).items()]
+        asked = [line for line in lines if not line.startswith("doc_to_text")] + ["doc_to_text: !function drawing.asked"]
+        (folder / f"{name}.yaml").write_text("\n".join(asked))
+    draw = "import random\n\ndef asked(doc):\n    return doc['text'] + ''.join(random.sample('abcdefgh', 8))\n"
+    (folder / "drawing.py").write_text(draw)
+    define(folder, "both", {"group": "both", "task": ["first", "second"]})
+    with quiet():
+        from lm_eval import simple_evaluate
+        from lm_eval.tasks import TaskManager
+
+        manager = TaskManager(include_path=str(folder), include_defaults=False)
+        theirs = simple_evaluate(model="dummy", tasks=["both"], task_manager=manager, bootstrap_iters=0)["samples"]
+    task = task_of("lm-eval:both", include=folder)
+    wanted = {f"{name}/{row['doc_id']}": row["arguments"][0][0] for name, rows in theirs.items() for row in rows}
+    assert {p.id: p.prompt for p in task.problems} == wanted
+
+
 # functions of a task that fail ---------------------------------------------------------------------------------------
 
 
@@ -272,6 +328,13 @@ def test_a_metric_whose_aggregation_fails_is_missing_with_the_reason_and_the_oth
     assert scores["all"].get("f1,none") is None
     assert list(found["failed"]) == ["flags,f1,none"]
     assert found["failed"]["flags,f1,none"].startswith("f1 of flags: its aggregation fails: ValueError: Target is multiclass")
+
+
+def test_a_score_that_one_run_lacks_has_no_mean():
+    whole = {"sums": {"exact_match,none": 1.0, "sample_len": 2}}
+    for tables in ([whole, {}], [{}, whole], [whole, {"sums": {"sample_len": 2}}]):
+        assert mean_of(tables)["sums"]["exact_match,none"] is None
+    assert mean_of([whole, {"sums": {"exact_match,none": 0.5, "sample_len": 2}}])["sums"]["exact_match,none"] == 0.75
 
 
 def test_a_process_results_that_fails_names_task_and_document(tmp_path: Path):
@@ -344,7 +407,7 @@ def test_each_of_two_threads_has_its_own_draw_of_the_examples(monkeypatch: pytes
         done.append((threading.current_thread().name, "draw"))
 
     def ask() -> None:
-        asking.questions(SimpleNamespace(tasks={"sums": Shared()}), None)  # type: ignore[arg-type]
+        asking.questions(SimpleNamespace(tasks={"sums": Shared()}, generators=None), None)  # type: ignore[arg-type]
 
     monkeypatch.setattr(asking, "_build", build)
     monkeypatch.setattr(asking, "compiled_once", nullcontext)

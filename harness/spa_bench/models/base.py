@@ -276,7 +276,8 @@ class ChatTrainable(ChatModel, Protocol):
     def as_chat(self, messages: Sequence[tuple[str, str]]) -> tuple[str, str]:
         """(text before an answer to `messages` in generation, text that the template puts behind an answer).
 
-        Raises ModelError when there is no chat template, or it refuses the messages.
+        Where the last message is the assistant's, the text ends with it: the answer is begun. Raises ModelError when there is
+        no chat template, or it refuses the messages.
         """
         ...
 

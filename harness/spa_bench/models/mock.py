@@ -263,7 +263,8 @@ class MockModel:
 
     def as_chat(self, messages: Sequence[tuple[str, str]]) -> tuple[str, str]:
         """See ChatTrainable.as_chat."""
-        return _words(messages), "\n"
+        text = _words(messages)
+        return text[:-1] if messages and messages[-1][0] == "assistant" else text, "\n"
 
     def encode_chat(self, prompt: str, completion: str, ending: str) -> tuple[list[int], list[int]]:
         """See ChatTrainable.encode_chat."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -123,6 +123,15 @@ class TextsTask(Task, Protocol):
 
     def cut(self, text: str) -> str:
         """`text` before its first stop string, without trailing white space."""
+        ...
+
+
+@runtime_checkable
+class PartAsked(Protocol):
+    """A Task that may refuse problems of its own for a model, and so has to know which ones are asked."""
+
+    def asked_of(self, model: Named, problems: Container[str]) -> Asking:
+        """`asked_by` for the problems of these names, in the order of the task. Raises as that."""
         ...
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 
 from spa_bench.support.seeds import derive_seed
-from spa_bench.tasks.base import Asking, Judge, Named, Options, Task, TextsTask
+from spa_bench.tasks.base import Asking, Judge, Named, Options, PartAsked, Task, TextsTask
 from spa_bench.types import Behaviour, Choices, Completion, Grade, Problem, Record
 
 
@@ -104,7 +104,8 @@ class _Shuffled:
 
     def asked_by(self, model: Named, limit: int | None) -> Asking:
         """See Task.asked_by."""
-        place, asking = self._places(limit), self._whole.asked_by(model, None)
+        place, whole = self._places(limit), self._whole
+        asking = whole.asked_of(model, place) if isinstance(whole, PartAsked) else whole.asked_by(model, None)
         prompts = sorted((p for p in asking.prompts if p.problem_id in place), key=lambda p: place[p.problem_id])
         asked = sorted((a for a in asking.asked if a.problem_id in place), key=lambda a: place[a.problem_id])
         return Asking(tuple(prompts), tuple(asked))

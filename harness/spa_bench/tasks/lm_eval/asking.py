@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from spa_bench.errors import DataError, UsageError
+import numpy as np
+
+from spa_bench.errors import DataError, SpaBenchError, UsageError
 from spa_bench.support.text import one_line
-from spa_bench.tasks.lm_eval.library import Loaded, compiled_once, missing_column, quiet, seeded
+from spa_bench.tasks.lm_eval.library import Loaded, compiled_once, missing_column, quiet, seeded, told
 from spa_bench.tasks.lm_eval.options import LmEvalOptions
 from spa_bench.types import Asked, Problem
 
@@ -20,8 +22,8 @@ _LENGTHS = (
     "max_tokens",
     "max_completion_tokens",
 )  # the first one present counts, as in lm-eval
-Template = Callable[[Sequence[Mapping[str, str]], bool], str]
-"""(messages of role and content, whether the model's answer begins after them) -> text."""
+Template = Callable[[Sequence[Mapping[str, str]]], str]
+"""Messages of role and content -> the text before the answer, which the last one begins where it is the assistant's."""
 
 
 def stops_of(arguments: Mapping[str, Any]) -> tuple[str, ...]:
@@ -71,27 +73,36 @@ class Question:
 def questions(loaded: Loaded, options: LmEvalOptions, template: Template | None = None) -> list[Question]:
     """All documents of all tasks, in lm-eval's order; `template` makes prompts chat texts. Raises UsageError or DataError."""
     documents = []
-    for name, task in loaded.tasks.items():
-        with quiet(), seeded(), compiled_once(), _columns(name, task):
-            task.set_fewshot_seed(1234)  # lm-eval's: examples are drawn document by document, and may be drawn again here
-            _build(name, task, options, template)
+    with quiet(), seeded(loaded.generators), compiled_once():
+        for name, task in loaded.tasks.items():  # all of them first: what is read below may draw from the generators too
+            with _named(name, task):
+                task.set_fewshot_seed(1234)  # lm-eval's: examples are drawn document by document, and may be drawn again here
+                _build(name, task, options, template)
+        for name, task in loaded.tasks.items():
             by_doc: dict[int, list[Any]] = {}
             for instance in task.instances:
                 by_doc.setdefault(instance.doc_id, []).append(instance)
-            documents += [_question(name, task, sorted(of, key=lambda i: i.idx)) for of in by_doc.values()]
+            with _named(name, task):
+                documents += [_question(name, task, sorted(of, key=lambda i: i.idx)) for of in by_doc.values()]
     return documents
 
 
 @contextlib.contextmanager
-def _columns(name: str, task: Any) -> Iterator[None]:
-    """Within the block, a missing column becomes a DataError that names the columns that there are."""
+def _named(name: str, task: Any) -> Iterator[None]:
+    """Within the block, whatever a task's own functions raise becomes a DataError that names the task.
+
+    Where a column is missing, it names the columns that there are.
+    """
     try:
         yield
-    except Exception as error:
-        if (column := missing_column(error)) is None:
-            raise
-        there = ", ".join(map(str, next(iter(task.eval_docs), {})))
-        raise DataError(f"lm-eval cannot ask {name}: it reads the column {column!r}; rows have {there}") from error
+    except SpaBenchError:
+        raise
+    except (Exception, SystemExit) as error:  # the tasks' own functions raise anything
+        columns = list(map(str, next(iter(task.eval_docs), {})))
+        if (column := missing_column(error)) is None or column in columns:
+            raise DataError(f"lm-eval cannot ask {name}: {told(error)}") from error
+        there = ", ".join(columns)
+        raise DataError(f"lm-eval cannot ask {name}: it reads {column!r}, which is no column; rows have {there}") from error
 
 
 def _build(name: str, task: Any, options: LmEvalOptions, template: Template | None) -> None:
@@ -100,7 +111,7 @@ def _build(name: str, task: Any, options: LmEvalOptions, template: Template | No
     if template is not None:
 
         def render(history: Sequence[Mapping[str, str]], add_generation_prompt: bool = True) -> str:
-            return template(history, add_generation_prompt)
+            return template(history)  # the prompt of generation is left out exactly where the answer is begun
 
         chat = {
             "apply_chat_template": True,
@@ -155,13 +166,13 @@ def _choice(name: str, place: str, task: Any, instances: Sequence[Any]) -> Quest
 def _right(task: Any, doc: Any, options: Sequence[str]) -> list[int]:
     """The right options of a document, as lm-eval reads it; none where only its own scoring knows them."""
     said = task.doc_to_text(doc) if getattr(task, "multiple_input", 0) else task.doc_to_target(doc)
-    right = []
+    right: dict[int, None] = {}  # a document may name one twice
     for one in said if isinstance(said, list) else [said]:
-        if isinstance(one, int) and 0 <= one < len(options):
-            right.append(one)
+        if isinstance(one, int | np.integer) and 0 <= one < len(options):
+            right[int(one)] = None
         elif isinstance(one, str) and one in options:
-            right.append(options.index(one))
-    return right
+            right[options.index(one)] = None
+    return list(right)
 
 
 def identity(found: Sequence[Question]) -> Iterator[list[object]]:

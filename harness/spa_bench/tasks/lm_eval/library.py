@@ -8,6 +8,7 @@ import logging
 import random
 import re
 import threading
+import traceback
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -28,7 +29,12 @@ from spa_bench.tasks.lm_eval.options import LmEvalOptions
 from spa_bench.tasks.lm_eval.rewriting import Rewriting, items, shots_of
 
 _SEED, _OTHER_SEED = 0, 1234  # lm-eval's own: of Python's generator, of numpy's and of the few-shot examples
+_TOLD = 200  # letters of an error
 _MINI = Path(__file__).resolve().parents[2] / "mini" / "nlu"
+
+
+Generators = tuple[Any, Any]
+"""The states of Python's and of numpy's global generator."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,7 @@ class Loaded:
     groups: Mapping[str, Any]  # lm_eval.api.group.Group by name
     version: str  # of the task or group, and of lm-eval
     found: str  # the source of the documents
+    generators: Generators  # the global ones after loading, from which lm-eval goes on when it builds requests
 
 
 def harness() -> str:
@@ -68,16 +75,30 @@ def quiet() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def seeded() -> Iterator[None]:
-    """Within the block, which is within `quiet`, the global generators have lm-eval's seeds, as some of its tasks use them."""
-    before, numbers = random.getstate(), np.random.get_state()  # noqa: NPY002
+def seeded(begin: Generators | None = None) -> Iterator[None]:
+    """Within the block, which is within `quiet`, the global generators have lm-eval's seeds, or the states `begin`.
+
+    Some of lm-eval's tasks use them.
+    """
+    before = _generators()
     try:
-        random.seed(_SEED)
-        np.random.seed(_OTHER_SEED)  # noqa: NPY002
+        if begin is None:
+            random.seed(_SEED)
+            np.random.seed(_OTHER_SEED)  # noqa: NPY002
+        else:
+            _set_generators(begin)
         yield
     finally:
-        random.setstate(before)
-        np.random.set_state(numbers)  # noqa: NPY002
+        _set_generators(before)
+
+
+def _generators() -> Generators:
+    return random.getstate(), np.random.get_state()  # noqa: NPY002
+
+
+def _set_generators(states: Generators) -> None:
+    random.setstate(states[0])
+    np.random.set_state(states[1])  # noqa: NPY002
 
 
 @contextlib.contextmanager
@@ -126,19 +147,32 @@ def load(options: LmEvalOptions, places: tuple[DataPlace, ...]) -> Loaded:
         for name, task in tasks.items():
             _usable(name, task)
             _overridden(task, options)
+        generators = _generators()
     root = groups.get(options.task) or tasks.get(options.task)
     versions = {str(t.VERSION) for t in tasks.values()} if root is None else {str(getattr(root, "version", "N/A"))}
     if root is not None and options.task in tasks:
         versions = {str(root.VERSION)}
-    return Loaded(tasks, groups, f"{', '.join(sorted(versions))}; {own}", rewriting.found())
+    return Loaded(tasks, groups, f"{', '.join(sorted(versions))}; {own}", rewriting.found(), generators)
 
 
-def missing_column(error: Exception) -> str | None:
-    """The column that a task's own code or templates did not find in a row; None for another error."""
+def told(error: BaseException) -> str:
+    """An error in one line that is the same in every process."""
+    text = one_line(re.sub(r"0x[0-9a-f]+", "0x...", str(error)), _TOLD)
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def missing_column(error: BaseException) -> str | None:
+    """The column that a task's own code or templates did not find in a row; None for another error.
+
+    A name that lm-eval itself looks up, of a filter or a metric, is no column, and neither is that of a split.
+    """
     from jinja2 import UndefinedError
 
     if isinstance(error, KeyError):
-        return str(error.args[0])
+        *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+        place = Path(frame.f_code.co_filename)
+        of_library = "lm_eval" in place.parts and "tasks" not in place.parts
+        return None if of_library or place.name == "dataset_dict.py" else str(error.args[0])
     undefined = re.search(r"'(\w+)' is undefined", str(error)) if isinstance(error, UndefinedError) else None
     return undefined[1] if undefined else None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import zlib
@@ -13,6 +12,7 @@ from typing import Any
 
 from spa_bench.errors import DataError
 from spa_bench.support.files import unpacked
+from spa_bench.support.text import one_line
 from spa_bench.support.user_json import read_json
 
 ENDINGS = (".jsonl", ".jsonl.gz", ".json", ".csv", ".parquet")
@@ -80,8 +80,9 @@ def rows(path: Path) -> list[dict[str, Any]]:
         text = raw.decode("utf-8-sig")
     except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
         raise DataError(f"cannot read the rows in {path}: {error}") from error
+    content: list[Any]
     if path.suffix == ".csv":
-        content: list[Any] = list(csv.DictReader(io.StringIO(text)))
+        content = _csv(text, path)
     elif path.suffix == ".json":
         content = _list(text, path)
     else:
@@ -89,6 +90,21 @@ def rows(path: Path) -> list[dict[str, Any]]:
     if not content or not all(isinstance(row, dict) for row in content):
         raise DataError(f"{path} holds no rows, or something else than rows")
     return content
+
+
+def _csv(text: str, path: Path) -> list[Any]:
+    """The rows as `datasets` reads them for lm-eval: a column of numbers has numbers, and nothing is None."""
+    import pandas
+    import pyarrow
+
+    try:
+        table = pandas.read_csv(io.StringIO(text), low_memory=False)  # one type a column, however long it is
+    except ValueError as error:  # pandas' own errors are of it
+        raise DataError(f"{path} is not valid CSV: {one_line(error)}") from error
+    if not isinstance(table.index, pandas.RangeIndex):  # it takes the first fields of such rows for names of the rows
+        raise DataError(f"{path} is not valid CSV: its rows have more fields than its first line, which names the columns")
+    found: list[Any] = pyarrow.Table.from_pandas(table, preserve_index=False).to_pylist()
+    return found
 
 
 def _list(text: str, path: Path) -> list[Any]:

@@ -148,4 +148,4 @@ class SamplerLM(LM):  # type: ignore[misc]  # lm-eval has no types
         """The messages as the model's chat template writes them. Raises ModelError where it has none."""
         from spa_bench.tasks.lm_eval.task import template_of
 
-        return template_of(self._model)(chat_history, add_generation_prompt)
+        return template_of(self._model)(chat_history)

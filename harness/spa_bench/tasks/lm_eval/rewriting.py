@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -31,12 +31,12 @@ class Rewriting:
         """Rewrite the definitions behind `options.task`. Raises UsageError for an unknown subject."""
         if self._options.subjects:
             self._kept = {self._named(subject) for subject in self._options.subjects}
-        self._entry(self._options.task)
+        self._entry(self._options.task, {})
 
     def found(self) -> str:
         """The source of the documents, for a reader."""
         where = ", ".join(sorted(self._from)) or ("the package" if self._options.include == "mini" else "lm-eval")
-        return "; ".join([where, *self._notes])
+        return "; ".join(dict.fromkeys([where, *self._notes]))
 
     def without(self, column: str) -> tuple[Path, list[str]] | None:
         """(a file in the place of the hub that has no such column, the columns that it has); None where all have it."""
@@ -72,58 +72,77 @@ class Rewriting:
             else:
                 yield from self._leaves(item if isinstance(item, str) else item.get("group") or item["task"])
 
-    def _entry(self, name: str) -> bool:
-        """Rewrite one definition; the result says whether any task of it is left."""
+    def _entry(self, name: str, above: Mapping[str, Any]) -> bool:
+        """Rewrite one definition, to which groups above it give other keys; the result says whether any task of it is left."""
         if name not in self._done:
             entry = self._index[name]
             if entry.kind.name == "TAG":
-                tagged = {t for t in entry.tags if t in self._index and self._entry(t)}
+                tagged = {t for t in entry.tags if t in self._index and self._entry(t, above)}
                 self._index[name], left = replace(entry, tags=tagged), bool(tagged)
             elif entry.kind.name == "GROUP":
-                cfg = self._group(_definition(entry))
+                cfg = self._group(_definition(entry), above)
                 self._index[name], left = replace(entry, yaml_path=None, cfg=cfg), bool(cfg["task"])
             else:
                 left = self._kept is None or name in self._kept
-                if left and entry.kind.name == "TASK":
-                    self._index[name] = self._local(entry)
+                if left and (changes := self._changes(entry, above)):
+                    self._index[name] = replace(entry, yaml_path=None, cfg=_definition(entry) | changes)
             self._done[name] = left
         return self._done[name]
 
-    def _group(self, cfg: Mapping[str, Any]) -> dict[str, Any]:
-        kept = []
-        for item in items(cfg):
-            name = item if isinstance(item, str) else item.get("group") or item["task"]
-            if name in self._index:
-                kept += [item] if self._entry(name) else []
-            elif isinstance(item, dict) and "group" in item:
-                inner = self._group(item)
-                kept += [inner] if inner["task"] else []
-            elif self._kept is None or name in self._kept:
-                kept.append(item)
-        return {**cfg, "task": kept}
+    def _group(self, cfg: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+        """The definition of a group with rewritten members. Keys from `above`, and then its own, replace those of its tasks."""
+        from lm_eval.config.group import GroupConfig
 
-    def _local(self, entry: Any) -> Any:
-        """The definition of a task with files in the place of its dataset, where there are some."""
-        cfg = _definition(entry)
+        own = {f.name for f in fields(GroupConfig)}
+        given = {k: v for k, v in cfg.items() if k not in own} | dict(above)
+        return {**cfg, "task": [member for item in items(cfg) for member in self._members(item, given)]}
+
+    def _members(self, item: Any, above: Mapping[str, Any]) -> Iterator[Any]:
+        """A member of a group, rewritten: none where nothing of it is left, and the tasks of a tag one by one."""
+        own = {k: v for k, v in item.items() if k not in {"task", "group"}} if isinstance(item, dict) else {}
+        name = item if isinstance(item, str) else item.get("group") or item["task"]
+        entry = self._index.get(name)
+        if entry is None and isinstance(item, dict) and "group" in item:
+            inner = self._group(item, above)
+            yield from [inner] if inner["task"] else []
+        elif entry is not None and (entry.kind.name == "GROUP" or (entry.kind.name == "TAG" and own)):
+            yield from [item] if self._entry(name, {**above, **own}) else []
+        elif entry is not None and entry.kind.name == "TAG":
+            for tagged in sorted(entry.tags):
+                yield from self._members(tagged, above) if tagged in self._index else ()
+        elif self._kept is None or name in self._kept:
+            changes = self._changes(entry, {**above, **own, "task": name})
+            yield {"task": name, **own, **changes} if changes else item
+
+    def _changes(self, entry: Any, above: Mapping[str, Any]) -> dict[str, Any]:
+        """The keys by which a task reads files in the place of its dataset, where there are some.
+
+        `above` are the keys that groups give it. `entry` is None for a task that a group defines within itself.
+        """
+        if entry is not None and entry.kind.name != "TASK":
+            return {}
+        cfg = {**(_definition(entry) if entry is not None else {}), **above}
         path = cfg.get("dataset_path")
         if not self._places or not path or path in _FILES or cfg.get("custom_dataset"):
-            return entry
+            return {}
         evaluated = str(cfg.get("test_split") or cfg.get("validation_split"))
         few = _split_of(cfg)
         splits = [s for s in {cfg.get("training_split"), cfg.get("validation_split"), cfg.get("test_split"), few} if s]
         files = find(self._places, path, cfg.get("dataset_name") or "", sorted(splits), evaluated)
         if files is None:
-            return entry
+            return {}
         self._from.add(f"{files.place.path} (by {'options.local' if files.place.asked else 'SPA_BENCH_DATA'})")
         self._files += files.splits.values()
-        cfg = self._without_missing(cfg, files, few)
-        cfg |= {"custom_dataset": dataset_of(files), "dataset_kwargs": None}
-        if callable(cfg.get("process_docs")):
-            cfg["process_docs"] = remembered(cfg["process_docs"])
-        return replace(entry, yaml_path=None, cfg=cfg)
+        changes: dict[str, Any] = dict.fromkeys(self._missing(cfg, files, few))
+        changes |= {"custom_dataset": dataset_of(files), "dataset_kwargs": None}
+        if callable(process := cfg.get("process_docs")):
+            changes["process_docs"] = remembered(process)
+        if "fewshot_split" in changes and cfg.get("fewshot_config"):
+            changes["fewshot_config"] = {**cfg["fewshot_config"], "split": None}
+        return changes
 
-    def _without_missing(self, cfg: dict[str, Any], found: Found, few: str | None) -> dict[str, Any]:
-        """The definition without splits that have no file. Raises DataError where examples have to come from one."""
+    def _missing(self, cfg: Mapping[str, Any], found: Found, few: str | None) -> set[str]:
+        """The keys of a definition whose splits have no file. Raises DataError where examples have to come from one."""
         missing = {k for k in ("training_split", "validation_split") if cfg.get(k) and cfg[k] not in found.splits}
         shots = shots_of(cfg.get("num_fewshot"), self._options)
         if few and few not in found.splits:
@@ -137,7 +156,7 @@ class Rewriting:
             self._notes.append(
                 f"{cfg['task']} has its examples from the split it is asked of: {cfg['training_split']!r} is not there"
             )
-        return {k: None if k in missing else v for k, v in cfg.items()}
+        return missing
 
 
 def _definition(entry: Any) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,11 +11,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from spa_bench.errors import DataError, UsageError
-from spa_bench.support.text import one_line
 from spa_bench.tasks.lm_eval.asking import Question
-from spa_bench.tasks.lm_eval.library import Loaded, quiet, seeded
+from spa_bench.tasks.lm_eval.library import Loaded, quiet, seeded, told
 
-_TOLD = 200  # letters of an error
 _FAR = -1000.0  # nats by which the other options lie below the chosen one
 Response = str | tuple[float, bool]
 """A text, or (log-probability in nats, whether greedy decoding writes it)."""
@@ -69,12 +66,6 @@ def _named(what: str) -> Iterator[None]:
         raise DataError(f"lm-eval's scoring fails in {what}: {told(error)}") from error
 
 
-def told(error: BaseException) -> str:
-    """An error in one line that is the same in every process."""
-    text = one_line(re.sub(r"0x[0-9a-f]+", "0x...", str(error)), _TOLD)
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
-
-
 class Judging:
     """The number of lm-eval that decides whether an answer to a task is right."""
 
@@ -98,7 +89,10 @@ def _filter(task: Any, name: str, wanted: str) -> str:
 
 
 def _metric(task: Any, question: Question, name: str) -> str:
-    """The metric that decides: acc, exact_match, or the first of the task's that is 0 or 1 for right and wrong answers."""
+    """The metric that decides: acc, exact_match, or the first of the task's that is 0 or 1 for right and wrong answers.
+
+    A metric of which less is better (a share of stereotypes, of insults) calls no answer right.
+    """
     if question.kind == "choice":
         trials = [chosen(question, i) for i in range(len(question.options))]
     elif question.kind == "fixed":
@@ -109,13 +103,18 @@ def _metric(task: Any, question: Question, name: str) -> str:
     by_filter = judged(task, [(question, trial) for trial in trials])
     values = [v for v, _ in by_filter.get(name) or next(iter(by_filter.values()))]
     names: dict[str, None] = dict.fromkeys(["acc", "exact_match", *task.aggregation(), *values[0]])
+    of_faults = {metric for metric, more in task.higher_is_better().items() if more is False}
     for metric in names:
-        if all(_is_verdict(v.get(metric)) for v in values):
+        if metric not in of_faults and all(_is_verdict(v.get(metric)) for v in values):
             return metric
     raise UsageError(
-        f"{question.task} has no metric that calls an answer right or wrong (it has {', '.join(values[0]) or 'none'}), so no "
-        f"sample of it has a verdict"
+        f"{question.task} has no metric that calls an answer right or wrong (it has "
+        f"{', '.join(_named_fault(m, of_faults) for m in values[0]) or 'none'}), so no sample of it has a verdict"
     )
+
+
+def _named_fault(metric: str, of_faults: set[str]) -> str:
+    return f"{metric}, of which less is better" if metric in of_faults else metric
 
 
 def _is_verdict(value: Any) -> bool:
@@ -236,10 +235,14 @@ def _plain(value: Any) -> Any:
 
 
 def mean_of(tables: Sequence[Mapping[str, Mapping[str, Any]]]) -> dict[str, dict[str, Any]]:
-    """The mean of several tables of results, value by value; a single table is returned unchanged."""
+    """The mean of several tables of results, value by value; None where one table lacks it. A single table stays as it is."""
     if len(tables) == 1:
         return {name: dict(row) for name, row in tables[0].items()}
-    return {name: {key: _mean([t[name].get(key) for t in tables]) for key in row} for name, row in tables[0].items()}
+    keys: dict[str, dict[str, None]] = {}
+    for table in tables:
+        for name, row in table.items():
+            keys.setdefault(name, {}).update(dict.fromkeys(row))
+    return {name: {key: _mean([t.get(name, {}).get(key) for t in tables]) for key in row} for name, row in keys.items()}
 
 
 def _mean(values: Sequence[Any]) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -34,7 +34,7 @@ class _Chat(Protocol):
     """A model that renders messages by its chat template; see spa_bench.models.base.ChatTrainable."""
 
     def as_chat(self, messages: Sequence[tuple[str, str]]) -> tuple[str, str]:
-        """(text before the answer, text that the template puts behind an answer)."""
+        """(text before the answer, or up to the end of an answer that is begun; text that the template puts behind one)."""
         ...
 
 
@@ -100,7 +100,11 @@ class LmEvalTask:
         return f"{judging.metric},{judging.filter}"
 
     def asked_by(self, model: Named, limit: int | None) -> Asking:
-        """The prompts and options of the first `limit` problems for `model`; a problem with a single option has no choice.
+        """The prompts and options of the first `limit` problems for `model`; see `asked_of`."""
+        return self.asked_of(model, {p.id for p in self.problems[:limit]})
+
+    def asked_of(self, model: Named, problems: Container[str]) -> Asking:
+        """The prompts and options of `problems` for `model`; a problem with a single option has no choice.
 
         Text after a choice has the card's length and stop strings. Raises ModelError where the model has no chat template and
         the card wants one, and UsageError where a prompt leaves no room for its answer, or for a length or stop strings in the
@@ -113,7 +117,7 @@ class LmEvalTask:
             if not isinstance(model, _Chat):
                 raise ModelError(f"options.chat asks through a chat template, and model {model.name!r} has none here")
             documents = questions(self._loaded, self._options, template_of(model))
-        documents = documents[:limit]
+        documents = [q for q in documents if q.problem.id in problems]
         cut: Mapping[str, str] = {}  # problem -> prompt that was cut to fit the model's context
         long: frozenset[str] = frozenset()  # problems with an option that does not fit whole
         if isinstance(model, Tokenized):  # a model without a tokenizer here reports what does not fit during generation
@@ -221,8 +225,9 @@ class LmEvalTask:
 
         {"harness": ..., "members": [{task or group: {"acc,none": ..., "acc_stderr,none": ..., "sample_len": ...}}]}. Each of
         a member's r = n / members answers to a generated task is a run of its own, and the values are means over these runs;
-        where the task itself has r repeats, the answers are its repeats. Documents without an answer are left out. Where a
-        function of the task fails, its value is None, and `failed` says why: {"task,metric,filter": reason}.
+        where the task itself has r repeats, the answers are its repeats. An answer that failed counts as the text that it has,
+        mostly none; documents without log-probabilities are left out. Where a function of the task fails, its value is None,
+        and `failed` says why: {"task,metric,filter": reason}.
         """
         known = {c.problem: c for c in choices}
         texts = {r.key: r.graded for r in records}
@@ -283,16 +288,15 @@ def _short(value: object) -> str:
 def template_of(model: _Chat) -> Template:
     """The function from lm-eval's messages to text: the model's chat template, as lm-eval's own model applies it."""
 
-    def render(history: Sequence[Mapping[str, str]], begin: bool) -> str:
+    def render(history: Sequence[Mapping[str, str]]) -> str:
         turns = [(m["role"], m["content"]) for m in history]
-        begun = "" if begin else turns.pop()[1]  # lm-eval's gen_prefix, the beginning of the answer
         try:
-            return model.as_chat(turns)[0] + begun
+            return model.as_chat(turns)[0]
         except ModelError:
             without = [turn for turn in turns if turn[0] != "system"]
             if without == turns:
                 raise
-            return model.as_chat(without)[0] + begun
+            return model.as_chat(without)[0]
 
     return render
 
