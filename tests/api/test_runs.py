@@ -15,6 +15,7 @@ import pytest
 
 import spa_bench as sb
 from doubles import RIGHT, WRONG, Call, mock_run
+from spa_bench.api import pictures
 from spa_bench.compare.leaderboard import find_results, save_all
 from spa_bench.runs.folder import open_run
 from spa_bench.types import Request
@@ -269,6 +270,15 @@ def test_the_chart_has_a_point_a_sampler_in_both_backends(place: Path, tmp_path:
     ):
         with pytest.raises(sb.UsageError, match=said):
             runs.plot(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("kind", "unit"), [("kl", "nats a token"), ("tv", "share"), ("kl[choices]", "nats"), ("js[first]", "nats")]
+)
+def test_a_matrix_says_what_its_numbers_are(kind: str, unit: str):
+    pytest.importorskip("matplotlib")
+    figure = pictures.heat(pd.DataFrame([[0.0, 1.0], [1.0, 0.0]]), kind, "matplotlib")
+    assert f"{kind} ({unit})" in {text.get_text() for axes in figure.axes for text in (axes.yaxis.label, axes.xaxis.label)}
 
 
 def test_several_tasks_are_not_one_chart(place: Path, tmp_path: Path, three: Path):

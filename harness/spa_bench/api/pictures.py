@@ -43,7 +43,7 @@ def plane(rows: Sequence[LeaderboardRow], quality: str, diversity: str, backend:
 def heat(matrix: DataFrame, kind: str, backend: str) -> Any:
     """A K × K matrix, from member (row) to member (column)."""
     _check_backend(backend)
-    unit = "share" if kind.startswith("tv") else "nats a token"
+    unit = "share" if kind.startswith("tv") else "nats" if kind.endswith(("[choices]", "[first]")) else "nats a token"
     if backend == "matplotlib":
         return _drawn_heat(matrix, f"{kind} ({unit})")
     values = matrix.to_numpy()

@@ -236,8 +236,8 @@ class Run(Measured):
     def divergence(self, kind: str = "kl", *, problem: str | None = None) -> DataFrame:
         """How far apart the members are: K × K, from member (row) to member (column), mean over problems or of `problem`.
 
-        `kind` is kl, js, tv, renyi[...] or another that was measured; nats a token, but for tv. Raises UsageError for a run of
-        one member, or a kind that is not there.
+        `kind` is kl, js, tv, renyi[...] or another that was measured; nats a token, but for tv and for choices (nats). Raises
+        UsageError for a run of one member, or a kind that is not there.
         """
         return frames.divergence(self._folder_of(self._source), kind, problem)
 
