@@ -5,10 +5,15 @@ The workers are here in this process: bytes go to them and come back as from oth
 
 from __future__ import annotations
 
+import os
+import platform
+import subprocess
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -20,7 +25,7 @@ from spa_bench.errors import DataError, ModelError
 from spa_bench.executors.base import Seat
 from spa_bench.executors.pool import Pool
 from spa_bench.models import sharded
-from spa_bench.models.acts import Facts, station
+from spa_bench.models.acts import Facts, keep_adapter, software, station
 from spa_bench.models.base import BeamModel, ChatModel, Model, PairEncoder, StageModel
 from spa_bench.models.beams import BeamSearch
 from spa_bench.models.hf import scorer
@@ -247,7 +252,7 @@ def test_workers_whose_numerics_differ_are_refused_with_both_values(tiny_folder:
             model = load(tiny_folder)
             if place:
                 model._threads = 2
-            seat.state.append(Station(model=model, folder=tiny_folder, adapters={}, kept={}))
+            seat.state.append(Station(model=model, adapters={}, kept={}))
             return seat
 
     pool = Pool(Unlike(2), nothing)
@@ -260,6 +265,36 @@ def test_facts_that_differ_are_found_wherever_they_are(two: ShardedModel):
     assert facts.differs(replace(facts)) == ""
     assert facts.differs(replace(facts, about={**facts.about, "hash": "0"})) == f"hash {facts.about['hash']!r} and '0'"
     assert "code" in facts.differs(replace(facts, software={**facts.software, "code": "x"}))
+
+
+def test_workers_with_other_versions_than_the_driver_are_refused_although_they_agree(
+    two: ShardedModel, monkeypatch: pytest.MonkeyPatch
+):
+    mine = {**software(), "torch": "0.1"}
+    monkeypatch.setattr(sharded, "software", lambda: mine)
+    with pytest.raises(
+        ModelError, match=r"^this process and worker \d \(here\) differ \(torch '0\.1' and '\d.*give both the same"
+    ):
+        ShardedModel(two.workers, sends=True)
+    del mine["torch"]  # what the driver lacks made none of its numbers
+    assert ShardedModel(two.workers, sends=True).describe() == two.describe()
+
+
+def test_adapters_that_were_sent_to_a_worker_do_not_outlive_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    gone, node = subprocess.Popen(["true"]), platform.node()
+    gone.wait()
+    for name in (f"{node}-{gone.pid}-a", f"{node}-{os.getppid()}-b", f"other-{gone.pid}-c"):
+        (tmp_path / f"spa-bench-adapters-{name}").mkdir()
+    at = station(lambda: cast(HFModel, None))
+    assert len(list(tmp_path.iterdir())) == 3  # a worker that no adapter is sent to leaves nothing
+    keep_adapter(at, folder=Path("there"), name="hash", files={"adapter_config.json": b"{}"})
+    assert (at.adapters[Path("there")] / "adapter_config.json").read_bytes() == b"{}"
+    assert {one.name.rpartition("-")[0] for one in tmp_path.iterdir()} == {
+        f"spa-bench-adapters-{node}-{os.getpid()}",
+        f"spa-bench-adapters-{node}-{os.getppid()}",
+        f"spa-bench-adapters-other-{gone.pid}",
+    }
 
 
 @pytest.mark.parametrize("size", [1, 4, 7, 9, 100])

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import platform
+import shutil
 import tempfile
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -13,6 +16,7 @@ from spa_bench.models.beams import BeamSearch
 from spa_bench.models.engine import Stage
 from spa_bench.models.spread import Group, Station
 from spa_bench.support import provenance
+from spa_bench.support.files import file_safe
 from spa_bench.types import Asked, Completion, DivergenceSums, Member, Messages, Request
 
 if TYPE_CHECKING:
@@ -46,9 +50,33 @@ class Facts:
         return ""
 
 
+def software() -> dict[str, object]:
+    """What of this process can change a number beside the model: versions of packages, and the hash of our own code."""
+    return {**provenance.versions(), "code": provenance.source_hash("models", "spa", "executors")}
+
+
+def other_software(mine: Mapping[str, object], theirs: Mapping[str, object]) -> str:
+    """What differs between the software of two processes, with both values; a package that one of them lacks is not used."""
+    other = [f"{key} {mine[key]!r} and {theirs[key]!r}" for key in sorted({*mine} & {*theirs}) if mine[key] != theirs[key]]
+    return other[0] if other else ""
+
+
 def station(load: Callable[[], HFModel]) -> Station:
     """What a worker holds after `load`: the recipe of all workers."""
-    return Station(model=load(), folder=Path(tempfile.mkdtemp(prefix="spa-bench-adapters-")), adapters={}, kept={})
+    return Station(model=load(), adapters={}, kept={})
+
+
+def _folder_for_adapters() -> Path:
+    """A new folder for adapters that are sent to this worker.
+
+    Those of workers of this machine that have ended are removed: a worker that is killed removes nothing itself.
+    """
+    begin = f"spa-bench-adapters-{file_safe(platform.node())}-"
+    for left in Path(tempfile.gettempdir()).glob("spa-bench-adapters-*"):
+        pid = left.name.removeprefix(begin).partition("-")[0]
+        if left.name.startswith(begin) and pid.isdigit() and not Path(f"/proc/{pid}").exists():
+            shutil.rmtree(left, ignore_errors=True)  # it may be another user's
+    return Path(tempfile.mkdtemp(prefix=f"{begin}{os.getpid()}-"))
 
 
 def facts_of(at: Station) -> Facts:
@@ -63,7 +91,7 @@ def facts_of(at: Station) -> Facts:
         training=model.training_numerics(),
         engines=model.engines,
         unable=dict(model.unable),
-        software={**provenance.versions(), "code": provenance.source_hash("models", "spa", "executors")},
+        software=software(),
         codec=model.codec,
         rows=model.batches().rows,
     )
@@ -76,6 +104,7 @@ def is_batch_free(at: Station, *, prompts: Sequence[tuple[str | Messages, int]])
 
 def keep_adapter(at: Station, *, folder: Path, name: str, files: dict[str, bytes]) -> None:
     """Write the adapter that the driver has in `folder` into a folder of this worker."""
+    at.folder = at.folder or _folder_for_adapters()
     here = at.folder / name
     here.mkdir(exist_ok=True)
     for file, content in files.items():

@@ -26,8 +26,10 @@ from spa_bench.models.acts import (
     likelihoods,
     lora_note_of,
     options_of,
+    other_software,
     peft_differs_of,
     rolling_of,
+    software,
     sums_of,
 )
 from spa_bench.models.answers import Tokenized
@@ -74,6 +76,11 @@ class ShardedModel(Tokenized):
 
     def _agree(self, worker: str, facts: Facts) -> None:
         if not self._seen:
+            if difference := other_software(software(), facts.software):  # the spec has the versions of this process
+                raise ModelError(
+                    f"this process and {worker} differ ({difference}), so the spec would not say what made the answers: give "
+                    "both the same versions"
+                )
             self._seen.append((worker, facts))
         elif difference := self._seen[0][1].differs(facts):
             raise ModelError(

@@ -25,9 +25,9 @@ class Station:
     """What a worker holds: a model, the adapters that it was sent, and what acts leave for later acts."""
 
     model: HFModel
-    folder: Path  # of the adapters that were sent
     adapters: dict[Path, Path]  # the driver's folder of an adapter -> its copy here; others are read where the driver has them
     kept: dict[str, object]
+    folder: Path | None = None  # of the adapters that were sent; None until one was
 
     def here(self, members: Sequence[Member]) -> list[Member]:
         """`members` with the folders that their adapters have on this machine."""
