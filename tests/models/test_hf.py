@@ -14,7 +14,8 @@ from safetensors.torch import load_file, save_file
 
 from spa_bench.errors import ModelError, UsageError
 from spa_bench.models.hf import stream
-from spa_bench.models.hf.model import HFModel, HFOptions, hash_folder
+from spa_bench.models.hf.model import HFModel, HFOptions
+from spa_bench.support.provenance import hash_folder
 from spa_bench.support.seeds import draw_seed
 from spa_bench.types import Completion, Decoding, Key, Member, Request
 from tiny import random_adapter

@@ -8,12 +8,14 @@ import pytest
 
 from spa_bench.errors import ModelError
 from spa_bench.models.hf import hub
-from spa_bench.models.hf.loading import load_network
+from spa_bench.models.hf.loading import hash_here, load_network
+from spa_bench.models.hf.model import HFModel
 
 
 @pytest.fixture
 def online(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    for variable in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
+        monkeypatch.delenv(variable, raising=False)
 
 
 def _answering(monkeypatch: pytest.MonkeyPatch, error: Exception | None) -> list[str]:
@@ -58,3 +60,53 @@ def test_offline_asks_nothing(monkeypatch: pytest.MonkeyPatch):
     asked = _answering(monkeypatch, None)
     assert hub.only_here("some/model", None)
     assert asked == []
+
+
+@pytest.mark.parametrize("variable", ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"])
+def test_what_keeps_the_hub_from_being_asked_is_named(online: None, monkeypatch: pytest.MonkeyPatch, variable: str):
+    monkeypatch.setenv(variable, "1")
+    asked = _answering(monkeypatch, None)
+    assert hub.only_here("some/model", None)
+    assert asked == []
+    assert f"and {variable} is set; give a folder" in str(hub.not_here("some/model"))
+
+
+def test_a_model_of_the_hub_with_another_config_is_another_model(
+    tiny_model: HFModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A published config is mended without new weights: another end token, another scale of positions."""
+    snapshot = tmp_path / "models--some--model" / "snapshots" / "abc"
+    snapshot.mkdir(parents=True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(tiny_model.network.config, "_commit_hash", "abc", raising=False)
+    tokenizer = tiny_model.codec.tokenizer
+
+    def hashed(*, code: bool = False) -> str:
+        return hash_here(tiny_model.network, tokenizer, "some/model", code=code)
+
+    (snapshot / "config.json").write_text('{"rope_theta": 10000.0}')
+    first = hashed()
+    (snapshot / "README.md").write_text("a card")
+    (snapshot / "modeling.py").write_text("1")
+    assert hashed() == first
+    assert (with_code := hashed(code=True)) != first
+    (snapshot / "modeling.py").write_text("2")
+    assert hashed(code=True) != with_code
+    (snapshot / "generation_config.json").write_text('{"eos_token_id": [1, 2]}')
+    second = hashed()
+    (snapshot / "config.json").write_text('{"rope_theta": 500000.0}')
+    assert len({first, second, hashed()}) == 3
+
+
+def test_code_of_a_folder_counts_where_it_may_run(tiny_model: HFModel, tiny_folder: Path, tmp_path: Path):
+    for file in tiny_folder.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    (tmp_path / "modeling.py").write_text("1")
+
+    def hashed(*, code: bool) -> str:
+        return hash_here(tiny_model.network, tiny_model.codec.tokenizer, str(tmp_path), code=code)
+
+    before = hashed(code=True)
+    (tmp_path / "modeling.py").write_text("2")
+    assert hashed(code=True) != before
+    assert hashed(code=False) == tiny_model.describe()["hash"]

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -20,9 +19,8 @@ from torch import nn
 
 from spa_bench.errors import ModelError
 from spa_bench.models.hf.hub import only_here
-from spa_bench.models.hf.loading import check_folder, check_merged, device_of, hash_state, load_tokenizer, loads
+from spa_bench.models.hf.loading import check_folder, check_merged, device_of, hash_here, load_tokenizer, loads
 from spa_bench.support.memory import is_out_of_memory
-from spa_bench.support.provenance import hash_folder
 from spa_bench.support.text import utf8
 
 _LONGEST = 8192  # tokens, where neither tokenizer nor config names a limit
@@ -52,7 +50,7 @@ class HFEmbedder:
 
     @cached_property
     def _hash(self) -> str:
-        return hash_folder(Path(self._path)) if Path(self._path).is_dir() else hash_state(self._network, self._tokenizer)
+        return hash_here(self._network, self._tokenizer, self._path, code=False)
 
     def embed(self, texts: Sequence[str]) -> Iterator[NDArray[np.float32]]:
         """A vector (d,) for each text, in order. Raises ModelError when the model gives none, or not a finite one."""

@@ -12,7 +12,7 @@ from spa_bench.cards.training import DataCard
 from spa_bench.errors import ModelError
 from spa_bench.mini.embedded import EMBEDDED, REAL
 from spa_bench.models.base import Model, Spending
-from spa_bench.models.hf.hub import ask, is_offline
+from spa_bench.models.hf.hub import ask, offline_by
 from spa_bench.runs.engines import Chosen
 from spa_bench.runs.reopen import ModelOptions, loaded_with
 
@@ -88,7 +88,7 @@ def _unreachable(name: str) -> str:
     """Why the data set `name` of the hub cannot be had here; "" where the hub answers. It takes a few seconds at most."""
     if find_spec("datasets") is None:
         return "the hub's need pip install 'spa-bench[data]'"
-    if is_offline():
-        return "HF_HUB_OFFLINE is set"
+    if variable := offline_by():
+        return f"{variable} is set"
     failed = ask(lambda hub, seconds: hub.dataset_info(name, timeout=seconds), _MOST_SECONDS)
     return "" if failed is None else "the hub does not answer"

@@ -16,9 +16,10 @@ if TYPE_CHECKING:
 _MOST_SECONDS = 5.0  # for the answer of the hub; its own clients try again for most of a minute
 
 
-def is_offline() -> bool:
-    """Whether the user told the hub's clients to stay offline."""
-    return os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
+def offline_by() -> str:
+    """The variable by which the user told the hub's clients to stay offline; "" where none does."""
+    name = next((name for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE") if os.environ.get(name)), "")
+    return name if os.environ.get(name, "").upper() in {"1", "ON", "YES", "TRUE"} else ""
 
 
 def ask(question: Callable[[HfApi, float], object], seconds: float) -> Exception | None:
@@ -51,7 +52,7 @@ def only_here(name: str, revision: str | None) -> bool:
     """
     if Path(name).is_dir():
         return False
-    if is_offline():
+    if offline_by():
         return True
     from huggingface_hub import errors
 
@@ -69,7 +70,7 @@ def only_here(name: str, revision: str | None) -> bool:
 
 def not_here(name: str) -> ModelError:
     """The error for a model that is not in the cache and cannot be asked of the hub."""
-    why = "HF_HUB_OFFLINE is set" if is_offline() else "the hub does not answer"
+    why = f"{variable} is set" if (variable := offline_by()) else "the hub does not answer"
     return ModelError(
         f"cannot load model {name!r}: there is no such folder here, the model is not whole in the hub's cache, and {why}; "
         f"give a folder with a config, a whole tokenizer and safetensors weights"

@@ -17,6 +17,7 @@ from spa_bench.errors import ModelError, UsageError
 from spa_bench.models.hf.hub import not_here, only_here
 from spa_bench.models.hf.placed import is_movable, loaded, prepare
 from spa_bench.support.memory import is_out_of_memory
+from spa_bench.support.provenance import hash_file, hash_folder
 from spa_bench.support.text import one_line
 
 _OF_ADAPTER = re.compile(r"(^|\.)(lora_\w+|base_layer|modules_to_save|original_module)(\.|$)")  # in names of PEFT's weights
@@ -223,4 +224,22 @@ def hash_state(network: nn.Module, tokenizer: Any) -> str:
         digest.update(name.replace(".base.", ".").encode() + b"\0")
         with loaded(network, name, tensor) as whole:
             digest.update(whole.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def hash_here(network: Any, tokenizer: Any, path: str, *, code: bool) -> str:
+    """The hash of a model by everything that its texts depend on: of the files in a folder, or of what came from the hub.
+
+    The latter are weights and tokenizer as they are loaded, and the config files. `code`: the model's own code counts too.
+    """
+    if Path(path).is_dir():
+        return hash_folder(Path(path), {".py"} if code else ())
+    from huggingface_hub import try_to_load_from_cache
+
+    digest = hashlib.blake2b(hash_state(network, tokenizer).encode(), digest_size=16)
+    found = try_to_load_from_cache(path, "config.json", revision=getattr(network.config, "_commit_hash", None))
+    names = {"config.json", "generation_config.json"}
+    for file in sorted(Path(found).parent.iterdir()) if isinstance(found, str) else ():
+        if file.name in names or (code and file.suffix == ".py"):
+            digest.update(file.name.encode() + b"\0" + hash_file(file).encode())
     return digest.hexdigest()

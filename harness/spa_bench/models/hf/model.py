@@ -27,14 +27,14 @@ from spa_bench.models.hf.context import context_of
 from spa_bench.models.hf.engine import HFEngine, HFParts
 from spa_bench.models.hf.failures import refusals
 from spa_bench.models.hf.gguf import Origin
-from spa_bench.models.hf.loading import device_of, dtype_of, embedding_rows, end_tokens, hash_state, load_network, settled
+from spa_bench.models.hf.loading import device_of, dtype_of, embedding_rows, end_tokens, hash_here, load_network, settled
 from spa_bench.models.hf.placed import input_device, placement_said, weights_said
 from spa_bench.models.hf.probe import known_probe
 from spa_bench.models.hf.reading import Readable
 from spa_bench.models.hf.stacked_lora import StackedLinear
 from spa_bench.models.hf.weights import WeightOptions
 from spa_bench.models.text import TextModel
-from spa_bench.support.provenance import hash_folder, versions
+from spa_bench.support.provenance import versions
 from spa_bench.types import Member, Messages, Request
 
 
@@ -112,7 +112,7 @@ class HFModel(TextModel):
     # what it is ------------------------------------------------------------------------------------------------
 
     def describe(self) -> dict[str, object]:
-        """Name, revision and hashes of weights and tokenizer files; for a hub model the files in the local cache."""
+        """Name, revision as it was asked for, and the hash of weights, tokenizer and configs: see loading.hash_here."""
         said = {"name": self.name, "revision": self.options.revision, "hash": self._hash, "context": self.context}
         return said | (self._origin.describe() if self._origin else {})
 
@@ -146,9 +146,7 @@ class HFModel(TextModel):
     def _hash(self) -> str:
         if self._origin is not None:
             return self._origin.hash
-        if Path(self.path).is_dir():
-            return hash_folder(Path(self.path))
-        return hash_state(self._network, self._tokenizer)
+        return hash_here(self._network, self._tokenizer, self.path, code=self.options.trust_remote_code)
 
     @property
     def network(self) -> nn.Module:

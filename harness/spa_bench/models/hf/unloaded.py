@@ -53,7 +53,8 @@ class UnloadedModel(TextModel):
     def _hash(self) -> str:
         if self._origin is not None:
             return self._origin.hash
-        return hash_folder(Path(self.path)) if Path(self.path).is_dir() else f"commit {self._commit}"
+        code = {".py"} if self.options.trust_remote_code else set[str]()
+        return hash_folder(Path(self.path), code) if Path(self.path).is_dir() else f"commit {self._commit}"
 
 
 def _load_shapes(path: str, *, revision: str | None, trust_remote_code: bool) -> tuple[Any, Any]:
