@@ -91,6 +91,7 @@ def test_what_cannot_be_had_is_said_in_one_line(executor: ExecutorOptions, devic
         (Machine(ray_address="auto"), "--ray-address auto needs --executor ray"),
         (Machine(gpus_per_worker=0.5), "--gpus-per-worker needs --executor ray"),
         (Machine(executor="ray", gpus_per_worker=-1), "--gpus-per-worker is -1; give a number from 0"),
+        (Machine(executor="ray", gpus_per_worker=1.5), "--gpus-per-worker is 1.5; Ray shares out parts of one GPU"),
         (Machine(executor="ray", devices="cuda:0"), "--devices names devices of this machine"),
     ],
 )

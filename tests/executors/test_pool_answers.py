@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
+import os
 import pickle
 import subprocess
 from collections.abc import Sequence
@@ -135,3 +137,20 @@ def test_a_worker_that_the_system_is_slow_to_end_leaves_no_other_running(monkeyp
     monkeypatch.setattr(Pool, "_await", lambda *_: [])
     Pool(LocalTransport([WorkerPlace("cpu", {})] * 2), acts.load).close()
     assert killed == [0, 1]
+
+
+def test_a_machine_without_room_for_another_process_is_one_line(monkeypatch: pytest.MonkeyPatch):
+    def full(*_: object) -> object:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(local, "begin", full)
+    with pytest.raises(ModelError, match=r"^cannot start worker 0 of 2: Too many open files; give fewer workers$"):
+        Pool(LocalTransport([WorkerPlace("cpu", {})] * 2), acts.load)
+
+
+def test_an_answer_made_by_code_that_is_not_here_is_one_line(monkeypatch: pytest.MonkeyPatch):
+    pool = Pool(Stage(1), acts.load)
+    foreign = pickle.dumps((True, acts.Held(1))).replace(b"acts", b"gone")  # as of a module that another version has
+    monkeypatch.setattr(Player, "answers", lambda self: [Returned(foreign)])
+    with pytest.raises(ModelError, match=r"cannot be read here \(ModuleNotFoundError: No module named 'gone'\): every machine"):
+        list(pool.each([acts.notes]))

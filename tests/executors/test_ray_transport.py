@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import multiprocessing
+import pickle
 import threading
 import time
 from dataclasses import dataclass, field
@@ -159,3 +160,35 @@ def test_ctrl_c_while_ray_starts_ends_its_process(monkeypatch: pytest.MonkeyPatc
     with pytest.raises(KeyboardInterrupt):
         RayTransport(RayOptions())
     assert process.asked == ["kill", "wait"]
+
+
+def test_an_actor_that_its_machine_cannot_make_says_why_and_is_not_called_short_of_memory(monkeypatch: pytest.MonkeyPatch):
+    class Dead(RuntimeError):
+        """As ray.exceptions.ActorDiedError, where the machine lacks a package."""
+
+        actor_init_failed = True
+
+    class Lacking(Ray):
+        def get(self, answer: Ray) -> bytes:
+            raise Dead(
+                "The actor died because of an error raised in its creation task, RuntimeError: The actor with name Actor "
+                "failed to import on the worker.\n\nTraceback (most recent call last):\n"
+                "ModuleNotFoundError: No module named 'spa_bench'\n"
+            )
+
+    ours, theirs = multiprocessing.Pipe()
+    monkeypatch.setattr(ray_side, "_ray", lambda: lacking)
+    lacking = Lacking()
+    side = ray_side._Side(theirs, RayOptions())
+    side._working = {lacking: 0}
+    side._send(lacking)
+    number, reply = ours.recv()
+    fine, error = pickle.loads(reply.reply)
+    assert (number, fine) == (0, False)
+    assert str(error).startswith(
+        "a worker of Ray cannot begin (ModuleNotFoundError: No module named 'spa_bench'): every machine"
+    )
+    monkeypatch.setattr(Dead, "actor_init_failed", False)
+    side._working = {lacking: 0}
+    side._send(lacking)
+    assert ours.recv() == (0, Lost("Dead"))

@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import wait as wait_for
 
+from spa_bench.errors import ModelError
 from spa_bench.executors.base import Lost, Returned, Seat
 from spa_bench.executors.child import begin
 
@@ -62,7 +63,10 @@ class LocalTransport:
 
     def start(self, place: int) -> Seat:
         """See Transport.start."""
-        return _Process(f"worker {place} ({self._places[place].name})", self._places[place].environment)
+        try:
+            return _Process(f"worker {place} ({self._places[place].name})", self._places[place].environment)
+        except OSError as error:  # no more processes or open files, or no memory for one
+            raise ModelError(f"cannot start worker {place} of {self.count}: {error.strerror}; give fewer workers") from error
 
     def pack(self, act: bytes) -> object:
         """See Transport.pack."""

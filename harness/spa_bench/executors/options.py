@@ -37,6 +37,10 @@ class ExecutorOptions:
             raise UsageError("--gpus-per-worker needs --executor ray; --devices says which GPUs local workers use")
         if self.gpus is not None and not 0 <= self.gpus <= 64:
             raise UsageError(f"--gpus-per-worker is {self.gpus:g}; give a number from 0, such as 0.5 or 1")
+        if self.gpus is not None and self.gpus > 1 and not float(self.gpus).is_integer():
+            raise UsageError(
+                f"--gpus-per-worker is {self.gpus:g}; Ray shares out parts of one GPU, and above 1 whole ones alone"
+            )
         if self.workers and self.devices and self.workers != len(self.devices):
             raise UsageError(
                 f"--num-workers is {self.workers} and --devices names {len(self.devices)}: each worker has one device; leave "

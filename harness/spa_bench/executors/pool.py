@@ -14,6 +14,7 @@ from typing import Generic, TypeVar
 from spa_bench.errors import ModelError
 from spa_bench.executors.base import Lost, Returned, Seat, Transport
 from spa_bench.support.interrupt import asked
+from spa_bench.support.text import one_line
 
 Held = TypeVar("Held")
 Result = TypeVar("Result")
@@ -321,7 +322,13 @@ class Pool(Generic[Held]):
 
 def _opened(reply: Returned) -> object:
     """The result in an answer. Raises what the worker raised."""
-    fine, content = pickle.loads(reply.reply)
+    try:
+        fine, content = pickle.loads(reply.reply)
+    except Exception as error:  # it was made by code that this process lacks
+        raise ModelError(
+            f"the answer of a worker cannot be read here ({type(error).__name__}: {one_line(error, 200)}): every machine needs "
+            "the same versions of spa-bench and of its packages"
+        ) from error
     if not fine:
         raise content
     return content

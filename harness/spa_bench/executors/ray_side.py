@@ -6,6 +6,7 @@ A thread reads commands all the time: a driver that sends one does not read, and
 from __future__ import annotations
 
 import os
+import pickle
 import queue
 import socket
 import threading
@@ -14,6 +15,7 @@ from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any
 
+from spa_bench.errors import ModelError
 from spa_bench.executors.base import Lost, Returned, serve
 from spa_bench.executors.child import begun
 from spa_bench.executors.ray import Command, Connected, RayOptions
@@ -116,7 +118,8 @@ class _Side:
             reply = Returned(self._ray.get(answer))
         except self._ray.exceptions.RayError as error:  # the actor has died: killed, out of memory, or with its machine
             self._look()  # an actor also ends where its cluster does
-            reply = Lost(_line(error).partition(":")[0])
+            began = not getattr(error, "actor_init_failed", False)
+            reply = Lost(_line(error).partition(":")[0]) if began else _never_began(error)
         self._connection.send((worker, reply))
 
     def _look(self) -> None:
@@ -134,6 +137,16 @@ class _Side:
                 if self._unseen >= _UNSEEN:
                     raise
                 time.sleep(0.2)
+
+
+def _never_began(error: Exception) -> Returned:
+    """The answer of an actor that its machine could not make: another one would fare no better."""
+    why = one_line(str(error).strip().rpartition("\n")[2], 300)
+    said = ModelError(
+        f"a worker of Ray cannot begin ({why}): every machine of the cluster needs the same versions of Python, spa-bench "
+        "and its packages"
+    )
+    return Returned(pickle.dumps((False, said)))
 
 
 def main() -> None:
