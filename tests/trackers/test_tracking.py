@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import threading
 import time
 from collections.abc import Sequence
@@ -236,6 +238,30 @@ def test_a_run_that_cannot_be_logged_later_ends_with_2(call: Call, folder: RunFo
     assert done.code == 2
     assert "nobody answers" in done.err
     assert log_runs([folder], ["diary_tracker:build"], print, samples=False) == []
+
+
+def test_a_run_that_is_still_being_made_is_not_logged_as_stopped(folder: RunFolder, diary: Written):
+    told: list[str] = []
+    with folder.locked():
+        assert log_runs([folder], ["diary_tracker:build"], told.append, samples=False) == [folder.path]
+    assert told == [f"{folder.path}: a process works on it; log it when that has ended"]
+    assert diary.all("start") == []
+
+
+def test_a_machine_without_room_for_a_tracker_costs_the_run_nothing(
+    folder: RunFolder, diary: Written, monkeypatch: pytest.MonkeyPatch
+):
+    def full(*_: object, **__: object) -> object:
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+    monkeypatch.setattr(child.subprocess, "Popen", full)
+    told: list[str] = []
+    with Tracking(["diary_tracker:build"], told.append) as tracking:
+        tracking.begin(folder)
+        tracking.progress("generation", 1, 2, 3.0)
+        tracking.finish("finished")
+    assert len(told) == 1
+    assert told[0].startswith("diary_tracker:build: its process cannot be started (Cannot allocate memory); the run is not")
 
 
 def test_names_come_with_commas_or_one_by_one_and_count_once(diary: Written):

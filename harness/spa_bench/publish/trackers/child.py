@@ -26,7 +26,10 @@ _UNANSWERED = 4  # the most unanswered progress messages; more are not sent, so 
 
 
 class Child:
-    """The tracker `name` for the run in `folder`. `tell` gets a line with the tracker's place, and one when it fails."""
+    """The tracker `name` for the run in `folder`. `tell` gets a line with the tracker's place, and one when it fails.
+
+    Raises OSError where the system has no room for its process.
+    """
 
     def __init__(self, name: str, folder: Path, tell: Callable[[str], None], *, samples: bool, patience: float | None = None):
         self.name, self._folder, self._tell = name, folder, tell
@@ -35,14 +38,18 @@ class Child:
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the process
         # the import path of this process; -P leaves out the working folder, where trackers make folders of their own names
         path = os.pathsep.join(p for p in sys.path if p)
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "spa_bench.publish.trackers.worker", name],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._said,
-            env={**os.environ, "PYTHONPATH": path},
-            start_new_session=True,  # Ctrl-C reaches the run alone, which then tells the tracker how it ended
-        )
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "spa_bench.publish.trackers.worker", name],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._said,
+                env={**os.environ, "PYTHONPATH": path},
+                start_new_session=True,  # Ctrl-C reaches the run alone, which then tells the tracker how it ended
+            )
+        except OSError:
+            self._said.close()
+            raise
         self._given_up = False
         self._sent, self._answered = 0, 0
         self._changed = threading.Condition()

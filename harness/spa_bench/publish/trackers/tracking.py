@@ -15,6 +15,7 @@ from spa_bench.publish.trackers.base import State, tracker_kind
 from spa_bench.publish.trackers.child import LATER_SECONDS, Child
 from spa_bench.publish.trackers.content import state_of
 from spa_bench.runs.folder import RunFolder
+from spa_bench.support import lock
 from spa_bench.support.console import Reporter
 
 _EVERY_SECONDS = 10.0  # the least time between two messages of a stage
@@ -57,7 +58,8 @@ class Tracking:
 
     def begin(self, folder: RunFolder) -> None:
         """The run in `folder` begins or resumes."""
-        self._children = [Child(name, folder.path, self._tell, samples=self._samples) for name in self._names]
+        begun = (_child(name, folder, self._tell, samples=self._samples) for name in self._names)
+        self._children = [child for child in begun if child is not None]
 
     def progress(self, stage: str, done: int, total: int, seconds: float) -> None:
         """`done` of `total` steps of a stage are done."""
@@ -108,12 +110,30 @@ class TrackedReporter(Reporter):
             yield report
 
 
+def _child(
+    name: str, folder: RunFolder, tell: Callable[[str], None], *, samples: bool, patience: float | None = None
+) -> Child | None:
+    """The tracker of that name for a run; None, and a line, where the system has no room for its process."""
+    try:
+        return Child(name, folder.path, tell, samples=samples, patience=patience)
+    except OSError as error:
+        tell(
+            f"{name}: its process cannot be started ({error.strerror or error}); the run is not touched by that, and can be "
+            f"logged later: spa-bench log {folder.path} --to {name}"
+        )
+        return None
+
+
 def log_runs(folders: Sequence[RunFolder], names: Sequence[str], tell: Callable[[str], None], *, samples: bool) -> list[Path]:
-    """Log existing runs; returns the folders of the runs that a tracker did not accept."""
+    """Log existing runs; returns the folders of the runs that a tracker did not accept, or that are still being made."""
     missed = []
     for folder in folders:
-        children = [Child(name, folder.path, tell, samples=samples, patience=LATER_SECONDS) for name in names]
-        taken = [child.finish(state_of(folder.path)) for child in children]
+        if lock.state(folder.path) == "held":  # a tracker would show it as stopped
+            tell(f"{folder.path}: a process works on it; log it when that has ended")
+            missed.append(folder.path)
+            continue
+        children = [_child(name, folder, tell, samples=samples, patience=LATER_SECONDS) for name in names]
+        taken = [child is not None and child.finish(state_of(folder.path)) for child in children]
         if not all(taken):
             missed.append(folder.path)
     return missed
