@@ -105,6 +105,9 @@ def test_completion_is_for_the_shell_that_is_named(call: Call, tmp_path: Path, m
     assert call("--install-completion", "--shell", "bash").code == 0
     assert "spa-bench" in (tmp_path / ".bashrc").read_text()
     assert ".bashrc" in call("--install-completion", "--help").out
+    below = tmp_path / "completion" / "more"
+    said = call("--install-completion", "--shell", "bash", "--output", below).error()
+    assert said == f"cannot write {tmp_path / 'completion'}: File exists; name another file with --output"
 
 
 def test_completion_for_a_shell_that_is_not_known_is_one_line(call: Call, monkeypatch: pytest.MonkeyPatch):

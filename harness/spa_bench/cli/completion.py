@@ -40,6 +40,10 @@ def installer(app: App) -> Callable[..., None]:
             path = app.install_completion(shell=shell, output=output, add_to_startup=output is None)
         except ShellDetectionError as error:
             raise UsageError("the shell is none of bash, zsh and fish; name one with --shell") from error
+        except OSError as error:
+            raise UsageError(
+                f"cannot write {error.filename or output}: {error.strerror}; name another file with --output"
+            ) from error
         edited = " and a line that reads it to the shell's start file" if output is None and shell != "fish" else ""
         print(f"completion written to {path}{edited}; open a new shell" if output is None else f"completion written to {path}")
 

@@ -182,8 +182,8 @@ def _test(problems: int, spread: float, confidence: float, seeds: int, seed_spre
     if seeds > 1 and seed_spread is None:
         raise ValueError(f"{seeds} seeds need seed_spread, the standard deviation over seeds of the mean difference")
     between = seed_spread if seeds > 1 and seed_spread is not None else 0.0
-    if not (spread >= 0 and between >= 0):
-        raise ValueError(f"a standard deviation is at least 0, not {min(spread, between)}")
+    if odd := [one for one in (spread, between) if not 0 <= one < math.inf]:
+        raise ValueError(f"a standard deviation is finite and at least 0, not {odd[0]}")
     errors = spread / math.sqrt(problems), between / math.sqrt(seeds)
     half, weight = _half(errors[0], problems - 1, confidence)
     if between:
