@@ -86,10 +86,16 @@ def test_a_row_with_other_types_is_refused(run: RunFolder):
         run.record_log.rows()
 
 
-def test_a_spec_with_other_types_is_refused(run: RunFolder):
-    spec = {**run.spec, "versions": {"python": 3}}
-    (run.path / "spec.json").write_text(json.dumps(spec))
-    with pytest.raises(StoreError, match=r"is no spec of a run: versions\.python is 3, not a text"):
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("versions", {"python": 3}, r"versions\.python is 3, not a text"),
+        ("noise_floor", None, "noise_floor is None, not true or false or a whole number"),  # a list of runs counts its rows
+    ],
+)
+def test_a_spec_with_other_types_is_refused(run: RunFolder, key: str, value: object, said: str):
+    (run.path / "spec.json").write_text(json.dumps({**run.spec, key: value}))
+    with pytest.raises(StoreError, match=f"is no spec of a run: {said}"):
         open_run(run.path)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import resource
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ import pytest
 from spa_bench.errors import StoreError
 from spa_bench.runs import log as module
 from spa_bench.runs.log import Log
-from spa_bench.support.files import put, put_parts, replace_file, sweep
+from spa_bench.support.files import put, put_parts, replace_file, sweep, write_text
 from spa_bench.types import Grade, Record, Verdict
 
 
@@ -129,6 +130,11 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path):
         replace_file(path, b"x" * 200)
     assert [p.name for p in tmp_path.iterdir()] == ["metrics.json"]
     assert path.read_bytes() == b"old"
+
+
+def test_a_text_that_names_a_folder_of_odd_bytes_is_written(tmp_path: Path):
+    write_text(tmp_path / "board.md", f"spa-bench leaderboard {os.fsdecode(b'caf' + bytes([0xE9]))}")
+    assert (tmp_path / "board.md").read_text(encoding="utf-8") == "spa-bench leaderboard caf\ufffd"
 
 
 def test_two_writers_of_one_file_do_not_write_into_each_others(tmp_path: Path):

@@ -35,7 +35,7 @@ SPEC: Shape = {
     "numerics?": dict,
     "sandbox?": str,
     "grading?": str,
-    "noise_floor?": (bool, int, None),
+    "noise_floor?": (bool, int),
     "embedding?": {REST: (str, int, float, bool, None)},
     "engine?": dict,
     "metrics?": {REST: str},

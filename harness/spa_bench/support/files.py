@@ -12,6 +12,7 @@ from typing import BinaryIO, cast
 from uuid import uuid4
 
 from spa_bench.errors import StoreError, UsageError
+from spa_bench.support.text import utf8
 
 _GZIP = b"\x1f\x8b"
 _ODD = re.compile(r'[<>:"/\\|?*]')
@@ -67,10 +68,13 @@ def put_parts(path: Path, parts: Iterable[bytes]) -> None:
 
 
 def write_text(file: Path, text: str) -> None:
-    """Write a file for which a user asked, and make the folders above it. Raises UsageError."""
+    """Write a file for which a user asked, and make the folders above it. Raises UsageError.
+
+    What UTF-8 cannot hold, such as a byte in the name of a folder that is no character, becomes U+FFFD.
+    """
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text, encoding="utf-8")
+        file.write_text(utf8(text), encoding="utf-8")
     except OSError as error:
         raise UsageError(f"cannot write {file}: {error.strerror}") from error
 
