@@ -6,6 +6,7 @@ They are frozen dataclasses with defaults. `check` checks the values once, when 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
 
 from spa_bench.cards.checks import not_negative, one_of, positive
@@ -16,6 +17,8 @@ DAMPINGS = ("relative", "absolute")
 CURVATURES = ("identity", "cosine", "fisher", "datainf", "ekfac", "lissa")
 FEATURES = ("lora", "projection", "core")
 CORES = ("random", "pca", "adapter")
+OF_READING = ("columns", "labels", "unusable")
+"""The keys of [data] that say how the rows of a source are read."""
 _MOST_PAIRS = 100_000_000  # pairs that a member may read: their order is drawn before the first step
 _MOST_EPOCHS = 1000
 _MOST_DIMENSIONS = 1 << 24  # dimensions of a projection: beyond these an example takes more memory than its gradient
@@ -117,6 +120,12 @@ class LoraCard:
     # keep each block's input alone and compute activations twice: the same gradients; done anyway where memory is short
     gradient_checkpointing: bool = False
     together: int = 0  # [members] trained in one stacked pass; 0: as many as memory holds
+
+
+def without_effect(settings: Iterable[str], used: Sequence[str]) -> list[str]:
+    """The settings of [data] that have none where nothing but the keys `used` is read; unknown keys are not among them."""
+    idle = {f"data.{f.name}" for f in fields(DataCard) if f.name not in used}
+    return [key for key in settings if ".".join(key.split(".")[:2]) in idle]
 
 
 def concerns(card: AttributionCard) -> frozenset[str]:
