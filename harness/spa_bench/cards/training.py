@@ -38,7 +38,8 @@ class ColumnsCard:
 class DataCard:
     """The instruction set and the attribution queries."""
 
-    # the training pairs: "mini", "mini-nlu", a file (JSON lines, JSON, CSV, Parquet), or "hub:NAME" or "hub:NAME:SPLIT"
+    # the training pairs: "mini", "mini-nlu", a file (JSON lines, JSON, CSV, Parquet), from the current folder on, or "hub:NAME"
+    # or "hub:NAME:SPLIT"
     examples: str = "mini"
     # the pairs for which examples are scored: as `examples`, or "code" or "text" (ours, on the paper's subjects), "sample" or
     # "sample:M"
@@ -87,7 +88,7 @@ class PartitionCard:
     capacity: float = 1.0  # [N / K examples, 1 upward] balanced: the most examples in a part
     least: int = 1  # [examples] the fewest examples in a part
     encoder: str = "tf-idf"  # kmeans-embedding: as attribution.encoder
-    file: str = ""  # file: a .json list, or a text file of lines, with the part of each example
+    file: str = ""  # file: a .json list, or a text file of lines, with the part of each example; from the current folder on
 
 
 @dataclass(frozen=True, kw_only=True)
