@@ -180,6 +180,37 @@ def test_a_value_that_no_run_can_use_is_refused_with_the_card(tmp_path: Path, li
         load_sampler_card(write(tmp_path, f'description = "x"\n{line}\n'))
 
 
+def test_a_number_that_no_float_holds_is_refused(tmp_path: Path):
+    with pytest.raises(
+        CardError, match=r"'decoding.temperature' in .* is 1000.*… ?: a number of a card has at most 308 digits"
+    ):
+        load_sampler_card(write(tmp_path, f"[decoding]\ntemperature = 1{'0' * 400}"))
+
+
+def test_what_a_kind_of_ones_own_raises_while_its_card_is_read_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    text = (
+        "from dataclasses import dataclass\n@dataclass(frozen=True)\nclass OPTIONS:\n    step: int = 1\n"
+        "    def __post_init__(self):\n        7 // self.step\n"
+        "def check(card):\n    return card.options.other\ndef build(card, adapters):\n    pass\n"
+    )
+    (tmp_path / "failing_kind.py").write_text(text)
+    card = write(tmp_path, 'kind = "failing_kind:build"')
+    with pytest.raises(
+        UsageError, match=r"sampler kind 'failing_kind:build': check\(\) failed: AttributeError: .* \(failing_kind"
+    ):
+        load_sampler_card(card)
+    with pytest.raises(UsageError, match=r"'failing_kind:build': its options failed: ZeroDivisionError: "):
+        load_sampler_card(card, {"options.step": 0})
+
+
+def test_data_that_may_have_several_hashes_are_named_by_all_of_them(tmp_path: Path):
+    (tmp_path / "p.jsonl").write_text("")
+    card = write(tmp_path, 'file = "p.jsonl"')
+    assert load_task_card(card, {"sha256": ["a" * 64, "b" * 64]}).version == "sha256 aaaaaaaaaaaa or bbbbbbbbbbbb"
+    assert load_task_card(card, {"sha256": "a" * 64}).version == "sha256 aaaaaaaaaaaa"
+
+
 def test_broken_toml_names_the_file(tmp_path: Path):
     with pytest.raises(CardError, match=r"card\.toml is not valid TOML: .*line 1"):
         load_sampler_card(write(tmp_path, "description = \n"))

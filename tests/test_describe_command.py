@@ -157,3 +157,15 @@ def test_a_sandbox_that_is_absent_leaves_out_what_it_would_run(call: Call, files
     assert "left out: the shares that run and pass (no sandbox: no sandbox here can run untrusted code)" in done.out
     assert "parses" in done.out
     assert call("describe", "code.jsonl", "--sandbox", "bwrap").code == 2
+
+
+@pytest.mark.parametrize("setting", ["data.duplicates=drop", "data.share=0.5", "data.decontaminate=true", "data.queries=code"])
+def test_a_setting_without_effect_is_refused(describe: Call, setting: str):
+    done = describe("prose.jsonl", "--set", setting)
+    assert done.code == 2
+    assert f"that say how rows are read, such as data.unusable=drop; got {setting.partition('=')[0]}" in done.err
+
+
+def test_the_command_of_a_page_has_every_option_that_can_change_a_number(describe: Call, files: Path):
+    describe("prose.jsonl", "--out", "a.md", "--no-run", "--dtype", "float32", "--judge-template", "a/b.txt")
+    assert "spa-bench describe prose.jsonl --judge-template a/b.txt --dtype float32 --no-run" in (files / "a.md").read_text()

@@ -107,3 +107,24 @@ def test_a_metric_that_takes_no_samples_is_refused_when_it_is_loaded(tmp_path: P
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(UsageError, match=r"--metric no_samples:M: its compute\(\) is called with \(samples\): too many"):
         load_metrics(["no_samples:M"])
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("name=3", "its name is 3; it stands in tables"),
+        ("name='m', bounds=(0, None)", r"its bounds are \(0, None\); give two numbers, the least and the most"),
+        ("name='m', bounds=(1.0, 0.0)", r"its bounds are \(1\.0, 0\.0\)"),
+        ("name='m', bounds=0.5", r"its bounds are 0\.5"),
+        ("name='m', alias='short'", "its alias is 'short'; short names are of spa-bench's own metrics alone"),
+    ],
+)
+def test_what_a_metric_says_of_itself_is_checked_when_it_is_loaded(
+    given: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    text = f"from spa_bench.metrics.suite import Metric\nM = Metric(description='', compute=lambda samples: 1.0, {given})\n"
+    name = f"said_{abs(hash(given))}"
+    (tmp_path / f"{name}.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UsageError, match=message):
+        load_metrics([f"{name}:M"])

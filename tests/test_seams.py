@@ -17,7 +17,6 @@ PARSERS = {"mini/train.py"}  # a program of its own: `python -m spa_bench.mini.t
 FOREIGN = {
     "api/objects.py": {"{name}"},  # an object that a user gave: it lacks members of a protocol, which the message names
     "cards/fingerprint.py": {
-        "__file__",
         "__dict__",
         "__module__",
         "__name__",
@@ -27,6 +26,7 @@ FOREIGN = {
     "cards/guard.py": {"{name}"},  # what a user's code built: it lacks members of a protocol, which the message names
     # a module of the user's: it has no file where it is built in, may lack what was named, and declares what it likes
     "cards/plugins.py": {"__file__", "{attribute}", "{f.metadata['beside']}"},
+    "cards/own_files.py": {"__file__", "__path__"},  # modules of the user's
     "cards/sampler.py": {"{name}"},  # braces in a description may name no setting, and then stay as they are
     "cards/source.py": {"__file__"},
     "cli/mistakes.py": {"exception_message"},  # errors of the command-line library

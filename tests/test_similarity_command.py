@@ -12,7 +12,7 @@ from safetensors.numpy import load_file, save_file
 
 from doubles import SANDBOX, Call, InProcessJudge
 from spa_bench.cards.task import load_task_card
-from spa_bench.errors import DataError, ModelError
+from spa_bench.errors import DataError, ModelError, UsageError
 from spa_bench.models.learned import load_learned
 from spa_bench.runs.job import load_task
 from spa_bench.runs.origins import Origin, described_embedder, known_of, origins_of
@@ -56,6 +56,11 @@ def test_the_majority_counts_and_even_questions_are_left_out(tmp_path: Path):
     assert [(t.near, t.far) for t in read.triplets] == [("b", "c"), ("d", "c")]
     assert (read.rows, read.outvoted, read.even) == (6, 1, 2)
     assert read.line() == "6 judgements on 2 questions; 3 contradict others: 1 outvoted, 2 left out as even"
+
+
+def test_a_folder_is_no_file_of_triplets(tmp_path: Path):
+    with pytest.raises(UsageError, match=r"is a folder; give its files of triplets$"):
+        read_triplets([tmp_path])
 
 
 def test_judgements_that_all_contradict_are_refused(tmp_path: Path):

@@ -33,6 +33,7 @@ from spa_bench.runs.engines import engine_kind
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 GENERATED = "<!-- What follows is made by scripts/docs/pages.py: change the code, then run it. -->"
+_FROM_FILE = {"name": "the name of the file", "description": "the name"}  # what a card takes that leaves these keys out
 _LONG = 60  # characters: a longer default is named, and not printed
 
 
@@ -56,7 +57,8 @@ def keys(card: type) -> Iterator[Key]:
         if field.name not in said:
             raise ValueError(f"{card.__name__}.{field.name} has no comment; say what it changes, beside it or above it")
         unit, meaning = re.fullmatch(r"(?:\[(.*?)\] )?(.*)", said[field.name], re.DOTALL).groups()  # type: ignore[union-attr]
-        yield Key(name=field.name, type=_type(str(field.type)), default=_default(field), unit=unit or "", meaning=meaning)
+        default = _FROM_FILE.get(field.name) or _default(field)
+        yield Key(name=field.name, type=_type(str(field.type)), default=default, unit=unit or "", meaning=meaning)
 
 
 def comments(card: type) -> dict[str, str]:

@@ -8,6 +8,7 @@ Text and axes take the colour of the page (currentColor), so that a picture can 
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import sys
@@ -177,11 +178,10 @@ def drawn(draw: Callable[[], Figure]) -> str:
     """The SVG of a picture, in the colours of the page it is put into."""
     with mpl.rc_context(STYLE):
         figure = draw()
-        place = FOLDER / "new.svg"
-        figure.savefig(place, bbox_inches="tight", metadata={"Date": None, "Creator": None}, transparent=True)
+        new = io.StringIO()
+        figure.savefig(new, format="svg", bbox_inches="tight", metadata={"Date": None, "Creator": None}, transparent=True)
         plt.close(figure)
-    text = place.read_text(encoding="utf-8").replace(INK, "currentColor")
-    place.unlink()
+    text = new.getvalue().replace(INK, "currentColor")
     text = re.sub(r'(<svg [^>]*?) ?width="[^"]*"', r"\1", text, count=1)
     text = re.sub(r'(<svg [^>]*?) ?height="[^"]*"', r"\1", text, count=1)
     text = re.sub(r"font: ([\d.]+px) [^;\"]*", r"font: \1 sans-serif", text)

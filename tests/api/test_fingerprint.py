@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -148,6 +149,9 @@ def test_without_state_the_source_alone_counts():
         "from enum import Enum\nclass A(Enum):\n    C1 = 1\n    C2 = 2\n\none = A.C{x}\n",
         "class A:\n    __slots__ = ('x',)\n    def __init__(self, x):\n        self.x = x\n\none = A({x})\n",
         "import re\none = re.compile('a{x}')\n",
+        "import re\none = re.compile('a' * 300 + '{x}')\n",
+        "import re\none = re.compile('a', (2, 8)[{x} - 1])\n",
+        "from collections import defaultdict\none = defaultdict((int, list)[{x} - 1])\n",
         "from pathlib import Path\none = Path('a{x}')\n",
         "def wrap(f):\n    def inner(x):\n        return f(x)\n    return inner\n\n@wrap\ndef one(x):\n    return {x}\n",
         "import functools\n@functools.lru_cache\ndef one(x):\n    return {x}\n",
@@ -159,6 +163,42 @@ def test_classes_that_hold_values_in_their_own_way_are_told_apart(cell: str):
     assert first.why == second.why == ""
     assert first != second
     assert made(cell.replace("{x}", "1")) == first
+
+
+@pytest.fixture
+def forgotten() -> Iterator[None]:
+    """Modules of a test's own folder are not there for the next test."""
+    yield
+    for name in [name for name in sys.modules if name.startswith("own_")]:
+        del sys.modules[name]
+
+
+@pytest.mark.usefixtures("forgotten")
+@pytest.mark.parametrize(
+    "body",
+    [
+        "import own_helpers\ndef one(x):\n    return own_helpers.f(x)\n",
+        "def one(x):\n    import own_helpers\n    return own_helpers.f(x)\n",
+        "def one(x):\n    from own_helpers import f\n    return f(x)\n",
+        "import own_parts\ndef one(x):\n    return own_parts.inner.f(x)\n",
+        "class A:\n    def f(self, x):\n        import own_helpers\n        return own_helpers.f(x)\n\none = A()\n",
+    ],
+)
+@pytest.mark.parametrize("file", ["own_helpers.py", "own_lower.py"])
+def test_a_module_of_ones_own_counts_with_what_it_imports(
+    body: str, file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "own_parts").mkdir()
+    (tmp_path / "own_parts" / "__init__.py").write_text("from own_parts import inner\n")
+    (tmp_path / "own_parts" / "inner.py").write_text("from own_helpers import f\n")
+    (tmp_path / "own_helpers.py").write_text("import math\nfrom own_lower import LEAST\ndef f(x):\n    return LEAST\n")
+    (tmp_path / "own_lower.py").write_text("LEAST = 1\n")
+    first = made(body)
+    assert first.hash
+    assert made(body) == first
+    (tmp_path / file).write_text((tmp_path / file).read_text() + "LEAST = 2\n")
+    assert made(body).hash not in {"", first.hash}
 
 
 def test_packages_count_by_name():

@@ -327,3 +327,30 @@ def test_a_pair_of_a_whole_and_of_its_part_is_measured_once(tmp_path: Path):
     found = describe([whole, part], judge=judge)
     assert len(judge.asked) == 8
     assert known(found, "judge", 1) == 5.0
+
+
+def test_a_target_of_the_name_of_another_set_is_refused():
+    ours, other = of_examples("data.jsonl", prose(20)), of_examples("data.jsonl", sums(20))
+    with pytest.raises(UsageError, match=r"two data sets are called data\.jsonl; rename one of them"):
+        describe([ours], target=other)
+    assert len(describe([ours], target=of_examples("data.jsonl", prose(20)), how=How(subsets=2)).sets) == 1
+
+
+def test_a_part_does_not_change_the_gradients_of_its_whole(tiny_model: HFModel):
+    whole = of_examples("whole", [*sums(30), *prose(10)])
+    part = DataSet(name="part", items=whole.items[30:], total=10, part_of="whole")
+    how = How(size=5, subsets=8)
+    alone, both = (describe(sets, model=tiny_model, how=how) for sets in ([whole], [whole, part]))
+    assert both.gradients == alone.gradients == 5
+    assert value(both, "vendi[gradient,q=1]").n == 10  # of the 2 m pairs that were drawn of it, and of no others
+    assert known(both, "vendi[gradient,q=1]") == pytest.approx(known(alone, "vendi[gradient,q=1]"))
+
+
+def test_a_tiny_set_does_not_decide_the_clusters():
+    found = describe([of_examples("large", prose(64)), of_examples("tiny", sums(2))], how=How(subsets=2))
+    assert (found.size, found.clusters) == (32, 8)
+
+
+def test_a_setup_of_tests_that_is_no_text_is_not_read(tmp_path: Path):
+    row = {"prompt": "Double.", "completion": "x = 1", "test_list": ["assert x"], "test_setup_code": 5}
+    assert read_set(str(written(tmp_path / "a.jsonl", [row]))).items[0].tests == "assert x"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,21 @@ def test_parquet_is_read_as_the_same_rows_in_json_lines_would_be(tmp_path: Path)
     found = load_examples(str(parquet))
     assert [e.completion for e in found] == ["Hello", "3"]
     assert found == load_examples(str(lines))
+
+
+def test_an_ending_in_capitals_is_that_ending_and_parquet_is_not_gzipped(tmp_path: Path):
+    pyarrow.parquet.write_table(pa.Table.from_pylist(ROWS), tmp_path / "x.PARQUET")
+    (tmp_path / "x.CSV").write_text("prompt,completion\n" + "".join(f"p{i},c{i}\n" for i in range(4)))
+    (tmp_path / "x.JSON").write_text(json.dumps(ROWS))
+    for name in ("x.PARQUET", "x.CSV", "x.JSON"):
+        assert load_examples(str(tmp_path / name)) == PAIRS
+
+
+def test_a_date_in_the_tools_of_a_row_is_a_text(tmp_path: Path):
+    rows = [{"instruction": "Q", "output": "A", "tools": [{"name": "f", "since": date(2024, 7, 26)}]}]
+    pyarrow.parquet.write_table(pa.Table.from_pylist(rows), tmp_path / "x.parquet")
+    [found] = load_examples(str(tmp_path / "x.parquet"))
+    assert '{"name": "f", "since": "2024-07-26"}' in found.prompt
 
 
 def test_a_file_that_is_no_parquet_and_one_that_is_nowhere_are_named(tmp_path: Path):

@@ -200,7 +200,7 @@ def test_a_prompt_that_leaves_no_room_is_refused(tiny_model: HFModel):
     longest = len(text_tokens(tiny_model, TEXTS, "target", room=3)[1])
     most = tiny_model.context - longest
     text_tokens(tiny_model, TEXTS, "target", room=most)
-    with pytest.raises(DataError, match=rf"length is {most + 1}, and target 1 has {longest} tokens.*at most {most}$"):
+    with pytest.raises(DataError, match=rf"length is {most + 1}, and target 2 has {longest} tokens.*at most {most}$"):
         text_tokens(tiny_model, TEXTS, "target", room=most + 1)
 
 
@@ -243,9 +243,9 @@ def test_other_pairs_have_headings():
     assert Pairs().read(text) == pairs[1]
     assert Pairs().read(text.replace("Response", "Answer")) is None
     assert Pairs().read("Well: " + text) is None
-    with pytest.raises(DataError, match=r"target 1 cannot be read back from its text in the layout code"):
+    with pytest.raises(DataError, match=r"target 2 cannot be read back from its text in the layout code"):
         layout_of("code", pairs)
-    with pytest.raises(DataError, match=r"target 0 cannot be read back from its text in the layout auto"):
+    with pytest.raises(DataError, match=r"target 1 cannot be read back from its text in the layout auto"):
         layout_of("auto", [Example("a\n\n### Response:\nb", "c")])
 
 

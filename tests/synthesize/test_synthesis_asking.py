@@ -193,6 +193,15 @@ def test_the_prompt_shows_targets_and_at_most_two_own():
     assert "4 new tasks" in prompt
 
 
+@pytest.mark.parametrize(("asked", "fell"), [(4, 1), (3, 1), (2, 0)])
+def test_the_task_in_which_a_reply_was_cut_falls(asked: int, fell: int):
+    text = "### Task 1\nName three rivers of Europe.\n\n### Task 2\nSay who wrote Faust.\n\n### Task 3\nList the plan"
+    replies = [Reply(text=f"{text}ets.", problem="synthesis/self-instruct/0"), Reply(text="Yes.")]
+    made, _ = method(card("self-instruct", round=1, asked=asked, max_new_tokens=len(text)), replies)
+    drafts = list(made.round(0, ()))
+    assert [draft.failure for draft in drafts] == ["", "", *["the task was cut at the limit of its reply"] * fell]
+
+
 def test_all_tokens_count_once():
     made, _ = self_instruct(round=1)
     drafts = list(made.round(0, ()))
@@ -250,6 +259,12 @@ def test_a_stopped_extraction_asks_only_for_the_rest(tmp_path: Path):
     made, model = method(card("skill-mix", shown=3), skills("never", "1. other"), kept=tmp_path)
     assert made.facts["skills"] == ["kept", "other"]
     assert [request.problem_id for request in model.asked] == ["synthesis/skill-list/1"]
+
+
+def test_the_skill_in_which_a_reply_was_cut_is_none(tmp_path: Path):
+    text = "1. Loops\n2. Lists\n3. Recur"
+    made, _ = method(card("skill-mix", shown=6, max_new_tokens=len(text)), skills(f"{text}sion"), kept=tmp_path)
+    assert made.facts["skills"] == ["loops", "lists"]
 
 
 def test_too_few_skills_are_refused(tmp_path: Path):

@@ -54,6 +54,7 @@ def test_it_writes_pairs_and_a_report(synthesize: Call, tmp_path: Path):
     assert (report["pairs"], report["method"]) == (3, "oss-instruct")
     assert "| readable " in done.err
     assert "synthesis: 3 pairs by oss-instruct from 767 targets of mini, of at most 48 drafts a seed" in done.err
+    assert "compared with no task, as none is named" in done.err
 
 
 def test_the_same_command_takes_what_is_there(synthesize: Call, tmp_path: Path):
@@ -109,6 +110,8 @@ def test_pairs_of_the_task_are_left_out(call: Call, tmp_path: Path):
         (["--out", "pairs.parquet"], "name a file that ends in .jsonl"),
         (["--pairs", "0"], "synthesize.pairs is 0"),
         (["--set", "nears=1"], "unknown key 'synthesize.nears'"),
+        (["--set", "options=3"], "'synthesize.options' in"),
+        (["--set", "data.share=0.5"], "data.share has no effect: of [data] the keys columns, labels, unusable say how targets"),
         (["--set", "options.template=gone.txt"], "cannot read the template"),
         (["--targets", "gone.jsonl"], "cannot read the examples in gone.jsonl"),
         (["--task", "gone"], "unknown task 'gone'"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
@@ -9,7 +10,7 @@ import pytest
 
 from doubles import ignore
 from spa_bench.cards.synthesis import SynthesisCard
-from spa_bench.errors import ModelError
+from spa_bench.errors import DataError, ModelError
 from spa_bench.mini.data import forbidden
 from spa_bench.mini.words import HALF, instructions, queries
 from spa_bench.models.base import Model
@@ -27,9 +28,9 @@ class Bare:
     name = "bare"
 
 
-def method(model: Model, seed: int = 0, **options: object) -> Prepared:
+def method(model: Model, seed: int = 0, *, targets: Sequence[Example] = TARGETS, **options: object) -> Prepared:
     card = SynthesisCard(method="sample", options=SampleOptions(**{"round": 6, **options}))  # type: ignore[arg-type]
-    own = Sample(Setting(card=card, model=model, targets=TARGETS, seed=seed))
+    own = Sample(Setting(card=card, model=model, targets=targets, seed=seed))
     return own.prepare(progress=ignore, kept=Path())
 
 
@@ -43,6 +44,19 @@ def said(drafts: list[Draft]) -> list[tuple[str, str]]:
 )
 def test_the_beginning_that_texts_share(texts: list[str], shared: str):
     assert _common(texts) == shared
+
+
+def test_a_part_of_a_word_is_no_word_with_which_targets_begin(tiny_model: HFModel):
+    ends = [Example(f"def a{end}(x):\n", "    return x\n") for end in ("dd", "bs")]
+    assert method(tiny_model, targets=ends).facts["lead"] == "def"
+    questions = [Example(prompt, "It is so.") for prompt in ("Why is it? Is", "Why is it? It")]
+    assert method(tiny_model, targets=questions).facts["lead"] == "### Instruction:\nWhy is it?"
+
+
+def test_one_target_has_no_words_with_which_all_begin(tiny_model: HFModel):
+    with pytest.raises(DataError, match=r"there is one target: give more targets, or set synthesize\.options\.lead"):
+        method(tiny_model, targets=TARGETS[:1])
+    assert method(tiny_model, targets=TARGETS[:1], lead="def").facts["lead"] == "def"
 
 
 def test_drafts_begin_as_the_targets_do_and_are_drawn_again_with_the_same_text(tiny_model: HFModel):

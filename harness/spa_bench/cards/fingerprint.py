@@ -13,9 +13,9 @@ import hashlib
 import inspect
 import re
 import sys
-import sysconfig
 import textwrap
 import types
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -23,6 +23,7 @@ from typing import NamedTuple
 import numpy as np
 
 from spa_bench.cards.objects import Source
+from spa_bench.cards.own_files import files_behind, imported_in, is_users
 
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, range, slice, type(...), type(NotImplemented))
 _MADE = "<string>"  # the file of a method that a decorator, such as dataclass, made
@@ -64,6 +65,7 @@ class _Walk:
         self._follow = follow  # whether the values that functions read count
         self._met: dict[int, int] = {}
         self._kept: list[object] = []  # so that no id is given twice
+        self._read: set[str] = set()  # names of files
 
     def value(self, thing: object) -> Iterator[str]:
         """The words of any value."""
@@ -82,6 +84,7 @@ class _Walk:
             yield from self._parts(f"enum {_name(type(thing))} {thing.name}", [thing.value])
         elif isinstance(thing, types.ModuleType):
             yield f"module {thing.__name__}"
+            yield from self._files(thing.__name__)
         elif isinstance(thing, type):
             yield from self._class(thing)
         elif isinstance(thing, types.FunctionType):
@@ -119,12 +122,16 @@ class _Walk:
         if isinstance(thing, Mapping):
             pairs = sorted(((_words(key), value) for key, value in thing.items()), key=lambda pair: pair[0])
             yield from self._parts(_name(type(thing)), [part for pair in pairs for part in pair])
+            if isinstance(thing, defaultdict):
+                yield from self.value(thing.default_factory)
         elif isinstance(thing, set | frozenset):
             yield from self._parts(_name(type(thing)), sorted(map(_words, thing)))
         elif isinstance(thing, list | tuple):
             yield from self._parts(_name(type(thing)), list(thing))
-        elif isinstance(thing, Path | re.Pattern):
+        elif isinstance(thing, Path):
             yield f"{_name(type(thing))} {thing!r}"
+        elif isinstance(thing, re.Pattern):  # its repr has the first 200 characters
+            yield f"{_name(type(thing))} {thing.pattern!r} {thing.flags}"
         elif isinstance(thing, np.ndarray | np.generic) and thing.dtype != object:
             yield f"array {thing.dtype} {thing.shape} {hashlib.blake2b(np.ascontiguousarray(thing).tobytes()).hexdigest()}"
         elif isinstance(thing, types.GenericAlias) or type(thing).__module__ == "typing":
@@ -185,6 +192,18 @@ class _Walk:
             if name in function.__globals__:
                 yield f"global {name}"
                 yield from self._named(f"{function.__qualname__} reads {name}", function.__globals__[name])
+        for module in sorted(imported_in(function.__code__, str(function.__globals__.get("__package__") or ""))):
+            yield from self._files(module)
+
+    def _files(self, module: str) -> Iterator[str]:
+        """The files of a module of the user's own, each once."""
+        for name, file in files_behind(module).items():
+            if name not in self._read:
+                self._read.add(name)
+                try:
+                    yield f"file {name} {hashlib.blake2b(file.read_bytes()).hexdigest()}"
+                except OSError as error:
+                    raise _UnknownError(f"the file {file} cannot be read") from error
 
     def _closed_over(self, function: types.FunctionType) -> Iterator[str]:
         for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
@@ -215,7 +234,7 @@ def _read_globals(code: types.CodeType) -> set[str]:
 
 def _is_users(thing: type | types.FunctionType) -> bool:
     """Whether the code is the user's own: of a notebook, a script or a module, and of no installed package."""
-    return _of_users(thing.__module__ if isinstance(thing, type) else thing.__globals__.get("__name__"))
+    return is_users(thing.__module__ if isinstance(thing, type) else thing.__globals__.get("__name__"))
 
 
 def _is_readable(kind: type) -> bool:
@@ -229,27 +248,13 @@ def _is_readable(kind: type) -> bool:
     return _is_users(kind) or kind.__module__.partition(".")[0] == _OURS or dataclasses.is_dataclass(kind)
 
 
-def _of_users(module: str | None) -> bool:
-    if module == "__main__":
-        return True
-    if not module or module.partition(".")[0] in {_OURS, "builtins", *sys.stdlib_module_names}:
-        return False
-    file = getattr(sys.modules.get(module), "__file__", None)
-    return file is None or not any(Path(file).resolve().is_relative_to(place) for place in _installed())
-
-
-@functools.cache
-def _installed() -> tuple[Path, ...]:
-    return tuple(Path(sysconfig.get_path(name)).resolve() for name in ("purelib", "platlib", "stdlib"))
-
-
 def _place_in_package(thing: object) -> str:
     """`package.module.name` of something callable that an installed package has under that name; else ""."""
     module, name = getattr(thing, "__module__", None), getattr(thing, "__qualname__", None) or getattr(thing, "__name__", None)
     if not (callable(thing) and isinstance(module, str) and isinstance(name, str) and module != "__main__"):
         return ""
     there = vars(sys.modules[module]).get(name) if module in sys.modules else None
-    return f"{module}.{name}" if there is thing and not _of_users(module) else ""
+    return f"{module}.{name}" if there is thing and not is_users(module) else ""
 
 
 def _slots(kind: type) -> tuple[str, ...]:

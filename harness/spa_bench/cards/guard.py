@@ -126,6 +126,14 @@ def judged(kind: str, method: str, rows: Callable[[], Iterable[Row]], row: type[
             yield one
 
 
+def checked_by(table: str, kind: str, method: str, call: Callable[[], Built]) -> Built:
+    """What a check of a kind gives. Raises what it raises of ours, and UsageError where that of a user's own kind fails."""
+    if is_ours(table, kind):
+        return call()
+    with guarded(f"{table} kind {kind!r}: {method}"):
+        return call()
+
+
 def called(kind: str, method: str, call: Callable[[], Built]) -> Built:
     """What a method of a task gives. Raises UsageError where that of a user's own task fails."""
     if is_ours("task", kind):

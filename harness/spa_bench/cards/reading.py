@@ -38,18 +38,18 @@ def card_names(kind: str) -> list[str]:
     return sorted(p.stem for p in cards_folder(kind).glob("*.toml"))
 
 
-def read_options(declared: type[object], content: object, kind: str, place: str, where: str) -> object:
-    """The [options] of a card as the dataclass that its `kind` declares. Raises CardError."""
+def read_options(declared: type[object], content: object, kind: str, place: str, where: str, *, key: str = "options") -> object:
+    """The table `key` of a card, such as [options], as the dataclass that its `kind` declares. Raises CardError."""
     if not isinstance(content, dict):
-        raise CardError(f"'options' in {place} must be a table [options]; got {content!r}")
+        raise CardError(f"{key!r} in {place} must be a table [{key}]; got {content!r}")
     if not (isinstance(declared, type) and dataclasses.is_dataclass(declared)):
         raise CardError(f"{where}: the OPTIONS of kind {kind!r} must be a dataclass; got {declared!r}")
     if content and not dataclasses.fields(declared):
-        raise CardError(f"unknown key {'options.' + next(iter(content))!r} in {place}; kind {kind!r} has no options")
+        raise CardError(f"unknown key {f'{key}.{next(iter(content))}'!r} in {place}; kind {kind!r} has no options")
     try:
-        return filled(declared, content, place, "options.")
+        return filled(declared, content, place, f"{key}.")
     except ValueError as error:
-        raise CardError(f"{where}: options.{error}") from error
+        raise CardError(f"{where}: {key}.{error}") from error
 
 
 def card_of_object(table: str, name: str, kind: type[Made], overrides: Mapping[str, object]) -> Made:
@@ -229,11 +229,18 @@ def _value(hint: object, value: object, place: str, name: str) -> object:
             if all(type(v) is item for v in value):
                 return tuple(value)
         if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
-            return float(value)
+            return _as_float(value, place, name)
         if kind in (int, str, bool, types.NoneType) and type(value) is kind:  # null in a spec; TOML has none
             return value
     wanted = " or ".join(_type_name(kind) for kind in _alternatives(hint) if kind is not types.NoneType)
     raise CardError(f"{name!r} in {place} must be {wanted}; got {value!r}")
+
+
+def _as_float(value: int | float, place: str, name: str) -> float:
+    try:
+        return float(value)
+    except OverflowError as error:
+        raise CardError(f"{name!r} in {place} is {str(value)[:40]}…: a number of a card has at most 308 digits") from error
 
 
 def _type_name(kind: object) -> str:

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from spa_bench.cards import training
 from spa_bench.cards.checks import countable, not_negative, one_of, positive
+from spa_bench.cards.guard import checked_by
 from spa_bench.cards.kinds import CardKind, NoOptions, as_declared
 from spa_bench.cards.objects import check_given, is_object
 from spa_bench.cards.reading import (
@@ -144,10 +145,13 @@ def build_sampler_card(content: Mapping[str, object], place: str, where: str, *,
     _check_synthesis(where, card)
     kind: CardKind[object, SamplerCard] = kind_of(CardKind, "sampler", card.kind)
     _check_members(where, card, own=kind.own_members)
-    read = with_texts(read_options(kind.options, options, card.kind, place, where), folder, where)
+    given = checked_by(
+        "sampler", card.kind, "its options", lambda: read_options(kind.options, options, card.kind, place, where)
+    )
+    read = with_texts(given, folder, where)
     card = dataclasses.replace(card, options=read)
     card = dataclasses.replace(card, description=_FILLED.sub(lambda m: _setting(card, m), card.description))
-    kind.check(card)
+    checked_by("sampler", card.kind, "check()", lambda: kind.check(card))
     return card
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from spa_bench.cards.checks import not_negative, one_of, positive
+from spa_bench.cards.guard import checked_by
 from spa_bench.cards.kinds import CardKind, NoOptions, as_declared
 from spa_bench.cards.reading import check_known, read_options
 from spa_bench.cards.registry import kind_of
@@ -74,10 +75,12 @@ def checked(
     if 0 < card.drafts < card.pairs:
         raise CardError(f"{where}: synthesize.drafts is {card.drafts}; {card.pairs} pairs need as many drafts at least")
     kind: CardKind[object, SynthesisCard] = kind_of(CardKind, "synthesis", card.method)
-    try:
-        read = read_options(kind.options, options, card.method, place, where)
-    except CardError as error:
-        raise CardError(str(error).replace("options.", "synthesize.options.")) from error
+    read = checked_by(
+        "synthesis",
+        card.method,
+        "its options",
+        lambda: read_options(kind.options, options, card.method, place, where, key="synthesize.options"),
+    )
     made = dataclasses.replace(card, options=with_texts(read, folder, f"{where}, synthesize"))
-    kind.check(made)
+    checked_by("synthesis", card.method, "check()", lambda: kind.check(made))
     return made

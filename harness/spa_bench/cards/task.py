@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar, runtime_checkable
 
 from spa_bench.cards.checks import one_of, positive
+from spa_bench.cards.guard import checked_by
 from spa_bench.cards.kinds import CardKind, NoOptions, as_declared, beside
 from spa_bench.cards.objects import check_given, is_object
 from spa_bench.cards.reading import card_folder, card_of_object, check_known, check_name, filled, read_content, read_options
@@ -116,13 +117,15 @@ def load_task_card(name_or_path: str, overrides: Mapping[str, object] | None = N
     if kind.unsaid:
         card = build_task_card({**kind.unsaid, **content}, place)
     if "sha256" in (overrides or {}) and "version" not in (overrides or {}):  # the card's own version names other data
-        card = dataclasses.replace(card, version=f"sha256 {card.sha256[:12]}" if card.sha256 else "unpinned")
+        digests = [card.sha256] if isinstance(card.sha256, str) else card.sha256
+        said = " or ".join(digest[:12] for digest in digests if digest)
+        card = dataclasses.replace(card, version=f"sha256 {said}" if said else "unpinned")
     beside_card = card_folder("task", name_or_path)
     if card.file and not Path(card.file).is_absolute() and beside_card:
         card = dataclasses.replace(card, file=str(beside_card / card.file))
     if isinstance(card.options, Placed):
         card = dataclasses.replace(card, options=card.options.placed(beside_card or Path.cwd()))
-    kind.check(card)
+    checked_by("task", card.kind, "check()", lambda: kind.check(card))
     return card
 
 
@@ -182,4 +185,6 @@ def build_task_card(content: Mapping[str, object], place: str) -> TaskCard:
     card = filled(TaskCard, {k: v for k, v in content.items() if k != "options"}, place, "")
     check_known(f"task in {place}", "kind", "task", card.kind)
     declared = kind_of(TaskCardKind, "task", card.kind).options
-    return dataclasses.replace(card, options=read_options(declared, options, card.kind, place, f"task {card.name!r}"))
+    where = f"task {card.name!r}"
+    read = checked_by("task", card.kind, "its options", lambda: read_options(declared, options, card.kind, place, where))
+    return dataclasses.replace(card, options=read)

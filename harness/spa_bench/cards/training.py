@@ -6,6 +6,7 @@ They are frozen dataclasses with defaults. `check` checks the values once, when 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
 
 from spa_bench.cards.checks import not_negative, one_of, positive
@@ -16,6 +17,8 @@ DAMPINGS = ("relative", "absolute")
 CURVATURES = ("identity", "cosine", "fisher", "datainf", "ekfac", "lissa")
 FEATURES = ("lora", "projection", "core")
 CORES = ("random", "pca", "adapter")
+OF_READING = ("columns", "labels", "unusable")
+"""The keys of [data] that say how the rows of a source are read."""
 _MOST_PAIRS = 100_000_000  # pairs that a member may read: their order is drawn before the first step
 _MOST_EPOCHS = 1000
 _MOST_DIMENSIONS = 1 << 24  # dimensions of a projection: beyond these an example takes more memory than its gradient
@@ -35,7 +38,8 @@ class ColumnsCard:
 class DataCard:
     """The instruction set and the attribution queries."""
 
-    # the training pairs: "mini", "mini-nlu", a file (JSON lines, JSON, CSV, Parquet), or "hub:NAME" or "hub:NAME:SPLIT"
+    # the training pairs: "mini", "mini-nlu", a file (JSON lines, JSON, CSV, Parquet), from the current folder on, or "hub:NAME"
+    # or "hub:NAME:SPLIT"
     examples: str = "mini"
     # the pairs for which examples are scored: as `examples`, or "code" or "text" (ours, on the paper's subjects), "sample" or
     # "sample:M"
@@ -84,7 +88,7 @@ class PartitionCard:
     capacity: float = 1.0  # [N / K examples, 1 upward] balanced: the most examples in a part
     least: int = 1  # [examples] the fewest examples in a part
     encoder: str = "tf-idf"  # kmeans-embedding: as attribution.encoder
-    file: str = ""  # file: a .json list, or a text file of lines, with the part of each example
+    file: str = ""  # file: a .json list, or a text file of lines, with the part of each example; from the current folder on
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +121,12 @@ class LoraCard:
     # keep each block's input alone and compute activations twice: the same gradients; done anyway where memory is short
     gradient_checkpointing: bool = False
     together: int = 0  # [members] trained in one stacked pass; 0: as many as memory holds
+
+
+def without_effect(settings: Iterable[str], used: Sequence[str]) -> list[str]:
+    """The settings of [data] that have none where nothing but the keys `used` is read; unknown keys are not among them."""
+    idle = {f"data.{f.name}" for f in fields(DataCard) if f.name not in used}
+    return [key for key in settings if ".".join(key.split(".")[:2]) in idle]
 
 
 def concerns(card: AttributionCard) -> frozenset[str]:

@@ -112,7 +112,10 @@ def describe(
     found = describe_sources(options, console)
     if out is not None:
         said = {"--target": target, "--parts": parts, "--model": model, "--judge": judge, "--limit": limit, "--share": share}
-        said |= {"--at": at, "--encoder": None if encoder == "tf-idf" else encoder, "--seed": seed or None}
+        said |= {"--at": at, "--seed": seed or None, "--threads": threads, "--revision": revision}
+        usual = {"--encoder": "tf-idf", "--judge-template": "answer-quality", "--device": "auto", "--dtype": "auto"}
+        given = {"--encoder": encoder, "--judge-template": judge_template, "--device": device, "--dtype": dtype}
+        said |= {name: value for name, value in given.items() if value != usual[name]}
         words = ["spa-bench", "describe", *sources]
         words += [word for name, value in said.items() if value is not None for word in (name, str(value))]
         words += [word for one in settings for word in ("--set", one)] + ["--no-gradients"] * no_gradients

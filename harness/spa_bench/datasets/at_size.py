@@ -28,17 +28,18 @@ Rows: TypeAlias = "NDArray[np.floating] | sparse.csr_array"
 """Vectors, a row each, dense or sparse."""
 
 
+def not_tiny(counts: Sequence[int]) -> list[int]:
+    """The numbers of pairs without those of tiny sets: fewer than 32, and less than half as many as the largest has."""
+    least = min(FEWEST, max(counts) / 2)
+    return [count for count in counts if count >= least]
+
+
 def shared_size(counts: Sequence[int], wanted: int | None = None) -> int:
     """m: half of the smallest set that is not tiny, at most 128; 0 where no set has 2 pairs.
 
-    A set is tiny that has fewer than 32 pairs and less than half as many as the largest.
-
     A subset has half of a set at most, because the interval is from subsets that differ. `wanted` takes the place of that.
     """
-    if wanted is not None:
-        return wanted
-    least = min(FEWEST, max(counts) / 2)
-    return min(MOST, min(count for count in counts if count >= least) // 2)
+    return min(MOST, min(not_tiny(counts)) // 2) if wanted is None else wanted
 
 
 def of_sets(subset_values: Sequence[Measured], items: int, size: int, most: Mapping[str, float]) -> dict[str, Estimate]:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 
-from spa_bench.datasets.at_size import SubsetMeasures, earlier_twins, of_sets, shared_size
+from spa_bench.datasets.at_size import SubsetMeasures, earlier_twins, not_tiny, of_sets, shared_size
 from spa_bench.datasets.judging import TEMPLATE, rate
 from spa_bench.datasets.likeness import NAMES, likeness, reduced
 from spa_bench.datasets.measures import KERNELS, MEASURES, ORDERS
@@ -119,7 +119,7 @@ def describe(
     the model or the encoder fails, SandboxError where the sandbox fails on the way.
     """
     how, console = how or How(), console or Reporter(quiet=True)
-    known = [*sets, *([target] if target is not None and target.name not in {one.name for one in sets} else [])]
+    known = [*sets, *([target] if target is not None and not _is_among(target, sets) else [])]
     _check(known)
     pool = Pool.of(known)
     size = shared_size([len(one.items) for one in known], how.size)
@@ -132,9 +132,10 @@ def describe(
         *_run(pool, grader, how, console),
         *_read(pool, model, how, console),
         *_judged(pool, judge, how, console),
-        *(_gradients(pool, model, known, size=size, how=how, console=console) if how.gradients else ()),
     ]
-    able = {one.name: _able(pool, pool.places[one.name]) for one in known}
+    asked = _with_gradients(pool, model, known, size, how) if how.gradients else {}
+    notes += _gradients(pool, model, asked, how, console)
+    able = {one.name: _able(pool, asked.get(one.name)) for one in known}
     gradients = min(size, shared_size([len(places) for places in able.values()]))
     vectors, dense = _vectors(pool, how, console)
     centres = [target] if target is not None else [one for one in known if not one.part_of]
@@ -194,6 +195,11 @@ def similarity(
 # what is computed of each pair -----------------------------------------------------------------------------------------
 
 
+def _is_among(target: DataSet, sets: Sequence[DataSet]) -> bool:
+    """Whether the target is one of the sets: another one of its name is a set of its own, which `_check` refuses."""
+    return any(one.name == target.name and one.items == target.items for one in sets)
+
+
 def _check(sets: Sequence[DataSet]) -> None:
     names = [one.name for one in sets]
     if not names:
@@ -245,19 +251,28 @@ def _judged(pool: Pool, judge: Model | None, how: How, console: Reporter) -> lis
     return [f"judge: {silent} of {len(ratings)} replies hold no verdict ({silent / len(ratings):.0%}) and count nowhere"]
 
 
-def _gradients(
-    pool: Pool, model: LoraTrainable | None, sets: Sequence[DataSet], *, size: int, how: How, console: Reporter
-) -> list[str]:
-    """Gradients of 2 m pairs of each set, or of all that fit, drawn with the seed."""
+def _with_gradients(
+    pool: Pool, model: LoraTrainable | None, sets: Sequence[DataSet], size: int, how: How
+) -> dict[str, IntArray]:
+    """The places of each set's pairs of which gradients are computed: 2 m that fit, drawn with the seed, or all."""
     if model is None or size < 2:
-        return []
+        return {}
     fits = pool.values["tokens"] > 0
-    wanted: set[int] = set()
+    drawn = {}
     for one in sets:
         places = pool.places[one.name]
         rng = np.random.default_rng(derive_seed(how.seed, "gradients", len(places)))
-        wanted.update(rng.permutation(places[fits[places]])[: 2 * size].tolist())
-    chosen = sorted(wanted)
+        drawn[one.name] = np.sort(rng.permutation(places[fits[places]])[: 2 * size])
+    return drawn
+
+
+def _gradients(
+    pool: Pool, model: LoraTrainable | None, asked: Mapping[str, IntArray], how: How, console: Reporter
+) -> list[str]:
+    """The gradients of the pairs at the places that are `asked` for, each once."""
+    if model is None or not asked:
+        return []
+    chosen = np.unique(np.concatenate(list(asked.values()))).tolist()
     with console.stage("gradients") as progress:
         examples = [pool.items[i].example for i in chosen]
         try:
@@ -279,10 +294,13 @@ def _vectors(pool: Pool, how: How, console: Reporter) -> tuple[object, FloatArra
 
 
 def _clusters(pool: Pool, dense: FloatArray, centres: Sequence[IntArray], size: int, how: How) -> tuple[IntArray, int]:
-    """(the cluster of each pair, their number): k-means of equally many pairs of each of `centres`, k = m / 4 (2 to 32)."""
+    """(the cluster of each pair, their number): k-means of equally many pairs of each of `centres`, k = m / 4 (2 to 32).
+
+    A tiny set gives what it has, and does not decide how many the others give.
+    """
     from threadpoolctl import threadpool_limits
 
-    count = min(_MOST_CENTRES, *(len(places) for places in centres))
+    count = min(_MOST_CENTRES, *not_tiny([len(places) for places in centres]))
     rng = np.random.default_rng(derive_seed(how.seed, "centres"))
     seen = np.concatenate([rng.permutation(places)[:count] for places in centres])
     with threadpool_limits(1):
@@ -355,9 +373,11 @@ def _most(size: int) -> dict[str, float]:
     return vendi | dict.fromkeys(("distinct_1", "distinct_2", "self_bleu", "coverage", "near_duplicates"), 1.0)
 
 
-def _able(pool: Pool, places: IntArray) -> IntArray:
-    """The places of a set whose pairs have a gradient."""
-    return places[np.isfinite(pool.rows["gradient"][places, 0])] if "gradient" in pool.rows else places[:0]
+def _able(pool: Pool, asked: IntArray | None) -> IntArray:
+    """The places drawn for a set whose pairs have a gradient; those drawn for another set are no sample of this one."""
+    if asked is None or "gradient" not in pool.rows:
+        return np.zeros(0, dtype=np.int64)
+    return np.asarray(asked[np.isfinite(pool.rows["gradient"][asked, 0])], dtype=np.int64)
 
 
 def _of_gradients(pool: Pool, measures: SubsetMeasures, able: IntArray, size: int, how: How) -> dict[str, Estimate]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from spa_bench.cards.reading import parse_overrides
 from spa_bench.cards.sampler import load_sampler_card
-from spa_bench.cards.training import DataCard
+from spa_bench.cards.training import OF_READING, DataCard, without_effect
 from spa_bench.datasets.describe import Description, How, describe
 from spa_bench.datasets.likeness import check_size
 from spa_bench.datasets.pairs import DataSet, parts_of, read_set
@@ -128,11 +128,11 @@ def _check(a: DescribeOptions) -> DataCard:
     check_seeds((a.how.seed,))
     check_sandbox(a.sandbox, used=a.run)
     given = parse_overrides(a.settings)
-    others = [key for key in (*given.sampler, *(f"task.{k}" for k in given.task)) if not key.startswith("data.")]
-    others += [f"engine.{key}" for key in given.engine]
-    if others or "data.examples" in given.sampler:
-        key = others[0] if others else "data.examples"
-        raise UsageError(f"--set takes keys of [data] that say how rows are read, such as data.unusable=drop; got {key}")
+    others = [*(f"task.{key}" for key in given.task), *(f"engine.{key}" for key in given.engine)]
+    others = [key for key in given.sampler if not key.startswith("data.")] + others
+    others += without_effect(given.sampler, (*OF_READING, "template"))
+    if others:
+        raise UsageError(f"--set takes keys of [data] that say how rows are read, such as data.unusable=drop; got {others[0]}")
     return load_sampler_card("single", given.sampler).data
 
 

@@ -159,7 +159,7 @@ def _tests(row: object) -> tuple[str, str]:
     found = next((row[name] for name in TESTS if row.get(name)), "")
     if isinstance(found, list) and all(isinstance(line, str) for line in found):
         setup = row.get("test_setup_code") or row.get("test_imports") or ""
-        lines = [setup] if isinstance(setup, str) else [str(line) for line in setup]
-        return "\n".join([*lines, *found]), ""
+        lines = setup if isinstance(setup, list) else [setup]
+        return "\n".join([*(line for line in lines if isinstance(line, str)), *found]), ""
     entry = row.get("entry_point")
     return (found, entry if isinstance(entry, str) else "") if isinstance(found, str) else ("", "")

@@ -57,7 +57,7 @@ def heading(found: Description) -> str:
         )
     if found.gradients and found.gradients != found.size:
         lines.append(f"The Vendi score of gradients is at {found.gradients} pairs, since not every pair has a gradient.")
-    whose = f"the target, {found.target}" if found.target else "all sets, equally many pairs of each"
+    whose = f"the target, {found.target}" if found.target else "all sets, equally many pairs of each that is not tiny"
     lines.append(f"Vectors: {found.how.encoder}; coverage is of {found.clusters} clusters of {whose}.")
     lines.append(f"Model: {found.model or 'none'}." + (f" Judge: {found.judge}." if found.judge else ""))
     return " ".join(lines)

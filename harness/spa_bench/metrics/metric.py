@@ -48,7 +48,7 @@ class Metric:
     description: str
     compute: Callable[[Samples], Value]
     rate: bool = False  # a share between 0 and 1, which gets Wilson's interval at the ends
-    alias: str = ""  # a short name, which is always there too
+    alias: str = ""  # a short name, which is always there too; of ours alone
     missing: str = ""  # why `compute` may give None
     bounds: tuple[float, float] | None = None  # limits of values that are not a rate: intervals are cut there
     of_verdicts: bool = False  # it counts right answers, so that a problem without a right answer has no value

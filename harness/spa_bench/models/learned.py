@@ -1,7 +1,8 @@
 """A learned similarity on the disk: an encoder, and a projection of its embeddings (spa_bench.metrics.similarity).
 
-Its folder takes the place of an embedding model everywhere: `similarity.json` names the encoder and says how well the
-similarity tells triplets that it has not seen. `projection.safetensors` holds `mean` (d,) and `weights` (d, k), both float64.
+Its folder takes the place of an embedding model for `--embedding` and `options.similarity`: `similarity.json` names the encoder
+and says how well the similarity tells triplets that it has not seen. `projection.safetensors` holds `mean` (d,) and `weights`
+(d, k), both float64.
 """
 
 from __future__ import annotations

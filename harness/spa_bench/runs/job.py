@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 
-from spa_bench.cards.guard import built, check_own_task
+from spa_bench.cards.guard import built, check_own_task, checked_by
 from spa_bench.cards.objects import is_object
 from spa_bench.cards.registry import is_ours
 from spa_bench.cards.sampler import SamplerCard, said_decoding
@@ -135,7 +135,7 @@ def check_draws(card: SamplerCard, n: int) -> None:
         raise UsageError(f"n is {n}; it must be at least 1")
     if n % card.members:
         raise UsageError(f"n is {n}, but {card.name} has {card.members} members: n must be a multiple of {card.members}")
-    sampler_kind(card.kind).check_n(card, n)
+    checked_by("sampler", card.kind, "check_n()", lambda: sampler_kind(card.kind).check_n(card, n))
 
 
 def check_task(card: SamplerCard, task: Task, model: Model, limit: int | None) -> Asking:
@@ -158,8 +158,8 @@ def check_task(card: SamplerCard, task: Task, model: Model, limit: int | None) -
         )
     if asking.asked:
         model.check_options(asking.asked)
-    kind.check_model(card, model)
-    kind.check_prompts(card, asking.prompts)
+    checked_by("sampler", card.kind, "check_model()", lambda: kind.check_model(card, model))
+    checked_by("sampler", card.kind, "check_prompts()", lambda: kind.check_prompts(card, asking.prompts))
     if isinstance(model, ChatModel) and any(p.messages for p in asking.prompts):
         model.check_chat()
     _check_room(asking, task, model)

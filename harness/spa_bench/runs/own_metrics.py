@@ -26,12 +26,27 @@ def load_metrics(names: Iterable[str]) -> tuple[Metric, ...]:
     metrics = tuple(map(_metric, names))
     taken = names_of_ours()
     for name, metric in zip(names, metrics, strict=True):
-        if not metric.name.strip() or not metric.name.isprintable():
-            raise UsageError(f"--metric {name}: its name is {metric.name!r}; it stands in tables and must be printable text")
+        _check(name, metric)
         if metric.name in taken or is_rate(metric.name):  # no list holds the rates of single members
             raise UsageError(f"--metric: the name {metric.name!r} is taken by another metric; give yours another one")
         taken.add(metric.name)
     return metrics
+
+
+def _check(where: str, metric: Metric) -> None:
+    """Raises UsageError for a name, an alias or bounds that cannot be used: of these nothing else is seen before the end."""
+    name, bounds = metric.name, metric.bounds
+    if not isinstance(name, str) or not name.strip() or not name.isprintable():
+        raise UsageError(f"--metric {where}: its name is {name!r}; it stands in tables and must be printable text")
+    if metric.alias:
+        raise UsageError(f"--metric {where}: its alias is {metric.alias!r}; short names are of spa-bench's own metrics alone")
+    if bounds is None:
+        return
+    numbers = bounds if isinstance(bounds, tuple | list) and all(isinstance(one, Real) for one in bounds) else ()
+    if len(numbers) != 2 or not float(numbers[0]) < float(numbers[1]):
+        raise UsageError(
+            f"--metric {where}: its bounds are {bounds!r}; give two numbers, the least and the most, such as (0.0, math.inf)"
+        )
 
 
 def _metric(name: str) -> Metric:

@@ -9,6 +9,7 @@ from pathlib import Path
 from spa_bench.cards.reading import Overrides, parse_overrides
 from spa_bench.cards.sampler import SamplerCard, load_sampler_card
 from spa_bench.cards.task import load_task_card
+from spa_bench.cards.training import OF_READING, without_effect
 from spa_bench.errors import CardError, UsageError
 from spa_bench.mini.embedded import EMBEDDED
 from spa_bench.runs.engines import chosen_engine
@@ -58,13 +59,16 @@ def synthesize_file(options: SynthesisOptions, out: Path) -> Synthesized:
     check_seeds((options.seed,))
     check_sandbox(options.sandbox, used=True)
     given = parse_overrides([_of_table(setting) for setting in options.settings])
+    if idle := without_effect(given.sampler, OF_READING):
+        raise UsageError(f"--set {idle[0]} has no effect: of [data] the keys {', '.join(OF_READING)} say how targets are read")
     card = _card(options, given)
     engine = chosen_engine(options.engine, given.engine)
     console = Reporter()
     if note := engine.check_model(options.model):
         console.note(note)
     problems = _problems(options.task, given)
-    console.note(plan_line(card.synthesize, len(read_targets(card.synthesize, card.data))))
+    targets = read_targets(card.synthesize, card.data)
+    console.note(plan_line(card.synthesize, len(targets), compared=problems is not None))
     with closing(loaded_with(engine, options.model or EMBEDDED, options.loading)) as model:
         order = Order(
             card=card.synthesize,
@@ -102,8 +106,8 @@ def synthesize_stage(sampler: str, options: StageOptions) -> Synthesized:
         )
     console = Reporter()
     targets = read_targets(card.synthesize, card.data)
-    console.note(plan_line(card.synthesize, len(targets)))
     problems = _problems(options.task, Overrides({}, {}, {}))
+    console.note(plan_line(card.synthesize, len(targets), compared=problems is not None))
     with closing(loaded_with(chosen_engine(None, {}), options.model, options.loading)) as model:
         synthesis_kind(card.synthesize.method).check_model(card.synthesize, model)
         order = order_of(card, model, options.seed, problems=problems)

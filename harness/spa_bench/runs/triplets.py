@@ -65,8 +65,10 @@ def read_triplets(files: Sequence[Path]) -> Judgements:
 
     A question is in the group of the first judgement that agrees with the majority: none is both learned from and held out.
 
-    Raises DataError for a row that is no triplet, and where nothing is left.
+    Raises UsageError for a folder, DataError for a row that is no triplet, and where nothing is left.
     """
+    if folder := next((file for file in files if file.is_dir()), None):
+        raise UsageError(f"{folder} is a folder; give its files of triplets")
     found = sample_files.find_files(files)
     rows = [_triplet(value, place) for file in found for place, value in sample_files.parse(file).rows]
     if not rows:

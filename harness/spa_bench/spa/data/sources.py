@@ -98,15 +98,16 @@ def each_row(source: str) -> Iterator[Located]:
 
 
 def read_file(path: Path) -> list[Located]:
-    """The rows of a .parquet file, a list in a .json file, a .csv or .tsv table, or a JSON value a line; each may be gzipped.
+    """The rows of a .parquet file, a list in a .json file, a .csv or .tsv table, or a JSON value a line.
 
-    A .json file whose first character is no bracket of a list has a value a line, and so has a file of any other name.
+    Each but Parquet may be gzipped, and endings may be in capitals. A .json file whose first character is no bracket of a list
+    has a value a line, and so has a file of any other name.
     """
     return list(_each(path))
 
 
 def _each(path: Path) -> Iterator[Located]:
-    name = path.name.removesuffix(".gz")
+    name = path.name.lower().removesuffix(".gz")
     if name.endswith(".parquet"):
         yield from _parquet_rows(path)
         return

@@ -159,8 +159,8 @@ def text_of(value: object, place: str) -> str:
 
 
 def as_text(value: object) -> str:
-    """Descriptions or arguments as text: a text as it is, anything else as JSON."""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    """Descriptions or arguments as text: a text as it is, anything else as JSON, in which a date of a table is a text."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
 def joined(turns: Sequence[Turn]) -> list[Turn]:
@@ -259,7 +259,7 @@ def _calls(turn: Mapping[str, object], place: str) -> str:
         if isinstance(arguments, str):
             with suppress(ValueError):  # the model's own text, valid or not
                 arguments = json.loads(arguments)
-        lines.append(json.dumps({"name": function["name"], "arguments": arguments}, ensure_ascii=False))
+        lines.append(json.dumps({"name": function["name"], "arguments": arguments}, ensure_ascii=False, default=str))
     return "\n".join(lines)
 
 

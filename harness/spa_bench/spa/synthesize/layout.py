@@ -113,7 +113,7 @@ def layout_of(name: str, targets: Sequence[Example]) -> Layout:
                 return layout
             bad = found
     raise DataError(
-        f"target {bad} cannot be read back from its text in the layout {name}, which {UNREADABLE[_last(name)]}: "
+        f"target {bad + 1} cannot be read back from its text in the layout {name}, which {UNREADABLE[_last(name)]}: "
         + ("use synthesize.options.layout = 'auto'" if name == "code" else "take it out of the targets")
     )
 

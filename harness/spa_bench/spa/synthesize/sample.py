@@ -7,12 +7,13 @@ knows other kinds of text too would write these.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from spa_bench.cards.synthesis import SynthesisCard
-from spa_bench.errors import ModelError
+from spa_bench.errors import DataError, ModelError
 from spa_bench.models.base import Model, PairEncoder
 from spa_bench.samplers.asking.asker import replies_of
 from spa_bench.samplers.asking.case import Reply
@@ -53,8 +54,7 @@ class Sample:
         self._layout = layout_of(self._options.layout, setting.targets)
         self._texts = [self._layout.text(target) for target in setting.targets]
         lead = self._options.lead
-        # a space at its end would belong to the first token of what follows
-        self._lead = _common(self._texts).rstrip() if lead == AUTO else lead
+        self._lead = _words_of_all(self._texts) if lead == AUTO else lead
 
     def prepare(self, *, progress: Progress, kept: Path) -> Prepared:
         """See Synthesizer.prepare: there is nothing to do."""
@@ -95,6 +95,22 @@ class Sample:
         text = self._lead + reply.text
         pair, failure = pair_in(self._layout, text, drawn=not reply.failure, ended=reply.finish == "stop")
         return Draft(text=reply.failure or text, example=pair, failure=failure, tokens=reply.tokens)
+
+
+def _words_of_all(texts: Sequence[str]) -> str:
+    """The whole words with which all texts begin. Raises DataError for one text, all of which they would be.
+
+    A space at their end is left out: it would belong to the first token of what follows.
+    """
+    if len(texts) < 2:
+        raise DataError(
+            "sample begins each draft with the words that all targets begin with, and there is one target: give more targets, "
+            "or set synthesize.options.lead"
+        )
+    shared = _common(texts)
+    if any(re.match(r"\w", text[len(shared) :]) for text in texts):
+        shared = re.sub(r"\w+\Z", "", shared)
+    return shared.rstrip()
 
 
 def _common(texts: Sequence[str]) -> str:

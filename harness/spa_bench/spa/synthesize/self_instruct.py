@@ -95,7 +95,7 @@ class SelfInstruct:
         """(a draft for each new task, (place, question) of those that are to be answered); new ones enter `pool`."""
         drafts, asked = list[Draft](), list[tuple[int, str]]()
         for reply, text in zip(replies, examples, strict=True):
-            tasks = [] if reply.failure else tasks_in(reply.text, self._options.asked)
+            tasks, cut = _tasks_of(reply, self._options.asked)
             if not tasks:
                 why = reply.failure or "the reply has no task"
                 drafts.append(Draft(text=reply.text, failure=why, tokens=reply.tokens))
@@ -104,11 +104,21 @@ class SelfInstruct:
                 why = "it asks for what a text cannot give" if _BEYOND.search(task) else ""
                 if any(rouge_l(words, other) >= self._options.rouge for other in pool):
                     why = f"ROUGE-L with a known task is {self._options.rouge:g} or more"
+                if cut and i == len(tasks) - 1:
+                    why = "the task was cut at the limit of its reply"
                 if not why:
                     pool.append(words)
                     asked.append((len(drafts), filled_in(self._options.answer, {"instruction": task, "examples": text})))
                 drafts.append(Draft(text=task, failure=why, tokens=tokens))
         return drafts, asked
+
+
+def _tasks_of(reply: Reply, most: int) -> tuple[list[str], bool]:
+    """(at most `most` tasks of a reply, whether it ended at its limit in the last of them)."""
+    if reply.failure:
+        return [], False
+    found = tasks_in(reply.text, most + reply.cut)
+    return found[:most], reply.cut and len(found) <= most
 
 
 def tasks_in(reply: str, most: int) -> list[str]:

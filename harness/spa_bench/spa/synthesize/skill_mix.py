@@ -18,7 +18,6 @@ from pathlib import Path
 from spa_bench.cards.templates import filled_in, template_file
 from spa_bench.errors import DataError
 from spa_bench.samplers.asking.checks import is_share, is_temperature, within
-from spa_bench.samplers.asking.reading import items_in
 from spa_bench.spa.synthesize.asking import Asking, Writer, check_chat, shown
 from spa_bench.spa.synthesize.base import Draft, Prepared, Progress, Setting, SynthesisKind
 from spa_bench.spa.synthesize.oss_instruct import draft_of
@@ -72,7 +71,7 @@ class SkillMix:
             if not file.exists():
                 values = {"examples": shown(group, "Task", "Answer"), "n": self._options.listed}
                 [reply] = self._writer.ask("skill-list", number, [filled_in(self._options.list, values)])
-                said = [] if reply.failure else items_in(reply.text, self._options.listed)
+                said = [] if reply.failure else reply.items(self._options.listed)
                 content = {"skills": [skill for skill in said if len(skill) <= _LONGEST], "tokens": reply.tokens}
                 replace_file(file, (json.dumps(content) + "\n").encode())
             read = json.loads(file.read_text(encoding="utf-8"))

@@ -159,12 +159,13 @@ def order_of(
     )
 
 
-def plan_line(card: SynthesisCard, targets: int) -> str:
-    """What will be made, in one line of a plan."""
+def plan_line(card: SynthesisCard, targets: int, *, compared: bool = True) -> str:
+    """What will be made, in one line of a plan; `compared`: a task is named, with whose problems pairs can be compared."""
     code = f"code: {card.code}" + " (tests where a draft has some; else run, where the targets are programs)" * (
         card.code == "auto"
     )
-    clean = "compared with the task" if card.decontaminate else "not compared with the task"
+    clean = "compared with the task" if compared else "compared with no task, as none is named"
+    clean = clean if card.decontaminate else "not compared with the task"
     return (
         f"synthesis: {card.pairs} pairs by {card.method} from {targets} targets of {card.targets}, of at most {card.most} "
         f"drafts a seed; {code}; near-duplicates from {card.near:g}; {clean}"

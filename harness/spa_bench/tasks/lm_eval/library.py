@@ -37,7 +37,7 @@ Generators = tuple[Any, Any]
 """The states of Python's and of numpy's global generator."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Loaded:
     """Tasks and groups of lm-eval, loaded."""
 
@@ -152,7 +152,13 @@ def load(options: LmEvalOptions, places: tuple[DataPlace, ...]) -> Loaded:
     versions = {str(t.VERSION) for t in tasks.values()} if root is None else {str(getattr(root, "version", "N/A"))}
     if root is not None and options.task in tasks:
         versions = {str(root.VERSION)}
-    return Loaded(tasks, groups, f"{', '.join(sorted(versions))}; {own}", rewriting.found(), generators)
+    return Loaded(
+        tasks=tasks,
+        groups=groups,
+        version=f"{', '.join(sorted(versions))}; {own}",
+        found=rewriting.found(),
+        generators=generators,
+    )
 
 
 def told(error: BaseException) -> str:
@@ -208,7 +214,7 @@ def _shipped(folder: str) -> dict[str, Any]:
 def _needs_others(index: Mapping[str, Any], name: str) -> bool:
     """Whether a group contains something that is not in `index`."""
     cfg = index[name].cfg or {}
-    named = [i if isinstance(i, str) else i.get("group") or i.get("task") for i in items(cfg)]
+    named = [i if isinstance(i, str) else str(i.get("group") or i.get("task")) for i in items(cfg)]
     return any(n not in index or _needs_others(index, n) for n in named)
 
 

@@ -15,6 +15,9 @@ from spa_bench.tasks.lm_eval.options import LmEvalOptions
 
 _FILES = {"json", "csv", "parquet", "text", "arrow"}  # "datasets" that are files already
 
+Item = str | dict[str, Any]
+"""A member of a group: a name, or a table with a name and what it overrides."""
+
 
 class Rewriting:
     """Changes an index of definitions in place: other subjects are removed, and files replace the hub."""
@@ -97,7 +100,7 @@ class Rewriting:
         given = {k: v for k, v in cfg.items() if k not in own} | dict(above)
         return {**cfg, "task": [member for item in items(cfg) for member in self._members(item, given)]}
 
-    def _members(self, item: Any, above: Mapping[str, Any]) -> Iterator[Any]:
+    def _members(self, item: Item, above: Mapping[str, Any]) -> Iterator[Item]:
         """A member of a group, rewritten: none where nothing of it is left, and the tasks of a tag one by one."""
         own = {k: v for k, v in item.items() if k not in {"task", "group"}} if isinstance(item, dict) else {}
         name = item if isinstance(item, str) else item.get("group") or item["task"]
@@ -178,7 +181,7 @@ def shots_of(own: int | None, options: LmEvalOptions) -> int:
     return own or 0 if options.fewshot < 0 or own == 0 else options.fewshot
 
 
-def items(cfg: Mapping[str, Any]) -> list[Any]:
+def items(cfg: Mapping[str, Any]) -> list[Item]:
     """The members of a group's definition: names, and tables with a name and overrides."""
     return list(cfg["task"]) if isinstance(cfg.get("task"), list) else []
 

@@ -23,7 +23,10 @@ from spa_bench.types import Decoding
 
 
 def draw_z(z: Array, numbers: Sequence[int], options: SoftSRVOptions, seed: int) -> tuple[Array, str]:
-    """(one z (w,) drawn by `seed`, what it was made from); `numbers` are those of the targets whose z are given, (n, w)."""
+    """(one z (w,) drawn by `seed`, what it was made from, in words that count targets from 1).
+
+    `numbers` are the places of the targets whose z are given, (n, w).
+    """
     rng = np.random.default_rng(seed)
     first = int(rng.integers(len(z)))
     if not z.shape[1]:
@@ -31,10 +34,10 @@ def draw_z(z: Array, numbers: Sequence[int], options: SoftSRVOptions, seed: int)
     if options.draw == "mix" and len(z) > 1:
         second = (first + 1 + int(rng.integers(len(z) - 1))) % len(z)
         share = np.float32(rng.random())
-        return (1 - share) * z[first] + share * z[second], f"targets {numbers[first]} and {numbers[second]}"
+        return (1 - share) * z[first] + share * z[second], f"targets {numbers[first] + 1} and {numbers[second] + 1}"
     noise = options.noise if options.draw == "target+noise" else 0.0
     added = rng.standard_normal(z.shape[1], dtype=np.float32) * np.float32(noise)
-    return z[first] + added, f"target {numbers[first]}"
+    return z[first] + added, f"target {numbers[first] + 1}"
 
 
 def most_tokens(options: SoftSRVOptions, longest: int, context: int) -> int:

@@ -36,16 +36,16 @@ def prompted(model: Model) -> HFModel:
 def text_tokens(model: HFModel, texts: Sequence[str], what: str, *, room: int) -> list[Tokens]:
     """The token ids of each text with the end token, as they continue a soft prompt.
 
-    `room` is how many vectors stand before them; `what` names a text in messages. Raises DataError where one does not fit the
-    context.
+    `room` is how many vectors stand before them; `what` names a text in messages, which count from 1. Raises DataError where
+    one does not fit the context.
     """
     found = [tuple(model.encode_pair("", text)[1]) for text in texts]
     longest = max(range(len(found)), key=lambda i: len(found[i]))
     if room + len(found[longest]) > model.context:
         most = model.context - len(found[longest])
         raise DataError(
-            f"synthesize.options.length is {room}, and {what} {longest} has {len(found[longest])} tokens: together more than "
-            f"the context of {model.context} tokens; "
+            f"synthesize.options.length is {room}, and {what} {longest + 1} has {len(found[longest])} tokens: together more "
+            f"than the context of {model.context} tokens; "
             + (f"use a length of at most {most}" if most > 0 else "take out the texts that are as long")
         )
     return found
