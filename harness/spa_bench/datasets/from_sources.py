@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import math
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
@@ -30,6 +29,7 @@ from spa_bench.support.cache import own_cache
 from spa_bench.support.console import Reporter
 from spa_bench.support.files import replace_file
 from spa_bench.support.hub import HUB
+from spa_bench.support.rounding import at_least
 from spa_bench.support.text import did_you_mean
 
 LIMIT = 1000
@@ -171,7 +171,7 @@ def _grader(a: DescribeOptions) -> Grader | SandboxError | None:
 
 def _drawn(one: DataSet, a: DescribeOptions) -> DataSet:
     if a.share is not None:
-        return one.drawn(max(1, math.ceil(round(a.share * len(one.items), 9))), a.how.seed)
+        return one.drawn(max(1, at_least(a.share * len(one.items))), a.how.seed)
     return one.drawn(a.limit or LIMIT, a.how.seed)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import platform
 import shutil
@@ -16,7 +17,7 @@ from spa_bench.models.beams import BeamSearch
 from spa_bench.models.engine import Stage
 from spa_bench.models.spread import Group, Station
 from spa_bench.support import provenance
-from spa_bench.support.files import file_safe
+from spa_bench.support.files import file_safe, has_ended
 from spa_bench.types import Asked, Completion, DivergenceSums, Member, Messages, Request
 
 if TYPE_CHECKING:
@@ -72,9 +73,8 @@ def _folder_for_adapters() -> Path:
     Those of workers of this machine that have ended are removed: a worker that is killed removes nothing itself.
     """
     begin = f"spa-bench-adapters-{file_safe(platform.node())}-"
-    for left in Path(tempfile.gettempdir()).glob("spa-bench-adapters-*"):
-        pid = left.name.removeprefix(begin).partition("-")[0]
-        if left.name.startswith(begin) and pid.isdigit() and not Path(f"/proc/{pid}").exists():
+    for left in Path(tempfile.gettempdir()).glob(f"{glob.escape(begin)}*"):
+        if has_ended(left.name.removeprefix(begin).partition("-")[0]):
             shutil.rmtree(left, ignore_errors=True)  # it may be another user's
     return Path(tempfile.mkdtemp(prefix=f"{begin}{os.getpid()}-"))
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Sequence
 
+from spa_bench.support.rounding import at_least
 from spa_bench.types import Example
 
 
@@ -17,5 +17,5 @@ def share_of(examples: Sequence[Example], share: float, seed: int) -> list[Examp
     """
     order = list(range(len(examples)))
     random.Random(f"share-{seed}").shuffle(order)
-    count = max(1, math.ceil(round(share * len(order), 9)))  # 0.07 × 100 is 7.000000000000001
+    count = max(1, at_least(share * len(order)))
     return [examples[i] for i in sorted(order[:count])]

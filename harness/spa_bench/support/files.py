@@ -94,11 +94,15 @@ def replace_parts(path: Path, parts: Iterable[bytes]) -> None:
         ) from error
 
 
+def has_ended(pid: str) -> bool:
+    """Whether a process of this machine, of which a file's name tells the number, is no more; False for what is no number."""
+    return pid.isdigit() and not Path(f"/proc/{pid}").exists()
+
+
 def sweep(folder: Path) -> None:
     """Remove half-written files of killed processes from `folder`; call it while this process holds the folder."""
     for file in folder.glob(".*.new"):
-        pid = file.name.split(".")[-2]
-        if pid.isdigit() and not Path(f"/proc/{pid}").exists():
+        if has_ended(file.name.split(".")[-2]):
             file.unlink(missing_ok=True)
 
 

@@ -16,6 +16,11 @@ def same_values(one: object, other: object) -> bool:
     return bool(one == other)
 
 
+def at_least(value: float) -> int:
+    """The least whole number that is not below `value`, but for rounding: 0.07 × 100 is 7.000000000000001, and gives 7."""
+    return math.ceil(round(value, 9))
+
+
 def fixed(value: float, digits: int) -> str:
     """`value` with so many decimals; a number that is 0 but for rounding has no minus."""
     return f"{0.0 if abs(value) < 1e-9 else value:.{digits}f}"

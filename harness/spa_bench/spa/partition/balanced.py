@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import heapq
 import itertools
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -21,6 +20,7 @@ from spa_bench.cards.training import PartitionCard
 from spa_bench.errors import DataError
 from spa_bench.spa.partition.base import PartitionKind, of_scores
 from spa_bench.spa.partition.scaling import Scaled, Scores, kept_columns
+from spa_bench.support.rounding import at_least
 from spa_bench.types import Example
 
 _UNIT = 1 << 40  # the integer for the greatest score: sums and differences of integers are exact
@@ -37,7 +37,7 @@ def balanced(scores: Scores, examples: Sequence[Example], k: int, card: Partitio
     n = len(columns)
     if n < k * card.least:
         raise DataError(f"{k} parts of at least {card.least} (partition.least) need {k * card.least} examples; there are {n}")
-    most = math.ceil(round(min(card.capacity, k) * n / k, 9))  # 1.1 × 100 / 10 is 11.000000000000002
+    most = at_least(min(card.capacity, k) * n / k)
     return assign(columns, most=most, least=card.least)
 
 
