@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,8 @@ from spa_bench.cards.task import load_task_card
 from spa_bench.compare.gate import check
 from spa_bench.compare.leaderboard.check import _faults as faults
 from spa_bench.compare.leaderboard.results import from_runs, save_all
-from spa_bench.errors import StoreError, UsageError
-from spa_bench.runs.folder import RunFolder
+from spa_bench.errors import DataError, StoreError, UsageError
+from spa_bench.runs.folder import RunFolder, open_run
 from spa_bench.runs.grade import grade
 from spa_bench.runs.import_samples import import_samples
 from spa_bench.runs.job import load_task
@@ -96,6 +97,36 @@ def test_a_seed_is_one_batch_and_its_folder_takes_no_other(scored: Scored):
     with pytest.raises(StoreError, match=r"holds other answers of tool with seed 3; give these another --seed or --out$"):
         scored(3, comments=1)
     assert len(first.record_log.rows()) == 12
+
+
+@pytest.mark.parametrize("uneven", [False, True])
+def test_answers_are_taken_all_or_none_and_a_run_that_has_none_says_so(
+    three: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, uneven: bool
+):
+    task = load_task(load_task_card(str(three)))
+    assert isinstance(task, CodeTask)
+    file = tmp_path / "answers.jsonl"
+    rows = [{"task_id": name, "completion": text} for name, text in RIGHT.items() for _ in range(2)][uneven:]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    def take() -> RunFolder:
+        return import_samples(file, task, tmp_path / "runs", label="tool", cut=False, sandbox="none")
+
+    def killed(descriptor: int) -> None:
+        if "records.jsonl" in os.readlink(f"/proc/self/fd/{descriptor}"):
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", killed)
+        with pytest.raises(KeyboardInterrupt):
+            take()
+    [path] = (tmp_path / "runs").iterdir()
+    assert not (path / "records.jsonl").exists()
+    wanted = "3 or more" if uneven else "6"
+    said = rf"has 0 of {wanted} samples: it is not finished; the same `spa-bench score` again, with --out \S*, resumes it$"
+    with pytest.raises(DataError, match=said):
+        grade(open_run(path), task, Reporter(), sandbox="none", workers=1)
+    assert len(take().record_log.rows()) == len(rows)
 
 
 def test_a_baseline_of_one_batch_says_how_to_make_one_of_five(scored: Scored, tmp_path: Path):

@@ -175,15 +175,16 @@ class RunFolder:
         return lock.hold(self.path, instead=instead)
 
     def unfinished(self) -> str:
-        """What is missing in a run whose samples are not all there, and the way on; empty where they are, or are a file's."""
-        if self.spec["n"] is None or from_elsewhere(self.spec):
+        """What is missing in a run whose samples are not all there, and the way on; empty where they are."""
+        n, elsewhere = self.spec["n"], from_elsewhere(self.spec)
+        if n is None and not elsewhere:
             return ""
-        there, wanted = len(self.record_log.keys()), problem_count(self.spec) * int(self.spec["n"])
+        there, wanted = len(self.record_log.keys()), problem_count(self.spec) * int(n or 1)
         if there >= wanted:
             return ""
         return (
-            f"{self.path} has {there} of {wanted} samples: it is not finished; "
-            f"the same `spa-bench run` again, with --out {shlex.quote(str(self.path))}, resumes it"
+            f"{self.path} has {there} of {wanted if n else f'{wanted} or more'} samples: it is not finished; the same "
+            f"`spa-bench {'score' if elsewhere else 'run'}` again, with --out {shlex.quote(str(self.path))}, resumes it"
         )
 
     def forget_verdicts(self, problems: set[str]) -> bool:

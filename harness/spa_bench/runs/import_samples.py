@@ -154,7 +154,7 @@ def import_samples(
             raise StoreError(
                 f"{folder.path} holds other answers of {label} with seed {seed}; give these another --seed or --out"
             )
-        new = [r for r in records if r.key not in done]
-        folder.forget_verdicts({r.problem for r in new})
-        folder.record_log.append(new)
+        if new := {r.problem for r in records if r.key not in done}:
+            folder.forget_verdicts(new)
+            folder.record_log.replace(records)  # all or none: nothing else says how many answers of theirs a problem has
     return folder

@@ -132,6 +132,10 @@ class Log(Generic[Row]):
                 f"cannot write {self.path}: {error.strerror}; what it held is safe, make room and run the same command again"
             ) from error
 
+    def replace(self, rows: Iterable[Row]) -> None:
+        """Make `rows` the whole file, at once: a process that is killed leaves the file as it was. Raises as `append`."""
+        replace_parts(self.path, map(self._line, rows))
+
     def settle(self, places: Mapping[str, int]) -> None:
         """Sort the rows by the `places` of their problems, then by member and draw.
 
@@ -152,7 +156,7 @@ class Log(Generic[Row]):
 
     def retain(self, wanted: Callable[[Row], bool]) -> None:
         """Keep the rows that are `wanted`, in their order."""
-        replace_parts(self.path, map(self._line, filter(wanted, self.each())))
+        self.replace(filter(wanted, self.each()))
 
     def faults(self) -> list[str]:
         """What is wrong with the file, for `spa-bench verify`; empty when every byte is unchanged."""
