@@ -5,8 +5,9 @@
 Random logits of `members` around a base, and the base; one thread, CPU milliseconds a token from the logits to the numbers of
 a row, the best of the rounds, contenders in turn in one process. `host` is what was done until 0.1: a float32 log-softmax
 of four problems at once, and numpy in float64 (spa_bench.metrics.divergence.divergences). `float32` is what a run does
-(models.hf.token_sums), `float64` the same with all numbers in float64. Memory is the peak of a process with one contender and
-eight problems, beyond that of the logits of one. Exit code 1 when a run's numbers differ by more than 1e-6 from numpy's.
+(models.hf.token_sums, by numba where it is installed), `torch` the same without numba, `float64` with all numbers in float64.
+Memory is the peak of a process with one contender and eight problems, beyond that of the logits of one and of a first call.
+Exit code 1 when a run's numbers differ by more than 1e-6 from numpy's.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import numpy as np
 import torch
 
 from spa_bench.metrics.divergence import Divergences, divergences, of_sums
+from spa_bench.models.hf import token_sums as sums_on_device
 from spa_bench.models.hf.divergence import summed
 from spa_bench.models.hf.token_sums import token_sums
 
@@ -54,6 +56,15 @@ def on_the_device(logits: torch.Tensor, problems: int, dtype: torch.dtype = torc
     return found
 
 
+def without_numba(logits: torch.Tensor, problems: int) -> list[Divergences]:
+    usual = sums_on_device._FUSED_FROM
+    sums_on_device._FUSED_FROM = logits.shape[-1] + 1
+    try:
+        return on_the_device(logits, problems)
+    finally:
+        sums_on_device._FUSED_FROM = usual
+
+
 def in_float64(logits: torch.Tensor, problems: int) -> list[Divergences]:
     return on_the_device(logits, problems, torch.float64)
 
@@ -61,6 +72,7 @@ def in_float64(logits: torch.Tensor, problems: int) -> list[Divergences]:
 WAYS: dict[str, Callable[[torch.Tensor, int], list[Divergences]]] = {
     "host": on_the_host,
     "float32": on_the_device,
+    "torch": without_numba,
     "float64": in_float64,
 }
 
@@ -69,6 +81,7 @@ def peak(way: str, members: int, tokens: int, vocabulary: int) -> float:
     """MB that `way` takes for eight problems beyond the logits of one."""
     torch.set_num_threads(1)
     logits = logits_of(members, tokens, vocabulary)
+    WAYS[way](logits[:, :1], 1)  # which loads, and compiles, what it needs
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins again
     before = resident("VmRSS")
     WAYS[way](logits, TOGETHER)

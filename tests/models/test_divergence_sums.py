@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Collection, Iterator
 from contextlib import nullcontext
 from dataclasses import replace
@@ -54,6 +55,24 @@ def logits_of(shape: tuple[int, int, int], scale: float, seed: int = 0) -> torch
 # the sums ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.fixture(params=["torch", "numba"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Which of the two ways of a CPU is taken, whatever the vocabulary."""
+    if request.param == "numba":
+        pytest.importorskip("numba")
+    monkeypatch.setattr(token_sums, "_FUSED_FROM", {"torch": math.inf, "numba": 1}[request.param])
+    return str(request.param)
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 30.0])
 @pytest.mark.parametrize("vocabulary", [31, 512, 1000, 5000])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.float64, 1e-12)])
@@ -66,6 +85,7 @@ def test_divergences_are_those_of_numpy_in_float64(scale: float, vocabulary: int
     assert wanted.kl[0, 1] > 100 * tolerance or scale < 1
 
 
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("members", [1, 2, 9])
 def test_any_number_of_members_with_and_without_a_base(members: int):
     logits = logits_of((members + 1, 3, 700), 2.0)
@@ -74,6 +94,7 @@ def test_any_number_of_members_with_and_without_a_base(members: int):
     assert largest_difference(of_sums(members_of(logits[:-1], members)), divergences(logs[:members])) < 1e-6
 
 
+@pytest.mark.usefixtures("way")
 def test_many_tiles_and_pieces_give_what_one_gives(monkeypatch: pytest.MonkeyPatch):
     logits = logits_of((4, 23, 3000), 2.0)
     whole = of_sums(members_of(logits, 3))
@@ -82,6 +103,7 @@ def test_many_tiles_and_pieces_give_what_one_gives(monkeypatch: pytest.MonkeyPat
     assert largest_difference(of_sums(members_of(logits, 3)), whole) < 1e-7
 
 
+@pytest.mark.usefixtures("way")
 def test_equal_members_have_no_divergence():
     logits = logits_of((1, 6, 2000), 3.0).expand(3, -1, -1)
     found = of_sums(members_of(logits, 3))
@@ -89,6 +111,7 @@ def test_equal_members_have_no_divergence():
     assert max(found.tv.max(), found.js.max(), found.amari[0.5].max()) < 1e-7
 
 
+@pytest.mark.usefixtures("way")
 def test_a_token_that_one_member_forbids_makes_kl_infinite_and_nothing_else():
     logits = logits_of((3, 4, 600), 1.0)
     logits[1, 2, 5] = -torch.inf
@@ -105,6 +128,7 @@ def test_a_token_that_one_member_forbids_makes_kl_infinite_and_nothing_else():
         np.testing.assert_allclose(getattr(finite[0], name), getattr(finite[1], name), atol=1e-6)
 
 
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_logits_that_are_not_finite_have_no_sums(bad: float):
     logits = logits_of((2, 3, 40), 1.0)
@@ -114,6 +138,7 @@ def test_logits_that_are_not_finite_have_no_sums(bad: float):
     assert token_sums.token_sums(logits, 2, top=3) is None
 
 
+@pytest.mark.usefixtures("way")
 def test_the_likeliest_tokens_are_found_at_the_edges_and_among_ties():
     logits = torch.zeros(1, 3, 4099)
     logits[0, 0, -3:] = 9.0  # behind the last whole group
@@ -122,6 +147,46 @@ def test_the_likeliest_tokens_are_found_at_the_edges_and_among_ties():
     found, wanted = of_sums(members_of(logits, 1)), divergences(logs)
     np.testing.assert_allclose(found.top_k_mass, wanted.top_k_mass, atol=1e-9)
     np.testing.assert_allclose(found.top_k_entropy, wanted.top_k_entropy, atol=1e-9)
+
+
+def test_large_vocabularies_are_read_by_numba_and_threads_share_the_tokens(two_threads: None, monkeypatch: pytest.MonkeyPatch):
+    fused = pytest.importorskip("spa_bench.models.hf.fused_sums")
+    logits = logits_of((3, 5, token_sums._FUSED_FROM + 5), 3.0)
+    shares = []
+    compiled = fused._compiled_sums
+
+    def counted(share: tuple[int, int], *rest: np.ndarray) -> None:
+        shares.append(share[1] - share[0])
+        compiled(share, *rest)
+
+    monkeypatch.setattr(fused, "_compiled_sums", counted)
+    found = of_sums(members_of(logits, 2))
+    assert sorted(shares) == [2, 3]
+    torch.set_num_threads(1)
+    alone = of_sums(members_of(logits, 2))
+    assert sorted(shares) == [2, 3, 5]
+    assert largest_difference(found, alone) == 0
+    members_of(logits[..., 6:], 2)
+    assert len(shares) == 3  # a smaller vocabulary is not
+
+
+def test_large_logits_lose_nothing_to_the_common_part(way: str):
+    logits = logits_of((3, 5, 2000), 3.0) + 4096.0  # whose spacing is 2 ** -11
+    logs = logits.double().log_softmax(-1).numpy()
+    found, wanted = of_sums(members_of(logits, 2)), divergences(logs[:2], base=logs[2])
+    assert largest_difference(found, wanted) < 1e-6
+
+
+def test_without_numba_the_sums_are_torch_s(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "numba", None)  # its import fails
+    monkeypatch.delitem(sys.modules, "spa_bench.models.hf.fused_sums", raising=False)
+    monkeypatch.delattr("spa_bench.models.hf.fused_sums", raising=False)
+    token_sums._fused.cache_clear()
+    logits = logits_of((3, 2, token_sums._FUSED_FROM), 3.0)
+    logs = logits.double().log_softmax(-1).numpy()
+    assert largest_difference(of_sums(members_of(logits, 2)), divergences(logs[:2], base=logs[2])) < 1e-6
+    assert token_sums._fused() is None
+    token_sums._fused.cache_clear()
 
 
 @pytest.fixture(scope="module")

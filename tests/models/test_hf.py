@@ -342,6 +342,14 @@ def test_numerics_say_device_dtype_and_threads(tiny_model: HFModel):
     assert found["cpu"]
 
 
+def test_numerics_say_that_numba_adds_up_a_large_vocabulary(tiny_model: HFModel, monkeypatch: pytest.MonkeyPatch):
+    pytest.importorskip("numba")
+    assert "sums" not in tiny_model.numerics()
+    monkeypatch.setattr("spa_bench.models.hf.token_sums._FUSED_FROM", tiny_model.vocabulary)
+    assert tiny_model.numerics()["sums"] == "numba"
+    assert "sums" not in tiny_model.training_numerics()  # so adapters stay in the stage cache
+
+
 def test_the_description_hashes_the_weights_and_not_the_place(tiny_model: HFModel, tiny_folder: Path, tmp_path: Path):
     assert tiny_model.describe() == {"name": "tiny", "revision": None, "hash": hash_folder(tiny_folder), "context": 1024}
     for file in tiny_folder.iterdir():

@@ -32,6 +32,7 @@ from spa_bench.models.hf.placed import input_device, placement_said, weights_sai
 from spa_bench.models.hf.probe import known_probe
 from spa_bench.models.hf.reading import Readable
 from spa_bench.models.hf.stacked_lora import StackedLinear
+from spa_bench.models.hf.token_sums import fused_for
 from spa_bench.models.hf.weights import WeightOptions
 from spa_bench.models.text import TextModel
 from spa_bench.support.provenance import versions
@@ -130,6 +131,11 @@ class HFModel(TextModel):
         attention = str(self._network.config._attn_implementation)  # type: ignore[union-attr]
         precision = torch.get_float32_matmul_precision()
         return {**device, "gpu": torch.cuda.get_device_name(self._device), "attention": attention, "matmul": precision}
+
+    def numerics(self) -> dict[str, object]:
+        """See Model.numerics; `sums`: numba, where it adds up divergences, which differs from torch by some 1e-7."""
+        fused = fused_for(self._device, self.vocabulary) is not None
+        return super().numerics() | ({"sums": "numba"} if fused else {})
 
     def close(self) -> None:
         """See Model.close: other engines free what they hold. The weights go with the last reference to this object."""

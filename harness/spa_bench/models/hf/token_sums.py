@@ -4,22 +4,26 @@ Between members everything is a product of matrices or a sum over pairs, so K me
 numbers of single tokens are float32 (or the `dtype` asked for). They are added in blocks of 512, and the sums of blocks in
 float64: that is within 2e-7 of numpy's float64 (metrics.token_sums) at a fraction of its time, because a CPU's float64
 exponentials and logarithms take two to four times as long. Powers of two instead of e, because torch's exp takes three times as
-long as exp2 on a CPU.
+long as exp2 on a CPU. There, with a large vocabulary and where numba is installed, fused_sums.py does it in one pass.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
+from functools import cache
+from types import ModuleType
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from spa_bench.models.hf.raw_sums import RawSums
+
 _BLOCK = 512  # numbers added in the working type; their sums are added in float64
-_GROUP = 16  # entries a group; the search for the top k looks at the maximum of each group first
 _TILE = {"cpu": 1 << 20, "cuda": 1 << 27}  # numbers of all members worked on at once; on a CPU so many stay in its cache
 _PIECE = {"cpu": 1 << 16, "cuda": 1 << 26}  # numbers of a member in one step of the sums over pairs
+_FUSED_FROM = 16384  # tokens of a vocabulary; with fewer, a run saves less than what numba takes to start
 _LN2 = math.log(2)
 _NOWHERE = -2000.0  # half a base-2 logarithm: its power of two is 0 in float32 and float64
 
@@ -45,65 +49,86 @@ def token_sums(logits: Tensor, members: int, *, top: int, dtype: torch.dtype = t
     """
     rows, tokens, vocabulary = logits.shape
     kind = "cpu" if logits.device.type == "cpu" else "cuda"
-    work = _Work(
-        rows,
-        members,
-        vocabulary,
-        tokens=min(tokens, max(1, _TILE[kind] // (rows * vocabulary))),
-        device=logits.device,
-        dtype=dtype,
-    )
-    parts = []
-    for start in range(0, tokens, work.tokens):
-        part = work.sums(logits[:, start : start + work.tokens], top, _PIECE[kind])
-        if part is None:
+    size = min(tokens, max(1, _TILE[kind] // (rows * vocabulary)))
+    if dtype is torch.float32 and (fused := fused_for(logits.device, vocabulary)) is not None:
+        return _finished(fused.fused_sums(logits, members), logits, top, size)
+    work = _Work(rows, members, vocabulary, tokens=size, device=logits.device, dtype=dtype)
+    parts = [work.sums(part) for part in torch.split(logits, size, 1)]
+    cuts = {f.name: [getattr(part, f.name) for part in parts] for f in fields(RawSums)}
+    found = RawSums(**{name: torch.cat(cut, int(name == "total")) for name, cut in cuts.items()})
+    return _finished(found, logits, top, size)
+
+
+def _finished(sums: RawSums, logits: Tensor, top: int, size: int) -> TokenSums | None:
+    """The sums of normalised probabilities; None as token_sums. Where something needs float64, `size` tokens at once."""
+    mass, k = sums.mass, sums.mass.shape[1]
+    norm = sums.total.log().T  # (T, A)
+    cross, never = sums.cross / mass[..., None] - norm[:, None], torch.zeros_like(sums.cross)
+    if not torch.isfinite(cross).all():
+        if not torch.isfinite(sums.total).all() or not (sums.total > 0).all():
             return None
-        parts.append(part)
-    return TokenSums(**{f.name: torch.cat([getattr(part, f.name) for part in parts]) for f in fields(TokenSums)})
+        for some in torch.split((~torch.isfinite(cross)).flatten(1).any(1).nonzero()[:, 0], size):
+            cross[some], never[some] = _with_impossible(logits[:, some], k)
+    even = (mass[:, :, None] + mass[:, None]) / 2
+    return TokenSums(
+        cross=cross,
+        never=never,
+        tv=(2 * (1 - sums.least / even)).clamp_min(0).triu(1),
+        pairs=(sums.pairs * _LN2 / even - 2 * even.log()).triu(1),
+        affinity=sums.affinity,
+        mixture=sums.mixture * _LN2 / (k * mass.mean(1)) - mass.mean(1).log() - math.log(k),
+        top=_top(logits[:k], norm[:, :k], top),
+    )
+
+
+def fused_for(device: torch.device, vocabulary: int) -> ModuleType | None:
+    """fused_sums.py where float32 sums over a vocabulary of that size are its: on a CPU, if numba can be imported."""
+    return _fused() if device.type == "cpu" and vocabulary >= _FUSED_FROM else None
+
+
+@cache
+def _fused() -> ModuleType | None:
+    try:
+        from spa_bench.models.hf import fused_sums
+    except ImportError:
+        return None
+    return fused_sums
 
 
 class _Work:
     """Buffers for the numbers of some tokens, used again for the next ones."""
 
     def __init__(self, rows: int, members: int, vocabulary: int, *, tokens: int, device: torch.device, dtype: torch.dtype):
-        self.tokens, self._k, self._v = tokens, members, vocabulary
+        self._k, self._v = members, vocabulary
+        self._piece = _PIECE["cpu" if device.type == "cpu" else "cuda"]
         wide = -(-vocabulary // _BLOCK) * _BLOCK
         self._half = torch.full((rows, tokens, wide), _NOWHERE, device=device, dtype=dtype)  # log2(p) / 2, but for a constant
         self._root, self._p = torch.empty_like(self._half), torch.empty_like(self._half)
         self._tiny = torch.tensor(1e-37 if dtype is torch.float32 else 1e-300, device=device, dtype=dtype)
 
-    def sums(self, logits: Tensor, top: int, piece: int) -> TokenSums | None:
-        """See token_sums; `logits` are of at most `tokens` tokens."""
+    def sums(self, logits: Tensor) -> RawSums:
+        """The sums of the logits (A, some tokens, V), of `tokens` tokens at most."""
         k, tokens = self._k, logits.shape[1]
         half, root, p = (buffer[:, :tokens] for buffer in (self._half, self._root, self._p))
         first = logits.to(half.dtype)
-        torch.add(first.amax(-1, keepdim=True) * (-0.5 / _LN2), first, alpha=0.5 / _LN2, out=half[..., : self._v])
+        torch.sub(first, first.amax(-1, keepdim=True), out=half[..., : self._v]).mul_(0.5 / _LN2)  # in this order it is exact
         torch.exp2(half, out=root)
         torch.mul(root, root, out=p)
         total = _blocks(p).sum(-1, dtype=torch.float64)  # (A, T)
         weight = total.reciprocal().to(p.dtype)
         p = p[:k]
         torch.addcmul(self._tiny, p, weight[:k, :, None], out=p)  # nowhere 0, so that x log x is 0 where nothing is
-        mass = (total * weight)[:k].T  # (T, K): the sums of p, which are 1 but for the rounding of the weight
-        norm = total.log().T[:, None]  # (T, 1, A)
-        raw = torch.bmm(_flat(p), _flat(half).mT).view(tokens, -1, k, len(half)).sum(1, dtype=torch.float64)
-        cross, never = raw * (2 * _LN2) / mass[..., None] - norm, torch.zeros_like(raw)
-        if not torch.isfinite(cross).all():
-            if not torch.isfinite(total).all() or not (total > 0).all():
-                return None
-            cross, never = _with_impossible(logits, k)
         roots = torch.bmm(_flat(root[:k]), _flat(root[:k]).mT).view(tokens, -1, k, k).sum(1, dtype=torch.float64)
         length = total[:k].sqrt().T  # (T, K)
-        least, pairs, mixture = _over_pairs(p, piece)
-        even = (mass[:, :, None] + mass[:, None]) / 2
-        return TokenSums(
-            cross=cross,
-            never=never,
-            tv=(2 * (1 - least / even)).clamp_min(0).triu(1),
-            pairs=(pairs * _LN2 / even - 2 * even.log()).triu(1),
+        least, pairs, mixture = _over_pairs(p, self._piece)
+        return RawSums(
+            total=total,
+            mass=(total * weight)[:k].T,  # 1 but for the rounding of the weight
+            cross=2 * _LN2 * torch.bmm(_flat(p), _flat(half).mT).view(tokens, -1, k, len(half)).sum(1, dtype=torch.float64),
             affinity=roots / (length[:, :, None] * length[:, None]),
-            mixture=mixture * _LN2 / (k * mass.mean(1)) - mass.mean(1).log() - math.log(k),
-            top=_top(half[:k, :, : self._v], norm[:, 0, :k], top),
+            least=least,
+            pairs=pairs,
+            mixture=mixture,
         )
 
 
@@ -154,16 +179,21 @@ def _with_impossible(logits: Tensor, members: int) -> tuple[Tensor, Tensor]:
     return p @ logs.masked_fill(impossible, 0.0).mT, p @ impossible.to(p.dtype).mT
 
 
-def _top(half: Tensor, norm: Tensor, k: int) -> Tensor:
-    """Entropy and mass of the k likeliest tokens, (T, 2, K), from log2(p) / 2 but for a constant, (K, T, V)."""
-    width = half.shape[-1]
-    groups = width // _GROUP
-    best = half
-    if width >= 4 * k * _GROUP:  # the k likeliest are in the k groups with the largest maxima, or behind the last group
-        grouped = half[..., : groups * _GROUP].view(*half.shape[:-1], _GROUP, groups)
-        likely = grouped.amax(-2).topk(k, sorted=False).indices[..., None, :].expand(*half.shape[:-1], _GROUP, k)
-        best = torch.cat([grouped.gather(-1, likely).flatten(-2), half[..., groups * _GROUP :]], -1)
-    logs = best.topk(k, sorted=False).values.double().transpose(0, 1) * (2 * _LN2) - norm[..., None]  # (T, K, k)
+def _top(logits: Tensor, norm: Tensor, k: int) -> Tensor:
+    """Entropy and mass of the k likeliest tokens, (T, 2, K), of logits (K, T, V).
+
+    `norm` (T, K) has the logarithm of the sum of exp(logit - the largest).
+    """
+    width = logits.shape[-1]
+    group = max(1, math.isqrt(width // k))  # so that there are about as many groups as numbers in k of them
+    groups = width // group
+    best = logits
+    if groups >= 4 * k:  # the k likeliest are in the k groups with the largest maxima, or behind the last group
+        grouped = logits[..., : groups * group].reshape(*logits.shape[:-1], group, groups)
+        likely = grouped.amax(-2).topk(k, sorted=False).indices[..., None, :].expand(*logits.shape[:-1], group, k)
+        best = torch.cat([grouped.gather(-1, likely).flatten(-2), logits[..., groups * group :]], -1)
+    found = best.topk(k, sorted=False).values.double().transpose(0, 1)  # (T, K, k)
+    logs = found - found.amax(-1, keepdim=True) - norm[..., None]
     p = logs.exp()
     mass = p.sum(-1)
     entropy = mass.log() - (p * logs.clamp_min(-1e9)).sum(-1) / mass  # clamped, as 0 * -inf is NaN
