@@ -27,7 +27,13 @@ def rates(mean: float, *, seeds: int = 5, spread: float = 0.02, shape_seed: int 
 
 
 def point(
-    role: str, values: Mapping[str, NDArray[np.float64]], *, x: float | None = None, members: int = 1, n: int = 4
+    role: str,
+    values: Mapping[str, NDArray[np.float64]],
+    *,
+    x: float | None = None,
+    members: int = 1,
+    n: int = 4,
+    open_ended: bool = False,
 ) -> MeasuredPoint:
     """A point whose metrics.json holds `values`, (S, P) each; `NAME@SIZE` is a metric at that many answers."""
     card = replace(load_sampler_card(CARDS[role]), members=members)
@@ -42,7 +48,10 @@ def point(
         contents.append({"values": plain, "values_at": at, "size": n})
     result = {
         "problems": [f"p{i}" for i in range(PROBLEMS)], "size": n,
-        "runs": [{"seed": s, "values_at": c["values_at"]} for s, c in enumerate(contents)],
+        "runs": [
+            {"seed": s, "values_at": c["values_at"], "verdicts": {"unjudged" if open_ended else "passed": n * PROBLEMS}}
+            for s, c in enumerate(contents)
+        ],
     }  # fmt: skip
     label = card.name if x is None else f"{card.name}[{x:g}]"
     return MeasuredPoint(Point(role, x, card, n), LeaderboardRow(result, label), tuple(contents))

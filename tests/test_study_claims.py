@@ -174,6 +174,51 @@ def test_figure_4_says_whether_spa_lies_beyond_the_front_of_single(spa: float, o
     assert "spa-influence[0] lies beyond" in beyond[0].states
 
 
+REACH, JUDGED_QUALITY = "distinct_k[class]", "quality[judged]"
+STUDIES_OF_CLAIMS = ("main", "temperature", "members", "data-fraction", "merge")
+
+
+def open_sweep(*, judged: bool) -> list[Any]:
+    """Points of an open-ended task: with the temperature the judged quality falls by 4 and distinct_k rises by 2."""
+    points = []
+    for i, x in enumerate((0.0, 0.25, 0.5)):
+        values = {REACH: 1 + 4 * x + rates(0.5, shape_seed=i), DIVERSITY: rates(0.3 + x, shape_seed=i + 10)}
+        values |= {JUDGED_QUALITY: 8 - 8 * x + rates(0.5, shape_seed=i + 20)} if judged else {}
+        points.append(point("single", values, x=x, open_ended=True))
+    return points
+
+
+def test_where_no_answer_is_right_or_wrong_the_quality_is_the_judge_s_and_distinct_k_takes_the_place_of_pass_at_k():
+    [claim] = claims_of("temperature", open_sweep(judged=True))
+    assert (claim.outcome, claim.papers) == (HOLDS, False)
+    assert claim.states == "with the temperature from 0 to 0.5 quality falls, and distinct_k and diversity rise, for all"
+    assert claim.parts[0].words.startswith("fall of quality of single 3.99")
+    assert claim.parts[1].words.startswith("rise of distinct_k of single 1.99")
+
+
+def test_where_nobody_judged_the_quality_no_claim_speaks_of_it():
+    [claim] = claims_of("temperature", open_sweep(judged=False))
+    assert claim.outcome == HOLDS
+    assert claim.states == "with the temperature from 0 to 0.5 distinct_k and diversity rise, for all"
+    assert len(claim.parts) == 2
+    there = [point(role, {DIVERSITY: rates(0.5)}, open_ended=True) for role in ("single", "random")]
+    for study in STUDIES_OF_CLAIMS:
+        said = [text for claim in claims_of(study, there) for text in (claim.states, *(part.words for part in claim.parts))]
+        assert [text for text in said if "pass@" in text or "quality" in text] == []
+        assert not any(claim.papers for claim in claims_of(study, there))
+
+
+def test_orders_of_an_open_ended_task_have_distinct_k_and_its_quality_counts_as_equal_within_its_own_margin():
+    points = [
+        point(role, {DIVERSITY: rates(d), REACH: 1 + rates(d), JUDGED_QUALITY: 7 + q + rates(0.5)}, members=k, open_ended=True)
+        for role, d, q, k in (("single", 0.3, 0.0, 1), ("random", 0.6, 0.2, 4))
+    ]
+    first, second = claims_of("main", points)
+    assert first.states == "the diversity score orders spa-random > single at equal quality (±0.5)"
+    assert second.states == "the distinct_k orders spa-random > single"
+    assert (first.outcome, second.outcome) == (HOLDS, HOLDS)
+
+
 def adapters(pass5: float, *, counts: tuple[int, ...] = (4, 8, 12)) -> list[Any]:
     return [
         point(

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from spa_bench.compare.study.claims import Outcome, claims_of
+from spa_bench.compare.study.claims import DIVERSITY, Outcome, claims_of
 from spa_bench.compare.study.designs import STUDIES
 from spa_bench.compare.study.measured import MeasuredPoint
-from spa_bench.compare.study.pictures import pictures
+from spa_bench.compare.study.pictures import _PANELS, figure_of, pictures
 from spa_bench.compare.study.tables import Report, as_json, page, table
-from study_points import whole_point
+from study_points import point, rates, whole_point
 
 SERIES = {"single": (0.7, 0.5), "random": (0.7, 0.6), "lexical": (0.7, 0.7), "influence": (0.7, 0.9)}
 
@@ -161,3 +161,24 @@ def test_the_rows_as_json_hold_the_claims_with_their_parts():
     assert len(content["rows"]) == 4
     assert content["claims"][0]["outcome"] in {"holds", "does not hold", "is not resolved"}
     assert content["claims"][0]["parts"][0]["words"].startswith("diversity score of spa-influence minus spa-lexical")
+
+
+@pytest.mark.parametrize("judged", [False, True])
+@pytest.mark.parametrize("study", ["main", "temperature", "members", "data-fraction", "merge"])
+def test_panels_of_an_open_ended_task_are_of_the_metrics_that_it_has(study: str, *, judged: bool):
+    points = []
+    for role, x in zip(["single", "random", "influence"] if study == "main" else ["single"] * 3, (0.0, 0.5, 1.0), strict=True):
+        values = {f"distinct_k[class]{at}": 1 + rates(x) for at in ("", "@n=4")}
+        values |= {DIVERSITY: rates(x), "average_kl[i<j]": rates(x)}
+        values |= {"quality[judged]": 9 - 8 * rates(x)} if judged else {}
+        made = point(role, values, x=x, members=2, open_ended=True)
+        made.row.result.update(task="open-mini", model="m", size=4)
+        points.append(made)
+    panels = _PANELS[study](_report(study, points, 5))
+    figure = figure_of(panels, "title", 3)
+    said = [text for axes in figure.axes for text in (axes.get_title(), axes.get_xlabel(), axes.get_ylabel())]
+    assert [text for text in said if "pass@" in text or "effective" in text] == []
+    assert any("distinct_k" in text for text in said)
+    assert any("quality" in text for text in said) == judged
+    drawn = [axes for axes in figure.axes if axes.lines or axes.containers]
+    assert len(drawn) == len(figure.axes) - sum(not axes.get_visible() for axes in figure.axes)

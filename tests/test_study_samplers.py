@@ -18,7 +18,8 @@ from spa_bench.compare.leaderboard import LeaderboardRow
 from spa_bench.compare.leaderboard.budget import Budget, BudgetRow
 from spa_bench.compare.study.ahead import Lead, _as_often, _leads_at_tokens, said_ahead
 from spa_bench.compare.study.designs import STUDIES, Wishes, points_of, roles_of
-from spa_bench.compare.study.pictures import _bars_of, _over_front, _style, _styles, figure_of, pictures
+from spa_bench.compare.study.drawn import _over_front, bars_of, style_of, styles_of
+from spa_bench.compare.study.pictures import figure_of, pictures
 from spa_bench.compare.study.tables import Report, as_json, page
 from spa_bench.errors import UsageError
 from spa_bench.types import Estimate
@@ -171,7 +172,7 @@ def test_runs_of_other_revisions_and_failed_answers_are_said():
 
 def test_bars_of_many_samplers_have_names_that_do_not_overlap():
     many = {f"sampler-{i}": "single" for i in range(36)}
-    figure = figure_of([partial(_bars_of, roles=many, estimates=[Estimate(value=0.03)] * 36, title="t")], "title", len(many))
+    figure = figure_of([partial(bars_of, roles=many, estimates=[Estimate(value=0.03)] * 36, title="t")], "title", len(many))
     figure.draw_without_rendering()
     boxes = [label.get_window_extent() for label in figure.axes[0].get_yticklabels()]
     assert all(one.y0 >= other.y1 for one, other in pairwise(boxes))
@@ -179,10 +180,10 @@ def test_bars_of_many_samplers_have_names_that_do_not_overlap():
 
 def test_no_two_of_many_samplers_look_alike():
     roles = list(roles_of(STUDY, "embedded", None))
-    styles = _styles(roles)
+    styles = styles_of(roles)
     assert len(roles) > 30
     assert len({style[:2] for style in styles.values()}) == len(roles)
-    assert styles["spa-influence"] == _style("influence")  # as in the other studies
+    assert styles["spa-influence"] == style_of("influence")  # as in the other studies
 
 
 def test_points_of_many_samplers_are_not_hidden_by_their_intervals():

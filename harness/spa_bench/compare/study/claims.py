@@ -21,6 +21,7 @@ import numpy as np
 
 from spa_bench.compare.leaderboard import number
 from spa_bench.compare.leaderboard.compare import MARGIN
+from spa_bench.compare.study.judged import Judged, judged_of
 from spa_bench.compare.study.measured import MeasuredPoint, Test, by_series, change, difference
 from spa_bench.metrics.intervals import equivalent
 from spa_bench.metrics.multiple import Decision, resolve
@@ -141,60 +142,94 @@ def main(points: Sequence[MeasuredPoint]) -> list[Claim]:
     if len(ranked) < 2:
         return []
     names = " > ".join(m.label for m in ranked)
-    quality = [equal(f"pass@1 of {_minus(ranked[0], m)}", difference(ranked[0], m, "pass@1")[0]) for m in ranked[1:]]
+    judged = judged_of(points)
+    quality = [part for m in ranked[1:] for part in _equal_quality(f" of {_minus(ranked[0], m)}", ranked[0], m, judged)]
     claims = []
-    for metric, called in _COLUMNS.items():
+    for metric, called in {**_COLUMNS, **({judged.reach: judged.reach_called} if judged.open_ended else {})}.items():
         pairs = [p for p in pairwise(ranked) if metric != "average_kl[i<j]" or min(m.point.card.members for m in p) > 1]
         tests = {f"{called} of {_minus(a, b)}": difference(a, b, metric) for a, b in pairs}
         first = metric == DIVERSITY
         if not first and all(estimate.value is None for estimate, _ in tests.values()):
             continue  # no values, such as of syntax trees where answers are not programs
         states = f"{called} orders {names}" if metric != "average_kl[i<j]" else f"{called} has the same order"
-        extra = f" at equal pass@1 (±{MARGIN})" if first else ""
+        extra = f" at equal {judged.called} (±{judged.margin})" if first and quality else ""
         parts = more(tests, MARGIN if is_rate(metric) else None) + (tuple(quality) if first else ())
-        claims.append(Claim(f"the {states}{extra}", parts, papers=first and len(ranked) == len(_ORDER)))
+        papers = first and len(ranked) == len(_ORDER) and not judged.open_ended
+        claims.append(Claim(f"the {states}{extra}", parts, papers))
     return claims
+
+
+def _equal_quality(of: str, one: MeasuredPoint, other: MeasuredPoint, judged: Judged) -> Iterator[Part]:
+    """The part "is equal" of the quality of `one` and `other`; none where nobody judged it."""
+    if judged.quality:
+        yield equal(f"{judged.called}{of}", difference(one, other, judged.quality)[0], judged.margin)
 
 
 def temperature(points: Sequence[MeasuredPoint]) -> list[Claim]:
     """Figure 4: with the temperature pass@1 falls, and pass@K and diversity rise; and whether SPA lies beyond those points."""
     whole = by_series(points)
     papers = {name: [m for m in series if (m.point.x or 0) <= PAPERS_TEMPERATURES] for name, series in whole.items()}
-    claims = [_trend(papers, papers=True)]
+    judged = judged_of(points)
+    claims = [_trend(papers, judged, papers=not judged.open_ended)]
     if any(len(papers[name]) < len(series) for name, series in whole.items()):
-        claims.append(_trend(whole, papers=False))
-    return claims + [claim for metric in (DIVERSITY, "effective_diversity[ast,correct]") for claim in _beyond(points, metric)]
+        claims.append(_trend(whole, judged, papers=False))
+    return claims + [claim for metric in _spread(judged) for claim in _beyond(points, metric, judged)]
 
 
-def _trend(curves: Mapping[str, Sequence[MeasuredPoint]], *, papers: bool) -> Claim:
+def _spread(judged: Judged) -> tuple[str, str]:
+    """The metrics of diversity in whose plane with the quality points are compared with a front."""
+    return DIVERSITY, judged.reach if judged.open_ended else "effective_diversity[ast,correct]"
+
+
+def _trend(curves: Mapping[str, Sequence[MeasuredPoint]], judged: Judged, *, papers: bool) -> Claim:
     usable = {name: series for name, series in curves.items() if len(series) > 1}
     ends = sorted({(series[0].point.x or 0.0, series[-1].point.x or 0.0) for series in usable.values()})
     span = f" from {ends[0][0]:g} to {ends[-1][1]:g}" if ends else ""
-    parts: tuple[Part, ...] = ()
-    for metric, called in (("pass@1", "fall of pass@1"), ("pass@K", "rise of pass@K"), (DIVERSITY, "rise of diversity score")):
-        falls = metric == "pass@1"
-        parts += more({f"{called} of {name}": change(series, metric, falls=falls) for name, series in usable.items()})
-    return Claim(f"with the temperature{span} pass@1 falls, and pass@K and diversity rise, for all", parts, papers)
+    parts = _falls(usable, judged)
+    for metric, called in ((judged.reach, judged.reach_called), (DIVERSITY, "diversity score")):
+        tests = {f"rise of {called} of {name}": change(series, metric) for name, series in usable.items()}
+        parts += more(tests, MARGIN if is_rate(metric) else None)
+    falls = f"{judged.called} falls, and " if judged.quality else ""
+    return Claim(f"with the temperature{span} {falls}{judged.reach_called} and diversity rise, for all", parts, papers)
 
 
-def _beyond(points: Sequence[MeasuredPoint], metric: str) -> Iterator[Claim]:
+def _falls(curves: Mapping[str, Sequence[MeasuredPoint]], judged: Judged) -> tuple[Part, ...]:
+    """A part "falls" for the quality along each curve; none where nobody judged it."""
+    if not judged.quality:
+        return ()
+    tests = {f"fall of {judged.called} of {name}": change(c, judged.quality, falls=True) for name, c in curves.items()}
+    return more(tests, judged.margin)
+
+
+def _beyond(points: Sequence[MeasuredPoint], metric: str, judged: Judged) -> Iterator[Claim]:
     """Whether each SPA sampler at its lowest temperature lies outside the front that single draws with its temperatures."""
     sweep = [m for m in points if m.point.role == "single"]
     lowest = [series[0] for series in by_series(points).values() if series[0].point.role != "single"]
     if sweep:
-        yield from _outside(sweep, lowest, metric, f"{sweep[0].point.series} draws")
+        yield from _outside(_Front(sweep, f"{sweep[0].point.series} draws", judged), lowest, metric)
 
 
-def _outside(sweep: Sequence[MeasuredPoint], some: Sequence[MeasuredPoint], metric: str, whose: str) -> Iterator[Claim]:
-    """Whether each of `some` lies outside the front of pass@1 and `metric` that `sweep` draws; `whose` says who that is."""
-    if len(sweep) < 2 or not some or len(sweep[0].row.result["problems"]) < 2:
+@dataclass(frozen=True)
+class _Front:
+    """The front of quality and diversity that some points draw, in words whose it is."""
+
+    sweep: Sequence[MeasuredPoint]
+    whose: str
+    judged: Judged
+
+
+def _outside(drawn: _Front, some: Sequence[MeasuredPoint], metric: str) -> Iterator[Claim]:
+    """Whether each of `some` lies outside the front of quality and `metric`; nothing where nobody judged the quality."""
+    sweep, quality = drawn.sweep, drawn.judged.quality
+    if not quality or len(sweep) < 2 or not some or len(sweep[0].row.result["problems"]) < 2:
         return
-    scores = {m.label: (m.scores("pass@1"), m.scores(metric)) for m in (*sweep, *some)}
+    scores = {m.label: (m.scores(quality), m.scores(metric)) for m in (*sweep, *some)}
     if any(np.isnan(table).all() for pair in scores.values() for table in pair):
         return
     front = frontier(scores, sweep=[m.label for m in sweep])
     for m in some:
-        states = f"{m.label} lies beyond the front of pass@1 and {_COLUMNS[metric]} that {whose}"
+        called = _COLUMNS.get(metric, drawn.judged.reach_called)
+        states = f"{m.label} lies beyond the front of {drawn.judged.called} and {called} that {drawn.whose}"
         part = Part(f"signed distance {number(front.distance[m.label])}", sign(front.distance[m.label]))
         yield Claim(states, (part,), papers=False)
 
@@ -209,10 +244,10 @@ def sign(distance: Estimate) -> Outcome:
 def members(points: Sequence[MeasuredPoint]) -> list[Claim]:
     """Figure 6: nothing changes from 8 to 12 adapters. Each sampler has a claim; metrics that depend on n are at n = 8."""
     ranked = sorted(by_series(points).items(), key=lambda kv: _ORDER.index(kv[1][0].point.role))
-    return [_flat(name, series) for name, series in ranked]
+    return [_flat(name, series, judged_of(points)) for name, series in ranked]
 
 
-def _flat(name: str, series: Sequence[MeasuredPoint]) -> Claim:
+def _flat(name: str, series: Sequence[MeasuredPoint], judged: Judged) -> Claim:
     by_k = {m.point.card.members: m for m in series}
     counts = sorted(by_k)
     if len(counts) < 2:
@@ -221,52 +256,60 @@ def _flat(name: str, series: Sequence[MeasuredPoint]) -> Claim:
     a, b = by_k[few], by_k[many]
     size = max(a.row.sizes() & b.row.sizes(), default=0)
     k = 5 if few >= 5 else few
-    parts = [
-        equal("pass@1", difference(b, a, "pass@1")[0]),
-        equal(f"pass@{k}", difference(b, a, f"pass@{k}")[0]),
-        equal("diversity score", difference(b, a, DIVERSITY)[0]),
-        equal(f"effective diversity at n = {size}", difference(b, a, "effective_diversity[ast,correct]", size)[0]),
-    ]
-    papers = (few, many) == PAPERS_MEMBERS and series[0].point.role == "influence"
+    parts = [*_equal_quality("", b, a, judged), equal("diversity score", difference(b, a, DIVERSITY)[0])]
+    if not judged.open_ended:
+        parts.insert(1, equal(f"pass@{k}", difference(b, a, f"pass@{k}")[0]))
+        metric = "effective_diversity[ast,correct]"
+        parts.append(equal(f"effective diversity at n = {size}", difference(b, a, metric, size)[0]))
+    in_quality = f", in {judged.called} ±{judged.margin}" if judged.quality and judged.margin != MARGIN else ""
+    papers = (few, many) == PAPERS_MEMBERS and series[0].point.role == "influence" and not judged.open_ended
     other = (
         "" if (few, many) == PAPERS_MEMBERS else f" (the paper's {PAPERS_MEMBERS[0]} and {PAPERS_MEMBERS[1]} are not both here)"
     )
     return Claim(
-        f"nothing changes (by more than ±{MARGIN}) from {few} to {many} adapters of {name}{other}", tuple(parts), papers
+        f"nothing changes (by more than ±{MARGIN}{in_quality}) from {few} to {many} adapters of {name}{other}",
+        tuple(parts),
+        papers,
     )
 
 
 def data_fraction(points: Sequence[MeasuredPoint]) -> list[Claim]:
     """Figure 2: about 15 % of the data give the pass@1 of all data; then each other share by the same rule."""
-    claims = []
+    claims: list[Claim] = []
+    judged = judged_of(points)
+    if not judged.quality:
+        return claims
     for name, series in by_series(points).items():
         whole = series[-1]
         if whole.point.x != 1.0 or len(series) < 2:
             continue
         near = min(series[:-1], key=lambda m: abs((m.point.x or 0) - PAPERS_SHARE))
         for m in sorted(series[:-1], key=lambda m: m is not near):
-            words = f"pass@1 with {100 * (m.point.x or 0):g} % minus that with all"
-            part = no_worse(words, difference(m, whole, "pass@1")[0])
+            words = f"{judged.called} with {100 * (m.point.x or 0):g} % minus that with all"
+            part = no_worse(words, difference(m, whole, judged.quality)[0], judged.margin)
             of = f"{100 * (m.point.x or 0):g} % of the data give {name}"
-            papers = m is near and whole.point.role == "single" and abs((m.point.x or 0) - PAPERS_SHARE) < 0.051
-            claims.append(Claim(f"{of} the pass@1 of all of it, or no more than {MARGIN} less", (part,), papers))
+            near_enough = m is near and abs((m.point.x or 0) - PAPERS_SHARE) < 0.051
+            papers = near_enough and whole.point.role == "single" and not judged.open_ended
+            states = f"{of} the {judged.called} of all of it, or no more than {judged.margin} less"
+            claims.append(Claim(states, (part,), papers))
     return claims
 
 
 def merge(points: Sequence[MeasuredPoint]) -> list[Claim]:
     """Along a dial pass@1 falls and diversity rises; and whether a point between its ends lies beyond the other samplers."""
     dials = {name: series for name, series in by_series(points).items() if series[0].point.x is not None}
-    claims = []
+    claims, judged = list[Claim](), judged_of(points)
     for name, series in dials.items():
         if len(series) > 1:
-            parts = more({f"fall of pass@1 of {name}": change(series, "pass@1", falls=True)})
+            parts = _falls({name: series}, judged)
             parts += more({f"rise of diversity score of {name}": change(series, DIVERSITY)})
             span = f"from λ = {series[0].point.x:g} to {series[-1].point.x:g}"
-            claims.append(Claim(f"along the dial of {name} {span} pass@1 falls and diversity rises", parts, papers=False))
+            falls = f"{judged.called} falls and " if judged.quality else ""
+            claims.append(Claim(f"along the dial of {name} {span} {falls}diversity rises", parts, papers=False))
     others = [m for m in points if m.point.x is None]
     between = [m for series in dials.values() for m in series if 0 < (m.point.x or 0.0) < 1]
-    for metric in (DIVERSITY, "effective_diversity[ast,correct]"):
-        claims += _outside(others, between, metric, "the other samplers draw")
+    for metric in _spread(judged):
+        claims += _outside(_Front(others, "the other samplers draw", judged), between, metric)
     return claims
 
 

@@ -1,87 +1,33 @@
 """The picture of a study, as SVG and PNG; the same numbers give the same bytes with the same matplotlib.
 
-Colours are those of Okabe and Ito, which colour-blind readers can tell apart; markers and dashes differ too. Bars are 95 %
-intervals.
+Which panels each study has stands here, how they are drawn in drawn.py.
 """
 
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from spa_bench.compare.leaderboard.budget import Budget, at_equal
-from spa_bench.compare.leaderboard.budget_front import BudgetFront, fronts_at
-from spa_bench.compare.leaderboard.budget_table import HEADS
-from spa_bench.compare.leaderboard.compare import OPEN_PAIRED, paired_columns
+from spa_bench.compare.leaderboard.budget import at_equal
+from spa_bench.compare.leaderboard.budget_front import fronts_at
+from spa_bench.compare.leaderboard.compare import paired_columns
 from spa_bench.compare.study.claims import DIVERSITY
-from spa_bench.compare.study.laws import laws_of
-from spa_bench.compare.study.measured import MeasuredPoint, by_series, shared_size
+from spa_bench.compare.study.drawn import bars, bars_of, curves, dial_plane, plane, plane_at, plane_of_samplers, shares
+from spa_bench.compare.study.judged import Judged, judged_of
+from spa_bench.compare.study.measured import by_series, shared_size
 from spa_bench.compare.study.of_pairs import LIKE, NATS, measures_of
 from spa_bench.compare.study.syntheses import KEPT, VALID, PairsOfSeed
 from spa_bench.compare.study.tables import Report
 from spa_bench.errors import UsageError
-from spa_bench.metrics.frontier import pareto_front
-from spa_bench.support.seeds import derive_seed
 from spa_bench.types import Estimate
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_STYLES = {  # role -> colour, marker, dashes
-    "influence": ("#D55E00", "o", "-"),
-    "lexical": ("#0072B2", "s", "--"),
-    "random": ("#009E73", "^", "-."),
-    "single": ("#000000", "D", "-"),
-    "seeds": ("#CC79A7", "v", ":"),
-    "single-long": ("#7F7F7F", "P", ":"),
-    "temperature": ("#56B4E9", "X", ":"),
-    "nucleus": ("#F0E442", "*", ":"),
-    "merge": ("#D55E00", "o", "-"),
-    "balanced": ("#E69F00", "h", "--"),
-}
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "h")
-_FEW = 12  # samplers whose intervals can be told apart in a plane
-
 Panel = Callable[[Any], None]
-
-
-def _style(role: str) -> tuple[str, str, str]:
-    """Colour, marker and dashes of a role; a card that is its own role gets them by its name."""
-    return _styles([role])[role]
-
-
-def _styles(roles: Iterable[str]) -> dict[str, tuple[str, str, str]]:
-    """The style of each of `roles`, no two alike as long as there are colours and markers: who finds one taken has the next."""
-    every = [(colour, marker) for marker in _MARKERS for colour in _COLOURS]
-    known = {role: role.removeprefix("spa-") for role in roles}
-    ours = [*_STYLES]
-    found: dict[str, tuple[str, str, str]] = {}
-    for role, name in sorted(known.items(), key=lambda one: ours.index(one[1]) if one[1] in _STYLES else len(ours)):
-        number = derive_seed("style", role)
-        own = _STYLES.get(name, (_COLOURS[number % len(_COLOURS)], _MARKERS[number // 7 % len(_MARKERS)], ":"))
-        taken, first = {style[:2] for style in found.values()}, every.index(own[:2]) if own[:2] in every else 0
-        free = next((one for one in [own[:2], *every[first:], *every[:first]] if one not in taken), own[:2])
-        found[role] = (*free, own[2])
-    return found
-
-
-_NAMES = {
-    "pass@1": "pass@1",
-    "pass@K": "pass@K",
-    "pass@2": "pass@2",
-    "pass@5": "pass@5",
-    DIVERSITY: "diversity score",
-    "effective_diversity[ast,correct]": "effective diversity",
-    "average_kl[i<j]": "average KL (nats a token)",
-    **{metric: column for column, metric in OPEN_PAIRED.items() if metric != DIVERSITY},
-}
 _RC: dict[str, Any] = {
     "svg.hashsalt": "spa-bench", "svg.fonttype": "path", "font.family": "DejaVu Sans", "font.size": 9.0, "axes.grid": True,
     "grid.color": "#E4E4E4", "axes.axisbelow": True, "axes.spines.top": False, "axes.spines.right": False,
@@ -141,50 +87,67 @@ def figure_of(panels: Sequence[Panel], title: str, labels: int) -> Figure:
 
 
 def _main(report: Report) -> list[Panel]:
-    metrics = ("pass@1", "pass@K", DIVERSITY, "effective_diversity[ast,correct]", "average_kl[i<j]")
+    judged = judged_of(report.points)
+    effective = () if judged.open_ended else ("effective_diversity[ast,correct]",)
+    metrics = (*_first(judged), DIVERSITY, *effective, "average_kl[i<j]")
     return [
-        *(lambda axes, metric=metric: _bars(axes, report.points, metric) for metric in metrics),
-        lambda axes: _plane(axes, report.points, sweep=False),
+        *(partial(bars, points=report.points, metric=metric) for metric in metrics),
+        *_planes(judged, partial(plane, points=report.points, sweep=False)),
     ]
 
 
+def _first(judged: Judged) -> list[str]:
+    """The metrics of quality, where somebody judged it, and of what all answers reach."""
+    return [metric for metric in (judged.quality, judged.reach) if metric]
+
+
+def _planes(judged: Judged, draw: Callable[..., None]) -> list[Panel]:
+    """The plane that `draw` draws; none where nobody judged the quality."""
+    return [partial(draw, judged=judged)] if judged.quality else []
+
+
 def _temperature(report: Report) -> list[Panel]:
+    judged = judged_of(report.points)
     return [
-        *(lambda axes, metric=metric: _curves(axes, report, metric) for metric in ("pass@1", "pass@K", DIVERSITY)),
-        lambda axes: _plane(axes, report.points, sweep=True),
+        *(partial(curves, report=report, metric=metric) for metric in (*_first(judged), DIVERSITY)),
+        *_planes(judged, partial(plane, points=report.points, sweep=True)),
     ]
 
 
 def _members(report: Report) -> list[Panel]:
-    size = shared_size(report.points)
+    judged, size = judged_of(report.points), shared_size(report.points)
+    single = ("pass@1", "pass@2", "pass@5") if not judged.open_ended else [judged.quality] if judged.quality else []
+    of_all = judged.reach if judged.open_ended else "effective_diversity[ast,correct]"
     return [
-        *(lambda axes, metric=metric: _curves(axes, report, metric) for metric in ("pass@1", "pass@2", "pass@5", DIVERSITY)),
-        lambda axes: _curves(axes, report, "effective_diversity[ast,correct]", size),
-        lambda axes: _curves(axes, report, "average_kl[i<j]"),
+        *(partial(curves, report=report, metric=metric) for metric in (*single, DIVERSITY)),
+        partial(curves, report=report, metric=of_all, size=size),
+        partial(curves, report=report, metric="average_kl[i<j]"),
     ]
 
 
 def _data_fraction(report: Report) -> list[Panel]:
-    return [lambda axes: _shares(axes, report, "pass@1"), lambda axes: _shares(axes, report, "pass@K")]
+    return [partial(shares, report=report, metric=metric) for metric in _first(judged_of(report.points))]
 
 
 def _merge(report: Report) -> list[Panel]:
+    judged = judged_of(report.points)
     dials = replace(report, points=[m for m in report.points if m.point.x is not None])
     return [
-        *(lambda axes, metric=metric: _curves(axes, dials, metric) for metric in ("pass@1", "pass@K", DIVERSITY)),
-        lambda axes: _dials(axes, report.points),
+        *(partial(curves, report=dials, metric=metric) for metric in (*_first(judged), DIVERSITY)),
+        *_planes(judged, partial(dial_plane, points=report.points)),
     ]
 
 
 def _samplers(report: Report) -> list[Panel]:
-    judged, plane = ["pass@1", "pass@K", "effective_diversity[ast,correct]"], (DIVERSITY, "pass@1")
-    if any(m.row.open_ended for m in report.points):  # answers are neither right nor wrong
-        judged = [*paired_columns([m.row for m in report.points]).values()][:3]
-        plane = OPEN_PAIRED["distinct_k"], OPEN_PAIRED["quality"]
-    there = all(any(m.estimate(metric).value is not None for m in report.points) for metric in plane)
+    judged = judged_of(report.points)
+    metrics = ["pass@1", "pass@K", "effective_diversity[ast,correct]"]
+    if judged.open_ended:
+        metrics = [*paired_columns([m.row for m in report.points]).values()][:3]
+    across, up = judged.reach if judged.open_ended else DIVERSITY, judged.quality
+    there = all(metric and any(m.estimate(metric).value is not None for m in report.points) for metric in (across, up))
     return [
-        *(lambda axes, metric=metric: _bars(axes, report.points, metric) for metric in judged),
-        *([lambda axes: _plane_of_samplers(axes, report.points, *plane)] if there else []),
+        *(partial(bars, points=report.points, metric=metric) for metric in metrics),
+        *([partial(plane_of_samplers, points=report.points, across=across, up=up)] if up and there else []),
         *_planes_at_tokens(report),
     ]
 
@@ -196,12 +159,13 @@ def _planes_at_tokens(report: Report) -> list[Panel]:
     except UsageError:
         return []
     roles = {m.row.label: m.point.role for m in report.points}
-    return [partial(_plane_at, budget=budget, roles=roles, front=front) for front in fronts_at(budget)]
+    return [partial(plane_at, budget=budget, roles=roles, front=front) for front in fronts_at(budget)]
 
 
 def _synthesize(report: Report) -> list[Panel]:
     of_pairs = _panels_of_pairs({m.point.series: m.point.role for m in report.points}, measures_of(report.pairs))
-    return [lambda axes: _bars(axes, report.points, "pass@1"), *of_pairs]
+    quality = judged_of(report.points).quality
+    return [*([partial(bars, points=report.points, metric=quality)] if quality else []), *of_pairs]
 
 
 def _panels_of_pairs(roles: Mapping[str, str], made: Mapping[str, Mapping[str, Estimate]]) -> list[Panel]:
@@ -213,7 +177,7 @@ def _panels_of_pairs(roles: Mapping[str, str], made: Mapping[str, Mapping[str, E
         KEPT: "kept drafts, share",
     }
     return [
-        partial(_bars_of, roles=roles, estimates=[made[label][name] for label in roles], title=title)
+        partial(bars_of, roles=roles, estimates=[made[label][name] for label in roles], title=title)
         for name, title in names.items()
         if any(values[name].value is not None for values in made.values())
     ]
@@ -228,172 +192,3 @@ _PANELS: Mapping[str, Callable[[Report], list[Panel]]] = {
     "synthesize": _synthesize,
     "samplers": _samplers,
 }
-
-# how it is drawn -----------------------------------------------------------------------------------------------------
-
-
-def _bars(axes: Axes, points: Sequence[MeasuredPoint], metric: str) -> None:
-    """A bar for each sampler with its interval."""
-    roles = {m.point.series: m.point.role for m in points}
-    _bars_of(axes, roles, [m.estimate(metric) for m in points], _NAMES[metric])
-
-
-def _bars_of(axes: Axes, roles: Mapping[str, str], estimates: Sequence[Estimate], title: str) -> None:
-    """A bar for each of `roles` (label -> role), which have these values."""
-    styles = _styles(roles.values())
-    for y, (role, estimate) in enumerate(zip(roles.values(), estimates, strict=True)):
-        if estimate.value is None:
-            continue
-        colour, marker, _ = styles[role]
-        reach = _reach([estimate]) if estimate.low is not None else None
-        axes.errorbar([estimate.value], [y], xerr=reach, fmt=marker, color=colour, capsize=3, markersize=6)
-    axes.set_yticks(range(len(roles)), list(roles))
-    axes.set_ylim(len(roles) - 0.5, -0.5)
-    axes.set_title(title)
-
-
-def _curves(axes: Axes, report: Report, metric: str, size: int | None = None, *, log: bool = False) -> None:
-    """A curve for each sampler over the setting that varies; points of different samplers are shifted a little."""
-    samplers = by_series(report.points)
-    every = [m.point.x or 0.0 for m in report.points]
-    for i, (name, series) in enumerate(samplers.items()):
-        values = [(m.point.x or 0.0, m.estimate(metric, size)) for m in series]
-        known = [(x, e) for x, e in values if e.value is not None]
-        if not known:
-            continue
-        aside = 0.01 * (i - (len(samplers) - 1) / 2)
-        places = [x * (1 + 2 * aside) if log else x + aside * (max(every) - min(every)) for x, _ in known]
-        colour, marker, dashes = _style(series[0].point.role)
-        axes.errorbar(
-            places, [e.value or 0.0 for _, e in known], yerr=_reach([e for _, e in known]), label=name,
-            color=colour, marker=marker, linestyle=dashes, capsize=2, markersize=5, linewidth=1.4, elinewidth=0.8,
-        )  # fmt: skip
-    if report.study.key == "members":  # the same in all panels, whole numbers
-        axes.set_xticks(sorted(set(every)), [f"{x:g}" for x in sorted(set(every))])
-        axes.set_xlim(min(every) - 0.5, max(every) + 0.5)
-    axes.set_xlabel(report.study.axis)
-    axes.set_title(_NAMES[metric] + (f" at n = {size}" if size else ""))
-
-
-def _shares(axes: Axes, report: Report, metric: str) -> None:
-    """The curves of `_curves` with shares on a logarithmic axis; the interval with all data is a band."""
-    _curves(axes, report, metric, log=True)
-    axes.set_xscale("log")
-    shares = sorted({m.point.x or 1.0 for m in report.points})
-    axes.set_xticks(shares, [f"{100 * x:g} %" for x in shares])
-    axes.minorticks_off()
-    laws = laws_of(report.study.key, report.points)
-    for name, series in by_series(report.points).items():
-        whole = series[-1].estimate(metric)
-        law = laws.get((name, metric))
-        if law is not None and law.fitted:
-            axes.plot(law.shares, law.fitted, color="#999999", linewidth=4, alpha=0.5, zorder=0, label="fitted law")
-        if series[-1].point.x == 1.0 and whole.low is not None and whole.high is not None:
-            axes.axhspan(whole.low, whole.high, color=_style(series[0].point.role)[0], alpha=0.08, linewidth=0)
-
-
-def _plane(axes: Axes, points: Sequence[MeasuredPoint], *, sweep: bool) -> None:
-    """pass@1 against diversity score; with `sweep` the points of a sampler joined, without intervals, over single's front."""
-    for name, series in by_series(points).items():
-        colour, marker, dashes = _style(series[0].point.role)
-        spread, quality = ([m.estimate(metric) for m in series] for metric in (DIVERSITY, "pass@1"))
-        if any(e.value is None for e in (*quality, *spread)):
-            continue
-        x, y = ([e.value or 0.0 for e in side] for side in (spread, quality))
-        across, along = (None, None) if sweep else (_reach(spread), _reach(quality))
-        axes.errorbar(
-            x, y, xerr=across, yerr=along, label=name, color=colour, marker=marker,
-            linestyle=dashes if sweep else "none", markersize=5, linewidth=1.0, elinewidth=0.6,
-        )  # fmt: skip
-        if sweep and series[0].point.role == "single":
-            front = pareto_front(np.column_stack([x, y]))
-            steps = sorted((a, b) for a, b, out in zip(x, y, front, strict=True) if out)
-            label = f"front of {name} over temperatures"
-            axes.plot(
-                [a for a, _ in steps], [b for _, b in steps], color="#999999", linewidth=6, alpha=0.5, zorder=0, label=label
-            )
-    axes.set_xlabel("diversity score")
-    axes.set_ylabel("pass@1")
-    axes.set_title("quality against diversity")
-
-
-def _plane_of_samplers(axes: Axes, points: Sequence[MeasuredPoint], across: str, up: str) -> None:
-    """The metric `up`, of quality, against `across`, of diversity, at equal answers, over their front."""
-    estimates = {m.label: (m.estimate(across), m.estimate(up)) for m in points}
-    known = {label: pair for label, pair in estimates.items() if None not in (pair[0].value, pair[1].value)}
-    reached = np.array([(spread.value, quality.value) for spread, quality in known.values()], float)
-    front = [label for label, out in zip(known, pareto_front(reached), strict=True) if out] if known else []
-    _over_front(axes, known, {m.label: m.point.role for m in points}, front)
-    axes.set_xlabel(_NAMES[across])
-    axes.set_ylabel(_NAMES[up])
-    _titled(axes, "at equal answers", known)
-
-
-def _plane_at(axes: Axes, budget: Budget, roles: Mapping[str, str], front: BudgetFront) -> None:
-    """Quality against diversity of what the budget buys, over their front."""
-    known: dict[str, tuple[Estimate, Estimate]] = {}
-    for one in budget.rows:
-        quality, spread = one.estimates.get(front.quality), one.estimates.get(front.diversity)
-        if quality is not None and spread is not None and quality.value is not None and spread.value is not None:
-            known[one.row.label] = (spread, quality)
-    _over_front(axes, known, roles, [label for label in front.shares if label in known])
-    axes.set_xlabel(HEADS[front.diversity])
-    axes.set_ylabel(HEADS[front.quality])
-    _titled(axes, "at equal tokens", known)
-
-
-def _over_front(
-    axes: Axes, known: Mapping[str, tuple[Estimate, Estimate]], roles: Mapping[str, str], front: Sequence[str]
-) -> None:
-    """The points (diversity, quality) of samplers, and the front with the names of those on it.
-
-    Where there are many, without intervals: their lines would hide the points, and set a scale on which these are one heap.
-    """
-    styles, few = _styles(roles.values()), len(known) <= _FEW
-    for label, (spread, quality) in known.items():
-        colour, marker, _ = styles[roles[label]]
-        across, along = (_reach([spread]), _reach([quality])) if few else (None, None)
-        axes.errorbar(
-            [spread.value or 0.0], [quality.value or 0.0], xerr=across, yerr=along, label=label, color=colour, marker=marker,
-            linestyle="none", markersize=5, elinewidth=0.6,
-        )  # fmt: skip
-    steps = sorted((known[label][0].value or 0.0, known[label][1].value or 0.0, label) for label in front)
-    line: dict[str, Any] = {"color": "#999999", "marker": "o", "markersize": 11, "linewidth": 6, "alpha": 0.5, "zorder": 0}
-    axes.plot([x for x, _, _ in steps], [y for _, y, _ in steps], label="front", **line)
-    axes.margins(0.1)
-    middle = sum(axes.get_xlim()) / 2
-    for x, y, label in steps:
-        aside, at = (-6, "right") if x > middle else (6, "left")
-        axes.annotate(label, (x, y), xytext=(aside, 5), textcoords="offset points", fontsize=7, ha=at)
-
-
-def _titled(axes: Axes, title: str, known: Mapping[str, object]) -> None:
-    axes.set_title(title if len(known) <= _FEW else f"{title}\n(intervals: the tables)")
-
-
-def _dials(axes: Axes, points: Sequence[MeasuredPoint]) -> None:
-    """pass@1 against diversity score: dials as curves whose ends are named, over the front of the other samplers."""
-    others = [m for m in points if m.point.x is None]
-    _plane(axes, others, sweep=False)
-    known = [(m.estimate(DIVERSITY).value, m.estimate("pass@1").value) for m in others]
-    reached = np.array([(x, y) for x, y in known if x is not None and y is not None])
-    if len(reached):
-        steps = sorted(map(tuple, reached[pareto_front(reached)].tolist()))
-        x, y = zip(*steps, strict=True)
-        axes.plot(
-            x, y, color="#999999", marker="o", markersize=11, linewidth=6, alpha=0.5, zorder=0, label="front of the others"
-        )  # a front of one point is a dot
-    dials = [m for m in points if m.point.x is not None]
-    _plane(axes, dials, sweep=True)
-    for series in by_series(dials).values():
-        for m in (series[0], series[-1]) if len(series) > 1 else series:
-            spread, quality = m.estimate(DIVERSITY).value, m.estimate("pass@1").value
-            if spread is not None and quality is not None:
-                axes.annotate(f"λ = {m.point.x:g}", (spread, quality), xytext=(4, 4), textcoords="offset points", fontsize=7)
-
-
-def _reach(estimates: Sequence[Estimate]) -> list[list[float]]:
-    """How far intervals reach below and above, 0 where there is none."""
-    below = [0.0 if e.low is None or e.value is None else max(e.value - e.low, 0.0) for e in estimates]
-    above = [0.0 if e.high is None or e.value is None else max(e.high - e.value, 0.0) for e in estimates]
-    return [below, above]
