@@ -297,6 +297,16 @@ def test_what_cannot_be_learned_is_one_line(more: list[str], said: str, learned:
     assert said in call("similarity", "learn", f"{tmp_path}/t.jsonl", *words, *more).err
 
 
+def test_held_out_triplets_with_texts_that_were_learned_from_are_counted(learned: Path, call: Call, tmp_path: Path):
+    assert json.loads((learned / "similarity.json").read_text())["held_out"]["shared"] == 0
+    common = [replace(triplet, far="one text in all of them") for triplet in ROWS]
+    write_triplets(common, tmp_path / "t.jsonl")
+    words = ["--encoder", "embedded", "--dims", "3", "--out", f"{tmp_path}/made"]
+    done = call("similarity", "learn", f"{tmp_path}/t.jsonl", *words)
+    assert "2 of the 2 held-out triplets have a text that was learned from too" in done.err
+    assert json.loads((tmp_path / "made/similarity.json").read_text())["held_out"]["shared"] == 2
+
+
 def test_too_few_groups_are_refused(call: Call, tmp_path: Path):
     write_triplets(ROWS[:9], tmp_path / "t.jsonl")
     shown = call("similarity", "learn", f"{tmp_path}/t.jsonl", "--encoder", "embedded", "--out", f"{tmp_path}/made")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,6 +16,9 @@ from spa_bench.runs.origins import origins_json
 from spa_bench.runs.reopen import load_encoder
 from spa_bench.runs.triplets import read_triplets
 from spa_bench.support.console import Reporter
+
+if TYPE_CHECKING:
+    from spa_bench.models.embed import HFEmbedder
 
 HELD_OUT = 0.2  # of the groups
 FEWEST = 10  # groups, of which two are held out
@@ -58,12 +62,7 @@ def learn_similarity(
         )
     encoder = load_encoder(options.encoder, device=options.device)
     texts = sorted({text for t in read.triplets for text in (t.anchor, t.near, t.far)})
-    with console.stage("embeddings") as progress:
-        rows = []
-        for row in encoder.embed(texts):
-            rows.append(row)
-            progress(len(rows), len(texts))
-    vectors = np.stack(rows).astype(np.float64)
+    vectors = _embedded(encoder, texts, console)
     place = {text: i for i, text in enumerate(texts)}
     triplets = np.array([[place[t.anchor], place[t.near], place[t.far]] for t in read.triplets], dtype=np.int64)
     if options.dims > vectors.shape[1]:
@@ -78,6 +77,11 @@ def learn_similarity(
         )
     ranges = _ranges(projection.apply(vectors[seen]), options.dims)
     shown = similarity.held_out(projection, vectors, triplets[aside], [groups[i] for i in aside])
+    if shared := int((where[triplets[aside]] >= 0).any(1).sum()):
+        console.note(
+            f"{shared} of the {len(aside)} held-out triplets have a text that was learned from too, so that they may be told "
+            "right more often than new texts are: a 'group' in each row names what belongs together"
+        )
     about: dict[str, object] = {
         "encoder": encoder.describe(),
         "numerics": encoder.numerics(),
@@ -87,10 +91,20 @@ def learn_similarity(
         | {"even": read.even, "learned_from": len(stay), "unnamed": read.unnamed},
         "origins": origins_json(read.origins),
         "ranges": ranges,
-        "held_out": asdict(shown),
+        "held_out": asdict(shown) | {"shared": shared},
     }
     save_learned(out, about, projection.mean, projection.weights)
     return shown, about
+
+
+def _embedded(encoder: HFEmbedder, texts: Sequence[str], console: Reporter) -> similarity.FloatArray:
+    """(N, d) embeddings of N texts."""
+    rows = []
+    with console.stage("embeddings") as progress:
+        for row in encoder.embed(texts):
+            rows.append(row)
+            progress(len(rows), len(texts))
+    return np.stack(rows).astype(np.float64)
 
 
 def _ranges(coordinates: similarity.FloatArray, dims: int) -> list[list[float]]:
