@@ -110,6 +110,16 @@ def test_times_are_outside_the_spec(whole: RunFolder):
     assert {"generation", "grading", "metrics"} <= timings["stages"].keys()
 
 
+def test_the_commit_of_a_model_of_the_hub_is_outside_the_spec(whole: RunFolder, three: Path, tmp_path: Path):
+    class OfTheHub(MockModel):
+        commit: str | None = "0a1b2c"
+
+    folder = mock_run(tmp_path, three, OfTheHub(half_right), n=4)
+    assert folder.timings()["model_commit"] == "0a1b2c"
+    assert folder.hash == whole.hash
+    assert "model_commit" not in whole.timings()
+
+
 @pytest.mark.parametrize("stop_after", [0, 1, 5, 11])
 def test_an_interrupted_run_goes_on_to_the_same_records_and_metrics(
     stop_after: int, whole: RunFolder, three: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

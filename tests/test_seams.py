@@ -36,7 +36,6 @@ FOREIGN = {
     "models/embed.py": {"max_position_embeddings"},  # configs of architectures
     "executors/ray_side.py": {"actor_init_failed"},  # errors of Ray, which differ between versions
     "models/hf/loading.py": {"_commit_hash", "backend_tokenizer", "eos_token_id", "chat_template"},
-    "models/hf/unloaded.py": {"_commit_hash"},
     "models/hf/stacked_lora.py": {"get_output_embeddings", "weight"},  # torch modules
     "runs/own_metrics.py": {"{attribute}"},  # a module of the user's, which may lack what was named
     "sandbox/inside/exceptions.py": {"{name}"},  # exceptions of a program

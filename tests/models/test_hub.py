@@ -80,6 +80,7 @@ def test_a_model_of_the_hub_with_another_config_is_another_model(
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr(tiny_model.network.config, "_commit_hash", "abc", raising=False)
     tokenizer = tiny_model.codec.tokenizer
+    assert tiny_model.commit == "abc"
 
     def hashed(*, code: bool = False) -> str:
         return hash_here(tiny_model.network, tokenizer, "some/model", code=code)

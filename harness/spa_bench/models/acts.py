@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from spa_bench.models.base import Batches, Beams, OptionScores
+from spa_bench.models.base import Batches, Beams, HubModel, OptionScores
 from spa_bench.models.beams import BeamSearch
 from spa_bench.models.engine import Stage
 from spa_bench.models.spread import Group, Station
@@ -33,6 +33,7 @@ class Facts:
     context: int
     notes: tuple[str, ...]
     about: dict[str, object]  # Model.describe
+    commit: str | None  # HubModel.commit
     numerics: dict[str, object]  # Model.numerics
     training: dict[str, object]  # StageModel.training_numerics
     engines: dict[str, str]  # Model.engines
@@ -87,6 +88,7 @@ def facts_of(at: Station) -> Facts:
         context=model.context,
         notes=model.notes,
         about=model.describe(),
+        commit=model.commit if isinstance(model, HubModel) else None,
         numerics=model.numerics(),
         training=model.training_numerics(),
         engines=model.engines,

@@ -258,6 +258,16 @@ class PaidModel(Protocol):
 
 
 @runtime_checkable
+class HubModel(Protocol):
+    """A model whose files may be a hub's."""
+
+    @property
+    def commit(self) -> str | None:
+        """The hub's commit that the files are of; None where they are no hub's."""
+        ...
+
+
+@runtime_checkable
 class PairEncoder(Protocol):
     """A model whose tokenizer can be used, as a relevance in nats a token needs."""
 

@@ -94,6 +94,11 @@ class ShardedModel(Tokenized):
         """See Model.describe."""
         return self._facts.about
 
+    @property
+    def commit(self) -> str | None:
+        """See HubModel.commit: that of the first worker; the hashes of all are the same."""
+        return self._facts.commit
+
     def numerics(self) -> dict[str, object]:
         """See Model.numerics: those of each worker."""
         return self._facts.numerics

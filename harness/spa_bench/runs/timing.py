@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, fields
 
-from spa_bench.models.base import Batches, Model, PaidModel, Spending
+from spa_bench.models.base import Batches, HubModel, Model, PaidModel, Spending
 from spa_bench.runs.folder import TIMINGS, RunFolder
 from spa_bench.support.console import Reporter
 
@@ -29,9 +29,9 @@ def timed(
     """Add the costs of the block to timings.json, even when the block raises; no hash covers the file.
 
     `price` is the cost of an hour: `price` in the file grows by the cost of the block, and `priced_seconds` by its seconds.
-    `model` is the one that the block uses: the file gets the numbers of rows that were asked for, the most that were decoded
-    together, how often memory ran out, and what calls of a server took. That is also written while the block runs, about every
-    second, so that a killed process has counted them.
+    `model` is the one that the block uses: the file gets the hub's commit, the numbers of rows that were asked for, the most
+    that were decoded together, how often memory ran out, and what calls of a server took. The last is also written while the
+    block runs, about every second, so that a killed process has counted them.
     Where `priced_seconds` is less than `seconds`, a part of the run had no price, and the price does not include it.
     """
     began = time.monotonic()
@@ -57,6 +57,8 @@ def timed(
             known["peak_gpu_memory_mb"] = max(known.get("peak_gpu_memory_mb", 0), peak_gpu_memory_mb())
         if model is not None:
             known["batches"] = _batches(known.get("batches"), model.batches(), refused)
+        if commit := _commit(model):
+            known["model_commit"] = commit
         known["host"] = platform.node()
         known["finished"] = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         folder.write_json(TIMINGS, known)
@@ -83,6 +85,10 @@ def counted(folder: RunFolder, model: Model | None, key: str = SPENT) -> Iterato
     finally:
         paid.watch_spent(None)
         write(paid.take_spent())
+
+
+def _commit(model: object) -> str | None:
+    return model.commit if isinstance(model, HubModel) else None
 
 
 def _paid(model: Model) -> PaidModel | None:

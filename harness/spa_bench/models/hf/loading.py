@@ -227,6 +227,12 @@ def hash_state(network: nn.Module, tokenizer: Any) -> str:
     return digest.hexdigest()
 
 
+def hub_commit(network: Any) -> str | None:
+    """The hub's commit that a network's config is of; None for one from a folder."""
+    found = getattr(network.config, "_commit_hash", None)
+    return None if found is None else str(found)
+
+
 def hash_here(network: Any, tokenizer: Any, path: str, *, code: bool) -> str:
     """The hash of a model by everything that its texts depend on: of the files in a folder, or of what came from the hub.
 
@@ -237,7 +243,7 @@ def hash_here(network: Any, tokenizer: Any, path: str, *, code: bool) -> str:
     from huggingface_hub import try_to_load_from_cache
 
     digest = hashlib.blake2b(hash_state(network, tokenizer).encode(), digest_size=16)
-    found = try_to_load_from_cache(path, "config.json", revision=getattr(network.config, "_commit_hash", None))
+    found = try_to_load_from_cache(path, "config.json", revision=hub_commit(network))
     names = {"config.json", "generation_config.json"}
     for file in sorted(Path(found).parent.iterdir()) if isinstance(found, str) else ():
         if file.name in names or (code and file.suffix == ".py"):

@@ -27,7 +27,16 @@ from spa_bench.models.hf.context import context_of
 from spa_bench.models.hf.engine import HFEngine, HFParts
 from spa_bench.models.hf.failures import refusals
 from spa_bench.models.hf.gguf import Origin
-from spa_bench.models.hf.loading import device_of, dtype_of, embedding_rows, end_tokens, hash_here, load_network, settled
+from spa_bench.models.hf.loading import (
+    device_of,
+    dtype_of,
+    embedding_rows,
+    end_tokens,
+    hash_here,
+    hub_commit,
+    load_network,
+    settled,
+)
 from spa_bench.models.hf.placed import input_device, placement_said, weights_said
 from spa_bench.models.hf.probe import known_probe
 from spa_bench.models.hf.reading import Readable
@@ -116,6 +125,11 @@ class HFModel(TextModel):
         """Name, revision as it was asked for, and the hash of weights, tokenizer and configs: see loading.hash_here."""
         said = {"name": self.name, "revision": self.options.revision, "hash": self._hash, "context": self.context}
         return said | (self._origin.describe() if self._origin else {})
+
+    @property
+    def commit(self) -> str | None:
+        """See HubModel.commit."""
+        return hub_commit(self._network)
 
     def training_numerics(self) -> dict[str, object]:
         """See StageModel.training_numerics.

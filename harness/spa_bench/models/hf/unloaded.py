@@ -16,7 +16,7 @@ from spa_bench.models.hf.codec import Codec
 from spa_bench.models.hf.context import context_of
 from spa_bench.models.hf.gguf import Origin
 from spa_bench.models.hf.hub import not_here, only_here
-from spa_bench.models.hf.loading import check_folder, embedding_rows, end_tokens, load_tokenizer, loads, told
+from spa_bench.models.hf.loading import check_folder, embedding_rows, end_tokens, hub_commit, load_tokenizer, loads, told
 from spa_bench.models.text import TextModel
 from spa_bench.support.provenance import hash_folder
 
@@ -32,12 +32,17 @@ class UnloadedModel(TextModel):
     def __init__(self, path: str, options: HFOptions, *, name: str | None = None, origin: Origin | None = None):
         self.path, self.options, self._origin = path, options, origin
         network, tokenizer = _load_shapes(path, revision=options.revision, trust_remote_code=options.trust_remote_code)
-        self._commit = getattr(network.config, "_commit_hash", None)  # of the files on the hub; None for a folder
+        self._commit = hub_commit(network)
         self.vocabulary = int(network.config.get_text_config().vocab_size)
         context, unknown = context_of(network, tokenizer, options.context)
         codec = Codec(tokenizer, name or path, end_tokens(tokenizer, network), embedding_rows(network))
         note = "weights: not loaded here, so that nothing is trained and no divergence is measured"
         super().__init__(name=name or path, codec=codec, context=context, engines={}, notes=[n for n in (unknown, note) if n])
+
+    @property
+    def commit(self) -> str | None:
+        """See HubModel.commit."""
+        return self._commit
 
     @property
     def unable(self) -> dict[Stage, str]:

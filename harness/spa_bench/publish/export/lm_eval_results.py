@@ -191,6 +191,7 @@ def _results(samples: Samples, tables: Mapping[str, Mapping[str, Any]]) -> dict[
             "model_args": {"pretrained": model, **sampler},
             "model_dtype": spec.get("numerics", {}).get("dtype"),
             "model_revision": spec["model"].get("revision"),
+            "model_sha": samples.run.timings().get("model_commit"),
             "device": spec.get("numerics", {}).get("device"),
             "limit": spec["limit"],
             "bootstrap_iters": 2000,
