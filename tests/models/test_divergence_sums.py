@@ -149,6 +149,15 @@ def test_the_likeliest_tokens_are_found_at_the_edges_and_among_ties():
     np.testing.assert_allclose(found.top_k_entropy, wanted.top_k_entropy, atol=1e-9)
 
 
+def test_the_polynomials_are_as_near_as_is_said():
+    fused = pytest.importorskip("spa_bench.models.hf.fused_sums")
+    power, logarithm = (np.array(c, np.float32).astype(float)[::-1] for c in (fused._POWER, fused._LOGARITHM))
+    y = np.linspace(-0.5, 0.5, 100_001)
+    assert 1e-9 < np.abs((1 + y * np.polyval(power, y)) / 2**y - 1).max() < 2e-8
+    y = np.linspace(-1 / 3, 1 / 3, 100_001)
+    assert 1e-9 < np.abs(y * np.polyval(logarithm, y) - np.log2(1 + y)).max() < 2.2e-8
+
+
 def test_large_vocabularies_are_read_by_numba_and_threads_share_the_tokens(two_threads: None, monkeypatch: pytest.MonkeyPatch):
     fused = pytest.importorskip("spa_bench.models.hf.fused_sums")
     logits = logits_of((3, 5, token_sums._FUSED_FROM + 5), 3.0)
