@@ -350,6 +350,24 @@ def test_numerics_say_that_numba_adds_up_a_large_vocabulary(tiny_model: HFModel,
     assert "sums" not in tiny_model.training_numerics()  # so adapters stay in the stage cache
 
 
+def test_a_path_has_one_spelling(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch):
+    from spa_bench.runs.reopen import ModelOptions, load_model
+
+    monkeypatch.chdir(tiny_folder.parent)
+    spelled = [load_model(name, ModelOptions(threads=1)).name for name in (tiny_folder.name, f"./{tiny_folder.name}/")]
+    assert spelled == [tiny_folder.name] * 2
+
+
+def test_a_folder_with_the_name_of_a_model_of_ours_is_none_of_ours(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    from spa_bench.runs.reopen import ModelOptions, load_model
+
+    (tmp_path / "embedded").symlink_to(tiny_folder)
+    monkeypatch.chdir(tmp_path)
+    assert load_model("./embedded", ModelOptions(threads=1)).describe()["hash"] == hash_folder(tiny_folder)
+
+
 def test_the_description_hashes_the_weights_and_not_the_place(tiny_model: HFModel, tiny_folder: Path, tmp_path: Path):
     assert tiny_model.describe() == {"name": "tiny", "revision": None, "hash": hash_folder(tiny_folder), "context": 1024}
     for file in tiny_folder.iterdir():

@@ -114,6 +114,7 @@ def _place(name: str, options: ModelOptions) -> _ModelPlace:
         **asdict(options.weights),
     )
     check_name(name)
+    name = _spelled(name)
     if options.revision is not None and (name in _ours() or is_gguf(name) or Path(name).exists()):
         raise UsageError(f"--revision {options.revision} names a version on the hub, and {name} is no model of the hub")
     if name == EMBEDDED:
@@ -122,6 +123,12 @@ def _place(name: str, options: ModelOptions) -> _ModelPlace:
     if origin is None:
         return _ModelPlace(path=name, options=chosen)
     return _ModelPlace(path=str(origin.folder), options=chosen, name=name, origin=origin)
+
+
+def _spelled(name: str) -> str:
+    """The one spelling of a path: `./model/` is `model`, so that a spec and its run do not depend on how it was typed."""
+    found = str(Path(name))
+    return found if Path(name).exists() and found not in _ours() else name  # ./embedded is a folder, embedded is ours
 
 
 def _ours() -> list[str]:
@@ -237,6 +244,7 @@ def load_encoder(name: str, *, device: str = "auto") -> HFEmbedder:
     from spa_bench.models.embed import HFEmbedder
 
     check_name(name)
+    name = _spelled(name)
     if name == EMBEDDED:
         return HFEmbedder(str(MODEL), device=device, name=EMBEDDED)
     origin = made_of(name)
