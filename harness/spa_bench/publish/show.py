@@ -47,8 +47,8 @@ def show(folder: RunFolder, task: Task, problem: str | None) -> str:
         return "\n".join([*listed, *_unfinished(folder, task, records, grades)])
     if problem not in ids:
         if problem in {p.id for p in task.problems[: folder.spec["limit"]]}:
-            if missing := _unfinished(folder, task, records, grades):
-                raise UsageError(f"there is no sample of {problem!r} yet: {missing[0]}")
+            for how in _unfinished(folder, task, records, grades):
+                raise UsageError(f"there is no sample of {problem!r} yet: {how}")
             raise UsageError(f"there is no sample of {problem!r}: the run is of {len(ids)} of {len(task.problems)} problems")
         raise UsageError(
             f"the run has no problem {problem!r}{did_you_mean(problem, ids)}"
