@@ -16,6 +16,9 @@ from spa_bench.compare.gate import check
 from spa_bench.compare.leaderboard.check import _faults as faults
 from spa_bench.compare.leaderboard.results import from_runs, save_all
 from spa_bench.errors import DataError, StoreError, UsageError
+from spa_bench.publish.report.runs import read_run
+from spa_bench.publish.report.samples import SampleBook
+from spa_bench.publish.show import show
 from spa_bench.runs.folder import RunFolder, open_run
 from spa_bench.runs.grade import grade
 from spa_bench.runs.import_samples import import_samples
@@ -123,10 +126,26 @@ def test_answers_are_taken_all_or_none_and_a_run_that_has_none_says_so(
     [path] = (tmp_path / "runs").iterdir()
     assert not (path / "records.jsonl").exists()
     wanted = "3 or more" if uneven else "6"
+    assert show(open_run(path), task, None).startswith("unfinished: 0 ")
+    assert read_run(open_run(path), 0, SampleBook(), tmp_path).said == (
+        f"{path} is not finished: 0 of {'3 or more' if uneven else '6'} samples are there",
+    )
     said = rf"has 0 of {wanted} samples: it is not finished; the same `spa-bench score` again, with --out \S*, resumes it$"
     with pytest.raises(DataError, match=said):
         grade(open_run(path), task, Reporter(), sandbox="none", workers=1)
     assert len(take().record_log.rows()) == len(rows)
+
+
+def test_a_part_of_a_task_without_answers_says_so_and_one_with_them_names_what_it_lacks(scored: Scored, three: Path):
+    task, folder = load_task(load_task_card(str(three))), scored(None, problems=2)
+    with pytest.raises(UsageError, match="there is no sample of 'three/last': the run is of 2 of 3 problems"):
+        show(folder, task, "three/last")
+    assert "unfinished" not in show(folder, task, None)
+    (folder.path / "records.jsonl").unlink()
+    said = "unfinished: 0 of 8 samples are there, 2 problems lack some; the same `spa-bench score` again"
+    assert said in show(folder, task, None)
+    with pytest.raises(UsageError, match=f"there is no sample of 'three/add' yet: {said}"):
+        show(folder, task, "three/add")
 
 
 def test_a_baseline_of_one_batch_says_how_to_make_one_of_five(scored: Scored, tmp_path: Path):

@@ -35,7 +35,7 @@ FOREIGN = {
     "models/chat.py": {"chat_template"},  # tokenizers
     "models/embed.py": {"max_position_embeddings"},  # configs of architectures
     "executors/ray_side.py": {"actor_init_failed"},  # errors of Ray, which differ between versions
-    "models/hf/loading.py": {"_commit_hash", "backend_tokenizer", "eos_token_id", "chat_template"},
+    "models/hf/loading.py": {"backend_tokenizer", "eos_token_id", "chat_template"},
     "models/hf/stacked_lora.py": {"get_output_embeddings", "weight"},  # torch modules
     "runs/own_metrics.py": {"{attribute}"},  # a module of the user's, which may lack what was named
     "sandbox/inside/exceptions.py": {"{name}"},  # exceptions of a program

@@ -12,7 +12,7 @@ from spa_bench.compare.study.claims import DIVERSITY, Outcome, claims_of
 from spa_bench.compare.study.designs import STUDIES
 from spa_bench.compare.study.measured import MeasuredPoint
 from spa_bench.compare.study.pictures import _PANELS, figure_of, pictures
-from spa_bench.compare.study.tables import Report, as_json, page, table
+from spa_bench.compare.study.tables import Report, _how, as_json, page, table
 from study_points import point, rates, whole_point
 
 SERIES = {"single": (0.7, 0.5), "random": (0.7, 0.6), "lexical": (0.7, 0.7), "influence": (0.7, 0.9)}
@@ -176,6 +176,9 @@ def test_panels_of_an_open_ended_task_are_of_the_metrics_that_it_has(study: str,
         points.append(made)
     panels = _PANELS[study](_report(study, points, 5))
     figure = figure_of(panels, "title", 3)
+    how = _how(_report(study, points, 5))
+    assert "pass@" not in how
+    assert ("In quality it is ±0.5." in how) == judged
     said = [text for axes in figure.axes for text in (axes.get_title(), axes.get_xlabel(), axes.get_ylabel())]
     assert [text for text in said if "pass@" in text or "effective" in text] == []
     assert any("distinct_k" in text for text in said)

@@ -14,7 +14,17 @@ from spa_bench.cards.sampler import SamplerCard, load_sampler_card
 from spa_bench.cards.synthesis import SynthesisCard
 from spa_bench.compare.study.claims import Outcome, sign
 from spa_bench.compare.study.designs import STUDIES, Wishes, points_of, roles_of
-from spa_bench.compare.study.of_pairs import LIKE, NATS, _apart, _nearer, _over_seeds, _share, measures_of, pair_sections
+from spa_bench.compare.study.of_pairs import (
+    LIKE,
+    NATS,
+    _apart,
+    _nearer,
+    _over_seeds,
+    _share,
+    claims_of_pairs,
+    measures_of,
+    pair_sections,
+)
 from spa_bench.compare.study.syntheses import VALID, Measuring, PairsOfSeed, _nats, check_held_out, held_out
 from spa_bench.errors import DataError, SpaBenchError, UsageError
 from spa_bench.mini.data import MODEL
@@ -27,6 +37,7 @@ from spa_bench.spa.synthesize.softsrv.saving import load_prompt
 from spa_bench.spa.synthesize.stage import Order, synthesize
 from spa_bench.support.console import Reporter
 from spa_bench.types import Estimate, Example
+from study_points import point, rates
 
 STUDY = STUDIES["synthesize"]
 
@@ -144,6 +155,26 @@ def test_one_seed_has_the_interval_of_both_sides():
     assert (one.low, one.n) == (pytest.approx(0.5 - (0.7**2 + 0.8**2) ** 0.5), 1)
     missing = _nearer([like("a", 0, 0.7)], [PairsOfSeed(label="b", seed=0, pairs=3)])
     assert (missing.value, missing.reason) == (None, "b has 3 pairs")
+
+
+@pytest.mark.parametrize("judged", [False, True])
+@pytest.mark.parametrize("open_ended", [False, True])
+def test_a_better_student_is_one_by_what_is_judged(*, open_ended: bool, judged: bool):
+    made, wanted = [], "quality[judged]" if open_ended else "pass@1"
+    for role, card in cards("sample,softsrv-mc", {}).items():
+        value = 0.9 if role == "sample" else 0.3
+        values = {"diversity_score[exact]": rates(0.5)} | ({wanted: rates(value)} if judged or not open_ended else {})
+        one = point("single", values, open_ended=open_ended)
+        made.append(replace(one, point=replace(one.point, card=card), row=replace(one.row, label=role)))
+    [claim] = claims_of_pairs(made, [like("sample", 0, 0.4), like("softsrv-mc", 0, 0.5)])
+    [student] = [part for part in claim.parts if "student" in part.words] or [None]
+    assert ("a better student" in claim.states) == (student is not None) == (judged or not open_ended)
+    if student is not None:
+        assert student.words.startswith(
+            f"{'quality' if open_ended else 'pass@1'} of the student of softsrv-mc minus sample -0.6"
+        )
+        assert student.outcome is Outcome.FAILS
+    assert claim.papers is not open_ended
 
 
 def test_a_share_is_over_drafts_and_seeds():

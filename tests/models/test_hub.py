@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,8 @@ import pytest
 from spa_bench.errors import ModelError
 from spa_bench.models.hf import hub
 from spa_bench.models.hf.loading import hash_here, load_network
-from spa_bench.models.hf.model import HFModel
+from spa_bench.models.hf.model import HFModel, HFOptions
+from spa_bench.models.hf.unloaded import UnloadedModel
 
 
 @pytest.fixture
@@ -71,19 +73,44 @@ def test_what_keeps_the_hub_from_being_asked_is_named(online: None, monkeypatch:
     assert f"and {variable} is set; give a folder" in str(hub.not_here("some/model"))
 
 
-def test_a_model_of_the_hub_with_another_config_is_another_model(
-    tiny_model: HFModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    """A published config is mended without new weights: another end token, another scale of positions."""
-    snapshot = tmp_path / "models--some--model" / "snapshots" / "abc"
-    snapshot.mkdir(parents=True)
+@pytest.fixture
+def snapshots(tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
+    """Branch or tag -> the files of its commit, in a hub's cache that is offline: the same weights, other configs."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr(tiny_model.network.config, "_commit_hash", "abc", raising=False)
-    tokenizer = tiny_model.codec.tokenizer
-    assert tiny_model.commit == "abc"
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    of_model, found = tmp_path / "models--some--model", dict[str, Path]()
+    for revision, commit in (("main", "a" * 40), ("old", "b" * 40)):
+        found[revision] = of_model / "snapshots" / commit
+        found[revision].mkdir(parents=True)
+        for file in tiny_folder.iterdir():
+            (found[revision] / file.name).write_bytes(file.read_bytes())
+        (of_model / "refs").mkdir(exist_ok=True)
+        (of_model / "refs" / revision).write_text(commit)
+    config = found["old"] / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"rms_norm_eps": 1e-3}))
+    return found
+
+
+@pytest.mark.parametrize(("revision", "commit"), [(None, "a" * 40), ("old", "b" * 40), ("b" * 40, "b" * 40)])
+def test_a_model_of_the_hub_knows_the_commit_of_its_files(snapshots: dict[str, Path], revision: str | None, commit: str):
+    options = HFOptions(device="cpu", threads=1, revision=revision)
+    bare = UnloadedModel("some/model", options)
+    assert (bare.commit, bare.describe()["hash"]) == (commit, f"commit {commit}")
+    assert HFModel("some/model", options).commit == commit
+
+
+def test_models_of_two_revisions_with_the_same_weights_are_two(snapshots: dict[str, Path]):
+    new, old = (HFModel("some/model", HFOptions(device="cpu", threads=1, revision=revision)) for revision in (None, "old"))
+    assert new.describe()["hash"] != old.describe()["hash"]
+
+
+def test_a_model_of_the_hub_with_another_config_is_another_model(tiny_model: HFModel, snapshots: dict[str, Path]):
+    """A published config is mended without new weights: another end token, another scale of positions."""
+    snapshot = snapshots["main"]
 
     def hashed(*, code: bool = False) -> str:
-        return hash_here(tiny_model.network, tokenizer, "some/model", code=code)
+        tokenizer = tiny_model.codec.tokenizer
+        return hash_here(tiny_model.network, tokenizer, "some/model", commit="a" * 40, code=code)
 
     (snapshot / "config.json").write_text('{"rope_theta": 10000.0}')
     first = hashed()
@@ -105,7 +132,7 @@ def test_code_of_a_folder_counts_where_it_may_run(tiny_model: HFModel, tiny_fold
     (tmp_path / "modeling.py").write_text("1")
 
     def hashed(*, code: bool) -> str:
-        return hash_here(tiny_model.network, tiny_model.codec.tokenizer, str(tmp_path), code=code)
+        return hash_here(tiny_model.network, tiny_model.codec.tokenizer, str(tmp_path), commit=None, code=code)
 
     before = hashed(code=True)
     (tmp_path / "modeling.py").write_text("2")

@@ -19,7 +19,7 @@ from torch import nn
 
 from spa_bench.errors import ModelError
 from spa_bench.models.hf.hub import only_here
-from spa_bench.models.hf.loading import check_folder, check_merged, device_of, hash_here, load_tokenizer, loads
+from spa_bench.models.hf.loading import check_folder, check_merged, device_of, hash_here, hub_commit, load_tokenizer, loads
 from spa_bench.support.memory import is_out_of_memory
 from spa_bench.support.text import utf8
 
@@ -33,6 +33,7 @@ class HFEmbedder:
         self.name, self._path = name or path, path
         self._device = device_of(device)
         network, self._tokenizer = _load(path)
+        self._commit = hub_commit(path, None)
         self._network = network.to(self._device).eval().requires_grad_(False)
         self.limit = min(_positions(network), self._tokenizer.model_max_length, _LONGEST)
         # not an end token, which is often the padding token too, whose embedding is zero and has no direction
@@ -50,7 +51,7 @@ class HFEmbedder:
 
     @cached_property
     def _hash(self) -> str:
-        return hash_here(self._network, self._tokenizer, self._path, code=False)
+        return hash_here(self._network, self._tokenizer, self._path, commit=self._commit, code=False)
 
     def embed(self, texts: Sequence[str]) -> Iterator[NDArray[np.float32]]:
         """A vector (d,) for each text, in order. Raises ModelError when the model gives none, or not a finite one."""

@@ -15,7 +15,7 @@ from tabulate import tabulate
 from spa_bench.compare.leaderboard.choices import CHOICE_COLUMNS, chance_note
 from spa_bench.errors import UsageError
 from spa_bench.metrics.choices import best
-from spa_bench.runs.folder import SANITISERS, RunFolder, from_elsewhere
+from spa_bench.runs.folder import SANITISERS, RunFolder, from_elsewhere, problem_count
 from spa_bench.runs.measure import own_means
 from spa_bench.runs.origins import embedding_mark
 from spa_bench.runs.partial import covered
@@ -47,8 +47,9 @@ def show(folder: RunFolder, task: Task, problem: str | None) -> str:
         return "\n".join([*listed, *_unfinished(folder, task, records, grades)])
     if problem not in ids:
         if problem in {p.id for p in task.problems[: folder.spec["limit"]]}:
-            [how, *_] = _unfinished(folder, task, records, grades)
-            raise UsageError(f"there is no sample of {problem!r} yet: {how}")
+            for how in _unfinished(folder, task, records, grades):
+                raise UsageError(f"there is no sample of {problem!r} yet: {how}")
+            raise UsageError(f"there is no sample of {problem!r}: the run is of {len(ids)} of {len(task.problems)} problems")
         raise UsageError(
             f"the run has no problem {problem!r}{did_you_mean(problem, ids)}"
             if len(ids) < 9
@@ -79,12 +80,12 @@ def _unfinished(folder: RunFolder, task: Task, records: Sequence[Record], grades
     spec, lines = folder.spec, []
     each = Counter(r.problem for r in records)
     problems = covered(spec, task.problems, each)
-    few = [p.id for p in problems if each[p.id] < (spec["n"] or 1)]
+    few = sum(each[p.id] < (spec["n"] or 1) for p in problems) + problem_count(spec) - len(problems)
     if few:
         command = "score" if from_elsewhere(spec) else "run"
-        wanted = f" of {len(problems) * spec['n']}" if spec["n"] else ""
+        wanted = f" of {problem_count(spec) * spec['n']}" if spec["n"] else ""
         lines.append(
-            f"unfinished: {len(records)}{wanted} samples are there, {len(few)} problems lack some; "
+            f"unfinished: {len(records)}{wanted} samples are there, {few} problems lack some; "
             f"the same `spa-bench {command}` again, with --out {shlex.quote(str(folder.path))}, resumes it"
         )
     if left := sum(r.key not in grades for r in records):

@@ -12,6 +12,7 @@ from spa_bench.compare.leaderboard import number
 from spa_bench.compare.leaderboard.tables import STYLES, cell, grid
 from spa_bench.compare.study.claims import Claim, Part, more, sign
 from spa_bench.compare.study.designs import Point
+from spa_bench.compare.study.judged import judged_of
 from spa_bench.compare.study.measured import MeasuredPoint, difference
 from spa_bench.compare.study.syntheses import KEPT, PLAIN, STEERED, VALID, PairsOfSeed
 from spa_bench.datasets.likeness import BOUNDS
@@ -127,8 +128,11 @@ often a classifier tells them apart (0.5: never). Intervals are over examples an
 
 
 def claims_of_pairs(points: Sequence[MeasuredPoint], pairs: Sequence[PairsOfSeed]) -> list[Claim]:
-    """SoftSRV's claim, for each of its forms: pairs nearer to the target and a better student than those of other methods."""
-    students, found = {m.label: m for m in points}, _by_label(pairs)
+    """SoftSRV's claim, for each of its forms: pairs nearer to the target and a better student than those of other methods.
+
+    Where answers are neither right nor wrong a student is better by the judged quality; nothing is said of it without a judge.
+    """
+    students, found, judged = {m.label: m for m in points}, _by_label(pairs), judged_of(points)
     steered = [m for m in points if m.point.card.synthesize.method == STEERED]
     others = [m for m in points if m.point.card.synthesize.method in {PLAIN, _GENERATOR}]
     made = []
@@ -138,14 +142,14 @@ def claims_of_pairs(points: Sequence[MeasuredPoint], pairs: Sequence[PairsOfSeed
             for other in others
         }
         parts = tuple(Part(f"{words} {_said(d)}", sign(d)) for words, d in closer.items())
-        parts += more(
-            {
-                f"pass@1 of the student of {m.label} minus {other.label}": difference(students[m.label], other, "pass@1")
-                for other in others
-            }
-        )
-        states = f"pairs of {m.label} are nearer to the target, and a better student learns from them, than of the others"
-        made.append(Claim(states, parts if others else (), papers=m is steered[-1]))
+        if judged.quality:
+            of = f"{judged.called} of the student of {m.label} minus"
+            better = {f"{of} {other.label}": difference(students[m.label], other, judged.quality) for other in others}
+            parts += more(better, judged.margin)
+        learns = ", and a better student learns from them," if judged.quality else ""
+        states = f"pairs of {m.label} are nearer to the target{learns} than of the others"
+        papers = m is steered[-1] and not judged.open_ended
+        made.append(Claim(states, parts if others else (), papers))
     return made
 
 

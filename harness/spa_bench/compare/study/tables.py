@@ -14,6 +14,7 @@ from spa_bench.compare.leaderboard.tables import STYLES, cell, grid
 from spa_bench.compare.study.ahead import Lead, ahead_as_json, ahead_sections, leads_of
 from spa_bench.compare.study.claims import Claim, Outcome
 from spa_bench.compare.study.designs import Study
+from spa_bench.compare.study.judged import judged_of
 from spa_bench.compare.study.laws import law_sections, laws_as_json
 from spa_bench.compare.study.measured import MeasuredPoint, shared_size
 from spa_bench.compare.study.of_pairs import pair_sections, pairs_as_json
@@ -209,10 +210,14 @@ def _how(report: Report) -> str:
     over = " and seeds, the small numbers 95 % intervals over both" if len(report.seeds) > 1 else (
         ", the small numbers 95 % intervals over problems alone"
     )  # fmt: skip
+    judged = judged_of(report.points)
     verdicts = "" if report.study.free else _VERDICTS
+    if verdicts and judged.quality and judged.margin != MARGIN:
+        verdicts += f" In {judged.called} it is ±{judged.margin}."
+    at_k = "" if judged.open_ended else " pass@K is at k = the adapters, or n for one adapter."
     return f"""## How to read it
 
-Values are means over problems{over}.{verdicts} pass@K is at k = the adapters, or n for one adapter. seconds is what a run took
+Values are means over problems{over}.{verdicts}{at_k} seconds is what a run took
 itself, mean over seeds: stages that another run had left in the cache, and divergence that a run with the same adapters had
 measured, cost nothing."""
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import Any, NamedTuple
 
 import numba
@@ -22,7 +23,11 @@ from torch import Tensor
 
 from spa_bench.models.hf.raw_sums import RawSums
 
+if numba.config.DISABLE_JIT:
+    raise ImportError("with NUMBA_DISABLE_JIT nothing here works")
+
 _BLOCK = 512  # numbers added in float32
+_FAINT = 1e-9  # an affinity above it loses less than 1e-7 of itself to probabilities below 2 ** -126, which are 0 here
 _NOWHERE = np.float32(-4000)  # a logarithm whose power is 0
 _HOW: dict[str, Any] = {
     "fastmath": {"reassoc", "contract", "nsz", "arcp"},  # sums in any order; NaN and infinity stay what they are
@@ -182,15 +187,16 @@ def _sums(share: Any, logits: Any, found: Any) -> None:
             mixture[t] += _add_mixture(p, mixed)
 
 
+@cache
 def _compiled() -> Any:
-    """`_sums`, compiled at its first call for the vector units at hand, and kept on disk where there is room to write it."""
+    """`_sums`, compiled for the vector units at hand, and kept on disk where there is room to write it."""
+    nothing = np.zeros((1, 0, 0), np.float32), _Found(np.zeros((1, 0)), *map(np.zeros, ((0, 1, 1), (0, 3, 1, 1), (0,))))
     try:
-        return numba.njit(**_HOW, nogil=True, cache=True)(_sums)
-    except RuntimeError:  # neither the folder of this file nor the user's cache can be written
+        kept = numba.njit(**_HOW, nogil=True, cache=True)(_sums)
+        kept((0, 0), *nothing)
+    except Exception:  # no folder can be written, the disk is full, or a machine that died left half of what was kept
         return numba.njit(**_HOW, nogil=True)(_sums)
-
-
-_compiled_sums = _compiled()
+    return kept
 
 
 def fused_sums(logits: Tensor, members: int) -> RawSums:
@@ -202,8 +208,9 @@ def fused_sums(logits: Tensor, members: int) -> RawSums:
 
     def take(thread: int) -> None:
         share = tokens * thread // threads, tokens * (thread + 1) // threads
-        _compiled_sums(share, numbers, found)
+        sums(share, numbers, found)
 
+    sums = _compiled()
     threads = min(tokens, torch.get_num_threads())
     if threads == 1:
         take(0)
@@ -214,6 +221,9 @@ def fused_sums(logits: Tensor, members: int) -> RawSums:
     mass = (total * total.reciprocal().float())[:members].T
     roots, least, pairs = between.unbind(1)
     half = roots / (mass[:, :, None] * mass[:, None]).sqrt()
+    for t in (half + half.mT + torch.eye(members) < _FAINT).flatten(1).any(1).nonzero()[:, 0]:
+        exact = (logits[:members, t].double().log_softmax(-1) / 2).exp()
+        half[t] = (exact @ exact.mT).triu(1)
     return RawSums(
         total=total,
         mass=mass,

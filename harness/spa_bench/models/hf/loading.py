@@ -227,25 +227,34 @@ def hash_state(network: nn.Module, tokenizer: Any) -> str:
     return digest.hexdigest()
 
 
-def hub_commit(network: Any) -> str | None:
-    """The hub's commit that a network's config is of; None for one from a folder."""
-    found = getattr(network.config, "_commit_hash", None)
-    return None if found is None else str(found)
+def hub_commit(path: str, revision: str | None) -> str | None:
+    """The hub's commit that a model's files are of, once they are in the hub's cache; None for a folder.
+
+    The cache says it: configs of transformers know it no longer (5.23).
+    """
+    config = _in_cache(path, revision)
+    return None if config is None else config.parent.name
 
 
-def hash_here(network: Any, tokenizer: Any, path: str, *, code: bool) -> str:
+def _in_cache(path: str, revision: str | None) -> Path | None:
+    """The config file of a model in the hub's cache; None for a folder."""
+    from huggingface_hub import try_to_load_from_cache
+
+    found = None if Path(path).is_dir() else try_to_load_from_cache(path, "config.json", revision=revision)
+    return Path(found) if isinstance(found, str) else None
+
+
+def hash_here(network: Any, tokenizer: Any, path: str, *, commit: str | None, code: bool) -> str:
     """The hash of a model by everything that its texts depend on: of the files in a folder, or of what came from the hub.
 
-    The latter are weights and tokenizer as they are loaded, and the config files. `code`: the model's own code counts too.
+    The latter are weights and tokenizer as they are loaded, and the config files of `commit`, see hub_commit. `code`: the
+    model's own code counts too.
     """
     if Path(path).is_dir():
         return hash_folder(Path(path), {".py"} if code else ())
-    from huggingface_hub import try_to_load_from_cache
-
     digest = hashlib.blake2b(hash_state(network, tokenizer).encode(), digest_size=16)
-    found = try_to_load_from_cache(path, "config.json", revision=hub_commit(network))
-    names = {"config.json", "generation_config.json"}
-    for file in sorted(Path(found).parent.iterdir()) if isinstance(found, str) else ():
+    config, names = _in_cache(path, commit), {"config.json", "generation_config.json"}
+    for file in sorted(config.parent.iterdir()) if config is not None else ():
         if file.name in names or (code and file.suffix == ".py"):
             digest.update(file.name.encode() + b"\0" + hash_file(file).encode())
     return digest.hexdigest()

@@ -87,6 +87,7 @@ class HFModel(TextModel):
             trust_remote_code=options.trust_remote_code,
             more=options.loading(self._device, self._dtype),
         )
+        self._commit = hub_commit(path, options.revision)
         self._network: nn.Module = settled(network, self._device, path)
         self._device, self._weights = input_device(self._network), weights_said(self._network)
         self.vocabulary = vocabulary = int(network.config.get_text_config().vocab_size)
@@ -129,7 +130,7 @@ class HFModel(TextModel):
     @property
     def commit(self) -> str | None:
         """See HubModel.commit."""
-        return hub_commit(self._network)
+        return self._commit
 
     def training_numerics(self) -> dict[str, object]:
         """See StageModel.training_numerics.
@@ -166,7 +167,7 @@ class HFModel(TextModel):
     def _hash(self) -> str:
         if self._origin is not None:
             return self._origin.hash
-        return hash_here(self._network, self._tokenizer, self.path, code=self.options.trust_remote_code)
+        return hash_here(self._network, self._tokenizer, self.path, commit=self._commit, code=self.options.trust_remote_code)
 
     @property
     def network(self) -> nn.Module:

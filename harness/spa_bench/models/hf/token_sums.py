@@ -82,7 +82,7 @@ def _finished(sums: RawSums, logits: Tensor, top: int, size: int) -> TokenSums |
 
 
 def fused_for(device: torch.device, vocabulary: int) -> ModuleType | None:
-    """fused_sums.py where float32 sums over a vocabulary of that size are its: on a CPU, if numba can be imported."""
+    """fused_sums.py where float32 sums over a vocabulary of that size are its: on a CPU, if numba works."""
     return _fused() if device.type == "cpu" and vocabulary >= _FUSED_FROM else None
 
 
@@ -90,7 +90,7 @@ def fused_for(device: torch.device, vocabulary: int) -> ModuleType | None:
 def _fused() -> ModuleType | None:
     try:
         from spa_bench.models.hf import fused_sums
-    except ImportError:
+    except Exception:  # numba that lacks a library, or does not fit its numpy, raises OSError, AttributeError or SystemError
         return None
     return fused_sums
 

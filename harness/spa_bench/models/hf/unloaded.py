@@ -32,7 +32,7 @@ class UnloadedModel(TextModel):
     def __init__(self, path: str, options: HFOptions, *, name: str | None = None, origin: Origin | None = None):
         self.path, self.options, self._origin = path, options, origin
         network, tokenizer = _load_shapes(path, revision=options.revision, trust_remote_code=options.trust_remote_code)
-        self._commit = hub_commit(network)
+        self._commit = hub_commit(path, options.revision)
         self.vocabulary = int(network.config.get_text_config().vocab_size)
         context, unknown = context_of(network, tokenizer, options.context)
         codec = Codec(tokenizer, name or path, end_tokens(tokenizer, network), embedding_rows(network))

@@ -90,7 +90,7 @@ def read_run(folder: RunFolder, number: int, book: SampleBook, stages: Path) -> 
     book.add(number, task_key(folder.spec), records, grades=grades, choices=choices)
     n = folder.spec["n"]  # None: samples from a file, whose number may differ between problems
     expected = None if n is None else n * problem_count(folder.spec)
-    said += _unfinished(folder, len(records), expected, sum(r.key in grades for r in records), finished=bool(metrics))
+    said += _unfinished(folder, len(records), sum(r.key in grades for r in records), finished=bool(metrics))
     return RunView(
         path=folder.path,
         hash=folder.hash,
@@ -130,10 +130,12 @@ def _json(folder: RunFolder, name: str, said: list[str]) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _unfinished(folder: RunFolder, samples: int, expected: int | None, graded: int, *, finished: bool) -> list[str]:
+def _unfinished(folder: RunFolder, samples: int, graded: int, *, finished: bool) -> list[str]:
     """What an unfinished run lacks, whether it was stopped or is still running."""
-    if expected is not None and samples < expected:
-        return [f"{folder.path} is not finished: {samples} of {expected} samples are there"]
+    n = folder.spec["n"]
+    least = problem_count(folder.spec) * (n or 1)
+    if samples < least:
+        return [f"{folder.path} is not finished: {samples} of {least if n else f'{least} or more'} samples are there"]
     if graded < samples:
         return [f"{folder.path}: {samples - graded} of {samples} samples are not graded; spa-bench grade {folder.path}"]
     return [] if finished else [f"{folder.path} has no metrics yet; finish it with: spa-bench grade {folder.path}"]
