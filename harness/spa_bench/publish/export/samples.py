@@ -87,7 +87,7 @@ def check_judged(samples: Samples, to: str) -> None:
     if any(grade.verdict == Verdict.UNJUDGED for grade in samples.grades.values()):
         raise UsageError(
             f"{samples.run.path}: the answers to {samples.task.name} are neither right nor wrong, and --to {to} is of verdicts;"
-            " use --to parquet, hub or inspect"
+            " use --to parquet, hub, inspect or noveltybench"
         )
 
 
@@ -97,5 +97,6 @@ def check_programs(samples: Samples, to: str) -> None:
     if untested:
         raise UsageError(
             f"{samples.task.name} has no tests of programs for {untested[0]}; --to {to} takes runs of code tasks alone, "
-            "and --to lm-eval-results, inspect, every-eval-ever, parquet and hub take any"
+            "--to lm-eval-results and every-eval-ever any whose answers are right or wrong, and --to parquet, hub, inspect and "
+            "noveltybench any"
         )
