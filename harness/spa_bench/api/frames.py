@@ -14,8 +14,8 @@ from spa_bench.errors import UsageError
 from spa_bench.metrics.missing import with_nan
 from spa_bench.metrics.suite import ALIASES
 from spa_bench.publish.report.runs import mean_matrices
-from spa_bench.runs.folder import ADDED, RunFolder, group_hash
-from spa_bench.support.text import did_you_mean
+from spa_bench.runs.folder import ADDED, RunFolder, from_elsewhere, group_hash
+from spa_bench.support.text import did_you_mean, utf8
 from spa_bench.types import Estimate
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ TIDY = (*RUN, "metric", "value", "low", "high", "n", "at_n", "problems", "reason
 POOLED = ("task", "sampler", "model", "seeds", *TIDY[4:-1])
 SAMPLE = (*RUN, "problem", "member", "draw", "text", "verdict", "message", "raw", "tokens", "run")
 _WHOLE = ("seed", "n", "at_n", "problems", "member", "draw", "tokens")  # columns of whole numbers, which may lack some
+_NUMBERS = ("value", "low", "high", "a", "b", "difference", "p", "adjusted_p", "before", "now", "tolerance", "visible")
 
 
 def pandas() -> ModuleType:
@@ -42,7 +43,7 @@ def frame(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> DataFrame
     for name in _WHOLE:
         if name in made:
             made[name] = made[name].astype("Int64")
-    for name in ("value", "low", "high"):
+    for name in _NUMBERS:  # pandas would make a column of objects where all are missing
         if name in made:
             made[name] = made[name].astype("float64")
     return made
@@ -106,7 +107,10 @@ def estimates_of(source: Source, facts: Facts) -> dict[str, Estimate]:
 
 
 def samples(folders: Sequence[RunFolder], labels: Mapping[str, str]) -> DataFrame:
-    """A row for each sample of `folders`; `labels` are the names of groups of runs in tables."""
+    """A row for each sample of `folders`; `labels` are the names of groups of runs in tables.
+
+    Halves of surrogate pairs, which pandas cannot hold, are U+FFFD. Of samples from elsewhere the tokens are not known.
+    """
     body: list[list[object]] = []
     for folder in folders:
         spec, grades = folder.spec, folder.grades()
@@ -115,8 +119,10 @@ def samples(folders: Sequence[RunFolder], labels: Mapping[str, str]) -> DataFram
         for record in folder.record_log.rows():
             grade = grades.get(record.key)
             verdict = None if grade is None else str(grade.verdict)
-            message = (grade.message if grade else "") or record.failure
-            body.append([*fixed, *record.key, record.graded, verdict, message, record.raw, record.tokens, str(folder.path)])
+            message = utf8((grade.message if grade else "") or record.failure)
+            tokens = None if from_elsewhere(spec) else record.tokens
+            text, raw = utf8(record.graded), utf8(record.raw)
+            body.append([*fixed, *record.key, text, verdict, message, raw, tokens, str(folder.path)])
     return frame(SAMPLE, body)
 
 
