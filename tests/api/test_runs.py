@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -122,7 +123,9 @@ def test_samples_from_elsewhere_have_no_tokens_and_half_a_surrogate_pair_is_repl
 ):
     broken = "    return '\ud800'  # \x1b[31m"
     answers = [{"problem": name, "text": text} for name in RIGHT for text in (RIGHT[name], broken)]
-    table = sb.score(str(three), answers, out=tmp_path / "runs", quiet=True, sandbox=SANDBOX).samples()
+    run = sb.score(str(three), answers, out=tmp_path / os.fsdecode(b"od\xffd"), quiet=True, sandbox=SANDBOX)
+    table = run.samples()
+    assert run.to_pandas().run[0] == str(run.path).replace("\udcff", "\ufffd")
     assert table.tokens.isna().all()
     assert table.tokens.dtype == "Int64"
     assert set(table.text) == {*(text.rstrip() for text in RIGHT.values()), broken.replace("\ud800", "\ufffd")}

@@ -38,8 +38,12 @@ def pandas() -> ModuleType:
 
 
 def frame(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> DataFrame:
-    """A DataFrame of `rows`; whole numbers stay whole where some are missing."""
-    made: DataFrame = pandas().DataFrame([list(row) for row in rows], columns=list(columns))
+    """A DataFrame of `rows`; whole numbers stay whole where some are missing.
+
+    Halves of surrogate pairs, in a text or in the name of a folder that is no UTF-8, are U+FFFD: pandas cannot hold them.
+    """
+    cells = [[utf8(cell) if isinstance(cell, str) else cell for cell in row] for row in rows]
+    made: DataFrame = pandas().DataFrame(cells, columns=list(columns))
     for name in _WHOLE:
         if name in made:
             made[name] = made[name].astype("Int64")
@@ -109,7 +113,7 @@ def estimates_of(source: Source, facts: Facts) -> dict[str, Estimate]:
 def samples(folders: Sequence[RunFolder], labels: Mapping[str, str]) -> DataFrame:
     """A row for each sample of `folders`; `labels` are the names of groups of runs in tables.
 
-    Halves of surrogate pairs, which pandas cannot hold, are U+FFFD. Of samples from elsewhere the tokens are not known.
+    Of samples from elsewhere the tokens are not known.
     """
     body: list[list[object]] = []
     for folder in folders:
@@ -119,10 +123,9 @@ def samples(folders: Sequence[RunFolder], labels: Mapping[str, str]) -> DataFram
         for record in folder.record_log.rows():
             grade = grades.get(record.key)
             verdict = None if grade is None else str(grade.verdict)
-            message = utf8((grade.message if grade else "") or record.failure)
+            message = (grade.message if grade else "") or record.failure
             tokens = None if from_elsewhere(spec) else record.tokens
-            text, raw = utf8(record.graded), utf8(record.raw)
-            body.append([*fixed, *record.key, text, verdict, message, raw, tokens, str(folder.path)])
+            body.append([*fixed, *record.key, record.graded, verdict, message, record.raw, tokens, str(folder.path)])
     return frame(SAMPLE, body)
 
 
@@ -137,7 +140,7 @@ def problems(sources: Sequence[Source], rows: Sequence[LeaderboardRow]) -> DataF
             content, added = source.metrics(), source.read_json(ADDED) or {}
             ids, values = content["problems"], {**content["values"], **added.get("values", {})}
             seed = source.spec["seed"]
-        fixed = {"task": row.task, "sampler": row.label, "model": row.result["model"], "seed": seed}
+        fixed = {"task": row.task, "sampler": utf8(row.label), "model": utf8(row.result["model"]), "seed": seed}
         columns = {name: with_nan(each) for name, each in values.items()}
         parts.append(pandas().DataFrame({**fixed, "problem": ids, **columns}))
     whole: DataFrame = pandas().concat(parts, ignore_index=True)

@@ -122,7 +122,7 @@ def model_id(samples: Samples) -> str:
     if _ON_HUB.fullmatch(name) and not name.endswith(".gguf"):
         return name
     place = PurePath(name)
-    return f"local/{file_safe(place.stem if name.endswith('.gguf') else place.name).strip('. ') or 'model'}"
+    return f"local/{utf8(file_safe(place.stem if name.endswith('.gguf') else place.name)).strip('. ') or 'model'}"
 
 
 def decoding(samples: Samples) -> dict[str, Any]:

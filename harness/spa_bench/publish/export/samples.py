@@ -43,6 +43,12 @@ class Samples:
         return sum(len(records) for _, records in self.problems)
 
     @property
+    def wanted(self) -> int:
+        """The number of samples that the run has once it is finished."""
+        n = self.run.spec["n"]
+        return n * problem_count(self.run.spec) if n else self.count
+
+    @property
     def graded(self) -> bool:
         """Whether each sample has a verdict."""
         return all(r.key in self.grades for _, records in self.problems for r in records)
@@ -54,9 +60,7 @@ class Samples:
 
     def notes(self) -> tuple[str, ...]:
         """The notes for every format: an unfinished run, failed answers."""
-        lines = []
-        n, spec = self.run.spec["n"], self.run.spec
-        wanted = n * problem_count(spec) if n else self.count
+        lines, spec, wanted = [], self.run.spec, self.wanted
         if is_partial(spec):
             lines.append(f"the samples are of {problem_count(spec)} of {len(self.task.problems)} problems")
         if self.count < wanted:
