@@ -21,6 +21,7 @@ from spa_bench.errors import SpaBenchError, StoreError, UsageError
 from spa_bench.metrics.choices import best
 from spa_bench.models.hf.model import HFModel
 from spa_bench.publish.show import show
+from spa_bench.publish.trackers.content import ended
 from spa_bench.runs.choices import begin, choose
 from spa_bench.runs.folder import RunFolder
 from spa_bench.runs.generate import generate
@@ -263,6 +264,8 @@ def test_the_library_s_own_scores_stand_beside_ours(whole: RunFolder, tmp_path: 
     told = row.to_json()["metrics"]["own[quiz,acc,none]"]
     assert told["value"] == pytest.approx(np.mean(each))
     assert "quiz master 1" in told["reason"]
+    tracked = ended(whole, "finished", samples=False).metrics
+    assert tracked["own[quiz,acc,none]"] == told["value"]
     assert not any("alias" in name for name in row.metrics)
     result = from_runs([whole])[0]
     assert check(save(result, tmp_path)) == []

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from doubles import SANDBOX, Call
+from doubles import RIGHT, SANDBOX, Call, InProcessJudge, mock_run
 from spa_bench.errors import StoreError, UsageError
 from spa_bench.publish import demo
 from spa_bench.publish.demo import SAMPLERS, folder_of_demo, make_demo
-from spa_bench.publish.series import Board, Listeners
+from spa_bench.publish.series import Board, Listeners, make_series
 from spa_bench.runs.folder import RunFolder
+from spa_bench.runs.options import RunOptions
 
 
 def test_it_prints_a_row_a_sampler_the_leaderboard_and_where_the_page_is(
@@ -93,6 +94,21 @@ def test_two_at_once_do_not_share_a_folder(tmp_path: Path):
         folder_of_demo(tmp_path / "demo"),
     ):
         pass
+
+
+def test_a_run_of_a_stopped_demo_with_other_options_is_in_no_table(
+    three: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sandbox: InProcessJudge
+):
+    out = tmp_path / "demo"
+
+    def run(n: int) -> RunFolder:
+        return mock_run(out, three, lambda request: RIGHT[request.problem_id], n=n)
+
+    (run(2).path / "metrics.json").unlink()  # it was stopped
+    monkeypatch.setattr("spa_bench.publish.series.perform.run", lambda *_: [run(3)])
+    made = make_series(["base"], "three", RunOptions(out=out), reference=None, title="demo")
+    assert f"spa-bench leaderboard {made.folders[0].path}" in made.board.text
+    assert (made.page.missing, made.page.path.is_file()) == ("", True)
 
 
 def test_a_folder_that_no_demo_made_is_left_alone(tmp_path: Path):

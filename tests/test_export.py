@@ -15,7 +15,8 @@ from export_runs import record, stored
 from spa_bench.cards.task import load_task_card
 from spa_bench.cli import main as cli
 from spa_bench.errors import DataError, StoreError, UsageError
-from spa_bench.publish.export import FORMATS, export
+from spa_bench.publish.export import FORMATS, export, noveltybench
+from spa_bench.publish.export.samples import collect
 from spa_bench.runs.folder import RunFolder
 from spa_bench.runs.grade import grade
 from spa_bench.runs.import_samples import read_samples
@@ -216,6 +217,17 @@ def test_problems_without_tests_are_no_programs(task: CodeTask, tmp_path: Path, 
     monkeypatch.setattr(task, "problems", [replace(p, tests="") for p in task.problems])
     with pytest.raises(UsageError, match="three has no tests of programs for three/add; --to evalplus takes runs of code"):
         export(run, task, to="evalplus", out=tmp_path / "out")
+
+
+def test_noveltybench_names_the_model_without_its_place_and_says_what_it_cannot_hold(task: CodeTask, tmp_path: Path):
+    run = stored(tmp_path / "runs", task, [record("three/add", 0, 0, "    return '\ud800'")], n=1, limit=1)
+    samples = collect(run, task)
+    run.spec["model"]["name"] = "/home/me/models/Qwen2.5-0.5B"
+    made = noveltybench.content(samples)
+    row = json.loads(made.files["generations.jsonl"])
+    assert row["model"] == "local/Qwen2.5-0.5B"
+    assert "\ufffd" in row["generations"][0]
+    assert any("halves of surrogate pairs in 1 answers" in said for said in made.left_out)
 
 
 def test_tests_that_no_grader_can_run_are_refused_for_lm_eval(task: CodeTask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import pandas as pd
 import pytest
 
 import spa_bench as sb
-from doubles import RIGHT, WRONG, Call, mock_run
+from doubles import RIGHT, SANDBOX, WRONG, Call, mock_run
 from spa_bench.api import pictures
 from spa_bench.compare.leaderboard import find_results, save_all
 from spa_bench.runs.folder import open_run
@@ -117,6 +118,19 @@ def test_samples_have_a_row_each_with_text_verdict_and_message(place: Path):
     assert set(table.query("sampler == 'good'").verdict) == {"passed"}
 
 
+def test_samples_from_elsewhere_have_no_tokens_and_half_a_surrogate_pair_is_replaced(
+    three: Path, tmp_path: Path, sandbox: object
+):
+    broken = "    return '\ud800'  # \x1b[31m"
+    answers = [{"problem": name, "text": text} for name in RIGHT for text in (RIGHT[name], broken)]
+    run = sb.score(str(three), answers, out=tmp_path / os.fsdecode(b"od\xffd"), quiet=True, sandbox=SANDBOX)
+    table = run.samples()
+    assert run.to_pandas().run[0] == str(run.path).replace("\udcff", "\ufffd")
+    assert table.tokens.isna().all()
+    assert table.tokens.dtype == "Int64"
+    assert set(table.text) == {*(text.rstrip() for text in RIGHT.values()), broken.replace("\ud800", "\ufffd")}
+
+
 def test_problems_have_the_values_of_each_metric(place: Path):
     table = sb.load(place).problems()
     assert len(table) == 9
@@ -210,6 +224,9 @@ def test_check_is_red_where_a_metric_fell_and_takes_runs_or_a_path(place: Path, 
     assert sb.load(now.path).check(file, metrics=["pass@1"]).to_json() == json.loads(
         call("check", now.path, "--against", file, "--metrics", "pass@1", "--json").out
     )
+    same = sb.load(now.path).check(now.path).to_pandas()  # one row, which has no numbers
+    assert {str(same[name].dtype) for name in ("before", "now", "difference", "low", "tolerance", "visible")} == {"float64"}
+    assert same.before.isna().all()
     with pytest.raises(sb.UsageError, match="--alpha is 2"):
         sb.load(now.path).check(baseline, alpha=2)
 

@@ -152,6 +152,7 @@ def test_a_run_that_is_not_graded_is_refused(three: Path, tmp_path: Path, export
         ("a/..", "local/model"),
         ("a/b/c", "local/c"),
         ("me", "local/me"),
+        ("/home/me/m\udcff", "local/m\ufffd"),
     ],
 )
 def test_a_model_s_name_says_nothing_of_this_machine_and_is_safe_as_a_folder(name: str, said: str, three: Path, tmp_path: Path):

@@ -113,6 +113,14 @@ def test_odd_answers_come_back_with_the_same_verdicts(
     assert log_of(out)["samples"][4]["output"]["error"] == "no answer came"
 
 
+def test_a_log_of_a_run_that_lacks_answers_is_no_success(three: Path, tmp_path: Path, export: Export, out: Path):
+    task = load_task(load_task_card(str(three)))
+    export([(stored(tmp_path / "runs", task, [record("three/add", 0, 0, "x")], n=2, limit=2), task)], "inspect")
+    log = log_of(out)
+    assert log["status"] == "cancelled"
+    assert (log["results"]["total_samples"], log["results"]["completed_samples"]) == (4, 1)
+
+
 def test_a_run_that_is_not_graded_has_no_scores(three: Path, tmp_path: Path, export: Export, out: Path):
     task = load_task(load_task_card(str(three)))
     run = stored(tmp_path / "runs", task, [record("three/add", 0, 0, "x\ud800")], n=1, limit=1)
@@ -120,4 +128,5 @@ def test_a_run_that_is_not_graded_has_no_scores(three: Path, tmp_path: Path, exp
     assert any("is not graded: its log has no scores" in note for note in notes)
     log = log_of(out)
     assert (log["results"]["scores"], log["samples"][0]["scores"]) == ([], {})
+    assert log["status"] == "success"
     assert log["samples"][0]["output"]["completion"] == "x\ufffd"  # its reader takes no half of a surrogate pair

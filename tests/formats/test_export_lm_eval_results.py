@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,13 @@ from typing import Any
 import pytest
 from formats_types import Export, Other, Runs
 
+from doubles import InProcessJudge, Lines
 from export_runs import record, stored
 from spa_bench.cards.task import load_task_card
 from spa_bench.errors import StoreError
 from spa_bench.publish.export import lm_eval_results
 from spa_bench.publish.export.samples import collect
+from spa_bench.runs.grade import grade
 from spa_bench.runs.import_samples import read_samples
 from spa_bench.runs.job import load_task
 
@@ -97,6 +100,26 @@ def test_lm_eval_s_own_scores_have_a_file_a_member(runs: Runs, export: Export, o
     assert first["results"]["arc"] == {"alias": "arc", "acc,none": 0.5, "acc_stderr,none": 0.1}
     assert second["results"]["arc"]["acc,none"] == 0.25
     assert first["lm_eval_version"] == "0.4.13"
+
+
+def test_examples_and_problems_are_those_of_each_task_of_lm_eval(
+    three: Path, tmp_path: Path, export: Export, out: Path, sandbox: InProcessJudge, monkeypatch: pytest.MonkeyPatch
+):
+    task = load_task(load_task_card(str(three)))
+    tags = ("one", "two", "one")
+    spec = {**task.describe(), "scoring": {"one": {"examples": 5}, "two": {"examples": 0}}}
+    monkeypatch.setattr(task, "problems", [replace(p, tags=(tag,)) for p, tag in zip(task.problems, tags, strict=True)])
+    monkeypatch.setattr(task, "describe", lambda: spec)
+    answers = [record(p.id, 0, 0, "    return 0") for p in task.problems[:2]]
+    run = stored(tmp_path / "runs", task, answers, n=1, limit=2)
+    grade(run, task, Lines(), sandbox=None, workers=1)
+    members = [{name: {"acc,none": 0.5, "sample_len": 1} for name in ("one", "two", "both")}]
+    run.write_json("metrics.json", {**run.metrics(), "own_scores": {"harness": "lm-eval 0.4.13", "members": members}})
+    export([(run, task)], "lm-eval-results")
+    own = next(one for one in results(out) if "member" in one["spa_bench"])
+    assert own["n-shot"] == {"one": 5, "two": 0, "both": 0}
+    assert own["configs"]["one"]["num_fewshot"] == 5
+    assert own["n-samples"] == {"one": {"original": 2, "effective": 1}, "two": {"original": 1, "effective": 1}}
 
 
 def test_the_export_for_grading_again_has_the_results_too(runs: Runs, export: Export, out: Path):

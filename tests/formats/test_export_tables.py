@@ -59,9 +59,28 @@ def test_metrics_have_one_name_each_intervals_and_the_number_of_answers_they_are
     at_two = kept["values_at"]["2"]["vendi[ngram,q=1]"]
     assert vendi.value[2] == pytest.approx(sum(at_two) / len(at_two), abs=1e-12)
     assert 1 <= vendi.low[2] <= vendi.value[2] <= vendi.high[2] <= 2
+    assert list(metrics[metrics.metric == "any_of_n"].at_n) == [4]  # of all answers: it has no value at fewer
     missing = metrics[metrics.metric == "pass@100"]
     assert missing.value.isna().all()
     assert missing.reason.str.startswith("fewer than 100 answers").all()
+
+
+def test_scores_of_lm_eval_count_the_problems_of_their_own_task(runs: Runs, export: Export, out: Path):
+    run, _ = runs[0]
+    own = [{"a": {"acc,none": 0.5, "acc_stderr,none": 0.5, "sample_len": 2}, "both": {"perplexity,none": 7.0, "sample_len": 6}}]
+    run.write_json("metrics.json", {**run.metrics(), "own_scores": {"harness": "lm-eval 0.4.13", "members": own * 2}})
+    export(runs[:1], "parquet")
+    metrics = table(out, "metrics")
+    scores = metrics[metrics.metric.str.startswith("own[")]
+    assert list(zip(scores.metric, scores.value, scores.n, strict=True)) == [
+        ("own[a,acc,none]", 0.5, 2),
+        ("own[both,perplexity,none]", 7.0, 6),
+    ]
+    shutil.rmtree(out)
+    export(runs[:1], "every-eval-ever")
+    [content] = [json.loads(p.read_text()) for p in out.glob("data/*/*/*/*.json")]
+    said = {one["evaluation_result_id"]: one["metric_config"]["lower_is_better"] for one in content["evaluation_results"]}
+    assert (said["own[a,acc,none]"], said["own[both,perplexity,none]"], said["pass@1"]) == (False, True, False)
 
 
 def test_values_problems_divergences_and_runs_are_there(runs: Runs, export: Export, out: Path):

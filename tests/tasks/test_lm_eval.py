@@ -19,7 +19,9 @@ from spa_bench.runs.folder import RunFolder
 from spa_bench.runs.job import load_task
 from spa_bench.runs.reopen import task_of as spa_task_of
 from spa_bench.tasks.base import Asking
+from spa_bench.tasks.lm_eval.asking import options_for_readers
 from spa_bench.tasks.lm_eval.local import ENDINGS, rows
+from spa_bench.types import Asked
 
 if find_spec("lm_eval") is None:
     pytest.skip("lm-eval is not installed: pip install 'spa-bench[lm-eval]'", allow_module_level=True)
@@ -493,6 +495,13 @@ def test_a_chat_model_is_asked_through_its_template(quiz: Path):
         task.asked_by(model(4096), None)
     assert [one.texts for one in task.options(1)] == [(" red", " green")]  # the same for every model
     assert single.describe()["problems_hash"] == task.describe()["problems_hash"]  # that of the texts, not of a model
+
+
+def test_options_that_differ_in_their_contexts_are_told_apart_by_a_reader():
+    wino = [("The cup fell as the cup", " was wet."), ("The cup fell as the cupboard", " was wet."), ("", " was wet.")]
+    assert options_for_readers(Asked("q/0", tuple(wino), 2)) == ("cup was wet.", "cupboard was wet.", " was wet.")
+    same = [("Red or green? ", "red"), ("Red or green? ", "green")]
+    assert options_for_readers(Asked("q/1", tuple(same), 2)) == ("red", "green")
 
 
 def test_a_model_without_a_chat_template_is_one_line(quiz: Path, tiny_model: Any):

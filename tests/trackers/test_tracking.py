@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from doubles import RIGHT, SANDBOX, Call, InProcessJudge, mock_run
+from spa_bench.metrics.suite import ALIASES
 from spa_bench.publish.trackers import child, tracking
 from spa_bench.publish.trackers.content import config
 from spa_bench.publish.trackers.tracking import Tracking, log_runs, names_of
@@ -121,7 +122,9 @@ def test_a_run_is_told_of_and_its_files_are_the_same_as_without(
     assert finish["metrics"]["pass@1"] == metrics["pass@1"]["value"]
     assert finish["metrics"]["pass@1/high"] == metrics["pass@1"]["high"]
     assert finish["metrics"]["pass@1/n"] == 3
-    assert "average_kl" not in finish["metrics"]  # one member: it has no value
+    assert "average_kl[i<j]" not in finish["metrics"]  # one member: it has no value
+    assert "vendi[ngram,q=1]" in finish["metrics"]
+    assert not {name.partition("/")[0] for name in finish["metrics"]} & set(ALIASES)  # a metric has one name
     assert finish["times"]["seconds/generation"] > 0
     names = {Path(f).name for f in finish["files"]}
     assert {"spec.json", "metrics.json", "timings.json"} <= names

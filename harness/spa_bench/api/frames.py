@@ -14,8 +14,8 @@ from spa_bench.errors import UsageError
 from spa_bench.metrics.missing import with_nan
 from spa_bench.metrics.suite import ALIASES
 from spa_bench.publish.report.runs import mean_matrices
-from spa_bench.runs.folder import ADDED, RunFolder, group_hash
-from spa_bench.support.text import did_you_mean
+from spa_bench.runs.folder import ADDED, RunFolder, from_elsewhere, group_hash
+from spa_bench.support.text import did_you_mean, utf8
 from spa_bench.types import Estimate
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ TIDY = (*RUN, "metric", "value", "low", "high", "n", "at_n", "problems", "reason
 POOLED = ("task", "sampler", "model", "seeds", *TIDY[4:-1])
 SAMPLE = (*RUN, "problem", "member", "draw", "text", "verdict", "message", "raw", "tokens", "run")
 _WHOLE = ("seed", "n", "at_n", "problems", "member", "draw", "tokens")  # columns of whole numbers, which may lack some
+_NUMBERS = ("value", "low", "high", "a", "b", "difference", "p", "adjusted_p", "before", "now", "tolerance", "visible")
 
 
 def pandas() -> ModuleType:
@@ -37,12 +38,16 @@ def pandas() -> ModuleType:
 
 
 def frame(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> DataFrame:
-    """A DataFrame of `rows`; whole numbers stay whole where some are missing."""
-    made: DataFrame = pandas().DataFrame([list(row) for row in rows], columns=list(columns))
+    """A DataFrame of `rows`; whole numbers stay whole where some are missing.
+
+    Halves of surrogate pairs, in a text or in the name of a folder that is no UTF-8, are U+FFFD: pandas cannot hold them.
+    """
+    cells = [[utf8(cell) if isinstance(cell, str) else cell for cell in row] for row in rows]
+    made: DataFrame = pandas().DataFrame(cells, columns=list(columns))
     for name in _WHOLE:
         if name in made:
             made[name] = made[name].astype("Int64")
-    for name in ("value", "low", "high"):
+    for name in _NUMBERS:  # pandas would make a column of objects where all are missing
         if name in made:
             made[name] = made[name].astype("float64")
     return made
@@ -106,7 +111,10 @@ def estimates_of(source: Source, facts: Facts) -> dict[str, Estimate]:
 
 
 def samples(folders: Sequence[RunFolder], labels: Mapping[str, str]) -> DataFrame:
-    """A row for each sample of `folders`; `labels` are the names of groups of runs in tables."""
+    """A row for each sample of `folders`; `labels` are the names of groups of runs in tables.
+
+    Of samples from elsewhere the tokens are not known.
+    """
     body: list[list[object]] = []
     for folder in folders:
         spec, grades = folder.spec, folder.grades()
@@ -116,7 +124,8 @@ def samples(folders: Sequence[RunFolder], labels: Mapping[str, str]) -> DataFram
             grade = grades.get(record.key)
             verdict = None if grade is None else str(grade.verdict)
             message = (grade.message if grade else "") or record.failure
-            body.append([*fixed, *record.key, record.graded, verdict, message, record.raw, record.tokens, str(folder.path)])
+            tokens = None if from_elsewhere(spec) else record.tokens
+            body.append([*fixed, *record.key, record.graded, verdict, message, record.raw, tokens, str(folder.path)])
     return frame(SAMPLE, body)
 
 
@@ -131,7 +140,7 @@ def problems(sources: Sequence[Source], rows: Sequence[LeaderboardRow]) -> DataF
             content, added = source.metrics(), source.read_json(ADDED) or {}
             ids, values = content["problems"], {**content["values"], **added.get("values", {})}
             seed = source.spec["seed"]
-        fixed = {"task": row.task, "sampler": row.label, "model": row.result["model"], "seed": seed}
+        fixed = {"task": row.task, "sampler": utf8(row.label), "model": utf8(row.result["model"]), "seed": seed}
         columns = {name: with_nan(each) for name, each in values.items()}
         parts.append(pandas().DataFrame({**fixed, "problem": ids, **columns}))
     whole: DataFrame = pandas().concat(parts, ignore_index=True)

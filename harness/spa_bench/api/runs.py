@@ -48,8 +48,9 @@ class Measured:
     def samples(self) -> DataFrame:
         """A row for each sample: task, sampler, model, seed, problem, member, draw, text, verdict, message, ....
 
-        `text` is what was graded, `raw` what the model wrote, `tokens` its new tokens. A sample that is not graded has no
-        verdict. Raises UsageError for results from a file, which hold no samples.
+        `text` is what was graded, `raw` what the model wrote, `tokens` its new tokens (none of samples from elsewhere); halves
+        of surrogate pairs are U+FFFD. A sample that is not graded has no verdict. Raises UsageError for results from a file,
+        which hold no samples.
         """
         return frames.samples([self._folder_of(source) for source in self._sources], self._labels)
 

@@ -88,6 +88,24 @@ def own_means(found: Json) -> dict[str, float]:
     return {name: math.fsum(values) / len(values) for name, values in whole.items()}  # exact for one member
 
 
+def own_estimates(content: Json) -> dict[str, Estimate]:
+    """`own[NAME,METRIC]` -> estimate, from the content of metrics.json: the library's own scores, without an interval of ours.
+
+    `n` is how many problems the library says that it scored for NAME, which may be one task of several.
+    """
+    if "own_scores" not in content:
+        return {}
+    means, every = own_means(content["own_scores"]), len(content["problems"])
+    said = f"by {content['own_scores']['harness']}'s own scoring: no interval of ours"
+    of = {name: means.get(f"{name.partition(',')[0]},sample_len]", every) for name in means}
+    return {name: Estimate(value=value, n=int(of[name]), reason=said) for name, value in means.items()}
+
+
+def is_own_score(name: str) -> bool:
+    """Whether `own[NAME,METRIC]` is a score: not a count of problems, nor a standard error, which is of a single member."""
+    return name.startswith("own[") and "_stderr" not in name and not name.endswith(",sample_len]")
+
+
 def measure_added(folder: RunFolder, task: Task, names: Mapping[str, str]) -> Json:
     """Content of added.json: metrics of the user's own (name -> hash of the source) that are not in the run's spec.
 

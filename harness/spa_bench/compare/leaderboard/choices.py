@@ -11,6 +11,7 @@ from spa_bench.compare.leaderboard.compare import CHOSEN, best
 from spa_bench.compare.leaderboard.rows import LeaderboardRow
 from spa_bench.compare.leaderboard.tables import STYLES, cell
 from spa_bench.metrics.suite import is_of_all
+from spa_bench.runs.measure import is_own_score
 
 CHOICE_COLUMNS = {
     "accuracy": "pass@1[mc]",
@@ -63,7 +64,7 @@ def own_table(rows: Sequence[LeaderboardRow], *, style: str = "plain") -> str:
     standard errors of their mean.
     """
     how, names = STYLES[style], list(dict.fromkeys(n for r in rows for n in r.metrics if n.startswith("own[")))
-    shown = [name for name in names if "_stderr" not in name and not name.endswith(",sample_len]")]
+    shown = [name for name in names if is_own_score(name)]
     body = []
     for name in shown:
         task, metric = name.removeprefix("own[").removesuffix("]").split(",", 1)

@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ from spa_bench.metrics.suite import ALIASES, estimates
 from spa_bench.runs.embeddings import ARRAY
 from spa_bench.runs.find import given_files, nothing_in, opened, run_paths
 from spa_bench.runs.folder import LOGS, RESULTS, RunFolder, check_place, group_hash, is_run, open_run
-from spa_bench.runs.measure import design, own_means
+from spa_bench.runs.measure import design, own_estimates
 from spa_bench.support import provenance
 from spa_bench.support.files import file_safe, replace_file
 from spa_bench.types import Estimate
@@ -140,18 +140,16 @@ def _from_group(group: Sequence[RunFolder], facts: Mapping[str, LogFacts]) -> Re
     }
 
 
-def _own(contents: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _own(contents: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """`own[NAME,METRIC]` -> estimate: the library's own scores, mean over members and seeds, where every seed has them."""
     if not all("own_scores" in c for c in contents):
         return {}
-    each = [own_means(c["own_scores"]) for c in contents]
-    said = f"by {contents[0]['own_scores']['harness']}'s own scoring: no interval of ours"
-    problems = len(contents[0]["problems"])
+    each = [own_estimates(c) for c in contents]
     failed = {f"own[{key}]": why for c in contents for key, why in c["own_scores"].get("failed", {}).items() if "," in key}
     return {name: as_stored(Estimate.missing(why)) for name, why in failed.items()} | {
-        name: as_stored(Estimate(value=float(np.mean([means[name] for means in each])), n=problems, reason=said))
-        for name in each[0]
-        if all(name in means for means in each)
+        name: as_stored(replace(first, value=float(np.mean(np.array([found[name].value for found in each], float)))))
+        for name, first in each[0].items()
+        if all(name in found for found in each)
     }
 
 

@@ -193,7 +193,7 @@ def _metric(samples: Samples, row: MetricRow) -> dict[str, Any]:
         **({"metric_parameters": {"k": int(ks[1])}} if ks else {}),
         **({"evaluation_description": row.description} if row.description else {}),
         **({"metric_unit": "proportion"} if row.rate else {}),
-        "lower_is_better": row.name in facts.LOWER_IS_BETTER,
+        "lower_is_better": facts.lower_is_better(row.name),
         "score_type": "continuous",
         "min_score": least if math.isfinite(least) else "-Infinity",
         "max_score": most if math.isfinite(most) else "Infinity",

@@ -19,19 +19,22 @@ from spa_bench.metrics.suite import (
     OPEN_METRICS,
     depends_on_n,
     estimates,
+    is_of_all,
     is_rate,
     value_bounds,
 )
 from spa_bench.publish.export.samples import Samples
 from spa_bench.runs.folder import ADDED, flat, from_elsewhere
-from spa_bench.runs.measure import own_means
+from spa_bench.runs.measure import is_own_score, own_estimates
 from spa_bench.support.files import file_safe
 from spa_bench.support.text import utf8
 from spa_bench.types import Estimate, Record, Verdict
 
 INTERVAL = "95 %: percentile bootstrap over problems (2,000 resamples), stretched by Student's t; Wilson's reach for rates"
-LOWER_IS_BETTER = frozenset({"self_bleu", "compression_ratio", "tokens", "tokens[spent]", "agreement[choices]"})
-"""Metrics of which less is better: repetition, cost and agreement. Of all others more is better, or they take no side."""
+# repetition, cost and agreement
+_LOWER_IS_BETTER = frozenset({"self_bleu", "compression_ratio", "tokens", "tokens[spent]", "agreement[choices]"})
+# those that lm-eval registers so (lm_eval.api.metrics)
+_LOWER_OF_LM_EVAL = frozenset({"perplexity", "word_perplexity", "byte_perplexity", "bits_per_byte", "brier_score", "ter"})
 _SAID = {m.name: m.description for m in (*METRICS, *CHOICE_METRICS, *NOISE_METRICS, *OPEN_METRICS)} | {
     m.name: m.description for m in (*AT_SIZES, *OPEN_AT_SIZES)
 }
@@ -45,7 +48,7 @@ class MetricRow:
 
     name: str
     estimate: Estimate
-    at_n: int | None  # samples of a problem behind the value, for metrics that depend on their number
+    at_n: int | None  # samples of a problem behind the value, for metrics that depend on their number or are of all of them
     description: str = ""
 
     @property
@@ -73,15 +76,23 @@ def metric_rows(samples: Samples) -> list[MetricRow]:
     for at, values in content["values_at"].items():
         of_size = estimates({name: [column] for name, column in values.items()}, size=int(at))
         rows += [_row(name, of_size[name], int(at)) for name in values]
-    for name, value in own_means(content["own_scores"]).items() if "own_scores" in content else ():
-        said = f"by {content['own_scores']['harness']}'s own scoring: no interval of ours"
-        rows.append(_row(name, Estimate(value=value, n=len(content["problems"]), reason=said), size))
+    rows += [_row(name, found, size) for name, found in own_estimates(content).items() if is_own_score(name)]
     added = samples.run.read_json(ADDED) or {"values": {}, "estimates": {}}
     return rows + [_row(name, Estimate(**added["estimates"][name]), size) for name in added["values"]]
 
 
 def _row(name: str, estimate: Estimate, size: int) -> MetricRow:
-    return MetricRow(name=name, estimate=estimate, at_n=size if depends_on_n(name) else None, description=_SAID.get(name, ""))
+    return MetricRow(name=name, estimate=estimate, at_n=at_n(name, size), description=_SAID.get(name, ""))
+
+
+def at_n(name: str, size: int) -> int | None:
+    """`size`, the samples of a problem, for a metric whose value depends on their number; None for another."""
+    return size if depends_on_n(name) or is_of_all(name) else None
+
+
+def lower_is_better(name: str) -> bool:
+    """Whether less of a metric is better, of a score of lm-eval too. Of others more is better, or they take no side."""
+    return name in _LOWER_IS_BETTER or (name.startswith("own[") and name.split(",")[1].rstrip("]") in _LOWER_OF_LM_EVAL)
 
 
 def measured(samples: Samples) -> list[MetricRow]:
@@ -111,7 +122,7 @@ def model_id(samples: Samples) -> str:
     if _ON_HUB.fullmatch(name) and not name.endswith(".gguf"):
         return name
     place = PurePath(name)
-    return f"local/{file_safe(place.stem if name.endswith('.gguf') else place.name).strip('. ') or 'model'}"
+    return f"local/{utf8(file_safe(place.stem if name.endswith('.gguf') else place.name)).strip('. ') or 'model'}"
 
 
 def decoding(samples: Samples) -> dict[str, Any]:

@@ -61,7 +61,7 @@ def _log(samples: Samples) -> dict[str, Any]:
     metadata = {"spec_hash": samples.run.hash, "spec": spec}
     return {
         "version": 2,
-        "status": "success",
+        "status": "success" if samples.count >= samples.wanted else "cancelled",
         "eval": {
             "eval_id": samples.run.hash,
             "run_id": samples.run.hash,
@@ -117,7 +117,7 @@ def _results(samples: Samples) -> dict[str, Any]:
         for row in facts.measured(samples)
     }
     scores = [{"name": SCORER, "scorer": SCORER, "params": {}, "metrics": metrics, "metadata": {"interval": facts.INTERVAL}}]
-    return {"total_samples": samples.count, "completed_samples": samples.count, "scores": scores if metrics else []}
+    return {"total_samples": samples.wanted, "completed_samples": samples.count, "scores": scores if metrics else []}
 
 
 def _of_draw(record: Record) -> dict[str, Any]:

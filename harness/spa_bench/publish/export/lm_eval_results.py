@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -65,7 +66,7 @@ def result_files(samples: Samples, *, under: str = "") -> dict[str, bytes]:
     for metric, row in rows.items():
         table |= {f"{_key(metric)},none": row.estimate.value, f"{_key(metric)}_stderr,none": "N/A"}
     ours = _results(samples, {name: table}) | {
-        "higher_is_better": {name: {_key(metric): metric not in facts.LOWER_IS_BETTER for metric in rows}}
+        "higher_is_better": {name: {_key(metric): not facts.lower_is_better(metric) for metric in rows}}
     }
     files = {f"{folder}/results_{date}.json": _json(ours)}
     metrics = samples.run.metrics()
@@ -161,7 +162,8 @@ def _arguments(samples: Samples) -> dict[str, Any]:
 def _results(samples: Samples, tables: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """What results_DATE.json says of a run, with these tables of scores."""
     spec, date = samples.run.spec, facts.finished(samples)
-    length = len(samples.problems)
+    shots = {name: _shots(samples, name) for name in tables}
+    asked = "multiple_choice" if any(r.choice is not None for r in facts.each_record(samples)) else "generate_until"
     model = facts.model_id(samples)
     sampler = {"sampler": spec["sampler"]["name"], "members": facts.members(samples), "n": spec["n"], "seed": spec["seed"]}
     intervals = {
@@ -175,17 +177,17 @@ def _results(samples: Samples, tables: Mapping[str, Mapping[str, Any]]) -> dict[
         "configs": {
             name: {
                 "task": name,
-                "output_type": "generate_until",
+                "output_type": asked,
                 "generation_kwargs": _arguments(samples),
                 "repeats": spec["n"],
-                "num_fewshot": 0,
+                "num_fewshot": shots[name],
                 "metadata": {"version": samples.task.version},
             }
             for name in tables
         },
         "versions": dict.fromkeys(tables, samples.task.version),
-        "n-shot": dict.fromkeys(tables, 0),
-        "n-samples": {name: {"original": spec["task"]["problems_n"], "effective": length} for name in tables},
+        "n-shot": shots,
+        "n-samples": _counts(samples, tables),
         "config": {
             "model": "spa-bench",
             "model_args": {"pretrained": model, **sampler},
@@ -214,6 +216,23 @@ def _results(samples: Samples, tables: Mapping[str, Mapping[str, Any]]) -> dict[
             "spec": spec,
         },
     }
+
+
+def _shots(samples: Samples, name: str) -> int:
+    """How many examples a prompt of `name` begins with: a task of lm-eval, or several of them that agree; else 0."""
+    scoring: Mapping[str, Mapping[str, Any]] = samples.run.spec["task"].get("scoring", {})
+    each = {int(one["examples"] or 0) for one in ([scoring[name]] if name in scoring else scoring.values())}
+    return each.pop() if len(each) == 1 else 0
+
+
+def _counts(samples: Samples, tables: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, int]]:
+    """How many problems each of `tables` has, and how many of them were scored; groups of lm-eval's tasks have no entry."""
+    whole = {"original": int(samples.run.spec["task"]["problems_n"]), "effective": len(samples.problems)}
+    of = Counter(tag for problem in samples.task.problems for tag in problem.tags)
+    scored = Counter(tag for problem, _ in samples.problems for tag in problem.tags)
+    tasks = samples.run.spec["task"].get("scoring", {})
+    ours = {name: {"original": of[name], "effective": scored[name]} for name in tables if name in tasks}
+    return {name: whole for name in tables if name == samples.task.name} | ours
 
 
 def _key(metric: str) -> str:

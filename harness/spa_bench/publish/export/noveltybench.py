@@ -25,17 +25,18 @@ def content(samples: Samples) -> Content:
         {
             "id": utf8(problem.id),
             "prompt": utf8(problem.prompt),
-            "model": str(samples.run.spec["model"]["name"]),
+            "model": facts.model_id(samples),
             "generations": [utf8(facts.answer(samples, record)) for record in records],
         }
         for problem, records in samples.problems
     ]
     lines = "".join(json.dumps(row) + "\n" for row in rows)
+    left_out = (*facts.not_utf8([samples]), *LEFT_OUT)
     readme = f"""# {facts.title([samples])}, as generations of NoveltyBench
 
     python src/partition.py --eval-dir DIR --alg classifier     # in NoveltyBench's repository: DIR/partitions.jsonl
     spa-bench score --task {samples.task.name} --samples {GENERATIONS}
 
 {facts.run_lines([samples])}
-{facts.said_left_out((*facts.not_utf8([samples]), *LEFT_OUT))}"""
-    return Content({GENERATIONS: lines.encode(), "README.md": readme.encode()}, (), LEFT_OUT)
+{facts.said_left_out(left_out)}"""
+    return Content({GENERATIONS: lines.encode(), "README.md": readme.encode()}, (), left_out)

@@ -43,6 +43,12 @@ class Samples:
         return sum(len(records) for _, records in self.problems)
 
     @property
+    def wanted(self) -> int:
+        """The number of samples that the run has once it is finished."""
+        n = self.run.spec["n"]
+        return n * problem_count(self.run.spec) if n else self.count
+
+    @property
     def graded(self) -> bool:
         """Whether each sample has a verdict."""
         return all(r.key in self.grades for _, records in self.problems for r in records)
@@ -54,9 +60,7 @@ class Samples:
 
     def notes(self) -> tuple[str, ...]:
         """The notes for every format: an unfinished run, failed answers."""
-        lines = []
-        n, spec = self.run.spec["n"], self.run.spec
-        wanted = n * problem_count(spec) if n else self.count
+        lines, spec, wanted = [], self.run.spec, self.wanted
         if is_partial(spec):
             lines.append(f"the samples are of {problem_count(spec)} of {len(self.task.problems)} problems")
         if self.count < wanted:
@@ -87,7 +91,7 @@ def check_judged(samples: Samples, to: str) -> None:
     if any(grade.verdict == Verdict.UNJUDGED for grade in samples.grades.values()):
         raise UsageError(
             f"{samples.run.path}: the answers to {samples.task.name} are neither right nor wrong, and --to {to} is of verdicts;"
-            " use --to parquet, hub or inspect"
+            " use --to parquet, hub, inspect or noveltybench"
         )
 
 
@@ -97,5 +101,6 @@ def check_programs(samples: Samples, to: str) -> None:
     if untested:
         raise UsageError(
             f"{samples.task.name} has no tests of programs for {untested[0]}; --to {to} takes runs of code tasks alone, "
-            "and --to lm-eval-results, inspect, every-eval-ever, parquet and hub take any"
+            "--to lm-eval-results and every-eval-ever any whose answers are right or wrong, and --to parquet, hub, inspect and "
+            "noveltybench any"
         )

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from spa_bench.errors import UsageError
-from spa_bench.metrics.suite import depends_on_n
 from spa_bench.publish.export import facts
 from spa_bench.publish.export.samples import Samples
 from spa_bench.runs.folder import ADDED
@@ -252,7 +251,7 @@ def _values(samples: Samples) -> Iterator[dict[str, Any]]:
     sizes += [(int(at), values) for at, values in content["values_at"].items()]
     for at, values in sizes:
         for metric, column in values.items():
-            at_n = at if depends_on_n(metric) else None
+            at_n = facts.at_n(metric, at)
             for problem, value in zip(content["problems"], column, strict=True):
                 if value is not None:
                     yield {**named, "problem": problem, "metric": metric, "at_n": at_n, "value": value}

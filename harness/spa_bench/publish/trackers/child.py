@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -108,7 +109,7 @@ class Child:
             self._given_up = True
             self._tell(
                 f"{self.name}: {reason}; the run is not touched by that, and can be logged later: "
-                f"spa-bench log {self._folder} --to {self.name}"
+                f"spa-bench log {shlex.quote(str(self._folder))} --to {self.name}"
             )
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signal.SIGKILL)

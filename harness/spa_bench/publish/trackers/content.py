@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from spa_bench.metrics.suite import ALIASES
 from spa_bench.publish.trackers.base import Begun, Ended, Scalar, State
 from spa_bench.runs.folder import ADDED, COSTS, TIMINGS, RunFolder, flat, group_hash
+from spa_bench.runs.measure import is_own_score, own_estimates
 
 _SMALL = ("spec.json", "metrics.json", ADDED, "judged.json", "adapters.json", TIMINGS)
 _SAMPLES = ("records.jsonl", "grades.jsonl", "choices.jsonl", "behaviours.jsonl", "divergence.jsonl")
@@ -37,8 +40,10 @@ def begun(folder: RunFolder) -> Begun:
 
 def ended(folder: RunFolder, state: State, *, samples: bool) -> Ended:
     """The results of the run in `folder`; with `samples` its logs are among the files. Raises StoreError for a damaged file."""
-    estimates = (folder.read_json("metrics.json") or {}).get("estimates", {})
+    content = folder.read_json("metrics.json") or {"estimates": {}}
+    estimates = {name: estimate for name, estimate in content["estimates"].items() if name not in ALIASES}
     estimates |= (folder.read_json(ADDED) or {}).get("estimates", {})
+    estimates |= {name: asdict(found) for name, found in own_estimates(content).items() if is_own_score(name)}
     metrics: dict[str, float] = {}
     for name, estimate in estimates.items():
         if _is_number(estimate["value"]):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import shlex
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -119,7 +120,7 @@ def _child(
     except OSError as error:
         tell(
             f"{name}: its process cannot be started ({error.strerror or error}); the run is not touched by that, and can be "
-            f"logged later: spa-bench log {folder.path} --to {name}"
+            f"logged later: spa-bench log {shlex.quote(str(folder.path))} --to {name}"
         )
         return None
 

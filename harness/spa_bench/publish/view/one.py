@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shlex
 import stat
 import time
 from collections.abc import Mapping
@@ -129,11 +130,15 @@ class OneRun:
         progress = self._unfinished(folder)
         odd = next((name for name, tail in self._tails.items() if tail.odd), None)
         if odd:
-            said = f"{odd} has a line that is no row: spa-bench verify {self.path}"
+            said = f"{odd} has a line that is no row: spa-bench verify {shlex.quote(str(self.path))}"
             return {**progress, "state": "damaged", "said": said}
         written = max(changed for _, _, changed in now.values()) / 1e9
         if held == "free" and not 0 <= time.time() - written < _GRACE_SECONDS:
-            again = f"spa-bench grade {self.path}" if progress["state"] == "grading" else "the command that made it"
+            again = (
+                f"spa-bench grade {shlex.quote(str(self.path))}"
+                if progress["state"] == "grading"
+                else "the command that made it"
+            )
             if progress["state"] == "generating" and from_elsewhere(folder.spec):
                 again = "the same spa-bench score"
             return {**progress, "state": "stopped", "said": f"resume with: {again}"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -68,6 +69,15 @@ class Question:
     def asked(self, *, cut: bool) -> Asked:
         """The options as a request for log-probabilities."""
         return Asked(self.problem.id, self.texts, len(self.options) or 1, cut)
+
+
+def options_for_readers(asked: Asked) -> tuple[str, ...]:
+    """The text of each option; where the contexts of the choices differ, behind the words that not all of them begin with."""
+    contexts = [context for context, _ in asked.options[: asked.choices]]
+    shared = os.path.commonprefix(contexts)  # noqa: RUF071  # it takes any texts, character by character
+    begin = len(shared) if len(set(contexts)) == 1 else max(shared.rfind(" "), shared.rfind("\n")) + 1
+    own = [context[begin:] for context in contexts] + [""] * (len(asked.options) - len(contexts))
+    return tuple(before + text for before, (_, text) in zip(own, asked.options, strict=True))
 
 
 def questions(loaded: Loaded, options: LmEvalOptions, template: Template | None = None) -> list[Question]:

@@ -18,7 +18,7 @@ from spa_bench.support.text import shortened
 from spa_bench.tasks.base import Asking, Judge, Named, Options
 from spa_bench.tasks.data_folder import data_folder
 from spa_bench.tasks.lm_eval import library
-from spa_bench.tasks.lm_eval.asking import Question, Template, identity, questions
+from spa_bench.tasks.lm_eval.asking import Question, Template, identity, options_for_readers, questions
 from spa_bench.tasks.lm_eval.local import DataPlace
 from spa_bench.tasks.lm_eval.options import LmEvalOptions
 from spa_bench.tasks.lm_eval.room import Room, Tokenized
@@ -136,9 +136,12 @@ class LmEvalTask:
         return Prompt(problem_id=problem.id, text=problem.prompt, max_new_tokens=self._after, stop=self._card.stop)
 
     def options(self, limit: int | None) -> list[Options]:
-        """The texts of the first `limit` problems that have any, without a chat template."""
+        """The texts of the first `limit` problems that have any, without a chat template.
+
+        Where the choices differ in their contexts (WinoGrande), a text begins with what its context has of its own.
+        """
         scored = (q.asked(cut=False) for q in self._plain[:limit] if q.kind != "written")
-        return [Options(one.problem_id, tuple(text for _, text in one.options), one.choices) for one in scored]
+        return [Options(one.problem_id, options_for_readers(one), one.choices) for one in scored]
 
     def _idle(self) -> str:
         """A sentence on settings that have no effect where all answers are generated, and what to set instead; else empty."""
