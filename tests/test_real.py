@@ -47,8 +47,8 @@ def test_it_makes_three_runs_prints_the_board_with_its_settings_and_resumes(
 def test_whole_takes_all_problems_with_the_same_training(call: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     seen: list[RunOptions] = []
     monkeypatch.setattr(perform, "run", lambda sampler, task, options: seen.append(options) or [])
-    monkeypatch.setattr(series, "write_board", lambda out, _: series.Board(text="the board", path=out))
-    monkeypatch.setattr(series, "write_page", lambda out, _: series.Page(path=out))
+    monkeypatch.setattr(series, "write_board", lambda out, *_: series.Board(text="the board", path=out))
+    monkeypatch.setattr(series, "write_page", lambda out, *_: series.Page(path=out))
     assert call("real", "--out", tmp_path / "x", "--whole").code == 0
     assert call("real", "--out", tmp_path / "x").code == 0
     assert [options.limit for options in seen] == [None] * 3 + [real.SUBSET] * 3

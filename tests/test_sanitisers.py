@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import json
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +69,16 @@ def test_more_answers_than_time_allows_are_counted_as_not_compared(
     assert "for 1 of the first 1 of 3 answers: pass@1 1.0000" in ending(folder)
 
 
+@pytest.fixture
+def usual_depth() -> Iterator[None]:
+    """Python's own limit of recursion, which libraries of other tests may have raised."""
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(1000)
+    yield
+    sys.setrecursionlimit(before)
+
+
+@pytest.mark.usefixtures("usual_depth")
 def test_programs_that_are_nested_too_deep_are_compared_as_they_are():
     chain = "def f(x):\n    if x == 0:\n        return 0\n" + "    elif x == 1:\n        return 1\n" * 300
     with pytest.raises(RecursionError):
