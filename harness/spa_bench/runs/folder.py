@@ -179,11 +179,11 @@ class RunFolder:
         n, elsewhere = self.spec["n"], from_elsewhere(self.spec)
         if n is None and not elsewhere:
             return ""
-        there, wanted = len(self.record_log.keys()), problem_count(self.spec) * int(n or 1)
-        if there >= wanted:
+        there, (least, wanted) = len(self.record_log.keys()), samples_wanted(self.spec)
+        if there >= least:
             return ""
         return (
-            f"{self.path} has {there} of {wanted if n else f'{wanted} or more'} samples: it is not finished; the same "
+            f"{self.path} has {there} of {wanted} samples: it is not finished; the same "
             f"`spa-bench {'score' if elsewhere else 'run'}` again, with --out {shlex.quote(str(self.path))}, resumes it"
         )
 
@@ -314,6 +314,13 @@ def problem_count(spec: Json) -> int:
     if partial := spec["sampler"].get(PARTIAL):
         return int(partial["problems"])
     return whole if limit is None else min(whole, int(limit))
+
+
+def samples_wanted(spec: Json) -> tuple[int, str]:
+    """How many samples a finished run has at least, and in words: problems may differ where they came from a file."""
+    n = spec["n"]
+    least = problem_count(spec) * int(n or 1)
+    return least, str(least) if n else f"{least} or more"
 
 
 def from_elsewhere(spec: Json) -> bool:

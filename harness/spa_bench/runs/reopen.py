@@ -113,8 +113,7 @@ def _place(name: str, options: ModelOptions) -> _ModelPlace:
         context=options.context,
         **asdict(options.weights),
     )
-    check_name(name)
-    name = _spelled(name)
+    name = _checked_name(name)
     if options.revision is not None and (name in _ours() or is_gguf(name) or Path(name).exists()):
         raise UsageError(f"--revision {options.revision} names a version on the hub, and {name} is no model of the hub")
     if name == EMBEDDED:
@@ -125,12 +124,6 @@ def _place(name: str, options: ModelOptions) -> _ModelPlace:
     return _ModelPlace(path=str(origin.folder), options=chosen, name=name, origin=origin)
 
 
-def _spelled(name: str) -> str:
-    """The one spelling of a path: `./model/` is `model`, so that a spec and its run do not depend on how it was typed."""
-    found = str(Path(name))
-    return found if Path(name).exists() and found not in _ours() else name  # ./embedded is a folder, embedded is ours
-
-
 def _ours() -> list[str]:
     """The names of models that need no hub."""
     from spa_bench.models.shipped import SHIPPED
@@ -138,11 +131,16 @@ def _ours() -> list[str]:
     return [EMBEDDED, *SHIPPED]
 
 
-def check_name(name: str) -> None:
-    """Raises UsageError for a name that is likely one of ours, mistyped: the hub is not asked for it."""
+def _checked_name(name: str) -> str:
+    """The name of a model; of a path its one spelling: `./model/` is `model`, so that a run does not depend on how it is typed.
+
+    Raises UsageError for a name that is likely one of ours, mistyped: the hub is not asked for it.
+    """
+    found, there = str(Path(name)), Path(name).exists()
     close = difflib.get_close_matches(name.lower(), _ours(), 1, cutoff=0.75)
-    if close and name not in _ours() and "/" not in name and not Path(name).exists():
+    if close and name not in _ours() and "/" not in name and not there:
         raise UsageError(f"unknown model {name!r}; did you mean {close[0]!r}?")
+    return found if there and found not in _ours() else name  # ./embedded is a folder, embedded is ours
 
 
 def made_of(name: str) -> Origin | None:
@@ -243,8 +241,7 @@ def load_encoder(name: str, *, device: str = "auto") -> HFEmbedder:
     from spa_bench.mini.data import MODEL
     from spa_bench.models.embed import HFEmbedder
 
-    check_name(name)
-    name = _spelled(name)
+    name = _checked_name(name)
     if name == EMBEDDED:
         return HFEmbedder(str(MODEL), device=device, name=EMBEDDED)
     origin = made_of(name)

@@ -165,7 +165,7 @@ def plane(axes: Axes, points: Sequence[MeasuredPoint], judged: Judged, *, sweep:
 def _axes_of(judged: Judged) -> tuple[str, str]:
     """The metrics of diversity and of quality, which somebody judged."""
     assert judged.quality is not None
-    return judged.reach if judged.open_ended else DIVERSITY, judged.quality
+    return judged.diversity, judged.quality
 
 
 def plane_of_samplers(axes: Axes, points: Sequence[MeasuredPoint], across: str, up: str) -> None:

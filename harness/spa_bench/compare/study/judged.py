@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from spa_bench.compare.leaderboard.compare import MARGIN, OPEN_AXES, OPEN_PAIRED, QUALITY_MARGIN
+from spa_bench.compare.leaderboard.compare import AXES, MARGIN, OPEN_AXES, OPEN_PAIRED, PAIRED, QUALITY_MARGIN
 from spa_bench.compare.study.measured import MeasuredPoint
 
 
@@ -20,11 +20,13 @@ class Judged:
     margin: float  # differences in it within ± this do not matter
     reach: str
     reach_called: str
+    diversity: str  # the metric beside the quality in a plane
     open_ended: bool
 
 
 _RIGHT = Judged(
-    quality="pass@1", called="pass@1", margin=MARGIN, reach="pass@K", reach_called="pass@K", open_ended=False
+    quality="pass@1", called="pass@1", margin=MARGIN, reach="pass@K", reach_called="pass@K",
+    diversity=PAIRED[AXES.diversity], open_ended=False,
 )  # fmt: skip
 
 
@@ -39,5 +41,6 @@ def judged_of(points: Sequence[MeasuredPoint]) -> Judged:
         margin=QUALITY_MARGIN,
         reach=reach,
         reach_called=OPEN_AXES.diversity,
+        diversity=reach,
         open_ended=True,
     )

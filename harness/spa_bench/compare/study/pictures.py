@@ -143,7 +143,7 @@ def _samplers(report: Report) -> list[Panel]:
     metrics = ["pass@1", "pass@K", "effective_diversity[ast,correct]"]
     if judged.open_ended:
         metrics = [*paired_columns([m.row for m in report.points]).values()][:3]
-    across, up = judged.reach if judged.open_ended else DIVERSITY, judged.quality
+    across, up = judged.diversity, judged.quality
     there = all(metric and any(m.estimate(metric).value is not None for m in report.points) for metric in (across, up))
     return [
         *(partial(bars, points=report.points, metric=metric) for metric in metrics),

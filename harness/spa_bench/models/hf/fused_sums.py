@@ -21,12 +21,11 @@ from numba import types
 from numba.extending import intrinsic
 from torch import Tensor
 
-from spa_bench.models.hf.raw_sums import RawSums
+from spa_bench.models.hf.raw_sums import BLOCK, RawSums
 
 if numba.config.DISABLE_JIT:
     raise ImportError("with NUMBA_DISABLE_JIT nothing here works")
 
-_BLOCK = 512  # numbers added in float32
 _FAINT = 1e-9  # an affinity above it loses less than 1e-7 of itself to probabilities below 2 ** -126, which are 0 here
 _NOWHERE = np.float32(-4000)  # a logarithm whose power is 0
 _HOW: dict[str, Any] = {
@@ -84,12 +83,12 @@ def _xlog2x(x: Any) -> Any:
 def _largest(row: Any, room: Any) -> Any:
     """The largest number of a row; any number where one is NaN. `room` is for a block: a maximum of one number is slow."""
     room[:] = row[0]
-    for start in range(0, len(row), _BLOCK):
-        some = row[start : start + _BLOCK]
+    for start in range(0, len(row), BLOCK):
+        some = row[start : start + BLOCK]
         for i in range(len(some)):
             room[i] = max(room[i], some[i])
     found = room[0]
-    for i in range(_BLOCK):
+    for i in range(BLOCK):
         found = max(found, room[i])
     return found
 
@@ -100,14 +99,14 @@ def _fill(row: Any, logs: Any, powers: Any) -> Any:
 
     That is NaN where a logit is NaN, or the largest infinite.
     """
-    largest = _largest(row, powers[:_BLOCK])
+    largest = _largest(row, powers[:BLOCK])
     for i in range(len(row)):
         logs[i] = row[i] - largest
     total = np.float64(0)
-    for start in range(0, len(logs), _BLOCK):
-        log, power = logs[start : start + _BLOCK], powers[start : start + _BLOCK]
+    for start in range(0, len(logs), BLOCK):
+        log, power = logs[start : start + BLOCK], powers[start : start + BLOCK]
         part = _ZERO
-        for i in range(_BLOCK):
+        for i in range(BLOCK):
             power[i] = _exp2(log[i] * _LOG2E)
             part += power[i]
         total += part
@@ -121,7 +120,7 @@ def _add_pairs(p: Any, roots: Any, between: Any) -> None:
         for j in range(i + 1, len(p)):
             one, other, root, other_root = p[i], p[j], roots[i], roots[j]
             products, minima, sums = _ZERO, _ZERO, _ZERO
-            for v in range(_BLOCK):
+            for v in range(BLOCK):
                 products += root[v] * other_root[v]
                 minima += min(one[v], other[v])
                 sums += _xlog2x(one[v] + other[v])
@@ -136,10 +135,10 @@ def _add_mixture(p: Any, mixed: Any) -> Any:
     mixed[:] = p[0]
     for i in range(1, len(p)):
         one = p[i]
-        for v in range(_BLOCK):
+        for v in range(BLOCK):
             mixed[v] += one[v]
     part = _ZERO
-    for v in range(_BLOCK):
+    for v in range(BLOCK):
         part += _xlog2x(mixed[v])
     return part
 
@@ -160,27 +159,27 @@ def _sums(share: Any, logits: Any, found: Any) -> None:
     """
     total, cross, between, mixture = found
     rows, _, vocabulary = logits.shape
-    members, wide = cross.shape[1], -(-vocabulary // _BLOCK) * _BLOCK
+    members, wide = cross.shape[1], -(-vocabulary // BLOCK) * BLOCK
     logs, powers = np.full((rows, wide), _NOWHERE), np.empty((rows, wide), np.float32)
     p, roots, mixed = (
-        np.empty((members, _BLOCK), np.float32),
-        np.empty((members, _BLOCK), np.float32),
-        np.empty(_BLOCK, np.float32),
+        np.empty((members, BLOCK), np.float32),
+        np.empty((members, BLOCK), np.float32),
+        np.empty(BLOCK, np.float32),
     )
     for t in range(share[0], share[1]):
         for a in range(rows):
             total[a, t] = _fill(logits[a, t], logs[a], powers[a])
-        for start in range(0, wide, _BLOCK):
+        for start in range(0, wide, BLOCK):
             for i in range(members):
-                weight, one, root, power = np.float32(1 / total[i, t]), p[i], roots[i], powers[i, start : start + _BLOCK]
-                for v in range(_BLOCK):
+                weight, one, root, power = np.float32(1 / total[i, t]), p[i], roots[i], powers[i, start : start + BLOCK]
+                for v in range(BLOCK):
                     one[v] = power[v] * weight
                     root[v] = np.sqrt(one[v])
             for i in range(members):
                 one = p[i]
                 for a in range(rows):
-                    log, part = logs[a, start : start + _BLOCK], _ZERO
-                    for v in range(_BLOCK):
+                    log, part = logs[a, start : start + BLOCK], _ZERO
+                    for v in range(BLOCK):
                         part += one[v] * log[v]
                     cross[t, i, a] += part
             _add_pairs(p, roots, between[t])

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+BLOCK = 512  # numbers that are added in the working type; their sums are added in float64
+
 
 @dataclass(frozen=True, kw_only=True)
 class RawSums:

@@ -18,9 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spa_bench.models.hf.raw_sums import RawSums
+from spa_bench.models.hf.raw_sums import BLOCK, RawSums
 
-_BLOCK = 512  # numbers added in the working type; their sums are added in float64
 _TILE = {"cpu": 1 << 20, "cuda": 1 << 27}  # numbers of all members worked on at once; on a CPU so many stay in its cache
 _PIECE = {"cpu": 1 << 16, "cuda": 1 << 26}  # numbers of a member in one step of the sums over pairs
 _FUSED_FROM = 16384  # tokens of a vocabulary; with fewer, a run saves less than what numba takes to start
@@ -101,7 +100,7 @@ class _Work:
     def __init__(self, rows: int, members: int, vocabulary: int, *, tokens: int, device: torch.device, dtype: torch.dtype):
         self._k, self._v = members, vocabulary
         self._piece = _PIECE["cpu" if device.type == "cpu" else "cuda"]
-        wide = -(-vocabulary // _BLOCK) * _BLOCK
+        wide = -(-vocabulary // BLOCK) * BLOCK
         self._half = torch.full((rows, tokens, wide), _NOWHERE, device=device, dtype=dtype)  # log2(p) / 2, but for a constant
         self._root, self._p = torch.empty_like(self._half), torch.empty_like(self._half)
         self._tiny = torch.tensor(1e-37 if dtype is torch.float32 else 1e-300, device=device, dtype=dtype)
@@ -134,12 +133,12 @@ class _Work:
 
 def _blocks(numbers: Tensor) -> Tensor:
     """(..., W) -> the sums of blocks, (..., W / 512)."""
-    return numbers.view(*numbers.shape[:-1], -1, _BLOCK).sum(-1)
+    return numbers.view(*numbers.shape[:-1], -1, BLOCK).sum(-1)
 
 
 def _flat(numbers: Tensor) -> Tensor:
     """(R, T, W) -> (T · blocks, R, 512)."""
-    return numbers.reshape(len(numbers), -1, _BLOCK).transpose(0, 1)
+    return numbers.reshape(len(numbers), -1, BLOCK).transpose(0, 1)
 
 
 def _log2(numbers: Tensor, out: Tensor) -> Tensor:
@@ -155,7 +154,7 @@ def _over_pairs(p: Tensor, piece: int) -> tuple[Tensor, Tensor, Tensor]:
     k, tokens, wide = p.shape
     least, pairs = (torch.zeros(tokens, k, k, dtype=torch.float64, device=p.device) for _ in range(2))
     mixture = torch.zeros(tokens, dtype=torch.float64, device=p.device)
-    step = min(wide, max(1, piece // (tokens * _BLOCK)) * _BLOCK)
+    step = min(wide, max(1, piece // (tokens * BLOCK)) * BLOCK)
     one, other = (torch.empty(max(1, k - 1) * tokens * step, dtype=p.dtype, device=p.device) for _ in range(2))
     for start in range(0, wide, step):
         part = p[..., start : start + step]

@@ -13,7 +13,7 @@ import numpy as np
 from spa_bench.errors import StoreError
 from spa_bench.publish.report.partition import Partition, partition_of
 from spa_bench.publish.report.samples import SampleBook
-from spa_bench.runs.folder import RunFolder, group_hash, problem_count
+from spa_bench.runs.folder import RunFolder, group_hash, problem_count, samples_wanted
 from spa_bench.runs.log import Log, Row, TornEnd
 from spa_bench.types import Choices, Divergence
 
@@ -132,10 +132,9 @@ def _json(folder: RunFolder, name: str, said: list[str]) -> dict[str, Any]:
 
 def _unfinished(folder: RunFolder, samples: int, graded: int, *, finished: bool) -> list[str]:
     """What an unfinished run lacks, whether it was stopped or is still running."""
-    n = folder.spec["n"]
-    least = problem_count(folder.spec) * (n or 1)
+    least, wanted = samples_wanted(folder.spec)
     if samples < least:
-        return [f"{folder.path} is not finished: {samples} of {least if n else f'{least} or more'} samples are there"]
+        return [f"{folder.path} is not finished: {samples} of {wanted} samples are there"]
     if graded < samples:
         return [f"{folder.path}: {samples - graded} of {samples} samples are not graded; spa-bench grade {folder.path}"]
     return [] if finished else [f"{folder.path} has no metrics yet; finish it with: spa-bench grade {folder.path}"]
