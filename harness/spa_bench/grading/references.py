@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from spa_bench.grading.base import Check, Outcome, Program
-from spa_bench.grading.suites import FORMAT, replace_file
+from spa_bench.grading.suites import FORMAT, put_cached
 from spa_bench.types import Verdict
 
 _NAMED = 12  # problems that are named with their reasons; of the others there is the name alone
@@ -64,7 +64,7 @@ def keep(path: Path, outcome: Outcome) -> str:
     """What `known` says from now on: the outcome is written, unless time ran out, which may be the machine's fault."""
     doubt = "" if outcome.verdict is Verdict.PASSED else f"{outcome.verdict}: {outcome.message}"
     if outcome.verdict is not Verdict.TIMEOUT:
-        replace_file(path, json.dumps({"doubt": doubt}).encode())
+        put_cached(path, json.dumps({"doubt": doubt}).encode())
     return doubt
 
 

@@ -111,11 +111,11 @@ def write_frames(path: Path, frames: Sequence[bytes], odd: Sequence[int] = ()) -
     """Replace the file atomically."""
     blob = b"".join(part for frame in frames for part in (calls.FRAME.pack(b"O", 0.0, len(frame)), frame))
     head = json.dumps({"sizes": [len(f) for f in frames], "crc32": zlib.crc32(blob), "odd": list(odd)}).encode()
-    replace_file(path, _MAGIC + head + b"\n" + blob)
+    put_cached(path, _MAGIC + head + b"\n" + blob)
 
 
-def replace_file(path: Path, data: bytes) -> None:
-    """Replace the file atomically; where this fails, nothing is left behind."""
+def put_cached(path: Path, data: bytes) -> None:
+    """Replace a file of the cache atomically, without waiting for the disk; where this fails, nothing is left behind."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, new = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".new")
     try:
@@ -163,7 +163,7 @@ class SuiteFiles:
 
     def write_times(self, seconds: Sequence[float], doubt: str = "") -> None:
         """Write the reference's CPU seconds a call, and why it does not pass its own tests, if so."""
-        replace_file(self.times, json.dumps({"seconds": [round(s, 6) for s in seconds], "doubt": doubt}).encode())
+        put_cached(self.times, json.dumps({"seconds": [round(s, 6) for s in seconds], "doubt": doubt}).encode())
 
     def read_times(self) -> list[float]:
         """The reference's CPU seconds a call. Raises ValueError or FileNotFoundError."""

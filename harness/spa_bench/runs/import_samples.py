@@ -118,16 +118,11 @@ def import_samples(
     problems there are.
     """
     read = read_files(given, task, cut=cut, partial=partial)
-    records = read.records
     for line in read.told:
         note(line)
-    counts = Counter(record.problem for record in records)
+    counts = Counter(record.problem for record in read.records)
     n = min(counts.values()) if len(set(counts.values())) == 1 else None
-    which = {"samples_hash": read.hash} if seed is None else {}
-    sampler: dict[str, object] = {"name": label, "kind": ELSEWHERE, "members": 1, **which, "cut": cut}
-    if len(counts) < len(task.problems):
-        there = [p.id for p in task.problems if p.id in counts]
-        sampler |= {"name": partial_name(label, len(there), len(task.problems)), PARTIAL: partial_entry(there)}
+    sampler = _sampler_of(label, read.hash if seed is None else "", task, list(counts), cut=cut)
     said = described(task, card) if card else task.describe()
     spec = RunSpec(
         sampler=sampler,
@@ -148,6 +143,22 @@ def import_samples(
     name = f"{task.name}-{label}" + (f"-s{seed}" if seed is not None else "")
     folder = create(out, name, spec, fresh=unhashed(asdict(spec)))
     remember_places(folder, task.file, card)
+    _keep(read.records, folder, label, seed)
+    return folder
+
+
+def _sampler_of(label: str, samples: str, task: TextsTask, answered: Sequence[str], *, cut: bool) -> dict[str, object]:
+    """What a spec says of answers from elsewhere; `samples` is their hash, and empty where they are one seed of several."""
+    which = {"samples_hash": samples} if samples else {}
+    sampler: dict[str, object] = {"name": label, "kind": ELSEWHERE, "members": 1, **which, "cut": cut}
+    if len(answered) < len(task.problems):
+        there = [p.id for p in task.problems if p.id in set(answered)]
+        sampler |= {"name": partial_name(label, len(there), len(task.problems)), PARTIAL: partial_entry(there)}
+    return sampler
+
+
+def _keep(records: Sequence[Record], folder: RunFolder, label: str, seed: int | None) -> None:
+    """Store the records in a folder that may have some of them; raises StoreError where it has others with this seed."""
     with folder.locked():
         done = {r.key: r for r in folder.record_log.rows()}
         if seed is not None and not done.items() <= {r.key: r for r in records}.items():
@@ -157,4 +168,3 @@ def import_samples(
         if new := {r.problem for r in records if r.key not in done}:
             folder.forget_verdicts(new)
             folder.record_log.replace(records)  # all or none: nothing else says how many answers of theirs a problem has
-    return folder
