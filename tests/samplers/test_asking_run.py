@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -14,6 +15,7 @@ from spa_bench.cards.kinds import NoOptions
 from spa_bench.cards.reading import card_names
 from spa_bench.cards.registry import TABLES
 from spa_bench.cards.sampler import load_sampler_card
+from spa_bench.publish.show import ending
 from spa_bench.runs.folder import RunFolder, given_run
 from spa_bench.samplers.asking import asker
 from spa_bench.samplers.base import sampler_kind
@@ -129,8 +131,12 @@ def test_every_card_runs_and_counts_what_went_wrong(name: str, mock: Call, call:
     assert sum(failures.values()) == sum(bool(r.failure) for r in records)
     notes = folder.metrics().get("notes", {})
     assert sum(notes.values()) == sum(bool(r.note) for r in records)
-    for why in notes:
-        assert f"with an answer, but {why}" in done.out + done.err
+    frequent = sorted(notes, key=lambda why: (-notes[why], why))
+    for why in frequent[:3]:
+        assert f"{notes[why]} with an answer, but {why}" in done.out + done.err
+    if len(frequent) > 4:  # a single one more is said itself
+        left = sum(notes[why] for why in frequent[3:])
+        assert f"{left} with an answer for {len(frequent) - 3} more reasons (metrics.json)" in done.out + done.err
     before = (folder.path / "records.jsonl").read_bytes()
     again = call("rerun", folder.path, "--out", tmp_path / "again", "--sandbox", SANDBOX)
     assert again.code == 0, again.err
@@ -171,3 +177,30 @@ def test_every_kind_that_asks_has_a_card_and_the_options_of_all():
         assert kind.together
         assert kind.options is not NoOptions
         assert {"system", "program", "text"} <= kind.options.__dataclass_fields__.keys()  # type: ignore[attr-defined]
+
+
+def test_the_ending_line_names_the_most_frequent_reasons_and_counts_the_others():
+    notes = {
+        "one draft was cut": 5,
+        "two drafts were cut": 9,
+        "three drafts were cut": 7,
+        "all were cut": 2,
+        "none was read": 1,
+    }
+    content = {
+        "verdicts": {"wrong": 24},
+        "counts": {"truncated": 0, "failed": 0, "invalid": 0},
+        "finish": {},
+        "failures": {},
+        "notes": notes,
+        "marks": {},
+    }
+    spec = {"sampler": {"name": "self-moa"}, "seed": 1}
+    folder = SimpleNamespace(metrics=lambda: content, read_json=lambda name: None, spec=spec, path=Path("runs/r"))
+    line = ending(cast(RunFolder, folder))
+    assert line.startswith(
+        "self-moa, seed 1: 24 wrong; 9 with an answer, but two drafts were cut; 7 with an answer, but three drafts were cut; "
+        "5 with an answer, but one draft was cut; 3 with an answer for 2 more reasons (metrics.json)"
+    )
+    del notes["none was read"]  # a single one more is said itself
+    assert "2 with an answer, but all were cut" in ending(cast(RunFolder, folder))

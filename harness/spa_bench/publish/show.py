@@ -23,7 +23,7 @@ from spa_bench.support.text import did_you_mean
 from spa_bench.tasks.base import Options, Task
 from spa_bench.types import Choices, Grade, Key, Record, Verdict
 
-_REASONS = 3  # reasons of refusal that the line which ends a run names
+_REASONS = 3  # reasons of a kind that the line which ends a run names; metrics.json has all
 _MARKS = {  # a grade's mark -> its meaning, in the line that ends a run
     "one process": "judged in one process with the tests, which a program could cheat",
     "no text": "without a text",
@@ -100,8 +100,8 @@ def ending(folder: RunFolder) -> str:
     odd = [f"{content['counts']['truncated']} cut by the length limit"] if content["counts"]["truncated"] else []
     unable = sum(content["finish"].get(kind, 0) for kind in ("skipped", "failed")) - content["counts"]["failed"]
     odd += [f"{unable} with a choice but no room to continue writing"] if unable > 0 else []
-    odd += [f"{count} without an answer: {why}" for why, count in content["failures"].items()]
-    odd += [f"{count} with an answer, but {why}" for why, count in content.get("notes", {}).items()]
+    odd += _reasons("without an answer", ": ", content["failures"])
+    odd += _reasons("with an answer", ", but ", content.get("notes", {}))
     odd += [f"{count} refused: {why}" for why, count in _refusals(folder, content)]
     odd += [f"{content['counts']['invalid']} that are no program"] if content["counts"]["invalid"] else []
     odd += [f"{count} {_MARKS[mark]}" for mark, count in content["marks"].items()]
@@ -115,6 +115,14 @@ def ending(folder: RunFolder) -> str:
 def nothing_judged(folder: RunFolder) -> bool:
     """Whether every answer of a graded run was refused: then its metrics say nothing of the sampler."""
     return set(folder.metrics()["verdicts"]) == {Verdict.REFUSED}
+
+
+def _reasons(what: str, link: str, counts: Mapping[str, int]) -> list[str]:
+    """The most frequent reasons, each with its number of answers, and how many answers have others, where these are several."""
+    ordered = sorted(counts.items(), key=lambda one: (-one[1], one[0]))
+    rest = [count for _, count in ordered[_REASONS:]]
+    more = [f"{sum(rest)} {what} for {len(rest)} more reasons (metrics.json)"] if len(rest) > 1 else []
+    return [f"{count} {what}{link}{why}" for why, count in ordered[: _REASONS if more else None]] + more
 
 
 def _refusals(folder: RunFolder, content: Mapping[str, Any]) -> list[tuple[str, int]]:
