@@ -123,6 +123,28 @@ def test_a_draw_that_failed_is_kept_only_where_too_few_did_not(kind: str):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_an_empty_draw_is_kept_before_failures_alone(kind: str):
+    """An empty text is unlike all others, so that a choice by difference would take it first of all."""
+
+    class Silent(Scored):
+        def generate(self, requests: Sequence[Request], members: Sequence[Member]) -> Iterator[Completion]:
+            for c in super().generate(requests, members):
+                yield replace(c, text=" \n", tokens=1) if c.key.draw in (3, 5) else c
+
+    found = answers(kind, Silent(), relevance="none")
+    assert all(c.text.strip() for c in found.values())
+    few = answers(kind, Silent(failing=(0, 1, 2, 4, 6, 7, 8, 9)), relevance="none")
+    assert [(few["a", 0, d].text.strip() != "", few["a", 0, d].failure) for d in range(4)] == [
+        (True, ""),
+        (True, ""),
+        (False, ""),
+        (False, ""),
+    ]
+    none = answers(kind, Silent(failing=(0, 1, 2, 4, 6, 7, 8, 9, 10, 11)), relevance="none")
+    assert [none["a", 0, d].failure for d in range(4)] == ["", "", "lost 0", "lost 1"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_problem_that_is_done_is_not_drawn_and_one_half_done_gives_what_is_missing(kind: str):
     whole = answers(kind, Scored())
     done = [Key("a", 0, d) for d in range(4)] + [Key("b", 0, 0), Key("b", 0, 2)]
@@ -156,6 +178,15 @@ def test_relevance_needs_a_tokenizer_and_says_what_to_do_without():
     with pytest.raises(ModelError, match=r'needs a model with a tokenizer here.*set options\.relevance = "none"'):
         answers("oversample-mmr", Bare())
     assert answers("oversample-mmr", Bare(), relevance="none")
+
+
+def test_relevance_needs_an_engine_that_scores():
+    """A model without weights has a tokenizer, and may have no engine that scores: it drew a pool before that was said."""
+    model = Scored()
+    model.unable = {"score": "the weights are not loaded here"}  # type: ignore[misc]
+    with pytest.raises(ModelError, match=r'the weights are not loaded here; set options\.relevance = "none"'):
+        answers("oversample-mmr", model)
+    assert not model.asked
 
 
 def test_a_text_without_tokens_or_that_does_not_fit_has_no_relevance():

@@ -70,11 +70,17 @@ def check_n(card: SamplerCard, pool: Pool, n: int) -> None:
 
 
 def check_model(pool: Pool, model: Model) -> None:
-    """Raise ModelError for a model without a usable tokenizer, where relevance needs one."""
-    if pool.relevance == "loglikelihood" and not isinstance(model, PairEncoder):
+    """Raise ModelError for a model without a usable tokenizer, or one that cannot score, where relevance needs both."""
+    if pool.relevance != "loglikelihood":
+        return
+    if not isinstance(model, PairEncoder):
         raise ModelError(
             f'relevance = "loglikelihood" needs a model with a tokenizer here, and {model.name!r} has none; '
             f'set options.relevance = "none"'
+        )
+    if why := model.unable.get("score"):
+        raise ModelError(
+            f'relevance = "loglikelihood" needs log-probabilities of texts: {why}; set options.relevance = "none"'
         )
 
 
@@ -103,8 +109,11 @@ class Oversampler:
                 yield from (c for c in chosen if c.key not in done)
 
     def _chosen(self, model: Model, requests: Sequence[Request], drawn: Sequence[Completion], n: int) -> list[Completion]:
-        """The n kept answers, followed by failures where there are fewer; together they account for all tokens drawn."""
-        good = [i for i, c in enumerate(drawn) if not c.failure]
+        """The n kept answers, followed by empty ones and failures where there are fewer.
+
+        Together they account for all tokens drawn. An empty answer is unlike any other, and nothing that can be graded.
+        """
+        good = [i for i, c in enumerate(drawn) if c.text.strip() and not c.failure]
         order: list[int] = []
         if good:
             texts = [drawn[i].text for i in good]
@@ -112,7 +121,8 @@ class Oversampler:
             if self._pool.relevance == "loglikelihood":
                 relevance = token_probabilities(model, [requests[i] for i in good], texts, self.members)
             order = [good[place] for place in self._pool.select(ngram_kernel(texts), relevance, min(n, len(good)))]
-        order += [i for i, c in enumerate(drawn) if c.failure][: n - len(order)]
+        others = sorted(set(range(len(drawn))) - set(good), key=lambda i: (bool(drawn[i].failure), i))
+        order += others[: n - len(order)]
         tokens = sum(c.tokens if c.spent is None else c.spent for c in drawn)
         problem = requests[0].problem_id
         return [
