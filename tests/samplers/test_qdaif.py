@@ -307,7 +307,7 @@ def test_a_similarity_places_the_text_that_is_graded():
     bench = Placed()
     model = Scripted(lambda r: fenced(EXAMPLES.text + "    return 2 * x" if r.draw else "def f(x):\n    return x"))
     searched(model, pool=2, drafts=2, aids=bench, similarity="somewhere", **OF_SIMILARITY)
-    assert [text.strip("\n") for text in bench.given] == ["def f(x):\n    return x", "    return 2 * x"]
+    assert bench.given == ["def f(x):\n    return x", "return 2 * x"]
 
 
 # bad input -----------------------------------------------------------------------------------------------------

@@ -63,7 +63,7 @@ class Tried:
 class Graded:
     """An answer as its task grades it, without the prose and the examples of use that a reply may have beside a program."""
 
-    text: str  # what is compared and embedded: of a program that goes on from its prompt, the part behind it
+    text: str  # what is compared, and embedded without outer white space: of a program that goes on from its prompt, the part behind it
     whole: str  # the whole program; of another answer its text
 
 

@@ -45,8 +45,7 @@ class Reply:
 
     def items(self, most: int) -> list[str]:
         """At most `most` items of the list in it (see items_in); one in which it was cut is left out, unless it is alone."""
-        whole = items_in(self.text, most + 1)[:-1] if self.cut else []
-        return whole or items_in(self.text, most)
+        return items_in(self.text, most, finished=not self.cut)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -146,7 +146,8 @@ def _judged(case: Case, options: QdaifOptions, drafting: Question, answers: Sequ
         quality = [_likelihood(begun, reply) for reply in scored]
     elif options.quality == "examples":
         quality = [one.right / one.of if one.of else 0.0 for one in tried or ()]
-    places = case.aids.coordinates([one.text for one in graded]) if case.aids and options.similarity else None
+    compared = [one.text.strip() or text for one, text in zip(graded, texts, strict=True)]
+    places = case.aids.coordinates(compared) if case.aids and options.similarity else None
     return [
         Candidate(
             answer=answer,
