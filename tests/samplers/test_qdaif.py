@@ -39,8 +39,9 @@ class Bench:
     def __init__(self, *, of: int = 2):
         self.of, self.given = of, list[str]()
 
-    def graded(self, prompt: Prompt, answers: Sequence[str]) -> list[Graded]:
-        return [Graded(text.removeprefix(prompt.text), text.partition("\n# beside")[0]) for text in answers]
+    def graded(self, answers: Sequence[Completion]) -> list[Graded]:
+        whole = [("" if c.whole else EXAMPLES.text) + c.text for c in answers]
+        return [Graded(c.text.strip(), text.partition("\n# beside")[0]) for c, text in zip(answers, whole, strict=True)]
 
     def tried(self, prompt: Prompt, programs: Sequence[str]) -> list[Tried]:
         self.given += programs
@@ -461,8 +462,7 @@ def test_a_leak_that_is_planted_is_caught(three: Path, monkeypatch: pytest.Monke
 
 
 def problem_file(folder: Path, hidden: str) -> Path:
-    prompt = 'def double(x):\n    """Return twice x.\n    >>> double(2)\n    4\n    >>> double(3)\n    6\n    """\n'
-    row = {"task_id": "t/0", "prompt": prompt, "canonical_solution": "    return 2 * x\n", "entry_point": "double"}
+    row = {"task_id": "t/0", "prompt": DOUBLE, "canonical_solution": "    return 2 * x\n", "entry_point": "double"}
     row["test"] = f"def check(candidate):\n    assert candidate({hidden}) == 2 * {hidden}\n"
     (folder / f"{hidden}.jsonl").write_text(json.dumps(row) + "\n")
     (folder / f"{hidden}.toml").write_text(f'description = "doubles"\nfile = "{hidden}.jsonl"\nversion = "1"\n')
@@ -494,6 +494,7 @@ def test_a_run_chooses_by_the_prompt_s_examples_and_not_by_the_tests(call: Call,
     assert {ANSWERS[0], ANSWERS[2]} & {text.strip() for text in texts["7"]}
 
 
+DOUBLE = 'def double(x):\n    """Return twice x.\n    >>> double(2)\n    4\n    >>> double(3)\n    6\n    """\n'
 RIGHT = "def double(x):\n    return 2 * x"
 
 
@@ -503,7 +504,7 @@ RIGHT = "def double(x):\n    return 2 * x"
         RIGHT,
         f"```python\n{RIGHT}\n```\n\nFor example:\n\n```python\nprint(double(2))\n```",
         f"{RIGHT}\n\nIt returns twice what it is given.",
-        'def double(x):\n    """Return twice x.\n    >>> double(2)\n    4\n    >>> double(3)\n    6\n    """\n    return 2 * x\n\nSo.',
+        f"{DOUBLE}    return 2 * x\n\nSo.",
     ],
 )
 def test_the_trial_of_a_program_is_that_of_what_is_graded(answer: str, tmp_path: Path):
@@ -513,10 +514,10 @@ def test_the_trial_of_a_program_is_that_of_what_is_graded(answer: str, tmp_path:
     task = load_task(load_task_card(str(problem_file(tmp_path, "7"))))
     [prompt] = task.asked_by(Scripted(lambda r: ""), None).prompts
     with closing(OwnAids(Wants(trials=True), task, SANDBOX)) as aids:
-        [graded] = aids.graded(prompt, [answer])
+        [graded] = aids.graded([Answer(text=answer, tokens=1).completion(Key(prompt.problem_id, 0, 0), prompt)])
         assert aids.tried(prompt, [graded.whole]) == aids.tried(prompt, [RIGHT])
         assert aids.tried(prompt, [RIGHT])[0].right == 2
-    assert graded.text in (RIGHT, "    return 2 * x")
+    assert graded.text in (RIGHT, "return 2 * x")
 
 
 def test_the_answer_that_is_right_on_the_examples_is_kept_with_what_is_beside_it(call: Call, tmp_path: Path):

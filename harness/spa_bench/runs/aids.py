@@ -20,11 +20,10 @@ from spa_bench.runs.embeddings import Embedder
 from spa_bench.runs.reopen import load_embedder
 from spa_bench.samplers.asking.examples import Examples, examples_in
 from spa_bench.samplers.base import Graded, Tried, Wants
-from spa_bench.samplers.replies import as_stored
 from spa_bench.sandbox import choose
 from spa_bench.support.cache import own_cache
 from spa_bench.tasks.base import Task
-from spa_bench.types import CallSuite, Completion, Key, Prompt
+from spa_bench.types import CallSuite, Completion, Prompt
 
 _SECONDS = 3.0  # CPU time of a call on an example
 
@@ -40,12 +39,10 @@ class OwnAids:
         """End the processes that tried programs."""
         self._ends.close()
 
-    def graded(self, prompt: Prompt, answers: Sequence[str]) -> list[Graded]:
-        """See Aids.graded: by the task's sanitiser, which reads prompts alone."""
-        if not (prompt.program and self._task.runs_code):
-            return [Graded(answer, answer) for answer in answers]
-        records = [self._task.record(_completion(prompt, answer)) for answer in answers]
-        return [Graded(record.graded, self._task.program(record)) for record in records]
+    def graded(self, answers: Sequence[Completion]) -> list[Graded]:
+        """See Aids.graded: by the task, whose sanitiser reads prompts alone."""
+        records = [self._task.record(answer) for answer in answers]
+        return [Graded(record.graded.strip(), self._task.program(record)) for record in records]
 
     def tried(self, prompt: Prompt, programs: Sequence[str]) -> list[Tried]:
         """See Aids.tried. Raises SandboxError where there is no sandbox, and UsageError for examples from elsewhere."""
@@ -83,12 +80,6 @@ class OwnAids:
     @cached_property
     def _embedder(self) -> Embedder:
         return load_embedder(str(found_similarity(self._wants.similarity)))
-
-
-def _completion(prompt: Prompt, answer: str) -> Completion:
-    """What a sampler gives for an answer."""
-    text, whole = as_stored(answer, prompt)
-    return Completion(key=Key(prompt.problem_id, 0, 0), text=text, tokens=0, finish="stop", seed=0, whole=whole)
 
 
 def _only_of(prompt: Prompt, examples: Examples) -> None:

@@ -63,15 +63,15 @@ class Tried:
 class Graded:
     """An answer as its task grades it, without the prose and the examples of use that a reply may have beside a program."""
 
-    text: str  # what is compared, and embedded without outer white space: of a program that goes on from its prompt, the part behind it
+    text: str  # what metrics compare, without white space around it: of a program that goes on from its prompt, what is new
     whole: str  # the whole program; of another answer its text
 
 
 class Aids(Protocol):
     """What a sampler may ask beside the model. It knows prompts, and neither tests nor reference solutions."""
 
-    def graded(self, prompt: Prompt, answers: Sequence[str]) -> Sequence[Graded]:
-        """What of each of `answers` to `prompt` is graded, in order."""
+    def graded(self, answers: Sequence[Completion]) -> Sequence[Graded]:
+        """What of each of `answers`, which are there, is graded, in order."""
         ...
 
     def tried(self, prompt: Prompt, programs: Sequence[str]) -> Sequence[Tried]:

@@ -37,7 +37,7 @@ from spa_bench.samplers.asking.checks import MOST, one_of, within
 from spa_bench.samplers.base import Graded, Wants, check_chat
 from spa_bench.support.text import did_you_mean
 from spa_bench.support.thoughts import without_thoughts
-from spa_bench.types import Prompt
+from spa_bench.types import Key, Prompt
 
 QUALITIES = ("examples", "likelihood", "none")
 _OF_PROGRAMS = {"syntax", "behaviour"}
@@ -129,9 +129,8 @@ def _judged(case: Case, options: QdaifOptions, drafting: Question, answers: Sequ
     """The answers as candidates, with all that places them."""
     if not answers:
         return []
-    said = [answer.text for answer in answers]
-    graded = case.aids.graded(case.prompt, said) if case.aids else [Graded(text, text) for text in said]
-    texts = [one.whole or text for one, text in zip(graded, said, strict=True)]
+    graded = _graded(case, answers)
+    texts = [one.whole for one in graded]
     labels = [(0, "")] * len(answers)
     if "judged" in options.axes:
         values = {"attribute": options.attribute, "labels": ", ".join(options.labels)}
@@ -146,8 +145,7 @@ def _judged(case: Case, options: QdaifOptions, drafting: Question, answers: Sequ
         quality = [_likelihood(begun, reply) for reply in scored]
     elif options.quality == "examples":
         quality = [one.right / one.of if one.of else 0.0 for one in tried or ()]
-    compared = [one.text.strip() or text for one, text in zip(graded, texts, strict=True)]
-    places = case.aids.coordinates(compared) if case.aids and options.similarity else None
+    places = case.aids.coordinates([one.text for one in graded]) if case.aids and options.similarity else None
     return [
         Candidate(
             answer=answer,
@@ -161,6 +159,14 @@ def _judged(case: Case, options: QdaifOptions, drafting: Question, answers: Sequ
         )
         for i, answer in enumerate(answers)
     ]
+
+
+def _graded(case: Case, answers: Sequence[Answer]) -> list[Graded]:
+    """The answers as they are graded; one as it is where nothing of it is, and without aids."""
+    own = [Graded(answer.text.strip(), answer.text) for answer in answers]
+    key = Key(case.prompt.problem_id, 0, 0)
+    found = case.aids.graded([answer.completion(key, case.prompt) for answer in answers]) if case.aids else own
+    return [one if one.text and one.whole else mine for one, mine in zip(found, own, strict=True)]
 
 
 def _label(reply: Reply, labels: Sequence[str]) -> tuple[int, str]:

@@ -213,8 +213,8 @@ def items_in(reply: str, most: int, *, finished: bool = True) -> list[str]:
     indented, or several do with `Observation:`, a letter or bold words. Other lines belong to the item above them; those before
     the first are left out, and so are paragraphs behind the last. Else the rows of a table, elements such as `<li>`, or lines
     below one that ends with a colon are items. A reply in no such form is one item where one is wanted, unless it is a program,
-    and none where several are: it may be a refusal. A list below a refusal names nothing. Where the reply did not finish, the last
-    item is left out, unless it is alone or in a form that closes its items: JSON, the rows of a table, elements.
+    and none where several are: it may be a refusal. A list below a refusal names nothing. Of a reply that did not finish,
+    the last item is left out, unless it is alone or in a form that closes its items: JSON, the rows of a table, elements.
     """
     text = without_thoughts(reply)
     lines = [line for line in text.splitlines() if not (FENCE.fullmatch(line) or _TAG_LINE.fullmatch(line))]
