@@ -1,5 +1,6 @@
 """Over-sampling: a pool of ordinary draws, a choice that sees no verdict, and an account of all tokens."""
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -8,13 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from doubles import RIGHT, WRONG, MockModel, mock_run, sampler_card
+from doubles import RIGHT, SANDBOX, WRONG, Call, MockModel, mock_run, sampler_card
 from spa_bench.cards.sampler import DecodingCard, load_sampler_card
 from spa_bench.errors import CardError, ModelError, UsageError
 from spa_bench.metrics.vendi import ngram_kernel
 from spa_bench.models.hf.model import HFModel
 from spa_bench.samplers import oversample_dpp, oversample_mmr
-from spa_bench.samplers.base import sampler_kind
+from spa_bench.samplers.base import Graded, sampler_kind
 from spa_bench.samplers.mixture import build as build_mixture
 from spa_bench.samplers.pool import Oversampler, token_probabilities
 from spa_bench.samplers.selection import greedy_dpp, maximal_marginal_relevance
@@ -88,6 +89,48 @@ def test_what_is_kept_is_the_choice_from_kernel_and_relevance():
             assert [found[problem, 0, rank].text for rank in range(4)] == [texts[i] for i in places]
 
 
+class Bench:
+    """Aids for which the first word of an answer is graded, and nothing of one that begins with w0."""
+
+    ranges = ()
+
+    def graded(self, answers: Sequence[Completion]) -> list[Graded]:
+        firsts = [c.text.split()[0] for c in answers]
+        return [Graded("" if word == "w0" else word, word) for word in firsts]
+
+
+def test_the_choice_compares_what_is_graded():
+    for kind in KINDS:
+        aided = sampler(kind, relevance="none").aided(Bench())  # type: ignore[arg-type]
+        found = {c.key: c for c in aided.sample(Scored(), PROMPTS, 4, 0, task="t")}
+        for problem in "abc":
+            firsts = [c.text.split()[0] for c in pool(problem)]
+            kept = [found[problem, 0, rank].text.split()[0] for rank in range(4)]
+            assert len({*kept} - {"w0"}) == min(4, len({*firsts} - {"w0"}))  # other words behind a first one are no difference
+            assert kept.count("w0") == max(0, 4 - sum(word != "w0" for word in firsts))
+
+
+def test_the_choice_of_a_run_leaves_prose_beside_programs_out(call: Call, tmp_path: Path):
+    row = {"task_id": "t/0", "prompt": 'def double(x):\n    """Twice x."""\n', "entry_point": "double"}
+    row |= {"canonical_solution": "    return 2 * x\n", "test": "def check(candidate):\n    assert candidate(7) == 14\n"}
+    (tmp_path / "t.jsonl").write_text(json.dumps(row) + "\n")
+    (tmp_path / "t.toml").write_text('description = "d"\nfile = "t.jsonl"\nversion = "1"\nprompt = "instruct"\n')
+    bodies = ["return 2 * x", "return 2 * x", "return x + x", "return sum([x, x])"]
+    beside = ["Of course, here it is:", "This one is quite short and good.", "", ""]
+    replies = [
+        {"text": f"{words}\n```python\ndef double(x):\n    {body}\n```\n", "draw": i}
+        for i, (words, body) in enumerate(zip(beside, bodies, strict=True))
+    ]
+    (tmp_path / "replies.jsonl").write_text("".join(json.dumps(reply) + "\n" for reply in replies))
+    words = ["--sampler", "oversample-dpp", "--task", tmp_path / "t.toml", "--engine", "mock", "--n", "3", "--sandbox", SANDBOX]
+    words += ["--set", "adapters=none", "--set", "options.pool=4", "--set", f"engine.replies={tmp_path / 'replies.jsonl'}"]
+    done = call("run", *words, "--out", tmp_path / "runs")
+    assert done.code == 0, done.err
+    [folder] = (tmp_path / "runs").iterdir()
+    kept = [json.loads(line)["graded"] for line in (folder / "records.jsonl").read_text().splitlines()]
+    assert sorted(kept) == sorted({f"def double(x):\n    {body}" for body in bodies})
+
+
 @pytest.mark.parametrize(
     ("kind", "options"),
     [
@@ -120,6 +163,28 @@ def test_a_draw_that_failed_is_kept_only_where_too_few_did_not(kind: str):
         assert [c.finish for c in mine] == ["stop", "stop", "failed", "failed"]
     assert not any(c.failure for c in answers(kind, Scored(failing=range(8))).values())
     assert {c.finish for c in answers(kind, Scored(range(12), "skipped")).values()} == {"skipped"}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_empty_draw_is_kept_before_failures_alone(kind: str):
+    """An empty text is unlike all others, so that a choice by difference would take it first of all."""
+
+    class Silent(Scored):
+        def generate(self, requests: Sequence[Request], members: Sequence[Member]) -> Iterator[Completion]:
+            for c in super().generate(requests, members):
+                yield replace(c, text=" \n", tokens=1) if c.key.draw in (3, 5) else c
+
+    found = answers(kind, Silent(), relevance="none")
+    assert all(c.text.strip() for c in found.values())
+    few = answers(kind, Silent(failing=(0, 1, 2, 4, 6, 7, 8, 9)), relevance="none")
+    assert [(few["a", 0, d].text.strip() != "", few["a", 0, d].failure) for d in range(4)] == [
+        (True, ""),
+        (True, ""),
+        (False, ""),
+        (False, ""),
+    ]
+    none = answers(kind, Silent(failing=(0, 1, 2, 4, 6, 7, 8, 9, 10, 11)), relevance="none")
+    assert [none["a", 0, d].failure for d in range(4)] == ["", "", "lost 0", "lost 1"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -156,6 +221,15 @@ def test_relevance_needs_a_tokenizer_and_says_what_to_do_without():
     with pytest.raises(ModelError, match=r'needs a model with a tokenizer here.*set options\.relevance = "none"'):
         answers("oversample-mmr", Bare())
     assert answers("oversample-mmr", Bare(), relevance="none")
+
+
+def test_relevance_needs_an_engine_that_scores():
+    """A model without weights has a tokenizer, and may have no engine that scores: it drew a pool before that was said."""
+    model = Scored()
+    model.unable = {"score": "the weights are not loaded here"}  # type: ignore[misc]
+    with pytest.raises(ModelError, match=r'the weights are not loaded here; set options\.relevance = "none"'):
+        answers("oversample-mmr", model)
+    assert not model.asked
 
 
 def test_a_text_without_tokens_or_that_does_not_fit_has_no_relevance():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from spa_bench.samplers.asking import qdaif
 from spa_bench.samplers.asking.archive import Archive, Axes, Candidate, control_nodes
 from spa_bench.samplers.asking.case import Answer
 from spa_bench.samplers.asking.qdaif import QdaifOptions, label_in
-from spa_bench.samplers.base import Aided, Tried, Wants, sampler_kind
+from spa_bench.samplers.base import Aided, Graded, Tried, Wants, sampler_kind
 from spa_bench.tasks.base import Asking
 from spa_bench.types import Completion, Key, Prompt, Request
 
@@ -37,6 +38,10 @@ class Bench:
 
     def __init__(self, *, of: int = 2):
         self.of, self.given = of, list[str]()
+
+    def graded(self, answers: Sequence[Completion]) -> list[Graded]:
+        whole = [("" if c.whole else EXAMPLES.text) + c.text for c in answers]
+        return [Graded(c.text.strip(), text.partition("\n# beside")[0]) for c, text in zip(answers, whole, strict=True)]
 
     def tried(self, prompt: Prompt, programs: Sequence[str]) -> list[Tried]:
         self.given += programs
@@ -90,8 +95,7 @@ def test_drafts_come_first_then_answers_to_elites_until_the_pool_is_drawn():
     assert kinds == [False] * 3 + [True] * 6
     shown = [q for q in model.questions if "Answers of others" in q]
     assert all("### Answer 1\n\n```python\ndef f(x):\n    return " in q for q in shown)
-    assert {q.count("```python") for q in shown} <= {1, 2}  # up to two elites, and not one of them twice
-    assert any(q.count("```python") == 2 for q in shown)
+    assert {q.count("```python") for q in shown} == {2}  # two elites, and not one of them twice
 
 
 def test_the_better_program_keeps_the_cell_and_the_best_elites_are_the_answers():
@@ -275,7 +279,7 @@ def test_the_card_qdhf_asks_for_a_similarity_in_one_line(call: Call, tmp_path: P
     )
     assert not (tmp_path / "runs").exists()
     given = load_sampler_card("qdhf", {"options.similarity": "mine"})
-    assert qdaif.wants(given) == Wants(trials=True, similarity="mine")
+    assert qdaif.wants(given) == Wants(graded=True, trials=True, similarity="mine")
 
 
 def test_programs_are_tried_as_they_are_graded():
@@ -283,6 +287,28 @@ def test_programs_are_tried_as_they_are_graded():
     model = Scripted(lambda r: fenced(EXAMPLES.text + "    return 2 * x" if r.draw else "def f(x):\n    return x"))
     searched(model, pool=2, drafts=2, aids=bench)
     assert [p.strip() for p in bench.given[:2]] == ["def f(x):\n    return x", EXAMPLES.text + "    return 2 * x"]
+
+
+def test_the_search_looks_at_the_program_of_an_answer_that_has_more_beside_it():
+    bench, body = Bench(), "def f(x):\n    return 2"
+    model = Scoring(lambda r: "recursion" if "Which of these" in r.messages[-1][1] else fenced(f"{body}\n# beside\nx = 1"))
+    [kept] = searched(model, n=1, pool=2, drafts=1, parents=1, aids=bench, **JUDGED | {"quality": "likelihood"})
+    judged, changed = (next(q for q in model.questions if words in q) for words in ("Which of these", "Answers of others"))
+    assert all(f"```python\n{body}\n```" in question for question in (judged, changed))
+    assert [r.continuation for r in model.scored] == [BEGUN, BEGUN + body] * 2
+    assert kept.text == f"{body}\n# beside\nx = 1\n"  # the answer stays as it is
+
+
+def test_a_similarity_places_the_text_that_is_graded():
+    class Placed(Bench):
+        def coordinates(self, texts: Sequence[str]) -> np.ndarray:
+            self.given += texts
+            return super().coordinates(texts)
+
+    bench = Placed()
+    model = Scripted(lambda r: fenced(EXAMPLES.text + "    return 2 * x" if r.draw else "def f(x):\n    return x"))
+    searched(model, pool=2, drafts=2, aids=bench, similarity="somewhere", **OF_SIMILARITY)
+    assert bench.given == ["def f(x):\n    return x", "return 2 * x"]
 
 
 # bad input -----------------------------------------------------------------------------------------------------
@@ -376,9 +402,9 @@ def test_a_model_that_cannot_score_is_refused_where_quality_is_its_likelihood():
 
 
 def test_what_it_wants_beside_the_model():
-    assert qdaif.wants(card_of("qdaif")) == Wants(trials=True)
+    assert qdaif.wants(card_of("qdaif")) == Wants(graded=True, trials=True)
     length = card_of("qdaif", axes=("length",), quality="likelihood")
-    assert qdaif.wants(length) == Wants()
+    assert qdaif.wants(length) == Wants(graded=True)
 
 
 # the archive ---------------------------------------------------------------------------------------------------
@@ -436,8 +462,7 @@ def test_a_leak_that_is_planted_is_caught(three: Path, monkeypatch: pytest.Monke
 
 
 def problem_file(folder: Path, hidden: str) -> Path:
-    prompt = 'def double(x):\n    """Return twice x.\n    >>> double(2)\n    4\n    >>> double(3)\n    6\n    """\n'
-    row = {"task_id": "t/0", "prompt": prompt, "canonical_solution": "    return 2 * x\n", "entry_point": "double"}
+    row = {"task_id": "t/0", "prompt": DOUBLE, "canonical_solution": "    return 2 * x\n", "entry_point": "double"}
     row["test"] = f"def check(candidate):\n    assert candidate({hidden}) == 2 * {hidden}\n"
     (folder / f"{hidden}.jsonl").write_text(json.dumps(row) + "\n")
     (folder / f"{hidden}.toml").write_text(f'description = "doubles"\nfile = "{hidden}.jsonl"\nversion = "1"\n')
@@ -467,6 +492,45 @@ def test_a_run_chooses_by_the_prompt_s_examples_and_not_by_the_tests(call: Call,
         assert call("verify", folder).code == 0
     assert texts["7"] == texts["0"]
     assert {ANSWERS[0], ANSWERS[2]} & {text.strip() for text in texts["7"]}
+
+
+DOUBLE = 'def double(x):\n    """Return twice x.\n    >>> double(2)\n    4\n    >>> double(3)\n    6\n    """\n'
+RIGHT = "def double(x):\n    return 2 * x"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        RIGHT,
+        f"```python\n{RIGHT}\n```\n\nFor example:\n\n```python\nprint(double(2))\n```",
+        f"{RIGHT}\n\nIt returns twice what it is given.",
+        f"{DOUBLE}    return 2 * x\n\nSo.",
+    ],
+)
+def test_the_trial_of_a_program_is_that_of_what_is_graded(answer: str, tmp_path: Path):
+    """A reply with a second block, or with prose behind a bare program, was no Python, and right on no example."""
+    from spa_bench.runs.aids import OwnAids
+
+    task = load_task(load_task_card(str(problem_file(tmp_path, "7"))))
+    [prompt] = task.asked_by(Scripted(lambda r: ""), None).prompts
+    with closing(OwnAids(Wants(trials=True), task, SANDBOX)) as aids:
+        [graded] = aids.graded([Answer(text=answer, tokens=1).completion(Key(prompt.problem_id, 0, 0), prompt)])
+        assert aids.tried(prompt, [graded.whole]) == aids.tried(prompt, [RIGHT])
+        assert aids.tried(prompt, [RIGHT])[0].right == 2
+    assert graded.text in (RIGHT, "return 2 * x")
+
+
+def test_the_answer_that_is_right_on_the_examples_is_kept_with_what_is_beside_it(call: Call, tmp_path: Path):
+    replies = tmp_path / "replies.jsonl"
+    texts = [fenced(RIGHT) + "\n\nFor example:\n```python\nprint(double(2))\n```", *map(fenced, ANSWERS[1::2])]
+    replies.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    words = ["--sampler", "qdaif", "--task", problem_file(tmp_path, "7"), "--engine", "mock", "--n", "1", "--sandbox", SANDBOX]
+    done = call("run", *words, "--set", f"engine.replies={replies}", "--set", "options.pool=12", "--out", tmp_path / "runs")
+    assert done.code == 0, done.err
+    [folder] = (tmp_path / "runs").iterdir()
+    [record], [grade] = ((folder / f"{name}.jsonl").read_text().splitlines() for name in ("records", "grades"))
+    assert json.loads(record)["graded"] == RIGHT
+    assert json.loads(grade)["verdict"] == "passed"
 
 
 def test_an_unknown_axis_in_a_card_is_one_line(call: Call):

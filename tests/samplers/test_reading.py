@@ -215,6 +215,26 @@ def test_an_object_of_a_list_is_one_item():
     assert items_in(reply, 5) == ["Two pointers: Walk", "Hash: Store"]
 
 
+@pytest.mark.parametrize(
+    ("reply", "items"),
+    [
+        ("1. Sort.\n2. Count.\n3. Ha", ["Sort.", "Count."]),
+        ("1. Sort.\n2. Count.\n3. ", ["Sort.", "Count."]),  # nothing of the third is there
+        ("1. Sort.\n2. Count.\n3. Sort.", ["Sort.", "Count."]),  # a double is none of those that are left
+        ("1. Sort.\n2. Count.\n3. Hash.\n4. Wa", ["Sort.", "Count.", "Hash."]),
+        ("Three ways:\nSort.\nCount.\nHa", ["Sort.", "Count."]),
+        ('["Sort.", "Count.", "Ha', ["Sort.", "Count."]),
+        ('{"ways": [{"way": "Sort."}, {"way": "Count."}, {"way": "Ha', ["Sort.", "Count."]),
+        ("| way |\n|---|\n| Sort. |\n| Count. |\n| Ha", ["Sort.", "Count."]),
+        ("<ul><li>Sort.</li><li>Count.</li><li>Ha", ["Sort.", "Count."]),
+        ("1. So", ["So"]),
+    ],
+)
+def test_the_item_in_which_a_reply_was_cut_is_left_out_and_no_other(reply: str, items: list[str]):
+    assert items_in(reply, 3, finished=False) == items
+    assert items_in(reply, 1, finished=False) == items[:1]
+
+
 def test_a_program_is_no_list():
     assert items_in("def f(x):\n    return x\nassert f(1)", 3) == []
 

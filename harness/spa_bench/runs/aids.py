@@ -19,11 +19,11 @@ from spa_bench.models.learned import found_similarity, ranges_of
 from spa_bench.runs.embeddings import Embedder
 from spa_bench.runs.reopen import load_embedder
 from spa_bench.samplers.asking.examples import Examples, examples_in
-from spa_bench.samplers.base import Tried, Wants
+from spa_bench.samplers.base import Graded, Tried, Wants
 from spa_bench.sandbox import choose
 from spa_bench.support.cache import own_cache
 from spa_bench.tasks.base import Task
-from spa_bench.types import CallSuite, Prompt
+from spa_bench.types import CallSuite, Completion, Prompt
 
 _SECONDS = 3.0  # CPU time of a call on an example
 
@@ -38,6 +38,11 @@ class OwnAids:
     def close(self) -> None:
         """End the processes that tried programs."""
         self._ends.close()
+
+    def graded(self, answers: Sequence[Completion]) -> list[Graded]:
+        """See Aids.graded: by the task, whose sanitiser reads prompts alone."""
+        records = [self._task.record(answer) for answer in answers]
+        return [Graded(record.graded.strip(), self._task.program(record)) for record in records]
 
     def tried(self, prompt: Prompt, programs: Sequence[str]) -> list[Tried]:
         """See Aids.tried. Raises SandboxError where there is no sandbox, and UsageError for examples from elsewhere."""

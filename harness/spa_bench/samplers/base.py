@@ -59,8 +59,20 @@ class Tried:
     of: int = 0  # examples in the prompt
 
 
+@dataclass(frozen=True)
+class Graded:
+    """An answer as its task grades it, without the prose and the examples of use that a reply may have beside a program."""
+
+    text: str  # what metrics compare, without white space around it: of a program that goes on from its prompt, what is new
+    whole: str  # the whole program; of another answer its text
+
+
 class Aids(Protocol):
     """What a sampler may ask beside the model. It knows prompts, and neither tests nor reference solutions."""
+
+    def graded(self, answers: Sequence[Completion]) -> Sequence[Graded]:
+        """What of each of `answers`, which are there, is graded, in order."""
+        ...
 
     def tried(self, prompt: Prompt, programs: Sequence[str]) -> Sequence[Tried]:
         """What each of `programs` does on the examples in `prompt`, in order; they run in the run's sandbox."""
@@ -80,6 +92,7 @@ class Aids(Protocol):
 class Wants:
     """What a sampler asks of the harness beside the model; see Aids."""
 
+    graded: bool = False  # whether it looks at answers as they are graded
     trials: bool = False  # whether it runs programs on the examples of their prompts
     similarity: str = ""  # the folder of a learned similarity, of the option `similarity`; a spec has its hash behind it
 

@@ -1,12 +1,13 @@
 """A pool of answers of which some are kept, which the over-sampling samplers share.
 
-The choice sees texts and, if wanted, the model's own log-probabilities; it never sees a verdict. The kept answers are not
-exchangeable: pass@k over subsets of them describes the chosen set, not a distribution.
+The choice sees texts as they are graded and, if wanted, the model's own log-probabilities; it never sees a verdict. The kept
+answers are not exchangeable: pass@k over subsets of them describes the chosen set, not a distribution.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -19,7 +20,7 @@ from spa_bench.errors import ModelError, UsageError
 from spa_bench.metrics.vendi import ngram_kernel
 from spa_bench.models.base import Model, PairEncoder
 from spa_bench.samplers.asking.checks import one_of, within
-from spa_bench.samplers.base import SamplerKind, one_member, spread, waiting
+from spa_bench.samplers.base import Aids, SamplerKind, Wants, one_member, spread, waiting
 from spa_bench.samplers.mixture import build as build_mixture
 from spa_bench.types import Completion, Key, Member, Prompt, Request
 
@@ -59,6 +60,7 @@ def pool_kind(options: type[Options], pool_of: Callable[[Options], Pool]) -> Sam
         check_n=lambda card, n: check_n(card, of(card), n),
         check_model=lambda card, model: check_model(of(card), model),
         drawn=lambda card, n: of(card).size,
+        wants=lambda card: Wants(graded=True),
         together=True,
     )
 
@@ -70,12 +72,16 @@ def check_n(card: SamplerCard, pool: Pool, n: int) -> None:
 
 
 def check_model(pool: Pool, model: Model) -> None:
-    """Raise ModelError for a model without a usable tokenizer, where relevance needs one."""
-    if pool.relevance == "loglikelihood" and not isinstance(model, PairEncoder):
+    """Raise ModelError for a model without a usable tokenizer, or one that cannot score, where relevance needs both."""
+    if pool.relevance != "loglikelihood":
+        return
+    if not isinstance(model, PairEncoder):
         raise ModelError(
             f'relevance = "loglikelihood" needs a model with a tokenizer here, and {model.name!r} has none; '
             f'set options.relevance = "none"'
         )
+    if why := model.unable.get("score"):
+        raise ModelError(f'relevance = "loglikelihood" needs log-probabilities of texts: {why}; set options.relevance = "none"')
 
 
 class Oversampler:
@@ -85,6 +91,13 @@ class Oversampler:
         self.name, self._card, self._pool = card.name, card, pool
         self._mixture = build_mixture(card, adapters)
         self.members = self._mixture.members
+        self._aids: Aids | None = None
+
+    def aided(self, aids: Aids) -> Oversampler:
+        """See spa_bench.samplers.base.Aided."""
+        other = copy(self)
+        other._aids = aids
+        return other
 
     def sample(
         self, model: Model, prompts: Sequence[Prompt], n: int, seed: int, *, task: str, done: Collection[Key] = ()
@@ -103,22 +116,34 @@ class Oversampler:
                 yield from (c for c in chosen if c.key not in done)
 
     def _chosen(self, model: Model, requests: Sequence[Request], drawn: Sequence[Completion], n: int) -> list[Completion]:
-        """The n kept answers, followed by failures where there are fewer; together they account for all tokens drawn."""
-        good = [i for i, c in enumerate(drawn) if not c.failure]
+        """The n kept answers, followed by empty ones and failures where there are fewer.
+
+        Together they account for all tokens drawn. Texts are compared as they are graded, as metrics compare them; of an empty
+        one, which is unlike any other, nothing can be graded.
+        """
+        there = [i for i, c in enumerate(drawn) if not c.failure]
+        compared = self._compared([drawn[i] for i in there])
+        good = [i for i, text in zip(there, compared, strict=True) if text]
         order: list[int] = []
         if good:
-            texts = [drawn[i].text for i in good]
             relevance = np.ones(len(good))
             if self._pool.relevance == "loglikelihood":
+                texts = [drawn[i].text for i in good]
                 relevance = token_probabilities(model, [requests[i] for i in good], texts, self.members)
-            order = [good[place] for place in self._pool.select(ngram_kernel(texts), relevance, min(n, len(good)))]
-        order += [i for i, c in enumerate(drawn) if c.failure][: n - len(order)]
+            kernel = ngram_kernel([text for text in compared if text])
+            order = [good[place] for place in self._pool.select(kernel, relevance, min(n, len(good)))]
+        others = sorted(set(range(len(drawn))) - set(good), key=lambda i: (bool(drawn[i].failure), i))
+        order += others[: n - len(order)]
         tokens = sum(c.tokens if c.spent is None else c.spent for c in drawn)
         problem = requests[0].problem_id
         return [
             replace(drawn[i], key=Key(problem, 0, rank), spent=spent)
             for rank, (i, spent) in enumerate(zip(order, spread(tokens, n), strict=True))
         ]
+
+    def _compared(self, drawn: Sequence[Completion]) -> list[str]:
+        """The texts of answers as they are graded; as they are without aids."""
+        return [one.text for one in self._aids.graded(drawn)] if self._aids else [c.text.strip() for c in drawn]
 
 
 def token_probabilities(

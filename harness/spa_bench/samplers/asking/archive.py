@@ -30,11 +30,17 @@ class Candidate:
 
     answer: Answer
     quality: float
+    program: str = ""  # of the answer, as it is graded; "": its text as it is
     examples: int = 0  # in its prompt
     behaviour: str = ""  # what it does on the examples; "": it does not run, or there are none
     label: int = 0  # the place of the label that the model's judgement gave it; the number of labels where it gave none
     unjudged: str = ""  # why that judgement names no label: "none", "cut" or "failed"; "": it names one, or none was asked for
     place: tuple[float, ...] = ()  # by a learned similarity
+
+    @property
+    def text(self) -> str:
+        """What the search looks at, and shows to the model: of an answer with prose beside its program, the program."""
+        return self.program or self.answer.text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,9 +79,9 @@ class Axes:
         made: list[float] = []
         for name in self.names:
             if name == "length":
-                made.append(math.log2(1 + len(candidate.answer.text)))
+                made.append(math.log2(1 + len(candidate.text)))
             elif name == "syntax":
-                made.append(float(control_nodes(candidate.answer.text)))
+                made.append(float(control_nodes(candidate.text)))
             elif name == "behaviour":
                 made.append(behaviours.index(candidate.behaviour) + 0.5)
             elif name == "judged":
@@ -89,7 +95,7 @@ class Archive:
     """The elites of one problem, and all candidates in the order in which they came."""
 
     def __init__(self, axes: Axes, seed: int):
-        self._axes, self._cells = axes, _grid(axes, seed)
+        self._axes, self._cells, self._choices = axes, _grid(axes), np.random.default_rng(seed)
         self._behaviours: list[str] = []
         self.candidates: list[Candidate] = []
 
@@ -108,24 +114,20 @@ class Archive:
         return sorted((int(place) for place in found), key=lambda place: (-self.candidates[place].quality, place))
 
     def parents(self, count: int, each: int) -> list[list[Candidate]]:
-        """`count` draws of up to `each` different elites, uniformly over the cells."""
-        there = len(self._cells)
-        made = []
-        for _ in range(count):
-            found = self._cells.sample_elites(each)["solution"][:, 0]
-            places = list(dict.fromkeys(int(place) for place in found))[: min(each, there)]
-            made.append([self.candidates[place] for place in places])
-        return made
+        """`count` draws of `each` different elites, uniformly over the cells; of all of them where there are fewer."""
+        elites = self.elites()
+        drawn = [self._choices.permutation(elites)[:each] for _ in range(count)]
+        return [[self.candidates[place] for place in places] for places in drawn]
 
     def chosen(self, n: int) -> list[tuple[Candidate, bool]]:
         """Up to n candidates, and whether each is an elite: the elites first, then other texts, each by quality."""
         order = self.elites()
         chosen = order[:n]
-        texts = {self.candidates[place].answer.text for place in chosen}
+        texts = {self.candidates[place].text for place in chosen}
         rest = sorted(set(range(len(self.candidates))) - set(order), key=lambda p: (-self.candidates[p].quality, p))
         for again in (False, True):  # texts that are there already come last
             for place in rest:
-                text = self.candidates[place].answer.text
+                text = self.candidates[place].text
                 if len(chosen) < n and place not in chosen and (again or text not in texts):
                     chosen.append(place)
                     texts.add(text)
@@ -153,8 +155,8 @@ def check_installed() -> None:
         ) from error
 
 
-def _grid(axes: Axes, seed: int) -> Any:
+def _grid(axes: Axes) -> Any:
     from ribs.archives import GridArchive
 
     dims = axes.dims()
-    return GridArchive(solution_dim=1, dims=[bins for bins, _ in dims], ranges=[pair for _, pair in dims], seed=seed)
+    return GridArchive(solution_dim=1, dims=[bins for bins, _ in dims], ranges=[pair for _, pair in dims])

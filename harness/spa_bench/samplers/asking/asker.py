@@ -41,7 +41,6 @@ from spa_bench.samplers.base import (
     wants_nothing,
 )
 from spa_bench.samplers.mixture import build as build_mixture
-from spa_bench.samplers.replies import as_stored
 from spa_bench.support.seeds import derive_seed
 from spa_bench.types import Completion, Key, Member, Prompt, Request
 
@@ -100,19 +99,7 @@ class _Talk:
         each = self.case.n // self.case.members
         for i, (answer, spent) in enumerate(zip(answers, spread(self.spent, self.case.n), strict=True)):
             key = Key(self.case.prompt.problem_id, *divmod(i, each))
-            text, whole = as_stored(answer.text, self.case.prompt)
-            yield Completion(
-                key=key,
-                text="" if answer.failure else text,
-                tokens=0 if answer.failure else answer.tokens,
-                finish=answer.finish,
-                seed=seed,
-                failure=answer.failure,
-                spent=spent,
-                whole=whole and not answer.failure,
-                note=answer.note or None,
-                reply=answer.reply or None,
-            )
+            yield answer.completion(key, self.case.prompt, seed=seed, spent=spent)
 
 
 class Asker:

@@ -12,8 +12,9 @@ from spa_bench.cards.templates import filled_in
 from spa_bench.samplers.asking.reading import answer_in, items_in
 from spa_bench.samplers.asking.words import conversation, problem_text
 from spa_bench.samplers.base import Aids
+from spa_bench.samplers.replies import as_stored
 from spa_bench.support.seeds import derive_seed
-from spa_bench.types import Finish, Messages, Prompt
+from spa_bench.types import Completion, Finish, Key, Messages, Prompt
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,8 +46,7 @@ class Reply:
 
     def items(self, most: int) -> list[str]:
         """At most `most` items of the list in it (see items_in); one in which it was cut is left out, unless it is alone."""
-        whole = items_in(self.text, most + 1)[:-1] if self.cut else []
-        return whole or items_in(self.text, most)
+        return items_in(self.text, most, finished=not self.cut)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +59,22 @@ class Answer:
     failure: str = ""  # why there is no answer; the text is not looked at then
     reply: str = ""  # of a failure: what the model wrote instead
     note: str = ""  # what went wrong on the way, where there is an answer all the same; counted in metrics.json
+
+    def completion(self, key: Key, prompt: Prompt, *, seed: int = 0, spent: int | None = None) -> Completion:
+        """The answer to `prompt` as a sampler gives it."""
+        text, whole = as_stored(self.text, prompt)
+        return Completion(
+            key=key,
+            text="" if self.failure else text,
+            tokens=0 if self.failure else self.tokens,
+            finish=self.finish,
+            seed=seed,
+            failure=self.failure,
+            spent=spent,
+            whole=whole and not self.failure,
+            note=self.note or None,
+            reply=self.reply or None,
+        )
 
 
 Steps: TypeAlias = Generator[Sequence[Question], Sequence[Reply], Sequence[Answer]]

@@ -10,7 +10,8 @@ Axes are measures of ours (`length`; `syntax`: loops, branches and functions; `b
 in its prompt), a learned `similarity` (QDHF, arXiv 2310.12103), or the model's own judgement (`judged`: one of `labels`), as in
 the paper. Quality is the share of the prompt's examples that the program gets right, the log-probability a token that the model
 gives the answer, or the same for all, so that the first of a cell stays. It never comes from the task's tests, which no sampler
-sees. The log-probability is that of the answer alone, behind the question for a draft and the beginning of a reply to it: a
+sees. Of an answer that has prose or an example of use beside its program, all of this looks at the program as it is graded. The
+log-probability is that of the answer alone, behind the question for a draft and the beginning of a reply to it: a
 line `### Answer` and, where the answer is a program, the fence. It is divided by the answer's tokens; no end token is scored.
 
 The paper asks the model for quality too, and mutates by few-shot continuation; instruct models are asked in words here. Our
@@ -33,11 +34,10 @@ from spa_bench.samplers.asking.archive import AXES, MOST_CELLS, Archive, Axes, C
 from spa_bench.samplers.asking.asker import asking_kind, pair_encoder
 from spa_bench.samplers.asking.case import Answer, Case, Question, Reply, Steps
 from spa_bench.samplers.asking.checks import MOST, one_of, within
-from spa_bench.samplers.base import Wants, check_chat
-from spa_bench.samplers.replies import as_stored
+from spa_bench.samplers.base import Graded, Wants, check_chat
 from spa_bench.support.text import did_you_mean
 from spa_bench.support.thoughts import without_thoughts
-from spa_bench.types import Prompt
+from spa_bench.types import Key, Prompt
 
 QUALITIES = ("examples", "likelihood", "none")
 _OF_PROGRAMS = {"syntax", "behaviour"}
@@ -129,25 +129,28 @@ def _judged(case: Case, options: QdaifOptions, drafting: Question, answers: Sequ
     """The answers as candidates, with all that places them."""
     if not answers:
         return []
+    graded = _graded(case, answers)
+    texts = [one.whole for one in graded]
     labels = [(0, "")] * len(answers)
     if "judged" in options.axes:
         values = {"attribute": options.attribute, "labels": ", ".join(options.labels)}
-        words = [case.words(options.judge, {**values, "candidate": _fenced(case, answer)}) for answer in answers]
+        words = [case.words(options.judge, {**values, "candidate": _fenced(case, text)}) for text in texts]
         replies = yield [case.ask(text, limit=options.judgement_tokens, temperature=0.0) for text in words]
         labels = [_label(reply, options.labels) for reply in replies]
-    tried = case.aids.tried(case.prompt, [_whole(case, a) for a in answers]) if case.aids and options.trials else None
+    tried = case.aids.tried(case.prompt, texts) if case.aids and options.trials else None
     quality = [0.0] * len(answers)
     if options.quality == "likelihood":
         opening = _opening(case)
-        begun, *scored = yield [replace(drafting, scored=opening + text) for text in ("", *(a.text for a in answers))]
+        begun, *scored = yield [replace(drafting, scored=opening + text) for text in ("", *texts)]
         quality = [_likelihood(begun, reply) for reply in scored]
     elif options.quality == "examples":
         quality = [one.right / one.of if one.of else 0.0 for one in tried or ()]
-    places = case.aids.coordinates([answer.text for answer in answers]) if case.aids and options.similarity else None
+    places = case.aids.coordinates([one.text for one in graded]) if case.aids and options.similarity else None
     return [
         Candidate(
             answer=answer,
             quality=quality[i],
+            program=texts[i],
             examples=tried[i].of if tried else 0,
             behaviour=tried[i].behaviour if tried else "",
             label=labels[i][0],
@@ -156,6 +159,14 @@ def _judged(case: Case, options: QdaifOptions, drafting: Question, answers: Sequ
         )
         for i, answer in enumerate(answers)
     ]
+
+
+def _graded(case: Case, answers: Sequence[Answer]) -> list[Graded]:
+    """The answers as they are graded; one as it is where nothing of it is, and without aids."""
+    own = [Graded(answer.text.strip(), answer.text) for answer in answers]
+    key = Key(case.prompt.problem_id, 0, 0)
+    found = case.aids.graded([answer.completion(key, case.prompt) for answer in answers]) if case.aids else own
+    return [one if one.text and one.whole else mine for one, mine in zip(found, own, strict=True)]
 
 
 def _label(reply: Reply, labels: Sequence[str]) -> tuple[int, str]:
@@ -223,17 +234,11 @@ def _opening(case: Case) -> str:
 
 
 def _shown(case: Case, candidates: Sequence[Candidate]) -> str:
-    return "\n\n".join(f"### Answer {i}\n\n{_fenced(case, c.answer)}" for i, c in enumerate(candidates, 1))
+    return "\n\n".join(f"### Answer {i}\n\n{_fenced(case, c.text)}" for i, c in enumerate(candidates, 1))
 
 
-def _fenced(case: Case, answer: Answer) -> str:
-    return f"```python\n{answer.text.strip()}\n```" if case.prompt.program else answer.text.strip()
-
-
-def _whole(case: Case, answer: Answer) -> str:
-    """The program of an answer, as it is graded when it is a whole one."""
-    text, whole = as_stored(answer.text, case.prompt)
-    return text if whole else case.prompt.text + text
+def _fenced(case: Case, text: str) -> str:
+    return f"```python\n{text.strip()}\n```" if case.prompt.program else text.strip()
 
 
 def check_n(card: SamplerCard, n: int) -> None:
@@ -281,9 +286,9 @@ def drawn(card: SamplerCard, n: int) -> int:
 
 
 def wants(card: SamplerCard) -> Wants:
-    """Programs tried on their prompts' examples, where quality or an axis asks for it, and the similarity of the card."""
+    """Answers as they are graded, trials on their prompts' examples where these are asked for, and the card's similarity."""
     options = card.options_as(QdaifOptions)
-    return Wants(trials=options.trials, similarity=options.similarity)
+    return Wants(graded=True, trials=options.trials, similarity=options.similarity)
 
 
 KIND = asking_kind(

@@ -206,27 +206,35 @@ def _has_program(text: str) -> bool:
     ) or is_program("\n".join(line.text for line in lines if not line.fenced))
 
 
-def items_in(reply: str, most: int) -> list[str]:
+def items_in(reply: str, most: int, *, finished: bool = True) -> list[str]:
     """At most `most` items of a list in a reply, in order and without doubles: the texts of JSON, or its lines.
 
     A line begins an item with such a heading as `Observation 2:`; where none does, with a number or a bullet, whichever is less
     indented, or several do with `Observation:`, a letter or bold words. Other lines belong to the item above them; those before
     the first are left out, and so are paragraphs behind the last. Else the rows of a table, elements such as `<li>`, or lines
     below one that ends with a colon are items. A reply in no such form is one item where one is wanted, unless it is a program,
-    and none where several are: it may be a refusal. A list below a refusal names nothing.
+    and none where several are: it may be a refusal. A list below a refusal names nothing. Of a reply that did not finish,
+    the last item is left out, unless it is alone or in a form that closes its items: JSON, the rows of a table, elements.
     """
     text = without_thoughts(reply)
     lines = [line for line in text.splitlines() if not (FENCE.fullmatch(line) or _TAG_LINE.fullmatch(line))]
     lines = ["" if RULE.fullmatch(f"\n{line}") else line for line in lines]
     if most > 1 and is_refused(lines):
         return []
-    found = _texts_of_json(text) or _begun(lines, _HEADED) or _begun_outermost(lines)
-    found = found or _rows(lines) or [one[2] for one in _ELEMENT.finditer(text)]
-    found = found or next((some for mark in _RARE if len(some := _begun(lines, mark)) > 1), [])
+    closed = _texts_of_json(text)
+    found = closed or _begun(lines, _HEADED) or _begun_outermost(lines)
+    closed = closed or ([] if found else _rows(lines) or [one[2] for one in _ELEMENT.finditer(text)])
+    found = found or closed or next((some for mark in _RARE if len(some := _begun(lines, mark)) > 1), [])
     if not found and not is_program(text) and not any(_VALUE.match(line) for line in lines):
         found = _plain(lines, most)
-    clean = (" ".join(_BOLD.sub(r"\1", item).strip(' \t*_"').split()) for item in found)
-    return [item for item in dict.fromkeys(clean) if any(c.isalpha() for c in item)][:most]
+    clean = [" ".join(_BOLD.sub(r"\1", item).strip(' \t*_"').split()) for item in found]
+    whole = clean if finished or closed else clean[:-1]
+    return _different(whole, most) or _different(clean, most)
+
+
+def _different(items: Sequence[str], most: int) -> list[str]:
+    """At most `most` items without doubles and those without a letter."""
+    return [item for item in dict.fromkeys(items) if any(c.isalpha() for c in item)][:most]
 
 
 def _rows(lines: Sequence[str]) -> list[str]:
